@@ -1,0 +1,93 @@
+package seckill
+
+import (
+	"time"
+
+	"penstock/inventory"
+)
+
+// Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path. Its lookups don't allocate
+// and keep nothing of their arguments.
+type Catalog struct {
+	Version    int64
+	Loaded     time.Time // on this process's clock
+	merchants  map[MerchantID]*Merchant
+	callers    map[[32]byte]*Caller
+	activities map[ActivityID]*Sale
+	items      map[inventory.ItemID]*Offer
+}
+
+// Sale is an activity as the hot path sees it.
+type Sale struct {
+	*Activity
+	offers map[SKU]*Offer
+	since  time.Time // when this process first saw the activity in this state and window
+}
+
+// Offer is an item as the hot path sees it.
+type Offer struct {
+	*Item
+	Sale       *Sale
+	notStarted *Refusal
+}
+
+// Ref names the offer's shard.
+func (o *Offer) Ref() inventory.Ref { return inventory.Ref{Item: o.ID, Epoch: o.Epoch} }
+
+// NewCatalog indexes data. earlier may be nil; what didn't change since keeps the time it was first seen.
+func NewCatalog(data *CatalogData, earlier *Catalog, now time.Time) *Catalog {
+	c := &Catalog{
+		Version:    data.Version,
+		Loaded:     now,
+		merchants:  make(map[MerchantID]*Merchant, len(data.Merchants)),
+		callers:    make(map[[32]byte]*Caller, len(data.Callers)),
+		activities: make(map[ActivityID]*Sale, len(data.Activities)),
+		items:      make(map[inventory.ItemID]*Offer),
+	}
+	for i := range data.Merchants {
+		c.merchants[data.Merchants[i].ID] = &data.Merchants[i]
+	}
+	for i := range data.Callers {
+		if caller := &data.Callers[i]; !caller.Revoked {
+			c.callers[caller.KeyHash] = caller
+		}
+	}
+	for i := range data.Activities {
+		c.addActivity(&data.Activities[i], earlier, now)
+	}
+	return c
+}
+
+func (c *Catalog) addActivity(a *Activity, earlier *Catalog, now time.Time) {
+	sale := &Sale{Activity: a, offers: make(map[SKU]*Offer, len(a.Items)), since: now}
+	if old := earlier.Activity(a.ID); old != nil && old.State == a.State && old.StartsAt.Equal(a.StartsAt) && old.EndsAt.Equal(a.EndsAt) {
+		sale.since = old.since
+	}
+	notStarted := &Refusal{Code: CodeNotStarted, StartsAt: a.StartsAt}
+	for j := range a.Items {
+		offer := &Offer{Item: &a.Items[j], Sale: sale, notStarted: notStarted}
+		sale.offers[offer.SKU] = offer
+		c.items[offer.ID] = offer
+	}
+	c.activities[a.ID] = sale
+}
+
+// Caller returns the caller whose key has this SHA-256, or nil.
+func (c *Catalog) Caller(keyHash [32]byte) *Caller { return c.callers[keyHash] }
+
+// Merchant returns the merchant, or nil.
+func (c *Catalog) Merchant(id MerchantID) *Merchant { return c.merchants[id] }
+
+// Activity returns the activity, or nil. A nil Catalog has none.
+func (c *Catalog) Activity(id ActivityID) *Sale {
+	if c == nil {
+		return nil
+	}
+	return c.activities[id]
+}
+
+// Offer returns the item, or nil.
+func (c *Catalog) Offer(id inventory.ItemID) *Offer { return c.items[id] }
+
+// Offer returns the activity's item of that SKU, or nil.
+func (s *Sale) Offer(sku SKU) *Offer { return s.offers[sku] }

@@ -1,0 +1,120 @@
+package seckill
+
+import (
+	"time"
+
+	"penstock/inventory"
+)
+
+// OrderState is where an order is in its life. An order that has no row yet is OrderQueued.
+type OrderState string
+
+// The states of an order.
+const (
+	OrderQueued    OrderState = "queued"
+	OrderPending   OrderState = "pending_payment"
+	OrderPaid      OrderState = "paid"
+	OrderCancelled OrderState = "cancelled"
+	OrderRejected  OrderState = "rejected"
+	OrderRefundDue OrderState = "refund_due"
+	OrderRefunded  OrderState = "refunded"
+)
+
+// Reason says why an order was cancelled or rejected.
+type Reason string
+
+// The reasons.
+const (
+	ReasonNone           Reason = ""
+	ReasonBuyer          Reason = "cancelled-by-buyer"
+	ReasonPaymentTimeout Reason = "payment-timeout"
+	ReasonNotAccepted    Reason = "not-accepted"
+	ReasonSoldOut        Reason = "sold-out"
+	ReasonPurchaseLimit  Reason = "purchase-limit"
+)
+
+// UnitState says what became of an order's units: open while the order may still be paid, then sold or void. It never
+// changes back.
+type UnitState string
+
+// The states of an order's units.
+const (
+	UnitsOpen UnitState = "open"
+	UnitsSold UnitState = "sold"
+	UnitsVoid UnitState = "void"
+)
+
+// Order is an order as the database has it.
+type Order struct {
+	ID        OrderID
+	Item      inventory.ItemID
+	Caller    CallerRef
+	Activity  ActivityID
+	SKU       SKU
+	User      UserID
+	Quantity  int
+	Amount    Money
+	State     OrderState
+	Reason    Reason
+	Units     UnitState
+	CreatedAt time.Time
+	PayBy     time.Time
+	UpdatedAt time.Time
+	Grant     Provenance
+}
+
+// Provenance is where and when the order's hold was given, for the auditor.
+type Provenance struct {
+	Shard uint16
+	Epoch inventory.Epoch
+	Seq   uint64
+}
+
+// Event is what can happen to an order that has a row.
+type Event uint8
+
+// The events.
+const (
+	EventPaid      Event = iota + 1 // the right amount was paid
+	EventCancelled                  // the buyer gave it up
+	EventTimedOut                   // pay_by passed
+	EventRefundDue                  // the shop takes a paid order back
+	EventRefunded                   // the money went back
+)
+
+// step is a state and what happens to the units on the way into it.
+type step struct {
+	state  OrderState
+	reason Reason
+	units  UnitState // "" leaves them
+}
+
+// transitions is the whole life of an order after its row was made. What is not listed cannot happen.
+var transitions = map[OrderState]map[Event]step{
+	OrderPending: {
+		EventPaid:      {OrderPaid, ReasonNone, UnitsSold},
+		EventCancelled: {OrderCancelled, ReasonBuyer, UnitsVoid},
+		EventTimedOut:  {OrderCancelled, ReasonPaymentTimeout, UnitsVoid},
+	},
+	OrderPaid:      {EventRefundDue: {state: OrderRefundDue}},
+	OrderCancelled: {EventPaid: {state: OrderRefundDue}},
+	OrderRejected:  {EventPaid: {state: OrderRefundDue}},
+	OrderRefundDue: {EventRefunded: {state: OrderRefunded}},
+}
+
+// Apply moves the order by an event at now and reports whether it may move. The reason of a cancelled order stays when a
+// late payment turns it refund_due: it says why the money goes back.
+func (o *Order) Apply(e Event, now time.Time) bool {
+	next, ok := transitions[o.State][e]
+	if !ok {
+		return false
+	}
+	o.State, o.UpdatedAt = next.state, now
+	if next.reason != ReasonNone {
+		o.Reason = next.reason
+	}
+	if next.units != "" {
+		o.Units = next.units
+	}
+	return true
+}

@@ -1,0 +1,30 @@
+package seckill
+
+import "time"
+
+// Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
+// what outlives it.
+type Purchase struct {
+	Caller   *Caller
+	Activity ActivityID
+	SKU      SKU
+	User     UserID
+	Key      string // the idempotency key
+	Quantity int
+	Arrived  time.Time     // when the request arrived, with its monotonic reading: the accept deadline counts from here
+	Wait     time.Duration // how long to wait for the order row after it was accepted; 0 not at all
+}
+
+// Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.
+type Receipt struct {
+	Order    Order
+	Replayed bool // the key was used before: nothing new was taken
+}
+
+// Notice is a payment notice as the provider signed it; its Payment's Merchant is not known yet.
+type Notice struct {
+	Payment
+	SignedAt int64    // the signature's t, Unix seconds
+	MAC      [32]byte // the signature's v1
+	Body     []byte   // what was signed, after "t."; only read during the call
+}
