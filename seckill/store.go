@@ -84,9 +84,11 @@ type OrderStore interface {
 	// exists, and is not buried: then it is to be confirmed.
 	Bury(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) ([]bool, error)
 
-	// Relay hands up to limit outbox rows to deliver, oldest first, and deletes those whose index deliver returns.
-	// Rows may be handed out more than once, also to two relays. It returns how many rows it handed out.
-	Relay(ctx context.Context, limit int, deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (int, error)
+	// Relay hands up to limit outbox rows with an id above after to deliver, in the order of their ids, and deletes those
+	// whose index deliver returns. It returns the id of the last row it handed out, 0 when there was none: so rows that
+	// can't be delivered now (their item is closed) keep nobody waiting. Rows may be handed out more than once, also to
+	// two relays.
+	Relay(ctx context.Context, after int64, limit int, deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)
 }
 
 // StockStore keeps totals and epochs.
