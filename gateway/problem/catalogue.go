@@ -1,0 +1,291 @@
+package problem
+
+import "time"
+
+// Entry is what the catalogue says about a code.
+type Entry struct {
+	Code      Code
+	Status    int           // of HTTP
+	Title     string        // short, the same in every answer
+	Retryable bool          // the very same request, with the same key, may succeed later
+	Retry     time.Duration // how long to wait when the answer knows nothing better; 0: no Retry-After then
+	Admin     bool          // only the admin listener answers it
+	Detail    string        // for a person, when the answer has nothing more precise to say
+	Client    string        // what a client program should do
+	Ops       string        // what an operator should look at
+
+	head []byte // the body up to and without its closing brace, with Detail
+}
+
+// Lookup returns the entry of a code.
+func Lookup(code Code) (*Entry, bool) {
+	e, ok := byCode[code]
+	return e, ok
+}
+
+// Entries returns the catalogue in the order of its index page. The slice is the caller's; the entries are shared and must
+// not be changed.
+func Entries() []*Entry {
+	out := make([]*Entry, len(entries))
+	for i := range entries {
+		out[i] = byCode[entries[i].Code]
+	}
+	return out
+}
+
+// entryOf returns the entry of a code, and that of Internal for a code nobody described: an answer is always possible.
+func entryOf(code Code) *Entry {
+	if e, ok := byCode[code]; ok {
+		return e
+	}
+	return byCode[Internal]
+}
+
+// byCode indexes entries and is never changed.
+var byCode = index(entries[:])
+
+func index(all []Entry) map[Code]*Entry {
+	m := make(map[Code]*Entry, len(all))
+	for i := range all {
+		e := all[i]
+		e.head = appendHead(nil, &e, e.Detail)
+		m[e.Code] = &e
+	}
+	return m
+}
+
+// oneSecond is the wait of answers that know nothing better. Overload and outages of a part are over, or known, within
+// seconds; the jitter that the server adds keeps clients from coming back in one wave.
+const oneSecond = time.Second
+
+// entries is the catalogue, in the order of its index page: by status.
+var entries = [...]Entry{
+	{
+		Code: InvalidRequest, Status: 400, Title: "The request is not valid",
+		Detail: "Something in the request is missing or has a value it can't have.",
+		Client: "Read errors: it names every field or header that is wrong, and what it must be. Correct them; sending the same " +
+			"request again gives the same answer.",
+		Ops: "Many of these from one caller mean a broken or outdated client. Nothing was taken.",
+	},
+	{
+		Code: Unauthenticated, Status: 401, Title: "A valid key is needed",
+		Detail: "The request has no caller key, or one that isn't known here.",
+		Client: "Send the header Authorization: Bearer <caller key>. A key that used to work was revoked; ask whoever gave it to you.",
+		Ops:    "Check that the caller exists and isn't revoked. A new key is known on every node within a second.",
+	},
+	{
+		Code: InvalidSignature, Status: 401, Title: "The signature is not valid",
+		Detail: "The Penstock-Signature header is missing, malformed, too old, or doesn't match the body.",
+		Client: "Sign the exact bytes of the body: v1 is the lower-case hex HMAC-SHA256 of \"<t>.<body>\" with the merchant's payment secret, " +
+			"t the current Unix time in seconds. Sign anew for every attempt: a signature is refused when it is older than 300 seconds.",
+		Ops: "Compare the payment secret with the provider's, and both clocks. Until it works, paid orders stay unpaid here.",
+	},
+	{
+		Code: Forbidden, Status: 403, Title: "The key doesn't have this right",
+		Detail: "The key is known, but isn't allowed to do this.",
+		Client: "Use a key with the right that this needs. Repeating doesn't help.",
+		Ops:    "Compare the caller's rights, or the token's role, with what was asked.",
+	},
+	{
+		Code: RiskRejected, Status: 403, Title: "Refused by the risk policy",
+		Detail: "The purchase was refused by the risk policy.",
+		Client: "Show the buyer that the purchase isn't possible. Repeating doesn't help.",
+		Ops:    "The merchant's risk policy decided this. Nothing was taken.",
+	},
+	{
+		Code: CrossOrigin, Status: 403, Title: "The request came from another site", Admin: true,
+		Detail: "A page of another origin sent this request with the console's session.",
+		Client: "Programs use a bearer token instead of the session cookie.",
+		Ops:    "If the console is behind a proxy, the proxy must keep the Host header. Otherwise somebody tried to use an operator's session.",
+	},
+	{
+		Code: NotFound, Status: 404, Title: "There is nothing here",
+		Detail: "No resource has this path.",
+		Client: "Compare the path with /openapi.yaml.",
+		Ops:    "Usually a wrong base path in a client or in a proxy.",
+	},
+	{
+		Code: UnknownActivity, Status: 404, Title: "The activity is unknown",
+		Detail: "There is no such activity, or it isn't published yet, or it belongs to another merchant.",
+		Client: "Check the activity's name and which merchant's key is used.",
+		Ops:    "A draft is invisible until it is published.",
+	},
+	{
+		Code: UnknownItem, Status: 404, Title: "The item is unknown",
+		Detail: "The activity has no item with this SKU.",
+		Client: "Read the activity: it lists its items.",
+		Ops:    "Compare the SKU with the activity's items.",
+	},
+	{
+		Code: UnknownOrder, Status: 404, Title: "The order is unknown",
+		Detail: "This caller has no order with this id.",
+		Client: "After an answer with an unknown outcome this means that nothing was ever taken: the purchase may be sent again " +
+			"with the same key. Otherwise check the id and whose key is used.",
+		Ops: "Orders of other callers read as unknown.",
+	},
+	{
+		Code: UnknownMerchant, Status: 404, Title: "The merchant is unknown", Admin: true,
+		Detail: "There is no merchant with this name.", Client: "Create the merchant first.", Ops: "Check the name.",
+	},
+	{
+		Code: UnknownCaller, Status: 404, Title: "The caller is unknown", Admin: true,
+		Detail: "The merchant has no caller with this name.", Client: "Add the caller first.", Ops: "Check both names.",
+	},
+	{
+		Code: UnknownSwitch, Status: 404, Title: "The switch is unknown", Admin: true,
+		Detail: "There is no switch with this name.", Client: "List the switches.", Ops: "Check the name.",
+	},
+	{
+		Code: UnknownChange, Status: 404, Title: "The change is unknown", Admin: true,
+		Detail: "There is no change with this number.", Client: "List the changes.", Ops: "Check the number.",
+	},
+	{
+		Code: UnknownDeadLetter, Status: 404, Title: "The dead letter is unknown", Admin: true,
+		Detail: "There is no dead letter with this id.", Client: "List the dead letters.",
+		Ops: "Somebody else may have replayed or discarded it: the list of changes says who.",
+	},
+	{
+		Code: UnknownToken, Status: 404, Title: "The token is unknown", Admin: true,
+		Detail: "There is no admin token with this name.", Client: "List the tokens.", Ops: "Check the name.",
+	},
+	{
+		Code: MethodNotAllowed, Status: 405, Title: "The method isn't allowed here",
+		Detail: "This path doesn't take this method.",
+		Client: "The Allow header lists the methods that this path takes.",
+		Ops:    "Usually a client that follows an outdated description.",
+	},
+	{
+		Code: RequestTimeout, Status: 408, Title: "The request came too slowly", Retryable: true,
+		Detail: "The request didn't arrive completely in time.",
+		Client: "Send it again on a new connection. Nothing was done.",
+		Ops:    "Many of these mean a bad network, a stalled proxy, or somebody who holds connections open on purpose.",
+	},
+	{
+		Code: NotStarted, Status: 409, Title: "The sale hasn't started", Retryable: true, Retry: oneSecond,
+		Detail: "The sale starts at starts_at, by the server's clock.",
+		Client: "Wait for Retry-After, then send the purchase. The activity shows the server's time, for a countdown.",
+		Ops:    "Expected before a sale. A flood of these means clients that don't wait.",
+	},
+	{
+		Code: Ended, Status: 409, Title: "The sale has ended",
+		Detail: "The sale is over.",
+		Client: "Show the buyer that the sale is over. Repeating doesn't help.",
+		Ops:    "Expected after a sale, or after an activity was ended by hand.",
+	},
+	{
+		Code: SoldOut, Status: 409, Title: "Sold out",
+		Detail: "No unit of this item is available now.",
+		Client: "Show the buyer that the item is sold out. Units of unpaid orders may come back: the activity shows it as soon as they do.",
+		Ops:    "Expected. The audit shows where every unit is.",
+	},
+	{
+		Code: PurchaseLimit, Status: 409, Title: "The buyer's limit is reached",
+		Detail: "The buyer would have more units of this item than one buyer may have.",
+		Client: "Show the buyer the limit; the activity has it as per_user. Open and paid orders count.",
+		Ops:    "Expected. The limit is the item's per_user.",
+	},
+	{
+		Code: NotCancellable, Status: 409, Title: "The order can't be cancelled",
+		Detail: "Only an order that waits for its payment can be cancelled.",
+		Client: "Read the order: it is queued, paid or already over.",
+		Ops:    "A paid order is given back by a refund.",
+	},
+	{
+		Code: AmountMismatch, Status: 409, Title: "The amount doesn't match the order",
+		Detail: "The paid amount or currency isn't the order's, or this payment was reported with another content before. Nothing was changed.",
+		Client: "Compare amount and currency with the order, in minor units. Do not send the same notice again.",
+		Ops:    "Money may have moved for a wrong amount: settle it with the provider.",
+	},
+	{
+		Code: ActivityState, Status: 409, Title: "The activity's state doesn't allow this", Admin: true,
+		Detail: "An activity goes from draft to published, may be paused and resumed, and ends once.",
+		Client: "Read the activity's state first.", Ops: "The list of changes says who changed it last.",
+	},
+	{
+		Code: NotEditable, Status: 409, Title: "This can't be edited any more", Admin: true,
+		Detail: "A published activity keeps its merchant, its items and their prices.",
+		Client: "Change stock with a restock; make a new activity for other items.", Ops: "Pause or end the activity if it must not sell.",
+	},
+	{
+		Code: InsufficientStock, Status: 409, Title: "Less is available than that", Admin: true,
+		Detail: "More units were to be taken back than are available.",
+		Client: "Take back at most what the audit shows as available. Held units come back when their orders end unpaid.",
+		Ops:    "Nothing was taken back.",
+	},
+	{
+		Code: AlreadyExists, Status: 409, Title: "The name is taken", Admin: true,
+		Detail: "Something with this name exists, or existed.",
+		Client: "Choose another name.", Ops: "A revoked caller keeps its name, so that its orders stay its own.",
+	},
+	{
+		Code: NotRevertible, Status: 409, Title: "This change can't be reverted", Admin: true,
+		Detail: "The change can't be taken back by itself, or something else was changed on top of it.",
+		Client: "Read the current value and change that.", Ops: "The list of changes says what came later.",
+	},
+	{
+		Code: PreconditionFailed, Status: 412, Title: "Somebody else was first", Admin: true,
+		Detail: "The version in If-Match is not the current one: another change came first.",
+		Client: "Read again, apply the change to what is there now, and send it with the new ETag.",
+		Ops:    "The list of changes says who changed it.",
+	},
+	{
+		Code: TooLarge, Status: 413, Title: "The body is too large",
+		Detail: "The body is larger than this listener takes.",
+		Client: "Send a smaller body; one purchase is a few hundred bytes.",
+		Ops:    "The limit is the listener's maximal body.",
+	},
+	{
+		Code: UnsupportedMediaType, Status: 415, Title: "The content type isn't supported",
+		Detail: "The body must be application/json in UTF-8, without a content encoding.",
+		Client: "Send Content-Type: application/json. With curl: -H 'Content-Type: application/json'.",
+		Ops:    "Usually a client's default content type.",
+	},
+	{
+		Code: KeyReused, Status: 422, Title: "The idempotency key was used for something else",
+		Detail: "The same idempotency key came before with another content.",
+		Client: "Use a new key for a new purchase, and the same key with the same content for a repeat.",
+		Ops:    "A client that makes keys which aren't unique. Nothing was taken.",
+	},
+	{
+		Code: PreconditionRequired, Status: 428, Title: "If-Match is needed", Admin: true,
+		Detail: "This change must say which version it was made on.",
+		Client: "Read first, and send the ETag of that answer as If-Match.", Ops: "It keeps two people from overwriting each other.",
+	},
+	{
+		Code: RateLimited, Status: 429, Title: "Too many requests", Retryable: true, Retry: oneSecond,
+		Detail: "A limit of this caller or buyer is reached.",
+		Client: "Wait for Retry-After, then repeat with the same key. RateLimit-Policy names the limit.",
+		Ops:    "Raise the limit that limit names if the traffic is wanted. Nothing was taken.",
+	},
+	{
+		Code: HeaderTooLarge, Status: 431, Title: "The header is too large",
+		Detail: "The request line and header fields together are larger than this listener takes.",
+		Client: "Send fewer and shorter header fields; cookies aren't needed here.",
+		Ops:    "A proxy in front may add long fields. The limit is the listener's read buffer.",
+	},
+	{
+		Code: Internal, Status: 500, Title: "Something is broken on our side", Retryable: true,
+		Detail: "The request met a fault of the server.",
+		Client: "Repeat later with the same key, and report the X-Request-Id if it persists.",
+		Ops:    "A bug. The log has the cause, under the same request id when it wasn't suppressed by the log's rate limit.",
+	},
+	{
+		Code: Degraded, Status: 503, Title: "Switched off for now", Retryable: true, Retry: 5 * oneSecond,
+		Detail: "This is switched off or paused at the moment.",
+		Client: "Wait for Retry-After, then repeat with the same key.",
+		Ops:    "A switch, a degrade level or a paused activity decided this: the console shows which, since when and by whom.",
+	},
+	{
+		Code: Overloaded, Status: 503, Title: "Too busy", Retryable: true, Retry: oneSecond,
+		Detail: "More requests came than can be served now. Nothing was done.",
+		Client: "Wait for Retry-After, then repeat with the same key.",
+		Ops:    "The listener or a queue is at its limit: add gateways or look for the part that became slow.",
+	},
+	{
+		Code: Unavailable, Status: 503, Title: "Not available for the moment", Retryable: true, Retry: oneSecond,
+		Detail: "A part that this needs didn't answer.",
+		Client: "Wait for Retry-After, then repeat with the same key. When the answer has order, the outcome is unknown: the purchase may " +
+			"have been accepted. Ask at Location, or repeat with the same key; a new key may buy twice.",
+		Ops: "/readyz names the part that isn't ready. An item whose stock is being rebuilt answers this for a few seconds.",
+	},
+}

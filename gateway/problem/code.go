@@ -1,0 +1,58 @@
+package problem
+
+import "penstock/seckill"
+
+// Code is a public code. It is the last part of the problem's type, /problems/{code}.
+type Code = seckill.Code
+
+// The codes of package seckill.
+const (
+	UnknownActivity   = seckill.CodeUnknownActivity
+	UnknownItem       = seckill.CodeUnknownItem
+	UnknownOrder      = seckill.CodeUnknownOrder
+	NotStarted        = seckill.CodeNotStarted
+	Ended             = seckill.CodeEnded
+	SoldOut           = seckill.CodeSoldOut
+	PurchaseLimit     = seckill.CodePurchaseLimit
+	KeyReused         = seckill.CodeKeyReused
+	NotCancellable    = seckill.CodeNotCancellable
+	AmountMismatch    = seckill.CodeAmountMismatch
+	Forbidden         = seckill.CodeForbidden
+	Degraded          = seckill.CodePaused
+	Overloaded        = seckill.CodeOverloaded
+	Unavailable       = seckill.CodeUnavailable
+	InvalidSignature  = seckill.CodeInvalidSignature
+	ActivityState     = seckill.CodeActivityState
+	NotEditable       = seckill.CodeNotEditable
+	InsufficientStock = seckill.CodeInsufficientStock
+)
+
+// The codes of HTTP, of the limits and of the risk policy.
+const (
+	InvalidRequest       Code = "invalid-request"
+	Unauthenticated      Code = "unauthenticated"
+	RiskRejected         Code = "risk-rejected"
+	NotFound             Code = "not-found"
+	MethodNotAllowed     Code = "method-not-allowed"
+	RequestTimeout       Code = "request-timeout"
+	TooLarge             Code = "too-large"
+	UnsupportedMediaType Code = "unsupported-media-type"
+	RateLimited          Code = "rate-limited"
+	HeaderTooLarge       Code = "header-too-large"
+	Internal             Code = "internal"
+)
+
+// The codes that only the admin listener answers, beside the three of package seckill about activities and stock.
+const (
+	UnknownMerchant      Code = "unknown-merchant"
+	UnknownCaller        Code = "unknown-caller"
+	UnknownSwitch        Code = "unknown-switch"
+	UnknownChange        Code = "unknown-change"
+	UnknownDeadLetter    Code = "unknown-dead-letter"
+	UnknownToken         Code = "unknown-token"
+	AlreadyExists        Code = "already-exists"
+	NotRevertible        Code = "not-revertible"
+	CrossOrigin          Code = "cross-origin"
+	PreconditionRequired Code = "precondition-required"
+	PreconditionFailed   Code = "precondition-failed"
+)

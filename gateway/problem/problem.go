@@ -1,0 +1,172 @@
+package problem
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"penstock/seckill"
+)
+
+// ContentType is the media type of the bodies that Append makes.
+const ContentType = "application/problem+json"
+
+// Problem is one answer. The zero value of every field but Code leaves its member out, or leaves it to the catalogue.
+type Problem struct {
+	Code       Code
+	Detail     string        // "" uses the catalogue's
+	RetryAfter time.Duration // what the client should wait; Append writes it in milliseconds, Seconds is for the header
+	StartsAt   time.Time     // of not-started
+	Order      string        // where the outcome is unknown
+	Limit      string        // the name of the limit that was hit
+	Errors     []FieldError  // what is wrong with the request, all of it
+	Extra      []Member      // members of single codes
+}
+
+// FieldError says what is wrong with one field of the body (its name), one header field ("header Idempotency-Key") or one
+// parameter.
+type FieldError struct {
+	Field  string
+	Detail string
+}
+
+// Member is an extension member of a body: Text or Number makes it.
+type Member struct {
+	name  string
+	value []byte // JSON
+}
+
+// Text returns a member with a string.
+func Text(name, value string) Member { return Member{name, appendString(nil, value)} }
+
+// Number returns a member with a number.
+func Number(name string, value int64) Member { return Member{name, strconv.AppendInt(nil, value, 10)} }
+
+// Status returns the problem's HTTP status.
+func (p *Problem) Status() int { return entryOf(p.Code).Status }
+
+// FromError says to the public what err means. A refusal says its reason. Of everything else only the kind is told, never
+// its text: a failure or an unknown outcome is a 503, the latter with the order to ask for; whatever has no kind is internal.
+//
+// RetryAfter is set wherever the code is one to be waited for; the caller adds jitter.
+func FromError(err error) Problem {
+	var p Problem
+	if refusal, ok := errors.AsType[*seckill.Refusal](err); ok {
+		p = Problem{Code: refusal.Code, Detail: refusal.Detail, StartsAt: refusal.StartsAt, RetryAfter: refusal.RetryAfter}
+	} else if failure, ok := errors.AsType[*seckill.Failure](err); ok {
+		p = Problem{Code: failure.Code, RetryAfter: failure.RetryAfter}
+	} else if unknown, ok := errors.AsType[*seckill.Unknown](err); ok {
+		p = Problem{Code: Unavailable, Order: string(unknown.Order), RetryAfter: unknown.RetryAfter, Detail: unknownDetail}
+	} else if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		p = Problem{Code: Unavailable}
+	} else {
+		p = Problem{Code: Internal}
+	}
+	e, known := byCode[p.Code]
+	if !known { // a code without an entry would be a status nobody chose
+		return Problem{Code: Internal}
+	}
+	if p.RetryAfter <= 0 && p.StartsAt.IsZero() {
+		p.RetryAfter = e.Retry
+	}
+	return p
+}
+
+const unknownDetail = "The outcome is unknown: the purchase may have been accepted. Ask for the order, or repeat with the same key."
+
+// Append appends the problem's body to dst: type, title, status, detail, code, retryable, then what else is set.
+// It allocates nothing but what dst needs to grow, and keeps nothing of p.
+func Append(dst []byte, p *Problem) []byte {
+	e := entryOf(p.Code)
+	if p.Detail == "" {
+		dst = append(dst, e.head...)
+	} else {
+		dst = appendHead(dst, e, p.Detail)
+	}
+	if p.RetryAfter > 0 {
+		dst = append(dst, `,"retry_after_ms":`...)
+		dst = strconv.AppendInt(dst, milliseconds(p.RetryAfter), 10)
+	}
+	if !p.StartsAt.IsZero() {
+		dst = append(dst, `,"starts_at":"`...)
+		dst = p.StartsAt.UTC().AppendFormat(dst, timeFormat)
+		dst = append(dst, '"')
+	}
+	dst = appendText(dst, "order", p.Order)
+	dst = appendText(dst, "limit", p.Limit)
+	if len(p.Errors) > 0 {
+		dst = append(dst, `,"errors":[`...)
+		for i := range p.Errors {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `{"field":`...)
+			dst = appendString(dst, p.Errors[i].Field)
+			dst = append(dst, `,"detail":`...)
+			dst = appendString(dst, p.Errors[i].Detail)
+			dst = append(dst, '}')
+		}
+		dst = append(dst, ']')
+	}
+	for i := range p.Extra {
+		dst = append(dst, ',')
+		dst = appendString(dst, p.Extra[i].name)
+		dst = append(dst, ':')
+		dst = append(dst, p.Extra[i].value...)
+	}
+	return append(dst, '}')
+}
+
+// timeFormat is RFC 3339 in UTC with milliseconds, as everywhere in the API.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+func appendHead(dst []byte, e *Entry, detail string) []byte {
+	dst = append(dst, `{"type":"/problems/`...)
+	dst = append(dst, e.Code...)
+	dst = append(dst, `","title":`...)
+	dst = appendString(dst, e.Title)
+	dst = append(dst, `,"status":`...)
+	dst = strconv.AppendInt(dst, int64(e.Status), 10)
+	dst = append(dst, `,"detail":`...)
+	dst = appendString(dst, detail)
+	dst = append(dst, `,"code":"`...)
+	dst = append(dst, e.Code...)
+	dst = append(dst, `","retryable":`...)
+	return strconv.AppendBool(dst, e.Retryable)
+}
+
+func appendText(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	dst = append(dst, ',', '"')
+	dst = append(dst, name...)
+	dst = append(dst, '"', ':')
+	return appendString(dst, value)
+}
+
+// appendString appends s as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown fields come from outside.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			switch {
+			case c == '"' || c == '\\':
+				dst = append(dst, '\\', c)
+			case c < 0x20 || c == 0x7f:
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			default:
+				dst = append(dst, c)
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		dst = utf8.AppendRune(dst, r) // RuneError for what isn't UTF-8
+		i += size
+	}
+	return append(dst, '"')
+}
