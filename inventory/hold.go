@@ -66,6 +66,9 @@ const (
 	Reused
 )
 
+// Fresh reports whether the hold is fresh after the call: taken now, or met again.
+func (v Verdict) Fresh() bool { return v == Held || v == HeldAgain }
+
 // Grant is the answer to one hold. Shard and Seq are where and when it was given, for the auditor.
 type Grant struct {
 	Verdict Verdict

@@ -91,3 +91,43 @@ func (c *Catalog) Offer(id inventory.ItemID) *Offer { return c.items[id] }
 
 // Offer returns the activity's item of that SKU, or nil.
 func (s *Sale) Offer(sku SKU) *Offer { return s.offers[sku] }
+
+// refusal says why the offer can't be bought at now, nil where it can, and since when no order of it can be new. That is
+// later than the moment it closed by grace, the longest a purchase may take: one that arrived in time may still take its hold.
+func (o *Offer) refusal(now time.Time, grace time.Duration) (refusal *Refusal, since time.Time) {
+	a := o.Sale.Activity
+	switch closes := a.Closes(); {
+	case a.State == ActivityEnded:
+		return errEnded, o.Sale.since.Add(grace)
+	case !now.Before(closes):
+		return errEnded, latest(o.Sale.since, closes).Add(grace)
+	case a.State == ActivityPaused:
+		return errPaused, o.Sale.since.Add(grace)
+	case now.Before(a.StartsAt):
+		return o.notStarted, o.Sale.since.Add(grace)
+	}
+	return nil, time.Time{}
+}
+
+// live returns the shards to keep an eye on: of every item that may have been sold, until its keys may be forgotten.
+func (c *Catalog) live(now time.Time, retention time.Duration) []inventory.Ref {
+	var refs []inventory.Ref
+	for _, offer := range c.items {
+		if offer.Epoch != 0 && offer.Sale.live(now, retention) {
+			refs = append(refs, offer.Ref())
+		}
+	}
+	return refs
+}
+
+// live reports whether the activity's stock is still needed.
+func (s *Sale) live(now time.Time, retention time.Duration) bool {
+	return s.State != ActivityDraft && now.Before(s.Closes().Add(retention+s.PaymentWindow))
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,69 @@
+package seckill
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config are the times and sizes that the protocol leans on. Every process of one installation must run the same ones.
+type Config struct {
+	// AcceptDeadline is how long after a request's arrival a 202 may still be given. Longer forgives a slower queue, but
+	// every rebuild waits it out.
+	AcceptDeadline time.Duration
+	// WaitOut is how long a rebuild waits after its close until every 202 of the epoch before has been given. It must be
+	// longer than AcceptDeadline: the rest is for a goroutine that is scheduled late between looking at the clock and
+	// handing the answer to the network.
+	WaitOut time.Duration
+	// SweepAge is how long a hold must lie untouched before the sweeper asks what became of it. It must be longer than
+	// WaitOut, so that no attempt that touched the hold still lives.
+	SweepAge time.Duration
+	// Tick is how often the back office looks for work nobody told it about: catalog changes, due timeouts, the outbox, shards
+	// that are shut. It is also how late a gateway may learn of a revoked caller or a new epoch.
+	Tick time.Duration
+	// Retention is how long after an activity's end its keys are remembered in the stock.
+	Retention time.Duration
+	// BatchCap is the most items of one statement or stock call.
+	BatchCap int
+	// Queue is how many status reads, cancels or payments may wait for the store before they are refused (L8).
+	Queue int
+	// StoreTimeout bounds a batch of them.
+	StoreTimeout time.Duration
+}
+
+// DefaultConfig returns the values for production.
+func DefaultConfig() Config {
+	return Config{
+		AcceptDeadline: 2 * time.Second,
+		WaitOut:        3 * time.Second,
+		SweepAge:       30 * time.Second,
+		Tick:           250 * time.Millisecond,
+		Retention:      24 * time.Hour,
+		BatchCap:       512,
+		Queue:          16_384,
+		StoreTimeout:   5 * time.Second,
+	}
+}
+
+// Validate checks the values, and each against the others.
+func (c Config) Validate() error {
+	var errs []error
+	positive := func(name string, v int64) {
+		if v <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be above zero", name))
+		}
+	}
+	positive("accept deadline", int64(c.AcceptDeadline))
+	positive("tick", int64(c.Tick))
+	positive("retention", int64(c.Retention))
+	positive("batch cap", int64(c.BatchCap))
+	positive("queue", int64(c.Queue))
+	positive("store timeout", int64(c.StoreTimeout))
+	if c.WaitOut <= c.AcceptDeadline {
+		errs = append(errs, fmt.Errorf("wait-out %v must be longer than the accept deadline %v", c.WaitOut, c.AcceptDeadline))
+	}
+	if c.SweepAge <= c.WaitOut {
+		errs = append(errs, fmt.Errorf("sweep age %v must be longer than the wait-out %v", c.SweepAge, c.WaitOut))
+	}
+	return errors.Join(errs...)
+}
