@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,24 +33,22 @@ type Rebuilder struct {
 	catalog func() *Catalog
 	opened  func(context.Context) // called after an item opened
 	log     *slog.Logger
-	born    map[inventory.ItemID]inventory.Epoch // items whose gateways died with the earlier process, and their epoch then
+	alone   bool // no other process serves buyers
 
 	rebuilt atomic.Int64
+
+	mu   sync.Mutex
+	mine map[inventory.ItemID]bool // guarded by mu: items this process has opened
 }
 
 // NewRebuilder makes a rebuilder. opened is called after each item it opened, so that the catalog learns of the epoch.
 func NewRebuilder(cfg Config, stock Stock, queue Queue, store Store, catalog func() *Catalog, opened func(context.Context), log *slog.Logger) *Rebuilder {
-	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log}
+	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log, mine: make(map[inventory.ItemID]bool)}
 }
 
-// OnlyGateway tells, before the first call, that no other process serves buyers and none did since the one before died:
-// nobody can still be given a 202 of the epochs in the catalog, and rebuilds of those need not wait it out.
-func (r *Rebuilder) OnlyGateway() {
-	r.born = make(map[inventory.ItemID]inventory.Epoch)
-	for id, offer := range r.catalog().items {
-		r.born[id] = offer.Epoch
-	}
-}
+// Alone tells, before the first call, that no other process serves buyers, and that those which did are dead: nobody can be
+// given a 202 of an item that this process has not opened yet, so its first rebuild here need not wait one out.
+func (r *Rebuilder) Alone() { r.alone = true }
 
 // Rebuilt returns how many rebuilds opened an item.
 func (r *Rebuilder) Rebuilt() int64 { return r.rebuilt.Load() }
@@ -133,7 +132,7 @@ func (r *Rebuilder) rebuild(ctx context.Context, offer *Offer) error {
 	if err := r.stock.Close(ctx, ref); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	if err := r.settle(ctx, offer); err != nil {
+	if err := r.settle(ctx, ref); err != nil {
 		return err
 	}
 	snapshot, err := r.store.Fence(ctx, ref)
@@ -147,6 +146,9 @@ func (r *Rebuilder) rebuild(ctx context.Context, offer *Offer) error {
 		}
 		entries = entries[n:]
 	}
+	r.mu.Lock()
+	r.mine[ref.Item] = true
+	r.mu.Unlock()
 	available := snapshot.Total - snapshot.Open - snapshot.Sold
 	if err := r.stock.Open(ctx, ref, available, snapshot.Open, snapshot.Sold); err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -158,16 +160,17 @@ func (r *Rebuilder) rebuild(ctx context.Context, offer *Offer) error {
 	return nil
 }
 
-// settle waits until no promise of an earlier epoch is left without a row: the wait-out, then the drain. An item that was
-// never open has none. One whose gateways died with an earlier process has no 202 to wait for, but records to drain.
-func (r *Rebuilder) settle(ctx context.Context, offer *Offer) error {
-	if offer.Epoch == 0 {
+// settle waits until no promise of an earlier epoch is left without a row: the wait-out, then the drain. An item's first
+// epoch has none before it. Where the gateways died with an earlier process, there is no 202 to wait for, but records to drain.
+func (r *Rebuilder) settle(ctx context.Context, ref inventory.Ref) error {
+	if ref.Epoch == 1 {
 		return nil
 	}
-	if born, ok := r.born[offer.ID]; !ok || born != offer.Epoch {
-		if !pauseFor(ctx, r.cfg.WaitOut) {
-			return ctx.Err()
-		}
+	r.mu.Lock()
+	dead := r.alone && !r.mine[ref.Item]
+	r.mu.Unlock()
+	if !dead && !pauseFor(ctx, r.cfg.WaitOut) {
+		return ctx.Err()
 	}
 	end, err := r.queue.End(ctx)
 	if err != nil {

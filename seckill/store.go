@@ -52,7 +52,8 @@ type CatalogStore interface {
 	SetCallerRevoked(ctx context.Context, c CallerRef, revoked bool, by Author) error
 
 	// UpdateActivity reads an activity (nil when there is none), lets change say what it becomes, and writes that with a
-	// change record. New items (ID 0) get ids; Quantity is written only for new items, it moves by restock otherwise.
+	// change record. New items (ID 0) get ids, items that are no longer listed are deleted (only a draft's are). Quantity is
+	// written while the item was never opened (Epoch 0), and moves by restock afterwards; Epoch and Suspect are never written.
 	// An error from change is returned as it is and nothing is written. change must be pure: it may run again.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author, change func(old *Activity) (*Activity, error)) (*Activity, error)
 }
@@ -109,7 +110,7 @@ type StockStore interface {
 	// Withdraw lowers the item's total once per key, for units that hold (of ref's epoch) has taken, and leaves a settlement
 	// (sold) of the hold in the outbox. ErrFenced unless the item's epoch is ref's; ErrNotFound when the hold has a tombstone.
 	Withdraw(ctx context.Context, ref inventory.Ref, hold string, c StockChange, by Author) (total int64, replayed bool, err error)
-	// FindStockChange returns the change made under a key of the item.
+	// FindStockChange returns the change made under a key of the item; a withdrawal's tombstone is none.
 	FindStockChange(ctx context.Context, item inventory.ItemID, key string) (StockChange, bool, error)
 
 	// Books returns the database's side of the stock equation of an activity's items, in the items' order.

@@ -1,0 +1,136 @@
+package seckill
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// FieldError says what is wrong with one field.
+type FieldError struct {
+	Field  string
+	Detail string
+}
+
+// FieldErrors says what is wrong with a document, field by field.
+type FieldErrors []FieldError
+
+// Error implements error.
+func (e FieldErrors) Error() string {
+	var b strings.Builder
+	for i, f := range e {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(f.Field + ": " + f.Detail)
+	}
+	return b.String()
+}
+
+// MaxPaymentWindow bounds how long a unit may be kept from others unpaid.
+const MaxPaymentWindow = 7 * 24 * time.Hour
+
+// check returns everything that is wrong with the activity by itself.
+func (a *Activity) check() FieldErrors {
+	var errs FieldErrors
+	add := func(field, format string, args ...any) {
+		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
+	}
+	if err := CheckName(string(a.ID)); err != "" {
+		add("activity", "%s", err)
+	}
+	if err := CheckName(string(a.Merchant)); err != "" {
+		add("merchant", "%s", err)
+	}
+	if err := CheckTitle(a.Name); err != "" {
+		add("name", "%s", err)
+	}
+	if a.StartsAt.IsZero() {
+		add("starts_at", "is required")
+	}
+	if a.EndsAt.IsZero() {
+		add("ends_at", "is required")
+	} else if !a.EndsAt.After(a.StartsAt) {
+		add("ends_at", "must be after starts_at")
+	}
+	if a.PaymentWindow < time.Second || a.PaymentWindow > MaxPaymentWindow {
+		add("payment_window", "must be from 1s to %v", MaxPaymentWindow)
+	}
+	if len(a.Items) == 0 || len(a.Items) > MaxItems {
+		add("items", "must be 1 to %d items", MaxItems)
+	}
+	seen := make(map[SKU]bool, len(a.Items))
+	for i := range a.Items {
+		field := fmt.Sprintf("items[%d].", i)
+		for _, e := range a.Items[i].check() {
+			add(field+e.Field, "%s", e.Detail)
+		}
+		if seen[a.Items[i].SKU] {
+			add(field+"sku", "is listed twice")
+		}
+		seen[a.Items[i].SKU] = true
+	}
+	return errs
+}
+
+// check returns everything that is wrong with the item by itself.
+func (i *Item) check() FieldErrors {
+	var errs FieldErrors
+	add := func(field, format string, args ...any) {
+		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
+	}
+	if err := CheckName(string(i.SKU)); err != "" {
+		add("sku", "%s", err)
+	}
+	if i.Price.Minor < 0 || i.Price.Minor > MaxPriceMinor {
+		add("price", "must be from 0 to %d minor units", int64(MaxPriceMinor))
+	}
+	if len(i.Price.Currency) != 3 || strings.Trim(i.Price.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		add("currency", "must be three capital letters (ISO 4217)")
+	}
+	if i.Quantity < 0 || i.Quantity > MaxItemQuantity {
+		add("quantity", "must be from 0 to %d", MaxItemQuantity)
+	}
+	if i.PerUser < 0 || i.PerUser > MaxQuantity {
+		add("per_user", "must be from 0 (no limit) to %d", MaxQuantity)
+	}
+	return errs
+}
+
+// CheckName says what is wrong with an id that appears in URLs: 1 to MaxNameLength letters, digits and ._~-, or "".
+func CheckName(s string) string {
+	if s == "" {
+		return "is required"
+	}
+	if len(s) > MaxNameLength {
+		return fmt.Sprintf("must be at most %d bytes", MaxNameLength)
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte("._~-", c) >= 0 && s != "." && s != "..":
+		default:
+			return "must consist of letters, digits and ._~-"
+		}
+	}
+	return ""
+}
+
+// MaxTitleLength bounds a name that is shown to people, in bytes.
+const MaxTitleLength = 200
+
+// CheckTitle says what is wrong with a name that is shown to people, or "".
+func CheckTitle(s string) string {
+	switch {
+	case strings.TrimSpace(s) == "":
+		return "is required"
+	case len(s) > MaxTitleLength:
+		return fmt.Sprintf("must be at most %d bytes", MaxTitleLength)
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "must have no control characters"
+	}
+	return ""
+}
