@@ -15,6 +15,7 @@ type Catalog struct {
 	callers    map[[32]byte]*Caller
 	activities map[ActivityID]*Sale
 	items      map[inventory.ItemID]*Offer
+	offers     []*Offer // in the order of activities and items
 }
 
 // Sale is an activity as the hot path sees it.
@@ -68,6 +69,7 @@ func (c *Catalog) addActivity(a *Activity, earlier *Catalog, now time.Time) {
 		offer := &Offer{Item: &a.Items[j], Sale: sale, notStarted: notStarted}
 		sale.offers[offer.SKU] = offer
 		c.items[offer.ID] = offer
+		c.offers = append(c.offers, offer)
 	}
 	c.activities[a.ID] = sale
 }
@@ -112,7 +114,7 @@ func (o *Offer) refusal(now time.Time, grace time.Duration) (refusal *Refusal, s
 // live returns the shards to keep an eye on: of every item that may have been sold, until its keys may be forgotten.
 func (c *Catalog) live(now time.Time, retention time.Duration) []inventory.Ref {
 	var refs []inventory.Ref
-	for _, offer := range c.items {
+	for _, offer := range c.offers {
 		if offer.Epoch != 0 && offer.Sale.live(now, retention) {
 			refs = append(refs, offer.Ref())
 		}

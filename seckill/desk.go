@@ -177,3 +177,6 @@ func (d *Desk) unavailable(id OrderID, err error) error {
 	}
 	return &Failure{Code: CodeUnavailable, RetryAfter: time.Second, Err: err}
 }
+
+// Live returns the shards of every item that may have been sold, until its keys may be forgotten.
+func (d *Desk) Live() []inventory.Ref { return d.Catalog().live(time.Now(), d.cfg.Retention) }

@@ -65,21 +65,21 @@ func (r *Relay) Step(ctx context.Context) error {
 // deliver sends rows to the stock and returns the indexes of those that arrived.
 func (r *Relay) deliver(ctx context.Context, rows []Outgoing) []int {
 	arrived := make([]int, 0, len(rows))
-	settlements := make(map[inventory.Ref][]int)
+	var settlements byRef[int]
 	for i := range rows {
 		if row := &rows[i]; row.Restock == 0 {
-			settlements[row.Ref] = append(settlements[row.Ref], i)
+			settlements.add(row.Ref, i)
 		} else if r.sent(ctx, row.Ref, 1, r.stock.Restock(ctx, row.Ref, row.RestockID, row.Restock)) {
 			arrived = append(arrived, i)
 		}
 	}
-	for ref, indexes := range settlements {
-		ends := make([]inventory.Settlement, len(indexes))
-		for j, i := range indexes {
+	for _, group := range settlements {
+		ends := make([]inventory.Settlement, len(group.list))
+		for j, i := range group.list {
 			ends[j] = rows[i].Settlement
 		}
-		if r.sent(ctx, ref, len(ends), r.stock.Settle(ctx, ref, ends)) {
-			arrived = append(arrived, indexes...)
+		if r.sent(ctx, group.ref, len(ends), r.stock.Settle(ctx, group.ref, ends)) {
+			arrived = append(arrived, group.list...)
 		}
 	}
 	return arrived

@@ -17,7 +17,8 @@ type Queue interface {
 	// Poll returns the next records of the partitions that this consumer has; it waits for at least one. The records stay
 	// valid until Commit. Only one Poll–Commit pair is under way at a time.
 	Poll(ctx context.Context) ([]Message, error)
-	// Commit commits everything that the last Poll returned.
+	// Commit commits everything that the last Poll returned. ErrFenced means that the partitions are somebody else's now: the
+	// records will come again. After any other error it may be called again.
 	Commit(ctx context.Context) error
 
 	// End returns the next offset of every partition: what is acknowledged before the call lies below it.

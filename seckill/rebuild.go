@@ -63,7 +63,7 @@ func (r *Rebuilder) Run(ctx context.Context) {
 // Step looks at every live shard once and heals what needs it, one after another.
 func (r *Rebuilder) Step(ctx context.Context) {
 	now := time.Now()
-	for _, offer := range r.catalog().items {
+	for _, offer := range r.catalog().offers {
 		if ctx.Err() != nil || !offer.Sale.live(now, r.cfg.Retention) {
 			continue
 		}
@@ -77,7 +77,7 @@ func (r *Rebuilder) Step(ctx context.Context) {
 func (r *Rebuilder) Unhealthy(ctx context.Context) ([]string, error) {
 	var names []string
 	now := time.Now()
-	for _, offer := range r.catalog().items {
+	for _, offer := range r.catalog().offers {
 		if !offer.Sale.live(now, r.cfg.Retention) {
 			continue
 		}

@@ -25,8 +25,9 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists means that the name is taken.
 	ErrExists = errors.New("already exists")
-	// ErrFenced means that the item's epoch is not the one the call was meant for.
-	ErrFenced = errors.New("the item's epoch has passed")
+	// ErrFenced means that the call came too late: the item's epoch is not the one it was meant for, or the partitions have
+	// gone to another worker.
+	ErrFenced = errors.New("fenced off")
 	// ErrKeyReused means that the idempotency key was used for something else.
 	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrTooLow means that the total would fall below what is sold and ordered.

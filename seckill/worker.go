@@ -2,6 +2,7 @@ package seckill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -75,8 +76,8 @@ func (w *Worker) Step(ctx context.Context) error {
 		if err = w.queue.Commit(ctx); err == nil {
 			break
 		}
-		if !w.again(ctx, pause, err) {
-			return fmt.Errorf("commit offsets: %w", err)
+		if errors.Is(err, ErrFenced) || !w.again(ctx, pause, err) {
+			return fmt.Errorf("commit offsets: %w", err) // the batch comes again, here or elsewhere, and finds its rows
 		}
 	}
 	w.counts.Batches.Add(1)
@@ -195,7 +196,7 @@ func (w *Worker) keepDead(ctx context.Context, letters []DeadLetter) error {
 // tell confirms the holds of orders that exist and asks for a rebuild of items that two buyers were sold. What fails here
 // is left to the sweeper: the hold stays fresh.
 func (w *Worker) tell(ctx context.Context, accepted []Acceptance) {
-	holds := make(map[inventory.Ref][]inventory.Hold)
+	var holds byRef[inventory.Hold]
 	for i := range accepted {
 		a := &accepted[i]
 		ref := inventory.Ref{Item: a.Order.Item, Epoch: a.Epoch}
@@ -214,14 +215,33 @@ func (w *Worker) tell(ctx context.Context, accepted []Acceptance) {
 			}
 		}
 		if (a.Outcome == OutcomeOpened || a.Outcome == OutcomeExists) && a.Order.Units == UnitsOpen {
-			holds[ref] = append(holds[ref], a.Order.Hold())
+			holds.add(ref, a.Order.Hold())
 		}
 	}
-	for ref, batch := range holds {
-		if err := w.stock.Confirm(ctx, ref, batch); err != nil && ctx.Err() == nil {
-			w.log.Warn("orders not confirmed, the sweeper will", "item", ref.Item, "epoch", ref.Epoch, "count", len(batch), "err", err)
+	for _, group := range holds {
+		if err := w.stock.Confirm(ctx, group.ref, group.list); err != nil && ctx.Err() == nil {
+			w.log.Warn("orders not confirmed, the sweeper will", "item", group.ref.Item, "epoch", group.ref.Epoch, "count", len(group.list), "err", err)
 		}
 	}
+}
+
+// byRef groups what goes to the same shard into one call, in the order of first appearance.
+type byRef[T any] []refGroup[T]
+
+type refGroup[T any] struct {
+	ref  inventory.Ref
+	list []T
+}
+
+// add puts v into the group of ref. Groups are few: a batch is mostly of one or two items.
+func (g *byRef[T]) add(ref inventory.Ref, v T) {
+	for i := range *g {
+		if (*g)[i].ref == ref {
+			(*g)[i].list = append((*g)[i].list, v)
+			return
+		}
+	}
+	*g = append(*g, refGroup[T]{ref, []T{v}})
 }
 
 // Hold returns the hold that stands behind the order.
