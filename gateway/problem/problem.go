@@ -39,7 +39,19 @@ type Member struct {
 }
 
 // Text returns a member with a string.
-func Text(name, value string) Member { return Member{name, appendString(nil, value)} }
+func Text(name, value string) Member { return Member{name, AppendString(nil, value)} }
+
+// Texts returns a member with an array of strings.
+func Texts(name string, values []string) Member {
+	out := []byte{'['}
+	for i, value := range values {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = AppendString(out, value)
+	}
+	return Member{name, append(out, ']')}
+}
 
 // Number returns a member with a number.
 func Number(name string, value int64) Member { return Member{name, strconv.AppendInt(nil, value, 10)} }
@@ -74,7 +86,7 @@ func FromError(err error) Problem {
 	return p
 }
 
-const unknownDetail = "The outcome is unknown: the purchase may have been accepted. Ask for the order, or repeat with the same key."
+const unknownDetail = "The outcome is unknown: it may have happened. Ask for the order, or repeat the same request with the same key."
 
 // Append appends the problem's body to dst: type, title, status, detail, code, retryable, then what else is set.
 // It allocates nothing but what dst needs to grow, and keeps nothing of p.
@@ -91,7 +103,7 @@ func Append(dst []byte, p *Problem) []byte {
 	}
 	if !p.StartsAt.IsZero() {
 		dst = append(dst, `,"starts_at":"`...)
-		dst = p.StartsAt.UTC().AppendFormat(dst, timeFormat)
+		dst = p.StartsAt.UTC().AppendFormat(dst, TimeFormat)
 		dst = append(dst, '"')
 	}
 	dst = appendText(dst, "order", p.Order)
@@ -103,34 +115,34 @@ func Append(dst []byte, p *Problem) []byte {
 				dst = append(dst, ',')
 			}
 			dst = append(dst, `{"field":`...)
-			dst = appendString(dst, p.Errors[i].Field)
+			dst = AppendString(dst, p.Errors[i].Field)
 			dst = append(dst, `,"detail":`...)
-			dst = appendString(dst, p.Errors[i].Detail)
+			dst = AppendString(dst, p.Errors[i].Detail)
 			dst = append(dst, '}')
 		}
 		dst = append(dst, ']')
 	}
 	for i := range p.Extra {
 		dst = append(dst, ',')
-		dst = appendString(dst, p.Extra[i].name)
+		dst = AppendString(dst, p.Extra[i].name)
 		dst = append(dst, ':')
 		dst = append(dst, p.Extra[i].value...)
 	}
 	return append(dst, '}')
 }
 
-// timeFormat is RFC 3339 in UTC with milliseconds, as everywhere in the API.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+// TimeFormat is how both listeners write a time.Time in UTC: RFC 3339 with milliseconds.
+const TimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 func appendHead(dst []byte, e *Entry, detail string) []byte {
 	dst = append(dst, `{"type":"/problems/`...)
 	dst = append(dst, e.Code...)
 	dst = append(dst, `","title":`...)
-	dst = appendString(dst, e.Title)
+	dst = AppendString(dst, e.Title)
 	dst = append(dst, `,"status":`...)
 	dst = strconv.AppendInt(dst, int64(e.Status), 10)
 	dst = append(dst, `,"detail":`...)
-	dst = appendString(dst, detail)
+	dst = AppendString(dst, detail)
 	dst = append(dst, `,"code":"`...)
 	dst = append(dst, e.Code...)
 	dst = append(dst, `","retryable":`...)
@@ -144,11 +156,11 @@ func appendText(dst []byte, name, value string) []byte {
 	dst = append(dst, ',', '"')
 	dst = append(dst, name...)
 	dst = append(dst, '"', ':')
-	return appendString(dst, value)
+	return AppendString(dst, value)
 }
 
-// appendString appends s as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown fields come from outside.
-func appendString(dst []byte, s string) []byte {
+// AppendString appends s to dst as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown fields come from outside.
+func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	for i := 0; i < len(s); {
