@@ -4,23 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Answers of Do that are not the call's own. With ErrFull and ErrClosed nothing happened. With ErrAbandoned (ctx ended while the
-// item's call was in flight) and ErrPanic (the call did not return) the outcome is unknown: the item may have taken effect.
+// Answers of Do that are not the call's own.
 var (
-	ErrFull      = errors.New("batch: queue full")
-	ErrClosed    = errors.New("batch: closed")
+	// ErrFull means that Config.Queue items wait already; nothing happened.
+	ErrFull = errors.New("batch: queue full")
+	// ErrClosed means that Close was called before Do; nothing happened.
+	ErrClosed = errors.New("batch: closed")
+	// ErrAbandoned means that the item's call was begun, and nobody learnt its end: the outcome is unknown. Either ctx ended
+	// first, and the error wraps its error and cause as well, or the error is ErrPanic too.
 	ErrAbandoned = errors.New("batch: abandoned in flight, outcome unknown")
-	ErrPanic     = errors.New("batch: call panicked, outcome unknown")
+	// ErrPanic means that the call did not return: it panicked (the text says with what, and where), or it ended its goroutine.
+	// All of its items get this error, which is ErrAbandoned too; the Batcher goes on.
+	ErrPanic = fmt.Errorf("%w: the call did not return", ErrAbandoned)
 )
 
-// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default: the other three depend on what
-// is called, and a guess would hide a limit.
+// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default: the others depend on what is
+// called, and a guess would hide a limit.
 type Config struct {
 	Cap      int           // most items of one call
 	Queue    int           // most items waiting, those in flight not counted; beyond it Do returns ErrFull at once
@@ -46,8 +53,44 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Batcher collects items of concurrent Do calls and hands them to one function, many at a time. All methods may be called
-// concurrently. The zero value is not usable; make one with New and end it with Close.
+// Batcher hands the items of concurrent Do calls to one function, many at a time. All methods may be called concurrently. Make one
+// with New and end it with Close; the zero value is not usable.
+//
+// # Outline
+//
+// Do pushes its item on a bounded queue and waits. A push that finds fewer than Config.Parallel workers starts one. A worker takes
+// what waits, at most Config.Cap items, makes one call with all of it, wakes the callers, and takes again; where nothing waits it
+// ends. So the pace of the callee sets the size of the batches: an idle one answers single items at once, a flooded one gets full
+// batches, and nothing is tuned.
+//
+// # Invariants
+//
+//   - An item is queued, or in one flight, or over; it never goes back. Under mu its ticket tells queued from not.
+//   - In flight, whoever moves an item's state away from open ends it: the worker by answering, or the caller by abandoning. So
+//     each item is answered once, and its memory is recycled once: by the caller after an answer, else by the worker.
+//   - While something waits there is a worker that will look at the queue: it signs off under the lock under which it saw it empty.
+//   - mu is never held across a call or a channel send.
+//
+// # Why no timer
+//
+// The usual way waits a while (linger) for a batch to fill. That adds the linger to every answer as long as the batch isn't full,
+// which is always, except in a flood, where batches fill while a call is in flight anyway. Measured on two cores with a call that
+// is one loopback TCP round trip, in µs per item:
+//
+//	callers at once          1     64   1024
+//	a call per item, mutex   14     25     27
+//	linger of 100 µs       1290     20    1.2
+//	this                     20    1.0    0.5
+//
+// (An idle process sleeps at least a millisecond, whatever the linger.) The 6 µs that a lone caller pays are the way to the worker's
+// goroutine and back. Letting the caller itself make the call would save them, but then a caller whose ctx ends couldn't leave.
+//
+// # What was tried besides
+//
+// Waking the callers is the largest cost left. Of the ways to wake 512 goroutines, a channel each costs 154 ns, sync.Cond 150, a
+// sync.Mutex handed over 285; a channel in a select beside ctx.Done, 273, is the cheapest that obeys a ctx without allocating.
+// Beginning the next call before waking gained nothing; nor did yielding before taking: batches a third larger, 5 % at best for a
+// server as a whole.
 type Batcher[In, Out any] struct {
 	// Fixed after New.
 	cfg   Config
@@ -57,7 +100,7 @@ type Batcher[In, Out any] struct {
 	items sync.Pool // of *item[In, Out]
 
 	mu      sync.Mutex
-	queue   list[In, Out]
+	queue   ring[In, Out]
 	workers int                // workers started and not ended; at most cfg.Parallel
 	idle    []*flight[In, Out] // buffers of ended workers; at most cfg.Parallel
 	closed  bool
@@ -68,8 +111,9 @@ type Batcher[In, Out any] struct {
 }
 
 // New returns a Batcher whose items go to call. call sets out[i] for each in[i] (out comes zeroed) or returns an error, which is
-// then given to every item of the batch as it is. It runs on a goroutine of the batcher, on up to cfg.Parallel at once, must obey
-// its ctx, must not keep in or out after it returns, and must use neither Do nor Close of its own batcher.
+// then given to every item of the batch as it is. It runs on a goroutine of the Batcher, on up to cfg.Parallel at once. Its ctx ends
+// after cfg.Timeout and carries no values; call must obey it. in and out are used again: call must not keep them when it returns.
+// It must use neither Do nor Close of its own Batcher, which would wait for themselves.
 func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []Out) error) (*Batcher[In, Out], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("batch: %w", err)
@@ -79,15 +123,19 @@ func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []
 	}
 	cfg.Parallel = max(cfg.Parallel, 1)
 	b := &Batcher[In, Out]{cfg: cfg, call: call, still: make(chan struct{})}
+	b.idle = make([]*flight[In, Out], 0, cfg.Parallel)
 	b.start = b.work
 	b.items.New = func() any { return &item[In, Out]{done: make(chan struct{}, 1)} }
 	return b, nil
 }
 
-// Do sends in with the next call and returns its out, or the error of the whole call. It waits until then or until ctx ends: an
-// item still queued is then taken back and never sent, and the error wraps ctx's error and cause (nothing happened); an item in
-// flight cannot be taken back, and the error wraps ErrAbandoned as well (unknown outcome). An answer that is there wins over a ctx
-// that ended. What in refers to must stay unchanged for ever where Do returns ErrAbandoned: the call still reads it.
+// Do sends in with the next call and returns its out, or the error of the whole call as it is. It returns ErrFull and ErrClosed at
+// once. Otherwise it waits for the answer, or until ctx ends. An item still queued then is taken back and never sent: the error
+// wraps ctx's error and cause, and nothing happened. One in flight cannot be taken back: the error wraps ErrAbandoned as well, and
+// the outcome is unknown. An answer that is there wins over a ctx that has ended.
+//
+// The call reads in for as long as it likes, also after Do returned ErrAbandoned: what in points to (the bytes of a string or
+// slice) must then never be written again, so it must not be a buffer that its owner reuses.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	var zero Out
 	if ctx.Err() != nil {
@@ -117,7 +165,7 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 }
 
 // Close refuses new items with ErrClosed, lets the queued ones and those in flight finish, and returns when no goroutine of the
-// batcher is left. It may be called more than once; each call returns only then.
+// Batcher is left. It may be called more than once; each call returns only then.
 func (b *Batcher[In, Out]) Close() {
 	b.mu.Lock()
 	if !b.closed {
@@ -159,12 +207,12 @@ func (b *Batcher[In, Out]) push(it *item[In, Out]) error {
 		return ErrFull
 	}
 	b.queue.push(it)
-	first := b.workers < b.cfg.Parallel
-	if first {
+	more := b.workers < b.cfg.Parallel
+	if more {
 		b.workers++
 	}
 	b.mu.Unlock()
-	if first {
+	if more {
 		go b.start()
 	}
 	return nil
@@ -174,11 +222,7 @@ func (b *Batcher[In, Out]) push(it *item[In, Out]) error {
 func (b *Batcher[In, Out]) takeBack(it *item[In, Out]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !it.queued {
-		return false
-	}
-	b.queue.remove(it)
-	return true
+	return b.queue.remove(it)
 }
 
 // recycle makes it ready for the next Do. Nobody else may know it any more.
@@ -232,9 +276,7 @@ func (b *Batcher[In, Out]) take(f *flight[In, Out]) bool {
 		}
 		return false
 	}
-	for range min(b.queue.n, b.cfg.Cap) {
-		f.items = append(f.items, b.queue.pop())
-	}
+	f.items = b.queue.popTo(f.items, b.cfg.Cap)
 	b.batches++
 	b.sent += uint64(len(f.items))
 	return true
@@ -307,56 +349,35 @@ type item[In, Out any] struct {
 	done  chan struct{} // buffered: answering never blocks
 	state atomic.Uint32
 
-	// Guarded by the batcher's mu.
-	queued     bool
-	prev, next *item[In, Out]
-}
-
-// list is a queue from whose middle items can be taken.
-type list[In, Out any] struct {
-	head, tail *item[In, Out]
-	n          int
-}
-
-func (l *list[In, Out]) push(it *item[In, Out]) {
-	it.queued = true
-	it.prev = l.tail
-	if l.tail == nil {
-		l.head = it
-	} else {
-		l.tail.next = it
-	}
-	l.tail = it
-	l.n++
-}
-
-func (l *list[In, Out]) pop() *item[In, Out] {
-	it := l.head
-	l.remove(it)
-	return it
-}
-
-func (l *list[In, Out]) remove(it *item[In, Out]) {
-	if it.prev == nil {
-		l.head = it.next
-	} else {
-		it.prev.next = it.next
-	}
-	if it.next == nil {
-		l.tail = it.prev
-	} else {
-		it.next.prev = it.prev
-	}
-	it.queued, it.prev, it.next = false, nil, nil
-	l.n--
+	// Guarded by the Batcher's mu; see ring.
+	ticket uint64
 }
 
 // panicked is the error of a call that did not return. v is what it panicked with, or nil where it ended its goroutine.
 func panicked(v any) error {
 	if v == nil {
-		return fmt.Errorf("%w: the call ended its goroutine", ErrPanic)
+		return fmt.Errorf("%w: it ended its goroutine", ErrPanic)
 	}
-	return fmt.Errorf("%w: %v\n%s", ErrPanic, v, debug.Stack())
+	return fmt.Errorf("%w: panic in %s: %v", ErrPanic, origin(), v)
+}
+
+// origin says where the panic that is being recovered came from. One line, as all callers of a batch log it; a stack would be a
+// flood of its own.
+func origin() string {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	panicking := false
+	for {
+		frame, more := frames.Next()
+		switch inRuntime := strings.HasPrefix(frame.Function, "runtime."); {
+		case frame.Function == "runtime.gopanic":
+			panicking = true
+		case panicking && !inRuntime:
+			return fmt.Sprintf("%s (%s:%d)", frame.Function, filepath.Base(frame.File), frame.Line)
+		case !more:
+			return "an unknown place"
+		}
+	}
 }
 
 // notSent is the error of an item that no call has seen.
