@@ -1,0 +1,290 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v4"
+
+	"penstock/gateway"
+	"penstock/seckill"
+)
+
+// Config is everything a process can be told: the parts' own Configs, and where to find things.
+type Config struct {
+	Listen          string
+	AdminListen     string
+	DataDir         string
+	Durable         bool
+	AdminToken      string
+	OpenMetrics     bool
+	LogLevel        string
+	LogFormat       string
+	ShutdownTimeout time.Duration
+	Slots           int
+	MaxKnown        int
+	Sale            seckill.Config
+	Gateway         gateway.Config
+}
+
+func defaultConfig() Config {
+	return Config{
+		Listen:          "127.0.0.1:8080",
+		AdminListen:     "127.0.0.1:8081",
+		DataDir:         "./penstock-data",
+		LogLevel:        "info",
+		LogFormat:       "text",
+		ShutdownTimeout: 15 * time.Second,
+		Slots:           32_768,
+		MaxKnown:        4_000_000,
+		Sale:            seckill.DefaultConfig(),
+		Gateway:         gateway.DefaultConfig(),
+	}
+}
+
+// setting is one value that flags, environment and file can set: key is its flag, its YAML key, and in capitals with
+// underscores after PENSTOCK_, its environment variable.
+type setting struct {
+	key    string
+	help   string
+	value  func(*Config) any // a pointer to string, bool, int or time.Duration
+	secret bool              // no flag: it would show in the process list
+}
+
+// settings is the one table behind flags, environment, file and `config check`.
+func settings() []setting {
+	return []setting{
+		{key: "listen", help: "address of the public listener; port 0 picks a free one", value: func(c *Config) any { return &c.Listen }},
+		{key: "admin-listen", help: "address of the admin listener; port 0 picks a free one", value: func(c *Config) any { return &c.AdminListen }},
+		{key: "data-dir", help: "directory of the embedded parts; one process at a time", value: func(c *Config) any { return &c.DataDir }},
+		{key: "durable", help: "embedded parts: sync every write to disk, to survive a power loss too; slower", value: func(c *Config) any { return &c.Durable }},
+		{key: "admin-token", help: "first admin token", value: func(c *Config) any { return &c.AdminToken }, secret: true},
+		{key: "open-metrics", help: "serve /metrics on the admin listener without a token", value: func(c *Config) any { return &c.OpenMetrics }},
+		{key: "log-level", help: "debug, info, warn or error", value: func(c *Config) any { return &c.LogLevel }},
+		{key: "log-format", help: "text or json", value: func(c *Config) any { return &c.LogFormat }},
+		{key: "shutdown-timeout", help: "how long a stop may take to answer what is in flight", value: func(c *Config) any { return &c.ShutdownTimeout }},
+		{key: "slots", help: "accepted orders that may wait for the queue's acknowledgement at once", value: func(c *Config) any { return &c.Slots }},
+		{key: "max-known", help: "hold names remembered per item for refusals from memory", value: func(c *Config) any { return &c.MaxKnown }},
+		{key: "max-connections", help: "open connections of the public listener", value: func(c *Config) any { return &c.Gateway.MaxConnections }},
+		{key: "max-in-flight", help: "requests of the public listener served at once; more are answered 503 overloaded", value: func(c *Config) any { return &c.Gateway.MaxInFlight }},
+		{key: "accept-deadline", help: "how long after its arrival an order may still be accepted", value: func(c *Config) any { return &c.Sale.AcceptDeadline }},
+		{key: "wait-out", help: "how long a rebuild waits for the last answers of the epoch before", value: func(c *Config) any { return &c.Sale.WaitOut }},
+		{key: "sweep-age", help: "how long a hold lies untouched before the sweeper decides it", value: func(c *Config) any { return &c.Sale.SweepAge }},
+		{key: "tick", help: "how often the background work looks for changes", value: func(c *Config) any { return &c.Sale.Tick }},
+		{key: "retention", help: "how long after an activity's end its keys are remembered", value: func(c *Config) any { return &c.Sale.Retention }},
+		{key: "batch-cap", help: "most items of one statement or stock call", value: func(c *Config) any { return &c.Sale.BatchCap }},
+		{key: "store-timeout", help: "how long one database batch may take", value: func(c *Config) any { return &c.Sale.StoreTimeout }},
+	}
+}
+
+// env returns the name of the setting's environment variable.
+func (s setting) env() string {
+	return "PENSTOCK_" + strings.ToUpper(strings.ReplaceAll(s.key, "-", "_"))
+}
+
+// set parses text into the setting's value.
+func (s setting) set(c *Config, text string) error {
+	switch p := s.value(c).(type) {
+	case *string:
+		*p = text
+		return nil
+	case *bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%s: %q is not true or false", s.key, text)
+		}
+		*p = b
+	case *int:
+		n, err := strconv.Atoi(strings.ReplaceAll(text, "_", ""))
+		if err != nil {
+			return fmt.Errorf("%s: %q is not a whole number", s.key, text)
+		}
+		*p = n
+	case *time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%s: %q is not a duration like 500ms, 30s or 15m", s.key, text)
+		}
+		*p = d
+	default:
+		return fmt.Errorf("%s: a setting of type %T", s.key, p)
+	}
+	return nil
+}
+
+// addConfigFlags declares --config and a flag for every setting that may have one. Values are applied by loadConfig, so
+// that flags win over the environment, and the environment over the file.
+func addConfigFlags(flags *pflag.FlagSet) {
+	defaults := defaultConfig()
+	flags.String("config", "", "YAML file of settings (environment: PENSTOCK_CONFIG)")
+	for _, s := range settings() {
+		if s.secret {
+			continue
+		}
+		help := s.help + " (environment: " + s.env() + ")"
+		switch p := s.value(&defaults).(type) {
+		case *string:
+			flags.String(s.key, *p, help)
+		case *bool:
+			flags.Bool(s.key, *p, help)
+		case *int:
+			flags.Int(s.key, *p, help)
+		case *time.Duration:
+			flags.Duration(s.key, *p, help)
+		}
+	}
+}
+
+// loadConfig reads file, environment and flags, in that order, over the defaults. The error has one line per mistake.
+func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, error) {
+	config := defaultConfig()
+	file := environ("PENSTOCK_CONFIG")
+	if f := flags.Lookup("config"); f != nil && f.Changed {
+		file = f.Value.String()
+	}
+	var errs []error
+	if file != "" {
+		errs = append(errs, applyFile(&config, file)...)
+	}
+	for _, s := range settings() {
+		if text := environ(s.env()); text != "" {
+			if err := s.set(&config, text); err != nil {
+				errs = append(errs, fmt.Errorf("environment %s: %w", s.env(), err))
+			}
+		}
+	}
+	for _, s := range settings() {
+		if f := flags.Lookup(s.key); f != nil && f.Changed {
+			if err := s.set(&config, f.Value.String()); err != nil {
+				errs = append(errs, fmt.Errorf("flag --%s: %w", s.key, err))
+			}
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, config.validate()...)
+	}
+	return config, errors.Join(errs...)
+}
+
+// validate checks the values against each other, by the parts' own rules.
+func (c *Config) validate() []error {
+	var errs []error
+	for _, listen := range []struct{ key, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
+		if i := strings.LastIndexByte(listen.addr, ':'); i < 0 {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port", listen.key, listen.addr))
+		} else if port, err := strconv.Atoi(listen.addr[i+1:]); err != nil || port < 0 || port > 65535 {
+			errs = append(errs, fmt.Errorf("%s: %q is not a port from 0 to 65535", listen.key, listen.addr[i+1:]))
+		}
+	}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("data-dir: is required"))
+	}
+	if _, err := parseLevel(c.LogLevel); err != nil {
+		errs = append(errs, err)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		errs = append(errs, fmt.Errorf("log-format: %q is neither text nor json", c.LogFormat))
+	}
+	if c.ShutdownTimeout <= 0 {
+		errs = append(errs, errors.New("shutdown-timeout: must be above zero"))
+	}
+	if c.Slots <= 0 {
+		errs = append(errs, errors.New("slots: must be above zero"))
+	}
+	if c.MaxKnown < 0 {
+		errs = append(errs, errors.New("max-known: must not be below zero"))
+	}
+	if err := c.Sale.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Gateway.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// applyFile sets what a YAML file says. Every error begins with file:line.
+func applyFile(c *Config, path string) []error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return []error{fmt.Errorf("config: %w", err)}
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return []error{fmt.Errorf("%s: %w", path, err)}
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return []error{fmt.Errorf("%s:%d: settings are key: value pairs", path, root.Line)}
+	}
+	known := make(map[string]setting)
+	for _, s := range settings() {
+		known[s.key] = s
+	}
+	var errs []error
+	seen := make(map[string]int)
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		at := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("%s:%d: %s", path, key.Line, fmt.Sprintf(format, args...)))
+		}
+		name := strings.ReplaceAll(key.Value, "_", "-")
+		s, ok := known[name]
+		switch {
+		case !ok:
+			at("unknown key %q%s", key.Value, suggestion(name, known))
+		case seen[name] != 0:
+			at("%s: was set in line %d already", name, seen[name])
+		case value.Kind != yaml.ScalarNode:
+			at("%s: must be a single value", name)
+		default:
+			if err := s.set(c, value.Value); err != nil {
+				at("%v", err)
+			}
+		}
+		seen[name] = key.Line
+	}
+	return errs
+}
+
+// suggestion names the known key that is nearest to name, where one is near.
+func suggestion(name string, known map[string]setting) string {
+	best, distance := "", 4
+	for key := range known {
+		if d := editDistance(name, key); d < distance || d == distance && key < best {
+			best, distance = key, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(", did you mean %q?", best)
+}
+
+// editDistance is Levenshtein's distance.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// healthcheckBody bounds what is read of a probe's answer, in bytes.
+const healthcheckBody = 4096
+
+func healthcheckCommand() *cobra.Command {
+	var url string
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Exit 0 when a server is ready, 4 when it is not: a probe for containers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client := http.Client{Timeout: 3 * time.Second}
+			request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, url, nil)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("url: %w", err)}
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				return &exitError{exitDependency, err}
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(io.LimitReader(response.Body, healthcheckBody))
+			if err != nil {
+				return &exitError{exitDependency, err}
+			}
+			if response.StatusCode != http.StatusOK {
+				return &exitError{exitDependency, fmt.Errorf("%s: %s: %s", url, response.Status, strings.TrimSpace(string(body)))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/readyz", "what to ask")
+	return cmd
+}

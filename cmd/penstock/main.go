@@ -1,0 +1,130 @@
+// Command penstock is the flash-sale and inventory gateway: its servers, its tools and its demo in one binary.
+//
+// This package is the only one that reads flags, environment and files, and the only one that joins the parts.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitDependency  = 4
+	exitLawBroken   = 98
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	os.Exit(run(ctx, rootCommand(), os.Args[1:]))
+}
+
+// run executes a command and returns its exit code; the error is one line on stderr per mistake.
+func run(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintf(root.ErrOrStderr(), "penstock: %s\n", line)
+	}
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	return exitUsage // cobra's own errors: unknown command, unknown flag, bad value
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "penstock",
+		Short: "Flash-sale and inventory gateway",
+		Long: `Penstock stands between a sale's crowd and a shop's stock: it answers every buyer in milliseconds, sells each
+unit once, and hands the workers behind it a stream they can take.
+
+Settings come from flags, the environment (PENSTOCK_…) and a YAML file (--config); flags win over the
+environment, the environment over the file.`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddCommand(serveCommand(), demoCommand(), auditCommand(), ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
+	return root
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "penstock", version())
+			return err
+		},
+	}
+}
+
+// version is what the Go toolchain recorded of the build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			revision = " " + s.Value[:min(12, len(s.Value))]
+		case "vcs.modified":
+			if s.Value == "true" {
+				modified = " (modified)"
+			}
+		}
+	}
+	return info.Main.Version + revision + modified + " " + info.GoVersion
+}
+
+// parseLevel reads a log level.
+func parseLevel(s string) (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s)); err != nil || strings.ContainsAny(s, "+-") {
+		return 0, fmt.Errorf("log-level: %q is not debug, info, warn or error", s)
+	}
+	return level, nil
+}
+
+// newLogger writes to stderr: data is for stdout.
+func newLogger(c Config) (*slog.Logger, error) {
+	level, err := parseLevel(c.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+}
