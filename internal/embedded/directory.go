@@ -1,0 +1,161 @@
+package embedded
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// formatVersion is the version of the directory's layout that this program reads and writes.
+const formatVersion = 1
+
+// Answers of Open that are about the directory and not about its disk.
+var (
+	// ErrInUse means that another process has the data directory.
+	ErrInUse = errors.New("data directory in use")
+	// ErrNewer means that a newer version of Penstock wrote the data directory.
+	ErrNewer = errors.New("data directory was written by a newer version of Penstock")
+	// ErrForeign means that the directory has other things in it than Penstock's.
+	ErrForeign = errors.New("not a Penstock data directory")
+)
+
+// directory is a data directory that this process has.
+type directory struct {
+	path string
+	lock *os.File
+}
+
+// openDirectory takes the directory, and makes it if need be. What is not ours is not touched.
+func openDirectory(path string) (*directory, error) {
+	if err := makeDirectory(path); err != nil {
+		return nil, fmt.Errorf("embedded: make the data directory: %w", err)
+	}
+	if err := checkOurs(path); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &directory{path, lock}
+	if err := d.checkFormat(); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// checkOurs refuses a directory that has anything in it but no format file. The lock and a half-written format file don't count:
+// they are what a first start leaves that dies at once.
+func checkOurs(path string) error {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return fmt.Errorf("embedded: read the data directory: %w", err)
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch e.Name() {
+		case formatName:
+			return nil
+		case lockName, formatName + ".tmp":
+		default:
+			foreign = e.Name()
+		}
+	}
+	if foreign != "" {
+		return fmt.Errorf("embedded: %s: %w (it has no file %q, but %q)", path, ErrForeign, formatName, foreign)
+	}
+	return nil
+}
+
+// takeLock locks the directory for this process, as long as it lives.
+func takeLock(path string) (*os.File, error) {
+	name := filepath.Join(path, lockName)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("embedded: open the lock: %w", err)
+	}
+	if err := flock(f); err != nil {
+		defer f.Close()
+		if !errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("embedded: lock %s: %w", name, err)
+		}
+		holder := "another process"
+		if text, err := os.ReadFile(name); err == nil {
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+				holder = fmt.Sprintf("process %d", pid)
+			}
+		}
+		return nil, fmt.Errorf("embedded: %w: %s is in use by %s", ErrInUse, path, holder)
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("embedded: write the lock: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// checkFormat compares the directory's version with ours, and writes it into a new directory.
+func (d *directory) checkFormat() error {
+	name := filepath.Join(d.path, formatName)
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return writeFormat(d.path)
+	}
+	if err != nil {
+		return fmt.Errorf("embedded: read the format: %w", err)
+	}
+	version, ok := bytes.CutPrefix(bytes.TrimSpace(text), []byte("penstock "))
+	n, err := strconv.Atoi(string(version))
+	switch {
+	case !ok || err != nil || n < 1:
+		return fmt.Errorf("embedded: %s: %w (its %s file says %q)", d.path, ErrForeign, formatName, text)
+	case n > formatVersion:
+		return fmt.Errorf("embedded: %s: %w: format %d, this one knows up to %d", d.path, ErrNewer, n, formatVersion)
+	}
+	return nil
+}
+
+// writeFormat writes the format file, whole or not at all.
+func writeFormat(path string) error {
+	name := filepath.Join(path, formatName)
+	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("embedded: write the format: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "penstock %d\n", formatVersion)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(name+".tmp", name)
+	}
+	if err == nil {
+		err = syncDirectory(path)
+	}
+	if err != nil {
+		return fmt.Errorf("embedded: write the format: %w", err)
+	}
+	return nil
+}
+
+// syncDirectory makes the names in a directory durable.
+func syncDirectory(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// close gives the directory back. The lock file stays: removing it could take it from under the next one's feet.
+func (d *directory) close() error {
+	if err := d.lock.Close(); err != nil {
+		return fmt.Errorf("embedded: give back the lock: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Config says where the embedded parts keep their data, and how well. The zero value of each field but DataDir means its default.
+type Config struct {
+	// DataDir is made if it is missing; its parent must exist.
+	DataDir string
+	// Durable makes the queue wait for the disk (fsync) before it acknowledges, so that a promise outlives a power failure
+	// too. The database has a switch of its own; a promise is as durable as the weaker of both. Default false: kill -9 and
+	// crashes of the process are survived either way.
+	Durable bool
+	// Topic is the queue's topic. Default "penstock-orders".
+	Topic string
+	// Partitions is how many partitions the topic gets when the directory is new. Default 1: there is one consumer, and
+	// each partition of a batch is a write (and with Durable two waits for the disk) of its own.
+	Partitions int
+	// Logger gets what the parts have to say. Default: nothing.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Topic == "" {
+		c.Topic = "penstock-orders"
+	}
+	if c.Partitions == 0 {
+		c.Partitions = 1
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports all that is wrong with c.
+func (c Config) Validate() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("no data directory"))
+	}
+	if c.Partitions < 0 || c.Partitions > 64 {
+		errs = append(errs, fmt.Errorf("partitions is %d, must be 1 to 64, or 0 for the default", c.Partitions))
+	}
+	return errors.Join(errs...)
+}
+
+// Parts are running. End them with Close, after everything that uses them.
+type Parts struct {
+	RedisAddr     string
+	RedisPassword string
+	KafkaBrokers  []string
+	// KafkaDial is the only way to the brokers.
+	KafkaDial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DatabasePath is where the SQLite database belongs; embedded doesn't open it.
+	DatabasePath string
+
+	log       *slog.Logger
+	directory *directory
+	redis     *miniredis.Miniredis
+	kafka     *kfake.Cluster
+	stop      context.CancelFunc
+	work      sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open takes the data directory and starts the parts. ctx bounds Open only.
+func Open(ctx context.Context, cfg Config) (*Parts, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("embedded: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	directory, err := openDirectory(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	p := &Parts{
+		log:          cfg.Logger,
+		directory:    directory,
+		DatabasePath: filepath.Join(cfg.DataDir, databaseName),
+		stop:         func() {},
+	}
+	if err := errors.Join(ctx.Err(), p.startKafka(cfg), p.startRedis()); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p.stop = stop
+	p.work.Go(func() { expire(work, p.redis) })
+	return p, nil
+}
+
+// brokerPort is a port of the virtual network, which nobody outside can reach.
+const brokerPort = 9092
+
+func (p *Parts) startKafka(cfg Config) error {
+	network := new(kfake.VirtualNetwork)
+	opts := []kfake.Opt{
+		kfake.ListenFn(network.Listen),
+		kfake.Ports(brokerPort),
+		kfake.ClusterID("penstock-embedded"),
+		kfake.WithLogger(brokerLog{cfg.Logger}),
+		kfake.DataDir(filepath.Join(cfg.DataDir, queueName)),
+		kfake.SeedTopics(int32(cfg.Partitions), cfg.Topic),
+		kfake.BrokerConfigs(map[string]string{
+			// Never by age or size: a log that is emptied so begins at offset 0 again after a crash, below the committed
+			// offset. Penstock deletes what is committed, but the last record.
+			"log.retention.ms":    "-1",
+			"log.retention.bytes": "-1",
+			// Space comes back by the segment, and a start after a crash reads all of them.
+			"log.segment.bytes": "16777216",
+			// Committed offsets are for ever, also when the process was away for long: ten years, in minutes.
+			"offsets.retention.minutes": "5256000",
+		}),
+	}
+	if cfg.Durable {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	cluster, err := kfake.NewCluster(opts...)
+	if err != nil {
+		return fmt.Errorf("embedded: open the queue in %s: %w", cfg.DataDir, err)
+	}
+	p.kafka = cluster
+	p.KafkaBrokers = cluster.ListenAddrs()
+	p.KafkaDial = network.DialContext
+	return nil
+}
+
+func (p *Parts) startRedis() error {
+	server := miniredis.NewMiniRedis()
+	password := rand.Text()
+	server.RequireAuth(password)
+	if err := server.StartAddr("127.0.0.1:0"); err != nil {
+		return fmt.Errorf("embedded: start Redis: %w", err)
+	}
+	p.redis = server
+	p.RedisAddr, p.RedisPassword = server.Addr(), password
+	return nil
+}
+
+// expireEvery is how late a key may expire. (miniredis could follow the clock itself, but then walks all keys at every command.)
+const expireEvery = time.Second
+
+// expire lets time pass in miniredis, whose expiries otherwise stand still.
+func expire(ctx context.Context, server *miniredis.Miniredis) {
+	ticker := time.NewTicker(expireEvery)
+	defer ticker.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			now := time.Now()
+			server.FastForward(now.Sub(last))
+			last = now
+		}
+	}
+}
+
+// Close stops the parts, the last one first, and gives the directory back. Closing twice is the same as once.
+func (p *Parts) Close() error {
+	p.closeOnce.Do(func() {
+		p.stop()
+		p.work.Wait()
+		if p.redis != nil {
+			p.redis.Close()
+		}
+		if p.kafka != nil {
+			p.kafka.Close()
+		}
+		p.closeErr = p.directory.close()
+	})
+	return p.closeErr
+}
+
+// brokerLog hands kfake's log on.
+type brokerLog struct{ log *slog.Logger }
+
+// Logf implements kfake.Logger. kfake's warnings are about data it could not read or write: nothing to overlook.
+func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
+	to := slog.LevelDebug
+	switch level {
+	case kfake.LogLevelError, kfake.LogLevelWarn:
+		to = slog.LevelWarn
+	case kfake.LogLevelDebug:
+		return
+	}
+	if ctx := context.Background(); l.log.Enabled(ctx, to) {
+		l.log.Log(ctx, to, "embedded queue: "+fmt.Sprintf(format, args...))
+	}
+}
+
+// Names in the data directory.
+const (
+	lockName     = "lock"
+	formatName   = "format"
+	queueName    = "queue"
+	databaseName = "penstock.db"
+)
+
+// makeDirectory makes a directory that nobody else may look into.
+func makeDirectory(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return err
+}

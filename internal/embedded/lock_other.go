@@ -1,0 +1,14 @@
+//go:build !unix
+
+package embedded
+
+import (
+	"errors"
+	"os"
+)
+
+// errLocked means that another process has the lock.
+var errLocked = errors.New("locked")
+
+// flock refuses: without a lock that ends with its process, two of them could write one directory.
+func flock(*os.File) error { return errors.ErrUnsupported }

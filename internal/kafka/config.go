@@ -1,0 +1,143 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Config says where the queue lives and what it may take. The zero value of each field but Brokers means its default.
+type Config struct {
+	// Brokers are seeds, host:port; the rest of the cluster is learnt from them.
+	Brokers []string
+	// Topic is the topic of the order records. Default "penstock-orders".
+	Topic string
+	// Group is the workers' consumer group. Default "penstock-workers".
+	Group string
+
+	// Partitions is how many partitions a topic gets that is made by Open; an existing one keeps its own. It bounds how many
+	// workers share the load. Default 12: one worker writes some ten thousand orders a second, so twelve outrun any database
+	// behind them, and twelve divides by two, three, four and six. More would only make batches smaller.
+	Partitions int
+	// Replication is how many replicas a topic gets that is made by Open. Default three, or as many as there are brokers.
+	Replication int
+	// MinInSync is how many replicas must have a record before it is acknowledged. Open refuses a topic that asks for
+	// fewer: one replica's disk is not a promise. Default 2 where the topic has three or more replicas, else 1.
+	MinInSync int
+	// Retention is how long a topic made by Open keeps its records. It must outlast the longest time without workers: an
+	// older record is gone, and with it its order. Default seven days.
+	Retention time.Duration
+
+	// Slots bounds the records that wait for their acknowledgement (L8); Reserve refuses beyond. Default 32,768: a third of a
+	// second of the fastest producer measured, and at most 32 MiB with records of MaxRecordBytes.
+	Slots int
+	// MaxRecordBytes is the largest value that Put takes. Default 1 KiB: seckill's record has at most some 700 bytes.
+	MaxRecordBytes int
+	// MaxPoll is the most records that Poll returns. Default 4,096: the database's statement for them takes tens of
+	// milliseconds, far below RebalanceTimeout, and its fixed costs have long been shared.
+	MaxPoll int
+
+	// DeliveryTimeout is about how long a record waits for its acknowledgement before it fails. It is no hard bound: a record
+	// that was sent and not answered can't be taken back. Default 10 s: five times the accept deadline, nobody waits any more.
+	DeliveryTimeout time.Duration
+	// DialTimeout bounds the making of a connection. Default 3 s.
+	DialTimeout time.Duration
+	// RequestTimeout bounds each attempt of a request, and how long the broker may wait for replicas. Default 5 s.
+	RequestTimeout time.Duration
+	// SessionTimeout is how long a silent worker keeps its partitions. Default 10 s: a killed worker's records are with
+	// another one well within the minute that L3 allows, and no pause of a healthy process is that long.
+	SessionTimeout time.Duration
+	// RebalanceTimeout is how long a worker may hold up a rebalance between Poll and Commit. Default 30 s.
+	RebalanceTimeout time.Duration
+	// TrimEvery is how often records that the workers have committed are deleted from the log, see Trim. Default 0: never,
+	// the broker's retention does it. The embedded broker has no safe retention of its own and needs it.
+	TrimEvery time.Duration
+
+	// TLS, if set, is used for every connection.
+	TLS *tls.Config
+	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes TLS.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Logger gets what the client has to say, at its own levels but one: its information is our debug. Default: nothing.
+	Logger *slog.Logger
+}
+
+// withDefaults returns c with every zero value replaced, but Replication and MinInSync: they depend on the cluster.
+func (c Config) withDefaults() Config {
+	text := func(v *string, def string) {
+		if *v == "" {
+			*v = def
+		}
+	}
+	number := func(v *int, def int) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	span := func(v *time.Duration, def time.Duration) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	text(&c.Topic, "penstock-orders")
+	text(&c.Group, "penstock-workers")
+	number(&c.Partitions, 12)
+	span(&c.Retention, 7*24*time.Hour)
+	number(&c.Slots, 32_768)
+	number(&c.MaxRecordBytes, 1<<10)
+	number(&c.MaxPoll, 4_096)
+	span(&c.DeliveryTimeout, 10*time.Second)
+	span(&c.DialTimeout, 3*time.Second)
+	span(&c.RequestTimeout, 5*time.Second)
+	span(&c.SessionTimeout, 10*time.Second)
+	span(&c.RebalanceTimeout, 30*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports all that is wrong with c.
+func (c Config) Validate() error {
+	d := c.withDefaults()
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(d.Brokers) > 0, "no brokers")
+	for _, b := range d.Brokers {
+		check(b != "", "an empty broker address")
+	}
+	check(len(d.Topic) <= 249, "topic has %d characters, at most 249 are allowed", len(d.Topic))
+	check(d.Partitions > 0 && d.Partitions <= 1<<15, "partitions is %d, must be 1 to 32,768", d.Partitions)
+	check(d.Replication >= 0 && d.Replication <= 1<<15-1, "replication is %d, must be 1 to 32,767, or 0 for the default", d.Replication)
+	check(d.MinInSync >= 0, "min in-sync is %d, must not be negative", d.MinInSync)
+	check(d.Replication == 0 || d.MinInSync <= d.Replication, "min in-sync is %d, more than replication %d", d.MinInSync, d.Replication)
+	check(d.Slots > 0 && d.Slots <= 1<<20, "slots is %d, must be 1 to 1,048,576", d.Slots)
+	check(d.MaxRecordBytes > 0 && d.MaxRecordBytes <= maxBatchBytes/2, "max record bytes is %d, must be 1 to %d", d.MaxRecordBytes, maxBatchBytes/2)
+	check(d.MaxPoll > 0 && d.MaxPoll <= 1<<16, "max poll is %d, must be 1 to 65,536", d.MaxPoll)
+	for _, t := range []struct {
+		name string
+		span time.Duration
+		low  time.Duration
+	}{
+		{"retention", d.Retention, time.Hour},
+		{"delivery timeout", d.DeliveryTimeout, time.Second}, // the client's own lower bound
+		{"dial timeout", d.DialTimeout, 10 * time.Millisecond},
+		{"request timeout", d.RequestTimeout, 100 * time.Millisecond},
+		{"session timeout", d.SessionTimeout, 6 * time.Second}, // the brokers' lower bound by default
+		{"rebalance timeout", d.RebalanceTimeout, time.Second},
+		{"trim every", max(d.TrimEvery, 0), 0},
+	} {
+		check(t.span >= t.low, "%s is %v, must be at least %v", t.name, t.span, t.low)
+	}
+	check(d.TrimEvery >= 0, "trim every is %v, must not be negative", d.TrimEvery)
+	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v", d.RebalanceTimeout, d.SessionTimeout)
+	check(d.TLS == nil || d.Dial == nil, "TLS and a dial function exclude each other")
+	return errors.Join(errs...)
+}

@@ -1,0 +1,266 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"penstock/seckill"
+)
+
+// consumer is this process's member of the workers' group.
+//
+// From a Poll that returned records until they are committed the client holds every rebalance back (BlockRebalanceOnPoll), so
+// what is pending is always owned. A Commit that fails keeps it pending, and the next Poll returns it once more; only a member
+// that the group has put out lets go, and then the records come to whoever owns the partition. Nothing is ever committed that
+// Poll did not return, or that wasn't processed.
+type consumer struct {
+	mu     sync.Mutex // guards making and closing the client
+	client *kgo.Client
+	closed bool
+
+	// Only for Poll and Commit, of which one is under way at a time.
+	pending  []seckill.Message
+	offsets  map[int32]kgo.EpochOffset // what committing pending means
+	failures int                       // polls that failed since one succeeded
+
+	startsMu sync.Mutex
+	starts   map[int32]int64 // the next offset that each assigned partition should give
+}
+
+func (q *Queue) consumerOptions() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.ConsumerGroup(q.cfg.Group),
+		kgo.ConsumeTopics(q.cfg.Topic),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		// Never pass a record over: neither in a partition that nobody committed, nor after the broker lost what was committed.
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.AdjustFetchOffsetsFn(q.noteStarts),
+		kgo.SessionTimeout(q.cfg.SessionTimeout),
+		kgo.HeartbeatInterval(q.cfg.SessionTimeout / 5),
+		kgo.RebalanceTimeout(q.cfg.RebalanceTimeout),
+		// What is fetched ahead is memory: a few polls' worth of records.
+		kgo.FetchMaxBytes(8 << 20),
+		kgo.FetchMaxPartitionBytes(1 << 20),
+		kgo.MaxConcurrentFetches(4),
+	}
+}
+
+// member returns the group's client, and makes it first if need be.
+func (q *Queue) member() (*kgo.Client, error) {
+	c := &q.consumer
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	if c.client == nil {
+		client, err := kgo.NewClient(append(q.commonOptions(), q.consumerOptions()...)...)
+		if err != nil {
+			return nil, fmt.Errorf("kafka: make a consumer: %w", err)
+		}
+		c.client = client
+	}
+	return c.client, nil
+}
+
+// close leaves the group, so that another worker needn't wait for the session to time out.
+func (c *consumer) close(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.client == nil {
+		return
+	}
+	c.client.AllowRebalance()
+	// An error means that the group learns it from the session timeout instead.
+	_ = c.client.LeaveGroupContext(ctx)
+	c.client.CloseAllowingRebalance()
+}
+
+// Poll implements seckill.Queue. What was polled and not committed is returned again, unless it went to another worker in
+// the meantime. After an error, but the one of ctx, Poll has paused: it may be called again at once.
+func (q *Queue) Poll(ctx context.Context) ([]seckill.Message, error) {
+	client, err := q.member()
+	if err != nil {
+		return nil, err
+	}
+	c := &q.consumer
+	for len(c.pending) == 0 {
+		fetches := client.PollRecords(ctx, q.cfg.MaxPoll)
+		err := q.take(fetches)
+		if len(c.pending) == 0 {
+			client.AllowRebalance()
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, kgo.ErrClientClosed):
+			return nil, ErrClosed
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		default:
+			q.counts.pollErrors.Add(1)
+			return nil, q.pauseAfter(ctx, err)
+		}
+	}
+	c.failures = 0
+	return c.pending, nil
+}
+
+// take makes pending what was fetched, and returns the first error among it.
+func (q *Queue) take(fetches kgo.Fetches) error {
+	c := &q.consumer
+	c.offsets = make(map[int32]kgo.EpochOffset)
+	c.pending = make([]seckill.Message, 0, fetches.NumRecords())
+	var first error
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if p.Err != nil && first == nil {
+			first = q.fetchError(p)
+		}
+		if len(p.Records) == 0 {
+			return
+		}
+		q.checkStart(p.Partition, p.Records)
+		for _, r := range p.Records {
+			c.pending = append(c.pending, seckill.Message{Partition: r.Partition, Offset: r.Offset, Value: r.Value})
+		}
+		last := p.Records[len(p.Records)-1]
+		c.offsets[p.Partition] = kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}
+	})
+	q.counts.polled.Add(int64(len(c.pending)))
+	return first
+}
+
+// fetchError says what a partition's error means.
+func (q *Queue) fetchError(p kgo.FetchTopicPartition) error {
+	var lost *kgo.ErrDataLoss
+	switch {
+	case errors.As(p.Err, &lost):
+		q.counts.dataLoss.Add(1)
+		return fmt.Errorf("%w: %w", ErrLost, p.Err)
+	case errors.Is(p.Err, kerr.UnknownTopicID), errors.Is(p.Err, kerr.UnknownTopicOrPartition), errors.Is(p.Err, kerr.InconsistentTopicID):
+		return fmt.Errorf("%w: poll %s partition %d: %w", ErrTopic, q.cfg.Topic, p.Partition, p.Err)
+	}
+	return fmt.Errorf("kafka: poll partition %d: %w", p.Partition, p.Err)
+}
+
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = time.Second
+)
+
+// pauseAfter keeps a caller that polls again at once from spinning.
+func (q *Queue) pauseAfter(ctx context.Context, err error) error {
+	c := &q.consumer
+	d := min(firstPause<<min(c.failures, 10), longestPause)
+	c.failures++
+	if ctxErr := pause(ctx, d); ctxErr != nil {
+		return ctxErr
+	}
+	return err
+}
+
+// noteStarts remembers where partitions begin that were just assigned. It changes nothing.
+func (q *Queue) noteStarts(_ context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	c := &q.consumer
+	c.startsMu.Lock()
+	defer c.startsMu.Unlock()
+	if c.starts == nil {
+		c.starts = make(map[int32]int64)
+	}
+	for p, o := range assigned[q.cfg.Topic] {
+		// Negative is a place with a name: the start, for a partition that nobody committed.
+		c.starts[p] = max(o.EpochOffset().Offset, 0)
+	}
+	return assigned, nil
+}
+
+// checkStart counts records that are missing: the offsets of our topic have no holes, so that a partition that continues
+// further up than it was left has lost what lay between.
+func (q *Queue) checkStart(partition int32, records []*kgo.Record) {
+	c := &q.consumer
+	c.startsMu.Lock()
+	defer c.startsMu.Unlock()
+	next, known := c.starts[partition]
+	for _, r := range records {
+		if known && r.Offset > next {
+			q.counts.missing.Add(r.Offset - next)
+			q.cfg.Logger.Error("records are missing: the log lost them, or its retention took them before a worker did",
+				"topic", q.cfg.Topic, "partition", partition, "from", next, "to", r.Offset)
+		}
+		next, known = r.Offset+1, true
+	}
+	if c.starts == nil {
+		c.starts = make(map[int32]int64)
+	}
+	c.starts[partition] = next
+}
+
+// Commit implements seckill.Queue. After an error the records are still pending: commit again, or poll them again. After
+// ErrFenced they are not, and a further Commit has nothing to do.
+func (q *Queue) Commit(ctx context.Context) error {
+	c := &q.consumer
+	if len(c.pending) == 0 {
+		return nil
+	}
+	client, err := q.member()
+	if err != nil {
+		return err
+	}
+	err = q.commit(ctx, client)
+	if err != nil && !errors.Is(err, ErrFenced) {
+		return err
+	}
+	if err == nil {
+		q.counts.committed.Add(int64(len(c.pending)))
+	}
+	c.pending, c.offsets = nil, nil
+	client.AllowRebalance()
+	return err
+}
+
+func (q *Queue) commit(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	var result error
+	offsets := map[string]map[int32]kgo.EpochOffset{q.cfg.Topic: q.consumer.offsets}
+	client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		result = commitResult(resp, err, len(q.consumer.offsets))
+	})
+	return result
+}
+
+// commitResult is what became of a commit of a number of partitions.
+func commitResult(resp *kmsg.OffsetCommitResponse, err error, partitions int) error {
+	if err != nil {
+		return fmt.Errorf("kafka: commit offsets: %w", err)
+	}
+	answered := 0
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			answered++
+			switch err := kerr.ErrorForCode(p.ErrorCode); {
+			case err == nil:
+			case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.FencedInstanceID),
+				errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.FencedMemberEpoch):
+				return fmt.Errorf("%w: %w", ErrFenced, err)
+			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+				return fmt.Errorf("%w: commit partition %d: %w", ErrTopic, p.Partition, err)
+			default:
+				return fmt.Errorf("kafka: commit partition %d: %w", p.Partition, err)
+			}
+		}
+	}
+	if answered != partitions {
+		return fmt.Errorf("kafka: commit offsets: %d of %d partitions answered", answered, partitions)
+	}
+	return nil
+}
