@@ -140,7 +140,7 @@ func (p *Process) openEmbedded(ctx context.Context) error {
 
 func (p *Process) openStock(ctx context.Context) error {
 	stock, err := inventory.Open(ctx, inventory.Config{
-		Addrs: []string{p.parts.RedisAddr()}, Cap: p.cfg.Sale.BatchCap, Poll: p.cfg.Sale.Tick, MaxKnown: p.cfg.MaxKnown, Logger: p.log,
+		Addrs: []string{p.parts.RedisAddr()}, Password: p.parts.RedisPassword(), Cap: p.cfg.Sale.BatchCap, Poll: p.cfg.Sale.Tick, MaxKnown: p.cfg.MaxKnown, Logger: p.log,
 		OnLost: func(ref inventory.Ref) {
 			select {
 			case p.lost <- ref:

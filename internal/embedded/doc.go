@@ -8,16 +8,16 @@
 //     too; with Config.Durable also after a power failure (docs/adr/0006-embedded-durability.md).
 //   - One process at a time has the directory; the second one is told who has it. A directory that is not ours, or that a newer
 //     version wrote, is left as it is.
-//   - Nobody else gets in: Kafka has no port at all (clients use Parts.KafkaDial), Redis wants a password that is made anew at
+//   - Nobody else gets in: Kafka has no port at all (Parts.QueueConfig knows the way), Redis wants a password that is made anew at
 //     each start, the directory is the user's alone.
 //
 // It does not promise replication, and it is not for load: kfake works in one goroutine. Its log keeps every record until somebody
-// deletes it (kafka.Config.TrimEvery does), and never by age, because nobody else can say which records were worked on.
+// deletes it (the queue of Parts.QueueConfig does), and never by age, because nobody else can say which records were worked on.
 //
 // Layout of the directory:
 //
 //	lock          locked by the process that has the directory; its process id
 //	format        the version of this layout
 //	queue/        kfake's log, offsets and topics
-//	penstock.db   SQLite (opened by internal/sqlite, under Parts.DatabasePath)
+//	penstock.db   SQLite (opened by internal/sqlite, at Parts.DatabasePath)
 package embedded

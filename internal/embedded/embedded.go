@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"penstock/internal/kafka"
 )
 
 // Config says where the embedded parts keep their data, and how well. The zero value of each field but DataDir means its default.
@@ -58,24 +59,45 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Parts are running. End them with Close, after everything that uses them.
+// Parts are running. End them with Close, after everything that uses them. All methods are safe for concurrent use.
 type Parts struct {
-	RedisAddr     string
-	RedisPassword string
-	KafkaBrokers  []string
-	// KafkaDial is the only way to the brokers.
-	KafkaDial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// DatabasePath is where the SQLite database belongs; embedded doesn't open it.
-	DatabasePath string
-
-	log       *slog.Logger
+	// Fixed after Open.
+	cfg       Config
 	directory *directory
-	redis     *miniredis.Miniredis
+	network   kfake.VirtualNetwork
 	kafka     *kfake.Cluster
+	redis     *miniredis.Miniredis
+	password  string
 	stop      context.CancelFunc
 	work      sync.WaitGroup
+
 	closeOnce sync.Once
 	closeErr  error
+}
+
+// RedisAddr is where Redis listens.
+func (p *Parts) RedisAddr() string { return p.redis.Addr() }
+
+// RedisPassword is what Redis wants to hear. It is another one after each start.
+func (p *Parts) RedisPassword() string { return p.password }
+
+// DatabasePath is where the SQLite database belongs. embedded doesn't open it.
+func (p *Parts) DatabasePath() string { return filepath.Join(p.cfg.DataDir, databaseName) }
+
+// trimEvery is how often the queue deletes what the workers have committed. It bounds the log to what comes in within that time,
+// a segment of each partition, and what the workers have yet to do.
+const trimEvery = time.Minute
+
+// QueueConfig is how the queue reaches the brokers, who can be reached in no other way, and what it must do for them.
+func (p *Parts) QueueConfig(slots int) kafka.Config {
+	return kafka.Config{
+		Brokers:   p.kafka.ListenAddrs(),
+		Dial:      p.network.DialContext,
+		Topic:     p.cfg.Topic,
+		Slots:     slots,
+		TrimEvery: trimEvery,
+		Logger:    p.cfg.Logger,
+	}
 }
 
 // Open takes the data directory and starts the parts. ctx bounds Open only.
@@ -88,13 +110,8 @@ func Open(ctx context.Context, cfg Config) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Parts{
-		log:          cfg.Logger,
-		directory:    directory,
-		DatabasePath: filepath.Join(cfg.DataDir, databaseName),
-		stop:         func() {},
-	}
-	if err := errors.Join(ctx.Err(), p.startKafka(cfg), p.startRedis()); err != nil {
+	p := &Parts{cfg: cfg, directory: directory, stop: func() {}}
+	if err := errors.Join(ctx.Err(), p.startKafka(), p.startRedis()); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,10 +123,10 @@ func Open(ctx context.Context, cfg Config) (*Parts, error) {
 // brokerPort is a port of the virtual network, which nobody outside can reach.
 const brokerPort = 9092
 
-func (p *Parts) startKafka(cfg Config) error {
-	network := new(kfake.VirtualNetwork)
+func (p *Parts) startKafka() error {
+	cfg := p.cfg
 	opts := []kfake.Opt{
-		kfake.ListenFn(network.Listen),
+		kfake.ListenFn(p.network.Listen),
 		kfake.Ports(brokerPort),
 		kfake.ClusterID("penstock-embedded"),
 		kfake.WithLogger(brokerLog{cfg.Logger}),
@@ -134,8 +151,6 @@ func (p *Parts) startKafka(cfg Config) error {
 		return fmt.Errorf("embedded: open the queue in %s: %w", cfg.DataDir, err)
 	}
 	p.kafka = cluster
-	p.KafkaBrokers = cluster.ListenAddrs()
-	p.KafkaDial = network.DialContext
 	return nil
 }
 
@@ -146,8 +161,7 @@ func (p *Parts) startRedis() error {
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
 	}
-	p.redis = server
-	p.RedisAddr, p.RedisPassword = server.Addr(), password
+	p.redis, p.password = server, password
 	return nil
 }
 

@@ -334,7 +334,10 @@ func work(ctx context.Context, q *kafka.Queue, done *processed, batches *atomic.
 		}
 		done.add(messages)
 		err = q.Commit(ctx)
-		if err != nil && !errors.Is(err, kafka.ErrFenced) && ctx.Err() == nil {
+		if errors.Is(err, kafka.ErrClosed) || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !errors.Is(err, kafka.ErrFenced) {
 			return fmt.Errorf("commit: %w", err)
 		}
 		batches.Add(1)
