@@ -1,0 +1,141 @@
+package tidy
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+func checkTopLevel(t *tree, report func(where, what string)) {
+	for _, e := range t.top {
+		if _, ok := topLevel[e.Name()]; !ok {
+			report(e.Name(), "does not belong at the top level")
+		}
+	}
+}
+
+func checkImports(t *tree, report func(where, what string)) {
+	for _, p := range t.packages {
+		a, listed := arrows[p.dir]
+		if !listed {
+			report(p.dir, "is not in the list of packages")
+			continue
+		}
+		for _, f := range p.all() {
+			for to, spec := range f.imports() {
+				to, ours := strings.CutPrefix(to, module+"/")
+				if !ours {
+					continue
+				}
+				switch {
+				case !f.test && slices.Contains(testPackages, to) && !slices.Contains(testPackages, p.dir):
+					report(t.at(spec), to+" is for tests")
+				case f.test && slices.Contains(testPackages, to):
+				case to == p.dir: // an external test
+				case slices.Contains(a.may, to) || slices.Contains(a.may, everything):
+				case f.test && slices.Contains(a.tests, to):
+				default:
+					report(t.at(spec), fmt.Sprintf("%s may not import %s: %s", p.dir, to, a.why))
+				}
+			}
+		}
+	}
+}
+
+func checkThirdParty(t *tree, report func(where, what string)) {
+	for _, p := range t.packages {
+		for _, f := range p.all() {
+			for to, spec := range f.imports() {
+				first, _, _ := strings.Cut(to, "/")
+				if !strings.Contains(first, ".") {
+					continue // ours, or the standard library
+				}
+				o, ok := ownerOf(to)
+				switch {
+				case !ok:
+					report(t.at(spec), to+" has no owner")
+				case !o.allows(p.dir, f.test):
+					report(t.at(spec), fmt.Sprintf("%s may not import %s (%s), it is for %s", p.dir, to, o.why, o))
+				}
+			}
+		}
+	}
+}
+
+// ownerOf returns the entry with the longest prefix of an import path.
+func ownerOf(importPath string) (owner, bool) {
+	for at := importPath; at != "." && at != "/"; at = path.Dir(at) {
+		if o, ok := owners[at]; ok {
+			return o, true
+		}
+	}
+	for prefix, o := range owners { // libopenapi-validator goes with libopenapi
+		if strings.HasPrefix(importPath, prefix+"-") {
+			return o, true
+		}
+	}
+	return owner{}, false
+}
+
+func (o owner) allows(dir string, test bool) bool {
+	if slices.Contains(o.owners, dir) || slices.Contains(o.owners, everything) {
+		return true
+	}
+	return (test || slices.Contains(testPackages, dir)) && (slices.Contains(o.tests, dir) || slices.Contains(o.tests, everything))
+}
+
+// String lists who may.
+func (o owner) String() string {
+	who := slices.Clone(o.owners)
+	for _, dir := range o.tests {
+		if dir == everything {
+			who = append(who, "tests")
+		} else {
+			who = append(who, "tests of "+dir)
+		}
+	}
+	if len(who) == 0 {
+		return "nobody"
+	}
+	return strings.Join(who, ", ")
+}
+
+func checkStandardLibrary(t *tree, report func(where, what string)) {
+	for _, p := range t.packages {
+		for _, f := range p.files {
+			for to, spec := range f.imports() {
+				if o, ok := standard[to]; ok && !o.allows(p.dir, false) {
+					report(t.at(spec), fmt.Sprintf("%s may not import %s: %s", p.dir, to, o.why))
+				}
+			}
+		}
+	}
+}
+
+// grabBags are names that say nothing about what a package is about.
+var grabBags = []string{
+	"util", "utils", "common", "helper", "helpers", "manager", "base", "types", "misc", "shared", "lib", "pkg", "core", "models",
+}
+
+func checkPackageNames(t *tree, report func(where, what string)) {
+	for _, p := range t.packages {
+		if slices.Contains(grabBags, path.Base(p.dir)) || slices.Contains(grabBags, p.name) {
+			report(p.dir, fmt.Sprintf("the name %s says nothing", p.name))
+		}
+		if p.name != "main" && p.name != path.Base(p.dir) {
+			report(p.dir, "package "+p.name+" is not named after its directory")
+		}
+		if p.name == "main" && path.Dir(p.dir) != "cmd" {
+			report(p.dir, "commands are in cmd")
+		}
+		names := map[string]bool{}
+		for _, f := range p.files {
+			names[f.ast.Name.Name] = true
+		}
+		if len(names) > 1 {
+			report(p.dir, "has packages "+strings.Join(slices.Sorted(maps.Keys(names)), ", "))
+		}
+	}
+}

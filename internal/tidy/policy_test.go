@@ -1,0 +1,252 @@
+package tidy
+
+// This file is policy: what the rules allow, as data with reasons. To make a build pass is no reason.
+
+// topLevel is everything that may stand at the root. Not all of it has to be there yet.
+var topLevel = map[string]string{
+	"cmd":       "what a person starts",
+	"gateway":   "HTTP, and nothing but",
+	"limiter":   "may this caller, now?",
+	"degrade":   "may the system, now?",
+	"seckill":   "activities, purchases, orders",
+	"inventory": "who may have which unit",
+	"loadtest":  "a black-box load generator",
+	"internal":  "adapters and tools",
+	"docs":      "for people",
+	"deploy":    "for machines",
+
+	"README.md":       "what it is",
+	"ARCHITECTURE.md": "how it is built",
+	"CONVENTIONS.md":  "how we build it",
+	"CHANGELOG.md":    "what changed for users",
+	"LICENSE":         "what others may do with it",
+	"Makefile":        "what a developer types",
+	"go.mod":          "the module",
+	"go.sum":          "its dependencies",
+
+	".ci":            "what has to pass",
+	".gitignore":     "what stays out",
+	".gitattributes": "what git has to know about files",
+	".golangci.yml":  "how it is linted",
+}
+
+const module = "penstock"
+
+// arrow lists what a package may import of ours: its product files from may, its tests from may and tests.
+type arrow struct {
+	may   []string
+	tests []string
+	why   string
+}
+
+// arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
+var arrows = map[string]arrow{
+	"internal/batch":    {why: "natural batching knows nothing of what it carries"},
+	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
+	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
+	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
+	"inventory": {
+		may: []string{"internal/batch"},
+		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
+	},
+	"limiter": {
+		may: []string{"internal/batch"},
+		why: "leases are asked for in batches; whom a bucket belongs to is a string",
+	},
+	"seckill": {
+		may: []string{"internal/batch", "inventory"},
+		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
+	},
+	"internal/kafka": {
+		may: []string{"seckill"},
+		why: "it implements seckill.Queue",
+	},
+	"internal/sqlite": {
+		may: []string{"seckill", "internal/settings", "inventory"},
+		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
+	},
+	"internal/postgres": {
+		may: []string{"seckill", "internal/settings", "inventory"},
+		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
+	},
+	"gateway/problem": {
+		may: []string{"seckill"},
+		why: "the catalogue says what seckill's codes are in HTTP; as constants, the compiler checks their spelling",
+	},
+	"gateway": {
+		may: []string{"gateway/problem", "limiter", "degrade", "seckill"},
+		why: "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
+	},
+	"gateway/admin": {
+		may: []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/settings"},
+		why: "the other listener: other rights, other failure budget",
+	},
+	"internal/embedded": {
+		may: []string{"internal/sqlite"},
+		why: "it opens the parts that run in the process; no package below can tell the difference",
+	},
+	"cmd/penstock": {
+		may: []string{everything},
+		why: "the only place where parts are joined",
+	},
+
+	"internal/kafka/kafkatest": {
+		may: []string{"seckill", "internal/kafka"},
+		why: "the suite of the queue, for kfake and for real brokers",
+	},
+	"internal/protocol":   {why: "the design as a model; it imports nothing, so that it can't be made to agree with the code"},
+	"internal/tidy":       {why: "it reads the others as text"},
+	"inventory/stocktest": {may: []string{"inventory"}, why: "the model and the suite of the stock"},
+	"internal/storetest":  {may: []string{"seckill", "inventory", "internal/settings"}, why: "the suite of the stores"},
+	"internal/sim":        {may: []string{everything}, why: "the simulator drives the real code"},
+	"internal/e2e":        {may: []string{everything}, why: "it drives real processes"},
+}
+
+// everything is everybody, or every package.
+const everything = "*"
+
+// testPackages are imported by test files and by one another only.
+var testPackages = []string{
+	"inventory/stocktest", "internal/kafka/kafkatest", "internal/storetest", "internal/sim", "internal/e2e",
+	"internal/protocol", "internal/tidy",
+}
+
+// owner says who may import a package: owners in all files, tests in test files and test packages.
+type owner struct {
+	owners []string
+	tests  []string
+	why    string
+}
+
+// owners is every module that we import, by prefix of the import path; a longer prefix wins. docs/adr/0009 has the choices.
+var owners = map[string]owner{
+	"github.com/valyala/fasthttp":         {owners: []string{"gateway", "gateway/problem", "loadtest"}, why: "HTTP at the sale edge"},
+	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
+	"github.com/redis/rueidis":            {owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis"},
+	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
+	"github.com/twmb/franz-go":            {owners: []string{"internal/kafka"}, tests: []string{"internal/kafka/kafkatest", "internal/embedded"}, why: "Kafka"},
+	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
+	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, why: "PostgreSQL"},
+	"modernc.org/sqlite":                  {owners: []string{"internal/sqlite"}, why: "SQLite, without cgo"},
+	"github.com/pressly/goose/v3":         {owners: []string{"internal/sqlite", "internal/postgres"}, why: "migrations"},
+	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
+	"golang.org/x/time":                   {owners: []string{"limiter"}, why: "token buckets"},
+	"golang.org/x/sys":                    {owners: []string{"internal/embedded", "cmd/penstock"}, why: "file locks, limits of the process"},
+	"github.com/spf13/cobra":              {owners: []string{"cmd/penstock"}, why: "commands and flags"},
+	"github.com/spf13/pflag":              {owners: []string{"cmd/penstock"}, why: "cobra's flags"},
+	"go.yaml.in/yaml/v4":                  {owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files"},
+	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, why: "writes /metrics"},
+	"github.com/prometheus/client_model":  {tests: []string{"gateway/admin"}, why: "reads /metrics back"},
+	"github.com/HdrHistogram":             {owners: []string{"loadtest"}, why: "latency percentiles"},
+	"github.com/rogpeppe/go-internal":     {tests: []string{everything}, why: "scripts of what a user types"},
+	"pgregory.net/rapid":                  {tests: []string{everything}, why: "random commands against models"},
+	"go.uber.org/goleak":                  {tests: []string{everything}, why: "no goroutine is left behind"},
+	"github.com/pb33f/libopenapi": {
+		tests: []string{"gateway", "gateway/admin", "internal/e2e", "cmd/penstock"}, why: "checks openapi.yaml against answers",
+	},
+}
+
+// standard says who may import some packages of the standard library in product files; without owners, nobody.
+var standard = map[string]owner{
+	"net/http":       {owners: []string{"gateway/admin", "cmd/penstock"}, why: "the sale edge is fasthttp; everything else speaks no HTTP"},
+	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},
+	"database/sql":   {owners: []string{"internal/sqlite", "internal/postgres"}, why: "SQL is the stores'"},
+	"os/signal":      {owners: []string{"cmd/penstock"}, why: "only the command decides when to stop"},
+	"testing":        {owners: testPackages, why: "only suites of tests are handed a *testing.T"},
+	"crypto/sha1":    {owners: []string{"inventory", "limiter"}, why: "broken; but Redis names scripts by it"},
+	"unsafe":         {owners: []string{"gateway"}, why: "only the edge may look at a request's bytes as strings without copying them"},
+	"runtime/debug":  {owners: []string{"cmd/penstock", "gateway", "gateway/admin"}, why: "build information, and the stack of a recovered panic"},
+
+	"flag":           {why: "commands and flags are cobra's, in cmd/penstock; tests may have flags of their own"},
+	"log":            {why: "logs are structured: log/slog, on a logger that was handed in"},
+	"os/exec":        {why: "the product starts no processes"},
+	"html/template":  {why: "it keeps the linker from dropping unused methods; pages are static and answers are JSON"},
+	"text/template":  {why: "it keeps the linker from dropping unused methods"},
+	"plugin":         {why: "one binary"},
+	"encoding/gob":   {why: "what is stored has a documented, versioned form"},
+	"expvar":         {why: "it registers itself in a package-level map"},
+	"math/rand":      {why: "math/rand/v2 is better seeded and faster"},
+	"container/list": {why: "it boxes its values; a slice or a typed list is clearer"},
+	"io/ioutil":      {why: "deprecated"},
+	"crypto/md5":     {why: "broken"},
+}
+
+// exempt is a name in a package that a rule would refuse. Its entry says why it is right there.
+type exempt struct{ dir, name string }
+
+// stateExempt are package variables that may stay though the rule can't see that they never change.
+var stateExempt = map[exempt]string{
+	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
+}
+
+// backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
+var backgroundExempt = map[exempt]string{
+	{"internal/batch", "fly"}:     "a batch belongs to all of its items, so it can end with the context of none; its own timeout bounds it",
+	{"internal/kafka", "Put"}:     "a record outlives its request, and the client fails a whole partition with the first record's context",
+	{"internal/kafka", "Level"}:   "the client's log has no context to hand on",
+	{"internal/kafka", "Log"}:     "the client's log has no context to hand on",
+	{"internal/embedded", "Logf"}: "the broker's log has no context to hand on",
+}
+
+// contextFieldExempt are types that may keep a context.
+var contextFieldExempt = map[exempt]string{
+	{"gateway", "requestContext"}: "it is a context itself, around one that is made only when somebody waits",
+}
+
+// banned is a call that is refused outside its places.
+type banned struct {
+	pkg   string
+	names []string // nil is every name
+	dirs  []string // product packages that may
+	tests bool     // tests may
+	why   string
+}
+
+var bannedCalls = []banned{
+	{
+		"os", []string{"Getenv", "LookupEnv", "Environ", "Setenv", "Unsetenv", "ExpandEnv"}, []string{"cmd/penstock"}, false,
+		"only cmd reads the environment; tests use t.Setenv",
+	},
+	{
+		"os", []string{"Exit"}, []string{"cmd/penstock"}, true,
+		"only cmd ends the process",
+	},
+	{
+		"context", []string{"Background"}, []string{"cmd/penstock"}, true,
+		"a context comes from the caller, or the work can't be stopped",
+	},
+	{
+		"context", []string{"TODO"}, nil, false,
+		"a context comes from the caller, or the work can't be stopped",
+	},
+	{
+		"fmt", []string{"Print", "Printf", "Println"}, []string{"cmd/penstock"}, true,
+		"cmd prints, to the writer it was given; the others log or return",
+	},
+	{
+		"time", []string{"Sleep", "Tick"}, nil, false,
+		"a sleep can't be cancelled, and in a test it is too short or too long: wait on a signal, or use testing/synctest",
+	},
+	{
+		"net/http", []string{"Handle", "HandleFunc", "ListenAndServe", "DefaultServeMux", "Get", "Post", "DefaultClient"}, nil, false,
+		"net/http's package-level mux and client belong to everybody and have no limits",
+	},
+	{
+		"github.com/prometheus/client_golang/prometheus", []string{"MustRegister", "Register", "DefaultRegisterer", "DefaultGatherer"}, nil, false,
+		"a global registry can't hold two Processes",
+	},
+	{
+		"github.com/prometheus/client_golang/prometheus/promauto", nil, nil, false,
+		"a global registry can't hold two Processes",
+	},
+	{
+		"log/slog", []string{
+			"Debug", "Info", "Warn", "Error", "Log", "LogAttrs", "DebugContext", "InfoContext", "WarnContext", "ErrorContext", "Default", "SetDefault",
+		}, nil, false,
+		"a logger is handed in, so that a test can read it and two Processes can differ",
+	},
+	{
+		"runtime", []string{"GC", "Gosched"}, nil, true,
+		"the runtime knows better",
+	},
+}

@@ -1,0 +1,146 @@
+package tidy
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// rule is one rule of the repository.
+type rule struct {
+	name  string
+	why   string
+	check func(t *tree, report func(where, what string))
+}
+
+// rules are all of them, in the order in which a reader meets them.
+var rules = []rule{
+	{"top-level", "the top level names the parts of the product; a newcomer reads it first, so it grows by decision, not by accident",
+		checkTopLevel},
+	{"imports", "the arrows between packages are the design (ARCHITECTURE.md): who knows whom decides what can be proven alone, " +
+		"replaced alone and rebuilt alone. A new arrow is an entry in policy_test.go with a reason",
+		checkImports},
+	{"third-party", "a dependency has one owner and an ADR: replacing it, or living through its bugs, stays one package's business. " +
+		"Owners are in policy_test.go",
+		checkThirdParty},
+	{"standard-library", "some packages of the standard library are a decision too: HTTP, SQL, processes and templates have owners",
+		checkStandardLibrary},
+	{"package-names", "a package is named after what it is about; a grab-bag is imported by all and owned by nobody",
+		checkPackageNames},
+	{"package-comment", "one package comment says what the package promises, what it doesn't, and its invariants; two contradict " +
+		"each other sooner or later",
+		checkPackageComments},
+	{"doc-comment", "who reads a call in another package reads its doc comment, not its body",
+		checkDocComments},
+	{"package-state", "state in package variables is shared by every Process in the binary and by every test; it is made in cmd " +
+		"and handed down. Allowed are sentinels, embedded files, and values that nothing ever changes",
+		checkPackageState},
+	{"init", "init runs before anybody decided anything, in an order nobody sees",
+		checkInit},
+	{"function-length", "a function fits a screen: 70 lines, in tests 120",
+		checkFunctionLength},
+	{"line-length", "a line fits a window beside another one: 140 characters",
+		checkLineLength},
+	{"banned-calls", "some calls take a decision that belongs elsewhere; each entry of policy_test.go says which",
+		checkBannedCalls},
+	{"context", "a ctx is the first parameter of what may block, and never kept: a field outlives the call it bounds",
+		checkContext},
+	{"lua", "a script is source code: its contract on top, its keys handed in so that Cluster can route it, and its result a " +
+		"function of its input",
+		checkLua},
+	{"generated", "a generated file without a go:generate line that names it can't be brought up to date by make generate",
+		checkGenerated},
+	{"machine", "the repository builds anywhere: it names no developer's machine and no registry host",
+		checkMachine},
+	{"unfinished", "what is to be done is an issue, where it is seen",
+		checkUnfinished},
+	{"suppressed", "a finding that is silenced says why it is wrong",
+		checkSuppressed},
+	{"laws", "each law is a promise to merchants and buyers, and has a test named after it: TestL1_…",
+		checkLaws},
+	{"law-pages", "docs/laws.md says which tests prove a law; a test that isn't there proves nothing",
+		checkLawPages},
+	{"adr", "decisions are found by their number and read in the same four parts",
+		checkADRs},
+	{"links", "a link in the docs leads somewhere",
+		checkLinks},
+	{"package-map", "ARCHITECTURE.md has every package in its map",
+		checkPackageMap},
+	{"changelog", "what users notice is in CHANGELOG.md, under Unreleased until it is released",
+		checkChangelog},
+}
+
+func TestTidy(t *testing.T) {
+	repository, err := load(os.DirFS(filepath.Join("..", "..")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(repository.packages) == 0 {
+		t.Fatal("no package found: is this the repository?")
+	}
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			r.check(repository, func(where, what string) { t.Errorf("%s: %s", where, what) })
+			if t.Failed() {
+				t.Logf("why: %s", r.why)
+			}
+		})
+	}
+}
+
+// Each file of testdata is a small tree with what the rule of its name has to find in it, and nothing else. The comment of
+// the archive lists that, one finding a line.
+func TestRules_FindWhatTheyShould(t *testing.T) {
+	for _, r := range rules {
+		t.Run(r.name, func(t *testing.T) {
+			archive, err := os.ReadFile(filepath.Join("testdata", r.name+".txtar"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			findings, files := unpack(string(archive))
+			bad, err := load(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			r.check(bad, func(where, what string) { got = append(got, fmt.Sprintf("%s: %s", where, what)) })
+			slices.Sort(got)
+			want := strings.Split(strings.TrimSpace(findings), "\n")
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("found\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+			}
+		})
+	}
+}
+
+func TestRules_EachFileOfTestdataIsARules(t *testing.T) {
+	entries, err := os.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), ".txtar")
+		if !slices.ContainsFunc(rules, func(r rule) bool { return r.name == name }) {
+			t.Errorf("testdata/%s belongs to no rule", e.Name())
+		}
+	}
+}
+
+// unpack splits a txtar archive (golang.org/x/tools/txtar) into its comment and its files.
+func unpack(archive string) (comment string, files fs.FS) {
+	out := fstest.MapFS{}
+	parts := marker.Split(archive, -1)
+	for i, m := range marker.FindAllStringSubmatch(archive, -1) {
+		out[m[1]] = &fstest.MapFile{Data: []byte(parts[i+1])}
+	}
+	return parts[0], out
+}
+
+var marker = regexp.MustCompile(`(?m)^-- (.+) --\n`)
