@@ -1,0 +1,63 @@
+# What a developer types. `make` prints this list; every target says what it does behind its ##.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO ?= go
+# Pinned here and not in go.mod: a linter is no dependency of the product.
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
+
+# Packages without a second goroutine, where the race detector finds nothing and takes ten times as long, and the one that
+# starts real processes.
+UNRACED = $$($(GO) list ./... | grep -E '/internal/(protocol|tidy|e2e)$$')
+RACED = $$($(GO) list ./... | grep -v -E '/internal/(protocol|tidy|e2e)$$')
+
+.PHONY: help install test check lint race fuzz sim mutants bench demo generate build
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Today the tests need Go modules and nothing else. Tests on real servers install those with deploy/local-stack.
+install: ## get what the tests need
+	$(GO) mod download
+
+test: install ## all tests, with the race detector where it can find something; needs a network the first time
+	$(GO) test -race -timeout 20m $(RACED)
+	$(GO) test -timeout 20m $(UNRACED)
+
+check: lint ## lint and unit tests: what to run before a commit, under a minute once built
+	$(GO) test -short $$($(GO) list ./... | grep -v /internal/e2e$$)
+
+lint: ## gofmt, vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) -checks all,-ST1000 ./...
+
+race: ## the unit tests with the race detector
+	$(GO) test -race -timeout 20m $(RACED)
+
+fuzz: ## every fuzz test for FUZZTIME (default 20s) each
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-20s} $$p; \
+		done; \
+	done
+
+sim: ## the large walks of the protocol's model: 400 million states, gigabytes, most of an hour
+	$(GO) test ./internal/protocol -run NoLawBroken -long -timeout 3h -v
+
+mutants: ## leave each rule of the protocol's model out in turn, and show the law that breaks
+	@for f in internal/protocol/testdata/mutants/*.txt; do echo "== without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
+	$(GO) test ./internal/protocol -run Mutants -v
+
+bench: ## all benchmarks: ROUNDS (default 5) interleaved rounds, medians, ratios
+	.ci/bench
+
+demo: ## a sale of 1,000 units to 20,000 buyers on this machine
+	$(GO) run ./cmd/penstock demo
+
+generate: ## bring generated files up to date
+	$(GO) generate ./...
+
+build: ## ./penstock
+	$(GO) build -trimpath -o penstock ./cmd/penstock
