@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config says where the database is and how it is kept. Open fills in the defaults.
+type Config struct {
+	// Path is the database file. Its directory must exist; beside it SQLite keeps Path-wal and Path-shm.
+	Path string
+
+	// Synchronous is "normal" (the default): a commit is handed to the operating system, and survives kill -9; or "full":
+	// a commit is on the disk, and survives power loss, at the price of an fsync for each.
+	Synchronous string
+
+	// Readers is how many reads may run at once; 4 by default. Reads are batched by their callers, so more would only
+	// hold more page caches.
+	Readers int
+
+	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
+	Now func() time.Time
+
+	// Logger hears of migrations; nobody does by default.
+	Logger *slog.Logger
+}
+
+const (
+	synchronousNormal = "normal"
+	synchronousFull   = "full"
+
+	defaultReaders = 4
+	maxReaders     = 64
+)
+
+// Validate says what is wrong with the configuration, all of it.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Path == "" {
+		errs = append(errs, errors.New("path: missing"))
+	}
+	switch c.Synchronous {
+	case "", synchronousNormal, synchronousFull:
+	default:
+		errs = append(errs, fmt.Errorf("synchronous: %q is neither %q nor %q", c.Synchronous, synchronousNormal, synchronousFull))
+	}
+	if c.Readers < 0 || c.Readers > maxReaders {
+		errs = append(errs, fmt.Errorf("readers: %d is not between 1 and %d", c.Readers, maxReaders))
+	}
+	return errors.Join(errs...)
+}
+
+// withDefaults returns the configuration with what was left out.
+func (c Config) withDefaults() Config {
+	if c.Synchronous == "" {
+		c.Synchronous = synchronousNormal
+	}
+	if c.Readers == 0 {
+		c.Readers = defaultReaders
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,179 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	driver "modernc.org/sqlite"
+
+	"penstock/inventory"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// What Open finds wrong with a file.
+var (
+	// ErrNewerSchema means that a newer binary has written the file. This one leaves it alone.
+	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
+	// ErrCorrupt means that the file is no database, another program's, or damaged. Reads and writes may find it, too.
+	ErrCorrupt = errors.New("the file is damaged or no Penstock database")
+)
+
+// applicationID stands in the file's header and tells our databases from others: "Pstk".
+const applicationID = 0x5073746b
+
+// Open opens the database, makes it where there is none, and brings its schema up to date.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	config = config.withDefaults()
+	what := "open database " + config.Path
+	path, err := prepareFile(config.Path)
+	if err != nil {
+		return nil, describe(what, err)
+	}
+	write, err := driver.NewConnector(dsn(path, writerPragmas(config.Synchronous)))
+	if err != nil {
+		return nil, describe(what, err)
+	}
+	read, err := driver.NewConnector(dsn(path, readerPragmas))
+	if err != nil {
+		return nil, describe(what, err)
+	}
+	s := &Store{
+		clock:  config.Now,
+		writer: newWriter(sql.OpenDB(write)),
+		pool:   sql.OpenDB(read),
+		locked: make(map[inventory.ItemID]bool),
+	}
+	s.pool.SetMaxOpenConns(config.Readers)
+	s.pool.SetMaxIdleConns(config.Readers)
+	s.readers = newStatements(s.pool.PrepareContext)
+	if err := s.prepareSchema(ctx, config); err != nil {
+		return nil, errors.Join(describe(what, err), s.Close())
+	}
+	return s, nil
+}
+
+// prepareFile makes the file where there is none, readable by its owner only: it holds payment secrets. SQLite gives its
+// log the same mode. A file that is there is not opened here: closing it would drop the locks that SQLite has on it for
+// another store of this process.
+func prepareFile(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && !info.Mode().IsRegular():
+		return "", errors.New("not a regular file")
+	case err == nil:
+		return path, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return path, nil
+	case err != nil:
+		return "", err
+	}
+	return path, file.Close()
+}
+
+// writerPragmas are the writer's settings.
+func writerPragmas(synchronous string) []string {
+	return []string{
+		// One file is written by one process; who else comes is a person with a shell or a backup. They are waited for.
+		"busy_timeout(5000)",
+		// Readers don't wait for the writer, and a commit is one append.
+		"journal_mode(WAL)",
+		"synchronous(" + synchronous + ")",
+		// Callers, activities and items refer to what exists. Orders have no reference: Accept holds their item's row, and
+		// a lookup per order would tell it what it knows.
+		"foreign_keys(1)",
+		// Orders arrive in the order of a hash, so a batch touches a page per order. 64 MiB hold the inner pages and the hot
+		// leaves of a million orders.
+		"cache_size(-65536)",
+		// The same pages are written by batch after batch; folding the log in every 16,000 pages (64 MiB) instead of 1,000
+		// writes each once instead of sixteen times. The limit gives the space back after a burst.
+		"wal_autocheckpoint(16000)",
+		"journal_size_limit(67108864)",
+		// No memory map: an I/O error would be a SIGBUS that kills the process instead of an error that one call returns.
+		"mmap_size(0)",
+		"temp_store(MEMORY)",
+	}
+}
+
+// readerPragmas are the settings of each reader. A reader that writes is a bug.
+var readerPragmas = []string{"busy_timeout(5000)", "cache_size(-16384)", "mmap_size(0)", "temp_store(MEMORY)", "query_only(1)"}
+
+// dsn makes a URI: a plain name would be cut at its first question mark.
+func dsn(path string, pragmas []string) string {
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // a Windows drive
+	}
+	// _dqs=0: a misspelt column is an error, not a string.
+	query := url.Values{"_pragma": pragmas, "_dqs": {"0"}, "_error_rc": {"1"}}
+	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
+}
+
+// prepareSchema checks whose file it is and migrates it.
+func (s *Store) prepareSchema(ctx context.Context, config Config) error {
+	if err := s.identify(ctx); err != nil {
+		return err
+	}
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, s.writer.db, dir,
+		goose.WithDisableGlobalRegistry(true), goose.WithSlog(config.Logger))
+	if err != nil {
+		return err
+	}
+	current, known, err := provider.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if current > known {
+		return fmt.Errorf("%w: the file has version %d, this program knows up to %d", ErrNewerSchema, current, known)
+	}
+	applied, err := provider.Up(ctx)
+	if err != nil {
+		return fmt.Errorf("migrate the schema from version %d to %d: %w", current, known, err)
+	}
+	for _, migration := range applied {
+		config.Logger.InfoContext(ctx, "schema migrated", "version", migration.Source.Version, "took", migration.Duration)
+	}
+	return nil
+}
+
+// identify refuses a file that isn't ours and marks a new one.
+func (s *Store) identify(ctx context.Context) error {
+	var id, tables int64
+	err := s.writer.db.QueryRowContext(ctx,
+		"SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)").Scan(&id, &tables)
+	switch {
+	case err != nil:
+		return err
+	case id == applicationID:
+		return nil
+	case id != 0 || tables != 0:
+		return fmt.Errorf("%w: it is a database of another program (application id %#x, %d tables and indexes)", ErrCorrupt, id, tables)
+	}
+	_, err = s.writer.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
+	return err
+}

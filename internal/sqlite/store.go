@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	driver "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+var _ seckill.Store = (*Store)(nil)
+
+// ErrClosed is the answer of a store that was closed.
+var ErrClosed = errors.New("the store is closed")
+
+// Store is a seckill.Store on one SQLite file. It is safe for concurrent use within a process.
+type Store struct {
+	// fixed after Open
+	clock   func() time.Time
+	writer  *writer
+	pool    *sql.DB     // readers
+	readers *statements // of pool
+
+	life   sync.Mutex
+	closed bool           // guarded by life
+	calls  sync.WaitGroup // under way; grows only under life while not closed
+
+	locks  sync.Mutex
+	locked map[inventory.ItemID]bool // rebuild locks; guarded by locks
+}
+
+// now reads the database's clock, to the precision that the file keeps.
+func (s *Store) now() time.Time { return fromMicros(s.clock().UnixMicro()) }
+
+func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
+
+// enter begins a call; false means that the store is closed. What entered must leave.
+func (s *Store) enter() bool {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return false
+	}
+	s.calls.Add(1)
+	return true
+}
+
+func (s *Store) leave() { s.calls.Done() }
+
+// Close waits for the calls under way and closes the file; its write-ahead log is folded in. Closing twice is fine.
+func (s *Store) Close() error {
+	s.life.Lock()
+	again := s.closed
+	s.closed = true
+	s.life.Unlock()
+	s.calls.Wait()
+	s.writer.turn <- struct{}{}
+	defer func() { <-s.writer.turn }()
+	if again {
+		return nil
+	}
+	s.readers.close()
+	// The writer closes last: the last connection of a file folds the log in, and a reader may not write.
+	err := errors.Join(s.pool.Close(), s.writer.drop(), s.writer.db.Close())
+	return describe("close the database", err)
+}
+
+// read runs fn with the readers' prepared statements. Each query of fn sees a state of its own.
+func (s *Store) read(ctx context.Context, what string, fn func(q *statements) error) error {
+	if !s.enter() {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	return describe(what, fn(s.readers))
+}
+
+// snapshot runs queries that all see one state.
+type snapshot struct{ tx *sql.Tx }
+
+func (s snapshot) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return s.tx.QueryContext(ctx, text, args...)
+}
+
+// beginSnapshot pins the state that is committed now. The caller ends it.
+func (s *Store) beginSnapshot(ctx context.Context) (snapshot, error) {
+	tx, err := s.pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return snapshot{}, err
+	}
+	sn := snapshot{tx}
+	var version int64
+	// SQLite takes the snapshot with the first read, not with BEGIN.
+	if _, err := one(ctx, sn, "SELECT version FROM catalog", nil, &version); err != nil {
+		return snapshot{}, errors.Join(err, sn.end())
+	}
+	return sn, nil
+}
+
+func (s snapshot) end() error {
+	err := s.tx.Rollback() // nothing was written
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil // its context ended, and database/sql has rolled back
+	}
+	return err
+}
+
+// readSnapshot runs fn on one state.
+func (s *Store) readSnapshot(ctx context.Context, what string, fn func(sn snapshot) error) error {
+	if !s.enter() {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	sn, err := s.beginSnapshot(ctx)
+	if err != nil {
+		return describe(what, err)
+	}
+	return describe(what, errors.Join(fn(sn), sn.end()))
+}
+
+// describe wraps an error with what was attempted, and marks those that say that the file is damaged.
+func describe(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var failed *driver.Error
+	if errors.As(err, &failed) {
+		switch failed.Code() & 0xff {
+		case codes.SQLITE_NOTADB, codes.SQLITE_CORRUPT:
+			return fmt.Errorf("%s: %w: %w", what, ErrCorrupt, err)
+		}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

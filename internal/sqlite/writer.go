@@ -1,0 +1,107 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// writer is the one connection that writes. Its fields are guarded by turn.
+type writer struct {
+	turn chan struct{} // holds a token while somebody has the writer; those who wait get it in their order
+
+	db         *sql.DB // at most one connection
+	conn       *sql.Conn
+	statements *statements
+}
+
+func newWriter(db *sql.DB) *writer {
+	db.SetMaxOpenConns(1)
+	return &writer{turn: make(chan struct{}, 1), db: db}
+}
+
+// connect makes the connection if there is none.
+func (w *writer) connect(ctx context.Context) error {
+	if w.conn != nil {
+		return nil
+	}
+	conn, err := w.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	w.conn, w.statements = conn, newStatements(conn.PrepareContext)
+	return nil
+}
+
+// drop gives up a connection of which nobody knows in what state it is.
+func (w *writer) drop() error {
+	if w.conn == nil {
+		return nil
+	}
+	w.statements.close()
+	err := w.conn.Close()
+	w.conn, w.statements = nil, nil
+	return err
+}
+
+// transaction is a write under way. Its statements run on the writer's connection.
+type transaction struct {
+	*statements
+	now time.Time // one reading of the clock for the whole transaction, taken under the write lock
+}
+
+// write runs fn in a transaction. The wait for the writer ends with ctx; a transaction that has begun runs to its end,
+// which its batch bounds: a commit that was broken off would leave the caller not knowing. Errors are wrapped with what.
+func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
+	return s.writeThen(ctx, what, fn, func(context.Context) error { return nil })
+}
+
+// writeThen is write, and calls then after the commit while no other write can come between.
+func (s *Store) writeThen(ctx context.Context, what string, fn func(context.Context, *transaction) error, then func(context.Context) error) error {
+	if !s.enter() {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	select {
+	case s.writer.turn <- struct{}{}:
+		defer func() { <-s.writer.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("%s: wait for the writer: %w", what, context.Cause(ctx))
+	}
+	if err := s.transact(context.WithoutCancel(ctx), fn); err != nil {
+		return describe(what, err)
+	}
+	return describe(what, then(ctx))
+}
+
+// transact is called with the writer's turn.
+func (s *Store) transact(ctx context.Context, fn func(context.Context, *transaction) error) (err error) {
+	w := s.writer
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	if _, err := w.statements.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return errors.Join(err, w.drop())
+	}
+	committed := false
+	defer func() { // also when fn panics: the panic goes on, the transaction does not
+		if committed {
+			return
+		}
+		// SQLite has rolled back already where the disk is full or broken, and says so with an error. A connection that
+		// could not be cleaned, for whatever reason, is not used again.
+		if _, rollback := w.statements.exec(ctx, "ROLLBACK"); rollback != nil {
+			err = errors.Join(err, w.drop())
+		}
+	}()
+	if err := fn(ctx, &transaction{w.statements, s.now()}); err != nil {
+		return err
+	}
+	if _, err := w.statements.exec(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	committed = true
+	return nil
+}
