@@ -131,3 +131,55 @@ func (e *UnknownError) Error() string { return "outcome unknown: " + e.Err.Error
 
 // Unwrap returns the cause.
 func (e *UnknownError) Unwrap() error { return e.Err }
+
+// Limits of what a hold or a restock may be.
+const (
+	maxName  = 256
+	maxUnits = 1_000_000_000
+)
+
+// ErrInvalid means that a call makes no sense, whatever the shard says.
+var ErrInvalid = errors.New("invalid call")
+
+// Validate reports whether h can be held: a name and a buyer of at most 256 bytes, the name not empty, and units.
+func (h Hold) Validate() error {
+	if h.ID == "" || len(h.ID) > maxName || len(h.Buyer) > maxName || h.Quantity < 1 || h.Quantity > maxUnits {
+		return fmt.Errorf("%w: hold %.40q of %.40q, %d units", ErrInvalid, h.ID, h.Buyer, h.Quantity)
+	}
+	return nil
+}
+
+// Validate reports whether ref names a shard: an item, and an epoch.
+func (r Ref) Validate() error {
+	if r.Item == 0 || r.Epoch == 0 {
+		return fmt.Errorf("%w: item %d, epoch %d", ErrInvalid, r.Item, r.Epoch)
+	}
+	return nil
+}
+
+// ValidateRestock reports whether a restock makes sense.
+func ValidateRestock(id string, units int) error {
+	if err := validateName(id); err != nil {
+		return err
+	}
+	if units < 1 || units > maxUnits {
+		return fmt.Errorf("%w: restock %.40q of %d units", ErrInvalid, id, units)
+	}
+	return nil
+}
+
+// Validate reports whether e can end a hold.
+func (e Settlement) Validate() error {
+	if e.Kind != SettleSold && e.Kind != SettleVoid {
+		return fmt.Errorf("%w: settle %.40q as %d", ErrInvalid, e.ID, e.Kind)
+	}
+	return e.Hold.Validate()
+}
+
+// ValidateLoad reports whether a rebuild may write e.
+func ValidateLoad(e Entry) error {
+	if e.State != Ordered && e.State != Void && e.State != Sold {
+		return fmt.Errorf("%w: load %.40q as %v", ErrInvalid, e.ID, e.State)
+	}
+	return e.Hold.Validate()
+}

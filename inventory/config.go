@@ -1,0 +1,114 @@
+package inventory
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Config says where the shards are and how much may wait for them. The zero value of each field but Addrs is its default.
+type Config struct {
+	// Addrs are the addresses, host:port, of the Redis: one of a single server, some of a Cluster's nodes, or, with MasterName, of the
+	// Sentinels. Required.
+	Addrs []string
+	// Username and Password log in; empty ones don't. Sentinels are asked without.
+	Username, Password string
+	// MasterName is the name under which the Sentinels know the Redis; "" is no Sentinel.
+	MasterName string
+	// Prefix begins the name of every key and channel. Default "ps".
+	Prefix string
+
+	// Cap is the most holds of one call. Default 512: more gains nothing (a batch of 512 costs a hold less than 5 µs, most of it
+	// its own work) and makes the other callers of a single-threaded Redis wait longer than 2 ms.
+	Cap int
+	// Queue is the most holds that wait for one shard; beyond it Hold answers ErrFull. Default 65,536: what a shard takes in a
+	// third of a second, so whoever waits longer has given up anyway.
+	Queue int
+	// CallTimeout is how long one call may take until its outcome is unknown. Default 1 s: half of the accept deadline, and
+	// a healthy Redis answers in milliseconds.
+	CallTimeout time.Duration
+	// ReplicaTimeout is how long Close and Open wait for the replicas. Default 5 s.
+	ReplicaTimeout time.Duration
+	// Poll is how often each watched shard is read, at most 500 ms: what a shard says is believed for 900 ms, so that no buyer
+	// is told sold-out from memory a second after a unit came back, and every answer needs a second chance. Default 250 ms.
+	Poll time.Duration
+	// MaxKnown is the most hold names that this process remembers of all watched shards together; a shard that would exceed
+	// it gets no refusals from memory. Default 4,000,000, 16 bytes each on average.
+	MaxKnown int
+
+	// OnLost is told of each answer that showed lost writes, OnEpoch of an open or closed shard of a later epoch than the watched
+	// one, OnCrossing of a watched item that was sold out and is in stock, or the other way round. They are called one after another on
+	// a goroutine of the Stock and may call it back; while one takes its time, further OnLost and OnEpoch may be left out, and come
+	// again with the next poll. nil is nobody.
+	OnLost     func(ref Ref)
+	OnEpoch    func(item ItemID, epoch Epoch)
+	OnCrossing func(item ItemID, inStock bool)
+
+	// Logger gets what goes wrong in the background. nil discards.
+	Logger *slog.Logger
+}
+
+// Limits of Config.
+const (
+	maxCap  = 10_000
+	maxPoll = 500 * time.Millisecond
+)
+
+// staleAfter is how long an answer of a shard is believed. L6 allows a false sold-out a second at most.
+const staleAfter = 900 * time.Millisecond
+
+// WithDefaults returns c with its defaults filled in.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.Prefix, "ps")
+	setDefault(&c.Cap, 512)
+	setDefault(&c.Queue, 65_536)
+	setDefault(&c.CallTimeout, time.Second)
+	setDefault(&c.ReplicaTimeout, 5*time.Second)
+	setDefault(&c.Poll, 250*time.Millisecond)
+	setDefault(&c.MaxKnown, 4_000_000)
+	if c.OnLost == nil {
+		c.OnLost = func(Ref) {}
+	}
+	if c.OnEpoch == nil {
+		c.OnEpoch = func(ItemID, Epoch) {}
+	}
+	if c.OnCrossing == nil {
+		c.OnCrossing = func(ItemID, bool) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports all that is wrong with c, its defaults filled in.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(c.Addrs) > 0, "addrs is empty")
+	for _, addr := range c.Addrs {
+		check(addr != "", "addrs has an empty address")
+	}
+	check(!strings.ContainsAny(c.Prefix, "{} \r\n"), "prefix %q has braces or spaces", c.Prefix)
+	check(c.Cap >= 1 && c.Cap <= maxCap, "cap is %d, must be 1 to %d", c.Cap, maxCap)
+	check(c.Queue >= c.Cap, "queue is %d, must be at least cap, %d", c.Queue, c.Cap)
+	check(c.CallTimeout > 0, "call timeout is %v, must be positive", c.CallTimeout)
+	check(c.ReplicaTimeout > 0, "replica timeout is %v, must be positive", c.ReplicaTimeout)
+	check(c.Poll > 0 && c.Poll <= maxPoll, "poll is %v, must be at most %v", c.Poll, maxPoll)
+	check(c.MaxKnown >= 0, "max known is %d, must not be negative", c.MaxKnown)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,17 @@
+-- close.lua begins a rebuild: it empties the shard and marks it with the rebuild's epoch.
+--
+-- Reply: {OK, seq, available, known}
+--
+-- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or names were loaded under this one: a late
+-- repeat of a close must not take away what its own rebuild has loaded. Afterwards seq is 0, and every call of another epoch is refused.
+--
+-- Cost: UNLINK, HSET meta. O(1) for the caller; Redis frees the memory in the background.
+local s = read()
+local epoch = tonumber(ARGV[1])
+if s.epoch > epoch or s.epoch == epoch and (not s.closed or s.known > 0) then
+  return {EPOCH, s.epoch}
+end
+redis.call('UNLINK', META, HOLDS, BUYERS, YOUNG, OLD, LOG, RESTOCKS)
+redis.call('HSET', META, 'epoch', epoch, 'closed', 1, 'seq', 0, 'available', 0, 'held', 0, 'sold', 0, 'fresh', 0, 'known', 0,
+  'since', 0)
+return {OK, 0, 0, 0}
