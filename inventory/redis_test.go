@@ -2,6 +2,7 @@ package inventory_test
 
 import (
 	"context"
+	"os"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -86,6 +87,18 @@ func TestMiniredis(t *testing.T) {
 	})
 }
 
+// TestRedis runs the suite on a real Redis, which it empties again and again.
+//
+//	redis-server --port 7379 --save "" --daemonize no &
+//	INVENTORY_REDIS=127.0.0.1:7379 go test ./inventory -run TestRedis
+func TestRedis(t *testing.T) {
+	addr := os.Getenv("INVENTORY_REDIS")
+	if addr == "" {
+		t.Skip("INVENTORY_REDIS names no Redis")
+	}
+	stocktest.Exercise(t, func(t *testing.T, processes int) stocktest.World { return redisWorld(t, addr, processes) })
+}
+
 func ref(item inventory.ItemID, epoch inventory.Epoch) inventory.Ref {
 	return inventory.Ref{Item: item, Epoch: epoch}
 }
@@ -93,4 +106,3 @@ func ref(item inventory.ItemID, epoch inventory.Epoch) inventory.Ref {
 func hold(id, buyer string, quantity int) inventory.Hold {
 	return inventory.Hold{ID: id, Buyer: buyer, Quantity: quantity}
 }
-
