@@ -1,0 +1,168 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// activity answers GET /v1/activities/{activity}.
+//
+// The entity tag covers everything but server_time, which changes with every answer: so the tag is weak. A client that gets a
+// 304 keeps the page it has; the Date of the 304 tells it the server's time.
+func (x *exchange) activity() {
+	caller := x.authenticate()
+	if caller == nil {
+		return
+	}
+	name, ok := unescape(x.param)
+	if !ok {
+		x.refuse(problem.UnknownActivity)
+		return
+	}
+	x.visit.Caller, x.visit.Activity = caller, seckill.ActivityID(view(name))
+	if !x.enter() {
+		return
+	}
+	defer x.leave()
+	catalog := x.server.sales.Catalog()
+	sale := catalog.Activity(x.visit.Activity)
+	if sale == nil || !mayRead(caller, sale) {
+		x.refuse(problem.UnknownActivity)
+		return
+	}
+	p := x.server.pages.current(catalog, sale, x.arrived)
+	x.header(keyETag, p.etag)
+	x.header(keyCacheControl, p.cacheControl)
+	if matchesTag(x.http.Request.Header.PeekAll(headerIfNoneMatch), p.etag[len("W/"):]) {
+		x.status = fasthttp.StatusNotModified
+		x.http.Response.SetStatusCode(x.status)
+		return
+	}
+	x.body = append(x.body[:0], p.head...)
+	x.body = appendTime(x.body, x.arrived)
+	x.body = append(x.body, '}')
+	x.answer(200, jsonType)
+}
+
+// mayRead reports whether the caller sees the activity: only its merchant's, and drafts only with the merchant right.
+func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
+	return sale.Merchant == caller.Merchant && (sale.State != seckill.ActivityDraft || caller.Rights&seckill.RightMerchant != 0)
+}
+
+// activityPages keeps the rendered pages of one catalog. A page is rendered anew when the catalog is another one, or an item was
+// seen to have sold out or come back.
+type activityPages struct {
+	// Fixed.
+	started time.Time
+	age     time.Duration
+	inStock func(*seckill.Offer) bool
+
+	set atomic.Pointer[pageSet]
+}
+
+// pageSet has the pages of one catalog; it is bounded by the catalog and goes with it.
+type pageSet struct {
+	catalog *seckill.Catalog
+	pages   sync.Map // *seckill.Sale → *page
+}
+
+// page is an activity as it is served. It doesn't change but for looked.
+type page struct {
+	stock        []bool // by item
+	etag         []byte // with W/
+	cacheControl []byte
+	head         []byte       // the body up to the value of server_time
+	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
+}
+
+// current returns the page of sale at now.
+func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time) *page {
+	set := a.set.Load()
+	if set == nil || set.catalog != catalog {
+		// Two requests may both make a set, or an older catalog come back for one request: pages are only rendered once more.
+		set = &pageSet{catalog: catalog}
+		a.set.Store(set)
+	}
+	at := int64(now.Sub(a.started))
+	kept, ok := set.pages.Load(sale)
+	if ok {
+		p := kept.(*page)
+		looked := p.looked.Load()
+		if at-looked < int64(a.age) || !p.looked.CompareAndSwap(looked, at) {
+			return p // fresh, or somebody else is looking right now
+		}
+		if a.same(sale, p) {
+			return p
+		}
+	}
+	p := a.render(sale)
+	p.looked.Store(at)
+	set.pages.Store(sale, p)
+	return p
+}
+
+// same reports whether the stock is what p shows.
+func (a *activityPages) same(sale *seckill.Sale, p *page) bool {
+	for i := range sale.Items {
+		if a.inStock(sale.Offer(sale.Items[i].SKU)) != p.stock[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *activityPages) render(sale *seckill.Sale) *page {
+	p := &page{stock: make([]bool, len(sale.Items)), cacheControl: []byte("private, max-age=1")}
+	if sale.State == seckill.ActivityDraft {
+		p.cacheControl = valueNoStore
+	}
+	b := append([]byte(nil), `{"activity":`...)
+	b = problem.AppendString(b, string(sale.ID))
+	b = append(b, `,"name":`...)
+	b = problem.AppendString(b, sale.Name)
+	b = append(b, `,"state":`...)
+	b = problem.AppendString(b, string(sale.State))
+	b = append(b, `,"starts_at":`...)
+	b = appendTime(b, sale.StartsAt)
+	b = append(b, `,"ends_at":`...)
+	b = appendTime(b, sale.Closes())
+	b = append(b, `,"items":[`...)
+	for i := range sale.Items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		item := &sale.Items[i]
+		p.stock[i] = a.inStock(sale.Offer(item.SKU))
+		b = appendItem(b, item, p.stock[i])
+	}
+	b = append(b, `],"server_time":`...)
+	digest := sha256.Sum256(b) // of the content alone, so that every gateway gives the same tag
+	p.head = b
+	p.etag = append(p.etag, `W/"`...)
+	p.etag = hex.AppendEncode(p.etag, digest[:8])
+	p.etag = append(p.etag, '"')
+	return p
+}
+
+func appendItem(dst []byte, item *seckill.Item, inStock bool) []byte {
+	dst = append(dst, `{"sku":`...)
+	dst = problem.AppendString(dst, string(item.SKU))
+	dst = append(dst, `,"price":`...)
+	dst = appendInt(dst, item.Price.Minor)
+	dst = append(dst, `,"currency":`...)
+	dst = problem.AppendString(dst, item.Price.Currency)
+	dst = append(dst, `,"per_user":`...)
+	dst = appendInt(dst, int64(item.PerUser))
+	if inStock {
+		return append(dst, `,"stock":"in_stock"}`...)
+	}
+	return append(dst, `,"stock":"sold_out"}`...)
+}

@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"strconv"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// buy answers POST /v1/orders.
+func (x *exchange) buy() {
+	caller := x.authenticate()
+	if caller == nil || !x.mayBuy(caller) || !x.acceptsBody() {
+		return
+	}
+	p := &x.purchase
+	p.Caller, p.Arrived = caller, x.arrived
+	p.Key = x.idempotencyKey()
+	x.decoder.purchase(x.http.Request.Body(), p)
+	if x.refuseMistakes() {
+		return
+	}
+	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User = caller, p.Activity, p.SKU, p.User
+	if !x.enter() {
+		return
+	}
+	defer x.leave()
+	p.Wait = x.wait()
+	defer x.unwait(p.Wait)
+	receipt, err := x.server.sales.Buy(x.deadline(), p)
+	if err != nil {
+		x.refuseError(err)
+		return
+	}
+	x.accepted(&receipt)
+}
+
+// mayBuy reports whether the caller has the right to, or answers.
+func (x *exchange) mayBuy(caller *seckill.Caller) bool {
+	if caller.Rights&seckill.RightBuy == 0 {
+		x.refuse(problem.Forbidden)
+		return false
+	}
+	return true
+}
+
+// idempotencyKey returns the key; what is wrong with it is among the decoder's mistakes.
+func (x *exchange) idempotencyKey() string {
+	switch fields := x.http.Request.Header.PeekAll(headerIdempotencyKey); {
+	case len(fields) == 0:
+		x.decoder.fail(fieldKey, isMissing)
+	case len(fields) > 1:
+		x.decoder.fail(fieldKey, isManyFields)
+	case !isVisible(fields[0], seckill.MaxKeyLength):
+		x.decoder.fail(fieldKey, notVisible)
+	default:
+		return view(fields[0])
+	}
+	return ""
+}
+
+// accepted answers with a receipt: 201 where the order exists, 202 where it will.
+func (x *exchange) accepted(r *seckill.Receipt) {
+	o := &r.Order
+	x.locate(string(o.ID))
+	if r.Replayed {
+		x.header(keyReplayed, valueTrue)
+	}
+	x.applied(x.purchase.Wait)
+	status := 201
+	if o.State == seckill.OrderQueued {
+		status = 202
+		x.headerNumber(keyRetryAfter, pollAfter)
+	}
+	x.body = appendReceipt(x.body[:0], o)
+	x.answer(status, jsonType)
+}
+
+// pollAfter is when a queued order may be asked for again, in seconds. It isn't jittered: those who ask came one by one.
+const pollAfter = 1
+
+// appendReceipt appends what a buyer is told of an accepted order.
+func appendReceipt(dst []byte, o *seckill.Order) []byte {
+	dst = append(dst, `{"order":`...)
+	dst = problem.AppendString(dst, string(o.ID))
+	dst = append(dst, `,"status":`...)
+	dst = problem.AppendString(dst, string(o.State))
+	if o.State != seckill.OrderQueued {
+		dst = append(dst, `,"pay_by":`...)
+		dst = appendTime(dst, o.PayBy)
+	}
+	if o.Reason != seckill.ReasonNone {
+		dst = append(dst, `,"reason":`...)
+		dst = problem.AppendString(dst, string(o.Reason))
+	}
+	return append(dst, '}')
+}
+
+func appendInt(dst []byte, n int64) []byte { return strconv.AppendInt(dst, n, 10) }

@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config has the public listener's limits. DefaultConfig gives the values for production.
+type Config struct {
+	// MaxBody is the largest body in bytes; more is a 413. The contract says 16 KiB; a purchase is a hundred bytes.
+	MaxBody int
+	// ReadBuffer is the size of a connection's read buffer in bytes, and so the longest request line with header; more is a
+	// 431. Callers are programs without cookies, whose headers have some 400 bytes. Larger costs memory per connection.
+	ReadBuffer int
+	// WriteBuffer is the size of a connection's write buffer in bytes. All answers but long activities fit in one.
+	WriteBuffer int
+	// ReadTimeout is how long a request may take to arrive, from its first byte (of a new connection: from the start) to
+	// its last. It is what a slow client can cost.
+	ReadTimeout time.Duration
+	// WriteTimeout is how long writing an answer may take, counted from when the answer is there.
+	WriteTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request. It is above the 60 s after which most load
+	// balancers close theirs: who closes first must not be the one that can't know of a request under way.
+	IdleTimeout time.Duration
+	// MaxConnections is how many connections may be open, idle ones included; more get a 503 in fasthttp's words. It must
+	// be at most half of the process's file limit: the other half is for Redis, Kafka, the database and files. 0 means half
+	// of the file limit, at most 65,536 (some 12 KiB of buffers each).
+	MaxConnections int
+	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded in our words. It must be below
+	// MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections, at most 8,192: at 5 ms per request that is
+	// 1.6 million requests per second, so whatever reaches it is a stall.
+	MaxInFlight int
+	// MaxWaiting is how many requests may use a Prefer: wait; those above are answered without waiting. 0 means half of
+	// MaxInFlight: waiters must not take the place of buyers.
+	MaxWaiting int
+	// MaxWait is the longest wait that Prefer: wait gets; the contract says 10 s.
+	MaxWait time.Duration
+	// RequestTimeout is the deadline of a request after it has arrived. It must be above MaxWait: the rest is for the
+	// accept deadline and a slow store.
+	RequestTimeout time.Duration
+	// StockAge is for how long an activity's page may be served without looking at its items' stock again. Looking costs
+	// up to 200 atomic reads; 50 ms is far within the second that L6 allows.
+	StockAge time.Duration
+	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, for load balancers that ask it:
+	// two of their intervals. 0 where nobody asks.
+	DrainDelay time.Duration
+	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
+	Gate Gate
+}
+
+// The bounds of what Config leaves to be derived.
+const (
+	mostConnections = 65_536
+	mostInFlight    = 8_192
+)
+
+// DefaultConfig returns the values for production.
+func DefaultConfig() Config {
+	return Config{
+		MaxBody:        16 << 10,
+		ReadBuffer:     4 << 10,
+		WriteBuffer:    4 << 10,
+		ReadTimeout:    5 * time.Second,
+		WriteTimeout:   10 * time.Second,
+		IdleTimeout:    75 * time.Second,
+		MaxWait:        10 * time.Second,
+		RequestTimeout: 15 * time.Second,
+		StockAge:       50 * time.Millisecond,
+	}
+}
+
+// Validate checks the values, and each against the others.
+func (c Config) Validate() error {
+	var errs []error
+	atLeast := func(name string, v, least int64) {
+		if v < least {
+			errs = append(errs, fmt.Errorf("%s must be at least %d", name, least))
+		}
+	}
+	atLeast("max body", int64(c.MaxBody), 1<<10)
+	atLeast("read buffer", int64(c.ReadBuffer), 1<<10)
+	atLeast("write buffer", int64(c.WriteBuffer), 1<<10)
+	atLeast("max connections", int64(c.MaxConnections), 0)
+	atLeast("max in flight", int64(c.MaxInFlight), 0)
+	atLeast("max waiting", int64(c.MaxWaiting), 0)
+	for _, d := range []struct {
+		name string
+		v    time.Duration
+	}{{"read timeout", c.ReadTimeout}, {"write timeout", c.WriteTimeout}, {"idle timeout", c.IdleTimeout}, {"request timeout", c.RequestTimeout}} {
+		if d.v <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be above zero", d.name))
+		}
+	}
+	for _, d := range []struct {
+		name string
+		v    time.Duration
+	}{{"max wait", c.MaxWait}, {"stock age", c.StockAge}, {"drain delay", c.DrainDelay}} {
+		if d.v < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative", d.name))
+		}
+	}
+	if c.RequestTimeout <= c.MaxWait {
+		errs = append(errs, fmt.Errorf("request timeout %v must be longer than max wait %v", c.RequestTimeout, c.MaxWait))
+	}
+	if c.MaxConnections > 0 && c.MaxInFlight >= c.MaxConnections {
+		errs = append(errs, fmt.Errorf("max in flight %d must be below max connections %d", c.MaxInFlight, c.MaxConnections))
+	}
+	if c.MaxInFlight > 0 && c.MaxWaiting > c.MaxInFlight {
+		errs = append(errs, fmt.Errorf("max waiting %d must not be above max in flight %d", c.MaxWaiting, c.MaxInFlight))
+	}
+	return errors.Join(errs...)
+}
+
+// derive fills what is 0 and checks it against the process's file limit; files 0 means that there is none.
+func (c Config) derive(files uint64) (Config, error) {
+	most := uint64(mostConnections)
+	if files > 0 {
+		most = min(most, files/2)
+	}
+	if c.MaxConnections == 0 {
+		c.MaxConnections = int(most)
+	} else if files > 0 && uint64(c.MaxConnections) > files/2 {
+		return c, fmt.Errorf("max connections %d must be at most half of the file limit %d", c.MaxConnections, files)
+	}
+	if c.MaxConnections < 2 {
+		return c, fmt.Errorf("the file limit %d is too low to serve anybody", files)
+	}
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = max(min(c.MaxConnections*7/8, mostInFlight), 1)
+	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = max(c.MaxInFlight/2, 1)
+	}
+	return c, c.Validate()
+}

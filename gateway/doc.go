@@ -1,0 +1,25 @@
+// Package gateway is the public listener: HTTP and nothing but. It decodes, asks a Gate and package seckill, and encodes; no
+// decision about a sale is made here.
+//
+// A request's path: the listener takes the connection (it survives a lack of file descriptors and knows every connection, so
+// that a drain is bounded); fasthttp reads the request within the limits of Config; handle gives it an exchange from the pool
+// and a request id; the route is matched; the in-flight limit lets it in; the caller key is looked up in the catalog; headers
+// and body are decoded, all mistakes at once; the Gate (limits, switches, shedding) lets it in; Sales decides; the answer is
+// appended to a buffer and copied into the response. Every answer that isn't a success is written by package problem, those
+// that fasthttp makes itself included.
+//
+// What is never kept of a request: fasthttp uses its buffers again as soon as the handler returns. Strings in a
+// seckill.Purchase point into them (and into the exchange's JSON parser), which its contract allows; everything else that is
+// handed on (order ids, payments) is copied. RequestCtx never leaves this package and is never used as a context.Context: a
+// request has a deadline of its own, whose timer exists only once somebody waits on it.
+//
+// Invariants:
+//   - a request is answered, or its connection is closed; a panic costs one request;
+//   - a refusal from memory allocates one small object here (the request's context), whatever the refusal;
+//   - every limit is a field of Config and a number in Stats (L8); what is refused for a limit is a 503, 413, 408 or 431 of ours,
+//     but for connections above MaxConnections, which get fasthttp's own words;
+//   - nobody outside can fill the log: each kind of message is written at most once in ten seconds, with a count of the rest.
+//
+// What is not promised: a client that goes away is not noticed before its answer is written; Shutdown leaves handlers that are
+// still running when its context ends to their own deadlines.
+package gateway

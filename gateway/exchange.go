@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// exchange is one request and its answer while the handler runs. It is pooled: begin sets everything that a request before
+// may have left.
+type exchange struct {
+	// Fixed after it was made.
+	server *Server
+	stripe *stripe
+
+	// Of the request; nil or zero between two.
+	http     *fasthttp.RequestCtx
+	route    routeID
+	param    []byte // of the path
+	arrived  time.Time
+	id       []byte // the request id: the client's, or in scratch
+	visit    Visit
+	purchase seckill.Purchase
+	context  *requestContext
+	status   int
+	code     problem.Code // "" after a success
+
+	// Kept for their memory.
+	decoder  decoder
+	body     []byte // of the answer
+	location []byte
+	number   []byte // a header field's value
+	scratch  []byte // the request id when it is ours
+}
+
+func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
+	x.http, x.arrived = ctx, arrived
+	x.route, x.param, x.status, x.code = routeNone, nil, 0, ""
+	x.decoder.reset()
+	x.takeRequestID()
+}
+
+// finish counts the answer and lets go of everything that belongs to the request.
+func (x *exchange) finish() {
+	x.server.counters.add(x.stripe, x.route, x.status, x.code, time.Since(x.arrived))
+	if x.context != nil {
+		x.context.end()
+	}
+	x.decoder.shrink(len(x.http.Request.Body()))
+	x.decoder.reset()
+	x.http, x.context, x.param, x.id = nil, nil, nil, nil
+	x.visit, x.purchase = Visit{}, seckill.Purchase{}
+	if cap(x.body) > maxKeptAnswer {
+		x.body = nil
+	}
+}
+
+// maxKeptAnswer is the largest answer whose buffer is kept: activities with many items are larger.
+const maxKeptAnswer = 8 << 10
+
+// takeRequestID uses the client's request id where it is sound, and makes one otherwise.
+func (x *exchange) takeRequestID() {
+	if id := x.http.Request.Header.Peek(headerRequestID); isRequestID(id) {
+		x.id = id
+	} else {
+		x.scratch = x.server.ids.append(x.scratch[:0])
+		x.id = x.scratch
+	}
+	x.http.Response.Header.SetCanonical(keyRequestID, x.id)
+}
+
+// requestIDs makes request ids: 12 random characters of this process, and a count. Unique is all they need to be.
+type requestIDs struct {
+	prefix string
+	count  atomic.Uint64
+}
+
+func newRequestIDs() *requestIDs {
+	const letters = "0123456789abcdefghjkmnpqrstvwxyz"
+	prefix := make([]byte, 13)
+	for i := range prefix {
+		prefix[i] = letters[rand.IntN(len(letters))]
+	}
+	prefix[12] = '-'
+	return &requestIDs{prefix: string(prefix)}
+}
+
+func (r *requestIDs) append(dst []byte) []byte {
+	return strconv.AppendUint(append(dst, r.prefix...), r.count.Add(1), 36)
+}
+
+// deadline returns the request's context; it ends with the request.
+func (x *exchange) deadline() *requestContext {
+	if x.context == nil {
+		x.context = &requestContext{at: x.arrived.Add(x.server.cfg.RequestTimeout)}
+	}
+	return x.context
+}
+
+// header sets a field of the answer. key must be in canonical form.
+func (x *exchange) header(key, value []byte) { x.http.Response.Header.SetCanonical(key, value) }
+
+// headerText sets a field of the answer to a string, without an allocation.
+func (x *exchange) headerText(key []byte, value string) {
+	x.number = append(x.number[:0], value...)
+	x.header(key, x.number)
+}
+
+// headerNumber sets a field of the answer to a number.
+func (x *exchange) headerNumber(key []byte, n int64) {
+	x.number = strconv.AppendInt(x.number[:0], n, 10)
+	x.header(key, x.number)
+}
+
+// locate sets the Location of an order.
+func (x *exchange) locate(id string) {
+	x.location = append(append(x.location[:0], prefixOrders...), id...)
+	x.header(keyLocation, x.location)
+}
+
+const jsonType = "application/json"
+
+// answer gives a success with x.body.
+func (x *exchange) answer(status int, contentType string) {
+	x.status, x.code = status, ""
+	x.http.Response.SetStatusCode(status)
+	x.http.Response.Header.SetContentType(contentType)
+	x.http.Response.SetBody(x.body)
+}
+
+// refuse answers with a problem that has no more to say than its code.
+func (x *exchange) refuse(code problem.Code) {
+	x.problem(&problem.Problem{Code: code})
+}
+
+// refuseMistakes answers with everything that the decoder found wrong, if there is something.
+func (x *exchange) refuseMistakes() bool {
+	if len(x.decoder.errs) == 0 {
+		return false
+	}
+	x.problem(&problem.Problem{Code: problem.InvalidRequest, Errors: x.decoder.errs})
+	return true
+}
+
+// refuseError answers with what the public may know of err, and logs what it may not.
+func (x *exchange) refuseError(err error) {
+	p := problem.FromError(err)
+	x.server.logFailure(x, &p, err)
+	x.problem(&p)
+}
+
+// problem answers with p. It is the only place that turns a problem into HTTP.
+func (x *exchange) problem(p *problem.Problem) {
+	retry := p.RetryAfter
+	if retry <= 0 && !p.StartsAt.IsZero() {
+		retry = max(p.StartsAt.Sub(x.arrived), time.Second)
+	}
+	told := *p
+	told.RetryAfter = problem.Jitter(retry, x.server.random)
+	if told.RetryAfter > 0 {
+		x.headerNumber(keyRetryAfter, problem.Seconds(told.RetryAfter))
+	}
+	if told.Order != "" {
+		x.locate(told.Order)
+	}
+	if routes[x.route].read {
+		x.header(keyCacheControl, valueNoStore)
+	}
+	x.status, x.code = told.Status(), told.Code
+	x.body = problem.Append(x.body[:0], &told)
+	x.http.Response.SetStatusCode(x.status)
+	x.http.Response.Header.SetContentType(problem.ContentType)
+	x.http.Response.SetBody(x.body)
+}

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"net"
+	"time"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// Gate decides whether a request may go on, before any work is done for it: switches, shedding and limits stand behind it. Its
+// methods are called by many goroutines at once and must not block.
+type Gate interface {
+	// Enter returns nil to let the visit in. A denial may be shared and is not changed.
+	Enter(v *Visit) *Denial
+	// Leave is called once for every visit that was let in, when its answer is decided, with the answer's status.
+	Leave(v *Visit, status int, took time.Duration)
+}
+
+// Visit is a request that was understood and whose caller is known. Its strings may lie in memory that is only valid during
+// the call.
+type Visit struct {
+	Route    string          // as in Stats: buy, order, cancel, pay, activity
+	Caller   *seckill.Caller // nil for payments, which carry a signature instead of a key
+	Activity seckill.ActivityID
+	SKU      seckill.SKU     // of a purchase
+	User     seckill.UserID  // of a purchase
+	Order    seckill.OrderID // of everything about an order
+	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
+	Arrived  time.Time
+	Ticket   uint64 // the gate's own, from Enter to Leave
+}
+
+// Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those names (as in
+// draft-ietf-httpapi-ratelimit-headers), "" where no limit was hit.
+type Denial struct {
+	Problem         problem.Problem
+	RateLimit       string
+	RateLimitPolicy string
+}
+
+// openGate lets everybody in.
+type openGate struct{}
+
+func (openGate) Enter(*Visit) *Denial             { return nil }
+func (openGate) Leave(*Visit, int, time.Duration) {}

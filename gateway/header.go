@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/hex"
+	"time"
+	"unsafe"
+)
+
+// The header fields of requests. Idempotency-Key follows draft-ietf-httpapi-idempotency-key-header-07 but for its value, which
+// is taken as it is sent.
+const (
+	headerAuthorization  = "Authorization"
+	headerIdempotencyKey = "Idempotency-Key"
+	headerPrefer         = "Prefer"
+	headerSignature      = "Penstock-Signature"
+	headerRequestID      = "X-Request-Id"
+	headerIfNoneMatch    = "If-None-Match"
+	headerAccept         = "Accept"
+)
+
+// The header fields of answers, in canonical form. RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
+var (
+	keyRequestID       = []byte("X-Request-Id")
+	keyRetryAfter      = []byte("Retry-After")
+	keyLocation        = []byte("Location")
+	keyReplayed        = []byte("Idempotent-Replayed")
+	keyPreference      = []byte("Preference-Applied")
+	keyRateLimit       = []byte("Ratelimit")
+	keyRateLimitPolicy = []byte("Ratelimit-Policy")
+	keyAuthenticate    = []byte("Www-Authenticate")
+	keyAllow           = []byte("Allow")
+	keyCacheControl    = []byte("Cache-Control")
+	keyETag            = []byte("Etag")
+	keyVary            = []byte("Vary")
+	keyNoSniff         = []byte("X-Content-Type-Options")
+	keyPolicy          = []byte("Content-Security-Policy")
+
+	valueTrue    = []byte("true")
+	valueNoStore = []byte("no-store")
+)
+
+// view returns b as a string without a copy: it lives and changes with b.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// isVisible reports whether b is 1 to most visible ASCII characters.
+func isVisible(b []byte, most int) bool {
+	if len(b) == 0 || len(b) > most {
+		return false
+	}
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// maxRequestID is the longest request id that is taken from a client.
+const maxRequestID = 64
+
+// isRequestID reports whether a client's request id is sound: it goes into answers and logs, so nothing that could end a
+// quoted string or a field in either is let through.
+func isRequestID(b []byte) bool {
+	return isVisible(b, maxRequestID) && bytes.IndexAny(b, "\"'\\<>,;`") < 0
+}
+
+// bearer returns the key of an Authorization field, or nil.
+func bearer(field []byte) []byte {
+	const scheme = "Bearer "
+	if len(field) <= len(scheme) || !bytes.EqualFold(field[:len(scheme)], []byte(scheme)) {
+		return nil
+	}
+	key := bytes.TrimLeft(field[len(scheme):], " ")
+	if !isVisible(key, maxCallerKey) {
+		return nil
+	}
+	return key
+}
+
+// maxCallerKey bounds what is hashed; caller keys have some 50 characters.
+const maxCallerKey = 256
+
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is taken for JSON.
+func isJSON(contentType []byte) bool {
+	if len(contentType) == 0 {
+		return true
+	}
+	mediaType, params, _ := bytes.Cut(contentType, []byte(";"))
+	if !bytes.EqualFold(bytes.TrimSpace(mediaType), []byte("application/json")) {
+		return false
+	}
+	for len(params) > 0 {
+		var param []byte
+		param, params, _ = bytes.Cut(params, []byte(";"))
+		name, value, _ := bytes.Cut(bytes.TrimSpace(param), []byte("="))
+		if bytes.EqualFold(name, []byte("charset")) && !bytes.EqualFold(bytes.Trim(value, `"`), []byte("utf-8")) {
+			return false
+		}
+	}
+	return true
+}
+
+// preferredWait returns the wait of Prefer fields (RFC 7240), at most most and in whole seconds. As that RFC says, the first
+// wait counts and what isn't understood is ignored: a field that can't be parsed asks for nothing from there on.
+func preferredWait(fields [][]byte, most time.Duration) time.Duration {
+	for _, field := range fields {
+		for len(field) > 0 {
+			var preference []byte
+			preference, field = cutOutsideQuotes(field, ',')
+			preference, _ = cutOutsideQuotes(preference, ';') // parameters of wait mean nothing
+			name, value, _ := bytes.Cut(preference, []byte("="))
+			if !bytes.EqualFold(bytes.TrimSpace(name), []byte("wait")) {
+				continue
+			}
+			value = bytes.TrimSpace(value)
+			if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+				value = value[1 : n-1]
+			}
+			return seconds(value, most)
+		}
+	}
+	return 0
+}
+
+// seconds reads a number of seconds; 0 for what isn't one.
+func seconds(digits []byte, most time.Duration) time.Duration {
+	var n time.Duration
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0
+		}
+		n = min(n*10+time.Duration(c-'0'), 1_000_000) // far above any limit, far below an overflow
+	}
+	return min(n*time.Second, most.Truncate(time.Second))
+}
+
+// cutOutsideQuotes cuts field at the first sep outside of a quoted string.
+func cutOutsideQuotes(field []byte, sep byte) (before, after []byte) {
+	quoted := false
+	for i := 0; i < len(field); i++ {
+		switch c := field[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == sep && !quoted:
+			return field[:i], field[i+1:]
+		}
+	}
+	return field, nil
+}
+
+// parseSignature reads a Penstock-Signature: "t=" with 1 to 12 digits, a comma, "v1=" with 64 hex digits, and nothing else.
+func parseSignature(field []byte) (signedAt int64, mac [32]byte, ok bool) {
+	t, v1, ok := bytes.Cut(field, []byte(","))
+	digits, okT := bytes.CutPrefix(t, []byte("t="))
+	digest, okV1 := bytes.CutPrefix(v1, []byte("v1="))
+	if !ok || !okT || !okV1 || len(digits) == 0 || len(digits) > 12 || len(digest) != hex.EncodedLen(len(mac)) {
+		return 0, mac, false
+	}
+	if digits[0] == '0' && len(digits) > 1 { // the signature is over t's number: one spelling only
+		return 0, mac, false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, mac, false
+		}
+		signedAt = signedAt*10 + int64(c-'0')
+	}
+	if _, err := hex.Decode(mac[:], digest); err != nil {
+		return 0, [32]byte{}, false
+	}
+	return signedAt, mac, true
+}
+
+// matchesTag reports whether If-None-Match fields name the entity tag whose opaque part, quotes included, is tag. Comparison
+// is weak, as RFC 9110 wants it here. A quote can't occur inside a tag, so looking for the quoted string is enough.
+func matchesTag(fields [][]byte, tag []byte) bool {
+	for _, field := range fields {
+		if bytes.Contains(field, tag) || string(bytes.TrimSpace(field)) == "*" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The pauses after a failed accept. The first is short enough not to be noticed, the last long enough for idle connections to
+// time out and give their files back.
+const (
+	firstPause   = 5 * time.Millisecond
+	longestPause = time.Second
+)
+
+// How much of a refused request is read, and for how long, before its connection is closed. A close with unread bytes resets the
+// connection, and the client loses the answer that says why.
+const (
+	lingerBytes = 256 << 10
+	lingerTime  = 500 * time.Millisecond
+)
+
+// listener accepts connections and knows those that are open. fasthttp ends its Serve at any error of Accept but a
+// timeout; here the errors of a machine that is short of something are waited out.
+type listener struct {
+	// Fixed.
+	inner  net.Listener
+	stop   chan struct{}
+	quiet  *quietLog
+	paused *atomic.Uint64 // counts failed accepts
+
+	closeOnce sync.Once
+	closeErr  error
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // guarded by mu: one lock per connection, none per request
+}
+
+func newListener(inner net.Listener, quiet *quietLog, paused *atomic.Uint64) *listener {
+	return &listener{inner: inner, stop: make(chan struct{}), quiet: quiet, paused: paused, conns: make(map[*conn]struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		inner, err := l.inner.Accept()
+		if err == nil {
+			return l.add(inner), nil
+		}
+		if errors.Is(err, net.ErrClosed) || !passes(err) {
+			return nil, err
+		}
+		l.paused.Add(1)
+		if n, ok := l.quiet.may(kindAccept, time.Now()); ok {
+			l.quiet.log.Warn("can't accept a connection, trying again", "err", err, "pause", pause, "left_out", n)
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-l.stop:
+			wait.Stop()
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// passes reports whether an error of accept is the machine's or one connection's, not the listener's.
+func passes(err error) bool {
+	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EINTR, syscall.EAGAIN} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Close implements net.Listener. Closing twice is fine: fasthttp and Shutdown both do.
+func (l *listener) Close() error {
+	l.closeOnce.Do(func() {
+		close(l.stop)
+		l.closeErr = l.inner.Close()
+	})
+	return l.closeErr
+}
+
+// Addr implements net.Listener.
+func (l *listener) Addr() net.Addr { return l.inner.Addr() }
+
+func (l *listener) add(inner net.Conn) *conn {
+	c := &conn{Conn: inner, owner: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	return c
+}
+
+// closeConns closes the connections that pick chooses and returns how many.
+func (l *listener) closeConns(pick func(*conn) bool) int {
+	l.mu.Lock()
+	var picked []*conn
+	for c := range l.conns {
+		if pick(c) {
+			picked = append(picked, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range picked {
+		_ = c.Close() // nobody is left to tell
+	}
+	return len(picked)
+}
+
+// conn is a connection that its listener knows.
+type conn struct {
+	net.Conn
+	owner  *listener
+	used   atomic.Bool // a byte was read
+	linger atomic.Bool // a request was refused before it was read to its end
+	closed atomic.Bool
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.used.Load() {
+		c.used.Store(true)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	if !c.closed.CompareAndSwap(false, true) {
+		return net.ErrClosed
+	}
+	c.owner.mu.Lock()
+	delete(c.owner.conns, c)
+	c.owner.mu.Unlock()
+	if c.linger.Load() {
+		c.drain()
+	}
+	return c.Conn.Close()
+}
+
+// drain ends our side of the connection and reads what the client still sends, within bounds. Errors end it: the connection
+// is to be closed anyway.
+func (c *conn) drain() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"sync/atomic"
+	"time"
+
+	"penstock/gateway/problem"
+)
+
+// stripes is how many copies of the counters there are. Each exchange counts in one of them, and an exchange stays with its
+// processor for as long as the pool lets it: no two processors write to the same cache line often.
+const stripes = 32
+
+// successes are the statuses of answers that are no problems, in the order of their counters.
+var successes = [...]int{200, 201, 202, 304}
+
+// outcomeCount is the number of different answers: the successes, then the catalogue.
+const outcomeCount = len(successes) + maxCodes
+
+// maxCodes is above the number of codes in the catalogue; New checks that.
+const maxCodes = 64
+
+// latencyBounds are the upper bounds of the latency histogram's buckets; one more bucket takes the rest.
+var latencyBounds = [...]time.Duration{
+	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// stripe is one copy of the counters.
+type stripe struct {
+	answers [routeCount][outcomeCount]atomic.Uint64
+	buckets [routeCount][len(latencyBounds) + 1]atomic.Uint64
+	sum     [routeCount]atomic.Uint64 // nanoseconds
+	_       [64]byte                  // keeps the next stripe's first counters off this one's last cache line
+}
+
+// counters counts answers without a lock or a shared cache line.
+type counters struct {
+	codes   map[problem.Code]int // index of an answer's counter
+	entries []*problem.Entry
+	next    atomic.Uint32
+	stripes [stripes]stripe
+}
+
+func newCounters() *counters {
+	c := &counters{codes: make(map[problem.Code]int), entries: problem.Entries()}
+	for i, e := range c.entries {
+		c.codes[e.Code] = len(successes) + i
+	}
+	return c
+}
+
+// stripe returns the stripe for a new exchange.
+func (c *counters) stripe() *stripe { return &c.stripes[c.next.Add(1)%stripes] }
+
+// add counts an answer; code is "" for a success.
+func (c *counters) add(to *stripe, r routeID, status int, code problem.Code, took time.Duration) {
+	outcome := 0
+	if code != "" {
+		outcome = c.codes[code]
+	} else {
+		for i, s := range successes {
+			if s == status {
+				outcome = i
+			}
+		}
+	}
+	to.answers[r][outcome].Add(1)
+	bucket := 0
+	for bucket < len(latencyBounds) && took > latencyBounds[bucket] {
+		bucket++
+	}
+	to.buckets[r][bucket].Add(1)
+	to.sum[r].Add(uint64(max(took, 0)))
+}
+
+// Stats is what a Server has counted since it was made, and what it is doing now.
+type Stats struct {
+	Routes []RouteStats
+
+	InFlight    int64 // requests being worked on
+	MaxInFlight int64
+	Waiting     int64 // of those: in a Prefer: wait
+	MaxWaiting  int64
+	Connections int64 // open, idle ones included
+	MaxConns    int64
+
+	RejectedConns uint64 // above MaxConns: closed with fasthttp's own 503
+	AcceptPauses  uint64 // failed accepts that were waited out
+	Panics        uint64
+	LogLeftOut    uint64 // messages that weren't written
+	Draining      bool
+}
+
+// RouteStats is what was answered on one route.
+type RouteStats struct {
+	Route   string // its name; "none" is what no route took
+	Answers []Answers
+	Latency Histogram // from the request's arrival until its answer was decided
+}
+
+// Answers is how often a route gave one answer.
+type Answers struct {
+	Status int
+	Code   string // of the problem; "" for a success
+	Count  uint64
+}
+
+// Histogram has one count per bound, and one more for what is above the last.
+type Histogram struct {
+	Bounds []time.Duration
+	Counts []uint64
+	Sum    time.Duration
+}
+
+// Stats returns the counters. It adds all stripes up: for a scrape, not for a request. Answers that were never given are left out.
+func (s *Server) Stats() Stats {
+	out := Stats{
+		Routes:        make([]RouteStats, routeCount),
+		InFlight:      s.inFlight.Load(),
+		MaxInFlight:   int64(s.cfg.MaxInFlight),
+		Waiting:       s.waiting.Load(),
+		MaxWaiting:    int64(s.cfg.MaxWaiting),
+		Connections:   int64(s.http.GetOpenConnectionsCount()),
+		MaxConns:      int64(s.cfg.MaxConnections),
+		RejectedConns: uint64(s.http.GetRejectedConnectionsCount()),
+		AcceptPauses:  s.acceptPauses.Load(),
+		Panics:        s.panics.Load(),
+		LogLeftOut:    s.quiet.leftOut(),
+		Draining:      s.draining.Load(),
+	}
+	for r := range out.Routes {
+		out.Routes[r] = s.counters.route(routeID(r))
+	}
+	return out
+}
+
+func (c *counters) route(r routeID) RouteStats {
+	out := RouteStats{Route: routes[r].name, Latency: Histogram{Bounds: latencyBounds[:], Counts: make([]uint64, len(latencyBounds)+1)}}
+	var answers [outcomeCount]uint64
+	var sum uint64
+	for i := range c.stripes {
+		for j := range answers {
+			answers[j] += c.stripes[i].answers[r][j].Load()
+		}
+		for j := range out.Latency.Counts {
+			out.Latency.Counts[j] += c.stripes[i].buckets[r][j].Load()
+		}
+		sum += c.stripes[i].sum[r].Load()
+	}
+	out.Latency.Sum = time.Duration(sum)
+	for j, n := range answers {
+		switch {
+		case n == 0:
+		case j < len(successes):
+			out.Answers = append(out.Answers, Answers{Status: successes[j], Count: n})
+		default:
+			e := c.entries[j-len(successes)]
+			out.Answers = append(out.Answers, Answers{Status: e.Status, Code: string(e.Code), Count: n})
+		}
+	}
+	return out
+}

@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"strings"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+const fieldSignature = "header " + headerSignature
+
+// pay answers POST /v1/payments. The signature is the only credential; whose secret made it is known once the order's merchant
+// is, so Sales checks it.
+func (x *exchange) pay() {
+	var n seckill.Notice
+	fields := x.http.Request.Header.PeekAll(headerSignature)
+	sound := false
+	if len(fields) == 1 {
+		n.SignedAt, n.MAC, sound = parseSignature(fields[0])
+	}
+	if !sound {
+		detail := "must be t=<unix seconds>,v1=<64 hex digits>, once"
+		if len(fields) == 0 {
+			detail = isMissing
+		}
+		x.problem(&problem.Problem{Code: problem.InvalidSignature, Errors: []problem.FieldError{{Field: fieldSignature, Detail: detail}}})
+		return
+	}
+	if !x.acceptsBody() {
+		return
+	}
+	n.Body = x.http.Request.Body()
+	x.decoder.payment(n.Body, &n.Payment)
+	if x.refuseMistakes() {
+		return
+	}
+	// A payment may wait in a batch for longer than this call: it must own its strings.
+	n.ID = seckill.PaymentID(strings.Clone(string(n.ID)))
+	n.Order = seckill.OrderID(strings.Clone(string(n.Order)))
+	n.Amount.Currency = strings.Clone(n.Amount.Currency)
+	x.visit.Order = n.Order
+	if !x.enter() {
+		return
+	}
+	defer x.leave()
+	order, err := x.server.sales.Pay(x.deadline(), &n)
+	if err != nil {
+		x.refuseError(err)
+		return
+	}
+	x.order(&order)
+}

@@ -1,0 +1,367 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// Sales decides about purchases, orders and payments; *seckill.Desk implements it. Errors are *seckill.Refusal,
+// *seckill.Failure or *seckill.Unknown; any other is answered as internal.
+type Sales interface {
+	// Catalog returns the catalog in force. It doesn't block.
+	Catalog() *seckill.Catalog
+	// Buy keeps nothing of p.
+	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
+	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
+	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
+	Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error)
+	// InStock reports, from memory, whether the offer was last seen with a unit available.
+	InStock(o *seckill.Offer) bool
+}
+
+// Server is the public listener. Its methods are safe for concurrent use.
+type Server struct {
+	// Fixed after New.
+	cfg      Config
+	sales    Sales
+	gate     Gate
+	ready    func() []string
+	quiet    *quietLog
+	http     *fasthttp.Server
+	counters *counters
+	ids      *requestIDs
+	random   func() uint64
+	help     *helpPages
+	pages    *activityPages
+
+	exchanges sync.Pool
+
+	inFlight     atomic.Int64
+	waiting      atomic.Int64
+	acceptPauses atomic.Uint64
+	panics       atomic.Uint64
+	draining     atomic.Bool
+
+	mu       sync.Mutex
+	listener *listener // guarded by mu; nil before Serve
+}
+
+// New makes a server that answers from sales. ready names what isn't ready, from memory; the server is ready when it names
+// nothing.
+func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Server, error) {
+	cfg, err := cfg.derive(fileLimit())
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if n := len(problem.Entries()); n > maxCodes {
+		return nil, fmt.Errorf("gateway: %d codes, counters for %d", n, maxCodes)
+	}
+	now := time.Now()
+	s := &Server{
+		cfg: cfg, sales: sales, gate: cfg.Gate, ready: ready, quiet: newQuietLog(log, now),
+		counters: newCounters(), ids: newRequestIDs(), random: rand.Uint64,
+		help: newHelpPages(), pages: &activityPages{started: now, age: cfg.StockAge, inStock: sales.InStock},
+	}
+	if s.gate == nil {
+		s.gate = openGate{}
+	}
+	s.exchanges.New = func() any { return &exchange{server: s, stripe: s.counters.stripe()} }
+	s.http = &fasthttp.Server{
+		Handler:                      s.handle,
+		ErrorHandler:                 s.handleUnreadable,
+		Logger:                       httpLog{s.quiet},
+		Concurrency:                  cfg.MaxConnections,
+		ReadBufferSize:               cfg.ReadBuffer,
+		WriteBufferSize:              cfg.WriteBuffer,
+		ReadTimeout:                  cfg.ReadTimeout,
+		WriteTimeout:                 cfg.WriteTimeout,
+		IdleTimeout:                  cfg.IdleTimeout,
+		MaxRequestBodySize:           cfg.MaxBody,
+		DisablePreParseMultipartForm: true,
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+		CloseOnShutdown:              true,
+	}
+	return s, nil
+}
+
+// Serve answers the connections of l until Shutdown, and returns nil then. It may be called once.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	if s.listener != nil || s.draining.Load() {
+		s.mu.Unlock()
+		return errors.Join(errors.New("gateway: serves already, or was shut down"), l.Close())
+	}
+	s.listener = newListener(l, s.quiet, &s.acceptPauses)
+	own := s.listener
+	s.mu.Unlock()
+	return s.http.Serve(own)
+}
+
+// Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are accepted, idle ones are closed,
+// and what is in flight is answered with Connection: close. When ctx ends first, the connections that are left are closed in
+// the middle and the error says how many. It may be called again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	first := s.draining.CompareAndSwap(false, true)
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if first && s.cfg.DrainDelay > 0 {
+		delay := time.NewTimer(s.cfg.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+	}
+	err := l.Close()
+	// fasthttp takes a connection without a request for a busy one in its first five seconds.
+	l.closeConns(func(c *conn) bool { return !c.used.Load() })
+	if late := s.http.ShutdownWithContext(ctx); late != nil {
+		n := l.closeConns(func(*conn) bool { return true })
+		err = errors.Join(err, fmt.Errorf("gateway: %d connections closed in the middle: %w", n, late))
+	}
+	return err
+}
+
+// handle answers one request.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	x := s.exchanges.Get().(*exchange)
+	x.begin(ctx, ctx.Time())
+	if s.guarded(x, (*Server).dispatch) {
+		x.finish()
+		s.exchanges.Put(x)
+	}
+}
+
+// handleUnreadable answers where fasthttp could not read a request.
+func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.linger.Store(true)
+	}
+	x := s.exchanges.Get().(*exchange)
+	x.begin(ctx, time.Now())
+	if s.guarded(x, func(_ *Server, x *exchange) { x.problem(unreadable(err)) }) {
+		x.finish()
+		s.exchanges.Put(x)
+	}
+}
+
+// unreadable is what the public is told about a request that could not be read.
+func unreadable(err error) *problem.Problem {
+	var header *fasthttp.ErrSmallBuffer
+	var network net.Error
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		return &problem.Problem{Code: problem.TooLarge}
+	case errors.As(err, &header):
+		return &problem.Problem{Code: problem.HeaderTooLarge}
+	case errors.As(err, &network) && network.Timeout():
+		return &problem.Problem{Code: problem.RequestTimeout}
+	}
+	return &problem.Problem{Code: problem.InvalidRequest, Detail: "The request isn't well-formed HTTP/1.1."}
+}
+
+// guarded runs f and reports whether it returned. If it panicked, the request is answered as internal and its connection is
+// closed; x is not used again, whatever state it is in.
+func (s *Server) guarded(x *exchange, f func(*Server, *exchange)) (returned bool) {
+	defer func() {
+		if returned {
+			return
+		}
+		s.panicked(x, recover())
+	}()
+	f(s, x)
+	return true
+}
+
+func (s *Server) panicked(x *exchange, cause any) {
+	s.panics.Add(1)
+	ctx := x.http
+	if n, ok := s.quiet.may(kindPanic, time.Now()); ok {
+		s.quiet.log.Error("panic in a request", "cause", fmt.Sprint(cause), "route", routes[x.route].name,
+			"request_id", string(x.id), "left_out", n, "stack", string(debug.Stack()))
+	}
+	if x.context != nil {
+		x.context.end()
+	}
+	ctx.Response.Reset()
+	broken := &exchange{server: s, stripe: x.stripe}
+	broken.begin(ctx, x.arrived)
+	broken.route = x.route
+	broken.header(keyRequestID, x.id)
+	broken.refuse(problem.Internal)
+	ctx.SetConnectionClose()
+	broken.finish()
+}
+
+// dispatch finds the route and answers.
+func (s *Server) dispatch(x *exchange) {
+	x.route, x.param = match(x.http.URI().PathOriginal())
+	r := &routes[x.route]
+	switch {
+	case x.route == routeNone:
+		x.refuse(problem.NotFound)
+	case !r.takes(x.http.Method()):
+		x.header(keyAllow, r.allow())
+		x.refuse(problem.MethodNotAllowed)
+	case x.route == routeLive: // health is answered under any load
+		x.live()
+	case x.route == routeReady:
+		x.readiness()
+	default:
+		s.limited(x)
+	}
+}
+
+// limited answers within the in-flight limit.
+func (s *Server) limited(x *exchange) {
+	defer s.inFlight.Add(-1)
+	if s.inFlight.Add(1) > int64(s.cfg.MaxInFlight) {
+		x.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
+		return
+	}
+	switch x.route {
+	case routeBuy:
+		x.buy()
+	case routeOrder:
+		x.findOrder()
+	case routeCancel:
+		x.cancelOrder()
+	case routePay:
+		x.pay()
+	case routeActivity:
+		x.activity()
+	case routeOpenAPI:
+		x.openAPI()
+	case routeProblems, routeProblem:
+		x.helpPage()
+	}
+}
+
+// What a request without a key, or with one that isn't known, is asked for (RFC 6750).
+const (
+	challengeKey    = `Bearer realm="penstock"`
+	challengeBadKey = `Bearer realm="penstock", error="invalid_token"`
+)
+
+// authenticate finds the caller by its key, or answers. A request names exactly one key.
+func (x *exchange) authenticate() *seckill.Caller {
+	fields := x.http.Request.Header.PeekAll(headerAuthorization)
+	var key []byte
+	if len(fields) == 1 {
+		key = bearer(fields[0])
+	}
+	challenge := challengeKey
+	if key != nil {
+		if caller := x.server.sales.Catalog().Caller(sha256.Sum256(key)); caller != nil {
+			return caller
+		}
+		challenge = challengeBadKey
+	}
+	x.headerText(keyAuthenticate, challenge)
+	x.refuse(problem.Unauthenticated)
+	return nil
+}
+
+// acceptsBody reports whether the body is of a kind this listener reads, or answers.
+func (x *exchange) acceptsBody() bool {
+	h := &x.http.Request.Header
+	if encoding := h.ContentEncoding(); !isJSON(h.ContentType()) || len(encoding) > 0 && string(encoding) != "identity" {
+		x.refuse(problem.UnsupportedMediaType)
+		return false
+	}
+	return true
+}
+
+// enter asks the gate, or answers. The caller of a true must defer x.leave.
+func (x *exchange) enter() bool {
+	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
+	denial := x.server.gate.Enter(&x.visit)
+	if denial == nil {
+		return true
+	}
+	if denial.RateLimit != "" {
+		x.headerText(keyRateLimit, denial.RateLimit)
+	}
+	if denial.RateLimitPolicy != "" {
+		x.headerText(keyRateLimitPolicy, denial.RateLimitPolicy)
+	}
+	x.problem(&denial.Problem)
+	return false
+}
+
+// leave tells the gate that the visit is over; a status of 0 is a panic on its way.
+func (x *exchange) leave() {
+	status := x.status
+	if status == 0 {
+		status = fasthttp.StatusInternalServerError
+	}
+	x.server.gate.Leave(&x.visit, status, time.Since(x.arrived))
+}
+
+// wait takes a place among those who wait and returns for how long this request may: as long as it prefers, or not at all where
+// all places are taken. unwait gives the place back.
+func (x *exchange) wait() time.Duration {
+	fields := x.http.Request.Header.PeekAll(headerPrefer)
+	if len(fields) == 0 {
+		return 0
+	}
+	wait := preferredWait(fields, x.server.cfg.MaxWait)
+	if wait <= 0 {
+		return 0
+	}
+	if x.server.waiting.Add(1) > int64(x.server.cfg.MaxWaiting) {
+		x.server.waiting.Add(-1)
+		return 0
+	}
+	return wait
+}
+
+func (x *exchange) unwait(wait time.Duration) {
+	if wait > 0 {
+		x.server.waiting.Add(-1)
+	}
+}
+
+// applied tells which preference was honoured.
+func (x *exchange) applied(wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
+	x.number = append(x.number[:0], "wait="...)
+	x.number = appendInt(x.number, int64(wait/time.Second))
+	x.header(keyPreference, x.number)
+}
+
+// logFailure writes what the public isn't told.
+func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
+	kind, write := kindUnavailable, s.quiet.log.Warn
+	switch {
+	case p.Code == problem.Internal:
+		kind, write = kindInternal, s.quiet.log.Error
+	case p.Code != problem.Unavailable:
+		return // a decision, or our own limit: Stats has it
+	}
+	if n, ok := s.quiet.may(kind, x.arrived); ok {
+		write("request failed", "err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n)
+	}
+}
