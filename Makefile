@@ -43,7 +43,7 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 		done; \
 	done
 
-sim: ## the large walks of the protocol's model: 400 million states, gigabytes, most of an hour
+sim: ## the large walks of the protocol's model: 370 million states, 4 GB, a quarter of an hour
 	$(GO) test ./internal/protocol -run NoLawBroken -long -timeout 3h -v
 
 mutants: ## leave each rule of the protocol's model out in turn, and show the law that breaks
