@@ -12,10 +12,14 @@ import (
 // laws are the numbers of the laws in docs/laws.md.
 var laws = []int{1, 2, 3, 4, 5, 6, 7, 8}
 
-// testsOf returns the names of a package's tests.
+// testsOf returns the names of a package's tests, and in a suite of tests of its cases too.
 func testsOf(p *pkg) []string {
+	files := p.tests()
+	if slices.Contains(testPackages, p.dir) {
+		files = p.all()
+	}
 	var names []string
-	for _, f := range p.tests() {
+	for _, f := range files {
 		for _, d := range f.ast.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && testName.MatchString(fn.Name.Name) {
 				names = append(names, fn.Name.Name)
@@ -38,8 +42,12 @@ func checkLaws(t *tree, report func(where, what string)) {
 	}
 }
 
-// A line of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`".
-var quoted = regexp.MustCompile("`([^`]+)`")
+// A line of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`". A case of a
+// suite, or a text scenario, is named by the words that begin with its law: "`inventory/stocktest`: `L5 the limit counts…`".
+var (
+	quoted   = regexp.MustCompile("`([^`]+)`")
+	caseName = regexp.MustCompile(`^L[1-8] `)
+)
 
 func checkLawPages(t *tree, report func(where, what string)) {
 	const page = "docs/laws.md"
@@ -60,14 +68,19 @@ func checkLawPages(t *tree, report func(where, what string)) {
 			switch word := m[1]; {
 			case t.find(word) != nil:
 				p = t.find(word)
-			case !testName.MatchString(word):
+			case !testName.MatchString(word) && !caseName.MatchString(word):
 			case p == nil:
 				report(where, "names "+word+" without its package")
-			case !slices.Contains(testsOf(p), word):
+			case caseName.MatchString(word) && !hasCase(p, word), testName.MatchString(word) && !slices.Contains(testsOf(p), word):
 				report(where, p.dir+" has no "+word)
 			}
 		}
 	}
+}
+
+// hasCase reports whether a package has a case of that name.
+func hasCase(p *pkg, name string) bool {
+	return slices.ContainsFunc(p.all(), func(f *goFile) bool { return strings.Contains(f.text, `"`+name) })
 }
 
 var (

@@ -17,7 +17,7 @@ import (
 //   - a value that its package makes once and has no way to change: see immutableCalls
 //   - a table (a composite literal or a pointer to one, a conversion of a string to bytes) that nothing in the package
 //     assigns to, takes the address of, deletes from or clears; the address of an entry is not looked at
-//   - in tests, a flag or something computed once
+//   - in tests, anything that nothing changes
 //
 // and refuses everything else.
 func checkPackageState(t *tree, report func(where, what string)) {
@@ -27,13 +27,14 @@ func checkPackageState(t *tree, report func(where, what string)) {
 			findChanges(f, changed)
 		}
 		for _, f := range p.all() {
+			test := f.test || slices.Contains(testPackages, p.dir)
 			declared(f.ast, func(d *ast.GenDecl, s *ast.ValueSpec, name *ast.Ident, value ast.Expr) {
 				if name.Name == "_" || f.generated() || stateExempt[exempt{p.dir, name.Name}] != "" {
 					return
 				}
 				if at, ok := changed[f.names.Defs[name]]; ok {
 					report(t.at(name), fmt.Sprintf("%s is changed at %s", name.Name, t.at(at)))
-				} else if !embedded(d, s) && !f.immutable(value) {
+				} else if !test && !embedded(d, s) && !f.immutable(value) {
 					report(t.at(name), name.Name+" is a package variable")
 				}
 			})
@@ -65,12 +66,6 @@ var immutableCalls = map[string][]string{
 	"github.com/prometheus/client_golang/prometheus": {"NewDesc"},
 }
 
-// testCalls are allowed in tests beside them.
-var testCalls = map[string][]string{
-	"flag": nil, // every name
-	"sync": {"OnceValue", "OnceValues"},
-}
-
 // immutable reports whether a variable that starts with this value, and is never assigned to, stays as it is.
 func (f *goFile) immutable(e ast.Expr) bool {
 	switch e := e.(type) {
@@ -91,14 +86,7 @@ func (f *goFile) immutable(e ast.Expr) bool {
 				return f.immutable(inner)
 			}
 		}
-		fun := e.Fun
-		if generic, ok := fun.(*ast.IndexExpr); ok {
-			fun = generic.X
-		}
-		from, name := f.selected(fun)
-		if names, ok := testCalls[from]; ok && f.test && (names == nil || slices.Contains(names, name)) {
-			return true
-		}
+		from, name := f.selected(e.Fun)
 		return slices.Contains(immutableCalls[from], name)
 	default:
 		return false
