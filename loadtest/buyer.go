@@ -1,0 +1,254 @@
+package loadtest
+
+import (
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// maxTries is how many keys one buyer uses at most.
+const maxTries = 2
+
+// intent is what becomes of an accepted order.
+type intent uint8
+
+const (
+	leave intent = iota
+	payFor
+	giveUp
+)
+
+// stage is where a buyer stands. The order matters: all keys are pressed before anything is paid or cancelled, so that two
+// accepted orders of one buyer are known to have been open at the same time.
+type stage uint8
+
+const (
+	pressing  stage = iota // the current key, until it is decided
+	repeating              // the current key once more, after its answer
+	settling               // pay or cancel the current order
+	insisting              // a settled order's key once more
+	gone
+)
+
+// buyer is one of the crowd. What it will do is decided when it arrives, from the seed and its number; one goroutine at a
+// time plays it.
+type buyer struct {
+	user   string
+	tries  [maxTries]try
+	count  int // how many of tries it makes
+	at     int // the current one
+	stage  stage
+	sent   int // requests of the current stage
+	double bool
+	repeat bool
+}
+
+// try is one key of a buyer and what was learned about it.
+type try struct {
+	key       string
+	order     *order // what the server said this key's order is; nil while it said nothing
+	uncertain bool   // an answer was lost or said "unknown": an order may exist that nobody told about
+	refused   bool   // decided: no
+	intent    intent
+	twice     bool // the payment notice comes twice
+}
+
+// newBuyer decides what buyer number i of the crowd does.
+func newBuyer(cfg *Config, i int) *buyer {
+	random := rand.New(rand.NewPCG(cfg.Seed, uint64(i)))
+	chance := func(share float64) bool { return random.Float64() < share }
+	name := strconv.FormatUint(cfg.Seed, 36) + "-" + strconv.Itoa(i)
+	b := &buyer{user: "u-" + name, count: 1}
+	b.double = chance(cfg.Habits.DoubleClick)
+	b.repeat = chance(cfg.Habits.Repeat)
+	if chance(cfg.Habits.SecondTry) {
+		b.count = 2
+	}
+	for t := range b.tries[:b.count] {
+		b.tries[t].key = "k-" + name + "-" + strconv.Itoa(t+1)
+		switch mood := random.Float64(); {
+		case mood < cfg.Habits.Pay:
+			b.tries[t].intent = payFor
+		case mood < cfg.Habits.Pay+cfg.Habits.Cancel:
+			b.tries[t].intent = giveUp
+		}
+		b.tries[t].twice = chance(cfg.Habits.PayTwice)
+	}
+	return b
+}
+
+// worker plays buyers, one at a time, with two hands: the second is for double clicks.
+type worker struct {
+	crowd       *run
+	left, right *hand
+	clicked     chan struct{} // the right hand is done
+}
+
+func newWorker(r *run) *worker {
+	return &worker{crowd: r, left: newHand(r.shop), right: newHand(r.shop), clicked: make(chan struct{}, 1)}
+}
+
+// work plays turns until there are none.
+func (w *worker) work(a *agenda) {
+	for v := range a.turns {
+		if wait := w.play(v.buyer, v.due); wait > 0 {
+			a.back <- visit{w.crowd.clock.now().Add(wait), v.buyer}
+			continue
+		}
+		w.crowd.served.Add(1)
+		a.back <- visit{}
+	}
+}
+
+// play takes the buyer from stage to stage until it has to wait, and returns for how long, or is gone, and returns 0.
+func (w *worker) play(b *buyer, due time.Time) time.Duration {
+	since := due
+	if w.crowd.cfg.Within == 0 {
+		since = w.crowd.clock.now()
+	} else {
+		w.crowd.tallies.late(w.crowd.clock.now().Sub(due))
+	}
+	for b.stage != gone {
+		if wait := w.step(b, since); wait > 0 {
+			return wait
+		}
+		since = w.crowd.clock.now()
+	}
+	return 0
+}
+
+// step plays one request, or two at once, and moves the buyer on, unless the answer said to come back later.
+func (w *worker) step(b *buyer, since time.Time) time.Duration {
+	t := &b.tries[b.at]
+	switch b.stage {
+	case pressing:
+		return w.press(b, t, since)
+	case repeating, insisting:
+		w.crowd.repeats.Add(1)
+		w.crowd.learn(b, t, w.buy(b, t, since), true)
+	case settling:
+		if wait := w.settle(b, t, since); wait > 0 {
+			return wait
+		}
+	}
+	b.advance()
+	return 0
+}
+
+// advance moves the buyer to its next stage with something to do.
+func (b *buyer) advance() {
+	b.sent = 0
+	switch {
+	case b.stage == pressing && b.repeat:
+		b.stage = repeating
+		return
+	case b.stage <= repeating && b.at+1 < b.count:
+		b.at++
+		b.stage = pressing
+		return
+	case b.stage <= repeating:
+		b.stage, b.at = settling, 0
+	case b.stage == settling && b.repeat:
+		b.stage = insisting
+		return
+	default:
+		b.stage = settling
+		b.at++
+	}
+	for b.at < b.count && !b.tries[b.at].settles() {
+		b.at++
+	}
+	if b.at == b.count {
+		b.stage = gone
+	}
+}
+
+// settles reports whether the try has an order that is to be paid or cancelled.
+func (t *try) settles() bool { return t.promised() && t.intent != leave }
+
+// promised reports whether the key was accepted.
+func (t *try) promised() bool { return t.order != nil && t.order.promised }
+
+// press sends the current key, the first time perhaps twice at once, and waits and repeats as the answer says.
+func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
+	b.sent++
+	first := b.sent == 1
+	switch {
+	case first:
+		w.crowd.units.Add(int64(w.crowd.cfg.Quantity))
+		if b.at > 0 {
+			w.crowd.secondTries.Add(1)
+		}
+	default:
+		w.crowd.retries.Add(1)
+	}
+	var ans *answer
+	if first && b.at == 0 && b.double {
+		ans = w.doubleClick(b, t, since)
+	} else {
+		ans = w.buy(b, t, since)
+		w.crowd.learn(b, t, ans, false)
+	}
+	if !t.promised() && !t.refused {
+		if wait, again := w.crowd.comeBack(b.sent, ans); again {
+			return wait
+		}
+	}
+	w.crowd.decided(t, ans)
+	b.advance()
+	return 0
+}
+
+// doubleClick sends the same purchase twice at once and returns the answer that decides: the refusal, where there is one.
+func (w *worker) doubleClick(b *buyer, t *try, since time.Time) *answer {
+	w.crowd.doubleClicks.Add(1)
+	go func() {
+		w.right.buy(&w.crowd.cfg, b.user, t.key, since)
+		w.clicked <- struct{}{}
+	}()
+	one := w.buy(b, t, since)
+	<-w.clicked
+	two := &w.right.ans
+	w.crowd.tallies.record(Buy, two)
+	w.crowd.learn(b, t, one, false)
+	w.crowd.learn(b, t, two, false)
+	if two.outcome.Decided() {
+		return two
+	}
+	return one
+}
+
+func (w *worker) buy(b *buyer, t *try, since time.Time) *answer {
+	ans := w.left.buy(&w.crowd.cfg, b.user, t.key, since)
+	w.crowd.tallies.record(Buy, ans)
+	return ans
+}
+
+// settle pays or cancels the current order, and waits and repeats as the answer says.
+func (w *worker) settle(b *buyer, t *try, since time.Time) time.Duration {
+	b.sent++
+	order, action := t.order, Pay
+	var ans *answer
+	if t.intent == payFor {
+		ans = w.left.pay(&w.crowd.cfg, "pay-"+t.key, order.id, since)
+	} else {
+		action = Cancel
+		if order.givenUp.IsZero() {
+			order.givenUp = w.crowd.clock.now()
+		}
+		ans = w.left.cancel(order.id, since)
+	}
+	w.crowd.tallies.record(action, ans)
+	if ans.outcome == Done {
+		order.paid = order.paid || action == Pay
+		order.cancelled = order.cancelled || action == Cancel
+		if action == Pay && t.twice {
+			w.crowd.tallies.record(Pay, w.left.pay(&w.crowd.cfg, "pay-"+t.key, order.id, w.crowd.clock.now()))
+		}
+		return 0
+	}
+	if wait, again := w.crowd.comeBack(b.sent, ans); again {
+		return wait
+	}
+	return 0
+}

@@ -1,0 +1,269 @@
+package loadtest
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// maxAnswer bounds the body of an answer; those of the contract have some hundred bytes.
+	maxAnswer = 64 << 10
+	// maxCode bounds what is kept of a code.
+	maxCode = 64
+	// maxSample bounds what is kept of an answer that should not be, for the report.
+	maxSample = 300
+	// longestRetryAfter bounds what a server can say in seconds, so that it fits a time.Duration.
+	longestRetryAfter = 1 << 20
+)
+
+// shop is the server as the crowd sees it. It is fixed after newShop and safe for concurrent use.
+type shop struct {
+	client  fasthttp.HostClient
+	base    string // scheme and host
+	bearer  string
+	secret  []byte
+	timeout time.Duration
+	clock   clock
+}
+
+func newShop(cfg *Config, clock clock) (*shop, error) {
+	u, err := url.Parse(cfg.Target)
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	address := u.Host
+	if u.Port() == "" {
+		address = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	s := &shop{
+		base: u.Scheme + "://" + u.Host, bearer: "Bearer " + cfg.CallerKey, secret: []byte(cfg.PaymentSecret),
+		timeout: cfg.RequestTimeout, clock: clock,
+	}
+	// Set one by one: a HostClient must not be copied.
+	s.client.Addr = address
+	s.client.IsTLS = u.Scheme == "https"
+	s.client.Name = "penstock-loadtest"
+	s.client.DialDualStack = true
+	s.client.MaxConns = 2 * cfg.Concurrency
+	s.client.MaxConnWaitTimeout = cfg.RequestTimeout
+	s.client.MaxResponseBodySize = maxAnswer
+	s.client.DisablePathNormalizing = true
+	s.client.SecureErrorLogMessage = true
+	// A repeat is a buyer's decision and is counted; the client must not repeat in secret.
+	s.client.MaxIdemponentCallAttempts = 1
+	s.client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) { return false, false }
+	return s, nil
+}
+
+// reach reports an error when nobody listens at the target, which is worth more than a million failed requests.
+func (s *shop) reach(ctx context.Context) error {
+	dialer := net.Dialer{Timeout: s.timeout}
+	conn, err := dialer.DialContext(ctx, "tcp", s.client.Addr)
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	if err := conn.Close(); err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	return nil
+}
+
+func (s *shop) close() { s.client.CloseIdleConnections() }
+
+// hand sends one request at a time, again and again in the same memory.
+type hand struct {
+	shop     *shop
+	request  fasthttp.Request
+	response fasthttp.Response
+	body     []byte
+	ans      answer
+}
+
+// answer is what came back. It is overwritten by the hand's next request; its strings stay.
+type answer struct {
+	outcome    Outcome
+	code       string
+	order      string
+	status     string // of the order
+	replayed   bool
+	retryAfter time.Duration
+	latency    time.Duration
+	at         time.Time // when it came
+	sample     string    // of a failed answer: what came instead
+}
+
+func newHand(s *shop) *hand {
+	h := &hand{shop: s}
+	h.request.Header.SetUserAgent(s.client.Name)
+	return h
+}
+
+// buy sends one purchase. since is where latency counts from.
+func (h *hand) buy(cfg *Config, user, key string, since time.Time) *answer {
+	b := append(h.body[:0], `{"activity":"`...)
+	b = append(b, cfg.Activity...)
+	b = append(b, `","sku":"`...)
+	b = append(b, cfg.SKU...)
+	b = append(b, `","user":"`...)
+	b = append(b, user...)
+	b = append(b, `","quantity":`...)
+	b = strconv.AppendInt(b, int64(cfg.Quantity), 10)
+	h.body = append(b, '}')
+	h.prepare(fasthttp.MethodPost, "/v1/orders")
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	h.request.Header.Set("Idempotency-Key", key)
+	h.request.Header.SetContentType("application/json")
+	h.request.SetBodyRaw(h.body)
+	return h.send(Buy, since)
+}
+
+// pay sends a provider's notice about an order, signed now.
+func (h *hand) pay(cfg *Config, payment, order string, since time.Time) *answer {
+	b := append(h.body[:0], `{"payment":"`...)
+	b = append(b, payment...)
+	b = append(b, `","order":"`...)
+	b = append(b, order...)
+	b = append(b, `","amount":`...)
+	b = strconv.AppendInt(b, cfg.Price*int64(cfg.Quantity), 10)
+	b = append(b, `,"currency":"`...)
+	b = append(b, cfg.Currency...)
+	h.body = append(b, `"}`...)
+	signedAt := strconv.FormatInt(time.Now().Unix(), 10) // the server's clock judges it, so it is the real one
+	mac := hmac.New(sha256.New, h.shop.secret)
+	mac.Write([]byte(signedAt))
+	mac.Write([]byte("."))
+	mac.Write(h.body)
+	h.prepare(fasthttp.MethodPost, "/v1/payments")
+	h.request.Header.Set("Penstock-Signature", "t="+signedAt+",v1="+hex.EncodeToString(mac.Sum(nil)))
+	h.request.Header.SetContentType("application/json")
+	h.request.SetBodyRaw(h.body)
+	return h.send(Pay, since)
+}
+
+// cancel gives an order up.
+func (h *hand) cancel(order string, since time.Time) *answer {
+	h.prepare(fasthttp.MethodPost, "/v1/orders/"+url.PathEscape(order)+"/cancel")
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	return h.send(Cancel, since)
+}
+
+// read asks for an order, and lets the server wait for a change from queued. The body stays in h.response.
+func (h *hand) read(order string, wait time.Duration, since time.Time) *answer {
+	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(order))
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	if seconds := int64(wait / time.Second); seconds > 0 {
+		h.request.Header.Set("Prefer", "wait="+strconv.FormatInt(seconds, 10))
+	}
+	return h.send(Read, since)
+}
+
+func (h *hand) prepare(method, path string) {
+	h.request.Reset()
+	h.request.Header.SetMethod(method)
+	h.request.SetRequestURI(h.shop.base + path)
+}
+
+// send sends the request and reads the answer into h.ans.
+func (h *hand) send(action Action, since time.Time) *answer {
+	err := h.shop.client.DoTimeout(&h.request, &h.response, h.shop.timeout)
+	a := &h.ans
+	*a = answer{at: h.shop.clock.now()}
+	a.latency = a.at.Sub(since)
+	if err == nil {
+		a.read(&h.response)
+	}
+	a.outcome, a.code = classify(action, h.response.StatusCode(), a, err)
+	if a.outcome == Failed {
+		a.sample = sample(&h.response, err)
+	}
+	return a
+}
+
+// read takes what matters out of a response. Strings are copied: the response's memory is used again.
+func (a *answer) read(r *fasthttp.Response) {
+	a.replayed = string(r.Header.Peek("Idempotent-Replayed")) == "true"
+	if after := r.Header.Peek(fasthttp.HeaderRetryAfter); len(after) > 0 {
+		// A date, the other form the header may have, is read as "soon".
+		seconds, err := strconv.ParseUint(string(after), 10, 32)
+		if err != nil {
+			seconds = 1
+		}
+		a.retryAfter = time.Duration(min(seconds, longestRetryAfter)) * time.Second
+	}
+	ok := scanObject(r.Body(), func(name, value []byte, isString bool) {
+		if !isString {
+			return
+		}
+		switch string(name) {
+		case "code":
+			a.code = knownCode(value)
+		case "order":
+			a.order = string(value)
+		case "status":
+			a.status = knownStatus(value)
+		}
+	})
+	if !ok || a.order != "" && !plain(a.order) {
+		a.code, a.order, a.status = "", "", ""
+	}
+}
+
+// knownCode returns a code as a string without allocating for those that a crowd meets in numbers.
+func knownCode(b []byte) string {
+	switch string(b) {
+	case "sold-out":
+		return "sold-out"
+	case "purchase-limit":
+		return "purchase-limit"
+	case "rate-limited":
+		return "rate-limited"
+	case "overloaded":
+		return "overloaded"
+	case "degraded":
+		return "degraded"
+	case "unavailable":
+		return "unavailable"
+	case "not-started":
+		return "not-started"
+	case "ended":
+		return "ended"
+	}
+	return string(b[:min(len(b), maxCode)])
+}
+
+// knownStatus does the same for the statuses of orders.
+func knownStatus(b []byte) string {
+	switch string(b) {
+	case statusQueued:
+		return statusQueued
+	case statusPending:
+		return statusPending
+	case statusPaid:
+		return statusPaid
+	}
+	return string(b)
+}
+
+// sample shows an answer that should not be, on one line.
+func sample(r *fasthttp.Response, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	body := r.Body()
+	more := ""
+	if len(body) > maxSample {
+		body, more = body[:maxSample], " …"
+	}
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "\uFFFD")), " ")
+	return strconv.Itoa(r.StatusCode()) + " " + text + more
+}

@@ -1,0 +1,178 @@
+package loadtest
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config describes a crowd, the sale it comes to, and what it may cost. DefaultConfig has a value for everything but the
+// sale.
+type Config struct {
+	// Target is the base URL of the public listener, such as http://127.0.0.1:8080.
+	Target string
+	// CallerKey is sent as the bearer token.
+	CallerKey string
+	// Activity and SKU name what is bought, Quantity how many units at a time.
+	Activity string
+	SKU      string
+	Quantity int
+	// Stock is how many units this crowd can get at most. 0 means not known: overselling and a "sold out" that comes too
+	// early are not judged then.
+	Stock int
+	// PerUser is how many units one buyer may have. 0 means no limit, or not known.
+	PerUser int
+	// PaymentSecret, Price (per unit, in minor units) and Currency are needed to pay.
+	PaymentSecret string
+	Price         int64
+	Currency      string
+
+	// Buyers is how many there are.
+	Buyers int
+	// Within spreads the buyers' first clicks evenly over a time: departures are fixed in advance and latency counts from
+	// them. 0 is a closed model: the next buyer comes when an earlier one is done, latency counts from the sending.
+	Within time.Duration
+	// Seed decides what each buyer does. Names of buyers and keys contain it: the same seed twice at one sale is the same
+	// crowd repeating itself.
+	Seed uint64
+	// Habits are what buyers do.
+	Habits Habits
+
+	// Concurrency is how many buyers are served at once. Connections are at most twice that, since a double click needs two.
+	Concurrency int
+	// RequestTimeout is how long a request may take before its outcome counts as not known.
+	RequestTimeout time.Duration
+	// Attempts is how often one key is sent at most, the first time included and double clicks not, while the answer says
+	// to come again or doesn't come.
+	Attempts int
+	// Patience is the longest Retry-After that a buyer waits for; one who should wait longer leaves.
+	Patience time.Duration
+	// Deadline bounds the crowd as a whole; who was not served by then leaves.
+	Deadline time.Duration
+	// VerifyWithin is how long orders may take after the crowd to read as settled.
+	VerifyWithin time.Duration
+
+	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of each stage. It must not block.
+	Progress      func(Progress)
+	ProgressEvery time.Duration
+}
+
+// Habits are the shares of buyers, from 0 to 1, that do something.
+type Habits struct {
+	DoubleClick float64 // send the same request twice at once
+	Repeat      float64 // send it again after the answer, with the same key; once more after paying or cancelling
+	SecondTry   float64 // try again with another key, whatever the first one got
+	Pay         float64 // of accepted orders: are paid
+	PayTwice    float64 // of paid orders: the notice comes twice
+	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
+}
+
+// DefaultHabits are those of an impatient but honest crowd: shops see between one and three buyers in ten press again before
+// the page has changed, and most who got a unit pay for it. Bots are another crowd.
+func DefaultHabits() Habits {
+	return Habits{DoubleClick: 0.25, Repeat: 0.2, SecondTry: 0.1, Pay: 0.7, PayTwice: 0.1, Cancel: 0.1}
+}
+
+// DefaultConfig returns a crowd without a sale.
+func DefaultConfig() Config {
+	return Config{
+		Quantity: 1,
+		Currency: "CNY",
+		Buyers:   20_000,
+		Habits:   DefaultHabits(),
+		// Enough to keep a server of two cores busy by batches, few enough that on one machine queueing shows in the
+		// server's batches and not in the scheduler: twice as many raised the latency, not the rate.
+		Concurrency: 128,
+		// Longer than the accept deadline of two seconds: a slow answer is still an answer.
+		RequestTimeout: 10 * time.Second,
+		Attempts:       6,
+		Patience:       10 * time.Second,
+		Deadline:       5 * time.Minute,
+		VerifyWithin:   30 * time.Second,
+		ProgressEvery:  200 * time.Millisecond,
+	}
+}
+
+// Limits of what a crowd may be (L8): what is kept grows with buyers, sockets and memory with concurrency.
+const (
+	maxBuyers      = 10_000_000
+	maxConcurrency = 10_000
+	maxAttempts    = 1_000
+	maxTime        = 24 * time.Hour
+)
+
+// Validate reports everything that is wrong with the config, a line for each.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if u, err := url.Parse(c.Target); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		bad("target: %q is not a URL like http://127.0.0.1:8080", c.Target)
+	} else if u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+		bad("target: %q has more than scheme, host and port", c.Target)
+	}
+	for _, field := range []struct{ name, value string }{{"caller key", c.CallerKey}, {"activity", c.Activity}, {"sku", c.SKU}} {
+		if field.value == "" {
+			bad("%s: is required", field.name)
+		} else if !plain(field.value) {
+			bad("%s: %q has characters other than visible ASCII without quotes and backslashes", field.name, field.value)
+		}
+	}
+	between := func(name string, value, low, high int) {
+		if value < low || value > high {
+			bad("%s: %d is not between %d and %d", name, value, low, high)
+		}
+	}
+	between("quantity", c.Quantity, 1, 1_000_000)
+	between("stock", c.Stock, 0, 1_000_000_000)
+	between("per user", c.PerUser, 0, 1_000_000_000)
+	between("buyers", c.Buyers, 1, maxBuyers)
+	between("concurrency", c.Concurrency, 1, maxConcurrency)
+	between("attempts", c.Attempts, 1, maxAttempts)
+	duration := func(name string, value, low time.Duration) {
+		if value < low || value > maxTime {
+			bad("%s: %v is not between %v and %v", name, value, low, maxTime)
+		}
+	}
+	duration("within", c.Within, 0)
+	duration("request timeout", c.RequestTimeout, time.Millisecond)
+	duration("patience", c.Patience, 0)
+	duration("deadline", c.Deadline, time.Millisecond)
+	duration("verify within", c.VerifyWithin, time.Millisecond)
+	duration("progress every", c.ProgressEvery, time.Millisecond)
+	c.Habits.validate(bad)
+	if c.Habits.Pay > 0 {
+		if c.PaymentSecret == "" || c.Price <= 0 || len(c.Currency) != 3 || !plain(c.Currency) {
+			bad("pay: needs the merchant's payment secret, a price above zero and a currency of three letters")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Habits) validate(bad func(format string, args ...any)) {
+	for _, share := range []struct {
+		name  string
+		value float64
+	}{
+		{"double click", h.DoubleClick}, {"repeat", h.Repeat}, {"second try", h.SecondTry},
+		{"pay", h.Pay}, {"pay twice", h.PayTwice}, {"cancel", h.Cancel},
+	} {
+		if !(share.value >= 0 && share.value <= 1) { // NaN too
+			bad("%s: %v is not a share between 0 and 1", share.name, share.value)
+		}
+	}
+	if h.Pay+h.Cancel > 1 {
+		bad("pay and cancel: are %v together, more than all orders", h.Pay+h.Cancel)
+	}
+}
+
+// plain reports whether s can stand in a URL path, a header field and a JSON string as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,220 @@
+package loadtest
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Crowd is a crowd that has not come yet. Run may be called once at a time; a second run with the same seed is the same crowd
+// repeating itself.
+type Crowd struct {
+	cfg   Config
+	clock clock
+}
+
+// NewCrowd makes a crowd, or reports everything that is wrong with cfg.
+func NewCrowd(cfg Config) (*Crowd, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Crowd{cfg, realClock()}, nil
+}
+
+// Progress is how far a crowd is.
+type Progress struct {
+	Stage    Stage
+	Done     int   // buyers served, or orders read back
+	Of       int   // buyers, or orders
+	Requests int64 // purchases answered so far
+	Accepted int   // orders promised so far
+	Elapsed  time.Duration
+}
+
+// Stage is what a crowd is doing.
+type Stage uint8
+
+// The stages.
+const (
+	Buying   Stage = iota // buyers press, pay, cancel
+	Checking              // every accepted order is read back
+)
+
+// run is a crowd while it runs.
+type run struct {
+	// Fixed after Run began.
+	cfg     Config
+	clock   clock
+	shop    *shop
+	tallies *tallies
+	ledger  *ledger
+	start   time.Time
+
+	// Atomic.
+	served       atomic.Int64 // buyers who are gone
+	doubleClicks atomic.Int64
+	repeats      atomic.Int64
+	retries      atomic.Int64
+	secondTries  atomic.Int64
+	units        atomic.Int64 // that the crowd can have taken by now: of keys sent and not refused for good
+	soldOut      atomic.Int64 // final answers "sold out" that came later than soldOutGrace after the start
+	soldOutFalse atomic.Int64 // of those: while the stock can't have been taken
+	read         atomic.Int64 // orders read back
+}
+
+// Run sends the crowd, reads back every order it was promised, and judges. It returns an error when nobody listens at the
+// target; whatever happens later is in the result. When ctx ends, buyers who were not served leave, nothing is read back, and
+// the verdict is about what had been answered by then.
+func (c *Crowd) Run(ctx context.Context) (*Result, error) {
+	shop, err := newShop(&c.cfg, c.clock)
+	if err != nil {
+		return nil, err
+	}
+	if err := shop.reach(ctx); err != nil {
+		return nil, err
+	}
+	defer shop.close()
+	r := &run{cfg: c.cfg, clock: c.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), start: c.clock.now()}
+
+	r.report(Buying, func() { r.buy(ctx) })
+	bought := r.tallies.lastAnswer()
+	if ctx.Err() == nil {
+		r.report(Checking, func() { r.check(ctx) })
+	}
+	return r.result(bought.Sub(r.start), ctx.Err() != nil), nil
+}
+
+// buy lets the buyers come, and returns when all are gone or the deadline has passed.
+func (r *run) buy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Deadline)
+	defer cancel()
+	plan := schedule{start: r.start, within: r.cfg.Within, count: r.cfg.Buyers}
+	a := newAgenda(r.clock, plan, r.cfg.Concurrency, func(i int) *buyer { return newBuyer(&r.cfg, i) })
+	var workers sync.WaitGroup
+	for range min(r.cfg.Concurrency, r.cfg.Buyers) {
+		workers.Go(func() { newWorker(r).work(a) })
+	}
+	a.run(ctx)
+	workers.Wait()
+}
+
+// report calls Progress while f runs, and once more when it has ended.
+func (r *run) report(stage Stage, f func()) {
+	if r.cfg.Progress == nil {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	var reporter sync.WaitGroup
+	reporter.Go(func() {
+		tick := time.NewTicker(r.cfg.ProgressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				r.cfg.Progress(r.progress(stage))
+				return
+			case <-tick.C:
+				r.cfg.Progress(r.progress(stage))
+			}
+		}
+	})
+	f()
+	close(done)
+	reporter.Wait()
+}
+
+func (r *run) progress(stage Stage) Progress {
+	orders, promised := r.ledger.size()
+	p := Progress{
+		Stage: stage, Done: int(r.served.Load()), Of: r.cfg.Buyers, Accepted: promised,
+		Requests: r.tallies.sent(Buy), Elapsed: r.clock.now().Sub(r.start),
+	}
+	if stage == Checking {
+		p.Done, p.Of = int(r.read.Load()), orders
+	}
+	return p
+}
+
+// shortestWait is what a buyer waits where the answer names no time.
+const shortestWait = 100 * time.Millisecond
+
+// comeBack says whether one who has sent a request so many times asks again after this answer, and when. A shop that gives no
+// answer is asked again soon: with the same key nothing can be bought twice.
+func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
+	if sent >= r.cfg.Attempts || !ans.passing() {
+		return 0, false
+	}
+	wait := max(ans.retryAfter, shortestWait)
+	return wait, wait <= r.cfg.Patience
+}
+
+// passing reports whether the same request may be answered otherwise in a while.
+func (a *answer) passing() bool {
+	switch a.outcome {
+	case Limited, Shed, Degraded, Unknown:
+		return true
+	case Failed:
+		switch a.code {
+		case codeTimeout, codeConnection, "unavailable", "internal":
+			return true
+		}
+	}
+	return false
+}
+
+// learn notes what an answer to a purchase says about its key. afterwards is true for repeats that were sent when the key had been
+// decided.
+func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
+	switch ans.outcome {
+	case Accepted, Replayed:
+		r.place(b, t, ans, true)
+	case Unknown:
+		t.uncertain = true
+		r.place(b, t, ans, false)
+	case Failed:
+		t.uncertain = true
+	case SoldOut, PurchaseLimit, Refused:
+		if t.promised() && afterwards {
+			r.ledger.forgot(t.key, t.order.id, ans.code)
+		}
+		t.refused = t.refused || !afterwards
+	}
+}
+
+// place notes that the server named an order for the key. A second order of one key is read back like any other.
+func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
+	o := t.order
+	switch {
+	case o == nil:
+		o = r.ledger.place(b.user, t.key, ans.order)
+		t.order = o
+	case o.id != ans.order:
+		r.ledger.differs(t.key, o.id, ans.order)
+		o = r.ledger.place(b.user, t.key, ans.order)
+	}
+	if promised && !o.promised {
+		o.promised, o.promisedAt = true, ans.at
+		r.ledger.promise()
+	}
+}
+
+// soldOutGrace is how long "sold out" may be wrong (L6).
+const soldOutGrace = time.Second
+
+// decided closes the books on a key. One that was refused took nothing, ever. When such a "no" says sold out, the units that the
+// crowd can have taken up to then are known; if a unit was left, it had been available from the start.
+func (r *run) decided(t *try, ans *answer) {
+	if t.order != nil || t.uncertain {
+		return
+	}
+	left := int64(r.cfg.Stock) - r.units.Add(-int64(r.cfg.Quantity))
+	if ans.outcome != SoldOut || ans.at.Sub(r.start) <= soldOutGrace {
+		return
+	}
+	r.soldOut.Add(1)
+	if left > 0 {
+		r.soldOutFalse.Add(1)
+	}
+}

@@ -1,0 +1,404 @@
+package loadtest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// testCrowd is a crowd of 400 for the stub's stock, fast and repeatable.
+func testCrowd(s *stub, url string) Config {
+	cfg := DefaultConfig()
+	cfg.Target, cfg.CallerKey, cfg.Activity, cfg.SKU = url, stubCaller, "618-phones", "phone-x"
+	cfg.Stock, cfg.PerUser = s.stock, s.perUser
+	cfg.PaymentSecret, cfg.Price, cfg.Currency = stubSecret, 1999, "CNY"
+	cfg.Buyers, cfg.Concurrency, cfg.Seed = 400, 8, 618
+	cfg.Habits.Repeat, cfg.Habits.SecondTry = 0.5, 0.5
+	cfg.VerifyWithin = time.Hour // readers who wait move the still clock for each other
+	return cfg
+}
+
+func runCrowd(t *testing.T, s *stub, cfg Config) *Result {
+	t.Helper()
+	crowd, err := NewCrowd(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crowd.clock = s.clock.clock()
+	result, err := crowd.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("seed %d: %d requests, buy by code %v, statuses %v", result.Seed, result.Requests(), result.Buy.Codes, result.Statuses)
+	return result
+}
+
+// verdict returns the names of the invariants that do not hold.
+func verdict(r *Result) []string {
+	var names []string
+	for _, i := range r.Broken() {
+		names = append(names, i.Name)
+	}
+	return names
+}
+
+func TestCrowd_EachFaultIsCaughtByName(t *testing.T) {
+	payers, cancellers := Habits{Pay: 0.7, PayTwice: 0.1}, Habits{Cancel: 0.5}
+	for name, c := range map[string]struct {
+		fault  fault
+		habits Habits // beside those of testCrowd
+		want   []string
+	}{
+		"an honest shop":                      {honest, Habits{Pay: 0.5, PayTwice: 0.5, Cancel: 0.3}, nil},
+		"oversells":                           {oversells, payers, []string{NoOversell}},
+		"oversells, and many cancel":          {oversells, cancellers, []string{NoOversell}},
+		"loses accepted orders":               {losesOrders, payers, []string{PromiseKept}},
+		"answers one key with two orders":     {answersKeyTwice, payers, []string{OneKeyOneOrder, BuyerLimit}},
+		"breaks the limit per buyer":          {breaksLimit, payers, []string{BuyerLimit}},
+		"breaks it, and many cancel":          {breaksLimit, cancellers, []string{BuyerLimit}},
+		"gives two keys one order":            {sharesOrders, Habits{}, []string{PromiseKept, OneOrderOneKey}},
+		"says sold out early":                 {saysSoldOutEarly, payers, []string{NoFalseSoldOut}},
+		"refuses a key that has an order":     {forgetsKeys, payers, []string{OneKeyOneOrder}},
+		"rejects what it accepted":            {rejectsLater, Habits{}, []string{PromiseKept}},
+		"forgets payments":                    {forgetsPayments, payers, []string{PaymentKept}},
+		"forgets cancellations":               {forgetsCancels, cancellers, []string{CancelKept}},
+		"never takes orders out of the queue": {staysQueued, Habits{}, []string{PromiseKept}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, 100, 1, c.fault)
+			cfg := testCrowd(s, s.listen())
+			cfg.Within = 20 * time.Second // so that an early "sold out" is later than the second that is forgiven
+			cfg.Habits.Pay, cfg.Habits.PayTwice, cfg.Habits.Cancel = c.habits.Pay, c.habits.PayTwice, c.habits.Cancel
+			got := runCrowd(t, s, cfg)
+			if !slices.Equal(verdict(got), c.want) {
+				t.Errorf("broken: %v, want %v", verdict(got), c.want)
+				for _, i := range got.Invariants {
+					t.Logf("%+v", i)
+				}
+			}
+			want := 8
+			if slices.Contains(c.want, OneKeyOneOrder) { // then nobody can say how many units were taken
+				want = 7
+			}
+			if len(got.Invariants) != want {
+				t.Errorf("%d invariants judged, want %d", len(got.Invariants), want)
+			}
+		})
+	}
+}
+
+func TestCrowd_CountsWhatAnHonestShopDid(t *testing.T) {
+	s := newStub(t, 100, 2, honest)
+	var seen []Progress
+	cfg := testCrowd(s, s.listen())
+	cfg.Progress = func(p Progress) { seen = append(seen, p) }
+	r := runCrowd(t, s, cfg)
+
+	if r.Served != 400 || r.Promised != s.made || r.Kept != r.Promised {
+		t.Errorf("served %d of 400, promised %d, kept %d, the shop made %d orders", r.Served, r.Promised, r.Kept, s.made)
+	}
+	if int(r.Buy.Sent) != s.total {
+		t.Errorf("%d purchases counted, the shop got %d", r.Buy.Sent, s.total)
+	}
+	if want := int64(400) + r.DoubleClicks + r.Repeats + r.Retries + r.SecondTries; r.Buy.Sent != want {
+		t.Errorf("%d purchases sent, but %d by their reasons", r.Buy.Sent, want)
+	}
+	if r.DoubleClicks == 0 || r.Repeats == 0 || r.SecondTries == 0 {
+		t.Errorf("double clicks %d, repeats %d, second tries %d: want some of each", r.DoubleClicks, r.Repeats, r.SecondTries)
+	}
+	var counted int64
+	for o := range outcomes {
+		counted += r.Buy.Counts[o]
+		if got := r.Buy.Latency[o].Count(); got != r.Buy.Counts[o] {
+			t.Errorf("%v: %d latencies of %d answers", o, got, r.Buy.Counts[o])
+		}
+	}
+	if counted != r.Buy.Sent || r.Buy.Count(Accepted) != int64(s.made) || r.Buy.Count(Failed) != 0 {
+		t.Errorf("outcomes %v of %d, accepted %d of %d", r.Buy.Counts, r.Buy.Sent, r.Buy.Count(Accepted), s.made)
+	}
+	statuses := map[string]int{}
+	for _, o := range s.orders {
+		statuses[o.Status]++
+	}
+	if !maps.Equal(statuses, r.Statuses) || len(statuses) != 3 {
+		t.Errorf("statuses %v, the shop has %v, want three of them", r.Statuses, statuses)
+	}
+	bought, checked := Progress{}, Progress{}
+	for _, p := range seen {
+		if p.Stage == Buying {
+			bought = p
+		} else {
+			checked = p
+		}
+	}
+	if bought.Done != 400 || bought.Of != 400 || bought.Requests != r.Buy.Sent || bought.Accepted != r.Promised {
+		t.Errorf("last progress of buying %+v", bought)
+	}
+	if checked.Done != s.made || checked.Of != s.made {
+		t.Errorf("last progress of checking %+v, want %d orders", checked, s.made)
+	}
+}
+
+// L4: the crowd repeats with the same key only, and not before the server said so.
+func TestCrowd_ComesBackWhenToldWithTheSameKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		code   string
+		want   Outcome
+	}{
+		"limited":     {429, "rate-limited", Limited},
+		"shed":        {503, "overloaded", Shed},
+		"degraded":    {503, "degraded", Degraded},
+		"unavailable": {503, "unavailable", Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, 1000, 1, honest)
+			first := make(map[string]time.Time)
+			s.before = func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool {
+				switch now := s.clock.now(); {
+				case sent == 1:
+					first[key] = now
+				case sent == 3 && now.Sub(first[key]) < 4*time.Second, sent == 2 && now.Sub(first[key]) < 2*time.Second:
+					t.Errorf("key %s: request %d came after %v", key, sent, now.Sub(first[key]))
+				}
+				if sent <= 2 {
+					problem(ctx, c.status, c.code, "")
+				}
+				return sent <= 2
+			}
+			cfg := testCrowd(s, s.listen())
+			cfg.Habits = Habits{}
+			r := runCrowd(t, s, cfg)
+			if r.Buy.Count(c.want) != 800 || r.Retries != 800 || r.Promised != 400 || len(r.Broken()) != 0 {
+				t.Errorf("%v %d, retries %d, promised %d, broken %v", c.want, r.Buy.Count(c.want), r.Retries, r.Promised, r.Broken())
+			}
+		})
+	}
+}
+
+func TestCrowd_LeavesWhenAskedTooOftenOrForTooLong(t *testing.T) {
+	s := newStub(t, 1000, 1, honest)
+	s.before = func(_ *stub, ctx *fasthttp.RequestCtx, _ string, _ int) bool {
+		problem(ctx, 429, "rate-limited", "")
+		return true
+	}
+	cfg := testCrowd(s, s.listen())
+	cfg.Habits, cfg.Attempts = Habits{}, 4
+	if r := runCrowd(t, s, cfg); r.Buy.Sent != 4*400 || r.Promised != 0 {
+		t.Errorf("%d requests, want four of each buyer; promised %d", r.Buy.Sent, r.Promised)
+	}
+	cfg.Patience = time.Second // Retry-After is two
+	if r := runCrowd(t, s, cfg); r.Buy.Sent != 400 {
+		t.Errorf("%d requests, want one of each buyer", r.Buy.Sent)
+	}
+}
+
+func TestCrowd_AnUnknownOutcomeIsNotAPromise(t *testing.T) {
+	s := newStub(t, 1000, 1, honest)
+	s.before = func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool {
+		if sent == 1 { // it did not happen after all: the order is never made
+			problem(ctx, 503, "unavailable", "lost-"+key)
+		}
+		return sent == 1
+	}
+	cfg := testCrowd(s, s.listen())
+	cfg.Habits, cfg.Attempts = Habits{}, 1
+	r := runCrowd(t, s, cfg)
+	if r.Buy.Count(Unknown) != 400 || r.Promised != 0 || len(r.Broken()) != 0 {
+		t.Errorf("unknown %d, promised %d, broken %v", r.Buy.Count(Unknown), r.Promised, r.Broken())
+	}
+	if r.Read.Sent != 400*missingReads {
+		t.Errorf("%d reads: each of 400 orders has to be missing %d times", r.Read.Sent, missingReads)
+	}
+}
+
+func TestL4_AnUnknownOutcomeAndItsRepeatNameOneOrder(t *testing.T) {
+	for name, c := range map[string]struct {
+		named string
+		want  []string
+	}{
+		"the same":  {"", nil},
+		"another":   {"another-", []string{OneKeyOneOrder}},
+		"too quiet": {"-", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, 1000, 1, honest)
+			s.before = func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool {
+				if sent > 1 {
+					return false
+				}
+				order := c.named + key
+				if c.named == "-" {
+					order = ""
+				}
+				problem(ctx, 503, "unavailable", order)
+				if order != "" { // it had happened
+					s.keys[key], s.taken = key, s.taken+1
+					s.orders[key] = &stubOrder{ID: key, Status: "pending_payment"}
+				}
+				return true
+			}
+			cfg := testCrowd(s, s.listen())
+			cfg.Habits = Habits{}
+			r := runCrowd(t, s, cfg)
+			if !slices.Equal(verdict(r), c.want) || r.Promised != 400 {
+				t.Errorf("broken %v, want %v; promised %d", r.Broken(), c.want, r.Promised)
+			}
+		})
+	}
+}
+
+func TestCrowd_AConnectionThatBreaksIsRepeated(t *testing.T) {
+	s := newStub(t, 1000, 1, honest)
+	s.before = func(_ *stub, ctx *fasthttp.RequestCtx, _ string, sent int) bool {
+		if sent == 1 {
+			if err := ctx.Conn().Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		return false // and it happened all the same: the answer is what got lost
+	}
+	cfg := testCrowd(s, s.listen())
+	cfg.Habits = Habits{}
+	r := runCrowd(t, s, cfg)
+	if r.Buy.Codes[codeConnection] != 400 || r.Buy.Count(Replayed) != 400 || r.Promised != 400 || len(r.Broken()) != 0 {
+		t.Errorf("codes %v, promised %d, broken %v", r.Buy.Codes, r.Promised, r.Broken())
+	}
+	if r.Samples[codeConnection] == "" {
+		t.Error("no sample of what went wrong")
+	}
+}
+
+// Coordinated omission: a shop that stands still for three seconds, once, must show in the latency of all who would have
+// come meanwhile, and not only of the one who was being served.
+func TestCrowd_AStallShowsInEveryScheduledLatency(t *testing.T) {
+	stall := func(s *stub, _ *fasthttp.RequestCtx, _ string, _ int) bool {
+		if s.total == 100 {
+			s.clock.move(3 * time.Second)
+		}
+		return false
+	}
+	run := func(within time.Duration) *Latency {
+		s := newStub(t, 1, 1, honest)
+		s.before = stall
+		cfg := testCrowd(s, s.listen())
+		cfg.Habits, cfg.Buyers, cfg.Concurrency, cfg.Within = Habits{}, 1000, 1, within
+		return runCrowd(t, s, cfg).Buy.LatencyOf(Accepted, SoldOut)
+	}
+	// 10 ms apart, so 300 departures fall into the stall; half of them wait 1.5 s and longer.
+	open := run(10 * time.Second)
+	if open.Max() < 2900*time.Millisecond || open.Quantile(0.86) < 1400*time.Millisecond || open.Quantile(0.5) > time.Second {
+		t.Errorf("scheduled: max %v, p86 %v, p50 %v", open.Max(), open.Quantile(0.86), open.Quantile(0.5))
+	}
+	// Without a schedule the same stall hits one request.
+	closed := run(0)
+	if closed.Max() < 2900*time.Millisecond || closed.Quantile(0.99) > time.Millisecond {
+		t.Errorf("unscheduled: max %v, p99 %v", closed.Max(), closed.Quantile(0.99))
+	}
+}
+
+func TestCrowd_EndsWithItsContext(t *testing.T) {
+	s := newStub(t, 1000, 1, honest)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.before = func(s *stub, _ *fasthttp.RequestCtx, _ string, _ int) bool {
+		if s.total == 50 {
+			cancel()
+		}
+		return false
+	}
+	crowd, err := NewCrowd(testCrowd(s, s.listen()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := crowd.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Interrupted || r.Served == 0 || r.Served >= 400 || r.Read.Sent != 0 || r.Promised == 0 {
+		t.Errorf("interrupted %v, served %d, read back %d, promised %d", r.Interrupted, r.Served, r.Read.Sent, r.Promised)
+	}
+	if len(r.Broken()) != 0 {
+		t.Errorf("broken %v: nothing was proven", r.Broken())
+	}
+}
+
+func TestCrowd_NobodyListens(t *testing.T) {
+	s := newStub(t, 1, 1, honest)
+	cfg := testCrowd(s, "http://127.0.0.1:1")
+	crowd, err := NewCrowd(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := crowd.Run(t.Context()); err == nil {
+		t.Error("no error though nobody listens")
+	}
+}
+
+func TestNewBuyer_IsAFunctionOfSeedAndNumber(t *testing.T) {
+	cfg := DefaultConfig()
+	var doubles, repeats, seconds, pays, cancels int
+	for i := range 10_000 {
+		b, again := newBuyer(&cfg, i), newBuyer(&cfg, i)
+		if *b != *again {
+			t.Fatalf("buyer %d: %+v and %+v", i, b, again)
+		}
+		count := func(n *int, is bool) {
+			if is {
+				*n++
+			}
+		}
+		count(&doubles, b.double)
+		count(&repeats, b.repeat)
+		count(&seconds, b.count == 2)
+		count(&pays, b.tries[0].intent == payFor)
+		count(&cancels, b.tries[0].intent == giveUp)
+	}
+	for _, c := range []struct {
+		name string
+		got  int
+		want float64
+	}{
+		{"double clicks", doubles, cfg.Habits.DoubleClick}, {"repeats", repeats, cfg.Habits.Repeat},
+		{"second tries", seconds, cfg.Habits.SecondTry}, {"pays", pays, cfg.Habits.Pay}, {"cancels", cancels, cfg.Habits.Cancel},
+	} {
+		if share := float64(c.got) / 10_000; share < c.want-0.02 || share > c.want+0.02 {
+			t.Errorf("%s: %v of the buyers, want %v", c.name, share, c.want)
+		}
+	}
+}
+
+func TestAgenda_HandsOutInOrderAndOnce(t *testing.T) {
+	clock := newStillClock()
+	start := clock.now()
+	plan := schedule{start: start, within: time.Second, count: 100}
+	a := newAgenda(clock.clock(), plan, 1, func(i int) *buyer { return &buyer{at: i} })
+	var worker sync.WaitGroup
+	var dues []time.Duration
+	visits := make(map[int]int)
+	worker.Go(func() {
+		for v := range a.turns {
+			dues = append(dues, v.due.Sub(start))
+			if visits[v.buyer.at]++; visits[v.buyer.at] == 1 && v.buyer.at%10 == 0 {
+				a.back <- visit{v.due.Add(105 * time.Millisecond), v.buyer}
+				continue
+			}
+			a.back <- visit{}
+		}
+	})
+	a.run(t.Context())
+	worker.Wait()
+	if len(visits) != 100 || len(dues) != 110 {
+		t.Errorf("%d buyers in %d turns, want 100 in 110", len(visits), len(dues))
+	}
+	if !slices.IsSorted(dues) {
+		t.Errorf("turns out of order: %v", dues)
+	}
+	if dues[1] != 10*time.Millisecond || dues[len(dues)-1] < 990*time.Millisecond {
+		t.Errorf("departures at %v … %v, want 10ms apart", dues[1], dues[len(dues)-1])
+	}
+}

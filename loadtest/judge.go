@@ -1,0 +1,240 @@
+package loadtest
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Invariant is something that has to hold of the answers of any sale. Detail says what was looked at, or what breaks it.
+type Invariant struct {
+	Name   string
+	Held   bool
+	Detail string
+}
+
+// The names of the invariants.
+const (
+	PromiseKept    = "promise-kept"      // every accepted order exists and was not taken back
+	OneKeyOneOrder = "one-key-one-order" // a key always has the same order, however often it is sent
+	OneOrderOneKey = "one-order-one-key" // different keys have different orders
+	NoOversell     = "no-oversell"       // no more units open or sold at once than the stock
+	BuyerLimit     = "buyer-limit"       // no buyer has more units than allowed
+	NoFalseSoldOut = "no-false-sold-out" // nobody was told "sold out" while a unit was there all the time
+	PaymentKept    = "payment-kept"      // a payment that was taken shows in its order
+	CancelKept     = "cancel-kept"       // a cancellation that was confirmed shows in its order
+)
+
+// invariant makes one from what breaks it.
+func (p *proofs) invariant(name, held string) Invariant {
+	if p.count == 0 {
+		return Invariant{name, true, held}
+	}
+	detail := strings.Join(p.first, "; ")
+	if more := p.count - len(p.first); more > 0 {
+		detail += fmt.Sprintf("; and %d more", more)
+	}
+	return Invariant{name, false, detail}
+}
+
+// judge says which invariants hold. Those that need what is not known are left out: the stock, a limit, or orders that
+// were not read back.
+func (r *run) judge(readBack bool) []Invariant {
+	orders, cfg := r.ledger.orders, &r.cfg
+	out := []Invariant{
+		r.ledger.keys.invariant(OneKeyOneOrder, fmt.Sprintf("%d keys with an order", len(orders))),
+		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
+	}
+	// A larger purchase may not fit what is left; and a key that has several orders took more than anybody was told.
+	if cfg.Stock > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
+		out = append(out, r.judgeSoldOut())
+	}
+	if !readBack {
+		return out
+	}
+	out = append([]Invariant{judgePromises(orders, cfg)}, out...)
+	taken := spans(orders)
+	if cfg.Stock > 0 {
+		out = append(out, judgeStock(taken, cfg))
+	}
+	if cfg.PerUser > 0 {
+		out = append(out, judgeLimit(taken, cfg))
+	}
+	return append(out, judgeSettled(orders)...)
+}
+
+// broken says what is wrong with how a promised order reads, and "" when nothing is.
+func (o *order) broken(cfg *Config) string {
+	e := &o.end
+	switch {
+	case e.missing:
+		return "can't be found (404)"
+	case e.trouble != "":
+		return "can't be read: " + e.trouble
+	case !e.found:
+		return "was not read"
+	case e.Status == statusQueued:
+		return fmt.Sprintf("is still queued after %v", cfg.VerifyWithin)
+	case e.Status == statusRejected, e.Status == statusCancelled && e.Reason == reasonNotAccepted:
+		return fmt.Sprintf("is %s: %s", e.Status, e.Reason)
+	case !slices.Contains([]string{statusPending, statusPaid, statusCancelled, statusRefundDue, statusRefunded}, e.Status):
+		return fmt.Sprintf("has the unknown status %q", e.Status)
+	}
+	// A server of another make may leave a member out; what it says has to be true.
+	for _, m := range []struct{ name, got, want string }{
+		{"user", e.User, o.user}, {"activity", e.Activity, cfg.Activity}, {"sku", e.SKU, cfg.SKU},
+	} {
+		if m.got != "" && m.got != m.want {
+			return fmt.Sprintf("reads as %s %q instead of %q", m.name, m.got, m.want)
+		}
+	}
+	if e.Quantity != 0 && e.Quantity != cfg.Quantity {
+		return fmt.Sprintf("reads as %d units instead of %d", e.Quantity, cfg.Quantity)
+	}
+	return ""
+}
+
+func judgePromises(orders []*order, cfg *Config) Invariant {
+	var p proofs
+	promised := 0
+	for _, o := range orders {
+		if !o.promised {
+			continue
+		}
+		promised++
+		if wrong := o.broken(cfg); wrong != "" {
+			p.add("order %s of key %s was accepted and %s", o.id, o.key, wrong)
+		}
+	}
+	return p.invariant(PromiseKept, fmt.Sprintf("%d accepted, %d found", promised, promised))
+}
+
+// span is a time during which an order's units were surely taken; until is zero when they still are.
+type span struct{ from, until time.Time }
+
+// open returns the order's span; ok is false where no time is sure. Units never come back after they were given up, so an order
+// that is open in the end was open all along. end is when the last order was accepted.
+func (o *order) open(end time.Time) (s span, ok bool) {
+	s.from = o.promisedAt
+	if !o.promised {
+		s.from = end // it was never told when
+	}
+	switch {
+	case o.end.Status == statusPending, o.end.Status == statusPaid, o.end.Status == statusQueued && o.promised:
+		return s, true
+	case o.promised && o.cancelled && o.end.Status == statusCancelled:
+		s.until = o.givenUp
+		return s, s.until.After(s.from)
+	default: // timed out, rejected, lost: nobody told when the units went back
+		return s, false
+	}
+}
+
+// most returns how many spans there were at once at most. At one instant, those that end do so before others begin: that may
+// have been so.
+func most(spans []span) int {
+	type change struct {
+		at time.Time
+		by int
+	}
+	changes := make([]change, 0, 2*len(spans))
+	for _, s := range spans {
+		changes = append(changes, change{s.from, 1})
+		if !s.until.IsZero() {
+			changes = append(changes, change{s.until, -1})
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.by, b.by)) })
+	now, peak := 0, 0
+	for _, c := range changes {
+		now += c.by
+		peak = max(peak, now)
+	}
+	return peak
+}
+
+// spans returns when units were surely taken, by buyer.
+func spans(orders []*order) map[string][]span {
+	var end time.Time
+	for _, o := range orders {
+		if o.promisedAt.After(end) {
+			end = o.promisedAt
+		}
+	}
+	out := make(map[string][]span)
+	for _, o := range orders {
+		if s, ok := o.open(end); ok {
+			out[o.user] = append(out[o.user], s)
+		}
+	}
+	return out
+}
+
+// judgeStock counts the units that were taken at once.
+func judgeStock(byBuyer map[string][]span, cfg *Config) Invariant {
+	var all []span
+	for _, s := range byBuyer {
+		all = append(all, s...)
+	}
+	taken := most(all) * cfg.Quantity
+	var p proofs
+	if taken > cfg.Stock {
+		p.add("%d units were taken at once, the stock is %d", taken, cfg.Stock)
+	}
+	return p.invariant(NoOversell, fmt.Sprintf("at most %d of %d units taken at once", taken, cfg.Stock))
+}
+
+// judgeLimit counts each buyer's units.
+func judgeLimit(byBuyer map[string][]span, cfg *Config) Invariant {
+	var p proofs
+	top := 0
+	for _, buyer := range slices.Sorted(maps.Keys(byBuyer)) {
+		units := most(byBuyer[buyer]) * cfg.Quantity
+		top = max(top, units)
+		if units > cfg.PerUser {
+			p.add("buyer %s had %d units at once, allowed are %d", buyer, units, cfg.PerUser)
+		}
+	}
+	return p.invariant(BuyerLimit, fmt.Sprintf("at most %d of %d units per buyer", top, cfg.PerUser))
+}
+
+// judgeSoldOut looks at the units that were never taken by anybody.
+func (r *run) judgeSoldOut() Invariant {
+	told := r.soldOut.Load()
+	wrong, left := r.soldOutFalse.Load(), int64(r.cfg.Stock)-r.units.Load()
+	if left > 0 {
+		wrong = told
+	}
+	var p proofs
+	if wrong > 0 {
+		p.add("%d times \"sold out\" was said, later than %v after the start, while units were there that nobody had ever taken",
+			wrong, soldOutGrace)
+	}
+	return p.invariant(NoFalseSoldOut, fmt.Sprintf("%d times told later than %v after the start", told, soldOutGrace))
+}
+
+func judgeSettled(orders []*order) []Invariant {
+	var payments, cancels proofs
+	paid, cancelled := 0, 0
+	for _, o := range orders {
+		if o.paid {
+			paid++
+			if !slices.Contains([]string{statusPaid, statusRefundDue, statusRefunded}, o.end.Status) {
+				payments.add("order %s was paid and reads %q", o.id, o.end.Status)
+			}
+		}
+		if o.cancelled {
+			cancelled++
+			if !slices.Contains([]string{statusCancelled, statusRefundDue, statusRefunded}, o.end.Status) {
+				cancels.add("order %s was cancelled and reads %q", o.id, o.end.Status)
+			}
+		}
+	}
+	return []Invariant{
+		payments.invariant(PaymentKept, fmt.Sprintf("%d paid", paid)),
+		cancels.invariant(CancelKept, fmt.Sprintf("%d cancelled", cancelled)),
+	}
+}
