@@ -22,24 +22,25 @@ local put, gone, names = {}, {}, {}
 for i = 1, #ids do
   local id = ids[i]
   if not holds[id] then
-    local buyer, quantity = ARGV[3 * i + 4], tonumber(ARGV[3 * i + 5])
-    s.available = s.available - quantity
-    s.held = s.held + quantity
+    local buyer, quantity = ARGV[3 * i + 4], ARGV[3 * i + 5]
+    local units = tonumber(quantity)
+    s.available = s.available - units
+    s.held = s.held + units
     s.known = s.known + 1
     if buyer ~= '' then
       counts = counts or tally(args(7, 3))
-      counts[buyer] = counts[buyer] + quantity
+      counts[buyer] = counts[buyer] + units
       changed[buyer] = true
     end
-    holds[id] = format('O', quantity, s.seq, buyer)
+    holds[id] = 'O' .. quantity .. ' ' .. s.now .. ' ' .. buyer
     put[#put + 1] = id
     put[#put + 1] = holds[id]
     names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
   else
     local state, quantity, touch, buyer = parse(holds[id])
     if state == 'F' or state == 'D' then
-      s.fresh = s.fresh - quantity
-      holds[id] = format('O', quantity, touch, buyer)
+      s.fresh = s.fresh - tonumber(quantity)
+      holds[id] = 'O' .. quantity .. ' ' .. touch .. ' ' .. buyer
       put[#put + 1] = id
       put[#put + 1] = holds[id]
       gone[#gone + 1] = id

@@ -22,9 +22,9 @@ for i = 1, #ids do
     states[i] = 'N'
   else
     local state, quantity, touch, buyer = parse(holds[id])
-    if state == 'F' and touch <= note then
+    if state == 'F' and tonumber(touch) <= note then
       state = 'D'
-      holds[id] = format('D', quantity, touch, buyer)
+      holds[id] = 'D' .. quantity .. ' ' .. touch .. ' ' .. buyer
       put[#put + 1] = id
       put[#put + 1] = holds[id]
     end

@@ -22,22 +22,16 @@ local counts, changed = {}, {}
 if s.available > 0 then
   counts = tally(args(7, 4))
 end
-local verdicts, put, young, old, names = {}, {}, {}, {}, {}
+local now, hashes = ' ' .. s.now .. ' ', ARGV[5]
+local verdicts, young, old, names = {}, {}, {}, {}
+local put, n = {}, 0
 
-local function take(i, id, buyer, quantity)
-  s.available = s.available - quantity
-  s.held = s.held + quantity
-  s.fresh = s.fresh + quantity
-  s.known = s.known + 1
-  if buyer ~= '' then
-    counts[buyer] = counts[buyer] + quantity
-    changed[buyer] = true
-  end
-  holds[id] = format('F', quantity, s.seq, buyer)
-  put[#put + 1] = id
-  put[#put + 1] = holds[id]
+local function write(id, value)
+  holds[id] = value
+  put[n + 1] = id
+  put[n + 2] = value
+  n = n + 2
   young[#young + 1] = id
-  names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
 end
 
 -- meet returns the verdict on a hold whose name is there.
@@ -52,32 +46,41 @@ local function meet(id, quantity)
   elseif state ~= 'F' then
     return '4'
   end
-  if touch ~= s.seq then
-    holds[id] = format('F', held, s.seq, buyer)
-    put[#put + 1] = id
-    put[#put + 1] = holds[id]
-    young[#young + 1] = id
+  if touch ~= s.now then
+    write(id, 'F' .. held .. now .. buyer)
     old[#old + 1] = id
   end
   return '2'
 end
 
+local available = s.available
 for i = 1, #ids do
-  local a = 6 + 4 * (i - 1)
-  local id, buyer, quantity, limit = ids[i], ARGV[a + 1], tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  local a = 4 * i + 3
+  local id, buyer, quantity = ids[i], ARGV[a], ARGV[a + 1]
   if holds[id] then
     verdicts[i] = meet(id, quantity)
-  elseif s.available <= 0 then
-    verdicts[i] = '6'
-  elseif limit > 0 and buyer ~= '' and counts[buyer] + quantity > limit then
-    verdicts[i] = '7'
-  elseif s.available < quantity then
+  elseif available <= 0 then
     verdicts[i] = '6'
   else
-    take(i, id, buyer, quantity)
-    verdicts[i] = '1'
+    local units, limit, count = tonumber(quantity), tonumber(ARGV[a + 2]), counts[buyer]
+    if limit > 0 and count and count + units > limit then
+      verdicts[i] = '7'
+    elseif available < units then
+      verdicts[i] = '6'
+    else
+      available = available - units
+      if count then
+        counts[buyer] = count + units
+        changed[buyer] = true
+      end
+      write(id, 'F' .. quantity .. now .. buyer)
+      names[#names + 1] = string.sub(hashes, 8 * i - 7, 8 * i)
+      verdicts[i] = '1'
+    end
   end
 end
+local taken = s.available - available
+s.available, s.held, s.fresh, s.known = available, s.held + taken, s.fresh + taken, s.known + #names
 call('HSET', HOLDS, put)
 call('SADD', YOUNG, young)
 call('SREM', OLD, old)

@@ -20,13 +20,13 @@ local put, names = {}, {}
 for i = 1, #ids do
   local id = ids[i]
   if not holds[id] then
-    local buyer, quantity, state = ARGV[4 * i + 3], tonumber(ARGV[4 * i + 4]), ARGV[4 * i + 5]
+    local buyer, quantity, state = ARGV[4 * i + 3], ARGV[4 * i + 4], ARGV[4 * i + 5]
     if buyer ~= '' and state ~= 'V' then
-      counts[buyer] = counts[buyer] + quantity
+      counts[buyer] = counts[buyer] + tonumber(quantity)
       changed[buyer] = true
     end
     s.known = s.known + 1
-    holds[id] = format(state, quantity, 0, buyer)
+    holds[id] = state .. quantity .. ' 0 ' .. buyer
     put[#put + 1] = id
     put[#put + 1] = holds[id]
     names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)

@@ -24,7 +24,7 @@ local reply = {OK, s.seq, s.available, s.known, s.since, page[1]}
 for i = 1, #ids do
   if values[i] then
     local _, _, touch = parse(values[i])
-    if touch <= note then
+    if tonumber(touch) <= note then
       reply[#reply + 1] = ids[i]
       reply[#reply + 1] = values[i]
     end

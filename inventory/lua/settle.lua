@@ -24,20 +24,21 @@ local function finish(id, kind)
   if state == 'V' or state == 'S' then
     return
   end
+  local units = tonumber(quantity)
   if state ~= 'O' then
-    s.fresh = s.fresh - quantity
+    s.fresh = s.fresh - units
     gone[#gone + 1] = id
   end
-  s.held = s.held - quantity
+  s.held = s.held - units
   if kind == 'V' then
-    s.available = s.available + quantity
+    s.available = s.available + units
     if buyer ~= '' then
-      delta[buyer] = (delta[buyer] or 0) - quantity
+      delta[buyer] = (delta[buyer] or 0) - units
     end
   elseif buyer ~= '' then
-    s.sold = s.sold + quantity
+    s.sold = s.sold + units
   end
-  holds[id] = format(kind, quantity, touch, buyer)
+  holds[id] = kind .. quantity .. ' ' .. touch .. ' ' .. buyer
   put[#put + 1] = id
   put[#put + 1] = holds[id]
 end
@@ -46,9 +47,9 @@ end
 local function mark(i, id, buyer, quantity, kind)
   s.known = s.known + 1
   if kind == 'S' and buyer ~= '' then
-    delta[buyer] = (delta[buyer] or 0) + quantity
+    delta[buyer] = (delta[buyer] or 0) + tonumber(quantity)
   end
-  holds[id] = format(kind, quantity, s.seq, buyer)
+  holds[id] = kind .. quantity .. ' ' .. s.now .. ' ' .. buyer
   put[#put + 1] = id
   put[#put + 1] = holds[id]
   names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
@@ -59,7 +60,7 @@ for i = 1, #ids do
   if holds[id] then
     finish(id, kind)
   else
-    mark(i, id, ARGV[4 * i + 3], tonumber(ARGV[4 * i + 4]), kind)
+    mark(i, id, ARGV[4 * i + 3], ARGV[4 * i + 4], kind)
   end
 end
 local buyers = {}

@@ -30,6 +30,7 @@
 --
 -- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and gopher-lua (5120, of
 -- which table.concat needs two per element).
+local KEYS, ARGV = KEYS, ARGV -- globals are slow
 local META, HOLDS, BUYERS, YOUNG, OLD, LOG, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local OK, LOST, EPOCH, CLOSED = 0, 1, 2, 3
 local CHUNK = 1000
@@ -62,11 +63,12 @@ local function refusal(s)
   return nil
 end
 
--- begin reads the shard for a write, which takes the next seq.
+-- begin reads the shard for a write, which takes the next seq; now is that seq as it stands in holds.
 local function begin()
   local s = read()
   local no = refusal(s)
   s.seq = s.seq + 1
+  s.now = string.format('%.0f', s.seq)
   return s, no
 end
 
@@ -104,15 +106,10 @@ local function call(command, key, args)
   end
 end
 
--- parse splits a value of holds.
+-- parse splits a value of holds into strings. A value is put together again with '..': string.format, and numbers in '..', cost
+-- more than all the rest of a hold.
 local function parse(value)
-  local state, quantity, touch, buyer = string.match(value, '^(%a)(%d+) (%d+) (.*)$')
-  return state, tonumber(quantity), tonumber(touch), buyer
-end
-
--- format makes a value of holds.
-local function format(state, quantity, touch, buyer)
-  return string.format('%s%.0f %.0f ', state, quantity, touch) .. buyer
+  return string.match(value, '^(%a)(%d+) (%d+) (.*)$')
 end
 
 -- args returns every step-th argument, beginning with ARGV[first].
