@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Config struct {
 	Partitions int
 	// Logger gets what the parts have to say. Default: nothing.
 	Logger *slog.Logger
+
+	segmentBytes int // smaller in tests
 }
 
 func (c Config) withDefaults() Config {
@@ -40,6 +43,10 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Partitions == 0 {
 		c.Partitions = 1
+	}
+	if c.segmentBytes == 0 {
+		// Space comes back by the segment, and a start after a crash reads them all.
+		c.segmentBytes = 16 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -137,8 +144,7 @@ func (p *Parts) startKafka() error {
 			// offset. Penstock deletes what is committed, but the last record.
 			"log.retention.ms":    "-1",
 			"log.retention.bytes": "-1",
-			// Space comes back by the segment, and a start after a crash reads all of them.
-			"log.segment.bytes": "16777216",
+			"log.segment.bytes":   strconv.Itoa(cfg.segmentBytes),
 			// Committed offsets are for ever, also when the process was away for long: ten years, in minutes.
 			"offsets.retention.minutes": "5256000",
 		}),

@@ -45,8 +45,11 @@ func (q *Queue) consumerOptions() []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.AdjustFetchOffsetsFn(q.noteStarts),
 		kgo.SessionTimeout(q.cfg.SessionTimeout),
-		kgo.HeartbeatInterval(q.cfg.SessionTimeout / 5),
+		// Members learn of a rebalance by their heartbeat, and one that comes or goes takes two rebalances.
+		kgo.HeartbeatInterval(q.cfg.SessionTimeout / 20),
 		kgo.RebalanceTimeout(q.cfg.RebalanceTimeout),
+		// A partition that was just assigned waits for the fetch that is under way.
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		// What is fetched ahead is memory: a few polls' worth of records.
 		kgo.FetchMaxBytes(8 << 20),
 		kgo.FetchMaxPartitionBytes(1 << 20),

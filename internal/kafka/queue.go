@@ -209,6 +209,7 @@ func (q *Queue) checkDurability(ctx context.Context, topic kadm.TopicDetail) err
 func (q *Queue) commonOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.ClientID("penstock"),
+		kgo.DisableClientMetrics(), // ours are in Stats
 		kgo.SeedBrokers(q.cfg.Brokers...),
 		kgo.WithLogger(clientLog{q.cfg.Logger}),
 		kgo.DialTimeout(q.cfg.DialTimeout),

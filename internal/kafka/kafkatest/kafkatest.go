@@ -49,6 +49,7 @@ func Exercise(t *testing.T, base kafka.Config) {
 			if cfg.Partitions == 0 {
 				cfg.Partitions = 3
 			}
+			t.Parallel()
 			test.run(t, cfg)
 		})
 	}
@@ -363,12 +364,10 @@ func rebalanceLosesNothing(t *testing.T, cfg kafka.Config) {
 		return q, batches
 	}
 	produced := 0
-	// until produces until cond holds, and looks all the while that nothing is committed too early.
+	// until waits until cond holds, and looks all the while that nothing is committed too early.
 	until := func(cond func() bool) {
 		t.Helper()
 		for !cond() {
-			Produce(t, producer, produced, produced+100)
-			produced += 100
 			_, committed := positions(t, producer)
 			if err := done.covers(committed); err != nil {
 				t.Fatal(err)
@@ -383,20 +382,38 @@ func rebalanceLosesNothing(t *testing.T, cfg kafka.Config) {
 			}
 		}
 	}
+	// feed produces, but not faster than the workers work.
+	feed := func() {
+		if done.count() == produced {
+			Produce(t, producer, produced, produced+100)
+			produced += 100
+		}
+	}
+	// worksOn waits until a worker has finished four more batches.
+	worksOn := func(batches *atomic.Int64) {
+		t.Helper()
+		before := batches.Load()
+		until(func() bool { feed(); return batches.Load() > before+3 })
+	}
 	first, firstBatches := start()
-	until(func() bool { return firstBatches.Load() > 3 })
+	worksOn(firstBatches)
 	second, secondBatches := start()
-	until(func() bool { return secondBatches.Load() > 3 })
+	worksOn(secondBatches)
 	Close(t, first)
-	idle := Open(t, cfg) // takes records and dies with them
-	if _, err := idle.Poll(ctx); err != nil {
+	worksOn(secondBatches)
+	thief := Open(t, cfg) // takes records and goes away with them
+	stolen := make(chan error, 1)
+	go func() {
+		_, err := thief.Poll(ctx)
+		stolen <- err
+	}()
+	until(func() bool { feed(); return len(stolen) > 0 })
+	if err := <-stolen; err != nil {
 		t.Fatal(err)
 	}
-	before := secondBatches.Load()
-	until(func() bool { return secondBatches.Load() > before+3 })
-	Close(t, idle)
+	Close(t, thief)
 	third, thirdBatches := start()
-	until(func() bool { return thirdBatches.Load() > 3 })
+	worksOn(thirdBatches)
 	Close(t, second)
 	until(func() bool { return done.count() == produced })
 	end, committed := positions(t, producer)

@@ -1,0 +1,251 @@
+package embedded_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"penstock/internal/embedded"
+	"penstock/internal/kafka"
+	"penstock/internal/kafka/kafkatest"
+)
+
+// childVariable names the environment variable that makes the test binary a child process: one that has the data directory
+// in it, and produces and consumes until it is killed. firstVariable is the number of its first record.
+const (
+	childVariable = "PENSTOCK_TEST_CHILD"
+	firstVariable = "PENSTOCK_TEST_FIRST"
+)
+
+// child is the child's main. It says on stdout "acked n" for every record that was acknowledged, "polled n" for every record that
+// it has worked on and is about to commit, and "committed [p p]" for the positions after a commit.
+func child(dir string) int {
+	err := runChild(dir)
+	fmt.Fprintln(os.Stderr, "child:", err)
+	return 1
+}
+
+func runChild(dir string) error {
+	var first int
+	if _, err := fmt.Sscan(os.Getenv(firstVariable), &first); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	parts, err := embedded.Open(ctx, embedded.WithSegmentBytes(embedded.Config{DataDir: dir, Partitions: 2}, 64<<10))
+	if err != nil {
+		return err
+	}
+	queue, err := kafka.Open(ctx, queueConfig(parts))
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- consumeForEver(ctx, queue, say) }()
+	tokens := make(chan struct{}, 100)
+	for n := first; ; n++ {
+		select {
+		case err := <-failed:
+			return err
+		case tokens <- struct{}{}:
+		}
+		if !queue.Reserve() {
+			return errors.New("no slot")
+		}
+		queue.Put(kafkatest.Key(n), kafkatest.Value(n), func(err error) {
+			if err == nil {
+				say("acked %d", n)
+			}
+			<-tokens
+		})
+	}
+}
+
+func consumeForEver(ctx context.Context, queue *kafka.Queue, say func(string, ...any)) error {
+	for {
+		messages, err := queue.Poll(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			say("polled %s", m.Value[:32])
+		}
+		if err := queue.Commit(ctx); err != nil {
+			return err
+		}
+		committed, err := queue.Committed(ctx)
+		if err != nil {
+			return err
+		}
+		say("committed %v", committed)
+		if err := queue.Trim(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// process is a child and what it said so far.
+type process struct {
+	cmd       *exec.Cmd
+	lines     *bufio.Scanner
+	acked     map[int]bool
+	polled    map[int]bool
+	committed [2]int64
+}
+
+// startChild starts a child. It is killed at the end at the latest.
+func startChild(t *testing.T, dir string, first int) *process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s=%d", firstVariable, first))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: cmd, lines: bufio.NewScanner(out), acked: make(map[int]bool), polled: make(map[int]bool)}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			p.kill(t)
+		}
+	})
+	return p
+}
+
+// hear reads a line and says whether there was one.
+func (p *process) hear(t *testing.T) bool {
+	t.Helper()
+	if !p.lines.Scan() {
+		return false
+	}
+	line := p.lines.Text()
+	var n int
+	if _, err := fmt.Sscanf(line, "acked %d", &n); err == nil {
+		p.acked[n] = true
+	} else if _, err := fmt.Sscanf(line, "polled %d", &n); err == nil {
+		p.polled[n] = true
+	} else if _, err := fmt.Sscanf(line, "committed [%d %d]", &p.committed[0], &p.committed[1]); err != nil {
+		t.Errorf("the child said %q", line)
+	}
+	return true
+}
+
+// kill kills the child like kill -9, hears its last words and waits for its end.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	for p.hear(t) {
+	}
+	var exit *exec.ExitError
+	if err := p.cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the child ended with %v", err)
+	}
+}
+
+// TestL2_KillKeepsPromises kills processes that produce, consume and trim, time and again on one directory, and looks whether all
+// is there that they were promised.
+func TestL2_KillKeepsPromises(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	seed := rand.Uint64()
+	if text, ok := os.LookupEnv("PENSTOCK_SEED"); ok {
+		if _, err := fmt.Sscan(text, &seed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("repeat with PENSTOCK_SEED=%d go test ./internal/embedded -run %s", seed, t.Name())
+	random := rand.New(rand.NewPCG(seed, 0))
+	first := 0
+	for round := range 4 {
+		child := startChild(t, dir, first)
+		for until := 200 + random.IntN(4_000); len(child.acked) < until; {
+			if !child.hear(t) {
+				t.Fatalf("the child ended after %d records", len(child.acked))
+			}
+		}
+		child.kill(t)
+		t.Logf("round %d: %d acknowledged, %d polled, committed %v", round, len(child.acked), len(child.polled), child.committed)
+		checkAfterKill(t, dir, child)
+		first += 1_000_000
+	}
+}
+
+// checkAfterKill opens the directory that a killed process left. What was acknowledged and not worked on must come, and the
+// committed offsets must be at least those that the process had heard of.
+func checkAfterKill(t *testing.T, dir string, child *process) {
+	t.Helper()
+	parts := open(t, embedded.WithSegmentBytes(embedded.Config{DataDir: dir, Partitions: 2}, 64<<10))
+	defer closeParts(t, parts)
+	queue := kafkatest.Open(t, queueConfig(parts))
+	defer kafkatest.Close(t, queue)
+	end, committed := positions(t, queue)
+	for p, before := range child.committed {
+		if committed[p] < before || end[p] < committed[p] {
+			t.Errorf("partition %d: committed %d became %d, end %d", p, before, committed[p], end[p])
+		}
+	}
+	kafkatest.Produce(t, queue, 1<<40, 1<<40+100) // a fresh producer is taken
+	ctx := kafkatest.Context(t)
+	for end, committed := positions(t, queue); committed[0] < end[0] || committed[1] < end[1]; _, committed = positions(t, queue) {
+		messages, err := queue.Poll(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			n, err := strconv.Atoi(string(m.Value[:32]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			child.polled[n] = true
+		}
+		if err := queue.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stats := queue.Stats(); stats.Missing != 0 || stats.DataLoss != 0 {
+		t.Errorf("stats: %+v", stats)
+	}
+	gone := 0
+	for n := range child.acked {
+		if !child.polled[n] {
+			gone++
+		}
+	}
+	if gone != 0 {
+		t.Errorf("%d of %d acknowledged records are gone", gone, len(child.acked))
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	child := startChild(t, dir, 0)
+	if !child.hear(t) {
+		t.Fatal("the child has nothing to say")
+	}
+	_, err := embedded.Open(t.Context(), embedded.Config{DataDir: dir})
+	holder := fmt.Sprintf("%s is in use by process %d", dir, child.cmd.Process.Pid)
+	if !errors.Is(err, embedded.ErrInUse) || !strings.Contains(err.Error(), holder) {
+		t.Errorf("error: %v", err)
+	}
+	child.kill(t)
+	open(t, embedded.Config{DataDir: dir})
+}

@@ -1,0 +1,239 @@
+package embedded_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/redis/rueidis"
+
+	"penstock/internal/embedded"
+	"penstock/internal/kafka"
+	"penstock/internal/kafka/kafkatest"
+)
+
+// TestMain is also the main of the child processes that some tests start, see child_test.go.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		os.Exit(child(dir))
+	}
+	os.Exit(m.Run())
+}
+
+func open(t testing.TB, cfg embedded.Config) *embedded.Parts {
+	t.Helper()
+	parts, err := embedded.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeParts(t, parts) })
+	return parts
+}
+
+func closeParts(t testing.TB, parts *embedded.Parts) {
+	t.Helper()
+	if err := parts.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// queueConfig is the parts' own without the background trimming, which tests do by hand.
+func queueConfig(parts *embedded.Parts) kafka.Config {
+	cfg := parts.QueueConfig(0)
+	cfg.TrimEvery = 0
+	return cfg
+}
+
+func TestConformance(t *testing.T) {
+	for _, durable := range []bool{false, true} {
+		t.Run(fmt.Sprintf("durable=%t", durable), func(t *testing.T) {
+			parts := open(t, embedded.Config{DataDir: t.TempDir(), Durable: durable})
+			kafkatest.Exercise(t, queueConfig(parts))
+		})
+	}
+}
+
+func TestRestartKeepsRecordsAndOffsets(t *testing.T) {
+	cfg := embedded.Config{DataDir: filepath.Join(t.TempDir(), "data"), Partitions: 3}
+	parts := open(t, cfg)
+	queue := kafkatest.Open(t, queueConfig(parts))
+	kafkatest.Produce(t, queue, 0, 500)
+	kafkatest.Consume(t, queue, 500)
+	kafkatest.Produce(t, queue, 500, 600)
+	end, committed := positions(t, queue)
+	kafkatest.Close(t, queue)
+	closeParts(t, parts)
+
+	queue = kafkatest.Open(t, queueConfig(open(t, cfg)))
+	endNow, committedNow := positions(t, queue)
+	if fmt.Sprint(endNow, committedNow) != fmt.Sprint(end, committed) {
+		t.Errorf("end %v and committed %v became %v and %v", end, committed, endNow, committedNow)
+	}
+	if seen := kafkatest.Consume(t, queue, 100); len(seen) != 100 {
+		t.Errorf("%d records were left, want 100", len(seen))
+	}
+	kafkatest.Produce(t, queue, 600, 700)
+}
+
+// positions are End and Committed as they are now.
+func positions(t testing.TB, queue *kafka.Queue) (end, committed []int64) {
+	t.Helper()
+	e, err := queue.End(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := queue.Committed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, c
+}
+
+func TestDirectoryIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	open(t, embedded.Config{DataDir: dir})
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if perm := info.Mode().Perm(); perm != 0o700 {
+		t.Errorf("the data directory has mode %o", perm)
+	}
+}
+
+// contents lists everything below dir with its bytes.
+func contents(t *testing.T, dir string) string {
+	t.Helper()
+	var out strings.Builder
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(&out, "%s %q\n", path, data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestDirectoriesThatAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		want  error
+		says  string
+	}{
+		{"newer", map[string]string{"format": "penstock 2\n", "penstock.db": "x"}, embedded.ErrNewer, "format 2"},
+		{"foreign", map[string]string{"thesis.txt": "x"}, embedded.ErrForeign, "thesis.txt"},
+		{"other format file", map[string]string{"format": "A4\n"}, embedded.ErrForeign, "A4"},
+		{"empty format file", map[string]string{"format": ""}, embedded.ErrForeign, "format"},
+		{"format zero", map[string]string{"format": "penstock 0\n"}, embedded.ErrForeign, "penstock 0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range test.files {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := contents(t, dir)
+			_, err := embedded.Open(t.Context(), embedded.Config{DataDir: dir})
+			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("error: %v", err)
+			}
+			if err := os.Remove(filepath.Join(dir, "lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if after := contents(t, dir); after != before {
+				t.Errorf("the directory was changed, from\n%sto\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestFirstStartThatDiedIsTakenUp(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"lock": "1\n", "format.tmp": "pen"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, embedded.Config{DataDir: dir})
+}
+
+func TestOpenGivesBackWhatItTook(t *testing.T) {
+	cfg := embedded.Config{DataDir: t.TempDir()}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := embedded.Open(ended, cfg); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error: %v", err)
+	}
+	open(t, cfg)
+}
+
+func TestRedisWantsItsPassword(t *testing.T) {
+	parts := open(t, embedded.Config{DataDir: t.TempDir()})
+	connect := func(password string) error {
+		client, err := rueidis.NewClient(rueidis.ClientOption{
+			InitAddress: []string{parts.RedisAddr()}, Password: password, DisableCache: true, ForceSingleClient: true,
+		})
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		return client.Do(t.Context(), client.B().Ping().Build()).Error()
+	}
+	if err := connect(parts.RedisPassword()); err != nil {
+		t.Error(err)
+	}
+	for _, password := range []string{"", "guess"} {
+		if err := connect(password); err == nil {
+			t.Errorf("password %q was let in", password)
+		}
+	}
+}
+
+func TestConfigIsValidated(t *testing.T) {
+	for _, cfg := range []embedded.Config{{}, {DataDir: "x", Partitions: -1}, {DataDir: "x", Partitions: 65}} {
+		if err := cfg.Validate(); err == nil {
+			t.Errorf("%+v is valid", cfg)
+		}
+		if _, err := embedded.Open(t.Context(), cfg); err == nil {
+			t.Errorf("%+v was opened", cfg)
+		}
+	}
+}
+
+// log collects what parts say.
+type log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func newLog() (*log, *slog.Logger) {
+	l := new(log)
+	return l, slog.New(slog.NewTextHandler(l, nil))
+}

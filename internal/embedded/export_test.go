@@ -1,0 +1,7 @@
+package embedded
+
+// WithSegmentBytes returns c with smaller segments.
+func WithSegmentBytes(c Config, n int) Config {
+	c.segmentBytes = n
+	return c
+}
