@@ -72,12 +72,12 @@ func (s *Store) Relay(ctx context.Context, after int64, limit int, deliver func(
 	if err != nil {
 		return 0, describe(what, err)
 	}
-	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+	err = s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {
 		_, err := tx.exec(ctx, "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", string(list))
 		return err
-	})
+	}, nil)
 	if err != nil {
-		return 0, err
+		return 0, describe(what, err)
 	}
 	return last, nil
 }

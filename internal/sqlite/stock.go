@@ -51,14 +51,14 @@ func (s *Store) Fence(ctx context.Context, ref inventory.Ref) (seckill.StockSnap
 	}
 	defer s.leave()
 	var sn snapshot
-	err := s.writeThen(ctx, what,
+	err := s.inTurn(ctx,
 		func(ctx context.Context, tx *transaction) error { return tx.fence(ctx, ref) },
 		func(ctx context.Context) (err error) {
 			sn, err = s.beginSnapshot(ctx)
 			return err
 		})
 	if err != nil {
-		return seckill.StockSnapshot{}, err
+		return seckill.StockSnapshot{}, describe(what, err)
 	}
 	out, err := readStock(ctx, sn, ref.Item)
 	if err := errors.Join(err, sn.end()); err != nil {

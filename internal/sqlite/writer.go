@@ -55,25 +55,29 @@ type transaction struct {
 // write runs fn in a transaction. The wait for the writer ends with ctx; a transaction that has begun runs to its end,
 // which its batch bounds: a commit that was broken off would leave the caller not knowing. Errors are wrapped with what.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
-	return s.writeThen(ctx, what, fn, func(context.Context) error { return nil })
-}
-
-// writeThen is write, and calls then after the commit while no other write can come between.
-func (s *Store) writeThen(ctx context.Context, what string, fn func(context.Context, *transaction) error, then func(context.Context) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
+	return describe(what, s.inTurn(ctx, fn, nil))
+}
+
+// inTurn is write within a call that has entered. It calls then, if there is one, after the commit and before another
+// write can follow.
+func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transaction) error, then func(context.Context) error) error {
+	if err := context.Cause(ctx); err != nil {
+		return err // select would not prefer it
+	}
 	select {
 	case s.writer.turn <- struct{}{}:
 		defer func() { <-s.writer.turn }()
 	case <-ctx.Done():
-		return fmt.Errorf("%s: wait for the writer: %w", what, context.Cause(ctx))
+		return fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
 	}
-	if err := s.transact(context.WithoutCancel(ctx), fn); err != nil {
-		return describe(what, err)
+	if err := s.transact(context.WithoutCancel(ctx), fn); err != nil || then == nil {
+		return err
 	}
-	return describe(what, then(ctx))
+	return then(ctx)
 }
 
 // transact is called with the writer's turn.

@@ -161,6 +161,12 @@ func (s *shop) recordAt(i int, epoch inventory.Epoch, user seckill.UserID, key s
 	}
 }
 
+// hold is the hold behind such a record.
+func (s *shop) hold(i int, user seckill.UserID, key string, quantity int) inventory.Hold {
+	r := s.record(i, user, key, quantity)
+	return r.Hold()
+}
+
 // accept accepts records and checks what became of each.
 func (s *shop) accept(want []seckill.Outcome, records ...seckill.Record) []seckill.Acceptance {
 	s.t.Helper()

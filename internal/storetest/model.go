@@ -1,0 +1,5 @@
+package storetest
+
+import "testing"
+
+func exerciseModel(t *testing.T, open Open) {}
