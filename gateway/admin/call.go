@@ -1,0 +1,249 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// call is one request and its answer.
+type call struct {
+	server *Server
+	w      *answerWriter
+	r      *http.Request
+	route  *route
+	token  identity // who asks; zero on routes that are open
+}
+
+// identity is who holds a token.
+type identity struct {
+	name string
+	role seckill.Role
+}
+
+// answerWriter notes the status of an answer.
+type answerWriter struct {
+	http.ResponseWriter
+	status int // 0 until the header is written
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// refusal is a decision of this package, as an error.
+type refusal struct{ problem.Problem }
+
+// Error implements error.
+func (r *refusal) Error() string { return string(r.Code) }
+
+// refuse makes a refusal; detail "" uses the catalogue's.
+func refuse(code problem.Code, detail string) error {
+	return &refusal{problem.Problem{Code: code, Detail: detail}}
+}
+
+// failed wraps what a store's call returned: nothing is known to have happened, and every call here may be repeated.
+func failed(what string, err error) error {
+	return &seckill.Failure{Code: problem.Unavailable, RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", what, err)}
+}
+
+// fail answers with what the public may know of err, and logs what it may not.
+func (c *call) fail(err error) {
+	var p problem.Problem
+	if r, ok := errors.AsType[*refusal](err); ok {
+		p = r.Problem
+	} else if fields, ok := errors.AsType[seckill.FieldErrors](err); ok {
+		m := new(mistakes)
+		m.addAll(fields)
+		c.fail(m.err())
+		return
+	} else {
+		p = problem.FromError(err)
+	}
+	switch p.Code {
+	case problem.Internal:
+		c.server.quiet.write(kindInternal, slog.LevelError, "admin request failed", "route", c.routeName(), "request", c.id(), "err", err)
+	case problem.Unavailable, problem.Overloaded:
+		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "admin request not served", "route", c.routeName(), "request", c.id(), "err", err)
+	}
+	c.problem(&p)
+}
+
+// problem is the only place that turns a problem into HTTP.
+func (c *call) problem(p *problem.Problem) {
+	h := c.w.Header()
+	if p.RetryAfter > 0 {
+		p.RetryAfter = problem.Jitter(p.RetryAfter, rand.Uint64)
+		h.Set("Retry-After", strconv.FormatInt(problem.Seconds(p.RetryAfter), 10))
+	}
+	c.write(p.Status(), problem.ContentType, problem.Append(nil, p))
+}
+
+// json answers with v.
+func (c *call) json(status int, v any) error {
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	c.write(status, "application/json", body.Bytes())
+	return nil
+}
+
+// none answers 204.
+func (c *call) none() error {
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (c *call) write(status int, contentType string, body []byte) {
+	h := c.w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	c.w.WriteHeader(status)
+	if _, err := c.w.Write(body); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		c.server.quiet.write(kindHTTP, slog.LevelWarn, "http", "message", err.Error())
+	}
+}
+
+func (c *call) routeName() string {
+	if c.route == nil {
+		return noRoute
+	}
+	return c.route.pattern
+}
+
+// id is the request id.
+func (c *call) id() string { return c.w.Header().Get("X-Request-Id") }
+
+// author is who makes a change, and why.
+func (c *call) author(reason string) seckill.Author {
+	return seckill.Author{Actor: c.token.name, Reason: reason}
+}
+
+// context is the context of a read: it ends when the client goes away.
+func (c *call) context() context.Context { return c.r.Context() }
+
+// lasting is the context of a change: a client that goes away doesn't leave it half done.
+func (c *call) lasting() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(c.r.Context()), c.server.cfg.RequestTimeout)
+}
+
+// body reads the request's JSON object. Without optional there must be one.
+func (c *call) body(m *mistakes, optional bool) (*object, error) {
+	contentType := c.r.Header.Get("Content-Type")
+	if !isJSON(contentType) || c.r.Header.Get("Content-Encoding") != "" {
+		return nil, refuse(problem.UnsupportedMediaType, "")
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.server.cfg.MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", tooLarge.Limit))
+	} else if err != nil {
+		return nil, refuse(problem.RequestTimeout, "")
+	}
+	if optional && len(bytes.TrimSpace(text)) == 0 {
+		return &object{raw: map[string]json.RawMessage{}, mistakes: m}, nil
+	}
+	return parseObject(text, "", m), nil
+}
+
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is taken for JSON.
+func isJSON(contentType string) bool {
+	if contentType == "" {
+		return true
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	charset, given := params["charset"]
+	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
+}
+
+// maxReason bounds why somebody changes something, in bytes.
+const maxReason = 500
+
+// reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o may be nil). Required says
+// that there has to be one.
+func (c *call) reason(o *object, m *mistakes, required bool) string {
+	field, reason := "header X-Reason", c.r.Header.Get("X-Reason")
+	if o != nil {
+		if s, given := o.optionalText("reason"); given {
+			field, reason = "reason", s
+		}
+	}
+	switch {
+	case reason == "" && required:
+		m.add("reason", "is required")
+	case len(reason) > maxReason:
+		m.add(field, fmt.Sprintf("must be at most %d bytes", maxReason))
+	case strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }):
+		m.add(field, "must be UTF-8 without control characters")
+	}
+	return reason
+}
+
+// onlyReason reads a body that has nothing but a reason, or none at all.
+func (c *call) onlyReason() (string, error) {
+	m := new(mistakes)
+	o, err := c.body(m, true)
+	if err != nil {
+		return "", err
+	}
+	reason := c.reason(o, m, false)
+	o.end()
+	return reason, m.err()
+}
+
+// number reads a whole number of the query; what is missing is fallback.
+func (c *call) number(m *mistakes, name string, fallback, least, most int64) int64 {
+	text := c.r.URL.Query().Get(name)
+	if text == "" {
+		return fallback
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < least || n > most {
+		m.add("parameter "+name, fmt.Sprintf("must be a whole number from %d to %d", least, most))
+		return fallback
+	}
+	return n
+}
+
+// stamp is a time as both listeners write it.
+type stamp time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (s stamp) MarshalJSON() ([]byte, error) {
+	return time.Time(s).UTC().AppendFormat([]byte{'"'}, problem.TimeFormat+`"`), nil
+}
+
+// refuseOverloaded says that a queue is full.
+func refuseOverloaded() error {
+	return &refusal{problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}}
+}

@@ -1,0 +1,190 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// The kinds of changes that stores write.
+const (
+	kindMerchant    = "merchant"
+	kindCaller      = "caller"
+	kindActivity    = "activity"
+	kindStock       = "stock"
+	kindToken       = "token"
+	kindDeadLetters = "dead-letters"
+)
+
+type changeDoc struct {
+	Number int64  `json:"number"`
+	At     stamp  `json:"at"`
+	Actor  string `json:"actor"`
+	Reason string `json:"reason"`
+	Kind   string `json:"kind"`
+	Key    string `json:"key"`
+	// Before and After are as this listener answers the thing itself; null where there was, or is, none.
+	Before any `json:"before"`
+	After  any `json:"after"`
+	// Revertible says that a revert may succeed, if nothing was changed on top of it.
+	Revertible bool `json:"revertible"`
+}
+
+func newChangeDoc(ch *seckill.Change) changeDoc {
+	_, err := planRevert(ch)
+	return changeDoc{
+		Number: ch.Number, At: stamp(ch.At), Actor: ch.Actor, Reason: ch.Reason, Kind: ch.Kind, Key: ch.Key,
+		Before: readChange(ch.Kind, ch.Before), After: readChange(ch.Kind, ch.After), Revertible: err == nil,
+	}
+}
+
+// What stores write into changes: the seckill types without their secrets.
+type (
+	merchantChange struct {
+		ID               seckill.MerchantID
+		Name             string
+		NewPaymentSecret bool
+	}
+	callerChange struct {
+		seckill.CallerRef
+		Name    string
+		Rights  seckill.Rights
+		Shadow  bool
+		Revoked bool
+	}
+	stockChange struct {
+		Key   string
+		Delta int64
+		Total int64
+	}
+	tokenChange struct {
+		Name    string
+		Role    seckill.Role
+		NewHash bool
+	}
+)
+
+// What is answered of them, where it isn't the document of the thing itself.
+type (
+	merchantChangeDoc struct {
+		merchantDoc
+		NewPaymentSecret bool `json:"new_payment_secret,omitempty"`
+	}
+	stockChangeDoc struct {
+		Total int64  `json:"total"`
+		Delta int64  `json:"delta,omitempty"`
+		Key   string `json:"idempotency_key,omitempty"`
+	}
+	tokenChangeDoc struct {
+		Name     string `json:"name"`
+		Role     string `json:"role"`
+		NewToken bool   `json:"new_token,omitempty"`
+	}
+)
+
+// readChange turns one side of a change into what is answered. Only known members get through, so nothing that a store
+// should not have written can leave here.
+func readChange(kind, text string) any {
+	if text == "" {
+		return nil
+	}
+	switch kind {
+	case kindMerchant:
+		return decoded(text, func(m *merchantChange) any {
+			return merchantChangeDoc{merchantDoc{Merchant: m.ID, Name: m.Name}, m.NewPaymentSecret}
+		})
+	case kindCaller:
+		return decoded(text, func(c *callerChange) any { return newCallerDoc(c.caller()) })
+	case kindActivity:
+		return decoded(text, func(a *seckill.Activity) any { return newActivityDoc(a) })
+	case kindStock:
+		return decoded(text, func(s *stockChange) any { return stockChangeDoc{s.Total, s.Delta, s.Key} })
+	case kindToken:
+		return decoded(text, func(t *tokenChange) any { return tokenChangeDoc{t.Name, roleName(t.Role), t.NewHash} })
+	case kindDeadLetters:
+		return decoded(text, func(letters *[]seckill.DeadLetter) any {
+			docs := make([]deadLetterDoc, len(*letters))
+			for i := range *letters {
+				docs[i] = newDeadLetterDoc(&(*letters)[i])
+			}
+			return docs
+		})
+	}
+	return unreadable{true}
+}
+
+// unreadable stands for what a later version wrote.
+type unreadable struct {
+	Unreadable bool `json:"unreadable"`
+}
+
+func decoded[T any](text string, doc func(*T) any) any {
+	var v T
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		return unreadable{true}
+	}
+	return doc(&v)
+}
+
+func (c *callerChange) caller() *seckill.Caller {
+	return &seckill.Caller{CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked}
+}
+
+// The sizes of pages of changes; an activity may be twice in each.
+const (
+	defaultChanges = 50
+	maxChanges     = 200
+)
+
+// listChanges answers GET /admin/v1/changes, newest first.
+func (c *call) listChanges() error {
+	m := new(mistakes)
+	before := c.number(m, "before", 0, 0, maxID)
+	limit := int(c.number(m, "limit", defaultChanges, 1, maxChanges))
+	if err := m.err(); err != nil {
+		return err
+	}
+	changes, err := c.server.deps.Store.Changes(c.context(), before, limit+1)
+	if err != nil {
+		return failed("read changes", err)
+	}
+	var next any
+	if len(changes) > limit {
+		changes = changes[:limit]
+		next = changes[limit-1].Number
+	}
+	docs := make([]changeDoc, len(changes))
+	for i := range changes {
+		docs[i] = newChangeDoc(&changes[i])
+	}
+	return c.json(http.StatusOK, page[changeDoc]{docs, next})
+}
+
+// getChange answers GET /admin/v1/changes/{n}.
+func (c *call) getChange() error {
+	change, err := c.pathChange()
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, newChangeDoc(&change))
+}
+
+// pathChange finds the change that the path names.
+func (c *call) pathChange() (seckill.Change, error) {
+	n, err := strconv.ParseInt(c.r.PathValue("n"), 10, 64)
+	if err != nil || n <= 0 {
+		return seckill.Change{}, refuse(problem.UnknownChange, "")
+	}
+	change, err := c.server.deps.Store.FindChange(c.context(), n)
+	switch {
+	case errors.Is(err, seckill.ErrNotFound):
+		return seckill.Change{}, refuse(problem.UnknownChange, "")
+	case err != nil:
+		return seckill.Change{}, failed("find the change", err)
+	}
+	return change, nil
+}

@@ -1,0 +1,105 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config has the admin listener's limits. DefaultConfig gives the values for production.
+type Config struct {
+	// Token is an admin token that is always valid, whatever the store says: the way in when there is no other. "" is none.
+	Token string
+	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
+	// show how a sale goes: open them only where the listener is reached by nobody else.
+	OpenMetrics bool
+	// MaxBody is the largest body in bytes; more is a 413. An activity with 200 items has some 40 KiB.
+	MaxBody int64
+	// MaxHeader is the longest request line with header, in bytes; net/http allows 4 KiB more.
+	MaxHeader int
+	// ReadHeaderTimeout is how long a request line with header may take to arrive.
+	ReadHeaderTimeout time.Duration
+	// ReadTimeout is how long a whole request may take to arrive.
+	ReadTimeout time.Duration
+	// RequestTimeout is the deadline of what a request asks for. A publish opens up to 200 items within it; what is not
+	// open by then is answered 503, and publishing again goes on.
+	RequestTimeout time.Duration
+	// WriteTimeout bounds a request from the end of its header to the end of its answer. It must be above RequestTimeout.
+	WriteTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request; above the 60 s of most proxies.
+	IdleTimeout time.Duration
+	// MaxConnections is how many connections may be open; more are closed at once.
+	MaxConnections int
+	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be below MaxConnections.
+	MaxInFlight int
+	// TokenAge is how long the list of tokens may be used without asking the store: how late a node learns that a token was
+	// deleted on another.
+	TokenAge time.Duration
+	// TokenGrace is how long the list may be used while the store can't be asked: operators need this listener most when
+	// something is down.
+	TokenGrace time.Duration
+}
+
+// DefaultConfig returns the values for production.
+func DefaultConfig() Config {
+	return Config{
+		MaxBody:           1 << 20,
+		MaxHeader:         16 << 10,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		RequestTimeout:    60 * time.Second,
+		WriteTimeout:      90 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxConnections:    256,
+		MaxInFlight:       64,
+		TokenAge:          500 * time.Millisecond,
+		TokenGrace:        time.Minute,
+	}
+}
+
+// maxToken bounds what is hashed of an Authorization field.
+const maxToken = 256
+
+// Validate checks the values, and each against the others.
+func (c Config) Validate() error {
+	var errs []error
+	for _, v := range []struct {
+		name string
+		n    int64
+	}{
+		{"max body", c.MaxBody}, {"max header", int64(c.MaxHeader)},
+		{"read header timeout", int64(c.ReadHeaderTimeout)}, {"read timeout", int64(c.ReadTimeout)},
+		{"request timeout", int64(c.RequestTimeout)}, {"idle timeout", int64(c.IdleTimeout)},
+		{"max in flight", int64(c.MaxInFlight)}, {"token age", int64(c.TokenAge)},
+	} {
+		if v.n <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be above zero", v.name))
+		}
+	}
+	if c.WriteTimeout <= c.RequestTimeout {
+		errs = append(errs, fmt.Errorf("write timeout %v must be longer than the request timeout %v", c.WriteTimeout, c.RequestTimeout))
+	}
+	if c.MaxConnections <= c.MaxInFlight {
+		errs = append(errs, fmt.Errorf("max connections %d must be above max in flight %d", c.MaxConnections, c.MaxInFlight))
+	}
+	if c.TokenGrace < c.TokenAge {
+		errs = append(errs, fmt.Errorf("token grace %v must not be shorter than the token age %v", c.TokenGrace, c.TokenAge))
+	}
+	if c.Token != "" && !isVisible(c.Token, maxToken) {
+		errs = append(errs, fmt.Errorf("admin token: must be at most %d visible ASCII characters", maxToken)) // never the token itself
+	}
+	return errors.Join(errs...)
+}
+
+// isVisible reports whether s is 1 to most visible ASCII characters.
+func isVisible(s string, most int) bool {
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,262 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+type deadLetterDoc struct {
+	ID        int64           `json:"id"`
+	Partition int32           `json:"partition"`
+	Offset    int64           `json:"offset"`
+	At        stamp           `json:"at"`
+	Problem   string          `json:"problem"`
+	Order     seckill.OrderID `json:"order,omitempty"` // where the record can be read
+	Value     []byte          `json:"value"`           // base64
+}
+
+func newDeadLetterDoc(l *seckill.DeadLetter) deadLetterDoc {
+	doc := deadLetterDoc{ID: l.ID, Partition: l.Partition, Offset: l.Offset, At: stamp(l.At), Problem: l.Problem, Value: l.Value}
+	if record, err := seckill.ParseRecord(l.Value); err == nil {
+		doc.Order = record.Order
+	}
+	return doc
+}
+
+// listDeadLetters answers GET /admin/v1/dead-letters, oldest first.
+func (c *call) listDeadLetters() error {
+	m := new(mistakes)
+	after := c.number(m, "after", 0, 0, maxID)
+	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))
+	if err := m.err(); err != nil {
+		return err
+	}
+	letters, err := c.server.deps.Store.DeadLetters(c.context(), after, limit+1)
+	if err != nil {
+		return failed("read dead letters", err)
+	}
+	var next any
+	if len(letters) > limit {
+		letters = letters[:limit]
+		next = letters[limit-1].ID
+	}
+	docs := make([]deadLetterDoc, len(letters))
+	for i := range letters {
+		docs[i] = newDeadLetterDoc(&letters[i])
+	}
+	return c.json(http.StatusOK, page[deadLetterDoc]{docs, next})
+}
+
+// maxID is the largest number that JSON carries everywhere.
+const maxID = 1<<53 - 1
+
+// letterBatch is how many dead letters are read or dropped at once.
+const letterBatch = 100
+
+// maxLetters is how many dead letters one request may name.
+const maxLetters = 1_000
+
+// selection is which dead letters a request means.
+type selection struct {
+	all    bool
+	ids    []int64 // sorted, each once
+	reason string
+}
+
+// takeSelection reads {"ids": […]} or {"all": true}.
+func (c *call) takeSelection() (selection, error) {
+	m := new(mistakes)
+	o, err := c.body(m, false)
+	if err != nil {
+		return selection{}, err
+	}
+	s := selection{all: o.boolean("all"), reason: c.reason(o, m, false)}
+	raw := o.elements("ids", o.take("ids"))
+	o.end()
+	switch {
+	case len(m.errs) > 0:
+	case s.all == (len(raw) > 0):
+		m.add("ids", "must name dead letters, unless all is true")
+	case len(raw) > maxLetters:
+		m.add("ids", fmt.Sprintf("must be at most %d", maxLetters))
+	}
+	for i := range raw[:min(len(raw), maxLetters)] {
+		id, err := strconv.ParseInt(string(raw[i]), 10, 64)
+		if err != nil || id <= 0 {
+			m.add(fmt.Sprintf("ids[%d]", i), "must be a whole number above zero")
+		}
+		s.ids = append(s.ids, id)
+	}
+	slices.Sort(s.ids)
+	s.ids = slices.Compact(s.ids)
+	return s, m.err()
+}
+
+// pathLetter is the selection of the dead letter that the path names.
+func (c *call) pathLetter() (selection, error) {
+	reason, err := c.onlyReason()
+	if err != nil {
+		return selection{}, err
+	}
+	id, err := strconv.ParseInt(c.r.PathValue("id"), 10, 64)
+	if err != nil || id <= 0 {
+		return selection{}, refuse(problem.UnknownDeadLetter, "")
+	}
+	return selection{ids: []int64{id}, reason: reason}, nil
+}
+
+// each calls f with the selected dead letters, in batches, until f says stop. All is what there is now: a letter that comes
+// back while this goes on isn't taken again.
+func (c *call) each(ctx context.Context, s selection, f func([]seckill.DeadLetter) (more bool, err error)) error {
+	store := c.server.deps.Store
+	if !s.all {
+		for ids := range slices.Chunk(s.ids, letterBatch) {
+			var letters []seckill.DeadLetter
+			for _, id := range ids {
+				found, err := store.DeadLetters(ctx, id-1, 1)
+				if err != nil {
+					return failed("read dead letters", err)
+				}
+				if len(found) == 1 && found[0].ID == id {
+					letters = append(letters, found[0])
+				}
+			}
+			if more, err := f(letters); err != nil || !more {
+				return err
+			}
+		}
+		return nil
+	}
+	last, err := c.lastLetter(ctx)
+	if err != nil {
+		return err
+	}
+	for after := int64(0); after < last; {
+		letters, err := store.DeadLetters(ctx, after, letterBatch)
+		if err != nil {
+			return failed("read dead letters", err)
+		}
+		letters = slices.DeleteFunc(letters, func(l seckill.DeadLetter) bool { return l.ID > last })
+		if len(letters) == 0 {
+			return nil
+		}
+		after = letters[len(letters)-1].ID
+		if more, err := f(letters); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastLetter returns the id of the newest dead letter, 0 without one.
+func (c *call) lastLetter(ctx context.Context) (last int64, err error) {
+	for {
+		letters, err := c.server.deps.Store.DeadLetters(ctx, last, maxPage)
+		if err != nil {
+			return 0, failed("read dead letters", err)
+		}
+		if len(letters) == 0 {
+			return last, nil
+		}
+		last = letters[len(letters)-1].ID
+	}
+}
+
+type replayedDoc struct {
+	Replayed int  `json:"replayed"`
+	Complete bool `json:"complete"` // false: the queue is full, so the rest was left where it is
+}
+
+type discardedDoc struct {
+	Discarded int `json:"discarded"`
+}
+
+func (c *call) replayMany() error {
+	s, err := c.takeSelection()
+	if err != nil {
+		return err
+	}
+	return c.replay(s)
+}
+
+func (c *call) replayOne() error {
+	s, err := c.pathLetter()
+	if err != nil {
+		return err
+	}
+	return c.replay(s)
+}
+
+// replay puts dead letters back into the queue.
+func (c *call) replay(s selection) error {
+	ctx, cancel := c.lasting()
+	defer cancel()
+	found, doc := 0, replayedDoc{Complete: true}
+	err := c.each(ctx, s, func(letters []seckill.DeadLetter) (bool, error) {
+		found += len(letters)
+		n, err := c.server.deps.Office.Replay(ctx, letters, c.author(s.reason))
+		doc.Replayed += n
+		doc.Complete = n == len(letters)
+		return doc.Complete, err
+	})
+	switch {
+	case err != nil:
+		return err
+	case found == 0 && !s.all:
+		return refuse(problem.UnknownDeadLetter, "")
+	case found > 0 && doc.Replayed == 0:
+		return refuseOverloaded()
+	}
+	return c.json(http.StatusOK, doc)
+}
+
+func (c *call) discardMany() error {
+	s, err := c.takeSelection()
+	if err != nil {
+		return err
+	}
+	return c.discard(s)
+}
+
+func (c *call) discardOne() error {
+	s, err := c.pathLetter()
+	if err != nil {
+		return err
+	}
+	return c.discard(s)
+}
+
+// discard deletes dead letters.
+func (c *call) discard(s selection) error {
+	ctx, cancel := c.lasting()
+	defer cancel()
+	var doc discardedDoc
+	err := c.each(ctx, s, func(letters []seckill.DeadLetter) (bool, error) {
+		if len(letters) == 0 {
+			return true, nil
+		}
+		ids := make([]int64, len(letters))
+		for i := range letters {
+			ids[i] = letters[i].ID
+		}
+		n, err := c.server.deps.Store.DropDeadLetters(ctx, ids, c.author(s.reason))
+		if err != nil {
+			return false, failed("discard dead letters", err)
+		}
+		doc.Discarded += n
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if doc.Discarded == 0 && !s.all {
+		return refuse(problem.UnknownDeadLetter, "")
+	}
+	return c.json(http.StatusOK, doc)
+}

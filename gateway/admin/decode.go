@@ -1,0 +1,241 @@
+package admin
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// mistakes collects what is wrong with a request, all of it.
+type mistakes struct {
+	errs    []problem.FieldError
+	leftOut int
+}
+
+// maxMistakes bounds an answer: a body of a megabyte can have a hundred thousand unknown fields.
+const maxMistakes = 100
+
+func (m *mistakes) add(field, detail string) {
+	if detail == "" {
+		return
+	}
+	if len(m.errs) == maxMistakes {
+		m.leftOut++
+		return
+	}
+	const long = 100
+	if len(field) > long {
+		field = strings.ToValidUTF8(field[:long], "") + "…"
+	}
+	m.errs = append(m.errs, problem.FieldError{Field: field, Detail: detail})
+}
+
+func (m *mistakes) addAll(errs seckill.FieldErrors) {
+	for _, e := range errs {
+		m.add(e.Field, e.Detail)
+	}
+}
+
+// err returns nil when nothing is wrong.
+func (m *mistakes) err() error {
+	if len(m.errs) == 0 {
+		return nil
+	}
+	errs := m.errs
+	if m.leftOut > 0 {
+		errs = append(errs, problem.FieldError{Field: "body", Detail: fmt.Sprintf("has %d more mistakes", m.leftOut)})
+	}
+	return &refusal{problem.Problem{Code: problem.InvalidRequest, Errors: errs}}
+}
+
+// object is a JSON object whose members are taken one by one; what is left at the end is unknown. Every mistake is noted and
+// gives a zero value.
+type object struct {
+	at  string // in front of a member's name in mistakes
+	raw map[string]json.RawMessage
+	*mistakes
+}
+
+// parseObject reads text, which must be one JSON object and nothing else. encoding/json alone would take a member twice, or
+// stop at the first mistake.
+func parseObject(text []byte, at string, m *mistakes) *object {
+	o := &object{at: at, raw: make(map[string]json.RawMessage), mistakes: m}
+	where := cmp.Or(strings.TrimSuffix(at, "."), "body")
+	if !utf8.Valid(text) {
+		m.add(where, "must be UTF-8")
+		return o
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if first, err := d.Token(); err != nil {
+		m.add(where, "is not valid JSON: "+syntax(err))
+		return o
+	} else if first != json.Delim('{') {
+		m.add(where, "must be a JSON object")
+		return o
+	}
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err == nil {
+			err = d.Decode(&value)
+		}
+		if err != nil {
+			m.add(where, "is not valid JSON: "+syntax(err))
+			return o
+		}
+		key, _ := name.(string) // the decoder takes nothing else for a name
+		if _, twice := o.raw[key]; twice {
+			m.add(at+key, "is listed twice")
+		}
+		o.raw[key] = value
+	}
+	if _, err := d.Token(); err != nil {
+		m.add(where, "is not valid JSON: "+syntax(err))
+	} else if _, err := d.Token(); err != io.EOF {
+		m.add(where, "must end after the object")
+	}
+	return o
+}
+
+// syntax says what the decoder met.
+func syntax(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends too early"
+	}
+	return err.Error()
+}
+
+// take returns a member and forgets it; nil when it is missing or null.
+func (o *object) take(name string) json.RawMessage {
+	raw := o.raw[name]
+	delete(o.raw, name)
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+// need is take for a member that has to be there.
+func (o *object) need(name string) json.RawMessage {
+	raw := o.take(name)
+	if raw == nil {
+		o.add(o.at+name, "is required")
+	}
+	return raw
+}
+
+// end notes the members that nobody took.
+func (o *object) end() {
+	for _, name := range slices.Sorted(maps.Keys(o.raw)) {
+		o.add(o.at+name, "is unknown")
+	}
+}
+
+func (o *object) string(name string, raw json.RawMessage) string {
+	var s string
+	if raw == nil {
+		return ""
+	}
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		o.add(o.at+name, "must be a string")
+	}
+	return s
+}
+
+// text takes a required string.
+func (o *object) text(name string) string { return o.string(name, o.need(name)) }
+
+// optionalText takes a string that may be missing.
+func (o *object) optionalText(name string) (s string, given bool) {
+	raw := o.take(name)
+	return o.string(name, raw), raw != nil
+}
+
+// integer takes a required whole number.
+func (o *object) integer(name string) int64 {
+	raw := o.need(name)
+	if raw == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	switch {
+	case err == nil:
+		return n
+	case errors.Is(err, strconv.ErrRange):
+		o.add(o.at+name, "is out of range")
+	default:
+		o.add(o.at+name, "must be a whole number")
+	}
+	return 0
+}
+
+// boolean takes a truth value; a missing one is false.
+func (o *object) boolean(name string) bool {
+	raw := o.take(name)
+	if raw != nil && string(raw) != "true" && string(raw) != "false" {
+		o.add(o.at+name, "must be true or false")
+	}
+	return string(raw) == "true"
+}
+
+// time takes a required RFC 3339 time, to the millisecond: what is answered must be what is kept.
+func (o *object) time(name string) time.Time {
+	s := o.text(name)
+	if s == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+		o.add(o.at+name, "must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)")
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Millisecond)
+}
+
+// duration takes a required Go duration string.
+func (o *object) duration(name string) time.Duration {
+	s := o.text(name)
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		o.add(o.at+name, "must be a duration like 90s, 15m or 1h30m")
+	}
+	return d
+}
+
+// list takes a required array.
+func (o *object) list(name string) []json.RawMessage { return o.elements(name, o.need(name)) }
+
+func (o *object) elements(name string, raw json.RawMessage) []json.RawMessage {
+	if raw == nil {
+		return nil
+	}
+	var out []json.RawMessage
+	if raw[0] != '[' || json.Unmarshal(raw, &out) != nil {
+		o.add(o.at+name, "must be an array")
+	}
+	return out
+}
+
+// texts takes a required array of strings.
+func (o *object) texts(name string) []string {
+	var out []string
+	for i, raw := range o.list(name) {
+		out = append(out, o.string(fmt.Sprintf("%s[%d]", name, i), raw))
+	}
+	return out
+}

@@ -1,0 +1,21 @@
+// Package admin is the second listener: what a shop and its operators ask for (merchants, callers, activities, stock, dead
+// letters, changes, tokens), and what machines read (metrics, profiles, health). It speaks net/http, because nobody here is in
+// a hurry and everything here needs what net/http has: disconnects, timeouts per answer, protection against other sites.
+//
+// A request's path: the in-flight limit lets it in; the route is matched; the token and its role are checked; the body is
+// decoded, all mistakes at once; an Office or a Store decides; the answer is encoded in memory and written. Every answer that
+// isn't a success is written by package problem.
+//
+// What holds:
+//   - one table (routes) says which role a path needs; there is no other way in;
+//   - a secret (caller key, payment secret, token) leaves once, in the answer that made it; it is in no list, no change and no log,
+//     and keys and tokens are kept as SHA-256 only;
+//   - every change carries who made it (the token's name) and why; a change that has begun is finished, also when the client
+//     goes away;
+//   - reads see every write that was answered before, on every node: they ask the store for the catalog's version;
+//   - every limit is a field of Config and a metric (L8); nobody outside can fill the log.
+//
+// What is not promised: that a revert checks and writes in one transaction (a change between the two is seen in the list of
+// changes); that an answer made by net/http itself (a header above the limit, a malformed request line) is a problem document;
+// that two who make the same token at the same moment both keep it: the later one stands.
+package admin

@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"sort"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Kind says what a sample is.
+type Kind uint8
+
+// The kinds of samples. A counter only goes up while the process lives; its name ends in _total.
+const (
+	Counter Kind = iota + 1
+	Gauge
+	HistogramKind
+)
+
+// Sample is one metric at one moment: how the other parts hand over what they count, without knowing Prometheus.
+type Sample struct {
+	Name      string // penstock_<part>_<what>_<unit>
+	Help      string // the same for every sample of a name
+	Kind      Kind
+	Labels    []Label // the same names, in the same order, for every sample of a name; bounded values only
+	Value     float64 // of a counter or gauge
+	Histogram Histogram
+}
+
+// Label is one label of a sample.
+type Label struct{ Name, Value string }
+
+// Histogram is the value of a sample of HistogramKind. Counts has one entry per bound, for what is at most that and above the bound
+// before, and one more for the rest. Bounds and Sum are in the unit of the name.
+type Histogram struct {
+	Bounds []float64
+	Counts []uint64
+	Sum    float64
+}
+
+// sampler makes a collector of a function. It describes nothing: its samples are known when they are asked for.
+type sampler struct{ samples func() []Sample }
+
+// Describe implements prometheus.Collector.
+func (sampler) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector. A sample that can't be one is reported, and the others are served.
+func (s sampler) Collect(out chan<- prometheus.Metric) {
+	for _, sample := range s.samples() {
+		metric, err := sample.metric()
+		if err != nil {
+			metric = prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+		}
+		out <- metric
+	}
+}
+
+func (s *Sample) metric() (prometheus.Metric, error) {
+	names, values := make([]string, len(s.Labels)), make([]string, len(s.Labels))
+	for i, l := range s.Labels {
+		names[i], values[i] = l.Name, l.Value
+	}
+	desc := prometheus.NewDesc(s.Name, s.Help, names, nil)
+	switch s.Kind {
+	case Counter:
+		return prometheus.NewConstMetric(desc, prometheus.CounterValue, s.Value, values...)
+	case Gauge:
+		return prometheus.NewConstMetric(desc, prometheus.GaugeValue, s.Value, values...)
+	case HistogramKind:
+		h := &s.Histogram
+		if len(h.Counts) != len(h.Bounds)+1 || !sort.Float64sAreSorted(h.Bounds) {
+			return nil, fmt.Errorf("%s: %d counts for %d bounds", s.Name, len(h.Counts), len(h.Bounds))
+		}
+		total, buckets := uint64(0), make(map[float64]uint64, len(h.Bounds))
+		for i, n := range h.Counts {
+			total += n
+			if i < len(h.Bounds) {
+				buckets[h.Bounds[i]] = total
+			}
+		}
+		return prometheus.NewConstHistogram(desc, total, h.Sum, buckets, values...)
+	}
+	return nil, fmt.Errorf("%s: a sample of kind %d", s.Name, s.Kind)
+}
+
+// metrics is the server's registry, and what it counts itself.
+type metrics struct {
+	handler  http.Handler
+	requests *prometheus.CounterVec
+	took     *prometheus.HistogramVec
+}
+
+func newMetrics(s *Server) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "penstock_admin_requests_total", Help: "Requests of the admin listener that were answered.",
+		}, []string{"route", "status"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "penstock_admin_request_seconds", Help: "Time to answer a request of the admin listener.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}, []string{"route"}),
+	}
+	all := []prometheus.Collector{
+		m.requests, m.took, sampler{s.samples}, collectors.NewGoCollector(), collectors.NewBuildInfoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}
+	for _, samples := range s.deps.Metrics {
+		all = append(all, sampler{samples})
+	}
+	registry := prometheus.NewRegistry()
+	for _, c := range all {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: scrapeLog{s.quiet}, ErrorHandling: promhttp.ContinueOnError, Registry: registry, EnableOpenMetrics: true,
+		CoalesceGather: true,
+	})
+	return m, nil
+}
+
+func (m *metrics) count(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.took.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// samples is what the listener itself has at this moment.
+func (s *Server) samples() []Sample {
+	ready := 1.0
+	if len(s.deps.Ready()) > 0 || s.draining.Load() {
+		ready = 0
+	}
+	gauge := func(name, help string, v float64) Sample {
+		return Sample{Name: name, Help: help, Kind: Gauge, Value: v}
+	}
+	counter := func(name, help string, v float64) Sample {
+		return Sample{Name: name, Help: help, Kind: Counter, Value: v}
+	}
+	return []Sample{
+		gauge("penstock_ready", "1 when the process is ready, 0 when something it needs isn't, or it shuts down.", ready),
+		gauge("penstock_admin_in_flight", "Requests of the admin listener that are being worked on.", float64(s.inFlight.Load())),
+		gauge("penstock_admin_max_in_flight", "Their limit; more are answered 503.", float64(s.cfg.MaxInFlight)),
+		gauge("penstock_admin_connections", "Open connections of the admin listener.", float64(s.connections.Load())),
+		gauge("penstock_admin_max_connections", "Their limit; more are closed.", float64(s.cfg.MaxConnections)),
+		counter("penstock_admin_refused_connections_total", "Connections closed because of the limit.", float64(s.refused.Load())),
+		counter("penstock_admin_panics_total", "Requests that ended in a panic.", float64(s.panics.Load())),
+		counter("penstock_admin_log_left_out_total", "Messages that were not logged, because one of their kind was lately.",
+			float64(s.quiet.total.Load())),
+	}
+}
+
+// scrape answers GET /metrics.
+func (c *call) scrape() error {
+	c.server.metrics.handler.ServeHTTP(c.w, c.r)
+	return nil
+}

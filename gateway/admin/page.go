@@ -1,0 +1,153 @@
+package admin
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"penstock/gateway/problem"
+)
+
+// contract is this listener's contract. A test compares it with the routes, the codes and live answers.
+//
+//go:embed openapi.yaml
+var contract []byte
+
+// The front page. A page has no script and no style but the one that its policy names by hash.
+const (
+	indexStyle = `:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}body{max-width:42rem;margin:3rem auto;padding:0 1rem}` +
+		`code{font-family:ui-monospace,monospace}`
+	indexPage = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Penstock admin</title>
+<style>` + indexStyle + `</style>
+</head>
+<body>
+<h1>Penstock admin</h1>
+<p>This listener has the admin API, metrics and profiles. The console isn't part of this version; <code>penstock ctl</code>
+does the same from a shell.</p>
+<ul>
+<li><a href="/openapi.yaml">/openapi.yaml</a>: the admin API under <code>/admin/v1/</code>, with the role that each path needs</li>
+<li><a href="/problems">/problems</a>: every error code, explained</li>
+<li><a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>: whether this process lives, and what isn't ready</li>
+<li><code>/metrics</code>: Prometheus exposition</li>
+<li><code>/debug/pprof/</code>: Go profiles</li>
+</ul>
+<p>Paths that aren't links here need a token: <code>Authorization: Bearer &lt;token&gt;</code>.</p>
+</body>
+</html>
+`
+)
+
+// pages are what never changes, made once.
+type pages struct {
+	indexPolicy string
+	html        map[string][]byte // problems by code; the index is under ""
+	text        map[string][]byte
+}
+
+func newPages() pages {
+	hash := sha256.Sum256([]byte(indexStyle))
+	p := pages{
+		indexPolicy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) +
+			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		html: map[string][]byte{"": problem.IndexHTML()},
+		text: map[string][]byte{"": problem.IndexText()},
+	}
+	for _, e := range problem.Entries() {
+		p.html[string(e.Code)] = e.PageHTML()
+		p.text[string(e.Code)] = e.PageText()
+	}
+	return p
+}
+
+const (
+	typeHTML  = "text/html; charset=utf-8"
+	typeText  = "text/plain; charset=utf-8"
+	typeYAML  = "application/yaml"
+	forAWhile = "public, max-age=300"
+	// problemPolicy lets the pages of package problem have the style they carry; they have no script, and nothing of outside.
+	problemPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+// index answers GET /.
+func (c *call) index() error {
+	c.w.Header().Set("Content-Security-Policy", c.server.pages.indexPolicy)
+	c.write(http.StatusOK, typeHTML, []byte(indexPage))
+	return nil
+}
+
+// openAPI answers GET /openapi.yaml.
+func (c *call) openAPI() error {
+	c.w.Header().Set("Cache-Control", forAWhile)
+	c.write(http.StatusOK, typeYAML, contract)
+	return nil
+}
+
+// problemPage answers GET /problems and GET /problems/{code}: as HTML to who accepts that by name, like browsers do.
+func (c *call) problemPage() error {
+	pages, contentType := c.server.pages.text, typeText
+	if strings.Contains(c.r.Header.Get("Accept"), "text/html") {
+		pages, contentType = c.server.pages.html, typeHTML
+	}
+	body, ok := pages[c.r.PathValue("code")]
+	if !ok {
+		return refuse(problem.NotFound, "")
+	}
+	h := c.w.Header()
+	h.Set("Vary", "Accept")
+	h.Set("Cache-Control", forAWhile)
+	h.Set("Content-Security-Policy", problemPolicy)
+	c.write(http.StatusOK, contentType, body)
+	return nil
+}
+
+type healthDoc struct {
+	Status   string   `json:"status"`
+	NotReady []string `json:"not_ready,omitempty"`
+}
+
+// live answers GET /livez: the process runs and answers, whatever its dependencies do.
+func (c *call) live() error { return c.json(http.StatusOK, healthDoc{Status: "alive"}) }
+
+// ready answers GET /readyz: 200, or 503 with the names of what isn't ready.
+func (c *call) ready() error {
+	notReady := c.server.deps.Ready()
+	if c.server.draining.Load() {
+		notReady = append([]string{"shutting-down"}, notReady...)
+	}
+	if len(notReady) == 0 {
+		return c.json(http.StatusOK, healthDoc{Status: "ready"})
+	}
+	c.problem(&problem.Problem{
+		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "Something this process needs is not ready: not_ready names it.",
+		Extra: []problem.Member{problem.Texts("not_ready", notReady)},
+	})
+	return nil
+}
+
+// profile answers GET /debug/pprof/…
+func (c *call) profile() error {
+	h := c.w.Header()
+	h.Set("Content-Security-Policy", problemPolicy) // the index has a style of its own
+	switch strings.TrimPrefix(c.r.URL.Path, "/debug/pprof/") {
+	case "cmdline":
+		pprof.Cmdline(c.w, c.r)
+	case "profile":
+		pprof.Profile(c.w, c.r)
+	case "symbol":
+		pprof.Symbol(c.w, c.r)
+	case "trace":
+		pprof.Trace(c.w, c.r)
+	default:
+		pprof.Index(c.w, c.r)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// route is one method of one path.
+type route struct {
+	method  string
+	pattern string       // as in openapi.yaml; a wildcard ends with a slash
+	role    seckill.Role // the lowest that may; roleNone asks for no token
+	handle  func(*call) error
+}
+
+const (
+	roleNone    seckill.Role = 0
+	noRoute                  = "none"
+	metricsPath              = "/metrics"
+)
+
+// routes is the whole listener: every path, and which role it needs.
+func routes() []route {
+	const (
+		merchant = "/admin/v1/merchants/{merchant}"
+		activity = "/admin/v1/activities/{activity}"
+		letters  = "/admin/v1/dead-letters"
+		changes  = "/admin/v1/changes"
+		tokens   = "/admin/v1/tokens"
+
+		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
+		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
+	)
+	return []route{
+		{get, "/", roleNone, (*call).index},
+		{get, "/livez", roleNone, (*call).live},
+		{get, "/readyz", roleNone, (*call).ready},
+		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/problems", roleNone, (*call).problemPage},
+		{get, "/problems/{code}", roleNone, (*call).problemPage},
+		{get, metricsPath, viewer, (*call).scrape},
+		{get, "/debug/pprof/", admin, (*call).profile},
+
+		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
+		{get, merchant, viewer, (*call).getMerchant},
+		{put, merchant, admin, (*call).putMerchant},
+		{get, merchant + "/callers", viewer, (*call).listCallers},
+		{post, merchant + "/callers", admin, (*call).addCaller},
+		{get, merchant + "/callers/{caller}", viewer, (*call).getCaller},
+		{del, merchant + "/callers/{caller}", admin, (*call).revokeCaller},
+
+		{get, "/admin/v1/activities", viewer, (*call).listActivities},
+		{get, activity, viewer, (*call).getActivity},
+		{put, activity, admin, (*call).putActivity},
+		{post, activity + "/publish", admin, (*call).publish},
+		{post, activity + "/pause", admin, (*call).pause},
+		{post, activity + "/resume", admin, (*call).resume},
+		{post, activity + "/end", admin, (*call).end},
+		{post, activity + "/items/{sku}/restock", admin, (*call).restock},
+		{get, activity + "/audit", viewer, (*call).audit},
+
+		{get, letters, viewer, (*call).listDeadLetters},
+		{post, letters + "/replay", admin, (*call).replayMany},
+		{post, letters + "/discard", admin, (*call).discardMany},
+		{post, letters + "/{id}/replay", admin, (*call).replayOne},
+		{post, letters + "/{id}/discard", admin, (*call).discardOne},
+
+		{get, changes, viewer, (*call).listChanges},
+		{get, changes + "/{n}", viewer, (*call).getChange},
+		{post, changes + "/{n}/revert", admin, (*call).revertChange},
+
+		{get, tokens, admin, (*call).listTokens},
+		{post, tokens, admin, (*call).addToken},
+		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}
+}
+
+// resource is everything that one path takes, by method.
+type resource struct {
+	server  *Server
+	methods map[string]*route
+	allow   string
+}
+
+// newMux makes a mux of paths: methods are matched here, so that a wrong one is answered in our words.
+func newMux(s *Server, all []route) *http.ServeMux {
+	resources := make(map[string]*resource)
+	for i := range all {
+		r := &all[i]
+		res := resources[r.pattern]
+		if res == nil {
+			res = &resource{server: s, methods: make(map[string]*route)}
+			resources[r.pattern] = res
+		}
+		res.methods[r.method] = r
+		if r.method == http.MethodGet {
+			res.methods[http.MethodHead] = r
+		}
+	}
+	mux := http.NewServeMux()
+	for pattern, res := range resources {
+		var names []string
+		for name := range res.methods {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		res.allow = strings.Join(names, ", ")
+		if pattern == "/" {
+			pattern = "/{$}"
+		}
+		mux.Handle(pattern, res)
+	}
+	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) {
+		if c := callOf(r.Context()); c != nil {
+			c.problem(&problem.Problem{Code: problem.NotFound})
+		}
+	})
+	return mux
+}
+
+// ServeHTTP implements http.Handler.
+func (res *resource) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	c := callOf(r.Context())
+	if c == nil {
+		return
+	}
+	route, ok := res.methods[r.Method]
+	if !ok {
+		c.w.Header().Set("Allow", res.allow)
+		c.problem(&problem.Problem{Code: problem.MethodNotAllowed})
+		return
+	}
+	c.route = route
+	res.server.serve(c, r)
+}
+
+// callKey is where ServeHTTP leaves its call for the mux's handlers.
+type callKey struct{}
+
+func withCall(ctx context.Context, c *call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// roles is every role by its name, lowest first.
+var roles = [...]struct {
+	role seckill.Role
+	name string
+}{{seckill.RoleViewer, "viewer"}, {seckill.RoleOperator, "operator"}, {seckill.RoleAdmin, "admin"}}
+
+func roleName(role seckill.Role) string {
+	for _, r := range roles {
+		if r.role == role {
+			return r.name
+		}
+	}
+	return "none"
+}
