@@ -6,7 +6,9 @@ import (
 	"runtime/debug"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // An item allocates nothing once the Batcher is warm. A call does, for its context: nothing that lives on may see a context used
@@ -94,5 +96,65 @@ func (c *crowd) round() {
 	}
 	for range c.size {
 		<-c.done
+	}
+}
+
+// However an item ends, its memory serves the next one.
+func TestDo_RecyclesEveryItem(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // sync.Pool has a shelf per thread
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, roomy)
+		made := 0
+		create := r.items.New
+		r.items.New = func() any { made++; return create() }
+		for range 100 {
+			flying, leave := context.WithCancel(t.Context())
+			waiting, giveUp := context.WithCancel(t.Context())
+			abandoned, takenBack := r.do(flying, 1), r.do(waiting, 2)
+			leave()
+			giveUp()
+			synctest.Wait()
+			wantAnswer(t, abandoned, answer{err: ErrAbandoned})
+			wantAnswer(t, takenBack, answer{err: context.Canceled})
+			r.end(0, nil)
+		}
+		if made > 2 {
+			t.Errorf("made %d items, though at most 2 were in use", made)
+		}
+	})
+}
+
+// What went through a Batcher can be collected, though the Batcher stays.
+func TestDo_KeepsNothing(t *testing.T) {
+	type big [1 << 16]byte
+	b, err := New(roomy, func(_ context.Context, in, out []*big) error {
+		for i := range in {
+			out[i] = new(big)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var in, out weak.Pointer[big]
+	func() {
+		v := new(big)
+		got, err := b.Do(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, out = weak.Make(v), weak.Make(got)
+	}()
+	for b.Stats().InFlight > 0 {
+		runtime.Gosched()
+	}
+	runtime.GC()
+	if in.Value() != nil || out.Value() != nil {
+		t.Error("an item or its answer is still referred to")
 	}
 }

@@ -51,10 +51,10 @@ func newRig(t *testing.T, cfg Config) *rig {
 				t.Errorf("out[%d] = %d before the call", i, v)
 			}
 		}
-		if err := (<-word)(); err != nil {
+		if err := double(ctx, in, out); err != nil {
 			return err
 		}
-		return double(ctx, in, out)
+		return (<-word)() // where it fails, nobody may see out
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +74,8 @@ type answer struct {
 	out int
 	err error
 }
+
+func (a answer) String() string { return fmt.Sprintf("%d, %v", a.out, a.err) }
 
 // do starts a Do and waits until it is queued, in flight or over.
 func (r *rig) do(ctx context.Context, v int) <-chan answer {
@@ -312,6 +314,9 @@ func TestDo_ContextEndsInFlight(t *testing.T) {
 		// Others are served, and the late answer reaches none of them.
 		stays := r.do(t.Context(), 2)
 		r.end(0, nil)
+		if r.ctxs[0].Err() == nil {
+			t.Error("the call's context outlives it")
+		}
 		r.end(0, nil)
 		wantAnswer(t, stays, answer{out: 4})
 		for v := range 10 {
@@ -320,6 +325,35 @@ func TestDo_ContextEndsInFlight(t *testing.T) {
 			wantAnswer(t, c, answer{out: 2 * v})
 		}
 	})
+}
+
+func TestDo_AnswerWinsOverEndedContext(t *testing.T) {
+	// One thread: the call's caller wakes because of its ctx, but cannot run before the call has been answered.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var cancel context.CancelFunc
+	b, err := New(roomy, func(ctx context.Context, in, out []int) error {
+		cancel()
+		return double(ctx, in, out)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	answered := 0
+	for v := range 200 {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		cancel = stop
+		switch got, err := b.Do(ctx, v); {
+		case err == nil && got == 2*v:
+			answered++
+		case !errors.Is(err, ErrAbandoned): // the scheduler may still come in between
+			t.Fatalf("Do(%d) = %d, %v", v, got, err)
+		}
+	}
+	if answered == 0 {
+		t.Error("an answer that was there never won")
+	}
 }
 
 func TestDo_CallFails(t *testing.T) {

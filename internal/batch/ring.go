@@ -54,9 +54,6 @@ func (r *ring[In, Out]) popTo(dst []*item[In, Out], limit int) []*item[In, Out] 
 			limit--
 		}
 	}
-	if r.n == 0 {
-		r.head = r.tail // nothing but gaps
-	}
 	return dst
 }
 
