@@ -153,7 +153,7 @@ func (p *Process) openStock(ctx context.Context) error {
 		return &exitError{exitDependency, fmt.Errorf("stock: %w", err)}
 	}
 	p.stock = stock
-	p.opened("stock", func(context.Context) error { stock.Close(); return nil })
+	p.opened("stock", func(context.Context) error { stock.Stop(); return nil })
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -62,4 +63,13 @@ func serve(ctx context.Context, config Config, out io.Writer) error {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// failure gives an error without an exit code the one of an ordinary failure.
+func failure(err error) error {
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return &exitError{coded.code, err}
+	}
+	return &exitError{exitFailure, err}
 }
