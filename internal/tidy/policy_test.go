@@ -124,9 +124,7 @@ type owner struct {
 var owners = map[string]owner{
 	"github.com/valyala/fasthttp":         {owners: []string{"gateway", "gateway/problem", "loadtest"}, why: "HTTP at the sale edge"},
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
-	"github.com/redis/rueidis":            {owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
-	"github.com/twmb/franz-go":            {owners: []string{"internal/kafka"}, tests: []string{"internal/kafka/kafkatest", "internal/embedded"}, why: "Kafka"},
 	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
 	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, why: "PostgreSQL"},
 	"modernc.org/sqlite":                  {owners: []string{"internal/sqlite"}, why: "SQLite, without cgo"},
@@ -136,13 +134,21 @@ var owners = map[string]owner{
 	"golang.org/x/sys":                    {owners: []string{"internal/embedded", "cmd/penstock"}, why: "file locks, limits of the process"},
 	"github.com/spf13/cobra":              {owners: []string{"cmd/penstock"}, why: "commands and flags"},
 	"github.com/spf13/pflag":              {owners: []string{"cmd/penstock"}, why: "cobra's flags"},
-	"go.yaml.in/yaml/v4":                  {owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files"},
 	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, why: "writes /metrics"},
 	"github.com/prometheus/client_model":  {tests: []string{"gateway/admin"}, why: "reads /metrics back"},
 	"github.com/HdrHistogram":             {owners: []string{"loadtest"}, why: "latency percentiles"},
 	"github.com/rogpeppe/go-internal":     {tests: []string{everything}, why: "scripts of what a user types"},
 	"pgregory.net/rapid":                  {tests: []string{everything}, why: "random commands against models"},
 	"go.uber.org/goleak":                  {tests: []string{everything}, why: "no goroutine is left behind"},
+	"github.com/redis/rueidis": {
+		owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis",
+	},
+	"github.com/twmb/franz-go": {
+		owners: []string{"internal/kafka"}, tests: []string{"internal/kafka/kafkatest", "internal/embedded"}, why: "Kafka",
+	},
+	"go.yaml.in/yaml/v4": {
+		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
+	},
 	"github.com/pb33f/libopenapi": {
 		tests: []string{"gateway", "gateway/admin", "internal/e2e", "cmd/penstock"}, why: "checks openapi.yaml against answers",
 	},
@@ -157,7 +163,7 @@ var standard = map[string]owner{
 	"testing":        {owners: testPackages, why: "only suites of tests are handed a *testing.T"},
 	"crypto/sha1":    {owners: []string{"inventory", "limiter"}, why: "broken; but Redis names scripts by it"},
 	"unsafe":         {owners: []string{"gateway"}, why: "only the edge may look at a request's bytes as strings without copying them"},
-	"runtime/debug":  {owners: []string{"cmd/penstock", "gateway", "gateway/admin"}, why: "build information, and the stack of a recovered panic"},
+	"runtime/debug":  {owners: []string{"cmd/penstock", "gateway", "gateway/admin"}, why: "build information, the stack of a recovered panic"},
 
 	"flag":           {why: "commands and flags are cobra's, in cmd/penstock; tests may have flags of their own"},
 	"log":            {why: "logs are structured: log/slog, on a logger that was handed in"},
@@ -238,7 +244,8 @@ var bannedCalls = []banned{
 		"net/http's package-level mux and client belong to everybody and have no limits",
 	},
 	{
-		"github.com/prometheus/client_golang/prometheus", []string{"MustRegister", "Register", "DefaultRegisterer", "DefaultGatherer"}, nil, false,
+		"github.com/prometheus/client_golang/prometheus",
+		[]string{"MustRegister", "Register", "DefaultRegisterer", "DefaultGatherer"}, nil, false,
 		"a global registry can't hold two Processes",
 	},
 	{
@@ -247,7 +254,8 @@ var bannedCalls = []banned{
 	},
 	{
 		"log/slog", []string{
-			"Debug", "Info", "Warn", "Error", "Log", "LogAttrs", "DebugContext", "InfoContext", "WarnContext", "ErrorContext", "Default", "SetDefault",
+			"Debug", "Info", "Warn", "Error", "Log", "LogAttrs", "DebugContext", "InfoContext", "WarnContext", "ErrorContext",
+			"Default", "SetDefault",
 		}, nil, false,
 		"a logger is handed in, so that a test can read it and two Processes can differ",
 	},

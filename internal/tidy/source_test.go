@@ -195,7 +195,8 @@ func checkGenerated(t *tree, report func(where, what string)) {
 // The patterns are put together here so that this file doesn't match itself.
 var (
 	machinePaths  = regexp.MustCompile(`(^|[\s"'` + "`" + `(=:,])(/(root|home|Users|work)/|[A-Z]:\\Users)`)
-	registryHosts = regexp.MustCompile(`(proxy|sum)\.` + `golang\.org|registry\.` + `npmjs|files\.python` + `hosted|pypi\.` + `org|GOPROXY` + `=http`)
+	registryHosts = regexp.MustCompile(`(proxy|sum)\.` + `golang\.org|registry\.` + `npmjs|files\.python` + `hosted|pypi\.` + `org|` +
+		`GOPROXY` + `=http`)
 )
 
 func checkMachine(t *tree, report func(where, what string)) {
