@@ -82,7 +82,8 @@ func (c Config) Validate() error {
 //	linger of 100 µs         1150     19    0.5
 //	this                       20    1.0    0.5
 //
-// (An idle process sleeps at least a millisecond, however short the linger.) The 6 µs that a lone caller pays are the way to the
+// (The second row is this type with a wait before each call. An idle process sleeps at least a millisecond, however short the
+// linger.) The 6 µs that a lone caller pays are the way to the
 // worker's goroutine and back; where the call costs nothing it is 1 µs. Letting the caller itself make the call would save them,
 // but then a caller whose ctx ends couldn't leave.
 //

@@ -132,7 +132,12 @@ func (m *model) cancel(v int) {
 }
 
 func (m *model) end(i, how int) {
-	hows := []func() error{nil, func() error { return errCall }, func() error { panic("told to") }, func() error { runtime.Goexit(); return nil }}
+	hows := []func() error{
+		nil,
+		func() error { return errCall },
+		func() error { panic("told to") },
+		func() error { runtime.Goexit(); return nil },
+	}
 	errs := []error{nil, errCall, ErrPanic, ErrPanic}
 	for _, v := range m.flights[i] {
 		if _, over := m.want[v]; over {
@@ -172,7 +177,8 @@ func (m *model) check() {
 	for _, call := range m.calls {
 		items += len(call)
 	}
-	want := Stats{Queued: len(m.queue), InFlight: len(m.flights), Batches: uint64(len(m.calls)), Items: uint64(items), Refused: m.refused}
+	want := Stats{Queued: len(m.queue), InFlight: len(m.flights), Refused: m.refused}
+	want.Batches, want.Items = uint64(len(m.calls)), uint64(items)
 	if got := m.rig.Stats(); got != want {
 		m.t.Fatalf("stats are %+v, want %+v", got, want)
 	}
