@@ -144,8 +144,13 @@ func (q *Queue) take(fetches kgo.Fetches) error {
 
 // fetchError says what a partition's error means.
 func (q *Queue) fetchError(p kgo.FetchTopicPartition) error {
-	var lost *kgo.ErrDataLoss
+	var (
+		lost    *kgo.ErrDataLoss
+		session *kgo.ErrGroupSession
+	)
 	switch {
+	case errors.As(p.Err, &session):
+		return fmt.Errorf("kafka: poll as a member of %s: %w", q.cfg.Group, p.Err)
 	case errors.As(p.Err, &lost):
 		q.counts.dataLoss.Add(1)
 		return fmt.Errorf("%w: %w", ErrLost, p.Err)
