@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -63,6 +64,34 @@ func checkThirdParty(t *tree, report func(where, what string)) {
 		}
 	}
 }
+
+// checkDependencies looks at the modules that go.mod requires directly: each has an owner and a place in docs/adr/0009.
+func checkDependencies(t *tree, report func(where, what string)) {
+	const page = "docs/adr/0009-dependencies.md"
+	mod, _ := t.text("go.mod")
+	choices, ok := t.text(page)
+	if !ok {
+		report(page, "is missing")
+	}
+	for i, line := range strings.Split(mod, "\n") {
+		fields := strings.Fields(strings.TrimPrefix(line, "require "))
+		if len(fields) != 2 || !strings.Contains(fields[0], ".") || !strings.HasPrefix(fields[1], "v") {
+			continue // not a requirement, or an indirect one
+		}
+		where, name := fmt.Sprintf("go.mod:%d", i+1), fields[0]
+		if _, ok := ownerOf(name); !ok {
+			report(where, name+" has no owner")
+		}
+		if dir, last := path.Split(name); majorVersion.MatchString(last) {
+			name = path.Clean(dir)
+		}
+		if name = strings.TrimPrefix(name, "github.com/"); !strings.Contains(choices, "`"+name+"`") {
+			report(where, name+" is not in "+page)
+		}
+	}
+}
+
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
 // ownerOf returns the entry with the longest prefix of an import path.
 func ownerOf(importPath string) (owner, bool) {

@@ -29,6 +29,8 @@ var rules = []rule{
 	{"third-party", "a dependency has one owner and an ADR: replacing it, or living through its bugs, stays one package's business. " +
 		"Owners are in policy_test.go",
 		checkThirdParty},
+	{"dependencies", "who adds a module says who owns it (policy_test.go) and why this one (docs/adr/0009)",
+		checkDependencies},
 	{"standard-library", "some packages of the standard library are a decision too: HTTP, SQL, processes and templates have owners",
 		checkStandardLibrary},
 	{"package-names", "a package is named after what it is about; a grab-bag is imported by all and owned by nobody",
