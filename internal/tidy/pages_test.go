@@ -12,14 +12,10 @@ import (
 // laws are the numbers of the laws in docs/laws.md.
 var laws = []int{1, 2, 3, 4, 5, 6, 7, 8}
 
-// testsOf returns the names of a package's tests, and in a suite of tests of its cases too.
+// testsOf returns the names of a package's tests.
 func testsOf(p *pkg) []string {
-	files := p.tests()
-	if slices.Contains(testPackages, p.dir) {
-		files = p.all()
-	}
 	var names []string
-	for _, f := range files {
+	for _, f := range p.tests() {
 		for _, d := range f.ast.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && testName.MatchString(fn.Name.Name) {
 				names = append(names, fn.Name.Name)
@@ -42,8 +38,8 @@ func checkLaws(t *tree, report func(where, what string)) {
 	}
 }
 
-// A line of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`". A case of a
-// suite, or a text scenario, is named by the words that begin with its law: "`inventory/stocktest`: `L5 the limit counts…`".
+// A list item of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`". A case of a
+// suite is named as the suite names it, or by its first words: "`inventory/stocktest`: `L5 the limit counts`".
 var (
 	quoted   = regexp.MustCompile("`([^`]+)`")
 	caseName = regexp.MustCompile(`^L[1-8] `)
@@ -61,9 +57,12 @@ func checkLawPages(t *tree, report func(where, what string)) {
 			report(page, fmt.Sprintf("has no section L%d", law))
 		}
 	}
+	var p *pkg // of the list item
 	for i, line := range strings.Split(text, "\n") {
 		where := fmt.Sprintf("%s:%d", page, i+1)
-		var p *pkg
+		if !strings.HasPrefix(line, " ") {
+			p = nil
+		}
 		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
 			switch word := m[1]; {
 			case t.find(word) != nil:
@@ -71,16 +70,16 @@ func checkLawPages(t *tree, report func(where, what string)) {
 			case !testName.MatchString(word) && !caseName.MatchString(word):
 			case p == nil:
 				report(where, "names "+word+" without its package")
-			case caseName.MatchString(word) && !hasCase(p, word), testName.MatchString(word) && !slices.Contains(testsOf(p), word):
+			case !slices.Contains(testsOf(p), word) && !hasCase(p, word):
 				report(where, p.dir+" has no "+word)
 			}
 		}
 	}
 }
 
-// hasCase reports whether a package has a case of that name.
+// hasCase reports whether a suite of tests has a case of that name.
 func hasCase(p *pkg, name string) bool {
-	return slices.ContainsFunc(p.all(), func(f *goFile) bool { return strings.Contains(f.text, `"`+name) })
+	return slices.Contains(testPackages, p.dir) && slices.ContainsFunc(p.all(), func(f *goFile) bool { return strings.Contains(f.text, `"`+name) })
 }
 
 var (
