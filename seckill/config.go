@@ -50,20 +50,20 @@ func (c Config) Validate() error {
 	var errs []error
 	positive := func(name string, v int64) {
 		if v <= 0 {
-			errs = append(errs, fmt.Errorf("%s must be above zero", name))
+			errs = append(errs, fmt.Errorf("%s: must be above zero", name))
 		}
 	}
-	positive("accept deadline", int64(c.AcceptDeadline))
+	positive("accept-deadline", int64(c.AcceptDeadline))
 	positive("tick", int64(c.Tick))
 	positive("retention", int64(c.Retention))
-	positive("batch cap", int64(c.BatchCap))
+	positive("batch-cap", int64(c.BatchCap))
 	positive("queue", int64(c.Queue))
-	positive("store timeout", int64(c.StoreTimeout))
+	positive("store-timeout", int64(c.StoreTimeout))
 	if c.WaitOut <= c.AcceptDeadline {
-		errs = append(errs, fmt.Errorf("wait-out %v must be longer than the accept deadline %v", c.WaitOut, c.AcceptDeadline))
+		errs = append(errs, fmt.Errorf("wait-out: %v must be longer than accept-deadline, %v", c.WaitOut, c.AcceptDeadline))
 	}
 	if c.SweepAge <= c.WaitOut {
-		errs = append(errs, fmt.Errorf("sweep age %v must be longer than the wait-out %v", c.SweepAge, c.WaitOut))
+		errs = append(errs, fmt.Errorf("sweep-age: %v must be longer than wait-out, %v", c.SweepAge, c.WaitOut))
 	}
 	return errors.Join(errs...)
 }

@@ -148,8 +148,9 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 		file = f.Value.String()
 	}
 	var errs []error
+	lines := make(map[string]string)
 	if file != "" {
-		errs = append(errs, applyFile(&config, file)...)
+		errs = append(errs, applyFile(&config, file, lines)...)
 	}
 	for _, s := range settings() {
 		if text := environ(s.env()); text != "" {
@@ -165,10 +166,19 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 			}
 		}
 	}
-	if len(errs) == 0 {
-		errs = append(errs, config.validate()...)
+	for _, err := range config.validate() {
+		errs = append(errs, located(err, lines))
 	}
 	return config, errors.Join(errs...)
+}
+
+// located says where in the file the value was set that err begins with, "key: ".
+func located(err error, lines map[string]string) error {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	if line, ok := lines[key]; ok {
+		return fmt.Errorf("%s: %w", line, err)
+	}
+	return err
 }
 
 // validate checks the values against each other, by the parts' own rules.
@@ -199,17 +209,24 @@ func (c *Config) validate() []error {
 	if c.MaxKnown < 0 {
 		errs = append(errs, errors.New("max-known: must not be below zero"))
 	}
-	if err := c.Sale.Validate(); err != nil {
-		errs = append(errs, err)
-	}
-	if err := c.Gateway.Validate(); err != nil {
-		errs = append(errs, err)
+	return append(errs, apart(c.Sale.Validate(), c.Gateway.Validate())...)
+}
+
+// apart takes joined errors apart, so that each mistake is a line of its own.
+func apart(joined ...error) []error {
+	var errs []error
+	for _, err := range joined {
+		if list, ok := err.(interface{ Unwrap() []error }); ok {
+			errs = append(errs, apart(list.Unwrap()...)...)
+		} else if err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errs
 }
 
-// applyFile sets what a YAML file says. Every error begins with file:line.
-func applyFile(c *Config, path string) []error {
+// applyFile sets what a YAML file says, and notes file:line of each key in lines. Every error begins with file:line.
+func applyFile(c *Config, path string, lines map[string]string) []error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return []error{fmt.Errorf("config: %w", err)}
@@ -230,19 +247,19 @@ func applyFile(c *Config, path string) []error {
 		known[s.key] = s
 	}
 	var errs []error
-	seen := make(map[string]int)
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
+		here := fmt.Sprintf("%s:%d", path, key.Line)
 		at := func(format string, args ...any) {
-			errs = append(errs, fmt.Errorf("%s:%d: %s", path, key.Line, fmt.Sprintf(format, args...)))
+			errs = append(errs, fmt.Errorf("%s: %s", here, fmt.Sprintf(format, args...)))
 		}
 		name := strings.ReplaceAll(key.Value, "_", "-")
 		s, ok := known[name]
 		switch {
 		case !ok:
 			at("unknown key %q%s", key.Value, suggestion(name, known))
-		case seen[name] != 0:
-			at("%s: was set in line %d already", name, seen[name])
+		case lines[name] != "":
+			at("%s: was set already, at %s", name, lines[name])
 		case value.Kind != yaml.ScalarNode:
 			at("%s: must be a single value", name)
 		default:
@@ -250,7 +267,7 @@ func applyFile(c *Config, path string) []error {
 				at("%v", err)
 			}
 		}
-		seen[name] = key.Line
+		lines[name] = here
 	}
 	return errs
 }
