@@ -12,7 +12,6 @@ var luaFiles embed.FS
 
 // script is one Lua script as Redis knows it.
 type script struct {
-	name   string
 	source string
 	sha    string
 }
@@ -42,7 +41,7 @@ func loadScripts() (*scripts, error) {
 		}
 		source := string(shard) + "\n" + string(body)
 		sum := sha1.Sum([]byte(source)) // the name under which Redis keeps a script; nothing is secured by it
-		*to = script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
+		*to = script{source: source, sha: hex.EncodeToString(sum[:])}
 	}
 	return &s, nil
 }

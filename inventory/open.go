@@ -38,7 +38,7 @@ func Open(ctx context.Context, cfg Config) (*Stock, error) {
 	s := &Stock{
 		cfg: cfg, client: client, scripts: scripts, channel: cfg.Prefix + ":crossings", began: time.Now(),
 		direct: make(chan struct{}, maxDirect), syncs: make(chan struct{}, maxSyncs), events: make(chan event, maxEvents),
-		seen: make(map[Ref]uint64),
+		seen: make(map[Ref]uint64), dropping: make(map[*view]bool),
 	}
 	s.views.Store(&map[ItemID]*view{})
 	if err := s.start(ctx); err != nil {
@@ -138,8 +138,12 @@ func (s *Stock) checkEviction(ctx context.Context) error {
 func (s *Stock) Stop() {
 	s.mu.Lock()
 	s.stopped = true
+	views := *s.views.Swap(&map[ItemID]*view{})
+	for _, v := range views {
+		s.dropping[v] = true
+	}
 	s.mu.Unlock()
-	for _, v := range *s.views.Load() {
+	for _, v := range views {
 		v.drop()
 	}
 	s.cancel()

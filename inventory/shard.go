@@ -59,13 +59,17 @@ func (e *refusedError) Unwrap() error { return e.err }
 // errReply means that a script answered what it never answers.
 var errReply = errors.New("malformed reply")
 
-// parseReply reads a script's reply. extra is how many elements the script adds at least.
+// parseReply reads a script's reply. extra is how many elements the script adds at least. A reply that makes no sense leaves the
+// outcome unknown.
 func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
+	malformed := func(format string, args ...any) (reply, error) {
+		return reply{}, &UnknownError{fmt.Errorf("%w: "+format, append([]any{errReply}, args...)...)}
+	}
 	ints := make([]int64, min(len(messages), 4))
 	for i := range ints {
 		n, err := messages[i].ToInt64()
 		if err != nil {
-			return reply{}, fmt.Errorf("%w: element %d: %w", errReply, i, err)
+			return malformed("element %d: %w", i, err)
 		}
 		ints[i] = n
 	}
@@ -79,12 +83,12 @@ func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 		case codeClosed:
 			refused.err = ErrClosed
 		default:
-			return reply{}, fmt.Errorf("%w: code %d", errReply, ints[0])
+			return malformed("code %d", ints[0])
 		}
 		return reply{}, refused
 	}
 	if len(messages) < 4+extra || ints[0] != codeOK || ints[1] < 0 {
-		return reply{}, fmt.Errorf("%w: %d elements, code %v", errReply, len(messages), ints)
+		return malformed("%d elements, begins with %v", len(messages), ints)
 	}
 	return reply{seq: uint64(ints[1]), available: ints[2], known: ints[3], rest: messages[4:]}, nil
 }

@@ -36,13 +36,16 @@ type Stock struct {
 	args    argumentsPool
 	views   atomic.Pointer[map[ItemID]*view] // replaced by Watch, never changed
 	known   atomic.Int64                     // names that all views remember, at most cfg.MaxKnown
-	missed  atomic.Int64                     // events that found their queue full
 	failing atomic.Bool                      // the last sync failed
 
-	mu      sync.Mutex
-	stopped bool           // guarded by mu
-	seen    map[Ref]uint64 // guarded by mu: highest seq seen of shards that aren't watched, at most maxSeen
-	wg      sync.WaitGroup // background goroutines; Add under mu while not stopped
+	full, lost, missed, syncErrors atomic.Uint64 // counted for Stats
+
+	mu       sync.Mutex
+	stopped  bool           // guarded by mu
+	ended    Stats          // guarded by mu: what dropped views have counted
+	dropping map[*view]bool // guarded by mu: views that are not watched any more and finish
+	seen     map[Ref]uint64 // guarded by mu: highest seq seen of shards that aren't watched, at most maxSeen
+	wg       sync.WaitGroup // background goroutines; Add under mu while not stopped
 }
 
 // Bounds that no Config changes.
@@ -143,6 +146,7 @@ func (s *Stock) alone(ctx context.Context, call func() error) error {
 	select {
 	case s.direct <- struct{}{}:
 	default:
+		s.full.Add(1)
 		return ErrFull
 	}
 	defer func() { <-s.direct }()
@@ -250,9 +254,6 @@ func (s *Stock) ask(ctx context.Context, sc *script, ref Ref, extra int, fill fu
 	var r reply
 	if err == nil {
 		r, err = parseReply(messages, extra)
-		if errors.Is(err, errReply) {
-			err = &UnknownError{fmt.Errorf("%s: %w", sc.name, err)}
-		}
 	}
 	var refused *refusedError
 	switch {
@@ -305,6 +306,7 @@ func (s *Stock) refused(ref Ref, v *view, refused *refusedError) {
 	}
 	switch {
 	case errors.Is(refused, ErrLost):
+		s.lost.Add(1)
 		s.emit(event{kind: eventLost, ref: ref})
 	case errors.Is(refused, ErrEpoch) && v != nil:
 		s.emit(event{kind: eventEpoch, ref: Ref{ref.Item, refused.epoch}})

@@ -264,6 +264,13 @@ func (v *view) remember(log string) {
 	v.table = v.set.table
 }
 
+// isBlind reports whether the view has given up on names.
+func (v *view) isBlind() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.blind
+}
+
 // drop ends the view: what it remembers is forgotten, and its batches finish.
 func (v *view) drop() {
 	v.mu.Lock()
@@ -272,4 +279,5 @@ func (v *view) drop() {
 	v.mu.Unlock()
 	v.holds.Close()
 	v.finds.Close()
+	v.stock.dropped(v)
 }

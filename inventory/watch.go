@@ -39,10 +39,17 @@ func (s *Stock) Watch(refs []Ref) {
 		fresh = append(fresh, v)
 	}
 	s.views.Store(&next)
-	s.mu.Unlock()
+	var gone []*view
 	for item, v := range old {
 		if next[item] != v {
-			s.spawn(func(context.Context) { v.drop() })
+			s.dropping[v] = true
+			gone = append(gone, v)
+		}
+	}
+	s.mu.Unlock()
+	for _, v := range gone {
+		if !s.spawn(func(context.Context) { v.drop() }) {
+			v.drop() // the Stock was stopped meanwhile
 		}
 	}
 	for _, v := range fresh {
@@ -93,6 +100,9 @@ func (s *Stock) poll(ctx context.Context) {
 func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	if ctx.Err() != nil {
 		return
+	}
+	if err != nil {
+		s.syncErrors.Add(1)
 	}
 	if failed := err != nil; s.failing.Swap(failed) != failed {
 		if failed {
