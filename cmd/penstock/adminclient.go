@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// The environment of commands that talk to a running server. The token's is also the setting admin-token of serve.
+const (
+	envAdmin      = "PENSTOCK_ADMIN"
+	envAdminToken = "PENSTOCK_ADMIN_TOKEN"
+)
+
+// maxAdminAnswer bounds what is read of an answer, in bytes: a page of activities with 200 items each is the largest.
+const maxAdminAnswer = 64 << 20
+
+// adminClient talks to the admin API of a running server.
+type adminClient struct {
+	url    string // without a slash at its end
+	token  string
+	reason string // sent with every change
+	http   http.Client
+}
+
+// addAdminFlags declares what every command needs that talks to a server.
+func addAdminFlags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.String("admin", "http://127.0.0.1:8081", "URL of the server's admin listener (environment: "+envAdmin+")")
+	flags.String("token-file", "", "file with the admin token, - for stdin (environment: "+envAdminToken+" has the token itself)")
+	flags.Duration("timeout", 2*time.Minute, "how long one request may take")
+	flags.StringP("output", "o", "table", "how to print the answer: table or json")
+}
+
+// newAdminClient makes a client of a command's flags and environment.
+func newAdminClient(cmd *cobra.Command) (*adminClient, error) {
+	flags := cmd.Flags()
+	text, err := flags.GetString("admin")
+	if err != nil {
+		return nil, err
+	}
+	source := "flag --admin"
+	if env := os.Getenv(envAdmin); env != "" && !flags.Changed("admin") {
+		text, source = env, "environment "+envAdmin
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s: %q is not a URL like http://127.0.0.1:8081", source, text)}
+	}
+	timeout, err := flags.GetDuration("timeout")
+	if err != nil {
+		return nil, err
+	}
+	if timeout <= 0 {
+		return nil, &exitError{exitUsage, errors.New("flag --timeout: must be above zero")}
+	}
+	token, err := adminToken(cmd)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	c := &adminClient{url: strings.TrimRight(text, "/"), token: token, http: http.Client{Timeout: timeout}}
+	if f := flags.Lookup("reason"); f != nil {
+		c.reason = f.Value.String()
+	}
+	return c, nil
+}
+
+// adminToken reads the token from the file that was named, or from the environment.
+func adminToken(cmd *cobra.Command) (string, error) {
+	file, err := cmd.Flags().GetString("token-file")
+	if err != nil {
+		return "", err
+	}
+	token := os.Getenv(envAdminToken)
+	source := "environment " + envAdminToken
+	if file != "" {
+		text, err := readInput(cmd, file)
+		if err != nil {
+			return "", fmt.Errorf("flag --token-file: %w", err)
+		}
+		token, source = strings.TrimSpace(string(text)), "flag --token-file"
+	}
+	if token == "" {
+		return "", fmt.Errorf("no admin token: set %s, or name a file with --token-file", envAdminToken)
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "", fmt.Errorf("%s: a token is visible ASCII characters without spaces", source)
+	}
+	return token, nil
+}
+
+// maxInput bounds what is read of a file or of stdin, in bytes.
+const maxInput = 4 << 20
+
+// readInput reads a file, or stdin for "-".
+func readInput(cmd *cobra.Command, path string) ([]byte, error) {
+	in := cmd.InOrStdin()
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		in = file
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	if err == nil && len(text) > maxInput {
+		err = fmt.Errorf("%s: larger than %d bytes", path, maxInput)
+	}
+	return text, err
+}
+
+// problemError is an answer that isn't a success.
+type problemError struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+	Errors []struct {
+		Field  string `json:"field"`
+		Detail string `json:"detail"`
+	} `json:"errors"`
+}
+
+// Error implements error: one line, and one more for each field that is wrong.
+func (p *problemError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s (%d %s)", p.Title, p.Detail, p.Status, p.Code)
+	for _, e := range p.Errors {
+		fmt.Fprintf(&b, "\n%s: %s", e.Field, e.Detail)
+	}
+	return b.String()
+}
+
+// adminRequest is one request.
+type adminRequest struct {
+	method string
+	path   []string // segments after /admin/v1
+	query  url.Values
+	header http.Header
+	body   any // nil: none
+}
+
+// call sends a request and returns the body of a good answer. A server that can't be reached, or isn't ready, is a dependency.
+func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage, http.Header, error) {
+	request, err := c.request(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, nil, &exitError{exitDependency, err} // it names method and URL
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer))
+	if err != nil {
+		return nil, nil, &exitError{exitDependency, fmt.Errorf("%s %s: %w", r.method, request.URL, err)}
+	}
+	if response.StatusCode < 300 {
+		return text, response.Header, nil
+	}
+	problem := new(problemError)
+	if err := json.Unmarshal(text, problem); err != nil || problem.Code == "" {
+		return nil, nil, &exitError{exitFailure, fmt.Errorf("%s %s: %s: is this a Penstock admin listener?", r.method, request.URL, response.Status)}
+	}
+	code := exitFailure
+	if response.StatusCode == http.StatusServiceUnavailable {
+		code = exitDependency
+	}
+	return nil, nil, &exitError{code, problem}
+}
+
+func (c *adminClient) request(ctx context.Context, r adminRequest) (*http.Request, error) {
+	var content io.Reader = http.NoBody
+	if r.body != nil {
+		text, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.method, err)
+		}
+		content = bytes.NewReader(text)
+	}
+	var path strings.Builder
+	path.WriteString("/admin/v1")
+	for _, segment := range r.path {
+		path.WriteByte('/')
+		path.WriteString(url.PathEscape(segment))
+	}
+	if len(r.query) > 0 {
+		path.WriteByte('?')
+		path.WriteString(r.query.Encode())
+	}
+	request, err := http.NewRequestWithContext(ctx, r.method, c.url+path.String(), content)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	for name, values := range r.header {
+		request.Header[name] = values
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	if r.body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.reason != "" {
+		request.Header.Set("X-Reason", c.reason)
+	}
+	return request, nil
+}
+
+// adminPage is a page of a list.
+type adminPage struct {
+	Items []json.RawMessage `json:"items"`
+	Next  json.RawMessage   `json:"next"`
+}
+
+// list reads a list page by page, up to most entries (0: all). cursor is the parameter that goes on.
+func (c *adminClient) list(ctx context.Context, cursor string, most int, path ...string) ([]json.RawMessage, error) {
+	var items []json.RawMessage
+	query := url.Values{}
+	for {
+		if most > 0 {
+			query.Set("limit", strconv.Itoa(min(most-len(items), 200))) // what every list gives at once
+		}
+		text, _, err := c.call(ctx, adminRequest{method: http.MethodGet, path: path, query: query})
+		if err != nil {
+			return nil, err
+		}
+		var page adminPage
+		if err := json.Unmarshal(text, &page); err != nil {
+			return nil, &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		items = append(items, page.Items...)
+		if len(page.Next) == 0 || len(page.Items) == 0 || most > 0 && len(items) >= most {
+			return items, nil
+		}
+		query.Set(cursor, strings.Trim(string(page.Next), `"`)) // ids have nothing that JSON escapes
+	}
+}

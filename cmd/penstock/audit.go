@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// auditCommand checks the books of a running server.
+func auditCommand() *cobra.Command {
+	cmd := auditItems("audit [ACTIVITY...]")
+	addAdminFlags(cmd)
+	return cmd
+}
+
+// itemAudit is an item's stock equation, as the admin API answers it.
+type itemAudit struct {
+	SKU        string `json:"sku"`
+	Total      int64  `json:"total"`
+	Available  int64  `json:"available"`
+	Held       int64  `json:"held"`
+	Sold       int64  `json:"sold"`
+	Balanced   bool   `json:"balanced"`
+	InFlight   int64  `json:"in_flight"`
+	Rebuilding bool   `json:"rebuilding"`
+}
+
+// verdict is the equation's outcome in one word.
+func (a *itemAudit) verdict() string {
+	switch {
+	case a.Rebuilding:
+		return "rebuilding"
+	case !a.Balanced:
+		return "BROKEN"
+	case a.InFlight > 0:
+		return "in flight"
+	}
+	return "balanced"
+}
+
+// activityAudit is an activity's audit, as it came and as it was read.
+type activityAudit struct {
+	raw      json.RawMessage
+	Activity string      `json:"activity"`
+	Items    []itemAudit `json:"items"`
+}
+
+func auditItems(use string) *cobra.Command {
+	cmd := command(use, "Print the stock equation of every sale item; exit 98 when one does not hold", cobra.ArbitraryArgs, false,
+		func(s *session, args []string) error {
+			audits, err := s.audit(args)
+			if err != nil {
+				return err
+			}
+			if err := s.printAudits(audits); err != nil {
+				return err
+			}
+			return verdict(audits)
+		})
+	cmd.Long = `Print the stock equation total = available + held + sold of every sale item, or of the named activities' items. Total is
+the database's; available, held and sold are the stock's. Units in flight are on their way between the two.
+
+Exits 98 when an equation does not hold, 4 when the server can't be reached or an item's stock is being rebuilt, so
+that nothing can be said of it yet.`
+	return cmd
+}
+
+// audit asks for the audits of the named activities, or of all.
+func (s *session) audit(names []string) ([]activityAudit, error) {
+	ctx := s.cmd.Context()
+	if len(names) == 0 {
+		items, err := s.adminClient.list(ctx, "after", 0, "activities")
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			var a struct {
+				Activity string `json:"activity"`
+			}
+			if err := json.Unmarshal(item, &a); err != nil {
+				return nil, fmt.Errorf("read the answer: %w", err)
+			}
+			names = append(names, a.Activity)
+		}
+	}
+	audits := make([]activityAudit, len(names))
+	for i, name := range names {
+		text, _, err := s.call(ctx, get("activities", name, "audit"))
+		if err != nil {
+			return nil, err
+		}
+		audits[i].raw = text
+		if err := json.Unmarshal(text, &audits[i]); err != nil {
+			return nil, fmt.Errorf("read the answer: %w", err)
+		}
+	}
+	return audits, nil
+}
+
+func (s *session) printAudits(audits []activityAudit) error {
+	if s.json {
+		raw := make([]json.RawMessage, len(audits))
+		for i := range audits {
+			raw[i] = audits[i].raw
+		}
+		return s.value(map[string]any{"balanced": verdict(audits) == nil, "activities": raw})
+	}
+	lines := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if _, err := fmt.Fprintln(lines, "ACTIVITY\tSKU\tTOTAL\t=\tAVAILABLE\t+\tHELD\t+\tSOLD\tIN FLIGHT\tVERDICT\t"); err != nil {
+		return err
+	}
+	for i := range audits {
+		for j := range audits[i].Items {
+			a := &audits[i].Items[j]
+			if _, err := fmt.Fprintf(lines, "%s\t%s\t%d\t=\t%d\t+\t%d\t+\t%d\t%d\t%s\t\n",
+				audits[i].Activity, a.SKU, a.Total, a.Available, a.Held, a.Sold, a.InFlight, a.verdict()); err != nil {
+				return err
+			}
+		}
+	}
+	return lines.Flush()
+}
+
+// verdict returns an error that names the items whose equation doesn't hold, or can't be looked at.
+func verdict(audits []activityAudit) error {
+	var broken, unknown []error
+	for i := range audits {
+		for j := range audits[i].Items {
+			a := &audits[i].Items[j]
+			name := audits[i].Activity + "/" + a.SKU
+			switch {
+			case a.Rebuilding:
+				unknown = append(unknown, fmt.Errorf("%s: its stock is being rebuilt, ask again", name))
+			case !a.Balanced:
+				broken = append(broken, fmt.Errorf("%s: the stock equation does not hold: total %d, available %d, held %d, sold %d, in flight %d",
+					name, a.Total, a.Available, a.Held, a.Sold, a.InFlight))
+			}
+		}
+	}
+	switch {
+	case len(broken) > 0:
+		return &exitError{exitLawBroken, errors.Join(append(broken, unknown...)...)}
+	case len(unknown) > 0:
+		return &exitError{exitDependency, errors.Join(unknown...)}
+	}
+	return nil
+}

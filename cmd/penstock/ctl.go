@@ -1,0 +1,261 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// ctlCommand is the admin API from a shell.
+func ctlCommand() *cobra.Command {
+	ctl := &cobra.Command{
+		Use:   "ctl",
+		Short: "The admin API of a running server, from a shell",
+		Long: `The admin API of a running server, from a shell. The server is named by --admin or PENSTOCK_ADMIN, the token by
+PENSTOCK_ADMIN_TOKEN or --token-file.
+
+Data goes to stdout, as a table or with -o json as the API answers it; messages go to stderr. Exits 1 when the
+server says no, 2 for a mistake on the command line, 4 when the server can't be reached or isn't ready.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	addAdminFlags(ctl)
+	ctl.AddCommand(
+		group("merchants", "Shops", merchantCommands()...),
+		group("callers", "Programs that merchants let in", callerCommands()...),
+		group("activities", "Sales", activityCommands()...),
+		group("stock", "Units", restockCommand()),
+		auditItems("audit [ACTIVITY...]"),
+		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
+		group("changes", "Who changed what, and how to take it back", changeCommands()...),
+		group("tokens", "Who may use the admin API", tokenCommands()...),
+	)
+	return ctl
+}
+
+func group(name, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// session is one run of a command against a server.
+type session struct {
+	*adminClient
+	*printer
+	cmd *cobra.Command
+}
+
+// command makes a command that runs in a session. change says that it changes something, so that it takes a --reason.
+func command(use, short string, args cobra.PositionalArgs, change bool, run func(s *session, args []string) error) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: args,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := newAdminClient(cmd)
+			if err != nil {
+				return err
+			}
+			out, err := newPrinter(cmd)
+			if err != nil {
+				return err
+			}
+			if err := run(&session{client, out, cmd}, args); err != nil {
+				return failure(err)
+			}
+			return nil
+		},
+	}
+	if change {
+		cmd.Flags().String("reason", "", "why, for the list of changes")
+	}
+	return cmd
+}
+
+// show sends a request and prints the answer's members.
+func (s *session) show(r adminRequest, members ...string) error {
+	text, _, err := s.call(s.cmd.Context(), r)
+	if err != nil {
+		return err
+	}
+	if len(text) == 0 {
+		return nil
+	}
+	return s.object(text, members...)
+}
+
+// showAll reads a list and prints it.
+func (s *session) showAll(path []string, members ...string) error {
+	items, err := s.adminClient.list(s.cmd.Context(), "after", 0, path...)
+	if err != nil {
+		return err
+	}
+	return s.printer.list(items, members...)
+}
+
+func get(path ...string) adminRequest { return adminRequest{method: http.MethodGet, path: path} }
+
+func put(body any, path ...string) adminRequest {
+	return adminRequest{method: http.MethodPut, path: path, body: body}
+}
+
+func post(body any, path ...string) adminRequest {
+	return adminRequest{method: http.MethodPost, path: path, body: body}
+}
+
+func remove(path ...string) adminRequest { return adminRequest{method: http.MethodDelete, path: path} }
+
+// note tells a person something on stderr.
+func (s *session) note(format string, args ...any) error {
+	_, err := fmt.Fprintf(s.cmd.ErrOrStderr(), format+"\n", args...)
+	return err
+}
+
+func merchantCommands() []*cobra.Command {
+	var name, secretFile string
+	change := command("put MERCHANT --name NAME", "Create or rename a merchant; a new one gets a payment secret, shown once",
+		cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			body := map[string]any{"name": name}
+			if secretFile != "" {
+				text, err := readInput(s.cmd, secretFile)
+				if err != nil {
+					return &exitError{exitUsage, fmt.Errorf("flag --payment-secret-file: %w", err)}
+				}
+				body["payment_secret"] = strings.TrimSpace(string(text))
+			}
+			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret")
+		})
+	change.Flags().StringVar(&name, "name", "", "name for people")
+	change.Flags().StringVar(&secretFile, "payment-secret-file", "", "file with the secret that signs payment notices, - for stdin")
+	required(change, "name")
+	return []*cobra.Command{
+		command("list", "List merchants", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"merchants"}, "merchant", "name")
+		}),
+		command("show MERCHANT", "Show a merchant", cobra.ExactArgs(1), false, func(s *session, args []string) error {
+			return s.show(get("merchants", args[0]), "merchant", "name")
+		}),
+		change,
+	}
+}
+
+// required marks flags that have to be given. A flag that isn't there is a mistake in this file: the command says so when it runs.
+func required(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			cmd.RunE = func(*cobra.Command, []string) error { return err }
+		}
+	}
+}
+
+func callerCommands() []*cobra.Command {
+	var rights []string
+	var shadow bool
+	add := command("add MERCHANT NAME --rights buy", "Let a program in; its key is shown once", cobra.ExactArgs(2), true,
+		func(s *session, args []string) error {
+			body := map[string]any{"name": args[1], "rights": rights, "shadow": shadow}
+			return s.show(post(body, "merchants", args[0], "callers"), "merchant", "caller", "key", "name", "rights", "shadow")
+		})
+	add.Flags().StringSliceVar(&rights, "rights", nil, "what it may do: buy, merchant, or both with a comma")
+	add.Flags().BoolVar(&shadow, "shadow", false, "its traffic is load testing, and is shed first")
+	required(add, "rights")
+	return []*cobra.Command{
+		command("list MERCHANT", "List a merchant's callers", cobra.ExactArgs(1), false, func(s *session, args []string) error {
+			return s.showAll([]string{"merchants", args[0], "callers"}, "caller", "name", "rights", "shadow", "revoked", "created_at")
+		}),
+		add,
+		command("revoke MERCHANT CALLER", "Revoke a caller, within a second on every node", cobra.ExactArgs(2), true,
+			func(s *session, args []string) error {
+				if err := s.show(remove("merchants", args[0], "callers", args[1])); err != nil {
+					return err
+				}
+				return s.note("revoked %s/%s; the list of changes can take it back", args[0], args[1])
+			}),
+	}
+}
+
+func deadLetterCommands() []*cobra.Command {
+	commands := []*cobra.Command{
+		command("list", "List dead letters, oldest first", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"dead-letters"}, "id", "at", "partition", "offset", "order", "problem")
+		}),
+	}
+	for _, verb := range []struct{ name, short, member string }{
+		{"replay", "Put dead letters back into the queue", "replayed"}, {"discard", "Delete dead letters for good", "discarded"},
+	} {
+		cmd := command(verb.name+" (ID... | --all)", verb.short, cobra.ArbitraryArgs, true, func(s *session, args []string) error {
+			all, err := s.cmd.Flags().GetBool("all")
+			if err != nil {
+				return err
+			}
+			if all == (len(args) > 0) {
+				return &exitError{exitUsage, fmt.Errorf("name dead letters by their ids, or all of them with --all")}
+			}
+			body := map[string]any{"all": true}
+			if !all {
+				ids := make([]int64, len(args))
+				for i, arg := range args {
+					if ids[i], err = strconv.ParseInt(arg, 10, 64); err != nil {
+						return &exitError{exitUsage, fmt.Errorf("%q is not the id of a dead letter", arg)}
+					}
+				}
+				body = map[string]any{"ids": ids}
+			}
+			return s.show(post(body, "dead-letters", verb.name), verb.member, "complete")
+		})
+		cmd.Flags().Bool("all", false, "all that there are now")
+		commands = append(commands, cmd)
+	}
+	return commands
+}
+
+func changeCommands() []*cobra.Command {
+	var limit int
+	list := command("list", "List changes, newest first", cobra.NoArgs, false, func(s *session, _ []string) error {
+		if limit <= 0 {
+			return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
+		}
+		items, err := s.adminClient.list(s.cmd.Context(), "before", limit, "changes")
+		if err != nil {
+			return err
+		}
+		return s.printer.list(items, "number", "at", "actor", "kind", "key", "revertible", "reason")
+	})
+	list.Flags().IntVar(&limit, "limit", 50, "how many")
+	return []*cobra.Command{
+		list,
+		command("show NUMBER", "Show a change, with what was before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
+			return s.show(get("changes", args[0]), "number", "at", "actor", "kind", "key", "reason", "revertible", "before", "after")
+		}),
+		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			return s.show(post(nil, "changes", args[0], "revert"), "reverted", "kind", "key", "changed")
+		}),
+	}
+}
+
+func tokenCommands() []*cobra.Command {
+	var role string
+	add := command("add NAME --role viewer|operator|admin", "Make a token; it is shown once", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			return s.show(post(map[string]any{"name": args[0], "role": role}, "tokens"), "name", "role", "token")
+		})
+	add.Flags().StringVar(&role, "role", "", "viewer reads, operator flips switches and limits, admin does everything")
+	required(add, "role")
+	return []*cobra.Command{
+		command("list", "List tokens", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"tokens"}, "name", "role", "created_at", "configured")
+		}),
+		add,
+		command("delete NAME", "Delete a token", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			if err := s.show(remove("tokens", args[0])); err != nil {
+				return err
+			}
+			return s.note("deleted %s", args[0])
+		}),
+	}
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
+)
+
+// activityMembers are the members of an activity, in the order in which they are shown.
+var activityMembers = []string{"activity", "merchant", "name", "state", "starts_at", "ends_at", "ended_at", "payment_window", "items"}
+
+func activityCommands() []*cobra.Command {
+	var file string
+	change := command("put ACTIVITY -f FILE", "Create an activity as a draft, or change it", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			body, err := readDocument(s.cmd, file)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+			}
+			return s.show(put(body, "activities", args[0]), activityMembers...)
+		})
+	change.Long = change.Short + `. FILE is YAML or JSON, - is stdin:
+
+  merchant: m1
+  name: 618 Phones
+  starts_at: 2026-06-18T20:00:00+08:00
+  ends_at: 2026-06-18T22:00:00+08:00
+  payment_window: 15m
+  items:
+    - {sku: phone-x, price: 199900, currency: CNY, quantity: 1000, per_user: 2}   # the price in minor units
+
+What "show -o json" prints may be changed and put back.`
+	change.Flags().StringVarP(&file, "file", "f", "", "the activity")
+	required(change, "file")
+	commands := []*cobra.Command{
+		command("list", "List activities", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"activities"}, "activity", "merchant", "state", "starts_at", "ends_at", "name")
+		}),
+		command("show ACTIVITY", "Show an activity and its items", cobra.ExactArgs(1), false, func(s *session, args []string) error {
+			return s.show(get("activities", args[0]), activityMembers...)
+		}),
+		change,
+	}
+	for _, verb := range []struct{ name, short string }{
+		{"publish", "Open a draft for sale"}, {"pause", "Stop selling until resume"},
+		{"resume", "Take a pause back"}, {"end", "End an activity for good"},
+	} {
+		commands = append(commands, command(verb.name+" ACTIVITY", verb.short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			return s.show(post(nil, "activities", args[0], verb.name), "activity", "state")
+		}))
+	}
+	return commands
+}
+
+// readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the server's to say.
+func readDocument(cmd *cobra.Command, path string) (map[string]any, error) {
+	text, err := readInput(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	var document map[string]any
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if document == nil {
+		return nil, fmt.Errorf("%s: has no members", path)
+	}
+	for name, value := range document {
+		if at, ok := value.(time.Time); ok { // YAML knows times
+			document[name] = at.Format(time.RFC3339Nano)
+		}
+	}
+	return document, nil
+}
+
+func restockCommand() *cobra.Command {
+	var delta int64
+	var key string
+	cmd := command("restock ACTIVITY SKU --delta N --reason WHY", "Add units, or take available ones back", cobra.ExactArgs(2), true,
+		func(s *session, args []string) error {
+			if s.reason == "" {
+				return &exitError{exitUsage, errors.New("flag --reason: is required")}
+			}
+			given := key != ""
+			if !given {
+				key = rand.Text()
+			}
+			r := post(map[string]any{"delta": delta, "reason": s.reason}, "activities", args[0], "items", args[1], "restock")
+			r.header = http.Header{"Idempotency-Key": {key}}
+			text, header, err := s.call(s.cmd.Context(), r)
+			if err != nil && !given {
+				return errors.Join(err, s.note("if it is unclear whether that happened, repeat it with --key %s: it happens once", key))
+			}
+			if err != nil {
+				return err
+			}
+			if header.Get("Idempotent-Replayed") == "true" {
+				if err := s.note("this key was used before: nothing was changed now"); err != nil {
+					return err
+				}
+			}
+			return s.object(text, "activity", "sku", "delta", "total")
+		})
+	cmd.Flags().Int64Var(&delta, "delta", 0, "units to add; below zero, units to take back")
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key: the same key changes the stock once (default: a random one)")
+	required(cmd, "delta")
+	return cmd
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// printer writes answers to stdout as a table or as JSON.
+type printer struct {
+	out  io.Writer
+	json bool
+}
+
+func newPrinter(cmd *cobra.Command) (*printer, error) {
+	format, err := cmd.Flags().GetString("output")
+	if err != nil {
+		return nil, err
+	}
+	if format != "table" && format != "json" {
+		return nil, &exitError{exitUsage, fmt.Errorf("flag --output: %q is neither table nor json", format)}
+	}
+	return &printer{cmd.OutOrStdout(), format == "json"}, nil
+}
+
+// list prints objects: as {"items": […]}, or as a table of the named members.
+func (p *printer) list(items []json.RawMessage, members ...string) error {
+	if p.json {
+		if items == nil {
+			items = []json.RawMessage{}
+		}
+		return p.value(map[string]any{"items": items})
+	}
+	return p.table(items, members)
+}
+
+// object prints an object: as it is, or the named members one a line and those that are lists of objects as tables.
+func (p *printer) object(text json.RawMessage, members ...string) error {
+	if p.json {
+		return p.value(text)
+	}
+	object, err := readMembers(text)
+	if err != nil {
+		return err
+	}
+	lines := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	var lists []string
+	for _, name := range members {
+		raw, ok := object[name]
+		if !ok {
+			continue
+		}
+		if bytes.HasPrefix(raw, []byte("[{")) {
+			lists = append(lists, name)
+			continue
+		}
+		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), cell(raw)); err != nil {
+			return err
+		}
+	}
+	if err := lines.Flush(); err != nil {
+		return err
+	}
+	for _, name := range lists {
+		var rows []json.RawMessage
+		if err := json.Unmarshal(object[name], &rows); err != nil {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		if _, err := fmt.Fprintln(p.out); err != nil {
+			return err
+		}
+		if err := p.table(rows, itemMembers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// itemMembers are the members of an activity's items.
+var itemMembers = []string{"sku", "price", "currency", "quantity", "per_user"}
+
+// value prints v as indented JSON.
+func (p *printer) value(v any) error {
+	e := json.NewEncoder(p.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// table prints one line per object; what an object doesn't have is empty.
+func (p *printer) table(items []json.RawMessage, members []string) error {
+	lines := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
+	titles := strings.ToUpper(strings.ReplaceAll(strings.Join(members, "\t"), "_", " "))
+	if _, err := fmt.Fprintln(lines, titles); err != nil {
+		return err
+	}
+	for _, item := range items {
+		object, err := readMembers(item)
+		if err != nil {
+			return err
+		}
+		cells := make([]string, len(members))
+		for i, name := range members {
+			cells[i] = cell(object[name])
+		}
+		if _, err := fmt.Fprintln(lines, strings.Join(cells, "\t")); err != nil {
+			return err
+		}
+	}
+	return lines.Flush()
+}
+
+func readMembers(text json.RawMessage) (map[string]json.RawMessage, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(text, &object); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return object, nil
+}
+
+// cell is a JSON value as a person reads it. What a terminal would take for a command is shown, not done: names and reasons
+// come from outside.
+func cell(raw json.RawMessage) string {
+	var text string
+	var texts []string
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+		return ""
+	case json.Unmarshal(raw, &text) == nil:
+	case json.Unmarshal(raw, &texts) == nil:
+		text = strings.Join(texts, ",")
+	default:
+		text = string(raw)
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+}
