@@ -121,7 +121,8 @@ func errNoItem(item inventory.ItemID) error {
 }
 
 // bought returns what the buyers of new records have, of items with a limit.
-func (tx *transaction) bought(ctx context.Context, records []seckill.Record, items map[inventory.ItemID]*seckill.Ledger, existing map[seckill.OrderID]seckill.Order) (map[seckill.BuyerKey]int64, error) {
+func (tx *transaction) bought(ctx context.Context, records []seckill.Record, items map[inventory.ItemID]*seckill.Ledger,
+	existing map[seckill.OrderID]seckill.Order) (map[seckill.BuyerKey]int64, error) {
 	bought := make(map[seckill.BuyerKey]int64)
 	buyers := make(map[inventory.ItemID][]seckill.UserID)
 	for i := range records {
@@ -200,12 +201,13 @@ func (s *Store) Bury(ctx context.Context, ref inventory.Ref, holds []inventory.H
 }
 
 // buryWithdrawal writes the tombstone of a withdrawal's hold unless it has one, or reports that the withdrawal is committed.
-func (tx *transaction) buryWithdrawal(ctx context.Context, m *moves, item inventory.ItemID, h inventory.Hold) (committed bool, err error) {
-	committed, err = exists(ctx, tx, "SELECT 1 FROM stock_changes WHERE item = ? AND hold = ? AND hold <> ''", int64(item), h.ID)
+func (tx *transaction) buryWithdrawal(ctx context.Context, m *moves, item inventory.ItemID, h inventory.Hold) (bool, error) {
+	committed, err := exists(ctx, tx, "SELECT 1 FROM stock_changes WHERE item = ? AND hold = ? AND hold <> ''", int64(item), h.ID)
 	if err != nil || committed {
 		return committed, err
 	}
-	made, err := tx.change(ctx, "INSERT INTO withdrawal_tombstones (item, hold, quantity, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+	made, err := tx.change(ctx, `INSERT INTO withdrawal_tombstones (item, hold, quantity, at) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO NOTHING`,
 		int64(item), h.ID, h.Quantity, tx.now.UnixMicro())
 	if err != nil {
 		return false, err

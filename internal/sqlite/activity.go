@@ -37,8 +37,8 @@ func readActivities(ctx context.Context, q querier, id seckill.ActivityID) ([]se
 	if err != nil {
 		return nil, err
 	}
-	rows, err = q.query(ctx, `SELECT activity, id, sku, price, currency, total, per_user, epoch, epoch > 0 AND suspect_epoch = epoch FROM items
-		WHERE ?1 = '' OR activity = ?1 ORDER BY activity, position`, string(id))
+	rows, err = q.query(ctx, `SELECT activity, id, sku, price, currency, total, per_user, epoch, epoch > 0 AND suspect_epoch = epoch
+		FROM items WHERE ?1 = '' OR activity = ?1 ORDER BY activity, position`, string(id))
 	err = each(rows, err, func(rows *sql.Rows) error {
 		var of seckill.ActivityID
 		var i seckill.Item
@@ -64,7 +64,8 @@ func findActivity(ctx context.Context, q querier, id seckill.ActivityID) (*secki
 
 // UpdateActivity implements seckill.CatalogStore. An item that was opened once is not deleted: it may have orders. An item
 // keeps its SKU. Where change returns what it was given, nothing is recorded.
-func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author, change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
+func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
+	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	if id == "" {
 		return nil, errors.New("update activity: no id")
 	}
@@ -102,7 +103,8 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-func (tx *transaction) recordActivity(ctx context.Context, by seckill.Author, id seckill.ActivityID, old, stored *seckill.Activity) error {
+func (tx *transaction) recordActivity(ctx context.Context, by seckill.Author, id seckill.ActivityID,
+	old, stored *seckill.Activity) error {
 	if old == nil {
 		return tx.recordCatalog(ctx, by, kindActivity, string(id), nil, stored)
 	}
@@ -134,8 +136,10 @@ func (tx *transaction) putActivity(ctx context.Context, id seckill.ActivityID, o
 	_, err := tx.exec(ctx, `INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET merchant = excluded.merchant, name = excluded.name, state = excluded.state,
-			starts_at = excluded.starts_at, ends_at = excluded.ends_at, payment_window = excluded.payment_window, ended_at = excluded.ended_at`,
-		string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt.UnixMicro(), a.EndsAt.UnixMicro(), int64(a.PaymentWindow), nullMicros(a.EndedAt))
+			starts_at = excluded.starts_at, ends_at = excluded.ends_at, payment_window = excluded.payment_window,
+			ended_at = excluded.ended_at`,
+		string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt.UnixMicro(), a.EndsAt.UnixMicro(),
+		int64(a.PaymentWindow), nullMicros(a.EndedAt))
 	if err != nil {
 		return err
 	}
@@ -170,10 +174,12 @@ func (tx *transaction) putItems(ctx context.Context, a *seckill.Activity, known 
 		item := &a.Items[i]
 		var err error
 		if item.ID == 0 {
-			_, err = tx.exec(ctx, "INSERT INTO items (activity, position, sku, price, currency, per_user, total) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			_, err = tx.exec(ctx, `INSERT INTO items (activity, position, sku, price, currency, per_user, total)
+				VALUES (?, ?, ?, ?, ?, ?, ?)`,
 				string(a.ID), i, string(item.SKU), item.Price.Minor, item.Price.Currency, item.PerUser, item.Quantity)
 		} else {
-			_, err = tx.exec(ctx, "UPDATE items SET position = ?, price = ?, currency = ?, per_user = ?, total = iif(epoch = 0, ?, total) WHERE id = ?",
+			_, err = tx.exec(ctx, `UPDATE items SET position = ?, price = ?, currency = ?, per_user = ?,
+				total = iif(epoch = 0, ?, total) WHERE id = ?`,
 				i, item.Price.Minor, item.Price.Currency, item.PerUser, item.Quantity, int64(item.ID))
 		}
 		if err != nil {

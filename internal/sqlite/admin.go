@@ -25,7 +25,8 @@ func scanChange(rows *sql.Rows) (seckill.Change, error) {
 func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error) {
 	var out []seckill.Change
 	err := s.read(ctx, "read changes", func(q *statements) error {
-		rows, err := q.query(ctx, "SELECT "+changeColumns+" FROM changes WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2", before, max(limit, 0))
+		rows, err := q.query(ctx, "SELECT "+changeColumns+" FROM changes WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2",
+			before, max(limit, 0))
 		return each(rows, err, func(rows *sql.Rows) error {
 			c, err := scanChange(rows)
 			out = append(out, c)
@@ -110,7 +111,8 @@ func (s *Store) DropDeadLetters(ctx context.Context, ids []int64, by seckill.Aut
 	count := 0
 	err = s.write(ctx, "drop dead letters", func(ctx context.Context, tx *transaction) error {
 		var dropped []seckill.DeadLetter
-		rows, err := tx.query(ctx, "SELECT "+letterColumns+" FROM dead_letters WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id", string(list))
+		rows, err := tx.query(ctx, "SELECT "+letterColumns+" FROM dead_letters WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+			string(list))
 		err = each(rows, err, func(rows *sql.Rows) error {
 			l, err := scanLetter(rows)
 			dropped = append(dropped, l)

@@ -60,7 +60,8 @@ func readCatalog(ctx context.Context, sn snapshot, data *seckill.CatalogData) er
 func (s *Store) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
 	return s.write(ctx, "put merchant "+string(m.ID), func(ctx context.Context, tx *transaction) error {
 		old := seckill.Merchant{ID: m.ID}
-		found, err := one(ctx, tx, "SELECT name, payment_secret FROM merchants WHERE id = ?", []any{string(m.ID)}, &old.Name, &old.PaymentSecret)
+		found, err := one(ctx, tx, "SELECT name, payment_secret FROM merchants WHERE id = ?", []any{string(m.ID)},
+			&old.Name, &old.PaymentSecret)
 		if err != nil {
 			return err
 		}
@@ -100,7 +101,8 @@ func scanCaller(rows *sql.Rows) (seckill.Caller, error) {
 // findCaller returns nil where there is none.
 func findCaller(ctx context.Context, q querier, ref seckill.CallerRef) (*seckill.Caller, error) {
 	var found *seckill.Caller
-	rows, err := q.query(ctx, "SELECT "+callerColumns+" FROM callers WHERE merchant = ? AND caller = ?", string(ref.Merchant), string(ref.Caller))
+	rows, err := q.query(ctx, "SELECT "+callerColumns+" FROM callers WHERE merchant = ? AND caller = ?",
+		string(ref.Merchant), string(ref.Caller))
 	err = each(rows, err, func(rows *sql.Rows) error {
 		c, err := scanCaller(rows)
 		found = &c
@@ -153,7 +155,8 @@ func (s *Store) SetCallerRevoked(ctx context.Context, ref seckill.CallerRef, rev
 		}
 		before := changeOfCaller(c)
 		c.Revoked = revoked
-		_, err = tx.exec(ctx, "UPDATE callers SET revoked = ? WHERE merchant = ? AND caller = ?", revoked, string(ref.Merchant), string(ref.Caller))
+		_, err = tx.exec(ctx, "UPDATE callers SET revoked = ? WHERE merchant = ? AND caller = ?",
+			revoked, string(ref.Merchant), string(ref.Caller))
 		if err != nil {
 			return err
 		}

@@ -36,13 +36,15 @@ func bindOrder(args []any, o *seckill.Order) []any {
 // insertOrders writes new rows. A violated constraint is a bug and ends the transaction; OR ROLLBACK says so beforehand, and
 // spares SQLite the copies of all touched pages that it keeps where one statement alone may have to be undone.
 func insertOrders(ctx context.Context, tx *transaction, orders []seckill.Order) error {
-	return insert(ctx, tx.statements, "INSERT OR ROLLBACK INTO orders ("+orderColumns+") VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)}", orders, bindOrder)
+	const text = "INSERT OR ROLLBACK INTO orders (" + orderColumns + ") VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)}"
+	return insert(ctx, tx.statements, text, orders, bindOrder)
 }
 
 // findOrders returns the orders that exist.
 func findOrders(ctx context.Context, s *statements, ids []seckill.OrderID) (map[seckill.OrderID]seckill.Order, error) {
 	found := make(map[seckill.OrderID]seckill.Order)
-	err := lookup(ctx, s, "SELECT "+orderColumns+" FROM (VALUES {(?)}) AS wanted CROSS JOIN orders ON orders.id = wanted.column1", nil, ids, func(rows *sql.Rows) error {
+	const text = "SELECT " + orderColumns + " FROM (VALUES {(?)}) AS wanted CROSS JOIN orders ON orders.id = wanted.column1"
+	err := lookup(ctx, s, text, nil, ids, func(rows *sql.Rows) error {
 		o, err := scanOrder(rows)
 		found[o.ID] = o
 		return err
@@ -115,7 +117,8 @@ func (m *moves) move(before, after *seckill.Order) {
 }
 
 func (m *moves) settle(o *seckill.Order, kind inventory.Kind) {
-	m.outbox = append(m.outbox, outboxRow{item: o.Item, kind: outboxKind(kind), name: string(o.ID), buyer: string(o.User), quantity: o.Quantity})
+	row := outboxRow{item: o.Item, kind: outboxKind(kind), name: string(o.ID), buyer: string(o.User), quantity: o.Quantity}
+	m.outbox = append(m.outbox, row)
 }
 
 func (m *moves) write(ctx context.Context, tx *transaction) error {
@@ -131,7 +134,8 @@ func (m *moves) write(ctx context.Context, tx *transaction) error {
 		if *c == (counts{}) {
 			continue
 		}
-		_, err := tx.exec(ctx, "UPDATE items SET open = open + ?, sold = sold + ?, skipped = skipped + ?, rejected = rejected + ? WHERE id = ?",
+		_, err := tx.exec(ctx, `UPDATE items SET open = open + ?, sold = sold + ?, skipped = skipped + ?,
+			rejected = rejected + ? WHERE id = ?`,
 			c.open, c.sold, c.skipped, c.rejected, int64(item))
 		if err != nil {
 			return err

@@ -43,7 +43,8 @@ func insertOutbox(ctx context.Context, tx *transaction, rows []outboxRow) error 
 
 // Relay implements seckill.OrderStore. Restocks of an item that no fence has opened yet stay: there is no shard to tell,
 // and its first snapshot counts them. Nothing is locked while deliver runs.
-func (s *Store) Relay(ctx context.Context, after int64, limit int, deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
+func (s *Store) Relay(ctx context.Context, after int64, limit int,
+	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	const what = "relay the outbox"
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d rows at most", what, limit)
@@ -98,7 +99,8 @@ func (s *Store) readOutbox(ctx context.Context, after int64, limit int) ([]int64
 		case outboxRestock:
 			row.RestockID, row.Restock = r.name, r.quantity
 		default:
-			row.Settlement = inventory.Settlement{Hold: inventory.Hold{ID: r.name, Buyer: r.buyer, Quantity: r.quantity}, Kind: inventory.SettleVoid}
+			row.Settlement.Hold = inventory.Hold{ID: r.name, Buyer: r.buyer, Quantity: r.quantity}
+			row.Settlement.Kind = inventory.SettleVoid
 			if r.kind == outboxSold {
 				row.Settlement.Kind = inventory.SettleSold
 			}

@@ -93,6 +93,7 @@ func (tx *transaction) findPayments(ctx context.Context, payments []seckill.Paym
 func insertPayments(ctx context.Context, tx *transaction, payments []seckill.KeptPayment) error {
 	const text = "INSERT INTO payments (merchant, payment, order_id, amount, currency, refund_due, kept_at) VALUES {(?,?,?,?,?,?,?)}"
 	return insert(ctx, tx.statements, text, payments, func(args []any, p *seckill.KeptPayment) []any {
-		return append(args, string(p.Merchant), string(p.ID), string(p.Order), p.Amount.Minor, p.Amount.Currency, p.RefundDue, tx.now.UnixMicro())
+		return append(args, string(p.Merchant), string(p.ID), string(p.Order), p.Amount.Minor, p.Amount.Currency, p.RefundDue,
+			tx.now.UnixMicro())
 	})
 }

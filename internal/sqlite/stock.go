@@ -33,7 +33,8 @@ func (s *Store) LockItem(ctx context.Context, item inventory.ItemID) (func(), bo
 func (s *Store) NextEpoch(ctx context.Context, item inventory.ItemID) (inventory.Epoch, error) {
 	var epoch inventory.Epoch
 	err := s.write(ctx, fmt.Sprintf("take the next epoch of item %d", item), func(ctx context.Context, tx *transaction) error {
-		ok, err := one(ctx, tx, "UPDATE items SET next_epoch = max(next_epoch, epoch) + 1 WHERE id = ? RETURNING next_epoch", []any{int64(item)}, &epoch)
+		ok, err := one(ctx, tx, "UPDATE items SET next_epoch = max(next_epoch, epoch) + 1 WHERE id = ? RETURNING next_epoch",
+			[]any{int64(item)}, &epoch)
 		if err == nil && !ok {
 			return seckill.ErrNotFound
 		}
@@ -84,7 +85,8 @@ func (tx *transaction) fence(ctx context.Context, ref inventory.Ref) error {
 	if epoch == ref.Epoch {
 		return nil // a repeat
 	}
-	_, err = tx.exec(ctx, "UPDATE items SET epoch = ?1, next_epoch = max(next_epoch, ?1) WHERE id = ?2", int64(ref.Epoch), int64(ref.Item))
+	_, err = tx.exec(ctx, "UPDATE items SET epoch = ?1, next_epoch = max(next_epoch, ?1) WHERE id = ?2",
+		int64(ref.Epoch), int64(ref.Item))
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,8 @@ func readStock(ctx context.Context, sn snapshot, item inventory.ItemID) (seckill
 // MarkSuspect implements seckill.StockStore.
 func (s *Store) MarkSuspect(ctx context.Context, ref inventory.Ref) error {
 	return s.write(ctx, fmt.Sprintf("mark item %d suspect", ref.Item), func(ctx context.Context, tx *transaction) error {
-		n, err := tx.change(ctx, "UPDATE items SET suspect_epoch = epoch WHERE id = ? AND epoch = ? AND suspect_epoch <> epoch", int64(ref.Item), int64(ref.Epoch))
+		n, err := tx.change(ctx, "UPDATE items SET suspect_epoch = epoch WHERE id = ? AND epoch = ? AND suspect_epoch <> epoch",
+			int64(ref.Item), int64(ref.Epoch))
 		if err != nil || n == 0 {
 			return err
 		}
@@ -158,7 +161,8 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 }
 
 // Withdraw implements seckill.StockStore. A repeat is told so whatever the epoch is by then: the units are gone.
-func (s *Store) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
+func (s *Store) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c seckill.StockChange,
+	by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("withdraw from item %d in epoch %d", ref.Item, ref.Epoch)
 	if c.Delta >= 0 || c.Item != ref.Item || !seckill.IsWithdrawal(hold) {
 		return 0, false, fmt.Errorf("%s: %d units of item %d by hold %q", what, c.Delta, c.Item, hold)
@@ -210,8 +214,10 @@ func (tx *transaction) replayStock(ctx context.Context, c seckill.StockChange) (
 }
 
 // changeStock keeps a change and writes the new total.
-func (tx *transaction) changeStock(ctx context.Context, c seckill.StockChange, hold string, before, after int64, by seckill.Author) error {
-	_, err := tx.exec(ctx, "INSERT INTO stock_changes (item, key, delta, hold, at) VALUES (?, ?, ?, ?, ?)", int64(c.Item), c.Key, c.Delta, hold, tx.now.UnixMicro())
+func (tx *transaction) changeStock(ctx context.Context, c seckill.StockChange, hold string, before, after int64,
+	by seckill.Author) error {
+	_, err := tx.exec(ctx, "INSERT INTO stock_changes (item, key, delta, hold, at) VALUES (?, ?, ?, ?, ?)",
+		int64(c.Item), c.Key, c.Delta, hold, tx.now.UnixMicro())
 	if err != nil {
 		return err
 	}
@@ -226,8 +232,11 @@ func (tx *transaction) changeStock(ctx context.Context, c seckill.StockChange, h
 }
 
 // FindStockChange implements seckill.StockStore.
-func (s *Store) FindStockChange(ctx context.Context, item inventory.ItemID, key string) (c seckill.StockChange, found bool, err error) {
-	err = s.read(ctx, fmt.Sprintf("find a stock change of item %d", item), func(q *statements) error {
+func (s *Store) FindStockChange(ctx context.Context, item inventory.ItemID, key string) (seckill.StockChange, bool, error) {
+	var c seckill.StockChange
+	found := false
+	err := s.read(ctx, fmt.Sprintf("find a stock change of item %d", item), func(q *statements) error {
+		var err error
 		c, found, err = findStockChange(ctx, q, item, key)
 		return err
 	})
@@ -255,7 +264,8 @@ func (s *Store) Books(ctx context.Context, id seckill.ActivityID) ([]seckill.Boo
 			FROM items AS i LEFT JOIN pending AS p ON p.item = i.id WHERE i.activity = ? ORDER BY i.position`, string(id))
 		return each(rows, err, func(rows *sql.Rows) error {
 			var b seckill.Book
-			err := rows.Scan(&b.Item, &b.SKU, &b.Epoch, &b.Total, &b.Open, &b.Sold, &b.PendingUnits, &b.PendingStock, &b.Skipped, &b.Rejected)
+			err := rows.Scan(&b.Item, &b.SKU, &b.Epoch, &b.Total, &b.Open, &b.Sold, &b.PendingUnits, &b.PendingStock,
+				&b.Skipped, &b.Rejected)
 			out = append(out, b)
 			return err
 		})

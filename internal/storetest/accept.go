@@ -113,10 +113,11 @@ func acceptUnfit(s *shop) {
 func acceptSoldOut(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 5, 0}, goods{"phone-y", 1, 0})
 	got := s.accept([]seckill.Outcome{opened, rejected, opened, rejected, opened},
-		s.record(0, "u-1", "k", 3), s.record(0, "u-2", "k", 3), s.record(0, "u-3", "k", 2), s.record(0, "u-4", "k", 1), s.record(1, "u-4", "k", 1))
+		s.record(0, "u-1", "k", 3), s.record(0, "u-2", "k", 3), s.record(0, "u-3", "k", 2), s.record(0, "u-4", "k", 1),
+		s.record(1, "u-4", "k", 1))
 	for _, i := range []int{1, 3} {
 		o := got[i].Order
-		equal(s, "rejected order", []any{o.State, o.Reason, o.Units}, []any{seckill.OrderRejected, seckill.ReasonSoldOut, seckill.UnitsVoid})
+		s.isRejected(o, seckill.ReasonSoldOut)
 		equal(s, "what the buyer reads", s.find(o.ID), o)
 	}
 	s.counts(0, 5, 5, 0)
@@ -128,6 +129,11 @@ func acceptSoldOut(t *testing.T, open Open) {
 	s.accept([]seckill.Outcome{exists}, s.record(0, "u-2", "k", 3))
 	equal(s, "rejected", s.book(0).Rejected, 2)
 	equal(s, "outbox", len(s.outbox()), 2)
+}
+
+func (s *shop) isRejected(o seckill.Order, reason seckill.Reason) {
+	s.t.Helper()
+	equal(s, "rejected order", []any{o.State, o.Reason, o.Units}, []any{seckill.OrderRejected, reason, seckill.UnitsVoid})
 }
 
 // settlement is the outbox row that an order leaves when it ends.
@@ -156,8 +162,7 @@ func acceptLimit(t *testing.T, open Open) {
 		s.record(0, "u-2", "a", 1), // another buyer
 		s.record(0, "u-2", "b", 2))
 	for _, i := range []int{2, 5} {
-		o := got[i].Order
-		equal(s, "rejected order", []any{o.State, o.Reason, o.Units}, []any{seckill.OrderRejected, seckill.ReasonPurchaseLimit, seckill.UnitsVoid})
+		s.isRejected(got[i].Order, seckill.ReasonPurchaseLimit)
 	}
 	s.accept([]seckill.Outcome{rejected, opened}, s.record(0, "u-1", "d", 1), s.record(0, "u-2", "c", 1)) // in a later batch
 	s.counts(0, 100, 4, 0)
@@ -220,7 +225,9 @@ func acceptMany(t *testing.T, open Open) {
 
 func acceptNames(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 100, 1})
-	names := []seckill.UserID{"a'b\"c\\d", "x; DROP TABLE orders; --", "日本語🙂", " space ", "A", "a", "%_", "[1]", "{}", "é", "e\u0301"}
+	names := []seckill.UserID{
+		"a'b\"c\\d", "x; DROP TABLE orders; --", "日本語🙂", " space ", "A", "a", "%_", "[1]", "{}", "é", "e\u0301",
+	}
 	for _, name := range names {
 		o := s.order(0, name, "k", 1)
 		equal(s, "user", s.find(o.ID).User, name)

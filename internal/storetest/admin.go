@@ -27,7 +27,8 @@ func changePages(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	for i := range 7 {
 		s.clock.advance(time.Second)
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: string(user(i))}, seckill.Author{Actor: "ann", Reason: string(user(i))}))
+		by := seckill.Author{Actor: "ann", Reason: string(user(i))}
+		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: string(user(i))}, by))
 	}
 	all := s.changes()
 	equal(s, "changes", len(all), 7)
@@ -74,7 +75,9 @@ func noSecrets(t *testing.T, open Open) {
 	s.must(s.store.DropToken(s.ctx, "t", author))
 	numbers, err := json.Marshal(hash)
 	s.must(err)
-	secrets := []string{"hush", hex.EncodeToString(hash[:4]), base64.StdEncoding.EncodeToString(hash[:6]), strings.Trim(string(numbers), "[]")[:15]}
+	secrets := []string{
+		"hush", hex.EncodeToString(hash[:4]), base64.StdEncoding.EncodeToString(hash[:6]), strings.Trim(string(numbers), "[]")[:15],
+	}
 	changes := s.changes()
 	equal(s, "changes", len(changes), 7)
 	for _, c := range changes {
@@ -96,12 +99,13 @@ func deadLetters(t *testing.T, open Open) {
 	s.must(s.store.AddDeadLetters(s.ctx, letters))
 	first := s.clock.read()
 	s.clock.advance(time.Minute)
-	s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{letters[0], {Partition: 1, Offset: 1 << 40, Problem: "late", Value: []byte("x")}}))
+	late := seckill.DeadLetter{Partition: 1, Offset: 1 << 40, Problem: "late", Value: []byte("x")}
+	s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{letters[0], late}))
 	s.must(s.store.AddDeadLetters(s.ctx, nil))
 	got, err := s.store.DeadLetters(s.ctx, 0, 10)
 	s.must(err)
 	equal(s, "number of letters", len(got), 3)
-	for i, want := range []seckill.DeadLetter{letters[0], letters[1], {Partition: 1, Offset: 1 << 40, Problem: "late", Value: []byte("x")}} {
+	for i, want := range []seckill.DeadLetter{letters[0], letters[1], late} {
 		want.ID, want.At = got[i].ID, first
 		if i == 2 {
 			want.At = s.clock.read()
@@ -121,7 +125,8 @@ func deadLetters(t *testing.T, open Open) {
 func dropDeadLetters(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	for i := range 4 {
-		s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{{Partition: 0, Offset: int64(i), Problem: "p", Value: []byte{byte(i)}}}))
+		letter := seckill.DeadLetter{Partition: 0, Offset: int64(i), Problem: "p", Value: []byte{byte(i)}}
+		s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{letter}))
 	}
 	all, err := s.store.DeadLetters(s.ctx, 0, 10)
 	s.must(err)
@@ -132,7 +137,8 @@ func dropDeadLetters(t *testing.T, open Open) {
 	change := s.changes()[0]
 	var before []seckill.DeadLetter
 	s.decode(change.Before, &before)
-	equal(s, "recorded", []any{change.Kind, change.Author, change.After, before}, []any{"dead-letters", author, "", []seckill.DeadLetter{all[0], all[2]}})
+	equal(s, "recorded", []any{change.Kind, change.Author, change.After}, []any{"dead-letters", author, ""})
+	equal(s, "recorded letters", before, []seckill.DeadLetter{all[0], all[2]})
 	left, err := s.store.DeadLetters(s.ctx, 0, 10)
 	s.must(err)
 	equal(s, "left", left, []seckill.DeadLetter{all[1], all[3]})

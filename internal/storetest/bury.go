@@ -34,8 +34,9 @@ func buryAbsent(s *shop) {
 	s.bury([]bool{false}, s.ref(0, 1), r.Hold())
 	now := s.clock.read()
 	want := seckill.Order{
-		ID: r.Order, Item: s.item(0), Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity, SKU: "phone-x", User: "u-1", Quantity: 2,
-		State: seckill.OrderCancelled, Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, PayBy: now,
+		ID: r.Order, Item: s.item(0), Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity, SKU: "phone-x",
+		User: "u-1", Quantity: 2, State: seckill.OrderCancelled, Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid,
+		CreatedAt: now, UpdatedAt: now, PayBy: now,
 	}
 	equal(s, "tombstone", s.find(r.Order), want)
 	s.counts(0, 10, 0, 0)
@@ -83,7 +84,8 @@ func buryFenced(s *shop) {
 	s.fence(s.ref(0, 3))
 	r := s.record(0, "u-1", "k", 1)
 	for _, epoch := range []inventory.Epoch{0, 1, 2, 4} {
-		_, err := s.store.Bury(s.ctx, s.ref(0, epoch), []inventory.Hold{r.Hold(), {ID: seckill.NewWithdrawalID(s.item(0), "w"), Quantity: 1}})
+		withdrawal := inventory.Hold{ID: seckill.NewWithdrawalID(s.item(0), "w"), Quantity: 1}
+		_, err := s.store.Bury(s.ctx, s.ref(0, epoch), []inventory.Hold{r.Hold(), withdrawal})
 		s.wants(err, seckill.ErrFenced)
 	}
 	equal(s, "order", s.find(r.Order), seckill.Order{})
@@ -107,7 +109,7 @@ func buryWithdrawal(s *shop) {
 	equal(s, "outbox", s.outbox(), nil)
 	s.counts(0, 7, 1, 0)
 
-	_, _, err := s.store.Withdraw(s.ctx, s.ref(0, 1), lost.ID, seckill.StockChange{Item: s.item(0), Key: "lost", Delta: -2}, author)
+	_, _, err := s.tryWithdraw(0, 1, "lost", -2)
 	s.wants(err, seckill.ErrNotFound)
 	s.counts(0, 7, 1, 0)
 	_, found, err := s.store.FindStockChange(s.ctx, s.item(0), "lost")

@@ -27,7 +27,9 @@ func (s *shop) everyCall(ctx context.Context) map[string]error {
 	note("PutMerchant", s.store.PutMerchant(ctx, seckill.Merchant{ID: "late"}, author))
 	note("AddCaller", s.store.AddCaller(ctx, seckill.Caller{CallerRef: seckill.CallerRef{Merchant: merchant, Caller: "late"}}, author))
 	note("SetCallerRevoked", s.store.SetCallerRevoked(ctx, caller, true, author))
-	_, err = s.store.UpdateActivity(ctx, "late", author, func(*seckill.Activity) (*seckill.Activity, error) { return s.draft("late"), nil })
+	_, err = s.store.UpdateActivity(ctx, "late", author, func(*seckill.Activity) (*seckill.Activity, error) {
+		return s.draft("late"), nil
+	})
 	note("UpdateActivity", err)
 	_, err = s.store.Accept(ctx, []seckill.Record{r})
 	note("Accept", err)
@@ -50,7 +52,8 @@ func (s *shop) everyCall(ctx context.Context) map[string]error {
 	note("MarkSuspect", s.store.MarkSuspect(ctx, s.ref(0, 1)))
 	_, _, err = s.store.Restock(ctx, seckill.StockChange{Item: s.item(0), Key: "late", Delta: 1}, author)
 	note("Restock", err)
-	_, _, err = s.store.Withdraw(ctx, s.ref(0, 1), seckill.NewWithdrawalID(s.item(0), "l"), seckill.StockChange{Item: s.item(0), Key: "l", Delta: -1}, author)
+	fewer := seckill.StockChange{Item: s.item(0), Key: "l", Delta: -1}
+	_, _, err = s.store.Withdraw(ctx, s.ref(0, 1), seckill.NewWithdrawalID(s.item(0), "l"), fewer, author)
 	note("Withdraw", err)
 	_, _, err = s.store.FindStockChange(ctx, s.item(0), "late")
 	note("FindStockChange", err)

@@ -33,7 +33,7 @@ func Exercise(t *testing.T, open Open) {
 			}
 		})
 	}
-	t.Run("Model", func(t *testing.T) { exerciseModel(t, open) })
+	t.Run("TestL1_TestL4_TestL5_RandomSequencesMatchTheModel", func(t *testing.T) { exerciseModel(t, open) })
 }
 
 // testCase is a rule of the contract and what shows that it holds.
@@ -55,9 +55,12 @@ func (s *shop) wants(got, want error) {
 	}
 }
 
-// equal compares two values, with a name for what they are.
+// equal compares two values, with a name for what they are. A slice of nothing is nil or not, as the store likes.
 func equal[T any](s *shop, what string, got, want T) {
 	s.t.Helper()
+	if g, w := reflect.ValueOf(got), reflect.ValueOf(want); g.IsValid() && g.Kind() == reflect.Slice && g.Len() == 0 && w.Len() == 0 {
+		return
+	}
 	if !reflect.DeepEqual(got, want) {
 		s.t.Fatalf("%s:\n got %+v\nwant %+v", what, got, want)
 	}

@@ -74,7 +74,9 @@ func payAgain(s *shop) {
 
 func payAgainInOneCall(s *shop) {
 	a, b := s.order(0, "u-1", "k", 2), s.order(0, "u-2", "k", 1)
-	got, err := s.store.Pay(s.ctx, []seckill.Payment{paymentOf(a, "p-1"), paymentOf(a, "p-1"), paymentOf(a, "p-2"), paymentOf(b, "p-1"), paymentOf(b, "p-3")})
+	got, err := s.store.Pay(s.ctx, []seckill.Payment{
+		paymentOf(a, "p-1"), paymentOf(a, "p-1"), paymentOf(a, "p-2"), paymentOf(b, "p-1"), paymentOf(b, "p-3"),
+	})
 	s.must(err)
 	verdicts := make([]seckill.PaymentVerdict, len(got))
 	for i := range got {

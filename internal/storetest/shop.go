@@ -52,11 +52,20 @@ var (
 
 // shop is a store with an activity, and the means to say things about it in a line.
 type shop struct {
-	t     testing.TB
+	t     reporter
 	ctx   context.Context
 	store seckill.Store
 	clock *clock
 	items []seckill.Item // of the activity, in order
+}
+
+// reporter is what a shop needs of *testing.T, *testing.B and *rapid.T.
+type reporter interface {
+	Helper()
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
 }
 
 // goods describes an item of the shop.
@@ -89,7 +98,8 @@ func emptyShop(t *testing.T, open Open) *shop {
 func (s *shop) sell(list ...goods) {
 	s.t.Helper()
 	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "s3cret"}, author))
-	s.must(s.store.AddCaller(s.ctx, seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}}, author))
+	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}}
+	s.must(s.store.AddCaller(s.ctx, app, author))
 	a := s.draft(activity, list...)
 	a.State = seckill.ActivityPublished
 	s.items = s.putActivity(a).Items

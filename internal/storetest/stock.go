@@ -82,10 +82,16 @@ func restockNothing(s *shop) {
 	s.counts(0, 10, 0, 0)
 }
 
-// withdraw takes units of item i back, as its hold of that epoch did before.
+// tryWithdraw changes item i's total by delta, as the key's hold of that epoch did before.
+func (s *shop) tryWithdraw(i int, epoch inventory.Epoch, key string, delta int64) (total int64, replayed bool, err error) {
+	hold := seckill.NewWithdrawalID(s.item(i), key)
+	return s.store.Withdraw(s.ctx, s.ref(i, epoch), hold, seckill.StockChange{Item: s.item(i), Key: key, Delta: delta}, author)
+}
+
+// withdraw takes units of item i back.
 func (s *shop) withdraw(i int, epoch inventory.Epoch, key string, units int64) int64 {
 	s.t.Helper()
-	total, replayed, err := s.store.Withdraw(s.ctx, s.ref(i, epoch), seckill.NewWithdrawalID(s.item(i), key), seckill.StockChange{Item: s.item(i), Key: key, Delta: -units}, author)
+	total, replayed, err := s.tryWithdraw(i, epoch, key, -units)
 	s.must(err)
 	equal(s, "replayed", replayed, false)
 	return total
@@ -95,7 +101,8 @@ func withdraw(s *shop) {
 	s.raises(func() { equal(s, "total", s.withdraw(0, 1, "k", 4), 6) })
 	s.counts(0, 6, 0, 0)
 	hold := inventory.Hold{ID: seckill.NewWithdrawalID(s.item(0), "k"), Quantity: 4}
-	equal(s, "outbox", s.outbox(), []seckill.Outgoing{{Ref: s.ref(0, 1), Settlement: inventory.Settlement{Hold: hold, Kind: inventory.SettleSold}}})
+	row := seckill.Outgoing{Ref: s.ref(0, 1), Settlement: inventory.Settlement{Hold: hold, Kind: inventory.SettleSold}}
+	equal(s, "outbox", s.outbox(), []seckill.Outgoing{row})
 	s.reload()
 	equal(s, "quantity in the catalog", s.items[0].Quantity, 6)
 	change := s.lastChange("stock", string(activity)+"/phone-x")
@@ -108,22 +115,19 @@ func withdraw(s *shop) {
 func withdrawAgain(s *shop) {
 	s.withdraw(0, 1, "k", 4)
 	s.drain()
-	hold := seckill.NewWithdrawalID(s.item(0), "k")
-	c := seckill.StockChange{Item: s.item(0), Key: "k", Delta: -4}
 	for _, epoch := range []inventory.Epoch{1, 2} { // the units are gone, whatever epoch it is by now
 		s.unchanged(func() {
-			total, replayed, err := s.store.Withdraw(s.ctx, s.ref(0, epoch), hold, c, author)
+			total, replayed, err := s.tryWithdraw(0, epoch, "k", -4)
 			s.must(err)
 			equal(s, "repeat", []any{total, replayed}, []any{int64(6), true})
 		})
 		s.fence(s.ref(0, 3))
 	}
-	c.Delta = -5
-	_, _, err := s.store.Withdraw(s.ctx, s.ref(0, 3), hold, c, author)
+	_, _, err := s.tryWithdraw(0, 3, "k", -5)
 	s.wants(err, seckill.ErrKeyReused)
 	_, _, err = s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(0), Key: "r", Delta: 1}, author)
 	s.must(err)
-	_, _, err = s.store.Withdraw(s.ctx, s.ref(0, 3), seckill.NewWithdrawalID(s.item(0), "r"), seckill.StockChange{Item: s.item(0), Key: "r", Delta: -1}, author)
+	_, _, err = s.tryWithdraw(0, 3, "r", -1)
 	s.wants(err, seckill.ErrKeyReused)
 	s.counts(0, 7, 0, 0)
 	equal(s, "outbox", len(s.outbox()), 1)
@@ -134,7 +138,7 @@ func withdrawTooMuch(s *shop) {
 	s.pay(seckill.PaymentBooked, s.order(0, "u-2", "k", 1), "p-1")
 	s.drain()
 	s.unchanged(func() {
-		_, _, err := s.store.Withdraw(s.ctx, s.ref(0, 1), seckill.NewWithdrawalID(s.item(0), "k"), seckill.StockChange{Item: s.item(0), Key: "k", Delta: -8}, author)
+		_, _, err := s.tryWithdraw(0, 1, "k", -8)
 		s.wants(err, seckill.ErrTooLow)
 	})
 	s.counts(0, 10, 2, 1)
@@ -145,10 +149,9 @@ func withdrawTooMuch(s *shop) {
 
 func withdrawFenced(s *shop) {
 	s.fence(s.ref(0, 3))
-	c := seckill.StockChange{Item: s.item(0), Key: "k", Delta: -1}
 	s.unchanged(func() {
 		for _, epoch := range []inventory.Epoch{1, 2, 4} {
-			_, _, err := s.store.Withdraw(s.ctx, s.ref(0, epoch), seckill.NewWithdrawalID(s.item(0), "k"), c, author)
+			_, _, err := s.tryWithdraw(0, epoch, "k", -1)
 			s.wants(err, seckill.ErrFenced)
 		}
 	})
@@ -159,8 +162,7 @@ func withdrawFenced(s *shop) {
 
 func withdrawNothing(s *shop) {
 	for _, delta := range []int64{0, 1} {
-		c := seckill.StockChange{Item: s.item(0), Key: "k", Delta: delta}
-		if _, _, err := s.store.Withdraw(s.ctx, s.ref(0, 1), seckill.NewWithdrawalID(s.item(0), "k"), c, author); err == nil {
+		if _, _, err := s.tryWithdraw(0, 1, "k", delta); err == nil {
 			s.t.Errorf("withdrawn by %d", delta)
 		}
 	}
@@ -186,7 +188,8 @@ func findStockChange(s *shop) {
 	// A key that looks like a hold is a key like any other.
 	_, found = find(seckill.NewWithdrawalID(s.item(0), "w"))
 	equal(s, "found by its hold", found, false)
-	_, replayed, err := s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(0), Key: seckill.NewWithdrawalID(s.item(0), "x"), Delta: 1}, author)
+	like := seckill.StockChange{Item: s.item(0), Key: seckill.NewWithdrawalID(s.item(0), "x"), Delta: 1}
+	_, replayed, err := s.store.Restock(s.ctx, like, author)
 	s.must(err)
 	equal(s, "replayed", replayed, false)
 	s.withdraw(0, 1, "x", 1)

@@ -154,7 +154,8 @@ func everythingAtOnce(t *testing.T, open Open) {
 		},
 		func(i int) error {
 			r := s.record(0, user((i+1)%5), fmt.Sprint(i/3), 1)
-			_, err := s.store.Pay(s.ctx, []seckill.Payment{{Merchant: merchant, ID: seckill.PaymentID(r.Order), Order: r.Order, Amount: r.Amount}})
+			p := seckill.Payment{Merchant: merchant, ID: seckill.PaymentID(r.Order), Order: r.Order, Amount: r.Amount}
+			_, err := s.store.Pay(s.ctx, []seckill.Payment{p})
 			return err
 		},
 		func(i int) error {
@@ -250,7 +251,8 @@ func checkSnapshot(snapshot seckill.StockSnapshot) error {
 		}
 	}
 	if sums[inventory.Ordered] != snapshot.Open || sums[inventory.Sold] != snapshot.Sold {
-		return fmt.Errorf("counts open %d, sold %d are not the orders' %d, %d", snapshot.Open, snapshot.Sold, sums[inventory.Ordered], sums[inventory.Sold])
+		return fmt.Errorf("counts open %d, sold %d are not the orders' %d, %d", snapshot.Open, snapshot.Sold,
+			sums[inventory.Ordered], sums[inventory.Sold])
 	}
 	if snapshot.Open+snapshot.Sold > snapshot.Total {
 		return fmt.Errorf("L1 broken: open %d and sold %d of %d", snapshot.Open, snapshot.Sold, snapshot.Total)
