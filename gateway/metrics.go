@@ -123,7 +123,7 @@ func (s *Server) Stats() Stats {
 		MaxInFlight:   int64(s.cfg.MaxInFlight),
 		Waiting:       s.waiting.Load(),
 		MaxWaiting:    int64(s.cfg.MaxWaiting),
-		Connections:   int64(s.http.GetOpenConnectionsCount()),
+		Connections:   int64(s.connections()),
 		MaxConns:      int64(s.cfg.MaxConnections),
 		RejectedConns: uint64(s.http.GetRejectedConnectionsCount()),
 		AcceptPauses:  s.acceptPauses.Load(),
@@ -135,6 +135,19 @@ func (s *Server) Stats() Stats {
 		out.Routes[r] = s.counters.route(routeID(r))
 	}
 	return out
+}
+
+// connections returns how many are open.
+func (s *Server) connections() int {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	if l == nil {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns)
 }
 
 func (c *counters) route(r routeID) RouteStats {

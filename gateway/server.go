@@ -100,25 +100,31 @@ func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Ser
 	return s, nil
 }
 
-// Serve answers the connections of l until Shutdown, and returns nil then. It may be called once.
+// Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came first. It may be called
+// once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
+	own := newListener(l, s.quiet, &s.acceptPauses)
 	s.mu.Lock()
-	if s.listener != nil || s.draining.Load() {
-		s.mu.Unlock()
-		return errors.Join(errors.New("gateway: serves already, or was shut down"), l.Close())
+	draining, serving := s.draining.Load(), s.listener != nil
+	if !draining && !serving {
+		s.listener = own
 	}
-	s.listener = newListener(l, s.quiet, &s.acceptPauses)
-	own := s.listener
 	s.mu.Unlock()
-	return s.http.Serve(own)
+	switch {
+	case serving:
+		return errors.Join(errors.New("gateway: serves already"), own.Close())
+	case draining:
+		return own.Close()
+	}
+	return errors.Join(s.http.Serve(own), own.Close())
 }
 
 // Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are accepted, idle ones are closed,
 // and what is in flight is answered with Connection: close. When ctx ends first, the connections that are left are closed in
 // the middle and the error says how many. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock() // so that a Serve under way sees the drain, or its listener is seen here
 	first := s.draining.CompareAndSwap(false, true)
-	s.mu.Lock()
 	l := s.listener
 	s.mu.Unlock()
 	if l == nil {

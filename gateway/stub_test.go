@@ -200,6 +200,7 @@ func start(t testing.TB, change func(*Config)) *running {
 	}
 	r := &running{Server: server, sales: sales, addr: l.Addr().String(), log: log, serve: make(chan error, 1)}
 	go func() { r.serve <- server.Serve(l) }()
+	do(t, r.request(t, "GET", "/livez", "", "Connection", "close")) // it serves
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
