@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"penstock/internal/kafka"
@@ -98,12 +100,14 @@ const trimEvery = time.Minute
 // QueueConfig is how the queue reaches the brokers, who can be reached in no other way, and what it must do for them.
 func (p *Parts) QueueConfig(slots int) kafka.Config {
 	return kafka.Config{
-		Brokers:   p.kafka.ListenAddrs(),
-		Dial:      p.network.DialContext,
-		Topic:     p.cfg.Topic,
-		Slots:     slots,
-		TrimEvery: trimEvery,
-		Logger:    p.cfg.Logger,
+		Brokers:    p.kafka.ListenAddrs(),
+		Dial:       p.network.DialContext,
+		Topic:      p.cfg.Topic,
+		Partitions: p.cfg.Partitions,
+		Retention:  kafka.KeepForever,
+		Slots:      slots,
+		TrimEvery:  trimEvery,
+		Logger:     p.cfg.Logger,
 	}
 }
 
@@ -132,13 +136,16 @@ const brokerPort = 9092
 
 func (p *Parts) startKafka() error {
 	cfg := p.cfg
+	queue := filepath.Join(cfg.DataDir, queueName)
+	if err := prepareQueue(queue); err != nil {
+		return err
+	}
 	opts := []kfake.Opt{
 		kfake.ListenFn(p.network.Listen),
 		kfake.Ports(brokerPort),
 		kfake.ClusterID("penstock-embedded"),
 		kfake.WithLogger(brokerLog{cfg.Logger}),
-		kfake.DataDir(filepath.Join(cfg.DataDir, queueName)),
-		kfake.SeedTopics(int32(cfg.Partitions), cfg.Topic),
+		kfake.DataDir(queue),
 		kfake.BrokerConfigs(map[string]string{
 			// Never by age or size: a log that is emptied so begins at offset 0 again after a crash, below the committed
 			// offset. Penstock deletes what is committed, but the last record.
@@ -157,6 +164,28 @@ func (p *Parts) startKafka() error {
 		return fmt.Errorf("embedded: open the queue in %s: %w", cfg.DataDir, err)
 	}
 	p.kafka = cluster
+	if err := cluster.CreateTopic(cfg.Topic, int32(cfg.Partitions), nil); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("embedded: make topic %s: %w", cfg.Topic, err)
+	}
+	return nil
+}
+
+// prepareQueue looks at kfake's directory before kfake does.
+func prepareQueue(queue string) error {
+	// A clean end keeps the members of the group for clients that live on in other processes. Ours don't: the next worker would
+	// wait for the session of one that is gone.
+	if err := os.Remove(filepath.Join(queue, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("embedded: forget the workers of the last run: %w", err)
+	}
+	// Without these kfake would take the directory for a new one, and begin again at offset 0 in files full of records.
+	if _, err := os.Stat(filepath.Join(queue, "partitions")); err != nil {
+		return nil
+	}
+	for _, name := range []string{"meta.json", "topics.json"} {
+		if _, err := os.Stat(filepath.Join(queue, name)); err != nil {
+			return fmt.Errorf("embedded: the queue in %s has records, but can't be read: %w", queue, err)
+		}
+	}
 	return nil
 }
 

@@ -29,7 +29,7 @@ type Config struct {
 	// fewer: one replica's disk is not a promise. Default 2 where the topic has three or more replicas, else 1.
 	MinInSync int
 	// Retention is how long a topic made by Open keeps its records. It must outlast the longest time without workers: an
-	// older record is gone, and with it its order. Default seven days.
+	// older record is gone, and with it its order. KeepForever leaves deleting to Trim. Default seven days.
 	Retention time.Duration
 
 	// Slots bounds the records that wait for their acknowledgement (L8); Reserve refuses beyond. Default 32,768: a third of a
@@ -64,6 +64,9 @@ type Config struct {
 	// Logger gets what the client has to say, at its own levels but one: its information is our debug. Default: nothing.
 	Logger *slog.Logger
 }
+
+// KeepForever is the Retention of records that only Trim deletes.
+const KeepForever time.Duration = -1
 
 // withDefaults returns c with every zero value replaced, but Replication and MinInSync: they depend on the cluster.
 func (c Config) withDefaults() Config {
@@ -126,16 +129,15 @@ func (c Config) Validate() error {
 		span time.Duration
 		low  time.Duration
 	}{
-		{"retention", d.Retention, time.Hour},
 		{"delivery timeout", d.DeliveryTimeout, time.Second}, // the client's own lower bound
 		{"dial timeout", d.DialTimeout, 10 * time.Millisecond},
 		{"request timeout", d.RequestTimeout, 100 * time.Millisecond},
 		{"session timeout", d.SessionTimeout, 6 * time.Second}, // the brokers' lower bound by default
 		{"rebalance timeout", d.RebalanceTimeout, time.Second},
-		{"trim every", max(d.TrimEvery, 0), 0},
 	} {
 		check(t.span >= t.low, "%s is %v, must be at least %v", t.name, t.span, t.low)
 	}
+	check(d.Retention >= time.Hour || d.Retention == KeepForever, "retention is %v, must be at least an hour, or KeepForever", d.Retention)
 	check(d.TrimEvery >= 0, "trim every is %v, must not be negative", d.TrimEvery)
 	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v", d.RebalanceTimeout, d.SessionTimeout)
 	check(d.TLS == nil || d.Dial == nil, "TLS and a dial function exclude each other")

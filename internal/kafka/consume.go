@@ -124,6 +124,7 @@ func (q *Queue) take(fetches kgo.Fetches) error {
 	c.offsets = make(map[int32]kgo.EpochOffset)
 	c.pending = make([]seckill.Message, 0, fetches.NumRecords())
 	var first error
+	var oldest int64
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if p.Err != nil && first == nil {
 			first = q.fetchError(p)
@@ -132,6 +133,9 @@ func (q *Queue) take(fetches kgo.Fetches) error {
 			return
 		}
 		q.checkStart(p.Partition, p.Records)
+		if ms := p.Records[0].Timestamp.UnixMilli(); oldest == 0 || ms < oldest {
+			oldest = ms
+		}
 		for _, r := range p.Records {
 			c.pending = append(c.pending, seckill.Message{Partition: r.Partition, Offset: r.Offset, Value: r.Value})
 		}
@@ -139,6 +143,7 @@ func (q *Queue) take(fetches kgo.Fetches) error {
 		c.offsets[p.Partition] = kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}
 	})
 	q.counts.polled.Add(int64(len(c.pending)))
+	q.counts.oldest.Store(oldest)
 	return first
 }
 
@@ -231,6 +236,7 @@ func (q *Queue) Commit(ctx context.Context) error {
 		q.counts.committed.Add(int64(len(c.pending)))
 	}
 	c.pending, c.offsets = nil, nil
+	q.counts.oldest.Store(0)
 	client.AllowRebalance()
 	return err
 }

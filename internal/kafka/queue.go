@@ -147,12 +147,16 @@ func (q *Queue) makeTopic(ctx context.Context) error {
 	if minInSync == 0 {
 		minInSync = wantInSync(replication)
 	}
+	retention := int64(-1)
+	if q.cfg.Retention != KeepForever {
+		retention = q.cfg.Retention.Milliseconds()
+	}
 	set := func(v string) *string { return &v }
 	_, err := q.admin.CreateTopic(ctx, int32(q.cfg.Partitions), int16(replication), map[string]*string{
 		"min.insync.replicas":            set(strconv.Itoa(minInSync)),
 		"unclean.leader.election.enable": set("false"),
 		"cleanup.policy":                 set("delete"),
-		"retention.ms":                   set(strconv.FormatInt(q.cfg.Retention.Milliseconds(), 10)),
+		"retention.ms":                   set(strconv.FormatInt(retention, 10)),
 	}, q.cfg.Topic)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("kafka: make topic %s: %w", q.cfg.Topic, err)

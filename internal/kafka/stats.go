@@ -1,12 +1,16 @@
 package kafka
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 type counts struct {
 	refused, acked, failed atomic.Int64
 	polled, committed      atomic.Int64
 	pollErrors, trimErrors atomic.Int64
 	missing, dataLoss      atomic.Int64
+	oldest                 atomic.Int64 // milliseconds since 1970; 0: nothing is pending
 }
 
 // Stats says how full the queue is and what it has done since Open.
@@ -22,6 +26,10 @@ type Stats struct {
 	Polled    int64 // records that Poll got from the broker
 	Committed int64 // records that Commit committed
 
+	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its producer's clock. It is
+	// zero when there is none. Its age is how far the workers are behind.
+	Oldest time.Time
+
 	PollErrors int64 // Poll ended with an error
 	TrimErrors int64 // background trims that failed
 	Missing    int64 // records that were gone when their turn came (L2)
@@ -30,7 +38,12 @@ type Stats struct {
 
 // Stats returns the counters. They are read one after the other, so that sums need not add up while the queue works.
 func (q *Queue) Stats() Stats {
+	var oldest time.Time
+	if ms := q.counts.oldest.Load(); ms != 0 {
+		oldest = time.UnixMilli(ms)
+	}
 	return Stats{
+		Oldest:     oldest,
 		Slots:      q.cfg.Slots,
 		Reserved:   q.reserved.Load(),
 		InFlight:   q.inFlight.Load(),

@@ -247,7 +247,13 @@ func pollRepeats(t *testing.T, cfg kafka.Config) {
 	q := Open(t, cfg)
 	ctx := Context(t)
 	Produce(t, q, 0, 50)
+	if oldest := q.Stats().Oldest; !oldest.IsZero() {
+		t.Errorf("the oldest record in work is of %v, before anything was polled", oldest)
+	}
 	first := slices.Clone(poll(ctx, t, q))
+	if age := time.Since(q.Stats().Oldest); age < 0 || age > Patience {
+		t.Errorf("the oldest record in work is %v old", age)
+	}
 	Produce(t, q, 50, 100)
 	again := poll(ctx, t, q)
 	same := slices.EqualFunc(first, again, func(a, b seckill.Message) bool {
@@ -257,6 +263,9 @@ func pollRepeats(t *testing.T, cfg kafka.Config) {
 		t.Fatal("a second Poll without Commit returned something else")
 	}
 	commit(ctx, t, q)
+	if oldest := q.Stats().Oldest; !oldest.IsZero() {
+		t.Errorf("the oldest record in work is of %v, after all are committed", oldest)
+	}
 	_, committed := positions(t, q)
 	if sum(committed) != int64(len(first)) {
 		t.Errorf("committed %v after %d records", committed, len(first))
