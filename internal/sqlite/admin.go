@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -23,10 +24,12 @@ func scanChange(rows *sql.Rows) (seckill.Change, error) {
 
 // Changes implements seckill.AdminStore.
 func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
 	var out []seckill.Change
 	err := s.read(ctx, "read changes", func(q *statements) error {
-		rows, err := q.query(ctx, "SELECT "+changeColumns+" FROM changes WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2",
-			before, max(limit, 0))
+		rows, err := q.query(ctx, "SELECT "+changeColumns+" FROM changes WHERE number < ? ORDER BY number DESC LIMIT ?", before, max(limit, 0))
 		return each(rows, err, func(rows *sql.Rows) error {
 			c, err := scanChange(rows)
 			out = append(out, c)

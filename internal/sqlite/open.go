@@ -161,10 +161,11 @@ func (s *Store) prepareSchema(ctx context.Context, config Config) error {
 	return nil
 }
 
-// identify refuses a file that isn't ours and marks a new one.
+// identify refuses a file that isn't ours, and marks a new one. A reader looks first: the writer's connection would make the
+// other program's file a WAL database.
 func (s *Store) identify(ctx context.Context) error {
 	var id, tables int64
-	err := s.writer.db.QueryRowContext(ctx,
+	err := s.pool.QueryRowContext(ctx,
 		"SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)").Scan(&id, &tables)
 	switch {
 	case err != nil:
@@ -172,7 +173,7 @@ func (s *Store) identify(ctx context.Context) error {
 	case id == applicationID:
 		return nil
 	case id != 0 || tables != 0:
-		return fmt.Errorf("%w: it is a database of another program (application id %#x, %d tables and indexes)", ErrCorrupt, id, tables)
+		return fmt.Errorf("%w: it is another program's (application id %#x, %d tables and indexes)", ErrCorrupt, id, tables)
 	}
 	_, err = s.writer.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
 	return err

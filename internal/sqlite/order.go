@@ -197,7 +197,7 @@ func (s *Store) Cancel(ctx context.Context, ids []seckill.OrderID) ([]seckill.Mo
 // TimeOut implements seckill.OrderStore.
 func (s *Store) TimeOut(ctx context.Context, limit int) (int, error) {
 	const what = "time out orders"
-	const due = " FROM orders WHERE state = 'pending_payment' AND pay_by < ? ORDER BY pay_by, id LIMIT ?"
+	const due = " FROM orders WHERE state = 'pending_payment' AND pay_by < ? ORDER BY pay_by LIMIT ?"
 	// Mostly nothing is due, and a reader can tell without the writer.
 	idle := false
 	err := s.read(ctx, what, func(q *statements) error {

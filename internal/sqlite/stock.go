@@ -93,6 +93,13 @@ func (tx *transaction) fence(ctx context.Context, ref inventory.Ref) error {
 	return tx.raiseVersion(ctx)
 }
 
+// The holds of an item that have an order, and those that had or were to have a withdrawal.
+const (
+	holdsOfOrders      = "SELECT id, user, quantity, units FROM orders WHERE id BETWEEN ? AND ?"
+	holdsOfWithdrawals = `SELECT hold, '', -delta, 'sold' FROM stock_changes WHERE item = ?1 AND hold <> ''
+		UNION ALL SELECT hold, '', quantity, 'void' FROM withdrawal_tombstones WHERE item = ?1`
+)
+
 // readStock reads an item and all its holds: orders, and withdrawals with their tombstones.
 func readStock(ctx context.Context, sn snapshot, item inventory.ItemID) (seckill.StockSnapshot, error) {
 	var out seckill.StockSnapshot
@@ -117,13 +124,11 @@ func readStock(ctx context.Context, sn snapshot, item inventory.ItemID) (seckill
 		out.Entries = append(out.Entries, e)
 		return nil
 	}
-	rows, err := sn.query(ctx, "SELECT id, user, quantity, units FROM orders WHERE id BETWEEN ? AND ?",
-		string(firstOrderID(item)), string(lastOrderID(item)))
+	rows, err := sn.query(ctx, holdsOfOrders, string(firstOrderID(item)), string(lastOrderID(item)))
 	if err := each(rows, err, scan); err != nil {
 		return out, err
 	}
-	rows, err = sn.query(ctx, `SELECT hold, '', -delta, 'sold' FROM stock_changes WHERE item = ?1 AND hold <> ''
-		UNION ALL SELECT hold, '', quantity, 'void' FROM withdrawal_tombstones WHERE item = ?1`, int64(item))
+	rows, err = sn.query(ctx, holdsOfWithdrawals, int64(item))
 	return out, each(rows, err, scan)
 }
 

@@ -5,5 +5,5 @@
 // prove a law are named after it (TestL1_…).
 //
 // What it does not: it knows nothing of files, servers or power. That a commit survives a crash is shown by the store's own
-// tests, with Ledger as the judge of what has survived.
+// tests, with WriteUntilKilled as the victim and CheckSurvivors as the judge.
 package storetest
