@@ -2,8 +2,10 @@ package loadtest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +21,7 @@ func testCrowd(s *stub, url string) Config {
 	cfg.PaymentSecret, cfg.Price, cfg.Currency = stubSecret, 1999, "CNY"
 	cfg.Buyers, cfg.Concurrency, cfg.Seed = 400, 8, 618
 	cfg.Habits.Repeat, cfg.Habits.SecondTry = 0.5, 0.5
-	cfg.VerifyWithin = time.Hour // readers who wait move the still clock for each other
+	cfg.VerifyWithin = 20 * time.Minute // readers who wait move the still clock for each other
 	return cfg
 }
 
@@ -217,7 +219,7 @@ func TestCrowd_AnUnknownOutcomeIsNotAPromise(t *testing.T) {
 	}
 }
 
-func TestL4_AnUnknownOutcomeAndItsRepeatNameOneOrder(t *testing.T) {
+func TestCrowd_AnUnknownOutcomeAndItsRepeatNameOneOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		named string
 		want  []string
@@ -248,6 +250,62 @@ func TestL4_AnUnknownOutcomeAndItsRepeatNameOneOrder(t *testing.T) {
 			r := runCrowd(t, s, cfg)
 			if !slices.Equal(verdict(r), c.want) || r.Promised != 400 {
 				t.Errorf("broken %v, want %v; promised %d", r.Broken(), c.want, r.Promised)
+			}
+		})
+	}
+}
+
+func TestCrowd_ReadsBackUntilItKnows(t *testing.T) {
+	for name, c := range map[string]struct {
+		read  func(ctx *fasthttp.RequestCtx, id string, sent int) bool
+		kept  int
+		proof string
+	}{
+		"limited, and missing for a moment": {func(ctx *fasthttp.RequestCtx, _ string, sent int) bool {
+			switch sent {
+			case 1:
+				problem(ctx, 429, "rate-limited", "")
+			case 2, 3:
+				problem(ctx, 404, "unknown-order", "")
+			}
+			return sent <= 3
+		}, 400, ""},
+		"queued for a while": {func(ctx *fasthttp.RequestCtx, id string, sent int) bool {
+			if sent <= 4 {
+				fmt.Fprintf(ctx, `{"order":%q,"status":"queued"}`, id)
+			}
+			return sent <= 4
+		}, 400, ""},
+		"never again": {func(ctx *fasthttp.RequestCtx, _ string, _ int) bool {
+			problem(ctx, 503, "unavailable", "")
+			return true
+		}, 0, "can't be read: no answer in time: unavailable"},
+		"forbidden": {func(ctx *fasthttp.RequestCtx, _ string, _ int) bool {
+			problem(ctx, 403, "forbidden", "")
+			return true
+		}, 0, "can't be read: 403"},
+		"of somebody else": {func(ctx *fasthttp.RequestCtx, id string, _ int) bool {
+			fmt.Fprintf(ctx, `{"order":%q,"user":"somebody","status":"pending_payment"}`, id)
+			return true
+		}, 0, `reads as user "somebody" instead of "u-`},
+		"no JSON": {func(ctx *fasthttp.RequestCtx, _ string, _ int) bool {
+			fmt.Fprint(ctx, "fine")
+			return true
+		}, 0, "can't be read: unreadable: 200 fine"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, 1000, 1, honest)
+			s.beforeRead = c.read
+			cfg := testCrowd(s, s.listen())
+			cfg.Habits = Habits{}
+			r := runCrowd(t, s, cfg)
+			if r.Promised != 400 || r.Kept != c.kept {
+				t.Errorf("promised %d, kept %d, want %d of 400", r.Promised, r.Kept, c.kept)
+			}
+			for _, i := range r.Invariants {
+				if i.Name == PromiseKept && (i.Held != (c.proof == "") || !strings.Contains(i.Detail, c.proof)) {
+					t.Errorf("%+v, want %q", i, c.proof)
+				}
 			}
 		})
 	}

@@ -57,7 +57,10 @@ type stub struct {
 	stock   int
 	perUser int
 	fault   fault
-	before  func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool // answers itself when it returns true
+
+	// What is set here answers itself when it returns true.
+	before     func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool // purchases, and how often the key came
+	beforeRead func(ctx *fasthttp.RequestCtx, id string, sent int) bool           // reads, and how often the order was read
 
 	mu     sync.Mutex
 	orders map[string]*stubOrder // guarded by mu, by id
@@ -65,7 +68,7 @@ type stub struct {
 	bought map[string]int        // guarded by mu, open and sold units
 	taken  int                   // guarded by mu
 	made   int                   // guarded by mu
-	sent   map[string]int        // guarded by mu, requests by key
+	sent   map[string]int        // guarded by mu, requests by key, reads by order
 	total  int                   // guarded by mu, purchases asked for
 }
 
@@ -234,6 +237,10 @@ func (s *stub) accept(ctx *fasthttp.RequestCtx, id string, again bool) {
 func (s *stub) read(ctx *fasthttp.RequestCtx, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sent[id]++
+	if s.beforeRead != nil && s.beforeRead(ctx, id, s.sent[id]) {
+		return
+	}
 	o, ok := s.orders[id]
 	if !ok {
 		problem(ctx, 404, "unknown-order", "")
