@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -28,8 +29,21 @@ type Config struct {
 	ShutdownTimeout time.Duration
 	Slots           int
 	MaxKnown        int
-	Sale            seckill.Config
-	Gateway         gateway.Config
+
+	// The real servers; all three or none. None is the embedded parts.
+	Redis       []string
+	RedisMaster string // the name Sentinels know it by
+	RedisUser   string
+	RedisSecret string
+	Kafka       []string
+	KafkaTopic  string
+	Partitions  int
+	Replication int
+	Database    string
+	Wait        time.Duration // how long to wait at start for a server that is away
+
+	Sale    seckill.Config
+	Gateway gateway.Config
 }
 
 func defaultConfig() Config {
@@ -42,6 +56,8 @@ func defaultConfig() Config {
 		ShutdownTimeout: 15 * time.Second,
 		Slots:           32_768,
 		MaxKnown:        4_000_000,
+		KafkaTopic:      "penstock-orders",
+		Wait:            30 * time.Second,
 		Sale:            seckill.DefaultConfig(),
 		Gateway:         gateway.DefaultConfig(),
 	}
@@ -52,7 +68,7 @@ func defaultConfig() Config {
 type setting struct {
 	key    string
 	help   string
-	value  func(*Config) any // a pointer to string, bool, int or time.Duration
+	value  func(*Config) any // a pointer to string, []string, bool, int or time.Duration
 	secret bool              // no flag: it would show in the process list
 }
 
@@ -70,6 +86,16 @@ func settings() []setting {
 		{key: "shutdown-timeout", help: "how long a stop may take to answer what is in flight", value: func(c *Config) any { return &c.ShutdownTimeout }},
 		{key: "slots", help: "accepted orders that may wait for the queue's acknowledgement at once", value: func(c *Config) any { return &c.Slots }},
 		{key: "max-known", help: "hold names remembered per item for refusals from memory", value: func(c *Config) any { return &c.MaxKnown }},
+		{key: "redis", help: "addresses host:port of the Redis, its Sentinels or the nodes of its Cluster, with commas between", value: func(c *Config) any { return &c.Redis }},
+		{key: "redis-master", help: "name under which the Sentinels at --redis know the Redis", value: func(c *Config) any { return &c.RedisMaster }},
+		{key: "redis-username", help: "user of the Redis", value: func(c *Config) any { return &c.RedisUser }},
+		{key: "redis-password", help: "password of the Redis", value: func(c *Config) any { return &c.RedisSecret }, secret: true},
+		{key: "kafka", help: "addresses host:port of some Kafka brokers, with commas between", value: func(c *Config) any { return &c.Kafka }},
+		{key: "kafka-topic", help: "topic of the accepted orders; made where it is missing", value: func(c *Config) any { return &c.KafkaTopic }},
+		{key: "kafka-partitions", help: "partitions of the topic when it is made; 0 is the default, 12", value: func(c *Config) any { return &c.Partitions }},
+		{key: "kafka-replication", help: "replicas of the topic when it is made; 0 is three, or as many as there are brokers", value: func(c *Config) any { return &c.Replication }},
+		{key: "database", help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=…", value: func(c *Config) any { return &c.Database }},
+		{key: "wait", help: "how long to wait at start for a server that is away", value: func(c *Config) any { return &c.Wait }},
 		{key: "max-connections", help: "open connections of the public listener", value: func(c *Config) any { return &c.Gateway.MaxConnections }},
 		{key: "max-in-flight", help: "requests of the public listener served at once; more are answered 503 overloaded", value: func(c *Config) any { return &c.Gateway.MaxInFlight }},
 		{key: "accept-deadline", help: "how long after its arrival an order may still be accepted", value: func(c *Config) any { return &c.Sale.AcceptDeadline }},
@@ -93,6 +119,13 @@ func (s setting) set(c *Config, text string) error {
 	case *string:
 		*p = text
 		return nil
+	case *[]string:
+		*p = nil
+		for _, part := range strings.Split(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				*p = append(*p, part)
+			}
+		}
 	case *bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
@@ -130,6 +163,8 @@ func addConfigFlags(flags *pflag.FlagSet) {
 		switch p := s.value(&defaults).(type) {
 		case *string:
 			flags.String(s.key, *p, help)
+		case *[]string:
+			flags.String(s.key, strings.Join(*p, ","), help)
 		case *bool:
 			flags.Bool(s.key, *p, help)
 		case *int:
@@ -148,35 +183,37 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 		file = f.Value.String()
 	}
 	var errs []error
-	lines := make(map[string]string)
+	origin := make(map[string]string) // of each key that was set: where
 	if file != "" {
-		errs = append(errs, applyFile(&config, file, lines)...)
+		errs = append(errs, applyFile(&config, file, origin)...)
 	}
 	for _, s := range settings() {
 		if text := environ(s.env()); text != "" {
+			origin[s.key] = "environment " + s.env()
 			if err := s.set(&config, text); err != nil {
-				errs = append(errs, fmt.Errorf("environment %s: %w", s.env(), err))
+				errs = append(errs, fmt.Errorf("%s: %w", origin[s.key], err))
 			}
 		}
 	}
 	for _, s := range settings() {
 		if f := flags.Lookup(s.key); f != nil && f.Changed {
+			origin[s.key] = "flag --" + s.key
 			if err := s.set(&config, f.Value.String()); err != nil {
-				errs = append(errs, fmt.Errorf("flag --%s: %w", s.key, err))
+				errs = append(errs, fmt.Errorf("%s: %w", origin[s.key], err))
 			}
 		}
 	}
 	for _, err := range config.validate() {
-		errs = append(errs, located(err, lines))
+		errs = append(errs, located(err, origin))
 	}
 	return config, errors.Join(errs...)
 }
 
-// located says where in the file the value was set that err begins with, "key: ".
-func located(err error, lines map[string]string) error {
+// located says where the value was set whose key err begins with.
+func located(err error, origin map[string]string) error {
 	key, _, _ := strings.Cut(err.Error(), ":")
-	if line, ok := lines[key]; ok {
-		return fmt.Errorf("%s: %w", line, err)
+	if where, ok := origin[key]; ok {
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	return err
 }
@@ -191,6 +228,7 @@ func (c *Config) validate() []error {
 			errs = append(errs, fmt.Errorf("%s: %q is not a port from 0 to 65535", listen.key, listen.addr[i+1:]))
 		}
 	}
+	errs = append(errs, c.validateServers()...)
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data-dir: is required"))
 	}
@@ -212,6 +250,36 @@ func (c *Config) validate() []error {
 	return append(errs, apart(c.Sale.Validate(), c.Gateway.Validate())...)
 }
 
+// real reports whether the process works with real servers.
+func (c *Config) real() bool { return len(c.Redis) > 0 && len(c.Kafka) > 0 && c.Database != "" }
+
+// validateServers checks how the real servers are named. A mix of real and embedded ones is a mistake: the embedded ones know
+// only this process, and keep nothing that the others lose.
+func (c *Config) validateServers() []error {
+	var errs []error
+	for _, server := range []struct {
+		key    string
+		addrs  []string
+		absent bool
+	}{{"redis", c.Redis, len(c.Redis) == 0}, {"kafka", c.Kafka, len(c.Kafka) == 0}, {"database", nil, c.Database == ""}} {
+		if server.absent && (len(c.Redis) > 0 || len(c.Kafka) > 0 || c.Database != "") {
+			errs = append(errs, fmt.Errorf("%s: is required: give redis, kafka and database, or none of them", server.key))
+		}
+		for _, addr := range server.addrs {
+			if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+				errs = append(errs, fmt.Errorf("%s: %q is not host:port", server.key, addr))
+			}
+		}
+	}
+	if c.Database != "" && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
+		errs = append(errs, errors.New("database: must be postgres://user:password@host:port/name"))
+	}
+	if c.Wait < 0 {
+		errs = append(errs, errors.New("wait: must not be below zero"))
+	}
+	return errs
+}
+
 // apart takes joined errors apart, so that each mistake is a line of its own.
 func apart(joined ...error) []error {
 	var errs []error
@@ -225,8 +293,8 @@ func apart(joined ...error) []error {
 	return errs
 }
 
-// applyFile sets what a YAML file says, and notes file:line of each key in lines. Every error begins with file:line.
-func applyFile(c *Config, path string, lines map[string]string) []error {
+// applyFile sets what a YAML file says, and notes file:line of each key in origin. Every error begins with file:line.
+func applyFile(c *Config, path string, origin map[string]string) []error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return []error{fmt.Errorf("config: %w", err)}
@@ -258,18 +326,39 @@ func applyFile(c *Config, path string, lines map[string]string) []error {
 		switch {
 		case !ok:
 			at("unknown key %q%s", key.Value, suggestion(name, known))
-		case lines[name] != "":
-			at("%s: was set already, at %s", name, lines[name])
-		case value.Kind != yaml.ScalarNode:
-			at("%s: must be a single value", name)
+		case origin[name] != "":
+			at("%s: was set already, at %s", name, origin[name])
 		default:
-			if err := s.set(c, value.Value); err != nil {
+			text, ok := s.text(c, value)
+			if !ok {
+				at("%s: must be a single value", name)
+			} else if err := s.set(c, text); err != nil {
 				at("%v", err)
 			}
 		}
-		lines[name] = here
+		if origin[name] == "" {
+			origin[name] = here
+		}
 	}
 	return errs
+}
+
+// text returns a YAML value as set takes it: a scalar, or for a list a sequence of them. false is neither.
+func (s setting) text(c *Config, value *yaml.Node) (string, bool) {
+	if value.Kind == yaml.ScalarNode {
+		return value.Value, true
+	}
+	if _, list := s.value(c).(*[]string); !list || value.Kind != yaml.SequenceNode {
+		return "", false
+	}
+	parts := make([]string, len(value.Content))
+	for i, part := range value.Content {
+		if part.Kind != yaml.ScalarNode {
+			return "", false
+		}
+		parts[i] = part.Value
+	}
+	return strings.Join(parts, ","), true
 }
 
 // suggestion names the known key that is nearest to name, where one is near.

@@ -34,6 +34,9 @@ func gauge(name, help string, value int64, labels ...admin.Label) admin.Sample {
 
 // edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.
 func (p *Process) edgeMetrics() []admin.Sample {
+	if p.gateway == nil {
+		return nil
+	}
 	s := p.gateway.Stats()
 	out := []admin.Sample{
 		gauge("penstock_http_in_flight_requests", "Requests being worked on.", s.InFlight),

@@ -15,22 +15,29 @@ import (
 
 	"penstock/gateway"
 	"penstock/gateway/admin"
-	"penstock/internal/embedded"
 	"penstock/internal/kafka"
-	"penstock/internal/sqlite"
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// Process is a running penstock: the parts opened in order, closed in reverse. serve, demo and the tests start this one.
+// Role is which half of penstock a process is; serve and demo are both.
+type Role uint8
+
+// The halves.
+const (
+	RoleGateway Role = 1 << iota // answers buyers
+	RoleWorker                   // makes orders, ends them, keeps the stock healthy
+)
+
+// Process is a running penstock: the parts opened in order, closed in reverse. Every command that runs one starts this.
 type Process struct {
 	// Fixed after startProcess.
 	cfg        Config
+	role       Role
 	log        *slog.Logger
-	public     net.Listener
+	public     net.Listener // nil without RoleGateway
 	private    net.Listener
-	parts      *embedded.Parts
-	store      *sqlite.Store
+	store      seckill.Store
 	queue      *kafka.Queue
 	stock      *inventory.Stock
 	desk       *seckill.Desk
@@ -40,7 +47,7 @@ type Process struct {
 	relay      *seckill.Relay
 	sweeper    *seckill.Sweeper
 	timeouts   *seckill.Timeouts
-	gateway    *gateway.Server
+	gateway    *gateway.Server // nil without RoleGateway
 	admin      *admin.Server
 	firstToken string // made at this start, "" when one was known already
 
@@ -60,10 +67,14 @@ type closer struct {
 	close func(ctx context.Context) error
 }
 
-// startProcess opens every part, starts serving, and returns when every item on sale is open. What was opened is closed again
-// when it fails.
+// startProcess opens every part of a process that is both halves; startRole, of one that may be one of them. It starts serving, and
+// returns when every item on sale is open. What was opened is closed again when it fails.
 func startProcess(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) {
-	p := &Process{cfg: cfg, log: log, failed: make(chan error, 2), lost: make(chan inventory.Ref, 256)}
+	return startRole(ctx, cfg, RoleGateway|RoleWorker, log)
+}
+
+func startRole(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Process, error) {
+	p := &Process{cfg: cfg, role: role, log: log, failed: make(chan error, 2), lost: make(chan inventory.Ref, 256)}
 	starting := []string{"starting"}
 	p.health.Store(&starting)
 	if err := p.open(ctx); err != nil {
@@ -76,14 +87,20 @@ func startProcess(ctx context.Context, cfg Config, log *slog.Logger) (*Process, 
 
 // open opens the parts in order: listeners first, since a taken port is the commonest mistake and costs nothing to find.
 func (p *Process) open(ctx context.Context) error {
-	steps := []func(context.Context) error{p.listen, p.openEmbedded, p.openStock, p.openSale, p.openToken, p.serve, p.startWork}
+	openServers := p.openEmbedded
+	if p.cfg.real() {
+		openServers = p.openReal
+	}
+	steps := []func(context.Context) error{p.listen, openServers, p.openSale, p.openToken, p.serve, p.startWork}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	if err := p.rebuilder.OpenAll(ctx); err != nil {
-		return &exitError{exitDependency, err}
+	if !p.cfg.real() { // whoever serves alone opens what the last process left
+		if err := p.rebuilder.OpenAll(ctx); err != nil {
+			return &exitError{exitDependency, err}
+		}
 	}
 	p.checkHealth(ctx)
 	return nil
@@ -97,9 +114,13 @@ func (p *Process) opened(name string, close func(ctx context.Context) error) {
 func (p *Process) listen(ctx context.Context) error {
 	var config net.ListenConfig
 	for _, l := range []struct {
+		role      Role
 		key, addr string
 		listener  *net.Listener
-	}{{"listen", p.cfg.Listen, &p.public}, {"admin-listen", p.cfg.AdminListen, &p.private}} {
+	}{{RoleGateway, "listen", p.cfg.Listen, &p.public}, {RoleGateway | RoleWorker, "admin-listen", p.cfg.AdminListen, &p.private}} {
+		if p.role&l.role == 0 {
+			continue
+		}
 		listener, err := config.Listen(ctx, "tcp", l.addr)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.key, err)
@@ -112,48 +133,6 @@ func (p *Process) listen(ctx context.Context) error {
 			return nil
 		})
 	}
-	return nil
-}
-
-// openEmbedded opens the parts that stand in for the servers of a larger installation.
-func (p *Process) openEmbedded(ctx context.Context) error {
-	parts, err := embedded.Open(ctx, embedded.Config{DataDir: p.cfg.DataDir, Durable: p.cfg.Durable, Logger: p.log})
-	if err != nil {
-		return &exitError{exitUsage, err}
-	}
-	p.parts = parts
-	p.opened("embedded parts", func(context.Context) error { return parts.Close() })
-	synchronous := "normal"
-	if p.cfg.Durable {
-		synchronous = "full"
-	}
-	if p.store, err = sqlite.Open(ctx, sqlite.Config{Path: parts.DatabasePath(), Synchronous: synchronous, Logger: p.log}); err != nil {
-		return &exitError{exitDependency, fmt.Errorf("database: %w", err)}
-	}
-	p.opened("database", func(context.Context) error { return p.store.Close() })
-	if p.queue, err = kafka.Open(ctx, parts.QueueConfig(p.cfg.Slots)); err != nil {
-		return &exitError{exitDependency, fmt.Errorf("queue: %w", err)}
-	}
-	p.opened("queue", p.queue.Close)
-	return nil
-}
-
-func (p *Process) openStock(ctx context.Context) error {
-	stock, err := inventory.Open(ctx, inventory.Config{
-		Addrs: []string{p.parts.RedisAddr()}, Password: p.parts.RedisPassword(), Cap: p.cfg.Sale.BatchCap, Poll: p.cfg.Sale.Tick, MaxKnown: p.cfg.MaxKnown, Logger: p.log,
-		OnLost: func(ref inventory.Ref) {
-			select {
-			case p.lost <- ref:
-			default: // it will be seen lost again
-			}
-		},
-		OnEpoch: func(inventory.ItemID, inventory.Epoch) { p.nudge() },
-	})
-	if err != nil {
-		return &exitError{exitDependency, fmt.Errorf("stock: %w", err)}
-	}
-	p.stock = stock
-	p.opened("stock", func(context.Context) error { stock.Stop(); return nil })
 	return nil
 }
 
@@ -181,7 +160,9 @@ func (p *Process) openSale(ctx context.Context) error {
 		}
 	}
 	p.rebuilder = seckill.NewRebuilder(p.cfg.Sale, p.stock, p.queue, p.store, desk.Catalog, refresh, p.log)
-	p.rebuilder.Alone()
+	if !p.cfg.real() {
+		p.rebuilder.Alone()
+	}
 	p.office = seckill.NewOffice(p.stock, p.queue, p.store, desk, p.rebuilder, p.log)
 	p.worker = seckill.NewWorker(p.stock, p.queue, p.store, p.log)
 	p.relay = seckill.NewRelay(p.cfg.Sale, p.stock, p.store, p.log)
@@ -218,6 +199,14 @@ func (p *Process) openToken(ctx context.Context) error {
 // serve starts both listeners. Until the items are open, purchases are answered 503 and /readyz says what is missing.
 func (p *Process) serve(context.Context) error {
 	var err error
+	if p.admin, err = admin.New(p.adminConfig(), p.adminDeps(), p.log); err != nil {
+		return err
+	}
+	p.opened("admin listener", p.admin.Shutdown)
+	p.serveOn("admin listener", p.private, p.admin.Serve)
+	if p.role&RoleGateway == 0 {
+		return nil
+	}
 	if p.gateway, err = gateway.New(p.cfg.Gateway, p.desk, p.unready, p.log); err != nil {
 		return err
 	}
@@ -225,29 +214,27 @@ func (p *Process) serve(context.Context) error {
 		p.desk.StopWaiting()
 		return p.gateway.Shutdown(ctx)
 	})
-	if p.admin, err = admin.New(p.adminConfig(), p.adminDeps(), p.log); err != nil {
-		return err
-	}
-	p.opened("admin listener", p.admin.Shutdown)
-	for name, serve := range map[string]func() error{
-		"public listener": func() error { return p.gateway.Serve(p.public) },
-		"admin listener":  func() error { return p.admin.Serve(p.private) },
-	} {
-		go func() {
-			if err := serve(); err != nil {
-				p.failed <- fmt.Errorf("%s: %w", name, err)
-			}
-		}()
-	}
+	p.serveOn("public listener", p.public, p.gateway.Serve)
 	return nil
+}
+
+// serveOn serves in the background until the listener is closed; its end before that is reported.
+func (p *Process) serveOn(name string, l net.Listener, serve func(net.Listener) error) {
+	go func() {
+		if err := serve(l); err != nil {
+			p.failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
 }
 
 // startWork starts everything that works by itself. Stop ends it after the listeners and before the parts it works with.
 func (p *Process) startWork(ctx context.Context) error {
 	ctx, p.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	for _, run := range []func(context.Context){
-		p.desk.Run, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run, p.markLost, p.watchHealth,
-	} {
+	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth}
+	if p.role&RoleWorker != 0 {
+		runs = append(runs, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run)
+	}
+	for _, run := range runs {
 		p.work.Go(func() { run(ctx) })
 	}
 	return nil
@@ -313,8 +300,13 @@ func (p *Process) checkHealth(ctx context.Context) {
 // unready names what isn't ready.
 func (p *Process) unready() []string { return *p.health.Load() }
 
-// PublicURL is the address of the public listener.
-func (p *Process) PublicURL() string { return "http://" + p.public.Addr().String() }
+// PublicURL is the address of the public listener, "" where there is none.
+func (p *Process) PublicURL() string {
+	if p.public == nil {
+		return ""
+	}
+	return "http://" + p.public.Addr().String()
+}
 
 // AdminURL is the address of the admin listener.
 func (p *Process) AdminURL() string { return "http://" + p.private.Addr().String() }

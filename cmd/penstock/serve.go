@@ -10,20 +10,38 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Run everything in one process: gateway, workers, admin",
-		Long: `Run everything in one process: the public listener, the workers and the admin listener, on embedded parts that
-are kept in --data-dir. It survives kill -9 and a restart with nothing lost.
+	return roleCommand(RoleGateway|RoleWorker, "serve", "Run everything in one process: gateway, workers, admin",
+		`Run everything in one process: the public listener, the workers and the admin listener. Without --redis, --kafka and
+--database it works on embedded parts that are kept in --data-dir, and survives kill -9 and a restart with nothing lost.
 
-The first start makes an admin token and prints it once, unless PENSTOCK_ADMIN_TOKEN sets one.`,
-		Args: cobra.NoArgs,
+The first start makes an admin token and prints it once, unless PENSTOCK_ADMIN_TOKEN sets one.`)
+}
+
+func gatewayCommand() *cobra.Command {
+	return roleCommand(RoleGateway, "gateway", "Run the half that answers buyers, on real servers",
+		`Run the half of penstock that answers buyers: the public listener and the admin listener. It needs --redis, --kafka and
+--database, and "penstock worker" processes on the same ones. Any number of gateways may run.`)
+}
+
+func workerCommand() *cobra.Command {
+	return roleCommand(RoleWorker, "worker", "Run the half that makes orders, on real servers",
+		`Run the half of penstock that turns accepted purchases into orders, ends them, gives stock back and rebuilds it, with an
+admin listener of its own. It needs --redis, --kafka and --database. Any number of workers may run.`)
+}
+
+// roleCommand makes the command of a role.
+func roleCommand(role Role, use, short, long string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := commandConfig(cmd)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), config, cmd.OutOrStdout())
+			if role != RoleGateway|RoleWorker && !config.real() {
+				return &exitError{exitUsage, fmt.Errorf("%s needs --redis, --kafka and --database", use)}
+			}
+			return serve(cmd.Context(), config, role, cmd.OutOrStdout())
 		},
 	}
 	addConfigFlags(cmd.Flags())
@@ -31,20 +49,24 @@ The first start makes an admin token and prints it once, unless PENSTOCK_ADMIN_T
 }
 
 // serve runs a process until ctx ends or a listener fails, then stops it.
-func serve(ctx context.Context, config Config, out io.Writer) error {
+func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 	log, err := newLogger(config)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
-	p, err := startProcess(ctx, config, log)
+	p, err := startRole(ctx, config, role, log)
 	if err != nil {
 		return failure(err)
 	}
 	if p.firstToken != "" {
 		log.Info("first admin token, shown only now", "token", p.firstToken)
 	}
-	log.Info("ready", "public", p.PublicURL(), "admin", p.AdminURL(), "data", config.DataDir)
-	if _, err := fmt.Fprintf(out, "public %s\nadmin %s\n", p.PublicURL(), p.AdminURL()); err != nil {
+	log.Info("ready", "public", p.PublicURL(), "admin", p.AdminURL())
+	addresses := "admin " + p.AdminURL() + "\n"
+	if p.public != nil {
+		addresses = "public " + p.PublicURL() + "\n" + addresses
+	}
+	if _, err := io.WriteString(out, addresses); err != nil {
 		log.Warn("addresses not printed", "err", err)
 	}
 	var failed error
