@@ -34,7 +34,7 @@ const (
 	Done                         // 200 to a payment, a cancellation or a read
 	SoldOut                      // 409 sold-out
 	PurchaseLimit                // 409 purchase-limit
-	Refused                      // any other decided no: not started, ended, not cancellable, key reused, risk
+	Refused                      // any other decided no: not started, ended, not cancellable, key reused, risk, no such order
 	Limited                      // 429: a limit was hit, nothing happened
 	Shed                         // 503 overloaded: nothing happened
 	Degraded                     // 503 degraded: switched off or paused, nothing happened
@@ -85,7 +85,7 @@ func classify(action Action, status int, ans *answer, err error) (Outcome, strin
 		return Limited, ans.code
 	case status == 503:
 		return classifyUnavailable(ans), ans.code
-	case status == 409, status == 422, status == 403 && ans.code == "risk-rejected":
+	case status == 409, status == 422, status == 403 && ans.code == "risk-rejected", status == 404 && action != Buy:
 		return classifyDecided(ans.code), ans.code
 	default:
 		return Failed, ans.code

@@ -145,7 +145,9 @@ func TestClassify(t *testing.T) {
 		{Pay, 200, `{"order":"o","status":"paid"}`, Done, "200"},
 		{Pay, 409, `{"code":"amount-mismatch"}`, Refused, "amount-mismatch"},
 		{Cancel, 409, `{"code":"not-cancellable"}`, Refused, "not-cancellable"},
-		{Read, 404, `{"code":"unknown-order"}`, Failed, "unknown-order"},
+		{Read, 404, `{"code":"unknown-order"}`, Refused, "unknown-order"},
+		{Read, 404, `not here`, Failed, "404"},
+		{Buy, 404, `{"code":"unknown-activity"}`, Failed, "unknown-activity"},
 	} {
 		var r fasthttp.Response
 		r.SetStatusCode(c.status)

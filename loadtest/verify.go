@@ -56,16 +56,16 @@ func (r *run) readBack(ctx context.Context, h *hand, o *order, deadline time.Tim
 			if o.end.found = true; o.end.Status != statusQueued {
 				return
 			}
-		case h.response.StatusCode() == 404 && ans.code != codeConnection && ans.code != codeTimeout:
+		case ans.passing(): // no answer at all, too
+			o.end.trouble = "no answer in time: " + ans.code
+		case h.response.StatusCode() == 404:
 			o.end.missing = true
 			if missing++; missing == missingReads {
 				return
 			}
-		case !ans.passing():
-			o.end.trouble = ans.sample
-			return
 		default:
-			o.end.trouble = "no answer in time: " + ans.code
+			o.end.trouble = sample(&h.response, nil)
+			return
 		}
 		next := r.clock.now().Add(wait)
 		if next.After(deadline) || !r.clock.until(ctx, next) {

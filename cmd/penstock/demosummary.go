@@ -92,7 +92,7 @@ func (r *demoReport) answers(b *strings.Builder, s screen) {
 		fmt.Fprintf(b, "  %-40s%10s%12s%12s\n", a.words, grouped(times), millis(latency.Quantile(0.5)), millis(latency.Quantile(0.99)))
 	}
 	for _, code := range sortedKeys(r.result.Samples) {
-		fmt.Fprintf(b, "  %s %s: %s\n", s.tick(false), code, r.result.Samples[code])
+		fmt.Fprintf(b, "  ! the first %s: %s\n", code, r.result.Samples[code])
 	}
 }
 
