@@ -21,11 +21,10 @@ import (
 // that the group has put out lets go, and then the records come to whoever owns the partition. Nothing is ever committed that
 // Poll did not return, or that wasn't processed.
 type consumer struct {
-	mu     sync.Mutex // guards making and closing the client
-	client *kgo.Client
-	closed bool
-
-	// Only for Poll and Commit, of which one is under way at a time.
+	// Held by Poll and Commit from end to end, of which one is under way at a time, and by close: a Poll that got records
+	// while the client leaves the group would hold the leaving back for ever. q.closing tells them to let go of it.
+	mu       sync.Mutex
+	client   *kgo.Client // nil until the first Poll
 	pending  []seckill.Message
 	offsets  map[int32]kgo.EpochOffset // what committing pending means
 	failures int                       // polls that failed since one succeeded
@@ -57,14 +56,29 @@ func (q *Queue) consumerOptions() []kgo.Opt {
 	}
 }
 
-// member returns the group's client, and makes it first if need be.
+// enter takes the consumer for a Poll or Commit, whose context ends also when the queue closes. The caller must call leave.
+func (q *Queue) enter(ctx context.Context) (inside context.Context, leave func()) {
+	inside, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-q.closing:
+			cancel()
+		case <-inside.Done():
+		}
+	}()
+	q.consumer.mu.Lock()
+	return inside, func() {
+		q.consumer.mu.Unlock()
+		cancel()
+	}
+}
+
+// member returns the group's client, and makes it first if need be. consumer.mu must be held.
 func (q *Queue) member() (*kgo.Client, error) {
-	c := &q.consumer
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	if q.closed.Load() {
 		return nil, ErrClosed
 	}
+	c := &q.consumer
 	if c.client == nil {
 		client, err := kgo.NewClient(append(q.commonOptions(), q.consumerOptions()...)...)
 		if err != nil {
@@ -79,39 +93,41 @@ func (q *Queue) member() (*kgo.Client, error) {
 func (c *consumer) close(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
 	if c.client == nil {
 		return
 	}
 	c.client.AllowRebalance()
 	// An error means that the group learns it from the session timeout instead.
 	_ = c.client.LeaveGroupContext(ctx)
-	c.client.CloseAllowingRebalance()
+	c.client.Close()
 }
 
 // Poll implements seckill.Queue. What was polled and not committed is returned again, unless it went to another worker in
 // the meantime. After an error, but the one of ctx, Poll has paused: it may be called again at once.
 func (q *Queue) Poll(ctx context.Context) ([]seckill.Message, error) {
+	inside, leave := q.enter(ctx)
+	defer leave()
 	client, err := q.member()
 	if err != nil {
 		return nil, err
 	}
 	c := &q.consumer
 	for len(c.pending) == 0 {
-		fetches := client.PollRecords(ctx, q.cfg.MaxPoll)
+		fetches := client.PollRecords(inside, q.cfg.MaxPoll)
 		err := q.take(fetches)
 		if len(c.pending) == 0 {
 			client.AllowRebalance()
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, kgo.ErrClientClosed):
-			return nil, ErrClosed
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case inside.Err() != nil:
+			return nil, ErrClosed
 		default:
 			q.counts.pollErrors.Add(1)
-			return nil, q.pauseAfter(ctx, err)
+			q.pauseAfter(inside)
+			return nil, err
 		}
 	}
 	c.failures = 0
@@ -171,14 +187,11 @@ const (
 )
 
 // pauseAfter keeps a caller that polls again at once from spinning.
-func (q *Queue) pauseAfter(ctx context.Context, err error) error {
+func (q *Queue) pauseAfter(ctx context.Context) {
 	c := &q.consumer
 	d := min(firstPause<<min(c.failures, 10), longestPause)
 	c.failures++
-	if ctxErr := pause(ctx, d); ctxErr != nil {
-		return ctxErr
-	}
-	return err
+	_ = pause(ctx, d) // cut short is fine too
 }
 
 // noteStarts remembers where partitions begin that were just assigned. It changes nothing.
@@ -220,6 +233,8 @@ func (q *Queue) checkStart(partition int32, records []*kgo.Record) {
 // Commit implements seckill.Queue. After an error the records are still pending: commit again, or poll them again. After
 // ErrFenced they are not, and a further Commit has nothing to do.
 func (q *Queue) Commit(ctx context.Context) error {
+	inside, leave := q.enter(ctx)
+	defer leave()
 	c := &q.consumer
 	if len(c.pending) == 0 {
 		return nil
@@ -228,12 +243,14 @@ func (q *Queue) Commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = q.commit(ctx, client)
-	if err != nil && !errors.Is(err, ErrFenced) {
-		return err
-	}
-	if err == nil {
+	switch err = q.commit(inside, client); {
+	case err == nil:
 		q.counts.committed.Add(int64(len(c.pending)))
+	case errors.Is(err, ErrFenced):
+	case inside.Err() != nil && ctx.Err() == nil:
+		return ErrClosed
+	default:
+		return err
 	}
 	c.pending, c.offsets = nil, nil
 	q.counts.oldest.Store(0)

@@ -56,6 +56,7 @@ type Queue struct {
 	putMu  sync.RWMutex // held for reading around a Put, so that none reaches a closed client
 	closed atomic.Bool  // set with putMu held
 
+	closing   chan struct{} // closed when Close begins
 	settled   chan struct{} // gets a value when inFlight falls to zero while closing; capacity 1
 	closeOnce sync.Once
 	closeErr  error
@@ -69,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	q := &Queue{cfg: cfg.withDefaults(), settled: make(chan struct{}, 1)}
+	q := &Queue{cfg: cfg.withDefaults(), closing: make(chan struct{}), settled: make(chan struct{}, 1)}
 	client, err := kgo.NewClient(append(q.commonOptions(), q.producerOptions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: make a client: %w", err)
@@ -238,6 +239,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		q.putMu.Lock()
 		q.closed.Store(true)
 		q.putMu.Unlock()
+		close(q.closing)
 		q.stop()
 		q.work.Wait()
 		q.consumer.close(ctx)

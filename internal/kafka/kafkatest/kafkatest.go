@@ -354,88 +354,94 @@ func work(ctx context.Context, q *kafka.Queue, done *processed, batches *atomic.
 	}
 }
 
+// crew is a number of workers that come and go, and one producer.
+type crew struct {
+	t        *testing.T
+	ctx      context.Context
+	cfg      kafka.Config
+	producer *kafka.Queue
+	produced int
+	done     processed
+	failures chan error
+	workers  sync.WaitGroup
+}
+
+// hire starts a worker and counts its batches.
+func (c *crew) hire() (*kafka.Queue, *atomic.Int64) {
+	q, batches := Open(c.t, c.cfg), new(atomic.Int64)
+	c.workers.Go(func() {
+		if err := work(c.ctx, q, &c.done, batches); err != nil {
+			c.failures <- err
+		}
+	})
+	return q, batches
+}
+
+// feed produces, but not faster than the workers work.
+func (c *crew) feed() {
+	if c.done.count() == c.produced {
+		Produce(c.t, c.producer, c.produced, c.produced+100)
+		c.produced += 100
+	}
+}
+
+// until waits until cond holds, and looks all the while that nothing is committed too early.
+func (c *crew) until(cond func() bool) {
+	c.t.Helper()
+	for !cond() {
+		_, committed := positions(c.t, c.producer)
+		if err := c.done.covers(committed); err != nil {
+			c.t.Fatal(err)
+		}
+		select {
+		case err := <-c.failures:
+			c.t.Fatal(err)
+		case <-c.ctx.Done():
+			c.t.Fatal("the workers do not get on")
+		default:
+		}
+	}
+}
+
+// untilBusy waits until a worker has finished four more batches.
+func (c *crew) untilBusy(batches *atomic.Int64) {
+	c.t.Helper()
+	before := batches.Load()
+	c.until(func() bool { c.feed(); return batches.Load() > before+3 })
+}
+
 // rebalanceLosesNothing lets workers come and go while records arrive, one of them with records in its hands.
 func rebalanceLosesNothing(t *testing.T, cfg kafka.Config) {
-	ctx := Context(t)
-	cfg.Partitions = 4
-	cfg.MaxPoll = 20
-	producer := Open(t, cfg)
-	done := &processed{offsets: make(map[int32]map[int64]bool), keys: make(map[string]bool)}
-	var workers sync.WaitGroup
-	failures := make(chan error, 8)
-	start := func() (q *kafka.Queue, batches *atomic.Int64) {
-		q, batches = Open(t, cfg), new(atomic.Int64)
-		workers.Go(func() {
-			if err := work(ctx, q, done, batches); err != nil {
-				failures <- err
-			}
-		})
-		return q, batches
-	}
-	produced := 0
-	// until waits until cond holds, and looks all the while that nothing is committed too early.
-	until := func(cond func() bool) {
-		t.Helper()
-		for !cond() {
-			_, committed := positions(t, producer)
-			if err := done.covers(committed); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case err := <-failures:
-				t.Fatal(err)
-			default:
-			}
-			if ctx.Err() != nil {
-				t.Fatal("workers do not get on")
-			}
-		}
-	}
-	// feed produces, but not faster than the workers work.
-	feed := func() {
-		if done.count() == produced {
-			Produce(t, producer, produced, produced+100)
-			produced += 100
-		}
-	}
-	// worksOn waits until a worker has finished four more batches.
-	worksOn := func(batches *atomic.Int64) {
-		t.Helper()
-		before := batches.Load()
-		until(func() bool { feed(); return batches.Load() > before+3 })
-	}
-	first, firstBatches := start()
-	worksOn(firstBatches)
-	second, secondBatches := start()
-	worksOn(secondBatches)
+	cfg.Partitions, cfg.MaxPoll = 4, 20
+	c := &crew{t: t, ctx: Context(t), cfg: cfg, producer: Open(t, cfg), failures: make(chan error, 8)}
+	c.done = processed{offsets: make(map[int32]map[int64]bool), keys: make(map[string]bool)}
+	first, firstBatches := c.hire()
+	c.untilBusy(firstBatches)
+	second, secondBatches := c.hire()
+	c.untilBusy(secondBatches)
 	Close(t, first)
-	worksOn(secondBatches)
+	c.untilBusy(secondBatches)
 	thief := Open(t, cfg) // takes records and goes away with them
 	stolen := make(chan error, 1)
 	go func() {
-		_, err := thief.Poll(ctx)
+		_, err := thief.Poll(c.ctx)
 		stolen <- err
 	}()
-	until(func() bool { feed(); return len(stolen) > 0 })
+	c.until(func() bool { c.feed(); return len(stolen) > 0 })
 	if err := <-stolen; err != nil {
 		t.Fatal(err)
 	}
 	Close(t, thief)
-	third, thirdBatches := start()
-	worksOn(thirdBatches)
+	third, thirdBatches := c.hire()
+	c.untilBusy(thirdBatches)
 	Close(t, second)
-	until(func() bool { return done.count() == produced })
-	end, committed := positions(t, producer)
-	for !committed.Passed(end) && ctx.Err() == nil {
-		_, committed = positions(t, producer)
-	}
+	c.until(func() bool { return c.done.count() == c.produced })
+	end, _ := positions(t, c.producer)
+	c.until(func() bool { _, committed := positions(t, c.producer); return committed.Passed(end) })
 	Close(t, third)
-	workers.Wait()
-	if done.count() != produced || sum(end) != int64(produced) {
-		t.Errorf("%d records produced, %d processed, end %v", produced, done.count(), end)
-	}
-	if err := done.covers(committed); err != nil {
-		t.Error(err)
+	c.workers.Wait()
+	if c.done.count() != c.produced || sum(end) != int64(c.produced) {
+		t.Errorf("%d records produced, %d processed, end %v", c.produced, c.done.count(), end)
 	}
 }
 
