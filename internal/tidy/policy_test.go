@@ -80,12 +80,13 @@ var arrows = map[string]arrow{
 	},
 	"gateway/admin": {
 		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/settings"},
-		tests: []string{"inventory"}, // a stub of the sale makes items
+		tests: []string{"inventory", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
 	"internal/embedded": {
-		may: []string{"internal/sqlite", "internal/kafka"},
-		why: "it opens the parts that run in the process, and says in the adapters' own configuration how they are reached",
+		may:   []string{"internal/sqlite", "internal/kafka"},
+		tests: []string{"seckill"}, // what a durable promise costs
+		why:   "it opens the parts that run in the process, and says in the adapters' own configuration how they are reached",
 	},
 	"cmd/penstock": {
 		may: []string{everything},
@@ -144,7 +145,7 @@ var owners = map[string]owner{
 		owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis",
 	},
 	"github.com/twmb/franz-go": {
-		owners: []string{"internal/kafka"}, tests: []string{"internal/kafka/kafkatest", "internal/embedded"}, why: "Kafka",
+		owners: []string{"internal/kafka", "internal/embedded"}, tests: []string{"internal/kafka/kafkatest"}, why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
