@@ -142,7 +142,7 @@ func (d *Desk) replay(ctx context.Context, id OrderID) (Receipt, error) {
 
 // replayOrRefuse answers a purchase outside the sale's hours: with its order where the key has one, else with the refusal.
 func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, refusal *Refusal, since time.Time) (Receipt, error) {
-	if offer.Epoch == 0 || d.stock.Absent(offer.Ref(), string(id), since) {
+	if offer.Epoch == 0 || d.stock.Absent(offer.Ref(), string(id), since) || !offer.Sale.live(time.Now(), d.cfg.Retention) {
 		return Receipt{}, refusal
 	}
 	hold, err := d.stock.Find(ctx, offer.Ref(), string(id))

@@ -199,6 +199,8 @@ func (o *Office) Restock(ctx context.Context, id ActivityID, sku SKU, key string
 		return Restocked{}, storeFailure("look the change up", err)
 	case found && earlier.Delta != delta:
 		return Restocked{}, errKeyReused
+	case delta > 0 && offer.Sale.State == ActivityEnded && !found:
+		return Restocked{}, &Refusal{Code: CodeActivityState, Detail: "The activity has ended."}
 	case delta > 0 || found:
 		total, replayed, err := o.restock(ctx, offer, change, by)
 		return Restocked{total, replayed}, err

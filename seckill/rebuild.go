@@ -37,13 +37,15 @@ type Rebuilder struct {
 
 	rebuilt atomic.Int64
 
-	mu   sync.Mutex
-	mine map[inventory.ItemID]bool // guarded by mu: items this process has opened
+	mu      sync.Mutex
+	mine    map[inventory.ItemID]bool // guarded by mu: items this process has opened
+	retired map[inventory.ItemID]bool // guarded by mu: items whose shards are known to be empty
 }
 
 // NewRebuilder makes a rebuilder. opened is called after each item it opened, so that the catalog learns of the epoch.
 func NewRebuilder(cfg Config, stock Stock, queue Queue, store Store, catalog func() *Catalog, opened func(context.Context), log *slog.Logger) *Rebuilder {
-	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log, mine: make(map[inventory.ItemID]bool)}
+	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log,
+		mine: make(map[inventory.ItemID]bool), retired: make(map[inventory.ItemID]bool)}
 }
 
 // Alone tells, before the first call, that no other process serves buyers, and that those which did are dead: nobody can be
@@ -60,17 +62,68 @@ func (r *Rebuilder) Run(ctx context.Context) {
 	}
 }
 
-// Step looks at every live shard once and heals what needs it, one after another.
+// Step looks at every shard once, one after another: it heals the live ones that need it and empties those whose keys may be
+// forgotten.
 func (r *Rebuilder) Step(ctx context.Context) {
 	now := time.Now()
 	for _, offer := range r.catalog().offers {
-		if ctx.Err() != nil || !offer.Sale.live(now, r.cfg.Retention) {
+		if ctx.Err() != nil || offer.Sale.State == ActivityDraft {
 			continue
 		}
-		if err := r.Heal(ctx, offer); err != nil && ctx.Err() == nil {
-			r.log.Warn("item not rebuilt", "item", offer.ID, "activity", offer.Sale.ID, "sku", offer.SKU, "err", err)
+		what, step := "healed", r.Heal
+		if !offer.Sale.live(now, r.cfg.Retention) {
+			what, step = "retired", r.retire
+		}
+		if err := step(ctx, offer); err != nil && ctx.Err() == nil {
+			r.log.Warn("item not "+what, "item", offer.ID, "activity", offer.Sale.ID, "sku", offer.SKU, "err", err)
 		}
 	}
+}
+
+// retire empties the shard of an item whose retention is over, once nothing of it is open or on its way (L8). It closes the shard
+// under an epoch that is never opened.
+func (r *Rebuilder) retire(ctx context.Context, offer *Offer) error {
+	r.mu.Lock()
+	done := r.retired[offer.ID]
+	r.mu.Unlock()
+	if done {
+		return nil
+	}
+	levels, err := r.stock.Levels(ctx, offer.ID)
+	if err != nil {
+		return fmt.Errorf("read the shard: %w", err)
+	}
+	if levels.Epoch != 0 && (!levels.Closed || levels.Known > 0) {
+		if ended, err := r.ended(ctx, offer); err != nil || !ended {
+			return err
+		}
+		epoch, err := r.store.NextEpoch(ctx, offer.ID)
+		if err != nil {
+			return fmt.Errorf("take the next epoch: %w", err)
+		}
+		if err := r.stock.Close(ctx, inventory.Ref{Item: offer.ID, Epoch: epoch}); err != nil {
+			return fmt.Errorf("close: %w", err)
+		}
+		r.log.Info("item retired", "item", offer.ID, "activity", offer.Sale.ID, "sku", offer.SKU, "names", levels.Known)
+	}
+	r.mu.Lock()
+	r.retired[offer.ID] = true
+	r.mu.Unlock()
+	return nil
+}
+
+// ended reports whether the store has nothing more to tell the offer's shard.
+func (r *Rebuilder) ended(ctx context.Context, offer *Offer) (bool, error) {
+	books, err := r.store.Books(ctx, offer.Sale.ID)
+	if err != nil {
+		return false, fmt.Errorf("read the books: %w", err)
+	}
+	for i := range books {
+		if b := &books[i]; b.Item == offer.ID {
+			return b.Open == 0 && b.PendingUnits == 0 && b.PendingStock == 0, nil
+		}
+	}
+	return false, nil
 }
 
 // Unhealthy returns the live items whose shard doesn't serve, as activity/sku.
@@ -148,6 +201,7 @@ func (r *Rebuilder) rebuild(ctx context.Context, offer *Offer) error {
 	}
 	r.mu.Lock()
 	r.mine[ref.Item] = true
+	delete(r.retired, ref.Item)
 	r.mu.Unlock()
 	available := snapshot.Total - snapshot.Open - snapshot.Sold
 	if err := r.stock.Open(ctx, ref, available, snapshot.Open, snapshot.Sold); err != nil {

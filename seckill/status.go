@@ -56,7 +56,7 @@ func (d *Desk) find(ctx context.Context, id OrderID, caller *Caller) (Order, err
 // only said where the store had no row both before and after the stock had no hold.
 func (d *Desk) findQueued(ctx context.Context, id OrderID, merchant MerchantID) (Order, error) {
 	offer := d.Catalog().Offer(id.Item())
-	if offer == nil || offer.Sale.Merchant != merchant || offer.Epoch == 0 {
+	if offer == nil || offer.Sale.Merchant != merchant || offer.Epoch == 0 || !offer.Sale.live(time.Now(), d.cfg.Retention) {
 		return Order{}, errUnknownOrder
 	}
 	hold, err := d.stock.Find(ctx, offer.Ref(), string(id))

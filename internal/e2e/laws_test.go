@@ -352,3 +352,27 @@ func TestLatePaymentIsKept(t *testing.T) {
 		}
 	}
 }
+
+// TestRetention: until it is over, a repeat meets its order after the sale's end too; afterwards the key is forgotten and the
+// order is still there.
+func TestRetention(t *testing.T) {
+	n := serve(t, t.TempDir(), "--retention", "2s")
+	s := openShop(n, terms{quantity: 5, perUser: 1, window: "1s"})
+	id := s.mustBuy(n, "u1", "k")
+	s.pay(n, "p", id, price)
+	s.settled(n)
+	n.admin(200, "POST", "/admin/v1/activities/618/end", "")
+	if a, _ := s.buy(n, "u1", "k", 1); a.field("order") != id || a.header.Get("Idempotent-Replayed") != "true" {
+		t.Fatalf("repeat after the end: %v", a)
+	}
+	if a, _ := s.buy(n, "u2", "k", 1); a.field("code") != "ended" {
+		t.Fatalf("new purchase after the end: %v", a)
+	}
+	eventually(t, "the key is forgotten", func() bool {
+		a, err := s.buy(n, "u1", "k", 1)
+		return err == nil && a.field("code") == "ended"
+	})
+	if a := s.order(n, id); a.field("status") != "paid" {
+		t.Fatalf("the order: %v", a)
+	}
+}
