@@ -68,6 +68,8 @@ func testCatalog(version int64) *seckill.Catalog {
 	}, nil, time.Now())
 }
 
+var _ Sales = (*seckill.Desk)(nil)
+
 // stubSales answers what a test wants it to.
 type stubSales struct {
 	mu      sync.Mutex // guards everything below
