@@ -2,84 +2,23 @@ package inventory_test
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
+	"pgregory.net/rapid"
 
 	"penstock/inventory"
 	"penstock/inventory/stocktest"
 )
-
-// openStock connects to a Redis and stops when the test ends.
-func openStock(t testing.TB, cfg inventory.Config) *inventory.Stock {
-	t.Helper()
-	s, err := inventory.Open(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Stop)
-	return s
-}
-
-// redisWorld is a world on the Redis at addr, which must be used by nobody else.
-func redisWorld(t *testing.T, addr string, processes int) stocktest.World {
-	t.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, AlwaysRESP2: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	do := func(command ...string) rueidis.RedisResult {
-		t.Helper()
-		r := client.Do(context.Background(), client.B().Arbitrary(command...).Build()) // also in a cleanup
-		if err := r.Error(); err != nil {
-			t.Fatalf("%v: %v", command, err)
-		}
-		return r
-	}
-	lose := func() { do("FLUSHALL") }
-	lose()
-	w := stocktest.World{Lose: lose, Save: func() func() { return saveKeys(t, do) }}
-	for range processes {
-		w.Stocks = append(w.Stocks, openStock(t, inventory.Config{Addrs: []string{addr}}))
-	}
-	return w
-}
-
-// saveKeys reads all keys and returns what writes them back. DUMP would do, but miniredis has it for strings only.
-func saveKeys(t *testing.T, do func(...string) rueidis.RedisResult) (restore func()) {
-	t.Helper()
-	read := map[string][]string{"hash": {"HGETALL"}, "list": {"LRANGE", "0", "-1"}, "set": {"SMEMBERS"}}
-	write := map[string]string{"hash": "HSET", "list": "RPUSH", "set": "SADD"}
-	var commands [][]string
-	keys, err := do("KEYS", "*").AsStrSlice()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range keys {
-		kind, err := do("TYPE", key).ToString()
-		if err != nil || read[kind] == nil {
-			t.Fatalf("key %q is a %q: %v", key, kind, err)
-		}
-		values, err := do(append([]string{read[kind][0], key}, read[kind][1:]...)...).AsStrSlice()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for len(values) > 0 {
-			n := min(1000, len(values))
-			commands = append(commands, append([]string{write[kind], key}, values[:n]...))
-			values = values[n:]
-		}
-	}
-	return func() {
-		do("FLUSHALL")
-		for _, command := range commands {
-			do(command...)
-		}
-	}
-}
 
 func TestMiniredis(t *testing.T) {
 	stocktest.Exercise(t, func(t *testing.T, processes int) stocktest.World {
@@ -97,6 +36,185 @@ func TestRedis(t *testing.T) {
 		t.Skip("INVENTORY_REDIS names no Redis")
 	}
 	stocktest.Exercise(t, func(t *testing.T, processes int) stocktest.World { return redisWorld(t, addr, processes) })
+}
+
+// A batch is answered like its holds one after another.
+func TestBatchesAnswerLikeSingleHolds(t *testing.T) {
+	redis := newKeys(t, miniredis.RunT(t).Addr())
+	stock := openStock(t, inventory.Config{Addrs: []string{redis.addr}})
+	item := inventory.ItemID(0)
+	rapid.Check(t, func(rt *rapid.T) {
+		item++
+		r, ctx, model := ref(item, 1), t.Context(), stocktest.NewModel()
+		units := rapid.Int64Range(0, 12).Draw(rt, "units")
+		for _, s := range []stocktest.Stock{stock, model} {
+			if err := errors.Join(s.Close(ctx, r), s.Open(ctx, r, units, 0, 0)); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		for range rapid.IntRange(1, 4).Draw(rt, "batches") {
+			var holds []inventory.Hold
+			var limits []int
+			for range rapid.IntRange(1, 12).Draw(rt, "holds") {
+				id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "id")
+				buyer := rapid.SampledFrom([]string{"u1", "u2", ""}).Draw(rt, "buyer")
+				holds = append(holds, hold(id, buyer, rapid.IntRange(1, 2).Draw(rt, "quantity")))
+				limits = append(limits, rapid.IntRange(0, 4).Draw(rt, "limit"))
+			}
+			grants, err := stock.HoldBatch(ctx, r, holds, limits)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for i, h := range holds {
+				want, err := model.Hold(ctx, r, h, limits[i])
+				if err != nil || grants[i].Verdict != want.Verdict {
+					rt.Fatalf("hold %d: verdict %d; the model says %d, %v", i, grants[i].Verdict, want.Verdict, err)
+				}
+			}
+			if rapid.Bool().Draw(rt, "sweep") {
+				if _, err := stock.Note(ctx, r); err != nil {
+					rt.Fatal(err)
+				}
+			}
+			if err := redis.check(item); err != nil {
+				rt.Fatal(err)
+			}
+		}
+	})
+}
+
+// openStock connects to a Redis and stops when the test ends.
+func openStock(t testing.TB, cfg inventory.Config) *inventory.Stock {
+	t.Helper()
+	s, err := inventory.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// redisWorld is a world on the Redis at addr, which must be used by nobody else.
+func redisWorld(t *testing.T, addr string, processes int) stocktest.World {
+	t.Helper()
+	redis := newKeys(t, addr)
+	redis.do("FLUSHALL")
+	w := stocktest.World{Lose: func() { redis.do("FLUSHALL") }, Save: redis.save, Check: redis.check}
+	for range processes {
+		w.Stocks = append(w.Stocks, openStock(t, inventory.Config{Addrs: []string{addr}}))
+	}
+	return w
+}
+
+// keys looks at what is in a Redis behind a Stock's back.
+type keys struct {
+	testing.TB
+	addr   string
+	client rueidis.Client
+}
+
+func newKeys(t testing.TB, addr string) *keys {
+	t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true, AlwaysRESP2: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return &keys{t, addr, client}
+}
+
+// do makes a command and fails where Redis refuses it.
+func (k *keys) do(command ...string) []string {
+	k.Helper()
+	r := k.client.Do(context.Background(), k.client.B().Arbitrary(command...).Build()) // also in a cleanup
+	if err := r.Error(); err != nil {
+		k.Fatalf("%v: %v", command, err)
+	}
+	if values, err := r.AsStrSlice(); err == nil {
+		return values
+	}
+	return nil
+}
+
+// save reads all keys and returns what writes them back. DUMP would do, but miniredis has it for strings only.
+func (k *keys) save() (restore func()) {
+	var commands [][]string
+	for _, key := range k.do("KEYS", "*") {
+		read, write := []string{"HGETALL", key}, "HSET"
+		switch {
+		case strings.HasSuffix(key, ":log"):
+			read, write = []string{"LRANGE", key, "0", "-1"}, "RPUSH"
+		case strings.HasSuffix(key, ":young"), strings.HasSuffix(key, ":old"):
+			read, write = []string{"SMEMBERS", key}, "SADD"
+		}
+		for values := range slices.Chunk(k.do(read...), 1000) {
+			commands = append(commands, append([]string{write, key}, values...))
+		}
+	}
+	return func() {
+		k.do("FLUSHALL")
+		for _, command := range commands {
+			k.do(command...)
+		}
+	}
+}
+
+// check reports where an item's keys break the invariants on top of lua/shard.lua.
+func (k *keys) check(item inventory.ItemID) error {
+	tag := fmt.Sprintf("ps:{%d.0}:", item)
+	meta, holds := pairs(k.do("HGETALL", tag+"meta")), pairs(k.do("HGETALL", tag+"holds"))
+	buyers, unfinished, fresh := map[string]string{}, map[string]bool{}, 0
+	units := map[string]int{}
+	for id, value := range holds {
+		fields := strings.SplitN(value[1:], " ", 3)
+		quantity, err := strconv.Atoi(fields[0])
+		if err != nil {
+			return err
+		}
+		switch value[0] {
+		case 'F', 'D':
+			unfinished[id] = true
+			fresh += quantity
+		}
+		if buyer := fields[2]; buyer != "" && value[0] != 'V' {
+			units[buyer] += quantity
+			buyers[buyer] = strconv.Itoa(units[buyer])
+		}
+	}
+	indexed := map[string]bool{}
+	members := append(k.do("SMEMBERS", tag+"young"), k.do("SMEMBERS", tag+"old")...)
+	for _, id := range members {
+		indexed[id] = true
+	}
+	log, named := map[uint64]bool{}, map[uint64]bool{}
+	entries := k.do("LRANGE", tag+"log", "0", "-1")
+	for _, entry := range entries {
+		log[binary.BigEndian.Uint64([]byte(entry))] = true
+	}
+	for id := range holds {
+		named[inventory.HashName(id)] = true
+	}
+	known := strconv.Itoa(len(holds))
+	switch got := pairs(k.do("HGETALL", tag+"buyers")); {
+	case !maps.Equal(got, buyers):
+		return fmt.Errorf("buyers are %v, the holds say %v", got, buyers)
+	case !maps.Equal(indexed, unfinished) || len(members) != len(indexed):
+		return fmt.Errorf("young and old are %v, the holds say %v", members, unfinished)
+	case !maps.Equal(log, named) || len(entries) != len(holds):
+		return fmt.Errorf("the log has %d entries and %d hashes, there are %d holds", len(entries), len(log), len(holds))
+	case meta["known"] != known && len(meta) > 0 || meta["fresh"] != strconv.Itoa(fresh) && len(meta) > 0:
+		return fmt.Errorf("meta is %v; %s known, %d fresh", meta, known, fresh)
+	}
+	return nil
+}
+
+// pairs makes a map of what HGETALL answers.
+func pairs(values []string) map[string]string {
+	m := make(map[string]string, len(values)/2)
+	for pair := range slices.Chunk(values, 2) {
+		m[pair[0]] = pair[1]
+	}
+	return m
 }
 
 func ref(item inventory.ItemID, epoch inventory.Epoch) inventory.Ref {

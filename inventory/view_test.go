@@ -356,7 +356,7 @@ func TestHashNameStaysAsItIs(t *testing.T) {
 		}
 	}
 	seen := map[uint64]string{}
-	for i := range 200_000 {
+	for i := range 30_000 {
 		for _, name := range []string{fmt.Sprint(i), fmt.Sprintf("%032d", i), fmt.Sprintf("%d\x00", i)} {
 			if other, ok := seen[hashName(name)]; ok {
 				t.Fatalf("%q and %q", name, other)

@@ -20,8 +20,8 @@
 --
 -- Invariants, between any two scripts on an open shard:
 --   held = sum of the quantities of F, D and O; fresh = that of F and D; young and old together hold just the F and D;
---   buyers = sums over F, D, O and S by buyer, '' left out; known = length of log = size of holds (but for the load of a shard
---   whose names repeat); available + held + sold changes by restock, by open and by a withdrawal's settle only.
+--   buyers = sums over F, D, O and S by buyer, '' left out; known = length of log = size of holds;
+--   available + held + sold changes by restock, by open and by a withdrawal's settle only.
 --   available > 0 or not changes only together with a message on the channel.
 --   Every write takes one seq, so (epoch, seq) names one state of the shard.
 --

@@ -36,6 +36,18 @@ type World struct {
 	Stocks []Stock
 	Lose   func()                  // forgets everything
 	Save   func() (restore func()) // restore puts everything back to what it was at Save, as a failover that forgets does
+
+	Check func(item inventory.ItemID) error // whether what is stored of the item is sound in itself; nil where nobody can tell
+}
+
+// check fails where what is stored of the item isn't sound.
+func (w *World) check(t interface{ Fatal(...any) }, item inventory.ItemID) {
+	if w.Check == nil {
+		return
+	}
+	if err := w.Check(item); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // OpenModels returns the Model's world, for Exercise and for comparison.
@@ -54,7 +66,9 @@ func Exercise(t *testing.T, open func(t *testing.T, processes int) World) {
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			w := open(t, 2)
-			c.run(&session{T: t, World: w, Stock: w.Stocks[0], ref: inventory.Ref{Item: 7, Epoch: 1}})
+			s := &session{T: t, World: w, Stock: w.Stocks[0], ref: inventory.Ref{Item: 7, Epoch: 1}}
+			c.run(s)
+			w.check(t, s.ref.Item)
 		})
 	}
 	t.Run("random_calls_are_answered_like_the_model's", func(t *testing.T) { exerciseRandom(t, open) })

@@ -171,6 +171,7 @@ func (d *duel) levels(t *rapid.T) {
 	got, gotErr := d.world.Stocks[0].Levels(d.ctx, d.ref.Item)
 	want, wantErr := d.model.Stocks[0].Levels(d.ctx, d.ref.Item)
 	d.same("levels", got, gotErr, want, wantErr)
+	d.world.check(t, d.ref.Item)
 }
 
 func (d *duel) note(t *rapid.T) {
