@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"penstock/internal/kafka"
@@ -164,7 +163,10 @@ func (p *Parts) startKafka() error {
 		return fmt.Errorf("embedded: open the queue in %s: %w", cfg.DataDir, err)
 	}
 	p.kafka = cluster
-	if err := cluster.CreateTopic(cfg.Topic, int32(cfg.Partitions), nil); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	if cluster.TopicInfo(cfg.Topic) != nil {
+		return nil
+	}
+	if err := cluster.CreateTopic(cfg.Topic, int32(cfg.Partitions), nil); err != nil {
 		return fmt.Errorf("embedded: make topic %s: %w", cfg.Topic, err)
 	}
 	return nil

@@ -122,7 +122,8 @@ func (c Config) Validate() error {
 	check(d.MinInSync >= 0, "min in-sync is %d, must not be negative", d.MinInSync)
 	check(d.Replication == 0 || d.MinInSync <= d.Replication, "min in-sync is %d, more than replication %d", d.MinInSync, d.Replication)
 	check(d.Slots > 0 && d.Slots <= 1<<20, "slots is %d, must be 1 to 1,048,576", d.Slots)
-	check(d.MaxRecordBytes > 0 && d.MaxRecordBytes <= maxBatchBytes/2, "max record bytes is %d, must be 1 to %d", d.MaxRecordBytes, maxBatchBytes/2)
+	check(d.MaxRecordBytes > 0 && d.MaxRecordBytes <= maxBatchBytes/2, "max record bytes is %d, must be 1 to %d",
+		d.MaxRecordBytes, maxBatchBytes/2)
 	check(d.MaxPoll > 0 && d.MaxPoll <= 1<<16, "max poll is %d, must be 1 to 65,536", d.MaxPoll)
 	for _, t := range []struct {
 		name string
@@ -137,9 +138,11 @@ func (c Config) Validate() error {
 	} {
 		check(t.span >= t.low, "%s is %v, must be at least %v", t.name, t.span, t.low)
 	}
-	check(d.Retention >= time.Hour || d.Retention == KeepForever, "retention is %v, must be at least an hour, or KeepForever", d.Retention)
+	check(d.Retention >= time.Hour || d.Retention == KeepForever, "retention is %v, must be at least an hour, or KeepForever",
+		d.Retention)
 	check(d.TrimEvery >= 0, "trim every is %v, must not be negative", d.TrimEvery)
-	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v", d.RebalanceTimeout, d.SessionTimeout)
+	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v",
+		d.RebalanceTimeout, d.SessionTimeout)
 	check(d.TLS == nil || d.Dial == nil, "TLS and a dial function exclude each other")
 	return errors.Join(errs...)
 }

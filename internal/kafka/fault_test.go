@@ -112,7 +112,9 @@ func TestProduceErrorReachesDone(t *testing.T) {
 
 // TestRetriesWriteOnce lets the broker refuse, or append and then say it didn't; each record is acknowledged and written once.
 func TestRetriesWriteOnce(t *testing.T) {
-	for _, err := range []*kerr.Error{kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.NotLeaderForPartition} {
+	for _, err := range []*kerr.Error{
+		kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut, kerr.NotLeaderForPartition,
+	} {
 		t.Run(err.Message, func(t *testing.T) {
 			cluster, cfg := broker(t)
 			q := kafkatest.Open(t, cfg)
@@ -431,17 +433,6 @@ func TestFencedCommitLetsGo(t *testing.T) {
 	}
 }
 
-// admin returns an admin client of the test's own.
-func admin(t *testing.T, cfg kafka.Config) *kadm.Client {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(cfg.Brokers...), kgo.Dialer(cfg.Dial))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	return kadm.NewClient(client)
-}
-
 // TestL2_OffsetsBeyondTheEndGoBack is a broker that lost the tail of its log and kept the offsets: new records take the lost ones'
 // places, and must not be taken for committed.
 func TestL2_OffsetsBeyondTheEndGoBack(t *testing.T) {
@@ -458,7 +449,7 @@ func TestL2_OffsetsBeyondTheEndGoBack(t *testing.T) {
 	kafkatest.Close(t, q)
 	beyond := make(kadm.Offsets)
 	beyond.AddOffset(cfg.Topic, 0, end[0]+500, -1)
-	if err := admin(t, cfg).CommitAllOffsets(ctx, cfg.Group, beyond); err != nil {
+	if err := kafkatest.Admin(t, cfg).CommitAllOffsets(ctx, cfg.Group, beyond); err != nil {
 		t.Fatal(err)
 	}
 	q = kafkatest.Open(t, cfg)
@@ -507,7 +498,8 @@ func TestOpenRefusesWeakTopics(t *testing.T) {
 	_, cfg := broker(t)
 	cfg.Topic = "weak"
 	one := "1"
-	if _, err := admin(t, cfg).CreateTopic(t.Context(), 1, 1, map[string]*string{"min.insync.replicas": &one}, cfg.Topic); err != nil {
+	weak := map[string]*string{"min.insync.replicas": &one}
+	if _, err := kafkatest.Admin(t, cfg).CreateTopic(t.Context(), 1, 1, weak, cfg.Topic); err != nil {
 		t.Fatal(err)
 	}
 	cfg.MinInSync = 2
@@ -523,9 +515,11 @@ func TestOpenMakesADurableTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	cfg := kafka.Config{Brokers: cluster.ListenAddrs()[:1], Dial: network.DialContext, Topic: "orders", Partitions: 5, Retention: 48 * time.Hour}
+	cfg := kafka.Config{
+		Brokers: cluster.ListenAddrs()[:1], Dial: network.DialContext, Topic: "orders", Partitions: 5, Retention: 48 * time.Hour,
+	}
 	kafkatest.Produce(t, kafkatest.Open(t, cfg), 0, 100)
-	listed, err := admin(t, cfg).ListTopics(t.Context(), "orders")
+	listed, err := kafkatest.Admin(t, cfg).ListTopics(t.Context(), "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -533,7 +527,7 @@ func TestOpenMakesADurableTopic(t *testing.T) {
 	if len(partitions) != 5 || len(partitions[0].Replicas) != 3 {
 		t.Errorf("the topic has %d partitions of %d replicas", len(partitions), len(partitions[0].Replicas))
 	}
-	configs, err := admin(t, cfg).DescribeTopicConfigs(t.Context(), "orders")
+	configs, err := kafkatest.Admin(t, cfg).DescribeTopicConfigs(t.Context(), "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,7 +546,8 @@ func TestOpenMakesADurableTopic(t *testing.T) {
 
 func TestOpenWithoutBroker(t *testing.T) {
 	refused := errors.New("refused by the test")
-	cfg := kafka.Config{Brokers: []string{"nowhere:9092"}, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, refused }}
+	dial := func(context.Context, string, string) (net.Conn, error) { return nil, refused }
+	cfg := kafka.Config{Brokers: []string{"nowhere:9092"}, Dial: dial}
 	if _, err := kafka.Open(kafkatest.Context(t), cfg); !errors.Is(err, refused) || !strings.Contains(err.Error(), "nowhere:9092") {
 		t.Errorf("Open: %v", err)
 	}

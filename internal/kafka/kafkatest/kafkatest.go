@@ -552,7 +552,7 @@ func tooLarge(t *testing.T, cfg kafka.Config) {
 func trimKeeps(t *testing.T, cfg kafka.Config) {
 	ctx := Context(t)
 	q := Open(t, cfg)
-	admin := adminClient(t, cfg)
+	admin := Admin(t, cfg)
 	starts := func() seckill.Positions {
 		listed, err := admin.ListStartOffsets(ctx, cfg.Topic)
 		if err == nil {
@@ -609,7 +609,7 @@ func missingAreCounted(t *testing.T, cfg kafka.Config) {
 	Produce(t, q, 10, 100)
 	cut := make(kadm.Offsets)
 	cut.AddOffset(cfg.Topic, 0, 40, -1)
-	deleted, err := adminClient(t, cfg).DeleteRecords(ctx, cut)
+	deleted, err := Admin(t, cfg).DeleteRecords(ctx, cut)
 	if err == nil {
 		err = deleted.Error()
 	}
@@ -626,7 +626,7 @@ func topicAnew(t *testing.T, cfg kafka.Config) {
 	ctx := Context(t)
 	q := Open(t, cfg)
 	Produce(t, q, 0, 10)
-	admin := adminClient(t, cfg)
+	admin := Admin(t, cfg)
 	if _, err := admin.DeleteTopic(ctx, cfg.Topic); err != nil {
 		t.Fatal(err)
 	}
@@ -671,8 +671,8 @@ func twoOpen(t *testing.T, cfg kafka.Config) {
 	both.Wait()
 }
 
-// adminClient returns a client of the test's own.
-func adminClient(t testing.TB, cfg kafka.Config) *kadm.Client {
+// Admin returns an admin client of the test's own.
+func Admin(t testing.TB, cfg kafka.Config) *kadm.Client {
 	t.Helper()
 	opts := []kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}
 	if cfg.Dial != nil {
