@@ -12,7 +12,7 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 UNRACED = $$($(GO) list ./... | grep -E '/internal/(protocol|tidy|e2e)$$')
 RACED = $$($(GO) list ./... | grep -v -E '/internal/(protocol|tidy|e2e)$$')
 
-.PHONY: help install test check lint race fuzz sim mutants bench demo generate build
+.PHONY: help install test check lint race fuzz sim model mutants bench demo generate build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,12 +43,16 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 		done; \
 	done
 
-sim: ## the large walks of the protocol's model: 370 million states, 4 GB, a quarter of an hour
+sim: ## the simulator on new seeds, for SIMTIME (default 5m)
+	$(GO) test ./internal/sim -run '^TestSim$$' -sim.time=$${SIMTIME:-5m} -timeout 3h -v
+
+model: ## the large walks of the protocol's model: 370 million states, 4 GB, a quarter of an hour
 	$(GO) test ./internal/protocol -run NoLawBroken -long -timeout 3h -v
 
-mutants: ## leave each rule of the protocol's model out in turn, and show the law that breaks
-	@for f in internal/protocol/testdata/mutants/*.txt; do echo "== without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
-	$(GO) test ./internal/protocol -run Mutants -v
+mutants: ## take each rule of the protocol out, of the model and of the code, and demand that something breaks
+	@for f in internal/protocol/testdata/mutants/*.txt; do echo "== the model without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
+	$(GO) test ./internal/protocol -run Mutants
+	$(GO) test ./internal/sim -run '^TestMutants$$' -sim.mutants=all -timeout 3h -v
 
 bench: ## all benchmarks: ROUNDS (default 5) interleaved rounds, medians, ratios
 	.ci/bench
