@@ -32,7 +32,8 @@ type BuyerKey struct {
 // now is the database's clock. items, existing and bought are changed to what they are after the batch, so that a record
 // that comes twice in one batch is met by its first. The result has one Acceptance per record; rows to insert are those of
 // OutcomeOpened and OutcomeRejected.
-func DecideAccept(records []Record, items map[inventory.ItemID]*Ledger, existing map[OrderID]Order, bought map[BuyerKey]int64, now time.Time) []Acceptance {
+func DecideAccept(records []Record, items map[inventory.ItemID]*Ledger, existing map[OrderID]Order, bought map[BuyerKey]int64,
+	now time.Time) []Acceptance {
 	out := make([]Acceptance, len(records))
 	for i := range records {
 		r := &records[i]

@@ -12,7 +12,8 @@ type Merchant struct {
 // Rights is a set of what a caller may do.
 type Rights uint8
 
-// The rights. RightBuy places, reads and cancels the caller's own orders; RightMerchant reads the merchant's activities before they are published.
+// The rights. RightBuy places, reads and cancels the caller's own orders; RightMerchant reads the merchant's activities before
+// they are published.
 const (
 	RightBuy Rights = 1 << iota
 	RightMerchant

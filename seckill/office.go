@@ -29,7 +29,7 @@ func NewOffice(stock Stock, queue Queue, store Store, desk *Desk, rebuilder *Reb
 // Shared refusals of the office.
 var (
 	errNoSuchActivity    = &Refusal{Code: CodeUnknownActivity}
-	errNotEditable       = &Refusal{Code: CodeNotEditable, Detail: "A published activity keeps its merchant and its items; use restock to change a quantity."}
+	errNotEditable       = &Refusal{Code: CodeNotEditable, Detail: "A published activity keeps its merchant and items; see restock."}
 	errInsufficientStock = &Refusal{Code: CodeInsufficientStock}
 )
 
@@ -240,7 +240,8 @@ func (o *Office) withdraw(ctx context.Context, offer *Offer, change StockChange,
 	case inventory.Reused:
 		return Restocked{}, errKeyReused
 	default: // doomed, or buried after an attempt that never came to its end
-		return Restocked{}, &Failure{CodeUnavailable, time.Second, errors.New("an earlier attempt under this key is being undone; use another key")}
+		err := errors.New("an earlier attempt under this key is being undone; use another key")
+		return Restocked{}, &Failure{CodeUnavailable, time.Second, err}
 	}
 	total, replayed, err := o.withdrawn(ctx, offer.Ref(), change, by)
 	return Restocked{total, replayed}, err

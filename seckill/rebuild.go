@@ -43,7 +43,8 @@ type Rebuilder struct {
 }
 
 // NewRebuilder makes a rebuilder. opened is called after each item it opened, so that the catalog learns of the epoch.
-func NewRebuilder(cfg Config, stock Stock, queue Queue, store Store, catalog func() *Catalog, opened func(context.Context), log *slog.Logger) *Rebuilder {
+func NewRebuilder(cfg Config, stock Stock, queue Queue, store Store, catalog func() *Catalog, opened func(context.Context),
+	log *slog.Logger) *Rebuilder {
 	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log,
 		mine: make(map[inventory.ItemID]bool), retired: make(map[inventory.ItemID]bool)}
 }

@@ -56,7 +56,8 @@ type CatalogStore interface {
 	// change record. New items (ID 0) get ids, items that are no longer listed are deleted (only a draft's are). Quantity is
 	// written while the item was never opened (Epoch 0), and moves by restock afterwards; Epoch and Suspect are never written.
 	// An error from change is returned as it is and nothing is written. change must be pure: it may run again.
-	UpdateActivity(ctx context.Context, id ActivityID, by Author, change func(old *Activity) (*Activity, error)) (*Activity, error)
+	UpdateActivity(ctx context.Context, id ActivityID, by Author,
+		change func(old *Activity) (*Activity, error)) (*Activity, error)
 }
 
 // CatalogData is the catalog at one version.
@@ -90,7 +91,8 @@ type OrderStore interface {
 	// whose index deliver returns. It returns the id of the last row it handed out, 0 when there was none: so rows that
 	// can't be delivered now (their item is closed) keep nobody waiting. Rows may be handed out more than once, also to
 	// two relays.
-	Relay(ctx context.Context, after int64, limit int, deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)
+	Relay(ctx context.Context, after int64, limit int,
+		deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)
 }
 
 // StockStore keeps totals and epochs.

@@ -154,7 +154,8 @@ func (s *Sweeper) decide(ctx context.Context, ref inventory.Ref, n note, old []i
 	if err := drain(ctx, s.queue, end); err != nil {
 		return confirmed, err
 	}
-	return confirmed + len(doomed), s.bury(ctx, ref, doomed)
+	buried, err := s.bury(ctx, ref, doomed)
+	return confirmed + buried, err
 }
 
 // doom dooms the holds that nobody touched since the note and returns those that are doomed now.
@@ -181,7 +182,8 @@ func (s *Sweeper) doom(ctx context.Context, ref inventory.Ref, n note, orphans [
 
 // confirmOrdered confirms the holds whose orders are open and returns those without a row, and how many it confirmed. Ended
 // orders are the outbox relay's.
-func (s *Sweeper) confirmOrdered(ctx context.Context, ref inventory.Ref, old []inventory.Entry) (orphans []inventory.Hold, confirmed int, err error) {
+func (s *Sweeper) confirmOrdered(ctx context.Context, ref inventory.Ref,
+	old []inventory.Entry) (orphans []inventory.Hold, confirmed int, err error) {
 	ids := make([]OrderID, len(old))
 	for i := range old {
 		ids[i] = OrderID(old[i].ID)
@@ -202,20 +204,24 @@ func (s *Sweeper) confirmOrdered(ctx context.Context, ref inventory.Ref, old []i
 	return orphans, len(open), s.confirm(ctx, ref, open)
 }
 
-// bury decides doomed holds in the store.
-func (s *Sweeper) bury(ctx context.Context, ref inventory.Ref, doomed []inventory.Hold) error {
+// bury decides doomed holds in the store and returns how many of them the next look finds decided. A withdrawal's tombstone is
+// not found by order id: it comes again until the outbox relay has settled it, and must not keep the sweep going.
+func (s *Sweeper) bury(ctx context.Context, ref inventory.Ref, doomed []inventory.Hold) (decided int, err error) {
 	exists, err := s.store.Bury(ctx, ref, doomed)
 	if err != nil {
-		return fmt.Errorf("bury %d holds: %w", len(doomed), err)
+		return 0, fmt.Errorf("bury %d holds: %w", len(doomed), err)
 	}
 	var ordered []inventory.Hold
 	for i := range doomed {
 		if exists[i] {
 			ordered = append(ordered, doomed[i])
 		}
+		if exists[i] || !IsWithdrawal(doomed[i].ID) {
+			decided++
+		}
 	}
 	s.counts.Buried.Add(int64(len(doomed) - len(ordered)))
-	return s.confirm(ctx, ref, ordered)
+	return decided, s.confirm(ctx, ref, ordered)
 }
 
 func (s *Sweeper) confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error {

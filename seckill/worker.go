@@ -151,11 +151,19 @@ func (w *Worker) accept(ctx context.Context, batch []parsed) ([]Acceptance, erro
 	}
 }
 
-// split accepts the halves of a batch that the store refuses, or buries a single record.
+// split accepts the halves of a batch that the store refuses, or buries a single record. That the store took the dead letter
+// shows that it takes writes: one more try then tells a record that it will never take from an hour in which it took nothing,
+// such as of a full disk or a primary that was made a replica. The letter stays; its replay finds the row.
 func (w *Worker) split(ctx context.Context, batch []parsed, cause error) ([]Acceptance, error) {
 	if len(batch) == 1 {
-		unfit := []Acceptance{{Outcome: OutcomeUnfit}}
-		return unfit, w.keepDead(ctx, []DeadLetter{batch[0].message.letter(cause.Error())})
+		if err := w.keepDead(ctx, []DeadLetter{batch[0].message.letter(cause.Error())}); err != nil {
+			return nil, err
+		}
+		if accepted, err := w.store.Accept(ctx, []Record{batch[0].record}); err == nil {
+			w.counts.Dead.Add(-1)
+			return accepted, w.bury(ctx, batch, accepted)
+		}
+		return []Acceptance{{Outcome: OutcomeUnfit}}, nil
 	}
 	half := len(batch) / 2
 	first, err := w.accept(ctx, batch[:half])
@@ -220,7 +228,8 @@ func (w *Worker) tell(ctx context.Context, accepted []Acceptance) {
 	}
 	for _, group := range holds {
 		if err := w.stock.Confirm(ctx, group.ref, group.list); err != nil && ctx.Err() == nil {
-			w.log.Warn("orders not confirmed, the sweeper will", "item", group.ref.Item, "epoch", group.ref.Epoch, "count", len(group.list), "err", err)
+			w.log.Warn("orders not confirmed, the sweeper will", "item", group.ref.Item, "epoch", group.ref.Epoch,
+				"count", len(group.list), "err", err)
 		}
 	}
 }

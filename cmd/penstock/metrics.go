@@ -93,7 +93,8 @@ func (p *Process) saleMetrics() []admin.Sample {
 		"opened": work.Opened.Load(), "exists": work.Exists.Load(), "rejected": work.Rejected.Load(),
 		"skipped": work.Skipped.Load(), "dead": work.Dead.Load(),
 	} {
-		out = append(out, counter("penstock_worker_records_total", "Records by what became of them.", n, admin.Label{Name: "outcome", Value: outcome}))
+		out = append(out, counter("penstock_worker_records_total", "Records by what became of them.", n,
+			admin.Label{Name: "outcome", Value: outcome}))
 	}
 	for name, s := range p.desk.Queues() {
 		out = append(out, batchMetrics(name, s)...)

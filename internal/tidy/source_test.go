@@ -165,8 +165,12 @@ func checkLineLength(t *tree, report func(where, what string)) {
 			if f.generated() {
 				continue
 			}
+			limit := 140
+			if f.test {
+				limit = 180 // a table's row is read as one
+			}
 			for i, line := range strings.Split(f.text, "\n") {
-				if width := utf8.RuneCountInString(line); width > 140 && !strings.Contains(line, "://") {
+				if width := utf8.RuneCountInString(line); width > limit && !strings.Contains(line, "://") {
 					report(fmt.Sprintf("%s:%d", f.path, i+1), fmt.Sprintf("has %d characters", width))
 				}
 			}
