@@ -11,6 +11,14 @@ import (
 	"strings"
 )
 
+// Names in the data directory.
+const (
+	lockName     = "lock"
+	formatName   = "format"
+	queueName    = "queue"
+	databaseName = "penstock.db"
+)
+
 // formatVersion is the version of the directory's layout that this program reads and writes.
 const formatVersion = 1
 
@@ -35,7 +43,7 @@ func openDirectory(path string) (*directory, error) {
 	if err := makeDirectory(path); err != nil {
 		return nil, fmt.Errorf("embedded: make the data directory: %w", err)
 	}
-	if err := checkOurs(path); err != nil {
+	if err := errors.Join(checkOurs(path), checkFormat(path)); err != nil {
 		return nil, err
 	}
 	lock, err := takeLock(path)
@@ -43,10 +51,24 @@ func openDirectory(path string) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{path, lock}
-	if err := d.checkFormat(); err != nil {
+	// Only now is it sure that nobody else writes the format.
+	err = checkFormat(path)
+	if err == nil {
+		err = writeFormat(path)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// makeDirectory makes a directory that nobody else may look into.
+func makeDirectory(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 // checkOurs refuses a directory that has anything in it but no format file. The lock and a half-written format file don't count:
@@ -102,12 +124,11 @@ func takeLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// checkFormat compares the directory's version with ours, and writes it into a new directory.
-func (d *directory) checkFormat() error {
-	name := filepath.Join(d.path, formatName)
-	text, err := os.ReadFile(name)
+// checkFormat compares the directory's version with ours. A directory without one is fine.
+func checkFormat(path string) error {
+	text, err := os.ReadFile(filepath.Join(path, formatName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeFormat(d.path)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("embedded: read the format: %w", err)
@@ -116,16 +137,19 @@ func (d *directory) checkFormat() error {
 	n, err := strconv.Atoi(string(version))
 	switch {
 	case !ok || err != nil || n < 1:
-		return fmt.Errorf("embedded: %s: %w (its %s file says %q)", d.path, ErrForeign, formatName, text)
+		return fmt.Errorf("embedded: %s: %w (its %s file says %q)", path, ErrForeign, formatName, text)
 	case n > formatVersion:
-		return fmt.Errorf("embedded: %s: %w: format %d, this one knows up to %d", d.path, ErrNewer, n, formatVersion)
+		return fmt.Errorf("embedded: %s: %w: format %d, this one knows up to %d", path, ErrNewer, n, formatVersion)
 	}
 	return nil
 }
 
-// writeFormat writes the format file, whole or not at all.
+// writeFormat writes the format file where there is none, whole or not at all.
 func writeFormat(path string) error {
 	name := filepath.Join(path, formatName)
+	if _, err := os.Stat(name); err == nil {
+		return nil
+	}
 	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("embedded: write the format: %w", err)

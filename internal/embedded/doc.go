@@ -9,7 +9,7 @@
 //   - One process at a time has the directory; the second one is told who has it. A directory that is not ours, or that a newer
 //     version wrote, is left as it is.
 //   - Nobody else gets in: Kafka has no port at all (Parts.QueueConfig knows the way), Redis wants a password that is made anew at
-//     each start, the directory is the user's alone.
+//     each start, a directory that Open made is its user's alone.
 //
 // It does not promise replication, and it is not for load: kfake works in one goroutine. Its log keeps every record until somebody
 // deletes it (the queue of Parts.QueueConfig does), and never by age, because nobody else can say which records were worked on.

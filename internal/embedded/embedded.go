@@ -120,6 +120,9 @@ func Open(ctx context.Context, cfg Config) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(cfg.DataDir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		cfg.Logger.Warn("others may read the data directory", "path", cfg.DataDir, "mode", info.Mode().Perm().String())
+	}
 	p := &Parts{cfg: cfg, directory: directory, stop: func() {}}
 	if err := errors.Join(ctx.Err(), p.startKafka(), p.startRedis()); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -253,21 +256,4 @@ func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	if ctx := context.Background(); l.log.Enabled(ctx, to) {
 		l.log.Log(ctx, to, "embedded queue: "+fmt.Sprintf(format, args...))
 	}
-}
-
-// Names in the data directory.
-const (
-	lockName     = "lock"
-	formatName   = "format"
-	queueName    = "queue"
-	databaseName = "penstock.db"
-)
-
-// makeDirectory makes a directory that nobody else may look into.
-func makeDirectory(path string) error {
-	err := os.Mkdir(path, 0o700)
-	if errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	return err
 }

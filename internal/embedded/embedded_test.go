@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/redis/rueidis"
+	"go.uber.org/goleak"
 
 	"penstock/internal/embedded"
 	"penstock/internal/kafka"
@@ -152,9 +153,6 @@ func TestDirectoriesThatAreRefused(t *testing.T) {
 			if !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("error: %v", err)
 			}
-			if err := os.Remove(filepath.Join(dir, "lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				t.Fatal(err)
-			}
 			if after := contents(t, dir); after != before {
 				t.Errorf("the directory was changed, from\n%sto\n%s", before, after)
 			}
@@ -201,6 +199,35 @@ func TestRedisWantsItsPassword(t *testing.T) {
 		if err := connect(password); err == nil {
 			t.Errorf("password %q was let in", password)
 		}
+	}
+}
+
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	parts, err := embedded.Open(t.Context(), embedded.Config{DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := kafka.Open(t.Context(), parts.QueueConfig(100)) // with its background work
+	if err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, queue, 0, 50)
+	kafkatest.Consume(t, queue, 50)
+	kafkatest.Close(t, queue)
+	closeParts(t, parts)
+	closeParts(t, parts)
+}
+
+func TestOpenDirectoryOfEverybodyIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	logged, logger := newLog()
+	open(t, embedded.Config{DataDir: dir, Logger: logger})
+	if !strings.Contains(logged.String(), "level=WARN") || !strings.Contains(logged.String(), dir) {
+		t.Errorf("logged: %s", logged)
 	}
 }
 

@@ -203,7 +203,8 @@ func (q *Queue) noteStarts(_ context.Context, assigned map[string]map[int32]kgo.
 		c.starts = make(map[int32]int64)
 	}
 	for p, o := range assigned[q.cfg.Topic] {
-		// Negative is a place with a name: the start, for a partition that nobody committed.
+		// Negative is a place with a name: the start, for a partition that nobody committed. Its records begin at 0; those
+		// that aren't there were deleted before anybody had committed them.
 		c.starts[p] = max(o.EpochOffset().Offset, 0)
 	}
 	return assigned, nil

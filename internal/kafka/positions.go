@@ -123,16 +123,16 @@ func (q *Queue) partitions(ctx context.Context) (int, error) {
 // power failure without fsync, an unclean election), new records would take the lost ones' offsets, and those below the
 // committed offset would never be read. Going back costs nothing: what the database has, it has.
 func (q *Queue) rewind(ctx context.Context) error {
-	end, err := q.listEnd(ctx)
-	if err != nil {
-		return err
-	}
 	committed, err := q.Committed(ctx)
 	if err != nil {
 		return err
 	}
+	end, err := q.listEnd(ctx) // after committed, which grows meanwhile where other workers are at work
+	if err != nil {
+		return err
+	}
 	back := make(kadm.Offsets)
-	for i := range end {
+	for i := range min(len(committed), len(end)) {
 		if committed[i] > end[i] {
 			q.counts.dataLoss.Add(1)
 			q.cfg.Logger.Error("the log ends below what the workers have committed: records were lost, the group goes back",

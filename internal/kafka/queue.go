@@ -204,8 +204,8 @@ func (q *Queue) checkDurability(ctx context.Context, topic kadm.TopicDetail) err
 			return fmt.Errorf("kafka: topic %s: min.insync.replicas: %w", q.cfg.Topic, err)
 		}
 		if have < want {
-			return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, at least %d is needed",
-				ErrTopic, q.cfg.Topic, have, replication, want)
+			return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, so that an acknowledgement may stand for fewer than %d: "+
+				"raise it in the topic's configuration", ErrTopic, q.cfg.Topic, have, replication, want)
 		}
 	}
 	return nil
@@ -254,6 +254,9 @@ func (q *Queue) Close(ctx context.Context) error {
 
 // settle waits until no record is in flight.
 func (q *Queue) settle(ctx context.Context) error {
+	if q.inFlight.Load() == 0 {
+		return nil
+	}
 	select {
 	case <-q.allSettled():
 		return nil

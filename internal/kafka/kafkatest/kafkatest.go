@@ -33,6 +33,7 @@ func Exercise(t *testing.T, base kafka.Config) {
 		{"PollWithoutCommitRepeats", pollRepeats},
 		{"RestartResumesAtCommitted", restartResumes},
 		{"RebalanceLosesNothing", rebalanceLosesNothing},
+		{"OpenBesideWorkersSeesNoLoss", openBesideWorkers},
 		{"SlotsAreBounded", slotsAreBounded},
 		{"CloseAnswersEveryPut", closeAnswers},
 		{"ClosedQueueRefuses", closedRefuses},
@@ -410,11 +411,34 @@ func (c *crew) untilBusy(batches *atomic.Int64) {
 	c.until(func() bool { c.feed(); return batches.Load() > before+3 })
 }
 
+func newCrew(t *testing.T, cfg kafka.Config) *crew {
+	c := &crew{t: t, ctx: Context(t), cfg: cfg, producer: Open(t, cfg), failures: make(chan error, 8)}
+	c.done = processed{offsets: make(map[int32]map[int64]bool), keys: make(map[string]bool)}
+	return c
+}
+
+// openBesideWorkers opens queues while the committed offsets move, which must not look like a log that lost its tail.
+func openBesideWorkers(t *testing.T, cfg kafka.Config) {
+	cfg.MaxPoll = 5
+	c := newCrew(t, cfg)
+	worker, batches := c.hire()
+	for range 20 {
+		c.untilBusy(batches)
+		c.feed()
+		q := Open(t, cfg)
+		if stats := q.Stats(); stats.DataLoss != 0 {
+			t.Fatalf("stats: %+v", stats)
+		}
+		Close(t, q)
+	}
+	Close(t, worker)
+	c.workers.Wait()
+}
+
 // rebalanceLosesNothing lets workers come and go while records arrive, one of them with records in its hands.
 func rebalanceLosesNothing(t *testing.T, cfg kafka.Config) {
 	cfg.Partitions, cfg.MaxPoll = 4, 20
-	c := &crew{t: t, ctx: Context(t), cfg: cfg, producer: Open(t, cfg), failures: make(chan error, 8)}
-	c.done = processed{offsets: make(map[int32]map[int64]bool), keys: make(map[string]bool)}
+	c := newCrew(t, cfg)
 	first, firstBatches := c.hire()
 	c.untilBusy(firstBatches)
 	second, secondBatches := c.hire()
