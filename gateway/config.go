@@ -84,22 +84,23 @@ func (c Config) Validate() error {
 	atLeast("max connections", int64(c.MaxConnections), 0)
 	atLeast("max in flight", int64(c.MaxInFlight), 0)
 	atLeast("max waiting", int64(c.MaxWaiting), 0)
-	for _, d := range []struct {
-		name string
-		v    time.Duration
-	}{{"read timeout", c.ReadTimeout}, {"write timeout", c.WriteTimeout}, {"idle timeout", c.IdleTimeout}, {"request timeout", c.RequestTimeout}} {
-		if d.v <= 0 {
-			errs = append(errs, fmt.Errorf("%s must be above zero", d.name))
+	positive := func(name string, d time.Duration) {
+		if d <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be above zero", name))
 		}
 	}
-	for _, d := range []struct {
-		name string
-		v    time.Duration
-	}{{"max wait", c.MaxWait}, {"stock age", c.StockAge}, {"drain delay", c.DrainDelay}} {
-		if d.v < 0 {
-			errs = append(errs, fmt.Errorf("%s must not be negative", d.name))
+	positive("read timeout", c.ReadTimeout)
+	positive("write timeout", c.WriteTimeout)
+	positive("idle timeout", c.IdleTimeout)
+	positive("request timeout", c.RequestTimeout)
+	notNegative := func(name string, d time.Duration) {
+		if d < 0 {
+			errs = append(errs, fmt.Errorf("%s must not be negative", name))
 		}
 	}
+	notNegative("max wait", c.MaxWait)
+	notNegative("stock age", c.StockAge)
+	notNegative("drain delay", c.DrainDelay)
 	if c.RequestTimeout <= c.MaxWait {
 		errs = append(errs, fmt.Errorf("request timeout %v must be longer than max wait %v", c.RequestTimeout, c.MaxWait))
 	}

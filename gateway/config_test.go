@@ -7,7 +7,8 @@ import (
 )
 
 func TestDefaultConfigIsValid(t *testing.T) {
-	for files, want := range map[uint64][3]int{0: {65536, 8192, 4096}, 1024: {512, 448, 224}, 20000: {10000, 8192, 4096}, 1 << 20: {65536, 8192, 4096}} {
+	for files, want := range map[uint64][3]int{0: {65536, 8192, 4096}, 1024: {512, 448, 224}, 20000: {10000, 8192,
+		4096}, 1 << 20: {65536, 8192, 4096}} {
 		cfg, err := DefaultConfig().derive(files)
 		if err != nil {
 			t.Errorf("%d files: %v", files, err)

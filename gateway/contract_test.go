@@ -124,11 +124,14 @@ func buyRows() []row {
 			r.fields = []string{"Authorization", "Bearer nobody"}
 			r.want = map[string]string{"WWW-Authenticate": `Bearer realm="penstock", error="invalid_token"`}
 		}),
-		with(buy("without the right", nil, 403, problem.Forbidden), func(r *row) { r.fields = []string{"Authorization", "Bearer " + ownerKey} }),
-		with(buy("risk", nil, 403, problem.RiskRejected), func(r *row) { r.gate = &Denial{Problem: problem.Problem{Code: problem.RiskRejected}} }),
+		with(buy("without the right", nil, 403, problem.Forbidden),
+			func(r *row) { r.fields = []string{"Authorization", "Bearer " + ownerKey} }),
+		with(buy("risk", nil, 403, problem.RiskRejected),
+			func(r *row) { r.gate = &Denial{Problem: problem.Problem{Code: problem.RiskRejected}} }),
 		buy("unknown activity", buying(queued, false, no(seckill.CodeUnknownActivity)), 404, problem.UnknownActivity),
 		buy("unknown item", buying(queued, false, no(seckill.CodeUnknownItem)), 404, problem.UnknownItem),
-		with(buy("not started", buying(queued, false, &seckill.Refusal{Code: seckill.CodeNotStarted, StartsAt: opening}), 409, problem.NotStarted),
+		with(buy("not started", buying(queued, false, &seckill.Refusal{Code: seckill.CodeNotStarted,
+			StartsAt: opening}), 409, problem.NotStarted),
 			func(r *row) {
 				r.want = later
 				r.member = map[string]any{"starts_at": "2026-06-18T00:00:00.000Z", "retryable": true}
@@ -209,12 +212,14 @@ func orderRows() []row {
 
 func payRows() []row {
 	pay := func(name string, sales func(*stubSales), status int, code problem.Code) row {
-		return row{name: "pay " + name, method: "POST", path: "/v1/payments", body: paymentBody(testOrderID), sales: sales, status: status, code: code,
+		return row{name: "pay " + name, method: "POST", path: "/v1/payments", body: paymentBody(testOrderID),
+			sales: sales, status: status, code: code,
 			fields: []string{"Authorization", "", "Idempotency-Key", "", "Penstock-Signature", goodSignature}}
 	}
 	unsigned, malformed, broken, form, large, often := pay("unsigned", nil, 401, problem.InvalidSignature),
 		pay("malformed signature", nil, 401, problem.InvalidSignature), pay("broken body", nil, 400, problem.InvalidRequest),
-		pay("form", nil, 415, problem.UnsupportedMediaType), pay("large", nil, 413, problem.TooLarge), pay("too often", nil, 429, problem.RateLimited)
+		pay("form", nil, 415, problem.UnsupportedMediaType), pay("large", nil, 413,
+			problem.TooLarge), pay("too often", nil, 429, problem.RateLimited)
 	unsigned.fields = []string{"Authorization", ""}
 	malformed.fields = []string{"Penstock-Signature", "t=1,v1=zz"}
 	broken.body, large.body = `{"payment":1}`, strings.Repeat(" ", 20<<10)
@@ -237,14 +242,18 @@ func payRows() []row {
 func otherRows() []row {
 	phones := "/v1/activities/618-phones"
 	fresh := map[string]string{"ETag": "*", "Cache-Control": "private, max-age=1"}
-	html := map[string]string{"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "*"}
+	html := map[string]string{"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff",
+		"Content-Security-Policy": "*"}
 	broken := func(s *stubSales) { s.inStock = func(*seckill.Offer) bool { panic("a hunter2 bug") } }
 	rows := []row{
 		{name: "activity", method: "GET", path: phones, status: 200, want: fresh,
-			member: map[string]any{"activity": "618-phones", "name": "Phones for 6.18", "starts_at": "2026-06-18T00:00:00.000Z", "ends_at": "2026-06-18T02:00:00.000Z"}},
-		{name: "activity with an odd name", method: "GET", path: "/v1/activities/a%2Fb%20%C3%bc", status: 200, member: map[string]any{"state": "paused"}},
+			member: map[string]any{"activity": "618-phones", "name": "Phones for 6.18",
+				"starts_at": "2026-06-18T00:00:00.000Z", "ends_at": "2026-06-18T02:00:00.000Z"}},
+		{name: "activity with an odd name", method: "GET", path: "/v1/activities/a%2Fb%20%C3%bc", status: 200,
+			member: map[string]any{"state": "paused"}},
 		{name: "activity unchanged", method: "GET", path: phones, fields: []string{"If-None-Match", "*"}, status: 304, want: fresh},
-		{name: "activity without key", method: "GET", path: phones, fields: []string{"Authorization", ""}, status: 401, code: problem.Unauthenticated},
+		{name: "activity without key", method: "GET", path: phones, fields: []string{"Authorization", ""},
+			status: 401, code: problem.Unauthenticated},
 		{name: "activity of another merchant", method: "GET", path: phones, fields: []string{"Authorization", "Bearer " + strangerKey},
 			status: 404, code: problem.UnknownActivity, want: map[string]string{"Cache-Control": "no-store"}},
 		{name: "activity unknown", method: "GET", path: "/v1/activities/nope", status: 404, code: problem.UnknownActivity},
@@ -253,14 +262,18 @@ func otherRows() []row {
 			status: 200, want: map[string]string{"Cache-Control": "no-store"}, member: map[string]any{"state": "draft"}},
 		{name: "activity too often", method: "GET", path: phones, gate: limited, status: 429, code: problem.RateLimited},
 		{name: "activity a bug", method: "GET", path: phones, sales: broken, status: 500, code: problem.Internal},
-		{name: "activity switched off", method: "GET", path: phones, gate: &Denial{Problem: problem.Problem{Code: problem.Degraded, RetryAfter: time.Second}},
+		{name: "activity switched off", method: "GET", path: phones,
+			gate:   &Denial{Problem: problem.Problem{Code: problem.Degraded, RetryAfter: time.Second}},
 			status: 503, code: problem.Degraded},
-		{name: "live", method: "GET", path: "/livez", fields: []string{"Authorization", ""}, status: 200, member: map[string]any{"status": "alive"}},
-		{name: "ready", method: "GET", path: "/readyz", fields: []string{"Authorization", ""}, status: 200, member: map[string]any{"status": "ready"}},
+		{name: "live", method: "GET", path: "/livez", fields: []string{"Authorization", ""}, status: 200,
+			member: map[string]any{"status": "alive"}},
+		{name: "ready", method: "GET", path: "/readyz", fields: []string{"Authorization", ""}, status: 200,
+			member: map[string]any{"status": "ready"}},
 		{name: "contract", method: "GET", path: "/openapi.yaml", fields: []string{"Authorization", ""}, status: 200,
 			want: map[string]string{"Content-Type": "application/yaml"}},
 		{name: "index", method: "GET", path: "/problems", fields: []string{"Accept", "text/html"}, status: 200, want: html},
-		{name: "index as text", method: "GET", path: "/problems", status: 200, want: map[string]string{"Content-Type": "text/plain; charset=utf-8"}},
+		{name: "index as text", method: "GET", path: "/problems", status: 200,
+			want: map[string]string{"Content-Type": "text/plain; charset=utf-8"}},
 		{name: "no page", method: "GET", path: "/problems/nope", status: 404, code: problem.NotFound},
 	}
 	rows = append(rows, row{

@@ -26,7 +26,8 @@ func TestRequestContext(t *testing.T) {
 		}
 		began := time.Now()
 		<-child.Done()
-		if time.Since(began) != time.Second || !errors.Is(child.Err(), context.DeadlineExceeded) || !errors.Is(c.Err(), context.DeadlineExceeded) {
+		if time.Since(began) != time.Second || !errors.Is(child.Err(), context.DeadlineExceeded) ||
+			!errors.Is(c.Err(), context.DeadlineExceeded) {
 			t.Errorf("after %v: %v, %v", time.Since(began), child.Err(), c.Err())
 		}
 	})

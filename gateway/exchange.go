@@ -103,7 +103,7 @@ func (x *exchange) deadline() *requestContext {
 	return x.context
 }
 
-// header sets a field of the answer. key must be in canonical form.
+// header sets a field of the answer, under the name as it is spelled; a request sets each field at most once.
 func (x *exchange) header(key, value []byte) { x.http.Response.Header.SetCanonical(key, value) }
 
 // headerText sets a field of the answer to a string, without an allocation.

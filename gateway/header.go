@@ -19,19 +19,20 @@ const (
 	headerAccept         = "Accept"
 )
 
-// The header fields of answers, in canonical form. RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
+// The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are. RateLimit and RateLimit-Policy
+// follow draft-ietf-httpapi-ratelimit-headers-11.
 var (
 	keyRequestID       = []byte("X-Request-Id")
 	keyRetryAfter      = []byte("Retry-After")
 	keyLocation        = []byte("Location")
 	keyReplayed        = []byte("Idempotent-Replayed")
 	keyPreference      = []byte("Preference-Applied")
-	keyRateLimit       = []byte("Ratelimit")
-	keyRateLimitPolicy = []byte("Ratelimit-Policy")
-	keyAuthenticate    = []byte("Www-Authenticate")
+	keyRateLimit       = []byte("RateLimit")
+	keyRateLimitPolicy = []byte("RateLimit-Policy")
+	keyAuthenticate    = []byte("WWW-Authenticate")
 	keyAllow           = []byte("Allow")
 	keyCacheControl    = []byte("Cache-Control")
-	keyETag            = []byte("Etag")
+	keyETag            = []byte("ETag")
 	keyVary            = []byte("Vary")
 	keyNoSniff         = []byte("X-Content-Type-Options")
 	keyPolicy          = []byte("Content-Security-Policy")

@@ -131,7 +131,8 @@ func TestMatch(t *testing.T) {
 	f("/openapi.yaml", routeOpenAPI, "")
 	f("/problems", routeProblems, "")
 	f("/problems/sold-out", routeProblem, "sold-out")
-	for _, path := range []string{"", "/", "/v1", "/v1/", "/v1/orders/", "/v1/orders//cancel", "/v1/orders/a/b", "/v1/orders/a/cancel/", "/v1/orders/a/b/cancel",
+	for _, path := range []string{"", "/", "/v1", "/v1/", "/v1/orders/", "/v1/orders//cancel", "/v1/orders/a/b",
+		"/v1/orders/a/cancel/", "/v1/orders/a/b/cancel",
 		"/V1/orders", "/v1/activities", "/v1/activities/", "/v1/activities/a/b", "/problems/", "/problems/a/b", "/livez/", "//v1/orders", "/metrics"} {
 		f(path, routeNone, "")
 	}
@@ -177,7 +178,8 @@ func TestMatchesTag(t *testing.T) {
 func TestRequestIDs(t *testing.T) {
 	for id, want := range map[string]bool{
 		"a": true, "req-1_2.3:4/5+6=7~8#9": true, strings.Repeat("x", 64): true,
-		"": false, strings.Repeat("x", 65): false, "a b": false, "a\"b": false, `a\b`: false, "a,b": false, "a;b": false, "<b>": false, "é": false, "a\x7f": false, "a'b": false,
+		"": false, strings.Repeat("x",
+			65): false, "a b": false, "a\"b": false, `a\b`: false, "a,b": false, "a;b": false, "<b>": false, "é": false, "a\x7f": false, "a'b": false,
 	} {
 		if isRequestID([]byte(id)) != want {
 			t.Errorf("%q: %v", id, !want)

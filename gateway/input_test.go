@@ -137,7 +137,8 @@ func TestGoodPurchases(t *testing.T) {
 	f(goodBody, seckill.Purchase{Activity: "618-phones", SKU: "phone-x", User: "u-42", Quantity: 1, Key: "key-1"})
 	f(" {\"quantity\" : 1000,\n\"user\":\"\\ud83d\\ude00\\/\\\"\",\"sku\":\"ü\",\"activity\":\"a b\"} \t",
 		seckill.Purchase{Activity: "a b", SKU: "ü", User: "😀/\"", Quantity: 1000, Key: "~!"}, "Idempotency-Key", "~!")
-	f(goodBody, seckill.Purchase{Activity: "618-phones", SKU: "phone-x", User: "u-42", Quantity: 1, Key: `"quoted"`, Wait: 10 * time.Second},
+	f(goodBody, seckill.Purchase{Activity: "618-phones", SKU: "phone-x", User: "u-42", Quantity: 1, Key: `"quoted"`,
+		Wait: 10 * time.Second},
 		"Idempotency-Key", `"quoted"`, "Prefer", "WAIT = \"60\"", "Content-Type", `Application/JSON ; charset="UTF-8"`, "Content-Encoding", "identity")
 	f(goodBody, seckill.Purchase{Activity: "618-phones", SKU: "phone-x", User: "u-42", Quantity: 1, Key: strings.Repeat("k", 64)},
 		"Idempotency-Key", strings.Repeat("k", 64), "Content-Type", "", "Authorization", "bEARER   "+buyerKey, "Prefer", "wait=soon")
@@ -172,7 +173,8 @@ func TestBadContentTypes(t *testing.T) {
 		{"Content-Type", "application/jsonp"}, {"Content-Type", "multipart/form-data; boundary=x"}, {"Content-Type", ";"},
 		{"Content-Encoding", "gzip"},
 	} {
-		if resp, body := do(t, s.request(t, "POST", "/v1/orders", goodBody, fields...)); resp.StatusCode != http.StatusUnsupportedMediaType {
+		if resp, body := do(t, s.request(t, "POST", "/v1/orders", goodBody,
+			fields...)); resp.StatusCode != http.StatusUnsupportedMediaType {
 			t.Errorf("%v: status %d: %s", fields, resp.StatusCode, body)
 		}
 	}
@@ -249,7 +251,8 @@ func TestPaymentsOwnTheirStrings(t *testing.T) {
 
 // FuzzPurchase holds the decoder against the standard library's: what it accepts, encoding/json reads alike.
 func FuzzPurchase(f *testing.F) {
-	for _, seed := range []string{goodBody, `{"activity":"\ud83d\ude00","sku":"s","user":"u","quantity":1000}`, `{"quantity":1e3}`, `[[[[[`, "{\"a\":\"\xff\"}",
+	for _, seed := range []string{goodBody, `{"activity":"\ud83d\ude00","sku":"s","user":"u","quantity":1000}`,
+		`{"quantity":1e3}`, `[[[[[`, "{\"a\":\"\xff\"}",
 		`{"activity":"a","sku":"s","user":"u","quantity":1,"quantity":2}`, `{"activity":"\u005c\u0022","sku":"\/","user":"é","quantity":7}`} {
 		f.Add([]byte(seed))
 	}
@@ -270,7 +273,8 @@ func FuzzPurchase(f *testing.F) {
 		if string(p.Activity) != want.Activity || string(p.SKU) != want.SKU || string(p.User) != want.User || p.Quantity != want.Quantity {
 			t.Fatalf("%q: got %+v, want %+v", body, p, want)
 		}
-		if !utf8.ValidString(string(p.User)) || len(p.User) > seckill.MaxUserLength || p.User == "" || p.Quantity < 1 || p.Quantity > seckill.MaxQuantity {
+		if !utf8.ValidString(string(p.User)) || len(p.User) > seckill.MaxUserLength || p.User == "" ||
+			p.Quantity < 1 || p.Quantity > seckill.MaxQuantity {
 			t.Fatalf("%q: out of bounds: %+v", body, p)
 		}
 	})

@@ -75,7 +75,8 @@ func TestListenerWaitsOutAShortage(t *testing.T) {
 }
 
 func TestListenerPassesOtherErrorsOn(t *testing.T) {
-	l := newListener(&shortListener{errs: []error{syscall.EBADF}}, newQuietLog(slog.New(slog.DiscardHandler), time.Now()), new(atomic.Uint64))
+	l := newListener(&shortListener{errs: []error{syscall.EBADF}}, newQuietLog(slog.New(slog.DiscardHandler),
+		time.Now()), new(atomic.Uint64))
 	if _, err := l.Accept(); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("got %v", err)
 	}

@@ -49,11 +49,14 @@ func TestMethodsAndUnknownPaths(t *testing.T) {
 func TestHead(t *testing.T) {
 	s := start(t, nil)
 	s.sales.become(finding(testOrder(seckill.OrderPaid), nil))
-	for _, path := range []string{orderPath, "/v1/activities/618-phones", "/v1/activities/nope", "/livez", "/readyz", "/openapi.yaml", "/problems", "/problems/ended", "/nowhere"} {
+	for _, path := range []string{orderPath, "/v1/activities/618-phones", "/v1/activities/nope", "/livez", "/readyz",
+		"/openapi.yaml", "/problems", "/problems/ended", "/nowhere"} {
 		get, body := do(t, s.request(t, "GET", path, ""))
 		head, nothing := do(t, s.request(t, "HEAD", path, ""))
-		if head.StatusCode != get.StatusCode || head.ContentLength != int64(len(body)) || nothing != "" || head.Header.Get("Content-Type") != get.Header.Get("Content-Type") {
-			t.Errorf("%s: HEAD %d with %d bytes announced, GET %d with %d", path, head.StatusCode, head.ContentLength, get.StatusCode, len(body))
+		if head.StatusCode != get.StatusCode || head.ContentLength != int64(len(body)) || nothing != "" ||
+			head.Header.Get("Content-Type") != get.Header.Get("Content-Type") {
+			t.Errorf("%s: HEAD %d with %d bytes announced, GET %d with %d", path, head.StatusCode, head.ContentLength,
+				get.StatusCode, len(body))
 		}
 	}
 }
@@ -64,7 +67,8 @@ func TestUnreadableRequests(t *testing.T) {
 	f := func(name, request string, status int, code problem.Code) {
 		t.Helper()
 		resp, body := s.raw(t, request)
-		if resp.StatusCode != status || resp.Header.Get("Content-Type") != problem.ContentType || !strings.Contains(body, `"code":"`+string(code)+`"`) {
+		if resp.StatusCode != status || resp.Header.Get("Content-Type") != problem.ContentType ||
+			!strings.Contains(body, `"code":"`+string(code)+`"`) {
 			t.Errorf("%s: status %d: %s", name, resp.StatusCode, body)
 		}
 		if resp.Header.Get("X-Request-Id") == "" || !resp.Close {
@@ -78,10 +82,13 @@ func TestUnreadableRequests(t *testing.T) {
 	f("broken field", "GET /livez HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400, problem.InvalidRequest)
 	f("broken chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, problem.InvalidRequest)
 	f("large", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 16385\r\n\r\n"+strings.Repeat(" ", 16385), 413, problem.TooLarge)
-	f("large chunks", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n"+strings.Repeat(" ", 0x5000)+"\r\n0\r\n\r\n", 413, problem.TooLarge)
+	f("large chunks",
+		"POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n"+strings.Repeat(" ",
+			0x5000)+"\r\n0\r\n\r\n", 413, problem.TooLarge)
 	f("large, announced", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413, problem.TooLarge)
 	// Far more than fits into the socket's buffers: without the linger the answer is lost to a reset.
-	f("large, in full", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat(" ", 200000), 413, problem.TooLarge)
+	f("large, in full", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat(" ",
+		200000), 413, problem.TooLarge)
 }
 
 func TestLargestBodyAndExpectContinue(t *testing.T) {
@@ -153,6 +160,26 @@ func TestRequestIDInEveryAnswer(t *testing.T) {
 	}
 }
 
+// TestRetryAfterOfNotStarted buys an hour early: the wait is the time until the start, and a jitter of at most 5 s.
+func TestRetryAfterOfNotStarted(t *testing.T) {
+	s := start(t, nil)
+	s.random = func() uint64 { return 1_234_567_890 }
+	var arrived time.Time
+	s.sales.become(func(sales *stubSales) {
+		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
+			arrived = p.Arrived
+			return seckill.Receipt{}, &seckill.Refusal{Code: seckill.CodeNotStarted, StartsAt: p.Arrived.Add(time.Hour)}
+		}
+	})
+	resp, body := do(t, s.request(t, "POST", "/v1/orders", goodBody))
+	if got := resp.Header.Get("Retry-After"); got != "3602" || !strings.Contains(body, `"retry_after_ms":3601235,`) {
+		t.Errorf("Retry-After %q: %s", got, body)
+	}
+	if want := `"starts_at":"` + arrived.Add(time.Hour).UTC().Format(problem.TimeFormat) + `"`; !strings.Contains(body, want) {
+		t.Errorf("%s lacks %s", body, want)
+	}
+}
+
 // TestPipelining sends four requests at once on one connection.
 func TestPipelining(t *testing.T) {
 	s := start(t, nil)
@@ -166,7 +193,8 @@ func TestPipelining(t *testing.T) {
 	}
 	from := bufio.NewReader(c)
 	for i := range 4 {
-		if resp, body := readAnswer(t, from); resp.StatusCode != 200 || resp.Header.Get("X-Request-Id") != fmt.Sprintf("r%d", i) || body != `{"status":"alive"}` {
+		if resp, body := readAnswer(t, from); resp.StatusCode != 200 ||
+			resp.Header.Get("X-Request-Id") != fmt.Sprintf("r%d", i) || body != `{"status":"alive"}` {
 			t.Errorf("answer %d: %d %q %s", i, resp.StatusCode, resp.Header.Get("X-Request-Id"), body)
 		}
 	}
@@ -188,7 +216,8 @@ func TestConnectionsLeakNothing(t *testing.T) {
 	from := bufio.NewReader(c)
 	send := func(fields, body string) *http.Response {
 		t.Helper()
-		if _, err := fmt.Fprintf(c, "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", len(body), fields, body); err != nil {
+		if _, err := fmt.Fprintf(c, "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s",
+			len(body), fields, body); err != nil {
 			t.Fatal(err)
 		}
 		resp, _ := readAnswer(t, from)
@@ -199,7 +228,8 @@ func TestConnectionsLeakNothing(t *testing.T) {
 	if full.StatusCode != 201 || full.Header.Get("Idempotent-Replayed") != "true" || last.User != "a-buyer-with-a-long-name" {
 		t.Fatalf("status %d, %v, %+v", full.StatusCode, full.Header, last)
 	}
-	if bad := send("X-Request-Id: two\r\n", `{}`); bad.StatusCode != 401 || bad.Header.Get("WWW-Authenticate") == "" || bad.Header.Get("Location") != "" {
+	if bad := send("X-Request-Id: two\r\n", `{}`); bad.StatusCode != 401 || bad.Header.Get("WWW-Authenticate") == "" ||
+		bad.Header.Get("Location") != "" {
 		t.Fatalf("status %d, %v", bad.StatusCode, bad.Header)
 	}
 	if bad := send("Authorization: Bearer "+buyerKey+"\r\n", `{}`); bad.StatusCode != 400 || bad.Header.Get("X-Request-Id") == "two" {
@@ -237,8 +267,10 @@ func TestConcurrentRequestsKeepApart(t *testing.T) {
 	for buyer := range 16 {
 		all.Go(func() {
 			for n := range 40 {
-				p := seckill.Purchase{Activity: "618-phones", SKU: "phone-x", User: seckill.UserID(fmt.Sprintf("user-%d", buyer)), Key: fmt.Sprintf("key-%d", n)}
-				req, err := http.NewRequest("POST", "http://"+s.addr+"/v1/orders", strings.NewReader(strings.Replace(goodBody, "u-42", string(p.User), 1)))
+				p := seckill.Purchase{Activity: "618-phones", SKU: "phone-x",
+					User: seckill.UserID(fmt.Sprintf("user-%d", buyer)), Key: fmt.Sprintf("key-%d", n)}
+				req, err := http.NewRequest("POST", "http://"+s.addr+"/v1/orders",
+					strings.NewReader(strings.Replace(goodBody, "u-42", string(p.User), 1)))
 				if err != nil {
 					t.Error(err)
 					return
@@ -253,7 +285,8 @@ func TestConcurrentRequestsKeepApart(t *testing.T) {
 				}
 				body, err := io.ReadAll(resp.Body)
 				_ = resp.Body.Close()
-				if want := string(id(&p)); err != nil || !strings.Contains(string(body), want) || resp.Header.Get("Location") != "/v1/orders/"+want ||
+				if want := string(id(&p)); err != nil || !strings.Contains(string(body), want) ||
+					resp.Header.Get("Location") != "/v1/orders/"+want ||
 					resp.Header.Get("X-Request-Id") != string(p.User)+p.Key {
 					t.Errorf("%s %s: %s %v %v", p.User, p.Key, body, resp.Header, err)
 				}
@@ -289,7 +322,8 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	if stats.Panics != n || stats.InFlight != 0 || stats.Waiting != 0 || stats.LogLeftOut != n-1 {
 		t.Errorf("%+v", stats)
 	}
-	if got := s.log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "hunter2") || !strings.Contains(got, `"request_id":"boom"`) {
+	if got := s.log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "hunter2") ||
+		!strings.Contains(got, `"request_id":"boom"`) {
 		t.Errorf("log: %s", got)
 	}
 	if len(gate.left) != n+1 || gate.left[0] != 500 || gate.left[n] != 202 {
@@ -307,7 +341,8 @@ func TestOutsidersCannotFillTheLog(t *testing.T) {
 		do(t, s.request(t, "GET", orderPath, ""))
 		s.raw(t, "nonsense\r\n\r\n")
 	}
-	if got := s.log.String(); strings.Count(got, "\n") > 3 || strings.Count(got, "request failed") != 2 || !strings.Contains(got, "hunter2") {
+	if got := s.log.String(); strings.Count(got, "\n") > 3 || strings.Count(got, "request failed") != 2 ||
+		!strings.Contains(got, "hunter2") {
 		t.Errorf("log: %s", got)
 	}
 }
@@ -375,7 +410,8 @@ func TestL8_WaitersAreBounded(t *testing.T) {
 		_ = resp.Body.Close()
 	})
 	<-entered
-	if resp, body := do(t, s.request(t, "GET", orderPath, "", "Prefer", "wait=5")); resp.StatusCode != 200 || resp.Header.Get("Preference-Applied") != "" {
+	if resp, body := do(t, s.request(t, "GET", orderPath, "", "Prefer", "wait=5")); resp.StatusCode != 200 ||
+		resp.Header.Get("Preference-Applied") != "" {
 		t.Errorf("the second: %d %v %s", resp.StatusCode, resp.Header, body)
 	}
 	if stats := s.Stats(); stats.Waiting != 1 {
@@ -447,7 +483,8 @@ func TestActivityIsServedFromMemory(t *testing.T) {
 	if again, body := get(tag); again.StatusCode != 304 {
 		t.Errorf("the same content in a new catalog: %d %s", again.StatusCode, body)
 	}
-	s.sales.setCatalog(seckill.NewCatalog(&seckill.CatalogData{Callers: []seckill.Caller{testCaller("shop", "web", buyerKey, seckill.RightBuy)}}, nil, time.Now()))
+	s.sales.setCatalog(seckill.NewCatalog(&seckill.CatalogData{Callers: []seckill.Caller{testCaller("shop", "web",
+		buyerKey, seckill.RightBuy)}}, nil, time.Now()))
 	if gone, body := get(tag); gone.StatusCode != 404 {
 		t.Errorf("gone: %d %s", gone.StatusCode, body)
 	}
