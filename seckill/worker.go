@@ -57,8 +57,8 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// Step takes one batch from the queue all the way. After an error nothing was committed to the queue, and the next Poll
-// begins where this one did only after a restart or rebalance: so Step itself tries until ctx ends.
+// Step takes one batch from the queue all the way, and tries until ctx ends. After an error nothing was committed to the queue,
+// and the batch comes again.
 func (w *Worker) Step(ctx context.Context) error {
 	messages, err := w.queue.Poll(ctx)
 	if err != nil {

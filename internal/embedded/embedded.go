@@ -10,10 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	redisserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"penstock/internal/kafka"
@@ -200,6 +202,18 @@ func (p *Parts) startRedis() error {
 	server.RequireAuth(password)
 	if err := server.StartAddr("127.0.0.1:0"); err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
+	}
+	// miniredis has no CONFIG, and what asks for this one is owed the truth: it evicts nothing.
+	err := server.Server().Register("CONFIG", func(c *redisserver.Peer, _ string, args []string) {
+		if len(args) == 2 && strings.EqualFold(args[0], "GET") && strings.EqualFold(args[1], "maxmemory-policy") {
+			c.WriteStrings([]string{"maxmemory-policy", "noeviction"})
+			return
+		}
+		c.WriteError("ERR only CONFIG GET maxmemory-policy is known here")
+	})
+	if err != nil {
+		server.Close()
+		return fmt.Errorf("embedded: teach Redis CONFIG: %w", err)
 	}
 	p.redis, p.password = server, password
 	return nil

@@ -30,7 +30,7 @@ var (
 	ErrLost = errors.New("kafka: the log lost records")
 	// ErrFenced means that this consumer was put out of its group between Poll and Commit: what it polled is somebody else's
 	// now, and will come again.
-	ErrFenced = errors.New("kafka: put out of the consumer group")
+	ErrFenced = fmt.Errorf("kafka: put out of the consumer group: %w", seckill.ErrFenced)
 )
 
 // maxBatchBytes is the largest batch of records of one partition, a little below every broker's default limit.
