@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,10 +14,15 @@ type Config struct {
 	// Addrs are the addresses, host:port, of the Redis: one of a single server, some of a Cluster's nodes, or, with MasterName, of the
 	// Sentinels. Required.
 	Addrs []string
-	// Username and Password log in; empty ones don't. Sentinels are asked without.
+	// Username and Password log in; empty ones don't.
 	Username, Password string
+	// TLS, if set, is used for every connection, the Sentinels' too. An empty ServerName is the host of each address, as Addrs, the
+	// Cluster or the Sentinels name it.
+	TLS *tls.Config
 	// MasterName is the name under which the Sentinels know the Redis; "" is no Sentinel.
 	MasterName string
+	// SentinelUsername and SentinelPassword log in to the Sentinels, which don't know the Redis' users; empty ones don't.
+	SentinelUsername, SentinelPassword string
 	// Prefix begins the name of every key and channel. Default "ps".
 	Prefix string
 
@@ -103,6 +109,7 @@ func (c Config) Validate() error {
 	for _, addr := range c.Addrs {
 		check(addr != "", "addrs has an empty address")
 	}
+	check(c.MasterName != "" || c.SentinelUsername == "" && c.SentinelPassword == "", "sentinel credentials are given without a master name")
 	check(!strings.ContainsAny(c.Prefix, "{} \r\n"), "prefix %q has braces or spaces", c.Prefix)
 	check(c.Cap >= 1 && c.Cap <= maxCap, "cap is %d, must be 1 to %d", c.Cap, maxCap)
 	check(c.Queue >= c.Cap, "queue is %d, must be at least cap, %d", c.Queue, c.Cap)

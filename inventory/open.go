@@ -54,6 +54,7 @@ func clientOption(cfg Config) rueidis.ClientOption {
 		InitAddress: cfg.Addrs,
 		Username:    cfg.Username,
 		Password:    cfg.Password,
+		TLSConfig:   cfg.TLS,
 		ClientName:  "penstock-inventory",
 		// A second: by default a dead Redis is noticed after ten.
 		ConnWriteTimeout: time.Second,
@@ -70,6 +71,8 @@ func clientOption(cfg Config) rueidis.ClientOption {
 	option.ClusterOption.MaxMovedRedirections = 3
 	if cfg.MasterName != "" {
 		option.Sentinel.MasterSet = cfg.MasterName
+		option.Sentinel.Username, option.Sentinel.Password = cfg.SentinelUsername, cfg.SentinelPassword
+		option.Sentinel.TLSConfig = cfg.TLS
 		// A missed +switch-master would leave us on the old master for ever.
 		option.Sentinel.TopologyRefreshInterval = 5 * time.Second
 	}

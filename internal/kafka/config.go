@@ -57,8 +57,10 @@ type Config struct {
 	// the broker's retention does it. The embedded broker has no safe retention of its own and needs it.
 	TrimEvery time.Duration
 
-	// TLS, if set, is used for every connection.
+	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's advertised address.
 	TLS *tls.Config
+	// SASL logs in to the brokers. The zero value doesn't.
+	SASL SASL
 	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes TLS.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Logger gets what the client has to say, at its own levels but one: its information is our debug. Default: nothing.
@@ -144,5 +146,6 @@ func (c Config) Validate() error {
 	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v",
 		d.RebalanceTimeout, d.SessionTimeout)
 	check(d.TLS == nil || d.Dial == nil, "TLS and a dial function exclude each other")
+	errs = append(errs, d.SASL.validate())
 	return errors.Join(errs...)
 }

@@ -229,6 +229,9 @@ func (q *Queue) commonOptions() []kgo.Opt {
 	if q.cfg.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(q.cfg.TLS))
 	}
+	if m := q.cfg.SASL.mechanism(); m != nil {
+		opts = append(opts, kgo.SASL(m))
+	}
 	return opts
 }
 
