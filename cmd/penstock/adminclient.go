@@ -172,7 +172,8 @@ func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage
 	}
 	problem := new(problemError)
 	if err := json.Unmarshal(text, problem); err != nil || problem.Code == "" {
-		return nil, nil, &exitError{exitFailure, fmt.Errorf("%s %s: %s: is this a Penstock admin listener?", r.method, request.URL, response.Status)}
+		err := fmt.Errorf("%s %s: %s: is this a Penstock admin listener?", r.method, request.URL, response.Status)
+		return nil, nil, &exitError{exitFailure, err}
 	}
 	code := exitFailure
 	if response.StatusCode == http.StatusServiceUnavailable {

@@ -86,15 +86,14 @@ func restockCommand() *cobra.Command {
 			if s.reason == "" {
 				return &exitError{exitUsage, errors.New("flag --reason: is required")}
 			}
-			given := key != ""
-			if !given {
+			if key == "" {
 				key = rand.Text()
 			}
 			r := post(map[string]any{"delta": delta, "reason": s.reason}, "activities", args[0], "items", args[1], "restock")
 			r.header = http.Header{"Idempotency-Key": {key}}
 			text, header, err := s.call(s.cmd.Context(), r)
-			if err != nil && !given {
-				return errors.Join(err, s.note("if it is unclear whether that happened, repeat it with --key %s: it happens once", key))
+			if coded, ok := errors.AsType[*exitError](err); ok && coded.code == exitDependency {
+				return errors.Join(err, s.note("it isn't known whether that happened: repeat it with --key %s, and it happens once", key))
 			}
 			if err != nil {
 				return err

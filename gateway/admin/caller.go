@@ -25,15 +25,12 @@ func (c *call) addCaller() error {
 	}
 	caller := seckill.Caller{
 		CallerRef: seckill.CallerRef{Merchant: seckill.MerchantID(c.r.PathValue("merchant"))},
-		Name:      o.text("name"),
+		Name:      o.checked("name", seckill.CheckTitle),
 		Rights:    o.takeRights(),
 		Shadow:    o.boolean("shadow"),
 	}
 	reason := c.reason(o, m, false)
 	o.end()
-	if caller.Name != "" {
-		m.add("name", seckill.CheckTitle(caller.Name))
-	}
 	if err := m.err(); err != nil {
 		return err
 	}

@@ -157,6 +157,16 @@ func (o *object) string(name string, raw json.RawMessage) string {
 // text takes a required string.
 func (o *object) text(name string) string { return o.string(name, o.need(name)) }
 
+// checked takes a required string that check has nothing against.
+func (o *object) checked(name string, check func(string) string) string {
+	raw := o.need(name)
+	s := o.string(name, raw)
+	if raw != nil && raw[0] == '"' {
+		o.add(o.at+name, check(s))
+	}
+	return s
+}
+
 // optionalText takes a string that may be missing.
 func (o *object) optionalText(name string) (s string, given bool) {
 	raw := o.take(name)

@@ -57,14 +57,11 @@ func (c *call) putMerchant() error {
 	if err != nil {
 		return err
 	}
-	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.text("name")}
+	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.checked("name", seckill.CheckTitle)}
 	secret, given := o.optionalText("payment_secret")
 	reason := c.reason(o, m, false)
 	o.end()
 	m.add("merchant", seckill.CheckName(string(merchant.ID)))
-	if merchant.Name != "" {
-		m.add("name", seckill.CheckTitle(merchant.Name))
-	}
 	if given {
 		m.add("payment_secret", checkPaymentSecret(secret))
 	}

@@ -165,3 +165,20 @@ func roleName(role seckill.Role) string {
 	}
 	return "none"
 }
+
+// roleNamed returns the role of that name, or roleNone.
+func roleNamed(name string) seckill.Role {
+	for _, r := range roles {
+		if r.name == name {
+			return r.role
+		}
+	}
+	return roleNone
+}
+
+func checkRole(name string) string {
+	if roleNamed(name) == roleNone {
+		return "must be viewer, operator or admin"
+	}
+	return ""
+}

@@ -175,7 +175,8 @@ func (s *Server) admit(c *call) error {
 		return err
 	}
 	if who.role < role {
-		return refuse(problem.Forbidden, fmt.Sprintf("This needs the role %s; the token %s has %s.", roleName(role), who.name, roleName(who.role)))
+		detail := fmt.Sprintf("This needs the role %s; the token %s has %s.", roleName(role), who.name, roleName(who.role))
+		return refuse(problem.Forbidden, detail)
 	}
 	c.token = who
 	return nil

@@ -149,20 +149,8 @@ func (c *call) addToken() error {
 	if err != nil {
 		return err
 	}
-	name, roleText, reason := o.text("name"), o.text("role"), c.reason(o, m, false)
+	name, roleText, reason := o.checked("name", seckill.CheckName), o.checked("role", checkRole), c.reason(o, m, false)
 	o.end()
-	if name != "" {
-		m.add("name", seckill.CheckName(name))
-	}
-	var role seckill.Role
-	for _, r := range roles {
-		if r.name == roleText {
-			role = r.role
-		}
-	}
-	if role == roleNone && roleText != "" {
-		m.add("role", "must be viewer, operator or admin")
-	}
 	if err := m.err(); err != nil {
 		return err
 	}
@@ -179,7 +167,7 @@ func (c *call) addToken() error {
 		return refuse(problem.NotEditable, fmt.Sprintf("There are %d tokens already, the most there may be.", maxTokens))
 	}
 	secret := newSecret("pst_")
-	token := seckill.Token{Name: name, Role: role, Hash: sha256.Sum256([]byte(secret)), Created: time.Now()}
+	token := seckill.Token{Name: name, Role: roleNamed(roleText), Hash: sha256.Sum256([]byte(secret)), Created: time.Now()}
 	if err := c.server.deps.Store.PutToken(ctx, token, c.author(reason)); err != nil {
 		return failed("keep the token", err)
 	}

@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"penstock/gateway/problem"
+)
+
+func TestParseObject(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		m := new(mistakes)
+		o := parseObject([]byte(text), "", m)
+		o.text("a")
+		o.end()
+		var got []string
+		for _, e := range m.errs {
+			got = append(got, e.Field+" "+e.Detail)
+		}
+		if strings.Join(got, "; ") != want {
+			t.Errorf("%s: %s, want %s", text, strings.Join(got, "; "), want)
+		}
+	}
+	f(`{"a":"x"}`, "")
+	f(" {\"a\" : \"x\"}\n", "")
+	f(`{"a":null}`, "a is required")
+	f(`{"A":"x"}`, "a is required; A is unknown")
+	f(`{"a":"x","a":"y"}`, "a is listed twice")
+	f(`{"a":"x"}{}`, "body must end after the object")
+	f(`{"a":"x"},`, "body must end after the object")
+	f(``, "body is not valid JSON: it ends too early; a is required")
+	f(`{"a":`, "body is not valid JSON: it ends too early; a is required")
+	f(`{"a":"x"`, "body is not valid JSON: it ends too early")
+	f(`{a:1}`, "body is not valid JSON: invalid character 'a'; a is required")
+	f(`[]`, "body must be a JSON object; a is required")
+	f(`"a"`, "body must be a JSON object; a is required")
+	f("{\"a\":\"\xff\"}", "body must be UTF-8; a is required")
+	f(`{"a":1,"`+strings.Repeat("é", 100)+`":2}`, "a must be a string; "+strings.Repeat("é", 50)+"… is unknown")
+}
+
+func TestMistakesAreBounded(t *testing.T) {
+	m := new(mistakes)
+	for range 250 {
+		m.add("x", "is wrong")
+	}
+	var r *refusal
+	if err := m.err(); err == nil {
+		t.Fatal("no error")
+	} else {
+		r = err.(*refusal)
+	}
+	if n := len(r.Errors); n != maxMistakes+1 || r.Errors[n-1] != (problem.FieldError{Field: "body",
+		Detail: "has 150 more mistakes"}) {
+		t.Errorf("%d errors, the last %+v", n, r.Errors[n-1])
+	}
+}
+
+func FuzzTakeActivity(f *testing.F) {
+	f.Add([]byte(activityBody))
+	f.Add([]byte(`{"items":[{"sku":null}],"starts_at":"0000-01-01T00:00:00Z"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		m := new(mistakes)
+		o := parseObject(text, "", m)
+		a := takeActivity(o, "618")
+		o.end()
+		if m.err() != nil {
+			return
+		}
+		// What is taken without a mistake is what is answered, and taken again.
+		doc, err := json.Marshal(newActivityDoc(&a))
+		if err != nil || !utf8.Valid(doc) {
+			t.Fatalf("%v: %s", err, doc)
+		}
+		again := new(mistakes)
+		o = parseObject(doc, "", again)
+		b := takeActivity(o, "618")
+		o.optionalText("state")
+		o.end()
+		if err := again.err(); err != nil || !sameDocument(&a, &b) {
+			t.Fatalf("%v: %s became %s", again.errs, text, doc)
+		}
+	})
+}
+
+func TestShortDuration(t *testing.T) {
+	f := func(d time.Duration, want string) {
+		t.Helper()
+		if got := shortDuration(d); got != want {
+			t.Errorf("%v is %s, want %s", d, got, want)
+		}
+		if back, err := time.ParseDuration(want); err != nil || back != d {
+			t.Errorf("%s is %v, %v", want, back, err)
+		}
+	}
+	f(0, "0s")
+	f(time.Second, "1s")
+	f(90*time.Second, "1m30s")
+	f(15*time.Minute, "15m")
+	f(10*time.Minute, "10m")
+	f(time.Hour, "1h")
+	f(100*time.Hour, "100h")
+	f(90*time.Minute, "1h30m")
+	f(time.Hour+time.Second, "1h0m1s")
+	f(1500*time.Millisecond, "1.5s")
+}

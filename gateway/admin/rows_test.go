@@ -1,0 +1,451 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"penstock/gateway/problem"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// has wants members of an answer's object, as text.
+func has(members ...string) func(*answer) {
+	return func(a *answer) {
+		a.t.Helper()
+		for m := range slices.Chunk(members, 2) {
+			if got := a.member(m[0]); got != m[1] {
+				a.t.Errorf("%s is %s, want %s: %s", m[0], got, m[1], a.body)
+			}
+		}
+	}
+}
+
+// wrong wants a 400 to say exactly this.
+func wrong(mistakes ...string) func(*answer) {
+	return func(a *answer) {
+		a.t.Helper()
+		if got := a.mistakes(); !slices.Equal(got, mistakes) {
+			a.t.Errorf("mistakes:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(mistakes, "\n"))
+		}
+	}
+}
+
+// keys wants the first member of each item of a list.
+func keys(name string, want ...string) func(*answer) {
+	return func(a *answer) {
+		a.t.Helper()
+		var list struct{ Items []map[string]any }
+		a.read(&list)
+		var got []string
+		for _, item := range list.Items {
+			got = append(got, fmt.Sprint(item[name]))
+		}
+		if !slices.Equal(got, want) {
+			a.t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+func shopRows() []row {
+	const one, callers, caller = "/admin/v1/merchants/{merchant}", "/admin/v1/merchants/{merchant}/callers",
+		"/admin/v1/merchants/{merchant}/callers/{caller}"
+	secret := func(given bool) func(*answer) {
+		return func(a *answer) {
+			if made := len(a.member("payment_secret")) == 64; made != given {
+				a.t.Errorf("payment secret made: %v, want %v: %s", made, given, a.body)
+			}
+		}
+	}
+	named := strings.Repeat("é", 101)
+	return []row{
+		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/merchants/m2", body: `{"name":"Two","reason":"new"}`,
+			status: 200, want: secret(true)},
+		{name: "again", pattern: one, method: "PUT", path: "/admin/v1/merchants/m2", body: `{"name":"Second"}`, status: 200,
+			want: secret(false)},
+		{name: "with null", pattern: one, method: "PUT", path: "/admin/v1/merchants/m2",
+			body: `{"name":"Second","payment_secret":null}`, status: 200, want: secret(false)},
+		{name: "with a secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3",
+			body: `{"name":"Three","payment_secret":"own"}`, status: 200, want: secret(false)},
+		{name: "everything wrong", pattern: one, method: "PUT", path: "/admin/v1/merchants/a%2Fb",
+			body:   `{"name":"","payment_secret":"","x":1,"x":2}`,
+			status: 400, code: problem.InvalidRequest,
+			want: wrong("x: is listed twice", "name: is required", "x: is unknown",
+				"merchant: must consist of letters, digits and ._~-", "payment_secret: must be 1 to 256 bytes")},
+		{name: "wrong types", pattern: one, method: "PUT", body: `{"name":7,"payment_secret":["x"],"reason":false}`, status: 400,
+			code: problem.InvalidRequest,
+			want: wrong("name: must be a string", "payment_secret: must be a string", "reason: must be a string",
+				"payment_secret: must be 1 to 256 bytes")},
+		{name: "a long name", pattern: one, method: "PUT", body: `{"name":"` + named + `"}`, status: 400,
+			code: problem.InvalidRequest, want: wrong("name: must be at most 200 bytes")},
+		{name: "read", pattern: one, method: "GET", path: "/admin/v1/merchants/m2", status: 200, want: has("name", "Second",
+			"payment_secret", "<nil>")},
+		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/merchants/who", status: 404, code: problem.UnknownMerchant},
+		{name: "list", pattern: "/admin/v1/merchants", method: "GET", status: 200, want: keys("merchant", "m1", "m2", "m3")},
+		{name: "first page", pattern: "/admin/v1/merchants", path: "/admin/v1/merchants?limit=2", method: "GET", status: 200,
+			want: func(a *answer) {
+				keys("merchant", "m1", "m2")(a)
+				has("next", "m2")(a)
+			}},
+		{name: "last page", pattern: "/admin/v1/merchants", path: "/admin/v1/merchants?limit=2&after=m2", method: "GET",
+			status: 200, want: func(a *answer) {
+				keys("merchant", "m3")(a)
+				has("next", "<nil>")(a)
+			}},
+
+		{name: "added", pattern: callers, method: "POST", path: "/admin/v1/merchants/m2/callers",
+			body: `{"name":"web","rights":["buy","merchant"],"shadow":true}`, status: 201,
+			want: func(a *answer) {
+				has("merchant", "m2", "caller", "web", "rights", "[buy merchant]", "shadow", "true")(a)
+				if !strings.HasPrefix(a.member("key"), "psk_") || a.Header.Get("Location") != "/admin/v1/merchants/m2/callers/web" {
+					a.t.Errorf("%v %s", a.Header, a.body)
+				}
+			}},
+		{name: "name taken", pattern: callers, method: "POST", path: "/admin/v1/merchants/m2/callers",
+			body: `{"name":"web","rights":["buy"]}`, status: 201, want: slug("web-")},
+		{name: "name no id", pattern: callers, method: "POST", path: "/admin/v1/merchants/m3/callers",
+			body: `{"name":"Größe & Co. Shop","rights":["buy"]}`, status: 201, want: slug("gr-e-co.-shop-")},
+		{name: "name without a letter", pattern: callers, method: "POST", path: "/admin/v1/merchants/m3/callers",
+			body: `{"name":"商店","rights":["buy"]}`, status: 201, want: slug("caller-")},
+		{name: "everything wrong", pattern: callers, method: "POST",
+			body: `{"rights":["buy","sell",7],"shadow":"no","reason":"\u0007"}`, status: 400, code: problem.InvalidRequest,
+			want: wrong("name: is required", "rights[2]: must be a string", "rights[1]: must be buy or merchant",
+				"rights[2]: must be buy or merchant",
+				"shadow: must be true or false", "reason: must be UTF-8 without control characters")},
+		{name: "no rights", pattern: callers, method: "POST", body: `{"name":"x","rights":[]}`, status: 400,
+			code: problem.InvalidRequest, want: wrong("rights: must have at least one right")},
+		{name: "rights missing", pattern: callers, method: "POST", body: `{"name":"x"}`, status: 400, code: problem.InvalidRequest,
+			want: wrong("rights: is required")},
+		{name: "unknown merchant", pattern: callers, method: "POST", path: "/admin/v1/merchants/who/callers",
+			body: `{"name":"x","rights":["buy"]}`, status: 404, code: problem.UnknownMerchant},
+		{name: "no free id", pattern: callers, method: "POST", body: `{"name":"x","rights":["buy"]}`, status: 409,
+			code:   problem.AlreadyExists,
+			before: func(s *shop) { s.server.deps.Store = takenNames{s.store} }, after: func(s *shop) { s.server.deps.Store = s.store }},
+		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app")},
+		{name: "list of an unknown merchant", pattern: callers, method: "GET", path: "/admin/v1/merchants/who/callers", status: 404,
+			code: problem.UnknownMerchant},
+		{name: "read", pattern: caller, method: "GET", status: 200, want: has("caller", "app", "revoked", "false", "key", "<nil>")},
+		{name: "unknown", pattern: caller, method: "GET", path: "/admin/v1/merchants/m1/callers/who", status: 404,
+			code: problem.UnknownCaller},
+		{name: "of an unknown merchant", pattern: caller, method: "GET", path: "/admin/v1/merchants/who/callers/app", status: 404,
+			code: problem.UnknownMerchant},
+		{name: "revoked", pattern: caller, method: "DELETE", status: 204},
+		{name: "revoked again", pattern: caller, method: "DELETE", status: 204},
+		{name: "unknown", pattern: caller, method: "DELETE", path: "/admin/v1/merchants/m1/callers/who", status: 404,
+			code: problem.UnknownCaller},
+		{name: "of an unknown merchant", pattern: caller, method: "DELETE", path: "/admin/v1/merchants/who/callers/app",
+			status: 404, code: problem.UnknownMerchant},
+		{name: "read revoked", pattern: caller, method: "GET", status: 200, want: has("revoked", "true")},
+	}
+}
+
+func slug(prefix string) func(*answer) {
+	return func(a *answer) {
+		a.t.Helper()
+		if id := a.member("caller"); len(id) != len(prefix)+6 || !strings.HasPrefix(id, prefix) || seckill.CheckName(id) != "" {
+			a.t.Errorf("caller %s", id)
+		}
+	}
+}
+
+func activityRows() []row {
+	const one = "/admin/v1/activities/{activity}"
+	draft := func(change ...string) string { return strings.NewReplacer(change...).Replace(activityBody) }
+	rows := []row{
+		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 200,
+			want: has("activity", "new", "state", "draft",
+				"starts_at", "2026-06-18T12:00:00.123Z", "payment_window", "15m", "items",
+				"[map[currency:CNY per_user:2 price:1999 quantity:10 sku:phone-x]]")},
+		{name: "put back", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
+			`{"activity":"new","state":"draft","merchant"`), status: 200},
+		{name: "another id and state", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
+			`{"activity":"old","state":"paused","merchant"`),
+			status: 400, code: problem.InvalidRequest, want: wrong("activity: must be the one in the path")},
+		{name: "another state", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
+			`{"state":"paused","merchant"`),
+			status: 400, code: problem.InvalidRequest, want: wrong("state: is draft, and changes by publish, pause, resume and end only")},
+		{name: "nothing", pattern: one, method: "PUT", body: `{}`, status: 400, code: problem.InvalidRequest,
+			want: wrong("merchant: is required", "name: is required", "starts_at: is required", "ends_at: is required",
+				"payment_window: is required", "items: is required")},
+		{name: "wrong items", pattern: one, method: "PUT", body: draft(`"items":[{"sku":"phone-x",`,
+			`"items":[7,{"sku":1.5,"pri":1,`, `"per_user":2`, `"per_user":1e2`, `1999`, `99999999999999999999`),
+			status: 400, code: problem.InvalidRequest, want: wrong("items[0]: must be a JSON object", "items[0].sku: is required",
+				"items[0].price: is required",
+				"items[0].currency: is required", "items[0].quantity: is required", "items[0].per_user: is required",
+				"items[1].sku: must be a string", "items[1].price: is out of range", "items[1].per_user: must be a whole number",
+				"items[1].pri: is unknown")},
+		{name: "wrong values", pattern: one, method: "PUT", path: "/admin/v1/activities/b%20d", body: draft("m1", "who",
+			"2096-06-18T22:00:00+08:00", "2006-06-18T22:00:00+08:00", "15m", "15ms", "CNY", "yen", `:10,`, `:-10,`),
+			status: 400, code: problem.InvalidRequest, want: wrong("activity: must consist of letters, digits and ._~-",
+				"ends_at: must be after starts_at",
+				"payment_window: must be from 1s to 168h0m0s", "items[0].currency: must be three capital letters (ISO 4217)",
+				"items[0].quantity: must be from 0 to 10000000")},
+		{name: "wrong forms", pattern: one, method: "PUT", body: draft("2026-06-18T20:00:00.1239+08:00", "tomorrow", "15m", "soon",
+			`"items":[`, `"items":"`, `}]}`, `}"}`),
+			status: 400, code: problem.InvalidRequest},
+		{name: "wrong times", pattern: one, method: "PUT", body: draft("2026-06-18T20:00:00.1239+08:00", "tomorrow", "15m", "soon"),
+			status: 400, code: problem.InvalidRequest,
+			want: wrong("starts_at: must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)",
+				"payment_window: must be a duration like 90s, 15m or 1h30m")},
+		{name: "unknown merchant", pattern: one, method: "PUT", body: draft("m1", "who"), status: 400, code: problem.InvalidRequest,
+			want: wrong("merchant: there is no such merchant")},
+		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", 200)),
+			status: 400, code: problem.InvalidRequest,
+			want: wrong("items: must be 1 to 200 items")},
+		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
+			code: problem.NotEditable},
+		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
+			want: has("name", "618", "state", "published")},
+		{name: "read", pattern: one, method: "GET", status: 200, want: has("activity", "618", "state", "published", "ended_at", "<nil>")},
+		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/activities/who", status: 404, code: problem.UnknownActivity},
+		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new")},
+	}
+	steps := []struct {
+		verb   string
+		status int
+		state  string
+	}{{"resume", 409, ""}, {"pause", 409, ""}, {"publish", 200, "published"}, {"publish", 200, "published"}, {"pause", 200,
+		"paused"}, {"pause", 200, "paused"},
+		{"publish", 409, ""}, {"resume", 200, "published"}, {"end", 200, "ended"}, {"end", 200, "ended"}, {"publish", 409, ""},
+		{"pause", 409, ""}, {"resume", 409, ""}}
+	for i, step := range steps {
+		r := row{name: fmt.Sprintf("step %d", i), pattern: one + "/" + step.verb, method: "POST",
+			path: "/admin/v1/activities/new/" + step.verb, status: step.status,
+			body: `{"reason":"step"}`}
+		if step.status == 409 {
+			r.code = problem.ActivityState
+		} else {
+			r.want = has("activity", "new", "state", step.state)
+		}
+		rows = append(rows, r)
+	}
+	for _, verb := range []string{"publish", "pause", "resume", "end"} {
+		rows = append(rows, row{name: "unknown", pattern: one + "/" + verb, method: "POST", path: "/admin/v1/activities/who/" +
+			verb, status: 404, code: problem.UnknownActivity})
+	}
+	return append(rows, []row{
+		{name: "ended", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 409,
+			code: problem.ActivityState},
+		// No second draft of one may be ended: the way back is closed at once.
+		{name: "draft", pattern: one, method: "PUT", path: "/admin/v1/activities/gone", body: activityBody, status: 200},
+		{name: "end of a draft", pattern: one + "/end", method: "POST", path: "/admin/v1/activities/gone/end", status: 200,
+			want: has("state", "ended")},
+		{name: "end conflict", pattern: one + "/end", method: "POST", status: 409, code: problem.ActivityState,
+			before: func(s *shop) {
+				s.server.deps.Office = stubborn{s.server.deps.Office, &seckill.Refusal{Code: problem.ActivityState}}
+			},
+			after: func(s *shop) { s.server.deps.Office = s.server.deps.Office.(stubborn).Office }},
+	}...)
+}
+
+func stockRows() []row {
+	const restock, audit = "/admin/v1/activities/{activity}/items/{sku}/restock", "/admin/v1/activities/{activity}/audit"
+	deliver := func(s *shop) { s.deliver() }
+	change := func(name, key, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: name, pattern: restock, method: "POST", body: body, fields: []string{"Idempotency-Key", key},
+			status: status, code: code, want: want, after: deliver}
+	}
+	replayed := func(yes string, members ...string) func(*answer) {
+		return func(a *answer) {
+			if got := a.Header.Get("Idempotent-Replayed"); got != yes {
+				a.t.Errorf("Idempotent-Replayed %q, want %q", got, yes)
+			}
+			has(members...)(a)
+		}
+	}
+	unknown := func(name, path string, code problem.Code) row {
+		r := change(name, "k1", `{"delta":1,"reason":"x"}`, 404, code, nil)
+		r.path = path
+		return r
+	}
+	const much = "must be from 1 to 10000000, or the same below zero to take units back"
+	return []row{
+		change("more", "k1", `{"delta":5,"reason":"more"}`, 200, "", replayed("", "total", "15", "delta", "5", "sku", "phone-x")),
+		change("more again", "k1", `{"delta":5,"reason":"more"}`, 200, "", replayed("true", "total", "15")),
+		change("less", "k2", `{"delta":-3,"reason":"less"}`, 200, "", replayed("", "total", "12", "delta", "-3")),
+		change("less again", "k2", `{"delta":-3,"reason":"less"}`, 200, "", replayed("true", "total", "12")),
+		change("key reused", "k1", `{"delta":6,"reason":"more"}`, 422, problem.KeyReused, nil),
+		change("key of the other sign", "k2", `{"delta":3,"reason":"more"}`, 422, problem.KeyReused, nil),
+		change("too much", "k3", `{"delta":-13,"reason":"less"}`, 409, problem.InsufficientStock, nil),
+		change("everything", "k4", `{"delta":-12,"reason":"less"}`, 200, "", replayed("", "total", "0")),
+		change("and back", "k5", `{"delta":10,"reason":"more"}`, 200, "", replayed("", "total", "10")),
+		change("no reason", "k6", `{"delta":1}`, 400, problem.InvalidRequest, wrong("reason: is required")),
+		change("zero", "k6", `{"delta":0,"reason":"x"}`, 400, problem.InvalidRequest, wrong("delta: "+much)),
+		change("too many", "k6", `{"delta":10000001,"reason":"x"}`, 400, problem.InvalidRequest, wrong("delta: "+much)),
+		change("the least number", "k6", `{"delta":-9223372036854775808,"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("delta: "+much)),
+		change("half a unit", "k6", `{"delta":0.5,"reason":"x"}`, 400, problem.InvalidRequest, wrong("delta: must be a whole number")),
+		change("no key", "", `{"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("header Idempotency-Key: is required: 1 to 64 visible ASCII characters", "delta: is required")),
+		change("a long key", strings.Repeat("k", 65), `{"delta":1,"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("header Idempotency-Key: is required: 1 to 64 visible ASCII characters")),
+		{name: "reason in the header", pattern: restock, method: "POST", body: `{"delta":1}`, fields: []string{"Idempotency-Key",
+			"k7", "X-Reason", "why"}, status: 200, after: deliver},
+		unknown("unknown activity", "/admin/v1/activities/who/items/phone-x/restock", problem.UnknownActivity),
+		unknown("unknown item", "/admin/v1/activities/618/items/who/restock", problem.UnknownItem),
+		{name: "balanced", pattern: audit, method: "GET", status: 200, before: deliver, want: has("activity", "618", "balanced", "true",
+			"items",
+			"[map[available:11 balanced:true epoch:1 held:0 in_flight:0 orders:map[open:0 sold:0] rebuilding:false "+
+				"rejected:0 skipped:0 sku:phone-x sold:0 total:11]]")},
+		{name: "units in flight", pattern: audit, method: "GET", status: 200,
+			before: func(s *shop) { s.must(200, "POST", fill(restock), `{"delta":1,"reason":"x"}`, "Idempotency-Key", "k8") },
+			after:  deliver,
+			want: has("balanced", "true", "items",
+				"[map[available:11 balanced:true epoch:1 held:0 in_flight:1 orders:map[open:0 sold:0] rebuilding:false "+
+					"rejected:0 skipped:0 sku:phone-x sold:0 total:12]]")},
+		{name: "a unit too many", pattern: audit, method: "GET", status: 200, want: has("balanced", "false"),
+			before: func(s *shop) { s.leak(1) }, after: func(s *shop) { s.leak(-1) }},
+		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/activities/who/audit", status: 404,
+			code: problem.UnknownActivity},
+	}
+}
+
+// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows.
+func (s *shop) leak(units int) {
+	s.t.Helper()
+	ref := s.desk.Catalog().Activity("618").Offer("phone-x").Ref()
+	var err error
+	if units > 0 {
+		err = s.stock.Restock(s.t.Context(), ref, "leak", units)
+	} else {
+		hold := inventory.Hold{ID: seckill.NewWithdrawalID(ref.Item, "leak"), Quantity: -units}
+		if _, err = s.stock.Hold(s.t.Context(), ref, hold, 0); err == nil {
+			err = s.stock.Settle(s.t.Context(), ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleSold}})
+		}
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func letterRows() []row {
+	const letters = "/admin/v1/dead-letters"
+	var rows []row
+	for _, verb := range []struct{ name, done string }{{"replay", "replayed"}, {"discard", "discarded"}} {
+		many, one := letters+"/"+verb.name, letters+"/{id}/"+verb.name
+		post := func(name, pattern, body string, status int, code problem.Code, want func(*answer)) row {
+			return row{name: name, pattern: pattern, method: "POST", body: body, status: status, code: code, want: want}
+		}
+		with := func(r row, n int, name func(ids []int64) (path, body string)) row {
+			r.letters, r.place = n, name
+			return r
+		}
+		rows = append(rows,
+			with(post("one", one, "", 200, "", has(verb.done, "1")), 1, func(ids []int64) (string,
+				string) {
+				return fmt.Sprintf("%s/%d/%s", letters, ids[0], verb.name), ""
+			}),
+			with(post("two", many, "", 200, "", has(verb.done, "2")), 2, func(ids []int64) (string, string) {
+				return many, fmt.Sprintf(`{"ids":[%d,%d,%d,999999],"reason":"x"}`, ids[1], ids[0], ids[1])
+			}),
+			with(post("all", many, "", 200, "", has(verb.done, "205")), 205, func([]int64) (string, string) { return many, `{"all":true}` }),
+			post("none there", many, `{"all":true}`, 200, "", has(verb.done, "0")),
+			post("unknown", many, `{"ids":[999999]}`, 404, problem.UnknownDeadLetter, nil),
+			post("nothing", many, `{}`, 400, problem.InvalidRequest, wrong("ids: must name dead letters, unless all is true")),
+			post("both", many, `{"ids":[1],"all":true}`, 400, problem.InvalidRequest,
+				wrong("ids: must name dead letters, unless all is true")),
+			post("no ids", many, `{"ids":["x",-1,1.5]}`, 400, problem.InvalidRequest, wrong("ids[0]: must be a whole number above zero",
+				"ids[1]: must be a whole number above zero", "ids[2]: must be a whole number above zero")),
+			post("too many", many, `{"ids":[`+strings.Repeat("1,", 1000)+`1]}`, 400, problem.InvalidRequest,
+				wrong("ids: must be at most 1000")),
+			row{name: "unknown", pattern: one, method: "POST", path: letters + "/999999/" + verb.name, status: 404,
+				code: problem.UnknownDeadLetter},
+			row{name: "no id", pattern: one, method: "POST", path: letters + "/x/" + verb.name, status: 404,
+				code: problem.UnknownDeadLetter},
+		)
+	}
+	return append(rows, row{name: "list", pattern: letters, method: "GET", path: letters + "?limit=2", letters: 3, status: 200,
+		want: func(a *answer) {
+			keys("problem", "not an order record", "not an order record")(a)
+			if next, err := strconv.Atoi(a.member("next")); err != nil || next <= 0 {
+				a.t.Errorf("next: %s", a.body)
+			}
+		}})
+}
+
+func changeRows() []row {
+	const changes, one = "/admin/v1/changes", "/admin/v1/changes/{n}"
+	return []row{
+		{name: "list", pattern: changes, method: "GET", path: changes + "?limit=1", status: 200, want: func(a *answer) {
+			if a.member("next") == "<nil>" {
+				a.t.Errorf("no next: %s", a.body)
+			}
+		}},
+		{name: "end of the list", pattern: changes, method: "GET", path: changes + "?before=2", status: 200, want: func(a *answer) {
+			keys("number", "1")(a)
+			has("next", "<nil>")(a)
+		}},
+		{name: "read", pattern: one, method: "GET", status: 200, want: has("number", "1", "actor", configuredName, "kind", "token",
+			"revertible", "false", "before", "<nil>")},
+		{name: "unknown", pattern: one, method: "GET", path: changes + "/999999", status: 404, code: problem.UnknownChange},
+		{name: "no number", pattern: one, method: "GET", path: changes + "/x", status: 404, code: problem.UnknownChange},
+		{name: "token", pattern: one + "/revert", method: "POST", status: 409, code: problem.NotRevertible},
+		{name: "unknown", pattern: one + "/revert", method: "POST", path: changes + "/999999/revert", status: 404,
+			code: problem.UnknownChange},
+		{name: "caller", pattern: one + "/revert", method: "POST", status: 200, want: has("kind", "caller", "key", "m1/shift",
+			"changed", "true"), revertLast: true,
+			before: func(s *shop) {
+				s.must(201, "POST", "/admin/v1/merchants/m1/callers", `{"name":"shift","rights":["buy"]}`)
+			}},
+	}
+}
+
+func tokenRows() []row {
+	const all, one = "/admin/v1/tokens", "/admin/v1/tokens/{token}"
+	return []row{
+		{name: "made", pattern: all, method: "POST", body: `{"name":"night","role":"operator","reason":"shift"}`, status: 201,
+			want: func(a *answer) {
+				has("name", "night", "role", "operator")(a)
+				if !strings.HasPrefix(a.member("token"), "pst_") || a.Header.Get("Location") != "/admin/v1/tokens/night" {
+					a.t.Errorf("%v %s", a.Header, a.body)
+				}
+			}},
+		{name: "taken", pattern: all, method: "POST", body: `{"name":"night","role":"viewer"}`, status: 409, code: problem.AlreadyExists},
+		{name: "reserved", pattern: all, method: "POST", body: `{"name":"configured","role":"viewer"}`, status: 409,
+			code: problem.AlreadyExists},
+		{name: "wrong", pattern: all, method: "POST", body: `{"name":"","role":"root"}`, status: 400, code: problem.InvalidRequest,
+			want: wrong("name: is required", "role: must be viewer, operator or admin")},
+		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "night", "operator",
+			"viewer")},
+		{name: "deleted", pattern: one, method: "DELETE", path: all + "/night", status: 204},
+		{name: "unknown", pattern: one, method: "DELETE", path: all + "/night", status: 404, code: problem.UnknownToken},
+		{name: "configured", pattern: one, method: "DELETE", path: all + "/configured", status: 409, code: problem.NotEditable},
+	}
+}
+
+func openRows() []row {
+	contains := func(texts ...string) func(*answer) {
+		return func(a *answer) {
+			for _, text := range texts {
+				if !strings.Contains(a.body, text) {
+					a.t.Errorf("lacks %q: %.300s", text, a.body)
+				}
+			}
+		}
+	}
+	const nobody = "Authorization"
+	return []row{
+		{name: "lives", pattern: "/livez", method: "GET", fields: []string{nobody, ""}, status: 200, want: has("status", "alive")},
+		{name: "is ready", pattern: "/readyz", method: "GET", fields: []string{nobody, ""}, status: 200, want: has("status", "ready")},
+		{name: "contract", pattern: "/openapi.yaml", method: "GET", fields: []string{nobody, ""}, status: 200,
+			want: contains("openapi: 3.1.0")},
+		{name: "problems", pattern: "/problems", method: "GET", fields: []string{nobody, ""}, status: 200, want: contains("sold-out")},
+		{name: "a problem", pattern: "/problems/{code}", method: "GET", fields: []string{nobody, ""}, status: 200,
+			want: contains("Sold out")},
+		{name: "a problem for people", pattern: "/problems/{code}", method: "GET", fields: []string{nobody, "", "Accept",
+			"text/html"}, status: 200, want: contains("<h1>Sold out")},
+		{name: "no problem", pattern: "/problems/{code}", method: "GET", path: "/problems/none", fields: []string{nobody, ""},
+			status: 404, code: problem.NotFound},
+		{name: "front page", pattern: "/", method: "GET", fields: []string{nobody, ""}, status: 200, want: func(a *answer) {
+			contains("/openapi.yaml", "/metrics", "console isn't part of this version")(a)
+			if policy := a.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'; style-src 'sha256-") {
+				a.t.Errorf("policy %s", policy)
+			}
+		}},
+		{name: "scraped", pattern: metricsPath, method: "GET", status: 200, want: contains("penstock_admin_requests_total{",
+			"go_goroutines ", "penstock_ready 1")},
+		{name: "profiles", pattern: "/debug/pprof/", method: "GET", status: 200, want: contains("goroutine")},
+	}
+}

@@ -1,0 +1,381 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"penstock/gateway/problem"
+	"penstock/internal/sqlite"
+	"penstock/inventory/stocktest"
+	"penstock/seckill"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// configuredToken is the token of every test's configuration.
+const configuredToken = "token-of-the-configuration"
+
+// shop is a live admin listener on a real office and a real database. Its stock is the model, its queue a slice.
+type shop struct {
+	t      *testing.T
+	store  *sqlite.Store
+	stock  *stocktest.Model
+	queue  *memoryQueue
+	desk   *seckill.Desk
+	relay  *seckill.Relay
+	server *Server
+	client *http.Client
+	url    string
+	log    *logged
+	tokens map[seckill.Role]string // one for each role, and the configured one under roleNone
+
+	ready atomic.Pointer[func() []string]
+}
+
+// logged is everything that was logged.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// open starts a shop; change may change its configuration and what it works with.
+func open(t *testing.T, change func(*Config, *Deps)) *shop {
+	t.Helper()
+	s := &shop{t: t, stock: stocktest.NewModel(), queue: new(memoryQueue), log: new(logged), tokens: make(map[seckill.Role]string)}
+	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	if s.store, err = sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "db")}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := seckill.DefaultConfig()
+	if s.desk, err = seckill.NewDesk(cfg, s.stock, s.queue, s.store, log); err != nil {
+		t.Fatal(err)
+	}
+	refreshed := func(ctx context.Context) {
+		if err := s.desk.Refresh(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	rebuilder := seckill.NewRebuilder(cfg, s.stock, s.queue, s.store, s.desk.Catalog, refreshed, log)
+	s.relay = seckill.NewRelay(cfg, s.stock, s.store, log)
+	s.setReady(func() []string { return nil })
+	deps := Deps{
+		Office: seckill.NewOffice(s.stock, s.queue, s.store, s.desk, rebuilder, log), Store: s.store,
+		Refresh: s.desk.Refresh, Ready: func() []string { return (*s.ready.Load())() },
+	}
+	config := DefaultConfig()
+	config.Token = configuredToken
+	if change != nil {
+		change(&config, &deps)
+	}
+	if s.server, err = New(config, deps, log); err != nil {
+		t.Fatal(err)
+	}
+	s.listen()
+	s.tokens[roleNone] = config.Token
+	for _, r := range roles {
+		if config.Token == "" {
+			break
+		}
+		var made tokenDoc
+		s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name)).read(&made)
+		s.tokens[r.role] = made.Token
+	}
+	return s
+}
+
+func (s *shop) setReady(ready func() []string) { s.ready.Store(&ready) }
+
+func (s *shop) listen() {
+	s.t.Helper()
+	listener, err := new(net.ListenConfig).Listen(s.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(listener) }()
+	transport := &http.Transport{DisableCompression: true}
+	s.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request,
+		[]*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	s.url = "http://" + listener.Addr().String()
+	s.t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		if err := s.server.Shutdown(context.Background()); err != nil {
+			s.t.Error(err)
+		}
+		if err := <-served; err != nil {
+			s.t.Error(err)
+		}
+		s.desk.Close()
+		if err := s.store.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+// answer is an answer that was read.
+type answer struct {
+	t       *testing.T
+	request *http.Request
+	*http.Response
+	body string
+}
+
+// request makes a request. fields are names and values of header fields; an empty value takes the field away.
+func (s *shop) request(method, path, body string, fields ...string) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.tokens[roleNone])
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for f := range slices.Chunk(fields, 2) {
+		if r.Header.Set(f[0], f[1]); f[1] == "" {
+			r.Header.Del(f[0])
+		}
+	}
+	return r
+}
+
+func (s *shop) send(r *http.Request) *answer {
+	s.t.Helper()
+	resp, err := s.client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return &answer{s.t, r, resp, string(body)}
+}
+
+func (s *shop) do(method, path, body string, fields ...string) *answer {
+	s.t.Helper()
+	return s.send(s.request(method, path, body, fields...))
+}
+
+// must is do for an answer that has to have a status.
+func (s *shop) must(status int, method, path, body string, fields ...string) *answer {
+	s.t.Helper()
+	a := s.do(method, path, body, fields...)
+	if a.StatusCode != status {
+		s.t.Fatalf("%s %s: %d, want %d: %s", method, path, a.StatusCode, status, a.body)
+	}
+	return a
+}
+
+func (a *answer) read(v any) {
+	a.t.Helper()
+	if err := json.Unmarshal([]byte(a.body), v); err != nil {
+		a.t.Fatalf("%v: %s", err, a.body)
+	}
+}
+
+// member returns a member of the answer's object, as text.
+func (a *answer) member(name string) string {
+	a.t.Helper()
+	var object map[string]any
+	a.read(&object)
+	return fmt.Sprint(object[name])
+}
+
+// refused checks that the answer is a problem.
+func (a *answer) refused(code problem.Code) {
+	a.t.Helper()
+	if a.Header.Get("Content-Type") != problem.ContentType || a.member("code") != string(code) {
+		a.t.Errorf("%s %s: %d %s, want %s", a.request.Method, a.request.URL.Path, a.StatusCode, a.body, code)
+	}
+}
+
+// mistakes returns what a 400 says, as "field: detail".
+func (a *answer) mistakes() []string {
+	a.t.Helper()
+	var p struct {
+		Errors []struct{ Field, Detail string }
+	}
+	a.read(&p)
+	var out []string
+	for _, e := range p.Errors {
+		out = append(out, e.Field+": "+e.Detail)
+	}
+	return out
+}
+
+// activityBody is an activity that may be put, with an item phone-x of 10 units.
+const activityBody = `{"merchant":"m1","name":"618 Phones","starts_at":"2026-06-18T20:00:00.1239+08:00",` +
+	`"ends_at":"2096-06-18T22:00:00+08:00","payment_window":"15m","items":[{"sku":"phone-x","price":1999,"currency":"CNY","quantity":10,"per_user":2}]}`
+
+// sell makes merchant m1 and activity 618, and publishes it.
+func (s *shop) sell() {
+	s.t.Helper()
+	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`)
+	s.must(200, "PUT", "/admin/v1/activities/618", activityBody)
+	s.must(200, "POST", "/admin/v1/activities/618/publish", "")
+}
+
+// restock changes the stock of 618's phone-x, and tells the stock.
+func (s *shop) restock(delta int, key string) *answer {
+	s.t.Helper()
+	a := s.must(200, "POST", "/admin/v1/activities/618/items/phone-x/restock", fmt.Sprintf(`{"delta":%d,"reason":"test"}`,
+		delta), "Idempotency-Key", key)
+	s.deliver()
+	return a
+}
+
+// deliver tells the stock what the store has for it.
+func (s *shop) deliver() {
+	s.t.Helper()
+	if err := s.relay.Step(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// available is how many units of 618's phone-x the stock has, by the audit.
+func (s *shop) available() int64 {
+	s.t.Helper()
+	var doc auditDoc
+	s.must(200, "GET", "/admin/v1/activities/618/audit", "").read(&doc)
+	if len(doc.Items) != 1 || !doc.Balanced {
+		s.t.Fatalf("audit: %+v", doc)
+	}
+	return doc.Items[0].Available
+}
+
+// lastChange is the number of the newest change.
+func (s *shop) lastChange() int64 {
+	s.t.Helper()
+	changes, err := s.store.Changes(s.t.Context(), 0, 1)
+	if err != nil || len(changes) == 0 {
+		s.t.Fatal(changes, err)
+	}
+	return changes[0].Number
+}
+
+func (s *shop) revert(n int64) *answer {
+	s.t.Helper()
+	return s.do("POST", fmt.Sprintf("/admin/v1/changes/%d/revert", n), "")
+}
+
+// letters keeps n dead letters that are no records, and returns their ids.
+func (s *shop) letters(n int) []int64 {
+	s.t.Helper()
+	if n == 0 {
+		return nil
+	}
+	var letters []seckill.DeadLetter
+	for i := range n {
+		letters = append(letters, seckill.DeadLetter{Partition: 1, Offset: time.Now().UnixNano() + int64(i),
+			Problem: "not an order record", Value: []byte{9}})
+	}
+	if err := s.store.AddDeadLetters(s.t.Context(), letters); err != nil {
+		s.t.Fatal(err)
+	}
+	kept, err := s.store.DeadLetters(s.t.Context(), 0, 1000)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var ids []int64
+	for _, l := range kept[len(kept)-n:] {
+		ids = append(ids, l.ID)
+	}
+	return ids
+}
+
+// memoryQueue keeps records in a slice; whatever it took is read.
+type memoryQueue struct {
+	mu      sync.Mutex
+	full    bool
+	lost    error
+	records [][]byte
+}
+
+func (q *memoryQueue) set(full bool, lost error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.full, q.lost = full, lost
+}
+
+func (q *memoryQueue) Reserve() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return !q.full
+}
+
+func (q *memoryQueue) Release() {}
+
+func (q *memoryQueue) Put(_ seckill.OrderID, value []byte, done func(error)) {
+	q.mu.Lock()
+	err := q.lost
+	if err == nil {
+		q.records = append(q.records, slices.Clone(value))
+	}
+	q.mu.Unlock()
+	done(err)
+}
+
+func (q *memoryQueue) Poll(context.Context) ([]seckill.Message, error) {
+	return nil, errors.New("nobody works here")
+}
+func (q *memoryQueue) Commit(context.Context) error { return errors.New("nobody works here") }
+
+func (q *memoryQueue) End(context.Context) (seckill.Positions, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return seckill.Positions{int64(len(q.records))}, nil
+}
+
+func (q *memoryQueue) Committed(ctx context.Context) (seckill.Positions, error) { return q.End(ctx) }
+
+// takenNames is a store in which every caller's name is taken.
+type takenNames struct{ Store }
+
+func (takenNames) AddCaller(context.Context, seckill.Caller, seckill.Author) error {
+	return seckill.ErrExists
+}
+
+// stubborn is an office that ends nothing and takes nothing.
+type stubborn struct {
+	Office
+	err error
+}
+
+func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error) {
+	return nil, o.err
+}
