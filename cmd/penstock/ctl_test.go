@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const ctlToken = "token-of-the-test"
+
+// typed runs a command line as main does.
+func typed(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	root := rootCommand()
+	var out, messages bytes.Buffer
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&out)
+	root.SetErr(&messages)
+	code = run(t.Context(), root, args)
+	return out.String(), messages.String(), code
+}
+
+// step is what a user types and sees.
+type step struct {
+	args   string // split at spaces; + in a word stands for a space
+	stdin  string
+	code   int
+	stdout string // regular expressions; "" is nothing at all
+	stderr string
+}
+
+func (s *step) run(t *testing.T) {
+	t.Helper()
+	args := strings.Fields(s.args)
+	for i := range args {
+		args[i] = strings.ReplaceAll(args[i], "+", " ")
+	}
+	stdout, stderr, code := typed(t, s.stdin, args...)
+	if code != s.code {
+		t.Errorf("penstock %s: exit code %d, want %d\n%s%s", s.args, code, s.code, stdout, stderr)
+	}
+	for _, stream := range []struct{ name, got, want string }{{"stdout", stdout, s.stdout}, {"stderr", stderr, s.stderr}} {
+		if stream.want == "" && stream.got != "" || !regexp.MustCompile("(?ms)"+stream.want).MatchString(stream.got) {
+			t.Errorf("penstock %s: %s is\n%swant %q", s.args, stream.name, stream.got, stream.want)
+		}
+	}
+}
+
+const ctlActivity = `
+merchant: m1
+name: 618 Phones
+starts_at: 2026-06-18T20:00:00+08:00
+ends_at: 2096-06-18T22:00:00+08:00
+payment_window: 15m
+items:
+  - {sku: phone-x, price: 199900, currency: CNY, quantity: 10, per_user: 2}
+`
+
+// TestCtl drives every command against a running process, in the order in which a shop would.
+func TestCtl(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the whole process")
+	}
+	cfg := defaultConfig()
+	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
+	p, err := startProcess(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cfg.ShutdownTimeout)
+		defer cancel()
+		if err := p.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Setenv(envAdmin, p.AdminURL())
+	t.Setenv(envAdminToken, ctlToken)
+	for _, s := range []step{
+		{args: "ctl merchants put m1 --name 618+Phones", stdout: `^merchant +m1\nname +618 Phones\npayment secret +[0-9a-f]{64}\n$`},
+		{args: "ctl merchants put m1 --name Phones --reason shorter", stdout: `^merchant +m1\nname +Phones\n$`},
+		{args: "ctl merchants put m2 --name Two --payment-secret-file -", stdin: "own\n", stdout: `^merchant +m2\nname +Two\n$`},
+		{args: "ctl merchants put m/1 --name a\x07b", code: 1, stderr: `^penstock: The request is not valid: .* \(400 invalid-request\)
+penstock: name: must have no control characters
+penstock: merchant: must consist of letters, digits and \._~-\n$`},
+		{args: "ctl merchants list", stdout: `^MERCHANT  NAME\nm1 +Phones\nm2 +Two\n$`},
+		{args: "ctl merchants list -o json", stdout: `^\{\n  "items": \[\n    \{\n      "merchant": "m1",`},
+		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},
+		{args: "ctl merchants show who", code: 1, stderr: `^penstock: The merchant is unknown: .* \(404 unknown-merchant\)\n$`},
+
+		{args: "ctl callers add m1 app --rights buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
+		{args: "ctl callers add m1 load --rights buy --shadow -o json", stdout: `"shadow": true`},
+		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
+		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
+		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
+
+		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T12:00:00.000Z.*\n\nSKU +PRICE.*\nphone-x +199900 +CNY +10 +2\n$`},
+		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -: `},
+		{args: "ctl activities put 618 -f -", stdin: "", code: 2, stderr: `^penstock: flag --file: -: has no members\n$`},
+		{args: "ctl activities put 618 -f -", stdin: "merchant: m1\nprice: 3", code: 1, stderr: `\npenstock: items: is required\npenstock: price: is unknown\n$`},
+		{args: "ctl activities publish 618", stdout: `^activity +618\nstate +published\n$`},
+		{args: "ctl activities list", stdout: `\n618 +m1 +published +2\S+Z +2\S+Z +618 Phones\n$`},
+		{args: "ctl activities pause 618", stdout: `state +paused\n$`},
+		{args: "ctl activities resume 618", stdout: `state +published\n$`},
+		{args: "ctl activities show 618", stdout: `\nphone-x +199900 +CNY +10 +2\n$`},
+
+		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `^activity +618\nsku +phone-x\ndelta +5\ntotal +15\n$`},
+		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `total +15\n$`, stderr: `^this key was used before`},
+		{args: "ctl stock restock 618 phone-x --delta -3 --reason less", stdout: `total +12\n$`},
+		{args: "ctl stock restock 618 phone-x --delta -13 --reason less", code: 1, stderr: `^penstock: .*\(409 insufficient-stock\)\n$`},
+		{args: "ctl stock restock 618 phone-x --delta 1", code: 2, stderr: `^penstock: flag --reason: is required\n$`},
+		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
+		{args: "audit 618 -o json", stdout: `"balanced": true`},
+		{args: "audit who", code: 1, stderr: `unknown-activity`},
+
+		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
+		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
+		{args: "ctl changes show 2", stdout: `reason +shorter\nrevertible +true\nbefore +\{"merchant":"m1","name":"618 Phones"\}\n`},
+		{args: "ctl changes revert 2 --reason longer", stdout: `^reverted +2\nkind +merchant\nkey +m1\nchanged +true\n$`},
+		{args: "ctl changes revert 2", stdout: `changed +false\n$`},
+		{args: "ctl changes revert 1", code: 1, stderr: `not-revertible`},
+
+		{args: "ctl dead-letters list", stdout: `^ID +AT +PARTITION +OFFSET +ORDER +PROBLEM\n$`},
+		{args: "ctl dead-letters replay --all", stdout: `^replayed +0\ncomplete +true\n$`},
+		{args: "ctl dead-letters discard 7 8", code: 1, stderr: `unknown-dead-letter`},
+		{args: "ctl dead-letters discard seven", code: 2, stderr: `"seven" is not the id of a dead letter`},
+		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},
+		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or all of them with --all`},
+
+		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\n$`},
+		{args: "ctl tokens list", stdout: `^NAME .*\nconfigured +admin +true\nnight +operator +2\S+Z`},
+		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
+		{args: "ctl activities end 618", stdout: `state +ended\n$`},
+		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
+
+		{args: "ctl", stdout: `Available Commands`},
+		{args: "ctl merchants", stdout: `Available Commands`},
+		{args: "ctl merchants list x", code: 2, stderr: `unknown command "x"`},
+		{args: "ctl merchants list -o yaml", code: 2, stderr: `"yaml" is neither table nor json`},
+		{args: "ctl merchants list --timeout 0s", code: 2, stderr: `--timeout: must be above zero`},
+		{args: "ctl merchants list --token-file -", stdin: "pst_wrong", code: 1, stderr: `401 unauthenticated`},
+	} {
+		s.run(t)
+	}
+}
+
+// TestCtlKnowsWhomToAsk finds the server and the token, or says what is missing.
+func TestCtlKnowsWhomToAsk(t *testing.T) {
+	var sent []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Header.Get("Authorization")+" "+r.URL.RequestURI())
+		if _, err := w.Write([]byte(`{"items":[]}`)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("from-a-file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(envAdmin, server.URL+"/")
+	t.Setenv(envAdminToken, "")
+	for _, s := range []step{
+		{args: "audit", code: 2, stderr: `^penstock: no admin token: set PENSTOCK_ADMIN_TOKEN, or name a file with --token-file\n$`},
+		{args: "audit --token-file /no/such/file", code: 2, stderr: `^penstock: flag --token-file: open /no/such/file: `},
+		{args: "audit --token-file " + file, stdout: "ACTIVITY"},
+		{args: "ctl audit --admin localhost:8081 --token-file " + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
+		{args: "ctl audit --admin http://127.0.0.1:1 --token-file " + file, code: 4, stderr: `connection refused`},
+	} {
+		s.run(t)
+	}
+	t.Setenv(envAdminToken, "from-the-environment")
+	(&step{args: "ctl merchants list", stdout: "MERCHANT"}).run(t)
+	(&step{args: "ctl merchants list --token-file " + file, stdout: "MERCHANT"}).run(t)
+	t.Setenv(envAdminToken, "a b")
+	(&step{args: "ctl merchants list", code: 2, stderr: `environment PENSTOCK_ADMIN_TOKEN: a token is visible`}).run(t)
+	t.Setenv(envAdmin, "ftp://x")
+	t.Setenv(envAdminToken, "x")
+	(&step{args: "ctl merchants list", code: 2, stderr: `environment PENSTOCK_ADMIN: "ftp://x" is not a URL`}).run(t)
+	want := "Bearer from-a-file /admin/v1/activities\nBearer from-the-environment /admin/v1/merchants\nBearer from-a-file /admin/v1/merchants"
+	if got := strings.Join(sent, "\n"); got != want {
+		t.Errorf("sent\n%s\nwant\n%s", got, want)
+	}
+}
+
+// answering starts a server that gives the answers of a map, by path.
+func answering(t *testing.T, answers map[string]string) {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, ok := answers[r.URL.RequestURI()]
+		if !ok {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		if strings.Contains(text, `"status":503`) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv(envAdmin, server.URL)
+	t.Setenv(envAdminToken, ctlToken)
+}
+
+// L1 and L3 can't be broken on purpose, so the server is one that lies.
+func TestAuditTellsABrokenEquation(t *testing.T) {
+	item := func(sku, rest string) string {
+		return `{"sku":"` + sku + `","total":10,"available":8,"held":1,"sold":2,"in_flight":0,` + rest + `}`
+	}
+	good, broken := item("good", `"balanced":true`), item("broken", `"balanced":false`)
+	rebuilding := item("rebuilding", `"balanced":false,"rebuilding":true`)
+	answering(t, map[string]string{
+		"/admin/v1/activities":         `{"items":[{"activity":"a"}],"next":"a"}`,
+		"/admin/v1/activities?after=a": `{"items":[{"activity":"b"}]}`,
+		"/admin/v1/activities/a/audit": `{"activity":"a","items":[` + good + `]}`,
+		"/admin/v1/activities/b/audit": `{"activity":"b","items":[` + broken + `,` + rebuilding + `]}`,
+		"/admin/v1/activities/c/audit": `{"activity":"c","items":[` + rebuilding + `]}`,
+		"/admin/v1/activities/d/audit": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
+		"/admin/v1/activities/e/audit": `what`,
+	})
+	for _, s := range []step{
+		{args: "audit", code: 98, stdout: `a +good +10 .* balanced *\n +b +broken .* BROKEN *\n +b +rebuilding .* rebuilding *\n$`,
+			stderr: `^penstock: b/broken: the stock equation does not hold: total 10, available 8, held 1, sold 2, in flight 0\npenstock: b/rebuilding: `},
+		{args: "audit -o json", code: 98, stdout: `"balanced": false\n\}\n$`, stderr: `b/broken`},
+		{args: "audit a", stdout: `balanced`},
+		{args: "audit a c", code: 4, stdout: `rebuilding`, stderr: `^penstock: c/rebuilding: its stock is being rebuilt, ask again\n$`},
+		{args: "audit d", code: 4, stderr: `^penstock: Not now: Away\. \(503 unavailable\)\n$`},
+		{args: "audit e", code: 1, stderr: `^penstock: read the answer: `},
+		{args: "audit f", code: 1, stderr: `418 I'm a teapot: is this a Penstock admin listener\?`},
+	} {
+		s.run(t)
+	}
+}
+
+// What a name has of a terminal's commands is shown, not done.
+func TestCtlShowsNoEscapeSequences(t *testing.T) {
+	answering(t, map[string]string{"/admin/v1/merchants": `{"items":[{"merchant":"m1","name":"\u001b[2J\u009bA\nB"}]}`})
+	(&step{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +\uFFFD\\[2J\uFFFDA\uFFFDB\n$"}).run(t)
+}
+
+// A restock whose answer is lost can be repeated: its key is told.
+func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
+	answering(t, map[string]string{
+		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
+	})
+	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^it isn't known whether that happened: repeat it with --key [A-Z2-7]{26},`}).run(t)
+}
