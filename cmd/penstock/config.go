@@ -42,6 +42,15 @@ type Config struct {
 	Database    string
 	Wait        time.Duration // how long to wait at start for a server that is away
 
+	// How they are reached; the database's URL says so itself.
+	RedisTransport transport
+	SentinelUser   string
+	SentinelSecret string
+	KafkaTransport transport
+	KafkaSASL      string // a kafka.Mechanism
+	KafkaUser      string
+	KafkaSecret    string
+
 	Sale    seckill.Config
 	Gateway gateway.Config
 }
@@ -105,6 +114,18 @@ func settings() []setting {
 			help: "user of the Redis"},
 		{key: "redis-password", value: func(c *Config) any { return &c.RedisSecret }, secret: true,
 			help: "password of the Redis"},
+		{key: "redis-sentinel-username", value: func(c *Config) any { return &c.SentinelUser },
+			help: "user of the Sentinels"},
+		{key: "redis-sentinel-password", value: func(c *Config) any { return &c.SentinelSecret }, secret: true,
+			help: "password of the Sentinels"},
+		{key: "redis-tls", value: func(c *Config) any { return &c.RedisTransport.TLS },
+			help: "reach the Redis and its Sentinels over TLS"},
+		{key: "redis-ca", value: func(c *Config) any { return &c.RedisTransport.CA },
+			help: "PEM file of who signs the Redis' certificates; without it, whom the system trusts"},
+		{key: "redis-cert", value: func(c *Config) any { return &c.RedisTransport.Cert },
+			help: "PEM file of our certificate for the Redis, read anew for each connection"},
+		{key: "redis-key", value: func(c *Config) any { return &c.RedisTransport.Key },
+			help: "PEM file of the key of --redis-cert"},
 		{key: "kafka", value: func(c *Config) any { return &c.Kafka },
 			help: "addresses host:port of some Kafka brokers, with commas between"},
 		{key: "kafka-topic", value: func(c *Config) any { return &c.KafkaTopic },
@@ -113,8 +134,22 @@ func settings() []setting {
 			help: "partitions of the topic when it is made; 0 is the default, 12"},
 		{key: "kafka-replication", value: func(c *Config) any { return &c.Replication },
 			help: "replicas of the topic when it is made; 0 is three, or as many as there are brokers"},
+		{key: "kafka-tls", value: func(c *Config) any { return &c.KafkaTransport.TLS },
+			help: "reach the Kafka brokers over TLS"},
+		{key: "kafka-ca", value: func(c *Config) any { return &c.KafkaTransport.CA },
+			help: "PEM file of who signs the brokers' certificates; without it, whom the system trusts"},
+		{key: "kafka-cert", value: func(c *Config) any { return &c.KafkaTransport.Cert },
+			help: "PEM file of our certificate for the brokers, read anew for each connection"},
+		{key: "kafka-key", value: func(c *Config) any { return &c.KafkaTransport.Key },
+			help: "PEM file of the key of --kafka-cert"},
+		{key: "kafka-sasl", value: func(c *Config) any { return &c.KafkaSASL },
+			help: "how to log in to the brokers: plain, scram-sha-256 or scram-sha-512; without it, not at all"},
+		{key: "kafka-username", value: func(c *Config) any { return &c.KafkaUser },
+			help: "user of --kafka-sasl"},
+		{key: "kafka-password", value: func(c *Config) any { return &c.KafkaSecret }, secret: true,
+			help: "password of --kafka-sasl"},
 		{key: "database", value: func(c *Config) any { return &c.Database },
-			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=…"},
+			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
 			help: "how long to wait at start for a server that is away"},
 		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
@@ -301,13 +336,10 @@ func (c *Config) validateServers() []error {
 			}
 		}
 	}
-	if c.Database != "" && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
-		errs = append(errs, errors.New("database: must be postgres://user:password@host:port/name"))
-	}
 	if c.Wait < 0 {
 		errs = append(errs, errors.New("wait: must not be below zero"))
 	}
-	return errs
+	return append(errs, c.validateTransports()...)
 }
 
 // apart takes joined errors apart, so that each mistake is a line of its own.
