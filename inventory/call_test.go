@@ -600,3 +600,29 @@ func TestHeardMessages(t *testing.T) {
 		t.Errorf("snapshot %+v: a message is news, but nobody knows of when", snap)
 	}
 }
+
+// A Redis that goes away and comes back is served again, and heard again.
+func TestRedisComesBack(t *testing.T) {
+	b := newBed(t)
+	onCrossing, crossings := heardCrossings()
+	s := b.process(Config{OnCrossing: onCrossing})
+	ref := b.opened(s, 1)
+	b.until("in stock", func() bool { return s.InStock(ref.Item) })
+	b.redis.Close()
+	b.until("noticed", func() bool { return kindOf(s.Confirm(t.Context(), ref, []Hold{{ID: "x", Quantity: 1}})) == "failure" })
+	b.no(b.redis.Restart())
+	var other *Stock
+	b.until("there again", func() bool {
+		var err error
+		other, err = Open(t.Context(), Config{Addrs: []string{b.redis.Addr()}})
+		return err == nil
+	})
+	defer other.Stop()
+	b.holds(other, ref, "o1", Held)
+	if got := next(b, "crossing", crossings); got != (crossing{ref.Item, false}) {
+		t.Errorf("crossing %+v", got)
+	}
+	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "o2") })
+	b.until("subscribed again", func() bool { return b.redis.PubSubNumSub("ps:crossings")["ps:crossings"] == 2 })
+	b.holds(s, ref, "o1", HeldAgain)
+}

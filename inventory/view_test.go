@@ -202,7 +202,8 @@ func TestWatchedEpochsMoveOn(t *testing.T) {
 	b := newBed(t)
 	epochs := make(chan Ref, 100)
 	onCrossing, crossings := heardCrossings()
-	s := b.process(Config{Poll: 10 * time.Millisecond, OnCrossing: onCrossing, OnEpoch: func(item ItemID, epoch Epoch) { epochs <- Ref{item, epoch} }})
+	onEpoch := func(item ItemID, epoch Epoch) { epochs <- Ref{item, epoch} }
+	s := b.process(Config{Poll: 10 * time.Millisecond, OnCrossing: onCrossing, OnEpoch: onEpoch})
 	other := b.process(Config{})
 	ref := b.opened(s, 1)
 	b.until("in stock", func() bool { return s.InStock(ref.Item) })
@@ -379,5 +380,56 @@ func TestAnswersFromMemoryDontAllocate(t *testing.T) {
 		s.InStock(ref.Item)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// Crossings, and nothing else, are published: what the channel says is what the shop's pages show.
+func TestOnlyCrossingsArePublished(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	sub := b.redis.NewSubscriber()
+	defer sub.Close()
+	sub.Subscribe("ps:crossings")
+	heard := make(chan string, 100)
+	go func() {
+		for m := range sub.Messages() {
+			heard <- m.Message
+		}
+	}()
+	ref := Ref{Item: 1, Epoch: 4}
+	unit := func(id string) Hold { return Hold{ID: id, Buyer: "u-" + id, Quantity: 1} }
+	steps := []struct {
+		does string
+		call func() error
+		want string // item, epoch, seq, available, known
+	}{
+		{"close", func() error { return s.Close(t.Context(), ref) }, ""},
+		{"open with units", func() error { return s.Open(t.Context(), ref, 2, 0, 0) }, "1 4 1 2 0"},
+		{"open again", func() error { return s.Open(t.Context(), ref, 2, 0, 0) }, ""},
+		{"take one of two", func() error { b.holds(s, ref, "o1", Held); return nil }, ""},
+		{"take the last", func() error { b.holds(s, ref, "o2", Held); return nil }, "1 4 3 0 2"},
+		{"refuse", func() error { b.holds(s, ref, "o3", SoldOut); return nil }, ""},
+		{"sell", func() error { return s.Settle(t.Context(), ref, []Settlement{{unit("o1"), SettleSold}}) }, ""},
+		{"give back", func() error { return s.Settle(t.Context(), ref, []Settlement{{unit("o2"), SettleVoid}}) }, "1 4 6 1 2"},
+		{"restock", func() error { return s.Restock(t.Context(), ref, "r", 1) }, ""},
+		{"put two back", func() error { return s.Confirm(t.Context(), ref, []Hold{unit("o4"), unit("o5")}) }, "1 4 8 0 4"},
+		{"put one more back", func() error { return s.Confirm(t.Context(), ref, []Hold{unit("o6")}) }, ""},
+		{"restock up to none", func() error { return s.Restock(t.Context(), ref, "s", 1) }, ""},
+		{"restock up to one", func() error { return s.Restock(t.Context(), ref, "t", 1) }, "1 4 11 1 5"},
+		{"sweep", func() error { _, err := s.Note(t.Context(), ref); return err }, ""},
+		{"close", func() error { return s.Close(t.Context(), Ref{1, 5}) }, ""},
+		{"open without units", func() error { return s.Open(t.Context(), Ref{1, 5}, 0, 0, 0) }, ""},
+		{"end", func() error { return s.Restock(t.Context(), Ref{1, 5}, "r", 1) }, "1 5 2 1 0"},
+	}
+	for _, step := range steps {
+		if err := step.call(); err != nil {
+			t.Fatalf("%s: %v", step.does, err)
+		}
+		if step.want == "" {
+			continue // what is published too much comes before the next that is wanted
+		}
+		if got := next(b, "message", heard); got != step.want {
+			t.Fatalf("%s: %q is published, want %q", step.does, got, step.want)
+		}
 	}
 }

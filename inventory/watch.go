@@ -76,6 +76,28 @@ func (s *Stock) InStock(item ItemID) bool {
 	return v != nil && v.inStock()
 }
 
+// Sighting is what this process knows of a shard: whether a unit was available when the shard was at Seq. Of two, the one of the later
+// epoch is newer, and within an epoch the one of the higher Seq.
+type Sighting struct {
+	Epoch   Epoch
+	Seq     uint64
+	InStock bool
+}
+
+// Seen returns, from memory, what was last seen of a watched item's shard. ok is false where nothing was seen yet, and while the
+// shard can say nothing because it is being rebuilt.
+func (s *Stock) Seen(item ItemID) (sighting Sighting, ok bool) {
+	v := (*s.views.Load())[item]
+	if v == nil {
+		return Sighting{}, false
+	}
+	snap := v.snap.Load()
+	if snap == nil || snap.shut {
+		return Sighting{}, false
+	}
+	return Sighting{v.ref.Epoch, snap.seq, snap.available > 0}, true
+}
+
 // poll has all views follow their shards, every cfg.Poll, and repeats the events that found no place.
 func (s *Stock) poll(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Poll)
