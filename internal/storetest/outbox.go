@@ -115,10 +115,13 @@ func relayMeanwhile(s *shop) {
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0, 1), later, inventory.SettleVoid)})
 }
 
+// relayTwice: while rows are being delivered another relay gets the same ones, or none of them. What both delivered is gone.
 func relayTwice(s *shop) {
 	s.cancelled(0, 2)
 	_, err := s.store.Relay(s.ctx, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
-		equal(s, "rows of the other relay", s.drain(), rows)
+		if other := s.drain(); len(other) > 0 {
+			equal(s, "rows of the other relay", other, rows)
+		}
 		return []int{0, 1}
 	})
 	s.must(err)

@@ -1,0 +1,107 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config says where the database is and how it is used. Open fills in the defaults.
+type Config struct {
+	// URL says where the database is and who asks: postgres://user:password@host:port/name?sslmode=verify-full. Several
+	// hosts may be named, with target_session_attrs=read-write; settings of the session may be given, and win over ours.
+	URL string
+
+	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in batches, one under way for
+	// each kind of call: a process that is gateway and worker at once has eight kinds, and two are left for people. More
+	// would only wait for the same rows. The rebuild locks have one connection more.
+	MaxConns int
+
+	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it is brought up to date.
+	KeepSchema bool
+
+	// Now stands in for the database's clock in tests; nil, the default, asks the database.
+	Now func() time.Time
+
+	// Logger hears of migrations and of transactions that were tried again; nobody does by default.
+	Logger *slog.Logger
+}
+
+const (
+	defaultMaxConns = 10
+	minMaxConns     = 4 // half of them may wait for the other half: see Store.parked
+	maxMaxConns     = 1000
+
+	connectTimeout = 5 * time.Second
+)
+
+// settings are what this package asks of a session, as the reasons beside them say. Who writes one into the URL has the last word.
+var settings = map[string]string{
+	"application_name": "penstock",
+	// A commit that was acknowledged must survive: the queue forgets the records of it.
+	"synchronous_commit": "on",
+	// L8. A statement is a batch and takes milliseconds; who waits for a row waits for a batch before it.
+	"statement_timeout": "10s",
+	"lock_timeout":      "5s",
+	// A process that stops in mid-transaction must not keep an item from the others.
+	"idle_in_transaction_session_timeout": "20s",
+	// A plan that was made while a partition was empty would read all of it, batch after batch, when it has a million rows.
+	// Planning takes a tenth of a millisecond, and looks at one partition only where the sale is known.
+	"plan_cache_mode": "force_custom_plan",
+	"jit":             "off",
+	// Batches look hundreds of rows up by their keys, in tables that are in memory or on an SSD.
+	"random_page_cost": "1.1",
+	// A machine that vanished is noticed within half a minute, and its locks are free.
+	"tcp_keepalives_idle":     "10",
+	"tcp_keepalives_interval": "5",
+	"tcp_keepalives_count":    "3",
+}
+
+// Validate says what is wrong with the configuration, all of it.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.URL == "" {
+		errs = append(errs, errors.New("url: missing"))
+	} else if _, err := pgxpool.ParseConfig(c.URL); err != nil {
+		errs = append(errs, fmt.Errorf("url: %w", err))
+	}
+	if c.MaxConns != 0 && (c.MaxConns < minMaxConns || c.MaxConns > maxMaxConns) {
+		errs = append(errs, fmt.Errorf("max-conns: %d is not between %d and %d", c.MaxConns, minMaxConns, maxMaxConns))
+	}
+	return errors.Join(errs...)
+}
+
+// pool returns the pool's configuration.
+func (c *Config) pool() (*pgxpool.Config, error) {
+	p, err := pgxpool.ParseConfig(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	prepare(p.ConnConfig)
+	switch {
+	case c.MaxConns != 0:
+		p.MaxConns = int32(c.MaxConns)
+	case !strings.Contains(c.URL, "pool_max_conns="):
+		p.MaxConns = defaultMaxConns
+	default:
+		p.MaxConns = max(p.MaxConns, minMaxConns)
+	}
+	return p, nil
+}
+
+// prepare adds the session's settings that the URL leaves open.
+func prepare(c *pgx.ConnConfig) {
+	for name, value := range settings {
+		if _, ok := c.RuntimeParams[name]; !ok {
+			c.RuntimeParams[name] = value
+		}
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+}

@@ -1,0 +1,136 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	migrationsDir = "migrations"
+	versionTable  = "goose_db_version"
+
+	// Who migrates waits for another who does, a second between two looks, for as long as a large migration may take.
+	lockLooks = 600
+)
+
+// migrationNames returns the names of the migrations in their order.
+func migrationNames() []string {
+	names, err := fs.Glob(migrations, path.Join(migrationsDir, "*.sql"))
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	slices.Sort(names)
+	return names
+}
+
+// migrationVersion reads the number that a migration's name begins with.
+func migrationVersion(name string) int64 {
+	number, _, _ := strings.Cut(path.Base(name), "_")
+	version, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		panic(err) // a name that we gave
+	}
+	return version
+}
+
+func latestMigration() int64 {
+	names := migrationNames()
+	return migrationVersion(names[len(names)-1])
+}
+
+// Migrate brings the schema of the database at url up to date and says on out what it did; with dryRun it says what it would do, and
+// changes nothing. Processes that migrate at the same time do it one after another.
+func Migrate(ctx context.Context, url string, dryRun bool, out io.Writer) error {
+	config := Config{URL: url}
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("postgres: %w", err)
+	}
+	current, err := schemaVersion(ctx, url)
+	if err != nil {
+		return describe("read the schema's version", err)
+	}
+	known := latestMigration()
+	switch {
+	case current > known:
+		return fmt.Errorf("%w: the database has version %d, this program knows up to %d", ErrNewerSchema, current, known)
+	case current == known:
+		_, err := fmt.Fprintf(out, "the schema is up to date: version %d\n", current)
+		return err
+	case dryRun:
+		return printPending(out, current)
+	}
+	applied, err := migrate(ctx, url, slog.New(slog.DiscardHandler))
+	for _, m := range applied {
+		_, printed := fmt.Fprintf(out, "applied %s in %v\n", path.Base(m.Source.Path), m.Duration.Round(time.Millisecond))
+		err = errors.Join(err, printed)
+	}
+	if err == nil && len(applied) == 0 { // another was quicker
+		_, err = fmt.Fprintf(out, "the schema is up to date: version %d\n", known)
+	}
+	return err
+}
+
+// printPending prints the migrations above a version, as they would be run.
+func printPending(out io.Writer, current int64) error {
+	for _, name := range migrationNames() {
+		if migrationVersion(name) <= current {
+			continue
+		}
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "-- would apply %s\n%s", path.Base(name), text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// migrate applies what is pending, under a lock of the database's that is free again when the process dies.
+func migrate(ctx context.Context, url string, log *slog.Logger) (applied []*goose.MigrationResult, err error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	prepare(config)
+	config.RuntimeParams["statement_timeout"] = "0" // an index of a large table takes its time
+	db := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	dir, err := fs.Sub(migrations, migrationsDir)
+	if err != nil {
+		return nil, err
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, lockLooks))
+	if err != nil {
+		return nil, err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir,
+		goose.WithDisableGlobalRegistry(true), goose.WithSessionLocker(locker), goose.WithSlog(log), goose.WithTableName(versionTable))
+	if err != nil {
+		return nil, err
+	}
+	applied, err = provider.Up(ctx)
+	if err != nil {
+		return applied, fmt.Errorf("migrate the schema to version %d: %w", latestMigration(), err)
+	}
+	return applied, nil
+}

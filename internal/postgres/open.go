@@ -1,0 +1,120 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// What Open finds wrong with a database.
+var (
+	// ErrNewerSchema means that a newer binary has migrated the database. This one leaves it alone.
+	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
+	// ErrOlderSchema means that the database has to be migrated first, and that Open was told not to.
+	ErrOlderSchema = errors.New("the database has an older schema than this program needs")
+	// ErrServer means that the server is none that this package works with.
+	ErrServer = errors.New("the server is not PostgreSQL 15 or later")
+)
+
+// minServerVersion is PostgreSQL 15, the oldest that this package is tested with.
+const minServerVersion = 150000
+
+// Open connects to the database and brings its schema up to date. A database that can't be reached is an error at once, one that
+// Unreachable knows.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := prepareSchema(ctx, &config); err != nil {
+		return nil, describe("open database", err)
+	}
+	poolConfig, err := config.pool()
+	if err != nil {
+		return nil, describe("open database", err)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, describe("open database", err)
+	}
+	return &Store{
+		clock:  config.Now,
+		pool:   pool,
+		log:    config.Logger,
+		sales:  newSales(),
+		locks:  newLocks(poolConfig.ConnConfig),
+		parked: make(chan struct{}, poolConfig.MaxConns/2),
+	}, nil
+}
+
+// prepareSchema looks at the schema, and migrates it where that is wanted and needed.
+func prepareSchema(ctx context.Context, config *Config) error {
+	current, err := schemaVersion(ctx, config.URL)
+	if err != nil {
+		return err
+	}
+	switch known := latestMigration(); {
+	case current > known:
+		return fmt.Errorf("%w: the database has version %d, this program knows up to %d", ErrNewerSchema, current, known)
+	case current == known:
+		return nil
+	case config.KeepSchema:
+		return fmt.Errorf("%w: the database has version %d, this program needs %d: run penstock migrate", ErrOlderSchema, current, known)
+	}
+	applied, err := migrate(ctx, config.URL, config.Logger)
+	for _, m := range applied {
+		config.Logger.InfoContext(ctx, "schema migrated", "version", m.Source.Version, "took", m.Duration)
+	}
+	return err
+}
+
+// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes nothing, and needs no right
+// but to read.
+func schemaVersion(ctx context.Context, url string) (version int64, err error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return 0, err
+	}
+	prepare(config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	var server int
+	var migrated bool
+	err = conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, to_regclass($1) IS NOT NULL", versionTable).
+		Scan(&server, &migrated)
+	switch {
+	case err != nil:
+		return 0, err
+	case server < minServerVersion:
+		return 0, fmt.Errorf("%w: its version is %d", ErrServer, server)
+	case !migrated:
+		return 0, nil
+	}
+	err = conn.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable+" WHERE is_applied").Scan(&version)
+	return version, err
+}
+
+// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet: it can't be connected
+// to, is starting up or shutting down. Nothing was done, and later it may be there.
+func Unreachable(err error) bool {
+	var failed *pgconn.PgError
+	if errors.As(err, &failed) {
+		switch failed.Code {
+		case "57P01", "57P02", "57P03", "53300": // going down, crashed, starting up, no connection free
+			return true
+		}
+		return false // it was reached, and said no
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}

@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"penstock/seckill"
+)
+
+var _ seckill.Store = (*Store)(nil)
+
+// ErrClosed is the answer of a store that was closed.
+var ErrClosed = errors.New("the store is closed")
+
+// Store is a seckill.Store on a PostgreSQL database. It is safe for concurrent use, by any number of processes.
+type Store struct {
+	// fixed after Open
+	clock func() time.Time // nil: the database's
+	pool  *pgxpool.Pool
+	log   *slog.Logger
+	sales *sales
+	locks *locks
+	// parked holds a token for each call that keeps a connection while it waits for another one. There are fewer tokens
+	// than connections, so there is always one to wait for.
+	parked chan struct{}
+
+	life   sync.Mutex
+	closed bool           // guarded by life
+	calls  sync.WaitGroup // under way; grows only under life while not closed
+}
+
+// enter begins a call; false means that the store is closed. What entered must leave.
+func (s *Store) enter() bool {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return false
+	}
+	s.calls.Add(1)
+	return true
+}
+
+func (s *Store) leave() { s.calls.Done() }
+
+// park takes one of the tokens for calls that need two connections; unpark gives it back.
+func (s *Store) park(ctx context.Context) error {
+	select {
+	case s.parked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *Store) unpark() { <-s.parked }
+
+// Close waits for the calls under way and closes the connections. Rebuild locks that are still held are lost. Closing twice
+// is fine.
+func (s *Store) Close() error {
+	s.life.Lock()
+	again := s.closed
+	s.closed = true
+	s.life.Unlock()
+	s.calls.Wait()
+	if again {
+		return nil
+	}
+	err := s.locks.close()
+	s.pool.Close()
+	return describe("close the database", err)
+}
+
+// read runs fn with a connection. Each statement of fn sees a state of its own.
+func (s *Store) read(ctx context.Context, what string, fn func(ctx context.Context, p *pipe) error) error {
+	if !s.enter() {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	return describe(what, s.retry(ctx, what, func() error {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		return fn(ctx, newPipe(conn.Conn()))
+	}))
+}
+
+// readSnapshot runs the statements that fn queues on one state.
+func (s *Store) readSnapshot(ctx context.Context, what string, fn func(p *pipe)) error {
+	return s.read(ctx, what, func(ctx context.Context, p *pipe) error {
+		p.exec(beginSnapshot)
+		fn(p)
+		p.exec(commit)
+		return errors.Join(p.flush(ctx), p.rollback(ctx))
+	})
+}
+
+// describe wraps an error with what was attempted.
+func describe(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,205 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	begin         = "BEGIN ISOLATION LEVEL READ COMMITTED"
+	beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	commit        = "COMMIT"
+)
+
+// pipe queues statements for a connection, and sends them in one round trip. The server runs them one after another, each
+// on a snapshot of its own unless the transaction says otherwise: a statement behind one that waited for a lock sees what
+// the lock's last holder has committed. After an error the rest is skipped.
+type pipe struct {
+	conn  *pgx.Conn
+	batch *pgx.Batch
+}
+
+func newPipe(conn *pgx.Conn) *pipe { return &pipe{conn, new(pgx.Batch)} }
+
+// exec queues a statement of which nothing is asked.
+func (p *pipe) exec(text string, args ...any) { p.batch.Queue(text, args...) }
+
+// each queues a query; scan is called for every row, at the next flush.
+func (p *pipe) each(scan func(rows pgx.Rows) error, text string, args ...any) {
+	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// count queues a statement; n becomes how many rows it changed, at the next flush.
+func (p *pipe) count(n *int64, text string, args ...any) {
+	p.batch.Queue(text, args...).Exec(func(tag pgconn.CommandTag) error {
+		*n = tag.RowsAffected()
+		return nil
+	})
+}
+
+// flush sends what is queued, and returns when all of it was answered.
+func (p *pipe) flush(ctx context.Context) error {
+	if p.batch.Len() == 0 {
+		return nil
+	}
+	batch := p.batch
+	p.batch = new(pgx.Batch)
+	return p.conn.SendBatch(ctx, batch).Close()
+}
+
+// one runs a query and scans its only row into dest. It reports whether there was one.
+func (p *pipe) one(ctx context.Context, text string, args []any, dest ...any) (bool, error) {
+	found := false
+	p.each(func(rows pgx.Rows) error {
+		found = true
+		return rows.Scan(dest...)
+	}, text, args...)
+	return found, p.flush(ctx)
+}
+
+// exists reports whether a query has a row.
+func (p *pipe) exists(ctx context.Context, text string, args ...any) (bool, error) {
+	found := false
+	p.each(func(pgx.Rows) error {
+		found = true
+		return nil
+	}, text, args...)
+	return found, p.flush(ctx)
+}
+
+// change runs a statement and returns how many rows it changed.
+func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, error) {
+	var n int64
+	p.count(&n, text, args...)
+	return n, p.flush(ctx)
+}
+
+// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that is not used again.
+const rollbackTimeout = time.Second
+
+// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails the pool drops the connection,
+// and the server rolls back.
+func (p *pipe) rollback(ctx context.Context) error {
+	if p.conn.IsClosed() || p.conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_, err := p.conn.Exec(ctx, "ROLLBACK")
+	return err
+}
+
+// transaction is a write under way. What is queued when its function returns goes with the commit, in one round trip.
+type transaction struct {
+	*pipe
+	clock func() time.Time // nil: the database's
+	now   time.Time        // one reading of the clock, taken where readClock stands among the statements
+}
+
+// readClock queues a reading of the clock. It stands behind the statements that take locks, so that of two transactions
+// that meet the later one has the later time.
+func (tx *transaction) readClock() {
+	tx.each(func(rows pgx.Rows) error {
+		if err := rows.Scan(&tx.now); err != nil {
+			return err
+		}
+		if tx.clock != nil {
+			tx.now = tx.clock()
+		}
+		tx.now = tx.now.UTC().Truncate(time.Microsecond)
+		return nil
+	}, "SELECT clock_timestamp()")
+}
+
+// write runs fn in a transaction, and again when the transaction lost against others. Errors are wrapped with what. After
+// an error the transaction has usually not happened; where the connection broke in the middle of its commit nobody knows,
+// so every method may be repeated.
+func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
+	if !s.enter() {
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	return describe(what, s.transact(ctx, what, fn))
+}
+
+// transact is write within a call that has entered.
+func (s *Store) transact(ctx context.Context, what string, fn func(context.Context, *transaction) error) error {
+	return s.retry(ctx, what, func() error { return s.try(ctx, fn) })
+}
+
+func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) error) (err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx := &transaction{pipe: newPipe(conn.Conn()), clock: s.clock}
+	// Also when fn panics: the panic goes on, the transaction does not.
+	defer func() { err = errors.Join(err, tx.rollback(ctx)) }()
+	tx.exec(begin)
+	if err := fn(ctx, tx); err != nil {
+		return err
+	}
+	tx.batch.Queue(commit).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != commit {
+			return fmt.Errorf("commit: the server answered %s", tag)
+		}
+		return nil
+	})
+	return tx.flush(ctx)
+}
+
+const (
+	maxTries   = 6
+	firstPause = 2 * time.Millisecond
+)
+
+// retry calls f until it succeeds, fails for good, or has failed too often.
+func (s *Store) retry(ctx context.Context, what string, f func() error) error {
+	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
+		err := f()
+		if err == nil || try == maxTries || ctx.Err() != nil || !lost(err) {
+			return err
+		}
+		s.log.DebugContext(ctx, "transaction tried again", "what", what, "try", try, "err", err)
+		timer := time.NewTimer(pause/2 + rand.N(pause)) // apart from those it met
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// lost reports whether a transaction may go better another time: it never reached the server, it was the victim of a
+// deadlock, another one made the same row first (which is found the next time), or the schema changed under its plan.
+func lost(err error) bool {
+	var failed *pgconn.PgError
+	if !errors.As(err, &failed) {
+		return pgconn.SafeToRetry(err)
+	}
+	switch failed.Code {
+	case "40P01", "40001", "23505": // deadlock, serialization, unique
+		return true
+	case "0A000":
+		return strings.HasPrefix(failed.Message, "cached plan must not change result type")
+	case "26000": // the prepared statement is gone
+		return true
+	}
+	return false
+}
