@@ -80,7 +80,7 @@ func (q *Queue) member() (*kgo.Client, error) {
 	}
 	c := &q.consumer
 	if c.client == nil {
-		client, err := kgo.NewClient(append(q.commonOptions(), q.consumerOptions()...)...)
+		client, err := kgo.NewClient(append(q.cfg.clientOptions(), q.consumerOptions()...)...)
 		if err != nil {
 			return nil, fmt.Errorf("kafka: make a consumer: %w", err)
 		}

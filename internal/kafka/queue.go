@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +43,7 @@ type Queue struct {
 	client  *kgo.Client // producer and admin calls
 	admin   *kadm.Client
 	topicID kadm.TopicID
+	unsafe  []string
 	stop    context.CancelFunc // ends background work
 	work    sync.WaitGroup     // background work
 
@@ -71,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	q := &Queue{cfg: cfg.withDefaults(), closing: make(chan struct{}), settled: make(chan struct{}, 1)}
-	client, err := kgo.NewClient(append(q.commonOptions(), q.producerOptions()...)...)
+	client, err := kgo.NewClient(append(q.cfg.clientOptions(), q.producerOptions()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: make a client: %w", err)
 	}
@@ -93,7 +93,11 @@ func (q *Queue) prepare(ctx context.Context) error {
 	if err := q.client.Ping(ctx); err != nil {
 		return fmt.Errorf("kafka: reach brokers %v: %w", q.cfg.Brokers, err)
 	}
-	topic, err := q.findOrMakeTopic(ctx)
+	spec := topicSpec{
+		name: q.cfg.Topic, partitions: q.cfg.Partitions, replication: q.cfg.Replication, minInSync: q.cfg.MinInSync,
+		settings: map[string]string{"cleanup.policy": "delete", "retention.ms": retentionMS(q.cfg.Retention)},
+	}
+	topic, err := spec.findOrMake(ctx, q.admin)
 	if err != nil {
 		return err
 	}
@@ -104,136 +108,22 @@ func (q *Queue) prepare(ctx context.Context) error {
 			return fmt.Errorf("%w: %s has no partition %d", ErrTopic, q.cfg.Topic, i)
 		}
 	}
-	if err := q.checkDurability(ctx, topic); err != nil {
+	settings, err := topicSettings(ctx, q.admin, q.cfg.Topic)
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		q.unsafe = []string{"topic " + q.cfg.Topic + ": its configuration can't be read, so that min.insync.replicas is not checked"}
+	} else if err != nil {
 		return err
+	} else if err := spec.checkInSync(topic, settings); err != nil {
+		return err
+	} else {
+		q.unsafe = unsafeSettings(topic, settings, "delete")
 	}
 	return q.rewind(ctx)
 }
 
-// findOrMakeTopic returns the topic as the cluster knows it. Two processes may both find it missing; one of them makes it.
-func (q *Queue) findOrMakeTopic(ctx context.Context) (kadm.TopicDetail, error) {
-	for made := false; ; {
-		listed, err := q.admin.ListTopics(ctx, q.cfg.Topic)
-		if err != nil {
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", q.cfg.Topic, err)
-		}
-		topic := listed[q.cfg.Topic]
-		switch {
-		case topic.Err == nil && len(topic.Partitions) > 0:
-			return topic, nil
-		case topic.Err != nil && !errors.Is(topic.Err, kerr.UnknownTopicOrPartition) && !kerr.IsRetriable(topic.Err):
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", q.cfg.Topic, topic.Err)
-		case !made && errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
-			if err := q.makeTopic(ctx); err != nil {
-				return kadm.TopicDetail{}, err
-			}
-			made = true
-		}
-		// Made, but not everywhere known yet.
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: wait for topic %s: %w", q.cfg.Topic, err)
-		}
-	}
-}
-
-func (q *Queue) makeTopic(ctx context.Context) error {
-	replication, minInSync := q.cfg.Replication, q.cfg.MinInSync
-	if replication == 0 {
-		brokers, err := q.admin.ListBrokers(ctx)
-		if err != nil {
-			return fmt.Errorf("kafka: count the brokers: %w", err)
-		}
-		replication = max(1, min(3, len(brokers)))
-	}
-	if minInSync == 0 {
-		minInSync = wantInSync(replication)
-	}
-	retention := int64(-1)
-	if q.cfg.Retention != KeepForever {
-		retention = q.cfg.Retention.Milliseconds()
-	}
-	set := func(v string) *string { return &v }
-	_, err := q.admin.CreateTopic(ctx, int32(q.cfg.Partitions), int16(replication), map[string]*string{
-		"min.insync.replicas":            set(strconv.Itoa(minInSync)),
-		"unclean.leader.election.enable": set("false"),
-		"cleanup.policy":                 set("delete"),
-		"retention.ms":                   set(strconv.FormatInt(retention, 10)),
-	}, q.cfg.Topic)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("kafka: make topic %s: %w", q.cfg.Topic, err)
-	}
-	return nil
-}
-
-// wantInSync is the number of replicas an acknowledgement should stand for: all but one, of three or more.
-func wantInSync(replication int) int {
-	if replication >= 3 {
-		return 2
-	}
-	return 1
-}
-
-// checkDurability refuses a topic whose acknowledgements stand for fewer replicas than the configuration asks for.
-func (q *Queue) checkDurability(ctx context.Context, topic kadm.TopicDetail) error {
-	replication := len(topic.Partitions.Sorted()[0].Replicas)
-	want := q.cfg.MinInSync
-	if want == 0 {
-		want = wantInSync(replication)
-	}
-	configs, err := q.admin.DescribeTopicConfigs(ctx, q.cfg.Topic)
-	if err != nil {
-		return fmt.Errorf("kafka: read the configuration of topic %s: %w", q.cfg.Topic, err)
-	}
-	config, err := configs.On(q.cfg.Topic, nil)
-	if err == nil {
-		err = config.Err
-	}
-	if errors.Is(err, kerr.TopicAuthorizationFailed) {
-		q.cfg.Logger.Warn("can't read the topic's configuration: min.insync.replicas is not checked", "topic", q.cfg.Topic)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("kafka: read the configuration of topic %s: %w", q.cfg.Topic, err)
-	}
-	for _, c := range config.Configs {
-		if c.Key != "min.insync.replicas" {
-			continue
-		}
-		have, err := strconv.Atoi(c.MaybeValue())
-		if err != nil {
-			return fmt.Errorf("kafka: topic %s: min.insync.replicas: %w", q.cfg.Topic, err)
-		}
-		if have < want {
-			return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, so that an acknowledgement may stand for fewer than %d: "+
-				"raise it in the topic's configuration", ErrTopic, q.cfg.Topic, have, replication, want)
-		}
-	}
-	return nil
-}
-
-func (q *Queue) commonOptions() []kgo.Opt {
-	opts := []kgo.Opt{
-		kgo.ClientID("penstock"),
-		kgo.DisableClientMetrics(), // ours are in Stats
-		kgo.SeedBrokers(q.cfg.Brokers...),
-		kgo.WithLogger(clientLog{q.cfg.Logger}),
-		kgo.DialTimeout(q.cfg.DialTimeout),
-		kgo.RequestTimeoutOverhead(q.cfg.RequestTimeout),
-		// By default the client asks for a partition's new leader every five seconds at most; buyers wait for two.
-		kgo.MetadataMinAge(250 * time.Millisecond),
-		kgo.MetadataMaxAge(time.Minute),
-	}
-	if q.cfg.Dial != nil {
-		opts = append(opts, kgo.Dialer(q.cfg.Dial))
-	}
-	if q.cfg.TLS != nil {
-		opts = append(opts, kgo.DialTLSConfig(q.cfg.TLS))
-	}
-	if m := q.cfg.SASL.mechanism(); m != nil {
-		opts = append(opts, kgo.SASL(m))
-	}
-	return opts
-}
+// Unsafe says what Open found of the topic that is good enough for trying, and not for promising: one replica, acknowledgements that
+// stand for one, elections that may forget.
+func (q *Queue) Unsafe() []string { return q.unsafe }
 
 // Close refuses new records, waits until ctx ends for those in flight, fails the rest, and leaves the consumer group. When it
 // returns every done has been called. Closing twice is the same as once.

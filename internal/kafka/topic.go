@@ -1,0 +1,197 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// clientOptions are those of every client of this package.
+func (c Config) clientOptions() []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.ClientID("penstock"),
+		kgo.DisableClientMetrics(), // ours are in Stats
+		kgo.SeedBrokers(c.Brokers...),
+		kgo.WithLogger(clientLog{c.Logger}),
+		kgo.DialTimeout(c.DialTimeout),
+		kgo.RequestTimeoutOverhead(c.RequestTimeout),
+		// By default the client asks for a partition's new leader every five seconds at most; buyers wait for two.
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMaxAge(time.Minute),
+	}
+	if c.Dial != nil {
+		opts = append(opts, kgo.Dialer(c.Dial))
+	}
+	if c.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(c.TLS))
+	}
+	if m := c.SASL.mechanism(); m != nil {
+		opts = append(opts, kgo.SASL(m))
+	}
+	return opts
+}
+
+// topicSpec is a topic as it is made where it is missing; one that exists keeps what it has.
+type topicSpec struct {
+	name        string
+	partitions  int
+	replication int // 0: three, or as many as there are brokers
+	minInSync   int // 0: two of three or more replicas, else one
+	settings    map[string]string
+}
+
+// retentionMS is a Retention as a topic's setting.
+func retentionMS(d time.Duration) string {
+	if d == KeepForever {
+		return "-1"
+	}
+	return strconv.FormatInt(d.Milliseconds(), 10)
+}
+
+// findOrMake returns the topic as the cluster knows it. Two processes may both find it missing; one of them makes it.
+func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (kadm.TopicDetail, error) {
+	for made := false; ; {
+		listed, err := admin.ListTopics(ctx, t.name)
+		if err != nil {
+			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", t.name, err)
+		}
+		topic := listed[t.name]
+		switch {
+		case topic.Err == nil && len(topic.Partitions) > 0:
+			return topic, nil
+		case topic.Err != nil && !errors.Is(topic.Err, kerr.UnknownTopicOrPartition) && !kerr.IsRetriable(topic.Err):
+			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", t.name, topic.Err)
+		case !made && errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
+			if err := t.make(ctx, admin); err != nil {
+				return kadm.TopicDetail{}, err
+			}
+			made = true
+		}
+		// Made, but not everywhere known yet.
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return kadm.TopicDetail{}, fmt.Errorf("kafka: wait for topic %s: %w", t.name, err)
+		}
+	}
+}
+
+func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
+	replication, minInSync := t.replication, t.minInSync
+	if replication == 0 {
+		brokers, err := admin.ListBrokers(ctx)
+		if err != nil {
+			return fmt.Errorf("kafka: count the brokers: %w", err)
+		}
+		replication = max(1, min(3, len(brokers)))
+	}
+	if minInSync == 0 {
+		minInSync = wantInSync(replication)
+	}
+	set := func(v string) *string { return &v }
+	settings := map[string]*string{
+		"min.insync.replicas":            set(strconv.Itoa(minInSync)),
+		"unclean.leader.election.enable": set("false"),
+	}
+	for key, value := range t.settings {
+		settings[key] = &value
+	}
+	_, err := admin.CreateTopic(ctx, int32(t.partitions), int16(replication), settings, t.name)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("kafka: make topic %s: %w", t.name, err)
+	}
+	return nil
+}
+
+// wantInSync is the number of replicas an acknowledgement should stand for: all but one, of three or more.
+func wantInSync(replication int) int {
+	if replication >= 3 {
+		return 2
+	}
+	return 1
+}
+
+// replicas is how many replicas the topic's partitions have, of the one that has fewest.
+func replicas(topic kadm.TopicDetail) int {
+	fewest := 0
+	for i, p := range topic.Partitions.Sorted() {
+		if n := len(p.Replicas); i == 0 || n < fewest {
+			fewest = n
+		}
+	}
+	return fewest
+}
+
+// topicSettings reads a topic's configuration.
+func topicSettings(ctx context.Context, admin *kadm.Client, name string) (map[string]string, error) {
+	configs, err := admin.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read the configuration of topic %s: %w", name, err)
+	}
+	config, err := configs.On(name, nil)
+	if err == nil {
+		err = config.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafka: read the configuration of topic %s: %w", name, err)
+	}
+	settings := make(map[string]string, len(config.Configs))
+	for _, c := range config.Configs {
+		settings[c.Key] = c.MaybeValue()
+	}
+	return settings, nil
+}
+
+// checkInSync refuses a topic whose acknowledgements stand for fewer replicas than is asked for.
+func (t topicSpec) checkInSync(topic kadm.TopicDetail, settings map[string]string) error {
+	replication, want := replicas(topic), t.minInSync
+	if want == 0 {
+		want = wantInSync(replication)
+	}
+	text, told := settings["min.insync.replicas"]
+	if !told {
+		return nil
+	}
+	have, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("kafka: topic %s: min.insync.replicas: %w", t.name, err)
+	}
+	if have < want {
+		return fmt.Errorf("%w: %s has min.insync.replicas %d with %d replicas, so that an acknowledgement may stand for fewer than %d: "+
+			"raise it in the topic's configuration", ErrTopic, t.name, have, replication, want)
+	}
+	return nil
+}
+
+// leastRetention is the shortest retention that gives somebody time to bring workers back.
+const leastRetention = 24 * time.Hour
+
+// unsafeSettings says which of a topic's settings are no good for production. policy is the cleanup policy it should have.
+func unsafeSettings(topic kadm.TopicDetail, settings map[string]string, policy string) []string {
+	var out []string
+	say := func(format string, args ...any) {
+		out = append(out, "topic "+topic.Topic+": "+fmt.Sprintf(format, args...))
+	}
+	if n := replicas(topic); n < 3 {
+		say("%d of 3 replicas: what one disk loses, or one restart takes away, is lost or stands still", n)
+	}
+	if v := settings["min.insync.replicas"]; v == "1" {
+		say("min.insync.replicas is 1: an acknowledgement stands for a single disk")
+	}
+	if settings["unclean.leader.election.enable"] == "true" {
+		say("unclean.leader.election.enable is true: an election may forget what was acknowledged")
+	}
+	if v, told := settings["cleanup.policy"]; told && v != policy {
+		say("cleanup.policy is %s, should be %s", v, policy)
+	}
+	if ms, err := strconv.ParseInt(settings["retention.ms"], 10, 64); err == nil && policy == "delete" && ms >= 0 {
+		if d := time.Duration(ms) * time.Millisecond; d < leastRetention {
+			say("retention.ms is %v: records older than that are deleted, read or not", d)
+		}
+	}
+	return out
+}
