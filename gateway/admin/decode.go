@@ -207,11 +207,11 @@ func (o *object) time(name string) time.Time {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || t.Year() < 1970 || t.Year() > 9999 {
+	if t = t.UTC(); err != nil || t.Year() < 1970 || t.Year() > 9999 {
 		o.add(o.at+name, "must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)")
 		return time.Time{}
 	}
-	return t.UTC().Truncate(time.Millisecond)
+	return t.Truncate(time.Millisecond)
 }
 
 // duration takes a required Go duration string.

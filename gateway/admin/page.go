@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/http/pprof"
+	profiles "runtime/pprof"
 	"strings"
 	"time"
 
@@ -137,7 +138,7 @@ func (c *call) ready() error {
 func (c *call) profile() error {
 	h := c.w.Header()
 	h.Set("Content-Security-Policy", problemPolicy) // the index has a style of its own
-	switch strings.TrimPrefix(c.r.URL.Path, "/debug/pprof/") {
+	switch name := strings.TrimPrefix(c.r.URL.Path, "/debug/pprof/"); name {
 	case "cmdline":
 		pprof.Cmdline(c.w, c.r)
 	case "profile":
@@ -147,6 +148,9 @@ func (c *call) profile() error {
 	case "trace":
 		pprof.Trace(c.w, c.r)
 	default:
+		if name != "" && profiles.Lookup(name) == nil {
+			return refuse(problem.NotFound, "There is no profile of this name.")
+		}
 		pprof.Index(c.w, c.r)
 	}
 	return nil

@@ -265,6 +265,17 @@ func TestReplayIntoAFullOrBrokenQueue(t *testing.T) {
 	has("replayed", "3", "complete", "true")(s.must(200, "POST", "/admin/v1/dead-letters/replay", `{"all":true}`))
 }
 
+func TestProfiles(t *testing.T) {
+	s := open(t, nil)
+	for _, name := range []string{"goroutine?debug=1", "heap", "cmdline", "symbol", "profile?seconds=1", "trace?seconds=0.01"} {
+		if a := s.must(200, "GET", "/debug/pprof/"+name, ""); a.body == "" {
+			t.Errorf("%s is empty", name)
+		}
+		s.must(403, "GET", "/debug/pprof/"+name, "", "Authorization", "Bearer "+s.tokens[seckill.RoleOperator])
+	}
+	s.must(404, "GET", "/debug/pprof/what", "").refused(problem.NotFound)
+}
+
 func TestMetricsMayBeOpen(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) { c.OpenMetrics = true })
 	s.must(200, "GET", metricsPath, "", "Authorization", "")
