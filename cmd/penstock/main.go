@@ -71,7 +71,7 @@ environment, the environment over the file.`,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), demoCommand(), auditCommand(), ctlCommand(),
+	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), auditCommand(), ctlCommand(),
 		configCommand(), healthcheckCommand(), versionCommand())
 	return root
 }

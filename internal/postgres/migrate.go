@@ -65,7 +65,7 @@ func Migrate(ctx context.Context, url string, dryRun bool, out io.Writer) error 
 	}
 	current, err := schemaVersion(ctx, url)
 	if err != nil {
-		return describe("read the schema's version", err)
+		return describe("read the schema's version", oneLine(err))
 	}
 	known := latestMigration()
 	switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,15 +35,15 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	if err := prepareSchema(ctx, &config); err != nil {
-		return nil, describe("open database", err)
+		return nil, describe("open the database", oneLine(err))
 	}
 	poolConfig, err := config.pool()
 	if err != nil {
-		return nil, describe("open database", err)
+		return nil, describe("open the database", oneLine(err))
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
-		return nil, describe("open database", err)
+		return nil, describe("open the database", oneLine(err))
 	}
 	return &Store{
 		clock:  config.Now,
@@ -102,6 +103,25 @@ func schemaVersion(ctx context.Context, url string) (version int64, err error) {
 	}
 	err = conn.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable+" WHERE is_applied").Scan(&version)
 	return version, err
+}
+
+// lined is an error in one line: pgx writes one for every address that it tried.
+type lined struct{ error }
+
+// Error implements error.
+func (l lined) Error() string {
+	lines := strings.Fields(strings.ReplaceAll(l.error.Error(), "\n", " "))
+	return strings.Join(lines, " ")
+}
+
+// Unwrap returns the error.
+func (l lined) Unwrap() error { return l.error }
+
+func oneLine(err error) error {
+	if err == nil {
+		return nil
+	}
+	return lined{err}
 }
 
 // Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet: it can't be connected
