@@ -33,7 +33,7 @@ var (
 // Errors are *Refusal, *Failure or *Unknown. A refusal from memory costs no I/O; it is given only where no order of this key
 // can exist, so that a repeat meets its order even when all is sold out (docs/adr/0007).
 func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
-	offer, err := d.offer(p)
+	offer, err := d.offer(ctx, p)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -162,8 +162,8 @@ func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, ref
 }
 
 // offer finds what is to be bought.
-func (d *Desk) offer(p *Purchase) (*Offer, error) {
-	sale := d.Catalog().Activity(p.Activity)
+func (d *Desk) offer(ctx context.Context, p *Purchase) (*Offer, error) {
+	sale := d.activity(ctx, p.Activity)
 	if sale == nil || sale.Merchant != p.Caller.Merchant || sale.State == ActivityDraft {
 		return nil, errUnknownActivity
 	}

@@ -24,6 +24,7 @@ type Desk struct {
 	statuses *batch.Batcher[OrderID, Order]
 	cancels  *batch.Batcher[OrderID, Moved]
 	payments *batch.Batcher[Payment, PaymentResult]
+	misses   *batch.Batcher[struct{}, struct{}] // refreshes asked for by who didn't find something in the catalog
 	refresh  chan struct{}
 	draining chan struct{}
 
@@ -38,6 +39,7 @@ type DeskCounts struct {
 	Replayed atomic.Int64
 	Unknown  atomic.Int64 // answered with an unknown outcome
 	Late     atomic.Int64 // of those: acknowledged after the accept deadline
+	Stale    atomic.Int64 // looked up in a catalog that could not be refreshed, and not found
 }
 
 // NewDesk makes a desk; it sells nothing until Refresh has loaded a catalog.
@@ -67,6 +69,9 @@ func NewDesk(cfg Config, stock Stock, queue Queue, store Store, log *slog.Logger
 	}); err != nil {
 		return nil, err
 	}
+	if d.misses, err = batch.New(sizes, func(ctx context.Context, _, _ []struct{}) error { return d.Refresh(ctx) }); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -87,6 +92,7 @@ func (d *Desk) Close() {
 	d.statuses.Close()
 	d.cancels.Close()
 	d.payments.Close()
+	d.misses.Close()
 }
 
 // StopWaiting ends all waits for orders at once, as a drain begins: those who wait get the answer there is.
@@ -162,6 +168,36 @@ func (d *Desk) Refresh(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// activity finds an activity. What this process doesn't know may have been published on another a moment ago, so a miss looks
+// once more, with all other misses of that moment; a store that can't be asked leaves it a miss.
+func (d *Desk) activity(ctx context.Context, id ActivityID) *Sale {
+	if sale := d.Catalog().Activity(id); sale != nil && sale.State != ActivityDraft {
+		return sale
+	}
+	d.catchUp(ctx)
+	return d.Catalog().Activity(id)
+}
+
+// item finds an item, like activity.
+func (d *Desk) item(ctx context.Context, id inventory.ItemID) *Offer {
+	if offer := d.Catalog().Offer(id); offer != nil {
+		return offer
+	}
+	d.catchUp(ctx)
+	return d.Catalog().Offer(id)
+}
+
+// catchUpTimeout bounds what a miss waits for a fresh catalog.
+const catchUpTimeout = 500 * time.Millisecond
+
+func (d *Desk) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	if _, err := d.misses.Do(ctx, struct{}{}); err != nil {
+		d.counts.Stale.Add(1)
+	}
 }
 
 // unavailable turns a failed call into what the public may know: nothing happened, or it may have.

@@ -81,7 +81,7 @@ var (
 // Pay books a payment notice once, however often it is sent. A payment that its order can no longer take is kept and the
 // order turns refund_due. An order that is still queued is waited for, as long as a purchase may take.
 func (d *Desk) Pay(ctx context.Context, n *Notice) (Order, error) {
-	offer := d.Catalog().Offer(n.Order.Item())
+	offer := d.item(ctx, n.Order.Item())
 	if offer == nil {
 		return Order{}, errUnknownOrder
 	}

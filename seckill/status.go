@@ -55,7 +55,7 @@ func (d *Desk) find(ctx context.Context, id OrderID, caller *Caller) (Order, err
 // findQueued answers for an order without a row: queued while the stock holds its units, unknown otherwise. Absence is
 // only said where the store had no row both before and after the stock had no hold.
 func (d *Desk) findQueued(ctx context.Context, id OrderID, merchant MerchantID) (Order, error) {
-	offer := d.Catalog().Offer(id.Item())
+	offer := d.item(ctx, id.Item())
 	if offer == nil || offer.Sale.Merchant != merchant || offer.Epoch == 0 || !offer.Sale.live(time.Now(), d.cfg.Retention) {
 		return Order{}, errUnknownOrder
 	}

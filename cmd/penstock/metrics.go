@@ -78,6 +78,7 @@ func (p *Process) saleMetrics() []admin.Sample {
 		counter("penstock_orders_replayed_total", "Repeats of a key that were answered with its order.", desk.Replayed.Load()),
 		counter("penstock_orders_unknown_total", "Requests answered with an unknown outcome.", desk.Unknown.Load()),
 		counter("penstock_orders_late_total", "Purchases acknowledged after the accept deadline.", desk.Late.Load()),
+		counter("penstock_catalog_misses_total", "Look-ups that found nothing in a catalog that could not be refreshed.", desk.Stale.Load()),
 		counter("penstock_worker_batches_total", "Batches the workers committed.", work.Batches.Load()),
 		counter("penstock_worker_retries_total", "Steps of the workers that failed and were tried again.", work.Retries.Load()),
 		counter("penstock_orders_timed_out_total", "Orders cancelled because they were not paid in time.", p.timeouts.Cancelled()),
