@@ -13,7 +13,7 @@ import (
 func broker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
 	network := new(kfake.VirtualNetwork)
-	cluster, err := kfake.NewCluster(append(opts, kfake.ListenFn(network.Listen), kfake.Ports(9092))...)
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.ListenFn(network.Listen), kfake.Ports(9092)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,185 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"penstock/seckill"
+)
+
+// EventsConfig says where announcements go. The zero value of each field is its default.
+type EventsConfig struct {
+	// StockTopic is the topic of stock status. It is compacted: the last record of an item stays for ever, so that a reader who
+	// begins at its start learns the status of every item. Default "stock-status".
+	StockTopic string
+	// OrderTopic is the topic of orders' steps; it keeps them for the Config's Retention. Default "order-events".
+	OrderTopic string
+	// Source is the events' ce_source, a URI reference. Together with the id it names an event, so two installations whose events
+	// meet in one place need different ones. Default "/penstock".
+	Source string
+}
+
+func (c EventsConfig) withDefaults() EventsConfig {
+	for _, f := range []struct {
+		v   *string
+		def string
+	}{{&c.StockTopic, "stock-status"}, {&c.OrderTopic, "order-events"}, {&c.Source, "/penstock"}} {
+		if *f.v == "" {
+			*f.v = f.def
+		}
+	}
+	return c
+}
+
+// Events is seckill.Announcer on Kafka: CloudEvents 1.0, by the Kafka protocol binding's binary mode. It has a client of its own, so
+// that nothing it does, waits for or buffers stands before the sale's records.
+type Events struct {
+	// Fixed after NewEvents.
+	cfg    Config
+	events EventsConfig
+	client *kgo.Client
+	admin  *kadm.Client
+	specs  map[seckill.Stream]topicSpec
+
+	mu    sync.Mutex
+	ready map[seckill.Stream]bool // guarded by mu: topics that were found or made
+}
+
+var _ seckill.Announcer = (*Events)(nil)
+
+// maxEvents bounds the events that wait for their acknowledgement (L8): more make Announce wait.
+const maxEvents = 10_000
+
+// NewEvents returns a publisher on the brokers of cfg, of which it takes how they are reached, and the topics' Partitions, Replication,
+// MinInSync and Retention. Nothing is asked of the brokers before the first Announce: that other systems hear of a sale is no
+// condition for it.
+func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("kafka: %w", err)
+	}
+	cfg, events = cfg.withDefaults(), events.withDefaults()
+	if events.StockTopic == events.OrderTopic || events.StockTopic == cfg.Topic || events.OrderTopic == cfg.Topic {
+		return nil, fmt.Errorf("kafka: events need topics of their own, not %s, %s beside %s", events.StockTopic, events.OrderTopic, cfg.Topic)
+	}
+	client, err := kgo.NewClient(append(cfg.clientOptions(),
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerLinger(0), // an Announce is a batch already
+		kgo.MaxBufferedRecords(maxEvents),
+		kgo.ProducerBatchMaxBytes(maxBatchBytes),
+		kgo.ProduceRequestTimeout(cfg.RequestTimeout),
+		kgo.RecordDeliveryTimeout(cfg.DeliveryTimeout),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression(), kgo.NoCompression()),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // by key, as the Java client does
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: make a client for events: %w", err)
+	}
+	spec := func(name string, settings map[string]string) topicSpec {
+		return topicSpec{
+			name: name, partitions: cfg.Partitions, replication: cfg.Replication, minInSync: cfg.MinInSync, settings: settings,
+		}
+	}
+	return &Events{
+		cfg: cfg, events: events, client: client, admin: kadm.NewClient(client),
+		specs: map[seckill.Stream]topicSpec{
+			seckill.StreamStock: spec(events.StockTopic, map[string]string{"cleanup.policy": "compact"}),
+			seckill.StreamOrders: spec(events.OrderTopic, map[string]string{
+				"cleanup.policy": "delete", "retention.ms": retentionMS(cfg.Retention),
+			}),
+		},
+		ready: make(map[seckill.Stream]bool),
+	}, nil
+}
+
+// Announce implements seckill.Announcer.
+func (e *Events) Announce(ctx context.Context, stream seckill.Stream, events []seckill.Announcement) error {
+	spec, ok := e.specs[stream]
+	if !ok {
+		return fmt.Errorf("kafka: no topic for events of stream %d", stream)
+	}
+	if err := e.prepare(ctx, stream, spec); err != nil {
+		return err
+	}
+	records := make([]*kgo.Record, len(events))
+	for i := range events {
+		records[i] = e.record(spec.name, &events[i])
+	}
+	if err := e.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		switch {
+		case errors.Is(err, kgo.ErrClientClosed):
+			err = ErrClosed
+		case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
+			e.forget(stream, spec.name)
+		}
+		return fmt.Errorf("kafka: announce %d events on %s: %w", len(events), spec.name, err)
+	}
+	return nil
+}
+
+// prepare finds or makes the stream's topic, once.
+func (e *Events) prepare(ctx context.Context, stream seckill.Stream, spec topicSpec) error {
+	e.mu.Lock()
+	ready := e.ready[stream]
+	e.mu.Unlock()
+	if ready {
+		return nil
+	}
+	topic, err := spec.findOrMake(ctx, e.admin)
+	if err != nil {
+		return err
+	}
+	settings, err := topicSettings(ctx, e.admin, spec.name)
+	if err != nil {
+		e.cfg.Logger.Warn("the configuration of an event topic can't be read", "topic", spec.name, "err", err)
+	}
+	for _, what := range unsafeSettings(topic, settings, spec.settings["cleanup.policy"]) {
+		e.cfg.Logger.Warn("not for production", "what", what)
+	}
+	e.mu.Lock()
+	e.ready[stream] = true
+	e.mu.Unlock()
+	return nil
+}
+
+// forget has the next Announce look for the stream's topic again: it was deleted, or made anew.
+func (e *Events) forget(stream seckill.Stream, topic string) {
+	e.mu.Lock()
+	delete(e.ready, stream)
+	e.mu.Unlock()
+	e.client.PurgeTopicsFromClient(topic)
+}
+
+// record is an event in binary mode: attributes are headers, the data is the value.
+func (e *Events) record(topic string, a *seckill.Announcement) *kgo.Record {
+	header := func(key, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: key, Value: []byte(value)} }
+	return &kgo.Record{
+		Topic: topic, Key: []byte(a.Key), Value: a.Data,
+		Headers: []kgo.RecordHeader{
+			header("ce_specversion", "1.0"),
+			header("ce_id", a.ID),
+			header("ce_source", e.events.Source),
+			header("ce_type", a.Type),
+			header("ce_time", a.Time.UTC().Format(time.RFC3339Nano)),
+			header("ce_subject", a.Subject),
+			header("content-type", "application/json"),
+		},
+	}
+}
+
+// Close waits until ctx ends for the events on their way and closes the client. An Announce under way fails; its events are announced
+// again by whoever relays them next.
+func (e *Events) Close(ctx context.Context) error {
+	err := e.client.Flush(ctx)
+	e.client.Close()
+	if err != nil {
+		return fmt.Errorf("kafka: close with events on their way: %w", err)
+	}
+	return nil
+}

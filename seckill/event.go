@@ -1,0 +1,122 @@
+package seckill
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"penstock/inventory"
+)
+
+// Announcer tells other systems what happened, as CloudEvents 1.0; internal/kafka implements it. Announce returns nil once all
+// events are on durable storage. After an error some of them may be, and the call is repeated: at least once.
+type Announcer interface {
+	Announce(ctx context.Context, stream Stream, events []Announcement) error
+}
+
+// Stream says what a list of announcements is about.
+type Stream uint8
+
+// The streams. StreamStock has the crossings of items from none available to some and back: the last one of an item is what is true.
+// StreamOrders has every step of every order.
+const (
+	StreamStock Stream = iota + 1
+	StreamOrders
+)
+
+// Announcement is an event as other systems get it, without what belongs to the transport. docs/events.md is its contract.
+type Announcement struct {
+	ID      string    // the same whenever the event is announced again
+	Type    string    // with its version: consumers ignore types they don't know
+	Subject string    // what it is about
+	Time    time.Time // when it happened
+	Key     string    // events with one key keep their order
+	Data    []byte    // JSON
+}
+
+// eventTimeFormat is that of the public API.
+const eventTimeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, and the merchant.
+type orderData struct {
+	Order     OrderID    `json:"order"`
+	Merchant  MerchantID `json:"merchant"`
+	Activity  ActivityID `json:"activity"`
+	SKU       SKU        `json:"sku"`
+	User      UserID     `json:"user"`
+	Quantity  int        `json:"quantity"`
+	Status    OrderState `json:"status"`
+	Reason    *Reason    `json:"reason"`
+	Amount    int64      `json:"amount"`
+	Currency  string     `json:"currency"`
+	CreatedAt string     `json:"created_at"`
+	PayBy     string     `json:"pay_by"`
+	UpdatedAt string     `json:"updated_at"`
+}
+
+// announceOrder makes the announcement of a step: the order as it was after it. An order is in each state once, so that order and
+// state name the step.
+func announceOrder(o *Order) (Announcement, error) {
+	step := string(o.State)
+	if o.State == OrderPending {
+		step = "created"
+	}
+	data := orderData{
+		Order: o.ID, Merchant: o.Caller.Merchant, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
+		Status: o.State, Amount: o.Amount.Minor, Currency: o.Amount.Currency,
+		CreatedAt: eventTime(o.CreatedAt), PayBy: eventTime(o.PayBy), UpdatedAt: eventTime(o.UpdatedAt),
+	}
+	if o.Reason != ReasonNone {
+		data.Reason = &o.Reason
+	}
+	value, err := json.Marshal(data)
+	if err != nil {
+		return Announcement{}, fmt.Errorf("encode a step of order %s: %w", o.ID, err)
+	}
+	return Announcement{
+		ID: string(o.ID) + "." + step, Type: "penstock.order." + step + ".v1", Subject: string(o.ID), Time: o.UpdatedAt,
+		Key: string(o.ID), Data: value,
+	}, nil
+}
+
+// StockStatus is what is known of an item: whether it had a unit available when its shard was at Seq of Ref's epoch. Of two, the one
+// of the later epoch is newer, and within an epoch the one of the higher seq.
+type StockStatus struct {
+	Ref      inventory.Ref
+	Seq      uint64
+	InStock  bool
+	Merchant MerchantID
+	Activity ActivityID
+	SKU      SKU
+	At       time.Time
+}
+
+// stockData is the JSON of a stock status; stock has the values of GET /v1/activities/{activity}.
+type stockData struct {
+	Merchant MerchantID      `json:"merchant"`
+	Activity ActivityID      `json:"activity"`
+	SKU      SKU             `json:"sku"`
+	Stock    string          `json:"stock"`
+	Epoch    inventory.Epoch `json:"epoch"`
+	Seq      uint64          `json:"seq"`
+}
+
+// announceStock makes the announcement of a stock status.
+func announceStock(s *StockStatus) (Announcement, error) {
+	stock := "sold_out"
+	if s.InStock {
+		stock = "in_stock"
+	}
+	value, err := json.Marshal(stockData{s.Merchant, s.Activity, s.SKU, stock, s.Ref.Epoch, s.Seq})
+	if err != nil {
+		return Announcement{}, fmt.Errorf("encode the stock status of item %d: %w", s.Ref.Item, err)
+	}
+	subject := string(s.Activity) + "/" + string(s.SKU)
+	return Announcement{
+		ID:   fmt.Sprintf("%d.%d.%d", s.Ref.Item, s.Ref.Epoch, s.Seq),
+		Type: "penstock.stock." + stock + ".v1", Subject: subject, Time: s.At, Key: subject, Data: value,
+	}, nil
+}
+
+func eventTime(t time.Time) string { return t.UTC().Format(eventTimeFormat) }
