@@ -37,7 +37,9 @@ func sale(t *testing.T, store *sqlite.Store) func(user seckill.UserID, key strin
 	}
 	item := seckill.Item{SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: 100, PerUser: 2}
 	a, err := store.UpdateActivity(t.Context(), "a1", author, func(*seckill.Activity) (*seckill.Activity, error) {
-		return &seckill.Activity{ID: "a1", Merchant: "m1", State: seckill.ActivityPublished, PaymentWindow: time.Hour, Items: []seckill.Item{item}}, nil
+		return &seckill.Activity{
+			ID: "a1", Merchant: "m1", State: seckill.ActivityPublished, PaymentWindow: time.Hour, Items: []seckill.Item{item},
+		}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +75,8 @@ func TestL5_HoldsForNamesThatAreNoText(t *testing.T) {
 	store := open(t, sqlite.Config{})
 	record := sale(t, store)
 	for _, user := range []seckill.UserID{"\xff\xfe", "\xff\xfd", "a\x00b", "a\x00c", "a", "\xc3"} {
-		if got := outcomes(t, store, record(user, "k", 2), record(user, "l", 1)); got[0] != seckill.OutcomeOpened || got[1] != seckill.OutcomeRejected {
+		got := outcomes(t, store, record(user, "k", 2), record(user, "l", 1))
+		if got[0] != seckill.OutcomeOpened || got[1] != seckill.OutcomeRejected {
 			t.Errorf("%q: outcomes %v", user, got)
 		}
 		if got := outcomes(t, store, record(user, "m", 1)); got[0] != seckill.OutcomeRejected {
@@ -104,8 +107,8 @@ func TestAccept_RecoversFromARecordThatTheTablesRefuse(t *testing.T) {
 	}
 }
 
-// L1 stands in the table itself: code that forgot it could not write.
-func TestL1_TheTableRefusesToOversell(t *testing.T) {
+// L1 stands in the table itself, as does that changes are only added: code that forgot it could not write.
+func TestL1_TheTablesRefuseToOversell(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	store := open(t, sqlite.Config{Path: path})
 	sale(t, store)
@@ -114,7 +117,10 @@ func TestL1_TheTableRefusesToOversell(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	for _, text := range []string{"UPDATE items SET open = 60, sold = 41", "UPDATE items SET open = -1", "UPDATE items SET total = -1"} {
+	for _, text := range []string{
+		"UPDATE items SET open = 60, sold = 41", "UPDATE items SET open = -1", "UPDATE items SET total = -1",
+		"UPDATE changes SET actor = 'nobody'", "DELETE FROM changes",
+	} {
 		if _, err := db.ExecContext(t.Context(), text); err == nil {
 			t.Errorf("%s: done", text)
 		}

@@ -51,16 +51,20 @@ func (s *statements) get(ctx context.Context, sh shape) (*sql.Stmt, error) {
 	if kept != nil {
 		return kept, nil
 	}
-	// Preparing may wait for a connection, so it is done without the lock: two may prepare the same, the later one wins.
+	// Preparing may wait for a connection, so it is done without the lock: two may prepare the same, the first one wins, as it
+	// may be in use already.
 	made, err := s.prepare(ctx, sh.String())
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	kept, s.kept[sh] = s.kept[sh], made
+	kept = s.kept[sh]
+	if kept == nil {
+		s.kept[sh] = made
+	}
 	s.mu.Unlock()
 	if kept != nil {
-		return made, kept.Close()
+		return kept, made.Close()
 	}
 	return made, nil
 }

@@ -33,7 +33,7 @@ func (s *Store) LockItem(ctx context.Context, item inventory.ItemID) (func(), bo
 func (s *Store) NextEpoch(ctx context.Context, item inventory.ItemID) (inventory.Epoch, error) {
 	var epoch inventory.Epoch
 	err := s.write(ctx, fmt.Sprintf("take the next epoch of item %d", item), func(ctx context.Context, tx *transaction) error {
-		ok, err := one(ctx, tx, "UPDATE items SET next_epoch = max(next_epoch, epoch) + 1 WHERE id = ? RETURNING next_epoch",
+		ok, err := one(ctx, tx, "UPDATE items SET next_epoch = next_epoch + 1 WHERE id = ? RETURNING next_epoch",
 			[]any{int64(item)}, &epoch)
 		if err == nil && !ok {
 			return seckill.ErrNotFound

@@ -61,7 +61,7 @@ CREATE TABLE items (
   open          INTEGER NOT NULL DEFAULT 0,
   sold          INTEGER NOT NULL DEFAULT 0,
   epoch         INTEGER NOT NULL DEFAULT 0,
-  next_epoch    INTEGER NOT NULL DEFAULT 0, -- the highest given out
+  next_epoch    INTEGER NOT NULL DEFAULT 0, -- the highest given out, never below epoch
   suspect_epoch INTEGER NOT NULL DEFAULT 0, -- suspect while it is the item's epoch: a fence ends the suspicion by itself
   skipped       INTEGER NOT NULL DEFAULT 0,
   rejected      INTEGER NOT NULL DEFAULT 0,
@@ -166,3 +166,15 @@ CREATE TABLE changes (
   "before" TEXT NOT NULL,
   "after"  TEXT NOT NULL
 ) STRICT;
+
+-- +goose StatementBegin
+CREATE TRIGGER changes_are_not_rewritten BEFORE UPDATE ON changes BEGIN
+  SELECT RAISE(ABORT, 'changes are append-only');
+END;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TRIGGER changes_are_not_deleted BEFORE DELETE ON changes BEGIN
+  SELECT RAISE(ABORT, 'changes are append-only');
+END;
+-- +goose StatementEnd
