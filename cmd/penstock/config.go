@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,6 +84,11 @@ type setting struct {
 
 // settings is the one table behind flags, environment, file and `config check`.
 func settings() []setting {
+	return slices.Concat(processSettings(), serverSettings(), saleSettings())
+}
+
+// processSettings are about the process: where it listens, keeps and logs.
+func processSettings() []setting {
 	return []setting{
 		{key: "listen", value: func(c *Config) any { return &c.Listen },
 			help: "address of the public listener; port 0 picks a free one"},
@@ -102,10 +108,18 @@ func settings() []setting {
 			help: "text or json"},
 		{key: "shutdown-timeout", value: func(c *Config) any { return &c.ShutdownTimeout },
 			help: "how long a stop may take to answer what is in flight"},
-		{key: "slots", value: func(c *Config) any { return &c.Slots },
-			help: "accepted orders that may wait for the queue's acknowledgement at once"},
-		{key: "max-known", value: func(c *Config) any { return &c.MaxKnown },
-			help: "hold names remembered per item for refusals from memory"},
+		{key: "wait", value: func(c *Config) any { return &c.Wait },
+			help: "how long to wait at start for a server that is away"},
+		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
+			help: "open connections of the public listener"},
+		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
+			help: "requests of the public listener served at once; more are answered 503 overloaded"},
+	}
+}
+
+// serverSettings are about the real servers.
+func serverSettings() []setting {
+	return []setting{
 		{key: "redis", value: func(c *Config) any { return &c.Redis },
 			help: "addresses host:port of the Redis, its Sentinels or its Cluster's nodes, with commas between"},
 		{key: "redis-master", value: func(c *Config) any { return &c.RedisMaster },
@@ -150,12 +164,16 @@ func settings() []setting {
 			help: "password of --kafka-sasl"},
 		{key: "database", value: func(c *Config) any { return &c.Database },
 			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE"},
-		{key: "wait", value: func(c *Config) any { return &c.Wait },
-			help: "how long to wait at start for a server that is away"},
-		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
-			help: "open connections of the public listener"},
-		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
-			help: "requests of the public listener served at once; more are answered 503 overloaded"},
+	}
+}
+
+// saleSettings are about the sale: sizes, and the times that every process of an installation must share.
+func saleSettings() []setting {
+	return []setting{
+		{key: "slots", value: func(c *Config) any { return &c.Slots },
+			help: "accepted orders that may wait for the queue's acknowledgement at once"},
+		{key: "max-known", value: func(c *Config) any { return &c.MaxKnown },
+			help: "hold names remembered per item for refusals from memory"},
 		{key: "accept-deadline", value: func(c *Config) any { return &c.Sale.AcceptDeadline },
 			help: "how long after its arrival an order may still be accepted"},
 		{key: "wait-out", value: func(c *Config) any { return &c.Sale.WaitOut },
