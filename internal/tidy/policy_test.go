@@ -103,6 +103,7 @@ var arrows = map[string]arrow{
 	"internal/storetest":  {may: []string{"seckill", "inventory", "internal/settings"}, why: "the suite of the stores"},
 	"internal/sim":        {may: []string{everything}, why: "the simulator drives the real code"},
 	"internal/e2e":        {may: []string{everything}, why: "it drives real processes"},
+	"internal/servers":    {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
 // everything is everybody, or every package.
@@ -111,7 +112,7 @@ const everything = "*"
 // testPackages are imported by test files and by one another only.
 var testPackages = []string{
 	"inventory/stocktest", "internal/kafka/kafkatest", "internal/storetest", "internal/sim", "internal/e2e",
-	"internal/protocol", "internal/tidy",
+	"internal/protocol", "internal/servers", "internal/tidy",
 }
 
 // owner says who may import a package: owners in all files, tests in test files and test packages.
@@ -127,7 +128,7 @@ var owners = map[string]owner{
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
 	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
-	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, why: "PostgreSQL"},
+	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, tests: []string{"internal/servers"}, why: "PostgreSQL"},
 	"modernc.org/sqlite":                  {owners: []string{"internal/sqlite"}, why: "SQLite, without cgo"},
 	"github.com/pressly/goose/v3":         {owners: []string{"internal/sqlite", "internal/postgres"}, why: "migrations"},
 	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
@@ -145,7 +146,8 @@ var owners = map[string]owner{
 		owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis",
 	},
 	"github.com/twmb/franz-go": {
-		owners: []string{"internal/kafka", "internal/embedded"}, tests: []string{"internal/kafka/kafkatest"}, why: "Kafka; kfake speaks its errors",
+		owners: []string{"internal/kafka", "internal/embedded"}, tests: []string{"internal/kafka/kafkatest", "internal/servers"},
+		why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
@@ -168,7 +170,7 @@ var standard = map[string]owner{
 
 	"flag":           {why: "commands and flags are cobra's, in cmd/penstock; tests may have flags of their own"},
 	"log":            {why: "logs are structured: log/slog, on a logger that was handed in"},
-	"os/exec":        {why: "the product starts no processes"},
+	"os/exec":        {owners: []string{"internal/servers"}, why: "the product starts no processes"},
 	"html/template":  {why: "it keeps the linker from dropping unused methods; pages are static and answers are JSON"},
 	"text/template":  {why: "it keeps the linker from dropping unused methods"},
 	"plugin":         {why: "one binary"},
@@ -185,6 +187,8 @@ type exempt struct{ dir, name string }
 
 // stateExempt are package variables that may stay though the rule can't see that they never change.
 var stateExempt = map[exempt]string{
+	{"internal/servers", "all"}: "the servers that all tests of a binary share: started once, ended by Main",
+
 	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
 }
 
