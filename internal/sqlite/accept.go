@@ -61,6 +61,7 @@ func (tx *transaction) writeAccepted(ctx context.Context, records []seckill.Reco
 			continue
 		}
 		orders = append(orders, a.Order)
+		m.steps = append(m.steps, stepOf(&a.Order))
 	}
 	if err := insertOrders(ctx, tx, orders); err != nil {
 		return err

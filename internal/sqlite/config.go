@@ -20,6 +20,9 @@ type Config struct {
 	// hold more page caches.
 	Readers int
 
+	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default false.
+	Events bool
+
 	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
 	Now func() time.Time
 

@@ -53,6 +53,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	s := &Store{
 		clock:  config.Now,
+		events: config.Events,
 		writer: newWriter(sql.OpenDB(write)),
 		pool:   sql.OpenDB(read),
 		locked: make(map[inventory.ItemID]bool),

@@ -68,11 +68,12 @@ func boundOrderID(item inventory.ItemID, fill byte) seckill.OrderID {
 	return seckill.OrderID(orderIDEncoding.EncodeToString(raw[:]))
 }
 
-// moves collects what a transaction makes of orders, and writes it: the orders, their items' counts, the outbox.
+// moves collects what a transaction makes of orders, and writes it: the orders, their items' counts, their steps, the outbox.
 type moves struct {
 	orders map[target][]seckill.OrderID
 	counts map[inventory.ItemID]*counts
 	outbox []outboxRow
+	steps  []step
 }
 
 // target is what an order becomes. A batch has few, so its orders are written in few statements.
@@ -103,6 +104,7 @@ func (m *moves) of(item inventory.ItemID) *counts {
 func (m *moves) move(before, after *seckill.Order) {
 	t := target{after.State, after.Reason, after.Units, after.UpdatedAt.UnixMicro()}
 	m.orders[t] = append(m.orders[t], after.ID)
+	m.steps = append(m.steps, stepOf(after))
 	if before.Units == after.Units {
 		return
 	}
@@ -140,6 +142,9 @@ func (m *moves) write(ctx context.Context, tx *transaction) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := insertSteps(ctx, tx, m.steps); err != nil {
+		return err
 	}
 	return insertOutbox(ctx, tx, m.outbox)
 }

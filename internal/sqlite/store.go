@@ -24,6 +24,7 @@ var ErrClosed = errors.New("the store is closed")
 type Store struct {
 	// fixed after Open
 	clock   func() time.Time
+	events  bool
 	writer  *writer
 	pool    *sql.DB     // readers
 	readers *statements // of pool
@@ -31,6 +32,8 @@ type Store struct {
 	life   sync.Mutex
 	closed bool           // guarded by life
 	calls  sync.WaitGroup // under way; grows only under life while not closed
+
+	relaying sync.Mutex // held by the RelayEvents under way
 
 	locks  sync.Mutex
 	locked map[inventory.ItemID]bool // rebuild locks; guarded by locks

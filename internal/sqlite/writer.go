@@ -49,7 +49,8 @@ func (w *writer) drop() error {
 // transaction is a write under way. Its statements run on the writer's connection.
 type transaction struct {
 	*statements
-	now time.Time // one reading of the clock for the whole transaction, taken under the write lock
+	now    time.Time // one reading of the clock for the whole transaction, taken under the write lock
+	events bool      // steps of orders are kept
 }
 
 // write runs fn in a transaction. The wait for the writer ends with ctx; a transaction that has begun runs to its end,
@@ -100,7 +101,7 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context, *transact
 			err = errors.Join(err, w.drop())
 		}
 	}()
-	if err := fn(ctx, &transaction{w.statements, s.now()}); err != nil {
+	if err := fn(ctx, &transaction{w.statements, s.now(), s.events}); err != nil {
 		return err
 	}
 	if _, err := w.statements.exec(ctx, "COMMIT"); err != nil {

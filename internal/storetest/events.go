@@ -1,0 +1,201 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"penstock/seckill"
+)
+
+// ExerciseEvents runs the cases of seckill.EventStore against stores that open makes, which must implement it and keep events.
+func ExerciseEvents(t *testing.T, open Open) {
+	for _, c := range []testCase{
+		{"KeepsEveryStepInItsOrder", eventsOfALife},
+		selling("WhatChangesNothingIsNoStep", eventsOfNothing),
+		selling("ATombstoneIsNoStep", eventsOfTombstones),
+		{"HandsOutTheOldestInPages", eventPages},
+		selling("KeepsWhatWasNotDelivered", eventsFail),
+		selling("OneAtATime", eventsOnce),
+		selling("DeliverMayUseTheStore", eventsReenter),
+		selling("TellsHowLongTheOldestWaits", eventsWaiting),
+		selling("AnEndedContextDeliversNothing", eventsEnded),
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, open) })
+	}
+}
+
+// ExerciseNoEvents runs a sale on a store that open makes, which must implement seckill.EventStore and was told to keep none.
+func ExerciseNoEvents(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 1, 0})
+	s.pay(seckill.PaymentLate, s.cancel(s.order(0, "u-1", "k", 1)), "p-1")
+	s.order(0, "u-2", "k", 1)
+	s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.record(0, "u-3", "k", 1))
+	equal(s, "steps", s.steps(100), nil)
+}
+
+// events returns the shop's store as the one of events.
+func (s *shop) events() seckill.EventStore {
+	s.t.Helper()
+	store, ok := s.store.(seckill.EventStore)
+	if !ok {
+		s.t.Fatalf("%T keeps no events", s.store)
+	}
+	return store
+}
+
+// steps relays up to limit steps, which are delivered, and returns them.
+func (s *shop) steps(limit int) []seckill.Order {
+	s.t.Helper()
+	var got []seckill.Order
+	n, err := s.events().RelayEvents(s.ctx, limit, func(_ context.Context, steps []seckill.Order) error {
+		got = steps
+		return nil
+	})
+	s.must(err)
+	equal(s, "number of steps", n, len(got))
+	return got
+}
+
+// asSteps are orders as a step shows them: without what became of the units, which is nobody else's business.
+func asSteps(orders ...seckill.Order) []seckill.Order {
+	for i := range orders {
+		orders[i].Units = ""
+	}
+	return orders
+}
+
+func eventsOfALife(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 3, 2}, goods{"case", 5, 0})
+	paid := s.order(0, "u-1", "k", 2)
+	cancelled := s.order(1, "u-2", "k", 1)
+	rejected := s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.record(0, "u-3", "k", 2))[0].Order
+	late := s.order(0, "u-4", "k", 1)
+	s.clock.advance(time.Minute)
+	nowPaid := s.pay(seckill.PaymentBooked, paid, "p-1")
+	nowCancelled := s.cancel(cancelled)
+	s.clock.advance(window)
+	n, err := s.store.TimeOut(s.ctx, 10)
+	s.must(err)
+	equal(s, "orders timed out", n, 1)
+	timedOut := s.find(late.ID)
+	s.clock.advance(time.Minute)
+	refunds := []seckill.Order{s.pay(seckill.PaymentLate, cancelled, "p-2"), s.pay(seckill.PaymentLate, rejected, "p-3")}
+	want := asSteps(paid, cancelled, rejected, late, nowPaid, nowCancelled, timedOut, refunds[0], refunds[1])
+	equal(s, "steps", s.steps(100), want)
+	equal(s, "steps afterwards", s.steps(100), nil)
+}
+
+func eventsOfNothing(s *shop) {
+	o := s.order(0, "u-1", "k", 2)
+	s.accept([]seckill.Outcome{seckill.OutcomeExists}, s.record(0, "u-1", "k", 2))
+	s.fence(s.ref(0, 2))
+	s.accept([]seckill.Outcome{seckill.OutcomeSkipped}, s.record(0, "u-2", "k", 1))
+	paid := s.pay(seckill.PaymentBooked, o, "p-1")
+	s.pay(seckill.PaymentAgain, o, "p-1")
+	s.pay(seckill.PaymentLate, o, "p-2")
+	_, err := s.store.Cancel(s.ctx, []seckill.OrderID{o.ID})
+	s.must(err)
+	equal(s, "steps", s.steps(100), asSteps(o, paid))
+}
+
+func eventsOfTombstones(s *shop) {
+	hold := s.hold(0, "u-1", "k", 1)
+	s.bury([]bool{false}, s.ref(0, 1), hold)
+	equal(s, "steps", s.steps(100), nil)
+	// Money for it is a step: somebody has to give it back.
+	r := s.record(0, "u-1", "k", 1)
+	due := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
+	equal(s, "steps", s.steps(100), asSteps(due))
+}
+
+func eventPages(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0})
+	var want []seckill.Order
+	for i := range 5 {
+		want = append(want, s.order(0, user(i), "k", 1))
+	}
+	asSteps(want...)
+	equal(s, "first page", s.steps(2), want[:2])
+	equal(s, "second page", s.steps(2), want[2:4])
+	equal(s, "last page", s.steps(2), want[4:])
+	if _, err := s.events().RelayEvents(s.ctx, 0, func(context.Context, []seckill.Order) error { return nil }); err == nil {
+		t.Error("a page of no steps")
+	}
+}
+
+func eventsFail(s *shop) {
+	o := s.order(0, "u-1", "k", 1)
+	broken := errors.New("no broker")
+	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error { return broken })
+	s.wants(err, broken)
+	equal(s, "delivered", n, 0)
+	equal(s, "steps", s.steps(10), asSteps(o))
+}
+
+func eventsOnce(s *shop) {
+	o := s.order(0, "u-1", "k", 1)
+	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error {
+		equal(s, "steps of another relay meanwhile", s.steps(10), nil)
+		return nil
+	})
+	s.must(err)
+	equal(s, "delivered", n, 1)
+	paid := s.pay(seckill.PaymentBooked, o, "p-1")
+	equal(s, "steps", s.steps(10), asSteps(paid))
+}
+
+// eventsReenter: what is written while a relay delivers is not deleted by it.
+func eventsReenter(s *shop) {
+	o := s.order(0, "u-1", "k", 1)
+	var paid seckill.Order
+	n, err := s.events().RelayEvents(s.ctx, 10, func(_ context.Context, steps []seckill.Order) error {
+		equal(s, "steps", steps, asSteps(o))
+		paid = s.pay(seckill.PaymentBooked, s.find(o.ID), "p-1")
+		return nil
+	})
+	s.must(err)
+	equal(s, "delivered", n, 1)
+	equal(s, "steps", s.steps(10), asSteps(paid))
+}
+
+func eventsWaiting(s *shop) {
+	waits := func(want time.Duration) {
+		s.t.Helper()
+		got, err := s.events().EventsWaiting(s.ctx)
+		s.must(err)
+		equal(s, "waiting", got, want)
+	}
+	waits(0)
+	s.order(0, "u-1", "k", 1)
+	s.clock.advance(90 * time.Second)
+	s.order(0, "u-2", "k", 1)
+	waits(90 * time.Second)
+	s.steps(1)
+	waits(0)
+	s.clock.advance(time.Second)
+	waits(time.Second)
+}
+
+func eventsEnded(s *shop) {
+	s.order(0, "u-1", "k", 1)
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	_, err := s.events().RelayEvents(ctx, 10, func(context.Context, []seckill.Order) error {
+		s.t.Error("delivered with an ended context")
+		return nil
+	})
+	s.wants(err, context.Canceled)
+	s.must(s.store.Close())
+	_, err = s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error {
+		s.t.Error("delivered by a closed store")
+		return nil
+	})
+	if err == nil {
+		s.t.Error("a closed store relays")
+	}
+	if _, err = s.events().EventsWaiting(s.ctx); err == nil {
+		s.t.Error("a closed store says what waits")
+	}
+}
