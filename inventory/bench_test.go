@@ -25,7 +25,7 @@ func benchStock(b *testing.B, units int64) (*inventory.Stock, inventory.Ref) {
 	s := openStock(b, inventory.Config{Addrs: []string{addr}, Prefix: fmt.Sprint("bench", time.Now().UnixNano())})
 	r := ref(1, 1)
 	ctx := context.Background()
-	for _, err := range []error{s.Close(ctx, r), s.Open(ctx, r, units, 0, 0)} {
+	for _, err := range []error{s.Close(ctx, r), s.Open(ctx, r, units, 0, 0, 0)} {
 		if err != nil {
 			b.Fatal(err)
 		}

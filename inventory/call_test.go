@@ -42,7 +42,7 @@ func everyCall(ctx context.Context, s *Stock, ref Ref) map[string]error {
 		"restock": s.Restock(ctx, ref, "r1", 1),
 		"close":   s.Close(ctx, Ref{ref.Item, ref.Epoch + 1}),
 		"load":    s.Load(ctx, Ref{ref.Item, ref.Epoch + 1}, []Entry{{Hold: h, State: Sold}}),
-		"open":    s.Open(ctx, Ref{ref.Item, ref.Epoch + 1}, 1, 0, 0),
+		"open":    s.Open(ctx, Ref{ref.Item, ref.Epoch + 1}, 1, 0, 0, 1),
 	}
 	_, errs["hold"] = s.Hold(ctx, ref, h, 0)
 	_, errs["find"] = s.Find(ctx, ref, "o1")
@@ -462,7 +462,7 @@ func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 		ref := Ref{1, Epoch(i + 1)}
 		for name, call := range map[string]func() error{
 			"close": func() error { return s.Close(t.Context(), ref) },
-			"open":  func() error { return s.Open(t.Context(), ref, 1, 0, 0) },
+			"open":  func() error { return s.Open(t.Context(), ref, 1, 0, 0, 0) },
 		} {
 			if name == "open" {
 				b.redis.HSet("ps:{1.0}:meta", "epoch", fmt.Sprint(ref.Epoch), "closed", "1")

@@ -55,7 +55,7 @@ func (b *bed) opened(s *Stock, available int64) Ref {
 	b.Helper()
 	ref := Ref{Item: 1, Epoch: 1}
 	b.no(s.Close(b.Context(), ref))
-	b.no(s.Open(b.Context(), ref, available, 0, 0))
+	b.no(s.Open(b.Context(), ref, available, 0, 0, 0))
 	s.Watch([]Ref{ref})
 	return ref
 }

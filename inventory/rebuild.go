@@ -49,11 +49,12 @@ func (s *Stock) Load(ctx context.Context, ref Ref, entries []Entry) error {
 	})
 }
 
-// Open sets the counts and opens the shard that ref's own Close left; ErrEpoch where it isn't there any more. A shard that is open
-// under ref's epoch already stays as it is. Like Close it waits for the replicas.
-func (s *Stock) Open(ctx context.Context, ref Ref, available, held, sold int64) error {
-	counts := make([]string, 0, 3)
-	for _, n := range [...]int64{available, held, sold} {
+// Open sets the counts and opens the shard that ref's own Close left; ErrEpoch where it isn't there any more, ErrLost where it has
+// not the known names that were loaded: loads are not waited for, and a failover may keep the close and forget them. A shard
+// that is open under ref's epoch already stays as it is. Like Close it waits for the replicas.
+func (s *Stock) Open(ctx context.Context, ref Ref, available, held, sold, known int64) error {
+	counts := make([]string, 0, 4)
+	for _, n := range [...]int64{available, held, sold, known} {
 		counts = append(counts, strconv.FormatInt(n, 10))
 	}
 	return s.replicated(ctx, "open", &s.scripts.open, ref, counts)

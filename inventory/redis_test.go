@@ -48,7 +48,7 @@ func TestBatchesAnswerLikeSingleHolds(t *testing.T) {
 		r, ctx, model := ref(item, 1), t.Context(), stocktest.NewModel()
 		units := rapid.Int64Range(0, 12).Draw(rt, "units")
 		for _, s := range []stocktest.Stock{stock, model} {
-			if err := errors.Join(s.Close(ctx, r), s.Open(ctx, r, units, 0, 0)); err != nil {
+			if err := errors.Join(s.Close(ctx, r), s.Open(ctx, r, units, 0, 0, 0)); err != nil {
 				rt.Fatal(err)
 			}
 		}

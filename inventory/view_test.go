@@ -157,7 +157,7 @@ func TestTooManyNamesTurnRefusalsFromMemoryOff(t *testing.T) {
 	ref := b.opened(s, 6)
 	small := Ref{Item: 2, Epoch: 1}
 	b.no(s.Close(t.Context(), small))
-	b.no(s.Open(t.Context(), small, 1, 0, 0))
+	b.no(s.Open(t.Context(), small, 1, 0, 0, 0))
 	s.Watch([]Ref{ref, small})
 	for i := range 6 {
 		b.holds(s, ref, fmt.Sprint("o", i), Held)
@@ -230,7 +230,7 @@ func TestWatchedEpochsMoveOn(t *testing.T) {
 	if _, err := s.Find(t.Context(), ref, "o3"); kindOf(err) != "epoch" {
 		t.Errorf("find under the old epoch: %v", err)
 	}
-	b.no(other.Open(t.Context(), later, 1, 0, 0))
+	b.no(other.Open(t.Context(), later, 1, 0, 0, 0))
 	if got := next(b, "crossing", crossings); got != (crossing{ref.Item, true}) { // sold out under epoch 1, in stock under 2
 		t.Fatalf("crossing %+v", got)
 	}
@@ -404,8 +404,8 @@ func TestOnlyCrossingsArePublished(t *testing.T) {
 		want string // item, epoch, seq, available, known
 	}{
 		{"close", func() error { return s.Close(t.Context(), ref) }, ""},
-		{"open with units", func() error { return s.Open(t.Context(), ref, 2, 0, 0) }, "1 4 1 2 0"},
-		{"open again", func() error { return s.Open(t.Context(), ref, 2, 0, 0) }, ""},
+		{"open with units", func() error { return s.Open(t.Context(), ref, 2, 0, 0, 0) }, "1 4 1 2 0"},
+		{"open again", func() error { return s.Open(t.Context(), ref, 2, 0, 0, 0) }, ""},
 		{"take one of two", func() error { b.holds(s, ref, "o1", Held); return nil }, ""},
 		{"take the last", func() error { b.holds(s, ref, "o2", Held); return nil }, "1 4 3 0 2"},
 		{"refuse", func() error { b.holds(s, ref, "o3", SoldOut); return nil }, ""},
@@ -418,7 +418,7 @@ func TestOnlyCrossingsArePublished(t *testing.T) {
 		{"restock up to one", func() error { return s.Restock(t.Context(), ref, "t", 1) }, "1 4 11 1 5"},
 		{"sweep", func() error { _, err := s.Note(t.Context(), ref); return err }, ""},
 		{"close", func() error { return s.Close(t.Context(), Ref{1, 5}) }, ""},
-		{"open without units", func() error { return s.Open(t.Context(), Ref{1, 5}, 0, 0, 0) }, ""},
+		{"open without units", func() error { return s.Open(t.Context(), Ref{1, 5}, 0, 0, 0, 0) }, ""},
 		{"end", func() error { return s.Restock(t.Context(), Ref{1, 5}, "r", 1) }, "1 5 2 1 0"},
 	}
 	for _, step := range steps {

@@ -205,7 +205,7 @@ func (r *Rebuilder) rebuild(ctx context.Context, offer *Offer) error {
 	delete(r.retired, ref.Item)
 	r.mu.Unlock()
 	available := snapshot.Total - snapshot.Open - snapshot.Sold
-	if err := r.stock.Open(ctx, ref, available, snapshot.Open, snapshot.Sold); err != nil {
+	if err := r.stock.Open(ctx, ref, available, snapshot.Open, snapshot.Sold, int64(len(snapshot.Entries))); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
 	r.rebuilt.Add(1)

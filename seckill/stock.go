@@ -46,6 +46,7 @@ type Stock interface {
 	Close(ctx context.Context, ref inventory.Ref) error
 	// Load writes holds into the shard that ref's own Close left; ErrEpoch where it isn't there any more.
 	Load(ctx context.Context, ref inventory.Ref, entries []inventory.Entry) error
-	// Open sets the counts and opens the shard that ref's own Close left; ErrEpoch where it isn't there any more.
-	Open(ctx context.Context, ref inventory.Ref, available, held, sold int64) error
+	// Open sets the counts and opens the shard that ref's own Close left; ErrEpoch where it isn't there any more, ErrLost where
+	// it has not just the known names that were loaded: a failover may keep a close and forget what was loaded since.
+	Open(ctx context.Context, ref inventory.Ref, available, held, sold, known int64) error
 }

@@ -278,7 +278,7 @@ var cases = []struct {
 		for range 2 {
 			s.no(s.Load(s.Context(), s.ref, entries))
 		}
-		s.no(s.Stock.Open(s.Context(), s.ref, 5, 6, 1))
+		s.no(s.Stock.Open(s.Context(), s.ref, 5, 6, 1, 4))
 		if l := s.levels(5, 6, 1, 0); l.Known != 4 || l.Seq != 1 || l.Closed {
 			s.Fatalf("levels %+v", l)
 		}
@@ -290,6 +290,18 @@ var cases = []struct {
 		s.hold("d", "u1", 1, 4, inventory.Held)
 		s.hold("e", "u1", 1, 4, inventory.OverLimit)
 		s.hold("f", "u2", 4, 4, inventory.Held)
+	}},
+	{"L3 a shard that forgot what was loaded is not opened", func(s *session) {
+		s.no(s.Stock.Close(s.Context(), s.ref))
+		restore := s.Save()
+		s.no(s.Load(s.Context(), s.ref, []inventory.Entry{
+			{Hold: named("a", "u1", 2), State: inventory.Ordered}, {Hold: named("b", "u1", 1), State: inventory.Void},
+		}))
+		restore()
+		s.is(s.Stock.Open(s.Context(), s.ref, 5, 2, 0, 2), inventory.ErrLost)
+		if l := s.levels(0, 0, 0, 0); !l.Closed || l.Known != 0 {
+			s.Fatalf("levels %+v", l)
+		}
 	}},
 	{"a shard that forgot is lost to whoever saw more", lostWrites},
 	{"L6 from memory: sold out is true, absent is true, and neither lasts", fromMemory},
@@ -431,7 +443,7 @@ func invalidCalls(s *session) {
 		s.is(err, inventory.ErrInvalid)
 		s.is(s.Confirm(ctx, ref, []inventory.Hold{good}), inventory.ErrInvalid)
 		s.is(s.Stock.Close(ctx, ref), inventory.ErrInvalid)
-		s.is(s.Stock.Open(ctx, ref, 1, 0, 0), inventory.ErrInvalid)
+		s.is(s.Stock.Open(ctx, ref, 1, 0, 0, 0), inventory.ErrInvalid)
 	}
 	if after := s.levels(9, 0, 0, 0); after != before {
 		s.Fatalf("levels %+v, then %+v", before, after)
@@ -470,7 +482,7 @@ func refsRefused(s *session) {
 	everyCall(s, s.ref, inventory.ErrLost) // nothing there
 	s.no(s.Stock.Close(s.Context(), s.ref))
 	everyCall(s, s.ref, inventory.ErrClosed)
-	s.no(s.Stock.Open(s.Context(), s.ref, 5, 0, 0))
+	s.no(s.Stock.Open(s.Context(), s.ref, 5, 0, 0, 0))
 	s.hold("o1", "u1", 1, 0, inventory.Held)
 	before := s.levels(4, 1, 0, 1)
 	everyCall(s, inventory.Ref{Item: s.ref.Item, Epoch: 2}, inventory.ErrEpoch)
@@ -488,29 +500,29 @@ func rebuildSteps(s *session) {
 	at := func(epoch inventory.Epoch) inventory.Ref { return inventory.Ref{Item: s.ref.Item, Epoch: epoch} }
 	entry := []inventory.Entry{{Hold: named("o1", "u1", 1), State: inventory.Ordered}}
 	s.is(s.Load(ctx, at(1), entry), inventory.ErrEpoch) // no close before
-	s.is(s.Stock.Open(ctx, at(1), 5, 0, 0), inventory.ErrEpoch)
+	s.is(s.Stock.Open(ctx, at(1), 5, 0, 0, 0), inventory.ErrEpoch)
 	s.no(s.Stock.Close(ctx, at(2)))
 	s.no(s.Stock.Close(ctx, at(2))) // the same again
 	s.is(s.Stock.Close(ctx, at(1)), inventory.ErrEpoch)
 	s.is(s.Load(ctx, at(1), entry), inventory.ErrEpoch)
 	s.is(s.Load(ctx, at(3), entry), inventory.ErrEpoch)
-	s.is(s.Stock.Open(ctx, at(3), 5, 0, 0), inventory.ErrEpoch)
+	s.is(s.Stock.Open(ctx, at(3), 5, 0, 0, 0), inventory.ErrEpoch)
 	s.no(s.Load(ctx, at(2), entry))
 	s.is(s.Stock.Close(ctx, at(2)), inventory.ErrEpoch) // a late repeat must not take the load away
-	s.no(s.Stock.Open(ctx, at(2), 5, 1, 0))
+	s.no(s.Stock.Open(ctx, at(2), 5, 1, 0, 1))
 	s.ref = at(2)
 	s.hold("o2", "u2", 1, 0, inventory.Held)
 	s.levels(4, 2, 0, 1)
-	s.no(s.Stock.Open(ctx, at(2), 5, 1, 0)) // the same again: nothing changes
+	s.no(s.Stock.Open(ctx, at(2), 5, 1, 0, 1)) // the same again: nothing changes
 	s.levels(4, 2, 0, 1)
 	s.is(s.Load(ctx, at(2), entry), inventory.ErrEpoch)
 	s.is(s.Stock.Close(ctx, at(2)), inventory.ErrEpoch)
-	s.is(s.Stock.Open(ctx, at(1), 5, 0, 0), inventory.ErrEpoch)
+	s.is(s.Stock.Open(ctx, at(1), 5, 0, 0, 0), inventory.ErrEpoch)
 	s.no(s.Stock.Close(ctx, at(5))) // a later rebuild overtakes
 	s.no(s.Stock.Close(ctx, at(6)))
 	s.is(s.Load(ctx, at(5), entry), inventory.ErrEpoch)
-	s.is(s.Stock.Open(ctx, at(5), 5, 0, 0), inventory.ErrEpoch)
-	s.no(s.Stock.Open(ctx, at(6), 7, 0, 0))
+	s.is(s.Stock.Open(ctx, at(5), 5, 0, 0, 0), inventory.ErrEpoch)
+	s.no(s.Stock.Open(ctx, at(6), 7, 0, 0, 0))
 	s.ref = at(6)
 	if l := s.levels(7, 0, 0, 0); l.Epoch != 6 || l.Seq != 1 || l.Known != 0 || l.Closed {
 		s.Fatalf("levels %+v", l)
@@ -542,7 +554,7 @@ func lostWrites(s *session) {
 	s.ref.Epoch++
 	s.no(s.Stock.Close(s.Context(), s.ref))
 	closed := s.Save()
-	s.no(s.Stock.Open(s.Context(), s.ref, 3, 0, 0))
+	s.no(s.Stock.Open(s.Context(), s.ref, 3, 0, 0, 0))
 	s.hold("o1", "u1", 1, 0, inventory.Held)
 	closed() // the failover forgot that the shard was opened: nobody will open it again
 	everyCall(s, s.ref, inventory.ErrLost)

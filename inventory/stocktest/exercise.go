@@ -28,7 +28,7 @@ type Stock interface {
 	Doom(ctx context.Context, ref inventory.Ref, note uint64, ids []string) ([]inventory.State, error)
 	Close(ctx context.Context, ref inventory.Ref) error
 	Load(ctx context.Context, ref inventory.Ref, entries []inventory.Entry) error
-	Open(ctx context.Context, ref inventory.Ref, available, held, sold int64) error
+	Open(ctx context.Context, ref inventory.Ref, available, held, sold, known int64) error
 }
 
 // World is an empty Redis, or what stands for one, and processes that use it.
@@ -96,7 +96,7 @@ func (s *session) open(available int64, entries ...inventory.Entry) {
 	}
 	s.no(s.Stock.Close(s.Context(), s.ref))
 	s.no(s.Load(s.Context(), s.ref, entries))
-	s.no(s.Stock.Open(s.Context(), s.ref, available, held, sold))
+	s.no(s.Stock.Open(s.Context(), s.ref, available, held, sold, int64(len(entries))))
 }
 
 // no fails where there is an error.

@@ -424,13 +424,16 @@ func (m *Model) Load(_ context.Context, ref inventory.Ref, entries []inventory.E
 }
 
 // Open is seckill.Stock's.
-func (m *Model) Open(_ context.Context, ref inventory.Ref, available, held, sold int64) error {
+func (m *Model) Open(_ context.Context, ref inventory.Ref, available, held, sold, known int64) error {
 	s, done, err := m.rebuilding(ref)
 	defer done()
 	if err != nil {
 		return err
 	}
 	if s.closed {
+		if int64(len(s.holds)) != known {
+			return inventory.ErrLost
+		}
 		s.closed, s.seq = false, 1
 		s.available, s.held, s.sold = available, held, sold
 	}

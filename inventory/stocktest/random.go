@@ -231,8 +231,15 @@ func drawEntries(t *rapid.T) []inventory.Entry {
 
 func (d *duel) open(t *rapid.T) {
 	tested, model, ref := d.pick(t)
-	available := rapid.Int64Range(0, 6).Draw(t, "available")
-	d.same("open", nil, tested.Open(d.ctx, ref, available, 1, 2), nil, model.Open(d.ctx, ref, available, 1, 2))
+	available, known := rapid.Int64Range(0, 6).Draw(t, "available"), rapid.Int64Range(0, 3).Draw(t, "known")
+	if rapid.Bool().Draw(t, "right") {
+		levels, err := model.Levels(d.ctx, d.ref.Item)
+		if err != nil {
+			t.Fatalf("levels: %v", err)
+		}
+		known = levels.Known
+	}
+	d.same("open", nil, tested.Open(d.ctx, ref, available, 1, 2, known), nil, model.Open(d.ctx, ref, available, 1, 2, known))
 	d.moved()
 }
 
@@ -241,8 +248,14 @@ func (d *duel) rebuild() {
 	d.ref.Epoch++
 	available := rapid.Int64Range(0, 6).Draw(d.T, "available")
 	entries := drawEntries(d.T)
+	names := make(map[string]bool)
+	for _, e := range entries {
+		names[e.ID] = true
+	}
+	known := int64(len(names))
 	for _, stock := range []Stock{d.world.Stocks[0], d.model.Stocks[0]} {
-		err := errors.Join(stock.Close(d.ctx, d.ref), stock.Load(d.ctx, d.ref, entries), stock.Open(d.ctx, d.ref, available, 1, 2))
+		err := errors.Join(stock.Close(d.ctx, d.ref), stock.Load(d.ctx, d.ref, entries),
+			stock.Open(d.ctx, d.ref, available, 1, 2, known))
 		if err != nil {
 			d.Fatalf("rebuild: %v", err)
 		}
