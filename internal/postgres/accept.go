@@ -64,6 +64,7 @@ func (tx *transaction) writeAccepted(sales map[inventory.ItemID]int32, records [
 			continue
 		}
 		orders = append(orders, a.Order)
+		m.steps = append(m.steps, stepOf(sales[a.Order.Item], &a.Order))
 	}
 	insertOrders(tx, func(item inventory.ItemID) int32 { return sales[item] }, orders)
 	m.queue(tx)

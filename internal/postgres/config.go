@@ -25,6 +25,9 @@ type Config struct {
 	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it is brought up to date.
 	KeepSchema bool
 
+	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default false.
+	Events bool
+
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.
 	Now func() time.Time
 

@@ -47,6 +47,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	return &Store{
 		clock:  config.Now,
+		events: config.Events,
 		pool:   pool,
 		log:    config.Logger,
 		sales:  newSales(),

@@ -76,11 +76,12 @@ func lockOrders(p *pipe, groups map[int32][]string, found map[seckill.OrderID]se
 	queueFind(p, findOrders+" ORDER BY id FOR NO KEY UPDATE", groups, found)
 }
 
-// moves collects what a transaction makes of orders, and writes it: the orders, their items' counts, the outbox.
+// moves collects what a transaction makes of orders, and writes it: the orders, their items' counts, the outbox, their steps.
 type moves struct {
 	orders map[target][]string
 	counts map[inventory.ItemID]*counts
 	outbox []outboxRow
+	steps  []step
 }
 
 // target is what an order becomes, and where it is. A batch has few, so its orders are written in few statements.
@@ -112,6 +113,7 @@ func (m *moves) of(item inventory.ItemID) *counts {
 func (m *moves) move(sale int32, before, after *seckill.Order) {
 	t := target{sale, after.State, after.Reason, after.Units, after.UpdatedAt}
 	m.orders[t] = append(m.orders[t], string(after.ID))
+	m.steps = append(m.steps, stepOf(sale, after))
 	if before.Units == after.Units {
 		return
 	}
@@ -156,6 +158,7 @@ func (m *moves) queue(tx *transaction) {
 			WHERE i.id = c.item`, items, open, sold, skipped, rejected)
 	}
 	insertOutbox(tx, m.outbox)
+	insertSteps(tx, m.steps)
 }
 
 // FindOrders implements seckill.OrderStore.

@@ -23,6 +23,8 @@ type Store struct {
 	// fixed after Open
 	clock func() time.Time // nil: the database's
 	pool  *pgxpool.Pool
+	// events says that steps of orders are kept.
+	events bool
 	log   *slog.Logger
 	sales *sales
 	locks *locks

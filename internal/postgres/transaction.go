@@ -106,8 +106,9 @@ func (p *pipe) rollback(ctx context.Context) error {
 // transaction is a write under way. What is queued when its function returns goes with the commit, in one round trip.
 type transaction struct {
 	*pipe
-	clock func() time.Time // nil: the database's
-	now   time.Time        // one reading of the clock, taken where readClock stands among the statements
+	clock  func() time.Time // nil: the database's
+	events bool             // steps of orders are kept
+	now    time.Time        // one reading of the clock, taken where readClock stands among the statements
 }
 
 // readClock queues a reading of the clock. It stands behind the statements that take locks, so that of two transactions
@@ -147,7 +148,7 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 		return err
 	}
 	defer conn.Release()
-	tx := &transaction{pipe: newPipe(conn.Conn()), clock: s.clock}
+	tx := &transaction{pipe: newPipe(conn.Conn()), clock: s.clock, events: s.events}
 	// Also when fn panics: the panic goes on, the transaction does not.
 	defer func() { err = errors.Join(err, tx.rollback(ctx)) }()
 	tx.exec(begin)
