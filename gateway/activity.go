@@ -34,6 +34,10 @@ func (x *exchange) activity() {
 	defer x.leave()
 	catalog := x.server.sales.Catalog()
 	sale := catalog.Activity(x.visit.Activity)
+	if sale == nil {
+		catalog = x.server.sales.Fresh(x.deadline())
+		sale = catalog.Activity(x.visit.Activity)
+	}
 	if sale == nil || !mayRead(caller, sale) {
 		x.refuse(problem.UnknownActivity)
 		return

@@ -24,6 +24,8 @@ type cheapSales struct {
 	receipt seckill.Receipt
 }
 
+func (s *cheapSales) Fresh(context.Context) *seckill.Catalog { return s.catalog }
+
 func (s *cheapSales) Catalog() *seckill.Catalog { return s.catalog }
 func (s *cheapSales) Buy(context.Context, *seckill.Purchase) (seckill.Receipt, error) {
 	return s.receipt, s.err
@@ -96,7 +98,7 @@ func TestRefusalsAllocateLittle(t *testing.T) {
 	f("not started", 1, buy(), &seckill.Refusal{Code: seckill.CodeNotStarted, StartsAt: opening}, nil, 409)
 	f("busy", 1, buy(), errBusy, nil, 503)
 	f("rate limited", 0, buy(), nil, limited, 429)
-	f("unauthenticated", 0, requestContextOf("POST", "/v1/orders", goodBody, "nobody"), nil, nil, 401)
+	f("unauthenticated", 1, requestContextOf("POST", "/v1/orders", goodBody, "nobody"), nil, nil, 401)
 	f("forbidden", 0, requestContextOf("POST", "/v1/orders", goodBody, ownerKey), nil, nil, 403)
 	f("missing fields", 0, requestContextOf("POST", "/v1/orders", `{"price":1}`, buyerKey), nil, nil, 400)
 	f("no such path", 0, requestContextOf("GET", "/", "", buyerKey), nil, nil, 404)

@@ -89,6 +89,8 @@ func newStubSales() *stubSales {
 	return &stubSales{catalog: testCatalog(1), soldOut: make(map[seckill.SKU]bool)}
 }
 
+func (s *stubSales) Fresh(context.Context) *seckill.Catalog { return s.Catalog() }
+
 func (s *stubSales) Catalog() *seckill.Catalog {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,6 +30,7 @@ type Desk struct {
 
 	catalog atomic.Pointer[Catalog]
 	drained atomic.Bool
+	failing atomic.Bool // Run's last refresh failed
 	counts  DeskCounts
 }
 
@@ -69,6 +70,7 @@ func NewDesk(cfg Config, stock Stock, queue Queue, store Store, log *slog.Logger
 	}); err != nil {
 		return nil, err
 	}
+	sizes.Queue = freshWaiting
 	if d.misses, err = batch.New(sizes, func(ctx context.Context, _, _ []struct{}) error { return d.Refresh(ctx) }); err != nil {
 		return nil, err
 	}
@@ -121,7 +123,6 @@ func (d *Desk) Queues() map[string]batch.Stats {
 func (d *Desk) Run(ctx context.Context) {
 	tick := time.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
-	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,13 +131,13 @@ func (d *Desk) Run(ctx context.Context) {
 		case <-d.refresh:
 		}
 		err := d.Refresh(ctx)
-		if failing != (err != nil) && ctx.Err() == nil {
-			failing = err != nil
-			if failing {
-				d.log.Warn("catalog can't be refreshed, the last one stays in force", "err", err)
-			} else {
-				d.log.Info("catalog is fresh again")
-			}
+		if ctx.Err() != nil || d.failing.Swap(err != nil) == (err != nil) {
+			continue
+		}
+		if err != nil {
+			d.log.Warn("catalog can't be refreshed, the last one stays in force", "err", err)
+		} else {
+			d.log.Info("catalog is fresh again")
 		}
 	}
 }
@@ -176,8 +177,7 @@ func (d *Desk) activity(ctx context.Context, id ActivityID) *Sale {
 	if sale := d.Catalog().Activity(id); sale != nil && sale.State != ActivityDraft {
 		return sale
 	}
-	d.catchUp(ctx)
-	return d.Catalog().Activity(id)
+	return d.Fresh(ctx).Activity(id)
 }
 
 // item finds an item, like activity.
@@ -185,19 +185,27 @@ func (d *Desk) item(ctx context.Context, id inventory.ItemID) *Offer {
 	if offer := d.Catalog().Offer(id); offer != nil {
 		return offer
 	}
-	d.catchUp(ctx)
-	return d.Catalog().Offer(id)
+	return d.Fresh(ctx).Offer(id)
 }
 
-// catchUpTimeout bounds what a miss waits for a fresh catalog.
-const catchUpTimeout = 500 * time.Millisecond
+// Bounds of a look for a newer catalog: what it may take, and how many may wait for one. Who comes then makes do with what is
+// in force, so that a flood of invented names and keys can't fill the desk.
+const (
+	freshTimeout = 500 * time.Millisecond
+	freshWaiting = 256
+)
 
-func (d *Desk) catchUp(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-	defer cancel()
-	if _, err := d.misses.Do(ctx, struct{}{}); err != nil {
-		d.counts.Stale.Add(1)
+// Fresh returns the catalog after a look whether there is a newer one, together with all who ask at that moment. Where the
+// store can't be asked, or too many wait, it is the one in force.
+func (d *Desk) Fresh(ctx context.Context) *Catalog {
+	if !d.failing.Load() {
+		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+		defer cancel()
+		if _, err := d.misses.Do(ctx, struct{}{}); err != nil {
+			d.counts.Stale.Add(1)
+		}
 	}
+	return d.Catalog()
 }
 
 // unavailable turns a failed call into what the public may know: nothing happened, or it may have.
