@@ -21,16 +21,22 @@ func NewKafka(t testing.TB) *Server {
 	return own(t, kindKafka, nil)
 }
 
-// askKafka asks for the cluster, in which a broker that is starting is not listed yet.
+// askKafka asks for the cluster, in which a broker that is starting is not listed yet, and for the offsets of a group: the
+// first time, the broker makes the topic that keeps them, and refuses until it is there.
 func askKafka(ctx context.Context, addr string) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	cluster, err := kadm.NewClient(client).BrokerMetadata(ctx)
-	if err == nil && (len(cluster.Brokers) == 0 || cluster.Controller < 0) {
-		err = errors.New("the broker is not registered")
+	admin := kadm.NewClient(client)
+	cluster, err := admin.BrokerMetadata(ctx)
+	switch {
+	case err != nil:
+		return err
+	case len(cluster.Brokers) == 0 || cluster.Controller < 0:
+		return errors.New("the broker is not registered")
 	}
-	return err
+	offsets, err := admin.FetchOffsets(ctx, "penstock-servers")
+	return errors.Join(err, offsets.Error())
 }

@@ -667,8 +667,9 @@ func topicAnew(t *testing.T, cfg kafka.Config) {
 		call func(context.Context) (seckill.Positions, error)
 	}{{"End", q.End}, {"Committed", q.Committed}} {
 		_, err := ask.call(ctx)
-		// What the client knows of the topic is a moment old; until it learns more, the log seems to have lost its end.
-		for (err == nil || errors.Is(err, kafka.ErrLost)) && ctx.Err() == nil {
+		// What the client knows of the topic is a moment old; until it learns more, the log seems to have lost its end, or a
+		// real broker to have no such partition.
+		for !errors.Is(err, kafka.ErrTopic) && ctx.Err() == nil {
 			_, err = ask.call(ctx)
 		}
 		if !errors.Is(err, kafka.ErrTopic) {

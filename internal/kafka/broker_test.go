@@ -1,0 +1,15 @@
+package kafka_test
+
+import (
+	"testing"
+
+	"penstock/internal/kafka"
+	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/servers"
+)
+
+// TestBroker runs the suite on an Apache Kafka broker.
+func TestBroker(t *testing.T) {
+	broker := servers.NewKafka(t)
+	kafkatest.Exercise(t, kafka.Config{Brokers: []string{broker.Addr}, Replication: 1})
+}

@@ -1,0 +1,14 @@
+package inventory_test
+
+import (
+	"testing"
+
+	"penstock/internal/servers"
+	"penstock/inventory/stocktest"
+)
+
+// TestRedisServer runs the suite on a redis-server of its own.
+func TestRedisServer(t *testing.T) {
+	server := servers.Redis(t)
+	stocktest.Exercise(t, func(t *testing.T, processes int) stocktest.World { return redisWorld(t, server.Addr, processes) })
+}
