@@ -232,7 +232,7 @@ func (d *decoder) integer(field string, v *fastjson.Value, least, most int64) in
 
 // isInteger reports whether a number is written with digits only.
 func isInteger(v *fastjson.Value) bool {
-	return bytes.IndexAny(v.MarshalTo(nil), ".eE") < 0
+	return !bytes.ContainsAny(v.MarshalTo(nil), ".eE")
 }
 
 // depth returns how deeply arrays and objects are nested in what may be JSON.

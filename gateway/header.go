@@ -63,7 +63,7 @@ const maxRequestID = 64
 // isRequestID reports whether a client's request id is sound: it goes into answers and logs, so nothing that could end a
 // quoted string or a field in either is let through.
 func isRequestID(b []byte) bool {
-	return isVisible(b, maxRequestID) && bytes.IndexAny(b, "\"'\\<>,;`") < 0
+	return isVisible(b, maxRequestID) && !bytes.ContainsAny(b, "\"'\\<>,;`")
 }
 
 // bearer returns the key of an Authorization field, or nil.

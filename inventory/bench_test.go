@@ -89,8 +89,7 @@ func BenchmarkSoldOut(b *testing.B) {
 		b.Fatal(err)
 	}
 	id := fmt.Sprintf("%032d", 100_001)
-	for !s.SoldOut(r, id) {
-		time.Sleep(time.Millisecond)
+	for tick := time.NewTicker(time.Millisecond); !s.SoldOut(r, id); <-tick.C {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
