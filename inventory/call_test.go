@@ -477,6 +477,29 @@ func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 	}
 }
 
+// A primary that is cut off from its replicas must not count as having closed an item.
+func TestCloseWantsItsReplicas(t *testing.T) {
+	b := newBed(t)
+	connected := 0
+	b.on(func(c *server.Peer, command string, _ ...string) bool {
+		switch command {
+		case "INFO":
+			c.WriteBulk(fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", connected))
+		case "WAIT":
+			c.WriteInt(connected)
+		}
+		return command == "INFO" || command == "WAIT"
+	})
+	s := b.process(Config{MinReplicas: 1})
+	if err := s.Close(t.Context(), Ref{1, 1}); kindOf(err) != "unknown" || !strings.Contains(err.Error(), "0 replicas are connected") {
+		t.Errorf("without a replica: %v", err)
+	}
+	connected = 1
+	if err := s.Close(t.Context(), Ref{1, 2}); err != nil {
+		t.Errorf("with one: %v", err)
+	}
+}
+
 func TestConfigValidate(t *testing.T) {
 	good := Config{Addrs: []string{"127.0.0.1:6379"}}
 	if err := good.Validate(); err != nil {
@@ -492,6 +515,7 @@ func TestConfigValidate(t *testing.T) {
 		"call timeout is -1ns":      func(c *Config) { c.CallTimeout = -1 },
 		"replica timeout is -1ns":   func(c *Config) { c.ReplicaTimeout = -1 },
 		"poll is 1s":                func(c *Config) { c.Poll = time.Second },
+		"min replicas is -1, must":  func(c *Config) { c.MinReplicas = -1 },
 		"max known is -1, must not": func(c *Config) { c.MaxKnown = -1 },
 	} {
 		c := good

@@ -37,6 +37,10 @@ type Config struct {
 	CallTimeout time.Duration
 	// ReplicaTimeout is how long Close and Open wait for the replicas. Default 5 s.
 	ReplicaTimeout time.Duration
+	// MinReplicas is how many replicas must be connected for Close and Open to succeed. Default 0: a single server has none. With
+	// replicas that may be promoted it should be 1 or more, or a primary that is cut off from all of them counts as having
+	// closed what its successor still shows open (docs/adr/0005).
+	MinReplicas int
 	// Poll is how often each watched shard is read, at most 500 ms: what a shard says is believed for 900 ms, so that no buyer
 	// is told sold-out from memory a second after a unit came back, and every answer needs a second chance. Default 250 ms.
 	Poll time.Duration
@@ -116,6 +120,7 @@ func (c Config) Validate() error {
 	check(c.CallTimeout > 0, "call timeout is %v, must be positive", c.CallTimeout)
 	check(c.ReplicaTimeout > 0, "replica timeout is %v, must be positive", c.ReplicaTimeout)
 	check(c.Poll > 0 && c.Poll <= maxPoll, "poll is %v, must be at most %v", c.Poll, maxPoll)
+	check(c.MinReplicas >= 0, "min replicas is %d, must not be negative", c.MinReplicas)
 	check(c.MaxKnown >= 0, "max known is %d, must not be negative", c.MaxKnown)
 	return errors.Join(errs...)
 }

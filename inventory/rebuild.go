@@ -105,15 +105,21 @@ func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) 
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReplicaTimeout+s.cfg.CallTimeout)
 	defer cancel()
 	info, err := c.Do(ctx, c.B().Info().Section("replication").Build()).ToString()
-	if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) {
+	if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) && s.cfg.MinReplicas == 0 {
 		return nil // a server without replication, such as miniredis
 	}
 	if err != nil {
 		return fmt.Errorf("ask for replicas: %w", err)
 	}
 	replicas, err := connectedReplicas(info)
-	if err != nil || replicas == 0 {
+	if err != nil {
 		return err
+	}
+	if replicas < int64(s.cfg.MinReplicas) {
+		return fmt.Errorf("%d replicas are connected, at least %d are asked for", replicas, s.cfg.MinReplicas)
+	}
+	if replicas == 0 {
+		return nil
 	}
 	reached, err := c.Do(ctx, c.B().Wait().Numreplicas(replicas).Timeout(s.cfg.ReplicaTimeout.Milliseconds()).Build()).ToInt64()
 	if err != nil {

@@ -36,6 +36,7 @@ type Config struct {
 	RedisMaster string // the name Sentinels know it by
 	RedisUser   string
 	RedisSecret string
+	MinReplicas int
 	Kafka       []string
 	KafkaTopic  string
 	Partitions  int
@@ -132,6 +133,8 @@ func serverSettings() []setting {
 			help: "user of the Sentinels"},
 		{key: "redis-sentinel-password", value: func(c *Config) any { return &c.SentinelSecret }, secret: true,
 			help: "password of the Sentinels"},
+		{key: "redis-min-replicas", value: func(c *Config) any { return &c.MinReplicas },
+			help: "replicas that must be connected when an item is closed or opened; 1 or more where one may be promoted"},
 		{key: "redis-tls", value: func(c *Config) any { return &c.RedisTransport.TLS },
 			help: "reach the Redis and its Sentinels over TLS"},
 		{key: "redis-ca", value: func(c *Config) any { return &c.RedisTransport.CA },

@@ -47,7 +47,8 @@ func (p *Process) openReal(ctx context.Context) error {
 	}
 	return p.await(ctx, "redis "+strings.Join(p.cfg.Redis, ","), func(ctx context.Context) error {
 		return p.openStock(ctx, inventory.Config{
-			Addrs: p.cfg.Redis, MasterName: p.cfg.RedisMaster, Username: p.cfg.RedisUser, Password: p.cfg.RedisSecret, TLS: secure,
+			Addrs: p.cfg.Redis, MasterName: p.cfg.RedisMaster, Username: p.cfg.RedisUser, Password: p.cfg.RedisSecret,
+			SentinelUsername: p.cfg.SentinelUser, SentinelPassword: p.cfg.SentinelSecret, TLS: secure, MinReplicas: p.cfg.MinReplicas,
 		})
 	})
 }
