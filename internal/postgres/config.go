@@ -43,8 +43,8 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// settings are what this package asks of a session, as the reasons beside them say. Who writes one into the URL has the last word.
-var settings = map[string]string{
+// sessionSettings are what this package asks of a session, as the reasons beside them say. Who writes one into the URL has the last word.
+var sessionSettings = map[string]string{
 	"application_name": "penstock",
 	// A commit that was acknowledged must survive: the queue forgets the records of it.
 	"synchronous_commit": "on",
@@ -99,7 +99,7 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 
 // prepare adds the session's settings that the URL leaves open.
 func prepare(c *pgx.ConnConfig) {
-	for name, value := range settings {
+	for name, value := range sessionSettings {
 		if _, ok := c.RuntimeParams[name]; !ok {
 			c.RuntimeParams[name] = value
 		}

@@ -35,6 +35,8 @@ type Store struct {
 
 	relaying sync.Mutex // held by the RelayEvents under way
 
+	members members // nodes that use the settings
+
 	locks  sync.Mutex
 	locked map[inventory.ItemID]bool // rebuild locks; guarded by locks
 }

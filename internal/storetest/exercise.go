@@ -23,6 +23,7 @@ func Exercise(t *testing.T, open Open) {
 		{"Stock", stockCases()},
 		{"Epochs", epochCases()},
 		{"Admin", adminCases()},
+		{"Settings", settingsCases()},
 		{"Calls", callCases()},
 		{"Together", togetherCases()},
 	}

@@ -1,0 +1,130 @@
+package settings
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// kept is the file of what was in force last.
+type kept struct {
+	Sum     string          // hex SHA-256 of Content: half a file, or one that somebody edited, is worse than none
+	Content json.RawMessage // keptContent
+}
+
+type keptContent struct {
+	Offset    time.Duration // of the database's clock, so that what ends then ends then also while it can't be asked
+	Documents []keptDocument
+}
+
+type keptDocument struct {
+	Name    string
+	Version int64
+	Body    json.RawMessage
+}
+
+// maxKept bounds the file that is read, in bytes: the documents have at most a megabyte each.
+const maxKept = 8 << 20
+
+// restore reads what was in force last. Without a sound file there is nothing.
+func (w *Watcher) restore() map[string]Document {
+	if w.cfg.Path == "" {
+		return nil
+	}
+	content, err := readKept(w.cfg.Path)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.log.Warn("settings kept on disk can't be used", "path", w.cfg.Path, "err", err)
+		}
+		return nil
+	}
+	w.mu.Lock()
+	w.offset = content.Offset
+	w.mu.Unlock()
+	out := make(map[string]Document)
+	for _, d := range content.Documents {
+		out[d.Name] = Document{d.Name, d.Version, d.Body}
+	}
+	return out
+}
+
+func readKept(path string) (*keptContent, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxKept {
+		return nil, fmt.Errorf("%d bytes are more than it can have", info.Size())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var file kept
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, err
+	}
+	if sum(file.Content) != file.Sum {
+		return nil, errors.New("its checksum is wrong")
+	}
+	content := new(keptContent)
+	return content, json.Unmarshal(file.Content, content)
+}
+
+func sum(content []byte) string {
+	s := sha256.Sum256(content)
+	return hex.EncodeToString(s[:])
+}
+
+// keep writes what is in force. A disk that refuses is told of, and changes nothing for those who are served.
+func (w *Watcher) keep() {
+	if w.cfg.Path == "" {
+		return
+	}
+	w.mu.Lock()
+	content := keptContent{Offset: w.offset}
+	for _, name := range slices.Sorted(maps.Keys(w.inForce)) {
+		if d := w.inForce[name]; d.Version > 0 {
+			content.Documents = append(content.Documents, keptDocument{d.Name, d.Version, d.Body})
+		}
+	}
+	w.mu.Unlock()
+	if err := writeKept(w.cfg.Path, &content); err != nil {
+		w.log.Error("settings not kept on disk", "path", w.cfg.Path, "err", err)
+	}
+}
+
+// writeKept replaces the file: a reader, or a process that dies, meets the old one or the new one.
+func writeKept(path string, content *keptContent) (err error) {
+	inner, err := json.Marshal(content)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(kept{sum(inner), inner})
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), strings.TrimPrefix(filepath.Base(path), ".")+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}

@@ -1,0 +1,359 @@
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// memory is a store on a clock that runs apart from the watchers' by offset.
+type memory struct {
+	mu      sync.Mutex
+	offset  time.Duration
+	bodies  map[string][]string // by version − 1; guarded by mu
+	members map[string]Member   // guarded by mu
+	seen    map[string]time.Time
+	away    bool // guarded by mu
+}
+
+func newMemory(offset time.Duration) *memory {
+	return &memory{
+		offset: offset, bodies: make(map[string][]string), members: make(map[string]Member), seen: make(map[string]time.Time),
+	}
+}
+
+var errAway = errors.New("the database is away")
+
+func (m *memory) lock() (now time.Time, unlock func(), err error) {
+	m.mu.Lock()
+	if m.away {
+		m.mu.Unlock()
+		return time.Time{}, nil, errAway
+	}
+	return time.Now().Add(m.offset), m.mu.Unlock, nil
+}
+
+func (m *memory) setAway(away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = away
+}
+
+func (m *memory) ExchangeSettings(_ context.Context, b Beat) (Update, error) {
+	now, unlock, err := m.lock()
+	if err != nil {
+		return Update{}, err
+	}
+	defer unlock()
+	m.members[b.Instance] = Member{Node: b.Node, Applied: b.Applied, Rejected: b.Rejected}
+	m.seen[b.Instance] = now
+	u := Update{Now: now}
+	for _, seen := range m.seen {
+		if now.Sub(seen) <= AliveFor {
+			u.Nodes++
+		}
+	}
+	for name, bodies := range m.bodies {
+		if n := int64(len(bodies)); n > b.Seen[name] {
+			u.Documents = append(u.Documents, Document{name, n, []byte(bodies[n-1])})
+		}
+	}
+	return u, nil
+}
+
+func (m *memory) LeaveSettings(_ context.Context, instance string) error {
+	_, unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	delete(m.members, instance)
+	delete(m.seen, instance)
+	return nil
+}
+
+func (m *memory) SettingsMembers(context.Context) ([]Member, error) {
+	now, unlock, err := m.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var out []Member
+	for instance, member := range m.members {
+		member.Silent = now.Sub(m.seen[instance])
+		out = append(out, member)
+	}
+	return out, nil
+}
+
+func (m *memory) FindSettings(_ context.Context, name string) (Document, time.Time, error) {
+	now, unlock, err := m.lock()
+	if err != nil {
+		return Document{}, time.Time{}, err
+	}
+	defer unlock()
+	d := Document{Name: name, Version: int64(len(m.bodies[name]))}
+	if d.Version > 0 {
+		d.Body = []byte(m.bodies[name][d.Version-1])
+	}
+	return d, now, nil
+}
+
+func (m *memory) PutSettings(_ context.Context, name string, version int64, body []byte, _ Author) (int64, error) {
+	_, unlock, err := m.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if int64(len(m.bodies[name])) != version {
+		return 0, ErrConflict
+	}
+	m.bodies[name] = append(m.bodies[name], string(body))
+	return version + 1, nil
+}
+
+// site is some nodes on one store.
+type site struct {
+	t     *testing.T
+	store *memory
+	ctx   context.Context
+	done  sync.WaitGroup
+}
+
+func newSite(t *testing.T, offset time.Duration) *site {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &site{t: t, store: newMemory(offset), ctx: ctx}
+	t.Cleanup(func() { cancel(); s.done.Wait() })
+	return s
+}
+
+// node is a node with one part; it refuses the body "bad", panics on "mad", and ends what a body "until" says 10 s behind its start.
+type node struct {
+	*Watcher
+	stop context.CancelFunc
+
+	mu    sync.Mutex
+	calls []string // what was applied; guarded by mu
+	until time.Time
+}
+
+func (s *site) node(name, path string) *node {
+	s.t.Helper()
+	n := new(node)
+	part := Part{Name: Limits, Apply: n.apply}
+	w, err := NewWatcher(Config{Node: name, Path: path}, s.store, []Part{part}, slog.New(slog.NewTextHandler(s.t.Output(), nil)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n.Watcher = w
+	if err := w.Start(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(s.ctx)
+	n.stop = stop
+	s.done.Go(func() { w.Run(ctx) })
+	return n
+}
+
+func (n *node) apply(d Document, m Moment) (time.Time, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	body := string(d.Body)
+	switch body {
+	case `"bad"`:
+		return time.Time{}, errors.New("refused")
+	case `"mad"`:
+		panic("no such thing")
+	case `"until"`:
+		if n.until.IsZero() {
+			n.until = m.Now.Add(10 * time.Second)
+		}
+		if !m.Now.Before(n.until) {
+			body = "over"
+			n.calls = append(n.calls, body)
+			return time.Time{}, nil
+		}
+		n.calls = append(n.calls, body)
+		return n.until, nil
+	}
+	n.calls = append(n.calls, fmt.Sprint(d.Version, body, m.Nodes))
+	return time.Time{}, nil
+}
+
+func (n *node) last() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls[len(n.calls)-1]
+}
+
+func (s *site) publish(version int64, body string) Published {
+	s.t.Helper()
+	p := Publisher{Store: s.store, Wait: time.Second}
+	got, err := p.Publish(s.ctx, Limits, version, []byte(body), Author{"ann", "a test"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return got
+}
+
+func (s *site) wants(got Published, version int64, applied, nodes int, lagging ...string) {
+	s.t.Helper()
+	if got.Version != version || got.Applied != applied || got.Nodes != nodes || !slices.Equal(got.Lagging, lagging) || got.Lagging == nil {
+		s.t.Fatalf("published %+v, want version %d on %d of %d, lagging %v", got, version, applied, nodes, lagging)
+	}
+}
+
+func TestPublishWaitsForEveryNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 3*time.Hour)
+		a, b := s.node("a", ""), s.node("b", "")
+		began := time.Now()
+		s.wants(s.publish(0, `"x"`), 1, 2, 2)
+		if took := time.Since(began); took > 300*time.Millisecond {
+			t.Errorf("it took %v", took)
+		}
+		if a.last() != `1"x"2` || b.last() != `1"x"2` {
+			t.Errorf("in force: %s, %s", a.last(), b.last())
+		}
+		b.stop()
+		synctest.Wait()
+		s.wants(s.publish(1, `"y"`), 2, 1, 1)
+		time.Sleep(time.Second) // synctest's clock
+		if a.last() != `2"y"1` {
+			t.Errorf("in force: %s", a.last())
+		}
+	})
+}
+
+// TestPublishNamesWhoLags: a node that says nothing any more, first while it passes for alive and then when it doesn't.
+func TestPublishNamesWhoLags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		s.node("a", "")
+		if _, err := s.store.ExchangeSettings(s.ctx, Beat{Instance: "stopped", Node: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		s.wants(s.publish(0, `"x"`), 1, 1, 2, "b")
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+		time.Sleep(2 * time.Second)
+		began = time.Now()
+		s.wants(s.publish(1, `"y"`), 2, 1, 2, "b")
+		if took := time.Since(began); took > 300*time.Millisecond {
+			t.Errorf("it waited %v for a silent node", took)
+		}
+	})
+}
+
+func TestBadVersionsAreRefusedAndReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		a := s.node("a", "")
+		s.wants(s.publish(0, `"x"`), 1, 1, 1)
+		for i, body := range []string{`"bad"`, `"mad"`} {
+			version := int64(i + 2)
+			s.wants(s.publish(version-1, body), version, 0, 1, "a")
+			if state := a.State(); state.Rejected[Limits] != version || state.Applied[Limits] != 1 {
+				t.Errorf("%s: %+v", body, state)
+			}
+			if a.last() != `1"x"1` {
+				t.Errorf("%s: %s is in force", body, a.last())
+			}
+		}
+		s.wants(s.publish(3, `"y"`), 4, 1, 1)
+	})
+}
+
+func TestPublishConflicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		s.publish(0, `"x"`)
+		p := Publisher{Store: s.store, Wait: time.Second}
+		if _, err := p.Publish(s.ctx, Limits, 0, []byte(`"y"`), Author{}); !errors.Is(err, ErrConflict) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// TestWhatEndsEndsByItself: on the database's clock, which is far from the node's, and also while it can't be asked.
+func TestWhatEndsEndsByItself(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, -5*time.Hour)
+			a := s.node("a", "")
+			s.publish(0, `"until"`)
+			s.store.setAway(away)
+			a.mu.Lock()
+			until := a.until.Add(5 * time.Hour)
+			a.mu.Unlock()
+			time.Sleep(time.Until(until) - time.Millisecond)
+			synctest.Wait()
+			if a.last() != `"until"` {
+				t.Errorf("away %v: %s before its end", away, a.last())
+			}
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			if a.last() != "over" {
+				t.Errorf("away %v: %s after its end", away, a.last())
+			}
+			s.store.setAway(false)
+		})
+	}
+}
+
+func TestLastKnownGoodIsInForceWithoutTheDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings.json")
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, 0)
+		s.node("a", path)
+		s.publish(0, `"x<y"`)
+		s.publish(1, `"bad"`)
+		s.store.setAway(true)
+		again := s.node("again", path)
+		if again.last() != `1"x\u003cy"1` {
+			t.Errorf("in force: %s", again.last())
+		}
+		s.store.setAway(false)
+		time.Sleep(time.Second)
+		if state := again.State(); state.Rejected[Limits] != 2 || state.Applied[Limits] != 1 {
+			t.Errorf("with the database: %+v", state)
+		}
+	})
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string][]byte{
+		"half": text[:len(text)/2], "edited": []byte(string(text[:len(text)-20]) + "9" + string(text[len(text)-19:])), "empty": {}, "text": []byte("hello"),
+	} {
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 0)
+			s.store.setAway(true)
+			if n := s.node("a", path); n.last() != "01" {
+				t.Errorf("%s: %s in force", name, n.last())
+			}
+			s.store.setAway(false)
+		})
+	}
+}
+
+func TestConfigValidates(t *testing.T) {
+	for _, c := range []Config{{}, {Node: "a", Poll: time.Second}, {Node: "a", Poll: -1}, {Node: "a", Timeout: time.Minute}} {
+		if c.Validate() == nil {
+			t.Errorf("%+v is taken", c)
+		}
+	}
+}
