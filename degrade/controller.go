@@ -1,0 +1,203 @@
+package degrade
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Class is how much depends on a visit; the lower, the more.
+type Class uint8
+
+// The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of a purchase can't be told from a
+// new one at the door.
+const (
+	Existing Class = iota
+	NewOrder
+	Browsing
+	LoadTest // of callers whose traffic is a test
+)
+
+// Visit is what a decision is made by. Its strings are not kept.
+type Visit struct {
+	Class    Class
+	Merchant string
+	Caller   string
+	Activity string
+	SKU      string
+	User     string
+}
+
+// Cause is why a visit was sent away.
+type Cause uint8
+
+// The causes; None is none.
+const (
+	None        Cause = iota
+	OrdersOff         // by the switch orders
+	NotAdmitted       // by the switch admission
+	BrowseOff         // by the switch browse
+	Full              // too much is under way for its class
+	causes
+)
+
+// String is the cause as metrics have it.
+func (c Cause) String() string {
+	return [causes]string{"none", "orders-off", "not-admitted", "browse-off", "full"}[c]
+}
+
+// Verdict is what a visit may have.
+type Verdict struct {
+	Cause     Cause // None: it is let in, and must Leave
+	NoWait    bool  // it doesn't get a Prefer: wait
+	Static    bool  // it gets activity pages as they were rendered last
+	PollAfter int32 // seconds until a queued order may be asked for again
+	Limits    LimitsMode
+	Log       bool // it is logged
+}
+
+// The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
+const (
+	newOrderShare = 80
+	browsingShare = 65
+	loadTestShare = 50
+)
+
+// stripes spread the counts, so that refusing is no meeting place of all cores.
+const stripes = 16
+
+type stripe struct {
+	counts [causes]atomic.Int64
+	_      [64]byte
+}
+
+// Controller decides. Its methods are safe for concurrent use. Before Apply everything is as normal, and before Resize there is
+// no limit to what is under way.
+type Controller struct {
+	current  atomic.Pointer[snapshot]
+	capacity atomic.Int64
+	_        [64]byte
+	inFlight atomic.Int64
+	_        [64]byte
+	stripes  [stripes]stripe
+}
+
+// NewController makes a controller.
+func NewController() *Controller {
+	c := new(Controller)
+	s, _ := build(&Document{}, time.Time{})
+	c.current.Store(s)
+	return c
+}
+
+// Apply puts a document in force as it is at now, and returns when it has to be applied again (zero: there is no such time). A
+// document that isn't sound changes nothing.
+func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error) {
+	if err := d.Validate(); err != nil {
+		return time.Time{}, err
+	}
+	s, next := build(&d, now)
+	c.current.Store(s)
+	return next, nil
+}
+
+// Resize says how many visits may be under way.
+func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
+
+// Enter decides about a visit. One that is let in must Leave.
+func (c *Controller) Enter(v *Visit) Verdict {
+	s := c.current.Load()
+	cause := s.judge(v)
+	if cause == None {
+		if !c.room(v.Class) {
+			cause = Full
+		}
+	}
+	if cause != None {
+		c.stripes[rand.Uint32()%stripes].counts[cause].Add(1)
+		return Verdict{Cause: cause, Log: s.log.narrowest(v) == on}
+	}
+	return Verdict{
+		NoWait: s.wait.narrowest(v) == off, Static: s.browse.narrowest(v) == browseStatic, PollAfter: s.poll.narrowest(v),
+		Limits: LimitsMode(s.limits.narrowest(v)), Log: s.log.narrowest(v) == on,
+	}
+}
+
+// judge decides by switches alone.
+func (s *snapshot) judge(v *Visit) Cause {
+	switch v.Class {
+	case NewOrder, LoadTest:
+		if s.orders.lowest(v) == off {
+			return OrdersOff
+		}
+		if share := s.admission.narrowest(v); share < 100 && portion(v.Activity, v.User) >= share {
+			return NotAdmitted
+		}
+	case Browsing:
+		if s.browse.narrowest(v) == browseOff {
+			return BrowseOff
+		}
+	case Existing:
+	}
+	return None
+}
+
+// room takes a place, if the class may have one.
+func (c *Controller) room(class Class) bool {
+	share := int64(100)
+	switch class {
+	case NewOrder:
+		share = newOrderShare
+	case Browsing:
+		share = browsingShare
+	case LoadTest:
+		share = loadTestShare
+	case Existing:
+	}
+	n := c.inFlight.Add(1)
+	if capacity := c.capacity.Load(); capacity > 0 && class != Existing && n*100 > max(capacity*share, 100) {
+		c.inFlight.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Leave gives back the place of a visit that was let in.
+func (c *Controller) Leave() { c.inFlight.Add(-1) }
+
+// portion maps a buyer to 0 to 99, for each activity differently and on every node alike: who is let in stays in, wherever it asks
+// and however often.
+func portion(activity, user string) int32 {
+	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
+	h := uint64(offset)
+	for i := range len(activity) {
+		h = (h ^ uint64(activity[i])) * prime
+	}
+	h = (h ^ 0xff) * prime
+	for i := range len(user) {
+		h = (h ^ uint64(user[i])) * prime
+	}
+	// FNV's high bits are poor for names that differ in their last letter; this is the finisher of MurmurHash3.
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return int32((h ^ h>>33) % 100)
+}
+
+// Stats is what a controller has done.
+type Stats struct {
+	InFlight int64
+	Capacity int64 // 0: no limit
+	Set      int   // switches in force
+	Refused  map[Cause]int64
+}
+
+// Stats returns what the controller has done.
+func (c *Controller) Stats() Stats {
+	s := Stats{InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Set: c.current.Load().set, Refused: make(map[Cause]int64)}
+	for cause := None + 1; cause < causes; cause++ {
+		for i := range c.stripes {
+			s.Refused[cause] += c.stripes[i].counts[cause].Load()
+		}
+	}
+	return s
+}

@@ -1,0 +1,14 @@
+// Package degrade decides whether the system may take on a visit now: by switches that people set, and by how many visits are
+// under way.
+//
+// It promises:
+//   - Controller.Enter looks at one snapshot of all switches, takes no lock and allocates nothing.
+//   - Where several switches of one name are in force for a visit, that of the narrowest scope decides: SKU, activity, caller,
+//     merchant, everybody. Only orders: off can't be overridden by a narrower on: an emergency stop must stop.
+//   - When there is too much to do, browsing and load tests are sent away first, then new orders. A fifth of the places is left to
+//     what concerns orders that exist: their status, their cancellation and their payment.
+//   - A switch with an end is out of force from that moment on, on the clock that Apply is given.
+//
+// It doesn't know what a visit is for, beyond its class and its names; and it never decides about idempotency, the limit per buyer,
+// the verification of payments or the audit: there is no switch for those.
+package degrade

@@ -1,0 +1,285 @@
+package degrade
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Name names a switch.
+type Name string
+
+// The switches.
+const (
+	Orders       Name = "orders"        // on, off: whether new orders are taken
+	Admission    Name = "admission"     // 0 to 100: the share of buyers whose new orders are taken, in percent
+	Wait         Name = "wait"          // on, off: whether Prefer: wait is honoured
+	Browse       Name = "browse"        // live, static, off: activity pages as they are, as they were rendered last, or not at all
+	PollInterval Name = "poll-interval" // 1 to 60: after how many seconds a queued order may be asked for again
+	Limits       Name = "limits"        // enforce, shadow, off: whether limits refuse, are only counted, or not even asked
+	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
+)
+
+// kind is what a switch may be.
+type kind struct {
+	name        Name
+	words       []string // its values are these, by index; or
+	least, most int32    // whole numbers, where there are no words
+	normal      int32    // without a switch
+	help        string
+}
+
+// kinds is every switch, in the order in which they are shown.
+func kinds() []kind {
+	return []kind{
+		{name: Orders, words: []string{"off", "on"}, normal: on, help: "whether new orders are taken"},
+		{name: Admission, most: 100, normal: 100, help: "share of buyers whose new orders are taken, in percent"},
+		{name: Wait, words: []string{"off", "on"}, normal: on, help: "whether Prefer: wait is honoured"},
+		{name: Browse, words: []string{"live", "static", "off"}, help: "activity pages: as they are, as rendered last, not at all"},
+		{name: PollInterval, least: 1, most: 60, normal: 1, help: "seconds until a queued order may be asked for again"},
+		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
+		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
+	}
+}
+
+// The values of switches with words.
+const (
+	off = int32(0)
+	on  = int32(1)
+
+	browseStatic = int32(1)
+	browseOff    = int32(2)
+)
+
+// LimitsMode says what limits do.
+type LimitsMode int32
+
+// The modes, as the switch limits has them.
+const (
+	LimitsEnforce LimitsMode = iota
+	LimitsShadow
+	LimitsOff
+)
+
+func kindOf(name Name) (index int, k kind, ok bool) {
+	for i, k := range kinds() {
+		if k.name == name {
+			return i, k, true
+		}
+	}
+	return 0, kind{}, false
+}
+
+// Description is a switch, for people.
+type Description struct {
+	Name   Name
+	Values string // on|off, or 0–100
+	Normal string // without a switch
+	Help   string
+}
+
+// Descriptions returns every switch there is.
+func Descriptions() []Description {
+	var out []Description
+	for _, k := range kinds() {
+		out = append(out, Description{k.name, k.values(), k.text(k.normal), k.help})
+	}
+	return out
+}
+
+func (k kind) values() string {
+	if k.words != nil {
+		return strings.Join(k.words, ", ")
+	}
+	return fmt.Sprintf("%d to %d", k.least, k.most)
+}
+
+// IsNumber reports whether the switch's values are numbers.
+func (n Name) IsNumber() bool {
+	_, k, ok := kindOf(n)
+	return ok && k.words == nil
+}
+
+func (k kind) text(v int32) string {
+	if k.words != nil {
+		return k.words[v]
+	}
+	return strconv.Itoa(int(v))
+}
+
+func (k kind) parse(text string) (int32, bool) {
+	for i, word := range k.words {
+		if word == text {
+			return int32(i), true
+		}
+	}
+	if k.words != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	return int32(n), err == nil && int32(n) >= k.least && int32(n) <= k.most && strconv.Itoa(int(n)) == text
+}
+
+// CheckValue says what is wrong with a value of a switch, or "".
+func CheckValue(name Name, text string) string {
+	_, k, ok := kindOf(name)
+	switch {
+	case !ok:
+		return "is for a switch that doesn't exist"
+	case k.words == nil:
+		if _, ok := k.parse(text); !ok {
+			return "must be a whole number from " + k.values()
+		}
+	default:
+		if _, ok := k.parse(text); !ok {
+			return "must be one of " + k.values()
+		}
+	}
+	return ""
+}
+
+// Scope says for whom a switch is. The zero value is everybody. At most one member is set.
+type Scope struct {
+	Merchant string `json:"merchant,omitempty"`
+	Activity string `json:"activity,omitempty"`
+	SKU      string `json:"sku,omitempty"`    // of every activity, or as activity/sku of one
+	Caller   string `json:"caller,omitempty"` // as merchant/caller
+}
+
+// Check says what is wrong with a scope, or "". Whether there is somebody of that name isn't asked.
+func (s Scope) Check() string {
+	set := 0
+	for _, name := range []string{s.Merchant, s.Activity, s.SKU, s.Caller} {
+		if name == "" {
+			continue
+		}
+		set++
+		if len(name) > maxScope {
+			return fmt.Sprintf("must be at most %d bytes", maxScope)
+		}
+	}
+	if set > 1 {
+		return "must be one of merchant, activity, sku, caller"
+	}
+	if s.Caller != "" {
+		if merchant, caller, ok := strings.Cut(s.Caller, "/"); !ok || merchant == "" || caller == "" {
+			return "must name a caller as merchant/caller"
+		}
+	}
+	return ""
+}
+
+// String is the scope for people and logs.
+func (s Scope) String() string {
+	switch {
+	case s.Merchant != "":
+		return "merchant " + s.Merchant
+	case s.Activity != "":
+		return "activity " + s.Activity
+	case s.SKU != "":
+		return "sku " + s.SKU
+	case s.Caller != "":
+		return "caller " + s.Caller
+	}
+	return "everybody"
+}
+
+// The bounds of a document.
+const (
+	maxScope    = 256
+	MaxSwitches = 1000
+)
+
+// Switch is a switch that somebody set, for a scope.
+type Switch struct {
+	Name      Name      `json:"name"`
+	Scope     Scope     `json:"scope,omitzero"`
+	Value     string    `json:"value"`
+	Reason    string    `json:"reason"`
+	By        string    `json:"by"`
+	Since     time.Time `json:"since"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: it has no end
+}
+
+// Over reports whether the switch has ended at now.
+func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt) }
+
+// Document is all switches that are set, at most one of each name and scope. What isn't in it is as normal.
+type Document struct {
+	Switches []Switch `json:"switches"`
+}
+
+// ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it may mean something.
+func ParseDocument(text []byte) (Document, error) {
+	var d Document
+	if len(text) == 0 {
+		return d, nil
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(text)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&d); err != nil {
+		return Document{}, fmt.Errorf("switches: %w", err)
+	}
+	return d, d.Validate()
+}
+
+// Validate checks the document, all of it.
+func (d *Document) Validate() error {
+	if len(d.Switches) > MaxSwitches {
+		return fmt.Errorf("switches: %d, at most %d may be set", len(d.Switches), MaxSwitches)
+	}
+	type key struct {
+		name  Name
+		scope Scope
+	}
+	var errs []error
+	set := make(map[key]bool)
+	for i := range d.Switches {
+		s := &d.Switches[i]
+		for _, wrong := range []string{CheckValue(s.Name, s.Value), s.Scope.Check()} {
+			if wrong != "" {
+				errs = append(errs, fmt.Errorf("switches: %q for %s: %s", s.Name, s.Scope, wrong))
+			}
+		}
+		if set[key{s.Name, s.Scope}] {
+			errs = append(errs, fmt.Errorf("switches: %q for %s is set twice", s.Name, s.Scope))
+		}
+		set[key{s.Name, s.Scope}] = true
+	}
+	return errors.Join(errs...)
+}
+
+// Set sets s, in the place of the one of the same name and scope, and drops what is over at now.
+func (d *Document) Set(s Switch, now time.Time) {
+	kept := d.without(s.Name, s.Scope, now)
+	d.Switches = append(kept, s)
+}
+
+// Unset takes the switch of that name and scope out, and drops what is over at now.
+func (d *Document) Unset(name Name, scope Scope, now time.Time) {
+	d.Switches = d.without(name, scope, now)
+}
+
+func (d *Document) without(name Name, scope Scope, now time.Time) []Switch {
+	kept := make([]Switch, 0, len(d.Switches)+1)
+	for i := range d.Switches {
+		s := &d.Switches[i]
+		if (s.Name != name || s.Scope != scope) && !s.Over(now) {
+			kept = append(kept, *s)
+		}
+	}
+	return kept
+}
+
+// Find returns the switch of that name and scope that is in force at now, or nil.
+func (d *Document) Find(name Name, scope Scope, now time.Time) *Switch {
+	for i := range d.Switches {
+		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && !s.Over(now) {
+			return s
+		}
+	}
+	return nil
+}
