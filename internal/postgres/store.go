@@ -25,9 +25,9 @@ type Store struct {
 	pool  *pgxpool.Pool
 	// events says that steps of orders are kept.
 	events bool
-	log   *slog.Logger
-	sales *sales
-	locks *locks
+	log    *slog.Logger
+	sales  *sales
+	locks  *locks
 	// parked holds a token for each call that keeps a connection while it waits for another one. There are fewer tokens
 	// than connections, so there is always one to wait for.
 	parked chan struct{}
