@@ -1,0 +1,245 @@
+package sim
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// key is an idempotency key and whose it is.
+type key struct {
+	buyer seckill.UserID
+	key   string
+	id    seckill.OrderID
+}
+
+func (k key) String() string { return string(k.buyer) + "/" + k.key }
+
+// attempt is a request to buy, and its answer.
+type attempt struct {
+	key      key
+	process  *process
+	quantity int
+	wait     time.Duration
+	arrived  time.Time
+
+	// Valid once done.
+	receipt seckill.Receipt
+	err     error
+	took    time.Duration
+	done    atomic.Bool
+
+	crashed         bool // the process died before it could answer
+	mayHaveHappened bool // it was told so, or nothing: its process crashed
+	judged          bool // the checker has seen the answer
+}
+
+// keyOf makes a key, and its name in the path.
+func (r *rig) keyOf(buyer, name string) key {
+	for _, k := range r.keys {
+		if string(k.buyer) == buyer && k.key == name {
+			return k
+		}
+	}
+	k := key{seckill.UserID(buyer), name, ""}
+	k.id = seckill.NewOrderID(r.item, caller, activity, sku, k.buyer, k.key)
+	r.keys = append(r.keys, k)
+	r.setAlias(string(k.id), k.String())
+	return k
+}
+
+// buy sends a request to a process.
+func (r *rig) buy(p *process, k key, quantity int, wait time.Duration) *attempt {
+	a := &attempt{key: k, process: p, quantity: quantity, wait: wait, arrived: time.Now()}
+	r.attempts = append(r.attempts, a)
+	name := fmt.Sprintf("#%d", len(r.attempts))
+	r.path.note("%s %s: buy %s ×%d", p.name, name, k, quantity)
+	p.work.Go(func() {
+		a.receipt, a.err = p.desk.Buy(as(p.ctx, name), &seckill.Purchase{
+			Caller: &seckill.Caller{CallerRef: caller}, Activity: activity, SKU: sku, User: k.buyer, Key: k.key,
+			Quantity: quantity, Arrived: a.arrived, Wait: wait,
+		})
+		a.took = time.Since(a.arrived)
+		var unknown *seckill.Unknown
+		a.crashed = a.err != nil && !p.alive()
+		a.mayHaveHappened = a.crashed || errors.As(a.err, &unknown)
+		a.done.Store(true)
+		r.path.note("%s %s: buy %s answered %s", p.name, name, k, a.answer())
+	})
+	return a
+}
+
+// answer says in a word or two what the buyer was told.
+func (a *attempt) answer() string {
+	switch {
+	case !a.done.Load():
+		return "waits"
+	case a.crashed:
+		return "no answer"
+	case a.err != nil:
+		return inShort(a.err)
+	case a.receipt.Replayed:
+		return "again " + orderState(a.receipt.Order)
+	default:
+		return "accepted " + orderState(a.receipt.Order)
+	}
+}
+
+// promises reports whether the answer was a 201 or 202.
+func (a *attempt) promises() bool {
+	if !a.done.Load() || a.err != nil {
+		return false
+	}
+	switch a.receipt.Order.State {
+	case seckill.OrderQueued, seckill.OrderPending, seckill.OrderPaid:
+		return true
+	default:
+		return false
+	}
+}
+
+// orderState is an order's state and reason.
+func orderState(o seckill.Order) string {
+	switch {
+	case o.ID == "":
+		return "none"
+	case o.Reason == "":
+		return string(o.State)
+	default:
+		return string(o.State) + " " + string(o.Reason)
+	}
+}
+
+// ask is a request that is no purchase, and its answer.
+type ask struct {
+	words string // valid once done
+	done  atomic.Bool
+}
+
+func (a *ask) answer() string {
+	if !a.done.Load() {
+		return "waits"
+	}
+	return a.words
+}
+
+// pay sends a payment notice for so many units under the key's order.
+func (r *rig) pay(p *process, k key, payment string, quantity int) *ask {
+	r.path.note("%s: pay %s with %s", p.name, k, payment)
+	body := []byte("{}")
+	amount := seckill.Money{Minor: price.Minor * int64(quantity), Currency: price.Currency}
+	n := &seckill.Notice{
+		Payment:  seckill.Payment{ID: seckill.PaymentID(payment), Order: k.id, Amount: amount},
+		SignedAt: time.Now().Unix(), Body: body,
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(strconv.FormatInt(n.SignedAt, 10) + "."))
+	mac.Write(body)
+	n.MAC = [32]byte(mac.Sum(nil))
+	return r.background(p, "pay "+k.String(), func(ctx context.Context) (string, error) {
+		order, err := p.desk.Pay(ctx, n)
+		return orderState(order), err
+	})
+}
+
+// cancel gives the key's order up.
+func (r *rig) cancel(p *process, k key) *ask {
+	r.path.note("%s: cancel %s", p.name, k)
+	return r.background(p, "cancel "+k.String(), func(ctx context.Context) (string, error) {
+		order, err := p.desk.CancelOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id)
+		return orderState(order), err
+	})
+}
+
+// background sends a request and notes the answer.
+func (r *rig) background(p *process, what string, send func(context.Context) (string, error)) *ask {
+	a := new(ask)
+	p.work.Go(func() {
+		words, err := send(as(p.ctx, what))
+		switch {
+		case err != nil && !p.alive():
+			words = "no answer"
+		case err != nil:
+			words = inShort(err)
+		}
+		a.words = words
+		a.done.Store(true)
+		r.path.note("%s: %s answered %s", p.name, what, words)
+	})
+	return a
+}
+
+// inShort says in a word what an error is to the one who asked.
+func inShort(err error) string {
+	var (
+		refusal *seckill.Refusal
+		failure *seckill.Failure
+		unknown *seckill.Unknown
+	)
+	switch {
+	case errors.As(err, &refusal):
+		return string(refusal.Code)
+	case errors.As(err, &failure):
+		return "failed"
+	case errors.As(err, &unknown):
+		return "unknown"
+	default:
+		return "error " + err.Error()
+	}
+}
+
+// stockChange is a restock or a withdrawal that somebody asked for.
+type stockChange struct {
+	seckill.StockChange
+	done atomic.Bool // somebody was told that it is made
+}
+
+// restock asks for a change of the item's total.
+func (r *rig) restock(p *process, name string, delta int64) *ask {
+	change := r.changeOf(name, delta)
+	what := fmt.Sprintf("restock %s %+d", name, delta)
+	r.path.note("%s: %s", p.name, what)
+	return r.background(p, what, func(ctx context.Context) (string, error) {
+		made, err := p.office.Restock(ctx, activity, sku, name, delta, author)
+		if err != nil {
+			return "", err
+		}
+		change.done.Store(true)
+		if made.Replayed {
+			return fmt.Sprintf("again total %d", made.Total), nil
+		}
+		return fmt.Sprintf("total %d", made.Total), nil
+	})
+}
+
+// changeOf returns the change under a key.
+func (r *rig) changeOf(name string, delta int64) *stockChange {
+	for _, c := range r.changes {
+		if c.Key == name {
+			return c
+		}
+	}
+	c := &stockChange{StockChange: seckill.StockChange{Item: r.item, Key: name, Delta: delta}}
+	r.changes = append(r.changes, c)
+	r.setAlias(seckill.NewWithdrawalID(r.item, name), "withdrawal "+name)
+	return c
+}
+
+// suspect asks for a rebuild, as a person does who distrusts a shard.
+func (r *rig) suspect() error {
+	data, err := r.store.LoadCatalog(r.ctx, 0)
+	if err != nil {
+		return err
+	}
+	ref := inventory.Ref{Item: r.item, Epoch: data.Activities[0].Items[0].Epoch}
+	r.path.note("suspect e%d", ref.Epoch)
+	return r.store.MarkSuspect(r.ctx, ref)
+}
