@@ -7,10 +7,10 @@ GO ?= go
 # Pinned here and not in go.mod: a linter is no dependency of the product.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-# Packages without a second goroutine, where the race detector finds nothing and takes ten times as long, and the one that
+# Packages where the race detector finds nothing and takes ten times as long (one goroutine at a time), and the one that
 # starts real processes.
-UNRACED = $$($(GO) list ./... | grep -E '/internal/(protocol|tidy|e2e)$$')
-RACED = $$($(GO) list ./... | grep -v -E '/internal/(protocol|tidy|e2e)$$')
+UNRACED = $$($(GO) list ./... | grep -E '/internal/(protocol|tidy|sim|e2e)$$')
+RACED = $$($(GO) list ./... | grep -v -E '/internal/(protocol|tidy|sim|e2e)$$')
 
 .PHONY: help install test check lint race fuzz sim model mutants bench demo generate build
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +16,15 @@ import (
 
 // crier is an Announcer that remembers what it was told, and fails while it is told to.
 type crier struct {
+	mu      sync.Mutex // guards everything below, where a Run reads it
 	fails   error
 	stream  Stream
 	batches [][]Announcement
 }
 
 func (c *crier) Announce(_ context.Context, stream Stream, events []Announcement) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.fails != nil {
 		return c.fails
 	}
@@ -29,8 +33,17 @@ func (c *crier) Announce(_ context.Context, stream Stream, events []Announcement
 	return nil
 }
 
+// fail has every announcement fail with err, nil none.
+func (c *crier) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fails = err
+}
+
 // ids returns the ids of all announcements.
 func (c *crier) ids() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var ids []string
 	for _, batch := range c.batches {
 		for i := range batch {
@@ -85,9 +98,14 @@ func TestAnnouncementsAreTheContract(t *testing.T) {
 }
 
 // stepStore is an EventStore of a list.
-type stepStore struct{ steps []Order }
+type stepStore struct {
+	mu    sync.Mutex
+	steps []Order // guarded by mu
+}
 
 func (s *stepStore) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []Order) error) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n := min(limit, len(s.steps))
 	if n == 0 {
 		return 0, nil
@@ -114,13 +132,17 @@ func TestEventRelay(t *testing.T) {
 		if failed := relay.Counts().Failed.Load(); failed < 20 || failed > 60 {
 			t.Errorf("%d tries in a minute", failed)
 		}
-		to.fails = nil
+		to.fail(nil)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := to.ids(); got != "a.created b.created a.paid" || to.stream != StreamOrders {
 			t.Errorf("announced %q on stream %d", got, to.stream)
 		}
+		store.mu.Lock()
 		store.steps = make([]Order, announceBatch+1)
+		store.mu.Unlock()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if n := len(to.batches); n != 3 || len(to.batches[1]) != announceBatch {
 			t.Errorf("%d batches", n)
 		}
@@ -135,7 +157,8 @@ func TestEventRelay(t *testing.T) {
 // heraldBed is a herald of two live items, a draft and an ended one.
 type heraldBed struct {
 	catalog *Catalog
-	seen    map[inventory.ItemID]inventory.Sighting
+	mu      sync.Mutex
+	seen    map[inventory.ItemID]inventory.Sighting // guarded by mu, where a Run reads it
 	to      *crier
 	herald  *Herald
 }
@@ -153,6 +176,8 @@ func newHeraldBed() *heraldBed {
 		}}, nil, now),
 	}
 	b.herald = NewHerald(DefaultConfig(), func() *Catalog { return b.catalog }, func(id inventory.ItemID) (inventory.Sighting, bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		s, ok := b.seen[id]
 		return s, ok
 	}, b.to, slog.New(slog.DiscardHandler))
@@ -160,6 +185,13 @@ func newHeraldBed() *heraldBed {
 		b.seen[id+1] = inventory.Sighting{Epoch: 1, Seq: 1, InStock: true}
 	}
 	return b
+}
+
+// see has the stock seen like this.
+func (b *heraldBed) see(id inventory.ItemID, s inventory.Sighting) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen[id] = s
 }
 
 // TestHerald announces what it begins with and every crossing, nothing twice, and after a failure only what is true by then.
@@ -216,14 +248,14 @@ func TestHeraldRuns(t *testing.T) {
 		if got := b.to.ids(); got != "1.1.1 2.1.1" || b.to.stream != StreamStock {
 			t.Errorf("announced %q on stream %d", got, b.to.stream)
 		}
-		b.seen[1] = inventory.Sighting{Epoch: 1, Seq: 2}
+		b.see(1, inventory.Sighting{Epoch: 1, Seq: 2})
 		time.Sleep(DefaultConfig().Tick)
 		synctest.Wait()
 		if got := b.to.ids(); got != "1.1.1 2.1.1 1.1.2" {
 			t.Errorf("announced %q", got)
 		}
-		b.to.fails = errors.New("no broker")
-		b.seen[1] = inventory.Sighting{Epoch: 1, Seq: 3, InStock: true}
+		b.to.fail(errors.New("no broker"))
+		b.see(1, inventory.Sighting{Epoch: 1, Seq: 3, InStock: true})
 		time.Sleep(time.Minute)
 		if failed := b.herald.Counts().Failed.Load(); failed < 20 || failed > 60 {
 			t.Errorf("%d tries in a minute", failed)
