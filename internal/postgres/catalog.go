@@ -132,7 +132,7 @@ func (s *Store) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Auth
 
 // SetCallerRevoked implements seckill.CatalogStore.
 func (s *Store) SetCallerRevoked(ctx context.Context, ref seckill.CallerRef, revoked bool, by seckill.Author) error {
-	return s.write(ctx, "revoke caller "+ref.String(), func(ctx context.Context, tx *transaction) error {
+	return s.write(ctx, fmt.Sprintf("set revoked of caller %s to %t", ref, revoked), func(ctx context.Context, tx *transaction) error {
 		tx.lockCatalog()
 		tx.readClock()
 		c, err := findCaller(ctx, tx.pipe, ref)

@@ -54,7 +54,11 @@ func WriteUntilKilled(ctx context.Context, store seckill.Store, said io.Writer) 
 			close(accepted)
 			return errors.Join(err, <-ended)
 		}
-		accepted <- orders
+		select {
+		case accepted <- orders:
+		case err := <-ended: // the store has failed there first
+			return err
+		}
 	}
 	close(accepted)
 	return errors.Join(ctx.Err(), <-ended)

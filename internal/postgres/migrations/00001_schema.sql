@@ -99,7 +99,7 @@ CREATE TABLE orders (
 ) PARTITION BY LIST (sale);
 
 -- L5: the units a buyer has of an item, without touching the order.
-CREATE INDEX orders_of_buyer ON orders (item, "user") INCLUDE (quantity) WHERE units <> 'void';
+CREATE INDEX orders_of_buyer ON orders ("user", item) INCLUDE (quantity) WHERE units <> 'void';
 -- Time-outs, oldest first.
 CREATE INDEX orders_to_time_out ON orders (pay_by) WHERE state = 'pending_payment';
 
@@ -168,6 +168,15 @@ CREATE TABLE changes (
   "before" text NOT NULL,
   "after"  text NOT NULL
 );
+
+-- +goose StatementBegin
+CREATE FUNCTION penstock_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
+END $$;
+-- +goose StatementEnd
+CREATE TRIGGER changes_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON changes
+  EXECUTE FUNCTION penstock_append_only();
 
 -- The two functions below run with their owner's rights, so that a process needs none to make or drop tables.
 

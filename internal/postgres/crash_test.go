@@ -1,0 +1,147 @@
+package postgres_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"penstock/internal/postgres"
+	"penstock/internal/servers"
+	"penstock/internal/storetest"
+)
+
+// seeded returns a generator, and says how to repeat the test.
+func seeded(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("PENSTOCK_TEST_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		must(t, err)
+	}
+	t.Logf("repeat with PENSTOCK_TEST_SEED=%d go test -run %s ./internal/postgres", seed, t.Name())
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it left, and lets the next one go
+// on from there.
+func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
+	url, random := database(t), seeded(t)
+	store := open(t, postgres.Config{URL: url})
+	for round := range 3 {
+		said := killAfter(t, url, 1+random.IntN(60))
+		checkSurvivors(t, round, store, said)
+	}
+}
+
+func checkSurvivors(t *testing.T, round int, store *postgres.Store, said []byte) {
+	t.Helper()
+	orders := storetest.CheckSurvivors(t, store, bytes.NewReader(said))
+	t.Logf("round %d: %d lines said, %d orders survived", round, bytes.Count(said, []byte("\n")), orders)
+}
+
+// killAfter starts a victim, kills it when it has said so many lines, and returns everything it said.
+func killAfter(t *testing.T, url string, lines int) []byte {
+	t.Helper()
+	victim := exec.Command(os.Args[0])
+	victim.Env = append(os.Environ(), victimURL+"="+url)
+	var complaint bytes.Buffer
+	victim.Stderr = &complaint
+	out, err := victim.StdoutPipe()
+	must(t, err, victim.Start())
+	var said []byte
+	in := bufio.NewReader(out)
+	for line := 1; ; line++ {
+		text, err := in.ReadBytes('\n')
+		if err != nil {
+			break // it is dead; a line that it did not finish counts for nothing
+		}
+		said = append(said, text...)
+		if line == lines {
+			must(t, victim.Process.Kill())
+		}
+	}
+	if err := victim.Wait(); err == nil || complaint.Len() > 0 {
+		t.Fatalf("the victim was not killed: %v: %s", err, complaint.String())
+	}
+	return said
+}
+
+// notes keeps what a writer says, and tells when there are so many lines.
+type notes struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	wanted int
+	enough chan struct{}
+}
+
+func (n *notes) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.wanted--; n.wanted == 0 {
+		close(n.enough)
+	}
+	return n.text.Write(p)
+}
+
+// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random moment. The writer's store is the
+// one that finds the server again.
+func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
+	server, random := servers.NewPostgres(t), seeded(t)
+	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
+	for round := range 3 {
+		said := &notes{wanted: 1 + random.IntN(60), enough: make(chan struct{})}
+		written := make(chan error, 1)
+		go func() { written <- storetest.WriteUntilKilled(t.Context(), store, said) }()
+		select {
+		case <-said.enough:
+		case err := <-written:
+			t.Fatal(err)
+		}
+		server.Kill()
+		if err := <-written; err == nil || errors.Is(err, context.Canceled) {
+			t.Fatalf("the writer ended with %v", err)
+		}
+		if _, err := store.LoadCatalog(t.Context(), 0); err == nil {
+			t.Error("a dead server answered")
+		}
+		server.Start()
+		checkSurvivors(t, round, store, said.text.Bytes())
+	}
+}
+
+// A server that hangs is an error when the caller's time is over, and nothing once it goes on.
+func TestStore_AServerThatHangs(t *testing.T) {
+	server := servers.NewPostgres(t)
+	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
+	s := newSale(t, store, 10, 0)
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	for _, err := range []error{
+		first(store.LoadCatalog(ctx, 0)),
+		first(store.Accept(ctx, records(s.record("u-1", "k", 1)))),
+	} {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a server that hangs: %v", err)
+		}
+	}
+	if _, ok, err := store.LockItem(ctx, s.ref.Item); ok || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a lock of a server that hangs: %v", err)
+	}
+	server.Resume()
+	if got := outcomes(t, store, s.record("u-1", "k", 1)); got[0] != opened && got[0] != exists {
+		t.Errorf("outcome %v", got)
+	}
+}
+
+// first drops what came with an error.
+func first[T any](_ T, err error) error { return err }
