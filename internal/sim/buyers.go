@@ -72,7 +72,7 @@ func (r *rig) buy(p *process, k key, quantity int, wait time.Duration) *attempt 
 		a.crashed = a.err != nil && !p.alive()
 		a.mayHaveHappened = a.crashed || errors.As(a.err, &unknown)
 		a.done.Store(true)
-		r.path.note("%s %s: buy %s answered %s", p.name, name, k, a.answer())
+		r.path.hear("%s %s: buy %s answered %s", p.name, name, k, a.answer())
 	})
 	return a
 }
@@ -172,7 +172,7 @@ func (r *rig) background(p *process, what string, send func(context.Context) (st
 		}
 		a.words = words
 		a.done.Store(true)
-		r.path.note("%s: %s answered %s", p.name, what, words)
+		r.path.hear("%s: %s answered %s", p.name, what, words)
 	})
 	return a
 }

@@ -385,6 +385,7 @@ func (c *chaos) shuffleGroup() {
 
 // settle ends the run: late calls come now or never, and then all is quiet.
 func (c *chaos) settle() error {
+	c.look()
 	for _, call := range c.wire.still() {
 		c.wire.takeLate(call)
 		if c.random.IntN(2) == 0 {

@@ -146,6 +146,7 @@ const (
 func (r *rig) quiet() error {
 	r.path.note("quiet")
 	for began := time.Now(); r.broken == ""; {
+		r.look()
 		r.rebalance()
 		for _, p := range r.processes {
 			for _, part := range p.parts {

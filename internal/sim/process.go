@@ -62,7 +62,7 @@ func (r *rig) start(name string) (*process, error) {
 	p.stock = &stockSeam{p, r.redis.Peer()}
 	p.queue = &queueSeam{process: p, far: r.log, slots: r.terms.Slots}
 	p.store = &storeSeam{p, r.store}
-	logger := slog.New(&pathLog{path: r.path, process: name})
+	logger := slog.New(&pathLog{p})
 	var err error
 	single := r.cfg
 	single.BatchCap = 1 // who shares a batch wakes together, and who goes first then is the Go scheduler's secret
@@ -71,7 +71,7 @@ func (r *rig) start(name string) (*process, error) {
 	}
 	refresh := func(ctx context.Context) {
 		if err := p.desk.Refresh(ctx); err != nil {
-			r.path.note("%s: catalog not refreshed: %v", name, err)
+			r.path.hear("%s: catalog not refreshed: %v", name, err)
 		}
 	}
 	p.rebuilder = seckill.NewRebuilder(r.cfg, p.stock, p.queue, p.store, p.desk.Catalog, refresh, logger)
@@ -125,7 +125,7 @@ func (p *process) begin(part *part) {
 	p.work.Go(func() {
 		defer part.busy.Store(false)
 		if err := part.step(as(p.ctx, part.name)); err != nil && p.alive() {
-			p.rig.path.note("%s %s: %v", p.name, part.name, err)
+			p.rig.path.hear("%s %s: %v", p.name, part.name, err)
 		}
 	})
 }
@@ -184,13 +184,12 @@ func (r *rig) bury() {
 	r.dead = nil
 }
 
-// pathLog writes a process's log into the path.
-type pathLog struct {
-	path    *path
-	process string
-}
+// pathLog writes a process's log into the path. A process that has crashed says nothing more.
+type pathLog struct{ process *process }
 
-func (l *pathLog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (l *pathLog) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo && l.process.alive()
+}
 
 func (l *pathLog) Handle(_ context.Context, record slog.Record) error {
 	var b strings.Builder
@@ -198,7 +197,7 @@ func (l *pathLog) Handle(_ context.Context, record slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
 		return true
 	})
-	l.path.note("%s log: %s%s", l.process, record.Message, b.String())
+	l.process.rig.path.hear("%s log: %s%s", l.process.name, record.Message, b.String())
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing/synctest"
@@ -178,6 +179,7 @@ func (r *rig) process(name string) *process {
 // look waits until every goroutine waits for the driver, or for time to pass.
 func (r *rig) look() {
 	synctest.Wait()
+	r.path.look()
 	r.wire.look()
 }
 
@@ -264,16 +266,38 @@ type path struct {
 
 	mu    sync.Mutex
 	lines []string // guarded by mu
+	heard []string // guarded by mu: of goroutines that ran since the driver looked
 }
 
+// note writes what the driver does.
 func (p *path) note(format string, args ...any) {
-	line := fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lines = append(p.lines, line)
+	p.lines = append(p.lines, p.line(format, args))
+}
+
+// hear writes what a goroutine says. Who spoke in the same step is put into an order that doesn't depend on the Go scheduler.
+func (p *path) hear(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = append(p.heard, p.line(format, args))
+}
+
+func (p *path) line(format string, args []any) string {
+	return fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
+}
+
+// look takes over what was heard.
+func (p *path) look() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slices.Sort(p.heard)
+	p.lines = append(p.lines, p.heard...)
+	p.heard = nil
 }
 
 func (p *path) String() string {
+	p.look()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.lines, "\n")

@@ -47,7 +47,7 @@ func TestSim(t *testing.T) {
 // TestSeedsRepeat: a seed is a whole history. Without that a failure could not be looked at.
 func TestSeedsRepeat(t *testing.T) {
 	template := newTemplate(t)
-	for seed := uint64(1); seed <= 10; seed++ {
+	for seed := uint64(1); seed <= 40; seed++ {
 		first, second := simulate(t, template, seed, make(tally)), simulate(t, template, seed, make(tally))
 		if first != second {
 			t.Errorf("seed %d went two ways:\n%s\n\nand\n\n%s", seed, first, second)
