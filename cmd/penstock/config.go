@@ -53,6 +53,8 @@ type Config struct {
 	KafkaUser      string
 	KafkaSecret    string
 
+	Announce EventsConfig
+
 	Sale    seckill.Config
 	Gateway gateway.Config
 }
@@ -69,6 +71,7 @@ func defaultConfig() Config {
 		MaxKnown:        4_000_000,
 		KafkaTopic:      "penstock-orders",
 		Wait:            30 * time.Second,
+		Announce:        defaultEventsConfig(),
 		Sale:            seckill.DefaultConfig(),
 		Gateway:         gateway.DefaultConfig(),
 	}
@@ -85,7 +88,7 @@ type setting struct {
 
 // settings is the one table behind flags, environment, file and `config check`.
 func settings() []setting {
-	return slices.Concat(processSettings(), serverSettings(), saleSettings())
+	return slices.Concat(processSettings(), serverSettings(), eventSettings(), saleSettings())
 }
 
 // processSettings are about the process: where it listens, keeps and logs.
@@ -360,7 +363,7 @@ func (c *Config) validateServers() []error {
 	if c.Wait < 0 {
 		errs = append(errs, errors.New("wait: must not be below zero"))
 	}
-	return append(errs, c.validateTransports()...)
+	return append(errs, slices.Concat(c.validateTransports(), c.validateEvents())...)
 }
 
 // apart takes joined errors apart, so that each mistake is a line of its own.

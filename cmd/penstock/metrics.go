@@ -20,7 +20,7 @@ func (p *Process) adminConfig() admin.Config {
 func (p *Process) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: p.office, Store: p.store, Refresh: p.desk.Refresh, Ready: p.unready,
-		Metrics: []func() []admin.Sample{p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.stockMetrics},
+		Metrics: []func() []admin.Sample{p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics},
 	}
 }
 

@@ -47,6 +47,7 @@ type Process struct {
 	relay      *seckill.Relay
 	sweeper    *seckill.Sweeper
 	timeouts   *seckill.Timeouts
+	events     *announcements  // nil where nobody is told
 	gateway    *gateway.Server // nil without RoleGateway
 	admin      *admin.Server
 	firstToken string // made at this start, "" when one was known already
@@ -56,7 +57,8 @@ type Process struct {
 	failed   chan error // a listener that ended by itself
 	lost     chan inventory.Ref
 	health   atomic.Pointer[[]string] // what isn't ready
-	closers  []closer                 // in the order of opening
+	herald   atomic.Pointer[seckill.Herald]
+	closers  []closer // in the order of opening
 	stopOnce sync.Once
 	stopErr  error
 }
@@ -168,6 +170,7 @@ func (p *Process) openSale(ctx context.Context) error {
 	p.relay = seckill.NewRelay(p.cfg.Sale, p.stock, p.store, p.log)
 	p.timeouts = seckill.NewTimeouts(p.cfg.Sale, p.store, p.log)
 	p.sweeper = seckill.NewSweeper(p.cfg.Sale, p.stock, p.queue, p.store, desk.Live, p.log)
+	p.joinEvents()
 	return nil
 }
 
@@ -233,6 +236,7 @@ func (p *Process) startWork(ctx context.Context) error {
 	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth}
 	if p.role&RoleWorker != 0 {
 		runs = append(runs, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run)
+		runs = append(runs, p.events.runs()...)
 	}
 	for _, run := range runs {
 		p.work.Go(func() { run(ctx) })
