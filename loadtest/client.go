@@ -16,6 +16,8 @@ import (
 )
 
 const (
+	// userAgent is the product that the requests name.
+	userAgent = "penstock-loadtest"
 	// maxAnswer bounds the body of an answer; those of the contract have some hundred bytes.
 	maxAnswer = 64 << 10
 	// maxCode bounds what is kept of a code.
@@ -28,61 +30,77 @@ const (
 
 // shop is the server as the crowd sees it. It is fixed after newShop and safe for concurrent use.
 type shop struct {
-	client  fasthttp.HostClient
-	base    string // scheme and host
+	doors   []door
 	bearer  string
 	secret  []byte
 	timeout time.Duration
 	clock   clock
 }
 
-func newShop(cfg *Config, clock clock) (*shop, error) {
-	u, err := url.Parse(cfg.Target)
-	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
-	}
-	address := u.Host
-	if u.Port() == "" {
-		address = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
-	}
+// door is one of the addresses of a server.
+type door struct {
+	client fasthttp.HostClient
+	base   string // scheme and host
+}
+
+// newShop makes the server that listens at targets, each with as many connections at most.
+func newShop(cfg *Config, targets []string, connections int, clock clock) (*shop, error) {
 	s := &shop{
-		base: u.Scheme + "://" + u.Host, bearer: "Bearer " + cfg.CallerKey, secret: []byte(cfg.PaymentSecret),
+		doors: make([]door, len(targets)), bearer: "Bearer " + cfg.CallerKey, secret: []byte(cfg.PaymentSecret),
 		timeout: cfg.RequestTimeout, clock: clock,
 	}
-	// Set one by one: a HostClient must not be copied.
-	s.client.Addr = address
-	s.client.IsTLS = u.Scheme == "https"
-	s.client.Name = "penstock-loadtest"
-	s.client.DialDualStack = true
-	s.client.MaxConns = 2 * cfg.Concurrency
-	s.client.MaxConnWaitTimeout = cfg.RequestTimeout
-	s.client.MaxResponseBodySize = maxAnswer
-	s.client.DisablePathNormalizing = true
-	s.client.SecureErrorLogMessage = true
-	// A repeat is a buyer's decision and is counted; the client must not repeat in secret.
-	s.client.MaxIdemponentCallAttempts = 1
-	s.client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) { return false, false }
+	for i, target := range targets {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, fmt.Errorf("target: %w", err)
+		}
+		s.doors[i].base = u.Scheme + "://" + u.Host
+		// Set one by one: a HostClient must not be copied.
+		client := &s.doors[i].client
+		client.Addr = u.Host
+		if u.Port() == "" {
+			client.Addr = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+		}
+		client.IsTLS = u.Scheme == "https"
+		client.Name = userAgent
+		client.DialDualStack = true
+		client.MaxConns = connections
+		client.MaxConnWaitTimeout = cfg.RequestTimeout
+		client.MaxResponseBodySize = maxAnswer
+		client.DisablePathNormalizing = true
+		client.SecureErrorLogMessage = true
+		// A repeat is a buyer's decision and is counted; the client must not repeat in secret.
+		client.MaxIdemponentCallAttempts = 1
+		client.RetryIfErr = func(*fasthttp.Request, int, error) (resetTimeout, retry bool) { return false, false }
+	}
 	return s, nil
 }
 
-// reach reports an error when nobody listens at the target, which is worth more than a million failed requests.
+// reach reports an error when nobody listens at a target, which is worth more than a million failed requests.
 func (s *shop) reach(ctx context.Context) error {
 	dialer := net.Dialer{Timeout: s.timeout}
-	conn, err := dialer.DialContext(ctx, "tcp", s.client.Addr)
-	if err != nil {
-		return fmt.Errorf("target: %w", err)
-	}
-	if err := conn.Close(); err != nil {
-		return fmt.Errorf("target: %w", err)
+	for i := range s.doors {
+		conn, err := dialer.DialContext(ctx, "tcp", s.doors[i].client.Addr)
+		if err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
+		if err := conn.Close(); err != nil {
+			return fmt.Errorf("target: %w", err)
+		}
 	}
 	return nil
 }
 
-func (s *shop) close() { s.client.CloseIdleConnections() }
+func (s *shop) close() {
+	for i := range s.doors {
+		s.doors[i].client.CloseIdleConnections()
+	}
+}
 
 // hand sends one request at a time, again and again in the same memory.
 type hand struct {
 	shop     *shop
+	door     int // the one that requests go to
 	request  fasthttp.Request
 	response fasthttp.Response
 	body     []byte
@@ -104,7 +122,7 @@ type answer struct {
 
 func newHand(s *shop) *hand {
 	h := &hand{shop: s}
-	h.request.Header.SetUserAgent(s.client.Name)
+	h.request.Header.SetUserAgent(userAgent)
 	return h
 }
 
@@ -167,15 +185,29 @@ func (h *hand) read(order string, wait time.Duration, since time.Time) *answer {
 	return h.send(Read, since)
 }
 
+// poll asks for an order as its buyer does who waits for it.
+func (h *hand) poll(order string, since time.Time) *answer {
+	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(order))
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	return h.send(Poll, since)
+}
+
+// browse looks at the sale's page. The body stays in h.response.
+func (h *hand) browse(activity string, since time.Time) *answer {
+	h.prepare(fasthttp.MethodGet, "/v1/activities/"+url.PathEscape(activity))
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	return h.send(Browse, since)
+}
+
 func (h *hand) prepare(method, path string) {
 	h.request.Reset()
 	h.request.Header.SetMethod(method)
-	h.request.SetRequestURI(h.shop.base + path)
+	h.request.SetRequestURI(h.shop.doors[h.door].base + path)
 }
 
 // send sends the request and reads the answer into h.ans.
 func (h *hand) send(action Action, since time.Time) *answer {
-	err := h.shop.client.DoTimeout(&h.request, &h.response, h.shop.timeout)
+	err := h.shop.doors[h.door].client.DoTimeout(&h.request, &h.response, h.shop.timeout)
 	a := &h.ans
 	*a = answer{at: h.shop.clock.now()}
 	a.latency = a.at.Sub(since)

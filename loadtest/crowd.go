@@ -50,6 +50,8 @@ type run struct {
 	tallies *tallies
 	ledger  *ledger
 	start   time.Time
+	// available is how many units are there for this crowd at the start; 0 means not known.
+	available int
 
 	// Atomic.
 	served       atomic.Int64 // buyers who are gone
@@ -67,7 +69,7 @@ type run struct {
 // target; whatever happens later is in the result. When ctx ends, buyers who were not served leave, nothing is read back, and
 // the verdict is about what had been answered by then.
 func (c *Crowd) Run(ctx context.Context) (*Result, error) {
-	shop, err := newShop(&c.cfg, c.clock)
+	shop, err := newShop(&c.cfg, []string{c.cfg.Target}, 2*c.cfg.Concurrency, c.clock)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,8 @@ func (c *Crowd) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer shop.close()
-	r := &run{cfg: c.cfg, clock: c.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), start: c.clock.now()}
+	r := &run{cfg: c.cfg, clock: c.clock, shop: shop, tallies: newTallies(), ledger: newLedger(),
+		start: c.clock.now(), available: c.cfg.Stock}
 
 	r.report(Buying, func() { r.buy(ctx) })
 	bought := r.tallies.lastAnswer()
@@ -209,7 +212,7 @@ func (r *run) decided(t *try, ans *answer) {
 	if t.order != nil || t.uncertain {
 		return
 	}
-	left := int64(r.cfg.Stock) - r.units.Add(-int64(r.cfg.Quantity))
+	left := int64(r.available) - r.units.Add(-int64(r.cfg.Quantity))
 	if ans.outcome != SoldOut || ans.at.Sub(r.start) <= soldOutGrace {
 		return
 	}

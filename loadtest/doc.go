@@ -4,13 +4,17 @@
 // contract. What an answer means is an Outcome (accepted, sold out, limited, shed, …), because to a flash sale a correct
 // "sold out" is a success and a second order for one key is a failure, whatever their status codes are.
 //
+// A Crowd is buyers who press, insist, pay and cancel, and come as fast as the server lets them or spread over a time. A Load is
+// requests that leave on a schedule, for which it has a Summary, a report and thresholds (SLO). Both judge alike.
+//
 // It promises:
 //   - The verdict comes from the answers alone; the server's own counters are never asked. Every accepted order is read back
 //     until it is settled, and each Invariant that does not hold comes with the order, key or buyer that proves it.
 //   - An invariant is broken only where the answers prove it. What could have happened out of sight (an answer that was lost,
 //     an order that timed out in between) counts in the server's favour.
-//   - With a schedule (Config.Within) departures are fixed in advance and latency counts from the scheduled departure: a
-//     server that stalls is charged for everybody who would have come meanwhile. Nothing is corrected afterwards.
+//   - With a schedule (Load, or Config.Within) departures are fixed in advance and latency counts from the scheduled departure: a
+//     server that stalls is charged for everybody who would have come meanwhile. Nothing is corrected afterwards, and where
+//     the generator itself was late it says so.
 //   - What it does is a function of the seed; what it costs is bounded: requests at once, connections, requests per key, and time.
 //
 // It does not promise:

@@ -11,9 +11,9 @@ import (
 
 // Invariant is something that has to hold of the answers of any sale. Detail says what was looked at, or what breaks it.
 type Invariant struct {
-	Name   string
-	Held   bool
-	Detail string
+	Name   string `json:"name"`
+	Held   bool   `json:"held"`
+	Detail string `json:"detail,omitempty"`
 }
 
 // The names of the invariants.
@@ -49,7 +49,7 @@ func (r *run) judge(readBack bool) []Invariant {
 		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
 	}
 	// A larger purchase may not fit what is left; and a key that has several orders took more than anybody was told.
-	if cfg.Stock > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
+	if r.available > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
 		out = append(out, r.judgeSoldOut())
 	}
 	if !readBack {
@@ -204,7 +204,7 @@ func judgeLimit(byBuyer map[string][]span, cfg *Config) Invariant {
 // judgeSoldOut looks at the units that were never taken by anybody.
 func (r *run) judgeSoldOut() Invariant {
 	told := r.soldOut.Load()
-	wrong, left := r.soldOutFalse.Load(), int64(r.cfg.Stock)-r.units.Load()
+	wrong, left := r.soldOutFalse.Load(), int64(r.available)-r.units.Load()
 	if left > 0 {
 		wrong = told
 	}

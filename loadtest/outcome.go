@@ -15,13 +15,15 @@ const (
 	Buy Action = iota
 	Pay
 	Cancel
-	Read
+	Read    // an order, after the crowd has gone
+	Poll    // an order, by a buyer who waits for it
+	Browse  // the sale's page
 	actions // their number
 )
 
 // String returns the action's name.
 func (a Action) String() string {
-	return [...]string{"buy", "pay", "cancel", "read"}[a]
+	return [...]string{"buy", "pay", "cancel", "read", "poll", "browse"}[a]
 }
 
 // Outcome is what an answer means to the one who asked.

@@ -61,6 +61,7 @@ type stub struct {
 	// What is set here answers itself when it returns true.
 	before     func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool // purchases, and how often the key came
 	beforeRead func(ctx *fasthttp.RequestCtx, id string, sent int) bool           // reads, and how often the order was read
+	page       string                                                             // of the activity; "" is none
 
 	mu     sync.Mutex
 	orders map[string]*stubOrder // guarded by mu, by id
@@ -151,6 +152,8 @@ func (s *stub) handle(ctx *fasthttp.RequestCtx) {
 		s.cancel(ctx, strings.TrimSuffix(id, "/cancel"))
 	case method == "GET" && isOrder:
 		s.read(ctx, id)
+	case method == "GET" && s.page != "" && strings.HasPrefix(path, "/v1/activities/"):
+		ctx.SetBodyString(s.page)
 	default:
 		problem(ctx, 404, "not-found", "")
 	}

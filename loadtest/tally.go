@@ -154,6 +154,13 @@ func (t *tallies) sent(action Action) int64 {
 	return t.all[action].Sent
 }
 
+// counts returns how many answers to an action had which outcome.
+func (t *tallies) counts(action Action) [outcomes]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all[action].Counts
+}
+
 // lastAnswer returns when the last answer came; the zero time when none did.
 func (t *tallies) lastAnswer() time.Time {
 	t.mu.Lock()

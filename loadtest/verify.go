@@ -16,7 +16,8 @@ const (
 	missingReads = 3
 )
 
-// check reads every named order back until it is settled, with as many readers as there were buyers at once.
+// check reads every named order back until it is settled, with as many readers as there were buyers at once. When ctx ends, the
+// others are not read.
 func (r *run) check(ctx context.Context) {
 	deadline := r.clock.now().Add(r.cfg.VerifyWithin)
 	orders := r.ledger.orders // nobody else is left
@@ -27,7 +28,7 @@ func (r *run) check(ctx context.Context) {
 			h := newHand(r.shop)
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(orders) {
+				if i >= len(orders) || ctx.Err() != nil {
 					return
 				}
 				r.readBack(ctx, h, orders[i], deadline)

@@ -1,0 +1,143 @@
+package loadtest
+
+import (
+	"fmt"
+	"time"
+)
+
+// Generator is what the load generator says of itself.
+type Generator struct {
+	Elapsed     time.Duration // until the last answer
+	CPU         time.Duration // of the whole process
+	CPUKnown    bool
+	Cores       int
+	Collections int // garbage collections
+	Pauses      time.Duration
+	Memory      int64 // bytes that the process has from the system
+}
+
+// LoadResult is what a load met. It is the caller's.
+type LoadResult struct {
+	Result // without Served; Lag is of departures that left late though a place was free for them
+
+	Browse, Poll Tally
+	Planned      int64 // departures
+	Left         int64 // departures that were sent
+	Dropped      int64 // departures that were later than a request may take, and not sent
+	Crowded      int64 // departures that left late because all places were waiting for answers
+	Connections  int
+	Length       time.Duration // of the schedule
+	Leaving      time.Duration // from the start until the last departure left
+	Scheduled    *Latency      // of the answers to departures, since they were due; connections that broke are left out
+	Service      *Latency      // of the same, since they were sent
+	Confirmed    *Latency      // from the click until the buyer saw the order
+	Created      int           // orders that were named and exist
+	ReadBack     bool          // all orders were read back
+	Series       []Slot
+	SlotWidth    time.Duration
+	Generator    Generator
+}
+
+// Total returns how many requests were sent, those that read orders back afterwards left out.
+func (r *LoadResult) Total() int64 { return r.Requests() + r.Browse.Sent + r.Poll.Sent }
+
+// Answered returns how many of them were answered.
+func (r *LoadResult) Answered() int64 {
+	n := r.Total()
+	for _, t := range r.tallies() {
+		n -= t.Codes[codeTimeout] + t.Codes[codeConnection]
+	}
+	return n
+}
+
+// Errors returns how many of them ended without an answer, or with one that a sound request to a sound server never gets.
+func (r *LoadResult) Errors() int64 {
+	n := int64(0)
+	for _, t := range r.tallies() {
+		n += t.Count(Failed)
+	}
+	return n
+}
+
+func (r *LoadResult) tallies() []*Tally {
+	return []*Tally{&r.Buy, &r.Browse, &r.Poll, &r.Pay, &r.Cancel}
+}
+
+// AchievedRate returns how many departures left per second of the schedule; in a load that was ended early, of the time until then.
+func (r *LoadResult) AchievedRate() float64 {
+	length := r.Leaving
+	if !r.Interrupted {
+		length = max(length, r.Length)
+	}
+	if length <= 0 {
+		return 0
+	}
+	return float64(r.Left) / length.Seconds()
+}
+
+// Bounds of a generator that can be believed.
+const (
+	// trustedLag is how late one departure in a hundred may leave by the generator's own fault.
+	trustedLag = 10 * time.Millisecond
+	// trustedCrowded is the share of departures that may have waited for a place.
+	trustedCrowded = 0.01
+)
+
+// Warnings says in plain words where the generator, and not the server, may have made the numbers.
+func (r *LoadResult) Warnings() []string {
+	var out []string
+	if lag := r.Lag.Quantile(0.99); lag > trustedLag {
+		out = append(out, fmt.Sprintf("the generator was the bottleneck: one departure in a hundred left %v late or later though "+
+			"a connection was free; latency includes that. Use a lower rate, or a machine that does nothing else", lag.Round(100*time.Microsecond)))
+	}
+	if r.Left > 0 && float64(r.Crowded) > trustedCrowded*float64(r.Left) {
+		out = append(out, fmt.Sprintf("%d of %d departures left late because all %d connections were waiting for answers; "+
+			"latency includes that. The server is slower than the schedule, or --connections is too low", r.Crowded, r.Left, r.Connections))
+	}
+	if r.Dropped > 0 {
+		out = append(out, fmt.Sprintf("%d of %d departures were dropped: they could not leave within the request timeout. They count as errors",
+			r.Dropped, r.Planned))
+	}
+	return out
+}
+
+// summarize sums up. Nobody else touches the load any more.
+func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBack bool) *LoadResult {
+	out := &LoadResult{
+		Result: *l.result(elapsed, !readBack),
+		Browse: l.tallies.all[Browse], Poll: l.tallies.all[Poll],
+		Planned: l.plan.count, Dropped: l.dropped, Crowded: l.crowded, Connections: l.load.Connections, Length: l.plan.length, Leaving: max(l.lastLeft.Sub(l.start), 0),
+		Scheduled: l.scheduled, Service: l.service, Confirmed: l.confirmed, ReadBack: readBack,
+		Series: l.series.finish(l.plan), SlotWidth: l.series.width, Generator: g,
+	}
+	out.Interrupted, out.Lag = interrupted, l.lag
+	out.Left = out.Buy.Sent + out.Browse.Sent
+	if readBack {
+		for _, o := range l.ledger.orders {
+			if o.exists() {
+				out.Created++
+			}
+		}
+	}
+	return out
+}
+
+// exists reports whether an order read as one that was made.
+func (o *order) exists() bool {
+	switch o.end.Status {
+	case statusPending, statusPaid, statusRefundDue, statusRefunded:
+		return o.end.found
+	case statusCancelled:
+		return o.end.found && o.end.Reason != reasonNotAccepted
+	}
+	return false
+}
+
+// ErrorRate returns the share of requests that ended in an error, or could not leave.
+func (r *LoadResult) ErrorRate() float64 {
+	all := r.Total() + r.Dropped
+	if all == 0 {
+		return 0
+	}
+	return float64(r.Errors()+r.Dropped) / float64(all)
+}

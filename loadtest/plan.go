@@ -1,0 +1,179 @@
+package loadtest
+
+import (
+	"math"
+	"sort"
+	"time"
+)
+
+// Phase is a stretch of a load: for Duration the rate of departures goes evenly from From to To, per second.
+type Phase struct {
+	Name     string
+	Duration time.Duration
+	From, To float64
+	Mix      Mix
+}
+
+// Mix is what the departures of a phase are, as shares from 0 to 1.
+type Mix struct {
+	Browse      float64 // of departures: look at the sale's page; the others are purchases
+	Repeat      float64 // of purchases: an earlier one again, with its key, from a few seconds before
+	DoubleClick float64 // of purchases: the one just before again, with its key
+	Poll        float64 // of accepted orders: are asked for until they are confirmed
+	Pay         float64 // of accepted orders: are paid
+	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
+}
+
+// DefaultMix is a crowd that only buys, one press in ten again after a moment and one in twenty a double click.
+func DefaultMix() Mix { return Mix{Repeat: 0.1, DoubleClick: 0.05} }
+
+// plan says when each departure of a load is due and what it is. It is a function of phases and seed, needs memory for neither
+// departures nor users, and is fixed before the first one leaves: a slow answer delays nobody.
+type plan struct {
+	segments []segment // those with departures
+	count    int64
+	length   time.Duration
+	seed     uint64
+	users    uint64
+}
+
+// segment is a phase, with what came before it.
+type segment struct {
+	phase *Phase
+	start time.Duration
+	base  float64 // departures before it
+	end   float64 // departures up to its end
+}
+
+func newPlan(phases []Phase, seed uint64, users int) *plan {
+	p := &plan{seed: seed, users: uint64(users)}
+	total := 0.0
+	for i := range phases {
+		phase := &phases[i]
+		count := (phase.From + phase.To) / 2 * phase.Duration.Seconds()
+		if count > 0 {
+			p.segments = append(p.segments, segment{phase, p.length, total, total + count})
+		}
+		total += count
+		p.length += phase.Duration
+	}
+	p.count = int64(math.Ceil(total - 1e-6)) // departures 0, 1, 2 … leave when the sum of the rate reaches their number
+	return p
+}
+
+// at returns the segment of departure i.
+func (p *plan) at(i int64) *segment {
+	n := sort.Search(len(p.segments), func(s int) bool { return p.segments[s].end > float64(i) })
+	return &p.segments[min(n, len(p.segments)-1)]
+}
+
+// due returns when departure i is to leave, from the start.
+func (p *plan) due(i int64) time.Duration {
+	s := p.at(i)
+	// The sum of the rate is from·t + slope·t²/2; solved for t in the form that loses no digits where the slope is small.
+	n, from := max(float64(i)-s.base, 0), s.phase.From
+	slope := (s.phase.To - from) / s.phase.Duration.Seconds()
+	if root := from + math.Sqrt(max(from*from+2*slope*n, 0)); root > 0 {
+		return min(s.start+time.Duration(2*n/root*float64(time.Second)), s.start+s.phase.Duration)
+	}
+	return s.start
+}
+
+// rate returns the departures per second at a time from the start.
+func (p *plan) rate(t time.Duration) float64 {
+	for i := range p.segments {
+		s := &p.segments[i]
+		if t >= s.start && t < s.start+s.phase.Duration {
+			return s.phase.From + (s.phase.To-s.phase.From)*float64(t-s.start)/float64(s.phase.Duration)
+		}
+	}
+	return 0
+}
+
+// Dice of a departure: each decides one thing.
+const (
+	dieKind uint64 = iota + 1
+	dieBack
+	dieUser
+	dieAfter
+	dieThink
+	diePoll
+)
+
+// dice returns 64 random bits that depend on the seed, a number and a die alone (splitmix64).
+func (p *plan) dice(i int64, die uint64) uint64 {
+	x := p.seed + (uint64(i)*8+die)*0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// share returns the same as a number from 0 to below 1.
+func (p *plan) share(i int64, die uint64) float64 { return float64(p.dice(i, die)>>11) / (1 << 53) }
+
+// kind is what a departure is.
+type kind uint8
+
+const (
+	buying   kind = iota // a purchase with a key of its own
+	doubling             // the last such purchase again
+	coming               // an earlier one again
+	browsing
+)
+
+func (p *plan) kind(i int64) kind {
+	mix := &p.at(i).phase.Mix
+	die := p.share(i, dieKind)
+	if die < mix.Browse {
+		return browsing
+	}
+	switch die = (die - mix.Browse) / (1 - mix.Browse); {
+	case die < mix.DoubleClick:
+		return doubling
+	case die < mix.DoubleClick+mix.Repeat:
+		return coming
+	}
+	return buying
+}
+
+// comesBackWithin is how long ago the purchase was, at most, that is repeated.
+const comesBackWithin = 3 * time.Second
+
+// maxLookBack bounds the search for a purchase to repeat.
+const maxLookBack = 1000
+
+// origin returns the departure whose key departure i uses: its own, or an earlier one's. One that finds none before it is the
+// first of its key.
+func (p *plan) origin(i int64) int64 {
+	from := i - 1
+	switch p.kind(i) {
+	case coming:
+		if near := int64(p.rate(p.due(i)) * comesBackWithin.Seconds()); near > 1 {
+			from -= int64(p.dice(i, dieBack) % uint64(min(near, i+1)))
+		}
+	case doubling:
+	default:
+		return i
+	}
+	for back := 0; from >= 0 && back < maxLookBack; back++ {
+		if p.kind(from) == buying {
+			return from
+		}
+		from--
+	}
+	return i
+}
+
+// user returns whose purchase departure i is, a number below the number of users.
+func (p *plan) user(i int64) uint64 { return p.dice(i, dieUser) % p.users }
+
+// sum returns how many departures were due by a time from the start.
+func (p *plan) sum(t time.Duration) float64 {
+	total := 0.0
+	for i := range p.segments {
+		s := &p.segments[i]
+		in := min(max(t-s.start, 0), s.phase.Duration).Seconds()
+		total += s.phase.From*in + (s.phase.To-s.phase.From)/s.phase.Duration.Seconds()*in*in/2
+	}
+	return total
+}

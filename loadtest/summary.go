@@ -1,0 +1,262 @@
+package loadtest
+
+import (
+	_ "embed"
+	"encoding/json"
+	"math"
+	"time"
+)
+
+//go:embed summary.schema.json
+var summarySchema []byte
+
+// SummarySchema returns the JSON Schema of a Summary.
+func SummarySchema() []byte { return append([]byte(nil), summarySchema...) }
+
+// RunCard says which run a report is of, and how to repeat it.
+type RunCard struct {
+	Command  string    `json:"command"` // without secrets
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Targets  []string  `json:"targets"`
+	Activity string    `json:"activity"`
+	SKU      string    `json:"sku"`
+	Users    int       `json:"users"`
+	Seed     uint64    `json:"seed"`
+	OS       string    `json:"os"`
+	Go       string    `json:"go"`
+}
+
+// Summary is a load in numbers, as summary.json has it. Counts of requests leave out those that read orders back afterwards.
+type Summary struct {
+	Verdict       Verdict              `json:"verdict"`
+	Sent          int64                `json:"sent"`
+	Answered      int64                `json:"answered"`
+	ByCode        map[string]int64     `json:"by_code"`
+	Accepted      int64                `json:"accepted"`
+	OrdersCreated int                  `json:"orders_created"`
+	LatencyMS     Percentiles          `json:"latency_ms"`
+	AchievedRate  float64              `json:"achieved_rate"`
+	Errors        int64                `json:"errors"`
+	Invariants    []Invariant          `json:"invariants"`
+	SLOs          []SLOResult          `json:"slos"`
+	Warnings      []string             `json:"warnings"`
+	OfferedRate   float64              `json:"offered_rate"`
+	ErrorRate     float64              `json:"error_rate"`
+	Outcomes      map[string]Measure   `json:"outcomes"` // of purchases
+	Actions       map[string]Measure   `json:"actions"`
+	Service       Percentiles          `json:"service_ms"`
+	Confirmed     *Percentiles         `json:"click_to_confirmed_ms,omitempty"`
+	Repeats       int64                `json:"repeats"`
+	DoubleClicks  int64                `json:"double_clicks"`
+	Statuses      map[string]int       `json:"statuses"` // of accepted orders, in the end
+	ReadBack      bool                 `json:"read_back"`
+	Samples       map[string]string    `json:"samples"` // the first answer of each code that should not be
+	Books         *Books               `json:"audit,omitempty"`
+	Generator     GeneratorReport      `json:"generator"`
+	Run           RunCard              `json:"run"`
+	curves        map[string][]float64 // milliseconds at curvePoints, for the report
+	series        []Slot
+	slotWidth     time.Duration
+}
+
+// Verdict is what came of a load, in a word.
+type Verdict string
+
+// The verdicts; a broken invariant weighs more than a missed SLO, and that more than an interruption.
+const (
+	Passed      Verdict = "passed"
+	Broken      Verdict = "broken"
+	Missed      Verdict = "missed"
+	Interrupted Verdict = "interrupted"
+)
+
+// Measure counts answers of one kind.
+type Measure struct {
+	Count     int64       `json:"count"`
+	LatencyMS Percentiles `json:"latency_ms"`
+}
+
+// Percentiles are those of a distribution, in milliseconds; all zero when it is empty.
+type Percentiles struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+	Max  float64 `json:"max"`
+}
+
+// GeneratorReport is what the generator says of itself, and how far its numbers can be believed.
+type GeneratorReport struct {
+	Planned       int64       `json:"planned"` // departures
+	Dropped       int64       `json:"dropped"`
+	Crowded       int64       `json:"crowded"` // departures that waited for a connection
+	LagMS         Percentiles `json:"lag_ms"`  // of departures for which a connection was free
+	Connections   int         `json:"connections"`
+	CPUSeconds    *float64    `json:"cpu_seconds,omitempty"`
+	CPUShare      *float64    `json:"cpu_share,omitempty"` // of all cores
+	Cores         int         `json:"cores"`
+	Collections   int         `json:"gc_count"`
+	PausesMS      float64     `json:"gc_pause_ms"`
+	MemoryBytes   int64       `json:"memory_bytes"`
+	PlannedFor    float64     `json:"planned_seconds"`
+	ElapsedFor    float64     `json:"elapsed_seconds"`
+	Trustworthy   bool        `json:"trustworthy"`
+	ReadsReturned int64       `json:"orders_read_back"`
+}
+
+// Books is the server's own audit of the item, after the load.
+type Books struct {
+	Total     int64 `json:"total"`
+	Available int64 `json:"available"`
+	Held      int64 `json:"held"`
+	Sold      int64 `json:"sold"`
+	InFlight  int64 `json:"in_flight"`
+	Balanced  bool  `json:"balanced"`
+}
+
+// Settled reports whether nothing is on its way any more and the equation holds.
+func (b *Books) Settled() bool {
+	return b.Balanced && b.InFlight == 0 && b.Total == b.Available+b.Held+b.Sold
+}
+
+// NewSummary sums a load up and measures it against slos.
+func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
+	s := &Summary{
+		Sent: r.Total(), Answered: r.Answered(), ByCode: make(map[string]int64),
+		Accepted: r.Buy.Count(Accepted), OrdersCreated: r.Created,
+		LatencyMS: percentiles(r.Scheduled), AchievedRate: round(r.AchievedRate()), Errors: r.Errors(),
+		Invariants: r.Invariants, SLOs: []SLOResult{}, Warnings: append([]string{}, r.Warnings()...),
+		ErrorRate: r.ErrorRate(), Outcomes: make(map[string]Measure), Actions: make(map[string]Measure),
+		Service: percentiles(r.Service), Repeats: r.Repeats, DoubleClicks: r.DoubleClicks,
+		Statuses: r.Statuses, ReadBack: r.ReadBack, Samples: r.Samples, Run: card,
+		Generator: report(r), curves: make(map[string][]float64), series: r.Series, slotWidth: r.SlotWidth,
+	}
+	if r.Length > 0 {
+		s.OfferedRate = round(float64(r.Planned) / r.Length.Seconds())
+	}
+	s.Generator.Trustworthy = len(s.Warnings) == 0
+	for a, t := range map[Action]*Tally{Buy: &r.Buy, Browse: &r.Browse, Poll: &r.Poll, Pay: &r.Pay, Cancel: &r.Cancel} {
+		for code, n := range t.Codes {
+			s.ByCode[code] += n
+		}
+		delete(s.ByCode, codeTimeout) // no answers
+		delete(s.ByCode, codeConnection)
+		if t.Sent > 0 {
+			s.Actions[a.String()] = Measure{t.Sent, percentiles(t.LatencyOf(everyOutcome()...))}
+		}
+	}
+	for o, n := range r.Buy.Counts {
+		if n > 0 {
+			s.Outcomes[Outcome(o).String()] = Measure{n, percentiles(r.Buy.Latency[o])}
+			s.curves[Outcome(o).String()] = curve(r.Buy.Latency[o])
+		}
+	}
+	if r.Confirmed.Count() > 0 {
+		p := percentiles(r.Confirmed)
+		s.Confirmed = &p
+		s.curves[scopeConfirmed] = curve(r.Confirmed)
+	}
+	for _, slo := range slos {
+		s.SLOs = append(s.SLOs, slo.Measure(r))
+	}
+	s.judge(r.Interrupted)
+	return s
+}
+
+// judge sets the verdict.
+func (s *Summary) judge(interrupted bool) {
+	s.Verdict = Passed
+	if interrupted {
+		s.Verdict = Interrupted
+	}
+	for _, slo := range s.SLOs {
+		if !slo.Met {
+			s.Verdict = Missed
+		}
+	}
+	for _, i := range s.Invariants {
+		if !i.Held {
+			s.Verdict = Broken
+		}
+	}
+}
+
+// The names of the invariants that the server's audit adds.
+const (
+	BooksBalance = "audit-balanced" // total = available + held + sold, and nothing is left in flight
+	BooksAgree   = "audit-agrees"   // the books have at least the units that this load was promised and still has
+)
+
+// Audit adds what the server's own books say after the load.
+func (s *Summary) Audit(b Books, quantity int) {
+	s.Books = &b
+	balance := proofs{}
+	if !b.Settled() {
+		balance.add("total %d, available %d, held %d, sold %d, in flight %d", b.Total, b.Available, b.Held, b.Sold, b.InFlight)
+	}
+	s.Invariants = append(s.Invariants, balance.invariant(BooksBalance, "the books add up"))
+	if s.ReadBack {
+		agree := proofs{}
+		open := int64((s.Statuses[statusPending] + s.Statuses[statusPaid]) * quantity)
+		if open > b.Held+b.Sold {
+			agree.add("%d units are in orders of this load, the books have %d held and %d sold", open, b.Held, b.Sold)
+		}
+		s.Invariants = append(s.Invariants, agree.invariant(BooksAgree, "the books have every unit that was promised"))
+	}
+	s.judge(s.Verdict == Interrupted)
+}
+
+// JSON returns the summary as summary.json has it.
+func (s *Summary) JSON() ([]byte, error) {
+	text, err := json.MarshalIndent(s, "", "  ")
+	return append(text, '\n'), err
+}
+
+func report(r *LoadResult) GeneratorReport {
+	g := &r.Generator
+	out := GeneratorReport{
+		Planned: r.Planned, Dropped: r.Dropped, Crowded: r.Crowded, LagMS: percentiles(r.Lag), Connections: r.Connections,
+		Cores: g.Cores, Collections: g.Collections, PausesMS: millis(g.Pauses), MemoryBytes: g.Memory,
+		PlannedFor: round(r.Length.Seconds()), ElapsedFor: round(r.Elapsed.Seconds()), ReadsReturned: r.Read.Sent,
+	}
+	if g.CPUKnown && g.Elapsed > 0 {
+		seconds := round(g.CPU.Seconds())
+		share := round(g.CPU.Seconds() / g.Elapsed.Seconds() / float64(g.Cores))
+		out.CPUSeconds, out.CPUShare = &seconds, &share
+	}
+	return out
+}
+
+func percentiles(l *Latency) Percentiles {
+	return Percentiles{
+		millis(l.Quantile(0.5)), millis(l.Quantile(0.9)), millis(l.Quantile(0.99)), millis(l.Quantile(0.999)), millis(l.Max()),
+	}
+}
+
+// millis returns milliseconds with the microseconds behind the point.
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// round leaves three digits behind the point.
+func round(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+// curvePoints are the quantiles of a latency curve: even on a scale of nines.
+func curvePoints() []float64 {
+	var out []float64
+	for nines := 0.0; nines <= 4.001; nines += 0.1 {
+		out = append(out, 1-math.Pow(10, -nines))
+	}
+	return out
+}
+
+// curve returns the latencies at curvePoints in milliseconds, as far as there are answers enough to tell.
+func curve(l *Latency) []float64 {
+	var out []float64
+	for _, q := range curvePoints() {
+		if float64(l.Count())*(1-q) < 1 && len(out) > 1 {
+			break
+		}
+		out = append(out, millis(l.Quantile(q)))
+	}
+	return out
+}

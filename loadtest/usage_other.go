@@ -1,0 +1,8 @@
+//go:build !unix
+
+package loadtest
+
+import "time"
+
+// cpuTime returns the processor time that this process has used, and false where nobody knows.
+func cpuTime() (time.Duration, bool) { return 0, false }
