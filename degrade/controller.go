@@ -53,7 +53,8 @@ type Verdict struct {
 	Static    bool  // it gets activity pages as they were rendered last
 	PollAfter int32 // seconds until a queued order may be asked for again
 	Limits    LimitsMode
-	Log       bool // it is logged
+	Log       bool      // it is logged
+	Since     time.Time // when the switches were put in force that the verdict is by
 }
 
 // The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
@@ -115,11 +116,11 @@ func (c *Controller) Enter(v *Visit) Verdict {
 	}
 	if cause != None {
 		c.stripes[rand.Uint32()%stripes].counts[cause].Add(1)
-		return Verdict{Cause: cause, Log: s.log.narrowest(v) == on}
+		return Verdict{Cause: cause, Log: s.log.narrowest(v) == on, PollAfter: s.poll.narrowest(v), Since: s.since}
 	}
 	return Verdict{
 		NoWait: s.wait.narrowest(v) == off, Static: s.browse.narrowest(v) == browseStatic, PollAfter: s.poll.narrowest(v),
-		Limits: LimitsMode(s.limits.narrowest(v)), Log: s.log.narrowest(v) == on,
+		Limits: LimitsMode(s.limits.narrowest(v)), Log: s.log.narrowest(v) == on, Since: s.since,
 	}
 }
 

@@ -104,15 +104,23 @@ func TestWhatSwitchesLeaveAlone(t *testing.T) {
 
 func TestVerdicts(t *testing.T) {
 	normal := Verdict{PollAfter: 1}
-	if got := controller(t).Enter(purchase()); got != normal {
+	enter := func(c *Controller, v *Visit) Verdict {
+		got := c.Enter(v)
+		if got.Since.IsZero() {
+			t.Error("in force since nobody knows when")
+		}
+		got.Since = time.Time{}
+		return got
+	}
+	if got := enter(controller(t), purchase()); got != normal {
 		t.Errorf("without switches: %+v", got)
 	}
 	c := controller(t, "wait: off", "browse: static", "poll-interval activity=618: 5", "limits merchant=m1: shadow", "log-detail caller=m1/web: on")
-	if got, want := c.Enter(purchase()), (Verdict{NoWait: true, Static: true, PollAfter: 5, Limits: LimitsShadow, Log: true}); got != want {
+	if got, want := enter(c, purchase()), (Verdict{NoWait: true, Static: true, PollAfter: 5, Limits: LimitsShadow, Log: true}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	other := Visit{Class: NewOrder, Merchant: "m2", Caller: "web", Activity: "619"}
-	if got, want := c.Enter(&other), (Verdict{NoWait: true, Static: true, PollAfter: 1}); got != want {
+	if got, want := enter(c, &other), (Verdict{NoWait: true, Static: true, PollAfter: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -281,6 +289,33 @@ func TestDocuments(t *testing.T) {
 	}
 	d.Unset(Orders, Scope{}, start.Add(time.Minute))
 	if len(d.Switches) != 0 {
+		t.Errorf("%+v", d)
+	}
+	// What ends gives way to what was there before it, where that has no earlier end.
+	half := set(t, "admission: 50")
+	tenth := set(t, "admission: 10")
+	tenth.ExpiresAt = start.Add(time.Hour)
+	none := set(t, "admission: 0")
+	none.ExpiresAt = start.Add(time.Minute)
+	quarter := set(t, "admission: 25")
+	quarter.ExpiresAt = start.Add(2 * time.Hour)
+	for _, s := range []Switch{half, tenth, none} {
+		d.Set(s, start)
+	}
+	if err := d.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[time.Duration]string{0: "0", time.Minute: "10", time.Hour: "50"} {
+		if s := d.Find(Admission, Scope{}, start.Add(at)); s == nil || s.Value != want {
+			t.Errorf("after %v: %+v, want %s", at, s, want)
+		}
+	}
+	d.Set(quarter, start)
+	if s := d.Find(Admission, Scope{}, start.Add(time.Hour)); len(d.Switches) != 2 || s.Value != "25" {
+		t.Errorf("%+v", d)
+	}
+	d.Set(half, start)
+	if len(d.Switches) != 1 {
 		t.Errorf("%+v", d)
 	}
 	if empty, err := ParseDocument(nil); err != nil || len(empty.Switches) != 0 {

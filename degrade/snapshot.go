@@ -21,7 +21,8 @@ type values struct {
 // snapshot is all switches at one moment. It is never changed.
 type snapshot struct {
 	orders, admission, wait, browse, poll, limits, log values
-	set                                                int // switches in force
+	set                                                int       // switches in force
+	since                                              time.Time // of this process\'s clock
 }
 
 func (s *snapshot) of(name Name) *values {
@@ -45,7 +46,7 @@ func (s *snapshot) of(name Name) *values {
 
 // build makes the snapshot of a sound document at now, and says when the next switch ends.
 func build(d *Document, now time.Time) (s *snapshot, next time.Time) {
-	s = new(snapshot)
+	s = &snapshot{since: time.Now()}
 	for _, k := range kinds() {
 		s.of(k.name).everybody = k.normal
 	}

@@ -207,7 +207,8 @@ type Switch struct {
 // Over reports whether the switch has ended at now.
 func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt) }
 
-// Document is all switches that are set, at most one of each name and scope. What isn't in it is as normal.
+// Document is all switches that are set. What isn't in it is as normal. Of one name and scope the last is in force; one that it came
+// on top of is there only where it is in force again when the last one ends.
 type Document struct {
 	Switches []Switch `json:"switches"`
 }
@@ -236,7 +237,7 @@ func (d *Document) Validate() error {
 		scope Scope
 	}
 	var errs []error
-	set := make(map[key]bool)
+	ends := make(map[key]*Switch)
 	for i := range d.Switches {
 		s := &d.Switches[i]
 		for _, wrong := range []string{CheckValue(s.Name, s.Value), s.Scope.Check()} {
@@ -244,39 +245,46 @@ func (d *Document) Validate() error {
 				errs = append(errs, fmt.Errorf("switches: %q for %s: %s", s.Name, s.Scope, wrong))
 			}
 		}
-		if set[key{s.Name, s.Scope}] {
+		if under := ends[key{s.Name, s.Scope}]; under != nil && !under.outlives(s) {
 			errs = append(errs, fmt.Errorf("switches: %q for %s is set twice", s.Name, s.Scope))
 		}
-		set[key{s.Name, s.Scope}] = true
+		ends[key{s.Name, s.Scope}] = s
 	}
 	return errors.Join(errs...)
 }
 
-// Set sets s, in the place of the one of the same name and scope, and drops what is over at now.
+// outlives reports whether s is in force still when other is over.
+func (s *Switch) outlives(other *Switch) bool {
+	return !other.ExpiresAt.IsZero() && (s.ExpiresAt.IsZero() || s.ExpiresAt.After(other.ExpiresAt))
+}
+
+// Set sets s on top of those of the same name and scope: they are in force again when s is over, if they aren't over then. What is
+// over at now is dropped.
 func (d *Document) Set(s Switch, now time.Time) {
-	kept := d.without(s.Name, s.Scope, now)
-	d.Switches = append(kept, s)
+	d.drop(func(old *Switch) bool {
+		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && !old.outlives(&s)
+	})
+	d.Switches = append(d.Switches, s)
 }
 
-// Unset takes the switch of that name and scope out, and drops what is over at now.
+// Unset takes all switches of that name and scope out, and drops what is over at now.
 func (d *Document) Unset(name Name, scope Scope, now time.Time) {
-	d.Switches = d.without(name, scope, now)
+	d.drop(func(old *Switch) bool { return old.Over(now) || old.Name == name && old.Scope == scope })
 }
 
-func (d *Document) without(name Name, scope Scope, now time.Time) []Switch {
+func (d *Document) drop(gone func(*Switch) bool) {
 	kept := make([]Switch, 0, len(d.Switches)+1)
 	for i := range d.Switches {
-		s := &d.Switches[i]
-		if (s.Name != name || s.Scope != scope) && !s.Over(now) {
-			kept = append(kept, *s)
+		if !gone(&d.Switches[i]) {
+			kept = append(kept, d.Switches[i])
 		}
 	}
-	return kept
+	d.Switches = kept
 }
 
 // Find returns the switch of that name and scope that is in force at now, or nil.
 func (d *Document) Find(name Name, scope Scope, now time.Time) *Switch {
-	for i := range d.Switches {
+	for i := len(d.Switches) - 1; i >= 0; i-- {
 		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && !s.Over(now) {
 			return s
 		}

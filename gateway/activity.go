@@ -42,7 +42,7 @@ func (x *exchange) activity() {
 		x.refuse(problem.UnknownActivity)
 		return
 	}
-	p := x.server.pages.current(catalog, sale, x.arrived)
+	p := x.server.pages.current(catalog, sale, x.arrived, x.visit.Static)
 	x.header(keyETag, p.etag)
 	x.header(keyCacheControl, p.cacheControl)
 	if matchesTag(x.http.Request.Header.PeekAll(headerIfNoneMatch), p.etag[len("W/"):]) {
@@ -87,8 +87,8 @@ type page struct {
 	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
 }
 
-// current returns the page of sale at now.
-func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time) *page {
+// current returns the page of sale at now; with static, one that was rendered at any time, if there is one of this catalog.
+func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time, static bool) *page {
 	set := a.set.Load()
 	if set == nil || set.catalog != catalog {
 		// Two requests may both make a set, or an older catalog come back for one request: pages are only rendered once more.
@@ -99,6 +99,9 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 	kept, ok := set.pages.Load(sale)
 	if ok {
 		p := kept.(*page)
+		if static {
+			return p
+		}
 		looked := p.looked.Load()
 		if at-looked < int64(a.age) || !p.looked.CompareAndSwap(looked, at) {
 			return p // fresh, or somebody else is looking right now

@@ -25,6 +25,7 @@ func (x *exchange) buy() {
 		return
 	}
 	defer x.leave()
+	p.Closed, p.ClosedSince = x.visit.Closed, x.visit.ClosedSince
 	p.Wait = x.wait()
 	defer x.unwait(p.Wait)
 	receipt, err := x.server.sales.Buy(x.deadline(), p)
@@ -70,14 +71,14 @@ func (x *exchange) accepted(r *seckill.Receipt) {
 	status := 201
 	if o.State == seckill.OrderQueued {
 		status = 202
-		x.headerNumber(keyRetryAfter, pollAfter)
+		x.headerNumber(keyRetryAfter, x.pollAfter())
 	}
 	x.body = appendReceipt(x.body[:0], o)
 	x.answer(status, jsonType)
 }
 
 // pollAfter is when a queued order may be asked for again, in seconds. It isn't jittered: those who ask came one by one.
-const pollAfter = 1
+func (x *exchange) pollAfter() int64 { return max(int64(x.visit.PollAfter), 1) }
 
 // appendReceipt appends what a buyer is told of an accepted order.
 func appendReceipt(dst []byte, o *seckill.Order) []byte {

@@ -292,6 +292,7 @@ func otherRows() []row {
 type stubGate struct {
 	mu     sync.Mutex
 	denial *Denial // guarded by mu, like the rest
+	grant  func(*Visit)
 	left   []int
 	visits []Visit
 }
@@ -300,6 +301,9 @@ func (g *stubGate) Enter(v *Visit) *Denial {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.visits = append(g.visits, *v)
+	if g.grant != nil {
+		g.grant(v)
+	}
 	return g.denial
 }
 

@@ -27,8 +27,21 @@ type Visit struct {
 	User     seckill.UserID  // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
-	Arrived  time.Time
-	Ticket   uint64 // the gate's own, from Enter to Leave
+	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's word, unless the peer is trusted.
+	Forwarded string
+	Arrived   time.Time
+	Ticket    uint64 // the gate's own, from Enter to Leave
+
+	// What the gate grants to a visit that it lets in; their zero values take nothing away.
+
+	NoWait bool // Prefer: wait is not honoured
+	Static bool // an activity's page may be as it was rendered last, however long ago
+	// PollAfter is after how many seconds a queued order may be asked for again; 0 is 1.
+	PollAfter int
+	// Closed, if there is one, is the answer to a purchase whose key has no order, and ClosedSince is since when: so that a gate that
+	// takes no new orders doesn't stand between a repeat and its order.
+	Closed      *seckill.Refusal
+	ClosedSince time.Time
 }
 
 // Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those names (as in

@@ -17,6 +17,7 @@ const (
 	headerRequestID      = "X-Request-Id"
 	headerIfNoneMatch    = "If-None-Match"
 	headerAccept         = "Accept"
+	headerForwardedFor   = "X-Forwarded-For"
 )
 
 // The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are. RateLimit and RateLimit-Policy
@@ -43,6 +44,17 @@ var (
 
 // view returns b as a string without a copy: it lives and changes with b.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// forwarded returns the fields as one, with commas between, as RFC 9110 has it.
+func forwarded(fields [][]byte) string {
+	switch len(fields) {
+	case 0:
+		return ""
+	case 1:
+		return view(fields[0])
+	}
+	return view(bytes.Join(fields, []byte(",")))
+}
 
 // isVisible reports whether b is 1 to most visible ASCII characters.
 func isVisible(b []byte, most int) bool {

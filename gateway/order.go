@@ -69,7 +69,7 @@ func (x *exchange) orderID() (seckill.OrderID, bool) {
 // order answers with an order.
 func (x *exchange) order(o *seckill.Order) {
 	if o.State == seckill.OrderQueued {
-		x.headerNumber(keyRetryAfter, pollAfter)
+		x.headerNumber(keyRetryAfter, x.pollAfter())
 	}
 	x.header(keyCacheControl, valueNoStore)
 	x.body = appendOrder(x.body[:0], o)

@@ -308,6 +308,7 @@ func (x *exchange) acceptsBody() bool {
 // enter asks the gate, or answers. The caller of a true must defer x.leave.
 func (x *exchange) enter() bool {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
+	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 	denial := x.server.gate.Enter(&x.visit)
 	if denial == nil {
 		return true
@@ -335,7 +336,7 @@ func (x *exchange) leave() {
 // all places are taken. unwait gives the place back.
 func (x *exchange) wait() time.Duration {
 	fields := x.http.Request.Header.PeekAll(headerPrefer)
-	if len(fields) == 0 {
+	if len(fields) == 0 || x.visit.NoWait {
 		return 0
 	}
 	wait := preferredWait(fields, x.server.cfg.MaxWait)

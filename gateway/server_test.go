@@ -421,6 +421,39 @@ func TestL8_WaitersAreBounded(t *testing.T) {
 	all.Wait()
 }
 
+func TestGateTakesFromVisits(t *testing.T) {
+	gate := &stubGate{}
+	s := start(t, func(c *Config) { c.Gate = gate })
+	closed, since := &seckill.Refusal{Code: seckill.CodePaused}, time.Now()
+	gate.grant = func(v *Visit) { v.NoWait, v.PollAfter, v.Closed, v.ClosedSince = true, 9, closed, since }
+	var got seckill.Purchase
+	s.sales.become(func(sales *stubSales) {
+		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
+			got = *p
+			return seckill.Receipt{Order: testOrder(seckill.OrderQueued)}, nil
+		}
+		finding(testOrder(seckill.OrderQueued), nil)(sales)
+	})
+	resp, _ := do(t, s.request(t, "POST", "/v1/orders", goodBody, "Prefer", "wait=5"))
+	if got.Wait != 0 || got.Closed != closed || !got.ClosedSince.Equal(since) || resp.Header.Get("Preference-Applied") != "" ||
+		resp.Header.Get("Retry-After") != "9" {
+		t.Errorf("%+v, %v", got, resp.Header)
+	}
+	if resp, _ := do(t, s.request(t, "GET", orderPath, "")); resp.Header.Get("Retry-After") != "9" {
+		t.Errorf("an order: %v", resp.Header)
+	}
+	gate.grant = nil
+	two := s.request(t, "POST", "/v1/orders", goodBody)
+	two.Header["X-Forwarded-For"] = []string{"192.0.2.1", "192.0.2.2, 192.0.2.3"}
+	do(t, two)
+	if v := gate.visits[len(gate.visits)-1]; v.Forwarded != "192.0.2.1,192.0.2.2, 192.0.2.3" {
+		t.Errorf("forwarded %q", v.Forwarded)
+	}
+	if resp, _ := do(t, s.request(t, "GET", orderPath, "")); resp.Header.Get("Retry-After") != "1" || got.Closed != nil {
+		t.Errorf("the next visit: %v, %+v", resp.Header, got)
+	}
+}
+
 func TestGateSeesWhoAsksForWhat(t *testing.T) {
 	gate := &stubGate{}
 	s := start(t, func(c *Config) { c.Gate = gate })
@@ -499,7 +532,7 @@ func TestActivityStockIsLookedAtOncePerAge(t *testing.T) {
 	sale := catalog.Activity("618-phones")
 	f := func(at time.Duration, wantLooks int, want bool) {
 		t.Helper()
-		p := pages.current(catalog, sale, began.Add(at))
+		p := pages.current(catalog, sale, began.Add(at), false)
 		if p.stock[0] != want || looks != wantLooks {
 			t.Errorf("after %v: in stock %v, %d looks", at, p.stock[0], looks)
 		}
@@ -510,6 +543,11 @@ func TestActivityStockIsLookedAtOncePerAge(t *testing.T) {
 	f(50*time.Millisecond, 5, false) // one look finds the change, two render
 	f(99*time.Millisecond, 5, false)
 	f(100*time.Millisecond, 7, false)
+	inStock = true
+	if p := pages.current(catalog, sale, began.Add(time.Hour), true); p.stock[0] || looks != 7 {
+		t.Errorf("a static page: in stock %v, %d looks", p.stock[0], looks)
+	}
+	f(time.Hour, 10, true)
 }
 
 // TestShutdownAnswersWhatIsInFlight begins a drain in the middle of a purchase.

@@ -41,6 +41,9 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 	if closed, since := offer.refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
 		return d.replayOrRefuse(ctx, offer, id, closed, since)
 	}
+	if p.Closed != nil {
+		return d.replayOrRefuse(ctx, offer, id, p.Closed, p.ClosedSince.Add(d.cfg.AcceptDeadline))
+	}
 	if offer.Epoch == 0 {
 		return Receipt{}, errNotOpened
 	}

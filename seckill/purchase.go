@@ -13,6 +13,10 @@ type Purchase struct {
 	Quantity int
 	Arrived  time.Time     // when the request arrived, with its monotonic reading: the accept deadline counts from here
 	Wait     time.Duration // how long to wait for the order row after it was accepted; 0 not at all
+	// Closed, if there is one, is the answer to a key that has no order: nothing new is sold. A repeat meets its order as ever.
+	// ClosedSince is since when nothing is; nil and zero in ordinary times.
+	Closed      *Refusal
+	ClosedSince time.Time
 }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.

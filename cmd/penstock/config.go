@@ -28,6 +28,7 @@ type Config struct {
 	LogLevel        string
 	LogFormat       string
 	ShutdownTimeout time.Duration
+	TrustedProxies  []string // addresses and networks
 	Slots           int
 	MaxKnown        int
 
@@ -37,6 +38,7 @@ type Config struct {
 	RedisUser   string
 	RedisSecret string
 	MinReplicas int
+	DropAfter   time.Duration // 0 keeps ended activities for ever
 	Kafka       []string
 	KafkaTopic  string
 	Partitions  int
@@ -86,8 +88,8 @@ type setting struct {
 	secret bool              // no flag: it would show in the process list
 }
 
-// settings is the one table behind flags, environment, file and `config check`.
-func settings() []setting {
+// allSettings is the one table behind flags, environment, file and `config check`.
+func allSettings() []setting {
 	return slices.Concat(processSettings(), serverSettings(), eventSettings(), saleSettings())
 }
 
@@ -99,7 +101,7 @@ func processSettings() []setting {
 		{key: "admin-listen", value: func(c *Config) any { return &c.AdminListen },
 			help: "address of the admin listener; port 0 picks a free one"},
 		{key: "data-dir", value: func(c *Config) any { return &c.DataDir },
-			help: "directory of the embedded parts; one process at a time"},
+			help: "directory of the embedded parts, one process at a time; on real servers, of the settings that were in force last"},
 		{key: "durable", value: func(c *Config) any { return &c.Durable },
 			help: "embedded parts: sync every write to disk, to survive a power loss too; slower"},
 		{key: "admin-token", value: func(c *Config) any { return &c.AdminToken }, secret: true,
@@ -114,6 +116,8 @@ func processSettings() []setting {
 			help: "how long a stop may take to answer what is in flight"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
 			help: "how long to wait at start for a server that is away"},
+		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
+			help: "addresses or networks of the proxies in front, with commas between; their X-Forwarded-For is believed"},
 		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
 			help: "open connections of the public listener"},
 		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
@@ -168,6 +172,8 @@ func serverSettings() []setting {
 			help: "user of --kafka-sasl"},
 		{key: "kafka-password", value: func(c *Config) any { return &c.KafkaSecret }, secret: true,
 			help: "password of --kafka-sasl"},
+		{key: "drop-ended-after", value: func(c *Config) any { return &c.DropAfter },
+			help: "PostgreSQL: drop ended activities with their orders this long after they closed; 0 keeps them"},
 		{key: "database", value: func(c *Config) any { return &c.Database },
 			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE"},
 	}
@@ -244,7 +250,7 @@ func (s setting) set(c *Config, text string) error {
 func addConfigFlags(flags *pflag.FlagSet) {
 	defaults := defaultConfig()
 	flags.String("config", "", "YAML file of settings (environment: PENSTOCK_CONFIG)")
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		if s.secret {
 			continue
 		}
@@ -276,7 +282,7 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 	if file != "" {
 		errs = append(errs, applyFile(&config, file, origin)...)
 	}
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		if text := environ(s.env()); text != "" {
 			origin[s.key] = "environment " + s.env()
 			if err := s.set(&config, text); err != nil {
@@ -284,7 +290,7 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 			}
 		}
 	}
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		if f := flags.Lookup(s.key); f != nil && f.Changed {
 			origin[s.key] = "flag --" + s.key
 			if err := s.set(&config, f.Value.String()); err != nil {
@@ -336,6 +342,9 @@ func (c *Config) validate() []error {
 	if c.MaxKnown < 0 {
 		errs = append(errs, errors.New("max-known: must not be below zero"))
 	}
+	if _, err := c.trustedProxies(); err != nil {
+		errs = append(errs, err)
+	}
 	return append(errs, apart(c.Sale.Validate(), c.Gateway.Validate())...)
 }
 
@@ -359,6 +368,10 @@ func (c *Config) validateServers() []error {
 				errs = append(errs, fmt.Errorf("%s: %q is not host:port", server.key, addr))
 			}
 		}
+	}
+	if c.DropAfter != 0 && c.DropAfter <= c.Sale.Retention+seckill.MaxPaymentWindow {
+		errs = append(errs, fmt.Errorf("drop-ended-after: must be longer than retention and the longest payment window, %v",
+			c.Sale.Retention+seckill.MaxPaymentWindow))
 	}
 	if c.Wait < 0 {
 		errs = append(errs, errors.New("wait: must not be below zero"))
@@ -397,7 +410,7 @@ func applyFile(c *Config, path string, origin map[string]string) []error {
 		return []error{fmt.Errorf("%s:%d: settings are key: value pairs", path, root.Line)}
 	}
 	known := make(map[string]setting)
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		known[s.key] = s
 	}
 	var errs []error

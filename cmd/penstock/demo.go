@@ -91,7 +91,7 @@ const maxDemoBuyers = 1_000_000
 // prepare reads the settings and checks the demo's own flags.
 func (d *demo) prepare(flags *pflag.FlagSet, environ func(string) string) error {
 	apply := make(map[string]bool)
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		apply[s.env()] = slices.Contains(demoSettings(), s.key)
 	}
 	config, err := loadConfig(flags, func(name string) string {

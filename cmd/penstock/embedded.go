@@ -25,7 +25,7 @@ func (p *Process) openEmbedded(ctx context.Context) error {
 	if err != nil {
 		return &exitError{exitDependency, fmt.Errorf("database: %w", err)}
 	}
-	p.store = store
+	p.store, p.documents = store, store
 	p.opened("database", func(context.Context) error { return store.Close() })
 	if p.queue, err = kafka.Open(ctx, parts.QueueConfig(p.cfg.Slots)); err != nil {
 		return &exitError{exitDependency, fmt.Errorf("queue: %w", err)}

@@ -19,8 +19,10 @@ func (p *Process) adminConfig() admin.Config {
 // adminDeps hands the parts to the admin listener.
 func (p *Process) adminDeps() admin.Deps {
 	return admin.Deps{
-		Office: p.office, Store: p.store, Refresh: p.desk.Refresh, Ready: p.unready,
-		Metrics: []func() []admin.Sample{p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics},
+		Office: p.office, Store: p.store, Settings: p.publisher, Refresh: p.desk.Refresh, Ready: p.unready,
+		Metrics: []func() []admin.Sample{
+			p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics, p.controlMetrics,
+		},
 	}
 }
 

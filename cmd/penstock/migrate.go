@@ -61,7 +61,7 @@ Exits 4 when the database can't be reached within --wait.`,
 // migrateSettings are the settings that a migration needs.
 func migrateSettings() []setting {
 	var needed []setting
-	for _, s := range settings() {
+	for _, s := range allSettings() {
 		if s.key == "database" || s.key == "wait" {
 			needed = append(needed, s)
 		}

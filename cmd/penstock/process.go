@@ -13,10 +13,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
 	"penstock/internal/kafka"
+	"penstock/internal/settings"
 	"penstock/inventory"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -38,6 +41,7 @@ type Process struct {
 	public     net.Listener // nil without RoleGateway
 	private    net.Listener
 	store      seckill.Store
+	documents  settings.Store // the same store
 	queue      *kafka.Queue
 	stock      *inventory.Stock
 	desk       *seckill.Desk
@@ -47,7 +51,12 @@ type Process struct {
 	relay      *seckill.Relay
 	sweeper    *seckill.Sweeper
 	timeouts   *seckill.Timeouts
-	events     *announcements  // nil where nobody is told
+	events     *announcements   // nil where nobody is told
+	limits     *limiter.Limiter // nil without RoleGateway, like the next three
+	gate       *gate
+	switches   *degrade.Controller
+	watcher    *settings.Watcher
+	publisher  *settings.Publisher
 	gateway    *gateway.Server // nil without RoleGateway
 	admin      *admin.Server
 	firstToken string // made at this start, "" when one was known already
@@ -93,7 +102,7 @@ func (p *Process) open(ctx context.Context) error {
 	if p.cfg.real() {
 		openServers = p.openReal
 	}
-	steps := []func(context.Context) error{p.listen, openServers, p.openSale, p.openToken, p.serve, p.startWork}
+	steps := []func(context.Context) error{p.listen, openServers, p.openSale, p.openControl, p.openToken, p.serve, p.startWork}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -213,6 +222,7 @@ func (p *Process) serve(context.Context) error {
 	if p.gateway, err = gateway.New(p.cfg.Gateway, p.desk, p.unready, p.log); err != nil {
 		return err
 	}
+	p.switches.Resize(int(p.gateway.Stats().MaxInFlight))
 	p.opened("public listener", func(ctx context.Context) error {
 		p.desk.StopWaiting()
 		return p.gateway.Shutdown(ctx)
@@ -234,8 +244,11 @@ func (p *Process) serveOn(name string, l net.Listener, serve func(net.Listener) 
 func (p *Process) startWork(ctx context.Context) error {
 	ctx, p.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth}
+	if p.watcher != nil {
+		runs = append(runs, p.watcher.Run)
+	}
 	if p.role&RoleWorker != 0 {
-		runs = append(runs, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run)
+		runs = append(runs, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run, p.dropEnded)
 		runs = append(runs, p.events.runs()...)
 	}
 	for _, run := range runs {

@@ -21,7 +21,7 @@ func (p *Process) openReal(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.store = store
+		p.store, p.documents = store, store
 		p.opened("database", func(context.Context) error { return store.Close() })
 		return nil
 	})

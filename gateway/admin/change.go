@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"strconv"
 
+	"penstock/degrade"
 	"penstock/gateway/problem"
+	"penstock/internal/settings"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -18,6 +21,8 @@ const (
 	kindStock       = "stock"
 	kindToken       = "token"
 	kindDeadLetters = "dead-letters"
+	kindSwitches    = settings.Switches
+	kindLimits      = settings.Limits
 )
 
 type changeDoc struct {
@@ -113,6 +118,10 @@ func readChange(kind, text string) any {
 			}
 			return docs
 		})
+	case kindLimits:
+		return decoded(text, func(d *limiter.Document) any { return d })
+	case kindSwitches:
+		return decoded(text, func(d *degrade.Document) any { return newSetDocs(d.Switches) })
 	}
 	return unreadable{true}
 }

@@ -73,7 +73,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{code}", "sold-out").Replace(pattern)
+		"{token}", "viewer", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -180,7 +180,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -288,10 +288,12 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,
+		"PUT /admin/v1/switches/{name}":                            `{"value":"off","reason":"x"}`,
+		"PUT /admin/v1/limits":                                     `{"policies":[],"reason":"x"}`,
 	}
 	r := row{
 		name: o.method + " " + o.path + " without a store", method: o.method, path: fill(o.path), body: bodies[o.method+" "+o.path],
-		fields: []string{"Idempotency-Key", "k"}, status: 503, code: problem.Unavailable,
+		fields: []string{"Idempotency-Key", "k", "If-Match", "*"}, status: 503, code: problem.Unavailable,
 	}
 	if r.path == metricsPath || r.path == "/debug/pprof/" { // only who asks has to be read
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"penstock/internal/settings"
 	"penstock/seckill"
 )
 
@@ -11,6 +12,8 @@ import (
 type Deps struct {
 	Office Office
 	Store  Store
+	// Settings changes what every node has in force.
+	Settings *settings.Publisher
 	// Refresh brings what was written to the catalog into force on this node; the others look for themselves.
 	Refresh func(ctx context.Context) error
 	// Ready names what isn't ready; nothing when all is. It must not block.
@@ -49,8 +52,8 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Refresh == nil || d.Ready == nil {
-		return errors.New("office, store, refresh and ready are needed")
+	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Ready == nil {
+		return errors.New("office, store, settings, refresh and ready are needed")
 	}
 	return nil
 }

@@ -32,6 +32,10 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return nil, notRevertible("A token can't be brought back: nobody knows it any more. Make a new one, or delete this one.")
 	case kindDeadLetters:
 		return nil, notRevertible("Dead letters that were replayed or discarded don't come back.")
+	case kindLimits:
+		return planLimits(ch)
+	case kindSwitches:
+		return planSwitches(ch)
 	}
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }

@@ -31,10 +31,13 @@ func routes() []route {
 		activity = "/admin/v1/activities/{activity}"
 		letters  = "/admin/v1/dead-letters"
 		changes  = "/admin/v1/changes"
+		switches = "/admin/v1/switches"
+		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
+		operator            = seckill.RoleOperator
 	)
 	return []route{
 		{get, "/", roleNone, (*call).index},
@@ -63,6 +66,11 @@ func routes() []route {
 		{post, activity + "/end", admin, (*call).end},
 		{post, activity + "/items/{sku}/restock", admin, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
+
+		{get, switches, viewer, (*call).listSwitches},
+		{put, switches + "/{name}", operator, (*call).putSwitch},
+		{get, limits, viewer, (*call).getLimits},
+		{put, limits, operator, (*call).putLimits},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},

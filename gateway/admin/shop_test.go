@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"penstock/gateway/problem"
+	"penstock/internal/settings"
 	"penstock/internal/sqlite"
 	"penstock/inventory/stocktest"
 	"penstock/seckill"
@@ -91,7 +92,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	s.setReady(func() []string { return nil })
 	deps := Deps{
 		Office: seckill.NewOffice(s.stock, s.queue, s.store, s.desk, rebuilder, log), Store: s.store,
-		Refresh: s.desk.Refresh, Ready: func() []string { return (*s.ready.Load())() },
+		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Ready: func() []string { return (*s.ready.Load())() },
 	}
 	config := DefaultConfig()
 	config.Token = configuredToken

@@ -23,6 +23,7 @@ type cluster struct {
 	kafka    *servers.Server
 	postgres *servers.Server
 	flags    []string
+	dir      string // of the settings that the gateways keep
 	mu       sync.Mutex
 	gateways [2]*node // guarded by mu
 	workers  [2]*node // guarded by mu
@@ -30,7 +31,7 @@ type cluster struct {
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	c := &cluster{t: t, redis: servers.Redis(t), kafka: servers.NewKafka(t), postgres: servers.NewPostgres(t)}
+	c := &cluster{t: t, dir: t.TempDir(), redis: servers.Redis(t), kafka: servers.NewKafka(t), postgres: servers.NewPostgres(t)}
 	c.flags = []string{
 		"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.postgres.Database(t, ""),
 		"--accept-deadline", "1s", "--wait-out", "1500ms", "--sweep-age", "3s",
@@ -44,7 +45,7 @@ func startCluster(t testing.TB) *cluster {
 
 func (c *cluster) start(role string) *node {
 	c.t.Helper()
-	return start(c.t, append([]string{role}, c.flags...)...)
+	return start(c.t, append([]string{role, "--data-dir", c.dir}, c.flags...)...)
 }
 
 // gateway returns one of the gateways that serve now.

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway"
+	"penstock/gateway/problem"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// gate is the gateway's Gate: it asks the switches, the room for what is under way, and then the limits. Limits count purchases alone:
+// to ask for an order is what a buyer is told to do, to cancel and to pay must always be possible, and pages come from memory.
+type gate struct {
+	// fixed after newGate
+	switches *degrade.Controller
+	limits   *limiter.Limiter
+	trusted  []netip.Prefix // proxies whose X-Forwarded-For is believed
+	visits   *visitLog
+
+	refusals atomic.Pointer[limitRefusals]
+
+	// The answers, made once: a refusal allocates nothing.
+	ordersOff   *seckill.Refusal
+	notAdmitted *seckill.Refusal
+	browseOff   *gateway.Denial
+	full        *gateway.Denial
+}
+
+func newGate(switches *degrade.Controller, limits *limiter.Limiter, trusted []netip.Prefix, log *slog.Logger) *gate {
+	const soon = 2 * time.Second // a switch was set by a person, who takes more than a second to set it back
+	g := &gate{
+		switches: switches, limits: limits, trusted: trusted, visits: &visitLog{log: log},
+		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
+		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
+		browseOff: &gateway.Denial{Problem: problem.Problem{
+			Code: problem.Degraded, Detail: "Activities can't be read for the moment.", RetryAfter: soon,
+		}},
+		full: &gateway.Denial{Problem: problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}},
+	}
+	g.refusals.Store(new(limitRefusals))
+	return g
+}
+
+// What a ticket says of a visit.
+const (
+	ticketInside uint64 = 1 << iota // it has a place that it must give back
+	ticketLogged                    // it is logged when it leaves
+)
+
+// Enter implements gateway.Gate.
+func (g *gate) Enter(v *gateway.Visit) *gateway.Denial {
+	who := degrade.Visit{Class: classOf(v), Activity: string(v.Activity), SKU: string(v.SKU), User: string(v.User)}
+	if v.Caller != nil {
+		who.Merchant, who.Caller = string(v.Caller.Merchant), string(v.Caller.Caller)
+	}
+	verdict := g.switches.Enter(&who)
+	if verdict.Log {
+		v.Ticket |= ticketLogged
+	}
+	v.NoWait, v.Static, v.PollAfter = verdict.NoWait, verdict.Static, int(verdict.PollAfter)
+	switch verdict.Cause {
+	case degrade.None:
+		if v.Route == "buy" && verdict.Limits != degrade.LimitsOff {
+			if denial := g.limit(v, &who, verdict.Limits); denial != nil {
+				g.switches.Leave()
+				return g.deny(v, denial)
+			}
+		}
+		v.Ticket |= ticketInside
+		return nil
+	case degrade.OrdersOff:
+		v.Closed, v.ClosedSince = g.ordersOff, verdict.Since
+		return nil
+	case degrade.NotAdmitted:
+		v.Closed, v.ClosedSince = g.notAdmitted, verdict.Since
+		return nil
+	case degrade.BrowseOff:
+		return g.deny(v, g.browseOff)
+	default:
+		return g.deny(v, g.full)
+	}
+}
+
+// limit asks the limits.
+func (g *gate) limit(v *gateway.Visit, who *degrade.Visit, mode degrade.LimitsMode) *gateway.Denial {
+	request := limiter.Request{
+		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
+	}
+	if peer, ok := v.Peer.(*net.TCPAddr); ok {
+		request.IP = limiter.ClientIP(peer.AddrPort().Addr(), v.Forwarded, g.trusted)
+	}
+	decision := g.limits.Allow(&request, v.Arrived)
+	switch {
+	case decision.Allowed:
+		return nil
+	case decision.Global: // it is our capacity, not the caller's share
+		return g.full
+	}
+	return g.refusals.Load().of(&decision)
+}
+
+// limitRefusals are the answers of the policies of one document, kept so that a refusal allocates nothing.
+type limitRefusals struct {
+	policies []policyRefusals // by their place in the document
+}
+
+// policyRefusals are a policy's answers by the seconds to wait. They are made when they are first needed.
+type policyRefusals struct {
+	policy limiter.Policy
+	kept   [maxKeptWait]atomic.Pointer[gateway.Denial]
+}
+
+// maxKeptWait is the longest wait, in seconds, whose answer is kept: most buckets have a token again within the second.
+const maxKeptWait = 8
+
+func newLimitRefusals(d *limiter.Document) *limitRefusals {
+	r := &limitRefusals{policies: make([]policyRefusals, len(d.Policies))}
+	for i := range d.Policies {
+		r.policies[i].policy = d.Policies[i]
+	}
+	return r
+}
+
+// of returns the answer to a decision. One by another document, which is just coming or going, is made for it alone.
+func (r *limitRefusals) of(d *limiter.Decision) *gateway.Denial {
+	wait := int(min((d.RetryAfter+time.Second-1)/time.Second, 1<<20))
+	if d.Index < 0 || d.Index >= len(r.policies) || d.Remaining != 0 || wait >= maxKeptWait || r.policies[d.Index].policy != *d.Policy {
+		return newLimitRefusal(d, wait)
+	}
+	kept := &r.policies[d.Index].kept[wait]
+	denial := kept.Load()
+	if denial == nil {
+		denial = newLimitRefusal(d, wait)
+		kept.Store(denial)
+	}
+	return denial
+}
+
+func newLimitRefusal(d *limiter.Decision, wait int) *gateway.Denial {
+	return &gateway.Denial{
+		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: time.Duration(max(wait, 1)) * time.Second, Limit: d.Policy.Name},
+		RateLimit: string(limiter.AppendRateLimit(nil, d)), RateLimitPolicy: string(limiter.AppendPolicy(nil, d)),
+	}
+}
+
+// deny sends a visit away. Who is denied doesn't leave, so it is logged here.
+func (g *gate) deny(v *gateway.Visit, denial *gateway.Denial) *gateway.Denial {
+	if v.Ticket&ticketLogged != 0 {
+		g.visits.add(v, denial.Problem.Status(), time.Since(v.Arrived))
+	}
+	return denial
+}
+
+// Leave implements gateway.Gate.
+func (g *gate) Leave(v *gateway.Visit, status int, took time.Duration) {
+	if v.Ticket&ticketInside != 0 {
+		g.switches.Leave()
+	}
+	if v.Ticket&ticketLogged != 0 {
+		g.visits.add(v, status, took)
+	}
+}
+
+// classOf says how much depends on a visit.
+func classOf(v *gateway.Visit) degrade.Class {
+	switch v.Route {
+	case "buy":
+		if v.Caller.Shadow {
+			return degrade.LoadTest
+		}
+		return degrade.NewOrder
+	case "activity":
+		return degrade.Browsing
+	}
+	return degrade.Existing
+}
+
+// maxVisitsLogged is how many visits are logged in a second: a log that a crowd can fill is an outage of its own.
+const maxVisitsLogged = 100
+
+// visitLog logs visits one by one, up to maxVisitsLogged in a second; the rest are counted.
+type visitLog struct {
+	log     *slog.Logger
+	second  atomic.Int64 // Unix time
+	written atomic.Int64 // in that second
+	leftOut atomic.Int64 // since a line was written
+}
+
+func (l *visitLog) add(v *gateway.Visit, status int, took time.Duration) {
+	now := time.Now().Unix()
+	if last := l.second.Load(); last != now && l.second.CompareAndSwap(last, now) {
+		l.written.Store(0)
+	}
+	if l.written.Add(1) > maxVisitsLogged {
+		l.leftOut.Add(1)
+		return
+	}
+	var merchant, caller string
+	if v.Caller != nil {
+		merchant, caller = string(v.Caller.Merchant), string(v.Caller.Caller)
+	}
+	l.log.Info("visit", "route", v.Route, "status", status, "took", took, "merchant", merchant, "caller", caller,
+		"activity", string(v.Activity), "sku", string(v.SKU), "order", string(v.Order), "left_out", l.leftOut.Swap(0))
+}

@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// limit replaces the limits by one on the caller, of which every answer must be that it is in force everywhere.
+func limit(n *node, rate, burst int) {
+	n.t.Helper()
+	tag := n.admin(200, "GET", "/admin/v1/limits", "").header.Get("ETag")
+	body := fmt.Sprintf(`{"policies":[{"name":"callers","key":"caller","match":"acme/web","rate":%d,"burst":%d,"mode":"enforce"}],"reason":"a test"}`, rate, burst)
+	everywhere(n.t, n.admin(200, "PUT", "/admin/v1/limits", body, "If-Match", tag), 1)
+}
+
+// everywhere wants a change to be in force on every node.
+func everywhere(t testing.TB, a answer, nodes int) {
+	t.Helper()
+	var got struct {
+		Version, Applied, Nodes int
+		Lagging                 []string
+	}
+	if err := json.Unmarshal(a.body, &got); err != nil || got.Version < 1 || got.Applied != nodes || got.Nodes != nodes || len(got.Lagging) != 0 ||
+		!strings.Contains(string(a.body), `"lagging":[]`) {
+		t.Fatalf("not in force on %d nodes: %v, %v", nodes, a, err)
+	}
+}
+
+// flick sets a switch.
+func flick(n *node, name, body string) answer {
+	n.t.Helper()
+	return n.admin(200, "PUT", "/admin/v1/switches/"+name, body)
+}
+
+// flood buys n times and returns how many were admitted, and for how long the server can have been at it: from before the first
+// request was sent until after the last answer came.
+func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted int, took time.Duration, refused []answer) {
+	t.Helper()
+	began := time.Now()
+	answers := press(t, requests, func(i int) (answer, error) { return s.buy(n, fmt.Sprint(name, i), "k", 1) })
+	took = time.Since(began)
+	for _, a := range answers {
+		switch a.status {
+		case http.StatusAccepted, http.StatusCreated:
+			admitted++
+		case http.StatusTooManyRequests:
+			refused = append(refused, a)
+		default:
+			t.Fatalf("neither accepted nor limited: %v", a)
+		}
+	}
+	return admitted, took, refused
+}
+
+// TestOneCallerIsLimited: what is admitted is the burst and what the rate gives in the time there was, whatever the load; a refusal says
+// which limit it was; and an edit gives nobody a full bucket.
+func TestOneCallerIsLimited(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 100_000, perUser: 0, window: "10m"})
+	const rate, burst = 50, 20
+	limit(n, rate, burst)
+	admitted, took, refused := flood(t, n, s, "a", 2000)
+	if most := burst + rate*took.Seconds() + 1; admitted < burst || float64(admitted) > most {
+		t.Errorf("%d admitted in %v, want %d to %.0f", admitted, took, burst, most)
+	}
+	if len(refused) == 0 {
+		t.Fatal("nobody was refused")
+	}
+	for _, a := range refused[:min(len(refused), 50)] {
+		retry, err := strconv.Atoi(a.header.Get("Retry-After"))
+		if err != nil || retry < 1 || a.field("code") != "rate-limited" || a.field("limit") != "callers" || a.field("retryable") != "true" ||
+			a.header.Get("RateLimit") != `"callers";r=0;t=1` || a.header.Get("RateLimit-Policy") != `"callers";q=20;w=1` {
+			t.Fatalf("refusal: %v", a)
+		}
+	}
+	// The bucket is empty, or as good as. A larger one is as empty as it was.
+	limit(n, 1, 10_000)
+	admitted, took, _ = flood(t, n, s, "b", 500)
+	if most := rate + took.Seconds() + burst; float64(admitted) > most {
+		t.Errorf("%d admitted in %v after the edit, want at most %.0f", admitted, took, most)
+	}
+	if other := n.admin(201, "POST", "/admin/v1/merchants/acme/callers", `{"name":"app","rights":["buy"]}`).field("key"); other != "" {
+		s.key = other
+		s.mustBuy(n, "c", "k") // the limit is another caller's
+	}
+	if got := n.admin(200, "GET", "/admin/v1/changes", "").field("items"); !strings.Contains(got, "limits") {
+		t.Errorf("no change of the limits: %s", got)
+	}
+}
+
+// TestSwitches: off, on, by scope, and back by itself; a repeat meets its order while new ones are refused.
+func TestSwitches(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	order := s.mustBuy(n, "u1", "k1")
+	buy := func(user, key string, header ...string) answer {
+		t.Helper()
+		a, err := s.buy(n, user, key, 1, header...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	closed := func(a answer) {
+		t.Helper()
+		if retry, err := strconv.Atoi(a.header.Get("Retry-After")); a.status != 503 || a.field("code") != "degraded" || err != nil || retry < 1 {
+			t.Fatalf("want 503 degraded, got %v", a)
+		}
+	}
+	open := func(a answer) {
+		t.Helper()
+		if a.status != 201 && a.status != 202 {
+			t.Fatalf("want an order, got %v", a)
+		}
+	}
+	everywhere(t, flick(n, "orders", `{"value":"off","reason":"a test"}`), 1)
+	closed(buy("u2", "k2"))
+	if a := buy("u1", "k1"); a.header.Get("Idempotent-Replayed") != "true" || a.field("order") != order {
+		t.Fatalf("a repeat: %v", a)
+	}
+	flick(n, "orders", `{"value":"on","scope":{"merchant":"acme"},"reason":"a narrower on doesn't open"}`)
+	closed(buy("u2", "k2"))
+	if a := s.order(n, order); a.status != 200 {
+		t.Fatalf("status: %v", a)
+	}
+	if a := s.cancel(n, order); a.status != 200 {
+		t.Fatalf("cancel: %v", a)
+	}
+	flick(n, "orders", `{"value":null,"reason":"over"}`)
+	open(buy("u2", "k2"))
+
+	flick(n, "orders", `{"value":"off","scope":{"caller":"acme/web"},"reason":"for a moment","expires_in":"1s"}`)
+	eventually(t, "the switch is over by itself", func() bool { return buy("u3", "k3").status != 503 })
+	if got := n.admin(200, "GET", "/admin/v1/switches", "").field("items"); strings.Contains(got, "acme/web") {
+		t.Errorf("still listed: %s", got)
+	}
+	flick(n, "admission", `{"value":0,"scope":{"activity":"618"},"reason":"a test"}`)
+	closed(buy("u4", "k4"))
+	flick(n, "admission", `{"value":100,"scope":{"sku":"618/phone-x"},"reason":"narrower"}`)
+	open(buy("u4", "k4"))
+	if a := buy("u5", "k5", "Prefer", "wait=5"); a.status != 201 || a.header.Get("Preference-Applied") == "" {
+		t.Fatalf("with a wait: %v", a)
+	}
+	flick(n, "wait", `{"value":"off","reason":"a test"}`)
+	flick(n, "poll-interval", `{"value":7,"reason":"a test"}`)
+	if a := buy("u6", "k6", "Prefer", "wait=5"); a.status != 202 || a.header.Get("Preference-Applied") != "" || a.header.Get("Retry-After") != "7" {
+		t.Fatalf("without waits: %v", a)
+	}
+	page := func() answer {
+		t.Helper()
+		a, err := call("GET", n.public+"/v1/activities/618", "", "Authorization", "Bearer "+s.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	flick(n, "browse", `{"value":"off","reason":"a test"}`)
+	closed(page())
+	flick(n, "browse", `{"value":"static","reason":"a test"}`)
+	if a := page(); a.status != 200 {
+		t.Fatalf("a static page: %v", a)
+	}
+	limit(n, 1, 1)
+	flick(n, "limits", `{"value":"off","reason":"a test"}`)
+	if admitted, _, refused := flood(t, n, s, "x", 50); admitted != 50 {
+		t.Errorf("%d admitted, %d refused without limits", admitted, len(refused))
+	}
+	flick(n, "limits", `{"value":"shadow","scope":{"merchant":"acme"},"reason":"a test"}`)
+	if admitted, _, refused := flood(t, n, s, "y", 50); admitted != 50 {
+		t.Errorf("%d admitted, %d refused with limits in shadow", admitted, len(refused))
+	}
+	flick(n, "log-detail", `{"value":"on","reason":"a test"}`)
+	page()
+	eventually(t, "the visit is logged", func() bool { return strings.Contains(n.log(), "msg=visit route=activity status=200") })
+	s.settled(n)
+}
+
+// TestSettingsSurviveARestart: limits and switches are in force before the first request after a kill.
+func TestSettingsSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	n := serve(t, dir)
+	s := openShop(n, terms{quantity: 10, perUser: 0, window: "10m"})
+	everywhere(t, flick(n, "orders", `{"value":"off","reason":"a test"}`), 1)
+	n.end(syscall.SIGKILL)
+	n = serve(t, dir)
+	if a, err := s.buy(n, "u1", "k", 1); err != nil || a.status != 503 || a.field("code") != "degraded" {
+		t.Fatalf("after the restart: %v, %v", a, err)
+	}
+	everywhere(t, flick(n, "orders", `{"value":"on","reason":"a test"}`), 1)
+	s.mustBuy(n, "u1", "k")
+}
