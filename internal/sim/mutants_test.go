@@ -190,6 +190,17 @@ var mutants = []mutant{
 		conformance,
 	},
 	{
+		"noend", "a sweep ends where nothing but the relay can go on",
+		[]patch{{sweepFile, "		if exists[i] || !IsWithdrawal(doomed[i].ID) {\n", "		if true {\n"}},
+		history("L8", "withdrawal-crashes"),
+	},
+	{
+		"one bad hour", "a record is given up when the store refuses it and takes others",
+		[]patch{{workerFile, "if accepted, err := w.store.Accept(ctx, []Record{batch[0].record}); err == nil {",
+			"if accepted, err := []Acceptance(nil), cause; err == nil {"}},
+		history("L2", "store-takes-no-writes"),
+	},
+	{
 		"noputback (Lua)", "a confirmed hold that the shard forgot is put back",
 		[]patch{{"inventory/lua/confirm.lua", "  if not holds[id] then\n", "  if not holds[id] then\n  elseif false then\n"}},
 		conformance,

@@ -23,7 +23,7 @@ import (
 //	A: restock more +2 -> total 3                                   with a minus, stock is taken back
 //	A: worker                                                       a part of A takes a step: catalog, watch, worker, relay,
 //	                                                                timeouts, sweeper, rebuilder
-//	A crashes | A starts
+//	A crashes | A starts | A starts alone                           alone: as an embedded process does
 //
 //	stop A put          from here on, A's puts stay on the wire (hold, put, accept, bury, … as wire.go calls them)
 //	run A put           the stopped call is executed; its answer is still on its way
@@ -141,24 +141,49 @@ func (s *scenario) line(line string) error {
 			s.crash(p)
 			s.giveAll(s.processes)
 		})
-	case len(words) == 2 && words[1] == "starts":
-		_, err := s.start(words[0])
-		s.giveAll(s.processes)
-		return err
+	case len(words) > 1 && words[1] == "starts":
+		return s.starts(words[0], words[2:])
 	case len(words) == 2 && words[0] == "rebalance":
 		return s.withProcess(words[1], func(p *process) { s.giveAll([]*process{p}) })
 	case words[0] == "expect" && len(words) > 1:
 		return s.expect(words[1], words[2:])
 	case words[0] == "pass" && len(words) == 2:
-		d, err := time.ParseDuration(words[1])
-		if err == nil {
-			s.pass(d)
-		}
-		return err
+		return s.passes(words[1])
 	case len(words) == 3 && words[0] != "break":
 		return s.intervene(words[0], words[1], method(words[2]))
 	}
 	return s.disaster(line)
+}
+
+// passes lets time pass, a bit at a time, and whatever wakes go on.
+func (s *scenario) passes(word string) error {
+	d, err := time.ParseDuration(word)
+	if err != nil {
+		return err
+	}
+	for bit := 50 * time.Millisecond; d > 0 && s.broken == ""; d -= bit {
+		s.pass(min(d, bit))
+		if err := s.flow(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// starts starts a process. alone means that all others are dead, as an embedded one is when it starts.
+func (s *scenario) starts(name string, words []string) error {
+	p, err := s.start(name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(words) == 1 && words[0] == "alone" && len(s.processes) == 1:
+		p.rebuilder.Alone()
+	case len(words) > 0:
+		return errScenario
+	}
+	s.giveAll(s.processes)
+	return nil
 }
 
 func (s *scenario) disaster(line string) error {
