@@ -109,10 +109,10 @@ const ended = `SELECT a.sale, a.id FROM activities AS a
 // dropLockTimeout bounds how long a drop may wait for the orders table: while it does, everybody who comes after it waits, too.
 const dropLockTimeout = "250ms"
 
-// DropEnded drops the activities that closed before a time: their orders, by dropping their partition, and their items. It returns which. One
-// that has an open order, or that Redis has yet to be told of, stays for another time. Payments and changes stay for ever: they
-// are about money and people. before must be so long ago that nobody repeats a purchase any more (seckill.Config.Retention): a
-// repeat would find nothing, and records of it become dead letters.
+// DropEnded drops the activities that closed before a time: their orders, by dropping their partition, and their items. It
+// returns which. One that has an open order, or that Redis has yet to be told of, stays for another time. Payments and changes
+// stay for ever: they are about money and people. before must be so long ago that nobody repeats a purchase any more
+// (seckill.Config.Retention): a repeat would find nothing, and records of it become dead letters.
 //
 // An activity is dropped in a transaction of its own. Where a sale keeps the orders table busy it fails after a quarter of a second,
 // and the ones before it are dropped.
