@@ -15,10 +15,30 @@ func Kafka(t testing.TB) string {
 	return all.get(t, kindKafka).Addr
 }
 
-// NewKafka starts a broker for the test.
-func NewKafka(t testing.TB) *Server {
+// NewKafka starts a broker for the test. args are added to its properties, as KEY=VALUE, and to its listeners, as PROTOCOL://HOST:PORT.
+func NewKafka(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return own(t, kindKafka, nil)
+	return own(t, kindKafka, args)
+}
+
+// ScramUser gives a broker a user who logs in by SCRAM-SHA-256 and SCRAM-SHA-512.
+func (s *Server) ScramUser(t testing.TB, user, password string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} { // one request may name a user once
+		set := kadm.UpsertSCRAM{User: user, Mechanism: mechanism, Iterations: 4096, Password: password}
+		altered, err := kadm.NewClient(client).AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{set})
+		if err == nil {
+			err = altered.Error()
+		}
+		if err != nil {
+			t.Fatalf("make user %s: %v", user, err)
+		}
+	}
 }
 
 // askKafka asks for the cluster, in which a broker that is starting is not listed yet, and for the offsets of a group: the

@@ -59,6 +59,14 @@ func (s *Server) Database(t testing.TB, template string) string {
 	return s.URL(name)
 }
 
+// Execute runs a statement in the database postgres.
+func (s *Server) Execute(t testing.TB, text string) {
+	t.Helper()
+	if err := s.execute(t.Context(), text); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}
+
 func (s *Server) execute(ctx context.Context, text string) (err error) {
 	conn, err := pgx.Connect(ctx, s.URL("postgres"))
 	if err != nil {

@@ -63,6 +63,16 @@ func start(kind string, args []string) (*Server, error) {
 	}
 }
 
+// FreePort returns a port that nobody listens on now.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	port, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
