@@ -8,7 +8,8 @@
 // requests that leave on a schedule, for which it has a Summary, a report and thresholds (SLO). Both judge alike.
 //
 // It promises:
-//   - The verdict comes from the answers alone; the server's own counters are never asked. Every accepted order is read back
+//   - The verdict comes from the answers alone; the server's own counters are never asked (who has
+//     them may add them, with Summary.Audit). Every accepted order is read back
 //     until it is settled, and each Invariant that does not hold comes with the order, key or buyer that proves it.
 //   - An invariant is broken only where the answers prove it. What could have happened out of sight (an answer that was lost,
 //     an order that timed out in between) counts in the server's favour.

@@ -92,11 +92,12 @@ func (r *LoadResult) Warnings() []string {
 	}
 	if r.Left > 0 && float64(r.Crowded) > trustedCrowded*float64(r.Left) {
 		out = append(out, fmt.Sprintf("%d of %d departures left late because all %d connections were waiting for answers; "+
-			"latency includes that. The server is slower than the schedule, or --connections is too low", r.Crowded, r.Left, r.Connections))
+			"latency includes that. The server is slower than the schedule, or --connections is too low",
+			r.Crowded, r.Left, r.Connections))
 	}
 	if r.Dropped > 0 {
-		out = append(out, fmt.Sprintf("%d of %d departures were dropped: they could not leave within the request timeout. They count as errors",
-			r.Dropped, r.Planned))
+		out = append(out, fmt.Sprintf("%d of %d departures were dropped: they could not leave within the request timeout. "+
+			"They count as errors", r.Dropped, r.Planned))
 	}
 	return out
 }
@@ -106,7 +107,8 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 	out := &LoadResult{
 		Result: *l.result(elapsed, !readBack),
 		Browse: l.tallies.all[Browse], Poll: l.tallies.all[Poll],
-		Planned: l.plan.count, Dropped: l.dropped, Crowded: l.crowded, Connections: l.load.Connections, Length: l.plan.length, Leaving: max(l.lastLeft.Sub(l.start), 0),
+		Planned: l.plan.count, Dropped: l.dropped, Crowded: l.crowded, Connections: l.load.Connections,
+		Length: l.plan.length, Leaving: max(l.lastLeft.Sub(l.start), 0),
 		Scheduled: l.scheduled, Service: l.service, Confirmed: l.confirmed, ReadBack: readBack,
 		Series: l.series.finish(l.plan), SlotWidth: l.series.width, Generator: g,
 	}

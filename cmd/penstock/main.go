@@ -71,8 +71,8 @@ environment, the environment over the file.`,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), auditCommand(), ctlCommand(),
-		configCommand(), healthcheckCommand(), versionCommand())
+	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), loadtestCommand(), auditCommand(),
+		ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
 	return root
 }
 

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"penstock/loadtest"
+)
+
+// loadOptions is what a load test can be told.
+type loadOptions struct {
+	config     loadtest.LoadConfig
+	mix        loadtest.Mix // of phases that have none of their own
+	rate       float64
+	duration   time.Duration
+	stages     []loadtest.Phase // of --stages
+	phases     []loadtest.Phase // of a scenario
+	slos       []loadtest.SLO
+	dir        string
+	admin      string
+	adminToken string
+
+	origin map[string]string // setting -> where it was set
+}
+
+func defaultLoadOptions() loadOptions {
+	return loadOptions{
+		config: loadtest.DefaultLoadConfig(), mix: loadtest.DefaultMix(), duration: 30 * time.Second, dir: "penstock-loadtest",
+		origin: make(map[string]string),
+	}
+}
+
+// loadSetting is one value that a flag and a scenario can set.
+type loadSetting struct {
+	key   string
+	usual string // the default, as text
+	bare  string // the value of the flag without one
+	help  string
+	set   func(o *loadOptions, text string) error
+}
+
+// loadSettings is the one table behind flags and scenarios.
+func loadSettings() []loadSetting {
+	d := defaultLoadOptions()
+	return slices.Concat(saleOptions(), []loadSetting{
+		{key: "rate", help: "departures per second, such as 5000/s",
+			set: func(o *loadOptions, s string) error {
+				rate, err := loadtest.ParseRate(s)
+				if err == nil && rate == 0 {
+					err = errors.New("must be above zero")
+				}
+				o.rate = rate
+				return err
+			}},
+		{key: "duration", usual: d.duration.String(), help: "how long departures go on",
+			set: durationOption(func(o *loadOptions) *time.Duration { return &o.duration })},
+		{key: "stages", help: "rates at times, with even ramps between, instead of --rate and --duration: 0@0s,5000@10s,5000@30s",
+			set: func(o *loadOptions, s string) (err error) { o.stages, err = parseStages(s); return err }},
+		{key: "users", usual: strconv.Itoa(d.config.Users), help: "how many users there are; each purchase is one's",
+			set: intOption(func(o *loadOptions) *int { return &o.config.Users })},
+		{key: "seed", usual: "0", help: "decides what each departure is and whose; 0 takes a new one, the report tells which",
+			set: func(o *loadOptions, s string) (err error) { o.config.Seed, err = parseNumber(s); return err }},
+		{key: "connections", usual: strconv.Itoa(d.config.Connections), help: "requests under way at most, and connections per target",
+			set: intOption(func(o *loadOptions) *int { return &o.config.Connections })},
+		{key: "request-timeout", usual: d.config.RequestTimeout.String(), help: "how long a request may take, and a departure be late",
+			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.RequestTimeout })},
+		{key: "verify-within", usual: d.config.VerifyWithin.String(), help: "how long accepted orders may take after the load to leave the queue",
+			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.VerifyWithin })},
+		{key: "out", usual: d.dir, help: "directory of " + summaryFile + " and " + reportFile + ", made when it is missing",
+			set: textOption(func(o *loadOptions) *string { return &o.dir })},
+		{key: "admin", help: "URL of the admin listener: learn the stock from the audit, and check it afterwards",
+			set: textOption(func(o *loadOptions) *string { return &o.admin })},
+		{key: "admin-token", help: "token of the admin listener (environment: " + envAdminToken + ")",
+			set: textOption(func(o *loadOptions) *string { return &o.adminToken })},
+	}, mixOptions(d.mix))
+}
+
+// saleOptions are about the shop and what it sells.
+func saleOptions() []loadSetting {
+	d := defaultLoadOptions()
+	return []loadSetting{
+		{key: "target", help: "URL of the public listener, or several of one shop with commas between",
+			set: func(o *loadOptions, s string) error {
+				o.config.Targets = strings.Split(s, ",")
+				for i := range o.config.Targets {
+					o.config.Targets[i] = strings.TrimSpace(o.config.Targets[i])
+				}
+				return nil
+			}},
+		{key: "caller-key", help: "the caller's key (environment: PENSTOCK_CALLER_KEY)",
+			set: textOption(func(o *loadOptions) *string { return &o.config.CallerKey })},
+		{key: "activity", help: "the activity",
+			set: textOption(func(o *loadOptions) *string { return &o.config.Activity })},
+		{key: "sku", help: "the item",
+			set: textOption(func(o *loadOptions) *string { return &o.config.SKU })},
+		{key: "quantity", usual: "1", help: "units per purchase",
+			set: intOption(func(o *loadOptions) *int { return &o.config.Quantity })},
+		{key: "stock", usual: "0", help: "units that are there for this load alone, to judge overselling; 0 is not known",
+			set: intOption(func(o *loadOptions) *int { return &o.config.Stock })},
+		{key: "per-user", usual: "0", help: "units a user may have; 0 is what the sale's page says",
+			set: intOption(func(o *loadOptions) *int { return &o.config.PerUser })},
+		{key: "price", usual: "0", help: "price of a unit in minor units, to pay; 0 is what the sale's page says",
+			set: func(o *loadOptions, s string) error {
+				price, err := parseNumber(s)
+				o.config.Price = int64(min(price, 1<<53))
+				return err
+			}},
+		{key: "currency", usual: d.config.Currency, help: "currency of --price",
+			set: textOption(func(o *loadOptions) *string { return &o.config.Currency })},
+		{key: "payment-secret", help: "the merchant's payment secret, to pay (environment: PENSTOCK_PAYMENT_SECRET)",
+			set: textOption(func(o *loadOptions) *string { return &o.config.PaymentSecret })},
+	}
+}
+
+// mixOptions are the shares of a mix.
+func mixOptions(d loadtest.Mix) []loadSetting {
+	share := func(key, bare, help string, usual float64, field func(*loadtest.Mix) *float64) loadSetting {
+		return loadSetting{key: key, usual: strconv.FormatFloat(100*usual, 'g', 4, 64) + "%", bare: bare, help: help,
+			set: func(o *loadOptions, s string) (err error) { *field(&o.mix), err = loadtest.ParseShare(s); return err }}
+	}
+	return []loadSetting{
+		share("repeat", "", "share of purchases that are an earlier one again, with its key", d.Repeat,
+			func(m *loadtest.Mix) *float64 { return &m.Repeat }),
+		share("double-click", "", "share of purchases that are the one just before again, with its key", d.DoubleClick,
+			func(m *loadtest.Mix) *float64 { return &m.DoubleClick }),
+		share("browse", "10%", "share of departures that look at the sale's page", d.Browse,
+			func(m *loadtest.Mix) *float64 { return &m.Browse }),
+		share("poll", "100%", "share of accepted orders that are asked for until they are confirmed", d.Poll,
+			func(m *loadtest.Mix) *float64 { return &m.Poll }),
+		share("pay", "", "share of accepted orders that are paid", d.Pay,
+			func(m *loadtest.Mix) *float64 { return &m.Pay }),
+		share("cancel", "", "share of accepted orders that are cancelled", d.Cancel,
+			func(m *loadtest.Mix) *float64 { return &m.Cancel }),
+	}
+}
+
+func textOption(field func(*loadOptions) *string) func(*loadOptions, string) error {
+	return func(o *loadOptions, s string) error { *field(o) = s; return nil }
+}
+
+func intOption(field func(*loadOptions) *int) func(*loadOptions, string) error {
+	return func(o *loadOptions, s string) (err error) {
+		if *field(o), err = strconv.Atoi(s); err != nil {
+			err = fmt.Errorf("%q is not a whole number", s)
+		}
+		return err
+	}
+}
+
+func durationOption(field func(*loadOptions) *time.Duration) func(*loadOptions, string) error {
+	return func(o *loadOptions, s string) (err error) {
+		if *field(o), err = time.ParseDuration(s); err != nil {
+			return fmt.Errorf("%q is not a duration like 30s", s)
+		}
+		if *field(o) <= 0 {
+			return errors.New("must be above zero")
+		}
+		return nil
+	}
+}
+
+func parseNumber(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a whole number of zero or more", s)
+	}
+	return n, nil
+}
+
+// parseStages reads points of rate and time, and returns the ramps between them.
+func parseStages(text string) ([]loadtest.Phase, error) {
+	var phases []loadtest.Phase
+	lastRate, lastTime := 0.0, time.Duration(0)
+	for i, part := range strings.Split(text, ",") {
+		rate, at, ok := strings.Cut(strings.TrimSpace(part), "@")
+		if !ok {
+			return nil, fmt.Errorf("%q is not RATE@TIME, such as 5000@10s", part)
+		}
+		r, err := loadtest.ParseRate(rate)
+		if err != nil {
+			return nil, err
+		}
+		t, err := time.ParseDuration(at)
+		if err != nil || t < lastTime {
+			return nil, fmt.Errorf("%q is not a time like 10s, or earlier than the one before", at)
+		}
+		if i == 0 && t > 0 {
+			lastRate = r // it was so from the start
+		}
+		if t > lastTime {
+			phases = append(phases, loadtest.Phase{Name: fmt.Sprintf("%v to %v", lastTime, t), Duration: t - lastTime, From: lastRate, To: r})
+		}
+		lastRate, lastTime = r, t
+	}
+	if len(phases) == 0 {
+		return nil, fmt.Errorf("%q has no second point: say when it ends", text)
+	}
+	return phases, nil
+}
+
+// addLoadFlags declares the flags.
+func addLoadFlags(flags *pflag.FlagSet) {
+	for _, s := range loadSettings() {
+		flags.String(s.key, s.usual, s.help)
+		if s.bare != "" {
+			flags.Lookup(s.key).NoOptDefVal = s.bare
+		}
+	}
+	flags.StringArray("slo", nil, "thresholds, with exit code 99 when one is missed: 'p99(accepted)<50ms, error_rate<0.1%'; may be repeated")
+	flags.String("scenario", "", "YAML file with the same settings and phases; flags win over it")
+	flags.Bool("schema", false, "print the JSON Schema of "+summaryFile+" and do nothing else")
+	flags.StringP("output", "o", "table", "how to print the summary: table or json")
+}
+
+// read reads the environment, the scenario and the flags, the later over the earlier.
+func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) error {
+	flags := cmd.Flags()
+	var errs []error
+	for _, s := range loadSettings() {
+		if name := secretEnv[s.key]; name != "" && environ(name) != "" {
+			o.origin[s.key] = "environment " + name
+			errs = append(errs, s.set(o, environ(name)))
+		}
+	}
+	path, err := flags.GetString("scenario")
+	if err != nil {
+		return err
+	}
+	if path != "" {
+		errs = append(errs, o.readScenario(cmd, path)...)
+	}
+	for _, s := range loadSettings() {
+		f := flags.Lookup(s.key)
+		if !f.Changed {
+			continue
+		}
+		o.origin[s.key] = "flag --" + s.key
+		if err := s.set(o, f.Value.String()); err != nil {
+			errs = append(errs, fmt.Errorf("flag --%s: %w", s.key, err))
+		}
+	}
+	texts, err := flags.GetStringArray("slo")
+	if err != nil {
+		return err
+	}
+	if flags.Changed("slo") {
+		o.slos = nil
+	}
+	for _, text := range texts {
+		slos, err := loadtest.ParseSLOs(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("flag --%w", err))
+		}
+		o.slos = append(o.slos, slos...)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return o.plan()
+}
+
+// plan makes the phases of what was said.
+func (o *loadOptions) plan() error {
+	timed := o.origin["rate"]
+	if timed == "" {
+		timed = o.origin["duration"]
+	}
+	switch {
+	case len(o.stages) > 0 && timed != "":
+		return fmt.Errorf("%s: and %s say both how fast", timed, o.origin["stages"])
+	case len(o.stages) > 0:
+		o.config.Phases = o.stages
+	case len(o.phases) > 0 && timed != "":
+		return fmt.Errorf("%s: the scenario's phases say how fast and how long", timed)
+	case len(o.phases) > 0:
+		o.config.Phases = o.phases
+		return nil // they have their mixes
+	case o.rate == 0:
+		return errors.New("flag --rate: is required, or --stages, or a --scenario with phases")
+	default:
+		o.config.Phases = []loadtest.Phase{{Name: "load", Duration: o.duration, From: o.rate, To: o.rate}}
+	}
+	for i := range o.config.Phases {
+		o.config.Phases[i].Mix = o.mix
+	}
+	return nil
+}
+
+// where says where a setting was made.
+func (o *loadOptions) where(key string) string {
+	if where, ok := o.origin[key]; ok && strings.HasPrefix(where, "flag ") {
+		return where
+	} else if ok {
+		return where + ": " + key
+	}
+	return "flag --" + key
+}
+
+// located adds to a mistake that begins with a setting's name where it was made.
+func (o *loadOptions) located(err error) error {
+	key, rest, ok := strings.Cut(err.Error(), ": ")
+	if known := slices.ContainsFunc(loadSettings(), func(s loadSetting) bool { return s.key == key }); !ok || !known {
+		return err
+	}
+	return fmt.Errorf("%s: %s", o.where(key), rest)
+}

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"penstock/loadtest"
+)
+
+// exitSLOMissed is the exit code of a load test whose --slo was missed.
+const exitSLOMissed = 99
+
+// Files of a load test's directory.
+const (
+	summaryFile = "summary.json"
+	reportFile  = "report.html"
+)
+
+func loadtestCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "loadtest",
+		Short: "Send a load on schedule, check every promise, and report",
+		Long: `Send purchases to a shop on a schedule that is fixed in advance, whatever the answers do, and count latency from the
+time at which each was due: a shop that stalls is charged for everybody who would have come meanwhile.
+
+The rate counts departures: purchases, double clicks and repeats with the same key among them, and looks at the sale's page
+(--browse). Polls, payments and cancellations follow accepted orders and come on top. Nothing is sent again because an
+answer says so, but payments and cancellations are.
+
+Afterwards every order that was named is read back, and the answers are judged: nothing oversold (with --stock or --admin), no
+accepted order lost, one order per key, no buyer over the limit. DIR gets summary.json (its JSON Schema: --schema) and
+report.html, after ^C too.
+
+Exits 98 with the proof when an invariant does not hold, 99 when an --slo was missed, 130 after ^C, 4 when nobody listens.
+A load generator that was the bottleneck itself says so on stderr and in the report.`,
+		Example: `  penstock loadtest --target http://127.0.0.1:8080 --caller-key psk_… --activity 618 --sku phone-x \
+    --rate 5000/s --duration 30s --users 100000 --slo 'p99(accepted)<50ms, error_rate<0.1%' --out report
+  penstock loadtest --scenario rush.yaml --stages '0@0s,5000@10s,5000@30s'`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unexpected argument %q: values of --poll and --browse are written --poll=50%%", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if schema, err := cmd.Flags().GetBool("schema"); err != nil || schema {
+				_, err := cmd.OutOrStdout().Write(loadtest.SummarySchema())
+				return err
+			}
+			t, err := prepareLoadTest(cmd)
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return t.run(cmd.Context())
+		},
+	}
+	addLoadFlags(cmd.Flags())
+	return cmd
+}
+
+// loadTest is one run of the command.
+type loadTest struct {
+	loadOptions
+	command string // to repeat it, without secrets
+	json    bool
+	bar     *loadBar
+
+	out, messages io.Writer
+	screen        screen
+}
+
+func prepareLoadTest(cmd *cobra.Command) (*loadTest, error) {
+	flags := cmd.Flags()
+	t := &loadTest{
+		loadOptions: defaultLoadOptions(), out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), screen: screenOf(os.Stdout, os.Getenv),
+	}
+	if err := t.read(cmd, os.Getenv); err != nil {
+		return nil, err
+	}
+	format, err := flags.GetString("output")
+	if err != nil {
+		return nil, err
+	}
+	if t.json = format == "json"; !t.json && format != "table" {
+		return nil, fmt.Errorf("flag --output: %q is neither table nor json", format)
+	}
+	if t.config.Seed == 0 {
+		t.config.Seed = rand.Uint64N(1<<32-1) + 1 // short enough to type
+	}
+	t.command = commandLine(flags, t.config.Seed)
+	t.bar = newLoadBar(t.messages, screenOf(os.Stderr, os.Getenv))
+	t.config.Progress = t.bar.show
+	if t.config.Stock > 0 {
+		t.config.Available = t.config.Stock
+	}
+	if err := t.config.Validate(); err != nil {
+		var errs []error
+		for _, one := range apart(err) {
+			errs = append(errs, t.located(one))
+		}
+		return nil, errors.Join(errs...)
+	}
+	return t, nil
+}
+
+// commandLine is the command that repeats a run; secrets are taken from the environment.
+func commandLine(flags *pflag.FlagSet, seed uint64) string {
+	words := []string{"penstock", "loadtest"}
+	flags.Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			switch env := secretEnv[f.Name]; {
+			case f.Name == "seed" || f.Name == "schema":
+			case env != "":
+				words = append(words, "--"+f.Name+`="$`+env+`"`)
+			default:
+				words = append(words, "--"+f.Name+"="+quoteWord(value))
+			}
+		}
+	})
+	return strings.Join(append(words, fmt.Sprintf("--seed=%d", seed)), " ")
+}
+
+// secretEnv are the flags that may not be shown, with the variables that set them too.
+var secretEnv = map[string]string{
+	"caller-key": "PENSTOCK_CALLER_KEY", "payment-secret": "PENSTOCK_PAYMENT_SECRET", "admin-token": envAdminToken,
+}
+
+// quoteWord writes a word for a POSIX shell.
+func quoteWord(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:,=%@+", r)
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// run sends the load and reports.
+func (t *loadTest) run(ctx context.Context) error {
+	if err := os.MkdirAll(t.dir, 0o755); err != nil {
+		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
+	}
+	books, err := t.booksBefore(ctx)
+	if err != nil {
+		return failure(err)
+	}
+	load, err := loadtest.NewLoad(t.config)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	card := loadtest.RunCard{
+		Command: t.command, Version: version(), Started: time.Now().UTC().Truncate(time.Second), Targets: t.config.Targets,
+		Activity: t.config.Activity, SKU: t.config.SKU, Users: t.config.Users, Seed: t.config.Seed,
+		OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
+	}
+	result, err := load.Run(ctx)
+	t.bar.end()
+	switch {
+	case errors.Is(err, loadtest.ErrSale):
+		return &exitError{exitFailure, err}
+	case err != nil:
+		return &exitError{exitDependency, err}
+	}
+	summary := loadtest.NewSummary(result, t.slos, card)
+	if books != nil {
+		after, err := books.after(ctx)
+		if err != nil {
+			summary.Warnings = append(summary.Warnings, fmt.Sprintf("the server's audit could not be read: %v", err))
+		} else {
+			summary.Audit(after, t.config.Quantity)
+		}
+	}
+	if err := t.write(summary); err != nil {
+		return &exitError{exitFailure, err}
+	}
+	return t.verdict(summary)
+}
+
+// write writes the files and prints the summary.
+func (t *loadTest) write(s *loadtest.Summary) error {
+	text, err := s.JSON()
+	if err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		name string
+		text []byte
+	}{{summaryFile, text}, {reportFile, s.HTML()}} {
+		if err := replaceFile(filepath.Join(t.dir, file.name), file.text); err != nil {
+			return err
+		}
+	}
+	if !t.json {
+		text = []byte(loadSummary(s, t.screen, t.dir))
+	}
+	if _, err := t.out.Write(text); err != nil {
+		return err
+	}
+	return t.bar.err
+}
+
+// replaceFile writes a file that is never seen half written.
+func replaceFile(path string, text []byte) error {
+	temporary := path + ".part"
+	if err := os.WriteFile(temporary, text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+// verdict is the error that the command ends with, after the warnings.
+func (t *loadTest) verdict(s *loadtest.Summary) error {
+	for _, w := range s.Warnings {
+		if _, err := fmt.Fprintf(t.messages, "penstock: warning: %s\n", w); err != nil {
+			return &exitError{exitFailure, err}
+		}
+	}
+	var broken, missed []error
+	for _, i := range s.Invariants {
+		if !i.Held {
+			broken = append(broken, fmt.Errorf("invariant %s does not hold: %s", i.Name, i.Detail))
+		}
+	}
+	for _, slo := range s.SLOs {
+		if !slo.Met {
+			missed = append(missed, fmt.Errorf("slo missed: %s, measured %s", slo.SLO, slo.Measured))
+		}
+	}
+	switch s.Verdict {
+	case loadtest.Broken:
+		return &exitError{exitLawBroken, errors.Join(append(broken, missed...)...)}
+	case loadtest.Missed:
+		return &exitError{exitSLOMissed, errors.Join(missed...)}
+	case loadtest.Interrupted:
+		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
+	}
+	return nil
+}
+
+// shopBooks asks for the server's audit of the item that is bought.
+type shopBooks struct {
+	client        adminClient
+	activity, sku string
+}
+
+// booksBefore reads the audit, where an admin listener was named, and learns the stock from it.
+func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
+	if t.admin == "" {
+		return nil, nil //nolint:nilnil // no books is a sound answer
+	}
+	u, err := url.Parse(t.admin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s: %q is not a URL like http://127.0.0.1:8081", t.where("admin"), t.admin)}
+	}
+	b := &shopBooks{
+		adminClient{url: strings.TrimRight(t.admin, "/"), token: t.adminToken, http: http.Client{Timeout: 30 * time.Second}},
+		t.config.Activity, t.config.SKU,
+	}
+	item, err := b.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("audit before the load: %w", err)
+	}
+	if t.config.Stock == 0 {
+		// What others hold now may come back; what is sold does not.
+		t.config.Stock, t.config.Available = int(item.Total-item.Sold), int(item.Available)
+	}
+	return b, nil
+}
+
+// read returns the item's audit.
+func (b *shopBooks) read(ctx context.Context) (loadtest.Books, error) {
+	text, _, err := b.client.call(ctx, get("activities", b.activity, "audit"))
+	if err != nil {
+		return loadtest.Books{}, err
+	}
+	var audit activityAudit
+	if err := json.Unmarshal(text, &audit); err != nil {
+		return loadtest.Books{}, fmt.Errorf("read the answer: %w", err)
+	}
+	for _, i := range audit.Items {
+		if i.SKU == b.sku && i.Rebuilding {
+			return loadtest.Books{}, &exitError{exitDependency, fmt.Errorf("%s/%s: its stock is being rebuilt", b.activity, b.sku)}
+		}
+		if i.SKU == b.sku {
+			return loadtest.Books{
+				Total: i.Total, Available: i.Available, Held: i.Held, Sold: i.Sold, InFlight: i.InFlight, Balanced: i.Balanced,
+			}, nil
+		}
+	}
+	return loadtest.Books{}, fmt.Errorf("activity %s has no item %s", b.activity, b.sku)
+}
+
+// afterInterrupt is how long the audit is waited for when a load was ended early.
+const afterInterrupt = 2 * time.Second
+
+// after waits until nothing is in flight, for as long as L3 allows, and returns the audit as it is then.
+func (b *shopBooks) after(ctx context.Context) (loadtest.Books, error) {
+	within := auditWithin
+	if ctx.Err() != nil {
+		within = afterInterrupt
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	defer cancel()
+	look := time.NewTicker(auditEvery)
+	defer look.Stop()
+	var last loadtest.Books
+	for seen := false; ; {
+		books, err := b.read(ctx)
+		switch {
+		case err == nil && books.Settled():
+			return books, nil
+		case err == nil:
+			last, seen = books, true
+		case !seen:
+			return loadtest.Books{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return last, nil
+		case <-look.C:
+		}
+	}
+}
