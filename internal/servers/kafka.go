@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -59,4 +60,38 @@ func askKafka(ctx context.Context, addr string) error {
 	}
 	offsets, err := admin.FetchOffsets(ctx, "penstock-servers")
 	return errors.Join(err, offsets.Error())
+}
+
+// Record is a record of a topic.
+type Record struct {
+	Key, Value string
+	Headers    map[string]string
+}
+
+// Records reads a topic from its start until enough says so. The topic need not be there yet.
+func (s *Server) Records(t testing.TB, topic string, enough func([]Record) bool) []Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Addr), kgo.ConsumeTopics(topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(200*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	var got []Record
+	for !enough(got) {
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("topic %s has not enough after %v: %v", topic, Patience, got)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			headers := make(map[string]string, len(r.Headers))
+			for _, h := range r.Headers {
+				headers[h.Key] = string(h.Value)
+			}
+			got = append(got, Record{string(r.Key), string(r.Value), headers})
+		})
+	}
+	return got
 }
