@@ -1,0 +1,44 @@
+package limiter
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func sevenKinds() Document {
+	var policies []Policy
+	for _, key := range kindNames {
+		policies = append(policies, Policy{Key: key, Rate: 1000, Burst: 1000})
+	}
+	policies = append(policies, Policy{Name: "own", Key: Caller, Match: "m/own", Rate: 1, Burst: 2},
+		Policy{Name: "watched", Key: SKU, Match: "a/s", Rate: 1, Burst: 1, Mode: Shadow})
+	return enforced(policies...)
+}
+
+func TestDecisionsAllocateNothing(t *testing.T) {
+	l := newLimiter(t, testConfig(), sevenKinds(), 1)
+	req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("2001:db8::1")}
+	refused := Request{Merchant: "m", Caller: "own", User: "u", Activity: "a", SKU: "s", IP: req.IP}
+	head := make([]byte, 0, 128)
+	trusted, forwarded := trustedNets(), "1.1.1.1, 2001:db8::1, 10.0.0.2"
+	var now time.Duration
+	n := testing.AllocsPerRun(1000, func() {
+		now += time.Millisecond
+		req.IP = ClientIP(netip.MustParseAddr("10.0.0.1"), forwarded, trusted)
+		d := l.Allow(&req, at(now))
+		if !d.Allowed {
+			t.Fatalf("%+v", d)
+		}
+		l.Allow(&refused, at(now))
+		d = l.Allow(&refused, at(now))
+		d = l.Allow(&refused, at(now))
+		if d.Allowed || d.Policy.Name != "own" {
+			t.Fatalf("%+v", d)
+		}
+		head = AppendPolicy(AppendRateLimit(head[:0], &d), &d)
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,130 @@
+package limiter
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const benchUsers = 1_000_000
+
+// benchRequests are purchases of a crowd: a million users, of whom four share an address, at ten callers of three merchants.
+func benchRequests() []Request {
+	requests := make([]Request, benchUsers)
+	for i := range requests {
+		requests[i] = Request{
+			Merchant: fmt.Sprint("merchant-", i%3), Caller: fmt.Sprint("caller-", i%10), User: fmt.Sprint("user-", i),
+			IP: netip.AddrFrom4([4]byte{10, byte(i >> 18), byte(i >> 10), byte(i >> 2)}),
+		}
+	}
+	return requests
+}
+
+// fiveKinds are limits that everybody is far below, or far above.
+func fiveKinds(callerRate float64, callerBurst int64) Document {
+	return enforced(
+		Policy{Key: Global, Rate: MaxRate, Burst: MaxBurst}, Policy{Key: Merchant, Rate: MaxRate, Burst: MaxBurst},
+		Policy{Key: Caller, Rate: callerRate, Burst: callerBurst}, Policy{Key: User, Rate: 10, Burst: 1000}, Policy{Key: IP, Rate: 100, Burst: 10_000},
+	)
+}
+
+// mapLimiter is what one writes first: a rate.Limiter per key in a map, under a lock, and nothing is ever forgotten.
+type mapLimiter struct {
+	mu       sync.Mutex
+	limiters map[string]*rate.Limiter
+	all      *rate.Limiter
+}
+
+func (m *mapLimiter) of(key string, r rate.Limit, burst int) *rate.Limiter {
+	l := m.limiters[key]
+	if l == nil {
+		l = rate.NewLimiter(r, burst)
+		m.limiters[key] = l
+	}
+	return l
+}
+
+func (m *mapLimiter) allow(req *Request, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of("caller/"+req.Merchant+"/"+req.Caller, MaxRate, MaxBurst).AllowN(now, 1) &&
+		m.of("user/"+req.Merchant+"/"+req.User, 10, 1000).AllowN(now, 1) &&
+		m.of("ip/"+req.IP.String(), 100, 10_000).AllowN(now, 1) &&
+		m.of("merchant/"+req.Merchant, MaxRate, MaxBurst).AllowN(now, 1) &&
+		m.all.AllowN(now, 1)
+}
+
+// runCrowd decides for one user after another, on all processors, after each has been seen once.
+func runCrowd(b *testing.B, requests []Request, decide func(req *Request, now time.Time)) {
+	for i := range requests {
+		decide(&requests[i], time.Now())
+	}
+	b.ReportAllocs()
+	var next atomic.Int64
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		i := int(next.Add(1)) * 123_457
+		for pb.Next() {
+			i += 7919
+			decide(&requests[i%benchUsers], time.Now())
+		}
+	})
+}
+
+func BenchmarkAllow(b *testing.B) {
+	requests := benchRequests()
+	limiter := func(doc Document) func(req *Request, now time.Time) {
+		l, err := New(DefaultConfig(), time.Now())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Apply(doc, 1, time.Now()); err != nil {
+			b.Fatal(err)
+		}
+		return func(req *Request, now time.Time) { l.Allow(req, now) }
+	}
+	b.Run("limits=5/way=map", func(b *testing.B) {
+		m := &mapLimiter{limiters: map[string]*rate.Limiter{}, all: rate.NewLimiter(MaxRate, MaxBurst)}
+		runCrowd(b, requests, func(req *Request, now time.Time) { m.allow(req, now) })
+	})
+	b.Run("limits=5/way=limiter", func(b *testing.B) { runCrowd(b, requests, limiter(fiveKinds(MaxRate, MaxBurst))) })
+	b.Run("limits=5/way=refused", func(b *testing.B) { runCrowd(b, requests, limiter(fiveKinds(1, 1))) })
+	b.Run("limits=1/way=rate", func(b *testing.B) {
+		l := rate.NewLimiter(MaxRate, MaxBurst)
+		runCrowd(b, requests, func(_ *Request, now time.Time) { l.AllowN(now, 1) })
+	})
+	b.Run("limits=1/way=caller", func(b *testing.B) {
+		runCrowd(b, requests, limiter(enforced(Policy{Key: Caller, Rate: MaxRate, Burst: MaxBurst})))
+	})
+	b.Run("limits=1/way=user", func(b *testing.B) {
+		runCrowd(b, requests, limiter(enforced(Policy{Key: User, Rate: 10, Burst: 1000})))
+	})
+	b.Run("limits=1/way=global", func(b *testing.B) {
+		runCrowd(b, requests, limiter(enforced(Policy{Key: Global, Rate: MaxRate, Burst: MaxBurst})))
+	})
+}
+
+// An edit of everything while a million users have buckets.
+func BenchmarkApply(b *testing.B) {
+	requests := benchRequests()
+	l, err := New(DefaultConfig(), at(0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range b.N {
+		if err := l.Apply(fiveKinds(100+float64(i%2), 100), 1+i%2, at(0)); err != nil {
+			b.Fatal(err)
+		}
+		if i == 0 {
+			for j := range requests {
+				l.Allow(&requests[j], at(0))
+			}
+			b.ResetTimer()
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package limiter
+
+import (
+	"math"
+	"math/bits"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// directory holds the buckets of a kind with few keys, merchants or callers, each with a lock of its own. They are found without a
+// lock. The number of slots is fixed, and they are searched like a table's: see there. A bucket gives its slot to another key only
+// when it is full. Keys beyond that share the strangers' bucket.
+type directory struct {
+	slots []atomic.Pointer[bucket]
+
+	mu        sync.Mutex // changes of slots; taken before a bucket's own
+	evictions uint64     // guarded by mu, like what follows
+	stranger  int64      // TAT of the strangers' bucket
+	strangers uint64     // decisions
+
+	rules *rules // the last applied; only Apply looks at it
+}
+
+// bucket is rate.Limiter made safe.
+//
+// A rate.Limiter believes every time that it is given: an earlier one sets its clock back, and the next one is credited the same
+// interval again. Goroutines that read the clock and then wait for a processor give it such times all day, most of all on a machine
+// that is overloaded. So times are clamped under a lock, and nobody else has the Limiter. It is also created full, which a key that
+// appears after an edit must not be, and can't be told to give a token back: allowing a negative number does that (a test holds it to
+// it).
+type bucket struct {
+	key   uint64 // the three are fixed
+	owner string
+	name  string
+
+	mu     sync.Mutex
+	rules  *rules // guarded by mu, like all that follows
+	limit  *limit // nil: the key isn't limited any more
+	tokens *rate.Limiter
+	last   int64
+	gone   bool // its slot has another bucket
+}
+
+// newDirectory returns a directory in which keys buckets find room.
+func newDirectory(keys int) *directory {
+	return &directory{slots: make([]atomic.Pointer[bucket], max(1<<bits.Len(uint(2*keys-1)), minSlots))}
+}
+
+// find returns the bucket of a key, or nil.
+func (d *directory) find(key uint64, owner, name string) *bucket {
+	mask := uint64(len(d.slots) - 1)
+	for i := range uint64(reach) {
+		b := d.slots[(key+i)&mask].Load()
+		if b == nil {
+			return nil
+		}
+		if b.key == key && b.name == name && b.owner == owner {
+			return b
+		}
+	}
+	return nil
+}
+
+// add returns the bucket of a key, making it if need be, or nil when there is no slot for it. It keeps no string that it is given.
+func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bucket {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b := d.find(key, owner, name); b != nil {
+		return b
+	}
+	mask := uint64(len(d.slots) - 1)
+	for i := range uint64(reach) {
+		at := &d.slots[(key+i)&mask]
+		before := at.Load()
+		if before != nil && !before.retire(now) {
+			continue
+		}
+		if before != nil {
+			d.evictions++
+		}
+		b := &bucket{key: key, owner: strings.Clone(owner), name: strings.Clone(name)}
+		b.open(r, now)
+		at.Store(b)
+		return b
+	}
+	return nil
+}
+
+// take is like a table's.
+func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, g *grant) bool {
+	l := r.of(key)
+	if l == nil || l.off {
+		return false
+	}
+	for {
+		b := d.find(key, owner, name)
+		if b == nil {
+			b = d.add(r, key, owner, name, now)
+		}
+		if b == nil {
+			d.takeAsStranger(l, now, cost, g)
+			return true
+		}
+		if asked, gone := b.take(r, now, cost, g); !gone {
+			return asked
+		}
+	}
+}
+
+func (d *directory) takeAsStranger(l *limit, now, cost int64, g *grant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.strangers++
+	n := l.price(cost)
+	*g = grant{limit: l, directory: d}
+	next, wait := l.spend(d.stranger, now, n)
+	if wait > 0 {
+		g.wait, g.left = wait, l.tokens(d.stranger, now)
+		return
+	}
+	d.stranger = next
+	g.taken, g.left = n, l.tokens(next, now)
+}
+
+// giveBack returns what a stranger took.
+func (d *directory) giveBack(g *grant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stranger -= g.taken * g.limit.interval
+}
+
+// prepare gives a bucket, under the old rules, to each key that is about to lose a policy of its own and has none. Else it would pass
+// for a key that was under the template all along.
+func (d *directory) prepare(r *rules, now int64) {
+	for _, o := range r.orphans {
+		if r.template.burst > o.old.burst || r.template.floor > now {
+			owner, name := splitMatch(o.old.policy)
+			d.add(d.rules, o.key, owner, name, now)
+		}
+	}
+}
+
+// apply carries all buckets over to newer rules.
+func (d *directory) apply(r *rules, now int64) {
+	for i := range d.slots {
+		if b := d.slots[i].Load(); b != nil {
+			b.follow(r, now)
+		}
+	}
+	if d.rules != nil && d.rules.template != nil && r.template != nil {
+		d.mu.Lock()
+		d.stranger = r.template.carry(d.rules.template, d.stranger, now)
+		d.mu.Unlock()
+	}
+	d.rules = r
+}
+
+func (d *directory) stats(now int64) TableStats {
+	out := TableStats{Capacity: len(d.slots)}
+	for i := range d.slots {
+		if b := d.slots[i].Load(); b != nil && !b.full(now) {
+			out.Live++
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out.Evictions, out.Strangers = d.evictions, d.strangers
+	return out
+}
+
+// timeOf returns a moment as rate.Limiter wants it.
+func timeOf(moment int64) time.Time { return time.Unix(0, moment) }
+
+// open fills a new bucket as far as its key may have it. The bucket's lock is held, or nobody has the bucket yet.
+func (b *bucket) open(r *rules, now int64) {
+	b.rules, b.last = r, max(b.last, now)
+	b.limit = r.of(b.key)
+	if b.limit == nil {
+		return
+	}
+	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
+	if b.limit.floor > b.last { // it was emptied when it would have had to be, to be full at the floor
+		empty := b.limit.floor - int64(float64(b.limit.burst)/b.limit.rate*1e9)
+		b.tokens.AllowN(timeOf(empty), int(b.limit.burst))
+	}
+}
+
+// follow carries the bucket over to newer rules.
+func (b *bucket) follow(r *rules, now int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = max(b.last, now)
+	b.followLocked(r)
+}
+
+func (b *bucket) followLocked(r *rules) {
+	if b.rules != nil && r.epoch <= b.rules.epoch {
+		return
+	}
+	if b.tokens == nil {
+		b.open(r, b.last)
+		return
+	}
+	b.rules = r
+	if b.limit = r.of(b.key); b.limit != nil {
+		// The tokens of the old rate are counted up to now; those above the new burst are cut off when they are next counted.
+		b.tokens.SetLimitAt(timeOf(b.last), rate.Limit(b.limit.rate))
+		b.tokens.SetBurstAt(timeOf(b.last), int(b.limit.burst))
+	}
+}
+
+// take is like a table's; gone says that the bucket isn't its key's any more.
+func (b *bucket) take(r *rules, now, cost int64, g *grant) (asked, gone bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.gone {
+		return false, true
+	}
+	b.last = max(b.last, now)
+	b.followLocked(r)
+	l := b.limit
+	if l == nil || l.off {
+		return false, false
+	}
+	n := l.price(cost)
+	*g = grant{limit: l, bucket: b}
+	at := timeOf(b.last)
+	if b.tokens.AllowN(at, int(n)) {
+		g.taken, g.left = n, b.tokens.TokensAt(at)
+		return true, false
+	}
+	g.left = b.tokens.TokensAt(at)
+	g.wait = max(1, int64(math.Ceil((float64(n)-g.left)/l.rate*1e9)))
+	return true, false
+}
+
+// giveBack returns tokens. They are bounded by the burst when they are next counted.
+func (b *bucket) giveBack(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tokens.AllowN(timeOf(b.last), -int(n))
+}
+
+// retire reports whether the bucket is full, and so the same as none; if so, it is nobody's from now on.
+func (b *bucket) retire(now int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gone = b.fullLocked(now)
+	return b.gone
+}
+
+func (b *bucket) full(now int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fullLocked(now)
+}
+
+func (b *bucket) fullLocked(now int64) bool {
+	return b.tokens == nil || b.tokens.TokensAt(timeOf(max(b.last, now))) >= float64(b.tokens.Burst())
+}

@@ -1,0 +1,57 @@
+package limiter
+
+import (
+	"math"
+	"strconv"
+	"time"
+)
+
+// AppendRateLimit appends the value of the RateLimit field (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the
+// policy still has, and after how many seconds it has the next one or, of an allowed request, all of them. It appends nothing when
+// there is no policy, or it is the global one, whose state is nobody's business.
+//
+// Remaining is this node's share; the quota in RateLimit-Policy is the cluster's.
+func AppendRateLimit(dst []byte, d *Decision) []byte {
+	if !d.public() {
+		return dst
+	}
+	wait := d.Reset
+	if !d.Allowed {
+		wait = max(d.RetryAfter, 1)
+	}
+	dst = d.appendName(dst)
+	dst = append(dst, ";r="...)
+	dst = strconv.AppendInt(dst, d.Remaining, 10)
+	dst = append(dst, ";t="...)
+	return strconv.AppendInt(dst, ceilSeconds(wait), 10)
+}
+
+// AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's quota, which is its burst, and in how many seconds
+// it refills. It appends nothing when AppendRateLimit wouldn't.
+func AppendPolicy(dst []byte, d *Decision) []byte {
+	if !d.public() {
+		return dst
+	}
+	dst = d.appendName(dst)
+	dst = append(dst, ";q="...)
+	dst = strconv.AppendInt(dst, d.Policy.Burst, 10)
+	dst = append(dst, ";w="...)
+	return strconv.AppendInt(dst, int64(math.Ceil(float64(d.Policy.Burst)/d.Policy.Rate)), 10)
+}
+
+func (d *Decision) public() bool { return d.Policy != nil && d.Policy.Key != Global }
+
+// appendName appends the policy's name as a string of a structured field. Names have nothing that would need a backslash.
+func (d *Decision) appendName(dst []byte) []byte {
+	dst = append(dst, '"')
+	dst = append(dst, d.Policy.Name...)
+	return append(dst, '"')
+}
+
+func ceilSeconds(d time.Duration) int64 {
+	s := int64(d / time.Second)
+	if d%time.Second > 0 {
+		s++
+	}
+	return s
+}

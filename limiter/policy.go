@@ -1,0 +1,303 @@
+package limiter
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"unicode/utf8"
+)
+
+// Kind says whose tokens a policy counts.
+type Kind string
+
+// The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name elsewhere is somebody else. An IPv6
+// address counts with its /64, which is what one subscriber gets.
+const (
+	Global   Kind = "global"
+	Merchant Kind = "merchant"
+	Caller   Kind = "caller"
+	User     Kind = "user"
+	IP       Kind = "ip"
+	Activity Kind = "activity"
+	SKU      Kind = "sku"
+)
+
+// Mode says what a policy does with a request that is above it.
+type Mode string
+
+// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses nothing. Off does nothing.
+const (
+	Enforce Mode = "enforce"
+	Shadow  Mode = "shadow"
+	Off     Mode = "off"
+)
+
+// Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens a second.
+//
+// Without Match it is the template for every key of its kind; with Match it is for that one, and the template isn't looked at: not
+// its rate and not its mode, so a policy in mode Off exempts the key that it matches. Match is written
+//
+//	merchant, activity   name
+//	caller, user         merchant/name
+//	sku                  activity/name
+//	ip                   an address; for IPv6 any address of the /64, or the /64 itself
+//
+// and a global policy has none.
+type Policy struct {
+	Name  string  `json:"name"`
+	Key   Kind    `json:"key"`
+	Match string  `json:"match,omitempty"`
+	Rate  float64 `json:"rate"`
+	Burst int64   `json:"burst"`
+	Mode  Mode    `json:"mode"`
+}
+
+// Document is all the policies of a cluster. Rates and bursts are the cluster's; Apply takes a node's share of them.
+type Document struct {
+	Policies []Policy `json:"policies"`
+}
+
+// Bounds of what a Document may say.
+const (
+	MaxPolicies   = 10_000
+	MaxNameLength = 64
+	MaxUserLength = 128
+	// MinRate is once in 100,000 s, a little less than once a day: what is rarer is a quota of the calendar and should be kept
+	// where a restart doesn't forget it.
+	MinRate = 1e-5
+	// MaxRate is far above what a cluster answers; above it, a number is a slip of the keyboard.
+	MaxRate = 1e7
+	// MaxBurst is the largest bucket.
+	MaxBurst = 100_000_000
+	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
+	MaxRefill = 7 * 24 * 3600
+	// MaxNodes is how many nodes a limit can be split over.
+	MaxNodes = 1024
+	// MaxMistakes is how many mistakes Validate lists; one more entry says that there are others.
+	MaxMistakes = 100
+)
+
+// FieldError says what is wrong with one field of a Document.
+type FieldError struct {
+	Field  string // policies[3].rate
+	Detail string
+}
+
+// FieldErrors says what is wrong with a Document, field by field.
+type FieldErrors []FieldError
+
+// Error implements error.
+func (e FieldErrors) Error() string {
+	var b strings.Builder
+	for i, f := range e {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(f.Field + ": " + f.Detail)
+	}
+	return b.String()
+}
+
+// mistakes collects FieldErrors up to MaxMistakes.
+type mistakes struct {
+	list  FieldErrors
+	field string // of what is being looked at, as a prefix
+}
+
+func (m *mistakes) add(field, format string, args ...any) {
+	switch n := len(m.list); {
+	case n < MaxMistakes:
+		m.list = append(m.list, FieldError{m.field + field, fmt.Sprintf(format, args...)})
+	case n == MaxMistakes:
+		m.list = append(m.list, FieldError{"policies", "have more mistakes than are listed here"})
+	}
+}
+
+// Validate returns everything that is wrong with the document, as FieldErrors, or nil.
+func (d *Document) Validate() error {
+	var m mistakes
+	if n := len(d.Policies); n > MaxPolicies {
+		m.add("policies", "must be at most %d, not %d", MaxPolicies, n)
+		return m.list
+	}
+	type subject struct {
+		kind  Kind
+		match string
+	}
+	names := make(map[string]int, len(d.Policies))
+	subjects := make(map[subject]int, len(d.Policies))
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		m.field = fmt.Sprintf("policies[%d].", i)
+		p.check(&m)
+		if first, twice := names[p.Name]; twice {
+			m.add("name", "is the name of policies[%d] too", first)
+		} else {
+			names[p.Name] = i
+		}
+		s := subject{p.Key, p.canonicalMatch()}
+		if first, twice := subjects[s]; !twice {
+			subjects[s] = i
+		} else if s.match == "" {
+			m.add("match", "is missing: policies[%d] (%q) is the %s template already", first, d.Policies[first].Name, p.Key)
+		} else {
+			m.add("match", "is the same %s as that of policies[%d] (%q)", p.Key, first, d.Policies[first].Name)
+		}
+	}
+	if m.list == nil {
+		return nil
+	}
+	return m.list
+}
+
+// check notes everything that is wrong with the policy by itself.
+func (p *Policy) check(m *mistakes) {
+	if err := checkName(p.Name); err != "" {
+		m.add("name", "%s", err)
+	}
+	switch p.Key {
+	case Global, Merchant, Caller, User, IP, Activity, SKU:
+		if err := p.checkMatch(); err != "" {
+			m.add("match", "%s", err)
+		}
+	case "":
+		m.add("key", "is required")
+	default:
+		m.add("key", "must be global, merchant, caller, user, ip, activity or sku")
+	}
+	switch p.Mode {
+	case Enforce, Shadow, Off:
+	case "":
+		m.add("mode", "is required")
+	default:
+		m.add("mode", "must be enforce, shadow or off")
+	}
+	rate := p.checkRate()
+	if rate != "" {
+		m.add("rate", "%s", rate)
+	}
+	switch {
+	case p.Burst < 1:
+		m.add("burst", "must be at least 1: a smaller bucket never holds a token; to let nobody in, use a switch")
+	case p.Burst > MaxBurst:
+		m.add("burst", "must be at most %d", MaxBurst)
+	case rate == "" && float64(p.Burst)/p.Rate > MaxRefill:
+		m.add("burst", "would take %.0f s to refill at this rate; at most %d s (a week) are allowed", float64(p.Burst)/p.Rate, MaxRefill)
+	}
+}
+
+// checkRate says what is wrong with the rate, or "". Zero is refused though it could mean "nobody": it is also what a forgotten
+// field looks like, and closing a sale by hand is what switches are for, which carry a reason and an end.
+func (p *Policy) checkRate() string {
+	switch {
+	case math.IsNaN(p.Rate) || math.IsInf(p.Rate, 0):
+		return "must be a number"
+	case p.Rate == 0:
+		return "must be above 0; to let nobody in, use a switch"
+	case p.Rate < 0:
+		return "must be above 0"
+	case p.Rate < MinRate:
+		return fmt.Sprintf("must be at least %g per second", MinRate)
+	case p.Rate > MaxRate:
+		return fmt.Sprintf("must be at most %.0f per second", MaxRate)
+	}
+	return ""
+}
+
+// checkMatch says what is wrong with the match of a policy whose kind is known, or "".
+func (p *Policy) checkMatch() string {
+	if p.Match == "" {
+		return ""
+	}
+	owner, name, two := strings.Cut(p.Match, "/")
+	switch p.Key {
+	case Merchant, Activity:
+		return checkName(p.Match)
+	case Caller, User, SKU:
+		form := map[Kind]string{Caller: "merchant/caller", User: "merchant/user", SKU: "activity/sku"}[p.Key]
+		if !two {
+			return "must be " + form
+		}
+		if err := checkName(owner); err != "" {
+			return "must be " + form + ": what is before the slash " + err
+		}
+		check := checkName
+		if p.Key == User {
+			check = checkUser
+		}
+		if err := check(name); err != "" {
+			return "must be " + form + ": what is after the slash " + err
+		}
+	case IP:
+		if !matchedAddr(p.Match).IsValid() {
+			return "must be an address, or an IPv6 network of 64 bits"
+		}
+	default:
+		return "must be empty: there is only one global limit"
+	}
+	return ""
+}
+
+// canonicalMatch returns the match in the one spelling that its key has.
+func (p *Policy) canonicalMatch() string {
+	if p.Key == IP {
+		if a := matchedAddr(p.Match); a.IsValid() {
+			return a.String()
+		}
+	}
+	return p.Match
+}
+
+// matchedAddr returns the address that a match of kind IP stands for, which of an IPv6 network is its first, or the zero Addr.
+func matchedAddr(match string) netip.Addr {
+	if net, err := netip.ParsePrefix(match); err == nil {
+		if !net.Addr().Is6() || net.Addr().Is4In6() || net.Bits() != groupBits {
+			return netip.Addr{}
+		}
+		return net.Masked().Addr()
+	}
+	a, err := netip.ParseAddr(match)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return group(a)
+}
+
+// checkName says what is wrong with a name, or "". Names have the same form as ids in URLs, so that they need no quotes in headers
+// and can't contain the slash of a match.
+func checkName(s string) string {
+	if s == "" {
+		return "is required"
+	}
+	if len(s) > MaxNameLength {
+		return fmt.Sprintf("must be at most %d bytes", MaxNameLength)
+	}
+	if s == "." || s == ".." {
+		return "must not be a relative path"
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case strings.IndexByte("._~-", c) >= 0:
+		default:
+			return "must consist of letters, digits and ._~-"
+		}
+	}
+	return ""
+}
+
+// checkUser says what is wrong with a user's id, which is of the caller's making, or "".
+func checkUser(s string) string {
+	switch {
+	case s == "":
+		return "is required"
+	case len(s) > MaxUserLength:
+		return fmt.Sprintf("must be at most %d bytes", MaxUserLength)
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return "must have no control characters"
+	}
+	return ""
+}

@@ -1,0 +1,216 @@
+package limiter
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+)
+
+// good returns a policy without a mistake.
+func good(change func(*Policy)) Policy {
+	p := Policy{Name: "p", Key: Caller, Rate: 400, Burst: 400, Mode: Enforce}
+	if change != nil {
+		change(&p)
+	}
+	return p
+}
+
+// errorsOf returns what Validate says, a line each.
+func errorsOf(t *testing.T, policies ...Policy) []string {
+	t.Helper()
+	err := (&Document{policies}).Validate()
+	if err == nil {
+		return nil
+	}
+	fields, ok := errors.AsType[FieldErrors](err)
+	if !ok {
+		t.Fatalf("%T is no FieldErrors", err)
+	}
+	var lines []string
+	for _, f := range fields {
+		lines = append(lines, f.Field+" "+f.Detail)
+	}
+	return lines
+}
+
+func TestValidateNamesTheMistake(t *testing.T) {
+	f := func(want string, change func(*Policy)) {
+		t.Helper()
+		got := errorsOf(t, good(change))
+		switch {
+		case want == "" && len(got) != 0:
+			t.Errorf("a good policy is refused: %q", got)
+		case want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], "policies[0]."+want)):
+			t.Errorf("got %q, want one that begins with %q", got, want)
+		}
+	}
+	f("", nil)
+	f("name is required", func(p *Policy) { p.Name = "" })
+	f("name must consist", func(p *Policy) { p.Name = `a"b` })
+	f("name must be at most 64", func(p *Policy) { p.Name = strings.Repeat("x", 65) })
+	f("name must not be", func(p *Policy) { p.Name = ".." })
+	f("key is required", func(p *Policy) { p.Key = "" })
+	f("key must be", func(p *Policy) { p.Key = "Caller" })
+	f("mode is required", func(p *Policy) { p.Mode = "" })
+	f("mode must be", func(p *Policy) { p.Mode = "on" })
+
+	f("rate must be above 0; to let nobody in", func(p *Policy) { p.Rate = 0 })
+	f("rate must be above 0", func(p *Policy) { p.Rate = -1 })
+	f("rate must be above 0", func(p *Policy) { p.Rate = math.Copysign(0, -1) })
+	f("rate must be a number", func(p *Policy) { p.Rate = math.NaN() })
+	f("rate must be a number", func(p *Policy) { p.Rate = math.Inf(1) })
+	f("rate must be a number", func(p *Policy) { p.Rate = math.Inf(-1) })
+	f("rate must be at least", func(p *Policy) { p.Rate = math.SmallestNonzeroFloat64 })
+	f("rate must be at most", func(p *Policy) { p.Rate = 1e7 + 1 })
+	f("rate must be at most", func(p *Policy) { p.Rate = math.MaxFloat64 })
+	f("", func(p *Policy) { p.Rate = MaxRate })
+	f("", func(p *Policy) { p.Rate, p.Burst = MinRate, 6 })
+	f("burst would take", func(p *Policy) { p.Rate, p.Burst = MinRate, 7 })
+	f("burst must be at least 1", func(p *Policy) { p.Burst = 0 })
+	f("burst must be at least 1", func(p *Policy) { p.Burst = math.MinInt64 })
+	f("burst must be at most", func(p *Policy) { p.Burst = math.MaxInt64 })
+	f("", func(p *Policy) { p.Rate, p.Burst = MaxRate, MaxBurst })
+
+	match := func(want string, key Kind, m string) {
+		t.Helper()
+		f(want, func(p *Policy) { p.Key, p.Match = key, m })
+	}
+	match("match must be empty", Global, "x")
+	match("", Merchant, "m1")
+	match("match must consist", Merchant, "m1/c1")
+	match("", Activity, "a1")
+	match("", Caller, "m1/c1")
+	match("match must be merchant/caller", Caller, "c1")
+	match("match must be merchant/caller: what is before", Caller, "/c1")
+	match("match must be merchant/caller: what is after", Caller, "m1/")
+	match("match must be merchant/caller: what is after", Caller, "m1/c1/x")
+	match("match must be activity/sku", SKU, "s")
+	match("", SKU, "a/s")
+	match("", User, "m1/用户/1")
+	match("match must be merchant/user", User, "u1")
+	match("match must be merchant/user: what is after the slash must be UTF-8", User, "m1/\xff")
+	match("match must be merchant/user: what is after the slash must have no control", User, "m1/a\nb")
+	match("match must be merchant/user: what is after the slash must be at most", User, "m1/"+strings.Repeat("u", 129))
+	match("", IP, "192.0.2.1")
+	match("", IP, "2001:db8::1")
+	match("", IP, "2001:db8::/64")
+	for _, bad := range []string{"x", "192.0.2.1/32", "192.0.2.0/24", "2001:db8::/48", "2001:db8::/128", "fe80::1%eth0", "192.0.2.1:80", "192.0.2.01"} {
+		match("match must be an address", IP, bad)
+	}
+}
+
+func TestValidateFindsWhatContradicts(t *testing.T) {
+	f := func(want string, a, b Policy) {
+		t.Helper()
+		a.Name, b.Name = "a", "b"
+		got := errorsOf(t, a, b)
+		if want == "" && len(got) != 0 || want != "" && (len(got) != 1 || got[0] != want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	of := func(key Kind, match string, mode Mode) Policy {
+		return Policy{Key: key, Match: match, Rate: 1, Burst: 1, Mode: mode}
+	}
+	f(`policies[1].match is missing: policies[0] ("a") is the user template already`, of(User, "", Enforce), of(User, "", Shadow))
+	f(`policies[1].match is missing: policies[0] ("a") is the global template already`, of(Global, "", Off), of(Global, "", Enforce))
+	f(`policies[1].match is the same caller as that of policies[0] ("a")`, of(Caller, "m/c", Enforce), of(Caller, "m/c", Enforce))
+	f("", of(Caller, "m/c", Enforce), of(User, "m/c", Enforce))
+	f("", of(Caller, "", Enforce), of(Caller, "m/c", Enforce))
+
+	same := `policies[1].match is the same ip as that of policies[0] ("a")`
+	f(same, of(IP, "2001:db8::1", Enforce), of(IP, "2001:db8:0:0::2", Enforce))
+	f(same, of(IP, "2001:db8::/64", Enforce), of(IP, "2001:DB8::9", Enforce))
+	f(same, of(IP, "::ffff:192.0.2.1", Enforce), of(IP, "192.0.2.1", Enforce))
+	f("", of(IP, "2001:db8::1", Enforce), of(IP, "2001:db8:0:1::1", Enforce))
+
+	if got := errorsOf(t, good(nil), good(func(p *Policy) { p.Key = User })); len(got) != 1 ||
+		got[0] != "policies[1].name is the name of policies[0] too" {
+		t.Errorf("a name twice: %q", got)
+	}
+}
+
+func TestValidateListsAllMistakesAtOnce(t *testing.T) {
+	got := errorsOf(t, Policy{}, good(nil), Policy{Name: "?", Key: "?", Match: "?", Rate: -1, Burst: -1, Mode: "?"})
+	want := []string{
+		"policies[0].name is required", "policies[0].key is required", "policies[0].mode is required",
+		"policies[0].rate must be above 0; ", "policies[0].burst must be at least 1: ",
+		"policies[2].name must consist", "policies[2].key must be", "policies[2].mode must be",
+		"policies[2].rate must be above 0", "policies[2].burst must be at least 1: ",
+	}
+	if len(got) != len(want) {
+		t.Fatalf("got %d: %q", len(got), got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("got %q, want %q", got[i], want[i])
+		}
+	}
+}
+
+func TestL8_MistakesAreBounded(t *testing.T) {
+	if got := errorsOf(t, make([]Policy, MaxPolicies)...); len(got) != MaxMistakes+1 ||
+		got[MaxMistakes] != "policies have more mistakes than are listed here" {
+		t.Errorf("got %d, the last %q", len(got), got[len(got)-1])
+	}
+	if got := errorsOf(t, make([]Policy, MaxPolicies+1)...); len(got) != 1 || got[0] != "policies must be at most 10000, not 10001" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTenThousandPolicies(t *testing.T) {
+	doc := Document{make([]Policy, MaxPolicies)}
+	for i := range doc.Policies {
+		doc.Policies[i] = good(func(p *Policy) { p.Name, p.Match = fmt.Sprint("p", i), fmt.Sprintf("m/c%d", i) })
+	}
+	l := newLimiter(t, DefaultConfig(), doc, 1)
+	d := l.Allow(&Request{Merchant: "m", Caller: "c7777"}, at(0))
+	if !d.Allowed || d.Policy == nil || d.Policy.Name != "p7777" || d.Index != 7777 {
+		t.Errorf("the policy of one of ten thousand: %+v", d)
+	}
+	if d := l.Allow(&Request{Merchant: "m", Caller: "other"}, at(0)); !d.Allowed || d.Policy != nil || d.Index != -1 {
+		t.Errorf("a caller without a policy: %+v", d)
+	}
+}
+
+func TestDocumentIsWrittenLikeTheContract(t *testing.T) {
+	const text = `{"policies":[{"name":"caller","key":"caller","match":"m1/c1","rate":400,"burst":400,"mode":"enforce"}]}`
+	var doc Document
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	back, err := json.Marshal(doc)
+	if err != nil || string(back) != text {
+		t.Errorf("got %s, %v", back, err)
+	}
+}
+
+func FuzzValidate(f *testing.F) {
+	f.Add("a", "ip", "2001:db8::/64", 1.0, int64(1), "enforce", 3)
+	f.Add("a", "user", "m/u", 1e-5, int64(6), "shadow", 1024)
+	f.Add("", "sku", "a//s", math.Inf(1), int64(-1), "", 1)
+	f.Fuzz(func(t *testing.T, name, key, match string, rate float64, burst int64, mode string, nodes int) {
+		doc := Document{[]Policy{{name, Kind(key), match, rate, burst, Mode(mode)}}}
+		small := Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}
+		l, err := New(small, at(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		valid := doc.Validate() == nil && nodes >= 1 && nodes <= MaxNodes
+		if err := l.Apply(doc, nodes, at(0)); (err == nil) != valid {
+			t.Fatalf("Apply says %v, valid is %v", err, valid)
+		}
+		if !valid {
+			return
+		}
+		lim := l.snapshot.Load().limits[0]
+		if lim.burst < 1 || lim.interval < 1 || lim.window < lim.interval || lim.window > latest/2 {
+			t.Errorf("%+v: burst %d, interval %d, window %d", doc.Policies[0], lim.burst, lim.interval, lim.window)
+		}
+	})
+}

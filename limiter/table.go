@@ -1,0 +1,230 @@
+package limiter
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// table holds the buckets of a kind with very many keys in a fixed number of slots of 16 bytes.
+//
+// A key has its slot among the reach slots from its home on, within one segment. What is looked up is never further away, and a slot
+// that was ever used is never unused again, so a search ends after reach slots at the latest and at the first unused one. A bucket
+// that is full again (its TAT has passed) is the same as none, so its slot can be given to another key and nobody gains by it. A key
+// that finds no slot is a stranger: all strangers of a segment share one bucket, under the limit of whoever asks. They get less than
+// they should, never more, and are counted.
+//
+// A key is known by a 64-bit hash with a secret seed. Two keys of the same hash would share a bucket: among a million keys that has a
+// chance of 3 in 10⁸.
+type table struct {
+	slots    []slot    // fixed; each segment has its part of them
+	segments []segment // fixed
+	shift    int       // fixed: the hash's upper bits name the segment
+
+	rules *rules // the last applied; only Apply looks at it
+}
+
+type slot struct {
+	key uint64 // 0 was never used
+	tat int64  // 0 is the same as no slot
+}
+
+const (
+	reach       = 32   // half a kilobyte, eight cache lines in a row
+	minSegments = 64   // so that few requests meet at one lock
+	maxPerLock  = 4096 // slots: what carrying a segment over may hold its lock for, some 20 µs
+	minSlots    = minSegments * reach
+)
+
+// segment is the part of a table under one lock.
+type segment struct {
+	mu        sync.Mutex
+	rules     *rules // guarded by mu, like all that follows
+	last      int64  // the latest moment; time doesn't go back
+	stranger  int64  // TAT of the strangers' bucket
+	slots     []slot
+	evictions uint64
+	strangers uint64 // decisions
+	_         [48]byte
+}
+
+// newTable returns a table in which keys buckets that are not full find room: half of its slots.
+func newTable(keys int) *table {
+	n := max(1<<bits.Len(uint(2*keys-1)), minSlots)
+	t := &table{slots: make([]slot, n), segments: make([]segment, max(minSegments, n/maxPerLock))}
+	t.shift = 64 - bits.Len(uint(len(t.segments)-1))
+	each := n / len(t.segments)
+	for i := range t.segments {
+		t.segments[i].slots = t.slots[i*each : (i+1)*each : (i+1)*each]
+	}
+	return t
+}
+
+func (t *table) index(key uint64) int { return int(key >> t.shift) }
+
+// find returns the slot of a key, or nil and the slot that it may have, or nil twice.
+func (s *segment) find(key uint64, now int64) (found, free *slot) {
+	mask := uint64(len(s.slots) - 1)
+	for i := range uint64(reach) {
+		e := &s.slots[(key+i)&mask]
+		switch {
+		case e.key == key:
+			return e, nil
+		case e.key == 0:
+			if free == nil {
+				free = e
+			}
+			return nil, free
+		case free == nil && e.tat <= now:
+			free = e
+		}
+	}
+	return nil, free
+}
+
+// put gives a free slot to a key.
+func (s *segment) put(e *slot, key uint64, tat int64) {
+	if e.key != 0 {
+		s.evictions++
+	}
+	*e = slot{key, tat}
+}
+
+// take asks the bucket of a key for the tokens of a request and writes the answer into g. It returns false, and g is not used, when no
+// limit governs the key.
+func (t *table) take(r *rules, key uint64, now, cost int64, g *grant) bool {
+	i := t.index(key)
+	s := &t.segments[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now = max(now, s.last)
+	s.last = now
+	if s.rules == nil || r.epoch > s.rules.epoch {
+		t.adopt(i, r, now)
+	}
+	l := s.rules.of(key)
+	if l == nil || l.off {
+		return false
+	}
+	n := l.price(cost)
+	e, free := s.find(key, now)
+	tat := l.floor
+	switch {
+	case e != nil && e.tat != 0:
+		tat = e.tat
+	case e != nil:
+	case free == nil:
+		tat = s.stranger
+		s.strangers++
+	}
+	next, wait := l.spend(tat, now, n)
+	*g = grant{limit: l, key: key, stranger: e == nil && free == nil}
+	if wait > 0 {
+		g.wait, g.left = wait, l.tokens(tat, now)
+		return true
+	}
+	switch {
+	case e != nil:
+		e.tat = next
+	case free != nil:
+		s.put(free, key, next)
+	default:
+		s.stranger = next
+	}
+	g.taken, g.left = n, l.tokens(next, now)
+	return true
+}
+
+// giveBack returns what g took.
+func (t *table) giveBack(g *grant) {
+	s := &t.segments[t.index(g.key)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.rules.of(g.key) // may be newer than g.limit: tokens are returned as tokens
+	if l == nil {
+		return
+	}
+	if g.stranger {
+		s.stranger -= g.taken * l.interval
+	} else if e, _ := s.find(g.key, s.last); e != nil {
+		e.tat -= g.taken * l.interval
+	} // else the bucket became full and was forgotten
+}
+
+// adopt carries a segment over to newer rules. The segment's lock is held.
+func (t *table) adopt(i int, r *rules, now int64) {
+	s := &t.segments[i]
+	old := s.rules
+	s.rules = r
+	if old == nil || !r.changed {
+		return
+	}
+	for j := range s.slots {
+		e := &s.slots[j]
+		if e.tat == 0 {
+			continue
+		}
+		before := old.of(e.key)
+		if e.tat <= now && (before == nil || before.floor <= now) {
+			e.tat = 0 // full, like any key without a slot, and under the new rules what such a key is
+		} else if l := r.of(e.key); l != nil {
+			e.tat = l.carry(before, e.tat, now)
+		}
+	}
+	if r.template != nil && old.template != nil {
+		s.stranger = r.template.carry(old.template, s.stranger, now)
+	}
+	for _, o := range r.orphans {
+		if t.index(o.key) == i {
+			s.adoptOrphan(r.template, o, now)
+		}
+	}
+}
+
+// adoptOrphan gives a slot to a key that lost its own policy and has none, where the template's floor isn't what it should have.
+func (s *segment) adoptOrphan(l *limit, o orphan, now int64) {
+	e, free := s.find(o.key, now)
+	if e != nil && e.tat != 0 {
+		return // carried over
+	}
+	tat := max(l.carry(o.old, o.old.floor, now), now)
+	switch {
+	case tat == max(l.floor, now):
+	case e != nil:
+		e.tat = tat
+	case free != nil:
+		s.put(free, o.key, tat)
+	}
+}
+
+// apply carries all segments over that no request has carried over yet.
+func (t *table) apply(r *rules, now int64) {
+	for i := range t.segments {
+		s := &t.segments[i]
+		s.mu.Lock()
+		if s.rules == nil || r.epoch > s.rules.epoch {
+			s.last = max(s.last, now)
+			t.adopt(i, r, s.last)
+		}
+		s.mu.Unlock()
+	}
+	t.rules = r
+}
+
+// stats counts the buckets that aren't full, segment by segment.
+func (t *table) stats(now int64) TableStats {
+	out := TableStats{Capacity: len(t.slots)}
+	for i := range t.segments {
+		s := &t.segments[i]
+		s.mu.Lock()
+		at := max(now, s.last)
+		for j := range s.slots {
+			if s.slots[j].tat > at {
+				out.Live++
+			}
+		}
+		out.Strangers += s.strangers
+		out.Evictions += s.evictions
+		s.mu.Unlock()
+	}
+	return out
+}
