@@ -44,6 +44,7 @@ type Config struct {
 	Partitions  int
 	Replication int
 	Database    string
+	KeepSchema  bool
 	Wait        time.Duration // how long to wait at start for a server that is away
 
 	// How they are reached; the database's URL says so itself.
@@ -176,6 +177,8 @@ func serverSettings() []setting {
 			help: "PostgreSQL: drop ended activities with their orders this long after they closed; 0 keeps them"},
 		{key: "database", value: func(c *Config) any { return &c.Database },
 			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE"},
+		{key: "keep-schema", value: func(c *Config) any { return &c.KeepSchema },
+			help: "leave the database's schema as it is, and refuse one that is behind: penstock migrate brings it up to date"},
 	}
 }
 

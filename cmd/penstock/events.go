@@ -142,7 +142,8 @@ func (p *Process) eventMetrics() []admin.Sample {
 	defer cancel()
 	if steps, ok := p.store.(seckill.EventStore); ok {
 		if waiting, err := steps.EventsWaiting(ctx); err == nil { // unknown is not zero
-			out = append(out, seconds("penstock_order_events_waiting_seconds", "How long the oldest unpublished step of an order has waited.", waiting))
+			out = append(out, seconds("penstock_order_events_waiting_seconds",
+				"How long the oldest unpublished step of an order has waited.", waiting))
 		}
 	}
 	return out
