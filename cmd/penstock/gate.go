@@ -113,11 +113,18 @@ type limitRefusals struct {
 // policyRefusals are a policy's answers by the seconds to wait. They are made when they are first needed.
 type policyRefusals struct {
 	policy limiter.Policy
-	kept   [maxKeptWait]atomic.Pointer[gateway.Denial]
+	kept   [keptWaits]atomic.Pointer[limitRefusal]
 }
 
-// maxKeptWait is the longest wait, in seconds, whose answer is kept: most buckets have a token again within the second.
-const maxKeptWait = 8
+// limitRefusal is an answer, and the seconds to wait that it names.
+type limitRefusal struct {
+	wait int
+	gateway.Denial
+}
+
+// keptWaits is how many answers a policy keeps. Most buckets have a token again within seconds; longer waits share the places, and
+// who is waited for by many names the same second to all of them.
+const keptWaits = 8
 
 func newLimitRefusals(d *limiter.Document) *limitRefusals {
 	r := &limitRefusals{policies: make([]policyRefusals, len(d.Policies))}
@@ -130,23 +137,23 @@ func newLimitRefusals(d *limiter.Document) *limitRefusals {
 // of returns the answer to a decision. One by another document, which is just coming or going, is made for it alone.
 func (r *limitRefusals) of(d *limiter.Decision) *gateway.Denial {
 	wait := int(min((d.RetryAfter+time.Second-1)/time.Second, 1<<20))
-	if d.Index < 0 || d.Index >= len(r.policies) || d.Remaining != 0 || wait >= maxKeptWait || r.policies[d.Index].policy != *d.Policy {
-		return newLimitRefusal(d, wait)
+	if d.Index < 0 || d.Index >= len(r.policies) || d.Remaining != 0 || r.policies[d.Index].policy != *d.Policy {
+		return &newLimitRefusal(d, wait).Denial
 	}
-	kept := &r.policies[d.Index].kept[wait]
-	denial := kept.Load()
-	if denial == nil {
-		denial = newLimitRefusal(d, wait)
-		kept.Store(denial)
+	place := &r.policies[d.Index].kept[wait%keptWaits]
+	kept := place.Load()
+	if kept == nil || kept.wait != wait {
+		kept = newLimitRefusal(d, wait)
+		place.Store(kept)
 	}
-	return denial
+	return &kept.Denial
 }
 
-func newLimitRefusal(d *limiter.Decision, wait int) *gateway.Denial {
-	return &gateway.Denial{
+func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
+	return &limitRefusal{wait, gateway.Denial{
 		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: time.Duration(max(wait, 1)) * time.Second, Limit: d.Policy.Name},
 		RateLimit: string(limiter.AppendRateLimit(nil, d)), RateLimitPolicy: string(limiter.AppendPolicy(nil, d)),
-	}
+	}}
 }
 
 // deny sends a visit away. Who is denied doesn't leave, so it is logged here.

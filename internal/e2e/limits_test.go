@@ -195,3 +195,83 @@ func TestSettingsSurviveARestart(t *testing.T) {
 	everywhere(t, flick(n, "orders", `{"value":"on","reason":"a test"}`), 1)
 	s.mustBuy(n, "u1", "k")
 }
+
+// TestChangesReachEveryNode: two gateways on real servers. A change made on one is in force on both when it is answered; one that is
+// stopped is named; what ends, ends on both.
+func TestChangesReachEveryNode(t *testing.T) {
+	c := startCluster(t)
+	a, b := c.gateway(0), c.gateway(1)
+	s := openShop(a, terms{quantity: 1000, perUser: 0, window: "10m"})
+	eventually(t, "the other gateway sells too", func() bool {
+		got, err := s.buy(b, "u0", "k", 1)
+		return err == nil && got.status < 300
+	})
+	wants := func(n *node, user string, status ...int) {
+		t.Helper()
+		got, err := s.buy(n, user, "k", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, status := range status {
+			if got.status == status {
+				return
+			}
+		}
+		t.Fatalf("want %v, got %v", status, got)
+	}
+	everywhere(t, flick(a, "orders", `{"value":"off","reason":"a test"}`), 2)
+	wants(a, "u1", 503)
+	wants(b, "u1", 503)
+	everywhere(t, flick(c.workers[0], "orders", `{"value":"on","reason":"from a worker"}`), 2)
+	wants(a, "u2", 201, 202)
+	wants(b, "u2", 201, 202)
+	limitOn := func(rate, burst int) {
+		t.Helper()
+		tag := b.admin(200, "GET", "/admin/v1/limits", "").header.Get("ETag")
+		body := fmt.Sprintf(`{"policies":[{"name":"callers","key":"caller","rate":%d,"burst":%d}],"reason":"a test"}`, rate, burst)
+		everywhere(t, b.admin(200, "PUT", "/admin/v1/limits", body, "If-Match", tag), 2)
+	}
+	limitOn(1, 20)
+	began := time.Now()
+	admitted := 0
+	for i := range 200 {
+		got, err := s.buy([]*node{a, b}[i%2], fmt.Sprint("l", i), "k", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status != http.StatusTooManyRequests {
+			admitted++
+		}
+	}
+	if most := 20 + time.Since(began).Seconds() + 2; admitted < 20 || float64(admitted) > most {
+		t.Errorf("%d admitted on two nodes, want 20 to %.0f", admitted, most)
+	}
+	limitOn(1_000_000, 1_000_000)
+
+	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	lagging := flick(a, "orders", `{"value":"off","reason":"one node is stopped","expires_in":"3s"}`)
+	var got struct {
+		Applied, Nodes int
+		Lagging        []string
+	}
+	if err := json.Unmarshal(lagging.body, &got); err != nil || got.Applied != 1 || got.Nodes != 2 || len(got.Lagging) != 1 ||
+		!strings.HasSuffix(got.Lagging[0], strings.TrimPrefix(b.public, "http://")) {
+		t.Errorf("with a stopped node: %v", lagging)
+	}
+	if err := b.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range []*node{a, b} {
+		eventually(t, "the switch is over by itself", func() bool {
+			got, err := s.buy(n, fmt.Sprint("e", i), "k", 1)
+			return err == nil && got.status < 300
+		})
+	}
+	everywhere(t, flick(a, "orders", `{"value":"on","reason":"all are back"}`), 2)
+	if code := b.end(syscall.SIGTERM); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	everywhere(t, flick(a, "orders", `{"value":"on","reason":"one has left"}`), 1)
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway"
+	"penstock/gateway/problem"
+	"penstock/internal/settings"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// gated is a process of which only the gate is there.
+func gated(t testing.TB, limits, switches string) (*Process, *bytes.Buffer) {
+	t.Helper()
+	limit, err := limiter.New(limiter.DefaultConfig(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(bytes.Buffer)
+	p := &Process{limits: limit, switches: degrade.NewController()}
+	p.gate = newGate(p.switches, limit, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, slog.New(slog.NewTextHandler(log, nil)))
+	for _, part := range []struct {
+		apply func(settings.Document, settings.Moment) (time.Time, error)
+		body  string
+	}{{p.applyLimits, limits}, {p.applySwitches, switches}} {
+		d := settings.Document{Version: 1, Body: []byte(part.body)}
+		if _, err := part.apply(d, settings.Moment{Now: time.Now(), Nodes: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p, log
+}
+
+const noLimits, noSwitches = `{"policies":[]}`, `{"switches":[]}`
+
+// visit is a visit of a caller, whose connection comes from a proxy.
+func visit(route, user string) *gateway.Visit {
+	v := &gateway.Visit{
+		Route: route, Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}, Arrived: time.Now(), Forwarded: "192.0.2.1",
+		Caller: &seckill.Caller{CallerRef: seckill.CallerRef{Merchant: "m1", Caller: "web"}},
+	}
+	if route == "buy" {
+		v.Activity, v.SKU, v.User = "618", "x", seckill.UserID(user)
+	}
+	return v
+}
+
+func TestGateNamesTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		policy, code, limit, field, policyField string
+	}{
+		{`{"name":"callers","key":"caller","rate":0.5,"burst":1,"mode":"enforce"}`, "rate-limited", "callers", `"callers";r=0;t=2`, `"callers";q=1;w=2`},
+		{`{"name":"addresses","key":"ip","match":"192.0.2.1","rate":0.01,"burst":1,"mode":"enforce"}`, "rate-limited", "addresses",
+			`"addresses";r=0;t=100`, `"addresses";q=1;w=100`},
+		{`{"name":"all","key":"global","rate":0.5,"burst":1,"mode":"enforce"}`, "overloaded", "", "", ""},
+	} {
+		p, _ := gated(t, `{"policies":[`+c.policy+`]}`, noSwitches)
+		first := visit("buy", "u1")
+		if denial := p.gate.Enter(first); denial != nil {
+			t.Fatalf("%s: the first is denied: %+v", c.policy, denial)
+		}
+		p.gate.Leave(first, 202, time.Millisecond)
+		for range 2 { // made, and kept
+			denial := p.gate.Enter(visit("buy", "u2"))
+			if denial == nil {
+				t.Fatalf("%s: let in", c.policy)
+			}
+			if string(denial.Problem.Code) != c.code || denial.Problem.Limit != c.limit || denial.RateLimit != c.field ||
+				denial.RateLimitPolicy != c.policyField || denial.Problem.RetryAfter < time.Second {
+				t.Errorf("%s: %+v", c.policy, denial)
+			}
+		}
+		for _, route := range []string{"order", "cancel", "activity", "pay"} {
+			v := visit(route, "")
+			if route == "pay" {
+				v.Caller = nil
+			}
+			if denial := p.gate.Enter(v); denial != nil {
+				t.Errorf("%s: %s is denied: %+v", c.policy, route, denial)
+				continue
+			}
+			p.gate.Leave(v, 200, time.Millisecond)
+		}
+		if n := p.switches.Stats().InFlight; n != 0 {
+			t.Errorf("%s: %d are inside for ever", c.policy, n)
+		}
+	}
+}
+
+// TestGateLetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a key that has no order.
+func TestGateLetsRepeatsThroughWhenOrdersAreOff(t *testing.T) {
+	for _, body := range []string{`{"name":"orders","value":"off"`, `{"name":"admission","value":"0"`} {
+		body = `{"switches":[` + body + `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
+		p, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":1,"burst":1,"mode":"enforce"}]}`, body)
+		for range 3 { // none of them takes a token
+			v := visit("buy", "u1")
+			if denial := p.gate.Enter(v); denial != nil || v.Closed == nil || v.Closed.Code != problem.Degraded || v.ClosedSince.IsZero() {
+				t.Fatalf("%s: %+v, %+v", body, denial, v)
+			}
+			p.gate.Leave(v, 503, time.Millisecond)
+		}
+		if n := p.switches.Stats().InFlight; n != 0 {
+			t.Errorf("%d are inside", n)
+		}
+	}
+}
+
+func TestGateRefusesWithoutAllocating(t *testing.T) {
+	const since = `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
+	for name, c := range map[string]struct{ limits, switches, route string }{
+		"limit":      {`{"policies":[{"name":"a","key":"user","rate":1,"burst":1,"mode":"enforce"}]}`, noSwitches, "buy"},
+		"orders off": {noLimits, `{"switches":[{"name":"orders","value":"off"` + since, "buy"},
+		"browse off": {noLimits, `{"switches":[{"name":"browse","value":"off"` + since, "activity"},
+	} {
+		p, _ := gated(t, c.limits, c.switches)
+		p.gate.Enter(visit(c.route, "u1"))
+		v, fresh := visit(c.route, "u1"), visit(c.route, "u1")
+		enter := func() {
+			*v = *fresh
+			if p.gate.Enter(v) == nil && v.Closed == nil {
+				t.Fatalf("%s: let in", name)
+			}
+		}
+		if n := testing.AllocsPerRun(100, enter); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// TestGateKeepsNoRefusalOfAnotherDocument: between two documents an answer is never that of the wrong one.
+func TestGateKeepsNoRefusalOfAnotherDocument(t *testing.T) {
+	old := limiter.Document{Policies: []limiter.Policy{{Name: "old", Key: limiter.Caller, Rate: 1, Burst: 1}}}
+	r := newLimitRefusals(&old)
+	decision := limiter.Decision{Policy: &limiter.Policy{Name: "new", Key: limiter.Caller, Rate: 1, Burst: 5}, RetryAfter: time.Second}
+	for _, index := range []int{0, 1, -1} {
+		decision.Index = index
+		if got := r.of(&decision); got.Problem.Limit != "new" || got.RateLimitPolicy != `"new";q=5;w=5` {
+			t.Errorf("%+v", got)
+		}
+	}
+	decision.Policy, decision.Index = &old.Policies[0], 0
+	if first, second := r.of(&decision), r.of(&decision); first != second || first.Problem.Limit != "old" {
+		t.Errorf("%+v, %+v", first, second)
+	}
+}
+
+func TestGateLogsSomeVisits(t *testing.T) {
+	p, log := gated(t, noLimits, `{"switches":[{"name":"log-detail","value":"on","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	for range 3 * maxVisitsLogged {
+		v := visit("order", "")
+		p.gate.Enter(v)
+		p.gate.Leave(v, 200, time.Millisecond)
+	}
+	// The test may meet the turn of a second or two.
+	if n := strings.Count(log.String(), "msg=visit route=order status=200"); n < maxVisitsLogged || n >= 3*maxVisitsLogged {
+		t.Errorf("%d lines for %d visits", n, 3*maxVisitsLogged)
+	}
+}
+
+func TestBadLimitsAreRefused(t *testing.T) {
+	p, _ := gated(t, noLimits, noSwitches)
+	for _, body := range []string{`{`, `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1,"mode":"enforce"}]}`, `{"rules":[]}`} {
+		if _, err := p.applyLimits(settings.Document{Version: 2, Body: []byte(body)}, settings.Moment{Nodes: 1}); err == nil {
+			t.Errorf("%s is taken", body)
+		}
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	f := func(in, want string) {
+		t.Helper()
+		c := Config{TrustedProxies: strings.Fields(in)}
+		got, err := c.trustedProxies()
+		if (err != nil) != (want == "error") || err == nil && fmt.Sprint(got) != want {
+			t.Errorf("%s: %v, %v, want %s", in, got, err, want)
+		}
+	}
+	f("", "[]")
+	f("10.1.2.3/8 192.0.2.7 2001:db8::1", "[10.0.0.0/8 192.0.2.7/32 2001:db8::1/128]")
+	for _, bad := range []string{"proxy", "10.0.0.0/33", "::ffff:10.0.0.1/104", "fe80::1%eth0", "10.0.0.1:80"} {
+		f(bad, "error")
+	}
+	if !slices.ContainsFunc(allSettings(), func(s setting) bool { return s.key == "trusted-proxies" }) {
+		t.Error("there is no such setting")
+	}
+}
+
+func BenchmarkGate(b *testing.B) {
+	const five = `{"policies":[{"name":"g","key":"global","rate":1e7,"burst":100000000,"mode":"enforce"},{"name":"m","key":"merchant","rate":1e7,
+		"burst":100000000,"mode":"enforce"},{"name":"c","key":"caller","rate":%s,"burst":%s,"mode":"enforce"},{"name":"u","key":"user","rate":1e7,
+		"burst":100000000,"mode":"enforce"},{"name":"i","key":"ip","rate":1e7,"burst":100000000,"mode":"enforce"}]}`
+	for _, c := range []struct{ name, limits string }{
+		{"none", noLimits}, {"five levels, let in", fmt.Sprintf(five, "1e7", "100000000")}, {"refused", fmt.Sprintf(five, "0.001", "1")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p, _ := gated(b, c.limits, noSwitches)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				fresh := visit("buy", "u1")
+				var v gateway.Visit
+				for pb.Next() {
+					v = *fresh
+					if p.gate.Enter(&v) == nil {
+						p.gate.Leave(&v, 202, 0)
+					}
+				}
+			})
+		})
+	}
+}
