@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var updateMetrics = flag.Bool("update", false, "write docs/metrics.md anew")
+
+// TestMetricsAreDocumented: docs/metrics.md lists what a process exports, no more and no less.
+func TestMetricsAreDocumented(t *testing.T) {
+	const page = "../../docs/metrics.md"
+	config := defaultConfig()
+	config.Listen, config.AdminListen, config.DataDir, config.OpenMetrics = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), true
+	p, err := startProcess(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := p.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	want := metricsPage(t, p.AdminURL()+"/metrics")
+	if *updateMetrics {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil || string(got) != want {
+		t.Errorf("docs/metrics.md is not what /metrics says (%v): go test ./cmd/penstock -run TestMetricsAreDocumented -update", err)
+	}
+}
+
+// metricsPage renders what a scrape says of our own metrics.
+func metricsPage(t *testing.T, url string) string {
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	help, rows := make(map[string]string), []string(nil)
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(lines.Text(), "# HELP "), "# TYPE "), " ")
+		switch {
+		case !strings.HasPrefix(name, "penstock_"):
+		case strings.HasPrefix(lines.Text(), "# HELP "):
+			help[name] = rest
+		case strings.HasPrefix(lines.Text(), "# TYPE "):
+			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", name, rest, help[name]))
+		}
+	}
+	slices.Sort(rows)
+	return "# Metrics\n\nWhat `/metrics` on the admin listener exports beside the `go_*` and `process_*` ones; a test keeps this page.\n" +
+		"Metrics of a part that a process doesn't have, or of items that aren't on sale, are left out there: unknown is not zero.\n\n" +
+		"| metric | kind | meaning |\n| --- | --- | --- |\n" + strings.Join(rows, "")
+}
