@@ -3,8 +3,10 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +28,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(url)) // it comes here only when something went wrong
 		os.Exit(1)
 	}
+	// Each random sequence has a database of its own, which takes longer to make than to use. The flag of the command line wins.
+	if err := flag.Set("rapid.checks", "30"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(servers.Main{M: m})
 }
 
@@ -39,8 +45,17 @@ func writeUntilKilled(url string) error {
 
 var author = seckill.Author{Actor: "ann", Reason: "a test"}
 
-// template is a migrated database that others are copied from: that is faster than to migrate each.
-const template = "penstock_template"
+// template is a database that others are copied from, which is faster than to migrate each. It is migrated by an owner, and
+// another role may do in it what deploy/postgres-grants.sql says: as in production.
+const (
+	template = "penstock_template"
+	owner    = "penstock_owner"
+	app      = "penstock_app"
+	grants   = "../../deploy/postgres-grants.sql"
+)
+
+// as returns a database's URL for another role than the server's superuser.
+func as(role, url string) string { return strings.Replace(url, "//penstock@", "//"+role+"@", 1) }
 
 var making sync.Mutex
 
@@ -60,12 +75,28 @@ func copyTemplate(t testing.TB, server *servers.Server) string {
 		t.Fatal(err)
 	}
 	if !found {
-		execute(t, conn, "CREATE DATABASE "+template)
-		if err := postgres.Migrate(t.Context(), server.URL(template), false, t.Output()); err != nil {
-			t.Fatal(err)
-		}
+		makeTemplate(t, conn, server.URL(template))
 	}
 	return server.Database(t, template)
+}
+
+func makeTemplate(t testing.TB, admin *pgx.Conn, url string) {
+	t.Helper()
+	for _, role := range []string{owner, app} {
+		execute(t, admin, "CREATE ROLE "+role+" LOGIN")
+	}
+	execute(t, admin, "CREATE DATABASE "+template)
+	conn, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	execute(t, conn, "ALTER SCHEMA public OWNER TO "+owner) // of the copies, too
+	must(t, conn.Close(t.Context()))                        // or nobody can copy it
+	must(t, postgres.Migrate(t.Context(), as(owner, url), false, t.Output()))
+	text, err := os.ReadFile(grants)
+	must(t, err)
+	conn, err = pgx.Connect(t.Context(), as(owner, url))
+	must(t, err)
+	_, err = conn.PgConn().Exec(t.Context(), string(text)).ReadAll()
+	must(t, err, conn.Close(t.Context()))
 }
 
 // connect connects to a database behind the store's back.
@@ -86,11 +117,12 @@ func execute(t testing.TB, conn *pgx.Conn, text string, args ...any) {
 	}
 }
 
-// open opens a store that the test's cleanup closes.
+// open opens a store that the test's cleanup closes; with a database of its own, and no more rights than a process needs, where
+// none is given.
 func open(t testing.TB, config postgres.Config) *postgres.Store {
 	t.Helper()
 	if config.URL == "" {
-		config.URL = database(t)
+		config.URL, config.KeepSchema = as(app, database(t)), true
 	}
 	store, err := postgres.Open(t.Context(), config)
 	if err != nil {
