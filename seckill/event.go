@@ -49,7 +49,7 @@ type orderData struct {
 	Status    OrderState `json:"status"`
 	Reason    *Reason    `json:"reason"`
 	Amount    int64      `json:"amount"`
-	Currency  string     `json:"currency"`
+	Currency  *string    `json:"currency"`
 	CreatedAt string     `json:"created_at"`
 	PayBy     string     `json:"pay_by"`
 	UpdatedAt string     `json:"updated_at"`
@@ -64,11 +64,14 @@ func announceOrder(o *Order) (Announcement, error) {
 	}
 	data := orderData{
 		Order: o.ID, Merchant: o.Caller.Merchant, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
-		Status: o.State, Amount: o.Amount.Minor, Currency: o.Amount.Currency,
+		Status: o.State, Amount: o.Amount.Minor,
 		CreatedAt: eventTime(o.CreatedAt), PayBy: eventTime(o.PayBy), UpdatedAt: eventTime(o.UpdatedAt),
 	}
 	if o.Reason != ReasonNone {
 		data.Reason = &o.Reason
+	}
+	if o.Amount.Currency != "" { // a tombstone has none
+		data.Currency = &o.Amount.Currency
 	}
 	value, err := json.Marshal(data)
 	if err != nil {

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// No container engine is asked here: what can be known of these files without one is that they say what the binary understands.
+
+const deployDir = "../../deploy"
+
+// understood loads the configuration that a command line and an environment make, as the command would.
+func understood(t *testing.T, args []string, environ map[string]string) Config {
+	t.Helper()
+	cmd, rest, err := rootCommand().Find(args)
+	if err != nil {
+		t.Fatalf("penstock %q: %v", args, err)
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		t.Fatalf("penstock %q: %v", args, err)
+	}
+	for name := range environ {
+		if strings.HasPrefix(name, "PENSTOCK_") && !slices.ContainsFunc(allSettings(), func(s setting) bool { return s.env() == name }) {
+			t.Errorf("penstock %q: no setting is %s", args, name)
+		}
+	}
+	config, err := loadConfig(cmd.Flags(), func(name string) string { return environ[name] })
+	if err != nil {
+		t.Errorf("penstock %q with %v: %v", args, environ, err)
+	}
+	return config
+}
+
+func readDeploy(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(deployDir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// composeService is what the test looks at in a service of compose.yaml.
+type composeService struct {
+	Image       string            `yaml:"image"`
+	Build       map[string]string `yaml:"build"`
+	Command     []string          `yaml:"command"`
+	Environment map[string]string `yaml:"environment"`
+	Volumes     []string          `yaml:"volumes"`
+	DependsOn   map[string]any    `yaml:"depends_on"`
+	Healthcheck map[string]any    `yaml:"healthcheck"`
+	ReadOnly    bool              `yaml:"read_only"`
+}
+
+// TestCompose: two gateways and two workers whose settings are understood, on servers that compose starts first.
+func TestCompose(t *testing.T) {
+	var file struct {
+		Services map[string]composeService `yaml:"services"`
+		Volumes  map[string]any            `yaml:"volumes"`
+	}
+	if err := yaml.Unmarshal([]byte(readDeploy(t, "compose.yaml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	roles := make(map[string]int)
+	for name, s := range file.Services {
+		for _, volume := range s.Volumes {
+			if volume, _, _ := strings.Cut(volume, ":"); !slices.Contains(keysOf(file.Volumes), volume) {
+				t.Errorf("%s: volume %s is not declared", name, volume)
+			}
+		}
+		if s.Image != "penstock" {
+			if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "latest" {
+				t.Errorf("%s: image %s has no version", name, s.Image)
+			}
+			if s.Healthcheck == nil {
+				t.Errorf("%s: nobody knows when it is ready", name)
+			}
+			continue
+		}
+		roles[s.Command[0]]++
+		config := understood(t, s.Command, s.Environment)
+		if !config.real() || config.AdminToken == "" || !s.ReadOnly {
+			t.Errorf("%s: %+v", name, config)
+		}
+		for _, server := range []string{"redis", "kafka", "postgres"} {
+			if _, ok := s.DependsOn[server]; !ok {
+				t.Errorf("%s doesn't wait for %s", name, server)
+			}
+		}
+		for _, addr := range append(config.Redis, config.Kafka...) {
+			if host, _, _ := strings.Cut(addr, ":"); file.Services[host].Image == "" {
+				t.Errorf("%s: no service is %s", name, addr)
+			}
+		}
+	}
+	if roles["gateway"] != 2 || roles["worker"] != 2 || len(roles) != 2 {
+		t.Errorf("services by role: %v", roles)
+	}
+}
+
+func keysOf(m map[string]any) []string {
+	var keys []string
+	for key := range m {
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// TestDockerfile: it is built with the Go that go.mod asks for, runs as nobody in particular from nothing but its own files, and
+// starts, and is looked at, with words that the binary understands.
+func TestDockerfile(t *testing.T) {
+	text := strings.ReplaceAll(readDeploy(t, "Dockerfile"), "\\\n", " ")
+	module, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindSubmatch(module)[1]
+	var stages []string
+	environ, last := make(map[string]string), make(map[string]string)
+	for _, line := range strings.Split(text, "\n") {
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		rest = strings.TrimSpace(rest)
+		switch word {
+		case "FROM":
+			stages, last = append(stages, rest), make(map[string]string)
+		case "ENV":
+			for _, pair := range strings.Fields(rest) {
+				key, value, _ := strings.Cut(pair, "=")
+				environ[key] = value
+			}
+		case "COPY":
+			if source, ok := strings.CutPrefix(rest, "--from="); ok && !strings.HasPrefix(source, "build ") {
+				t.Errorf("COPY from %s", source)
+			}
+		}
+		last[word] = rest
+	}
+	if len(stages) != 2 || !strings.HasPrefix(stages[0], "golang:"+string(version)+"-") || stages[1] != "scratch" {
+		t.Errorf("stages %q with Go %s", stages, version)
+	}
+	if last["USER"] != "65532:65532" || last["STOPSIGNAL"] != "SIGTERM" || last["EXPOSE"] != "8080 8081" {
+		t.Errorf("the last stage: %v", last)
+	}
+	words := func(list string) []string {
+		t.Helper()
+		var out []string
+		if err := yaml.Unmarshal([]byte(list), &out); err != nil { // a list in JSON is one in YAML
+			t.Fatalf("%s: not in exec form: %v", list, err)
+		}
+		return out
+	}
+	if entry := words(last["ENTRYPOINT"]); !slices.Equal(entry, []string{"/penstock"}) {
+		t.Errorf("entry point %q", entry)
+	}
+	config := understood(t, words(last["CMD"]), environ)
+	if config.Listen != "0.0.0.0:8080" || config.AdminListen != "0.0.0.0:8081" || config.DataDir != "/data" {
+		t.Errorf("settings %+v", config)
+	}
+	_, probe, _ := strings.Cut(last["HEALTHCHECK"], "CMD ")
+	args := words(probe)
+	cmd, rest, err := rootCommand().Find(args[1:])
+	if err != nil || cmd.Name() != "healthcheck" {
+		t.Fatalf("health check %q: %v", args, err)
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSystemdUnits: what they start is understood, and systemd understands them, where there is one.
+func TestSystemdUnits(t *testing.T) {
+	for _, role := range []string{"gateway", "worker"} {
+		t.Run(role, func(t *testing.T) {
+			const binary = "/usr/local/bin/penstock"
+			text := readDeploy(t, "systemd/penstock-"+role+".service")
+			start := regexp.MustCompile(`(?m)^ExecStart=(.*)$`).FindStringSubmatch(text)
+			if start == nil || !strings.HasPrefix(start[1], binary+" "+role+" ") {
+				t.Fatalf("ExecStart %q", start)
+			}
+			dir := t.TempDir()
+			file := filepath.Join(dir, "penstock.yaml")
+			settings := "redis: r:6379\nkafka: k:9092\ndatabase: postgres://d/penstock?sslmode=verify-full\n"
+			if err := os.WriteFile(file, []byte(settings), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := strings.Fields(strings.Replace(start[1], "/etc/penstock/penstock.yaml", file, 1))
+			if config := understood(t, args[1:], nil); !config.real() || config.DataDir != "/var/lib/penstock-"+role {
+				t.Errorf("settings %+v", config)
+			}
+			analyze, err := exec.LookPath("systemd-analyze")
+			if err != nil {
+				return
+			}
+			self, err := os.Executable() // systemd wants to see a program
+			if err != nil {
+				t.Fatal(err)
+			}
+			unit := filepath.Join(dir, "penstock-"+role+".service")
+			if err := os.WriteFile(unit, []byte(strings.ReplaceAll(text, binary, self)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, err := exec.Command(analyze, "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
+				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+			}
+		})
+	}
+}
