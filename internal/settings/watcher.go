@@ -74,21 +74,45 @@ func (w *Watcher) Start(ctx context.Context) error {
 	return nil
 }
 
-// Run looks for newer versions until ctx ends, then tells the others that this node has left.
+// Run looks for newer versions until ctx ends, then tells the others that this node has left. The database is asked beside the loop, so
+// that what ends meanwhile ends in time, however long the answer takes.
 func (w *Watcher) Run(ctx context.Context) {
-	timer := time.NewTimer(w.pause())
-	defer timer.Stop()
+	answers := make(chan answer, 1)
+	asking, again := false, false
+	ask := func() {
+		if asking {
+			again = true
+			return
+		}
+		asking = true
+		go func() { answers <- w.ask(ctx) }()
+	}
+	poll, due := time.NewTimer(w.pause()), time.NewTimer(w.untilDue())
+	defer poll.Stop()
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			if asking {
+				<-answers
+			}
 			w.leave(context.WithoutCancel(ctx))
 			return
 		case <-w.nudge:
-		case <-timer.C:
+			ask()
+		case <-poll.C:
+			ask()
+		case a := <-answers:
+			asking = false
+			if more := w.take(ctx, a); more || again {
+				again = false
+				ask()
+			}
+			poll.Reset(w.pause())
+		case <-due.C:
 		}
-		w.look(ctx)
 		w.reapplyDue()
-		timer.Reset(w.pause())
+		due.Reset(w.untilDue())
 	}
 }
 
@@ -109,40 +133,40 @@ func (w *Watcher) leave(ctx context.Context) {
 	}
 }
 
-// pause is until the next look, or until something has to be applied again.
-func (w *Watcher) pause() time.Duration {
-	pause := w.cfg.Poll - mathrand.N(w.cfg.Poll/5+1)
+// pause is until the next look.
+func (w *Watcher) pause() time.Duration { return w.cfg.Poll - mathrand.N(w.cfg.Poll/5+1) }
+
+// untilDue is until something has to be applied again; where nothing has, an hour as good as any.
+func (w *Watcher) untilDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now().Add(w.offset)
+	now, wait := time.Now().Add(w.offset), time.Hour
 	for _, at := range w.next {
 		if !at.IsZero() {
-			pause = min(pause, at.Sub(now))
+			wait = min(wait, at.Sub(now))
 		}
 	}
-	return max(pause, 0)
+	return max(wait, 0)
 }
 
-// look asks the database, applies what is new, and at once says so. A database that is away leaves everything as it is.
+// look asks the database, applies what is new, and at once says so.
 func (w *Watcher) look(ctx context.Context) {
 	for range 2 {
-		update, err := w.exchange(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				w.lookFailed(err)
-			}
+		if !w.take(ctx, w.ask(ctx)) {
 			return
 		}
-		w.lookDone()
-		if !w.apply(update.Documents) {
-			return
-		}
-		w.keep()
 	}
 }
 
-// exchange says what this node runs. The database's clock is taken to have been read in the middle of the call.
-func (w *Watcher) exchange(ctx context.Context) (Update, error) {
+// answer is what the database said, and when it was asked.
+type answer struct {
+	update       Update
+	began, ended time.Time
+	err          error
+}
+
+// ask says what this node runs, and what it knows.
+func (w *Watcher) ask(ctx context.Context) answer {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	w.mu.Lock()
@@ -151,26 +175,39 @@ func (w *Watcher) exchange(ctx context.Context) (Update, error) {
 	}
 	for _, part := range w.parts {
 		beat.Applied[part.Name] = w.inForce[part.Name].Version
-		beat.Seen[part.Name] = w.seen[part.Name]
 	}
 	w.mu.Unlock()
-	began := time.Now()
-	update, err := w.store.ExchangeSettings(ctx, beat)
-	if err != nil {
-		return Update{}, err
+	a := answer{began: time.Now()}
+	a.update, a.err = w.store.ExchangeSettings(ctx, beat)
+	a.ended = time.Now()
+	return a
+}
+
+// take applies what the database said, and reports whether there is something to tell it. A database that is away leaves everything as
+// it is. Its clock is taken to have been read in the middle of the call.
+func (w *Watcher) take(ctx context.Context, a answer) bool {
+	if a.err != nil {
+		if ctx.Err() == nil {
+			w.lookFailed(a.err)
+		}
+		return false
 	}
-	ended := time.Now()
-	nodes := max(update.Nodes, 1)
+	w.lookDone()
+	nodes := max(a.update.Nodes, 1)
 	w.mu.Lock()
-	w.offset = update.Now.Sub(began.Add(ended.Sub(began) / 2))
-	w.heard = ended
+	w.offset = a.update.Now.Sub(a.began.Add(a.ended.Sub(a.began) / 2))
+	w.heard = a.ended
 	moved := nodes != w.nodes
 	w.nodes = nodes
 	w.mu.Unlock()
 	if moved {
 		w.reapply(func(string) bool { return true })
 	}
-	return update, nil
+	applied := w.apply(a.update.Documents)
+	if applied {
+		w.keep()
+	}
+	return applied
 }
 
 // apply puts newer versions in force, and reports whether there was one.

@@ -22,6 +22,7 @@ type memory struct {
 	members map[string]Member   // guarded by mu
 	seen    map[string]time.Time
 	away    bool // guarded by mu
+	hangs   bool // it never answers; guarded by mu
 }
 
 func newMemory(offset time.Duration) *memory {
@@ -41,13 +42,26 @@ func (m *memory) lock() (now time.Time, unlock func(), err error) {
 	return time.Now().Add(m.offset), m.mu.Unlock, nil
 }
 
+func (m *memory) setHangs(hangs bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hangs = hangs
+}
+
 func (m *memory) setAway(away bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.away = away
 }
 
-func (m *memory) ExchangeSettings(_ context.Context, b Beat) (Update, error) {
+func (m *memory) ExchangeSettings(ctx context.Context, b Beat) (Update, error) {
+	m.mu.Lock()
+	hangs := m.hangs
+	m.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return Update{}, ctx.Err()
+	}
 	now, unlock, err := m.lock()
 	if err != nil {
 		return Update{}, err
@@ -287,26 +301,28 @@ func TestPublishConflicts(t *testing.T) {
 
 // TestWhatEndsEndsByItself: on the database's clock, which is far from the node's, and also while it can't be asked.
 func TestWhatEndsEndsByItself(t *testing.T) {
-	for _, away := range []bool{false, true} {
+	for _, away := range []string{"", "refuses", "hangs"} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, -5*time.Hour)
 			a := s.node("a", "")
 			s.publish(0, `"until"`)
-			s.store.setAway(away)
+			s.store.setAway(away == "refuses")
+			s.store.setHangs(away == "hangs")
 			a.mu.Lock()
 			until := a.until.Add(5 * time.Hour)
 			a.mu.Unlock()
 			time.Sleep(time.Until(until) - time.Millisecond)
 			synctest.Wait()
 			if a.last() != `"until"` {
-				t.Errorf("away %v: %s before its end", away, a.last())
+				t.Errorf("away %q: %s before its end", away, a.last())
 			}
 			time.Sleep(2 * time.Millisecond)
 			synctest.Wait()
 			if a.last() != "over" {
-				t.Errorf("away %v: %s after its end", away, a.last())
+				t.Errorf("away %q: %s after its end", away, a.last())
 			}
 			s.store.setAway(false)
+			s.store.setHangs(false)
 		})
 	}
 }
