@@ -33,6 +33,8 @@ type Config struct {
 
 	// Logger hears of migrations and of transactions that were tried again; nobody does by default.
 	Logger *slog.Logger
+
+	tracer pgx.QueryTracer // tests look at the plans of what it hears
 }
 
 const (
@@ -86,6 +88,7 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 		return nil, err
 	}
 	prepare(p.ConnConfig)
+	p.ConnConfig.Tracer = c.tracer
 	switch {
 	case c.MaxConns != 0:
 		p.MaxConns = int32(c.MaxConns)
