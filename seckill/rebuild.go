@@ -38,15 +38,18 @@ type Rebuilder struct {
 	rebuilt atomic.Int64
 
 	mu      sync.Mutex
-	mine    map[inventory.ItemID]bool // guarded by mu: items this process has opened
-	retired map[inventory.ItemID]bool // guarded by mu: items whose shards are known to be empty
+	mine    map[inventory.ItemID]bool      // guarded by mu: items this process has opened
+	retired map[inventory.ItemID]bool      // guarded by mu: items whose shards are known to be empty
+	audits  map[ActivityID]time.Time       // guarded by mu: when the activity's books are to be looked at
+	odd     map[inventory.ItemID]imbalance // guarded by mu: items whose books did not balance at the last look
 }
 
 // NewRebuilder makes a rebuilder. opened is called after each item it opened, so that the catalog learns of the epoch.
 func NewRebuilder(cfg Config, stock Stock, queue Queue, store Store, catalog func() *Catalog, opened func(context.Context),
 	log *slog.Logger) *Rebuilder {
 	return &Rebuilder{cfg: cfg, stock: stock, queue: queue, store: store, catalog: catalog, opened: opened, log: log,
-		mine: make(map[inventory.ItemID]bool), retired: make(map[inventory.ItemID]bool)}
+		mine: make(map[inventory.ItemID]bool), retired: make(map[inventory.ItemID]bool),
+		audits: make(map[ActivityID]time.Time), odd: make(map[inventory.ItemID]imbalance)}
 }
 
 // Alone tells, before the first call, that no other process serves buyers, and that those which did are dead: nobody can be
@@ -64,7 +67,7 @@ func (r *Rebuilder) Run(ctx context.Context) {
 }
 
 // Step looks at every shard once, one after another: it heals the live ones that need it and empties those whose keys may be
-// forgotten.
+// forgotten. Now and then it compares the live ones with the books.
 func (r *Rebuilder) Step(ctx context.Context) {
 	now := time.Now()
 	for _, offer := range r.catalog().offers {
@@ -77,6 +80,12 @@ func (r *Rebuilder) Step(ctx context.Context) {
 		}
 		if err := step(ctx, offer); err != nil && ctx.Err() == nil {
 			r.log.Warn("item not "+what, "item", offer.ID, "activity", offer.Sale.ID, "sku", offer.SKU, "err", err)
+		}
+		if !offer.Sale.live(now, r.cfg.Retention) {
+			continue
+		}
+		if err := r.auditSale(ctx, offer.Sale, now); err != nil && ctx.Err() == nil {
+			r.log.Warn("books not looked at", "activity", offer.Sale.ID, "err", err)
 		}
 	}
 }

@@ -90,7 +90,6 @@ func newOdds(random *rand.Rand) odds {
 func newChaos(r *rig, random *rand.Rand) *chaos {
 	c := &chaos{rig: r, random: random, odds: newOdds(random), refused: make(map[string]int)}
 	c.left = budget{purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(4), crashes: random.IntN(4)}
-	r.auditor = true
 	r.path.note("terms %+v", r.terms)
 	r.path.note("odds %+v", c.odds)
 	return c

@@ -166,7 +166,8 @@ func (r *rig) quiet() error {
 			return r.checkEnd()
 		}
 		if time.Since(began) > quietLimit {
-			return r.notQuiet(still)
+			r.fails("L3 after %v: %s", quietLimit, still)
+			return nil
 		}
 		r.pass(quietStep)
 	}
@@ -201,24 +202,7 @@ func (r *rig) flow(held func(*call) bool) error {
 // idle are the calls that parts make over and over when there is nothing to do.
 var idle = map[method]bool{
 	callFind: true, callLevels: true, callOld: true, callPoll: true, callEnd: true, callCommitted: true, callCatalog: true,
-	callOutbox: true, callTimeOut: true,
-}
-
-// notQuiet is a leak, unless a failover forgot something and the shard has gone on since, so that nobody could see it: then
-// whoever reads the audit asks for a rebuild, once.
-func (r *rig) notQuiet(still string) error {
-	if r.failovers == 0 || !r.auditor {
-		r.fails("L3 after %v: %s", quietLimit, still)
-		return nil
-	}
-	r.failovers = 0
-	r.audited++
-	if err := r.suspect(); err != nil {
-		return err
-	}
-	err := r.quiet()
-	r.failovers = 1
-	return err
+	callOutbox: true, callTimeOut: true, callBooks: true,
 }
 
 // isQuiet says what is still under way, or "".

@@ -190,6 +190,11 @@ var mutants = []mutant{
 		conformance,
 	},
 	{
+		"noaudit", "a rebuilder compares shards with the books, where nothing else shows a loss",
+		[]patch{{rebuildFile, "		if err := r.auditSale(ctx, offer.Sale, now); err != nil", "		if err := error(nil); err != nil"}},
+		history("L3", "failover-forgets-a-settlement"),
+	},
+	{
 		"noend", "a sweep ends where nothing but the relay can go on",
 		[]patch{{sweepFile, "		if exists[i] || !IsWithdrawal(doomed[i].ID) {\n", "		if true {\n"}},
 		history("L8", "withdrawal-crashes"),

@@ -71,8 +71,6 @@ type rig struct {
 	replica   func()   // brings up a replica that lags; nil where it doesn't
 	failovers int      // that forgot something
 	losses    int      // of everything
-	auditor   bool     // somebody reads the audit, and asks for a rebuild where nothing else showed a loss
-	audited   int      // how often that was needed
 
 	attempts []*attempt
 	keys     []key // every key that was used, in order
