@@ -94,7 +94,7 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	}
 	before := usageNow()
 	r.start = l.clock.now()
-	r.series = newSeries(r.start, r.plan.length)
+	r.series = newSeries(r.start)
 	r.watch(Buying, func() { r.send(ctx) })
 	generator := usageNow().since(before)
 	sent := r.tallies.lastAnswer()

@@ -110,8 +110,13 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 		Planned: l.plan.count, Dropped: l.dropped, Crowded: l.crowded, Connections: l.load.Connections,
 		Length: l.plan.length, Leaving: max(l.lastLeft.Sub(l.start), 0),
 		Scheduled: l.scheduled, Service: l.service, Confirmed: l.confirmed, ReadBack: readBack,
-		Series: l.series.finish(l.plan), SlotWidth: l.series.width, Generator: g,
+		Generator: g,
 	}
+	until := l.plan.length
+	if interrupted {
+		until = out.Leaving
+	}
+	out.Series, out.SlotWidth = l.series.finish(l.plan, until)
 	out.Interrupted, out.Lag = interrupted, l.lag
 	out.Left = out.Buy.Sent + out.Browse.Sent
 	if readBack {

@@ -408,12 +408,10 @@ func number(x float64) string {
 	switch {
 	case x >= 1000:
 		return whole(int64(x + 0.5))
-	case x >= 100:
+	case x >= 100, x == float64(int64(x)):
 		return strconv.FormatFloat(x, 'f', 0, 64)
 	case x >= 10:
 		return strconv.FormatFloat(x, 'f', 1, 64)
-	case x == float64(int64(x)):
-		return strconv.FormatFloat(x, 'f', 0, 64)
 	}
 	return strconv.FormatFloat(x, 'f', 2, 64)
 }

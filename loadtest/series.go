@@ -19,8 +19,13 @@ type Slot struct {
 	latencies *hdrhistogram.Histogram
 }
 
-// maxSlots bounds a series; a longer load has wider slots.
-const maxSlots = 300
+// Widths and numbers of slots. A series begins with narrow ones and joins neighbours whenever there are too many, so that a load
+// that is ended early has a picture too.
+const (
+	firstSlot  = 100 * time.Millisecond
+	maxSlots   = 300 // while the load runs
+	shownSlots = 120 // afterwards
+)
 
 // slotDigits is the resolution of a slot's latencies: a chart shows no more, and three digits cost ten times the memory.
 const slotDigits = 2
@@ -34,25 +39,47 @@ type series struct {
 	slots []Slot // guarded by mu
 }
 
-func newSeries(start time.Time, length time.Duration) *series {
-	width := time.Second
-	if length < 20*time.Second { // a short load would be a few columns
-		width = max(length/20, 50*time.Millisecond)
+func newSeries(start time.Time) *series { return &series{start: start, width: firstSlot} }
+
+// slotLocked returns the slot of a time. The caller holds mu.
+func (s *series) slotLocked(at time.Time) *Slot {
+	since := max(at.Sub(s.start), 0)
+	for since >= maxSlots*s.width {
+		s.joinLocked()
 	}
-	for length/width >= maxSlots {
-		width *= 2
-	}
-	return &series{start: start, width: width}
+	n := int(since / s.width)
+	s.growLocked(n + 1)
+	return &s.slots[n]
 }
 
-// slotLocked returns the slot of a time, the last there may be for what comes late. The caller holds mu.
-func (s *series) slotLocked(at time.Time) *Slot {
-	// What the answers and the read-back after the end need is bounded too.
-	n := min(max(int(at.Sub(s.start)/s.width), 0), 2*maxSlots)
-	for len(s.slots) <= n {
+func (s *series) growLocked(count int) {
+	for len(s.slots) < count {
 		s.slots = append(s.slots, Slot{Start: time.Duration(len(s.slots)) * s.width})
 	}
-	return &s.slots[n]
+}
+
+// joinLocked makes one slot of each two. The caller holds mu.
+func (s *series) joinLocked() {
+	s.width *= 2
+	joined := s.slots[:0]
+	for i, slot := range s.slots {
+		if i%2 == 0 {
+			joined = append(joined, slot)
+			continue
+		}
+		into := &joined[len(joined)-1]
+		into.Others += slot.Others
+		for o := range slot.Outcomes {
+			into.Outcomes[o] += slot.Outcomes[o]
+		}
+		if into.latencies == nil {
+			into.latencies = slot.latencies
+		} else if slot.latencies != nil {
+			into.latencies.Merge(slot.latencies) // the same range, so nothing is dropped
+		}
+	}
+	clear(s.slots[len(joined):])
+	s.slots = joined
 }
 
 func (s *series) record(action Action, a *answer) {
@@ -73,13 +100,14 @@ func (s *series) record(action Action, a *answer) {
 	}
 }
 
-// finish returns the slots, with what was planned for each.
-func (s *series) finish(p *plan) []Slot {
+// finish returns the slots up to a time and those with answers after it, with what was planned for each, and their width.
+func (s *series) finish(p *plan, until time.Duration) ([]Slot, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.slots) > 0 && time.Duration(len(s.slots))*s.width < p.length {
-		s.slots = append(s.slots, Slot{Start: time.Duration(len(s.slots)) * s.width})
+	for max(until, time.Duration(len(s.slots))*s.width) > shownSlots*s.width {
+		s.joinLocked()
 	}
+	s.growLocked(int((until + s.width - 1) / s.width))
 	for i := range s.slots {
 		slot := &s.slots[i]
 		slot.Planned = p.sum(slot.Start+s.width) - p.sum(slot.Start)
@@ -90,5 +118,5 @@ func (s *series) finish(p *plan) []Slot {
 			slot.latencies = nil
 		}
 	}
-	return s.slots
+	return s.slots, s.width
 }
