@@ -74,8 +74,14 @@ func prepareSchema(ctx context.Context, config *Config) error {
 	for _, m := range applied {
 		config.Logger.InfoContext(ctx, "schema migrated", "version", m.Source.Version, "took", m.Duration)
 	}
+	var failed *pgconn.PgError
+	if errors.As(err, &failed) && failed.Code == insufficientPrivilege {
+		return fmt.Errorf("%w, and this role may not change it: run penstock migrate as its owner: %w", ErrOlderSchema, err)
+	}
 	return err
 }
+
+const insufficientPrivilege = "42501"
 
 // schemaVersion asks the database for the version of its schema, 0 where there is none. It changes nothing, and needs no right
 // but to read.

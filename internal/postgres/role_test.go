@@ -1,6 +1,8 @@
 package postgres_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +44,16 @@ func TestGrants_AreNoMore(t *testing.T) {
 	}
 	if err := postgres.Migrate(t.Context(), url, false, t.Output()); err != nil { // there is nothing to do
 		t.Error(err)
+	}
+}
+
+// A process that finds the schema behind says who has to do something about it.
+func TestOpen_WithoutTheRightToMigrate(t *testing.T) {
+	url := database(t)
+	execute(t, connect(t, url), "DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)")
+	_, err := postgres.Open(t.Context(), postgres.Config{URL: as(app, url)})
+	if !errors.Is(err, postgres.ErrOlderSchema) || code(err) != "42501" || !strings.Contains(err.Error(), "run penstock migrate") {
+		t.Fatal(err)
 	}
 }
 
