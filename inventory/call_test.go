@@ -631,7 +631,7 @@ func TestRedisComesBack(t *testing.T) {
 	onCrossing, crossings := heardCrossings()
 	s := b.process(Config{OnCrossing: onCrossing})
 	ref := b.opened(s, 1)
-	b.until("in stock", func() bool { return s.InStock(ref.Item) })
+	b.until("seen in stock", func() bool { return seenInStock(s, ref.Item) })
 	b.redis.Close()
 	b.until("noticed", func() bool { return kindOf(s.Confirm(t.Context(), ref, []Hold{{ID: "x", Quantity: 1}})) == "failure" })
 	b.no(b.redis.Restart())

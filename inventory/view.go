@@ -33,7 +33,7 @@ type view struct {
 	stock *Stock
 	holds *batch.Batcher[holdIn, Grant]
 	finds *batch.Batcher[string, Entry]
-	first bool // what InStock says before the first snapshot: what an earlier view knew
+	first bool // what InStock says before the first snapshot: what an earlier view knew, or yes (L6: no false sold-out)
 
 	snap    atomic.Pointer[snapshot] // nil before the first; replaced under mu
 	seen    atomic.Uint64            // highest seq seen
@@ -78,7 +78,7 @@ const (
 )
 
 func (s *Stock) newView(ref Ref, before *view) (*view, error) {
-	v := &view{ref: ref, shard: newShard(s.cfg.Prefix, ref.Item), stock: s}
+	v := &view{ref: ref, shard: newShard(s.cfg.Prefix, ref.Item), stock: s, first: true}
 	if before != nil {
 		v.first = before.inStock()
 		v.told.Store(before.told.Load())

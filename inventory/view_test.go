@@ -87,7 +87,7 @@ func TestL6_AUnitBackEndsSoldOut(t *testing.T) {
 			near, far := b.process(Config{}), b.process(Config{OnCrossing: onCrossing})
 			ref := b.opened(near, 1)
 			far.Watch([]Ref{ref})
-			b.until("in stock", func() bool { return far.InStock(ref.Item) })
+			b.until("seen in stock", func() bool { return seenInStock(far, ref.Item) })
 			b.holds(near, ref, "o1", Held)
 			b.until("sold out from memory", func() bool { return far.SoldOut(ref, "o2") })
 			if got := next(b, "crossing", crossings); got != (crossing{ref.Item, false}) {
@@ -198,6 +198,24 @@ func TestAbsentNeedsASyncSince(t *testing.T) {
 	}
 }
 
+// seenInStock reports whether s has seen a unit of the item, and doesn't only believe in one.
+func seenInStock(s *Stock, item ItemID) bool {
+	seen, ok := s.Seen(item)
+	return ok && seen.InStock
+}
+
+// TestL6_NotSeenIsNotSoldOut: before anything was seen of a shard, it is in stock.
+func TestL6_NotSeenIsNotSoldOut(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	b.redis.Close()
+	ref := Ref{Item: 1, Epoch: 1}
+	s.Watch([]Ref{ref})
+	if !s.InStock(ref.Item) || s.SoldOut(ref, "o1") {
+		t.Error("sold out before anybody said so")
+	}
+}
+
 func TestWatchedEpochsMoveOn(t *testing.T) {
 	b := newBed(t)
 	epochs := make(chan Ref, 100)
@@ -206,7 +224,7 @@ func TestWatchedEpochsMoveOn(t *testing.T) {
 	s := b.process(Config{Poll: 10 * time.Millisecond, OnCrossing: onCrossing, OnEpoch: onEpoch})
 	other := b.process(Config{})
 	ref := b.opened(s, 1)
-	b.until("in stock", func() bool { return s.InStock(ref.Item) })
+	b.until("seen in stock", func() bool { return seenInStock(s, ref.Item) })
 	b.holds(s, ref, "o1", Held)
 	b.until("sold out", func() bool { return s.SoldOut(ref, "o2") })
 	if got := next(b, "crossing", crossings); got.in {

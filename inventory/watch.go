@@ -70,7 +70,8 @@ func (s *Stock) Absent(ref Ref, id string, since time.Time) bool {
 	return v != nil && v.ref == ref && v.absent(id, since.Sub(s.began))
 }
 
-// InStock reports whether the watched item was last seen with a unit available; an item that isn't watched is not in stock.
+// InStock reports whether the watched item was last seen with a unit available. One that is watched but wasn't seen yet is in stock:
+// a buyer who is told so wrongly learns better from Hold, one who is told sold-out goes away. An item that isn't watched is not in stock.
 func (s *Stock) InStock(item ItemID) bool {
 	v := (*s.views.Load())[item]
 	return v != nil && v.inStock()
