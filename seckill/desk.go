@@ -107,8 +107,13 @@ func (d *Desk) StopWaiting() {
 // Catalog returns the catalog in force.
 func (d *Desk) Catalog() *Catalog { return d.catalog.Load() }
 
-// InStock reports whether the offer was last seen with a unit available.
-func (d *Desk) InStock(o *Offer) bool { return d.stock.InStock(o.ID) }
+// InStock reports whether the offer was last seen with a unit available; of one that was never opened, whether it will have one.
+func (d *Desk) InStock(o *Offer) bool {
+	if o.Epoch == 0 && o.Sale.State != ActivityEnded {
+		return o.Quantity > 0
+	}
+	return d.stock.InStock(o.ID)
+}
 
 // Counts returns the desk's counters.
 func (d *Desk) Counts() *DeskCounts { return &d.counts }

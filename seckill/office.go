@@ -28,7 +28,7 @@ func NewOffice(stock Stock, queue Queue, store Store, desk *Desk, rebuilder *Reb
 
 // Shared refusals of the office.
 var (
-	errNoSuchActivity    = &Refusal{Code: CodeUnknownActivity}
+	errNoSuchActivity    = &Refusal{Code: CodeUnknownActivity, Detail: "There is no activity with this name."}
 	errNotEditable       = &Refusal{Code: CodeNotEditable, Detail: "A published activity keeps its merchant and items; see restock."}
 	errInsufficientStock = &Refusal{Code: CodeInsufficientStock}
 )
@@ -225,6 +225,9 @@ func (o *Office) restock(ctx context.Context, offer *Offer, change StockChange, 
 
 // withdraw takes units back that are available.
 func (o *Office) withdraw(ctx context.Context, offer *Offer, change StockChange, by Author) (Restocked, error) {
+	if offer.Epoch == 0 && offer.Sale.State == ActivityEnded {
+		return Restocked{}, &Refusal{Code: CodeActivityState, Detail: "The activity has ended."}
+	}
 	if offer.Epoch == 0 {
 		return Restocked{}, &Refusal{Code: CodeActivityState, Detail: "The activity is a draft: put it with another quantity."}
 	}
