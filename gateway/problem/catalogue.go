@@ -174,7 +174,7 @@ var entries = [...]Entry{
 	},
 	{
 		Code: SoldOut, Status: 409, Title: "Sold out",
-		Detail: "No unit of this item is available now.",
+		Detail: "Fewer units of this item are available now than were asked for.",
 		Client: "Show the buyer that the item is sold out. Units of unpaid orders may come back: the activity shows it as soon as they do.",
 		Ops:    "Expected. The audit shows where every unit is.",
 	},
@@ -192,7 +192,7 @@ var entries = [...]Entry{
 	},
 	{
 		Code: AmountMismatch, Status: 409, Title: "The amount doesn't match the order",
-		Detail: "The paid amount or currency isn't the order's, or this payment was reported with another content before. Nothing was changed.",
+		Detail: "The paid amount or currency isn't the order's. Nothing was changed.",
 		Client: "Compare amount and currency with the order, in minor units. Do not send the same notice again.",
 		Ops:    "Money may have moved for a wrong amount: settle it with the provider.",
 	},

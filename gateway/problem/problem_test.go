@@ -93,7 +93,7 @@ func TestAppend(t *testing.T) {
 		}
 	}
 	f(Problem{Code: SoldOut},
-		`{"type":"/problems/sold-out","title":"Sold out","status":409,"detail":"No unit of this item is available now.","code":"sold-out","retryable":false}`)
+		`{"type":"/problems/sold-out","title":"Sold out","status":409,"detail":"Fewer units of this item are available now than were asked for.","code":"sold-out","retryable":false}`)
 	f(Problem{Code: NotStarted, StartsAt: time.Date(2026, 6, 18, 8, 0, 0, 5e6, time.FixedZone("", 8*3600)), RetryAfter: 1500 * time.Millisecond},
 		`{"type":"/problems/not-started","title":"The sale hasn't started","status":409,"detail":"The sale starts at starts_at, by the server's clock.",`+
 			`"code":"not-started","retryable":true,"retry_after_ms":1500,"starts_at":"2026-06-18T00:00:00.005Z"}`)
