@@ -14,7 +14,7 @@ import (
 func (p *Process) openEmbedded(ctx context.Context) error {
 	parts, err := embedded.Open(ctx, embedded.Config{DataDir: p.cfg.DataDir, Durable: p.cfg.Durable, Logger: p.log})
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return &exitError{exitUsage, fmt.Errorf("data-dir: %w", err)}
 	}
 	p.opened("embedded parts", func(context.Context) error { return parts.Close() })
 	synchronous := "normal"

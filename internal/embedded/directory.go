@@ -43,7 +43,10 @@ func openDirectory(path string) (*directory, error) {
 	if err := makeDirectory(path); err != nil {
 		return nil, fmt.Errorf("embedded: make the data directory: %w", err)
 	}
-	if err := errors.Join(checkOurs(path), checkFormat(path)); err != nil {
+	if err := checkOurs(path); err != nil {
+		return nil, err
+	}
+	if err := checkFormat(path); err != nil {
 		return nil, err
 	}
 	lock, err := takeLock(path)
