@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ func healthcheckCommand() *cobra.Command {
 		Short: "Exit 0 when a server is ready, 4 when it is not: a probe for containers",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if u, err := neturl.Parse(url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+				return &exitError{exitUsage, fmt.Errorf("flag --url: %q is not an http URL", url)}
+			}
 			client := http.Client{Timeout: 3 * time.Second}
 			request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, url, nil)
 			if err != nil {
