@@ -32,15 +32,26 @@ const price = 1999
 // openShop makes a merchant, a caller and a published sale.
 func openShop(n *node, terms terms) *shop {
 	n.t.Helper()
-	s := &shop{t: n.t, merchant: "acme", activity: "618", sku: "phone-x"}
-	s.secret = n.admin(200, "PUT", "/admin/v1/merchants/"+s.merchant, `{"name":"Acme"}`).field("payment_secret")
-	s.key = n.admin(201, "POST", "/admin/v1/merchants/"+s.merchant+"/callers", `{"name":"web","rights":["buy"]}`).field("key")
-	now := time.Now()
-	n.admin(200, "PUT", "/admin/v1/activities/"+s.activity, fmt.Sprintf(
-		`{"merchant":%q,"name":"Sale","starts_at":%q,"ends_at":%q,"payment_window":%q,"items":[{"sku":%q,"price":%d,"currency":"CNY","quantity":%d,"per_user":%d}]}`,
-		s.merchant, now.Add(-time.Hour).Format(time.RFC3339), now.Add(time.Hour).Format(time.RFC3339), terms.window, s.sku, price, terms.quantity, terms.perUser))
+	s := foundShop(n, "acme", "618")
+	n.admin(200, "PUT", "/admin/v1/activities/"+s.activity, s.draft(time.Now().Add(-time.Hour), terms))
 	n.admin(200, "POST", "/admin/v1/activities/"+s.activity+"/publish", "")
 	return s
+}
+
+// foundShop makes a merchant and a caller; there is no sale yet.
+func foundShop(n *node, merchant, activity string) *shop {
+	n.t.Helper()
+	s := &shop{t: n.t, merchant: merchant, activity: activity, sku: "phone-x"}
+	s.secret = n.admin(200, "PUT", "/admin/v1/merchants/"+s.merchant, `{"name":"Acme"}`).field("payment_secret")
+	s.key = n.admin(201, "POST", "/admin/v1/merchants/"+s.merchant+"/callers", `{"name":"web","rights":["buy"]}`).field("key")
+	return s
+}
+
+// draft is the body that puts the shop's sale, for two hours.
+func (s *shop) draft(starts time.Time, terms terms) string {
+	return fmt.Sprintf(
+		`{"merchant":%q,"name":"Sale","starts_at":%q,"ends_at":%q,"payment_window":%q,"items":[{"sku":%q,"price":%d,"currency":"CNY","quantity":%d,"per_user":%d}]}`,
+		s.merchant, starts.Format(time.RFC3339), starts.Add(2*time.Hour).Format(time.RFC3339), terms.window, s.sku, price, terms.quantity, terms.perUser)
 }
 
 // buy presses the button.
