@@ -2,9 +2,8 @@
 --
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-grants.sql
 --
--- The owner migrates; the processes run as penstock_app, and don't start where the schema is behind. They can't make, change or
--- drop a table (activities' partitions are made and dropped by two functions with the owner's rights), delete an order, or
--- change what was recorded.
+-- The owner migrates; the processes run as penstock_app, with --keep-schema. They can't make, change or drop a table (activities'
+-- partitions are made and dropped by two functions with the owner's rights), delete an order, or change what was recorded.
 
 GRANT USAGE ON SCHEMA public TO penstock_app;
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -32,9 +33,30 @@ type Store struct {
 	// than connections, so there is always one to wait for.
 	parked chan struct{}
 
+	retries atomic.Int64
+
 	life   sync.Mutex
 	closed bool           // guarded by life
 	calls  sync.WaitGroup // under way; grows only under life while not closed
+}
+
+// Stats are the store's counters since it was opened, and its connections of now.
+type Stats struct {
+	Connections    int           // that are open
+	InUse          int           // of these
+	MaxConnections int           // that may be
+	Waits          int64         // for a connection, because all were in use
+	Waited         time.Duration // in all of them together
+	Retries        int64         // transactions that lost against others and were tried again
+}
+
+// Stats returns the store's counters.
+func (s *Store) Stats() Stats {
+	p := s.pool.Stat()
+	return Stats{
+		Connections: int(p.TotalConns()), InUse: int(p.AcquiredConns()), MaxConnections: int(p.MaxConns()),
+		Waits: p.EmptyAcquireCount(), Waited: p.EmptyAcquireWaitTime(), Retries: s.retries.Load(),
+	}
 }
 
 // enter begins a call; false means that the store is closed. What entered must leave.

@@ -191,6 +191,40 @@ func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 	wg.Wait()
 }
 
+// After a failover the connections there are lead to a server that may only read. They are given up for new ones.
+func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
+	url := database(t)
+	name := connect(t, url).Config().Database
+	readOnly := connect(t, url)
+	execute(t, readOnly, "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
+	store := open(t, postgres.Config{URL: url, KeepSchema: true})
+	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1"}, author); code(err) != "25006" {
+		t.Fatalf("written to a server that may only read: %v", err)
+	}
+	if _, err := store.Tokens(t.Context()); err != nil { // on a new connection, to the same server
+		t.Error(err)
+	}
+	execute(t, readOnly, "SET default_transaction_read_only = off")
+	execute(t, readOnly, "ALTER DATABASE "+name+" RESET default_transaction_read_only")
+	newSale(t, store, 10, 0)
+	if n := store.Stats().Retries; n == 0 {
+		t.Error("it was not tried again")
+	}
+}
+
+func TestStats(t *testing.T) {
+	store := open(t, postgres.Config{MaxConns: 5})
+	s := newSale(t, store, 10, 0)
+	o := s.order(t, store, "u-1", "k")
+	must(t, first(store.Cancel(t.Context(), []seckill.OrderID{o.ID})))
+	must(t, first(store.Relay(t.Context(), 0, 10, func(context.Context, []seckill.Outgoing) []int {
+		if got := store.Stats(); got.MaxConnections != 5 || got.InUse != 1 || got.Connections < 1 {
+			t.Errorf("%+v", got)
+		}
+		return nil
+	})))
+}
+
 func TestRelay_TwoShareTheWork(t *testing.T) {
 	url := database(t)
 	store, other := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})

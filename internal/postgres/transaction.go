@@ -173,9 +173,13 @@ const (
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
 		err := f()
+		if demoted(err) {
+			s.pool.Reset()
+		}
 		if err == nil || try == maxTries || ctx.Err() != nil || !lost(err) {
 			return err
 		}
+		s.retries.Add(1)
 		s.log.DebugContext(ctx, "transaction tried again", "what", what, "try", try, "err", err)
 		timer := time.NewTimer(pause/2 + rand.N(pause)) // apart from those it met
 		select {
@@ -187,15 +191,23 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	}
 }
 
-// lost reports whether a transaction may go better another time: it never reached the server, it was the victim of a
-// deadlock, another one made the same row first (which is found the next time), or the schema changed under its plan.
+// demoted reports whether the server on the other end may only read, as one that was the primary before a failover. All
+// connections lead there: new ones, of a URL that names the others and asks for target_session_attrs=read-write, don't.
+func demoted(err error) bool {
+	var failed *pgconn.PgError
+	return errors.As(err, &failed) && failed.Code == "25006"
+}
+
+// lost reports whether a transaction may go better another time: it never reached the server, or one that may write; it was
+// the victim of a deadlock, another one made the same row first (which is found the next time), or the schema changed under
+// its plan.
 func lost(err error) bool {
 	var failed *pgconn.PgError
 	if !errors.As(err, &failed) {
 		return pgconn.SafeToRetry(err)
 	}
 	switch failed.Code {
-	case "40P01", "40001", "23505": // deadlock, serialization, unique
+	case "40P01", "40001", "23505", "25006": // deadlock, serialization, unique, read only
 		return true
 	case "0A000":
 		return strings.HasPrefix(failed.Message, "cached plan must not change result type")
