@@ -17,7 +17,9 @@ import (
 func (p *Process) openReal(ctx context.Context) error {
 	database := "database " + databaseName(p.cfg.Database)
 	err := p.await(ctx, database, func(ctx context.Context) error {
-		store, err := postgres.Open(ctx, postgres.Config{URL: p.cfg.Database, Events: p.cfg.announces(), KeepSchema: p.cfg.KeepSchema, Logger: p.log})
+		store, err := postgres.Open(ctx, postgres.Config{
+			URL: p.cfg.Database, Events: p.cfg.announces(), KeepSchema: p.cfg.KeepSchema, Logger: p.log,
+		})
 		if err != nil {
 			return err
 		}
