@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -210,5 +211,49 @@ func TestSystemdUnits(t *testing.T) {
 				t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// TestProductionPage: the file of docs/production.md is understood, and every setting and flag that the pages name exists.
+func TestProductionPage(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca")
+	cert, key := ca.issue(t, "client", time.Now().Add(time.Hour))
+	page := readDeploy(t, "../docs/production.md")
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(page)
+	if block == nil {
+		t.Fatal("no settings in docs/production.md")
+	}
+	text := strings.NewReplacer("/etc/penstock/ca.pem", ca.file, "/etc/penstock/client.pem", cert, "/etc/penstock/client.key", key).Replace(block[1])
+	file := filepath.Join(dir, "penstock.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := understood(t, []string{"worker", "--config", file}, map[string]string{
+		"PENSTOCK_KAFKA_PASSWORD": testSecret, "PENSTOCK_REDIS_PASSWORD": testSecret,
+	})
+	if exposed := config.exposed(); len(exposed) != 0 || !config.real() || !config.KeepSchema {
+		t.Errorf("%+v: %q", config, exposed)
+	}
+	known := make(map[string]bool)
+	for _, s := range allSettings() {
+		known[s.key], known[s.env()] = true, true
+	}
+	_, equal, _ := strings.Cut(page, "## What must be equal")
+	equal, _, _ = strings.Cut(equal, "\n## ")
+	for _, m := range regexp.MustCompile("(?m)^\\| (`[^|]*) \\|").FindAllStringSubmatch(equal, -1) {
+		for _, name := range strings.Split(m[1], ", ") {
+			if name = strings.Trim(name, "`"); !strings.Contains(name, " ") && !known[name] {
+				t.Errorf("docs/production.md: no setting is %s", name)
+			}
+		}
+	}
+	for _, name := range []string{"production.md", "deploy.md", "events.md"} {
+		page := readDeploy(t, "../docs/"+name)
+		for _, word := range regexp.MustCompile("`(--[a-z-]+)[ `]|(PENSTOCK_[A-Z_]+)").FindAllStringSubmatch(page, -1) {
+			if flag, env := strings.TrimPrefix(word[1], "--"), word[2]; !known[flag] && !known[env] {
+				t.Errorf("docs/%s: no setting is %s%s", name, word[1], env)
+			}
+		}
 	}
 }

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,12 +86,65 @@ var (
 	clientRefused    = []string{"remote error: tls: ", "connection reset", "EOF", "broken pipe"}
 )
 
+// documentedUser is the Redis user of docs/production.md, with the test's password.
+func documentedUser(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/production.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^user (penstock on .*)$`).FindSubmatch(page)
+	if line == nil {
+		t.Fatal("docs/production.md has no Redis user")
+	}
+	return strings.Fields(strings.Replace(string(line[1]), "CHANGE-ME", testSecret, 1))
+}
+
+// useStock makes every call of a stock once, so that each script and each command is one that the user may use.
+func useStock(ctx context.Context, stock *inventory.Stock) error {
+	ref, hold := inventory.Ref{Item: 1, Epoch: 1}, inventory.Hold{ID: "h1", Buyer: "u1", Quantity: 1}
+	loaded := inventory.Hold{ID: "h2", Buyer: "u2", Quantity: 1}
+	steps := []func() error{
+		func() error { return stock.Close(ctx, ref) },
+		func() error {
+			return stock.Load(ctx, ref, []inventory.Entry{{Hold: loaded, State: inventory.Ordered}})
+		},
+		func() error { return stock.Open(ctx, ref, 5, 1, 0, 1) },
+		func() error { _, err := stock.Hold(ctx, ref, hold, 1); return err },
+		func() error { _, err := stock.Find(ctx, ref, hold.ID); return err },
+		func() error { return stock.Confirm(ctx, ref, []inventory.Hold{loaded}) },
+		func() error { return stock.Restock(ctx, ref, "r1", 3) },
+		func() error { _, err := stock.Note(ctx, ref); return err },
+		func() error { _, err := stock.Old(ctx, ref, 1<<40, 10); return err },
+		func() error { _, err := stock.Doom(ctx, ref, 1<<40, []string{hold.ID}); return err },
+		func() error {
+			return stock.Settle(ctx, ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleVoid}, {Hold: loaded, Kind: inventory.SettleSold}})
+		},
+		func() error {
+			levels, err := stock.Levels(ctx, ref.Item)
+			if err == nil && (levels.Available != 8 || levels.Sold != 1) {
+				err = fmt.Errorf("levels %+v", levels)
+			}
+			return err
+		},
+		func() error { return stock.Close(ctx, inventory.Ref{Item: 1, Epoch: 2}) },
+	}
+	for i, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("step %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // TestSecured_Redis reaches a Redis that asks for certificates and a password.
 func TestSecured_Redis(t *testing.T) {
 	s := newSecured(t)
 	port := servers.FreePort(t)
-	servers.Redis(t, "--tls-port", port, "--tls-cert-file", s.serverCert, "--tls-key-file", s.serverKey, "--tls-ca-cert-file", s.right.file,
-		"--tls-auth-clients", "yes", "--user", "penstock", "on", ">"+testSecret, "~ps:*", "&ps:*", "+@all")
+	servers.Redis(t, slices.Concat([]string{
+		"--tls-port", port, "--tls-cert-file", s.serverCert, "--tls-key-file", s.serverKey, "--tls-ca-cert-file", s.right.file,
+		"--tls-auth-clients", "yes", "--user",
+	}, documentedUser(t))...)
 	good := Config{
 		Redis: []string{"127.0.0.1:" + port}, RedisUser: "penstock", RedisSecret: testSecret,
 		RedisTransport: transport{TLS: true, CA: s.right.file, Cert: s.clientCert, Key: s.clientKey},
@@ -103,11 +159,7 @@ func TestSecured_Redis(t *testing.T) {
 			return err
 		}
 		defer stock.Stop()
-		ref := inventory.Ref{Item: 1, Epoch: 1}
-		if err := stock.Close(ctx, ref); err != nil {
-			return err
-		}
-		return stock.Open(ctx, ref, 1, 0, 0, 0)
+		return useStock(ctx, stock)
 	}, []attempt{
 		{"WrongAuthority", func(c *Config) { c.RedisTransport.CA = s.wrong.file }, unknownAuthority},
 		{"SystemAuthorities", func(c *Config) { c.RedisTransport.CA = "" }, unknownAuthority},
