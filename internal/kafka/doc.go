@@ -16,6 +16,9 @@
 // once. Nor can it see a leader that was deposed a moment ago and doesn't know it: its end may lie below what the new leader
 // acknowledged to others. The database, not the queue, has the last word on what was sold.
 //
+// Events is seckill.Announcer: what other systems hear, as CloudEvents in binary mode, at least once (docs/events.md). It has a client
+// of its own and asks the brokers for nothing before its first Announce, so that no sale waits for who listens to it.
+//
 // The producer and the admin calls share one client. The consumer is a client of its own, made at the first Poll, so that a
 // process that never polls never joins the group.
 package kafka
