@@ -73,6 +73,12 @@ environment, the environment over the file.`,
 	}
 	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), loadtestCommand(), auditCommand(),
 		ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // cobra's own takes the name of a shell it doesn't know for a wish for help
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
 }
 

@@ -385,6 +385,7 @@ func contractShell(c *contract) {
 	clear(1, "unknown-activity", "ctl", "activities", "publish", "none")
 	clear(2, "accepts 1 arg", "ctl", "activities", "publish")
 	clear(2, "frobnicate", "frobnicate")
+	clear(2, "tcsh", "completion", "tcsh")
 	clear(2, "frobnicate", "ctl", "frobnicate")
 	clear(2, "--frobnicate", "serve", "--frobnicate")
 	clear(2, "listen", "serve", "--listen", "127.0.0.1:99999")

@@ -1,8 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -100,6 +105,28 @@ func contractWindow(c *contract) {
 	}
 	if a := c.public(200, "", "GET", "/v1/activities/window", "", as(s.key)...); a.field("state") != "ended" {
 		c.t.Fatalf("ended: %v", a)
+	}
+}
+
+// contractClock: a sale ends by the server's clock too.
+func contractClock(c *contract) {
+	s := foundShop(c.n, "m-clock", "clock")
+	const path = "/admin/v1/activities/clock"
+	c.admin(200, "", "PUT", path, s.draft(time.Now().Add(-time.Hour), terms{quantity: 5, window: "10m"}))
+	open := c.admin(200, "", "POST", path+"/publish", "")
+	id := s.mustBuy(c.n, "u", "k")
+	soon := time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)
+	c.admin(200, "", "PUT", path, strings.Replace(string(open.body), open.field("ends_at"), soon, 1))
+	eventually(c.t, "more than there is, so far sold-out, is ended", func() bool {
+		a, err := s.buy(c.n, "u2", "k", 6)
+		return err == nil && a.field("code") == "ended"
+	})
+	if a := c.public(201, "", "POST", "/v1/orders", s.purchase("u", 1), as(s.key, "Idempotency-Key", "k")...); a.field("order") != id {
+		c.t.Fatalf("a repeat after the end: %v", a)
+	}
+	s.pay(c.n, "clock", id, price)
+	if got := s.settled(c.n); got != (stock{Total: 5, Available: 4, Sold: 1, Balanced: true}) {
+		c.t.Fatalf("what was ordered goes on: %+v", got)
 	}
 }
 
@@ -381,4 +408,68 @@ func contractService(c *contract) {
 			seen[a.header.Get("X-Request-Id")] = true
 		}
 	}
+}
+
+// contractWire: what is no sound HTTP is refused with a problem on a connection that is then closed, whatever it asks for.
+func contractWire(c *contract) {
+	address := strings.TrimPrefix(c.n.public, "http://")
+	for _, r := range []struct {
+		name, request, code string
+		status              int
+	}{
+		{"garbage", "GARBAGE\r\n\r\n", "invalid-request", 400},
+		{"control character in a header field", "GET /livez HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n", "invalid-request", 400},
+		{"no host", "GET /livez HTTP/1.1\r\n\r\n", "invalid-request", 400},
+		{"two hosts", "GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "invalid-request", 400},
+		{"two lengths", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", "invalid-request", 400},
+		{"a length that is none", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n{}", "invalid-request", 400},
+		{"a huge body", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n{", "too-large", 413},
+		{"a huge chunk", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFF\r\n", "too-large", 413},
+		{"a huge path", "GET /" + strings.Repeat("x", 50_000) + " HTTP/1.1\r\nHost: x\r\n\r\n", "header-too-large", 431},
+		{"many header fields", "GET /livez HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", 10_000) + "\r\n", "header-too-large", 431},
+	} {
+		a, err := wire(address, r.request)
+		if err != nil {
+			c.t.Errorf("%s: %v", r.name, err)
+			continue
+		}
+		if a.status != r.status || a.field("code") != r.code || a.header.Get("Connection") != "close" {
+			c.t.Errorf("%s: want %d %s, got %v", r.name, r.status, r.code, a)
+			continue
+		}
+		c.sound("", a)
+	}
+	c.public(200, "", "GET", "/livez", "")
+}
+
+// wire sends bytes and reads the answer to them; it fails when the connection then stays open.
+func wire(address, request string) (answer, error) {
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		return answer{}, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return answer{}, err
+	}
+	// The server may answer and close before it has read all: what counts is its answer.
+	go func() { _, _ = io.WriteString(conn, request) }()
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	header := response.Header.Clone()
+	if response.Close {
+		header.Set("Connection", "close") // net/http takes it out
+	}
+	if _, err := reader.ReadByte(); err == nil {
+		return answer{}, errors.New("something comes after the answer")
+	}
+	return answer{response.StatusCode, header, body}, nil
 }

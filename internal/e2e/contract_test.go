@@ -122,7 +122,9 @@ func TestContract(t *testing.T) {
 	}{
 		{"Buy", contractBuy},
 		{"BuyBeforeAndAfter", contractWindow},
+		{"EndByTheClock", contractClock},
 		{"BadPurchases", contractBadPurchases},
+		{"Wire", contractWire},
 		{"Wait", contractWait},
 		{"Orders", contractOrders},
 		{"Payments", contractPayments},
