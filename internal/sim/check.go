@@ -12,6 +12,9 @@ import (
 // check looks at the laws that hold at every moment. It reads the far sides directly.
 func (r *rig) check() error {
 	r.judgeAnswers()
+	if r.unbalanced.Load() && r.failovers == 0 {
+		r.fails("L3 a rebuilder saw that the books don't balance, though no failover forgot anything")
+	}
 	if !r.wrote || r.broken != "" {
 		return nil
 	}

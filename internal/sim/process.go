@@ -198,6 +198,9 @@ func (l *pathLog) Handle(_ context.Context, record slog.Record) error {
 		return true
 	})
 	l.process.rig.path.hear("%s log: %s%s", l.process.name, record.Message, b.String())
+	if strings.HasPrefix(record.Message, "the books don't balance") {
+		l.process.rig.unbalanced.Store(true)
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -71,6 +72,8 @@ type rig struct {
 	replica   func()   // brings up a replica that lags; nil where it doesn't
 	failovers int      // that forgot something
 	losses    int      // of everything
+
+	unbalanced atomic.Bool // a rebuilder has seen that the books don't balance
 
 	attempts []*attempt
 	keys     []key // every key that was used, in order
