@@ -124,7 +124,9 @@ type owner struct {
 
 // owners is every module that we import, by prefix of the import path; a longer prefix wins. docs/adr/0009 has the choices.
 var owners = map[string]owner{
-	"github.com/valyala/fasthttp":         {owners: []string{"gateway", "gateway/problem", "loadtest"}, why: "HTTP at the sale edge"},
+	"github.com/valyala/fasthttp": {
+		owners: []string{"gateway", "gateway/problem", "loadtest"}, tests: []string{"cmd/penstock"}, why: "HTTP at the sale edge",
+	},
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
 	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
@@ -146,8 +148,8 @@ var owners = map[string]owner{
 		owners: []string{"inventory", "limiter", "cmd/penstock"}, tests: []string{everything}, why: "Redis",
 	},
 	"github.com/twmb/franz-go": {
-		owners: []string{"internal/kafka", "internal/embedded"}, tests: []string{"internal/kafka/kafkatest", "internal/servers"},
-		why: "Kafka; kfake speaks its errors",
+		owners: []string{"internal/kafka", "internal/embedded"},
+		tests:  []string{"internal/kafka/kafkatest", "internal/servers", "cmd/penstock"}, why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
