@@ -127,6 +127,9 @@ func (s *Sale) live(now time.Time, retention time.Duration) bool {
 	return s.State != ActivityDraft && now.Before(s.Closes().Add(retention+s.PaymentWindow))
 }
 
+// neverSold reports whether the offer is of a draft that was ended: it has no stock to keep.
+func (o *Offer) neverSold() bool { return o.Sale.State == ActivityEnded && o.Epoch == 0 }
+
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

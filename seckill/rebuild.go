@@ -71,7 +71,7 @@ func (r *Rebuilder) Run(ctx context.Context) {
 func (r *Rebuilder) Step(ctx context.Context) {
 	now := time.Now()
 	for _, offer := range r.catalog().offers {
-		if ctx.Err() != nil || offer.Sale.State == ActivityDraft {
+		if ctx.Err() != nil || offer.Sale.State == ActivityDraft || offer.neverSold() {
 			continue
 		}
 		what, step := "healed", r.Heal
@@ -141,7 +141,7 @@ func (r *Rebuilder) Unhealthy(ctx context.Context) ([]string, error) {
 	var names []string
 	now := time.Now()
 	for _, offer := range r.catalog().offers {
-		if !offer.Sale.live(now, r.cfg.Retention) {
+		if offer.neverSold() || !offer.Sale.live(now, r.cfg.Retention) {
 			continue
 		}
 		need, err := r.needs(ctx, offer)
