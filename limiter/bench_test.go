@@ -3,26 +3,40 @@ package limiter
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/time/rate"
 )
 
 const benchUsers = 1_000_000
 
-// benchRequests are purchases of a crowd: a million users, of whom four share an address, at ten callers of three merchants.
-func benchRequests() []Request {
-	requests := make([]Request, benchUsers)
-	for i := range requests {
-		requests[i] = Request{
-			Merchant: fmt.Sprint("merchant-", i%3), Caller: fmt.Sprint("caller-", i%10), User: fmt.Sprint("user-", i),
-			IP: netip.AddrFrom4([4]byte{10, byte(i >> 18), byte(i >> 10), byte(i >> 2)}),
-		}
+// buyer makes the requests of a crowd: a million users, of whom four share an address, at thirty callers of three merchants. As in the
+// gateway, the caller's names are its record's, and the user's lies in a buffer that was just written.
+type buyer struct {
+	Request
+	merchants, callers []string
+	name               []byte
+}
+
+func newBuyer() *buyer {
+	b := &buyer{name: make([]byte, 0, 16)}
+	for i := range 30 {
+		b.merchants = append(b.merchants, fmt.Sprint("merchant-", i%3))
+		b.callers = append(b.callers, fmt.Sprint("caller-", i))
 	}
-	return requests
+	return b
+}
+
+func (b *buyer) be(i int) *Request {
+	b.name = strconv.AppendInt(append(b.name[:0], "user-"...), int64(i), 10)
+	b.Merchant, b.Caller, b.User = b.merchants[i%30], b.callers[i%30], unsafe.String(unsafe.SliceData(b.name), len(b.name))
+	b.IP = netip.AddrFrom4([4]byte{10, byte(i >> 18), byte(i >> 10), byte(i >> 2)})
+	return &b.Request
 }
 
 // fiveKinds are limits that everybody is far below, or far above.
@@ -60,24 +74,24 @@ func (m *mapLimiter) allow(req *Request, now time.Time) bool {
 }
 
 // runCrowd decides for one user after another, on all processors, after each has been seen once.
-func runCrowd(b *testing.B, requests []Request, decide func(req *Request, now time.Time)) {
-	for i := range requests {
-		decide(&requests[i], time.Now())
+func runCrowd(b *testing.B, decide func(req *Request, now time.Time)) {
+	all := newBuyer()
+	for i := range benchUsers {
+		decide(all.be(i), time.Now())
 	}
 	b.ReportAllocs()
 	var next atomic.Int64
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
-		i := int(next.Add(1)) * 123_457
+		i, one := int(next.Add(1))*123_457, newBuyer()
 		for pb.Next() {
 			i += 7919
-			decide(&requests[i%benchUsers], time.Now())
+			decide(one.be(i%benchUsers), time.Now())
 		}
 	})
 }
 
 func BenchmarkAllow(b *testing.B) {
-	requests := benchRequests()
 	limiter := func(doc Document) func(req *Request, now time.Time) {
 		l, err := New(DefaultConfig(), time.Now())
 		if err != nil {
@@ -90,28 +104,27 @@ func BenchmarkAllow(b *testing.B) {
 	}
 	b.Run("limits=5/way=map", func(b *testing.B) {
 		m := &mapLimiter{limiters: map[string]*rate.Limiter{}, all: rate.NewLimiter(MaxRate, MaxBurst)}
-		runCrowd(b, requests, func(req *Request, now time.Time) { m.allow(req, now) })
+		runCrowd(b, func(req *Request, now time.Time) { m.allow(req, now) })
 	})
-	b.Run("limits=5/way=limiter", func(b *testing.B) { runCrowd(b, requests, limiter(fiveKinds(MaxRate, MaxBurst))) })
-	b.Run("limits=5/way=refused", func(b *testing.B) { runCrowd(b, requests, limiter(fiveKinds(1, 1))) })
+	b.Run("limits=5/way=limiter", func(b *testing.B) { runCrowd(b, limiter(fiveKinds(MaxRate, MaxBurst))) })
+	b.Run("limits=5/way=refused", func(b *testing.B) { runCrowd(b, limiter(fiveKinds(1, 1))) })
 	b.Run("limits=1/way=rate", func(b *testing.B) {
 		l := rate.NewLimiter(MaxRate, MaxBurst)
-		runCrowd(b, requests, func(_ *Request, now time.Time) { l.AllowN(now, 1) })
+		runCrowd(b, func(_ *Request, now time.Time) { l.AllowN(now, 1) })
 	})
 	b.Run("limits=1/way=caller", func(b *testing.B) {
-		runCrowd(b, requests, limiter(enforced(Policy{Key: Caller, Rate: MaxRate, Burst: MaxBurst})))
+		runCrowd(b, limiter(enforced(Policy{Key: Caller, Rate: MaxRate, Burst: MaxBurst})))
 	})
 	b.Run("limits=1/way=user", func(b *testing.B) {
-		runCrowd(b, requests, limiter(enforced(Policy{Key: User, Rate: 10, Burst: 1000})))
+		runCrowd(b, limiter(enforced(Policy{Key: User, Rate: 10, Burst: 1000})))
 	})
 	b.Run("limits=1/way=global", func(b *testing.B) {
-		runCrowd(b, requests, limiter(enforced(Policy{Key: Global, Rate: MaxRate, Burst: MaxBurst})))
+		runCrowd(b, limiter(enforced(Policy{Key: Global, Rate: MaxRate, Burst: MaxBurst})))
 	})
 }
 
 // An edit of everything while a million users have buckets.
 func BenchmarkApply(b *testing.B) {
-	requests := benchRequests()
 	l, err := New(DefaultConfig(), at(0))
 	if err != nil {
 		b.Fatal(err)
@@ -121,8 +134,9 @@ func BenchmarkApply(b *testing.B) {
 			b.Fatal(err)
 		}
 		if i == 0 {
-			for j := range requests {
-				l.Allow(&requests[j], at(0))
+			crowd := newBuyer()
+			for j := range benchUsers {
+				l.Allow(crowd.be(j), at(0))
 			}
 			b.ResetTimer()
 		}

@@ -133,14 +133,12 @@ func (d *directory) giveBack(g *grant) {
 	d.stranger -= g.taken * g.limit.interval
 }
 
-// prepare gives a bucket, under the old rules, to each key that is about to lose a policy of its own and has none. Else it would pass
-// for a key that was under the template all along.
+// prepare gives a bucket, under the old rules, to each key that needs one because it is about to lose a policy of its own. Else it would
+// pass for a key that was under the template all along.
 func (d *directory) prepare(r *rules, now int64) {
 	for _, o := range r.orphans {
-		if r.template.burst > o.old.burst || r.template.floor > now {
-			owner, name := splitMatch(o.old.policy)
-			d.add(d.rules, o.key, owner, name, now)
-		}
+		owner, name := splitMatch(o.old.policy)
+		d.add(d.rules, o.key, owner, name, now)
 	}
 }
 
@@ -175,13 +173,9 @@ func (d *directory) stats(now int64) TableStats {
 // timeOf returns a moment as rate.Limiter wants it.
 func timeOf(moment int64) time.Time { return time.Unix(0, moment) }
 
-// open fills a new bucket as far as its key may have it. The bucket's lock is held, or nobody has the bucket yet.
+// open fills a new bucket, which nobody else has yet, as far as its key may have it. The key has a limit.
 func (b *bucket) open(r *rules, now int64) {
-	b.rules, b.last = r, max(b.last, now)
-	b.limit = r.of(b.key)
-	if b.limit == nil {
-		return
-	}
+	b.rules, b.limit, b.last = r, r.of(b.key), now
 	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
 	if b.limit.floor > b.last { // it was emptied when it would have had to be, to be full at the floor
 		empty := b.limit.floor - int64(float64(b.limit.burst)/b.limit.rate*1e9)
@@ -198,11 +192,7 @@ func (b *bucket) follow(r *rules, now int64) {
 }
 
 func (b *bucket) followLocked(r *rules) {
-	if b.rules != nil && r.epoch <= b.rules.epoch {
-		return
-	}
-	if b.tokens == nil {
-		b.open(r, b.last)
+	if r.epoch <= b.rules.epoch {
 		return
 	}
 	b.rules = r
@@ -260,5 +250,5 @@ func (b *bucket) full(now int64) bool {
 }
 
 func (b *bucket) fullLocked(now int64) bool {
-	return b.tokens == nil || b.tokens.TokensAt(timeOf(max(b.last, now))) >= float64(b.tokens.Burst())
+	return b.tokens.TokensAt(timeOf(max(b.last, now))) >= float64(b.tokens.Burst())
 }

@@ -138,6 +138,47 @@ func TestEditGivesNobodyABucket(t *testing.T) {
 	}
 }
 
+// A key that never had a bucket gets a large one of its own, still nearly empty, and loses it again: it has what it had.
+func TestEditsUndoneGiveNothing(t *testing.T) {
+	for _, key := range []Kind{Caller, User} {
+		template := func(burst int64) Policy { return Policy{Name: "t", Key: key, Rate: 1, Burst: burst} }
+		l := newLimiter(t, testConfig(), enforced(template(1)), 1)
+		apply(t, l, enforced(template(1), Policy{Name: "own", Key: key, Match: "m/x", Rate: 1, Burst: 50}), 1, time.Second)
+		apply(t, l, enforced(template(5)), 1, 2*time.Second)
+		if got := admit(l, Request{Merchant: "m", Caller: "x", User: "x"}, 1000, 2*time.Second, 2*time.Second+10*time.Millisecond); got != 2 {
+			t.Errorf("%s: %d admitted of the one it had and the one of a second", key, got)
+		}
+	}
+}
+
+// Without a template only matched keys are limited. When it comes back, who had a bucket has it.
+func TestTemplateComesAndGoes(t *testing.T) {
+	for _, key := range []Kind{Caller, User} {
+		template := Policy{Name: "t", Key: key, Rate: 0.01, Burst: 5}
+		own := Policy{Name: "own", Key: key, Match: "m/x", Rate: 0.01, Burst: 5}
+		l := newLimiter(t, testConfig(), enforced(template, own), 1)
+		f := func(name string, when time.Duration, want int) {
+			t.Helper()
+			if got := admit(l, Request{Merchant: "m", Caller: name, User: name}, 1000, when, when+10*time.Millisecond); got != want {
+				t.Errorf("%s %s after %v: %d admitted, want %d", key, name, when, got, want)
+			}
+		}
+		f("x", 0, 5)
+		f("y", 0, 5)
+		apply(t, l, enforced(own), 1, time.Second)
+		f("x", time.Second, 0)
+		f("y", time.Second, 10)
+		apply(t, l, enforced(template), 1, 2*time.Second)
+		f("x", 2*time.Second, 0)
+		f("y", 2*time.Second, 0)
+		apply(t, l, Document{}, 1, 3*time.Second)
+		f("x", 3*time.Second, 10)
+		apply(t, l, enforced(template), 1, 4*time.Second)
+		f("x", 4*time.Second, 0)
+		f("z", 4*time.Second, 5)
+	}
+}
+
 func TestEditsByTheHundredGiveNothing(t *testing.T) {
 	l := newLimiter(t, testConfig(), Document{}, 1)
 	allowed := 0

@@ -11,14 +11,16 @@ type rules struct {
 	exact    map[uint64]*limit // by the key's hash
 	// changed says that buckets mean something else than under the rules before, so that they have to be carried over.
 	changed bool
-	// orphans are the keys that the rules before had in exact and these don't. The floor of the template doesn't cover them.
+	// orphans are the keys that lose the policy of their own and, where they have no bucket, have other tokens than the template's
+	// floor gives.
 	orphans []orphan
 }
 
-// orphan is a key that loses the policy of its own.
+// orphan is a key that needs a bucket because it had a policy of its own.
 type orphan struct {
 	key uint64
 	old *limit
+	tat int64 // under the template, of a bucket that isn't there
 }
 
 // of returns the limit of a key, or nil.
@@ -64,9 +66,12 @@ func (r *rules) follow(old *rules, now int64) {
 		succeed(l, old.of(key))
 	}
 	for key, l := range old.exact {
-		if r.exact[key] == nil && r.template != nil {
-			r.orphans = append(r.orphans, orphan{key, l})
-			r.changed = true
+		if r.exact[key] != nil || r.template == nil {
+			continue
+		}
+		r.changed = true
+		if tat := max(r.template.carry(l, l.floor, now), now); tat != max(r.template.floor, now) {
+			r.orphans = append(r.orphans, orphan{key, l, tat})
 		}
 	}
 }

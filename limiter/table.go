@@ -175,24 +175,20 @@ func (t *table) adopt(i int, r *rules, now int64) {
 	}
 	for _, o := range r.orphans {
 		if t.index(o.key) == i {
-			s.adoptOrphan(r.template, o, now)
+			s.adoptOrphan(o, now)
 		}
 	}
 }
 
-// adoptOrphan gives a slot to a key that lost its own policy and has none, where the template's floor isn't what it should have.
-func (s *segment) adoptOrphan(l *limit, o orphan, now int64) {
+// adoptOrphan gives a slot to a key that lost its own policy, if it has none.
+func (s *segment) adoptOrphan(o orphan, now int64) {
 	e, free := s.find(o.key, now)
-	if e != nil && e.tat != 0 {
-		return // carried over
-	}
-	tat := max(l.carry(o.old, o.old.floor, now), now)
 	switch {
-	case tat == max(l.floor, now):
+	case e != nil && e.tat != 0: // carried over
 	case e != nil:
-		e.tat = tat
+		e.tat = o.tat
 	case free != nil:
-		s.put(free, o.key, tat)
+		s.put(free, o.key, o.tat)
 	}
 }
 
