@@ -310,7 +310,8 @@ type guard struct {
 }
 
 // guardScript waits for the end of its input, then ends the server as Stop would, and takes its data away.
-const guardScript = `cat >/dev/null; kill -INT "$1"; sleep 3; kill -CONT "$1"; kill -KILL "$1"; rm -rf "$2"`
+const guardScript = `cat >/dev/null; kill -INT "$1"; sleep 3; kill -CONT "$1"; kill -KILL "$1"
+sleep 1; rm -rf "$2" || { sleep 5; rm -rf "$2"; }` // its children may write for a moment
 
 func newGuard(pid int, dir string) (*guard, error) {
 	cmd := exec.Command("/bin/sh", "-c", guardScript, "guard", strconv.Itoa(pid), dir)
