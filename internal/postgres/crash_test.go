@@ -110,8 +110,15 @@ func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 		if err := <-written; err == nil || errors.Is(err, context.Canceled) {
 			t.Fatalf("the writer ended with %v", err)
 		}
-		if _, err := store.LoadCatalog(t.Context(), 0); err == nil {
-			t.Error("a dead server answered")
+		// A backend that was forked as the kill went round outlives its postmaster for a moment.
+		for ctx, cancel := context.WithTimeout(t.Context(), time.Minute); ; {
+			if _, err := store.LoadCatalog(ctx, 0); err != nil {
+				if ctx.Err() != nil {
+					t.Error("a dead server answered for a minute")
+				}
+				cancel()
+				break
+			}
 		}
 		server.Start()
 		checkSurvivors(t, round, store, said.text.Bytes())
