@@ -18,9 +18,13 @@ type imbalance struct {
 	units, held, sold int64
 }
 
-// imbalance compares one reading of the books with one of the shard. Held and sold are comparable while nothing is in flight.
+// imbalance compares one reading of the books with one of the shard. While a stock change is on its way nobody can say whether
+// the shard has it already; held and sold are comparable while nothing at all is in flight.
 func (b *Book) imbalance(l inventory.Levels) imbalance {
-	d := imbalance{units: l.Available + l.Held + l.Sold - (b.Total - b.PendingStock)}
+	var d imbalance
+	if b.PendingStock == 0 {
+		d.units = l.Available + l.Held + l.Sold - b.Total
+	}
 	if l.Fresh+b.PendingUnits+magnitude(b.PendingStock) == 0 {
 		d.held, d.sold = l.Held-b.Open, l.Sold-b.Sold
 	}

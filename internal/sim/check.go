@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -12,8 +13,10 @@ import (
 // check looks at the laws that hold at every moment. It reads the far sides directly.
 func (r *rig) check() error {
 	r.judgeAnswers()
-	if r.unbalanced.Load() && r.failovers == 0 {
-		r.fails("L3 a rebuilder saw that the books don't balance, though no failover forgot anything")
+	if r.unbalanced.Swap(false) && r.failovers == 0 {
+		if err := r.checkSuspicion(); err != nil {
+			return err
+		}
 	}
 	if !r.wrote || r.broken != "" {
 		return nil
@@ -37,6 +40,22 @@ func (r *rig) check() error {
 		r.fails("L3 available is %d", levels.Available)
 	}
 	return nil
+}
+
+// checkSuspicion: a rebuilder has seen that the books don't balance, though no failover forgot anything. It may be wrong where
+// stock changes that add up to nothing are on their way for longer than it looks; then a rebuild does no harm.
+func (r *rig) checkSuspicion() error {
+	onTheirWay := false
+	_, err := r.store.Relay(r.ctx, 0, 1000, func(_ context.Context, rows []seckill.Outgoing) []int {
+		for _, row := range rows {
+			onTheirWay = onTheirWay || row.Restock != 0 || seckill.IsWithdrawal(row.Settlement.ID)
+		}
+		return nil
+	})
+	if !onTheirWay {
+		r.fails("L3 the books don't balance, though no failover forgot anything")
+	}
+	return err
 }
 
 // orders reads the rows of all keys.
