@@ -55,7 +55,8 @@ const (
 	maxEvents = 1024  // callbacks that wait
 	maxSeen   = 4096  // shards that aren't watched whose seq is remembered
 	syncNames = 10000 // names read by one sync call: 80 KB
-	// parallel is how many batches of one shard may be in flight: the second is on its way while Redis works on the first.
+	// parallel is how many batches of one shard may be in flight: in a flood, a full second one is on its way while Redis works on
+	// the first.
 	parallel = 2
 )
 

@@ -31,7 +31,7 @@ var (
 type Config struct {
 	Cap      int           // most items of one call
 	Queue    int           // most items waiting, those in flight not counted; beyond it Do returns ErrFull at once
-	Parallel int           // most calls in flight at once; 0 is 1, which keeps items in order from call to call
+	Parallel int           // most calls in flight at once; 0 is 1, which keeps items in order. A further one is full when it begins
 	Timeout  time.Duration // of one call's context
 }
 
@@ -58,17 +58,19 @@ func (c Config) Validate() error {
 //
 // # Outline
 //
-// Do pushes its item on a bounded queue and waits. A push that finds fewer than Config.Parallel workers starts one. A worker takes
-// what waits, at most Config.Cap items, makes one call with all of it, wakes the callers, and takes again; where nothing waits it
-// ends. So the pace of the callee sets the size of the batches: an idle one answers single items at once, a flooded one gets full
-// batches, and nothing is tuned.
+// Do pushes its item on a bounded queue and waits. A push that finds no worker starts one; a push that makes a full batch wait starts
+// another, up to Config.Parallel. A worker takes what waits, at most Config.Cap items, makes one call with all of it, wakes the
+// callers, and takes again; it ends where nothing waits, or less than a full batch while another worker is there to take it. So the
+// pace of the callee sets the size of the batches: an idle one answers single items at once, a flooded one gets full batches, and
+// nothing is tuned.
 //
 // # Invariants
 //
 //   - An item is queued, or in one flight, or over; it never goes back. Under mu its ticket tells queued from not.
 //   - In flight, whoever moves an item's state away from open ends it: the worker by answering, or the caller by abandoning. So
 //     each item is answered once, and its memory is recycled once: by the caller after an answer, else by the worker.
-//   - While something waits there is a worker that will look at the queue: it signs off under the lock under which it saw it empty.
+//   - While something waits there is a worker that will look at the queue: it signs off under the lock under which it saw it empty,
+//     or saw another worker.
 //   - mu is never held across a call or a channel send.
 //
 // # Why no timer
@@ -92,7 +94,8 @@ func (c Config) Validate() error {
 // Waking the callers is the largest cost left. Of the ways to wake 512 goroutines, a channel each costs 154 ns, sync.Cond 150, a
 // sync.Mutex handed over 285; a channel in a select beside ctx.Done, 273, is the cheapest that obeys a ctx without allocating.
 // Beginning the next call before waking gained nothing; nor did yielding before taking: batches a third larger, 5 % at best for a
-// server as a whole.
+// server as a whole. Beginning a further call with whatever waits, be it one item, halves the batches for nothing: with two calls in
+// flight, the holds of a crowd of 256 came 23 at a time instead of 39, and each cost the process and Redis a sixth more.
 type Batcher[In, Out any] struct {
 	// Fixed after New.
 	cfg   Config
@@ -209,7 +212,7 @@ func (b *Batcher[In, Out]) push(it *item[In, Out]) error {
 		return ErrFull
 	}
 	b.queue.push(it)
-	more := b.workers < b.cfg.Parallel
+	more := b.workers == 0 || b.workers < b.cfg.Parallel && b.queue.n >= b.cfg.Cap
 	if more {
 		b.workers++
 	}
@@ -238,7 +241,7 @@ func (b *Batcher[In, Out]) recycle(it *item[In, Out]) {
 	b.items.Put(it)
 }
 
-// work is a worker: it makes calls until nothing waits.
+// work is a worker: it makes calls as long as take gives it something to do.
 func (b *Batcher[In, Out]) work() {
 	f := b.buffers()
 	ended := false
@@ -266,11 +269,12 @@ func (b *Batcher[In, Out]) buffers() *flight[In, Out] {
 	return f
 }
 
-// take moves what waits, at most Cap items, into f. Where nothing waits it signs the worker off and returns false.
+// take moves what waits, at most Cap items, into f. Where nothing waits, or less than a full batch and another worker is there, it
+// signs the worker off and returns false.
 func (b *Batcher[In, Out]) take(f *flight[In, Out]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.queue.n == 0 {
+	if b.queue.n == 0 || b.queue.n < b.cfg.Cap && b.workers > 1 {
 		b.idle = append(b.idle, f)
 		b.workers--
 		if b.closed && b.workers == 0 {

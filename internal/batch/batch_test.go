@@ -209,16 +209,20 @@ func TestDo_Parallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{Cap: 2, Queue: 100, Parallel: 3, Timeout: time.Hour})
 		var answers []<-chan answer
-		for v := range 6 {
+		for v := range 8 {
 			answers = append(answers, r.do(t.Context(), v))
 		}
-		r.want([]int{0}, []int{1}, []int{2})
-		r.end(1, nil) // calls may overtake each other
+		r.want([]int{0}, []int{1, 2}, []int{3, 4}) // a further call waits until it is full
+		r.end(1, nil)                              // calls may overtake each other
 		wantAnswer(t, answers[1], answer{out: 2})
-		r.want([]int{0}, []int{1}, []int{2}, []int{3, 4})
-		if got := r.Stats().InFlight; got != 3 {
-			t.Errorf("%d in flight, want 3", got)
+		r.want([]int{0}, []int{1, 2}, []int{3, 4}, []int{5, 6})
+		r.end(1, nil)
+		if got := r.Stats(); got.InFlight != 2 || got.Queued != 1 {
+			t.Errorf("%d in flight and %d queued, want 2 and 1: one item is worth no call while others are in flight", got.InFlight, got.Queued)
 		}
+		r.end(0, nil)
+		r.end(0, nil)
+		r.want([]int{0}, []int{1, 2}, []int{3, 4}, []int{5, 6}, []int{7})
 	})
 }
 
@@ -460,11 +464,11 @@ func TestClose(t *testing.T) {
 			r.end(0, nil)
 		}
 		<-still
-		r.want([]int{0}, []int{1}, []int{2, 3}, []int{4})
+		r.want([]int{0}, []int{1, 2}, []int{3, 4})
 		for v, c := range answers {
 			wantAnswer(t, c, answer{out: 2 * v})
 		}
-		if got, want := r.Stats(), (Stats{Batches: 4, Items: 5}); got != want {
+		if got, want := r.Stats(), (Stats{Batches: 3, Items: 5}); got != want {
 			t.Errorf("stats are %+v, want %+v", got, want)
 		}
 	})

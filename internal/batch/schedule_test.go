@@ -108,7 +108,7 @@ func (m *model) do(ended bool) {
 
 // begin begins calls as long as one may.
 func (m *model) begin() {
-	for len(m.flights) < m.cfg.Parallel && len(m.queue) > 0 {
+	for len(m.queue) > 0 && (len(m.flights) == 0 || len(m.flights) < m.cfg.Parallel && len(m.queue) >= m.cfg.Cap) {
 		n := min(m.cfg.Cap, len(m.queue))
 		flight := slices.Clone(m.queue[:n])
 		m.queue = m.queue[n:]
