@@ -53,7 +53,7 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 	if !d.queue.Reserve() {
 		return Receipt{}, errNoSlot
 	}
-	deadline, cancel := context.WithDeadline(ctx, p.Arrived.Add(d.cfg.AcceptDeadline))
+	deadline, cancel := endingAt(ctx, p.Arrived.Add(d.cfg.AcceptDeadline))
 	defer cancel()
 	hold := inventory.Hold{ID: string(id), Buyer: strings.Clone(string(p.User)), Quantity: p.Quantity}
 	grant, err := d.stock.Hold(deadline, offer.Ref(), hold, offer.PerUser)
@@ -76,12 +76,43 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 // errLate is an acknowledgement that came after the accept deadline: a rebuild may have stopped waiting for it.
 var errLate = errors.New("acknowledged after the accept deadline")
 
+// sooner is a context that can be had with an earlier end for less than context.WithDeadline costs: nothing but time ends it.
+type sooner interface {
+	Sooner(at time.Time) (context.Context, context.CancelFunc)
+}
+
+// endingAt returns ctx with an end at that time, if it has none before.
+func endingAt(ctx context.Context, at time.Time) (context.Context, context.CancelFunc) {
+	if s, ok := ctx.(sooner); ok {
+		return s.Sooner(at)
+	}
+	return context.WithDeadline(ctx, at)
+}
+
+// posting is a record on its way: its bytes, which are the queue's until done was called, and where done tells how it went.
+type posting struct {
+	value []byte
+	over  chan error // capacity 1
+	done  func(error)
+}
+
+// posting returns one that waits for nothing.
+func (d *Desk) posting() *posting {
+	if p, ok := d.postings.Get().(*posting); ok {
+		return p
+	}
+	over := make(chan error, 1)
+	return &posting{value: make([]byte, 0, 192), over: over, done: func(err error) { over <- err }}
+}
+
 // put sends the record and waits for its acknowledgement. Any error means that it may be written, now or later.
 func (d *Desk) put(ctx context.Context, r *Record, arrived time.Time) error {
-	acknowledged := make(chan error, 1)
-	d.queue.Put(r.Order, AppendRecord(make([]byte, 0, 192), r), func(err error) { acknowledged <- err })
+	p := d.posting()
+	p.value = AppendRecord(p.value[:0], r)
+	d.queue.Put(r.Order, p.value, p.done)
 	select {
-	case err := <-acknowledged:
+	case err := <-p.over:
+		d.postings.Put(p) // one that is waited for no longer stays the queue's
 		if err == nil && time.Since(arrived) > d.cfg.AcceptDeadline {
 			d.counts.Late.Add(1)
 			return errLate

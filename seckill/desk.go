@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,8 @@ type Desk struct {
 	misses   *batch.Batcher[struct{}, struct{}] // refreshes asked for by who didn't find something in the catalog
 	refresh  chan struct{}
 	draining chan struct{}
+
+	postings sync.Pool // of *posting, none of which the queue knows any more
 
 	catalog atomic.Pointer[Catalog]
 	drained atomic.Bool
