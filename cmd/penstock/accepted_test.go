@@ -111,8 +111,8 @@ func benchSale(b *testing.B, p *Process) demoSale {
 	return sale
 }
 
-// benchConnections is how many buyers wait for an answer at once: each has a connection. More makes larger batches of both gateways.
-const benchConnections = 256
+// benchConnections is how many buyers wait for an answer at once, each with a connection of its own: a crowd.
+const benchConnections = 1024
 
 // buyersOf is a closed crowd that does nothing but buy, each time as somebody else.
 type buyersOf struct {
