@@ -93,7 +93,7 @@ var mutants = []mutant{
 	{
 		"nodeadline", "no 202 after the accept deadline",
 		[]patch{
-			{buyFile, "context.WithDeadline(ctx, p.Arrived.Add(d.cfg.AcceptDeadline))", "context.WithCancel(ctx)"},
+			{buyFile, "endingAt(ctx, p.Arrived.Add(d.cfg.AcceptDeadline))", "context.WithCancel(ctx)"},
 			{buyFile, "if err == nil && time.Since(arrived) > d.cfg.AcceptDeadline {", "if false {"},
 		},
 		history("L2", "acknowledged-too-late"),
