@@ -47,37 +47,50 @@ func BenchmarkAccepted(b *testing.B) {
 	}
 }
 
-// BenchmarkSustained sells with gateway and worker in one process, until every order is in PostgreSQL. An operation is an order. With
-// -benchtime 60s it tells whether the workers keep up: lag is how many accepted orders had no row yet, the median of looks in the
-// first and in the second half of the time.
+// BenchmarkSustained sells with gateway and worker in one process, until every order is in PostgreSQL: as fast as the gateway accepts,
+// and at a rate. An operation is an order. With -benchtime 60s it tells whether the workers keep up: lag is how many accepted orders
+// had no row yet, the median of looks in the first and in the second half of the time.
 func BenchmarkSustained(b *testing.B) {
 	redis, broker, database := servers.Redis(b), servers.NewKafka(b), servers.NewPostgres(b)
 	p := benchProcess(b, RoleGateway|RoleWorker, redis.Addr, broker.Addr, database.URL("postgres"))
 	sale := benchSale(b, p)
 	var crowds int
-	b.Run("way=penstock", func(b *testing.B) {
-		crowds++
-		c := newBuyersOf(p.PublicURL(), "Bearer "+sale.callerKey, fmt.Sprint("u", crowds, "-"))
-		opened := p.worker.Counts().Opened.Load()
-		rows := func() int64 { return p.worker.Counts().Opened.Load() - opened }
-		b.ResetTimer()
-		lags := c.watch(rows, func() { c.buy(b, int64(b.N)) })
-		accepted := b.Elapsed()
-		look := time.NewTicker(time.Millisecond)
-		defer look.Stop()
-		for rows() < int64(b.N) && b.Context().Err() == nil {
-			<-look.C
+	for _, rate := range []int{0, 8_000} {
+		name := "rate=max"
+		if rate > 0 {
+			name = fmt.Sprint("rate=", rate)
 		}
-		b.StopTimer()
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
-		b.ReportMetric((b.Elapsed() - accepted).Seconds(), "drain-s")
-		if half := len(lags) / 2; half > 0 {
-			slices.Sort(lags[:half])
-			slices.Sort(lags[half:])
-			b.ReportMetric(float64(lags[half/2]), "lag-1st-half")
-			b.ReportMetric(float64(lags[half+(len(lags)-half)/2]), "lag-2nd-half")
-		}
-	})
+		b.Run(name, func(b *testing.B) {
+			crowds++
+			c := newBuyersOf(p.PublicURL(), "Bearer "+sale.callerKey, fmt.Sprint("u", crowds, "-"))
+			c.rate = rate
+			c.sustain(b, p.worker.Counts())
+		})
+	}
+}
+
+// sustain makes b.N purchases, waits for their rows, and reports how far these were behind.
+func (c *buyersOf) sustain(b *testing.B, made *seckill.WorkerCounts) {
+	before := made.Opened.Load()
+	rows := func() int64 { return made.Opened.Load() - before }
+	b.ResetTimer()
+	lags := c.watch(rows, func() { c.buy(b, int64(b.N)) })
+	accepted := b.Elapsed()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for rows() < int64(b.N) && b.Context().Err() == nil {
+		<-look.C
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/accepted.Seconds(), "accepted/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
+	b.ReportMetric((b.Elapsed() - accepted).Seconds(), "drain-s")
+	if half := len(lags) / 2; half > 0 {
+		slices.Sort(lags[:half])
+		slices.Sort(lags[half:])
+		b.ReportMetric(float64(lags[half/2]), "lag-1st-half")
+		b.ReportMetric(float64(lags[half+(len(lags)-half)/2]), "lag-2nd-half")
+	}
 }
 
 // benchProcess starts a process on real servers.
@@ -120,6 +133,7 @@ type buyersOf struct {
 	url    string
 	bearer string
 	prefix string // of names and keys
+	rate   int    // departures a second; 0 is as fast as answers come
 
 	accepted atomic.Int64
 }
@@ -134,17 +148,24 @@ func newBuyersOf(url, bearer, prefix string) *buyersOf {
 // buy makes n purchases. All must be accepted.
 func (c *buyersOf) buy(b *testing.B, n int64) {
 	var next atomic.Int64
+	began := time.Now()
 	var wg sync.WaitGroup
 	for range min(benchConnections, n) {
 		wg.Go(func() {
 			var request fasthttp.Request
 			var response fasthttp.Response
 			var body, key []byte
+			departure := time.NewTimer(0)
+			defer departure.Stop()
 			request.Header.SetMethod(fasthttp.MethodPost)
 			request.SetRequestURI(c.url)
 			request.Header.SetContentType("application/json")
 			request.Header.Set(fasthttp.HeaderAuthorization, c.bearer)
 			for i := next.Add(1); i <= n; i = next.Add(1) {
+				if c.rate > 0 {
+					departure.Reset(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(c.rate))))
+					<-departure.C
+				}
 				key = strconv.AppendInt(append(key[:0], c.prefix...), i, 10)
 				body = append(body[:0], `{"activity":"`+demoActivity+`","sku":"`+demoSKU+`","user":"`...)
 				body = append(append(body, key...), `","quantity":1}`...)
