@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +206,9 @@ func start(t testing.TB, change func(*Config)) *running {
 	r := &running{Server: server, sales: sales, addr: l.Addr().String(), log: log, serve: make(chan error, 1)}
 	go func() { r.serve <- server.Serve(l) }()
 	do(t, r.request(t, "GET", "/livez", "", "Connection", "close")) // it serves
+	for server.Stats().Connections > 0 {
+		runtime.Gosched() // its end of that connection is still being closed
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
