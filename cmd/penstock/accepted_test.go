@@ -33,6 +33,7 @@ func BenchmarkAccepted(b *testing.B) {
 	for _, way := range []struct{ name, url, bearer string }{
 		{"plain", plain.url, bearer}, {"penstock", ours.PublicURL(), "Bearer " + sale.callerKey},
 	} {
+		newBuyersOf(way.url, way.bearer, "first-").buy(b, 64) // clients connect and look around
 		b.Run("way="+way.name, func(b *testing.B) {
 			crowds++
 			c := newBuyersOf(way.url, way.bearer, fmt.Sprint("u", crowds, "-"))
@@ -54,6 +55,7 @@ func BenchmarkSustained(b *testing.B) {
 	redis, broker, database := servers.Redis(b), servers.NewKafka(b), servers.NewPostgres(b)
 	p := benchProcess(b, RoleGateway|RoleWorker, redis.Addr, broker.Addr, database.URL("postgres"))
 	sale := benchSale(b, p)
+	newBuyersOf(p.PublicURL(), "Bearer "+sale.callerKey, "first-").buy(b, 64) // clients connect and look around
 	var crowds int
 	for _, rate := range []int{0, 8_000} {
 		name := "rate=max"
