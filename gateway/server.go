@@ -164,6 +164,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // handleUnreadable answers where fasthttp could not read a request.
 func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	if c, ok := ctx.Conn().(*conn); ok {
+		if !c.used.Load() {
+			_ = c.Close() // nothing was asked: a client would take an answer for that to the request it is about to send
+			return
+		}
 		c.linger.Store(true)
 	}
 	x := s.exchanges.Get().(*exchange)

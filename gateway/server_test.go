@@ -103,10 +103,18 @@ func TestLargestBodyAndExpectContinue(t *testing.T) {
 	}
 }
 
-// TestSlowClients lets clients stall in the header, in the body and before the first byte: each gets a 408 and is cut off.
+// TestUnusedConnectionsAreClosed: a client may open a connection in advance. An answer on it would be read as that to its first request.
+func TestUnusedConnectionsAreClosed(t *testing.T) {
+	s := start(t, func(c *Config) { c.ReadTimeout = 30 * time.Millisecond })
+	if got, err := io.ReadAll(s.dial(t)); err != nil || len(got) != 0 {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
+
+// TestSlowClients lets clients stall in the header and in the body: each gets a 408 and is cut off.
 func TestSlowClients(t *testing.T) {
 	s := start(t, func(c *Config) { c.ReadTimeout = 30 * time.Millisecond })
-	for _, begun := range []string{"", "GET /livez HT", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow\r\n",
+	for _, begun := range []string{"GET /livez HT", "GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow\r\n",
 		"POST /v1/orders HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow\r\nContent-Length: 100\r\n\r\n{"} {
 		c := s.dial(t)
 		if _, err := io.WriteString(c, begun); err != nil {
