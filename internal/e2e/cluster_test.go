@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,23 @@ import (
 
 	"penstock/internal/servers"
 )
+
+var fullFlag = flag.Bool("e2e.full", false, "run the trials of a cluster at full size and length, with the settings of production")
+
+// size is how large a trial is: a crowd of buyers comes, evenly spread, to units.
+type size struct {
+	units, buyers int
+	over          time.Duration    // the arrivals; 0 is 64 buyers at a time, as fast as they are answered
+	stops         [3]time.Duration // how long PostgreSQL, Kafka and Redis are away
+}
+
+// trial returns the small size, or the full one where it was asked for.
+func trial(small, full size) size {
+	if *fullFlag {
+		return full
+	}
+	return small
+}
 
 // cluster is two gateways and two workers on real servers.
 type cluster struct {
@@ -34,7 +52,9 @@ func startCluster(t testing.TB) *cluster {
 	c := &cluster{t: t, dir: t.TempDir(), redis: servers.Redis(t), kafka: servers.NewKafka(t), postgres: servers.NewPostgres(t)}
 	c.flags = []string{
 		"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.postgres.Database(t, ""),
-		"--accept-deadline", "1s", "--wait-out", "1500ms", "--sweep-age", "3s",
+	}
+	if !*fullFlag {
+		c.flags = append(c.flags, "--accept-deadline", "1s", "--wait-out", "1500ms", "--sweep-age", "3s")
 	}
 	for i := range 2 {
 		c.workers[i] = c.start("worker")
@@ -94,6 +114,13 @@ type tally struct {
 	started  atomic.Int64
 }
 
+// promises counts the keys that were promised an order.
+func (t *tally) promises() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.promised)
+}
+
 // persistent is a buyer who wants one unit: sends the purchase, sometimes twice at once, and again through any gateway while the
 // answer is lost, a failure or unknown; after it was accepted, sometimes once more. It gives up on a refusal, and after patience.
 func (c *cluster) persistent(s *shop, told *tally, i int) {
@@ -149,20 +176,30 @@ func (t *tally) note(key string, a answer) (done bool) {
 	}
 }
 
-// crowd sends n buyers while trouble happens, and waits for both.
-func (c *cluster) crowd(s *shop, n int, trouble func(started func(buyers int))) *tally {
+// crowd sends the buyers while trouble happens, and waits for both. Trouble learns when a percentage of them has come.
+func (c *cluster) crowd(s *shop, z size, trouble func(told *tally, come func(percent int))) *tally {
 	told := &tally{promised: make(map[string]string)}
-	var troubled sync.WaitGroup
-	troubled.Go(func() {
-		trouble(func(buyers int) {
-			eventually(c.t, fmt.Sprint(buyers, " buyers have come"), func() bool { return told.started.Load() >= int64(buyers) })
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		trouble(told, func(percent int) {
+			eventually(c.t, fmt.Sprint(percent, " % of the buyers have come"), func() bool {
+				return told.started.Load() >= int64(percent*z.buyers/100)
+			})
 		})
 	})
-	press(c.t, n, func(i int) (answer, error) {
-		c.persistent(s, told, i)
-		return answer{}, nil
-	})
-	troubled.Wait()
+	if z.over == 0 {
+		press(c.t, z.buyers, func(i int) (answer, error) {
+			c.persistent(s, told, i)
+			return answer{}, nil
+		})
+	} else {
+		begin := time.Now()
+		for i := range z.buyers {
+			<-time.After(time.Until(begin.Add(z.over * time.Duration(i) / time.Duration(z.buyers)))) // when this buyer comes
+			parts.Go(func() { c.persistent(s, told, i) })
+		}
+	}
+	parts.Wait()
 	return told
 }
 
@@ -190,50 +227,65 @@ func (c *cluster) proveAll(s *shop, told *tally, units int) {
 
 // TestL2_ClusterSurvivesKills: each of the four processes is killed once and Redis emptied once, amid a crowd on both gateways.
 func TestL2_ClusterSurvivesKills(t *testing.T) {
-	const units, buyers = 1200, 1800
+	z := trial(size{units: 1200, buyers: 1800}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)
-	s := openShop(c.gateway(0), terms{quantity: units, perUser: 1, window: "10m"})
-	told := c.crowd(s, buyers, func(started func(int)) {
-		started(buyers / 8)
+	s := openShop(c.gateway(0), terms{quantity: z.units, perUser: 1, window: "10m"})
+	told := c.crowd(s, z, func(told *tally, come func(int)) {
+		come(12)
 		c.replace(&c.workers, 0, "worker", syscall.SIGKILL)
-		started(buyers / 4)
+		come(25)
 		c.replace(&c.gateways, 0, "gateway", syscall.SIGKILL)
 		c.flush()
-		started(buyers / 2)
+		flushed, before := time.Now(), told.promises()
+		eventually(t, "it sells again", func() bool { return told.promises() > before+64 })
+		t.Logf("sells again %v after Redis was emptied", time.Since(flushed).Round(time.Millisecond))
+		come(50)
 		c.replace(&c.workers, 1, "worker", syscall.SIGKILL)
 		c.replace(&c.gateways, 1, "gateway", syscall.SIGKILL)
 	})
-	c.proveAll(s, told, units)
+	c.proveAll(s, told, z.units)
 }
 
 // TestL2_ClusterSurvivesStops: Redis, Kafka and PostgreSQL are stopped in turn, for longer than any deadline; nobody is told anything
-// but an honest 503, and everything goes on afterwards.
+// but an honest 503, and everything goes on afterwards. Without PostgreSQL it sells on.
 func TestL2_ClusterSurvivesStops(t *testing.T) {
-	const units, buyers = 900, 1200
+	z := trial(
+		size{units: 900, buyers: 1200, stops: [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},
+		size{12_000, 18_000, 100 * time.Second, [3]time.Duration{30 * time.Second, 20 * time.Second, 10 * time.Second}},
+	)
 	c := startCluster(t)
-	s := openShop(c.gateway(0), terms{quantity: units, perUser: 1, window: "10m"})
-	told := c.crowd(s, buyers, func(started func(int)) {
+	s := openShop(c.gateway(0), terms{quantity: z.units, perUser: 1, window: "10m"})
+	told := c.crowd(s, z, func(told *tally, come func(int)) {
 		for i, server := range []*servers.Server{c.postgres, c.kafka, c.redis} {
-			started((i + 1) * buyers / 5)
+			come([3]int{5, 40, 62}[i])
 			server.Pause()
-			<-time.After(4 * time.Second) // the length of the fault, not a wait for something
+			before := told.promises()
+			<-time.After(z.stops[i]) // the length of the fault, not a wait for something
+			promised := told.promises() - before
 			server.Resume()
+			t.Logf("%d promises while server %d was away for %v", promised, i+1, z.stops[i])
+			if server == c.postgres && promised == 0 {
+				t.Error("nothing was sold while PostgreSQL was away")
+			}
+			resumed, before := time.Now(), told.promises()
+			eventually(t, "it sells on", func() bool { return told.promises() > before+16 })
+			t.Logf("sells on %v later", time.Since(resumed).Round(time.Millisecond))
 		}
 	})
-	c.proveAll(s, told, units)
+	c.proveAll(s, told, z.units)
 }
 
 // TestRollingRestart: all four processes are restarted one after the other under a crowd, as an upgrade does.
 func TestRollingRestart(t *testing.T) {
-	const units, buyers = 800, 1000
+	z := trial(size{units: 800, buyers: 1000}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)
-	s := openShop(c.gateway(0), terms{quantity: units, perUser: 1, window: "10m"})
-	told := c.crowd(s, buyers, func(started func(int)) {
+	s := openShop(c.gateway(0), terms{quantity: z.units, perUser: 1, window: "10m"})
+	told := c.crowd(s, z, func(_ *tally, come func(int)) {
 		for i := range 2 {
-			started((i + 1) * buyers / 4)
+			come(25 * (i + 1))
 			c.replace(&c.workers, i, "worker", syscall.SIGTERM)
 			c.replace(&c.gateways, i, "gateway", syscall.SIGTERM)
 		}
 	})
-	c.proveAll(s, told, units)
+	c.proveAll(s, told, z.units)
 }
