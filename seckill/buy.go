@@ -19,7 +19,8 @@ var (
 	errPurchaseLimit   = &Refusal{Code: CodePurchaseLimit}
 	errKeyReused       = &Refusal{Code: CodeKeyReused}
 	errNotOpened       = &Failure{Code: CodeUnavailable, RetryAfter: time.Second, Err: errors.New("the item's stock is being set up")}
-	errNoSlot          = &Failure{Code: CodeOverloaded, RetryAfter: time.Second, Err: errors.New("the queue's buffer is full")}
+	errNoSlot          = &Failure{Code: CodeOverloaded, RetryAfter: time.Second, Err: ErrNoSlot}
+	errNoQueue         = &Failure{Code: CodeUnavailable, RetryAfter: time.Second, Err: errors.New("the queue takes nothing")}
 )
 
 // Buy sells: it takes a slot in the queue's buffer, then a hold on the units, then puts the record into its slot, and gives
@@ -50,8 +51,8 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 	if d.stock.SoldOut(offer.Ref(), string(id)) {
 		return Receipt{}, errSoldOut
 	}
-	if !d.queue.Reserve() {
-		return Receipt{}, errNoSlot
+	if err := d.queue.Reserve(); err != nil {
+		return Receipt{}, notReserved(err)
 	}
 	deadline, cancel := endingAt(ctx, p.Arrived.Add(d.cfg.AcceptDeadline))
 	defer cancel()
@@ -71,6 +72,14 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 		return Receipt{}, &Unknown{Order: id, RetryAfter: time.Second, Err: err}
 	}
 	return d.receipt(ctx, &record, grant.Verdict == inventory.HeldAgain, p.Wait), nil
+}
+
+// notReserved answers a purchase for which the queue has no place.
+func notReserved(err error) error {
+	if errors.Is(err, ErrNoSlot) {
+		return errNoSlot
+	}
+	return errNoQueue
 }
 
 // errLate is an acknowledgement that came after the accept deadline: a rebuild may have stopped waiting for it.

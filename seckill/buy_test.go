@@ -27,7 +27,7 @@ func (c *counter) Hold(context.Context, inventory.Ref, inventory.Hold, int) (inv
 	return inventory.Grant{Verdict: inventory.Held, Seq: c.seq}, nil
 }
 func (c *counter) SoldOut(inventory.Ref, string) bool { return c.soldOut }
-func (c *counter) Reserve() bool                      { return true }
+func (c *counter) Reserve() error                     { return nil }
 func (c *counter) Put(_ OrderID, value []byte, done func(error)) {
 	if c.keep {
 		c.values, c.dones = append(c.values, value), append(c.dones, done)

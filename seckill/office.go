@@ -282,8 +282,10 @@ func (o *Office) offer(id ActivityID, sku SKU) (*Offer, error) {
 func (o *Office) Replay(ctx context.Context, letters []DeadLetter, by Author) (int, error) {
 	var done []int64
 	for _, letter := range letters {
-		if !o.queue.Reserve() {
+		if err := o.queue.Reserve(); errors.Is(err, ErrNoSlot) {
 			break
+		} else if err != nil {
+			return len(done), errors.Join(o.forget(ctx, done, by), &Failure{CodeUnavailable, time.Second, err})
 		}
 		acknowledged := make(chan error, 1)
 		key := OrderID("")

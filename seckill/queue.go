@@ -1,12 +1,19 @@
 package seckill
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrNoSlot means that every slot of a queue's buffer is taken.
+var ErrNoSlot = errors.New("the queue's buffer is full")
 
 // Queue keeps the promise: a record whose done was called with nil is on durable storage and will be polled.
 // All methods are safe for concurrent use.
 type Queue interface {
-	// Reserve takes a slot in the bounded buffer; false means it is full. Each slot is given back by exactly one Put or Release.
-	Reserve() bool
+	// Reserve takes a slot in the bounded buffer. An error means that nothing may be put now: ErrNoSlot, or why the queue takes nothing.
+	// Each slot is given back by exactly one Put or Release.
+	Reserve() error
 	// Release gives back a slot that was not used.
 	Release()
 	// Put sends a record in a reserved slot. It does not block and keeps value until done is called: exactly once, with

@@ -333,10 +333,13 @@ func (q *memoryQueue) set(full bool, lost error) {
 	q.full, q.lost = full, lost
 }
 
-func (q *memoryQueue) Reserve() bool {
+func (q *memoryQueue) Reserve() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.full
+	if q.full {
+		return seckill.ErrNoSlot
+	}
+	return nil
 }
 
 func (q *memoryQueue) Release() {}

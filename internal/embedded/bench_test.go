@@ -56,7 +56,7 @@ func benchmarkPut(b *testing.B, durable bool, producers int) {
 			answer := make(chan error, 1)
 			done := func(err error) { answer <- err }
 			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
-				if !queue.Reserve() {
+				if queue.Reserve() != nil {
 					b.Error("no slot")
 					return
 				}

@@ -64,7 +64,7 @@ func runChild(dir string) error {
 			return err
 		case tokens <- struct{}{}:
 		}
-		if !queue.Reserve() {
+		if queue.Reserve() != nil {
 			return errors.New("no slot")
 		}
 		queue.Put(kafkatest.Key(n), kafkatest.Value(n), func(err error) {

@@ -95,7 +95,7 @@ func TestProduceErrorReachesDone(t *testing.T) {
 	q := kafkatest.Open(t, cfg)
 	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	got := make(chan error, 1)
-	if !q.Reserve() {
+	if q.Reserve() != nil {
 		t.Fatal("no slot")
 	}
 	q.Put(kafkatest.Key(0), kafkatest.Value(0), func(err error) { got <- err })
@@ -201,13 +201,13 @@ func TestL8_StallFillsSlotsAndRecovers(t *testing.T) {
 	defer release()
 	answers := newAnswers(cfg.Slots)
 	for n := range cfg.Slots {
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatalf("slot %d of %d was refused", n, cfg.Slots)
 		}
 		q.Put(kafkatest.Key(1+n), kafkatest.Value(1+n), answers.done(n))
 	}
 	<-held
-	if q.Reserve() {
+	if q.Reserve() == nil {
 		t.Fatal("there are more slots than Slots")
 	}
 	if stats := q.Stats(); stats.Reserved != int64(cfg.Slots) || stats.InFlight != int64(cfg.Slots) || stats.Refused != 1 {
@@ -220,7 +220,7 @@ func TestL8_StallFillsSlotsAndRecovers(t *testing.T) {
 		t.Errorf("%d of %d records were acknowledged", answers.acked.Load(), cfg.Slots)
 	}
 	for n := range cfg.Slots { // none leaked
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatalf("slot %d of %d is gone", n, cfg.Slots)
 		}
 	}
@@ -243,7 +243,7 @@ func TestCloseFailsWhatTheBrokerKeeps(t *testing.T) {
 	const records = 1_000
 	answers := newAnswers(records)
 	for n := range records {
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatal("no slot")
 		}
 		q.Put(kafkatest.Key(1+n), kafkatest.Value(1+n), answers.done(n))
@@ -282,7 +282,7 @@ func TestPutAndCloseRace(t *testing.T) {
 					started <- struct{}{}
 				}
 				id := p*each + n
-				if !q.Reserve() { // closed: nothing to answer
+				if q.Reserve() != nil { // closed: nothing to answer
 					answers.done(id)(kafka.ErrClosed)
 					continue
 				}

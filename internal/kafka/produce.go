@@ -35,15 +35,18 @@ func (q *Queue) producerOptions() []kgo.Opt {
 }
 
 // Reserve implements seckill.Queue. A closed queue has no slots.
-func (q *Queue) Reserve() bool {
+func (q *Queue) Reserve() error {
 	for {
 		n := q.reserved.Load()
-		if n >= int64(q.cfg.Slots) || q.closed.Load() {
+		switch {
+		case q.closed.Load():
 			q.counts.refused.Add(1)
-			return false
-		}
-		if q.reserved.CompareAndSwap(n, n+1) {
-			return true
+			return ErrClosed
+		case n >= int64(q.cfg.Slots):
+			q.counts.refused.Add(1)
+			return seckill.ErrNoSlot
+		case q.reserved.CompareAndSwap(n, n+1):
+			return nil
 		}
 	}
 }

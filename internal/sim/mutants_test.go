@@ -155,9 +155,9 @@ var mutants = []mutant{
 	{
 		"hold before slot", "a purchase takes its slot in the queue before its hold",
 		[]patch{
-			{buyFile, "	if !d.queue.Reserve() {\n		return Receipt{}, errNoSlot\n	}\n", ""},
+			{buyFile, "	if err := d.queue.Reserve(); err != nil {\n		return Receipt{}, notReserved(err)\n	}\n", ""},
 			{buyFile, "		d.queue.Release()\n		return d.notHeld(ctx, id, grant, err)\n	}\n",
-				"		return d.notHeld(ctx, id, grant, err)\n	}\n	if !d.queue.Reserve() {\n		return Receipt{}, errNoSlot\n	}\n"},
+				"		return d.notHeld(ctx, id, grant, err)\n	}\n	if err := d.queue.Reserve(); err != nil {\n		return Receipt{}, notReserved(err)\n	}\n"},
 		},
 		history("L4", "full-buffer"),
 	},

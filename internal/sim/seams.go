@@ -175,14 +175,14 @@ type queueSeam struct {
 	slots int // guarded by mu: those that are free
 }
 
-func (q *queueSeam) Reserve() bool {
+func (q *queueSeam) Reserve() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.slots == 0 {
-		return false
+		return seckill.ErrNoSlot
 	}
 	q.slots--
-	return true
+	return nil
 }
 
 func (q *queueSeam) Release() {

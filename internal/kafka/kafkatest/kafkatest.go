@@ -99,7 +99,7 @@ func Produce(t testing.TB, q *kafka.Queue, from, to int) {
 	t.Helper()
 	answers := make(chan error, to-from)
 	for n := from; n < to; n++ {
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatal("no slot")
 		}
 		q.Put(Key(n), Value(n), func(err error) { answers <- err })
@@ -477,14 +477,14 @@ func slotsAreBounded(t *testing.T, cfg kafka.Config) {
 	for range 8 {
 		all.Go(func() {
 			for range 16 {
-				if q.Reserve() {
+				if q.Reserve() == nil {
 					got.Add(1)
 				}
 			}
 		})
 	}
 	all.Wait()
-	if got.Load() != 64 || q.Reserve() {
+	if got.Load() != 64 || q.Reserve() == nil {
 		t.Fatalf("%d of 64 slots", got.Load())
 	}
 	if stats := q.Stats(); stats.Reserved != 64 || stats.Slots != 64 || stats.Refused != 128-64+1 {
@@ -508,7 +508,7 @@ func closeAnswers(t *testing.T, cfg kafka.Config) {
 	answers := make([]atomic.Int32, records)
 	var acked atomic.Int64
 	for n := range records {
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatal("no slot")
 		}
 		q.Put(Key(n), Value(n), func(err error) {
@@ -534,7 +534,7 @@ func closeAnswers(t *testing.T, cfg kafka.Config) {
 
 func closedRefuses(t *testing.T, cfg kafka.Config) {
 	q := Open(t, cfg)
-	if !q.Reserve() {
+	if q.Reserve() != nil {
 		t.Fatal("no slot")
 	}
 	Close(t, q)
@@ -543,7 +543,7 @@ func closedRefuses(t *testing.T, cfg kafka.Config) {
 	if len(answers) != 1 || !errors.Is(answers[0], kafka.ErrClosed) {
 		t.Errorf("Put: %v", answers)
 	}
-	if q.Reserve() {
+	if q.Reserve() == nil {
 		t.Error("Reserve found a slot")
 	}
 	if _, err := q.Poll(Context(t)); !errors.Is(err, kafka.ErrClosed) {
@@ -559,7 +559,7 @@ func tooLarge(t *testing.T, cfg kafka.Config) {
 	q := Open(t, cfg)
 	answers := make(chan error, 1)
 	put := func(size int) error {
-		if !q.Reserve() {
+		if q.Reserve() != nil {
 			t.Fatal("no slot")
 		}
 		q.Put(Key(1), make([]byte, size), func(err error) { answers <- err })
