@@ -22,7 +22,7 @@ type values struct {
 type snapshot struct {
 	orders, admission, wait, browse, poll, limits, log values
 	set                                                int       // switches in force
-	since                                              time.Time // of this process\'s clock
+	since                                              time.Time // of this process's clock
 }
 
 func (s *snapshot) of(name Name) *values {
