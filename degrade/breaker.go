@@ -1,0 +1,646 @@
+package degrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// ErrOpen is what a breaker answers instead of letting a call begin. It is a refusal: the dependency wasn't asked.
+var ErrOpen = errors.New("circuit breaker is open")
+
+// What gobreaker is told of a call.
+var (
+	errCounts     = errors.New("counts against the dependency")
+	errNeutral    = errors.New("says nothing about the dependency")
+	errUnfinished = errors.New("call panicked or ended its goroutine")
+)
+
+// BreakerState is what a breaker does with calls.
+type BreakerState int32
+
+// The states.
+const (
+	StateClosed   BreakerState = iota // every call begins
+	StateOpen                         // no call begins
+	StateHalfOpen                     // as many calls begin as there are probes
+)
+
+// String is the state as metrics have it.
+func (s BreakerState) String() string { return [...]string{"closed", "open", "half-open"}[s] }
+
+// BreakerMode says who decides.
+type BreakerMode int32
+
+// The modes.
+const (
+	BreakerAuto    BreakerMode = iota // the breaker, by what it sees
+	BreakerOpen                       // somebody who wants the dependency left alone
+	BreakerClosed                     // somebody who knows better than the breaker
+	BreakerObserve                    // nobody: it goes through its states and counts what it would refuse, but refuses nothing
+)
+
+// String is the mode as people write it.
+func (m BreakerMode) String() string { return [...]string{"auto", "open", "closed", "observe"}[m] }
+
+// BreakerConfig is what a breaker goes by. A call is a whole batch where calls are batched.
+type BreakerConfig struct {
+	// Name is the dependency's, for OnChange.
+	Name string
+	// Window is how far back calls count, by when they ended: a call that took longer than the window must count, too. Default 2 s:
+	// as long as a buyer waits for an answer, so that an outage is over in the counts when it is over for buyers.
+	Window time.Duration
+	// MinCalls is how many calls must have ended in the window for it to be judged. Default 5: one lost connection fails a batch or two,
+	// and a call is a batch, so that a window has few.
+	MinCalls int
+	// FailRatio is the share of failed calls in the window that opens the breaker. Default 0.5: at half, a retry is as likely to do harm
+	// as good.
+	FailRatio float64
+	// Slow is how long a call may take without being slow. Default 500 ms: half of Deadline, a hundred times what a healthy
+	// dependency takes for a batch.
+	Slow time.Duration
+	// SlowRatio is the share of slow calls in the window that opens the breaker. Default 0.6: more than for failures, because a slow
+	// answer is an answer.
+	SlowRatio float64
+	// FirstPause is how long the breaker stays open at first; each time that it opens again without having been closed for a while
+	// doubles it. It varies by a fifth up and down, so that nodes don't come back all at once. Default 500 ms: a failover takes longer,
+	// a reconnect less.
+	FirstPause time.Duration
+	// LongestPause bounds the pause, with its variation. Default 2 s: so orders are taken again within 5 s of the dependency's
+	// return, with the time that the probes take.
+	LongestPause time.Duration
+	// Probes is how many calls begin after a pause, and must all succeed for the breaker to close. Default 3: one success may be luck.
+	Probes int
+	// Deadline is the most that a call takes by its own timeout. The breaker doesn't enforce it: it takes the place of a probe back
+	// that hasn't ended after twice that time. Default 1 s, as calls of the stock have.
+	Deadline time.Duration
+	// OnChange, if set, is told of changes of state: one at a time, in order, each from where the one before went to. A state that was
+	// over before it could be told is left out. It runs on the goroutine of whoever made the change, without any lock, and may
+	// call the breaker.
+	OnChange func(name string, from, to BreakerState)
+}
+
+// DefaultBreakerConfig returns the values for production.
+func DefaultBreakerConfig(name string) BreakerConfig {
+	return BreakerConfig{
+		Name:         name,
+		Window:       2 * time.Second,
+		MinCalls:     5,
+		FailRatio:    0.5,
+		Slow:         500 * time.Millisecond,
+		SlowRatio:    0.6,
+		FirstPause:   500 * time.Millisecond,
+		LongestPause: 2 * time.Second,
+		Probes:       3,
+		Deadline:     time.Second,
+	}
+}
+
+const (
+	// buckets is into how many parts a window is cut: it forgets a part at a time.
+	buckets = 10
+	// jitter is by how much pauses vary, up and down.
+	jitter = 0.2
+	// calm is for how many times LongestPause a breaker must have been closed for the next pause to be the first again. A dependency
+	// that breaks down sooner breaks down under the load, so that it gets more rest and not the same again.
+	calm = 5
+
+	longestWindow = time.Hour // bounds all times, so that no sum of them overflows
+	mostCalls     = 1_000_000 // bounds numbers, to keep gobreaker's 32 bits far away
+)
+
+// Validate checks the values, and each against the others.
+func (c BreakerConfig) Validate() error {
+	if c.Name == "" {
+		return errors.New("Name must not be empty")
+	}
+	for _, d := range []struct {
+		name         string
+		value, least time.Duration
+		most         time.Duration
+	}{
+		{"Window", c.Window, buckets * time.Millisecond, longestWindow},
+		{"Deadline", c.Deadline, time.Millisecond, longestWindow},
+		{"Slow", c.Slow, time.Microsecond, c.Deadline}, // above Deadline no call would be slow
+		{"LongestPause", c.LongestPause, time.Millisecond, longestWindow},
+		{"FirstPause", c.FirstPause, time.Millisecond, c.LongestPause},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return fmt.Errorf("%s must be from %v to %v, not %v", d.name, d.least, d.most, d.value)
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"MinCalls", c.MinCalls}, {"Probes", c.Probes}} {
+		if n.value < 1 || n.value > mostCalls {
+			return fmt.Errorf("%s must be from 1 to %d, not %d", n.name, mostCalls, n.value)
+		}
+	}
+	for _, r := range []struct {
+		name  string
+		value float64
+	}{{"FailRatio", c.FailRatio}, {"SlowRatio", c.SlowRatio}} {
+		if !(r.value > 0 && r.value <= 1) { // NaN is neither
+			return fmt.Errorf("%s must be above 0 and at most 1, not %v", r.name, r.value)
+		}
+	}
+	return nil
+}
+
+// Breaker stops calls to a dependency that fails or is slow, and finds out when it is back. Its methods are safe for concurrent use.
+//
+//	         too many failed or slow
+//	closed ──────────────────────────▶ open ◀─────────┐ a probe failed: a longer pause
+//	  ▲                                 │ pause over  │
+//	  └─────── all probes succeeded ── half-open ─────┘
+//
+// Three gobreakers count and decide; what they lack is here:
+//   - Their modes, pause and counts can't be set from outside: they are replaced. A period is from one change of state to the next, and the
+//     results of calls that began in an earlier one don't count.
+//   - They tell failed from not failed. Slow calls have a window of their own.
+//   - They count a call in the part of the window in which it began, and forget it when that has passed: a call that times out after
+//     longer than the window would never count. Here both steps are made when it ends.
+//   - Half-open ends by results alone: a probe that never ends would keep its place, and the breaker shut, forever. Here it loses it.
+//   - Asking one for its state can change it, and takes a lock. Here neither is so.
+type Breaker struct {
+	cfg    BreakerConfig
+	start  time.Time      // times are durations since, which has no wall clock's steps
+	random func() float64 // from 0 to 1
+	period atomic.Pointer[period]
+	_      [64]byte // period is read by every buyer: what follows is written by every call
+
+	mu      sync.Mutex      // guards the following, all use of gobreakers, and the change of period
+	turned  gobreaker.State // where the last gobreaker that changed its state went
+	running []*probe        // the probes of this period that haven't ended, oldest first
+	streak  int             // pauses without calm
+	told    BreakerState    // what OnChange knows
+	telling bool            // OnChange is being told
+	calls   int64
+	failed  int64
+	slow    int64
+	refused int64
+	trips   int64
+
+	turnedAway [stripes]struct {
+		n atomic.Int64
+		_ [64]byte
+	}
+}
+
+// period is from one change of state or mode to the next. But for until and the gobreakers it is fixed.
+type period struct {
+	mode  BreakerMode
+	state BreakerState
+	since time.Duration
+	until atomic.Int64 // calls are refused before this time since the breaker's start
+
+	// Of StateClosed: calls that ended, by whether they failed, and by whether they were slow. They take no part in forced modes.
+	failing, slow *gobreaker.CircuitBreaker[struct{}]
+	// Of StateOpen and StateHalfOpen that nobody forced. Its own pause is over at once, because it couldn't be ended early.
+	probes *gobreaker.TwoStepCircuitBreaker[struct{}]
+}
+
+const never = math.MaxInt64
+
+func (p *period) forced() bool { return p.mode == BreakerOpen || p.mode == BreakerClosed }
+
+func (p *period) refuses(now time.Duration) bool { return int64(now) < p.until.Load() }
+
+// probe is a call that has a place in StateHalfOpen. It is guarded by the breaker's mu.
+type probe struct {
+	began   time.Duration
+	done    func(error)
+	settled bool // gobreaker has its result
+}
+
+// NewBreaker makes a closed breaker.
+func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("breaker %q: %w", cfg.Name, err)
+	}
+	b := &Breaker{cfg: cfg, start: time.Now(), random: rand.Float64}
+	b.closeLocked(BreakerAuto, 0) // nobody else knows it yet
+	return b, nil
+}
+
+func (b *Breaker) clock() time.Duration { return time.Since(b.start) }
+
+// Refuses reports whether Begin would refuse now. It is for refusing before any work: while the breaker is closed it costs an
+// atomic load. What it lets through may be refused by Begin yet, because the places of probes are given by Begin alone.
+func (b *Breaker) Refuses() bool {
+	p := b.period.Load()
+	return p.state != StateClosed && b.turnsAway(p)
+}
+
+// turnsAway says whether a call is refused without looking for a place, and counts it.
+func (b *Breaker) turnsAway(p *period) bool {
+	if !p.refuses(b.clock()) {
+		return false
+	}
+	b.turnedAway[rand.Uint32()%stripes].n.Add(1)
+	return p.mode != BreakerObserve
+}
+
+// BreakerCall is a call that has begun. The zero value is none, and ends as such.
+type BreakerCall struct {
+	breaker *Breaker
+	period  *period // nil: its result is counted, but decides nothing
+	probe   *probe
+	began   time.Duration
+}
+
+// Begin begins a call, or returns ErrOpen. Whoever begins one must End or Abandon it once.
+func (b *Breaker) Begin() (BreakerCall, error) {
+	p := b.period.Load()
+	if p.state == StateClosed {
+		return BreakerCall{breaker: b, period: p, began: b.clock()}, nil
+	}
+	return b.beginProbe()
+}
+
+func (b *Breaker) beginProbe() (BreakerCall, error) {
+	now := b.clock()
+	call := BreakerCall{breaker: b, began: now}
+	b.mu.Lock()
+	p := b.period.Load()
+	if p.state == StateClosed { // since a moment ago
+		b.mu.Unlock()
+		call.period = p
+		return call, nil
+	}
+	if done := b.placeLocked(now); done != nil {
+		call.probe = &probe{began: now, done: done}
+		call.period = b.period.Load()
+		b.running = append(b.running, call.probe)
+		b.weighLocked()
+	}
+	if call.probe == nil {
+		b.refused++
+	}
+	news := b.newsLocked()
+	b.mu.Unlock()
+	b.tell(news)
+	if call.probe == nil && p.mode != BreakerObserve {
+		return BreakerCall{}, ErrOpen
+	}
+	return call, nil
+}
+
+// placeLocked takes the place of a probe, and returns how to give its result; nil where there is none.
+func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
+	p := b.period.Load()
+	if p.forced() || p.refuses(now) {
+		return nil
+	}
+	for len(b.running) > 0 && now >= b.running[0].began+2*b.cfg.Deadline {
+		b.settleLocked(b.running[0], errNeutral, now)
+	}
+	done, err := p.probes.Allow()
+	if err != nil {
+		return nil
+	}
+	b.followLocked(now)
+	return done
+}
+
+// weighLocked has calls refused while all places are taken, and no longer than the oldest probe may keep its own.
+func (b *Breaker) weighLocked() {
+	p := b.period.Load()
+	if p.state != StateHalfOpen {
+		return
+	}
+	var until time.Duration
+	if c := p.probes.Counts(); int64(c.Requests)-int64(c.TotalExclusions) >= int64(b.cfg.Probes) && len(b.running) > 0 {
+		until = b.running[0].began + 2*b.cfg.Deadline
+	}
+	p.until.Store(int64(until))
+}
+
+// settleLocked gives gobreaker the result of a probe.
+func (b *Breaker) settleLocked(pr *probe, result error, now time.Duration) {
+	pr.settled = true
+	for i := range b.running {
+		if b.running[i] == pr {
+			b.running = append(b.running[:i], b.running[i+1:]...)
+			break
+		}
+	}
+	pr.done(result)
+	b.followLocked(now)
+	b.weighLocked()
+}
+
+// End ends the call: nil is a success, context.Canceled says nothing about the dependency, any other error is a failure. A business
+// verdict, such as sold out, is a success: the dependency answered. A call that took longer than Slow is slow, whatever its
+// result; as a probe, that is a failure.
+func (c BreakerCall) End(err error) {
+	b := c.breaker
+	if b == nil {
+		return
+	}
+	now := b.clock()
+	o := b.judge(err, now-c.began)
+	b.mu.Lock()
+	b.countLocked(o)
+	if p := b.period.Load(); c.period == p {
+		switch {
+		case c.probe == nil:
+			b.sampleLocked(p, o, now)
+		case !c.probe.settled:
+			b.settleLocked(c.probe, o.result(), now)
+		}
+	}
+	news := b.newsLocked()
+	b.mu.Unlock()
+	b.tell(news)
+}
+
+// Abandon ends a call that didn't ask the dependency: it doesn't count, and a probe's place is free again.
+func (c BreakerCall) Abandon() { c.End(context.Canceled) }
+
+// Do makes a call of f, which must have a timeout of its own. A panic or runtime.Goexit in f is a failure, and goes on.
+func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err error) {
+	call, err := b.Begin()
+	if err != nil {
+		return err
+	}
+	err = errUnfinished // unless f returns
+	defer func() { call.End(err) }()
+	err = f(ctx)
+	return err
+}
+
+// Report tells of a result that came without Begin: an acknowledgement of something sent earlier, or what a watchdog found. took
+// says when it began; 0 is an observation of this moment, such as "the oldest record has waited for too long".
+//
+// What began before the breaker's last change of state doesn't count, as with End, but for one case: during a pause, a success that
+// wasn't slow is a sign of life, and ends the pause. Without a free place for a probe, a success doesn't count, and a failure is
+// that of the oldest probe.
+//
+// Reports alone don't bound how many calls are made until the first result after a pause. Whoever can hold back a call should Begin
+// it before any work, End it with its acknowledgement, and Report only what has no call.
+func (b *Breaker) Report(err error, took time.Duration) {
+	now := b.clock()
+	o := b.judge(err, took)
+	b.mu.Lock()
+	b.countLocked(o)
+	if p := b.period.Load(); o.neutral || p.forced() {
+		// It decides nothing.
+	} else if p.state == StateClosed {
+		if now-took >= p.since {
+			b.sampleLocked(p, o, now)
+		}
+	} else {
+		b.signLocked(p, o, now, took)
+	}
+	news := b.newsLocked()
+	b.mu.Unlock()
+	b.tell(news)
+}
+
+// signLocked judges a reported result of a dependency that isn't trusted now.
+func (b *Breaker) signLocked(p *period, o outcome, now, took time.Duration) {
+	begin := p.since
+	if p.state == StateOpen {
+		if p.refuses(now) {
+			if o.result() == nil {
+				p.until.Store(int64(now))
+			}
+			return
+		}
+		begin = time.Duration(p.until.Load())
+	}
+	if now-took < begin {
+		return
+	}
+	if done := b.placeLocked(now); done != nil {
+		done(o.result())
+		b.followLocked(now)
+		b.weighLocked()
+	} else if o.result() != nil && len(b.running) > 0 {
+		b.settleLocked(b.running[0], o.result(), now)
+	}
+}
+
+// outcome is what a call says about the dependency.
+type outcome struct{ failed, slow, neutral bool }
+
+func (b *Breaker) judge(err error, took time.Duration) outcome {
+	if errors.Is(err, context.Canceled) {
+		return outcome{neutral: true}
+	}
+	return outcome{failed: err != nil, slow: took > b.cfg.Slow}
+}
+
+// result is the outcome as a probe's.
+func (o outcome) result() error {
+	switch {
+	case o.neutral:
+		return errNeutral
+	case o.failed, o.slow:
+		return errCounts
+	}
+	return nil
+}
+
+func (b *Breaker) countLocked(o outcome) {
+	if o.neutral {
+		return
+	}
+	b.calls++
+	if o.failed {
+		b.failed++
+	}
+	if o.slow {
+		b.slow++
+	}
+}
+
+// sampleLocked puts a call that has ended in the windows of a closed breaker. Execute and not Allow, which would allocate.
+func (b *Breaker) sampleLocked(p *period, o outcome, now time.Duration) {
+	if o.neutral || p.forced() {
+		return
+	}
+	_, _ = p.failing.Execute(answer(o.failed)) // its error is the one that answer gives it
+	_, _ = p.slow.Execute(answer(o.slow))
+	b.followLocked(now)
+}
+
+func answer(bad bool) func() (struct{}, error) {
+	if bad {
+		return answerBad
+	}
+	return answerGood
+}
+
+func answerGood() (struct{}, error) { return struct{}{}, nil }
+func answerBad() (struct{}, error)  { return struct{}{}, errCounts }
+
+// followLocked changes the state where a gobreaker changed its own.
+func (b *Breaker) followLocked(now time.Duration) {
+	p := b.period.Load()
+	switch {
+	case b.turned == gobreaker.StateOpen && p.state != StateOpen:
+		if p.state == StateClosed && now-p.since >= calm*b.cfg.LongestPause {
+			b.streak = 0
+		}
+		b.openLocked(p.mode, now)
+	case b.turned == gobreaker.StateHalfOpen && p.state == StateOpen:
+		// Half-open is since the pause's end, so that what began without Begin since then counts.
+		b.period.Store(&period{mode: p.mode, state: StateHalfOpen, since: time.Duration(p.until.Load()), probes: p.probes})
+	case b.turned == gobreaker.StateClosed && p.state == StateHalfOpen:
+		b.closeLocked(p.mode, now)
+	}
+}
+
+// closeLocked begins a closed period with empty windows.
+func (b *Breaker) closeLocked(mode BreakerMode, now time.Duration) {
+	window := func(ratio float64) *gobreaker.CircuitBreaker[struct{}] {
+		return gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+			Interval:     b.cfg.Window,
+			BucketPeriod: (b.cfg.Window + buckets - 1) / buckets,
+			ReadyToTrip: func(c gobreaker.Counts) bool {
+				ended := c.TotalSuccesses + c.TotalFailures
+				return ended >= uint32(b.cfg.MinCalls) && float64(c.TotalFailures) >= ratio*float64(ended)
+			},
+			OnStateChange: b.onTurnLocked,
+		})
+	}
+	b.turned, b.running = gobreaker.StateClosed, nil
+	b.period.Store(&period{mode: mode, state: StateClosed, since: now, failing: window(b.cfg.FailRatio), slow: window(b.cfg.SlowRatio)})
+}
+
+// openLocked begins a pause.
+func (b *Breaker) openLocked(mode BreakerMode, now time.Duration) {
+	p := &period{mode: mode, state: StateOpen, since: now, probes: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests:   uint32(b.cfg.Probes),
+		Timeout:       1, // 0 would be its default
+		ReadyToTrip:   func(gobreaker.Counts) bool { return true },
+		IsExcluded:    func(err error) bool { return errors.Is(err, errNeutral) },
+		OnStateChange: b.onTurnLocked,
+	})}
+	// It is made closed, and opens by its first failure.
+	if done, err := p.probes.Allow(); err == nil {
+		done(errCounts)
+	}
+	b.turned, b.running = gobreaker.StateOpen, nil
+	p.until.Store(int64(now + b.pause()))
+	b.streak++
+	b.trips++
+	b.period.Store(p)
+}
+
+func (b *Breaker) onTurnLocked(_ string, _, to gobreaker.State) { b.turned = to }
+
+// pause returns how long the next pause is.
+func (b *Breaker) pause() time.Duration {
+	longest := float64(b.cfg.LongestPause) / (1 + jitter) // so that the longest ones vary, too
+	length := min(float64(b.cfg.FirstPause)*math.Exp2(float64(b.streak)), longest)
+	return time.Duration(length * (1 - jitter + 2*jitter*b.random()))
+}
+
+// SetMode changes who decides. A change of mode forgets all that was seen; whatever is under way, ends without deciding anything.
+// It panics where there is no such mode.
+func (b *Breaker) SetMode(mode BreakerMode) {
+	_ = mode.String() // panics before anything is changed
+	now := b.clock()
+	b.mu.Lock()
+	if b.period.Load().mode != mode {
+		b.streak = 0
+		if mode == BreakerOpen {
+			b.running = nil
+			p := &period{mode: mode, state: StateOpen, since: now}
+			p.until.Store(never)
+			b.period.Store(p)
+		} else {
+			b.closeLocked(mode, now)
+		}
+	}
+	news := b.newsLocked()
+	b.mu.Unlock()
+	b.tell(news)
+}
+
+// newsLocked reports whether OnChange is to be told something.
+func (b *Breaker) newsLocked() bool {
+	return b.cfg.OnChange != nil && !b.telling && b.told != b.period.Load().state
+}
+
+// tell tells OnChange until it knows the state. Who finds somebody else telling leaves it to them.
+func (b *Breaker) tell(news bool) {
+	for news {
+		b.mu.Lock()
+		from, to := b.told, b.period.Load().state
+		news = b.newsLocked()
+		if news {
+			b.told, b.telling = to, true
+		}
+		b.mu.Unlock()
+		if news {
+			b.tellChange(from, to)
+		}
+	}
+}
+
+func (b *Breaker) tellChange(from, to BreakerState) {
+	defer func() { // even where it panics
+		b.mu.Lock()
+		b.telling = false
+		b.mu.Unlock()
+	}()
+	b.cfg.OnChange(b.cfg.Name, from, to)
+}
+
+// Mode returns the mode.
+func (b *Breaker) Mode() BreakerMode { return b.period.Load().mode }
+
+// State returns the state. A breaker whose pause is over is half-open, even if nobody has come since; OnChange is told when somebody
+// does. In BreakerObserve it is the state that BreakerAuto would have.
+func (b *Breaker) State() BreakerState {
+	state, _ := b.stateAt(b.clock())
+	return state
+}
+
+func (b *Breaker) stateAt(now time.Duration) (state BreakerState, since time.Duration) {
+	p := b.period.Load()
+	if p.state == StateOpen && !p.refuses(now) {
+		return StateHalfOpen, time.Duration(p.until.Load())
+	}
+	return p.state, p.since
+}
+
+// BreakerStats is what a breaker has seen and done since it was made.
+type BreakerStats struct {
+	Calls      int64 // that ended or were reported; none that says nothing about the dependency
+	Failures   int64 // of them
+	Slow       int64 // of them, failed or not
+	Refused    int64 // by Begin; in BreakerObserve, what it would have refused
+	TurnedAway int64 // by Refuses, likewise
+	Trips      int64 // how often it opened, again or anew, without being told to
+	Mode       BreakerMode
+	State      BreakerState
+	Since      time.Time // when State began
+}
+
+// Stats returns what the breaker has seen and done.
+func (b *Breaker) Stats() BreakerStats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	state, since := b.stateAt(b.clock())
+	s := BreakerStats{
+		Calls: b.calls, Failures: b.failed, Slow: b.slow, Refused: b.refused, Trips: b.trips,
+		Mode: b.Mode(), State: state, Since: b.start.Add(since),
+	}
+	for i := range b.turnedAway {
+		s.TurnedAway += b.turnedAway[i].n.Load()
+	}
+	return s
+}
