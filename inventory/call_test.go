@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -647,4 +649,75 @@ func TestRedisComesBack(t *testing.T) {
 	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "o2") })
 	b.until("subscribed again", func() bool { return b.redis.PubSubNumSub("ps:crossings")["ps:crossings"] == 2 })
 	b.holds(s, ref, "o1", HeldAgain)
+}
+
+// TestRing has one process tell the others something.
+func TestRing(t *testing.T) {
+	b := newBed(t)
+	heard := make(chan string, 10)
+	hear := func(name string) Config {
+		return Config{OnRing: func(message string) { heard <- name + " " + message }}
+	}
+	one := b.process(hear("one"))
+	b.process(hear("two"))
+	one.Ring("settings changed")
+	got := []string{next(b, "ring", heard), next(b, "ring", heard)}
+	slices.Sort(got)
+	if want := []string{"one settings changed", "two settings changed"}; !slices.Equal(got, want) {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+}
+
+// TestGuard: what stands in front of Redis sees the calls that a buyer waits for, and what Redis answered; a call that it doesn't make
+// has not happened.
+func TestGuard(t *testing.T) {
+	b := newBed(t)
+	errShut := errors.New("shut")
+	var shut atomic.Bool
+	seen := make(chan error, 10)
+	s := b.process(Config{Guard: func(ctx context.Context, call func(context.Context) error) error {
+		if shut.Load() {
+			return errShut
+		}
+		err := call(ctx)
+		seen <- err
+		return err
+	}})
+	ref := b.opened(s, 2)
+	b.holds(s, ref, "a", Held)
+	if _, err := s.Find(t.Context(), ref, "a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Hold(t.Context(), Ref{1, 7}, Hold{ID: "b", Quantity: 1}, 0); !errors.Is(err, ErrLost) {
+		t.Errorf("hold under an epoch that nobody opened: %v", err)
+	}
+	for _, call := range []string{"hold", "find", "refused hold"} {
+		if err := next(b, call, seen); err != nil {
+			t.Errorf("the guard saw the %s end with %v", call, err)
+		}
+	}
+	shut.Store(true)
+	unknown := (*UnknownError)(nil)
+	if _, err := s.Hold(t.Context(), ref, Hold{ID: "c", Quantity: 1}, 0); !errors.Is(err, errShut) || errors.As(err, &unknown) {
+		t.Errorf("hold past a guard that is shut: %v", err)
+	}
+	b.no(s.Confirm(t.Context(), ref, []Hold{{ID: "a", Buyer: "u-a", Quantity: 1}})) // no buyer waits for it
+	shut.Store(false)
+	b.on(func(c *server.Peer, command string, args ...string) bool {
+		if isScript(&s.scripts.hold, command, args) {
+			c.WriteError("LOADING Redis is loading the dataset in memory")
+			return true
+		}
+		return false
+	})
+	if _, err := s.Hold(t.Context(), ref, Hold{ID: "d", Quantity: 1}, 0); err == nil {
+		t.Error("a hold that Redis refused is no error")
+	}
+	if err := next(b, "hold", seen); err == nil {
+		t.Error("the guard did not see that Redis refused")
+	}
+	b.off()
+	if levels, err := s.Levels(t.Context(), 1); err != nil || levels.Held != 1 {
+		t.Errorf("%+v, %v: want the one hold", levels, err)
+	}
 }

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -48,13 +49,18 @@ type Config struct {
 	// it gets no refusals from memory. Default 4,000,000, 16 bytes each on average.
 	MaxKnown int
 
+	// Guard, if set, stands in front of the calls that buyers wait for: it makes the call, or answers an error without having made it.
+	// An error that the call answers is Redis's or the network's, never a shard's refusal. nil makes the call.
+	Guard func(ctx context.Context, call func(context.Context) error) error
+
 	// OnLost is told of each answer that showed lost writes, OnEpoch of an open or closed shard of a later epoch than the watched
-	// one, OnCrossing of a watched item that was sold out and is in stock, or the other way round. They are called one after another on
-	// a goroutine of the Stock and may call it back; while one takes its time, further OnLost and OnEpoch may be left out, and come
-	// again with the next poll. nil is nobody.
+	// one, OnCrossing of a watched item that was sold out and is in stock, or the other way round, OnRing of what any process passed
+	// to Ring. They are called one after another on a goroutine of the Stock and may call it back; while one takes its time, calls
+	// of the others than OnCrossing may be left out: OnLost and OnEpoch come again with the next poll. nil is nobody.
 	OnLost     func(ref Ref)
 	OnEpoch    func(item ItemID, epoch Epoch)
 	OnCrossing func(item ItemID, inStock bool)
+	OnRing     func(message string)
 
 	// Logger gets what goes wrong in the background. nil discards.
 	Logger *slog.Logger
@@ -86,6 +92,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.OnCrossing == nil {
 		c.OnCrossing = func(ItemID, bool) {}
+	}
+	if c.OnRing == nil {
+		c.OnRing = func(string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -25,7 +25,7 @@
 // deletes what begins with its tag.
 //
 // The Redis user needs the commands that the scripts use, EVAL, EVALSHA, PING, INFO, WAIT, CONFIG GET and SUBSCRIBE, the keys
-// <prefix>:* and the channel <prefix>:crossings; maxmemory-policy must be noeviction.
+// <prefix>:* and the channels <prefix>:crossings and <prefix>:rings; maxmemory-policy must be noeviction.
 //
 // Files: stock.go (Stock, holds), calls.go (the other calls), rebuild.go, open.go (start and stop), watch.go and view.go (memory),
 // shard.go (the wire), lua/ (the scripts; lua/shard.lua first), stocktest/ (the model and the suite).

@@ -12,8 +12,9 @@ var luaFiles embed.FS
 
 // script is one Lua script as Redis knows it.
 type script struct {
-	source string
-	sha    string
+	source    string
+	sha       string
+	forBuyers bool // a buyer waits for it
 }
 
 // scripts are all scripts of the package; each field is lua/<name>.lua behind lua/shard.lua.
@@ -43,5 +44,6 @@ func loadScripts() (*scripts, error) {
 		sum := sha1.Sum([]byte(source)) // the name under which Redis keeps a script; nothing is secured by it
 		*to = script{source: source, sha: hex.EncodeToString(sum[:])}
 	}
+	s.hold.forBuyers, s.find.forBuyers = true, true
 	return &s, nil
 }

@@ -36,7 +36,7 @@ func Open(ctx context.Context, cfg Config) (*Stock, error) {
 		return nil, fmt.Errorf("redis %v: %w", cfg.Addrs, err)
 	}
 	s := &Stock{
-		cfg: cfg, client: client, scripts: scripts, channel: cfg.Prefix + ":crossings", began: time.Now(),
+		cfg: cfg, client: client, scripts: scripts, channel: cfg.Prefix + ":crossings", bell: cfg.Prefix + ":rings", began: time.Now(),
 		direct: make(chan struct{}, maxDirect), syncs: make(chan struct{}, maxSyncs), events: make(chan event, maxEvents),
 		seen: make(map[Ref]uint64), dropping: make(map[*view]bool),
 	}

@@ -185,6 +185,19 @@ func (s *Stock) eval(ctx context.Context, sc *script, sh *shard, args []string) 
 	if err := ctx.Err(); err != nil {
 		return nil, err // not sent
 	}
+	if !sc.forBuyers || s.cfg.Guard == nil {
+		return s.send(ctx, sc, sh, args)
+	}
+	var messages []rueidis.RedisMessage
+	err := s.cfg.Guard(ctx, func(ctx context.Context) (err error) {
+		messages, err = s.send(ctx, sc, sh, args)
+		return err
+	})
+	return messages, err
+}
+
+// send is one round trip, or two where Redis doesn't know the script yet.
+func (s *Stock) send(ctx context.Context, sc *script, sh *shard, args []string) ([]rueidis.RedisMessage, error) {
 	b := s.client.B()
 	keys := int64(len(sh.keys))
 	messages, err := s.client.Do(ctx, b.Evalsha().Sha1(sc.sha).Numkeys(keys).Key(sh.keys...).Arg(args...).Build()).ToArray()

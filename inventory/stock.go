@@ -26,6 +26,7 @@ type Stock struct {
 	client  rueidis.Client
 	scripts *scripts
 	channel string             // of crossings
+	bell    string             // the channel of rings
 	began   time.Time          // what views count their time from
 	cancel  context.CancelFunc // ends the background goroutines
 	spawn   func(work func(ctx context.Context)) bool

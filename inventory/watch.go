@@ -152,7 +152,7 @@ func (s *Stock) listen(ctx context.Context, ready chan<- error) {
 	})
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		began := s.now()
-		err := s.client.Receive(hooked, s.client.B().Subscribe().Channel(s.channel).Build(), s.heard)
+		err := s.client.Receive(hooked, s.client.B().Subscribe().Channel(s.channel, s.bell).Build(), s.heard)
 		if ctx.Err() != nil {
 			return
 		}
@@ -182,6 +182,10 @@ const (
 
 // heard takes a message from the channel. It runs on the connection's reading goroutine and must not block.
 func (s *Stock) heard(message rueidis.PubSubMessage) {
+	if message.Channel == s.bell {
+		s.emit(event{kind: eventRing, message: message.Message})
+		return
+	}
 	item, epoch, o, ok := parseCrossing(message.Message)
 	if !ok {
 		s.cfg.Logger.Warn("not a crossing", "channel", message.Channel, "message", message.Message)
@@ -195,6 +199,18 @@ func (s *Stock) heard(message rueidis.PubSubMessage) {
 	default:
 		v.heard(o)
 	}
+}
+
+// Ring has every process on this Redis, this one too, call its OnRing with the message. It doesn't wait and promises nothing: who
+// relies on the news has to look for it now and then as well.
+func (s *Stock) Ring(message string) {
+	s.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+		defer cancel()
+		if err := s.client.Do(ctx, s.client.B().Publish().Channel(s.bell).Message(message).Build()).Error(); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("could not ring", "channel", s.bell, "message", message, "err", err)
+		}
+	})
 }
 
 // parseCrossing reads a message of lua/shard.lua: item, epoch, seq, available, known.
@@ -219,6 +235,8 @@ type event struct {
 	kind eventKind
 	ref  Ref
 	view *view // of eventCrossing
+
+	message string // of eventRing
 }
 
 type eventKind uint8
@@ -227,6 +245,7 @@ const (
 	eventLost eventKind = iota + 1
 	eventEpoch
 	eventCrossing
+	eventRing
 )
 
 // emit has deliver call back soon. It never blocks.
@@ -252,6 +271,8 @@ func (s *Stock) deliver(ctx context.Context) {
 				s.cfg.OnEpoch(e.ref.Item, e.ref.Epoch)
 			case eventCrossing:
 				e.view.tell(s.cfg.OnCrossing)
+			case eventRing:
+				s.cfg.OnRing(e.message)
 			}
 		}
 	}
