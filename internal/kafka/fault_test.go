@@ -574,7 +574,7 @@ func TestConfigValidate(t *testing.T) {
 		{"retention", func(c *kafka.Config) { c.Retention = time.Second }},
 		{"delivery timeout", func(c *kafka.Config) { c.DeliveryTimeout = time.Millisecond }},
 		{"session timeout", func(c *kafka.Config) { c.SessionTimeout = time.Second }},
-		{"rebalance timeout", func(c *kafka.Config) { c.RebalanceTimeout = 7 * time.Second }},
+		{"rebalance timeout", func(c *kafka.Config) { c.RebalanceTimeout = 5 * time.Second }},
 		{"trim every", func(c *kafka.Config) { c.TrimEvery = -1 }},
 	} {
 		cfg := good
