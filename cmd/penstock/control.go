@@ -21,7 +21,7 @@ const publishWait = time.Second
 
 // openControl brings limits and switches into force, before anybody is served. Only gateways have them.
 func (p *Process) openControl(ctx context.Context) error {
-	p.publisher = &settings.Publisher{Store: p.documents, Wait: publishWait}
+	p.publisher = &settings.Publisher{Store: p.documents, Nudge: func() { p.stock.Ring(ringSettings) }, Wait: publishWait}
 	if p.role&RoleGateway == 0 {
 		return nil
 	}
@@ -44,8 +44,38 @@ func (p *Process) openControl(ctx context.Context) error {
 	if err := watcher.Start(ctx); err != nil {
 		return err
 	}
-	p.watcher, p.publisher.Nudge = watcher, watcher.Nudge
+	p.watcher = watcher
+	p.publisher.Nudge = func() {
+		watcher.Nudge()
+		p.stock.Ring(ringSettings)
+	}
 	return nil
+}
+
+// ringSettings is rung when the settings have changed: the watchers look at once, and not with their next poll.
+const ringSettings = "settings"
+
+// rung takes what another process has rung.
+func (p *Process) rung(message string) {
+	if message != ringSettings {
+		return
+	}
+	select {
+	case p.changed <- struct{}{}:
+	default: // the watcher is about to look
+	}
+}
+
+// hearSettings has the watcher look when another process has changed the settings.
+func (p *Process) hearSettings(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changed:
+			p.watcher.Nudge()
+		}
+	}
 }
 
 // applyLimits puts limits in force. A limit of the cluster is shared evenly by the nodes that are alive.

@@ -65,6 +65,7 @@ type Process struct {
 	work     sync.WaitGroup
 	failed   chan error // a listener that ended by itself
 	lost     chan inventory.Ref
+	changed  chan struct{} // gets a value when another process has changed the settings; capacity 1
 	health   atomic.Pointer[[]string] // what isn't ready
 	herald   atomic.Pointer[seckill.Herald]
 	closers  []closer // in the order of opening
@@ -85,7 +86,7 @@ func startProcess(ctx context.Context, cfg Config, log *slog.Logger) (*Process, 
 }
 
 func startRole(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Process, error) {
-	p := &Process{cfg: cfg, role: role, log: log, failed: make(chan error, 2), lost: make(chan inventory.Ref, 256)}
+	p := &Process{cfg: cfg, role: role, log: log, failed: make(chan error, 2), lost: make(chan inventory.Ref, 256), changed: make(chan struct{}, 1)}
 	starting := []string{"starting"}
 	p.health.Store(&starting)
 	if err := p.open(ctx); err != nil {
@@ -245,7 +246,7 @@ func (p *Process) startWork(ctx context.Context) error {
 	ctx, p.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth}
 	if p.watcher != nil {
-		runs = append(runs, p.watcher.Run)
+		runs = append(runs, p.watcher.Run, p.hearSettings)
 	}
 	if p.role&RoleWorker != 0 {
 		runs = append(runs, p.worker.Run, p.relay.Run, p.timeouts.Run, p.sweeper.Run, p.rebuilder.Run, p.dropEnded)

@@ -2,8 +2,8 @@
 //
 // A document is JSON with a version, kept in the database: a change makes a new version, and none is ever rewritten. What a
 // document means is known to the parts that apply it. Every node runs a Watcher. It asks for newer versions at least four
-// times a second with the same call that says which versions it runs, so that a change is in force within a second, and
-// whoever makes one (Publish) can say on how many nodes it is.
+// times a second, and at once when it is nudged, with the same call that says which versions it runs. So a change is in force
+// within a second, also where nobody nudges, and whoever makes one (Publish) can say on how many nodes it is.
 //
 // It promises:
 //   - A version is in force as a whole or not at all. One that a part refuses, or panics on, leaves the one before it in
