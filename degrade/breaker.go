@@ -179,7 +179,7 @@ type Breaker struct {
 
 	mu      sync.Mutex      // guards the following, all use of gobreakers, and the change of period
 	turned  gobreaker.State // where the last gobreaker that changed its state went
-	running []*probe        // the probes of this period that haven't ended, oldest first
+	running []*probe        // since it opened last, the probes that haven't ended, oldest first
 	streak  int             // pauses without calm
 	told    BreakerState    // what OnChange knows
 	telling bool            // OnChange is being told
@@ -297,7 +297,7 @@ func (b *Breaker) beginProbe() (BreakerCall, error) {
 // placeLocked takes the place of a probe, and returns how to give its result; nil where there is none.
 func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	p := b.period.Load()
-	if p.forced() || p.refuses(now) {
+	if p.refuses(now) { // for ever, if it was told to
 		return nil
 	}
 	for len(b.running) > 0 && now >= b.running[0].began+2*b.cfg.Deadline {
@@ -514,7 +514,7 @@ func (b *Breaker) closeLocked(mode BreakerMode, now time.Duration) {
 			OnStateChange: b.onTurnLocked,
 		})
 	}
-	b.turned, b.running = gobreaker.StateClosed, nil
+	b.turned = gobreaker.StateClosed
 	b.period.Store(&period{mode: mode, state: StateClosed, since: now, failing: window(b.cfg.FailRatio), slow: window(b.cfg.SlowRatio)})
 }
 
@@ -556,7 +556,6 @@ func (b *Breaker) SetMode(mode BreakerMode) {
 	if b.period.Load().mode != mode {
 		b.streak = 0
 		if mode == BreakerOpen {
-			b.running = nil
 			p := &period{mode: mode, state: StateOpen, since: now}
 			p.until.Store(never)
 			b.period.Store(p)
