@@ -86,7 +86,10 @@ func startProcess(ctx context.Context, cfg Config, log *slog.Logger) (*Process, 
 }
 
 func startRole(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Process, error) {
-	p := &Process{cfg: cfg, role: role, log: log, failed: make(chan error, 2), lost: make(chan inventory.Ref, 256), changed: make(chan struct{}, 1)}
+	p := &Process{
+		cfg: cfg, role: role, log: log,
+		failed: make(chan error, 2), lost: make(chan inventory.Ref, 256), changed: make(chan struct{}, 1),
+	}
 	starting := []string{"starting"}
 	p.health.Store(&starting)
 	if err := p.open(ctx); err != nil {
