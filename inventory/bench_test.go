@@ -168,7 +168,8 @@ func plainHolds(b *testing.B, addr string) holdWay {
 // benchStock returns a stock on the Redis at addr whose item 1 is open, watched and has units.
 func benchStock(b *testing.B, addr string, units int64) (*inventory.Stock, inventory.Ref) {
 	b.Helper()
-	s := openStock(b, inventory.Config{Addrs: []string{addr}})
+	// A crowd of single calls may wait longer for miniredis than buyers would.
+	s := openStock(b, inventory.Config{Addrs: []string{addr}, CallTimeout: 30 * time.Second})
 	r := ref(1, 1)
 	if err := errors.Join(s.Close(b.Context(), r), s.Open(b.Context(), r, units, 0, 0, 0)); err != nil {
 		b.Fatal(err)
