@@ -31,6 +31,7 @@ type Server struct {
 	process *exec.Cmd     // nil while it is stopped
 	exited  chan struct{} // closed when process has ended
 	guard   *guard
+	paused  bool // by Pause
 }
 
 // Patience bounds each wait for a server. It is far above what any takes, so that only a hang reaches it.
@@ -148,19 +149,23 @@ func (s *Server) signals(signal syscall.Signal) {
 	if s.process == nil {
 		s.t.Fatalf("%s is not running", s.kind)
 	}
-	pid := s.process.Process.Pid
-	if err := syscall.Kill(pid, signal); err != nil { // first, so that it starts no more of them
+	if err := signalAll(s.process.Process.Pid, signal); err != nil {
 		s.t.Fatal(err)
+	}
+	s.paused = signal == syscall.SIGSTOP
+}
+
+func signalAll(pid int, signal syscall.Signal) error {
+	if err := syscall.Kill(pid, signal); err != nil { // first, so that it starts no more of them
+		return err
 	}
 	children, err := childrenOf(pid)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	for _, child := range children {
-		if err := syscall.Kill(child, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-			s.t.Fatal(err)
+		if killed := syscall.Kill(child, signal); killed != nil && !errors.Is(killed, syscall.ESRCH) {
+			err = errors.Join(err, killed)
 		}
 	}
+	return err
 }
 
 // childrenOf lists the processes that pid has started.
@@ -248,14 +253,18 @@ func (s *Server) stop(signal syscall.Signal) error {
 	}
 	// The guard ends first: when the process is waited for, its id may become another's.
 	err := s.guard.end()
-	for _, signal := range []syscall.Signal{signal, syscall.SIGCONT, syscall.SIGKILL} { // a paused process hears SIGKILL only
+	if s.paused && !s.over(0) { // a test failed meanwhile: a paused process hears SIGKILL only, and its children nothing
+		err = errors.Join(err, signalAll(s.process.Process.Pid, syscall.SIGCONT))
+		s.paused = false
+	}
+	for _, signal := range []syscall.Signal{signal, syscall.SIGKILL} {
 		if s.over(0) {
 			break // its id may be another's
 		}
 		if killed := syscall.Kill(s.process.Process.Pid, signal); killed != nil && !errors.Is(killed, syscall.ESRCH) {
 			err = errors.Join(err, killed)
 		}
-		if signal != syscall.SIGCONT && s.over(endPatience) {
+		if s.over(endPatience) {
 			break
 		}
 	}

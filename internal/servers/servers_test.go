@@ -111,6 +111,16 @@ func TestPostgres_IsPausedWithAllItsProcesses(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), "SELECT 1"); err == nil {
 		t.Fatal("the connection survived the server")
 	}
+	again, err := pgx.Connect(t.Context(), s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close(context.Background())
+	s.Pause()
+	s.Stop() // as after a test that failed before it could resume
+	if _, err := again.Exec(t.Context(), "SELECT 1"); err == nil {
+		t.Fatal("the connection survived the server, that was paused")
+	}
 }
 
 // A test binary that is killed must not leave its servers behind.
