@@ -102,6 +102,11 @@ func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error
 	return next, nil
 }
 
+// BreakerMode returns the mode that a breaker's switch asks for.
+func (c *Controller) BreakerMode(name Name) BreakerMode {
+	return BreakerMode(c.current.Load().of(name).everybody)
+}
+
 // Resize says how many visits may be under way.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 

@@ -21,6 +21,7 @@ type values struct {
 // snapshot is all switches at one moment. It is never changed.
 type snapshot struct {
 	orders, admission, wait, browse, poll, limits, log values
+	redis, kafka, database                             values
 	set                                                int       // switches in force
 	since                                              time.Time // of this process's clock
 }
@@ -39,8 +40,14 @@ func (s *snapshot) of(name Name) *values {
 		return &s.poll
 	case Limits:
 		return &s.limits
-	default:
+	case LogDetail:
 		return &s.log
+	case RedisBreaker:
+		return &s.redis
+	case KafkaBreaker:
+		return &s.kafka
+	default:
+		return &s.database
 	}
 }
 

@@ -21,6 +21,11 @@ const (
 	PollInterval Name = "poll-interval" // 1 to 60: after how many seconds a queued order may be asked for again
 	Limits       Name = "limits"        // enforce, shadow, off: whether limits refuse, are only counted, or not even asked
 	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
+
+	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for buyers, see BreakerMode. For everybody only.
+	RedisBreaker    Name = "redis-breaker"
+	KafkaBreaker    Name = "kafka-breaker"
+	DatabaseBreaker Name = "database-breaker"
 )
 
 // kind is what a switch may be.
@@ -29,6 +34,7 @@ type kind struct {
 	words       []string // its values are these, by index; or
 	least, most int32    // whole numbers, where there are no words
 	normal      int32    // without a switch
+	global      bool     // it is for everybody only
 	help        string
 }
 
@@ -42,7 +48,18 @@ func kinds() []kind {
 		{name: PollInterval, least: 1, most: 60, normal: 1, help: "seconds until a queued order may be asked for again"},
 		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
 		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
+		breakerKind(RedisBreaker, "Redis"),
+		breakerKind(KafkaBreaker, "Kafka"),
+		breakerKind(DatabaseBreaker, "the database"),
 	}
+}
+
+func breakerKind(name Name, server string) kind {
+	k := kind{name: name, global: true, help: "the circuit breaker before " + server + ": as it finds, refuse all, refuse none, only count"}
+	for mode := BreakerAuto; mode <= BreakerObserve; mode++ {
+		k.words = append(k.words, mode.String())
+	}
+	return k
 }
 
 // The values of switches with words.
@@ -149,8 +166,8 @@ type Scope struct {
 	Caller   string `json:"caller,omitempty"` // as merchant/caller
 }
 
-// Check says what is wrong with a scope, or "". Whether there is somebody of that name isn't asked.
-func (s Scope) Check() string {
+// Check says what is wrong with a scope for that switch, or "". Whether there is somebody of that name isn't asked.
+func (s Scope) Check(name Name) string {
 	set := 0
 	for _, name := range []string{s.Merchant, s.Activity, s.SKU, s.Caller} {
 		if name == "" {
@@ -160,6 +177,9 @@ func (s Scope) Check() string {
 		if len(name) > maxScope {
 			return fmt.Sprintf("must be at most %d bytes", maxScope)
 		}
+	}
+	if _, k, ok := kindOf(name); ok && k.global && set > 0 {
+		return "must not be given: " + string(name) + " is for everybody"
 	}
 	if set > 1 {
 		return "must be one of merchant, activity, sku, caller"
@@ -240,7 +260,7 @@ func (d *Document) Validate() error {
 	ends := make(map[key]*Switch)
 	for i := range d.Switches {
 		s := &d.Switches[i]
-		for _, wrong := range []string{CheckValue(s.Name, s.Value), s.Scope.Check()} {
+		for _, wrong := range []string{CheckValue(s.Name, s.Value), s.Scope.Check(s.Name)} {
 			if wrong != "" {
 				errs = append(errs, fmt.Errorf("switches: %q for %s: %s", s.Name, s.Scope, wrong))
 			}

@@ -41,7 +41,7 @@ func DefaultConfig() Config {
 		Retention:      24 * time.Hour,
 		BatchCap:       512,
 		Queue:          16_384,
-		StoreTimeout:   5 * time.Second,
+		StoreTimeout:   2 * time.Second,
 	}
 }
 

@@ -117,7 +117,11 @@ func (p *Process) applySwitches(d settings.Document, m settings.Moment) (next ti
 	if err != nil {
 		return time.Time{}, err
 	}
-	return p.switches.Apply(document, m.Now)
+	next, err = p.switches.Apply(document, m.Now)
+	if err == nil {
+		p.breakers.setModes(p.switches)
+	}
+	return next, err
 }
 
 // nodeName names this process for people: the machine, and where it listens.

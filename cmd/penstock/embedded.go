@@ -39,7 +39,7 @@ func (p *Process) openStock(ctx context.Context, config inventory.Config) error 
 	config.Cap, config.Poll, config.MaxKnown, config.Logger = p.cfg.Sale.BatchCap, p.cfg.Sale.Tick, p.cfg.MaxKnown, p.log
 	config.OnEpoch = func(inventory.ItemID, inventory.Epoch) { p.nudge() }
 	config.OnCrossing = func(inventory.ItemID, bool) { p.crossed() }
-	config.OnRing = p.rung
+	config.OnRing, config.Guard = p.rung, p.breakers.redis.Do
 	config.OnLost = func(ref inventory.Ref) {
 		select {
 		case p.lost <- ref:

@@ -27,7 +27,11 @@ func gated(t testing.TB, limits, switches string) (*Process, *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	log := new(bytes.Buffer)
-	p := &Process{limits: limit, switches: degrade.NewController()}
+	guards, err := newBreakers(defaultConfig(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{limits: limit, switches: degrade.NewController(), breakers: guards}
 	p.gate = newGate(p.switches, limit, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, slog.New(slog.NewTextHandler(log, nil)))
 	for _, part := range []struct {
 		apply func(settings.Document, settings.Moment) (time.Time, error)

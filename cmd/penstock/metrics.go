@@ -21,7 +21,7 @@ func (p *Process) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: p.office, Store: p.store, Settings: p.publisher, Refresh: p.desk.Refresh, Ready: p.unready,
 		Metrics: []func() []admin.Sample{
-			p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics, p.controlMetrics,
+			p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics, p.controlMetrics, p.breakers.metrics,
 		},
 	}
 }

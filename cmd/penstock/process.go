@@ -55,6 +55,7 @@ type Process struct {
 	limits     *limiter.Limiter // nil without RoleGateway, like the next three
 	gate       *gate
 	switches   *degrade.Controller
+	breakers   *breakers
 	watcher    *settings.Watcher
 	publisher  *settings.Publisher
 	gateway    *gateway.Server // nil without RoleGateway
@@ -65,7 +66,7 @@ type Process struct {
 	work     sync.WaitGroup
 	failed   chan error // a listener that ended by itself
 	lost     chan inventory.Ref
-	changed  chan struct{} // gets a value when another process has changed the settings; capacity 1
+	changed  chan struct{}            // gets a value when another process has changed the settings; capacity 1
 	health   atomic.Pointer[[]string] // what isn't ready
 	herald   atomic.Pointer[seckill.Herald]
 	closers  []closer // in the order of opening
@@ -92,6 +93,10 @@ func startRole(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*P
 	}
 	starting := []string{"starting"}
 	p.health.Store(&starting)
+	var err error
+	if p.breakers, err = newBreakers(cfg, log); err != nil {
+		return nil, err
+	}
 	if err := p.open(ctx); err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
 		defer cancel()
@@ -160,7 +165,7 @@ func (p *Process) nudge() {
 
 // openSale joins the parts of the sale.
 func (p *Process) openSale(ctx context.Context) error {
-	desk, err := seckill.NewDesk(p.cfg.Sale, p.stock, p.queue, p.store, p.log)
+	desk, err := seckill.NewDesk(p.cfg.Sale, p.stock, p.breakers.queue(p.queue), p.breakers.store(p.store), p.log)
 	if err != nil {
 		return err
 	}
@@ -247,7 +252,7 @@ func (p *Process) serveOn(name string, l net.Listener, serve func(net.Listener) 
 // startWork starts everything that works by itself. Stop ends it after the listeners and before the parts it works with.
 func (p *Process) startWork(ctx context.Context) error {
 	ctx, p.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth}
+	runs := []func(context.Context){p.desk.Run, p.markLost, p.watchHealth, p.watchServers}
 	if p.watcher != nil {
 		runs = append(runs, p.watcher.Run, p.hearSettings)
 	}

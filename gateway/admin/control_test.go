@@ -72,13 +72,13 @@ func controlRows() []row {
 			wrong("policies: must be at most 10000")),
 
 		{name: "none set", pattern: switches, method: "GET", status: 200, want: both(has("version", "0"),
-			keys("value", "on", "100", "on", "live", "1", "enforce", "off"))},
+			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "auto", "auto"))},
 		set("orders", `{"value":"off","reason":"x"}`, 200, "", has("version", "1", "applied", "0", "nodes", "0", "lagging", "[]")),
 		set("orders", `{"value":"on","scope":{"merchant":"m1"},"reason":"x","expires_in":"1h"}`, 200, "", has("version", "2")),
 		set("admission", `{"value":30,"scope":{"sku":"618/x"},"reason":"x"}`, 200, "", has("version", "3")),
 		set("poll-interval", `{"value":"5","reason":"x"}`, 200, "", has("version", "4")),
 		{name: "set", pattern: switches, method: "GET", status: 200, want: both(has("version", "4"),
-			keys("value", "off", "100", "on", "live", "5", "enforce", "off"))},
+			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "auto", "auto"))},
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
@@ -134,7 +134,7 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	put("wait", `{"value":"off","reason":"x"}`)
 	off := put("orders", `{"value":"off","reason":"x","expires_in":"1h"}`)
 	put("admission", `{"value":50,"reason":"x","scope":{"merchant":"m1"}}`)
-	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off")
+	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "auto", "auto")
 	s.revert(off).reverted(true)
 	values(s.must(200, "GET", "/admin/v1/switches", ""))
 	s.revert(off).reverted(false)

@@ -212,7 +212,7 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 		w.Scope.SKU, _ = scope.optionalText("sku")
 		w.Scope.Caller, _ = scope.optionalText("caller")
 		scope.end()
-		if wrong := w.Scope.Check(); wrong != "" {
+		if wrong := w.Scope.Check(name); wrong != "" {
 			o.add("scope", wrong)
 		} else if w.Scope == (degrade.Scope{}) && given > 0 {
 			o.add("scope", "must name somebody; without a scope it is for everybody")

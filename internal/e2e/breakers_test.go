@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"penstock/internal/servers"
+)
+
+// metric reads a number off /metrics; -1 where there is none.
+func (n *node) metric(name string) float64 {
+	n.t.Helper()
+	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(n.admin(200, "GET", "/metrics", "").body)
+	if found == nil {
+		return -1
+	}
+	value, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return value
+}
+
+// restless buy and ask for orders without end, four of them, until stop is called; what they are told is counted.
+type restless struct {
+	sold, looked, unavailable, unknown atomic.Int64
+	stop                               func()
+}
+
+func (s *shop) restless(n *node) *restless {
+	r := new(restless)
+	over := make(chan struct{})
+	var crowd sync.WaitGroup
+	r.stop = sync.OnceFunc(func() { close(over); crowd.Wait() })
+	s.t.Cleanup(r.stop)
+	buyer := func(i int) {
+		order := ""
+		for k := 0; ; k++ {
+			a, err := s.buy(n, fmt.Sprint("r", i, "-", k), "k", 1)
+			if err == nil && a.status < 300 {
+				order = a.field("order")
+			}
+			r.count(s.t, a, err, &r.sold)
+			if order != "" {
+				a, err := call("GET", n.public+"/v1/orders/"+order, "", "Authorization", "Bearer "+s.key)
+				r.count(s.t, a, err, &r.looked)
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(5 * time.Millisecond): // they are restless, not a flood
+			}
+		}
+	}
+	for i := range 4 {
+		crowd.Go(func() { buyer(i) })
+	}
+	return r
+}
+
+// count takes an answer down. A server that is away is no reason for any answer but these.
+func (r *restless) count(t testing.TB, a answer, err error, good *atomic.Int64) {
+	switch {
+	case err != nil:
+		t.Error(err)
+	case a.status < 300:
+		good.Add(1)
+	case a.status == http.StatusServiceUnavailable && a.field("code") == "unavailable":
+		r.unavailable.Add(1)
+	case a.status == http.StatusServiceUnavailable && a.field("code") == "outcome-unknown":
+		r.unknown.Add(1)
+	case a.status == http.StatusNotFound: // its row is on its way
+	default:
+		t.Errorf("neither served nor an honest 503: %v", a)
+	}
+}
+
+// TestBreakersOpenAndClose stops each server under a crowd: the breaker before it opens, nothing more is held while Kafka's is open,
+// and with the server all comes back, the stock balanced.
+func TestBreakersOpenAndClose(t *testing.T) {
+	c := startCluster(t)
+	n := c.gateway(0)
+	s := openShop(n, terms{quantity: 1_000_000, perUser: 1, window: "10m"})
+	r := s.restless(n)
+	for name, server := range map[string]*servers.Server{"redis": c.redis, "kafka": c.kafka, "database": c.postgres} {
+		state := `penstock_breaker_state{server="` + name + `"}`
+		eventually(t, "orders are sold and looked at", func() bool { return r.sold.Load() > 20 && r.looked.Load() > 20 })
+		trips := n.metric(`penstock_breaker_trips_total{server="` + name + `"}`)
+		server.Pause()
+		eventually(t, name+"'s breaker opens", func() bool {
+			return n.metric(`penstock_breaker_trips_total{server="`+name+`"}`) > trips && n.metric(state) >= 1
+		})
+		held := `penstock_stock_units{activity="618",sku="phone-x",state="held"}`
+		before, refused := n.metric(held), r.unavailable.Load()
+		eventually(t, "buyers are told", func() bool { return r.unavailable.Load() >= refused+100 })
+		if after := n.metric(held); name == "kafka" && after-before > 20 {
+			t.Errorf("%v units were held while a hundred buyers were refused for want of Kafka", after-before)
+		}
+		server.Resume()
+		resumed := time.Now()
+		eventually(t, name+"'s breaker closes", func() bool { return n.metric(state) == 0 })
+		sold, looked := r.sold.Load(), r.looked.Load()
+		eventually(t, "it sells and shows again", func() bool { return r.sold.Load() > sold && r.looked.Load() > looked })
+		t.Logf("%s: all is back %v later", name, time.Since(resumed).Round(time.Millisecond))
+	}
+	r.stop()
+	if got := s.settled(n); got.Rejected != 0 || got.Held < int(r.sold.Load()) {
+		t.Errorf("%d sold: %+v", r.sold.Load(), got)
+	}
+}
