@@ -168,6 +168,9 @@ func (c *Controller) room(class Class) bool {
 	return true
 }
 
+// Postpone takes back that a visit was sent away for want of room: it will ask again.
+func (c *Controller) Postpone() { c.stripes[rand.Uint32()%stripes].counts[Full].Add(-1) }
+
 // Leave gives back the place of a visit that was let in.
 func (c *Controller) Leave() { c.inFlight.Add(-1) }
 

@@ -14,7 +14,7 @@ func (x *exchange) buy() {
 		return
 	}
 	p := &x.purchase
-	p.Caller, p.Arrived = caller, x.arrived
+	p.Caller = caller
 	p.Key = x.idempotencyKey()
 	x.decoder.purchase(x.http.Request.Body(), p)
 	if x.refuseMistakes() {
@@ -25,6 +25,7 @@ func (x *exchange) buy() {
 		return
 	}
 	defer x.leave()
+	p.Arrived = x.visit.Arrived
 	p.Closed, p.ClosedSince = x.visit.Closed, x.visit.ClosedSince
 	p.Wait = x.wait()
 	defer x.unwait(p.Wait)

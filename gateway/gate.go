@@ -11,7 +11,8 @@ import (
 // Gate decides whether a request may go on, before any work is done for it: switches, shedding and limits stand behind it. Its
 // methods are called by many goroutines at once and must not block.
 type Gate interface {
-	// Enter returns nil to let the visit in. A denial may be shared and is not changed.
+	// Enter returns nil to let the visit in. A denial may be shared and is not changed. With v.Pause set it is no denial yet: Enter is
+	// called again after the pause, with v.Pause as it is, and that answer stands.
 	Enter(v *Visit) *Denial
 	// Leave is called once for every visit that was let in, when its answer is decided, with the answer's status.
 	Leave(v *Visit, status int, took time.Duration)
@@ -31,6 +32,8 @@ type Visit struct {
 	Forwarded string
 	Arrived   time.Time
 	Ticket    uint64 // the gate's own, from Enter to Leave
+	// Pause is how long a denial has to wait before it is given, see Gate.Enter.
+	Pause time.Duration
 
 	// What the gate grants to a visit that it lets in; their zero values take nothing away.
 

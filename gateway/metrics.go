@@ -84,6 +84,7 @@ type Stats struct {
 	MaxInFlight int64
 	Waiting     int64 // of those: in a Prefer: wait
 	MaxWaiting  int64
+	Paused      int64 // requests in front of the gate, beside those in flight
 	Connections int64 // open, idle ones included
 	MaxConns    int64
 
@@ -123,6 +124,7 @@ func (s *Server) Stats() Stats {
 		MaxInFlight:   int64(s.cfg.MaxInFlight),
 		Waiting:       s.waiting.Load(),
 		MaxWaiting:    int64(s.cfg.MaxWaiting),
+		Paused:        s.paused.Load(),
 		Connections:   int64(s.connections()),
 		MaxConns:      int64(s.cfg.MaxConnections),
 		RejectedConns: uint64(s.http.GetRejectedConnectionsCount()),

@@ -55,6 +55,7 @@ type Server struct {
 
 	inFlight     atomic.Int64
 	waiting      atomic.Int64
+	paused       atomic.Int64
 	acceptPauses atomic.Uint64
 	panics       atomic.Uint64
 	draining     atomic.Bool
@@ -314,6 +315,10 @@ func (x *exchange) enter() bool {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
 	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 	denial := x.server.gate.Enter(&x.visit)
+	if denial != nil && x.visit.Pause > 0 {
+		x.pause()
+		denial = x.server.gate.Enter(&x.visit)
+	}
 	if denial == nil {
 		return true
 	}
@@ -325,6 +330,17 @@ func (x *exchange) enter() bool {
 	}
 	x.problem(&denial.Problem)
 	return false
+}
+
+// pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it comes back: nothing has been done
+// for it yet. Connections bound how many wait.
+func (x *exchange) pause() {
+	x.server.inFlight.Add(-1)
+	x.server.paused.Add(1)
+	<-time.After(x.visit.Pause)
+	x.server.paused.Add(-1)
+	x.server.inFlight.Add(1)
+	x.visit.Arrived = time.Now()
 }
 
 // leave tells the gate that the visit is over; a status of 0 is a panic on its way.

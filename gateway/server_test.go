@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -727,5 +728,51 @@ func TestStats(t *testing.T) {
 		if got[name] != n {
 			t.Errorf("%s: %d, want %d", name, got[name], n)
 		}
+	}
+}
+
+// TestPausedDenials: a visit that has to wait in front of the gate isn't in flight meanwhile, is asked for again, and arrives then.
+func TestPausedDenials(t *testing.T) {
+	const pause = 20 * time.Millisecond
+	gate := new(stubGate)
+	s := start(t, func(c *Config) { c.Gate = gate })
+	full := &Denial{Problem: problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}}
+	var inFlight, paused atomic.Int64
+	lets := func(in bool) {
+		gate.mu.Lock()
+		defer gate.mu.Unlock()
+		gate.denial, gate.visits = full, nil
+		gate.grant = func(v *Visit) {
+			if v.Pause == 0 {
+				v.Pause = pause
+				return
+			}
+			inFlight.Store(s.Stats().InFlight)
+			paused.Store(s.Stats().Paused)
+			if in {
+				gate.denial = nil
+			}
+		}
+	}
+	arrived := make(chan time.Time, 1)
+	s.sales.become(func(sales *stubSales) {
+		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
+			arrived <- p.Arrived
+			return seckill.Receipt{Order: testOrder(seckill.OrderQueued)}, nil
+		}
+	})
+	lets(true)
+	if resp, body := do(t, s.request(t, "POST", "/v1/orders", goodBody)); resp.StatusCode != 202 {
+		t.Errorf("with room after the pause: %d %s", resp.StatusCode, body)
+	}
+	if waited := (<-arrived).Sub(gate.visits[0].Arrived); waited < pause || len(gate.visits) != 2 {
+		t.Errorf("asked %d times, arrived %v after the first, want twice and %v at least", len(gate.visits), waited, pause)
+	}
+	lets(false)
+	if resp, body := do(t, s.request(t, "POST", "/v1/orders", goodBody)); resp.StatusCode != 503 || !strings.Contains(body, `"overloaded"`) {
+		t.Errorf("without room after the pause: %d %s", resp.StatusCode, body)
+	}
+	if inFlight.Load() != 1 || paused.Load() != 0 || s.Stats().Paused != 0 {
+		t.Errorf("%d in flight, %d paused after the pause, want 1 and 0", inFlight.Load(), paused.Load())
 	}
 }

@@ -58,8 +58,9 @@ type Config struct {
 
 	Announce EventsConfig
 
-	Sale    seckill.Config
-	Gateway gateway.Config
+	Sale     seckill.Config
+	Gateway  gateway.Config
+	ShedRate int // 0: by the number of processors
 }
 
 func defaultConfig() Config {
@@ -79,6 +80,9 @@ func defaultConfig() Config {
 		Gateway:         gateway.DefaultConfig(),
 	}
 }
+
+// maxShedRate is more than any machine refuses.
+const maxShedRate = 100_000_000
 
 // setting is one value that flags, environment and file can set: key is its flag, its YAML key, and in capitals with
 // underscores after PENSTOCK_, its environment variable.
@@ -123,6 +127,8 @@ func processSettings() []setting {
 			help: "open connections of the public listener"},
 		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
 			help: "requests of the public listener served at once; more are answered 503 overloaded"},
+		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
+			help: "503 overloaded per second that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
 	}
 }
 
@@ -341,6 +347,9 @@ func (c *Config) validate() []error {
 	}
 	if c.Slots <= 0 {
 		errs = append(errs, errors.New("slots: must be above zero"))
+	}
+	if c.ShedRate < 0 || c.ShedRate > maxShedRate {
+		errs = append(errs, fmt.Errorf("shed-rate: must be from 0 to %d", maxShedRate))
 	}
 	if c.MaxKnown < 0 {
 		errs = append(errs, errors.New("max-known: must not be below zero"))

@@ -33,7 +33,7 @@ func (p *Process) openControl(ctx context.Context) error {
 		return err
 	}
 	p.switches = degrade.NewController()
-	p.gate = newGate(p.switches, p.limits, trusted, p.log)
+	p.gate = newGate(&p.cfg, p.switches, p.limits, trusted, p.log)
 	p.cfg.Gateway.Gate = p.gate
 	parts := []settings.Part{{Name: settings.Limits, Apply: p.applyLimits}, {Name: settings.Switches, Apply: p.applySwitches}}
 	config := settings.Config{Node: p.nodeName(), Path: p.settingsFile()}

@@ -32,7 +32,8 @@ func gated(t testing.TB, limits, switches string) (*Process, *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	p := &Process{limits: limit, switches: degrade.NewController(), breakers: guards}
-	p.gate = newGate(p.switches, limit, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, slog.New(slog.NewTextHandler(log, nil)))
+	cfg := defaultConfig()
+	p.gate = newGate(&cfg, p.switches, limit, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, slog.New(slog.NewTextHandler(log, nil)))
 	for _, part := range []struct {
 		apply func(settings.Document, settings.Moment) (time.Time, error)
 		body  string
@@ -220,5 +221,45 @@ func BenchmarkGate(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// TestGatePacesRefusals: without room a burst is refused at once, the rest after a pause, and each visit counts as refused once.
+func TestGatePacesRefusals(t *testing.T) {
+	p, _ := gated(t, noLimits, noSwitches)
+	p.gate.pacer = degrade.NewPacer(100, time.Second)
+	p.switches.Resize(1)
+	inside := visit("buy", "u0")
+	if denial := p.gate.Enter(inside); denial != nil {
+		t.Fatal("the first is refused")
+	}
+	at := time.Now()
+	paused := 0
+	for i := range 20 {
+		v := visit("buy", fmt.Sprint("u", i+1))
+		v.Arrived = at
+		denial := p.gate.Enter(v)
+		if denial != nil && v.Pause > 0 {
+			paused++
+			denial = p.gate.Enter(v)
+		}
+		if denial == nil || denial.Problem.Code != problem.Overloaded {
+			t.Fatalf("%d: %+v", i, denial)
+		}
+	}
+	if paused != 9 { // of 20: those due now and within the next tenth of a second are not
+		t.Errorf("%d were paused, want 9", paused)
+	}
+	if refused := p.switches.Stats().Refused[degrade.Full]; refused != 20 {
+		t.Errorf("%d count as refused, want 20", refused)
+	}
+	waited := visit("buy", "u99")
+	waited.Arrived = at
+	if p.gate.Enter(waited); waited.Pause == 0 {
+		t.Fatal("the last is not paused")
+	}
+	p.gate.Leave(inside, 202, 0)
+	if denial := p.gate.Enter(waited); denial != nil {
+		t.Errorf("with room after the pause: %+v", denial)
 	}
 }

@@ -45,6 +45,7 @@ func (p *Process) edgeMetrics() []admin.Sample {
 		gauge("penstock_http_in_flight_limit", "Requests that may be worked on at once.", s.MaxInFlight),
 		gauge("penstock_http_waiting_requests", "Requests in a Prefer: wait.", s.Waiting),
 		gauge("penstock_http_waiting_limit", "Requests that may wait at once.", s.MaxWaiting),
+		gauge("penstock_http_paused_requests", "Requests whose refusal waits for its turn, not in flight meanwhile.", s.Paused),
 		gauge("penstock_http_connections", "Open connections.", s.Connections),
 		gauge("penstock_http_connections_limit", "Connections that may be open.", s.MaxConns),
 		counter("penstock_http_rejected_connections_total", "Connections closed because too many were open.", int64(s.RejectedConns)),
