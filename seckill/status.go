@@ -9,10 +9,11 @@ import (
 	"penstock/inventory"
 )
 
-// The pauses between looks for a row: a worker needs a few milliseconds at best, and a crowd that waits must not be the load.
+// Looks for a row: a worker needs a few milliseconds at best, and a crowd that waits must not be the load.
 const (
 	firstLook   = 5 * time.Millisecond
 	longestLook = 200 * time.Millisecond
+	cancelWait  = 5 * time.Second // for the row of an order that is cancelled
 )
 
 var (
@@ -115,14 +116,14 @@ func (d *Desk) awaitRow(ctx context.Context, id OrderID, wait time.Duration) (Or
 }
 
 // CancelOrder gives an unpaid order up and its units back. Cancelling a cancelled order changes nothing and succeeds. An order
-// that is still queued is waited for, as long as a purchase may take.
+// that is still queued is waited for: workers that lag behind a crowd should not keep a buyer from giving units back.
 func (d *Desk) CancelOrder(ctx context.Context, caller *Caller, id OrderID) (Order, error) {
 	order, err := d.find(ctx, id, caller)
 	if err != nil {
 		return Order{}, err
 	}
 	if order.State == OrderQueued {
-		if _, ok := d.awaitRow(ctx, id, d.cfg.AcceptDeadline); !ok {
+		if _, ok := d.awaitRow(ctx, id, cancelWait); !ok {
 			return Order{}, errStillQueued
 		}
 	}
