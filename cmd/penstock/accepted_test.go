@@ -57,7 +57,7 @@ func BenchmarkSustained(b *testing.B) {
 	sale := benchSale(b, p)
 	newBuyersOf(p.PublicURL(), "Bearer "+sale.callerKey, "first-").buy(b, 64) // clients connect and look around
 	var crowds int
-	for _, rate := range []int{0, 8_000} {
+	for _, rate := range []int{0, 5_000, 8_000} {
 		name := "rate=max"
 		if rate > 0 {
 			name = fmt.Sprint("rate=", rate)
