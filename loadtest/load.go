@@ -52,6 +52,7 @@ type load struct {
 	series *series
 	leader chan struct{} // a token: its owner waits for the next departure, the other workers for the token
 	nudge  chan struct{} // the leader has to look again
+	napper *napper       // the leader's
 
 	idle atomic.Int64 // workers that wait for the token
 
@@ -92,6 +93,10 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users), leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
 		known: make(map[int64]*order), lag: newLatency(), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
 	}
+	if r.napper, err = newNapper(); err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.napper.close() }() // a timer has nothing to lose
 	before := usageNow()
 	r.start = l.clock.now()
 	r.series = newSeries(r.start)
@@ -233,11 +238,10 @@ func (l *load) soon(ctx context.Context) <-chan struct{} {
 
 // rest waits, or less when there is news.
 func (l *load) rest(ctx context.Context, d time.Duration) {
-	if d <= napFrom {
-		nap(d)
+	if d <= napFrom && l.napper.nap(d) == nil {
 		return
 	}
-	timer := time.NewTimer(d - napFrom)
+	timer := time.NewTimer(max(d-napFrom, 0))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

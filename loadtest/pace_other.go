@@ -4,8 +4,17 @@ package loadtest
 
 import "time"
 
-// napFrom is when the timers of the runtime are left for nap; here they never are.
+// napFrom is from which pause on a napper isn't needed: where the runtime's timers are sharp, from none.
 const napFrom = 0
 
-// nap waits for d.
-func nap(d time.Duration) { <-time.After(d) }
+// napper sleeps.
+type napper struct{}
+
+func newNapper() (*napper, error) { return new(napper), nil }
+
+func (*napper) nap(d time.Duration) error {
+	<-time.After(d)
+	return nil
+}
+
+func (*napper) close() error { return nil }
