@@ -3,7 +3,6 @@ package inventory_test
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
-	"pgregory.net/rapid"
 
 	"penstock/inventory"
 	"penstock/inventory/stocktest"
@@ -36,51 +34,6 @@ func TestRedis(t *testing.T) {
 		t.Skip("INVENTORY_REDIS names no Redis")
 	}
 	stocktest.Exercise(t, func(t *testing.T, processes int) stocktest.World { return redisWorld(t, addr, processes) })
-}
-
-// A batch is answered like its holds one after another.
-func TestBatchesAnswerLikeSingleHolds(t *testing.T) {
-	redis := newKeys(t, miniredis.RunT(t).Addr())
-	stock := openStock(t, inventory.Config{Addrs: []string{redis.addr}})
-	item := inventory.ItemID(0)
-	rapid.Check(t, func(rt *rapid.T) {
-		item++
-		r, ctx, model := ref(item, 1), t.Context(), stocktest.NewModel()
-		units := rapid.Int64Range(0, 12).Draw(rt, "units")
-		for _, s := range []stocktest.Stock{stock, model} {
-			if err := errors.Join(s.Close(ctx, r), s.Open(ctx, r, units, 0, 0, 0)); err != nil {
-				rt.Fatal(err)
-			}
-		}
-		for range rapid.IntRange(1, 4).Draw(rt, "batches") {
-			var holds []inventory.Hold
-			var limits []int
-			for range rapid.IntRange(1, 12).Draw(rt, "holds") {
-				id := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "g", "h"}).Draw(rt, "id")
-				buyer := rapid.SampledFrom([]string{"u1", "u2", ""}).Draw(rt, "buyer")
-				holds = append(holds, hold(id, buyer, rapid.IntRange(1, 2).Draw(rt, "quantity")))
-				limits = append(limits, rapid.IntRange(0, 4).Draw(rt, "limit"))
-			}
-			grants, err := stock.HoldBatch(ctx, r, holds, limits)
-			if err != nil {
-				rt.Fatal(err)
-			}
-			for i, h := range holds {
-				want, err := model.Hold(ctx, r, h, limits[i])
-				if err != nil || grants[i].Verdict != want.Verdict {
-					rt.Fatalf("hold %d: verdict %d; the model says %d, %v", i, grants[i].Verdict, want.Verdict, err)
-				}
-			}
-			if rapid.Bool().Draw(rt, "sweep") {
-				if _, err := stock.Note(ctx, r); err != nil {
-					rt.Fatal(err)
-				}
-			}
-			if err := redis.check(item); err != nil {
-				rt.Fatal(err)
-			}
-		}
-	})
 }
 
 // openStock connects to a Redis and stops when the test ends.

@@ -252,6 +252,8 @@ var cases = []struct {
 			s.levels(20_000, 0, 0, 0)
 		}
 	}},
+	{"the holds of one call see each other", holdTogether},
+	{"a call of any size is answered like its holds one after another", holdManyTogether},
 	{"names and buyers may be any bytes", func(s *session) {
 		s.open(9)
 		for _, name := range []string{"F1 2 ", "\x00\r\n\xff", "{7.0}", "日本", strings.Repeat("n", 256)} {
@@ -367,6 +369,91 @@ func holdAtOnce(s *session) {
 		s.Errorf("%d units held of %d", total, units)
 	}
 	s.levels(0, units, 0, units)
+}
+
+// holdTogether has a hold of every state, and in each call what an earlier hold of it changes for a later one.
+func holdTogether(s *session) {
+	s.open(12, inventory.Entry{Hold: named("sold", "u1", 1), State: inventory.Sold},
+		inventory.Entry{Hold: named("void", "u1", 1), State: inventory.Void},
+		inventory.Entry{Hold: named("ordered", "u1", 1), State: inventory.Ordered})
+	s.doomAll("doomed", "u1", 1)
+	s.hold("fresh", "u1", 1, 0, inventory.Held)
+	note := s.note()
+	s.holdBatch([]asked{ // of one quantity and one limit: u1 has four units
+		{named("fresh", "u1", 1), 5, inventory.HeldAgain}, {named("a", "u1", 1), 5, inventory.Held},
+		{named("a", "u1", 1), 5, inventory.HeldAgain}, {named("b", "u1", 1), 5, inventory.OverLimit},
+		{named("b", "u2", 1), 5, inventory.Held}, {named("fresh", "u2", 1), 5, inventory.HeldAgain},
+		{named("sold", "u1", 1), 5, inventory.HeldEnded}, {named("void", "u1", 1), 5, inventory.HeldEnded},
+		{named("ordered", "u1", 1), 5, inventory.HeldOrdered}, {named("doomed", "u1", 1), 5, inventory.HeldDoomed},
+	})
+	s.holds(s.old(note, 10), "doomed") // fresh was touched
+	s.levels(8, 5, 1, 4)
+	s.holdBatch([]asked{ // of several quantities and limits
+		{named("b", "u2", 2), 0, inventory.Reused}, {named("c", "u2", 2), 3, inventory.Held},
+		{named("c", "u2", 1), 3, inventory.Reused}, {named("d", "u2", 1), 3, inventory.OverLimit},
+		{named("d", "u2", 1), 4, inventory.Held}, {named("e", "u2", 2), 0, inventory.Held},
+		{named("w", "", 2), 1, inventory.Held}, {named("f", "u3", 2), 0, inventory.SoldOut}, // one is left
+		{named("f", "u2", 2), 6, inventory.OverLimit}, {named("f", "u3", 1), 1, inventory.Held},
+		{named("g", "u2", 2), 6, inventory.SoldOut}, {named("w", "", 2), 1, inventory.HeldAgain},
+	})
+	s.holdBatch([]asked{ // of an empty shard
+		{named("g", "u2", 1), 6, inventory.SoldOut}, {named("f", "u3", 1), 1, inventory.HeldAgain},
+		{named("f", "u3", 2), 1, inventory.Reused}, {named("w", "", 2), 0, inventory.HeldAgain},
+	})
+	s.levels(0, 13, 1, 12)
+	s.settle("e", "u2", 2, inventory.SettleVoid)
+	s.hold("g", "u2", 2, 5, inventory.OverLimit) // four of u2 are left
+	s.hold("g", "u2", 2, 6, inventory.Held)
+}
+
+// holdManyTogether holds calls of many sizes against a Model that takes hold after hold. Every fifth hold repeats an earlier one, every
+// seventh is of one of three buyers, who reach their limit, and the units end within the last call.
+func holdManyTogether(s *session) {
+	const units, limit = 9000, 300
+	model := NewModel()
+	s.open(units)
+	s.no(model.Close(s.Context(), s.ref))
+	s.no(model.Open(s.Context(), s.ref, units, 0, 0, 0))
+	number := 0
+	for _, call := range []struct {
+		size                  int
+		oneQuantity, oneLimit bool
+	}{
+		{1, true, true}, {2, false, false}, {999, true, true}, {1000, false, true}, {1001, true, false}, {2500, true, true},
+		{10_000, false, false},
+	} {
+		holds, limits := make([]inventory.Hold, call.size), make([]int, call.size)
+		for i := range holds {
+			number++
+			name := number
+			if number%5 == 0 {
+				name = number * 3 / 5
+			}
+			holds[i] = named(fmt.Sprint("o", name), fmt.Sprint("u", name), 1)
+			if name%7 == 0 {
+				holds[i].Buyer = fmt.Sprint("u", name%3)
+			}
+			if !call.oneQuantity {
+				holds[i].Quantity += name % 2
+			}
+			if call.oneLimit || name%7 == 0 {
+				limits[i] = limit
+			}
+		}
+		grants, err := s.Stocks[0].HoldBatch(s.Context(), s.ref, holds, limits)
+		s.no(err)
+		for i, h := range holds {
+			want, err := model.Hold(s.Context(), s.ref, h, limits[i])
+			if err != nil || grants[i].Verdict != want.Verdict {
+				s.Fatalf("hold %d of %d, %+v, limit %d: verdict %d; the model says %d, %v",
+					i, call.size, h, limits[i], grants[i].Verdict, want.Verdict, err)
+			}
+		}
+		l, err := model.Levels(s.Context(), s.ref.Item)
+		s.no(err)
+		s.levels(l.Available, l.Held, l.Sold, l.Fresh)
+		s.check(s, s.ref.Item)
+	}
 }
 
 func sweepMany(s *session) {

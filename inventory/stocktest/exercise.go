@@ -31,9 +31,15 @@ type Stock interface {
 	Open(ctx context.Context, ref inventory.Ref, available, held, sold, known int64) error
 }
 
+// Batcher is a Stock that can be told which holds to take in one call. Hold makes batches of those that happen to wait together.
+type Batcher interface {
+	Stock
+	HoldBatch(ctx context.Context, ref inventory.Ref, holds []inventory.Hold, limits []int) ([]inventory.Grant, error)
+}
+
 // World is an empty Redis, or what stands for one, and processes that use it.
 type World struct {
-	Stocks []Stock
+	Stocks []Batcher
 	Lose   func()                  // forgets everything
 	Save   func() (restore func()) // restore puts everything back to what it was at Save, as a failover that forgets does
 
@@ -53,7 +59,7 @@ func (w *World) check(t interface{ Fatal(...any) }, item inventory.ItemID) {
 // OpenModels returns the Model's world, for Exercise and for comparison.
 func OpenModels(_ *testing.T, processes int) World {
 	first := NewModel()
-	w := World{Stocks: []Stock{first}, Lose: first.Lose, Save: first.Save}
+	w := World{Stocks: []Batcher{first}, Lose: first.Lose, Save: first.Save}
 	for len(w.Stocks) < processes {
 		w.Stocks = append(w.Stocks, first.Peer())
 	}
@@ -124,6 +130,30 @@ func (s *session) hold(id, buyer string, quantity, limit int, want inventory.Ver
 		s.Fatalf("hold %s of %q, %d units, limit %d: verdict %d, want %d", id, buyer, quantity, limit, g.Verdict, want)
 	}
 	return g
+}
+
+// asked is a hold of a batch and the verdict that it must get.
+type asked struct {
+	inventory.Hold
+	limit int
+	want  inventory.Verdict
+}
+
+// holdBatch holds in one call and fails where a verdict is another.
+func (s *session) holdBatch(batch []asked) {
+	s.Helper()
+	var holds []inventory.Hold
+	var limits []int
+	for _, a := range batch {
+		holds, limits = append(holds, a.Hold), append(limits, a.limit)
+	}
+	grants, err := s.Stocks[0].HoldBatch(s.Context(), s.ref, holds, limits)
+	s.no(err)
+	for i, a := range batch {
+		if grants[i].Verdict != a.want || grants[i].Seq != grants[0].Seq {
+			s.Errorf("hold %d, %+v, limit %d: %+v, want verdict %d", i, a.Hold, a.limit, grants[i], a.want)
+		}
+	}
 }
 
 func (s *session) confirm(id, buyer string, quantity int) {

@@ -127,19 +127,32 @@ func (s *shard) bought(buyer string) (units int64) {
 }
 
 // Hold is seckill.Stock's.
-func (m *Model) Hold(_ context.Context, ref inventory.Ref, want inventory.Hold, limit int) (inventory.Grant, error) {
+func (m *Model) Hold(ctx context.Context, ref inventory.Ref, want inventory.Hold, limit int) (inventory.Grant, error) {
 	if err := want.Validate(); err != nil {
 		return inventory.Grant{}, err
 	}
 	if limit < 0 {
 		return inventory.Grant{}, fmt.Errorf("%w: limit %d", inventory.ErrInvalid, limit)
 	}
-	s, done, err := m.write(ref)
-	defer done()
+	grants, err := m.HoldBatch(ctx, ref, []inventory.Hold{want}, []int{limit})
 	if err != nil {
 		return inventory.Grant{}, err
 	}
-	return inventory.Grant{Verdict: s.hold(want, int64(limit)), Seq: s.seq}, nil
+	return grants[0], nil
+}
+
+// HoldBatch takes valid holds one after another, under one seq.
+func (m *Model) HoldBatch(_ context.Context, ref inventory.Ref, holds []inventory.Hold, limits []int) ([]inventory.Grant, error) {
+	s, done, err := m.write(ref)
+	defer done()
+	if err != nil {
+		return nil, err
+	}
+	grants := make([]inventory.Grant, len(holds))
+	for i, h := range holds {
+		grants[i] = inventory.Grant{Verdict: s.hold(h, int64(limits[i])), Seq: s.seq}
+	}
+	return grants, nil
 }
 
 func (s *shard) hold(want inventory.Hold, limit int64) inventory.Verdict {

@@ -29,6 +29,8 @@ func exerciseRandom(t *testing.T, open func(t *testing.T, processes int) World) 
 			"":        d.levels,
 			"hold":    d.hold,
 			"hold2":   d.hold, // holds are what happens most
+			"batch":   d.holdBatch,
+			"batch2":  d.holdBatch,
 			"find":    d.find,
 			"confirm": d.confirm,
 			"settle":  d.settle,
@@ -36,6 +38,7 @@ func exerciseRandom(t *testing.T, open func(t *testing.T, processes int) World) 
 			"note":    d.note,
 			"old":     d.old,
 			"doom":    d.doom,
+			"sweep":   d.sweep,
 			"close":   d.close,
 			"load":    d.load,
 			"open":    d.open,
@@ -59,7 +62,7 @@ type duel struct {
 }
 
 // pick draws a process and the epoch of a call: mostly the right one.
-func (d *duel) pick(t *rapid.T) (tested, model Stock, ref inventory.Ref) {
+func (d *duel) pick(t *rapid.T) (tested, model Batcher, ref inventory.Ref) {
 	d.T = t
 	i := rapid.IntRange(0, 1).Draw(t, "process")
 	ref = d.ref
@@ -124,6 +127,32 @@ func (d *duel) hold(t *rapid.T) {
 	got, gotErr := tested.Hold(d.ctx, ref, h, limit)
 	want, wantErr := model.Hold(d.ctx, ref, h, limit)
 	d.same("hold", got, gotErr, want, wantErr)
+}
+
+func (d *duel) holdBatch(t *rapid.T) {
+	tested, model, ref := d.pick(t)
+	holds, limits := drawBatch(t)
+	got, gotErr := tested.HoldBatch(d.ctx, ref, holds, limits)
+	want, wantErr := model.HoldBatch(d.ctx, ref, holds, limits)
+	d.same("hold a batch", got, gotErr, want, wantErr)
+}
+
+// drawBatch draws holds of one call and their limits. Half of the batches are of one quantity, half under one limit.
+func drawBatch(t *rapid.T) (holds []inventory.Hold, limits []int) {
+	someLimit := rapid.IntRange(0, 4)
+	oneQuantity, oneLimit := rapid.Bool().Draw(t, "one quantity"), rapid.Bool().Draw(t, "one limit")
+	quantity, limit := someQuantity.Draw(t, "quantity of all"), someLimit.Draw(t, "limit of all")
+	holds = rapid.SliceOfN(rapid.Custom(drawHold), 1, 12).Draw(t, "holds")
+	limits = rapid.SliceOfN(someLimit, len(holds), len(holds)).Draw(t, "limits")
+	for i := range holds {
+		if oneQuantity {
+			holds[i].Quantity = quantity
+		}
+		if oneLimit {
+			limits[i] = limit
+		}
+	}
+	return holds, limits
 }
 
 // stale waits for an answer from memory that is wrong to be put right: what another process did a moment ago may not have been heard.
@@ -210,6 +239,17 @@ func (d *duel) doom(t *rapid.T) {
 	d.same("doom", fmt.Sprint(got), gotErr, fmt.Sprint(want), wantErr)
 }
 
+// sweep dooms what nobody touches between its note and its doom. The notes that doom draws are mostly too old to doom anything.
+func (d *duel) sweep(t *rapid.T) {
+	taken := len(d.notes)
+	d.note(t)
+	if all := d.notes; len(all) > taken {
+		d.notes = all[taken:]
+		d.doom(t)
+		d.notes = all
+	}
+}
+
 func (d *duel) close(t *rapid.T) {
 	tested, model, ref := d.pick(t)
 	d.same("close", nil, tested.Close(d.ctx, ref), nil, model.Close(d.ctx, ref))
@@ -253,7 +293,7 @@ func (d *duel) rebuild() {
 		names[e.ID] = true
 	}
 	known := int64(len(names))
-	for _, stock := range []Stock{d.world.Stocks[0], d.model.Stocks[0]} {
+	for _, stock := range []Batcher{d.world.Stocks[0], d.model.Stocks[0]} {
 		err := errors.Join(stock.Close(d.ctx, d.ref), stock.Load(d.ctx, d.ref, entries),
 			stock.Open(d.ctx, d.ref, available, 1, 2, known))
 		if err != nil {
