@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -261,6 +262,35 @@ func TestHoldsTravelInBatches(t *testing.T) {
 	levels, err := s.Levels(t.Context(), ref.Item)
 	if b.no(err); levels.Seq != 3 || levels.Available != 30-21 {
 		t.Errorf("levels %+v", levels)
+	}
+}
+
+// A quantity or a limit that all holds of a call have is sent once, the others in columns.
+func TestHoldArguments(t *testing.T) {
+	hold := func(id, buyer string, quantity, limit int) holdIn { return holdIn{Hold{id, buyer, quantity}, limit} }
+	for _, c := range []struct {
+		in   []holdIn
+		want []string // behind the hashes
+	}{
+		{[]holdIn{hold("a", "u", 2, 0)}, []string{"1", "2", "0", "a", "u"}},
+		{[]holdIn{hold("a", "u", 2, 5), hold("b", "", 2, 5)}, []string{"2", "2", "5", "a", "b", "u", ""}},
+		{[]holdIn{hold("a", "u", 2, 5), hold("b", "v", 1, 5)}, []string{"2", "", "5", "a", "b", "u", "v", "2", "1"}},
+		{[]holdIn{hold("a", "u", 2, 5), hold("b", "v", 2, 0)}, []string{"2", "2", "", "a", "b", "u", "v", "5", "0"}},
+		{
+			[]holdIn{hold("a", "u", 1, 5), hold("b", "v", 1, 5), hold("c", "w", 300, 400)},
+			[]string{"3", "", "", "a", "b", "c", "u", "v", "w", "1", "1", "300", "5", "5", "400"},
+		},
+	} {
+		a := &arguments{list: []string{"epoch", "seen", "channel", "item"}}
+		addHolds(a, c.in)
+		var hashes []byte
+		for _, h := range c.in {
+			hashes = binary.BigEndian.AppendUint64(hashes, hashName(h.ID))
+		}
+		want := append([]string{"epoch", "seen", "channel", "item", string(hashes)}, c.want...)
+		if !slices.Equal(a.list, want) {
+			t.Errorf("%+v: %q, want %q", c.in, a.list, want)
+		}
 	}
 }
 

@@ -169,6 +169,25 @@ func (a *arguments) add(s ...string) { a.list = append(a.list, s...) }
 // number appends a number.
 func (a *arguments) number(n int64) { a.list = append(a.list, strconv.FormatInt(n, 10)) }
 
+// common appends what each of n numbers is and reports true, or "" and reports false where they differ.
+func (a *arguments) common(n int, number func(i int) int64) bool {
+	for i := range n {
+		if number(i) != number(0) {
+			a.add("")
+			return false
+		}
+	}
+	a.number(number(0))
+	return true
+}
+
+// column appends n numbers.
+func (a *arguments) column(n int, number func(i int) int64) {
+	for i := range n {
+		a.number(number(i))
+	}
+}
+
 // hash adds id's hash to those that sealHashes joins.
 func (a *arguments) hash(id string) { a.hashes = binary.BigEndian.AppendUint64(a.hashes, hashName(id)) }
 

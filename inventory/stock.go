@@ -187,17 +187,7 @@ func readOnly(err error) error {
 
 // hold is one call of hold.lua.
 func (s *Stock) hold(ctx context.Context, ref Ref, in []holdIn, out []Grant) error {
-	r, err := s.ask(ctx, &s.scripts.hold, ref, 1, func(a *arguments) {
-		a.add("")
-		for i := range in {
-			h := &in[i]
-			a.add(h.ID, h.Buyer)
-			a.number(int64(h.Quantity))
-			a.number(int64(h.limit))
-			a.hash(h.ID)
-		}
-		a.sealHashes(hashesAt)
-	})
+	r, err := s.ask(ctx, &s.scripts.hold, ref, 1, func(a *arguments) { addHolds(a, in) })
 	if err != nil {
 		return err
 	}
@@ -213,6 +203,31 @@ func (s *Stock) hold(ctx context.Context, ref Ref, in []holdIn, out []Grant) err
 		out[i] = Grant{Verdict: verdict, Shard: shardNumber, Seq: r.seq}
 	}
 	return nil
+}
+
+// addHolds adds the arguments of hold.lua for in, which isn't empty. Most batches are of one quantity and one limit: these are sent
+// once, since each argument costs Redis as much as a step of the script.
+func addHolds(a *arguments, in []holdIn) {
+	quantity := func(i int) int64 { return int64(in[i].Quantity) }
+	limit := func(i int) int64 { return int64(in[i].limit) }
+	a.add("")
+	a.number(int64(len(in)))
+	oneQuantity := a.common(len(in), quantity)
+	oneLimit := a.common(len(in), limit)
+	for i := range in {
+		a.add(in[i].ID)
+		a.hash(in[i].ID)
+	}
+	for i := range in {
+		a.add(in[i].Buyer)
+	}
+	if !oneQuantity {
+		a.column(len(in), quantity)
+	}
+	if !oneLimit {
+		a.column(len(in), limit)
+	}
+	a.sealHashes(hashesAt)
 }
 
 // find is one call of find.lua.
