@@ -3,9 +3,9 @@ package loadtest
 import (
 	"fmt"
 	"os"
-	"syscall"
 	"time"
-	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // napFrom is from which pause on a napper isn't needed. The runtime's timers wake up to a millisecond late on Linux where nothing else is
@@ -16,16 +16,15 @@ const napFrom = time.Millisecond
 // together with all connections: a plain nanosleep would keep one of the processors from those whose answers are there.
 type napper struct {
 	file *os.File
-	fd   uintptr
+	fd   int
 }
 
 func newNapper() (*napper, error) {
-	const clockMonotonic = 1
-	fd, _, failed := syscall.Syscall(syscall.SYS_TIMERFD_CREATE, clockMonotonic, syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
-	if failed != 0 {
-		return nil, fmt.Errorf("timerfd_create: %w", failed)
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("timerfd_create: %w", err)
 	}
-	return &napper{os.NewFile(fd, "timer"), fd}, nil
+	return &napper{os.NewFile(uintptr(fd), "timer"), fd}, nil
 }
 
 // nap sleeps for d. Only one may nap at a time.
@@ -33,9 +32,9 @@ func (n *napper) nap(d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
-	setting := struct{ interval, value syscall.Timespec }{value: syscall.NsecToTimespec(d.Nanoseconds())}
-	if _, _, failed := syscall.Syscall6(syscall.SYS_TIMERFD_SETTIME, n.fd, 0, uintptr(unsafe.Pointer(&setting)), 0, 0, 0); failed != 0 {
-		return fmt.Errorf("timerfd_settime: %w", failed)
+	setting := unix.ItimerSpec{Value: unix.NsecToTimespec(d.Nanoseconds())}
+	if err := unix.TimerfdSettime(n.fd, 0, &setting, nil); err != nil {
+		return fmt.Errorf("timerfd_settime: %w", err)
 	}
 	var expirations [8]byte
 	_, err := n.file.Read(expirations[:])

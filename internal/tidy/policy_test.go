@@ -135,7 +135,7 @@ var owners = map[string]owner{
 	"github.com/pressly/goose/v3":         {owners: []string{"internal/sqlite", "internal/postgres"}, why: "migrations"},
 	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
 	"golang.org/x/time":                   {owners: []string{"limiter"}, why: "token buckets"},
-	"golang.org/x/sys":                    {owners: []string{"internal/embedded", "cmd/penstock"}, why: "file locks, limits of the process"},
+	"golang.org/x/sys":                    {owners: []string{"internal/embedded", "cmd/penstock", "loadtest"}, why: "file locks, limits of the process, a sharp timer"},
 	"github.com/spf13/cobra":              {owners: []string{"cmd/penstock"}, why: "commands and flags"},
 	"github.com/spf13/pflag":              {owners: []string{"cmd/penstock"}, why: "cobra's flags"},
 	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, why: "writes /metrics"},
