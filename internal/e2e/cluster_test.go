@@ -250,7 +250,7 @@ func TestL2_ClusterSurvivesKills(t *testing.T) {
 // but an honest 503, and everything goes on afterwards. Without PostgreSQL it sells on.
 func TestL2_ClusterSurvivesStops(t *testing.T) {
 	z := trial(
-		size{units: 900, buyers: 1200, stops: [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},
+		size{1100, 1200, 16 * time.Second, [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},
 		size{12_000, 18_000, 100 * time.Second, [3]time.Duration{30 * time.Second, 20 * time.Second, 10 * time.Second}},
 	)
 	c := startCluster(t)
