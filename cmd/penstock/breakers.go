@@ -28,6 +28,7 @@ func newBreakers(cfg Config, log *slog.Logger) (*breakers, error) {
 			log.Warn("circuit breaker", "server", name, "from", from.String(), "to", to.String())
 		}
 		change(&c)
+		c.Slow = min(c.Slow, c.Deadline/2)
 		g.slow = c.Slow
 		g.breaker, err = degrade.NewBreaker(c)
 		return err
@@ -210,14 +211,9 @@ func (q *guardedQueue) Put(key seckill.OrderID, value []byte, done func(error)) 
 	}
 }
 
-const (
-	// lookEvery is how often the servers are judged by what hasn't ended: often enough to open a breaker within a second and a half
-	// of a stall.
-	lookEvery = 100 * time.Millisecond
-	// acknowledgementsSlow is from which age on a record that isn't acknowledged counts against Kafka: a quarter of the time in
-	// which it must be, and far above what a broker takes under load.
-	acknowledgementsSlow = 500 * time.Millisecond
-)
+// lookEvery is how often the servers are judged by what hasn't ended: often enough to open a breaker within a second and a half of a
+// stall.
+const lookEvery = 100 * time.Millisecond
 
 var (
 	errStalled     = errors.New("calls stall")
@@ -234,7 +230,7 @@ func (p *Process) watchServers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if err, busy := seen.judge(p.queue.Stats(), now); busy {
+			if err, busy := seen.judge(p.queue.Stats(), now, p.breakers.kafka.slow); busy {
 				p.breakers.kafka.breaker.Report(err, 0)
 			}
 			p.breakers.redis.look(now)
@@ -258,7 +254,7 @@ type putAt struct {
 // judge says how the queue did since the last look; busy is false where there was nothing to do. The age of the oldest record on its
 // way is that of the first look that had seen it put, as if records were acknowledged in the order in which they were put: those of
 // one partition are, and a partition that stalls alone is its buyers' trouble, not all buyers'.
-func (a *acknowledgements) judge(s kafka.Stats, now time.Time) (err error, busy bool) {
+func (a *acknowledgements) judge(s kafka.Stats, now time.Time, slow time.Duration) (err error, busy bool) {
 	over := s.Acked + s.Failed
 	if put := over + s.InFlight; len(a.looks) == 0 || put > a.looks[len(a.looks)-1].put {
 		a.looks = append(a.looks, putAt{put, now})
@@ -271,7 +267,7 @@ func (a *acknowledgements) judge(s kafka.Stats, now time.Time) (err error, busy 
 	switch {
 	case failed:
 		return fmt.Errorf("%w: %d in all", errUndelivered, s.Failed), true
-	case len(a.looks) > 0 && now.Sub(a.looks[0].at) >= acknowledgementsSlow:
+	case len(a.looks) > 0 && now.Sub(a.looks[0].at) >= slow:
 		return errStalled, true
 	}
 	return nil, moved

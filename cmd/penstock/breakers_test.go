@@ -22,7 +22,7 @@ func TestAcknowledgementsAreJudged(t *testing.T) {
 	f := func(what string, acked, failed, inFlight int64, want error, wantBusy bool) {
 		t.Helper()
 		now = now.Add(lookEvery)
-		err, busy := a.judge(kafka.Stats{Acked: acked, Failed: failed, InFlight: inFlight}, now)
+		err, busy := a.judge(kafka.Stats{Acked: acked, Failed: failed, InFlight: inFlight}, now, 500*time.Millisecond)
 		if !errors.Is(err, want) || busy != wantBusy {
 			t.Errorf("%s: %v, %v, want %v, %v", what, err, busy, want, wantBusy)
 		}
@@ -228,4 +228,17 @@ func TestStallsOpenTheBreaker(t *testing.T) {
 			t.Errorf("%v after all probes were answered", state)
 		}
 	})
+}
+
+// TestBreakersOfShortDeadlines: deadlines are settings, and whatever they are, a call can be slow before it is over.
+func TestBreakersOfShortDeadlines(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.Sale.AcceptDeadline, cfg.Sale.StoreTimeout = 100*time.Millisecond, 100*time.Millisecond
+	b, err := newBreakers(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.kafka.slow != 50*time.Millisecond || b.database.slow != 50*time.Millisecond || b.redis.slow != 500*time.Millisecond {
+		t.Errorf("slow from %v, %v, %v on", b.kafka.slow, b.database.slow, b.redis.slow)
+	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"penstock/gateway/admin"
 	"penstock/internal/batch"
+	"penstock/internal/postgres"
 )
 
 // adminConfig returns the admin listener's configuration.
@@ -21,7 +22,8 @@ func (p *Process) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: p.office, Store: p.store, Settings: p.publisher, Refresh: p.desk.Refresh, Ready: p.unready,
 		Metrics: []func() []admin.Sample{
-			p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics, p.controlMetrics, p.breakers.metrics,
+			p.edgeMetrics, p.saleMetrics, p.queueMetrics, p.lagMetrics, p.eventMetrics, p.stockMetrics, p.controlMetrics,
+			p.breakers.metrics, p.databaseMetrics,
 		},
 	}
 }
@@ -115,6 +117,21 @@ func batchMetrics(name string, s batch.Stats) []admin.Sample {
 		counter("penstock_batch_calls_total", "Calls made.", int64(s.Batches), label),
 		counter("penstock_batch_items_total", "Items in those calls.", int64(s.Items), label),
 		counter("penstock_batch_refused_total", "Items refused because the queue was full.", int64(s.Refused), label),
+	}
+}
+
+// databaseMetrics are those of the connections to PostgreSQL.
+func (p *Process) databaseMetrics() []admin.Sample {
+	var s postgres.Stats // the embedded database has none
+	if store, ok := p.store.(*postgres.Store); ok {
+		s = store.Stats()
+	}
+	return []admin.Sample{
+		gauge("penstock_database_connections", "Connections to PostgreSQL; 0 with the embedded database, like the next two.", int64(s.Connections)),
+		gauge("penstock_database_connections_in_use", "Connections to PostgreSQL that are in use.", int64(s.InUse)),
+		gauge("penstock_database_connections_limit", "Connections to PostgreSQL that may be open.", int64(s.MaxConnections)),
+		counter("penstock_database_waits_total", "Calls that waited for a connection to PostgreSQL.", s.Waits),
+		counter("penstock_database_retries_total", "Transactions that PostgreSQL had to be asked for again.", int64(s.Retries)),
 	}
 }
 

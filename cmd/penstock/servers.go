@@ -109,7 +109,7 @@ func hopeless(err error) bool {
 	if errors.As(err, &evicts) {
 		return true
 	}
-	for _, final := range []error{kafka.ErrTopic, postgres.ErrNewerSchema} {
+	for _, final := range []error{kafka.ErrTopic, postgres.ErrNewerSchema, postgres.ErrServer} {
 		if errors.Is(err, final) {
 			return true
 		}
