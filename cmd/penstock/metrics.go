@@ -127,7 +127,7 @@ func (p *Process) databaseMetrics() []admin.Sample {
 		s = store.Stats()
 	}
 	return []admin.Sample{
-		gauge("penstock_database_connections", "Connections to PostgreSQL; 0 with the embedded database, like the next two.", int64(s.Connections)),
+		gauge("penstock_database_connections", "Open connections to PostgreSQL; 0 with the embedded database.", int64(s.Connections)),
 		gauge("penstock_database_connections_in_use", "Connections to PostgreSQL that are in use.", int64(s.InUse)),
 		gauge("penstock_database_connections_limit", "Connections to PostgreSQL that may be open.", int64(s.MaxConnections)),
 		counter("penstock_database_waits_total", "Calls that waited for a connection to PostgreSQL.", s.Waits),
