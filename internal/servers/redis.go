@@ -16,6 +16,12 @@ func Redis(t testing.TB, args ...string) *Server {
 	return own(t, kindRedis, args)
 }
 
+// Sentinel starts a Redis Sentinel for the test. lines are added to its configuration.
+func Sentinel(t testing.TB, lines ...string) *Server {
+	t.Helper()
+	return own(t, kindSentinel, lines)
+}
+
 // askRedis sends a PING, which a server that is loading its data refuses.
 func askRedis(ctx context.Context, addr string) error {
 	var dialer net.Dialer

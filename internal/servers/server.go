@@ -134,7 +134,7 @@ func (s *Server) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	switch s.kind {
-	case kindRedis:
+	case kindRedis, kindSentinel:
 		return askRedis(ctx, s.Addr)
 	case kindPostgres:
 		return askPostgres(ctx, s.URL("postgres"))

@@ -17,6 +17,7 @@ const (
 	kindRedis    = "redis"
 	kindPostgres = "postgres"
 	kindKafka    = "kafka"
+	kindSentinel = "sentinel"
 )
 
 // shared are the servers that all tests of a binary use together. They are started by the first test that wants one, and

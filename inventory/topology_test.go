@@ -1,0 +1,588 @@
+package inventory_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"penstock/internal/servers"
+	"penstock/inventory"
+)
+
+// patience bounds each wait for something that happens in the background. It is far above what any takes, so that only a hang
+// reaches it.
+const patience = 60 * time.Second
+
+// until waits until ok is true.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for !ok() {
+		select {
+		case <-deadline.C:
+			t.Fatalf("still not so after %v: %s", patience, what)
+		case <-look.C:
+		}
+	}
+}
+
+// no fails where there is an error.
+func no(t testing.TB, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// node is one of several redis-servers.
+type node struct {
+	*servers.Server
+	client rueidis.Client // to this one and no other
+}
+
+func newNode(t testing.TB, server *servers.Server) *node {
+	t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{server.Addr}, ForceSingleClient: true, DisableCache: true, AlwaysRESP2: true,
+	})
+	no(t, "connect to "+server.Addr, err)
+	t.Cleanup(client.Close)
+	return &node{server, client}
+}
+
+// ask makes a command that must succeed.
+func (n *node) ask(t testing.TB, command ...string) rueidis.RedisResult {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r := n.client.Do(ctx, n.client.B().Arbitrary(command...).Build())
+	no(t, strings.Join(command, " "), r.Error())
+	return r
+}
+
+// field returns what a command that answers in lines says behind "name:"; "" where it says nothing.
+func (n *node) field(t testing.TB, name string, command ...string) string {
+	t.Helper()
+	text, err := n.ask(t, command...).ToString()
+	no(t, strings.Join(command, " "), err)
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// newCluster starts a Redis Cluster of three primaries, each with a third of the slots.
+func newCluster(t *testing.T) []*node {
+	t.Helper()
+	var nodes []*node
+	var buses []string
+	for range 3 {
+		bus := servers.FreePort(t) // by default it is 10,000 above the port, which may be none
+		// What is left of a Cluster goes on only without full coverage.
+		nodes = append(nodes, newNode(t, servers.Redis(t, "--cluster-enabled", "yes", "--cluster-port", bus,
+			"--cluster-require-full-coverage", "no")))
+		buses = append(buses, bus)
+	}
+	for i, n := range nodes {
+		first, last := 16384*i/len(nodes), 16384*(i+1)/len(nodes)-1
+		n.ask(t, "CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1))
+		n.ask(t, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(first), strconv.Itoa(last))
+	}
+	for i, n := range nodes[1:] {
+		host, port, err := net.SplitHostPort(n.Addr)
+		no(t, n.Addr, err)
+		nodes[0].ask(t, "CLUSTER", "MEET", host, port, buses[i+1])
+	}
+	for _, n := range nodes {
+		until(t, n.Addr+" knows the whole Cluster", func() bool {
+			return n.field(t, "cluster_state", "CLUSTER", "INFO") == "ok" &&
+				n.field(t, "cluster_slots_ok", "CLUSTER", "INFO") == "16384" && n.field(t, "cluster_size", "CLUSTER", "INFO") == "3"
+		})
+	}
+	return nodes
+}
+
+// refsOn returns perNode items of each node.
+func refsOn(t *testing.T, nodes []*node, perNode int) [][]inventory.Ref {
+	t.Helper()
+	refs := make([][]inventory.Ref, len(nodes))
+	for item, found := inventory.ItemID(1), 0; found < perNode*len(nodes); item++ {
+		slot, err := nodes[0].ask(t, "CLUSTER", "KEYSLOT", fmt.Sprintf("ps:{%d.0}:meta", item)).ToInt64()
+		no(t, "slot", err)
+		i := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return int(slot) < 16384*(i+1)/len(nodes) })
+		if len(refs[i]) < perNode {
+			refs[i] = append(refs[i], ref(item, 1))
+			found++
+		}
+	}
+	return refs
+}
+
+// ear collects what a Stock calls back about.
+type ear struct {
+	mu    sync.Mutex
+	lost  map[inventory.Ref]bool
+	back  map[inventory.ItemID]bool // by the last crossing
+	rings map[string]bool
+}
+
+// listening returns cfg with its callbacks set.
+func listening(cfg inventory.Config) (*ear, inventory.Config) {
+	e := &ear{lost: make(map[inventory.Ref]bool), back: make(map[inventory.ItemID]bool), rings: make(map[string]bool)}
+	cfg.OnLost = func(ref inventory.Ref) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.lost[ref] = true
+	}
+	cfg.OnCrossing = func(item inventory.ItemID, inStock bool) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.back[item] = inStock
+	}
+	cfg.OnRing = func(message string) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.rings[message] = true
+	}
+	return e, cfg
+}
+
+// heard reports whether the ring was heard.
+func (e *ear) heard(ring string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.rings[ring]
+}
+
+// heardBack reports whether the item was heard to be back in stock.
+func (e *ear) heardBack(item inventory.ItemID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.back[item]
+}
+
+// lostRefs returns the shards of which OnLost was told.
+func (e *ear) lostRefs() map[inventory.Ref]bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.lost)
+}
+
+// sale makes calls that must succeed.
+type sale struct {
+	*testing.T
+	*inventory.Stock
+}
+
+// rebuilt opens a shard with so many units.
+func (s sale) rebuilt(ref inventory.Ref, units int64) {
+	s.Helper()
+	no(s, "close", s.Stock.Close(s.Context(), ref))
+	no(s, "load", s.Load(s.Context(), ref, nil))
+	no(s, "open", s.Stock.Open(s.Context(), ref, units, 0, 0, 0))
+}
+
+// holds takes a unit and fails where the verdict is none of want.
+func (s sale) holds(ref inventory.Ref, id string, want ...inventory.Verdict) {
+	s.Helper()
+	g, err := s.Hold(s.Context(), ref, hold(id, "u-"+id, 1), 1)
+	no(s, "hold "+id, err)
+	if !slices.Contains(want, g.Verdict) {
+		s.Fatalf("item %d, hold %s: verdict %d, want one of %d", ref.Item, id, g.Verdict, want)
+	}
+}
+
+// eventually holds a unit as often as it takes to get an answer.
+func (s sale) eventually(ref inventory.Ref, id string) {
+	s.Helper()
+	var last error
+	defer func() {
+		if s.Failed() {
+			s.Logf("the last error: %v", last)
+		}
+	}()
+	until(s, fmt.Sprintf("item %d: %s is held", ref.Item, id), func() bool {
+		g, err := s.Hold(s.Context(), ref, hold(id, "u-"+id, 1), 1)
+		if last = err; err != nil {
+			return false
+		}
+		if !g.Verdict.Fresh() { // an earlier try may have been executed
+			s.Fatalf("item %d, hold %s: verdict %d", ref.Item, id, g.Verdict)
+		}
+		return true
+	})
+}
+
+// voids ends a hold of holds.
+func (s sale) voids(ref inventory.Ref, id string) {
+	s.Helper()
+	no(s, "settle "+id, s.Settle(s.Context(), ref, []inventory.Settlement{{Hold: hold(id, "u-"+id, 1), Kind: inventory.SettleVoid}}))
+}
+
+// levels fails where the shard's numbers are others.
+func (s sale) levels(ref inventory.Ref, available, held, sold, fresh, known int64) {
+	s.Helper()
+	l, err := s.Levels(s.Context(), ref.Item)
+	no(s, "levels", err)
+	want := inventory.Levels{
+		Epoch: ref.Epoch, Seq: l.Seq, Available: available, Held: held, Sold: sold, Fresh: fresh, Known: known,
+	}
+	if l != want {
+		s.Fatalf("item %d: %+v, want %+v", ref.Item, l, want)
+	}
+}
+
+// TestCluster_SellsOnEveryNode has shards of all nodes go through all calls, batches included.
+func TestCluster_SellsOnEveryNode(t *testing.T) {
+	nodes := newCluster(t)
+	refs := slices.Concat(refsOn(t, nodes, 2)...)
+	stock := openStock(t, inventory.Config{Addrs: []string{nodes[0].Addr}})
+	s := sale{t, stock}
+	for _, ref := range refs {
+		s.rebuilt(ref, 20)
+	}
+	s.Watch(refs)
+	held := rush(t, stock, refs, 30)
+	for _, ref := range refs {
+		holds := held[ref]
+		if len(holds) != 20 {
+			t.Fatalf("item %d: %d units held of 20", ref.Item, len(holds))
+		}
+		s.levels(ref, 0, 20, 0, 20, 20)
+		for _, h := range holds {
+			if e, err := s.Find(t.Context(), ref, h.ID); err != nil || e.Hold != h || e.State != inventory.Fresh {
+				t.Fatalf("find %+v: %+v, %v", h, e, err)
+			}
+		}
+		no(t, "confirm", s.Confirm(t.Context(), ref, holds))
+		s.levels(ref, 0, 20, 0, 0, 20)
+		var ends []inventory.Settlement
+		for i, h := range holds[:15] {
+			kind := inventory.SettleSold
+			if i < 5 {
+				kind = inventory.SettleVoid
+			}
+			ends = append(ends, inventory.Settlement{Hold: h, Kind: kind})
+		}
+		no(t, "settle", s.Settle(t.Context(), ref, ends))
+		for range 2 {
+			no(t, "restock", s.Restock(t.Context(), ref, "r1", 3))
+		}
+		s.levels(ref, 8, 5, 10, 0, 20)
+	}
+}
+
+// rush has buyers hold a unit of each item at the same moment, and returns what was held.
+func rush(t *testing.T, s *inventory.Stock, refs []inventory.Ref, buyers int) map[inventory.Ref][]inventory.Hold {
+	t.Helper()
+	var mu sync.Mutex
+	held := make(map[inventory.Ref][]inventory.Hold)
+	var wg sync.WaitGroup
+	for buyer := range buyers {
+		for _, ref := range refs {
+			wg.Go(func() {
+				h := hold(fmt.Sprintf("o%d", buyer), fmt.Sprintf("u%d", buyer), 1)
+				g, err := s.Hold(t.Context(), ref, h, 1)
+				switch {
+				case err != nil || g.Verdict != inventory.Held && g.Verdict != inventory.SoldOut:
+					t.Errorf("item %d, hold %s: %+v, %v", ref.Item, h.ID, g, err)
+				case g.Verdict == inventory.Held:
+					mu.Lock()
+					held[ref] = append(held[ref], h)
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return held
+}
+
+// TestCluster_IsHeardAcrossNodes has a process that may read no key: what it knows it was told by the other's messages, whichever
+// node each of them is connected to.
+func TestCluster_IsHeardAcrossNodes(t *testing.T) {
+	nodes := newCluster(t)
+	refs := slices.Concat(refsOn(t, nodes, 1)...)
+	for _, n := range nodes {
+		n.ask(t, "ACL", "SETUSER", "listener", "on", ">secret", "resetkeys", "allchannels", "+@all")
+	}
+	addrs := []string{nodes[0].Addr, nodes[1].Addr, nodes[2].Addr}
+	nearEar, cfg := listening(inventory.Config{Addrs: addrs})
+	near := sale{t, openStock(t, cfg)}
+	farEar, cfg := listening(inventory.Config{Addrs: addrs[1:2], Username: "listener", Password: "secret"})
+	far := openStock(t, cfg)
+	for _, ref := range refs {
+		near.rebuilt(ref, 1)
+	}
+	near.Watch(refs)
+	far.Watch(refs)
+	for _, ref := range refs {
+		if _, err := far.Levels(t.Context(), ref.Item); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Fatalf("the listener may read item %d: %v", ref.Item, err)
+		}
+		crossings := 0
+		id := func() string { return fmt.Sprint("o", crossings) }
+		near.holds(ref, id(), inventory.Held)
+		// All is said again with each look: a message is lost where a subscription is being made anew.
+		until(t, fmt.Sprintf("item %d is heard to be sold out", ref.Item), func() bool {
+			if !far.InStock(ref.Item) {
+				return true
+			}
+			near.voids(ref, id())
+			crossings++
+			near.holds(ref, id(), inventory.Held)
+			return false
+		})
+		near.voids(ref, id())
+		until(t, fmt.Sprintf("item %d is heard to be back", ref.Item), func() bool {
+			if farEar.heardBack(ref.Item) && far.InStock(ref.Item) {
+				return true
+			}
+			crossings++
+			near.holds(ref, id(), inventory.Held)
+			near.voids(ref, id())
+			return false
+		})
+	}
+	ringBoth(t, near.Stock, nearEar, farEar)
+	ringBoth(t, far, nearEar, farEar)
+}
+
+// ringBoth rings until all have heard it.
+func ringBoth(t *testing.T, s *inventory.Stock, ears ...*ear) {
+	t.Helper()
+	message := fmt.Sprintf("from %p", s)
+	until(t, "the ring is heard by all", func() bool {
+		if !slices.ContainsFunc(ears, func(e *ear) bool { return !e.heard(message) }) {
+			return true
+		}
+		s.Ring(message)
+		return false
+	})
+}
+
+// TestCluster_OneNodeHangs stops a node: its items answer errors, the others sell on, and nothing is sold twice afterwards.
+func TestCluster_OneNodeHangs(t *testing.T) {
+	nodes := newCluster(t)
+	refs := refsOn(t, nodes, 3)
+	e, cfg := listening(inventory.Config{Addrs: []string{nodes[2].Addr}})
+	s := sale{t, openStock(t, cfg)}
+	all := slices.Concat(refs...)
+	for _, ref := range all {
+		s.rebuilt(ref, 100)
+	}
+	watched := slices.DeleteFunc(slices.Clone(all), func(ref inventory.Ref) bool { return ref == refs[0][1] || ref == refs[1][1] })
+	s.Watch(watched)
+	for _, ref := range all {
+		s.holds(ref, "before", inventory.Held)
+	}
+	nodes[0].Pause()
+	// The last item of the node is for a close, which may be executed when the node goes on.
+	rebuilt := inventory.Ref{Item: refs[0][2].Item, Epoch: 2}
+	for round := range 3 {
+		for call, err := range callsOn(t, s.Stock, refs[0][:2], rebuilt) {
+			if err == nil {
+				t.Errorf("round %d: %s succeeded on a node that hangs", round, call)
+			}
+		}
+		for _, ref := range slices.Concat(refs[1:]...) {
+			s.holds(ref, fmt.Sprint("meanwhile", round), inventory.Held)
+		}
+	}
+	nodes[0].Resume()
+	for _, ref := range refs[0][:2] {
+		s.eventually(ref, "hung")
+		s.holds(ref, "hung", inventory.HeldAgain)
+		s.holds(ref, "before", inventory.HeldAgain)
+		s.holds(ref, "after", inventory.Held)
+		s.levels(ref, 97, 3, 0, 3, 3)
+	}
+	for _, ref := range slices.Concat(refs[1:]...) {
+		s.levels(ref, 96, 4, 0, 4, 4)
+	}
+	until(t, "the close is answered", func() bool { return s.Stock.Close(t.Context(), rebuilt) == nil })
+	s.rebuilt(rebuilt, 7)
+	s.levels(rebuilt, 7, 0, 0, 0, 0)
+	if lost := e.lostRefs(); len(lost) > 0 {
+		t.Errorf("%v were lost", lost)
+	}
+}
+
+// callsOn makes calls on each of refs, and a close, and returns their errors. It fails where one gives up only with the test.
+func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inventory.Ref) map[string]error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var mu sync.Mutex
+	errs := make(map[string]error)
+	var wg sync.WaitGroup
+	call := func(name string, make func() error) {
+		wg.Go(func() {
+			err := make()
+			mu.Lock()
+			defer mu.Unlock()
+			errs[name] = err
+		})
+	}
+	for _, ref := range refs {
+		of := fmt.Sprintf(" of item %d", ref.Item)
+		call("hold"+of, func() error {
+			_, err := s.Hold(ctx, ref, hold("hung", "u-hung", 1), 1)
+			return err
+		})
+		call("find"+of, func() error {
+			_, err := s.Find(ctx, ref, "before")
+			return err
+		})
+		call("levels"+of, func() error {
+			_, err := s.Levels(ctx, ref.Item)
+			return err
+		})
+	}
+	call("close", func() error { return s.Close(ctx, rebuilt) })
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		t.Fatalf("the calls took longer than %v: %v", patience, errs)
+	}
+	return errs
+}
+
+// TestCluster_OneNodeForgets empties a node: its items are lost, the others untouched.
+func TestCluster_OneNodeForgets(t *testing.T) {
+	nodes := newCluster(t)
+	refs := refsOn(t, nodes, 2)
+	e, cfg := listening(inventory.Config{Addrs: []string{nodes[0].Addr}})
+	s := sale{t, openStock(t, cfg)}
+	all := slices.Concat(refs...)
+	for _, ref := range all {
+		s.rebuilt(ref, 5)
+	}
+	s.Watch(all)
+	for _, ref := range all {
+		s.holds(ref, "o1", inventory.Held)
+	}
+	nodes[1].ask(t, "FLUSHALL")
+	for _, ref := range refs[1] {
+		if g, err := s.Hold(t.Context(), ref, hold("o1", "u-o1", 1), 1); !errors.Is(err, inventory.ErrLost) {
+			t.Errorf("item %d: %+v, %v", ref.Item, g, err)
+		}
+		until(t, "OnLost", func() bool { return e.lostRefs()[ref] })
+	}
+	for _, ref := range slices.Concat(refs[0], refs[2]) {
+		s.holds(ref, "o1", inventory.HeldAgain)
+		s.holds(ref, "o2", inventory.Held)
+		s.levels(ref, 3, 2, 0, 2, 2)
+	}
+	if lost := e.lostRefs(); len(lost) != len(refs[1]) {
+		t.Errorf("%v were lost, want %v", lost, refs[1])
+	}
+	for _, ref := range refs[1] {
+		ref.Epoch++
+		s.rebuilt(ref, 4)
+		s.holds(ref, "o2", inventory.Held)
+		s.levels(ref, 3, 1, 0, 1, 1)
+	}
+}
+
+// TestCluster_EveryNodeMustKeepItsKeys has one node of three that may evict.
+func TestCluster_EveryNodeMustKeepItsKeys(t *testing.T) {
+	nodes := newCluster(t)
+	nodes[1].ask(t, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	s, err := inventory.Open(t.Context(), inventory.Config{Addrs: []string{nodes[0].Addr}})
+	if err == nil {
+		s.Stop()
+	}
+	var evicts *inventory.EvictionError
+	if !errors.As(err, &evicts) || evicts.Addr != nodes[1].Addr || evicts.Policy != "allkeys-lru" {
+		t.Fatalf("open: %v", err)
+	}
+}
+
+// TestSentinel_ThePromotedReplicaSellsOn kills the primary when its replica has all holds: both processes go on with what it holds.
+func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
+	primary := newNode(t, servers.Redis(t, "--repl-diskless-sync-delay", "0"))
+	host, port, err := net.SplitHostPort(primary.Addr)
+	no(t, primary.Addr, err)
+	replica := newNode(t, servers.Redis(t, "--replicaof", host, port))
+	until(t, "the replica is filled", func() bool { return replica.field(t, "master_link_status", "INFO", "replication") == "up" })
+	sentinel := newNode(t, servers.Sentinel(t, "sentinel monitor sale "+host+" "+port+" 1",
+		"sentinel down-after-milliseconds sale 500", "sentinel failover-timeout sale 3000"))
+	until(t, "the Sentinel knows the replica", func() bool {
+		return strings.Contains(sentinel.field(t, "master0", "INFO", "sentinel"), "slaves=1")
+	})
+
+	cfg := inventory.Config{Addrs: []string{sentinel.Addr}, MasterName: "sale", MinReplicas: 1}
+	nearEar, nearCfg := listening(cfg)
+	farEar, farCfg := listening(cfg)
+	near, far := sale{t, openStock(t, nearCfg)}, sale{t, openStock(t, farCfg)}
+	refs := []inventory.Ref{ref(1, 1), ref(2, 1)}
+	for _, ref := range refs {
+		near.rebuilt(ref, 40)
+	}
+	near.Watch(refs)
+	far.Watch(refs)
+	held := rush(t, near.Stock, refs, 30)
+	for _, ref := range refs {
+		no(t, "confirm", near.Confirm(t.Context(), ref, held[ref][:10]))
+		near.levels(ref, 10, 30, 0, 20, 30)
+	}
+	written := offset(t, primary, "master_repl_offset")
+	until(t, "the replica has all that was written", func() bool { return offset(t, replica, "slave_repl_offset") >= written })
+
+	primary.Kill()
+	for i, ref := range refs {
+		near.eventually(ref, "near")
+		far.eventually(ref, "far")
+		for j, h := range held[ref] {
+			want := inventory.HeldAgain
+			if j < 10 {
+				want = inventory.HeldOrdered
+			}
+			s := []sale{near, far}[j%2]
+			if g, err := s.Hold(t.Context(), ref, h, 1); err != nil || g.Verdict != want {
+				t.Fatalf("item %d, hold %s: %+v, %v; want verdict %d", ref.Item, h.ID, g, err, want)
+			}
+		}
+		no(t, "settle", near.Settle(t.Context(), ref, []inventory.Settlement{{Hold: held[ref][i], Kind: inventory.SettleSold}}))
+		far.levels(ref, 8, 31, 1, 22, 32)
+	}
+	promoted := newNode(t, replica.Server) // the Sentinel has cut the old connections
+	if role := promoted.field(t, "role", "INFO", "replication"); role != "master" {
+		t.Errorf("the replica is a %s", role)
+	}
+	ringBoth(t, near.Stock, nearEar, farEar)
+	ringBoth(t, far.Stock, nearEar, farEar)
+	// A primary without a replica may be one that was left behind: it must not be taken as having closed.
+	var unknown *inventory.UnknownError
+	if err := near.Stock.Close(t.Context(), ref(1, 2)); !errors.As(err, &unknown) {
+		t.Errorf("a close without a replica: %v", err)
+	}
+	for _, e := range []*ear{nearEar, farEar} {
+		if lost := e.lostRefs(); len(lost) > 0 {
+			t.Errorf("%v were lost", lost)
+		}
+	}
+}
+
+// offset is how far a Redis has written its stream of replication, or followed it.
+func offset(t *testing.T, n *node, name string) int64 {
+	t.Helper()
+	at, err := strconv.ParseInt(n.field(t, name, "INFO", "replication"), 10, 64)
+	no(t, name, err)
+	return at
+}
