@@ -12,7 +12,9 @@ import (
 
 func TestMain(m *testing.M) {
 	// rueidis waits a second before it looks at a Cluster's layout again, also when its client has been closed.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
+	// And it keeps the connections of a node that left the layout for five seconds.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }
 
 // bed is a miniredis that can be told to misbehave, and the stocks on it.
