@@ -150,6 +150,15 @@ func (s *Stock) Stop() {
 		v.drop()
 	}
 	s.cancel()
-	s.wg.Wait()
+	still := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(still)
+	}()
+	select {
+	case <-still:
+	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed: what it does ends with it
+	}
 	s.client.Close()
+	<-still
 }
