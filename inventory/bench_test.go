@@ -1,12 +1,10 @@
 package inventory_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +15,7 @@ import (
 
 	"penstock/internal/servers"
 	"penstock/inventory"
+	"penstock/inventory/stocktest"
 )
 
 // BenchmarkHold compares ways to take units of one item for a crowd, on miniredis and on a redis-server. All ways have as many buyers
@@ -31,7 +30,7 @@ func BenchmarkHold(b *testing.B) {
 	b.Run("on=miniredis", func(b *testing.B) { benchHolds(b, miniredis.RunT(b).Addr(), nil) })
 	b.Run("on=redis", func(b *testing.B) {
 		addr := servers.Redis(b).Addr
-		benchHolds(b, addr, serverCPU(b, addr))
+		benchHolds(b, addr, stocktest.RedisCPU(b, addr))
 	})
 }
 
@@ -125,22 +124,7 @@ func given(g inventory.Grant, err error) error {
 	return err
 }
 
-// plainHold takes units, and keeps the buyer's limit and the hold's name: KEYS are stock, buyers and names, ARGV are id, buyer,
-// quantity and limit. It answers 1 where the units were taken, 2 where this name took them before, 0 where they are gone, -1 over the
-// limit.
-const plainHold = `
-if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 2 end
-local quantity = tonumber(ARGV[3])
-if tonumber(redis.call('GET', KEYS[1]) or '0') < quantity then return 0 end
-if redis.call('HINCRBY', KEYS[2], ARGV[2], quantity) > tonumber(ARGV[4]) then
-  redis.call('HINCRBY', KEYS[2], ARGV[2], -quantity)
-  return -1
-end
-redis.call('DECRBY', KEYS[1], quantity)
-redis.call('HSET', KEYS[3], ARGV[1], quantity)
-return 1`
-
-// plainHolds takes each unit in a call of plainHold.
+// plainHolds takes each unit in a call of stocktest.PlainHold.
 func plainHolds(b *testing.B, addr string) holdWay {
 	b.Helper()
 	client, err := rueidis.NewClient(rueidis.ClientOption{ // as Open has it
@@ -155,7 +139,7 @@ func plainHolds(b *testing.B, addr string) holdWay {
 	if err := client.Do(b.Context(), client.B().Set().Key(keys[0]).Value(strconv.Itoa(math.MaxInt32)).Build()).Error(); err != nil {
 		b.Fatal(err)
 	}
-	script, limit := rueidis.NewLuaScript(plainHold), strconv.Itoa(benchLimit)
+	script, limit := rueidis.NewLuaScript(stocktest.PlainHold), strconv.Itoa(benchLimit)
 	return func(id, buyer string) error {
 		verdict, err := script.Exec(b.Context(), client, keys, []string{id, buyer, "1", limit}).AsInt64()
 		if err == nil && verdict != 1 {
@@ -176,30 +160,6 @@ func benchStock(b *testing.B, addr string, units int64) (*inventory.Stock, inven
 	}
 	s.Watch([]inventory.Ref{r})
 	return s, r
-}
-
-// serverCPU returns a function that asks the redis-server at addr for the processor time that it has used.
-func serverCPU(b *testing.B, addr string) func() time.Duration {
-	b.Helper()
-	client := newKeys(b, addr).client
-	return func() time.Duration {
-		text, err := client.Do(context.Background(), client.B().Info().Section("cpu").Build()).ToString()
-		if err != nil {
-			b.Fatal(err)
-		}
-		var used float64
-		for line := range strings.Lines(text) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-			if name == "used_cpu_sys" || name == "used_cpu_user" {
-				seconds, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					b.Fatal(err)
-				}
-				used += seconds
-			}
-		}
-		return time.Duration(used * float64(time.Second))
-	}
 }
 
 // BenchmarkSoldOut is a refusal from memory, among 100,000 names.

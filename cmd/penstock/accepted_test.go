@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/valyala/fasthttp"
 
 	"penstock/internal/servers"
+	"penstock/inventory/stocktest"
 	"penstock/seckill"
 )
 
@@ -28,7 +28,7 @@ func BenchmarkAccepted(b *testing.B) {
 	plain := startPlainGateway(b, redis.Addr, broker.Addr, bearer, seckill.MaxItemQuantity)
 	ours := benchProcess(b, RoleGateway, redis.Addr, broker.Addr, database.URL("postgres"))
 	sale := benchSale(b, ours)
-	cpu := redisCPU(b, redis.Addr)
+	cpu := stocktest.RedisCPU(b, redis.Addr)
 	var crowds int
 	for _, way := range []struct{ name, url, bearer string }{
 		{"plain", plain.url, bearer}, {"penstock", ours.PublicURL(), "Bearer " + sale.callerKey},
@@ -206,32 +206,4 @@ func (c *buyersOf) watch(rows func() int64, f func()) []int64 {
 	close(done)
 	watching.Wait()
 	return lags
-}
-
-// redisCPU returns a function that asks Redis for the processor time that it has used.
-func redisCPU(b *testing.B, addr string) func() time.Duration {
-	b.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(client.Close)
-	return func() time.Duration {
-		text, err := client.Do(context.Background(), client.B().Info().Section("cpu").Build()).ToString()
-		if err != nil {
-			b.Fatal(err)
-		}
-		var used float64
-		for line := range strings.Lines(text) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-			if name == "used_cpu_sys" || name == "used_cpu_user" {
-				seconds, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					b.Fatal(err)
-				}
-				used += seconds
-			}
-		}
-		return time.Duration(used * float64(time.Second))
-	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
+
+	"penstock/inventory/stocktest"
 )
 
 // plainGateway is what penstock is measured beside: the gateway that one would write first, with the same libraries, on the same
@@ -34,26 +36,12 @@ type plainGateway struct {
 	url     string
 }
 
-// plainScript sells: KEYS are the stock, the units of each buyer and the order of each key; ARGV are key, buyer, quantity and limit.
-// It answers 1 where the units were taken, 2 where this key took them before, 0 where they are gone, -1 over the limit.
-const plainScript = `
-if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 2 end
-local quantity = tonumber(ARGV[3])
-if tonumber(redis.call('GET', KEYS[1]) or '0') < quantity then return 0 end
-if redis.call('HINCRBY', KEYS[2], ARGV[2], quantity) > tonumber(ARGV[4]) then
-  redis.call('HINCRBY', KEYS[2], ARGV[2], -quantity)
-  return -1
-end
-redis.call('DECRBY', KEYS[1], quantity)
-redis.call('HSET', KEYS[3], ARGV[1], quantity)
-return 1`
-
 const plainTopic = "plain-orders"
 
 // startPlainGateway serves an item with so many units.
 func startPlainGateway(b *testing.B, redis, broker, bearer string, units int) *plainGateway {
 	b.Helper()
-	p := &plainGateway{bearer: bearer, script: rueidis.NewLuaScript(plainScript)}
+	p := &plainGateway{bearer: bearer, script: rueidis.NewLuaScript(stocktest.PlainHold)}
 	var err error
 	if p.redis, err = rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{redis}, AlwaysPipelining: true, DisableCache: true,
