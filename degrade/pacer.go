@@ -14,18 +14,17 @@ import (
 type Pacer struct {
 	// Fixed after NewPacer.
 	interval time.Duration // between two refusals
-	burst    time.Duration // by how much refusals may be ahead of their turn
 	longest  time.Duration
 
 	turn atomic.Int64 // of the next refusal, as a time since the process's choosing
 }
 
-// pacerBurst is how much of a second's refusals may go out together: crowds come in bursts.
+// pacerBurst is by how much refusals may be ahead of their turn: crowds come in bursts.
 const pacerBurst = 100 * time.Millisecond
 
 // NewPacer makes a pacer for a rate per second, which must be above zero, and the longest wait.
 func NewPacer(rate int, longest time.Duration) *Pacer {
-	return &Pacer{interval: time.Second / time.Duration(rate), burst: pacerBurst, longest: longest}
+	return &Pacer{interval: time.Second / time.Duration(rate), longest: longest}
 }
 
 // Wait takes a turn and returns how long it is until then, from now, a time since any moment that stays the same. No wait is longer than
@@ -34,7 +33,7 @@ func (p *Pacer) Wait(now time.Duration) time.Duration {
 	for {
 		before := p.turn.Load()
 		turn := max(time.Duration(before), now)
-		wait := turn - now - p.burst
+		wait := turn - now - pacerBurst
 		if wait >= p.longest {
 			return p.longest
 		}
