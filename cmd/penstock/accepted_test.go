@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -102,18 +100,7 @@ func benchProcess(b *testing.B, role Role, redis, broker, database string) *Proc
 	config.Listen, config.AdminListen, config.AdminToken = "127.0.0.1:0", "127.0.0.1:0", "benchmark-token"
 	config.Redis, config.Kafka, config.Database = []string{redis}, []string{broker}, database
 	config.KafkaTopic = fmt.Sprint("orders-", time.Now().UnixNano())
-	p, err := startRole(b.Context(), config, role, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), config.ShutdownTimeout)
-		defer cancel()
-		if err := p.Stop(ctx); err != nil {
-			b.Error(err)
-		}
-	})
-	return p
+	return running(b, config, role)
 }
 
 // benchSale opens a sale that no benchmark sells out.

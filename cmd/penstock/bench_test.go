@@ -15,17 +15,7 @@ func BenchmarkOrders_EndToEnd(b *testing.B) {
 	config := defaultConfig()
 	config.Listen, config.AdminListen, config.AdminToken = "127.0.0.1:0", "127.0.0.1:0", "benchmark-token"
 	config.DataDir = b.TempDir()
-	p, err := startProcess(b.Context(), config, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), config.ShutdownTimeout)
-		defer cancel()
-		if err := p.Stop(ctx); err != nil {
-			b.Error(err)
-		}
-	})
+	p := running(b, config, RoleGateway|RoleWorker)
 	shop := newDemoShop(p.AdminURL(), config.AdminToken)
 	sale, err := shop.open(b.Context(), b.N, time.Now())
 	if err != nil {
@@ -52,4 +42,21 @@ func BenchmarkOrders_EndToEnd(b *testing.B) {
 	b.ReportMetric(float64(result.Elapsed.Nanoseconds())/float64(b.N), "ns/op")
 	b.ReportMetric(float64(b.N)/result.Elapsed.Seconds(), "orders/s")
 	b.ReportMetric(float64(b.N)/checked.Seconds(), "checked-orders/s")
+}
+
+// running starts a process that is stopped in order when the test ends.
+func running(t testing.TB, config Config, role Role) *Process {
+	t.Helper()
+	p, err := startRole(t.Context(), config, role, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), config.ShutdownTimeout)
+		defer cancel()
+		if err := p.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -70,17 +68,7 @@ func TestCtl(t *testing.T) {
 	}
 	cfg := defaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
-	p, err := startProcess(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cfg.ShutdownTimeout)
-		defer cancel()
-		if err := p.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	p := running(t, cfg, RoleGateway|RoleWorker)
 	t.Setenv(envAdmin, p.AdminURL())
 	t.Setenv(envAdminToken, ctlToken)
 	for _, s := range []step{
