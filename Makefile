@@ -48,7 +48,7 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 sim: ## the simulator on new seeds, for SIMTIME (default 5m)
 	$(GO) test ./internal/sim -run '^TestSim$$' -sim.time=$${SIMTIME:-5m} -timeout 3h -v
 
-model: ## the large walks of the protocol's model: 370 million states, 4 GB, a quarter of an hour
+model: ## the large walks of the protocol's model: half a billion states, 4 GB, half an hour
 	$(GO) test ./internal/protocol -run NoLawBroken -long -timeout 3h -v
 
 mutants: ## take each rule of the protocol out, of the model and of the code, and demand that something breaks

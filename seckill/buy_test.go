@@ -15,6 +15,7 @@ import (
 type counter struct {
 	Stock
 	Queue
+	found   inventory.Entry // what Find answers
 	soldOut bool
 	keep    bool
 	seq     uint64
@@ -25,6 +26,9 @@ type counter struct {
 func (c *counter) Hold(context.Context, inventory.Ref, inventory.Hold, int) (inventory.Grant, error) {
 	c.seq++
 	return inventory.Grant{Verdict: inventory.Held, Seq: c.seq}, nil
+}
+func (c *counter) Find(context.Context, inventory.Ref, string) (inventory.Entry, error) {
+	return c.found, nil
 }
 func (c *counter) SoldOut(inventory.Ref, string) bool { return c.soldOut }
 func (c *counter) Reserve() error                     { return nil }
@@ -42,7 +46,13 @@ type noStore struct{ Store }
 // deskOn returns a desk with one activity on sale, and what a buyer of it wants.
 func deskOn(t testing.TB, c *counter) (*Desk, *Purchase) {
 	t.Helper()
-	d, err := NewDesk(DefaultConfig(), c, c, noStore{}, slog.New(slog.DiscardHandler))
+	return deskWith(t, c, noStore{})
+}
+
+// deskWith is deskOn with a store of the test's own.
+func deskWith(t testing.TB, c *counter, store Store) (*Desk, *Purchase) {
+	t.Helper()
+	d, err := NewDesk(DefaultConfig(), c, c, store, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

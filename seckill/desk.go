@@ -23,6 +23,7 @@ type Desk struct {
 	store    Store
 	log      *slog.Logger
 	statuses *batch.Batcher[OrderID, Order]
+	accepts  *batch.Batcher[Record, Acceptance] // of queued orders that are cancelled
 	cancels  *batch.Batcher[OrderID, Moved]
 	payments *batch.Batcher[Payment, PaymentResult]
 	misses   *batch.Batcher[struct{}, struct{}] // refreshes asked for by who didn't find something in the catalog
@@ -63,6 +64,11 @@ func NewDesk(cfg Config, stock Stock, queue Queue, store Store, log *slog.Logger
 	}); err != nil {
 		return nil, err
 	}
+	if d.accepts, err = batch.New(sizes, func(ctx context.Context, records []Record, out []Acceptance) error {
+		return fill(out)(store.Accept(ctx, records))
+	}); err != nil {
+		return nil, err
+	}
 	if d.cancels, err = batch.New(sizes, func(ctx context.Context, ids []OrderID, out []Moved) error {
 		return fill(out)(store.Cancel(ctx, ids))
 	}); err != nil {
@@ -95,6 +101,7 @@ func fill[T any](out []T) func([]T, error) error {
 func (d *Desk) Close() {
 	d.StopWaiting()
 	d.statuses.Close()
+	d.accepts.Close()
 	d.cancels.Close()
 	d.payments.Close()
 	d.misses.Close()
@@ -123,7 +130,9 @@ func (d *Desk) Counts() *DeskCounts { return &d.counts }
 
 // Queues returns the batches' statistics, by name, for metrics.
 func (d *Desk) Queues() map[string]batch.Stats {
-	return map[string]batch.Stats{"status": d.statuses.Stats(), "cancel": d.cancels.Stats(), "payment": d.payments.Stats()}
+	return map[string]batch.Stats{
+		"status": d.statuses.Stats(), "accept": d.accepts.Stats(), "cancel": d.cancels.Stats(), "payment": d.payments.Stats(),
+	}
 }
 
 // Run keeps the catalog fresh until ctx ends: at every tick, and at once after Nudge. A store that is away leaves the

@@ -96,7 +96,7 @@ func (d *Desk) Pay(ctx context.Context, n *Notice) (Order, error) {
 	payment.Merchant = merchant.ID
 	result, err := d.payments.Do(ctx, payment)
 	if err == nil && result.Verdict == PaymentNoOrder {
-		if _, err := d.findQueued(ctx, n.Order, merchant.ID); err != nil {
+		if _, err := d.findQueued(ctx, n.Order, CallerRef{Merchant: merchant.ID}); err != nil {
 			return Order{}, err
 		}
 		if _, ok := d.awaitRow(ctx, n.Order, d.cfg.AcceptDeadline); !ok {

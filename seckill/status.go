@@ -13,13 +13,13 @@ import (
 const (
 	firstLook   = 5 * time.Millisecond
 	longestLook = 200 * time.Millisecond
-	cancelWait  = 5 * time.Second // for the row of an order that is cancelled
 )
 
 var (
 	errUnknownOrder   = &Refusal{Code: CodeUnknownOrder}
 	errNotCancellable = &Refusal{Code: CodeNotCancellable}
 	errStillQueued    = &Failure{Code: CodeUnavailable, RetryAfter: time.Second, Err: errors.New("the order is still queued")}
+	errFenced         = &Failure{Code: CodeUnavailable, RetryAfter: time.Second, Err: ErrFenced}
 )
 
 // FindOrder tells a caller the status of its order. Within wait it looks again while the order is queued.
@@ -44,7 +44,7 @@ func (d *Desk) find(ctx context.Context, id OrderID, caller *Caller) (Order, err
 		return Order{}, err
 	}
 	if order.ID == "" {
-		return d.findQueued(ctx, id, caller.Merchant)
+		return d.findQueued(ctx, id, caller.CallerRef)
 	}
 	// A tombstone knows the merchant only; the tag in the id has to do for the caller.
 	if order.Caller != caller.CallerRef && order.Caller != (CallerRef{Merchant: caller.Merchant}) {
@@ -53,11 +53,11 @@ func (d *Desk) find(ctx context.Context, id OrderID, caller *Caller) (Order, err
 	return order, nil
 }
 
-// findQueued answers for an order without a row: queued while the stock holds its units, unknown otherwise. Absence is
+// findQueued answers for an order of the caller that has no row: queued while the stock holds its units, unknown otherwise. Absence is
 // only said where the store had no row both before and after the stock had no hold.
-func (d *Desk) findQueued(ctx context.Context, id OrderID, merchant MerchantID) (Order, error) {
+func (d *Desk) findQueued(ctx context.Context, id OrderID, caller CallerRef) (Order, error) {
 	offer := d.item(ctx, id.Item())
-	if offer == nil || offer.Sale.Merchant != merchant || offer.Epoch == 0 || !offer.Sale.live(time.Now(), d.cfg.Retention) {
+	if offer == nil || offer.Sale.Merchant != caller.Merchant || offer.Epoch == 0 || !offer.Sale.live(time.Now(), d.cfg.Retention) {
 		return Order{}, errUnknownOrder
 	}
 	hold, err := d.stock.Find(ctx, offer.Ref(), string(id))
@@ -71,9 +71,10 @@ func (d *Desk) findQueued(ctx context.Context, id OrderID, merchant MerchantID) 
 		return Order{}, errUnknownOrder
 	}
 	return Order{
-		ID: id, Item: offer.ID, Caller: CallerRef{Merchant: merchant}, Activity: offer.Sale.ID, SKU: offer.SKU,
+		ID: id, Item: offer.ID, Caller: caller, Activity: offer.Sale.ID, SKU: offer.SKU,
 		User: UserID(hold.Buyer), Quantity: hold.Quantity, State: OrderQueued,
 		Amount: Money{offer.Price.Minor * int64(hold.Quantity), offer.Price.Currency},
+		Grant:  Provenance{Epoch: offer.Epoch},
 	}, nil
 }
 
@@ -115,16 +116,16 @@ func (d *Desk) awaitRow(ctx context.Context, id OrderID, wait time.Duration) (Or
 	}
 }
 
-// CancelOrder gives an unpaid order up and its units back. Cancelling a cancelled order changes nothing and succeeds. An order
-// that is still queued is waited for: workers that lag behind a crowd should not keep a buyer from giving units back.
+// CancelOrder gives an unpaid order up and its units back. Cancelling a cancelled order changes nothing and succeeds. The row of an
+// order that is still queued is made here: workers that lag behind a crowd should not keep a buyer from giving units back.
 func (d *Desk) CancelOrder(ctx context.Context, caller *Caller, id OrderID) (Order, error) {
 	order, err := d.find(ctx, id, caller)
 	if err != nil {
 		return Order{}, err
 	}
 	if order.State == OrderQueued {
-		if _, ok := d.awaitRow(ctx, id, cancelWait); !ok {
-			return Order{}, errStillQueued
+		if err := d.makeRow(ctx, &order); err != nil {
+			return Order{}, err
 		}
 	}
 	moved, err := d.cancels.Do(ctx, id)
@@ -137,4 +138,24 @@ func (d *Desk) CancelOrder(ctx context.Context, caller *Caller, id OrderID) (Ord
 		return Order{}, errNotCancellable
 	}
 	return moved.Order, nil
+}
+
+// makeRow makes the row of a queued order, as a worker will find it made when the record comes to it. What entitles the desk to it
+// is the hold that it saw: the row is of the epoch of that hold, and the item's row lets no other in
+// (docs/adr/0012-a-cancellation-makes-the-row.md).
+func (d *Desk) makeRow(ctx context.Context, queued *Order) error {
+	accepted, err := d.accepts.Do(ctx, Record{
+		Order: queued.ID, Caller: queued.Caller, Activity: queued.Activity, SKU: queued.SKU, User: queued.User,
+		Quantity: queued.Quantity, Amount: queued.Amount, Grant: queued.Grant, Accepted: time.Now(),
+	})
+	switch {
+	case err != nil:
+		return d.unavailable(queued.ID, err)
+	case accepted.Outcome == OutcomeSkipped, accepted.Outcome == OutcomeUnfit: // the item was rebuilt since the hold was seen
+		d.Nudge()
+		return errFenced
+	case accepted.Outcome == OutcomeRejected:
+		reportImpossible(ctx, d.store, d.log, &accepted)
+	}
+	return nil
 }

@@ -217,10 +217,7 @@ func (w *Worker) tell(ctx context.Context, accepted []Acceptance) {
 			w.counts.Skipped.Add(1)
 		case OutcomeRejected:
 			w.counts.Rejected.Add(1)
-			w.log.Error("an accepted order is impossible: a store lost what it had acknowledged", "order", a.Order.ID, "reason", a.Order.Reason)
-			if err := w.store.MarkSuspect(ctx, ref); err != nil {
-				w.log.Error("can't ask for a rebuild", "item", ref.Item, "err", err)
-			}
+			reportImpossible(ctx, w.store, w.log, a)
 		}
 		if (a.Outcome == OutcomeOpened || a.Outcome == OutcomeExists) && a.Order.Units == UnitsOpen {
 			holds.add(ref, a.Order.Hold())
@@ -231,6 +228,14 @@ func (w *Worker) tell(ctx context.Context, accepted []Acceptance) {
 			w.log.Warn("orders not confirmed, the sweeper will", "item", group.ref.Item, "epoch", group.ref.Epoch,
 				"count", len(group.list), "err", err)
 		}
+	}
+}
+
+// reportImpossible asks for a rebuild of the item of a rejected order. What fails here is found by the auditor.
+func reportImpossible(ctx context.Context, store Store, log *slog.Logger, a *Acceptance) {
+	log.Error("an accepted order is impossible: a store lost what it had acknowledged", "order", a.Order.ID, "reason", a.Order.Reason)
+	if err := store.MarkSuspect(ctx, inventory.Ref{Item: a.Order.Item, Epoch: a.Epoch}); err != nil {
+		log.Error("can't ask for a rebuild", "item", a.Order.Item, "err", err)
 	}
 }
 

@@ -136,6 +136,15 @@ func (s *guardedStore) FindOrders(ctx context.Context, ids []seckill.OrderID) (f
 	return found, err
 }
 
+// Accept implements seckill.Store.
+func (s *guardedStore) Accept(ctx context.Context, records []seckill.Record) (accepted []seckill.Acceptance, err error) {
+	err = s.guard.Do(ctx, func(ctx context.Context) (err error) {
+		accepted, err = s.Store.Accept(ctx, records)
+		return err
+	})
+	return accepted, err
+}
+
 // Cancel implements seckill.Store.
 func (s *guardedStore) Cancel(ctx context.Context, ids []seckill.OrderID) (moved []seckill.Moved, err error) {
 	err = s.guard.Do(ctx, func(ctx context.Context) (err error) {

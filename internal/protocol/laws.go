@@ -50,7 +50,7 @@ func (w *walk) quiet(s *state) bool {
 	}
 	for o := range w.Orders {
 		order := &s.orders[o]
-		if order.confirms|order.voids|order.solds != 0 || order.outbox != settleNone || order.sweeping {
+		if order.confirms|order.voids|order.solds != 0 || order.outbox != settleNone || order.sweeping || order.lookedAt > 0 {
 			return false
 		}
 		if s.redis.holds[o].undecided() {

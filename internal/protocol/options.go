@@ -23,6 +23,7 @@ type Options struct {
 	Losses           int // how often Redis may lose what it had
 	WorkerCrashes    int
 	RebuilderCrashes int
+	Cancels          int // how often a desk may cancel an order that has no row yet
 
 	Merchant bool // with one restock and one withdrawal in mid-sale
 	Rollback bool // a loss is a failover to a replica that lags, not an empty Redis; excludes Merchant
@@ -47,6 +48,7 @@ func (o Options) Validate() error {
 	between("Losses", o.Losses, 0, 100)
 	between("WorkerCrashes", o.WorkerCrashes, 0, 100)
 	between("RebuilderCrashes", o.RebuilderCrashes, 0, 100)
+	between("Cancels", o.Cancels, 0, 100)
 	if o.Merchant && o.Rollback {
 		errs = append(errs, errors.New("options Merchant and Rollback do not combine: the replica keeps no restocks"))
 	}
@@ -72,13 +74,14 @@ const (
 	NoCloseWait Mutant = "noclosewait" // a rebuild goes on before the replicas have its closed mark
 	NoAbsorb    Mutant = "noabsorb"    // a rebuild leaves stock changes in the outbox though its snapshot counts them
 	NoWdFence   Mutant = "nowdfence"   // a withdrawal commits though its hold's epoch has passed
+	NoLook      Mutant = "nolook"      // a desk that cancels makes a row without having seen a hold
 	NoRsMark    Mutant = "norsmark"    // the shard doesn't remember which restocks it has applied
 )
 
 // Mutants returns every mutant, in the order of their declaration.
 func Mutants() []Mutant {
 	return []Mutant{
-		NoDoom, NoTouch, NoDrain, NoWait, NoFence, NoEpoch, NoMarker, Undo, NoCloseWait, NoAbsorb, NoWdFence, NoRsMark,
+		NoDoom, NoTouch, NoDrain, NoWait, NoFence, NoEpoch, NoMarker, Undo, NoCloseWait, NoAbsorb, NoWdFence, NoLook, NoRsMark,
 	}
 }
 
@@ -97,6 +100,8 @@ func (m Mutant) Smallest() Options {
 	switch m {
 	case NoCloseWait:
 		o.Attempts, o.Epochs, o.WorkerCrashes, o.RebuilderCrashes, o.Rollback = 1, 3, 0, 1, true
+	case NoLook:
+		o.Orders, o.Epochs, o.Losses, o.WorkerCrashes, o.Cancels = 2, 1, 0, 0, 1
 	case NoAbsorb, NoWdFence, NoRsMark:
 		o.Attempts, o.Losses, o.WorkerCrashes, o.Merchant = 1, 0, 0, true
 	}

@@ -34,12 +34,17 @@ func TestWalk_NoLawBroken(t *testing.T) {
 		{"two buyers", Options{Orders: 2, Attempts: 2, Epochs: 1, Units: 1, WorkerCrashes: 1}, 1_013_343, false},
 		{"a failover that forgets", once(Options{Orders: 1, Attempts: 1, Epochs: 3, Rollback: true}), 170_107, false},
 		{"a restock and a withdrawal", Options{Orders: 1, Attempts: 1, Epochs: 2, Units: 1, Merchant: true}, 612_859, false},
+		{"a cancellation before the row", once(Options{Orders: 1, Attempts: 1, Epochs: 3, Cancels: 2}), 606_444, false},
+		{"a cancellation and two buyers", Options{Orders: 2, Attempts: 2, Epochs: 1, Units: 1, Cancels: 1}, 1_989_729, false},
 
 		{"a failover and a repeated key", once(Options{Orders: 1, Attempts: 2, Epochs: 3, Rollback: true}), 7_999_070, true},
 		{"two buyers and rebuilds", once(Options{Orders: 2, Attempts: 2, Epochs: 2}), 15_890_052, true},
 		{"a restock, a withdrawal and a repeated key", once(Options{Orders: 1, Attempts: 2, Epochs: 2, Merchant: true}), 110_620_268, true},
 		{"a key sent three times", once(Options{Orders: 1, Attempts: 3, Epochs: 3}), 115_836_569, true},
 		{"a failover and two buyers", once(Options{Orders: 2, Attempts: 2, Epochs: 2, Rollback: true}), 110_154_911, true},
+		{"a cancellation and a repeated key", once(Options{Orders: 1, Attempts: 2, Epochs: 3, Cancels: 1}), 13_906_443, true},
+		{"a cancellation and a failover", once(Options{Orders: 1, Attempts: 2, Epochs: 3, Cancels: 1, Rollback: true}), 29_436_957, true},
+		{"a cancellation, two buyers and rebuilds", once(Options{Orders: 2, Attempts: 2, Epochs: 2, Cancels: 1}), 80_437_842, true},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
 			if c.long && !*long {

@@ -95,6 +95,7 @@ type state struct {
 	losses           int8
 	workerCrashes    int8
 	rebuilderCrashes int8
+	cancels          int8
 }
 
 // shard is an item's stock in Redis.
@@ -131,6 +132,8 @@ type order struct {
 	sweeping bool // it is doomed, and waits for the workers
 	sweptAt  int8 // the epoch it was doomed in
 	sweptEnd int8 // the log's end after the doom
+
+	lookedAt int8 // the epoch in which a desk that cancels saw the hold, 0 without one
 
 	promised bool // somebody was answered 202: what L2 is about, known to nobody in the system
 }

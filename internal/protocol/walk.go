@@ -148,6 +148,7 @@ func (w *walk) steps(s *state) {
 	for o := range w.Orders {
 		w.orderSteps(s, o)
 		w.sweepSteps(s, o)
+		w.cancelSteps(s, o)
 	}
 	w.rebuildSteps(s)
 	if w.Merchant {

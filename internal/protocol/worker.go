@@ -6,7 +6,11 @@ func (w *walk) workerSteps(s *state) {
 		t := *s
 		r := s.log[s.polled]
 		t.polled++
-		w.push(step{w.accept(&t, r), -1, r.order, r.epoch}, &t)
+		what := w.accept(&t, r)
+		if o := &t.orders[r.order]; o.row == rowOpen {
+			o.confirms = o.confirms.with(s.itemEpoch)
+		}
+		w.push(step{"worker " + what, -1, r.order, r.epoch}, &t)
 	}
 	if s.committed < s.polled {
 		t := *s
@@ -21,23 +25,21 @@ func (w *walk) workerSteps(s *state) {
 	}
 }
 
-// accept is the worker's transaction for one record. It returns what it did.
+// accept is the transaction that makes a row of a record. It returns what it did.
 func (w *walk) accept(t *state, r record) string {
 	o := &t.orders[r.order]
 	switch {
 	case o.row == rowAbsent && r.epoch < t.itemEpoch && w.Without != NoFence:
-		return "worker skips old epoch"
+		return "skips old epoch"
 	case o.row == rowAbsent && t.claimed() >= t.total:
 		o.row, o.outbox = rowRejected, settleVoid
-		return "worker rejects"
+		return "rejects"
 	case o.row == rowAbsent:
 		o.row = rowOpen
-		o.confirms = o.confirms.with(t.itemEpoch)
-		return "worker opens"
+		return "opens"
 	case o.row == rowOpen:
-		o.confirms = o.confirms.with(t.itemEpoch)
-		return "worker meets its row"
+		return "meets its row"
 	default:
-		return "worker meets an ended order"
+		return "meets an ended order"
 	}
 }

@@ -47,6 +47,7 @@ var conformance = proof{"", "./inventory", "TestMiniredis", nil}
 
 const (
 	buyFile      = "seckill/buy.go"
+	statusFile   = "seckill/status.go"
 	sweepFile    = "seckill/sweep.go"
 	rebuildFile  = "seckill/rebuild.go"
 	workerFile   = "seckill/worker.go"
@@ -140,6 +141,11 @@ var mutants = []mutant{
 		"nowdfence", "a withdrawal commits only in the epoch of its hold",
 		[]patch{{sqliteStock, "		item, err := tx.ledgerAt(ctx, ref)\n", "		item, err := tx.ledger(ctx, ref.Item)\n"}},
 		history("L3", "withdrawal-across-a-rebuild"),
+	},
+	{
+		"nolook", "a desk that cancels makes a row for a hold that it saw",
+		[]patch{{statusFile, "	if hold.State == inventory.None {\n		return Order{}, errUnknownOrder\n	}\n", ""}},
+		expectation("cancellation-without-a-hold"),
 	},
 	{
 		"norsmark", "a shard applies a restock once",
