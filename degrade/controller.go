@@ -26,6 +26,7 @@ type Visit struct {
 	Activity string
 	SKU      string
 	User     string
+	Settled  bool // its answer is in memory: it needs no room, and doesn't Leave
 }
 
 // Cause is why a visit was sent away.
@@ -110,17 +111,18 @@ func (c *Controller) BreakerMode(name Name) BreakerMode {
 // Resize says how many visits may be under way.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
-// Enter decides about a visit. One that is let in must Leave.
+// Enter decides about a visit. One that is let in, and isn't settled, must Leave; one that is sent away for want of room is counted by
+// TurnAway.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
 	cause := s.judge(v)
-	if cause == None {
-		if !c.room(v.Class) {
-			cause = Full
-		}
+	switch {
+	case cause != None:
+		c.count(cause)
+	case !v.Settled && !c.room(v.Class):
+		cause = Full
 	}
 	if cause != None {
-		c.stripes[rand.Uint32()%stripes].counts[cause].Add(1)
 		return Verdict{Cause: cause, Log: s.log.narrowest(v) == on, PollAfter: s.poll.narrowest(v), Since: s.since}
 	}
 	return Verdict{
@@ -168,8 +170,10 @@ func (c *Controller) room(class Class) bool {
 	return true
 }
 
-// Postpone takes back that a visit was sent away for want of room: it will ask again.
-func (c *Controller) Postpone() { c.stripes[rand.Uint32()%stripes].counts[Full].Add(-1) }
+// TurnAway counts a visit for which there was no room, and which doesn't wait for any.
+func (c *Controller) TurnAway() { c.count(Full) }
+
+func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }
 
 // Leave gives back the place of a visit that was let in.
 func (c *Controller) Leave() { c.inFlight.Add(-1) }

@@ -179,6 +179,18 @@ func TestAFifthIsLeftToOrdersThatExist(t *testing.T) {
 			t.Fatalf("an order that exists: %v", got)
 		}
 	}
+	for range 20 { // no place is taken
+		if got := c.Enter(&Visit{Class: NewOrder, Settled: true}).Cause; got != None {
+			t.Fatalf("a settled visit: %v", got)
+		}
+	}
+	if got := c.Stats().Refused[Full]; got != 0 {
+		t.Errorf("%d counted as turned away, by itself", got)
+	}
+	c.TurnAway()
+	if got := c.Stats().Refused[Full]; got != 1 {
+		t.Errorf("%d counted as turned away, want 1", got)
+	}
 	for range 21 {
 		c.Leave()
 	}

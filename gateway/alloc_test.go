@@ -26,7 +26,8 @@ type cheapSales struct {
 
 func (s *cheapSales) Fresh(context.Context) *seckill.Catalog { return s.catalog }
 
-func (s *cheapSales) Catalog() *seckill.Catalog { return s.catalog }
+func (s *cheapSales) Catalog() *seckill.Catalog      { return s.catalog }
+func (s *cheapSales) Refuses(*seckill.Purchase) bool { return s.err != nil }
 func (s *cheapSales) Buy(context.Context, *seckill.Purchase) (seckill.Receipt, error) {
 	return s.receipt, s.err
 }

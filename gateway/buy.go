@@ -21,11 +21,13 @@ func (x *exchange) buy() {
 		return
 	}
 	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User = caller, p.Activity, p.SKU, p.User
+	p.Arrived = x.arrived
+	x.visit.Settled = x.server.sales.Refuses(p)
 	if !x.enter() {
 		return
 	}
 	defer x.leave()
-	p.Arrived = x.visit.Arrived
+	p.Arrived = x.visit.Arrived // it may have waited
 	p.Closed, p.ClosedSince = x.visit.Closed, x.visit.ClosedSince
 	p.Wait = x.wait()
 	defer x.unwait(p.Wait)

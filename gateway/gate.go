@@ -31,6 +31,7 @@ type Visit struct {
 	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's word, unless the peer is trusted.
 	Forwarded string
 	Arrived   time.Time
+	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
 	Ticket    uint64 // the gate's own, from Enter to Leave
 	// Pause is how long a denial has to wait before it is given, see Gate.Enter.
 	Pause time.Duration

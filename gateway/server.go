@@ -27,6 +27,8 @@ type Sales interface {
 	// Fresh returns the catalog after a look whether there is a newer one, for who found nothing in Catalog: what was made on
 	// another node a moment ago is found here too. Where the look can't be had soon, it is the catalog in force.
 	Fresh(ctx context.Context) *seckill.Catalog
+	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It doesn't block.
+	Refuses(p *seckill.Purchase) bool
 	// Buy keeps nothing of p.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)

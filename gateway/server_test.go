@@ -473,6 +473,8 @@ func TestGateSeesWhoAsksForWhat(t *testing.T) {
 		paying(testOrder(seckill.OrderPaid), nil)(sales)
 	})
 	do(t, s.request(t, "POST", "/v1/orders", goodBody))
+	s.sales.setSoldOut("phone-x", true)
+	do(t, s.request(t, "POST", "/v1/orders", goodBody))
 	do(t, s.request(t, "GET", orderPath, ""))
 	do(t, s.request(t, "POST", orderPath+"/cancel", ""))
 	do(t, s.request(t, "POST", "/v1/payments", paymentBody(testOrderID), "Penstock-Signature", goodSignature))
@@ -482,16 +484,19 @@ func TestGateSeesWhoAsksForWhat(t *testing.T) {
 	gate.become(limited)
 	do(t, s.request(t, "GET", orderPath, "")) // denied: never leaves
 	var got []string
-	for _, v := range gate.visits {
+	for i, v := range gate.visits {
+		if v.Settled != (i == 1) {
+			t.Errorf("visit %d: settled %v", i, v.Settled)
+		}
 		if v.Peer == nil || v.Arrived.IsZero() || (v.Caller == nil) != (v.Route == "pay") {
 			t.Errorf("%+v", v)
 		}
 		got = append(got, v.Route)
 	}
-	if want := []string{"buy", "order", "cancel", "pay", "activity", "order"}; !slices.Equal(got, want) {
+	if want := []string{"buy", "buy", "order", "cancel", "pay", "activity", "order"}; !slices.Equal(got, want) {
 		t.Errorf("visits %v, want %v", got, want)
 	}
-	if want := []int{409, 200, 200, 200, 200}; !slices.Equal(gate.left, want) {
+	if want := []int{409, 409, 200, 200, 200, 200}; !slices.Equal(gate.left, want) {
 		t.Errorf("left %v, want %v", gate.left, want)
 	}
 }

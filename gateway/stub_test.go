@@ -132,6 +132,12 @@ func (s *stubSales) ready() []string {
 	return s.notReady
 }
 
+func (s *stubSales) Refuses(p *seckill.Purchase) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.soldOut[p.SKU]
+}
+
 func (s *stubSales) Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
 	s.mu.Lock()
 	buy := s.buy

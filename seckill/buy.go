@@ -38,7 +38,7 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	id := NewOrderID(offer.ID, p.Caller.CallerRef, p.Activity, p.SKU, p.User, p.Key)
+	id := p.order(offer)
 	if closed, since := offer.refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
 		return d.replayOrRefuse(ctx, offer, id, closed, since)
 	}
@@ -72,6 +72,19 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 		return Receipt{}, &Unknown{Order: id, RetryAfter: time.Second, Err: err}
 	}
 	return d.receipt(ctx, &record, grant.Verdict == inventory.HeldAgain, p.Wait), nil
+}
+
+// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory: who asks first spends nothing else on p. False
+// says nothing. It neither blocks nor does I/O.
+func (d *Desk) Refuses(p *Purchase) bool {
+	offer, err := p.offer(d.Catalog().Activity(p.Activity))
+	if err != nil {
+		return false // Buy looks for a newer catalog
+	}
+	if closed, since := offer.refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
+		return d.neverHeld(offer, p.order(offer), since)
+	}
+	return offer.Epoch != 0 && d.stock.SoldOut(offer.Ref(), string(p.order(offer)))
 }
 
 // notReserved answers a purchase for which the queue has no place.
@@ -185,7 +198,7 @@ func (d *Desk) replay(ctx context.Context, id OrderID) (Receipt, error) {
 
 // replayOrRefuse answers a purchase outside the sale's hours: with its order where the key has one, else with the refusal.
 func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, refusal *Refusal, since time.Time) (Receipt, error) {
-	if offer.Epoch == 0 || d.stock.Absent(offer.Ref(), string(id), since) || !offer.Sale.live(time.Now(), d.cfg.Retention) {
+	if d.neverHeld(offer, id, since) {
 		return Receipt{}, refusal
 	}
 	hold, err := d.stock.Find(ctx, offer.Ref(), string(id))
@@ -204,9 +217,18 @@ func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, ref
 	return Receipt{}, &Unknown{Order: id, RetryAfter: time.Second, Err: errors.New("the order is on its way")}
 }
 
+// neverHeld reports, from memory, that no order of that id was begun before since, or that it is forgotten.
+func (d *Desk) neverHeld(offer *Offer, id OrderID, since time.Time) bool {
+	return offer.Epoch == 0 || d.stock.Absent(offer.Ref(), string(id), since) || !offer.Sale.live(time.Now(), d.cfg.Retention)
+}
+
 // offer finds what is to be bought.
 func (d *Desk) offer(ctx context.Context, p *Purchase) (*Offer, error) {
-	sale := d.activity(ctx, p.Activity)
+	return p.offer(d.activity(ctx, p.Activity))
+}
+
+// offer returns what is to be bought of the sale.
+func (p *Purchase) offer(sale *Sale) (*Offer, error) {
 	if sale == nil || sale.Merchant != p.Caller.Merchant || sale.State == ActivityDraft {
 		return nil, errUnknownActivity
 	}
@@ -215,4 +237,12 @@ func (d *Desk) offer(ctx context.Context, p *Purchase) (*Offer, error) {
 		return nil, errUnknownItem
 	}
 	return offer, nil
+}
+
+// order returns the id of the order that p asks for. It is made once.
+func (p *Purchase) order(offer *Offer) OrderID {
+	if p.id == "" || p.item != offer.ID {
+		p.item, p.id = offer.ID, NewOrderID(offer.ID, p.Caller.CallerRef, p.Activity, p.SKU, p.User, p.Key)
+	}
+	return p.id
 }

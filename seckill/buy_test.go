@@ -17,6 +17,7 @@ type counter struct {
 	Queue
 	found   inventory.Entry // what Find answers
 	soldOut bool
+	absent  bool
 	keep    bool
 	seq     uint64
 	values  [][]byte
@@ -30,8 +31,9 @@ func (c *counter) Hold(context.Context, inventory.Ref, inventory.Hold, int) (inv
 func (c *counter) Find(context.Context, inventory.Ref, string) (inventory.Entry, error) {
 	return c.found, nil
 }
-func (c *counter) SoldOut(inventory.Ref, string) bool { return c.soldOut }
-func (c *counter) Reserve() error                     { return nil }
+func (c *counter) SoldOut(inventory.Ref, string) bool           { return c.soldOut }
+func (c *counter) Absent(inventory.Ref, string, time.Time) bool { return c.absent }
+func (c *counter) Reserve() error                               { return nil }
 func (c *counter) Put(_ OrderID, value []byte, done func(error)) {
 	if c.keep {
 		c.values, c.dones = append(c.values, value), append(c.dones, done)
@@ -132,6 +134,41 @@ func TestBuy_EndsWithItsContext(t *testing.T) {
 	}
 }
 
+// What Refuses says, Buy keeps: it does so without I/O, and only where Buy refuses.
+func TestRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		stock counter
+		wish  func(*Purchase)
+		want  bool
+		code  Code // of Buy, where want
+	}{
+		{"on sale", counter{}, func(*Purchase) {}, false, ""},
+		{"sold out", counter{soldOut: true}, func(*Purchase) {}, true, CodeSoldOut},
+		{"not started", counter{absent: true}, func(p *Purchase) { p.Arrived = p.Arrived.Add(-2 * time.Hour) }, true, CodeNotStarted},
+		{"ended", counter{absent: true}, func(p *Purchase) { p.Arrived = p.Arrived.Add(2 * time.Hour) }, true, CodeEnded},
+		{"ended, with an order perhaps", counter{soldOut: true}, func(p *Purchase) { p.Arrived = p.Arrived.Add(2 * time.Hour) }, false, ""},
+		{"of another merchant", counter{soldOut: true}, func(p *Purchase) { p.Caller = &Caller{CallerRef: CallerRef{"m2", "app"}} }, false, ""},
+		{"unknown activity", counter{soldOut: true}, func(p *Purchase) { p.Activity = "b" }, false, ""},
+		{"unknown SKU", counter{soldOut: true}, func(p *Purchase) { p.SKU = "y" }, false, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, p := deskOn(t, &c.stock)
+			c.wish(p)
+			if got := d.Refuses(p); got != c.want {
+				t.Fatalf("%v, want %v", got, c.want)
+			}
+			if !c.want {
+				return
+			}
+			var refusal *Refusal
+			if _, err := d.Buy(t.Context(), p); !errors.As(err, &refusal) || refusal.Code != c.code {
+				t.Errorf("Buy says %v, want %s", err, c.code)
+			}
+		})
+	}
+}
+
 // BenchmarkBuy is what the desk itself costs, on a stock and a queue that answer at once.
 func BenchmarkBuy(b *testing.B) {
 	for _, soldOut := range []bool{true, false} {
@@ -139,7 +176,8 @@ func BenchmarkBuy(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			d, p := deskOn(b, &counter{soldOut: soldOut})
 			b.ReportAllocs()
-			for b.Loop() {
+			for wish := *p; b.Loop(); {
+				*p = wish
 				p.Arrived = time.Now()
 				if _, err := d.Buy(b.Context(), p); (err != nil) != soldOut {
 					b.Fatal(err)

@@ -1,6 +1,10 @@
 package seckill
 
-import "time"
+import (
+	"time"
+
+	"penstock/inventory"
+)
 
 // Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
 // what outlives it.
@@ -17,6 +21,9 @@ type Purchase struct {
 	// ClosedSince is since when nothing is; nil and zero in ordinary times.
 	Closed      *Refusal
 	ClosedSince time.Time
+
+	item inventory.ItemID // of id
+	id   OrderID          // see order; "" before
 }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.

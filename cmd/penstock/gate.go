@@ -16,7 +16,8 @@ import (
 )
 
 // gate is the gateway's Gate: it asks the switches, the room for what is under way, and then the limits. Limits count purchases alone:
-// to ask for an order is what a buyer is told to do, to cancel and to pay must always be possible, and pages come from memory.
+// to ask for an order is what a buyer is told to do, to cancel and to pay must always be possible, and pages come from memory. A purchase
+// that is refused from memory anyway counts for nothing: a sale that is over eats nobody's quota.
 type gate struct {
 	// fixed after newGate
 	switches *degrade.Controller
@@ -68,7 +69,7 @@ const (
 
 // Enter implements gateway.Gate.
 func (g *gate) Enter(v *gateway.Visit) *gateway.Denial {
-	who := degrade.Visit{Class: classOf(v), Activity: string(v.Activity), SKU: string(v.SKU), User: string(v.User)}
+	who := degrade.Visit{Class: classOf(v), Activity: string(v.Activity), SKU: string(v.SKU), User: string(v.User), Settled: v.Settled}
 	if v.Caller != nil {
 		who.Merchant, who.Caller = string(v.Caller.Merchant), string(v.Caller.Caller)
 	}
@@ -79,6 +80,9 @@ func (g *gate) Enter(v *gateway.Visit) *gateway.Denial {
 	v.NoWait, v.Static, v.PollAfter = verdict.NoWait, verdict.Static, int(verdict.PollAfter)
 	switch verdict.Cause {
 	case degrade.None:
+		if v.Settled {
+			return nil
+		}
 		if v.Route == "buy" && verdict.Limits != degrade.LimitsOff {
 			if denial := g.limit(v, &who, verdict.Limits); denial != nil {
 				g.switches.Leave()
@@ -98,10 +102,10 @@ func (g *gate) Enter(v *gateway.Visit) *gateway.Denial {
 	default:
 		if v.Pause == 0 {
 			if v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started)); v.Pause > 0 {
-				g.switches.Postpone()
 				return g.full
 			}
 		}
+		g.switches.TurnAway()
 		return g.deny(v, g.full)
 	}
 }

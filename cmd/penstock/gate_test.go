@@ -102,6 +102,46 @@ func TestGateNamesTheLimit(t *testing.T) {
 	}
 }
 
+// A purchase that memory refuses takes no token, nor a place, and needs none to be there; but switches come first.
+func TestGateChargesNothingForWhatIsSettled(t *testing.T) {
+	settled := func() *gateway.Visit {
+		v := visit("buy", "u1")
+		v.Settled = true
+		return v
+	}
+	p, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	p.switches.Resize(1)
+	enter := func(v *gateway.Visit) *gateway.Denial {
+		denial := p.gate.Enter(v)
+		if denial == nil {
+			p.gate.Leave(v, 409, time.Millisecond)
+		}
+		return denial
+	}
+	for range 3 {
+		if denial := enter(settled()); denial != nil {
+			t.Fatalf("denied: %+v", denial)
+		}
+	}
+	inside := visit("buy", "u2")
+	if denial := p.gate.Enter(inside); denial != nil {
+		t.Fatalf("the token is gone: %+v", denial)
+	}
+	for name, denial := range map[string]*gateway.Denial{"full, no token": enter(visit("buy", "u3")), "settled": enter(settled())} {
+		if (denial == nil) != (name == "settled") {
+			t.Errorf("%s: %+v", name, denial)
+		}
+	}
+	p.gate.Leave(inside, 202, time.Millisecond)
+	if n := p.switches.Stats().InFlight; n != 0 {
+		t.Errorf("%d are inside", n)
+	}
+	p, _ = gated(t, noLimits, `{"switches":[{"name":"orders","value":"off","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	if v := settled(); p.gate.Enter(v) != nil || v.Closed == nil {
+		t.Errorf("orders are off, but %+v", v)
+	}
+}
+
 // TestGateLetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a key that has no order.
 func TestGateLetsRepeatsThroughWhenOrdersAreOff(t *testing.T) {
 	for _, body := range []string{`{"name":"orders","value":"off"`, `{"name":"admission","value":"0"`} {

@@ -94,6 +94,30 @@ func TestOneCallerIsLimited(t *testing.T) {
 	}
 }
 
+// TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered where there is none left.
+func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 2, perUser: 0, window: "10m"})
+	limit(n, 1, 3)
+	s.mustBuy(n, "u1", "k")
+	s.mustBuy(n, "u2", "k")
+	code := func(user string) string {
+		a, err := s.buy(n, user, "k", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.field("code")
+	}
+	if got := code("u3"); got != "sold-out" { // the last token
+		t.Fatal(got)
+	}
+	for i := range 20 {
+		if got := code(fmt.Sprint("late", i)); got != "sold-out" {
+			t.Fatalf("late buyer %d: %s", i, got)
+		}
+	}
+}
+
 // TestSwitches: off, on, by scope, and back by itself; a repeat meets its order while new ones are refused.
 func TestSwitches(t *testing.T) {
 	n := serve(t, t.TempDir())
