@@ -45,7 +45,9 @@ temporary directory, let a crowd of impatient buyers at it through HTTP, then au
 kept.
 
 On a terminal the shop keeps serving afterwards, until ^C; with --exit, or where stdout is no terminal, the demo ends after the
-audit. A default port that is taken is replaced by a free one. Exits 0 when the audit balances, 98 when a law is broken.`,
+audit. A default port that is taken is replaced by a free one. Exits 0 when the audit balances, 98 when a law is broken.
+
+Buyers come as fast as earlier ones are answered, so a machine is full while they do; to measure on a schedule there is loadtest.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := d.prepare(cmd.Flags(), os.Getenv); err != nil {
