@@ -108,6 +108,37 @@ func switchCommands() []*cobra.Command {
 	}
 }
 
+// settingsCommands are those of limits and switches together.
+func settingsCommands() []*cobra.Command {
+	return []*cobra.Command{
+		command("show", "Show the newest versions, and which of them each node runs", cobra.NoArgs, false, func(s *session, _ []string) error {
+			text, _, err := s.call(s.cmd.Context(), get("settings"))
+			if err != nil {
+				return err
+			}
+			if s.printer.json {
+				return s.object(text)
+			}
+			var doc struct {
+				Documents []struct {
+					Name    string
+					Version int64
+				}
+				Nodes []json.RawMessage
+			}
+			if err := json.Unmarshal(text, &doc); err != nil {
+				return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+			}
+			for _, d := range doc.Documents {
+				if err := s.note("%s: version %d", d.Name, d.Version); err != nil {
+					return err
+				}
+			}
+			return s.printer.list(doc.Nodes, "node", "state", "silent_ms", "applied", "refused")
+		}),
+	}
+}
+
 // showPublished prints where a change is in force. Nodes that lag are told of on stderr too: the change stands, but not everywhere.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)

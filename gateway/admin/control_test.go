@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -39,6 +40,11 @@ func controlRows() []row {
 		return row{name: name + " " + body, pattern: one, path: switches + "/" + name, method: "PUT", body: body, status: status, code: code, want: want}
 	}
 	return []row{
+		{name: "nobody there", pattern: "/admin/v1/settings", method: "GET", status: 200, want: both(has("nodes", "[]"), func(a *answer) {
+			if want := `"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`; !strings.Contains(a.body, want) {
+				a.t.Errorf("lacks %s: %s", want, a.body)
+			}
+		})},
 		{name: "none", pattern: limits, method: "GET", status: 200, want: both(has("version", "0", "policies", "[]"), tag(`"0"`))},
 		put("without If-Match", "", good, 428, problem.PreconditionRequired, nil),
 		put("of another version", `"7"`, good, 412, problem.PreconditionFailed, tag(`"0"`)),
@@ -100,6 +106,43 @@ func controlRows() []row {
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"1ms"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
+	}
+}
+
+func TestSettingsSayWhatEachNodeRuns(t *testing.T) {
+	s := open(t, nil)
+	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"off","reason":"x"}`)
+	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"on","reason":"x"}`)
+	for node, applied := range map[string]settings.Versions{
+		"current": {settings.Switches: 2}, "behind": {settings.Switches: 1}, "refusing": {settings.Switches: 1}, "new": {},
+	} {
+		beat := settings.Beat{Instance: node, Node: node, Applied: applied, Seen: applied}
+		if node == "refusing" {
+			beat.Rejected = settings.Versions{settings.Switches: 2}
+		}
+		if _, err := s.store.ExchangeSettings(t.Context(), beat); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got settingsDoc
+	if err := json.Unmarshal([]byte(s.must(200, "GET", "/admin/v1/settings", "").body), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Nodes) != 4 || got.Documents[1] != (documentDoc{settings.Switches, 2}) {
+		t.Fatalf("%+v", got)
+	}
+	for _, n := range got.Nodes {
+		want := map[string]string{"new": nodeBehind}[n.Node]
+		if want == "" {
+			want = n.Node
+		}
+		if n.State != want || n.Applied[settings.Limits] != 0 || (len(n.Refused) == 1) != (n.Node == "refusing") {
+			t.Errorf("%+v, want %s", n, want)
+		}
+	}
+	silent := newNodeDoc(&settings.Member{Node: "gone", Silent: 2 * settings.AliveFor}, got.Documents)
+	if silent.State != nodeSilent || silent.SilentMS != 3000 {
+		t.Errorf("%+v", silent)
 	}
 }
 
