@@ -59,9 +59,20 @@ func (c *chart) y(v float64) float64 {
 func (c *chart) axes(unitX, unitY string) {
 	for i := range 5 {
 		v := c.low + (c.high-c.low)*float64(i)/4
-		c.line(v, number(v)+unitY)
+		c.line(v, short(v)+unitY)
 	}
 	c.ticksX(unitX)
+}
+
+// short is a number for the narrow place beside a chart.
+func short(v float64) string {
+	switch {
+	case v >= 1e6:
+		return number(v/1e6) + "M"
+	case v >= 1e5:
+		return number(v/1e3) + "k"
+	}
+	return number(v)
 }
 
 // decades draws the lines of a logarithmic y.

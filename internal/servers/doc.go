@@ -1,5 +1,5 @@
 // Package servers starts the real ones for tests: PostgreSQL, Redis and its Sentinel, a Kafka broker, by deploy/local-stack, on
-// free ports of 127.0.0.1 and with data of their own.
+// free ports of 127.0.0.1 and with data of their own. For pages it has a real browser.
 //
 // What it promises: a server is ready when its function returns; it is ended, by its process id, before the test binary exits, also
 // when the binary panics or is killed; its data goes with it. What it wrote is shown where a test failed. Where a server's

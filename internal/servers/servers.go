@@ -18,6 +18,7 @@ const (
 	kindPostgres = "postgres"
 	kindKafka    = "kafka"
 	kindSentinel = "sentinel"
+	kindBrowser  = "browser"
 )
 
 // shared are the servers that all tests of a binary use together. They are started by the first test that wants one, and
