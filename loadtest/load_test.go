@@ -482,3 +482,28 @@ func TestLoadConfig_ValidateNamesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// A load of which nothing came is no success, though no promise was broken.
+func TestSummary_OfALoadThatGotNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		mix  Mix
+		sku  string
+		sign string
+		want Verdict
+		of   string
+	}{
+		"all is well":            {Mix{Pay: 1}, "phone-x", stubSecret, Passed, ""},
+		"no such item":           {Mix{}, "nope", stubSecret, Nothing, "purchase"},
+		"payments are not taken": {Mix{Pay: 1}, "phone-x", "wrong", Nothing, "payment"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t, 1000, 1000, honest)
+			cfg := testLoad(s, s.listen())
+			cfg.SKU, cfg.PaymentSecret, cfg.Phases[0].Mix = c.sku, c.sign, c.mix
+			cfg.Phases[0].Duration = 20 * time.Millisecond
+			if got := NewSummary(sendLoad(t, cfg), nil, RunCard{}); got.Verdict != c.want || got.NothingOf() != c.of {
+				t.Errorf("%s of %q, want %s of %q; %v", got.Verdict, got.NothingOf(), c.want, c.of, got.Samples)
+			}
+		})
+	}
+}

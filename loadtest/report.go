@@ -59,6 +59,8 @@ func (p *page) verdict() {
 		class, words = " not", "Failed: an SLO was missed"
 	case Interrupted:
 		class, words = " half", "Interrupted"
+	case Nothing:
+		class, words = " not", "Failed: every "+s.nothing+" ended in an error"
 	}
 	held, met := 0, 0
 	var wrong []string

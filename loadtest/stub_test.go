@@ -168,6 +168,10 @@ func (s *stub) buy(ctx *fasthttp.RequestCtx) {
 		problem(ctx, 400, "invalid-request", "")
 		return
 	}
+	if p.SKU != "phone-x" {
+		problem(ctx, 404, "unknown-item", "")
+		return
+	}
 	key := string(ctx.Request.Header.Peek("Idempotency-Key"))
 	s.mu.Lock()
 	defer s.mu.Unlock()

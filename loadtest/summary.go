@@ -58,14 +58,17 @@ type Summary struct {
 	curves        map[string][]float64 // milliseconds at curvePoints, for the report
 	series        []Slot
 	slotWidth     time.Duration
+	nothing       string // what was asked for, and never had
 }
 
 // Verdict is what came of a load, in a word.
 type Verdict string
 
-// The verdicts; a broken invariant weighs more than a missed SLO, and that more than an interruption.
+// The verdicts; a broken invariant weighs more than a missed SLO, that more than an interruption, and that more than a load of which
+// nothing came: where every purchase, payment or cancellation ended in an error, no promise could be broken.
 const (
 	Passed      Verdict = "passed"
+	Nothing     Verdict = "nothing"
 	Broken      Verdict = "broken"
 	Missed      Verdict = "missed"
 	Interrupted Verdict = "interrupted"
@@ -160,13 +163,27 @@ func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
 	for _, slo := range slos {
 		s.SLOs = append(s.SLOs, slo.Measure(r))
 	}
+	for _, a := range []struct {
+		words string
+		tally *Tally
+	}{{"cancellation", &r.Cancel}, {"payment", &r.Pay}, {"purchase", &r.Buy}} {
+		if a.tally.Sent > 0 && a.tally.Count(Failed) == a.tally.Sent {
+			s.nothing = a.words
+		}
+	}
 	s.judge(r.Interrupted)
 	return s
 }
 
+// NothingOf names what was asked for and ended in an error every time: purchase, payment or cancellation; "" where all had answers.
+func (s *Summary) NothingOf() string { return s.nothing }
+
 // judge sets the verdict.
 func (s *Summary) judge(interrupted bool) {
 	s.Verdict = Passed
+	if s.nothing != "" {
+		s.Verdict = Nothing
+	}
 	if interrupted {
 		s.Verdict = Interrupted
 	}

@@ -45,7 +45,8 @@ Afterwards every order that was named is read back, and the answers are judged: 
 accepted order lost, one order per key, no buyer over the limit. DIR gets summary.json (its JSON Schema: --schema) and
 report.html, after ^C too.
 
-Exits 98 with the proof when an invariant does not hold, 99 when an --slo was missed, 130 after ^C, 4 when nobody listens.
+Exits 98 with the proof when an invariant does not hold, 99 when an --slo was missed, 130 after ^C, 4 when nobody listens, 1 when
+every purchase, payment or cancellation ended in an error.
 A load generator that was the bottleneck itself says so on stderr and in the report.`,
 		Example: `  penstock loadtest --target http://127.0.0.1:8080 --caller-key psk_… --activity 618 --sku phone-x \
     --rate 5000/s --duration 30s --users 100000 --slo 'p99(accepted)<50ms, error_rate<0.1%' --out report
@@ -249,6 +250,8 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 		return &exitError{exitLawBroken, errors.Join(append(broken, missed...)...)}
 	case loadtest.Missed:
 		return &exitError{exitSLOMissed, errors.Join(missed...)}
+	case loadtest.Nothing:
+		return &exitError{exitFailure, fmt.Errorf("every %s ended in an error: nothing was tested; the first answers are in the report", s.NothingOf())}
 	case loadtest.Interrupted:
 		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
 	}

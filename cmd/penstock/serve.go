@@ -59,7 +59,13 @@ func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 		return failure(err)
 	}
 	if p.firstToken != "" {
-		log.Info("first admin token, shown only now", "token", p.firstToken)
+		told := config
+		told.LogLevel = defaultConfig().LogLevel // whatever else is told
+		shown, err := newLogger(told)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		shown.Info("first admin token, shown only now", "token", p.firstToken)
 	}
 	log.Info("ready", "public", p.PublicURL(), "admin", p.AdminURL())
 	addresses := "admin " + p.AdminURL() + "\n"

@@ -117,11 +117,12 @@ func hopeless(err error) bool {
 	return false
 }
 
-// databaseName is a database's URL without its password.
+// databaseName is where a database is, and what it is called: nothing else of its URL, since passwords have more than one place there.
 func databaseName(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
 		return "(unreadable URL)"
 	}
-	return u.Redacted()
+	host := u.Host[strings.LastIndexByte(u.Host, '@')+1:]
+	return u.Scheme + "://" + host + u.EscapedPath()
 }

@@ -144,6 +144,13 @@ func (c *Config) validateDatabase() []error {
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return []error{errors.New("database: must be postgres://user:password@host:port/name")}
 	}
+	_, authority, _ := strings.Cut(c.Database, "//")
+	if end := strings.IndexAny(authority, "/?#"); end >= 0 {
+		authority = authority[:end]
+	}
+	if strings.Count(authority, "@") > 1 { // the rest of the password would be taken for the host, and shown
+		return []error{errors.New("database: an @ in user or password must be written %40")}
+	}
 	var errs []error
 	query := u.Query()
 	if mode := query.Get("sslmode"); mode != "" && !slices.Contains(sslModes(), mode) {

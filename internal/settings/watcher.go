@@ -204,10 +204,11 @@ func (w *Watcher) take(ctx context.Context, a answer) bool {
 		w.reapply(func(string) bool { return true })
 	}
 	applied := w.apply(a.update.Documents)
-	if applied {
+	forgot := w.forget()
+	if applied || forgot {
 		w.keep()
 	}
-	return applied
+	return applied || forgot
 }
 
 // apply puts newer versions in force, and reports whether there was one.
@@ -231,6 +232,27 @@ func (w *Watcher) apply(documents []Document) bool {
 			}
 			w.log.Info("settings in force", "document", d.Name, "version", d.Version)
 		}
+	}
+	return any
+}
+
+// forget takes out of force what was kept on disk of a document that the database doesn't have, and reports whether there was one: the
+// file is of another installation. Its first answer names every document that there is.
+func (w *Watcher) forget() bool {
+	any := false
+	for _, part := range w.parts {
+		w.mu.Lock()
+		foreign := w.seen[part.Name] == 0 && w.inForce[part.Name].Version > 0
+		w.mu.Unlock()
+		if !foreign {
+			continue
+		}
+		w.log.Warn("settings kept on disk are of another installation", "path", w.cfg.Path, "document", part.Name)
+		if err := w.put(part, Document{Name: part.Name}); err != nil {
+			w.log.Error("the defaults are refused", "document", part.Name, "err", err)
+			continue
+		}
+		any = true
 	}
 	return any
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -363,6 +364,48 @@ func TestLastKnownGoodIsInForceWithoutTheDatabase(t *testing.T) {
 			}
 			s.store.setAway(false)
 		})
+	}
+}
+
+// A file of another installation is good for a start without a database only: then the database says what there is, be it nothing.
+func TestWhatAnotherInstallationKeptIsForgotten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "settings.json")
+	synctest.Test(t, func(t *testing.T) {
+		other := newSite(t, 0)
+		other.node("a", path)
+		other.publish(0, `"theirs"`)
+		other.publish(1, `"theirs too"`)
+	})
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		ours string
+		want string
+	}{{"", "01"}, {`"ours"`, `1"ours"1`}} {
+		if err := os.WriteFile(path, kept, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, 0)
+			if c.ours != "" {
+				s.publish(0, c.ours)
+			}
+			s.store.setAway(true)
+			n := s.node("a", path)
+			if n.last() != `2"theirs too"1` {
+				t.Errorf("without the database: %s", n.last())
+			}
+			s.store.setAway(false)
+			time.Sleep(time.Second)
+			if n.last() != c.want {
+				t.Errorf("in force: %s, want %s", n.last(), c.want)
+			}
+		})
+		if text, err := os.ReadFile(path); err != nil || strings.Contains(string(text), "theirs") {
+			t.Errorf("kept: %s, %v", text, err)
+		}
 	}
 }
 
