@@ -9,8 +9,7 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	config := &cobra.Command{Use: "config", Short: "Work with configuration files", Args: cobra.NoArgs}
-	config.AddCommand(&cobra.Command{
+	return group("config", "Work with configuration files", &cobra.Command{
 		Use:   "check FILE",
 		Short: "Validate a configuration file without starting anything",
 		Long: `Validate a configuration file without starting anything. All mistakes are reported at once, each with file,
@@ -29,7 +28,6 @@ line and a suggestion where one is near. Exits 2 when there is one.`,
 			return err
 		},
 	})
-	return config
 }
 
 // commandConfig loads the configuration of a command that has the settings' flags.

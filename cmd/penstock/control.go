@@ -161,12 +161,11 @@ func (p *Process) controlMetrics() []admin.Sample {
 	}
 	out = append(out, p.limitMetrics()...)
 	for name, version := range state.Applied {
-		out = append(out, gauge("penstock_settings_version", "Version of a settings document that is in force.", version,
-			admin.Label{Name: "document", Value: name}))
-	}
-	for name, version := range state.Rejected {
-		out = append(out, gauge("penstock_settings_rejected_version", "Newest version of a settings document that this node refused.", version,
-			admin.Label{Name: "document", Value: name}))
+		document := admin.Label{Name: "document", Value: name}
+		out = append(out,
+			gauge("penstock_settings_version", "Version of a settings document that is in force.", version, document),
+			gauge("penstock_settings_rejected_version", "Newest version of a settings document that this node refused; 0 without one.",
+				state.Rejected[name], document))
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var updateMetrics = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -29,6 +30,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	openForMetrics(t, p)
 	want := metricsPage(t, p.AdminURL()+"/metrics")
 	if *updateMetrics {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
@@ -38,6 +40,41 @@ func TestMetricsAreDocumented(t *testing.T) {
 	got, err := os.ReadFile(page)
 	if err != nil || string(got) != want {
 		t.Errorf("docs/metrics.md is not what /metrics says (%v): go test ./cmd/penstock -run TestMetricsAreDocumented -update", err)
+	}
+}
+
+// openForMetrics has the process do a little of everything that has metrics only where it is done.
+func openForMetrics(t *testing.T, p *Process) {
+	t.Helper()
+	shop := newDemoShop(p.AdminURL(), p.firstToken)
+	sale, err := shop.open(t.Context(), 10, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := put(map[string]any{"policies": []any{
+		map[string]any{"name": "users", "key": "user", "rate": 10, "burst": 10}, map[string]any{"name": "callers", "key": "caller", "rate": 10, "burst": 10},
+	}}, "limits")
+	limits.header = http.Header{"If-Match": {"*"}}
+	if err := shop.call(t.Context(), limits, nil); err != nil {
+		t.Fatal(err)
+	}
+	body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":"u-1","quantity":1}`, demoActivity, demoSKU)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.PublicURL()+"/v1/orders", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+sale.callerKey)
+	request.Header.Set("Idempotency-Key", "k-1")
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusAccepted {
+		t.Fatal(response.Status, err)
+	}
+	if _, err := shop.audit(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 
