@@ -34,8 +34,11 @@ func main() {
 	go func() {
 		<-signals
 		cancel()
-		<-signals
-		os.Exit(exitInterrupted)
+		for s := range signals { // SIGTERM comes twice from supervisors that mean the process and its group
+			if s == os.Interrupt {
+				os.Exit(exitInterrupted)
+			}
+		}
 	}()
 	os.Exit(run(ctx, rootCommand(), os.Args[1:]))
 }

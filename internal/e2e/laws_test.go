@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -287,7 +288,7 @@ func TestKillAmidACrowd(t *testing.T) {
 	}
 }
 
-// TestStopDrains: SIGTERM amid a crowd answers what is in flight, exits 0, and nothing is lost.
+// TestStopDrains: SIGTERM amid a crowd, even twice, answers what is in flight, exits 0, and nothing is lost.
 func TestStopDrains(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -302,8 +303,13 @@ func TestStopDrains(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if done++; done == 200 {
-			go func() { code <- n.end(15) }()
+		switch done++; done {
+		case 200:
+			if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		case 300: // supervisors send it twice, to the process and its group
+			go func() { code <- n.end(syscall.SIGTERM) }()
 		}
 		return a, nil
 	})
