@@ -251,7 +251,8 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 	case loadtest.Missed:
 		return &exitError{exitSLOMissed, errors.Join(missed...)}
 	case loadtest.Nothing:
-		return &exitError{exitFailure, fmt.Errorf("every %s ended in an error: nothing was tested; the first answers are in the report", s.NothingOf())}
+		return &exitError{exitFailure, fmt.Errorf("every %s ended in an error, so nothing was tested: the report has the first answers",
+			s.NothingOf())}
 	case loadtest.Interrupted:
 		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
 	}

@@ -25,8 +25,8 @@ type Look struct {
 	Console  []string // what the browser complained about: blocked parts, scripts that failed
 }
 
-// renderTimeout bounds a browser's start and end: a second or two on an idle machine.
-const renderTimeout = time.Minute
+// renderTimeout bounds a browser's start and end: a second or four on an idle machine.
+const renderTimeout = 3 * time.Minute
 
 // probe measures the page it stands in, when that is laid out. It is no part of the page that is tested, whose policy forbids it.
 const probe = `<script>addEventListener("load", () => {
@@ -79,6 +79,7 @@ func browse(t testing.TB, page []byte, width int) (log, dom []byte) {
 	ctx, cancel := context.WithTimeout(t.Context(), renderTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync",
 		"--user-data-dir="+filepath.Join(dir, "profile"), fmt.Sprintf("--window-size=%d,1000", width), "--enable-logging=stderr", "--dump-dom",
 		"file://"+file)
 	cmd.WaitDelay = 5 * time.Second
