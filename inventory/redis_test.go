@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
@@ -54,7 +55,7 @@ func redisWorld(t *testing.T, addr string, processes int) stocktest.World {
 	redis.do("FLUSHALL")
 	w := stocktest.World{Lose: func() { redis.do("FLUSHALL") }, Save: redis.save, Check: redis.check}
 	for range processes {
-		w.Stocks = append(w.Stocks, openStock(t, inventory.Config{Addrs: []string{addr}}))
+		w.Stocks = append(w.Stocks, openStock(t, inventory.Config{Addrs: []string{addr}, CallTimeout: time.Minute})) // Lua in Go, raced
 	}
 	return w
 }

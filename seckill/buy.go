@@ -40,10 +40,10 @@ func (d *Desk) Buy(ctx context.Context, p *Purchase) (Receipt, error) {
 	}
 	id := p.order(offer)
 	if closed, since := offer.refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
-		return d.replayOrRefuse(ctx, offer, id, closed, since)
+		return d.replayOrRefuse(ctx, p, offer, closed, since)
 	}
 	if p.Closed != nil {
-		return d.replayOrRefuse(ctx, offer, id, p.Closed, p.ClosedSince.Add(d.cfg.AcceptDeadline))
+		return d.replayOrRefuse(ctx, p, offer, p.Closed, p.ClosedSince.Add(d.cfg.AcceptDeadline))
 	}
 	if offer.Epoch == 0 {
 		return Receipt{}, errNotOpened
@@ -197,7 +197,8 @@ func (d *Desk) replay(ctx context.Context, id OrderID) (Receipt, error) {
 }
 
 // replayOrRefuse answers a purchase outside the sale's hours: with its order where the key has one, else with the refusal.
-func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, refusal *Refusal, since time.Time) (Receipt, error) {
+func (d *Desk) replayOrRefuse(ctx context.Context, p *Purchase, offer *Offer, refusal *Refusal, since time.Time) (Receipt, error) {
+	id := p.order(offer)
 	if d.neverHeld(offer, id, since) {
 		return Receipt{}, refusal
 	}
@@ -207,6 +208,8 @@ func (d *Desk) replayOrRefuse(ctx context.Context, offer *Offer, id OrderID, ref
 		return Receipt{}, d.unavailable(id, err)
 	case hold.State == inventory.None:
 		return Receipt{}, refusal
+	case hold.Quantity != p.Quantity:
+		return Receipt{}, errKeyReused
 	case hold.State == inventory.Ordered, hold.State == inventory.Sold, hold.State == inventory.Void:
 		return d.replay(ctx, id)
 	}

@@ -148,6 +148,9 @@ func TestSwitches(t *testing.T) {
 	if a := buy("u1", "k1"); a.header.Get("Idempotent-Replayed") != "true" || a.field("order") != order {
 		t.Fatalf("a repeat: %v", a)
 	}
+	if a, err := s.buy(n, "u1", "k1", 2); err != nil || a.status != 422 || a.field("code") != "idempotency-key-reused" {
+		t.Fatalf("a repeat that wants more: %v, %v", a, err)
+	}
 	flick(n, "orders", `{"value":"on","scope":{"merchant":"acme"},"reason":"a narrower on doesn't open"}`)
 	closed(buy("u2", "k2"))
 	if a := s.order(n, order); a.status != 200 {
