@@ -302,6 +302,17 @@ func (d *Document) drop(gone func(*Switch) bool) {
 	d.Switches = kept
 }
 
+// All returns the switches of that name and scope that aren't over at now, the one in force last.
+func (d *Document) All(name Name, scope Scope, now time.Time) []Switch {
+	var out []Switch
+	for i := range d.Switches {
+		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && !s.Over(now) {
+			out = append(out, *s)
+		}
+	}
+	return out
+}
+
 // Find returns the switch of that name and scope that is in force at now, or nil.
 func (d *Document) Find(name Name, scope Scope, now time.Time) *Switch {
 	for i := len(d.Switches) - 1; i >= 0; i-- {

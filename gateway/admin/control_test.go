@@ -168,6 +168,27 @@ func TestRevertOfLimits(t *testing.T) {
 	}
 }
 
+// A switch that is over gives way to the one beneath it, also after a revert: else a sale that was switched off opens by itself.
+func TestRevertOfASwitchKeepsWhatIsBeneath(t *testing.T) {
+	s := open(t, nil)
+	layers := func() int {
+		return strings.Count(s.must(200, "GET", "/admin/v1/switches", "").body, `"reason":"layer"`)
+	}
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"layer"}`)
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"on","reason":"layer","expires_in":"2h"}`)
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"on","reason":"layer","expires_in":"1h"}`)
+	third := s.lastChange()
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x"}`)
+	s.revert(s.lastChange()).reverted(true)
+	if n := layers(); n != 3 {
+		t.Errorf("%d layers after the removal was reverted, want 3", n)
+	}
+	s.revert(third).reverted(true)
+	if n := layers(); n != 2 {
+		t.Errorf("%d layers after the third was reverted, want 2", n)
+	}
+}
+
 func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	s := open(t, nil)
 	put := func(name, body string) int64 {

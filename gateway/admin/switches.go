@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"penstock/degrade"
@@ -282,17 +283,17 @@ func planSwitches(ch *seckill.Change) (undo, error) {
 		_, changed, err := c.changeSwitches(ctx, by, func(d *degrade.Document, now time.Time) error {
 			same := true
 			for _, t := range touched {
-				is, was, made := d.Find(t.Name, t.Scope, now), before.Find(t.Name, t.Scope, now), after.Find(t.Name, t.Scope, now)
+				is, was, made := d.All(t.Name, t.Scope, now), before.All(t.Name, t.Scope, now), after.All(t.Name, t.Scope, now)
 				switch {
-				case equalSwitches(is, was):
+				case slices.EqualFunc(is, was, equalSwitches):
 					continue
-				case !equalSwitches(is, made):
+				case !slices.EqualFunc(is, made, equalSwitches):
 					return overtaken()
 				}
 				same = false
 				d.Unset(t.Name, t.Scope, now)
-				if was != nil {
-					d.Set(*was, now)
+				for _, s := range was { // each outlives the next: what is beneath comes back when that one is over
+					d.Set(s, now)
 				}
 			}
 			if same {
@@ -314,7 +315,8 @@ func touchedSwitches(before, after *degrade.Document) []degrade.Switch {
 			for _, t := range out {
 				known = known || t.Name == s.Name && t.Scope == s.Scope
 			}
-			if !known && !equalSwitches(before.Find(s.Name, s.Scope, time.Time{}), after.Find(s.Name, s.Scope, time.Time{})) {
+			was, is := before.All(s.Name, s.Scope, time.Time{}), after.All(s.Name, s.Scope, time.Time{})
+			if !known && !slices.EqualFunc(was, is, equalSwitches) {
 				out = append(out, *s)
 			}
 		}
@@ -322,9 +324,6 @@ func touchedSwitches(before, after *degrade.Document) []degrade.Switch {
 	return out
 }
 
-func equalSwitches(a, b *degrade.Switch) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
+func equalSwitches(a, b degrade.Switch) bool {
 	return a.Name == b.Name && a.Scope == b.Scope && a.Value == b.Value && a.ExpiresAt.Equal(b.ExpiresAt)
 }
