@@ -189,7 +189,22 @@ func (s Scope) Check(name Name) string {
 			return "must name a caller as merchant/caller"
 		}
 	}
+	activity, sku, both := strings.Cut(s.SKU, "/")
+	merchant, caller, _ := strings.Cut(s.Caller, "/")
+	if both && (activity == "" || sku == "") {
+		return "must name a SKU as sku or activity/sku"
+	}
+	for _, name := range []string{s.Merchant, s.Activity, activity, sku, merchant, caller} {
+		if strings.ContainsFunc(name, notInNames) {
+			return "must consist of letters, digits and ._~-"
+		}
+	}
 	return ""
+}
+
+// notInNames reports whether no id has that character.
+func notInNames(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._~-", r)
 }
 
 // String is the scope for people and logs.
