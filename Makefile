@@ -28,7 +28,7 @@ test: install ## all tests, with the race detector where it can find something; 
 	$(GO) test -timeout 20m $(UNRACED)
 
 check: lint ## lint and unit tests: what to run before a commit, under a minute once built
-	$(GO) test -short $$($(GO) list ./... | grep -v /internal/e2e$$)
+	$(GO) test -short $$($(GO) list ./... | grep -v /internal/proof/e2e$$)
 
 lint: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
@@ -46,15 +46,15 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 	done
 
 sim: ## the simulator on new seeds, for SIMTIME (default 5m)
-	$(GO) test ./internal/sim -run '^TestSim$$' -sim.time=$${SIMTIME:-5m} -timeout 3h -v
+	$(GO) test ./internal/proof/sim -run '^TestSim$$' -sim.time=$${SIMTIME:-5m} -timeout 3h -v
 
 model: ## the large walks of the protocol's model: half a billion states, 4 GB, half an hour
-	$(GO) test ./internal/protocol -run NoLawBroken -long -timeout 3h -v
+	$(GO) test ./internal/proof/protocol -run NoLawBroken -long -timeout 3h -v
 
 mutants: ## take each rule of the protocol out, of the model and of the code, and demand that something breaks
-	@for f in internal/protocol/testdata/mutants/*.txt; do echo "== the model without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
-	$(GO) test ./internal/protocol -run Mutants
-	$(GO) test ./internal/sim -run '^TestMutants$$' -sim.mutants=all -timeout 3h -v
+	@for f in internal/proof/protocol/testdata/mutants/*.txt; do echo "== the model without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
+	$(GO) test ./internal/proof/protocol -run Mutants
+	$(GO) test ./internal/proof/sim -run '^TestMutants$$' -sim.mutants=all -timeout 3h -v
 
 bench: ## all benchmarks: ROUNDS (default 5) interleaved rounds, medians, ratios
 	.ci/bench

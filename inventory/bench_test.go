@@ -13,9 +13,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/stocktest"
 	"penstock/inventory"
-	"penstock/inventory/stocktest"
 )
 
 // BenchmarkHold compares ways to take units of one item for a crowd, on miniredis and on a redis-server. All ways have as many buyers

@@ -15,8 +15,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
 
+	"penstock/internal/proof/stocktest"
 	"penstock/inventory"
-	"penstock/inventory/stocktest"
 )
 
 func TestMiniredis(t *testing.T) {

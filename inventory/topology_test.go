@@ -15,7 +15,7 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 	"penstock/inventory"
 )
 

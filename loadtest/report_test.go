@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 )
 
 // The report in a real browser, of a load that met everything: all of it is there, inside its frames, and nothing was refused or run.

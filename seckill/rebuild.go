@@ -23,7 +23,7 @@ import (
 //  5. load and open, only where the shard still shows this rebuild's own closed mark.
 //
 // Each step may crash: the shard stays shut, nobody is promised anything, and whoever takes the item's lock begins again
-// under a higher epoch. internal/protocol shows what breaks when a step is left out. A Rebuilder is safe for concurrent use.
+// under a higher epoch. internal/proof/protocol shows what breaks when a step is left out. A Rebuilder is safe for concurrent use.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
 	cfg     Config

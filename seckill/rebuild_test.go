@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory/stocktest"
+	"penstock/internal/proof/stocktest"
 	"penstock/seckill"
 )
 

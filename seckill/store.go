@@ -9,7 +9,7 @@ import (
 )
 
 // Store keeps the truth: totals, orders, changes. internal/sqlite and internal/postgres implement it and pass
-// internal/storetest. Every method is one transaction (unless it says otherwise), safe for concurrent use by many
+// internal/proof/storetest. Every method is one transaction (unless it says otherwise), safe for concurrent use by many
 // processes, and may be repeated after an error. Times come from the database's clock.
 type Store interface {
 	CatalogStore

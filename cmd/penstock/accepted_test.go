@@ -12,8 +12,8 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"penstock/internal/servers"
-	"penstock/inventory/stocktest"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/stocktest"
 	"penstock/seckill"
 )
 

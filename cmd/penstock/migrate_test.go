@@ -9,7 +9,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 )
 
 // TestMigrate runs what a user types and sees on a real server.

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
-	"penstock/inventory/stocktest"
+	"penstock/internal/proof/stocktest"
 )
 
 // plainGateway is what penstock is measured beside: the gateway that one would write first, with the same libraries, on the same

@@ -15,7 +15,7 @@ import (
 
 	"penstock/internal/kafka"
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 	"penstock/inventory"
 )
 

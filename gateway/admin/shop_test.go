@@ -21,9 +21,9 @@ import (
 	"go.uber.org/goleak"
 
 	"penstock/gateway/problem"
+	"penstock/internal/proof/stocktest"
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
-	"penstock/inventory/stocktest"
 	"penstock/seckill"
 )
 

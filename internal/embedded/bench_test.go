@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"penstock/internal/embedded"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 	"penstock/seckill"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"penstock/internal/embedded"
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 )
 
 // childVariable names the environment variable that makes the test binary a child process: one that has the data directory

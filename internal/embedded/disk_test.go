@@ -12,7 +12,7 @@ import (
 
 	"penstock/internal/embedded"
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 )
 
 // crashImage copies a data directory that is in use: what kill -9 would leave of it now.

@@ -18,7 +18,7 @@ import (
 
 	"penstock/internal/embedded"
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 )
 
 // TestMain is also the main of the child processes that some tests start, see child_test.go.

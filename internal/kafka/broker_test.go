@@ -4,8 +4,8 @@ import (
 	"testing"
 
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
-	"penstock/internal/servers"
+	"penstock/internal/proof/kafkatest"
+	"penstock/internal/proof/servers"
 )
 
 // TestBroker runs the suite on an Apache Kafka broker.

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 )
 
 // answers counts what Put's done was called with, per record.

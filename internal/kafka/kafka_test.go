@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"penstock/internal/kafka"
-	"penstock/internal/kafka/kafkatest"
+	"penstock/internal/proof/kafkatest"
 )
 
 // broker starts a broker in memory that nobody else can reach.

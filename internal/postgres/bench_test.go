@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
-	"penstock/internal/storetest"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/storetest"
 	"penstock/inventory"
 	"penstock/seckill"
 )

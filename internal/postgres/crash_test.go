@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
-	"penstock/internal/storetest"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/storetest"
 )
 
 // seeded returns a generator, and says how to repeat the test.

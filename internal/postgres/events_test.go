@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
-	"penstock/internal/storetest"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/storetest"
 	"penstock/seckill"
 )
 

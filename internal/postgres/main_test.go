@@ -15,8 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
-	"penstock/internal/storetest"
+	"penstock/internal/proof/servers"
+	"penstock/internal/proof/storetest"
 	"penstock/seckill"
 )
 

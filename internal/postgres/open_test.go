@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 )
 
 func TestOpen_KeepsWhatWasWritten(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 	"penstock/inventory"
 	"penstock/seckill"
 )

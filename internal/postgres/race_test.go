@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"penstock/internal/postgres"
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 	"penstock/inventory"
 	"penstock/seckill"
 )

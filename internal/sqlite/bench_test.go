@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"penstock/internal/proof/storetest"
 	"penstock/internal/sqlite"
-	"penstock/internal/storetest"
 	"penstock/seckill"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/storetest"
+	"penstock/internal/proof/storetest"
 	"penstock/seckill"
 )
 

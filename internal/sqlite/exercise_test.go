@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/storetest"
+	"penstock/internal/proof/storetest"
 	"penstock/seckill"
 )
 

@@ -79,7 +79,7 @@ var rules = []rule{
 }
 
 func TestTidy(t *testing.T) {
-	repository, err := load(os.DirFS(filepath.Join("..", "..")))
+	repository, err := load(os.DirFS(filepath.Join("..", "..", "..")))
 	if err != nil {
 		t.Fatal(err)
 	}

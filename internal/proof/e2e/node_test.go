@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 )
 
 const adminToken = "e2e-admin-token"

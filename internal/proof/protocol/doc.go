@@ -4,7 +4,7 @@
 // It is the design, not the product: no package of the product imports it, and it imports none. What it proves is that the
 // rules the code is written by (epochs, the accept deadline, fences, doom, markers, see docs/adr) are enough, and, by
 // leaving each out in turn (Mutants), that none of them is spare. That the code follows the rules is shown by
-// internal/sim and the tests of seckill and inventory.
+// internal/proof/sim and the tests of seckill and inventory.
 //
 // # What it has
 //

@@ -76,7 +76,7 @@ func simulate(t *testing.T, template string, seed uint64, met tally) (path strin
 		}
 	})
 	if broken != "" {
-		t.Fatalf("%s\n%s\nrepeat with: go test ./internal/sim -run TestSim -sim.seed=%d", path, broken, seed)
+		t.Fatalf("%s\n%s\nrepeat with: go test ./internal/proof/sim -run TestSim -sim.seed=%d", path, broken, seed)
 	}
 	return path
 }

@@ -93,17 +93,17 @@ var arrows = map[string]arrow{
 		why: "the only place where parts are joined",
 	},
 
-	"internal/kafka/kafkatest": {
+	"internal/proof/kafkatest": {
 		may: []string{"seckill", "internal/kafka"},
 		why: "the suite of the queue, for kfake and for real brokers",
 	},
-	"internal/protocol":   {why: "the design as a model; it imports nothing, so that it can't be made to agree with the code"},
-	"internal/tidy":       {why: "it reads the others as text"},
-	"inventory/stocktest": {may: []string{"inventory"}, why: "the model and the suite of the stock"},
-	"internal/storetest":  {may: []string{"seckill", "inventory", "internal/settings"}, why: "the suite of the stores"},
-	"internal/sim":        {may: []string{everything}, why: "the simulator drives the real code"},
-	"internal/e2e":        {may: []string{everything}, why: "it drives real processes"},
-	"internal/servers":    {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
+	"internal/proof/protocol":  {why: "the design as a model; it imports nothing, so that it can't be made to agree with the code"},
+	"internal/proof/tidy":      {why: "it reads the others as text"},
+	"internal/proof/stocktest": {may: []string{"inventory"}, why: "the model and the suite of the stock"},
+	"internal/proof/storetest": {may: []string{"seckill", "inventory", "internal/settings"}, why: "the suite of the stores"},
+	"internal/proof/sim":       {may: []string{everything}, why: "the simulator drives the real code"},
+	"internal/proof/e2e":       {may: []string{everything}, why: "it drives real processes"},
+	"internal/proof/servers":   {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
 // everything is everybody, or every package.
@@ -111,8 +111,8 @@ const everything = "*"
 
 // testPackages are imported by test files and by one another only.
 var testPackages = []string{
-	"inventory/stocktest", "internal/kafka/kafkatest", "internal/storetest", "internal/sim", "internal/e2e",
-	"internal/protocol", "internal/servers", "internal/tidy",
+	"internal/proof/stocktest", "internal/proof/kafkatest", "internal/proof/storetest", "internal/proof/sim", "internal/proof/e2e",
+	"internal/proof/protocol", "internal/proof/servers", "internal/proof/tidy",
 }
 
 // owner says who may import a package: owners in all files, tests in test files and test packages.
@@ -130,7 +130,7 @@ var owners = map[string]owner{
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
 	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
-	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, tests: []string{"internal/servers"}, why: "PostgreSQL"},
+	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, tests: []string{"internal/proof/servers"}, why: "PostgreSQL"},
 	"modernc.org/sqlite":                  {owners: []string{"internal/sqlite"}, why: "SQLite, without cgo"},
 	"github.com/pressly/goose/v3":         {owners: []string{"internal/sqlite", "internal/postgres"}, why: "migrations"},
 	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
@@ -149,13 +149,13 @@ var owners = map[string]owner{
 	},
 	"github.com/twmb/franz-go": {
 		owners: []string{"internal/kafka", "internal/embedded"},
-		tests:  []string{"internal/kafka/kafkatest", "internal/servers", "cmd/penstock"}, why: "Kafka; kfake speaks its errors",
+		tests:  []string{"internal/proof/kafkatest", "internal/proof/servers", "cmd/penstock"}, why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
 	},
 	"github.com/pb33f/libopenapi": {
-		tests: []string{"gateway", "gateway/admin", "internal/e2e", "cmd/penstock"}, why: "checks openapi.yaml against answers",
+		tests: []string{"gateway", "gateway/admin", "internal/proof/e2e", "cmd/penstock"}, why: "checks openapi.yaml against answers",
 	},
 }
 
@@ -172,7 +172,7 @@ var standard = map[string]owner{
 
 	"flag":           {why: "commands and flags are cobra's, in cmd/penstock; tests may have flags of their own"},
 	"log":            {why: "logs are structured: log/slog, on a logger that was handed in"},
-	"os/exec":        {owners: []string{"internal/servers"}, why: "the product starts no processes"},
+	"os/exec":        {owners: []string{"internal/proof/servers"}, why: "the product starts no processes"},
 	"html/template":  {why: "it keeps the linker from dropping unused methods; pages are static and answers are JSON"},
 	"text/template":  {why: "it keeps the linker from dropping unused methods"},
 	"plugin":         {why: "one binary"},
@@ -189,7 +189,7 @@ type exempt struct{ dir, name string }
 
 // stateExempt are package variables that may stay though the rule can't see that they never change.
 var stateExempt = map[exempt]string{
-	{"internal/servers", "all"}: "the servers that all tests of a binary share: started once, ended by Main",
+	{"internal/proof/servers", "all"}: "the servers that all tests of a binary share: started once, ended by Main",
 
 	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
 }

@@ -205,7 +205,7 @@ var (
 
 func checkMachine(t *tree, report func(where, what string)) {
 	for _, f := range t.texts {
-		if strings.HasPrefix(f.path, "internal/tidy/testdata/") {
+		if strings.HasPrefix(f.path, "internal/proof/tidy/testdata/") {
 			continue
 		}
 		for i, line := range strings.Split(f.text, "\n") {
@@ -226,7 +226,7 @@ func checkUnfinished(t *tree, report func(where, what string)) {
 		if !slices.Contains([]string{".go", ".lua", ".sql", ".md", ".yaml", ".yml", ".js", ".css", ".html"}, path.Ext(f.path)) {
 			continue
 		}
-		if strings.HasPrefix(f.path, "internal/tidy/") { // it speaks of them
+		if strings.HasPrefix(f.path, "internal/proof/tidy/") { // it speaks of them
 			continue
 		}
 		for i, line := range strings.Split(f.text, "\n") {

@@ -13,7 +13,7 @@ import (
 
 var mutantsFlag = flag.String("sim.mutants", "", "take rules out of the code and demand that a test fails: all, or one by name")
 
-// mutant is a rule of the protocol, taken out of the code. The names are internal/protocol's where it has the rule too.
+// mutant is a rule of the protocol, taken out of the code. The names are internal/proof/protocol's where it has the rule too.
 type mutant struct {
 	name    string
 	rule    string
@@ -34,12 +34,12 @@ type proof struct {
 
 // history is the proof that a scenario ends in a broken law. What it expects on the way is not looked at.
 func history(law, scenario string) proof {
-	return proof{law, "./internal/sim", "TestScenarios/" + scenario, []string{"-sim.laws"}}
+	return proof{law, "./internal/proof/sim", "TestScenarios/" + scenario, []string{"-sim.laws"}}
 }
 
 // expectation is the proof that a scenario does not go as it says. That is all there is to see where the audit heals what is broken.
 func expectation(scenario string) proof {
-	return proof{"", "./internal/sim", "TestScenarios/" + scenario, nil}
+	return proof{"", "./internal/proof/sim", "TestScenarios/" + scenario, nil}
 }
 
 // conformance holds the Lua scripts against the model, with which the scenarios run.
@@ -52,7 +52,7 @@ const (
 	rebuildFile  = "seckill/rebuild.go"
 	workerFile   = "seckill/worker.go"
 	acceptFile   = "seckill/accept.go"
-	modelFile    = "inventory/stocktest/model.go"
+	modelFile    = "internal/proof/stocktest/model.go"
 	sqliteAccept = "internal/sqlite/accept.go"
 	sqliteStock  = "internal/sqlite/stock.go"
 )
@@ -232,7 +232,7 @@ var mutants = []mutant{
 // any more is an error. With -sim.mutants it compiles the code without the rule (go test -overlay), and a test must fail that
 // passes with it. docs/laws.md shows the table.
 func TestMutants(t *testing.T) {
-	root, err := filepath.Abs(filepath.Join("..", ".."))
+	root, err := filepath.Abs(filepath.Join("..", "..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/servers"
+	"penstock/internal/proof/servers"
 )
 
 // stockEvent is the value of a record of stock-status.

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"penstock/internal/proof/stocktest"
 	"penstock/inventory"
-	"penstock/inventory/stocktest"
 	"penstock/seckill"
 )
 

@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"penstock/internal/proof/stocktest"
 	"penstock/internal/sqlite"
 	"penstock/inventory"
-	"penstock/inventory/stocktest"
 	"penstock/seckill"
 )
 

@@ -21,7 +21,7 @@
 //
 // # What it does not have
 //
-// Several shards of an item, limits on callers, HTTP, and the real Redis and Kafka: those are internal/e2e's. A process that
-// crashes loses its memory, not its disk. internal/protocol walks every interleaving of a design of this size; this package
+// Several shards of an item, limits on callers, HTTP, and the real Redis and Kafka: those are internal/proof/e2e's. A process that
+// crashes loses its memory, not its disk. internal/proof/protocol walks every interleaving of a design of this size; this package
 // walks some interleavings of the code.
 package sim

@@ -31,7 +31,7 @@ func checkLaws(t *tree, report func(where, what string)) {
 	for _, law := range laws {
 		prefix := fmt.Sprintf("TestL%d_", law)
 		named := func(test string) bool { return strings.HasPrefix(test, prefix) }
-		tested := func(p *pkg) bool { return p.dir != "internal/tidy" && slices.ContainsFunc(testsOf(p), named) }
+		tested := func(p *pkg) bool { return p.dir != "internal/proof/tidy" && slices.ContainsFunc(testsOf(p), named) }
 		if !slices.ContainsFunc(t.packages, tested) {
 			report(fmt.Sprintf("L%d", law), "has no test named "+prefix+"…")
 		}
@@ -39,7 +39,7 @@ func checkLaws(t *tree, report func(where, what string)) {
 }
 
 // A list item of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`". A case of a
-// suite is named as the suite names it, or by its first words: "`inventory/stocktest`: `L5 the limit counts`".
+// suite is named as the suite names it, or by its first words: "`internal/proof/stocktest`: `L5 the limit counts`".
 var (
 	quoted   = regexp.MustCompile("`([^`]+)`")
 	caseName = regexp.MustCompile(`^L[1-8] `)
