@@ -1,12 +1,14 @@
 // Package gateway is the public listener: HTTP and nothing but. It decodes, asks a Gate and package seckill, and encodes; no
 // decision about a sale is made here.
 //
-// A request's path: the listener takes the connection (it survives a lack of file descriptors and knows every connection, so
-// that a drain is bounded); fasthttp reads the request within the limits of Config; handle gives it an exchange from the pool
-// and a request id; the route is matched; the in-flight limit lets it in; the caller key is looked up in the catalog; headers
-// and body are decoded, all mistakes at once; the Gate (limits, switches, shedding) lets it in; Sales decides; the answer is
-// appended to a buffer and copied into the response. Every answer that isn't a success is written by package problem, those
-// that fasthttp makes itself included.
+// A request's path: the listener takes the connection (it survives a lack of file descriptors and
+// knows every connection, so that a drain is bounded); fasthttp reads the request within the limits
+// of Config; handle gives it an exchange from the pool and a request id; a head that two servers
+// could read differently is refused; the route is matched; the in-flight limit lets it in; the
+// caller key is looked up in the catalog; headers and body are decoded, all mistakes at once; the
+// Gate (limits, switches, shedding) lets it in; Sales decides; the answer is appended to a buffer
+// and copied into the response. Every answer that isn't a success is written by package problem,
+// those that fasthttp makes itself included.
 //
 // What is never kept of a request: fasthttp uses its buffers again as soon as the handler returns. Strings in a
 // seckill.Purchase point into them (and into the exchange's JSON parser), which its contract allows; everything else that is

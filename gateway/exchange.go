@@ -49,6 +49,11 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 // finish counts the answer and lets go of everything that belongs to the request.
 func (x *exchange) finish() {
 	x.server.counters.add(x.stripe, x.route, x.status, x.code, time.Since(x.arrived))
+	x.release()
+}
+
+// release lets go of everything that belongs to the request.
+func (x *exchange) release() {
 	if x.context != nil {
 		x.context.end()
 	}

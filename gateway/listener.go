@@ -123,6 +123,31 @@ type conn struct {
 	used   atomic.Bool // a byte was read
 	linger atomic.Bool // a request was refused before it was read to its end
 	closed atomic.Bool
+
+	line firstLine // read and handled by one goroutine, fasthttp's for this connection
+}
+
+// firstLine watches how the first line of a connection's first request ends: fasthttp takes a bare
+// LF too, and keeps no trace of it. Lines without a byte before it are passed over.
+type firstLine struct {
+	ended bool
+	bare  bool // it ended with LF alone
+	begun bool
+	cr    bool // the last byte was CR
+}
+
+func (l *firstLine) watch(p []byte) {
+	for i := 0; i < len(p) && !l.ended; i++ {
+		switch p[i] {
+		case '\n':
+			l.ended, l.bare = l.begun, l.begun && !l.cr
+			l.cr = false
+		case '\r':
+			l.cr = true
+		default:
+			l.begun, l.cr = true, false
+		}
+	}
 }
 
 // Read implements net.Conn.
@@ -130,6 +155,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 && !c.used.Load() {
 		c.used.Store(true)
+	}
+	if n > 0 && !c.line.ended {
+		c.line.watch(p[:n])
 	}
 	return n, err
 }

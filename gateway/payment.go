@@ -12,21 +12,8 @@ const fieldSignature = "header " + headerSignature
 // pay answers POST /v1/payments. The signature is the only credential; whose secret made it is known once the order's merchant
 // is, so Sales checks it.
 func (x *exchange) pay() {
-	var n seckill.Notice
-	fields := x.http.Request.Header.PeekAll(headerSignature)
-	sound := false
-	if len(fields) == 1 {
-		n.SignedAt, n.MAC, sound = parseSignature(fields[0])
-	}
-	if !sound {
-		detail := "must be t=<unix seconds>,v1=<64 hex digits>, once"
-		if len(fields) == 0 {
-			detail = isMissing
-		}
-		x.problem(&problem.Problem{Code: problem.InvalidSignature, Errors: []problem.FieldError{{Field: fieldSignature, Detail: detail}}})
-		return
-	}
-	if !x.acceptsBody() {
+	n, ok := x.signature()
+	if !ok || !x.acceptsBody() {
 		return
 	}
 	n.Body = x.http.Request.Body()
@@ -49,4 +36,21 @@ func (x *exchange) pay() {
 		return
 	}
 	x.order(&order)
+}
+
+// signature reads the notice's signature, or answers.
+func (x *exchange) signature() (n seckill.Notice, ok bool) {
+	fields := x.http.Request.Header.PeekAll(headerSignature)
+	if len(fields) == 1 {
+		n.SignedAt, n.MAC, ok = parseSignature(fields[0])
+	}
+	if ok {
+		return n, true
+	}
+	detail := "must be t=<unix seconds>,v1=<64 hex digits>, once"
+	if len(fields) == 0 {
+		detail = isMissing
+	}
+	x.problem(&problem.Problem{Code: problem.InvalidSignature, Errors: []problem.FieldError{{Field: fieldSignature, Detail: detail}}})
+	return n, false
 }

@@ -89,6 +89,7 @@ func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Ser
 	s.http = &fasthttp.Server{
 		Handler:                      s.handle,
 		ErrorHandler:                 s.handleUnreadable,
+		ExpectHandler:                s.expected,
 		Logger:                       httpLog{s.quiet},
 		Concurrency:                  cfg.MaxConnections,
 		ReadBufferSize:               cfg.ReadBuffer,
@@ -234,6 +235,7 @@ func (s *Server) dispatch(x *exchange) {
 	x.route, x.param = match(x.http.URI().PathOriginal())
 	r := &routes[x.route]
 	switch {
+	case !x.strict():
 	case x.route == routeNone:
 		x.refuse(problem.NotFound)
 	case !r.takes(x.http.Method()):

@@ -241,6 +241,12 @@ var entries = [...]Entry{
 		Ops:    "Usually a client's default content type.",
 	},
 	{
+		Code: ExpectationFailed, Status: 417, Title: "The expectation can't be met",
+		Detail: "The Expect field asks for something that isn't known here.",
+		Client: "Send Expect: 100-continue, or no Expect field.",
+		Ops:    "An unusual HTTP client, or a proxy that adds the field. Nothing was taken.",
+	},
+	{
 		Code: KeyReused, Status: 422, Title: "The idempotency key was used for something else",
 		Detail: "The same idempotency key came before with another content.",
 		Client: "Use a new key for a new purchase, and the same key with the same content for a repeat.",
@@ -287,5 +293,11 @@ var entries = [...]Entry{
 		Client: "Wait for Retry-After, then repeat with the same key. When the answer has order, the outcome is unknown: the purchase may " +
 			"have been accepted. Ask at Location, or repeat with the same key; a new key may buy twice.",
 		Ops: "/readyz names the part that isn't ready. An item whose stock is being rebuilt answers this for a few seconds.",
+	},
+	{
+		Code: VersionNotSupported, Status: 505, Title: "The HTTP version isn't spoken here",
+		Detail: "This listener speaks HTTP/1.1 and HTTP/1.0.",
+		Client: "Use HTTP/1.1.",
+		Ops:    "Usually a proxy that is set to HTTP/2 without TLS towards this listener: set it to HTTP/1.1.",
 	},
 }

@@ -38,7 +38,9 @@ const (
 	TooLarge             Code = "too-large"
 	UnsupportedMediaType Code = "unsupported-media-type"
 	RateLimited          Code = "rate-limited"
+	ExpectationFailed    Code = "expectation-failed"
 	HeaderTooLarge       Code = "header-too-large"
+	VersionNotSupported  Code = "version-not-supported"
 	Internal             Code = "internal"
 )
 
