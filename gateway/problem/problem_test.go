@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -183,6 +184,9 @@ func TestJitterIsNeverEarlyAndBounded(t *testing.T) {
 	f(time.Second, uint64(minSpread), time.Second)
 	f(3*time.Second, uint64(3*time.Second)-1, 6*time.Second)
 	f(time.Hour, uint64(maxSpread)-1, time.Hour+maxSpread)
+	f(longest, uint64(maxSpread)-1, longest+maxSpread)
+	f(longest+time.Millisecond, 0, longest)
+	f(math.MaxInt64, uint64(maxSpread)-1, longest+maxSpread)
 }
 
 func TestSecondsNeverBelowMilliseconds(t *testing.T) {
@@ -202,6 +206,10 @@ func TestSecondsNeverBelowMilliseconds(t *testing.T) {
 	f(time.Second+time.Nanosecond, 2)
 	f(1500*time.Millisecond, 2)
 	f(72*time.Hour, 72*3600)
+	f(math.MaxInt64, int64(longestTold/time.Second))
+	if ms := milliseconds(math.MaxInt64); ms > math.MaxInt32 {
+		t.Errorf("%d ms are more than a client's timer may take", ms)
+	}
 }
 
 func TestPages(t *testing.T) {

@@ -9,6 +9,15 @@ const (
 	maxSpread = 5 * time.Second
 )
 
+// longest is the longest wait that is told, before its jitter. A sale may start in the year 9999. A
+// timer of 32 bits of milliseconds, as browsers and Node.js have, ends at once when it is set for
+// more than 24.8 days, and a time.Duration ends in 292 years: in both cases clients would come back
+// without a pause. One that comes back after 24 days is told the rest.
+const (
+	longest     = 24 * 24 * time.Hour
+	longestTold = longest + maxSpread
+)
+
 // Jitter returns d and a random part on top, never less than d: a fixed wait sends everybody who was refused in one second
 // back in one second. The part is uniform below d, but at least below minSpread and at most below maxSpread. random returns 64
 // random bits (math/rand/v2.Uint64).
@@ -16,6 +25,7 @@ func Jitter(d time.Duration, random func() uint64) time.Duration {
 	if d <= 0 {
 		return 0
 	}
+	d = min(d, longest)
 	spread := min(max(d, minSpread), maxSpread)
 	d += time.Duration(random() % uint64(spread))
 	return time.Duration(milliseconds(d)) * time.Millisecond
@@ -28,5 +38,5 @@ func Seconds(d time.Duration) int64 {
 }
 
 func milliseconds(d time.Duration) int64 {
-	return max(int64((d+time.Millisecond-1)/time.Millisecond), 1)
+	return max(int64((min(d, longestTold)+time.Millisecond-1)/time.Millisecond), 1)
 }
