@@ -374,6 +374,12 @@ func checkRow(t *testing.T, r *row, resp *http.Response, body string) {
 	if resp.Header.Get("X-Request-Id") == "" {
 		t.Error("no X-Request-Id")
 	}
+	if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options %q", got)
+	}
+	if challenge := resp.Header.Get("WWW-Authenticate"); (challenge != "") != (resp.StatusCode == http.StatusUnauthorized) {
+		t.Errorf("status %d with WWW-Authenticate %q", resp.StatusCode, challenge)
+	}
 	if strings.Contains(body, "hunter2") {
 		t.Errorf("leaks the error: %s", body)
 	}

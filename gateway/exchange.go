@@ -44,6 +44,7 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 	x.route, x.param, x.status, x.code = routeNone, nil, 0, ""
 	x.decoder.reset()
 	x.takeRequestID()
+	x.header(keyNoSniff, valueNosniff)
 }
 
 // finish counts the answer and lets go of everything that belongs to the request.
@@ -170,6 +171,9 @@ func (x *exchange) problem(p *problem.Problem) {
 	told.RetryAfter = problem.Jitter(retry, x.server.random)
 	if told.RetryAfter > 0 {
 		x.headerNumber(keyRetryAfter, problem.Seconds(told.RetryAfter))
+	}
+	if told.Code == problem.InvalidSignature {
+		x.headerText(keyAuthenticate, challengeSignature)
 	}
 	if told.Order != "" {
 		x.locate(told.Order)

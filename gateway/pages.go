@@ -62,7 +62,6 @@ func (x *exchange) helpPage() {
 // static answers with bytes that never change; they are not copied.
 func (x *exchange) static(contentType string, body []byte) {
 	x.header(keyCacheControl, valueStatic)
-	x.header(keyNoSniff, valueNosniff)
 	x.status, x.code = 200, ""
 	x.http.Response.SetStatusCode(x.status)
 	x.http.Response.Header.SetContentType(contentType)

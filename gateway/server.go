@@ -275,10 +275,11 @@ func (s *Server) limited(x *exchange) {
 	}
 }
 
-// What a request without a key, or with one that isn't known, is asked for (RFC 6750).
+// What a 401 asks for (RFC 9110, section 15.5.2): a key, another key (RFC 6750), or a signature.
 const (
-	challengeKey    = `Bearer realm="penstock"`
-	challengeBadKey = `Bearer realm="penstock", error="invalid_token"`
+	challengeKey       = `Bearer realm="penstock"`
+	challengeBadKey    = `Bearer realm="penstock", error="invalid_token"`
+	challengeSignature = headerSignature + ` realm="penstock", algorithm="hmac-sha256"`
 )
 
 // authenticate finds the caller by its key, or answers. A request names exactly one key.
