@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/valyala/fastjson"
@@ -41,7 +40,6 @@ const (
 	isUnknown    = "isn't a field of this request"
 	notString    = "must be a string"
 	notInteger   = "must be a whole number without fraction or exponent"
-	hasControl   = "must not have control characters"
 	notCurrency  = "must be three upper-case letters (ISO 4217)"
 	notOrderID   = "isn't an order id"
 	notUTF8      = "isn't UTF-8"
@@ -190,7 +188,7 @@ func (d *decoder) requireAll(names []string) {
 	}
 }
 
-// name reads a string of 1 to most bytes without control characters; "" after a mistake.
+// name reads a string of 1 to most bytes that a person can read; "" after a mistake.
 func (d *decoder) name(field string, v *fastjson.Value, most int) string {
 	if v.Type() != fastjson.TypeString {
 		d.fail(field, notString)
@@ -201,11 +199,9 @@ func (d *decoder) name(field string, v *fastjson.Value, most int) string {
 		d.fail(field, "must be 1 to "+strconv.Itoa(most)+" bytes long")
 		return ""
 	}
-	for _, r := range text {
-		if unicode.IsControl(r) {
-			d.fail(field, hasControl)
-			return ""
-		}
+	if wrong := problem.IllegibleText(text); wrong != "" {
+		d.fail(field, wrong)
+		return ""
 	}
 	return text
 }
@@ -223,12 +219,15 @@ func (d *decoder) integer(field string, v *fastjson.Value, least, most int64) in
 	case err == nil && (n < least || n > most):
 		d.fail(field, "must be from "+strconv.FormatInt(least, 10)+" to "+strconv.FormatInt(most, 10))
 		return 0
-	case err != nil:
+	case err != nil, n == 0 && isNegative(v):
 		d.fail(field, notInteger)
 		return 0
 	}
 	return n
 }
+
+// isNegative reports whether a number has a sign: minus zero is no whole number to every parser.
+func isNegative(v *fastjson.Value) bool { return bytes.HasPrefix(v.MarshalTo(nil), []byte("-")) }
 
 // isInteger reports whether a number is written with digits only.
 func isInteger(v *fastjson.Value) bool {

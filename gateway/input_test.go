@@ -66,6 +66,10 @@ func TestBadPurchases(t *testing.T) {
 		"activity: must be 1 to 64 bytes long", "sku: must be 1 to 64 bytes long", "user: must be 1 to 128 bytes long", quantity)
 	f(`{"activity":"a\u0000","sku":"s\n","user":"\u0085","quantity":1}`, "activity: must not have control characters",
 		"sku: must not have control characters", "user: must not have control characters")
+	f(`{"activity":" ","sku":"\u200b","user":"\u00a0\u3000\ufeff","quantity":1}`, "activity: must have a visible character",
+		"sku: must have a visible character", "user: must have a visible character")
+	f(`{"activity":"a","sku":"s\u202e","user":"u\ufffd","quantity":1}`, "sku: must not have line separators or bidirectional controls",
+		"user: must not have U+FFFD: the text was read in a wrong encoding")
 	f("{\"activity\":\"a\tb\",\"sku\":\"s\",\"user\":\"u\",\"quantity\":1}", "body: isn't JSON from byte 15 on")
 	f("{\"activity\":\"\xff\",\"sku\":\"s\",\"user\":\"u\",\"quantity\":1}", "body: isn't UTF-8")
 	f("\xef\xbb\xbf"+goodBody, "body: isn't JSON from byte 1 on")
@@ -217,6 +221,8 @@ func TestBadPayments(t *testing.T) {
 		"amount: must be from 0 to 1000000000000000", "currency: must be three upper-case letters (ISO 4217)")
 	f(`{"payment":"p","order":"`+strings.ToUpper(id)+`","amount":19.99,"currency":"CNYY"}`, "order: isn't an order id",
 		"amount: must be a whole number without fraction or exponent", "currency: must be three upper-case letters (ISO 4217)")
+	f(`{"payment":"\u00a0","order":"`+id+`","amount":-0,"currency":"CNY"}`, "payment: must have a visible character",
+		"amount: must be a whole number without fraction or exponent")
 	f(`{"payment":"p","order":"`+id+`","amount":1,"currency":"CNY","merchant":"m"}`, "merchant: isn't a field of this request")
 }
 
