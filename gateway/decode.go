@@ -136,7 +136,7 @@ func (d *decoder) object(body []byte) *fastjson.Object {
 		d.fail(wholeBody, isDeep)
 	case fastjson.ValidateBytes(body) != nil:
 		d.fail(wholeBody, syntaxDetail(body))
-	case halfSurrogate(body):
+	case problem.LoneSurrogate(body):
 		d.fail(wholeBody, loneHalf)
 	default:
 		v, err := d.parser.ParseBytes(body)
@@ -255,41 +255,4 @@ func depth(body []byte) int {
 		}
 	}
 	return deepest
-}
-
-// halfSurrogate reports whether valid JSON has an escaped UTF-16 surrogate without its other half: no text, and read differently
-// by every parser.
-func halfSurrogate(body []byte) bool {
-	for {
-		i := bytes.IndexByte(body, '\\')
-		if i < 0 {
-			return false
-		}
-		escape := body[i+1]
-		body = body[i+2:]
-		if escape != 'u' {
-			continue
-		}
-		unit := hexUnit(body)
-		body = body[4:]
-		if unit < 0xd800 || unit > 0xdfff {
-			continue
-		}
-		if unit > 0xdbff || len(body) < 6 || body[0] != '\\' || body[1] != 'u' {
-			return true
-		}
-		if low := hexUnit(body[2:]); low < 0xdc00 || low > 0xdfff {
-			return true
-		}
-		body = body[6:]
-	}
-}
-
-// hexUnit reads the four hex digits that b, out of valid JSON, starts with.
-func hexUnit(b []byte) (unit uint16) {
-	for _, c := range b[:4] {
-		digit, _ := unhex(c)
-		unit = unit<<4 | uint16(digit)
-	}
-	return unit
 }

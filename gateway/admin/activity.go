@@ -145,6 +145,9 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 		EndsAt:        o.time("ends_at"),
 		PaymentWindow: o.duration("payment_window"),
 	}
+	if seckill.CheckTitle(a.Name) == "" { // what else is wrong with it the office says
+		o.add("name", problem.IllegibleText(a.Name))
+	}
 	raw := o.list("items")
 	if len(raw) > seckill.MaxItems {
 		o.add("items", fmt.Sprintf("must be 1 to %d items", seckill.MaxItems))

@@ -24,6 +24,7 @@ type call struct {
 	server *Server
 	w      *answerWriter
 	r      *http.Request
+	sent   *http.Request // as net/http made it: it finds trailers there when the body has been read
 	route  *route
 	token  identity // who asks; zero on routes that are open
 }
@@ -164,11 +165,17 @@ func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	if !isJSON(contentType) || c.r.Header.Get("Content-Encoding") != "" {
 		return nil, refuse(problem.UnsupportedMediaType, "")
 	}
+	if c.r.ContentLength > c.server.cfg.MaxBody { // before a client that waits for 100 Continue is told to go on
+		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", c.server.cfg.MaxBody))
+	}
 	text, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.server.cfg.MaxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", tooLarge.Limit))
 	} else if err != nil {
 		return nil, refuse(problem.RequestTimeout, "")
+	}
+	if len(c.sent.Trailer) > 0 {
+		return nil, refuse(problem.InvalidRequest, "The request has trailer fields: send all fields in the header.")
 	}
 	if optional && len(bytes.TrimSpace(text)) == 0 {
 		return &object{raw: map[string]json.RawMessage{}, mistakes: m}, nil
@@ -203,8 +210,8 @@ func (c *call) reason(o *object, m *mistakes, required bool) string {
 		m.add("reason", "is required")
 	case len(reason) > maxReason:
 		m.add(field, fmt.Sprintf("must be at most %d bytes", maxReason))
-	case strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }):
-		m.add(field, "must be UTF-8 without control characters")
+	case reason != "":
+		m.add(field, problem.IllegibleText(reason))
 	}
 	return reason
 }

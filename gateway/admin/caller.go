@@ -25,7 +25,7 @@ func (c *call) addCaller() error {
 	}
 	caller := seckill.Caller{
 		CallerRef: seckill.CallerRef{Merchant: seckill.MerchantID(c.r.PathValue("merchant"))},
-		Name:      o.checked("name", seckill.CheckTitle),
+		Name:      o.checked("name", checkTitle),
 		Rights:    o.takeRights(),
 		Shadow:    o.boolean("shadow"),
 	}

@@ -105,6 +105,8 @@ func parseObject(text []byte, at string, m *mistakes) *object {
 		m.add(where, "is not valid JSON: "+syntax(err))
 	} else if _, err := d.Token(); err != io.EOF {
 		m.add(where, "must end after the object")
+	} else if at == "" && problem.LoneSurrogate(text) { // the decoder would read U+FFFD
+		m.add(where, "has half of a surrogate pair in a string")
 	}
 	return o
 }
@@ -181,7 +183,7 @@ func (o *object) integer(name string) int64 {
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
 	switch {
-	case err == nil:
+	case err == nil && (n != 0 || raw[0] != '-'): // minus zero is no whole number to every parser
 		return n
 	case errors.Is(err, strconv.ErrRange):
 		o.add(o.at+name, "is out of range")
@@ -202,22 +204,74 @@ func (o *object) boolean(name string) bool {
 
 // time takes a required RFC 3339 time, to the millisecond: what is answered must be what is kept.
 func (o *object) time(name string) time.Time {
-	s := o.text(name)
-	if s == "" {
+	raw := o.need(name)
+	s := o.string(name, raw)
+	if raw == nil || raw[0] != '"' {
 		return time.Time{}
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	if t = t.UTC(); err != nil || t.Year() < 1970 || t.Year() > 9999 {
+	t, ok := parseTime(s)
+	if t = t.UTC(); !ok || t.Year() < 1970 || t.Year() > 9999 {
 		o.add(o.at+name, "must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)")
 		return time.Time{}
 	}
 	return t.Truncate(time.Millisecond)
 }
 
+// parseTime reads a time of RFC 3339, and nothing else: a time that is read loosely is another time
+// than was meant. time.Parse alone takes an hour of one digit, a comma before the fraction, and
+// offsets of a day; it doesn't take the small t and z that the RFC allows.
+func parseTime(s string) (time.Time, bool) {
+	const form = "0000-00-00T00:00:00"
+	rest, ok := fits(s, form)
+	if !ok {
+		return time.Time{}, false
+	}
+	if fraction, found := strings.CutPrefix(rest, "."); found {
+		rest = strings.TrimLeft(fraction, "0123456789")
+		if len(rest) == len(fraction) {
+			return time.Time{}, false
+		}
+	}
+	if offset, fit := fits(strings.Replace(rest, "-", "+", 1), "+00:00"); fit && offset == "" {
+		if rest[1:3] > "23" || rest[4:6] > "59" {
+			return time.Time{}, false
+		}
+	} else if rest != "Z" && rest != "z" {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(s))
+	return t, err == nil
+}
+
+// fits cuts form from the front of s: a digit for each 0, a T in either case, the rest as it is.
+func fits(s, form string) (rest string, ok bool) {
+	if len(s) < len(form) {
+		return "", false
+	}
+	for i := range len(form) {
+		switch c := s[i]; {
+		case form[i] == '0' && (c < '0' || c > '9'), form[i] == 'T' && c != 'T' && c != 't':
+			return "", false
+		case form[i] != '0' && form[i] != 'T' && c != form[i]:
+			return "", false
+		}
+	}
+	return s[len(form):], true
+}
+
+// checkTitle says what is wrong with a name that is shown to people, or "".
+func checkTitle(s string) string {
+	if wrong := seckill.CheckTitle(s); wrong != "" {
+		return wrong
+	}
+	return problem.IllegibleText(s)
+}
+
 // duration takes a required Go duration string.
 func (o *object) duration(name string) time.Duration {
-	s := o.text(name)
-	if s == "" {
+	raw := o.need(name)
+	s := o.string(name, raw)
+	if raw == nil || raw[0] != '"' {
 		return 0
 	}
 	d, err := time.ParseDuration(s)

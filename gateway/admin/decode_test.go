@@ -107,3 +107,55 @@ func TestShortDuration(t *testing.T) {
 	f(time.Hour+time.Second, "1h0m1s")
 	f(1500*time.Millisecond, "1.5s")
 }
+
+func TestParseTime(t *testing.T) {
+	for text, want := range map[string]string{
+		"2027-12-01T08:00:00Z": "2027-12-01T08:00:00Z", "2027-12-01t08:00:00z": "2027-12-01T08:00:00Z",
+		"2027-12-01T08:00:00+05:45": "2027-12-01T02:15:00Z", "2027-12-01T08:00:00.5Z": "2027-12-01T08:00:00.5Z",
+		"2027-11-07T01:30:00-04:00": "2027-11-07T05:30:00Z", "2027-12-01T08:00:00-00:00": "2027-12-01T08:00:00Z",
+		"2027-12-01T08:00:00.000000000001+23:59": "2027-11-30T08:01:00Z", "2028-02-29T00:00:00Z": "2028-02-29T00:00:00Z",
+	} {
+		if got, ok := parseTime(text); !ok || got.UTC().Format(time.RFC3339Nano) != want {
+			t.Errorf("%s: %v, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{
+		"", " ", "now", "1765000000", "2027-12-01", "2027-12-01T08:00:00", "2027-12-01 08:00:00Z", "2027-12-01T8:00:00Z", "2027-12-01T08:00Z",
+		"2027-12-01T08:00:00,5Z", "2027-12-01T08:00:00.Z", "2027-12-01T08:00:00+24:00", "2027-12-01T08:00:00-00:60", "2027-12-01T08:00:00+0800",
+		"2027-12-01T08:00:00+8:00", "2027-12-01T08:00:00+08", "2027-12-01T08:00:00 +08:00", "2027-12-01T08:00:00CST", "2027-12-01T08:00:00Z ",
+		" 2027-12-01T08:00:00Z", "2027-12-01T08:00:00ZZ", "2027-12-01T08:00:00Z+08:00", "2027-12-01T08:00:00--08:00", "2027-02-29T00:00:00Z",
+		"2027-13-01T00:00:00Z", "2027-12-32T00:00:00Z", "2027-12-01T24:00:00Z", "2027-12-01T08:60:00Z", "+2027-12-01T08:00:00Z", "27-12-01T08:00:00Z",
+		"12027-12-01T08:00:00Z", "2027-12-01T08:00:00\u2212" + "04:00", "２027-12-01T08:00:00Z", "2027-1-01T08:00:00Z", "20271201T080000Z", "2027-W48-3T08:00:00Z",
+	} {
+		if got, ok := parseTime(text); ok {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}
+
+// TestLooseValues has values that parsers read differently, or read as no value.
+func TestLooseValues(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		m := new(mistakes)
+		o := parseObject([]byte(text), "", m)
+		o.time("t")
+		o.duration("d")
+		o.integer("n")
+		o.end()
+		var got []string
+		for _, e := range m.errs {
+			got = append(got, e.Field+" "+e.Detail)
+		}
+		if strings.Join(got, "; ") != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", text, strings.Join(got, "; "), want)
+		}
+	}
+	const noTime, noDuration = "t must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)", "d must be a duration like 90s, 15m or 1h30m"
+	f(`{"t":"2027-12-01T08:00:00Z","d":"15m","n":0}`, "")
+	f(`{"t":"","d":"","n":-0}`, noTime+"; "+noDuration+"; n must be a whole number")
+	f(`{"t":1,"d":15,"n":"1"}`, "t must be a string; d must be a string; n must be a whole number")
+	f(`{"t":"2027-12-01T08:00:00Z","d":"15","n":1e3}`, noDuration+"; n must be a whole number")
+	f(`{"t":"2027-12-01T08:00:00Z","d":"15m","n":1,"x":"\ud800"}`, "body has half of a surrogate pair in a string; x is unknown")
+	f(`{"t":"2027-12-01T08:00:00Z","d":"15m","n":1,"x":{"y":["\udc00"]}}`, "body has half of a surrogate pair in a string; x is unknown")
+}

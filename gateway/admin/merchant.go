@@ -57,7 +57,7 @@ func (c *call) putMerchant() error {
 	if err != nil {
 		return err
 	}
-	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.checked("name", seckill.CheckTitle)}
+	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.checked("name", checkTitle)}
 	secret, given := o.optionalText("payment_secret")
 	reason := c.reason(o, m, false)
 	o.end()

@@ -113,7 +113,7 @@ func shopRows() []row {
 			body: `{"rights":["buy","sell",7],"shadow":"no","reason":"\u0007"}`, status: 400, code: problem.InvalidRequest,
 			want: wrong("name: is required", "rights[2]: must be a string", "rights[1]: must be buy or merchant",
 				"rights[2]: must be buy or merchant",
-				"shadow: must be true or false", "reason: must be UTF-8 without control characters")},
+				"shadow: must be true or false", "reason: must not have control characters")},
 		{name: "no rights", pattern: callers, method: "POST", body: `{"name":"x","rights":[]}`, status: 400,
 			code: problem.InvalidRequest, want: wrong("rights: must have at least one right")},
 		{name: "rights missing", pattern: callers, method: "POST", body: `{"name":"x"}`, status: 400, code: problem.InvalidRequest,

@@ -97,7 +97,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	c := &call{server: s, w: &answerWriter{ResponseWriter: w}, r: r}
+	c := &call{server: s, w: &answerWriter{ResponseWriter: w}, r: r, sent: r}
 	c.prepare()
 	inFlight := s.inFlight.Add(1)
 	defer func() {
@@ -158,8 +158,32 @@ func (s *Server) serve(c *call, r *http.Request) {
 	}
 }
 
-// admit checks where the request comes from, and whether who asks may.
+// single are the fields that may be there once: of two, a proxy and this listener may each take
+// another.
+var single = [...]string{"Authorization", "Content-Type", "Content-Encoding", "Expect", "Idempotency-Key", "Last-Event-Id", "X-Reason"}
+
+// strict refuses what two HTTP servers could read differently and net/http takes. net/http hides a
+// Content-Length beside a Transfer-Encoding, so a connection with chunks ends with its answer.
+func (s *Server) strict(c *call) error {
+	for _, name := range single {
+		if len(c.r.Header[name]) > 1 {
+			return refuse(problem.InvalidRequest, "The header field "+name+" is there more than once.")
+		}
+	}
+	if len(c.r.TransferEncoding) > 0 {
+		c.w.Header().Set("Connection", "close")
+	}
+	if len(c.r.Trailer) > 0 {
+		return refuse(problem.InvalidRequest, "The request has trailer fields: send all fields in the header.")
+	}
+	return nil
+}
+
+// admit checks how the request is written, where it comes from, and whether who asks may.
 func (s *Server) admit(c *call) error {
+	if err := s.strict(c); err != nil {
+		return err
+	}
 	if err := s.crossSite.Check(c.r); err != nil {
 		return refuse(problem.CrossOrigin, "")
 	}

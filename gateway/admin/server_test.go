@@ -492,3 +492,51 @@ func TestHandlerWorksWithoutAListener(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// TestAmbiguousRequests sends what a proxy in front may read otherwise, and what reads as a value
+// that isn't there.
+func TestAmbiguousRequests(t *testing.T) {
+	s := open(t, nil)
+	f := func(status int, fields, body string) {
+		t.Helper()
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := fmt.Fprintf(c, "PUT /admin/v1/merchants/m1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%s\r\n%s",
+			configuredToken, fields, body); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != status {
+			t.Errorf("%q: %v, %v", fields, resp, err)
+		}
+	}
+	const body = `{"name":"Shop"}`
+	length, chunked := fmt.Sprintf("Content-Length: %d\r\n", len(body)), "Transfer-Encoding: chunked\r\n"
+	chunks := fmt.Sprintf("%x\r\n%s\r\n0\r\n", len(body), body)
+	f(200, length, body)
+	f(200, chunked, chunks+"\r\n")
+	f(400, length+"Authorization: Bearer other\r\n", body)
+	f(400, length+"Content-Type: application/json\r\nContent-Type: text/plain\r\n", body)
+	f(400, length+"X-Reason: a\r\nX-Reason: b\r\n", body)
+	f(400, chunked+"Trailer: X-Reason\r\n", chunks+"X-Reason: b\r\n\r\n")
+	f(400, chunked, chunks+"X-Reason: b\r\n\r\n")
+	f(400, "Transfer-Encoding : chunked\r\n", chunks+"\r\n")
+	f(400, length+"Content-Length: 3\r\n", body)
+	f(413, "Expect: 100-continue\r\nContent-Length: 9999999\r\n", "")
+	f(417, "Expect: other\r\n"+length, body)
+
+	for _, reason := range []string{" ", "\u200b", "a\u202eb", "a\u2028b", "a\ufffd"} {
+		a := s.do("PUT", "/admin/v1/switches/orders", fmt.Sprintf(`{"value":"off","reason":%q}`, reason))
+		if a.StatusCode != 400 || len(a.mistakes()) != 1 {
+			t.Errorf("reason %+q: %s", reason, a.body)
+		}
+	}
+	for _, name := range []string{"\u200b", "a\u202eb", "\u00a0"} {
+		s.must(400, "PUT", "/admin/v1/merchants/m1", fmt.Sprintf(`{"name":%q}`, name))
+		s.must(400, "POST", "/admin/v1/merchants/m1/callers", fmt.Sprintf(`{"name":%q,"rights":["buy"]}`, name))
+		s.must(400, "PUT", "/admin/v1/activities/618", strings.Replace(activityBody, `"name":"`, `"name":"`+name+`","x":"`, 1))
+	}
+}

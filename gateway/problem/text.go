@@ -1,6 +1,7 @@
 package problem
 
 import (
+	"bytes"
 	"unicode"
 	"unicode/utf8"
 )
@@ -56,4 +57,44 @@ func isVisible(r rune) bool {
 	const brailleBlank = 0x2800
 	return r != brailleBlank && unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) &&
 		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+}
+
+// LoneSurrogate reports whether valid JSON has an escaped UTF-16 surrogate without its other half:
+// no text, and read differently by every parser.
+func LoneSurrogate(body []byte) bool {
+	for {
+		i := bytes.IndexByte(body, '\\')
+		if i < 0 {
+			return false
+		}
+		escape := body[i+1]
+		body = body[i+2:]
+		if escape != 'u' {
+			continue
+		}
+		unit := hexUnit(body)
+		body = body[4:]
+		if unit < 0xd800 || unit > 0xdfff {
+			continue
+		}
+		if unit > 0xdbff || len(body) < 6 || body[0] != '\\' || body[1] != 'u' {
+			return true
+		}
+		if low := hexUnit(body[2:]); low < 0xdc00 || low > 0xdfff {
+			return true
+		}
+		body = body[6:]
+	}
+}
+
+// hexUnit reads the four hex digits that b, out of valid JSON, starts with.
+func hexUnit(b []byte) (unit uint16) {
+	for _, c := range b[:4] {
+		digit := uint16(c - '0')
+		if c >= 'A' {
+			digit = uint16(c|0x20-'a') + 10
+		}
+		unit = unit<<4 | digit
+	}
+	return unit
 }
