@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -23,10 +24,17 @@ type Config struct {
 	// IdleTimeout is how long a connection may wait for its next request. It is above the 60 s after which most load
 	// balancers close theirs: who closes first must not be the one that can't know of a request under way.
 	IdleTimeout time.Duration
-	// MaxConnections is how many connections may be open, idle ones included; more get a 503 in fasthttp's words. It must
-	// be at most half of the process's file limit: the other half is for Redis, Kafka, the database and files. 0 means half
-	// of the file limit, at most 65,536 (some 12 KiB of buffers each).
+	// MaxConnections is how many connections may be open, idle ones included; more get a 503
+	// overloaded and are closed. A sixteenth of them, at most 16, serves health checks only. It
+	// must be at most half of the process's file limit: the other half is for Redis, Kafka, the
+	// database and files. 0 means half of the file limit, at most 65,536 (some 12 KiB of buffers
+	// each).
 	MaxConnections int
+	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counting as one;
+	// more get a 503 overloaded. 0 means half of MaxConnections, and at least 64.
+	MaxPerAddress int
+	// Proxies are the networks of the proxies in front: MaxPerAddress doesn't hold for them.
+	Proxies []netip.Prefix
 	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded in our words. It must be below
 	// MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections, at most 8,192: at 5 ms per request that is
 	// 1.6 million requests per second, so whatever reaches it is a stall.
@@ -53,7 +61,15 @@ type Config struct {
 const (
 	mostConnections = 65_536
 	mostInFlight    = 8_192
+	leastPerAddress = 64
+	mostReserved    = 16
 )
+
+// Resolve fills what is 0, as New does, and checks it against the process's file limit.
+func (c Config) Resolve() (Config, error) { return c.derive(fileLimit()) }
+
+// reserved is how many of the connections serve health checks only.
+func (c Config) reserved() int { return min(c.MaxConnections/16, mostReserved) }
 
 // DefaultConfig returns the values for production.
 func DefaultConfig() Config {
@@ -75,46 +91,54 @@ func (c Config) Validate() error {
 	var errs []error
 	atLeast := func(name string, v, least int64) {
 		if v < least {
-			errs = append(errs, fmt.Errorf("%s must be at least %d", name, least))
+			errs = append(errs, fmt.Errorf("%s: must be at least %d", name, least))
 		}
 	}
-	atLeast("max body", int64(c.MaxBody), 1<<10)
-	atLeast("read buffer", int64(c.ReadBuffer), 1<<10)
-	atLeast("write buffer", int64(c.WriteBuffer), 1<<10)
-	atLeast("max connections", int64(c.MaxConnections), 0)
-	atLeast("max in flight", int64(c.MaxInFlight), 0)
-	atLeast("max waiting", int64(c.MaxWaiting), 0)
+	atLeast("max-body", int64(c.MaxBody), 1<<10)
+	atLeast("read-buffer", int64(c.ReadBuffer), 1<<10)
+	atLeast("write-buffer", int64(c.WriteBuffer), 1<<10)
+	atLeast("max-connections", int64(c.MaxConnections), 0)
+	atLeast("max-connections-per-address", int64(c.MaxPerAddress), 0)
+	atLeast("max-in-flight", int64(c.MaxInFlight), 0)
+	atLeast("max-waiting", int64(c.MaxWaiting), 0)
 	positive := func(name string, d time.Duration) {
 		if d <= 0 {
-			errs = append(errs, fmt.Errorf("%s must be above zero", name))
+			errs = append(errs, fmt.Errorf("%s: must be above zero", name))
 		}
 	}
-	positive("read timeout", c.ReadTimeout)
-	positive("write timeout", c.WriteTimeout)
-	positive("idle timeout", c.IdleTimeout)
-	positive("request timeout", c.RequestTimeout)
+	positive("read-timeout", c.ReadTimeout)
+	positive("write-timeout", c.WriteTimeout)
+	positive("idle-timeout", c.IdleTimeout)
+	positive("request-timeout", c.RequestTimeout)
 	notNegative := func(name string, d time.Duration) {
 		if d < 0 {
-			errs = append(errs, fmt.Errorf("%s must not be negative", name))
+			errs = append(errs, fmt.Errorf("%s: must not be below zero", name))
 		}
 	}
-	notNegative("max wait", c.MaxWait)
-	notNegative("stock age", c.StockAge)
-	notNegative("drain delay", c.DrainDelay)
+	notNegative("max-wait", c.MaxWait)
+	notNegative("stock-age", c.StockAge)
+	notNegative("drain-delay", c.DrainDelay)
 	if c.RequestTimeout <= c.MaxWait {
-		errs = append(errs, fmt.Errorf("request timeout %v must be longer than max wait %v", c.RequestTimeout, c.MaxWait))
+		errs = append(errs, fmt.Errorf("request-timeout: %v must be longer than max-wait, %v", c.RequestTimeout, c.MaxWait))
 	}
 	if c.MaxConnections > 0 && c.MaxInFlight >= c.MaxConnections {
-		errs = append(errs, fmt.Errorf("max in flight %d must be below max connections %d", c.MaxInFlight, c.MaxConnections))
+		errs = append(errs, fmt.Errorf("max-in-flight: %d must be below max-connections, %d", c.MaxInFlight, c.MaxConnections))
+	}
+	if c.MaxConnections > 0 && c.MaxPerAddress > c.MaxConnections {
+		errs = append(errs, fmt.Errorf("max-connections-per-address: %d must not be above max-connections, %d",
+			c.MaxPerAddress, c.MaxConnections))
 	}
 	if c.MaxInFlight > 0 && c.MaxWaiting > c.MaxInFlight {
-		errs = append(errs, fmt.Errorf("max waiting %d must not be above max in flight %d", c.MaxWaiting, c.MaxInFlight))
+		errs = append(errs, fmt.Errorf("max-waiting: %d must not be above max-in-flight, %d", c.MaxWaiting, c.MaxInFlight))
 	}
 	return errors.Join(errs...)
 }
 
 // derive fills what is 0 and checks it against the process's file limit; files 0 means that there is none.
 func (c Config) derive(files uint64) (Config, error) {
+	if c.MaxConnections < 0 {
+		return c, c.Validate()
+	}
 	most := uint64(mostConnections)
 	if files > 0 {
 		most = min(most, files/2)
@@ -122,10 +146,13 @@ func (c Config) derive(files uint64) (Config, error) {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = int(most)
 	} else if files > 0 && uint64(c.MaxConnections) > files/2 {
-		return c, fmt.Errorf("max connections %d must be at most half of the file limit %d", c.MaxConnections, files)
+		return c, fmt.Errorf("max-connections: %d must be at most %d, half of the file limit (ulimit -n)", c.MaxConnections, files/2)
 	}
 	if c.MaxConnections < 2 {
-		return c, fmt.Errorf("the file limit %d is too low to serve anybody", files)
+		return c, fmt.Errorf("max-connections: the file limit (ulimit -n) of %d is too low to serve anybody", files)
+	}
+	if c.MaxPerAddress == 0 {
+		c.MaxPerAddress = min(max(c.MaxConnections/2, leastPerAddress), c.MaxConnections)
 	}
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = max(min(c.MaxConnections*7/8, mostInFlight), 1)

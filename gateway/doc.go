@@ -18,8 +18,9 @@
 // Invariants:
 //   - a request is answered, or its connection is closed; a panic costs one request;
 //   - a refusal from memory allocates one small object here (the request's context), whatever the refusal;
-//   - every limit is a field of Config and a number in Stats (L8); what is refused for a limit is a 503, 413, 408 or 431 of ours,
-//     but for connections above MaxConnections, which get fasthttp's own words;
+//   - every limit is a field of Config and a number in Stats (L8); what is refused for a limit is a
+//     503, 413, 408 or 431 of ours, connections above their limits included; only what comes faster
+//     than the lobby can answer is closed without a word;
 //   - nobody outside can fill the log: each kind of message is written at most once in ten seconds, with a count of the rest.
 //
 // What is not promised: a client that goes away is not noticed before its answer is written; Shutdown leaves handlers that are

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"penstock/limiter"
 )
 
 // The pauses after a failed accept. The first is short enough not to be noticed, the last long enough for idle connections to
@@ -32,6 +34,8 @@ type listener struct {
 	stop   chan struct{}
 	quiet  *quietLog
 	paused *atomic.Uint64 // counts failed accepts
+	places *limiter.Connections
+	refuse func(net.Conn, limiter.Place) // answers and closes a connection that has no place; it doesn't block
 
 	closeOnce sync.Once
 	closeErr  error
@@ -40,8 +44,12 @@ type listener struct {
 	conns map[*conn]struct{} // guarded by mu: one lock per connection, none per request
 }
 
-func newListener(inner net.Listener, quiet *quietLog, paused *atomic.Uint64) *listener {
-	return &listener{inner: inner, stop: make(chan struct{}), quiet: quiet, paused: paused, conns: make(map[*conn]struct{})}
+func newListener(inner net.Listener, quiet *quietLog, paused *atomic.Uint64, places *limiter.Connections,
+	refuse func(net.Conn, limiter.Place),
+) *listener {
+	return &listener{
+		inner: inner, stop: make(chan struct{}), quiet: quiet, paused: paused, places: places, refuse: refuse, conns: make(map[*conn]struct{}),
+	}
 }
 
 // Accept implements net.Listener.
@@ -49,7 +57,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		inner, err := l.inner.Accept()
 		if err == nil {
-			return l.add(inner), nil
+			place := l.places.Enter(inner.RemoteAddr())
+			if place == limiter.PlaceFree || place == limiter.PlaceReserved {
+				return l.add(inner, place), nil
+			}
+			l.refuse(inner, place)
+			pause = firstPause / 2 // the next one fails for the first time
+			continue
 		}
 		if errors.Is(err, net.ErrClosed) || !passes(err) {
 			return nil, err
@@ -92,8 +106,8 @@ func (l *listener) Close() error {
 // Addr implements net.Listener.
 func (l *listener) Addr() net.Addr { return l.inner.Addr() }
 
-func (l *listener) add(inner net.Conn) *conn {
-	c := &conn{Conn: inner, owner: l}
+func (l *listener) add(inner net.Conn, place limiter.Place) *conn {
+	c := &conn{Conn: inner, owner: l, reserved: place == limiter.PlaceReserved}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
@@ -119,10 +133,13 @@ func (l *listener) closeConns(pick func(*conn) bool) int {
 // conn is a connection that its listener knows.
 type conn struct {
 	net.Conn
-	owner  *listener
+	owner  *listener   // nil of one in the lobby
 	used   atomic.Bool // a byte was read
 	linger atomic.Bool // a request was refused before it was read to its end
 	closed atomic.Bool
+
+	reserved   bool   // serves health checks only, and isn't kept for long
+	turnedAway string // why it has no place
 
 	line firstLine // read and handled by one goroutine, fasthttp's for this connection
 }
@@ -162,14 +179,30 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// reservedIdle is how long a connection of the reserve may wait for a request: others need it too.
+const reservedIdle = 5 * time.Second
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.reserved {
+		if most := time.Now().Add(reservedIdle); t.IsZero() || t.After(most) {
+			t = most
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
 	}
-	c.owner.mu.Lock()
-	delete(c.owner.conns, c)
-	c.owner.mu.Unlock()
+	if c.owner != nil {
+		c.owner.mu.Lock()
+		delete(c.owner.conns, c)
+		c.owner.mu.Unlock()
+		c.owner.places.Leave(c.RemoteAddr())
+	}
 	if c.linger.Load() {
 		c.drain()
 	}

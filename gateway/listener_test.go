@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"penstock/limiter"
 )
 
 // shortListener fails with errs, one after the other, then gives one end of a pipe, then is closed.
@@ -39,6 +41,10 @@ func (l *shortListener) Accept() (net.Conn, error) {
 func (l *shortListener) Close() error   { return nil }
 func (l *shortListener) Addr() net.Addr { return &net.TCPAddr{} }
 
+func noLimit() *limiter.Connections {
+	return limiter.NewConnections(limiter.ConnectionsConfig{Most: 100})
+}
+
 func TestListenerWaitsOutAShortage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		short := &shortListener{}
@@ -47,7 +53,7 @@ func TestListenerWaitsOutAShortage(t *testing.T) {
 		}
 		short.errs = append(short.errs, syscall.ENFILE, syscall.ECONNABORTED)
 		log, pauses := &safeBuffer{}, atomic.Uint64{}
-		l := newListener(short, newQuietLog(slog.New(slog.NewTextHandler(log, nil)), time.Now()), &pauses)
+		l := newListener(short, newQuietLog(slog.New(slog.NewTextHandler(log, nil)), time.Now()), &pauses, noLimit(), nil)
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -76,7 +82,7 @@ func TestListenerWaitsOutAShortage(t *testing.T) {
 
 func TestListenerPassesOtherErrorsOn(t *testing.T) {
 	l := newListener(&shortListener{errs: []error{syscall.EBADF}}, newQuietLog(slog.New(slog.DiscardHandler),
-		time.Now()), new(atomic.Uint64))
+		time.Now()), new(atomic.Uint64), noLimit(), nil)
 	if _, err := l.Accept(); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("got %v", err)
 	}
@@ -88,7 +94,7 @@ func TestListenerCloseEndsAPause(t *testing.T) {
 		for i := range endless.errs {
 			endless.errs[i] = syscall.EMFILE
 		}
-		l := newListener(endless, newQuietLog(slog.New(slog.DiscardHandler), time.Now()), new(atomic.Uint64))
+		l := newListener(endless, newQuietLog(slog.New(slog.DiscardHandler), time.Now()), new(atomic.Uint64), noLimit(), nil)
 		ended := make(chan error)
 		go func() {
 			_, err := l.Accept()
@@ -146,7 +152,7 @@ func (l *failingListener) Accept() (net.Conn, error) {
 func TestLingerIsBounded(t *testing.T) {
 	here, there := net.Pipe()
 	half := &halfConn{Conn: here}
-	c := &conn{Conn: half, owner: &listener{conns: map[*conn]struct{}{}}}
+	c := &conn{Conn: half, owner: &listener{places: noLimit(), conns: map[*conn]struct{}{}}}
 	c.linger.Store(true)
 	sent := make(chan int64, 1)
 	go func() {

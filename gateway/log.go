@@ -30,6 +30,7 @@ const (
 	kindUnavailable
 	kindAccept
 	kindHTTP
+	kindCrowded
 	kindCount
 )
 

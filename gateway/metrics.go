@@ -88,7 +88,7 @@ type Stats struct {
 	Connections int64 // open, idle ones included
 	MaxConns    int64
 
-	RejectedConns uint64 // above MaxConns: closed with fasthttp's own 503
+	RejectedConns uint64 // above MaxConns or the limit of their address: answered 503 and closed
 	AcceptPauses  uint64 // failed accepts that were waited out
 	Panics        uint64
 	LogLeftOut    uint64 // messages that weren't written
@@ -127,7 +127,7 @@ func (s *Server) Stats() Stats {
 		Paused:        s.paused.Load(),
 		Connections:   int64(s.connections()),
 		MaxConns:      int64(s.cfg.MaxConnections),
-		RejectedConns: uint64(s.http.GetRejectedConnectionsCount()),
+		RejectedConns: s.rejected.Load(),
 		AcceptPauses:  s.acceptPauses.Load(),
 		Panics:        s.panics.Load(),
 		LogLeftOut:    s.quiet.leftOut(),

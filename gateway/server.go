@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"penstock/gateway/problem"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -47,6 +48,8 @@ type Server struct {
 	ready    func() []string
 	quiet    *quietLog
 	http     *fasthttp.Server
+	lobby    *fasthttp.Server // answers connections that have no place
+	places   *limiter.Connections
 	counters *counters
 	ids      *requestIDs
 	random   func() uint64
@@ -60,6 +63,9 @@ type Server struct {
 	paused       atomic.Int64
 	acceptPauses atomic.Uint64
 	panics       atomic.Uint64
+	rejected     atomic.Uint64 // connections that got no place
+	inLobby      atomic.Int64
+	lobbyWork    sync.WaitGroup
 	draining     atomic.Bool
 
 	mu       sync.Mutex
@@ -91,7 +97,7 @@ func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Ser
 		ErrorHandler:                 s.handleUnreadable,
 		ExpectHandler:                s.expected,
 		Logger:                       httpLog{s.quiet},
-		Concurrency:                  cfg.MaxConnections,
+		Concurrency:                  cfg.MaxConnections + slack,
 		ReadBufferSize:               cfg.ReadBuffer,
 		WriteBufferSize:              cfg.WriteBuffer,
 		ReadTimeout:                  cfg.ReadTimeout,
@@ -104,13 +110,21 @@ func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Ser
 		SecureErrorLogMessage:        true,
 		CloseOnShutdown:              true,
 	}
+	s.places = limiter.NewConnections(limiter.ConnectionsConfig{
+		Most: cfg.MaxConnections, Reserved: cfg.reserved(), PerAddress: cfg.MaxPerAddress, Exempt: cfg.Proxies,
+	})
+	s.lobby = newLobby(s)
 	return s, nil
 }
+
+// slack is how many more connections fasthttp may know than are open: it learns a moment later that
+// one was closed.
+const slack = 256
 
 // Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came first. It may be called
 // once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
-	own := newListener(l, s.quiet, &s.acceptPauses)
+	own := newListener(l, s.quiet, &s.acceptPauses, s.places, s.turnAway)
 	s.mu.Lock()
 	draining, serving := s.draining.Load(), s.listener != nil
 	if !draining && !serving {
@@ -123,7 +137,9 @@ func (s *Server) Serve(l net.Listener) error {
 	case draining:
 		return own.Close()
 	}
-	return errors.Join(s.http.Serve(own), own.Close())
+	err := errors.Join(s.http.Serve(own), own.Close())
+	s.lobbyWork.Wait()
+	return err
 }
 
 // Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are accepted, idle ones are closed,
@@ -236,6 +252,8 @@ func (s *Server) dispatch(x *exchange) {
 	r := &routes[x.route]
 	switch {
 	case !x.strict():
+	case x.isReserved() && x.route != routeLive && x.route != routeReady:
+		x.crowded(manyOpen)
 	case x.route == routeNone:
 		x.refuse(problem.NotFound)
 	case !r.takes(x.http.Method()):

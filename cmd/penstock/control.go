@@ -34,7 +34,7 @@ func (p *Process) openControl(ctx context.Context) error {
 	}
 	p.switches = degrade.NewController()
 	p.gate = newGate(&p.cfg, p.switches, p.limits, trusted, p.log)
-	p.cfg.Gateway.Gate = p.gate
+	p.cfg.Gateway.Gate, p.cfg.Gateway.Proxies = p.gate, trusted
 	parts := []settings.Part{{Name: settings.Limits, Apply: p.applyLimits}, {Name: settings.Switches, Apply: p.applySwitches}}
 	config := settings.Config{Node: p.nodeName(), Path: p.settingsFile()}
 	watcher, err := settings.NewWatcher(config, p.documents, parts, p.log)
