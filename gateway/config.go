@@ -146,7 +146,8 @@ func (c Config) derive(files uint64) (Config, error) {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = int(most)
 	} else if files > 0 && uint64(c.MaxConnections) > files/2 {
-		return c, fmt.Errorf("max-connections: %d must be at most %d, half of the file limit (ulimit -n)", c.MaxConnections, files/2)
+		return c, errors.Join(c.Validate(),
+			fmt.Errorf("max-connections: %d must be at most %d, half of the file limit (ulimit -n)", c.MaxConnections, files/2))
 	}
 	if c.MaxConnections < 2 {
 		return c, fmt.Errorf("max-connections: the file limit (ulimit -n) of %d is too low to serve anybody", files)

@@ -1,17 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v4"
 
 	"penstock/gateway"
 	"penstock/seckill"
@@ -239,8 +239,9 @@ func (s setting) set(c *Config, text string) error {
 		}
 		*p = b
 	case *int:
-		n, err := strconv.Atoi(strings.ReplaceAll(text, "_", ""))
-		if err != nil {
+		digits := strings.ReplaceAll(text, "_", "")
+		n, err := strconv.Atoi(digits)
+		if err != nil || len(digits) > 1 && digits[0] == '0' { // YAML 1.1 reads 010 as 8
 			return fmt.Errorf("%s: %q is not a whole number", s.key, text)
 		}
 		*p = n
@@ -309,16 +310,30 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 			}
 		}
 	}
+	// A value that couldn't be read is a mistake once, and the default in its place is none.
 	for _, err := range config.validate() {
 		errs = append(errs, located(err, origin))
 	}
+	sortByLine(errs)
 	return config, errors.Join(errs...)
+}
+
+// sortByLine puts mistakes of the file in the order of its lines, before the others.
+func sortByLine(errs []error) {
+	line := func(err error) int {
+		_, rest, _ := strings.Cut(err.Error(), ":")
+		number, _, _ := strings.Cut(rest, ":")
+		if n, err := strconv.Atoi(number); err == nil {
+			return n
+		}
+		return math.MaxInt
+	}
+	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
 }
 
 // located says where the value was set whose key err begins with.
 func located(err error, origin map[string]string) error {
-	key, _, _ := strings.Cut(err.Error(), ":")
-	if where, ok := origin[key]; ok {
+	if where, ok := origin[keyOf(err)]; ok {
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	return err
@@ -327,13 +342,7 @@ func located(err error, origin map[string]string) error {
 // validate checks the values against each other, by the parts' own rules.
 func (c *Config) validate() []error {
 	var errs []error
-	for _, listen := range []struct{ key, addr string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
-		if i := strings.LastIndexByte(listen.addr, ':'); i < 0 {
-			errs = append(errs, fmt.Errorf("%s: %q is not host:port", listen.key, listen.addr))
-		} else if port, err := strconv.Atoi(listen.addr[i+1:]); err != nil || port < 0 || port > 65535 {
-			errs = append(errs, fmt.Errorf("%s: %q is not a port from 0 to 65535", listen.key, listen.addr[i+1:]))
-		}
-	}
+	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
 	errs = append(errs, c.validateServers()...)
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data-dir: is required"))
@@ -359,7 +368,24 @@ func (c *Config) validate() []error {
 	if _, err := c.trustedProxies(); err != nil {
 		errs = append(errs, err)
 	}
-	return append(errs, apart(c.Sale.Validate(), c.Gateway.Validate())...)
+	errs = append(errs, apart(c.Sale.Validate())...)
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	said := make(map[string]bool, len(errs))
+	for _, err := range errs {
+		said[keyOf(err)] = true
+	}
+	for _, err := range c.validateParts() { // a value that is wrong by our rules need not be wrong by theirs too
+		if !said[keyOf(err)] {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// keyOf is the key that an error begins with.
+func keyOf(err error) string {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	return key
 }
 
 // real reports whether the process works with real servers.
@@ -406,77 +432,9 @@ func apart(joined ...error) []error {
 	return errs
 }
 
-// applyFile sets what a YAML file says, and notes file:line of each key in origin. Every error begins with file:line.
-func applyFile(c *Config, path string, origin map[string]string) []error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return []error{fmt.Errorf("config: %w", err)}
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return []error{fmt.Errorf("%s: %w", path, err)}
-	}
-	if len(doc.Content) == 0 {
-		return nil
-	}
-	root := doc.Content[0]
-	if root.Kind != yaml.MappingNode {
-		return []error{fmt.Errorf("%s:%d: settings are key: value pairs", path, root.Line)}
-	}
-	known := make(map[string]setting)
-	for _, s := range allSettings() {
-		known[s.key] = s
-	}
-	var errs []error
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		key, value := root.Content[i], root.Content[i+1]
-		here := fmt.Sprintf("%s:%d", path, key.Line)
-		at := func(format string, args ...any) {
-			errs = append(errs, fmt.Errorf("%s: %s", here, fmt.Sprintf(format, args...)))
-		}
-		name := strings.ReplaceAll(key.Value, "_", "-")
-		s, ok := known[name]
-		switch {
-		case !ok:
-			at("unknown key %q%s", key.Value, suggestion(name, known))
-		case origin[name] != "":
-			at("%s: was set already, at %s", name, origin[name])
-		default:
-			text, ok := s.text(c, value)
-			if !ok {
-				at("%s: must be a single value", name)
-			} else if err := s.set(c, text); err != nil {
-				at("%v", err)
-			}
-		}
-		if origin[name] == "" {
-			origin[name] = here
-		}
-	}
-	return errs
-}
-
-// text returns a YAML value as set takes it: a scalar, or for a list a sequence of them. false is neither.
-func (s setting) text(c *Config, value *yaml.Node) (string, bool) {
-	if value.Kind == yaml.ScalarNode {
-		return value.Value, true
-	}
-	if _, list := s.value(c).(*[]string); !list || value.Kind != yaml.SequenceNode {
-		return "", false
-	}
-	parts := make([]string, len(value.Content))
-	for i, part := range value.Content {
-		if part.Kind != yaml.ScalarNode {
-			return "", false
-		}
-		parts[i] = part.Value
-	}
-	return strings.Join(parts, ","), true
-}
-
 // suggestion names the known key that is nearest to name, where one is near.
 func suggestion(name string, known map[string]setting) string {
-	best, distance := "", 4
+	best, distance := "", min(len(name)/3+2, 4) // the more letters, the more slips
 	for key := range known {
 		if d := editDistance(name, key); d < distance || d == distance && key < best {
 			best, distance = key, d

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -57,25 +56,42 @@ What "show -o json" prints may be changed and put back.`
 	return commands
 }
 
-// readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the server's to say.
+// readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the
+// server's to say. A time is handed on as it is written: YAML reads times more loosely than RFC
+// 3339, and takes a date for midnight in UTC.
 func readDocument(cmd *cobra.Command, path string) (map[string]any, error) {
 	text, err := readInput(cmd, path)
 	if err != nil {
 		return nil, err
 	}
-	var document map[string]any
-	if err := yaml.Unmarshal(text, &document); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	root, errs := yamlDocument(path, text)
+	switch {
+	case len(errs) > 0:
+		return nil, errors.Join(errs...)
+	case root == nil:
+		return nil, fmt.Errorf("%s: has no members", path)
+	case root.Kind != yaml.MappingNode:
+		return nil, fmt.Errorf("%s:%d: has to be members, as key: value pairs", path, root.Line)
 	}
-	if document == nil {
+	keepTimes(root)
+	var document map[string]any
+	if err := root.Decode(&document); err != nil {
+		return nil, yamlError(path, err)
+	}
+	if len(document) == 0 {
 		return nil, fmt.Errorf("%s: has no members", path)
 	}
-	for name, value := range document {
-		if at, ok := value.(time.Time); ok { // YAML knows times
-			document[name] = at.Format(time.RFC3339Nano)
-		}
-	}
 	return document, nil
+}
+
+// keepTimes makes every time of a document a text.
+func keepTimes(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!timestamp" {
+		n.Tag = "!!str"
+	}
+	for _, part := range n.Content {
+		keepTimes(part)
+	}
 }
 
 func restockCommand() *cobra.Command {

@@ -86,6 +86,11 @@ func TestCompose(t *testing.T) {
 			continue
 		}
 		roles[s.Command[0]]++
+		for name, value := range s.Environment {
+			if strings.HasPrefix(value, "${") { // of whoever starts it
+				s.Environment[name] = strings.Repeat("x", 32)
+			}
+		}
 		config := understood(t, s.Command, s.Environment)
 		if !config.real() || config.AdminToken == "" || !s.ReadOnly {
 			t.Errorf("%s: %+v", name, config)

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -33,18 +30,13 @@ func (o *loadOptions) readScenario(cmd *cobra.Command, path string) []error {
 		return []error{fmt.Errorf("flag --scenario: %w", err)}
 	}
 	s := &scenario{path: path, options: o}
-	var doc, more yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	if err := decoder.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return []error{fmt.Errorf("%s: %w", path, err)}
-	}
-	if len(doc.Content) == 0 {
+	root, errs := yamlDocument(path, text)
+	switch s.errs = errs; {
+	case root == nil && len(errs) == 0:
 		return []error{fmt.Errorf("%s: is empty", path)}
+	case root != nil:
+		s.root(root)
 	}
-	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
-		s.at(doc.Content[0], "has more than one document")
-	}
-	s.root(doc.Content[0])
 	return s.errs
 }
 

@@ -338,8 +338,8 @@ func TestLoadTest_ScenarioMistakesHaveFileAndLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                     "s.yaml: is empty",
 		"- a":                                  "s.yaml:1: a scenario: is key: value pairs",
-		"a: [":                                 "s.yaml: ",
-		"rate: 5\n---\nrate: 6":                "s.yaml:1: has more than one document",
+		"a: [":                                 "s.yaml:2: is not YAML: ",
+		"rate: 5\n---\nrate: 6":                "s.yaml:2: has more than one document",
 		"rates: 5":                             `s.yaml:1: unknown key "rates", did you mean "rate"?`,
 		"rate: 5\n\nrate: 6":                   "s.yaml:3: rate: was set already, at line 1",
 		"rate: [5]":                            "s.yaml:1: rate: must be a single value",

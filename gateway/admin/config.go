@@ -85,10 +85,15 @@ func (c Config) Validate() error {
 	if c.TokenGrace < c.TokenAge {
 		errs = append(errs, fmt.Errorf("token grace %v must not be shorter than the token age %v", c.TokenGrace, c.TokenAge))
 	}
+	return errors.Join(append(errs, c.ValidateToken())...)
+}
+
+// ValidateToken checks the token alone. The error never has the token itself.
+func (c Config) ValidateToken() error {
 	if c.Token != "" && !isVisible(c.Token, maxToken) {
-		errs = append(errs, fmt.Errorf("admin token: must be at most %d visible ASCII characters", maxToken)) // never the token itself
+		return fmt.Errorf("admin-token: must be at most %d visible ASCII characters", maxToken)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // isVisible reports whether s is 1 to most visible ASCII characters.

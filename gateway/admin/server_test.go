@@ -473,7 +473,7 @@ func TestConfig(t *testing.T) {
 	f(func(c *Config) { c.RequestTimeout = c.WriteTimeout }, "write timeout")
 	f(func(c *Config) { c.MaxConnections = c.MaxInFlight }, "max connections")
 	f(func(c *Config) { c.TokenGrace = 0 }, "token grace")
-	f(func(c *Config) { c.Token = "a b" }, "admin token")
+	f(func(c *Config) { c.Token = "a b" }, "admin-token: ")
 	c := DefaultConfig()
 	c.Token = "hunter2 hunter2"
 	if err := c.Validate(); err == nil || strings.Contains(err.Error(), "hunter2") {
