@@ -1,34 +1,44 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 func configCommand() *cobra.Command {
-	return group("config", "Work with configuration files", &cobra.Command{
-		Use:   "check FILE",
+	check := &cobra.Command{
+		Use:   "check [FILE]",
 		Short: "Validate a configuration file, with the environment, without starting anything",
 		Long: `Validate a configuration file without starting anything, together with the environment (PENSTOCK_…): secrets have no
 place in a file. All mistakes are reported at once, each with file, line and a suggestion where one is near. Exits 2 when
-there is one.`,
-		Args: cobra.ExactArgs(1),
+there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			flags := pflag.NewFlagSet("check", pflag.ContinueOnError)
-			flags.String("config", "", "")
-			if err := flags.Set("config", args[0]); err != nil {
-				return err
+			file := cmd.Flags().Lookup("config")
+			switch {
+			case len(args) == 1 && file.Changed:
+				return &exitError{exitUsage, errors.New("two files are named: give FILE or --config")}
+			case len(args) == 1:
+				if err := cmd.Flags().Set("config", args[0]); err != nil {
+					return err
+				}
+			case !file.Changed && os.Getenv("PENSTOCK_CONFIG") == "":
+				return &exitError{exitUsage, errors.New("no file is named: give FILE, --config or PENSTOCK_CONFIG")}
 			}
-			if _, err := loadConfig(flags, os.Getenv); err != nil {
+			if _, err := loadConfig(cmd.Flags(), os.Getenv); err != nil {
 				return &exitError{exitUsage, err}
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", args[0])
+			name := cmp.Or(file.Value.String(), os.Getenv("PENSTOCK_CONFIG"))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", name)
 			return err
 		},
-	})
+	}
+	check.Flags().String("config", "", "YAML file of settings, like FILE (environment: PENSTOCK_CONFIG)")
+	return group("config", "Work with configuration files", check)
 }
 
 // commandConfig loads the configuration of a command that has the settings' flags.

@@ -19,7 +19,7 @@ PENSTOCK_ADMIN_TOKEN or --token-file.
 
 Data goes to stdout, as a table or with -o json as the API answers it; messages go to stderr. Exits 1 when the
 server says no, 2 for a mistake on the command line, 4 when the server can't be reached or isn't ready.`,
-		Args: cobra.NoArgs,
+		Args: onlyCommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	addAdminFlags(ctl)
@@ -41,7 +41,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.NoArgs,
+		Use: name, Short: short, Args: onlyCommands,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(commands...)

@@ -136,6 +136,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 			err = &exitError{exitFailure, gone}
 		}
 	}()
+	lasts(ctx)
 	d.takeFreePorts(ctx)
 	p, err := startProcess(ctx, d.config, log)
 	if err != nil {

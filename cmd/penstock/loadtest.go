@@ -163,6 +163,7 @@ func (t *loadTest) run(ctx context.Context) error {
 	if err != nil {
 		return failure(err)
 	}
+	lasts(ctx)
 	load, err := loadtest.NewLoad(t.config)
 	if err != nil {
 		return &exitError{exitUsage, err}

@@ -9,10 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -28,25 +26,21 @@ const (
 )
 
 func main() {
-	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		cancel()
-		for s := range signals { // SIGTERM comes twice from supervisors that mean the process and its group
-			if s == os.Interrupt {
-				os.Exit(exitInterrupted)
-			}
-		}
-	}()
-	os.Exit(run(ctx, rootCommand(), os.Args[1:]))
+	ctx, signals := catchSignals(context.Background(), os.Exit)
+	code := run(ctx, rootCommand(), os.Args[1:])
+	if signals.got.Load() != 0 && !signals.patient.Load() && code != exitOK {
+		code = signals.code() // whatever became of it, that is why
+	}
+	os.Exit(code)
 }
 
 // run executes a command and returns its exit code; the error is one line on stderr per mistake.
 func run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := askedUnknown(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -69,7 +63,8 @@ unit once, and hands the workers behind it a stream they can take.
 
 Settings come from flags, the environment (PENSTOCK_…) and a YAML file (--config); flags win over the
 environment, the environment over the file.`,
-		Args:          cobra.NoArgs,
+		Version:       version(),
+		Args:          onlyCommands,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -80,8 +75,12 @@ environment, the environment over the file.`,
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" { // cobra's own takes the name of a shell it doesn't know for a wish for help
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.Args = onlyCommands
 		}
 	}
+	root.SetVersionTemplate("penstock {{.Version}}\n")
+	root.SetHelpCommand(helpCommand(root))
+	root.SetFlagErrorFunc(unknownFlag)
 	return root
 }
 

@@ -54,7 +54,12 @@ func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	lasts(ctx)
 	p, err := startRole(ctx, config, role, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before it was ready", "err", err)
+		return nil
+	}
 	if err != nil {
 		return failure(err)
 	}
