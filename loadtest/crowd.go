@@ -52,6 +52,9 @@ type run struct {
 	start   time.Time
 	// available is how many units are there for this crowd at the start; 0 means not known.
 	available int
+	// spareAway says that an order for which nobody answered proves nothing. A demo has its server
+	// in the same process, so that it does.
+	spareAway bool
 
 	// Atomic.
 	served       atomic.Int64 // buyers who are gone

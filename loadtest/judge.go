@@ -55,7 +55,7 @@ func (r *run) judge(readBack bool) []Invariant {
 	if !readBack {
 		return out
 	}
-	out = append([]Invariant{judgePromises(orders, cfg)}, out...)
+	out = append([]Invariant{judgePromises(orders, cfg, r.spareAway)}, out...)
 	taken := spans(orders)
 	if cfg.Stock > 0 {
 		out = append(out, judgeStock(taken, cfg))
@@ -97,7 +97,7 @@ func (o *order) broken(cfg *Config) string {
 	return ""
 }
 
-func judgePromises(orders []*order, cfg *Config) Invariant {
+func judgePromises(orders []*order, cfg *Config, spareAway bool) Invariant {
 	var p proofs
 	promised := 0
 	for _, o := range orders {
@@ -105,6 +105,9 @@ func judgePromises(orders []*order, cfg *Config) Invariant {
 			continue
 		}
 		promised++
+		if spareAway && o.end.away {
+			continue
+		}
 		if wrong := o.broken(cfg); wrong != "" {
 			p.add("order %s of key %s was accepted and %s", o.id, o.key, wrong)
 		}

@@ -45,6 +45,7 @@ type ending struct {
 	found   bool
 	missing bool   // 404, and again
 	trouble string // why it could not be read
+	away    bool   // nobody answered: nothing is known, and nothing proven
 }
 
 // ledger has every order that was named, and the contradictions seen on the way.

@@ -89,7 +89,7 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	}
 	crowd = cfg.crowd()
 	r := &load{
-		run:  run{cfg: crowd, clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), available: cfg.Available},
+		run:  run{cfg: crowd, clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), available: cfg.Available, spareAway: true},
 		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users), leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
 		known: make(map[int64]*order), lag: newLatency(), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
 	}

@@ -493,8 +493,8 @@ func TestSummary_OfALoadThatGotNothing(t *testing.T) {
 		of   string
 	}{
 		"all is well":            {Mix{Pay: 1}, "phone-x", stubSecret, Passed, ""},
-		"no such item":           {Mix{}, "nope", stubSecret, Nothing, "purchase"},
-		"payments are not taken": {Mix{Pay: 1}, "phone-x", "wrong", Nothing, "payment"},
+		"no such item":           {Mix{}, "nope", stubSecret, Nothing, "every purchase ended in an error"},
+		"payments are not taken": {Mix{Pay: 1}, "phone-x", "wrong", Nothing, "every payment ended in an error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStub(t, 1000, 1000, honest)
@@ -505,5 +505,45 @@ func TestSummary_OfALoadThatGotNothing(t *testing.T) {
 				t.Errorf("%s of %q, want %s of %q; %v", got.Verdict, got.NothingOf(), c.want, c.of, got.Samples)
 			}
 		})
+	}
+}
+
+// What was refused every time was not tested either, though each answer is one of the contract.
+func TestSummary_OfALoadThatWasRefused(t *testing.T) {
+	for code, words := range map[string]string{
+		"degraded": "no purchase was accepted: 40 degraded", "not-started": "no purchase was accepted: 40 refused",
+		"rate-limited": "no purchase was accepted: 40 limited", "sold-out": "no purchase was accepted: 40 sold-out",
+	} {
+		var tally Tally
+		tally.Sent = 40
+		outcome := map[string]Outcome{"degraded": Degraded, "not-started": Refused, "rate-limited": Limited, "sold-out": SoldOut}[code]
+		tally.Counts[outcome] = 40
+		r := &LoadResult{}
+		r.Buy = tally
+		if s := NewSummary(r, nil, RunCard{}); s.Verdict != Nothing || s.NothingOf() != words {
+			t.Errorf("%s: %s, %q", code, s.Verdict, s.NothingOf())
+		}
+	}
+}
+
+// An order for which nobody answers is not judged, and the run is no success.
+func TestSummary_OfAServerThatIsAwayInTheEnd(t *testing.T) {
+	s := newStub(t, 1000, 1000, honest)
+	s.beforeRead = func(ctx *fasthttp.RequestCtx, _ string, _ int) bool {
+		ctx.SetStatusCode(503)
+		ctx.SetContentType("application/problem+json")
+		fmt.Fprint(ctx, `{"code":"unavailable"}`)
+		return true
+	}
+	cfg := testLoad(s, s.listen())
+	cfg.Phases[0].Duration, cfg.Phases[0].Mix = 20*time.Millisecond, Mix{}
+	got := NewSummary(sendLoad(t, cfg), nil, RunCard{})
+	if got.Verdict != Unread || got.Unread == 0 || got.ReadBack {
+		t.Errorf("%s, %d unread, read back %v: %v", got.Verdict, got.Unread, got.ReadBack, got.Invariants)
+	}
+	for _, i := range got.Invariants {
+		if !i.Held {
+			t.Errorf("%s is broken without a proof: %s", i.Name, i.Detail)
+		}
 	}
 }

@@ -32,6 +32,7 @@ type LoadResult struct {
 	Service      *Latency      // of the same, since they were sent
 	Confirmed    *Latency      // from the click until the buyer saw the order
 	Created      int           // orders that were named and exist
+	Unread       int           // orders for which nobody answered when they were read back
 	ReadBack     bool          // all orders were read back
 	Series       []Slot
 	SlotWidth    time.Duration
@@ -124,8 +125,12 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 			if o.exists() {
 				out.Created++
 			}
+			if o.end.away {
+				out.Unread++
+			}
 		}
 	}
+	out.ReadBack = readBack && out.Unread == 0
 	return out
 }
 

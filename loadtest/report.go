@@ -59,8 +59,10 @@ func (p *page) verdict() {
 		class, words = " not", "Failed: an SLO was missed"
 	case Interrupted:
 		class, words = " half", "Interrupted"
+	case Unread:
+		class, words = " not", fmt.Sprintf("Not judged: the server didn't answer for %d orders", s.Unread)
 	case Nothing:
-		class, words = " not", "Failed: every "+s.nothing+" ended in an error"
+		class, words = " not", "Failed: "+text(s.nothing)
 	}
 	held, met := 0, 0
 	var wrong []string

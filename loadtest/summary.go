@@ -1,9 +1,13 @@
 package loadtest
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -51,27 +55,32 @@ type Summary struct {
 	DoubleClicks  int64                `json:"double_clicks"`
 	Statuses      map[string]int       `json:"statuses"` // of accepted orders, in the end
 	ReadBack      bool                 `json:"read_back"`
-	Samples       map[string]string    `json:"samples"` // the first answer of each code that should not be
+	Unread        int                  `json:"orders_unread"` // nobody answered for them
+	Samples       map[string]string    `json:"samples"`       // the first answer of each code that should not be
 	Books         *Books               `json:"audit,omitempty"`
 	Generator     GeneratorReport      `json:"generator"`
 	Run           RunCard              `json:"run"`
 	curves        map[string][]float64 // milliseconds at curvePoints, for the report
 	series        []Slot
 	slotWidth     time.Duration
-	nothing       string // what was asked for, and never had
+	nothing       string // what was asked for and never had, as a sentence
+	interrupted   bool
 }
 
 // Verdict is what came of a load, in a word.
 type Verdict string
 
-// The verdicts; a broken invariant weighs more than a missed SLO, that more than an interruption, and that more than a load of which
-// nothing came: where every purchase, payment or cancellation ended in an error, no promise could be broken.
+// The verdicts; a broken invariant weighs more than a missed SLO, that more than orders that
+// couldn't be read back, that more than an interruption, and that more than a load of which nothing
+// came: where no purchase was accepted, or every payment or cancellation ended in an error, no
+// promise could be broken.
 const (
 	Passed      Verdict = "passed"
 	Nothing     Verdict = "nothing"
 	Broken      Verdict = "broken"
 	Missed      Verdict = "missed"
 	Interrupted Verdict = "interrupted"
+	Unread      Verdict = "unread"
 )
 
 // Measure counts answers of one kind.
@@ -168,24 +177,48 @@ func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
 		tally *Tally
 	}{{"cancellation", &r.Cancel}, {"payment", &r.Pay}, {"purchase", &r.Buy}} {
 		if a.tally.Sent > 0 && a.tally.Count(Failed) == a.tally.Sent {
-			s.nothing = a.words
+			s.nothing = "every " + a.words + " ended in an error"
 		}
 	}
-	s.judge(r.Interrupted)
+	if s.nothing == "" && r.Buy.Sent > 0 && r.Buy.Count(Accepted)+r.Buy.Count(Replayed) == 0 {
+		s.nothing = "no purchase was accepted: " + outcomesOf(&r.Buy)
+	}
+	s.Unread, s.interrupted = r.Unread, r.Interrupted
+	s.judge()
 	return s
 }
 
-// NothingOf names what was asked for and ended in an error every time: purchase, payment or cancellation; "" where all had answers.
+// NothingOf says what was asked for and never had, as a sentence without its full stop; "" where
+// all was had.
 func (s *Summary) NothingOf() string { return s.nothing }
 
+// outcomesOf lists the outcomes of a tally, the most frequent first.
+func outcomesOf(t *Tally) string {
+	var all []Outcome
+	for o := range t.Counts {
+		if t.Counts[o] > 0 {
+			all = append(all, Outcome(o))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Outcome) int { return cmp.Compare(t.Counts[b], t.Counts[a]) })
+	words := make([]string, len(all))
+	for i, o := range all {
+		words[i] = fmt.Sprintf("%d %s", t.Counts[o], o)
+	}
+	return strings.Join(words, ", ")
+}
+
 // judge sets the verdict.
-func (s *Summary) judge(interrupted bool) {
+func (s *Summary) judge() {
 	s.Verdict = Passed
 	if s.nothing != "" {
 		s.Verdict = Nothing
 	}
-	if interrupted {
+	if s.interrupted {
 		s.Verdict = Interrupted
+	}
+	if s.Unread > 0 {
+		s.Verdict = Unread
 	}
 	for _, slo := range s.SLOs {
 		if !slo.Met {
@@ -221,7 +254,7 @@ func (s *Summary) Audit(b Books, quantity int) {
 		}
 		s.Invariants = append(s.Invariants, agree.invariant(BooksAgree, "the books have every unit that was promised"))
 	}
-	s.judge(s.Verdict == Interrupted)
+	s.judge()
 }
 
 // JSON returns the summary as summary.json has it.

@@ -83,7 +83,7 @@ func (r *run) readBack(ctx context.Context, h *hand, o *order, deadline time.Tim
 			}
 		case ans.passing(): // no answer at all, too
 			o.end.trouble = "no answer in time: " + ans.code
-			answered = false
+			o.end.away, answered = true, false
 		case h.response.StatusCode() == 404:
 			o.end.missing = true
 			if missing++; missing == missingReads {

@@ -23,6 +23,7 @@ type loadOptions struct {
 	stages     []loadtest.Phase // of --stages
 	phases     []loadtest.Phase // of a scenario
 	slos       []loadtest.SLO
+	maxErrors  string // a share
 	dir        string
 	admin      string
 	adminToken string
@@ -32,7 +33,7 @@ type loadOptions struct {
 
 func defaultLoadOptions() loadOptions {
 	return loadOptions{
-		config: loadtest.DefaultLoadConfig(), mix: loadtest.DefaultMix(), duration: 30 * time.Second, dir: "penstock-loadtest",
+		maxErrors: "1%", config: loadtest.DefaultLoadConfig(), mix: loadtest.DefaultMix(), duration: 30 * time.Second, dir: "penstock-loadtest",
 		origin: make(map[string]string),
 	}
 }
@@ -73,6 +74,12 @@ func loadSettings() []loadSetting {
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.RequestTimeout })},
 		{key: "verify-within", usual: d.config.VerifyWithin.String(), help: "how long accepted orders may take after the load to leave the queue",
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.VerifyWithin })},
+		{key: "max-errors", usual: d.maxErrors, help: "share of requests that may be errors: no answer, or one that a sound server never gives",
+			set: func(o *loadOptions, s string) error {
+				_, err := loadtest.ParseShare(s)
+				o.maxErrors = s
+				return err
+			}},
 		{key: "out", usual: d.dir, help: "directory of " + summaryFile + " and " + reportFile + ", made when it is missing",
 			set: textOption(func(o *loadOptions) *string { return &o.dir })},
 		{key: "admin", help: "URL of the admin listener: learn the stock from the audit, and check it afterwards",
@@ -310,4 +317,13 @@ func (o *loadOptions) located(err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %s", o.where(key), rest)
+}
+
+// errorSLO is --max-errors as a threshold.
+func (o *loadOptions) errorSLO() []loadtest.SLO {
+	slos, err := loadtest.ParseSLOs("error_rate<=" + strings.ReplaceAll(o.maxErrors, " ", ""))
+	if err != nil { // the option was read as a share
+		return nil
+	}
+	return slos
 }

@@ -45,8 +45,9 @@ Afterwards every order that was named is read back, and the answers are judged: 
 accepted order lost, one order per key, no buyer over the limit. DIR gets summary.json (its JSON Schema: --schema) and
 report.html, after ^C too.
 
-Exits 98 with the proof when an invariant does not hold, 99 when an --slo was missed, 130 after ^C, 4 when nobody listens, 1 when
-every purchase, payment or cancellation ended in an error.
+Exits 98 with the proof when an invariant does not hold, 99 when an --slo was missed, when more than --max-errors of the requests
+were errors, when no purchase was accepted, or when every payment or cancellation ended in an error, 130 after ^C, and 4 when
+nobody listens, or nobody answered when orders were read back.
 A load generator that was the bottleneck itself says so on stderr and in the report.`,
 		Example: `  penstock loadtest --target http://127.0.0.1:8080 --caller-key psk_… --activity 618 --sku phone-x \
     --rate 5000/s --duration 30s --users 100000 --slo 'p99(accepted)<50ms, error_rate<0.1%' --out report
@@ -181,7 +182,7 @@ func (t *loadTest) run(ctx context.Context) error {
 	case err != nil:
 		return &exitError{exitDependency, err}
 	}
-	summary := loadtest.NewSummary(result, t.slos, card)
+	summary := loadtest.NewSummary(result, append(t.slos, t.errorSLO()...), card)
 	if books != nil {
 		after, err := books.after(ctx)
 		if err != nil {
@@ -252,8 +253,10 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 	case loadtest.Missed:
 		return &exitError{exitSLOMissed, errors.Join(missed...)}
 	case loadtest.Nothing:
-		return &exitError{exitFailure, fmt.Errorf("every %s ended in an error, so nothing was tested: the report has the first answers",
-			s.NothingOf())}
+		return &exitError{exitSLOMissed, fmt.Errorf("%s; so nothing was tested: the report has the first answers", s.NothingOf())}
+	case loadtest.Unread:
+		return &exitError{exitDependency, fmt.Errorf("%d orders could not be read back, because the server didn't answer: they are not judged",
+			s.Unread)}
 	case loadtest.Interrupted:
 		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
 	}

@@ -325,7 +325,7 @@ phases:
 	if s.Generator.Planned != 20+110+200 || s.Actions["browse"].Count == 0 || s.Actions["poll"].Count == 0 || s.Run.Users != 600 || s.Repeats != 0 {
 		t.Errorf("%d planned, actions %v, %d users, %d repeats", s.Generator.Planned, s.Actions, s.Run.Users, s.Repeats)
 	}
-	if len(s.SLOs) != 2 || s.Verdict != loadtest.Passed || s.Accepted != 50 {
+	if len(s.SLOs) != 3 || s.Verdict != loadtest.Passed || s.Accepted != 50 {
 		t.Errorf("%s, slos %v, %d accepted", s.Verdict, s.SLOs, s.Accepted)
 	}
 	if want := "penstock loadtest --out=" + out + " --scenario=" + path + " --users=600 --seed=618"; s.Run.Command != want {
