@@ -87,6 +87,8 @@ func checkOurs(path string) error {
 		case formatName:
 			return nil
 		case lockName, formatName + ".tmp":
+		case "lost+found", ".snapshot", ".snapshots", ".zfs", ".Trashes", ".DS_Store", ".fseventsd", ".Spotlight-V100",
+			"System Volume Information", "$RECYCLE.BIN", "aquota.user", "aquota.group": // what systems put on a fresh volume
 		default:
 			foreign = e.Name()
 		}

@@ -160,6 +160,17 @@ func TestDirectoriesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestAFreshVolumeIsTaken: the root of a new volume is never empty.
+func TestAFreshVolumeIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"lost+found", ".snapshot", "System Volume Information"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, embedded.Config{DataDir: dir})
+}
+
 func TestFirstStartThatDiedIsTakenUp(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"lock": "1\n", "format.tmp": "pen"} {
