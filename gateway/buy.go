@@ -42,6 +42,7 @@ func (x *exchange) buy() {
 // mayBuy reports whether the caller has the right to, or answers.
 func (x *exchange) mayBuy(caller *seckill.Caller) bool {
 	if caller.Rights&seckill.RightBuy == 0 {
+		x.visit.Caller = caller // for the log
 		x.refuse(problem.Forbidden)
 		return false
 	}

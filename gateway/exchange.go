@@ -172,8 +172,12 @@ func (x *exchange) problem(p *problem.Problem) {
 	if told.RetryAfter > 0 {
 		x.headerNumber(keyRetryAfter, problem.Seconds(told.RetryAfter))
 	}
-	if told.Code == problem.InvalidSignature {
+	switch told.Code {
+	case problem.InvalidSignature:
 		x.headerText(keyAuthenticate, challengeSignature)
+		x.server.logRefusal(x, told.Code)
+	case problem.Unauthenticated, problem.Forbidden:
+		x.server.logRefusal(x, told.Code)
 	}
 	if told.Order != "" {
 		x.locate(told.Order)

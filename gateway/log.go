@@ -31,6 +31,9 @@ const (
 	kindAccept
 	kindHTTP
 	kindCrowded
+	kindUnauthenticated
+	kindSignature
+	kindForbidden
 	kindCount
 )
 

@@ -409,6 +409,36 @@ func (x *exchange) applied(wait time.Duration) {
 	x.header(keyPreference, x.number)
 }
 
+// logRefusal writes who was refused for a credential, and from where: after an incident it is asked
+// for.
+func (s *Server) logRefusal(x *exchange, code problem.Code) {
+	kind, message := kindUnauthenticated, "caller key refused"
+	switch code {
+	case problem.InvalidSignature:
+		kind, message = kindSignature, "payment signature refused"
+	case problem.Forbidden:
+		kind, message = kindForbidden, "right refused"
+	}
+	n, ok := s.quiet.may(kind, x.arrived)
+	if !ok {
+		return
+	}
+	args := []any{"client", s.client(x), "route", routes[x.route].name, "request_id", string(x.id), "left_out", n}
+	if c := x.visit.Caller; c != nil {
+		args = append(args, "merchant", string(c.Merchant), "caller", string(c.Caller))
+	}
+	s.quiet.log.Warn(message, args...)
+}
+
+// client is the address that a request came from, behind the proxies that are trusted.
+func (s *Server) client(x *exchange) string {
+	remote, ok := x.http.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return x.http.RemoteAddr().String()
+	}
+	return limiter.ClientIP(remote.AddrPort().Addr(), forwarded(x.http.Request.Header.PeekAll(headerForwardedFor)), s.cfg.Proxies).String()
+}
+
 // logFailure writes what the public isn't told.
 func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 	kind, write := kindUnavailable, s.quiet.log.Warn

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -779,5 +780,29 @@ func TestPausedDenials(t *testing.T) {
 	}
 	if inFlight.Load() != 1 || paused.Load() != 0 || s.Stats().Paused != 0 {
 		t.Errorf("%d in flight, %d paused after the pause, want 1 and 0", inFlight.Load(), paused.Load())
+	}
+}
+
+// TestRefusalsAreLogged: a guessed key or signature leaves a line with where it came from, and not
+// more than one in a while.
+func TestRefusalsAreLogged(t *testing.T) {
+	s := start(t, func(c *Config) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	s.sales.become(paying(seckill.Order{}, no(seckill.CodeInvalidSignature)))
+	for range 20 {
+		do(t, s.request(t, "POST", "/v1/orders", goodBody, "Authorization", "Bearer guess", "X-Request-Id", "mine", "X-Forwarded-For", "192.0.2.7"))
+		do(t, s.request(t, "POST", "/v1/orders", goodBody, "Authorization", "Bearer "+ownerKey))
+		do(t, s.request(t, "POST", "/v1/payments", paymentBody(testOrderID), "Penstock-Signature", goodSignature))
+	}
+	log := s.log.String()
+	for _, want := range []string{
+		`"msg":"caller key refused","client":"192.0.2.7","route":"buy","request_id":"mine"`, `"msg":"payment signature refused","client":"127.0.0.1"`,
+		`"msg":"right refused"`, `"merchant":"shop","caller":"office"`,
+	} {
+		if strings.Count(log, want) != 1 {
+			t.Errorf("%s is there %d times in\n%s", want, strings.Count(log, want), log)
+		}
+	}
+	if strings.Contains(log, "guess") || strings.Contains(log, ownerKey) {
+		t.Error("the log has a key")
 	}
 }

@@ -29,6 +29,7 @@ const (
 	kindUnavailable
 	kindRefresh
 	kindTokens
+	kindRoles
 	kindMetrics
 	kindHTTP
 	kindCount

@@ -195,10 +195,13 @@ func (s *Server) admit(c *call) error {
 	if err != nil {
 		if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
 			c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
+			s.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.r.RemoteAddr, "route", c.routeName(), "request_id", c.id())
 		}
 		return err
 	}
 	if who.role < role {
+		s.quiet.write(kindRoles, slog.LevelWarn, "role refused", "client", c.r.RemoteAddr, "token", who.name, "role", roleName(who.role),
+			"route", c.routeName(), "request_id", c.id())
 		detail := fmt.Sprintf("This needs the role %s; the token %s has %s.", roleName(role), who.name, roleName(who.role))
 		return refuse(problem.Forbidden, detail)
 	}
