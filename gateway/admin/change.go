@@ -157,20 +157,48 @@ func (c *call) listChanges() error {
 	if err := m.err(); err != nil {
 		return err
 	}
-	changes, err := c.server.deps.Store.Changes(c.context(), before, limit+1)
+	changes, more, err := c.someChanges(before, limit)
 	if err != nil {
-		return failed("read changes", err)
+		return err
 	}
 	var next any
-	if len(changes) > limit {
-		changes = changes[:limit]
-		next = changes[limit-1].Number
+	if more {
+		next = changes[len(changes)-1].Number
 	}
 	docs := make([]changeDoc, len(changes))
 	for i := range changes {
 		docs[i] = newChangeDoc(&changes[i])
 	}
 	return c.json(http.StatusOK, page[changeDoc]{docs, next})
+}
+
+// The bounds of what a page of changes reads: a document of limits may have a megabyte, and a
+// change has two of them.
+const (
+	changesBytes   = 1 << 20
+	changesAtATime = 8
+)
+
+// someChanges reads up to limit changes that are older than before, and fewer where they are large:
+// a page ends with the change that fills it. more says that there are others.
+func (c *call) someChanges(before int64, limit int) (all []seckill.Change, more bool, err error) {
+	for size := 0; ; {
+		want := min(limit-len(all), changesAtATime)
+		some, err := c.server.deps.Store.Changes(c.context(), before, want+1)
+		if err != nil {
+			return nil, false, failed("read changes", err)
+		}
+		for i := range some[:min(len(some), want)] {
+			all = append(all, some[i])
+			before = some[i].Number
+			if size += len(some[i].Before) + len(some[i].After); size >= changesBytes {
+				return all, i+1 < len(some), nil
+			}
+		}
+		if len(some) <= want || len(all) == limit {
+			return all, len(some) > want, nil
+		}
+	}
 }
 
 // getChange answers GET /admin/v1/changes/{n}.

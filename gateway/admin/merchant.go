@@ -17,8 +17,12 @@ type merchantDoc struct {
 	PaymentSecret string             `json:"payment_secret,omitempty"` // once
 }
 
-// maxPaymentSecret bounds a secret that somebody brings along, in bytes.
-const maxPaymentSecret = 256
+// The bounds of a secret that somebody brings along, in bytes: a shorter one can be guessed, from
+// one signed notice and without asking us.
+const (
+	minPaymentSecret = 16
+	maxPaymentSecret = 256
+)
 
 // listMerchants answers GET /admin/v1/merchants.
 func (c *call) listMerchants() error {
@@ -89,8 +93,10 @@ func (c *call) putMerchant() error {
 
 func checkPaymentSecret(s string) string {
 	switch {
-	case s == "" || len(s) > maxPaymentSecret:
-		return fmt.Sprintf("must be 1 to %d bytes", maxPaymentSecret)
+	case len(s) < minPaymentSecret || len(s) > maxPaymentSecret:
+		return fmt.Sprintf("must be %d to %d bytes, of chance: without one, a merchant gets one", minPaymentSecret, maxPaymentSecret)
+	case strings.Trim(s, s[:1]) == "":
+		return "must not be one character again and again"
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "must have no control characters"
 	}

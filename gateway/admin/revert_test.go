@@ -33,7 +33,7 @@ func TestRevertOfAMerchantsName(t *testing.T) {
 	s.revert(back).reverted(true) // a revert is a change like any other
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Three"}`)
 	s.revert(renamed).refused(problem.NotRevertible)
-	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Three","payment_secret":"new"}`)
+	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Three","payment_secret":"new-0123456789abcdef"}`)
 	s.revert(s.lastChange()).refused(problem.NotRevertible)
 }
 

@@ -27,12 +27,12 @@ import (
 // their encodings.
 func TestSecretsLeaveOnce(t *testing.T) {
 	s := open(t, nil)
-	secrets := []string{configuredToken, "brought-along"}
+	secrets := []string{configuredToken, "brought-along-0123"}
 	for _, r := range roles {
 		secrets = append(secrets, s.tokens[r.role])
 	}
 	secrets = append(secrets, s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`).member("payment_secret"))
-	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop","payment_secret":"brought-along"}`)
+	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop","payment_secret":"brought-along-0123"}`)
 	secrets = append(secrets, s.must(201, "POST", "/admin/v1/merchants/m1/callers", `{"name":"app","rights":["buy"]}`).member("key"))
 	s.must(204, "DELETE", "/admin/v1/merchants/m1/callers/app", "")
 	s.revert(s.lastChange()).reverted(true)
@@ -538,5 +538,65 @@ func TestAmbiguousRequests(t *testing.T) {
 		s.must(400, "PUT", "/admin/v1/merchants/m1", fmt.Sprintf(`{"name":%q}`, name))
 		s.must(400, "POST", "/admin/v1/merchants/m1/callers", fmt.Sprintf(`{"name":%q,"rights":["buy"]}`, name))
 		s.must(400, "PUT", "/admin/v1/activities/618", strings.Replace(activityBody, `"name":"`, `"name":"`+name+`","x":"`, 1))
+	}
+}
+
+// TestRefusalsAreLogged: a guess leaves a line with where it came from, and not more than one in a
+// while.
+func TestRefusalsAreLogged(t *testing.T) {
+	s := open(t, nil)
+	for range 20 {
+		s.must(401, "GET", "/admin/v1/merchants", "", "Authorization", "Bearer guess", "X-Request-Id", "mine")
+		s.must(403, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`, "Authorization", "Bearer "+s.tokens[seckill.RoleViewer])
+	}
+	log := s.log.String()
+	for _, want := range []string{`msg="admin token refused" client=127.0.0.1:`, "request_id=mine", `msg="role refused" client=127.0.0.1:`, "token=viewer"} {
+		if strings.Count(log, want) != 1 {
+			t.Errorf("%q is there %d times in\n%s", want, strings.Count(log, want), log)
+		}
+	}
+	if strings.Contains(log, "guess") {
+		t.Error("the log has the guess")
+	}
+}
+
+// TestPagesOfChangesAreBounded writes changes that are large, and reads all of them in pages that
+// are not.
+func TestPagesOfChangesAreBounded(t *testing.T) {
+	s := open(t, nil)
+	var many strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&many, `,{"name":"policy-%d","key":"user","match":"m1/user-with-a-long-name-%d","rate":%%d,"burst":1000}`, i, i)
+	}
+	const puts = 6
+	for n := range puts {
+		tag := s.must(200, "GET", "/admin/v1/limits", "").Header.Get("ETag")
+		body := `{"reason":"large","policies":[` + strings.ReplaceAll(many.String(), "%d", fmt.Sprint(n+1))[1:] + `]}`
+		s.must(200, "PUT", "/admin/v1/limits", body, "If-Match", tag)
+	}
+	last, seen, pages := s.lastChange(), int64(0), 0
+	for before := ""; ; pages++ {
+		a := s.must(200, "GET", "/admin/v1/changes?limit=200"+before, "")
+		var page struct {
+			Items []struct{ Number int64 }
+			Next  int64
+		}
+		a.read(&page)
+		if len(a.body) > 4*changesBytes {
+			t.Errorf("a page of %d bytes", len(a.body))
+		}
+		for _, c := range page.Items {
+			if c.Number != last-seen {
+				t.Fatalf("change %d, want %d", c.Number, last-seen)
+			}
+			seen++
+		}
+		if page.Next == 0 {
+			break
+		}
+		before = fmt.Sprintf("&before=%d", page.Next)
+	}
+	if seen != last || pages < 2 {
+		t.Errorf("%d changes of %d in %d pages", seen, last, pages+1)
 	}
 }
