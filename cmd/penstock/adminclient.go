@@ -158,14 +158,24 @@ func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage
 	if err != nil {
 		return nil, nil, err
 	}
+	// The token is for the server that was named, and for no other that it names.
+	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, nil, &exitError{exitDependency, err} // it names method and URL
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer+1))
 	if err != nil {
 		return nil, nil, &exitError{exitDependency, fmt.Errorf("%s %s: %w", r.method, request.URL, err)}
+	}
+	if len(text) > maxAdminAnswer {
+		return nil, nil, &exitError{exitFailure, fmt.Errorf("%s %s: the answer is larger than %d MiB", r.method, request.URL, maxAdminAnswer>>20)}
+	}
+	if response.StatusCode/100 == 3 {
+		err := fmt.Errorf("%s %s: %s to %s: redirects are not followed, name the admin listener itself",
+			r.method, request.URL, response.Status, response.Header.Get("Location"))
+		return nil, nil, &exitError{exitFailure, err}
 	}
 	if response.StatusCode < 300 {
 		return text, response.Header, nil

@@ -116,7 +116,7 @@ func (s *session) printAudits(audits []activityAudit) error {
 		for j := range audits[i].Items {
 			a := &audits[i].Items[j]
 			if _, err := fmt.Fprintf(lines, "%s\t%s\t%d\t=\t%d\t+\t%d\t+\t%d\t%d\t%s\t\n",
-				audits[i].Activity, a.SKU, a.Total, a.Available, a.Held, a.Sold, a.InFlight, a.verdict()); err != nil {
+				shown(audits[i].Activity), shown(a.SKU), a.Total, a.Available, a.Held, a.Sold, a.InFlight, a.verdict()); err != nil {
 				return err
 			}
 		}

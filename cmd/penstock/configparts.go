@@ -55,6 +55,9 @@ func (c *Config) validateParts() []error {
 		"slots": "slots", "partitions": "kafka-partitions", "replication": "kafka-replication", "topic": "kafka-topic",
 	})...)
 	errs = append(errs, apart((admin.Config{Token: c.AdminToken}).ValidateToken())...)
+	if short := c.shortToken(); short != "" && !local(c.AdminListen) {
+		errs = append(errs, fmt.Errorf("admin-token: %s; %s is reached from other machines", short, c.AdminListen))
+	}
 	// Breakers count these as the longest that a call may take.
 	for _, d := range []struct {
 		key   string
@@ -105,4 +108,16 @@ func isTopic(name string) bool {
 	return len(name) <= 249 && name != "." && name != ".." && !strings.ContainsFunc(name, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("._-", r)
 	})
+}
+
+// leastToken is the shortest admin token that is no invitation: 16 characters of chance are 64 bits
+// in hex, and guesses cost nothing but requests.
+const leastToken = 16
+
+// shortToken says that the admin token that was configured is too short, or "".
+func (c *Config) shortToken() string {
+	if c.AdminToken == "" || len(c.AdminToken) >= leastToken {
+		return ""
+	}
+	return fmt.Sprintf("the admin token has fewer than %d characters and can be guessed: make one with openssl rand -hex 24", leastToken)
 }

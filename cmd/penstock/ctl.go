@@ -115,7 +115,7 @@ func remove(path ...string) adminRequest { return adminRequest{method: http.Meth
 
 // note tells a person something on stderr.
 func (s *session) note(format string, args ...any) error {
-	_, err := fmt.Fprintf(s.cmd.ErrOrStderr(), format+"\n", args...)
+	_, err := fmt.Fprintln(s.cmd.ErrOrStderr(), shown(fmt.Sprintf(format, args...)))
 	return err
 }
 

@@ -74,7 +74,7 @@ func TestCtl(t *testing.T) {
 	for _, s := range []step{
 		{args: "ctl merchants put m1 --name 618+Phones", stdout: `^merchant +m1\nname +618 Phones\npayment secret +[0-9a-f]{64}\n$`},
 		{args: "ctl merchants put m1 --name Phones --reason shorter", stdout: `^merchant +m1\nname +Phones\n$`},
-		{args: "ctl merchants put m2 --name Two --payment-secret-file -", stdin: "own\n", stdout: `^merchant +m2\nname +Two\n$`},
+		{args: "ctl merchants put m2 --name Two --payment-secret-file -", stdin: "own-0123456789abcdef\n", stdout: `^merchant +m2\nname +Two\n$`},
 		{args: "ctl merchants put m/1 --name a\x07b", code: 1, stderr: `^penstock: The request is not valid: .* \(400 invalid-request\)
 penstock: name: must have no control characters
 penstock: merchant: must consist of letters, digits and \._~-\n$`},
@@ -267,4 +267,37 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
 	})
 	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^it isn't known whether that happened: repeat it with --key [A-Z2-7]{26},`}).run(t)
+}
+
+// What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
+// messages too.
+func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
+	answering(t, map[string]string{
+		"/admin/v1/merchants":       `{"items":[{"merchant":"m1","name":"a\u202eb` + "\u009b\u2066" + `"}]}`,
+		"/admin/v1/merchants/m1":    `{"code":"unavailable","title":"\u001b]0;x\u0007","detail":"\u202eA","status":503,"errors":[{"field":"\u001b[2J","detail":"x"}]}`,
+		"/admin/v1/switches/orders": `{"version":1,"applied":0,"nodes":1,"lagging":["n\u001b[31m"]}`,
+	})
+	for _, one := range []step{
+		{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +a\uFFFDb\uFFFD\uFFFD\n$"},
+		{args: "ctl merchants list -o json", stdout: `"name": "a\\u202eb\\u009b\\u2066"`},
+		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: \uFFFD\\[2J: x\n$"},
+		{args: "ctl switches set orders off --reason x", stderr: "^not in force on n\uFFFD\\[31m\n$", stdout: "lagging +n\uFFFD"},
+	} {
+		one.run(t)
+	}
+}
+
+// A redirect is told and not followed: the token is for the server that was named.
+func TestCtlFollowsNoRedirect(t *testing.T) {
+	asked := make(chan string, 8)
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("Authorization") }))
+	defer other.Close()
+	here := httptest.NewServer(http.RedirectHandler(other.URL+"/admin/v1/merchants", http.StatusTemporaryRedirect))
+	defer here.Close()
+	t.Setenv("PENSTOCK_ADMIN", here.URL)
+	t.Setenv("PENSTOCK_ADMIN_TOKEN", "pst_secret")
+	(&step{args: "ctl merchants list", code: 1, stderr: `307 Temporary Redirect to http://127.0.0.1:\d+/admin/v1/merchants: redirects are not followed`}).run(t)
+	if len(asked) > 0 {
+		t.Errorf("another server got %q", <-asked)
+	}
 }

@@ -137,6 +137,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}()
 	lasts(ctx)
+	keepsPrivate(ctx)
 	d.takeFreePorts(ctx)
 	p, err := startProcess(ctx, d.config, log)
 	if err != nil {

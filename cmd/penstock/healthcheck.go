@@ -16,11 +16,17 @@ const healthcheckBody = 4096
 
 func healthcheckCommand() *cobra.Command {
 	var url string
+	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Exit 0 when a server is ready, 4 when it is not: a probe for containers",
-		Args:  cobra.NoArgs,
+		Short: "Exit 0 when a server runs, 4 when it doesn't: a probe for containers",
+		Long: `Ask a server's /livez, and exit 0 when it answers 200, 4 otherwise. A container that fails this probe may be replaced; with
+--ready it asks /readyz, which tells a load balancer whether to send anybody there.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if ready && !cmd.Flags().Changed("url") {
+				url = strings.TrimSuffix(url, "/livez") + "/readyz"
+			}
 			if u, err := neturl.Parse(url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 				return &exitError{exitUsage, fmt.Errorf("flag --url: %q is not an http URL", url)}
 			}
@@ -44,6 +50,7 @@ func healthcheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/readyz", "what to ask")
+	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/livez", "what to ask")
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask /readyz instead, where --url says nothing")
 	return cmd
 }

@@ -28,7 +28,7 @@ func loadSummary(s *loadtest.Summary, sc screen, dir string) string {
 		fmt.Fprintf(&b, "  %-18s%10s%11.3f%11.3f%11.3f%11.3f%11.3f\n", name, times, p.P50, p.P90, p.P99, p.P999, p.Max)
 	}
 	for _, name := range byCount(s.Outcomes) {
-		row(name, s.Outcomes[name].Count, s.Outcomes[name].LatencyMS)
+		row(shown(name), s.Outcomes[name].Count, s.Outcomes[name].LatencyMS)
 	}
 	for _, name := range byCount(s.Actions) {
 		if name != loadtest.Buy.String() {
@@ -42,10 +42,10 @@ func loadSummary(s *loadtest.Summary, sc screen, dir string) string {
 	}
 	fmt.Fprintln(&b)
 	for _, code := range slices.Sorted(maps.Keys(s.Samples)) {
-		fmt.Fprintf(&b, "  ! the first %s: %s\n", code, s.Samples[code])
+		fmt.Fprintf(&b, "  ! the first %s: %s\n", shown(code), shown(s.Samples[code]))
 	}
 	for _, i := range s.Invariants {
-		fmt.Fprintf(&b, "  %s %-18s %s\n", sc.tick(i.Held), i.Name, i.Detail)
+		fmt.Fprintf(&b, "  %s %-18s %s\n", sc.tick(i.Held), i.Name, shown(i.Detail))
 	}
 	for _, slo := range s.SLOs {
 		fmt.Fprintf(&b, "  %s %s: %s\n", sc.tick(slo.Met), slo.SLO, slo.Measured)

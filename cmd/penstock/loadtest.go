@@ -232,7 +232,7 @@ func replaceFile(path string, text []byte) error {
 // verdict is the error that the command ends with, after the warnings.
 func (t *loadTest) verdict(s *loadtest.Summary) error {
 	for _, w := range s.Warnings {
-		if _, err := fmt.Fprintf(t.messages, "penstock: warning: %s\n", w); err != nil {
+		if _, err := fmt.Fprintf(t.messages, "penstock: warning: %s\n", shown(w)); err != nil {
 			return &exitError{exitFailure, err}
 		}
 	}

@@ -45,7 +45,7 @@ func run(ctx context.Context, root *cobra.Command, args []string) int {
 		return exitOK
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
-		fmt.Fprintf(root.ErrOrStderr(), "penstock: %s\n", line)
+		fmt.Fprintf(root.ErrOrStderr(), "penstock: %s\n", shown(line))
 	}
 	var coded *exitError
 	if errors.As(err, &coded) {

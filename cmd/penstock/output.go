@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"penstock/gateway/problem"
 )
 
 // printer writes answers to stdout as a table or as JSON.
@@ -86,10 +88,47 @@ var itemMembers = []string{"sku", "price", "currency", "quantity", "per_user"}
 
 // value prints v as indented JSON.
 func (p *printer) value(v any) error {
-	e := json.NewEncoder(p.out)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(p.out, escaped(text.String()))
+	return err
+}
+
+// escaped writes what a terminal would take for a command as JSON escapes: such characters are in
+// its strings only.
+func escaped(text string) string {
+	if !strings.ContainsFunc(text, isCommand) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if isCommand(r) && r != '\n' {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// isCommand reports whether a terminal does something for a character instead of showing it:
+// control characters, and those that change the order of what is shown around them.
+func isCommand(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || problem.Reorders(r) }
+
+// shown is text from outside as it may be printed: what a terminal would take for a command is
+// shown, not done.
+func shown(text string) string {
+	return strings.Map(func(r rune) rune {
+		if isCommand(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // table prints one line per object; what an object doesn't have is empty.
@@ -137,10 +176,5 @@ func cell(raw json.RawMessage) string {
 	default:
 		text = string(raw)
 	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, text)
+	return shown(text)
 }

@@ -55,6 +55,10 @@ func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 		return &exitError{exitUsage, err}
 	}
 	lasts(ctx)
+	keepsPrivate(ctx)
+	if short := config.shortToken(); short != "" {
+		log.Warn("not for production", "what", short)
+	}
 	p, err := startRole(ctx, config, role, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped before it was ready", "err", err)
