@@ -28,8 +28,12 @@ type Config struct {
 	WriteTimeout time.Duration
 	// IdleTimeout is how long a connection may wait for its next request; above the 60 s of most proxies.
 	IdleTimeout time.Duration
-	// MaxConnections is how many connections may be open; more are closed at once.
+	// MaxConnections is how many connections may be open; more are answered 503 and closed. A
+	// sixteenth of them serves health checks only.
 	MaxConnections int
+	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counting as one;
+	// 0 is no limit.
+	MaxPerAddress int
 	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be below MaxConnections.
 	MaxInFlight int
 	// TokenAge is how long the list of tokens may be used without asking the store: how late a node learns that a token was
@@ -51,6 +55,7 @@ func DefaultConfig() Config {
 		WriteTimeout:      90 * time.Second,
 		IdleTimeout:       75 * time.Second,
 		MaxConnections:    256,
+		MaxPerAddress:     128,
 		MaxInFlight:       64,
 		TokenAge:          500 * time.Millisecond,
 		TokenGrace:        time.Minute,

@@ -146,7 +146,7 @@ func (s *Server) samples() []Sample {
 		gauge("penstock_ready", "1 when the process is ready, 0 when something it needs isn't, or it shuts down.", ready),
 		gauge("penstock_admin_in_flight", "Requests of the admin listener that are being worked on.", float64(s.inFlight.Load())),
 		gauge("penstock_admin_max_in_flight", "Their limit; more are answered 503.", float64(s.cfg.MaxInFlight)),
-		gauge("penstock_admin_connections", "Open connections of the admin listener.", float64(s.connections.Load())),
+		gauge("penstock_admin_connections", "Open connections of the admin listener.", float64(s.places.Open())),
 		gauge("penstock_admin_max_connections", "Their limit; more are closed.", float64(s.cfg.MaxConnections)),
 		counter("penstock_admin_refused_connections_total", "Connections closed because of the limit.", float64(s.refused.Load())),
 		counter("penstock_admin_panics_total", "Requests that ended in a panic.", float64(s.panics.Load())),

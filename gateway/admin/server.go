@@ -13,10 +13,12 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"penstock/gateway/problem"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -33,16 +35,19 @@ type Server struct {
 	pages     pages
 	idPrefix  string
 	tokens    *tokens
+	places    *limiter.Connections
 
 	view     atomic.Pointer[view]
 	ids      atomic.Uint64
 	draining atomic.Bool
 
 	// Counted for metrics.
-	inFlight    atomic.Int64
-	connections atomic.Int64
-	refused     atomic.Int64 // connections above the limit
-	panics      atomic.Int64
+	inFlight atomic.Int64
+	refused  atomic.Int64 // connections above a limit
+	panics   atomic.Int64
+	inLobby  atomic.Int64 // connections without a place that are being answered
+
+	lobby sync.WaitGroup
 }
 
 // New makes a server; Serve starts it.
@@ -59,8 +64,12 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
 	s.mux = newMux(s, routes())
+	s.places = limiter.NewConnections(limiter.ConnectionsConfig{
+		Most: cfg.MaxConnections, Reserved: cfg.MaxConnections / 16, PerAddress: cfg.MaxPerAddress,
+	})
 	s.http = &http.Server{
 		Handler:           s,
+		ConnContext:       withConn,
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 		ReadTimeout:       cfg.ReadTimeout,
 		WriteTimeout:      cfg.WriteTimeout,
@@ -76,8 +85,8 @@ func (s *Server) Handler() http.Handler { return s }
 
 // Serve answers on l until Shutdown, and then returns nil. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	limited := &limitedListener{Listener: l, most: int64(s.cfg.MaxConnections), open: &s.connections, refused: &s.refused}
-	if err := s.http.Serve(limited); !errors.Is(err, http.ErrServerClosed) {
+	defer s.lobby.Wait()
+	if err := s.http.Serve(&placedListener{l, s}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin listener: %w", err)
 	}
 	return nil
@@ -105,8 +114,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.metrics.count(c.routeName(), cmp.Or(c.w.status, http.StatusOK), time.Since(began))
 	}()
 	defer func() { s.recovered(c, recover()) }()
+	health := r.URL.Path == "/livez" || r.URL.Path == "/readyz" // answered under any load
 	switch {
-	case inFlight > int64(s.cfg.MaxInFlight):
+	case isReserved(r.Context()) && !health:
+		c.w.Header().Set("Connection", "close")
+		c.problem(&problem.Problem{Code: problem.Overloaded, Detail: "Too many connections are open.", RetryAfter: time.Second})
+	case inFlight > int64(s.cfg.MaxInFlight) && !health:
 		c.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
 	case path.Clean(r.URL.Path) != r.URL.Path && path.Clean(r.URL.Path)+"/" != r.URL.Path:
 		c.problem(&problem.Problem{Code: problem.NotFound}) // the mux would redirect, in words of its own
@@ -119,14 +132,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *call) prepare() {
 	h := c.w.Header()
 	id := c.r.Header.Get("X-Request-Id")
-	if !isVisible(id, seckill.MaxKeyLength) || strings.ContainsAny(id, "\"'\\<>,;`") {
-		id = c.server.idPrefix + strconv.FormatUint(c.server.ids.Add(1), 36)
+	if !isRequestID(id) {
+		id = c.server.newID()
 	}
 	h.Set("X-Request-Id", id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
+
+// isRequestID reports whether a client's request id is sound: it goes into answers and logs.
+func isRequestID(id string) bool {
+	return isVisible(id, seckill.MaxKeyLength) && !strings.ContainsAny(id, "\"'\\<>,;`")
+}
+
+// newID makes a request id.
+func (s *Server) newID() string { return s.idPrefix + strconv.FormatUint(s.ids.Add(1), 36) }
 
 // recovered turns a panic into an answer, where there is none yet. A panic costs one request.
 func (s *Server) recovered(c *call, v any) {
