@@ -56,9 +56,6 @@ func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 	}
 	lasts(ctx)
 	keepsPrivate(ctx)
-	if short := config.shortToken(); short != "" {
-		log.Warn("not for production", "what", short)
-	}
 	p, err := startRole(ctx, config, role, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped before it was ready", "err", err)
@@ -75,6 +72,9 @@ func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
 			return &exitError{exitUsage, err}
 		}
 		shown.Info("first admin token, shown only now", "token", p.firstToken)
+	}
+	if short := config.shortToken(); short != "" {
+		log.Warn("not for production", "what", short)
 	}
 	log.Info("ready", "public", p.PublicURL(), "admin", p.AdminURL())
 	addresses := "admin " + p.AdminURL() + "\n"
