@@ -1,91 +1,137 @@
 package protocol
 
-// rebuildStage is how far a rebuild has come.
-type rebuildStage uint8
+// needed reports whether the shard has to be rebuilt.
+func (w *walk) needed(s *state) bool {
+	ahead := s.redis.epoch > s.db.epoch && !w.without("noaheadheal")
+	return s.redis.epoch < s.db.epoch || ahead || s.redis.closed || s.suspect
+}
 
-const (
-	rebuildNone     rebuildStage = iota
-	rebuildClosed                // it has closed the shard
-	rebuildWaited                // and no older attempt may answer 202 any more
-	rebuildSnapshot              // and it has fenced the item and read the snapshot
-)
-
-// rebuildSteps are those of the rebuilder: close, wait out, drain and snapshot, open. Only one runs at a time (a lock in the
-// database), but one that crashed may leave its closed mark.
-func (w *walk) rebuildSteps(s *state) {
-	switch s.rebuild.stage {
-	case rebuildNone:
-		w.closeShard(s)
-	case rebuildClosed:
-		if !w.olderAttempts(s) || w.Without == NoWait {
-			t := *s
-			t.rebuild.stage, t.rebuild.end = rebuildWaited, s.logged
-			w.next("rebuild waited out", &t)
+func (w *walk) rebuildSteps(s *state, k int) {
+	rb := s.rebuilds[k]
+	e := int(rb.epoch)
+	switch rb.stage {
+	case 0:
+		if k == 0 || s.rebuilds[0].stage != 0 {
+			w.takeEpoch(s, k)
 		}
-	case rebuildWaited:
-		if s.committed >= s.rebuild.end || w.Without == NoDrain {
-			t := *s
-			w.fence(&t)
-			w.next("rebuild snapshot", &t)
+	case 1:
+		w.closeShard(s, k)
+	case 2:
+		if w.without("nowaitout") || w.waitedOut(s, func(a int) bool { return s.attempts[a].epoch < rb.epoch }) {
+			w.barrier(s, "rebuilder of epoch %a waited out, writes its barrier at %b", e, func(t *state, end int8) {
+				t.rebuilds[k].stage, t.rebuilds[k].end = 3, end
+			})
 		}
-	case rebuildSnapshot:
-		t := *s
-		t.rebuild = rebuild{}
-		if s.redis.epoch == s.rebuild.epoch && s.redis.closed {
-			t.redis = shard{epoch: s.redis.epoch, available: s.rebuild.available, holds: s.rebuild.holds}
-			w.next("rebuild opens", &t)
-		} else {
-			w.next("rebuild refused", &t)
+	case 3, 4:
+		switch {
+		case rb.end > s.logged && !w.without("stuckbarrier"):
+			w.try(s, "rebuilder of epoch %a: its barrier is lost with the log's tail", e, -1, func(t *state) { t.rebuilds[k] = rebuild{} })
+		case rb.stage == 4 || w.passed(s, rb.end):
+			w.fence(s, k)
 		}
+	case 5:
+		t, name := *s, "rebuilder of epoch %a may not open"
+		t.rebuilds[k] = rebuild{}
+		if s.redis.epoch == rb.epoch && s.redis.closed {
+			t.redis, name = shard{epoch: rb.epoch, units: rb.units, hold: rb.hold}, "rebuilder of epoch %a loads and opens"
+		}
+		w.emit(name, e, -1, &t)
 	}
-	if s.rebuild.stage != rebuildNone && s.rebuilderCrashes < int8(w.RebuilderCrashes) {
-		t := *s
-		t.rebuilderCrashes++
-		t.rebuild = rebuild{}
-		w.next("rebuilder crash", &t)
+	if rb.stage != 0 && w.left(s, faultCrash) {
+		w.try(s, "rebuilder of epoch %a crashes", e, -1, func(t *state) { t.used[faultCrash]++; t.rebuilds[k] = rebuild{} })
 	}
 }
 
-// closeShard takes the next epoch and writes the closed mark, unless a later one stands. It counts when the replicas have it
-// too: a failover that forgot it would revive an epoch whose records the workers are about to skip.
-func (w *walk) closeShard(s *state) {
-	if s.nextEpoch >= int8(w.Epochs) || s.redis.epoch >= s.nextEpoch+1 {
+// takeEpoch: an epoch above the books', above the shard's, and never one that was given out before,
+// even by a database that has forgotten it.
+func (w *walk) takeEpoch(s *state, k int) {
+	needed := w.needed(s)
+	epoch := max(s.db.next, s.redis.epoch) + 1
+	if !w.without("reuse") {
+		epoch = max(epoch, s.ever+1)
+	}
+	if epoch > w.Epochs || !needed && !w.left(s, faultSuspect) {
 		return
 	}
+	w.try(s, "rebuilder takes epoch %a", int(epoch), -1, func(t *state) {
+		if !needed {
+			t.used[faultSuspect]++
+		}
+		t.db.next, t.ever = epoch, max(s.ever, epoch)
+		t.rebuilds[k] = rebuild{stage: 1, epoch: epoch}
+	})
+}
+
+// closeShard writes the closed mark, and goes on when the replicas have it.
+func (w *walk) closeShard(s *state, k int) {
+	epoch := s.rebuilds[k].epoch
+	if s.redis.epoch > epoch || s.redis.epoch == epoch && !s.redis.closed {
+		w.try(s, "rebuilder of epoch %a may not close", int(epoch), -1, func(t *state) { t.rebuilds[k] = rebuild{} })
+		return
+	}
+	w.try(s, "rebuilder of epoch %a closes", int(epoch), -1, func(t *state) {
+		t.redis = shard{epoch: epoch, closed: true}
+		if !s.split && !w.without("noclosewait") {
+			t.other = t.redis
+		}
+		t.rebuilds[k].stage, t.suspect, t.lossy = 2, false, false
+	})
+}
+
+// fence is the rebuilder's transaction: the epoch is the shard's, the snapshot is taken, and stock
+// that it counts leaves the outbox. It may be two: first the epoch, then the snapshot.
+func (w *walk) fence(s *state, k int) {
 	t := *s
-	t.nextEpoch++
-	t.empty(t.nextEpoch, true)
-	t.rebuild = rebuild{stage: rebuildClosed, epoch: t.nextEpoch}
-	t.lossy = false
-	if w.Rollback && w.Without != NoCloseWait {
-		t.replica = t.redis
+	rb := &t.rebuilds[k]
+	epoch := int(rb.epoch)
+	first, second := true, true
+	if w.TwoStep || w.without("snapshotfirst") {
+		first, second = rb.stage == 3, rb.stage == 4
 	}
-	w.next("rebuild closes", &t)
-}
-
-// olderAttempts reports whether an attempt of an older epoch may still answer 202.
-func (w *walk) olderAttempts(s *state) bool {
-	for a := range w.Attempts {
-		if s.attempts[a].live() && s.attempts[a].epoch < s.rebuild.epoch {
-			return true
+	rb.stage = 4
+	if second {
+		rb.stage = 5
+	}
+	if w.without("snapshotfirst") {
+		first, second = second, first
+	}
+	if first && (t.db.epoch >= rb.epoch || t.db.next != rb.epoch && !w.without("notlast")) {
+		*rb = rebuild{}
+		w.emit("rebuilder of epoch %a finds that a later one was given out", epoch, -1, &t)
+		return
+	}
+	if first {
+		t.db.epoch = rb.epoch
+	}
+	if second {
+		for i := range maxItems {
+			rb.units[i] = t.db.total[i] - w.claimed(&t.db, i)
+		}
+		for o := range w.Orders {
+			rb.hold[o] = asHold(t.db.row[o])
+			if t.db.row[o] == rowParked && w.without("noparkunit") {
+				rb.hold[o] = holdNone
+				rb.units[w.Orders[o].Item]++
+			}
+		}
+		if t.db.stock == 1 && !w.without("noabsorb") {
+			t.db.stock = 2
 		}
 	}
-	return false
+	name := "rebuilder of epoch %a fences and takes its snapshot"
+	switch {
+	case !second:
+		name = "rebuilder of epoch %a fences"
+	case !first:
+		name = "rebuilder of epoch %a takes its snapshot"
+	}
+	w.emit(name, epoch, -1, &t)
 }
 
-// fence is the rebuilder's transaction: the item gets the new epoch, and the snapshot is what the database knows now. Stock
-// changes that it counts leave the outbox.
-func (w *walk) fence(t *state) {
-	t.rebuild.stage = rebuildSnapshot
-	t.itemEpoch = max(t.itemEpoch, t.rebuild.epoch)
-	t.rebuild.available = t.total - t.claimed()
-	if w.Without != NoAbsorb {
-		if t.merchant.restock == restockCommitted {
-			t.merchant.restock = restockDone
-		}
-		t.merchant.withdrawalOutbox = false
-	}
-	for o := range w.Orders {
-		t.rebuild.holds[o] = t.orders[o].row.asHold()
+// auditStep compares Redis with the rows when nothing is under way. It runs only after a loss:
+// before one, a law is broken if the two differ.
+func (w *walk) auditStep(s *state) {
+	if s.lost && !w.without("noaudit") && w.quiet(s) && !w.agree(s, w.without("auditcounts")) {
+		w.try(s, "audit asks for a rebuild", -1, -1, func(t *state) { t.suspect = true })
 	}
 }

@@ -1,67 +1,132 @@
 package protocol
 
-// sweepSteps are those of the sweeper with one hold: note, doom when nobody touched it since, wait for the workers, decide.
-// It may give up after the doom; another sweep notes the doomed hold again.
-func (w *walk) sweepSteps(s *state, o int) {
-	seen := s.redis.holds[o].undecided() && !s.redis.closed && !s.orders[o].sweeping
-	if seen && s.redis.epoch > 0 && !s.orders[o].noted {
-		t := *s
-		t.orders[o].noted = true
-		w.ageAttempts(&t, o)
-		w.nextOf("sweeper notes", o, &t)
-	}
-	if seen && s.orders[o].noted && w.aged(s, o) {
-		t := *s
-		if w.Without != NoDoom {
-			t.redis.holds[o] = holdDoomed
+// sweepSteps are those of one sweeper with one hold. The first barrier of a sweep only spares work:
+// nothing leans on it, so it is left out here, and the look-up comes at any moment.
+func (w *walk) sweepSteps(s *state, k, o int) {
+	sw := s.sweeps[k][o]
+	switch h := s.redis.hold[o]; sw.stage {
+	case 0:
+		switch open := w.usable(&s.redis, s.redis.epoch); {
+		case open && h == holdFresh && !s.redis.noted[o]:
+			w.note(s, o)
+		case open && (h == holdDoomed || h == holdFresh && w.aged(s, o)):
+			w.lookUp(s, k, o)
 		}
-		t.orders[o].noted = false
-		t.orders[o].sweeping, t.orders[o].sweptAt, t.orders[o].sweptEnd = true, s.redis.epoch, s.logged
-		w.nextOf("sweeper dooms", o, &t)
-	}
-	if s.orders[o].sweeping {
-		t := *s
-		t.orders[o].sweeping = false
-		w.nextOf("sweeper gives up", o, &t)
-		if s.committed >= s.orders[o].sweptEnd || w.Without == NoDrain {
-			w.decide(&t, o)
-			w.nextOf("sweeper decides", o, &t)
+	case 1:
+		if w.waitedOut(s, func(a int) bool { return w.Attempts[a] == o && s.attempts[a].epoch == sw.epoch }) {
+			w.barrier(s, "order %a: sweeper waited out, writes its second barrier at %b", o, func(t *state, end int8) {
+				t.sweeps[k][o] = sweep{2, sw.epoch, end}
+			})
 		}
+	case 2:
+		switch {
+		case sw.end > s.logged && !w.without("stuckbarrier"):
+			w.try(s, "order %a: the sweeper's barrier is lost with the log's tail", o, -1, func(t *state) { t.sweeps[k][o] = sweep{} })
+		case w.passed(s, sw.end):
+			w.bury(s, k, o)
+		}
+	}
+	if sw.stage != 0 && w.left(s, faultCrash) {
+		w.try(s, "order %a: sweeper crashes", o, -1, func(t *state) { t.used[faultCrash]++; t.sweeps[k][o] = sweep{} })
 	}
 }
 
-// aged reports whether the sweep's age may have passed since the note. It is longer than any attempt lives, so then every
-// attempt that had its hold before the note is dead. Those that had it later renewed it, and there is no note any more;
-// only without that rule are there some.
+// note: from now on the hold's age is known. The replica's hold was not touched later.
+func (w *walk) note(s *state, o int) {
+	w.try(s, "order %a: sweeper notes the hold", o, -1, func(t *state) {
+		t.redis.noted[o] = true
+		if !s.split && t.other.epoch == t.redis.epoch && t.other.hold[o] == holdFresh {
+			t.other.noted[o] = true
+		}
+		for a := range w.Attempts {
+			if w.Attempts[a] == o && w.mayPromise(s, a) {
+				t.attempts[a].old = true
+			}
+		}
+	})
+}
+
+// aged reports whether the sweep's age may have passed since the note: it is longer than any
+// attempt lives, so those that had their hold before the note are dead.
 func (w *walk) aged(s *state, o int) bool {
 	for a := range w.Attempts {
-		try := s.attempts[a]
-		if w.orderOf(a) == o && try.live() && try.epoch == s.redis.epoch && (w.Without != NoTouch || try.untouched) {
+		if w.Attempts[a] == o && w.mayPromise(s, a) && s.attempts[a].old {
 			return false
 		}
 	}
 	return true
 }
 
-// ageAttempts marks, for NoTouch, the attempts that have their hold when the sweeper notes it.
-func (w *walk) ageAttempts(t *state, o int) {
-	for a := range w.Attempts {
-		if w.Without == NoTouch && w.orderOf(a) == o && t.attempts[a].live() {
-			t.attempts[a].untouched = true
+// lookUp decides an old hold from its row, or dooms it. The doom is replicated before anything
+// else.
+func (w *walk) lookUp(s *state, k, o int) {
+	row := s.db.row[o]
+	if row != rowNone {
+		kind := asHold(row)
+		if kind != holdOrdered && w.without("nosettlefromrow") {
+			return
 		}
+		w.try(s, "order %a: sweeper confirms, or settles, from the row", o, -1, func(t *state) {
+			if kind == holdOrdered {
+				w.confirm(&t.redis, o)
+			} else {
+				w.settle(&t.redis, o, kind)
+			}
+		})
+		w.sendLate(s, message{kind, int8(o), s.redis.epoch})
+		return
+	}
+	t := *s
+	if !w.without("nodoom") {
+		t.redis.hold[o], t.redis.noted[o] = holdDoomed, false
+	}
+	if !s.split && !w.without("nodoomwait") {
+		t.other = t.redis
+	}
+	t.sweeps[k][o] = sweep{stage: 1, epoch: s.redis.epoch}
+	w.emit("order %a: sweeper dooms the hold", o, -1, &t)
+	if w.without("nodoomout") {
+		w.barrier(&t, "order %a: sweeper dooms the hold, writes its second barrier at %b", o, func(u *state, end int8) {
+			u.sweeps[k][o] = sweep{2, s.redis.epoch, end}
+		})
 	}
 }
 
-// decide is the sweeper's transaction: it inserts a tombstone under the order's id, and confirms where the order exists.
-func (w *walk) decide(t *state, o int) {
-	order := &t.orders[o]
-	if order.sweptAt != t.itemEpoch && w.Without != NoFence {
-		return
+// waitedOut reports whether the accept deadline may have passed since a doom or a close for all
+// that got their hold before: none of them is live, and no isolated primary gives more.
+func (w *walk) waitedOut(s *state, older func(a int) bool) bool {
+	for a := range w.Attempts {
+		if w.mayPromise(s, a) && older(a) {
+			return false
+		}
 	}
-	switch order.row {
-	case rowAbsent:
-		order.row, order.outbox = rowTombstone, settleVoid
-	case rowOpen:
-		order.confirms = order.confirms.with(t.itemEpoch)
+	return !s.split || w.without("nolag")
+}
+
+// barrier: the marker's offset is behind every record that was acknowledged before. Reading the end
+// instead may be answered by a leader that was replaced.
+func (w *walk) barrier(s *state, name string, a int, next func(t *state, end int8)) {
+	end := s.logged
+	if w.without("nobarrier") {
+		end = 0
 	}
+	for ; end <= s.logged; end++ {
+		w.try(s, name, a, int(end), func(t *state) { next(t, end) })
+	}
+}
+
+// bury is the sweeper's transaction, under the epoch of its doom: a tombstone where there is no
+// row.
+func (w *walk) bury(s *state, k, o int) {
+	name := "order %a: sweeper writes a tombstone"
+	fenced := s.sweeps[k][o].epoch != s.db.epoch && !w.without("nofence")
+	if fenced || s.db.row[o] != rowNone {
+		name = "order %a: sweeper finds another epoch, or the order"
+	}
+	w.try(s, name, o, -1, func(t *state) {
+		t.sweeps[k][o] = sweep{}
+		if !fenced && s.db.row[o] == rowNone {
+			t.db.row[o], t.db.box[o] = rowTombstone, holdVoid
+		}
+	})
 }
