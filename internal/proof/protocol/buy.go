@@ -5,18 +5,12 @@ package protocol
 // transaction takes the hold's unit, under the epoch of the hold.
 func (w *walk) attemptSteps(s *state) {
 	for g := range w.Gateways {
-		waiting := uint8(0)
-		for a := range w.Attempts {
-			if s.attempts[a].at == idle && a%w.Gateways == g {
-				waiting |= 1 << a
-			}
-		}
-		for batch := uint8(1); batch <= waiting; batch++ {
-			if batch&^waiting == 0 {
-				w.holdBatch(s, s.split && g == 1, batch)
-			}
+		for i := range w.Shards {
+			w.on = i
+			w.holdSteps(s, g, i)
 		}
 	}
+	w.on = nobodys
 	for a, try := range s.attempts {
 		if try.page != 0 {
 			w.pageSteps(s, a)
@@ -30,7 +24,7 @@ func (w *walk) attemptSteps(s *state) {
 		if o := w.Attempts[a]; w.Orders[o].Buyer == shop {
 			w.try(s, "attempt %a: its withdrawal is committed, or refused", a, -1, func(t *state) {
 				t.attempts[a] = attempt{at: over}
-				item, current := w.Orders[o].Item, try.epoch == s.db.epoch || w.without("nowithdrawfence")
+				item, current := w.Orders[o].Item, try.epoch == s.db.epoch[w.home(o)] || w.without("nowithdrawfence")
 				if current && s.db.row[o] == rowNone && w.sold(&s.db, item) < s.db.total[item] {
 					t.db.row[o], t.db.box[o] = rowPaid, holdSold
 				}
@@ -39,7 +33,7 @@ func (w *walk) attemptSteps(s *state) {
 		w.try(s, "attempt %a: its deadline passes, no 202", a, -1, func(t *state) {
 			t.attempts[a].at, t.attempts[a].old = over, false
 			if w.without("undo") {
-				w.giveBack(&t.redis, w.Attempts[a], try.epoch)
+				w.giveBack(&t.redis[w.home(w.Attempts[a])], w.Attempts[a], try.epoch)
 			}
 			if try.page == 0 { // else its page may still be on its way
 				t.attempts[a].epoch = 0
@@ -48,36 +42,51 @@ func (w *walk) attemptSteps(s *state) {
 	}
 }
 
+// holdSteps are the calls of a gateway to a shard.
+func (w *walk) holdSteps(s *state, g, i int) {
+	waiting := uint8(0)
+	for a, o := range w.Attempts {
+		if s.attempts[a].at == idle && a%w.Gateways == g && w.home(o) == i {
+			waiting |= 1 << a
+		}
+	}
+	for batch := uint8(1); batch <= waiting; batch++ {
+		if batch&^waiting == 0 {
+			w.holdBatch(s, i, s.split[i] && g == 1, batch)
+		}
+	}
+}
+
 // holdBatch is one Lua call for several attempts. A call that is late and finds its attempts gone
 // is the same as one whose attempts pass their deadline at once. A call of another epoch than the
 // shard's is refused and changes nothing, so it needs no step.
-func (w *walk) holdBatch(s *state, isolated bool, batch uint8) {
-	h, first := &s.redis, s.redis.epoch
+func (w *walk) holdBatch(s *state, i int, isolated bool, batch uint8) {
+	h, first := &s.redis[i], s.redis[i].epoch
 	if isolated {
-		h, first = &s.other, s.other.epoch
+		h, first = &s.other[i], s.other[i].epoch
 	}
 	if w.without("noepoch") {
 		first = 1
 	}
 	for epoch := first; w.usable(h, epoch) && epoch <= h.epoch; epoch++ {
 		t := *s
-		w.takeHolds(&t, isolated, batch, epoch, false)
+		w.takeHolds(&t, i, isolated, batch, epoch, false)
 		w.emit("attempts %A hold by one call in epoch %b", int(batch), int(epoch), &t)
 		// After a failover that forgot, seq runs through the same numbers again: a hold may look older
 		// than the sweeper's note.
-		if s.lossy {
+		if s.lossy[i] {
 			t = *s
-			w.takeHolds(&t, isolated, batch, epoch, true)
+			w.takeHolds(&t, i, isolated, batch, epoch, true)
 			w.emit("attempts %A hold by one call in epoch %b, which looks old", int(batch), int(epoch), &t)
 		}
 	}
 }
 
-func (w *walk) takeHolds(t *state, isolated bool, batch uint8, epoch int8, looksOld bool) {
-	h, page, lead := &t.redis, uint8(0), -1
+func (w *walk) takeHolds(t *state, i int, isolated bool, batch uint8, epoch int8, looksOld bool) {
+	h, page, lead := &t.redis[i], uint8(0), -1
 	counts := func(o int) bool { return h.hold[o] != holdNone && h.hold[o] != holdVoid }
 	if isolated {
-		h = &t.other
+		h = &t.other[i]
 	}
 	for a, o := range w.Attempts {
 		if batch&(1<<a) == 0 {

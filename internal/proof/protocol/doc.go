@@ -15,36 +15,43 @@
 //	go test ./internal/proof/protocol -run 'TestWalk_One$' -v -walk 'faults=park without=noparkrow'
 //
 // The words of -walk are the fields of Options, in small letters: see Parse. GOGC=50 saves memory.
-// A mutant is a rule that is left out. Each breaks a law, and testdata/mutants has the shortest path
-// there: the list of them is Mutants. The paths are scenarios for the simulator.
+// A mutant is a rule that is left out. Each breaks a law, and testdata/mutants has the shortest
+// path there: the list of them is Mutants. The paths are scenarios for the simulator.
 //
 // # What is modelled
 //
-//   - One shard with two items, one to three orders (keys), one to three attempts (repeats of a
-//     key). An order by the buyer s is a withdrawal by the shop.
+//   - One shard, or two, each with its own epoch, closes and holds. There are two items: both on the
+//     one shard, or one on each. Each shard has a node of Redis and a rebuilder of its own. They
+//     share the log, the worker, the database and its incarnation. Two faults, one of each shard,
+//     are those of a node that has both.
+//   - One to three orders (keys), one to three attempts (repeats of a key). An order by the buyer s
+//     is a withdrawal by the shop.
 //   - A hold is one call for any subset of the waiting attempts of a gateway. Those that got one
-//     become one page. A page reaches the log as late as it likes, or never.
+//     become one page, which is of one shard. It reaches the log as late as it likes, or never.
 //   - Time enters only where the design leans on it: a live attempt may still answer 202. The wait
 //     of a rebuild, and of a doom, is over when no older attempt is live. A sweep's age has passed
 //     when no attempt is live that had its hold before the note.
 //   - A barrier is the log's length at the moment of the write. With more partitions than one the
 //     worker takes unread records in any order, as if each were in a partition of its own.
+//   - One barrier may serve both shards, if their wait-outs were over before its marker was written.
+//     That is as if each had written its own, one directly after the other. So it leads to no state
+//     that barriers of one's own do not lead to.
 //   - Workers crash and compete: a transaction compares the position, so neither needs a step.
 //   - LOST and the run id are hints. After a failover that forgot, a process notices at any moment,
 //     or never. That is more than can happen; so no law leans on what a process has seen.
 //   - A locked row is as a record at fault: the promise is parked as a row, which keeps its unit.
 //
 // The faults are: empty (Redis is emptied), failover (it forgets a suffix of its writes), split (a
-// failover, and gateway 1 goes on with the old primary), restore (the database loses a suffix of its
-// transactions), tail (the log loses its last record), park (a promise is at fault), restock (of
-// item 0; with units=0,1 it is its publication), late (a message to Redis is delayed), early (a desk
-// cancels an order without a row), crash (of a sweeper or a rebuilder), suspect (a rebuild for
+// failover, and gateway 1 goes on with the old primary), restore (the database loses a suffix of
+// its transactions), tail (the log loses its last record), park (a promise is at fault), restock
+// (of item 0; with units=0,1 it is its publication), late (a message to Redis is delayed), early (a
+// desk cancels an order without a row), crash (of a sweeper or a rebuilder), suspect (a rebuild for
 // nothing).
 //
 // # What is not modelled
 //
-// Quantities, spread items, several shards, loading in pages, real time, payments without a row,
-// and anything lost with a restored database that has no record in the log. A walk of a small sale
+// Quantities, spread items, loading in pages, real time, payments without a row, and anything lost
+// with a restored database that has no record in the log. A walk of a small sale
 // says nothing about a larger one.
 //
 // # Invariants
@@ -56,5 +63,6 @@
 // that are no faults. A promise is excused only when its row and its record are gone.
 //
 // The files follow the actors: buy.go and worker.go, order.go (desk, relay, shop), sweep.go,
-// rebuild.go, fault.go. state.go is what there is, laws.go what must hold, walk.go the search.
+// rebuild.go, barrier.go, fault.go. state.go is what there is, laws.go what must hold, walk.go the
+// search.
 package protocol

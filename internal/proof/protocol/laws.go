@@ -23,10 +23,24 @@ func (w *walk) broken(s *state) string {
 			return fmt.Sprintf("L1: item %d is oversold in the database", i)
 		}
 	}
+	if !quiet {
+		return ""
+	}
+	for i := range w.Shards {
+		if law := w.unbalanced(s, i); law != "" {
+			return law
+		}
+	}
+	return ""
+}
+
+// unbalanced returns the law that a quiet shard breaks, or "".
+func (w *walk) unbalanced(s *state, i int) string {
 	switch {
-	case !quiet || w.agree(s, false):
-	case s.lost && !w.without("noaudit") && !w.agree(s, w.without("auditcounts")): // the audit sees it
-	case !w.agree(s, true):
+	case w.agree(s, i, false):
+	case s.lost && !w.without("noaudit") && !w.agree(s, i, w.without("auditcounts")):
+		// The audit sees it.
+	case !w.agree(s, i, true):
 		return "L3: all is quiet, and Redis counts other units than the rows"
 	default:
 		return "L3: all is quiet, the counts agree, but the holds are not those of the rows"
@@ -39,7 +53,7 @@ func (w *walk) broken(s *state) string {
 // were lost.
 func (w *walk) known(s *state, o int) bool {
 	for k := range s.logged {
-		if s.log[k].orders&(1<<o) != 0 && s.db.done&(1<<k) == 0 && s.log[k].epoch >= s.db.epoch {
+		if s.log[k].orders&(1<<o) != 0 && s.db.done&(1<<k) == 0 && s.log[k].epoch >= s.db.epoch[w.home(o)] {
 			return true
 		}
 	}
@@ -48,9 +62,11 @@ func (w *walk) known(s *state, o int) bool {
 
 // quiet reports whether nothing is under way and no rebuild is needed: then the books must balance.
 func (w *walk) quiet(s *state) bool {
-	ahead := s.redis.epoch != s.db.epoch && !w.without("noaheadheal")
-	if s.split || s.suspect || s.redis.closed || s.redis.epoch == 0 || ahead {
-		return false
+	for i := range w.Shards {
+		ahead := s.redis[i].epoch != s.db.epoch[i] && !w.without("noaheadheal")
+		if s.split[i] || s.suspect[i] || s.redis[i].closed || s.redis[i].epoch == 0 || ahead {
+			return false
+		}
 	}
 	if !w.passed(s, s.logged) || s.db.stock == 1 || s.late != [maxLate]message{} || s.desk.kind != 0 {
 		return false
@@ -61,26 +77,34 @@ func (w *walk) quiet(s *state) bool {
 		}
 	}
 	for o := range w.Orders {
-		if s.db.box[o] != 0 || s.redis.hold[o] == holdFresh || s.redis.hold[o] == holdDoomed {
+		hold := s.redis[w.home(o)].hold[o]
+		if s.db.box[o] != 0 || hold == holdFresh || hold == holdDoomed {
 			return false
 		}
 	}
 	return s.sweeps == [maxWorkers][maxOrders]sweep{} && s.rebuilds == [maxWorkers]rebuild{}
 }
 
-// agree compares Redis with the rows: by counts only, or hold by hold. A marker of a hold that was
-// given back may be absent, and one may be left of a row that was lost.
-func (w *walk) agree(s *state, countsOnly bool) bool {
+// agree compares a shard in Redis with its rows: by counts only, or hold by hold. A marker of a hold
+// that was given back may be absent, and one may be left of a row that was lost.
+func (w *walk) agree(s *state, i int, countsOnly bool) bool {
 	plain := [...]uint8{holdNone, holdFresh, holdDoomed, holdOrdered, holdNone, holdSold}
 	counts, same := [maxItems][holdSold + 1]int8{}, true
 	for o := range w.Orders {
-		is, want := plain[s.redis.hold[o]], plain[asHold(s.db.row[o])]
+		if w.home(o) != i {
+			continue
+		}
+		is, want := plain[s.redis[i].hold[o]], plain[asHold(s.db.row[o])]
 		counts[w.Orders[o].Item][is]++
 		counts[w.Orders[o].Item][want]--
 		same = same && is == want
 	}
-	for i := range maxItems {
-		if s.redis.units[i] != s.db.total[i]-w.claimed(&s.db, i) || counts[i][holdOrdered] != 0 || counts[i][holdSold] != 0 {
+	for item := range maxItems {
+		if w.shardOf(item) != i {
+			continue
+		}
+		differ := s.redis[i].units[item] != s.db.total[item]-w.claimed(&s.db, item)
+		if differ || counts[item][holdOrdered] != 0 || counts[item][holdSold] != 0 {
 			return false
 		}
 	}
@@ -90,8 +114,13 @@ func (w *walk) agree(s *state, countsOnly bool) bool {
 // good is where every run must be able to end: quiet and balanced, or out of epochs, which is a
 // bound of the walk, not of the design.
 func (w *walk) good(s *state) bool {
-	if w.quiet(s) && w.agree(s, w.without("auditcounts")) {
-		return true
+	quiet, bound := w.quiet(s), s.rebuilds == [maxWorkers]rebuild{}
+	balanced, stopped := quiet, false
+	for i := range w.Shards {
+		balanced = balanced && w.agree(s, i, w.without("auditcounts"))
+		needed, last := w.needed(s, i), s.ever[i] >= w.Epochs
+		stopped = stopped || last && (needed || s.lost && quiet)
+		bound = bound && (!needed || last)
 	}
-	return s.ever >= w.Epochs && s.rebuilds == [maxWorkers]rebuild{} && (w.needed(s) || s.lost && w.quiet(s))
+	return balanced || bound && stopped
 }

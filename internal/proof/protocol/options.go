@@ -14,10 +14,11 @@ type Options struct {
 	Units      [maxItems]int8   // of each item at the start
 	Faults     [numFaults]uint8 // how often each may happen
 	Epochs     int8             // the highest epoch of a shard; then no rebuild is started any more
+	Shards     int              // 1 or 2: item i lives on shard i modulo Shards
 	Gateways   int              // attempt i comes through gateway i modulo Gateways; 1 or 2
 	Partitions int              // 1: records are read in order; more: in any order
 	Sweepers   int              // 1 or 2; one of two is a stale owner
-	Rebuilders int              // 1 or 2
+	Rebuilders int              // 1 or 2; with two shards, one for each
 	Pay        bool             // orders are also paid, not only cancelled
 	TwoStep    bool             // a fence is two transactions: the epoch, then the snapshot
 	Fair       bool             // check that every state can reach a balanced one; 8 bytes more a step
@@ -60,7 +61,7 @@ var faultNames = [numFaults]string{
 func Parse(text string) (Options, error) {
 	o := Options{
 		Orders: []Order{{0, 'a'}}, Attempts: []int{0, 0}, Units: [maxItems]int8{1, 1},
-		Epochs: 3, Gateways: 1, Partitions: 1, Sweepers: 1, Rebuilders: 1,
+		Epochs: 3, Shards: 1, Gateways: 1, Partitions: 1, Sweepers: 1, Rebuilders: 1,
 	}
 	o.Faults[faultFailover] = 1
 	for _, word := range strings.Fields(text) {
@@ -97,6 +98,8 @@ func (o *Options) set(key, value string) (err error) {
 		var n int
 		number(&n)
 		o.Epochs = int8(max(0, min(n, 100)))
+	case "shards":
+		number(&o.Shards)
 	case "gateways":
 		number(&o.Gateways)
 	case "partitions":
@@ -155,6 +158,7 @@ func (o *Options) Validate() error {
 		between("the number of orders", len(o.Orders), 1, maxOrders),
 		between("the number of attempts", len(o.Attempts), 1, maxAttempts),
 		between("epochs", int(o.Epochs), 1, 100),
+		between("shards", o.Shards, 1, maxShards),
 		between("gateways", o.Gateways, 1, 2),
 		between("partitions", o.Partitions, 1, 100),
 		between("sweepers", o.Sweepers, 1, maxWorkers),

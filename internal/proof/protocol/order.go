@@ -8,7 +8,8 @@ func (w *walk) orderSteps(s *state, o int) {
 	end := func(row, kind uint8) func(t *state) {
 		return func(t *state) { t.db.row[o], t.db.box[o] = row, kind }
 	}
-	h, kind := s.redis.hold[o], s.db.box[o]
+	i := w.home(o)
+	h, kind := s.redis[i].hold[o], s.db.box[o]
 	switch s.db.row[o] {
 	case rowParked:
 		w.try(s, "order %a: it was parked, and is replayed", o, -1, func(t *state) { w.open(t, o) })
@@ -19,10 +20,10 @@ func (w *walk) orderSteps(s *state, o int) {
 		}
 	case rowNone:
 		seen := h == holdFresh || h == holdDoomed || w.without("nolook")
-		if seen && w.left(s, faultEarly) && s.desk.kind == 0 && w.usable(&s.redis, s.redis.epoch) {
+		if seen && w.left(s, faultEarly) && s.desk.kind == 0 && w.usable(&s.redis[i], s.redis[i].epoch) {
 			w.try(s, "order %a: a desk that cancels sees the hold", o, -1, func(t *state) {
 				t.used[faultEarly]++
-				t.desk = message{holdFresh, int8(o), s.redis.epoch}
+				t.desk = message{holdFresh, int8(o), s.redis[i].epoch}
 			})
 		}
 	}
@@ -36,15 +37,15 @@ func (w *walk) orderSteps(s *state, o int) {
 			}
 		})
 	}
-	if kind != 0 && w.usable(&s.redis, s.db.epoch) {
-		w.try(s, "order %a: relay settles the hold, its reply is lost", o, -1, func(t *state) { w.settle(&t.redis, o, kind) })
+	if kind != 0 && w.usable(&s.redis[i], s.db.epoch[i]) {
+		w.try(s, "order %a: relay settles the hold, its reply is lost", o, -1, func(t *state) { w.settle(&t.redis[i], o, kind) })
 		w.try(s, "order %a: relay settles the hold, deletes the outbox row", o, -1, func(t *state) {
-			w.settle(&t.redis, o, kind)
+			w.settle(&t.redis[i], o, kind)
 			t.db.box[o] = 0
 		})
 	}
 	if kind != 0 {
-		w.sendLate(s, message{kind, int8(o), s.db.epoch})
+		w.sendLate(s, message{kind, int8(o), s.db.epoch[i]})
 	}
 }
 
@@ -56,11 +57,12 @@ func (w *walk) stockSteps(s *state) {
 	if s.db.stock != 1 {
 		return
 	}
-	if w.usable(&s.redis, s.db.epoch) {
-		w.try(s, "relay restocks, its reply is lost", -1, -1, func(t *state) { w.addStock(&t.redis) })
-		w.try(s, "relay restocks, deletes the outbox row", -1, -1, func(t *state) { w.addStock(&t.redis); t.db.stock = 2 })
+	i := w.shardOf(0)
+	if w.usable(&s.redis[i], s.db.epoch[i]) {
+		w.try(s, "relay restocks, its reply is lost", -1, -1, func(t *state) { w.addStock(&t.redis[i]) })
+		w.try(s, "relay restocks, deletes the outbox row", -1, -1, func(t *state) { w.addStock(&t.redis[i]); t.db.stock = 2 })
 	}
-	w.sendLate(s, message{restock, 0, s.db.epoch})
+	w.sendLate(s, message{restock, 0, s.db.epoch[i]})
 }
 
 // sendLate puts a message on its way that arrives later, whatever happens before.
@@ -74,20 +76,24 @@ func (w *walk) sendLate(s *state, m message) {
 }
 
 func (w *walk) lateSteps(s *state) {
-	for i, m := range s.late {
+	for n, m := range s.late {
 		if m.kind == 0 {
 			continue
 		}
+		i := w.home(int(m.order))
+		if m.kind == restock {
+			i = w.shardOf(0)
+		}
 		w.try(s, "the delayed message arrives: %k order %b", int(m.kind), int(m.order), func(t *state) {
-			t.late[i] = message{}
+			t.late[n] = message{}
 			switch {
-			case !w.usable(&s.redis, m.epoch):
+			case !w.usable(&s.redis[i], m.epoch):
 			case m.kind == holdOrdered:
-				w.confirm(&t.redis, int(m.order))
+				w.confirm(&t.redis[i], int(m.order))
 			case m.kind == restock:
-				w.addStock(&t.redis)
+				w.addStock(&t.redis[i])
 			default:
-				w.settle(&t.redis, int(m.order), m.kind)
+				w.settle(&t.redis[i], int(m.order), m.kind)
 			}
 		})
 	}

@@ -79,6 +79,15 @@ var walks = []struct {
 	{"orders=0a,0s attempts=01 faults=failover fair", 23_914, false},
 	{"faults=failover,late pay fair", 84_317, false},
 	{"rebuilders=2 epochs=4 faults=empty,suspect twostep fair", 872_279, false},
+	{"shards=2 orders=0a,1b attempts=01 epochs=2 faults=suspect=2 fair", 678_716, false},
+	{"shards=2 attempts=00 epochs=2 faults=failover,suspect=2 fair", 496_160, false},
+	{"shards=2 attempts=0 faults=restore,suspect=2,crash fair", 543_587, false},
+	{"shards=2 orders=0a,1b attempts=01 epochs=2 faults=empty=2 fair", 798_501, false},
+	{"shards=2 attempts=00 epochs=2 faults=tail,suspect=2 fair", 105_600, false},
+	{"shards=2 orders=0a,1b attempts=01 faults=failover fair", 662_363, false},
+
+	{"shards=2 attempts=00 gateways=2 epochs=2 faults=split,suspect=2", 1_976_366, true},
+	{"shards=2 attempts=00 faults=restore,suspect=2", 1_516_805, true},
 	{"orders=0a,0b,1c attempts=012 faults=none partitions=2 fair", 8_204_336, true},
 }
 
@@ -167,6 +176,7 @@ func TestParse_NamesWhatIsWrong(t *testing.T) {
 		{"gateways=3", "gateways is 3"},
 		{"sweepers=3", "sweepers is 3"},
 		{"rebuilders=0", "rebuilders is 0"},
+		{"shards=3", "shards is 3"},
 		{"faults=fire", `"fire"`},
 		{"faults=late=3", "late is 3"},
 		{"faults=empty=0", "want a count"},

@@ -1,25 +1,35 @@
 package protocol
 
-// needed reports whether the shard has to be rebuilt.
-func (w *walk) needed(s *state) bool {
-	ahead := s.redis.epoch > s.db.epoch && !w.without("noaheadheal")
-	return s.redis.epoch < s.db.epoch || ahead || s.redis.closed || s.suspect
+// rebuilt returns the shard that a rebuilder works on. With two shards each has one of its own.
+func (w *walk) rebuilt(k int) int { return k % w.Shards }
+
+// needed reports whether a shard has to be rebuilt.
+func (w *walk) needed(s *state, i int) bool {
+	r := &s.redis[i]
+	ahead := r.epoch > s.db.epoch[i] && !w.without("noaheadheal")
+	return r.epoch < s.db.epoch[i] || ahead || r.closed || s.suspect[i]
 }
 
 func (w *walk) rebuildSteps(s *state, k int) {
-	rb := s.rebuilds[k]
+	rb, i := s.rebuilds[k], w.rebuilt(k)
 	e := int(rb.epoch)
 	switch rb.stage {
 	case 0:
-		if k == 0 || s.rebuilds[0].stage != 0 {
+		if k < w.Shards || s.rebuilds[0].stage != 0 {
 			w.takeEpoch(s, k)
 		}
 	case 1:
 		w.closeShard(s, k)
 	case 2:
-		if w.without("nowaitout") || w.waitedOut(s, func(a int) bool { return s.attempts[a].epoch < rb.epoch }) {
-			w.barrier(s, "rebuilder of epoch %a waited out, writes its barrier at %b", e, func(t *state, end int8) {
-				t.rebuilds[k].stage, t.rebuilds[k].end = 3, end
+		if !w.rebuildWaitedOut(s, k) {
+			break
+		}
+		w.barrier(s, "rebuilder of epoch %a waited out, writes its barrier at %b", e, func(t *state, end int8) {
+			t.rebuilds[k] = rebuild{stage: 3, epoch: rb.epoch, end: end}
+		})
+		if rb.early {
+			w.try(s, "rebuilder of epoch %a waited out, has its barrier at %b", e, int(rb.end), func(t *state) {
+				t.rebuilds[k] = rebuild{stage: 3, epoch: rb.epoch, end: rb.end}
 			})
 		}
 	case 3, 4:
@@ -32,8 +42,9 @@ func (w *walk) rebuildSteps(s *state, k int) {
 	case 5:
 		t, name := *s, "rebuilder of epoch %a may not open"
 		t.rebuilds[k] = rebuild{}
-		if s.redis.epoch == rb.epoch && s.redis.closed {
-			t.redis, name = shard{epoch: rb.epoch, units: rb.units, hold: rb.hold}, "rebuilder of epoch %a loads and opens"
+		if s.redis[i].epoch == rb.epoch && s.redis[i].closed {
+			name = "rebuilder of epoch %a loads and opens"
+			t.redis[i] = shard{epoch: rb.epoch, units: rb.units, hold: rb.hold}
 		}
 		w.emit(name, e, -1, &t)
 	}
@@ -45,10 +56,11 @@ func (w *walk) rebuildSteps(s *state, k int) {
 // takeEpoch: an epoch above the books', above the shard's, and never one that was given out before,
 // even by a database that has forgotten it.
 func (w *walk) takeEpoch(s *state, k int) {
-	needed := w.needed(s)
-	epoch := max(s.db.next, s.redis.epoch) + 1
+	i := w.rebuilt(k)
+	needed := w.needed(s, i)
+	epoch := max(s.db.next[i], s.redis[i].epoch) + 1
 	if !w.without("reuse") {
-		epoch = max(epoch, s.ever+1)
+		epoch = max(epoch, s.ever[i]+1)
 	}
 	if epoch > w.Epochs || !needed && !w.left(s, faultSuspect) {
 		return
@@ -57,24 +69,27 @@ func (w *walk) takeEpoch(s *state, k int) {
 		if !needed {
 			t.used[faultSuspect]++
 		}
-		t.db.next, t.ever = epoch, max(s.ever, epoch)
+		t.db.next[i], t.ever[i] = epoch, max(s.ever[i], epoch)
 		t.rebuilds[k] = rebuild{stage: 1, epoch: epoch}
 	})
 }
 
 // closeShard writes the closed mark, and goes on when the replicas have it.
 func (w *walk) closeShard(s *state, k int) {
-	epoch := s.rebuilds[k].epoch
-	if s.redis.epoch > epoch || s.redis.epoch == epoch && !s.redis.closed {
+	epoch, i := s.rebuilds[k].epoch, w.rebuilt(k)
+	if r := &s.redis[i]; r.epoch > epoch || r.epoch == epoch && !r.closed {
 		w.try(s, "rebuilder of epoch %a may not close", int(epoch), -1, func(t *state) { t.rebuilds[k] = rebuild{} })
 		return
 	}
-	w.try(s, "rebuilder of epoch %a closes", int(epoch), -1, func(t *state) {
-		t.redis = shard{epoch: epoch, closed: true}
-		if !s.split && !w.without("noclosewait") {
-			t.other = t.redis
-		}
-		t.rebuilds[k].stage, t.suspect, t.lossy = 2, false, false
+	t := *s
+	t.redis[i] = shard{epoch: epoch, closed: true}
+	if !s.split[i] && !w.without("noclosewait") {
+		t.other[i] = t.redis[i]
+	}
+	t.rebuilds[k].stage, t.suspect[i], t.lossy[i] = 2, false, false
+	w.emit("rebuilder of epoch %a closes", int(epoch), -1, &t)
+	w.joinOlder(&t, "barrierearly", "rebuilder of epoch %a closes", int(epoch), func(u *state, end int8) {
+		u.rebuilds[k].early, u.rebuilds[k].end = true, end
 	})
 }
 
@@ -82,7 +97,7 @@ func (w *walk) closeShard(s *state, k int) {
 // that it counts leaves the outbox. It may be two: first the epoch, then the snapshot.
 func (w *walk) fence(s *state, k int) {
 	t := *s
-	rb := &t.rebuilds[k]
+	rb, i := &t.rebuilds[k], w.rebuilt(k)
 	epoch := int(rb.epoch)
 	first, second := true, true
 	if w.TwoStep || w.without("snapshotfirst") {
@@ -95,28 +110,16 @@ func (w *walk) fence(s *state, k int) {
 	if w.without("snapshotfirst") {
 		first, second = second, first
 	}
-	if first && (t.db.epoch >= rb.epoch || t.db.next != rb.epoch && !w.without("notlast")) {
+	if first && (t.db.epoch[i] >= rb.epoch || t.db.next[i] != rb.epoch && !w.without("notlast")) {
 		*rb = rebuild{}
 		w.emit("rebuilder of epoch %a finds that a later one was given out", epoch, -1, &t)
 		return
 	}
 	if first {
-		t.db.epoch = rb.epoch
+		t.db.epoch[i] = rb.epoch
 	}
 	if second {
-		for i := range maxItems {
-			rb.units[i] = t.db.total[i] - w.claimed(&t.db, i)
-		}
-		for o := range w.Orders {
-			rb.hold[o] = asHold(t.db.row[o])
-			if t.db.row[o] == rowParked && w.without("noparkunit") {
-				rb.hold[o] = holdNone
-				rb.units[w.Orders[o].Item]++
-			}
-		}
-		if t.db.stock == 1 && !w.without("noabsorb") {
-			t.db.stock = 2
-		}
+		w.snapshot(&t, rb, i)
 	}
 	name := "rebuilder of epoch %a fences and takes its snapshot"
 	switch {
@@ -128,10 +131,38 @@ func (w *walk) fence(s *state, k int) {
 	w.emit(name, epoch, -1, &t)
 }
 
+// snapshot reads the rows of a shard, and deletes the outbox rows of the stock that it counts.
+func (w *walk) snapshot(t *state, rb *rebuild, i int) {
+	for item := range maxItems {
+		if w.shardOf(item) == i {
+			rb.units[item] = t.db.total[item] - w.claimed(&t.db, item)
+		}
+	}
+	for o := range w.Orders {
+		switch parked := t.db.row[o] == rowParked; {
+		case w.home(o) != i:
+		case parked && w.without("noparkunit"):
+			rb.units[w.Orders[o].Item]++
+		default:
+			rb.hold[o] = asHold(t.db.row[o])
+		}
+	}
+	if w.shardOf(0) == i && t.db.stock == 1 && !w.without("noabsorb") {
+		t.db.stock = 2
+	}
+}
+
 // auditStep compares Redis with the rows when nothing is under way. It runs only after a loss:
 // before one, a law is broken if the two differ.
 func (w *walk) auditStep(s *state) {
-	if s.lost && !w.without("noaudit") && w.quiet(s) && !w.agree(s, w.without("auditcounts")) {
-		w.try(s, "audit asks for a rebuild", -1, -1, func(t *state) { t.suspect = true })
+	if !s.lost || w.without("noaudit") || !w.quiet(s) {
+		return
 	}
+	for i := range w.Shards {
+		if !w.agree(s, i, w.without("auditcounts")) {
+			w.on = i
+			w.try(s, "audit asks for a rebuild", -1, -1, func(t *state) { t.suspect[i] = true })
+		}
+	}
+	w.on = nobodys
 }

@@ -1,9 +1,11 @@
 package protocol
 
+import "math/bits"
+
 // The state is what there is at one moment, in every server and every process. It is made of bytes
 // only, so that it is hashed as plain memory.
 
-const maxItems, maxOrders, maxAttempts, maxWorkers, maxLate = 2, 3, 3, 2, 2
+const maxShards, maxItems, maxOrders, maxAttempts, maxWorkers, maxLate = 2, 2, 3, 3, 2, 2
 
 // States of a hold in Redis. The last two are markers.
 const holdNone, holdFresh, holdDoomed, holdOrdered, holdVoid, holdSold = 0, 1, 2, 3, 4, 5
@@ -14,7 +16,7 @@ const rowNone, rowOpen, rowPaid, rowCancelled, rowTombstone, rowRejected, rowPar
 // States of an attempt. While it is putting or acked it may still be answered 202.
 const idle, putting, acked, over = 0, 1, 2, 3
 
-// shard is the shard in Redis: two items, one epoch.
+// shard is a shard in Redis. It uses the items and holds that live on it.
 type shard struct {
 	epoch     int8
 	closed    bool
@@ -26,13 +28,13 @@ type shard struct {
 
 // books is the database: what a restore takes back as a whole.
 type books struct {
-	epoch int8             // the shard's
-	next  int8             // the last epoch given out
+	epoch [maxShards]int8  // the shard's
+	next  [maxShards]int8  // the last epoch given out
 	done  uint8            // the position: records whose transactions are committed, a bit each
 	row   [maxOrders]uint8 //
 	box   [maxOrders]uint8 // outbox: how the hold ends, holdVoid or holdSold
 	total [maxItems]int8   //
-	stock uint8            // the restock: 0 not asked, 1 committed with an outbox row, 2 that row is gone
+	stock uint8            // the restock: 1 committed with an outbox row, 2 that row is gone
 }
 
 // attempt is one request to buy.
@@ -43,7 +45,7 @@ type attempt struct {
 	page  uint8 // the attempts of the page that is on its way; the first of them carries it
 }
 
-// record is a page in the log.
+// record is a page in the log. All its orders are of one shard.
 type record struct {
 	orders uint8
 	epoch  int8
@@ -76,6 +78,7 @@ func kindName(kind uint8) string {
 type sweep struct {
 	stage      uint8
 	epoch, end int8
+	early      bool // without a barrier rule: in stage 1, and its barrier is written
 }
 
 // rebuild is a rebuilder's work: 1 it has an epoch, 2 closed (and replicated), 3 its barrier is
@@ -83,15 +86,16 @@ type sweep struct {
 type rebuild struct {
 	stage      uint8
 	epoch, end int8
+	early      bool // without a barrier rule: in stage 2, and its barrier is written
 	units      [maxItems]int8
 	hold       [maxOrders]uint8
 }
 
 type state struct {
-	redis   shard
-	other   shard // the replica; in a split the old primary, which does not know that it was replaced
-	split   bool
-	suspect bool // somebody asked for a rebuild
+	redis   [maxShards]shard
+	other   [maxShards]shard // the replica; in a split the old primary, which knows of nothing
+	split   [maxShards]bool
+	suspect [maxShards]bool // somebody asked for a rebuild
 	db      books
 	backup  books
 	kept    bool // there is a backup
@@ -104,18 +108,25 @@ type state struct {
 	sweeps   [maxWorkers][maxOrders]sweep
 	rebuilds [maxWorkers]rebuild
 
-	offsets uint8 // with noposition: the position, kept outside of the database
-	cursor  int8  // with nocas: the position that a worker has in memory
-	begun   int8  // with noshardlock: the epoch that a worker's transaction has read
+	offsets uint8           // with noposition: the position, kept outside of the database
+	cursor  int8            // with nocas: the position that a worker has in memory
+	begun   [maxShards]int8 // with noshardlock: the epochs that a worker's transaction has read
 
 	// Known to nobody in the system.
-	promised uint8 // orders that were answered 202
-	gone     uint8 // orders of which the log lost a record
-	lossy    bool  // a failover forgot writes, and no rebuild came since
-	lost     bool  // a store lost what it had acknowledged: promises may be rejected
-	ever     int8  // the highest epoch ever given out
+	promised uint8           // orders that were answered 202
+	gone     uint8           // orders of which the log lost a record
+	lossy    [maxShards]bool // a failover forgot writes, and no rebuild came since
+	lost     bool            // a store lost what it had acknowledged: promises may be rejected
+	ever     [maxShards]int8 // the highest epoch ever given out
 	used     [numFaults]uint8
 }
+
+// shardOf returns where an item lives, home where an order does.
+func (w *walk) shardOf(item int) int { return item % w.Shards }
+func (w *walk) home(o int) int       { return w.Orders[o].Item % w.Shards }
+
+// recordHome returns the shard of a record.
+func (w *walk) recordHome(r record) int { return w.home(bits.TrailingZeros8(r.orders)) }
 
 func (s *state) live(a int) bool { return s.attempts[a].at == putting || s.attempts[a].at == acked }
 

@@ -3,19 +3,25 @@ package protocol
 // sweepSteps are those of one sweeper with one hold. The first barrier of a sweep only spares work:
 // nothing leans on it, so it is left out here, and the look-up comes at any moment.
 func (w *walk) sweepSteps(s *state, k, o int) {
-	sw := s.sweeps[k][o]
-	switch h := s.redis.hold[o]; sw.stage {
+	sw, r := s.sweeps[k][o], &s.redis[w.home(o)]
+	switch h := r.hold[o]; sw.stage {
 	case 0:
-		switch open := w.usable(&s.redis, s.redis.epoch); {
-		case open && h == holdFresh && !s.redis.noted[o]:
+		switch open := w.usable(r, r.epoch); {
+		case open && h == holdFresh && !r.noted[o]:
 			w.note(s, o)
 		case open && (h == holdDoomed || h == holdFresh && w.aged(s, o)):
 			w.lookUp(s, k, o)
 		}
 	case 1:
-		if w.waitedOut(s, func(a int) bool { return w.Attempts[a] == o && s.attempts[a].epoch == sw.epoch }) {
-			w.barrier(s, "order %a: sweeper waited out, writes its second barrier at %b", o, func(t *state, end int8) {
-				t.sweeps[k][o] = sweep{2, sw.epoch, end}
+		if !w.sweepWaitedOut(s, k, o) {
+			break
+		}
+		w.barrier(s, "order %a: sweeper waited out, writes its second barrier at %b", o, func(t *state, end int8) {
+			t.sweeps[k][o] = sweep{stage: 2, epoch: sw.epoch, end: end}
+		})
+		if sw.early {
+			w.try(s, "order %a: sweeper waited out, has its barrier at %b", o, int(sw.end), func(t *state) {
+				t.sweeps[k][o] = sweep{stage: 2, epoch: sw.epoch, end: sw.end}
 			})
 		}
 	case 2:
@@ -34,9 +40,11 @@ func (w *walk) sweepSteps(s *state, k, o int) {
 // note: from now on the hold's age is known. The replica's hold was not touched later.
 func (w *walk) note(s *state, o int) {
 	w.try(s, "order %a: sweeper notes the hold", o, -1, func(t *state) {
-		t.redis.noted[o] = true
-		if !s.split && t.other.epoch == t.redis.epoch && t.other.hold[o] == holdFresh {
-			t.other.noted[o] = true
+		i := w.home(o)
+		r, other := &t.redis[i], &t.other[i]
+		r.noted[o] = true
+		if !s.split[i] && other.epoch == r.epoch && other.hold[o] == holdFresh {
+			other.noted[o] = true
 		}
 		for a := range w.Attempts {
 			if w.Attempts[a] == o && w.mayPromise(s, a) {
@@ -60,7 +68,7 @@ func (w *walk) aged(s *state, o int) bool {
 // lookUp decides an old hold from its row, or dooms it. The doom is replicated before anything
 // else.
 func (w *walk) lookUp(s *state, k, o int) {
-	row := s.db.row[o]
+	i, row := w.home(o), s.db.row[o]
 	if row != rowNone {
 		kind := asHold(row)
 		if kind != holdOrdered && w.without("nosettlefromrow") {
@@ -68,50 +76,30 @@ func (w *walk) lookUp(s *state, k, o int) {
 		}
 		w.try(s, "order %a: sweeper confirms, or settles, from the row", o, -1, func(t *state) {
 			if kind == holdOrdered {
-				w.confirm(&t.redis, o)
+				w.confirm(&t.redis[i], o)
 			} else {
-				w.settle(&t.redis, o, kind)
+				w.settle(&t.redis[i], o, kind)
 			}
 		})
-		w.sendLate(s, message{kind, int8(o), s.redis.epoch})
+		w.sendLate(s, message{kind, int8(o), s.redis[i].epoch})
 		return
 	}
 	t := *s
 	if !w.without("nodoom") {
-		t.redis.hold[o], t.redis.noted[o] = holdDoomed, false
+		t.redis[i].hold[o], t.redis[i].noted[o] = holdDoomed, false
 	}
-	if !s.split && !w.without("nodoomwait") {
-		t.other = t.redis
+	if !s.split[i] && !w.without("nodoomwait") {
+		t.other[i] = t.redis[i]
 	}
-	t.sweeps[k][o] = sweep{stage: 1, epoch: s.redis.epoch}
+	t.sweeps[k][o] = sweep{stage: 1, epoch: s.redis[i].epoch}
 	w.emit("order %a: sweeper dooms the hold", o, -1, &t)
+	w.joinOlder(&t, "barrierdoom", "order %a: sweeper dooms the hold", o, func(u *state, end int8) {
+		u.sweeps[k][o].early, u.sweeps[k][o].end = true, end
+	})
 	if w.without("nodoomout") {
 		w.barrier(&t, "order %a: sweeper dooms the hold, writes its second barrier at %b", o, func(u *state, end int8) {
-			u.sweeps[k][o] = sweep{2, s.redis.epoch, end}
+			u.sweeps[k][o] = sweep{stage: 2, epoch: s.redis[i].epoch, end: end}
 		})
-	}
-}
-
-// waitedOut reports whether the accept deadline may have passed since a doom or a close for all
-// that got their hold before: none of them is live, and no isolated primary gives more.
-func (w *walk) waitedOut(s *state, older func(a int) bool) bool {
-	for a := range w.Attempts {
-		if w.mayPromise(s, a) && older(a) {
-			return false
-		}
-	}
-	return !s.split || w.without("nolag")
-}
-
-// barrier: the marker's offset is behind every record that was acknowledged before. Reading the end
-// instead may be answered by a leader that was replaced.
-func (w *walk) barrier(s *state, name string, a int, next func(t *state, end int8)) {
-	end := s.logged
-	if w.without("nobarrier") {
-		end = 0
-	}
-	for ; end <= s.logged; end++ {
-		w.try(s, name, a, int(end), func(t *state) { next(t, end) })
 	}
 }
 
@@ -119,7 +107,7 @@ func (w *walk) barrier(s *state, name string, a int, next func(t *state, end int
 // row.
 func (w *walk) bury(s *state, k, o int) {
 	name := "order %a: sweeper writes a tombstone"
-	fenced := s.sweeps[k][o].epoch != s.db.epoch && !w.without("nofence")
+	fenced := s.sweeps[k][o].epoch != s.db.epoch[w.home(o)] && !w.without("nofence")
 	if fenced || s.db.row[o] != rowNone {
 		name = "order %a: sweeper finds another epoch, or the order"
 	}

@@ -25,7 +25,9 @@ func Walk(o Options) (Result, error) {
 	}
 	w := walk{
 		Options: o, seed: maphash.MakeSeed(), seen: newTable(1 << 12), name: map[string]uint32{}, from: nobody,
+		on: nobodys,
 	}
+	w.Rebuilders = max(w.Rebuilders, w.Shards)
 	w.emit("start", -1, -1, w.start())
 	return w.run(), nil
 }
@@ -34,8 +36,13 @@ func Walk(o Options) (Result, error) {
 func (w *walk) start() *state {
 	var first state
 	first.db.total = w.Units
-	first.db.epoch, first.db.next, first.ever = 1, 1, 1
-	first.redis = shard{epoch: 1, units: w.Units}
+	for i := range w.Shards {
+		first.db.epoch[i], first.db.next[i], first.ever[i] = 1, 1, 1
+		first.redis[i] = shard{epoch: 1}
+	}
+	for item, units := range w.Units {
+		first.redis[w.shardOf(item)].units[item] = units
+	}
 	first.other = first.redis
 	return &first
 }
@@ -57,6 +64,7 @@ type walk struct {
 	from   uint32      // the state whose steps are being taken
 	moved  bool        // it has a step that is no fault
 	fault  bool        // the step that is being taken is a fault
+	on     int         // the shard that it is about, for the path, or nobodys
 }
 
 // node is a state that was found, and is still to be looked at.
@@ -66,6 +74,9 @@ type node struct {
 }
 
 const nobody = ^uint32(0)
+
+// nobodys is no shard.
+const nobodys = -1
 
 func (w *walk) without(rule string) bool {
 	return len(w.Without) > 0 && slices.Contains(w.Without, rule)
@@ -101,7 +112,7 @@ func (w *walk) emit(name string, a, b int, t *state) {
 		w.names = append(w.names, name)
 	}
 	w.parent = append(w.parent, w.from)
-	w.step = append(w.step, n<<16|uint32(uint8(a))<<8|uint32(uint8(b)))
+	w.step = append(w.step, n<<18|uint32(w.on+1)<<16|uint32(uint8(a))<<8|uint32(uint8(b)))
 	w.next = append(w.next, node{*t, id})
 }
 
@@ -116,7 +127,12 @@ func (w *walk) steps(s *state) {
 		}
 	}
 	for k := range w.Rebuilders {
+		w.on = w.rebuilt(k)
 		w.rebuildSteps(s, k)
+	}
+	w.on = nobodys
+	if w.Shards > 1 {
+		w.sharedBarrier(s)
 	}
 	w.stockSteps(s)
 	w.lateSteps(s)
@@ -194,9 +210,13 @@ func (w *walk) path(id uint32) []string {
 
 func (w *walk) words(step uint32) string {
 	a, b := int8(step>>8), int8(step)
-	return strings.NewReplacer(
+	where := ""
+	if on := int(step>>16&3) - 1; on != nobodys && w.Shards > 1 {
+		where = fmt.Sprintf("shard %d: ", on)
+	}
+	return where + strings.NewReplacer(
 		"%a", fmt.Sprint(a), "%b", fmt.Sprint(b), "%A", set(uint8(a)), "%k", kindName(uint8(a)),
-	).Replace(w.names[step>>16])
+	).Replace(w.names[step>>18])
 }
 
 // set returns the members of a small set, as "0 and 2".

@@ -15,9 +15,9 @@ func (w *walk) workerSteps(s *state) {
 		})
 		return
 	}
-	if w.without("noshardlock") && s.begun == 0 {
+	if w.without("noshardlock") && s.begun[0] == 0 {
 		if !w.passed(s, s.logged) {
-			w.try(s, "worker begins, reads the epoch", -1, -1, func(t *state) { t.begun = s.db.epoch })
+			w.try(s, "worker begins, reads the epochs", -1, -1, func(t *state) { t.begun = s.db.epoch })
 		}
 		return
 	}
@@ -40,6 +40,7 @@ func (w *walk) workerSteps(s *state) {
 // transaction reads record k; park is the order whose promise is at fault, or whose row is locked.
 func (w *walk) transaction(s *state, k, park int) {
 	t, r, open := *s, s.log[k], uint8(0)
+	i := w.recordHome(r)
 	name := "worker commits record %a"
 	if park >= 0 {
 		t.used[faultPark]++
@@ -53,34 +54,35 @@ func (w *walk) transaction(s *state, k, park int) {
 			}
 		}
 	}
-	t.begun = 0
+	t.begun = [maxShards]int8{}
 	*w.position(&t) |= 1 << k
 	if w.without("nocas") {
 		t.db.done |= 1<<(k+1) - 1
 		t.cursor = int8(k + 1)
 	}
 	w.emit(name, k, park, &t)
-	if open != 0 && w.usable(&t.redis, t.db.epoch) {
+	if open != 0 && w.usable(&t.redis[i], t.db.epoch[i]) {
 		w.try(&t, name+" and confirms", k, park, func(u *state) {
 			for o := range w.Orders {
 				if open&(1<<o) != 0 {
-					w.confirm(&u.redis, o)
+					w.confirm(&u.redis[i], o)
 				}
 			}
 		})
 	}
 	for o := range w.Orders {
 		if open&(1<<o) != 0 {
-			w.sendLate(&t, message{holdOrdered, int8(o), t.db.epoch})
+			w.sendLate(&t, message{holdOrdered, int8(o), t.db.epoch[i]})
 		}
 	}
 }
 
 // accept is the decision about one promise, in the transaction that has the shard's row.
 func (w *walk) accept(t *state, o int, epoch int8, park bool) {
-	current := t.db.epoch
-	if t.begun > 0 {
-		current = t.begun
+	i := w.home(o)
+	current := t.db.epoch[i]
+	if t.begun[i] > 0 {
+		current = t.begun[i]
 	}
 	switch {
 	case t.db.row[o] != rowNone:
