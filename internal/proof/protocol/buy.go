@@ -18,6 +18,9 @@ func (w *walk) attemptSteps(s *state) {
 		if try.at == acked {
 			w.try(s, "202 for attempt %a", a, -1, func(t *state) { t.attempts[a] = attempt{at: over}; t.promised |= 1 << w.Attempts[a] })
 		}
+		if a < len(w.Attempts) && w.Orders[w.Attempts[a]].Buyer == mover {
+			w.moveSteps(s, a)
+		}
 		if !s.live(a) {
 			continue
 		}
@@ -99,11 +102,14 @@ func (w *walk) takeHolds(t *state, i int, isolated bool, batch uint8, epoch int8
 				h.units[item]--
 				h.hold[o], h.noted[o] = holdFresh, looksOld
 			}
+			if w.Spread && h.units[item] == 0 && !got && !w.byShop(o) && !isolated {
+				w.refuse(t)
+			}
 		case holdFresh:
 			got = true
 			h.noted[o] = looksOld || h.noted[o] && w.without("notouch")
 		case holdOrdered: // the order is there: the answer names it
-			if w.known(t, o) {
+			if w.known(t, o) && !w.byShop(o) {
 				t.promised |= 1 << o
 			}
 		}
@@ -111,7 +117,7 @@ func (w *walk) takeHolds(t *state, i int, isolated bool, batch uint8, epoch int8
 		if got {
 			t.attempts[a] = attempt{at: putting, epoch: epoch}
 		}
-		if got && w.Orders[o].Buyer != shop {
+		if got && !w.byShop(o) {
 			if lead < 0 {
 				lead = a
 			}

@@ -23,6 +23,12 @@ func (w *walk) broken(s *state) string {
 			return fmt.Sprintf("L1: item %d is oversold in the database", i)
 		}
 	}
+	if w.Spread && s.db.total[0]+s.db.total[1] != w.Units[0]+w.Units[1]+int8(min(s.db.stock, 1)) {
+		return "L1: the totals of the rows are not the item's"
+	}
+	if s.falseSoldOut {
+		return "L6: sold-out was told while a unit was available"
+	}
 	if !quiet {
 		return ""
 	}
@@ -68,7 +74,7 @@ func (w *walk) quiet(s *state) bool {
 			return false
 		}
 	}
-	if !w.passed(s, s.logged) || s.db.stock == 1 || s.late != [maxLate]message{} || s.desk.kind != 0 {
+	if !w.passed(s, s.logged) || s.db.stock == 1 || s.db.moved&1 != 0 || s.late != [maxLate]message{} || s.desk.kind != 0 {
 		return false
 	}
 	for a := range w.Attempts {
@@ -85,8 +91,8 @@ func (w *walk) quiet(s *state) bool {
 	return s.sweeps == [maxWorkers][maxOrders]sweep{} && s.rebuilds == [maxWorkers]rebuild{}
 }
 
-// agree compares a shard in Redis with its rows: by counts only, or hold by hold. A marker of a hold
-// that was given back may be absent, and one may be left of a row that was lost.
+// agree compares a shard in Redis with its rows: by counts only, or hold by hold. A marker of a
+// hold that was given back may be absent, and one may be left of a row that was lost.
 func (w *walk) agree(s *state, i int, countsOnly bool) bool {
 	plain := [...]uint8{holdNone, holdFresh, holdDoomed, holdOrdered, holdNone, holdSold}
 	counts, same := [maxItems][holdSold + 1]int8{}, true
@@ -94,7 +100,7 @@ func (w *walk) agree(s *state, i int, countsOnly bool) bool {
 		if w.home(o) != i {
 			continue
 		}
-		is, want := plain[s.redis[i].hold[o]], plain[asHold(s.db.row[o])]
+		is, want := plain[s.redis[i].hold[o]], plain[w.asHold(&s.db, o)]
 		counts[w.Orders[o].Item][is]++
 		counts[w.Orders[o].Item][want]--
 		same = same && is == want

@@ -15,6 +15,7 @@ type Options struct {
 	Faults     [numFaults]uint8 // how often each may happen
 	Epochs     int8             // the highest epoch of a shard; then no rebuild is started any more
 	Shards     int              // 1 or 2: item i lives on shard i modulo Shards
+	Spread     bool             // items 0 and 1 are the rows of one item, on two shards
 	Gateways   int              // attempt i comes through gateway i modulo Gateways; 1 or 2
 	Partitions int              // 1: records are read in order; more: in any order
 	Sweepers   int              // 1 or 2; one of two is a stale owner
@@ -27,14 +28,15 @@ type Options struct {
 }
 
 // Order is one key: the item that it is of, and its buyer, a letter. Buyer s is the shop: it
-// withdraws a unit.
+// withdraws a unit. Buyer m is the shop, too: it moves a unit of a spread item from this row to the
+// other one.
 type Order struct {
 	Item  int
 	Buyer byte
 }
 
-// shop is the buyer of a withdrawal.
-const shop = 's'
+// shop is the buyer of a withdrawal, mover that of a move.
+const shop, mover = 's', 'm'
 
 // The faults, in the order of faultNames.
 const (
@@ -110,6 +112,8 @@ func (o *Options) set(key, value string) (err error) {
 		number(&o.Rebuilders)
 	case "max":
 		number(&o.MaxStates)
+	case "spread":
+		o.Spread = true
 	case "pay":
 		o.Pay = true
 	case "twostep":
@@ -169,6 +173,7 @@ func (o *Options) Validate() error {
 	for _, order := range o.Orders {
 		checks = append(checks, between("the item of an order", order.Item, 0, maxItems-1))
 	}
+	checks = append(checks, o.validateSpread())
 	for _, a := range o.Attempts {
 		checks = append(checks, between("the order of an attempt", a, 0, len(o.Orders)-1))
 	}
@@ -184,6 +189,28 @@ func (o *Options) Validate() error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// validateSpread looks at what only a spread item has, and may not have.
+func (o *Options) validateSpread() error {
+	if o.Spread && o.Shards != maxShards {
+		return fmt.Errorf("a spread item has %d shards, shards is %d", maxShards, o.Shards)
+	}
+	moves := 0
+	for i, a := range o.Orders {
+		if a.Buyer == mover {
+			moves++
+		}
+		for _, b := range o.Orders[:i] {
+			if o.Spread && a.Buyer == b.Buyer && a.Item != b.Item && a.Buyer != shop {
+				return fmt.Errorf("buyer %c is on both shards of a spread item: a buyer's shard is by its hash", a.Buyer)
+			}
+		}
+	}
+	if moves > 1 || moves == 1 && !o.Spread {
+		return fmt.Errorf("there are %d moves: want one, or none where no item is spread", moves)
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func (w *walk) orderSteps(s *state, o int) {
 			}
 		})
 	}
+	if w.unsettled(&s.db, o) {
+		return
+	}
 	if kind != 0 && w.usable(&s.redis[i], s.db.epoch[i]) {
 		w.try(s, "order %a: relay settles the hold, its reply is lost", o, -1, func(t *state) { w.settle(&t.redis[i], o, kind) })
 		w.try(s, "order %a: relay settles the hold, deletes the outbox row", o, -1, func(t *state) {
@@ -54,13 +57,16 @@ func (w *walk) stockSteps(s *state) {
 	if s.db.stock == 0 && w.Faults[faultRestock] > 0 {
 		w.try(s, "restock committed", -1, -1, func(t *state) { t.db.stock = 1; t.db.total[0]++ })
 	}
+	if s.db.moved != 0 {
+		w.movedSteps(s)
+	}
 	if s.db.stock != 1 {
 		return
 	}
 	i := w.shardOf(0)
 	if w.usable(&s.redis[i], s.db.epoch[i]) {
-		w.try(s, "relay restocks, its reply is lost", -1, -1, func(t *state) { w.addStock(&t.redis[i]) })
-		w.try(s, "relay restocks, deletes the outbox row", -1, -1, func(t *state) { w.addStock(&t.redis[i]); t.db.stock = 2 })
+		w.try(s, "relay restocks, its reply is lost", -1, -1, func(t *state) { w.addStock(&t.redis[i], 0, restock) })
+		w.try(s, "relay restocks, deletes the outbox row", -1, -1, func(t *state) { w.addStock(&t.redis[i], 0, restock); t.db.stock = 2 })
 	}
 	w.sendLate(s, message{restock, 0, s.db.epoch[i]})
 }
@@ -80,9 +86,13 @@ func (w *walk) lateSteps(s *state) {
 		if m.kind == 0 {
 			continue
 		}
-		i := w.home(int(m.order))
-		if m.kind == restock {
+		i, item := w.home(int(m.order)), 0
+		switch m.kind {
+		case restock:
 			i = w.shardOf(0)
+		case restockMove:
+			_, _, item = w.move()
+			i = w.shardOf(item)
 		}
 		w.try(s, "the delayed message arrives: %k order %b", int(m.kind), int(m.order), func(t *state) {
 			t.late[n] = message{}
@@ -90,8 +100,8 @@ func (w *walk) lateSteps(s *state) {
 			case !w.usable(&s.redis[i], m.epoch):
 			case m.kind == holdOrdered:
 				w.confirm(&t.redis[i], int(m.order))
-			case m.kind == restock:
-				w.addStock(&t.redis[i])
+			case m.kind >= restock:
+				w.addStock(&t.redis[i], item, m.kind)
 			default:
 				w.settle(&t.redis[i], int(m.order), m.kind)
 			}

@@ -144,11 +144,14 @@ func (w *walk) snapshot(t *state, rb *rebuild, i int) {
 		case parked && w.without("noparkunit"):
 			rb.units[w.Orders[o].Item]++
 		default:
-			rb.hold[o] = asHold(t.db.row[o])
+			rb.hold[o] = w.asHold(&t.db, o)
 		}
 	}
 	if w.shardOf(0) == i && t.db.stock == 1 && !w.without("noabsorb") {
 		t.db.stock = 2
+	}
+	if _, _, to := w.move(); w.shardOf(to) == i && t.db.moved == movedCommitted && !w.without("noabsorb") {
+		t.db.moved = movedDelivered
 	}
 }
 

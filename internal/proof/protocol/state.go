@@ -11,7 +11,11 @@ const maxShards, maxItems, maxOrders, maxAttempts, maxWorkers, maxLate = 2, 2, 3
 const holdNone, holdFresh, holdDoomed, holdOrdered, holdVoid, holdSold = 0, 1, 2, 3, 4, 5
 
 // States of an order's row. Cancelled is by the buyer or by a timeout; a tombstone is not accepted.
-const rowNone, rowOpen, rowPaid, rowCancelled, rowTombstone, rowRejected, rowParked = 0, 1, 2, 3, 4, 5, 6
+const rowNone, rowOpen, rowPaid, rowCancelled, rowTombstone, rowRejected = 0, 1, 2, 3, 4, 5
+const rowParked, rowMoved = 6, 7
+
+// States of the unit of a move, on its way to the other shard. Committed is with an outbox row.
+const movedCommitted, movedDelivered, movedHalf = 1, 2, 3
 
 // States of an attempt. While it is putting or acked it may still be answered 202.
 const idle, putting, acked, over = 0, 1, 2, 3
@@ -23,7 +27,7 @@ type shard struct {
 	units     [maxItems]int8 // available
 	hold      [maxOrders]uint8
 	noted     [maxOrders]bool // nobody touched the hold since the sweeper's note
-	restocked bool            // the id of the restock is known in this epoch
+	restocked uint8           // the ids of restocks that are known in this epoch, a bit each
 }
 
 // books is the database: what a restore takes back as a whole.
@@ -34,6 +38,7 @@ type books struct {
 	row   [maxOrders]uint8 //
 	box   [maxOrders]uint8 // outbox: how the hold ends, holdVoid or holdSold
 	total [maxItems]int8   //
+	moved uint8            // the unit of a move
 	stock uint8            // the restock: 1 committed with an outbox row, 2 that row is gone
 }
 
@@ -57,13 +62,16 @@ type message struct {
 	order, epoch int8
 }
 
-const restock = 100
+// The kinds restock and restockMove are followed by what they are the id of.
+const restock, restockMove = 100, 101
 
 // kindName is a kind of message in words.
 func kindName(kind uint8) string {
 	switch kind {
 	case restock:
 		return "restock, not of"
+	case restockMove:
+		return "restock by the move"
 	case holdOrdered:
 		return "confirm"
 	case holdVoid:
@@ -113,12 +121,13 @@ type state struct {
 	begun   [maxShards]int8 // with noshardlock: the epochs that a worker's transaction has read
 
 	// Known to nobody in the system.
-	promised uint8           // orders that were answered 202
-	gone     uint8           // orders of which the log lost a record
-	lossy    [maxShards]bool // a failover forgot writes, and no rebuild came since
-	lost     bool            // a store lost what it had acknowledged: promises may be rejected
-	ever     [maxShards]int8 // the highest epoch ever given out
-	used     [numFaults]uint8
+	promised     uint8           // orders that were answered 202
+	falseSoldOut bool            // sold-out was told while a unit was available
+	gone         uint8           // orders of which the log lost a record
+	lossy        [maxShards]bool // a failover forgot writes, and no rebuild came since
+	lost         bool            // a store lost what it had acknowledged: promises may be rejected
+	ever         [maxShards]int8 // the highest epoch ever given out
+	used         [numFaults]uint8
 }
 
 // shardOf returns where an item lives, home where an order does.
@@ -130,10 +139,10 @@ func (w *walk) recordHome(r record) int { return w.home(bits.TrailingZeros8(r.or
 
 func (s *state) live(a int) bool { return s.attempts[a].at == putting || s.attempts[a].at == acked }
 
-// mayPromise reports whether an attempt may still be answered 202. A withdrawal is not: it may be
-// committed as late as it likes.
+// mayPromise reports whether an attempt may still be answered 202. The shop is not: what it does
+// may be committed as late as it likes.
 func (w *walk) mayPromise(s *state, a int) bool {
-	return s.live(a) && w.Orders[w.Attempts[a]].Buyer != shop
+	return s.live(a) && !w.byShop(w.Attempts[a])
 }
 
 // usable reports whether the shard takes a call of this epoch.
@@ -173,8 +182,11 @@ func (w *walk) limited(o int, has func(o int) bool) bool {
 func taken(row uint8) bool { return row == rowOpen || row == rowPaid }
 
 // asHold is how a row looks in Redis after a rebuild.
-func asHold(row uint8) uint8 {
-	return [...]uint8{holdNone, holdOrdered, holdSold, holdVoid, holdVoid, holdVoid, holdOrdered}[row]
+func (w *walk) asHold(b *books, o int) uint8 {
+	if w.unsettled(b, o) {
+		return holdOrdered
+	}
+	return [...]uint8{holdNone, holdOrdered, holdSold, holdVoid, holdVoid, holdVoid, holdOrdered, holdSold}[b.row[o]]
 }
 
 // position is the set of records that count as read. By the rule it is in the database.
@@ -217,9 +229,10 @@ func (w *walk) settle(h *shard, o int, kind uint8) {
 	}
 }
 
-func (w *walk) addStock(h *shard) {
-	if !h.restocked || w.without("nodedupe") {
-		h.units[0]++
+func (w *walk) addStock(h *shard, item int, id uint8) {
+	bit := uint8(1) << (id - restock)
+	if h.restocked&bit == 0 || w.without("nodedupe") {
+		h.units[item]++
 	}
-	h.restocked = true
+	h.restocked |= bit
 }

@@ -70,7 +70,7 @@ func (w *walk) aged(s *state, o int) bool {
 func (w *walk) lookUp(s *state, k, o int) {
 	i, row := w.home(o), s.db.row[o]
 	if row != rowNone {
-		kind := asHold(row)
+		kind := w.asHold(&s.db, o)
 		if kind != holdOrdered && w.without("nosettlefromrow") {
 			return
 		}
