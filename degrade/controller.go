@@ -2,6 +2,7 @@ package degrade
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"sync/atomic"
 	"time"
 )
@@ -49,13 +50,14 @@ func (c Cause) String() string {
 
 // Verdict is what a visit may have.
 type Verdict struct {
-	Cause     Cause // None: it is let in, and must Leave
+	Cause     Cause // None: it is let in
+	Inside    bool  // it has taken a place, and must Leave
 	NoWait    bool  // it doesn't get a Prefer: wait
 	Static    bool  // it gets activity pages as they were rendered last
 	PollAfter int32 // seconds until a queued order may be asked for again
 	Limits    LimitsMode
 	Log       bool      // it is logged
-	Since     time.Time // when the switches were put in force that the verdict is by
+	Since     time.Time // since when orders and admission are as they are
 }
 
 // The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
@@ -99,6 +101,9 @@ func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error
 		return time.Time{}, err
 	}
 	s, next := build(&d, now)
+	if before := c.current.Load(); reflect.DeepEqual(before.orders, s.orders) && reflect.DeepEqual(before.admission, s.admission) {
+		s.since = before.since // what closes sales is as it was: nothing new can be under way
+	}
 	c.current.Store(s)
 	return next, nil
 }
@@ -111,24 +116,27 @@ func (c *Controller) BreakerMode(name Name) BreakerMode {
 // Resize says how many visits may be under way.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
-// Enter decides about a visit. One that is let in, and isn't settled, must Leave; one that is sent away for want of room is counted by
+// Enter decides about a visit. One that is settled needs no place. A purchase that a switch has closed
+// takes one: its order may have to be looked for. A visit for which there is no room is counted by
 // TurnAway.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
-	cause := s.judge(v)
-	switch {
-	case cause != None:
-		c.count(cause)
-	case !v.Settled && !c.room(v.Class):
-		cause = Full
+	verdict := Verdict{
+		Cause: s.judge(v), PollAfter: s.poll.narrowest(v), Log: s.log.narrowest(v) == on, Since: s.since,
 	}
-	if cause != None {
-		return Verdict{Cause: cause, Log: s.log.narrowest(v) == on, PollAfter: s.poll.narrowest(v), Since: s.since}
+	if !v.Settled && verdict.Cause != BrowseOff {
+		if verdict.Inside = c.room(v.Class); !verdict.Inside {
+			verdict.Cause = Full
+		}
 	}
-	return Verdict{
-		NoWait: s.wait.narrowest(v) == off, Static: s.browse.narrowest(v) == browseStatic, PollAfter: s.poll.narrowest(v),
-		Limits: LimitsMode(s.limits.narrowest(v)), Log: s.log.narrowest(v) == on, Since: s.since,
+	if verdict.Cause != None && verdict.Cause != Full {
+		c.count(verdict.Cause)
 	}
+	if verdict.Cause == None {
+		verdict.NoWait, verdict.Static = s.wait.narrowest(v) == off, s.browse.narrowest(v) == browseStatic
+		verdict.Limits = LimitsMode(s.limits.narrowest(v))
+	}
+	return verdict
 }
 
 // judge decides by switches alone.

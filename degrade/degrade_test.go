@@ -32,15 +32,19 @@ func set(t testing.TB, text string) Switch {
 
 func controller(t *testing.T, switches ...string) *Controller {
 	t.Helper()
-	var d Document
-	for _, text := range switches {
-		d.Switches = append(d.Switches, set(t, text))
-	}
 	c := NewController()
-	if _, err := c.Apply(d, start); err != nil {
+	if _, err := c.Apply(document(t, switches...), start); err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func document(t *testing.T, switches ...string) (d Document) {
+	t.Helper()
+	for _, text := range switches {
+		d.Switches = append(d.Switches, set(t, text))
+	}
+	return d
 }
 
 func purchase() *Visit {
@@ -103,7 +107,7 @@ func TestWhatSwitchesLeaveAlone(t *testing.T) {
 }
 
 func TestVerdicts(t *testing.T) {
-	normal := Verdict{PollAfter: 1}
+	normal := Verdict{Inside: true, PollAfter: 1}
 	enter := func(c *Controller, v *Visit) Verdict {
 		got := c.Enter(v)
 		if got.Since.IsZero() {
@@ -116,12 +120,54 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("without switches: %+v", got)
 	}
 	c := controller(t, "wait: off", "browse: static", "poll-interval activity=618: 5", "limits merchant=m1: shadow", "log-detail caller=m1/web: on")
-	if got, want := enter(c, purchase()), (Verdict{NoWait: true, Static: true, PollAfter: 5, Limits: LimitsShadow, Log: true}); got != want {
+	if got, want := enter(c, purchase()), (Verdict{Inside: true, NoWait: true, Static: true, PollAfter: 5, Limits: LimitsShadow, Log: true}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	other := Visit{Class: NewOrder, Merchant: "m2", Caller: "web", Activity: "619"}
-	if got, want := enter(c, &other), (Verdict{NoWait: true, Static: true, PollAfter: 1}); got != want {
+	if got, want := enter(c, &other), (Verdict{Inside: true, NoWait: true, Static: true, PollAfter: 1}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// An edit of other switches must not look as if orders had been closed anew: whoever is refused would ask
+// the stock again whether there is an order.
+func TestController_SinceStays(t *testing.T) {
+	c := controller(t, "orders: off")
+	before := c.Enter(purchase()).Since
+	for _, again := range [][]string{{"orders: off"}, {"orders: off", "wait: off"}} {
+		if _, err := c.Apply(document(t, again...), start); err != nil {
+			t.Fatal(err)
+		}
+		if since := c.Enter(purchase()).Since; !since.Equal(before) {
+			t.Errorf("%v: closed since %v, then since %v", again, before, since)
+		}
+	}
+	if _, err := c.Apply(document(t, "orders: on"), start); err != nil {
+		t.Fatal(err)
+	}
+	if since := c.Enter(purchase()).Since; !since.After(before) {
+		t.Errorf("orders are on since %v, as before", since)
+	}
+}
+
+// A purchase that a switch has closed takes a place: its order may have to be looked for.
+func TestController_ClosedTakesRoom(t *testing.T) {
+	c := controller(t, "orders: off")
+	c.Resize(1)
+	if got := c.Enter(purchase()); got.Cause != OrdersOff || !got.Inside {
+		t.Errorf("the first: %+v", got)
+	}
+	if got := c.Enter(purchase()); got.Cause != Full || got.Inside {
+		t.Errorf("the second: %+v", got)
+	}
+	settled := purchase()
+	settled.Settled = true
+	if got := c.Enter(settled); got.Cause != OrdersOff || got.Inside {
+		t.Errorf("a settled one: %+v", got)
+	}
+	c.Leave()
+	if got := c.Stats(); got.InFlight != 0 || got.Refused[OrdersOff] != 2 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -1,18 +1,20 @@
--- What the role of Penstock's processes may do, for the role that owns the schema to run after each "penstock migrate":
+-- What the role of Penstock's processes may do. The role that owns the schema runs it after each
+-- "penstock migrate":
 --
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-grants.sql
 --
--- The owner migrates; the processes run as penstock_app, with --keep-schema. They can't make, change or drop a table (activities'
--- partitions are made and dropped by two functions with the owner's rights), delete an order, or change what was recorded.
+-- The owner migrates; the processes run as penstock_app, with --keep-schema. They can't make, change or
+-- drop a table (the weeks' partitions are made and dropped by functions with the owner's rights), delete an
+-- order, or change what was recorded.
 
 GRANT USAGE ON SCHEMA public TO penstock_app;
 
-GRANT SELECT ON goose_db_version TO penstock_app;
+GRANT SELECT ON goose_db_version, installation, weeks TO penstock_app;
 GRANT SELECT, INSERT ON changes, payments, settings TO penstock_app;
-GRANT SELECT, UPDATE ON catalog TO penstock_app;
-GRANT SELECT, INSERT, UPDATE ON merchants, callers, orders TO penstock_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON tokens, activities, items, outbox, order_events, nodes TO penstock_app;
-GRANT SELECT, INSERT, DELETE ON stock_changes, withdrawal_tombstones TO penstock_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON dead_letters TO penstock_app;
+GRANT SELECT, UPDATE ON catalog, shards, shard_loads, shard_digests TO penstock_app;
+GRANT SELECT, INSERT, UPDATE ON merchants, callers, orders, positions TO penstock_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON tokens, activities, dropped_activities, items, stock, stock_exceptions TO penstock_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, order_events, nodes, dead_letters TO penstock_app;
+GRANT SELECT, INSERT, DELETE ON stock_changes, withdrawals TO penstock_app;
 
-GRANT EXECUTE ON FUNCTION penstock_add_sale(integer), penstock_drop_sale(integer) TO penstock_app;
+GRANT EXECUTE ON FUNCTION penstock_add_week(integer), penstock_drop_week(integer), penstock_drop_strays(timestamptz) TO penstock_app;

@@ -61,21 +61,16 @@ func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
 	return sale.Merchant == caller.Merchant && (sale.State != seckill.ActivityDraft || caller.Rights&seckill.RightMerchant != 0)
 }
 
-// activityPages keeps the rendered pages of one catalog. A page is rendered anew when the catalog is another one, or an item was
-// seen to have sold out or come back.
+// activityPages keeps the rendered pages of the activities of the catalog in force. A page is rendered anew
+// when its activity has changed, or an item was seen to have sold out or come back.
 type activityPages struct {
 	// Fixed.
 	started time.Time
 	age     time.Duration
-	inStock func(*seckill.Offer) bool
+	inStock func(seckill.Offer) (inStock bool, age time.Duration)
 
-	set atomic.Pointer[pageSet]
-}
-
-// pageSet has the pages of one catalog; it is bounded by the catalog and goes with it.
-type pageSet struct {
-	catalog *seckill.Catalog
-	pages   sync.Map // *seckill.Sale → *page
+	catalog atomic.Pointer[seckill.Catalog] // whose activities the pages are of
+	pages   sync.Map                        // *seckill.Sale → *page
 }
 
 // page is an activity as it is served. It doesn't change but for looked.
@@ -87,16 +82,13 @@ type page struct {
 	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
 }
 
-// current returns the page of sale at now; with static, one that was rendered at any time, if there is one of this catalog.
+// current returns the page of sale at now; with static, one that was rendered at any time, if there is one.
 func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time, static bool) *page {
-	set := a.set.Load()
-	if set == nil || set.catalog != catalog {
-		// Two requests may both make a set, or an older catalog come back for one request: pages are only rendered once more.
-		set = &pageSet{catalog: catalog}
-		a.set.Store(set)
+	if known := a.catalog.Load(); known != catalog && a.catalog.CompareAndSwap(known, catalog) {
+		a.forget(catalog)
 	}
 	at := int64(now.Sub(a.started))
-	kept, ok := set.pages.Load(sale)
+	kept, ok := a.pages.Load(sale)
 	if ok {
 		p := kept.(*page)
 		if static {
@@ -112,18 +104,35 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 	}
 	p := a.render(sale)
 	p.looked.Store(at)
-	set.pages.Store(sale, p)
+	a.pages.Store(sale, p)
 	return p
+}
+
+// forget drops the pages of activities that are not the catalog's any more. A request that still has an
+// older catalog may bring one back until the next change.
+func (a *activityPages) forget(catalog *seckill.Catalog) {
+	a.pages.Range(func(key, _ any) bool {
+		if sale, ok := key.(*seckill.Sale); ok && catalog.Activity(sale.ID) != sale {
+			a.pages.Delete(key)
+		}
+		return true
+	})
 }
 
 // same reports whether the stock is what p shows.
 func (a *activityPages) same(sale *seckill.Sale, p *page) bool {
 	for i := range sale.Items {
-		if a.inStock(sale.Offer(sale.Items[i].SKU)) != p.stock[i] {
+		if a.has(sale, i) != p.stock[i] {
 			return false
 		}
 	}
 	return true
+}
+
+// has reports whether the sale's i-th item was last seen in stock.
+func (a *activityPages) has(sale *seckill.Sale, i int) bool {
+	inStock, _ := a.inStock(seckill.Offer{Item: &sale.Items[i], Sale: sale})
+	return inStock
 }
 
 func (a *activityPages) render(sale *seckill.Sale) *page {
@@ -147,7 +156,7 @@ func (a *activityPages) render(sale *seckill.Sale) *page {
 			b = append(b, ',')
 		}
 		item := &sale.Items[i]
-		p.stock[i] = a.inStock(sale.Offer(item.SKU))
+		p.stock[i] = a.has(sale, i)
 		b = appendItem(b, item, p.stock[i])
 	}
 	b = append(b, `],"server_time":`...)

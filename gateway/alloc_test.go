@@ -40,7 +40,9 @@ func (s *cheapSales) CancelOrder(context.Context, *seckill.Caller, seckill.Order
 func (s *cheapSales) Pay(context.Context, *seckill.Notice) (seckill.Order, error) {
 	return s.receipt.Order, s.err
 }
-func (s *cheapSales) InStock(*seckill.Offer) bool { return true }
+func (s *cheapSales) InStock(seckill.Offer) (bool, time.Duration) { return true, 0 }
+func (s *cheapSales) Missing() string                             { return "" }
+func (s *cheapSales) AppendReport(dst []byte, _, _ bool) []byte   { return dst }
 
 type cheapGate struct{ denial *Denial }
 
@@ -52,7 +54,7 @@ func cheapServer(t testing.TB, sales *cheapSales, denial *Denial) *Server {
 	cfg := DefaultConfig()
 	cfg.Gate = cheapGate{denial}
 	sales.catalog = testCatalog(1)
-	s, err := New(cfg, sales, func() []string { return nil }, slog.New(slog.DiscardHandler))
+	s, err := New(cfg, sales, sales, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

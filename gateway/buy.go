@@ -14,7 +14,7 @@ func (x *exchange) buy() {
 		return
 	}
 	p := &x.purchase
-	p.Caller = caller
+	p.Caller, p.Request = caller, view(x.id)
 	p.Key = x.idempotencyKey()
 	x.decoder.purchase(x.http.Request.Body(), p)
 	if x.refuseMistakes() {
@@ -73,7 +73,7 @@ func (x *exchange) accepted(r *seckill.Receipt) {
 	}
 	x.applied(x.purchase.Wait)
 	status := 201
-	if o.State == seckill.OrderQueued {
+	if publicState(o) == seckill.OrderQueued {
 		status = 202
 		x.headerNumber(keyRetryAfter, x.pollAfter())
 	}
@@ -89,14 +89,14 @@ func appendReceipt(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `{"order":`...)
 	dst = problem.AppendString(dst, string(o.ID))
 	dst = append(dst, `,"status":`...)
-	dst = problem.AppendString(dst, string(o.State))
-	if o.State != seckill.OrderQueued {
+	dst = problem.AppendString(dst, string(publicState(o)))
+	if publicState(o) != seckill.OrderQueued {
 		dst = append(dst, `,"pay_by":`...)
 		dst = appendTime(dst, o.PayBy)
 	}
-	if o.Reason != seckill.ReasonNone {
+	if reason := publicReason(o); reason != seckill.ReasonNone {
 		dst = append(dst, `,"reason":`...)
-		dst = problem.AppendString(dst, string(o.Reason))
+		dst = problem.AppendString(dst, string(reason))
 	}
 	return append(dst, '}')
 }

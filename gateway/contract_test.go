@@ -244,7 +244,7 @@ func otherRows() []row {
 	fresh := map[string]string{"ETag": "*", "Cache-Control": "private, max-age=1"}
 	html := map[string]string{"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff",
 		"Content-Security-Policy": "*"}
-	broken := func(s *stubSales) { s.inStock = func(*seckill.Offer) bool { panic("a hunter2 bug") } }
+	broken := func(s *stubSales) { s.inStock = func(seckill.Offer) bool { panic("a hunter2 bug") } }
 	rows := []row{
 		{name: "activity", method: "GET", path: phones, status: 200, want: fresh,
 			member: map[string]any{"activity": "618-phones", "name": "Phones for 6.18",
@@ -269,6 +269,10 @@ func otherRows() []row {
 			member: map[string]any{"status": "alive"}},
 		{name: "ready", method: "GET", path: "/readyz", fields: []string{"Authorization", ""}, status: 200,
 			member: map[string]any{"status": "ready"}},
+		{name: "ready, verbose", method: "GET", path: "/readyz?verbose", fields: []string{"Authorization", ""}, status: 200,
+			member: map[string]any{"ready": true, "draining": false}},
+		{name: "not ready, verbose", method: "GET", path: "/readyz?verbose", fields: []string{"Authorization", ""}, status: 503,
+			sales: func(s *stubSales) { s.missing = "no catalog" }, member: map[string]any{"ready": false}},
 		{name: "contract", method: "GET", path: "/openapi.yaml", fields: []string{"Authorization", ""}, status: 200,
 			want: map[string]string{"Content-Type": "application/yaml"}},
 		{name: "index", method: "GET", path: "/problems", fields: []string{"Accept", "text/html"}, status: 200, want: html},
@@ -278,8 +282,8 @@ func otherRows() []row {
 	}
 	rows = append(rows, row{
 		name: "not ready", method: "GET", path: "/readyz", fields: []string{"Authorization", ""}, status: 503, code: problem.Unavailable,
-		sales: func(s *stubSales) { s.notReady = []string{"redis", "kafka"} },
-		want:  map[string]string{"Retry-After": "*"}, member: map[string]any{"not_ready": []any{"redis", "kafka"}},
+		sales: func(s *stubSales) { s.missing = "no catalog" },
+		want:  map[string]string{"Retry-After": "*"}, member: map[string]any{"not_ready": []any{"no catalog"}},
 	})
 	for _, e := range problem.Entries() {
 		rows = append(rows, row{name: "page of " + string(e.Code), method: "GET", path: "/problems/" + string(e.Code),
@@ -340,7 +344,7 @@ func TestContract(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			gate.become(r.gate)
 			s.sales.become(func(sales *stubSales) {
-				sales.buy, sales.find, sales.cancel, sales.pay, sales.inStock, sales.notReady = nil, nil, nil, nil, nil, nil
+				sales.buy, sales.find, sales.cancel, sales.pay, sales.inStock, sales.missing = nil, nil, nil, nil, nil, ""
 				if r.sales != nil {
 					r.sales(sales)
 				}

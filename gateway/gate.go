@@ -4,22 +4,26 @@ import (
 	"net"
 	"time"
 
+	"penstock/degrade"
 	"penstock/gateway/problem"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
-// Gate decides whether a request may go on, before any work is done for it: switches, shedding and limits stand behind it. Its
-// methods are called by many goroutines at once and must not block.
+// Gate decides whether a request may go on, before any work is done for it: switches, shedding and
+// limits stand behind it. Its methods are called by many goroutines at once and must not block.
 type Gate interface {
-	// Enter returns nil to let the visit in. A denial may be shared and is not changed. With v.Pause set it is no denial yet: Enter is
-	// called again after the pause, with v.Pause as it is, and that answer stands.
+	// Enter returns nil to let the visit in. A denial may be shared and is not changed. With v.Pause
+	// set it is no denial yet: Enter is called again after the pause, with v.Pause as it is, and that
+	// answer stands.
 	Enter(v *Visit) *Denial
-	// Leave is called once for every visit that was let in, when its answer is decided, with the answer's status.
+	// Leave is called once for every visit that was let in, when its answer is decided, with the
+	// answer's status.
 	Leave(v *Visit, status int, took time.Duration)
 }
 
-// Visit is a request that was understood and whose caller is known. Its strings may lie in memory that is only valid during
-// the call.
+// Visit is a request that was understood and whose caller is known. Its strings may lie in memory
+// that is only valid during the call.
 type Visit struct {
 	Route    string          // as in Stats: buy, order, cancel, pay, activity
 	Caller   *seckill.Caller // nil for payments, which carry a signature instead of a key
@@ -28,7 +32,8 @@ type Visit struct {
 	User     seckill.UserID  // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
-	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's word, unless the peer is trusted.
+	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's word,
+	// unless the peer is trusted.
 	Forwarded string
 	Arrived   time.Time
 	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
@@ -42,14 +47,19 @@ type Visit struct {
 	Static bool // an activity's page may be as it was rendered last, however long ago
 	// PollAfter is after how many seconds a queued order may be asked for again; 0 is 1.
 	PollAfter int
-	// Closed, if there is one, is the answer to a purchase whose key has no order, and ClosedSince is since when: so that a gate that
-	// takes no new orders doesn't stand between a repeat and its order.
+	// Closed, if there is one, is the answer to a purchase whose key has no order, and ClosedSince is
+	// since when: so that a gate that takes no new orders doesn't stand between a repeat and its
+	// order.
 	Closed      *seckill.Refusal
 	ClosedSince time.Time
+
+	// What an Admission asks. They are here because a visit has its memory already.
+	asked   degrade.Visit
+	request limiter.Request
 }
 
-// Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those names (as in
-// draft-ietf-httpapi-ratelimit-headers), "" where no limit was hit.
+// Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those
+// names (as in draft-ietf-httpapi-ratelimit-headers), "" where no limit was hit.
 type Denial struct {
 	Problem         problem.Problem
 	RateLimit       string

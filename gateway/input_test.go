@@ -117,6 +117,7 @@ func TestGoodPurchases(t *testing.T) {
 			got := *p
 			got.Activity, got.SKU = seckill.ActivityID(strings.Clone(string(p.Activity))), seckill.SKU(strings.Clone(string(p.SKU)))
 			got.User, got.Key = seckill.UserID(strings.Clone(string(p.User))), strings.Clone(p.Key)
+			got.Request = strings.Clone(p.Request)
 			seen <- got
 			return seckill.Receipt{Order: testOrder(seckill.OrderQueued)}, nil
 		}
@@ -133,7 +134,10 @@ func TestGoodPurchases(t *testing.T) {
 		if got.Caller == nil || got.Caller.Caller != "web" || got.Arrived.Before(before) || got.Arrived.After(time.Now()) {
 			t.Errorf("%s: caller %v, arrived %v", body, got.Caller, got.Arrived)
 		}
-		got.Caller, got.Arrived = nil, time.Time{}
+		if id := resp.Header.Get("X-Request-Id"); got.Request != id {
+			t.Errorf("%s: request %q, answered as %q", body, got.Request, id)
+		}
+		got.Caller, got.Arrived, got.Request = nil, time.Time{}, ""
 		if got != want {
 			t.Errorf("%s:\ngot  %+v\nwant %+v", body, got, want)
 		}

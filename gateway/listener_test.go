@@ -117,7 +117,7 @@ func TestServerSurvivesAShortage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := New(DefaultConfig(), newStubSales(), func() []string { return nil }, slog.New(slog.DiscardHandler))
+	server, err := New(DefaultConfig(), newStubSales(), newStubSales(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

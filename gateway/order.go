@@ -68,12 +68,28 @@ func (x *exchange) orderID() (seckill.OrderID, bool) {
 
 // order answers with an order.
 func (x *exchange) order(o *seckill.Order) {
-	if o.State == seckill.OrderQueued {
+	if publicState(o) == seckill.OrderQueued {
 		x.headerNumber(keyRetryAfter, x.pollAfter())
 	}
 	x.header(keyCacheControl, valueNoStore)
 	x.body = appendOrder(x.body[:0], o)
 	x.answer(200, jsonType)
+}
+
+// publicState is the state as the public knows it. A parked order is one that is still on its way.
+func publicState(o *seckill.Order) seckill.OrderState {
+	if o.State == seckill.OrderParked {
+		return seckill.OrderQueued
+	}
+	return o.State
+}
+
+// publicReason is the reason as the public knows it: why an order is parked is ours to know.
+func publicReason(o *seckill.Order) seckill.Reason {
+	if o.State == seckill.OrderParked {
+		return seckill.ReasonNone
+	}
+	return o.Reason
 }
 
 // appendOrder appends an order. All members are always there; what isn't known yet, or doesn't apply, is null.
@@ -89,9 +105,9 @@ func appendOrder(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `,"quantity":`...)
 	dst = appendInt(dst, int64(o.Quantity))
 	dst = append(dst, `,"status":`...)
-	dst = problem.AppendString(dst, string(o.State))
+	dst = problem.AppendString(dst, string(publicState(o)))
 	dst = append(dst, `,"reason":`...)
-	dst = appendTextOrNull(dst, string(o.Reason))
+	dst = appendTextOrNull(dst, string(publicReason(o)))
 	dst = append(dst, `,"amount":`...)
 	dst = appendInt(dst, o.Amount.Minor)
 	dst = append(dst, `,"currency":`...)
@@ -99,7 +115,11 @@ func appendOrder(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `,"created_at":`...)
 	dst = appendTime(dst, o.CreatedAt)
 	dst = append(dst, `,"pay_by":`...)
-	dst = appendTime(dst, o.PayBy)
+	if o.State == seckill.OrderParked {
+		dst = append(dst, "null"...)
+	} else {
+		dst = appendTime(dst, o.PayBy)
+	}
 	dst = append(dst, `,"updated_at":`...)
 	dst = appendTime(dst, o.UpdatedAt)
 	return append(dst, '}')

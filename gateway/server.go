@@ -20,13 +20,14 @@ import (
 	"penstock/seckill"
 )
 
-// Sales decides about purchases, orders and payments; *seckill.Desk implements it. Errors are *seckill.Refusal,
+// Sales decides about purchases, orders and payments; *desk.Desk implements it. Errors are *seckill.Refusal,
 // *seckill.Failure or *seckill.Unknown; any other is answered as internal.
 type Sales interface {
 	// Catalog returns the catalog in force. It doesn't block.
 	Catalog() *seckill.Catalog
-	// Fresh returns the catalog after a look whether there is a newer one, for who found nothing in Catalog: what was made on
-	// another node a moment ago is found here too. Where the look can't be had soon, it is the catalog in force.
+	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in Catalog.
+	// What was made on another node a moment ago is found here too. Where the look can't be had soon, it
+	// is the catalog in force.
 	Fresh(ctx context.Context) *seckill.Catalog
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It doesn't block.
 	Refuses(p *seckill.Purchase) bool
@@ -35,8 +36,9 @@ type Sales interface {
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
 	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
 	Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error)
-	// InStock reports, from memory, whether the offer was last seen with a unit available.
-	InStock(o *seckill.Offer) bool
+	// InStock reports, from memory, whether the offer was last seen with a unit available, and how old
+	// that is.
+	InStock(o seckill.Offer) (inStock bool, age time.Duration)
 }
 
 // Server is the public listener. Its methods are safe for concurrent use.
@@ -45,7 +47,7 @@ type Server struct {
 	cfg      Config
 	sales    Sales
 	gate     Gate
-	ready    func() []string
+	health   Health
 	quiet    *quietLog
 	http     *fasthttp.Server
 	lobby    *fasthttp.Server // answers connections that have no place
@@ -72,9 +74,8 @@ type Server struct {
 	listener *listener // guarded by mu; nil before Serve
 }
 
-// New makes a server that answers from sales. ready names what isn't ready, from memory; the server is ready when it names
-// nothing.
-func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Server, error) {
+// New makes a server that answers from sales.
+func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, error) {
 	cfg, err := cfg.derive(fileLimit())
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
@@ -84,7 +85,7 @@ func New(cfg Config, sales Sales, ready func() []string, log *slog.Logger) (*Ser
 	}
 	now := time.Now()
 	s := &Server{
-		cfg: cfg, sales: sales, gate: cfg.Gate, ready: ready, quiet: newQuietLog(log, now),
+		cfg: cfg, sales: sales, gate: cfg.Gate, health: health, quiet: newQuietLog(log, now),
 		counters: newCounters(), ids: newRequestIDs(), random: rand.Uint64,
 		help: newHelpPages(), pages: &activityPages{started: now, age: cfg.StockAge, inStock: sales.InStock},
 	}

@@ -263,7 +263,7 @@ func TestConnectionsLeakNothing(t *testing.T) {
 func TestConcurrentRequestsKeepApart(t *testing.T) {
 	s := start(t, nil)
 	id := func(p *seckill.Purchase) seckill.OrderID {
-		return seckill.NewOrderID(1, seckill.CallerRef{Merchant: "shop", Caller: "web"}, p.Activity, p.SKU, p.User, p.Key)
+		return seckill.NewOrderID(1, seckill.CallerRef{Merchant: "shop", Caller: "web"}, p.User, p.Key)
 	}
 	s.sales.become(func(sales *stubSales) {
 		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
@@ -531,8 +531,8 @@ func TestActivityIsServedFromMemory(t *testing.T) {
 	if again, body := get(tag); again.StatusCode != 304 {
 		t.Errorf("the same content in a new catalog: %d %s", again.StatusCode, body)
 	}
-	s.sales.setCatalog(seckill.NewCatalog(&seckill.CatalogData{Callers: []seckill.Caller{testCaller("shop", "web",
-		buyerKey, seckill.RightBuy)}}, nil, time.Now()))
+	caller := testCaller("shop", "web", buyerKey, seckill.RightBuy)
+	s.sales.setCatalog(catalogOf(3, seckill.CatalogChange{Caller: &caller}))
 	if gone, body := get(tag); gone.StatusCode != 404 {
 		t.Errorf("gone: %d %s", gone.StatusCode, body)
 	}
@@ -542,7 +542,10 @@ func TestActivityIsServedFromMemory(t *testing.T) {
 func TestActivityStockIsLookedAtOncePerAge(t *testing.T) {
 	looks, inStock := 0, true
 	began := time.Now()
-	pages := &activityPages{started: began, age: 50 * time.Millisecond, inStock: func(*seckill.Offer) bool { looks++; return inStock }}
+	pages := &activityPages{started: began, age: 50 * time.Millisecond, inStock: func(seckill.Offer) (bool, time.Duration) {
+		looks++
+		return inStock, 0
+	}}
 	catalog := testCatalog(1)
 	sale := catalog.Activity("618-phones")
 	f := func(at time.Duration, wantLooks int, want bool) {
@@ -659,7 +662,7 @@ func TestDrainDelay(t *testing.T) {
 		runtime.Gosched()
 	}
 	req := s.request(t, "GET", "/readyz", "", "Connection", "close")
-	if resp, body := do(t, req); resp.StatusCode != 503 || !strings.Contains(body, `"not_ready":["shutting-down"]`) {
+	if resp, body := do(t, req); resp.StatusCode != 503 || !strings.Contains(body, `"not_ready":["draining"]`) {
 		t.Errorf("readyz: %d %s", resp.StatusCode, body)
 	}
 	if resp, _ := do(t, s.request(t, "GET", "/livez", "", "Connection", "close")); resp.StatusCode != 200 {
@@ -672,7 +675,7 @@ func TestDrainDelay(t *testing.T) {
 }
 
 func TestServeAfterShutdown(t *testing.T) {
-	server, err := New(DefaultConfig(), newStubSales(), func() []string { return nil }, slog.New(slog.DiscardHandler))
+	server, err := New(DefaultConfig(), newStubSales(), newStubSales(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -45,8 +46,8 @@ func testCatalog(version int64) *seckill.Catalog {
 	items := func(first uint32) []seckill.Item {
 		price := seckill.Money{Minor: 1999, Currency: "CNY"}
 		return []seckill.Item{
-			{ID: inventory.ItemID(first), SKU: "phone-x", Price: price, Quantity: 1000, PerUser: 2, Epoch: 1},
-			{ID: inventory.ItemID(first + 1), SKU: "phone-\"y\"", Price: price, Quantity: 10, Epoch: 1},
+			{ID: inventory.ItemID(first), SKU: "phone-x", Price: price, Quantity: 1000, PerUser: 2, Spread: 1},
+			{ID: inventory.ItemID(first + 1), SKU: "phone-\"y\"", Price: price, Quantity: 10, Spread: 1},
 		}
 	}
 	activity := func(id, name string, state seckill.ActivityState, first uint32) seckill.Activity {
@@ -54,22 +55,35 @@ func testCatalog(version int64) *seckill.Catalog {
 			ID: seckill.ActivityID(id), Merchant: "shop", Name: name, State: state, StartsAt: opening, EndsAt: closing, Items: items(first),
 		}
 	}
-	return seckill.NewCatalog(&seckill.CatalogData{
-		Version:   version,
-		Merchants: []seckill.Merchant{{ID: "shop"}, {ID: "else"}},
-		Callers: []seckill.Caller{
-			testCaller("shop", "web", buyerKey, seckill.RightBuy), testCaller("shop", "app", otherKey, seckill.RightBuy),
-			testCaller("shop", "office", ownerKey, seckill.RightMerchant), testCaller("else", "web", strangerKey, seckill.RightBuy),
-		},
-		Activities: []seckill.Activity{
-			activity("618-phones", "Phones for 6.18", seckill.ActivityPublished, 1),
-			activity("a/b ü", "Odd name", seckill.ActivityPaused, 3),
-			activity("soon", "Soon", seckill.ActivityDraft, 5),
-		},
-	}, nil, time.Now())
+	changes := []seckill.CatalogChange{
+		{Merchant: &seckill.Merchant{ID: "shop"}}, {Merchant: &seckill.Merchant{ID: "else"}},
+	}
+	for _, caller := range []seckill.Caller{
+		testCaller("shop", "web", buyerKey, seckill.RightBuy), testCaller("shop", "app", otherKey, seckill.RightBuy),
+		testCaller("shop", "office", ownerKey, seckill.RightMerchant), testCaller("else", "web", strangerKey, seckill.RightBuy),
+	} {
+		changes = append(changes, seckill.CatalogChange{Caller: &caller})
+	}
+	for _, a := range []seckill.Activity{
+		activity("618-phones", "Phones for 6.18", seckill.ActivityPublished, 1),
+		activity("a/b ü", "Odd name", seckill.ActivityPaused, 3),
+		activity("soon", "Soon", seckill.ActivityDraft, 5),
+	} {
+		changes = append(changes, seckill.CatalogChange{Activity: &a})
+	}
+	return catalogOf(version, changes...)
 }
 
-var _ Sales = (*seckill.Desk)(nil)
+// catalogOf makes a catalog of everything that it has.
+func catalogOf(version int64, changes ...seckill.CatalogChange) *seckill.Catalog {
+	edit := (*seckill.Catalog)(nil).Edit(true, time.Now())
+	for _, change := range changes {
+		if err := edit.Apply(change); err != nil {
+			panic(err)
+		}
+	}
+	return edit.Done(seckill.CatalogVersion{Incarnation: "test", Number: version})
+}
 
 // stubSales answers what a test wants it to.
 type stubSales struct {
@@ -77,8 +91,8 @@ type stubSales struct {
 	catalog *seckill.Catalog
 	soldOut map[seckill.SKU]bool
 
-	inStock  func(*seckill.Offer) bool // instead of soldOut
-	notReady []string
+	inStock func(seckill.Offer) bool // instead of soldOut
+	missing string
 
 	buy    func(context.Context, *seckill.Purchase) (seckill.Receipt, error)
 	find   func(context.Context, *seckill.Caller, seckill.OrderID, time.Duration) (seckill.Order, error)
@@ -117,19 +131,24 @@ func (s *stubSales) setSoldOut(sku seckill.SKU, soldOut bool) {
 	s.soldOut[sku] = soldOut
 }
 
-func (s *stubSales) InStock(o *seckill.Offer) bool {
+func (s *stubSales) InStock(o seckill.Offer) (inStock bool, age time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inStock != nil {
-		return s.inStock(o)
+		return s.inStock(o), 0
 	}
-	return !s.soldOut[o.SKU]
+	return !s.soldOut[o.SKU], 0
 }
 
-func (s *stubSales) ready() []string {
+func (s *stubSales) Missing() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.notReady
+	return s.missing
+}
+
+func (s *stubSales) AppendReport(dst []byte, ready, draining bool) []byte {
+	return fmt.Appendf(dst, `{"ready":%v,"draining":%v,"servers":[{"server":"redis","instance":"r:1","state":"ok",`+
+		`"since":"2026-06-18T00:00:00.000Z","detail":""}],"shards":{"open":16,"closed":0,"rebuilding":0}}`, ready, draining)
 }
 
 func (s *stubSales) Refuses(p *seckill.Purchase) bool {
@@ -181,7 +200,7 @@ func testOrder(state seckill.OrderState) seckill.Order {
 	return o
 }
 
-var testOrderID = seckill.NewOrderID(1, seckill.CallerRef{Merchant: "shop", Caller: "web"}, "618-phones", "phone-x", "u-42", "key-1")
+var testOrderID = seckill.NewOrderID(1, seckill.CallerRef{Merchant: "shop", Caller: "web"}, "u-42", "key-1")
 
 // running is a server that answers on loopback.
 type running struct {
@@ -201,7 +220,7 @@ func start(t testing.TB, change func(*Config)) *running {
 		change(&cfg)
 	}
 	sales, log := newStubSales(), &safeBuffer{}
-	server, err := New(cfg, sales, sales.ready, slog.New(slog.NewJSONHandler(log, nil)))
+	server, err := New(cfg, sales, sales, slog.New(slog.NewJSONHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

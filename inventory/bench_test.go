@@ -1,185 +1,137 @@
 package inventory_test
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"strconv"
-	"sync"
-	"sync/atomic"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/rueidis"
 
 	"penstock/internal/proof/servers"
 	"penstock/internal/proof/stocktest"
 	"penstock/inventory"
 )
 
-// BenchmarkHold compares ways to take units of one item for a crowd, on miniredis and on a redis-server. All ways have as many buyers
-// at once and the same settings of the same client:
-//   - plain is what one would write first: one EVALSHA per buyer of a small script, which the client pipelines;
-//   - single is hold.lua with one hold per call;
-//   - batched is Hold as it is.
-//
-// Every hold must be given. redis-µs/hold is the processor time of the redis-server, all its threads, which a busy machine changes less
-// than the rate; holds/call is how large the batches were.
+// BenchmarkHold takes units on a redis-server, as lines of a gateway do: one round after another,
+// each of so many claims in all, over one shard or sixteen. Every claim is of a buyer without holds
+// and must be given. redis-µs/claim is the processor time of the redis-server, all its threads,
+// which a busy machine changes less than the rate; ns/op is of one claim. INVENTORY_REDIS names
+// another Redis, which is emptied.
 func BenchmarkHold(b *testing.B) {
-	b.Run("on=miniredis", func(b *testing.B) { benchHolds(b, miniredis.RunT(b).Addr(), nil) })
-	b.Run("on=redis", func(b *testing.B) {
-		addr := servers.Redis(b).Addr
-		benchHolds(b, addr, stocktest.RedisCPU(b, addr))
-	})
-}
-
-// holdWay takes a unit for a buyer who has none, and fails where it isn't given.
-type holdWay func(id, buyer string) error
-
-// benchHolds runs all ways on the Redis at addr. cpu, if set, tells the processor time that it has used.
-func benchHolds(b *testing.B, addr string, cpu func() time.Duration) {
-	keys := newKeys(b, addr)
-	for _, crowd := range []int{256, 1024} {
-		for _, way := range []struct {
-			name string
-			open func(b *testing.B, addr string) holdWay
-		}{{"plain", plainHolds}, {"single", singleHolds}, {"batched", batchedHolds}} {
-			b.Run(fmt.Sprintf("buyers=%d/way=%s", crowd, way.name), func(b *testing.B) {
-				keys.do("FLUSHALL") // what other ways have left makes none slower
-				hold := way.open(b, addr)
-				if err := hold("first", "first"); err != nil { // Redis learns the script
-					b.Fatal(err)
-				}
-				benchCrowd(b, crowd, hold, cpu)
-			})
-		}
+	addr := os.Getenv("INVENTORY_REDIS")
+	if addr == "" {
+		addr = servers.Redis(b).Addr
 	}
-}
-
-// benchCrowd makes b.N holds for so many buyers at once.
-func benchCrowd(b *testing.B, crowd int, hold holdWay, cpu func() time.Duration) {
-	ids := make([]string, b.N)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%032d", i)
-	}
-	var next atomic.Int64
-	var buyers sync.WaitGroup
-	var before, used time.Duration
-	b.ReportAllocs()
-	if cpu != nil {
-		before = cpu()
-	}
-	b.ResetTimer()
-	for range crowd {
-		buyers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
-				if err := hold(ids[i], ids[i][20:]); err != nil {
-					b.Errorf("hold %d: %v", i, err)
-					return
-				}
+	cpu := stocktest.RedisCPU(b, addr)
+	for _, c := range []struct{ shards, items, claims int }{
+		{1, 1, 1}, {1, 1, 64}, {1, 1, 512}, {1, 10_000, 64}, {1, 10_000, 512}, {16, 10_000, 64}, {16, 10_000, 512},
+	} {
+		b.Run(fmt.Sprintf("shards=%d/items=%d/claims=%d", c.shards, c.items, c.claims), func(b *testing.B) {
+			newKeys(b, addr).do("FLUSHALL") // what others have left makes none slower
+			bench := newHoldBench(b, addr, c.shards, c.items)
+			rounds := (b.N + c.claims - 1) / c.claims
+			prepared := bench.prepare(rounds, c.claims)
+			b.ReportAllocs()
+			before := cpu()
+			b.ResetTimer()
+			for _, calls := range prepared {
+				bench.stock.Hold(b.Context(), calls)
 			}
+			b.StopTimer()
+			used := cpu() - before
+			for _, calls := range prepared {
+				bench.given(calls)
+			}
+			b.ReportMetric(float64(used.Nanoseconds())/1e3/float64(rounds*c.claims), "redis-µs/claim")
 		})
 	}
-	buyers.Wait()
-	b.StopTimer()
-	if cpu != nil {
-		used = cpu() - before
-		b.ReportMetric(float64(used.Nanoseconds())/1e3/float64(b.N), "redis-µs/hold")
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "holds/s")
 }
 
-// benchLimit is how many units a buyer may have: each hold has a limit to look at.
-const benchLimit = 2
-
-// batchedHolds takes units as a gateway does.
-func batchedHolds(b *testing.B, addr string) holdWay {
-	s, r := benchStock(b, addr, math.MaxInt32)
-	before := s.Stats()
-	b.Cleanup(func() {
-		after := s.Stats()
-		b.ReportMetric(float64(after.Items-before.Items)/float64(after.Batches-before.Batches), "holds/call")
-	})
-	return func(id, buyer string) error {
-		g, err := s.Hold(b.Context(), r, hold(id, buyer, 1), benchLimit)
-		return given(g, err)
-	}
+// holdBench is a stock with items on some shards.
+type holdBench struct {
+	testing.TB
+	stock  *inventory.Stock
+	refs   []inventory.Ref
+	items  int
+	buyers int
 }
 
-// singleHolds takes units in batches of one.
-func singleHolds(b *testing.B, addr string) holdWay {
-	s, r := benchStock(b, addr, math.MaxInt32)
-	return func(id, buyer string) error {
-		grants, err := s.HoldBatch(b.Context(), r, []inventory.Hold{hold(id, buyer, 1)}, []int{benchLimit})
-		return given(grants[0], err)
-	}
-}
-
-// given returns an error where no unit was taken.
-func given(g inventory.Grant, err error) error {
-	if err == nil && g.Verdict != inventory.Held {
-		return fmt.Errorf("verdict %d", g.Verdict)
-	}
-	return err
-}
-
-// plainHolds takes each unit in a call of stocktest.PlainHold.
-func plainHolds(b *testing.B, addr string) holdWay {
+func newHoldBench(b testing.TB, addr string, shards, items int) *holdBench {
 	b.Helper()
-	client, err := rueidis.NewClient(rueidis.ClientOption{ // as Open has it
-		InitAddress: []string{addr}, ConnWriteTimeout: time.Second,
-		AlwaysPipelining: true, DisableRetry: true, DisableCache: true, AlwaysRESP2: true,
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(client.Close)
-	keys := []string{"plain:{1}:stock", "plain:{1}:buyers", "plain:{1}:names"}
-	if err := client.Do(b.Context(), client.B().Set().Key(keys[0]).Value(strconv.Itoa(math.MaxInt32)).Build()).Error(); err != nil {
-		b.Fatal(err)
-	}
-	script, limit := rueidis.NewLuaScript(stocktest.PlainHold), strconv.Itoa(benchLimit)
-	return func(id, buyer string) error {
-		verdict, err := script.Exec(b.Context(), client, keys, []string{id, buyer, "1", limit}).AsInt64()
-		if err == nil && verdict != 1 {
-			return fmt.Errorf("verdict %d", verdict)
+	h := &holdBench{TB: b, items: items}
+	h.stock = openStock(b, inventory.Config{Addrs: []string{addr}, CallTimeout: 30 * time.Second})
+	for shard := range shards {
+		ref := inventory.Ref{Shard: inventory.ShardID(shard), Epoch: 1}
+		var stocked []inventory.Stocked
+		for item := shard; item < items || item == shard; item += shards {
+			stocked = append(stocked, inventory.Stocked{Item: inventory.ItemID(item + 1), Total: 1e9, Available: 1e9})
 		}
-		return err
+		no(b, "close", h.stock.Close(b.Context(), ref))
+		no(b, "load", h.stock.Load(b.Context(), ref, stocked, nil))
+		no(b, "open", h.stock.Open(b.Context(), ref, int64(len(stocked)), 0))
+		h.refs = append(h.refs, ref)
 	}
+	return h
 }
 
-// benchStock returns a stock on the Redis at addr whose item 1 is open, watched and has units.
-func benchStock(b *testing.B, addr string, units int64) (*inventory.Stock, inventory.Ref) {
-	b.Helper()
-	// A crowd of single calls may wait longer for miniredis than buyers would.
-	s := openStock(b, inventory.Config{Addrs: []string{addr}, CallTimeout: 30 * time.Second})
-	r := ref(1, 1)
-	if err := errors.Join(s.Close(b.Context(), r), s.Open(b.Context(), r, units, 0, 0, 0)); err != nil {
-		b.Fatal(err)
+// prepare returns rounds of so many claims, of items and shards in turn, each of another buyer.
+func (h *holdBench) prepare(rounds, claims int) [][]*inventory.HoldCall {
+	prepared := make([][]*inventory.HoldCall, rounds)
+	for i := range prepared {
+		calls := make([]*inventory.HoldCall, len(h.refs))
+		for s := range calls {
+			calls[s] = &inventory.HoldCall{Ref: h.refs[s]}
+		}
+		for range claims {
+			h.buyers++
+			item := h.buyers * 7919 % h.items
+			shard := item % len(h.refs)
+			name := fmt.Sprintf("%07x%017x%016x", item, h.buyers*1_000_003, h.buyers)
+			hold := inventory.Hold{Item: inventory.ItemID(item + 1), ID: name, Buyer: fmt.Sprintf("user-%08d", h.buyers), Quantity: 1}
+			calls[shard].Claims = append(calls[shard].Claims, inventory.Claim{Hold: hold, Limit: 2, MaxOrders: 20})
+		}
+		for _, c := range calls {
+			c.Verdicts = make([]inventory.Verdict, 0, len(c.Claims))
+		}
+		prepared[i] = calls
 	}
-	s.Watch([]inventory.Ref{r})
-	return s, r
+	return prepared
+}
+
+// given fails where a claim was not.
+func (h *holdBench) given(calls []*inventory.HoldCall) {
+	h.Helper()
+	for _, c := range calls {
+		no(h, "hold", c.Err)
+		for i, verdict := range c.Verdicts {
+			if verdict != inventory.Held {
+				h.Fatalf("claim %d: verdict %d", i, verdict)
+			}
+		}
+	}
 }
 
 // BenchmarkSoldOut is a refusal from memory, among 100,000 names.
 func BenchmarkSoldOut(b *testing.B) {
-	s, r := benchStock(b, miniredis.RunT(b).Addr(), 100_000)
-	buyers := make([]inventory.Hold, 100_000)
-	for i := range buyers {
-		buyers[i] = hold(fmt.Sprintf("%032d", i), fmt.Sprint(i), 1)
+	h := newHoldBench(b, miniredis.RunT(b).Addr(), 1, 1)
+	ref := h.refs[0]
+	h.stock.Watch(h.refs)
+	var holds []inventory.Hold
+	for _, calls := range h.prepare(1, 100_000) {
+		for _, claim := range calls[0].Claims {
+			holds = append(holds, claim.Hold)
+		}
 	}
-	if err := s.Confirm(b.Context(), r, buyers); err != nil {
-		b.Fatal(err)
-	}
-	id := fmt.Sprintf("%032d", 100_001)
-	for tick := time.NewTicker(time.Millisecond); !s.SoldOut(r, id); <-tick.C {
+	holds[0].Quantity = 1e9
+	no(b, "confirm", h.stock.Confirm(b.Context(), ref, holds))
+	id := fmt.Sprintf("%040d", 1)
+	for tick := time.NewTicker(time.Millisecond); !h.stock.SoldOut(ref, 1, id); <-tick.C {
 	}
 	b.ReportAllocs()
-	b.ResetTimer()
 	refused := 0
 	for b.Loop() {
-		if s.SoldOut(r, id) {
+		if h.stock.SoldOut(ref, 1, id) {
 			refused++
 		}
 	}

@@ -2,21 +2,19 @@ package inventory
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
-	"github.com/redis/rueidis"
 )
 
-// kindOf names what an error is: one of the shard's answers, a failure after which nothing happened, or unknown.
+// kindOf names what an error is: one of the shard's answers, a failure after which nothing
+// happened, or unknown.
 func kindOf(err error) string {
 	var unknown *UnknownError
 	switch {
@@ -30,34 +28,36 @@ func kindOf(err error) string {
 		return "epoch"
 	case errors.Is(err, ErrClosed):
 		return "closed"
-	case errors.Is(err, ErrFull):
-		return "full"
 	}
 	return "failure"
 }
 
 // everyCall makes each call and returns its error.
 func everyCall(ctx context.Context, s *Stock, ref Ref) map[string]error {
-	h := Hold{ID: "o1", Buyer: "u1", Quantity: 1}
+	h := unit("o1")
+	later := Ref{ref.Shard, ref.Epoch + 1}
+	hold := &HoldCall{Ref: ref, Claims: []Claim{{Hold: h}}}
+	s.Hold(ctx, []*HoldCall{hold})
 	errs := map[string]error{
+		"hold":    hold.Err,
 		"confirm": s.Confirm(ctx, ref, []Hold{h}),
 		"settle":  s.Settle(ctx, ref, []Settlement{{Hold: h, Kind: SettleVoid}}),
-		"restock": s.Restock(ctx, ref, "r1", 1),
-		"close":   s.Close(ctx, Ref{ref.Item, ref.Epoch + 1}),
-		"load":    s.Load(ctx, Ref{ref.Item, ref.Epoch + 1}, []Entry{{Hold: h, State: Sold}}),
-		"open":    s.Open(ctx, Ref{ref.Item, ref.Epoch + 1}, 1, 0, 0, 1),
+		"forget":  s.Forget(ctx, ref, []ItemID{99}, nil),
+		"close":   s.Close(ctx, later),
+		"load":    s.Load(ctx, later, []Stocked{{Item: shelf}}, []Entry{{Hold: h, State: Sold}}),
+		"open":    s.Open(ctx, later, 1, 1),
 	}
-	_, errs["hold"] = s.Hold(ctx, ref, h, 0)
-	_, errs["find"] = s.Find(ctx, ref, "o1")
+	_, errs["restock"] = s.Restock(ctx, ref, []Restock{{Item: shelf, ID: "r1", Units: 1}})
+	_, errs["find"] = s.Find(ctx, ref, shelf, h.ID)
 	_, errs["note"] = s.Note(ctx, ref)
-	_, errs["doom"] = s.Doom(ctx, ref, 1, []string{"o1"})
-	_, errs["old"] = s.Old(ctx, ref, 1, 1)
-	_, errs["levels"] = s.Levels(ctx, ref.Item)
+	_, errs["doom"] = s.Doom(ctx, ref, 1, []Hold{h})
+	_, _, _, errs["old"] = s.Old(ctx, ref, 1, 0, 1)
+	_, errs["levels"] = s.Levels(ctx, ref.Shard)
 	return errs
 }
 
 // reads are the calls that change nothing: whatever happens, their outcome is not unknown.
-var reads = map[string]bool{"find": true, "old": true, "levels": true}
+var reads = map[string]bool{"find": true, "levels": true}
 
 // Redis that answers with an error has done nothing.
 func TestErrorRepliesAreFailures(t *testing.T) {
@@ -78,15 +78,15 @@ func TestErrorRepliesAreFailures(t *testing.T) {
 				}
 			}
 			b.redis.SetError("")
-			levels, err := s.Levels(t.Context(), ref.Item)
-			if b.no(err); levels.Available != 5 || levels.Seq != 1 {
-				t.Errorf("something happened: %+v", levels)
+			if item, levels := b.available(s, ref.Shard); item.Available != 5 || levels.Seq != 1 {
+				t.Errorf("something happened: %+v, %+v", item, levels)
 			}
 		})
 	}
 }
 
-// A connection that breaks, a reply that never comes, and one that makes no sense leave the outcome unknown.
+// A connection that breaks, a reply that never comes, and one that makes no sense leave the outcome
+// unknown.
 func TestLostRepliesAreUnknown(t *testing.T) {
 	release := make(chan struct{})
 	for name, reply := range map[string]func(c *server.Peer){
@@ -96,9 +96,9 @@ func TestLostRepliesAreUnknown(t *testing.T) {
 		"short":    func(c *server.Peer) { c.WriteLen(1); c.WriteInt(0) },
 		"code":     func(c *server.Peer) { c.WriteLen(2); c.WriteInt(9); c.WriteInt(1) },
 		"letters": func(c *server.Peer) {
-			c.WriteLen(5)
-			for range 4 {
-				c.WriteInt(0)
+			c.WriteLen(4)
+			for range 3 {
+				c.WriteInt(1)
 			}
 			c.WriteBulk("?")
 		},
@@ -107,8 +107,7 @@ func TestLostRepliesAreUnknown(t *testing.T) {
 			b := newBed(t)
 			s := b.process(Config{CallTimeout: 100 * time.Millisecond})
 			ref := b.opened(s, 5)
-			v := (*s.views.Load())[ref.Item]
-			b.until("first sync", func() bool { return v.snap.Load() != nil })
+			b.until("first sync", func() bool { return s.viewAt(ref.Shard).sure.Load() != nil })
 			b.on(func(c *server.Peer, command string, args ...string) bool {
 				if !strings.HasPrefix(command, "EVAL") {
 					return false
@@ -121,7 +120,7 @@ func TestLostRepliesAreUnknown(t *testing.T) {
 			}
 			calls := everyCall(t.Context(), s, ref)
 			if name == "letters" { // only these look at what comes after the numbers
-				calls = map[string]error{"hold": calls["hold"], "doom": calls["doom"]}
+				calls = map[string]error{"hold": calls["hold"], "doom": calls["doom"], "old": calls["old"]}
 			}
 			for call, err := range calls {
 				want := "unknown"
@@ -141,20 +140,16 @@ func TestRefusedConnectionsAreFailures(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
 	ref := b.opened(s, 5)
-	addr := b.redis.Addr()
 	b.redis.Close()
 	for name := range everyCall(t.Context(), s, ref) {
 		// The first calls may find the old connection breaking under them.
 		b.until(name+" is a failure", func() bool { return kindOf(everyCall(t.Context(), s, ref)[name]) == "failure" })
 	}
-	if _, err := Open(t.Context(), Config{Addrs: []string{addr}}); err == nil {
-		t.Error("opened a Redis that isn't there")
-	}
 }
 
 func TestCallersThatLeave(t *testing.T) {
 	b := newBed(t)
-	s := b.process(Config{Cap: 1, Queue: 2})
+	s := b.process(Config{Cap: 1, Queue: 1})
 	ref := b.opened(s, 5)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -163,62 +158,61 @@ func TestCallersThatLeave(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	b.holds(s, ref, "o0", Held) // Redis learns the script
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	b.on(func(_ *server.Peer, command string, args ...string) bool {
-		if isScript(&s.scripts.hold, command, args) {
+		if isScript(&s.scripts.hold, command, args) || isScript(&s.scripts.find, command, args) {
 			entered <- struct{}{}
 			<-release
 		}
 		return false
 	})
 	leaving, leave := context.WithCancel(t.Context())
-	answers := make(chan error, parallel)
-	for i := range parallel {
-		go func() {
-			_, err := s.Hold(leaving, ref, Hold{ID: fmt.Sprint("o", i), Quantity: 1}, 0)
-			answers <- err
-		}()
+	answers, found := make(chan error, 1), make(chan error, parallel+1)
+	call := &HoldCall{Ref: ref, Claims: []Claim{{Hold: unit("o1")}}}
+	go func() {
+		s.Hold(leaving, []*HoldCall{call})
+		answers <- call.Err
+	}()
+	next(b, "hold in Redis", entered)
+	find := func() { go func() { _, err := s.Find(leaving, ref, shelf, unit("o1").ID); found <- err }() }
+	for range parallel {
+		find()
 	}
-	next(b, "hold in Redis", entered) // miniredis takes them one by one; the others wait in its connections
-	b.until("all in flight", func() bool { return s.Stats().InFlight == parallel })
-	queued := make(chan error, 2)
-	for i := range 2 {
-		go func() {
-			_, err := s.Hold(leaving, ref, Hold{ID: fmt.Sprint("q", i), Quantity: 1}, 0)
-			queued <- err
-		}()
-	}
-	b.until("queue full", func() bool { return s.Stats().Queued == 2 })
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "x", Quantity: 1}, 0); kindOf(err) != "full" {
+	b.until("finds in flight", func() bool { return s.Stats().InFlight == parallel })
+	find()
+	b.until("queue full", func() bool { return s.Stats().Queued == 1 })
+	if _, err := s.Find(t.Context(), ref, shelf, unit("o1").ID); !errors.Is(err, errFull) {
 		t.Errorf("queue full: %v", err)
 	}
 	leave()
-	for range 2 {
-		if err := next(b, "answer", queued); kindOf(err) != "failure" || !errors.Is(err, context.Canceled) {
-			t.Errorf("left the queue: %v", err)
-		}
+	if err := next(b, "answer", answers); kindOf(err) != "unknown" || !errors.Is(err, context.Canceled) {
+		t.Errorf("a hold left in flight: %v", err)
 	}
-	for range parallel {
-		if err := next(b, "answer", answers); kindOf(err) != "unknown" || !errors.Is(err, context.Canceled) {
-			t.Errorf("left in flight: %v", err)
+	for range parallel + 1 {
+		if err := next(b, "answer", found); kindOf(err) != "failure" || !errors.Is(err, context.Canceled) {
+			t.Errorf("a find left: %v", err)
 		}
 	}
 	close(release)
 	b.off()
-	b.until("both happened", func() bool {
-		levels, err := s.Levels(t.Context(), ref.Item)
-		return err == nil && levels.Held == parallel
-	})
+	b.until("the hold happened", func() bool { item, _ := b.available(s, ref.Shard); return item.Held == 2 })
 	if full := s.Stats().Full; full != 1 {
 		t.Errorf("%d refused as full", full)
 	}
 }
 
-// Holds that wait together travel together, are answered in one seq, and each gets its own answer.
-func TestHoldsTravelInBatches(t *testing.T) {
+// The calls of one round travel in one write, and a caller may use its strings again when it is
+// answered.
+func TestRoundsTravelTogether(t *testing.T) {
 	b := newBed(t)
-	s := b.process(Config{Cap: 100})
-	ref := b.opened(s, 30)
+	s := b.process(Config{})
+	var refs []Ref
+	for shard := range ShardID(5) {
+		ref := Ref{shard, 1}
+		b.rebuilt(s, ref, 30)
+		refs = append(refs, ref)
+	}
 	entered, release := make(chan struct{}, 100), make(chan struct{})
 	b.on(func(_ *server.Peer, command string, args ...string) bool {
 		if isScript(&s.scripts.hold, command, args) {
@@ -227,69 +221,66 @@ func TestHoldsTravelInBatches(t *testing.T) {
 		}
 		return false
 	})
-	var wg sync.WaitGroup
-	grants := make([]Grant, 41)
-	buy := func(i int) {
-		wg.Go(func() {
-			id := fmt.Sprint("o", i%21) // each of the last 20 twice in one batch
-			var err error
-			if grants[i], err = s.Hold(t.Context(), ref, Hold{ID: id, Buyer: "u" + id, Quantity: 1}, 1); err != nil {
-				t.Error(err)
-			}
-		})
+	var calls []*HoldCall
+	name := []byte(unit("o1").ID)
+	for _, ref := range refs {
+		call := &HoldCall{Ref: ref}
+		for i := range 10 {
+			h := unit("o1")
+			h.ID = string(name[:len(name)-1]) + fmt.Sprint(i)
+			call.Claims = append(call.Claims, Claim{Hold: h})
+		}
+		calls = append(calls, call)
 	}
-	buy(0)
-	b.until("in flight", func() bool { return s.Stats().InFlight == 1 && s.Stats().Queued == 0 })
-	for i := 1; i < len(grants); i++ {
-		buy(i)
-	}
-	b.until("all others wait", func() bool { return s.Stats().Queued == 40 })
+	done := make(chan struct{})
+	go func() {
+		s.Hold(t.Context(), calls)
+		close(done)
+	}()
+	next(b, "first call", entered)
 	close(release)
-	wg.Wait()
-	counts := map[Verdict]int{}
-	for i, g := range grants {
-		counts[g.Verdict]++
-		if i >= 1 && g.Seq != grants[1].Seq {
-			t.Errorf("hold %d: seq %d, want %d", i, g.Seq, grants[1].Seq)
+	next(b, "answer", done)
+	for _, call := range calls {
+		if call.Err != nil || call.Seq != 2 || len(call.Verdicts) != 10 || call.Verdicts[0] != Held {
+			t.Errorf("%+v", call)
 		}
 	}
-	if counts[Held] != 21 || counts[HeldAgain] != 20 {
-		t.Errorf("verdicts %v", counts)
-	}
-	if stats := s.Stats(); stats.Batches != 2 || stats.Items != uint64(len(grants)) {
+	if stats := s.Stats(); stats.Rounds != 1 || stats.Calls != 5 || stats.Claims != 50 {
 		t.Errorf("stats %+v", stats)
-	}
-	levels, err := s.Levels(t.Context(), ref.Item)
-	if b.no(err); levels.Seq != 3 || levels.Available != 30-21 {
-		t.Errorf("levels %+v", levels)
 	}
 }
 
-// A quantity or a limit that all holds of a call have is sent once, the others in columns.
-func TestHoldArguments(t *testing.T) {
-	hold := func(id, buyer string, quantity, limit int) holdIn { return holdIn{Hold{id, buyer, quantity}, limit} }
+// What all claims of a call have in common is sent once, the rest in columns.
+func TestClaimArguments(t *testing.T) {
+	claim := func(item ItemID, buyer string, quantity, limit, orders int) Claim {
+		return Claim{Hold{item, "head-" + buyer + "0123456789abcdef", buyer, quantity}, limit, orders}
+	}
 	for _, c := range []struct {
-		in   []holdIn
-		want []string // behind the hashes
+		in   []Claim
+		want string // behind the hashes
 	}{
-		{[]holdIn{hold("a", "u", 2, 0)}, []string{"1", "2", "0", "a", "u"}},
-		{[]holdIn{hold("a", "u", 2, 5), hold("b", "", 2, 5)}, []string{"2", "2", "5", "a", "b", "u", ""}},
-		{[]holdIn{hold("a", "u", 2, 5), hold("b", "v", 1, 5)}, []string{"2", "", "5", "a", "b", "u", "v", "2", "1"}},
-		{[]holdIn{hold("a", "u", 2, 5), hold("b", "v", 2, 0)}, []string{"2", "2", "", "a", "b", "u", "v", "5", "0"}},
-		{
-			[]holdIn{hold("a", "u", 1, 5), hold("b", "v", 1, 5), hold("c", "w", 300, 400)},
-			[]string{"3", "", "", "a", "b", "c", "u", "v", "w", "1", "1", "300", "5", "5", "400"},
-		},
+		{[]Claim{claim(7, "u", 2, 0, 0)}, "7 2 0 0 head-u 0123456789abcdef=7_u"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 5, 9)}, "7 2 5 9 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "", 2, 5, 9)}, "7 2   head-u head- 0123456789abcdef=7_u 0123456789abcdef=7_ 5 0 9 0"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(8, "u", 300, 5, 9)}, "  5 9 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=8_u 7 8 2 300"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 4, 100)}, "7 2   head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u 5 4 9 100"},
 	} {
-		a := &arguments{list: []string{"epoch", "seen", "channel", "item"}}
-		addHolds(a, c.in)
-		var hashes []byte
-		for _, h := range c.in {
-			hashes = binary.BigEndian.AppendUint64(hashes, hashName(h.ID))
+		a := &arguments{list: []string{"epoch", "seen", "channel", "shard"}}
+		addClaims(a, c.in)
+		var want []string
+		for _, word := range strings.Split(c.want, " ") {
+			want = append(want, strings.ReplaceAll(word, "_", " "))
 		}
-		want := append([]string{"epoch", "seen", "channel", "item", string(hashes)}, c.want...)
+		var hashes strings.Builder
+		for _, claim := range c.in {
+			h := hashName(Head(claim.ID))
+			for shift := 56; shift >= 0; shift -= 8 {
+				hashes.WriteByte(byte(h >> shift))
+			}
+		}
+		want = append([]string{"epoch", "seen", "channel", "shard", fmt.Sprint(len(c.in)), hashes.String()}, want...)
 		if !slices.Equal(a.list, want) {
-			t.Errorf("%+v: %q, want %q", c.in, a.list, want)
+			t.Errorf("%+v:\n%q, want\n%q", c.in, a.list, want)
 		}
 	}
 }
@@ -310,57 +301,64 @@ func TestLaterChunksAreUnknown(t *testing.T) {
 		c.WriteError("LOADING now")
 		return true
 	})
-	holds := []Hold{{ID: "a", Quantity: 1}, {ID: "b", Quantity: 1}, {ID: "c", Quantity: 1}}
+	holds := []Hold{unit("a"), unit("b"), unit("c")}
 	if err := s.Confirm(t.Context(), ref, holds); kindOf(err) != "unknown" {
 		t.Error(err)
 	}
 	b.off()
 	b.no(s.Confirm(t.Context(), ref, holds))
-	levels, err := s.Levels(t.Context(), ref.Item)
-	if b.no(err); levels.Held != 3 {
-		t.Errorf("levels %+v", levels)
+	if item, _ := b.available(s, ref.Shard); item.Held != 3 {
+		t.Errorf("%+v", item)
 	}
 }
 
 func TestScriptsThatRedisForgot(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
-	ref := b.opened(s, 9)
+	ref, second := b.opened(s, 9), Ref{4, 1}
+	b.rebuilt(s, second, 9)
+	client, err := s.conn()
+	b.no(err)
 	for i := range 3 {
-		b.no(s.client.Do(t.Context(), s.client.B().ScriptFlush().Build()).Error())
-		b.holds(s, ref, fmt.Sprint("o", i), Held)
+		b.no(client.Do(t.Context(), client.B().ScriptFlush().Build()).Error())
+		calls := []*HoldCall{
+			{Ref: ref, Claims: []Claim{{Hold: unit(fmt.Sprint("o", i))}}}, {Ref: second, Claims: []Claim{{Hold: unit(fmt.Sprint("o", i))}}},
+		}
+		s.Hold(t.Context(), calls)
+		for _, c := range calls {
+			if c.Err != nil || c.Verdicts[0] != Held {
+				t.Errorf("%+v", c)
+			}
+		}
 	}
 }
 
-// Shards that nobody watches are served too, with as many calls in flight as there are slots.
+// Shards that nobody watches are served too, with as many finds in flight as there are slots.
 func TestUnwatchedShards(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
 	ref := b.opened(s, 5)
 	s.Watch(nil)
+	if s.Epoch(ref.Shard) != 0 {
+		t.Error("an epoch of a shard that isn't watched")
+	}
 	b.holds(s, ref, "o1", Held)
-	entry, err := s.Find(t.Context(), ref, "o1")
+	entry, err := s.Find(t.Context(), ref, shelf, unit("o1").ID)
 	if b.no(err); entry.State != Fresh {
 		t.Errorf("%+v", entry)
 	}
 	for range maxDirect {
 		s.direct <- struct{}{}
 	}
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "o2", Quantity: 1}, 0); kindOf(err) != "full" {
+	if _, err := s.Find(t.Context(), ref, shelf, unit("o2").ID); !errors.Is(err, errFull) {
 		t.Error(err)
 	}
 	for range maxDirect {
 		<-s.direct
 	}
-	b.redis.HSet("ps:{1.0}:meta", "seq", "1")
+	b.redis.HSet(metaKey, "seq", "1")
 	if _, err := s.Note(t.Context(), ref); kindOf(err) != "lost" {
 		t.Errorf("went back: %v", err)
-	}
-	for item := range ItemID(maxSeen + 10) {
-		s.saw(Ref{item + 1, 1}, nil, reply{seq: 1}, 0)
-	}
-	if len(s.seen) > maxSeen {
-		t.Errorf("%d shards remembered", len(s.seen))
 	}
 }
 
@@ -370,7 +368,7 @@ func TestStop(t *testing.T) {
 	ref := b.opened(s, 5)
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	b.on(func(_ *server.Peer, command string, args ...string) bool {
-		if isScript(&s.scripts.hold, command, args) {
+		if isScript(&s.scripts.find, command, args) {
 			entered <- struct{}{}
 			<-release
 		}
@@ -378,10 +376,10 @@ func TestStop(t *testing.T) {
 	})
 	answer := make(chan error, 1)
 	go func() {
-		_, err := s.Hold(t.Context(), ref, Hold{ID: "o1", Quantity: 1}, 0)
+		_, err := s.Find(t.Context(), ref, shelf, unit("o1").ID)
 		answer <- err
 	}()
-	next(b, "hold in Redis", entered)
+	next(b, "find in Redis", entered)
 	stopped := make(chan struct{})
 	go func() {
 		s.Stop()
@@ -390,7 +388,7 @@ func TestStop(t *testing.T) {
 	}()
 	b.until("stopping", func() bool { return s.checkRunning() != nil })
 	close(release)
-	b.no(next(b, "answer of the hold in flight", answer))
+	b.no(next(b, "answer of the find in flight", answer))
 	<-stopped
 	for name, err := range everyCall(t.Context(), s, ref) {
 		if !errors.Is(err, errStopped) || kindOf(err) != "failure" {
@@ -398,287 +396,12 @@ func TestStop(t *testing.T) {
 		}
 	}
 	s.Watch([]Ref{ref})
-	if s.SoldOut(ref, "x") || s.Absent(ref, "x", time.Time{}) || s.InStock(ref.Item) {
+	if soldOut(s, ref, "x") || absent(s, ref, "x", time.Time{}) || inStock(s, ref.Shard) || !errors.Is(s.Ready(t.Context()), errStopped) {
 		t.Error("answers after Stop")
 	}
-	if stats := s.Stats(); stats.Items != 1 {
+	if stats := s.Stats(); stats.Finds != 1 {
 		t.Errorf("stats %+v", stats)
 	}
-}
-
-func TestOpenRefusesARedisThatEvicts(t *testing.T) {
-	policy := func(value string) func(c *server.Peer) {
-		return func(c *server.Peer) { c.WriteStrings([]string{"maxmemory-policy", value}) }
-	}
-	for name, c := range map[string]struct {
-		reply func(c *server.Peer)
-		ok    bool
-	}{
-		"noeviction":  {policy("noeviction"), true},
-		"allkeys-lru": {policy("allkeys-lru"), false},
-		"unknown":     {func(c *server.Peer) { c.WriteError("ERR unknown command 'CONFIG', with args beginning with: 'GET'") }, true},
-		"forbidden": {func(c *server.Peer) {
-			c.WriteError("NOPERM this user has no permissions to run the 'config|get' command")
-		}, false},
-		"empty": {func(c *server.Peer) { c.WriteLen(0) }, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBed(t)
-			b.on(func(p *server.Peer, command string, _ ...string) bool {
-				if command == "CONFIG" {
-					c.reply(p)
-				}
-				return command == "CONFIG"
-			})
-			s, err := Open(t.Context(), Config{Addrs: []string{b.redis.Addr()}})
-			if err == nil {
-				s.Stop()
-			}
-			var eviction *EvictionError
-			if (err == nil) != c.ok || errors.As(err, &eviction) && eviction.Policy == "noeviction" {
-				t.Error(err)
-			}
-			if name == "allkeys-lru" && (!errors.As(err, &eviction) || eviction.Policy != name || eviction.Addr != b.redis.Addr()) {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestOpenNeedsToHear(t *testing.T) {
-	b := newBed(t)
-	b.on(func(c *server.Peer, command string, _ ...string) bool {
-		if command == "SUBSCRIBE" {
-			c.WriteError("NOPERM no permissions to access one of the channels used as arguments")
-		}
-		return command == "SUBSCRIBE"
-	})
-	if _, err := Open(t.Context(), Config{Addrs: []string{b.redis.Addr()}}); err == nil || !strings.Contains(err.Error(), "NOPERM") {
-		t.Error(err)
-	}
-}
-
-// Close and Open return when the replicas have what was written.
-func TestCloseAndOpenWaitForReplicas(t *testing.T) {
-	b := newBed(t)
-	s := b.process(Config{})
-	var info, reached string
-	waited := 0
-	b.on(func(c *server.Peer, command string, args ...string) bool {
-		switch command {
-		case "INFO":
-			c.WriteBulk(info)
-		case "WAIT":
-			waited++
-			if args[0] != "2" || args[1] != "5000" {
-				t.Errorf("WAIT %v", args)
-			}
-			c.WriteInt(len(reached))
-		}
-		return command == "INFO" || command == "WAIT"
-	})
-	for i, c := range []struct {
-		info, reached string
-		want          string
-		waits         int
-	}{
-		{"# Replication\r\nrole:master\r\nconnected_slaves:0\r\n", "", "none", 0},
-		{"# Replication\r\nrole:master\r\nconnected_slaves:2\r\n", "xx", "none", 1},
-		{"# Replication\r\nrole:master\r\nconnected_slaves:2\r\n", "x", "unknown", 1},
-		{"# Replication\r\nrole:master\r\nconnected_slaves:?\r\n", "", "unknown", 0},
-		{"# Replication\r\n", "", "unknown", 0},
-	} {
-		info, reached = c.info, c.reached
-		ref := Ref{1, Epoch(i + 1)}
-		for name, call := range map[string]func() error{
-			"close": func() error { return s.Close(t.Context(), ref) },
-			"open":  func() error { return s.Open(t.Context(), ref, 1, 0, 0, 0) },
-		} {
-			if name == "open" {
-				b.redis.HSet("ps:{1.0}:meta", "epoch", fmt.Sprint(ref.Epoch), "closed", "1")
-			} else {
-				b.redis.Del("ps:{1.0}:meta")
-			}
-			waited = 0
-			if err := call(); kindOf(err) != c.want || waited != c.waits {
-				t.Errorf("%s with %q, %d reached: %v, waited %d times", name, c.info, len(c.reached), err, waited)
-			}
-		}
-	}
-}
-
-// A primary that is cut off from its replicas must not count as having closed an item.
-func TestCloseWantsItsReplicas(t *testing.T) {
-	b := newBed(t)
-	connected := 0
-	b.on(func(c *server.Peer, command string, _ ...string) bool {
-		switch command {
-		case "INFO":
-			c.WriteBulk(fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", connected))
-		case "WAIT":
-			c.WriteInt(connected)
-		}
-		return command == "INFO" || command == "WAIT"
-	})
-	s := b.process(Config{MinReplicas: 1})
-	if err := s.Close(t.Context(), Ref{1, 1}); kindOf(err) != "unknown" || !strings.Contains(err.Error(), "0 replicas are connected") {
-		t.Errorf("without a replica: %v", err)
-	}
-	connected = 1
-	if err := s.Close(t.Context(), Ref{1, 2}); err != nil {
-		t.Errorf("with one: %v", err)
-	}
-}
-
-func TestConfigValidate(t *testing.T) {
-	good := Config{Addrs: []string{"127.0.0.1:6379"}}
-	if err := good.Validate(); err != nil {
-		t.Error(err)
-	}
-	for want, change := range map[string]func(c *Config){
-		"addrs is empty":            func(c *Config) { c.Addrs = nil },
-		"addrs has an empty":        func(c *Config) { c.Addrs = []string{""} },
-		"prefix":                    func(c *Config) { c.Prefix = "a{b}" },
-		"cap is -1":                 func(c *Config) { c.Cap = -1 },
-		"cap is 10001":              func(c *Config) { c.Cap = maxCap + 1 },
-		"queue is 10, must be":      func(c *Config) { c.Queue = 10 },
-		"call timeout is -1ns":      func(c *Config) { c.CallTimeout = -1 },
-		"replica timeout is -1ns":   func(c *Config) { c.ReplicaTimeout = -1 },
-		"poll is 1s":                func(c *Config) { c.Poll = time.Second },
-		"min replicas is -1, must":  func(c *Config) { c.MinReplicas = -1 },
-		"max known is -1, must not": func(c *Config) { c.MaxKnown = -1 },
-	} {
-		c := good
-		change(&c)
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q: %v", want, err)
-		}
-		if s, err := Open(t.Context(), c); err == nil {
-			s.Stop()
-			t.Errorf("%s: opened", want)
-		}
-	}
-}
-
-// Every script says on top what goes in and what comes out.
-func TestScriptsCarryTheirContracts(t *testing.T) {
-	files, err := luaFiles.ReadDir("lua")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		source, err := luaFiles.ReadFile("lua/" + file.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := string(source)
-		words := []string{"-- " + file.Name() + " ", "\n-- Cost: ", "Invariant"}
-		if file.Name() == "shard.lua" {
-			words = append(words, "KEYS[7]", "ARGV[4]", "\n-- Replies begin with a code.")
-		} else {
-			words = append(words, "\n-- Reply: {OK, seq, available, known")
-		}
-		for _, word := range words {
-			if !strings.Contains(text, word) {
-				t.Errorf("%s doesn't say %q", file.Name(), word)
-			}
-		}
-		for _, word := range []string{"'TIME'", "math.random", "os.time", "os.clock", "KEYS[8]"} {
-			if strings.Contains(text, word) {
-				t.Errorf("%s has %q", file.Name(), word)
-			}
-		}
-	}
-	scripts, err := loadScripts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) != 13 || scripts.open.sha == scripts.load.sha || len(scripts.open.sha) != 40 {
-		t.Errorf("%d files, %+v", len(files), scripts.open.sha)
-	}
-}
-
-func FuzzParseEntry(f *testing.F) {
-	for _, value := range []string{"F1 2 u1", "S10 0 ", "O1 99999999999999999999 x", "D 1 x", "N1 1 x", "", "V2000000000 1 x", "F1 2"} {
-		f.Add(value)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		e, err := parseEntry("id", value)
-		if err != nil {
-			if e != (Entry{}) || !errors.Is(err, errReply) {
-				t.Fatalf("%+v, %v", e, err)
-			}
-			return
-		}
-		if e.State == None || e.Quantity < 0 || e.Quantity > maxUnits || !strings.HasSuffix(value, e.Buyer) {
-			t.Fatalf("%q is %+v", value, e)
-		}
-	})
-}
-
-func FuzzParseCrossing(f *testing.F) {
-	for _, message := range []string{"1 2 3 4 5", "1 2 3 -4 5", "", "1 2 3 4", "1 2 3 4 5 6", "x 2 3 4 5", "99999999999 1 1 1 1"} {
-		f.Add(message)
-	}
-	f.Fuzz(func(t *testing.T, message string) {
-		item, epoch, o, ok := parseCrossing(message)
-		if !ok {
-			if item != 0 || epoch != 0 || o != (observation{}) {
-				t.Fatal("half an answer")
-			}
-			return
-		}
-		again := fmt.Sprintf("%d %d %d %d %d", item, epoch, o.seq, o.available, o.known)
-		if i, e, p, ok := parseCrossing(again); !ok || i != item || e != epoch || p != o {
-			t.Fatalf("%q reads otherwise than %q", again, message)
-		}
-	})
-}
-
-// A stray message changes nothing, and one about another shard isn't ours.
-func TestHeardMessages(t *testing.T) {
-	b := newBed(t)
-	s := b.process(Config{})
-	ref := b.opened(s, 5)
-	v := (*s.views.Load())[ref.Item]
-	b.until("first sync", func() bool { return v.snap.Load() != nil && v.syncing.Load() == syncIdle })
-	before := v.snap.Load()
-	for _, message := range []string{"", "hello", "1 1", "2 1 9 0 0", "1 0 9 0 0", "1 1 0 0 0"} {
-		s.heard(rueidis.PubSubMessage{Channel: s.channel, Message: message})
-	}
-	if after := v.snap.Load(); after != before {
-		t.Errorf("snapshot %+v, then %+v", before, after)
-	}
-	s.heard(rueidis.PubSubMessage{Channel: s.channel, Message: "1 1 9 0 0"})
-	if snap := v.snap.Load(); snap.seq != 9 || snap.available != 0 || snap.at != before.at {
-		t.Errorf("snapshot %+v: a message is news, but nobody knows of when", snap)
-	}
-}
-
-// A Redis that goes away and comes back is served again, and heard again.
-func TestRedisComesBack(t *testing.T) {
-	b := newBed(t)
-	onCrossing, crossings := heardCrossings()
-	s := b.process(Config{OnCrossing: onCrossing})
-	ref := b.opened(s, 1)
-	b.until("seen in stock", func() bool { return seenInStock(s, ref.Item) })
-	b.redis.Close()
-	b.until("noticed", func() bool { return kindOf(s.Confirm(t.Context(), ref, []Hold{{ID: "x", Quantity: 1}})) == "failure" })
-	b.no(b.redis.Restart())
-	var other *Stock
-	b.until("there again", func() bool {
-		var err error
-		other, err = Open(t.Context(), Config{Addrs: []string{b.redis.Addr()}})
-		return err == nil
-	})
-	defer other.Stop()
-	b.holds(other, ref, "o1", Held)
-	if got := next(b, "crossing", crossings); got != (crossing{ref.Item, false}) {
-		t.Errorf("crossing %+v", got)
-	}
-	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "o2") })
-	b.until("subscribed again", func() bool { return b.redis.PubSubNumSub("ps:crossings")["ps:crossings"] == 2 })
-	b.holds(s, ref, "o1", HeldAgain)
 }
 
 // TestRing has one process tell the others something.
@@ -698,14 +421,14 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// TestGuard: what stands in front of Redis sees the calls that a buyer waits for, and what Redis answered; a call that it doesn't make
-// has not happened.
+// TestGuard: the guard sees the calls that a buyer waits for, and what Redis answered; a call that
+// it doesn't make has not happened.
 func TestGuard(t *testing.T) {
 	b := newBed(t)
 	errShut := errors.New("shut")
 	var shut atomic.Bool
 	seen := make(chan error, 10)
-	s := b.process(Config{Guard: func(ctx context.Context, call func(context.Context) error) error {
+	s := b.process(Config{Guard: func(ctx context.Context, lane int, call func(context.Context) error) error {
 		if shut.Load() {
 			return errShut
 		}
@@ -715,10 +438,10 @@ func TestGuard(t *testing.T) {
 	}})
 	ref := b.opened(s, 2)
 	b.holds(s, ref, "a", Held)
-	if _, err := s.Find(t.Context(), ref, "a"); err != nil {
+	if _, err := s.Find(t.Context(), ref, shelf, unit("a").ID); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.Hold(t.Context(), Ref{1, 7}, Hold{ID: "b", Quantity: 1}, 0); !errors.Is(err, ErrLost) {
+	if err := take(b, s, Ref{ref.Shard, 7}, "b").Err; !errors.Is(err, ErrLost) {
 		t.Errorf("hold under an epoch that nobody opened: %v", err)
 	}
 	for _, call := range []string{"hold", "find", "refused hold"} {
@@ -727,11 +450,10 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	shut.Store(true)
-	unknown := (*UnknownError)(nil)
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "c", Quantity: 1}, 0); !errors.Is(err, errShut) || errors.As(err, &unknown) {
+	if err := take(b, s, ref, "c").Err; !errors.Is(err, errShut) || kindOf(err) != "failure" {
 		t.Errorf("hold past a guard that is shut: %v", err)
 	}
-	b.no(s.Confirm(t.Context(), ref, []Hold{{ID: "a", Buyer: "u-a", Quantity: 1}})) // no buyer waits for it
+	b.no(s.Confirm(t.Context(), ref, []Hold{unit("a")})) // no buyer waits for it
 	shut.Store(false)
 	b.on(func(c *server.Peer, command string, args ...string) bool {
 		if isScript(&s.scripts.hold, command, args) {
@@ -740,14 +462,82 @@ func TestGuard(t *testing.T) {
 		}
 		return false
 	})
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "d", Quantity: 1}, 0); err == nil {
+	if take(b, s, ref, "d").Err == nil {
 		t.Error("a hold that Redis refused is no error")
 	}
 	if err := next(b, "hold", seen); err == nil {
 		t.Error("the guard did not see that Redis refused")
 	}
 	b.off()
-	if levels, err := s.Levels(t.Context(), 1); err != nil || levels.Held != 1 {
-		t.Errorf("%+v, %v: want the one hold", levels, err)
+	if item, _ := b.available(s, ref.Shard); item.Held != 1 {
+		t.Errorf("%+v: want the one hold", item)
 	}
+}
+
+// A hold that comes while heads are being forgotten stays, with its units.
+func TestForgetMeetsAHold(t *testing.T) {
+	b := newBed(t)
+	s, other := b.process(Config{}), b.process(Config{})
+	ref := b.opened(s, 9)
+	b.holds(s, ref, "o1", Held)
+	h := unit("o1")
+	second := h
+	second.ID = Head(h.ID) + "another--another"
+	values, err := s.values(t.Context(), ref, []string{Head(h.ID)})
+	b.no(err)
+	call := &HoldCall{Ref: ref, Claims: []Claim{{Hold: second}}}
+	other.Hold(t.Context(), []*HoldCall{call})
+	b.no(call.Err)
+	r, err := s.ask(t.Context(), &s.scripts.forget, ref, 1, func(a *arguments) {
+		a.number(1)
+		a.text(Head(h.ID))
+		a.text(values[0])
+		a.constant("1", "0", "0")
+		a.seal(0)
+	})
+	b.no(err)
+	if left, err := r.rest[0].AsInt64(); err != nil || left != 1 {
+		t.Errorf("%d heads are left: %v", left, err)
+	}
+	b.no(s.Forget(t.Context(), ref, nil, []string{Head(h.ID)}))
+	if _, levels := b.available(s, ref.Shard); levels.Fresh != 0 || levels.Names != 0 {
+		t.Errorf("%+v", levels)
+	}
+}
+
+// claims returns a call of n claims, each of another buyer.
+func claims(n int) *HoldCall {
+	call := &HoldCall{Ref: Ref{3, 1}}
+	for i := range n {
+		call.Claims = append(call.Claims, Claim{unit(fmt.Sprint("o", i)), 2, 20})
+	}
+	return call
+}
+
+// A call allocates for itself, not for its claims.
+func TestHoldAllocatesByTheCall(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	client, err := s.conn()
+	b.no(err)
+	for _, n := range []int{1, 64, 512} {
+		call := claims(n)
+		s.holdCommand(client, call, false) // what is pooled is made
+		if got := testing.AllocsPerRun(100, func() { s.holdCommand(client, call, false) }); got > 12 {
+			t.Errorf("%v allocations for a call of %d claims", got, n)
+		}
+	}
+}
+
+// BenchmarkClaims makes the arguments of a call of 64 claims.
+func BenchmarkClaims(b *testing.B) {
+	s := &Stock{}
+	call := claims(64)
+	b.ReportAllocs()
+	for b.Loop() {
+		a := s.args.get()
+		addClaims(a, call.Claims)
+		s.args.put(a)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/64, "ns/claim")
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
 )
 
-// Confirm marks holds whose orders exist; one that the shard forgot is put back, and takes its units even where none is
-// available: the order is a fact. holds of any number are sent Cap at a time.
+// Confirm marks holds whose orders exist; one that the shard forgot is put back, and takes its
+// units even where none is available: the order is a fact. Holds of an item that the shard doesn't
+// know are passed over. holds of any number are sent Cap at a time.
 func (s *Stock) Confirm(ctx context.Context, ref Ref, holds []Hold) error {
 	for i := range holds {
 		if err := holds[i].Validate(); err != nil {
@@ -17,20 +18,24 @@ func (s *Stock) Confirm(ctx context.Context, ref Ref, holds []Hold) error {
 	}
 	return s.chunks(ctx, "confirm", ref, len(holds), func(from, to int) error {
 		_, err := s.ask(ctx, &s.scripts.confirm, ref, 0, func(a *arguments) {
-			a.add("")
+			a.constant("") // for the hashes
 			for i := range holds[from:to] {
 				h := &holds[from+i]
-				a.add(h.ID, h.Buyer)
+				a.head(h)
+				a.body(h)
+				a.number(int64(h.Item))
 				a.number(int64(h.Quantity))
-				a.hash(h.ID)
+				a.digest(h)
 			}
-			a.sealHashes(hashesAt)
+			a.seal(hashesAt)
 		})
 		return err
 	})
 }
 
-// Settle ends holds. ends of any number are sent Cap at a time.
+// Settle ends holds. One that the shard forgot leaves a marker: a void one gives nothing back, a
+// sold one takes its units, for they are sold. Holds of an item that the shard doesn't know are
+// passed over. ends of any number are sent Cap at a time.
 func (s *Stock) Settle(ctx context.Context, ref Ref, ends []Settlement) error {
 	for i := range ends {
 		if err := ends[i].Validate(); err != nil {
@@ -39,182 +44,250 @@ func (s *Stock) Settle(ctx context.Context, ref Ref, ends []Settlement) error {
 	}
 	return s.chunks(ctx, "settle", ref, len(ends), func(from, to int) error {
 		_, err := s.ask(ctx, &s.scripts.settle, ref, 0, func(a *arguments) {
-			a.add("")
+			a.constant("") // for the hashes
 			for i := range ends[from:to] {
 				e := &ends[from+i]
 				kind := "V"
 				if e.Kind == SettleSold {
 					kind = "S"
 				}
-				a.add(e.ID, e.Buyer)
+				a.head(&e.Hold)
+				a.body(&e.Hold)
+				a.number(int64(e.Item))
 				a.number(int64(e.Quantity))
-				a.add(kind)
-				a.hash(e.ID)
+				a.digest(&e.Hold)
+				a.constant(kind)
 			}
-			a.sealHashes(hashesAt)
+			a.seal(hashesAt)
 		})
 		return err
 	})
 }
 
-// Restock adds units to what is available, once per id and epoch.
-func (s *Stock) Restock(ctx context.Context, ref Ref, id string, units int) error {
-	if err := ValidateRestock(id, units); err != nil {
-		return err
+// Restock adds units, once per item, ID and epoch. It returns for each whether it is applied, now
+// or before: one of an item that the shard doesn't know is not, unless it is Publish. restocks of
+// any number are sent Cap at a time.
+func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]bool, error) {
+	for i := range restocks {
+		if err := restocks[i].Validate(); err != nil {
+			return nil, err
+		}
 	}
-	return s.chunks(ctx, "restock", ref, 1, func(int, int) error {
-		_, err := s.ask(ctx, &s.scripts.restock, ref, 0, func(a *arguments) {
-			a.add(id)
-			a.number(int64(units))
+	applied := make([]bool, 0, len(restocks))
+	err := s.chunks(ctx, "restock", ref, len(restocks), func(from, to int) error {
+		r, err := s.ask(ctx, &s.scripts.restock, ref, 1, func(a *arguments) {
+			for _, r := range restocks[from:to] {
+				kind := "R"
+				if r.Publish {
+					kind = "P"
+				}
+				a.number(int64(r.Item))
+				a.text(r.ID)
+				a.number(r.Units)
+				a.constant(kind)
+			}
+			a.seal(0)
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		digits, err := r.text(0)
+		if err != nil || len(digits) != to-from {
+			return &UnknownError{fmt.Errorf("%w: %d answers to %d restocks", errReply, len(digits), to-from)}
+		}
+		for i := range len(digits) {
+			applied = append(applied, digits[i] == '1')
+		}
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return applied, nil
 }
 
-// Levels reads the item's shard whatever its epoch; a shard that knows nothing has Epoch 0.
-func (s *Stock) Levels(ctx context.Context, item ItemID) (Levels, error) {
-	if item == 0 {
-		return Levels{}, fmt.Errorf("%w: item 0", ErrInvalid)
-	}
-	if err := s.checkRunning(); err != nil {
-		return Levels{}, err
-	}
-	levels, _, err := s.levels(ctx, newShard(s.cfg.Prefix, item), 0, 0)
+// Levels reads the shard whatever its epoch; a shard that knows nothing has Epoch 0.
+func (s *Stock) Levels(ctx context.Context, shard ShardID) (Levels, error) {
+	levels, _, err := s.ItemLevels(ctx, shard, nil)
 	return levels, err
 }
 
-// levels is one call of levels.lua: the shard's numbers, and at most count entries of its log from position from.
-func (s *Stock) levels(ctx context.Context, sh *shard, from, count int64) (Levels, string, error) {
-	fail := func(err error) (Levels, string, error) {
-		return Levels{}, "", fmt.Errorf("read item %s: %w", sh.item, readOnly(err))
+// ItemLevels reads items of the shard at one moment with its levels, whatever its epoch. At most
+// MaxCall items can be read at one moment.
+func (s *Stock) ItemLevels(ctx context.Context, shard ShardID, items []ItemID) (Levels, []ItemLevels, error) {
+	if shard >= MaxShards || len(items) > MaxCall {
+		return Levels{}, nil, fmt.Errorf("%w: %d items of shard %d", ErrInvalid, len(items), shard)
+	}
+	if err := s.checkRunning(); err != nil {
+		return Levels{}, nil, err
+	}
+	state, rest, err := s.levels(ctx, shard, 0, 0, items)
+	if err != nil {
+		return Levels{}, nil, err
+	}
+	if len(rest) != 2*len(items) {
+		return Levels{}, nil, fmt.Errorf("%w: %d values of %d items", errReply, len(rest), len(items))
+	}
+	found := make([]ItemLevels, len(items))
+	for i, item := range items {
+		if found[i], err = parseItem(item, rest[2*i], rest[2*i+1]); err != nil {
+			return Levels{}, nil, err
+		}
+	}
+	return state.Levels, found, nil
+}
+
+// parseItem reads what levels.lua says of an item.
+func parseItem(item ItemID, units, totals string) (ItemLevels, error) {
+	if units == "" {
+		return ItemLevels{Item: item}, nil
+	}
+	available, err := strconv.ParseInt(units, 10, 64)
+	total, sold, err2 := parseTotals(totals)
+	if err := errors.Join(err, err2); err != nil {
+		return ItemLevels{}, fmt.Errorf("item %d: %w", item, err)
+	}
+	return ItemLevels{Item: item, Known: true, Available: available, Held: total - available - sold, Sold: sold}, nil
+}
+
+// state is what levels.lua says of a shard.
+type state struct {
+	Levels
+	log int64 // elements of the log
+}
+
+// levels is one call of levels.lua: the shard's numbers, and at most count elements of its log from
+// position from, or items.
+func (s *Stock) levels(ctx context.Context, shard ShardID, from, count int64, items []ItemID) (state, []string, error) {
+	fail := func(err error) (state, []string, error) {
+		return state{}, nil, fmt.Errorf("read shard %d: %w", shard, readOnly(err))
 	}
 	a := s.args.get()
-	a.add("0", "0", s.channel, sh.item)
+	s.head(a, Ref{shard, 0}, 0)
 	a.number(from)
 	a.number(count)
-	messages, err := s.eval(ctx, &s.scripts.levels, sh, a.list)
+	for _, item := range items {
+		a.number(int64(item))
+	}
+	a.seal(0)
+	messages, err := s.eval(ctx, &s.scripts.levels, shard, a.list)
 	s.args.put(a)
 	if err != nil {
 		return fail(err)
 	}
-	r, err := parseReply(messages, 5)
+	const more = 7
+	r, err := parseReply(messages, more)
 	if err != nil {
 		return fail(err)
 	}
-	var numbers [5]int64
+	var numbers [more]int64
 	for i := range numbers {
-		if numbers[i], err = r.rest[i].ToInt64(); err != nil {
+		if numbers[i], err = r.rest[i].AsInt64(); err != nil {
 			return fail(fmt.Errorf("%w: %w", errReply, err))
 		}
 	}
-	var log strings.Builder
-	for i := range r.rest[len(numbers):] {
-		piece, err := r.rest[len(numbers)+i].ToString()
-		if err != nil {
-			return fail(fmt.Errorf("%w: %w", errReply, err))
+	rest := make([]string, len(r.rest)-more)
+	for i := range rest {
+		if rest[i], err = r.text(more + i); err != nil {
+			return fail(err)
 		}
-		log.WriteString(piece)
 	}
-	return Levels{
-		Epoch: Epoch(numbers[0]), Closed: numbers[1] == 1, Seq: r.seq,
-		Available: r.available, Held: numbers[2], Sold: numbers[3], Fresh: numbers[4], Known: r.known,
-	}, log.String(), nil
+	return state{Levels{
+		Epoch: Epoch(numbers[0]), Closed: numbers[1] == 1, Seq: r.seq, Fresh: numbers[2], Names: numbers[3], Items: numbers[4],
+		Ordered: Digest(numbers[5]), Sold: Digest(numbers[6]),
+	}, r.log}, rest, nil
 }
 
-// Note begins a sweep: it returns the shard's seq. Fresh holds touched at or below it are old once the sweep's age has passed.
+// Note begins a sweep: it returns the shard's seq. Fresh holds touched at or below it are old once
+// the sweep's age has passed.
 func (s *Stock) Note(ctx context.Context, ref Ref) (uint64, error) {
 	var seq uint64
 	err := s.chunks(ctx, "note", ref, 1, func(int, int) error {
-		r, err := s.ask(ctx, &s.scripts.note, ref, 0, func(*arguments) {})
+		r, err := s.ask(ctx, &s.scripts.note, ref, 0, func(a *arguments) { a.seal(0) })
 		seq = r.seq
 		return err
 	})
 	return seq, err
 }
 
-// scanCount is about how many holds one call of old.lua looks at.
-const scanCount = 1000
-
-// Old returns up to limit fresh or doomed holds last touched at or below note, in no order and none twice. It looks through the shard's
-// index sets, scanCount holds a call, until it has found enough or seen all.
-func (s *Stock) Old(ctx context.Context, ref Ref, note uint64, limit int) ([]Entry, error) {
-	scan := oldScan{limit: limit, met: make(map[string]bool)}
-	err := s.chunks(ctx, "list old holds", ref, min(1, max(limit, 0)), func(int, int) error {
-		young, err := s.scanOld(ctx, ref, note, "old", &scan)
-		if err == nil && young {
-			_, err = s.scanOld(ctx, ref, note, "young", &scan)
-		}
-		return readOnly(err)
-	})
-	if err != nil {
-		return nil, err
+// Old returns fresh or doomed holds last touched at or below note, about limit of them, and perhaps
+// none. What it looked at goes to the end of the line, so that holds that can't be decided hide no
+// others; more is false when it has been through all that were there when the pass began. A caller
+// begins a pass with cursor 0 and hands on next. A hold may come twice in a pass.
+func (s *Stock) Old(ctx context.Context, ref Ref, note uint64, cursor int64, limit int) (old []Entry, next int64, more bool, err error) {
+	if cursor < 0 || limit < 1 {
+		return nil, 0, false, fmt.Errorf("%w: old holds from %d, %d of them", ErrInvalid, cursor, limit)
 	}
-	return scan.found, nil
-}
-
-// oldScan is what a scan has found. Redis may show a member twice.
-type oldScan struct {
-	limit int
-	met   map[string]bool
-	found []Entry
-}
-
-// scanOld looks through one index set. It reports whether young may have old holds too.
-func (s *Stock) scanOld(ctx context.Context, ref Ref, note uint64, set string, scan *oldScan) (young bool, err error) {
-	for cursor := "0"; len(scan.found) < scan.limit; {
-		r, err := s.ask(ctx, &s.scripts.old, ref, 2, func(a *arguments) {
+	err = s.chunks(ctx, "list old holds", ref, 1, func(int, int) error {
+		r, err := s.ask(ctx, &s.scripts.old, ref, 1, func(a *arguments) {
 			a.number(int64(note))
-			a.add(set, cursor)
-			a.number(scanCount)
-		})
-		if err != nil {
-			return false, err
-		}
-		since, err := r.rest[0].ToInt64()
-		if err != nil {
-			return false, fmt.Errorf("%w: %w", errReply, err)
-		}
-		young = uint64(since) < note
-		if cursor, err = r.rest[1].ToString(); err != nil {
-			return false, fmt.Errorf("%w: %w", errReply, err)
-		}
-		for i := 2; i+1 < len(r.rest) && len(scan.found) < scan.limit; i += 2 {
-			id, err1 := r.rest[i].ToString()
-			value, err2 := r.rest[i+1].ToString()
-			entry, err3 := parseEntry(id, value)
-			if err := errors.Join(err1, err2, err3); err != nil {
-				return false, err
-			}
-			if !scan.met[id] && (entry.State == Fresh || entry.State == Doomed) {
-				scan.met[id] = true
-				scan.found = append(scan.found, entry)
-			}
-		}
-		if cursor == "0" {
-			return young, nil
-		}
-	}
-	return false, nil
-}
-
-// Doom dooms those of the holds that are fresh and not touched since note, and returns the state of each afterwards. ids of any
-// number are sent Cap at a time.
-func (s *Stock) Doom(ctx context.Context, ref Ref, note uint64, ids []string) ([]State, error) {
-	for _, id := range ids {
-		if err := validateName(id); err != nil {
-			return nil, err
-		}
-	}
-	states := make([]State, 0, len(ids))
-	err := s.chunks(ctx, "doom", ref, len(ids), func(from, to int) error {
-		r, err := s.ask(ctx, &s.scripts.doom, ref, 1, func(a *arguments) {
-			a.number(int64(note))
-			a.add(ids[from:to]...)
+			a.number(cursor)
+			a.number(int64(limit))
+			a.seal(0)
 		})
 		if err != nil {
 			return err
 		}
-		letters, err := r.rest[0].ToString()
+		if next, err = r.rest[0].AsInt64(); err != nil || len(r.rest)%2 != 1 {
+			return &UnknownError{fmt.Errorf("%w: %d elements", errReply, len(r.rest))}
+		}
+		old, err = parseOld(&r, note)
+		return err
+	})
+	if err != nil {
+		return nil, 0, false, err
+	}
+	return old, next, next > 0, nil
+}
+
+// parseOld reads the heads and values of a reply of old.lua.
+func parseOld(r *reply, note uint64) ([]Entry, error) {
+	var old []Entry
+	var holds []touched
+	for i := 1; i < len(r.rest); i += 2 {
+		head, err := r.text(i)
+		if err != nil {
+			return nil, &UnknownError{err}
+		}
+		value, err := r.text(i + 1)
+		if err != nil {
+			return nil, &UnknownError{err}
+		}
+		if holds, err = parseValue(holds[:0], head, value); err != nil {
+			return nil, &UnknownError{err}
+		}
+		for _, h := range holds {
+			if (h.State == Fresh || h.State == Doomed) && h.touch <= note {
+				old = append(old, h.Entry)
+			}
+		}
+	}
+	return old, nil
+}
+
+// Doom dooms those of the holds that are fresh and not touched since note, and returns the state of
+// each afterwards. It returns when every replica that is connected has it. holds of any number are
+// sent Cap at a time.
+func (s *Stock) Doom(ctx context.Context, ref Ref, note uint64, holds []Hold) ([]State, error) {
+	for i := range holds {
+		if err := holds[i].Validate(); err != nil {
+			return nil, err
+		}
+	}
+	states := make([]State, 0, len(holds))
+	err := s.chunks(ctx, "doom", ref, len(holds), func(from, to int) error {
+		r, err := s.replicated(ctx, &s.scripts.doom, ref, s.seenOf(ref), 1, func(a *arguments) {
+			a.number(int64(note))
+			for _, h := range holds[from:to] {
+				a.text(Head(h.ID))
+				a.text(h.ID[len(h.ID)-TailLength:])
+			}
+			a.seal(0)
+		})
+		if err != nil {
+			return err
+		}
+		letters, err := r.text(0)
 		if err != nil || len(letters) != to-from {
 			return &UnknownError{fmt.Errorf("%w: %d states of %d holds", errReply, len(letters), to-from)}
 		}
@@ -233,8 +306,8 @@ func (s *Stock) Doom(ctx context.Context, ref Ref, note uint64, ids []string) ([
 	return states, nil
 }
 
-// chunks calls call for n things, Cap at a time, until one fails. When a later chunk fails the earlier ones have taken effect, so the error
-// is of unknown outcome.
+// chunks calls call for n things, Cap at a time, until one fails. When a later chunk fails the
+// earlier ones have taken effect, so the error is of unknown outcome.
 func (s *Stock) chunks(ctx context.Context, what string, ref Ref, n int, call func(from, to int) error) error {
 	if err := errors.Join(ref.Validate(), s.checkRunning()); err != nil {
 		return err
@@ -251,7 +324,7 @@ func (s *Stock) chunks(ctx context.Context, what string, ref Ref, n int, call fu
 		if from > 0 && !errors.As(err, &unknown) {
 			err = &UnknownError{fmt.Errorf("after %d of %d: %w", from, n, err)}
 		}
-		return fmt.Errorf("%s, item %d: %w", what, ref.Item, err)
+		return fmt.Errorf("%s, shard %d: %w", what, ref.Shard, err)
 	}
 	return nil
 }

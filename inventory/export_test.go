@@ -1,16 +1,15 @@
 package inventory
 
-import "context"
-
 // HashName is hashName, for tests outside.
 func HashName(name string) uint64 { return hashName(name) }
 
-// HoldBatch takes holds in one call, as a batch does.
-func (s *Stock) HoldBatch(ctx context.Context, ref Ref, holds []Hold, limits []int) ([]Grant, error) {
-	in := make([]holdIn, len(holds))
-	for i := range in {
-		in[i] = holdIn{holds[i], limits[i]}
+// ParseValue is parseValue, for tests outside. It returns the touches beside the holds.
+func ParseValue(head, value string) ([]Entry, []uint64, error) {
+	holds, err := parseValue(nil, head, value)
+	var entries []Entry
+	var touches []uint64
+	for _, h := range holds {
+		entries, touches = append(entries, h.Entry), append(touches, h.touch)
 	}
-	out := make([]Grant, len(holds))
-	return out, s.hold(ctx, ref, in, out)
+	return entries, touches, err
 }

@@ -8,21 +8,98 @@ import (
 // ItemID names a sale item: one SKU of one activity. The database gives it out; zero is no item.
 type ItemID uint32
 
-// Epoch counts an item's rebuilds. A shard takes calls of its own epoch only. Zero is a shard that knows nothing.
-type Epoch uint32
+// ShardID names a shard: 0 to the installation's number of shards - 1.
+type ShardID uint16
 
-// Ref names an item's shard under one epoch.
+// MaxShards is the most shards that an installation may have.
+const MaxShards = 1024
+
+// Epoch counts a shard's rebuilds. A shard takes calls of its own epoch only. Zero is a shard that
+// knows nothing. An epoch is below 2^53, so that a Lua number holds it.
+type Epoch int64
+
+// Ref names a shard under one epoch.
 type Ref struct {
-	Item  ItemID
+	Shard ShardID
 	Epoch Epoch
 }
 
-// Hold is a claim to units. ID is the order id (or a withdrawal's id); Buyer is whose limit it counts against, and "" for
-// a merchant's withdrawal, which counts against nobody's.
+// TailLength is the length in bytes of a name's tail. A name is head and tail. The head names item and
+// buyer, so all holds of one buyer on one item have the same head; the tail tells them apart.
+const TailLength = 16
+
+// Head returns the part of a hold's name that names its item and buyer. The whole name is the head of
+// a name that is too short to have a tail.
+func Head(id string) string {
+	if len(id) <= TailLength {
+		return id
+	}
+	return id[:len(id)-TailLength]
+}
+
+// Place returns the shard of a hold: the item's home shard where spread is 1, and one of the spread
+// shards from there on otherwise, chosen by the head of the hold's name. So all holds of a buyer are on
+// one shard. spread is from 1 to shards.
+func Place(item ItemID, spread int, id string, shards int) ShardID {
+	at := Home(item, shards)
+	if spread > 1 {
+		at += ShardID(fnv64(Head(id)) % uint64(spread))
+	}
+	return at % ShardID(shards)
+}
+
+// Home returns the first shard of an item. An item that is spread over k shards is on this one and the
+// k-1 behind it, modulo shards.
+func Home(item ItemID, shards int) ShardID {
+	h := uint64(item) * 0x9e3779b97f4a7c15 // Fibonacci hashing: neighbours are far apart
+	return ShardID((h >> 32) % uint64(shards))
+}
+
+// Digest is a sum over the names of holds, modulo DigestModulus. It does not depend on their order, a
+// name can be taken out of it again, and two sets with the same digest are the same but for a chance of
+// about one in 10^14.
+type Digest uint64
+
+// DigestModulus bounds a digest: 2^48, so that sums of two are exact in a Lua number.
+const DigestModulus = 1 << 48
+
+// NameDigest returns the digest of one name.
+func NameDigest(id string) Digest { return Digest(fnv64(id) % DigestModulus) }
+
+// Add returns the digest with another one added.
+func (d Digest) Add(other Digest) Digest { return (d + other) % DigestModulus }
+
+// Sub returns the digest with another one taken out.
+func (d Digest) Sub(other Digest) Digest { return (d + DigestModulus - other) % DigestModulus }
+
+// fnv64 is FNV-1a with a finalizer: FNV alone mixes its last bytes badly.
+func fnv64(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	return h
+}
+
+// Hold is a claim to units of an item. ID is its name: the order's id, or a withdrawal's. Buyer is who
+// it is for, and "" for a withdrawal by the shop, which counts against nobody's limit.
 type Hold struct {
+	Item     ItemID
 	ID       string
 	Buyer    string
 	Quantity int
+}
+
+// Claim is a hold that is asked for. Limit is the most units that the buyer may have of the item, held
+// and sold; MaxOrders is the most holds that the buyer may ever have made of it, ended ones included.
+// 0 is no limit.
+type Claim struct {
+	Hold
+	Limit     int
+	MaxOrders int
 }
 
 // State is what a shard knows of a hold.
@@ -49,12 +126,13 @@ func (s State) String() string {
 // stateNames is indexed by State.
 var stateNames = [...]string{"none", "fresh", "doomed", "ordered", "void", "sold"}
 
-// Verdict is a shard's answer to one hold.
+// Verdict is a shard's answer to one claim.
 type Verdict uint8
 
-// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed met a hold of the same name and took
-// nothing: a fresh one (its age begins anew), one whose order exists, a marker, and one that the sweeper is deciding.
-// SoldOut, OverLimit and Reused are refusals and wrote nothing.
+// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed met a hold of the
+// same name and took nothing: a fresh one (its age begins anew), one whose order exists, a marker, and
+// one that the sweeper is deciding. SoldOut, OverLimit, TooMany and Reused are refusals and wrote
+// nothing. Unopened means that the shard has no such item yet: its units are on their way.
 const (
 	Held Verdict = iota + 1
 	HeldAgain
@@ -62,18 +140,25 @@ const (
 	HeldEnded
 	HeldDoomed
 	SoldOut
-	OverLimit
-	Reused
+	OverLimit // the buyer would have more units than Limit
+	TooMany   // the buyer has made MaxOrders holds of the item already
+	Reused    // a hold of this name has another quantity
+	Unopened
 )
 
 // Fresh reports whether the hold is fresh after the call: taken now, or met again.
 func (v Verdict) Fresh() bool { return v == Held || v == HeldAgain }
 
-// Grant is the answer to one hold. Shard and Seq are where and when it was given, for the auditor.
-type Grant struct {
-	Verdict Verdict
-	Shard   uint16
-	Seq     uint64
+// HoldCall is what one shard is asked by a batch, and what it answers. Its strings must stay unchanged
+// until Hold has returned.
+type HoldCall struct {
+	Ref    Ref
+	Claims []Claim
+
+	// Set by Hold. Where Err is nil there is a verdict for each claim, and Seq is the shard's after them.
+	Verdicts []Verdict
+	Seq      uint64
+	Err      error
 }
 
 // Kind says how Settle ends a hold.
@@ -92,22 +177,51 @@ type Settlement struct {
 	Kind Kind
 }
 
-// Entry is a hold as a rebuild writes it: Ordered, Void or Sold.
+// Restock adds units to an item, once per ID and epoch. Publish says that these are the units with which
+// the item comes on sale: they are taken where the shard does not know the item yet, and ID is not
+// remembered. A restock of an item that the shard does not know is not applied.
+type Restock struct {
+	Item    ItemID
+	ID      string
+	Units   int64
+	Publish bool
+}
+
+// Entry is a hold as a shard has it, or as a rebuild writes it: Ordered, Void or Sold.
 type Entry struct {
 	Hold
 	State State
 }
 
-// Levels is a shard at one moment. The counts are units; Fresh is the part of Held that nobody confirmed yet.
+// Stocked is an item as a rebuild writes it: what is available, and what was sold of its total.
+type Stocked struct {
+	Item      ItemID
+	Total     int64
+	Available int64
+	Sold      int64
+}
+
+// Levels is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet. Ordered and
+// Sold are digests over the names of the holds in that state; a withdrawal's hold is in neither.
 type Levels struct {
-	Epoch     Epoch
-	Closed    bool
-	Seq       uint64
+	Epoch   Epoch // 0 is a shard that knows nothing
+	Closed  bool
+	Seq     uint64
+	Fresh   int64
+	Names   int64 // heads that the shard remembers
+	Items   int64
+	Ordered Digest
+	Sold    Digest
+}
+
+// ItemLevels is an item on a shard at one moment, in units. Known is false where the shard does not know
+// the item. Available + Held + Sold is the item's total on that shard.
+type ItemLevels struct {
+	Item      ItemID
+	Known     bool
 	Available int64
 	Held      int64
 	Sold      int64
-	Fresh     int64
-	Known     int64 // how many hold names the shard remembers
 }
 
 // Refusals of a whole call. Nothing was changed by a call that answers one of them.
@@ -118,8 +232,6 @@ var (
 	ErrEpoch = errors.New("shard is of a later epoch")
 	// ErrLost means the shard shows less than somebody has seen of it: an epoch or a seq that went back.
 	ErrLost = errors.New("shard has lost writes")
-	// ErrFull means the bounded queue in front of the shard is full.
-	ErrFull = errors.New("too many calls wait for the shard")
 )
 
 // UnknownError says that a call may have been executed: its reply never came. Errors of any other type mean that nothing
@@ -141,29 +253,28 @@ const (
 // ErrInvalid means that a call makes no sense, whatever the shard says.
 var ErrInvalid = errors.New("invalid call")
 
-// Validate reports whether h can be held: a name and a buyer of at most 256 bytes, the name not empty, and units.
+// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name that
+// is longer than its tail, and units.
 func (h Hold) Validate() error {
-	if h.ID == "" || len(h.ID) > maxName || len(h.Buyer) > maxName || h.Quantity < 1 || h.Quantity > maxUnits {
-		return fmt.Errorf("%w: hold %.40q of %.40q, %d units", ErrInvalid, h.ID, h.Buyer, h.Quantity)
+	if h.Item == 0 || len(h.ID) <= TailLength || len(h.ID) > maxName || len(h.Buyer) > maxName ||
+		h.Quantity < 1 || h.Quantity > maxUnits {
+		return fmt.Errorf("%w: hold %.60q of %.40q, %d units of item %d", ErrInvalid, h.ID, h.Buyer, h.Quantity, h.Item)
 	}
 	return nil
 }
 
-// Validate reports whether ref names a shard: an item, and an epoch.
+// Validate reports whether ref names a shard under an epoch.
 func (r Ref) Validate() error {
-	if r.Item == 0 || r.Epoch == 0 {
-		return fmt.Errorf("%w: item %d, epoch %d", ErrInvalid, r.Item, r.Epoch)
+	if r.Shard >= MaxShards || r.Epoch <= 0 {
+		return fmt.Errorf("%w: shard %d, epoch %d", ErrInvalid, r.Shard, r.Epoch)
 	}
 	return nil
 }
 
-// ValidateRestock reports whether a restock makes sense.
-func ValidateRestock(id string, units int) error {
-	if err := validateName(id); err != nil {
-		return err
-	}
-	if units < 1 || units > maxUnits {
-		return fmt.Errorf("%w: restock %.40q of %d units", ErrInvalid, id, units)
+// Validate reports whether a restock makes sense.
+func (r Restock) Validate() error {
+	if r.Item == 0 || r.ID == "" || len(r.ID) > maxName || r.Units < 0 || r.Units > maxUnits || r.Units == 0 && !r.Publish {
+		return fmt.Errorf("%w: restock %.40q of %d units of item %d", ErrInvalid, r.ID, r.Units, r.Item)
 	}
 	return nil
 }
@@ -171,7 +282,7 @@ func ValidateRestock(id string, units int) error {
 // Validate reports whether e can end a hold.
 func (e Settlement) Validate() error {
 	if e.Kind != SettleSold && e.Kind != SettleVoid {
-		return fmt.Errorf("%w: settle %.40q as %d", ErrInvalid, e.ID, e.Kind)
+		return fmt.Errorf("%w: settle %.60q as %d", ErrInvalid, e.ID, e.Kind)
 	}
 	return e.Hold.Validate()
 }
@@ -179,7 +290,7 @@ func (e Settlement) Validate() error {
 // ValidateLoad reports whether a rebuild may write e.
 func ValidateLoad(e Entry) error {
 	if e.State != Ordered && e.State != Void && e.State != Sold {
-		return fmt.Errorf("%w: load %.40q as %v", ErrInvalid, e.ID, e.State)
+		return fmt.Errorf("%w: load %.60q as %v", ErrInvalid, e.ID, e.State)
 	}
 	return e.Hold.Validate()
 }

@@ -12,38 +12,47 @@ var luaFiles embed.FS
 
 // script is one Lua script as Redis knows it.
 type script struct {
-	source    string
-	sha       string
-	forBuyers bool // a buyer waits for it
+	source string
+	sha    string
+	keys   int // how many of a shard's keys it gets
 }
 
-// scripts are all scripts of the package; each field is lua/<name>.lua behind lua/shard.lua.
+// scripts are all scripts of the package; each field is lua/<name>.lua behind lua/shard.lua, and
+// behind lua/books.lua too where it is not among the short ones.
 type scripts struct {
 	hold, find, confirm, settle, restock, levels script
-	note, old, doom                              script
+	note, old, doom, forget                      script
 	close, load, open                            script
 }
 
 // loadScripts reads the embedded scripts.
 func loadScripts() (*scripts, error) {
-	shard, err := luaFiles.ReadFile("lua/shard.lua")
-	if err != nil {
-		return nil, fmt.Errorf("read lua/shard.lua: %w", err)
+	var heads [2]string
+	for i, name := range []string{"shard", "books"} {
+		head, err := luaFiles.ReadFile("lua/" + name + ".lua")
+		if err != nil {
+			return nil, fmt.Errorf("read lua/%s.lua: %w", name, err)
+		}
+		heads[i] = string(head) + "\n"
 	}
 	var s scripts
 	for name, to := range map[string]*script{
-		"hold": &s.hold, "find": &s.find, "confirm": &s.confirm, "settle": &s.settle, "restock": &s.restock, "levels": &s.levels,
-		"note": &s.note, "old": &s.old, "doom": &s.doom,
+		"hold": &s.hold, "find": &s.find, "confirm": &s.confirm, "settle": &s.settle, "restock": &s.restock,
+		"levels": &s.levels, "note": &s.note, "old": &s.old, "doom": &s.doom, "forget": &s.forget,
 		"close": &s.close, "load": &s.load, "open": &s.open,
 	} {
 		body, err := luaFiles.ReadFile("lua/" + name + ".lua")
 		if err != nil {
 			return nil, fmt.Errorf("read lua/%s.lua: %w", name, err)
 		}
-		source := string(shard) + "\n" + string(body)
+		source := heads[0]
+		if to != &s.hold && to != &s.find && to != &s.note && to != &s.old {
+			source += heads[1]
+		}
+		source += string(body)
 		sum := sha1.Sum([]byte(source)) // the name under which Redis keeps a script; nothing is secured by it
-		*to = script{source: source, sha: hex.EncodeToString(sum[:])}
+		*to = script{source: source, sha: hex.EncodeToString(sum[:]), keys: len(keyNames)}
 	}
-	s.hold.forBuyers, s.find.forBuyers = true, true
+	s.hold.keys = holdKeys
 	return &s, nil
 }

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,8 +12,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// rueidis waits a second before it looks at a Cluster's layout again, also when its client has been closed.
-	// And it keeps the connections of a node that left the layout for five seconds.
+	// rueidis waits a second before it looks at a Cluster's layout again, also when its client has
+	// been closed. And it keeps the connections of a node that left the layout for five seconds.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"),
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }
@@ -21,17 +22,30 @@ func TestMain(m *testing.M) {
 type bed struct {
 	*testing.T
 	redis *miniredis.Miniredis
+	addr  string
 	hook  atomic.Pointer[server.Hook]
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
 	b := &bed{T: t, redis: miniredis.RunT(t)}
+	b.addr = b.redis.Addr()
+	b.hooked()
+	return b
+}
+
+func (b *bed) hooked() {
 	b.redis.Server().SetPreHook(func(c *server.Peer, command string, args ...string) bool {
 		hook := b.hook.Load()
 		return hook != nil && (*hook)(c, command, args...)
 	})
-	return b
+}
+
+// restart has a Redis that was closed come back with what it had.
+func (b *bed) restart() {
+	b.Helper()
+	b.no(b.redis.Restart())
+	b.hooked()
 }
 
 // on has hook see every command, also those of scripts; one for which it returns true is done.
@@ -43,7 +57,7 @@ func (b *bed) off() { b.hook.Store(nil) }
 // process returns a new process's stock; its background goroutines end with the test.
 func (b *bed) process(cfg Config) *Stock {
 	b.Helper()
-	cfg.Addrs = []string{b.redis.Addr()}
+	cfg.Addrs = []string{b.addr}
 	s, err := Open(b.Context(), cfg)
 	if err != nil {
 		b.Fatal(err)
@@ -52,14 +66,27 @@ func (b *bed) process(cfg Config) *Stock {
 	return s
 }
 
-// opened rebuilds item 1 under epoch 1 with so many units and watches it.
+// shelf is the item of a bed, and metaKey the key of its shard's numbers.
+const (
+	shelf   ItemID = 1
+	metaKey        = "ps:{ps.3}:meta"
+)
+
+// opened rebuilds shard 3 under epoch 1 with so many units of the bed's item and watches it.
 func (b *bed) opened(s *Stock, available int64) Ref {
 	b.Helper()
-	ref := Ref{Item: 1, Epoch: 1}
-	b.no(s.Close(b.Context(), ref))
-	b.no(s.Open(b.Context(), ref, available, 0, 0, 0))
+	ref := Ref{Shard: 3, Epoch: 1}
+	b.rebuilt(s, ref, available)
 	s.Watch([]Ref{ref})
 	return ref
+}
+
+// rebuilt rebuilds a shard with so many units of the bed's item.
+func (b *bed) rebuilt(s *Stock, ref Ref, available int64) {
+	b.Helper()
+	b.no(s.Close(b.Context(), ref))
+	b.no(s.Load(b.Context(), ref, []Stocked{{Item: shelf, Total: available, Available: available}}, nil))
+	b.no(s.Open(b.Context(), ref, 1, 0))
 }
 
 func (b *bed) no(err error) {
@@ -69,15 +96,67 @@ func (b *bed) no(err error) {
 	}
 }
 
+// unit is a hold of one unit; its buyer has just this one.
+func unit(id string) Hold {
+	return Hold{Item: shelf, ID: fmt.Sprintf("%07d:%16s%16s", shelf, "u-"+id, id), Buyer: "u-" + id, Quantity: 1}
+}
+
+// take makes one claim and returns the call.
+func take(b *bed, s *Stock, ref Ref, id string) *HoldCall {
+	call := &HoldCall{Ref: ref, Claims: []Claim{{Hold: unit(id), Limit: 1}}}
+	s.Hold(b.Context(), []*HoldCall{call})
+	return call
+}
+
 // holds holds one unit and fails where the verdict is another.
-func (b *bed) holds(s *Stock, ref Ref, id string, want Verdict) Grant {
+func (b *bed) holds(s *Stock, ref Ref, id string, want Verdict) {
 	b.Helper()
-	g, err := s.Hold(b.Context(), ref, Hold{ID: id, Buyer: "u-" + id, Quantity: 1}, 1)
-	b.no(err)
-	if g.Verdict != want {
-		b.Fatalf("hold %s: verdict %d, want %d", id, g.Verdict, want)
+	call := take(b, s, ref, id)
+	b.no(call.Err)
+	if call.Verdicts[0] != want {
+		b.Fatalf("hold %s: verdict %d, want %d", id, call.Verdicts[0], want)
 	}
-	return g
+}
+
+// voids ends a hold.
+func (b *bed) voids(s *Stock, ref Ref, id string) {
+	b.Helper()
+	b.no(s.Settle(b.Context(), ref, []Settlement{{Hold: unit(id), Kind: SettleVoid}}))
+}
+
+// adds restocks the bed's item.
+func (b *bed) adds(s *Stock, ref Ref, id string, units int64) {
+	b.Helper()
+	_, err := s.Restock(b.Context(), ref, []Restock{{Item: shelf, ID: id, Units: units}})
+	b.no(err)
+}
+
+// available returns the bed's item's units, and the shard's numbers.
+func (b *bed) available(s *Stock, shard ShardID) (ItemLevels, Levels) {
+	b.Helper()
+	levels, items, err := s.ItemLevels(b.Context(), shard, []ItemID{shelf})
+	b.no(err)
+	return items[0], levels
+}
+
+// soldOut reports whether s refuses a buyer of the bed's item from memory.
+func soldOut(s *Stock, ref Ref, id string) bool { return s.SoldOut(ref, shelf, unit(id).ID) }
+
+// absent reports whether s knows that a buyer had no hold at since.
+func absent(s *Stock, ref Ref, id string, since time.Time) bool {
+	return s.Absent(ref, unit(id).ID, since)
+}
+
+// inStock reports whether s believes in a unit of the bed's item.
+func inStock(s *Stock, shard ShardID) bool {
+	in, _ := s.InStock(shard, shelf)
+	return in
+}
+
+// seenInStock reports whether s has seen the shard and the bed's item in stock.
+func seenInStock(s *Stock, shard ShardID) bool {
+	seen, ok := s.Seen(shard, shelf)
+	return ok && seen.InStock
 }
 
 // until waits until ok is true: for what happens in the background and gives no signal.
@@ -113,13 +192,13 @@ func isScript(sc *script, command string, args []string) bool {
 	return command == "EVALSHA" && args[0] == sc.sha || command == "EVAL" && args[0] == sc.source
 }
 
-// crossing is a call of OnCrossing.
-type crossing struct {
-	item ItemID
-	in   bool
+// told is a call of OnCrossing.
+type told struct {
+	shard ShardID
+	crossing
 }
 
-func heardCrossings() (func(ItemID, bool), <-chan crossing) {
-	ch := make(chan crossing, 100)
-	return func(item ItemID, in bool) { ch <- crossing{item, in} }, ch
+func heardCrossings() (func(ShardID, ItemID, bool), <-chan told) {
+	ch := make(chan told, 100)
+	return func(shard ShardID, item ItemID, in bool) { ch <- told{shard, crossing{item, in}} }, ch
 }

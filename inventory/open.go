@@ -2,26 +2,22 @@ package inventory
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// EvictionError says that a Redis may throw keys away when its memory is full. Stock must not vanish: its maxmemory-policy has
-// to be noeviction.
-type EvictionError struct {
-	Addr   string
-	Policy string
-}
-
-// Error implements error.
-func (e *EvictionError) Error() string {
-	return fmt.Sprintf("redis %s has maxmemory-policy %s and may evict stock: set it to noeviction", e.Addr, e.Policy)
-}
-
-// Open reaches the Redis that cfg names and returns a Stock on it, which watches nothing yet. It fails where the Redis can't be
-// reached, may evict keys (*EvictionError), or doesn't let it subscribe.
+// Open returns a Stock on the Redis that cfg names, which watches nothing yet. It gives the Redis
+// startTimeout to answer. Where it can't be reached, in whole or in part, the Stock is returned all
+// the same: it connects when it can, its calls fail until then, and Ready says what is missing.
+// Open fails where cfg makes no sense, and where the Redis answers that it must not be used: it may
+// evict keys (*SafetyError), replicates less than cfg says (*SafetyError), or doesn't let this user
+// in or subscribe.
 func Open(ctx context.Context, cfg Config) (*Stock, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("inventory: %w", err)
@@ -31,16 +27,14 @@ func Open(ctx context.Context, cfg Config) (*Stock, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := rueidis.NewClient(clientOption(cfg))
-	if err != nil {
-		return nil, fmt.Errorf("redis %v: %w", cfg.Addrs, err)
-	}
 	s := &Stock{
-		cfg: cfg, client: client, scripts: scripts, channel: cfg.Prefix + ":crossings", bell: cfg.Prefix + ":rings", began: time.Now(),
-		direct: make(chan struct{}, maxDirect), syncs: make(chan struct{}, maxSyncs), events: make(chan event, maxEvents),
-		seen: make(map[Ref]uint64), dropping: make(map[*view]bool),
+		cfg: cfg, scripts: scripts, keys: newShardKeys(cfg.Prefix), channel: cfg.Prefix + ":crossings", bell: cfg.Prefix + ":rings",
+		began: time.Now(), direct: make(chan struct{}, maxDirect), syncs: make(chan struct{}, maxSyncs),
+		events: make(chan event, maxEvents), kicks: make(chan struct{}, 1), dropping: make(map[*view]bool),
 	}
-	s.views.Store(&map[ItemID]*view{})
+	s.lanes.Store(new(layout))
+	s.views.Store(new([MaxShards]*view))
+	s.health.init()
 	if err := s.start(ctx); err != nil {
 		s.Stop()
 		return nil, fmt.Errorf("redis %v: %w", cfg.Addrs, err)
@@ -48,38 +42,11 @@ func Open(ctx context.Context, cfg Config) (*Stock, error) {
 	return s, nil
 }
 
-// clientOption is how the package uses rueidis.
-func clientOption(cfg Config) rueidis.ClientOption {
-	option := rueidis.ClientOption{
-		InitAddress: cfg.Addrs,
-		Username:    cfg.Username,
-		Password:    cfg.Password,
-		TLSConfig:   cfg.TLS,
-		ClientName:  "penstock-inventory",
-		// A second: by default a dead Redis is noticed after ten.
-		ConnWriteTimeout: time.Second,
-		// Without it a ctx that ends closes the connection, and a slow Redis gets a storm of new ones.
-		AlwaysPipelining: true,
-		// Nothing is repeated behind our back: the caller knows what may be.
-		DisableRetry: true,
-		// Nothing is cached by the client: views know better what is news.
-		DisableCache: true,
-		// RESP2 has a connection of its own for messages, so that they neither wait for replies nor hold them up.
-		AlwaysRESP2: true,
-	}
-	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
-	option.ClusterOption.MaxMovedRedirections = 3
-	if cfg.MasterName != "" {
-		option.Sentinel.MasterSet = cfg.MasterName
-		option.Sentinel.Username, option.Sentinel.Password = cfg.SentinelUsername, cfg.SentinelPassword
-		option.Sentinel.TLSConfig = cfg.TLS
-		// A missed +switch-master would leave us on the old master for ever.
-		option.Sentinel.TopologyRefreshInterval = 5 * time.Second
-	}
-	return option
-}
+// startTimeout is how long Open waits for the Redis.
+const startTimeout = 5 * time.Second
 
-// start checks the Redis and starts the background goroutines. ctx limits the checks, not the goroutines.
+// start starts the background goroutines and waits for the first look at the Redis. ctx limits the
+// wait, not the goroutines.
 func (s *Stock) start(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
@@ -92,62 +59,195 @@ func (s *Stock) start(ctx context.Context) error {
 		s.wg.Go(func() { work(run) })
 		return true
 	}
-	ctx, cancelChecks := context.WithTimeout(ctx, startTimeout)
-	defer cancelChecks()
-	if err := s.client.Do(ctx, s.client.B().Ping().Build()).Error(); err != nil {
-		return fmt.Errorf("ping: %w", err)
-	}
-	if err := s.checkEviction(ctx); err != nil {
-		return err
-	}
-	ready := make(chan error, 1)
-	s.spawn(func(ctx context.Context) { s.listen(ctx, ready) })
+	first := make(chan error, 1)
 	s.spawn(s.deliver)
 	s.spawn(s.poll)
+	s.spawn(func(ctx context.Context) { s.attend(ctx, first) })
+	ctx, cancelWait := context.WithTimeout(ctx, startTimeout)
+	defer cancelWait()
+	var err error
 	select {
-	case err := <-ready:
-		if err != nil {
-			return fmt.Errorf("subscribe to %s: %w", s.channel, err)
-		}
-		return nil
+	case err = <-first:
 	case <-ctx.Done():
-		return fmt.Errorf("subscribe to %s: %w", s.channel, ctx.Err())
+		err = ctx.Err()
 	}
+	if err == nil {
+		return nil
+	}
+	if wrongly := wrong(err); wrongly != nil {
+		return wrongly
+	}
+	s.cfg.Logger.Warn("the Redis is not ready; going on without it until it is", "addrs", s.cfg.Addrs, "err", err)
+	return nil
 }
 
-// startTimeout is how long Open's checks may take.
-const startTimeout = 5 * time.Second
-
-// checkEviction refuses servers that may evict.
-func (s *Stock) checkEviction(ctx context.Context) error {
-	for addr, node := range s.client.Nodes() {
-		values, err := node.Do(ctx, node.B().ConfigGet().Parameter("maxmemory-policy").Build()).AsStrMap()
-		if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) {
-			s.cfg.Logger.Warn("redis doesn't tell its maxmemory-policy; it must be noeviction", "addr", addr, "err", err)
-			continue
+// wrong returns what in err says that the configuration is wrong, or nil: a server's own answer
+// that no waiting will change.
+func wrong(err error) error {
+	var safety *SafetyError
+	if errors.As(err, &safety) {
+		return err
+	}
+	var refused *rueidis.RedisError
+	if errors.As(err, &refused) && !refused.IsNil() {
+		for _, passing := range []string{
+			"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "NOREPLICAS", "MISCONF", "max number of clients",
+		} {
+			if strings.Contains(refused.Error(), passing) {
+				return nil
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("ask %s for its maxmemory-policy, which must be noeviction: %w", addr, err)
-		}
-		if policy := values["maxmemory-policy"]; policy != "noeviction" {
-			return &EvictionError{Addr: addr, Policy: policy}
-		}
+		return err
 	}
 	return nil
 }
 
-// Stop ends the Stock: calls after it fail, those in flight finish, and it returns when no goroutine is left. It may be
-// called more than once.
+// clientOption is how the package uses rueidis.
+func clientOption(cfg Config) rueidis.ClientOption {
+	option := rueidis.ClientOption{
+		InitAddress: cfg.Addrs,
+		Username:    cfg.Username,
+		Password:    cfg.Password,
+		TLSConfig:   cfg.TLS,
+		ClientName:  "penstock-inventory",
+		// A second: by default a dead Redis is noticed after ten.
+		ConnWriteTimeout: time.Second,
+		// Without it a ctx that ends closes the connection, and a slow Redis gets a storm of new
+		// ones.
+		AlwaysPipelining: true,
+		// Nothing is repeated behind our back: the caller knows what may be.
+		DisableRetry: true,
+		// Nothing is cached by the client: views know better what is news.
+		DisableCache: true,
+		// RESP2 has a connection of its own for messages, so that they neither wait for replies nor
+		// hold them up.
+		AlwaysRESP2: true,
+	}
+	option.Dialer.Timeout = dialTimeout
+	if cfg.Dial != nil {
+		option.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return cfg.Dial(ctx)
+		}
+	}
+	option.ClusterOption.ShardsRefreshInterval = attendEvery
+	option.ClusterOption.MaxMovedRedirections = 3
+	if cfg.MasterName != "" {
+		option.Sentinel.MasterSet = cfg.MasterName
+		option.Sentinel.Username, option.Sentinel.Password = cfg.SentinelUsername, cfg.SentinelPassword
+		option.Sentinel.TLSConfig = cfg.TLS
+		// A missed +switch-master would leave us on the old master for ever.
+		option.Sentinel.TopologyRefreshInterval = 5 * time.Second
+	}
+	return option
+}
+
+// dialTimeout is how long a connection may take. Stop waits for one that is being made.
+const dialTimeout = 2 * time.Second
+
+// conn returns the client, or an error where the Redis was not reached yet.
+func (s *Stock) conn() (rueidis.Client, error) {
+	if client := s.client.Load(); client != nil {
+		return *client, nil
+	}
+	return nil, fmt.Errorf("redis %v was not reached yet: %w", s.cfg.Addrs, s.health.why())
+}
+
+// attend connects to the Redis, subscribes, and looks at its servers again and again, until ctx
+// ends. It answers on first how the first try ended.
+func (s *Stock) attend(ctx context.Context, first chan<- error) {
+	client := s.connect(ctx, first)
+	if client == nil {
+		return
+	}
+	s.client.Store(&client)
+	heard := make(chan error, 1)
+	if !s.spawn(func(ctx context.Context) { s.listen(ctx, client, heard) }) {
+		return
+	}
+	var err error
+	select {
+	case err = <-heard:
+	case <-ctx.Done():
+		return
+	}
+	err = errors.Join(err, s.examine(ctx))
+	select {
+	case first <- err:
+	default:
+	}
+	for {
+		timer := time.NewTimer(attendEvery)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-s.kicks:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+		_ = s.examine(ctx) // health keeps it
+		if !wait(ctx, attendPause) {
+			return
+		}
+	}
+}
+
+// The pace of attend: how often it looks, and its pause between two looks, however often it is
+// kicked.
+const (
+	attendEvery = 10 * time.Second
+	attendPause = 250 * time.Millisecond
+)
+
+// kick has attend look at the servers soon.
+func (s *Stock) kick() {
+	select {
+	case s.kicks <- struct{}{}:
+	default:
+	}
+}
+
+// connect tries to reach the Redis until it is there. It returns nil when ctx has ended.
+func (s *Stock) connect(ctx context.Context, first chan<- error) rueidis.Client {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		client, err := rueidis.NewClient(clientOption(s.cfg))
+		if ctx.Err() != nil {
+			if err == nil {
+				client.Close()
+			}
+			return nil
+		}
+		if err == nil {
+			return client
+		}
+		s.health.away(err)
+		select {
+		case first <- err:
+		default:
+		}
+		if !wait(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// Stop ends the Stock: calls after it fail, those in flight finish, and it returns when no
+// goroutine is left. It may be called more than once.
 func (s *Stock) Stop() {
 	s.mu.Lock()
 	s.stopped = true
-	views := *s.views.Swap(&map[ItemID]*view{})
+	views := s.views.Swap(new([MaxShards]*view))
 	for _, v := range views {
-		s.dropping[v] = true
+		if v != nil {
+			s.dropping[v] = true
+		}
 	}
 	s.mu.Unlock()
 	for _, v := range views {
-		v.drop()
+		if v != nil {
+			v.drop()
+		}
 	}
 	s.cancel()
 	still := make(chan struct{})
@@ -159,6 +259,8 @@ func (s *Stock) Stop() {
 	case <-still:
 	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed: what it does ends with it
 	}
-	s.client.Close()
+	if client := s.client.Load(); client != nil {
+		(*client).Close()
+	}
 	<-still
 }

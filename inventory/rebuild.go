@@ -10,82 +10,222 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Close begins a rebuild: it empties the item's shard and marks it {ref.Epoch, closed}. ErrEpoch where a later epoch stands, or this
-// one is open, or has holds loaded: a late repeat of a close must not take away what its own rebuild has written.
+// Close begins a rebuild: it empties the shard and marks it {ref.Epoch, closed}. ErrEpoch where a
+// later epoch stands, or this one is open, or has something loaded: a late repeat of a close must
+// not take away what its own rebuild has written.
 //
-// It returns when every replica that is connected has the mark; an error may have taken effect. A failover that forgot a close would
-// let an older epoch go on selling while its rebuild has counted.
+// It returns when every replica that is connected has the mark; an error may have taken effect. A
+// failover that forgot a close would let an older epoch go on selling while its rebuild has
+// counted.
 func (s *Stock) Close(ctx context.Context, ref Ref) error {
-	return s.replicated(ctx, "close", &s.scripts.close, ref, nil)
+	return s.chunks(ctx, "close", ref, 1, func(int, int) error {
+		_, err := s.replicated(ctx, &s.scripts.close, ref, 0, 0, func(a *arguments) { a.seal(0) })
+		return err
+	})
 }
 
-// Load writes holds into the shard that ref's own Close left, Cap at a time; ErrEpoch where it isn't there any more. A name that
-// is loaded already stays as it is.
-func (s *Stock) Load(ctx context.Context, ref Ref, entries []Entry) error {
+// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
+// there any more. An item or a name that is loaded already stays as it is, so a Load may be
+// repeated, and many may run at once. items and entries of any number are sent Cap at a time.
+func (s *Stock) Load(ctx context.Context, ref Ref, items []Stocked, entries []Entry) error {
+	for i := range items {
+		if items[i].Item == 0 {
+			return fmt.Errorf("%w: load %+v", ErrInvalid, items[i])
+		}
+	}
 	for i := range entries {
 		if err := ValidateLoad(entries[i]); err != nil {
 			return err
 		}
 	}
-	return s.chunks(ctx, "load", ref, len(entries), func(from, to int) error {
-		sh := newShard(s.cfg.Prefix, ref.Item)
-		a := s.args.get()
-		s.head(a, ref, sh)
-		a.add("")
-		for i := range entries[from:to] {
-			e := &entries[from+i]
-			a.add(e.ID, e.Buyer)
-			a.number(int64(e.Quantity))
-			a.add(stateLetters[e.State : e.State+1])
-			a.hash(e.ID)
-		}
-		a.sealHashes(hashesAt)
-		messages, err := s.eval(ctx, &s.scripts.load, sh, a.list)
-		s.args.put(a)
-		if err == nil {
-			_, err = parseReply(messages, 0)
-		}
+	// The first chunks are of items, the others of entries.
+	return s.chunks(ctx, "load", ref, len(items)+len(entries), func(from, to int) error {
+		return s.load(ctx, ref, between(items, from, to), between(entries, from-len(items), to-len(items)))
+	})
+}
+
+// between returns s[from:to], cut to what there is.
+func between[T any](s []T, from, to int) []T {
+	from, to = min(max(from, 0), len(s)), min(max(to, 0), len(s))
+	return s[from:to]
+}
+
+// load is one call of load.lua.
+func (s *Stock) load(ctx context.Context, ref Ref, items []Stocked, entries []Entry) error {
+	a := s.args.get()
+	s.head(a, ref, 0)
+	a.number(int64(len(items)))
+	a.constant("") // for the hashes
+	for _, item := range items {
+		a.number(int64(item.Item))
+		a.number(item.Available)
+		a.number(item.Total)
+		a.number(item.Sold)
+	}
+	for i := range entries {
+		e := &entries[i]
+		a.head(&e.Hold)
+		a.body(&e.Hold)
+		a.number(int64(e.Quantity))
+		a.constant(stateLetters[e.State : e.State+1])
+		a.digest(&e.Hold)
+	}
+	a.seal(loadHashesAt)
+	messages, err := s.eval(ctx, &s.scripts.load, ref.Shard, a.list)
+	s.args.put(a)
+	if err == nil {
+		_, err = parseReply(messages, 0)
+	}
+	return err
+}
+
+// Open opens the shard that ref's own Close left; ErrEpoch where it isn't there any more, ErrLost
+// where it has not just so many items and heads of names as were loaded: loads are not waited for,
+// and a failover may keep the close and forget them. A shard that is open under ref's epoch already
+// stays as it is. Like Close it waits for the replicas.
+func (s *Stock) Open(ctx context.Context, ref Ref, items, names int64) error {
+	return s.chunks(ctx, "open", ref, 1, func(int, int) error {
+		_, err := s.replicated(ctx, &s.scripts.open, ref, 0, 0, func(a *arguments) {
+			a.number(items)
+			a.number(names)
+			a.seal(0)
+		})
 		return err
 	})
 }
 
-// Open sets the counts and opens the shard that ref's own Close left; ErrEpoch where it isn't there any more, ErrLost where it has
-// not the known names that were loaded: loads are not waited for, and a failover may keep the close and forget them. A shard
-// that is open under ref's epoch already stays as it is. Like Close it waits for the replicas.
-func (s *Stock) Open(ctx context.Context, ref Ref, available, held, sold, known int64) error {
-	counts := make([]string, 0, 4)
-	for _, n := range [...]int64{available, held, sold, known} {
-		counts = append(counts, strconv.FormatInt(n, 10))
+// Forget drops items, and the holds whose names have these heads. Heads may come in many calls; the
+// items last. What is not there is dropped already.
+func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []string) error {
+	for _, head := range heads {
+		if head == "" || len(head) > maxName-TailLength {
+			return fmt.Errorf("%w: forget head %.60q", ErrInvalid, head)
+		}
 	}
-	return s.replicated(ctx, "open", &s.scripts.open, ref, counts)
+	n := len(heads) + len(items)
+	return s.chunks(ctx, "forget", ref, n, func(from, to int) error {
+		return s.forget(ctx, ref, between(items, from-len(heads), to-len(heads)), between(heads, from, to))
+	})
 }
 
-// head appends the arguments that every script begins with, for a call that has seen nothing.
-func (s *Stock) head(a *arguments, ref Ref, sh *shard) {
-	a.number(int64(ref.Epoch))
-	a.add("0", s.channel, sh.item)
-}
+// maxForgets is how often heads are read again when somebody changed their holds meanwhile.
+const maxForgets = 5
 
-// replicated runs a script and waits until all connected replicas have what it wrote. Both on one connection: WAIT waits for
-// what its own connection has written.
-func (s *Stock) replicated(ctx context.Context, what string, sc *script, ref Ref, args []string) error {
-	if err := errors.Join(ref.Validate(), s.checkRunning(), ctx.Err()); err != nil {
-		return err
-	}
-	sh := newShard(s.cfg.Prefix, ref.Item)
-	var a arguments
-	s.head(&a, ref, sh)
-	a.add(args...)
-	err := s.client.Dedicated(func(c rueidis.DedicatedClient) error {
-		call, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
-		defer cancel()
-		// EVAL, not EVALSHA: a call per rebuild is worth no second trip after NOSCRIPT.
-		cmd := c.B().Eval().Script(sc.source).Numkeys(int64(len(sh.keys))).Key(sh.keys...).Arg(a.list...).Build()
-		messages, err := c.Do(call, cmd).ToArray()
-		if err = outcome(err); err != nil {
+// forget reads heads and drops them, and items. The digests of the holds that go are counted here,
+// so a head is dropped only if it still is as it was read.
+func (s *Stock) forget(ctx context.Context, ref Ref, items []ItemID, heads []string) error {
+	for range maxForgets {
+		values, err := s.values(ctx, ref, heads)
+		if err != nil {
 			return err
 		}
-		if _, err := parseReply(messages, 0); err != nil {
+		counted := make([]forgotten, len(heads))
+		for i, head := range heads {
+			if counted[i], err = countForgotten(head, values[i]); err != nil {
+				return err
+			}
+		}
+		r, err := s.ask(ctx, &s.scripts.forget, ref, 1, func(a *arguments) {
+			a.number(int64(len(heads)))
+			for i, head := range heads {
+				a.text(head)
+				a.text(values[i])
+				a.number(counted[i].fresh)
+				a.number(int64(counted[i].ordered))
+				a.number(int64(counted[i].sold))
+			}
+			for _, item := range items {
+				a.number(int64(item))
+			}
+			a.seal(0)
+		})
+		if err != nil {
+			return err
+		}
+		left, err := r.rest[0].AsInt64()
+		if err != nil {
+			return &UnknownError{fmt.Errorf("%w: %w", errReply, err)}
+		}
+		if left == 0 {
+			return nil
+		}
+	}
+	return &UnknownError{errors.New("holds that are to be forgotten are changing")}
+}
+
+// values reads the values of heads.
+func (s *Stock) values(ctx context.Context, ref Ref, heads []string) ([]string, error) {
+	values := make([]string, len(heads))
+	if len(heads) == 0 {
+		return values, nil
+	}
+	r, err := s.ask(ctx, &s.scripts.find, ref, len(heads), func(a *arguments) {
+		for _, head := range heads {
+			a.text(head)
+		}
+		a.seal(0)
+	})
+	for i := 0; i < len(values) && err == nil; i++ {
+		values[i], err = r.text(i)
+	}
+	return values, readOnly(err)
+}
+
+// forgotten is what a shard's numbers lose with a head.
+type forgotten struct {
+	fresh         int64
+	ordered, sold Digest
+}
+
+// countForgotten counts what a head's value holds; "" is nothing.
+func countForgotten(head, value string) (forgotten, error) {
+	var f forgotten
+	if value == "" {
+		return f, nil
+	}
+	holds, err := parseValue(nil, head, value)
+	for _, h := range holds {
+		switch {
+		case h.State == Fresh || h.State == Doomed:
+			f.fresh += int64(h.Quantity)
+		case h.Buyer == "":
+		case h.State == Ordered:
+			f.ordered = f.ordered.Add(NameDigest(h.ID))
+		case h.State == Sold:
+			f.sold = f.sold.Add(NameDigest(h.ID))
+		}
+	}
+	return f, err
+}
+
+// replicated is ask for what a failover must not forget: it runs the script and waits until all
+// connected replicas have what it wrote. Both on one connection: WAIT waits for what its own
+// connection has written.
+func (s *Stock) replicated(
+	ctx context.Context, sc *script, ref Ref, seen uint64, extra int, fill func(*arguments),
+) (reply, error) {
+	client, err := s.conn()
+	if err != nil {
+		return reply{}, err
+	}
+	var a arguments
+	s.head(&a, ref, seen)
+	fill(&a)
+	keys := s.keys[ref.Shard].keys[:sc.keys]
+	var r reply
+	err = client.Dedicated(func(c rueidis.DedicatedClient) error {
+		call, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+		defer cancel()
+		at := s.now()
+		// EVAL, not EVALSHA: these calls are rare, and worth no second trip after NOSCRIPT.
+		cmd := c.B().Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(a.list...).Build()
+		messages, err := c.Do(call, cmd).ToArray()
+		if sc == &s.scripts.doom {
+			r, err = s.took(ref, messages, s.outcome(err), extra, at)
+		} else if err = s.outcome(err); err == nil {
+			r, err = parseReply(messages, extra)
+		}
+		if err != nil {
 			return err
 		}
 		if err := s.waitForReplicas(ctx, c); err != nil {
@@ -93,14 +233,12 @@ func (s *Stock) replicated(ctx context.Context, what string, sc *script, ref Ref
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("%s item %d, epoch %d: %w", what, ref.Item, ref.Epoch, err)
-	}
-	return nil
+	return r, err
 }
 
-// waitForReplicas waits until every replica that is connected, those that are still being filled included, has what c has
-// written.
+// waitForReplicas waits until every replica that is connected, those that are still being filled
+// included, has what c has written; where there is none, until the server's own log has it, if it
+// keeps one.
 func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReplicaTimeout+s.cfg.CallTimeout)
 	defer cancel()
@@ -119,7 +257,7 @@ func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) 
 		return fmt.Errorf("%d replicas are connected, at least %d are asked for", replicas, s.cfg.MinReplicas)
 	}
 	if replicas == 0 {
-		return nil
+		return s.waitForLog(ctx, c)
 	}
 	reached, err := c.Do(ctx, c.B().Wait().Numreplicas(replicas).Timeout(s.cfg.ReplicaTimeout.Milliseconds()).Build()).ToInt64()
 	if err != nil {
@@ -131,18 +269,46 @@ func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) 
 	return nil
 }
 
+// waitForLog waits until the server's append-only file has what c has written. A server that has
+// none, or is older than Redis 7.2, can't be waited for: what it may forget is its operator's
+// choice.
+func (s *Stock) waitForLog(ctx context.Context, c rueidis.DedicatedClient) error {
+	timeout := strconv.FormatInt(s.cfg.ReplicaTimeout.Milliseconds(), 10)
+	reached, err := c.Do(ctx, c.B().Arbitrary("WAITAOF", "1", "0", timeout).Build()).AsIntSlice()
+	if refused, ok := rueidis.IsRedisErr(err); ok &&
+		(unsupported(refused) || strings.Contains(refused.Error(), "appendonly is disabled")) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("wait for the append-only file: %w", err)
+	}
+	if len(reached) == 0 || reached[0] < 1 {
+		return fmt.Errorf("the append-only file does not have it after %v", s.cfg.ReplicaTimeout)
+	}
+	return nil
+}
+
 // connectedReplicas reads the number of replicas from INFO replication.
 func connectedReplicas(info string) (int64, error) {
+	value, ok := infoField(info, "connected_slaves")
+	if !ok {
+		return 0, errors.New("INFO replication doesn't tell of replicas")
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("INFO replication: %w", err)
+	}
+	return n, nil
+}
+
+// infoField reads a field of INFO.
+func infoField(info, name string) (string, bool) {
 	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "connected_slaves:"); ok {
-			n, err := strconv.ParseInt(value, 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("INFO replication: %w", err)
-			}
-			return n, nil
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+":"); ok {
+			return value, true
 		}
 	}
-	return 0, errors.New("INFO replication doesn't tell of replicas")
+	return "", false
 }
 
 // unsupported reports whether a server refused a command because it doesn't have it.

@@ -1,34 +1,39 @@
 package inventory
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/redis/rueidis"
 )
 
-// shard names an item's stock in Redis. Today an item has one shard, number 0.
-type shard struct {
-	item string   // as in messages
-	keys []string // in the order of lua/shard.lua
+// keyNames are a shard's keys in the order of lua/shard.lua. hold.lua gets the first holdKeys only:
+// each key costs Redis a tenth of a microsecond a call.
+var keyNames = [...]string{"meta", "units", "holds", "young", "log", "totals", "restocks"}
+
+const holdKeys = 5
+
+// shardKeys are a shard's names in Redis.
+type shardKeys struct {
+	number string // as in messages
+	keys   [len(keyNames)]string
 }
 
-// shardNumber is the number of an item's only shard; Grant carries it.
-const shardNumber = 0
-
-func newShard(prefix string, item ItemID) *shard {
-	name := strconv.FormatUint(uint64(item), 10)
-	tag := prefix + ":{" + name + "." + strconv.Itoa(shardNumber) + "}:"
-	sh := &shard{item: name}
-	for _, key := range [...]string{"meta", "holds", "buyers", "young", "old", "log", "restocks"} {
-		sh.keys = append(sh.keys, tag+key)
+// newShardKeys returns the names of all shards that there may be.
+func newShardKeys(prefix string) []shardKeys {
+	all := make([]shardKeys, MaxShards)
+	for i := range all {
+		number := strconv.Itoa(i)
+		all[i].number = number
+		for k, name := range keyNames {
+			all[i].keys[k] = prefix + ":{" + prefix + "." + number + "}:" + name
+		}
 	}
-	return sh
+	return all
 }
 
 // The codes that begin a reply, as in lua/shard.lua.
@@ -41,10 +46,9 @@ const (
 
 // reply is what a script answered.
 type reply struct {
-	seq       uint64
-	available int64
-	known     int64
-	rest      []rueidis.RedisMessage
+	seq  uint64
+	log  int64 // elements of the log
+	rest []rueidis.RedisMessage
 }
 
 // refusedError is a shard's refusal of a whole call, with its epoch.
@@ -59,21 +63,22 @@ func (e *refusedError) Unwrap() error { return e.err }
 // errReply means that a script answered what it never answers.
 var errReply = errors.New("malformed reply")
 
-// parseReply reads a script's reply. extra is how many elements the script adds at least. A reply that makes no sense leaves the
-// outcome unknown.
+// parseReply reads a script's reply. extra is how many elements the script adds at least. A reply
+// that makes no sense leaves the outcome unknown.
 func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 	malformed := func(format string, args ...any) (reply, error) {
 		return reply{}, &UnknownError{fmt.Errorf("%w: "+format, append([]any{errReply}, args...)...)}
 	}
-	ints := make([]int64, min(len(messages), 4))
-	for i := range ints {
-		n, err := messages[i].ToInt64()
+	var ints [3]int64
+	n := min(len(messages), len(ints))
+	for i := range n {
+		number, err := messages[i].AsInt64()
 		if err != nil {
 			return malformed("element %d: %w", i, err)
 		}
-		ints[i] = n
+		ints[i] = number
 	}
-	if len(ints) == 2 && ints[0] != codeOK {
+	if n == 2 && ints[0] != codeOK {
 		refused := &refusedError{epoch: Epoch(ints[1])}
 		switch ints[0] {
 		case codeLost:
@@ -87,10 +92,19 @@ func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 		}
 		return reply{}, refused
 	}
-	if len(messages) < 4+extra || ints[0] != codeOK || ints[1] < 0 {
+	if len(messages) < len(ints)+extra || ints[0] != codeOK || ints[1] < 0 || ints[2] < 0 {
 		return malformed("%d elements, begins with %v", len(messages), ints)
 	}
-	return reply{seq: uint64(ints[1]), available: ints[2], known: ints[3], rest: messages[4:]}, nil
+	return reply{seq: uint64(ints[1]), log: ints[2], rest: messages[len(ints):]}, nil
+}
+
+// text returns element i of what the script added. A call that looks at it knows that it is there.
+func (r *reply) text(i int) (string, error) {
+	s, err := r.rest[i].ToString()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errReply, err)
+	}
+	return s, nil
 }
 
 // parseState reads the letter of a state.
@@ -106,34 +120,63 @@ func parseState(letter byte) (State, bool) {
 // stateLetters is indexed by State; None is only in replies.
 const stateLetters = "NFDOVS"
 
-// parseEntry reads a value of the holds hash, as lua/shard.lua says. The entry keeps no part of value but the buyer.
-func parseEntry(id, value string) (Entry, error) {
-	bad := func() (Entry, error) { return Entry{}, fmt.Errorf("%w: hold %q is %q", errReply, id, value) }
-	if value == "" {
-		return bad()
-	}
-	state, ok := parseState(value[0])
-	if !ok || state == None {
-		return bad()
-	}
-	quantity, rest, ok := cutNumber(value[1:])
-	if !ok || quantity > maxUnits {
-		return bad()
-	}
-	_, buyer, ok := cutNumber(rest)
-	if !ok {
-		return bad()
-	}
-	return Entry{Hold: Hold{ID: id, Buyer: buyer, Quantity: int(quantity)}, State: state}, nil
+// touched is a hold of a value, with the seq of its last touch.
+type touched struct {
+	Entry
+	touch uint64
 }
 
-// cutNumber reads a decimal number and the blank behind it.
-func cutNumber(s string) (n uint64, rest string, ok bool) {
+// parseValue reads a value of the holds hash, as lua/shard.lua says, and appends its holds to out.
+// They keep a part of value.
+func parseValue(out []touched, head, value string) ([]touched, error) {
+	bad := func() ([]touched, error) { return nil, fmt.Errorf("%w: head %q has %q", errReply, head, value) }
+	first, rest := len(out), value
+	for rest != "" && rest[0] != '=' {
+		var t touched
+		var ok bool
+		if t, rest, ok = cutEntry(head, rest); !ok {
+			return bad()
+		}
+		out = append(out, t)
+	}
+	if rest == "" || len(out) == first {
+		return bad()
+	}
+	item, buyer, ok := cutNumber(rest[1:], ' ')
+	if !ok || item == 0 || item > 1<<32-1 {
+		return bad()
+	}
+	for i := first; i < len(out); i++ {
+		out[i].Item, out[i].Buyer = ItemID(item), buyer
+	}
+	return out, nil
+}
+
+// cutEntry reads the first hold of a value.
+func cutEntry(head, value string) (t touched, rest string, ok bool) {
+	state, ok := parseState(value[0])
+	if !ok || state == None {
+		return touched{}, "", false
+	}
+	quantity, rest, ok := cutNumber(value[1:], ' ')
+	if !ok || quantity == 0 || quantity > maxUnits {
+		return touched{}, "", false
+	}
+	touch, rest, ok := cutNumber(rest, ';')
+	if !ok || len(rest) < TailLength {
+		return touched{}, "", false
+	}
+	hold := Hold{ID: head + rest[:TailLength], Quantity: int(quantity)}
+	return touched{Entry{hold, state}, touch}, rest[TailLength:], true
+}
+
+// cutNumber reads a decimal number and the byte behind it.
+func cutNumber(s string, end byte) (n uint64, rest string, ok bool) {
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c == ' ' && i > 0:
+		case c == end && i > 0:
 			return n, s[i+1:], true
-		case c < '0' || c > '9' || i > 18:
+		case c < '0' || c > '9' || i >= 18:
 			return 0, "", false
 		default:
 			n = 10*n + uint64(c-'0')
@@ -142,11 +185,29 @@ func cutNumber(s string) (n uint64, rest string, ok bool) {
 	return 0, "", false
 }
 
-// arguments collects what a call sends. It goes back into argumentsPool when the call has been built.
+// parseTotals reads a value of the totals hash.
+func parseTotals(value string) (total, sold int64, err error) {
+	first, second, ok := strings.Cut(value, " ")
+	total, err1 := strconv.ParseInt(first, 10, 64)
+	sold, err2 := strconv.ParseInt(second, 10, 64)
+	if err := errors.Join(err1, err2); err != nil || !ok {
+		return 0, 0, fmt.Errorf("%w: totals are %q", errReply, value)
+	}
+	return total, sold, nil
+}
+
+// arguments collects what a call sends. Its strings are copies, all in one piece of memory: a call
+// that is given up may still be on its way, and its caller may use its own strings again. It goes
+// back into the pool when the call has been built.
 type arguments struct {
 	list   []string
+	buf    []byte
+	spans  []span
 	hashes []byte
 }
+
+// span is a place in list whose string is a part of buf.
+type span struct{ at, from, to int }
 
 type argumentsPool struct{ pool sync.Pool }
 
@@ -159,87 +220,75 @@ func (p *argumentsPool) get() *arguments {
 
 func (p *argumentsPool) put(a *arguments) {
 	clear(a.list)
-	a.list, a.hashes = a.list[:0], a.hashes[:0]
+	a.list, a.buf, a.spans, a.hashes = a.list[:0], a.buf[:0], a.spans[:0], a.hashes[:0]
 	p.pool.Put(a)
 }
 
-// add appends strings.
-func (a *arguments) add(s ...string) { a.list = append(a.list, s...) }
+// constant appends strings that never change.
+func (a *arguments) constant(s ...string) { a.list = append(a.list, s...) }
+
+// text appends a copy of s.
+func (a *arguments) text(s string) {
+	from := len(a.buf)
+	a.buf = append(a.buf, s...)
+	a.mark(from)
+}
+
+// mark makes what is in buf behind from an argument.
+func (a *arguments) mark(from int) {
+	a.spans = append(a.spans, span{len(a.list), from, len(a.buf)})
+	a.list = append(a.list, "")
+}
 
 // number appends a number.
-func (a *arguments) number(n int64) { a.list = append(a.list, strconv.FormatInt(n, 10)) }
-
-// common appends what each of n numbers is and reports true, or "" and reports false where they differ.
-func (a *arguments) common(n int, number func(i int) int64) bool {
-	for i := range n {
-		if number(i) != number(0) {
-			a.add("")
-			return false
-		}
+func (a *arguments) number(n int64) {
+	if n >= 0 && n < 100 { // strconv has these as constants
+		a.list = append(a.list, strconv.FormatInt(n, 10))
+		return
 	}
-	a.number(number(0))
-	return true
+	from := len(a.buf)
+	a.buf = strconv.AppendInt(a.buf, n, 10)
+	a.mark(from)
 }
 
-// column appends n numbers.
-func (a *arguments) column(n int, number func(i int) int64) {
-	for i := range n {
-		a.number(number(i))
+// body appends the body of a hold, as in lua/shard.lua.
+func (a *arguments) body(h *Hold) {
+	from := len(a.buf)
+	a.buf = append(a.buf, h.ID[len(h.ID)-TailLength:]...)
+	a.buf = append(a.buf, '=')
+	a.buf = strconv.AppendUint(a.buf, uint64(h.Item), 10)
+	a.buf = append(a.buf, ' ')
+	a.buf = append(a.buf, h.Buyer...)
+	a.mark(from)
+}
+
+// head appends the head of a hold, and its hash to the hashes.
+func (a *arguments) head(h *Hold) {
+	head := Head(h.ID)
+	a.text(head)
+	a.hashes = binary.BigEndian.AppendUint64(a.hashes, hashName(head))
+}
+
+// digest appends the digest of a hold's name.
+func (a *arguments) digest(h *Hold) { a.number(int64(NameDigest(h.ID))) }
+
+// seal makes the strings; the joined hashes, where there are some, become the argument at the place
+// that was kept for them.
+func (a *arguments) seal(hashesAt int) {
+	if len(a.hashes) > 0 {
+		from := len(a.buf)
+		a.buf = append(a.buf, a.hashes...)
+		a.spans = append(a.spans, span{hashesAt, from, len(a.buf)})
+	}
+	all := string(a.buf)
+	for _, s := range a.spans {
+		a.list[s.at] = all[s.from:s.to]
 	}
 }
 
-// hash adds id's hash to those that sealHashes joins.
-func (a *arguments) hash(id string) { a.hashes = binary.BigEndian.AppendUint64(a.hashes, hashName(id)) }
-
-// sealHashes puts the joined hashes at the place that was kept for them.
-func (a *arguments) sealHashes(at int) { a.list[at] = string(a.hashes) }
-
-// The places of arguments, as in lua/shard.lua but counted from 0: epoch, seen, channel, item come first.
-const hashesAt = 4
-
-// eval sends a script to a shard and returns its reply. args has the script's own arguments behind the four of every script.
-func (s *Stock) eval(ctx context.Context, sc *script, sh *shard, args []string) ([]rueidis.RedisMessage, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
-	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return nil, err // not sent
-	}
-	if !sc.forBuyers || s.cfg.Guard == nil {
-		return s.send(ctx, sc, sh, args)
-	}
-	var messages []rueidis.RedisMessage
-	err := s.cfg.Guard(ctx, func(ctx context.Context) (err error) {
-		messages, err = s.send(ctx, sc, sh, args)
-		return err
-	})
-	return messages, err
-}
-
-// send is one round trip, or two where Redis doesn't know the script yet.
-func (s *Stock) send(ctx context.Context, sc *script, sh *shard, args []string) ([]rueidis.RedisMessage, error) {
-	b := s.client.B()
-	keys := int64(len(sh.keys))
-	messages, err := s.client.Do(ctx, b.Evalsha().Sha1(sc.sha).Numkeys(keys).Key(sh.keys...).Arg(args...).Build()).ToArray()
-	if refused, ok := rueidis.IsRedisErr(err); ok && refused.IsNoScript() {
-		messages, err = s.client.Do(ctx, b.Eval().Script(sc.source).Numkeys(keys).Key(sh.keys...).Arg(args...).Build()).ToArray()
-	}
-	return messages, outcome(err)
-}
-
-// outcome tells an error after which nothing can have happened from one after which something may have. An error reply is of the first
-// kind: Redis refused the script, or the first of its writes (see lua/shard.lua).
-func outcome(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := rueidis.IsRedisErr(err); ok || notSent(err) {
-		return fmt.Errorf("redis: %w", err)
-	}
-	return &UnknownError{fmt.Errorf("redis: %w", err)}
-}
-
-// notSent reports whether err came before anything was sent.
-func notSent(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, rueidis.ErrNoSlot) || errors.Is(err, rueidis.ErrNoAddr)
-}
+// The places of hashes among the arguments, counted from 0: epoch, seen, channel, shard come first.
+const (
+	hashesAt     = 4
+	holdHashesAt = 5
+	loadHashesAt = 5
+)

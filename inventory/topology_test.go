@@ -16,11 +16,12 @@ import (
 	"github.com/redis/rueidis"
 
 	"penstock/internal/proof/servers"
+	"penstock/internal/proof/stocktest"
 	"penstock/inventory"
 )
 
-// patience bounds each wait for something that happens in the background. It is far above what any takes, so that only a hang
-// reaches it.
+// patience bounds each wait for something that happens in the background. It is far above what any
+// takes, so that only a hang reaches it.
 const patience = 60 * time.Second
 
 // until waits until ok is true.
@@ -117,16 +118,16 @@ func newCluster(t *testing.T) []*node {
 	return nodes
 }
 
-// refsOn returns perNode items of each node.
+// refsOn returns perNode shards of each node.
 func refsOn(t *testing.T, nodes []*node, perNode int) [][]inventory.Ref {
 	t.Helper()
 	refs := make([][]inventory.Ref, len(nodes))
-	for item, found := inventory.ItemID(1), 0; found < perNode*len(nodes); item++ {
-		slot, err := nodes[0].ask(t, "CLUSTER", "KEYSLOT", fmt.Sprintf("ps:{%d.0}:meta", item)).ToInt64()
+	for shard, found := inventory.ShardID(0), 0; found < perNode*len(nodes); shard++ {
+		slot, err := nodes[0].ask(t, "CLUSTER", "KEYSLOT", fmt.Sprintf("ps:{ps.%d}:meta", shard)).ToInt64()
 		no(t, "slot", err)
 		i := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return int(slot) < 16384*(i+1)/len(nodes) })
 		if len(refs[i]) < perNode {
-			refs[i] = append(refs[i], ref(item, 1))
+			refs[i] = append(refs[i], inventory.Ref{Shard: shard, Epoch: 1})
 			found++
 		}
 	}
@@ -137,22 +138,33 @@ func refsOn(t *testing.T, nodes []*node, perNode int) [][]inventory.Ref {
 type ear struct {
 	mu    sync.Mutex
 	lost  map[inventory.Ref]bool
-	back  map[inventory.ItemID]bool // by the last crossing
+	back  map[inventory.ShardID]bool // by the last crossing
 	rings map[string]bool
+	doubt map[inventory.ShardID]bool // by OnSuspect
 }
 
 // listening returns cfg with its callbacks set.
 func listening(cfg inventory.Config) (*ear, inventory.Config) {
-	e := &ear{lost: make(map[inventory.Ref]bool), back: make(map[inventory.ItemID]bool), rings: make(map[string]bool)}
+	e := &ear{
+		lost: make(map[inventory.Ref]bool), back: make(map[inventory.ShardID]bool), rings: make(map[string]bool),
+		doubt: make(map[inventory.ShardID]bool),
+	}
 	cfg.OnLost = func(ref inventory.Ref) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.lost[ref] = true
 	}
-	cfg.OnCrossing = func(item inventory.ItemID, inStock bool) {
+	cfg.OnCrossing = func(shard inventory.ShardID, _ inventory.ItemID, inStock bool) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.back[item] = inStock
+		e.back[shard] = inStock
+	}
+	cfg.OnSuspect = func(shards []inventory.ShardID) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, shard := range shards {
+			e.doubt[shard] = true
+		}
 	}
 	cfg.OnRing = func(message string) {
 		e.mu.Lock()
@@ -169,11 +181,18 @@ func (e *ear) heard(ring string) bool {
 	return e.rings[ring]
 }
 
-// heardBack reports whether the item was heard to be back in stock.
-func (e *ear) heardBack(item inventory.ItemID) bool {
+// heardBack reports whether the shard's item was heard to be back in stock.
+func (e *ear) heardBack(shard inventory.ShardID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.back[item]
+	return e.back[shard]
+}
+
+// doubts reports whether the shard was told to be suspect.
+func (e *ear) doubts(shard inventory.ShardID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.doubt[shard]
 }
 
 // lostRefs returns the shards of which OnLost was told.
@@ -189,21 +208,39 @@ type sale struct {
 	*inventory.Stock
 }
 
+// sold is the item of each shard.
+const sold inventory.ItemID = 1
+
+// hold returns a hold of the item.
+func hold(id, buyer string, quantity int) inventory.Hold {
+	return stocktest.Named(sold, id, buyer, quantity)
+}
+
+// claim makes one claim.
+func claim(t testing.TB, s *inventory.Stock, ref inventory.Ref, h inventory.Hold) (inventory.Verdict, error) {
+	call := &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{{Hold: h, Limit: 1}}}
+	s.Hold(t.Context(), []*inventory.HoldCall{call})
+	if call.Err != nil {
+		return 0, call.Err
+	}
+	return call.Verdicts[0], nil
+}
+
 // rebuilt opens a shard with so many units.
 func (s sale) rebuilt(ref inventory.Ref, units int64) {
 	s.Helper()
 	no(s, "close", s.Stock.Close(s.Context(), ref))
-	no(s, "load", s.Load(s.Context(), ref, nil))
-	no(s, "open", s.Stock.Open(s.Context(), ref, units, 0, 0, 0))
+	no(s, "load", s.Load(s.Context(), ref, []inventory.Stocked{{Item: sold, Total: units, Available: units}}, nil))
+	no(s, "open", s.Stock.Open(s.Context(), ref, 1, 0))
 }
 
 // holds takes a unit and fails where the verdict is none of want.
 func (s sale) holds(ref inventory.Ref, id string, want ...inventory.Verdict) {
 	s.Helper()
-	g, err := s.Hold(s.Context(), ref, hold(id, "u-"+id, 1), 1)
+	verdict, err := claim(s, s.Stock, ref, hold(id, "u-"+id, 1))
 	no(s, "hold "+id, err)
-	if !slices.Contains(want, g.Verdict) {
-		s.Fatalf("item %d, hold %s: verdict %d, want one of %d", ref.Item, id, g.Verdict, want)
+	if !slices.Contains(want, verdict) {
+		s.Fatalf("shard %d, hold %s: verdict %d, want one of %d", ref.Shard, id, verdict, want)
 	}
 }
 
@@ -216,13 +253,13 @@ func (s sale) eventually(ref inventory.Ref, id string) {
 			s.Logf("the last error: %v", last)
 		}
 	}()
-	until(s, fmt.Sprintf("item %d: %s is held", ref.Item, id), func() bool {
-		g, err := s.Hold(s.Context(), ref, hold(id, "u-"+id, 1), 1)
+	until(s, fmt.Sprintf("shard %d: %s is held", ref.Shard, id), func() bool {
+		verdict, err := claim(s, s.Stock, ref, hold(id, "u-"+id, 1))
 		if last = err; err != nil {
 			return false
 		}
-		if !g.Verdict.Fresh() { // an earlier try may have been executed
-			s.Fatalf("item %d, hold %s: verdict %d", ref.Item, id, g.Verdict)
+		if !verdict.Fresh() { // an earlier try may have been executed
+			s.Fatalf("shard %d, hold %s: verdict %d", ref.Shard, id, verdict)
 		}
 		return true
 	})
@@ -234,20 +271,19 @@ func (s sale) voids(ref inventory.Ref, id string) {
 	no(s, "settle "+id, s.Settle(s.Context(), ref, []inventory.Settlement{{Hold: hold(id, "u-"+id, 1), Kind: inventory.SettleVoid}}))
 }
 
-// levels fails where the shard's numbers are others.
-func (s sale) levels(ref inventory.Ref, available, held, sold, fresh, known int64) {
+// levels fails where the item's or the shard's numbers are others.
+func (s sale) levels(ref inventory.Ref, available, held, gone, fresh, names int64) {
 	s.Helper()
-	l, err := s.Levels(s.Context(), ref.Item)
+	l, items, err := s.ItemLevels(s.Context(), ref.Shard, []inventory.ItemID{sold})
 	no(s, "levels", err)
-	want := inventory.Levels{
-		Epoch: ref.Epoch, Seq: l.Seq, Available: available, Held: held, Sold: sold, Fresh: fresh, Known: known,
-	}
-	if l != want {
-		s.Fatalf("item %d: %+v, want %+v", ref.Item, l, want)
+	want := inventory.ItemLevels{Item: sold, Known: true, Available: available, Held: held, Sold: gone}
+	if items[0] != want || l.Epoch != ref.Epoch || l.Closed || l.Fresh != fresh || l.Names != names {
+		s.Fatalf("shard %d: %+v of %+v, want %+v, %d fresh, %d names", ref.Shard, items[0], l, want, fresh, names)
 	}
 }
 
-// TestCluster_SellsOnEveryNode has shards of all nodes go through all calls, batches included.
+// TestCluster_SellsOnEveryNode has shards of all nodes go through all calls, in rounds over all
+// nodes.
 func TestCluster_SellsOnEveryNode(t *testing.T) {
 	nodes := newCluster(t)
 	refs := slices.Concat(refsOn(t, nodes, 2)...)
@@ -261,11 +297,11 @@ func TestCluster_SellsOnEveryNode(t *testing.T) {
 	for _, ref := range refs {
 		holds := held[ref]
 		if len(holds) != 20 {
-			t.Fatalf("item %d: %d units held of 20", ref.Item, len(holds))
+			t.Fatalf("shard %d: %d units held of 20", ref.Shard, len(holds))
 		}
 		s.levels(ref, 0, 20, 0, 20, 20)
 		for _, h := range holds {
-			if e, err := s.Find(t.Context(), ref, h.ID); err != nil || e.Hold != h || e.State != inventory.Fresh {
+			if e, err := s.Find(t.Context(), ref, sold, h.ID); err != nil || e.Hold != h || e.State != inventory.Fresh {
 				t.Fatalf("find %+v: %+v, %v", h, e, err)
 			}
 		}
@@ -281,40 +317,55 @@ func TestCluster_SellsOnEveryNode(t *testing.T) {
 		}
 		no(t, "settle", s.Settle(t.Context(), ref, ends))
 		for range 2 {
-			no(t, "restock", s.Restock(t.Context(), ref, "r1", 3))
+			applied, err := s.Restock(t.Context(), ref, []inventory.Restock{{Item: sold, ID: "r1", Units: 3}})
+			if err != nil || !applied[0] {
+				t.Fatalf("restock: %v, %v", applied, err)
+			}
 		}
 		s.levels(ref, 8, 5, 10, 0, 20)
 	}
+	lanes := map[int]int{}
+	for _, ref := range refs {
+		lanes[s.Lane(ref.Shard)]++
+	}
+	if !maps.Equal(lanes, map[int]int{0: 2, 1: 2, 2: 2}) {
+		t.Errorf("shards of lanes: %v", lanes)
+	}
 }
 
-// rush has buyers hold a unit of each item at the same moment, and returns what was held.
+// rush has buyers hold a unit on each shard at the same moment, in rounds over all shards, and
+// returns what was held.
 func rush(t *testing.T, s *inventory.Stock, refs []inventory.Ref, buyers int) map[inventory.Ref][]inventory.Hold {
 	t.Helper()
 	var mu sync.Mutex
 	held := make(map[inventory.Ref][]inventory.Hold)
 	var wg sync.WaitGroup
 	for buyer := range buyers {
+		h := hold(fmt.Sprintf("o%d", buyer), fmt.Sprintf("u%d", buyer), 1)
+		var calls []*inventory.HoldCall
 		for _, ref := range refs {
-			wg.Go(func() {
-				h := hold(fmt.Sprintf("o%d", buyer), fmt.Sprintf("u%d", buyer), 1)
-				g, err := s.Hold(t.Context(), ref, h, 1)
-				switch {
-				case err != nil || g.Verdict != inventory.Held && g.Verdict != inventory.SoldOut:
-					t.Errorf("item %d, hold %s: %+v, %v", ref.Item, h.ID, g, err)
-				case g.Verdict == inventory.Held:
-					mu.Lock()
-					held[ref] = append(held[ref], h)
-					mu.Unlock()
-				}
-			})
+			calls = append(calls, &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{{Hold: h, Limit: 1}}})
 		}
+		wg.Go(func() {
+			s.Hold(t.Context(), calls)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range calls {
+				switch {
+				case c.Err != nil || c.Verdicts[0] != inventory.Held && c.Verdicts[0] != inventory.SoldOut:
+					t.Errorf("shard %d, hold %s: %v, %v", c.Ref.Shard, h.ID, c.Verdicts, c.Err)
+				case c.Verdicts[0] == inventory.Held:
+					held[c.Ref] = append(held[c.Ref], h)
+				}
+			}
+		})
 	}
 	wg.Wait()
 	return held
 }
 
-// TestCluster_IsHeardAcrossNodes has a process that may read no key: what it knows it was told by the other's messages, whichever
-// node each of them is connected to.
+// TestCluster_IsHeardAcrossNodes has a process that may read no key: what it knows it was told by
+// the other's messages, whichever node each of them is connected to.
 func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 	nodes := newCluster(t)
 	refs := slices.Concat(refsOn(t, nodes, 1)...)
@@ -332,15 +383,20 @@ func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 	near.Watch(refs)
 	far.Watch(refs)
 	for _, ref := range refs {
-		if _, err := far.Levels(t.Context(), ref.Item); err == nil || !strings.Contains(err.Error(), "NOPERM") {
-			t.Fatalf("the listener may read item %d: %v", ref.Item, err)
+		if _, err := far.Levels(t.Context(), ref.Shard); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Fatalf("the listener may read shard %d: %v", ref.Shard, err)
+		}
+		inStock := func() bool {
+			in, _ := far.InStock(ref.Shard, sold)
+			return in
 		}
 		crossings := 0
 		id := func() string { return fmt.Sprint("o", crossings) }
 		near.holds(ref, id(), inventory.Held)
-		// All is said again with each look: a message is lost where a subscription is being made anew.
-		until(t, fmt.Sprintf("item %d is heard to be sold out", ref.Item), func() bool {
-			if !far.InStock(ref.Item) {
+		// All is said again with each look: a message is lost where a subscription is being made
+		// anew.
+		until(t, fmt.Sprintf("shard %d is heard to be sold out", ref.Shard), func() bool {
+			if !inStock() {
 				return true
 			}
 			near.voids(ref, id())
@@ -349,8 +405,8 @@ func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 			return false
 		})
 		near.voids(ref, id())
-		until(t, fmt.Sprintf("item %d is heard to be back", ref.Item), func() bool {
-			if farEar.heardBack(ref.Item) && far.InStock(ref.Item) {
+		until(t, fmt.Sprintf("shard %d is heard to be back", ref.Shard), func() bool {
+			if farEar.heardBack(ref.Shard) && inStock() {
 				return true
 			}
 			crossings++
@@ -376,7 +432,8 @@ func ringBoth(t *testing.T, s *inventory.Stock, ears ...*ear) {
 	})
 }
 
-// TestCluster_OneNodeHangs stops a node: its items answer errors, the others sell on, and nothing is sold twice afterwards.
+// TestCluster_OneNodeHangs stops a node: its shards answer errors, the others sell on, and nothing
+// is sold twice afterwards.
 func TestCluster_OneNodeHangs(t *testing.T) {
 	nodes := newCluster(t)
 	refs := refsOn(t, nodes, 3)
@@ -392,8 +449,8 @@ func TestCluster_OneNodeHangs(t *testing.T) {
 		s.holds(ref, "before", inventory.Held)
 	}
 	nodes[0].Pause()
-	// The last item of the node is for a close, which may be executed when the node goes on.
-	rebuilt := inventory.Ref{Item: refs[0][2].Item, Epoch: 2}
+	// The last shard of the node is for a close, which may be executed when the node goes on.
+	rebuilt := inventory.Ref{Shard: refs[0][2].Shard, Epoch: 2}
 	for round := range 3 {
 		if round == 2 {
 			agreeThatOneFailed(t, nodes[1:])
@@ -426,8 +483,8 @@ func TestCluster_OneNodeHangs(t *testing.T) {
 	}
 }
 
-// agreeThatOneFailed waits until the nodes that are left have given up the one that hangs: what doesn't want full coverage serves
-// its own slots all the same.
+// agreeThatOneFailed waits until the nodes that are left have given up the one that hangs: what
+// doesn't want full coverage serves its own slots all the same.
 func agreeThatOneFailed(t *testing.T, left []*node) {
 	t.Helper()
 	const name = "cluster-node-timeout"
@@ -447,7 +504,8 @@ func agreeThatOneFailed(t *testing.T, left []*node) {
 	}
 }
 
-// callsOn makes calls on each of refs, and a close, and returns their errors. It fails where one gives up only with the test.
+// callsOn makes calls on each of refs, and a close, and returns their errors. It fails where one
+// gives up only with the test.
 func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inventory.Ref) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -464,17 +522,18 @@ func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inv
 		})
 	}
 	for _, ref := range refs {
-		of := fmt.Sprintf(" of item %d", ref.Item)
+		of := fmt.Sprintf(" of shard %d", ref.Shard)
 		call("hold"+of, func() error {
-			_, err := s.Hold(ctx, ref, hold("hung", "u-hung", 1), 1)
-			return err
+			c := &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{{Hold: hold("hung", "u-hung", 1), Limit: 1}}}
+			s.Hold(ctx, []*inventory.HoldCall{c})
+			return c.Err
 		})
 		call("find"+of, func() error {
-			_, err := s.Find(ctx, ref, "before")
+			_, err := s.Find(ctx, ref, sold, hold("before", "u-before", 1).ID)
 			return err
 		})
 		call("levels"+of, func() error {
-			_, err := s.Levels(ctx, ref.Item)
+			_, err := s.Levels(ctx, ref.Shard)
 			return err
 		})
 	}
@@ -486,7 +545,7 @@ func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inv
 	return errs
 }
 
-// TestCluster_OneNodeForgets empties a node: its items are lost, the others untouched.
+// TestCluster_OneNodeForgets empties a node: its shards are lost, the others untouched.
 func TestCluster_OneNodeForgets(t *testing.T) {
 	nodes := newCluster(t)
 	refs := refsOn(t, nodes, 2)
@@ -502,8 +561,8 @@ func TestCluster_OneNodeForgets(t *testing.T) {
 	}
 	nodes[1].ask(t, "FLUSHALL")
 	for _, ref := range refs[1] {
-		if g, err := s.Hold(t.Context(), ref, hold("o1", "u-o1", 1), 1); !errors.Is(err, inventory.ErrLost) {
-			t.Errorf("item %d: %+v, %v", ref.Item, g, err)
+		if verdict, err := claim(t, s.Stock, ref, hold("o1", "u-o1", 1)); !errors.Is(err, inventory.ErrLost) {
+			t.Errorf("shard %d: %d, %v", ref.Shard, verdict, err)
 		}
 		until(t, "OnLost", func() bool { return e.lostRefs()[ref] })
 	}
@@ -531,18 +590,43 @@ func TestCluster_EveryNodeMustKeepItsKeys(t *testing.T) {
 	if err == nil {
 		s.Stop()
 	}
-	var evicts *inventory.EvictionError
-	if !errors.As(err, &evicts) || evicts.Addr != nodes[1].Addr || evicts.Policy != "allkeys-lru" {
+	var safety *inventory.SafetyError
+	if !errors.As(err, &safety) || safety.Addr != nodes[1].Addr || safety.Value != "allkeys-lru" {
 		t.Fatalf("open: %v", err)
 	}
 }
 
-// TestSentinel_ThePromotedReplicaSellsOn kills the primary when its replica has all holds: both processes go on with what it holds.
+// TestL10_Cluster_OneNodeIsAwayAtTheStart opens a Cluster of which one node does not answer: the
+// others sell.
+func TestL10_Cluster_OneNodeIsAwayAtTheStart(t *testing.T) {
+	nodes := newCluster(t)
+	refs := refsOn(t, nodes, 1)
+	nodes[1].Pause()
+	s := sale{t, openStock(t, inventory.Config{Addrs: []string{nodes[0].Addr}})}
+	for _, i := range []int{0, 2} {
+		s.rebuilt(refs[i][0], 5)
+		s.holds(refs[i][0], "o1", inventory.Held)
+	}
+	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), nodes[1].Addr) {
+		t.Errorf("ready: %v", err)
+	}
+	if _, err := s.Levels(t.Context(), refs[1][0].Shard); err == nil {
+		t.Error("a node that hangs answered")
+	}
+	nodes[1].Resume()
+	until(t, "ready", func() bool { return s.Ready(t.Context()) == nil })
+	s.rebuilt(refs[1][0], 5)
+	s.holds(refs[1][0], "o1", inventory.Held)
+}
+
+// TestSentinel_ThePromotedReplicaSellsOn kills the primary when its replica has all holds: both
+// processes go on with what it holds.
 func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
-	primary := newNode(t, servers.Redis(t, "--repl-diskless-sync-delay", "0"))
+	safely := []string{"--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"}
+	primary := newNode(t, servers.Redis(t, append(safely, "--repl-diskless-sync-delay", "0")...))
 	host, port, err := net.SplitHostPort(primary.Addr)
 	no(t, primary.Addr, err)
-	replica := newNode(t, servers.Redis(t, "--replicaof", host, port))
+	replica := newNode(t, servers.Redis(t, append(safely, "--replicaof", host, port)...))
 	until(t, "the replica is filled", func() bool { return replica.field(t, "master_link_status", "INFO", "replication") == "up" })
 	sentinel := newNode(t, servers.Sentinel(t, "sentinel monitor sale "+host+" "+port+" 1",
 		"sentinel down-after-milliseconds sale 500", "sentinel failover-timeout sale 3000"))
@@ -550,11 +634,11 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 		return strings.Contains(sentinel.field(t, "master0", "INFO", "sentinel"), "slaves=1")
 	})
 
-	cfg := inventory.Config{Addrs: []string{sentinel.Addr}, MasterName: "sale", MinReplicas: 1}
+	cfg := inventory.Config{Addrs: []string{sentinel.Addr}, MasterName: "sale", MinReplicas: 1, MaxReplicaLag: 2 * time.Second}
 	nearEar, nearCfg := listening(cfg)
 	farEar, farCfg := listening(cfg)
 	near, far := sale{t, openStock(t, nearCfg)}, sale{t, openStock(t, farCfg)}
-	refs := []inventory.Ref{ref(1, 1), ref(2, 1)}
+	refs := []inventory.Ref{{Shard: 1, Epoch: 1}, {Shard: 2, Epoch: 1}}
 	for _, ref := range refs {
 		near.rebuilt(ref, 40)
 	}
@@ -568,7 +652,11 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 	written := offset(t, primary, "master_repl_offset")
 	until(t, "the replica has all that was written", func() bool { return offset(t, replica, "slave_repl_offset") >= written })
 
+	no(t, "ready", near.Ready(t.Context())) // it knows the primary now
 	primary.Kill()
+	// A promoted server that asks for a replica and has none takes no writes: the operator allows
+	// it.
+	replica.ask(t, "CONFIG", "SET", "min-replicas-to-write", "0")
 	for i, ref := range refs {
 		near.eventually(ref, "near")
 		far.eventually(ref, "far")
@@ -578,8 +666,8 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 				want = inventory.HeldOrdered
 			}
 			s := []sale{near, far}[j%2]
-			if g, err := s.Hold(t.Context(), ref, h, 1); err != nil || g.Verdict != want {
-				t.Fatalf("item %d, hold %s: %+v, %v; want verdict %d", ref.Item, h.ID, g, err, want)
+			if verdict, err := claim(t, s.Stock, ref, h); err != nil || verdict != want {
+				t.Fatalf("shard %d, hold %s: %d, %v; want verdict %d", ref.Shard, h.ID, verdict, err, want)
 			}
 		}
 		no(t, "settle", near.Settle(t.Context(), ref, []inventory.Settlement{{Hold: held[ref][i], Kind: inventory.SettleSold}}))
@@ -589,11 +677,13 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 	if role := promoted.field(t, "role", "INFO", "replication"); role != "master" {
 		t.Errorf("the replica is a %s", role)
 	}
+	until(t, "the other server is suspect", func() bool { return nearEar.doubts(1) && nearEar.doubts(2) })
 	ringBoth(t, near.Stock, nearEar, farEar)
 	ringBoth(t, far.Stock, nearEar, farEar)
-	// A primary without a replica may be one that was left behind: it must not be taken as having closed.
+	// A primary without a replica may be one that was left behind: it must not be taken as having
+	// closed.
 	var unknown *inventory.UnknownError
-	if err := near.Stock.Close(t.Context(), ref(1, 2)); !errors.As(err, &unknown) {
+	if err := near.Stock.Close(t.Context(), inventory.Ref{Shard: 1, Epoch: 2}); !errors.As(err, &unknown) {
 		t.Errorf("a close without a replica: %v", err)
 	}
 	for _, e := range []*ear{nearEar, farEar} {

@@ -11,63 +11,53 @@ import (
 	"penstock/internal/batch"
 )
 
-// view is what this process remembers of a watched shard under one epoch, so that sold-out costs nothing.
+// view is what this process remembers of a watched shard under one epoch, so that sold-out costs
+// nothing.
 //
-// A refusal from memory must be right twice: nothing is available, and the buyer's key has no hold yet (else it is a repeat, and is
-// owed its order). Each shard therefore keeps a log of the hashes of all hold names, and each reply carries its length (known) with
-// seq and available. The view follows the log into a set. It is complete as of a reply when it has followed as far as that
-// reply's known: then the set has every name that existed at that seq. So a refusal needs no more than the newest snapshot:
+// A refusal from memory must be right twice: the item has nothing, and the buyer has no hold of it
+// yet (else the key may be a repeat, and is owed its order). Each shard therefore keeps a log of
+// the hashes of all heads and of all crossings, in the order in which they happened. The view
+// follows it: heads go into a filter, crossings into a table of items. It knows the shard as of a
+// moment when it has followed the log to the end that the log had at that moment. So a refusal
+// needs:
 //
-//	complete, available <= 0, not older than staleAfter, and the name's hash not in the set.
+//	a moment not older than staleAfter, the item out in the log, and the head's hash not in the filter.
 //
-// Rejected: a set of one's own sales only (a repeat through another node would be told sold-out); a Bloom filter (its errors
-// would be false repeats only, but it needs its size in advance and the same log to fill it).
+// Heads are put into the filter before a later crossing is put into the table, and a reader looks
+// at the table first: what it finds out there, all earlier heads are in the filter.
 //
-// Everything a Stock learns of the shard goes through observe: replies, syncs (levels.lua: numbers and a stretch of the log at one moment),
-// crossings heard on the channel. Newer seq wins. A sync is made at every poll, and at once where an answer shows that the
-// shard is empty and the view isn't complete; there is never more than one at a time.
+// The view learns of crossings in three ways, and follows at once where an item is out: by the log,
+// by messages on the channel, and by the verdict sold out. Where messages and verdicts are missed,
+// the poll finds them: a view that has not been sure for cfg.Poll is synced. There is never more
+// than one sync at a time. A reply that shows no longer log than was followed makes the view sure,
+// without a sync.
 type view struct {
 	// Fixed after newView.
 	ref   Ref
-	shard *shard
 	stock *Stock
-	holds *batch.Batcher[holdIn, Grant]
-	finds *batch.Batcher[string, Entry]
-	first bool // what InStock says before the first snapshot: what an earlier view knew, or yes (L6: no false sold-out)
+	finds *batch.Batcher[findIn, Entry]
+	later bool // an earlier view was there: what is new to this one is news
 
-	snap    atomic.Pointer[snapshot] // nil before the first; replaced under mu
-	seen    atomic.Uint64            // highest seq seen
-	syncing atomic.Int32             // one of the sync states
+	names   nameFilter
+	sure    atomic.Pointer[moment]
+	items   atomic.Pointer[itemTable] // replaced under mu; its words are written under mu
+	syncing atomic.Int32              // one of the sync states
 
-	told atomic.Int32 // a stockState: what OnCrossing was told last
-
-	set nameSet // of the sync in flight
+	page int64 // of the sync in flight: elements to read next
 
 	mu       sync.Mutex
-	position int64      // guarded by mu: names of the log that are in table
-	table    *nameTable // guarded by mu
-	kept     int64      // guarded by mu: this view's part of stock.known
-	blind    bool       // guarded by mu: too many names to remember; the set is empty and stays so
-	dropped  bool       // guarded by mu: no longer watched
+	position int64    // guarded by mu: elements of the log that were followed
+	kept     int64    // guarded by mu: this view's part of stock.known
+	blind    bool     // guarded by mu: too many heads to remember; the filter is empty and stays so
+	dropped  bool     // guarded by mu: no longer watched
+	untold   []ItemID // guarded by mu: items of which OnCrossing has to be told
 }
 
-// snapshot is a shard at one seq, as this process believes it. It never changes.
-type snapshot struct {
-	seq       uint64
-	available int64
-	shut      bool          // closed, lost or of another epoch: nothing can be said
-	complete  bool          // table has every name that existed at seq
-	at        time.Duration // the shard was at seq at that time or later
-	table     *nameTable
-}
-
-// observation is something learned of a shard.
-type observation struct {
-	seq       uint64
-	available int64
-	known     int64
-	closed    bool
-	at        time.Duration // when the call was sent whose reply this is
+// moment is when a view knew its shard. It never changes.
+type moment struct {
+	at    time.Duration // the shard was so at that time or later
+	shut  bool          // closed, lost or of another epoch: nothing can be said
+	blind bool          // heads are not known
 }
 
 // The states of view.syncing.
@@ -77,94 +67,75 @@ const (
 	syncAgain // running, and asked for since it began
 )
 
+// newView returns a view that knows nothing. before is the shard's view under an earlier epoch, or
+// nil: what was last seen stays what InStock says until the new view is sure.
 func (s *Stock) newView(ref Ref, before *view) (*view, error) {
-	v := &view{ref: ref, shard: newShard(s.cfg.Prefix, ref.Item), stock: s, first: true}
+	v := &view{ref: ref, stock: s, later: before != nil, page: minPage}
+	v.items.Store(newItemTable(minItems))
 	if before != nil {
-		v.first = before.inStock()
-		v.told.Store(before.told.Load())
+		before.mu.Lock()
+		v.items.Store(before.items.Load().inherit())
+		before.mu.Unlock()
 	}
 	var err error
 	cfg := batch.Config{Cap: s.cfg.Cap, Queue: s.cfg.Queue, Parallel: parallel, Timeout: s.cfg.CallTimeout}
-	v.holds, err = batch.New(cfg, func(ctx context.Context, in []holdIn, out []Grant) error { return s.hold(ctx, ref, in, out) })
-	if err != nil {
-		return nil, err
-	}
-	v.finds, err = batch.New(cfg, func(ctx context.Context, in []string, out []Entry) error { return s.find(ctx, ref, in, out) })
+	v.finds, err = batch.New(cfg, func(ctx context.Context, in []findIn, out []Entry) error { return s.find(ctx, ref, in, out) })
 	return v, err
 }
 
-// soldOut reports that nothing is available and that no hold has the name.
-func (v *view) soldOut(id string) bool {
-	snap := v.snap.Load()
-	return snap != nil && snap.complete && snap.available <= 0 && !snap.shut && v.stock.now()-snap.at < staleAfter &&
-		!snap.table.has(hashName(id))
-}
-
-// absent reports that no hold had the name at since.
-func (v *view) absent(id string, since time.Duration) bool {
-	snap := v.snap.Load()
-	return snap != nil && snap.complete && !snap.shut && snap.at >= since && !snap.table.has(hashName(id))
-}
-
-// inStock reports whether the shard was last seen with a unit.
-func (v *view) inStock() bool {
-	snap := v.snap.Load()
-	if snap == nil {
-		return v.first
-	}
-	return snap.available > 0
-}
-
-// observe takes what was learned of the shard, where it is news, and reports whether a sync is needed at once: the shard is
-// empty, and refusals from memory wait for the rest of the log.
-func (v *view) observe(o observation) (needSync bool) {
-	for {
-		seen := v.seen.Load()
-		if o.seq <= seen || v.seen.CompareAndSwap(seen, o.seq) {
-			break
-		}
-	}
-	v.mu.Lock()
-	old := v.snap.Load()
-	if old != nil && o.seq < old.seq {
-		v.mu.Unlock()
+// soldOut reports that the item has nothing and that no hold has the head.
+func (v *view) soldOut(item ItemID, head string) bool {
+	if !v.items.Load().has(item, bitOut|bitLogged) { // first: see view
 		return false
 	}
-	next := &snapshot{
-		seq: o.seq, available: o.available, shut: o.closed, at: o.at,
-		complete: !v.blind && v.position >= o.known, table: v.table,
-	}
-	if old != nil && old.seq == o.seq {
-		next.at = max(next.at, old.at)
-	}
-	v.snap.Store(next)
-	blind := v.blind
-	v.mu.Unlock()
-	if old == nil || old.available > 0 != (next.available > 0) {
-		v.stock.emit(event{kind: eventCrossing, view: v})
-	}
-	return next.available <= 0 && !next.complete && !blind
+	sure := v.sure.Load()
+	return sure != nil && !sure.shut && !sure.blind && v.stock.now()-sure.at < staleAfter && !v.names.has(hashName(head))
 }
 
-// heard takes a crossing from the channel. How old it is nobody knows, so it makes the view no younger.
-func (v *view) heard(o observation) {
-	o.at = -staleAfter
-	if snap := v.snap.Load(); snap != nil {
-		o.at = snap.at
+// absent reports that no hold had the head at since.
+func (v *view) absent(head string, since time.Duration) bool {
+	sure := v.sure.Load()
+	return sure != nil && !sure.shut && !sure.blind && sure.at >= since && !v.names.has(hashName(head))
+}
+
+// inStock reports whether the item was last seen with a unit, and how old that is.
+func (v *view) inStock(item ItemID) (bool, time.Duration) {
+	age := v.stock.now()
+	if sure := v.sure.Load(); sure != nil {
+		age -= sure.at
 	}
-	if v.observe(o) {
-		v.sync()
+	return !v.items.Load().has(item, bitOut), age
+}
+
+// observe takes a reply: how long the log is, of a shard that answered well to what was sent at at.
+func (v *view) observe(log int64, at time.Duration) {
+	v.mu.Lock()
+	if log <= v.position && v.sure.Load() != nil {
+		v.surely(at)
 	}
+	v.mu.Unlock()
+}
+
+// surely makes the view sure as of at. The caller holds mu.
+func (v *view) surely(at time.Duration) {
+	if old := v.sure.Load(); old == nil || old.shut || old.at < at {
+		v.sure.Store(&moment{at: at, blind: v.blind})
+	}
+}
+
+// heard takes a crossing from the channel.
+func (v *view) heard(item ItemID, seq uint64, has bool) {
+	v.mu.Lock()
+	v.cross(item, seq, has, false)
+	v.mu.Unlock()
 }
 
 // shut stops all answers from memory until the shard answers well again.
 func (v *view) shut() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if snap := v.snap.Load(); snap != nil && !snap.shut {
-		next := *snap
-		next.shut = true
-		v.snap.Store(&next)
+	if sure := v.sure.Load(); sure != nil && !sure.shut {
+		v.sure.Store(&moment{at: sure.at, shut: true, blind: sure.blind})
 	}
 }
 
@@ -206,62 +177,131 @@ func (v *view) run(ctx context.Context) {
 	}
 }
 
+// Sizes of a page of the log, in elements. Elements have 9 bytes to 80 KB, so pages grow and
+// shrink.
+const (
+	minPage    = 16
+	maxPage    = 8192
+	smallBytes = 64 << 10
+	largeBytes = 256 << 10
+)
+
 // follow reads the shard until the view has followed its log to the end.
 func (v *view) follow(ctx context.Context) error {
 	for {
 		v.mu.Lock()
-		from, blind, dropped := v.position, v.blind, v.dropped
+		from, dropped := v.position, v.dropped
 		v.mu.Unlock()
 		if dropped {
 			return nil
 		}
-		names := int64(syncNames)
-		if blind {
-			names = 0
-		}
-		seen, at := v.seen.Load(), v.stock.now()
-		levels, log, err := v.stock.levels(ctx, v.shard, from, names)
+		seen, at := v.stock.seenOf(v.ref), v.stock.now()
+		state, elements, err := v.stock.levels(ctx, v.ref.Shard, from, v.page, nil)
 		if err != nil {
 			return err
 		}
 		switch {
-		case levels.Epoch < v.ref.Epoch || levels.Epoch == v.ref.Epoch && levels.Seq < seen:
-			v.stock.refused(v.ref, v, &refusedError{ErrLost, levels.Epoch})
+		case state.Epoch < v.ref.Epoch || state.Epoch == v.ref.Epoch && state.Seq < seen:
+			v.stock.refused(v.ref, &refusedError{ErrLost, state.Epoch})
 			return nil
-		case levels.Epoch > v.ref.Epoch:
-			v.stock.refused(v.ref, v, &refusedError{ErrEpoch, levels.Epoch})
+		case state.Epoch > v.ref.Epoch:
+			v.stock.refused(v.ref, &refusedError{ErrEpoch, state.Epoch})
+			return nil
+		case state.Closed:
+			v.shut()
 			return nil
 		}
-		if len(log)%hashBytes != 0 {
-			return fmt.Errorf("%w: %d bytes of log", errReply, len(log))
+		v.stock.saw(v.ref, state.Seq)
+		if err := v.apply(elements); err != nil {
+			return err
 		}
-		v.remember(log)
-		v.observe(observation{seq: levels.Seq, available: levels.Available, known: levels.Known, closed: levels.Closed, at: at})
-		if len(log) == 0 || from+int64(len(log)/hashBytes) >= levels.Known {
+		if from+int64(len(elements)) >= state.log {
+			v.followed(at)
 			return nil
 		}
 	}
 }
 
-// remember adds the next names of the log to the set. It is called by the sync in flight only.
-func (v *view) remember(log string) {
-	for i := 0; i < len(log); i += hashBytes {
-		v.set.add(binary.BigEndian.Uint64([]byte(log[i : i+hashBytes])))
+// apply takes the next elements of the log. It is called by the sync in flight only.
+func (v *view) apply(elements []string) error {
+	size := 0
+	for _, element := range elements {
+		size += len(element)
+		if err := v.applyOne(element); err != nil {
+			return err
+		}
+	}
+	if int64(len(elements)) == v.page && size < smallBytes {
+		v.page = min(2*v.page, maxPage)
+	} else if size > largeBytes {
+		v.page = max(v.page/2, minPage)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.dropped || v.blind {
+	v.position += int64(len(elements))
+	return nil
+}
+
+// applyOne takes one element of the log.
+func (v *view) applyOne(element string) error {
+	kind, rest := "", ""
+	if element != "" {
+		kind, rest = element[:1], element[1:]
+	}
+	switch {
+	case kind == "N" && len(rest)%hashBytes == 0:
+		v.remember(rest)
+		return nil
+	case kind == "C":
+		seq, crossings, ok := parseCrossings(rest)
+		if ok {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			for _, c := range crossings {
+				v.cross(c.item, seq, c.has, true)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %.40q in the log", errReply, element)
+}
+
+// remember puts hashes into the filter.
+func (v *view) remember(hashes string) {
+	v.mu.Lock()
+	forget := v.blind || v.dropped
+	v.mu.Unlock()
+	if forget {
 		return
 	}
-	added := int64(v.set.n) - v.kept
-	if v.stock.known.Add(added) > int64(v.stock.cfg.MaxKnown) {
+	for i := 0; i < len(hashes); i += hashBytes {
+		v.names.add(binary.BigEndian.Uint64([]byte(hashes[i : i+hashBytes])))
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	added := v.names.n.Load() - v.kept
+	switch {
+	case v.dropped:
+	case v.stock.known.Add(added) > int64(v.stock.cfg.MaxKnown):
 		v.stock.known.Add(-added - v.kept)
-		v.set, v.table, v.kept, v.blind = nameSet{}, nil, 0, true
-		return
+		v.kept, v.blind = 0, true
+		if sure := v.sure.Load(); sure != nil {
+			v.sure.Store(&moment{at: sure.at, shut: sure.shut, blind: true})
+		}
+		v.names.clear()
+	default:
+		v.kept += added
 	}
-	v.kept += added
-	v.position += int64(len(log) / hashBytes)
-	v.table = v.set.table
+}
+
+// followed makes the view sure: it has followed the log to its end, as of at.
+func (v *view) followed(at time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.sure.Load() == nil {
+		v.forgetInherited()
+	}
+	v.surely(at)
 }
 
 // isBlind reports whether the view has given up on names.
@@ -275,9 +315,8 @@ func (v *view) isBlind() bool {
 func (v *view) drop() {
 	v.mu.Lock()
 	v.stock.known.Add(-v.kept)
-	v.dropped, v.kept, v.table = true, 0, nil
+	v.dropped, v.kept = true, 0
 	v.mu.Unlock()
-	v.holds.Close()
 	v.finds.Close()
 	v.stock.dropped(v)
 }

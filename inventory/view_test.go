@@ -1,16 +1,17 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
+	"github.com/redis/rueidis"
 )
 
-// A repeat of a key whose hold exists must reach Redis though everything is sold out, on whatever node it arrives: it is owed its
-// order, not a refusal.
+// A repeat of a key whose hold exists must reach Redis though everything is sold out, on whatever
+// node it arrives: it is owed its order, not a refusal.
 func TestL4_RepeatsMeetTheirHoldsWhenSoldOut(t *testing.T) {
 	b := newBed(t)
 	near, far := b.process(Config{}), b.process(Config{})
@@ -19,13 +20,13 @@ func TestL4_RepeatsMeetTheirHoldsWhenSoldOut(t *testing.T) {
 	for i := range 3 {
 		b.holds(near, ref, fmt.Sprint("o", i), Held)
 	}
-	b.no(near.Confirm(t.Context(), ref, []Hold{{ID: "o1", Buyer: "u-o1", Quantity: 1}, {ID: "forgotten", Buyer: "u", Quantity: 1}}))
-	b.no(near.Settle(t.Context(), ref, []Settlement{{Hold: Hold{ID: "ended", Buyer: "u", Quantity: 1}, Kind: SettleVoid}}))
+	b.no(near.Confirm(t.Context(), ref, []Hold{unit("o1"), unit("forgotten")}))
+	b.voids(near, ref, "ended")
 	for _, s := range []*Stock{near, far} {
-		// Names that come without a hold being taken are no crossing: other nodes learn of them with the next poll.
-		b.until("sold out from memory", func() bool { return s.Stats().Known == 5 && s.SoldOut(ref, "other") })
+		// Names that come without a crossing: other nodes learn of them with the next poll.
+		b.until("sold out from memory", func() bool { return s.viewAt(ref.Shard).names.n.Load() == 5 && soldOut(s, ref, "other") })
 		for id, want := range map[string]Verdict{"o0": HeldAgain, "o1": HeldOrdered, "forgotten": HeldOrdered, "ended": HeldEnded} {
-			if s.SoldOut(ref, id) || s.Absent(ref, id, time.Time{}) {
+			if soldOut(s, ref, id) || absent(s, ref, id, time.Time{}) {
 				t.Errorf("%s is refused from memory", id)
 			}
 			b.holds(s, ref, id, want)
@@ -34,20 +35,23 @@ func TestL4_RepeatsMeetTheirHoldsWhenSoldOut(t *testing.T) {
 	}
 }
 
-// The log is longer than one sync reads.
+// The log is longer than one sync reads, and one element is longer than most.
 func TestL4_RepeatsOfALongLog(t *testing.T) {
 	b := newBed(t)
-	s, far := b.process(Config{Cap: 5000}), b.process(Config{})
-	ref := b.opened(s, 2*syncNames+7)
-	holds := make([]Hold, 2*syncNames+7)
-	for i := range holds {
-		holds[i] = Hold{ID: fmt.Sprint("o", i), Buyer: fmt.Sprint("u", i), Quantity: 1}
+	s, far := b.process(Config{Cap: 3000, Queue: 3000, CallTimeout: time.Minute}), b.process(Config{CallTimeout: time.Minute})
+	ref := b.opened(s, 4000)
+	var holds []Hold
+	for i := range 4000 {
+		holds = append(holds, unit(fmt.Sprint("o", i)))
 	}
-	b.no(s.Confirm(t.Context(), ref, holds))
+	for i := range 1000 {
+		b.no(s.Confirm(t.Context(), ref, holds[i:i+1]))
+	}
+	b.no(s.Confirm(t.Context(), ref, holds[1000:]))
 	far.Watch([]Ref{ref})
-	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "other") && far.SoldOut(ref, "other") })
+	b.until("sold out from memory", func() bool { return soldOut(s, ref, "other") && soldOut(far, ref, "other") })
 	for _, h := range holds {
-		if s.SoldOut(ref, h.ID) || far.SoldOut(ref, h.ID) {
+		if s.SoldOut(ref, shelf, h.ID) || far.SoldOut(ref, shelf, h.ID) {
 			t.Fatalf("%s is refused from memory", h.ID)
 		}
 	}
@@ -87,21 +91,18 @@ func TestL6_AUnitBackEndsSoldOut(t *testing.T) {
 			near, far := b.process(Config{}), b.process(Config{OnCrossing: onCrossing})
 			ref := b.opened(near, 1)
 			far.Watch([]Ref{ref})
-			b.until("seen in stock", func() bool { return seenInStock(far, ref.Item) })
+			b.until("seen in stock", func() bool { return seenInStock(far, ref.Shard) })
 			b.holds(near, ref, "o1", Held)
-			b.until("sold out from memory", func() bool { return far.SoldOut(ref, "o2") })
-			if got := next(b, "crossing", crossings); got != (crossing{ref.Item, false}) {
+			b.until("sold out from memory", func() bool { return soldOut(far, ref, "o2") })
+			if got := next(b, "crossing", crossings); got != (told{ref.Shard, crossing{shelf, false}}) {
 				t.Fatalf("crossing %+v", got)
 			}
 			b.on(way(near))
-			b.no(near.Settle(t.Context(), ref, []Settlement{{Hold: Hold{ID: "o1", Buyer: "u-o1", Quantity: 1}, Kind: SettleVoid}}))
-			if near.SoldOut(ref, "o2") || !near.InStock(ref.Item) {
-				t.Error("the one who gave the unit back doesn't know")
-			}
-			if got := next(b, "crossing", crossings); got != (crossing{ref.Item, true}) {
+			b.voids(near, ref, "o1")
+			if got := next(b, "crossing", crossings); got != (told{ref.Shard, crossing{shelf, true}}) {
 				t.Fatalf("crossing %+v", got)
 			}
-			if far.SoldOut(ref, "o2") || !far.InStock(ref.Item) {
+			if soldOut(far, ref, "o2") || !inStock(far, ref.Shard) {
 				t.Error("still sold out after the crossing")
 			}
 			b.holds(far, ref, "o2", Held)
@@ -109,29 +110,65 @@ func TestL6_AUnitBackEndsSoldOut(t *testing.T) {
 	}
 }
 
-// A refusal shows that the shard is empty; the view must follow at once, not with the next poll.
-func TestAnEmptyShardIsFollowedAtOnce(t *testing.T) {
+// A refusal shows that an item has nothing; the view must follow at once, not with the next poll.
+// And where nothing happens, answers keep it young without a sync.
+func TestARefusalIsFollowedAtOnce(t *testing.T) {
 	b := newBed(t)
-	s := b.process(Config{})
-	ref := b.opened(s, 2)
-	v := (*s.views.Load())[ref.Item]
-	b.until("first sync", func() bool { return v.snap.Load() != nil && v.syncing.Load() == syncIdle })
-	asked := make(chan struct{}, 100)
-	b.on(func(_ *server.Peer, command string, args ...string) bool {
-		if isScript(&s.scripts.levels, command, args) {
-			asked <- struct{}{}
+	s := b.process(Config{Poll: maxPoll})
+	ref := b.opened(s, 1)
+	v := s.viewAt(ref.Shard)
+	b.until("first sync", func() bool { return v.sure.Load() != nil && v.syncing.Load() == syncIdle })
+	b.on(func(c *server.Peer, command string, _ ...string) bool {
+		if command == "PUBLISH" {
+			c.WriteError("NOPERM no messages today")
+			return true
 		}
 		return false
 	})
 	b.holds(s, ref, "o1", Held)
-	b.holds(s, ref, "o2", Held)
-	next(b, "sync", asked)
-	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "o3") })
-	// From here on every answer of the shard shows that the view is complete, and keeps it young without a poll.
-	before := v.snap.Load()
+	if soldOut(s, ref, "o2") {
+		t.Error("refused before the log was followed")
+	}
+	began := time.Now()
+	b.holds(s, ref, "o2", SoldOut)
+	b.until("sold out from memory", func() bool { return soldOut(s, ref, "o3") })
+	if took := time.Since(began); took > maxPoll/2 {
+		t.Logf("sold out after %v: the poll may have found it", took)
+	}
+	before := v.sure.Load()
 	b.holds(s, ref, "o3", SoldOut)
-	if after := v.snap.Load(); !after.complete || after.at <= before.at || after.seq <= before.seq {
-		t.Errorf("snapshot %+v, then %+v", before, after)
+	if after := v.sure.Load(); after.at <= before.at {
+		t.Errorf("moment %+v, then %+v", before, after)
+	}
+}
+
+// A busy shard and a quiet one: each view is read while it would get old, and no more.
+func TestPollsAreForTheSilent(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{Poll: 100 * time.Millisecond})
+	ref := b.opened(s, 1000)
+	v := s.viewAt(ref.Shard)
+	b.until("first sync", func() bool { return v.sure.Load() != nil && v.syncing.Load() == syncIdle })
+	polls := make(chan struct{}, 1000)
+	b.on(func(_ *server.Peer, command string, args ...string) bool {
+		if isScript(&s.scripts.levels, command, args) {
+			polls <- struct{}{}
+		}
+		return false
+	})
+	next(b, "poll of a silent shard", polls)
+	b.until("silent again", func() bool { return v.syncing.Load() == syncIdle })
+	for len(polls) > 0 {
+		<-polls
+	}
+	began := time.Now()
+	for time.Since(began) < 300*time.Millisecond {
+		if _, err := s.Note(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(polls) > 1 {
+		t.Errorf("%d polls of a shard that answers all the time", len(polls))
 	}
 }
 
@@ -141,35 +178,40 @@ func TestL6_NoAnswerFromMemoryWithoutARecentOne(t *testing.T) {
 	s := b.process(Config{Poll: 10 * time.Millisecond})
 	ref := b.opened(s, 1)
 	b.holds(s, ref, "o1", Held)
-	b.until("sold out from memory", func() bool { return s.SoldOut(ref, "o2") })
+	b.until("sold out from memory", func() bool { return soldOut(s, ref, "o2") })
 	b.redis.SetError("LOADING for a while")
-	b.until("not believed", func() bool { return !s.SoldOut(ref, "o2") })
+	b.until("not believed", func() bool { return !soldOut(s, ref, "o2") })
+	if _, age := s.InStock(ref.Shard, shelf); age < staleAfter {
+		t.Errorf("in stock as of %v ago", age)
+	}
 	if s.Stats().SyncErrors == 0 {
 		t.Error("no sync failed")
 	}
 	b.redis.SetError("")
-	b.until("believed again", func() bool { return s.SoldOut(ref, "o2") })
+	b.until("believed again", func() bool { return soldOut(s, ref, "o2") })
 }
 
 func TestTooManyNamesTurnRefusalsFromMemoryOff(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{MaxKnown: 5, Poll: 10 * time.Millisecond})
 	ref := b.opened(s, 6)
-	small := Ref{Item: 2, Epoch: 1}
-	b.no(s.Close(t.Context(), small))
-	b.no(s.Open(t.Context(), small, 1, 0, 0, 0))
+	small := Ref{Shard: 2, Epoch: 1}
+	b.rebuilt(s, small, 1)
 	s.Watch([]Ref{ref, small})
 	for i := range 6 {
 		b.holds(s, ref, fmt.Sprint("o", i), Held)
 	}
 	b.until("blind", func() bool { return s.Stats().Blind == 1 })
 	b.holds(s, small, "o", Held)
-	b.until("the other shard has room", func() bool { return s.SoldOut(small, "p") })
-	v := (*s.views.Load())[ref.Item]
-	polled := v.snap.Load().at
-	b.until("another sync", func() bool { return v.snap.Load().at > polled })
-	if s.SoldOut(ref, "other") || s.Absent(ref, "other", time.Time{}) {
+	b.until("the other shard has room", func() bool { return soldOut(s, small, "p") })
+	v := s.viewAt(ref.Shard)
+	polled := v.sure.Load().at
+	b.until("another sync", func() bool { return v.sure.Load().at > polled })
+	if soldOut(s, ref, "other") || absent(s, ref, "other", time.Time{}) {
 		t.Error("answered without knowing the names")
+	}
+	if inStock(s, ref.Shard) {
+		t.Error("in stock: a blind view still follows crossings")
 	}
 	b.holds(s, ref, "other", SoldOut)
 	if known := s.Stats().Known; known != 1 {
@@ -181,38 +223,28 @@ func TestAbsentNeedsASyncSince(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
 	ref := b.opened(s, 5)
-	v := (*s.views.Load())[ref.Item]
-	b.until("first sync", func() bool { return v.snap.Load() != nil })
-	later := time.Now().Add(time.Hour)
-	if !s.Absent(ref, "o1", s.began) || s.Absent(ref, "o1", later) {
+	v := s.viewAt(ref.Shard)
+	b.until("first sync", func() bool { return v.sure.Load() != nil })
+	if !absent(s, ref, "o1", s.began) || absent(s, ref, "o1", time.Now().Add(time.Hour)) {
 		t.Error("absent before the first sync, or at a time that has not come")
 	}
 	b.holds(s, ref, "o1", Held)
-	if s.Absent(ref, "o2", s.began) {
-		t.Error("the view has not followed the hold and answers")
-	}
 	asked := time.Now()
-	b.until("absent", func() bool { return s.Absent(ref, "o2", asked) })
-	if s.Absent(ref, "o1", asked) || s.Absent(Ref{1, 2}, "o2", asked) || s.Absent(Ref{2, 1}, "o2", asked) {
+	b.until("absent", func() bool { return absent(s, ref, "o2", asked) })
+	if absent(s, ref, "o1", asked) || absent(s, Ref{3, 2}, "o2", asked) || absent(s, Ref{2, 1}, "o2", asked) {
 		t.Error("absent, but held, or of a shard that isn't watched")
 	}
 }
 
-// seenInStock reports whether s has seen a unit of the item, and doesn't only believe in one.
-func seenInStock(s *Stock, item ItemID) bool {
-	seen, ok := s.Seen(item)
-	return ok && seen.InStock
-}
-
-// TestL6_NotSeenIsNotSoldOut: before anything was seen of a shard, it is in stock.
+// TestL6_NotSeenIsNotSoldOut: before anything was seen of a shard, its items are in stock.
 func TestL6_NotSeenIsNotSoldOut(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
 	b.redis.Close()
-	ref := Ref{Item: 1, Epoch: 1}
+	ref := Ref{Shard: 1, Epoch: 1}
 	s.Watch([]Ref{ref})
-	if !s.InStock(ref.Item) || s.SoldOut(ref, "o1") {
-		t.Error("sold out before anybody said so")
+	if !inStock(s, ref.Shard) || soldOut(s, ref, "o1") || inStock(s, 2) {
+		t.Error("sold out before anybody said so, or in stock where nobody looks")
 	}
 }
 
@@ -220,49 +252,67 @@ func TestWatchedEpochsMoveOn(t *testing.T) {
 	b := newBed(t)
 	epochs := make(chan Ref, 100)
 	onCrossing, crossings := heardCrossings()
-	onEpoch := func(item ItemID, epoch Epoch) { epochs <- Ref{item, epoch} }
+	onEpoch := func(shard ShardID, epoch Epoch) { epochs <- Ref{shard, epoch} }
 	s := b.process(Config{Poll: 10 * time.Millisecond, OnCrossing: onCrossing, OnEpoch: onEpoch})
 	other := b.process(Config{})
 	ref := b.opened(s, 1)
-	b.until("seen in stock", func() bool { return seenInStock(s, ref.Item) })
+	b.until("seen in stock", func() bool { return seenInStock(s, ref.Shard) })
 	b.holds(s, ref, "o1", Held)
-	b.until("sold out", func() bool { return s.SoldOut(ref, "o2") })
-	if got := next(b, "crossing", crossings); got.in {
+	b.until("sold out", func() bool { return soldOut(s, ref, "o2") })
+	if got := next(b, "crossing", crossings); got.has {
 		t.Fatalf("crossing %+v", got)
 	}
-	later := Ref{ref.Item, 2}
+	later := Ref{ref.Shard, 2}
 	b.no(other.Close(t.Context(), later))
 	if got := next(b, "epoch", epochs); got != later {
 		t.Fatalf("epoch %+v", got)
 	}
-	if s.SoldOut(ref, "o2") {
+	if soldOut(s, ref, "o2") {
 		t.Error("sold out from memory in a shard that is being rebuilt")
 	}
 	s.Watch([]Ref{later, ref, {}}) // the later epoch counts
-	if s.InStock(ref.Item) {
+	if s.Epoch(ref.Shard) != later.Epoch {
+		t.Errorf("epoch %d", s.Epoch(ref.Shard))
+	}
+	if inStock(s, ref.Shard) {
 		t.Error("in stock before anybody said so")
 	}
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "o3", Quantity: 1}, 0); kindOf(err) != "epoch" {
+	if err := take(b, s, ref, "o3").Err; kindOf(err) != "epoch" {
 		t.Errorf("hold under the old epoch: %v", err)
 	}
-	if _, err := s.Find(t.Context(), ref, "o3"); kindOf(err) != "epoch" {
+	if _, err := s.Find(t.Context(), ref, shelf, unit("o3").ID); kindOf(err) != "epoch" {
 		t.Errorf("find under the old epoch: %v", err)
 	}
-	b.no(other.Open(t.Context(), later, 1, 0, 0, 0))
-	if got := next(b, "crossing", crossings); got != (crossing{ref.Item, true}) { // sold out under epoch 1, in stock under 2
+	b.rebuilt(other, later, 1)
+	if got := next(b, "crossing", crossings); got != (told{ref.Shard, crossing{shelf, true}}) { // sold out under epoch 1
 		t.Fatalf("crossing %+v", got)
 	}
 	b.holds(s, later, "o3", Held)
-	v := (*s.views.Load())[ref.Item]
+	v := s.viewAt(ref.Shard)
 	s.Watch([]Ref{later})
-	if (*s.views.Load())[ref.Item] != v {
+	if s.viewAt(ref.Shard) != v {
 		t.Error("watching the same shard again forgot it")
 	}
 	s.Watch(nil)
-	if s.InStock(ref.Item) || s.SoldOut(later, "o4") {
+	if inStock(s, ref.Shard) || soldOut(s, later, "o4") {
 		t.Error("answers about a shard that isn't watched")
 	}
 	b.holds(s, later, "o3", HeldAgain)
+}
+
+// An item that had units is told to be sold out by the rebuild that finds it so.
+func TestARebuildTellsWhatChanged(t *testing.T) {
+	b := newBed(t)
+	onCrossing, crossings := heardCrossings()
+	s := b.process(Config{OnCrossing: onCrossing})
+	ref := b.opened(s, 1)
+	b.until("seen in stock", func() bool { return seenInStock(s, ref.Shard) })
+	ref.Epoch++
+	b.rebuilt(s, ref, 0)
+	s.Watch([]Ref{ref})
+	if got := next(b, "crossing", crossings); got != (told{ref.Shard, crossing{shelf, false}}) {
+		t.Fatalf("crossing %+v", got)
+	}
 }
 
 func TestL1_LostWritesAreToldToTheWatcher(t *testing.T) {
@@ -271,15 +321,15 @@ func TestL1_LostWritesAreToldToTheWatcher(t *testing.T) {
 	s := b.process(Config{Poll: 10 * time.Millisecond, OnLost: func(ref Ref) { lost <- ref }})
 	ref := b.opened(s, 1)
 	b.holds(s, ref, "o1", Held)
-	b.until("sold out", func() bool { return s.SoldOut(ref, "o2") })
+	b.until("sold out", func() bool { return soldOut(s, ref, "o2") })
 	b.redis.FlushAll()
 	if got := next(b, "loss, found by the poll", lost); got != ref {
 		t.Fatalf("lost %+v", got)
 	}
-	if s.SoldOut(ref, "o2") {
+	if soldOut(s, ref, "o2") {
 		t.Error("sold out from memory in a shard that is lost")
 	}
-	if _, err := s.Hold(t.Context(), ref, Hold{ID: "o3", Quantity: 1}, 0); kindOf(err) != "lost" {
+	if err := take(b, s, ref, "o3").Err; kindOf(err) != "lost" {
 		t.Errorf("hold: %v", err)
 	}
 	if s.Stats().Lost == 0 {
@@ -287,8 +337,8 @@ func TestL1_LostWritesAreToldToTheWatcher(t *testing.T) {
 	}
 }
 
-// A failover brings back a shard of the same epoch with a lower seq, or one that was never opened; the first call that meets
-// it says so, with a poll or without.
+// A failover brings back a shard of the same epoch with a lower seq, or one that was never opened;
+// the first call that meets it says so, with a poll or without.
 func TestL1_AShardThatWentBackIsLost(t *testing.T) {
 	b := newBed(t)
 	lost := make(chan Ref, 1000)
@@ -297,19 +347,19 @@ func TestL1_AShardThatWentBackIsLost(t *testing.T) {
 	for i := range 5 {
 		b.holds(s, ref, fmt.Sprint("o", i), Held)
 	}
-	seq := b.redis.HGet("ps:{1.0}:meta", "seq")
+	seq := b.redis.HGet(metaKey, "seq")
 	for name, back := range map[string][]string{"seq": {"seq", "3"}, "opening": {"closed", "1", "seq", "0"}} {
-		b.redis.HSet("ps:{1.0}:meta", back...)
-		if _, err := s.Hold(t.Context(), ref, Hold{ID: "late", Quantity: 1}, 0); kindOf(err) != "lost" {
+		b.redis.HSet(metaKey, back...)
+		if err := take(b, s, ref, "late").Err; kindOf(err) != "lost" {
 			t.Errorf("%s forgotten: %v", name, err)
 		}
 		if got := next(b, "loss", lost); got != ref {
 			t.Errorf("lost %+v", got)
 		}
-		if err := s.Confirm(t.Context(), ref, []Hold{{ID: "late", Quantity: 1}}); kindOf(err) != "lost" {
+		if err := s.Confirm(t.Context(), ref, []Hold{unit("late")}); kindOf(err) != "lost" {
 			t.Errorf("%s forgotten: %v", name, err)
 		}
-		b.redis.HSet("ps:{1.0}:meta", "closed", "0", "seq", seq)
+		b.redis.HSet(metaKey, "closed", "0", "seq", seq)
 	}
 	b.holds(s, ref, "o9", Held) // it was the master that answered, after all
 }
@@ -317,19 +367,22 @@ func TestL1_AShardThatWentBackIsLost(t *testing.T) {
 func TestCallbacksMayCallBackAndTakeTheirTime(t *testing.T) {
 	b := newBed(t)
 	var s *Stock
-	ready, done := make(chan struct{}), make(chan error, 100)
+	ready, done := make(chan struct{}), make(chan error, 1000)
 	cfg := Config{Poll: 10 * time.Millisecond}
 	cfg.OnLost = func(ref Ref) {
 		<-ready
 		s.Watch(nil)
-		_, err := s.Levels(t.Context(), ref.Item)
-		done <- err
+		_, err := s.Levels(t.Context(), ref.Shard)
+		select {
+		case done <- err:
+		default:
+		}
 	}
 	s = b.process(cfg)
 	ref := b.opened(s, 5)
 	b.redis.FlushAll()
 	for range maxEvents + 10 { // more than wait: none of them blocks
-		if _, err := s.Hold(t.Context(), ref, Hold{ID: "o", Quantity: 1}, 0); kindOf(err) != "lost" {
+		if err := take(b, s, ref, "o").Err; kindOf(err) != "lost" {
 			t.Fatal(err)
 		}
 	}
@@ -340,48 +393,69 @@ func TestCallbacksMayCallBackAndTakeTheirTime(t *testing.T) {
 	b.no(next(b, "callback", done))
 }
 
-func TestNameSet(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	var set nameSet
-	names := map[uint64]bool{}
-	for range 20_000 {
-		h := rng.Uint64N(1 << 40) // some twice
-		if rng.IntN(100) == 0 {
-			h = rng.Uint64N(3) // 0 and 1 share a place
-		}
-		set.add(h)
-		names[slotOf(h)] = true
-		if other := rng.Uint64N(1 << 40); set.table.has(other) != names[slotOf(other)] {
-			t.Fatalf("%d: wrong", other)
-		}
+// A crossing that is heard before the log has said it: an item counts as out only when the log was
+// followed to the newest that was heard, for heads may have come in between.
+func TestL4_HeardIsNotFollowed(t *testing.T) {
+	s := &Stock{cfg: Config{}.WithDefaults(), events: make(chan event, 10)}
+	v := &view{ref: Ref{1, 1}, stock: s, later: true}
+	v.items.Store(newItemTable(minItems))
+	steps := []struct {
+		what        string
+		seq         uint64
+		has, logged bool
+		out, sure   bool // as it was last seen; as the log says too
+	}{
+		{"heard out", 5, false, false, true, false},
+		{"an older one in the log", 3, false, true, true, false},
+		{"the same in the log", 5, false, true, true, true},
+		{"heard once more", 5, false, false, true, true},
+		{"heard back", 7, true, false, false, false},
+		{"heard out again", 9, false, false, true, false},
+		{"back in the log", 7, true, true, true, false},
+		{"out in the log", 9, false, true, true, true},
+		{"an old message", 7, true, false, true, true},
+		{"back in the log, never heard", 11, true, true, false, false},
+		{"out in the log, never heard", 12, false, true, true, true},
+		{"heard out, what came between was missed", 15, false, false, true, false},
 	}
-	for h := range names {
-		if !set.table.has(h) {
-			t.Fatalf("%d is missing", h)
+	for _, step := range steps {
+		v.mu.Lock()
+		v.cross(7, step.seq, step.has, step.logged)
+		v.mu.Unlock()
+		table := v.items.Load()
+		if out, sure := table.has(7, bitOut), table.has(7, bitOut|bitLogged); out != step.out || sure != step.sure {
+			t.Errorf("%s: out %v and sure %v, want %v and %v", step.what, out, sure, step.out, step.sure)
 		}
-	}
-	if set.n != len(names) || (*nameTable)(nil).has(1) || (&nameTable{}).has(1) {
-		t.Errorf("%d names, want %d, and none in an empty table", set.n, len(names))
 	}
 }
 
-// The hash is kept in Redis: a version that changes it reads another's log wrongly.
-func TestHashNameStaysAsItIs(t *testing.T) {
-	for name, want := range map[string]uint64{
-		"": 0, "a": 0x613732f6c54c1e84, "12345678": 0xef93bc764dda31d0, "0123456789abcdefghjkmnpqrstvwxyz": 0xaaf5c37704fa3c6b,
-	} {
-		if got := hashName(name); got != want {
-			t.Errorf("%q: %#x, want %#x", name, got, want)
+// Many items cross; each is told once for what it is at last.
+func TestItemTable(t *testing.T) {
+	s := &Stock{cfg: Config{}.WithDefaults(), events: make(chan event, 10)}
+	v := &view{ref: Ref{1, 1}, stock: s, later: true}
+	v.items.Store(newItemTable(minItems))
+	const items = 5000
+	for item := ItemID(1); item <= items; item++ {
+		v.cross(item, 1, false, true)
+		if item%3 == 0 {
+			v.cross(item, 2, true, true)
 		}
 	}
-	seen := map[uint64]string{}
-	for i := range 30_000 {
-		for _, name := range []string{fmt.Sprint(i), fmt.Sprintf("%032d", i), fmt.Sprintf("%d\x00", i)} {
-			if other, ok := seen[hashName(name)]; ok {
-				t.Fatalf("%q and %q", name, other)
-			}
-			seen[hashName(name)] = name
+	heard := map[ItemID]bool{}
+	v.tell(func(_ ShardID, item ItemID, has bool) { heard[item] = has })
+	if len(heard) != items-items/3 || v.hasNews() || len(s.events) != 1 {
+		t.Fatalf("told of %d items", len(heard))
+	}
+	next := v.items.Load().inherit()
+	for item := ItemID(1); item <= items; item++ {
+		want := item%3 != 0
+		if _, told := heard[item]; told != want || v.items.Load().has(item, bitOut|bitLogged) != want ||
+			next.has(item, bitOut|bitInherited) != want || next.has(item, bitLogged) {
+			t.Fatalf("item %d is wrong", item)
 		}
+	}
+	if v.items.Load().has(items+1, bitOut) {
+		t.Error("an item of which nothing is known is out")
 	}
 }
 
@@ -390,12 +464,14 @@ func TestAnswersFromMemoryDontAllocate(t *testing.T) {
 	s := b.process(Config{})
 	ref := b.opened(s, 1)
 	b.holds(s, ref, "o1", Held)
-	b.until("sold out", func() bool { return s.SoldOut(ref, "o2") })
-	id, since := "0123456789abcdefghjkmnpqrstvwxyz", time.Now()
+	b.until("sold out", func() bool { return soldOut(s, ref, "o2") })
+	id, since := "0123456789abcdefghjkmnpqrstvwxyz01234567", time.Now()
 	if n := testing.AllocsPerRun(1000, func() {
-		s.SoldOut(ref, id)
+		s.SoldOut(ref, shelf, id)
 		s.Absent(ref, id, since)
-		s.InStock(ref.Item)
+		s.InStock(ref.Shard, shelf)
+		s.Epoch(ref.Shard)
+		s.Lane(ref.Shard)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -414,30 +490,45 @@ func TestOnlyCrossingsArePublished(t *testing.T) {
 			heard <- m.Message
 		}
 	}()
-	ref := Ref{Item: 1, Epoch: 4}
-	unit := func(id string) Hold { return Hold{ID: id, Buyer: "u-" + id, Quantity: 1} }
+	ref := Ref{Shard: 3, Epoch: 4}
+	restock := func(r ...Restock) func() error {
+		return func() error { _, err := s.Restock(t.Context(), ref, r); return err }
+	}
+	settle := func(kind Kind, ids ...string) func() error {
+		var ends []Settlement
+		for _, id := range ids {
+			ends = append(ends, Settlement{unit(id), kind})
+		}
+		return func() error { return s.Settle(t.Context(), ref, ends) }
+	}
+	confirm := func(holds ...Hold) func() error { return func() error { return s.Confirm(t.Context(), ref, holds) } }
+	hold := func(id string, want Verdict) func() error {
+		return func() error { b.holds(s, ref, id, want); return nil }
+	}
 	steps := []struct {
 		does string
 		call func() error
-		want string // item, epoch, seq, available, known
+		want string // shard, epoch, seq, items
 	}{
-		{"close", func() error { return s.Close(t.Context(), ref) }, ""},
-		{"open with units", func() error { return s.Open(t.Context(), ref, 2, 0, 0, 0) }, "1 4 1 2 0"},
-		{"open again", func() error { return s.Open(t.Context(), ref, 2, 0, 0, 0) }, ""},
-		{"take one of two", func() error { b.holds(s, ref, "o1", Held); return nil }, ""},
-		{"take the last", func() error { b.holds(s, ref, "o2", Held); return nil }, "1 4 3 0 2"},
-		{"refuse", func() error { b.holds(s, ref, "o3", SoldOut); return nil }, ""},
-		{"sell", func() error { return s.Settle(t.Context(), ref, []Settlement{{unit("o1"), SettleSold}}) }, ""},
-		{"give back", func() error { return s.Settle(t.Context(), ref, []Settlement{{unit("o2"), SettleVoid}}) }, "1 4 6 1 2"},
-		{"restock", func() error { return s.Restock(t.Context(), ref, "r", 1) }, ""},
-		{"put two back", func() error { return s.Confirm(t.Context(), ref, []Hold{unit("o4"), unit("o5")}) }, "1 4 8 0 4"},
-		{"put one more back", func() error { return s.Confirm(t.Context(), ref, []Hold{unit("o6")}) }, ""},
-		{"restock up to none", func() error { return s.Restock(t.Context(), ref, "s", 1) }, ""},
-		{"restock up to one", func() error { return s.Restock(t.Context(), ref, "t", 1) }, "1 4 11 1 5"},
+		{"close and load", func() error {
+			return errors.Join(s.Close(t.Context(), ref), s.Load(t.Context(), ref, []Stocked{{Item: shelf, Available: 2}, {Item: 9}}, nil))
+		}, ""},
+		{"open", func() error { return s.Open(t.Context(), ref, 2, 0) }, "3 4 1"},
+		{"open again", func() error { return s.Open(t.Context(), ref, 2, 0) }, ""},
+		{"take one of two", hold("o1", Held), ""},
+		{"take the last", hold("o2", Held), "3 4 3 1-"},
+		{"refuse", hold("o3", SoldOut), ""},
+		{"sell", settle(SettleSold, "o1"), ""},
+		{"give back", settle(SettleVoid, "o2"), "3 4 6 1+"},
+		{"restock two items", restock(Restock{Item: shelf, ID: "r", Units: 1}, Restock{Item: 9, ID: "r", Units: 1}), "3 4 7 9+"},
+		{"put two back", confirm(unit("o4"), unit("o5")), "3 4 8 1-"},
+		{"put one more back", confirm(unit("o6")), ""},
+		{"restock up to none", restock(Restock{Item: shelf, ID: "s", Units: 1}), ""},
+		{"restock up to one", restock(Restock{Item: shelf, ID: "t", Units: 1}), "3 4 11 1+"},
+		{"publish", restock(Restock{Item: 10, ID: "p", Units: 1, Publish: true}), ""},
+		{"publish nothing", restock(Restock{Item: 11, ID: "p", Publish: true}), "3 4 13 11-"},
 		{"sweep", func() error { _, err := s.Note(t.Context(), ref); return err }, ""},
-		{"close", func() error { return s.Close(t.Context(), Ref{1, 5}) }, ""},
-		{"open without units", func() error { return s.Open(t.Context(), Ref{1, 5}, 0, 0, 0, 0) }, ""},
-		{"end", func() error { return s.Restock(t.Context(), Ref{1, 5}, "r", 1) }, "1 5 2 1 0"},
+		{"forget", func() error { return s.Forget(t.Context(), ref, []ItemID{10, 11}, nil) }, "3 4 15 11+"},
 	}
 	for _, step := range steps {
 		if err := step.call(); err != nil {
@@ -450,4 +541,45 @@ func TestOnlyCrossingsArePublished(t *testing.T) {
 			t.Fatalf("%s: %q is published, want %q", step.does, got, step.want)
 		}
 	}
+}
+
+// A stray message changes nothing, and one about another shard isn't ours.
+func TestHeardMessages(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{Poll: maxPoll})
+	ref := b.opened(s, 5)
+	v := s.viewAt(ref.Shard)
+	b.until("first sync", func() bool { return v.sure.Load() != nil && v.syncing.Load() == syncIdle })
+	before := s.seenOf(ref)
+	for _, message := range []string{"", "hello", "1 1", "2 1 9 1-", "3 0 9 1-", "3 1 9 1", "3 1 9 1- ", "2000 1 9 1-"} {
+		s.heard(rueidis.PubSubMessage{Channel: s.channel, Message: message})
+	}
+	if after := s.seenOf(ref); after != before || !inStock(s, ref.Shard) {
+		t.Errorf("seq %d, then %d", before, after)
+	}
+	s.heard(rueidis.PubSubMessage{Channel: s.channel, Message: "3 1 9 1- 5+"})
+	if s.seenOf(ref) != 9 || inStock(s, ref.Shard) || soldOut(s, ref, "o1") {
+		t.Error("a message is news, but no reason to refuse")
+	}
+}
+
+// A Redis that goes away and comes back is served again, and heard again.
+func TestRedisComesBack(t *testing.T) {
+	b := newBed(t)
+	onCrossing, crossings := heardCrossings()
+	s := b.process(Config{OnCrossing: onCrossing})
+	ref := b.opened(s, 1)
+	b.until("seen in stock", func() bool { return seenInStock(s, ref.Shard) })
+	b.redis.Close()
+	b.until("noticed", func() bool { return kindOf(s.Confirm(t.Context(), ref, []Hold{unit("x")})) == "failure" })
+	b.restart()
+	other := b.process(Config{})
+	b.until("there again", func() bool { return other.Ready(t.Context()) == nil })
+	b.holds(other, ref, "o1", Held)
+	if got := next(b, "crossing", crossings); got != (told{ref.Shard, crossing{shelf, false}}) {
+		t.Errorf("crossing %+v", got)
+	}
+	b.until("sold out from memory", func() bool { return soldOut(s, ref, "o2") })
+	b.until("subscribed again", func() bool { return b.redis.PubSubNumSub("ps:crossings")["ps:crossings"] == 2 })
+	b.holds(s, ref, "o1", HeldAgain)
 }

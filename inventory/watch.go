@@ -3,45 +3,42 @@ package inventory
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
 )
 
-// Watch has the Stock keep an eye on the shards that refs names, and on no others: they get a queue for their holds and a view in
-// memory. A ref that is watched already keeps both. Of two refs of one item the later epoch counts.
+// Watch has the Stock follow the shards that refs names, and no others. A ref that is watched
+// already keeps its view. Of two refs of one shard the later epoch counts.
 func (s *Stock) Watch(refs []Ref) {
 	s.mu.Lock()
 	if s.stopped {
 		s.mu.Unlock()
 		return
 	}
-	old := *s.views.Load()
-	next := make(map[ItemID]*view, len(refs))
+	old := s.views.Load()
+	next := new([MaxShards]*view)
 	var fresh []*view
 	for _, ref := range refs {
-		if ref.Validate() != nil || next[ref.Item] != nil && next[ref.Item].ref.Epoch >= ref.Epoch {
+		if ref.Validate() != nil || next[ref.Shard] != nil && next[ref.Shard].ref.Epoch >= ref.Epoch {
 			continue
 		}
-		if v := old[ref.Item]; v != nil && v.ref == ref {
-			next[ref.Item] = v
+		if v := old[ref.Shard]; v != nil && v.ref == ref {
+			next[ref.Shard] = v
 			continue
 		}
-		v, err := s.newView(ref, old[ref.Item])
+		v, err := s.newView(ref, old[ref.Shard])
 		if err != nil {
-			s.cfg.Logger.Error("shard not watched", "item", ref.Item, "epoch", ref.Epoch, "err", err)
+			s.cfg.Logger.Error("shard is not watched", "shard", ref.Shard, "epoch", ref.Epoch, "err", err)
 			continue
 		}
-		next[ref.Item] = v
+		next[ref.Shard] = v
 		fresh = append(fresh, v)
 	}
-	s.views.Store(&next)
+	s.views.Store(next)
 	var gone []*view
-	for item, v := range old {
-		if next[item] != v {
+	for i, v := range old {
+		if v != nil && next[i] != v {
 			s.dropping[v] = true
 			gone = append(gone, v)
 		}
@@ -57,51 +54,78 @@ func (s *Stock) Watch(refs []Ref) {
 	}
 }
 
-// SoldOut reports, from memory, that the shard has no unit and that no hold named id exists. It is never true later than 900 ms
-// after a unit came back. False says nothing: Hold decides.
-func (s *Stock) SoldOut(ref Ref, id string) bool {
-	v := (*s.views.Load())[ref.Item]
-	return v != nil && v.ref == ref && v.soldOut(id)
+// Epoch returns the epoch under which the shard is watched, and 0 where it is not.
+func (s *Stock) Epoch(shard ShardID) Epoch {
+	if v := s.viewAt(shard); v != nil {
+		return v.ref.Epoch
+	}
+	return 0
 }
 
-// Absent reports, from memory, that no hold named id existed in the shard at since. False says nothing: ask Find.
+// viewAt returns the view of a shard, or nil.
+func (s *Stock) viewAt(shard ShardID) *view {
+	if shard >= MaxShards {
+		return nil
+	}
+	return s.views.Load()[shard]
+}
+
+// SoldOut reports, from memory, that the item has no unit on the shard and that no hold with the
+// head of id exists there. It is never true later than 900 ms after a unit came back. False says
+// nothing: Hold decides.
+func (s *Stock) SoldOut(ref Ref, item ItemID, id string) bool {
+	v := s.viewAt(ref.Shard)
+	return v != nil && v.ref == ref && v.soldOut(item, Head(id))
+}
+
+// Absent reports, from memory, that no hold with the head of id existed at since. False says
+// nothing: ask Find.
 func (s *Stock) Absent(ref Ref, id string, since time.Time) bool {
-	v := (*s.views.Load())[ref.Item]
-	return v != nil && v.ref == ref && v.absent(id, since.Sub(s.began))
+	v := s.viewAt(ref.Shard)
+	return v != nil && v.ref == ref && v.absent(Head(id), since.Sub(s.began))
 }
 
-// InStock reports whether the watched item was last seen with a unit available. One that is watched but wasn't seen yet is in stock:
-// a buyer who is told so wrongly learns better from Hold, one who is told sold-out goes away. An item that isn't watched is not in stock.
-func (s *Stock) InStock(item ItemID) bool {
-	v := (*s.views.Load())[item]
-	return v != nil && v.inStock()
+// InStock reports whether the item was last seen with a unit on the shard, and how long ago the
+// shard was known. An item of which nothing else is known is in stock: a buyer who is told so
+// wrongly learns better from Hold, one who is told sold-out goes away. On a shard that isn't
+// watched nothing is in stock.
+func (s *Stock) InStock(shard ShardID, item ItemID) (bool, time.Duration) {
+	v := s.viewAt(shard)
+	if v == nil {
+		return false, s.now()
+	}
+	return v.inStock(item)
 }
 
-// Sighting is what this process knows of a shard: whether a unit was available when the shard was at Seq. Of two, the one of the later
-// epoch is newer, and within an epoch the one of the higher Seq.
+// Sighting is what this process knows of an item on a shard: whether it had a unit when its
+// crossing at Seq was seen. Of two, the one of the later epoch is newer, and within an epoch the
+// one of the higher Seq.
 type Sighting struct {
 	Epoch   Epoch
 	Seq     uint64
 	InStock bool
 }
 
-// Seen returns, from memory, what was last seen of a watched item's shard. ok is false where nothing was seen yet, and while the
-// shard can say nothing because it is being rebuilt.
-func (s *Stock) Seen(item ItemID) (sighting Sighting, ok bool) {
-	v := (*s.views.Load())[item]
+// Seen returns, from memory, what was last seen of an item on a watched shard. ok is false where
+// the shard was not seen yet, and while it can say nothing because it is being rebuilt.
+func (s *Stock) Seen(shard ShardID, item ItemID) (sighting Sighting, ok bool) {
+	v := s.viewAt(shard)
 	if v == nil {
 		return Sighting{}, false
 	}
-	snap := v.snap.Load()
-	if snap == nil || snap.shut {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if sure := v.sure.Load(); sure == nil || sure.shut {
 		return Sighting{}, false
 	}
-	return Sighting{v.ref.Epoch, snap.seq, snap.available > 0}, true
+	slot := v.items.Load().place(item)
+	return Sighting{v.ref.Epoch, slot.seq, slot.word.Load()&bitOut == 0}, true
 }
 
-// poll has all views follow their shards, every cfg.Poll, and repeats the events that found no place.
+// poll has the views that were silent follow their shards, and repeats the events that found no
+// place. A view is looked at twice in cfg.Poll, so none is older than that and a half.
 func (s *Stock) poll(ctx context.Context) {
-	tick := time.NewTicker(s.cfg.Poll)
+	tick := time.NewTicker(s.cfg.Poll / 2)
 	defer tick.Stop()
 	for {
 		select {
@@ -109,17 +133,23 @@ func (s *Stock) poll(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, v := range *s.views.Load() {
-			v.sync()
-			if v.news() {
+		now := s.now()
+		for _, v := range s.views.Load() {
+			if v == nil {
+				continue
+			}
+			if sure := v.sure.Load(); sure == nil || sure.shut || now-sure.at >= s.cfg.Poll {
+				v.sync()
+			}
+			if v.hasNews() {
 				s.emit(event{kind: eventCrossing, view: v})
 			}
 		}
 	}
 }
 
-// synced takes note of how a sync ended. The first failure after a success is logged, and the first success after a failure: in
-// between there is nothing new to say, four times a second and shard.
+// synced takes note of how a sync ended. The first failure after a success is logged, and the first
+// success after a failure: in between there is nothing new to say, four times a second and shard.
 func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	if ctx.Err() != nil {
 		return
@@ -129,30 +159,39 @@ func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	}
 	if failed := err != nil; s.failing.Swap(failed) != failed {
 		if failed {
-			s.cfg.Logger.Warn("shards cannot be read", "item", ref.Item, "epoch", ref.Epoch, "err", err)
+			s.cfg.Logger.Warn("shards cannot be read", "shard", ref.Shard, "epoch", ref.Epoch, "err", err)
 		} else {
 			s.cfg.Logger.Info("shards can be read again")
 		}
 	}
 }
 
-// listen hears crossings until ctx ends. It answers on ready once, when the subscription stands or has failed. After each
-// subscription all views are synced, for what was said while nobody listened.
-func (s *Stock) listen(ctx context.Context, ready chan<- error) {
-	var once sync.Once
-	answer := func(err error) { once.Do(func() { ready <- err }) }
+// listen hears crossings until ctx ends. It answers on ready, when the subscription stands or has
+// failed for the first time. After each subscription all views are synced, for what was said while
+// nobody listened, and the servers are looked at: they may be others now.
+func (s *Stock) listen(ctx context.Context, client rueidis.Client, ready chan<- error) {
+	answer := func(err error) {
+		s.health.subscribed(err)
+		select {
+		case ready <- err:
+		default:
+		}
+	}
 	hooked := rueidis.WithOnSubscriptionHook(ctx, func(sub rueidis.PubSubSubscription) {
 		if sub.Kind != "subscribe" {
 			return
 		}
 		answer(nil)
-		for _, v := range *s.views.Load() {
-			v.sync()
+		s.kick()
+		for _, v := range s.views.Load() {
+			if v != nil {
+				v.sync()
+			}
 		}
 	})
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		began := s.now()
-		err := s.client.Receive(hooked, s.client.B().Subscribe().Channel(s.channel, s.bell).Build(), s.heard)
+		err := client.Receive(hooked, client.B().Subscribe().Channel(s.channel, s.bell).Build(), s.heard)
 		if ctx.Err() != nil {
 			return
 		}
@@ -164,79 +203,84 @@ func (s *Stock) listen(ctx context.Context, ready chan<- error) {
 			pause = firstPause
 		}
 		s.cfg.Logger.Warn("crossings are not heard, the poll has to find them", "channel", s.channel, "again_in", pause, "err", err)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !wait(ctx, pause) {
 			return
-		case <-timer.C:
 		}
 	}
 }
 
-// Pauses between two tries to subscribe.
+// Pauses between two tries to connect or to subscribe.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
 
-// heard takes a message from the channel. It runs on the connection's reading goroutine and must not block.
+// wait waits for a while and reports whether ctx goes on.
+func wait(ctx context.Context, pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// heard takes a message from the channel. It runs on the connection's reading goroutine and must
+// not block.
 func (s *Stock) heard(message rueidis.PubSubMessage) {
 	if message.Channel == s.bell {
 		s.emit(event{kind: eventRing, message: message.Message})
 		return
 	}
-	item, epoch, o, ok := parseCrossing(message.Message)
+	ref, seq, crossings, ok := parseMessage(message.Message)
 	if !ok {
 		s.cfg.Logger.Warn("not a crossing", "channel", message.Channel, "message", message.Message)
 		return
 	}
-	v := (*s.views.Load())[item]
+	v := s.viewAt(ref.Shard)
 	switch {
-	case v == nil || epoch < v.ref.Epoch:
-	case epoch > v.ref.Epoch:
-		s.refused(v.ref, v, &refusedError{ErrEpoch, epoch})
+	case v == nil || ref.Epoch < v.ref.Epoch:
+	case ref.Epoch > v.ref.Epoch:
+		s.refused(v.ref, &refusedError{ErrEpoch, ref.Epoch})
 	default:
-		v.heard(o)
+		s.saw(ref, seq)
+		follow := len(crossings) == 0
+		for _, c := range crossings {
+			v.heard(c.item, seq, c.has)
+			follow = follow || !c.has
+		}
+		if follow {
+			v.sync()
+		}
 	}
 }
 
-// Ring has every process on this Redis, this one too, call its OnRing with the message. It doesn't wait and promises nothing: who
-// relies on the news has to look for it now and then as well.
+// Ring has every process on this Redis, this one too, call its OnRing with the message. It doesn't
+// wait and promises nothing: a process that relies on the news has to look for it now and then as
+// well.
 func (s *Stock) Ring(message string) {
 	s.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 		defer cancel()
-		if err := s.client.Do(ctx, s.client.B().Publish().Channel(s.bell).Message(message).Build()).Error(); err != nil && ctx.Err() == nil {
+		client, err := s.conn()
+		if err == nil {
+			err = client.Do(ctx, client.B().Publish().Channel(s.bell).Message(message).Build()).Error()
+		}
+		if err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Warn("could not ring", "channel", s.bell, "message", message, "err", err)
 		}
 	})
 }
 
-// parseCrossing reads a message of lua/shard.lua: item, epoch, seq, available, known.
-func parseCrossing(message string) (ItemID, Epoch, observation, bool) {
-	fields := strings.Split(message, " ")
-	if len(fields) != 5 {
-		return 0, 0, observation{}, false
-	}
-	item, err1 := strconv.ParseUint(fields[0], 10, 32)
-	epoch, err2 := strconv.ParseUint(fields[1], 10, 32)
-	seq, err3 := strconv.ParseUint(fields[2], 10, 64)
-	available, err4 := strconv.ParseInt(fields[3], 10, 64)
-	known, err5 := strconv.ParseInt(fields[4], 10, 64)
-	if errors.Join(err1, err2, err3, err4, err5) != nil {
-		return 0, 0, observation{}, false
-	}
-	return ItemID(item), Epoch(epoch), observation{seq: seq, available: available, known: known}, true
-}
-
 // event is something to call back about.
 type event struct {
-	kind eventKind
-	ref  Ref
-	view *view // of eventCrossing
-
-	message string // of eventRing
+	kind    eventKind
+	ref     Ref       // of eventLost and eventEpoch
+	view    *view     // of eventCrossing
+	message string    // of eventRing
+	shards  []ShardID // of eventSuspect
 }
 
 type eventKind uint8
@@ -246,14 +290,17 @@ const (
 	eventEpoch
 	eventCrossing
 	eventRing
+	eventSuspect
 )
 
-// emit has deliver call back soon. It never blocks.
-func (s *Stock) emit(e event) {
+// emit has deliver call back soon, and reports whether there was room. It never blocks.
+func (s *Stock) emit(e event) bool {
 	select {
 	case s.events <- e:
+		return true
 	default:
 		s.missed.Add(1)
+		return false
 	}
 }
 
@@ -268,41 +315,14 @@ func (s *Stock) deliver(ctx context.Context) {
 			case eventLost:
 				s.cfg.OnLost(e.ref)
 			case eventEpoch:
-				s.cfg.OnEpoch(e.ref.Item, e.ref.Epoch)
+				s.cfg.OnEpoch(e.ref.Shard, e.ref.Epoch)
 			case eventCrossing:
 				e.view.tell(s.cfg.OnCrossing)
 			case eventRing:
 				s.cfg.OnRing(e.message)
+			case eventSuspect:
+				s.cfg.OnSuspect(e.shards)
 			}
 		}
-	}
-}
-
-// stockState is whether an item is in stock, as far as OnCrossing knows.
-type stockState = int32
-
-const (
-	stockUnknown stockState = iota
-	stockIn
-	stockOut
-)
-
-func stateOf(inStock bool) stockState {
-	if inStock {
-		return stockIn
-	}
-	return stockOut
-}
-
-// news reports whether OnCrossing has to be told something.
-func (v *view) news() bool {
-	return v.snap.Load() != nil && v.told.Load() != stateOf(v.inStock())
-}
-
-// tell tells of a crossing since the last call. What a view saw first is no crossing, unless an earlier view knew otherwise.
-func (v *view) tell(onCrossing func(ItemID, bool)) {
-	now := v.inStock()
-	if before := v.told.Swap(stateOf(now)); before != stockUnknown && before != stateOf(now) {
-		onCrossing(v.ref.Item, now)
 	}
 }

@@ -32,13 +32,22 @@ type Activity struct {
 
 // Item is one SKU of an activity.
 type Item struct {
-	ID       inventory.ItemID // given by the store
-	SKU      SKU
-	Price    Money
-	Quantity int64 // total units: what was asked for at first, plus restocks
-	PerUser  int   // the most units one buyer may have; 0 is no limit
-	Epoch    inventory.Epoch
-	Suspect  bool // somebody saw this epoch's shard lose writes: rebuild it
+	ID        inventory.ItemID // given by the store
+	SKU       SKU
+	Price     Money
+	Quantity  int64 // total units: what was asked for at first, plus restocks
+	PerUser   int   // the most units one buyer may have; 0 is no limit
+	MaxOrders int   // the most orders one buyer may make, ended ones included; 0 is the default
+	Spread    int   // over how many shards the item is spread; at least 1
+}
+
+// OrderBound returns the most orders that one buyer may make of the item, cancelled ones included: without
+// a bound, buying and cancelling in a loop would fill Redis (L8).
+func (i *Item) OrderBound() int {
+	if i.MaxOrders > 0 {
+		return i.MaxOrders
+	}
+	return max(10, 10*i.PerUser)
 }
 
 // Closes returns when the activity stops selling.

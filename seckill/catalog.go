@@ -1,138 +1,333 @@
 package seckill
 
 import (
+	"errors"
+	"iter"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"penstock/inventory"
 )
 
-// Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path. Its lookups don't allocate
-// and keep nothing of their arguments.
+// Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path.
+// Its lookups don't allocate and keep nothing of their arguments. A nil Catalog is empty.
+//
+// The next catalog shares with it everything that does not change: a change costs by its own size,
+// not by the catalog's (see stripes and itemTable).
 type Catalog struct {
-	Version    int64
-	Loaded     time.Time // on this process's clock
-	merchants  map[MerchantID]*Merchant
-	callers    map[[32]byte]*Caller
-	activities map[ActivityID]*Sale
-	items      map[inventory.ItemID]*Offer
-	offers     []*Offer // in the order of activities and items
+	Version CatalogVersion
+	Loaded  time.Time // on this process's clock
+
+	generation uint64
+	clock      *clock // shared with the catalogs before and after
+	merchants  stripes[MerchantID, *Merchant]
+	callers    stripes[[32]byte, *Caller]
+	byName     stripes[CallerRef, *Caller]
+	activities stripes[ActivityID, *Sale]
+	spread     stripes[ActivityID, *Sale] // those with items that are spread over shards
+	numbers    numberTable
+	items      itemTable
 }
 
 // Sale is an activity as the hot path sees it.
 type Sale struct {
 	*Activity
-	offers map[SKU]*Offer
-	since  time.Time // when this process first saw the activity in this state and window
-}
-
-// Offer is an item as the hot path sees it.
-type Offer struct {
-	*Item
-	Sale       *Sale
+	skus       *skuIndex
+	number     uint32 // its place in Catalog.numbers
+	clock      *clock
+	since      time.Time // when this process first saw the activity in this state and window
 	notStarted *Refusal
 }
 
-// Ref names the offer's shard.
-func (o *Offer) Ref() inventory.Ref { return inventory.Ref{Item: o.ID, Epoch: o.Epoch} }
-
-// NewCatalog indexes data. earlier may be nil; what didn't change since keeps the time it was first seen.
-func NewCatalog(data *CatalogData, earlier *Catalog, now time.Time) *Catalog {
-	c := &Catalog{
-		Version:    data.Version,
-		Loaded:     now,
-		merchants:  make(map[MerchantID]*Merchant, len(data.Merchants)),
-		callers:    make(map[[32]byte]*Caller, len(data.Callers)),
-		activities: make(map[ActivityID]*Sale, len(data.Activities)),
-		items:      make(map[inventory.ItemID]*Offer),
-	}
-	for i := range data.Merchants {
-		c.merchants[data.Merchants[i].ID] = &data.Merchants[i]
-	}
-	for i := range data.Callers {
-		if caller := &data.Callers[i]; !caller.Revoked {
-			c.callers[caller.KeyHash] = caller
-		}
-	}
-	for i := range data.Activities {
-		c.addActivity(&data.Activities[i], earlier, now)
-	}
-	return c
+// Offer is an item as the hot path sees it. The zero value is none.
+type Offer struct {
+	*Item
+	Sale *Sale
 }
 
-func (c *Catalog) addActivity(a *Activity, earlier *Catalog, now time.Time) {
-	sale := &Sale{Activity: a, offers: make(map[SKU]*Offer, len(a.Items)), since: now}
-	if old := earlier.Activity(a.ID); old != nil && old.State == a.State && old.StartsAt.Equal(a.StartsAt) && old.EndsAt.Equal(a.EndsAt) {
-		sale.since = old.since
-	}
-	notStarted := &Refusal{Code: CodeNotStarted, StartsAt: a.StartsAt}
-	for j := range a.Items {
-		offer := &Offer{Item: &a.Items[j], Sale: sale, notStarted: notStarted}
-		sale.offers[offer.SKU] = offer
-		c.items[offer.ID] = offer
-		c.offers = append(c.offers, offer)
-	}
-	c.activities[a.ID] = sale
-}
+// clock tells how far the database's clock is ahead of this process's. Sales begin and end by the
+// database's: all gateways sell in the same window, however wrong their own clocks are.
+type clock struct{ ahead atomic.Int64 }
 
-// Caller returns the caller whose key has this SHA-256, or nil.
-func (c *Catalog) Caller(keyHash [32]byte) *Caller { return c.callers[keyHash] }
+func (c *clock) offset() time.Duration { return time.Duration(c.ahead.Load()) }
 
 // Merchant returns the merchant, or nil.
-func (c *Catalog) Merchant(id MerchantID) *Merchant { return c.merchants[id] }
+func (c *Catalog) Merchant(id MerchantID) *Merchant {
+	if c == nil {
+		return nil
+	}
+	return c.merchants.get(hashText(string(id)), id)
+}
 
-// Activity returns the activity, or nil. A nil Catalog has none.
+// Caller returns the caller whose key has this SHA-256, or nil. A revoked one is not found.
+func (c *Catalog) Caller(keyHash [32]byte) *Caller {
+	if c == nil {
+		return nil
+	}
+	return c.callers.get(keyHash[0], keyHash)
+}
+
+// NamedCaller returns the caller of that name, revoked or not, or nil.
+func (c *Catalog) NamedCaller(name CallerRef) *Caller {
+	if c == nil {
+		return nil
+	}
+	return c.byName.get(hashText(string(name.Caller)), name)
+}
+
+// Activity returns the activity, or nil.
 func (c *Catalog) Activity(id ActivityID) *Sale {
 	if c == nil {
 		return nil
 	}
-	return c.activities[id]
+	return c.activities.get(hashText(string(id)), id)
 }
 
-// Offer returns the item, or nil.
-func (c *Catalog) Offer(id inventory.ItemID) *Offer { return c.items[id] }
+// Offer returns the item, and whether there is one.
+func (c *Catalog) Offer(id inventory.ItemID) (Offer, bool) {
+	if c == nil {
+		return Offer{}, false
+	}
+	at := c.items.get(id)
+	if at.number == 0 {
+		return Offer{}, false
+	}
+	sale := c.numbers.get(at.number)
+	return Offer{&sale.Items[at.place], sale}, true
+}
 
-// Offer returns the activity's item of that SKU, or nil.
-func (s *Sale) Offer(sku SKU) *Offer { return s.offers[sku] }
+// Offer returns the activity's item of that SKU, and whether there is one.
+func (s *Sale) Offer(sku SKU) (Offer, bool) {
+	i := s.skus.find(s.Items, sku)
+	if i < 0 {
+		return Offer{}, false
+	}
+	return Offer{&s.Items[i], s}, true
+}
 
-// refusal says why the offer can't be bought at now, nil where it can, and since when no order of it can be new. That is
-// later than the moment it closed by grace, the longest a purchase may take: one that arrived in time may still take its hold.
-func (o *Offer) refusal(now time.Time, grace time.Duration) (refusal *Refusal, since time.Time) {
-	a := o.Sale.Activity
-	switch closes := a.Closes(); {
+// Merchants goes through all merchants, in no order.
+func (c *Catalog) Merchants() iter.Seq[*Merchant] {
+	if c == nil {
+		return func(func(*Merchant) bool) {}
+	}
+	return c.merchants.all
+}
+
+// Callers goes through all callers, revoked ones included, in no order.
+func (c *Catalog) Callers() iter.Seq[*Caller] {
+	if c == nil {
+		return func(func(*Caller) bool) {}
+	}
+	return c.byName.all
+}
+
+// Sales goes through all activities, in no order.
+func (c *Catalog) Sales() iter.Seq[*Sale] {
+	if c == nil {
+		return func(func(*Sale) bool) {}
+	}
+	return c.activities.all
+}
+
+// Spread goes through the items that are spread over several shards, in no order. It costs by the
+// activities that have some.
+func (c *Catalog) Spread() iter.Seq[Offer] {
+	return func(yield func(Offer) bool) {
+		if c == nil {
+			return
+		}
+		c.spread.all(func(sale *Sale) bool {
+			for i := range sale.Items {
+				if sale.Items[i].Spread > 1 && !yield(Offer{&sale.Items[i], sale}) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// SetClock says how far the database's clock is ahead of this process's: of this catalog, and of
+// those that are made of it.
+func (c *Catalog) SetClock(ahead time.Duration) {
+	if c != nil {
+		c.clock.ahead.Store(int64(ahead))
+	}
+}
+
+// Shared refusals of a sale that is not open.
+var (
+	errEnded  = &Refusal{Code: CodeEnded}
+	errPaused = &Refusal{Code: CodePaused, Detail: "The sale is paused.", RetryAfter: 2 * time.Second}
+)
+
+// Refusal says why the offer can't be bought at now, nil where it can, and since when no order of
+// it can be new. That is later than the moment it closed by grace, the longest a purchase may take:
+// one that arrived in time may still take its hold. Both times are on this process's clock.
+func (o Offer) Refusal(now time.Time, grace time.Duration) (refusal *Refusal, since time.Time) {
+	a, ahead := o.Sale.Activity, o.Sale.clock.offset()
+	closes, starts := a.Closes().Add(-ahead), a.StartsAt.Add(-ahead)
+	switch {
 	case a.State == ActivityEnded:
 		return errEnded, o.Sale.since.Add(grace)
 	case !now.Before(closes):
 		return errEnded, latest(o.Sale.since, closes).Add(grace)
 	case a.State == ActivityPaused:
 		return errPaused, o.Sale.since.Add(grace)
-	case now.Before(a.StartsAt):
-		return o.notStarted, o.Sale.since.Add(grace)
+	case now.Before(starts):
+		return o.Sale.notStarted, o.Sale.since.Add(grace)
 	}
 	return nil, time.Time{}
 }
 
-// live returns the shards to keep an eye on: of every item that may have been sold, until its keys may be forgotten.
-func (c *Catalog) live(now time.Time, retention time.Duration) []inventory.Ref {
-	var refs []inventory.Ref
-	for _, offer := range c.offers {
-		if offer.Epoch != 0 && offer.Sale.live(now, retention) {
-			refs = append(refs, offer.Ref())
-		}
-	}
-	return refs
+// Live reports whether the activity's stock is still needed at now, on this process's clock: it may
+// have been sold, and its keys may not be forgotten yet.
+func (s *Sale) Live(now time.Time, retention time.Duration) bool {
+	return s.State != ActivityDraft &&
+		now.Add(s.clock.offset()).Before(s.Closes().Add(retention+s.PaymentWindow))
 }
 
-// live reports whether the activity's stock is still needed.
-func (s *Sale) live(now time.Time, retention time.Duration) bool {
-	return s.State != ActivityDraft && now.Before(s.Closes().Add(retention+s.PaymentWindow))
+// Place returns the shard of a hold on the offer, in an installation of so many shards.
+func (o Offer) Place(id string, shards int) inventory.ShardID {
+	return inventory.Place(o.ID, o.Spread, id, shards)
 }
-
-// neverSold reports whether the offer is of a draft that was ended: it has no stock to keep.
-func (o *Offer) neverSold() bool { return o.Sale.State == ActivityEnded && o.Epoch == 0 }
 
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
+}
+
+// CatalogEdit makes the next catalog of an earlier one. It is used by one goroutine, once.
+type CatalogEdit struct {
+	next    *Catalog
+	earlier *Catalog
+}
+
+// Edit begins the next catalog. earlier may be nil. With whole, what is not applied is gone; what
+// did not change since keeps the time it was first seen.
+func (c *Catalog) Edit(whole bool, now time.Time) *CatalogEdit {
+	next := &Catalog{clock: new(clock)}
+	if c != nil && whole {
+		next.clock = c.clock
+	}
+	if c != nil && !whole {
+		*next = *c
+		next.generation++
+	}
+	next.Loaded = now
+	return &CatalogEdit{next: next, earlier: c}
+}
+
+// errItemsMissing means that a store left items out that were never read: load the catalog anew.
+var errItemsMissing = errors.New("an activity came without its items, and they are not known")
+
+// Apply puts a change into the next catalog, which keeps what the change points to. An error means
+// that the catalog must be loaded anew, as a whole.
+func (e *CatalogEdit) Apply(change CatalogChange) error {
+	switch {
+	case change.Merchant != nil:
+		m := change.Merchant
+		e.next.merchants.set(e.next.generation, hashText(string(m.ID)), m.ID, m)
+	case change.Caller != nil:
+		e.caller(change.Caller)
+	case change.Activity != nil:
+		return e.activity(change.Activity, change.ItemsKept)
+	default:
+		e.drop(change.Dropped)
+	}
+	return nil
+}
+
+func (e *CatalogEdit) caller(caller *Caller) {
+	next := e.next
+	if m := next.Merchant(caller.Merchant); m != nil {
+		caller.Merchant = m.ID // one string for all
+	}
+	if old := next.NamedCaller(caller.CallerRef); old != nil {
+		next.callers.drop(next.generation, old.KeyHash[0], old.KeyHash)
+	}
+	next.byName.set(next.generation, hashText(string(caller.Caller)), caller.CallerRef, caller)
+	if !caller.Revoked {
+		next.callers.set(next.generation, caller.KeyHash[0], caller.KeyHash, caller)
+	}
+}
+
+func (e *CatalogEdit) drop(id ActivityID) {
+	next := e.next
+	old := next.Activity(id)
+	if old == nil {
+		return
+	}
+	for i := range old.Items {
+		next.items.set(next.generation, old.Items[i].ID, place{})
+	}
+	next.numbers.drop(next.generation, old.number)
+	next.activities.drop(next.generation, hashText(string(id)), id)
+	next.spread.drop(next.generation, hashText(string(id)), id)
+}
+
+func (e *CatalogEdit) activity(a *Activity, itemsKept bool) error {
+	next := e.next
+	sale := &Sale{
+		Activity: a, clock: next.clock, since: next.Loaded,
+		notStarted: &Refusal{Code: CodeNotStarted, StartsAt: a.StartsAt},
+	}
+	known, old := e.earlier.Activity(a.ID), next.Activity(a.ID)
+	if known != nil && known.State == a.State && known.StartsAt.Equal(a.StartsAt) && known.EndsAt.Equal(a.EndsAt) {
+		sale.since = known.since
+	}
+	switch from := firstSale(old, known); {
+	case itemsKept && from == nil:
+		return errItemsMissing
+	case itemsKept:
+		a.Items, sale.skus = from.Items, from.skus
+	default:
+		a.Items = compactItems(a.Items)
+		sale.skus = newSKUIndex(a.Items)
+	}
+	if m := next.Merchant(a.Merchant); m != nil {
+		a.Merchant = m.ID
+	}
+	if old != nil {
+		sale.number = old.number
+		next.numbers.set(next.generation, sale)
+		for i := range old.Items {
+			if i >= len(a.Items) || a.Items[i].ID != old.Items[i].ID {
+				next.items.set(next.generation, old.Items[i].ID, place{})
+			}
+		}
+	} else {
+		next.numbers.add(next.generation, sale)
+	}
+	if old == nil || !itemsKept {
+		for i := range a.Items {
+			next.items.set(next.generation, a.Items[i].ID, place{sale.number, uint32(i)})
+		}
+	}
+	stripe := hashText(string(a.ID))
+	next.activities.set(next.generation, stripe, a.ID, sale)
+	if slices.ContainsFunc(a.Items, func(item Item) bool { return item.Spread > 1 }) {
+		next.spread.set(next.generation, stripe, a.ID, sale)
+	} else {
+		next.spread.drop(next.generation, stripe, a.ID)
+	}
+	return nil
+}
+
+func firstSale(sales ...*Sale) *Sale {
+	for _, s := range sales {
+		if s != nil {
+			return s
+		}
+	}
+	return nil
+}
+
+// Done returns the next catalog, read up to a version. The edit must not be used any more.
+func (e *CatalogEdit) Done(version CatalogVersion) *Catalog {
+	e.next.Version = version
+	return e.next
 }

@@ -31,8 +31,8 @@ func (e FieldErrors) Error() string {
 // MaxPaymentWindow bounds how long a unit may be kept from others unpaid.
 const MaxPaymentWindow = 7 * 24 * time.Hour
 
-// check returns everything that is wrong with the activity by itself.
-func (a *Activity) check() FieldErrors {
+// Check returns everything that is wrong with the activity by itself, in an installation of so many shards.
+func (a *Activity) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
 		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
@@ -63,7 +63,7 @@ func (a *Activity) check() FieldErrors {
 	seen := make(map[SKU]bool, len(a.Items))
 	for i := range a.Items {
 		field := fmt.Sprintf("items[%d].", i)
-		for _, e := range a.Items[i].check() {
+		for _, e := range a.Items[i].check(shards) {
 			add(field+e.Field, "%s", e.Detail)
 		}
 		if seen[a.Items[i].SKU] {
@@ -75,7 +75,7 @@ func (a *Activity) check() FieldErrors {
 }
 
 // check returns everything that is wrong with the item by itself.
-func (i *Item) check() FieldErrors {
+func (i *Item) check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
 		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
@@ -94,6 +94,12 @@ func (i *Item) check() FieldErrors {
 	}
 	if i.PerUser < 0 || i.PerUser > MaxQuantity {
 		add("per_user", "must be from 0 (no limit) to %d", MaxQuantity)
+	}
+	if i.MaxOrders < 0 || i.MaxOrders > MaxOrders {
+		add("max_orders", "must be from 0 (the default) to %d", MaxOrders)
+	}
+	if i.Spread < 1 || i.Spread > shards {
+		add("spread", "must be from 1 to %d, the number of shards", shards)
 	}
 	return errs
 }

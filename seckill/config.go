@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"penstock/inventory"
 )
 
 // Config are the times and sizes that the protocol leans on. Every process of one installation must run the same ones.
@@ -11,10 +13,11 @@ type Config struct {
 	// AcceptDeadline is how long after a request's arrival a 202 may still be given. Longer forgives a slower queue, but
 	// every rebuild waits it out.
 	AcceptDeadline time.Duration
-	// WaitOut is how long a rebuild waits after its close until every 202 of the epoch before has been given. It must be
-	// longer than AcceptDeadline: the rest is for a goroutine that is scheduled late between looking at the clock and
-	// handing the answer to the network.
-	WaitOut time.Duration
+	// ReplicaLag is how long a Redis primary that was replaced may go on taking writes: what
+	// min-replicas-max-lag says, and 0 for a single Redis.
+	ReplicaLag time.Duration
+	// Shards is the number of shards of the installation; it is fixed when the database is made.
+	Shards int
 	// SweepAge is how long a hold must lie untouched before the sweeper asks what became of it. It must be longer than
 	// WaitOut, so that no attempt that touched the hold still lives.
 	SweepAge time.Duration
@@ -35,7 +38,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		AcceptDeadline: 2 * time.Second,
-		WaitOut:        3 * time.Second,
+		Shards:         16,
 		SweepAge:       30 * time.Second,
 		Tick:           250 * time.Millisecond,
 		Retention:      24 * time.Hour,
@@ -54,16 +57,33 @@ func (c Config) Validate() error {
 		}
 	}
 	positive("accept-deadline", int64(c.AcceptDeadline))
+	positive("shards", int64(c.Shards))
+	if c.Shards > inventory.MaxShards {
+		errs = append(errs, fmt.Errorf("shards: must be at most %d", inventory.MaxShards))
+	}
 	positive("tick", int64(c.Tick))
 	positive("retention", int64(c.Retention))
 	positive("batch-cap", int64(c.BatchCap))
 	positive("queue", int64(c.Queue))
 	positive("store-timeout", int64(c.StoreTimeout))
-	if c.WaitOut <= c.AcceptDeadline {
-		errs = append(errs, fmt.Errorf("wait-out: %v must be longer than accept-deadline, %v", c.WaitOut, c.AcceptDeadline))
+	if c.ReplicaLag < 0 {
+		errs = append(errs, errors.New("replica-lag: must not be negative"))
 	}
-	if c.SweepAge <= c.WaitOut {
-		errs = append(errs, fmt.Errorf("sweep-age: %v must be longer than wait-out, %v", c.SweepAge, c.WaitOut))
+	if c.SweepAge <= c.WaitOut() {
+		errs = append(errs, fmt.Errorf("sweep-age: %v must be longer than the wait-out, %v", c.SweepAge, c.WaitOut()))
 	}
 	return errors.Join(errs...)
 }
+
+// answerMargin is for a goroutine that is scheduled late between looking at the clock and handing its
+// answer to the network.
+const answerMargin = time.Second
+
+// WaitOut returns how long it takes, after a shard was closed or a hold doomed, until no 202 of before can
+// be given any more: the accept deadline, the time that a replaced Redis primary may go on taking writes,
+// and a margin.
+func (c Config) WaitOut() time.Duration { return c.AcceptDeadline + c.ReplicaLag + answerMargin }
+
+// StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the accept
+// deadline. A purchase that waits longer has failed, and nothing happened.
+func (c Config) StartBy() time.Duration { return c.AcceptDeadline / 4 }

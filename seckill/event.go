@@ -55,9 +55,9 @@ type orderData struct {
 	UpdatedAt string     `json:"updated_at"`
 }
 
-// announceOrder makes the announcement of a step: the order as it was after it. An order is in each state once, so that order and
+// AnnounceOrder makes the announcement of a step: the order as it was after it. An order is in each state once, so that order and
 // state name the step.
-func announceOrder(o *Order) (Announcement, error) {
+func AnnounceOrder(o *Order) (Announcement, error) {
 	step := string(o.State)
 	if o.State == OrderPending {
 		step = "created"
@@ -87,6 +87,7 @@ func announceOrder(o *Order) (Announcement, error) {
 // of the later epoch is newer, and within an epoch the one of the higher seq.
 type StockStatus struct {
 	Ref      inventory.Ref
+	Item     inventory.ItemID
 	Seq      uint64
 	InStock  bool
 	Merchant MerchantID
@@ -105,19 +106,19 @@ type stockData struct {
 	Seq      uint64          `json:"seq"`
 }
 
-// announceStock makes the announcement of a stock status.
-func announceStock(s *StockStatus) (Announcement, error) {
+// AnnounceStock makes the announcement of a stock status.
+func AnnounceStock(s *StockStatus) (Announcement, error) {
 	stock := "sold_out"
 	if s.InStock {
 		stock = "in_stock"
 	}
 	value, err := json.Marshal(stockData{s.Merchant, s.Activity, s.SKU, stock, s.Ref.Epoch, s.Seq})
 	if err != nil {
-		return Announcement{}, fmt.Errorf("encode the stock status of item %d: %w", s.Ref.Item, err)
+		return Announcement{}, fmt.Errorf("encode the stock status of item %d: %w", s.Item, err)
 	}
 	subject := string(s.Activity) + "/" + string(s.SKU)
 	return Announcement{
-		ID:   fmt.Sprintf("%d.%d.%d", s.Ref.Item, s.Ref.Epoch, s.Seq),
+		ID:   fmt.Sprintf("%d.%d.%d", s.Item, s.Ref.Epoch, s.Seq),
 		Type: "penstock.stock." + stock + ".v1", Subject: subject, Time: s.At, Key: subject, Data: value,
 	}, nil
 }

@@ -25,38 +25,69 @@ type (
 	PaymentID string
 )
 
-// OrderID names an order, its item and its caller: 32 characters of lower-case base32 over
+// OrderID names an order, its item, its buyer and its caller: 40 characters of lower-case base32 over
 //
-//	item id (4 bytes, big endian) | tag of the caller (4 bytes) | digest of what makes the order unique (12 bytes)
+//	item id (4 bytes, big endian) | digest of the buyer (11) | tag of the caller (4) | digest of the key (6)
 //
-// It is derived from (caller, activity, SKU, user, idempotency key), so that a repeat of a purchase meets its own hold.
+// It is derived from what was asked, so that a repeat of a purchase meets its own hold. The first 24
+// characters are the head: they name item and buyer (inventory.Head). The rest tells the orders of one
+// buyer apart.
 type OrderID string
 
-const orderIDBytes = 20
+const (
+	orderIDBytes  = 25
+	orderIDLength = orderIDBytes * 8 / 5
+	headBytes     = 15
+)
 
 // orderIDEncoding is Crockford's alphabet in lower case: it sorts like the bytes and has no vowels but a and e.
 var orderIDEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// orderIDValue returns the value of a character of the alphabet, and reports whether it is one. The
+// alphabet has no i, l, o and u.
+func orderIDValue(c byte) (value uint64, ok bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return uint64(c - '0'), true
+	case c < 'a' || c > 'z' || c == 'i' || c == 'l' || c == 'o' || c == 'u':
+		return 0, false
+	}
+	value = uint64(c-'a') + 10
+	for _, skipped := range [...]byte{'i', 'l', 'o', 'u'} {
+		if c > skipped {
+			value--
+		}
+	}
+	return value, true
+}
 
 // ErrOrderID says that a string is not an order id.
 var ErrOrderID = errors.New("not an order id")
 
 // NewOrderID derives the id of the order that caller asks for with key.
-func NewOrderID(item inventory.ItemID, caller CallerRef, activity ActivityID, sku SKU, user UserID, key string) OrderID {
+func NewOrderID(item inventory.ItemID, caller CallerRef, user UserID, key string) OrderID {
+	var raw [orderIDBytes]byte
+	binary.BigEndian.PutUint32(raw[:4], uint32(item))
+	buyer := digestOf(raw[:4], string(user))
+	copy(raw[4:headBytes], buyer[:])
+	tag := caller.tag()
+	copy(raw[headBytes:], tag[:])
+	order := digestOf(raw[:headBytes], string(caller.Merchant), string(caller.Caller), key)
+	copy(raw[headBytes+len(tag):], order[:])
+	var out [orderIDLength]byte
+	orderIDEncoding.Encode(out[:], raw[:])
+	return OrderID(out[:])
+}
+
+// digestOf returns the SHA-256 (FIPS 180-4) of the prefix and the parts, each behind its length.
+func digestOf(prefix []byte, parts ...string) [sha256.Size]byte {
 	var buf [512]byte
-	in := buf[:0]
-	for _, part := range [...]string{string(caller.Merchant), string(caller.Caller), string(activity), string(sku), string(user), key} {
+	in := append(buf[:0], prefix...)
+	for _, part := range parts {
 		in = binary.AppendUvarint(in, uint64(len(part)))
 		in = append(in, part...)
 	}
-	digest := sha256.Sum256(in)
-	var raw [orderIDBytes]byte
-	binary.BigEndian.PutUint32(raw[:4], uint32(item))
-	tag := caller.tag()
-	copy(raw[4:8], tag[:])
-	copy(raw[8:], digest[:12])
-	var out [orderIDBytes * 8 / 5]byte
-	orderIDEncoding.Encode(out[:], raw[:])
-	return OrderID(out[:])
+	return sha256.Sum256(in)
 }
 
 // ParseOrderID checks the form of an order id; it does not say that the order exists.
@@ -81,28 +112,42 @@ func (id OrderID) Item() inventory.ItemID {
 // row is at hand, its caller decides.
 func (id OrderID) Of(caller CallerRef) bool {
 	var raw [orderIDBytes]byte
-	return decodeOrderID(string(id), &raw) && [4]byte(raw[4:8]) == caller.tag()
+	return decodeOrderID(string(id), &raw) && [4]byte(raw[headBytes:headBytes+4]) == caller.tag()
 }
 
+// decodeOrderID decodes an id into its bytes, without allocating: eight characters are five bytes.
 func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
-	if len(s) != orderIDBytes*8/5 {
+	if len(s) != orderIDLength {
 		return false
 	}
-	n, err := orderIDEncoding.Decode(raw[:], []byte(s))
-	return err == nil && n == orderIDBytes
+	for i := 0; i < orderIDLength/8; i++ {
+		var n uint64
+		for j := range 8 {
+			v, ok := orderIDValue(s[8*i+j])
+			if !ok {
+				return false
+			}
+			n = n<<5 | v
+		}
+		for j := range 5 {
+			raw[5*i+j] = byte(n >> (32 - 8*j))
+		}
+	}
+	return true
 }
 
 // withdrawalPrefix tells a withdrawal's hold from an order's.
 const withdrawalPrefix = "w"
 
-// NewWithdrawalID derives the name of the hold by which a merchant takes stock back.
-func NewWithdrawalID(item inventory.ItemID, key string) string {
-	return withdrawalPrefix + string(NewOrderID(item, CallerRef{}, "", "", "", key))
+// NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a shard.
+func NewWithdrawalID(item inventory.ItemID, shard inventory.ShardID, key string) string {
+	user := UserID(binary.BigEndian.AppendUint16(nil, uint16(shard)))
+	return withdrawalPrefix + string(NewOrderID(item, CallerRef{}, user, key))
 }
 
 // IsWithdrawal reports whether a hold's name is a withdrawal's.
 func IsWithdrawal(hold string) bool {
-	return len(hold) == 1+orderIDBytes*8/5 && hold[:1] == withdrawalPrefix
+	return len(hold) == 1+orderIDLength && hold[:1] == withdrawalPrefix
 }
 
 // CallerRef names a caller over all merchants.
@@ -136,11 +181,13 @@ type Money struct {
 
 // Limits of what a name, a purchase and a sale may be (L8).
 const (
-	MaxNameLength   = 64
-	MaxUserLength   = 128
-	MaxKeyLength    = 64
-	MaxQuantity     = 1_000
-	MaxItemQuantity = 10_000_000
-	MaxItems        = 200
-	MaxPriceMinor   = 1_000_000_000_000
+	MaxNameLength    = 64
+	MaxUserLength    = 128
+	MaxKeyLength     = 64
+	MaxRequestLength = 64 // of a request id
+	MaxQuantity      = 1_000
+	MaxItemQuantity  = 10_000_000
+	MaxItems         = 20_000
+	MaxPriceMinor    = 1_000_000_000_000
+	MaxOrders        = 1_000 // of one buyer and item, ended ones included: they are one value in Redis
 )

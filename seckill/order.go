@@ -12,6 +12,7 @@ type OrderState string
 // The states of an order.
 const (
 	OrderQueued    OrderState = "queued"
+	OrderParked    OrderState = "parked" // its promise can't become an order now; the public reads queued
 	OrderPending   OrderState = "pending_payment"
 	OrderPaid      OrderState = "paid"
 	OrderCancelled OrderState = "cancelled"
@@ -31,10 +32,13 @@ const (
 	ReasonNotAccepted    Reason = "not-accepted"
 	ReasonSoldOut        Reason = "sold-out"
 	ReasonPurchaseLimit  Reason = "purchase-limit"
+	ReasonDiscarded      Reason = "discarded" // an operator gave its dead letter up
+	ReasonLocked         Reason = "locked"    // of a parked order: its item's row was locked
+	ReasonUnfit          Reason = "unfit"     // of a parked order: no item fits its promise
 )
 
-// UnitState says what became of an order's units: open while the order may still be paid, then sold or void. It never
-// changes back.
+// UnitState says what became of an order's units: open while the order may still be paid, then sold or
+// void. It never changes back.
 type UnitState string
 
 // The states of an order's units.
@@ -42,6 +46,8 @@ const (
 	UnitsOpen UnitState = "open"
 	UnitsSold UnitState = "sold"
 	UnitsVoid UnitState = "void"
+	// UnitsParked are kept for a promise that can't become an order now. They become open or void.
+	UnitsParked UnitState = "parked"
 )
 
 // Order is an order as the database has it.
@@ -61,11 +67,22 @@ type Order struct {
 	PayBy     time.Time
 	UpdatedAt time.Time
 	Grant     Provenance
+	Request   string    // id of the request that made it, for people
+	Node      string    // the gateway that promised it
+	Accepted  time.Time // on that gateway's clock; shown to people, never compared
 }
 
-// Provenance is where and when the order's hold was given, for the auditor.
+// Stock names the order's stock row.
+func (o *Order) Stock() StockKey { return StockKey{o.Item, o.Grant.Shard} }
+
+// Hold returns the hold that stands behind the order.
+func (o *Order) Hold() inventory.Hold {
+	return inventory.Hold{Item: o.Item, ID: string(o.ID), Buyer: string(o.User), Quantity: o.Quantity}
+}
+
+// Provenance is where and when the order's hold was given.
 type Provenance struct {
-	Shard uint16
+	Shard inventory.ShardID
 	Epoch inventory.Epoch
 	Seq   uint64
 }
@@ -80,6 +97,7 @@ const (
 	EventTimedOut                   // pay_by passed
 	EventRefundDue                  // the shop takes a paid order back
 	EventRefunded                   // the money went back
+	EventDiscarded                  // an operator gave a parked order up
 )
 
 // step is a state and what happens to the units on the way into it.
@@ -95,6 +113,10 @@ var transitions = map[OrderState]map[Event]step{
 		EventPaid:      {OrderPaid, ReasonNone, UnitsSold},
 		EventCancelled: {OrderCancelled, ReasonBuyer, UnitsVoid},
 		EventTimedOut:  {OrderCancelled, ReasonPaymentTimeout, UnitsVoid},
+	},
+	OrderParked: {
+		EventCancelled: {OrderCancelled, ReasonBuyer, UnitsVoid},
+		EventDiscarded: {OrderRejected, ReasonDiscarded, UnitsVoid},
 	},
 	OrderPaid:      {EventRefundDue: {state: OrderRefundDue}},
 	OrderCancelled: {EventPaid: {state: OrderRefundDue}},

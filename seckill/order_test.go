@@ -5,18 +5,27 @@ import (
 	"time"
 )
 
-// TestTransitions lists the whole table: for every state and event, where it leads and what becomes of the units.
-func TestTransitions(t *testing.T) {
-	events := map[string]Event{"paid": EventPaid, "cancelled": EventCancelled, "timed out": EventTimedOut, "refund due": EventRefundDue, "refunded": EventRefunded}
+// TestOrder_Apply lists the whole table: for every state and event, the next state and the state
+// of the units.
+func TestOrder_Apply(t *testing.T) {
+	events := map[string]Event{
+		"paid": EventPaid, "cancelled": EventCancelled, "timed out": EventTimedOut, "refund due": EventRefundDue,
+		"refunded": EventRefunded, "discarded": EventDiscarded,
+	}
 	type after struct {
 		state  OrderState
 		reason Reason
 		units  UnitState
 	}
 	start := map[OrderState]UnitState{
-		OrderPending: UnitsOpen, OrderPaid: UnitsSold, OrderCancelled: UnitsVoid, OrderRejected: UnitsVoid, OrderRefundDue: UnitsVoid, OrderRefunded: UnitsVoid,
+		OrderParked: UnitsParked, OrderPending: UnitsOpen, OrderPaid: UnitsSold, OrderCancelled: UnitsVoid,
+		OrderRejected: UnitsVoid, OrderRefundDue: UnitsVoid, OrderRefunded: UnitsVoid,
 	}
 	want := map[OrderState]map[string]after{
+		OrderParked: {
+			"discarded": {OrderRejected, ReasonDiscarded, UnitsVoid},
+			"cancelled": {OrderCancelled, ReasonBuyer, UnitsVoid},
+		},
 		OrderPending: {
 			"paid":      {OrderPaid, "", UnitsSold},
 			"cancelled": {OrderCancelled, ReasonBuyer, UnitsVoid},
@@ -51,8 +60,8 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-// TestLatePaymentKeepsReason: a refund's order still says why it was cancelled.
-func TestLatePaymentKeepsReason(t *testing.T) {
+// A refund's order still says why it was cancelled.
+func TestOrder_LatePaymentKeepsReason(t *testing.T) {
 	order := Order{State: OrderCancelled, Reason: ReasonPaymentTimeout, Units: UnitsVoid}
 	if !order.Apply(EventPaid, time.Unix(1, 0)) || order.State != OrderRefundDue || order.Reason != ReasonPaymentTimeout {
 		t.Fatalf("got %+v", order)

@@ -22,6 +22,7 @@ const (
 	CodeNotCancellable   Code = "not-cancellable"
 	CodeAmountMismatch   Code = "amount-mismatch"
 	CodeForbidden        Code = "forbidden"
+	CodeBusy             Code = "busy" // units are being moved between the shards of an item
 	CodeOverloaded       Code = "overloaded"
 	CodeUnavailable      Code = "unavailable"
 	CodeInvalidSignature Code = "invalid-signature"

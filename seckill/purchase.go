@@ -1,10 +1,6 @@
 package seckill
 
-import (
-	"time"
-
-	"penstock/inventory"
-)
+import "time"
 
 // Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
 // what outlives it.
@@ -17,13 +13,11 @@ type Purchase struct {
 	Quantity int
 	Arrived  time.Time     // when the request arrived, with its monotonic reading: the accept deadline counts from here
 	Wait     time.Duration // how long to wait for the order row after it was accepted; 0 not at all
+	Request  string        // id of the request, for people
 	// Closed, if there is one, is the answer to a key that has no order: nothing new is sold. A repeat meets its order as ever.
 	// ClosedSince is since when nothing is; nil and zero in ordinary times.
 	Closed      *Refusal
 	ClosedSince time.Time
-
-	item inventory.ItemID // of id
-	id   OrderID          // see order; "" before
 }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.

@@ -3,35 +3,70 @@ package seckill
 import (
 	"context"
 	"errors"
+
+	"penstock/inventory"
 )
 
 // ErrNoSlot means that every slot of a queue's buffer is taken.
 var ErrNoSlot = errors.New("the queue's buffer is full")
 
-// Queue keeps the promise: a record whose done was called with nil is on durable storage and will be polled.
-// All methods are safe for concurrent use.
+// Queue keeps the promises: a page whose done was called with nil is on durable storage and will be
+// polled. All methods are safe for concurrent use.
 type Queue interface {
-	// Reserve takes a slot in the bounded buffer. An error means that nothing may be put now: ErrNoSlot, or why the queue takes nothing.
-	// Each slot is given back by exactly one Put or Release.
+	Producer
+	Consumer
+}
+
+// Producer is the gateway's side of the queue.
+type Producer interface {
+	// Reserve takes a slot for one promise in the bounded buffer. An error means that nothing may be put
+	// now: ErrNoSlot, or why the queue takes nothing. Each slot is given back by one Put or Release.
 	Reserve() error
-	// Release gives back a slot that was not used.
-	Release()
-	// Put sends a record in a reserved slot. It does not block and keeps value until done is called: exactly once, with
-	// nil when the record is acknowledged by all in-sync replicas, else with an error that means the record may or may
-	// not be written, now or later. done must not block.
-	Put(key OrderID, value []byte, done func(error))
+	// Release gives back slots that were not used.
+	Release(slots int)
+	// Put sends a page that uses slots. It goes to the shard's preferred partition, and to another one
+	// where that one has no leader. Put does not block and keeps value until done is called: exactly
+	// once, with nil when the page is acknowledged by all in-sync replicas, else with an error that means
+	// that the page may or may not be written, now or later. done must not block.
+	Put(shard inventory.ShardID, value []byte, slots int, done func(error))
+	// Mark writes a marker into every partition of the books, acknowledged like a page, and returns the
+	// position behind each: what was acknowledged before the call lies below it.
+	Mark(ctx context.Context) ([]Position, error)
+}
 
-	// Poll returns the next records of the partitions that this consumer has; it waits for at least one. The records stay
-	// valid until Commit. Only one Poll–Commit pair is under way at a time.
-	Poll(ctx context.Context) ([]Message, error)
-	// Commit commits everything that the last Poll returned. ErrFenced means that the partitions are somebody else's now: the
-	// records will come again. After any other error it may be called again.
-	Commit(ctx context.Context) error
+// Consumer is the worker's side of the queue.
+type Consumer interface {
+	// Poll returns the next records of the partitions that this consumer has, from the positions in the
+	// store on; it waits for at least one. Only one Poll is under way at a time. What it returned comes
+	// again after Rewind.
+	Poll(ctx context.Context) (Haul, error)
+	// Rewind goes back to the positions in the store: what Poll returned could not be committed.
+	Rewind(ctx context.Context) error
+	// Committed tells the queue that the moves are in the store, so that its own tools show the lag. It
+	// is a copy that nobody reads back, and does not block.
+	Committed(moves []Move)
+	// Owned returns the partitions that this consumer has now, and how many there are in all. all is 0
+	// while this isn't known: the consumer is no member of the group, or the group can't be asked.
+	Owned() (partitions []int32, all int)
+}
 
-	// End returns the next offset of every partition: what is acknowledged before the call lies below it.
-	End(ctx context.Context) (Positions, error)
-	// Committed returns the workers' committed offset of every partition; a partition nobody committed yet is at 0.
-	Committed(ctx context.Context) (Positions, error)
+// TopicID tells a topic from another one of the same name that was made later.
+type TopicID [16]byte
+
+// Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch is
+// the epoch of the record before it (KIP-320), -1 where it isn't known.
+type Position struct {
+	Topic       TopicID
+	Partition   int32
+	Next        int64
+	LeaderEpoch int32
+}
+
+// Move says that the records of a partition were read from From to To. It is part of the transaction
+// that writes what they say, which compares From with what the store has.
+type Move struct {
+	From Position
+	To   Position
 }
 
 // Message is a record as it was polled.
@@ -41,16 +76,22 @@ type Message struct {
 	Value     []byte
 }
 
-// Positions are offsets, indexed by partition.
-type Positions []int64
+// Haul is what one Poll returned: records, and how far they reach. The moves cover markers and records
+// that were passed over, too.
+type Haul struct {
+	Messages []Message
+	Moves    []Move
+}
 
-// Passed reports whether every partition of p has reached end's offset.
-func (p Positions) Passed(end Positions) bool {
-	if len(p) < len(end) {
-		return false
+// Passed reports whether the positions in have have passed those in want. A partition of another topic id
+// than the one in want has not.
+func Passed(have, want []Position) bool {
+	at := make(map[int32]Position, len(have))
+	for _, p := range have {
+		at[p.Partition] = p
 	}
-	for i, offset := range end {
-		if p[i] < offset {
+	for _, p := range want {
+		if h, ok := at[p.Partition]; !ok || h.Topic != p.Topic || h.Next < p.Next {
 			return false
 		}
 	}

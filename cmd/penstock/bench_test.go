@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"penstock/internal/node"
 	"penstock/loadtest"
 )
 
@@ -15,7 +16,7 @@ func BenchmarkOrders_EndToEnd(b *testing.B) {
 	config := defaultConfig()
 	config.Listen, config.AdminListen, config.AdminToken = "127.0.0.1:0", "127.0.0.1:0", "benchmark-token"
 	config.DataDir = b.TempDir()
-	p := running(b, config, RoleGateway|RoleWorker)
+	p := running(b, config, node.RoleGateway|node.RoleWorker)
 	shop := newDemoShop(p.AdminURL(), config.AdminToken)
 	sale, err := shop.open(b.Context(), b.N, time.Now())
 	if err != nil {
@@ -45,9 +46,10 @@ func BenchmarkOrders_EndToEnd(b *testing.B) {
 }
 
 // running starts a process that is stopped in order when the test ends.
-func running(t testing.TB, config Config, role Role) *Process {
+func running(t testing.TB, config Config, role node.Role) *node.Node {
 	t.Helper()
-	p, err := startRole(t.Context(), config, role, slog.New(slog.DiscardHandler))
+	config.Gateway.DrainDelay = 0
+	p, err := node.Start(t.Context(), config.Config, role, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

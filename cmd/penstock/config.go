@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,76 +12,19 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"penstock/gateway"
-	"penstock/seckill"
+	"penstock/internal/node"
 )
 
-// Config is everything a process can be told: the parts' own Configs, and where to find things.
+// Config is everything that a command can be told: a node's Config, and how to log.
 type Config struct {
-	Listen          string
-	AdminListen     string
-	DataDir         string
-	Durable         bool
-	AdminToken      string
-	OpenMetrics     bool
-	LogLevel        string
-	LogFormat       string
-	ShutdownTimeout time.Duration
-	TrustedProxies  []string // addresses and networks
-	Slots           int
-	MaxKnown        int
-
-	// The real servers; all three or none. None is the embedded parts.
-	Redis       []string
-	RedisMaster string // the name Sentinels know it by
-	RedisUser   string
-	RedisSecret string
-	MinReplicas int
-	DropAfter   time.Duration // 0 keeps ended activities for ever
-	Kafka       []string
-	KafkaTopic  string
-	Partitions  int
-	Replication int
-	Database    string
-	KeepSchema  bool
-	Wait        time.Duration // how long to wait at start for a server that is away
-
-	// How they are reached; the database's URL says so itself.
-	RedisTransport transport
-	SentinelUser   string
-	SentinelSecret string
-	KafkaTransport transport
-	KafkaSASL      string // a kafka.Mechanism
-	KafkaUser      string
-	KafkaSecret    string
-
-	Announce EventsConfig
-
-	Sale     seckill.Config
-	Gateway  gateway.Config
-	ShedRate int // 0: by the number of processors
+	node.Config
+	LogLevel  string
+	LogFormat string
 }
 
 func defaultConfig() Config {
-	return Config{
-		Listen:          "127.0.0.1:8080",
-		AdminListen:     "127.0.0.1:8081",
-		DataDir:         "./penstock-data",
-		LogLevel:        "info",
-		LogFormat:       "text",
-		ShutdownTimeout: 15 * time.Second,
-		Slots:           32_768,
-		MaxKnown:        4_000_000,
-		KafkaTopic:      "penstock-orders",
-		Wait:            30 * time.Second,
-		Announce:        defaultEventsConfig(),
-		Sale:            seckill.DefaultConfig(),
-		Gateway:         gateway.DefaultConfig(),
-	}
+	return Config{Config: node.DefaultConfig(), LogLevel: "info", LogFormat: "text"}
 }
-
-// maxShedRate is more than any machine refuses.
-const maxShedRate = 100_000_000
 
 // setting is one value that flags, environment and file can set: key is its flag, its YAML key, and in capitals with
 // underscores after PENSTOCK_, its environment variable.
@@ -106,7 +48,7 @@ func processSettings() []setting {
 		{key: "admin-listen", value: func(c *Config) any { return &c.AdminListen },
 			help: "address of the admin listener; port 0 picks a free one"},
 		{key: "data-dir", value: func(c *Config) any { return &c.DataDir },
-			help: "directory of the embedded parts, one process at a time; on real servers, of the settings that were in force last"},
+			help: "directory of the embedded parts, one process at a time; on real servers, of the catalog and settings in force last"},
 		{key: "durable", value: func(c *Config) any { return &c.Durable },
 			help: "embedded parts: sync every write to disk, to survive a power loss too; slower"},
 		{key: "admin-token", value: func(c *Config) any { return &c.AdminToken }, secret: true,
@@ -117,10 +59,12 @@ func processSettings() []setting {
 			help: "debug, info, warn or error"},
 		{key: "log-format", value: func(c *Config) any { return &c.LogFormat },
 			help: "text or json"},
+		{key: "drain-delay", value: func(c *Config) any { return &c.Gateway.DrainDelay },
+			help: "how long a stop goes on taking connections after /readyz has turned 503, for load balancers to notice"},
 		{key: "shutdown-timeout", value: func(c *Config) any { return &c.ShutdownTimeout },
 			help: "how long a stop may take to answer what is in flight"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
-			help: "how long to wait at start for a server that is away"},
+			help: "how long migrate waits for a database that is away; the other commands start without it"},
 		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
 			help: "addresses or networks of the proxies in front, with commas between; their X-Forwarded-For is believed"},
 		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
@@ -150,7 +94,9 @@ func serverSettings() []setting {
 		{key: "redis-sentinel-password", value: func(c *Config) any { return &c.SentinelSecret }, secret: true,
 			help: "password of the Sentinels"},
 		{key: "redis-min-replicas", value: func(c *Config) any { return &c.MinReplicas },
-			help: "replicas that must be connected when an item is closed or opened; 1 or more where one may be promoted"},
+			help: "replicas that must be connected when a shard is closed or opened; 1 or more where one may be promoted"},
+		{key: "redis-replica-lag", value: func(c *Config) any { return &c.Sale.ReplicaLag },
+			help: "how long a replaced Redis primary may go on taking writes: its min-replicas-max-lag; 0 for a single Redis"},
 		{key: "redis-tls", value: func(c *Config) any { return &c.RedisTransport.TLS },
 			help: "reach the Redis and its Sentinels over TLS"},
 		{key: "redis-ca", value: func(c *Config) any { return &c.RedisTransport.CA },
@@ -164,7 +110,7 @@ func serverSettings() []setting {
 		{key: "kafka-topic", value: func(c *Config) any { return &c.KafkaTopic },
 			help: "topic of the accepted orders; made where it is missing"},
 		{key: "kafka-partitions", value: func(c *Config) any { return &c.Partitions },
-			help: "partitions of the topic when it is made; 0 is the default, 12"},
+			help: "partitions of the topic when it is made"},
 		{key: "kafka-replication", value: func(c *Config) any { return &c.Replication },
 			help: "replicas of the topic when it is made; 0 is three, or as many as there are brokers"},
 		{key: "kafka-tls", value: func(c *Config) any { return &c.KafkaTransport.TLS },
@@ -190,17 +136,33 @@ func serverSettings() []setting {
 	}
 }
 
+// eventSettings are about what other systems hear.
+func eventSettings() []setting {
+	return []setting{
+		{key: "events", value: func(c *Config) any { return &c.Announce.Events },
+			help: "on or off: publish stock status and orders' steps to Kafka for other systems; on real servers only"},
+		{key: "events-source", value: func(c *Config) any { return &c.Announce.Source },
+			help: "ce_source of these events: a URI reference that names this installation"},
+		{key: "stock-status-topic", value: func(c *Config) any { return &c.Announce.StockTopic },
+			help: "topic of the stock status; made where it is missing"},
+		{key: "order-events-topic", value: func(c *Config) any { return &c.Announce.OrderTopic },
+			help: "topic of orders' steps; made where it is missing"},
+	}
+}
+
 // saleSettings are about the sale: sizes, and the times that every process of an installation must share.
 func saleSettings() []setting {
 	return []setting{
 		{key: "slots", value: func(c *Config) any { return &c.Slots },
 			help: "accepted orders that may wait for the queue's acknowledgement at once"},
 		{key: "max-known", value: func(c *Config) any { return &c.MaxKnown },
-			help: "hold names remembered per item for refusals from memory"},
+			help: "names of holds remembered for refusals from memory, of all shards; some 2.5 bytes each"},
+		{key: "shards", value: func(c *Config) any { return &c.Shards },
+			help: "shards of the installation, fixed when its database is made; 0 is 16, and 4 for the embedded parts"},
+		{key: "queue", value: func(c *Config) any { return &c.Sale.Queue },
+			help: "purchases, status reads, cancels or payments that may wait at once, of each"},
 		{key: "accept-deadline", value: func(c *Config) any { return &c.Sale.AcceptDeadline },
 			help: "how long after its arrival an order may still be accepted"},
-		{key: "wait-out", value: func(c *Config) any { return &c.Sale.WaitOut },
-			help: "how long a rebuild waits for the last answers of the epoch before"},
 		{key: "sweep-age", value: func(c *Config) any { return &c.Sale.SweepAge },
 			help: "how long a hold lies untouched before the sweeper decides it"},
 		{key: "tick", value: func(c *Config) any { return &c.Sale.Tick },
@@ -333,7 +295,8 @@ func sortByLine(errs []error) {
 
 // located says where the value was set whose key err begins with.
 func located(err error, origin map[string]string) error {
-	if where, ok := origin[keyOf(err)]; ok {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	if where, ok := origin[key]; ok {
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	return err
@@ -341,93 +304,12 @@ func located(err error, origin map[string]string) error {
 
 // validate checks the values against each other, by the parts' own rules.
 func (c *Config) validate() []error {
-	var errs []error
-	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
-	errs = append(errs, c.validateServers()...)
-	if c.DataDir == "" {
-		errs = append(errs, errors.New("data-dir: is required"))
-	}
+	errs := c.Mistakes()
 	if _, err := parseLevel(c.LogLevel); err != nil {
 		errs = append(errs, err)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("log-format: %q is neither text nor json", c.LogFormat))
-	}
-	if c.ShutdownTimeout <= 0 {
-		errs = append(errs, errors.New("shutdown-timeout: must be above zero"))
-	}
-	if c.Slots <= 0 {
-		errs = append(errs, errors.New("slots: must be above zero"))
-	}
-	if c.ShedRate < 0 || c.ShedRate > maxShedRate {
-		errs = append(errs, fmt.Errorf("shed-rate: must be from 0 to %d", maxShedRate))
-	}
-	if c.MaxKnown < 0 {
-		errs = append(errs, errors.New("max-known: must not be below zero"))
-	}
-	if _, err := c.trustedProxies(); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, apart(c.Sale.Validate())...)
-	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
-	said := make(map[string]bool, len(errs))
-	for _, err := range errs {
-		said[keyOf(err)] = true
-	}
-	for _, err := range c.validateParts() { // a value that is wrong by our rules need not be wrong by theirs too
-		if !said[keyOf(err)] {
-			errs = append(errs, err)
-		}
-	}
-	return errs
-}
-
-// keyOf is the key that an error begins with.
-func keyOf(err error) string {
-	key, _, _ := strings.Cut(err.Error(), ":")
-	return key
-}
-
-// real reports whether the process works with real servers.
-func (c *Config) real() bool { return len(c.Redis) > 0 && len(c.Kafka) > 0 && c.Database != "" }
-
-// validateServers checks how the real servers are named. A mix of real and embedded ones is a mistake: the embedded ones know
-// only this process, and keep nothing that the others lose.
-func (c *Config) validateServers() []error {
-	var errs []error
-	for _, server := range []struct {
-		key    string
-		addrs  []string
-		absent bool
-	}{{"redis", c.Redis, len(c.Redis) == 0}, {"kafka", c.Kafka, len(c.Kafka) == 0}, {"database", nil, c.Database == ""}} {
-		if server.absent && (len(c.Redis) > 0 || len(c.Kafka) > 0 || c.Database != "") {
-			errs = append(errs, fmt.Errorf("%s: is required: give redis, kafka and database, or none of them", server.key))
-		}
-		for _, addr := range server.addrs {
-			if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-				errs = append(errs, fmt.Errorf("%s: %q is not host:port", server.key, addr))
-			}
-		}
-	}
-	if c.DropAfter != 0 && c.DropAfter <= c.Sale.Retention+seckill.MaxPaymentWindow {
-		errs = append(errs, fmt.Errorf("drop-ended-after: must be longer than retention and the longest payment window, %v",
-			c.Sale.Retention+seckill.MaxPaymentWindow))
-	}
-	if c.Wait < 0 {
-		errs = append(errs, errors.New("wait: must not be below zero"))
-	}
-	return append(errs, slices.Concat(c.validateTransports(), c.validateEvents())...)
-}
-
-// apart takes joined errors apart, so that each mistake is a line of its own.
-func apart(joined ...error) []error {
-	var errs []error
-	for _, err := range joined {
-		if list, ok := err.(interface{ Unwrap() []error }); ok {
-			errs = append(errs, apart(list.Unwrap()...)...)
-		} else if err != nil {
-			errs = append(errs, err)
-		}
 	}
 	return errs
 }

@@ -188,8 +188,12 @@ func deadLetterCommands() []*cobra.Command {
 			return s.showAll([]string{"dead-letters"}, "id", "at", "partition", "offset", "order", "problem")
 		}),
 	}
-	for _, verb := range []struct{ name, short, member string }{
-		{"replay", "Put dead letters back into the queue", "replayed"}, {"discard", "Delete dead letters for good", "discarded"},
+	for _, verb := range []struct {
+		name, short string
+		members     []string
+	}{
+		{"replay", "Try the orders of dead letters again", []string{"letters", "replayed", "opened", "rejected", "parked"}},
+		{"discard", "Give dead letters up for good: their orders are rejected", []string{"discarded"}},
 	} {
 		cmd := command(verb.name+" (ID... | --all)", verb.short, cobra.ArbitraryArgs, true, func(s *session, args []string) error {
 			all, err := s.cmd.Flags().GetBool("all")
@@ -209,7 +213,7 @@ func deadLetterCommands() []*cobra.Command {
 				}
 				body = map[string]any{"ids": ids}
 			}
-			return s.show(post(body, "dead-letters", verb.name), verb.member, "complete")
+			return s.show(post(body, "dead-letters", verb.name), verb.members...)
 		})
 		cmd.Flags().Bool("all", false, "all that there are now")
 		commands = append(commands, cmd)

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"penstock/internal/node"
 )
 
 const ctlToken = "token-of-the-test"
@@ -68,7 +70,7 @@ func TestCtl(t *testing.T) {
 	}
 	cfg := defaultConfig()
 	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
-	p := running(t, cfg, RoleGateway|RoleWorker)
+	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
 	t.Setenv(envAdmin, p.AdminURL())
 	t.Setenv(envAdminToken, ctlToken)
 	for _, s := range []step{
@@ -89,7 +91,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
 
-		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T12:00:00.000Z.*\n\nSKU +PRICE.*\nphone-x +199900 +CNY +10 +2\n$`},
+		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T12:00:00.000Z.*\n\nSKU +PRICE.*\nphone-x +199900 +CNY +10 +2 +1\n$`},
 		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -:2: is not YAML: `},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\n---\nb: 2", code: 2, stderr: `--file: -:2: has more than one document`},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\na: 2", code: 2, stderr: `--file: -:.* is not YAML: `},
@@ -102,7 +104,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl activities list", stdout: `\n618 +m1 +published +2\S+Z +2\S+Z +618 Phones\n$`},
 		{args: "ctl activities pause 618", stdout: `state +paused\n$`},
 		{args: "ctl activities resume 618", stdout: `state +published\n$`},
-		{args: "ctl activities show 618", stdout: `\nphone-x +199900 +CNY +10 +2\n$`},
+		{args: "ctl activities show 618", stdout: `\nphone-x +199900 +CNY +10 +2 +1\n$`},
 
 		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `^activity +618\nsku +phone-x\ndelta +5\ntotal +15\n$`},
 		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `total +15\n$`, stderr: `^this key was used before`},
@@ -143,7 +145,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl switches set colour red --reason x", code: 1, stderr: `unknown-switch`},
 
 		{args: "ctl dead-letters list", stdout: `^ID +AT +PARTITION +OFFSET +ORDER +PROBLEM\n$`},
-		{args: "ctl dead-letters replay --all", stdout: `^replayed +0\ncomplete +true\n$`},
+		{args: "ctl dead-letters replay --all", stdout: `^letters +0\nreplayed +0\nopened +0\nrejected +0\nparked +0\n$`},
 		{args: "ctl dead-letters discard 7 8", code: 1, stderr: `unknown-dead-letter`},
 		{args: "ctl dead-letters discard seven", code: 2, stderr: `"seven" is not the id of a dead letter`},
 		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},

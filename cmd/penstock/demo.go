@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"penstock/internal/node"
 	"penstock/loadtest"
 	"penstock/seckill"
 )
@@ -139,32 +140,31 @@ func (d *demo) run(ctx context.Context) (err error) {
 	lasts(ctx)
 	keepsPrivate(ctx)
 	d.takeFreePorts(ctx)
-	p, err := startProcess(ctx, d.config, log)
+	token := d.config.AdminToken
+	d.config.OnFirstToken = func(made string) { token = made }
+	d.config.Gateway.DrainDelay = 0 // nobody balances a load here
+	n, err := node.Start(ctx, d.config.Config, node.RoleGateway|node.RoleWorker, log)
 	if err != nil {
 		return failure(err)
 	}
 	defer func() {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.config.ShutdownTimeout)
 		defer cancel()
-		if stopped := p.Stop(stopCtx); stopped != nil && err == nil {
+		if stopped := n.Stop(stopCtx); stopped != nil && err == nil {
 			err = &exitError{exitFailure, stopped}
 		}
 	}()
-	return d.sell(ctx, p, log)
+	return d.sell(ctx, n, token, log)
 }
 
 // sell opens the sale, lets the crowd in, and reports.
-func (d *demo) sell(ctx context.Context, p *Process, log *slog.Logger) error {
-	token := d.config.AdminToken
-	if token == "" {
-		token = p.firstToken
-	}
-	shop := newDemoShop(p.AdminURL(), token)
+func (d *demo) sell(ctx context.Context, n *node.Node, token string, log *slog.Logger) error {
+	shop := newDemoShop(n.AdminURL(), token)
 	sale, err := shop.open(ctx, d.units, time.Now())
 	if err != nil {
 		return d.ended(ctx, err)
 	}
-	result, err := d.crowd(ctx, p.PublicURL(), sale)
+	result, err := d.crowd(ctx, n.PublicURL(), sale)
 	if err != nil {
 		return d.ended(ctx, err)
 	}
@@ -175,7 +175,7 @@ func (d *demo) sell(ctx context.Context, p *Process, log *slog.Logger) error {
 	report := demoReport{units: d.units, cores: runtime.GOMAXPROCS(0), result: result, audit: audit}
 	text := report.text(d.outScreen)
 	if d.stay {
-		text += demoNext(p.PublicURL(), p.AdminURL(), sale.callerKey, token)
+		text += demoNext(n.PublicURL(), n.AdminURL(), sale.callerKey, token)
 	}
 	if _, err := io.WriteString(d.out, text); err != nil {
 		return &exitError{exitFailure, err}
@@ -184,7 +184,7 @@ func (d *demo) sell(ctx context.Context, p *Process, log *slog.Logger) error {
 		log.Info("serving until interrupted")
 		select {
 		case <-ctx.Done():
-		case err := <-p.Failed():
+		case err := <-n.Failed():
 			return &exitError{exitFailure, err}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"penstock/internal/node"
 	"penstock/loadtest"
 )
 
@@ -100,7 +101,7 @@ func TestDemo_TakesFreePortsInsteadOfDefaultsOnly(t *testing.T) {
 	} // otherwise somebody else has the default port, which is as good
 	const chosen = "127.0.0.1:1"
 	var messages bytes.Buffer
-	d := demo{config: Config{Listen: defaultConfig().Listen, AdminListen: chosen}, messages: &messages}
+	d := demo{config: Config{Config: node.Config{Listen: defaultConfig().Listen, AdminListen: chosen}}, messages: &messages}
 	d.takeFreePorts(t.Context())
 	if d.config.Listen != "127.0.0.1:0" || d.config.AdminListen != chosen {
 		t.Errorf("listens on %s and %s", d.config.Listen, d.config.AdminListen)

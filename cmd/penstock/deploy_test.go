@@ -1,6 +1,13 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,7 +99,7 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		config := understood(t, s.Command, s.Environment)
-		if !config.real() || config.AdminToken == "" || !s.ReadOnly {
+		if !config.Real() || config.AdminToken == "" || !s.ReadOnly {
 			t.Errorf("%s: %+v", name, config)
 		}
 		for _, server := range []string{"redis", "kafka", "postgres"} {
@@ -197,7 +204,7 @@ func TestSystemdUnits(t *testing.T) {
 				t.Fatal(err)
 			}
 			args := strings.Fields(strings.Replace(start[1], "/etc/penstock/penstock.yaml", file, 1))
-			if config := understood(t, args[1:], nil); !config.real() || config.DataDir != "/var/lib/penstock-"+role {
+			if config := understood(t, args[1:], nil); !config.Real() || config.DataDir != "/var/lib/penstock-"+role {
 				t.Errorf("settings %+v", config)
 			}
 			analyze, err := exec.LookPath("systemd-analyze")
@@ -219,25 +226,55 @@ func TestSystemdUnits(t *testing.T) {
 	}
 }
 
+// selfSigned makes a certificate that vouches for itself, and returns the files of it and its key.
+func selfSigned(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "test.crt"), filepath.Join(dir, "test.key")
+	for _, f := range []struct {
+		path, kind string
+		der        []byte
+	}{{cert, "CERTIFICATE", der}, {key, "PRIVATE KEY", pkcs8}} {
+		if err := os.WriteFile(f.path, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
 // TestProductionPage: the file of docs/production.md is understood, and every setting and flag that the pages name exists.
 func TestProductionPage(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, dir, "ca")
-	cert, key := ca.issue(t, "client", time.Now().Add(time.Hour))
+	cert, key := selfSigned(t, dir)
 	page := readDeploy(t, "../docs/production.md")
 	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(page)
 	if block == nil {
 		t.Fatal("no settings in docs/production.md")
 	}
-	text := strings.NewReplacer("/etc/penstock/ca.pem", ca.file, "/etc/penstock/client.pem", cert, "/etc/penstock/client.key", key).Replace(block[1])
+	text := strings.NewReplacer("/etc/penstock/ca.pem", cert, "/etc/penstock/client.pem", cert, "/etc/penstock/client.key", key).Replace(block[1])
 	file := filepath.Join(dir, "penstock.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	config := understood(t, []string{"worker", "--config", file}, map[string]string{
-		"PENSTOCK_KAFKA_PASSWORD": testSecret, "PENSTOCK_REDIS_PASSWORD": testSecret,
+		"PENSTOCK_KAFKA_PASSWORD": "s3cret", "PENSTOCK_REDIS_PASSWORD": "s3cret",
 	})
-	if exposed := config.exposed(); len(exposed) != 0 || !config.real() || !config.KeepSchema {
+	if exposed := config.Exposed(); len(exposed) != 0 || !config.Real() || !config.KeepSchema {
 		t.Errorf("%+v: %q", config, exposed)
 	}
 	known := make(map[string]bool)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// defaultProbe is the public listener where nothing else is said.
+const defaultProbe = "http://127.0.0.1:8080"
+
 // healthcheckBody bounds what is read of a probe's answer, in bytes.
 const healthcheckBody = 4096
 
@@ -19,13 +23,21 @@ func healthcheckCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Exit 0 when a server runs, 4 when it doesn't: a probe for containers",
-		Long: `Ask a server's /livez, and exit 0 when it answers 200, 4 otherwise. A container that fails this probe may be replaced; with
---ready it asks /readyz, which tells a load balancer whether to send anybody there.`,
+		Short: "Exit 0 when a server lives, 4 when it does not: a probe for containers",
+		Long: `Ask a server whether it lives, at /livez; with --ready, whether it can answer buyers, at /readyz. Exits 0 when it says so,
+and 4 when it does not, or does not answer.
+
+A container that is restarted when it isn't ready is restarted in vain: it may wait for a server that is away.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if ready && !cmd.Flags().Changed("url") {
-				url = strings.TrimSuffix(url, "/livez") + "/readyz"
+			url := url
+			switch {
+			case url == "" && ready:
+				url = defaultProbe + "/readyz"
+			case url == "":
+				url = defaultProbe + "/livez"
+			case ready:
+				return &exitError{exitUsage, errors.New("flag --ready: is of no use with --url, which names what to ask")}
 			}
 			if u, err := neturl.Parse(url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 				return &exitError{exitUsage, fmt.Errorf("flag --url: %q is not an http URL", url)}
@@ -50,7 +62,7 @@ func healthcheckCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "http://127.0.0.1:8080/livez", "what to ask")
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask /readyz instead, where --url says nothing")
+	cmd.Flags().StringVar(&url, "url", "", "what to ask (default "+defaultProbe+"/livez)")
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether the server can answer buyers")
 	return cmd
 }

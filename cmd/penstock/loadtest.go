@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"penstock/internal/node"
 	"penstock/loadtest"
 )
 
@@ -111,7 +112,7 @@ func prepareLoadTest(cmd *cobra.Command) (*loadTest, error) {
 	}
 	if err := t.config.Validate(); err != nil {
 		var errs []error
-		for _, one := range apart(err) {
+		for _, one := range node.Apart(err) {
 			errs = append(errs, t.located(one))
 		}
 		return nil, errors.Join(errs...)

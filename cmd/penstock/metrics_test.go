@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"penstock/internal/node"
 )
 
 var updateMetrics = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -21,7 +23,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 	const page = "../../docs/metrics.md"
 	config := defaultConfig()
 	config.Listen, config.AdminListen, config.DataDir, config.OpenMetrics = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), true
-	p, err := startProcess(t.Context(), config, slog.New(slog.DiscardHandler))
+	config.Gateway.DrainDelay = 0
+	token := ""
+	config.OnFirstToken = func(made string) { token = made }
+	p, err := node.Start(t.Context(), config.Config, node.RoleGateway|node.RoleWorker, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +35,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	openForMetrics(t, p)
+	openForMetrics(t, p, token)
 	want := metricsPage(t, p.AdminURL()+"/metrics")
 	if *updateMetrics {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
@@ -44,9 +49,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 }
 
 // openForMetrics has the process do a little of everything that has metrics only where it is done.
-func openForMetrics(t *testing.T, p *Process) {
+func openForMetrics(t *testing.T, p *node.Node, token string) {
 	t.Helper()
-	shop := newDemoShop(p.AdminURL(), p.firstToken)
+	shop := newDemoShop(p.AdminURL(), token)
 	sale, err := shop.open(t.Context(), 10, time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ Exits 4 when the database can't be reached within --wait.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), config.Wait)
 			defer cancel()
-			return migrate(cmd.Context(), ctx.Done(), config.Database, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return migrate(cmd.Context(), ctx.Done(), config, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	flags := cmd.Flags()
@@ -52,6 +52,8 @@ Exits 4 when the database can't be reached within --wait.`,
 			flags.String(s.key, *p, help)
 		case *time.Duration:
 			flags.Duration(s.key, *p, help)
+		case *int:
+			flags.Int(s.key, *p, help)
 		}
 	}
 	flags.BoolVar(&dryRun, "dry-run", false, "print what would be done, and change nothing")
@@ -62,7 +64,7 @@ Exits 4 when the database can't be reached within --wait.`,
 func migrateSettings() []setting {
 	var needed []setting
 	for _, s := range allSettings() {
-		if s.key == "database" || s.key == "wait" {
+		if s.key == "database" || s.key == "wait" || s.key == "shards" {
 			needed = append(needed, s)
 		}
 	}
@@ -100,9 +102,9 @@ func migrateConfig(flags *pflag.FlagSet, environ func(string) string) (Config, e
 }
 
 // migrate migrates. A database that can't be reached is tried again until patience ends.
-func migrate(ctx context.Context, patience <-chan struct{}, url string, dryRun bool, out, messages io.Writer) error {
+func migrate(ctx context.Context, patience <-chan struct{}, config Config, dryRun bool, out, messages io.Writer) error {
 	for told := false; ; told = true {
-		err := postgres.Migrate(ctx, url, dryRun, out)
+		err := postgres.Migrate(ctx, config.Database, config.Shards, dryRun, out)
 		switch {
 		case err == nil:
 			return nil

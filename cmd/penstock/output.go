@@ -84,7 +84,7 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 }
 
 // itemMembers are the members of an activity's items.
-var itemMembers = []string{"sku", "price", "currency", "quantity", "per_user"}
+var itemMembers = []string{"sku", "price", "currency", "quantity", "per_user", "spread"}
 
 // value prints v as indented JSON.
 func (p *printer) value(v any) error {

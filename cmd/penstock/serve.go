@@ -7,10 +7,12 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"penstock/internal/node"
 )
 
 func serveCommand() *cobra.Command {
-	return roleCommand(RoleGateway|RoleWorker, "serve", "Run everything in one process: gateway, workers, admin",
+	return roleCommand(node.RoleGateway|node.RoleWorker, "serve", "Run everything in one process: gateway, workers, admin",
 		`Run everything in one process: the public listener, the workers and the admin listener. Without --redis, --kafka and
 --database it works on embedded parts that are kept in --data-dir, and survives kill -9 and a restart with nothing lost.
 
@@ -18,19 +20,22 @@ The first start makes an admin token and prints it once, unless PENSTOCK_ADMIN_T
 }
 
 func gatewayCommand() *cobra.Command {
-	return roleCommand(RoleGateway, "gateway", "Run the half that answers buyers, on real servers",
+	return roleCommand(node.RoleGateway, "gateway", "Run the half that answers buyers, on real servers",
 		`Run the half of penstock that answers buyers: the public listener and the admin listener. It needs --redis, --kafka and
---database, and "penstock worker" processes on the same ones. Any number of gateways may run.`)
+--database, and "penstock worker" processes on the same ones. Any number of gateways may run.
+
+A gateway starts while a server is away: with the catalog that it has kept in --data-dir it sells as soon as Redis and
+Kafka answer. Without one it waits for the database, and /readyz answers 503 until then.`)
 }
 
 func workerCommand() *cobra.Command {
-	return roleCommand(RoleWorker, "worker", "Run the half that makes orders, on real servers",
+	return roleCommand(node.RoleWorker, "worker", "Run the half that makes orders, on real servers",
 		`Run the half of penstock that turns accepted purchases into orders, ends them, gives stock back and rebuilds it, with an
 admin listener of its own. It needs --redis, --kafka and --database. Any number of workers may run.`)
 }
 
 // roleCommand makes the command of a role.
-func roleCommand(role Role, use, short, long string) *cobra.Command {
+func roleCommand(role node.Role, use, short, long string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +43,7 @@ func roleCommand(role Role, use, short, long string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if role != RoleGateway|RoleWorker && !config.real() {
+			if role != node.RoleGateway|node.RoleWorker && !config.Real() {
 				return &exitError{exitUsage, fmt.Errorf("%s needs --redis, --kafka and --database", use)}
 			}
 			return serve(cmd.Context(), config, role, cmd.OutOrStdout())
@@ -48,65 +53,71 @@ func roleCommand(role Role, use, short, long string) *cobra.Command {
 	return cmd
 }
 
-// serve runs a process until ctx ends or a listener fails, then stops it.
-func serve(ctx context.Context, config Config, role Role, out io.Writer) error {
+// serve runs a process until ctx ends or it can't go on, then stops it.
+func serve(ctx context.Context, config Config, role node.Role, out io.Writer) error {
 	log, err := newLogger(config)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
+	told := config
+	told.LogLevel = defaultConfig().LogLevel // whatever else is told
+	shown, err := newLogger(told)
+	if err != nil {
+		return &exitError{exitUsage, err}
+	}
+	config.OnFirstToken = func(token string) {
+		shown.Info("first admin token, shown only now", "component", "node", "token", token)
+	}
 	lasts(ctx)
 	keepsPrivate(ctx)
-	p, err := startRole(ctx, config, role, log)
+	n, err := node.Start(ctx, config.Config, role, log)
 	if err != nil && ctx.Err() != nil {
-		log.Info("stopped before it was ready", "err", err)
+		log.Info("stopped before it was ready", "component", "node", "err", err)
 		return nil
 	}
 	if err != nil {
 		return failure(err)
 	}
-	if p.firstToken != "" {
-		told := config
-		told.LogLevel = defaultConfig().LogLevel // whatever else is told
-		shown, err := newLogger(told)
-		if err != nil {
-			return &exitError{exitUsage, err}
-		}
-		shown.Info("first admin token, shown only now", "token", p.firstToken)
+	if short := config.ShortToken(); short != "" {
+		log.Warn("not for production", "component", "node", "what", short)
 	}
-	if short := config.shortToken(); short != "" {
-		log.Warn("not for production", "what", short)
-	}
-	log.Info("ready", "public", p.PublicURL(), "admin", p.AdminURL())
-	addresses := "admin " + p.AdminURL() + "\n"
-	if p.public != nil {
-		addresses = "public " + p.PublicURL() + "\n" + addresses
+	log.Info("serving", "component", "node", "public", n.PublicURL(), "admin", n.AdminURL())
+	addresses := "admin " + n.AdminURL() + "\n"
+	if public := n.PublicURL(); public != "" {
+		addresses = "public " + public + "\n" + addresses
 	}
 	if _, err := io.WriteString(out, addresses); err != nil {
-		log.Warn("addresses not printed", "err", err)
+		log.Warn("addresses not printed", "component", "node", "err", err)
 	}
 	var failed error
 	select {
 	case <-ctx.Done():
-		log.Info("stopping", "timeout", config.ShutdownTimeout)
-	case failed = <-p.Failed():
+		log.Info("stopping", "component", "node", "timeout", config.ShutdownTimeout)
+	case failed = <-n.Failed():
 	}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), config.ShutdownTimeout)
 	defer cancel()
-	if err := p.Stop(stopCtx); err != nil && failed == nil {
+	if err := n.Stop(stopCtx); err != nil && failed == nil {
 		failed = err
 	}
 	if failed != nil {
-		return &exitError{exitFailure, failed}
+		return failure(failed)
 	}
-	log.Info("stopped")
+	log.Info("stopped", "component", "node")
 	return nil
 }
 
-// failure gives an error without an exit code the one of an ordinary failure.
+// failure gives an error without an exit code the one that it stands for.
 func failure(err error) error {
 	var coded *exitError
-	if errors.As(err, &coded) {
+	var fault *node.FaultError
+	switch {
+	case errors.As(err, &coded):
 		return &exitError{coded.code, err}
+	case errors.As(err, &fault) && fault.Settings:
+		return &exitError{exitUsage, err}
+	case errors.As(err, &fault):
+		return &exitError{exitDependency, err}
 	}
 	return &exitError{exitFailure, err}
 }

@@ -2,8 +2,11 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,11 +27,13 @@ type activityDoc struct {
 }
 
 type itemDoc struct {
-	SKU      seckill.SKU `json:"sku"`
-	Price    int64       `json:"price"`
-	Currency string      `json:"currency"`
-	Quantity int64       `json:"quantity"`
-	PerUser  int         `json:"per_user"`
+	SKU       seckill.SKU `json:"sku"`
+	Price     int64       `json:"price"`
+	Currency  string      `json:"currency"`
+	Quantity  int64       `json:"quantity"`
+	PerUser   int         `json:"per_user"`
+	MaxOrders int         `json:"max_orders"` // 0 is the default
+	Spread    int         `json:"spread"`
 }
 
 func newActivityDoc(a *seckill.Activity) activityDoc {
@@ -42,7 +47,7 @@ func newActivityDoc(a *seckill.Activity) activityDoc {
 	}
 	for i := range a.Items {
 		item := &a.Items[i]
-		doc.Items[i] = itemDoc{item.SKU, item.Price.Minor, item.Price.Currency, item.Quantity, item.PerUser}
+		doc.Items[i] = itemDoc{item.SKU, item.Price.Minor, item.Price.Currency, item.Quantity, item.PerUser, item.MaxOrders, item.Spread}
 	}
 	return doc
 }
@@ -59,19 +64,34 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
+// maxListedItems bounds a page of activities by their items: a page ends earlier where they have many.
+const maxListedItems = seckill.MaxItems
+
 // listActivities answers GET /admin/v1/activities.
 func (c *call) listActivities() error {
 	v, err := c.server.catalog(c.context())
 	if err != nil {
 		return err
 	}
-	part, next, err := cut(c, v.Activities, func(a seckill.Activity) string { return string(a.ID) })
+	name := func(s *seckill.Sale) string { return string(s.ID) }
+	part, next, err := cut(c, sorted(v.Sales(), name), name)
 	if err != nil {
 		return err
 	}
-	docs := make([]activityDoc, len(part))
-	for i := range part {
-		docs[i] = newActivityDoc(&part[i])
+	docs, items := make([]activityDoc, 0, len(part)), 0
+	for i, sale := range part {
+		if items += len(sale.Items); items > maxListedItems && i > 0 {
+			next = name(part[i-1])
+			break
+		}
+		a, err := c.server.deps.Store.FindActivity(c.context(), sale.ID)
+		if errors.Is(err, seckill.ErrNotFound) {
+			continue // dropped a moment ago
+		}
+		if err != nil {
+			return failed("read the activity", err)
+		}
+		docs = append(docs, newActivityDoc(a))
 	}
 	return c.json(http.StatusOK, page[activityDoc]{docs, next})
 }
@@ -83,13 +103,9 @@ func (c *call) pathActivity() seckill.ActivityID {
 
 // getActivity answers GET /admin/v1/activities/{activity}.
 func (c *call) getActivity() error {
-	v, err := c.server.catalog(c.context())
+	a, err := c.server.findActivity(c.context(), c.pathActivity())
 	if err != nil {
 		return err
-	}
-	a := v.activities[c.pathActivity()]
-	if a == nil {
-		return refuse(problem.UnknownActivity, "There is no activity with this name.")
 	}
 	return c.json(http.StatusOK, newActivityDoc(a))
 }
@@ -98,6 +114,11 @@ func (c *call) getActivity() error {
 // changed so are taken when they say what is.
 func (c *call) putActivity() error {
 	m := new(mistakes)
+	done, err := c.takeLargeBody()
+	if err != nil {
+		return err
+	}
+	defer done()
 	o, err := c.body(m, false)
 	if err != nil {
 		return err
@@ -117,7 +138,7 @@ func (c *call) putActivity() error {
 			return err
 		}
 		is := seckill.ActivityDraft
-		if old := v.activities[a.ID]; old != nil {
+		if old := v.Activity(a.ID); old != nil {
 			is = old.State
 		}
 		if seckill.ActivityState(state) != is {
@@ -153,13 +174,17 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 		o.add("items", fmt.Sprintf("must be 1 to %d items", seckill.MaxItems))
 		return a
 	}
+	a.Items = make([]seckill.Item, 0, len(raw))
+	item := &object{raw: make(map[string]json.RawMessage), mistakes: o.mistakes}
 	for i, text := range raw {
-		item := parseObject(text, fmt.Sprintf("items[%d].", i), o.mistakes)
+		item.parse(text, "items["+strconv.Itoa(i)+"].")
 		a.Items = append(a.Items, seckill.Item{
-			SKU:      seckill.SKU(item.text("sku")),
-			Price:    seckill.Money{Minor: item.integer("price"), Currency: item.text("currency")},
-			Quantity: item.integer("quantity"),
-			PerUser:  int(item.integer("per_user")),
+			SKU:       seckill.SKU(item.text("sku")),
+			Price:     seckill.Money{Minor: item.integer("price"), Currency: item.text("currency")},
+			Quantity:  item.integer("quantity"),
+			PerUser:   item.count("per_user", true, 0),
+			MaxOrders: item.count("max_orders", false, 0),
+			Spread:    item.count("spread", false, 1),
 		})
 		item.end()
 	}
@@ -244,12 +269,12 @@ type auditItemDoc struct {
 	Rebuilding bool `json:"rebuilding"`
 	// Orders is the database's side, in units.
 	Orders struct {
-		Open int64 `json:"open"`
-		Sold int64 `json:"sold"`
+		Open   int64 `json:"open"`
+		Parked int64 `json:"parked"`
+		Sold   int64 `json:"sold"`
 	} `json:"orders"`
-	Epoch    int64 `json:"epoch"`    // how often the stock was written anew
 	Rejected int64 `json:"rejected"` // accepted orders that became impossible
-	Skipped  int64 `json:"skipped"`  // records that nobody was promised
+	Skipped  int64 `json:"skipped"`  // promises that nobody was given
 }
 
 // audit answers GET /admin/v1/activities/{activity}/audit.
@@ -263,9 +288,9 @@ func (c *call) audit() error {
 		a := &audits[i]
 		item := auditItemDoc{
 			SKU: a.SKU, Total: a.Total, Available: a.Available, Held: a.Held, Sold: a.Sold, Balanced: a.Balanced, InFlight: a.InFlight,
-			Rebuilding: a.Closed, Epoch: int64(a.Epoch), Rejected: a.Rejected, Skipped: a.Skipped,
+			Rebuilding: a.Closed, Rejected: a.Rejected, Skipped: a.Skipped,
 		}
-		item.Orders.Open, item.Orders.Sold = a.Open, a.Ordered
+		item.Orders.Open, item.Orders.Parked, item.Orders.Sold = a.Open, a.Parked, a.Ordered
 		doc.Items[i] = item
 		doc.Balanced = doc.Balanced && a.Balanced
 	}

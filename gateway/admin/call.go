@@ -27,6 +27,7 @@ type call struct {
 	sent   *http.Request // as net/http made it: it finds trailers there when the body has been read
 	route  *route
 	token  identity // who asks; zero on routes that are open
+	most   int64    // the largest body, 0 where it is the ordinary one
 }
 
 // identity is who holds a token.
@@ -159,16 +160,29 @@ func (c *call) lasting() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(c.r.Context()), c.server.cfg.RequestTimeout)
 }
 
+// takeLargeBody lets the body be a large one, where not too many are under way. done ends that.
+func (c *call) takeLargeBody() (done func(), err error) {
+	select {
+	case c.server.large <- struct{}{}:
+	default:
+		return nil, refuseOverloaded()
+	}
+	c.most = c.server.cfg.MaxLargeBody
+	return func() { <-c.server.large }, nil
+}
+
+func (c *call) maxBody() int64 { return max(c.most, c.server.cfg.MaxBody) }
+
 // body reads the request's JSON object. Without optional there must be one.
 func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	contentType := c.r.Header.Get("Content-Type")
 	if !isJSON(contentType) || c.r.Header.Get("Content-Encoding") != "" {
 		return nil, refuse(problem.UnsupportedMediaType, "")
 	}
-	if c.r.ContentLength > c.server.cfg.MaxBody { // before a client that waits for 100 Continue is told to go on
-		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", c.server.cfg.MaxBody))
+	if c.r.ContentLength > c.maxBody() { // before a client that waits for 100 Continue is told to go on
+		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", c.maxBody()))
 	}
-	text, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.server.cfg.MaxBody))
+	text, err := io.ReadAll(http.MaxBytesReader(c.w.ResponseWriter, c.r.Body, c.maxBody()))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, refuse(problem.TooLarge, fmt.Sprintf("The body is larger than %d bytes.", tooLarge.Limit))
 	} else if err != nil {

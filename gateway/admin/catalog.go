@@ -1,90 +1,44 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"iter"
 	"slices"
 	"sort"
 
+	"penstock/gateway/problem"
 	"penstock/seckill"
 )
 
-// view is the catalog at one version, indexed for reading. It is never changed.
-type view struct {
-	*seckill.CatalogData
-	merchants  map[seckill.MerchantID]*seckill.Merchant
-	callers    map[seckill.MerchantID][]*seckill.Caller // in the order of their ids
-	activities map[seckill.ActivityID]*seckill.Activity
-}
-
-// unknownVersion is a version that no catalog has.
-const unknownVersion = -1
-
-// catalog returns the catalog as the store has it now. Usually that is a look at its version.
-func (s *Server) catalog(ctx context.Context) (*view, error) {
-	known := s.view.Load()
-	version := int64(unknownVersion)
-	if known != nil {
-		version = known.Version
-	}
-	data, err := s.deps.Store.LoadCatalog(ctx, version)
-	if err != nil {
+// catalog returns the catalog with everything that was written before the call.
+func (s *Server) catalog(ctx context.Context) (*seckill.Catalog, error) {
+	if err := s.deps.Refresh(ctx); err != nil {
 		return nil, failed("read the catalog", err)
 	}
-	if data == nil && known != nil {
-		return known, nil
-	}
-	if data == nil {
-		data = new(seckill.CatalogData)
-	}
-	next := newView(data)
-	if known == nil || known.Version < data.Version {
-		s.view.CompareAndSwap(known, next) // another reader's may stay: each asks for its version again
-	}
-	return next, nil
+	return s.deps.Catalog(), nil
 }
 
-func newView(data *seckill.CatalogData) *view {
-	v := &view{
-		CatalogData: data,
-		merchants:   make(map[seckill.MerchantID]*seckill.Merchant, len(data.Merchants)),
-		callers:     make(map[seckill.MerchantID][]*seckill.Caller),
-		activities:  make(map[seckill.ActivityID]*seckill.Activity, len(data.Activities)),
+// findActivity reads an activity with its present quantities.
+func (s *Server) findActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error) {
+	a, err := s.deps.Store.FindActivity(ctx, id)
+	switch {
+	case errors.Is(err, seckill.ErrNotFound):
+		return nil, refuse(problem.UnknownActivity, "There is no activity with this name.")
+	case err != nil:
+		return nil, failed("read the activity", err)
 	}
-	sort.Slice(data.Merchants, func(i, j int) bool { return data.Merchants[i].ID < data.Merchants[j].ID })
-	sort.Slice(data.Callers, func(i, j int) bool { return data.Callers[i].Caller < data.Callers[j].Caller })
-	sort.Slice(data.Activities, func(i, j int) bool { return data.Activities[i].ID < data.Activities[j].ID })
-	for i := range data.Merchants {
-		v.merchants[data.Merchants[i].ID] = &data.Merchants[i]
-	}
-	for i := range data.Callers {
-		of := data.Callers[i].Merchant
-		v.callers[of] = append(v.callers[of], &data.Callers[i])
-	}
-	for i := range data.Activities {
-		v.activities[data.Activities[i].ID] = &data.Activities[i]
-	}
-	return v
+	return a, nil
 }
 
-// caller returns a caller, or nil.
-func (v *view) caller(ref seckill.CallerRef) *seckill.Caller {
-	all := v.callers[ref.Merchant]
-	i, ok := slices.BinarySearchFunc(all, ref.Caller, func(c *seckill.Caller, id seckill.CallerID) int {
-		switch {
-		case c.Caller < id:
-			return -1
-		case c.Caller > id:
-			return 1
-		}
-		return 0
-	})
-	if !ok {
-		return nil
-	}
-	return all[i]
+// sorted returns what a catalog has of something, by its name.
+func sorted[T any, K cmp.Ordered](all iter.Seq[T], key func(T) K) []T {
+	return slices.SortedFunc(all, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 }
 
-// page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is missing on the last page.
+// page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is missing
+// on the last page.
 type page[T any] struct {
 	Items []T `json:"items"`
 	Next  any `json:"next,omitempty"`
@@ -96,7 +50,8 @@ const (
 	maxPage     = 1_000
 )
 
-// cut returns the part of a sorted list that the parameters after and limit ask for, and where the next begins.
+// cut returns the part of a sorted list that the parameters after and limit ask for, and where the next
+// begins.
 func cut[T any](c *call, all []T, key func(T) string) ([]T, any, error) {
 	m := new(mistakes)
 	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))

@@ -13,16 +13,10 @@ import (
 	"penstock/seckill"
 )
 
-// The kinds of changes that stores write.
+// The kinds of changes that are settings.
 const (
-	kindMerchant    = "merchant"
-	kindCaller      = "caller"
-	kindActivity    = "activity"
-	kindStock       = "stock"
-	kindToken       = "token"
-	kindDeadLetters = "dead-letters"
-	kindSwitches    = settings.Switches
-	kindLimits      = settings.Limits
+	kindSwitches = settings.Switches
+	kindLimits   = settings.Limits
 )
 
 type changeDoc struct {
@@ -46,32 +40,6 @@ func newChangeDoc(ch *seckill.Change) changeDoc {
 		Before: readChange(ch.Kind, ch.Before), After: readChange(ch.Kind, ch.After), Revertible: err == nil,
 	}
 }
-
-// What stores write into changes: the seckill types without their secrets.
-type (
-	merchantChange struct {
-		ID               seckill.MerchantID
-		Name             string
-		NewPaymentSecret bool
-	}
-	callerChange struct {
-		seckill.CallerRef
-		Name    string
-		Rights  seckill.Rights
-		Shadow  bool
-		Revoked bool
-	}
-	stockChange struct {
-		Key   string
-		Delta int64
-		Total int64
-	}
-	tokenChange struct {
-		Name    string
-		Role    seckill.Role
-		NewHash bool
-	}
-)
 
 // What is answered of them, where it isn't the document of the thing itself.
 type (
@@ -98,19 +66,19 @@ func readChange(kind, text string) any {
 		return nil
 	}
 	switch kind {
-	case kindMerchant:
-		return decoded(text, func(m *merchantChange) any {
+	case seckill.ChangeMerchant:
+		return decoded(text, func(m *seckill.MerchantRecord) any {
 			return merchantChangeDoc{merchantDoc{Merchant: m.ID, Name: m.Name}, m.NewPaymentSecret}
 		})
-	case kindCaller:
-		return decoded(text, func(c *callerChange) any { return newCallerDoc(c.caller()) })
-	case kindActivity:
+	case seckill.ChangeCaller:
+		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerDoc(recordedCaller(c)) })
+	case seckill.ChangeActivity:
 		return decoded(text, func(a *seckill.Activity) any { return newActivityDoc(a) })
-	case kindStock:
-		return decoded(text, func(s *stockChange) any { return stockChangeDoc{s.Total, s.Delta, s.Key} })
-	case kindToken:
-		return decoded(text, func(t *tokenChange) any { return tokenChangeDoc{t.Name, roleName(t.Role), t.NewHash} })
-	case kindDeadLetters:
+	case seckill.ChangeStock:
+		return decoded(text, func(s *seckill.StockRecord) any { return stockChangeDoc{s.Total, s.Delta, s.Key} })
+	case seckill.ChangeToken:
+		return decoded(text, func(t *seckill.TokenRecord) any { return tokenChangeDoc{t.Name, roleName(t.Role), t.NewHash} })
+	case seckill.ChangeDeadLetters:
 		return decoded(text, func(letters *[]seckill.DeadLetter) any {
 			docs := make([]deadLetterDoc, len(*letters))
 			for i := range *letters {
@@ -139,7 +107,7 @@ func decoded[T any](text string, doc func(*T) any) any {
 	return doc(&v)
 }
 
-func (c *callerChange) caller() *seckill.Caller {
+func recordedCaller(c *seckill.CallerRecord) *seckill.Caller {
 	return &seckill.Caller{CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked}
 }
 

@@ -13,8 +13,13 @@ type Config struct {
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
 	// show how a sale goes: open them only where the listener is reached by nobody else.
 	OpenMetrics bool
-	// MaxBody is the largest body in bytes; more is a 413. An activity with 200 items has some 40 KiB.
-	MaxBody int64
+	// MaxBody is the largest body in bytes; more is a 413. Only an activity may be larger: MaxLargeBody.
+	// 20,000 items with the longest names have some 5 MB.
+	MaxBody      int64
+	MaxLargeBody int64
+	// MaxLargeBodies is how many activities may be put at once; more are answered 503. Each takes some four
+	// times its body in memory.
+	MaxLargeBodies int
 	// MaxHeader is the longest request line with header, in bytes; net/http allows 4 KiB more.
 	MaxHeader int
 	// ReadHeaderTimeout is how long a request line with header may take to arrive.
@@ -48,6 +53,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		MaxBody:           1 << 20,
+		MaxLargeBody:      8 << 20,
+		MaxLargeBodies:    4,
 		MaxHeader:         16 << 10,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
@@ -72,7 +79,8 @@ func (c Config) Validate() error {
 		name string
 		n    int64
 	}{
-		{"max body", c.MaxBody}, {"max header", int64(c.MaxHeader)},
+		{"max body", c.MaxBody}, {"max large body", c.MaxLargeBody}, {"max large bodies", int64(c.MaxLargeBodies)},
+		{"max header", int64(c.MaxHeader)},
 		{"read header timeout", int64(c.ReadHeaderTimeout)}, {"read timeout", int64(c.ReadTimeout)},
 		{"request timeout", int64(c.RequestTimeout)}, {"idle timeout", int64(c.IdleTimeout)},
 		{"max in flight", int64(c.MaxInFlight)}, {"token age", int64(c.TokenAge)},

@@ -12,20 +12,23 @@ import (
 )
 
 type deadLetterDoc struct {
-	ID        int64           `json:"id"`
-	Partition int32           `json:"partition"`
-	Offset    int64           `json:"offset"`
-	At        stamp           `json:"at"`
-	Problem   string          `json:"problem"`
-	Order     seckill.OrderID `json:"order,omitempty"` // where the record can be read
-	Value     []byte          `json:"value"`           // base64
+	ID        int64  `json:"id"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	At        stamp  `json:"at"`
+	Problem   string `json:"problem"`
+	// Order is the parked order that the letter is about; it is missing for a whole record. Orders are all
+	// that its header names.
+	Order  seckill.OrderID   `json:"order,omitempty"`
+	Orders []seckill.OrderID `json:"orders,omitempty"`
+	Value  []byte            `json:"value"` // base64
 }
 
 func newDeadLetterDoc(l *seckill.DeadLetter) deadLetterDoc {
-	doc := deadLetterDoc{ID: l.ID, Partition: l.Partition, Offset: l.Offset, At: stamp(l.At), Problem: l.Problem, Value: l.Value}
-	if record, err := seckill.ParseRecord(l.Value); err == nil {
-		doc.Order = record.Order
+	doc := deadLetterDoc{
+		ID: l.ID, Order: l.Order, Partition: l.Partition, Offset: l.Offset, At: stamp(l.At), Problem: l.Problem, Value: l.Value,
 	}
+	doc.Orders = seckill.LetterOrders(l)
 	return doc
 }
 
@@ -56,7 +59,7 @@ func (c *call) listDeadLetters() error {
 // maxID is the largest number that JSON carries everywhere.
 const maxID = 1<<53 - 1
 
-// letterBatch is how many dead letters are read or dropped at once.
+// letterBatch is how many dead letters are read, replayed or discarded at once.
 const letterBatch = 100
 
 // maxLetters is how many dead letters one request may name.
@@ -111,23 +114,19 @@ func (c *call) pathLetter() (selection, error) {
 	return selection{ids: []int64{id}, reason: reason}, nil
 }
 
-// each calls f with the selected dead letters, in batches, until f says stop. All is what there is now: a letter that comes
-// back while this goes on isn't taken again.
-func (c *call) each(ctx context.Context, s selection, f func([]seckill.DeadLetter) (more bool, err error)) error {
-	store := c.server.deps.Store
+// each calls f with the ids of the selected dead letters, in batches, until f says stop. All is what there
+// is now: a letter that comes while this goes on isn't taken.
+func (c *call) each(ctx context.Context, s selection, f func(ids []int64) error) error {
 	if !s.all {
 		for ids := range slices.Chunk(s.ids, letterBatch) {
-			var letters []seckill.DeadLetter
-			for _, id := range ids {
-				found, err := store.DeadLetters(ctx, id-1, 1)
-				if err != nil {
-					return failed("read dead letters", err)
-				}
-				if len(found) == 1 && found[0].ID == id {
-					letters = append(letters, found[0])
-				}
+			there, err := c.existing(ctx, ids)
+			if err != nil {
+				return err
 			}
-			if more, err := f(letters); err != nil || !more {
+			if len(there) == 0 {
+				continue
+			}
+			if err := f(there); err != nil {
 				return err
 			}
 		}
@@ -138,20 +137,39 @@ func (c *call) each(ctx context.Context, s selection, f func([]seckill.DeadLette
 		return err
 	}
 	for after := int64(0); after < last; {
-		letters, err := store.DeadLetters(ctx, after, letterBatch)
+		letters, err := c.server.deps.Store.DeadLetters(ctx, after, letterBatch)
 		if err != nil {
 			return failed("read dead letters", err)
 		}
-		letters = slices.DeleteFunc(letters, func(l seckill.DeadLetter) bool { return l.ID > last })
-		if len(letters) == 0 {
+		var ids []int64
+		for i := range letters {
+			if letters[i].ID <= last {
+				ids = append(ids, letters[i].ID)
+			}
+		}
+		if len(ids) == 0 {
 			return nil
 		}
-		after = letters[len(letters)-1].ID
-		if more, err := f(letters); err != nil || !more {
+		after = ids[len(ids)-1]
+		if err := f(ids); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// existing returns those of the ids that are dead letters.
+func (c *call) existing(ctx context.Context, ids []int64) (there []int64, err error) {
+	for _, id := range ids {
+		found, err := c.server.deps.Store.DeadLetters(ctx, id-1, 1)
+		if err != nil {
+			return nil, failed("read dead letters", err)
+		}
+		if len(found) == 1 && found[0].ID == id {
+			there = append(there, id)
+		}
+	}
+	return there, nil
 }
 
 // lastLetter returns the id of the newest dead letter, 0 without one.
@@ -168,9 +186,14 @@ func (c *call) lastLetter(ctx context.Context) (last int64, err error) {
 	}
 }
 
+// replayedDoc counts the orders of replayed letters by what became of them. Letters whose orders are still
+// parked stay.
 type replayedDoc struct {
-	Replayed int  `json:"replayed"`
-	Complete bool `json:"complete"` // false: the queue is full, so the rest was left where it is
+	Letters  int `json:"letters"`  // that were tried
+	Replayed int `json:"replayed"` // orders that are parked no more
+	Opened   int `json:"opened"`
+	Rejected int `json:"rejected"`
+	Parked   int `json:"parked"`
 }
 
 type discardedDoc struct {
@@ -193,27 +216,39 @@ func (c *call) replayOne() error {
 	return c.replay(s)
 }
 
-// replay puts dead letters back into the queue.
+// replay tries the parked orders of dead letters again.
 func (c *call) replay(s selection) error {
 	ctx, cancel := c.lasting()
 	defer cancel()
-	found, doc := 0, replayedDoc{Complete: true}
-	err := c.each(ctx, s, func(letters []seckill.DeadLetter) (bool, error) {
-		found += len(letters)
-		n, err := c.server.deps.Office.Replay(ctx, letters, c.author(s.reason))
-		doc.Replayed += n
-		doc.Complete = n == len(letters)
-		return doc.Complete, err
+	var doc replayedDoc
+	err := c.each(ctx, s, func(ids []int64) error {
+		accepted, err := c.server.deps.Office.Replay(ctx, ids, c.author(s.reason))
+		doc.Letters += len(ids)
+		for i := range accepted {
+			doc.count(accepted[i].Outcome)
+		}
+		return err
 	})
 	switch {
 	case err != nil:
 		return err
-	case found == 0 && !s.all:
+	case doc.Letters == 0 && !s.all:
 		return refuse(problem.UnknownDeadLetter, "")
-	case found > 0 && doc.Replayed == 0:
-		return refuseOverloaded()
 	}
 	return c.json(http.StatusOK, doc)
+}
+
+func (d *replayedDoc) count(outcome seckill.Outcome) {
+	switch outcome {
+	case seckill.OutcomeParked:
+		d.Parked++
+		return
+	case seckill.OutcomeRejected:
+		d.Rejected++
+	case seckill.OutcomeOpened:
+		d.Opened++
+	}
+	d.Replayed++
 }
 
 func (c *call) discardMany() error {
@@ -232,25 +267,15 @@ func (c *call) discardOne() error {
 	return c.discard(s)
 }
 
-// discard deletes dead letters.
+// discard gives dead letters up.
 func (c *call) discard(s selection) error {
 	ctx, cancel := c.lasting()
 	defer cancel()
 	var doc discardedDoc
-	err := c.each(ctx, s, func(letters []seckill.DeadLetter) (bool, error) {
-		if len(letters) == 0 {
-			return true, nil
-		}
-		ids := make([]int64, len(letters))
-		for i := range letters {
-			ids[i] = letters[i].ID
-		}
-		n, err := c.server.deps.Store.DropDeadLetters(ctx, ids, c.author(s.reason))
-		if err != nil {
-			return false, failed("discard dead letters", err)
-		}
+	err := c.each(ctx, s, func(ids []int64) error {
+		n, err := c.server.deps.Office.Discard(ctx, ids, c.author(s.reason))
 		doc.Discarded += n
-		return true, nil
+		return err
 	})
 	if err != nil {
 		return err

@@ -2,12 +2,14 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"penstock/gateway/problem"
+	"penstock/seckill"
 )
 
 func TestParseObject(t *testing.T) {
@@ -158,4 +160,49 @@ func TestLooseValues(t *testing.T) {
 	f(`{"t":"2027-12-01T08:00:00Z","d":"15","n":1e3}`, noDuration+"; n must be a whole number")
 	f(`{"t":"2027-12-01T08:00:00Z","d":"15m","n":1,"x":"\ud800"}`, "body has half of a surrogate pair in a string; x is unknown")
 	f(`{"t":"2027-12-01T08:00:00Z","d":"15m","n":1,"x":{"y":["\udc00"]}}`, "body has half of a surrogate pair in a string; x is unknown")
+}
+
+// An activity of the most items is decoded in a fraction of a second.
+func BenchmarkTakeActivity(b *testing.B) {
+	items := make([]string, seckill.MaxItems)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"sku":"sku-%08d","price":1999,"currency":"CNY","quantity":1000,"per_user":2,"max_orders":0,"spread":1}`, i)
+	}
+	body := []byte(strings.TrimSuffix(activityBody, `[{"sku":"phone-x","price":1999,"currency":"CNY","quantity":10,"per_user":2}]}`) +
+		"[" + strings.Join(items, ",") + "]}")
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		m := new(mistakes)
+		o := parseObject(body, "", m)
+		a := takeActivity(o, "618")
+		o.end()
+		if len(a.Items) != seckill.MaxItems || m.err() != nil {
+			b.Fatal(len(a.Items), m.err())
+		}
+	}
+}
+
+// Splitting a sound object by hand finds what encoding/json finds.
+func FuzzSplit(f *testing.F) {
+	for _, text := range []string{
+		`{}`, ` {"a":1}`, `{"a":[{"b":"}"},2] , "c" : {"d":[]},"e":"\"\\"}`, `{"a\u0041":null,"":-1.5e3,"t":true}`, `{"a":1,"a":2}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if !utf8.Valid(text) || !json.Valid(text) || !strings.HasPrefix(strings.TrimLeft(string(text), " \t\r\n"), "{") {
+			t.Skip()
+		}
+		fast, slow := parseObject(text, "", new(mistakes)), &object{raw: make(map[string]json.RawMessage), mistakes: new(mistakes)}
+		slow.explain(text, "body")
+		if len(fast.raw) != len(slow.raw) || len(fast.errs) != len(slow.errs) {
+			t.Fatalf("%q: %q, want %q", text, fast.raw, slow.raw)
+		}
+		for name, value := range slow.raw {
+			if string(fast.raw[name]) != string(value) {
+				t.Errorf("%q: %s is %q, want %q", text, name, fast.raw[name], value)
+			}
+		}
+	})
 }

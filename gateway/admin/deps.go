@@ -6,6 +6,7 @@ import (
 
 	"penstock/internal/settings"
 	"penstock/seckill"
+	"penstock/seckill/desk"
 )
 
 // Deps is what the listener works with. All fields but Metrics are needed.
@@ -16,28 +17,39 @@ type Deps struct {
 	Settings *settings.Publisher
 	// Refresh brings what was written to the catalog into force on this node; the others look for themselves.
 	Refresh func(ctx context.Context) error
-	// Ready names what isn't ready; nothing when all is. It must not block.
-	Ready func() []string
+	// Catalog returns the catalog in force on this node. It must not block.
+	Catalog func() *seckill.Catalog
+	// Health says how this node does.
+	Health Health
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
 
-// Office is what of *seckill.Office the listener uses.
+// Health says how a node does, from memory. Its methods must not block.
+type Health interface {
+	// Missing names what the node needs to answer buyers and doesn't have; "" where it has all.
+	Missing() string
+	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and draining.
+	AppendReport(dst []byte, ready, draining bool) []byte
+}
+
+// Office is what of *desk.Office the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
-	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (seckill.Restocked, error)
-	Audit(ctx context.Context, id seckill.ActivityID) ([]seckill.Audit, error)
-	Replay(ctx context.Context, letters []seckill.DeadLetter, by seckill.Author) (int, error)
+	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
+	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
+	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
+	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 }
 
 // Store is what of seckill.Store the listener uses: merchants and callers have no rules but those of their fields, which are
 // checked here.
 type Store interface {
-	LoadCatalog(ctx context.Context, known int64) (*seckill.CatalogData, error)
+	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
 	PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error
 	AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error
 	SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error
@@ -45,15 +57,14 @@ type Store interface {
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)
 	DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error)
-	DropDeadLetters(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 	PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error
 	Tokens(ctx context.Context) ([]seckill.Token, error)
 	DropToken(ctx context.Context, name string, by seckill.Author) error
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Ready == nil {
-		return errors.New("office, store, settings, refresh and ready are needed")
+	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Health == nil {
+		return errors.New("office, store, settings, refresh, catalog and health are needed")
 	}
 	return nil
 }

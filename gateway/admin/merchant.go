@@ -30,7 +30,8 @@ func (c *call) listMerchants() error {
 	if err != nil {
 		return err
 	}
-	part, next, err := cut(c, v.Merchants, func(m seckill.Merchant) string { return string(m.ID) })
+	name := func(m *seckill.Merchant) string { return string(m.ID) }
+	part, next, err := cut(c, sorted(v.Merchants(), name), name)
 	if err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (c *call) getMerchant() error {
 	if err != nil {
 		return err
 	}
-	m := v.merchants[seckill.MerchantID(c.r.PathValue("merchant"))]
+	m := v.Merchant(seckill.MerchantID(c.r.PathValue("merchant")))
 	if m == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
@@ -80,7 +81,7 @@ func (c *call) putMerchant() error {
 	}
 	doc := merchantDoc{Merchant: merchant.ID, Name: merchant.Name}
 	merchant.PaymentSecret = secret
-	if old := v.merchants[merchant.ID]; !given && (old == nil || old.PaymentSecret == "") {
+	if old := v.Merchant(merchant.ID); !given && (old == nil || old.PaymentSecret == "") {
 		merchant.PaymentSecret = newPaymentSecret()
 		doc.PaymentSecret = merchant.PaymentSecret
 	}
@@ -169,10 +170,18 @@ func (c *call) listCallers() error {
 		return err
 	}
 	merchant := seckill.MerchantID(c.r.PathValue("merchant"))
-	if v.merchants[merchant] == nil {
+	if v.Merchant(merchant) == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	part, next, err := cut(c, v.callers[merchant], func(c *seckill.Caller) string { return string(c.Caller) })
+	own := func(yield func(*seckill.Caller) bool) {
+		for caller := range v.Callers() {
+			if caller.Merchant == merchant && !yield(caller) {
+				return
+			}
+		}
+	}
+	name := func(c *seckill.Caller) string { return string(c.Caller) }
+	part, next, err := cut(c, sorted(own, name), name)
 	if err != nil {
 		return err
 	}
@@ -197,10 +206,10 @@ func (c *call) getCaller() error {
 		return err
 	}
 	ref := c.pathCaller()
-	if v.merchants[ref.Merchant] == nil {
+	if v.Merchant(ref.Merchant) == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	caller := v.caller(ref)
+	caller := v.NamedCaller(ref)
 	if caller == nil {
 		return refuse(problem.UnknownCaller, "")
 	}
@@ -223,7 +232,7 @@ func (c *call) revokeCaller() error {
 		if err != nil {
 			return err
 		}
-		if v.merchants[ref.Merchant] == nil {
+		if v.Merchant(ref.Merchant) == nil {
 			return refuse(problem.UnknownMerchant, "")
 		}
 		return refuse(problem.UnknownCaller, "")

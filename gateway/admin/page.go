@@ -118,18 +118,31 @@ type healthDoc struct {
 // live answers GET /livez: the process runs and answers, whatever its dependencies do.
 func (c *call) live() error { return c.json(http.StatusOK, healthDoc{Status: "alive"}) }
 
-// ready answers GET /readyz: 200, or 503 with the names of what isn't ready.
+// draining is why a process that shuts down isn't ready.
+const draining = "draining"
+
+// ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose it tells about
+// servers and shards too, which do not decide.
 func (c *call) ready() error {
-	notReady := c.server.deps.Ready()
-	if c.server.draining.Load() {
-		notReady = append([]string{"shutting-down"}, notReady...)
+	missing, drains := c.server.deps.Health.Missing(), c.server.draining.Load()
+	if drains {
+		missing = draining
 	}
-	if len(notReady) == 0 {
+	if c.r.URL.Query().Has("verbose") {
+		status := http.StatusOK
+		if missing != "" {
+			status = http.StatusServiceUnavailable
+			c.w.Header().Set("Retry-After", "1")
+		}
+		c.write(status, "application/json", c.server.deps.Health.AppendReport(nil, missing == "", drains || missing == draining))
+		return nil
+	}
+	if missing == "" {
 		return c.json(http.StatusOK, healthDoc{Status: "ready"})
 	}
 	c.problem(&problem.Problem{
-		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "Something this process needs is not ready: not_ready names it.",
-		Extra: []problem.Member{problem.Texts("not_ready", notReady)},
+		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "This process can't answer buyers now: not_ready says why.",
+		Extra: []problem.Member{problem.Texts("not_ready", []string{missing})},
 	})
 	return nil
 }

@@ -20,17 +20,17 @@ type undo func(ctx context.Context, c *call, by seckill.Author) (changed bool, e
 // changed on top of it is found out by the undo.
 func planRevert(ch *seckill.Change) (undo, error) {
 	switch ch.Kind {
-	case kindMerchant:
+	case seckill.ChangeMerchant:
 		return planMerchant(ch)
-	case kindCaller:
+	case seckill.ChangeCaller:
 		return planCaller(ch)
-	case kindActivity:
+	case seckill.ChangeActivity:
 		return planActivity(ch)
-	case kindStock:
+	case seckill.ChangeStock:
 		return planStock(ch)
-	case kindToken:
+	case seckill.ChangeToken:
 		return nil, notRevertible("A token can't be brought back: nobody knows it any more. Make a new one, or delete this one.")
-	case kindDeadLetters:
+	case seckill.ChangeDeadLetters:
 		return nil, notRevertible("Dead letters that were replayed or discarded don't come back.")
 	case kindLimits:
 		return planLimits(ch)
@@ -62,7 +62,7 @@ func sides[T any](ch *seckill.Change) (before, after T, made bool, err error) {
 }
 
 func planMerchant(ch *seckill.Change) (undo, error) {
-	before, after, made, err := sides[merchantChange](ch)
+	before, after, made, err := sides[seckill.MerchantRecord](ch)
 	switch {
 	case err != nil:
 		return nil, err
@@ -76,7 +76,7 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 		if err != nil {
 			return false, err
 		}
-		now := v.merchants[before.ID]
+		now := v.Merchant(before.ID)
 		switch {
 		case now == nil || now.Name != before.Name && now.Name != after.Name:
 			return false, overtaken()
@@ -93,7 +93,7 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 
 // planCaller takes back an addition by revoking, and a revocation by its opposite: a caller is never deleted.
 func planCaller(ch *seckill.Change) (undo, error) {
-	before, after, made, err := sides[callerChange](ch)
+	before, after, made, err := sides[seckill.CallerRecord](ch)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func planCaller(ch *seckill.Change) (undo, error) {
 		if err != nil {
 			return false, err
 		}
-		now := v.caller(after.CallerRef)
+		now := v.NamedCaller(after.CallerRef)
 		if now == nil {
 			return false, refuse(problem.UnknownCaller, "")
 		}
@@ -147,7 +147,7 @@ func restoreState(ctx context.Context, c *call, id seckill.ActivityID, to seckil
 	if err != nil {
 		return false, err
 	}
-	if now := v.activities[id]; now != nil && now.State == to {
+	if now := v.Activity(id); now != nil && now.State == to {
 		return false, nil
 	}
 	move := c.server.deps.Office.Resume
@@ -160,14 +160,12 @@ func restoreState(ctx context.Context, c *call, id seckill.ActivityID, to seckil
 
 // restoreActivity puts the document that was there before, if the one there now is the one that the change left.
 func restoreActivity(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
-	v, err := c.server.catalog(ctx)
-	if err != nil {
-		return false, err
-	}
-	now := v.activities[before.ID]
+	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
 	switch {
-	case now == nil:
+	case errors.Is(err, seckill.ErrNotFound):
 		return false, overtaken()
+	case err != nil:
+		return false, failed("read the activity", err)
 	case sameDocument(now, &before):
 		return false, nil
 	case !sameDocument(now, &after):
@@ -175,7 +173,7 @@ func restoreActivity(ctx context.Context, c *call, before, after seckill.Activit
 	}
 	for i := range before.Items {
 		// Restocks are changes of their own.
-		if item := findItem(now, before.Items[i].SKU); item != nil && item.Epoch != 0 {
+		if item := findItem(now, before.Items[i].SKU); item != nil && now.State != seckill.ActivityDraft {
 			before.Items[i].Quantity = item.Quantity
 		}
 	}
@@ -192,19 +190,20 @@ func findItem(a *seckill.Activity, sku seckill.SKU) *seckill.Item {
 	return nil
 }
 
-// sameDocument reports whether now is what was once put as a. State, epochs, and the quantity of what was opened don't count:
-// they change by other ways.
+// sameDocument reports whether now is what was once put as a. The state doesn't count, nor do the
+// quantities of what was published: they change by other ways.
 func sameDocument(now, a *seckill.Activity) bool {
 	return now.Merchant == a.Merchant && now.Name == a.Name && now.StartsAt.Equal(a.StartsAt) && now.EndsAt.Equal(a.EndsAt) &&
 		now.PaymentWindow == a.PaymentWindow && slices.EqualFunc(now.Items, a.Items, func(n, i seckill.Item) bool {
-		return n.SKU == i.SKU && n.Price == i.Price && n.PerUser == i.PerUser && (n.Quantity == i.Quantity || n.Epoch != 0)
+		return n.SKU == i.SKU && n.Price == i.Price && n.PerUser == i.PerUser && n.MaxOrders == i.MaxOrders && n.Spread == i.Spread &&
+			(n.Quantity == i.Quantity || now.State != seckill.ActivityDraft)
 	})
 }
 
 // planStock takes units back that were added, or adds what was taken. Its key is one that no client can send, so a revert
 // happens once, however often it is asked for.
 func planStock(ch *seckill.Change) (undo, error) {
-	_, after, _, err := sides[stockChange](ch)
+	_, after, _, err := sides[seckill.StockRecord](ch)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func TestRevertOfAnActivitysDocument(t *testing.T) {
 	s.revert(draft).refused(problem.NotRevertible)
 	put()
 
-	s.must(200, "POST", "/admin/v1/activities/618/publish", "")
+	s.publish("618")
 	renamed := put("618 Phones", "618 Telephones")
 	s.restock(5, "k1") // a change of its own, which a revert of the name leaves alone
 	s.revert(renamed).reverted(true)
@@ -133,18 +133,23 @@ func TestRevertOfARestockThatIsSold(t *testing.T) {
 	s.sell()
 	s.restock(5, "k1")
 	more := s.lastChange()
-	hold := inventory.Hold{ID: "o", Buyer: "u", Quantity: 12}
-	if _, err := s.stock.Hold(t.Context(), s.desk.Catalog().Activity("618").Offer("phone-x").Ref(), hold, 0); err != nil {
-		t.Fatal(err)
+	offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+	name := strings.Repeat("o", 24+inventory.TailLength)
+	shard := offer.Place(name, 4)
+	hold := inventory.Hold{Item: offer.ID, ID: name, Buyer: "u", Quantity: 12}
+	call := &inventory.HoldCall{Ref: inventory.Ref{Shard: shard, Epoch: s.stock.Epoch(shard)}, Claims: []inventory.Claim{{Hold: hold}}}
+	s.stock.Hold(t.Context(), []*inventory.HoldCall{call})
+	if call.Err != nil || call.Verdicts[0] != inventory.Held {
+		t.Fatal(call.Verdicts, call.Err)
 	}
 	s.revert(more).refused(problem.InsufficientStock)
 }
 
 // FuzzPlanRevert reads changes that no store of ours writes.
 func FuzzPlanRevert(f *testing.F) {
-	f.Add(kindActivity, "618", `{"State":"draft"}`, `{"State":"published"}`)
-	f.Add(kindCaller, "m1/app", "", `{"Revoked":true}`)
-	f.Add(kindStock, "618/phone-x", "{}", `{"Delta":-9223372036854775808}`)
+	f.Add(seckill.ChangeActivity, "618", `{"State":"draft"}`, `{"State":"published"}`)
+	f.Add(seckill.ChangeCaller, "m1/app", "", `{"Revoked":true}`)
+	f.Add(seckill.ChangeStock, "618/phone-x", "{}", `{"Delta":-9223372036854775808}`)
 	f.Add("what", "", "null", "[]")
 	f.Fuzz(func(t *testing.T, kind, key, before, after string) {
 		ch := &seckill.Change{Number: 1, Kind: kind, Key: key, Before: before, After: after}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -157,7 +158,7 @@ func activityRows() []row {
 		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 200,
 			want: has("activity", "new", "state", "draft",
 				"starts_at", "2026-06-18T12:00:00.123Z", "payment_window", "15m", "items",
-				"[map[currency:CNY per_user:2 price:1999 quantity:10 sku:phone-x]]")},
+				"[map[currency:CNY max_orders:0 per_user:2 price:1999 quantity:10 sku:phone-x spread:1]]")},
 		{name: "put back", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
 			`{"activity":"new","state":"draft","merchant"`), status: 200},
 		{name: "another id and state", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
@@ -191,16 +192,21 @@ func activityRows() []row {
 				"payment_window: must be a duration like 90s, 15m or 1h30m")},
 		{name: "unknown merchant", pattern: one, method: "PUT", body: draft("m1", "who"), status: 400, code: problem.InvalidRequest,
 			want: wrong("merchant: there is no such merchant")},
-		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", 200)),
+		{name: "a spread item", pattern: one, method: "PUT", path: "/admin/v1/activities/wide", body: draft(`"per_user":2`,
+			`"per_user":2,"max_orders":7,"spread":3`), status: 200, want: has("items",
+			"[map[currency:CNY max_orders:7 per_user:2 price:1999 quantity:10 sku:phone-x spread:3]]")},
+		{name: "too wide", pattern: one, method: "PUT", body: draft(`"per_user":2`, `"per_user":2,"spread":5`),
+			status: 400, code: problem.InvalidRequest, want: wrong("items[0].spread: must be from 1 to 4, the number of shards")},
+		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", seckill.MaxItems)),
 			status: 400, code: problem.InvalidRequest,
-			want: wrong("items: must be 1 to 200 items")},
+			want: wrong("items: must be 1 to 20000 items")},
 		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
 			code: problem.NotEditable},
 		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
 			want: has("name", "618", "state", "published")},
 		{name: "read", pattern: one, method: "GET", status: 200, want: has("activity", "618", "state", "published", "ended_at", "<nil>")},
 		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/activities/who", status: 404, code: problem.UnknownActivity},
-		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new")},
+		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new", "wide")},
 	}
 	steps := []struct {
 		verb   string
@@ -214,6 +220,9 @@ func activityRows() []row {
 		r := row{name: fmt.Sprintf("step %d", i), pattern: one + "/" + step.verb, method: "POST",
 			path: "/admin/v1/activities/new/" + step.verb, status: step.status,
 			body: `{"reason":"step"}`}
+		if step.verb == "publish" {
+			r.before, r.after = (*shop).beginDelivery, (*shop).endDelivery
+		}
 		if step.status == 409 {
 			r.code = problem.ActivityState
 		} else {
@@ -287,13 +296,13 @@ func stockRows() []row {
 		unknown("unknown item", "/admin/v1/activities/618/items/who/restock", problem.UnknownItem),
 		{name: "balanced", pattern: audit, method: "GET", status: 200, before: deliver, want: has("activity", "618", "balanced", "true",
 			"items",
-			"[map[available:11 balanced:true epoch:1 held:0 in_flight:0 orders:map[open:0 sold:0] rebuilding:false "+
+			"[map[available:11 balanced:true held:0 in_flight:0 orders:map[open:0 parked:0 sold:0] rebuilding:false "+
 				"rejected:0 skipped:0 sku:phone-x sold:0 total:11]]")},
 		{name: "units in flight", pattern: audit, method: "GET", status: 200,
 			before: func(s *shop) { s.must(200, "POST", fill(restock), `{"delta":1,"reason":"x"}`, "Idempotency-Key", "k8") },
 			after:  deliver,
 			want: has("balanced", "true", "items",
-				"[map[available:11 balanced:true epoch:1 held:0 in_flight:1 orders:map[open:0 sold:0] rebuilding:false "+
+				"[map[available:11 balanced:true held:0 in_flight:1 orders:map[open:0 parked:0 sold:0] rebuilding:false "+
 					"rejected:0 skipped:0 sku:phone-x sold:0 total:12]]")},
 		{name: "a unit too many", pattern: audit, method: "GET", status: 200, want: has("balanced", "false"),
 			before: func(s *shop) { s.leak(1) }, after: func(s *shop) { s.leak(-1) }},
@@ -305,17 +314,19 @@ func stockRows() []row {
 // leak gives the stock units that nobody has, or takes them away by a hold that nobody knows.
 func (s *shop) leak(units int) {
 	s.t.Helper()
-	ref := s.desk.Catalog().Activity("618").Offer("phone-x").Ref()
-	var err error
+	offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+	shard := inventory.Home(offer.ID, 4)
+	ref := inventory.Ref{Shard: shard, Epoch: s.stock.Epoch(shard)}
 	if units > 0 {
-		err = s.stock.Restock(s.t.Context(), ref, "leak", units)
-	} else {
-		hold := inventory.Hold{ID: seckill.NewWithdrawalID(ref.Item, "leak"), Quantity: -units}
-		if _, err = s.stock.Hold(s.t.Context(), ref, hold, 0); err == nil {
-			err = s.stock.Settle(s.t.Context(), ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleSold}})
+		if _, err := s.stock.Restock(s.t.Context(), ref, []inventory.Restock{{Item: offer.ID, ID: "leak", Units: int64(units)}}); err != nil {
+			s.t.Fatal(err)
 		}
+		return
 	}
-	if err != nil {
+	hold := inventory.Hold{Item: offer.ID, ID: seckill.NewWithdrawalID(offer.ID, shard, "leak"), Quantity: -units}
+	call := &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{{Hold: hold}}}
+	s.stock.Hold(s.t.Context(), []*inventory.HoldCall{call})
+	if err := errors.Join(call.Err, s.stock.Settle(s.t.Context(), ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleSold}})); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -323,7 +334,8 @@ func (s *shop) leak(units int) {
 func letterRows() []row {
 	const letters = "/admin/v1/dead-letters"
 	var rows []row
-	for _, verb := range []struct{ name, done string }{{"replay", "replayed"}, {"discard", "discarded"}} {
+	// Letters that no version can read stay when they are replayed, until they are discarded.
+	for _, verb := range []struct{ name, done, all string }{{"replay", "letters", "208"}, {"discard", "discarded", "413"}} {
 		many, one := letters+"/"+verb.name, letters+"/{id}/"+verb.name
 		post := func(name, pattern, body string, status int, code problem.Code, want func(*answer)) row {
 			return row{name: name, pattern: pattern, method: "POST", body: body, status: status, code: code, want: want}
@@ -340,8 +352,7 @@ func letterRows() []row {
 			with(post("two", many, "", 200, "", has(verb.done, "2")), 2, func(ids []int64) (string, string) {
 				return many, fmt.Sprintf(`{"ids":[%d,%d,%d,999999],"reason":"x"}`, ids[1], ids[0], ids[1])
 			}),
-			with(post("all", many, "", 200, "", has(verb.done, "205")), 205, func([]int64) (string, string) { return many, `{"all":true}` }),
-			post("none there", many, `{"all":true}`, 200, "", has(verb.done, "0")),
+			with(post("all", many, "", 200, "", has(verb.done, verb.all)), 205, func([]int64) (string, string) { return many, `{"all":true}` }),
 			post("unknown", many, `{"ids":[999999]}`, 404, problem.UnknownDeadLetter, nil),
 			post("nothing", many, `{}`, 400, problem.InvalidRequest, wrong("ids: must name dead letters, unless all is true")),
 			post("both", many, `{"ids":[1],"all":true}`, 400, problem.InvalidRequest,
@@ -356,6 +367,8 @@ func letterRows() []row {
 				code: problem.UnknownDeadLetter},
 		)
 	}
+	rows = append(rows, row{name: "none there", pattern: letters + "/discard", method: "POST", body: `{"all":true}`, status: 200,
+		want: has("discarded", "0")})
 	return append(rows, row{name: "list", pattern: letters, method: "GET", path: letters + "?limit=2", letters: 3, status: 200,
 		want: func(a *answer) {
 			keys("problem", "not an order record", "not an order record")(a)
@@ -428,6 +441,8 @@ func openRows() []row {
 	const nobody = "Authorization"
 	return []row{
 		{name: "lives", pattern: "/livez", method: "GET", fields: []string{nobody, ""}, status: 200, want: has("status", "alive")},
+		{name: "is ready, verbose", pattern: "/readyz", method: "GET", path: "/readyz?verbose", fields: []string{nobody, ""}, status: 200,
+			want: has("ready", "true", "draining", "false")},
 		{name: "is ready", pattern: "/readyz", method: "GET", fields: []string{nobody, ""}, status: 200, want: has("status", "ready")},
 		{name: "contract", pattern: "/openapi.yaml", method: "GET", fields: []string{nobody, ""}, status: 200,
 			want: contains("openapi: 3.1.0")},

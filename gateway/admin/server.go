@@ -37,7 +37,7 @@ type Server struct {
 	tokens    *tokens
 	places    *limiter.Connections
 
-	view     atomic.Pointer[view]
+	large    chan struct{} // has a value for each large body under way; its capacity bounds them
 	ids      atomic.Uint64
 	draining atomic.Bool
 
@@ -57,7 +57,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, quiet: newQuietLog(log), crossSite: http.NewCrossOriginProtection(), pages: newPages(),
-		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), tokens: newTokens(cfg, deps.Store),
+		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), tokens: newTokens(cfg, deps.Store), large: make(chan struct{}, cfg.MaxLargeBodies),
 	}
 	var err error
 	if s.metrics, err = newMetrics(s); err != nil {

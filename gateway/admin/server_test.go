@@ -75,14 +75,16 @@ func TestChangesSayWhoAndWhy(t *testing.T) {
 	has("actor", "admin", "reason", fmt.Sprintf("revert of change %d: no", s.lastChange()-1))(last())
 	s.must(200, "PUT", "/admin/v1/activities/618", activityBody)
 	has("kind", "activity", "before", "<nil>")(last())
+	s.beginDelivery()
 	s.must(200, "POST", "/admin/v1/activities/618/publish", `{"reason":"go"}`)
+	s.endDelivery()
 	if a := last(); a.member("reason") != "go" || !strings.Contains(a.member("after"), "state:published") {
 		t.Errorf("got %s", a.body)
 	}
 	s.restock(5, "k1")
 	has("kind", "stock", "key", "618/phone-x", "before", "map[total:10]", "after", "map[delta:5 idempotency_key:k1 total:15]")(last())
 	s.must(200, "POST", fmt.Sprintf("/admin/v1/dead-letters/%d/discard", s.letters(1)[0]), "")
-	if a := last(); a.member("kind") != kindDeadLetters || !strings.Contains(a.member("before"), "not an order record") {
+	if a := last(); a.member("kind") != seckill.ChangeDeadLetters || !strings.Contains(a.member("before"), "not an order record") {
 		t.Errorf("got %s", a.body)
 	}
 }
@@ -220,7 +222,7 @@ func TestRequestIDs(t *testing.T) {
 
 func TestAPanicCostsOneRequest(t *testing.T) {
 	s := open(t, nil)
-	s.setReady(func() []string { panic("a bug with hunter2 in it") })
+	s.setHealth(health{asked: func() { panic("a bug with hunter2 in it") }})
 	for range 3 {
 		a := s.must(500, "GET", "/readyz", "")
 		if a.refused(problem.Internal); strings.Contains(a.body, "hunter2") {
@@ -230,7 +232,7 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 	if n := strings.Count(s.log.String(), "a bug with hunter2 in it"); n != 1 {
 		t.Errorf("logged %d times, want once in a while", n)
 	}
-	s.setReady(func() []string { return nil })
+	s.setHealth(health{})
 	for _, want := range []string{"penstock_admin_panics_total 3", "penstock_admin_log_left_out_total 2"} {
 		if body := s.must(200, "GET", metricsPath, "").body; !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)
@@ -240,29 +242,15 @@ func TestAPanicCostsOneRequest(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	s := open(t, nil)
-	s.setReady(func() []string { return []string{"queue", "stock of 618/phone-x"} })
+	s.setHealth(health{missing: "no catalog"})
 	a := s.must(503, "GET", "/readyz", "", "Authorization", "")
-	if a.refused(problem.Unavailable); a.member("not_ready") != "[queue stock of 618/phone-x]" || a.Header.Get("Retry-After") == "" {
+	if a.refused(problem.Unavailable); a.member("not_ready") != "[no catalog]" || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%v %s", a.Header, a.body)
 	}
 	s.must(200, "GET", "/livez", "", "Authorization", "")
 	if body := s.must(200, "GET", metricsPath, "").body; !strings.Contains(body, "penstock_ready 0") {
 		t.Error("metrics say it is ready")
 	}
-}
-
-func TestReplayIntoAFullOrBrokenQueue(t *testing.T) {
-	s := open(t, nil)
-	s.letters(3)
-	s.queue.set(true, nil)
-	s.must(503, "POST", "/admin/v1/dead-letters/replay", `{"all":true}`).refused(problem.Overloaded)
-	s.queue.set(false, errors.New("hunter2 is away"))
-	a := s.must(503, "POST", "/admin/v1/dead-letters/replay", `{"all":true}`)
-	if a.refused(problem.Unavailable); strings.Contains(a.body, "hunter2") {
-		t.Errorf("leaks: %s", a.body)
-	}
-	s.queue.set(false, nil)
-	has("replayed", "3", "complete", "true")(s.must(200, "POST", "/admin/v1/dead-letters/replay", `{"all":true}`))
 }
 
 func TestProfiles(t *testing.T) {
@@ -285,11 +273,10 @@ func TestMetricsMayBeOpen(t *testing.T) {
 func TestL8_RequestsAndConnectionsAreLimited(t *testing.T) {
 	arrived, let := make(chan struct{}, 1), make(chan struct{})
 	s := open(t, func(c *Config, _ *Deps) { c.MaxInFlight, c.MaxConnections = 1, 2 })
-	s.setReady(func() []string {
+	s.setHealth(health{asked: func() {
 		arrived <- struct{}{}
 		<-let
-		return nil
-	})
+	}})
 	done := make(chan *answer, 1)
 	go func() { done <- s.do("GET", "/readyz", "") }()
 	<-arrived
@@ -355,17 +342,16 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	s := open(t, nil)
 	arrived, let := make(chan struct{}), make(chan struct{})
 	s.server.http.RegisterOnShutdown(sync.OnceFunc(func() { close(let) })) // the shutdown waits for the request, the request for the shutdown
-	s.setReady(func() []string {
+	s.setHealth(health{asked: func() {
 		close(arrived)
 		<-let
-		return nil
-	})
+	}})
 	done := make(chan *answer, 1)
 	go func() { done <- s.do("GET", "/readyz", "") }()
 	<-arrived
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.server.Shutdown(context.WithoutCancel(t.Context())) }()
-	if a := <-done; a.StatusCode != 503 || a.member("not_ready") != "[shutting-down]" {
+	if a := <-done; a.StatusCode != 503 || a.member("not_ready") != "[draining]" {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 	if err := <-stopped; err != nil {
@@ -376,11 +362,10 @@ func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 func TestShutdownEndsWithItsContext(t *testing.T) {
 	s := open(t, nil)
 	arrived, let := make(chan struct{}), make(chan struct{})
-	s.setReady(func() []string {
+	s.setHealth(health{asked: func() {
 		close(arrived)
 		<-let
-		return nil
-	})
+	}})
 	gone := make(chan error, 1)
 	go func() {
 		_, err := s.client.Do(s.request("GET", "/readyz", ""))

@@ -24,7 +24,10 @@ import (
 	"penstock/internal/proof/stocktest"
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
+	"penstock/inventory"
 	"penstock/seckill"
+	"penstock/seckill/backoffice"
+	"penstock/seckill/desk"
 )
 
 func TestMain(m *testing.M) {
@@ -40,15 +43,17 @@ type shop struct {
 	store  *sqlite.Store
 	stock  *stocktest.Model
 	queue  *memoryQueue
-	desk   *seckill.Desk
-	relay  *seckill.Relay
+	desk   *desk.Desk
+	relay  *backoffice.Relay
 	server *Server
 	client *http.Client
 	url    string
 	log    *logged
 	tokens map[seckill.Role]string // one for each role, and the configured one under roleNone
 
-	ready atomic.Pointer[func() []string]
+	health atomic.Pointer[health]
+
+	delivering, delivered chan struct{}
 }
 
 // logged is everything that was logged.
@@ -79,20 +84,18 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 		t.Fatal(err)
 	}
 	cfg := seckill.DefaultConfig()
-	if s.desk, err = seckill.NewDesk(cfg, s.stock, s.queue, s.store, log); err != nil {
+	cfg.Shards = 4
+	s.openShards()
+	if s.desk, err = desk.New(cfg, desk.Parts{Stock: s.stock, Queue: s.queue, Store: s.store, Node: "test", Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	refreshed := func(ctx context.Context) {
-		if err := s.desk.Refresh(ctx); err != nil {
-			t.Error(err)
-		}
-	}
-	rebuilder := seckill.NewRebuilder(cfg, s.stock, s.queue, s.store, s.desk.Catalog, refreshed, log)
-	s.relay = seckill.NewRelay(cfg, s.stock, s.store, log)
-	s.setReady(func() []string { return nil })
+	s.follow()
+	owner := backoffice.NewOwnership(cfg.Shards, func() ([]int32, int) { return []int32{0}, 1 })
+	s.relay = backoffice.NewRelay(cfg, s.stock, s.store, owner, log)
+	s.health.Store(&health{})
 	deps := Deps{
-		Office: seckill.NewOffice(s.stock, s.queue, s.store, s.desk, rebuilder, log), Store: s.store,
-		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Ready: func() []string { return (*s.ready.Load())() },
+		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
+		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s,
 	}
 	config := DefaultConfig()
 	config.Token = configuredToken
@@ -115,7 +118,61 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	return s
 }
 
-func (s *shop) setReady(ready func() []string) { s.ready.Store(&ready) }
+// health is what a test has the node say of itself.
+type health struct {
+	missing string
+	asked   func() // called by each Missing; may be nil
+}
+
+func (s *shop) setHealth(h health) { s.health.Store(&h) }
+
+// Missing implements Health.
+func (s *shop) Missing() string {
+	h := s.health.Load()
+	if h.asked != nil {
+		h.asked()
+	}
+	return h.missing
+}
+
+// AppendReport implements Health.
+func (s *shop) AppendReport(dst []byte, ready, draining bool) []byte {
+	return fmt.Appendf(dst, `{"ready":%v,"draining":%v,"servers":[{"server":"redis","instance":"r:1","state":"ok",`+
+		`"since":"2026-06-18T00:00:00.000Z","detail":""}],"shards":{"open":4,"closed":0,"rebuilding":0}}`, ready, draining)
+}
+
+// openShards opens the shards as a rebuilder does in a new installation.
+func (s *shop) openShards() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	incarnation, err := s.store.Incarnation(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rows, err := s.store.Shards(ctx)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, row := range rows {
+		epoch, err := s.store.NextEpoch(ctx, row.Ref.Shard)
+		ref := inventory.Ref{Shard: row.Ref.Shard, Epoch: epoch}
+		nothing := func([]inventory.Stocked, []inventory.Entry) error { return nil }
+		if err := errors.Join(err, s.stock.Close(ctx, ref), s.store.Fence(ctx, ref, incarnation),
+			s.store.Snapshot(ctx, ref, nil, nothing), s.stock.Open(ctx, ref, 0, 0)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// follow has the desk follow the shards.
+func (s *shop) follow() {
+	s.t.Helper()
+	rows, err := s.store.Shards(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.desk.Follow(rows)
+}
 
 func (s *shop) listen() {
 	s.t.Helper()
@@ -248,7 +305,38 @@ func (s *shop) sell() {
 	s.t.Helper()
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`)
 	s.must(200, "PUT", "/admin/v1/activities/618", activityBody)
-	s.must(200, "POST", "/admin/v1/activities/618/publish", "")
+	s.publish("618")
+}
+
+// publish publishes an activity, while its units go to the stock.
+func (s *shop) publish(id string) {
+	s.t.Helper()
+	s.beginDelivery()
+	defer s.endDelivery()
+	s.must(200, "POST", "/admin/v1/activities/"+id+"/publish", "")
+}
+
+// beginDelivery tells the stock what the store has for it, again and again, until endDelivery.
+func (s *shop) beginDelivery() {
+	s.delivering, s.delivered = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(s.delivered)
+		for {
+			select {
+			case <-s.delivering:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			if err := s.relay.Step(s.t.Context()); err != nil {
+				s.t.Error(err)
+			}
+		}
+	}()
+}
+
+func (s *shop) endDelivery() {
+	close(s.delivering)
+	<-s.delivered
 }
 
 // restock changes the stock of 618's phone-x, and tells the stock.
@@ -305,7 +393,7 @@ func (s *shop) letters(n int) []int64 {
 		letters = append(letters, seckill.DeadLetter{Partition: 1, Offset: time.Now().UnixNano() + int64(i),
 			Problem: "not an order record", Value: []byte{9}})
 	}
-	if err := s.store.AddDeadLetters(s.t.Context(), letters); err != nil {
+	if _, err := s.store.Accept(s.t.Context(), seckill.Batch{Letters: letters}); err != nil {
 		s.t.Fatal(err)
 	}
 	kept, err := s.store.DeadLetters(s.t.Context(), 0, 1000)
@@ -319,53 +407,17 @@ func (s *shop) letters(n int) []int64 {
 	return ids
 }
 
-// memoryQueue keeps records in a slice; whatever it took is read.
-type memoryQueue struct {
-	mu      sync.Mutex
-	full    bool
-	lost    error
-	records [][]byte
-}
+// memoryQueue is a queue that nobody reads.
+type memoryQueue struct{}
 
-func (q *memoryQueue) set(full bool, lost error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.full, q.lost = full, lost
-}
+func (*memoryQueue) Reserve() error { return nil }
+func (*memoryQueue) Release(int)    {}
 
-func (q *memoryQueue) Reserve() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.full {
-		return seckill.ErrNoSlot
-	}
-	return nil
-}
+func (*memoryQueue) Put(_ inventory.ShardID, _ []byte, _ int, done func(error)) { done(nil) }
 
-func (q *memoryQueue) Release() {}
-
-func (q *memoryQueue) Put(_ seckill.OrderID, value []byte, done func(error)) {
-	q.mu.Lock()
-	err := q.lost
-	if err == nil {
-		q.records = append(q.records, slices.Clone(value))
-	}
-	q.mu.Unlock()
-	done(err)
-}
-
-func (q *memoryQueue) Poll(context.Context) ([]seckill.Message, error) {
+func (*memoryQueue) Mark(context.Context) ([]seckill.Position, error) {
 	return nil, errors.New("nobody works here")
 }
-func (q *memoryQueue) Commit(context.Context) error { return errors.New("nobody works here") }
-
-func (q *memoryQueue) End(context.Context) (seckill.Positions, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return seckill.Positions{int64(len(q.records))}, nil
-}
-
-func (q *memoryQueue) Committed(ctx context.Context) (seckill.Positions, error) { return q.End(ctx) }
 
 // takenNames is a store in which every caller's name is taken.
 type takenNames struct{ Store }

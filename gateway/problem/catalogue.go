@@ -282,6 +282,13 @@ var entries = [...]Entry{
 		Ops:    "A switch, a degrade level or a paused activity decided this: the console shows which, since when and by whom.",
 	},
 	{
+		Code: Busy, Status: 503, Title: "Units are being moved", Retryable: true, Retry: oneSecond,
+		Detail: "Nothing is left for this buyer for the moment, but units are left elsewhere and are being moved. Nothing was done.",
+		Client: "Wait for Retry-After, then repeat with the same key. The answer sold-out comes when nothing is left at all.",
+		Ops: "The item is spread over several shards and is nearly sold out. When this lasts, look whether the workers run: " +
+			"they move the units.",
+	},
+	{
 		Code: Overloaded, Status: 503, Title: "Too busy", Retryable: true, Retry: oneSecond,
 		Detail: "More requests came than can be served now. Nothing was done.",
 		Client: "Wait for Retry-After, then repeat with the same key.",
@@ -292,7 +299,8 @@ var entries = [...]Entry{
 		Detail: "A part that this needs didn't answer.",
 		Client: "Wait for Retry-After, then repeat with the same key. When the answer has order, the outcome is unknown: the purchase may " +
 			"have been accepted. Ask at Location, or repeat with the same key; a new key may buy twice.",
-		Ops: "/readyz names the part that isn't ready. An item whose stock is being rebuilt answers this for a few seconds.",
+		Ops: "/readyz?verbose names the server that doesn't answer. Items of a shard that is being rebuilt answer this for " +
+			"some seconds.",
 	},
 	{
 		Code: VersionNotSupported, Status: 505, Title: "The HTTP version isn't spoken here",

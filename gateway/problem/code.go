@@ -19,6 +19,7 @@ const (
 	AmountMismatch    = seckill.CodeAmountMismatch
 	Forbidden         = seckill.CodeForbidden
 	Degraded          = seckill.CodePaused
+	Busy              = seckill.CodeBusy
 	Overloaded        = seckill.CodeOverloaded
 	Unavailable       = seckill.CodeUnavailable
 	InvalidSignature  = seckill.CodeInvalidSignature

@@ -10,24 +10,27 @@ import (
 
 	"penstock/internal/embedded"
 	"penstock/internal/proof/kafkatest"
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// orderRecord is an order record as a gateway writes it.
-func orderRecord(n int) (seckill.OrderID, []byte) {
+// pageOf is a page of one promise as a gateway writes it.
+func pageOf(n int) []byte {
 	caller := seckill.CallerRef{Merchant: "acme", Caller: "shop"}
 	user := seckill.UserID(fmt.Sprintf("u-%d", n))
-	r := seckill.Record{
-		Order:  seckill.NewOrderID(7, caller, "618-phones", "phone-x", user, fmt.Sprint(n)),
-		Caller: caller, Activity: "618-phones", SKU: "phone-x", User: user, Quantity: 1,
-		Amount: seckill.Money{Minor: 199_900, Currency: "CNY"},
-		Grant:  seckill.Provenance{Epoch: 3, Seq: uint64(n)}, Accepted: time.UnixMilli(1_750_000_000_000 + int64(n)),
-	}
-	return r.Order, seckill.AppendRecord(nil, &r)
+	at := time.UnixMilli(1_750_000_000_000 + int64(n))
+	return seckill.AppendPage(nil, &seckill.Page{
+		PageHeader: seckill.PageHeader{Ref: inventory.Ref{Shard: inventory.ShardID(n % 4), Epoch: 3}, Seq: uint64(n), Put: at},
+		Promises: []seckill.Promise{{
+			Order:  seckill.NewOrderID(7, caller, user, fmt.Sprint(n)),
+			Caller: caller, Activity: "618-phones", SKU: "phone-x", User: user, Quantity: 1,
+			Amount: seckill.Money{Minor: 199_900, Currency: "CNY"}, Accepted: at,
+		}},
+	})
 }
 
-// BenchmarkPut measures acknowledged records with so many producers, each of which waits for its answer. It is what docs/adr/0006
-// quotes:
+// BenchmarkPut measures acknowledged records with so many producers, each of which waits for its
+// answer. It is what docs/adr/0006 quotes:
 //
 //	go test ./internal/embedded -run '^$' -bench Put -benchtime 2s
 func BenchmarkPut(b *testing.B) {
@@ -42,11 +45,11 @@ func BenchmarkPut(b *testing.B) {
 
 func benchmarkPut(b *testing.B, durable bool, producers int) {
 	cfg := embedded.Config{DataDir: filepath.Join(b.TempDir(), "data"), Durable: durable}
-	queue := kafkatest.Open(b, queueConfig(open(b, cfg)))
+	queue := kafkatest.Open(b, queueConfig(open(b, cfg)), new(kafkatest.Books))
 	kafkatest.Produce(b, queue, 0, 1)
-	keys, values := make([]seckill.OrderID, 1<<14), make([][]byte, 1<<14)
-	for n := range keys {
-		keys[n], values[n] = orderRecord(n)
+	values := make([][]byte, 1<<14)
+	for n := range values {
+		values[n] = pageOf(n)
 	}
 	var next atomic.Int64
 	var work sync.WaitGroup
@@ -60,7 +63,7 @@ func benchmarkPut(b *testing.B, durable bool, producers int) {
 					b.Error("no slot")
 					return
 				}
-				queue.Put(keys[n%int64(len(keys))], values[n%int64(len(keys))], done)
+				queue.Put(inventory.ShardID(n%4), values[n%int64(len(values))], 1, done)
 				if err := <-answer; err != nil {
 					b.Error(err)
 					return

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,17 +19,22 @@ import (
 	"penstock/internal/embedded"
 	"penstock/internal/kafka"
 	"penstock/internal/proof/kafkatest"
+	"penstock/seckill"
 )
 
-// childVariable names the environment variable that makes the test binary a child process: one that has the data directory
-// in it, and produces and consumes until it is killed. firstVariable is the number of its first record.
+// childVariable names the environment variable that makes the test binary a child process: one that
+// has the data directory in it, and produces and consumes until it is killed. firstVariable is the
+// number of its first record, booksVariable is where the database is that would be there in its
+// place.
 const (
 	childVariable = "PENSTOCK_TEST_CHILD"
 	firstVariable = "PENSTOCK_TEST_FIRST"
+	booksVariable = "PENSTOCK_TEST_BOOKS"
 )
 
-// child is the child's main. It says on stdout "acked n" for every record that was acknowledged, "polled n" for every record that
-// it has worked on and is about to commit, and "committed [p p]" for the positions after a commit.
+// child is the child's main. It says on stdout "acked n" for every record that was acknowledged,
+// "polled n" for every record that it has worked on and is about to commit, and "books" and a JSON
+// of the positions after a commit.
 func child(dir string) int {
 	err := runChild(dir)
 	fmt.Fprintln(os.Stderr, "child:", err)
@@ -45,7 +51,12 @@ func runChild(dir string) error {
 	if err != nil {
 		return err
 	}
-	queue, err := kafka.Open(ctx, queueConfig(parts))
+	var positions []seckill.Position
+	if err := json.Unmarshal([]byte(os.Getenv(booksVariable)), &positions); err != nil {
+		return err
+	}
+	books := booksAt(positions)
+	queue, err := kafka.Open(ctx, queueConfig(parts), books)
 	if err != nil {
 		return err
 	}
@@ -56,7 +67,7 @@ func runChild(dir string) error {
 		fmt.Printf(format+"\n", args...)
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- consumeForEver(ctx, queue, say) }()
+	go func() { failed <- consumeForEver(ctx, queue, books, say) }()
 	tokens := make(chan struct{}, 100)
 	for n := first; ; n++ {
 		select {
@@ -64,10 +75,7 @@ func runChild(dir string) error {
 			return err
 		case tokens <- struct{}{}:
 		}
-		if queue.Reserve() != nil {
-			return errors.New("no slot")
-		}
-		queue.Put(kafkatest.Key(n), kafkatest.Value(n), func(err error) {
+		kafkatest.Put(queue, n, func(err error) {
 			if err == nil {
 				say("acked %d", n)
 			}
@@ -76,23 +84,35 @@ func runChild(dir string) error {
 	}
 }
 
-func consumeForEver(ctx context.Context, queue *kafka.Queue, say func(string, ...any)) error {
+// booksAt returns books that know positions.
+func booksAt(positions []seckill.Position) *kafkatest.Books {
+	books := new(kafkatest.Books)
+	if len(positions) > 0 {
+		_ = books.AddPartitions(context.Background(), positions[0].Topic, int32(len(positions))) // never fails here
+	}
+	for _, p := range positions {
+		books.Set(p)
+	}
+	return books
+}
+
+func consumeForEver(ctx context.Context, queue *kafka.Queue, books *kafkatest.Books, say func(string, ...any)) error {
 	for {
-		messages, err := queue.Poll(ctx)
+		haul, err := queue.Poll(ctx)
 		if err != nil {
 			return err
 		}
-		for _, m := range messages {
-			say("polled %s", m.Value[:32])
+		for _, m := range haul.Messages {
+			say("polled %s", kafkatest.KeyOf(m))
 		}
-		if err := queue.Commit(ctx); err != nil {
+		if err := books.Commit(haul.Moves); err != nil {
 			return err
 		}
-		committed, err := queue.Committed(ctx)
+		text, err := json.Marshal(books.Now())
 		if err != nil {
 			return err
 		}
-		say("committed %v", committed)
+		say("books %s", text)
 		if err := queue.Trim(ctx); err != nil {
 			return err
 		}
@@ -101,18 +121,23 @@ func consumeForEver(ctx context.Context, queue *kafka.Queue, say func(string, ..
 
 // process is a child and what it said so far.
 type process struct {
-	cmd       *exec.Cmd
-	lines     *bufio.Scanner
-	acked     map[int]bool
-	polled    map[int]bool
-	committed [2]int64
+	cmd    *exec.Cmd
+	lines  *bufio.Scanner
+	acked  map[int]bool
+	polled map[int]bool
+	books  []seckill.Position
 }
 
 // startChild starts a child. It is killed at the end at the latest.
-func startChild(t *testing.T, dir string, first int) *process {
+func startChild(t *testing.T, dir string, first int, books []seckill.Position) *process {
 	t.Helper()
+	text, err := json.Marshal(books)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s=%d", firstVariable, first))
+	cmd.Env = append(os.Environ(), childVariable+"="+dir, fmt.Sprintf("%s=%d", firstVariable, first),
+		booksVariable+"="+string(text))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -121,7 +146,9 @@ func startChild(t *testing.T, dir string, first int) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: cmd, lines: bufio.NewScanner(out), acked: make(map[int]bool), polled: make(map[int]bool)}
+	p := &process{
+		cmd: cmd, lines: bufio.NewScanner(out), acked: make(map[int]bool), polled: make(map[int]bool), books: books,
+	}
 	t.Cleanup(func() {
 		if cmd.ProcessState == nil {
 			p.kill(t)
@@ -142,7 +169,7 @@ func (p *process) hear(t *testing.T) bool {
 		p.acked[n] = true
 	} else if _, err := fmt.Sscanf(line, "polled %d", &n); err == nil {
 		p.polled[n] = true
-	} else if _, err := fmt.Sscanf(line, "committed [%d %d]", &p.committed[0], &p.committed[1]); err != nil {
+	} else if text, ok := strings.CutPrefix(line, "books "); !ok || json.Unmarshal([]byte(text), &p.books) != nil {
 		t.Errorf("the child said %q", line)
 	}
 	return true
@@ -162,8 +189,8 @@ func (p *process) kill(t *testing.T) {
 	}
 }
 
-// TestL2_KillKeepsPromises kills processes that produce, consume and trim, time and again on one directory, and looks whether all
-// is there that they were promised.
+// TestL2_KillKeepsPromises kills processes that produce, consume and trim, time and again on one
+// directory, and looks whether all is there that they were promised.
 func TestL2_KillKeepsPromises(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	seed := rand.Uint64()
@@ -175,51 +202,37 @@ func TestL2_KillKeepsPromises(t *testing.T) {
 	t.Logf("repeat with PENSTOCK_SEED=%d go test ./internal/embedded -run %s", seed, t.Name())
 	random := rand.New(rand.NewPCG(seed, 0))
 	first := 0
+	var books []seckill.Position
 	for round := range 4 {
-		child := startChild(t, dir, first)
+		child := startChild(t, dir, first, books)
 		for until := 200 + random.IntN(4_000); len(child.acked) < until; {
 			if !child.hear(t) {
 				t.Fatalf("the child ended after %d records", len(child.acked))
 			}
 		}
 		child.kill(t)
-		t.Logf("round %d: %d acknowledged, %d polled, committed %v", round, len(child.acked), len(child.polled), child.committed)
-		checkAfterKill(t, dir, child)
+		t.Logf("round %d: %d acknowledged, %d polled, books %v", round, len(child.acked), len(child.polled), child.books)
+		books = checkAfterKill(t, dir, child)
 		first += 1_000_000
 	}
 }
 
-// checkAfterKill opens the directory that a killed process left. What was acknowledged and not worked on must come, and the
-// committed offsets must be at least those that the process had heard of.
-func checkAfterKill(t *testing.T, dir string, child *process) {
+// checkAfterKill opens the directory that a killed process left. What was acknowledged and not
+// worked on must come. It returns where the books are then.
+func checkAfterKill(t *testing.T, dir string, child *process) []seckill.Position {
 	t.Helper()
 	parts := open(t, embedded.WithSegmentBytes(embedded.Config{DataDir: dir, Partitions: 2}, 64<<10))
 	defer closeParts(t, parts)
-	queue := kafkatest.Open(t, queueConfig(parts))
+	books := booksAt(child.books)
+	queue := kafkatest.Open(t, queueConfig(parts), books)
 	defer kafkatest.Close(t, queue)
-	end, committed := positions(t, queue)
-	for p, before := range child.committed {
-		if committed[p] < before || end[p] < committed[p] {
-			t.Errorf("partition %d: committed %d became %d, end %d", p, before, committed[p], end[p])
-		}
-	}
 	kafkatest.Produce(t, queue, 1<<40, 1<<40+100) // a fresh producer is taken
-	ctx := kafkatest.Context(t)
-	for end, committed := positions(t, queue); committed[0] < end[0] || committed[1] < end[1]; _, committed = positions(t, queue) {
-		messages, err := queue.Poll(ctx)
+	for key := range kafkatest.ConsumeUntil(t, queue, books, kafkatest.Mark(t, queue)) {
+		n, err := strconv.Atoi(key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range messages {
-			n, err := strconv.Atoi(string(m.Value[:32]))
-			if err != nil {
-				t.Fatal(err)
-			}
-			child.polled[n] = true
-		}
-		if err := queue.Commit(ctx); err != nil {
-			t.Fatal(err)
-		}
+		child.polled[n] = true
 	}
 	if stats := queue.Stats(); stats.Missing != 0 || stats.DataLoss != 0 {
 		t.Errorf("stats: %+v", stats)
@@ -233,11 +246,12 @@ func checkAfterKill(t *testing.T, dir string, child *process) {
 	if gone != 0 {
 		t.Errorf("%d of %d acknowledged records are gone", gone, len(child.acked))
 	}
+	return books.Now()
 }
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	child := startChild(t, dir, 0)
+	child := startChild(t, dir, 0, nil)
 	if !child.hear(t) {
 		t.Fatal("the child has nothing to say")
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	lockName     = "lock"
 	formatName   = "format"
+	epochName    = "epoch"
 	queueName    = "queue"
 	databaseName = "penstock.db"
 )
@@ -74,8 +75,8 @@ func makeDirectory(path string) error {
 	return err
 }
 
-// checkOurs refuses a directory that has anything in it but no format file. The lock and a half-written format file don't count:
-// they are what a first start leaves that dies at once.
+// checkOurs refuses a directory that has anything in it but no format file. The lock and a
+// half-written format file don't count: they are what a first start leaves that dies at once.
 func checkOurs(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -149,27 +150,54 @@ func checkFormat(path string) error {
 	return nil
 }
 
-// writeFormat writes the format file where there is none, whole or not at all.
+// writeFormat writes the format file where there is none.
 func writeFormat(path string) error {
 	name := filepath.Join(path, formatName)
 	if _, err := os.Stat(name); err == nil {
 		return nil
 	}
-	f, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("embedded: write the format: %w", err)
-	}
-	_, err = fmt.Fprintf(f, "penstock %d\n", formatVersion)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(name+".tmp", name)
-	}
-	if err == nil {
-		err = syncDirectory(path)
-	}
-	if err != nil {
+	if err := writeFile(path, formatName, fmt.Appendf(nil, "penstock %d\n", formatVersion)); err != nil {
 		return fmt.Errorf("embedded: write the format: %w", err)
 	}
 	return nil
+}
+
+// nextEpoch returns an epoch that was never returned before for this directory, and is above last.
+// The file is on the disk before it returns, whatever Durable says.
+func (d *directory) nextEpoch(last int32) (int32, error) {
+	text, err := os.ReadFile(filepath.Join(d.path, epochName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("embedded: read the epoch: %w", err)
+	}
+	if err == nil {
+		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("embedded: %s: read the epoch: %w", filepath.Join(d.path, epochName), err)
+		}
+		last = max(last, int32(n))
+	}
+	next := last + 1
+	if err := writeFile(d.path, epochName, fmt.Appendf(nil, "%d\n", next)); err != nil {
+		return 0, fmt.Errorf("embedded: write the epoch: %w", err)
+	}
+	return next, nil
+}
+
+// writeFile makes a file durable, whole or not at all.
+func writeFile(path, name string, text []byte) error {
+	full := filepath.Join(path, name)
+	f, err := os.OpenFile(full+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(full+".tmp", full); err != nil {
+		return err
+	}
+	return syncDirectory(path)
 }
 
 // syncDirectory makes the names in a directory durable.
@@ -181,7 +209,8 @@ func syncDirectory(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// close gives the directory back. The lock file stays: removing it could take it from under the next one's feet.
+// close gives the directory back. The lock file stays: removing it could take it from under the
+// next one's feet.
 func (d *directory) close() error {
 	if err := d.lock.Close(); err != nil {
 		return fmt.Errorf("embedded: give back the lock: %w", err)

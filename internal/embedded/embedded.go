@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,18 +22,20 @@ import (
 	"penstock/internal/kafka"
 )
 
-// Config says where the embedded parts keep their data, and how well. The zero value of each field but DataDir means its default.
+// Config says where the embedded parts keep their data, and how well. The zero value of each field
+// but DataDir means its default.
 type Config struct {
 	// DataDir is made if it is missing; its parent must exist.
 	DataDir string
-	// Durable makes the queue wait for the disk (fsync) before it acknowledges, so that a promise outlives a power failure
-	// too. The database has a switch of its own; a promise is as durable as the weaker of both. Default false: kill -9 and
-	// crashes of the process are survived either way.
+	// Durable makes the queue wait for the disk (fsync) before it acknowledges, so that a promise
+	// outlives a power failure too. The database has a switch of its own; a promise is as durable
+	// as the weaker of both. Default false: kill -9 and crashes of the process are survived either
+	// way.
 	Durable bool
 	// Topic is the queue's topic. Default "penstock-orders".
 	Topic string
-	// Partitions is how many partitions the topic gets when the directory is new. Default 1: there is one consumer, and
-	// each partition of a batch is a write (and with Durable two waits for the disk) of its own.
+	// Partitions is how many partitions the topic gets when the directory is new. Default 4, one
+	// for each shard of an embedded installation.
 	Partitions int
 	// Logger gets what the parts have to say. Default: nothing.
 	Logger *slog.Logger
@@ -45,7 +48,7 @@ func (c Config) withDefaults() Config {
 		c.Topic = "penstock-orders"
 	}
 	if c.Partitions == 0 {
-		c.Partitions = 1
+		c.Partitions = 4
 	}
 	if c.segmentBytes == 0 {
 		// Space comes back by the segment, and a start after a crash reads them all.
@@ -69,7 +72,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Parts are running. End them with Close, after everything that uses them. All methods are safe for concurrent use.
+// Parts are running. End them with Close, after everything that uses them. All methods are safe for
+// concurrent use.
 type Parts struct {
 	// Fixed after Open.
 	cfg       Config
@@ -85,8 +89,8 @@ type Parts struct {
 	closeErr  error
 }
 
-// RedisAddr is where Redis listens.
-func (p *Parts) RedisAddr() string { return p.redis.Addr() }
+// DialRedis connects to Redis within the process, through no network.
+func (p *Parts) DialRedis(context.Context) (net.Conn, error) { return p.redis.Dial() }
 
 // RedisPassword is what Redis wants to hear. It is another one after each start.
 func (p *Parts) RedisPassword() string { return p.password }
@@ -94,16 +98,18 @@ func (p *Parts) RedisPassword() string { return p.password }
 // DatabasePath is where the SQLite database belongs. embedded doesn't open it.
 func (p *Parts) DatabasePath() string { return filepath.Join(p.cfg.DataDir, databaseName) }
 
-// trimEvery is how often the queue deletes what the workers have committed. It bounds the log to what comes in within that time,
-// a segment of each partition, and what the workers have yet to do.
+// trimEvery is how often the queue deletes what the workers have committed. It bounds the log to
+// what comes in within that time, a segment of each partition, and what the workers have yet to do.
 const trimEvery = time.Minute
 
-// QueueConfig is how the queue reaches the brokers, who can be reached in no other way, and what it must do for them.
+// QueueConfig is how the queue reaches the broker, which can be reached in no other way, and what
+// it must do for it.
 func (p *Parts) QueueConfig(slots int) kafka.Config {
 	return kafka.Config{
 		Brokers:    p.kafka.ListenAddrs(),
 		Dial:       p.network.DialContext,
 		Topic:      p.cfg.Topic,
+		Worker:     true,
 		Partitions: p.cfg.Partitions,
 		Retention:  kafka.KeepForever,
 		Slots:      slots,
@@ -151,12 +157,14 @@ func (p *Parts) startKafka() error {
 		kfake.WithLogger(brokerLog{cfg.Logger}),
 		kfake.DataDir(queue),
 		kfake.BrokerConfigs(map[string]string{
-			// Never by age or size: a log that is emptied so begins at offset 0 again after a crash, below the committed
-			// offset. Penstock deletes what is committed, but the last record.
+			// Never by age or size: a log that is emptied so begins at offset 0 again after a
+			// crash, below the workers' position. Penstock deletes what is committed, but the last
+			// record.
 			"log.retention.ms":    "-1",
 			"log.retention.bytes": "-1",
 			"log.segment.bytes":   strconv.Itoa(cfg.segmentBytes),
-			// Committed offsets are for ever, also when the process was away for long: ten years, in minutes.
+			// Committed offsets are for ever, also when the process was away for long: ten years,
+			// in minutes.
 			"offsets.retention.minutes": "5256000",
 		}),
 	}
@@ -168,23 +176,47 @@ func (p *Parts) startKafka() error {
 		return fmt.Errorf("embedded: open the queue in %s: %w", cfg.DataDir, err)
 	}
 	p.kafka = cluster
-	if cluster.TopicInfo(cfg.Topic) != nil {
-		return nil
+	if cluster.TopicInfo(cfg.Topic) == nil {
+		if err := cluster.CreateTopic(cfg.Topic, int32(cfg.Partitions), nil); err != nil {
+			return fmt.Errorf("embedded: make topic %s: %w", cfg.Topic, err)
+		}
 	}
-	if err := cluster.CreateTopic(cfg.Topic, int32(cfg.Partitions), nil); err != nil {
-		return fmt.Errorf("embedded: make topic %s: %w", cfg.Topic, err)
+	return p.beginEpoch()
+}
+
+// beginEpoch gives every partition a leader epoch that no earlier run had. Where a power failure
+// took the tail of the log, the records that come now have the offsets of the lost ones; the epoch
+// tells them apart, and the workers go back to where the log was cut. The broker itself would go on
+// with the epoch of the last record that is left.
+func (p *Parts) beginEpoch() error {
+	partitions := p.kafka.PartitionInfos(p.cfg.Topic)
+	last := int32(0)
+	for _, info := range partitions {
+		last = max(last, info.Epoch)
+	}
+	epoch, err := p.directory.nextEpoch(last)
+	if err != nil {
+		return err
+	}
+	for _, info := range partitions {
+		for e := info.Epoch; e < epoch; e++ {
+			if err := p.kafka.MoveTopicPartition(p.cfg.Topic, info.Partition, info.Leader); err != nil {
+				return fmt.Errorf("embedded: begin epoch %d of partition %d: %w", epoch, info.Partition, err)
+			}
+		}
 	}
 	return nil
 }
 
 // prepareQueue looks at kfake's directory before kfake does.
 func prepareQueue(queue string) error {
-	// A clean end keeps the members of the group for clients that live on in other processes. Ours don't: the next worker would
-	// wait for the session of one that is gone.
+	// A clean end keeps the members of the group for clients that live on in other processes. Ours
+	// don't: the next worker would wait for the session of one that is gone.
 	if err := os.Remove(filepath.Join(queue, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("embedded: forget the workers of the last run: %w", err)
 	}
-	// Without these kfake would take the directory for a new one, and begin again at offset 0 in files full of records.
+	// Without these kfake would take the directory for a new one, and begin again at offset 0 in
+	// files full of records.
 	if _, err := os.Stat(filepath.Join(queue, "partitions")); err != nil {
 		return nil
 	}
@@ -200,16 +232,24 @@ func (p *Parts) startRedis() error {
 	server := miniredis.NewMiniRedis()
 	password := rand.Text()
 	server.RequireAuth(password)
-	if err := server.StartAddr("127.0.0.1:0"); err != nil {
+	conn, err := server.Dial() // starts it, without a listener
+	if err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
 	}
-	// miniredis has no CONFIG, and what asks for this one is owed the truth: it evicts nothing.
-	err := server.Server().Register("CONFIG", func(c *redisserver.Peer, _ string, args []string) {
-		if len(args) == 2 && strings.EqualFold(args[0], "GET") && strings.EqualFold(args[1], "maxmemory-policy") {
+	if err := conn.Close(); err != nil {
+		return fmt.Errorf("embedded: start Redis: %w", err)
+	}
+	// miniredis has no CONFIG. A client that asks is owed the truth: it evicts nothing. Of other settings
+	// it says nothing, as Redis does of those that it doesn't have.
+	err = server.Server().Register("CONFIG", func(c *redisserver.Peer, _ string, args []string) {
+		switch {
+		case len(args) != 2 || !strings.EqualFold(args[0], "GET"):
+			c.WriteError("ERR only CONFIG GET is known here")
+		case strings.EqualFold(args[1], "maxmemory-policy"):
 			c.WriteStrings([]string{"maxmemory-policy", "noeviction"})
-			return
+		default:
+			c.WriteStrings(nil)
 		}
-		c.WriteError("ERR only CONFIG GET maxmemory-policy is known here")
 	})
 	if err != nil {
 		server.Close()
@@ -219,7 +259,8 @@ func (p *Parts) startRedis() error {
 	return nil
 }
 
-// expireEvery is how late a key may expire. (miniredis could follow the clock itself, but then walks all keys at every command.)
+// expireEvery is how late a key may expire. (miniredis could follow the clock itself, but then
+// walks all keys at every command.)
 const expireEvery = time.Second
 
 // expire lets time pass in miniredis, whose expiries otherwise stand still.
@@ -239,7 +280,8 @@ func expire(ctx context.Context, server *miniredis.Miniredis) {
 	}
 }
 
-// Close stops the parts, the last one first, and gives the directory back. Closing twice is the same as once.
+// Close stops the parts, the last one first, and gives the directory back. Closing twice is the
+// same as once.
 func (p *Parts) Close() error {
 	p.closeOnce.Do(func() {
 		p.stop()
@@ -258,7 +300,8 @@ func (p *Parts) Close() error {
 // brokerLog hands kfake's log on.
 type brokerLog struct{ log *slog.Logger }
 
-// Logf implements kfake.Logger. kfake's warnings are about data it could not read or write: nothing to overlook.
+// Logf implements kfake.Logger. kfake's warnings are about data it could not read or write: nothing
+// to overlook.
 func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	to := slog.LevelDebug
 	switch level {

@@ -10,67 +10,99 @@ import (
 	"time"
 )
 
-// Config says where the queue lives and what it may take. The zero value of each field but Brokers means its default.
+// Config says where the queue lives and what it may take. The zero value of each field but Brokers
+// means its default.
 type Config struct {
 	// Brokers are seeds, host:port; the rest of the cluster is learnt from them.
 	Brokers []string
-	// Topic is the topic of the order records. Default "penstock-orders".
+	// Topic is the topic of the pages. Default "penstock-orders".
 	Topic string
 	// Group is the workers' consumer group. Default "penstock-workers".
 	Group string
 
-	// Partitions is how many partitions a topic gets that is made by Open; an existing one keeps its own. It bounds how many
-	// workers share the load. Default 12: one worker writes some ten thousand orders a second, so twelve outrun any database
-	// behind them, and twelve divides by two, three, four and six. More would only make batches smaller.
+	// Worker says that this process polls. It registers the topic's partitions in the books.
+	Worker bool
+	// KnownPartitions is how many partitions a gateway may use before it has read the books: what
+	// it knew when it ran last. Default 0: none.
+	KnownPartitions int
+
+	// Partitions is how many partitions a topic gets that is made by Open; an existing one keeps
+	// its own. It bounds how many workers share the load. Default 12: one worker writes some ten
+	// thousand orders a second, so twelve outrun any database behind them, and twelve divides by
+	// two, three, four and six. More would only make batches smaller.
 	Partitions int
-	// Replication is how many replicas a topic gets that is made by Open. Default three, or as many as there are brokers.
+	// Replication is how many replicas a topic gets that is made by Open. Default three, or as many
+	// as there are brokers.
 	Replication int
-	// MinInSync is how many replicas must have a record before it is acknowledged. Open refuses a topic that asks for
-	// fewer: one replica's disk is not a promise. Default 2 where the topic has three or more replicas, else 1.
+	// MinInSync is how many replicas must have a record before it is acknowledged. A topic that
+	// asks for fewer is refused: one replica's disk is not a promise. Default 2 where the topic has
+	// three or more replicas, else 1.
 	MinInSync int
-	// Retention is how long a topic made by Open keeps its records. It must outlast the longest time without workers: an
-	// older record is gone, and with it its order. KeepForever leaves deleting to Trim. Default seven days.
+	// Retention is how long a topic made by Open keeps its records. It must outlast the longest
+	// time without workers: an older record is gone, and with it its orders. KeepForever leaves
+	// deleting to Trim. Default seven days.
 	Retention time.Duration
 
-	// Slots bounds the records that wait for their acknowledgement (L8); Reserve refuses beyond. Default 32,768: a third of a
-	// second of the fastest producer measured, and at most 32 MiB with records of MaxRecordBytes.
+	// Slots bounds the promises that wait for their acknowledgement (L8); Reserve refuses beyond.
+	// Default 32,768: a third of a second of the fastest producer measured.
 	Slots int
-	// MaxRecordBytes is the largest value that Put takes. Default 1 KiB: seckill's record has at most some 700 bytes.
+	// BufferBytes bounds the bytes of the records that wait for their acknowledgement (L8); Reserve
+	// refuses from there on. Slots that are reserved by then may still be used. Default 32 MiB.
+	BufferBytes int
+	// MaxRecordBytes is the largest value that Put takes. Default 320 KiB: a page of seckill has at
+	// most some 290 KB, and brokers take 1 MB.
 	MaxRecordBytes int
-	// MaxPoll is the most records that Poll returns. Default 4,096: the database's statement for them takes tens of
-	// milliseconds, far below RebalanceTimeout, and its fixed costs have long been shared.
+	// MaxPoll is the most records that Poll returns. Default 1,024.
 	MaxPoll int
+	// MaxPollBytes is how many bytes of records make a haul full. One record is always returned,
+	// and up to seven may lie above it. Default 512 KiB: some 4,096 promises, whose statement takes
+	// the database tens of milliseconds, so that its fixed costs have long been shared.
+	MaxPollBytes int
 
-	// DeliveryTimeout is about how long a record waits for its acknowledgement before it fails. It is no hard bound: a record
-	// that was sent and not answered can't be taken back. Default 10 s: five times the accept deadline, nobody waits any more.
+	// DeliveryTimeout is the longest that a record waits for its acknowledgement before it fails.
+	// Default 10 s: five times the accept deadline, nobody waits any more.
 	DeliveryTimeout time.Duration
+	// StallAfter is how long a record may wait for its acknowledgement before its partition counts
+	// as slow, and others are used where there are any that aren't. After four times as long the
+	// partition counts as down. Default 500 ms: a hundred times what a healthy broker takes, a
+	// quarter of the accept deadline.
+	StallAfter time.Duration
 	// DialTimeout bounds the making of a connection. Default 3 s.
 	DialTimeout time.Duration
-	// RequestTimeout bounds each attempt of a request, and how long the broker may wait for replicas. Default 5 s.
+	// RequestTimeout bounds each attempt of a request, and how long the broker may wait for
+	// replicas. Default 5 s.
 	RequestTimeout time.Duration
-	// SessionTimeout is how long a silent worker keeps its partitions. Default 6 s, the least that brokers allow: an item whose
-	// stock was lost opens again only when a killed worker's records were processed. A pause that is longer costs a rebalance.
+	// SessionTimeout is how long a silent worker keeps its partitions. Default 6 s, the least that
+	// brokers allow: a shard that was lost opens again only when a killed worker's records were
+	// processed. A pause that is longer costs a rebalance.
 	SessionTimeout time.Duration
-	// RebalanceTimeout is how long a worker may hold up a rebalance between Poll and Commit. Default 30 s.
+	// RebalanceTimeout is how long the group waits for a member to join a rebalance. Default 30 s.
 	RebalanceTimeout time.Duration
-	// TrimEvery is how often records that the workers have committed are deleted from the log, see Trim. Default 0: never,
-	// the broker's retention does it. The embedded broker has no safe retention of its own and needs it.
+	// LookEvery is how often the books and the topic are looked at while all is well. Default 10 s.
+	LookEvery time.Duration
+	// TrimEvery is how often records below the positions in the books are deleted from the log, see
+	// Trim. Default 0: never, the broker's retention does it. The embedded broker has no safe
+	// retention of its own and needs it.
 	TrimEvery time.Duration
 
-	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's advertised address.
+	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's
+	// advertised address.
 	TLS *tls.Config
 	// SASL logs in to the brokers. The zero value doesn't.
 	SASL SASL
-	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes TLS.
+	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes
+	// TLS.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Logger gets what the client has to say, at its own levels but one: its information is our debug. Default: nothing.
+	// Logger gets what the client has to say, at its own levels but one: its information is our
+	// debug. Default: nothing.
 	Logger *slog.Logger
 }
 
 // KeepForever is the Retention of records that only Trim deletes.
 const KeepForever time.Duration = -1
 
-// withDefaults returns c with every zero value replaced, but Replication and MinInSync: they depend on the cluster.
+// withDefaults returns c with every zero value replaced, but Replication and MinInSync: they depend
+// on the cluster.
 func (c Config) withDefaults() Config {
 	text := func(v *string, def string) {
 		if *v == "" {
@@ -92,13 +124,17 @@ func (c Config) withDefaults() Config {
 	number(&c.Partitions, 12)
 	span(&c.Retention, 7*24*time.Hour)
 	number(&c.Slots, 32_768)
-	number(&c.MaxRecordBytes, 1<<10)
-	number(&c.MaxPoll, 4_096)
+	number(&c.BufferBytes, 32<<20)
+	number(&c.MaxRecordBytes, 320<<10)
+	number(&c.MaxPoll, 1_024)
+	number(&c.MaxPollBytes, 512<<10)
 	span(&c.DeliveryTimeout, 10*time.Second)
+	span(&c.StallAfter, 500*time.Millisecond)
 	span(&c.DialTimeout, 3*time.Second)
 	span(&c.RequestTimeout, 5*time.Second)
 	span(&c.SessionTimeout, 6*time.Second)
 	span(&c.RebalanceTimeout, 30*time.Second)
+	span(&c.LookEvery, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -119,30 +155,43 @@ func (c Config) Validate() error {
 		check(b != "", "an empty broker address")
 	}
 	check(len(d.Topic) <= 249, "topic has %d characters, at most 249 are allowed", len(d.Topic))
-	check(d.Partitions > 0 && d.Partitions <= 1<<15, "partitions is %d, must be 1 to 32,768", d.Partitions)
-	check(d.Replication >= 0 && d.Replication <= 1<<15-1, "replication is %d, must be 1 to 32,767, or 0 for the default", d.Replication)
-	check(d.MinInSync >= 0, "min in-sync is %d, must not be negative", d.MinInSync)
-	check(d.Replication == 0 || d.MinInSync <= d.Replication, "min in-sync is %d, more than replication %d", d.MinInSync, d.Replication)
-	check(d.Slots > 0 && d.Slots <= 1<<20, "slots is %d, must be 1 to 1,048,576", d.Slots)
-	check(d.MaxRecordBytes > 0 && d.MaxRecordBytes <= maxBatchBytes/2, "max record bytes is %d, must be 1 to %d",
-		d.MaxRecordBytes, maxBatchBytes/2)
-	check(d.MaxPoll > 0 && d.MaxPoll <= 1<<16, "max poll is %d, must be 1 to 65,536", d.MaxPoll)
+	check(d.Replication == 0 || d.MinInSync <= d.Replication, "min in-sync is %d, more than replication %d",
+		d.MinInSync, d.Replication)
+	for _, n := range []struct {
+		name            string
+		value, low, top int
+	}{
+		{"partitions", d.Partitions, 1, 1 << 15},
+		{"known partitions", d.KnownPartitions, 0, 1 << 15},
+		{"replication", d.Replication, 0, 1<<15 - 1},
+		{"min in-sync", d.MinInSync, 0, 1<<15 - 1},
+		{"slots", d.Slots, 1, 1 << 20},
+		{"buffer bytes", d.BufferBytes, 1, 1 << 32},
+		{"max record bytes", d.MaxRecordBytes, 1, maxBatchBytes - 1024},
+		{"max poll", d.MaxPoll, 1, 1 << 16},
+		{"max poll bytes", d.MaxPollBytes, 1, 1 << 30},
+	} {
+		check(n.value >= n.low && n.value <= n.top, "%s is %d, must be %d to %d", n.name, n.value, n.low, n.top)
+	}
 	for _, t := range []struct {
 		name string
 		span time.Duration
 		low  time.Duration
 	}{
-		{"delivery timeout", d.DeliveryTimeout, time.Second}, // the client's own lower bound
+		{"delivery timeout", d.DeliveryTimeout, time.Second},
+		{"stall after", d.StallAfter, time.Millisecond},
 		{"dial timeout", d.DialTimeout, 10 * time.Millisecond},
 		{"request timeout", d.RequestTimeout, 100 * time.Millisecond},
 		{"session timeout", d.SessionTimeout, 6 * time.Second}, // the brokers' lower bound by default
 		{"rebalance timeout", d.RebalanceTimeout, time.Second},
+		{"look every", d.LookEvery, 10 * time.Millisecond},
 	} {
 		check(t.span >= t.low, "%s is %v, must be at least %v", t.name, t.span, t.low)
 	}
-	check(d.Retention >= time.Hour || d.Retention == KeepForever, "retention is %v, must be at least an hour, or KeepForever",
-		d.Retention)
+	check(d.Retention >= time.Hour || d.Retention == KeepForever,
+		"retention is %v, must be at least an hour, or KeepForever", d.Retention)
 	check(d.TrimEvery >= 0, "trim every is %v, must not be negative", d.TrimEvery)
+	check(d.StallAfter < d.DeliveryTimeout, "stall after is %v, must be below the delivery timeout %v", d.StallAfter, d.DeliveryTimeout)
 	check(d.RebalanceTimeout >= d.SessionTimeout, "rebalance timeout %v is shorter than session timeout %v",
 		d.RebalanceTimeout, d.SessionTimeout)
 	check(d.TLS == nil || d.Dial == nil, "TLS and a dial function exclude each other")

@@ -4,49 +4,68 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"penstock/seckill"
 )
 
-// consumer is this process's member of the workers' group.
-//
-// From a Poll that returned records until they are committed the client holds every rebalance back (BlockRebalanceOnPoll), so
-// what is pending is always owned. A Commit that fails keeps it pending, and the next Poll returns it once more; only a member
-// that the group has put out lets go, and then the records come to whoever owns the partition. Nothing is ever committed that
-// Poll did not return, or that wasn't processed.
+// consumer is this process's member of the workers' group. The group only says which partitions are
+// whose. Where they are read from is in the books, and the database compares: a worker that was put
+// out of the group, or that reads beside another one, changes nothing. So nothing here holds a
+// rebalance up.
 type consumer struct {
-	// Held by Poll and Commit from end to end, of which one is under way at a time, and by close: a Poll that got records
-	// while the client leaves the group would hold the leaving back for ever. q.closing tells them to let go of it.
-	mu       sync.Mutex
+	// turn holds a value while nobody polls, rewinds or closes: one of them is under way at a time.
+	turn chan struct{}
+	// Guarded by turn.
 	client   *kgo.Client // nil until the first Poll
-	pending  []seckill.Message
-	offsets  map[int32]kgo.EpochOffset // what committing pending means
-	failures int                       // polls that failed since one succeeded
+	topic    *topicState // that client reads
+	paused   map[int32]time.Time
+	failures int // polls that failed since one succeeded
 
-	startsMu sync.Mutex
-	starts   map[int32]int64 // the next offset that each assigned partition should give
+	mu     sync.Mutex
+	places map[int32]*place // guarded by mu: of the partitions that this member has
+	member bool             // guarded by mu: the group has given this process its partitions
+
+	copied chan struct{} // copies has something; capacity 1
+	copyMu sync.Mutex
+	copies map[int32]kgo.EpochOffset // guarded by copyMu: to be committed to the group
+	copier *kgo.Client               // guarded by copyMu: client, as long as it is open
 }
 
-func (q *Queue) consumerOptions() []kgo.Opt {
+func (c *consumer) init() {
+	c.turn = make(chan struct{}, 1)
+	c.turn <- struct{}{}
+	c.places, c.paused = make(map[int32]*place), make(map[int32]time.Time)
+	c.copied, c.copies = make(chan struct{}, 1), make(map[int32]kgo.EpochOffset)
+}
+
+func (q *Queue) consumerOptions(t *topicState) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.ConsumerGroup(q.cfg.Group),
 		kgo.ConsumeTopics(q.cfg.Topic),
 		kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(),
-		// Never pass a record over: neither in a partition that nobody committed, nor after the broker lost what was committed.
+		// Never pass a record over, wherever the log is not as the books have it.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.AdjustFetchOffsetsFn(q.noteStarts),
+		kgo.KeepControlRecords(), // a position may lie behind one
+		kgo.AdjustFetchOffsetsFn(func(ctx context.Context, assigned map[string]map[int32]kgo.Offset) (
+			map[string]map[int32]kgo.Offset, error) {
+			return q.assigned(ctx, t, assigned)
+		}),
+		kgo.OnPartitionsAssigned(q.joined),
+		kgo.OnPartitionsRevoked(q.revoked),
+		kgo.OnPartitionsLost(q.lost),
 		kgo.SessionTimeout(q.cfg.SessionTimeout),
-		// Members learn of a rebalance by their heartbeat, and one that comes or goes takes two rebalances.
+		// Members learn of a rebalance by their heartbeat, and one that comes or goes takes two
+		// rebalances.
 		kgo.HeartbeatInterval(q.cfg.SessionTimeout / 20),
 		kgo.RebalanceTimeout(q.cfg.RebalanceTimeout),
+		// A new partition is to be read soon: barriers wait for it.
+		kgo.MetadataMaxAge(max(q.cfg.LookEvery, metadataMinAge)),
 		// A partition that was just assigned waits for the fetch that is under way.
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		// What is fetched ahead is memory: a few polls' worth of records.
@@ -56,243 +75,295 @@ func (q *Queue) consumerOptions() []kgo.Opt {
 	}
 }
 
-// enter takes the consumer for a Poll or Commit, whose context ends also when the queue closes. The caller must call leave.
-func (q *Queue) enter(ctx context.Context) (inside context.Context, leave func()) {
-	inside, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-q.closing:
-			cancel()
-		case <-inside.Done():
-		}
-	}()
-	q.consumer.mu.Lock()
-	return inside, func() {
-		q.consumer.mu.Unlock()
-		cancel()
-	}
-}
-
-// member returns the group's client, and makes it first if need be. consumer.mu must be held.
-func (q *Queue) member() (*kgo.Client, error) {
-	if q.closed.Load() {
-		return nil, ErrClosed
-	}
+// enter waits for the consumer's turn. The caller must call leave.
+func (q *Queue) enter(ctx context.Context) (leave func(), err error) {
 	c := &q.consumer
-	if c.client == nil {
-		client, err := kgo.NewClient(append(q.cfg.clientOptions(), q.consumerOptions()...)...)
-		if err != nil {
-			return nil, fmt.Errorf("kafka: make a consumer: %w", err)
-		}
-		c.client = client
+	select {
+	case <-q.closing:
+		return nil, ErrClosed
+	default:
 	}
-	return c.client, nil
+	select {
+	case <-c.turn:
+		return func() { c.turn <- struct{}{} }, nil
+	case <-q.closing:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-// close leaves the group, so that another worker needn't wait for the session to time out.
-func (c *consumer) close(ctx context.Context) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.client == nil {
-		return
+// member returns the group's client. It waits until the topic was found, and makes another client
+// when the topic was made anew. The consumer's turn must be held.
+func (q *Queue) member(ctx context.Context) (*kgo.Client, error) {
+	c := &q.consumer
+	select {
+	case <-q.found:
+	case <-q.closing:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	c.client.AllowRebalance()
+	t := q.topic.Load()
+	if c.client != nil && c.topic.id == t.id {
+		return c.client, nil
+	}
+	if c.client != nil {
+		c.drop(ctx)
+	}
+	client, err := kgo.NewClient(append(q.cfg.clientOptions(), q.consumerOptions(t)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafka: make a consumer: %w", err)
+	}
+	c.client, c.topic = client, t
+	c.copyMu.Lock()
+	c.copier = client
+	c.copyMu.Unlock()
+	return client, nil
+}
+
+// drop leaves the group, so that another worker needn't wait for the session to time out. The
+// consumer's turn must be held.
+func (c *consumer) drop(ctx context.Context) {
+	c.copyMu.Lock()
+	c.copier = nil
+	c.copyMu.Unlock()
 	// An error means that the group learns it from the session timeout instead.
 	_ = c.client.LeaveGroupContext(ctx)
 	c.client.Close()
+	c.client = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.places)
+	clear(c.paused)
 }
 
-// Poll implements seckill.Queue. What was polled and not committed is returned again, unless it went to another worker in
-// the meantime. After an error, but the one of ctx, Poll has paused: it may be called again at once.
-func (q *Queue) Poll(ctx context.Context) ([]seckill.Message, error) {
-	inside, leave := q.enter(ctx)
-	defer leave()
-	client, err := q.member()
+func (c *consumer) close(ctx context.Context) {
+	<-c.turn // who has it learns that the queue closes
+	if c.client != nil {
+		c.drop(ctx)
+	}
+	c.turn <- struct{}{}
+}
+
+// Poll implements seckill.Queue. Only a queue that was opened for a worker polls. A partition
+// without a leader or with errors delays nothing but itself: it shows in the log and in Stats.
+// After an error, but the one of ctx, Poll has paused: it may be called again at once.
+func (q *Queue) Poll(ctx context.Context) (seckill.Haul, error) {
+	if !q.cfg.Worker {
+		return seckill.Haul{}, errors.New("kafka: this process is no worker, it doesn't poll (Config.Worker)")
+	}
+	leave, err := q.enter(ctx)
 	if err != nil {
-		return nil, err
+		return seckill.Haul{}, err
 	}
+	defer leave()
 	c := &q.consumer
-	for len(c.pending) == 0 {
-		fetches := client.PollRecords(inside, q.cfg.MaxPoll)
-		err := q.take(fetches)
-		if len(c.pending) == 0 {
-			client.AllowRebalance()
+	for {
+		client, err := q.member(ctx)
+		if err != nil {
+			return seckill.Haul{}, err
 		}
+		haul, err := q.pollOnce(ctx, client)
 		switch {
-		case err == nil:
+		case len(haul.Moves) > 0:
+			c.failures = 0
+			return haul, nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case inside.Err() != nil:
-			return nil, ErrClosed
-		default:
+			return seckill.Haul{}, ctx.Err()
+		case q.closed.Load():
+			return seckill.Haul{}, ErrClosed
+		case err != nil:
 			q.counts.pollErrors.Add(1)
-			q.pauseAfter(inside)
-			return nil, err
+			q.pauseAfter(ctx)
+			return seckill.Haul{}, err
 		}
 	}
-	c.failures = 0
-	return c.pending, nil
 }
 
-// take makes pending what was fetched, and returns the first error among it.
-func (q *Queue) take(fetches kgo.Fetches) error {
+// pollStep is how many records are taken from the client at a time, until a haul is full.
+const pollStep = 8
+
+// pollOnce waits for records and takes a haul. It returns nothing when a paused partition's time
+// has come, or the topic is another one.
+func (q *Queue) pollOnce(ctx context.Context, client *kgo.Client) (seckill.Haul, error) {
 	c := &q.consumer
-	c.offsets = make(map[int32]kgo.EpochOffset)
-	c.pending = make([]seckill.Message, 0, fetches.NumRecords())
-	var first error
-	var oldest int64
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if p.Err != nil && first == nil {
-			first = q.fetchError(p)
-		}
-		if len(p.Records) == 0 {
-			return
-		}
-		q.checkStart(p.Partition, p.Records)
-		if ms := p.Records[0].Timestamp.UnixMilli(); oldest == 0 || ms < oldest {
-			oldest = ms
-		}
-		for _, r := range p.Records {
-			c.pending = append(c.pending, seckill.Message{Partition: r.Partition, Offset: r.Offset, Value: r.Value})
-		}
-		last := p.Records[len(p.Records)-1]
-		c.offsets[p.Partition] = kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}
-	})
-	q.counts.polled.Add(int64(len(c.pending)))
-	q.counts.oldest.Store(oldest)
-	return first
-}
-
-// fetchError says what a partition's error means.
-func (q *Queue) fetchError(p kgo.FetchTopicPartition) error {
-	var (
-		lost    *kgo.ErrDataLoss
-		session *kgo.ErrGroupSession
-	)
-	switch {
-	case errors.As(p.Err, &session):
-		return fmt.Errorf("kafka: poll as a member of %s: %w", q.cfg.Group, p.Err)
-	case errors.As(p.Err, &lost):
-		q.counts.dataLoss.Add(1)
-		return fmt.Errorf("%w: %w", ErrLost, p.Err)
-	case errors.Is(p.Err, kerr.UnknownTopicID), errors.Is(p.Err, kerr.UnknownTopicOrPartition), errors.Is(p.Err, kerr.InconsistentTopicID):
-		return fmt.Errorf("%w: poll %s partition %d: %w", ErrTopic, q.cfg.Topic, p.Partition, p.Err)
+	inside, cancel := q.inside(ctx, c.topic.gone)
+	defer cancel()
+	if next := c.resume(client, q.cfg.Topic); !next.IsZero() {
+		var timed context.CancelFunc
+		inside, timed = context.WithDeadline(inside, next)
+		defer timed()
 	}
-	return fmt.Errorf("kafka: poll partition %d: %w", p.Partition, p.Err)
+	h := haul{q: q, client: client}
+	h.take(client.PollRecords(inside, min(pollStep, q.cfg.MaxPoll)))
+	var now context.Context // none: what is there already
+	for h.records > 0 && h.records < q.cfg.MaxPoll && h.bytes < q.cfg.MaxPollBytes {
+		fetches := client.PollRecords(now, min(pollStep, q.cfg.MaxPoll-h.records))
+		if len(fetches) == 0 {
+			break
+		}
+		h.take(fetches)
+	}
+	return h.finish()
 }
 
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = time.Second
-)
+// resume lets partitions go on that were paused after an error, and returns when the next one may.
+func (c *consumer) resume(client *kgo.Client, topic string) (next time.Time) {
+	now := time.Now()
+	for p, until := range c.paused {
+		if !until.After(now) {
+			delete(c.paused, p)
+			client.ResumeFetchPartitions(map[string][]int32{topic: {p}})
+		} else if next.IsZero() || until.Before(next) {
+			next = until
+		}
+	}
+	return next
+}
 
 // pauseAfter keeps a caller that polls again at once from spinning.
 func (q *Queue) pauseAfter(ctx context.Context) {
 	c := &q.consumer
+	ctx, cancel := q.inside(ctx, nil)
+	defer cancel()
 	d := min(firstPause<<min(c.failures, 10), longestPause)
 	c.failures++
 	_ = pause(ctx, d) // cut short is fine too
 }
 
-// noteStarts remembers where partitions begin that were just assigned. It changes nothing.
-func (q *Queue) noteStarts(_ context.Context, assigned map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	c := &q.consumer
-	c.startsMu.Lock()
-	defer c.startsMu.Unlock()
-	if c.starts == nil {
-		c.starts = make(map[int32]int64)
-	}
-	for p, o := range assigned[q.cfg.Topic] {
-		// Negative is a place with a name: the start, for a partition that nobody committed. Its records begin at 0; those
-		// that aren't there were deleted before anybody had committed them.
-		c.starts[p] = max(o.EpochOffset().Offset, 0)
-	}
-	return assigned, nil
-}
-
-// checkStart counts records that are missing: the offsets of our topic have no holes, so that a partition that continues
-// further up than it was left has lost what lay between.
-func (q *Queue) checkStart(partition int32, records []*kgo.Record) {
-	c := &q.consumer
-	c.startsMu.Lock()
-	defer c.startsMu.Unlock()
-	next, known := c.starts[partition]
-	for _, r := range records {
-		if known && r.Offset > next {
-			q.counts.missing.Add(r.Offset - next)
-			q.cfg.Logger.Error("records are missing: the log lost them, or its retention took them before a worker did",
-				"topic", q.cfg.Topic, "partition", partition, "from", next, "to", r.Offset)
+// assigned says where partitions are read from that this member has just got: from the positions in
+// the books. It waits for the books: without them nothing could be committed anyway. ctx ends with
+// the group's next session.
+func (q *Queue) assigned(ctx context.Context, t *topicState, got map[string]map[int32]kgo.Offset) (
+	map[string]map[int32]kgo.Offset, error) {
+	ctx, cancel := q.inside(ctx, t.gone)
+	defer cancel()
+	for d := firstPause; ; d = min(2*d, longestPause) {
+		positions, err := q.placesOf(ctx, t, got[q.cfg.Topic])
+		if err == nil {
+			offsets := make(map[int32]kgo.Offset, len(positions))
+			q.consumer.mu.Lock()
+			defer q.consumer.mu.Unlock()
+			for _, p := range positions {
+				q.consumer.places[p.Partition] = &place{at: p}
+				offsets[p.Partition] = kgo.NewOffset().At(p.Next).WithEpoch(p.LeaderEpoch)
+			}
+			return map[string]map[int32]kgo.Offset{q.cfg.Topic: offsets}, nil
 		}
-		next, known = r.Offset+1, true
+		if ctx.Err() == nil {
+			q.cfg.Logger.Warn("partitions wait for their positions in the books", "err", err)
+		}
+		if pause(ctx, d) != nil {
+			return nil, ctx.Err()
+		}
 	}
-	if c.starts == nil {
-		c.starts = make(map[int32]int64)
-	}
-	c.starts[partition] = next
 }
 
-// Commit implements seckill.Queue. After an error the records are still pending: commit again, or poll them again. After
-// ErrFenced they are not, and a further Commit has nothing to do.
-func (q *Queue) Commit(ctx context.Context) error {
-	inside, leave := q.enter(ctx)
-	defer leave()
+// placesOf returns the positions of partitions.
+func (q *Queue) placesOf(ctx context.Context, t *topicState, partitions map[int32]kgo.Offset) ([]seckill.Position, error) {
+	if now := q.topic.Load(); now.id == t.id {
+		t = now // it may have more partitions by now
+	}
+	for p := range partitions {
+		if int(p) >= len(t.leaders) {
+			q.lookNow()
+			return nil, fmt.Errorf("kafka: partition %d is not known yet", p)
+		}
+	}
+	booked, err := q.bookedPositions(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if !covers(booked, t, len(t.leaders)) {
+		q.lookNow()
+		return nil, fmt.Errorf("kafka: the books have other partitions than topic %s", q.cfg.Topic)
+	}
+	out := make([]seckill.Position, 0, len(partitions))
+	for p := range partitions {
+		out = append(out, booked[p])
+	}
+	return out, nil
+}
+
+// revoked forgets partitions that this member has no longer.
+func (q *Queue) revoked(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 	c := &q.consumer
-	if len(c.pending) == 0 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range partitions[q.cfg.Topic] {
+		delete(c.places, p)
+	}
+}
+
+// lost takes partitions away when the group does not know this member any more, or can't be asked.
+func (q *Queue) lost(ctx context.Context, client *kgo.Client, partitions map[string][]int32) {
+	q.revoked(ctx, client, partitions)
+	q.consumer.mu.Lock()
+	defer q.consumer.mu.Unlock()
+	q.consumer.member = false
+}
+
+// joined notes that the group has given this member its partitions, which may be none.
+func (q *Queue) joined(context.Context, *kgo.Client, map[string][]int32) {
+	q.consumer.mu.Lock()
+	defer q.consumer.mu.Unlock()
+	q.consumer.member = true
+}
+
+// Rewind implements seckill.Queue. It waits for a Poll that is under way.
+func (q *Queue) Rewind(ctx context.Context) error {
+	leave, err := q.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	ctx, cancel := q.inside(ctx, nil)
+	defer cancel()
+	c := &q.consumer
+	q.counts.oldest.Store(0)
+	if c.client == nil {
+		return nil // the first Poll begins at the books
+	}
+	if t := q.topic.Load(); t.id != c.topic.id {
+		c.drop(ctx)
 		return nil
 	}
-	client, err := q.member()
+	c.mu.Lock()
+	had := make(map[int32]kgo.Offset, len(c.places))
+	for p := range c.places {
+		had[p] = kgo.Offset{}
+	}
+	c.mu.Unlock()
+	positions, err := q.placesOf(ctx, c.topic, had)
 	if err != nil {
 		return err
 	}
-	switch err = q.commit(inside, client); {
-	case err == nil:
-		q.counts.committed.Add(int64(len(c.pending)))
-	case errors.Is(err, ErrFenced):
-	case inside.Err() != nil && ctx.Err() == nil:
-		return ErrClosed
-	default:
-		return err
-	}
-	c.pending, c.offsets = nil, nil
-	q.counts.oldest.Store(0)
-	client.AllowRebalance()
-	return err
-}
-
-func (q *Queue) commit(ctx context.Context, client *kgo.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
-	defer cancel()
-	var result error
-	offsets := map[string]map[int32]kgo.EpochOffset{q.cfg.Topic: q.consumer.offsets}
-	client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		result = commitResult(resp, err, len(q.consumer.offsets))
-	})
-	return result
-}
-
-// commitResult is what became of a commit of a number of partitions.
-func commitResult(resp *kmsg.OffsetCommitResponse, err error, partitions int) error {
-	if err != nil {
-		return fmt.Errorf("kafka: commit offsets: %w", err)
-	}
-	answered := 0
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			answered++
-			switch err := kerr.ErrorForCode(p.ErrorCode); {
-			case err == nil:
-			case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.FencedInstanceID),
-				errors.Is(err, kerr.StaleMemberEpoch), errors.Is(err, kerr.FencedMemberEpoch):
-				return fmt.Errorf("%w: %w", ErrFenced, err)
-			case errors.Is(err, kerr.UnknownTopicID), errors.Is(err, kerr.UnknownTopicOrPartition):
-				return fmt.Errorf("%w: commit partition %d: %w", ErrTopic, p.Partition, err)
-			default:
-				return fmt.Errorf("kafka: commit partition %d: %w", p.Partition, err)
-			}
+	offsets := make(map[int32]kgo.EpochOffset, len(positions))
+	c.mu.Lock()
+	for _, p := range positions {
+		if c.places[p.Partition] != nil {
+			c.places[p.Partition] = &place{at: p}
+			offsets[p.Partition] = kgo.EpochOffset{Epoch: p.LeaderEpoch, Offset: p.Next}
 		}
 	}
-	if answered != partitions {
-		return fmt.Errorf("kafka: commit offsets: %d of %d partitions answered", answered, partitions)
-	}
+	c.mu.Unlock()
+	c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{q.cfg.Topic: offsets})
 	return nil
+}
+
+// Owned implements seckill.Queue. While this process is no member of the group, all is 0.
+func (q *Queue) Owned() (partitions []int32, all int) {
+	c := &q.consumer
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	partitions = make([]int32, 0, len(c.places))
+	for p := range c.places {
+		partitions = append(partitions, p)
+	}
+	slices.Sort(partitions)
+	if !c.member {
+		return partitions, 0
+	}
+	return partitions, int(q.known.Load())
 }

@@ -1,24 +1,36 @@
 // Package kafka is seckill.Queue on Apache Kafka, and on everything that speaks its protocol.
 //
+//	q, err := kafka.Open(ctx, kafka.Config{Brokers: brokers, Worker: true}, store)
+//	...
+//	defer q.Close(ctx)
+//
 // It promises:
-//   - A record whose done was called with nil is acknowledged by all in-sync replicas (acks=all, idempotent) and lies below
-//     every End asked for later.
-//   - done is called exactly once for each Put, whatever happens to the broker, the network or this queue, Close included.
-//     The slot is given back right after done, so Reserve bounds the records whose fate is open, and a reserved slot never
-//     meets a full client: the client's own limits lie above Slots.
-//   - A record is never passed over. A group without committed offsets begins at the log's start. Between Poll and Commit no
-//     rebalance takes a partition away, so only what this member owns is committed. What was polled and not committed comes
-//     again: to the next Poll, or to whoever has the partition by then.
-//   - What the broker lost shows. An end that moves back, a topic that was made anew, offsets that are missing when a partition
-//     is read: each is an error of the call that met it, or is counted in Stats.
+//   - A record whose done was called with nil is acknowledged by all in-sync replicas (acks=all,
+//     idempotent) and lies below every marker of a Mark that is called later.
+//   - done is called exactly once for each Put, within DeliveryTimeout, whatever happens to the
+//     broker, the network or this queue, Close included. The slots are given back right after done,
+//     so that Reserve bounds the promises whose fate is open.
+//   - A partition that is sick costs its own records and nothing else (L10). Each has a client and
+//     a connection of its own, for putting (lane.go); pages go round it, to partitions that are
+//     well. Partitions tells how each is. Reserve refuses only where all of them are down.
+//   - No record is passed over. Partitions are read from the positions in the books (Books), with
+//     their leader epochs: a log that lost its tail is read from where it parts from the one that
+//     was read, or from its start (KIP-320, place.judge). The group says which partitions are
+//     whose, and no more. Its offsets are a copy for tools.
+//   - The queue opens and works while servers are away, as far as that goes. Problems says what is
+//     missing. What the configuration has wrong is an error of Open, where it is known by then.
 //
-// It does not promise: that a failed Put wrote nothing (it may have, or may yet), an order among keys, or that a record comes only
-// once. Nor can it see a leader that was deposed a moment ago and doesn't know it: its end may lie below what the new leader
-// acknowledged to others. The database, not the queue, has the last word on what was sold.
+// It does not promise:
+//   - that a failed Put wrote nothing: it may have, or may yet,
+//   - an order among records, or that a record comes only once,
+//   - that a haul can be committed: after a rebalance or a restored database the store refuses it,
+//     and Rewind goes back to what the store has.
 //
-// Events is seckill.Announcer: what other systems hear, as CloudEvents in binary mode, at least once (docs/events.md). It has a client
-// of its own and asks the brokers for nothing before its first Announce, so that no sale waits for who listens to it.
+// Invariants: partitions are known to workers and barriers before any gateway puts into them,
+// because a gateway puts only into those that the books know; a topic that was made anew is put
+// into only when the books know its id; a marker is written only after the books were read anew.
 //
-// The producer and the admin calls share one client. The consumer is a client of its own, made at the first Poll, so that a
-// process that never polls never joins the group.
+// Events is seckill.Announcer: what other systems hear, as CloudEvents in binary mode, at least
+// once (docs/events.md). It has a client of its own and asks the brokers for nothing before its
+// first Announce, so that no sale waits for it.
 package kafka

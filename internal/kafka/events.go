@@ -16,13 +16,15 @@ import (
 
 // EventsConfig says where announcements go. The zero value of each field is its default.
 type EventsConfig struct {
-	// StockTopic is the topic of stock status. It is compacted: the last record of an item stays for ever, so that a reader who
-	// begins at its start learns the status of every item. Default "stock-status".
+	// StockTopic is the topic of stock status. It is compacted: the last record of an item stays
+	// for ever, so that a reader who begins at its start learns the status of every item. Default
+	// "stock-status".
 	StockTopic string
-	// OrderTopic is the topic of orders' steps; it keeps them for the Config's Retention. Default "order-events".
+	// OrderTopic is the topic of orders' steps; it keeps them for the Config's Retention. Default
+	// "order-events".
 	OrderTopic string
-	// Source is the events' ce_source, a URI reference. Together with the id it names an event, so two installations whose events
-	// meet in one place need different ones. Default "/penstock".
+	// Source is the events' ce_source, a URI reference. Together with the id it names an event, so
+	// two installations whose events meet in one place need different ones. Default "/penstock".
 	Source string
 }
 
@@ -38,8 +40,9 @@ func (c EventsConfig) withDefaults() EventsConfig {
 	return c
 }
 
-// Events is seckill.Announcer on Kafka: CloudEvents 1.0, by the Kafka protocol binding's binary mode. It has a client of its own, so
-// that nothing it does, waits for or buffers stands before the sale's records.
+// Events is seckill.Announcer on Kafka: CloudEvents 1.0, by the Kafka protocol binding's binary
+// mode. It has a client of its own, so that nothing it does, waits for or buffers stands before the
+// sale's records.
 type Events struct {
 	// Fixed after NewEvents.
 	cfg    Config
@@ -57,9 +60,9 @@ var _ seckill.Announcer = (*Events)(nil)
 // maxEvents bounds the events that wait for their acknowledgement (L8): more make Announce wait.
 const maxEvents = 10_000
 
-// NewEvents returns a publisher on the brokers of cfg, of which it takes how they are reached, and the topics' Partitions, Replication,
-// MinInSync and Retention. Nothing is asked of the brokers before the first Announce: that other systems hear of a sale is no
-// condition for it.
+// NewEvents returns a publisher on the brokers of cfg, of which it takes how they are reached, and
+// the topics' Partitions, Replication, MinInSync and Retention. Nothing is asked of the brokers
+// before the first Announce: that other systems hear of a sale is no condition for it.
 func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -173,8 +176,8 @@ func (e *Events) record(topic string, a *seckill.Announcement) *kgo.Record {
 	}
 }
 
-// Close waits until ctx ends for the events on their way and closes the client. An Announce under way fails; its events are announced
-// again by whoever relays them next.
+// Close waits until ctx ends for the events on their way and closes the client. An Announce under
+// way fails; its events are announced again by whoever relays them next.
 func (e *Events) Close(ctx context.Context) error {
 	err := e.client.Flush(ctx)
 	e.client.Close()

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"penstock/internal/kafka"
+	"penstock/internal/proof/kafkatest"
 	"penstock/seckill"
 )
 
@@ -178,7 +179,7 @@ func TestUnsafe(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		q, err := kafka.Open(t.Context(), cfg)
+		q, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,8 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// clientLog hands the client's log on. What it calls information is how the protocol goes (joins, metadata, fetches): debug
-// to everybody but itself.
+// clientLog hands the client's log on. What it calls information is how the protocol goes (joins,
+// metadata, fetches): debug to everybody but itself.
 type clientLog struct{ log *slog.Logger }
 
 // Level returns the most talkative level that somebody listens to.

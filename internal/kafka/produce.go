@@ -1,32 +1,33 @@
 package kafka
 
 import (
-	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// spareRecords is by how many records the client's limits lie above Slots: the client counts a record a moment longer than we do.
+// spareRecords is by how many records a client's limits lie above Slots: for markers, and because
+// the client counts a record a moment longer than we do.
 const spareRecords = 64
 
-// keyBytes is more than the length of any key.
-const keyBytes = 64
+// maxBatchBytes is the largest batch of records of one partition, a little below every broker's
+// default limit.
+const maxBatchBytes = 1_000_000
 
+// producerOptions are those of a lane's client. It has no timeout of its own for a record: it
+// wouldn't hold for one that was sent. The lane replaces the client instead.
 func (q *Queue) producerOptions() []kgo.Opt {
-	buffered := q.cfg.Slots + spareRecords
 	return []kgo.Opt{
-		kgo.DefaultProduceTopic(q.cfg.Topic),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), // batches form by themselves while requests are in flight
-		kgo.MaxBufferedRecords(buffered),
-		kgo.MaxBufferedBytes(buffered * (q.cfg.MaxRecordBytes + keyBytes)),
+		kgo.MaxBufferedRecords(q.cfg.Slots + spareRecords),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
 		kgo.ProduceRequestTimeout(q.cfg.RequestTimeout),
-		kgo.RecordDeliveryTimeout(q.cfg.DeliveryTimeout),
-		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // every repeat of an order lands behind its first
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerOnDataLossDetected(func(topic string, partition int32) {
 			q.counts.dataLoss.Add(1)
 			q.cfg.Logger.Error("the broker forgot this producer's last records", "topic", topic, "partition", partition)
@@ -34,15 +35,20 @@ func (q *Queue) producerOptions() []kgo.Opt {
 	}
 }
 
-// Reserve implements seckill.Queue. A closed queue has no slots.
+// Reserve implements seckill.Queue. A closed queue has no slots, nor has one without any partition
+// that could take something: then the error wraps ErrDown and says why.
 func (q *Queue) Reserve() error {
+	if why := q.down.Load(); why != nil {
+		q.counts.refused.Add(1)
+		return *why
+	}
 	for {
 		n := q.reserved.Load()
 		switch {
 		case q.closed.Load():
 			q.counts.refused.Add(1)
 			return ErrClosed
-		case n >= int64(q.cfg.Slots):
+		case n >= int64(q.cfg.Slots) || q.bytes.Load() >= int64(q.cfg.BufferBytes):
 			q.counts.refused.Add(1)
 			return seckill.ErrNoSlot
 		case q.reserved.CompareAndSwap(n, n+1):
@@ -52,48 +58,113 @@ func (q *Queue) Reserve() error {
 }
 
 // Release implements seckill.Queue.
-func (q *Queue) Release() {
-	if q.reserved.Add(-1) < 0 {
-		panic("kafka: a slot was given back that nobody had")
+func (q *Queue) Release(slots int) {
+	if slots < 0 || q.reserved.Add(int64(-slots)) < 0 {
+		panic("kafka: slots were given back that nobody had")
 	}
 }
 
 // Put implements seckill.Queue.
-func (q *Queue) Put(key seckill.OrderID, value []byte, done func(error)) {
-	if len(value) > q.cfg.MaxRecordBytes || len(key) > keyBytes {
-		q.finish(done, fmt.Errorf("%w: %d bytes of value, %d of key", ErrTooLarge, len(value), len(key)))
+func (q *Queue) Put(shard inventory.ShardID, value []byte, slots int, done func(error)) {
+	if slots < 1 {
+		panic("kafka: a page was put without a slot")
+	}
+	p := &page{slots: slots, done: done}
+	p.record.Value = value
+	q.bytes.Add(int64(len(value)))
+	if len(value) > q.cfg.MaxRecordBytes {
+		q.finish(p, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(value), q.cfg.MaxRecordBytes))
 		return
 	}
-	q.putMu.RLock()
-	defer q.putMu.RUnlock()
-	if q.closed.Load() {
-		q.finish(done, ErrClosed)
-		return
+	lane := q.route(shard)
+	switch {
+	case q.closed.Load():
+		q.finish(p, ErrClosed)
+	case lane == nil:
+		q.finish(p, ErrDown)
+	default:
+		lane.put(p)
 	}
-	q.inFlight.Add(1)
-	// The context is nobody's: the client fails all records of a partition when the first one's context ends, and the
-	// caller's deadline is the caller's own business.
-	q.client.TryProduce(context.Background(), &kgo.Record{Key: []byte(key), Value: value}, func(r *kgo.Record, err error) {
-		if err == nil {
-			q.marks.acked(r.Partition, r.Offset+1)
-		}
-		q.finish(done, err)
-		if q.inFlight.Add(-1) == 0 && q.closed.Load() {
-			select {
-			case q.settled <- struct{}{}:
-			default:
-			}
-		}
-	})
 }
 
-// finish calls done, counts, and gives the slot back.
-func (q *Queue) finish(done func(error), err error) {
-	done(err)
-	if err == nil {
+// route returns the shard's lane: the preferred one if it is well, else another one that is, else
+// the least sick. The shards of a sick lane spread over all others.
+func (q *Queue) route(shard inventory.ShardID) *lane {
+	lanes := q.usable()
+	n := len(lanes)
+	if n == 0 {
+		return nil
+	}
+	now := q.clock()
+	preferred := int(shard) % n
+	best, sickness := lanes[preferred], lanes[preferred].health(now)
+	for k := 0; k < n-1 && sickness != well; k++ {
+		other := lanes[(preferred+1+(int(shard)/n+k)%(n-1))%n]
+		if h := other.health(now); h < sickness {
+			best, sickness = other, h
+		}
+	}
+	if best.partition != int32(preferred) {
+		q.counts.rerouted.Add(1)
+	}
+	return best
+}
+
+// usable returns the lanes that pages may be put into: those of the partitions that the books know.
+func (q *Queue) usable() []*lane {
+	lanes := *q.lanes.Load()
+	return lanes[:min(len(lanes), int(q.known.Load()))]
+}
+
+// lane returns the lane of a partition, and makes it and those before it first if need be.
+func (q *Queue) lane(partition int32) *lane {
+	if lanes := *q.lanes.Load(); int(partition) < len(lanes) {
+		return lanes[partition]
+	}
+	q.lanesMu.Lock()
+	defer q.lanesMu.Unlock()
+	lanes := *q.lanes.Load()
+	if int(partition) < len(lanes) {
+		return lanes[partition]
+	}
+	more := append([]*lane(nil), lanes...)
+	for int(partition) >= len(more) {
+		l := newLane(q, int32(len(more)))
+		l.closed = q.closed.Load() // see Close
+		more = append(more, l)
+	}
+	q.lanes.Store(&more)
+	return more[partition]
+}
+
+// finish calls done, counts, and gives the slots back.
+func (q *Queue) finish(p *page, err error) {
+	p.done(err)
+	if p.slots == 0 {
+		return
+	}
+	switch {
+	case err == nil:
 		q.counts.acked.Add(1)
-	} else {
+		q.counts.promises.Add(int64(p.slots))
+	case Classify(err) == ClassRefused:
+		q.counts.rejected.Add(1)
+	default:
 		q.counts.failed.Add(1)
 	}
-	q.Release()
+	q.bytes.Add(int64(-len(p.record.Value)))
+	q.Release(p.slots)
 }
+
+// landed notes that the fate of a record is known and told.
+func (q *Queue) landed() {
+	if q.inFlight.Add(-1) == 0 && q.closed.Load() {
+		select {
+		case q.settled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// clock is the time since Open, by the monotonic clock. It is never 0.
+func (q *Queue) clock() time.Duration { return time.Since(q.opened) + 1 }

@@ -12,8 +12,9 @@ import (
 // Mechanism is a way to log in to a broker.
 type Mechanism string
 
-// The mechanisms. MechanismNone doesn't log in. MechanismPlain shows the password to whoever can read the connection, so it belongs
-// under TLS; with the others the broker proves that it knows the password, and nobody who listens learns it.
+// The mechanisms. MechanismNone doesn't log in. MechanismPlain shows the password to whoever can
+// read the connection, so it belongs under TLS; with the others the broker proves that it knows the
+// password, and nobody who listens learns it.
 const (
 	MechanismNone        Mechanism = ""
 	MechanismPlain       Mechanism = "plain"

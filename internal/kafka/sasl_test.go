@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"penstock/internal/kafka"
+	"penstock/internal/proof/kafkatest"
 )
 
 // TestSASL logs in with every mechanism, and is turned away with a wrong password and without one.
@@ -17,7 +18,7 @@ func TestSASL(t *testing.T) {
 		t.Run(string(mechanism), func(t *testing.T) {
 			_, cfg := broker(t, kfake.EnableSASL(), kfake.User(fake, "penstock", "s3cret"))
 			cfg.SASL = kafka.SASL{Mechanism: mechanism, Username: "penstock", Password: "s3cret"}
-			q, err := kafka.Open(t.Context(), cfg)
+			q, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -34,7 +35,7 @@ func TestSASL(t *testing.T) {
 
 func refuses(t *testing.T, cfg kafka.Config) {
 	t.Helper()
-	if q, err := kafka.Open(t.Context(), cfg); err == nil {
+	if q, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books)); err == nil {
 		_ = q.Close(t.Context())
 		t.Errorf("let in with %+v", cfg.SASL)
 	}

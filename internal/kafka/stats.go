@@ -7,8 +7,12 @@ import (
 
 type counts struct {
 	refused, acked, failed atomic.Int64
+	promises, rerouted     atomic.Int64
+	rejected               atomic.Int64
+	markers                atomic.Int64
 	polled, committed      atomic.Int64
 	pollErrors, trimErrors atomic.Int64
+	lookErrors, copyErrors atomic.Int64
 	missing, dataLoss      atomic.Int64
 	oldest                 atomic.Int64 // milliseconds since 1970; 0: nothing is pending
 }
@@ -18,25 +22,33 @@ type Stats struct {
 	Slots    int   // the bound
 	Reserved int64 // slots that are taken
 	InFlight int64 // records on their way to the broker
+	Bytes    int64 // of the records on their way
 
-	Refused int64 // Reserve found no slot
-	Acked   int64 // Put ended well
-	Failed  int64 // Put ended with an error
+	Refused  int64 // Reserve had no slot to give
+	Acked    int64 // Put ended well
+	Failed   int64 // Put ended with an error that the record is not to blame for
+	Rejected int64 // Put ended with one that it is
+	Promises int64 // slots of records that ended well
+	Rerouted int64 // records that went to another partition than their shard prefers
+	Markers  int64 // markers that were acknowledged
 
-	Polled    int64 // records that Poll got from the broker
-	Committed int64 // records that Commit committed
+	Polled    int64 // records that Poll returned, or passed over as markers
+	Committed int64 // records below the moves that Committed was told of
 
-	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its producer's clock. It is
-	// zero when there is none. Its age is how far the workers are behind.
+	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its
+	// producer's clock. It is zero when there is none. Its age is how far the workers are behind.
 	Oldest time.Time
 
-	PollErrors int64 // Poll ended with an error
+	PollErrors int64 // what went wrong while polling, by partition
 	TrimErrors int64 // background trims that failed
+	LookErrors int64 // looks at the topic and the books that failed
+	CopyErrors int64 // commits to the group that failed; they are a copy
 	Missing    int64 // records that were gone when their turn came (L2)
 	DataLoss   int64 // other signs that the broker lost what it had acknowledged (L2)
 }
 
-// Stats returns the counters. They are read one after the other, so that sums need not add up while the queue works.
+// Stats returns the counters. They are read one after the other, so that sums need not add up while
+// the queue works.
 func (q *Queue) Stats() Stats {
 	var oldest time.Time
 	if ms := q.counts.oldest.Load(); ms != 0 {
@@ -47,14 +59,57 @@ func (q *Queue) Stats() Stats {
 		Slots:      q.cfg.Slots,
 		Reserved:   q.reserved.Load(),
 		InFlight:   q.inFlight.Load(),
+		Bytes:      q.bytes.Load(),
 		Refused:    q.counts.refused.Load(),
 		Acked:      q.counts.acked.Load(),
 		Failed:     q.counts.failed.Load(),
+		Rejected:   q.counts.rejected.Load(),
+		Promises:   q.counts.promises.Load(),
+		Rerouted:   q.counts.rerouted.Load(),
+		Markers:    q.counts.markers.Load(),
 		Polled:     q.counts.polled.Load(),
 		Committed:  q.counts.committed.Load(),
 		PollErrors: q.counts.pollErrors.Load(),
 		TrimErrors: q.counts.trimErrors.Load(),
+		LookErrors: q.counts.lookErrors.Load(),
+		CopyErrors: q.counts.copyErrors.Load(),
 		Missing:    q.counts.missing.Load(),
 		DataLoss:   q.counts.dataLoss.Load(),
 	}
+}
+
+// PartitionState is what is known of a partition by putting into it.
+type PartitionState struct {
+	Partition int32
+	Leader    int32         // -1 where there is none
+	Health    string        // well, slow or down
+	Err       error         // why it isn't well
+	Since     time.Time     // since when it is so
+	InFlight  int           // records and markers on their way
+	Waiting   time.Duration // how long the oldest of them has waited
+	Acked     int64         // records and markers that were acknowledged
+	Failed    int64         // and that failed
+}
+
+// Partitions returns the state of each partition that pages are put into.
+func (q *Queue) Partitions() []PartitionState {
+	lanes, now := q.usable(), q.clock()
+	out := make([]PartitionState, len(lanes))
+	for i, l := range lanes {
+		out[i] = l.state(now)
+	}
+	return out
+}
+
+func (l *lane) state(now time.Duration) PartitionState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := PartitionState{
+		Partition: l.partition, Leader: l.leader, Health: l.health(now).String(), Since: l.since, InFlight: l.inFlight,
+		Err: l.reason(), Acked: l.acked.Load(), Failed: l.failed.Load(),
+	}
+	if l.first != nil {
+		s.Waiting = now - l.first.at
+	}
+	return s
 }

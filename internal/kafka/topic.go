@@ -12,6 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// metadataMinAge is how soon a client asks again for a partition's new leader. Its default is five
+// seconds, and buyers wait for two.
+const metadataMinAge = 250 * time.Millisecond
+
 // clientOptions are those of every client of this package.
 func (c Config) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
@@ -21,8 +25,7 @@ func (c Config) clientOptions() []kgo.Opt {
 		kgo.WithLogger(clientLog{c.Logger}),
 		kgo.DialTimeout(c.DialTimeout),
 		kgo.RequestTimeoutOverhead(c.RequestTimeout),
-		// By default the client asks for a partition's new leader every five seconds at most; buyers wait for two.
-		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMinAge(metadataMinAge),
 		kgo.MetadataMaxAge(time.Minute),
 	}
 	if c.Dial != nil {
@@ -54,7 +57,8 @@ func retentionMS(d time.Duration) string {
 	return strconv.FormatInt(d.Milliseconds(), 10)
 }
 
-// findOrMake returns the topic as the cluster knows it. Two processes may both find it missing; one of them makes it.
+// findOrMake returns the topic as the cluster knows it. Two processes may both find it missing; one
+// of them makes it.
 func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (kadm.TopicDetail, error) {
 	for made := false; ; {
 		listed, err := admin.ListTopics(ctx, t.name)
@@ -107,7 +111,8 @@ func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
-// wantInSync is the number of replicas an acknowledgement should stand for: all but one, of three or more.
+// wantInSync is the number of replicas an acknowledgement should stand for: all but one, of three
+// or more.
 func wantInSync(replication int) int {
 	if replication >= 3 {
 		return 2
@@ -115,11 +120,12 @@ func wantInSync(replication int) int {
 	return 1
 }
 
-// replicas is how many replicas the topic's partitions have, of the one that has fewest.
+// replicas is how many replicas the topic's partitions have, of the one that has fewest. A
+// partition that can't be told now doesn't count.
 func replicas(topic kadm.TopicDetail) int {
 	fewest := 0
-	for i, p := range topic.Partitions.Sorted() {
-		if n := len(p.Replicas); i == 0 || n < fewest {
+	for _, p := range topic.Partitions {
+		if n := len(p.Replicas); n > 0 && (fewest == 0 || n < fewest) {
 			fewest = n
 		}
 	}
@@ -170,7 +176,8 @@ func (t topicSpec) checkInSync(topic kadm.TopicDetail, settings map[string]strin
 // leastRetention is the shortest retention that gives somebody time to bring workers back.
 const leastRetention = 24 * time.Hour
 
-// unsafeSettings says which of a topic's settings are no good for production. policy is the cleanup policy it should have.
+// unsafeSettings says which of a topic's settings are no good for production. policy is the cleanup
+// policy it should have.
 func unsafeSettings(topic kadm.TopicDetail, settings map[string]string, policy string) []string {
 	var out []string
 	say := func(format string, args ...any) {

@@ -5,33 +5,35 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-
-	"penstock/seckill"
 )
 
-// Trim deletes the records that the workers have committed, but for the last one of each partition. That one stays because a
-// broker may know a partition's end only from its last record: an emptied log would begin at offset 0 again after a crash,
-// below the committed offset. Disk space comes back a segment at a time.
+// Trim deletes the records below the positions in the books, but for the last one of each
+// partition. That one stays because a broker may know a partition's end only from its last record:
+// an emptied log would begin at offset 0 again after a crash, below the position. Disk space comes
+// back a segment at a time.
 func (q *Queue) Trim(ctx context.Context) error {
-	committed, err := q.Committed(ctx)
+	positions, err := q.positions(ctx)
 	if err != nil {
 		return err
 	}
-	end, err := q.End(ctx)
+	ends, err := q.ends(ctx)
 	if err != nil {
 		return err
 	}
-	listed, err := q.admin.ListStartOffsets(ctx, q.cfg.Topic)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
+	starts, err := q.admin.ListStartOffsets(ctx, q.cfg.Topic)
+	if err != nil && len(starts) == 0 {
 		return fmt.Errorf("kafka: list the starts of %s: %w", q.cfg.Topic, err)
 	}
+	t := q.topic.Load()
 	targets := make(kadm.Offsets)
-	for i, target := range trimTargets(committed, end) {
-		if start, ok := listed.Lookup(q.cfg.Topic, int32(i)); ok && target > start.Offset {
-			targets.AddOffset(q.cfg.Topic, int32(i), target, -1)
+	for _, p := range positions {
+		start, ok := starts.Lookup(q.cfg.Topic, p.Partition)
+		end, both := ends.Lookup(q.cfg.Topic, p.Partition)
+		if !ok || !both || start.Err != nil || end.Err != nil || t == nil || p.Topic != t.id {
+			continue
+		}
+		if target := min(p.Next, end.Offset-1); target > start.Offset {
+			targets.AddOffset(q.cfg.Topic, p.Partition, target, -1)
 		}
 	}
 	if len(targets) == 0 {
@@ -45,15 +47,6 @@ func (q *Queue) Trim(ctx context.Context) error {
 		return fmt.Errorf("kafka: trim %s: %w", q.cfg.Topic, err)
 	}
 	return nil
-}
-
-// trimTargets returns below which offset each partition may be deleted.
-func trimTargets(committed, end seckill.Positions) seckill.Positions {
-	targets := make(seckill.Positions, min(len(committed), len(end)))
-	for i := range targets {
-		targets[i] = max(0, min(committed[i], end[i]-1))
-	}
-	return targets
 }
 
 // trimLoop trims until ctx ends.

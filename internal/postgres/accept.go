@@ -2,8 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,244 +15,263 @@ import (
 	"penstock/seckill"
 )
 
-// Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the items' rows and reads what the
-// decision needs, and one that writes and commits.
-func (s *Store) Accept(ctx context.Context, records []seckill.Record) ([]seckill.Acceptance, error) {
-	if len(records) == 0 {
-		return nil, nil
+// acceptPatience is how long Accept waits for a stock row before it is ErrLocked.
+const acceptPatience = 500 * time.Millisecond
+
+// Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the rows and reads
+// what the decision needs, and one that writes and commits. Where rows stay locked that no promise of the
+// batch needs, since their orders are there, it is tried once more without them.
+func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
+	moves, err := joinMoves(b.Moves)
+	if err != nil {
+		return nil, describe("accept promises", err)
 	}
-	ids := make([]seckill.OrderID, len(records))
-	for i := range records {
-		ids[i] = records[i].Order
+	a := &accepting{store: s, pages: cleanPages(b.Pages), letters: b.Letters, moves: moves, park: b.Park, skip: b.Park}
+	a.items = make([][]inventory.ItemID, len(a.pages))
+	for i := range a.pages {
+		promises := a.pages[i].Promises
+		a.items[i] = make([]inventory.ItemID, len(promises))
+		for j := range promises {
+			a.ids, a.items[i][j] = append(a.ids, promises[j].Order), promises[j].Item()
+		}
 	}
-	var out []seckill.Acceptance
-	err := s.write(ctx, "accept records", func(ctx context.Context, tx *transaction) error {
-		sales, err := s.salesOf(ctx, tx.pipe, itemsOf(ids))
-		if err != nil {
-			return err
-		}
-		items := lockItems(tx.pipe, sales)
-		tx.readClock()
-		existing := make(map[seckill.OrderID]seckill.Order)
-		queueFind(tx.pipe, findOrders, bySale(sales, ids), existing)
-		bought := queueBought(tx.pipe, sales, records)
-		if err := tx.flush(ctx); err != nil {
-			return err
-		}
-		out = seckill.DecideAccept(records, items, existing, bought, tx.now)
-		tx.writeAccepted(sales, records, out)
-		return nil
-	})
+	err = s.write(ctx, "accept promises", a.run)
+	if errors.Is(err, seckill.ErrLocked) && !a.skip {
+		a.skip = true
+		err = s.write(ctx, "accept promises", a.run)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	return a.out, nil
 }
 
-// writeAccepted queues the new rows, and the counts of their items.
-func (tx *transaction) writeAccepted(sales map[inventory.ItemID]int32, records []seckill.Record, decided []seckill.Acceptance) {
-	m := newMoves()
-	orders := make([]seckill.Order, 0, len(decided))
-	for i := range decided {
-		a := &decided[i]
-		switch a.Outcome {
-		case seckill.OutcomeOpened:
-			m.of(a.Order.Item).open += int64(a.Order.Quantity)
-		case seckill.OutcomeRejected:
-			m.of(a.Order.Item).rejected++
-			m.settle(&a.Order, inventory.SettleVoid)
-		case seckill.OutcomeSkipped:
-			m.of(records[i].Item()).skipped++
-			continue
-		default:
-			continue
-		}
-		orders = append(orders, a.Order)
-		m.steps = append(m.steps, stepOf(sales[a.Order.Item], &a.Order))
-	}
-	insertOrders(tx, func(item inventory.ItemID) int32 { return sales[item] }, orders)
-	m.queue(tx)
+// accepting is a worker's batch under way.
+type accepting struct {
+	store   *Store
+	pages   []seckill.Page
+	letters []seckill.DeadLetter
+	moves   []seckill.Move
+	ids     []seckill.OrderID
+	items   [][]inventory.ItemID // of the promises, page by page
+	park    bool                 // promises of locked rows may be parked
+	skip    bool                 // locked rows are not waited for
+
+	out []seckill.Acceptance
 }
 
-const ledgerColumns = `i.id, a.id, a.merchant, i.sku, i.epoch, i.total, i.open, i.sold, i.per_user, a.payment_window
-	FROM items AS i JOIN activities AS a USING (sale)`
-
-func scanLedger(rows pgx.Rows) (inventory.ItemID, *seckill.Ledger, error) {
-	var l seckill.Ledger
-	var id, epoch, window int64
-	err := rows.Scan(&id, (*string)(&l.Activity), (*string)(&l.Merchant), (*string)(&l.SKU), &epoch, &l.Total, &l.Open, &l.Sold,
-		&l.PerUser, &window)
-	l.Epoch, l.PaymentWindow = inventory.Epoch(epoch), time.Duration(window)
-	return inventory.ItemID(id), &l, err
-}
-
-// lockItems queues the reading of items and keeps others from changing them, in the order of their ids. They are in the
-// result after the flush.
-func lockItems(p *pipe, sales map[inventory.ItemID]int32) map[inventory.ItemID]*seckill.Ledger {
-	items := make(map[inventory.ItemID]*seckill.Ledger, len(sales))
-	ids := make([]int64, 0, len(sales))
-	for item := range sales {
-		ids = append(ids, int64(item))
-	}
-	p.each(func(rows pgx.Rows) error {
-		id, ledger, err := scanLedger(rows)
-		items[id] = ledger
+func (a *accepting) run(ctx context.Context, tx *transaction) error {
+	pl, err := a.store.placesOf(ctx, tx.pipe, a.ids)
+	if err != nil {
 		return err
-	}, "SELECT "+ledgerColumns+" WHERE i.id = ANY($1) ORDER BY i.id FOR NO KEY UPDATE OF i", ids)
-	return items
-}
-
-// queueBought queues the reading of what the records' buyers have, of items with a limit. Whether a record is new isn't
-// known yet, so all are asked for: one more look into an index costs less than a round trip under the item's lock.
-func queueBought(p *pipe, sales map[inventory.ItemID]int32, records []seckill.Record) map[seckill.BuyerKey]int64 {
-	bought := make(map[seckill.BuyerKey]int64)
-	type columns struct {
-		items []int64
-		users []string
 	}
-	groups := make(map[int32]*columns)
-	for i := range records {
-		key := seckill.BuyerKey{Item: records[i].Item(), User: records[i].User}
-		sale, ok := sales[key.Item]
-		if _, asked := bought[key]; asked || !ok {
-			continue
-		}
-		bought[key] = 0
-		g := groups[sale]
-		if g == nil {
-			g = new(columns)
-			groups[sale] = g
-		}
-		g.items, g.users = append(g.items, int64(key.Item)), append(g.users, string(key.User))
-	}
-	for _, sale := range inOrder(groups) {
-		g := groups[sale]
-		p.each(func(rows pgx.Rows) error {
-			var item, units int64
-			var key seckill.BuyerKey
-			err := rows.Scan(&item, (*string)(&key.User), &units)
-			key.Item = inventory.ItemID(item)
-			bought[key] = units
-			return err
-		}, boughtBy, sale, g.items, g.users)
-	}
-	return bought
-}
-
-// boughtBy sums up buyer by buyer: a join would be free to read the whole partition.
-const boughtBy = `SELECT b.item, b."user", o.units
-	FROM unnest($2::bigint[], $3::text[]) AS b (item, "user") JOIN items AS i ON i.id = b.item AND i.per_user > 0
-	CROSS JOIN LATERAL (SELECT sum(quantity) AS units FROM orders
-		WHERE sale = $1 AND item = b.item AND "user" = b."user" AND units <> 'void') AS o
-	WHERE o.units IS NOT NULL`
-
-// lockItemAt locks the row of ref's item for a change that is meant for ref's epoch.
-func (tx *transaction) lockItemAt(ctx context.Context, ref inventory.Ref) (*seckill.Ledger, error) {
-	items := lockItems(tx.pipe, map[inventory.ItemID]int32{ref.Item: 0})
-	tx.readClock()
-	if err := tx.flush(ctx); err != nil {
-		return nil, err
-	}
-	item := items[ref.Item]
-	switch {
-	case item == nil:
-		return nil, errNoItem(ref.Item)
-	case item.Epoch != ref.Epoch:
-		return nil, fmt.Errorf("%w: it is %d", seckill.ErrFenced, item.Epoch)
-	}
-	return item, nil
-}
-
-func errNoItem(item inventory.ItemID) error {
-	return fmt.Errorf("item %d: %w", item, seckill.ErrNotFound)
-}
-
-// Bury implements seckill.OrderStore.
-func (s *Store) Bury(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) ([]bool, error) {
-	var out []bool
-	what := fmt.Sprintf("bury holds of item %d in epoch %d", ref.Item, ref.Epoch)
-	err := s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		out = make([]bool, len(holds))
-		sales, err := s.salesOf(ctx, tx.pipe, []inventory.ItemID{ref.Item})
-		if err != nil {
-			return err
-		}
-		item, err := tx.lockItemAt(ctx, ref)
-		if err != nil {
-			return err
-		}
-		b, err := readBuried(ctx, tx.pipe, ref.Item, sales[ref.Item], holds)
-		if err != nil {
-			return err
-		}
-		m := newMoves()
-		var tombstones []seckill.Order
-		for i, h := range holds {
-			if seckill.IsWithdrawal(h.ID) {
-				if out[i] = b.committed[h.ID]; !out[i] && !b.tombstones[h.ID] {
-					b.tombstones[h.ID] = true
-					tx.buryWithdrawal(m, ref.Item, h)
-				}
-				continue
-			}
-			if order, ok := b.orders[seckill.OrderID(h.ID)]; ok {
-				out[i] = order.Reason != seckill.ReasonNotAccepted // a tombstone was buried before, with its settlement
-				continue
-			}
-			tombstone := seckill.Tombstone(h, ref.Item, item, tx.now)
-			b.orders[tombstone.ID] = tombstone
-			tombstones = append(tombstones, tombstone)
-			m.settle(&tombstone, inventory.SettleVoid)
-		}
-		insertOrders(tx, func(inventory.ItemID) int32 { return sales[ref.Item] }, tombstones)
-		m.queue(tx)
-		return nil
-	})
+	in, f, err := a.read(ctx, tx, pl)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return out, nil
-}
-
-// buried is what there is of holds that are to be buried.
-type buried struct {
-	orders     map[seckill.OrderID]seckill.Order
-	committed  map[string]bool // withdrawals' holds
-	tombstones map[string]bool // of withdrawals' holds
-}
-
-// readBuried reads what there is of the holds. The caller has the item locked, so nothing is added meanwhile.
-func readBuried(ctx context.Context, p *pipe, item inventory.ItemID, sale int32, holds []inventory.Hold) (buried, error) {
-	b := buried{make(map[seckill.OrderID]seckill.Order), make(map[string]bool), make(map[string]bool)}
-	var orders, withdrawals []string
-	for i := range holds {
-		if seckill.IsWithdrawal(holds[i].ID) {
-			withdrawals = append(withdrawals, holds[i].ID)
-		} else {
-			orders = append(orders, holds[i].ID)
-		}
+	a.out = make([]seckill.Acceptance, 0, len(a.ids))
+	changes := seckill.NewChanges()
+	for i := range a.pages {
+		a.out = append(a.out, seckill.DecideAccept(&a.pages[i], in.AcceptInput, changes)...)
 	}
-	if len(orders) > 0 {
-		queueFind(p, findOrders, map[int32][]string{sale: orders}, b.orders)
-	}
-	if len(withdrawals) > 0 {
-		set := func(into map[string]bool) func(rows pgx.Rows) error {
-			return func(rows pgx.Rows) error {
-				var hold string
-				err := rows.Scan(&hold)
-				into[hold] = true
-				return err
+	if !a.park {
+		for i := range a.out {
+			if o := &a.out[i].Order; a.out[i].Outcome == seckill.OutcomeParked && o.Reason == seckill.ReasonLocked {
+				return fmt.Errorf("item %d on shard %d: %w", o.Item, o.Grant.Shard, seckill.ErrLocked)
 			}
 		}
-		p.each(set(b.committed), "SELECT hold FROM stock_changes WHERE item = $1 AND hold = ANY($2) AND hold <> ''", int64(item), withdrawals)
-		p.each(set(b.tombstones), "SELECT hold FROM withdrawal_tombstones WHERE item = $1 AND hold = ANY($2)", int64(item), withdrawals)
 	}
-	return b, p.flush(ctx)
+	changes.Letters = lettersOf(a.letters, changes.Letters)
+	queueChanges(tx, f, in.weekOf(pl), changes)
+	return nil
 }
 
-// buryWithdrawal queues the tombstone of a withdrawal's hold.
-func (tx *transaction) buryWithdrawal(m *moves, item inventory.ItemID, h inventory.Hold) {
-	tx.exec("INSERT INTO withdrawal_tombstones (item, hold, quantity, at) VALUES ($1, $2, $3, $4)",
-		int64(item), h.ID, h.Quantity, tx.now)
-	m.outbox = append(m.outbox, outboxRow{item: item, kind: outboxVoid, stock: true, name: h.ID, quantity: h.Quantity})
+// input is what a decision about promises has read.
+type input struct {
+	*seckill.AcceptInput
+	there map[seckill.StockKey]bool // rows that there are, locked or not
+}
+
+// weekOf returns the partition of a new order: its item's, where the item is still there. What was
+// remembered of it may be older than the partition's end.
+func (in input) weekOf(pl places) func(*seckill.Order) int32 {
+	return func(o *seckill.Order) int32 {
+		if key := o.Stock(); in.Stock[key] == nil && !in.there[key] {
+			return strays
+		}
+		return pl.week(o.Item)
+	}
+}
+
+// read takes the rows of the batch, and reads what its decision needs. It compares the positions and moves
+// them.
+func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in input, f *found, err error) {
+	var shards []int32
+	wanted := make(map[seckill.StockKey]bool)
+	for i := range a.pages {
+		p := &a.pages[i]
+		shards = append(shards, int32(p.Ref.Shard))
+		for j := range p.Promises {
+			wanted[seckill.StockKey{Item: a.items[i][j], Shard: p.Ref.Shard}] = true
+		}
+	}
+	keys := keysInOrder(wanted)
+	setLockTimeout(tx.pipe, acceptPatience)
+	epochs := queueEpochs(tx.pipe, "", shards)
+	var moved int64
+	queueMoves(tx.pipe, &moved, a.moves)
+	text := lockLedgers
+	if a.skip {
+		text = lockFreeLedgers
+	}
+	stock := queueLedgers(tx.pipe, text, keys)
+	in.there = make(map[seckill.StockKey]bool)
+	if a.skip {
+		in.there = queueKeys(tx.pipe, keys)
+	}
+	tx.readClock()
+	f, bought := a.queueBuyers(tx.pipe, pl)
+	if err := tx.flush(ctx); err != nil {
+		return in, nil, err
+	}
+	if moved != int64(len(a.moves)) {
+		return in, nil, seckill.ErrMoved
+	}
+	for i := range a.pages {
+		if _, ok := epochs[a.pages[i].Ref.Shard]; !ok {
+			return in, nil, fmt.Errorf("%w: there is no shard %d", seckill.ErrLayout, a.pages[i].Ref.Shard)
+		}
+	}
+	in.AcceptInput = &seckill.AcceptInput{
+		Epochs: epochs, Stock: stock, Locked: lockedKeys(in.there, stock), Existing: f.orders, Bought: bought, Now: tx.now,
+	}
+	return in, f, a.readNewLimits(ctx, tx, pl, in)
+}
+
+// queueBuyers queues the reading of the orders that are there, and of what the buyers of items with a limit
+// have.
+func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKey]int64) {
+	f, bought := newFound(), make(map[seckill.BuyerKey]int64)
+	heads, limited, others := make(map[int32][]string), make(map[int32][]string), make(map[int32][]string)
+	asked := make(map[string]bool)
+	for i := range a.pages {
+		for j := range a.pages[i].Promises {
+			id := string(a.pages[i].Promises[j].Order)
+			h, ok := pl.homes[a.items[i][j]]
+			switch head := inventory.Head(id); {
+			case !ok:
+			case !h.limited:
+				others[h.week] = append(others[h.week], id)
+			default:
+				limited[h.week] = append(limited[h.week], id)
+				if !asked[head] {
+					asked[head] = true
+					heads[h.week] = append(heads[h.week], head)
+				}
+			}
+		}
+	}
+	for _, week := range inOrder(heads) {
+		p.each(func(rows pgx.Rows) error {
+			o, err := f.add(rows)
+			if o.Units == seckill.UnitsOpen || o.Units == seckill.UnitsSold {
+				bought[seckill.BuyerKey{Item: o.Item, User: o.User}] += int64(o.Quantity)
+			}
+			return err
+		}, ordersOfBuyers, week, heads[week], limited[week])
+	}
+	if all := pl.ids[strays]; len(all) > 0 {
+		others[strays] = all
+	}
+	for _, week := range inOrder(others) {
+		p.each(f.scan, findOrders, week, others[week])
+	}
+	return f, bought
+}
+
+// readNewLimits reads what the buyers of items have that got their limit since their home was remembered.
+func (a *accepting) readNewLimits(ctx context.Context, tx *transaction, pl places, in input) error {
+	who := newBuyers()
+	for i := range a.pages {
+		p := &a.pages[i]
+		for j := range p.Promises {
+			item := a.items[i][j]
+			h := pl.homes[item]
+			if row := in.Stock[seckill.StockKey{Item: item, Shard: p.Ref.Shard}]; row != nil && row.PerUser > 0 && !h.limited {
+				who.add(h, p.Promises[j].Order, item, p.Promises[j].User)
+				a.store.weeks.remember(item, home{h.week, true})
+			}
+		}
+	}
+	who.queue(tx.pipe)
+	err := tx.flush(ctx)
+	maps.Copy(in.Bought, who.bought)
+	return err
+}
+
+// lockedKeys returns the rows that there are and that were not free.
+func lockedKeys(there map[seckill.StockKey]bool, free map[seckill.StockKey]*seckill.Ledger) map[seckill.StockKey]bool {
+	locked := make(map[seckill.StockKey]bool)
+	for key := range there {
+		if free[key] == nil {
+			locked[key] = true
+		}
+	}
+	return locked
+}
+
+// cleanPages returns pages whose texts the tables take. A promise with other texts than it was made with
+// fits no item and is parked, or differs in what is for people: it must never stop its partition.
+func cleanPages(pages []seckill.Page) []seckill.Page {
+	var out []seckill.Page
+	for i := range pages {
+		for j := range pages[i].Promises {
+			if !isDirty(&pages[i], &pages[i].Promises[j]) {
+				continue
+			}
+			if out == nil {
+				out = append(out, pages...)
+			}
+			out[i] = cleanPage(pages[i])
+			break
+		}
+	}
+	if out == nil {
+		return pages
+	}
+	return out
+}
+
+func isDirty(p *seckill.Page, r *seckill.Promise) bool {
+	for _, s := range [...]string{
+		string(r.Caller.Merchant), string(r.Caller.Caller), string(r.Activity), string(r.SKU), string(r.User),
+		r.Amount.Currency, r.Request, p.Node,
+	} {
+		if clean(s) != s {
+			return true
+		}
+	}
+	return false
+}
+
+func cleanPage(p seckill.Page) seckill.Page {
+	p.Node = clean(p.Node)
+	p.Promises = append([]seckill.Promise(nil), p.Promises...)
+	for i := range p.Promises {
+		r := &p.Promises[i]
+		r.Caller.Merchant = seckill.MerchantID(clean(string(r.Caller.Merchant)))
+		r.Caller.Caller = seckill.CallerID(clean(string(r.Caller.Caller)))
+		r.Activity, r.SKU = seckill.ActivityID(clean(string(r.Activity))), seckill.SKU(clean(string(r.SKU)))
+		r.User, r.Request = seckill.UserID(clean(string(r.User))), clean(r.Request)
+		r.Amount.Currency = clean(r.Amount.Currency)
+	}
+	return p
+}
+
+// clean replaces what a text of the database can't have: bytes that are no UTF-8, and zeros.
+func clean(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -1,11 +1,11 @@
 package postgres
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,56 +14,73 @@ import (
 	"penstock/seckill"
 )
 
-// queueActivities queues the reading of the activity of that id, or of all of them for "", each with its items.
-func queueActivities(p *pipe, id seckill.ActivityID, all *[]seckill.Activity) {
-	place := make(map[int32]int)
-	p.each(func(rows pgx.Rows) error {
-		var a seckill.Activity
-		var sale int32
-		var window int64
-		var ended *time.Time
-		err := rows.Scan(&sale, (*string)(&a.ID), (*string)(&a.Merchant), &a.Name, (*string)(&a.State), &a.StartsAt, &a.EndsAt,
-			&window, &ended)
-		a.StartsAt, a.EndsAt, a.PaymentWindow = a.StartsAt.UTC(), a.EndsAt.UTC(), time.Duration(window)
-		if ended != nil {
-			a.EndedAt = ended.UTC()
-		}
-		place[sale] = len(*all)
-		*all = append(*all, a)
-		return err
-	}, `SELECT sale, id, merchant, name, state, starts_at, ends_at, payment_window, ended_at FROM activities
-		WHERE $1 = '' OR id = $1 ORDER BY id`, string(id))
-	p.each(func(rows pgx.Rows) error {
-		var i seckill.Item
-		var sale int32
-		var item, epoch int64
-		err := rows.Scan(&sale, &item, (*string)(&i.SKU), &i.Price.Minor, &i.Price.Currency, &i.Quantity, &i.PerUser, &epoch, &i.Suspect)
-		i.ID, i.Epoch = inventory.ItemID(item), inventory.Epoch(epoch)
-		at, ok := place[sale]
-		if err == nil && !ok {
-			return fmt.Errorf("item %d has no activity", item)
-		}
-		if err == nil {
-			a := &(*all)[at]
-			a.Items = append(a.Items, i)
-		}
-		return err
-	}, `SELECT i.sale, i.id, i.sku, i.price, i.currency, i.total, i.per_user, i.epoch, i.epoch > 0 AND i.suspect_epoch = i.epoch
-		FROM items AS i JOIN activities AS a USING (sale) WHERE $1 = '' OR a.id = $1 ORDER BY i.sale, i.position`, string(id))
+const activityColumns = `a.sale, a.id, a.merchant, a.name, a.state, a.starts_at, a.ends_at, a.payment_window,
+	a.ended_at, a.published, a.items_changed`
+
+// activityRow is an activity as the table has it, without its items.
+type activityRow struct {
+	seckill.Activity
+	sale         int32
+	published    bool
+	itemsChanged int64
 }
 
-// findActivity returns nil where there is none.
-func findActivity(ctx context.Context, p *pipe, id seckill.ActivityID) (*seckill.Activity, error) {
-	var found []seckill.Activity
-	queueActivities(p, id, &found)
-	if err := p.flush(ctx); err != nil || len(found) == 0 {
+func scanActivity(rows pgx.Rows) (activityRow, error) {
+	var a activityRow
+	var window int64
+	var ended *time.Time
+	err := rows.Scan(&a.sale, (*string)(&a.ID), (*string)(&a.Merchant), &a.Name, (*string)(&a.State), &a.StartsAt,
+		&a.EndsAt, &window, &ended, &a.published, &a.itemsChanged)
+	a.StartsAt, a.EndsAt, a.PaymentWindow = a.StartsAt.UTC(), a.EndsAt.UTC(), time.Duration(window)
+	if ended != nil {
+		a.EndedAt = ended.UTC()
+	}
+	return a, err
+}
+
+const itemColumns = `i.sale, i.id, i.sku, i.price, i.currency, i.per_user, i.max_orders, i.spread,
+	(SELECT coalesce(sum(total), 0) FROM stock WHERE stock.item = i.id)::bigint`
+
+func scanItem(rows pgx.Rows) (sale int32, i seckill.Item, err error) {
+	var id int64
+	err = rows.Scan(&sale, &id, (*string)(&i.SKU), &i.Price.Minor, &i.Price.Currency, &i.PerUser, &i.MaxOrders, &i.Spread, &i.Quantity)
+	i.ID = inventory.ItemID(id)
+	return sale, i, err
+}
+
+// queueActivity queues the reading of an activity; the result stays nil where there is none.
+func queueActivity(p *pipe, id seckill.ActivityID) **activityRow {
+	found := new(*activityRow)
+	p.each(func(rows pgx.Rows) error {
+		a, err := scanActivity(rows)
+		*found = &a
+		return err
+	}, "SELECT "+activityColumns+" FROM activities AS a WHERE a.id = $1", string(id))
+	p.each(func(rows pgx.Rows) error {
+		_, item, err := scanItem(rows)
+		if a := *found; a != nil {
+			a.Items = append(a.Items, item)
+		}
+		return err
+	}, "SELECT "+itemColumns+" FROM activities AS a JOIN items AS i USING (sale) WHERE a.id = $1 ORDER BY i.position", string(id))
+	return found
+}
+
+// FindActivity implements seckill.CatalogStore.
+func (s *Store) FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error) {
+	what := "find activity " + string(id)
+	var found **activityRow
+	if err := s.readSnapshot(ctx, what, func(p *pipe) { found = queueActivity(p, id) }); err != nil {
 		return nil, err
 	}
-	return &found[0], nil
+	if *found == nil {
+		return nil, describe(what, seckill.ErrNotFound)
+	}
+	return &(*found).Activity, nil
 }
 
-// UpdateActivity implements seckill.CatalogStore. An item that was opened once is not deleted: it may have orders. An item
-// keeps its SKU. Where change returns what it was given, nothing is recorded.
+// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and one that was on sale is not
+// deleted: it may have orders. Where change returns what it was given, nothing is recorded.
 func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	if id == "" {
@@ -73,31 +90,30 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	var refused error
 	err := s.write(ctx, "update activity "+string(id), func(ctx context.Context, tx *transaction) error {
 		refused = nil
-		// The items' rows, too: what change sees of them must not move until it is written.
+		// The stock rows of a draft, too: what change sees of them must not move until it is written.
 		tx.lockCatalog()
-		tx.exec(`SELECT FROM items AS i JOIN activities AS a USING (sale) WHERE a.id = $1 ORDER BY i.id FOR NO KEY UPDATE OF i`, string(id))
+		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
+			WHERE a.id = $1 AND NOT a.published ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`, string(id))
 		tx.readClock()
-		old, err := findActivity(ctx, tx.pipe, id)
-		if err != nil {
+		found := queueActivity(tx.pipe, id)
+		if err := tx.flush(ctx); err != nil {
 			return err
 		}
-		// change may keep or change what it is given, so it gets a reading of its own.
-		given, err := findActivity(ctx, tx.pipe, id)
-		if err != nil {
-			return err
+		e := &edit{tx: tx, shards: s.shards, by: by}
+		if row := *found; row != nil {
+			e.old, e.sale, e.wasPublished = &row.Activity, row.sale, row.published
 		}
-		wanted, err := change(given)
-		if err != nil {
+		wanted, err := change(cloneActivity(e.old))
+		switch {
+		case err != nil:
 			refused = err
 			return err
+		case wanted == nil || wanted.ID != id:
+			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
-		if err := tx.putActivity(ctx, id, old, wanted); err != nil {
-			return err
-		}
-		if stored, err = findActivity(ctx, tx.pipe, id); err != nil {
-			return err
-		}
-		return tx.recordActivity(by, id, old, stored)
+		e.next = cloneActivity(wanted)
+		stored, err = e.write(ctx)
+		return err
 	})
 	if refused != nil {
 		return nil, refused
@@ -108,101 +124,283 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-func (tx *transaction) recordActivity(by seckill.Author, id seckill.ActivityID, old, stored *seckill.Activity) error {
-	if old == nil {
-		return tx.recordCatalog(by, kindActivity, string(id), nil, stored)
-	}
-	before, err := json.Marshal(old)
-	if err != nil {
-		return err
-	}
-	after, err := json.Marshal(stored)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(before, after) {
+// cloneActivity copies an activity: a change may keep what it is given, and what it returns.
+func cloneActivity(a *seckill.Activity) *seckill.Activity {
+	if a == nil {
 		return nil
 	}
-	return tx.recordCatalog(by, kindActivity, string(id), json.RawMessage(before), json.RawMessage(after))
+	out := *a
+	out.Items = slices.Clone(a.Items)
+	return &out
 }
 
-// putActivity writes the activity and its items. old is nil when it is new: then it gets a partition for its orders.
-func (tx *transaction) putActivity(ctx context.Context, id seckill.ActivityID, old, a *seckill.Activity) error {
-	if a == nil || a.ID != id {
-		return fmt.Errorf("the change made something else of it: %+v", a)
+// edit is an activity under way from old (nil: it is new) to next.
+type edit struct {
+	tx     *transaction
+	shards int
+	by     seckill.Author
+
+	old, next    *seckill.Activity
+	sale         int32 // 0 until it is written
+	wasPublished bool
+	published    bool // it is or was on sale afterwards
+
+	known map[inventory.ItemID]*seckill.Item // of old
+	made  map[seckill.StockKey]int64         // stock rows that are to be made, with their totals
+	drop  []int64                            // items whose stock rows are to be made anew
+}
+
+// write writes what the activity becomes, and returns it as it is then.
+func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
+	if err := needMerchant(ctx, e.tx.pipe, e.next.Merchant); err != nil {
+		return nil, err
 	}
-	if err := needMerchant(ctx, tx.pipe, a.Merchant); err != nil {
-		return err
+	state := e.next.State
+	e.published = e.wasPublished || state == seckill.ActivityPublished || state == seckill.ActivityPaused
+	e.made = make(map[seckill.StockKey]int64)
+	if err := e.settle(); err != nil {
+		return nil, err
 	}
+	if e.old != nil {
+		if _, changed, err := seckill.RecordActivity(e.old, e.next); err != nil || !changed {
+			return e.old, err
+		}
+	}
+	if err := e.writeActivity(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.writeItems(ctx); err != nil {
+		return nil, err
+	}
+	e.writeStock()
+	if err := e.publish(ctx); err != nil {
+		return nil, err
+	}
+	r, _, err := seckill.RecordActivity(e.old, e.next)
+	if err != nil {
+		return nil, err
+	}
+	e.tx.record(e.by, r)
+	return e.next, nil
+}
+
+// settle makes of next what will be stored: its times as the table keeps them, and the quantities of items
+// that were on sale as they are.
+func (e *edit) settle() error {
+	a := e.next
+	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
+		if !t.IsZero() {
+			*t = toMicros(*t)
+		}
+	}
+	e.known = make(map[inventory.ItemID]*seckill.Item)
+	if e.old != nil {
+		for i := range e.old.Items {
+			e.known[e.old.Items[i].ID] = &e.old.Items[i]
+		}
+	}
+	seen := make(map[inventory.ItemID]bool, len(a.Items))
+	for i := range a.Items {
+		item := &a.Items[i]
+		if item.Spread < 1 || item.Spread > e.shards {
+			return fmt.Errorf("item %s: spread %d is not between 1 and %d", item.SKU, item.Spread, e.shards)
+		}
+		if item.ID == 0 {
+			continue
+		}
+		was := e.known[item.ID]
+		switch {
+		case was == nil || was.SKU != item.SKU || seen[item.ID]:
+			return fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
+		case e.wasPublished && item.Spread < was.Spread:
+			return fmt.Errorf("item %s: it was on sale on %d shards, and can't be on %d", item.SKU, was.Spread, item.Spread)
+		case e.wasPublished:
+			item.Quantity = was.Quantity
+		}
+		seen[item.ID] = true
+	}
+	if e.wasPublished && len(seen) != len(e.known) {
+		return errors.New("an item that was on sale is left out")
+	}
+	return nil
+}
+
+// writeActivity writes the activity's row. A new one gets a week, and the partition for it.
+func (e *edit) writeActivity(ctx context.Context) error {
+	a, tx := e.next, e.tx
 	var ended *time.Time
 	if !a.EndedAt.IsZero() {
 		ended = &a.EndedAt
 	}
-	var sale int32
-	_, err := tx.one(ctx, `INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+	week := weekOf(a.EndsAt, tx.now)
+	if e.old == nil {
+		tx.exec("SELECT penstock_add_week($1)", week)
+		tx.exec("DELETE FROM dropped_activities WHERE id = $1", string(a.ID))
+	}
+	version, itemsChanged := tx.raiseVersion(), e.old == nil || !slices.Equal(e.old.Items, a.Items)
+	_, err := tx.one(ctx, `INSERT INTO activities AS a (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at,
+			published, week, changed, items_changed)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
 		ON CONFLICT (id) DO UPDATE SET merchant = excluded.merchant, name = excluded.name, state = excluded.state,
 			starts_at = excluded.starts_at, ends_at = excluded.ends_at, payment_window = excluded.payment_window,
-			ended_at = excluded.ended_at
+			ended_at = excluded.ended_at, published = excluded.published, changed = excluded.changed,
+			items_changed = CASE WHEN $12 THEN excluded.items_changed ELSE a.items_changed END
 		RETURNING sale`,
-		[]any{string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt, a.EndsAt, int64(a.PaymentWindow), ended}, &sale)
-	if err != nil {
-		return err
-	}
-	if old == nil {
-		tx.exec("SELECT penstock_add_sale($1)", sale)
-	}
-	known := make(map[inventory.ItemID]seckill.SKU)
-	if old != nil {
-		for i := range old.Items {
-			known[old.Items[i].ID] = old.Items[i].SKU
-		}
-	}
-	return tx.putItems(ctx, sale, a, known)
+		[]any{
+			string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt, a.EndsAt, int64(a.PaymentWindow), ended,
+			e.published, week, version, itemsChanged,
+		}, &e.sale)
+	return err
 }
 
-// putItems deletes the known items that a doesn't have, then writes those it has.
-func (tx *transaction) putItems(ctx context.Context, sale int32, a *seckill.Activity, known map[inventory.ItemID]seckill.SKU) error {
-	for i := range a.Items {
-		item := &a.Items[i]
-		if item.ID == 0 {
-			continue
-		}
-		sku, ok := known[item.ID]
-		if !ok || sku != item.SKU {
-			return fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
-		}
-		delete(known, item.ID) // what remains is left out; an item that comes twice is refused by the line above
-	}
-	for _, id := range inOrder(known) {
-		if err := tx.deleteItem(ctx, id); err != nil {
-			return fmt.Errorf("delete item %s: %w", known[id], err)
-		}
-	}
-	for i := range a.Items {
-		item := &a.Items[i]
-		if item.ID == 0 {
-			tx.exec(`INSERT INTO items (sale, position, sku, price, currency, per_user, total) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				sale, i, string(item.SKU), item.Price.Minor, item.Price.Currency, item.PerUser, item.Quantity)
-		} else {
-			tx.exec(`UPDATE items SET position = $1, price = $2, currency = $3, per_user = $4,
-				total = CASE WHEN epoch = 0 THEN $5 ELSE total END WHERE id = $6`,
-				i, item.Price.Minor, item.Price.Currency, item.PerUser, item.Quantity, int64(item.ID))
-		}
-	}
-	return tx.flush(ctx)
+// shardOf returns the i-th shard of an item.
+func (e *edit) shardOf(item inventory.ItemID, i int) inventory.ShardID {
+	return inventory.ShardID((int(inventory.Home(item, e.shards)) + i) % e.shards)
 }
 
-// deleteItem deletes an item that was never opened, with the stock changes it had.
-func (tx *transaction) deleteItem(ctx context.Context, id inventory.ItemID) error {
-	n, err := tx.change(ctx, "DELETE FROM items WHERE id = $1 AND epoch = 0", int64(id))
-	if err != nil {
-		return err
+// divide gives each of the item's shards its share.
+func (e *edit) divide(item *seckill.Item) {
+	for i := range item.Spread {
+		key := seckill.StockKey{Item: item.ID, Shard: e.shardOf(item.ID, i)}
+		e.made[key] = seckill.Share(item.Quantity, i, item.Spread)
 	}
-	if n == 0 {
-		return errors.New("it was opened for sale")
+}
+
+// itemRows are rows of items, as columns.
+type itemRows struct {
+	ids, prices                             []int64
+	positions, perUsers, maxOrders, spreads []int32
+	skus, currencies                        []string
+}
+
+func (r *itemRows) add(position int, i *seckill.Item) {
+	r.ids, r.prices, r.positions = append(r.ids, int64(i.ID)), append(r.prices, i.Price.Minor), append(r.positions, int32(position))
+	r.perUsers, r.maxOrders = append(r.perUsers, int32(i.PerUser)), append(r.maxOrders, int32(i.MaxOrders))
+	r.spreads, r.skus = append(r.spreads, int32(i.Spread)), append(r.skus, string(i.SKU))
+	r.currencies = append(r.currencies, i.Price.Currency)
+}
+
+// writeItems deletes the items that are left out, and writes those that differ and those that are new. The
+// new ones get their ids.
+func (e *edit) writeItems(ctx context.Context) error {
+	var changed, fresh itemRows
+	var gone []int64
+	left := make(map[inventory.ItemID]bool, len(e.known))
+	for id := range e.known {
+		left[id] = true
 	}
-	tx.exec("DELETE FROM stock_changes WHERE item = $1", int64(id))
-	tx.exec("DELETE FROM outbox WHERE item = $1 AND stock", int64(id))
+	for i := range e.next.Items {
+		item := &e.next.Items[i]
+		delete(left, item.ID)
+		switch was := e.known[item.ID]; {
+		case was == nil:
+			fresh.add(i, item)
+		case i >= len(e.old.Items) || e.old.Items[i] != *item:
+			changed.add(i, item)
+			e.changeRows(was, item)
+		}
+	}
+	for id := range left {
+		gone = append(gone, int64(id))
+	}
+	e.tx.deleteItems(gone)
+	e.tx.updateItems(&changed)
+	return e.insertItems(ctx, &fresh)
+}
+
+// changeRows decides about the stock rows of an item that changes.
+func (e *edit) changeRows(was, item *seckill.Item) {
+	switch {
+	case e.wasPublished:
+		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
+			e.made[seckill.StockKey{Item: item.ID, Shard: e.shardOf(item.ID, i)}] = 0
+		}
+	case was.Quantity != item.Quantity || was.Spread != item.Spread:
+		e.drop = append(e.drop, int64(item.ID))
+		e.divide(item)
+	}
+}
+
+// deleteItems queues the deletion of items that were never on sale, with the stock changes that they had.
+func (tx *transaction) deleteItems(ids []int64) {
+	if len(ids) == 0 {
+		return
+	}
+	for _, table := range []string{"stock", "stock_changes", "stock_exceptions"} {
+		tx.exec("DELETE FROM "+table+" WHERE item = ANY($1)", ids)
+	}
+	tx.exec("DELETE FROM items WHERE id = ANY($1)", ids)
+}
+
+func (tx *transaction) updateItems(r *itemRows) {
+	if len(r.ids) == 0 {
+		return
+	}
+	tx.exec(`UPDATE items AS i SET position = c.position, price = c.price, currency = c.currency, per_user = c.per_user,
+			max_orders = c.max_orders, spread = c.spread
+		FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::int[])
+			AS c (id, position, price, currency, per_user, max_orders, spread) WHERE i.id = c.id`,
+		r.ids, r.positions, r.prices, r.currencies, r.perUsers, r.maxOrders, r.spreads)
+}
+
+// insertItems inserts new items, and notes the ids that they are given.
+func (e *edit) insertItems(ctx context.Context, r *itemRows) error {
+	if len(r.ids) > 0 {
+		e.tx.each(func(rows pgx.Rows) error {
+			var id int64
+			var position int32
+			err := rows.Scan(&id, &position)
+			item := &e.next.Items[position]
+			item.ID = inventory.ItemID(id)
+			e.divide(item)
+			return err
+		}, `INSERT INTO items (sale, position, sku, price, currency, per_user, max_orders, spread)
+			SELECT $1, c.* FROM unnest($2::int[], $3::text[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::int[])
+				AS c (position, sku, price, currency, per_user, max_orders, spread) ORDER BY c.position RETURNING id, position`,
+			e.sale, r.positions, r.skus, r.prices, r.currencies, r.perUsers, r.maxOrders, r.spreads)
+	}
+	return e.tx.flush(ctx)
+}
+
+// writeStock queues the stock rows that are made.
+func (e *edit) writeStock() {
+	if len(e.drop) > 0 {
+		e.tx.exec("DELETE FROM stock WHERE item = ANY($1)", e.drop)
+	}
+	if len(e.made) == 0 {
+		return
+	}
+	keys := keysInOrder(e.made)
+	items, shards := keyColumns(keys)
+	totals := make([]int64, len(keys))
+	for i, key := range keys {
+		totals[i] = e.made[key]
+	}
+	e.tx.exec("INSERT INTO stock (item, shard, total) SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[])",
+		items, shards, totals)
+}
+
+// publish leaves in the outbox what brings items on sale: all of them where the activity was a draft, and
+// afterwards the rows that were made now.
+func (e *edit) publish(ctx context.Context) error {
+	if !e.published {
+		return nil
+	}
+	if !e.wasPublished && e.old != nil {
+		e.tx.each(func(rows pgx.Rows) error {
+			var total int64
+			key, err := scanKey(rows, &total)
+			e.made[key] = total
+			return err
+		}, "SELECT s.item, s.shard, s.total FROM items AS i JOIN stock AS s ON s.item = i.id WHERE i.sale = $1", e.sale)
+		if err := e.tx.flush(ctx); err != nil {
+			return err
+		}
+	}
+	out := seckill.PublishRestocks(e.made)
+	slices.SortFunc(out, func(a, b seckill.Outgoing) int {
+		return cmp.Or(cmp.Compare(a.Restock.Item, b.Restock.Item), cmp.Compare(a.Ref.Shard, b.Ref.Shard))
+	})
+	insertOutbox(e.tx, out)
 	return nil
 }

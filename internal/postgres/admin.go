@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,7 +42,8 @@ func (s *Store) FindChange(ctx context.Context, number int64) (seckill.Change, e
 }
 
 // list returns the rows of a query.
-func list[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows) (T, error), text string, args ...any) ([]T, error) {
+func list[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows) (T, error), text string,
+	args ...any) ([]T, error) {
 	var out []T
 	err := s.read(ctx, what, func(ctx context.Context, p *pipe) error {
 		out = nil
@@ -59,80 +58,6 @@ func list[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows)
 		return nil, err
 	}
 	return out, nil
-}
-
-// AddDeadLetters implements seckill.AdminStore. At is the database's. A problem is for people: what of it is no text is replaced, as
-// the table would refuse it, and a letter must never be refused.
-func (s *Store) AddDeadLetters(ctx context.Context, letters []seckill.DeadLetter) error {
-	if len(letters) == 0 {
-		return nil
-	}
-	n := len(letters)
-	partitions, offsets, problems, values := make([]int32, n), make([]int64, n), make([]string, n), make([][]byte, n)
-	for i := range letters {
-		l := &letters[i]
-		partitions[i], offsets[i], values[i] = l.Partition, l.Offset, l.Value
-		problems[i] = strings.ReplaceAll(strings.ToValidUTF8(l.Problem, "\uFFFD"), "\x00", "\uFFFD")
-		if values[i] == nil {
-			values[i] = []byte{} // an empty record, not NULL
-		}
-	}
-	return s.write(ctx, "keep dead letters", func(ctx context.Context, tx *transaction) error {
-		tx.readClock()
-		if err := tx.flush(ctx); err != nil {
-			return err
-		}
-		tx.exec(`INSERT INTO dead_letters ("partition", "offset", at, problem, value)
-			SELECT p, o, $3, t, v FROM unnest($1::int[], $2::bigint[], $4::text[], $5::bytea[]) AS l (p, o, t, v) ON CONFLICT DO NOTHING`,
-			partitions, offsets, tx.now, problems, values)
-		return nil
-	})
-}
-
-const letterColumns = `id, "partition", "offset", at, problem, value`
-
-func scanLetter(rows pgx.Rows) (seckill.DeadLetter, error) {
-	var l seckill.DeadLetter
-	err := rows.Scan(&l.ID, &l.Partition, &l.Offset, &l.At, &l.Problem, &l.Value)
-	l.At = l.At.UTC()
-	return l, err
-}
-
-// DeadLetters implements seckill.AdminStore.
-func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error) {
-	return list(ctx, s, "read dead letters", scanLetter,
-		"SELECT "+letterColumns+" FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2", after, max(limit, 0))
-}
-
-// DropDeadLetters implements seckill.AdminStore. The change keeps the letters, so that a discard can be taken back.
-func (s *Store) DropDeadLetters(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
-	count := 0
-	err := s.write(ctx, "drop dead letters", func(ctx context.Context, tx *transaction) error {
-		var dropped []seckill.DeadLetter
-		tx.lockCatalog()
-		tx.readClock()
-		tx.each(func(rows pgx.Rows) error {
-			l, err := scanLetter(rows)
-			dropped = append(dropped, l)
-			return err
-		}, "SELECT "+letterColumns+" FROM dead_letters WHERE id = ANY($1) ORDER BY id", ids)
-		if err := tx.flush(ctx); err != nil {
-			return err
-		}
-		if count = len(dropped); count == 0 {
-			return nil
-		}
-		names := make([]string, count)
-		for i := range dropped {
-			names[i] = strconv.FormatInt(dropped[i].ID, 10)
-		}
-		tx.exec("DELETE FROM dead_letters WHERE id = ANY($1)", ids)
-		return tx.record(by, kindDeadLetters, strings.Join(names, ","), dropped, nil)
-	})
-	if err != nil {
-		return 0, err
-	}
-	return count, nil
 }
 
 const tokenColumns = "name, role, hash, created"
@@ -168,19 +93,18 @@ func (s *Store) PutToken(ctx context.Context, t seckill.Token, by seckill.Author
 		if err != nil {
 			return err
 		}
-		var before any
-		after := tokenChange{Name: t.Name, Role: t.Role, NewHash: true}
-		if old != nil {
-			if old.Role == t.Role && old.Hash == t.Hash {
-				return nil
-			}
-			before = tokenChange{Name: old.Name, Role: old.Role}
-			after.NewHash = old.Hash != t.Hash
+		if old != nil && old.Role == t.Role && old.Hash == t.Hash {
+			return nil
+		}
+		r, err := seckill.RecordToken(old, &t)
+		if err != nil {
+			return err
 		}
 		tx.exec(`INSERT INTO tokens (name, role, hash, created) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, created = excluded.created`,
 			t.Name, int16(t.Role), t.Hash[:], tx.now)
-		return tx.record(by, kindToken, t.Name, before, after)
+		tx.record(by, r)
+		return nil
 	})
 }
 
@@ -199,7 +123,12 @@ func (s *Store) DropToken(ctx context.Context, name string, by seckill.Author) e
 		case old == nil:
 			return seckill.ErrNotFound
 		}
+		r, err := seckill.RecordToken(old, nil)
+		if err != nil {
+			return err
+		}
 		tx.exec("DELETE FROM tokens WHERE name = $1", name)
-		return tx.record(by, kindToken, name, tokenChange{Name: old.Name, Role: old.Role}, nil)
+		tx.record(by, r)
+		return nil
 	})
 }

@@ -1,12 +1,18 @@
 package postgres_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 
 	"penstock/internal/postgres"
 	"penstock/internal/proof/servers"
@@ -23,120 +29,218 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// BenchmarkOrders compares ways to make orders of accepted purchases, on a server that waits for its disk. An operation is one
-// order. The first way is a commit for each; the plain ones are a single INSERT for each, without a look at totals, limits and
-// what is there already, by one worker and by eight.
+// BenchmarkOrders measures how orders are made of promises, on a server that waits for its disk. An operation
+// is one order. "many" has the orders of a page over a thousand items.
 func BenchmarkOrders(b *testing.B) {
 	server := servers.NewPostgres(b)
 	for _, way := range []struct {
 		name    string
 		workers int
-		batch   int // 0: a plain INSERT
-	}{{"one", 1, 1}, {"plain", 1, 0}, {"plain-by-8", 8, 0}, {"batch-500", 1, 500}, {"batch-500-by-2", 2, 500}} {
+		batch   int
+		perUser int
+		items   int
+	}{
+		{"one", 1, 1, 2, 1}, {"batch-500", 1, 500, 2, 1}, {"batch-500-no-limit", 1, 500, 0, 1}, {"batch-500-by-2", 2, 500, 2, 1},
+		{"batch-500-many", 1, 500, 2, 1000},
+	} {
 		b.Run("way="+way.name, func(b *testing.B) {
-			url := copyTemplate(b, server)
-			store := open(b, postgres.Config{URL: url})
-			s := newSale(b, store, seckill.MaxItemQuantity, 2)
-			records := make([]seckill.Record, b.N)
-			for i := range records {
-				records[i] = s.record(seckill.UserID(fmt.Sprint("u-", i*7919%1_000_003)), fmt.Sprint(i), 1)
+			store := open(b, postgres.Config{URL: copyTemplate(b, server)})
+			sales := benchSales(b, store, way.items, way.perUser)
+			batches := make(chan seckill.Batch, b.N/way.batch+1)
+			for n := 0; n < b.N; n += way.batch {
+				batches <- benchBatch(sales, n, min(n+way.batch, b.N))
 			}
-			accept := func(records []seckill.Record) error {
-				_, err := store.Accept(b.Context(), records)
-				return err
-			}
-			if way.batch == 0 {
-				accept = s.plain(b, url, way.workers)
-			}
+			close(batches)
+			cpu := cpuOf(b, server)
 			b.ResetTimer()
-			inBatches(b, records, way.workers, max(way.batch, 1), accept)
+			before := cpu()
+			var wg sync.WaitGroup
+			for range way.workers {
+				wg.Go(func() {
+					for batch := range batches {
+						if _, err := store.Accept(b.Context(), batch); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.StopTimer()
+			reportCPU(b, before, cpu())
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
+		})
+	}
+}
+
+// cpuOf returns a function that reads the processor time that the server's processes have used, and this one.
+func cpuOf(b *testing.B, server *servers.Server) func() [2]time.Duration {
+	b.Helper()
+	conn := connect(b, server.URL("postgres"))
+	return func() (used [2]time.Duration) {
+		rows, err := conn.Query(context.Background(), "SELECT pid FROM pg_stat_activity")
+		must(b, err)
+		pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		must(b, err)
+		const tick = 10 * time.Millisecond // of Linux
+		for _, pid := range pids {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err != nil {
+				continue // it has ended
+			}
+			fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+2:]))
+			for _, field := range fields[11:13] { // utime and stime
+				n, err := strconv.Atoi(field)
+				must(b, err)
+				used[0] += time.Duration(n) * tick
+			}
+		}
+		var own syscall.Rusage
+		must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
+		used[1] = time.Duration(own.Utime.Nano() + own.Stime.Nano())
+		return used
+	}
+}
+
+// reportCPU reports the processor time of an operation: the server's, and this process's.
+func reportCPU(b *testing.B, before, after [2]time.Duration) {
+	b.Helper()
+	for i, name := range []string{"server-µs/op", "client-µs/op"} {
+		b.ReportMetric(float64((after[i]-before[i]).Nanoseconds())/1e3/float64(b.N), name)
+	}
+}
+
+// benchSales returns items on one shard.
+func benchSales(b *testing.B, store *postgres.Store, n, perUser int) []*sale {
+	b.Helper()
+	s := newSale(b, store, seckill.MaxItemQuantity, perUser)
+	sales := []*sale{s}
+	items := make([]seckill.Item, 8*n)
+	for i := range items {
+		items[i] = seckill.Item{SKU: "x", Price: price, Quantity: seckill.MaxItemQuantity, PerUser: perUser, Spread: 1}
+		items[i].SKU += seckill.SKU(fmt.Sprint(i))
+	}
+	if n == 1 {
+		return sales
+	}
+	for _, item := range publish(b, store, "many", items...).Items {
+		if inventory.Home(item.ID, store.ShardCount()) == s.ref.Shard && len(sales) < n {
+			sales = append(sales, &sale{id: "many", item: item.ID, sku: item.SKU, ref: s.ref})
+		}
+	}
+	return sales
+}
+
+// benchBatch is a page of the promises from n to end.
+func benchBatch(sales []*sale, n, end int) seckill.Batch {
+	page := sales[0].page()
+	for ; n < end; n++ {
+		s := sales[n%len(sales)]
+		user := seckill.UserID(fmt.Sprint("u-", n*7919%1_000_003))
+		page.Promises = append(page.Promises, s.promise(user, fmt.Sprint(n), 1))
+	}
+	return seckill.Batch{Pages: []seckill.Page{page}}
+}
+
+// BenchmarkEvents measures what it costs a worker that other systems hear of its orders. An operation is one
+// order: made, and with relayed=true handed to a broker that takes no time, too.
+func BenchmarkEvents(b *testing.B) {
+	server := servers.NewPostgres(b)
+	for _, way := range []struct{ events, relayed bool }{{false, false}, {true, false}, {true, true}} {
+		b.Run(fmt.Sprintf("events=%t/relayed=%t", way.events, way.relayed), func(b *testing.B) {
+			store := open(b, postgres.Config{URL: copyTemplate(b, server), Events: way.events})
+			sales := benchSales(b, store, 1, 2)
+			b.ResetTimer()
+			for n := 0; n < b.N; n += 500 {
+				must(b, first(store.Accept(b.Context(), benchBatch(sales, n, min(n+500, b.N)))))
+				if way.relayed {
+					must(b, first(store.RelayEvents(b.Context(), 2_000, func(context.Context, []seckill.Order) error { return nil })))
+				}
+			}
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
 		})
 	}
 }
 
-// inBatches has workers take the records from one queue.
-func inBatches(b *testing.B, records []seckill.Record, workers, batch int, accept func([]seckill.Record) error) {
-	queue := make(chan []seckill.Record, len(records)/batch+1)
-	for len(records) > 0 {
-		n := min(batch, len(records))
-		queue <- records[:n]
-		records = records[n:]
+// BenchmarkPublish measures the publication of 20,000 items at once.
+func BenchmarkPublish(b *testing.B) {
+	server := servers.NewPostgres(b)
+	store := open(b, postgres.Config{URL: copyTemplate(b, server)})
+	newSale(b, store, 1, 1)
+	items := make([]seckill.Item, seckill.MaxItems)
+	for i := range items {
+		items[i] = seckill.Item{SKU: seckill.SKU(fmt.Sprint("sku-", i)), Price: price, Quantity: 100, PerUser: 1, Spread: 1}
 	}
-	close(queue)
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for records := range queue {
-				if err := accept(records); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
+	cpu := cpuOf(b, server)
+	before := cpu()
+	for i := 0; b.Loop(); i++ {
+		publish(b, store, seckill.ActivityID(fmt.Sprint("many-", i)), items...)
 	}
-	wg.Wait()
+	reportCPU(b, before, cpu())
 }
 
-// sale is an activity with one item in epoch 1.
-type sale struct {
-	id  seckill.ActivityID
-	ref inventory.Ref
-}
-
-func newSale(t testing.TB, store *postgres.Store, total int64, perUser int) *sale {
-	t.Helper()
-	return namedSale(t, store, "a1", total, perUser)
-}
-
-func namedSale(t testing.TB, store *postgres.Store, id seckill.ActivityID, total int64, perUser int) *sale {
-	t.Helper()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author))
-	item := seckill.Item{SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: total, PerUser: perUser}
-	now := time.Now()
-	a, err := store.UpdateActivity(t.Context(), id, author, func(*seckill.Activity) (*seckill.Activity, error) {
-		return &seckill.Activity{
-			ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: now, EndsAt: now.Add(time.Hour),
-			PaymentWindow: time.Hour, Items: []seckill.Item{item},
-		}, nil
-	})
-	must(t, err)
-	s := &sale{id: id, ref: inventory.Ref{Item: a.Items[0].ID, Epoch: 1}}
-	_, err = store.Fence(t.Context(), s.ref)
-	must(t, err)
-	return s
-}
-
-var caller = seckill.CallerRef{Merchant: "m1", Caller: "app"}
-
-// record is the promise of units to a buyer.
-func (s *sale) record(user seckill.UserID, key string, quantity int) seckill.Record {
-	return seckill.Record{
-		Order: seckill.NewOrderID(s.ref.Item, caller, s.id, "x", user, key), Caller: caller, Activity: s.id, SKU: "x", User: user,
-		Quantity: quantity, Amount: seckill.Money{Minor: 100 * int64(quantity), Currency: "CNY"},
-		Grant: seckill.Provenance{Epoch: s.ref.Epoch, Seq: 1},
-	}
-}
-
-// plain returns what inserts an order as a program without batches does.
-func (s *sale) plain(b *testing.B, url string, conns int) func([]seckill.Record) error {
+// benchOrders adds orders behind the store's back, in pages of an item each, as workers do.
+func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	b.Helper()
-	config, err := pgxpool.ParseConfig(url)
-	must(b, err)
-	config.MaxConns = int32(conns)
-	pool, err := pgxpool.NewWithConfig(b.Context(), config)
-	must(b, err)
-	b.Cleanup(pool.Close)
-	var number int32
-	must(b, pool.QueryRow(b.Context(), "SELECT sale FROM activities WHERE id = $1", string(s.id)).Scan(&number))
-	return func(records []seckill.Record) error {
-		r := &records[0]
-		_, err := pool.Exec(b.Context(), `INSERT INTO orders (sale, id, item, merchant, caller, activity, sku, "user", quantity, amount, currency,
-			state, reason, units, created_at, pay_by, updated_at, shard, epoch, seq)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending_payment', '', 'open', now(), now() + '1 hour', now(), 0, 1, 1)`,
-			number, string(r.Order), int64(r.Item()), string(r.Caller.Merchant), string(r.Caller.Caller), string(r.Activity), string(r.SKU),
-			string(r.User), r.Quantity, r.Amount.Minor, r.Amount.Currency)
-		return err
+	execute(b, conn, `INSERT INTO orders
+		SELECT i.week, lpad(i.id::text, 8, '0') || left(md5(n::text), 32), i.id, 'm1', 'app', i.activity, 'x', 'user-' || n, 1, 100, 'CNY',
+			'pending_payment', '', 'open', now(), `+due+`, now(), i.shard, 1, 1, 'request-' || n, 'node-1', now()
+		FROM (SELECT s.item AS id, s.shard, a.id AS activity, a.week, row_number() OVER (ORDER BY s.shard, s.item) - 1 AS place,
+				count(*) OVER () AS items
+			FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)) AS i
+		JOIN generate_series(0, $1::int - 1) AS n ON i.place = (n / $2::int) % i.items ORDER BY n`, orders, page)
+	execute(b, conn, "UPDATE stock AS s SET open = o.n FROM (SELECT item, shard, count(*) AS n FROM orders GROUP BY 1, 2) AS o WHERE s.item = o.item AND s.shard = o.shard")
+}
+
+// BenchmarkSnapshot measures a snapshot of a shard with a million orders, beside as many of the other three.
+func BenchmarkSnapshot(b *testing.B) {
+	const orders = 1_000_000
+	server := servers.NewPostgres(b)
+	url := copyTemplate(b, server)
+	store := open(b, postgres.Config{URL: url})
+	s := newSale(b, store, seckill.MaxItemQuantity, 0)
+	for i := range 40 {
+		namedSale(b, store, seckill.ActivityID(fmt.Sprint("b-", i)), seckill.MaxItemQuantity, 0)
+	}
+	benchOrders(b, connect(b, url), 500, 2*orders, "now() + interval '1 hour'")
+	// All of them are of one shard: half of them are moved there, a page in two.
+	execute(b, connect(b, url), "UPDATE orders SET shard = CASE WHEN item % 2 = 0 THEN $1::int ELSE ($1::int + 1) % 4 END", int32(s.ref.Shard))
+	execute(b, connect(b, url), "INSERT INTO stock SELECT DISTINCT o.item, o.shard, 10000000 FROM orders AS o ON CONFLICT DO NOTHING")
+	execute(b, connect(b, url), "VACUUM ANALYZE orders")
+	cpu := cpuOf(b, server)
+	before := cpu()
+	for b.Loop() {
+		next := nextRef(b, store, s.ref.Shard)
+		must(b, store.Fence(b.Context(), next, incarnation(b, store)))
+		n := 0
+		must(b, store.Snapshot(b.Context(), next, []inventory.ItemID{s.item}, func(_ []inventory.Stocked, list []inventory.Entry) error {
+			n += len(list)
+			return nil
+		}))
+		b.ReportMetric(float64(n), "entries")
+	}
+	reportCPU(b, before, cpu())
+}
+
+// BenchmarkTimeOut measures a pass of time-outs with nothing due, beside 5,000 selling activities with open
+// orders.
+func BenchmarkTimeOut(b *testing.B) {
+	server := servers.NewPostgres(b)
+	url := copyTemplate(b, server)
+	store := open(b, postgres.Config{URL: url})
+	newSale(b, store, seckill.MaxItemQuantity, 0)
+	conn := connect(b, url)
+	execute(b, conn, `INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window, published, week, changed, items_changed)
+		SELECT 'b-' || n, 'm1', '', 'published', now(), now() + '1 hour', 1000000000, true, a.week, n, n FROM generate_series(1, 5000) AS n, activities AS a`)
+	execute(b, conn, `INSERT INTO items (sale, position, sku, price, currency, per_user, max_orders, spread)
+		SELECT sale, 0, 'x', 100, 'CNY', 0, 0, 1 FROM activities WHERE id <> 'a1'`)
+	execute(b, conn, "INSERT INTO stock (item, shard, total) SELECT id, id % 4, 1000000 FROM items ON CONFLICT DO NOTHING")
+	benchOrders(b, conn, 20, 20*5001, "now() + interval '1 hour'")
+	for b.Loop() {
+		n, err := store.TimeOut(b.Context(), []inventory.ShardID{0, 1, 2, 3}, 500)
+		if n != 0 || err != nil {
+			b.Fatal(n, err)
+		}
 	}
 }

@@ -9,23 +9,32 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"penstock/inventory"
 )
 
 // Config says where the database is and how it is used. Open fills in the defaults.
 type Config struct {
-	// URL says where the database is and who asks: postgres://user:password@host:port/name?sslmode=verify-full. Several
-	// hosts may be named, with target_session_attrs=read-write; settings of the session may be given, and win over ours.
+	// URL says where the database is and who asks:
+	// postgres://user:password@host:port/name?sslmode=verify-full. Several hosts may be named, with
+	// target_session_attrs=read-write; settings of the session may be given, and win over ours.
 	URL string
 
-	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in batches, one under way for
-	// each kind of call: a process that is gateway and worker at once has eight kinds, and two are left for people. More
-	// would only wait for the same rows. The rebuild locks have one connection more.
+	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in batches, one
+	// under way for each kind of call: a process that is gateway and worker at once has eight kinds, and two
+	// are left for people. More would only wait for the same rows.
 	MaxConns int
 
-	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it is brought up to date.
+	// Shards is how many shards the installation has. It is fixed when the database is made: 16 where this is
+	// 0. Open refuses a database that has another number.
+	Shards int
+
+	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it is
+	// brought up to date.
 	KeepSchema bool
 
-	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default false.
+	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default
+	// false.
 	Events bool
 
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.
@@ -39,24 +48,25 @@ type Config struct {
 
 const (
 	defaultMaxConns = 10
-	minMaxConns     = 4 // half of them may wait for the other half: see Store.parked
+	minMaxConns     = 4 // half of them may wait for the other half: see Store.keep
 	maxMaxConns     = 1000
 
 	connectTimeout = 5 * time.Second
 )
 
-// sessionSettings are what this package asks of a session, as the reasons beside them say. Who writes one into the URL has the last word.
+// sessionSettings are what this package asks of a session, as the reasons beside them say. What the URL
+// says has the last word.
 var sessionSettings = map[string]string{
 	"application_name": "penstock",
 	// A commit that was acknowledged must survive: the queue forgets the records of it.
 	"synchronous_commit": "on",
-	// L8. A statement is a batch and takes milliseconds; who waits for a row waits for a batch before it.
+	// L8. A statement is a batch and takes milliseconds; one that waits for a row waits for a batch before it.
 	"statement_timeout": "10s",
 	"lock_timeout":      "5s",
 	// A process that stops in mid-transaction must not keep an item from the others.
 	"idle_in_transaction_session_timeout": "20s",
-	// A plan that was made while a partition was empty would read all of it, batch after batch, when it has a million rows.
-	// Planning takes a tenth of a millisecond, and looks at one partition only where the sale is known.
+	// A plan that was made while a partition was empty would read all of it, batch after batch, when it has a
+	// million rows. Planning takes a tenth of a millisecond, and looks at one partition only.
 	"plan_cache_mode": "force_custom_plan",
 	"jit":             "off",
 	// Batches look hundreds of rows up by their keys, in tables that are in memory or on an SSD.
@@ -74,6 +84,9 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("url: missing"))
 	} else if _, err := pgxpool.ParseConfig(c.URL); err != nil {
 		errs = append(errs, fmt.Errorf("url: %w", err))
+	}
+	if c.Shards < 0 || c.Shards > inventory.MaxShards {
+		errs = append(errs, fmt.Errorf("shards: %d is not between 1 and %d", c.Shards, inventory.MaxShards))
 	}
 	if c.MaxConns != 0 && (c.MaxConns < minMaxConns || c.MaxConns > maxMaxConns) {
 		errs = append(errs, fmt.Errorf("max-conns: %d is not between %d and %d", c.MaxConns, minMaxConns, maxMaxConns))

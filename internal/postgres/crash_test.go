@@ -16,6 +16,8 @@ import (
 	"penstock/internal/postgres"
 	"penstock/internal/proof/servers"
 	"penstock/internal/proof/storetest"
+	"penstock/inventory"
+	"penstock/seckill"
 )
 
 // seeded returns a generator, and says how to repeat the test.
@@ -31,8 +33,8 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it left, and lets the next one go
-// on from there.
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it left, and
+// lets the next one go on from there.
 func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	url, random := database(t), seeded(t)
 	store := open(t, postgres.Config{URL: url})
@@ -92,8 +94,8 @@ func (n *notes) Write(p []byte) (int, error) {
 	return n.text.Write(p)
 }
 
-// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random moment. The writer's store is the
-// one that finds the server again.
+// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random moment. The
+// writer's store is the one that finds the server again.
 func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 	server, random := servers.NewPostgres(t), seeded(t)
 	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
@@ -112,7 +114,7 @@ func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 		}
 		// A backend that was forked as the kill went round outlives its postmaster for a moment.
 		for ctx, cancel := context.WithTimeout(t.Context(), time.Minute); ; {
-			if _, err := store.LoadCatalog(ctx, 0); err != nil {
+			if _, err := store.Shards(ctx); err != nil {
 				if ctx.Err() != nil {
 					t.Error("a dead server answered for a minute")
 				}
@@ -133,22 +135,35 @@ func TestStore_AServerThatHangs(t *testing.T) {
 	server.Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	for _, err := range []error{
-		first(store.LoadCatalog(ctx, 0)),
-		first(store.Accept(ctx, records(s.record("u-1", "k", 1)))),
-	} {
+	_, accepted := store.Accept(ctx, s.batch(s.promise("u-1", "k", 1)))
+	_, found := store.FindOrders(ctx, []seckill.OrderID{s.promise("u-1", "k", 1).Order})
+	for _, err := range []error{accepted, found} {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a server that hangs: %v", err)
 		}
 	}
-	if _, ok, err := store.LockItem(ctx, s.ref.Item); ok || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a lock of a server that hangs: %v", err)
-	}
 	server.Resume()
-	if got := outcomes(t, store, s.record("u-1", "k", 1)); got[0] != opened && got[0] != exists {
+	if got := outcomes(t, store, s.batch(s.promise("u-1", "k", 1))); got[0] != opened && got[0] != exists {
 		t.Errorf("outcome %v", got)
 	}
 }
 
-// first drops what came with an error.
-func first[T any](_ T, err error) error { return err }
+// A restart is a new life of the database: what was read in the last one decides nothing any more.
+func TestL2_ARestartIsANewIncarnation(t *testing.T) {
+	server := servers.NewPostgres(t)
+	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
+	s := newSale(t, store, 10, 0)
+	life := incarnation(t, store)
+	next := nextRef(t, store, s.ref.Shard)
+	server.Kill()
+	server.Start()
+	promise := s.promise("u-1", "k", 1)
+	hold := promise.Hold()
+	if _, err := store.Bury(t.Context(), s.ref, life, []inventory.Hold{hold}); !errors.Is(err, seckill.ErrFenced) {
+		t.Errorf("bury: %v", err)
+	}
+	if err := store.Fence(t.Context(), next, life); !errors.Is(err, seckill.ErrFenced) {
+		t.Errorf("fence: %v", err)
+	}
+	must(t, store.Fence(t.Context(), next, incarnation(t, store)))
+}

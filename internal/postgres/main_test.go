@@ -17,6 +17,7 @@ import (
 	"penstock/internal/postgres"
 	"penstock/internal/proof/servers"
 	"penstock/internal/proof/storetest"
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
@@ -28,7 +29,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(url)) // it comes here only when something went wrong
 		os.Exit(1)
 	}
-	// Each random sequence has a database of its own, which takes longer to make than to use. The flag of the command line wins.
+	// Each random sequence has a database of its own, which takes longer to make than to use. The flag of the
+	// command line wins.
 	if err := flag.Set("rapid.checks", "30"); err != nil {
 		panic(err)
 	}
@@ -45,8 +47,8 @@ func writeUntilKilled(url string) error {
 
 var author = seckill.Author{Actor: "ann", Reason: "a test"}
 
-// template is a database that others are copied from, which is faster than to migrate each. It is migrated by an owner, and
-// another role may do in it what deploy/postgres-grants.sql says: as in production.
+// template is a database that others are copied from, which is faster than to migrate each. It is migrated
+// by an owner, and another role may do in it what deploy/postgres-grants.sql says: as in production.
 const (
 	template = "penstock_template"
 	owner    = "penstock_owner"
@@ -90,7 +92,7 @@ func makeTemplate(t testing.TB, admin *pgx.Conn, url string) {
 	must(t, err)
 	execute(t, conn, "ALTER SCHEMA public OWNER TO "+owner) // of the copies, too
 	must(t, conn.Close(t.Context()))                        // or nobody can copy it
-	must(t, postgres.Migrate(t.Context(), as(owner, url), false, t.Output()))
+	must(t, postgres.Migrate(t.Context(), as(owner, url), storetest.Shards, false, t.Output()))
 	text, err := os.ReadFile(grants)
 	must(t, err)
 	conn, err = pgx.Connect(t.Context(), as(owner, url))
@@ -134,13 +136,18 @@ func empty(t testing.TB, url string) {
 	must(t, err)
 	execute(t, conn, `SET session_replication_role = replica; -- no triggers
 		DO $$ DECLARE tables text; BEGIN
-			SELECT string_agg(inhrelid::regclass::text, ', ') INTO tables FROM pg_inherits WHERE inhparent = 'orders'::regclass;
+			SELECT string_agg(inhrelid::regclass::text, ', ') INTO tables FROM pg_inherits
+				WHERE inhparent = 'orders'::regclass AND inhrelid <> 'orders_0'::regclass;
 			IF tables IS NOT NULL THEN EXECUTE 'DROP TABLE ' || tables; END IF;
-			SELECT string_agg(relname, ', ') INTO tables FROM pg_class
-				WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'goose_db_version';
+			SELECT string_agg(relname, ', ') INTO tables FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+				AND relname NOT IN ('goose_db_version', 'installation', 'shards', 'shard_loads', 'shard_digests');
 			EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
 		END $$;
-		INSERT INTO catalog (version) VALUES (1)`)
+		INSERT INTO catalog (version) VALUES (1);
+		INSERT INTO weeks VALUES (0);
+		UPDATE shards SET epoch = 0, next_epoch = 0, suspect_epoch = 0;
+		UPDATE shard_loads SET epoch = 0;
+		UPDATE shard_digests SET open = 0, sold = 0`)
 	must(t, conn.Close(t.Context()))
 }
 
@@ -162,8 +169,8 @@ func execute(t testing.TB, conn *pgx.Conn, text string, args ...any) {
 	}
 }
 
-// open opens a store that the test's cleanup closes; with a database of its own, and no more rights than a process needs, where
-// none is given.
+// open opens a store that the test's cleanup closes; with a database of its own, and no more rights than a
+// process needs, where none is given.
 func open(t testing.TB, config postgres.Config) *postgres.Store {
 	t.Helper()
 	if config.URL == "" {
@@ -183,7 +190,27 @@ func open(t testing.TB, config postgres.Config) *postgres.Store {
 
 func TestStore(t *testing.T) {
 	storetest.Exercise(t, func(t *testing.T, now func() time.Time) seckill.Store {
-		return open(t, postgres.Config{Now: now})
+		url := recycled(t)
+		return lockable{open(t, postgres.Config{URL: as(app, url), KeepSchema: true, Now: now}), t, url}
+	})
+}
+
+// lockable is a store whose rows a test can lock, as another process would.
+type lockable struct {
+	*postgres.Store
+	t   *testing.T
+	url string
+}
+
+// LockStock implements storetest.Locker.
+func (l lockable) LockStock(item inventory.ItemID, shard inventory.ShardID) (unlock func()) {
+	conn, err := pgx.Connect(l.t.Context(), l.url)
+	must(l.t, err)
+	execute(l.t, conn, "BEGIN")
+	execute(l.t, conn, "SELECT FROM stock WHERE item = $1 AND shard = $2 FOR UPDATE", int64(item), int32(shard))
+	return sync.OnceFunc(func() {
+		_, err := conn.Exec(context.Background(), "ROLLBACK")
+		must(l.t, err, conn.Close(context.Background()))
 	})
 }
 

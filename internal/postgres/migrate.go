@@ -27,7 +27,8 @@ const (
 	migrationsDir = "migrations"
 	versionTable  = "goose_db_version"
 
-	// Who migrates waits for another who does, a second between two looks, for as long as a large migration may take.
+	// One that migrates waits for another one, a second between two looks, for as long as a large migration
+	// may take.
 	lockLooks = 600
 )
 
@@ -56,10 +57,12 @@ func latestMigration() int64 {
 	return migrationVersion(names[len(names)-1])
 }
 
-// Migrate brings the schema of the database at url up to date and says on out what it did; with dryRun it says what it would do, and
-// changes nothing. Processes that migrate at the same time do it one after another.
-func Migrate(ctx context.Context, url string, dryRun bool, out io.Writer) error {
-	config := Config{URL: url}
+// Migrate brings the schema of the database at url up to date and says on out what it did; with dryRun it
+// says what it would do, and changes nothing. shards is how many shards a new installation gets, 16 where
+// it is 0; that of one that is there already stays. Processes that migrate at the same time do it one after
+// another.
+func Migrate(ctx context.Context, url string, shards int, dryRun bool, out io.Writer) error {
+	config := Config{URL: url, Shards: shards}
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
@@ -77,7 +80,7 @@ func Migrate(ctx context.Context, url string, dryRun bool, out io.Writer) error 
 	case dryRun:
 		return printPending(out, current)
 	}
-	applied, err := migrate(ctx, url, slog.New(slog.DiscardHandler))
+	applied, err := migrate(ctx, url, shards, slog.New(slog.DiscardHandler))
 	for _, m := range applied {
 		_, printed := fmt.Fprintf(out, "applied %s in %v\n", path.Base(m.Source.Path), m.Duration.Round(time.Millisecond))
 		err = errors.Join(err, printed)
@@ -106,13 +109,16 @@ func printPending(out io.Writer, current int64) error {
 }
 
 // migrate applies what is pending, under a lock of the database's that is free again when the process dies.
-func migrate(ctx context.Context, url string, log *slog.Logger) (applied []*goose.MigrationResult, err error) {
+func migrate(ctx context.Context, url string, shards int, log *slog.Logger) (applied []*goose.MigrationResult, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
 	prepare(config)
 	config.RuntimeParams["statement_timeout"] = "0" // an index of a large table takes its time
+	if shards != 0 {
+		config.RuntimeParams["penstock.shards"] = strconv.Itoa(shards)
+	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	dir, err := fs.Sub(migrations, migrationsDir)

@@ -8,8 +8,9 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"penstock/seckill"
 )
 
 // What Open finds wrong with a database.
@@ -25,8 +26,9 @@ var (
 // minServerVersion is PostgreSQL 15, the oldest that this package is tested with.
 const minServerVersion = 150000
 
-// Open connects to the database and brings its schema up to date. A database that can't be reached is an error at once, one that
-// Unreachable knows.
+// Open connects to the database and brings its schema up to date. A database that can't be reached is an
+// error at once, one that Unreachable knows. seckill.ErrLayout means that the installation has another
+// number of shards than the configuration.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -45,15 +47,33 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, describe("open the database", oneLine(err))
 	}
-	return &Store{
+	s := &Store{
 		clock:  config.Now,
 		events: config.Events,
 		pool:   pool,
 		log:    config.Logger,
-		sales:  newSales(),
-		locks:  newLocks(poolConfig.ConnConfig),
+		weeks:  newWeeks(),
 		parked: make(chan struct{}, poolConfig.MaxConns/2),
-	}, nil
+	}
+	if err := s.readLayout(ctx, config.Shards); err != nil {
+		pool.Close()
+		return nil, oneLine(err)
+	}
+	return s, nil
+}
+
+// readLayout reads how many shards the installation has, which must be wanted where that is not 0.
+func (s *Store) readLayout(ctx context.Context, wanted int) error {
+	return s.read(ctx, "open the database", func(ctx context.Context, p *pipe) error {
+		if _, err := p.one(ctx, "SELECT shards FROM installation", nil, &s.shards); err != nil {
+			return err
+		}
+		if wanted != 0 && wanted != s.shards {
+			return fmt.Errorf("%w: the installation has %d shards, and not %d: that number is fixed when the database is made",
+				seckill.ErrLayout, s.shards, wanted)
+		}
+		return nil
+	})
 }
 
 // prepareSchema looks at the schema, and migrates it where that is wanted and needed.
@@ -64,27 +84,27 @@ func prepareSchema(ctx context.Context, config *Config) error {
 	}
 	switch known := latestMigration(); {
 	case current > known:
-		return fmt.Errorf("%w: the database has version %d, this program knows up to %d", ErrNewerSchema, current, known)
+		return fmt.Errorf("%w: the database has version %d, this program knows up to %d",
+			ErrNewerSchema, current, known)
 	case current == known:
 		return nil
 	case config.KeepSchema:
-		return fmt.Errorf("%w: the database has version %d, this program needs %d: run penstock migrate", ErrOlderSchema, current, known)
+		return fmt.Errorf("%w: the database has version %d, this program needs %d: run penstock migrate",
+			ErrOlderSchema, current, known)
 	}
-	applied, err := migrate(ctx, config.URL, config.Logger)
+	applied, err := migrate(ctx, config.URL, config.Shards, config.Logger)
 	for _, m := range applied {
 		config.Logger.InfoContext(ctx, "schema migrated", "version", m.Source.Version, "took", m.Duration)
 	}
-	var failed *pgconn.PgError
-	if errors.As(err, &failed) && failed.Code == insufficientPrivilege {
-		return fmt.Errorf("%w, and this role may not change it: run penstock migrate as its owner: %w", ErrOlderSchema, err)
+	if isState(err, insufficientPrivilege) {
+		return fmt.Errorf("%w, and this role may not change it: run penstock migrate as its owner: %w",
+			ErrOlderSchema, err)
 	}
 	return err
 }
 
-const insufficientPrivilege = "42501"
-
-// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes nothing, and needs no right
-// but to read.
+// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes nothing,
+// and needs no right but to read.
 func schemaVersion(ctx context.Context, url string) (version int64, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -129,19 +149,4 @@ func oneLine(err error) error {
 		return nil
 	}
 	return lined{err}
-}
-
-// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet: it can't be connected
-// to, is starting up or shutting down. Nothing was done, and later it may be there.
-func Unreachable(err error) bool {
-	var failed *pgconn.PgError
-	if errors.As(err, &failed) {
-		switch failed.Code {
-		case "57P01", "57P02", "57P03", "53300": // going down, crashed, starting up, no connection free
-			return true
-		}
-		return false // it was reached, and said no
-	}
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
 }

@@ -11,14 +11,15 @@ import (
 
 	"penstock/internal/postgres"
 	"penstock/internal/proof/servers"
+	"penstock/seckill"
 )
 
 func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	url := database(t)
 	newSale(t, open(t, postgres.Config{URL: url}), 10, 0)
-	data, err := open(t, postgres.Config{URL: url}).LoadCatalog(t.Context(), 0)
-	if err != nil || len(data.Activities) != 1 {
-		t.Fatalf("catalog %+v, %v", data, err)
+	a, err := open(t, postgres.Config{URL: url}).FindActivity(t.Context(), "a1")
+	if err != nil || len(a.Items) != 1 {
+		t.Fatalf("activity %+v, %v", a, err)
 	}
 }
 
@@ -33,7 +34,7 @@ func TestOpen_MigratesOnceHoweverManyStart(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err := store.LoadCatalog(t.Context(), 0); err != nil {
+			if _, err := store.Shards(t.Context()); err != nil {
 				t.Error(err)
 			}
 			if err := store.Close(); err != nil {
@@ -59,7 +60,7 @@ func TestOpen_RefusesANewerSchema(t *testing.T) {
 	}
 	for _, dryRun := range []bool{true, false} {
 		var out bytes.Buffer
-		if err := postgres.Migrate(t.Context(), url, dryRun, &out); !errors.Is(err, postgres.ErrNewerSchema) || out.Len() > 0 {
+		if err := postgres.Migrate(t.Context(), url, 0, dryRun, &out); !errors.Is(err, postgres.ErrNewerSchema) || out.Len() > 0 {
 			t.Errorf("migrate: %v, %q", err, &out)
 		}
 	}
@@ -73,8 +74,30 @@ func TestOpen_KeepSchemaRefusesAnOlderOne(t *testing.T) {
 	if n := tables(t, url); n != 0 {
 		t.Errorf("%d tables in a database that was to be left alone", n)
 	}
-	must(t, postgres.Migrate(t.Context(), url, false, t.Output()))
+	must(t, postgres.Migrate(t.Context(), url, 0, false, t.Output()))
 	open(t, postgres.Config{URL: url, KeepSchema: true})
+}
+
+// The number of shards is fixed when the database is made.
+func TestOpen_RefusesAnotherLayout(t *testing.T) {
+	url := servers.Postgres(t)
+	must(t, postgres.Migrate(t.Context(), url, 7, false, t.Output()))
+	must(t, postgres.Migrate(t.Context(), url, 9, false, t.Output())) // there is nothing to do
+	for _, shards := range []int{0, 7} {
+		store := open(t, postgres.Config{URL: url, Shards: shards})
+		rows, err := store.Shards(t.Context())
+		if err != nil || len(rows) != 7 || store.ShardCount() != 7 {
+			t.Errorf("shards %+v, %v", rows, err)
+		}
+	}
+	_, err := postgres.Open(t.Context(), postgres.Config{URL: url, Shards: 16})
+	if !errors.Is(err, seckill.ErrLayout) || !strings.Contains(err.Error(), "7 shards") {
+		t.Error(err)
+	}
+	other := open(t, postgres.Config{URL: servers.Postgres(t)})
+	if other.ShardCount() != 16 {
+		t.Errorf("%d shards by default", other.ShardCount())
+	}
 }
 
 func tables(t *testing.T, url string) (n int) {
@@ -88,7 +111,7 @@ func TestMigrate_SaysWhatItDoes(t *testing.T) {
 	run := func(dryRun bool) string {
 		t.Helper()
 		var out bytes.Buffer
-		must(t, postgres.Migrate(t.Context(), url, dryRun, &out))
+		must(t, postgres.Migrate(t.Context(), url, 0, dryRun, &out))
 		return out.String()
 	}
 	if got := run(true); !strings.Contains(got, "-- would apply 00001_schema.sql\n") || !strings.Contains(got, "CREATE TABLE orders") {
@@ -117,7 +140,7 @@ func TestOpen_ADatabaseThatIsAway(t *testing.T) {
 	if !postgres.Unreachable(err) || !strings.Contains(err.Error(), addr) || strings.ContainsAny(err.Error(), "\n\t") {
 		t.Errorf("open: %v", err)
 	}
-	err = errors.Join(err, postgres.Migrate(t.Context(), url, true, t.Output()))
+	err = errors.Join(err, postgres.Migrate(t.Context(), url, 0, true, t.Output()))
 	if !postgres.Unreachable(err) {
 		t.Errorf("migrate: %v", err)
 	}
@@ -150,6 +173,7 @@ func TestConfig_NamesAllThatIsWrong(t *testing.T) {
 		{postgres.Config{}, []string{"url: missing"}},
 		{postgres.Config{URL: "postgres://u:hush@h:port/x", MaxConns: 3}, []string{"url: ", "max-conns: 3 is not between 4 and 1000"}},
 		{postgres.Config{URL: "postgres://u@h/x", MaxConns: 1001}, []string{"max-conns: 1001"}},
+		{postgres.Config{URL: "postgres://u@h/x", Shards: 1025}, []string{"shards: 1025"}},
 	} {
 		err := c.config.Validate()
 		if err == nil {

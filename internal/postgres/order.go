@@ -10,155 +10,74 @@ import (
 	"penstock/seckill"
 )
 
-const orderColumns = `id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state, reason, units,
-	created_at, pay_by, updated_at, shard, epoch, seq`
+const orderColumns = `id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state, reason,
+	units, created_at, pay_by, updated_at, shard, epoch, seq, request, node, accepted`
 
 // scanOrder scans the columns of an order, behind others that go to first.
 func scanOrder(rows pgx.Rows, first ...any) (seckill.Order, error) {
 	var o seckill.Order
 	var item, epoch, seq int64
 	var shard int32
-	err := rows.Scan(append(first, (*string)(&o.ID), &item, (*string)(&o.Caller.Merchant), (*string)(&o.Caller.Caller),
-		(*string)(&o.Activity), (*string)(&o.SKU), (*string)(&o.User), &o.Quantity, &o.Amount.Minor, &o.Amount.Currency,
-		(*string)(&o.State), (*string)(&o.Reason), (*string)(&o.Units), &o.CreatedAt, &o.PayBy, &o.UpdatedAt, &shard, &epoch, &seq)...)
+	err := rows.Scan(append(first, (*string)(&o.ID), &item, (*string)(&o.Caller.Merchant),
+		(*string)(&o.Caller.Caller), (*string)(&o.Activity), (*string)(&o.SKU), (*string)(&o.User), &o.Quantity,
+		&o.Amount.Minor, &o.Amount.Currency, (*string)(&o.State), (*string)(&o.Reason), (*string)(&o.Units),
+		&o.CreatedAt, &o.PayBy, &o.UpdatedAt, &shard, &epoch, &seq, &o.Request, &o.Node, &o.Accepted)...)
 	o.Item = inventory.ItemID(item)
 	o.CreatedAt, o.PayBy, o.UpdatedAt = o.CreatedAt.UTC(), o.PayBy.UTC(), o.UpdatedAt.UTC()
-	o.Grant = seckill.Provenance{Shard: uint16(shard), Epoch: inventory.Epoch(epoch), Seq: uint64(seq)}
+	o.Accepted = o.Accepted.UTC()
+	o.Grant = seckill.Provenance{
+		Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch), Seq: uint64(seq),
+	}
 	return o, err
 }
 
-// insertOrders queues new rows. One statement takes them as columns: what it costs is the same for one row and for hundreds, and
-// the server parses nothing. The caller has the rows of the orders' items locked, so that nobody else can insert the same.
-func insertOrders(tx *transaction, sale func(inventory.ItemID) int32, orders []seckill.Order) {
-	if len(orders) == 0 {
-		return
-	}
-	n := len(orders)
-	sales, quantities, shards := make([]int32, n), make([]int32, n), make([]int32, n)
-	items, amounts, epochs, seqs := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
-	ids, merchants, callers, activities := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	skus, users, currencies := make([]string, n), make([]string, n), make([]string, n)
-	states, reasons, units := make([]string, n), make([]string, n), make([]string, n)
-	created, payBy, updated := make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
-	for i := range orders {
-		o := &orders[i]
-		sales[i], items[i], ids[i] = sale(o.Item), int64(o.Item), string(o.ID)
-		merchants[i], callers[i], activities[i] = string(o.Caller.Merchant), string(o.Caller.Caller), string(o.Activity)
-		skus[i], users[i], quantities[i] = string(o.SKU), string(o.User), int32(o.Quantity)
-		amounts[i], currencies[i] = o.Amount.Minor, o.Amount.Currency
-		states[i], reasons[i], units[i] = string(o.State), string(o.Reason), string(o.Units)
-		created[i], payBy[i], updated[i] = o.CreatedAt, o.PayBy, o.UpdatedAt
-		shards[i], epochs[i], seqs[i] = int32(o.Grant.Shard), int64(o.Grant.Epoch), int64(o.Grant.Seq)
-	}
-	tx.exec(`INSERT INTO orders (sale, `+orderColumns+`) SELECT * FROM unnest($1::int[], $2::text[], $3::bigint[], $4::text[], $5::text[],
-		$6::text[], $7::text[], $8::text[], $9::int[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[],
-		$15::timestamptz[], $16::timestamptz[], $17::timestamptz[], $18::int[], $19::bigint[], $20::bigint[])`,
-		sales, ids, items, merchants, callers, activities, skus, users, quantities, amounts, currencies, states, reasons, units,
-		created, payBy, updated, shards, epochs, seqs)
+// found are orders that were read, and the partitions they are in.
+type found struct {
+	orders map[seckill.OrderID]seckill.Order
+	in     map[seckill.OrderID]int32
+	parked map[seckill.OrderID]bool // those that were parked when they were read
 }
 
-const findOrders = "SELECT " + orderColumns + " FROM orders WHERE sale = $1 AND id = ANY($2)"
-
-// queueFind queues the reading of the orders that exist; they are in found after the flush.
-func queueFind(p *pipe, text string, groups map[int32][]string, found map[seckill.OrderID]seckill.Order) {
-	for _, sale := range inOrder(groups) {
-		p.each(func(rows pgx.Rows) error {
-			o, err := scanOrder(rows)
-			found[o.ID] = o
-			return err
-		}, text, sale, groups[sale])
+func newFound() *found {
+	return &found{
+		make(map[seckill.OrderID]seckill.Order), make(map[seckill.OrderID]int32), make(map[seckill.OrderID]bool),
 	}
 }
 
-// lockOrders queues the reading of the orders that exist and keeps others from changing them; in the order of sale and id, as
-// everybody does.
-func lockOrders(p *pipe, groups map[int32][]string, found map[seckill.OrderID]seckill.Order) {
-	queueFind(p, findOrders+" ORDER BY id FOR NO KEY UPDATE", groups, found)
+func (f *found) scan(rows pgx.Rows) error {
+	_, err := f.add(rows)
+	return err
 }
 
-// moves collects what a transaction makes of orders, and writes it: the orders, their items' counts, the outbox, their steps.
-type moves struct {
-	orders map[target][]string
-	counts map[inventory.ItemID]*counts
-	outbox []outboxRow
-	steps  []step
+// add scans an order behind its week, and returns it.
+func (f *found) add(rows pgx.Rows) (seckill.Order, error) {
+	var week int32
+	o, err := scanOrder(rows, &week)
+	f.orders[o.ID], f.in[o.ID] = o, week
+	if o.State == seckill.OrderParked {
+		f.parked[o.ID] = true
+	}
+	return o, err
 }
 
-// target is what an order becomes, and where it is. A batch has few, so its orders are written in few statements.
-type target struct {
-	sale    int32
-	state   seckill.OrderState
-	reason  seckill.Reason
-	units   seckill.UnitState
-	updated time.Time
-}
+// stay gives orders the partition that they are in.
+func (f *found) stay(o *seckill.Order) int32 { return f.in[o.ID] }
 
-// counts are changes of an item's row.
-type counts struct{ open, sold, skipped, rejected int64 }
+// One statement names one week, so that one partition is planned and locked, however many there are.
+const (
+	findOrders = "SELECT week, " + orderColumns + " FROM orders WHERE week = $1 AND id = ANY($2)"
+	// awaitOrders takes them; lockOrders leaves out what somebody else has. All take them in one order.
+	awaitOrders = findOrders + " ORDER BY id FOR NO KEY UPDATE"
+	lockOrders  = awaitOrders + skipLocked
+)
 
-func newMoves() *moves {
-	return &moves{orders: make(map[target][]string), counts: make(map[inventory.ItemID]*counts)}
-}
-
-func (m *moves) of(item inventory.ItemID) *counts {
-	c := m.counts[item]
-	if c == nil {
-		c = new(counts)
-		m.counts[item] = c
+// queueOrders queues the reading of the orders that exist; they are in the result after the flush.
+func queueOrders(p *pipe, text string, pl places) *found {
+	f := newFound()
+	for _, week := range inOrder(pl.ids) {
+		p.each(f.scan, text, week, pl.ids[week])
 	}
-	return c
-}
-
-// move notes that an order of the sale became another. An order whose units end leaves a settlement.
-func (m *moves) move(sale int32, before, after *seckill.Order) {
-	t := target{sale, after.State, after.Reason, after.Units, after.UpdatedAt}
-	m.orders[t] = append(m.orders[t], string(after.ID))
-	m.steps = append(m.steps, stepOf(sale, after))
-	if before.Units == after.Units {
-		return
-	}
-	c, units := m.of(after.Item), int64(after.Quantity)
-	c.open -= units // units leave "open" once and for all
-	kind := inventory.SettleVoid
-	if after.Units == seckill.UnitsSold {
-		c.sold += units
-		kind = inventory.SettleSold
-	}
-	m.settle(after, kind)
-}
-
-func (m *moves) settle(o *seckill.Order, kind inventory.Kind) {
-	row := outboxRow{item: o.Item, kind: outboxKind(kind), name: string(o.ID), buyer: string(o.User), quantity: o.Quantity}
-	m.outbox = append(m.outbox, row)
-}
-
-// queue queues the writes. Orders come before items, and items in the order of their ids: that is the order of all locks.
-func (m *moves) queue(tx *transaction) {
-	for t, ids := range m.orders {
-		tx.exec("UPDATE orders SET state = $3, reason = $4, units = $5, updated_at = $6 WHERE sale = $1 AND id = ANY($2)",
-			t.sale, ids, string(t.state), string(t.reason), string(t.units), t.updated)
-	}
-	var items, open, sold, skipped, rejected []int64
-	for _, id := range inOrder(m.counts) {
-		c := m.counts[id]
-		if *c == (counts{}) {
-			continue
-		}
-		items, open, sold = append(items, int64(id)), append(open, c.open), append(sold, c.sold)
-		skipped, rejected = append(skipped, c.skipped), append(rejected, c.rejected)
-	}
-	if len(items) > 1 {
-		// An UPDATE takes its rows in whatever order its plan has.
-		tx.exec("SELECT FROM items WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", items)
-	}
-	if len(items) > 0 {
-		tx.exec(`UPDATE items AS i SET open = i.open + c.open, sold = i.sold + c.sold, skipped = i.skipped + c.skipped,
-			rejected = i.rejected + c.rejected
-			FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c (item, open, sold, skipped, rejected)
-			WHERE i.id = c.item`, items, open, sold, skipped, rejected)
-	}
-	insertOutbox(tx, m.outbox)
-	insertSteps(tx, m.steps)
+	return f
 }
 
 // FindOrders implements seckill.OrderStore.
@@ -168,17 +87,16 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 		return out, nil
 	}
 	err := s.read(ctx, "find orders", func(ctx context.Context, p *pipe) error {
-		sales, err := s.salesOf(ctx, p, itemsOf(ids))
+		pl, err := s.placesOf(ctx, p, ids)
 		if err != nil {
 			return err
 		}
-		found := make(map[seckill.OrderID]seckill.Order, len(ids))
-		queueFind(p, findOrders, bySale(sales, ids), found)
+		f := queueOrders(p, findOrders, pl)
 		if err := p.flush(ctx); err != nil {
 			return err
 		}
 		for i, id := range ids {
-			out[i] = found[id]
+			out[i] = f.orders[id]
 		}
 		return nil
 	})
@@ -188,37 +106,30 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 	return out, nil
 }
 
-// Cancel implements seckill.OrderStore.
-func (s *Store) Cancel(ctx context.Context, ids []seckill.OrderID) ([]seckill.Moved, error) {
-	var out []seckill.Moved
-	err := s.write(ctx, "cancel orders", func(ctx context.Context, tx *transaction) error {
-		out = make([]seckill.Moved, len(ids))
-		sales, err := s.salesOf(ctx, tx.pipe, itemsOf(ids))
+// ordersOf are the ids of an item's orders in its own partition and among the strays. An id begins with its
+// item, so it is a range of the primary key in each of them.
+const ordersOf = `SELECT id FROM (
+		(SELECT id FROM orders WHERE week = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4) UNION ALL
+		(SELECT id FROM orders WHERE week = 0 AND $1 <> 0 AND id > $2 AND id < $3 ORDER BY id LIMIT $4)
+	) AS o ORDER BY id LIMIT $4`
+
+// OrdersOf implements seckill.OrderStore.
+func (s *Store) OrdersOf(ctx context.Context, item inventory.ItemID, after seckill.OrderID, limit int) ([]seckill.OrderID, error) {
+	var out []seckill.OrderID
+	err := s.read(ctx, "list the orders of an item", func(ctx context.Context, p *pipe) error {
+		out = nil
+		known, err := s.homesOf(ctx, p, []inventory.ItemID{item})
 		if err != nil {
 			return err
 		}
-		orders := make(map[seckill.OrderID]seckill.Order, len(ids))
-		lockOrders(tx.pipe, bySale(sales, ids), orders)
-		tx.readClock()
-		if err := tx.flush(ctx); err != nil {
+		from, to := rangeOf(item)
+		p.each(func(rows pgx.Rows) error {
+			var id seckill.OrderID
+			err := rows.Scan((*string)(&id))
+			out = append(out, id)
 			return err
-		}
-		m := newMoves()
-		for i, id := range ids {
-			before, ok := orders[id]
-			if !ok {
-				continue
-			}
-			after := before
-			if after.Apply(seckill.EventCancelled, tx.now) {
-				m.move(sales[after.Item], &before, &after)
-				orders[id] = after
-				out[i].Now = true
-			}
-			out[i].Order = after
-		}
-		m.queue(tx)
-		return nil
+		}, ordersOf, known[item].week, max(from, string(after)), to, max(limit, 0))
+		return p.flush(ctx)
 	})
 	if err != nil {
 		return nil, err
@@ -226,81 +137,143 @@ func (s *Store) Cancel(ctx context.Context, ids []seckill.OrderID) ([]seckill.Mo
 	return out, nil
 }
 
-// selling has the sales that may have orders to time out. There are few, so their partitions alone are looked at, however many
-// there were before.
-const selling = "SELECT DISTINCT sale FROM items WHERE open > 0"
+// idAlphabet are the digits of an order id, in their order.
+const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// due has the orders whose time is over, oldest first. now() is the transaction's begin: never too early.
-const due = " FROM orders WHERE sale = ANY($1) AND state = 'pending_payment' AND pay_by < coalesce($2, now())"
-
-// dueOrder is the order of the index, and planDue has it used: without statistics, which a partition doesn't have in its first
-// minutes, the planner takes what is due for a handful of rows that are sorted quickly. When a sale's orders are due all at once, they
-// would be read and sorted again for every batch.
-const (
-	dueOrder = " ORDER BY pay_by"
-	planDue  = "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)"
-)
-
-// TimeOut implements seckill.OrderStore. Orders that somebody is about to pay or cancel are left out.
-func (s *Store) TimeOut(ctx context.Context, limit int) (int, error) {
-	const what = "time out orders"
-	var sales []int32
-	idle := true // mostly nothing is due
-	err := s.read(ctx, what, func(ctx context.Context, p *pipe) (err error) {
-		sales = nil
-		p.each(func(rows pgx.Rows) error {
-			var sale int32
-			err := rows.Scan(&sale)
-			sales = append(sales, sale)
-			return err
-		}, selling)
-		if err := p.flush(ctx); err != nil || len(sales) == 0 {
-			return err
-		}
-		due, err := p.exists(ctx, "SELECT 1"+due+" LIMIT 1", sales, s.testTime())
-		idle = !due
-		return err
-	})
-	if err != nil || idle || limit <= 0 {
-		return 0, err
+// rangeOf returns two texts: the ids of an item's orders are above the first and below the second. Six
+// digits have the first 30 bits of the item, the seventh its last two and three of the buyer's digest.
+func rangeOf(item inventory.ItemID) (from, to string) {
+	var digits [7]byte
+	for i, rest := 0, uint64(item)<<3; i < len(digits); i++ {
+		digits[len(digits)-1-i] = idAlphabet[rest&31]
+		rest >>= 5
 	}
-	count := 0
-	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		var places []int32
-		var orders []seckill.Order
-		tx.exec(planDue)
-		tx.each(func(rows pgx.Rows) error {
-			var sale int32
-			o, err := scanOrder(rows, &sale)
-			places, orders = append(places, sale), append(orders, o)
-			return err
-		}, "SELECT sale, "+orderColumns+due+dueOrder+" LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED", sales, s.testTime(), limit)
-		tx.readClock()
-		if err := tx.flush(ctx); err != nil {
-			return err
-		}
-		m := newMoves()
-		count = 0
-		for i := range orders {
-			after := orders[i]
-			if after.Apply(seckill.EventTimedOut, tx.now) {
-				m.move(places[i], &orders[i], &after)
-				count++
-			}
-		}
-		m.queue(tx)
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return count, nil
+	from = string(digits[:])
+	digits[6] = idAlphabet[uint64(item)<<3&31|7]
+	return from, string(digits[:]) + "~"
 }
 
-// testTime is what stands in for now() in tests, NULL otherwise.
-func (s *Store) testTime() any {
-	if s.clock == nil {
-		return nil
+// insertOrders queues new rows, each with its partition. One statement takes them as columns: what it costs
+// is the same for one row and for hundreds, and the server parses nothing. What the orders of an item have in
+// common goes as rows of its own, and is joined: most of a row's cost is the number of its columns.
+func insertOrders(tx *transaction, week func(*seckill.Order) int32, orders []seckill.Order) {
+	if len(orders) == 0 {
+		return
 	}
-	return s.clock()
+	var c commonRows
+	places := make(map[common]int32, 4)
+	n := len(orders)
+	in, quantities, amounts := make([]int32, n), make([]int32, n), make([]int64, n)
+	ids, users, requests, accepted := make([]string, n), make([]string, n), make([]string, n), make([]time.Time, n)
+	for i := range orders {
+		o := &orders[i]
+		shared := commonOf(o, week(o))
+		at, ok := places[shared]
+		if !ok {
+			at = c.add(&shared)
+			places[shared] = at
+		}
+		in[i], quantities[i], amounts[i], accepted[i] = at, int32(o.Quantity), o.Amount.Minor, o.Accepted
+		ids[i], users[i], requests[i] = string(o.ID), string(o.User), o.Request
+	}
+	tx.exec(`INSERT INTO orders (week, id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state,
+			reason, units, created_at, pay_by, updated_at, shard, epoch, seq, request, node, accepted)
+		SELECT c.week, o.id, c.item, c.merchant, c.caller, c.activity, c.sku, o."user", o.quantity, o.amount, c.currency, c.state,
+			c.reason, c.units, c.created_at, c.pay_by, c.updated_at, c.shard, c.epoch, c.seq, o.request, c.node, o.accepted
+		FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::timestamptz[])
+			AS o (place, id, "user", quantity, amount, request, accepted)
+		JOIN unnest($8::int[], $9::int[], $10::bigint[], $11::int[], $12::bigint[], $13::bigint[], $14::timestamptz[], $15::timestamptz[],
+			$16::timestamptz[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[],
+			$25::text[])
+			AS c (place, week, item, shard, epoch, seq, created_at, pay_by, updated_at, merchant, caller, activity, sku, currency,
+				state, reason, units, node) USING (place)`,
+		in, ids, users, quantities, amounts, requests, accepted,
+		c.places, c.weeks, c.items, c.shards, c.epochs, c.seqs, c.created, c.payBy, c.updated, c.merchants, c.callers, c.activities,
+		c.skus, c.currencies, c.states, c.reasons, c.units, c.nodes)
+}
+
+// common is what many orders of a batch share.
+type common struct {
+	week                    int32
+	item                    inventory.ItemID
+	grant                   seckill.Provenance
+	created, payBy, updated int64 // microseconds
+	caller                  seckill.CallerRef
+	activity                seckill.ActivityID
+	sku                     seckill.SKU
+	currency, node          string
+	state                   seckill.OrderState
+	reason                  seckill.Reason
+	units                   seckill.UnitState
+}
+
+func commonOf(o *seckill.Order, week int32) common {
+	return common{
+		week, o.Item, o.Grant, o.CreatedAt.UnixMicro(), o.PayBy.UnixMicro(), o.UpdatedAt.UnixMicro(), o.Caller, o.Activity, o.SKU,
+		o.Amount.Currency, o.Node, o.State, o.Reason, o.Units,
+	}
+}
+
+// commonRows are the different ones of a batch, as columns.
+type commonRows struct {
+	places, weeks, shards                     []int32
+	items, epochs, seqs                       []int64
+	created, payBy, updated                   []time.Time
+	merchants, callers, activities, skus      []string
+	currencies, states, reasons, units, nodes []string
+}
+
+// add adds a row and returns its place.
+func (c *commonRows) add(r *common) int32 {
+	place := int32(len(c.places))
+	c.places, c.weeks, c.shards = append(c.places, place), append(c.weeks, r.week), append(c.shards, int32(r.grant.Shard))
+	c.items, c.epochs = append(c.items, int64(r.item)), append(c.epochs, int64(r.grant.Epoch))
+	c.seqs, c.created = append(c.seqs, int64(r.grant.Seq)), append(c.created, time.UnixMicro(r.created))
+	c.payBy, c.updated = append(c.payBy, time.UnixMicro(r.payBy)), append(c.updated, time.UnixMicro(r.updated))
+	c.merchants, c.callers = append(c.merchants, string(r.caller.Merchant)), append(c.callers, string(r.caller.Caller))
+	c.activities, c.skus = append(c.activities, string(r.activity)), append(c.skus, string(r.sku))
+	c.currencies, c.nodes = append(c.currencies, r.currency), append(c.nodes, r.node)
+	c.states, c.reasons = append(c.states, string(r.state)), append(c.reasons, string(r.reason))
+	c.units = append(c.units, string(r.units))
+	return place
+}
+
+// target is what orders become, and where they are. A batch has few, so it is written in few statements.
+type target struct {
+	week    int32
+	state   seckill.OrderState
+	reason  seckill.Reason
+	units   seckill.UnitState
+	updated time.Time
+}
+
+// updateOrders queues what orders became. An order that was parked may be another one altogether: its
+// record may have been read anew, and it moves to its item's partition.
+func updateOrders(tx *transaction, f *found, week func(*seckill.Order) int32, orders []seckill.Order) {
+	targets := make(map[target][]string)
+	for i := range orders {
+		o := &orders[i]
+		at := f.in[o.ID]
+		if !f.parked[o.ID] {
+			t := target{at, o.State, o.Reason, o.Units, o.UpdatedAt}
+			targets[t] = append(targets[t], string(o.ID))
+			continue
+		}
+		to := at
+		if at == strays && o.State != seckill.OrderParked {
+			to = week(o)
+		}
+		tx.exec(`UPDATE orders SET week = $3, merchant = $4, caller = $5, activity = $6, sku = $7, "user" = $8,
+				amount = $9, currency = $10, state = $11, reason = $12, units = $13, pay_by = $14, updated_at = $15,
+				request = $16, node = $17, accepted = $18
+			WHERE week = $1 AND id = $2`,
+			at, string(o.ID), to, string(o.Caller.Merchant), string(o.Caller.Caller), string(o.Activity),
+			string(o.SKU), string(o.User), o.Amount.Minor, o.Amount.Currency, string(o.State), string(o.Reason),
+			string(o.Units), o.PayBy, o.UpdatedAt, o.Request, o.Node, o.Accepted)
+	}
+	for t, ids := range targets {
+		tx.exec(`UPDATE orders SET state = $3, reason = $4, units = $5, updated_at = $6
+			WHERE week = $1 AND id = ANY($2)`,
+			t.week, ids, string(t.state), string(t.reason), string(t.units), t.updated)
+	}
 }

@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,50 +15,89 @@ const (
 	outboxSold    = "sold"
 	outboxVoid    = "void"
 	outboxRestock = "restock"
+	outboxPublish = "publish"
 )
 
-// outboxRow is a settlement of an order's or a withdrawal's hold, or a restock.
-type outboxRow struct {
-	item     inventory.ItemID
-	kind     string
-	stock    bool   // a restock or a withdrawal's hold
-	name     string // the hold's, or the restock's key
-	buyer    string
-	quantity int
-}
-
-func outboxKind(kind inventory.Kind) string {
-	if kind == inventory.SettleSold {
+func outboxKind(r *seckill.Outgoing) string {
+	switch {
+	case r.Restock.Publish:
+		return outboxPublish
+	case r.Restock.Item != 0:
+		return outboxRestock
+	case r.Settlement.Kind == inventory.SettleSold:
 		return outboxSold
 	}
 	return outboxVoid
 }
 
-func insertOutbox(tx *transaction, rows []outboxRow) {
+func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 	if len(rows) == 0 {
 		return
 	}
 	n := len(rows)
-	items, kinds, stocks := make([]int64, n), make([]string, n), make([]bool, n)
-	names, buyers, quantities := make([]string, n), make([]string, n), make([]int32, n)
+	shards, items, quantities := make([]int32, n), make([]int64, n), make([]int64, n)
+	kinds, stocks := make([]string, n), make([]bool, n)
+	names, buyers := make([]string, n), make([]string, n)
 	for i := range rows {
 		r := &rows[i]
-		items[i], kinds[i], stocks[i] = int64(r.item), r.kind, r.stock
-		names[i], buyers[i], quantities[i] = r.name, r.buyer, int32(r.quantity)
+		shards[i], kinds[i], stocks[i] = int32(r.Ref.Shard), outboxKind(r), r.Stock
+		if r.Restock.Item != 0 {
+			items[i], names[i], quantities[i] = int64(r.Restock.Item), r.Restock.ID, r.Restock.Units
+			continue
+		}
+		h := &r.Settlement.Hold
+		items[i], names[i], buyers[i], quantities[i] = int64(h.Item), h.ID, h.Buyer, int64(h.Quantity)
 	}
-	tx.exec(`INSERT INTO outbox (item, kind, stock, name, buyer, quantity)
-		SELECT * FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::text[], $5::text[], $6::int[])`,
-		items, kinds, stocks, names, buyers, quantities)
+	tx.exec(`INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity)
+		SELECT * FROM unnest($1::int[], $2::bigint[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bigint[])`,
+		shards, items, kinds, stocks, names, buyers, quantities)
 }
 
-// deliverTimeout is how long a delivery may keep its rows from other relays. Settling a batch takes milliseconds; what takes
-// longer is a stock that is away, and its rows come again.
-const deliverTimeout = 5 * time.Second
+// outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has opened yet
+// stay: its first snapshot counts what they say. So do stock changes while the snapshot of the shard's epoch
+// is not taken: it counts them, and deletes their rows.
+const outgoing = `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
+	FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id CROSS JOIN LATERAL (
+		SELECT * FROM outbox WHERE outbox.shard = s.id AND id > $2 AND NOT (stock AND l.epoch <> s.epoch)
+		ORDER BY id LIMIT $3
+	) AS o
+	WHERE s.id = ANY($1) AND s.epoch > 0 ORDER BY o.id LIMIT $3`
 
-// Relay implements seckill.OrderStore. The rows are locked while deliver runs, so that relays of several processes share the work
-// instead of doing it all, each of them: who finds rows locked takes the next. A relay that dies leaves its rows to the others.
-// Restocks of an item that no fence has opened yet stay: there is no shard to tell, and its first snapshot counts them.
-func (s *Store) Relay(ctx context.Context, after int64, limit int,
+// outboxRows are rows that were read, with their keys.
+type outboxRows struct {
+	ids    []int64
+	shards []int32
+	rows   []seckill.Outgoing
+}
+
+func (o *outboxRows) scan(rows pgx.Rows) error {
+	var id, epoch, item, quantity int64
+	var shard int32
+	var kind, name, buyer string
+	var row seckill.Outgoing
+	if err := rows.Scan(&id, &shard, &epoch, &item, &kind, &row.Stock, &name, &buyer, &quantity); err != nil {
+		return err
+	}
+	row.Ref = inventory.Ref{Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch)}
+	switch kind {
+	case outboxRestock, outboxPublish:
+		row.Restock = inventory.Restock{
+			Item: inventory.ItemID(item), ID: name, Units: quantity, Publish: kind == outboxPublish,
+		}
+	default:
+		row.Settlement.Hold = inventory.Hold{Item: inventory.ItemID(item), ID: name, Buyer: buyer, Quantity: int(quantity)}
+		row.Settlement.Kind = inventory.SettleVoid
+		if kind == outboxSold {
+			row.Settlement.Kind = inventory.SettleSold
+		}
+	}
+	o.ids, o.shards, o.rows = append(o.ids, id), append(o.shards, shard), append(o.rows, row)
+	return nil
+}
+
+// Relay implements seckill.OrderStore. No row is locked and no connection is kept while deliver runs: what
+// can't be delivered costs a read. Two relays may deliver the same, which does no harm.
+func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	const what = "relay the outbox"
 	if limit <= 0 {
@@ -70,66 +107,34 @@ func (s *Store) Relay(ctx context.Context, after int64, limit int,
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
-	if err := s.park(ctx); err != nil { // deliver may ask the store
+	var out outboxRows
+	err := s.query(ctx, what, func(ctx context.Context, p *pipe) error {
+		out = outboxRows{}
+		p.each(out.scan, outgoing, shardColumn(shards), after, limit)
+		return p.flush(ctx)
+	})
+	if err != nil || len(out.rows) == 0 {
 		return 0, describe(what, err)
 	}
-	defer s.unpark()
-	var last int64
-	handedOut := false
-	err := s.transact(ctx, what, func(ctx context.Context, tx *transaction) error {
-		if handedOut {
-			return errHandedOut
-		}
-		ids, rows, err := tx.lockOutbox(ctx, after, limit)
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		handedOut, last = true, ids[len(ids)-1]
-		delivering, cancel := context.WithTimeout(ctx, deliverTimeout)
-		defer cancel()
-		done := []int64{}
-		for _, index := range deliver(delivering, rows) {
-			done = append(done, ids[index])
-		}
-		if len(done) > 0 {
-			tx.exec("DELETE FROM outbox WHERE id = ANY($1)", done)
-		}
+	last := out.ids[len(out.ids)-1]
+	var ids []int64
+	var places []int32
+	for _, index := range deliver(ctx, out.rows) {
+		ids, places = append(ids, out.ids[index]), append(places, out.shards[index])
+	}
+	if len(ids) == 0 {
+		return last, nil
+	}
+	// A snapshot may be about to delete the same rows, or another relay: they go with the other one.
+	err = s.transact(ctx, what, func(_ context.Context, tx *transaction) error {
+		tx.exec(`DELETE FROM outbox AS o USING (
+				SELECT o.shard, o.id FROM unnest($1::int[], $2::bigint[]) AS d (shard, id) JOIN outbox AS o USING (shard, id)
+				FOR UPDATE OF o SKIP LOCKED
+			) AS d WHERE o.shard = d.shard AND o.id = d.id`, places, ids)
 		return nil
 	})
 	if err != nil {
 		return 0, describe(what, err)
 	}
 	return last, nil
-}
-
-// errHandedOut ends a relay whose transaction failed after the delivery: its rows come again with the next call.
-var errHandedOut = errors.New("delivered, but not deleted")
-
-func (tx *transaction) lockOutbox(ctx context.Context, after int64, limit int) ([]int64, []seckill.Outgoing, error) {
-	var ids []int64
-	var out []seckill.Outgoing
-	tx.each(func(rows pgx.Rows) error {
-		var id, item, epoch int64
-		var r outboxRow
-		var row seckill.Outgoing
-		if err := rows.Scan(&id, &item, &epoch, &r.kind, &r.name, &r.buyer, &r.quantity); err != nil {
-			return err
-		}
-		row.Ref = inventory.Ref{Item: inventory.ItemID(item), Epoch: inventory.Epoch(epoch)}
-		switch r.kind {
-		case outboxRestock:
-			row.RestockID, row.Restock = r.name, r.quantity
-		default:
-			row.Settlement.Hold = inventory.Hold{ID: r.name, Buyer: r.buyer, Quantity: r.quantity}
-			row.Settlement.Kind = inventory.SettleVoid
-			if r.kind == outboxSold {
-				row.Settlement.Kind = inventory.SettleSold
-			}
-		}
-		ids, out = append(ids, id), append(out, row)
-		return nil
-	}, `SELECT o.id, o.item, i.epoch, o.kind, o.name, o.buyer, o.quantity
-		FROM outbox AS o JOIN items AS i ON i.id = o.item WHERE o.id > $1 AND i.epoch > 0
-		ORDER BY o.id LIMIT $2 FOR UPDATE OF o SKIP LOCKED`, after, limit)
-	return ids, out, tx.flush(ctx)
 }

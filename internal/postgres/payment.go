@@ -15,8 +15,8 @@ type paymentKey struct {
 
 func keyOf(p *seckill.Payment) paymentKey { return paymentKey{p.Merchant, p.ID} }
 
-// Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's row; with one payment and
-// two orders at the payment's primary key, and who is second begins again and finds it.
+// Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's row; with
+// one payment and two orders at the payment's primary key, and the second one begins again and finds it.
 func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
 	if len(payments) == 0 {
 		return nil, nil
@@ -27,48 +27,51 @@ func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.
 	}
 	var out []seckill.PaymentResult
 	err := s.write(ctx, "book payments", func(ctx context.Context, tx *transaction) error {
-		sales, err := s.salesOf(ctx, tx.pipe, itemsOf(ids))
+		pl, err := s.placesOf(ctx, tx.pipe, ids)
 		if err != nil {
 			return err
 		}
-		orders := make(map[seckill.OrderID]seckill.Order, len(ids))
-		lockOrders(tx.pipe, bySale(sales, ids), orders)
-		tx.readClock()
-		kept := queueKept(tx.pipe, payments)
-		if err := tx.flush(ctx); err != nil {
+		var kept map[paymentKey]*seckill.KeptPayment
+		e, err := tx.lockForEvents(ctx, pl, ids, func() { kept = queueKept(tx.pipe, payments) })
+		if err != nil {
 			return err
 		}
 		out = make([]seckill.PaymentResult, len(payments))
-		m := newMoves()
 		var fresh []seckill.KeptPayment
 		for i := range payments {
-			p := payments[i]
-			var order *seckill.Order
-			before, ok := orders[p.Order]
-			if ok {
-				after := before
-				order = &after
-			}
-			out[i] = seckill.DecidePayment(p, order, kept[keyOf(&p)], tx.now)
+			p := &payments[i]
+			out[i] = e.pay(p, kept[keyOf(p)], tx)
 			switch out[i].Verdict {
 			case seckill.PaymentBooked, seckill.PaymentLate:
-				keep := seckill.KeptPayment{Payment: p, RefundDue: out[i].Verdict == seckill.PaymentLate}
-				kept[keyOf(&p)] = &keep
+				keep := seckill.KeptPayment{Payment: *p, RefundDue: out[i].Verdict == seckill.PaymentLate}
+				kept[keyOf(p)] = &keep
 				fresh = append(fresh, keep)
-			}
-			if order != nil && *order != before {
-				m.move(sales[order.Item], &before, order)
-				orders[p.Order] = *order
 			}
 		}
 		insertPayments(tx, fresh)
-		m.queue(tx)
+		queueChanges(tx, e.found, e.week, e.changes)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// pay decides one payment.
+func (e *ends) pay(p *seckill.Payment, earlier *seckill.KeptPayment, tx *transaction) seckill.PaymentResult {
+	order, ok := e.orders[p.Order]
+	switch {
+	case !ok && e.locked[p.Order]:
+		return seckill.PaymentResult{Verdict: seckill.PaymentLocked}
+	case !ok:
+		return seckill.DecidePayment(*p, nil, earlier, tx.now, e.changes)
+	case !e.free(&order):
+		return seckill.PaymentResult{Verdict: seckill.PaymentLocked, Order: order}
+	}
+	result := seckill.DecidePayment(*p, &order, earlier, tx.now, e.changes)
+	e.orders[p.Order] = order
+	return result
 }
 
 // queueKept queues the reading of what is kept under the payments' merchants and ids.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,21 +47,24 @@ func (l *listener) note(text string, args []any) {
 }
 
 // growing are the tables that grow with the sale, or for ever; orders are by their partitions.
-var growing = regexp.MustCompile(`Seq Scan on (orders\w*|payments|stock_changes|withdrawal_tombstones|changes|dead_letters|outbox|order_events)\b`)
+var growing = regexp.MustCompile(
+	`Seq Scan on (orders_[1-9]\w*|payments|stock|stock_changes|withdrawals|changes|dead_letters|outbox|order_events|items)\b`)
 
-// planScenario is a sale of a store, as large as a plan needs to go wrong, beside others that have ended.
+// planScenario is a sale of a store, as large as a plan needs to go wrong, beside other weeks.
 type planScenario struct {
 	*testing.T
 	store *Store
 	conn  *pgx.Conn
+	item  inventory.ItemID
 	ref   inventory.Ref
 	id    seckill.ActivityID
+	by    seckill.Author
 }
 
 func newPlanScenario(t *testing.T, heard *listener) *planScenario {
 	t.Helper()
 	url := servers.Postgres(t)
-	store, err := Open(t.Context(), Config{URL: url, Events: true, tracer: heard})
+	store, err := Open(t.Context(), Config{URL: url, Shards: 4, Events: true, tracer: heard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,13 +78,13 @@ func newPlanScenario(t *testing.T, heard *listener) *planScenario {
 		}
 		_ = conn.Close(context.Background())
 	})
-	s := &planScenario{T: t, store: store, conn: conn, id: "a-live"}
-	by := seckill.Author{Actor: "ann", Reason: "a test"}
-	s.no(store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones", PaymentSecret: "x"}, by))
-	for i := range 12 { // others, which were dropped or will be
-		s.sell(seckill.ActivityID(fmt.Sprint("a-", i)), by)
+	s := &planScenario{T: t, store: store, conn: conn, id: "a-live", by: seckill.Author{Actor: "ann", Reason: "a test"}}
+	s.no(store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones", PaymentSecret: "x"}, s.by))
+	for i := range 12 { // of weeks to come
+		s.sell(seckill.ActivityID(fmt.Sprint("a-", i)), time.Duration(i+1)*7*24*time.Hour)
 	}
-	s.sell(s.id, by)
+	s.sell(s.id, time.Hour)
+	s.fence()
 	return s
 }
 
@@ -93,35 +97,47 @@ func (s *planScenario) no(errs ...error) {
 	}
 }
 
-func (s *planScenario) sell(id seckill.ActivityID, by seckill.Author) {
+func (s *planScenario) sell(id seckill.ActivityID, length time.Duration) {
 	s.Helper()
-	item := seckill.Item{SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: seckill.MaxItemQuantity, PerUser: 2}
-	a, err := s.store.UpdateActivity(s.Context(), id, by, func(*seckill.Activity) (*seckill.Activity, error) {
+	item := seckill.Item{
+		SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: seckill.MaxItemQuantity, PerUser: 2, Spread: 2,
+	}
+	a, err := s.store.UpdateActivity(s.Context(), id, s.by, func(*seckill.Activity) (*seckill.Activity, error) {
 		return &seckill.Activity{ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: time.Now(),
-			EndsAt: time.Now().Add(time.Hour), PaymentWindow: time.Hour, Items: []seckill.Item{item}}, nil
+			EndsAt: time.Now().Add(length), PaymentWindow: time.Hour, Items: []seckill.Item{item}}, nil
 	})
 	s.no(err)
-	s.ref = inventory.Ref{Item: a.Items[0].ID, Epoch: 1}
-	_, err = s.store.Fence(s.Context(), s.ref)
+	s.item = a.Items[0].ID
+	s.ref = inventory.Ref{Shard: inventory.Home(s.item, s.store.shards)}
+}
+
+func (s *planScenario) fence() {
+	s.Helper()
+	epoch, err := s.store.NextEpoch(s.Context(), s.ref.Shard)
 	s.no(err)
+	life, err := s.store.Incarnation(s.Context())
+	s.ref.Epoch = epoch
+	s.no(err, s.store.Fence(s.Context(), s.ref, life))
+	s.no(s.store.Snapshot(s.Context(), s.ref, []inventory.ItemID{1}, func([]inventory.Stocked, []inventory.Entry) error { return nil }))
 }
 
 // fill adds rows behind the store's back. Nothing is analyzed: nobody does in the first minute of a sale.
 func (s *planScenario) fill(rows int) {
 	s.Helper()
 	for _, text := range []string{
-		`INSERT INTO orders (sale, id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state, reason, units,
-			created_at, pay_by, updated_at, shard, epoch, seq)
-			SELECT i.sale, md5(n::text), i.id, 'm1', 'app', 'a-live', 'x', 'f-' || n, 1, 100, 'CNY', 'pending_payment', '', 'open',
-				now(), now() + '1 hour', now(), 0, 1, 1
-			FROM generate_series(1, $1::int) AS n, items AS i WHERE i.sale = (SELECT max(sale) FROM items)`,
+		`INSERT INTO orders SELECT a.week, md5(n::text), i.id, 'm1', 'app', 'a-live', 'x', 'f-' || n, 1, 100, 'CNY', 'pending_payment', '',
+				'open', now(), now() + '1 hour', now(), n % 4, 1, 1, '', '', now()
+			FROM generate_series(1, $1::int) AS n, activities AS a JOIN items AS i USING (sale) WHERE a.id = 'a-live'`,
 		"INSERT INTO payments SELECT 'm1', md5(n::text), '', 1, 'CNY', false, now() FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO outbox (item, kind, stock, name, buyer, quantity) SELECT 1, 'void', false, n, '', 1 FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO order_events (sale, order_id, state, reason, at) SELECT max, n, '', '', now() FROM generate_series(1, $1::int) AS n, (SELECT max(sale) FROM items) AS max",
-		"INSERT INTO dead_letters (\"partition\", \"offset\", at, problem, value) SELECT 0, n, now(), '', '' FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity) SELECT n % 4, 1000 + n, 'void', false, n, '', 1 FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO order_events (order_id, state, reason, at) SELECT n, '', '', now() FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO dead_letters (order_id, \"partition\", \"offset\", at, problem, value) SELECT '', 0, n, now(), '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO changes (at, actor, reason, kind, key, \"before\", \"after\") SELECT now(), '', '', '', '', '', '' FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO stock_changes SELECT 1, n, 1, 'h' || n, now() FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO withdrawal_tombstones SELECT 1, n, 1, now() FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO stock_changes SELECT 1, n, 1, now() FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO withdrawals SELECT 'h' || n, 1000 + n, n % 4, 1, false, now() FROM generate_series(1, $1::int) AS n",
+		`INSERT INTO items (sale, position, sku, price, currency, per_user, max_orders, spread)
+			SELECT 1, n, 's-' || n, 1, 'CNY', 1, 0, 1 FROM generate_series(1, $1::int) AS n`,
+		"INSERT INTO stock (item, shard, total) SELECT id, id % 4, 1 FROM items WHERE id > 20 AND $1 > 0",
 	} {
 		if _, err := s.conn.Exec(s.Context(), text, rows); err != nil {
 			s.Fatalf("%s: %v", text, err)
@@ -133,88 +149,148 @@ func (s *planScenario) fill(rows int) {
 func (s *planScenario) work() {
 	s.Helper()
 	ctx, caller := s.Context(), seckill.CallerRef{Merchant: "m1", Caller: "app"}
-	by := seckill.Author{Actor: "ann", Reason: "a test"}
-	var records []seckill.Record
+	page := seckill.Page{PageHeader: seckill.PageHeader{Ref: s.ref}}
 	var ids []seckill.OrderID
 	var payments []seckill.Payment
+	var cancels []seckill.Cancellation
 	for i := range 300 {
 		user, key := seckill.UserID(fmt.Sprint("u-", i)), fmt.Sprint(i)
-		r := seckill.Record{Order: seckill.NewOrderID(s.ref.Item, caller, s.id, "x", user, key), Caller: caller, Activity: s.id, SKU: "x",
-			User: user, Quantity: 1, Amount: seckill.Money{Minor: 100, Currency: "CNY"}, Grant: seckill.Provenance{Epoch: 1}}
-		records, ids = append(records, r), append(ids, r.Order)
+		r := seckill.Promise{Order: seckill.NewOrderID(s.item, caller, user, key), Caller: caller, Activity: s.id, SKU: "x",
+			User: user, Quantity: 1, Amount: seckill.Money{Minor: 100, Currency: "CNY"}}
+		page.Promises, ids = append(page.Promises, r), append(ids, r.Order)
 		payments = append(payments, seckill.Payment{Merchant: "m1", ID: seckill.PaymentID(key), Order: r.Order, Amount: r.Amount})
+		cancels = append(cancels, seckill.Cancellation{Order: r.Order})
 	}
-	_, err := s.store.Accept(ctx, records)
+	s.no(s.store.AddPartitions(ctx, seckill.TopicID{1}, 12))
+	unfit := page.Promises[0]
+	unfit.Order, unfit.SKU = seckill.NewOrderID(s.item, caller, "unfit", "k"), "y"
+	at := seckill.Position{Topic: seckill.TopicID{1}, LeaderEpoch: -1}
+	b := seckill.Batch{Pages: []seckill.Page{page}, Moves: []seckill.Move{{From: at, To: at}}, Park: true}
+	_, err := s.store.Accept(ctx, b)
 	s.no(err)
-	_, err = s.store.FindOrders(ctx, ids)
+	b.Pages[0].Promises, b.Park = append(page.Promises, unfit), false
+	_, err = s.store.Accept(ctx, b)
+	s.no(err)
+	s.sellOn(ids, payments, cancels)
+	s.repair(ids)
+	s.office()
+}
+
+// sellOn ends orders.
+func (s *planScenario) sellOn(ids []seckill.OrderID, payments []seckill.Payment, cancels []seckill.Cancellation) {
+	s.Helper()
+	ctx, shards := s.Context(), []inventory.ShardID{0, 1, 2, 3}
+	_, err := s.store.FindOrders(ctx, ids)
+	s.no(err)
+	_, err = s.store.OrdersOf(ctx, s.item, ids[0], 10)
 	s.no(err)
 	_, err = s.store.Pay(ctx, payments[:100])
 	s.no(err)
-	_, err = s.store.Cancel(ctx, ids[:200])
+	_, err = s.store.Cancel(ctx, cancels[:200])
 	s.no(err)
-	if _, err := s.conn.Exec(ctx, "UPDATE orders SET pay_by = now() - interval '1 s' WHERE id = ANY($1)", []string{string(ids[250]), string(ids[251])}); err != nil {
+	due := []string{string(ids[250]), string(ids[251])}
+	if _, err := s.conn.Exec(ctx, "UPDATE orders SET pay_by = now() - interval '1 s' WHERE id = ANY($1)", due); err != nil {
 		s.Fatal(err)
 	}
-	_, err = s.store.TimeOut(ctx, 100)
+	_, err = s.store.TimeOut(ctx, shards, 100)
 	s.no(err)
-	lost := inventory.Hold{ID: seckill.NewWithdrawalID(s.ref.Item, "lost"), Quantity: 1}
-	_, err = s.store.Bury(ctx, s.ref, []inventory.Hold{records[0].Hold(), {ID: "buried", Buyer: "b", Quantity: 1}, lost})
+	_, err = s.store.Unpark(ctx, shards, 100)
 	s.no(err)
-	_, err = s.store.Relay(ctx, 0, 100, func(context.Context, []seckill.Outgoing) []int { return []int{0} })
+	_, err = s.store.Relay(ctx, shards, 0, 100, func(context.Context, []seckill.Outgoing) []int { return []int{0} })
 	s.no(err)
 	_, err = s.store.RelayEvents(ctx, 100, func(context.Context, []seckill.Order) error { return nil })
 	s.no(err)
 	_, err = s.store.EventsWaiting(ctx)
 	s.no(err)
-	_, _, err = s.store.Restock(ctx, seckill.StockChange{Item: s.ref.Item, Key: "r", Delta: 1}, by)
+}
+
+// repair does what sweepers, rebuilders and auditors do.
+func (s *planScenario) repair(ids []seckill.OrderID) {
+	s.Helper()
+	ctx := s.Context()
+	life, err := s.store.Incarnation(ctx)
 	s.no(err)
-	c := seckill.StockChange{Item: s.ref.Item, Key: "w", Delta: -1}
-	_, _, err = s.store.Withdraw(ctx, s.ref, seckill.NewWithdrawalID(s.ref.Item, "w"), c, by)
+	holds := []inventory.Hold{
+		{Item: s.item, ID: string(ids[0]), Quantity: 1}, {Item: s.item, ID: seckill.NewWithdrawalID(s.item, 0, "lost"), Quantity: 1},
+		{Item: s.item, ID: string(seckill.NewOrderID(s.item, seckill.CallerRef{}, "b", "lost")), Buyer: "b", Quantity: 1},
+	}
+	_, err = s.store.Bury(ctx, s.ref, life, holds)
 	s.no(err)
-	_, _, err = s.store.FindStockChange(ctx, s.ref.Item, "w")
+	_, _, err = s.store.Restock(ctx, seckill.StockChange{Item: s.item, Key: "r", Delta: 2}, s.by)
+	s.no(err)
+	taken := seckill.Taken{Ref: s.ref, Hold: inventory.Hold{Item: s.item, ID: seckill.NewWithdrawalID(s.item, s.ref.Shard, "w"), Quantity: 1}}
+	_, _, err = s.store.Withdraw(ctx, seckill.StockChange{Item: s.item, Key: "w", Delta: -1}, []seckill.Taken{taken}, s.by)
+	s.no(err)
+	taken.Hold.ID = seckill.NewWithdrawalID(s.item, s.ref.Shard, "m")
+	s.no(s.store.MoveUnits(ctx, taken, (s.ref.Shard+1)%4))
+	_, _, err = s.store.FindStockChange(ctx, s.item, "w")
 	s.no(err, s.store.MarkSuspect(ctx, s.ref))
-	_, err = s.store.Fence(ctx, inventory.Ref{Item: s.ref.Item, Epoch: 2})
+	_, err = s.store.ActivityBooks(ctx, s.id)
 	s.no(err)
-	_, err = s.store.LoadCatalog(ctx, 0)
+	_, err = s.store.ShardBooks(ctx, s.ref.Shard, 0, 100)
+	s.no(err)
+	_, err = s.store.ShardSums(ctx, s.ref.Shard)
+	s.no(err)
+	_, err = s.store.Unpublished(ctx, s.id)
+	s.no(err)
+	s.fence()
+}
+
+// office does what people do.
+func (s *planScenario) office() {
+	s.Helper()
+	ctx := s.Context()
+	version := seckill.CatalogVersion{}
+	for range 2 {
+		var err error
+		version, err = s.store.LoadCatalog(ctx, version, func(bool) {}, func(seckill.CatalogChange) error { return nil })
+		s.no(err)
+		s.no(s.store.PutMerchant(ctx, seckill.Merchant{ID: "m2", Name: fmt.Sprint(version.Number)}, s.by))
+	}
+	_, err := s.store.LoadCatalog(ctx, version, func(bool) {}, func(seckill.CatalogChange) error { return nil })
 	s.no(err)
 	_, err = s.store.Changes(ctx, 0, 10)
 	s.no(err)
 	_, err = s.store.FindChange(ctx, 1)
-	s.no(err, s.store.AddDeadLetters(ctx, []seckill.DeadLetter{{Partition: 7, Value: []byte{1}}}))
-	_, err = s.store.DeadLetters(ctx, 0, 10)
 	s.no(err)
-	_, err = s.store.DropDeadLetters(ctx, []int64{1, 2}, by)
+	letters, err := s.store.DeadLetters(ctx, 60_000, 10)
 	s.no(err)
-	_, err = s.store.Books(ctx, s.id)
+	_, err = s.store.ReplayDeadLetters(ctx, []int64{letters[0].ID}, s.by)
+	s.no(err)
+	_, err = s.store.DiscardDeadLetters(ctx, []int64{1, 2, letters[0].ID}, s.by)
 	s.no(err)
 }
 
-// None of the statements of a sale may walk through a table that grows, sort it, or look at another sale's orders.
+// None of the statements of a sale may walk through a table that grows, sort all that is due, or look at
+// another week's orders.
 func TestPlans(t *testing.T) {
 	heard := &listener{heard: make(map[string][]any)}
 	s := newPlanScenario(t, heard)
 	s.fill(60_000)
 	s.work()
-	if len(heard.heard) < 50 {
+	if len(heard.heard) < 80 {
 		t.Errorf("only %d statements were heard", len(heard.heard))
 	}
 	var live string
-	s.no(s.conn.QueryRow(t.Context(), "SELECT 'orders_' || max(sale) FROM activities").Scan(&live))
+	s.no(s.conn.QueryRow(t.Context(), "SELECT 'orders_' || week FROM activities WHERE id = $1", string(s.id)).Scan(&live))
 	partition := regexp.MustCompile(`on orders_\d+`)
+	everywhere := []string{due, toUnpark}
 	for text, args := range heard.heard {
 		verb, _, _ := strings.Cut(strings.TrimSpace(text), " ")
-		if verb != "SELECT" && verb != "UPDATE" && verb != "DELETE" && verb != "WITH" || strings.Contains(text, "pg_advisory") {
+		if verb != "SELECT" && verb != "UPDATE" && verb != "DELETE" && verb != "WITH" || strings.Contains(text, "penstock_add") ||
+			strings.Contains(text, "set_config") {
 			continue
 		}
 		plan := s.explain(text, args)
-		if found := growing.FindString(plan); found != "" && text != books { // an audit adds the outbox up
+		catalog := strings.Contains(text, "horizon") // all of it may have changed
+		if found := growing.FindString(plan); found != "" && !catalog {
 			t.Errorf("%s\n%s", text, plan)
 		}
-		if strings.Contains(plan, "Sort Key: orders.pay_by") {
+		if text == due && strings.Contains(plan, "Sort  (") {
 			t.Errorf("a sort of all that is due: %s\n%s", text, plan)
 		}
 		for _, name := range partition.FindAllString(plan, -1) {
-			if name != "on "+live {
+			if name != "on "+live && name != "on orders_0" && !slices.Contains(everywhere, text) {
 				t.Errorf("%s looks at %s, the sale's is %s:\n%s", text, name, live, plan)
 				break
 			}
@@ -225,20 +301,11 @@ func TestPlans(t *testing.T) {
 // explain returns the plan of a statement with its arguments.
 func (s *planScenario) explain(text string, args []any) string {
 	s.Helper()
-	var lines []string
-	err := pgx.BeginFunc(s.Context(), s.conn, func(tx pgx.Tx) error {
-		if strings.Contains(text, dueOrder) {
-			if _, err := tx.Exec(s.Context(), planDue); err != nil {
-				return err
-			}
-		}
-		rows, err := tx.Query(s.Context(), "EXPLAIN "+text, args...)
-		if err != nil {
-			return err
-		}
-		lines, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
-	})
+	rows, err := s.conn.Query(s.Context(), "EXPLAIN "+text, args...)
+	if err != nil {
+		s.Fatalf("%s: %v", text, err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		s.Fatalf("%s: %v", text, err)
 	}

@@ -4,50 +4,40 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"penstock/internal/postgres"
+	"penstock/internal/settings"
 )
 
-// TestStore runs the whole suite with the rights that deploy/postgres-grants.sql gives; here is what is not in the suite.
-func TestGrants_AreEnough(t *testing.T) {
-	store := open(t, postgres.Config{})
-	s := newSale(t, store, 10, 0)
-	unlock, ok, err := store.LockItem(t.Context(), s.ref.Item)
-	if err != nil || !ok {
-		t.Fatal(err)
-	}
-	unlock()
-	dropped, err := store.DropEnded(t.Context(), time.Now().Add(2*time.Hour))
-	if err != nil || len(dropped) != 1 {
-		t.Errorf("dropped %v, %v", dropped, err)
-	}
-}
+var settingsAuthor = settings.Author{Actor: "ann", Reason: "a test"}
 
+// TestStore runs the whole suite with the rights that deploy/postgres-grants.sql gives; here is what they
+// don't allow.
 func TestGrants_AreNoMore(t *testing.T) {
 	url := as(app, database(t))
 	store := open(t, postgres.Config{URL: url, KeepSchema: true})
 	newSale(t, store, 10, 0).order(t, store, "u-1", "k")
 	conn := connect(t, url)
 	for _, text := range []string{
-		"CREATE TABLE mine (x int)", "DROP TABLE orders_1", "ALTER TABLE items DROP CONSTRAINT items_check", "TRUNCATE outbox",
+		"CREATE TABLE mine (x int)", "DROP TABLE orders_0", "ALTER TABLE stock DROP CONSTRAINT stock_check", "TRUNCATE outbox",
 		"DELETE FROM orders", "DELETE FROM payments", "UPDATE payments SET amount = 0", "DELETE FROM changes", "DELETE FROM merchants",
 		"DELETE FROM callers", "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)", "UPDATE settings SET body = ''",
-		"SELECT FROM orders_1", "UPDATE stock_changes SET delta = 1",
+		"SELECT FROM orders_0", "UPDATE stock_changes SET delta = 1", "UPDATE installation SET shards = 1", "DELETE FROM shards",
+		"DELETE FROM positions", "UPDATE withdrawals SET buried = true", "INSERT INTO weeks VALUES (1)",
 	} {
 		if _, err := conn.Exec(t.Context(), text); code(err) != "42501" {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	if _, err := conn.Exec(t.Context(), "SELECT penstock_drop_sale(sale) FROM activities"); code(err) != "P0001" {
-		t.Errorf("drop a sale with open orders: %v", err)
+	if _, err := conn.Exec(t.Context(), "SELECT penstock_drop_week(week) FROM activities"); code(err) != "P0001" {
+		t.Errorf("drop a week with a sale: %v", err)
 	}
-	if err := postgres.Migrate(t.Context(), url, false, t.Output()); err != nil { // there is nothing to do
+	if err := postgres.Migrate(t.Context(), url, 0, false, t.Output()); err != nil { // there is nothing to do
 		t.Error(err)
 	}
 }
 
-// A process that finds the schema behind says who has to do something about it.
+// A process that finds the schema behind says what has to be done about it.
 func TestOpen_WithoutTheRightToMigrate(t *testing.T) {
 	url := database(t)
 	execute(t, connect(t, url), "DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)")
@@ -58,12 +48,12 @@ func TestOpen_WithoutTheRightToMigrate(t *testing.T) {
 }
 
 // The functions of the owner's find the owner's tables, whatever the caller has put in their way.
-func TestAddSale_IgnoresTheCallersTables(t *testing.T) {
+func TestAddWeek_IgnoresTheCallersTables(t *testing.T) {
 	url := as(app, database(t))
 	conn := connect(t, url)
-	execute(t, conn, "CREATE TEMP TABLE items (sale int, open bigint)")
+	execute(t, conn, "CREATE TEMP TABLE weeks (week int PRIMARY KEY)")
 	execute(t, conn, "CREATE TEMP TABLE orders (id int) ")
-	execute(t, conn, "SELECT penstock_add_sale(77)")
+	execute(t, conn, "SELECT penstock_add_week(77), penstock_add_week(77)")
 	var kind string
 	must(t, conn.QueryRow(t.Context(), "SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = 'public.orders_77'::regclass").Scan(&kind))
 	if kind != "public.orders" {

@@ -15,8 +15,8 @@ import (
 
 var _ settings.Store = (*Store)(nil)
 
-// ExchangeSettings implements settings.Store. Rows of nodes that were silent for long, or whose name a new instance has taken over,
-// are deleted; those that somebody else is deleting are left to that one.
+// ExchangeSettings implements settings.Store. Rows of nodes that were silent for long, or whose name a new
+// instance has taken over, are deleted; those that somebody else is deleting are left to that one.
 func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
 	applied, err := json.Marshal(b.Applied)
 	rejected, err2 := json.Marshal(b.Rejected)
@@ -132,11 +132,10 @@ func (s *Store) PutSettings(ctx context.Context, name string, version int64, bod
 			return settings.ErrConflict
 		}
 		tx.exec("INSERT INTO settings (name, version, at, body) VALUES ($1, $2, $3, $4)", name, made, tx.now, string(body))
-		var before any
-		if old.Version > 0 {
-			before = json.RawMessage(old.Body)
-		}
-		return tx.record(seckill.Author(by), name, strconv.FormatInt(made, 10), before, json.RawMessage(body))
+		tx.record(seckill.Author(by), seckill.ChangeRecord{
+			Kind: name, Key: strconv.FormatInt(made, 10), Before: string(old.Body), After: string(body),
+		})
+		return nil
 	})
 	if err != nil {
 		return 0, err

@@ -2,180 +2,128 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// NextEpoch implements seckill.StockStore.
-func (s *Store) NextEpoch(ctx context.Context, item inventory.ItemID) (inventory.Epoch, error) {
-	var epoch int64
-	err := s.write(ctx, fmt.Sprintf("take the next epoch of item %d", item), func(ctx context.Context, tx *transaction) error {
-		ok, err := tx.one(ctx, "UPDATE items SET next_epoch = greatest(next_epoch, epoch) + 1 WHERE id = $1 RETURNING next_epoch",
-			[]any{int64(item)}, &epoch)
-		if err == nil && !ok {
-			return seckill.ErrNotFound
-		}
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return inventory.Epoch(epoch), nil
+// stockItem is an item whose totals are to change: its rows, in the order of its shards, all locked.
+type stockItem struct {
+	activity  seckill.ActivityID
+	sku       seckill.SKU
+	spread    int
+	published bool
+	rows      map[inventory.ShardID]*stockRow
 }
 
-// Fence implements seckill.StockStore. While the fence has the item's row, no order of the item can end or begin: another
-// connection pins that state, and reads it when the row is free again. So a rebuild of a million orders keeps nobody waiting.
-func (s *Store) Fence(ctx context.Context, ref inventory.Ref) (seckill.StockSnapshot, error) {
-	var out seckill.StockSnapshot
-	what := fmt.Sprintf("fence item %d with epoch %d", ref.Item, ref.Epoch)
-	if !s.enter() {
-		return out, fmt.Errorf("%s: %w", what, ErrClosed)
+type stockRow struct{ total, used int64 }
+
+func (i *stockItem) total() (sum int64) {
+	for _, row := range i.rows {
+		sum += row.total
 	}
-	defer s.leave()
-	if err := s.park(ctx); err != nil { // two connections at once
-		return out, describe(what, err)
-	}
-	defer s.unpark()
-	err := s.retry(ctx, what, func() (err error) {
-		conn, err := s.pool.Acquire(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Release()
-		out, err = s.fence(ctx, conn, ref)
-		return err
-	})
-	if err != nil {
-		return seckill.StockSnapshot{}, describe(what, err)
-	}
-	return out, nil
+	return sum
 }
 
-// fence fences the item, and reads it on conn.
-func (s *Store) fence(ctx context.Context, conn *pgxpool.Conn, ref inventory.Ref) (out seckill.StockSnapshot, err error) {
-	p := newPipe(conn.Conn())
-	defer func() { err = errors.Join(err, p.rollback(ctx)) }() // it has written nothing
-	sales, err := s.salesOf(ctx, p, []inventory.ItemID{ref.Item})
-	if err != nil {
-		return out, err
-	}
-	err = s.try(ctx, func(ctx context.Context, tx *transaction) error {
-		if err := tx.fence(ctx, ref); err != nil {
-			return err
-		}
-		p.exec(beginSnapshot)
-		_, err := p.one(ctx, "SELECT total, open, sold FROM items WHERE id = $1", []any{int64(ref.Item)}, &out.Total, &out.Open, &out.Sold)
+// lockItem queues the locking of all stock rows of an item.
+func (tx *transaction) lockItem(item inventory.ItemID) *stockItem {
+	it := &stockItem{rows: make(map[inventory.ShardID]*stockRow)}
+	tx.lock(func(rows pgx.Rows) error {
+		row := new(stockRow)
+		var shard int32
+		err := rows.Scan(&shard, &row.total, &row.used, (*string)(&it.activity), (*string)(&it.sku), &it.spread, &it.published)
+		it.rows[inventory.ShardID(shard)] = row
 		return err
-	})
-	if err != nil {
-		return out, err
-	}
-	out.Entries, err = readEntries(ctx, p, ref.Item, sales[ref.Item])
-	return out, err
+	}, `SELECT s.shard, s.total, s.open + s.sold, a.id, i.sku, i.spread, a.published
+		FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
+		WHERE s.item = $1 ORDER BY s.shard FOR NO KEY UPDATE OF s`, int64(item))
+	tx.each(func(rows pgx.Rows) error {
+		var shard int32
+		var parked int64
+		err := rows.Scan(&shard, &parked)
+		if row := it.rows[inventory.ShardID(shard)]; row != nil {
+			row.used += parked
+		}
+		return err
+	}, "SELECT shard, parked FROM stock_exceptions WHERE item = $1", int64(item))
+	return it
 }
 
-func (tx *transaction) fence(ctx context.Context, ref inventory.Ref) error {
-	var epoch int64
-	ok, err := tx.one(ctx, "SELECT epoch FROM items WHERE id = $1 FOR NO KEY UPDATE", []any{int64(ref.Item)}, &epoch)
+// lockForChange locks the item of a stock change, and reports whether the change was made before under its
+// key.
+func (tx *transaction) lockForChange(ctx context.Context, c seckill.StockChange) (it *stockItem, replayed bool, err error) {
+	it = tx.lockItem(c.Item)
+	tx.readClock()
+	earlier, found, err := findStockChange(ctx, tx.pipe, c.Item, c.Key)
 	switch {
 	case err != nil:
+		return nil, false, err
+	case len(it.rows) == 0:
+		return nil, false, errNoItem(c.Item)
+	case found && earlier != c:
+		return nil, false, fmt.Errorf("%w: it changed the total by %+d", seckill.ErrKeyReused, earlier.Delta)
+	}
+	return it, found, nil
+}
+
+func errNoItem(item inventory.ItemID) error {
+	return fmt.Errorf("item %d: %w", item, seckill.ErrNotFound)
+}
+
+// changeStock queues a change: new totals, and its record.
+func (tx *transaction) changeStock(c seckill.StockChange, it *stockItem, deltas map[inventory.ShardID]int64, by seckill.Author) error {
+	before := it.total()
+	tx.exec("INSERT INTO stock_changes (item, key, delta, at) VALUES ($1, $2, $3, $4)",
+		int64(c.Item), c.Key, c.Delta, tx.now)
+	tx.addTotals(c.Item, deltas)
+	r, err := seckill.RecordStock(it.activity, it.sku, c, before, before+c.Delta)
+	if err != nil {
 		return err
-	case !ok:
-		return errNoItem(ref.Item)
-	case epoch > int64(ref.Epoch):
-		return fmt.Errorf("%w: it is %d", seckill.ErrFenced, epoch)
 	}
-	tx.exec("DELETE FROM outbox WHERE item = $1 AND stock", int64(ref.Item))
-	if epoch < int64(ref.Epoch) { // else it is a repeat
-		tx.exec("UPDATE items SET epoch = $1, next_epoch = greatest(next_epoch, $1) WHERE id = $2", int64(ref.Epoch), int64(ref.Item))
-		tx.raiseVersion()
-	}
-	return tx.flush(ctx)
+	tx.record(by, r)
+	return nil
 }
 
-// fencePage is how many orders one statement of a fence reads: enough to make round trips cheap, few enough for its timeout.
-const fencePage = 50_000
-
-// The holds of an item that have an order, and those that had or were to have a withdrawal.
-const (
-	holdsOfOrders = `SELECT id, "user", quantity, units FROM orders WHERE sale = $1 AND item = $2 AND id > $3
-		ORDER BY id LIMIT $4`
-	holdsOfWithdrawals = `SELECT hold, '', (-delta)::int, 'sold' FROM stock_changes WHERE item = $1 AND hold <> ''
-		UNION ALL SELECT hold, '', quantity, 'void' FROM withdrawal_tombstones WHERE item = $1`
-)
-
-// readEntries reads all holds of an item: orders page by page, and withdrawals with their tombstones. All orders of an item
-// have ids that begin with the item, so a page is a range of the primary key.
-func readEntries(ctx context.Context, p *pipe, item inventory.ItemID, sale int32) ([]inventory.Entry, error) {
-	var out []inventory.Entry
-	scan := func(rows pgx.Rows) error {
-		var e inventory.Entry
-		var units string
-		if err := rows.Scan(&e.ID, &e.Buyer, &e.Quantity, &units); err != nil {
-			return err
-		}
-		switch seckill.UnitState(units) {
-		case seckill.UnitsOpen:
-			e.State = inventory.Ordered
-		case seckill.UnitsSold:
-			e.State = inventory.Sold
-		default:
-			e.State = inventory.Void
-		}
-		out = append(out, e)
-		return nil
+func (tx *transaction) addTotals(item inventory.ItemID, deltas map[inventory.ShardID]int64) {
+	for _, shard := range inOrder(deltas) {
+		tx.exec("UPDATE stock SET total = total + $3 WHERE item = $1 AND shard = $2", int64(item), int32(shard), deltas[shard])
 	}
-	for last, before := "", -1; len(out) > before; {
-		before = len(out)
-		p.each(scan, holdsOfOrders, sale, int64(item), last, fencePage)
-		if err := p.flush(ctx); err != nil {
-			return nil, err
-		}
-		if len(out) > before {
-			last = out[len(out)-1].ID
-		}
-	}
-	p.each(scan, holdsOfWithdrawals, int64(item))
-	return out, p.flush(ctx)
 }
 
-// MarkSuspect implements seckill.StockStore.
-func (s *Store) MarkSuspect(ctx context.Context, ref inventory.Ref) error {
-	return s.write(ctx, fmt.Sprintf("mark item %d suspect", ref.Item), func(ctx context.Context, tx *transaction) error {
-		n, err := tx.change(ctx, "UPDATE items SET suspect_epoch = epoch WHERE id = $1 AND epoch = $2 AND suspect_epoch <> epoch",
-			int64(ref.Item), int64(ref.Epoch))
-		if err == nil && n > 0 {
-			tx.raiseVersion()
-		}
-		return err
-	})
-}
-
-// Restock implements seckill.StockStore.
+// Restock implements seckill.StockStore. Units of a draft go on sale when it is published, with all others.
 func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("restock item %d", c.Item)
 	if c.Delta <= 0 {
 		return 0, false, fmt.Errorf("%s: by %d units", what, c.Delta)
 	}
 	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		var item *seckill.Ledger
-		item, replayed, err = tx.lockForChange(ctx, c)
+		var it *stockItem
+		it, replayed, err = tx.lockForChange(ctx, c)
 		if err != nil {
 			return err
 		}
-		total = item.Total
+		total = it.total()
 		if replayed {
 			return nil
 		}
 		total += c.Delta
-		insertOutbox(tx, []outboxRow{{item: c.Item, kind: outboxRestock, stock: true, name: c.Key, quantity: int(c.Delta)}})
-		return tx.changeStock(c, "", item, by)
+		deltas := make(map[inventory.ShardID]int64)
+		var rows []seckill.Outgoing
+		for i := range it.spread {
+			shard, units := s.shardOf(c.Item, i), seckill.Share(c.Delta, i, it.spread)
+			if units == 0 {
+				break
+			}
+			deltas[shard] = units
+			if it.published {
+				rows = append(rows, restock(c.Item, shard, c.Key, units))
+			}
+		}
+		insertOutbox(tx, rows)
+		return tx.changeStock(c, it, deltas, by)
 	})
 	if err != nil {
 		return 0, false, err
@@ -183,38 +131,59 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 	return total, replayed, nil
 }
 
-// Withdraw implements seckill.StockStore. A repeat is told so whatever the epoch is by then: the units are gone.
-func (s *Store) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c seckill.StockChange,
+// shardOf returns the i-th shard of an item.
+func (s *Store) shardOf(item inventory.ItemID, i int) inventory.ShardID {
+	return inventory.ShardID((int(inventory.Home(item, s.shards)) + i) % s.shards)
+}
+
+func restock(item inventory.ItemID, shard inventory.ShardID, id string, units int64) seckill.Outgoing {
+	return seckill.Outgoing{
+		Ref:     inventory.Ref{Shard: shard},
+		Restock: inventory.Restock{Item: item, ID: id, Units: units}, Stock: true,
+	}
+}
+
+// settleTaken is the settlement of a hold by the shop: its units leave the total.
+func settleTaken(t *seckill.Taken) seckill.Outgoing {
+	return seckill.Outgoing{
+		Ref:        t.Ref,
+		Settlement: inventory.Settlement{Hold: t.Hold, Kind: inventory.SettleSold}, Stock: true,
+	}
+}
+
+// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the units are
+// gone.
+func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
 	by seckill.Author) (total int64, replayed bool, err error) {
-	what := fmt.Sprintf("withdraw from item %d in epoch %d", ref.Item, ref.Epoch)
-	if c.Delta >= 0 || c.Item != ref.Item || !seckill.IsWithdrawal(hold) {
-		return 0, false, fmt.Errorf("%s: %d units of item %d by hold %q", what, c.Delta, c.Item, hold)
+	what := fmt.Sprintf("withdraw from item %d", c.Item)
+	if err := checkTaken(c, holds); err != nil {
+		return 0, false, describe(what, err)
 	}
 	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		var item *seckill.Ledger
-		item, replayed, err = tx.lockForChange(ctx, c)
+		current := queueTaken(tx.pipe, holds)
+		var it *stockItem
+		it, replayed, err = tx.lockForChange(ctx, c)
 		if err != nil {
 			return err
 		}
-		total = item.Total
+		total = it.total()
 		if replayed {
 			return nil
 		}
-		if item.Epoch != ref.Epoch {
-			return fmt.Errorf("%w: it is %d", seckill.ErrFenced, item.Epoch)
-		}
-		buried, err := tx.exists(ctx, "SELECT FROM withdrawal_tombstones WHERE item = $1 AND hold = $2", int64(c.Item), hold)
-		switch {
-		case err != nil:
-			return err
-		case buried:
-			return fmt.Errorf("hold %s is buried: %w", hold, seckill.ErrNotFound)
-		case item.Total+c.Delta < item.Open+item.Sold:
-			return fmt.Errorf("%w: %d of %d are sold or ordered", seckill.ErrTooLow, item.Open+item.Sold, item.Total)
-		}
 		total += c.Delta
-		insertOutbox(tx, []outboxRow{{item: c.Item, kind: outboxSold, stock: true, name: hold, quantity: int(-c.Delta)}})
-		return tx.changeStock(c, hold, item, by)
+		deltas := make(map[inventory.ShardID]int64)
+		var rows []seckill.Outgoing
+		for i := range holds {
+			t := &holds[i]
+			deltas[t.Ref.Shard] -= int64(t.Hold.Quantity)
+			rows = append(rows, settleTaken(t))
+			insertWithdrawal(tx, &t.Hold, t.Ref.Shard, false)
+		}
+		if err := current.check(it, holds, deltas); err != nil {
+			return err
+		}
+		insertOutbox(tx, rows)
+		return tx.changeStock(c, it, deltas, by)
 	})
 	if err != nil {
 		return 0, false, err
@@ -222,30 +191,108 @@ func (s *Store) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c 
 	return total, replayed, nil
 }
 
-// lockForChange locks the item of a stock change, and reports whether the change was made before under its key.
-func (tx *transaction) lockForChange(ctx context.Context, c seckill.StockChange) (item *seckill.Ledger, replayed bool, err error) {
-	items := lockItems(tx.pipe, map[inventory.ItemID]int32{c.Item: 0})
-	tx.readClock()
-	earlier, found, err := findStockChange(ctx, tx.pipe, c.Item, c.Key)
-	switch {
-	case err != nil:
-		return nil, false, err
-	case items[c.Item] == nil:
-		return nil, false, errNoItem(c.Item)
-	case found && earlier != c:
-		return nil, false, fmt.Errorf("%w: it changed the total by %+d", seckill.ErrKeyReused, earlier.Delta)
+func checkTaken(c seckill.StockChange, holds []seckill.Taken) error {
+	sum := int64(0)
+	for i := range holds {
+		h := &holds[i].Hold
+		if h.Item != c.Item || h.Quantity <= 0 || !seckill.IsWithdrawal(h.ID) {
+			return fmt.Errorf("%d units of item %d by hold %q", h.Quantity, h.Item, h.ID)
+		}
+		sum += int64(h.Quantity)
 	}
-	return items[c.Item], found, nil
+	if sum == 0 || sum != -c.Delta {
+		return fmt.Errorf("%d units are held for a change of %+d", sum, c.Delta)
+	}
+	return nil
 }
 
-// changeStock queues a change and the new total.
-func (tx *transaction) changeStock(c seckill.StockChange, hold string, item *seckill.Ledger, by seckill.Author) error {
-	tx.exec("INSERT INTO stock_changes (item, key, delta, hold, at) VALUES ($1, $2, $3, $4, $5)",
-		int64(c.Item), c.Key, c.Delta, hold, tx.now)
-	after := item.Total + c.Delta
-	tx.exec("UPDATE items SET total = $1 WHERE id = $2", after, int64(c.Item))
-	key := string(item.Activity) + "/" + string(item.SKU)
-	return tx.recordCatalog(by, kindStock, key, stockLevel{c.Item, item.Total}, stockChange{c, after})
+// taken is what was read of holds by the shop.
+type taken struct {
+	epochs map[inventory.ShardID]inventory.Epoch
+	buried map[string]bool // withdrawals that there are: whether they are buried
+}
+
+// queueTaken holds the shards' rows, and reads what became of the holds. A hold that is buried after that
+// is met at its primary key, and the transaction begins again.
+func queueTaken(p *pipe, holds []seckill.Taken) *taken {
+	t := &taken{buried: make(map[string]bool)}
+	var shards []int32
+	var names []string
+	for i := range holds {
+		shards, names = append(shards, int32(holds[i].Ref.Shard)), append(names, holds[i].Hold.ID)
+	}
+	t.epochs = queueEpochs(p, "", shards)
+	p.each(func(rows pgx.Rows) error {
+		var hold string
+		var buried bool
+		err := rows.Scan(&hold, &buried)
+		t.buried[hold] = buried
+		return err
+	}, "SELECT hold, buried FROM withdrawals WHERE hold = ANY($1)", names)
+	return t
+}
+
+// check reports why units can't be taken from their rows.
+func (t *taken) check(it *stockItem, holds []seckill.Taken, deltas map[inventory.ShardID]int64) error {
+	for i := range holds {
+		ref, hold := holds[i].Ref, holds[i].Hold.ID
+		buried, known := t.buried[hold]
+		switch epoch := t.epochs[ref.Shard]; {
+		case buried:
+			return fmt.Errorf("hold %s is buried: %w", hold, seckill.ErrNotFound)
+		case known:
+			return fmt.Errorf("hold %s: %w", hold, seckill.ErrKeyReused)
+		case epoch != ref.Epoch:
+			return fmt.Errorf("%w: the epoch of shard %d is %d", seckill.ErrFenced, ref.Shard, epoch)
+		case it.rows[ref.Shard] == nil:
+			return fmt.Errorf("shard %d: %w", ref.Shard, seckill.ErrNotFound)
+		}
+	}
+	for shard, delta := range deltas {
+		if row := it.rows[shard]; delta < 0 && row.total+delta < row.used {
+			return fmt.Errorf("%w: %d of %d are sold or ordered", seckill.ErrTooLow, row.used, row.total)
+		}
+	}
+	return nil
+}
+
+// insertWithdrawal queues the row of a hold by the shop. Its primary key decides between a withdrawal and
+// its burial.
+func insertWithdrawal(tx *transaction, h *inventory.Hold, shard inventory.ShardID, buried bool) {
+	tx.exec("INSERT INTO withdrawals (hold, item, shard, quantity, buried, at) VALUES ($1, $2, $3, $4, $5, $6)",
+		h.ID, int64(h.Item), int32(shard), int64(h.Quantity), buried, tx.now)
+}
+
+// MoveUnits implements seckill.StockStore.
+func (s *Store) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.ShardID) error {
+	item, units := from.Hold.Item, int64(from.Hold.Quantity)
+	what := fmt.Sprintf("move units of item %d from shard %d to %d", item, from.Ref.Shard, to)
+	if units <= 0 || from.Ref.Shard == to || !seckill.IsWithdrawal(from.Hold.ID) {
+		return fmt.Errorf("%s: %d units by hold %q", what, units, from.Hold.ID)
+	}
+	return s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		holds := []seckill.Taken{from}
+		current := queueTaken(tx.pipe, holds)
+		it := tx.lockItem(item)
+		tx.readClock()
+		if err := tx.flush(ctx); err != nil {
+			return err
+		}
+		if buried, ok := current.buried[from.Hold.ID]; ok && !buried {
+			return nil // it was moved before
+		}
+		if it.rows[to] == nil {
+			return fmt.Errorf("shard %d: %w", to, seckill.ErrNotFound)
+		}
+		deltas := map[inventory.ShardID]int64{from.Ref.Shard: -units, to: units}
+		if err := current.check(it, holds, deltas); err != nil {
+			return err
+		}
+		insertWithdrawal(tx, &from.Hold, from.Ref.Shard, false)
+		tx.addTotals(item, deltas)
+		insertOutbox(tx, []seckill.Outgoing{settleTaken(&from), restock(item, to, from.Hold.ID, units)})
+		return nil
+	})
 }
 
 // FindStockChange implements seckill.StockStore.
@@ -266,34 +313,4 @@ func findStockChange(ctx context.Context, p *pipe, item inventory.ItemID, key st
 		return seckill.StockChange{}, false, err
 	}
 	return c, true, nil
-}
-
-// books has the books of an activity's items, and what the outbox still has to say of each.
-const books = `SELECT i.id, i.sku, i.epoch, i.total, i.open, i.sold,
-		coalesce(sum(o.quantity) FILTER (WHERE NOT o.stock), 0),
-		coalesce(sum(CASE WHEN o.kind = 'restock' THEN o.quantity WHEN o.stock AND o.kind = 'sold' THEN -o.quantity END), 0),
-		i.skipped, i.rejected
-	FROM activities AS a JOIN items AS i USING (sale) LEFT JOIN outbox AS o ON o.item = i.id
-	WHERE a.id = $1 GROUP BY i.id ORDER BY i.position`
-
-// Books implements seckill.StockStore. One statement sees one state.
-func (s *Store) Books(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
-	var out []seckill.Book
-	err := s.read(ctx, "read the books of activity "+string(id), func(ctx context.Context, p *pipe) error {
-		out = nil
-		p.each(func(rows pgx.Rows) error {
-			var b seckill.Book
-			var item, epoch int64
-			err := rows.Scan(&item, (*string)(&b.SKU), &epoch, &b.Total, &b.Open, &b.Sold, &b.PendingUnits, &b.PendingStock,
-				&b.Skipped, &b.Rejected)
-			b.Item, b.Epoch = inventory.ItemID(item), inventory.Epoch(epoch)
-			out = append(out, b)
-			return err
-		}, books, string(id))
-		return p.flush(ctx)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
 }

@@ -19,18 +19,18 @@ var _ seckill.Store = (*Store)(nil)
 // ErrClosed is the answer of a store that was closed.
 var ErrClosed = errors.New("the store is closed")
 
-// Store is a seckill.Store on a PostgreSQL database. It is safe for concurrent use, by any number of processes.
+// Store is a seckill.Store on a PostgreSQL database. It is safe for concurrent use, by any number of
+// processes.
 type Store struct {
-	// fixed after Open
-	clock func() time.Time // nil: the database's
-	pool  *pgxpool.Pool
-	// events says that steps of orders are kept.
-	events bool
+	// Fixed after Open.
+	clock  func() time.Time // nil: the database's
+	events bool             // steps of orders are kept
+	shards int              // of the installation
+	pool   *pgxpool.Pool
 	log    *slog.Logger
-	sales  *sales
-	locks  *locks
-	// parked holds a token for each call that keeps a connection while it waits for another one. There are fewer tokens
-	// than connections, so there is always one to wait for.
+	weeks  *weeks
+	// parked holds a token for each call that keeps a connection while something else works, which may ask
+	// the store. There are fewer tokens than connections, so there is always one to wait for.
 	parked chan struct{}
 
 	retries atomic.Int64
@@ -39,6 +39,9 @@ type Store struct {
 	closed bool           // guarded by life
 	calls  sync.WaitGroup // under way; grows only under life while not closed
 }
+
+// Shards of the installation, as they were fixed when the database was made.
+func (s *Store) ShardCount() int { return s.shards }
 
 // Stats are the store's counters since it was opened, and its connections of now.
 type Stats struct {
@@ -72,32 +75,33 @@ func (s *Store) enter() bool {
 
 func (s *Store) leave() { s.calls.Done() }
 
-// park takes one of the tokens for calls that need two connections; unpark gives it back.
-func (s *Store) park(ctx context.Context) error {
+// keep acquires a connection for a call that keeps it while something else works. The caller calls done,
+// and has entered.
+func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err error) {
 	select {
 	case s.parked <- struct{}{}:
-		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
+	conn, err = s.pool.Acquire(ctx)
+	if err != nil {
+		<-s.parked
+		return nil, nil, err
+	}
+	return conn, func() { conn.Release(); <-s.parked }, nil
 }
 
-func (s *Store) unpark() { <-s.parked }
-
-// Close waits for the calls under way and closes the connections. Rebuild locks that are still held are lost. Closing twice
-// is fine.
+// Close waits for the calls under way and closes the connections. Closing twice is fine.
 func (s *Store) Close() error {
 	s.life.Lock()
 	again := s.closed
 	s.closed = true
 	s.life.Unlock()
 	s.calls.Wait()
-	if again {
-		return nil
+	if !again {
+		s.pool.Close()
 	}
-	err := s.locks.close()
-	s.pool.Close()
-	return describe("close the database", err)
+	return nil
 }
 
 // read runs fn with a connection. Each statement of fn sees a state of its own.
@@ -106,20 +110,25 @@ func (s *Store) read(ctx context.Context, what string, fn func(ctx context.Conte
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
-	return describe(what, s.retry(ctx, what, func() error {
+	return describe(what, s.query(ctx, what, fn))
+}
+
+// query is read within a call that has entered.
+func (s *Store) query(ctx context.Context, what string, fn func(ctx context.Context, p *pipe) error) error {
+	return s.retry(ctx, what, func() error {
 		conn, err := s.pool.Acquire(ctx)
 		if err != nil {
 			return err
 		}
 		defer conn.Release()
 		return fn(ctx, newPipe(conn.Conn()))
-	}))
+	})
 }
 
 // readSnapshot runs the statements that fn queues on one state.
 func (s *Store) readSnapshot(ctx context.Context, what string, fn func(p *pipe)) error {
 	return s.read(ctx, what, func(ctx context.Context, p *pipe) error {
-		p.exec(beginSnapshot)
+		p.exec(beginRead)
 		fn(p)
 		p.exec(commit)
 		return errors.Join(p.flush(ctx), p.rollback(ctx))

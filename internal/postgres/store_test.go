@@ -11,108 +11,144 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"penstock/internal/postgres"
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-const (
-	opened   = seckill.OutcomeOpened
-	exists   = seckill.OutcomeExists
-	rejected = seckill.OutcomeRejected
-	skipped  = seckill.OutcomeSkipped
-	unfit    = seckill.OutcomeUnfit
-)
-
-func records(list ...seckill.Record) []seckill.Record { return list }
-
-func outcomes(t testing.TB, store *postgres.Store, list ...seckill.Record) []seckill.Outcome {
-	t.Helper()
-	got, err := store.Accept(t.Context(), list)
-	must(t, err)
-	out := make([]seckill.Outcome, len(got))
-	for i := range got {
-		out[i] = got[i].Outcome
-	}
-	return out
-}
-
-// order makes an open order.
-func (s *sale) order(t testing.TB, store *postgres.Store, user seckill.UserID, key string) seckill.Order {
-	t.Helper()
-	got, err := store.Accept(t.Context(), records(s.record(user, key, 1)))
-	must(t, err)
-	if got[0].Outcome != opened {
-		t.Fatalf("outcome %d", got[0].Outcome)
-	}
-	return got[0].Order
-}
-
-func (s *sale) book(t testing.TB, store *postgres.Store) seckill.Book {
-	t.Helper()
-	books, err := store.Books(t.Context(), s.id)
-	must(t, err)
-	return books[0]
-}
-
 // L1 stands in the table itself: code that forgot it could not write.
 func TestL1_TheTableRefusesToOversell(t *testing.T) {
 	url := database(t)
 	newSale(t, open(t, postgres.Config{URL: url}), 100, 0)
 	conn := connect(t, url)
-	for _, text := range []string{"UPDATE items SET open = 60, sold = 41", "UPDATE items SET open = -1", "UPDATE items SET total = -1"} {
-		if _, err := conn.Exec(t.Context(), text); code(err) != "23514" {
+	for _, text := range []string{
+		"UPDATE stock SET open = 60, sold = 41", "UPDATE stock SET open = -1", "UPDATE stock SET sold = -1", "UPDATE stock SET total = -1",
+	} {
+		if _, err := conn.Exec(t.Context(), text); code(err) != "23514" || postgres.FaultOf(err) != postgres.FaultInvariant {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
 
-// code returns the SQLSTATE of an error.
-func code(err error) string {
-	var failed *pgconn.PgError
-	if errors.As(err, &failed) {
-		return failed.Code
-	}
-	return ""
-}
-
-func TestChanges_AreAppendOnly(t *testing.T) {
+func TestChangesAndSettings_AreAppendOnly(t *testing.T) {
 	url := database(t)
-	newSale(t, open(t, postgres.Config{URL: url}), 100, 0)
+	store := open(t, postgres.Config{URL: url})
+	newSale(t, store, 100, 0)
+	must(t, first(store.PutSettings(t.Context(), "limits", 0, []byte("{}"), settingsAuthor)))
 	conn := connect(t, url)
-	for _, text := range []string{"UPDATE changes SET actor = 'nobody'", "DELETE FROM changes", "TRUNCATE changes"} {
+	for _, text := range []string{
+		"UPDATE changes SET actor = 'nobody'", "DELETE FROM changes", "TRUNCATE changes", "UPDATE settings SET body = ''",
+		"DELETE FROM settings", "TRUNCATE settings",
+	} {
 		if _, err := conn.Exec(t.Context(), text); err == nil || !strings.Contains(err.Error(), "append-only") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
 
-// A record that the tables refuse, for its content or for what its names are made of, ends its transaction and not the store.
-func TestAccept_RecoversFromARecordThatTheTablesRefuse(t *testing.T) {
+// A promise whose texts the tables would refuse must not stop its partition: it is an order, or it is parked.
+func TestAccept_TakesAnyText(t *testing.T) {
 	store := open(t, postgres.Config{})
 	s := newSale(t, store, 100, 2)
-	for _, bad := range records(s.record("u-2", "k", 0), s.record("\xff\xfe", "k", 1), s.record("a\x00b", "k", 1)) {
-		if got, err := store.Accept(t.Context(), records(s.record("u-1", "k", 1), bad)); err == nil {
-			t.Errorf("accepted %+v: %+v", bad, got)
+	odd := []seckill.Promise{s.promise("\xff\xfe", "k", 1), s.promise("a\x00b", "k", 1), s.promise("u-1", "k", 1)}
+	odd[2].SKU = "x\x00"
+	b := s.batch(odd...)
+	b.Letters = []seckill.DeadLetter{{Partition: 3, Offset: 9, Problem: "bad \xff and \x00 bytes", Value: []byte{0, 255}}}
+	if got := outcomes(t, store, b); !slices.Equal(got, []seckill.Outcome{opened, opened, parked}) {
+		t.Errorf("outcomes %v", got)
+	}
+	if got := b.Pages[0].Promises[1].User; got != "a\x00b" {
+		t.Errorf("the caller's page was changed: %q", got)
+	}
+	letters, err := store.DeadLetters(t.Context(), 0, 10)
+	if err != nil || len(letters) != 2 || letters[0].Problem != "bad \uFFFD and \uFFFD bytes" ||
+		!slices.Equal(letters[0].Value, []byte{0, 255}) || letters[1].Order != odd[2].Order {
+		t.Errorf("letters %+v, %v", letters, err)
+	}
+	hold := inventory.Hold{Item: s.item, ID: string(s.promise("u", "lost", 1).Order), Buyer: "b\xff", Quantity: 1}
+	must(t, first(store.Bury(t.Context(), s.ref, incarnation(t, store), []inventory.Hold{hold})))
+}
+
+// L5 holds for a limit that was set after the sale began, and in a process that remembers that there was none.
+func TestL5_ALimitThatIsSetLater(t *testing.T) {
+	url := database(t)
+	store, other := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})
+	s := newSale(t, store, 100, 0)
+	s.order(t, store, "u-1", "k")
+	s.order(t, other, "u-1", "l")
+	must(t, first(other.UpdateActivity(t.Context(), s.id, author, func(a *seckill.Activity) (*seckill.Activity, error) {
+		a.Items[0].PerUser = 2
+		return a, nil
+	})))
+	for i, store := range []*postgres.Store{store, other, store} {
+		if got := outcomes(t, store, s.batch(s.promise("u-1", fmt.Sprint(i), 1), s.promise("u-2", "k", 1))); got[0] != rejected {
+			t.Errorf("outcomes %v", got)
 		}
 	}
-	if got := outcomes(t, store, s.record("u-1", "k", 1)); got[0] != opened {
-		t.Errorf("outcome %v: a refused batch has left something", got)
+}
+
+// Promises that fit nothing are kept even where the item is sold out: they are no sale.
+func TestAccept_ParksBesideASoldOutItem(t *testing.T) {
+	store := open(t, postgres.Config{})
+	s := newSale(t, store, 1, 0)
+	s.order(t, store, "u-1", "k")
+	unfit := s.promise("u-2", "k", 1)
+	unfit.Amount.Minor++
+	if got := outcomes(t, store, s.batch(unfit, s.promise("u-3", "k", 1))); !slices.Equal(got, []seckill.Outcome{parked, rejected}) {
+		t.Errorf("outcomes %v", got)
 	}
-	if b := s.book(t, store); b.Open != 1 {
+	if b := s.book(t, store); b.Open != 1 || b.Parked != 1 || b.Rejected != 1 {
 		t.Errorf("books %+v", b)
 	}
 }
 
-func TestAddDeadLetters_TakesAnyText(t *testing.T) {
-	store := open(t, postgres.Config{})
-	letter := seckill.DeadLetter{Problem: "bad \xff and \x00 bytes", Value: []byte{0, 255}}
-	must(t, store.AddDeadLetters(t.Context(), []seckill.DeadLetter{letter}))
-	got, err := store.DeadLetters(t.Context(), 0, 10)
-	if err != nil || got[0].Problem != "bad \uFFFD and \uFFFD bytes" || !slices.Equal(got[0].Value, letter.Value) {
-		t.Errorf("%+v, %v", got, err)
+// An order of an item that nobody knows is among the strays, and is found there. When its item is there, it
+// moves to the item's week.
+func TestAccept_KeepsStrays(t *testing.T) {
+	url := database(t)
+	store := open(t, postgres.Config{URL: url})
+	s := newSale(t, store, 10, 1)
+	conn := connect(t, url)
+	lost := *s
+	lost.item += 77
+	promise := lost.promise("u-1", "k", 1)
+	if got := outcomes(t, store, lost.batch(promise)); got[0] != parked {
+		t.Fatalf("outcome %v", got)
+	}
+	if got := outcomes(t, store, lost.batch(promise)); got[0] != exists {
+		t.Errorf("again: outcome %v", got)
+	}
+	week := func() (week int32) {
+		t.Helper()
+		must(t, conn.QueryRow(t.Context(), "SELECT week FROM orders WHERE id = $1", string(promise.Order)).Scan(&week))
+		return week
+	}
+	if week() != 0 {
+		t.Errorf("week %d", week())
+	}
+	execute(t, conn, "UPDATE items SET id = DEFAULT WHERE false") // an identity column takes no value, but for OVERRIDING
+	execute(t, conn, `INSERT INTO items (id, sale, position, sku, price, currency, per_user, max_orders, spread)
+		OVERRIDING SYSTEM VALUE SELECT $1, sale, 1, 'y', price, currency, per_user, max_orders, spread FROM items`, int64(lost.item))
+	execute(t, conn, "INSERT INTO stock (item, shard, total) VALUES ($1, $2, 5)", int64(lost.item), int32(lost.ref.Shard))
+	execute(t, conn, "UPDATE orders SET sku = 'y' WHERE id = $1", string(promise.Order))
+	letters, err := store.DeadLetters(t.Context(), 0, 10)
+	must(t, err)
+	got, err := store.ReplayDeadLetters(t.Context(), []int64{letters[0].ID}, author)
+	if err != nil || len(got) != 1 || got[0].Outcome != opened {
+		t.Fatalf("replayed %+v, %v", got, err)
+	}
+	if week() == 0 {
+		t.Error("an open order is among the strays")
+	}
+	found, err := store.FindOrders(t.Context(), []seckill.OrderID{promise.Order})
+	if err != nil || found[0].State != seckill.OrderPending {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	second := lost.promise("u-1", "l", 1)
+	second.SKU = "y"
+	if got := outcomes(t, store, lost.batch(second)); got[0] != rejected {
+		t.Errorf("L5: outcome %v", got)
 	}
 }
 
@@ -128,9 +164,8 @@ func TestUpdateActivity_SurvivesAPanicOfChange(t *testing.T) {
 		_, err := store.UpdateActivity(t.Context(), s.id, author, func(*seckill.Activity) (*seckill.Activity, error) { panic("a bug") })
 		t.Error(err)
 	}()
-	if got := outcomes(t, store, s.record("u-1", "k", 1)); got[0] != opened {
-		t.Errorf("outcome %v", got)
-	}
+	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m2"}, author))
+	s.order(t, store, "u-1", "k")
 }
 
 // The database's clock is the one that counts, and its microseconds survive.
@@ -149,41 +184,54 @@ func TestStore_TakesTheDatabasesTime(t *testing.T) {
 	if o.CreatedAt.Before(before) || o.CreatedAt.After(after) || o.CreatedAt.Location() != time.UTC || !o.PayBy.Equal(o.CreatedAt.Add(time.Hour)) {
 		t.Errorf("created at %v, to be paid by %v; the database says %v to %v", o.CreatedAt, o.PayBy, before, after)
 	}
+	if ms := before.UnixMilli(); int64(s.ref.Epoch) > ms || int64(s.ref.Epoch) < ms-time.Minute.Milliseconds() {
+		t.Errorf("epoch %d at %d", s.ref.Epoch, ms)
+	}
 	found, err := store.FindOrders(t.Context(), []seckill.OrderID{o.ID})
 	if err != nil || found[0] != o {
 		t.Errorf("found %+v, want %+v (%v)", found, o, err)
 	}
 	execute(t, conn, "UPDATE orders SET pay_by = clock_timestamp()")
-	if n, err := store.TimeOut(t.Context(), 10); n != 1 || err != nil {
+	if n, err := store.TimeOut(t.Context(), []inventory.ShardID{s.ref.Shard}, 10); n != 1 || err != nil {
 		t.Errorf("%d timed out, %v", n, err)
 	}
 }
 
-// Two statements of a transaction may wait for each other's connection only where there is always one more.
+// The incarnation is another one after a restart; bench_test's server is not restarted, so this is its own.
+func TestIncarnation_IsReadByAnOrdinaryRole(t *testing.T) {
+	url := recycled(t)
+	one, other := open(t, postgres.Config{URL: as(app, url), KeepSchema: true}), open(t, postgres.Config{URL: url})
+	if a, b := incarnation(t, one), incarnation(t, other); a != b || a == "" {
+		t.Errorf("incarnations %q and %q", a, b)
+	}
+	if a := incarnation(t, open(t, postgres.Config{})); a == incarnation(t, one) {
+		t.Errorf("two databases with one incarnation, %q", a)
+	}
+}
+
+// Calls may keep a connection while they wait for another one only where there is always one more.
 func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
-	store := open(t, postgres.Config{MaxConns: 4})
+	store := open(t, postgres.Config{MaxConns: 4, Events: true})
 	s := newSale(t, store, 1000, 0)
 	var ids []seckill.OrderID
 	for i := range 20 {
 		ids = append(ids, s.order(t, store, seckill.UserID(fmt.Sprint(i)), "k").ID)
 	}
-	must(t, first(store.Cancel(t.Context(), ids)))
+	must(t, first(store.Cancel(t.Context(), cancels(ids...))))
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			_, err := store.Relay(t.Context(), 0, 1, func(ctx context.Context, rows []seckill.Outgoing) []int {
-				if _, err := store.FindOrders(ctx, ids); err != nil {
-					t.Error(err)
-				}
+			find := func(ctx context.Context) error {
+				_, err := store.FindOrders(ctx, ids)
+				return err
+			}
+			_, err := store.Relay(t.Context(), []inventory.ShardID{s.ref.Shard}, 0, 1, func(ctx context.Context, rows []seckill.Outgoing) []int {
+				must(t, find(ctx))
 				return nil
 			})
-			if err != nil {
-				t.Error(err)
-			}
-			if _, err := store.Fence(t.Context(), inventory.Ref{Item: s.ref.Item, Epoch: 1}); err != nil {
-				t.Error(err)
-			}
-			if _, err := store.Accept(t.Context(), records(s.record("u", fmt.Sprint(i), 1))); err != nil {
+			_, eventsErr := store.RelayEvents(t.Context(), 1, func(ctx context.Context, _ []seckill.Order) error { return find(ctx) })
+			_, acceptErr := store.Accept(t.Context(), s.batch(s.promise("u", fmt.Sprint(i), 1)))
+			if err := errors.Join(err, eventsErr, acceptErr); err != nil {
 				t.Error(err)
 			}
 		})
@@ -191,7 +239,8 @@ func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 	wg.Wait()
 }
 
-// After a failover the connections there are lead to a server that may only read. They are given up for new ones.
+// After a failover the connections there are lead to a server that may only read. They are given up for new
+// ones.
 func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 	url := database(t)
 	name := connect(t, url).Config().Database
@@ -213,11 +262,9 @@ func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	store := open(t, postgres.Config{MaxConns: 5})
-	s := newSale(t, store, 10, 0)
-	o := s.order(t, store, "u-1", "k")
-	must(t, first(store.Cancel(t.Context(), []seckill.OrderID{o.ID})))
-	must(t, first(store.Relay(t.Context(), 0, 10, func(context.Context, []seckill.Outgoing) []int {
+	store := open(t, postgres.Config{MaxConns: 5, Events: true})
+	newSale(t, store, 10, 0).order(t, store, "u-1", "k")
+	must(t, first(store.RelayEvents(t.Context(), 10, func(context.Context, []seckill.Order) error {
 		if got := store.Stats(); got.MaxConnections != 5 || got.InUse != 1 || got.Connections < 1 {
 			t.Errorf("%+v", got)
 		}
@@ -225,7 +272,8 @@ func TestStats(t *testing.T) {
 	})))
 }
 
-func TestRelay_TwoShareTheWork(t *testing.T) {
+// What can't be delivered costs a read: no row is locked, and nothing is written.
+func TestRelay_LocksNothing(t *testing.T) {
 	url := database(t)
 	store, other := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})
 	s := newSale(t, store, 100, 0)
@@ -233,46 +281,33 @@ func TestRelay_TwoShareTheWork(t *testing.T) {
 	for i := range 4 {
 		ids = append(ids, s.order(t, store, seckill.UserID(fmt.Sprint(i)), "k").ID)
 	}
-	must(t, first(store.Cancel(t.Context(), ids)))
-	names := func(rows []seckill.Outgoing) (names []string) {
-		for i := range rows {
-			names = append(names, rows[i].Settlement.ID)
-		}
-		return names
-	}
-	var mine, others []string
-	_, err := store.Relay(t.Context(), 0, 2, func(ctx context.Context, rows []seckill.Outgoing) []int {
-		mine = names(rows)
-		_, err := other.Relay(ctx, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
-			others = names(rows)
-			return []int{0}
-		})
-		must(t, err)
-		return []int{0, 1}
+	must(t, first(store.Cancel(t.Context(), cancels(ids...))))
+	conn := connect(t, url)
+	shards := []inventory.ShardID{s.ref.Shard}
+	last, err := store.Relay(t.Context(), shards, 0, 3, func(ctx context.Context, rows []seckill.Outgoing) []int {
+		execute(t, conn, "BEGIN")
+		execute(t, conn, "SELECT FROM outbox FOR UPDATE NOWAIT")
+		execute(t, conn, "ROLLBACK")
+		// Another relay has the same rows, and is quicker.
+		must(t, first(other.Relay(ctx, shards, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
+			if len(rows) != 4 {
+				t.Errorf("the other one got %+v", rows)
+			}
+			return []int{0, 1}
+		})))
+		return []int{0, 2}
 	})
 	must(t, err)
-	all := append(slices.Clone(mine), others...)
-	slices.Sort(all)
-	want := []string{string(ids[0]), string(ids[1]), string(ids[2]), string(ids[3])}
-	slices.Sort(want)
-	if !slices.Equal(all, want) {
-		t.Errorf("one got %v, the other %v", mine, others)
-	}
-	// What the other did not deliver comes again; so does what a relay had that died.
-	ctx, cancel := context.WithCancel(t.Context())
-	_, err = store.Relay(ctx, 0, 10, func(context.Context, []seckill.Outgoing) []int {
-		cancel()
-		return []int{0}
-	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("a relay that died: %v", err)
-	}
-	must(t, first(other.Relay(t.Context(), 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
-		if got := names(rows); !slices.Equal(got, others[1:]) {
-			t.Errorf("%v come again, want %v", got, others[1:])
+	n, err := store.Relay(t.Context(), shards, last, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
+		if len(rows) != 1 || rows[0].Settlement.ID != string(ids[3]) || rows[0].Ref != s.ref {
+			t.Errorf("the last one: %+v", rows)
 		}
 		return nil
-	})))
+	})
+	sums, sumsErr := store.ShardSums(t.Context(), s.ref.Shard)
+	if err != nil || sumsErr != nil || n <= last || sums.Pending != 1 {
+		t.Errorf("last %d, sums %+v, %v, %v", n, sums, err, sumsErr)
+	}
 }
 
 // partitions returns the tables that hold orders.
@@ -285,71 +320,16 @@ func partitions(t *testing.T, conn *pgx.Conn) (names []string) {
 	return names
 }
 
-func TestDropEnded_DropsWhatIsOver(t *testing.T) {
-	url := database(t)
-	store := open(t, postgres.Config{URL: url})
-	conn := connect(t, url)
-	over, busy, told, running := namedSale(t, store, "over", 10, 0), namedSale(t, store, "busy", 10, 0),
-		namedSale(t, store, "told", 10, 0), namedSale(t, store, "running", 10, 0)
-	sold := over.order(t, store, "u-1", "k")
-	must(t, first(store.Pay(t.Context(), []seckill.Payment{{Merchant: "m1", ID: "p-1", Order: sold.ID, Amount: sold.Amount}})))
-	_, _, err := store.Restock(t.Context(), seckill.StockChange{Item: over.ref.Item, Key: "r", Delta: 1}, author)
-	must(t, err)
-	drain(t, store)
-	busy.order(t, store, "u-1", "k")
-	pending := told.order(t, store, "u-1", "k")
-	must(t, first(store.Cancel(t.Context(), []seckill.OrderID{pending.ID})))
-	execute(t, conn, "UPDATE activities SET ends_at = now() - interval '3 days' WHERE id <> 'running'")
-	execute(t, conn, "INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window) VALUES ('draft', 'm1', '', 'draft', now(), '-infinity', 1)")
-
-	drop := func(want ...seckill.ActivityID) {
-		t.Helper()
-		got, err := store.DropEnded(t.Context(), time.Now().Add(-48*time.Hour))
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("dropped %v, %v; want %v", got, err, want)
-		}
-	}
-	before := partitions(t, conn)
-	drop("over")
-	drop()
-	if after := partitions(t, conn); len(after) != len(before)-1 {
-		t.Errorf("partitions %v, before %v", after, before)
-	}
-	drain(t, store)
-	drop("told")
-	must(t, first(store.TimeOut(t.Context(), 10)))
-	must(t, first(store.Cancel(t.Context(), []seckill.OrderID{busy.record("u-1", "k", 1).Order})))
-	drain(t, store)
-	drop("busy")
-	if got := outcomes(t, store, running.record("u-1", "k", 1)); got[0] != opened {
-		t.Errorf("the running sale: outcome %v", got)
-	}
-
-	// What came of it is gone; a record that is late finds no item, and its name may be used again.
-	found, err := store.FindOrders(t.Context(), []seckill.OrderID{sold.ID})
-	if err != nil || found[0].ID != "" {
-		t.Errorf("found %+v, %v", found, err)
-	}
-	if got := outcomes(t, store, over.record("u-1", "k", 1), over.record("u-2", "k", 1)); got[0] != unfit || got[1] != unfit {
-		t.Errorf("outcomes %v", got)
-	}
-	changes, err := store.Changes(t.Context(), 0, 10)
-	must(t, err)
-	if c := changes[2]; c.Kind != "activity" || c.Key != "over" || c.After != "" || !strings.Contains(c.Before, `"over"`) {
-		t.Errorf("change %+v", c)
-	}
-	again := namedSale(t, store, "over", 10, 0)
-	if got := outcomes(t, store, again.record("u-1", "k", 1)); got[0] != opened {
-		t.Errorf("outcome %v", got)
-	}
-}
-
 // drain deletes all rows of the outbox.
 func drain(t testing.TB, store *postgres.Store) {
 	t.Helper()
+	var shards []inventory.ShardID
+	for i := range store.ShardCount() {
+		shards = append(shards, inventory.ShardID(i))
+	}
 	for last := int64(-1); last != 0; {
 		var err error
-		last, err = store.Relay(t.Context(), 0, 100, func(_ context.Context, rows []seckill.Outgoing) []int {
+		last, err = store.Relay(t.Context(), shards, 0, 100, func(_ context.Context, rows []seckill.Outgoing) []int {
 			all := make([]int, len(rows))
 			for i := range all {
 				all[i] = i
@@ -360,33 +340,145 @@ func drain(t testing.TB, store *postgres.Store) {
 	}
 }
 
-// A sale that is dropped keeps nobody waiting for long: not even for somebody who reads orders all day.
-func TestDropEnded_GivesWayToOrders(t *testing.T) {
+func TestDropEnded_DropsAWeekWhenAllOfItIsOver(t *testing.T) {
 	url := database(t)
-	store := open(t, postgres.Config{URL: url})
-	namedSale(t, store, "over", 10, 0)
-	s := namedSale(t, store, "running", 10, 0)
+	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
+	store := open(t, postgres.Config{URL: url, Now: func() time.Time { return clock }})
 	conn := connect(t, url)
-	execute(t, conn, "UPDATE activities SET ends_at = now() - interval '3 days' WHERE id = 'over'")
-	reader := connect(t, url)
-	execute(t, reader, "BEGIN")
-	execute(t, reader, "SELECT FROM orders")
-	if got, err := store.DropEnded(t.Context(), time.Now()); len(got) != 0 || code(err) != "55P03" {
-		t.Errorf("dropped %v, %v", got, err)
+	a := clockedSale(t, store, "a", clock)
+	b := clockedSale(t, store, "b", clock)
+	paid := a.order(t, store, "u-1", "k")
+	pay(t, store, "p-1", paid)
+	late := b.order(t, store, "u-1", "k")
+	drain(t, store)
+	clock = clock.Add(30 * 24 * time.Hour)
+	drop := func(want ...seckill.ActivityID) {
+		t.Helper()
+		got, err := store.DropEnded(t.Context(), clock.Add(-48*time.Hour), 10)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("dropped %v, %v; want %v", got, err, want)
+		}
 	}
-	s.order(t, store, "u-1", "k")
-	execute(t, reader, "COMMIT")
-	if got, err := store.DropEnded(t.Context(), time.Now()); len(got) != 1 || err != nil {
-		t.Errorf("dropped %v, %v", got, err)
+	drop("a")
+	if got := partitions(t, conn); len(got) != 2 {
+		t.Errorf("partitions %v: b has an open order", got)
+	}
+	if found, err := store.FindOrders(t.Context(), []seckill.OrderID{paid.ID}); err != nil || found[0].ID != "" {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if sums, err := store.ShardSums(t.Context(), a.ref.Shard); err != nil || sums.Sold != 0 {
+		t.Errorf("sums %+v, %v", sums, err)
+	}
+	must(t, first(store.TimeOut(t.Context(), []inventory.ShardID{b.ref.Shard}, 10)))
+	drain(t, store)
+	drop("b")
+	if got := partitions(t, conn); !slices.Equal(got, []string{"orders_0"}) {
+		t.Errorf("partitions %v", got)
+	}
+	// A record that comes late finds no item, and no partition.
+	other := open(t, postgres.Config{URL: url, Now: func() time.Time { return clock }})
+	for _, store := range []*postgres.Store{store, other} {
+		if got := outcomes(t, store, b.batch(b.promise("u-1", "k", 1))); got[0] != parked && got[0] != exists {
+			t.Errorf("outcomes %v", got)
+		}
+	}
+	if late.ID == "" {
+		t.Error("no order")
+	}
+	again := clockedSale(t, store, "a", clock)
+	again.order(t, store, "u-1", "k")
+	if got := partitions(t, conn); len(got) != 2 {
+		t.Errorf("partitions %v", got)
 	}
 }
 
-// The function that drops partitions refuses what is in use, whoever calls it.
-func TestDropSale_RefusesOpenOrders(t *testing.T) {
+// clockedSale is a sale of a day from a time on.
+func clockedSale(t *testing.T, store *postgres.Store, id seckill.ActivityID, now time.Time) *sale {
+	t.Helper()
+	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author))
+	a, err := store.UpdateActivity(t.Context(), id, author, func(*seckill.Activity) (*seckill.Activity, error) {
+		return &seckill.Activity{
+			ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: now, EndsAt: now.Add(24 * time.Hour),
+			PaymentWindow: time.Hour, Items: []seckill.Item{{SKU: "x", Price: price, Quantity: 10, Spread: 1}},
+		}, nil
+	})
+	must(t, err)
+	s := &sale{id: id, item: a.Items[0].ID, sku: "x"}
+	s.ref = fence(t, store, inventory.Home(s.item, store.ShardCount()))
+	return s
+}
+
+// A week that is dropped keeps nobody waiting for long: not even for somebody who reads orders all day.
+func TestDropEnded_GivesWayToOrders(t *testing.T) {
+	url := database(t)
+	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
+	store := open(t, postgres.Config{URL: url, Now: func() time.Time { return clock }})
+	clockedSale(t, store, "over", clock)
+	drain(t, store)
+	clock = clock.Add(30 * 24 * time.Hour)
+	s := clockedSale(t, store, "running", clock)
+	conn, reader := connect(t, url), connect(t, url)
+	execute(t, reader, "BEGIN")
+	execute(t, reader, "SELECT FROM orders")
+	if got, err := store.DropEnded(t.Context(), clock, 10); !slices.Equal(got, []seckill.ActivityID{"over"}) || err != nil {
+		t.Errorf("dropped %v, %v", got, err)
+	}
+	if got := partitions(t, conn); len(got) != 3 {
+		t.Errorf("partitions %v", got)
+	}
+	s.order(t, store, "u-1", "k")
+	execute(t, reader, "COMMIT")
+	must(t, first(store.DropEnded(t.Context(), clock, 10)))
+	if got := partitions(t, conn); len(got) != 2 {
+		t.Errorf("partitions %v", got)
+	}
+}
+
+// The functions that drop refuse what is in use, whoever calls them.
+func TestDropWeek_RefusesWhatIsInUse(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
 	newSale(t, store, 10, 0).order(t, store, "u-1", "k")
-	if _, err := connect(t, url).Exec(t.Context(), "SELECT penstock_drop_sale(sale) FROM activities"); err == nil {
-		t.Error("dropped")
+	conn := connect(t, url)
+	for _, text := range []string{"SELECT penstock_drop_week(week) FROM activities", "SELECT penstock_drop_week(0)"} {
+		if _, err := conn.Exec(t.Context(), text); code(err) != "P0001" {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	execute(t, conn, "UPDATE activities SET week = 1")
+	if _, err := conn.Exec(t.Context(), "SELECT penstock_drop_week(week) FROM weeks WHERE week > 0"); err == nil || !strings.Contains(err.Error(), "open orders") {
+		t.Error(err)
+	}
+}
+
+// A reader of the catalog that was away for longer than drops are remembered reads all of it.
+func TestLoadCatalog_ForgetsOldDrops(t *testing.T) {
+	url := database(t)
+	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
+	store := open(t, postgres.Config{URL: url, Now: func() time.Time { return clock }})
+	load := func(since seckill.CatalogVersion) (whole bool, dropped []seckill.ActivityID, version seckill.CatalogVersion) {
+		t.Helper()
+		version, err := store.LoadCatalog(t.Context(), since, func(w bool) { whole = w }, func(c seckill.CatalogChange) error {
+			if c.Dropped != "" {
+				dropped = append(dropped, c.Dropped)
+			}
+			return nil
+		})
+		must(t, err)
+		return whole, dropped, version
+	}
+	clockedSale(t, store, "a", clock)
+	clockedSale(t, store, "b", clock)
+	drain(t, store)
+	_, _, version := load(seckill.CatalogVersion{})
+	clock = clock.Add(3 * 24 * time.Hour)
+	must(t, first(store.DropEnded(t.Context(), clock, 1)))
+	if whole, dropped, _ := load(version); whole || !slices.Equal(dropped, []seckill.ActivityID{"a"}) {
+		t.Errorf("whole %v, dropped %v", whole, dropped)
+	}
+	clock = clock.Add(30 * 24 * time.Hour)
+	must(t, first(store.DropEnded(t.Context(), clock, 1)))
+	if whole, dropped, _ := load(version); !whole || len(dropped) > 0 {
+		t.Errorf("whole %v, dropped %v", whole, dropped)
 	}
 }

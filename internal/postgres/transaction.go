@@ -5,22 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"penstock/seckill"
 )
 
 const (
 	begin         = "BEGIN ISOLATION LEVEL READ COMMITTED"
-	beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	beginRead     = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	beginSnapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 	commit        = "COMMIT"
 )
 
-// pipe queues statements for a connection, and sends them in one round trip. The server runs them one after another, each
-// on a snapshot of its own unless the transaction says otherwise: a statement behind one that waited for a lock sees what
-// the lock's last holder has committed. After an error the rest is skipped.
+// pipe queues statements for a connection, and sends them in one round trip. The server runs them one
+// after another, each on a snapshot of its own unless the transaction says otherwise: a statement behind
+// one that waited for a lock sees what the lock's last holder has committed. After an error the rest is
+// skipped.
 type pipe struct {
 	conn  *pgx.Conn
 	batch *pgx.Batch
@@ -33,13 +36,26 @@ func (p *pipe) exec(text string, args ...any) { p.batch.Queue(text, args...) }
 
 // each queues a query; scan is called for every row, at the next flush.
 func (p *pipe) each(scan func(rows pgx.Rows) error, text string, args ...any) {
-	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return err
-			}
+	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error { return eachRow(rows, scan) })
+}
+
+func eachRow(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
 		}
-		return rows.Err()
+	}
+	return rows.Err()
+}
+
+// lock is each for a query that takes rows of stock. Rows that somebody has for too long are ErrLocked.
+func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
+	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
+		err := eachRow(rows, scan)
+		if isState(err, lockNotAvailable) {
+			return fmt.Errorf("%w: %w", seckill.ErrLocked, err)
+		}
+		return err
 	})
 }
 
@@ -88,11 +104,12 @@ func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, err
 	return n, p.flush(ctx)
 }
 
-// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that is not used again.
+// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that is not
+// used again.
 const rollbackTimeout = time.Second
 
-// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails the pool drops the connection,
-// and the server rolls back.
+// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails the
+// pool drops the connection, and the server rolls back.
 func (p *pipe) rollback(ctx context.Context) error {
 	if p.conn.IsClosed() || p.conn.PgConn().TxStatus() == 'I' {
 		return nil
@@ -103,16 +120,19 @@ func (p *pipe) rollback(ctx context.Context) error {
 	return err
 }
 
-// transaction is a write under way. What is queued when its function returns goes with the commit, in one round trip.
+// transaction is a write under way. What is queued when its function returns goes with the commit, in one
+// round trip.
 type transaction struct {
 	*pipe
-	clock  func() time.Time // nil: the database's
-	events bool             // steps of orders are kept
-	now    time.Time        // one reading of the clock, taken where readClock stands among the statements
+	clock   func() time.Time // nil: the database's
+	events  bool             // steps of orders are kept
+	now     time.Time        // one reading of the clock, taken where readClock stands among the statements
+	version int64            // of the catalog, once lockCatalog was flushed
+	raised  bool             // version was raised
 }
 
-// readClock queues a reading of the clock. It stands behind the statements that take locks, so that of two transactions
-// that meet the later one has the later time.
+// readClock queues a reading of the clock. It stands behind the statements that take locks, so that of two
+// transactions that meet the later one has the later time.
 func (tx *transaction) readClock() {
 	tx.each(func(rows pgx.Rows) error {
 		if err := rows.Scan(&tx.now); err != nil {
@@ -121,14 +141,17 @@ func (tx *transaction) readClock() {
 		if tx.clock != nil {
 			tx.now = tx.clock()
 		}
-		tx.now = tx.now.UTC().Truncate(time.Microsecond)
+		tx.now = toMicros(tx.now)
 		return nil
 	}, "SELECT clock_timestamp()")
 }
 
-// write runs fn in a transaction, and again when the transaction lost against others. Errors are wrapped with what. After
-// an error the transaction has usually not happened; where the connection broke in the middle of its commit nobody knows,
-// so every method may be repeated.
+// toMicros returns a time as the database keeps it.
+func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// write runs fn in a transaction, and again when the transaction lost against others. Errors are wrapped
+// with what. After an error the transaction has usually not happened; where the connection broke in the
+// middle of its commit nobody knows, so every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
@@ -155,13 +178,19 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	tx.batch.Queue(commit).Exec(func(tag pgconn.CommandTag) error {
+	tx.commit()
+	return tx.flush(ctx)
+}
+
+// commit queues the commit, which must be one: the server answers that of a failed transaction with a
+// ROLLBACK.
+func (p *pipe) commit() {
+	p.batch.Queue(commit).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != commit {
 			return fmt.Errorf("commit: the server answered %s", tag)
 		}
 		return nil
 	})
-	return tx.flush(ctx)
 }
 
 const (
@@ -173,10 +202,17 @@ const (
 func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
 		err := f()
-		if demoted(err) {
+		if isState(err, readOnlyTransaction) {
+			// The connections there are lead to a server that may only read, as one that was the primary
+			// before a failover. New ones, of a URL that names the others and asks for
+			// target_session_attrs=read-write, don't.
 			s.pool.Reset()
 		}
-		if err == nil || try == maxTries || ctx.Err() != nil || !lost(err) {
+		fault := FaultOf(err)
+		if fault == FaultInvariant {
+			s.log.ErrorContext(ctx, "the database refused to break an invariant, please report this", "what", what, "err", err)
+		}
+		if try == maxTries || ctx.Err() != nil || fault != FaultAgain {
 			return err
 		}
 		s.retries.Add(1)
@@ -191,28 +227,7 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	}
 }
 
-// demoted reports whether the server on the other end may only read, as one that was the primary before a failover. All
-// connections lead there: new ones, of a URL that names the others and asks for target_session_attrs=read-write, don't.
-func demoted(err error) bool {
-	var failed *pgconn.PgError
-	return errors.As(err, &failed) && failed.Code == "25006"
-}
-
-// lost reports whether a transaction may go better another time: it never reached the server, or one that may write; it was
-// the victim of a deadlock, another one made the same row first (which is found the next time), or the schema changed under
-// its plan.
-func lost(err error) bool {
-	var failed *pgconn.PgError
-	if !errors.As(err, &failed) {
-		return pgconn.SafeToRetry(err)
-	}
-	switch failed.Code {
-	case "40P01", "40001", "23505", "25006": // deadlock, serialization, unique, read only
-		return true
-	case "0A000":
-		return strings.HasPrefix(failed.Message, "cached plan must not change result type")
-	case "26000": // the prepared statement is gone
-		return true
-	}
-	return false
+// rowInto scans a query's row into dest.
+func rowInto(dest ...any) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error { return rows.Scan(dest...) }
 }

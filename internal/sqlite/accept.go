@@ -3,38 +3,39 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// Accept implements seckill.OrderStore.
-func (s *Store) Accept(ctx context.Context, records []seckill.Record) ([]seckill.Acceptance, error) {
-	if len(records) == 0 {
+// Accept implements seckill.OrderStore. The write lock stands for the locks on the rows of shards
+// and items: nothing that was read changes before the commit.
+func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
+	if len(b.Pages) == 0 && len(b.Letters) == 0 && len(b.Moves) == 0 {
 		return nil, nil
 	}
 	var out []seckill.Acceptance
-	err := s.write(ctx, "accept records", func(ctx context.Context, tx *transaction) error {
-		items, err := tx.lockItems(ctx, records)
+	err := s.write(ctx, "accept a batch", func(ctx context.Context, tx *transaction) error {
+		out = nil
+		if err := tx.move(ctx, b.Moves); err != nil {
+			return err
+		}
+		in, err := tx.readInput(ctx, claimsOf(b.Pages))
 		if err != nil {
 			return err
 		}
-		ids := make([]seckill.OrderID, len(records))
-		for i := range records {
-			ids[i] = records[i].Order
+		changes := seckill.NewChanges()
+		for i := range b.Pages {
+			out = append(out, seckill.DecideAccept(&b.Pages[i], in, changes)...)
 		}
-		existing, err := findOrders(ctx, tx.statements, ids)
-		if err != nil {
+		if err := mayPark(out, b.Park); err != nil {
 			return err
 		}
-		bought, err := tx.bought(ctx, records, items, existing)
-		if err != nil {
+		if err := tx.writeChanges(ctx, changes); err != nil {
 			return err
 		}
-		out = seckill.DecideAccept(records, items, existing, bought, tx.now)
-		return tx.writeAccepted(ctx, records, out)
+		return tx.keepLetters(ctx, lettersOf(b.Letters, changes.Letters))
 	})
 	if err != nil {
 		return nil, err
@@ -42,179 +43,161 @@ func (s *Store) Accept(ctx context.Context, records []seckill.Record) ([]seckill
 	return out, nil
 }
 
-// writeAccepted inserts the new rows, and moves the counts of their items.
-func (tx *transaction) writeAccepted(ctx context.Context, records []seckill.Record, decided []seckill.Acceptance) error {
-	m := newMoves()
-	orders := make([]seckill.Order, 0, len(decided))
-	for i := range decided {
-		a := &decided[i]
-		switch a.Outcome {
-		case seckill.OutcomeOpened:
-			m.of(a.Order.Item).open += int64(a.Order.Quantity)
-		case seckill.OutcomeRejected:
-			m.of(a.Order.Item).rejected++
-			m.settle(&a.Order, inventory.SettleVoid)
-		case seckill.OutcomeSkipped:
-			m.of(records[i].Item()).skipped++
-			continue
-		default:
-			continue
+// mayPark refuses promises of locked rows where they are not to be parked.
+func mayPark(out []seckill.Acceptance, park bool) error {
+	for i := range out {
+		o := &out[i].Order
+		if !park && out[i].Outcome == seckill.OutcomeParked && o.Reason == seckill.ReasonLocked {
+			return fmt.Errorf("item %d on shard %d: %w", o.Item, o.Grant.Shard, seckill.ErrLocked)
 		}
-		orders = append(orders, a.Order)
-		m.steps = append(m.steps, stepOf(&a.Order))
 	}
-	if err := insertOrders(ctx, tx, orders); err != nil {
+	return nil
+}
+
+// move moves positions that are still the ones that their batch was read from.
+func (tx *transaction) move(ctx context.Context, moves []seckill.Move) error {
+	for i := range moves {
+		from, to := &moves[i].From, &moves[i].To
+		if from.Topic != to.Topic || from.Partition != to.Partition {
+			return fmt.Errorf("a move from one partition to another: %+v", moves[i])
+		}
+		n, err := tx.change(ctx, `UPDATE positions SET next = ?, leader_epoch = ?
+			WHERE "partition" = ? AND topic = ? AND next = ? AND leader_epoch = ?`,
+			to.Next, to.LeaderEpoch, from.Partition, from.Topic[:], from.Next, from.LeaderEpoch)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("partition %d: %w from offset %d", from.Partition, seckill.ErrMoved, from.Next)
+		}
+	}
+	return nil
+}
+
+// claim is what a promise or a parked order needs to know of: its row, its stock row, its buyer.
+type claim struct {
+	order seckill.OrderID
+	key   seckill.StockKey
+	user  seckill.UserID
+}
+
+func claimsOf(pages []seckill.Page) []claim {
+	var out []claim
+	for i := range pages {
+		for k := range pages[i].Promises {
+			r := &pages[i].Promises[k]
+			key := seckill.StockKey{Item: r.Item(), Shard: pages[i].Ref.Shard}
+			out = append(out, claim{r.Order, key, r.User})
+		}
+	}
+	return out
+}
+
+func claimOf(o *seckill.Order) claim { return claim{o.ID, o.Stock(), o.User} }
+
+// readInput reads what decides about claims.
+func (tx *transaction) readInput(ctx context.Context, claims []claim) (*seckill.AcceptInput, error) {
+	in := &seckill.AcceptInput{Locked: tx.locked, Now: tx.now, Bought: make(map[seckill.BuyerKey]int64)}
+	ids := make([]seckill.OrderID, len(claims))
+	keys := make([]seckill.StockKey, len(claims))
+	for i := range claims {
+		ids[i], keys[i] = claims[i].order, claims[i].key
+	}
+	var err error
+	if in.Epochs, err = tx.epochs(ctx, keys); err != nil {
+		return nil, err
+	}
+	if in.Stock, err = tx.ledgers(ctx, keys); err != nil {
+		return nil, err
+	}
+	if in.Existing, err = findOrders(ctx, tx, ids); err != nil {
+		return nil, err
+	}
+	return in, tx.readBought(ctx, claims, in)
+}
+
+// epochs reads the epochs of the keys' shards.
+func (tx *transaction) epochs(ctx context.Context, keys []seckill.StockKey) (map[inventory.ShardID]inventory.Epoch, error) {
+	out := make(map[inventory.ShardID]inventory.Epoch)
+	var shards []inventory.ShardID
+	for _, key := range keys {
+		if _, known := out[key.Shard]; !known {
+			out[key.Shard] = 0
+			shards = append(shards, key.Shard)
+		}
+	}
+	rows, err := tx.query(ctx, "SELECT id, epoch FROM shards WHERE id IN (SELECT value FROM json_each(?))", list(shards))
+	err = each(rows, err, func(rows *sql.Rows) error {
+		var shard inventory.ShardID
+		var epoch inventory.Epoch
+		err := rows.Scan(&shard, &epoch)
+		out[shard] = epoch
 		return err
-	}
-	return m.write(ctx, tx)
-}
-
-// lockItems reads the items of records; the write lock keeps them as they are.
-func (tx *transaction) lockItems(ctx context.Context, records []seckill.Record) (map[inventory.ItemID]*seckill.Ledger, error) {
-	items := make(map[inventory.ItemID]*seckill.Ledger)
-	for i := range records {
-		id := records[i].Item()
-		if _, ok := items[id]; ok {
-			continue
-		}
-		ledger, err := tx.ledger(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		items[id] = ledger // nil, too: it is not asked for again
-	}
-	for id, ledger := range items {
-		if ledger == nil {
-			delete(items, id)
-		}
-	}
-	return items, nil
-}
-
-// ledger reads an item's row, nil where there is none.
-func (tx *transaction) ledger(ctx context.Context, id inventory.ItemID) (*seckill.Ledger, error) {
-	var l seckill.Ledger
-	ok, err := one(ctx, tx, `SELECT i.activity, a.merchant, i.sku, i.epoch, i.total, i.open, i.sold, i.per_user, a.payment_window
-		FROM items AS i JOIN activities AS a ON a.id = i.activity WHERE i.id = ?`, []any{int64(id)},
-		&l.Activity, &l.Merchant, &l.SKU, &l.Epoch, &l.Total, &l.Open, &l.Sold, &l.PerUser, &l.PaymentWindow)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return &l, nil
-}
-
-// ledgerAt reads the row of ref's item for a change that is meant for ref's epoch.
-func (tx *transaction) ledgerAt(ctx context.Context, ref inventory.Ref) (*seckill.Ledger, error) {
-	item, err := tx.ledger(ctx, ref.Item)
-	switch {
-	case err != nil:
-		return nil, err
-	case item == nil:
-		return nil, errNoItem(ref.Item)
-	case item.Epoch != ref.Epoch:
-		return nil, fmt.Errorf("%w: it is %d", seckill.ErrFenced, item.Epoch)
-	}
-	return item, nil
-}
-
-func errNoItem(item inventory.ItemID) error {
-	return fmt.Errorf("item %d: %w", item, seckill.ErrNotFound)
-}
-
-// bought returns what the buyers of new records have, of items with a limit.
-func (tx *transaction) bought(ctx context.Context, records []seckill.Record, items map[inventory.ItemID]*seckill.Ledger,
-	existing map[seckill.OrderID]seckill.Order) (map[seckill.BuyerKey]int64, error) {
-	bought := make(map[seckill.BuyerKey]int64)
-	buyers := make(map[inventory.ItemID][]seckill.UserID)
-	for i := range records {
-		id := records[i].Item()
-		item := items[id]
-		if _, repeat := existing[records[i].Order]; repeat || item == nil || item.PerUser == 0 {
-			continue
-		}
-		key := seckill.BuyerKey{Item: id, User: records[i].User}
-		if _, asked := bought[key]; !asked {
-			bought[key] = 0
-			buyers[id] = append(buyers[id], key.User)
-		}
-	}
-	for id, users := range buyers {
-		err := lookup(ctx, tx.statements, `SELECT user, quantity FROM (SELECT ? AS item) AS one CROSS JOIN (VALUES {(?)}) AS buyer
-			CROSS JOIN orders ON orders.item = one.item AND orders.user = buyer.column1 AND units <> 'void'`,
-			[]any{int64(id)}, users, func(rows *sql.Rows) error {
-				key, units := seckill.BuyerKey{Item: id}, int64(0)
-				err := rows.Scan(&key.User, &units)
-				bought[key] += units
-				return err
-			})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return bought, nil
-}
-
-// Bury implements seckill.OrderStore.
-func (s *Store) Bury(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) ([]bool, error) {
-	var out []bool
-	what := fmt.Sprintf("bury holds of item %d in epoch %d", ref.Item, ref.Epoch)
-	err := s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		out = make([]bool, len(holds))
-		item, err := tx.ledgerAt(ctx, ref)
-		if err != nil {
-			return err
-		}
-		var ids []seckill.OrderID
-		for i := range holds {
-			if !seckill.IsWithdrawal(holds[i].ID) {
-				ids = append(ids, seckill.OrderID(holds[i].ID))
-			}
-		}
-		orders, err := findOrders(ctx, tx.statements, ids)
-		if err != nil {
-			return err
-		}
-		m := newMoves()
-		var tombstones []seckill.Order
-		for i, h := range holds {
-			if seckill.IsWithdrawal(h.ID) {
-				out[i], err = tx.buryWithdrawal(ctx, m, ref.Item, h)
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			if order, ok := orders[seckill.OrderID(h.ID)]; ok {
-				out[i] = order.Reason != seckill.ReasonNotAccepted // a tombstone was buried before, with its settlement
-				continue
-			}
-			tombstone := seckill.Tombstone(h, ref.Item, item, tx.now)
-			orders[tombstone.ID] = tombstone
-			tombstones = append(tombstones, tombstone)
-			m.settle(&tombstone, inventory.SettleVoid)
-		}
-		return errors.Join(insertOrders(ctx, tx, tombstones), m.write(ctx, tx))
 	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, err
 }
 
-// buryWithdrawal writes the tombstone of a withdrawal's hold unless it has one, or reports that the withdrawal is committed.
-func (tx *transaction) buryWithdrawal(ctx context.Context, m *moves, item inventory.ItemID, h inventory.Hold) (bool, error) {
-	committed, err := exists(ctx, tx, "SELECT 1 FROM stock_changes WHERE item = ? AND hold = ? AND hold <> ''", int64(item), h.ID)
-	if err != nil || committed {
-		return committed, err
+func bindKey(args []any, key *seckill.StockKey) []any {
+	return append(args, int64(key.Item), int64(key.Shard))
+}
+
+// parkedOf is the sum of the parked units of the stock row s. It is read from the orders: see the
+// schema.
+const parkedOf = `(SELECT ifnull(sum(quantity), 0) FROM orders
+	WHERE orders.shard = s.shard AND orders.item = s.item AND orders.units = 'parked')`
+
+// ledgers reads stock rows with what decisions need of their items. Rows that don't exist are left
+// out.
+func (tx *transaction) ledgers(ctx context.Context, keys []seckill.StockKey) (map[seckill.StockKey]*seckill.Ledger, error) {
+	out := make(map[seckill.StockKey]*seckill.Ledger)
+	var wanted []seckill.StockKey
+	for _, key := range keys {
+		if _, known := out[key]; !known {
+			out[key] = nil
+			wanted = append(wanted, key)
+		}
 	}
-	made, err := tx.change(ctx, `INSERT INTO withdrawal_tombstones (item, hold, quantity, at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO NOTHING`,
-		int64(item), h.ID, h.Quantity, tx.now.UnixMicro())
-	if err != nil {
-		return false, err
+	clear(out)
+	err := lookup(ctx, tx, `SELECT s.item, s.shard, i.activity, a.merchant, i.sku, i.price, i.currency, i.per_user,
+			a.payment_window, s.total, s.open, s.sold, `+parkedOf+`
+		FROM (VALUES {(?,?)}) AS k CROSS JOIN stock AS s ON s.item = k.column1 AND s.shard = k.column2
+		CROSS JOIN items AS i ON i.id = s.item CROSS JOIN activities AS a ON a.id = i.activity`,
+		nil, wanted, bindKey, func(rows *sql.Rows) error {
+			var key seckill.StockKey
+			l := new(seckill.Ledger)
+			err := rows.Scan(&key.Item, &key.Shard, &l.Activity, &l.Merchant, &l.SKU, &l.Price.Minor, &l.Price.Currency,
+				&l.PerUser, &l.PaymentWindow, &l.Total, &l.Open, &l.Sold, &l.Parked)
+			out[key] = l
+			return err
+		})
+	return out, err
+}
+
+// readBought reads what the buyers of claims have, where that decides: of items with a limit, for
+// claims that are no orders yet.
+func (tx *transaction) readBought(ctx context.Context, claims []claim, in *seckill.AcceptInput) error {
+	var buyers []seckill.BuyerKey
+	for i := range claims {
+		c := &claims[i]
+		row := in.Stock[c.key]
+		if existing, exists := in.Existing[c.order]; row == nil || row.PerUser == 0 ||
+			exists && existing.State != seckill.OrderParked {
+			continue
+		}
+		key := seckill.BuyerKey{Item: c.key.Item, User: c.user}
+		if _, asked := in.Bought[key]; !asked {
+			in.Bought[key] = 0
+			buyers = append(buyers, key)
+		}
 	}
-	if made == 1 {
-		m.outbox = append(m.outbox, outboxRow{item: item, kind: outboxVoid, stock: true, name: h.ID, quantity: h.Quantity})
-	}
-	return false, nil
+	bind := func(args []any, b *seckill.BuyerKey) []any { return append(args, int64(b.Item), string(b.User)) }
+	return lookup(ctx, tx, `SELECT item, user, quantity FROM (VALUES {(?,?)}) AS buyer
+		CROSS JOIN orders ON orders.item = buyer.column1 AND orders.user = buyer.column2 AND units IN ('open', 'sold')`,
+		nil, buyers, bind, func(rows *sql.Rows) error {
+			var key seckill.BuyerKey
+			var units int64
+			err := rows.Scan(&key.Item, &key.User, &units)
+			in.Bought[key] += units
+			return err
+		})
 }

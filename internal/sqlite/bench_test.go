@@ -13,7 +13,7 @@ func BenchmarkStore(b *testing.B) {
 	for _, synchronous := range []string{"normal", "full"} {
 		b.Run("synchronous="+synchronous, func(b *testing.B) {
 			storetest.Benchmark(b, func(b *testing.B, now func() time.Time) seckill.Store {
-				return open(b, sqlite.Config{Synchronous: synchronous, Now: now})
+				return open(b, sqlite.Config{Synchronous: synchronous, Now: now, Shards: storetest.Shards})
 			})
 		})
 	}

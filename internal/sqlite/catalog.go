@@ -8,55 +8,126 @@ import (
 	"penstock/seckill"
 )
 
-// LoadCatalog implements seckill.CatalogStore.
-func (s *Store) LoadCatalog(ctx context.Context, known int64) (*seckill.CatalogData, error) {
+// catalogPage is how many activities are read at once, with their items.
+const catalogPage = 64
+
+// LoadCatalog implements seckill.CatalogStore. It holds one state of the file while apply runs.
+func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),
+	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
 	const what = "load the catalog"
-	var version int64
+	now := seckill.CatalogVersion{Incarnation: s.incarnation}
+	whole := since.Number <= 0 || since.Incarnation != now.Incarnation
+	if whole {
+		since.Number = 0
+	}
 	err := s.read(ctx, what, func(q *statements) error {
-		_, err := one(ctx, q, "SELECT version FROM catalog", nil, &version)
+		_, err := one(ctx, q, "SELECT version FROM catalog", nil, &now.Number)
 		return err
 	})
-	if err != nil || version == known {
-		return nil, err
-	}
-	data := new(seckill.CatalogData)
-	err = s.readSnapshot(ctx, what, func(sn snapshot) error { return readCatalog(ctx, sn, data) })
 	if err != nil {
-		return nil, err
+		return seckill.CatalogVersion{}, err
 	}
-	return data, nil
+	if now == since { // mostly
+		begin(false)
+		return now, nil
+	}
+	err = s.readSnapshot(ctx, what, func(sn snapshot) error {
+		if _, err := one(ctx, sn, "SELECT version FROM catalog", nil, &now.Number); err != nil {
+			return err
+		}
+		begin(whole)
+		return readCatalog(ctx, sn, since.Number, apply)
+	})
+	if err != nil {
+		return seckill.CatalogVersion{}, err
+	}
+	return now, nil
 }
 
-func readCatalog(ctx context.Context, sn snapshot, data *seckill.CatalogData) error {
-	if _, err := one(ctx, sn, "SELECT version FROM catalog", nil, &data.Version); err != nil {
-		return err
-	}
-	rows, err := sn.query(ctx, "SELECT id, name, payment_secret FROM merchants ORDER BY id")
+// readCatalog hands everything that changed since a version to apply.
+func readCatalog(ctx context.Context, sn snapshot, since int64, apply func(seckill.CatalogChange) error) error {
+	rows, err := sn.query(ctx, "SELECT id, name, payment_secret FROM merchants WHERE changed > ? ORDER BY changed", since)
 	err = each(rows, err, func(rows *sql.Rows) error {
-		var m seckill.Merchant
+		m := new(seckill.Merchant)
 		if err := rows.Scan(&m.ID, &m.Name, &m.PaymentSecret); err != nil {
 			return err
 		}
-		data.Merchants = append(data.Merchants, m)
-		return nil
+		return apply(seckill.CatalogChange{Merchant: m})
 	})
 	if err != nil {
 		return err
 	}
-	rows, err = sn.query(ctx, "SELECT "+callerColumns+" FROM callers ORDER BY merchant, caller")
+	rows, err = sn.query(ctx, "SELECT "+callerColumns+" FROM callers WHERE changed > ? ORDER BY changed", since)
 	err = each(rows, err, func(rows *sql.Rows) error {
 		c, err := scanCaller(rows)
-		data.Callers = append(data.Callers, c)
-		return err
+		if err != nil {
+			return err
+		}
+		return apply(seckill.CatalogChange{Caller: &c})
 	})
 	if err != nil {
 		return err
 	}
-	data.Activities, err = readActivities(ctx, sn, "")
-	return err
+	if since > 0 {
+		rows, err = sn.query(ctx, "SELECT id FROM dropped_activities WHERE changed > ? ORDER BY changed", since)
+		err = each(rows, err, func(rows *sql.Rows) error {
+			var c seckill.CatalogChange
+			if err := rows.Scan(&c.Dropped); err != nil {
+				return err
+			}
+			return apply(c)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for from := since; ; {
+		last, err := readActivities(ctx, sn, from, since, apply)
+		if err != nil || last == 0 {
+			return err
+		}
+		from = last
+	}
 }
 
-// PutMerchant implements seckill.CatalogStore. Putting what is there changes nothing and is not recorded.
+// readActivities hands out a page of activities that changed after from, in the order of their
+// changes, and returns the version of the last one; 0 where there was none. Each change has a
+// version of its own.
+func readActivities(ctx context.Context, sn snapshot, from, since int64, apply func(seckill.CatalogChange) error) (last int64, err error) {
+	var page []seckill.CatalogChange
+	var ids []seckill.ActivityID // of those that come with their items
+	place := make(map[seckill.ActivityID]*seckill.Activity)
+	rows, err := sn.query(ctx, "SELECT "+activityColumns+" FROM activities WHERE changed > ? ORDER BY changed LIMIT ?", from, catalogPage)
+	err = each(rows, err, func(rows *sql.Rows) error {
+		a, err := scanActivity(rows)
+		last = a.changed
+		change := seckill.CatalogChange{Activity: &a.Activity, ItemsKept: since > 0 && a.itemsChanged <= since}
+		page = append(page, change)
+		if !change.ItemsKept {
+			ids = append(ids, a.ID)
+			place[a.ID] = change.Activity
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = readItems(ctx, sn, ids, func(of seckill.ActivityID, i seckill.Item) {
+		place[of].Items = append(place[of].Items, i)
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i := range page {
+		if err := apply(page[i]); err != nil {
+			return 0, err
+		}
+	}
+	return last, nil
+}
+
+// PutMerchant implements seckill.CatalogStore. Putting what is there changes nothing and is not
+// recorded.
 func (s *Store) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
 	return s.write(ctx, "put merchant "+string(m.ID), func(ctx context.Context, tx *transaction) error {
 		old := seckill.Merchant{ID: m.ID}
@@ -71,18 +142,26 @@ func (s *Store) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.
 		if found && m == old {
 			return nil
 		}
-		_, err = tx.exec(ctx, `INSERT INTO merchants (id, name, payment_secret) VALUES (?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET name = excluded.name, payment_secret = excluded.payment_secret`,
-			string(m.ID), m.Name, m.PaymentSecret)
+		version, err := tx.raiseVersion(ctx)
 		if err != nil {
 			return err
 		}
-		var before any
-		if found {
-			before = merchantChange{ID: m.ID, Name: old.Name}
+		_, err = tx.exec(ctx, `INSERT INTO merchants (id, name, payment_secret, changed) VALUES (?, ?, ?, ?)
+			ON CONFLICT (id) DO UPDATE SET name = excluded.name, payment_secret = excluded.payment_secret,
+				changed = excluded.changed`,
+			string(m.ID), m.Name, m.PaymentSecret, version)
+		if err != nil {
+			return err
 		}
-		after := merchantChange{m.ID, m.Name, m.PaymentSecret != old.PaymentSecret}
-		return tx.recordCatalog(ctx, by, kindMerchant, string(m.ID), before, after)
+		before := &old
+		if !found {
+			before = nil
+		}
+		record, err := seckill.RecordMerchant(before, &m)
+		if err != nil {
+			return err
+		}
+		return tx.record(ctx, by, record)
 	})
 }
 
@@ -111,12 +190,6 @@ func findCaller(ctx context.Context, q querier, ref seckill.CallerRef) (*seckill
 	return found, err
 }
 
-// exists reports whether a query has a row.
-func exists(ctx context.Context, q querier, text string, args ...any) (bool, error) {
-	var ignored any
-	return one(ctx, q, text, args, &ignored)
-}
-
 // AddCaller implements seckill.CatalogStore. Created is the database's.
 func (s *Store) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error {
 	return s.write(ctx, "add caller "+c.String(), func(ctx context.Context, tx *transaction) error {
@@ -132,34 +205,51 @@ func (s *Store) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Auth
 		case old != nil:
 			return seckill.ErrExists
 		}
-		_, err := tx.exec(ctx, "INSERT INTO callers ("+callerColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			string(c.Merchant), string(c.Caller), c.Name, int64(c.Rights), c.Shadow, c.KeyHash[:], c.Revoked, tx.now.UnixMicro())
+		version, err := tx.raiseVersion(ctx)
 		if err != nil {
 			return err
 		}
-		return tx.recordCatalog(ctx, by, kindCaller, c.String(), nil, changeOfCaller(&c))
+		_, err = tx.exec(ctx, "INSERT INTO callers ("+callerColumns+", changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			string(c.Merchant), string(c.Caller), c.Name, int64(c.Rights), c.Shadow, c.KeyHash[:], c.Revoked,
+			tx.now.UnixMicro(), version)
+		if err != nil {
+			return err
+		}
+		record, err := seckill.RecordCaller(nil, &c)
+		if err != nil {
+			return err
+		}
+		return tx.record(ctx, by, record)
 	})
 }
 
 // SetCallerRevoked implements seckill.CatalogStore.
 func (s *Store) SetCallerRevoked(ctx context.Context, ref seckill.CallerRef, revoked bool, by seckill.Author) error {
 	return s.write(ctx, fmt.Sprintf("set revoked of caller %s to %t", ref, revoked), func(ctx context.Context, tx *transaction) error {
-		c, err := findCaller(ctx, tx, ref)
+		before, err := findCaller(ctx, tx, ref)
 		switch {
 		case err != nil:
 			return err
-		case c == nil:
+		case before == nil:
 			return seckill.ErrNotFound
-		case c.Revoked == revoked:
+		case before.Revoked == revoked:
 			return nil
 		}
-		before := changeOfCaller(c)
-		c.Revoked = revoked
-		_, err = tx.exec(ctx, "UPDATE callers SET revoked = ? WHERE merchant = ? AND caller = ?",
-			revoked, string(ref.Merchant), string(ref.Caller))
+		after := *before
+		after.Revoked = revoked
+		version, err := tx.raiseVersion(ctx)
 		if err != nil {
 			return err
 		}
-		return tx.recordCatalog(ctx, by, kindCaller, ref.String(), before, changeOfCaller(c))
+		_, err = tx.exec(ctx, "UPDATE callers SET revoked = ?, changed = ? WHERE merchant = ? AND caller = ?",
+			revoked, version, string(ref.Merchant), string(ref.Caller))
+		if err != nil {
+			return err
+		}
+		record, err := seckill.RecordCaller(before, &after)
+		if err != nil {
+			return err
+		}
+		return tx.record(ctx, by, record)
 	})
 }

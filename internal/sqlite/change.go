@@ -2,84 +2,20 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
-	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// The kinds of changes.
-const (
-	kindMerchant    = "merchant"
-	kindCaller      = "caller"
-	kindActivity    = "activity"
-	kindStock       = "stock"
-	kindToken       = "token"
-	kindDeadLetters = "dead-letters"
-)
-
-// The JSON of a change is that of the seckill type without its secrets, so it decodes into that type again.
-type (
-	merchantChange struct {
-		ID               seckill.MerchantID
-		Name             string
-		NewPaymentSecret bool `json:",omitempty"` // it changed; to what is nobody's business
-	}
-	callerChange struct {
-		seckill.CallerRef
-		Name    string
-		Rights  seckill.Rights
-		Shadow  bool
-		Revoked bool
-	}
-	tokenChange struct {
-		Name    string
-		Role    seckill.Role
-		NewHash bool `json:",omitempty"`
-	}
-	stockLevel struct {
-		Item  inventory.ItemID
-		Total int64
-	}
-	stockChange struct {
-		seckill.StockChange
-		Total int64
-	}
-)
-
-func changeOfCaller(c *seckill.Caller) *callerChange {
-	return &callerChange{c.CallerRef, c.Name, c.Rights, c.Shadow, c.Revoked}
-}
-
-// record writes a change; before or after is nil for what was made or deleted.
-func (tx *transaction) record(ctx context.Context, by seckill.Author, kind, key string, before, after any) error {
-	texts := [2]string{}
-	for i, v := range [...]any{before, after} {
-		if v == nil {
-			continue
-		}
-		text, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("record the change of %s %s: %w", kind, key, err)
-		}
-		texts[i] = string(text)
-	}
-	_, err := tx.exec(ctx, `INSERT INTO changes (at, actor, reason, kind, key, "before", "after") VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		tx.now.UnixMicro(), by.Actor, by.Reason, kind, key, texts[0], texts[1])
+// record keeps a change by a person.
+func (tx *transaction) record(ctx context.Context, by seckill.Author, r seckill.ChangeRecord) error {
+	_, err := tx.exec(ctx, `INSERT INTO changes (at, actor, reason, kind, key, "before", "after")
+		VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		tx.now.UnixMicro(), by.Actor, by.Reason, r.Kind, r.Key, r.Before, r.After)
 	return err
 }
 
-// recordCatalog is record for a change that gateways must learn of.
-func (tx *transaction) recordCatalog(ctx context.Context, by seckill.Author, kind, key string, before, after any) error {
-	if err := tx.record(ctx, by, kind, key, before, after); err != nil {
-		return err
-	}
-	return tx.raiseVersion(ctx)
-}
-
-// raiseVersion tells gateways that the catalog changed.
-func (tx *transaction) raiseVersion(ctx context.Context) error {
-	_, err := tx.exec(ctx, "UPDATE catalog SET version = version + 1")
-	return err
+// raiseVersion tells gateways that the catalog changed, and returns the version of the change.
+func (tx *transaction) raiseVersion(ctx context.Context) (version int64, err error) {
+	_, err = one(ctx, tx, "UPDATE catalog SET version = version + 1 RETURNING version", nil, &version)
+	return version, err
 }

@@ -5,22 +5,31 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"penstock/inventory"
 )
 
 // Config says where the database is and how it is kept. Open fills in the defaults.
 type Config struct {
-	// Path is the database file. Its directory must exist; beside it SQLite keeps Path-wal and Path-shm.
+	// Path is the database file. Its directory must exist; beside it SQLite keeps Path-wal and
+	// Path-shm.
 	Path string
 
-	// Synchronous is "normal" (the default): a commit is handed to the operating system, and survives kill -9; or "full":
-	// a commit is on the disk, and survives power loss, at the price of an fsync for each.
+	// Shards is the installation's number of shards; 4 by default. It is fixed when the database is
+	// made: Open refuses another number with seckill.ErrLayout.
+	Shards int
+
+	// Synchronous is "normal" (the default) or "full". With "normal" a commit is handed to the
+	// operating system, and survives kill -9. With "full" it is on the disk, and survives power
+	// loss, at the price of an fsync for each.
 	Synchronous string
 
-	// Readers is how many reads may run at once; 4 by default. Reads are batched by their callers, so more would only
-	// hold more page caches.
+	// Readers is how many reads may run at once; 4 by default. Reads are batched by their callers,
+	// so more would only hold more page caches.
 	Readers int
 
-	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default false.
+	// Events keeps every step of every order for RelayEvents; without it other systems hear of
+	// none. Default false.
 	Events bool
 
 	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
@@ -34,6 +43,7 @@ const (
 	synchronousNormal = "normal"
 	synchronousFull   = "full"
 
+	defaultShards  = 4
 	defaultReaders = 4
 	maxReaders     = 64
 )
@@ -47,7 +57,11 @@ func (c *Config) Validate() error {
 	switch c.Synchronous {
 	case "", synchronousNormal, synchronousFull:
 	default:
-		errs = append(errs, fmt.Errorf("synchronous: %q is neither %q nor %q", c.Synchronous, synchronousNormal, synchronousFull))
+		errs = append(errs, fmt.Errorf("synchronous: %q is neither %q nor %q",
+			c.Synchronous, synchronousNormal, synchronousFull))
+	}
+	if c.Shards < 0 || c.Shards > inventory.MaxShards {
+		errs = append(errs, fmt.Errorf("shards: %d is not between 1 and %d", c.Shards, inventory.MaxShards))
 	}
 	if c.Readers < 0 || c.Readers > maxReaders {
 		errs = append(errs, fmt.Errorf("readers: %d is not between 1 and %d", c.Readers, maxReaders))
@@ -59,6 +73,9 @@ func (c *Config) Validate() error {
 func (c Config) withDefaults() Config {
 	if c.Synchronous == "" {
 		c.Synchronous = synchronousNormal
+	}
+	if c.Shards == 0 {
+		c.Shards = defaultShards
 	}
 	if c.Readers == 0 {
 		c.Readers = defaultReaders

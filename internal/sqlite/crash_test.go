@@ -31,15 +31,15 @@ func TestMain(m *testing.M) {
 }
 
 func writeUntilKilled(path string) error {
-	store, err := sqlite.Open(context.Background(), sqlite.Config{Path: path})
+	store, err := sqlite.Open(context.Background(), sqlite.Config{Path: path, Shards: storetest.Shards})
 	if err != nil {
 		return err
 	}
 	return storetest.WriteUntilKilled(context.Background(), store, os.Stdout)
 }
 
-// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, opens what it left, and lets the next one go
-// on from there.
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, opens what it
+// left, and lets the next one go on from there.
 func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PENSTOCK_TEST_SEED"); s != "" {
@@ -53,7 +53,7 @@ func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	for round := range 4 {
 		said := killAfter(t, path, 1+random.IntN(60))
-		store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+		store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Shards: storetest.Shards})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,8 @@ func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	}
 }
 
-// killAfter starts a victim, kills it when it has said so many lines, and returns everything it said.
+// killAfter starts a victim, kills it when it has said so many lines, and returns everything it
+// said.
 func killAfter(t *testing.T, path string, lines int) []byte {
 	t.Helper()
 	victim := exec.Command(os.Args[0])

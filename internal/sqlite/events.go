@@ -10,8 +10,6 @@ import (
 	"penstock/seckill"
 )
 
-var _ seckill.EventStore = (*Store)(nil)
-
 // step is a row of order_events: what an order became, and when.
 type step struct {
 	order  seckill.OrderID
@@ -20,21 +18,19 @@ type step struct {
 	at     int64
 }
 
-func stepOf(o *seckill.Order) step { return step{o.ID, o.State, o.Reason, o.UpdatedAt.UnixMicro()} }
-
 // insertSteps keeps the steps of a transaction, where somebody wants to hear of them.
-func insertSteps(ctx context.Context, tx *transaction, steps []step) error {
+func insertSteps(ctx context.Context, tx *transaction, steps []seckill.Order) error {
 	if !tx.events {
 		return nil
 	}
 	const text = "INSERT INTO order_events (order_id, state, reason, at) VALUES {(?,?,?,?)}"
-	return insert(ctx, tx.statements, text, steps, func(args []any, s *step) []any {
-		return append(args, string(s.order), string(s.state), string(s.reason), s.at)
+	return insert(ctx, tx.statements, text, steps, func(args []any, o *seckill.Order) []any {
+		return append(args, string(o.ID), string(o.State), string(o.Reason), o.UpdatedAt.UnixMicro())
 	})
 }
 
-// RelayEvents implements seckill.EventStore. Nothing is locked while deliver runs. There is one writer, so steps commit in the
-// order of their ids, and all up to the last one read were read.
+// RelayEvents implements backoffice.EventStore. Nothing is locked while deliver runs. There is one
+// writer, so steps commit in the order of their ids, and all up to the last one read were read.
 func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Order) error) (int, error) {
 	const what = "relay order events"
 	if limit <= 0 {
@@ -63,7 +59,7 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	err = s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {
 		_, err := tx.exec(ctx, "DELETE FROM order_events WHERE id <= ?", last)
 		return err
-	}, nil)
+	})
 	if err != nil {
 		return 0, describe(what, err)
 	}
@@ -100,7 +96,7 @@ func (s *Store) readSteps(ctx context.Context, limit int) (last int64, orders []
 	return last, orders, nil
 }
 
-// EventsWaiting implements seckill.EventStore.
+// EventsWaiting implements backoffice.EventStore.
 func (s *Store) EventsWaiting(ctx context.Context) (time.Duration, error) {
 	var at int64
 	waits := false

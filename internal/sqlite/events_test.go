@@ -12,7 +12,7 @@ import (
 func TestEvents(t *testing.T) {
 	shapes := make(map[shape]bool)
 	storetest.ExerciseEvents(t, func(t *testing.T, now func() time.Time) seckill.Store {
-		store := openForPlans(t, Config{Now: now, Events: true})
+		store := openForPlans(t, Config{Now: now, Events: true, Shards: storetest.Shards})
 		t.Cleanup(func() {
 			for sh := range store.readers.kept {
 				shapes[sh] = true
@@ -43,6 +43,6 @@ func TestEvents(t *testing.T) {
 
 func TestEvents_OffKeepsNothing(t *testing.T) {
 	storetest.ExerciseNoEvents(t, func(t *testing.T, now func() time.Time) seckill.Store {
-		return openForPlans(t, Config{Now: now})
+		return openForPlans(t, Config{Now: now, Shards: storetest.Shards})
 	})
 }

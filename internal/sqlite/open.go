@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	driver "modernc.org/sqlite"
 
 	"penstock/inventory"
+	"penstock/seckill"
 )
 
 //go:embed migrations/*.sql
@@ -25,12 +27,17 @@ var migrations embed.FS
 var (
 	// ErrNewerSchema means that a newer binary has written the file. This one leaves it alone.
 	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
-	// ErrCorrupt means that the file is no database, another program's, or damaged. Reads and writes may find it, too.
+	// ErrCorrupt means that the file is no database, another program's, or damaged. Reads and
+	// writes may find it, too.
 	ErrCorrupt = errors.New("the file is damaged or no Penstock database")
 )
 
 // applicationID stands in the file's header and tells our databases from others: "Pstk".
 const applicationID = 0x5073746b
+
+// maxLoads is how many shards are loaded at once; more wait. They have connections of their own, since
+// a snapshot keeps one for as long as it is loaded: buyers' reads must not wait for that.
+const maxLoads = 4
 
 // Open opens the database, makes it where there is none, and brings its schema up to date.
 func Open(ctx context.Context, config Config) (*Store, error) {
@@ -56,20 +63,26 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		events: config.Events,
 		writer: newWriter(sql.OpenDB(write)),
 		pool:   sql.OpenDB(read),
-		locked: make(map[inventory.ItemID]bool),
+		loads:  sql.OpenDB(read),
+		shards: config.Shards,
 	}
 	s.pool.SetMaxOpenConns(config.Readers)
 	s.pool.SetMaxIdleConns(config.Readers)
+	s.loads.SetMaxOpenConns(maxLoads)
+	s.loads.SetMaxIdleConns(1)
 	s.readers = newStatements(s.pool.PrepareContext)
 	if err := s.prepareSchema(ctx, config); err != nil {
+		return nil, errors.Join(describe(what, err), s.Close())
+	}
+	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(describe(what, err), s.Close())
 	}
 	return s, nil
 }
 
-// prepareFile makes the file where there is none, readable by its owner only: it holds payment secrets. SQLite gives its
-// log the same mode. A file that is there is not opened here: closing it would drop the locks that SQLite has on it for
-// another store of this process.
+// prepareFile makes the file where there is none, readable by its owner only: it holds payment
+// secrets. SQLite gives its log the same mode. A file that is there is not opened here: closing it
+// would drop the locks that SQLite has on it for another store of this process.
 func prepareFile(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -96,22 +109,27 @@ func prepareFile(path string) (string, error) {
 // writerPragmas are the writer's settings.
 func writerPragmas(synchronous string) []string {
 	return []string{
-		// One file is written by one process; who else comes is a person with a shell or a backup. They are waited for.
+		// One file is written by one process. A person with a shell or a backup may come, and is
+		// waited for.
 		"busy_timeout(5000)",
 		// Readers don't wait for the writer, and a commit is one append.
 		"journal_mode(WAL)",
 		"synchronous(" + synchronous + ")",
-		// Callers, activities and items refer to what exists. Orders have no reference: Accept holds their item's row, and
-		// a lookup per order would tell it what it knows.
+		// Callers, activities, items and stock refer to what exists. Orders have no reference:
+		// Accept holds their stock row, and a lookup per order would tell it what it knows.
 		"foreign_keys(1)",
-		// Orders arrive in the order of a hash, so a batch touches a page per order. 64 MiB hold the inner pages and the hot
-		// leaves of a million orders.
+		// A row that is replaced is deleted first, so the triggers of append-only tables see it.
+		"recursive_triggers(1)",
+		// Orders arrive in the order of a hash, so a batch touches a page per order. 64 MiB hold
+		// the inner pages and the hot leaves of a million orders.
 		"cache_size(-65536)",
-		// The same pages are written by batch after batch; folding the log in every 16,000 pages (64 MiB) instead of 1,000
-		// writes each once instead of sixteen times. The limit gives the space back after a burst.
+		// The same pages are written by batch after batch. Folding the log in every 16,000 pages
+		// (64 MiB) instead of 1,000 writes each once instead of sixteen times. The limit gives the
+		// space back after a burst.
 		"wal_autocheckpoint(16000)",
 		"journal_size_limit(67108864)",
-		// No memory map: an I/O error would be a SIGBUS that kills the process instead of an error that one call returns.
+		// No memory map: an I/O error would be a SIGBUS that kills the process, not an error of one
+		// call.
 		"mmap_size(0)",
 		"temp_store(MEMORY)",
 	}
@@ -162,8 +180,8 @@ func (s *Store) prepareSchema(ctx context.Context, config Config) error {
 	return nil
 }
 
-// identify refuses a file that isn't ours, and marks a new one. A reader looks first: the writer's connection would make the
-// other program's file a WAL database.
+// identify refuses a file that isn't ours, and marks a new one. A reader looks first: the writer's
+// connection would make the other program's file a WAL database.
 func (s *Store) identify(ctx context.Context) error {
 	var id, tables int64
 	err := s.pool.QueryRowContext(ctx,
@@ -178,4 +196,49 @@ func (s *Store) identify(ctx context.Context) error {
 	}
 	_, err = s.writer.db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id = %d", applicationID))
 	return err
+}
+
+// begin makes the installation where there is none, and begins a new life of the database.
+func (s *Store) begin(ctx context.Context) error {
+	s.incarnation = rand.Text()
+	return s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {
+		var shards int
+		found, err := one(ctx, tx, "SELECT shards FROM installation", nil, &shards)
+		switch {
+		case err != nil:
+			return err
+		case found && shards != s.shards:
+			return fmt.Errorf("%w: shards: the database was made with %d, the setting is %d; the number can't be changed",
+				seckill.ErrLayout, shards, s.shards)
+		case !found:
+			err = tx.makeInstallation(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = one(ctx, tx, "UPDATE installation SET incarnation = lineage || '.' || ? RETURNING incarnation",
+			[]any{s.incarnation}, &s.incarnation)
+		if err != nil {
+			return err
+		}
+		_, err = tx.exec(ctx, "DELETE FROM dropped_activities")
+		return err
+	})
+}
+
+func (tx *transaction) makeInstallation(ctx context.Context) error {
+	_, err := tx.exec(ctx, "INSERT INTO installation (one, shards, lineage, incarnation) VALUES (1, ?, ?, '')",
+		tx.shards, rand.Text())
+	if err != nil {
+		return err
+	}
+	ids := make([]inventory.ShardID, tx.shards)
+	for i := range ids {
+		ids[i] = inventory.ShardID(i)
+	}
+	bind := func(args []any, id *inventory.ShardID) []any { return append(args, int64(*id)) }
+	if err := insert(ctx, tx.statements, "INSERT INTO shards (id) VALUES {(?)}", ids, bind); err != nil {
+		return err
+	}
+	return insert(ctx, tx.statements, "INSERT INTO shard_digests (shard) VALUES {(?)}", ids, bind)
 }

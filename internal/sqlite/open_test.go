@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"penstock/internal/sqlite"
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
@@ -30,6 +31,18 @@ func makeDatabase(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// merchants returns the names of the catalog's merchants.
+func merchants(t *testing.T, store *sqlite.Store) (names []string, err error) {
+	t.Helper()
+	_, err = store.LoadCatalog(t.Context(), seckill.CatalogVersion{}, func(bool) {}, func(c seckill.CatalogChange) error {
+		if c.Merchant != nil {
+			names = append(names, c.Merchant.Name)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // edit runs SQL on a file behind the store's back.
@@ -52,9 +65,8 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	for range 2 {
 		var log bytes.Buffer
 		store := open(t, sqlite.Config{Path: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		data, err := store.LoadCatalog(t.Context(), 0)
-		if err != nil || len(data.Merchants) != 1 || data.Merchants[0].Name != "Phones" {
-			t.Fatalf("catalog %+v, %v", data, err)
+		if names, err := merchants(t, store); err != nil || len(names) != 1 || names[0] != "Phones" {
+			t.Fatalf("merchants %v, %v", names, err)
 		}
 		if strings.Contains(log.String(), "migrated") {
 			t.Errorf("a schema that was up to date was migrated: %s", &log)
@@ -69,7 +81,7 @@ func TestOpen_RefusesANewerSchema(t *testing.T) {
 	path := makeDatabase(t)
 	edit(t, path, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, 1)")
 	_, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
-	if !errors.Is(err, sqlite.ErrNewerSchema) || !strings.Contains(err.Error(), "version 4711") || !strings.Contains(err.Error(), "up to 3") {
+	if !errors.Is(err, sqlite.ErrNewerSchema) || !strings.Contains(err.Error(), "version 4711") || !strings.Contains(err.Error(), "up to 1") {
 		t.Fatal(err)
 	}
 }
@@ -142,7 +154,7 @@ func TestOpen_DamageFoundLaterIsCalledDamage(t *testing.T) {
 				t.Log(err) // it may or may not be able to fold its log in
 			}
 		}()
-		_, err = store.LoadCatalog(t.Context(), 0)
+		_, err = merchants(t, store)
 	}
 	if !errors.Is(err, sqlite.ErrCorrupt) {
 		t.Fatal(err)
@@ -165,6 +177,51 @@ func TestOpen_SaysWhereItCannotWrite(t *testing.T) {
 		store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
 		if err == nil || store != nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The number of shards decides where every item lies: another one would lose them all.
+func TestOpen_RefusesAnotherNumberOfShards(t *testing.T) {
+	path := makeDatabase(t)
+	_, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Shards: 16})
+	if !errors.Is(err, seckill.ErrLayout) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{path, "shards", "with 4", "is 16"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q says nothing of %s", err, want)
+		}
+	}
+	rows, err := open(t, sqlite.Config{Path: path, Shards: 4}).Shards(t.Context())
+	if err != nil || len(rows) != 4 {
+		t.Errorf("shards %+v, %v", rows, err)
+	}
+}
+
+// Each life of the database is another one: what lived through a restart must not pass for a part
+// of it.
+func TestOpen_BeginsANewIncarnation(t *testing.T) {
+	path := makeDatabase(t)
+	lives := make(map[string]bool)
+	for range 3 {
+		store := open(t, sqlite.Config{Path: path})
+		life, err := store.Incarnation(t.Context())
+		if err != nil || life == "" || lives[life] {
+			t.Fatalf("incarnation %q after %v, %v", life, lives, err)
+		}
+		for before := range lives {
+			epoch, err := store.NextEpoch(t.Context(), 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.Fence(t.Context(), inventory.Ref{Epoch: epoch}, before); !errors.Is(err, seckill.ErrFenced) {
+				t.Errorf("fenced in an earlier life: %v", err)
+			}
+		}
+		lives[life] = true
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -207,12 +264,12 @@ func TestOpen_GivesUpWithItsContext(t *testing.T) {
 }
 
 func TestConfig_NamesAllThatIsWrong(t *testing.T) {
-	config := sqlite.Config{Synchronous: "off", Readers: -1}
+	config := sqlite.Config{Synchronous: "off", Readers: -1, Shards: 1025}
 	err := config.Validate()
 	if err == nil {
 		t.Fatal("valid")
 	}
-	for _, want := range []string{"path", `synchronous: "off"`, "readers"} {
+	for _, want := range []string{"path", `synchronous: "off"`, "readers", "shards: 1025"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q says nothing of %s", err, want)
 		}

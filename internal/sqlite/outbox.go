@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 
 	"penstock/inventory"
@@ -15,35 +14,31 @@ const (
 	outboxSold    = "sold"
 	outboxVoid    = "void"
 	outboxRestock = "restock"
+	outboxPublish = "publish"
 )
 
-// outboxRow is a settlement of an order's or a withdrawal's hold, or a restock.
-type outboxRow struct {
-	item     inventory.ItemID
-	kind     string
-	stock    bool   // a restock or a withdrawal's hold
-	name     string // the hold's, or the restock's key
-	buyer    string
-	quantity int
-}
-
-func outboxKind(kind inventory.Kind) string {
-	if kind == inventory.SettleSold {
-		return outboxSold
-	}
-	return outboxVoid
-}
-
-func insertOutbox(ctx context.Context, tx *transaction, rows []outboxRow) error {
-	const text = "INSERT INTO outbox (item, kind, stock, name, buyer, quantity) VALUES {(?,?,?,?,?,?)}"
-	return insert(ctx, tx.statements, text, rows, func(args []any, r *outboxRow) []any {
-		return append(args, int64(r.item), r.kind, r.stock, r.name, r.buyer, r.quantity)
+func (tx *transaction) insertOutbox(ctx context.Context, rows []seckill.Outgoing) error {
+	const query = "INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity) VALUES {(?,?,?,?,?,?,?)}"
+	return insert(ctx, tx.statements, query, rows, func(args []any, r *seckill.Outgoing) []any {
+		args = append(args, int64(r.Ref.Shard))
+		if restock := &r.Restock; restock.Item != 0 {
+			kind := outboxRestock
+			if restock.Publish {
+				kind = outboxPublish
+			}
+			return append(args, int64(restock.Item), kind, r.Stock, restock.ID, "", restock.Units)
+		}
+		end := &r.Settlement
+		kind := outboxVoid
+		if end.Kind == inventory.SettleSold {
+			kind = outboxSold
+		}
+		return append(args, int64(end.Item), kind, r.Stock, end.ID, end.Buyer, int64(end.Quantity))
 	})
 }
 
-// Relay implements seckill.OrderStore. Restocks of an item that no fence has opened yet stay: there is no shard to tell,
-// and its first snapshot counts them. Nothing is locked while deliver runs.
-func (s *Store) Relay(ctx context.Context, after int64, limit int,
+// Relay implements seckill.OrderStore. Nothing is locked while deliver runs.
+func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	const what = "relay the outbox"
 	if limit <= 0 {
@@ -53,7 +48,7 @@ func (s *Store) Relay(ctx context.Context, after int64, limit int,
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
-	ids, rows, err := s.readOutbox(ctx, after, limit)
+	ids, rows, err := s.readOutbox(ctx, shards, after, limit)
 	if err != nil {
 		return 0, describe(what, err)
 	}
@@ -69,44 +64,54 @@ func (s *Store) Relay(ctx context.Context, after int64, limit int,
 	for i, index := range delivered {
 		done[i] = ids[index]
 	}
-	list, err := json.Marshal(done)
-	if err != nil {
-		return 0, describe(what, err)
-	}
 	err = s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {
-		_, err := tx.exec(ctx, "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", string(list))
+		_, err := tx.exec(ctx, "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?))", list(done))
 		return err
-	}, nil)
+	})
 	if err != nil {
 		return 0, describe(what, err)
 	}
 	return last, nil
 }
 
-func (s *Store) readOutbox(ctx context.Context, after int64, limit int) ([]int64, []seckill.Outgoing, error) {
+// readOutbox reads rows with their shards' epochs in one statement. A row that a fence has
+// overtaken then comes with the earlier epoch, and Redis refuses it.
+//
+// Stock changes wait until the snapshot of the shard's epoch was taken. One that is handed out
+// under the new epoch before that is counted by the snapshot, and would be delivered again behind
+// it.
+func (s *Store) readOutbox(ctx context.Context, shards []inventory.ShardID, after int64, limit int) ([]int64, []seckill.Outgoing, error) {
 	var ids []int64
 	var out []seckill.Outgoing
-	rows, err := s.readers.query(ctx, `SELECT o.id, o.item, i.epoch, o.kind, o.name, o.buyer, o.quantity
-		FROM outbox AS o CROSS JOIN items AS i ON i.id = o.item WHERE o.id > ? AND i.epoch > 0 ORDER BY o.id LIMIT ?`, after, limit)
+	rows, err := s.readers.query(ctx, `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
+		FROM outbox AS o CROSS JOIN shards AS s ON s.id = o.shard
+		WHERE o.id > ? AND o.shard IN (SELECT value FROM json_each(?))
+			AND s.epoch > 0 AND (o.stock = 0 OR s.loaded_epoch = s.epoch)
+		ORDER BY o.id LIMIT ?`, after, list(shards), limit)
 	err = each(rows, err, func(rows *sql.Rows) error {
 		var id int64
-		var r outboxRow
-		var row seckill.Outgoing
-		if err := rows.Scan(&id, &row.Ref.Item, &row.Ref.Epoch, &r.kind, &r.name, &r.buyer, &r.quantity); err != nil {
-			return err
-		}
-		switch r.kind {
-		case outboxRestock:
-			row.RestockID, row.Restock = r.name, r.quantity
-		default:
-			row.Settlement.Hold = inventory.Hold{ID: r.name, Buyer: r.buyer, Quantity: r.quantity}
-			row.Settlement.Kind = inventory.SettleVoid
-			if r.kind == outboxSold {
-				row.Settlement.Kind = inventory.SettleSold
-			}
-		}
+		row, err := scanOutgoing(rows, &id)
 		ids, out = append(ids, id), append(out, row)
-		return nil
+		return err
 	})
 	return ids, out, err
+}
+
+func scanOutgoing(rows *sql.Rows, id *int64) (seckill.Outgoing, error) {
+	var r seckill.Outgoing
+	var item inventory.ItemID
+	var kind, name, buyer string
+	var quantity int64
+	err := rows.Scan(id, &r.Ref.Shard, &r.Ref.Epoch, &item, &kind, &r.Stock, &name, &buyer, &quantity)
+	switch kind {
+	case outboxRestock, outboxPublish:
+		r.Restock = inventory.Restock{Item: item, ID: name, Units: quantity, Publish: kind == outboxPublish}
+	default:
+		r.Settlement.Hold = inventory.Hold{Item: item, ID: name, Buyer: buyer, Quantity: int(quantity)}
+		r.Settlement.Kind = inventory.SettleVoid
+		if kind == outboxSold {
+			r.Settlement.Kind = inventory.SettleSold
+		}
+	}
+	return r, err
 }

@@ -25,7 +25,7 @@ func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.
 		for i := range payments {
 			ids[i] = payments[i].Order
 		}
-		orders, err := findOrders(ctx, tx.statements, ids)
+		orders, err := findOrders(ctx, tx, ids)
 		if err != nil {
 			return err
 		}
@@ -34,32 +34,31 @@ func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.
 			return err
 		}
 		out = make([]seckill.PaymentResult, len(payments))
-		m := newMoves()
+		changes := seckill.NewChanges()
 		var fresh []seckill.KeptPayment
 		for i := range payments {
 			p := payments[i]
 			var order *seckill.Order
-			before, ok := orders[p.Order]
-			if ok {
-				after := before
-				order = &after
+			if found, ok := orders[p.Order]; ok {
+				order = &found
 			}
-			out[i] = seckill.DecidePayment(p, order, kept[keyOf(&p)], tx.now)
+			if order != nil && tx.held(order) {
+				out[i] = seckill.PaymentResult{Verdict: seckill.PaymentLocked, Order: *order}
+				continue
+			}
+			out[i] = seckill.DecidePayment(p, order, kept[keyOf(&p)], tx.now, changes)
 			switch out[i].Verdict {
 			case seckill.PaymentBooked, seckill.PaymentLate:
 				keep := seckill.KeptPayment{Payment: p, RefundDue: out[i].Verdict == seckill.PaymentLate}
 				kept[keyOf(&p)] = &keep
 				fresh = append(fresh, keep)
-			}
-			if order != nil && *order != before {
-				m.move(&before, order)
 				orders[p.Order] = *order
 			}
 		}
 		if err := insertPayments(ctx, tx, fresh); err != nil {
 			return err
 		}
-		return m.write(ctx, tx)
+		return tx.writeChanges(ctx, changes)
 	})
 	if err != nil {
 		return nil, err
@@ -76,8 +75,8 @@ func (tx *transaction) findPayments(ctx context.Context, payments []seckill.Paym
 	}
 	kept := make(map[paymentKey]*seckill.KeptPayment)
 	for merchant, ids := range byMerchant {
-		err := lookup(ctx, tx.statements, `SELECT payment, order_id, amount, currency, refund_due FROM payments
-			WHERE merchant = ? AND payment IN ({?})`, []any{string(merchant)}, ids, func(rows *sql.Rows) error {
+		err := lookup(ctx, tx, `SELECT payment, order_id, amount, currency, refund_due FROM payments
+			WHERE merchant = ? AND payment IN ({?})`, []any{string(merchant)}, ids, text[seckill.PaymentID], func(rows *sql.Rows) error {
 			k := &seckill.KeptPayment{Payment: seckill.Payment{Merchant: merchant}}
 			err := rows.Scan(&k.ID, &k.Order, &k.Amount.Minor, &k.Amount.Currency, &k.RefundDue)
 			kept[keyOf(&k.Payment)] = k
@@ -91,9 +90,9 @@ func (tx *transaction) findPayments(ctx context.Context, payments []seckill.Paym
 }
 
 func insertPayments(ctx context.Context, tx *transaction, payments []seckill.KeptPayment) error {
-	const text = "INSERT INTO payments (merchant, payment, order_id, amount, currency, refund_due, kept_at) VALUES {(?,?,?,?,?,?,?)}"
-	return insert(ctx, tx.statements, text, payments, func(args []any, p *seckill.KeptPayment) []any {
-		return append(args, string(p.Merchant), string(p.ID), string(p.Order), p.Amount.Minor, p.Amount.Currency, p.RefundDue,
-			tx.now.UnixMicro())
+	const query = "INSERT INTO payments (merchant, payment, order_id, amount, currency, refund_due, kept_at) VALUES {(?,?,?,?,?,?,?)}"
+	return insert(ctx, tx.statements, query, payments, func(args []any, p *seckill.KeptPayment) []any {
+		return append(args, string(p.Merchant), string(p.ID), string(p.Order), p.Amount.Minor, p.Amount.Currency,
+			p.RefundDue, tx.now.UnixMicro())
 	})
 }

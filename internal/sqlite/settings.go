@@ -3,8 +3,6 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,8 +15,8 @@ import (
 
 var _ settings.Store = (*Store)(nil)
 
-// members are the nodes that use the file. They are parts of one process, since only one has the file: so they live in memory,
-// and to say that one is alive costs no write.
+// members are the nodes that use the file. They are parts of one process, since only one has the
+// file. So they live in memory, and to say that one is alive costs no write.
 type members struct {
 	mu    sync.Mutex
 	known map[string]member // by instance; guarded by mu
@@ -29,15 +27,16 @@ type member struct {
 	seen time.Time
 }
 
-// note notes a node and returns how many are alive. Those that are counted no more are forgotten, as are those whose name a new
-// instance has taken over.
+// note notes a node and returns how many are alive. Those that are counted no more are forgotten,
+// as are those of a name that a new instance has taken over.
 func (m *members) note(b *settings.Beat, now time.Time) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.known == nil {
 		m.known = make(map[string]member)
 	}
-	m.known[b.Instance] = member{settings.Member{Node: b.Node, Applied: maps.Clone(b.Applied), Rejected: maps.Clone(b.Rejected)}, now}
+	said := settings.Member{Node: b.Node, Applied: maps.Clone(b.Applied), Rejected: maps.Clone(b.Rejected)}
+	m.known[b.Instance] = member{said, now}
 	alive := 0
 	for instance, o := range m.known {
 		silent := now.Sub(o.seen)
@@ -68,17 +67,19 @@ func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings
 	return u, err
 }
 
-// newestSettings returns the newest version of every document.
+// newestSettings returns the newest version of every document that was ever written.
 func newestSettings(ctx context.Context, q querier) ([]settings.Document, error) {
 	var out []settings.Document
-	rows, err := q.query(ctx, "SELECT name, max(version), body FROM settings GROUP BY name") // body is that of the row with the maximum
-	err = each(rows, err, func(rows *sql.Rows) error {
-		var d settings.Document
-		err := rows.Scan(&d.Name, &d.Version, &d.Body)
-		out = append(out, d)
-		return err
-	})
-	return out, err
+	for _, name := range []string{settings.Limits, settings.Switches} {
+		d, err := findSettings(ctx, q, name)
+		if err != nil {
+			return nil, err
+		}
+		if d.Version > 0 {
+			out = append(out, d)
+		}
+	}
+	return out, nil
 }
 
 // LeaveSettings implements settings.Store.
@@ -116,7 +117,8 @@ func (s *Store) FindSettings(ctx context.Context, name string) (settings.Documen
 
 func findSettings(ctx context.Context, q querier, name string) (settings.Document, error) {
 	d := settings.Document{Name: name}
-	_, err := one(ctx, q, "SELECT version, body FROM settings WHERE name = ? ORDER BY version DESC LIMIT 1", []any{name}, &d.Version, &d.Body)
+	_, err := one(ctx, q, "SELECT version, body FROM settings WHERE name = ? ORDER BY version DESC LIMIT 1",
+		[]any{name}, &d.Version, &d.Body)
 	return d, err
 }
 
@@ -131,15 +133,13 @@ func (s *Store) PutSettings(ctx context.Context, name string, version int64, bod
 		if old.Version != version {
 			return settings.ErrConflict
 		}
-		_, err = tx.exec(ctx, "INSERT INTO settings (name, version, at, body) VALUES (?, ?, ?, ?)", name, made, tx.now.UnixMicro(), string(body))
+		_, err = tx.exec(ctx, "INSERT INTO settings (name, version, at, body) VALUES (?, ?, ?, ?)",
+			name, made, tx.now.UnixMicro(), string(body))
 		if err != nil {
 			return err
 		}
-		var before any
-		if old.Version > 0 {
-			before = json.RawMessage(old.Body)
-		}
-		return tx.record(ctx, seckill.Author(by), name, strconv.FormatInt(made, 10), before, json.RawMessage(body))
+		r := seckill.ChangeRecord{Kind: name, Key: strconv.FormatInt(made, 10), Before: string(old.Body), After: string(body)}
+		return tx.record(ctx, seckill.Author(by), r)
 	})
 	if err != nil {
 		return 0, err

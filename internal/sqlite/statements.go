@@ -3,14 +3,16 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
 
-// maxRepeat is how often the group of a statement is repeated at most: 512 rows of the 19 columns of an order are 9,728 of
-// the 32,766 variables that SQLite takes.
+// maxRepeat is how often the group of a statement is repeated at most: 512 rows of the 22 columns
+// of an order are 11,264 of the 32,766 variables that SQLite takes.
 const maxRepeat = 512
 
 // shape names a prepared statement: its text, in which one group in braces may be repeated.
@@ -31,8 +33,9 @@ func (s shape) String() string {
 	return head + strings.Repeat(group+",", s.repeat-1) + group + tail
 }
 
-// statements keeps the prepared statements of a connection or a pool. There are as many as there are texts in this package,
-// times the few sizes that lookup and insert use, so nothing is ever dropped.
+// statements keeps the prepared statements of a connection or a pool. There are as many as there
+// are texts in this package, times the few sizes that lookup and insert use, so nothing is ever
+// dropped.
 type statements struct {
 	prepare func(ctx context.Context, text string) (*sql.Stmt, error)
 
@@ -51,8 +54,8 @@ func (s *statements) get(ctx context.Context, sh shape) (*sql.Stmt, error) {
 	if kept != nil {
 		return kept, nil
 	}
-	// Preparing may wait for a connection, so it is done without the lock: two may prepare the same, the first one wins, as it
-	// may be in use already.
+	// Preparing may wait for a connection, so it is done without the lock. Two may prepare the
+	// same: the first one wins, as it may be in use already.
 	made, err := s.prepare(ctx, sh.String())
 	if err != nil {
 		return nil, err
@@ -111,17 +114,24 @@ func (s *statements) queryShape(ctx context.Context, sh shape, args []any) (*sql
 // querier is where rows come from: prepared statements, or a snapshot.
 type querier interface {
 	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+	queryShape(ctx context.Context, sh shape, args []any) (*sql.Rows, error)
 }
 
-// each calls scan for every row of a query, and closes it. A connection's statements are never in use twice, because every
-// query of this package ends here.
+// errEnough ends each early, without an error.
+var errEnough = errors.New("enough rows")
+
+// each calls scan for every row of a query, and closes it. A connection's statements are never in
+// use twice, because every query of this package ends here.
 func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if err := scan(rows); err != nil {
+		switch err := scan(rows); {
+		case errors.Is(err, errEnough):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
@@ -139,37 +149,56 @@ func one(ctx context.Context, q querier, text string, args []any, dest ...any) (
 	return found, err
 }
 
-// lookup runs a query whose group is a list of keys, in chunks. Lists are filled up with NULL, which equals nothing, to one
-// of four sizes, so that a handful of statements serves them all. Keys as the rows of VALUES are cheaper than an IN list,
-// for which SQLite builds and fills a tree first.
-func lookup[K ~string](ctx context.Context, s *statements, text string, first []any, keys []K, scan func(*sql.Rows) error) error {
-	return inLists(first, keys, func(repeat int, args []any) error {
-		rows, err := s.queryShape(ctx, shape{text, repeat}, args)
+// exists reports whether a query has a row.
+func exists(ctx context.Context, q querier, text string, args ...any) (bool, error) {
+	var ignored any
+	return one(ctx, q, text, args, &ignored)
+}
+
+// text binds a key that is one text.
+func text[K ~string](args []any, key *K) []any { return append(args, string(*key)) }
+
+// lookup runs a query whose group is a list of keys, in chunks; bind appends a key's values. Lists
+// are filled up with NULL, which equals nothing, to one of four sizes, so that a handful of
+// statements serves them all. Keys as the rows of VALUES are cheaper than an IN list, for which
+// SQLite builds and fills a tree first.
+func lookup[K any](ctx context.Context, q querier, query string, first []any, keys []K,
+	bind func(args []any, key *K) []any, scan func(*sql.Rows) error) error {
+	return inLists(first, keys, bind, func(repeat int, args []any) error {
+		rows, err := q.queryShape(ctx, shape{query, repeat}, args)
 		return each(rows, err, scan)
 	})
 }
 
-// update runs a statement whose group is a list of keys, in chunks.
-func update[K ~string](ctx context.Context, s *statements, text string, first []any, keys []K) error {
-	return inLists(first, keys, func(repeat int, args []any) error {
-		stmt, err := s.get(ctx, shape{text, repeat})
+// update runs a statement whose group is a list of keys, in chunks, and returns how many rows it
+// changed.
+func update[K any](ctx context.Context, s *statements, query string, first []any, keys []K,
+	bind func(args []any, key *K) []any) (changed int64, err error) {
+	err = inLists(first, keys, bind, func(repeat int, args []any) error {
+		stmt, err := s.get(ctx, shape{query, repeat})
 		if err != nil {
 			return err
 		}
-		_, err = stmt.ExecContext(ctx, args...)
+		result, err := stmt.ExecContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		changed += n
 		return err
 	})
+	return changed, err
 }
 
-func inLists[K ~string](first []any, keys []K, run func(repeat int, args []any) error) error {
+func inLists[K any](first []any, keys []K, bind func([]any, *K) []any, run func(int, []any) error) error {
 	for chunk := range slices.Chunk(keys, maxRepeat) {
 		repeat := listSize(len(chunk))
-		args := make([]any, 0, len(first)+repeat)
-		args = append(args, first...)
-		for _, key := range chunk {
-			args = append(args, string(key))
+		args := slices.Clone(first)
+		for i := range chunk {
+			args = bind(args, &chunk[i])
 		}
-		for range repeat - len(chunk) {
+		width := (len(args) - len(first)) / len(chunk)
+		for range width * (repeat - len(chunk)) {
 			args = append(args, nil)
 		}
 		if err := run(repeat, args); err != nil {
@@ -188,10 +217,10 @@ func listSize(n int) int {
 	return maxRepeat
 }
 
-// insert writes rows with a statement whose group is one row. bind appends a row's values. The sizes are powers of two: a
-// batch of 500 is six statements, each prepared once for ever, where a statement of exactly 500 rows would be compiled for
-// each new size of a batch.
-func insert[T any](ctx context.Context, s *statements, text string, rows []T, bind func(args []any, row *T) []any) error {
+// insert writes rows with a statement whose group is one row. bind appends a row's values. The
+// sizes are powers of two: a batch of 500 is six statements, each prepared once for ever, where a
+// statement of exactly 500 rows would be compiled for each new size of a batch.
+func insert[T any](ctx context.Context, s *statements, query string, rows []T, bind func(args []any, row *T) []any) error {
 	var args []any
 	for len(rows) > 0 {
 		size := min(1<<(bits.Len(uint(len(rows)))-1), maxRepeat)
@@ -199,7 +228,7 @@ func insert[T any](ctx context.Context, s *statements, text string, rows []T, bi
 		for i := range rows[:size] {
 			args = bind(args, &rows[i])
 		}
-		stmt, err := s.get(ctx, shape{text, size})
+		stmt, err := s.get(ctx, shape{query, size})
 		if err != nil {
 			return err
 		}
@@ -209,4 +238,16 @@ func insert[T any](ctx context.Context, s *statements, text string, rows []T, bi
 		rows = rows[size:]
 	}
 	return nil
+}
+
+// list is a JSON array of numbers, for json_each: one parameter, whatever the length.
+func list[T ~int64 | ~uint16 | ~uint32](numbers []T) string {
+	out := []byte{'['}
+	for i, n := range numbers {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = strconv.AppendInt(out, int64(n), 10)
+	}
+	return string(append(out, ']'))
 }

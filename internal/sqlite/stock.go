@@ -3,245 +3,217 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"sync"
 
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// LockItem implements seckill.StockStore. One process has the file, so the lock is a set in its memory.
-func (s *Store) LockItem(ctx context.Context, item inventory.ItemID) (func(), bool, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, false, fmt.Errorf("lock item %d: %w", item, err)
-	}
-	s.locks.Lock()
-	defer s.locks.Unlock()
-	if s.locked[item] {
-		return nil, false, nil
-	}
-	s.locked[item] = true
-	return sync.OnceFunc(func() {
-		s.locks.Lock()
-		defer s.locks.Unlock()
-		delete(s.locked, item)
-	}), true, nil
+// stockItem is an item whose total changes.
+type stockItem struct {
+	activity  seckill.ActivityID
+	sku       seckill.SKU
+	spread    int
+	published bool
+	total     int64 // over all shards
 }
 
-// NextEpoch implements seckill.StockStore.
-func (s *Store) NextEpoch(ctx context.Context, item inventory.ItemID) (inventory.Epoch, error) {
-	var epoch inventory.Epoch
-	err := s.write(ctx, fmt.Sprintf("take the next epoch of item %d", item), func(ctx context.Context, tx *transaction) error {
-		ok, err := one(ctx, tx, "UPDATE items SET next_epoch = next_epoch + 1 WHERE id = ? RETURNING next_epoch",
-			[]any{int64(item)}, &epoch)
-		if err == nil && !ok {
-			return seckill.ErrNotFound
-		}
-		return err
-	})
-	return epoch, err
+// stockItem reads an item; ErrNotFound where there is none.
+func (tx *transaction) stockItem(ctx context.Context, id inventory.ItemID) (stockItem, error) {
+	var i stockItem
+	ok, err := one(ctx, tx, `SELECT i.activity, i.sku, i.spread, a.published, (SELECT sum(total) FROM stock WHERE stock.item = i.id)
+		FROM items AS i CROSS JOIN activities AS a ON a.id = i.activity WHERE i.id = ?`, []any{int64(id)},
+		&i.activity, &i.sku, &i.spread, &i.published, &i.total)
+	if err == nil && !ok {
+		err = errNoItem(id)
+	}
+	return i, err
 }
 
-// Fence implements seckill.StockStore. The snapshot is pinned before another write can follow the fence, and read when the
-// writer is free again: a rebuild of a million orders keeps nobody waiting.
-func (s *Store) Fence(ctx context.Context, ref inventory.Ref) (seckill.StockSnapshot, error) {
-	what := fmt.Sprintf("fence item %d with epoch %d", ref.Item, ref.Epoch)
-	if !s.enter() {
-		return seckill.StockSnapshot{}, fmt.Errorf("%s: %w", what, ErrClosed)
-	}
-	defer s.leave()
-	var sn snapshot
-	err := s.inTurn(ctx,
-		func(ctx context.Context, tx *transaction) error { return tx.fence(ctx, ref) },
-		func(ctx context.Context) (err error) {
-			sn, err = s.beginSnapshot(ctx)
-			return err
-		})
-	if err != nil {
-		return seckill.StockSnapshot{}, describe(what, err)
-	}
-	out, err := readStock(ctx, sn, ref.Item)
-	if err := errors.Join(err, sn.end()); err != nil {
-		return seckill.StockSnapshot{}, describe(what, err)
-	}
-	return out, nil
+// shardOf returns the i-th shard of an item.
+func (tx *transaction) shardOf(item inventory.ItemID, i int) inventory.ShardID {
+	return (inventory.Home(item, tx.shards) + inventory.ShardID(i)) % inventory.ShardID(tx.shards)
 }
 
-func (tx *transaction) fence(ctx context.Context, ref inventory.Ref) error {
-	var epoch inventory.Epoch
-	ok, err := one(ctx, tx, "SELECT epoch FROM items WHERE id = ?", []any{int64(ref.Item)}, &epoch)
-	switch {
-	case err != nil:
-		return err
-	case !ok:
-		return errNoItem(ref.Item)
-	case epoch > ref.Epoch:
-		return fmt.Errorf("%w: it is %d", seckill.ErrFenced, epoch)
-	}
-	if _, err := tx.exec(ctx, "DELETE FROM outbox WHERE item = ? AND stock = 1", int64(ref.Item)); err != nil {
-		return err
-	}
-	if epoch == ref.Epoch {
-		return nil // a repeat
-	}
-	_, err = tx.exec(ctx, "UPDATE items SET epoch = ?1, next_epoch = max(next_epoch, ?1) WHERE id = ?2",
-		int64(ref.Epoch), int64(ref.Item))
-	if err != nil {
-		return err
-	}
-	return tx.raiseVersion(ctx)
-}
-
-// The holds of an item that have an order, and those that had or were to have a withdrawal.
-const (
-	holdsOfOrders      = "SELECT id, user, quantity, units FROM orders WHERE id BETWEEN ? AND ?"
-	holdsOfWithdrawals = `SELECT hold, '', -delta, 'sold' FROM stock_changes WHERE item = ?1 AND hold <> ''
-		UNION ALL SELECT hold, '', quantity, 'void' FROM withdrawal_tombstones WHERE item = ?1`
-)
-
-// readStock reads an item and all its holds: orders, and withdrawals with their tombstones.
-func readStock(ctx context.Context, sn snapshot, item inventory.ItemID) (seckill.StockSnapshot, error) {
-	var out seckill.StockSnapshot
-	_, err := one(ctx, sn, "SELECT total, open, sold FROM items WHERE id = ?", []any{int64(item)}, &out.Total, &out.Open, &out.Sold)
-	if err != nil {
-		return out, err
-	}
-	scan := func(rows *sql.Rows) error {
-		var e inventory.Entry
-		var units seckill.UnitState
-		if err := rows.Scan(&e.ID, &e.Buyer, &e.Quantity, &units); err != nil {
-			return err
-		}
-		switch units {
-		case seckill.UnitsOpen:
-			e.State = inventory.Ordered
-		case seckill.UnitsSold:
-			e.State = inventory.Sold
-		default:
-			e.State = inventory.Void
-		}
-		out.Entries = append(out.Entries, e)
-		return nil
-	}
-	rows, err := sn.query(ctx, holdsOfOrders, string(firstOrderID(item)), string(lastOrderID(item)))
-	if err := each(rows, err, scan); err != nil {
-		return out, err
-	}
-	rows, err = sn.query(ctx, holdsOfWithdrawals, int64(item))
-	return out, each(rows, err, scan)
-}
-
-// MarkSuspect implements seckill.StockStore.
-func (s *Store) MarkSuspect(ctx context.Context, ref inventory.Ref) error {
-	return s.write(ctx, fmt.Sprintf("mark item %d suspect", ref.Item), func(ctx context.Context, tx *transaction) error {
-		n, err := tx.change(ctx, "UPDATE items SET suspect_epoch = epoch WHERE id = ? AND epoch = ? AND suspect_epoch <> epoch",
-			int64(ref.Item), int64(ref.Epoch))
-		if err != nil || n == 0 {
-			return err
-		}
-		return tx.raiseVersion(ctx)
-	})
-}
-
-// Restock implements seckill.StockStore.
+// Restock implements seckill.StockStore. An item that was never on sale has no units in Redis: its
+// new ones go there with its publication.
 func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("restock item %d", c.Item)
 	if c.Delta <= 0 {
 		return 0, false, fmt.Errorf("%s: by %d units", what, c.Delta)
 	}
 	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		total, replayed, err = tx.replayStock(ctx, c)
+		item, again, err := tx.changeOnce(ctx, c, by)
+		total, replayed = item.total, again
 		if err != nil || replayed {
 			return err
 		}
-		before := total
 		total += c.Delta
-		if err := tx.changeStock(ctx, c, "", before, total, by); err != nil {
-			return err
+		var rows []seckill.Outgoing
+		for i := range item.spread {
+			share, shard := seckill.Share(c.Delta, i, item.spread), tx.shardOf(c.Item, i)
+			if share == 0 {
+				break
+			}
+			if err := tx.addTotal(ctx, seckill.StockKey{Item: c.Item, Shard: shard}, share); err != nil {
+				return err
+			}
+			rows = append(rows, seckill.Outgoing{
+				Ref: inventory.Ref{Shard: shard}, Restock: inventory.Restock{Item: c.Item, ID: c.Key, Units: share}, Stock: true})
 		}
-		return insertOutbox(ctx, tx, []outboxRow{{item: c.Item, kind: outboxRestock, stock: true, name: c.Key, quantity: int(c.Delta)}})
+		if !item.published {
+			return nil
+		}
+		return tx.insertOutbox(ctx, rows)
 	})
 	return total, replayed, err
 }
 
-// Withdraw implements seckill.StockStore. A repeat is told so whatever the epoch is by then: the units are gone.
-func (s *Store) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c seckill.StockChange,
-	by seckill.Author) (total int64, replayed bool, err error) {
-	what := fmt.Sprintf("withdraw from item %d in epoch %d", ref.Item, ref.Epoch)
-	if c.Delta >= 0 || c.Item != ref.Item || !seckill.IsWithdrawal(hold) {
-		return 0, false, fmt.Errorf("%s: %d units of item %d by hold %q", what, c.Delta, c.Item, hold)
+// addTotal raises the total of a stock row.
+func (tx *transaction) addTotal(ctx context.Context, key seckill.StockKey, units int64) error {
+	n, err := tx.change(ctx, "UPDATE stock SET total = total + ? WHERE item = ? AND shard = ?",
+		units, int64(key.Item), int64(key.Shard))
+	if err == nil && n == 0 {
+		return fmt.Errorf("item %d on shard %d: %w", key.Item, key.Shard, seckill.ErrNotFound)
 	}
-	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
-		total, replayed, err = tx.replayStock(ctx, c)
-		if err != nil || replayed {
-			return err
-		}
-		item, err := tx.ledgerAt(ctx, ref)
-		if err != nil {
-			return err
-		}
-		buried, err := exists(ctx, tx, "SELECT 1 FROM withdrawal_tombstones WHERE item = ? AND hold = ?", int64(c.Item), hold)
-		switch {
-		case err != nil:
-			return err
-		case buried:
-			return fmt.Errorf("hold %s is buried: %w", hold, seckill.ErrNotFound)
-		case item.Total+c.Delta < item.Open+item.Sold:
-			return fmt.Errorf("%w: %d of %d are sold or ordered", seckill.ErrTooLow, item.Open+item.Sold, item.Total)
-		}
-		total = item.Total + c.Delta
-		if err := tx.changeStock(ctx, c, hold, item.Total, total, by); err != nil {
-			return err
-		}
-		return insertOutbox(ctx, tx, []outboxRow{{item: c.Item, kind: outboxSold, stock: true, name: hold, quantity: int(-c.Delta)}})
-	})
-	return total, replayed, err
+	return err
 }
 
-// replayStock returns the item's total, and whether the change was made before under its key.
-func (tx *transaction) replayStock(ctx context.Context, c seckill.StockChange) (total int64, replayed bool, err error) {
-	ok, err := one(ctx, tx, "SELECT total FROM items WHERE id = ?", []any{int64(c.Item)}, &total)
+// changeOnce keeps a stock change under its key, with a change record. It returns the item before
+// the change, and whether the change was made before.
+func (tx *transaction) changeOnce(ctx context.Context, c seckill.StockChange, by seckill.Author) (stockItem, bool, error) {
+	item, err := tx.stockItem(ctx, c.Item)
 	if err != nil {
-		return 0, false, err
-	}
-	if !ok {
-		return 0, false, errNoItem(c.Item)
+		return item, false, err
 	}
 	earlier, found, err := findStockChange(ctx, tx, c.Item, c.Key)
 	switch {
 	case err != nil:
-		return 0, false, err
+		return item, false, err
 	case found && earlier != c:
-		return 0, false, fmt.Errorf("%w: it changed the total by %+d", seckill.ErrKeyReused, earlier.Delta)
+		return item, false, fmt.Errorf("%w: it changed the total by %+d", seckill.ErrKeyReused, earlier.Delta)
+	case found:
+		return item, true, nil
 	}
-	return total, found, nil
+	_, err = tx.exec(ctx, "INSERT INTO stock_changes (item, key, delta, at) VALUES (?, ?, ?, ?)",
+		int64(c.Item), c.Key, c.Delta, tx.now.UnixMicro())
+	if err != nil {
+		return item, false, err
+	}
+	record, err := seckill.RecordStock(item.activity, item.sku, c, item.total, item.total+c.Delta)
+	if err != nil {
+		return item, false, err
+	}
+	return item, false, tx.record(ctx, by, record)
 }
 
-// changeStock keeps a change and writes the new total.
-func (tx *transaction) changeStock(ctx context.Context, c seckill.StockChange, hold string, before, after int64,
-	by seckill.Author) error {
-	_, err := tx.exec(ctx, "INSERT INTO stock_changes (item, key, delta, hold, at) VALUES (?, ?, ?, ?, ?)",
-		int64(c.Item), c.Key, c.Delta, hold, tx.now.UnixMicro())
+// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the
+// units are gone.
+func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
+	by seckill.Author) (total int64, replayed bool, err error) {
+	what := fmt.Sprintf("withdraw from item %d", c.Item)
+	sum := c.Delta
+	for i := range holds {
+		if h := &holds[i].Hold; !seckill.IsWithdrawal(h.ID) || h.Item != c.Item || h.Quantity <= 0 {
+			return 0, false, fmt.Errorf("%s: by the hold %+v", what, *h)
+		}
+		sum += int64(holds[i].Hold.Quantity)
+	}
+	if c.Delta >= 0 || sum != 0 {
+		return 0, false, fmt.Errorf("%s: %+d units, with holds of %d", what, c.Delta, sum-c.Delta)
+	}
+	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		item, again, err := tx.changeOnce(ctx, c, by)
+		total, replayed = item.total, again
+		if err != nil || replayed {
+			return err
+		}
+		total += c.Delta
+		for i := range holds {
+			made, err := tx.takeUnits(ctx, &holds[i])
+			if err == nil && !made {
+				err = fmt.Errorf("hold %s: %w", holds[i].Hold.ID, seckill.ErrKeyReused)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return total, replayed, err
+}
+
+// takeUnits takes a hold's units out of its stock row, under the epoch of the hold, and leaves the
+// hold's settlement in the outbox. made is false where that was done before.
+func (tx *transaction) takeUnits(ctx context.Context, t *seckill.Taken) (made bool, err error) {
+	var buried bool
+	found, err := one(ctx, tx, "SELECT buried FROM withdrawals WHERE hold = ?", []any{t.Hold.ID}, &buried)
+	switch {
+	case err != nil:
+		return false, err
+	case found && buried:
+		return false, fmt.Errorf("hold %s is buried: %w", t.Hold.ID, seckill.ErrNotFound)
+	case found:
+		return false, nil
+	}
+	if err := tx.atEpoch(ctx, t.Ref); err != nil {
+		return false, err
+	}
+	if _, err := tx.insertWithdrawal(ctx, t.Ref.Shard, t.Hold, false); err != nil {
+		return false, err
+	}
+	key := seckill.StockKey{Item: t.Hold.Item, Shard: t.Ref.Shard}
+	n, err := tx.change(ctx, `UPDATE stock AS s SET total = total - ?3 WHERE item = ?1 AND shard = ?2
+		AND open + sold + `+parkedOf+` <= total - ?3`, int64(key.Item), int64(key.Shard), t.Hold.Quantity)
+	if err != nil {
+		return false, err
+	}
+	if n == 0 {
+		return false, tx.whyNotTaken(ctx, key)
+	}
+	return true, tx.insertOutbox(ctx, []seckill.Outgoing{{
+		Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: inventory.SettleSold}, Stock: true}})
+}
+
+// whyNotTaken returns ErrTooLow with the row's counts, or ErrNotFound where there is no row.
+func (tx *transaction) whyNotTaken(ctx context.Context, key seckill.StockKey) error {
+	stock, err := tx.ledgers(ctx, []seckill.StockKey{key})
 	if err != nil {
 		return err
 	}
-	if _, err := tx.exec(ctx, "UPDATE items SET total = ? WHERE id = ?", after, int64(c.Item)); err != nil {
-		return err
+	row := stock[key]
+	if row == nil {
+		return fmt.Errorf("item %d on shard %d: %w", key.Item, key.Shard, seckill.ErrNotFound)
 	}
-	var activity, sku string
-	if _, err := one(ctx, tx, "SELECT activity, sku FROM items WHERE id = ?", []any{int64(c.Item)}, &activity, &sku); err != nil {
-		return err
+	return fmt.Errorf("%w: on shard %d, %d of %d are sold, ordered or parked",
+		seckill.ErrTooLow, key.Shard, row.Open+row.Sold+row.Parked, row.Total)
+}
+
+// MoveUnits implements seckill.StockStore.
+func (s *Store) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.ShardID) error {
+	what := fmt.Sprintf("move units of item %d from shard %d to shard %d", from.Hold.Item, from.Ref.Shard, to)
+	if !seckill.IsWithdrawal(from.Hold.ID) || from.Hold.Quantity <= 0 || from.Ref.Shard == to {
+		return fmt.Errorf("%s: by the hold %+v", what, from.Hold)
 	}
-	return tx.recordCatalog(ctx, by, kindStock, activity+"/"+sku, stockLevel{c.Item, before}, stockChange{c, after})
+	return s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		made, err := tx.takeUnits(ctx, &from)
+		if err != nil || !made {
+			return err
+		}
+		units := int64(from.Hold.Quantity)
+		if err := tx.addTotal(ctx, seckill.StockKey{Item: from.Hold.Item, Shard: to}, units); err != nil {
+			return err
+		}
+		restock := inventory.Restock{Item: from.Hold.Item, ID: from.Hold.ID, Units: units}
+		return tx.insertOutbox(ctx, []seckill.Outgoing{{Ref: inventory.Ref{Shard: to}, Restock: restock, Stock: true}})
+	})
 }
 
 // FindStockChange implements seckill.StockStore.
 func (s *Store) FindStockChange(ctx context.Context, item inventory.ItemID, key string) (seckill.StockChange, bool, error) {
 	var c seckill.StockChange
 	found := false
-	err := s.read(ctx, fmt.Sprintf("find a stock change of item %d", item), func(q *statements) error {
-		var err error
+	err := s.read(ctx, fmt.Sprintf("find a stock change of item %d", item), func(q *statements) (err error) {
 		c, found, err = findStockChange(ctx, q, item, key)
 		return err
 	})
@@ -257,20 +229,29 @@ func findStockChange(ctx context.Context, q querier, item inventory.ItemID, key 
 	return c, true, nil
 }
 
-// Books implements seckill.StockStore.
-func (s *Store) Books(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
+// bookColumns are those of a stock row s of an item i of an activity a. What its outbox rows still
+// have to say is summed up per row: the outbox is short, or its index is used.
+const bookColumns = `s.item, i.sku, s.shard, (SELECT epoch FROM shards WHERE id = s.shard), a.published,
+	s.total, s.open, s.sold, ` + parkedOf + `,
+	(SELECT ifnull(sum(quantity), 0) FROM outbox WHERE shard = s.shard AND item = s.item AND stock = 0),
+	(SELECT ifnull(sum(CASE WHEN kind IN ('restock', 'publish') THEN quantity WHEN kind = 'sold' THEN -quantity ELSE 0 END), 0)
+		FROM outbox WHERE shard = s.shard AND item = s.item AND stock = 1),
+	s.skipped, s.rejected`
+
+func scanBook(rows *sql.Rows) (seckill.Book, error) {
+	var b seckill.Book
+	err := rows.Scan(&b.Item, &b.SKU, &b.Shard, &b.Epoch, &b.Published, &b.Total, &b.Open, &b.Sold, &b.Parked,
+		&b.PendingUnits, &b.PendingStock, &b.Skipped, &b.Rejected)
+	return b, err
+}
+
+// books reads the books that a query selects. One statement sees one moment.
+func (s *Store) books(ctx context.Context, what, query string, args ...any) ([]seckill.Book, error) {
 	var out []seckill.Book
-	err := s.readSnapshot(ctx, "read the books of activity "+string(id), func(sn snapshot) error {
-		rows, err := sn.query(ctx, `WITH pending AS (
-				SELECT item, sum(iif(stock, 0, quantity)) AS units,
-					sum(CASE WHEN kind = 'restock' THEN quantity WHEN stock AND kind = 'sold' THEN -quantity ELSE 0 END) AS stock
-				FROM outbox GROUP BY item)
-			SELECT i.id, i.sku, i.epoch, i.total, i.open, i.sold, ifnull(p.units, 0), ifnull(p.stock, 0), i.skipped, i.rejected
-			FROM items AS i LEFT JOIN pending AS p ON p.item = i.id WHERE i.activity = ? ORDER BY i.position`, string(id))
+	err := s.read(ctx, what, func(q *statements) error {
+		rows, err := q.query(ctx, query, args...)
 		return each(rows, err, func(rows *sql.Rows) error {
-			var b seckill.Book
-			err := rows.Scan(&b.Item, &b.SKU, &b.Epoch, &b.Total, &b.Open, &b.Sold, &b.PendingUnits, &b.PendingStock,
-				&b.Skipped, &b.Rejected)
+			b, err := scanBook(rows)
 			out = append(out, b)
 			return err
 		})
@@ -279,4 +260,48 @@ func (s *Store) Books(ctx context.Context, id seckill.ActivityID) ([]seckill.Boo
 		return nil, err
 	}
 	return out, nil
+}
+
+const (
+	booksOfActivity = "SELECT " + bookColumns + ` FROM items AS i CROSS JOIN activities AS a ON a.id = i.activity
+		CROSS JOIN stock AS s ON s.item = i.id WHERE i.activity = ? ORDER BY i.position, s.shard`
+	booksOfShard = "SELECT " + bookColumns + ` FROM stock AS s CROSS JOIN items AS i ON i.id = s.item
+		CROSS JOIN activities AS a ON a.id = i.activity WHERE s.shard = ? AND s.item > ? ORDER BY s.item LIMIT ?`
+)
+
+// ActivityBooks implements seckill.StockStore. The books of an item come in the order of its
+// shards' ids.
+func (s *Store) ActivityBooks(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
+	return s.books(ctx, "read the books of activity "+string(id), booksOfActivity, string(id))
+}
+
+// ShardBooks implements seckill.StockStore.
+func (s *Store) ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]seckill.Book, error) {
+	return s.books(ctx, fmt.Sprintf("read the books of shard %d", shard), booksOfShard, int64(shard), int64(after), max(limit, 0))
+}
+
+// ShardSums implements seckill.StockStore.
+func (s *Store) ShardSums(ctx context.Context, shard inventory.ShardID) (seckill.ShardSums, error) {
+	sums := seckill.ShardSums{Ref: inventory.Ref{Shard: shard}}
+	err := s.read(ctx, fmt.Sprintf("read the sums of shard %d", shard), func(q *statements) error {
+		ok, err := one(ctx, q, `SELECT s.epoch, d.open, d.sold, (SELECT count(*) FROM outbox WHERE outbox.shard = s.id)
+			FROM shards AS s CROSS JOIN shard_digests AS d ON d.shard = s.id WHERE s.id = ?`, []any{int64(shard)},
+			&sums.Ref.Epoch, &sums.Open, &sums.Sold, &sums.Pending)
+		if err == nil && !ok {
+			return seckill.ErrNotFound
+		}
+		return err
+	})
+	return sums, err
+}
+
+// Unpublished implements seckill.StockStore.
+func (s *Store) Unpublished(ctx context.Context, id seckill.ActivityID) (int, error) {
+	n := 0
+	err := s.read(ctx, "count what activity "+string(id)+" has still to publish", func(q *statements) error {
+		_, err := one(ctx, q, `SELECT count(*) FROM outbox CROSS JOIN items ON items.id = outbox.item
+			WHERE outbox.kind = 'publish' AND items.activity = ?`, []any{string(id)}, &n)
+		return err
+	})
+	return n, err
 }

@@ -11,7 +11,6 @@ import (
 	driver "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
-	"penstock/inventory"
 	"penstock/seckill"
 )
 
@@ -28,6 +27,11 @@ type Store struct {
 	writer  *writer
 	pool    *sql.DB     // readers
 	readers *statements // of pool
+	loads   *sql.DB     // readers for snapshots of shards, which may take long
+	shards  int
+	// incarnation is random per Open: this process has the file alone, so a life of it is a life of
+	// the database.
+	incarnation string
 
 	life   sync.Mutex
 	closed bool           // guarded by life
@@ -37,8 +41,7 @@ type Store struct {
 
 	members members // nodes that use the settings
 
-	locks  sync.Mutex
-	locked map[inventory.ItemID]bool // rebuild locks; guarded by locks
+	locks stockLocks // rows that a test or a simulation locks
 }
 
 // now reads the database's clock, to the precision that the file keeps.
@@ -59,7 +62,8 @@ func (s *Store) enter() bool {
 
 func (s *Store) leave() { s.calls.Done() }
 
-// Close waits for the calls under way and closes the file; its write-ahead log is folded in. Closing twice is fine.
+// Close waits for the calls under way and closes the file; its write-ahead log is folded in.
+// Closing twice is fine.
 func (s *Store) Close() error {
 	s.life.Lock()
 	again := s.closed
@@ -72,8 +76,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.readers.close()
-	// The writer closes last: the last connection of a file folds the log in, and a reader may not write.
-	err := errors.Join(s.pool.Close(), s.writer.drop(), s.writer.db.Close())
+	// The writer closes last: the last connection of a file folds the log in, and a reader may not
+	// write.
+	err := errors.Join(s.pool.Close(), s.loads.Close(), s.writer.drop(), s.writer.db.Close())
 	return describe("close the database", err)
 }
 
@@ -93,9 +98,13 @@ func (s snapshot) query(ctx context.Context, text string, args ...any) (*sql.Row
 	return s.tx.QueryContext(ctx, text, args...)
 }
 
+func (s snapshot) queryShape(ctx context.Context, sh shape, args []any) (*sql.Rows, error) {
+	return s.tx.QueryContext(ctx, sh.String(), args...)
+}
+
 // beginSnapshot pins the state that is committed now. The caller ends it.
-func (s *Store) beginSnapshot(ctx context.Context) (snapshot, error) {
-	tx, err := s.pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+func beginSnapshot(ctx context.Context, pool *sql.DB) (snapshot, error) {
+	tx, err := pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return snapshot{}, err
 	}
@@ -118,18 +127,24 @@ func (s snapshot) end() error {
 
 // readSnapshot runs fn on one state.
 func (s *Store) readSnapshot(ctx context.Context, what string, fn func(sn snapshot) error) error {
+	return s.readState(ctx, s.pool, what, fn)
+}
+
+// readState runs fn on one state, with a connection of a pool.
+func (s *Store) readState(ctx context.Context, pool *sql.DB, what string, fn func(sn snapshot) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
-	sn, err := s.beginSnapshot(ctx)
+	sn, err := beginSnapshot(ctx, pool)
 	if err != nil {
 		return describe(what, err)
 	}
 	return describe(what, errors.Join(fn(sn), sn.end()))
 }
 
-// describe wraps an error with what was attempted, and marks those that say that the file is damaged.
+// describe wraps an error with what was attempted, and marks those that say that the file is
+// damaged.
 func describe(what string, err error) error {
 	if err == nil {
 		return nil

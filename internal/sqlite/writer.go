@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"penstock/seckill"
 )
 
 // writer is the one connection that writes. Its fields are guarded by turn.
@@ -51,21 +53,23 @@ type transaction struct {
 	*statements
 	now    time.Time // one reading of the clock for the whole transaction, taken under the write lock
 	events bool      // steps of orders are kept
+	shards int       // of the installation
+	locked map[seckill.StockKey]bool
 }
 
-// write runs fn in a transaction. The wait for the writer ends with ctx; a transaction that has begun runs to its end,
-// which its batch bounds: a commit that was broken off would leave the caller not knowing. Errors are wrapped with what.
+// write runs fn in a transaction. The wait for the writer ends with ctx. A transaction that has
+// begun runs to its end, which its batch bounds: a commit that was broken off would leave the
+// caller not knowing. Errors are wrapped with what.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
 	defer s.leave()
-	return describe(what, s.inTurn(ctx, fn, nil))
+	return describe(what, s.inTurn(ctx, fn))
 }
 
-// inTurn is write within a call that has entered. It calls then, if there is one, after the commit and before another
-// write can follow.
-func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transaction) error, then func(context.Context) error) error {
+// inTurn is write within a call that has entered.
+func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transaction) error) error {
 	if err := context.Cause(ctx); err != nil {
 		return err // select would not prefer it
 	}
@@ -75,10 +79,7 @@ func (s *Store) inTurn(ctx context.Context, fn func(context.Context, *transactio
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the writer: %w", context.Cause(ctx))
 	}
-	if err := s.transact(context.WithoutCancel(ctx), fn); err != nil || then == nil {
-		return err
-	}
-	return then(ctx)
+	return s.transact(context.WithoutCancel(ctx), fn)
 }
 
 // transact is called with the writer's turn.
@@ -95,13 +96,13 @@ func (s *Store) transact(ctx context.Context, fn func(context.Context, *transact
 		if committed {
 			return
 		}
-		// SQLite has rolled back already where the disk is full or broken, and says so with an error. A connection that
-		// could not be cleaned, for whatever reason, is not used again.
+		// SQLite has rolled back already where the disk is full or broken, and says so with an
+		// error. A connection that could not be cleaned, for whatever reason, is not used again.
 		if _, rollback := w.statements.exec(ctx, "ROLLBACK"); rollback != nil {
 			err = errors.Join(err, w.drop())
 		}
 	}()
-	if err := fn(ctx, &transaction{w.statements, s.now(), s.events}); err != nil {
+	if err := fn(ctx, &transaction{w.statements, s.now(), s.events, s.shards, s.locks.locked()}); err != nil {
 		return err
 	}
 	if _, err := w.statements.exec(ctx, "COMMIT"); err != nil {

@@ -1,17 +1,18 @@
 -- close.lua begins a rebuild: it empties the shard and marks it with the rebuild's epoch.
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or names were loaded under this one: a late
--- repeat of a close must not take away what its own rebuild has loaded. Afterwards seq is 0, and every call of another epoch is refused.
+-- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or something was
+-- loaded under this one: a late repeat of a close must not take away what its own rebuild has
+-- loaded. Afterwards seq is 0, and every call of another epoch is refused.
 --
 -- Cost: UNLINK, HSET meta. O(1) for the caller; Redis frees the memory in the background.
 local s = read()
+readBooks(s)
 local epoch = tonumber(ARGV[1])
-if s.epoch > epoch or s.epoch == epoch and (not s.closed or s.known > 0) then
+if s.epoch > epoch or s.epoch == epoch and (not s.closed or s.names > 0 or s.items > 0) then
   return {EPOCH, s.epoch}
 end
-redis.call('UNLINK', META, HOLDS, BUYERS, YOUNG, OLD, LOG, RESTOCKS)
-redis.call('HSET', META, 'epoch', epoch, 'closed', 1, 'seq', 0, 'available', 0, 'held', 0, 'sold', 0, 'fresh', 0, 'known', 0,
-  'since', 0)
-return {OK, 0, 0, 0}
+redis.call('UNLINK', META, UNITS, HOLDS, YOUNG, LOG, TOTALS, RESTOCKS)
+redis.call('HSET', META, 'epoch', text(epoch), 'closed', 1, 'seq', 0, 'fresh', 0, 'names', 0, 'items', 0, 'ordered', 0, 'sold', 0)
+return {OK, 0, 0}

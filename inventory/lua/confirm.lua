@@ -1,56 +1,64 @@
 -- confirm.lua marks holds whose orders exist.
 --
--- ARGV[5]  the 8-byte hashes of all ids, joined
--- then for each hold: id, buyer, quantity
+-- ARGV[5]  the 8-byte hashes of all heads, joined
+-- then for each hold: head, body, item, quantity, digest of the name
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log}
 --
--- Invariant: a fresh or doomed hold becomes ordered, and leaves young and old; a hold that isn't there is put back as ordered and takes
--- its units, so that available may fall below 0 (then Redis has forgotten something, and the database decides L1); an ordered
--- or ended hold stays as it is.
+-- Invariant: a fresh or doomed hold becomes ordered; a hold that isn't there is put back as ordered
+-- and takes its units, so that available may fall below 0 (then Redis has forgotten something, and
+-- the database decides L1); an ordered or ended hold stays as it is. A hold of an item that the
+-- shard doesn't know is passed over: the item was forgotten, or the audit will tell.
 --
--- Cost: HMGET holds, HMGET buyers (when something is put back); then as needed HSET holds, SREM young, SREM old, RPUSH log, HSET
--- buyers; HSET meta. O(holds of the call).
+-- Cost: HMGET meta, units and holds; then as needed HSET units and holds, RPUSH log; HSET meta.
+-- O(holds of the call).
 local s, no = begin()
 if no then
   return no
 end
-local ids = args(6, 3)
-local holds = index(ids)
-local counts, changed = nil, {}
-local put, gone, names = {}, {}, {}
-for i = 1, #ids do
-  local id = ids[i]
-  if not holds[id] then
-    local buyer, quantity = ARGV[3 * i + 4], ARGV[3 * i + 5]
-    local units = tonumber(quantity)
-    s.available = s.available - units
-    s.held = s.held + units
-    s.known = s.known + 1
-    if buyer ~= '' then
-      counts = counts or tally(args(7, 3))
-      counts[buyer] = counts[buyer] + units
-      changed[buyer] = true
-    end
-    holds[id] = 'O' .. quantity .. ' ' .. s.now .. ' ' .. buyer
-    put[#put + 1] = id
-    put[#put + 1] = holds[id]
-    names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
-  else
-    local state, quantity, touch, buyer = parse(holds[id])
+readBooks(s)
+local holds = index(args(6, #ARGV, 5))
+local u = shelves(args(8, #ARGV, 5))
+local fields, names = {}, {}
+local n = 0
+for i = 6, #ARGV, 5 do
+  local head, body, item, quantity, digest = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
+  local value = holds[head]
+  local where, state, held, _, _, buyer
+  n = n + 1
+  if value then
+    where, state, held, _, _, buyer = entry(value, string.sub(body, 1, TAIL))
+  end
+  local new
+  if where then
     if state == 'F' or state == 'D' then
-      s.fresh = s.fresh - tonumber(quantity)
-      holds[id] = 'O' .. quantity .. ' ' .. touch .. ' ' .. buyer
-      put[#put + 1] = id
-      put[#put + 1] = holds[id]
-      gone[#gone + 1] = id
+      s.fresh = s.fresh - tonumber(held)
+      new = become(value, where, 'O')
+    end
+  elseif u.now[item] then
+    u.now[item] = u.now[item] - tonumber(quantity)
+    new = 'O' .. quantity .. ' ' .. s.now .. ';'
+    buyer = bought(body)
+    if value then
+      new = new .. string.sub(body, 1, TAIL) .. value
+    else
+      new = new .. body
+      s.names = s.names + 1
+      names[#names + 1] = string.sub(ARGV[5], 8 * n - 7, 8 * n)
     end
   end
+  if new then
+    if buyer then
+      s.ordered = (s.ordered + digest) % MODULUS
+    end
+    holds[head] = new
+    fields[#fields + 1] = head
+    fields[#fields + 1] = new
+  end
 end
-call('HSET', HOLDS, put)
-call('SREM', YOUNG, gone)
-call('SREM', OLD, gone)
-call('RPUSH', LOG, names)
-writeTally(counts or {}, changed)
+call('HSET', HOLDS, fields)
+put(s, u)
+s.named = join(names, '')
+writeBooks(s)
 commit(s)
-return {OK, s.seq, s.available, s.known}
+return {OK, s.seq, s.log}

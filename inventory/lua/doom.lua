@@ -1,40 +1,37 @@
 -- doom.lua dooms holds: from now on a repeat of their name is answered with doomed.
 --
 -- ARGV[5]  note
--- then ids from ARGV[6]
+-- then for each hold: head, tail
 --
--- Reply: {OK, seq, available, known, states}: one character per id, the letter of its state afterwards, N where there is no hold.
+-- Reply: {OK, seq, length of log, states}: one letter per hold, that of its state afterwards, N
+-- where there is no hold.
 --
--- Invariant: only a fresh hold that nobody touched since the note is doomed; it stays in its index set.
+-- Invariant: only a fresh hold that nobody touched since the note is doomed; its head stays in
+-- young.
 --
--- Cost: HMGET holds, HSET holds, HSET meta. O(ids).
+-- Cost: HMGET meta and holds, HSET holds and meta. O(holds).
 local s, no = begin()
 if no then
   return no
 end
-local ids = args(6, 1)
-local holds = index(ids)
+local holds = index(args(6, #ARGV, 2))
 local note = tonumber(ARGV[5])
-local states, put = {}, {}
-for i = 1, #ids do
-  local id = ids[i]
-  if not holds[id] then
-    states[i] = 'N'
-  else
-    local state, quantity, touch, buyer = parse(holds[id])
-    if state == 'F' and tonumber(touch) <= note then
-      state = 'D'
-      holds[id] = 'D' .. quantity .. ' ' .. touch .. ' ' .. buyer
-      put[#put + 1] = id
-      put[#put + 1] = holds[id]
-    end
-    states[i] = state
+local states, fields = {}, {}
+for i = 6, #ARGV, 2 do
+  local head = ARGV[i]
+  local value = holds[head]
+  local where, state, _, touch
+  if value then
+    where, state, _, touch = entry(value, ARGV[i + 1])
   end
+  if where and state == 'F' and tonumber(touch) <= note then
+    state = 'D'
+    holds[head] = become(value, where, 'D')
+    fields[#fields + 1] = head
+    fields[#fields + 1] = holds[head]
+  end
+  states[#states + 1] = where and state or 'N'
 end
-call('HSET', HOLDS, put)
+call('HSET', HOLDS, fields)
 commit(s)
-local joined = {}
-for i = 1, #states, CHUNK do
-  joined[#joined + 1] = table.concat(states, '', i, math.min(i + CHUNK - 1, #states))
-end
-return {OK, s.seq, s.available, s.known, table.concat(joined)}
+return {OK, s.seq, s.log, join(states, '')}

@@ -1,40 +1,54 @@
 -- hold.lua takes units for many buyers, or says why not.
 --
--- ARGV[5]  the 8-byte hashes of all ids, joined
--- ARGV[6]  n, the number of holds
--- ARGV[7]  the quantity of every hold, '' where they differ
--- ARGV[8]  the limit of every hold (0 is none), '' where they differ
--- then columns of n each: ids; buyers ('' for a merchant); quantities, only where they differ; limits, only where they differ
+-- ARGV[5]  n, the number of claims
+-- ARGV[6]  the 8-byte hashes of all heads, joined
+-- ARGV[7]  the item of every claim, '' where they differ
+-- ARGV[8]  the quantity of every claim, '' where they differ
+-- ARGV[9]  the most units of a buyer (0 is no limit), '' where they differ
+-- ARGV[10] the most holds of a buyer (0 is no limit), '' where they differ
+-- then columns of n each: heads; bodies; then, only where they differ: items; quantities; most
+-- units; most holds
 --
--- Reply: {OK, seq, available, known, verdicts}: one character per hold, a digit as in Go's Verdict:
---   1 held, 2 again (fresh), 3 ordered, 4 ended, 5 doomed, 6 sold out, 7 over the limit, 8 reused with another quantity
+-- Reply: {OK, seq, length of log, verdicts}: one letter per claim, in the order of Go's Verdict:
+--   A held, B again (fresh), C ordered, D ended, E doomed, F sold out, G over the limit,
+--   H too many, I reused with another quantity, J the shard doesn't know the item
 --
--- Invariant: available never falls below 0 here. A name that is there decides first, whatever the stock; then an empty shard; then
--- the buyer's limit; then the quantity. Refused holds write nothing. A hold met again is touched: it becomes young.
--- Holds of one call are taken in their order and see each other.
+-- Invariant: available never falls below 0 here. A name that is there decides first, whatever the
+-- stock; then an unknown item; then an item that has nothing; then the buyer's limits; then the
+-- quantity. Refused claims write nothing. A hold met again is touched. Claims of one call are taken
+-- in their order and see each other.
 --
--- Cost: HMGET holds, HMGET buyers (not when empty); then as needed HSET holds, SADD young, SREM old, RPUSH log, HSET buyers; HSET
--- meta. O(holds of the call). In a flood Redis does little else, so this script is written for speed: columns go to HMGET as they
--- came, replies are read by position, equal texts are made once, and the loop calls no Lua function for a hold that it gives.
+-- Cost: HMGET meta, units and holds; then as needed HSET holds and units, RPUSH young and log; HSET
+-- meta. O(claims of the call), and O(holds of a buyer who has some). In a flood Redis does little
+-- else, so this script is written for speed: columns go to HMGET as they came, replies are read by
+-- position, and the loop calls no Lua function for a buyer's first hold.
 local s, no = begin()
 if no then
   return no
 end
-local hashes, n = ARGV[5], tonumber(ARGV[6])
-local allQuantity, allLimit = ARGV[7] ~= '' and ARGV[7], ARGV[8] ~= '' and ARGV[8]
-local ids = 8 -- element i of a column is ARGV[column + i]
-local buyers = ids + n
-local quantities = buyers + n
-local limits = allQuantity and quantities or quantities + n
+local n, hashes = tonumber(ARGV[5]), ARGV[6]
+local heads, bodies = 10, 10 + n -- element i of a column is ARGV[column + i]
+local last = bodies
+local function column(common)
+  if ARGV[common] ~= '' then
+    return ARGV[common], nil
+  end
+  last = last + n
+  return nil, last
+end
+local oneItem, items = column(7)
+local oneQuantity, quantities = column(8)
+local oneMost, mosts = column(9)
+local oneOrders, orders = column(10)
 
 -- lookup reads the fields that a column names; what isn't there is false.
-local function lookup(key, column)
+local function lookup(key, first)
   if n <= CHUNK then
-    return redis.call('HMGET', key, unpack(ARGV, column + 1, column + n))
+    return redis.call('HMGET', key, unpack(ARGV, first + 1, first + n))
   end
   local out = {}
   for i = 1, n, CHUNK do
-    local part = redis.call('HMGET', key, unpack(ARGV, column + i, column + math.min(i + CHUNK - 1, n)))
+    local part = redis.call('HMGET', key, unpack(ARGV, first + i, first + math.min(i + CHUNK - 1, n)))
     for j = 1, #part do
       out[i + j - 1] = part[j]
     end
@@ -42,95 +56,145 @@ local function lookup(key, column)
   return out
 end
 
--- meet returns the verdict on a hold that is there, and what becomes of it, nil where it stays as it is.
-local function meet(value, quantity, now)
-  local state, held, touch, buyer = parse(value)
-  if held ~= quantity then
-    return '8'
-  elseif state == 'O' then
-    return '3'
-  elseif state == 'D' then
-    return '5'
-  elseif state ~= 'F' then
-    return '4'
+-- What this call changes: item -> available; head -> value; and that as commands take it.
+local left, was, touched, stocks = {}, {}, {}, nil
+if oneItem then
+  local value = redis.call('HGET', UNITS, oneItem)
+  left[oneItem] = value and tonumber(value)
+  was[oneItem], touched[1] = left[oneItem], oneItem
+else
+  stocks = lookup(UNITS, items)
+end
+local holds = lookup(HOLDS, heads)
+local written, fields, m = {}, {}, 0
+local young, y, sizes = {}, 0, {}
+local names, runFrom, runTo, heard, fresh = {}, 1, 0, 0, 0
+local verdicts = {}
+local quantity, units, start, mostText, most, ordersText, holdsAllowed
+
+-- meet returns the verdict on a claim whose buyer has holds, and the new value, nil where it stays
+-- as it is; then whether units are taken, and whether the head goes into young.
+local function meet(value, body, available)
+  local tail = string.sub(body, 1, TAIL)
+  local at, count, used, undecided = 1, 0, 0, false
+  while true do
+    local state, held, touch, behind = string.match(value, '^(%u)(%d+) (%d+);()', at)
+    if not state then
+      break
+    end
+    if string.sub(value, behind, behind + TAIL - 1) == tail then
+      if held ~= quantity then
+        return 'I'
+      elseif state == 'F' then
+        if touch == s.now then
+          return 'B'
+        end
+        return 'B', string.sub(value, 1, at - 1) .. start .. string.sub(value, behind)
+      end
+      return state == 'O' and 'C' or state == 'D' and 'E' or 'D'
+    end
+    count = count + 1
+    if state ~= 'V' then
+      used = used + tonumber(held)
+    end
+    undecided = undecided or state == 'F' or state == 'D'
+    at = behind + TAIL
   end
-  if touch ~= s.now then
-    return '2', 'F' .. held .. now .. buyer
+  if not available then
+    return 'J'
+  elseif available <= 0 then
+    return 'F'
+  elseif most > 0 and used + units > most then
+    return 'G'
+  elseif holdsAllowed > 0 and count >= holdsAllowed then
+    return 'H'
+  elseif available < units then
+    return 'F'
   end
-  return '2'
+  return 'A', start .. tail .. value, true, not undecided
 end
 
-local available, now = s.available, ' ' .. s.now .. ' '
-local holds, counts = lookup(HOLDS, ids), {} -- before this call, by position
-if available > 0 then
-  counts = lookup(BUYERS, buyers)
-end
--- What this call writes, to look it up and as the commands take it. A buyer's count comes as often as it changes: of a field that
--- comes twice HSET keeps the last value.
-local newHolds, holdPairs, young, old, written = {}, {}, {}, {}, 0
-local newCounts, countPairs, texts, counted = {}, {}, {}, 0
-local verdicts, names, given = {}, {}, 0
-local quantity, units, start, limit, most -- of the hold before, mostly the next one's too
 for i = 1, n do
-  local id, buyer = ARGV[ids + i], ARGV[buyers + i]
-  local q, l = allQuantity or ARGV[quantities + i], allLimit or ARGV[limits + i]
+  local head, body = ARGV[heads + i], ARGV[bodies + i]
+  local item = oneItem or ARGV[items + i]
+  local q, l, o = oneQuantity or ARGV[quantities + i], oneMost or ARGV[mosts + i], oneOrders or ARGV[orders + i]
   if q ~= quantity then
-    quantity, units, start = q, tonumber(q), 'F' .. q .. now
+    quantity, units, start = q, tonumber(q), 'F' .. q .. ' ' .. s.now .. ';'
   end
-  if l ~= limit then
-    limit, most = l, tonumber(l)
+  if l ~= mostText then
+    mostText, most = l, tonumber(l)
   end
-  local value, new = newHolds[id] or holds[i], nil
+  if o ~= ordersText then
+    ordersText, holdsAllowed = o, tonumber(o)
+  end
+  local available = left[item]
+  if available == nil then
+    available = stocks[i] and tonumber(stocks[i])
+    left[item], was[item] = available, available
+    touched[#touched + 1] = item
+  end
+  local value, new, taken, ripe = written[head] or holds[i], nil, false, false
   if value then
-    verdicts[i], new = meet(value, quantity, now)
-    if new then
-      old[#old + 1] = id
-    end
+    verdicts[i], new, taken, ripe = meet(value, body, available)
+  elseif not available then
+    verdicts[i] = 'J'
   elseif available <= 0 then
-    verdicts[i] = '6'
+    verdicts[i] = 'F'
+  elseif most > 0 and units > most then
+    verdicts[i] = 'G'
+  elseif available < units then
+    verdicts[i] = 'F'
   else
-    local count = buyer ~= '' and (newCounts[buyer] or tonumber(counts[i] or 0))
-    if count and most > 0 and count + units > most then
-      verdicts[i] = '7'
-    elseif available < units then
-      verdicts[i] = '6'
-    else
-      available = available - units
-      if count then
-        count = count + units
-        local text = texts[count]
-        if not text then
-          text = string.format('%.0f', count)
-          texts[count] = text
-        end
-        newCounts[buyer] = count
-        counted = counted + 2
-        countPairs[counted - 1] = buyer
-        countPairs[counted] = text
-      end
-      given = given + 1
-      names[given] = string.sub(hashes, 8 * i - 7, 8 * i)
-      verdicts[i], new = '1', start .. buyer
+    verdicts[i], new, taken, ripe = 'A', start .. body, true, true
+    heard = heard + 1
+    if runTo ~= i - 1 then -- hashes are cut out run by run
+      names[#names + 1] = string.sub(hashes, 8 * runFrom - 7, 8 * runTo)
+      runFrom = i
     end
+    runTo = i
   end
   if new then
-    newHolds[id] = new
-    written = written + 1
-    young[written] = id
-    holdPairs[2 * written - 1] = id
-    holdPairs[2 * written] = new
+    written[head] = new
+    fields[m + 1], fields[m + 2] = head, new
+    m = m + 2
+    if taken then
+      left[item] = available - units
+      fresh = fresh + units
+      if ripe then
+        local size = sizes[#head]
+        if not size then
+          size = string.char(#head)
+          sizes[#head] = size
+        end
+        young[y + 1], young[y + 2] = size, head
+        y = y + 2
+      end
+    end
   end
 end
-local taken = s.available - available
-s.available, s.held, s.fresh, s.known = available, s.held + taken, s.fresh + taken, s.known + given
-call('HSET', HOLDS, holdPairs)
-call('SADD', YOUNG, young)
-call('SREM', OLD, old)
-call('RPUSH', LOG, names)
-call('HSET', BUYERS, countPairs)
-commit(s)
-local joined = {}
-for i = 1, n, CHUNK do
-  joined[#joined + 1] = table.concat(verdicts, '', i, math.min(i + CHUNK - 1, n))
+call('HSET', HOLDS, fields)
+local shelf, c = {}, 0
+for i = 1, #touched do
+  local item = touched[i]
+  local now = left[item]
+  if now ~= was[item] then
+    shelf[c + 1], shelf[c + 2] = item, text(now)
+    c = c + 2
+    if now <= 0 then
+      cross(s, item, false)
+    end
+  end
 end
-return {OK, s.seq, s.available, s.known, table.concat(joined)}
+call('HSET', UNITS, shelf)
+if y > 0 then
+  redis.call('RPUSH', YOUNG, join(young, ''))
+end
+if heard == n then
+  s.named = hashes
+elseif heard > 0 then
+  names[#names + 1] = string.sub(hashes, 8 * runFrom - 7, 8 * runTo)
+  s.named = join(names, '')
+end
+s.fresh, s.names = s.fresh + fresh, s.names + heard
+commit(s)
+return {OK, s.seq, s.log, join(verdicts, '')}

@@ -1,39 +1,71 @@
--- load.lua writes holds into a closed shard.
+-- load.lua writes items and holds into a closed shard.
 --
--- ARGV[5]  the 8-byte hashes of all ids, joined
--- then for each hold: id, buyer, quantity, state (O ordered, V void, S sold)
+-- ARGV[5]  n, the number of items
+-- ARGV[6]  the 8-byte hashes of all heads, joined
+-- then for each item: item, available, total, sold
+-- then for each hold: head, body, quantity, state (O ordered, V void, S sold), digest of the name
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH unless the shard is closed under just this epoch. A name that is there stays as it is, so a load can be
--- repeated. Ordered and sold holds count against their buyers. The units are open.lua's to set.
+-- Invariant: refused with EPOCH unless the shard is closed under just this epoch. An item or a name
+-- that is there stays as it is, so loads can be repeated and come at the same time. What holds say
+-- changes no units: the items say it.
 --
--- Cost: HMGET holds, HMGET buyers, HSET holds, RPUSH log, HSET buyers, HSET meta. O(holds of the call).
+-- Cost: HMGET meta, units and holds; HSET units, totals and holds; RPUSH log; HSET meta. O(items
+-- and holds of the call).
 local s = read()
 if s.epoch ~= tonumber(ARGV[1]) or not s.closed then
   return {EPOCH, s.epoch}
 end
-local ids = args(6, 4)
-local holds = index(ids)
-local counts, changed = tally(args(7, 4)), {}
-local put, names = {}, {}
-for i = 1, #ids do
-  local id = ids[i]
-  if not holds[id] then
-    local buyer, quantity, state = ARGV[4 * i + 3], ARGV[4 * i + 4], ARGV[4 * i + 5]
-    if buyer ~= '' and state ~= 'V' then
-      counts[buyer] = counts[buyer] + tonumber(quantity)
-      changed[buyer] = true
-    end
-    s.known = s.known + 1
-    holds[id] = state .. quantity .. ' 0 ' .. buyer
-    put[#put + 1] = id
-    put[#put + 1] = holds[id]
-    names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
+s.now = text(s.seq)
+readBooks(s)
+local first = 7 + 4 * tonumber(ARGV[5])
+local u = shelves(args(7, first - 1, 4))
+local totals, fields, names = {}, {}, {}
+for i = 7, first - 1, 4 do
+  local item = ARGV[i]
+  if not u.now[item] then
+    u.now[item] = tonumber(ARGV[i + 1])
+    s.items = s.items + 1
+    totals[#totals + 1] = item
+    totals[#totals + 1] = ARGV[i + 2] .. ' ' .. ARGV[i + 3]
   end
 end
-call('HSET', HOLDS, put)
-call('RPUSH', LOG, names)
-writeTally(counts, changed)
-redis.call('HSET', META, 'known', s.known)
-return {OK, s.seq, s.available, s.known}
+local holds = index(args(first, #ARGV, 5))
+local n = 0
+for i = first, #ARGV, 5 do
+  local head, body, state = ARGV[i], ARGV[i + 1], ARGV[i + 3]
+  local value = holds[head]
+  local new = state .. ARGV[i + 2] .. ' 0;'
+  n = n + 1
+  if not value then
+    new = new .. body
+    s.names = s.names + 1
+    names[#names + 1] = string.sub(ARGV[6], 8 * n - 7, 8 * n)
+  elseif entry(value, string.sub(body, 1, TAIL)) then
+    new = nil
+  else
+    new = new .. string.sub(body, 1, TAIL) .. value
+  end
+  if new then
+    if bought(body) then
+      local digest = tonumber(ARGV[i + 4])
+      if state == 'O' then
+        s.ordered = (s.ordered + digest) % MODULUS
+      elseif state == 'S' then
+        s.sold = (s.sold + digest) % MODULUS
+      end
+    end
+    holds[head] = new
+    fields[#fields + 1] = head
+    fields[#fields + 1] = new
+  end
+end
+call('HSET', HOLDS, fields)
+put(s, u)
+call('HSET', TOTALS, totals)
+s.named = join(names, '')
+writeBooks(s)
+redis.call('HSET', META, 'names', text(s.names))
+keep(s)
+return {OK, s.seq, s.log}

@@ -1,33 +1,91 @@
--- old.lua reads one stretch of the fresh and doomed holds that were last touched at or below a note.
+-- old.lua takes a stretch of young, from its left, and answers the heads in it that have a fresh or
+-- doomed hold last touched at or below a note.
 --
 -- ARGV[5]  note
--- ARGV[6]  which set: old or young
--- ARGV[7]  cursor, '0' to begin
--- ARGV[8]  about how many members to look at
+-- ARGV[6]  how many elements of young are left of this pass; 0 begins one, and takes all that are
+-- there
+-- ARGV[7]  about how many heads to answer
 --
--- Reply: {OK, seq, available, known, since, cursor, id, value, ...}: cursor '0' is the end of this set. Where since is below the
--- note, young may have some too.
+-- Reply: {OK, seq, length of log, elements left, head, value, ...}
 --
--- Invariant: changes nothing. A member that stays from beginning to end of a scan is seen, perhaps twice.
+-- Invariant: a head that still has a fresh or doomed hold goes back, to the right, in one element;
+-- others leave young. So a head that nobody can decide hides none, a pass ends, and young has no
+-- more than was ever held and is not decided.
 --
--- Cost: SSCAN, HMGET holds. O(members looked at).
-local s = read()
-local no = refusal(s)
+-- Cost: HMGET meta; LPOP young and HMGET holds for each element; RPUSH young; HSET meta. O(heads
+-- looked at), which are the elements up to CHUNK heads, or one element.
+local s, no = begin()
 if no then
   return no
 end
-local note = tonumber(ARGV[5])
-local page = redis.call('SSCAN', ARGV[6] == 'old' and OLD or YOUNG, ARGV[7], 'COUNT', ARGV[8])
-local ids = page[2]
-local values = hmget(HOLDS, ids)
-local reply = {OK, s.seq, s.available, s.known, s.since, page[1]}
-for i = 1, #ids do
-  if values[i] then
-    local _, _, touch = parse(values[i])
-    if tonumber(touch) <= note then
-      reply[#reply + 1] = ids[i]
-      reply[#reply + 1] = values[i]
+local note, left, limit = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+if left == 0 then
+  left = redis.call('LLEN', YOUNG)
+end
+local reply, found, looked = {OK, s.seq, 0, 0}, 0, 0
+local back, met = {}, {}
+
+-- cut returns the heads of an element, without those that were met before.
+local function cut(element)
+  local heads, at = {}, 1
+  while at <= #element do
+    local size = string.byte(element, at)
+    local head = string.sub(element, at + 1, at + size)
+    if not met[head] then
+      met[head] = true
+      heads[#heads + 1] = head
+    end
+    at = at + 1 + size
+  end
+  return heads
+end
+
+-- look returns whether a value has a fresh or doomed hold, and whether one of these is old.
+local function look(value)
+  local at, undecided = 1, false
+  while true do
+    local state, touch, behind = string.match(value, '^(%u)%d+ (%d+);()', at)
+    if not state then
+      return undecided, false
+    end
+    if state == 'F' or state == 'D' then
+      undecided = true
+      if tonumber(touch) <= note then
+        return true, true
+      end
+    end
+    at = behind + TAIL
+  end
+end
+
+while left > 0 and found < limit and looked < CHUNK do
+  local element = redis.call('LPOP', YOUNG)
+  if not element then
+    left = 0
+    break
+  end
+  left = left - 1
+  local heads = cut(element)
+  local values = hmget(HOLDS, heads)
+  looked = looked + #heads
+  for i = 1, #heads do
+    if values[i] then
+      local undecided, old = look(values[i])
+      if undecided then
+        back[#back + 1] = string.char(#heads[i])
+        back[#back + 1] = heads[i]
+      end
+      if old then
+        found = found + 1
+        reply[#reply + 1] = heads[i]
+        reply[#reply + 1] = values[i]
+      end
     end
   end
 end
+if #back > 0 then
+  redis.call('RPUSH', YOUNG, join(back, ''))
+end
+commit(s)
+reply[3], reply[4] = s.log, left
 return reply

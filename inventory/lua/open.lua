@@ -1,28 +1,29 @@
--- open.lua ends a rebuild: it sets the counts and opens the shard.
+-- open.lua ends a rebuild: it opens the shard.
 --
--- ARGV[5], ARGV[6], ARGV[7]  available, held, sold
--- ARGV[8]  known: how many names were loaded
+-- ARGV[5]  how many items were loaded
+-- ARGV[6]  how many heads
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH unless the shard carries just this epoch, and with LOST where a closed one has not as many names as
--- were loaded: a failover that kept the close forgot them. A shard that is open under it was opened by this call, sent twice, and
--- keeps its counts; the write of its epoch gives WAIT something to wait for.
+-- Invariant: refused with EPOCH unless the shard carries just this epoch, and with LOST where a
+-- closed one has not just what was loaded: a failover that kept the close forgot it. A shard that
+-- is open under it was opened by this call, sent twice; the write of its epoch gives WAIT something
+-- to wait for. The message has no crossing: it tells that there is a new epoch.
 --
--- Cost: HSET meta; PUBLISH when something is available. O(1).
+-- Cost: HSET meta; PUBLISH. O(1).
 local s = read()
+readBooks(s)
 if s.epoch ~= tonumber(ARGV[1]) then
   return {EPOCH, s.epoch}
 end
 if s.closed then
-  if s.known ~= tonumber(ARGV[8]) then
+  if s.items ~= tonumber(ARGV[5]) or s.names ~= tonumber(ARGV[6]) then
     return {LOST, s.epoch}
   end
-  s.seq, s.before = 1, 0
-  s.available, s.held, s.sold = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-  redis.call('HSET', META, 'closed', 0)
-  commit(s)
+  s.seq = 1
+  redis.call('HSET', META, 'closed', 0, 'seq', 1)
+  redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. text(s.epoch) .. ' 1')
 else
-  redis.call('HSET', META, 'epoch', s.epoch)
+  redis.call('HSET', META, 'epoch', text(s.epoch))
 end
-return {OK, s.seq, s.available, s.known}
+return {OK, s.seq, redis.call('LLEN', LOG)}

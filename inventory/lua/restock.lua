@@ -1,20 +1,67 @@
--- restock.lua adds units to what is available.
+-- restock.lua adds units to items.
 --
--- ARGV[5]  id of the restock
--- ARGV[6]  units, more than 0
+-- then for each restock from ARGV[5]: item, id, units, kind (P publish, R restock)
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log, applied}: for each a '1' where it is applied, now or before, and
+-- a '0' where it is not.
 --
--- Invariant: an id adds once per epoch, however often it comes.
+-- Invariant: an id adds once per item and epoch, however often it comes. A publish makes an item
+-- that the shard doesn't know, and is applied already where it knows it; its id is not kept. A
+-- restock of an item that the shard doesn't know is not applied.
 --
--- Cost: HSETNX restocks, HSET meta; PUBLISH when the shard was empty. O(1).
+-- Cost: HMGET meta, units, totals and restocks; then as needed HSET of these, RPUSH log; HSET meta;
+-- PUBLISH when an item had nothing. O(restocks of the call), and O(ids of an item).
 local s, no = begin()
 if no then
   return no
 end
-local units = tonumber(ARGV[6])
-if redis.call('HSETNX', RESTOCKS, ARGV[5], units) == 1 then
-  s.available = s.available + units
+readBooks(s)
+local u = shelves(args(5, #ARGV, 4))
+local b, changed = ledger(u), {}
+local joined, ids, kept, applied = hmget(RESTOCKS, u.items), {}, {}, {}
+for i = 1, #u.items do
+  ids[u.items[i]] = joined[i]
 end
+
+-- met reports whether an id is among those that were joined.
+local function met(text, id)
+  local at = 1
+  while at <= #text do
+    local size, behind = string.match(text, '^(%d+):()', at)
+    size = tonumber(size)
+    if string.sub(text, behind, behind + size - 1) == id then
+      return true
+    end
+    at = behind + size
+  end
+  return false
+end
+
+for i = 5, #ARGV, 4 do
+  local item, id, units, kind = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local known = u.now[item]
+  local ok, add = '1', false
+  if kind == 'P' then
+    if not known then
+      u.now[item], b[item], changed[item] = units, {units, 0}, true
+      s.items = s.items + 1
+    end
+  elseif not known then
+    ok = '0'
+  else
+    add = not met(ids[item] or '', id)
+  end
+  if add then
+    u.now[item], b[item][1], changed[item] = known + units, b[item][1] + units, true
+    ids[item] = (ids[item] or '') .. text(#id) .. ':' .. id
+    kept[#kept + 1] = item
+    kept[#kept + 1] = ids[item]
+  end
+  applied[#applied + 1] = ok
+end
+put(s, u)
+writeLedger(u, b, changed)
+call('HSET', RESTOCKS, kept)
+writeBooks(s)
 commit(s)
-return {OK, s.seq, s.available, s.known}
+return {OK, s.seq, s.log, join(applied, '')}

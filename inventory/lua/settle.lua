@@ -1,80 +1,97 @@
 -- settle.lua ends holds; a marker stays.
 --
--- ARGV[5]  the 8-byte hashes of all ids, joined
--- then for each hold: id, buyer, quantity, kind (V void, S sold)
+-- ARGV[5]  the 8-byte hashes of all heads, joined
+-- then for each hold: head, body, item, quantity, digest of the name, kind (V void, S sold)
 --
--- Reply: {OK, seq, available, known}
+-- Reply: {OK, seq, length of log}
 --
--- Invariant: void moves a hold's units from held back to available and takes them off its buyer's count; sold moves them from held to
--- sold, and a withdrawal's (buyer '') out of the total. What counts is what the hold says, not the call. A hold that isn't there
--- gives nothing back and leaves the marker (a sold one counts against its buyer, who has bought); a marker stays as it is.
+-- Invariant: void gives a hold's units back to available; sold keeps them, as sold or, of a
+-- withdrawal (no buyer), out of the total. What counts is what the hold says, not the call. A hold
+-- that isn't there gives nothing back and leaves the marker; a sold one takes its units, for the
+-- order is a fact. A marker stays as it is. A hold of an item that the shard doesn't know leaves
+-- nothing.
 --
--- Cost: HMGET holds, HMGET buyers (when a count changes); then as needed HSET holds, SREM young, SREM old, RPUSH log, HSET
--- and HDEL buyers; HSET meta; PUBLISH when the shard was empty. O(holds of the call).
+-- Cost: HMGET meta, units, totals and holds; then as needed HSET units, totals and holds, RPUSH
+-- log; HSET meta; PUBLISH when an item had nothing. O(holds of the call).
 local s, no = begin()
 if no then
   return no
 end
-local ids = args(6, 4)
-local holds = index(ids)
-local put, gone, names, delta = {}, {}, {}, {} -- delta: buyer -> units
+readBooks(s)
+local holds = index(args(6, #ARGV, 6))
+local u = shelves(args(8, #ARGV, 6))
+local b, changed = ledger(u), {}
+local fields, names = {}, {}
 
-local function finish(id, kind)
-  local state, quantity, touch, buyer = parse(holds[id])
-  if state == 'V' or state == 'S' then
+-- move does to the units and digests what the end of a hold means. taken says that its units are
+-- not available now.
+local function move(item, units, kind, buyer, taken)
+  if not u.now[item] then
     return
   end
-  local units = tonumber(quantity)
-  if state ~= 'O' then
-    s.fresh = s.fresh - units
-    gone[#gone + 1] = id
-  end
-  s.held = s.held - units
   if kind == 'V' then
-    s.available = s.available + units
-    if buyer ~= '' then
-      delta[buyer] = (delta[buyer] or 0) - units
+    if taken then
+      u.now[item] = u.now[item] + units
     end
-  elseif buyer ~= '' then
-    s.sold = s.sold + units
+    return
   end
-  holds[id] = kind .. quantity .. ' ' .. touch .. ' ' .. buyer
-  put[#put + 1] = id
-  put[#put + 1] = holds[id]
-end
-
--- mark leaves a marker where no hold is.
-local function mark(i, id, buyer, quantity, kind)
-  s.known = s.known + 1
-  if kind == 'S' and buyer ~= '' then
-    delta[buyer] = (delta[buyer] or 0) + tonumber(quantity)
+  if not taken then
+    u.now[item] = u.now[item] - units
   end
-  holds[id] = kind .. quantity .. ' ' .. s.now .. ' ' .. buyer
-  put[#put + 1] = id
-  put[#put + 1] = holds[id]
-  names[#names + 1] = string.sub(ARGV[5], 8 * i - 7, 8 * i)
-end
-
-for i = 1, #ids do
-  local id, kind = ids[i], ARGV[4 * i + 5]
-  if holds[id] then
-    finish(id, kind)
+  changed[item] = true
+  if buyer then
+    b[item][2] = b[item][2] + units
   else
-    mark(i, id, ARGV[4 * i + 3], ARGV[4 * i + 4], kind)
+    b[item][1] = b[item][1] - units
   end
 end
-local buyers = {}
-for buyer in pairs(delta) do
-  buyers[#buyers + 1] = buyer
+
+local n = 0
+for i = 6, #ARGV, 6 do
+  local head, body, item, quantity = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local digest, kind = tonumber(ARGV[i + 4]), ARGV[i + 5]
+  local value = holds[head]
+  local where, state, held, _, _, buyer
+  n = n + 1
+  if value then
+    where, state, held, _, _, buyer = entry(value, string.sub(body, 1, TAIL))
+  end
+  local new
+  if where then
+    if state ~= 'V' and state ~= 'S' then
+      new = become(value, where, kind)
+      if state ~= 'O' then
+        s.fresh = s.fresh - tonumber(held)
+      elseif buyer then
+        s.ordered = (s.ordered - digest + MODULUS) % MODULUS
+      end
+      move(item, tonumber(held), kind, buyer, true)
+    end
+  elseif u.now[item] then
+    buyer = bought(body)
+    new = kind .. quantity .. ' ' .. s.now .. ';'
+    if value then
+      new = new .. string.sub(body, 1, TAIL) .. value
+    else
+      new = new .. body
+      s.names = s.names + 1
+      names[#names + 1] = string.sub(ARGV[5], 8 * n - 7, 8 * n)
+    end
+    move(item, tonumber(quantity), kind, buyer, false)
+  end
+  if new then
+    if kind == 'S' and buyer then
+      s.sold = (s.sold + digest) % MODULUS
+    end
+    holds[head] = new
+    fields[#fields + 1] = head
+    fields[#fields + 1] = new
+  end
 end
-local counts = tally(buyers)
-for buyer, units in pairs(delta) do
-  counts[buyer] = counts[buyer] + units
-end
-call('HSET', HOLDS, put)
-call('SREM', YOUNG, gone)
-call('SREM', OLD, gone)
-call('RPUSH', LOG, names)
-writeTally(counts, delta)
+call('HSET', HOLDS, fields)
+put(s, u)
+writeLedger(u, b, changed)
+s.named = join(names, '')
+writeBooks(s)
 commit(s)
-return {OK, s.seq, s.available, s.known}
+return {OK, s.seq, s.log}

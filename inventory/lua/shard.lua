@@ -1,54 +1,77 @@
--- shard.lua stands in front of every other script of this folder; lua.go joins them. It has no effect by itself.
+-- shard.lua stands in front of every other script of this folder; lua.go joins them. It has no
+-- effect by itself. What is only for scripts for which no buyer waits is in books.lua: each
+-- function here costs every call a fraction of a microsecond.
 --
--- A shard is seven keys with one hash tag. Every script gets all of them, in this order:
---   KEYS[1] meta      hash: epoch, closed (0 or 1), seq, available, held, sold, fresh, known, since
---   KEYS[2] holds     hash: id of a hold -> state letter, quantity, ' ', seq of its last touch, ' ', buyer
---                     F fresh, D doomed, O ordered, and the markers V void and S sold
---   KEYS[3] buyers    hash: buyer -> units that count against the buyer's limit (held and sold); never 0
---   KEYS[4] young     set: fresh and doomed holds last touched after meta.since
---   KEYS[5] old       set: the other fresh and doomed holds
---   KEYS[6] log       list: the 8-byte hash of every name in holds, in the order in which they came
---   KEYS[7] restocks  hash: id of a restock -> units
+-- A shard is seven keys with one hash tag. Every script gets them in this order; hold.lua gets the
+-- first five only:
+--   KEYS[1] meta      hash: epoch, closed (0 or 1), seq, fresh (units), names (heads), items,
+--     ordered and sold (digests)
+--   KEYS[2] units     hash: item -> available
+--   KEYS[3] holds     hash: head -> the holds of one buyer on one item, see below
+--   KEYS[4] young     list: heads that have a fresh or doomed hold, each behind a byte with its
+--     length; several an element
+--   KEYS[5] log       list: 'N' and the 8-byte hashes of new heads, or 'C' and the text of
+--     crossings, see cross
+--   KEYS[6] totals    hash: item -> total, ' ', sold
+--   KEYS[7] restocks  hash: item -> ids of its restocks, each behind its length and ':'
 -- and begins with the same arguments:
 --   ARGV[1] epoch     the caller's
 --   ARGV[2] seen      the highest seq of this epoch that the caller has seen
 --   ARGV[3] channel   where crossings are published
---   ARGV[4] item      for that message
+--   ARGV[4] shard     for that message
 --
--- Replies begin with a code. OK is followed by seq, available, known and what the script adds; LOST, CLOSED and EPOCH are
--- followed by the shard's epoch, and nothing was changed.
+-- A hold's name is head and tail; the tail has 16 bytes. A value of holds is one entry for each
+-- hold, the newest first:
+--   state letter, quantity, ' ', seq of its last touch, ';', tail
+-- and then '=', item, ' ', buyer. States: F fresh, D doomed, O ordered, and the markers V void and
+-- S sold. A call has the last tail with what follows as one argument, the body:
+--   tail, '=', item, ' ', buyer
+-- So a new value is one '..'.
+--
+-- Replies begin with a code. OK is followed by seq, length of the log and what the script adds;
+-- LOST, CLOSED and EPOCH are followed by the shard's epoch, and nothing was changed.
 --
 -- Invariants, between any two scripts on an open shard:
---   held = sum of the quantities of F, D and O; fresh = that of F and D; young and old together hold just the F and D;
---   buyers = sums over F, D, O and S by buyer, '' left out; known = length of log = size of holds;
---   available + held + sold changes by restock, by open and by a withdrawal's settle only.
---   available > 0 or not changes only together with a message on the channel.
+--   An item's total = available + sold + the quantities of its F, D and O. Items in units and in
+--     totals are the same.
+--   fresh = sum of the quantities of F and D; each head that has one of them is in young; names =
+--     size of holds.
+--   ordered and sold are sums modulo MODULUS over the digests of the holds in O and S, those
+--     without a buyer left out.
+--   Each head's hash is in log. The last crossing of an item in log says whether it has units; an
+--     item without one has.
 --   Every write takes one seq, so (epoch, seq) names one state of the shard.
 --
--- No command behind a script's first write can fail, but on keys that somebody else made: an error reply means that
--- nothing was changed. PUBLISH, which an ACL may forbid, is a pcall: the watchers' poll finds what it would have said.
+-- No command behind a script's first write can fail, but on keys that somebody else made: an error
+-- reply means that nothing was changed. PUBLISH, which an ACL may forbid, is a pcall: the watchers'
+-- poll finds what it would have said.
 --
--- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and gopher-lua (5120, of
--- which table.concat needs two per element).
+-- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and
+-- gopher-lua (5120, of which table.concat needs two per element).
 local KEYS, ARGV = KEYS, ARGV -- globals are slow
-local META, HOLDS, BUYERS, YOUNG, OLD, LOG, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local META, UNITS, HOLDS, YOUNG, LOG, TOTALS, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local OK, LOST, EPOCH, CLOSED = 0, 1, 2, 3
 local CHUNK = 1000
+local TAIL = 16
+local MODULUS = 281474976710656 -- 2^48
 
--- read returns the shard's numbers; a shard that isn't there is all zeros.
+-- text writes a number: '%d' costs a third of '%.0f', and of what redis.call would do.
+local function text(n)
+  return string.format('%d', n)
+end
+
+-- read returns the shard's numbers, without those of readBooks; a shard that isn't there is all
+-- zeros.
 local function read()
-  local m = redis.call('HMGET', META, 'epoch', 'closed', 'seq', 'available', 'held', 'sold', 'fresh', 'known', 'since')
-  for i = 1, 9 do
-    m[i] = tonumber(m[i] or 0)
-  end
+  local m = redis.call('HMGET', META, 'epoch', 'closed', 'seq', 'fresh', 'names')
   return {
-    epoch = m[1], closed = m[2] == 1, seq = m[3], available = m[4], held = m[5], sold = m[6], fresh = m[7], known = m[8],
-    since = m[9], before = m[4],
+    epoch = tonumber(m[1] or 0), closed = m[2] == '1', seq = tonumber(m[3] or 0), fresh = tonumber(m[4] or 0),
+    names = tonumber(m[5] or 0), crossed = {}, named = '',
   }
 end
 
--- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose epoch somebody saw open
--- has forgotten that it was opened, so lost is asked first.
+-- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose
+-- epoch somebody saw open has forgotten that it was opened, so lost is asked first.
 local function refusal(s)
   local epoch = tonumber(ARGV[1])
   if s.epoch < epoch then
@@ -63,21 +86,56 @@ local function refusal(s)
   return nil
 end
 
--- begin reads the shard for a write, which takes the next seq; now is that seq as it stands in holds.
+-- begin reads the shard for a write, which takes the next seq; now is that seq as it stands in
+-- holds.
 local function begin()
   local s = read()
   local no = refusal(s)
   s.seq = s.seq + 1
-  s.now = string.format('%.0f', s.seq)
+  s.now = text(s.seq)
   return s, no
 end
 
--- commit writes the numbers back and announces a crossing.
+-- cross takes note that an item has units now, or has none any more.
+local function cross(s, item, has)
+  s.crossed[#s.crossed + 1] = item .. (has and '+' or '-')
+end
+
+-- join is table.concat for tables of any length.
+local function join(pieces, between)
+  if #pieces <= CHUNK then
+    return table.concat(pieces, between)
+  end
+  local joined = {}
+  for i = 1, #pieces, CHUNK do
+    joined[#joined + 1] = table.concat(pieces, between, i, math.min(i + CHUNK - 1, #pieces))
+  end
+  return table.concat(joined, between)
+end
+
+-- keep appends to the log what the script has seen: s.named, the hashes of new heads, and then the
+-- crossings, as seq, and for each ' ', item and '+' or '-'. The watchers read names first, so a
+-- sold-out item never hides a name.
+local function keep(s)
+  local crossings = #s.crossed > 0 and s.now .. ' ' .. join(s.crossed, ' ')
+  if s.named ~= '' and crossings then
+    s.log = redis.call('RPUSH', LOG, 'N' .. s.named, 'C' .. crossings)
+  elseif s.named ~= '' then
+    s.log = redis.call('RPUSH', LOG, 'N' .. s.named)
+  elseif crossings then
+    s.log = redis.call('RPUSH', LOG, 'C' .. crossings)
+  else
+    s.log = redis.call('LLEN', LOG)
+  end
+  return crossings
+end
+
+-- commit writes seq and counts back, and the log, and publishes crossings.
 local function commit(s)
-  redis.call('HSET', META, 'seq', s.seq, 'available', s.available, 'held', s.held, 'sold', s.sold, 'fresh', s.fresh,
-    'known', s.known, 'since', s.since)
-  if (s.before > 0) ~= (s.available > 0) then
-    redis.pcall('PUBLISH', ARGV[3], string.format('%s %.0f %.0f %.0f %.0f', ARGV[4], s.epoch, s.seq, s.available, s.known))
+  redis.call('HSET', META, 'seq', s.now, 'fresh', text(s.fresh), 'names', text(s.names))
+  local crossings = keep(s)
+  if crossings then
+    redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. text(s.epoch) .. ' ' .. crossings)
   end
 end
 
@@ -101,65 +159,18 @@ end
 
 -- call gives a command all of args, CHUNK at a time, and none when there are none.
 local function call(command, key, args)
-  for i = 1, #args, CHUNK do
-    redis.call(command, key, unpack(args, i, math.min(i + CHUNK - 1, #args)))
+  local n = #args
+  for i = 1, n, CHUNK do
+    redis.call(command, key, unpack(args, i, math.min(i + CHUNK - 1, n)))
   end
 end
 
--- parse splits a value of holds into strings. A value is put together again with '..': string.format, and numbers in '..', cost
--- more than all the rest of a hold.
-local function parse(value)
-  return string.match(value, '^(%a)(%d+) (%d+) (.*)$')
-end
-
--- args returns every step-th argument, beginning with ARGV[first].
-local function args(first, step)
+-- args returns every step-th argument from ARGV[first] to ARGV[last].
+local function args(first, last, step)
   local out, n = {}, 0
-  for i = first, #ARGV, step do
+  for i = first, last, step do
     n = n + 1
     out[n] = ARGV[i]
   end
   return out
-end
-
--- index returns id -> value for the holds named ids; false is a hold that isn't there.
-local function index(ids)
-  local values, out = hmget(HOLDS, ids), {}
-  for i = 1, #ids do
-    out[ids[i]] = values[i]
-  end
-  return out
-end
-
--- tally returns buyer -> units for the distinct buyers among names, '' left out.
-local function tally(names)
-  local distinct, counts, n = {}, {}, 0
-  for i = 1, #names do
-    local name = names[i]
-    if name ~= '' and not counts[name] then
-      n = n + 1
-      distinct[n] = name
-      counts[name] = 0
-    end
-  end
-  local values = hmget(BUYERS, distinct)
-  for i = 1, n do
-    counts[distinct[i]] = tonumber(values[i] or 0)
-  end
-  return counts
-end
-
--- writeTally writes those counts back whose buyers are in changed (buyer -> true).
-local function writeTally(counts, changed)
-  local set, del = {}, {}
-  for buyer in pairs(changed) do
-    if counts[buyer] > 0 then
-      set[#set + 1] = buyer
-      set[#set + 1] = counts[buyer]
-    else
-      del[#del + 1] = buyer
-    end
-  end
-  call('HSET', BUYERS, set)
-  call('HDEL', BUYERS, del)
 end

@@ -1,20 +1,75 @@
 -- +goose Up
 
--- Times are timestamptz: microseconds, shown in whoever's zone. Prices and amounts are minor units. Names are opaque and
--- compared byte by byte, so their collation is C. There is no way down: a schema that lost data cannot give it back, a backup can.
+-- Times are timestamptz, with microseconds. Prices and amounts are minor units. Names are opaque and
+-- compared byte by byte, so their collation is C. There is no way down: a backup is the way back.
 
--- The catalog's version: raised in the transaction of every change that a gateway must learn of.
+-- What is true of the whole installation. shards is fixed when the database is made; penstock.shards is a
+-- setting of the session that migrates. lineage tells this database from others.
+CREATE TABLE installation (
+  one     boolean PRIMARY KEY DEFAULT true CHECK (one),
+  shards  integer NOT NULL CHECK (shards BETWEEN 1 AND 1024),
+  lineage text NOT NULL
+);
+INSERT INTO installation (shards, lineage)
+  VALUES (coalesce(nullif(current_setting('penstock.shards', true), ''), '16')::integer,
+    replace(gen_random_uuid()::text, '-', ''));
+
+-- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its epoch, so
+-- a fence ends the suspicion. The row is held FOR SHARE by those who decide under the shard's epoch.
+CREATE TABLE shards (
+  id            integer PRIMARY KEY,
+  epoch         bigint NOT NULL DEFAULT 0,
+  next_epoch    bigint NOT NULL DEFAULT 0,
+  suspect_epoch bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 20);
+INSERT INTO shards (id) SELECT generate_series(0, shards - 1) FROM installation;
+
+-- The last epoch whose snapshot was taken. Until it is the shard's own, the stock changes in the outbox are
+-- not relayed: the snapshot that is under way counts them. A table of its own, because a snapshot takes
+-- long, and must not keep the shard's row from others.
+CREATE TABLE shard_loads (
+  shard integer PRIMARY KEY REFERENCES shards (id),
+  epoch bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+INSERT INTO shard_loads (shard) SELECT id FROM shards;
+
+-- Sums of the names of orders whose units are open or parked, and of those whose units are sold, modulo
+-- 2^48 (inventory.DigestModulus). A shard's sum is that of its slots; transactions that write at the same
+-- time mostly use different ones.
+CREATE TABLE shard_digests (
+  shard integer NOT NULL REFERENCES shards (id),
+  slot  integer NOT NULL,
+  open  bigint NOT NULL DEFAULT 0,
+  sold  bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (shard, slot)
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+INSERT INTO shard_digests (shard, slot) SELECT id, generate_series(0, 15) FROM shards;
+
+-- How far the workers have read each partition that the books know.
+CREATE TABLE positions (
+  "partition"  integer PRIMARY KEY,
+  topic        uuid NOT NULL,
+  next         bigint NOT NULL,
+  leader_epoch integer NOT NULL
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- The catalog's version: raised in the transaction of every change that a gateway must learn of. What
+-- changed has the version of its change. The row is the lock of those changes. Activities that were dropped
+-- at a version up to horizon are remembered no more.
 CREATE TABLE catalog (
   one     boolean PRIMARY KEY DEFAULT true CHECK (one),
-  version bigint NOT NULL
+  version bigint NOT NULL,
+  horizon bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 INSERT INTO catalog (version) VALUES (1);
 
 CREATE TABLE merchants (
   id             text COLLATE "C" PRIMARY KEY,
   name           text NOT NULL,
-  payment_secret text NOT NULL
+  payment_secret text NOT NULL,
+  changed        bigint NOT NULL
 );
+CREATE INDEX merchants_changed ON merchants (changed);
 
 -- A caller is never deleted, so its name is never given out twice.
 CREATE TABLE callers (
@@ -26,8 +81,10 @@ CREATE TABLE callers (
   key_hash bytea NOT NULL CHECK (length(key_hash) = 32),
   revoked  boolean NOT NULL,
   created  timestamptz NOT NULL,
+  changed  bigint NOT NULL,
   PRIMARY KEY (merchant, caller)
 );
+CREATE INDEX callers_changed ON callers (changed);
 
 CREATE TABLE tokens (
   name    text COLLATE "C" PRIMARY KEY,
@@ -36,7 +93,9 @@ CREATE TABLE tokens (
   created timestamptz NOT NULL
 );
 
--- sale is the activity's number: it names the partition of its orders, and is never given out twice, as names may be.
+-- sale is the activity's number. It is never given out twice, as names may be. published says that the
+-- activity was on sale once: its items have units in Redis from then on. week is the partition of its
+-- orders: the week in which it was to end when it was made, which never changes.
 CREATE TABLE activities (
   id             text COLLATE "C" PRIMARY KEY,
   sale           integer GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -46,36 +105,77 @@ CREATE TABLE activities (
   starts_at      timestamptz NOT NULL,
   ends_at        timestamptz NOT NULL,
   payment_window bigint NOT NULL, -- nanoseconds
-  ended_at       timestamptz      -- NULL unless it was ended by hand
+  ended_at       timestamptz,     -- NULL unless it was ended by hand
+  published      boolean NOT NULL,
+  week           integer NOT NULL,
+  changed        bigint NOT NULL, -- the catalog's version of its last change
+  items_changed  bigint NOT NULL  -- and of the last change of its items
 );
+CREATE INDEX activities_changed ON activities (changed);
+CREATE INDEX activities_closed ON activities (least(ends_at, ended_at));
+CREATE INDEX activities_of_week ON activities (week);
+
+-- Activities that are gone, for those who read the catalog before.
+CREATE TABLE dropped_activities (
+  id      text COLLATE "C" PRIMARY KEY,
+  changed bigint NOT NULL,
+  at      timestamptz NOT NULL
+);
+CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
 
 -- Order ids carry the item's id, so one must not come back; an identity column doesn't give it out again.
--- The last CHECK is L1: whatever the code above it does, an item cannot be oversold.
--- The row is its item's lock and is rewritten with every batch, so it has room for its next versions on its page.
+-- sale is no foreign key: the transaction that inserts items has their activity, and a check for each of
+-- 20,000 items takes seconds.
 CREATE TABLE items (
-  id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
-  sale          integer NOT NULL REFERENCES activities (sale),
-  position      integer NOT NULL,
-  sku           text COLLATE "C" NOT NULL,
-  price         bigint NOT NULL,
-  currency      text NOT NULL,
-  per_user      integer NOT NULL,
-  total         bigint NOT NULL,
-  open          bigint NOT NULL DEFAULT 0,
-  sold          bigint NOT NULL DEFAULT 0,
-  epoch         bigint NOT NULL DEFAULT 0,
-  next_epoch    bigint NOT NULL DEFAULT 0, -- the highest given out
-  suspect_epoch bigint NOT NULL DEFAULT 0, -- suspect while it is the item's epoch: a fence ends the suspicion by itself
-  skipped       bigint NOT NULL DEFAULT 0,
-  rejected      bigint NOT NULL DEFAULT 0,
-  UNIQUE (sale, sku),
-  CHECK (open >= 0 AND sold >= 0 AND open + sold <= total)
-) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-
--- A partition for each activity. It says everything about its orders, so that it can be kept elsewhere when it is dropped.
--- Nothing refers to items here: who inserts has the item's row locked, and a lookup per order would tell what is known.
-CREATE TABLE orders (
+  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
   sale       integer NOT NULL,
+  position   integer NOT NULL,
+  sku        text COLLATE "C" NOT NULL,
+  price      bigint NOT NULL,
+  currency   text NOT NULL,
+  per_user   integer NOT NULL,
+  max_orders integer NOT NULL,
+  spread     integer NOT NULL CHECK (spread > 0),
+  UNIQUE (sale, sku)
+);
+
+-- The units of an item on a shard. The CHECK is L1: whatever the code above it does, an item cannot be
+-- oversold. The row is the lock of the units. It is rewritten with every batch, so it has room for its next
+-- versions on its page.
+CREATE TABLE stock (
+  item  bigint NOT NULL,
+  shard integer NOT NULL,
+  total bigint NOT NULL,
+  open  bigint NOT NULL DEFAULT 0,
+  sold  bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (item, shard),
+  CHECK (open >= 0 AND sold >= 0 AND open + sold <= total)
+) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX stock_of_shard ON stock (shard, item);
+
+-- Promises that did not become orders in the ordinary way: units of parked orders, and how many were
+-- skipped and rejected. They are no columns of stock, because a promise must be parkable where its stock
+-- row is locked, missing, or sold out by a shard that forgot. Few items ever have such a row.
+CREATE TABLE stock_exceptions (
+  item     bigint NOT NULL,
+  shard    integer NOT NULL,
+  parked   bigint NOT NULL CHECK (parked >= 0),
+  skipped  bigint NOT NULL,
+  rejected bigint NOT NULL,
+  PRIMARY KEY (item, shard)
+);
+CREATE INDEX stock_exceptions_parked ON stock_exceptions (shard) WHERE parked > 0;
+
+-- The weeks that orders has a partition for.
+CREATE TABLE weeks (
+  week integer PRIMARY KEY
+);
+
+-- A partition for each week, by the end of the sale; week 0 has those whose item was not known. An order
+-- says everything about itself, so that it can be kept elsewhere when its partition is dropped. Nothing
+-- refers to items here: who inserts has read them, and a lookup per order would tell what is known.
+CREATE TABLE orders (
+  week       integer NOT NULL,
   id         text COLLATE "C" NOT NULL,
   item       bigint NOT NULL,
   merchant   text COLLATE "C" NOT NULL,
@@ -88,20 +188,27 @@ CREATE TABLE orders (
   currency   text NOT NULL,
   state      text NOT NULL,
   reason     text NOT NULL,
-  units      text NOT NULL CHECK (units IN ('open', 'sold', 'void')),
+  units      text NOT NULL CHECK (units IN ('open', 'sold', 'void', 'parked')),
   created_at timestamptz NOT NULL,
   pay_by     timestamptz NOT NULL,
   updated_at timestamptz NOT NULL,
   shard      integer NOT NULL,
   epoch      bigint NOT NULL,
   seq        bigint NOT NULL,
-  PRIMARY KEY (id, sale)
-) PARTITION BY LIST (sale);
+  request    text NOT NULL,
+  node       text NOT NULL,
+  accepted   timestamptz NOT NULL,
+  -- An id begins with its item and its buyer, so this also finds a buyer's orders of an item (L5).
+  PRIMARY KEY (id, week)
+) PARTITION BY RANGE (week);
 
--- L5: the units a buyer has of an item, without touching the order.
-CREATE INDEX orders_of_buyer ON orders ("user", item) INCLUDE (quantity) WHERE units <> 'void';
+-- What a snapshot reads. Equal keys are kept in the order of the rows' places, so a batch adds its entries
+-- at the end of a few pages, and 7 bytes each. The rows are then read in their order on the disk.
+CREATE INDEX orders_of_shard ON orders (shard, item);
 -- Time-outs, oldest first.
-CREATE INDEX orders_to_time_out ON orders (pay_by) WHERE state = 'pending_payment';
+CREATE INDEX orders_to_time_out ON orders (shard, pay_by) WHERE state = 'pending_payment';
+-- Parked orders to try again, those tried longest ago first.
+CREATE INDEX orders_to_unpark ON orders (shard, updated_at) WHERE state = 'parked' AND reason = 'locked';
 
 CREATE TABLE payments (
   merchant   text COLLATE "C" NOT NULL,
@@ -114,48 +221,65 @@ CREATE TABLE payments (
   PRIMARY KEY (merchant, payment)
 );
 
--- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not by a share of what is left.
+-- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not by a
+-- share of what is left.
 CREATE TABLE outbox (
-  id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id       bigint GENERATED ALWAYS AS IDENTITY,
+  shard    integer NOT NULL,
   item     bigint NOT NULL,
-  kind     text NOT NULL CHECK (kind IN ('sold', 'void', 'restock')),
-  stock    boolean NOT NULL, -- a restock or a withdrawal's hold, which a fence's snapshot counts
-  name     text COLLATE "C" NOT NULL, -- the hold's, or the restock's key
+  kind     text NOT NULL CHECK (kind IN ('sold', 'void', 'restock', 'publish')),
+  stock    boolean NOT NULL, -- a stock change, which a snapshot counts
+  name     text COLLATE "C" NOT NULL, -- the hold's, or the restock's id
   buyer    text COLLATE "C" NOT NULL,
-  quantity integer NOT NULL CHECK (quantity > 0)
+  quantity bigint NOT NULL CHECK (quantity >= 0),
+  PRIMARY KEY (shard, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX outbox_stock ON outbox (item) WHERE stock;
+CREATE INDEX outbox_of_item ON outbox (shard, item);
+CREATE INDEX outbox_publish ON outbox (item) WHERE kind = 'publish';
 
--- Restocks (delta > 0) and withdrawals (delta < 0, with their hold) by idempotency key.
+-- Restocks (delta > 0) and withdrawals (delta < 0) by idempotency key.
 CREATE TABLE stock_changes (
   item  bigint NOT NULL,
   key   text COLLATE "C" NOT NULL,
   delta bigint NOT NULL CHECK (delta <> 0),
-  hold  text COLLATE "C" NOT NULL,
   at    timestamptz NOT NULL,
   PRIMARY KEY (item, key)
 );
-CREATE UNIQUE INDEX stock_changes_of_hold ON stock_changes (item, hold) WHERE hold <> '';
 
--- Withdrawals' holds that were buried: the withdrawal must not commit any more. A table of its own, because a key is the
--- client's to choose and could be made to look like a hold.
-CREATE TABLE withdrawal_tombstones (
+-- The holds by which the shop took units of an item from a shard, and those that were buried: their
+-- withdrawal must not commit any more. The primary key decides which of the two came first.
+CREATE TABLE withdrawals (
+  hold     text COLLATE "C" PRIMARY KEY,
   item     bigint NOT NULL,
-  hold     text COLLATE "C" NOT NULL,
-  quantity integer NOT NULL,
-  at       timestamptz NOT NULL,
-  PRIMARY KEY (item, hold)
+  shard    integer NOT NULL,
+  quantity bigint NOT NULL,
+  buried   boolean NOT NULL,
+  at       timestamptz NOT NULL
 );
+CREATE INDEX withdrawals_of_shard ON withdrawals (shard, item);
 
+-- Records that no worker can use (order_id is ''), and parked orders that are so for their own fault. A
+-- topic that is made anew has the same partitions and offsets, so a digest tells records apart.
 CREATE TABLE dead_letters (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  order_id    text COLLATE "C" NOT NULL,
   "partition" integer NOT NULL,
   "offset"    bigint NOT NULL,
   at          timestamptz NOT NULL,
   problem     text NOT NULL,
-  value       bytea NOT NULL,
-  UNIQUE ("partition", "offset")
+  value       bytea NOT NULL
 );
+CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", md5(value)) WHERE order_id = '';
+CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
+
+-- Steps of orders that other systems have yet to hear of; what a step doesn't change is in the order's row.
+CREATE TABLE order_events (
+  id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  order_id text COLLATE "C" NOT NULL,
+  state    text NOT NULL,
+  reason   text NOT NULL,
+  at       timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 
 -- Who changed what, and why; append-only.
 CREATE TABLE changes (
@@ -169,6 +293,25 @@ CREATE TABLE changes (
   "after"  text NOT NULL
 );
 
+-- Every version of every settings document; append-only. Who made it, and why, is in changes.
+CREATE TABLE settings (
+  name    text COLLATE "C" NOT NULL,
+  version bigint NOT NULL CHECK (version > 0),
+  at      timestamptz NOT NULL,
+  body    text NOT NULL,
+  PRIMARY KEY (name, version)
+);
+
+-- The nodes that have settings in force, written by each some four times a second. Unlogged: after a crash
+-- of the database they say who they are again within a second, and no replica needs to know.
+CREATE UNLOGGED TABLE nodes (
+  instance text COLLATE "C" PRIMARY KEY,
+  name     text COLLATE "C" NOT NULL,
+  seen     timestamptz NOT NULL,
+  applied  text NOT NULL,
+  rejected text NOT NULL
+) WITH (fillfactor = 50);
+
 -- +goose StatementBegin
 CREATE FUNCTION penstock_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -177,27 +320,58 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER changes_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON changes
   EXECUTE FUNCTION penstock_append_only();
+CREATE TRIGGER settings_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON settings
+  EXECUTE FUNCTION penstock_append_only();
 
--- The two functions below run with their owner's rights, so that a process needs none to make or drop tables.
+-- This life of the database. Each part changes with one kind of new life: another database, one that was
+-- restored from a dump, a restart, and the promotion of a standby or a recovery to a point in time.
+-- +goose StatementBegin
+CREATE FUNCTION penstock_incarnation() RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT concat_ws('.',
+    (SELECT lineage FROM installation),
+    (SELECT oid FROM pg_database WHERE datname = current_database()),
+    pg_relation_filenode('shards'),
+    (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
+    CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END)
+$$;
+-- +goose StatementEnd
+
+-- The functions below run with their owner's rights, so that a process needs none to make or drop tables.
 
 -- +goose StatementBegin
-CREATE FUNCTION penstock_add_sale(sale integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION penstock_add_week(week integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  -- Made beside the table and attached, it takes no lock that keeps orders waiting; CREATE TABLE … PARTITION OF does.
-  EXECUTE format('CREATE TABLE orders_%1$s (LIKE orders INCLUDING ALL, CONSTRAINT orders_sale CHECK (sale = %1$s))', sale);
-  EXECUTE format('ALTER TABLE orders ATTACH PARTITION orders_%1$s FOR VALUES IN (%1$s)', sale);
-  EXECUTE format('ALTER TABLE orders_%1$s DROP CONSTRAINT orders_sale', sale);
+  INSERT INTO weeks VALUES (penstock_add_week.week) ON CONFLICT DO NOTHING;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  -- Made beside the table and attached, it takes no lock that keeps orders waiting; CREATE TABLE …
+  -- PARTITION OF does.
+  EXECUTE format('CREATE TABLE orders_%1$s (LIKE orders INCLUDING ALL, CONSTRAINT orders_week CHECK (week >= %1$s AND week < %2$s))',
+    week, week + 1);
+  EXECUTE format('ALTER TABLE orders ATTACH PARTITION orders_%1$s FOR VALUES FROM (%1$s) TO (%2$s)', week, week + 1);
+  EXECUTE format('ALTER TABLE orders_%1$s DROP CONSTRAINT orders_week', week);
 END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION penstock_drop_sale(sale integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION penstock_drop_week(week integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-  IF EXISTS (SELECT FROM items WHERE items.sale = penstock_drop_sale.sale AND items.open > 0) THEN
-    RAISE EXCEPTION 'sale % has open orders', sale;
+  IF week = 0 OR EXISTS (SELECT FROM activities AS a WHERE a.week = penstock_drop_week.week) THEN
+    RAISE EXCEPTION 'week % has a sale', week;
   END IF;
-  EXECUTE format('DROP TABLE orders_%s', sale);
+  IF EXISTS (SELECT FROM orders AS o WHERE o.week = penstock_drop_week.week AND o.state = 'pending_payment') THEN
+    RAISE EXCEPTION 'week % has open orders', week;
+  END IF;
+  DELETE FROM weeks AS w WHERE w.week = penstock_drop_week.week;
+  EXECUTE format('DROP TABLE IF EXISTS orders_%s', week);
 END $$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION penstock_drop_strays(before timestamptz) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+  DELETE FROM orders WHERE week = 0 AND units = 'void' AND updated_at < before
+$$;
 -- +goose StatementEnd
 
 -- What such a function finds must not depend on who calls it.
@@ -206,9 +380,11 @@ DO $$
 DECLARE
   name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['penstock_add_sale', 'penstock_drop_sale'] LOOP
-    EXECUTE format('ALTER FUNCTION %I(integer) SET search_path = %I, pg_temp', name, current_schema());
-    EXECUTE format('REVOKE ALL ON FUNCTION %I(integer) FROM PUBLIC', name);
+  FOREACH name IN ARRAY ARRAY['penstock_add_week(integer)', 'penstock_drop_week(integer)', 'penstock_drop_strays(timestamptz)'] LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', name, current_schema());
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', name);
   END LOOP;
 END $$;
 -- +goose StatementEnd
+
+SELECT penstock_add_week(0);

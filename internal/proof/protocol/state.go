@@ -1,184 +1,238 @@
 package protocol
 
-// holdState is what the shard knows of a hold.
-type holdState uint8
+import "math/bits"
 
-const (
-	holdNone holdState = iota
-	holdFresh
-	holdDoomed
-	holdOrdered
-	holdVoid // a marker
-	holdSold // a marker
-)
+// The state is what there is at one moment, in every server and every process. It is made of bytes
+// only, so that it is hashed as plain memory.
 
-// undecided reports whether the sweeper has to look at the hold.
-func (h holdState) undecided() bool { return h == holdFresh || h == holdDoomed }
+const maxShards, maxItems, maxOrders, maxAttempts, maxWorkers, maxLate = 2, 2, 3, 3, 2, 2
 
-// rowState is what the database knows of an order.
-type rowState uint8
+// States of a hold in Redis. The last two are markers.
+const holdNone, holdFresh, holdDoomed, holdOrdered, holdVoid, holdSold = 0, 1, 2, 3, 4, 5
 
-const (
-	rowAbsent rowState = iota
-	rowOpen
-	rowPaid
-	rowCancelled
-	rowTombstone
-	rowRejected
-)
+// States of an order's row. Cancelled is by the buyer or by a timeout; a tombstone is not accepted.
+const rowNone, rowOpen, rowPaid, rowCancelled, rowTombstone, rowRejected = 0, 1, 2, 3, 4, 5
+const rowParked, rowMoved = 6, 7
 
-// asHold is how a rebuild writes an order of that state into the shard.
-func (r rowState) asHold() holdState {
-	switch r {
-	case rowOpen:
-		return holdOrdered
-	case rowPaid:
-		return holdSold
-	case rowCancelled, rowTombstone, rowRejected:
-		return holdVoid
-	default:
-		return holdNone
-	}
-}
+// States of the unit of a move, on its way to the other shard. Committed is with an outbox row.
+const movedCommitted, movedDelivered, movedHalf = 1, 2, 3
 
-// settling is an outbox row of an order: nothing, or how its hold ends.
-type settling uint8
+// States of an attempt. While it is putting or acked it may still be answered 202.
+const idle, putting, acked, over = 0, 1, 2, 3
 
-const (
-	settleNone settling = iota
-	settleVoid
-	settleSold
-)
-
-// progress is how far an attempt to buy has come.
-type progress uint8
-
-const (
-	idle     progress = iota
-	holding           // the hold is sent
-	held              // and answered
-	putting           // the record is sent
-	acked             // and acknowledged
-	answered          // 202
-	expired           // the accept deadline has passed: it answers unknown
-	refused
-)
-
-// epochs is a set of epochs: the messages of one kind that are on their way to Redis.
-type epochs uint8
-
-func (e epochs) has(n int8) bool       { return e&(1<<n) != 0 }
-func (e epochs) with(n int8) epochs    { return e | 1<<n }
-func (e epochs) without(n int8) epochs { return e &^ (1 << n) }
-
-// state is everything there is at one moment. It is comparable, and small: millions are looked at.
-type state struct {
-	redis   shard
-	replica shard // what a failover falls back to
-
-	attempts [maxAttempts]attempt
-
-	log       [maxLog]record
-	logged    int8 // how many records the log has
-	polled    int8 // the worker's position
-	committed int8 // and its committed offset
-
-	orders    [maxOrders]order
-	itemEpoch int8
-	nextEpoch int8
-	total     int8
-
-	rebuild  rebuild
-	merchant merchant
-
-	lossy            bool // a failover forgot acknowledged writes and nobody has noticed yet
-	losses           int8
-	workerCrashes    int8
-	rebuilderCrashes int8
-	cancels          int8
-}
-
-// shard is an item's stock in Redis.
+// shard is a shard in Redis. It uses the items and holds that live on it.
 type shard struct {
 	epoch     int8
 	closed    bool
-	available int8
-	holds     [maxOrders]holdState
+	units     [maxItems]int8 // available
+	hold      [maxOrders]uint8
+	noted     [maxOrders]bool // nobody touched the hold since the sweeper's note
+	restocked uint8           // the ids of restocks that are known in this epoch, a bit each
 }
 
-// attempt is one request to buy, from its arrival to its answer.
+// books is the database: what a restore takes back as a whole.
+type books struct {
+	epoch [maxShards]int8  // the shard's
+	next  [maxShards]int8  // the last epoch given out
+	done  uint8            // the position: records whose transactions are committed, a bit each
+	row   [maxOrders]uint8 //
+	box   [maxOrders]uint8 // outbox: how the hold ends, holdVoid or holdSold
+	total [maxItems]int8   //
+	moved uint8            // the unit of a move
+	stock uint8            // the restock: 1 committed with an outbox row, 2 that row is gone
+}
+
+// attempt is one request to buy.
 type attempt struct {
-	at        progress
-	epoch     int8 // the item's epoch as its gateway knows it
-	hold      bool // its hold is on its way
-	record    bool // its record is on its way
-	untouched bool // with NoTouch: it had its hold before the sweeper's note
+	at    uint8
+	epoch int8
+	old   bool  // it had its hold before the sweeper's note
+	page  uint8 // the attempts of the page that is on its way; the first of them carries it
 }
 
-// live reports whether the attempt has its hold and may still answer 202.
-func (a attempt) live() bool { return a.at == held || a.at == putting || a.at == acked }
-
-// record is a record in the log.
-type record struct{ order, epoch int8 }
-
-// order is an order in the database, the messages about its hold, and the sweeper's work on it.
-type order struct {
-	row    rowState
-	outbox settling
-
-	confirms, voids, solds epochs
-
-	noted    bool // the sweeper has noted the hold and nobody touched it since
-	sweeping bool // it is doomed, and waits for the workers
-	sweptAt  int8 // the epoch it was doomed in
-	sweptEnd int8 // the log's end after the doom
-
-	lookedAt int8 // the epoch in which a desk that cancels saw the hold, 0 without one
-
-	promised bool // somebody was answered 202: what L2 is about, known to nobody in the system
+// record is a page in the log. All its orders are of one shard.
+type record struct {
+	orders uint8
+	epoch  int8
 }
 
-// rebuild is a rebuild under way.
+// message is one to Redis that arrives late. Its kind is how the hold becomes, or restock.
+type message struct {
+	kind         uint8
+	order, epoch int8
+}
+
+// The kinds restock and restockMove are followed by what they are the id of.
+const restock, restockMove = 100, 101
+
+// kindName is a kind of message in words.
+func kindName(kind uint8) string {
+	switch kind {
+	case restock:
+		return "restock, not of"
+	case restockMove:
+		return "restock by the move"
+	case holdOrdered:
+		return "confirm"
+	case holdVoid:
+		return "settle as void"
+	case holdSold:
+		return "settle as sold"
+	}
+	return ""
+}
+
+// sweep is a sweeper's work on one hold: 1 doomed (and replicated), 2 its barrier is written.
+type sweep struct {
+	stage      uint8
+	epoch, end int8
+	early      bool // without a barrier rule: in stage 1, and its barrier is written
+}
+
+// rebuild is a rebuilder's work: 1 it has an epoch, 2 closed (and replicated), 3 its barrier is
+// written, 4 half of the fence is done (-twostep), 5 fenced and the snapshot is taken.
 type rebuild struct {
-	stage     rebuildStage
-	epoch     int8
-	end       int8 // the log's end after the wait
-	available int8 // the snapshot
-	holds     [maxOrders]holdState
+	stage      uint8
+	epoch, end int8
+	early      bool // without a barrier rule: in stage 2, and its barrier is written
+	units      [maxItems]int8
+	hold       [maxOrders]uint8
 }
 
-// merchant is one restock (+1) and one withdrawal (-1).
-type merchant struct {
-	restock        restockStage
-	restocks       epochs // on their way
-	restockApplied bool   // the shard's marker
+type state struct {
+	redis   [maxShards]shard
+	other   [maxShards]shard // the replica; in a split the old primary, which knows of nothing
+	split   [maxShards]bool
+	suspect [maxShards]bool // somebody asked for a rebuild
+	db      books
+	backup  books
+	kept    bool // there is a backup
 
-	withdrawal       withdrawalStage
-	withdrawalEpoch  int8
-	withdrawalSent   bool // its hold is on its way
-	withdrawalHold   holdState
-	withdrawalRow    withdrawalRow
-	withdrawalOutbox bool
-	withdrawalSolds  epochs
-	withdrawalVoids  epochs
+	attempts [maxAttempts]attempt
+	log      [maxAttempts]record
+	logged   int8
+	late     [maxLate]message
+	desk     message // a desk that cancels has seen the hold of an order without a row
+	sweeps   [maxWorkers][maxOrders]sweep
+	rebuilds [maxWorkers]rebuild
+
+	offsets uint8           // with noposition: the position, kept outside of the database
+	cursor  int8            // with nocas: the position that a worker has in memory
+	begun   [maxShards]int8 // with noshardlock: the epochs that a worker's transaction has read
+
+	// Known to nobody in the system.
+	promised     uint8           // orders that were answered 202
+	falseSoldOut bool            // sold-out was told while a unit was available
+	gone         uint8           // orders of which the log lost a record
+	lossy        [maxShards]bool // a failover forgot writes, and no rebuild came since
+	lost         bool            // a store lost what it had acknowledged: promises may be rejected
+	ever         [maxShards]int8 // the highest epoch ever given out
+	used         [numFaults]uint8
 }
 
-// claimed counts the units that the database has given away. Orders have one unit each.
-func (s *state) claimed() (units int8) {
-	for i := range s.orders {
-		if s.orders[i].row == rowOpen || s.orders[i].row == rowPaid {
-			units++
+// shardOf returns where an item lives, home where an order does.
+func (w *walk) shardOf(item int) int { return item % w.Shards }
+func (w *walk) home(o int) int       { return w.Orders[o].Item % w.Shards }
+
+// recordHome returns the shard of a record.
+func (w *walk) recordHome(r record) int { return w.home(bits.TrailingZeros8(r.orders)) }
+
+func (s *state) live(a int) bool { return s.attempts[a].at == putting || s.attempts[a].at == acked }
+
+// mayPromise reports whether an attempt may still be answered 202. The shop is not: what it does
+// may be committed as late as it likes.
+func (w *walk) mayPromise(s *state, a int) bool {
+	return s.live(a) && !w.byShop(w.Attempts[a])
+}
+
+// usable reports whether the shard takes a call of this epoch.
+func (w *walk) usable(h *shard, epoch int8) bool {
+	return h.epoch > 0 && !h.closed && (h.epoch == epoch || w.without("noepoch"))
+}
+
+// sold counts the units of an item that orders have; claimed counts those of parked rows, too.
+func (w *walk) sold(b *books, item int) (n int8) {
+	for o := range w.Orders {
+		if w.Orders[o].Item == item && taken(b.row[o]) {
+			n++
 		}
 	}
-	return units
+	return n
 }
 
-// empty is a shard that knows nothing of its holds: of an empty Redis, or one that was just closed. The holds' notes and the
-// merchant's markers go with it.
-func (s *state) empty(epoch int8, closed bool) {
-	s.redis = shard{epoch: epoch, closed: closed}
-	for i := range s.orders {
-		s.orders[i].noted = false
+func (w *walk) claimed(b *books, item int) (n int8) {
+	for o := range w.Orders {
+		if w.Orders[o].Item == item && b.row[o] == rowParked {
+			n++
+		}
 	}
-	s.merchant.restockApplied, s.merchant.withdrawalHold = false, holdNone
+	return n + w.sold(b, item)
+}
+
+// limited reports whether the buyer of o has another order of the item, by what has(order) says.
+func (w *walk) limited(o int, has func(o int) bool) bool {
+	for p := range w.Orders {
+		if p != o && w.Orders[p] == w.Orders[o] && has(p) {
+			return true
+		}
+	}
+	return false
+}
+
+func taken(row uint8) bool { return row == rowOpen || row == rowPaid }
+
+// asHold is how a row looks in Redis after a rebuild.
+func (w *walk) asHold(b *books, o int) uint8 {
+	if w.unsettled(b, o) {
+		return holdOrdered
+	}
+	return [...]uint8{holdNone, holdOrdered, holdSold, holdVoid, holdVoid, holdVoid, holdOrdered, holdSold}[b.row[o]]
+}
+
+// position is the set of records that count as read. By the rule it is in the database.
+func (w *walk) position(s *state) *uint8 {
+	if w.without("noposition") {
+		return &s.offsets
+	}
+	return &s.db.done
+}
+
+// passed reports whether the workers' position has passed a barrier.
+func (w *walk) passed(s *state, end int8) bool {
+	all := uint8(1)<<end - 1
+	return *w.position(s)&all == all
+}
+
+// confirm, settle and addStock are the scripts that change a hold, or the units.
+func (w *walk) confirm(h *shard, o int) {
+	switch h.hold[o] {
+	case holdNone: // Redis forgot it
+		h.units[w.Orders[o].Item]--
+		h.hold[o] = holdOrdered
+	case holdFresh, holdDoomed:
+		h.hold[o], h.noted[o] = holdOrdered, false
+	}
+}
+
+func (w *walk) settle(h *shard, o int, kind uint8) {
+	switch was := h.hold[o]; {
+	case was == holdNone: // nothing comes back, the marker stays
+		h.hold[o] = kind
+	case was < holdVoid:
+		h.hold[o], h.noted[o] = kind, false
+		if kind == holdVoid {
+			h.units[w.Orders[o].Item]++
+		}
+		if kind == holdVoid && w.without("nomarker") {
+			h.hold[o] = holdNone
+		}
+	}
+}
+
+func (w *walk) addStock(h *shard, item int, id uint8) {
+	bit := uint8(1) << (id - restock)
+	if h.restocked&bit == 0 || w.without("nodedupe") {
+		h.units[item]++
+	}
+	h.restocked |= bit
 }

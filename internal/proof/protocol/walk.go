@@ -4,216 +4,228 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 )
 
 // Result is what a walk found.
 type Result struct {
-	States    int      // how many states were looked at
-	Complete  bool     // every reachable state was
+	States    int
+	Depth     int
+	Complete  bool     // every reachable state was looked at
 	Violation string   // the law that broke; "" when none did
-	Path      []string // the steps to the violation
+	Path      []string // a shortest path to the violation
 	Final     string   // the state it ended in
 }
 
-// Walk looks at every state that o can reach, and stops at the first that breaks a law. It returns an error only for bad
-// options. It takes 8 to 16 bytes of memory a state, and about a second for a million.
+// Walk looks at every state that o can reach, and stops at the first that breaks a law. It returns
+// an error only for bad options.
 func Walk(o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
-	w := walk{Options: o, seed: maphash.MakeSeed(), seen: newSet(1 << 16)}
-	if o.Shortest {
-		w.from = -1
+	w := walk{
+		Options: o, seed: maphash.MakeSeed(), seen: newTable(1 << 12), name: map[string]uint32{}, from: nobody,
+		on: nobodys,
 	}
-	w.start()
-	if o.Shortest {
-		return w.breadthFirst(), nil
-	}
-	return w.depthFirst(), nil
+	w.Rebuilders = max(w.Rebuilders, w.Shards)
+	w.emit("start", -1, -1, w.start())
+	return w.run(), nil
 }
 
-// walk is a search under way. States are kept as 64-bit hashes under a random seed: that two of 10^8 collide, and one stays
-// unseen, has a chance of about 1 in 4,000, and another one with each run.
+// start is a sale that is open, with nobody there yet.
+func (w *walk) start() *state {
+	var first state
+	first.db.total = w.Units
+	for i := range w.Shards {
+		first.db.epoch[i], first.db.next[i], first.ever[i] = 1, 1, 1
+		first.redis[i] = shard{epoch: 1}
+	}
+	for item, units := range w.Units {
+		first.redis[w.shardOf(item)].units[item] = units
+	}
+	first.other = first.redis
+	return &first
+}
+
+// walk is a search under way, breadth first. States are kept as 64-bit hashes under a random seed:
+// that two of 10^8 collide, and one stays unseen, has a chance of about 1 in 4,000, and another one
+// with each run.
 type walk struct {
 	Options
-	seed maphash.Seed
-	seen *set
-	todo []node
-	from int32 // what the nodes that are being pushed come from: see node
+	seed   maphash.Seed
+	seen   *table
+	next   []node
+	parent []uint32 // of each state, by number
+	step   []uint32 // the step that led to it: its name, and two small numbers
+	names  []string
+	name   map[string]uint32
+	edges  [][2]uint32 // with Fair: the steps that are no faults
+	goods  []uint32    // with Fair: the balanced states
+	from   uint32      // the state whose steps are being taken
+	moved  bool        // it has a step that is no fault
+	fault  bool        // the step that is being taken is a fault
+	on     int         // the shard that it is about, for the path, or nobodys
 }
 
-// node is a state to look at, and how it was reached.
+// node is a state that was found, and is still to be looked at.
 type node struct {
-	state state
-	step  step
-	from  int32 // depth first: how many steps led to it; breadth first: the trail's index of the step before
+	s  state
+	id uint32
 }
 
-// step names a transition; -1 means that the number doesn't apply. It is formatted only for the path to a violation.
-type step struct {
-	what                  string
-	attempt, order, epoch int8
+const nobody = ^uint32(0)
+
+// nobodys is no shard.
+const nobodys = -1
+
+func (w *walk) without(rule string) bool {
+	return len(w.Without) > 0 && slices.Contains(w.Without, rule)
 }
 
-// String returns the step in words.
-func (t step) String() string {
-	s := t.what
-	if t.attempt >= 0 {
-		s += fmt.Sprintf(" a%d", t.attempt)
-	}
-	if t.order >= 0 {
-		s += fmt.Sprintf(" o%d", t.order)
-	}
-	if t.epoch >= 0 {
-		s += fmt.Sprintf(" e%d", t.epoch)
-	}
-	return s
+// left reports whether there may be one more fault of the kind.
+func (w *walk) left(s *state, fault int) bool { return s.used[fault] < w.Faults[fault] }
+
+// try adds the state that a change of s leads to.
+func (w *walk) try(s *state, name string, a, b int, change func(t *state)) {
+	t := *s
+	change(&t)
+	w.emit(name, a, b, &t)
 }
 
-// start pushes the first state: a sale that is open, and nobody there yet.
-func (w *walk) start() {
-	first := state{
-		redis: shard{epoch: 1, available: int8(w.Units)},
-		total: int8(w.Units), itemEpoch: 1, nextEpoch: 1,
-	}
-	if w.Rollback {
-		first.replica = first.redis
-	}
-	w.push(step{"init", -1, -1, -1}, &first)
-}
-
-// depthFirst keeps the path it is on, and the siblings still to look at.
-func (w *walk) depthFirst() Result {
-	var path []step
-	for len(w.todo) > 0 {
-		n := w.todo[len(w.todo)-1]
-		w.todo = w.todo[:len(w.todo)-1]
-		path = append(path[:n.from], n.step)
-		if broken := w.brokenLaw(&n.state); broken != "" {
-			return w.violation(broken, path, &n.state)
+// emit adds a state that can follow. In the name, %a and %b stand for the two numbers, %A for the
+// first as a set, %k for the first as a kind of message.
+func (w *walk) emit(name string, a, b int, t *state) {
+	id, known := w.seen.number(maphash.Comparable(w.seed, *t))
+	if id != w.from && w.from != nobody && !w.fault {
+		w.moved = true
+		if w.Fair {
+			w.edges = append(w.edges, [2]uint32{w.from, id})
 		}
-		if w.full() {
-			return Result{States: w.seen.len}
-		}
-		w.from = n.from + 1
-		w.steps(&n.state)
 	}
-	return Result{States: w.seen.len, Complete: true}
+	if known {
+		return
+	}
+	n, ok := w.name[name]
+	if !ok {
+		n = uint32(len(w.names))
+		w.name[name] = n
+		w.names = append(w.names, name)
+	}
+	w.parent = append(w.parent, w.from)
+	w.step = append(w.step, n<<18|uint32(w.on+1)<<16|uint32(uint8(a))<<8|uint32(uint8(b)))
+	w.next = append(w.next, node{*t, id})
 }
 
-// breadthFirst keeps every step it has taken, with the one before it.
-func (w *walk) breadthFirst() Result {
-	type crumb struct {
-		step step
-		from int32
-	}
-	var trail []crumb
-	for len(w.todo) > 0 {
-		n := w.todo[0]
-		w.todo = w.todo[1:]
-		trail = append(trail, crumb{n.step, n.from})
-		if broken := w.brokenLaw(&n.state); broken != "" {
-			path := []step{n.step}
-			for i := n.from; i >= 0; i = trail[i].from {
-				path = append(path, trail[i].step)
-			}
-			slices.Reverse(path)
-			return w.violation(broken, path, &n.state)
-		}
-		if w.full() {
-			return Result{States: w.seen.len}
-		}
-		w.from = int32(len(trail) - 1)
-		w.steps(&n.state)
-	}
-	return Result{States: w.seen.len, Complete: true}
-}
-
-func (w *walk) full() bool { return w.MaxStates > 0 && w.seen.len > w.MaxStates }
-
-func (w *walk) violation(broken string, path []step, s *state) Result {
-	words := make([]string, len(path))
-	for i, t := range path {
-		words[i] = t.String()
-	}
-	return Result{States: w.seen.len, Violation: broken, Path: words, Final: fmt.Sprintf("%+v", *s)}
-}
-
-// steps pushes every state that can follow s.
+// steps adds every state that can follow s.
 func (w *walk) steps(s *state) {
-	for a := range w.Attempts {
-		w.attemptSteps(s, a)
-	}
+	w.attemptSteps(s)
 	w.workerSteps(s)
 	for o := range w.Orders {
 		w.orderSteps(s, o)
-		w.sweepSteps(s, o)
-		w.cancelSteps(s, o)
+		for k := range w.Sweepers {
+			w.sweepSteps(s, k, o)
+		}
 	}
-	w.rebuildSteps(s)
-	if w.Merchant {
-		w.merchantSteps(s)
+	for k := range w.Rebuilders {
+		w.on = w.rebuilt(k)
+		w.rebuildSteps(s, k)
 	}
+	w.on = nobodys
+	if w.Shards > 1 {
+		w.sharedBarrier(s)
+	}
+	w.stockSteps(s)
+	w.lateSteps(s)
+	w.auditStep(s)
 	w.faultSteps(s)
 }
 
-// push remembers a state to look at, unless it was seen before.
-func (w *walk) push(by step, s *state) {
-	if w.seen.add(maphash.Comparable(w.seed, *s)) {
-		w.todo = append(w.todo, node{*s, by, w.from})
+func (w *walk) run() Result {
+	for depth, now := 0, []node(nil); len(w.next) > 0; depth++ {
+		now, w.next = w.next, now[:0]
+		for i := range now {
+			n := &now[i]
+			law, good := w.broken(&n.s), w.good(&n.s)
+			w.from, w.moved = n.id, false
+			w.steps(&n.s)
+			if law == "" && !w.moved && !good {
+				law = "L3: a dead end that is not balanced"
+			}
+			if law != "" {
+				return Result{w.seen.len, depth, false, law, w.path(n.id), fmt.Sprintf("%+v", n.s)}
+			}
+			if good && w.Fair {
+				w.goods = append(w.goods, n.id)
+			}
+		}
+		if w.MaxStates > 0 && w.seen.len > w.MaxStates {
+			return Result{States: w.seen.len, Depth: depth}
+		}
+		if len(w.next) == 0 {
+			return w.end(depth)
+		}
 	}
+	panic("a walk looks at one state at least")
 }
 
-// next pushes a state that a step of nobody in particular leads to.
-func (w *walk) next(what string, s *state) { w.push(step{what, -1, -1, -1}, s) }
-
-// nextOf pushes a state that a step about an order leads to.
-func (w *walk) nextOf(what string, order int, s *state) { w.push(step{what, -1, int8(order), -1}, s) }
-
-// orderOf returns the order that an attempt is of.
-func (w *walk) orderOf(attempt int) int { return attempt % w.Orders }
-
-// usable reports whether the shard takes a call of this epoch.
-func (w *walk) usable(s *state, epoch int8) bool {
-	return (s.redis.epoch == epoch || w.Without == NoEpoch && s.redis.epoch > 0) && !s.redis.closed
-}
-
-// set is a set of hashes, open addressing with linear probing. It takes a third of the memory of a map.
-type set struct {
-	slots []uint64 // a power of two; 0 is an empty slot
-	len   int
-}
-
-func newSet(slots int) *set { return &set{slots: make([]uint64, slots)} }
-
-// add adds a hash and reports whether it was new.
-func (t *set) add(hash uint64) bool {
-	hash = max(hash, 1)
-	if !t.insert(hash) {
-		return false
+// end is the result of a walk that has seen everything.
+func (w *walk) end(depth int) Result {
+	r := Result{States: w.seen.len, Depth: depth, Complete: true}
+	if id, ok := w.stuck(); ok {
+		r.Violation, r.Path = "L3: no balanced state can be reached from here", w.path(id)
 	}
-	t.len++
-	if t.len*4 > len(t.slots)*3 {
-		old := t.slots
-		t.slots = make([]uint64, 2*len(old))
-		for _, h := range old {
-			if h != 0 {
-				t.insert(h)
+	return r
+}
+
+// stuck returns, with Fair, a state from which no good one is reached by steps that are no faults.
+func (w *walk) stuck() (uint32, bool) {
+	if !w.Fair {
+		return 0, false
+	}
+	ok := make([]bool, w.seen.len)
+	for _, id := range w.goods {
+		ok[id] = true
+	}
+	for changed := true; changed; { // most edges lead forward, so few passes are enough
+		changed = false
+		for _, e := range slices.Backward(w.edges) {
+			if ok[e[1]] && !ok[e[0]] {
+				ok[e[0]], changed = true, true
 			}
 		}
 	}
-	return true
+	id := slices.Index(ok, false)
+	return uint32(id), id >= 0
 }
 
-func (t *set) insert(hash uint64) bool {
-	mask := uint64(len(t.slots) - 1)
-	for i := hash & mask; ; i = (i + 1) & mask {
-		switch t.slots[i] {
-		case hash:
-			return false
-		case 0:
-			t.slots[i] = hash
-			return true
+// path returns the steps to a state, in words.
+func (w *walk) path(id uint32) []string {
+	var lines []string
+	for ; id != 0; id = w.parent[id] {
+		lines = append(lines, w.words(w.step[id]))
+	}
+	slices.Reverse(lines)
+	return lines
+}
+
+func (w *walk) words(step uint32) string {
+	a, b := int8(step>>8), int8(step)
+	where := ""
+	if on := int(step>>16&3) - 1; on != nobodys && w.Shards > 1 {
+		where = fmt.Sprintf("shard %d: ", on)
+	}
+	return where + strings.NewReplacer(
+		"%a", fmt.Sprint(a), "%b", fmt.Sprint(b), "%A", set(uint8(a)), "%k", kindName(uint8(a)),
+	).Replace(w.names[step>>18])
+}
+
+// set returns the members of a small set, as "0 and 2".
+func set(bits uint8) string {
+	var members []string
+	for i := range 8 {
+		if bits&(1<<i) != 0 {
+			members = append(members, fmt.Sprint(i))
 		}
 	}
+	return strings.Join(members, " and ")
 }

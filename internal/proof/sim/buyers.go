@@ -18,10 +18,18 @@ import (
 type key struct {
 	buyer seckill.UserID
 	key   string
+	item  int // its place among the items
 	id    seckill.OrderID
 }
 
-func (k key) String() string { return string(k.buyer) + "/" + k.key }
+// String is ann/k1, and of the second item ann/k1@2.
+func (k key) String() string {
+	name := string(k.buyer) + "/" + k.key
+	if k.item > 0 {
+		name += fmt.Sprintf("@%d", k.item+1)
+	}
+	return name
+}
 
 // attempt is a request to buy, and its answer.
 type attempt struct {
@@ -43,14 +51,14 @@ type attempt struct {
 }
 
 // keyOf makes a key, and its name in the path.
-func (r *rig) keyOf(buyer, name string) key {
+func (r *rig) keyOf(buyer, name string, item int) key {
 	for _, k := range r.keys {
-		if string(k.buyer) == buyer && k.key == name {
+		if string(k.buyer) == buyer && k.key == name && k.item == item {
 			return k
 		}
 	}
-	k := key{seckill.UserID(buyer), name, ""}
-	k.id = seckill.NewOrderID(r.item, caller, activity, sku, k.buyer, k.key)
+	k := key{seckill.UserID(buyer), name, item, ""}
+	k.id = seckill.NewOrderID(r.items[item], caller, k.buyer, k.key)
 	r.keys = append(r.keys, k)
 	r.setAlias(string(k.id), k.String())
 	return k
@@ -63,8 +71,8 @@ func (r *rig) buy(p *process, k key, quantity int, wait time.Duration) *attempt 
 	name := fmt.Sprintf("#%d", len(r.attempts))
 	r.path.note("%s %s: buy %s ×%d", p.name, name, k, quantity)
 	p.work.Go(func() {
-		a.receipt, a.err = p.desk.Buy(as(p.ctx, name), &seckill.Purchase{
-			Caller: &seckill.Caller{CallerRef: caller}, Activity: activity, SKU: sku, User: k.buyer, Key: k.key,
+		a.receipt, a.err = p.sale.Desk.Buy(as(p.ctx, name), &seckill.Purchase{
+			Caller: &seckill.Caller{CallerRef: caller}, Activity: activity, SKU: skus[k.item], User: k.buyer, Key: k.key,
 			Quantity: quantity, Arrived: a.arrived, Wait: wait,
 		})
 		a.took = time.Since(a.arrived)
@@ -145,7 +153,7 @@ func (r *rig) pay(p *process, k key, payment string, quantity int) *ask {
 	mac.Write(body)
 	n.MAC = [32]byte(mac.Sum(nil))
 	return r.background(p, "pay "+k.String(), func(ctx context.Context) (string, error) {
-		order, err := p.desk.Pay(ctx, n)
+		order, err := p.sale.Desk.Pay(ctx, n)
 		return orderState(order), err
 	})
 }
@@ -154,7 +162,7 @@ func (r *rig) pay(p *process, k key, payment string, quantity int) *ask {
 func (r *rig) cancel(p *process, k key) *ask {
 	r.path.note("%s: cancel %s", p.name, k)
 	return r.background(p, "cancel "+k.String(), func(ctx context.Context) (string, error) {
-		order, err := p.desk.CancelOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id)
+		order, err := p.sale.Desk.CancelOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id)
 		return orderState(order), err
 	})
 }
@@ -187,6 +195,8 @@ func inShort(err error) string {
 	switch {
 	case errors.As(err, &refusal):
 		return string(refusal.Code)
+	case errors.As(err, &failure) && failure.Code == seckill.CodeBusy:
+		return "busy"
 	case errors.As(err, &failure):
 		return "failed"
 	case errors.As(err, &unknown):
@@ -202,13 +212,16 @@ type stockChange struct {
 	done atomic.Bool // somebody was told that it is made
 }
 
-// restock asks for a change of the item's total.
-func (r *rig) restock(p *process, name string, delta int64) *ask {
-	change := r.changeOf(name, delta)
+// restock asks for a change of an item's total.
+func (r *rig) restock(p *process, item int, name string, delta int64) *ask {
+	change := r.changeOf(item, name, delta)
 	what := fmt.Sprintf("restock %s %+d", name, delta)
+	if item > 0 {
+		what += fmt.Sprintf(" of item %d", item+1)
+	}
 	r.path.note("%s: %s", p.name, what)
 	return r.background(p, what, func(ctx context.Context) (string, error) {
-		made, err := p.office.Restock(ctx, activity, sku, name, delta, author)
+		made, err := p.sale.Office.Restock(ctx, activity, skus[item], name, delta, author)
 		if err != nil {
 			return "", err
 		}
@@ -220,26 +233,28 @@ func (r *rig) restock(p *process, name string, delta int64) *ask {
 	})
 }
 
-// changeOf returns the change under a key.
-func (r *rig) changeOf(name string, delta int64) *stockChange {
+// changeOf returns the change under a key of an item.
+func (r *rig) changeOf(item int, name string, delta int64) *stockChange {
+	id := r.items[item]
 	for _, c := range r.changes {
-		if c.Key == name {
+		if c.Item == id && c.Key == name {
 			return c
 		}
 	}
-	c := &stockChange{StockChange: seckill.StockChange{Item: r.item, Key: name, Delta: delta}}
+	c := &stockChange{StockChange: seckill.StockChange{Item: id, Key: name, Delta: delta}}
 	r.changes = append(r.changes, c)
-	r.setAlias(seckill.NewWithdrawalID(r.item, name), "withdrawal "+name)
+	for _, shard := range allShards() {
+		r.setAlias(seckill.NewWithdrawalID(id, shard, name), "withdrawal "+name)
+	}
 	return c
 }
 
 // suspect asks for a rebuild, as a person does who distrusts a shard.
-func (r *rig) suspect() error {
-	data, err := r.store.LoadCatalog(r.ctx, 0)
+func (r *rig) suspect(shard inventory.ShardID) error {
+	rows, err := r.store.Shards(r.ctx)
 	if err != nil {
 		return err
 	}
-	ref := inventory.Ref{Item: r.item, Epoch: data.Activities[0].Items[0].Epoch}
-	r.path.note("suspect e%d", ref.Epoch)
-	return r.store.MarkSuspect(r.ctx, ref)
+	r.path.note("suspect s%d", shard)
+	return r.store.MarkSuspect(r.ctx, rows[shard].Ref)
 }

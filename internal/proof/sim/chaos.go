@@ -5,25 +5,33 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
 )
 
-// chaos is a driver that a seed decides everything of: first what may go wrong at all in this run and how often, then each
-// step. A run with few kinds of faults goes deeper into those than one with all of them.
+// chaos is a driver that a seed decides everything of: first what may go wrong at all in this run
+// and how often, then each step. A run with few kinds of faults goes deeper into those than one
+// with all of them.
+//
+// Each step has random numbers of its own. So a run with some steps left out is much like the whole
+// one, and a failing seed can be made shorter.
 type chaos struct {
 	*rig
+	seed    uint64
 	random  *rand.Rand
 	odds    odds
 	left    budget
-	crashed []string       // the names of processes that are dead
-	refused map[string]int // how often in a row a worker's transaction failed, by process
+	crashed []string // the names of processes that are dead
+	taken   int      // steps
 }
 
 // budget is how much is still to come.
 type budget struct {
 	purchases int
 	dealings  int // of merchants, payers and those who cancel
-	disasters int // of Redis, and of who distrusts it
-	crashes   int
+	disasters int // of servers, and of those who distrust them
+	troubles  int // of processes: crashes, pauses, partitions
 }
 
 // odds are weights: of everything that may be next, each has its weight's chance.
@@ -35,8 +43,11 @@ type odds struct {
 
 	part                      map[string]int
 	buy, deal, time, longTime int
+	smooth                    int
 
-	crash, start, rebalance, lease, suspect, lag, failover, lose int
+	crash, start, pause, resume, cut, mend, rebalance               int
+	suspect, lag, failover, lose, backup, restore, tail, anew, jump int
+	down, lock, unlock                                              int
 
 	// slow are calls that mostly wait while everything else goes on.
 	slow [2]method
@@ -47,8 +58,9 @@ type odds struct {
 
 // slowable are the calls whose slowness matters: something else may decide meanwhile.
 var slowable = []method{
-	callHold, callPut, callAccept, callCommit, callConfirm, callSettle, callBury, callDoom, callClose, callLoad, callOpen, callFence,
-	callForget, callWithdraw, callRestock,
+	callHold, callPut, callAccept, callConfirm, callSettle, callBury, callDoom, callClose, callLoad, callOpen, callFence,
+	callSnapshot, callForget, callWithdraw, callMove, callRestock, callMark, callPositions, callCancel, callOrders,
+	callOutbox, callOld, callNextEpoch, callIncarnation,
 }
 
 // chaosSteps is the length of a run, before its quiet end.
@@ -56,7 +68,10 @@ const chaosSteps = 400
 
 // newTerms chooses the sale.
 func newTerms(random *rand.Rand) terms {
-	t := terms{Units: 1 + random.Int64N(4), PerUser: random.IntN(3), Window: 4 * time.Second, Slots: 1 + random.IntN(4)}
+	t := terms{
+		Items: 1 + random.IntN(len(skus)), Units: 1 + random.Int64N(4), PerUser: random.IntN(3),
+		Spread: 1 + random.IntN(shards), Window: 4 * time.Second, Slots: 1 + random.IntN(4),
+	}
 	if random.IntN(3) == 0 {
 		t.Window = time.Hour
 	}
@@ -71,25 +86,32 @@ func newOdds(random *rand.Rand) odds {
 		}
 		return 1 + random.IntN(weight)
 	}
+	seldom := func(weight int) int { return maybe(weight) * random.IntN(2) }
 	return odds{
 		let: 20, refuse: maybe(4), reset: maybe(4), late: maybe(4), delay: maybe(6), twice: maybe(3),
 		lateRuns: random.IntN(3), lateVanishes: random.IntN(2),
 		part: map[string]int{
 			partCatalog: random.IntN(3), partWatch: random.IntN(3), partWorker: 1 + random.IntN(6), partRelay: random.IntN(5),
 			partTimeouts: random.IntN(3), partSweeper: random.IntN(6), partRebuilder: random.IntN(6),
+			partTeller: random.IntN(4), partUnparker: random.IntN(2), partBury: random.IntN(6), partBarrier: 1 + random.IntN(6),
+			partAuditor: random.IntN(3), partMover: random.IntN(4),
 		},
-		buy: 3 + random.IntN(12), deal: random.IntN(6), time: random.IntN(8), longTime: random.IntN(6),
-		crash: maybe(3), start: 6, rebalance: maybe(2), lease: maybe(2),
-		suspect: maybe(6), lag: maybe(6), failover: maybe(4), lose: maybe(1),
+		buy: 3 + random.IntN(12), deal: random.IntN(6), time: random.IntN(8), longTime: random.IntN(6), smooth: random.IntN(6),
+		crash: maybe(3), start: 6, pause: seldom(4), resume: 1 + random.IntN(3), cut: seldom(4), mend: 1 + random.IntN(3),
+		rebalance: maybe(2), suspect: maybe(6), lag: maybe(6), failover: maybe(4), lose: maybe(1),
+		backup: maybe(4), restore: maybe(3), tail: maybe(2), anew: seldom(1), jump: seldom(2),
+		down: maybe(2), lock: seldom(4), unlock: 1 + random.IntN(2),
 		buyers: 1 + random.IntN(3), keys: 1 + random.IntN(2),
 		slow: [2]method{slowable[random.IntN(len(slowable))], slowable[random.IntN(len(slowable))]},
 	}
 }
 
 // newChaos prepares a run on a rig that is open.
-func newChaos(r *rig, random *rand.Rand) *chaos {
-	c := &chaos{rig: r, random: random, odds: newOdds(random), refused: make(map[string]int)}
-	c.left = budget{purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(4), crashes: random.IntN(4)}
+func newChaos(r *rig, seed uint64, random *rand.Rand) *chaos {
+	c := &chaos{rig: r, seed: seed, random: random, odds: newOdds(random)}
+	c.left = budget{
+		purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(5), troubles: random.IntN(5),
+	}
 	r.path.note("terms %+v", r.terms)
 	r.path.note("odds %+v", c.odds)
 	return c
@@ -101,9 +123,14 @@ type choice struct {
 	do     func() error
 }
 
-// run takes the steps, then the quiet end.
-func (c *chaos) run() error {
-	for range chaosSteps {
+// run takes the steps that takes says, then the quiet end.
+func (c *chaos) run(takes func(step int) bool) error {
+	for step := range chaosSteps {
+		if !takes(step) {
+			continue
+		}
+		c.random = rand.New(rand.NewPCG(c.seed, uint64(step)+1))
+		c.taken = step + 1
 		c.pass(time.Microsecond) // so that no two timers are due at the same moment
 		if err := c.check(); err != nil || c.broken != "" {
 			return err
@@ -112,6 +139,8 @@ func (c *chaos) run() error {
 			return err
 		}
 	}
+	c.random = rand.New(rand.NewPCG(c.seed, chaosSteps+1))
+	c.taken = chaosSteps
 	return c.settle()
 }
 
@@ -124,13 +153,20 @@ func (c *chaos) step() error {
 		}
 	}
 	c.addCalls(add)
+	c.addLateCalls(add)
 	c.addPeople(add)
-	c.addFaults(add)
+	c.addTroubles(add)
+	c.addRepairs(add)
+	c.addDisasters(add)
 	add(c.odds.time, func() error { return c.passSome(shortTimes) })
 	add(c.odds.longTime, func() error { return c.passSome(longTimes) })
+	add(c.odds.smooth, c.goSmoothly)
 	sum := 0
 	for _, choice := range choices {
 		sum += choice.weight
+	}
+	if sum == 0 { // everything sleeps
+		return c.passSome(longTimes)
 	}
 	n := c.random.IntN(sum)
 	for _, choice := range choices {
@@ -141,7 +177,8 @@ func (c *chaos) step() error {
 	return nil
 }
 
-// How long time passes: less than anything waits for, and about as long as the ages of the protocol.
+// How long time passes: less than anything waits for, and about as long as the ages of the
+// protocol.
 var (
 	shortTimes = []time.Duration{10 * time.Millisecond, 60 * time.Millisecond, 300 * time.Millisecond}
 	longTimes  = []time.Duration{900 * time.Millisecond, 1900 * time.Millisecond, 3100 * time.Millisecond, 6100 * time.Millisecond}
@@ -154,6 +191,31 @@ func (c *chaos) passSome(times []time.Duration) error {
 	return nil
 }
 
+// smoothCalls is how many calls go through at most while all goes smoothly.
+const smoothCalls = 60
+
+// goSmoothly lets parts work and calls through for a while, but slow ones: so runs get far, and
+// faults meet late steps, too.
+func (c *chaos) goSmoothly() error {
+	c.path.note("for a while all goes smoothly")
+	for _, p := range c.processes {
+		for _, part := range p.parts {
+			if !part.busy.Load() && !c.wire.isPaused(p.name) && c.random.IntN(4) > 0 {
+				p.begin(part)
+			}
+		}
+	}
+	calls := 0
+	err := c.flow(func(call *call) bool {
+		p := c.process(call.process)
+		return calls >= smoothCalls || slices.Contains(c.odds.slow[:], call.method) || p != nil && p.cut[methods[call.method].to]
+	}, func(call *call) { calls++; c.met.add(call.method, fateDone) })
+	if err != nil || c.broken != "" {
+		return err
+	}
+	return c.passSome(longTimes)
+}
+
 // addCalls adds what may become of the calls on the wire.
 func (c *chaos) addCalls(add func(int, func() error)) {
 	for _, call := range c.wire.waiting() {
@@ -161,21 +223,57 @@ func (c *chaos) addCalls(add func(int, func() error)) {
 		if slices.Contains(c.odds.slow[:], call.method) {
 			weight = 1
 		}
+		if c.process(call.process) != nil && c.process(call.process).cut[methods[call.method].to] {
+			add(2, func() error { c.cutOff(call); return nil })
+			continue
+		}
 		add(weight, func() error { c.fate(call); return nil })
 	}
-	for _, call := range c.wire.still() {
-		add(c.odds.lateRuns, func() error {
-			c.wire.takeLate(call)
+	for _, call := range c.wire.asleep() { // a stopped process has sent it
+		add(6, func() error {
 			c.rig.run(call)
-			c.path.note("%s, late → %s", call, call.said())
+			c.met.add(call.method, fatePaused)
+			c.path.note("%s → %s, and its process sleeps", call, call.said())
 			return nil
 		})
+	}
+}
+
+// addLateCalls adds what may become of calls whose callers have gone.
+func (c *chaos) addLateCalls(add func(int, func() error)) {
+	for _, call := range c.wire.still() {
+		add(c.odds.lateRuns, func() error { c.lateRuns(call); return nil })
 		add(c.odds.lateVanishes, func() error {
 			c.wire.takeLate(call)
 			c.path.note("%s, lost for good", call)
 			return nil
 		})
 	}
+}
+
+// lateRuns executes a call whose caller has gone, or one that was executed before.
+func (c *chaos) lateRuns(call *call) {
+	c.wire.takeLate(call)
+	again := fateLate
+	if call.executed {
+		again = fateTwice
+	}
+	c.rig.run(call)
+	c.met.add(call.method, again)
+	c.path.note("%s, late → %s", call, call.said())
+}
+
+// cutOff decides a call to a server that its process can't reach: it is refused, or its answer
+// lost.
+func (c *chaos) cutOff(call *call) {
+	c.met.add(call.method, fateCut)
+	if !call.executed {
+		c.path.note("%s is cut off", call)
+		c.wire.answer(call, errRefused)
+		return
+	}
+	c.path.note("%s → %s, and the answer is cut off", call, call.said())
+	c.wire.answer(call, call.method.unknown(errReset))
 }
 
 // fate decides what becomes of a call.
@@ -185,58 +283,42 @@ func (c *chaos) fate(call *call) {
 		c.answer(call)
 		return
 	}
-	t, o := methods[call.method], c.odds
+	o := c.odds
+	order := []fate{fateDone, fateRefused, fateLost, fateLate, fateSlow, fateTwice}
 	weights := []int{o.let, o.refuse, o.reset, o.late, o.delay, o.twice}
-	if t.reads {
-		weights[2], weights[4] = 0, 0
+	for i, f := range order {
+		if !f.possible(call.method) {
+			weights[i] = 0
+		}
 	}
-	if !t.late {
-		weights[3] = 0
-	}
-	if !t.twice {
-		weights[5] = 0
-	}
-	n := c.pick(weights)
-	if call.method == callAccept {
-		n = c.sparing(call.process, n)
-	}
-	switch n {
-	case 0:
+	is := order[c.pick(weights)]
+	if is != fateRefused && is != fateLate {
 		c.rig.run(call)
+	}
+	if is != fateLate && is != fateTwice { // which count when they are executed
+		c.met.add(call.method, is)
+	}
+	switch is {
+	case fateDone:
 		c.path.note("%s → %s", call, call.said())
 		c.answer(call)
-	case 1:
+	case fateRefused:
 		c.path.note("%s is refused", call)
 		c.wire.answer(call, errRefused)
-	case 2:
-		c.rig.run(call)
+	case fateLost:
 		c.path.note("%s → %s, and the answer is lost", call, call.said())
 		c.wire.answer(call, call.method.unknown(errReset))
-	case 3:
+	case fateLate:
 		c.path.note("%s is given up", call)
 		c.wire.again(call)
 		c.wire.answer(call, call.method.unknown(errReset))
-	case 4:
-		c.rig.run(call)
+	case fateSlow:
 		c.path.note("%s → %s, the answer is on its way", call, call.said())
-	case 5:
-		c.rig.run(call)
+	case fateTwice:
 		c.path.note("%s → %s, to be repeated", call, call.said())
 		c.wire.again(call)
 		c.answer(call)
 	}
-}
-
-// sparing lets no transaction of a worker fail three times in a row: then the worker looks for a record that the store will
-// never take, and the scenarios have that.
-func (c *chaos) sparing(process string, fate int) int {
-	if c.refused[process] >= 2 {
-		fate = 0
-	}
-	if c.refused[process]++; fate == 0 || fate == 4 {
-		c.refused[process] = 0
-	}
-	return fate
 }
 
 func (c *chaos) pick(weights []int) int {
@@ -256,6 +338,9 @@ func (c *chaos) pick(weights []int) int {
 // addPeople adds what parts and people may do.
 func (c *chaos) addPeople(add func(int, func() error)) {
 	for _, p := range c.processes {
+		if c.wire.isPaused(p.name) {
+			continue
+		}
 		for _, part := range p.parts {
 			if !part.busy.Load() {
 				add(c.odds.part[part.name], func() error { p.begin(part); return nil })
@@ -281,17 +366,17 @@ func (c *chaos) addPeople(add func(int, func() error)) {
 
 func (c *chaos) someKey() key {
 	buyer := []string{"ann", "bob", "cleo"}[c.random.IntN(c.odds.buyers)]
-	return c.keyOf(buyer, fmt.Sprintf("k%d", 1+c.random.IntN(c.odds.keys)))
+	return c.keyOf(buyer, fmt.Sprintf("k%d", 1+c.random.IntN(c.odds.keys)), c.random.IntN(len(c.items)))
 }
 
-// someQuantity is mostly that of the key. Who uses a key for two quantities is told so, but by a shard that has forgotten the
-// first; so nobody does where there are failovers.
+// someQuantity is mostly that of the key. A buyer who uses a key for two quantities is told so, but
+// by a shard that has forgotten the first; so nobody does where servers forget.
 func (c *chaos) someQuantity(k key) int {
 	quantity := 1
 	if k.key == "k2" && k.buyer == "bob" {
 		quantity = 2
 	}
-	if c.odds.failover == 0 && c.random.IntN(8) == 0 {
+	if c.odds.failover == 0 && c.odds.restore == 0 && c.random.IntN(8) == 0 {
 		return 3 - quantity
 	}
 	return quantity
@@ -304,7 +389,7 @@ func (c *chaos) someWait() time.Duration {
 	return 0
 }
 
-// deal is what somebody else does: pay, cancel, restock, take stock back, pause and resume.
+// deal is what somebody else does: pay, cancel, restock, take stock back.
 func (c *chaos) deal(p *process) {
 	k := c.keys[c.random.IntN(len(c.keys))]
 	switch c.random.IntN(6) {
@@ -314,48 +399,92 @@ func (c *chaos) deal(p *process) {
 		c.cancel(p, k)
 	case 3:
 		n := c.random.IntN(2)
-		c.restock(p, fmt.Sprintf("more-%d", n), int64(1+n))
+		c.restock(p, c.random.IntN(len(c.items)), fmt.Sprintf("more-%d", n), int64(1+n))
 	case 4, 5:
-		c.restock(p, fmt.Sprintf("less-%d", c.random.IntN(2)), -1)
+		c.restock(p, c.random.IntN(len(c.items)), fmt.Sprintf("less-%d", c.random.IntN(2)), -1)
 	}
 }
 
-// addFaults adds what may happen to processes and servers.
-func (c *chaos) addFaults(add func(int, func() error)) {
-	if len(c.processes) > 1 && c.left.crashes > 0 {
-		for _, p := range c.processes {
-			add(c.odds.crash, func() error {
-				c.left.crashes--
-				c.path.note("%s crashes", p.name)
+// addTroubles adds what may happen to processes, and to the ways between them and the servers.
+func (c *chaos) addTroubles(add func(int, func() error)) {
+	if c.left.troubles == 0 {
+		return
+	}
+	trouble := func(weight int, what string, do func()) {
+		add(weight, func() error {
+			c.left.troubles--
+			c.path.note("%s", what)
+			do()
+			return nil
+		})
+	}
+	for _, p := range c.processes {
+		if len(c.processes) > 1 {
+			trouble(c.odds.crash, p.name+" crashes", func() {
 				c.crash(p)
 				c.crashed = append(c.crashed, p.name)
-				return nil
 			})
 		}
+		if !c.wire.isPaused(p.name) {
+			trouble(c.odds.pause, p.name+" is stopped", func() { c.pause(p) })
+		}
+		to := servers[c.random.IntN(len(servers))]
+		if !p.cut[to] {
+			trouble(c.odds.cut, p.name+" can't reach the "+string(to), func() { p.cut[to] = true })
+		}
 	}
+}
+
+// pause stops a process. Half of the time its workers' group waits for it no longer.
+func (c *chaos) pause(p *process) {
+	c.met.strike(c.wire, p.name, fatePaused)
+	c.wire.pause(p.name)
+	if c.random.IntN(2) == 0 {
+		c.path.note("and its group goes on without it")
+		c.shuffleGroup()
+	}
+}
+
+// addRepairs adds what ends troubles, and what moves work from one process to another.
+func (c *chaos) addRepairs(add func(int, func() error)) {
 	for i, name := range c.crashed {
 		add(c.odds.start, func() error {
 			c.path.note("%s starts", name)
 			c.crashed = append(c.crashed[:i:i], c.crashed[i+1:]...)
-			_, err := c.start(name)
+			_, err := c.start(name, false)
 			return err
 		})
+	}
+	for _, p := range c.processes {
+		if c.wire.isPaused(p.name) {
+			add(c.odds.resume, func() error { c.path.note("%s goes on", p.name); c.wire.resume(p.name); return nil })
+		}
+		if len(p.cut) > 0 {
+			add(c.odds.mend, func() error { c.path.note("%s reaches all servers", p.name); clear(p.cut); return nil })
+		}
 	}
 	add(c.odds.rebalance, func() error {
 		c.path.note("the group rebalances")
 		c.shuffleGroup()
 		return nil
 	})
-	add(c.odds.lease, func() error {
-		if n := c.breakLeases(); n > 0 {
-			c.path.note("%d rebuild locks are lost", n)
-		}
+	add(c.odds.down, func() error {
+		p := c.random.IntN(2 * partitions)
+		c.path.note("partition %d has no leader, or one again", p%partitions)
+		c.log.setDown(p, p < partitions)
 		return nil
 	})
-	c.addDisasters(add)
+	at := seckill.StockKey{
+		Item: c.items[c.random.IntN(len(c.items))], Shard: inventory.ShardID(c.random.IntN(shards)),
+	}
+	if c.locks[at] == nil {
+		add(c.odds.lock, func() error { c.path.note("somebody has the row %v", at); c.lock(at); return nil })
+	} else {
+		add(c.odds.unlock*4, func() error { c.path.note("nobody has the row %v", at); c.unlock(at); return nil })
+	}
 }
 
-// addDisasters adds what makes a shard forget, and be rebuilt.
+// addDisasters adds what makes a server forget, and a shard be rebuilt.
 func (c *chaos) addDisasters(add func(int, func() error)) {
 	if c.left.disasters == 0 {
 		return
@@ -370,33 +499,55 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 	}
 	add(c.odds.suspect, func() error {
 		c.left.disasters--
-		return c.suspect()
+		return c.suspect(inventory.ShardID(c.random.IntN(shards)))
 	})
+	disaster(c.odds.tail, "the log loses a tail", func() { c.loseTail(c.random.IntN(partitions), 1+c.random.IntN(2)) })
+	disaster(c.odds.anew, "the topic is made anew", c.makeAnew)
+	disaster(c.odds.jump, "the database's clock jumps ahead", func() { c.jump(longTimes[c.random.IntN(len(longTimes))]) })
+	if c.backup == "" {
+		add(c.odds.backup, func() error { c.path.note("the database is copied"); return c.takeBackup() })
+	} else {
+		add(c.odds.restore, func() error {
+			c.left.disasters--
+			c.path.note("the database is restored")
+			return c.restore()
+		})
+	}
 	disaster(c.odds.lose, "Redis is empty", c.lose)
 	if c.replica == nil {
-		add(c.odds.lag, func() error { c.path.note("the replica lags"); c.lagging(); return nil })
+		add(c.odds.lag, func() error {
+			shard := c.random.IntN(shards+1) - 1 // everyShard, or one
+			c.path.note("the replica lags, of shard %d (-1 is all)", shard)
+			c.lagging(shard)
+			return nil
+		})
 	} else {
 		disaster(c.odds.failover, "failover", c.failover)
 	}
 }
 
-// shuffleGroup gives each partition to somebody.
+// shuffleGroup gives each partition to somebody, to nobody who is stopped if there is another one.
 func (c *chaos) shuffleGroup() {
+	awake := slices.DeleteFunc(slices.Clone(c.processes), func(p *process) bool { return c.wire.isPaused(p.name) })
+	if len(awake) == 0 {
+		awake = c.processes
+	}
 	var owners [partitions]*member
 	for i := range owners {
-		owners[i] = c.processes[c.random.IntN(len(c.processes))].member
+		owners[i] = awake[c.random.IntN(len(awake))].member
 	}
 	c.log.assign(owners)
 }
 
 // settle ends the run: late calls come now or never, and then all is quiet.
 func (c *chaos) settle() error {
+	c.heal()
 	c.look()
 	for _, call := range c.wire.still() {
-		c.wire.takeLate(call)
 		if c.random.IntN(2) == 0 {
-			c.rig.run(call)
-			c.path.note("%s, late → %s", call, call.said())
+			c.lateRuns(call)
+		} else {
+			c.wire.takeLate(call)
 		}
 		if err := c.check(); err != nil || c.broken != "" {
 			return err

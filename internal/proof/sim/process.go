@@ -10,12 +10,12 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"penstock/internal/node"
 	"penstock/inventory"
-	"penstock/seckill"
 )
 
-// process is a running penstock, both gateway and worker: the parts as cmd/penstock joins them, but for their loops. The
-// driver says when a part makes its next step.
+// process is a running penstock, both gateway and worker: the assembly that ships (node.NewSale),
+// but for its loops. The driver says when a part makes its next step.
 type process struct {
 	rig    *rig
 	name   string
@@ -25,16 +25,13 @@ type process struct {
 	work   sync.WaitGroup
 	member *member
 
-	stock     *stockSeam
-	queue     *queueSeam
-	store     *storeSeam
-	desk      *seckill.Desk
-	office    *seckill.Office
-	rebuilder *seckill.Rebuilder
-	parts     []*part
-
-	mu   sync.Mutex
-	lost []inventory.Ref // guarded by mu: shards seen to have lost writes, nobody told yet
+	stock   *stockSeam
+	queue   *queueSeam
+	store   *storeSeam
+	signals *node.Signals
+	sale    *node.Sale
+	parts   []*part
+	cut     map[server]bool // that it can't reach; the driver's
 }
 
 // part is one of a process's loops.
@@ -49,52 +46,65 @@ const (
 	partCatalog   = "catalog"
 	partWatch     = "watch"
 	partWorker    = "worker"
+	partTeller    = "teller"
 	partRelay     = "relay"
 	partTimeouts  = "timeouts"
+	partUnparker  = "unparker"
 	partSweeper   = "sweeper"
+	partBury      = "bury"
+	partBarrier   = "barrier"
 	partRebuilder = "rebuilder"
+	partAuditor   = "auditor"
+	partMover     = "mover"
 )
 
-// start starts a process of that name. It has loaded the catalog when start returns, as a real one has before it serves.
-func (r *rig) start(name string) (*process, error) {
-	p := &process{rig: r, name: name, dead: make(chan struct{}), member: new(member)}
+// start starts a process of that name. It has loaded the catalog when start returns, as a real one
+// has before it serves. alone says that all others are dead, as an embedded process does.
+func (r *rig) start(name string, alone bool) (*process, error) {
+	p := &process{rig: r, name: name, dead: make(chan struct{}), member: new(member), signals: node.NewSignals(),
+		cut: make(map[server]bool)}
 	p.ctx, p.stop = context.WithCancel(r.ctx)
 	p.stock = &stockSeam{p, r.redis.Peer()}
 	p.queue = &queueSeam{process: p, far: r.log, slots: r.terms.Slots}
 	p.store = &storeSeam{p, r.store}
-	logger := slog.New(&pathLog{p})
 	var err error
-	single := r.cfg
-	single.BatchCap = 1 // who shares a batch wakes together, and who goes first then is the Go scheduler's secret
-	if p.desk, err = seckill.NewDesk(single, p.stock, p.queue, p.store, logger); err != nil {
+	p.sale, err = node.NewSale(r.cfg, node.Seams{
+		Stock: p.stock, Queue: p.queue, Store: p.store, Signals: p.signals, Name: name, Alone: alone,
+	}, node.RoleGateway|node.RoleWorker, slog.New(&pathLog{p}))
+	if err != nil {
 		return nil, err
 	}
-	refresh := func(ctx context.Context) {
-		if err := p.desk.Refresh(ctx); err != nil {
-			r.path.hear("%s: catalog not refreshed: %v", name, err)
-		}
+	quietly := func(step func(context.Context)) func(context.Context) error {
+		return func(ctx context.Context) error { step(ctx); return nil }
 	}
-	p.rebuilder = seckill.NewRebuilder(r.cfg, p.stock, p.queue, p.store, p.desk.Catalog, refresh, logger)
-	p.office = seckill.NewOffice(p.stock, p.queue, p.store, p.desk, p.rebuilder, logger)
-	worker := seckill.NewWorker(p.stock, p.queue, p.store, logger)
-	relay := seckill.NewRelay(r.cfg, p.stock, p.store, logger)
-	timeouts := seckill.NewTimeouts(r.cfg, p.store, logger)
-	sweeper := seckill.NewSweeper(r.cfg, p.stock, p.queue, p.store, p.desk.Live, logger)
 	p.parts = []*part{
-		{name: partCatalog, step: p.desk.Refresh},
+		{name: partCatalog, step: p.sale.Desk.Refresh},
 		{name: partWatch, step: p.watch},
-		{name: partWorker, step: worker.Step},
-		{name: partRelay, step: relay.Step},
-		{name: partTimeouts, step: timeouts.Step},
-		{name: partSweeper, step: func(ctx context.Context) error { sweeper.Step(ctx); return nil }},
-		{name: partRebuilder, step: func(ctx context.Context) error { p.rebuilder.Step(ctx); return nil }},
+		{name: partWorker, step: p.sale.Worker.Step},
+		{name: partTeller, step: p.sale.Teller.Step},
+		{name: partRelay, step: p.sale.Relay.Step},
+		{name: partTimeouts, step: p.sale.Timeouts.Step},
+		{name: partUnparker, step: p.sale.Unparker.Step},
+		{name: partSweeper, step: quietly(p.sale.Sweeper.Step)},
+		{name: partBury, step: p.sale.Sweeper.Bury},
+		{name: partBarrier, step: p.sale.Barrier.Step},
+		{name: partRebuilder, step: p.rebuild},
+		{name: partAuditor, step: quietly(p.sale.Auditor.Step)},
+		{name: partMover, step: quietly(p.sale.Mover.Step)},
 	}
 	r.processes = append(r.processes, p)
 	slices.SortFunc(r.processes, func(a, b *process) int { return strings.Compare(a.name, b.name) })
 	was := r.wire.isDirect()
 	r.wire.setDirect(true)
 	defer r.wire.setDirect(was)
-	return p, p.desk.Refresh(p.ctx)
+	return p, errors.Join(p.sale.Desk.Refresh(p.ctx), p.sale.Follow(p.ctx))
+}
+
+// rebuild looks at the shards and waits for the rebuilds that it began: the part is busy as long.
+func (p *process) rebuild(ctx context.Context) error {
+	err := p.sale.Rebuilder.Step(ctx)
+	p.sale.Rebuilder.Wait()
+	return err
 }
 
 // gone returns an error when the process is dead or ctx has ended.
@@ -130,38 +140,34 @@ func (p *process) begin(part *part) {
 	})
 }
 
-// watch does what inventory's polls and callbacks do in a real process: it looks at every live shard, asks for a rebuild of
-// those that have lost writes, and for the catalog where one is of a later epoch.
+// watch does what inventory's polls and the followers do in a real process: it looks at every
+// shard, asks for a rebuild of those that have lost writes, and follows the others.
 func (p *process) watch(ctx context.Context) error {
-	refresh := false
-	for _, ref := range p.desk.Live() {
-		_, err := p.stock.Find(ctx, ref, "a poll")
-		refresh = refresh || errors.Is(err, inventory.ErrEpoch)
-	}
-	p.mu.Lock()
-	lost := p.lost
-	p.lost = nil
-	p.mu.Unlock()
-	for _, ref := range lost {
-		if err := p.store.MarkSuspect(ctx, ref); err != nil {
-			return fmt.Errorf("ask for a rebuild: %w", err) // it will be seen lost again
+	for shard := range inventory.ShardID(p.rig.cfg.Shards) {
+		levels, err := p.stock.Levels(ctx, shard)
+		if err != nil {
+			continue
 		}
-		refresh = true
+		ref := inventory.Ref{Shard: shard, Epoch: p.stock.Epoch(shard)}
+		if ref.Epoch != 0 {
+			_, err = p.stock.Find(ctx, ref, pollItem, pollName) // LOST, if it lost something
+		}
+		if levels.Epoch > ref.Epoch {
+			p.signals.OnEpoch(shard, levels.Epoch)
+		}
 	}
-	if refresh {
-		return p.desk.Refresh(ctx)
-	}
-	return nil
+	return errors.Join(p.sale.Suspect(ctx), p.sale.Follow(ctx))
 }
 
+// pollItem and pollName are the name of a hold that nobody has.
+const (
+	pollItem = inventory.ItemID(1)
+	pollName = "a poll asks for this one alone"
+)
+
 func (p *process) noteLost(ref inventory.Ref, err error) {
-	if !errors.Is(err, inventory.ErrLost) {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !slices.Contains(p.lost, ref) {
-		p.lost = append(p.lost, ref)
+	if errors.Is(err, inventory.ErrLost) {
+		p.signals.OnLost(ref)
 	}
 }
 
@@ -170,6 +176,8 @@ func (r *rig) crash(p *process) {
 	close(p.dead)
 	p.stop()
 	r.processes = slices.DeleteFunc(r.processes, func(other *process) bool { return other == p })
+	r.met.strike(r.wire, p.name, fateCrashed)
+	r.wire.died(p.name)
 	r.wire.orphan(p.name)
 	r.log.leave(p.member)
 	r.dead = append(r.dead, p)
@@ -179,7 +187,7 @@ func (r *rig) crash(p *process) {
 func (r *rig) bury() {
 	for _, p := range r.dead {
 		p.work.Wait()
-		p.desk.Close()
+		p.sale.Close()
 	}
 	r.dead = nil
 }

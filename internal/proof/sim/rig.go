@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,9 +25,11 @@ import (
 const (
 	merchant = seckill.MerchantID("m1")
 	activity = seckill.ActivityID("sale")
-	sku      = seckill.SKU("lamp")
 	secret   = "s3cret"
 )
+
+// skus are the items' names.
+var skus = []seckill.SKU{"lamp", "vase"}
 
 var (
 	caller = seckill.CallerRef{Merchant: merchant, Caller: "app"}
@@ -36,115 +39,193 @@ var (
 
 // terms are the sale's.
 type terms struct {
-	Units   int64
+	Items   int   // how many there are, all on the same terms
+	Units   int64 // of each
 	PerUser int
+	Spread  int           // over how many shards the item lies
 	Window  time.Duration // to pay
 	Slots   int           // of each process's queue buffer
 }
 
-// times are the ages of the protocol. Their order is the product's, their length is as short as a run that has to pass many of
-// them likes it.
+// shards is how many the installation has: two, so that they share barriers and an item may be
+// spread.
+const shards = 2
+
+// times are the ages of the protocol. Their order is the product's, their length is as short as a
+// run that has to pass many of them likes it.
 func times() seckill.Config {
 	c := seckill.DefaultConfig()
-	c.AcceptDeadline, c.WaitOut, c.SweepAge = 2*time.Second, 3*time.Second, 6*time.Second
+	c.AcceptDeadline, c.SweepAge = 2*time.Second, 6*time.Second
+	c.Shards = shards
 	c.BatchCap = 3 // so that sweeps and loads take several calls
 	return c
 }
 
-// rig is an installation: the far sides, the wire to them, the processes that use it, and what has been seen of them. It lives
-// in a synctest bubble and is driven by one goroutine.
+// rig is an installation: the far sides, the wire to them, the processes that use it, and what has
+// been seen of them. It lives in a synctest bubble and is driven by one goroutine.
 type rig struct {
 	ctx   context.Context
 	cfg   seckill.Config
 	terms terms
 	path  *path
 	began time.Time
+	dir   string
 
 	wire  *wire
 	redis *stocktest.Model
 	log   *log
-	store *sqlite.Store
-	item  inventory.ItemID
+	store *sqlite.Store   // that all processes reach now
+	file  string          // of store
+	old   []*sqlite.Store // that a restore has replaced
+	items []inventory.ItemID
 
 	processes []*process // alive, by name
 	dead      []*process
-	leases    sync.Map // of *lease: rebuild locks that somebody has
-	replica   func()   // brings up a replica that lags; nil where it doesn't
-	failovers int      // that forgot something
-	losses    int      // of everything
+	replica   func() // brings up a replica that lags; nil where it doesn't
+	lags      int    // the shard whose replica lags, everyShard is that of all
+	failovers int    // that forgot something
+	losses    int    // of everything
+	backup    string // the file of a backup; "" is none
+	restores  int
+	tails     int                         // tails that the log has lost, and topics that were made anew
+	gone      map[seckill.OrderID]bool    // orders of which the log lost a record
+	locks     map[seckill.StockKey]func() // stock rows that somebody has, and how they are given back
+	skew      atomic.Int64                // how far the database's clock is ahead of all others
+	parks     int                         // orders that were parked
+	jumps     int                         // of the database's clock
+	met       coverage
 
-	unbalanced atomic.Bool // a rebuilder has seen that the books don't balance
+	lastEmpty []time.Time // of each item: when no unit of it was last available
+	empty     []bool      // of each item: there is none now
+
+	unbalanced atomic.Bool // an auditor has seen that the books don't balance
 
 	attempts []*attempt
 	keys     []key // every key that was used, in order
 	changes  []*stockChange
 
 	namesMu sync.Mutex
-	names   map[string]string // guarded by namesMu: how the path calls orders and withdrawals
+	names   map[string]string                       // guarded by namesMu: how the path calls orders and withdrawals
+	epochs  map[inventory.ShardID][]inventory.Epoch // guarded by namesMu: in the order of their first mention
 
-	wrote  bool   // something has changed since the last check
-	broken string // the law that broke
+	wroteStock  bool   // Redis has changed since the last check
+	wroteOrders bool   // the database has
+	broken      string // the law that broke
 }
 
-// newRig opens a shop whose item is on sale. template is a database file with the schema; dir is the rig's own.
-func newRig(ctx context.Context, template, dir string, t terms, names ...string) (*rig, error) {
-	r := &rig{
-		ctx: ctx, cfg: times(), terms: t, began: time.Now(), path: new(path), wire: new(wire),
-		redis: stocktest.NewModel(), log: new(log), names: make(map[string]string),
-	}
-	r.path.began = r.began
-	file := filepath.Join(dir, "penstock.db")
-	if err := copyFile(file, template); err != nil {
+// newRig opens a shop with these processes. dir is the rig's own.
+func newRig(ctx context.Context, s *shop, dir string, t terms, names ...string) (*rig, error) {
+	r := emptyRig(ctx, dir, t)
+	if err := r.openStore(s.file); err != nil {
 		return nil, err
 	}
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: file, Readers: 2})
-	if err != nil {
-		return nil, err
-	}
-	r.store = store
-	if err := r.openShop(names); err != nil {
+	if err := r.moveIn(s); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
-	return r, nil
-}
-
-// openShop makes the merchant and the caller, starts the processes and publishes the activity, with nothing in the way.
-func (r *rig) openShop(names []string) error {
-	r.wire.setDirect(true)
-	defer r.wire.setDirect(false)
-	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}}
-	if err := errors.Join(
-		r.store.PutMerchant(r.ctx, seckill.Merchant{ID: merchant, Name: "Lamps", PaymentSecret: secret}, author),
-		r.store.AddCaller(r.ctx, app, author),
-	); err != nil {
-		return err
-	}
 	for _, name := range names {
-		if _, err := r.start(name); err != nil {
-			return err
-		}
-	}
-	sale := seckill.Activity{
-		ID: activity, Merchant: merchant, Name: "Lamps", StartsAt: r.began, EndsAt: r.began.Add(24 * time.Hour),
-		PaymentWindow: r.terms.Window,
-		Items:         []seckill.Item{{SKU: sku, Price: price, Quantity: r.terms.Units, PerUser: r.terms.PerUser}},
-	}
-	office := r.processes[0].office
-	if _, err := office.PutActivity(r.ctx, sale, author); err != nil {
-		return err
-	}
-	published, err := office.Publish(r.ctx, activity, author)
-	if err != nil {
-		return err
-	}
-	r.item = published.Items[0].ID
-	for _, p := range r.processes {
-		if err := p.desk.Refresh(r.ctx); err != nil {
-			return err
+		if _, err := r.start(name, false); err != nil {
+			return nil, errors.Join(err, r.close())
 		}
 	}
 	r.rebalance()
+	return r, nil
+}
+
+// emptyRig is an installation without a database.
+func emptyRig(ctx context.Context, dir string, t terms) *rig {
+	r := &rig{
+		ctx: ctx, cfg: times(), terms: t, began: time.Now(), path: new(path), wire: new(wire), dir: dir,
+		redis: stocktest.NewModel(), log: new(log), names: make(map[string]string),
+		epochs: make(map[inventory.ShardID][]inventory.Epoch), gone: make(map[seckill.OrderID]bool),
+		locks: make(map[seckill.StockKey]func()), met: make(coverage),
+		lastEmpty: make([]time.Time, t.Items), empty: make([]bool, t.Items),
+	}
+	r.path.began = r.began
+	return r
+}
+
+// openStore opens a copy of a database file, which all processes reach from now on.
+func (r *rig) openStore(from string) error {
+	file := filepath.Join(r.dir, fmt.Sprintf("penstock-%d.db", len(r.old)))
+	for _, end := range []string{"", "-wal"} {
+		if err := copyFile(file+end, from+end); err != nil && (end == "" || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+	}
+	store, err := sqlite.Open(r.ctx, sqlite.Config{Path: file, Readers: 2, Shards: shards, Now: r.now})
+	if err != nil {
+		return err
+	}
+	r.store, r.file = store, file
 	return nil
+}
+
+// now is the database's clock.
+func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
+
+// jump sets the database's clock ahead. It never goes back: an epoch could be given out twice.
+func (r *rig) jump(d time.Duration) {
+	r.skew.Add(int64(d))
+	r.jumps++
+}
+
+// lock has somebody take an item's stock row on a shard; unlock gives it back.
+func (r *rig) lock(key seckill.StockKey) {
+	if r.locks[key] == nil {
+		r.locks[key] = r.store.LockStock(key.Item, key.Shard)
+	}
+}
+
+func (r *rig) unlock(key seckill.StockKey) {
+	if free := r.locks[key]; free != nil {
+		free()
+		delete(r.locks, key)
+	}
+}
+
+// takeBackup keeps the database as it is now. No transaction that writes is open.
+func (r *rig) takeBackup() error {
+	backup := filepath.Join(r.dir, fmt.Sprintf("backup-%d.db", r.restores))
+	for _, end := range []string{"", "-wal"} {
+		if err := copyFile(backup+end, r.file+end); err != nil && (end == "" || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+	}
+	r.backup = backup
+	return nil
+}
+
+// restore puts the backup into the database's place. Transactions that are open end in the old one.
+func (r *rig) restore() error {
+	r.old = append(r.old, r.store)
+	if err := r.openStore(r.backup); err != nil {
+		return err
+	}
+	r.backup = ""
+	r.restores++
+	clear(r.locks)
+	r.wroteOrders = true
+	r.met.hit(r.wire, database, fateBack)
+	return nil
+}
+
+// loseTail loses the last records of a partition of the log.
+func (r *rig) loseTail(p, n int) { r.forgetRecords(r.log.loseTail(p, n)) }
+
+// makeAnew makes the topic anew.
+func (r *rig) makeAnew() { r.forgetRecords(r.log.makeAnew()) }
+
+func (r *rig) forgetRecords(records []record) {
+	for _, lost := range records {
+		if page, err := seckill.ParsePage(lost.value); err == nil {
+			for i := range page.Orders {
+				r.gone[page.Orders[i].Order] = true
+			}
+		}
+	}
+	r.tails++
+	r.wroteOrders = true
+	r.met.hit(r.wire, queue, fateBack)
 }
 
 // close ends all processes and closes the store.
@@ -153,7 +234,11 @@ func (r *rig) close() error {
 		r.crash(r.processes[0])
 	}
 	r.bury()
-	return r.store.Close()
+	errs := []error{r.store.Close()}
+	for _, old := range r.old {
+		errs = append(errs, old.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // rebalance shares the partitions among the processes that are alive.
@@ -193,22 +278,48 @@ func (r *rig) pass(d time.Duration) {
 // run executes a call. Its caller hears nothing yet.
 func (r *rig) run(c *call) {
 	r.wire.run(c)
-	r.wrote = r.wrote || !methods[c.method].reads
+	t := methods[c.method]
+	if accepted, ok := c.value.([]seckill.Acceptance); ok && c.method == callAccept {
+		for i := range accepted {
+			if accepted[i].Outcome == seckill.OutcomeParked {
+				r.parks++
+			}
+		}
+	}
+	switch {
+	case t.reads || c.changedNothing():
+	case t.to == redis:
+		r.wroteStock = true
+	case t.to == database:
+		r.wroteOrders = true
+	}
 }
 
-// answer delivers the answer of a call that was executed. A close or an open is answered when the replicas have it, and all
-// that was written before.
+// answer delivers the answer of a call that was executed. A close, an open or a doom is answered
+// when the replicas have it, and all that was written before.
 func (r *rig) answer(c *call) {
-	if c.err == nil && (c.method == callClose || c.method == callOpen) {
+	waits := c.method == callClose || c.method == callOpen || c.method == callDoom
+	if c.err == nil && waits && (r.lags == everyShard || r.lags == int(c.shard)) {
 		r.replica = nil
 	}
 	r.wire.answer(c, nil)
 }
 
-// lagging lets the replica fall behind from here on.
-func (r *rig) lagging() { r.replica = r.redis.Save() }
+// everyShard says that one Redis has all shards.
+const everyShard = -1
 
-// failover brings up the replica: what was written since it lags is forgotten, and so is who was waiting for it to catch up.
+// lagging lets the replica of a shard's Redis, or of all, fall behind from here on.
+func (r *rig) lagging(shard int) {
+	r.lags = shard
+	if shard == everyShard {
+		r.replica = r.redis.Save()
+	} else {
+		r.replica = r.redis.SaveShard(inventory.ShardID(shard))
+	}
+}
+
+// failover brings up the replica: what was written since it lags is forgotten, and so is who was
+// waiting for it to catch up.
 func (r *rig) failover() {
 	r.replica()
 	r.replica = nil
@@ -224,11 +335,15 @@ func (r *rig) lose() {
 	r.cutRedis()
 }
 
-// cutRedis breaks what can't survive the end of a Redis: the wait for its replicas, and rebuild calls that linger on the way.
-// Those are sent once, by one process; the others have no memory either and may come whenever they like.
+// cutRedis breaks what can't survive the end of a Redis: the wait for its replicas, and rebuild
+// calls that linger on the way. Those are sent once, by one process; the others have no memory
+// either and may come whenever they like.
 func (r *rig) cutRedis() {
-	r.wrote = true
-	rebuilds := func(c *call) bool { return c.method == callClose || c.method == callLoad || c.method == callOpen }
+	r.wroteStock = true
+	r.met.hit(r.wire, redis, fateBack)
+	rebuilds := func(c *call) bool {
+		return c.method == callClose || c.method == callLoad || c.method == callOpen || c.method == callDoom
+	}
 	r.wire.dropLate(rebuilds)
 	for _, c := range r.wire.waiting() {
 		if rebuilds(c) && c.executed {
@@ -251,6 +366,22 @@ func (r *rig) setAlias(id, name string) {
 	r.namesMu.Lock()
 	defer r.namesMu.Unlock()
 	r.names[id] = name
+}
+
+// epochNumber returns the number of an epoch of a shard, in the order of their first mention:
+// epochs are times, which say nothing to a reader.
+func (r *rig) epochNumber(ref inventory.Ref) int {
+	if ref.Epoch == 0 {
+		return 0
+	}
+	r.namesMu.Lock()
+	defer r.namesMu.Unlock()
+	at := slices.Index(r.epochs[ref.Shard], ref.Epoch)
+	if at < 0 {
+		at = len(r.epochs[ref.Shard])
+		r.epochs[ref.Shard] = append(r.epochs[ref.Shard], ref.Epoch)
+	}
+	return at + 1
 }
 
 // fails notes the first law that breaks.
@@ -277,7 +408,8 @@ func (p *path) note(format string, args ...any) {
 	p.lines = append(p.lines, p.line(format, args))
 }
 
-// hear writes what a goroutine says. Who spoke in the same step is put into an order that doesn't depend on the Go scheduler.
+// hear writes what a goroutine says. Who spoke in the same step is put into an order that doesn't
+// depend on the Go scheduler.
 func (p *path) hear(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -285,8 +417,14 @@ func (p *path) hear(format string, args ...any) {
 }
 
 func (p *path) line(format string, args []any) string {
-	return fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
+	text := fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
+	if at := strings.Index(text, incarnation); at >= 0 { // random, in an error of the store
+		text = text[:at]
+	}
+	return text
 }
+
+const incarnation = ", in incarnation "
 
 // look takes over what was heard.
 func (p *path) look() {

@@ -11,9 +11,10 @@ import (
 
 var lawsFlag = flag.Bool("sim.laws", false, "look at the laws only, not at what the scenarios expect on the way")
 
-// TestScenarios runs the files of testdata: the crash table of the design, row by row, and the races that its rules are about.
+// TestScenarios runs the files of testdata: the crash table of the design, row by row, and the
+// races that its rules are about.
 func TestScenarios(t *testing.T) {
-	template := newTemplate(t)
+	shops := newShops(t, newDir(t))
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
 	if err != nil || len(files) == 0 {
 		t.Fatal(err, "no scenarios")
@@ -24,25 +25,28 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			play(t, template, string(text))
+			play(t, shops, string(text))
 		})
 	}
 }
 
 // play runs a scenario in a bubble of its own.
-func play(t *testing.T, template, text string) {
+func play(t *testing.T, shops *shops, text string) {
 	t.Helper()
+	terms, names, err := openingOf(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop := shops.of(t, terms)
 	dir := t.TempDir()
 	var broken, path string
 	var failed error
 	synctest.Test(t, func(t *testing.T) {
-		r, err := runScenario(text, *lawsFlag, func(terms terms, names []string) (*rig, error) {
-			return newRig(t.Context(), template, dir, terms, names...)
-		})
-		failed = err
-		if r == nil {
-			return
+		r, err := newRig(t.Context(), shop, dir, terms, names...)
+		if err != nil {
+			t.Fatal(err)
 		}
+		failed = runScenario(r, text, *lawsFlag)
 		broken, path = r.broken, r.path.String()
 		if err := r.close(); err != nil {
 			t.Error(err)

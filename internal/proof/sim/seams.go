@@ -2,8 +2,8 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,14 +25,20 @@ type none struct{}
 
 func only(_ none, err error) error { return err }
 
-// stockSeam is a process's way to Redis. What a process answers from memory is answered by the model, which always knows.
+// stockSeam is a process's way to Redis. What a process answers from memory is answered by the
+// model, which always knows.
 type stockSeam struct {
 	*process
 	far *stocktest.Model // as this process sees it
 }
 
 func (s *stockSeam) at(ref inventory.Ref, names ...string) string {
-	return fmt.Sprintf(" e%d%s", ref.Epoch, s.names(names))
+	return s.ref(ref) + s.names(names)
+}
+
+// ref writes a shard and its epoch as the path shows them.
+func (p *process) ref(ref inventory.Ref) string {
+	return fmt.Sprintf(" s%d e%d", ref.Shard, p.rig.epochNumber(ref))
 }
 
 // names writes names as the path shows them.
@@ -58,30 +64,48 @@ func (s *stockSeam) heard(ref inventory.Ref, err error) error {
 	return err
 }
 
-func (s *stockSeam) Hold(ctx context.Context, ref inventory.Ref, h inventory.Hold, limit int) (inventory.Grant, error) {
-	about := fmt.Sprintf("%s ×%d", s.at(ref, h.ID), h.Quantity)
-	g, err := through(ctx, s.process, callHold, about, func(ctx context.Context) (inventory.Grant, error) {
-		return s.far.Hold(ctx, ref, h, limit)
-	})
-	return g, s.heard(ref, err)
+func (s *stockSeam) Hold(ctx context.Context, calls []*inventory.HoldCall) {
+	// Each call goes its own way: they are for different shards.
+	for _, c := range calls {
+		far := &inventory.HoldCall{Ref: c.Ref, Claims: slices.Clone(c.Claims)}
+		about := s.at(c.Ref)
+		for i := range far.Claims {
+			about += fmt.Sprintf(" %s ×%d", s.rig.alias(far.Claims[i].ID), far.Claims[i].Quantity)
+		}
+		answer, err := through(ctx, s.process, callHold, about, func(ctx context.Context) (*inventory.HoldCall, error) {
+			s.far.Hold(ctx, []*inventory.HoldCall{far})
+			return far, far.Err
+		})
+		if err != nil {
+			c.Err = s.heard(c.Ref, err)
+			continue
+		}
+		c.Verdicts, c.Seq, c.Err = answer.Verdicts, answer.Seq, nil
+	}
 }
 
-func (s *stockSeam) SoldOut(ref inventory.Ref, id string) bool { return s.far.SoldOut(ref, id) }
+func (s *stockSeam) Lane(shard inventory.ShardID) int              { return s.far.Lane(shard) }
+func (s *stockSeam) Epoch(shard inventory.ShardID) inventory.Epoch { return s.far.Epoch(shard) }
+func (s *stockSeam) Watch(refs []inventory.Ref)                    { s.far.Watch(refs) }
+
+func (s *stockSeam) SoldOut(ref inventory.Ref, item inventory.ItemID, id string) bool {
+	return s.far.SoldOut(ref, item, id)
+}
 
 func (s *stockSeam) Absent(ref inventory.Ref, id string, since time.Time) bool {
 	return s.far.Absent(ref, id, since)
 }
 
-func (s *stockSeam) InStock(item inventory.ItemID) bool { return s.far.InStock(item) }
+func (s *stockSeam) InStock(shard inventory.ShardID, item inventory.ItemID) (bool, time.Duration) {
+	return s.far.InStock(shard, item)
+}
 
-func (s *stockSeam) Find(ctx context.Context, ref inventory.Ref, id string) (inventory.Entry, error) {
+func (s *stockSeam) Find(ctx context.Context, ref inventory.Ref, item inventory.ItemID, id string) (inventory.Entry, error) {
 	e, err := through(ctx, s.process, callFind, s.at(ref, id), func(ctx context.Context) (inventory.Entry, error) {
-		return s.far.Find(ctx, ref, id)
+		return s.far.Find(ctx, ref, item, id)
 	})
 	return e, s.heard(ref, err)
 }
-
-func (s *stockSeam) Watch(refs []inventory.Ref) { s.far.Watch(refs) }
 
 func (s *stockSeam) Confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error {
 	holds = slices.Clone(holds)
@@ -110,15 +134,38 @@ func settled(kind inventory.Kind) string {
 	return "void"
 }
 
-func (s *stockSeam) Restock(ctx context.Context, ref inventory.Ref, id string, units int) error {
-	_, err := through(ctx, s.process, callRestock, fmt.Sprintf("%s %s +%d", s.at(ref), id, units), func(ctx context.Context) (none, error) {
-		return none{}, s.far.Restock(ctx, ref, id, units)
+func (s *stockSeam) Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) ([]bool, error) {
+	restocks = slices.Clone(restocks)
+	about := s.at(ref)
+	for _, r := range restocks {
+		about += fmt.Sprintf(" %s +%d", r.ID, r.Units)
+	}
+	applied, err := through(ctx, s.process, callRestock, about, func(ctx context.Context) ([]bool, error) {
+		return s.far.Restock(ctx, ref, restocks)
 	})
-	return s.heard(ref, err)
+	return applied, s.heard(ref, err)
 }
 
-func (s *stockSeam) Levels(ctx context.Context, item inventory.ItemID) (inventory.Levels, error) {
-	return through(ctx, s.process, callLevels, "", func(ctx context.Context) (inventory.Levels, error) { return s.far.Levels(ctx, item) })
+func (s *stockSeam) Levels(ctx context.Context, shard inventory.ShardID) (inventory.Levels, error) {
+	return through(ctx, s.process, callLevels, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (inventory.Levels, error) {
+		return s.far.Levels(ctx, shard)
+	})
+}
+
+// numbers is the answer to ItemLevels.
+type numbers struct {
+	levels inventory.Levels
+	items  []inventory.ItemLevels
+}
+
+func (s *stockSeam) ItemLevels(ctx context.Context, shard inventory.ShardID,
+	items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
+	items = slices.Clone(items)
+	n, err := through(ctx, s.process, callItems, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (n numbers, err error) {
+		n.levels, n.items, err = s.far.ItemLevels(ctx, shard, items)
+		return n, err
+	})
+	return n.levels, n.items, err
 }
 
 func (s *stockSeam) Note(ctx context.Context, ref inventory.Ref) (uint64, error) {
@@ -126,47 +173,67 @@ func (s *stockSeam) Note(ctx context.Context, ref inventory.Ref) (uint64, error)
 	return seq, s.heard(ref, err)
 }
 
-func (s *stockSeam) Old(ctx context.Context, ref inventory.Ref, note uint64, limit int) ([]inventory.Entry, error) {
-	about := fmt.Sprintf("%s ≤%d", s.at(ref), note)
-	old, err := through(ctx, s.process, callOld, about, func(ctx context.Context) ([]inventory.Entry, error) {
-		return s.far.Old(ctx, ref, note, limit)
-	})
-	return old, s.heard(ref, err)
+// oldHolds is the answer to Old.
+type oldHolds struct {
+	old  []inventory.Entry
+	next int64
+	more bool
 }
 
-func (s *stockSeam) Doom(ctx context.Context, ref inventory.Ref, note uint64, ids []string) ([]inventory.State, error) {
-	ids = slices.Clone(ids)
-	states, err := through(ctx, s.process, callDoom, s.at(ref, ids...), func(ctx context.Context) ([]inventory.State, error) {
-		return s.far.Doom(ctx, ref, note, ids)
+func (o oldHolds) String() string { return fmt.Sprintf("%d holds, more=%v", len(o.old), o.more) }
+
+func (s *stockSeam) Old(ctx context.Context, ref inventory.Ref, note uint64, cursor int64,
+	limit int) ([]inventory.Entry, int64, bool, error) {
+	about := fmt.Sprintf("%s ≤%d", s.at(ref), note)
+	o, err := through(ctx, s.process, callOld, about, func(ctx context.Context) (o oldHolds, err error) {
+		o.old, o.next, o.more, err = s.far.Old(ctx, ref, note, cursor, limit)
+		return o, err
+	})
+	return o.old, o.next, o.more, s.heard(ref, err)
+}
+
+func (s *stockSeam) Doom(ctx context.Context, ref inventory.Ref, note uint64, holds []inventory.Hold) ([]inventory.State, error) {
+	holds = slices.Clone(holds)
+	about := s.at(ref, holdNames(holds)...)
+	states, err := throughAt(ctx, s.process, callDoom, ref.Shard, about, func(ctx context.Context) ([]inventory.State, error) {
+		return s.far.Doom(ctx, ref, note, holds)
 	})
 	return states, s.heard(ref, err)
 }
 
 func (s *stockSeam) Close(ctx context.Context, ref inventory.Ref) error {
-	return only(through(ctx, s.process, callClose, s.at(ref), func(ctx context.Context) (none, error) {
+	return only(throughAt(ctx, s.process, callClose, ref.Shard, s.at(ref), func(ctx context.Context) (none, error) {
 		return none{}, s.far.Close(ctx, ref)
 	}))
 }
 
-func (s *stockSeam) Load(ctx context.Context, ref inventory.Ref, entries []inventory.Entry) error {
-	entries = slices.Clone(entries)
-	about := s.at(ref)
+func (s *stockSeam) Load(ctx context.Context, ref inventory.Ref, items []inventory.Stocked, entries []inventory.Entry) error {
+	items, entries = slices.Clone(items), slices.Clone(entries)
+	about := fmt.Sprintf("%s %d items", s.at(ref), len(items))
 	for _, e := range entries {
 		about += fmt.Sprintf(" %s %s", s.rig.alias(e.ID), e.State)
 	}
-	return only(through(ctx, s.process, callLoad, about, func(ctx context.Context) (none, error) {
-		return none{}, s.far.Load(ctx, ref, entries)
+	return only(throughAt(ctx, s.process, callLoad, ref.Shard, about, func(ctx context.Context) (none, error) {
+		return none{}, s.far.Load(ctx, ref, items, entries)
 	}))
 }
 
-func (s *stockSeam) Open(ctx context.Context, ref inventory.Ref, available, held, sold, known int64) error {
-	about := fmt.Sprintf("%s available=%d held=%d sold=%d known=%d", s.at(ref), available, held, sold, known)
-	return only(through(ctx, s.process, callOpen, about, func(ctx context.Context) (none, error) {
-		return none{}, s.far.Open(ctx, ref, available, held, sold, known)
+func (s *stockSeam) Open(ctx context.Context, ref inventory.Ref, items, names int64) error {
+	about := fmt.Sprintf("%s items=%d names=%d", s.at(ref), items, names)
+	return only(throughAt(ctx, s.process, callOpen, ref.Shard, about, func(ctx context.Context) (none, error) {
+		return none{}, s.far.Open(ctx, ref, items, names)
 	}))
 }
 
-// queueSeam is a process's way to the queue: a producer with so many slots, and a member of the workers' group.
+func (s *stockSeam) Forget(ctx context.Context, ref inventory.Ref, items []inventory.ItemID, heads []string) error {
+	items, heads = slices.Clone(items), slices.Clone(heads)
+	return only(through(ctx, s.process, callDrop, s.at(ref), func(ctx context.Context) (none, error) {
+		return none{}, s.far.Forget(ctx, ref, items, heads)
+	}))
+}
+
+// queueSeam is a process's way to the queue: a producer with so many slots, and a member of the
+// workers' group.
 type queueSeam struct {
 	*process
 	far *log
@@ -185,20 +252,27 @@ func (q *queueSeam) Reserve() error {
 	return nil
 }
 
-func (q *queueSeam) Release() {
+func (q *queueSeam) Release(slots int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.slots++
+	q.slots += slots
 }
 
+var errNoLeader = errors.New("no partition has a leader")
+
 // Put parks no goroutine: the call is the producer's.
-func (q *queueSeam) Put(key seckill.OrderID, value []byte, done func(error)) {
+func (q *queueSeam) Put(shard inventory.ShardID, value []byte, slots int, done func(error)) {
 	value = slices.Clone(value)
 	c := &call{
-		process: q.name, actor: "producer", method: callPut, about: " " + q.rig.alias(string(key)),
-		execute: func() (any, error) { q.far.append(key, value); return none{}, nil },
+		process: q.name, actor: "producer", method: callPut, about: q.pageNames(value),
+		execute: func() (any, error) {
+			if !q.far.append(shard, value) {
+				return none{}, errNoLeader
+			}
+			return none{}, nil
+		},
 		deliver: func(_ any, err error) {
-			q.Release()
+			q.Release(slots)
 			done(err)
 		},
 	}
@@ -214,58 +288,145 @@ func (q *queueSeam) Put(key seckill.OrderID, value []byte, done func(error)) {
 	}
 }
 
-func (q *queueSeam) Poll(ctx context.Context) ([]seckill.Message, error) {
-	return through(ctx, q.process, callPoll, "", func(context.Context) ([]seckill.Message, error) { return q.far.poll(q.member), nil })
+// pageNames returns how the path shows a page.
+func (p *process) pageNames(value []byte) string {
+	page, err := seckill.ParsePage(value)
+	if err != nil {
+		return " " + err.Error()
+	}
+	about := p.ref(page.Ref)
+	for i := range page.Orders {
+		about += " " + p.rig.alias(string(page.Orders[i].Order))
+	}
+	return about
 }
 
-func (q *queueSeam) Commit(ctx context.Context) error {
-	return only(through(ctx, q.process, callCommit, "", func(context.Context) (none, error) { return none{}, q.far.commit(q.member) }))
-}
-
-func (q *queueSeam) End(ctx context.Context) (seckill.Positions, error) {
-	return through(ctx, q.process, callEnd, "", func(context.Context) (seckill.Positions, error) { return q.far.end(), nil })
-}
-
-func (q *queueSeam) Committed(ctx context.Context) (seckill.Positions, error) {
-	return through(ctx, q.process, callCommitted, "", func(context.Context) (seckill.Positions, error) {
-		return q.far.committedOffsets(), nil
+func (q *queueSeam) Mark(ctx context.Context) ([]seckill.Position, error) {
+	marker := seckill.AppendPage(nil, &seckill.Page{PageHeader: seckill.PageHeader{Put: time.Now()}})
+	return through(ctx, q.process, callMark, "", func(context.Context) ([]seckill.Position, error) {
+		behind, ok := q.far.mark(marker)
+		if !ok {
+			return nil, errNoLeader
+		}
+		return behind, nil
 	})
 }
 
-// storeSeam is a process's way to the database. What the sale's parts don't call goes straight through.
+// Poll asks the store where to begin when the member is new to a partition.
+func (q *queueSeam) Poll(ctx context.Context) (seckill.Haul, error) {
+	for {
+		h, err := through(ctx, q.process, callPoll, "", func(context.Context) (seckill.Haul, error) { return q.far.poll(q.member), nil })
+		if err != nil || len(h.Moves) > 0 {
+			q.far.took(q.member, h.Moves)
+			return h, err
+		}
+		if q.far.isStale(q.member) {
+			if err := q.Rewind(ctx); err != nil {
+				return h, err
+			}
+		}
+	}
+}
+
+func (q *queueSeam) Rewind(ctx context.Context) error {
+	at, err := q.store.Positions(ctx)
+	if err != nil {
+		return err
+	}
+	if topic := q.far.topic(); slices.ContainsFunc(at, func(p seckill.Position) bool { return p.Topic != topic }) {
+		return q.register(ctx, topic)
+	}
+	q.far.seek(q.member, at)
+	return nil
+}
+
+// register brings a topic that was made anew into the books, as a worker does. The next poll begins
+// there.
+func (q *queueSeam) register(ctx context.Context, topic seckill.TopicID) error {
+	return only(through(ctx, q.process, callTopic, "", func(ctx context.Context) (none, error) {
+		return none{}, q.rig.store.AddPartitions(ctx, topic, partitions)
+	}))
+}
+
+func (q *queueSeam) Committed([]seckill.Move) {}
+
+func (q *queueSeam) Owned() ([]int32, int) { return q.far.owned(q.member), partitions }
+
+// storeSeam is a process's way to the database. What the sale's parts don't call goes straight
+// through.
 type storeSeam struct {
 	*process
 	seckill.Store
 }
 
-func (s *storeSeam) LoadCatalog(ctx context.Context, known int64) (*seckill.CatalogData, error) {
-	return through(ctx, s.process, callCatalog, "", func(ctx context.Context) (*seckill.CatalogData, error) {
-		return s.Store.LoadCatalog(ctx, known)
+// news is what a LoadCatalog has read.
+type news struct {
+	version seckill.CatalogVersion
+	whole   bool
+	changes []seckill.CatalogChange
+}
+
+func (n news) String() string { return fmt.Sprintf("%d changes, all=%v", len(n.changes), n.whole) }
+
+func (s *storeSeam) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(bool),
+	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
+	n, err := through(ctx, s.process, callCatalog, "", func(ctx context.Context) (n news, err error) {
+		n.version, err = s.rig.store.LoadCatalog(ctx, since, func(whole bool) { n.whole = whole },
+			func(c seckill.CatalogChange) error { n.changes = append(n.changes, c); return nil })
+		return n, err
+	})
+	if err != nil {
+		return since, err
+	}
+	begin(n.whole)
+	for _, c := range n.changes {
+		if err := apply(c); err != nil {
+			return since, err
+		}
+	}
+	return n.version, nil
+}
+
+func (s *storeSeam) FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error) {
+	return through(ctx, s.process, callActivity, "", func(ctx context.Context) (*seckill.Activity, error) {
+		return s.rig.store.FindActivity(ctx, id)
 	})
 }
 
 func (s *storeSeam) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	return through(ctx, s.process, callActivity, "", func(ctx context.Context) (*seckill.Activity, error) {
-		return s.Store.UpdateActivity(ctx, id, by, change)
+		return s.rig.store.UpdateActivity(ctx, id, by, change)
 	})
 }
 
-func (s *storeSeam) Accept(ctx context.Context, records []seckill.Record) ([]seckill.Acceptance, error) {
-	records = slices.Clone(records)
+func (s *storeSeam) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
+	b.Pages, b.Moves, b.Letters = slices.Clone(b.Pages), slices.Clone(b.Moves), slices.Clone(b.Letters)
 	about := ""
-	for i := range records {
-		about += fmt.Sprintf(" %s e%d", s.rig.alias(string(records[i].Order)), records[i].Grant.Epoch)
+	for i := range b.Pages {
+		about += s.ref(b.Pages[i].Ref)
+		for j := range b.Pages[i].Promises {
+			about += " " + s.rig.alias(string(b.Pages[i].Promises[j].Order))
+		}
+	}
+	for _, m := range b.Moves {
+		about += fmt.Sprintf(" p%d %d→%d", m.To.Partition, m.From.Next, m.To.Next)
 	}
 	return through(ctx, s.process, callAccept, about, func(ctx context.Context) ([]seckill.Acceptance, error) {
-		return s.Store.Accept(ctx, records)
+		return s.rig.store.Accept(ctx, b)
+	})
+}
+
+func (s *storeSeam) Positions(ctx context.Context) ([]seckill.Position, error) {
+	return through(ctx, s.process, callPositions, "", func(ctx context.Context) ([]seckill.Position, error) {
+		return s.rig.store.Positions(ctx)
 	})
 }
 
 func (s *storeSeam) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckill.Order, error) {
 	ids = slices.Clone(ids)
 	return through(ctx, s.process, callOrders, s.orderNames(ids), func(ctx context.Context) ([]seckill.Order, error) {
-		return s.Store.FindOrders(ctx, ids)
+		return s.rig.store.FindOrders(ctx, ids)
 	})
 }
 
@@ -277,10 +438,17 @@ func (p *process) orderNames(ids []seckill.OrderID) string {
 	return about
 }
 
-func (s *storeSeam) Cancel(ctx context.Context, ids []seckill.OrderID) ([]seckill.Moved, error) {
-	ids = slices.Clone(ids)
-	return through(ctx, s.process, callCancel, s.orderNames(ids), func(ctx context.Context) ([]seckill.Moved, error) {
-		return s.Store.Cancel(ctx, ids)
+func (s *storeSeam) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]seckill.Moved, error) {
+	cancels = slices.Clone(cancels)
+	about := ""
+	for i := range cancels {
+		about += " " + s.rig.alias(string(cancels[i].Order))
+		if cancels[i].Queued != nil {
+			about += " queued" + s.ref(cancels[i].Ref)
+		}
+	}
+	return through(ctx, s.process, callCancel, about, func(ctx context.Context) ([]seckill.Moved, error) {
+		return s.rig.store.Cancel(ctx, cancels)
 	})
 }
 
@@ -291,30 +459,40 @@ func (s *storeSeam) Pay(ctx context.Context, payments []seckill.Payment) ([]seck
 		about += " " + s.rig.alias(string(p.Order))
 	}
 	return through(ctx, s.process, callPay, about, func(ctx context.Context) ([]seckill.PaymentResult, error) {
-		return s.Store.Pay(ctx, payments)
+		return s.rig.store.Pay(ctx, payments)
 	})
 }
 
-func (s *storeSeam) TimeOut(ctx context.Context, limit int) (int, error) {
-	return through(ctx, s.process, callTimeOut, "", func(ctx context.Context) (int, error) { return s.Store.TimeOut(ctx, limit) })
+func (s *storeSeam) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+	return through(ctx, s.process, callTimeOut, "", func(ctx context.Context) (int, error) {
+		return s.rig.store.TimeOut(ctx, shards, limit)
+	})
 }
 
-func (s *storeSeam) Bury(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) ([]bool, error) {
+func (s *storeSeam) Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]seckill.Acceptance, error) {
+	return through(ctx, s.process, callUnpark, "", func(ctx context.Context) ([]seckill.Acceptance, error) {
+		return s.rig.store.Unpark(ctx, shards, limit)
+	})
+}
+
+func (s *storeSeam) Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error) {
 	holds = slices.Clone(holds)
-	about := fmt.Sprintf(" e%d%s", ref.Epoch, s.names(holdNames(holds)))
-	return through(ctx, s.process, callBury, about, func(ctx context.Context) ([]bool, error) { return s.Store.Bury(ctx, ref, holds) })
+	about := s.ref(ref) + s.names(holdNames(holds))
+	return through(ctx, s.process, callBury, about, func(ctx context.Context) ([]bool, error) {
+		return s.rig.store.Bury(ctx, ref, incarnation, holds)
+	})
 }
 
-// Relay has a callback that calls Redis, so it runs in its caller. The seam stands in front of the reading of the outbox, and
-// in front of the deletion.
-func (s *storeSeam) Relay(ctx context.Context, after int64, limit int,
+// Relay has a callback that calls Redis, so it runs in its caller. The seam stands in front of the
+// reading of the outbox, and in front of the deletion.
+func (s *storeSeam) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	pass := func(context.Context) (none, error) { return none{}, nil }
 	if _, err := through(ctx, s.process, callOutbox, fmt.Sprintf(" after %d", after), pass); err != nil {
 		return 0, err
 	}
 	var forget error
-	last, err := s.Store.Relay(ctx, after, limit, func(ctx context.Context, rows []seckill.Outgoing) []int {
+	last, err := s.rig.store.Relay(ctx, shards, after, limit, func(ctx context.Context, rows []seckill.Outgoing) []int {
 		delivered := deliver(ctx, rows)
 		if len(delivered) == 0 {
 			return nil
@@ -331,56 +509,73 @@ func (s *storeSeam) Relay(ctx context.Context, after int64, limit int,
 	return last, err
 }
 
-// locked is the answer to who asks for a rebuild lock.
-type locked struct {
-	unlock func()
-	ok     bool
+func (s *storeSeam) Shards(ctx context.Context) ([]seckill.ShardRow, error) {
+	return through(ctx, s.process, callShards, "", func(ctx context.Context) ([]seckill.ShardRow, error) {
+		return s.rig.store.Shards(ctx)
+	})
 }
 
-func (l locked) String() string {
-	if l.ok {
-		return "got it"
+// life is the answer to who asks for the incarnation; the path shows it by number.
+type life struct {
+	name   string
+	number int
+}
+
+func (l life) String() string { return fmt.Sprintf("life %d", l.number) }
+
+func (s *storeSeam) Incarnation(ctx context.Context) (string, error) {
+	l, err := through(ctx, s.process, callIncarnation, "", func(ctx context.Context) (life, error) {
+		name, err := s.rig.store.Incarnation(ctx)
+		return life{name, len(s.rig.old)}, err
+	})
+	return l.name, err
+}
+
+func (s *storeSeam) NextEpoch(ctx context.Context, shard inventory.ShardID) (inventory.Epoch, error) {
+	return through(ctx, s.process, callNextEpoch, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (inventory.Epoch, error) {
+		return s.rig.store.NextEpoch(ctx, shard)
+	})
+}
+
+func (s *storeSeam) Fence(ctx context.Context, ref inventory.Ref, incarnation string) error {
+	about := s.ref(ref)
+	return only(through(ctx, s.process, callFence, about, func(ctx context.Context) (none, error) {
+		return none{}, s.rig.store.Fence(ctx, ref, incarnation)
+	}))
+}
+
+// snapshot is what a Snapshot has read.
+type snapshot struct {
+	items   []inventory.Stocked
+	entries []inventory.Entry
+}
+
+func (s snapshot) String() string {
+	return fmt.Sprintf("%d items, %d holds", len(s.items), len(s.entries))
+}
+
+// Snapshot has a callback that calls Redis. The far side reads all, and the callback runs in the
+// caller.
+func (s *storeSeam) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
+	load func([]inventory.Stocked, []inventory.Entry) error) error {
+	about := s.ref(ref)
+	read, err := through(ctx, s.process, callSnapshot, about, func(ctx context.Context) (read snapshot, err error) {
+		err = s.rig.store.Snapshot(ctx, ref, hot, func(items []inventory.Stocked, entries []inventory.Entry) error {
+			read.items, read.entries = append(read.items, items...), append(read.entries, entries...)
+			return nil
+		})
+		return read, err
+	})
+	if err != nil {
+		return err
 	}
-	return "somebody else has it"
-}
-
-// lease is a rebuild lock. Its connection may break while the process that has it goes on.
-type lease struct {
-	item   inventory.ItemID
-	unlock func()
-}
-
-func (s *storeSeam) LockItem(ctx context.Context, item inventory.ItemID) (func(), bool, error) {
-	l, err := through(ctx, s.process, callLock, "", func(ctx context.Context) (locked, error) {
-		unlock, ok, err := s.Store.LockItem(ctx, item)
-		return locked{unlock, ok}, err
-	})
-	if err != nil || !l.ok {
-		return nil, false, err
-	}
-	held := &lease{item, l.unlock}
-	s.rig.leases.Store(held, true)
-	return func() {
-		s.rig.leases.Delete(held)
-		held.unlock()
-	}, true, nil
-}
-
-func (s *storeSeam) NextEpoch(ctx context.Context, item inventory.ItemID) (inventory.Epoch, error) {
-	return through(ctx, s.process, callNextEpoch, "", func(ctx context.Context) (inventory.Epoch, error) {
-		return s.Store.NextEpoch(ctx, item)
-	})
-}
-
-func (s *storeSeam) Fence(ctx context.Context, ref inventory.Ref) (seckill.StockSnapshot, error) {
-	return through(ctx, s.process, callFence, fmt.Sprintf(" e%d", ref.Epoch), func(ctx context.Context) (seckill.StockSnapshot, error) {
-		return s.Store.Fence(ctx, ref)
-	})
+	return load(read.items, read.entries)
 }
 
 func (s *storeSeam) MarkSuspect(ctx context.Context, ref inventory.Ref) error {
-	return only(through(ctx, s.process, callSuspect, fmt.Sprintf(" e%d", ref.Epoch), func(ctx context.Context) (none, error) {
-		return none{}, s.Store.MarkSuspect(ctx, ref)
+	about := s.ref(ref)
+	return only(through(ctx, s.process, callSuspect, about, func(ctx context.Context) (none, error) {
+		return none{}, s.rig.store.MarkSuspect(ctx, ref)
 	}))
 }
 
@@ -394,20 +589,26 @@ func (t total) String() string { return fmt.Sprintf("total %d, replayed=%v", t.t
 
 func (s *storeSeam) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (int64, bool, error) {
 	t, err := through(ctx, s.process, callRaise, fmt.Sprintf(" %s %+d", c.Key, c.Delta), func(ctx context.Context) (t total, err error) {
-		t.total, t.replayed, err = s.Store.Restock(ctx, c, by)
+		t.total, t.replayed, err = s.rig.store.Restock(ctx, c, by)
 		return t, err
 	})
 	return t.total, t.replayed, err
 }
 
-func (s *storeSeam) Withdraw(ctx context.Context, ref inventory.Ref, hold string, c seckill.StockChange,
-	by seckill.Author) (int64, bool, error) {
-	about := fmt.Sprintf(" e%d %s %+d", ref.Epoch, c.Key, c.Delta)
-	t, err := through(ctx, s.process, callWithdraw, about, func(ctx context.Context) (t total, err error) {
-		t.total, t.replayed, err = s.Store.Withdraw(ctx, ref, hold, c, by)
+func (s *storeSeam) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken, by seckill.Author) (int64, bool, error) {
+	holds = slices.Clone(holds)
+	t, err := through(ctx, s.process, callWithdraw, fmt.Sprintf(" %s %+d", c.Key, c.Delta), func(ctx context.Context) (t total, err error) {
+		t.total, t.replayed, err = s.rig.store.Withdraw(ctx, c, holds, by)
 		return t, err
 	})
 	return t.total, t.replayed, err
+}
+
+func (s *storeSeam) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.ShardID) error {
+	about := s.ref(from.Ref) + fmt.Sprintf(" → s%d", to)
+	return only(through(ctx, s.process, callMove, about, func(ctx context.Context) (none, error) {
+		return none{}, s.rig.store.MoveUnits(ctx, from, to)
+	}))
 }
 
 // found is the answer to who asks for a stock change.
@@ -425,32 +626,32 @@ func (f found) String() string {
 
 func (s *storeSeam) FindStockChange(ctx context.Context, item inventory.ItemID, key string) (seckill.StockChange, bool, error) {
 	f, err := through(ctx, s.process, callChange, " "+key, func(ctx context.Context) (f found, err error) {
-		f.change, f.ok, err = s.Store.FindStockChange(ctx, item, key)
+		f.change, f.ok, err = s.rig.store.FindStockChange(ctx, item, key)
 		return f, err
 	})
 	return f.change, f.ok, err
 }
 
-func (s *storeSeam) Books(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
-	return through(ctx, s.process, callBooks, "", func(ctx context.Context) ([]seckill.Book, error) { return s.Store.Books(ctx, id) })
-}
-
-func (s *storeSeam) AddDeadLetters(ctx context.Context, letters []seckill.DeadLetter) error {
-	letters = slices.Clone(letters)
-	return only(through(ctx, s.process, callLetters, fmt.Sprintf(" %d", len(letters)), func(ctx context.Context) (none, error) {
-		return none{}, s.Store.AddDeadLetters(ctx, letters)
-	}))
-}
-
-// breakLeases breaks the connection behind every rebuild lock and returns how many there were.
-func (r *rig) breakLeases() int {
-	held := make(map[*lease]bool)
-	r.leases.Range(func(key, _ any) bool {
-		held[key.(*lease)] = true
-		return true
+func (s *storeSeam) ActivityBooks(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
+	return through(ctx, s.process, callBooks, "", func(ctx context.Context) ([]seckill.Book, error) {
+		return s.rig.store.ActivityBooks(ctx, id)
 	})
-	for l := range maps.Keys(held) {
-		l.unlock()
-	}
-	return len(held)
+}
+
+func (s *storeSeam) ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]seckill.Book, error) {
+	return through(ctx, s.process, callBooks, fmt.Sprintf(" s%d", shard), func(ctx context.Context) ([]seckill.Book, error) {
+		return s.rig.store.ShardBooks(ctx, shard, after, limit)
+	})
+}
+
+func (s *storeSeam) ShardSums(ctx context.Context, shard inventory.ShardID) (seckill.ShardSums, error) {
+	return through(ctx, s.process, callSums, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (seckill.ShardSums, error) {
+		return s.rig.store.ShardSums(ctx, shard)
+	})
+}
+
+func (s *storeSeam) Unpublished(ctx context.Context, id seckill.ActivityID) (int, error) {
+	return through(ctx, s.process, callUnpublished, "", func(ctx context.Context) (int, error) {
+		return s.rig.store.Unpublished(ctx, id)
+	})
 }

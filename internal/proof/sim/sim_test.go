@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,75 +21,211 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("sim.seed", 0, "run this seed alone, and print its path")
+	stepsFlag  = flag.String("sim.steps", "", "with -sim.seed: take these steps only, as 3,7-12")
+	seedsFlag  = flag.Uint64("sim.seeds", fixedSeeds, "how many seeds to run, from 1 on")
 	budgetFlag = flag.Duration("sim.time", 0, "run new seeds for so long, instead of the fixed ones")
 )
 
-// fixedSeeds is how many seeds the unit run takes: the same each time, so that a failure is a change's.
-const fixedSeeds = 200
+// fixedSeeds is how many seeds the unit run takes: the same each time, so that a failure is a
+// change's.
+const fixedSeeds = 600
 
-// TestSim runs the sale under faults and looks at L1 to L5 after every step; the broken law is named in the failure.
+// TestSim runs the sale under faults and looks at L1 to L6 after every step. A failure names the
+// broken law, and prints a short path to it.
 func TestSim(t *testing.T) {
-	template := newTemplate(t)
-	met := make(tally)
+	s := newSimulator(t)
 	switch {
 	case *seedFlag != 0:
-		t.Log("\n" + simulate(t, template, *seedFlag, met))
+		takes, err := parseSteps(*stepsFlag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := s.simulate(t, *seedFlag, takes)
+		t.Logf("\n%s", o.path)
+		if o.broken != "" {
+			t.Error(o.broken)
+		}
+		return
 	case *budgetFlag > 0:
 		first, began := rand.Uint64(), time.Now()
-		for seed := first; time.Since(began) < *budgetFlag; seed++ {
-			simulate(t, template, seed, met)
-		}
+		s.run(t, func(n uint64) (uint64, bool) { return first + n, time.Since(began) < *budgetFlag })
 	default:
-		for seed := uint64(1); seed <= fixedSeeds; seed++ {
-			simulate(t, template, seed, met)
-		}
-		met.mustHave(t, mustMeet...)
+		s.run(t, func(n uint64) (uint64, bool) { return n + 1, n < *seedsFlag })
 	}
-	t.Log(met)
+	if t.Failed() {
+		return
+	}
+	t.Logf("%v\n\n%v", s.met, s.coverage)
+	if *budgetFlag == 0 && *seedsFlag >= fixedSeeds {
+		s.met.mustHave(t, mustMeet...)
+		for _, c := range s.coverage.missing() {
+			t.Errorf("no %s was %s in any run", c.method, c.fate)
+		}
+	}
 }
 
 // TestSeedsRepeat: a seed is a whole history. Without that a failure could not be looked at.
 func TestSeedsRepeat(t *testing.T) {
-	template := newTemplate(t)
+	s := newSimulator(t)
 	for seed := uint64(1); seed <= 20; seed++ {
-		first, second := simulate(t, template, seed, make(tally)), simulate(t, template, seed, make(tally))
-		if first != second {
-			t.Errorf("seed %d went two ways:\n%s\n\nand\n\n%s", seed, first, second)
+		first, second := s.simulate(t, seed, allSteps), s.simulate(t, seed, allSteps)
+		if first.path != second.path {
+			t.Errorf("seed %d went two ways:\n%s", seed, fork(first.path, second.path))
 		}
 	}
 }
 
-// simulate runs a seed and returns its path.
-func simulate(t *testing.T, template string, seed uint64, met tally) (path string) {
+// fork returns where two paths part, with what came before.
+func fork(first, second string) string {
+	a, b := strings.Split(first, "\n"), strings.Split(second, "\n")
+	at := 0
+	for at < min(len(a), len(b)) && a[at] == b[at] {
+		at++
+	}
+	from := max(0, at-20)
+	return strings.Join(a[from:min(at+3, len(a))], "\n") + "\n\nand\n\n" + strings.Join(b[at:min(at+3, len(b))], "\n")
+}
+
+// simulator runs seeds and adds up what they met.
+type simulator struct {
+	shops *shops
+	dir   string
+
+	mu       sync.Mutex
+	met      tally    // guarded by mu
+	coverage coverage // guarded by mu
+}
+
+func newSimulator(t *testing.T) *simulator {
+	dir := newDir(t)
+	return &simulator{shops: newShops(t, dir), dir: dir, met: make(tally), coverage: make(coverage)}
+}
+
+// newDir makes a directory for databases: in memory where that is easily had, since nothing of it
+// has to outlive the test.
+func newDir(t *testing.T) string {
 	t.Helper()
-	var broken string
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("/dev/shm", "penstock-sim-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// run runs the seeds that next gives out, several at a time, until one fails.
+func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)) {
+	var given atomic.Uint64
+	var failed atomic.Bool
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(worker), func(t *testing.T) {
+				t.Parallel()
+				for !failed.Load() {
+					seed, ok := next(given.Add(1) - 1)
+					if !ok {
+						return
+					}
+					if o := s.simulate(t, seed, allSteps); o.broken != "" || t.Failed() {
+						if !failed.Swap(true) {
+							t.Error(s.shrink(t, seed, o))
+						}
+						return
+					}
+				}
+			})
+		}
+	})
+}
+
+// outcome is what a run came to.
+type outcome struct {
+	broken string // the law, "" is none
+	path   string
+	steps  int // that were taken
+}
+
+// simulate runs a seed.
+func (s *simulator) simulate(t *testing.T, seed uint64, takes func(int) bool) (o outcome) {
+	t.Helper()
+	dir, err := os.MkdirTemp(s.dir, "seed-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir) // and what is left goes with the parent
+	random := rand.New(rand.NewPCG(seed, 0))
+	terms := newTerms(random)
+	shop := s.shops.of(t, terms)
 	synctest.Test(t, func(t *testing.T) {
-		random := rand.New(rand.NewPCG(seed, 0))
-		r, err := newRig(t.Context(), template, dir, newTerms(random), []string{"A", "B", "C"}[:1+random.IntN(3)]...)
+		r, err := newRig(t.Context(), shop, dir, terms, []string{"A", "B", "C"}[:1+random.IntN(3)]...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = newChaos(r, random).run()
-		path, broken = r.path.String(), r.broken
+		c := newChaos(r, seed, random)
+		err = c.run(takes)
+		o = outcome{r.broken, r.path.String(), c.taken}
 		if err == nil {
-			err = met.add(r)
+			err = s.add(r)
 		}
 		if closing := r.close(); err != nil || closing != nil {
-			t.Fatalf("seed %d: %v, %v\n%s", seed, err, closing, path)
+			t.Fatalf("seed %d: %v, %v\n%s", seed, err, closing, o.path)
 		}
 	})
-	if broken != "" {
-		t.Fatalf("%s\n%s\nrepeat with: go test ./internal/proof/sim -run TestSim -sim.seed=%d", path, broken, seed)
+	return o
+}
+
+// add adds what a run met.
+func (s *simulator) add(r *rig) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for at, n := range r.met {
+		s.coverage[at] += n
 	}
-	return path
+	return s.met.add(r)
+}
+
+// shops are those that were made, by their terms.
+type shops struct {
+	template string
+	dir      string
+
+	mu   sync.Mutex
+	made map[terms]*shop // guarded by mu
+}
+
+func newShops(t *testing.T, dir string) *shops {
+	return &shops{template: newTemplate(t, dir), dir: dir, made: make(map[terms]*shop)}
+}
+
+// of returns the shop of these terms.
+func (s *shops) of(t *testing.T, want terms) *shop {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want = want.of()
+	if s.made[want] == nil {
+		dir, err := os.MkdirTemp(s.dir, "shop-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Test(t, func(t *testing.T) {
+			if s.made[want], err = makeShop(t.Context(), s.template, dir, want); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	return s.made[want]
 }
 
 // newTemplate makes a database file with the schema, which each run copies.
-func newTemplate(t *testing.T) string {
+func newTemplate(t *testing.T, dir string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "template.db")
-	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: file})
+	file := filepath.Join(dir, "template.db")
+	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: file, Shards: shards})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,13 +238,14 @@ func newTemplate(t *testing.T) string {
 // tally counts what runs have met.
 type tally map[string]int
 
-// mustMeet is what the fixed seeds have to meet, and each many times do: a simulator that never gets there proves nothing.
+// mustMeet is what the fixed seeds have to meet, and each many times do: a simulator that never
+// gets there proves nothing.
 var mustMeet = []string{
 	"answer accepted queued", "answer again queued", "answer again pending_payment", "answer unknown", "answer failed",
-	"answer sold-out", "answer purchase-limit", "answer idempotency-key-reused", "answer no answer",
+	"answer sold-out", "answer busy", "answer purchase-limit", "answer idempotency-key-reused", "answer no answer",
 	"order pending_payment", "order paid", "order cancelled cancelled-by-buyer", "order cancelled payment-timeout",
-	"order cancelled not-accepted",
-	"epochs", "failovers", "losses", "restocks", "withdrawals",
+	"order cancelled not-accepted", "rebuilds", "restores", "tails", "failovers", "losses", "restocks", "withdrawals",
+	"parked", "moved", "skipped", "clock jumps",
 }
 
 func (m tally) add(r *rig) error {
@@ -118,15 +259,26 @@ func (m tally) add(r *rig) error {
 	for _, a := range r.attempts {
 		m["answer "+a.answer()]++
 	}
-	books, err := r.store.Books(r.ctx, activity)
+	books, err := r.store.ActivityBooks(r.ctx, activity)
 	if err != nil {
 		return err
 	}
 	m["runs"]++
-	m["records skipped"] += int(books[0].Skipped)
-	m["epochs"] += int(books[0].Epoch) - 1
+	for i := range books {
+		m["skipped"] += int(books[i].Skipped)
+	}
+	for shard := range r.epochs {
+		m["rebuilds"] += len(r.epochs[shard]) - 1
+	}
+	m["restores"] += r.restores
+	m["tails"] += r.tails
 	m["failovers"] += r.failovers
 	m["losses"] += r.losses
+	m["parked"] += r.parks
+	m["clock jumps"] += r.jumps
+	for _, p := range r.processes {
+		m["moved"] += int(p.sale.Mover.Moved())
+	}
 	for _, c := range r.changes {
 		if c.done.Load() && c.Delta > 0 {
 			m["restocks"]++

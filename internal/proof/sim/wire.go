@@ -24,6 +24,8 @@ const (
 	callSettle  method = "settle"
 	callRestock method = "restock"
 	callLevels  method = "levels"
+	callItems   method = "items"
+	callDrop    method = "drop" // forget items that are over
 	callNote    method = "note"
 	callOld     method = "old"
 	callDoom    method = "doom"
@@ -31,86 +33,110 @@ const (
 	callLoad    method = "load"
 	callOpen    method = "open"
 
-	callPut       method = "put"
-	callPoll      method = "poll"
-	callCommit    method = "commit"
-	callEnd       method = "end"
-	callCommitted method = "committed"
+	callPut  method = "put"
+	callPoll method = "poll"
+	callMark method = "mark"
 
-	callCatalog   method = "catalog"
-	callAccept    method = "accept"
-	callOrders    method = "orders"
-	callCancel    method = "cancel"
-	callPay       method = "pay"
-	callTimeOut   method = "time-out"
-	callBury      method = "bury"
-	callOutbox    method = "outbox" // a relay reads the outbox
-	callForget    method = "forget" // and deletes what it has delivered
-	callLock      method = "lock"
-	callNextEpoch method = "next-epoch"
-	callFence     method = "fence"
-	callSuspect   method = "suspect"
-	callRaise     method = "raise" // a restock, in the database
-	callWithdraw  method = "withdraw"
-	callChange    method = "change" // look a stock change up
-	callBooks     method = "books"
-	callLetters   method = "letters" // keep dead letters
-	callActivity  method = "activity"
+	callCatalog     method = "catalog"
+	callAccept      method = "accept"
+	callOrders      method = "orders"
+	callCancel      method = "cancel"
+	callPay         method = "pay"
+	callTimeOut     method = "time-out"
+	callBury        method = "bury"
+	callOutbox      method = "outbox" // a relay reads the outbox
+	callForget      method = "forget" // and deletes what it has delivered
+	callUnpark      method = "unpark"
+	callPositions   method = "positions"
+	callShards      method = "shards"
+	callIncarnation method = "incarnation"
+	callNextEpoch   method = "next-epoch"
+	callFence       method = "fence"
+	callSnapshot    method = "snapshot"
+	callSuspect     method = "suspect"
+	callRaise       method = "raise" // a restock, in the database
+	callWithdraw    method = "withdraw"
+	callMove        method = "move"   // of units between shards
+	callChange      method = "change" // look a stock change up
+	callBooks       method = "books"
+	callSums        method = "sums"
+	callUnpublished method = "unpublished"
+	callTopic       method = "topic" // a worker registers a topic that was made anew
+	callActivity    method = "activity"
 )
+
+// server is what a call goes to.
+type server string
+
+// The servers.
+const (
+	redis    server = "redis"
+	queue    server = "queue"
+	database server = "database"
+)
+
+var servers = []server{redis, queue, database}
 
 // traits say what may happen to a call.
 type traits struct {
-	redis bool // a call to Redis: where its answer is lost, the error is an *inventory.UnknownError
+	to    server
 	reads bool // it changes nothing: executed late it is as good as not executed
 	late  bool // it may be executed after its caller gave up
 	twice bool // it may be executed once more, later
 }
 
-// methods has the traits of each. Commits are executed in the order in which they are sent: a member has one connection to its
-// coordinator. A hold is sent once, by the attempt that waits for it. Locks die with their connection, and the halves of a
-// relay run in its caller.
+// methods has the traits of each. A hold is sent once, by the round that waits for it. The halves
+// of a relay run in its caller, and so does what a snapshot is loaded with.
 var methods = map[method]traits{
-	callHold:    {redis: true, late: true},
-	callFind:    {redis: true, reads: true},
-	callConfirm: {redis: true, late: true, twice: true},
-	callSettle:  {redis: true, late: true, twice: true},
-	callRestock: {redis: true, late: true, twice: true},
-	callLevels:  {redis: true, reads: true},
-	callNote:    {redis: true, late: true, twice: true},
-	callOld:     {redis: true, reads: true},
-	callDoom:    {redis: true, late: true, twice: true},
-	callClose:   {redis: true, late: true, twice: true},
-	callLoad:    {redis: true, late: true, twice: true},
-	callOpen:    {redis: true, late: true, twice: true},
+	callHold:    {to: redis, late: true},
+	callFind:    {to: redis, reads: true},
+	callConfirm: {to: redis, late: true, twice: true},
+	callSettle:  {to: redis, late: true, twice: true},
+	callRestock: {to: redis, late: true, twice: true},
+	callLevels:  {to: redis, reads: true},
+	callItems:   {to: redis, reads: true},
+	callDrop:    {to: redis, late: true, twice: true},
+	callNote:    {to: redis, late: true, twice: true},
+	callOld:     {to: redis, reads: true},
+	callDoom:    {to: redis, late: true, twice: true},
+	callClose:   {to: redis, late: true, twice: true},
+	callLoad:    {to: redis, late: true, twice: true},
+	callOpen:    {to: redis, late: true, twice: true},
 
-	callPut:       {late: true, twice: true},
-	callPoll:      {reads: true},
-	callCommit:    {},
-	callEnd:       {reads: true},
-	callCommitted: {reads: true},
+	callPut:  {to: queue, late: true, twice: true},
+	callPoll: {to: queue, reads: true},
+	callMark: {to: queue, late: true, twice: true},
 
-	callCatalog:   {reads: true},
-	callAccept:    {late: true},
-	callOrders:    {reads: true},
-	callCancel:    {late: true},
-	callPay:       {late: true},
-	callTimeOut:   {late: true},
-	callBury:      {late: true},
-	callOutbox:    {reads: true},
-	callForget:    {reads: true},
-	callLock:      {reads: true},
-	callNextEpoch: {late: true},
-	callFence:     {late: true},
-	callSuspect:   {late: true},
-	callRaise:     {late: true},
-	callWithdraw:  {late: true},
-	callChange:    {reads: true},
-	callBooks:     {reads: true},
-	callLetters:   {late: true},
-	callActivity:  {},
+	callCatalog:     {to: database, reads: true},
+	callAccept:      {to: database, late: true},
+	callOrders:      {to: database, reads: true},
+	callCancel:      {to: database, late: true},
+	callPay:         {to: database, late: true},
+	callTimeOut:     {to: database, late: true},
+	callBury:        {to: database, late: true},
+	callOutbox:      {to: database, reads: true},
+	callForget:      {to: database, reads: true},
+	callUnpark:      {to: database, late: true},
+	callPositions:   {to: database, reads: true},
+	callShards:      {to: database, reads: true},
+	callIncarnation: {to: database, reads: true},
+	callNextEpoch:   {to: database, late: true},
+	callFence:       {to: database, late: true},
+	callSnapshot:    {to: database},
+	callSuspect:     {to: database, late: true},
+	callRaise:       {to: database, late: true},
+	callWithdraw:    {to: database, late: true},
+	callMove:        {to: database, late: true},
+	callChange:      {to: database, reads: true},
+	callBooks:       {to: database, reads: true},
+	callSums:        {to: database, reads: true},
+	callUnpublished: {to: database, reads: true},
+	callTopic:       {to: database, late: true},
+	callActivity:    {to: database},
 }
 
-// What goes wrong on a wire. errRefused is a failure: nothing happened. errReset is one where the caller can't know.
+// What goes wrong on a wire. errRefused is a failure: nothing happened. errReset is one where the
+// caller can't know.
 var (
 	errRefused = errors.New("connection refused")
 	errReset   = errors.New("connection reset")
@@ -119,7 +145,7 @@ var (
 
 // unknown is the error of a call whose answer was lost.
 func (m method) unknown(cause error) error {
-	if t := methods[m]; t.redis && !t.reads {
+	if t := methods[m]; t.to == redis && !t.reads {
 		return &inventory.UnknownError{Err: cause}
 	}
 	return cause
@@ -133,11 +159,13 @@ type call struct {
 	about   string
 	number  int // in the order of arrival
 
+	shard   inventory.ShardID   // of a call that waits for replicas
 	execute func() (any, error) // what the far side does; it may be called more than once
 	deliver func(any, error)    // hands the caller its answer, once, and does not block
 	ready   func() bool         // whether the far side can answer yet; nil is always
 
 	// Guarded by the wire's mu.
+	frozen   bool // it was made by a process that is paused: nobody has it yet
 	executed bool
 	value    any // the far side's answer, once executed
 	err      error
@@ -146,15 +174,50 @@ type call struct {
 
 func (c *call) String() string { return c.process + " " + c.actor + ": " + string(c.method) + c.about }
 
-// wire has all calls that are under way. Callers add to it and leave it; everything else is the driver's, who looks at it when
-// all callers wait.
+// wire has all calls that are under way. Callers add to it and leave it; everything else is the
+// driver's, who looks at it when all callers wait.
 type wire struct {
 	mu      sync.Mutex
-	direct  bool    // guarded by mu: calls are executed at once, by their callers
-	arrived []*call // guarded by mu: since the last look
-	open    []*call // guarded by mu: not executed, or executed and not answered
-	late    []*call // guarded by mu: given up by their callers, or copies; they may still be executed
+	direct  bool            // guarded by mu: calls are executed at once, by their callers
+	arrived []*call         // guarded by mu: since the last look
+	open    []*call         // guarded by mu: not executed, or executed and not answered
+	late    []*call         // guarded by mu: given up by their callers, or copies; they may still be executed
+	paused  map[string]bool // guarded by mu: processes that are stopped, as by SIGSTOP
 	numbers int
+}
+
+// pause stops a process. Its calls may be executed, but none is answered, and none that it makes
+// goes out: its timers run on in here, which a stopped process does not see.
+func (w *wire) pause(process string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.paused == nil {
+		w.paused = make(map[string]bool)
+	}
+	w.paused[process] = true
+}
+
+// resume lets a process go on.
+func (w *wire) resume(process string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.paused, process)
+	for _, c := range w.open {
+		c.frozen = c.frozen && w.paused[c.process]
+	}
+}
+
+// died forgets that a process was paused. What it had not sent is never sent.
+func (w *wire) died(process string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.paused, process)
+}
+
+func (w *wire) isPaused(process string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.paused[process]
 }
 
 // setDirect makes calls go through at once, without the driver.
@@ -176,14 +239,15 @@ func (w *wire) arrive(c *call) {
 	w.arrived = append(w.arrived, c)
 }
 
-// look numbers what has arrived. Who arrived in the same step is put into an order that doesn't depend on the Go scheduler.
+// look numbers what has arrived. Who arrived in the same step is put into an order that doesn't
+// depend on the Go scheduler.
 func (w *wire) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	slices.SortStableFunc(w.arrived, byName)
 	for _, c := range w.arrived {
 		w.numbers++
-		c.number = w.numbers
+		c.number, c.frozen = w.numbers, w.paused[c.process]
 	}
 	w.open = append(w.open, w.arrived...)
 	w.arrived = nil
@@ -219,8 +283,8 @@ func (w *wire) answer(c *call, err error) {
 	c.deliver(c.value, c.err)
 }
 
-// leave ends a call whose caller doesn't wait any more, and reports whether it had been answered just now. What was not
-// executed yet may be, later.
+// leave ends a call whose caller doesn't wait any more, and reports whether it had been answered
+// just now. What was not executed yet may be, later.
 func (w *wire) leave(c *call) (answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,7 +292,7 @@ func (w *wire) leave(c *call) (answered bool) {
 		return true
 	}
 	c.over = true
-	if !c.executed && methods[c.method].late {
+	if !c.executed && !c.frozen && methods[c.method].late {
 		w.late = append(w.late, c)
 	}
 	return false
@@ -259,10 +323,23 @@ func (w *wire) dropLate(which func(*call) bool) {
 
 // waiting returns the calls that the far side could answer now, in the order of their arrival.
 func (w *wire) waiting() []*call {
+	return slices.DeleteFunc(w.under(), func(c *call) bool {
+		return w.isPaused(c.process) || !c.executed && c.ready != nil && !c.ready()
+	})
+}
+
+// asleep returns the calls of paused processes that may be executed.
+func (w *wire) asleep() []*call {
+	return slices.DeleteFunc(w.under(), func(c *call) bool {
+		return !w.isPaused(c.process) || c.executed || c.frozen || c.ready != nil && !c.ready()
+	})
+}
+
+// under returns all calls that are under way.
+func (w *wire) under() []*call {
 	w.mu.Lock()
-	open := slices.Clone(w.open)
-	w.mu.Unlock()
-	return slices.DeleteFunc(open, func(c *call) bool { return c.over || !c.executed && c.ready != nil && !c.ready() })
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.open), func(c *call) bool { return c.over })
 }
 
 // still returns the late calls.
@@ -300,8 +377,15 @@ func actorOf(ctx context.Context) string {
 	return "desk" // a batch belongs to all of its callers
 }
 
-// through makes a call over a seam. run is what the far side does; it gets a context that does not end with the caller's.
+// through makes a call over a seam. run is what the far side does; it gets a context that does not
+// end with the caller's.
 func through[T any](ctx context.Context, p *process, m method, about string, run func(context.Context) (T, error)) (T, error) {
+	return throughAt(ctx, p, m, 0, about, run)
+}
+
+// throughAt is through for a call that a shard's replicas have, too, when it is answered.
+func throughAt[T any](ctx context.Context, p *process, m method, shard inventory.ShardID, about string,
+	run func(context.Context) (T, error)) (T, error) {
 	var zero T
 	far := context.WithoutCancel(ctx)
 	if p.rig.wire.isDirect() {
@@ -316,7 +400,7 @@ func through[T any](ctx context.Context, p *process, m method, about string, run
 	}
 	answer := make(chan reply, 1)
 	c := &call{
-		process: p.name, actor: actorOf(ctx), method: m, about: about,
+		process: p.name, actor: actorOf(ctx), method: m, about: about, shard: shard,
 		execute: func() (any, error) { return run(far) },
 		deliver: func(value any, err error) { answer <- reply{value, err} },
 	}
@@ -342,6 +426,17 @@ func through[T any](ctx context.Context, p *process, m method, about string, run
 	return zero, m.unknown(cause)
 }
 
+// changedNothing reports whether the far side found nothing to do.
+func (c *call) changedNothing() bool {
+	switch v := c.value.(type) {
+	case int:
+		return c.method == callTimeOut && v == 0
+	case []seckill.Acceptance:
+		return c.method == callUnpark && len(v) == 0
+	}
+	return false
+}
+
 // said is what the far side answered, in a few words.
 func (c *call) said() string {
 	if !c.executed {
@@ -353,18 +448,20 @@ func (c *call) said() string {
 	switch v := c.value.(type) {
 	case none:
 		return "done"
-	case inventory.Grant:
-		return verdicts[v.Verdict]
+	case *inventory.HoldCall:
+		words := make([]string, len(v.Verdicts))
+		for i := range v.Verdicts {
+			words[i] = verdicts[v.Verdicts[i]]
+		}
+		return strings.Join(words, ", ")
 	case []seckill.Acceptance:
 		words := make([]string, len(v))
 		for i := range v {
 			words[i] = outcomes[v[i].Outcome]
 		}
 		return strings.Join(words, " ")
-	case []seckill.Message:
-		return fmt.Sprintf("%d records", len(v))
-	case seckill.StockSnapshot:
-		return fmt.Sprintf("total %d, open %d, sold %d, %d entries", v.Total, v.Open, v.Sold, len(v.Entries))
+	case seckill.Haul:
+		return fmt.Sprintf("%d records", len(v.Messages))
 	case []inventory.Entry:
 		return fmt.Sprintf("%d holds", len(v))
 	case []seckill.Order:
@@ -374,14 +471,7 @@ func (c *call) said() string {
 		}
 		return strings.Join(words, ", ")
 	case inventory.Levels:
-		return fmt.Sprintf("e%d closed=%v available=%d held=%d sold=%d fresh=%d",
-			v.Epoch, v.Closed, v.Available, v.Held, v.Sold, v.Fresh)
-	case *seckill.CatalogData:
-		if v == nil {
-			return "as it was"
-		}
-		item := v.Activities[0].Items[0]
-		return fmt.Sprintf("%s, e%d, suspect=%v", v.Activities[0].State, item.Epoch, item.Suspect)
+		return fmt.Sprintf("e%d closed=%v fresh=%d", v.Epoch, v.Closed, v.Fresh)
 	case []seckill.Moved:
 		words := make([]string, len(v))
 		for i := range v {
@@ -403,6 +493,8 @@ func (c *call) said() string {
 
 // verdicts and outcomes are the words for them.
 var (
-	verdicts = [...]string{"", "held", "held again", "ordered", "ended", "doomed", "sold out", "over the limit", "key reused"}
-	outcomes = [...]string{"", "opened", "exists", "rejected", "skipped", "unfit"}
+	verdicts = [...]string{
+		"", "held", "held again", "ordered", "ended", "doomed", "sold out", "over the limit", "too many", "key reused", "unopened",
+	}
+	outcomes = [...]string{"", "opened", "exists", "rejected", "skipped", "parked"}
 )

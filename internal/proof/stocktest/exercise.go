@@ -13,45 +13,56 @@ import (
 
 // Stock is what a sale needs of its stock; it is seckill.Stock, which this package must not import.
 type Stock interface {
-	Hold(ctx context.Context, ref inventory.Ref, h inventory.Hold, limit int) (inventory.Grant, error)
-	SoldOut(ref inventory.Ref, id string) bool
-	Absent(ref inventory.Ref, id string, since time.Time) bool
-	InStock(item inventory.ItemID) bool
-	Find(ctx context.Context, ref inventory.Ref, id string) (inventory.Entry, error)
+	Hold(ctx context.Context, calls []*inventory.HoldCall)
+	Lane(shard inventory.ShardID) int
+	Find(ctx context.Context, ref inventory.Ref, item inventory.ItemID, id string) (inventory.Entry, error)
 	Watch(refs []inventory.Ref)
+	Epoch(shard inventory.ShardID) inventory.Epoch
+	SoldOut(ref inventory.Ref, item inventory.ItemID, id string) bool
+	Absent(ref inventory.Ref, id string, since time.Time) bool
+	InStock(shard inventory.ShardID, item inventory.ItemID) (inStock bool, age time.Duration)
+
 	Confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
-	Restock(ctx context.Context, ref inventory.Ref, id string, units int) error
-	Levels(ctx context.Context, item inventory.ItemID) (inventory.Levels, error)
+	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
+	Levels(ctx context.Context, shard inventory.ShardID) (inventory.Levels, error)
+	ItemLevels(
+		ctx context.Context, shard inventory.ShardID, items []inventory.ItemID,
+	) (inventory.Levels, []inventory.ItemLevels, error)
+
 	Note(ctx context.Context, ref inventory.Ref) (uint64, error)
-	Old(ctx context.Context, ref inventory.Ref, note uint64, limit int) ([]inventory.Entry, error)
-	Doom(ctx context.Context, ref inventory.Ref, note uint64, ids []string) ([]inventory.State, error)
+	Old(
+		ctx context.Context, ref inventory.Ref, note uint64, cursor int64, limit int,
+	) (old []inventory.Entry, next int64, more bool, err error)
+	Doom(ctx context.Context, ref inventory.Ref, note uint64, holds []inventory.Hold) ([]inventory.State, error)
 	Close(ctx context.Context, ref inventory.Ref) error
-	Load(ctx context.Context, ref inventory.Ref, entries []inventory.Entry) error
-	Open(ctx context.Context, ref inventory.Ref, available, held, sold, known int64) error
+	Load(ctx context.Context, ref inventory.Ref, items []inventory.Stocked, entries []inventory.Entry) error
+	Open(ctx context.Context, ref inventory.Ref, items, names int64) error
+	Forget(ctx context.Context, ref inventory.Ref, items []inventory.ItemID, heads []string) error
 }
 
-// Batcher is a Stock that can be told which holds to take in one call. Hold makes batches of those that happen to wait together.
-type Batcher interface {
-	Stock
-	HoldBatch(ctx context.Context, ref inventory.Ref, holds []inventory.Hold, limits []int) ([]inventory.Grant, error)
-}
+var (
+	_ Stock = (*Model)(nil)
+	_ Stock = (*inventory.Stock)(nil)
+)
 
 // World is an empty Redis, or what stands for one, and processes that use it.
 type World struct {
-	Stocks []Batcher
+	Stocks []Stock
 	Lose   func()                  // forgets everything
 	Save   func() (restore func()) // restore puts everything back to what it was at Save, as a failover that forgets does
 
-	Check func(item inventory.ItemID) error // whether what is stored of the item is sound in itself; nil where nobody can tell
+	// Check reports whether what is stored of the shard is sound in itself; nil where nobody can
+	// tell.
+	Check func(shard inventory.ShardID) error
 }
 
-// check fails where what is stored of the item isn't sound.
-func (w *World) check(t interface{ Fatal(...any) }, item inventory.ItemID) {
+// check fails where what is stored of the shard isn't sound.
+func (w *World) check(t interface{ Fatal(...any) }, shard inventory.ShardID) {
 	if w.Check == nil {
 		return
 	}
-	if err := w.Check(item); err != nil {
+	if err := w.Check(shard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -59,50 +70,55 @@ func (w *World) check(t interface{ Fatal(...any) }, item inventory.ItemID) {
 // OpenModels returns the Model's world, for Exercise and for comparison.
 func OpenModels(_ *testing.T, processes int) World {
 	first := NewModel()
-	w := World{Stocks: []Batcher{first}, Lose: first.Lose, Save: first.Save}
+	w := World{Stocks: []Stock{first}, Lose: first.Lose, Save: first.Save}
 	for len(w.Stocks) < processes {
 		w.Stocks = append(w.Stocks, first.Peer())
 	}
 	return w
 }
 
-// Exercise runs the suite on the worlds that open returns, each with as many processes as asked for. open may clean up with
-// t.Cleanup.
+// Exercise runs the suite on the worlds that open returns, each with as many processes as asked
+// for. open may clean up with t.Cleanup.
 func Exercise(t *testing.T, open func(t *testing.T, processes int) World) {
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			w := open(t, 2)
-			s := &session{T: t, World: w, Stock: w.Stocks[0], ref: inventory.Ref{Item: 7, Epoch: 1}}
+			s := &session{T: t, World: w, Stock: w.Stocks[0], ref: inventory.Ref{Shard: 3, Epoch: 1}, item: 7}
 			c.run(s)
-			w.check(t, s.ref.Item)
+			w.check(t, s.ref.Shard)
 		})
 	}
 	t.Run("random_calls_are_answered_like_the_model's", func(t *testing.T) { exerciseRandom(t, open) })
 }
 
-// session is a test of one item by one process, with fatal errors where nothing else is said.
+// session is a test of one item on one shard by one process, with fatal errors where nothing else
+// is said.
 type session struct {
 	*testing.T
 	World
 	Stock
-	ref inventory.Ref
+	ref  inventory.Ref
+	item inventory.ItemID
 }
 
-// open rebuilds the item with so many units available, and these entries.
+// open rebuilds the shard with the item, so many units of it available, and these entries.
 func (s *session) open(available int64, entries ...inventory.Entry) {
 	s.Helper()
-	var held, sold int64
+	stocked := inventory.Stocked{Item: s.item, Total: available, Available: available}
+	heads := make(map[string]bool)
 	for _, e := range entries {
+		heads[inventory.Head(e.ID)] = true
 		switch e.State {
 		case inventory.Ordered:
-			held += int64(e.Quantity)
+			stocked.Total += int64(e.Quantity)
 		case inventory.Sold:
-			sold += int64(e.Quantity)
+			stocked.Total += int64(e.Quantity)
+			stocked.Sold += int64(e.Quantity)
 		}
 	}
 	s.no(s.Stock.Close(s.Context(), s.ref))
-	s.no(s.Load(s.Context(), s.ref, entries))
-	s.no(s.Stock.Open(s.Context(), s.ref, available, held, sold, int64(len(entries))))
+	s.no(s.Load(s.Context(), s.ref, []inventory.Stocked{stocked}, entries))
+	s.no(s.Stock.Open(s.Context(), s.ref, 1, int64(len(heads))))
 }
 
 // no fails where there is an error.
@@ -121,69 +137,107 @@ func (s *session) is(err, want error) {
 	}
 }
 
-// hold holds and fails where the verdict is another.
-func (s *session) hold(id, buyer string, quantity, limit int, want inventory.Verdict) inventory.Grant {
-	s.Helper()
-	g, err := s.Hold(s.Context(), s.ref, named(id, buyer, quantity), limit)
-	s.no(err)
-	if g.Verdict != want {
-		s.Fatalf("hold %s of %q, %d units, limit %d: verdict %d, want %d", id, buyer, quantity, limit, g.Verdict, want)
-	}
-	return g
-}
-
-// asked is a hold of a batch and the verdict that it must get.
+// asked is a claim and the verdict that it must get.
 type asked struct {
 	inventory.Hold
 	limit int
 	want  inventory.Verdict
 }
 
-// holdBatch holds in one call and fails where a verdict is another.
-func (s *session) holdBatch(batch []asked) {
+// holds holds in one call and fails where a verdict is another. It returns the shard's seq.
+func (s *session) holds(batch ...asked) uint64 {
 	s.Helper()
-	var holds []inventory.Hold
-	var limits []int
+	call := &inventory.HoldCall{Ref: s.ref}
 	for _, a := range batch {
-		holds, limits = append(holds, a.Hold), append(limits, a.limit)
+		call.Claims = append(call.Claims, inventory.Claim{Hold: a.Hold, Limit: a.limit})
 	}
-	grants, err := s.Stocks[0].HoldBatch(s.Context(), s.ref, holds, limits)
-	s.no(err)
+	s.Hold(s.Context(), []*inventory.HoldCall{call})
+	s.no(call.Err)
 	for i, a := range batch {
-		if grants[i].Verdict != a.want || grants[i].Seq != grants[0].Seq {
-			s.Errorf("hold %d, %+v, limit %d: %+v, want verdict %d", i, a.Hold, a.limit, grants[i], a.want)
+		if call.Verdicts[i] != a.want {
+			s.Fatalf("claim %d, %+v, limit %d: verdict %d, want %d", i, a.Hold, a.limit, call.Verdicts[i], a.want)
 		}
 	}
+	return call.Seq
 }
 
+// hold holds and fails where the verdict is another. It returns the shard's seq.
+func (s *session) hold(id, buyer string, quantity, limit int, want inventory.Verdict) uint64 {
+	s.Helper()
+	return s.holds(asked{s.named(id, buyer, quantity), limit, want})
+}
+
+// refusal makes one claim and returns the call's error.
+func (s *session) refusal(stock Stock, ref inventory.Ref, claim inventory.Claim) error {
+	call := &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{claim}}
+	stock.Hold(s.Context(), []*inventory.HoldCall{call})
+	return call.Err
+}
+
+// confirm confirms one hold.
 func (s *session) confirm(id, buyer string, quantity int) {
 	s.Helper()
-	s.no(s.Confirm(s.Context(), s.ref, []inventory.Hold{named(id, buyer, quantity)}))
+	s.no(s.Confirm(s.Context(), s.ref, []inventory.Hold{s.named(id, buyer, quantity)}))
 }
 
+// settle ends one hold.
 func (s *session) settle(id, buyer string, quantity int, kind inventory.Kind) {
 	s.Helper()
-	s.no(s.Settle(s.Context(), s.ref, []inventory.Settlement{{Hold: named(id, buyer, quantity), Kind: kind}}))
+	s.no(s.Settle(s.Context(), s.ref, []inventory.Settlement{{Hold: s.named(id, buyer, quantity), Kind: kind}}))
 }
 
-// levels fails where available, held, sold or fresh differ. It returns the shard's levels.
+// restock adds units and fails where it isn't applied as wanted.
+func (s *session) restock(r inventory.Restock, want bool) {
+	s.Helper()
+	applied, err := s.Restock(s.Context(), s.ref, []inventory.Restock{r})
+	s.no(err)
+	if len(applied) != 1 || applied[0] != want {
+		s.Fatalf("restock %+v: applied %v, want %v", r, applied, want)
+	}
+}
+
+// more returns a restock of the item.
+func (s *session) more(id string, units int64) inventory.Restock {
+	return inventory.Restock{Item: s.item, ID: id, Units: units}
+}
+
+// levels fails where the item's available, held or sold units, or the shard's fresh ones, differ.
+// It returns the shard's levels.
 func (s *session) levels(available, held, sold, fresh int64) inventory.Levels {
 	s.Helper()
-	l, err := s.Levels(s.Context(), s.ref.Item)
+	l, items, err := s.ItemLevels(s.Context(), s.ref.Shard, []inventory.ItemID{s.item})
 	s.no(err)
-	if l.Available != available || l.Held != held || l.Sold != sold || l.Fresh != fresh {
+	if i := items[0]; i.Available != available || i.Held != held || i.Sold != sold || l.Fresh != fresh {
 		s.Fatalf("available %d, held %d, sold %d, fresh %d; want %d, %d, %d, %d",
-			l.Available, l.Held, l.Sold, l.Fresh, available, held, sold, fresh)
+			i.Available, i.Held, i.Sold, l.Fresh, available, held, sold, fresh)
 	}
 	return l
 }
 
-// state fails where the hold's state is another.
-func (s *session) state(id string, want inventory.State) inventory.Entry {
+// digests fails where the shard's digests are not those of the names.
+func (s *session) digests(ordered, sold []inventory.Hold) {
 	s.Helper()
-	e, err := s.Find(s.Context(), s.ref, id)
+	l, err := s.Levels(s.Context(), s.ref.Shard)
 	s.no(err)
-	if e.State != want || e.ID != id {
+	if l.Ordered != sum(ordered) || l.Sold != sum(sold) {
+		s.Fatalf("digests %d and %d, want %d and %d", l.Ordered, l.Sold, sum(ordered), sum(sold))
+	}
+}
+
+func sum(holds []inventory.Hold) (d inventory.Digest) {
+	for _, h := range holds {
+		d = d.Add(inventory.NameDigest(h.ID))
+	}
+	return d
+}
+
+// state fails where the hold's state is another.
+func (s *session) state(id, buyer string, want inventory.State) inventory.Entry {
+	s.Helper()
+	name := s.named(id, buyer, 1).ID
+	e, err := s.Find(s.Context(), s.ref, s.item, name)
+	s.no(err)
+	if e.State != want || e.ID != name || e.Item != s.item {
 		s.Fatalf("hold %s is %v (%+v), want %v", id, e.State, e, want)
 	}
 	return e
@@ -197,29 +251,61 @@ func (s *session) note() uint64 {
 	return seq
 }
 
-// old returns the names of the old holds, and fails where a name comes twice or a state is another than fresh or doomed.
-func (s *session) old(note uint64, limit int) map[string]inventory.State {
+// pass returns what one pass of Old finds, limit a call, by name; it fails where a state is another
+// than fresh or doomed, or the pass doesn't end.
+func (s *session) pass(note uint64, limit int) map[string]inventory.Entry {
 	s.Helper()
-	entries, err := s.Old(s.Context(), s.ref, note, limit)
-	s.no(err)
-	names := make(map[string]inventory.State)
-	for _, e := range entries {
-		if _, twice := names[e.ID]; twice || e.State != inventory.Fresh && e.State != inventory.Doomed {
-			s.Fatalf("old holds: %+v", entries)
+	found := make(map[string]inventory.Entry)
+	cursor, more := int64(0), true
+	for calls := 0; more; calls++ {
+		if calls > 10_000 {
+			s.Fatal("the pass doesn't end")
 		}
-		names[e.ID] = e.State
+		var old []inventory.Entry
+		var err error
+		old, cursor, more, err = s.Old(s.Context(), s.ref, note, cursor, limit)
+		s.no(err)
+		for _, e := range old {
+			if e.State != inventory.Fresh && e.State != inventory.Doomed {
+				s.Fatalf("old hold: %+v", e)
+			}
+			found[e.ID] = e
+		}
 	}
-	return names
+	return found
+}
+
+// old fails where one pass finds other holds than these, each as id/buyer.
+func (s *session) old(note uint64, want string) {
+	s.Helper()
+	found := s.pass(note, 10)
+	names := strings.Fields(want)
+	missing := len(found) != len(names)
+	for _, name := range names {
+		id, buyer, _ := strings.Cut(name, "/")
+		_, ok := found[s.named(id, buyer, 1).ID]
+		missing = missing || !ok
+	}
+	if missing {
+		s.Fatalf("old holds %v, want %s", found, want)
+	}
 }
 
 // doom dooms one hold and fails where its state afterwards is another.
-func (s *session) doom(note uint64, id string, want inventory.State) {
+func (s *session) doom(note uint64, id, buyer string, want inventory.State) {
 	s.Helper()
-	states, err := s.Doom(s.Context(), s.ref, note, []string{id})
+	states, err := s.Doom(s.Context(), s.ref, note, []inventory.Hold{s.named(id, buyer, 1)})
 	s.no(err)
 	if len(states) != 1 || states[0] != want {
 		s.Fatalf("doom %s: %v, want %v", id, states, want)
 	}
+}
+
+// doomed holds and dooms.
+func (s *session) doomed(id, buyer string, quantity int) {
+	s.Helper()
+	s.hold(id, buyer, quantity, 0, inventory.Held)
+	s.doom(s.note(), id, buyer, inventory.Doomed)
 }
 
 // soon waits until ok is true: what is answered from memory may be behind for a moment.
@@ -238,15 +324,28 @@ func (s *session) soon(what string, ok func() bool) {
 	}
 }
 
-func named(id, buyer string, quantity int) inventory.Hold {
-	return inventory.Hold{ID: id, Buyer: buyer, Quantity: quantity}
+// named returns a hold of the session's item.
+func (s *session) named(id, buyer string, quantity int) inventory.Hold {
+	return Named(s.item, id, buyer, quantity)
+}
+
+// entry returns what a rebuild loads.
+func (s *session) entry(id, buyer string, quantity int, state inventory.State) inventory.Entry {
+	return inventory.Entry{Hold: s.named(id, buyer, quantity), State: state}
+}
+
+// Named returns a hold whose name has a head of the item and the buyer, and a tail of id. id has at
+// most 16 bytes.
+func Named(item inventory.ItemID, id, buyer string, quantity int) inventory.Hold {
+	name := fmt.Sprintf("%07d:%16s%-16s", item, buyer, id)
+	return inventory.Hold{Item: item, ID: name, Buyer: buyer, Quantity: quantity}
 }
 
 // many returns n holds of one unit and one buyer each.
-func many(n int) []inventory.Hold {
+func (s *session) many(n int) []inventory.Hold {
 	holds := make([]inventory.Hold, n)
 	for i := range holds {
-		holds[i] = named(fmt.Sprintf("o%05d", i), fmt.Sprintf("u%05d", i), 1)
+		holds[i] = s.named(fmt.Sprintf("o%05d", i), fmt.Sprintf("u%05d", i), 1)
 	}
 	return holds
 }

@@ -17,8 +17,6 @@ func adminCases() []testCase {
 		{"Changes_NewestFirstPageByPage", changePages},
 		{"FindChange", findChange},
 		{"Changes_HaveNoSecrets", noSecrets},
-		{"DeadLetters_AreKeptOnce", deadLetters},
-		{"DropDeadLetters_CountsAndRecords", dropDeadLetters},
 		{"Tokens", tokens},
 	}
 }
@@ -87,68 +85,6 @@ func noSecrets(t *testing.T, open Open) {
 			}
 		}
 	}
-}
-
-func deadLetters(t *testing.T, open Open) {
-	s := emptyShop(t, open)
-	letters := []seckill.DeadLetter{
-		{Partition: 1, Offset: 7, Problem: "bad quantity", Value: []byte{0, 1, 2, 255}},
-		{Partition: 0, Offset: 7, Problem: "no record", Value: []byte{}},
-		{Partition: 1, Offset: 7, Problem: "again", Value: []byte("again")},
-	}
-	s.must(s.store.AddDeadLetters(s.ctx, letters))
-	first := s.clock.read()
-	s.clock.advance(time.Minute)
-	late := seckill.DeadLetter{Partition: 1, Offset: 1 << 40, Problem: "late", Value: []byte("x")}
-	s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{letters[0], late}))
-	s.must(s.store.AddDeadLetters(s.ctx, nil))
-	got, err := s.store.DeadLetters(s.ctx, 0, 10)
-	s.must(err)
-	equal(s, "number of letters", len(got), 3)
-	for i, want := range []seckill.DeadLetter{letters[0], letters[1], late} {
-		want.ID, want.At = got[i].ID, first
-		if i == 2 {
-			want.At = s.clock.read()
-		}
-		if i > 0 && got[i].ID <= got[i-1].ID {
-			t.Fatalf("letter %d follows %d", got[i].ID, got[i-1].ID)
-		}
-		equal(s, "value", string(got[i].Value), string(want.Value))
-		got[i].Value, want.Value = nil, nil
-		equal(s, "letter", got[i], want)
-	}
-	page, err := s.store.DeadLetters(s.ctx, got[0].ID, 1)
-	s.must(err)
-	equal(s, "page", []any{len(page), page[0].ID}, []any{1, got[1].ID})
-}
-
-func dropDeadLetters(t *testing.T, open Open) {
-	s := emptyShop(t, open)
-	for i := range 4 {
-		letter := seckill.DeadLetter{Partition: 0, Offset: int64(i), Problem: "p", Value: []byte{byte(i)}}
-		s.must(s.store.AddDeadLetters(s.ctx, []seckill.DeadLetter{letter}))
-	}
-	all, err := s.store.DeadLetters(s.ctx, 0, 10)
-	s.must(err)
-	ids := []int64{all[2].ID, all[0].ID, 4711, all[2].ID}
-	n, err := s.store.DropDeadLetters(s.ctx, ids, author)
-	s.must(err)
-	equal(s, "dropped", n, 2)
-	change := s.changes()[0]
-	var before []seckill.DeadLetter
-	s.decode(change.Before, &before)
-	equal(s, "recorded", []any{change.Kind, change.Author, change.After}, []any{"dead-letters", author, ""})
-	equal(s, "recorded letters", before, []seckill.DeadLetter{all[0], all[2]})
-	left, err := s.store.DeadLetters(s.ctx, 0, 10)
-	s.must(err)
-	equal(s, "left", left, []seckill.DeadLetter{all[1], all[3]})
-	s.unchanged(func() {
-		n, err := s.store.DropDeadLetters(s.ctx, ids, author)
-		s.must(err)
-		equal(s, "dropped again", n, 0)
-		_, err = s.store.DropDeadLetters(s.ctx, nil, author)
-		s.must(err)
-	})
 }
 
 func tokens(t *testing.T, open Open) {

@@ -6,82 +6,108 @@ import (
 	"testing"
 	"time"
 
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// Benchmark measures what a store is asked for in a sale, in the batches in which it is asked. An operation is one order.
+// Benchmark measures what a store is asked for in a sale, in the batches in which it is asked. An
+// operation is one order, or one item that is published. The store that open opens has Shards shards.
 func Benchmark(b *testing.B, open func(b *testing.B, now func() time.Time) seckill.Store) {
 	for _, batch := range []int{1, 50, 500} {
 		b.Run(fmt.Sprintf("Accept/batch=%d", batch), func(b *testing.B) { newBench(b, open).accept(b, batch) })
 	}
-	b.Run("AcceptAgain/batch=500", func(b *testing.B) {
-		s := newBench(b, open)
-		records := s.records(b.N)
-		s.fill(records)
-		s.measure(b, 500, func(from, to int) error {
-			_, err := s.store.Accept(s.ctx, records[from:to])
-			return err
-		})
-	})
-	b.Run("FindOrders/batch=500", func(b *testing.B) {
-		s := newBench(b, open)
-		ids := s.fill(s.records(b.N))
-		s.measure(b, 500, func(from, to int) error {
-			_, err := s.store.FindOrders(s.ctx, ids[from:to])
-			return err
-		})
-	})
-	b.Run("Pay/batch=500", func(b *testing.B) {
-		s := newBench(b, open)
-		records := s.records(b.N)
-		s.fill(records)
-		payments := make([]seckill.Payment, b.N)
-		for i := range records {
-			payments[i] = seckill.Payment{
-				Merchant: merchant, ID: seckill.PaymentID(records[i].User), Order: records[i].Order, Amount: records[i].Amount,
-			}
-		}
-		s.measure(b, 500, func(from, to int) error {
-			_, err := s.store.Pay(s.ctx, payments[from:to])
-			return err
-		})
-	})
-	b.Run("CancelAndRelay/batch=500", func(b *testing.B) {
-		s := newBench(b, open)
-		ids := s.fill(s.records(b.N))
-		s.measure(b, 500, func(from, to int) error {
-			if _, err := s.store.Cancel(s.ctx, ids[from:to]); err != nil {
-				return err
-			}
-			_, err := s.store.Relay(s.ctx, 0, 500, deliverAll)
-			return err
-		})
-	})
-	b.Run("TimeOut/batch=500", func(b *testing.B) {
-		s := newBench(b, open)
-		s.fill(s.records(b.N))
-		s.clock.advance(2 * window)
-		s.measure(b, 500, func(from, to int) error {
-			_, err := s.store.TimeOut(s.ctx, to-from)
-			return err
-		})
-	})
-	b.Run("Fence", func(b *testing.B) {
-		s := newBench(b, open)
-		s.fill(s.records(b.N))
-		s.measure(b, b.N, func(int, int) error {
-			_, err := s.store.Fence(s.ctx, s.ref(0, 2))
-			return err
-		})
+	for _, c := range []struct {
+		name string
+		run  func(b *testing.B, s bench)
+	}{
+		{"AcceptAgain/batch=500", benchAcceptAgain},
+		{"AcceptOfManyItems/batch=500", benchAcceptMany},
+		{"FindOrders/batch=500", benchFind},
+		{"Pay/batch=500", benchPay},
+		{"CancelAndRelay/batch=500", benchCancel},
+		{"TimeOut/batch=500", benchTimeOut},
+		{"Snapshot", benchSnapshot},
+		{"Publish/batch=20000", benchPublish},
+	} {
+		b.Run(c.name, func(b *testing.B) { c.run(b, newBench(b, open)) })
+	}
+}
+
+func benchAcceptAgain(b *testing.B, s bench) {
+	promises := s.promises(b.N)
+	s.fill(promises)
+	s.measure(b, 500, func(from, to int) error { return s.take500(promises[from:to]) })
+}
+
+func benchAcceptMany(b *testing.B, s bench) {
+	s.items = s.putActivity(s.manyItems("many", 2000)).Items
+	promises := make([]seckill.Promise, b.N)
+	for i := range promises {
+		promises[i] = s.promise(i*7919%2000, user(i), "k", 1)
+		promises[i].Activity = "many"
+	}
+	s.measure(b, 500, func(from, to int) error { return s.take500(promises[from:to]) })
+}
+
+func benchFind(b *testing.B, s bench) {
+	ids := s.fill(s.promises(b.N))
+	s.measure(b, 500, func(from, to int) error {
+		_, err := s.store.FindOrders(s.ctx, ids[from:to])
+		return err
 	})
 }
 
-func deliverAll(_ context.Context, rows []seckill.Outgoing) []int {
-	all := make([]int, len(rows))
-	for i := range all {
-		all[i] = i
+func benchPay(b *testing.B, s bench) {
+	promises := s.promises(b.N)
+	s.fill(promises)
+	payments := make([]seckill.Payment, b.N)
+	for i := range promises {
+		r := &promises[i]
+		payments[i] = seckill.Payment{Merchant: merchant, ID: seckill.PaymentID(r.Order), Order: r.Order, Amount: r.Amount}
 	}
-	return all
+	s.measure(b, 500, func(from, to int) error {
+		_, err := s.store.Pay(s.ctx, payments[from:to])
+		return err
+	})
+}
+
+func benchCancel(b *testing.B, s bench) {
+	ids := s.fill(s.promises(b.N))
+	deliver := func(_ context.Context, rows []seckill.Outgoing) []int { return everyRow(rows) }
+	s.measure(b, 500, func(from, to int) error {
+		if _, err := s.store.Cancel(s.ctx, given(ids[from:to]...)); err != nil {
+			return err
+		}
+		_, err := s.store.Relay(s.ctx, allShards, 0, 500, deliver)
+		return err
+	})
+}
+
+func benchTimeOut(b *testing.B, s bench) {
+	s.fill(s.promises(b.N))
+	s.clock.advance(2 * window)
+	s.measure(b, 500, func(from, to int) error {
+		_, err := s.store.TimeOut(s.ctx, allShards, to-from)
+		return err
+	})
+}
+
+func benchSnapshot(b *testing.B, s bench) {
+	s.fill(s.promises(b.N))
+	s.fenceOnly(s.shard(0))
+	load := func([]inventory.Stocked, []inventory.Entry) error { return nil }
+	s.measure(b, b.N, func(int, int) error { return s.store.Snapshot(s.ctx, s.ref(0), nil, load) })
+}
+
+// benchPublish makes drafts of many items and publishes them, each in one transaction.
+func benchPublish(b *testing.B, s bench) {
+	s.measure(b, seckill.MaxItems, func(from, to int) error {
+		a := s.manyItems(seckill.ActivityID(fmt.Sprint("many-", from)), to-from)
+		a.State = seckill.ActivityDraft
+		s.putActivity(a)
+		s.publish(a.ID)
+		return nil
+	})
 }
 
 // bench is a shop whose item has a limit per buyer, and a million buyers.
@@ -90,29 +116,52 @@ type bench struct{ *shop }
 func newBench(b *testing.B, open func(b *testing.B, now func() time.Time) seckill.Store) bench {
 	c := newClock()
 	s := bench{&shop{t: b, ctx: b.Context(), store: open(b, c.read), clock: c}}
-	s.sell(goods{"phone-x", seckill.MaxItemQuantity, 2})
-	s.fence(s.ref(0, 1))
+	s.sell(goods{"phone-x", seckill.MaxItemQuantity, 2, 1})
+	s.fenceAll()
 	return s
 }
 
-func (s bench) records(n int) []seckill.Record {
-	records := make([]seckill.Record, n)
-	for i := range records {
-		records[i] = s.record(0, user(i*7919%1_000_003), fmt.Sprint("key-", i), 1) // no order of buyers
+func (s bench) manyItems(id seckill.ActivityID, n int) *seckill.Activity {
+	a := s.draft(id)
+	a.State = seckill.ActivityPublished
+	for i := range n {
+		a.Items = append(a.Items, seckill.Item{SKU: seckill.SKU(fmt.Sprint("sku-", i)), Price: price, Quantity: 1_000_000, Spread: 1})
 	}
-	return records
+	return a
 }
 
-// fill makes orders of the records, outside of what is measured.
-func (s bench) fill(records []seckill.Record) []seckill.OrderID {
-	s.t.Helper()
-	ids := make([]seckill.OrderID, len(records))
-	for i := range records {
-		ids[i] = records[i].Order
+func (s bench) promises(n int) []seckill.Promise {
+	promises := make([]seckill.Promise, n)
+	for i := range promises {
+		promises[i] = s.promise(0, user(i*7919%1_000_003), fmt.Sprint("key-", i), 1) // no order of buyers
 	}
-	for from := 0; from < len(records); from += 500 {
-		_, err := s.store.Accept(s.ctx, records[from:min(from+500, len(records))])
-		s.must(err)
+	return promises
+}
+
+// take500 accepts promises, at most 500 on a page, as the pages of a batch.
+func (s bench) take500(promises []seckill.Promise) error {
+	byShard := make(map[inventory.Ref][]seckill.Promise)
+	for i := range promises {
+		ref := s.place(&promises[i])
+		byShard[ref] = append(byShard[ref], promises[i])
+	}
+	var pages []seckill.Page
+	for ref, list := range byShard {
+		pages = append(pages, s.page(ref, list...))
+	}
+	_, err := s.store.Accept(s.ctx, seckill.Batch{Pages: pages})
+	return err
+}
+
+// fill makes orders of the promises, outside of what is measured.
+func (s bench) fill(promises []seckill.Promise) []seckill.OrderID {
+	s.t.Helper()
+	ids := make([]seckill.OrderID, len(promises))
+	for i := range promises {
+		ids[i] = promises[i].Order
+	}
+	for from := 0; from < len(promises); from += 500 {
+		s.must(s.take500(promises[from:min(from+500, len(promises))]))
 	}
 	return ids
 }
@@ -128,16 +177,13 @@ func (s bench) measure(b *testing.B, batch int, f func(from, to int) error) {
 		}
 	}
 	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "per-second")
 }
 
 func (s bench) accept(b *testing.B, batch int) {
 	b.Helper()
-	records := s.records(b.N)
-	s.measure(b, batch, func(from, to int) error {
-		_, err := s.store.Accept(s.ctx, records[from:to])
-		return err
-	})
+	promises := s.promises(b.N)
+	s.measure(b, batch, func(from, to int) error { return s.take500(promises[from:to]) })
 	if book := s.book(0); book.Open != int64(b.N) {
 		b.Fatalf("%d open after %d orders", book.Open, b.N)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"penstock/inventory"
 	"penstock/seckill"
@@ -18,11 +19,11 @@ func callCases() []testCase {
 }
 
 // everyCall makes each call of a store once, with arguments that would write if they could.
-func (s *shop) everyCall(ctx context.Context) map[string]error {
+func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	errs := make(map[string]error)
 	note := func(name string, err error) { errs[name] = err }
-	r := s.record(0, "late", "k", 1)
-	_, err := s.store.LoadCatalog(ctx, 0)
+	r := s.promise(0, "late", "k", 1)
+	_, err := s.store.LoadCatalog(ctx, seckill.CatalogVersion{}, func(bool) {}, func(seckill.CatalogChange) error { return nil })
 	note("LoadCatalog", err)
 	note("PutMerchant", s.store.PutMerchant(ctx, seckill.Merchant{ID: "late"}, author))
 	note("AddCaller", s.store.AddCaller(ctx, seckill.Caller{CallerRef: seckill.CallerRef{Merchant: merchant, Caller: "late"}}, author))
@@ -31,43 +32,42 @@ func (s *shop) everyCall(ctx context.Context) map[string]error {
 		return s.draft("late"), nil
 	})
 	note("UpdateActivity", err)
-	_, err = s.store.Accept(ctx, []seckill.Record{r})
+	_, err = s.store.FindActivity(ctx, activity)
+	note("FindActivity", err)
+	_, err = s.store.DropEnded(ctx, s.clock.read().Add(24*time.Hour), 10)
+	note("DropEnded", err)
+	_, err = s.store.Accept(ctx, seckill.Batch{Pages: s.pages(r)})
 	note("Accept", err)
 	_, err = s.store.FindOrders(ctx, []seckill.OrderID{r.Order})
 	note("FindOrders", err)
-	_, err = s.store.Cancel(ctx, []seckill.OrderID{r.Order})
+	_, err = s.store.OrdersOf(ctx, s.item(0), "", 10)
+	note("OrdersOf", err)
+	_, err = s.store.Positions(ctx)
+	note("Positions", err)
+	note("AddPartitions", s.store.AddPartitions(ctx, topic, 3))
+	_, err = s.store.Cancel(ctx, []seckill.Cancellation{queued(r, s.ref(0))})
 	note("Cancel", err)
 	_, err = s.store.Pay(ctx, []seckill.Payment{{Merchant: merchant, ID: "late", Order: r.Order, Amount: r.Amount}})
 	note("Pay", err)
-	_, err = s.store.TimeOut(ctx, 10)
+	_, err = s.store.TimeOut(ctx, allShards, 10)
 	note("TimeOut", err)
-	_, err = s.store.Bury(ctx, s.ref(0, 1), []inventory.Hold{r.Hold()})
+	_, err = s.store.Unpark(ctx, allShards, 10)
+	note("Unpark", err)
+	_, err = s.store.Bury(ctx, s.ref(0), life, []inventory.Hold{r.Hold()})
 	note("Bury", err)
-	_, err = s.store.Relay(ctx, 0, 10, func(context.Context, []seckill.Outgoing) []int { return nil })
+	_, err = s.store.Relay(ctx, allShards, 0, 10, func(context.Context, []seckill.Outgoing) []int { return nil })
 	note("Relay", err)
-	_, err = s.store.NextEpoch(ctx, s.item(0))
-	note("NextEpoch", err)
-	_, err = s.store.Fence(ctx, s.ref(0, 9))
-	note("Fence", err)
-	note("MarkSuspect", s.store.MarkSuspect(ctx, s.ref(0, 1)))
-	_, _, err = s.store.Restock(ctx, seckill.StockChange{Item: s.item(0), Key: "late", Delta: 1}, author)
-	note("Restock", err)
-	fewer := seckill.StockChange{Item: s.item(0), Key: "l", Delta: -1}
-	_, _, err = s.store.Withdraw(ctx, s.ref(0, 1), seckill.NewWithdrawalID(s.item(0), "l"), fewer, author)
-	note("Withdraw", err)
-	_, _, err = s.store.FindStockChange(ctx, s.item(0), "late")
-	note("FindStockChange", err)
-	_, err = s.store.Books(ctx, activity)
-	note("Books", err)
+	s.everyStockCall(ctx, life, note)
 	_, err = s.store.Changes(ctx, 0, 10)
 	note("Changes", err)
 	_, err = s.store.FindChange(ctx, 1)
 	note("FindChange", err)
-	note("AddDeadLetters", s.store.AddDeadLetters(ctx, []seckill.DeadLetter{{Value: []byte{1}}}))
 	_, err = s.store.DeadLetters(ctx, 0, 10)
 	note("DeadLetters", err)
-	_, err = s.store.DropDeadLetters(ctx, []int64{1}, author)
-	note("DropDeadLetters", err)
+	_, err = s.store.ReplayDeadLetters(ctx, []int64{1}, author)
+	note("ReplayDeadLetters", err)
+	_, err = s.store.DiscardDeadLetters(ctx, []int64{1}, author)
+	note("DiscardDeadLetters", err)
 	note("PutToken", s.store.PutToken(ctx, seckill.Token{Name: "late"}, author))
 	_, err = s.store.Tokens(ctx)
 	note("Tokens", err)
@@ -75,28 +75,57 @@ func (s *shop) everyCall(ctx context.Context) map[string]error {
 	return errs
 }
 
+// everyStockCall makes those of seckill.StockStore.
+func (s *shop) everyStockCall(ctx context.Context, life string, note func(name string, err error)) {
+	_, err := s.store.Shards(ctx)
+	note("Shards", err)
+	_, err = s.store.Incarnation(ctx)
+	note("Incarnation", err)
+	_, err = s.store.NextEpoch(ctx, s.shard(0))
+	note("NextEpoch", err)
+	note("Fence", s.store.Fence(ctx, s.ref(0), life))
+	note("Snapshot", s.store.Snapshot(ctx, s.ref(0), nil, func([]inventory.Stocked, []inventory.Entry) error { return nil }))
+	note("MarkSuspect", s.store.MarkSuspect(ctx, s.ref(0)))
+	_, _, err = s.store.Restock(ctx, seckill.StockChange{Item: s.item(0), Key: "late", Delta: 1}, author)
+	note("Restock", err)
+	fewer := seckill.StockChange{Item: s.item(0), Key: "l", Delta: -1}
+	_, _, err = s.store.Withdraw(ctx, fewer, []seckill.Taken{s.taken(0, s.shard(0), "l", 1)}, author)
+	note("Withdraw", err)
+	note("MoveUnits", s.store.MoveUnits(ctx, s.taken(0, s.shard(0), "l", 1), (s.shard(0)+1)%Shards))
+	_, _, err = s.store.FindStockChange(ctx, s.item(0), "late")
+	note("FindStockChange", err)
+	_, err = s.store.ActivityBooks(ctx, activity)
+	note("ActivityBooks", err)
+	_, err = s.store.ShardBooks(ctx, s.shard(0), 0, 10)
+	note("ShardBooks", err)
+	_, err = s.store.ShardSums(ctx, s.shard(0))
+	note("ShardSums", err)
+	_, err = s.store.Unpublished(ctx, activity)
+	note("Unpublished", err)
+}
+
 func endedContext(s *shop) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	before := s.catalog()
+	before, rows, life := s.catalog(), s.rows(), s.incarnation()
 	s.unchanged(func() {
-		for name, err := range s.everyCall(ctx) {
+		for name, err := range s.everyCall(ctx, life) {
 			if !errors.Is(err, context.Canceled) {
 				s.t.Errorf("%s with an ended context: %v", name, err)
 			}
 		}
 	})
 	equal(s, "catalog", s.catalog(), before)
-	equal(s, "order", s.find(s.record(0, "late", "k", 1).Order), seckill.Order{})
-	letters, err := s.store.DeadLetters(s.ctx, 0, 10)
-	s.must(err)
-	equal(s, "dead letters", len(letters), 0)
+	equal(s, "shards", s.rows(), rows)
+	equal(s, "order", s.find(s.promise(0, "late", "k", 1).Order), seckill.Order{})
+	equal(s, "positions", s.positions(), nil)
 	s.order(0, "u-1", "k", 1) // and the store goes on
 }
 
 func closedStore(s *shop) {
+	life := s.incarnation()
 	s.must(s.store.Close())
-	for name, err := range s.everyCall(s.ctx) {
+	for name, err := range s.everyCall(s.ctx, life) {
 		if err == nil {
 			s.t.Errorf("%s of a closed store", name)
 		}
@@ -104,12 +133,13 @@ func closedStore(s *shop) {
 	s.must(s.store.Close())
 }
 
-// closeWaits closes while a relay delivers: the row that it delivered is deleted before Close returns.
+// closeWaits closes while a relay delivers: the row that it delivered is deleted before Close
+// returns.
 func closeWaits(s *shop) {
 	s.cancelled(0, 1)
 	var delivered atomic.Bool
 	closed := make(chan error, 1)
-	_, err := s.store.Relay(s.ctx, 0, 10, func(ctx context.Context, rows []seckill.Outgoing) []int {
+	_, err := s.store.Relay(s.ctx, allShards, 0, 10, func(ctx context.Context, rows []seckill.Outgoing) []int {
 		go func() {
 			err := s.store.Close()
 			if !delivered.Load() {

@@ -3,16 +3,24 @@ package storetest
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
 func catalogCases() []testCase {
 	return []testCase{
-		{"LoadCatalog_IsNilWhenTheVersionIsKnown", loadKnown},
-		{"LoadCatalog_ReturnsEverything", loadEverything},
+		{"LoadCatalog_HasNothingNewWhenTheVersionIsKnown", loadKnown},
+		{"LoadCatalog_HandsOutEverything", loadEverything},
+		{"LoadCatalog_HandsOutWhatChanged", loadChanges},
+		{"Incarnation_AVersionOfAnotherOneIsNone", loadForeign},
+		{"LoadCatalog_EndsWithAnErrorOfApply", loadFails},
+		{"LoadCatalog_OfMany", loadMany},
+		{"FindActivity_HasThePresentQuantities", findActivity},
 		{"PutMerchant_CreatesAndRenames", putMerchant},
 		{"PutMerchant_KeepsTheSecretUnlessThereIsANewOne", keepSecret},
 		{"PutMerchant_RepeatedChangesNothing", repeatMerchant},
@@ -21,9 +29,11 @@ func catalogCases() []testCase {
 		{"UpdateActivity_Creates", createActivity},
 		{"UpdateActivity_ReturnsTheChangesErrorAsItIs", refuseActivity},
 		{"UpdateActivity_ChangesADraft", changeDraft},
-		{"UpdateActivity_LeavesTheQuantityOfAnOpenedItem", keepQuantity},
-		{"UpdateActivity_NeverWritesEpochOrSuspect", keepEpoch},
-		{"UpdateActivity_DeletesOnlyWhatWasNeverOpened", deleteItems},
+		{"UpdateActivity_LeavesTheQuantityOfWhatIsOnSale", keepQuantity},
+		{"UpdateActivity_DeletesOnlyADraftsItems", deleteItems},
+		{"UpdateActivity_DividesASpreadItem", spreadItems},
+		{"TestL3_APublicationTravelsThroughTheOutbox", publishItems},
+		{"Publish_OfManyItems", publishMany},
 		{"UpdateActivity_NeverGivesAnItemIDTwice", freshItemIDs},
 		{"UpdateActivity_EndsByHand", endActivity},
 		{"UpdateActivity_RepeatedChangesNothing", repeatActivity},
@@ -34,43 +44,138 @@ func catalogCases() []testCase {
 func loadKnown(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	first := s.catalog()
-	if first.Version <= 0 {
-		t.Fatalf("version %d is what a gateway without a catalog knows", first.Version)
+	if first.Version.Number <= 0 || first.Version.Incarnation == "" {
+		t.Fatalf("version %+v is what a gateway without a catalog knows", first.Version)
 	}
-	known, err := s.store.LoadCatalog(s.ctx, first.Version)
-	s.must(err)
-	if known != nil {
-		t.Fatalf("version %d again: %+v", first.Version, known)
-	}
-	s.raises(func() { s.sell(goods{"phone-x", 10, 0}) })
-	newer, err := s.store.LoadCatalog(s.ctx, first.Version)
-	s.must(err)
-	if newer == nil || len(newer.Activities) != 1 {
-		t.Fatalf("after a change: %+v", newer)
-	}
+	equal(s, "changes", s.since(first.Version), catalog{Version: first.Version})
+	s.raises(func() { s.sell(goods{"phone-x", 10, 0, 1}) })
+	newer := s.since(first.Version)
+	equal(s, "changes", []int{len(newer.Merchants), len(newer.Callers), len(newer.Activities)}, []int{1, 1, 1})
+	equal(s, "changes afterwards", s.since(newer.Version), catalog{Version: newer.Version})
 }
 
 func loadEverything(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	s.sell(goods{"phone-x", 10, 2}, goods{"phone-y", 20, 0})
+	s.sell(goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
 	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: "m0", Name: "Books"}, author))
 	other := s.draft("books")
 	other.Merchant, other.State = "m0", seckill.ActivityDraft
 	s.putActivity(other)
 	created := s.clock.read()
-	data := s.catalog()
-	equal(s, "merchants", data.Merchants, []seckill.Merchant{
+	got := s.catalog()
+	equal(s, "merchants", got.Merchants, []seckill.Merchant{
 		{ID: "m0", Name: "Books"}, {ID: merchant, Name: "Phones", PaymentSecret: "s3cret"},
 	})
-	equal(s, "callers", data.Callers, []seckill.Caller{
+	equal(s, "callers", got.Callers, []seckill.Caller{
 		{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}, Created: created},
 	})
-	phones := s.draft(activity, goods{"phone-x", 10, 2}, goods{"phone-y", 20, 0})
+	phones := s.draft(activity, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
 	phones.State = seckill.ActivityPublished
 	for i := range phones.Items {
 		phones.Items[i].ID = s.items[i].ID
 	}
-	equal(s, "activities", data.Activities, []seckill.Activity{*phones, *other})
+	equal(s, "activities", got.Activities, []seckill.Activity{*phones, *other})
+	equal(s, "kept", len(got.Kept), 0)
+}
+
+// loadChanges: a gateway asks for what changed. Of an activity whose items did not change it has
+// them.
+func loadChanges(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
+	s.putActivity(s.draft("books", goods{"b", 5, 0, 1}))
+	version := s.catalog().Version
+
+	s.restock(0, "r", 5)
+	s.fenceAll()
+	s.order(0, "u", "k", 1)
+	equal(s, "changes", s.since(version), catalog{Version: version})
+
+	paused, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
+		a.State = seckill.ActivityPaused
+		return a, nil
+	})
+	s.must(err)
+	got := s.since(version)
+	equal(s, "kept", got.Kept, []seckill.ActivityID{activity})
+	paused.Items = nil
+	equal(s, "activities", got.Activities, []seckill.Activity{*paused})
+
+	books := s.draft("books", goods{"b", 6, 0, 1}, goods{"a", 7, 0, 1})
+	books.Items[0].ID = s.findActivity("books").Items[0].ID
+	books = s.putActivity(books)
+	got = s.since(got.Version)
+	equal(s, "activities", got.Activities, []seckill.Activity{*books})
+	equal(s, "kept", len(got.Kept), 0)
+	got = s.since(version)
+	equal(s, "since the first version", []int{len(got.Activities), len(got.Kept), len(got.Callers)}, []int{2, 1, 0})
+
+	s.must(s.store.SetCallerRevoked(s.ctx, caller, true, author))
+	last := s.since(got.Version)
+	equal(s, "changes", []int{len(last.Callers), len(last.Activities), len(last.Merchants)}, []int{1, 0, 0})
+	equal(s, "revoked", last.Callers[0].Revoked, true)
+}
+
+// findActivity reads an activity.
+func (s *shop) findActivity(id seckill.ActivityID) *seckill.Activity {
+	s.t.Helper()
+	a, err := s.store.FindActivity(s.ctx, id)
+	s.must(err)
+	return a
+}
+
+// loadForeign: versions of another life of the database say nothing.
+func loadForeign(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
+	want := s.catalog()
+	for _, since := range []seckill.CatalogVersion{
+		{Incarnation: "another life", Number: want.Version.Number}, {Incarnation: "another life", Number: 1},
+		{Number: want.Version.Number}, {Incarnation: want.Version.Incarnation},
+	} {
+		equal(s, "catalog", s.since(since), want)
+	}
+}
+
+// loadFails: an error of apply is the answer.
+func loadFails(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
+	broken := errors.New("no room")
+	_, err := s.store.LoadCatalog(s.ctx, seckill.CatalogVersion{}, func(bool) {}, func(seckill.CatalogChange) error { return broken })
+	s.wants(err, broken)
+	s.order(0, "u", "k", 1)
+}
+
+func loadMany(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	s.sell()
+	want := make(map[seckill.ActivityID]int)
+	for i := range 150 {
+		id := seckill.ActivityID(fmt.Sprintf("sale-%03d", i))
+		var list []goods
+		for k := range i % 4 {
+			list = append(list, goods{seckill.SKU(user(3 - k)), 5, 0, 1})
+		}
+		s.putActivity(s.draft(id, list...))
+		want[id] = len(list)
+	}
+	got := s.catalog()
+	equal(s, "activities", len(got.Activities), 151)
+	for _, a := range got.Activities[1:] {
+		equal(s, "items", len(a.Items), want[a.ID])
+		for k := range a.Items {
+			equal(s, "item's place", a.Items[k].SKU, seckill.SKU(user(3-k)))
+		}
+	}
+}
+
+func findActivity(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
+	_, err := s.store.FindActivity(s.ctx, "nothing")
+	s.wants(err, seckill.ErrNotFound)
+	s.restock(1, "r", 4)
+	got := s.findActivity(activity)
+	equal(s, "quantities", []int64{got.Items[0].Quantity, got.Items[1].Quantity}, []int64{10, 24})
+	want := s.catalog().Activities[0]
+	equal(s, "activity", *got, want)
 }
 
 func putMerchant(t *testing.T, open Open) {
@@ -169,7 +274,7 @@ func revokeCaller(t *testing.T, open Open) {
 func createActivity(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
-	want := s.draft("books", goods{"b", 5, 1}, goods{"a", 7, 0})
+	want := s.draft("books", goods{"b", 5, 1, 2}, goods{"a", 7, 0, 1})
 	var old *seckill.Activity
 	called := false
 	var got *seckill.Activity
@@ -200,7 +305,7 @@ func createActivity(t *testing.T, open Open) {
 }
 
 func refuseActivity(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2})
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
 	refusal := error(&seckill.Refusal{Code: seckill.CodeNotEditable})
 	before := s.catalog()
 	s.unchanged(func() {
@@ -220,10 +325,10 @@ func refuseActivity(t *testing.T, open Open) {
 func changeDraft(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
-	first := s.putActivity(s.draft("books", goods{"a", 5, 1}, goods{"b", 7, 0}, goods{"c", 1, 0}))
+	first := s.putActivity(s.draft("books", goods{"a", 5, 1, 1}, goods{"b", 7, 0, 1}, goods{"c", 1, 0, 1}))
 	a, c := first.Items[0], first.Items[2]
-	a.Price, a.Quantity, a.PerUser = seckill.Money{Minor: 5, Currency: "EUR"}, 50, 3
-	want := s.draft("books", goods{"z", 9, 4})
+	a.Price, a.Quantity, a.PerUser, a.MaxOrders, a.Spread = seckill.Money{Minor: 5, Currency: "EUR"}, 50, 3, 7, 4
+	want := s.draft("books", goods{"z", 9, 4, 1})
 	want.Name, want.PaymentWindow, want.Items = "New name", time.Minute, []seckill.Item{c, want.Items[0], a} // b is gone
 	want.StartsAt, want.EndsAt = want.StartsAt.Add(time.Hour), want.EndsAt.Add(2*time.Hour)
 	var got *seckill.Activity
@@ -246,7 +351,7 @@ func changeDraft(t *testing.T, open Open) {
 }
 
 func keepQuantity(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2})
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
 	got, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
 		a.Name, a.Items[0].Quantity = "Renamed", 1000
 		return a, nil
@@ -256,18 +361,8 @@ func keepQuantity(t *testing.T, open Open) {
 	s.counts(0, 10, 0, 0)
 }
 
-func keepEpoch(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2})
-	got, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
-		a.State, a.Items[0].Epoch, a.Items[0].Suspect = seckill.ActivityPaused, 7, true
-		return a, nil
-	})
-	s.must(err)
-	equal(s, "epoch and suspect", []any{got.Items[0].Epoch, got.Items[0].Suspect}, []any{s.items[0].Epoch, false})
-}
-
 func deleteItems(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2}, goods{"phone-y", 10, 2})
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 10, 2, 1})
 	before := s.catalog()
 	s.unchanged(func() {
 		_, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
@@ -275,36 +370,152 @@ func deleteItems(t *testing.T, open Open) {
 			return a, nil
 		})
 		if err == nil {
-			t.Fatal("an opened item was deleted")
+			t.Fatal("an item on sale was deleted")
 		}
 	})
 	equal(s, "catalog", s.catalog(), before)
 
-	draft := s.putActivity(s.draft("books", goods{"a", 5, 1}))
-	_, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: draft.Items[0].ID, Key: "k", Delta: 3}, author)
+	draft := s.putActivity(s.draft("books", goods{"a", 5, 1, 2}))
+	item := draft.Items[0].ID
+	c := seckill.StockChange{Item: item, Key: "k", Delta: 3}
+	_, _, err := s.store.Restock(s.ctx, c, author)
 	s.must(err)
 	draft.Items = nil
 	if got := s.putActivity(draft); len(got.Items) != 0 {
 		t.Fatalf("items %+v", got.Items)
 	}
-	if rows := s.outbox(); len(rows) != 0 {
-		t.Fatalf("outbox %+v", rows)
+	_, found, err := s.store.FindStockChange(s.ctx, item, "k")
+	s.must(err)
+	equal(s, "a stock change of it", found, false)
+	_, _, err = s.store.Restock(s.ctx, c, author)
+	s.wants(err, seckill.ErrNotFound)
+}
+
+// spreadItems: each shard of an item has a row with its share, from the home on.
+func spreadItems(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	s.sell()
+	shares := func(a *seckill.Activity) []int64 {
+		t.Helper()
+		books, err := s.store.ActivityBooks(s.ctx, a.ID)
+		s.must(err)
+		item := &a.Items[0]
+		equal(s, "rows", len(books), item.Spread)
+		out := make([]int64, item.Spread)
+		for i := range out {
+			shard := (inventory.Home(item.ID, Shards) + inventory.ShardID(i)) % Shards
+			at := slices.IndexFunc(books, func(b seckill.Book) bool { return b.Shard == shard })
+			if at < 0 {
+				t.Fatalf("no row on shard %d: %+v", shard, books)
+			}
+			out[i] = books[at].Total
+		}
+		return out
 	}
+	a := s.putActivity(s.draft("books", goods{"a", 11, 0, 4}))
+	equal(s, "shares", shares(a), []int64{3, 3, 3, 2})
+	a.Items[0].Spread = 2
+	a = s.putActivity(a)
+	equal(s, "shares on fewer shards", shares(a), []int64{6, 5})
+	a.Items[0].Quantity = 4
+	a = s.putActivity(a)
+	equal(s, "shares of fewer units", shares(a), []int64{2, 2})
+	for _, spread := range []int{0, -1, Shards + 1} {
+		_, err := s.store.UpdateActivity(s.ctx, a.ID, author, func(old *seckill.Activity) (*seckill.Activity, error) {
+			old.Items[0].Spread = spread
+			return old, nil
+		})
+		if err == nil {
+			t.Errorf("spread over %d shards", spread)
+		}
+	}
+	equal(s, "activity", s.findActivity("books"), a)
+}
+
+// publishItems: the units of a published activity go to each shard as restocks, and are in no shard
+// before.
+func publishItems(t *testing.T, open Open) {
+	s := newShop(t, open)
+	draft := s.putActivity(s.draft("books", goods{"a", 5, 0, 1}, goods{"b", 7, 0, 3}, goods{"c", 0, 0, 1}))
+	equal(s, "outbox of a draft", s.outbox(), nil)
+	got := s.publish("books")
+	equal(s, "items", got.Items, draft.Items)
+	var want []seckill.Outgoing
+	for i := range draft.Items {
+		item := &draft.Items[i]
+		for k := range item.Spread {
+			shard := (inventory.Home(item.ID, Shards) + inventory.ShardID(k)) % Shards
+			want = append(want, seckill.Outgoing{Ref: s.refs[shard], Stock: true, Restock: inventory.Restock{
+				Item: item.ID, ID: "publish", Units: seckill.Share(item.Quantity, k, item.Spread), Publish: true}})
+		}
+	}
+	unpublished := func(want int) {
+		t.Helper()
+		n, err := s.store.Unpublished(s.ctx, "books")
+		s.must(err)
+		equal(s, "rows that wait", n, want)
+		n, err = s.store.Unpublished(s.ctx, activity)
+		s.must(err)
+		equal(s, "rows of another activity", n, 0)
+	}
+	unpublished(5)
+	books, err := s.store.ActivityBooks(s.ctx, "books")
+	s.must(err)
+	for _, b := range books {
+		equal(s, "book", []any{b.Published, b.PendingStock}, []any{true, b.Total})
+	}
+	equal(s, "outbox", sortedRows(s.relay(allShards, func([]seckill.Outgoing) []int { return []int{0} })), sortedRows(want))
+	unpublished(4)
+	s.fenceAll() // the snapshots count them
+	unpublished(0)
+	equal(s, "outbox", s.outbox(), nil)
+
+	// It is published once: a pause and what follows leaves nothing.
+	for _, state := range []seckill.ActivityState{seckill.ActivityPaused, seckill.ActivityPublished, seckill.ActivityEnded} {
+		_, err := s.store.UpdateActivity(s.ctx, "books", author, func(a *seckill.Activity) (*seckill.Activity, error) {
+			a.State = state
+			return a, nil
+		})
+		s.must(err)
+	}
+	equal(s, "outbox", s.outbox(), nil)
+	change := s.lastChange("activity", "books")
+	var after seckill.Activity
+	s.decode(change.After, &after)
+	equal(s, "recorded state", after.State, seckill.ActivityEnded)
+}
+
+func publishMany(t *testing.T, open Open) {
+	s := newShop(t, open)
+	draft := s.draft("books")
+	for i := range 3000 {
+		draft.Items = append(draft.Items, seckill.Item{SKU: seckill.SKU(fmt.Sprint("sku-", i)), Price: price, Quantity: 2, Spread: 1 + i%2})
+	}
+	s.putActivity(draft)
+	s.publish("books")
+	n, err := s.store.Unpublished(s.ctx, "books")
+	s.must(err)
+	equal(s, "rows", n, 4500)
+	var units int64
+	for _, row := range s.drain() {
+		units += row.Restock.Units
+	}
+	equal(s, "units", units, 6000)
 }
 
 func freshItemIDs(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
-	first := s.putActivity(s.draft("books", goods{"a", 5, 1})).Items[0]
+	first := s.putActivity(s.draft("books", goods{"a", 5, 1, 1})).Items[0]
 	s.putActivity(s.draft("books"))
-	second := s.putActivity(s.draft("books", goods{"a", 5, 1})).Items[0]
+	second := s.putActivity(s.draft("books", goods{"a", 5, 1, 1})).Items[0]
 	if second.ID == first.ID {
 		t.Fatalf("item id %d was given out twice: old order ids would name the new item", first.ID)
 	}
 }
 
 func endActivity(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2})
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
 	s.clock.advance(time.Minute)
 	ended := s.clock.read()
 	got, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
@@ -317,7 +528,7 @@ func endActivity(t *testing.T, open Open) {
 }
 
 func repeatActivity(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 2})
+	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
 	s.unchanged(func() {
 		_, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) { return a, nil })
 		s.must(err)
@@ -326,7 +537,7 @@ func repeatActivity(t *testing.T, open Open) {
 
 func orphanActivity(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	a := s.draft("books", goods{"a", 5, 1})
+	a := s.draft("books", goods{"a", 5, 1, 1})
 	_, err := s.store.UpdateActivity(s.ctx, a.ID, author, func(*seckill.Activity) (*seckill.Activity, error) { return a, nil })
 	if !errors.Is(err, seckill.ErrNotFound) {
 		t.Fatalf("an activity of nobody: %v", err)

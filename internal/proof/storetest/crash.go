@@ -21,31 +21,41 @@ const (
 	saidCancelled = "cancelled"
 )
 
-// crashBatch is how many orders are written at once; a third of them is paid, a third cancelled, the rest stays open.
+// crashBatch is how many orders are written at once; a third of them is paid, a third cancelled,
+// the rest stays open.
 const crashBatch = 12
 
-// WriteUntilKilled writes orders, payments and cancels to the store until ctx ends, the store fails, or the process is
-// killed. Each line that it writes to said, by one Write, says what a call that has returned did. A store may be written to
-// again and again: each time begins under a new epoch, as a restart does.
+// WriteUntilKilled writes orders, payments and cancels to the store until ctx ends, the store
+// fails, or the process is killed. Each line that it writes to said, by one Write, says what a call
+// that has returned did. A store may be written to again and again: each time begins under a new
+// epoch, as a restart does. The position of a partition moves with the orders, by one for each
+// batch.
 func WriteUntilKilled(ctx context.Context, store seckill.Store, said io.Writer) error {
-	s := &shop{ctx: ctx, store: store, clock: &clock{now: time.Now()}}
-	epoch, err := s.startAgain()
+	s := &shop{t: panics{}, ctx: ctx, store: store, clock: &clock{now: time.Now()}}
+	if err := s.startAgain(); err != nil {
+		return err
+	}
+	positions, err := store.Positions(ctx)
 	if err != nil {
 		return err
 	}
+	position := positions[0]
 	accepted := make(chan []seckill.Order, 4)
 	ended := make(chan error, 1)
 	go func() { ended <- s.endOrders(accepted, said) }()
 	for batch := 0; ctx.Err() == nil; batch++ {
-		var records []seckill.Record
+		var promises []seckill.Promise
 		for k := range crashBatch {
-			records = append(records, s.recordAt(0, epoch, user(k), fmt.Sprint(epoch, "-", batch), 1))
+			promises = append(promises, s.promise(0, user(k), fmt.Sprint(s.ref(0).Epoch, "-", batch), 1))
 		}
-		got, err := store.Accept(ctx, records)
+		move := seckill.Move{From: position, To: position}
+		move.To.Next++
+		got, err := store.Accept(ctx, seckill.Batch{Pages: s.pages(promises...), Moves: []seckill.Move{move}})
 		if err != nil {
 			close(accepted)
 			return errors.Join(err, <-ended)
 		}
+		position = move.To
 		orders := make([]seckill.Order, len(got))
 		for k := range got {
 			orders[k] = got[k].Order
@@ -76,31 +86,31 @@ func say(said io.Writer, what string, orders []seckill.Order) error {
 	return err
 }
 
-// startAgain makes the shop where there is none, and fences its item.
-func (s *shop) startAgain() (inventory.Epoch, error) {
-	data, err := s.store.LoadCatalog(s.ctx, 0)
-	if err != nil {
-		return 0, err
+// panics is the reporter of a process that has no test: it ends with what is wrong.
+type panics struct{}
+
+func (panics) Helper()                           {}
+func (panics) Error(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (panics) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (panics) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (panics) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+// startAgain makes the shop where there is none, and fences its shards.
+func (s *shop) startAgain() error {
+	a, err := s.store.FindActivity(s.ctx, activity)
+	switch {
+	case errors.Is(err, seckill.ErrNotFound):
+		s.sell(goods{"phone-x", seckill.MaxItemQuantity, 0, 2})
+	case err != nil:
+		return err
+	default:
+		s.items = a.Items
 	}
-	if len(data.Activities) == 0 {
-		a := s.draft(activity, goods{"phone-x", seckill.MaxItemQuantity, 0})
-		err := s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones"}, author)
-		if err != nil {
-			return 0, err
-		}
-		made, err := s.store.UpdateActivity(s.ctx, activity, author, func(*seckill.Activity) (*seckill.Activity, error) { return a, nil })
-		if err != nil {
-			return 0, err
-		}
-		data.Activities = []seckill.Activity{*made}
+	if err := s.store.AddPartitions(s.ctx, topic, 1); err != nil {
+		return err
 	}
-	s.items = data.Activities[0].Items
-	epoch, err := s.store.NextEpoch(s.ctx, s.item(0))
-	if err != nil {
-		return 0, err
-	}
-	_, err = s.store.Fence(s.ctx, s.ref(0, epoch))
-	return epoch, err
+	s.fenceAll()
+	return nil
 }
 
 func (s *shop) endOrders(accepted <-chan []seckill.Order, said io.Writer) error {
@@ -110,9 +120,9 @@ func (s *shop) endOrders(accepted <-chan []seckill.Order, said io.Writer) error 
 		for i := range paid {
 			payments[i] = paymentOf(paid[i], seckill.PaymentID(paid[i].ID))
 		}
-		ids := make([]seckill.OrderID, len(gone))
+		cancels := make([]seckill.Cancellation, len(gone))
 		for i := range gone {
-			ids[i] = gone[i].ID
+			cancels[i].Order = gone[i].ID
 		}
 		if _, err := s.store.Pay(s.ctx, payments); err != nil {
 			return err
@@ -120,7 +130,7 @@ func (s *shop) endOrders(accepted <-chan []seckill.Order, said io.Writer) error 
 		if err := say(said, saidPaid, paid); err != nil {
 			return err
 		}
-		if _, err := s.store.Cancel(s.ctx, ids); err != nil {
+		if _, err := s.store.Cancel(s.ctx, cancels); err != nil {
 			return err
 		}
 		if err := say(said, saidCancelled, gone); err != nil {
@@ -130,12 +140,14 @@ func (s *shop) endOrders(accepted <-chan []seckill.Order, said io.Writer) error 
 	return nil
 }
 
-// CheckSurvivors checks that a store, opened again, has everything that WriteUntilKilled said before it was killed, and nothing
-// half done: counts are those of the orders, and every ended order has its settlement. It returns how many orders there are.
+// CheckSurvivors checks that a store, opened again, has everything that WriteUntilKilled said
+// before it was killed, and nothing half done: counts and digests are those of the orders, every
+// ended order has its settlement, and the position is behind each batch of orders. It returns how
+// many orders there are.
 func CheckSurvivors(t *testing.T, store seckill.Store, said io.Reader) int {
 	t.Helper()
 	s := &shop{t: t, ctx: t.Context(), store: store, clock: &clock{now: time.Now()}}
-	s.reload()
+	s.items = s.findActivity(activity).Items
 	states := map[string]seckill.OrderState{saidPaid: seckill.OrderPaid, saidCancelled: seckill.OrderCancelled}
 	lines := bufio.NewScanner(said)
 	for lines.Scan() {
@@ -153,19 +165,26 @@ func CheckSurvivors(t *testing.T, store seckill.Store, said io.Reader) int {
 		}
 	}
 	s.must(lines.Err())
-	epoch, err := store.NextEpoch(s.ctx, s.item(0))
-	s.must(err)
+	s.refs = make(map[inventory.ShardID]inventory.Ref)
+	for _, row := range s.rows() {
+		s.refs[row.Ref.Shard] = row.Ref
+	}
+	s.sums()
 	settlements := make(map[string]int)
 	for _, row := range s.outbox() {
 		settlements[row.Settlement.ID]++
 	}
-	snapshot := s.checkItem(0, epoch)
-	for _, e := range snapshot.Entries {
-		ended := 1
-		if e.State == inventory.Ordered {
-			ended = 0
+	count := 0
+	for _, got := range s.checkShards() {
+		count += len(got.Entries)
+		for _, e := range got.Entries {
+			ended := 1
+			if e.State == inventory.Ordered {
+				ended = 0
+			}
+			equal(s, "settlements of "+e.ID, settlements[e.ID], ended)
 		}
-		equal(s, "settlements of "+e.ID, settlements[e.ID], ended)
 	}
-	return len(snapshot.Entries)
+	equal(s, "batches of orders behind the position", int64(count), s.positions()[0].Next*crashBatch)
+	return count
 }

@@ -2,9 +2,11 @@ package storetest
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"penstock/inventory"
 	"penstock/seckill"
@@ -12,188 +14,362 @@ import (
 
 func epochCases() []testCase {
 	return []testCase{
+		{"Shards_AreThereFromTheBeginning", shards},
+		{"Incarnation_IsOneForThisLife", incarnation},
 		{"NextEpoch_GivesEachOutOnce", nextEpoch},
-		selling("Fence_ReturnsTheItemAtThatMoment", fence),
-		selling("Fence_RepeatedReturnsTheSame", fenceAgain),
-		selling("Fence_IsRefusedWhereALaterOneStands", fenceLate),
-		{"Fence_AbsorbsStockChangesAndKeepsSettlements", fenceOutbox},
-		{"Fence_OfManyOrders", fenceMany},
+		{"NextEpoch_FollowsTheClock", nextEpochClock},
+		selling("NextEpoch_OnlyTheLastOneFences", fenceLast),
+		selling("Incarnation_OnlyItsFence", fenceRestored),
+		selling("Fence_RepeatedChangesNothing", fenceAgain),
+		selling("Snapshot_HasTheShardAtThatMoment", takeAll),
+		selling("Snapshot_IsForItsEpochOnly", takeFenced),
+		selling("Snapshot_WithAFailedLoadIsNone", takeFails),
+		selling("Snapshot_SeesNothingThatComesLater", takeMoment),
+		{"Snapshot_AbsorbsStockChangesAndKeepsSettlements", takeOutbox},
+		{"Snapshot_HotItemsFirst", takeHot},
+		{"Snapshot_OfItsShardOnly", takeShard},
+		{"Snapshot_OfMany", takeMany},
 		selling("MarkSuspect_HoldsForOneEpoch", markSuspect),
-		{"LockItem_IsOneHoldersAtATime", lockItem},
+	}
+}
+
+func (s *shop) rows() []seckill.ShardRow {
+	s.t.Helper()
+	got, err := s.store.Shards(s.ctx)
+	s.must(err)
+	return got
+}
+
+func shards(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	var want []seckill.ShardRow
+	for _, shard := range allShards {
+		want = append(want, seckill.ShardRow{Ref: inventory.Ref{Shard: shard}})
+	}
+	equal(s, "shards", s.rows(), want)
+	epoch, err := s.store.NextEpoch(s.ctx, 1)
+	s.must(err)
+	want[1].NextEpoch = epoch
+	equal(s, "shards", s.rows(), want)
+	s.must(s.store.Fence(s.ctx, inventory.Ref{Shard: 1, Epoch: epoch}, s.incarnation()))
+	want[1].Ref.Epoch = epoch
+	equal(s, "shards", s.rows(), want)
+}
+
+func incarnation(t *testing.T, open Open) {
+	s, other := emptyShop(t, open), emptyShop(t, open)
+	if s.incarnation() == "" || s.incarnation() != s.incarnation() || s.incarnation() == other.incarnation() {
+		t.Fatalf("incarnations %q and %q", s.incarnation(), other.incarnation())
 	}
 }
 
 func nextEpoch(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0}, goods{"phone-y", 10, 0})
-	s.fence(s.ref(0, 5))
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	before := s.ref(0)
 	var mu sync.Mutex
 	given := make(map[inventory.Epoch]int)
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 10 {
-				epoch, err := s.store.NextEpoch(s.ctx, s.item(0))
-				if err != nil {
-					t.Error(err)
-				}
-				mu.Lock()
-				given[epoch]++
-				mu.Unlock()
+	inParallel(t, 4, func(int) error {
+		for range 10 {
+			epoch, err := s.store.NextEpoch(s.ctx, s.shard(0))
+			if err != nil {
+				return err
 			}
-		})
-	}
-	wg.Wait()
-	for epoch := inventory.Epoch(6); epoch < 46; epoch++ {
-		if given[epoch] != 1 {
-			t.Errorf("epoch %d was given out %d times", epoch, given[epoch])
+			mu.Lock()
+			given[epoch]++
+			mu.Unlock()
+		}
+		return nil
+	})
+	equal(s, "different epochs", len(given), 40)
+	for epoch, n := range given {
+		if n != 1 || epoch <= before.Epoch {
+			t.Errorf("epoch %d was given out %d times, behind %d", epoch, n, before.Epoch)
 		}
 	}
-	equal(s, "the item's own epoch", s.book(0).Epoch, 5)
-	other, err := s.store.NextEpoch(s.ctx, s.item(1))
-	s.must(err)
-	equal(s, "the other item's next epoch", other, 2)
-	_, err = s.store.NextEpoch(s.ctx, 4711)
+	equal(s, "the shard's own epoch", s.book(0).Epoch, before.Epoch)
+	_, err := s.store.NextEpoch(s.ctx, Shards)
 	s.wants(err, seckill.ErrNotFound)
 }
 
-// sorted makes snapshots comparable: the order of entries is nobody's business.
-func sorted(snapshot seckill.StockSnapshot) seckill.StockSnapshot {
-	slices.SortFunc(snapshot.Entries, func(a, b inventory.Entry) int { return cmp.Compare(a.ID, b.ID) })
-	return snapshot
+// nextEpochClock: a database that was restored gives out none that it gave out before, since its
+// clock went on.
+func nextEpochClock(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	next := func() inventory.Epoch {
+		t.Helper()
+		epoch, err := s.store.NextEpoch(s.ctx, 2)
+		s.must(err)
+		return epoch
+	}
+	now := inventory.Epoch(s.clock.read().UnixMilli())
+	equal(s, "epochs of one moment", []inventory.Epoch{next(), next()}, []inventory.Epoch{now, now + 1})
+	s.clock.advance(time.Second)
+	equal(s, "a second later", next(), now+1000)
+	s.clock.advance(-time.Minute)
+	equal(s, "with a clock that goes back", next(), now+1001)
+}
+
+// fenceLast: a slow rebuilder must not fence away what a later one has opened.
+func fenceLast(s *shop) {
+	first, err := s.store.NextEpoch(s.ctx, s.shard(0))
+	s.must(err)
+	before := s.book(0).Epoch
+	second, err := s.store.NextEpoch(s.ctx, s.shard(0))
+	s.must(err)
+	for _, epoch := range []inventory.Epoch{first, before, 0, second + 1} {
+		s.wants(s.store.Fence(s.ctx, inventory.Ref{Shard: s.shard(0), Epoch: epoch}, s.incarnation()), seckill.ErrFenced)
+	}
+	equal(s, "epoch", s.book(0).Epoch, before)
+	s.must(s.store.Fence(s.ctx, inventory.Ref{Shard: s.shard(0), Epoch: second}, s.incarnation()))
+	equal(s, "epoch", s.book(0).Epoch, second)
+	s.wants(s.store.Fence(s.ctx, inventory.Ref{Shard: Shards, Epoch: second}, s.incarnation()), seckill.ErrNotFound)
+}
+
+// fenceRestored: a rebuild that lived through a restore has waited for records that are read again
+// now.
+func fenceRestored(s *shop) {
+	epoch, err := s.store.NextEpoch(s.ctx, s.shard(0))
+	s.must(err)
+	for _, incarnation := range []string{"", "another life", s.incarnation() + "x"} {
+		s.wants(s.store.Fence(s.ctx, inventory.Ref{Shard: s.shard(0), Epoch: epoch}, incarnation), seckill.ErrFenced)
+	}
+	equal(s, "epoch", s.book(0).Epoch, s.ref(0).Epoch)
+}
+
+func fenceAgain(s *shop) {
+	before := s.ref(0)
+	ref := s.fenceOnly(s.shard(0))
+	rows := s.rows()
+	s.must(s.store.Fence(s.ctx, ref, s.incarnation()))
+	equal(s, "shards", s.rows(), rows)
+	s.acceptAt(before, []seckill.Outcome{skipped}, s.promise(0, "u-1", "k", 1))
+	s.accept([]seckill.Outcome{opened}, s.promise(0, "u-2", "k", 1))
+	s.take(ref)
+	s.must(s.store.Fence(s.ctx, ref, s.incarnation()))
+	s.accept([]seckill.Outcome{opened}, s.promise(0, "u-3", "k", 1))
+	_, err := s.store.NextEpoch(s.ctx, s.shard(0))
+	s.must(err)
+	s.wants(s.store.Fence(s.ctx, ref, s.incarnation()), seckill.ErrFenced)
 }
 
 func entry(h inventory.Hold, state inventory.State) inventory.Entry {
 	return inventory.Entry{Hold: h, State: state}
 }
 
-func fence(s *shop) {
+// sorted makes snapshots comparable.
+func sorted(got snapshot) snapshot {
+	slices.SortFunc(got.Items, func(a, b inventory.Stocked) int { return cmp.Compare(a.Item, b.Item) })
+	slices.SortFunc(got.Entries, compareEntries)
+	return got
+}
+
+func compareEntries(a, b inventory.Entry) int {
+	return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.ID, b.ID))
+}
+
+func takeAll(s *shop) {
 	open, paid, gone := s.order(0, "u-1", "k", 1), s.order(0, "u-2", "k", 2), s.order(0, "u-3", "k", 1)
 	s.pay(seckill.PaymentBooked, paid, "p-1")
 	s.cancel(gone)
-	no := s.accept([]seckill.Outcome{rejected}, s.record(0, "u-4", "k", 3))[0].Order
+	no := s.accept([]seckill.Outcome{rejected}, s.promise(0, "u-4", "k", 3))[0].Order
+	odd := s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-6", "k", 1))[0].Order
 	buried := s.hold(0, "u-5", "k", 1)
-	s.bury([]bool{false}, s.ref(0, 1), buried)
-	taken := inventory.Hold{ID: seckill.NewWithdrawalID(s.item(0), "taken"), Quantity: 3}
-	s.withdraw(0, 1, "taken", 3)
-	lost := inventory.Hold{ID: seckill.NewWithdrawalID(s.item(0), "lost"), Quantity: 2}
-	s.bury([]bool{false}, s.ref(0, 1), lost)
-	epoch, err := s.store.NextEpoch(s.ctx, s.item(0))
-	s.must(err)
-	var got seckill.StockSnapshot
-	s.raises(func() { got = s.fence(s.ref(0, epoch)) })
-	want := seckill.StockSnapshot{Total: 7, Open: 1, Sold: 2, Entries: []inventory.Entry{
-		entry(open.Hold(), inventory.Ordered), entry(paid.Hold(), inventory.Sold), entry(gone.Hold(), inventory.Void),
-		entry(no.Hold(), inventory.Void), entry(buried, inventory.Void), entry(taken, inventory.Sold), entry(lost, inventory.Void),
-	}}
-	equal(s, "snapshot", sorted(got), sorted(want))
-	s.reload()
-	equal(s, "epoch in the catalog", s.items[0].Epoch, epoch)
-}
-
-func fenceAgain(s *shop) {
-	s.order(0, "u-1", "k", 1)
-	first := s.fence(s.ref(0, 2))
-	s.unchanged(func() { equal(s, "snapshot", sorted(s.fence(s.ref(0, 2))), sorted(first)) })
-	s.accept([]seckill.Outcome{opened}, s.recordAt(0, 2, "u-2", "k", 1))
-}
-
-func fenceLate(s *shop) {
-	s.fence(s.ref(0, 3))
-	s.unchanged(func() {
-		for _, epoch := range []inventory.Epoch{0, 1, 2} {
-			_, err := s.store.Fence(s.ctx, s.ref(0, epoch))
-			s.wants(err, seckill.ErrFenced)
-		}
-	})
-	equal(s, "epoch", s.book(0).Epoch, 3)
-	_, err := s.store.Fence(s.ctx, inventory.Ref{Item: 4711, Epoch: 1})
-	s.wants(err, seckill.ErrNotFound)
-	next, err := s.store.NextEpoch(s.ctx, s.item(0))
-	s.must(err)
-	if next <= 3 {
-		s.t.Fatalf("next epoch %d of an item in epoch 3", next)
+	s.bury(s.ref(0), []bool{false}, buried)
+	taken, lost := s.withdrawal(0, s.shard(0), "taken", 3), s.withdrawal(0, s.shard(0), "lost", 2)
+	s.withdraw(0, "taken", 3)
+	s.bury(s.ref(0), []bool{false}, lost)
+	got := s.fence(s.shard(0))
+	want := snapshot{
+		Items: []inventory.Stocked{{Item: s.item(0), Total: 7, Available: 3, Sold: 2}},
+		Entries: []inventory.Entry{
+			entry(open.Hold(), inventory.Ordered), entry(paid.Hold(), inventory.Sold), entry(gone.Hold(), inventory.Void),
+			entry(no.Hold(), inventory.Void), entry(buried, inventory.Void), entry(odd.Hold(), inventory.Ordered),
+			entry(taken, inventory.Sold), entry(lost, inventory.Void),
+		}}
+	if !slices.IsSortedFunc(got.Entries, compareEntries) {
+		s.t.Fatalf("an item's holds are not in the order of their names: %+v", got.Entries)
 	}
+	equal(s, "snapshot", got, sorted(want))
 }
 
-func fenceOutbox(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0}, goods{"phone-y", 10, 0})
+func takeFenced(s *shop) {
+	before := s.ref(0)
+	s.fenceOnly(s.shard(0))
+	for _, ref := range []inventory.Ref{before, beside(s.ref(0), 1), {Shard: s.shard(0)}} {
+		_, err := s.tryTake(ref)
+		s.wants(err, seckill.ErrFenced)
+	}
+	s.take(s.ref(0))
+}
+
+func takeFails(s *shop) {
+	s.order(0, "u-1", "k", 1)
+	s.restock(0, "r", 5)
+	s.fenceOnly(s.shard(0))
+	broken := errors.New("no Redis")
+	for _, want := range []string{"items", "holds"} {
+		err := s.store.Snapshot(s.ctx, s.ref(0), nil, func(items []inventory.Stocked, _ []inventory.Entry) error {
+			if (want == "items") == (len(items) > 0) {
+				return broken
+			}
+			return nil
+		})
+		s.wants(err, broken)
+	}
+	s.fence(s.shard(0))
+	s.restock(0, "s", 1)
+	equal(s, "outbox", s.outbox(), []seckill.Outgoing{s.restockRow(0, s.shard(0), "s", 1)})
+}
+
+// takeMoment: what happens while a snapshot is loaded is not in it, and is told afterwards.
+func takeMoment(s *shop) {
+	o := s.order(0, "u-1", "k", 2)
+	s.fenceOnly(s.shard(0))
+	var got snapshot
+	pages := 0
+	err := s.store.Snapshot(s.ctx, s.ref(0), nil, func(items []inventory.Stocked, entries []inventory.Entry) error {
+		if pages++; pages == 1 {
+			s.cancel(o)
+			s.order(0, "u-2", "k", 1)
+			s.restock(0, "r", 5)
+		}
+		got.Items, got.Entries = append(got.Items, items...), append(got.Entries, entries...)
+		return nil
+	})
+	s.must(err)
+	equal(s, "snapshot", got, snapshot{
+		Items:   []inventory.Stocked{{Item: s.item(0), Total: 10, Available: 8}},
+		Entries: []inventory.Entry{entry(o.Hold(), inventory.Ordered)},
+	})
+	equal(s, "outbox", s.outbox(), []seckill.Outgoing{
+		settlement(s.ref(0), s.find(o.ID), inventory.SettleVoid), s.restockRow(0, s.shard(0), "r", 5)})
+	s.sums()
+}
+
+// otherItem returns an item that lies on another shard than the first.
+func (s *shop) otherItem() int {
+	s.t.Helper()
+	for i := range s.items {
+		if s.shard(i) != s.shard(0) {
+			return i
+		}
+	}
+	s.t.Fatal("all items are on one shard")
+	return 0
+}
+
+func someGoods(n int) []goods {
+	list := make([]goods, n)
+	for i := range list {
+		list[i] = goods{seckill.SKU(user(i)), 10, 0, 1}
+	}
+	return list
+}
+
+func takeOutbox(t *testing.T, open Open) {
+	s := newShop(t, open, someGoods(5)...)
+	other := s.otherItem()
 	gone := s.cancel(s.order(0, "u-1", "k", 1))
-	for i := range 2 {
-		_, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(i), Key: "r", Delta: 2}, author)
-		s.must(err)
-		s.withdraw(i, 1, "w", 1)
-		s.bury([]bool{false}, s.ref(i, 1), inventory.Hold{ID: seckill.NewWithdrawalID(s.item(i), "lost"), Quantity: 1})
+	for _, i := range []int{0, other} {
+		s.restock(i, "r", 2)
+		s.withdraw(i, "w", 1)
+		s.bury(s.ref(i), []bool{false}, s.withdrawal(i, s.shard(i), "lost", 1))
 	}
 	equal(s, "rows", len(s.outbox()), 7)
-	snapshot := s.fence(s.ref(0, 2))
-	equal(s, "total", snapshot.Total, 11)
+	s.fence(s.shard(0))
 	rows := s.outbox()
-	equal(s, "first row", rows[0], settlement(s.ref(0, 2), gone, inventory.SettleVoid))
+	equal(s, "first row", rows[0], settlement(s.ref(0), gone, inventory.SettleVoid))
 	for _, row := range rows[1:] {
-		equal(s, "rows of the other item", row.Ref, s.ref(1, 1))
+		equal(s, "rows of the other shard", row.Ref, s.ref(other))
 	}
 	equal(s, "rows", len(rows), 4)
 }
 
-func fenceMany(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 5000, 0}, goods{"phone-y", 5000, 0})
+func takeHot(t *testing.T, open Open) {
+	s := newShop(t, open, someGoods(40)...)
+	var on []inventory.ItemID
+	for i := range s.items {
+		if s.shard(i) == s.shard(0) {
+			on = append(on, s.item(i))
+			s.order(i, "u", "k", 1)
+		}
+	}
+	hot := []inventory.ItemID{on[len(on)-1], on[len(on)-2], 4711, s.item(s.otherItem())}
+	s.fenceOnly(s.shard(0))
+	got, err := s.tryTake(s.ref(0), hot...)
+	s.must(err)
+	equal(s, "items and holds", []int{len(got.Items), len(got.Entries)}, []int{len(on), len(on)})
+	for i := range 2 {
+		if !slices.Contains(hot, got.Items[i].Item) || !slices.Contains(hot, got.Entries[i].Item) {
+			t.Errorf("place %d has item %d, and a hold of %d", i, got.Items[i].Item, got.Entries[i].Item)
+		}
+	}
+}
+
+// takeShard: of a spread item each shard has its own part.
+func takeShard(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 30, 0, 3}, goods{"phone-y", 30, 0, 1})
+	s.putActivity(s.draft("books", goods{"draft", 5, 0, Shards}))
+	want := make(map[inventory.ShardID]*snapshot)
+	for _, shard := range allShards {
+		want[shard] = new(snapshot)
+	}
+	for n := range 20 {
+		o := s.order(n%2, user(n), "k", 1)
+		w := want[o.Grant.Shard]
+		w.Entries = append(w.Entries, entry(o.Hold(), inventory.Ordered))
+	}
+	books, err := s.store.ActivityBooks(s.ctx, activity)
+	s.must(err)
+	for _, b := range books {
+		w := want[b.Shard]
+		w.Items = append(w.Items, inventory.Stocked{Item: b.Item, Total: b.Total, Available: b.Total - b.Open})
+	}
+	for _, shard := range allShards {
+		got, w := sorted(s.fence(shard)), sorted(*want[shard])
+		equal(s, "items", got.Items, w.Items)
+		equal(s, "holds", got.Entries, w.Entries)
+	}
+}
+
+func takeMany(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10_000, 0, 1}, goods{"phone-y", 10_000, 0, 1})
 	var want []inventory.Entry
 	for i := range 2 {
-		var records []seckill.Record
-		for k := range 1500 {
-			records = append(records, s.record(i, user(k), "k", 2))
-			if i == 0 {
-				want = append(want, entry(records[k].Hold(), inventory.Ordered))
+		var promises []seckill.Promise
+		for k := range 4500 {
+			promises = append(promises, s.promise(i, user(k), "k", 2))
+			if s.shard(i) == s.shard(0) {
+				want = append(want, entry(promises[k].Hold(), inventory.Ordered))
 			}
 		}
-		_, err := s.store.Accept(s.ctx, records)
+		_, err := s.store.Accept(s.ctx, seckill.Batch{Pages: s.pages(promises...)})
 		s.must(err)
 	}
-	got := s.fence(s.ref(0, 2))
-	equal(s, "snapshot", sorted(got), sorted(seckill.StockSnapshot{Total: 5000, Open: 3000, Entries: want}))
+	got := s.fence(s.shard(0))
+	if !slices.IsSortedFunc(got.Entries, compareEntries) {
+		t.Error("an item's holds are not together, in the order of their names")
+	}
+	equal(s, "holds", sorted(got).Entries, sorted(snapshot{Entries: want}).Entries)
 }
 
 func markSuspect(s *shop) {
-	suspect := func() bool {
-		s.reload()
-		return s.items[0].Suspect
-	}
-	s.unchanged(func() {
-		s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 2)))
-		s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 0)))
-	})
+	suspect := func() bool { return s.rows()[s.shard(0)].Suspect }
+	s.must(s.store.MarkSuspect(s.ctx, beside(s.ref(0), -1))) // somebody who is late
 	equal(s, "suspect", suspect(), false)
-	s.raises(func() { s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 1))) })
-	equal(s, "suspect", suspect(), true)
-	s.unchanged(func() { s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 1))) })
-	s.fence(s.ref(0, 2))
-	equal(s, "suspect in the next epoch", suspect(), false)
-	s.unchanged(func() { s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 1))) }) // somebody who is late
-	s.must(s.store.MarkSuspect(s.ctx, s.ref(0, 2)))
-	s.fence(s.ref(0, 2)) // a repeat of the fence doesn't end what was suspected since
-	equal(s, "suspect", suspect(), true)
-}
-
-func lockItem(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0}, goods{"phone-y", 10, 0})
-	lock := func(i int) (func(), bool) {
-		unlock, ok, err := s.store.LockItem(s.ctx, s.item(i))
-		s.must(err)
-		return unlock, ok
+	for range 2 {
+		s.must(s.store.MarkSuspect(s.ctx, s.ref(0)))
+		equal(s, "suspect", suspect(), true)
 	}
-	unlock, ok := lock(0)
-	equal(s, "locked", ok, true)
-	_, ok = lock(0)
-	equal(s, "locked twice", ok, false)
-	other, ok := lock(1)
-	equal(s, "the other item", ok, true)
-	other()
-	s.order(0, "u-1", "k", 1) // it keeps nobody but other rebuilders out
-	unlock()
-	again, ok := lock(0)
-	equal(s, "locked again", ok, true)
-	unlock() // a late repeat doesn't unlock what somebody else holds
-	_, ok = lock(0)
-	equal(s, "locked twice", ok, false)
-	again()
+	for i, row := range s.rows() {
+		equal(s, "suspect shards", row.Suspect, i == int(s.shard(0)))
+	}
+	s.fenceOnly(s.shard(0))
+	equal(s, "suspect in the next epoch", suspect(), false)
+	s.must(s.store.MarkSuspect(s.ctx, beside(s.ref(0), 5))) // the books are behind
+	equal(s, "suspect", suspect(), true)
+	s.must(s.store.Fence(s.ctx, s.ref(0), s.incarnation())) // a repeat doesn't end what was suspected since
+	equal(s, "suspect", suspect(), true)
+	s.fence(s.shard(0))
+	equal(s, "suspect", suspect(), false)
 }

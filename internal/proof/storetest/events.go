@@ -9,12 +9,20 @@ import (
 	"penstock/seckill"
 )
 
-// ExerciseEvents runs the cases of seckill.EventStore against stores that open makes, which must implement it and keep events.
+// EventStore is backoffice.EventStore, which says what its methods promise.
+type EventStore interface {
+	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Order) error) (int, error)
+	EventsWaiting(ctx context.Context) (time.Duration, error)
+}
+
+// ExerciseEvents runs the cases of EventStore against stores that open makes, which must implement
+// it and keep events.
 func ExerciseEvents(t *testing.T, open Open) {
 	for _, c := range []testCase{
 		{"KeepsEveryStepInItsOrder", eventsOfALife},
 		selling("WhatChangesNothingIsNoStep", eventsOfNothing),
-		selling("ATombstoneIsNoStep", eventsOfTombstones),
+		selling("ATombstoneIsAStep", eventsOfTombstones),
+		selling("AParkedOrderIsNoneUntilItIsAnOrder", eventsOfParked),
 		{"HandsOutTheOldestInPages", eventPages},
 		selling("KeepsWhatWasNotDelivered", eventsFail),
 		selling("OneAtATime", eventsOnce),
@@ -26,19 +34,20 @@ func ExerciseEvents(t *testing.T, open Open) {
 	}
 }
 
-// ExerciseNoEvents runs a sale on a store that open makes, which must implement seckill.EventStore and was told to keep none.
+// ExerciseNoEvents runs a sale on a store that open makes, which must implement EventStore and was
+// told to keep none.
 func ExerciseNoEvents(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 1, 0})
+	s := newShop(t, open, goods{"phone-x", 1, 0, 1})
 	s.pay(seckill.PaymentLate, s.cancel(s.order(0, "u-1", "k", 1)), "p-1")
 	s.order(0, "u-2", "k", 1)
-	s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.record(0, "u-3", "k", 1))
+	s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.promise(0, "u-3", "k", 1))
 	equal(s, "steps", s.steps(100), nil)
 }
 
 // events returns the shop's store as the one of events.
-func (s *shop) events() seckill.EventStore {
+func (s *shop) events() EventStore {
 	s.t.Helper()
-	store, ok := s.store.(seckill.EventStore)
+	store, ok := s.store.(EventStore)
 	if !ok {
 		s.t.Fatalf("%T keeps no events", s.store)
 	}
@@ -58,7 +67,8 @@ func (s *shop) steps(limit int) []seckill.Order {
 	return got
 }
 
-// asSteps are orders as a step shows them: without what became of the units, which is nobody else's business.
+// asSteps are orders as a step shows them: without what became of the units, which is nobody else's
+// business.
 func asSteps(orders ...seckill.Order) []seckill.Order {
 	for i := range orders {
 		orders[i].Units = ""
@@ -67,18 +77,16 @@ func asSteps(orders ...seckill.Order) []seckill.Order {
 }
 
 func eventsOfALife(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 3, 2}, goods{"case", 5, 0})
+	s := newShop(t, open, goods{"phone-x", 3, 2, 1}, goods{"case", 5, 0, 1})
 	paid := s.order(0, "u-1", "k", 2)
 	cancelled := s.order(1, "u-2", "k", 1)
-	rejected := s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.record(0, "u-3", "k", 2))[0].Order
+	rejected := s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.promise(0, "u-3", "k", 2))[0].Order
 	late := s.order(0, "u-4", "k", 1)
 	s.clock.advance(time.Minute)
 	nowPaid := s.pay(seckill.PaymentBooked, paid, "p-1")
 	nowCancelled := s.cancel(cancelled)
 	s.clock.advance(window)
-	n, err := s.store.TimeOut(s.ctx, 10)
-	s.must(err)
-	equal(s, "orders timed out", n, 1)
+	equal(s, "orders timed out", s.timeOut(10), 1)
 	timedOut := s.find(late.ID)
 	s.clock.advance(time.Minute)
 	refunds := []seckill.Order{s.pay(seckill.PaymentLate, cancelled, "p-2"), s.pay(seckill.PaymentLate, rejected, "p-3")}
@@ -89,29 +97,38 @@ func eventsOfALife(t *testing.T, open Open) {
 
 func eventsOfNothing(s *shop) {
 	o := s.order(0, "u-1", "k", 2)
-	s.accept([]seckill.Outcome{seckill.OutcomeExists}, s.record(0, "u-1", "k", 2))
-	s.fence(s.ref(0, 2))
-	s.accept([]seckill.Outcome{seckill.OutcomeSkipped}, s.record(0, "u-2", "k", 1))
+	s.accept([]seckill.Outcome{seckill.OutcomeExists}, s.promise(0, "u-1", "k", 2))
+	before := s.ref(0)
+	s.fence(s.shard(0))
+	s.acceptAt(before, []seckill.Outcome{skipped}, s.promise(0, "u-2", "k", 1))
 	paid := s.pay(seckill.PaymentBooked, o, "p-1")
 	s.pay(seckill.PaymentAgain, o, "p-1")
 	s.pay(seckill.PaymentLate, o, "p-2")
-	_, err := s.store.Cancel(s.ctx, []seckill.OrderID{o.ID})
+	_, err := s.store.Cancel(s.ctx, given(o.ID))
 	s.must(err)
 	equal(s, "steps", s.steps(100), asSteps(o, paid))
 }
 
 func eventsOfTombstones(s *shop) {
-	hold := s.hold(0, "u-1", "k", 1)
-	s.bury([]bool{false}, s.ref(0, 1), hold)
-	equal(s, "steps", s.steps(100), nil)
+	r := s.promise(0, "u-1", "k", 1)
+	s.bury(s.ref(0), []bool{false}, r.Hold())
+	equal(s, "steps", s.steps(100), asSteps(s.find(r.Order)))
 	// Money for it is a step: somebody has to give it back.
-	r := s.record(0, "u-1", "k", 1)
 	due := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
 	equal(s, "steps", s.steps(100), asSteps(due))
 }
 
+func eventsOfParked(s *shop) {
+	r := s.unfit(0, "u-1", "k", 1)
+	s.accept([]seckill.Outcome{parked}, r)
+	equal(s, "steps", s.steps(100), nil)
+	s.reprice(price.Minor + 1)
+	s.replay([]seckill.Outcome{opened}, s.letters()[0].ID)
+	equal(s, "steps", s.steps(100), asSteps(s.find(r.Order)))
+}
+
 func eventPages(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0})
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
 	var want []seckill.Order
 	for i := range 5 {
 		want = append(want, s.order(0, user(i), "k", 1))

@@ -2,101 +2,210 @@ package storetest
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"slices"
-	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
-// model is what a store must be equal to: maps and loops, too simple to be wrong. It keeps no counts but adds the orders up
-// whenever one is asked for.
+// model is what a store must be equal to: maps and loops, too simple to be wrong. It keeps no
+// counts and no digests, but adds the orders up whenever one is asked for. It knows nothing of
+// seckill's decisions.
 type model struct {
 	items    []*modelItem
+	shards   map[inventory.ShardID]*modelShard
 	orders   map[seckill.OrderID]seckill.Order
+	letters  map[seckill.OrderID]bool // of parked orders
 	payments map[seckill.PaymentID]seckill.Payment
-	outbox   []seckill.Outgoing
+	outbox   []seckill.Outgoing           // without epochs
 	changes  map[seckill.StockChange]bool // that were made
-	taken    map[string]int               // withdrawals' holds that were committed
-	buried   map[string]int               // and those that were buried
+	holds    map[string]modelHold         // of withdrawals, that were committed or buried
+	locked   map[seckill.StockKey]bool
 }
 
 type modelItem struct {
 	seckill.Item
-	next              inventory.Epoch
-	skipped, rejected int64
+	rows map[inventory.ShardID]*modelRow
 }
 
-func newModel(items []seckill.Item) *model {
+type modelRow struct{ total, skipped, rejected int64 }
+
+type modelShard struct {
+	epoch, next, taken inventory.Epoch // taken is the epoch of the last snapshot
+	suspect            bool
+}
+
+type modelHold struct {
+	inventory.Hold
+	shard  inventory.ShardID
+	buried bool
+}
+
+// newModel is of a shop whose shards were fenced, and whose snapshots were taken.
+func newModel(s *shop) *model {
 	m := &model{
-		orders: make(map[seckill.OrderID]seckill.Order), payments: make(map[seckill.PaymentID]seckill.Payment),
-		changes: make(map[seckill.StockChange]bool), taken: make(map[string]int), buried: make(map[string]int),
+		shards: make(map[inventory.ShardID]*modelShard), orders: make(map[seckill.OrderID]seckill.Order),
+		letters: make(map[seckill.OrderID]bool), payments: make(map[seckill.PaymentID]seckill.Payment),
+		changes: make(map[seckill.StockChange]bool), holds: make(map[string]modelHold),
+		locked: make(map[seckill.StockKey]bool),
 	}
-	for _, item := range items {
-		m.items = append(m.items, &modelItem{Item: item, next: item.Epoch})
+	for _, item := range s.items {
+		i := &modelItem{Item: item, rows: make(map[inventory.ShardID]*modelRow)}
+		for k := range item.Spread {
+			i.rows[i.on(k)] = &modelRow{total: seckill.Share(item.Quantity, k, item.Spread)}
+		}
+		m.items = append(m.items, i)
+	}
+	for shard, ref := range s.refs {
+		m.shards[shard] = &modelShard{epoch: ref.Epoch, next: ref.Epoch, taken: ref.Epoch}
 	}
 	return m
 }
 
-// units adds up the units of an item's orders in a state, of one buyer or of all ("").
-func (m *model) units(item inventory.ItemID, buyer seckill.UserID, states ...seckill.UnitState) (sum int64) {
+// on returns the item's k-th shard.
+func (i *modelItem) on(k int) inventory.ShardID {
+	return (inventory.Home(i.ID, Shards) + inventory.ShardID(k)) % Shards
+}
+
+func (i *modelItem) key(shard inventory.ShardID) seckill.StockKey {
+	return seckill.StockKey{Item: i.ID, Shard: shard}
+}
+
+func (m *model) item(id inventory.ItemID) *modelItem {
+	return m.items[slices.IndexFunc(m.items, func(i *modelItem) bool { return i.ID == id })]
+}
+
+// ref returns a shard under its epoch.
+func (m *model) ref(shard inventory.ShardID) inventory.Ref {
+	return inventory.Ref{Shard: shard, Epoch: m.shards[shard].epoch}
+}
+
+// units adds up the units of orders of a stock row, or of a buyer over all rows of an item.
+func (m *model) units(item inventory.ItemID, of func(o *seckill.Order) bool, states ...seckill.UnitState) (sum int64) {
 	for _, o := range m.orders {
-		if o.Item == item && (buyer == "" || o.User == buyer) && slices.Contains(states, o.Units) {
+		if o.Item == item && of(&o) && slices.Contains(states, o.Units) {
 			sum += int64(o.Quantity)
 		}
 	}
 	return sum
 }
 
-func (m *model) used(i *modelItem) int64 {
-	return m.units(i.ID, "", seckill.UnitsOpen, seckill.UnitsSold)
+func onShard(shard inventory.ShardID) func(*seckill.Order) bool {
+	return func(o *seckill.Order) bool { return o.Grant.Shard == shard }
 }
 
-// accept says what becomes of a record.
-func (m *model) accept(i *modelItem, r seckill.Record, now time.Time) seckill.Acceptance {
+func ofBuyer(user seckill.UserID) func(*seckill.Order) bool {
+	return func(o *seckill.Order) bool { return o.User == user }
+}
+
+// used is what is not available of a stock row.
+func (m *model) used(key seckill.StockKey) int64 {
+	return m.units(key.Item, onShard(key.Shard), seckill.UnitsOpen, seckill.UnitsSold, seckill.UnitsParked)
+}
+
+// accept says what becomes of a promise of a page under ref.
+func (m *model) accept(ref inventory.Ref, r seckill.Promise, now time.Time) seckill.Acceptance {
+	item, at := m.item(r.Item()), m.ref(ref.Shard)
+	a := seckill.Acceptance{Ref: at, Ahead: ref.Epoch > at.Epoch}
 	if o, ok := m.orders[r.Order]; ok {
-		return seckill.Acceptance{Outcome: exists, Order: o, Epoch: i.Epoch}
+		a.Outcome, a.Order = exists, o
+		return a
 	}
-	if r.Grant.Epoch != i.Epoch {
-		if r.Grant.Epoch < i.Epoch {
-			i.skipped++
-			return seckill.Acceptance{Outcome: skipped, Epoch: i.Epoch}
-		}
-		return seckill.Acceptance{Outcome: unfit, Epoch: i.Epoch}
+	if ref.Epoch < at.Epoch {
+		item.rows[ref.Shard].skipped++
+		a.Outcome = skipped
+		return a
 	}
 	o := seckill.Order{
-		ID: r.Order, Item: i.ID, Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User, Quantity: r.Quantity, Amount: r.Amount,
-		State: seckill.OrderPending, Units: seckill.UnitsOpen, CreatedAt: now, UpdatedAt: now, PayBy: now.Add(window), Grant: r.Grant,
+		ID: r.Order, Item: item.ID, Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User, Quantity: r.Quantity,
+		Amount: r.Amount, CreatedAt: now, UpdatedAt: now, PayBy: now, Request: r.Request, Node: pageNode, Accepted: r.Accepted,
+		Grant: seckill.Provenance{Shard: ref.Shard, Epoch: ref.Epoch, Seq: pageSeq},
 	}
-	outcome := opened
+	a.Outcome = m.become(&o, now)
+	a.Order = o
+	return a
+}
+
+// become decides about an order that is none yet, or is parked, and keeps it.
+func (m *model) become(o *seckill.Order, now time.Time) (outcome seckill.Outcome) {
+	item, key := m.item(o.Item), o.Stock()
+	delete(m.orders, o.ID) // it does not count against itself
+	defer func() { m.orders[o.ID] = *o }()
 	switch {
-	case m.used(i)+int64(r.Quantity) > i.Quantity:
-		outcome, o.Reason = rejected, seckill.ReasonSoldOut
-	case i.PerUser > 0 && m.units(i.ID, r.User, seckill.UnitsOpen, seckill.UnitsSold)+int64(r.Quantity) > int64(i.PerUser):
-		outcome, o.Reason = rejected, seckill.ReasonPurchaseLimit
+	case m.locked[key]:
+		o.State, o.Reason, o.Units = seckill.OrderParked, seckill.ReasonLocked, seckill.UnitsParked
+		return parked
+	case o.Amount.Minor != item.Price.Minor*int64(o.Quantity):
+		o.State, o.Reason, o.Units = seckill.OrderParked, seckill.ReasonUnfit, seckill.UnitsParked
+		m.letters[o.ID] = true
+		return parked
+	case m.used(key)+int64(o.Quantity) > item.rows[key.Shard].total:
+		o.Reason = seckill.ReasonSoldOut
+	case item.PerUser > 0 &&
+		m.units(o.Item, ofBuyer(o.User), seckill.UnitsOpen, seckill.UnitsSold)+int64(o.Quantity) > int64(item.PerUser):
+		o.Reason = seckill.ReasonPurchaseLimit
+	default:
+		o.State, o.Reason, o.Units, o.PayBy = seckill.OrderPending, "", seckill.UnitsOpen, now.Add(window)
+		return opened
 	}
-	if outcome == rejected {
-		o.State, o.Units = seckill.OrderRejected, seckill.UnitsVoid
-		i.rejected++
-		m.settle(o, inventory.SettleVoid)
+	m.reject(o)
+	return rejected
+}
+
+func (m *model) reject(o *seckill.Order) {
+	o.State, o.Units = seckill.OrderRejected, seckill.UnitsVoid
+	m.item(o.Item).rows[o.Grant.Shard].rejected++
+	m.settle(*o, inventory.SettleVoid)
+}
+
+// unpark tries a parked order again.
+func (m *model) unpark(id seckill.OrderID, now time.Time) seckill.Acceptance {
+	o := m.orders[id]
+	o.UpdatedAt = now
+	outcome := m.become(&o, now)
+	return seckill.Acceptance{Outcome: outcome, Order: o, Ref: m.ref(o.Grant.Shard)}
+}
+
+// replay tries the order of a letter again.
+func (m *model) replay(id seckill.OrderID, now time.Time) seckill.Acceptance {
+	o := m.orders[id]
+	if o.State != seckill.OrderParked {
+		delete(m.letters, id)
+		return seckill.Acceptance{Outcome: exists, Order: o, Ref: m.ref(o.Grant.Shard)}
 	}
-	m.orders[o.ID] = o
-	return seckill.Acceptance{Outcome: outcome, Order: o, Epoch: i.Epoch}
+	if m.locked[o.Stock()] {
+		return seckill.Acceptance{Outcome: parked, Order: o, Ref: m.ref(o.Grant.Shard)}
+	}
+	delete(m.letters, id)
+	return m.unpark(id, now)
+}
+
+func (m *model) discard(id seckill.OrderID, now time.Time) {
+	o := m.orders[id]
+	delete(m.letters, id)
+	if o.State != seckill.OrderParked {
+		return
+	}
+	o.Reason, o.UpdatedAt = seckill.ReasonDiscarded, now
+	m.reject(&o)
+	m.orders[id] = o
 }
 
 func (m *model) settle(o seckill.Order, kind inventory.Kind) {
-	m.outbox = append(m.outbox, settlement(inventory.Ref{Item: o.Item}, o, kind))
+	m.outbox = append(m.outbox, settlement(inventory.Ref{Shard: o.Grant.Shard}, o, kind))
 }
 
-// end ends an open order and reports whether it was one.
+// held reports whether an event of the order would change a row that somebody has.
+func (m *model) held(o *seckill.Order) bool {
+	return o.Units == seckill.UnitsOpen && m.locked[o.Stock()]
+}
+
+// end ends an open order and reports whether it was one. A buyer may give a parked one up, too.
 func (m *model) end(id seckill.OrderID, state seckill.OrderState, reason seckill.Reason, now time.Time) bool {
 	o, ok := m.orders[id]
-	if !ok || o.State != seckill.OrderPending {
+	given := state == seckill.OrderCancelled && reason == seckill.ReasonBuyer
+	if !ok || o.State != seckill.OrderPending && !(given && o.State == seckill.OrderParked) {
 		return false
 	}
 	kind := inventory.SettleVoid
@@ -109,9 +218,36 @@ func (m *model) end(id seckill.OrderID, state seckill.OrderState, reason seckill
 	return true
 }
 
+// cancel cancels an order, or makes the row of one whose hold was seen under c.Ref.
+func (m *model) cancel(c seckill.Cancellation, now time.Time) seckill.Moved {
+	o, ok := m.orders[c.Order]
+	switch {
+	case ok && m.held(&o):
+		return seckill.Moved{Order: o, Locked: true}
+	case ok:
+		moved := m.end(c.Order, seckill.OrderCancelled, seckill.ReasonBuyer, now)
+		return seckill.Moved{Order: m.orders[c.Order], Now: moved}
+	case c.Queued == nil || c.Ref != m.ref(c.Ref.Shard):
+		return seckill.Moved{}
+	}
+	r := c.Queued
+	o = seckill.Order{
+		ID: r.Order, Item: r.Item(), Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User, Quantity: r.Quantity,
+		Amount: r.Amount, State: seckill.OrderCancelled, Reason: seckill.ReasonBuyer, Units: seckill.UnitsVoid,
+		CreatedAt: now, UpdatedAt: now, PayBy: now, Request: r.Request, Accepted: r.Accepted,
+		Grant: seckill.Provenance{Shard: c.Ref.Shard, Epoch: c.Ref.Epoch},
+	}
+	m.orders[o.ID] = o
+	m.settle(o, inventory.SettleVoid)
+	return seckill.Moved{Order: o, Now: true}
+}
+
 func (m *model) pay(p seckill.Payment, now time.Time) seckill.PaymentResult {
 	o, ok := m.orders[p.Order]
-	if !ok || p.Merchant != merchant {
+	if ok && m.held(&o) {
+		return seckill.PaymentResult{Verdict: seckill.PaymentLocked, Order: o}
+	}
+	if !ok || p.Merchant != merchant || o.State == seckill.OrderParked {
 		return seckill.PaymentResult{Verdict: seckill.PaymentNoOrder}
 	}
 	if earlier, ok := m.payments[p.ID]; ok {
@@ -135,89 +271,153 @@ func (m *model) pay(p seckill.Payment, now time.Time) seckill.PaymentResult {
 }
 
 // bury reports whether the hold's order exists.
-func (m *model) bury(i *modelItem, h inventory.Hold, now time.Time) bool {
+func (m *model) bury(ref inventory.Ref, h inventory.Hold, now time.Time) bool {
 	if seckill.IsWithdrawal(h.ID) {
-		_, taken := m.taken[h.ID]
-		if _, buried := m.buried[h.ID]; !taken && !buried {
-			m.buried[h.ID] = h.Quantity
-			m.outbox = append(m.outbox, withdrawalRow(i.ID, h, inventory.SettleVoid))
+		known, ok := m.holds[h.ID]
+		if !ok {
+			m.holds[h.ID] = modelHold{h, ref.Shard, true}
+			m.withdrawn(ref.Shard, h, inventory.SettleVoid)
 		}
-		return taken
+		return ok && !known.buried
 	}
 	if o, ok := m.orders[seckill.OrderID(h.ID)]; ok {
 		return o.Reason != seckill.ReasonNotAccepted
 	}
 	o := seckill.Order{
-		ID: seckill.OrderID(h.ID), Item: i.ID, Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity, SKU: i.SKU,
-		User: seckill.UserID(h.Buyer), Quantity: h.Quantity, State: seckill.OrderCancelled, Reason: seckill.ReasonNotAccepted,
-		Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, PayBy: now,
+		ID: seckill.OrderID(h.ID), Item: h.Item, Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity,
+		SKU: m.item(h.Item).SKU, User: seckill.UserID(h.Buyer), Quantity: h.Quantity, State: seckill.OrderCancelled,
+		Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, PayBy: now, Accepted: now,
+		Grant: seckill.Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
 	}
 	m.orders[o.ID] = o
 	m.settle(o, inventory.SettleVoid)
 	return false
 }
 
-func withdrawalRow(item inventory.ItemID, h inventory.Hold, kind inventory.Kind) seckill.Outgoing {
-	return seckill.Outgoing{Ref: inventory.Ref{Item: item}, Settlement: inventory.Settlement{Hold: h, Kind: kind}}
+// withdrawn leaves how a withdrawal's hold ends in the outbox.
+func (m *model) withdrawn(shard inventory.ShardID, h inventory.Hold, kind inventory.Kind) {
+	m.outbox = append(m.outbox, seckill.Outgoing{
+		Ref: inventory.Ref{Shard: shard}, Settlement: inventory.Settlement{Hold: h, Kind: kind}, Stock: true})
 }
 
-// change makes a restock or a withdrawal. replayed says that it was made before, err what is against it.
-func (m *model) change(i *modelItem, epoch inventory.Epoch, c seckill.StockChange) (replayed bool, err error) {
-	if m.changes[c] {
-		return true, nil
-	}
+func (m *model) restocked(shard inventory.ShardID, item inventory.ItemID, id string, units int64) {
+	m.outbox = append(m.outbox, seckill.Outgoing{
+		Ref: inventory.Ref{Shard: shard}, Restock: inventory.Restock{Item: item, ID: id, Units: units}, Stock: true})
+}
+
+// once says whether a stock change was made before under its key, and what is against it.
+func (m *model) once(c seckill.StockChange) (replayed bool, err error) {
 	for made := range m.changes {
 		if made.Item == c.Item && made.Key == c.Key {
-			return false, seckill.ErrKeyReused
+			if made != c {
+				return false, seckill.ErrKeyReused
+			}
+			return true, nil
 		}
 	}
-	if c.Delta > 0 {
-		m.outbox = append(m.outbox, seckill.Outgoing{Ref: inventory.Ref{Item: i.ID}, RestockID: c.Key, Restock: int(c.Delta)})
-	} else {
-		hold := inventory.Hold{ID: seckill.NewWithdrawalID(i.ID, c.Key), Quantity: int(-c.Delta)}
-		if epoch != i.Epoch {
-			return false, seckill.ErrFenced
-		}
-		if _, buried := m.buried[hold.ID]; buried {
-			return false, seckill.ErrNotFound
-		}
-		if i.Quantity+c.Delta < m.used(i) {
-			return false, seckill.ErrTooLow
-		}
-		m.taken[hold.ID] = hold.Quantity
-		m.outbox = append(m.outbox, withdrawalRow(i.ID, hold, inventory.SettleSold))
+	return false, nil
+}
+
+func (m *model) restock(c seckill.StockChange) (replayed bool, err error) {
+	if replayed, err = m.once(c); replayed || err != nil {
+		return replayed, err
 	}
-	i.Quantity += c.Delta
+	item := m.item(c.Item)
+	for k := range item.Spread {
+		if units := seckill.Share(c.Delta, k, item.Spread); units > 0 {
+			item.rows[item.on(k)].total += units
+			m.restocked(item.on(k), item.ID, c.Key, units)
+		}
+	}
+	item.Quantity += c.Delta
 	m.changes[c] = true
 	return false, nil
 }
 
-// fence returns the item as a snapshot of it must be.
-func (m *model) fence(i *modelItem, epoch inventory.Epoch) seckill.StockSnapshot {
-	if epoch > i.Epoch {
-		i.Epoch, i.Suspect = epoch, false
+// mayTake says what is against taking a hold's units; again says that it was done before.
+func (m *model) mayTake(t seckill.Taken) (again bool, err error) {
+	known, ok := m.holds[t.Hold.ID]
+	row := m.item(t.Hold.Item).rows[t.Ref.Shard]
+	switch {
+	case ok && known.buried:
+		return false, seckill.ErrNotFound
+	case ok:
+		return true, nil
+	case t.Ref != m.ref(t.Ref.Shard):
+		return false, seckill.ErrFenced
+	case row.total-int64(t.Hold.Quantity) < m.used(seckill.StockKey{Item: t.Hold.Item, Shard: t.Ref.Shard}):
+		return false, seckill.ErrTooLow
 	}
-	m.outbox = slices.DeleteFunc(m.outbox, func(row seckill.Outgoing) bool {
-		return row.Ref.Item == i.ID && (row.Restock > 0 || seckill.IsWithdrawal(row.Settlement.ID))
-	})
-	out := seckill.StockSnapshot{
-		Total: i.Quantity, Open: m.units(i.ID, "", seckill.UnitsOpen), Sold: m.units(i.ID, "", seckill.UnitsSold),
+	return false, nil
+}
+
+func (m *model) take(t seckill.Taken) {
+	m.item(t.Hold.Item).rows[t.Ref.Shard].total -= int64(t.Hold.Quantity)
+	m.holds[t.Hold.ID] = modelHold{t.Hold, t.Ref.Shard, false}
+	m.withdrawn(t.Ref.Shard, t.Hold, inventory.SettleSold)
+}
+
+func (m *model) withdraw(c seckill.StockChange, holds []seckill.Taken) (replayed bool, err error) {
+	if replayed, err = m.once(c); replayed || err != nil {
+		return replayed, err
+	}
+	for _, t := range holds {
+		again, err := m.mayTake(t)
+		if again {
+			err = seckill.ErrKeyReused
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	for _, t := range holds {
+		m.take(t)
+	}
+	m.item(c.Item).Quantity += c.Delta
+	m.changes[c] = true
+	return false, nil
+}
+
+func (m *model) moveUnits(t seckill.Taken, to inventory.ShardID) error {
+	again, err := m.mayTake(t)
+	if again || err != nil {
+		return err
+	}
+	m.take(t)
+	m.item(t.Hold.Item).rows[to].total += int64(t.Hold.Quantity)
+	m.restocked(to, t.Hold.Item, t.Hold.ID, int64(t.Hold.Quantity))
+	return nil
+}
+
+// snapshot returns the shard as a snapshot of it must be, and absorbs its stock changes.
+func (m *model) snapshot(shard inventory.ShardID) snapshot {
+	m.shards[shard].taken = m.shards[shard].epoch
+	m.outbox = slices.DeleteFunc(m.outbox, func(row seckill.Outgoing) bool { return row.Ref.Shard == shard && row.Stock })
+	var out snapshot
+	for _, i := range m.items {
+		if row := i.rows[shard]; row != nil {
+			out.Items = append(out.Items, inventory.Stocked{
+				Item: i.ID, Total: row.total, Available: row.total - m.used(i.key(shard)),
+				Sold: m.units(i.ID, onShard(shard), seckill.UnitsSold),
+			})
+		}
 	}
 	states := map[seckill.UnitState]inventory.State{
-		seckill.UnitsOpen: inventory.Ordered, seckill.UnitsSold: inventory.Sold, seckill.UnitsVoid: inventory.Void,
+		seckill.UnitsOpen: inventory.Ordered, seckill.UnitsParked: inventory.Ordered,
+		seckill.UnitsSold: inventory.Sold, seckill.UnitsVoid: inventory.Void,
 	}
 	for _, o := range m.orders {
-		if o.Item == i.ID {
+		if o.Grant.Shard == shard {
 			out.Entries = append(out.Entries, entry(o.Hold(), states[o.Units]))
 		}
 	}
-	for k := range modelKeys {
-		hold := seckill.NewWithdrawalID(i.ID, fmt.Sprint(k))
-		if n, ok := m.taken[hold]; ok {
-			out.Entries = append(out.Entries, entry(inventory.Hold{ID: hold, Quantity: n}, inventory.Sold))
-		}
-		if n, ok := m.buried[hold]; ok {
-			out.Entries = append(out.Entries, entry(inventory.Hold{ID: hold, Quantity: n}, inventory.Void))
+	for _, h := range m.holds {
+		switch {
+		case h.shard != shard:
+		case h.buried:
+			out.Entries = append(out.Entries, entry(h.Hold, inventory.Void))
+		default:
+			out.Entries = append(out.Entries, entry(h.Hold, inventory.Sold))
 		}
 	}
 	return out
@@ -225,345 +425,80 @@ func (m *model) fence(i *modelItem, epoch inventory.Epoch) seckill.StockSnapshot
 
 // rows returns the outbox as a relay must see it, in some order.
 func (m *model) rows() []seckill.Outgoing {
-	out := slices.Clone(m.outbox)
-	for k := range out {
-		for _, i := range m.items {
-			if i.ID == out[k].Ref.Item {
-				out[k].Ref.Epoch = i.Epoch
-			}
+	var out []seckill.Outgoing
+	for _, row := range m.outbox {
+		shard := m.shards[row.Ref.Shard]
+		if row.Stock && shard.taken != shard.epoch {
+			continue
 		}
+		row.Ref.Epoch = shard.epoch
+		out = append(out, row)
 	}
 	return sortedRows(out)
-}
-
-func sortedRows(rows []seckill.Outgoing) []seckill.Outgoing {
-	slices.SortFunc(rows, func(a, b seckill.Outgoing) int {
-		return cmp.Or(cmp.Compare(a.Ref.Item, b.Ref.Item), cmp.Compare(a.Settlement.ID, b.Settlement.ID), cmp.Compare(a.RestockID, b.RestockID))
-	})
-	return rows
 }
 
 func (m *model) books() []seckill.Book {
 	var out []seckill.Book
 	for _, i := range m.items {
-		b := seckill.Book{
-			Item: i.ID, SKU: i.SKU, Epoch: i.Epoch, Total: i.Quantity, Skipped: i.skipped, Rejected: i.rejected,
-			Open: m.units(i.ID, "", seckill.UnitsOpen), Sold: m.units(i.ID, "", seckill.UnitsSold),
-		}
-		for _, row := range m.outbox {
-			switch {
-			case row.Ref.Item != i.ID:
-			case row.Restock > 0:
-				b.PendingStock += int64(row.Restock)
-			case !seckill.IsWithdrawal(row.Settlement.ID):
-				b.PendingUnits += int64(row.Settlement.Quantity)
-			case row.Settlement.Kind == inventory.SettleSold:
-				b.PendingStock -= int64(row.Settlement.Quantity)
+		from := len(out)
+		for shard, row := range i.rows {
+			of := onShard(shard)
+			b := seckill.Book{
+				Item: i.ID, SKU: i.SKU, Shard: shard, Epoch: m.shards[shard].epoch, Published: true, Total: row.total,
+				Skipped: row.skipped, Rejected: row.rejected, Open: m.units(i.ID, of, seckill.UnitsOpen),
+				Sold: m.units(i.ID, of, seckill.UnitsSold), Parked: m.units(i.ID, of, seckill.UnitsParked),
 			}
+			for _, row := range m.outbox {
+				switch {
+				case row.Ref.Shard != shard || row.Restock.Item+row.Settlement.Item != i.ID:
+				case row.Restock.Item != 0:
+					b.PendingStock += row.Restock.Units
+				case !row.Stock:
+					b.PendingUnits += int64(row.Settlement.Quantity)
+				case row.Settlement.Kind == inventory.SettleSold:
+					b.PendingStock -= int64(row.Settlement.Quantity)
+				}
+			}
+			out = append(out, b)
 		}
-		out = append(out, b)
+		slices.SortFunc(out[from:], func(a, b seckill.Book) int { return cmp.Compare(a.Shard, b.Shard) })
 	}
 	return out
 }
 
-// The world of the random sequences is small, so that its inhabitants meet.
-const (
-	modelUsers = 3
-	modelKeys  = 3
-)
-
-// modelRun is one random sequence: a store, its model, and what the store's relay has delivered.
-type modelRun struct {
-	*shop
-	model     *model
-	delivered map[string]int // settlements by hold
+// sums returns what the audit compares of a shard.
+func (m *model) sums(shard inventory.ShardID) seckill.ShardSums {
+	out := seckill.ShardSums{Ref: m.ref(shard)}
+	for _, o := range m.orders {
+		name := inventory.NameDigest(string(o.ID))
+		switch {
+		case o.Grant.Shard != shard:
+		case o.Units == seckill.UnitsOpen || o.Units == seckill.UnitsParked:
+			out.Open = out.Open.Add(name)
+		case o.Units == seckill.UnitsSold:
+			out.Sold = out.Sold.Add(name)
+		}
+	}
+	for _, row := range m.outbox {
+		if row.Ref.Shard == shard {
+			out.Pending++
+		}
+	}
+	return out
 }
 
-// exerciseModel compares the store with the model after every step of random sequences. A failure is shrunk, and printed with
-// the flag that repeats it.
-func exerciseModel(t *testing.T, open Open) {
-	rapid.Check(t, func(rt *rapid.T) {
-		s := newShop(t, open, goods{"phone-x", 6, 3}, goods{"phone-y", 4, 0})
-		s.t = rt
-		defer func() {
-			if err := s.store.Close(); err != nil {
-				rt.Error(err)
-			}
-		}()
-		r := &modelRun{shop: s, model: newModel(s.items), delivered: make(map[string]int)}
-		rt.Repeat(map[string]func(*rapid.T){
-			"":         r.compare,
-			"accept":   r.accept,
-			"accept ":  r.accept, // twice as often
-			"cancel":   r.cancel,
-			"pay":      r.pay,
-			"time out": r.timeOut,
-			"bury":     r.bury,
-			"fence":    r.fence,
-			"change":   r.change,
-			"relay":    r.relay,
-			"suspect":  r.suspect,
-		})
-	})
+// shardRows returns the shards as the store must list them.
+func (m *model) shardRows() []seckill.ShardRow {
+	out := make([]seckill.ShardRow, Shards)
+	for shard, at := range m.shards {
+		out[shard] = seckill.ShardRow{Ref: m.ref(shard), NextEpoch: at.next, Suspect: at.suspect}
+	}
+	return out
 }
 
-// compare looks at everything a store shows.
-func (r *modelRun) compare(*rapid.T) {
-	var ids []seckill.OrderID
-	var want []seckill.Order
-	for i := range r.items {
-		for u := range modelUsers {
-			for k := range modelKeys {
-				id := r.record(i, user(u), fmt.Sprint(k), 1).Order
-				ids, want = append(ids, id), append(want, r.model.orders[id])
-			}
-		}
-	}
-	orders, err := r.store.FindOrders(r.ctx, ids)
-	r.must(err)
-	equal(r.shop, "orders", orders, want)
-	books, err := r.store.Books(r.ctx, activity)
-	r.must(err)
-	equal(r.shop, "books", books, r.model.books())
-	rows := r.outbox()
-	equal(r.shop, "outbox", sortedRows(slices.Clone(rows)), r.model.rows())
-	r.reload()
-	for i, item := range r.model.items {
-		equal(r.shop, "item in the catalog", r.items[i], item.Item)
-	}
-	r.laws(orders, books, rows)
-}
-
-// laws holds what the store shows against the laws, without the model.
-func (r *modelRun) laws(orders []seckill.Order, books []seckill.Book, rows []seckill.Outgoing) {
-	for _, b := range books {
-		if b.Open < 0 || b.Sold < 0 || b.Open+b.Sold > b.Total {
-			r.t.Fatalf("L1 broken: %+v", b)
-		}
-	}
-	bought := make(map[seckill.BuyerKey]int)
-	pending := make(map[string]int)
-	for _, row := range rows {
-		pending[row.Settlement.ID]++
-	}
-	for _, o := range orders {
-		if o.ID == "" {
-			continue
-		}
-		ended := 1
-		if o.Units == seckill.UnitsOpen {
-			ended = 0
-		}
-		if n := pending[string(o.ID)] + r.delivered[string(o.ID)]; n != ended {
-			r.t.Fatalf("L4 broken: order %s, units %s, has left %d settlements", o.ID, o.Units, n)
-		}
-		if o.Units == seckill.UnitsVoid {
-			continue
-		}
-		key := seckill.BuyerKey{Item: o.Item, User: o.User}
-		if bought[key] += o.Quantity; o.Item == r.item(0) && bought[key] > r.items[0].PerUser {
-			r.t.Fatalf("L5 broken: buyer %s has %d units of %d", o.User, bought[key], r.items[0].PerUser)
-		}
-	}
-}
-
-// pick draws an item and its place.
-func (r *modelRun) pick(t *rapid.T) (int, *modelItem) {
-	i := rapid.IntRange(0, len(r.items)-1).Draw(t, "item")
-	return i, r.model.items[i]
-}
-
-// epochNear draws the item's epoch, mostly, or one beside it.
-func epochNear(t *rapid.T, i *modelItem) inventory.Epoch {
-	return inventory.Epoch(max(0, int(i.Epoch)+rapid.SampledFrom([]int{0, 0, 0, 0, -1, 1}).Draw(t, "epoch")))
-}
-
-func (r *modelRun) drawRecord(t *rapid.T) (seckill.Record, *modelItem) {
-	i, item := r.pick(t)
-	u, k := rapid.IntRange(0, modelUsers-1).Draw(t, "user"), rapid.IntRange(0, modelKeys-1).Draw(t, "key")
-	return r.recordAt(i, epochNear(t, item), user(u), fmt.Sprint(k), rapid.IntRange(1, 3).Draw(t, "quantity")), item
-}
-
-func (r *modelRun) accept(t *rapid.T) {
-	r.clock.advance(time.Microsecond)
-	var records []seckill.Record
-	var want []seckill.Acceptance
-	for range rapid.IntRange(1, 6).Draw(t, "records") {
-		record, item := r.drawRecord(t)
-		records = append(records, record)
-		want = append(want, r.model.accept(item, record, r.clock.read()))
-	}
-	got, err := r.store.Accept(r.ctx, records)
-	r.must(err)
-	equal(r.shop, "acceptances", got, want)
-}
-
-func (r *modelRun) cancel(t *rapid.T) {
-	r.clock.advance(time.Microsecond)
-	var ids []seckill.OrderID
-	var want []seckill.Moved
-	for range rapid.IntRange(1, 4).Draw(t, "orders") {
-		record, _ := r.drawRecord(t)
-		ids = append(ids, record.Order)
-		now := r.model.end(record.Order, seckill.OrderCancelled, seckill.ReasonBuyer, r.clock.read())
-		want = append(want, seckill.Moved{Order: r.model.orders[record.Order], Now: now})
-	}
-	got, err := r.store.Cancel(r.ctx, ids)
-	r.must(err)
-	equal(r.shop, "moved", got, want)
-}
-
-func (r *modelRun) pay(t *rapid.T) {
-	r.clock.advance(time.Microsecond)
-	var payments []seckill.Payment
-	var want []seckill.PaymentResult
-	for range rapid.IntRange(1, 4).Draw(t, "payments") {
-		record, _ := r.drawRecord(t)
-		p := seckill.Payment{Merchant: merchant, ID: seckill.PaymentID(fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "payment"))), Order: record.Order}
-		p.Amount = record.Amount // of some quantity, so often a wrong one
-		if rapid.IntRange(0, 9).Draw(t, "whose") == 0 {
-			p.Merchant = "m2"
-		}
-		if o, ok := r.model.orders[p.Order]; ok && rapid.Bool().Draw(t, "right amount") {
-			p.Amount = o.Amount
-		}
-		payments, want = append(payments, p), append(want, r.model.pay(p, r.clock.read()))
-	}
-	got, err := r.store.Pay(r.ctx, payments)
-	r.must(err)
-	equal(r.shop, "results", got, want)
-}
-
-// timeOut lets the store choose among orders of the same age, and checks that it took none before an older one.
-func (r *modelRun) timeOut(t *rapid.T) {
-	r.clock.advance(time.Duration(rapid.IntRange(0, 12).Draw(t, "minutes")) * time.Minute)
-	limit := rapid.IntRange(1, 4).Draw(t, "limit")
-	var due []seckill.Order
-	for _, o := range r.model.orders {
-		if o.State == seckill.OrderPending && o.PayBy.Before(r.clock.read()) {
-			due = append(due, o)
-		}
-	}
-	slices.SortFunc(due, func(a, b seckill.Order) int { return a.PayBy.Compare(b.PayBy) })
-	n, err := r.store.TimeOut(r.ctx, limit)
-	r.must(err)
-	equal(r.shop, "timed out", n, min(limit, len(due)))
-	moved := 0
-	for _, o := range due {
-		if r.find(o.ID).State != seckill.OrderCancelled {
-			continue
-		}
-		if o.PayBy.After(due[n-1].PayBy) {
-			r.t.Fatalf("%s was timed out before an older one", o.ID)
-		}
-		r.model.end(o.ID, seckill.OrderCancelled, seckill.ReasonPaymentTimeout, r.clock.read())
-		moved++
-	}
-	equal(r.shop, "orders that moved", moved, n)
-}
-
-func (r *modelRun) bury(t *rapid.T) {
-	r.clock.advance(time.Microsecond)
-	i, item := r.pick(t)
-	epoch := epochNear(t, item)
-	var holds []inventory.Hold
-	want := []bool{}
-	for range rapid.IntRange(1, 4).Draw(t, "holds") {
-		k := fmt.Sprint(rapid.IntRange(0, modelKeys-1).Draw(t, "key"))
-		h := inventory.Hold{ID: seckill.NewWithdrawalID(item.ID, k), Quantity: 2}
-		if rapid.Bool().Draw(t, "an order's") {
-			h = r.hold(i, user(rapid.IntRange(0, modelUsers-1).Draw(t, "user")), k, 2)
-		}
-		holds = append(holds, h)
-		if epoch == item.Epoch {
-			want = append(want, r.model.bury(item, h, r.clock.read()))
-		}
-	}
-	got, err := r.store.Bury(r.ctx, inventory.Ref{Item: item.ID, Epoch: epoch}, holds)
-	if epoch != item.Epoch {
-		r.wants(err, seckill.ErrFenced)
-		return
-	}
-	r.must(err)
-	equal(r.shop, "orders exist", got, want)
-}
-
-func (r *modelRun) fence(t *rapid.T) {
-	_, item := r.pick(t)
-	epoch := inventory.Epoch(rapid.IntRange(0, int(item.Epoch)).Draw(t, "epoch"))
-	if rapid.IntRange(0, 3).Draw(t, "new") > 0 {
-		item.next++
-		next, err := r.store.NextEpoch(r.ctx, item.ID)
-		r.must(err)
-		equal(r.shop, "next epoch", next, item.next)
-		if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
-			return // the rebuilder died with its epoch
-		}
-		epoch = next
-	}
-	got, err := r.store.Fence(r.ctx, inventory.Ref{Item: item.ID, Epoch: epoch})
-	if epoch < item.Epoch {
-		r.wants(err, seckill.ErrFenced)
-		return
-	}
-	r.must(err)
-	r.must(checkSnapshot(got))
-	equal(r.shop, "snapshot", sorted(got), sorted(r.model.fence(item, epoch)))
-}
-
-func (r *modelRun) change(t *rapid.T) {
-	_, item := r.pick(t)
-	epoch := epochNear(t, item)
-	c := seckill.StockChange{
-		Item: item.ID, Key: fmt.Sprint(rapid.IntRange(0, modelKeys-1).Draw(t, "key")),
-		Delta: rapid.SampledFrom([]int64{1, 2, -1, -2, -5}).Draw(t, "delta"),
-	}
-	replayed, refused := r.model.change(item, epoch, c)
-	var total int64
-	var again bool
-	var err error
-	if c.Delta > 0 {
-		total, again, err = r.store.Restock(r.ctx, c, author)
-	} else {
-		ref := inventory.Ref{Item: item.ID, Epoch: epoch}
-		total, again, err = r.store.Withdraw(r.ctx, ref, seckill.NewWithdrawalID(item.ID, c.Key), c, author)
-	}
-	if refused != nil {
-		r.wants(err, refused)
-		return
-	}
-	r.must(err)
-	equal(r.shop, "stock change", []any{total, again}, []any{item.Quantity, replayed})
-}
-
-func (r *modelRun) relay(t *rapid.T) {
-	limit := rapid.IntRange(1, 5).Draw(t, "limit")
-	_, err := r.store.Relay(r.ctx, 0, limit, func(_ context.Context, rows []seckill.Outgoing) []int {
-		equal(r.shop, "rows handed out", len(rows), min(limit, len(r.model.outbox)))
-		var delivered []int
-		for k, row := range rows {
-			if rapid.Bool().Draw(t, "lost") {
-				continue
-			}
-			delivered = append(delivered, k)
-			if row.Restock == 0 {
-				r.delivered[row.Settlement.ID]++
-			}
-			row.Ref.Epoch = 0
-			at := slices.Index(r.model.outbox, row)
-			if at < 0 {
-				r.t.Fatalf("row %+v is not in the model's outbox", row)
-			}
-			r.model.outbox = slices.Delete(r.model.outbox, at, at+1)
-		}
-		return delivered
-	})
-	r.must(err)
-}
-
-func (r *modelRun) suspect(t *rapid.T) {
-	_, item := r.pick(t)
-	epoch := epochNear(t, item)
-	item.Suspect = item.Suspect || epoch == item.Epoch
-	r.must(r.store.MarkSuspect(r.ctx, inventory.Ref{Item: item.ID, Epoch: epoch}))
+// nextEpoch gives out an epoch.
+func (m *model) nextEpoch(shard inventory.ShardID, now time.Time) inventory.Epoch {
+	at := m.shards[shard]
+	at.next = max(at.next+1, at.epoch+1, inventory.Epoch(now.UnixMilli()))
+	return at.next
 }

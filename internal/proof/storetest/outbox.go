@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"testing"
 
 	"penstock/inventory"
@@ -13,11 +15,13 @@ func outboxCases() []testCase {
 		selling("AnEmptyOutboxCallsNobody", relayEmpty),
 		{"DeletesWhatWasDeliveredAndNothingElse", relaySome},
 		{"GoesThroughTheOutboxInPages", relayPages},
-		selling("NamesTheItemsEpochOfNow", relayEpoch),
+		{"IsForItsShardsOnly", relayShards},
+		selling("NamesTheShardsEpochOfNow", relayEpoch),
 		selling("DeliverMayUseTheStore", relayReenters),
 		selling("ARowWrittenMeanwhileIsNotDeleted", relayMeanwhile),
 		selling("TwoRelaysMayDeliverTheSame", relayTwice),
-		{"ARestockOfAnItemThatNeverOpenedWaits", relayUnopened},
+		selling("TestL3_AFencedShardsStockChangesWaitForItsSnapshot", relayFenced),
+		{"AShardThatNeverOpenedIsToldNothing", relayUnopened},
 	}
 }
 
@@ -32,7 +36,7 @@ func (s *shop) cancelled(i, n int) []seckill.Order {
 }
 
 func relayEmpty(s *shop) {
-	last, err := s.store.Relay(s.ctx, 0, 10, func(context.Context, []seckill.Outgoing) []int {
+	last, err := s.store.Relay(s.ctx, allShards, 0, 10, func(context.Context, []seckill.Outgoing) []int {
 		s.t.Error("deliver was called without rows")
 		return nil
 	})
@@ -41,26 +45,26 @@ func relayEmpty(s *shop) {
 }
 
 func relaySome(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0})
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
 	orders := s.cancelled(0, 5)
 	var want []seckill.Outgoing
 	for _, o := range orders {
-		want = append(want, settlement(s.ref(0, 1), o, inventory.SettleVoid))
+		want = append(want, settlement(s.ref(0), o, inventory.SettleVoid))
 	}
-	equal(s, "rows", s.relay(func([]seckill.Outgoing) []int { return []int{3, 1} }), want)
+	equal(s, "rows", s.relay(allShards, func([]seckill.Outgoing) []int { return []int{3, 1} }), want)
 	want = []seckill.Outgoing{want[0], want[2], want[4]}
 	equal(s, "rows", s.drain(), want)
 	equal(s, "rows", s.outbox(), nil)
 }
 
 func relayPages(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0})
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
 	orders := s.cancelled(0, 5)
 	var after int64
 	var seen []string
 	for _, want := range []int{2, 2, 1, 0} {
 		rows := 0
-		last, err := s.store.Relay(s.ctx, after, 2, func(_ context.Context, page []seckill.Outgoing) []int {
+		last, err := s.store.Relay(s.ctx, allShards, after, 2, func(_ context.Context, page []seckill.Outgoing) []int {
 			rows = len(page)
 			for i := range page {
 				seen = append(seen, page[i].Settlement.ID)
@@ -81,17 +85,39 @@ func relayPages(t *testing.T, open Open) {
 	equal(s, "rows left", len(s.outbox()), 2)
 }
 
+func relayShards(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 100, 0, Shards})
+	on := make(map[inventory.ShardID]int)
+	for _, o := range s.cancelled(0, 30) {
+		on[o.Grant.Shard]++
+	}
+	equal(s, "rows of no shard", s.relay(nil, everyRow), nil)
+	for _, shard := range allShards {
+		sums, err := s.store.ShardSums(s.ctx, shard)
+		s.must(err)
+		equal(s, "rows pending", sums.Pending, int64(on[shard]))
+		rows := s.relay([]inventory.ShardID{shard}, everyRow)
+		equal(s, "rows of the shard", len(rows), on[shard])
+		for _, row := range rows {
+			equal(s, "row's shard", row.Ref, s.refs[shard])
+		}
+	}
+	equal(s, "outbox", s.outbox(), nil)
+}
+
 func relayEpoch(s *shop) {
 	s.cancelled(0, 1)
-	equal(s, "epoch", s.outbox()[0].Ref, s.ref(0, 1))
-	s.fence(s.ref(0, 5))
-	equal(s, "epoch", s.outbox()[0].Ref, s.ref(0, 5))
+	equal(s, "epoch", s.outbox()[0].Ref, s.ref(0))
+	before := s.ref(0)
+	s.fenceOnly(s.shard(0))
+	equal(s, "another epoch", s.ref(0) != before, true)
+	equal(s, "epoch", s.outbox()[0].Ref, s.ref(0))
 }
 
 func relayReenters(s *shop) {
 	orders := s.cancelled(0, 2)
 	open := s.order(0, "u-9", "k", 1)
-	s.relay(func(rows []seckill.Outgoing) []int {
+	s.relay(allShards, func(rows []seckill.Outgoing) []int {
 		equal(s, "order", s.find(orders[0].ID), orders[0])
 		if s.find(open.ID).Units == seckill.UnitsOpen {
 			s.cancel(open)
@@ -101,24 +127,25 @@ func relayReenters(s *shop) {
 	s.counts(0, 10, 0, 0)
 }
 
-// relayMeanwhile: a slow relay delivers a row that a fast one has delivered and deleted; a row that was written since must
-// not be taken for it.
+// relayMeanwhile: a slow relay delivers a row that a fast one has delivered and deleted. A row that
+// was written since must not be taken for it.
 func relayMeanwhile(s *shop) {
 	s.cancelled(0, 1)
 	var later seckill.Order
-	_, err := s.store.Relay(s.ctx, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
+	_, err := s.store.Relay(s.ctx, allShards, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
 		s.drain()
 		later = s.cancel(s.order(0, "u-9", "k", 1))
 		return []int{0}
 	})
 	s.must(err)
-	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0, 1), later, inventory.SettleVoid)})
+	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), later, inventory.SettleVoid)})
 }
 
-// relayTwice: while rows are being delivered another relay gets the same ones, or none of them. What both delivered is gone.
+// relayTwice: while rows are being delivered another relay gets the same ones, or none of them.
+// What both delivered is gone.
 func relayTwice(s *shop) {
 	s.cancelled(0, 2)
-	_, err := s.store.Relay(s.ctx, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
+	_, err := s.store.Relay(s.ctx, allShards, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
 		if other := s.drain(); len(other) > 0 {
 			equal(s, "rows of the other relay", other, rows)
 		}
@@ -128,15 +155,43 @@ func relayTwice(s *shop) {
 	equal(s, "outbox", s.outbox(), nil)
 }
 
+// relayFenced: a restock that is handed out between a fence and its snapshot has the new epoch, and
+// is counted by the snapshot. If it were delivered behind the load, its units would be there twice.
+func relayFenced(s *shop) {
+	gone := s.cancelled(0, 1)[0]
+	restock := s.restock(0, "r", 5)
+	s.withdraw(0, "w", 1)
+	s.fenceOnly(s.shard(0))
+	equal(s, "rows before the snapshot", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), gone, inventory.SettleVoid)})
+	later := s.restock(0, "s", 2)
+	got := s.take(s.ref(0))
+	equal(s, "items", got.Items, []inventory.Stocked{{Item: s.item(0), Total: 16, Available: 16}})
+	equal(s, "rows behind it", s.drain(), []seckill.Outgoing{settlement(s.ref(0), gone, inventory.SettleVoid)})
+	equal(s, "restocks", []string{restock.Key, later.Key}, []string{"r", "s"})
+	s.restock(0, "t", 1)
+	equal(s, "rows behind it", len(s.drain()), 1)
+
+	// Once it was taken, rows are on their way: a second snapshot of the epoch would count them,
+	// too.
+	_, err := s.tryTake(s.ref(0))
+	s.wants(err, seckill.ErrFenced)
+}
+
 func relayUnopened(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 10, 0})
-	draft := s.putActivity(s.draft("books", goods{"a", 5, 0}))
-	item := draft.Items[0].ID
-	total, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: item, Key: "k", Delta: 3}, author)
-	s.must(err)
-	equal(s, "total", total, 8)
+	s := emptyShop(t, open)
+	s.sell(goods{"phone-x", 10, 0, 1})
 	equal(s, "rows for a shard that doesn't exist", s.outbox(), nil)
-	snapshot := s.fence(inventory.Ref{Item: item, Epoch: 1})
-	equal(s, "total in the first snapshot", snapshot.Total, 8)
+	s.refs = make(map[inventory.ShardID]inventory.Ref)
+	got := s.fence(s.shard(0))
+	equal(s, "items", got.Items, []inventory.Stocked{{Item: s.item(0), Total: 10, Available: 10}})
 	equal(s, "rows after it", s.outbox(), nil)
+}
+
+// sortedRows makes outbox rows comparable where their order is nobody's business.
+func sortedRows(rows []seckill.Outgoing) []seckill.Outgoing {
+	slices.SortFunc(rows, func(a, b seckill.Outgoing) int {
+		return cmp.Or(cmp.Compare(a.Ref.Shard, b.Ref.Shard), cmp.Compare(a.Restock.Item, b.Restock.Item),
+			cmp.Compare(a.Settlement.ID, b.Settlement.ID), cmp.Compare(a.Restock.ID, b.Restock.ID))
+	})
+	return rows
 }

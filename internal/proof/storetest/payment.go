@@ -20,6 +20,7 @@ func paymentCases() []testCase {
 		selling("ALatePaymentIsKeptAndGoesBack", payLate),
 		selling("ASecondPaymentOfAPaidOrderIsKept", paySecond),
 		selling("APaymentOfATombstoneIsKeptWhateverTheAmount", payTombstone),
+		selling("OfAParkedOrderIsLikeOneOfAQueuedOrder", payParked),
 		{"ManyPayments", payMany},
 	}
 }
@@ -54,11 +55,9 @@ func payBooks(s *shop) {
 	o.State, o.Units, o.UpdatedAt = seckill.OrderPaid, seckill.UnitsSold, s.clock.read()
 	equal(s, "order", got, o)
 	s.counts(0, 10, 0, 2)
-	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0, 1), o, inventory.SettleSold)})
+	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), o, inventory.SettleSold)})
 	s.clock.advance(window)
-	n, err := s.store.TimeOut(s.ctx, 10)
-	s.must(err)
-	equal(s, "timed out after it was paid", n, 0)
+	equal(s, "timed out after it was paid", s.timeOut(10), 0)
 }
 
 func payAgain(s *shop) {
@@ -98,7 +97,8 @@ func payOtherContent(s *shop) {
 	equal(s, "the other order", s.find(b.ID), b)
 	s.counts(0, 10, 1, 1)
 
-	// Another merchant's payment of the same id is another payment; of this merchant's order it is none.
+	// Another merchant's payment of the same id is another payment; of this merchant's order it is
+	// none.
 	other := paymentOf(b, "p-1")
 	other.Merchant = "m2"
 	s.notice(seckill.PaymentNoOrder, other)
@@ -106,7 +106,7 @@ func payOtherContent(s *shop) {
 }
 
 func payNoOrder(s *shop) {
-	r := s.record(0, "u-1", "k", 1)
+	r := s.promise(0, "u-1", "k", 1)
 	p := seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount}
 	s.notice(seckill.PaymentNoOrder, p)
 	// The notice comes again when the order has a row: then it is booked.
@@ -142,8 +142,7 @@ func payLate(s *shop) {
 
 	late := s.order(0, "u-2", "k", 1)
 	s.clock.advance(window + time.Second)
-	_, err := s.store.TimeOut(s.ctx, 10)
-	s.must(err)
+	equal(s, "timed out", s.timeOut(10), 1)
 	got = s.pay(seckill.PaymentLate, late, "p-3")
 	equal(s, "timed out order", []any{got.State, got.Reason}, []any{seckill.OrderRefundDue, seckill.ReasonPaymentTimeout})
 }
@@ -159,21 +158,28 @@ func paySecond(s *shop) {
 }
 
 func payTombstone(s *shop) {
-	r := s.record(0, "u-1", "k", 1)
-	s.bury([]bool{false}, s.ref(0, 1), r.Hold())
+	r := s.promise(0, "u-1", "k", 1)
+	s.bury(s.ref(0), []bool{false}, r.Hold())
 	got := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
 	equal(s, "tombstone", []any{got.State, got.Reason}, []any{seckill.OrderRefundDue, seckill.ReasonNotAccepted})
-	s.bury([]bool{false}, s.ref(0, 1), r.Hold()) // it is a tombstone still
+	s.bury(s.ref(0), []bool{false}, r.Hold()) // it is a tombstone still
 	s.notice(seckill.PaymentNoOrder, seckill.Payment{Merchant: "m2", ID: "p-1", Order: r.Order, Amount: r.Amount})
 }
 
+func payParked(s *shop) {
+	r := s.unfit(0, "u-1", "k", 1)
+	s.accept([]seckill.Outcome{parked}, r)
+	s.notice(seckill.PaymentNoOrder, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
+	equal(s, "state", s.find(r.Order).State, seckill.OrderParked)
+}
+
 func payMany(t *testing.T, open Open) {
-	s := newShop(t, open, goods{"phone-x", 2000, 0})
-	var records []seckill.Record
+	s := newShop(t, open, goods{"phone-x", 2000, 0, 1})
+	var promises []seckill.Promise
 	for i := range 1100 {
-		records = append(records, s.record(0, user(i), "k", 1))
+		promises = append(promises, s.promise(0, user(i), "k", 1))
 	}
-	accepted, err := s.store.Accept(s.ctx, records)
+	accepted, err := s.store.Accept(s.ctx, seckill.Batch{Pages: s.pages(promises...)})
 	s.must(err)
 	payments := make([]seckill.Payment, len(accepted))
 	for i := range accepted {

@@ -177,7 +177,8 @@ func membersLeave(t *testing.T, open Open) {
 	equal(s.shop, "members", s.members(), nil)
 }
 
-// A process that was killed is forgotten when one of its name is there, and not before it has been silent.
+// A process that was killed is forgotten when one of its name is there, and not before it has been
+// silent.
 func membersSuccessors(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.beat("i1", "n1")

@@ -42,6 +42,7 @@ type arrow struct {
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
 var arrows = map[string]arrow{
 	"internal/batch":    {why: "natural batching knows nothing of what it carries"},
+	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
 	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
@@ -57,9 +58,17 @@ var arrows = map[string]arrow{
 		may: []string{"internal/batch", "inventory"},
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
+	"seckill/desk": {
+		may: []string{"seckill", "internal/batch", "inventory"},
+		why: "what people ask for, on the seams; it knows neither adapters nor what works by itself",
+	},
+	"seckill/backoffice": {
+		may: []string{"seckill", "internal/wait", "inventory"},
+		why: "what works by itself, on the seams; it knows neither adapters nor what people ask for",
+	},
 	"internal/kafka": {
-		may: []string{"seckill"},
-		why: "it implements seckill.Queue",
+		may: []string{"seckill", "inventory"},
+		why: "it implements seckill.Queue, whose pages are of inventory's shards",
 	},
 	"internal/sqlite": {
 		may: []string{"seckill", "internal/settings", "inventory"},
@@ -79,22 +88,27 @@ var arrows = map[string]arrow{
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
 	"gateway/admin": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/settings"},
-		tests: []string{"inventory", "internal/sqlite"}, // a shop on a real store
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings"},
+		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
 	"internal/embedded": {
 		may:   []string{"internal/sqlite", "internal/kafka"},
-		tests: []string{"seckill"}, // what a durable promise costs
+		tests: []string{"seckill", "inventory"}, // what a durable promise costs
 		why:   "it opens the parts that run in the process, and says in the adapters' own configuration how they are reached",
 	},
-	"cmd/penstock": {
+	"internal/node": {
 		may: []string{everything},
-		why: "the only place where parts are joined",
+		why: "the only place where parts are joined; the simulator joins them by it, too",
+	},
+	"cmd/penstock": {
+		may:   []string{"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "limiter", "degrade"},
+		tests: []string{"seckill/backoffice"}, // what a worker has done
+		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
 	},
 
 	"internal/proof/kafkatest": {
-		may: []string{"seckill", "internal/kafka"},
+		may: []string{"seckill", "inventory", "internal/kafka"},
 		why: "the suite of the queue, for kfake and for real brokers",
 	},
 	"internal/proof/protocol":  {why: "the design as a model; it imports nothing, so that it can't be made to agree with the code"},
@@ -103,7 +117,11 @@ var arrows = map[string]arrow{
 	"internal/proof/storetest": {may: []string{"seckill", "inventory", "internal/settings"}, why: "the suite of the stores"},
 	"internal/proof/sim":       {may: []string{everything}, why: "the simulator drives the real code"},
 	"internal/proof/e2e":       {may: []string{everything}, why: "it drives real processes"},
-	"internal/proof/servers":   {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
+	"internal/proof/shop": {
+		may: []string{"internal/proof/servers", "internal/proof/stocktest", "internal/wait"},
+		why: "it measures processes from outside, beside their peers",
+	},
+	"internal/proof/servers": {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
 // everything is everybody, or every package.
@@ -112,7 +130,7 @@ const everything = "*"
 // testPackages are imported by test files and by one another only.
 var testPackages = []string{
 	"internal/proof/stocktest", "internal/proof/kafkatest", "internal/proof/storetest", "internal/proof/sim", "internal/proof/e2e",
-	"internal/proof/protocol", "internal/proof/servers", "internal/proof/tidy",
+	"internal/proof/protocol", "internal/proof/servers", "internal/proof/shop", "internal/proof/tidy",
 }
 
 // owner says who may import a package: owners in all files, tests in test files and test packages.
@@ -125,7 +143,7 @@ type owner struct {
 // owners is every module that we import, by prefix of the import path; a longer prefix wins. docs/adr/0009 has the choices.
 var owners = map[string]owner{
 	"github.com/valyala/fasthttp": {
-		owners: []string{"gateway", "gateway/problem", "loadtest"}, tests: []string{"cmd/penstock"}, why: "HTTP at the sale edge",
+		owners: []string{"gateway", "gateway/problem", "loadtest"}, tests: []string{"internal/proof/shop"}, why: "HTTP at the sale edge",
 	},
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
@@ -149,7 +167,7 @@ var owners = map[string]owner{
 	},
 	"github.com/twmb/franz-go": {
 		owners: []string{"internal/kafka", "internal/embedded"},
-		tests:  []string{"internal/proof/kafkatest", "internal/proof/servers", "cmd/penstock"}, why: "Kafka; kfake speaks its errors",
+		tests:  []string{"internal/proof/kafkatest", "internal/proof/servers", "internal/proof/shop"}, why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
@@ -197,7 +215,8 @@ var stateExempt = map[exempt]string{
 // backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
 var backgroundExempt = map[exempt]string{
 	{"internal/batch", "fly"}:     "a batch belongs to all of its items, so it can end with the context of none; its own timeout bounds it",
-	{"internal/kafka", "Put"}:     "a record outlives its request, and the client fails a whole partition with the first record's context",
+	{"internal/kafka", "put"}:     "a record outlives its request, and the client fails a whole partition with the first record's context",
+	{"seckill/desk", "hold"}:      "a round belongs to all of its purchases, so it can end with the context of none; its own timeout bounds it",
 	{"internal/kafka", "Level"}:   "the client's log has no context to hand on",
 	{"internal/kafka", "Log"}:     "the client's log has no context to hand on",
 	{"internal/embedded", "Logf"}: "the broker's log has no context to hand on",

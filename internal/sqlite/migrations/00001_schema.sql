@@ -1,9 +1,48 @@
 -- +goose Up
 
--- Times are microseconds since 1970, UTC. Prices and amounts are minor units. Text is kept as it came: names are opaque.
--- There is no way down: a schema that lost data cannot give it back, a copy of the file can.
+-- Times are microseconds since 1970, UTC. Prices and amounts are minor units. Text is kept as it
+-- came: names are opaque. There is no way down: a copy of the file is the way back.
+
+-- What is true of the whole installation. shards is fixed when the database is made. lineage tells
+-- this database from others, incarnation its present life from earlier ones: each Open writes a new
+-- one.
+CREATE TABLE installation (
+  one         INTEGER PRIMARY KEY CHECK (one = 1),
+  shards      INTEGER NOT NULL CHECK (shards > 0),
+  lineage     TEXT NOT NULL,
+  incarnation TEXT NOT NULL
+) STRICT;
+
+-- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its
+-- epoch, so a fence ends the suspicion. loaded_epoch is the last epoch whose snapshot was taken:
+-- until it is the shard's own, its stock changes are not relayed, since the snapshot that is under
+-- way counts them.
+CREATE TABLE shards (
+  id            INTEGER PRIMARY KEY,
+  epoch         INTEGER NOT NULL DEFAULT 0,
+  next_epoch    INTEGER NOT NULL DEFAULT 0,
+  suspect_epoch INTEGER NOT NULL DEFAULT -1,
+  loaded_epoch  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Sums of the names of orders whose units are open or parked, and of those whose units are sold,
+-- modulo inventory.DigestModulus.
+CREATE TABLE shard_digests (
+  shard INTEGER PRIMARY KEY REFERENCES shards (id),
+  open  INTEGER NOT NULL DEFAULT 0,
+  sold  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- How far the workers have read each partition that the books know.
+CREATE TABLE positions (
+  "partition"  INTEGER PRIMARY KEY,
+  topic        BLOB NOT NULL CHECK (length(topic) = 16),
+  next         INTEGER NOT NULL,
+  leader_epoch INTEGER NOT NULL
+) STRICT;
 
 -- The catalog's version: raised in the transaction of every change that a gateway must learn of.
+-- What changed has the version of its change.
 CREATE TABLE catalog (
   one     INTEGER PRIMARY KEY CHECK (one = 1),
   version INTEGER NOT NULL
@@ -13,8 +52,10 @@ INSERT INTO catalog (one, version) VALUES (1, 1);
 CREATE TABLE merchants (
   id             TEXT PRIMARY KEY NOT NULL,
   name           TEXT NOT NULL,
-  payment_secret TEXT NOT NULL
+  payment_secret TEXT NOT NULL,
+  changed        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX merchants_changed ON merchants (changed);
 
 -- A caller is never deleted, so its name is never given out twice.
 CREATE TABLE callers (
@@ -26,8 +67,10 @@ CREATE TABLE callers (
   key_hash BLOB NOT NULL CHECK (length(key_hash) = 32),
   revoked  INTEGER NOT NULL CHECK (revoked IN (0, 1)),
   created  INTEGER NOT NULL,
+  changed  INTEGER NOT NULL,
   PRIMARY KEY (merchant, caller)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX callers_changed ON callers (changed);
 
 CREATE TABLE tokens (
   name    TEXT PRIMARY KEY NOT NULL,
@@ -36,6 +79,7 @@ CREATE TABLE tokens (
   created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- published says that the activity was on sale once: its items have units in Redis from then on.
 CREATE TABLE activities (
   id             TEXT PRIMARY KEY NOT NULL,
   merchant       TEXT NOT NULL REFERENCES merchants (id),
@@ -44,35 +88,65 @@ CREATE TABLE activities (
   starts_at      INTEGER NOT NULL,
   ends_at        INTEGER NOT NULL,
   payment_window INTEGER NOT NULL, -- nanoseconds
-  ended_at       INTEGER           -- NULL unless it was ended by hand
+  ended_at       INTEGER,          -- NULL unless it was ended by hand
+  published      INTEGER NOT NULL CHECK (published IN (0, 1)),
+  changed        INTEGER NOT NULL, -- the catalog's version of its last change
+  items_changed  INTEGER NOT NULL  -- and of the last change of its items
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX activities_changed ON activities (changed);
+CREATE INDEX activities_closed ON activities (min(ends_at, ifnull(ended_at, ends_at)));
 
--- AUTOINCREMENT, because order ids carry the item's id: the id of a deleted item must not come back.
--- The last CHECK is L1: whatever the code above it does, an item cannot be oversold.
-CREATE TABLE items (
-  id            INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),
-  activity      TEXT NOT NULL REFERENCES activities (id),
-  position      INTEGER NOT NULL,
-  sku           TEXT NOT NULL,
-  price         INTEGER NOT NULL,
-  currency      TEXT NOT NULL,
-  per_user      INTEGER NOT NULL,
-  total         INTEGER NOT NULL,
-  open          INTEGER NOT NULL DEFAULT 0,
-  sold          INTEGER NOT NULL DEFAULT 0,
-  epoch         INTEGER NOT NULL DEFAULT 0,
-  next_epoch    INTEGER NOT NULL DEFAULT 0, -- the highest given out, never below epoch
-  suspect_epoch INTEGER NOT NULL DEFAULT 0, -- suspect while it is the item's epoch: a fence ends the suspicion by itself
-  skipped       INTEGER NOT NULL DEFAULT 0,
-  rejected      INTEGER NOT NULL DEFAULT 0,
-  UNIQUE (activity, sku),
-  CHECK (open >= 0 AND sold >= 0 AND open + sold <= total)
+-- Activities that are gone, for those who read the catalog before. Versions of an earlier
+-- incarnation mean nothing, so an Open empties the table.
+CREATE TABLE dropped_activities (
+  id      TEXT PRIMARY KEY NOT NULL,
+  changed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
+
+-- Items of activities that are gone, with orders that are still to be deleted.
+CREATE TABLE dropped_items (
+  id INTEGER PRIMARY KEY
 ) STRICT;
 
--- With a rowid, though looked up by id: ids are hashes, and rows in their order would touch a page per order. This way a
--- batch appends its rows to the table and scatters only small index entries: three times the orders per second. Ids begin
--- with their item, so a rebuild reads its item's orders as one range of the id's index. Nothing refers to items here: Accept
--- has read the item's row under the same write lock.
+-- AUTOINCREMENT, because order ids carry the item's id: the id of a deleted item must not come
+-- back.
+CREATE TABLE items (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),
+  activity   TEXT NOT NULL REFERENCES activities (id),
+  position   INTEGER NOT NULL,
+  sku        TEXT NOT NULL,
+  price      INTEGER NOT NULL,
+  currency   TEXT NOT NULL,
+  per_user   INTEGER NOT NULL,
+  max_orders INTEGER NOT NULL,
+  spread     INTEGER NOT NULL CHECK (spread > 0),
+  UNIQUE (activity, sku)
+) STRICT;
+CREATE INDEX items_in_order ON items (activity, position);
+
+-- The units of an item on a shard. The CHECK is L1: whatever the code above it does, an item cannot
+-- be oversold. Parked units are not in the CHECK and are no column: they are the sum over the
+-- parked orders. A promise must be parkable where its row is locked, missing, or sold out by a
+-- shard that forgot.
+CREATE TABLE stock (
+  item     INTEGER NOT NULL REFERENCES items (id),
+  shard    INTEGER NOT NULL REFERENCES shards (id),
+  total    INTEGER NOT NULL,
+  open     INTEGER NOT NULL DEFAULT 0,
+  sold     INTEGER NOT NULL DEFAULT 0,
+  skipped  INTEGER NOT NULL DEFAULT 0,
+  rejected INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (item, shard),
+  CHECK (open >= 0 AND sold >= 0 AND open + sold <= total)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stock_of_shard ON stock (shard, item);
+
+-- With a rowid, though looked up by id: ids are hashes, and rows in their order would touch a page
+-- per order. This way a batch appends its rows to the table and scatters only small index entries:
+-- three times the orders per second. Ids begin with their item, so a snapshot reads an item's
+-- orders as one range of the id's index. Nothing refers to items here: Accept has read them under
+-- the same write lock.
 CREATE TABLE orders (
   id         TEXT PRIMARY KEY NOT NULL,
   item       INTEGER NOT NULL,
@@ -86,19 +160,25 @@ CREATE TABLE orders (
   currency   TEXT NOT NULL,
   state      TEXT NOT NULL,
   reason     TEXT NOT NULL,
-  units      TEXT NOT NULL CHECK (units IN ('open', 'sold', 'void')),
+  units      TEXT NOT NULL CHECK (units IN ('open', 'sold', 'void', 'parked')),
   created_at INTEGER NOT NULL,
   pay_by     INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   shard      INTEGER NOT NULL,
   epoch      INTEGER NOT NULL,
-  seq        INTEGER NOT NULL
+  seq        INTEGER NOT NULL,
+  request    TEXT NOT NULL,
+  node       TEXT NOT NULL,
+  accepted   INTEGER NOT NULL
 ) STRICT;
 
 -- L5: the units a buyer has of an item, without touching the order.
-CREATE INDEX orders_of_buyer ON orders (item, user, quantity) WHERE units <> 'void';
+CREATE INDEX orders_of_buyer ON orders (item, user, quantity) WHERE units IN ('open', 'sold');
 -- Time-outs, oldest first.
-CREATE INDEX orders_to_time_out ON orders (pay_by) WHERE state = 'pending_payment';
+CREATE INDEX orders_to_time_out ON orders (pay_by, shard) WHERE state = 'pending_payment';
+-- Parked units of a stock row, and parked orders to try again: those tried longest ago first.
+CREATE INDEX orders_parked ON orders (shard, item, quantity) WHERE units = 'parked';
+CREATE INDEX orders_to_unpark ON orders (updated_at, shard) WHERE state = 'parked' AND reason = 'locked';
 
 CREATE TABLE payments (
   merchant   TEXT NOT NULL,
@@ -111,48 +191,68 @@ CREATE TABLE payments (
   PRIMARY KEY (merchant, payment)
 ) STRICT, WITHOUT ROWID;
 
--- What Redis has yet to be told. AUTOINCREMENT, because a relay deletes by id after it has delivered: a new row under an
--- id that was just deleted would be deleted by the relay that delivered the old one.
+-- What Redis has yet to be told. AUTOINCREMENT, because a relay deletes by id after it has
+-- delivered: a new row under an id that was just deleted would be deleted by the relay that
+-- delivered the old one.
 CREATE TABLE outbox (
   id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  shard    INTEGER NOT NULL,
   item     INTEGER NOT NULL,
-  kind     TEXT NOT NULL CHECK (kind IN ('sold', 'void', 'restock')),
-  stock    INTEGER NOT NULL CHECK (stock IN (0, 1)), -- 1: a restock or a withdrawal's hold, which a fence's snapshot counts
-  name     TEXT NOT NULL,                            -- the hold's, or the restock's key
+  kind     TEXT NOT NULL CHECK (kind IN ('sold', 'void', 'restock', 'publish')),
+  stock    INTEGER NOT NULL CHECK (stock IN (0, 1)), -- 1: a stock change, which a snapshot counts
+  name     TEXT NOT NULL,                            -- the hold's, or the restock's id
   buyer    TEXT NOT NULL,
-  quantity INTEGER NOT NULL CHECK (quantity > 0)
+  quantity INTEGER NOT NULL CHECK (quantity >= 0)
 ) STRICT;
-CREATE INDEX outbox_stock ON outbox (item) WHERE stock = 1;
+CREATE INDEX outbox_of_item ON outbox (shard, item);
+CREATE INDEX outbox_stock ON outbox (shard, id) WHERE stock = 1;
+CREATE INDEX outbox_publish ON outbox (item) WHERE kind = 'publish';
 
--- Restocks (delta > 0) and withdrawals (delta < 0, with their hold) by idempotency key.
+-- Restocks (delta > 0) and withdrawals (delta < 0) by idempotency key.
 CREATE TABLE stock_changes (
-  item   INTEGER NOT NULL,
-  key    TEXT NOT NULL,
-  delta  INTEGER NOT NULL CHECK (delta <> 0),
-  hold   TEXT NOT NULL,
-  at     INTEGER NOT NULL,
+  item  INTEGER NOT NULL,
+  key   TEXT NOT NULL,
+  delta INTEGER NOT NULL CHECK (delta <> 0),
+  at    INTEGER NOT NULL,
   PRIMARY KEY (item, key)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX stock_changes_of_hold ON stock_changes (item, hold) WHERE hold <> '';
 
--- Withdrawals' holds that were buried: the withdrawal must not commit any more. A table of its own, because a key is the
--- client's to choose and could be made to look like a hold.
-CREATE TABLE withdrawal_tombstones (
+-- The holds by which the shop took units of an item from a shard, and those that were buried: their
+-- withdrawal must not commit any more. The primary key decides which of the two came first.
+CREATE TABLE withdrawals (
+  hold     TEXT PRIMARY KEY NOT NULL,
   item     INTEGER NOT NULL,
-  hold     TEXT NOT NULL,
+  shard    INTEGER NOT NULL,
   quantity INTEGER NOT NULL,
-  at       INTEGER NOT NULL,
-  PRIMARY KEY (item, hold)
+  buried   INTEGER NOT NULL CHECK (buried IN (0, 1)),
+  at       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX withdrawals_of_stock ON withdrawals (shard, item);
 
+-- Records that no worker can use (order_id is ''), and parked orders that are so for their own
+-- fault. A topic that is made anew has the same partitions and offsets, so the value's digest tells
+-- records apart.
 CREATE TABLE dead_letters (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  order_id    TEXT NOT NULL,
   "partition" INTEGER NOT NULL,
   "offset"    INTEGER NOT NULL,
   at          INTEGER NOT NULL,
   problem     TEXT NOT NULL,
   value       BLOB NOT NULL,
-  UNIQUE ("partition", "offset")
+  digest      BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", digest) WHERE order_id = '';
+CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
+
+-- Steps of orders that other systems have yet to hear of; what a step doesn't change is in the
+-- order's row. AUTOINCREMENT, because a relay deletes by id after it has delivered.
+CREATE TABLE order_events (
+  id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  order_id TEXT NOT NULL,
+  state    TEXT NOT NULL,
+  reason   TEXT NOT NULL,
+  at       INTEGER NOT NULL
 ) STRICT;
 
 -- Who changed what, and why; append-only.
@@ -176,5 +276,26 @@ END;
 -- +goose StatementBegin
 CREATE TRIGGER changes_are_not_deleted BEFORE DELETE ON changes BEGIN
   SELECT RAISE(ABORT, 'changes are append-only');
+END;
+-- +goose StatementEnd
+
+-- Every version of every settings document; append-only. Who made it, and why, is in changes.
+CREATE TABLE settings (
+  name    TEXT NOT NULL,
+  version INTEGER NOT NULL CHECK (version > 0),
+  at      INTEGER NOT NULL,
+  body    TEXT NOT NULL,
+  PRIMARY KEY (name, version)
+) STRICT;
+
+-- +goose StatementBegin
+CREATE TRIGGER settings_are_not_rewritten BEFORE UPDATE ON settings BEGIN
+  SELECT RAISE(ABORT, 'settings are append-only');
+END;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE TRIGGER settings_are_not_deleted BEFORE DELETE ON settings BEGIN
+  SELECT RAISE(ABORT, 'settings are append-only');
 END;
 -- +goose StatementEnd

@@ -1,0 +1,280 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway/problem"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// gated is an admission with these limits and switches in force, and its log.
+func gated(t testing.TB, limits, switches string) (*Admission, *degrade.Controller, *bytes.Buffer) {
+	t.Helper()
+	limit, err := limiter.New(limiter.DefaultConfig(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document limiter.Document
+	if err := json.Unmarshal([]byte(limits), &document); err != nil {
+		t.Fatal(err)
+	}
+	if err := limit.Apply(document, 1, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	controller := degrade.NewController()
+	set, err := degrade.ParseDocument([]byte(switches))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := controller.Apply(set, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	log := new(bytes.Buffer)
+	cfg := AdmissionConfig{ShedRate: 4000, LongestPause: 2 * time.Second, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	g := NewAdmission(cfg, controller, limit, slog.New(slog.NewTextHandler(log, nil)))
+	g.SetLimits(&document)
+	return g, controller, log
+}
+
+const noLimits, noSwitches = `{"policies":[]}`, `{"switches":[]}`
+
+// visit is a visit of a caller, whose connection comes from a proxy.
+func visit(route, user string) *Visit {
+	v := &Visit{
+		Route: route, Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}, Arrived: time.Now(), Forwarded: "192.0.2.1",
+		Caller: &seckill.Caller{CallerRef: seckill.CallerRef{Merchant: "m1", Caller: "web"}},
+	}
+	if route == "buy" {
+		v.Activity, v.SKU, v.User = "618", "x", seckill.UserID(user)
+	}
+	return v
+}
+
+func TestAdmission_NamesTheLimit(t *testing.T) {
+	for _, c := range []struct {
+		policy, code, limit, field, policyField string
+	}{
+		{`{"name":"callers","key":"caller","rate":0.5,"burst":1,"mode":"enforce"}`, "rate-limited", "callers", `"callers";r=0;t=2`, `"callers";q=1;w=2`},
+		{`{"name":"addresses","key":"ip","match":"192.0.2.1","rate":0.01,"burst":1,"mode":"enforce"}`, "rate-limited", "addresses",
+			`"addresses";r=0;t=100`, `"addresses";q=1;w=100`},
+		{`{"name":"all","key":"global","rate":0.5,"burst":1,"mode":"enforce"}`, "overloaded", "", "", ""},
+	} {
+		g, room, _ := gated(t, `{"policies":[`+c.policy+`]}`, noSwitches)
+		first := visit("buy", "u1")
+		if denial := g.Enter(first); denial != nil {
+			t.Fatalf("%s: the first is denied: %+v", c.policy, denial)
+		}
+		g.Leave(first, 202, time.Millisecond)
+		for range 2 { // made, and kept
+			denial := g.Enter(visit("buy", "u2"))
+			if denial == nil {
+				t.Fatalf("%s: let in", c.policy)
+			}
+			if string(denial.Problem.Code) != c.code || denial.Problem.Limit != c.limit || denial.RateLimit != c.field ||
+				denial.RateLimitPolicy != c.policyField || denial.Problem.RetryAfter < time.Second {
+				t.Errorf("%s: %+v", c.policy, denial)
+			}
+		}
+		for _, route := range []string{"order", "cancel", "activity", "pay"} {
+			v := visit(route, "")
+			if route == "pay" {
+				v.Caller = nil
+			}
+			if denial := g.Enter(v); denial != nil {
+				t.Errorf("%s: %s is denied: %+v", c.policy, route, denial)
+				continue
+			}
+			g.Leave(v, 200, time.Millisecond)
+		}
+		if n := room.Stats().InFlight; n != 0 {
+			t.Errorf("%s: %d are inside for ever", c.policy, n)
+		}
+	}
+}
+
+// A purchase that memory refuses takes no token, nor a place, and needs none to be there; but switches come first.
+func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
+	settled := func() *Visit {
+		v := visit("buy", "u1")
+		v.Settled = true
+		return v
+	}
+	g, room, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	room.Resize(1)
+	enter := func(v *Visit) *Denial {
+		denial := g.Enter(v)
+		if denial == nil {
+			g.Leave(v, 409, time.Millisecond)
+		}
+		return denial
+	}
+	for range 3 {
+		if denial := enter(settled()); denial != nil {
+			t.Fatalf("denied: %+v", denial)
+		}
+	}
+	inside := visit("buy", "u2")
+	if denial := g.Enter(inside); denial != nil {
+		t.Fatalf("the token is gone: %+v", denial)
+	}
+	for name, denial := range map[string]*Denial{"full, no token": enter(visit("buy", "u3")), "settled": enter(settled())} {
+		if (denial == nil) != (name == "settled") {
+			t.Errorf("%s: %+v", name, denial)
+		}
+	}
+	g.Leave(inside, 202, time.Millisecond)
+	if n := room.Stats().InFlight; n != 0 {
+		t.Errorf("%d are inside", n)
+	}
+	g, room, _ = gated(t, noLimits, `{"switches":[{"name":"orders","value":"off","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	if v := settled(); g.Enter(v) != nil || v.Closed == nil {
+		t.Errorf("orders are off, but %+v", v)
+	}
+}
+
+// TestAdmission_LetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a key that has no order.
+func TestAdmission_LetsRepeatsThroughWhenOrdersAreOff(t *testing.T) {
+	for _, body := range []string{`{"name":"orders","value":"off"`, `{"name":"admission","value":"0"`} {
+		body = `{"switches":[` + body + `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
+		g, room, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":1,"burst":1,"mode":"enforce"}]}`, body)
+		for range 3 { // none of them takes a token
+			v := visit("buy", "u1")
+			if denial := g.Enter(v); denial != nil || v.Closed == nil || v.Closed.Code != problem.Degraded || v.ClosedSince.IsZero() {
+				t.Fatalf("%s: %+v, %+v", body, denial, v)
+			}
+			if n := room.Stats().InFlight; n != 1 {
+				t.Errorf("%d are inside: a repeat is looked for, which takes a place", n)
+			}
+			g.Leave(v, 503, time.Millisecond)
+		}
+		if n := room.Stats().InFlight; n != 0 {
+			t.Errorf("%d are inside", n)
+		}
+	}
+}
+
+func TestAdmission_RefusesWithoutAllocating(t *testing.T) {
+	const since = `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
+	for name, c := range map[string]struct{ limits, switches, route string }{
+		"limit":      {`{"policies":[{"name":"a","key":"user","rate":1,"burst":1,"mode":"enforce"}]}`, noSwitches, "buy"},
+		"orders off": {noLimits, `{"switches":[{"name":"orders","value":"off"` + since, "buy"},
+		"browse off": {noLimits, `{"switches":[{"name":"browse","value":"off"` + since, "activity"},
+	} {
+		g, _, _ := gated(t, c.limits, c.switches)
+		g.Enter(visit(c.route, "u1"))
+		v, fresh := visit(c.route, "u1"), visit(c.route, "u1")
+		enter := func() {
+			*v = *fresh
+			if g.Enter(v) == nil && v.Closed == nil {
+				t.Fatalf("%s: let in", name)
+			}
+		}
+		if n := testing.AllocsPerRun(100, enter); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// TestAdmission_KeepsNoRefusalOfAnotherDocument: between two documents an answer is never that of the wrong one.
+func TestAdmission_KeepsNoRefusalOfAnotherDocument(t *testing.T) {
+	old := limiter.Document{Policies: []limiter.Policy{{Name: "old", Key: limiter.Caller, Rate: 1, Burst: 1}}}
+	r := newLimitRefusals(&old)
+	decision := limiter.Decision{Policy: &limiter.Policy{Name: "new", Key: limiter.Caller, Rate: 1, Burst: 5}, RetryAfter: time.Second}
+	for _, index := range []int{0, 1, -1} {
+		decision.Index = index
+		if got := r.of(&decision); got.Problem.Limit != "new" || got.RateLimitPolicy != `"new";q=5;w=5` {
+			t.Errorf("%+v", got)
+		}
+	}
+	decision.Policy, decision.Index = &old.Policies[0], 0
+	if first, second := r.of(&decision), r.of(&decision); first != second || first.Problem.Limit != "old" {
+		t.Errorf("%+v, %+v", first, second)
+	}
+}
+
+func TestAdmission_LogsSomeVisits(t *testing.T) {
+	g, _, log := gated(t, noLimits, `{"switches":[{"name":"log-detail","value":"on","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	for range 3 * maxVisitsLogged {
+		v := visit("order", "")
+		g.Enter(v)
+		g.Leave(v, 200, time.Millisecond)
+	}
+	// The test may meet the turn of a second or two.
+	if n := strings.Count(log.String(), "msg=visit route=order status=200"); n < maxVisitsLogged || n >= 3*maxVisitsLogged {
+		t.Errorf("%d lines for %d visits", n, 3*maxVisitsLogged)
+	}
+}
+
+func BenchmarkAdmission(b *testing.B) {
+	const five = `{"policies":[{"name":"g","key":"global","rate":1e7,"burst":100000000,"mode":"enforce"},{"name":"m","key":"merchant","rate":1e7,
+		"burst":100000000,"mode":"enforce"},{"name":"c","key":"caller","rate":%s,"burst":%s,"mode":"enforce"},{"name":"u","key":"user","rate":1e7,
+		"burst":100000000,"mode":"enforce"},{"name":"i","key":"ip","rate":1e7,"burst":100000000,"mode":"enforce"}]}`
+	for _, c := range []struct{ name, limits string }{
+		{"none", noLimits}, {"five levels, let in", fmt.Sprintf(five, "1e7", "100000000")}, {"refused", fmt.Sprintf(five, "0.001", "1")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			g, _, _ := gated(b, c.limits, noSwitches)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				fresh := visit("buy", "u1")
+				var v Visit
+				for pb.Next() {
+					v = *fresh
+					if g.Enter(&v) == nil {
+						g.Leave(&v, 202, 0)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestAdmission_PacesRefusals: without room a burst is refused at once, the rest after a pause, and each visit counts as refused once.
+func TestAdmission_PacesRefusals(t *testing.T) {
+	g, room, _ := gated(t, noLimits, noSwitches)
+	g.pacer = degrade.NewPacer(100, time.Second)
+	room.Resize(1)
+	inside := visit("buy", "u0")
+	if denial := g.Enter(inside); denial != nil {
+		t.Fatal("the first is refused")
+	}
+	at := time.Now()
+	paused := 0
+	for i := range 20 {
+		v := visit("buy", fmt.Sprint("u", i+1))
+		v.Arrived = at
+		denial := g.Enter(v)
+		if denial != nil && v.Pause > 0 {
+			paused++
+			denial = g.Enter(v)
+		}
+		if denial == nil || denial.Problem.Code != problem.Overloaded {
+			t.Fatalf("%d: %+v", i, denial)
+		}
+	}
+	if paused != 9 { // of 20: those due now and within the next tenth of a second are not
+		t.Errorf("%d were paused, want 9", paused)
+	}
+	if refused := room.Stats().Refused[degrade.Full]; refused != 20 {
+		t.Errorf("%d count as refused, want 20", refused)
+	}
+	waited := visit("buy", "u99")
+	waited.Arrived = at
+	if g.Enter(waited); waited.Pause == 0 {
+		t.Fatal("the last is not paused")
+	}
+	g.Leave(inside, 202, 0)
+	if denial := g.Enter(waited); denial != nil {
+		t.Errorf("with room after the pause: %+v", denial)
+	}
+}

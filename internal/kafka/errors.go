@@ -1,0 +1,137 @@
+package kafka
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"penstock/seckill"
+)
+
+// Answers that callers may want to tell apart.
+var (
+	// ErrClosed means that the queue is closed or closing.
+	ErrClosed = errors.New("kafka: queue closed")
+	// ErrTooLarge means that Put got a value above MaxRecordBytes; nothing was sent.
+	ErrTooLarge = errors.New("kafka: record too large")
+	// ErrTimeout means that a record was not acknowledged within DeliveryTimeout. It may be
+	// written.
+	ErrTimeout = errors.New("kafka: not acknowledged in time")
+	// ErrDown means that no partition can take anything now.
+	ErrDown = errors.New("kafka: no partition can take anything")
+	// ErrTopic means that the topic isn't what the configuration asks for.
+	ErrTopic = errors.New("kafka: wrong topic")
+	// ErrLayout means that the topic has fewer partitions than the books know.
+	ErrLayout = fmt.Errorf("kafka: %w", seckill.ErrLayout)
+)
+
+// Class is what an error of Kafka means for the record or the call that met it.
+type Class uint8
+
+// The classes. An error of Put stays unknown to its caller whatever the class: an earlier attempt
+// may have been written. The class decides what the queue does next, and what counts against a
+// breaker.
+const (
+	// ClassNone is no error.
+	ClassNone Class = iota
+	// ClassUnknown may be written, now or later.
+	ClassUnknown
+	// ClassRefused is not written, and the partition is not at fault: the record is, or there is no
+	// room.
+	ClassRefused
+	// ClassFailure is not written, and the partition, the topic or the rights are at fault.
+	ClassFailure
+	// ClassWait is a broker that isn't ready. The same call succeeds a little later.
+	ClassWait
+)
+
+// String returns the class's name.
+func (c Class) String() string {
+	return [...]string{"none", "unknown", "refused", "failure", "wait"}[c]
+}
+
+// classOf says what the codes of Kafka mean.
+func classOf(code *kerr.Error) Class {
+	switch code {
+	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp,
+		kerr.UnsupportedForMessageFormat:
+		return ClassRefused
+
+	case kerr.CorruptMessage, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID, kerr.InconsistentTopicID,
+		kerr.InvalidTopicException, kerr.InvalidRequiredAcks, kerr.NotEnoughReplicas, kerr.PolicyViolation,
+		kerr.UnsupportedVersion, kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed,
+		kerr.ClusterAuthorizationFailed, kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism,
+		kerr.IllegalSaslState:
+		return ClassFailure
+
+	case kerr.LeaderNotAvailable, kerr.NotLeaderForPartition, kerr.FencedLeaderEpoch, kerr.UnknownLeaderEpoch,
+		kerr.ReplicaNotAvailable, kerr.BrokerNotAvailable, kerr.ListenerNotFound, kerr.NotController,
+		kerr.CoordinatorLoadInProgress, kerr.CoordinatorNotAvailable, kerr.NotCoordinator,
+		kerr.RebalanceInProgress, kerr.ThrottlingQuotaExceeded:
+		return ClassWait
+	}
+	// NotEnoughReplicasAfterAppend, RequestTimedOut, OutOfOrderSequenceNumber, NetworkException,
+	// KafkaStorageError, UnknownServerError, and whatever a later version of Kafka adds.
+	return ClassUnknown
+}
+
+// Classify returns the class of an error of this package.
+func Classify(err error) Class {
+	switch {
+	case err == nil:
+		return ClassNone
+	case errors.Is(err, ErrTooLarge), errors.Is(err, kgo.ErrMaxBuffered):
+		return ClassRefused
+	case errors.Is(err, ErrDown), errors.Is(err, ErrTopic), errors.Is(err, ErrLayout):
+		return ClassFailure
+	}
+	if code, ok := errors.AsType[*kerr.Error](err); ok {
+		return classOf(code)
+	}
+	return ClassUnknown
+}
+
+// final reports whether an error of a look at the cluster says that the configuration is wrong, so
+// that waiting doesn't help.
+func final(err error) bool {
+	if errors.Is(err, ErrTopic) || errors.Is(err, ErrLayout) {
+		return true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // TLS where there is none
+		return true
+	}
+	code, ok := errors.AsType[*kerr.Error](err)
+	return ok && slices.Contains([]*kerr.Error{
+		kerr.SaslAuthenticationFailed, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState,
+		kerr.ClusterAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.InvalidTopicException,
+		kerr.InvalidReplicationFactor, kerr.InvalidPartitions, kerr.PolicyViolation,
+	}, code)
+}
+
+// hungUp reports whether a broker ended the connection before it said anything, or in the login.
+// That is what it does with TLS or SASL where it has none, or the reverse, and some do it with a
+// wrong password. A broker that is just stopping does it as well.
+func (c Config) hungUp(err error) bool {
+	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
+		return true
+	}
+	return c.SASL.Mechanism != MechanismNone && errors.Is(err, io.EOF)
+}
+
+// otherTopic reports whether an error may mean that the topic was deleted, or made anew.
+func otherTopic(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) ||
+		errors.Is(err, kerr.InconsistentTopicID)
+}

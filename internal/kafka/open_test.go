@@ -1,0 +1,154 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"penstock/internal/kafka"
+	"penstock/internal/proof/kafkatest"
+)
+
+func TestOpen_RefusesWeakTopics(t *testing.T) {
+	_, cfg := broker(t)
+	cfg.Topic = "weak"
+	one := "1"
+	weak := map[string]*string{"min.insync.replicas": &one}
+	if _, err := kafkatest.Admin(t, cfg).CreateTopic(t.Context(), 1, 1, weak, cfg.Topic); err != nil {
+		t.Fatal(err)
+	}
+	cfg.MinInSync = 2
+	_, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books))
+	if !errors.Is(err, kafka.ErrTopic) || !strings.Contains(err.Error(), "min.insync.replicas 1") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestOpen_MakesADurableTopic(t *testing.T) {
+	network := new(kfake.VirtualNetwork)
+	cluster, err := kfake.NewCluster(kfake.ListenFn(network.Listen), kfake.Ports(9092, 9093, 9094, 9095))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	cfg := kafka.Config{
+		Brokers: cluster.ListenAddrs()[:1], Dial: network.DialContext, Topic: "orders", Partitions: 5,
+		Retention: 48 * time.Hour, Worker: true,
+	}
+	kafkatest.Produce(t, kafkatest.Open(t, cfg, new(kafkatest.Books)), 0, 100)
+	listed, err := kafkatest.Admin(t, cfg).ListTopics(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	partitions := listed["orders"].Partitions.Sorted()
+	if len(partitions) != 5 || len(partitions[0].Replicas) != 3 {
+		t.Errorf("the topic has %d partitions of %d replicas", len(partitions), len(partitions[0].Replicas))
+	}
+	configs, err := kafkatest.Admin(t, cfg).DescribeTopicConfigs(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, c := range configs[0].Configs {
+		got[c.Key] = c.MaybeValue()
+	}
+	for key, want := range map[string]string{
+		"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "cleanup.policy": "delete", "retention.ms": "172800000",
+	} {
+		if got[key] != want {
+			t.Errorf("%s is %q, want %q", key, got[key], want)
+		}
+	}
+}
+
+// TestOpen_WhileTheBrokerIsAway opens a queue that nobody answers. It says so, and works when it
+// can.
+func TestOpen_WhileTheBrokerIsAway(t *testing.T) {
+	_, cfg := broker(t)
+	refused := errors.New("refused by the test")
+	var up atomic.Bool
+	dial := cfg.Dial
+	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if !up.Load() {
+			return nil, refused
+		}
+		return dial(ctx, network, addr)
+	}
+	books := new(kafkatest.Books)
+	q := kafkatest.Open(t, cfg, books)
+	if err := q.Reserve(); !errors.Is(err, kafka.ErrDown) || !strings.Contains(err.Error(), cfg.Brokers[0]) {
+		t.Errorf("Reserve: %v", err)
+	}
+	if problems := q.Problems(); len(problems) == 0 || !strings.Contains(problems[0], refused.Error()) {
+		t.Errorf("problems: %q", problems)
+	}
+	if _, err := q.Mark(t.Context()); !errors.Is(err, refused) {
+		t.Errorf("Mark: %v", err)
+	}
+	ended, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := q.Poll(ended); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Poll: %v", err)
+	}
+	up.Store(true)
+	kafkatest.Until(t, func() bool { return q.Reserve() == nil }, func() any { return q.Problems() })
+	q.Release(1)
+	kafkatest.Produce(t, q, 0, 100)
+	if seen := kafkatest.Consume(t, q, books, 100); len(seen) != 100 {
+		t.Errorf("%d records", len(seen))
+	}
+	kafkatest.Until(t, func() bool { return len(q.Problems()) == 0 }, func() any { return q.Problems() })
+}
+
+// TestOpen_CloseAtOnce closes a queue that has not found its broker yet.
+func TestOpen_CloseAtOnce(t *testing.T) {
+	cfg := kafka.Config{Brokers: []string{"nowhere:9092"}, KnownPartitions: 3}
+	cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused by the test") }
+	kafkatest.Close(t, kafkatest.Open(t, cfg, new(kafkatest.Books)))
+}
+
+func TestConfig_Validate(t *testing.T) {
+	good := kafka.Config{Brokers: []string{"localhost:9092"}}
+	if err := good.Validate(); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*kafka.Config)
+	}{
+		{"brokers", func(c *kafka.Config) { c.Brokers = nil }},
+		{"empty broker", func(c *kafka.Config) { c.Brokers = []string{""} }},
+		{"topic", func(c *kafka.Config) { c.Topic = strings.Repeat("x", 250) }},
+		{"partitions", func(c *kafka.Config) { c.Partitions = -1 }},
+		{"known partitions", func(c *kafka.Config) { c.KnownPartitions = -1 }},
+		{"replication", func(c *kafka.Config) { c.Replication = -1 }},
+		{"min in-sync", func(c *kafka.Config) { c.Replication, c.MinInSync = 2, 3 }},
+		{"slots", func(c *kafka.Config) { c.Slots = -1 }},
+		{"buffer bytes", func(c *kafka.Config) { c.BufferBytes = -1 }},
+		{"max record bytes", func(c *kafka.Config) { c.MaxRecordBytes = 1 << 30 }},
+		{"max poll is", func(c *kafka.Config) { c.MaxPoll = 1 << 20 }},
+		{"max poll bytes", func(c *kafka.Config) { c.MaxPollBytes = -1 }},
+		{"retention", func(c *kafka.Config) { c.Retention = time.Second }},
+		{"delivery timeout", func(c *kafka.Config) { c.DeliveryTimeout = time.Millisecond }},
+		{"stall after", func(c *kafka.Config) { c.StallAfter = time.Minute }},
+		{"session timeout", func(c *kafka.Config) { c.SessionTimeout = time.Second }},
+		{"rebalance timeout", func(c *kafka.Config) { c.RebalanceTimeout = 5 * time.Second }},
+		{"look every", func(c *kafka.Config) { c.LookEvery = -1 }},
+		{"trim every", func(c *kafka.Config) { c.TrimEvery = -1 }},
+	} {
+		cfg := good
+		test.change(&cfg)
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), test.name) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if _, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books)); err == nil {
+			t.Errorf("%s: opened", test.name)
+		}
+	}
+}

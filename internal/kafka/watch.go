@@ -1,0 +1,251 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"penstock/seckill"
+)
+
+// topicState is the topic as a look found it. It does not change.
+type topicState struct {
+	id      seckill.TopicID
+	leaders []int32       // of each partition; -1 where there is none
+	missing []error       // why there is none
+	gone    chan struct{} // closed when another topic was found in its place
+}
+
+const (
+	// lookAgain is how often the cluster and the books are looked at while something is amiss.
+	lookAgain = time.Second
+	// tendEvery is how often the lanes are looked at. It is far below StallAfter.
+	tendEvery = 200 * time.Millisecond
+)
+
+// look learns what there is to know of the topic and of the books. It changes what is known where
+// it succeeds, and keeps what it could not learn anew.
+func (q *Queue) look(ctx context.Context) error {
+	topicErr := q.lookAtTopic(ctx)
+	var booksErr error
+	if t := q.topic.Load(); t != nil {
+		booksErr = q.readBooks(ctx, t)
+	}
+	q.stateMu.Lock()
+	q.topicErr, q.booksErr = topicErr, booksErr
+	q.stateMu.Unlock()
+	q.judge()
+	return errors.Join(topicErr, booksErr)
+}
+
+// lookAtTopic finds the topic, or makes it, and checks it when it is another one than before.
+func (q *Queue) lookAtTopic(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	if err := q.client.Ping(ctx); err != nil {
+		return fmt.Errorf("kafka: reach brokers %v: %w", q.cfg.Brokers, err)
+	}
+	spec := topicSpec{
+		name: q.cfg.Topic, partitions: q.cfg.Partitions, replication: q.cfg.Replication, minInSync: q.cfg.MinInSync,
+		settings: map[string]string{"cleanup.policy": "delete", "retention.ms": retentionMS(q.cfg.Retention)},
+	}
+	detail, err := spec.findOrMake(ctx, q.admin)
+	if err != nil {
+		return err
+	}
+	t := &topicState{id: seckill.TopicID(detail.ID), gone: make(chan struct{})}
+	for i, p := range detail.Partitions.Sorted() {
+		if p.Partition != int32(i) {
+			return fmt.Errorf("%w: %s has no partition %d", ErrTopic, q.cfg.Topic, i)
+		}
+		leader := p.Leader
+		if p.Err != nil {
+			leader = -1
+		}
+		t.leaders, t.missing = append(t.leaders, leader), append(t.missing, p.Err)
+	}
+	old := q.topic.Load()
+	if old == nil || old.id != t.id {
+		if err := q.check(ctx, spec, detail); err != nil {
+			return err
+		}
+	}
+	q.adopt(old, t)
+	return nil
+}
+
+// adopt makes t the topic as it is known.
+func (q *Queue) adopt(old, t *topicState) {
+	switch {
+	case old == nil:
+	case old.id == t.id:
+		t.gone = old.gone
+	default:
+		q.cfg.Logger.Error("the topic was made anew: what the old one had and no worker had read is gone",
+			"topic", q.cfg.Topic)
+		q.counts.dataLoss.Add(1)
+		for _, l := range *q.lanes.Load() {
+			l.retire(nil) // it knows the topic by its id
+		}
+	}
+	q.topic.Store(t)
+	if old != nil && old.id != t.id {
+		close(old.gone)
+	}
+	select {
+	case <-q.found:
+	default:
+		close(q.found)
+	}
+	for i, l := range *q.lanes.Load() {
+		if i < len(t.leaders) {
+			l.led(t.leaders[i], t.missing[i])
+		} else {
+			l.led(-1, errors.New("the topic doesn't have it"))
+		}
+	}
+}
+
+// check looks whether the topic can be trusted.
+func (q *Queue) check(ctx context.Context, spec topicSpec, detail kadm.TopicDetail) error {
+	settings, err := topicSettings(ctx, q.admin, q.cfg.Topic)
+	var unsafe []string
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		unsafe = []string{"topic " + q.cfg.Topic +
+			": its configuration can't be read, so that min.insync.replicas is not checked"}
+	case err != nil:
+		return err
+	default:
+		if err := spec.checkInSync(detail, settings); err != nil {
+			return err
+		}
+		unsafe = unsafeSettings(detail, settings, "delete")
+	}
+	q.stateMu.Lock()
+	q.unsafe = unsafe
+	q.stateMu.Unlock()
+	return nil
+}
+
+// setKnown says how many partitions pages may be put into.
+func (q *Queue) setKnown(n int) {
+	if n > 0 {
+		fresh := len(*q.lanes.Load())
+		q.lane(int32(n - 1))
+		if t := q.topic.Load(); t != nil {
+			for i := fresh; i < min(n, len(t.leaders)); i++ {
+				q.lane(int32(i)).led(t.leaders[i], t.missing[i])
+			}
+		}
+	}
+	q.known.Store(int32(n))
+}
+
+// judge decides whether Reserve has anything to give.
+func (q *Queue) judge() {
+	lanes, now := q.usable(), q.clock()
+	if slices.ContainsFunc(lanes, func(l *lane) bool { return l.health(now) != down }) {
+		q.down.Store(nil)
+		return
+	}
+	why := ErrDown
+	switch problems := q.Problems(); {
+	case len(problems) > 0:
+		why = fmt.Errorf("%w: %s", ErrDown, problems[0])
+	case len(lanes) == 0:
+		why = fmt.Errorf("%w: none is known yet", ErrDown)
+	}
+	q.down.Store(&why)
+}
+
+// lookNow asks for a look soon.
+func (q *Queue) lookNow() {
+	select {
+	case q.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// lookLoop looks until ctx ends.
+func (q *Queue) lookLoop(ctx context.Context) {
+	said := ""
+	for {
+		every := q.cfg.LookEvery
+		if len(q.Problems()) > 0 {
+			every = min(every, lookAgain)
+		}
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-q.nudged:
+			timer.Stop()
+			if pause(ctx, metadataMinAge) != nil { // the client knows nothing newer sooner
+				return
+			}
+		case <-timer.C:
+		}
+		err := q.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			said = ""
+		default:
+			q.counts.lookErrors.Add(1)
+			if err.Error() != said { // an outage is told once
+				q.cfg.Logger.Warn("the queue isn't all there", "err", err)
+			}
+			said = err.Error()
+		}
+	}
+}
+
+// tendLoop looks after the lanes until ctx ends: it fails what waits for too long, notices what is
+// slow, and tries what failed.
+func (q *Queue) tendLoop(ctx context.Context) {
+	tick := time.NewTicker(min(tendEvery, max(q.cfg.StallAfter/2, time.Millisecond)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := q.clock()
+		for _, l := range *q.lanes.Load() {
+			l.expire(now, q.cfg.DeliveryTimeout-tendEvery)
+			l.observe()
+			if l.wantsProbe(now) {
+				l.put(q.marker(func(int64, error) {}))
+			}
+		}
+		q.judge()
+	}
+}
+
+// Problems says what the queue lacks, in words. It is empty when all is well.
+func (q *Queue) Problems() []string {
+	q.stateMu.Lock()
+	topicErr, booksErr := q.topicErr, q.booksErr
+	q.stateMu.Unlock()
+	var out []string
+	for _, err := range []error{topicErr, booksErr} {
+		if err != nil {
+			out = append(out, err.Error())
+		}
+	}
+	for _, p := range q.Partitions() {
+		if p.Health != well.String() {
+			out = append(out, fmt.Sprintf("kafka: partition %d is %s: %v", p.Partition, p.Health, p.Err))
+		}
+	}
+	return out
+}

@@ -1,0 +1,268 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/gateway"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Config is everything that a process can be told: the parts' own Configs, and where to find
+// things. The errors of Validate begin with the key of a setting, as users write it.
+type Config struct {
+	Listen          string
+	AdminListen     string
+	DataDir         string
+	Durable         bool
+	AdminToken      string
+	OpenMetrics     bool
+	ShutdownTimeout time.Duration
+	TrustedProxies  []string // addresses and networks
+	Slots           int
+	MaxKnown        int
+	Shards          int // of the installation; 0 is 16, and 4 with the embedded parts
+
+	// The real servers: all three or none. None is the embedded parts.
+	Redis       []string
+	RedisMaster string // the name under which Sentinels know it
+	RedisUser   string
+	RedisSecret string
+	MinReplicas int
+	DropAfter   time.Duration // 0 keeps ended activities for ever
+	Kafka       []string
+	KafkaTopic  string
+	Partitions  int
+	Replication int
+	Database    string
+	KeepSchema  bool
+	Wait        time.Duration // how long a migration waits for the database
+
+	// How they are reached; the database's URL says so itself.
+	RedisTransport Transport
+	SentinelUser   string
+	SentinelSecret string
+	KafkaTransport Transport
+	KafkaSASL      string // a kafka.Mechanism
+	KafkaUser      string
+	KafkaSecret    string
+
+	Announce EventsConfig
+
+	Sale     seckill.Config // Shards is set by Derive
+	Gateway  gateway.Config // Gate is set by Start
+	ShedRate int            // 0: by the number of processors
+
+	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token is
+	// known at all, and may be long after Start where the database was away.
+	OnFirstToken func(token string)
+}
+
+// The numbers of shards of a new installation.
+const (
+	defaultShards  = 16
+	embeddedShards = 4
+)
+
+// DefaultConfig returns the values for production.
+func DefaultConfig() Config {
+	c := Config{
+		Listen:          "127.0.0.1:8080",
+		AdminListen:     "127.0.0.1:8081",
+		DataDir:         "./penstock-data",
+		ShutdownTimeout: 15 * time.Second,
+		Slots:           32_768,
+		MaxKnown:        100_000_000,
+		KafkaTopic:      "penstock-orders",
+		Partitions:      8,
+		Wait:            30 * time.Second,
+		Announce:        defaultEventsConfig(),
+		Sale:            seckill.DefaultConfig(),
+		Gateway:         gateway.DefaultConfig(),
+	}
+	c.Gateway.DrainDelay = 5 * time.Second
+	return c
+}
+
+// maxShedRate is more than any machine refuses.
+const maxShedRate = 100_000_000
+
+// Real reports whether the process works with real servers.
+func (c *Config) Real() bool { return len(c.Redis) > 0 && len(c.Kafka) > 0 && c.Database != "" }
+
+// Derive returns c with what depends on other values filled in.
+func (c Config) Derive() Config {
+	switch {
+	case c.Shards > 0:
+		c.Sale.Shards = c.Shards
+	case c.Real():
+		c.Sale.Shards = defaultShards
+	default:
+		c.Sale.Shards = embeddedShards
+	}
+	return c
+}
+
+// Validate checks the values against each other, by the parts' own rules. The error joins one for
+// each mistake.
+func (c Config) Validate() error { return errors.Join(c.Mistakes()...) }
+
+// Mistakes returns what is wrong with the values, each mistake by itself. A mistake begins with the key.
+func (c Config) Mistakes() []error {
+	var errs []error
+	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
+	errs = append(errs, c.validateServers()...)
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("data-dir: is required"))
+	}
+	if c.ShutdownTimeout <= 0 {
+		errs = append(errs, errors.New("shutdown-timeout: must be above zero"))
+	}
+	if c.Gateway.DrainDelay < 0 || c.Gateway.DrainDelay >= c.ShutdownTimeout {
+		errs = append(errs, fmt.Errorf("drain-delay: must be from 0 to below shutdown-timeout, %v", c.ShutdownTimeout))
+	}
+	if c.Slots <= 0 {
+		errs = append(errs, errors.New("slots: must be above zero"))
+	}
+	if c.ShedRate < 0 || c.ShedRate > maxShedRate {
+		errs = append(errs, fmt.Errorf("shed-rate: must be from 0 to %d", maxShedRate))
+	}
+	if c.MaxKnown < 0 {
+		errs = append(errs, errors.New("max-known: must not be below zero"))
+	}
+	if c.Shards < 0 || c.Shards > inventory.MaxShards {
+		errs = append(errs, fmt.Errorf("shards: must be from 1 to %d, or 0 for the default", inventory.MaxShards))
+		c.Shards = 0
+	}
+	if c.Sale.ReplicaLag < 0 {
+		errs = append(errs, errors.New("redis-replica-lag: must not be negative"))
+		c.Sale.ReplicaLag = 0
+	}
+	if _, err := c.trustedProxies(); err != nil {
+		errs = append(errs, err)
+	}
+	errs = Apart(append(errs, c.Derive().Sale.Validate(), c.Gateway.Validate())...)
+	said := make(map[string]bool, len(errs))
+	for _, err := range errs {
+		said[keyOf(err)] = true
+	}
+	for _, err := range c.validateParts() { // a value that is wrong by our rules need not be wrong by theirs too
+		if !said[keyOf(err)] {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// keyOf is the key that an error begins with.
+func keyOf(err error) string {
+	key, _, _ := strings.Cut(err.Error(), ":")
+	return key
+}
+
+// Apart takes joined errors apart, so that each mistake is a line of its own.
+func Apart(joined ...error) []error {
+	var errs []error
+	for _, err := range joined {
+		if list, ok := err.(interface{ Unwrap() []error }); ok {
+			errs = append(errs, Apart(list.Unwrap()...)...)
+		} else if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// validateServers checks how the real servers are named. A mix of real and embedded ones is a
+// mistake: the embedded ones know only this process, and keep nothing that the others lose.
+func (c *Config) validateServers() []error {
+	var errs []error
+	for _, server := range []struct {
+		key    string
+		addrs  []string
+		absent bool
+	}{{"redis", c.Redis, len(c.Redis) == 0}, {"kafka", c.Kafka, len(c.Kafka) == 0}, {"database", nil, c.Database == ""}} {
+		if server.absent && (len(c.Redis) > 0 || len(c.Kafka) > 0 || c.Database != "") {
+			errs = append(errs, fmt.Errorf("%s: is required: give redis, kafka and database, or none of them", server.key))
+		}
+		for _, addr := range server.addrs {
+			if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+				errs = append(errs, fmt.Errorf("%s: %q is not host:port", server.key, addr))
+			}
+		}
+	}
+	if c.DropAfter != 0 && c.DropAfter <= c.Sale.Retention+seckill.MaxPaymentWindow {
+		errs = append(errs, fmt.Errorf("drop-ended-after: must be longer than retention and the longest payment window, %v",
+			c.Sale.Retention+seckill.MaxPaymentWindow))
+	}
+	if c.Wait < 0 {
+		errs = append(errs, errors.New("wait: must not be below zero"))
+	}
+	if c.MinReplicas > 0 && c.Sale.ReplicaLag == 0 {
+		errs = append(errs, errors.New("redis-replica-lag: is required with redis-min-replicas: "+
+			"what min-replicas-max-lag says in the Redis, for example 2s"))
+	}
+	return append(errs, slices.Concat(c.validateTransports(), c.validateEvents())...)
+}
+
+// trustedProxies returns the networks of the proxies in front of the public listener.
+func (c *Config) trustedProxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range c.TrustedProxies {
+		network, err := netip.ParsePrefix(text)
+		if addr, err2 := netip.ParseAddr(text); err2 == nil && addr.Zone() == "" {
+			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil || network.Addr().Is4In6() {
+			return nil, fmt.Errorf("trusted-proxies: %q is neither an address nor a network like 10.0.0.0/8", text)
+		}
+		out = append(out, network.Masked())
+	}
+	return out, nil
+}
+
+// shedRate is how many refusals a second go out at once. Each costs 15 to 25 µs, most of it in the
+// kernel, so that by default they take at most a twentieth of the processors.
+func (c *Config) shedRate() int {
+	if c.ShedRate > 0 {
+		return c.ShedRate
+	}
+	return 2000 * runtime.GOMAXPROCS(0)
+}
+
+// databaseName is where a database is, and how it is called: nothing else of its URL, since
+// passwords have more than one place there.
+func databaseName(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(unreadable URL)"
+	}
+	host := u.Host[strings.LastIndexByte(u.Host, '@')+1:]
+	return u.Scheme + "://" + host + u.EscapedPath()
+}
+
+// FaultError says why a process can't start. Settings is true where a setting is wrong, and false
+// where a server answers that it can't be used as it is. A server that is away is no fault: it is
+// waited for.
+type FaultError struct {
+	Settings bool
+	Err      error
+}
+
+// Error implements error.
+func (e *FaultError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FaultError) Unwrap() error { return e.Err }
+
+func badSetting(err error) error { return &FaultError{true, err} }
+
+func unfit(err error) error { return &FaultError{false, err} }

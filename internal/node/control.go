@@ -1,0 +1,209 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway"
+	"penstock/gateway/admin"
+	"penstock/internal/settings"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// control is what operators change while a node runs: limits and switches. Only gateways have more
+// than the publisher.
+type control struct {
+	publisher *settings.Publisher
+	limits    *limiter.Limiter // nil without RoleGateway, like the rest
+	switches  *degrade.Controller
+	admission *gateway.Admission
+	watcher   *settings.Watcher
+	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
+}
+
+// publishWait is how long a change of the settings waits for the nodes; the contract says one
+// second.
+const publishWait = time.Second
+
+// openSettings brings limits and switches into force, before anybody is served.
+func (n *Node) openSettings(ctx context.Context) error {
+	c, documents := &n.control, n.servers.database
+	c.publisher = &settings.Publisher{Store: documents, Nudge: func() { n.servers.stock.Ring(ringSettings) }, Wait: publishWait}
+	if n.role&RoleGateway == 0 {
+		return nil
+	}
+	trusted, err := n.cfg.trustedProxies()
+	if err != nil {
+		return badSetting(err)
+	}
+	if c.limits, err = limiter.New(limiter.DefaultConfig(), time.Now()); err != nil {
+		return err
+	}
+	c.switches = degrade.NewController()
+	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
+		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
+	}, c.switches, c.limits, part(n.root, "gateway"))
+	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
+	parts := []settings.Part{{Name: settings.Limits, Apply: n.applyLimits}, {Name: settings.Switches, Apply: n.applySwitches}}
+	config := settings.Config{Node: n.name(), Path: n.settingsFile()}
+	watcher, err := settings.NewWatcher(config, documents, parts, part(n.root, "settings"))
+	if err != nil {
+		return err
+	}
+	if err := watcher.Start(ctx); err != nil {
+		return err
+	}
+	c.watcher = watcher
+	c.publisher.Nudge = func() {
+		watcher.Nudge()
+		n.servers.stock.Ring(ringSettings)
+	}
+	return nil
+}
+
+// ringSettings is rung when the settings have changed: the watchers look at once, and not with
+// their next poll.
+const ringSettings = "settings"
+
+// rung takes what another process has rung.
+func (n *Node) rung(message string) {
+	if shard, item, ok := parseWanted(message); ok {
+		n.signals.OnWanted(shard, item)
+	}
+	if message != ringSettings {
+		return
+	}
+	select {
+	case n.control.changed <- struct{}{}:
+	default: // the watcher is about to look
+	}
+}
+
+// hearSettings has the watcher look when another process has changed the settings.
+func (n *Node) hearSettings(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.control.changed:
+			n.control.watcher.Nudge()
+		}
+	}
+}
+
+// applyLimits puts limits in force. A limit of the cluster is shared evenly by the nodes that are
+// alive.
+func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Time, err error) {
+	var document limiter.Document
+	if d.Version > 0 {
+		decoder := json.NewDecoder(bytes.NewReader(d.Body))
+		decoder.DisallowUnknownFields() // it may mean something
+		if err := decoder.Decode(&document); err != nil {
+			return time.Time{}, fmt.Errorf("limits: %w", err)
+		}
+	}
+	if err := n.control.limits.Apply(document, min(m.Nodes, limiter.MaxNodes), time.Now()); err != nil {
+		return time.Time{}, err
+	}
+	n.control.admission.SetLimits(&document)
+	return time.Time{}, nil
+}
+
+// applySwitches puts switches in force.
+func (n *Node) applySwitches(d settings.Document, m settings.Moment) (next time.Time, err error) {
+	document, err := degrade.ParseDocument(d.Body)
+	if err != nil {
+		return time.Time{}, err
+	}
+	next, err = n.control.switches.Apply(document, m.Now)
+	if err == nil {
+		n.breakers.setModes(n.control.switches)
+	}
+	return next, err
+}
+
+// name names this process for people, and in the pages it puts: the machine, and where it listens.
+func (n *Node) name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	listener := n.public
+	if listener == nil {
+		listener = n.private
+	}
+	at := "/" + listener.Addr().String()
+	return host[:min(len(host), seckill.MaxNameLength-len(at))] + at // a page has no room for more
+}
+
+// settingsFile is where the settings are kept for a start without the database; "" where they can't
+// be kept.
+func (n *Node) settingsFile() string {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		n.log.Warn("settings are not kept on disk", "data-dir", n.cfg.DataDir, "err", err)
+		return ""
+	}
+	return filepath.Join(n.cfg.DataDir, "settings.json")
+}
+
+// controlMetrics are those of limits, switches and settings.
+func (n *Node) controlMetrics() []admin.Sample {
+	if n.control.watcher == nil {
+		return nil
+	}
+	s, state := n.control.switches.Stats(), n.control.watcher.State()
+	out := []admin.Sample{
+		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
+		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
+		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
+		gauge("penstock_settings_nodes", "Nodes that were alive at the last look at the settings.", int64(state.Nodes)),
+		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
+	}
+	for cause, count := range s.Refused {
+		out = append(out, counter("penstock_gate_refused_total", "Visits that the gate sent away, by cause.", count,
+			admin.Label{Name: "cause", Value: cause.String()}))
+	}
+	out = append(out, n.limitMetrics()...)
+	for name, version := range state.Applied {
+		document := admin.Label{Name: "document", Value: name}
+		out = append(out,
+			gauge("penstock_settings_version", "Version of a settings document that is in force.", version, document),
+			gauge("penstock_settings_rejected_version", "Newest version of a settings document that this node refused; 0 without one.",
+				state.Rejected[name], document))
+	}
+	return out
+}
+
+// maxLimitMetrics is how many policies have metrics of their own; the names of the others would
+// make a scrape too large.
+const maxLimitMetrics = 100
+
+// limitMetrics are those of the limits.
+func (n *Node) limitMetrics() []admin.Sample {
+	s := n.control.limits.Stats(time.Now())
+	out := []admin.Sample{gauge("penstock_limit_policies", "Policies in force.", int64(len(s.Policies)))}
+	for i := range s.Policies[:min(len(s.Policies), maxLimitMetrics)] {
+		policy := &s.Policies[i]
+		for verdict, n := range map[string]uint64{
+			"allowed": policy.Allowed, "refused": policy.Refused, "shadowed": policy.Shadowed, "returned": policy.Returned,
+		} {
+			out = append(out, counter("penstock_limit_decisions_total", "Decisions of a policy, of the first hundred policies.", int64(n),
+				admin.Label{Name: "policy", Value: policy.Policy.Name}, admin.Label{Name: "verdict", Value: verdict}))
+		}
+	}
+	for _, t := range s.Tables {
+		key := admin.Label{Name: "key", Value: string(t.Key)}
+		out = append(out,
+			gauge("penstock_limit_buckets", "Buckets that aren't full.", int64(t.Live), key),
+			gauge("penstock_limit_buckets_limit", "Buckets there is room for.", int64(t.Capacity), key),
+			counter("penstock_limit_strangers_total", "Decisions by a shared bucket, for want of room.", int64(t.Strangers), key))
+	}
+	return out
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/internal/postgres"
+	"penstock/internal/settings"
+	"penstock/seckill"
+	"penstock/seckill/backoffice"
+)
+
+// fullStore is a store with all that it keeps: the truth of the sale, the settings, the steps of
+// orders.
+type fullStore interface {
+	seckill.Store
+	settings.Store
+	backoffice.EventStore
+}
+
+// database is a store that may be there later. While it is not, each call fails at once, and
+// nothing happened.
+type database struct {
+	// Fixed after newDatabase.
+	name string
+	open func(context.Context) (fullStore, error)
+	log  *slog.Logger
+
+	opened atomic.Pointer[fullStore]
+	why    atomic.Pointer[error] // why it is not there
+
+	stop context.CancelFunc // ends wait; nil before
+	work sync.WaitGroup
+}
+
+var _ fullStore = (*database)(nil)
+
+func newDatabase(name string, open func(context.Context) (fullStore, error), log *slog.Logger) *database {
+	return &database{name: name, open: open, log: log}
+}
+
+// store returns the store, or why there is none yet.
+func (d *database) store() (fullStore, error) {
+	if s := d.opened.Load(); s != nil {
+		return *s, nil
+	}
+	if why := d.why.Load(); why != nil {
+		return nil, fmt.Errorf("%s was not reached yet: %w", d.name, *why)
+	}
+	return nil, fmt.Errorf("%s was not reached yet", d.name)
+}
+
+// try opens the store. An error that waiting may mend is not returned, but kept.
+func (d *database) try(ctx context.Context) error {
+	s, err := d.open(ctx)
+	if err == nil {
+		d.opened.Store(&s)
+		return nil
+	}
+	d.why.Store(&err)
+	switch {
+	case postgres.Unreachable(err), ctx.Err() != nil:
+		return nil
+	case errors.Is(err, seckill.ErrLayout):
+		return badSetting(fmt.Errorf("shards: %w", err))
+	}
+	return unfit(fmt.Errorf("%s: %w", d.name, err))
+}
+
+// start opens the store, or goes on without it and tries again in the background. It fails where
+// the database answers that it can't be used; where it answers so later, failed is told.
+func (d *database) start(ctx context.Context, failed func(error)) error {
+	first, cancel := context.WithTimeout(ctx, startPatience)
+	err := d.try(first)
+	cancel()
+	if err != nil || d.opened.Load() != nil {
+		return err
+	}
+	d.log.Warn("the database is away; going on without it until it is there", "server", d.name, "err", *d.why.Load())
+	wait, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d.stop = stop
+	d.work.Go(func() { d.wait(wait, failed) })
+	return nil
+}
+
+// wait tries until the store is there.
+func (d *database) wait(ctx context.Context, failed func(error)) {
+	pause := newBackoff()
+	for pause.Wait(ctx) {
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		err := d.try(try)
+		cancel()
+		switch {
+		case d.opened.Load() != nil:
+			d.log.Info("the database is there", "server", d.name)
+			return
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failed(err)
+			return
+		}
+	}
+}
+
+// Close implements seckill.Store.
+func (d *database) Close() error {
+	if d.stop != nil {
+		d.stop()
+		d.work.Wait()
+	}
+	if s := d.opened.Load(); s != nil {
+		return (*s).Close()
+	}
+	return nil
+}
+
+// stats returns how the connections to PostgreSQL do. The embedded database has none.
+func (d *database) stats() postgres.Stats {
+	if s := d.opened.Load(); s != nil {
+		if store, ok := (*s).(*postgres.Store); ok {
+			return store.Stats()
+		}
+	}
+	return postgres.Stats{}
+}
+
+// now returns the database's time.
+func (d *database) now(ctx context.Context) (time.Time, error) {
+	_, now, err := d.FindSettings(ctx, settings.Switches)
+	return now, err
+}

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"penstock/internal/postgres"
+	"penstock/internal/sqlite"
+	"penstock/seckill"
+)
+
+// away is what an open says of a server that isn't there.
+func away(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := postgres.Open(ctx, postgres.Config{URL: "postgres://u@127.0.0.1:1/x?sslmode=disable"})
+	return err
+}
+
+func TestDatabase_ComesLater(t *testing.T) {
+	missing := away(t.Context())
+	if !postgres.Unreachable(missing) {
+		t.Fatal(missing)
+	}
+	path := filepath.Join(t.TempDir(), "x.db")
+	there := false
+	d := newDatabase("database x", func(ctx context.Context) (fullStore, error) {
+		if !there {
+			return nil, missing
+		}
+		return sqlite.Open(ctx, sqlite.Config{Path: path})
+	}, slog.New(slog.DiscardHandler))
+	if err := d.try(t.Context()); err != nil {
+		t.Fatalf("a server that is away is no fault: %v", err)
+	}
+	if _, err := d.Shards(t.Context()); !errors.Is(err, missing) {
+		t.Errorf("without it: %v", err)
+	}
+	there = true
+	if err := d.try(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := d.Shards(t.Context()); err != nil || len(rows) != 4 {
+		t.Errorf("with it: %v, %v", rows, err)
+	}
+	if now, err := d.now(t.Context()); err != nil || time.Since(now).Abs() > time.Minute {
+		t.Errorf("its time: %v, %v", now, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDatabase_GoesOnWithoutIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := make(chan error, 1)
+		layout := fmt.Errorf("%w: 4 shards, and not 16", seckill.ErrLayout)
+		tries := 0
+		d := newDatabase("database x", func(ctx context.Context) (fullStore, error) {
+			if tries++; tries < 5 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return nil, layout
+		}, slog.New(slog.DiscardHandler))
+		began := time.Now()
+		if err := d.start(t.Context(), func(err error) { failed <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited != startPatience {
+			t.Errorf("went on after %v", waited)
+		}
+		var fault *FaultError
+		if err := <-failed; !errors.As(err, &fault) || !fault.Settings || !errors.Is(err, seckill.ErrLayout) {
+			t.Errorf("another layout: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDatabase_Faults(t *testing.T) {
+	for _, c := range []struct {
+		err      error
+		settings bool
+	}{
+		{fmt.Errorf("%w: 4 shards", seckill.ErrLayout), true}, {postgres.ErrNewerSchema, false}, {postgres.ErrServer, false},
+	} {
+		d := newDatabase("x", func(context.Context) (fullStore, error) { return nil, c.err }, slog.New(slog.DiscardHandler))
+		var fault *FaultError
+		if err := d.start(t.Context(), nil); !errors.As(err, &fault) || fault.Settings != c.settings || !errors.Is(err, c.err) {
+			t.Errorf("%v: %v", c.err, err)
+		}
+	}
+}

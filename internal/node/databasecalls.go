@@ -1,0 +1,447 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"penstock/internal/settings"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// This file hands calls on to the store, where there is one already (database.store).
+
+// LoadCatalog implements seckill.Store.
+func (d *database) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),
+	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
+	s, err := d.store()
+	if err != nil {
+		return seckill.CatalogVersion{}, err
+	}
+	return s.LoadCatalog(ctx, since, begin, apply)
+}
+
+// FindActivity implements seckill.Store.
+func (d *database) FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.FindActivity(ctx, id)
+}
+
+// PutMerchant implements seckill.Store.
+func (d *database) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.PutMerchant(ctx, m, by)
+}
+
+// AddCaller implements seckill.Store.
+func (d *database) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.AddCaller(ctx, c, by)
+}
+
+// SetCallerRevoked implements seckill.Store.
+func (d *database) SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.SetCallerRevoked(ctx, c, revoked, by)
+}
+
+// UpdateActivity implements seckill.Store.
+func (d *database) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
+	change func(old *seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.UpdateActivity(ctx, id, by, change)
+}
+
+// DropEnded implements seckill.Store.
+func (d *database) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.DropEnded(ctx, before, limit)
+}
+
+// Accept implements seckill.Store.
+func (d *database) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Accept(ctx, b)
+}
+
+// Positions implements seckill.Store.
+func (d *database) Positions(ctx context.Context) ([]seckill.Position, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Positions(ctx)
+}
+
+// AddPartitions implements seckill.Store.
+func (d *database) AddPartitions(ctx context.Context, topic seckill.TopicID, n int32) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.AddPartitions(ctx, topic, n)
+}
+
+// FindOrders implements seckill.Store.
+func (d *database) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckill.Order, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.FindOrders(ctx, ids)
+}
+
+// OrdersOf implements seckill.Store.
+func (d *database) OrdersOf(ctx context.Context, item inventory.ItemID, after seckill.OrderID,
+	limit int) ([]seckill.OrderID, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.OrdersOf(ctx, item, after, limit)
+}
+
+// Cancel implements seckill.Store.
+func (d *database) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]seckill.Moved, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Cancel(ctx, cancels)
+}
+
+// Pay implements seckill.Store.
+func (d *database) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Pay(ctx, payments)
+}
+
+// TimeOut implements seckill.Store.
+func (d *database) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.TimeOut(ctx, shards, limit)
+}
+
+// Unpark implements seckill.Store.
+func (d *database) Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]seckill.Acceptance, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Unpark(ctx, shards, limit)
+}
+
+// Bury implements seckill.Store.
+func (d *database) Bury(ctx context.Context, ref inventory.Ref, incarnation string,
+	holds []inventory.Hold) ([]bool, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Bury(ctx, ref, incarnation, holds)
+}
+
+// Relay implements seckill.Store.
+func (d *database) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
+	deliver func(ctx context.Context, rows []seckill.Outgoing) (delivered []int)) (int64, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.Relay(ctx, shards, after, limit, deliver)
+}
+
+// Shards implements seckill.Store.
+func (d *database) Shards(ctx context.Context) ([]seckill.ShardRow, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Shards(ctx)
+}
+
+// Incarnation implements seckill.Store.
+func (d *database) Incarnation(ctx context.Context) (string, error) {
+	s, err := d.store()
+	if err != nil {
+		return "", err
+	}
+	return s.Incarnation(ctx)
+}
+
+// NextEpoch implements seckill.Store.
+func (d *database) NextEpoch(ctx context.Context, shard inventory.ShardID) (inventory.Epoch, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.NextEpoch(ctx, shard)
+}
+
+// Fence implements seckill.Store.
+func (d *database) Fence(ctx context.Context, ref inventory.Ref, incarnation string) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.Fence(ctx, ref, incarnation)
+}
+
+// Snapshot implements seckill.Store.
+func (d *database) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
+	load func(items []inventory.Stocked, entries []inventory.Entry) error) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.Snapshot(ctx, ref, hot, load)
+}
+
+// MarkSuspect implements seckill.Store.
+func (d *database) MarkSuspect(ctx context.Context, ref inventory.Ref) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.MarkSuspect(ctx, ref)
+}
+
+// Restock implements seckill.Store.
+func (d *database) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (int64, bool, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, false, err
+	}
+	return s.Restock(ctx, c, by)
+}
+
+// Withdraw implements seckill.Store.
+func (d *database) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
+	by seckill.Author) (int64, bool, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, false, err
+	}
+	return s.Withdraw(ctx, c, holds, by)
+}
+
+// MoveUnits implements seckill.Store.
+func (d *database) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.ShardID) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.MoveUnits(ctx, from, to)
+}
+
+// FindStockChange implements seckill.Store.
+func (d *database) FindStockChange(ctx context.Context, item inventory.ItemID,
+	key string) (seckill.StockChange, bool, error) {
+	s, err := d.store()
+	if err != nil {
+		return seckill.StockChange{}, false, err
+	}
+	return s.FindStockChange(ctx, item, key)
+}
+
+// ActivityBooks implements seckill.Store.
+func (d *database) ActivityBooks(ctx context.Context, id seckill.ActivityID) ([]seckill.Book, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.ActivityBooks(ctx, id)
+}
+
+// ShardBooks implements seckill.Store.
+func (d *database) ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID,
+	limit int) ([]seckill.Book, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.ShardBooks(ctx, shard, after, limit)
+}
+
+// ShardSums implements seckill.Store.
+func (d *database) ShardSums(ctx context.Context, shard inventory.ShardID) (seckill.ShardSums, error) {
+	s, err := d.store()
+	if err != nil {
+		return seckill.ShardSums{}, err
+	}
+	return s.ShardSums(ctx, shard)
+}
+
+// Unpublished implements seckill.Store.
+func (d *database) Unpublished(ctx context.Context, id seckill.ActivityID) (int, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.Unpublished(ctx, id)
+}
+
+// Changes implements seckill.Store.
+func (d *database) Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Changes(ctx, before, limit)
+}
+
+// FindChange implements seckill.Store.
+func (d *database) FindChange(ctx context.Context, number int64) (seckill.Change, error) {
+	s, err := d.store()
+	if err != nil {
+		return seckill.Change{}, err
+	}
+	return s.FindChange(ctx, number)
+}
+
+// DeadLetters implements seckill.Store.
+func (d *database) DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.DeadLetters(ctx, after, limit)
+}
+
+// ReplayDeadLetters implements seckill.Store.
+func (d *database) ReplayDeadLetters(ctx context.Context, ids []int64,
+	by seckill.Author) ([]seckill.Acceptance, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.ReplayDeadLetters(ctx, ids, by)
+}
+
+// DiscardDeadLetters implements seckill.Store.
+func (d *database) DiscardDeadLetters(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.DiscardDeadLetters(ctx, ids, by)
+}
+
+// PutToken implements seckill.Store.
+func (d *database) PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.PutToken(ctx, t, by)
+}
+
+// Tokens implements seckill.Store.
+func (d *database) Tokens(ctx context.Context) ([]seckill.Token, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Tokens(ctx)
+}
+
+// DropToken implements seckill.Store.
+func (d *database) DropToken(ctx context.Context, name string, by seckill.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.DropToken(ctx, name, by)
+}
+
+// ExchangeSettings implements settings.Store.
+func (d *database) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
+	s, err := d.store()
+	if err != nil {
+		return settings.Update{}, err
+	}
+	return s.ExchangeSettings(ctx, b)
+}
+
+// LeaveSettings implements settings.Store.
+func (d *database) LeaveSettings(ctx context.Context, instance string) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.LeaveSettings(ctx, instance)
+}
+
+// SettingsMembers implements settings.Store.
+func (d *database) SettingsMembers(ctx context.Context) ([]settings.Member, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.SettingsMembers(ctx)
+}
+
+// FindSettings implements settings.Store.
+func (d *database) FindSettings(ctx context.Context, name string) (settings.Document, time.Time, error) {
+	s, err := d.store()
+	if err != nil {
+		return settings.Document{}, time.Time{}, err
+	}
+	return s.FindSettings(ctx, name)
+}
+
+// PutSettings implements settings.Store.
+func (d *database) PutSettings(ctx context.Context, name string, version int64, body []byte,
+	by settings.Author) (int64, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.PutSettings(ctx, name, version, body, by)
+}
+
+// RelayEvents implements backoffice.EventStore.
+func (d *database) RelayEvents(ctx context.Context, limit int,
+	deliver func(ctx context.Context, steps []seckill.Order) error) (int, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.RelayEvents(ctx, limit, deliver)
+}
+
+// EventsWaiting implements backoffice.EventStore.
+func (d *database) EventsWaiting(ctx context.Context) (time.Duration, error) {
+	s, err := d.store()
+	if err != nil {
+		return 0, err
+	}
+	return s.EventsWaiting(ctx)
+}

@@ -1,0 +1,25 @@
+// Package node is one process as it ships: it opens the parts, joins them, runs them and stops
+// them.
+//
+//	n, err := node.Start(ctx, cfg, node.RoleGateway|node.RoleWorker, log)
+//	// serves at n.PublicURL() and n.AdminURL(), until something arrives on n.Failed()
+//	err = n.Stop(ctx)
+//
+// The parts lie in layers. They start in this order, and stop in the opposite one:
+//
+//	listeners   take their ports; a taken port is the commonest mistake and costs nothing to find
+//	servers     stock, queue and store: real ones or those in the process
+//	settings    limits and switches
+//	sale        desk, office and back office (NewSale), from the catalog kept on disk if need be
+//	loops       everything that works by itself
+//	edges       the admin listener, then the public one: buyers come last and are seen off first
+//
+// The simulator joins a sale with NewSale too, on the same seams.
+//
+// It promises that a process starts and serves while any server is away, from what it kept, and
+// says what is missing; and that it is ready as soon as it has a catalog, whatever the servers do.
+// It does not promise that it can sell then: what a purchase needs is asked for when it comes.
+//
+// Invariants: a layer is stopped once and only if it was started; nothing is closed before what
+// uses it; a loop ends when its context does.
+package node

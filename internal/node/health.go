@@ -1,0 +1,281 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// health is what this process knows of itself, of its servers and of the shards. Both listeners
+// answer from it (gateway.Health); a loop keeps it.
+type health struct {
+	hasCatalog func() bool // fixed before the listeners serve
+
+	draining atomic.Bool
+	report   atomic.Pointer[report]
+	since    map[string]serverState // of the loop: by server and instance
+
+	mu   sync.Mutex
+	next int          // guarded by mu: the shard to look at next
+	open []shardState // guarded by mu: by shard
+}
+
+// serverState is how a server does. The JSON is of /readyz?verbose.
+type serverState struct {
+	Server   string    `json:"server"`
+	Instance string    `json:"instance"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Detail   string    `json:"detail"`
+}
+
+// The states of a server: degraded is one that answers in part.
+const (
+	serverOK       = "ok"
+	serverDegraded = "degraded"
+	serverAway     = "away"
+)
+
+// shardState is what was seen of a shard last.
+type shardState uint8
+
+const (
+	shardUnknown shardState = iota
+	shardOpen
+	shardClosed
+	shardRebuilding
+)
+
+// shardCounts counts shards by their state. Rebuilding ones are closed too, and counted once.
+type shardCounts struct {
+	Open       int `json:"open"`
+	Closed     int `json:"closed"`
+	Rebuilding int `json:"rebuilding"`
+}
+
+// report is what /readyz?verbose answers.
+type report struct {
+	Ready    bool          `json:"ready"`
+	Draining bool          `json:"draining"`
+	Servers  []serverState `json:"servers"`
+	Shards   shardCounts   `json:"shards"`
+}
+
+// maxServers bounds the answer.
+const maxServers = 100
+
+func newHealth() *health {
+	h := &health{hasCatalog: func() bool { return false }, since: make(map[string]serverState)}
+	h.report.Store(&report{Servers: []serverState{}})
+	return h
+}
+
+// Missing names what this process lacks to answer buyers, "" where it lacks nothing.
+func (h *health) Missing() string {
+	switch {
+	case h.draining.Load():
+		return "draining"
+	case !h.hasCatalog():
+		return "no catalog"
+	}
+	return ""
+}
+
+// AppendReport appends the document of /readyz?verbose.
+func (h *health) AppendReport(dst []byte, ready, draining bool) []byte {
+	r := *h.report.Load()
+	r.Ready, r.Draining = ready, draining
+	text, err := json.Marshal(&r)
+	if err != nil { // it has nothing that can't be written
+		return append(dst, "{}"...)
+	}
+	return append(dst, text...)
+}
+
+// healthEvery is how often servers and shards are looked at, shardsPerLook how many shards are
+// asked at each look, and lookTimeout how long that may take.
+const (
+	healthEvery   = time.Second
+	shardsPerLook = 64
+	lookTimeout   = time.Second
+)
+
+// watchHealth keeps the report until ctx ends.
+func (n *Node) watchHealth(ctx context.Context) {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	for {
+		look, cancel := context.WithTimeout(ctx, lookTimeout)
+		shards, err := n.lookAtShards(look, shardsPerLook)
+		cancel()
+		n.health.report.Store(&report{Servers: n.lookAtServers(err), Shards: shards})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// lookAtShards asks some shards how they do, the next ones in turn, and counts all.
+func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, err error) {
+	h, rows := n.health, n.sale.Rows()
+	h.mu.Lock() // one look at a time, in the stock too
+	defer h.mu.Unlock()
+	if len(h.open) != len(rows) {
+		h.open = make([]shardState, len(rows))
+	}
+	for range min(some, len(rows)) {
+		i := h.next % len(rows)
+		h.next = i + 1
+		levels, failed := n.servers.stock.Levels(ctx, rows[i].Ref.Shard)
+		switch {
+		case failed != nil:
+			err = failed
+			h.open[i] = shardUnknown
+		case !levels.Closed && levels.Epoch > 0 && levels.Epoch >= rows[i].Ref.Epoch:
+			h.open[i] = shardOpen
+		case rows[i].NextEpoch > rows[i].Ref.Epoch || levels.Closed:
+			h.open[i] = shardRebuilding
+		default:
+			h.open[i] = shardClosed
+		}
+		n.observed.shard(rows[i].Ref.Shard, levels, failed)
+	}
+	for _, state := range h.open {
+		switch state {
+		case shardOpen:
+			counts.Open++
+		case shardRebuilding:
+			counts.Rebuilding++
+		default:
+			counts.Closed++
+		}
+	}
+	return counts, err
+}
+
+// lookAtServers says how each server does, the worst first. stock is what asking a shard said.
+func (n *Node) lookAtServers(stock error) []serverState {
+	states := slices.Concat(n.redisStates(stock), n.kafkaStates(), n.databaseStates())
+	seen := make(map[string]serverState, len(states))
+	for i := range states {
+		s := &states[i]
+		key := s.Server + " " + s.Instance
+		if before, ok := n.health.since[key]; ok && before.State == s.State {
+			s.Since = before.Since
+		} else {
+			s.Since = time.Now().UTC().Truncate(time.Millisecond)
+		}
+		seen[key] = *s
+	}
+	n.health.since = seen
+	rank := map[string]int{serverAway: 0, serverDegraded: 1, serverOK: 2}
+	slices.SortStableFunc(states, func(a, b serverState) int { return cmp.Compare(rank[a.State], rank[b.State]) })
+	return states[:min(len(states), maxServers)]
+}
+
+func stateOf(server, instance, state, detail string) serverState {
+	return serverState{Server: server, Instance: instance, State: state, Detail: detail}
+}
+
+// redisStates are one for each server of the Redis.
+func (n *Node) redisStates(asked error) (states []serverState) {
+	for _, server := range n.servers.stock.Servers() {
+		state, detail := serverOK, ""
+		if server.Err != nil {
+			state, detail = serverAway, server.Err.Error()
+		}
+		states = append(states, stateOf("redis", server.Addr, state, detail))
+	}
+	switch {
+	case len(states) == 0 && asked != nil:
+		states = append(states, stateOf("redis", "", serverAway, asked.Error()))
+	case len(states) == 0:
+		states = append(states, stateOf("redis", "", serverOK, ""))
+	}
+	return states
+}
+
+// kafkaStates are one for Kafka, and one for each partition that isn't well.
+func (n *Node) kafkaStates() (states []serverState) {
+	partitions, down := n.servers.queue.Partitions(), 0
+	for i := range partitions {
+		p := &partitions[i]
+		if p.Health == "well" {
+			continue
+		}
+		down++
+		states = append(states, stateOf("kafka", fmt.Sprintf("partition %d", p.Partition), serverDegraded, fmt.Sprint(p.Health, ": ", p.Err)))
+	}
+	state, detail := serverOK, ""
+	if problems := n.servers.queue.Problems(); len(problems) > 0 {
+		state, detail = serverDegraded, problems[0]
+	}
+	if down == len(partitions) {
+		state = serverAway
+	}
+	return append(states, stateOf("kafka", "", state, detail))
+}
+
+// databaseSilent is how long the database may say nothing until it counts as away.
+const databaseSilent = 3 * time.Second
+
+// databaseStates is one for the database, and one for the catalog.
+func (n *Node) databaseStates() []serverState {
+	state, detail := serverOK, ""
+	if _, err := n.servers.database.store(); err != nil {
+		state, detail = serverAway, err.Error()
+	} else if silent := time.Since(time.UnixMilli(n.sale.followed.Load())); silent > databaseSilent+n.cfg.Sale.Tick {
+		state, detail = serverAway, "the shards' rows can't be read"
+	}
+	catalog := stateOf("catalog", "", serverOK, "")
+	if !n.health.hasCatalog() {
+		catalog = stateOf("catalog", "", serverAway, "there is none: it was never loaded")
+	}
+	return []serverState{stateOf("database", "", state, detail), catalog}
+}
+
+// clockEvery is how often the database's clock is looked at.
+const clockEvery = 5 * time.Second
+
+// watchClock tells the desk how far the database's clock is ahead, until ctx ends: sales begin and
+// end by it.
+func (n *Node) watchClock(ctx context.Context) {
+	tick := time.NewTicker(clockEvery)
+	defer tick.Stop()
+	for {
+		n.lookAtClock(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// clockSlack is by how much a new look must differ from the last one to count: a call takes that
+// long.
+const clockSlack = 20 * time.Millisecond
+
+func (n *Node) lookAtClock(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Sale.StoreTimeout)
+	defer cancel()
+	began := time.Now()
+	now, err := n.servers.database.now(ctx)
+	took := time.Since(began)
+	if err != nil || took > 10*clockSlack { // too vague
+		return
+	}
+	ahead := now.Sub(began.Add(took / 2))
+	if before := n.sale.ahead.Load(); max(ahead-time.Duration(before), time.Duration(before)-ahead) < clockSlack {
+		return
+	}
+	n.sale.ahead.Store(int64(ahead))
+	n.sale.Desk.SetOffset(ahead)
+}

@@ -1,0 +1,70 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// hotItems counts, roughly, which items are ordered most: they are loaded first when their shard is
+// written anew. It keeps few counts: when a shard has too many, all are halved and those of nothing
+// are dropped. It is safe for concurrent use.
+type hotItems struct {
+	mu     sync.Mutex
+	shards map[inventory.ShardID]map[inventory.ItemID]int // guarded by mu
+}
+
+// Bounds of what is counted of a shard, and of what is told.
+const (
+	maxCounted = 1024
+	maxHot     = 64
+)
+
+func newHotItems() *hotItems {
+	return &hotItems{shards: make(map[inventory.ShardID]map[inventory.ItemID]int)}
+}
+
+// count counts what a worker's transaction took.
+func (h *hotItems) count(accepted []seckill.Acceptance) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range accepted {
+		item, shard := accepted[i].Order.Item, accepted[i].Ref.Shard
+		if item == 0 {
+			continue
+		}
+		counts := h.shards[shard]
+		if counts == nil {
+			counts = make(map[inventory.ItemID]int)
+			h.shards[shard] = counts
+		}
+		counts[item]++
+		for len(counts) > maxCounted {
+			for id, n := range counts {
+				if n /= 2; n == 0 {
+					delete(counts, id)
+				} else {
+					counts[id] = n
+				}
+			}
+		}
+	}
+}
+
+// of returns the items of the shard that are ordered most, the first one first.
+func (h *hotItems) of(shard inventory.ShardID) []inventory.ItemID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	counts := h.shards[shard]
+	items := make([]inventory.ItemID, 0, len(counts))
+	for id := range counts {
+		items = append(items, id)
+	}
+	slices.SortFunc(items, func(a, b inventory.ItemID) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	return items[:min(len(items), maxHot)]
+}

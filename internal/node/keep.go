@@ -1,0 +1,160 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"penstock/seckill"
+)
+
+// keptFile is the name of the kept catalog in the data directory.
+const keptFile = "catalog.kept"
+
+// keepMagic begins the file, with the version of what stands before the catalog: the number of
+// shards and of the topic's partitions, each in 4 bytes, big endian.
+const keepMagic = "penstock node\n\x01"
+
+// keptNode is what a process keeps for a start without its servers.
+type keptNode struct {
+	catalog    *seckill.Catalog // nil where nothing is kept
+	rows       []seckill.ShardRow
+	partitions int // of the queue
+}
+
+// writeKept replaces the file at path: a reader, or a process that dies, meets the old one or the
+// new one. Nobody else may read it, since it has payment secrets.
+func writeKept(path string, k *keptNode) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), keptFile+".*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	head := []byte(keepMagic)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(k.rows)))
+	head = binary.BigEndian.AppendUint32(head, uint32(k.partitions))
+	_, err = file.Write(head)
+	if err == nil {
+		err = seckill.WriteCatalog(file, k.catalog, k.rows)
+	}
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+// syncDirectory makes a rename last.
+func syncDirectory(path string) error {
+	directory, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.Sync(), directory.Close())
+}
+
+// readKept reads the file at path, of an installation of so many shards.
+func readKept(path string, shards int) (k keptNode, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return keptNode{}, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	in := bufio.NewReader(file)
+	head := make([]byte, len(keepMagic)+8)
+	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(keepMagic)]) != keepMagic {
+		return keptNode{}, seckill.ErrCatalogFile
+	}
+	head = head[len(keepMagic):]
+	if n := binary.BigEndian.Uint32(head); n != uint32(shards) && n != 0 {
+		return keptNode{}, fmt.Errorf("%w: it is of an installation of %d shards", seckill.ErrCatalogFile, n)
+	}
+	k.partitions = int(binary.BigEndian.Uint32(head[4:]))
+	k.catalog, k.rows, err = seckill.ReadCatalog(in, time.Now())
+	return k, err
+}
+
+// restore reads what was kept, where something was. Without a sound file there is nothing.
+func (n *Node) restore() {
+	if !n.cfg.Real() {
+		return // the embedded database is never away
+	}
+	path := filepath.Join(n.cfg.DataDir, keptFile)
+	began := time.Now()
+	kept, err := readKept(path, n.cfg.Sale.Shards)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		n.log.Warn("the catalog kept on disk can't be used; it comes from the database", "path", path, "err", err)
+	default:
+		n.kept = kept
+		n.log.Info("catalog read from disk", "path", path, "took", time.Since(began))
+	}
+}
+
+// The pace of keeping: how often a look is made for something new, and how many times as long as
+// the last writing took the disk is left alone.
+const (
+	keepEvery = 5 * time.Second
+	keepRest  = 20
+)
+
+// keepCatalog keeps the catalog on disk whenever it has changed, until ctx ends.
+func (n *Node) keepCatalog(ctx context.Context) {
+	path := filepath.Join(n.cfg.DataDir, keptFile)
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		n.log.Warn("the catalog is not kept on disk: a start needs the database", "data-dir", n.cfg.DataDir, "err", err)
+		return
+	}
+	last, failing := keptNode{}, false
+	rest := keepEvery
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		now := keptNode{n.sale.Desk.Catalog(), n.sale.Rows(), len(n.servers.queue.Partitions())}
+		if now.catalog.Version != (seckill.CatalogVersion{}) && !now.same(&last) {
+			began := time.Now()
+			err := writeKept(path, &now)
+			rest = max(keepEvery, keepRest*time.Since(began))
+			switch {
+			case err == nil:
+				last, failing = now, false
+			case !failing:
+				failing = true
+				n.log.Error("the catalog is not kept on disk", "path", path, "err", err)
+			}
+		}
+		timer.Reset(rest)
+	}
+}
+
+// same reports whether there is nothing new.
+func (k *keptNode) same(other *keptNode) bool {
+	if k.catalog != other.catalog || k.partitions != other.partitions || len(k.rows) != len(other.rows) {
+		return false
+	}
+	for i := range k.rows {
+		if k.rows[i].Ref != other.rows[i].Ref {
+			return false
+		}
+	}
+	return true
+}

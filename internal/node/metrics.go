@@ -1,0 +1,345 @@
+package node
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"penstock/gateway/admin"
+	"penstock/internal/batch"
+	"penstock/inventory"
+	"penstock/seckill/backoffice"
+)
+
+// adminDeps hands the parts to the admin listener.
+func (n *Node) adminDeps() admin.Deps {
+	return admin.Deps{
+		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
+		Catalog: n.sale.Desk.Catalog, Health: n.health,
+		Metrics: []func() []admin.Sample{
+			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics,
+		},
+	}
+}
+
+func counter(name, help string, value int64, labels ...admin.Label) admin.Sample {
+	return admin.Sample{Name: name, Help: help, Kind: admin.Counter, Value: float64(value), Labels: labels}
+}
+
+func gauge(name, help string, value int64, labels ...admin.Label) admin.Sample {
+	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: float64(value), Labels: labels}
+}
+
+func seconds(name, help string, d time.Duration) admin.Sample {
+	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: d.Seconds()}
+}
+
+// observedShard is a shard's levels as they were seen last.
+type observedShard struct {
+	levels inventory.Levels
+	known  bool
+}
+
+// observations are what has to be asked for, and is kept so that a scrape waits for nobody.
+type observations struct {
+	mu      sync.Mutex
+	shards  map[inventory.ShardID]observedShard // guarded by mu
+	lag     int64                               // guarded by mu: records that no worker has committed; -1 where it isn't known
+	waiting time.Duration                       // guarded by mu: of the oldest step of an order; negative where it isn't known
+}
+
+// shard notes what a shard said.
+func (o *observations) shard(id inventory.ShardID, levels inventory.Levels, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.shards == nil {
+		o.shards = make(map[inventory.ShardID]observedShard)
+	}
+	o.shards[id] = observedShard{levels, err == nil}
+}
+
+// observeEvery is how often lags are looked at.
+const observeEvery = 5 * time.Second
+
+// observe looks at lags until ctx ends.
+func (n *Node) observe(ctx context.Context) {
+	tick := time.NewTicker(observeEvery)
+	defer tick.Stop()
+	for {
+		n.observeOnce(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *Node) observeOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Sale.StoreTimeout)
+	defer cancel()
+	lag, err := n.servers.queue.Lag(ctx)
+	if err != nil {
+		lag = -1
+	}
+	waiting := time.Duration(-1)
+	if n.sale.Events != nil {
+		if w, err := n.servers.database.EventsWaiting(ctx); err == nil {
+			waiting = w
+		}
+	}
+	o := n.observed
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lag, o.waiting = lag, waiting
+}
+
+// edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.
+func (n *Node) edgeMetrics() []admin.Sample {
+	if n.gateway == nil {
+		return nil
+	}
+	s := n.gateway.Stats()
+	out := []admin.Sample{
+		gauge("penstock_http_in_flight_requests", "Requests being worked on.", s.InFlight),
+		gauge("penstock_http_in_flight_limit", "Requests that may be worked on at once.", s.MaxInFlight),
+		gauge("penstock_http_waiting_requests", "Requests in a Prefer: wait.", s.Waiting),
+		gauge("penstock_http_waiting_limit", "Requests that may wait at once.", s.MaxWaiting),
+		gauge("penstock_http_paused_requests", "Requests whose refusal waits for its turn, not in flight meanwhile.", s.Paused),
+		gauge("penstock_http_connections", "Open connections.", s.Connections),
+		gauge("penstock_http_connections_limit", "Connections that may be open.", s.MaxConns),
+		counter("penstock_http_rejected_connections_total",
+			"Connections closed because too many were open, in all or of their address.", int64(s.RejectedConns)),
+		counter("penstock_http_accept_pauses_total", "Failed accepts that were waited out.", int64(s.AcceptPauses)),
+		counter("penstock_http_panics_total", "Requests whose handler panicked.", int64(s.Panics)),
+		counter("penstock_http_log_left_out_total", "Log messages that were left out by the rate limit.", int64(s.LogLeftOut)),
+	}
+	for _, r := range s.Routes {
+		route := admin.Label{Name: "route", Value: r.Route}
+		for _, a := range r.Answers {
+			out = append(out, counter("penstock_http_requests_total", "Answers by route, status and problem code.", int64(a.Count), route,
+				admin.Label{Name: "status", Value: strconv.Itoa(a.Status)}, admin.Label{Name: "code", Value: a.Code}))
+		}
+		bounds := make([]float64, len(r.Latency.Bounds))
+		for i, b := range r.Latency.Bounds {
+			bounds[i] = b.Seconds()
+		}
+		out = append(out, admin.Sample{
+			Name: "penstock_http_request_duration_seconds", Help: "Time from a request's arrival until its answer was decided.",
+			Kind: admin.HistogramKind, Labels: []admin.Label{route},
+			Histogram: admin.Histogram{Bounds: bounds, Counts: r.Latency.Counts, Sum: r.Latency.Sum.Seconds()},
+		})
+	}
+	return out
+}
+
+// deskMetrics are the desk's: purchases, the lines in front of the stock, and its batches.
+func (n *Node) deskMetrics() []admin.Sample {
+	desk := n.sale.Desk.Counts()
+	out := []admin.Sample{
+		counter("penstock_orders_accepted_total", "Purchases answered 201 or 202 for the first time.", desk.Accepted.Load()),
+		counter("penstock_orders_replayed_total", "Repeats of a key that were answered with its order.", desk.Replayed.Load()),
+		counter("penstock_orders_unknown_total", "Requests answered with an unknown outcome.", desk.Unknown.Load()),
+		counter("penstock_orders_late_total", "Purchases acknowledged after the accept deadline.", desk.Late.Load()),
+		counter("penstock_catalog_misses_total", "Look-ups that found nothing in a catalog that could not be refreshed.", desk.Stale.Load()),
+		gauge("penstock_catalog_version", "Version of the catalog in force.", n.sale.Desk.Catalog().Version.Number),
+	}
+	for lane, l := range n.sale.Desk.Lines() {
+		label := admin.Label{Name: "lane", Value: strconv.Itoa(lane)}
+		out = append(out,
+			gauge("penstock_line_waiting_purchases", "Purchases that wait for a round. A lane is a node of the Redis.", int64(l.Waiting), label),
+			gauge("penstock_line_limit", "Purchases that may wait.", int64(n.cfg.Sale.Queue), label),
+			counter("penstock_line_rounds_total", "Rounds: writes that carried the holds of a lane's shards.", int64(l.Rounds), label),
+			counter("penstock_line_purchases_total", "Purchases in these rounds.", int64(l.Taken), label),
+			counter("penstock_line_expired_total", "Purchases that left the line because they had waited for too long.", int64(l.Expired), label),
+			counter("penstock_line_refused_total", "Purchases refused because the line was full.", int64(l.Refused), label))
+	}
+	for name, s := range n.sale.Desk.Queues() {
+		out = append(out, batchMetrics(name, s)...)
+	}
+	return out
+}
+
+// backOfficeMetrics are those of what works by itself.
+func (n *Node) backOfficeMetrics() []admin.Sample {
+	s := n.sale
+	if s.Worker == nil {
+		return nil
+	}
+	work, swept, barrier := s.Worker.Counts(), s.Sweeper.Counts(), s.Barrier.Counts()
+	delivered, refused := s.Relay.Delivered()
+	confirmed, dropped := s.Teller.Counts()
+	rebuilding, loaded := s.Rebuilder.Progress()
+	out := []admin.Sample{
+		counter("penstock_worker_batches_total", "Batches the workers committed.", work.Batches.Load()),
+		counter("penstock_worker_pages_total", "Pages in these batches.", work.Pages.Load()),
+		counter("penstock_worker_retries_total", "Transactions of the workers that failed and were tried again.", work.Retries.Load()),
+		counter("penstock_worker_rewinds_total", "Times that the position in the books was not the one that was read from.", work.Rewinds.Load()),
+		gauge("penstock_worker_stuck_partitions", "Partitions that stand still before a record of an unknown version.", work.Stuck.Load()),
+		counter("penstock_dead_letters_total", "Damaged pages that became dead letters.", work.Letters.Load()),
+		counter("penstock_orders_timed_out_total", "Orders cancelled because they were not paid in time.", s.Timeouts.Cancelled()),
+		counter("penstock_outbox_delivered_total", "Outbox rows the stock has taken.", delivered),
+		counter("penstock_outbox_refused_total", "Tries to deliver an outbox row that the stock refused.", refused),
+		counter("penstock_holds_confirmed_total", "Holds confirmed to the stock after their orders were made.", confirmed),
+		counter("penstock_holds_left_total", "Holds that the sweeper has to confirm, because too many waited.", dropped),
+		counter("penstock_sweep_confirmed_total", "Old holds whose order existed.", swept.Confirmed.Load()),
+		counter("penstock_sweep_settled_total", "Old holds whose order had ended.", swept.Settled.Load()),
+		counter("penstock_sweep_buried_total", "Old holds that never became an order.", swept.Buried.Load()),
+		counter("penstock_barriers_passed_total", "Barriers that were passed.", barrier.Passed.Load()),
+		counter("penstock_barriers_failed_total", "Barriers that were not passed in time, and were written again.", barrier.Failed.Load()),
+		counter("penstock_rebuilds_total", "Rebuilds that opened a shard.", s.Rebuilder.Rebuilt()),
+		gauge("penstock_rebuilding_shards", "Shards that this process rebuilds.", int64(rebuilding)),
+		gauge("penstock_rebuilding_loaded_holds", "Holds that these rebuilds have loaded.", loaded),
+		counter("penstock_units_moved_total", "Units moved between the shards of spread items.", s.Mover.Moved()),
+		gauge("penstock_owned_shards", "Shards that this process works on.", int64(len(s.Owner.Shards()))),
+	}
+	for outcome, count := range map[string]int64{
+		"opened": work.Opened.Load(), "exists": work.Exists.Load(), "rejected": work.Rejected.Load(),
+		"skipped": work.Skipped.Load(), "parked": work.Parked.Load(),
+	} {
+		out = append(out, counter("penstock_worker_promises_total", "Promises by what became of them.", count,
+			admin.Label{Name: "outcome", Value: outcome}))
+	}
+	return out
+}
+
+// batchMetrics are a natural batch's.
+func batchMetrics(name string, s batch.Stats) []admin.Sample {
+	label := admin.Label{Name: "batch", Value: name}
+	return []admin.Sample{
+		gauge("penstock_batch_queued", "Items waiting for a call.", int64(s.Queued), label),
+		gauge("penstock_batch_in_flight", "Items in a call.", int64(s.InFlight), label),
+		counter("penstock_batch_calls_total", "Calls made.", int64(s.Batches), label),
+		counter("penstock_batch_items_total", "Items in those calls.", int64(s.Items), label),
+		counter("penstock_batch_refused_total", "Items refused because the queue was full.", int64(s.Refused), label),
+	}
+}
+
+// databaseMetrics are those of the connections to PostgreSQL.
+func (n *Node) databaseMetrics() []admin.Sample {
+	s := n.servers.database.stats()
+	return []admin.Sample{
+		gauge("penstock_database_connections", "Open connections to PostgreSQL; 0 with the embedded database.", int64(s.Connections)),
+		gauge("penstock_database_connections_in_use", "Connections to PostgreSQL that are in use.", int64(s.InUse)),
+		gauge("penstock_database_connections_limit", "Connections to PostgreSQL that may be open.", int64(s.MaxConnections)),
+		counter("penstock_database_waits_total", "Calls that waited for a connection to PostgreSQL.", s.Waits),
+		counter("penstock_database_retries_total", "Transactions that PostgreSQL had to be asked for again.", int64(s.Retries)),
+	}
+}
+
+// queueMetrics are the queue's. A lag that the broker doesn't tell is left out: unknown is not
+// zero.
+func (n *Node) queueMetrics() []admin.Sample {
+	s := n.servers.queue.Stats()
+	out := []admin.Sample{
+		gauge("penstock_queue_slots", "Slots of the buffer in front of the queue.", int64(s.Slots)),
+		gauge("penstock_queue_slots_taken", "Slots that are taken.", s.Reserved),
+		gauge("penstock_queue_in_flight_records", "Records on their way to the broker.", s.InFlight),
+		gauge("penstock_queue_in_flight_bytes", "Bytes of the records on their way.", s.Bytes),
+		counter("penstock_queue_slots_refused_total", "Purchases refused because no slot was free.", s.Refused),
+		counter("penstock_queue_acknowledged_total", "Records acknowledged.", s.Acked),
+		counter("penstock_queue_promises_total", "Promises in the pages acknowledged.", s.Promises),
+		counter("penstock_queue_rerouted_total", "Pages that went to another partition than their shard prefers.", s.Rerouted),
+		counter("penstock_queue_markers_total", "Markers of barriers acknowledged.", s.Markers),
+		counter("penstock_queue_failed_total", "Records whose acknowledgement did not come.", s.Failed),
+		counter("penstock_queue_polled_total", "Records polled.", s.Polled),
+		counter("penstock_queue_committed_total", "Records committed.", s.Committed),
+		counter("penstock_queue_poll_errors_total", "Polls that failed.", s.PollErrors),
+		counter("penstock_queue_missing_total", "Records that were gone when their turn came: a law is broken.", s.Missing),
+		counter("penstock_queue_data_loss_total", "Other signs that the broker lost acknowledged records: a law is broken.", s.DataLoss),
+	}
+	n.observed.mu.Lock()
+	lag := n.observed.lag
+	n.observed.mu.Unlock()
+	if lag >= 0 {
+		out = append(out, gauge("penstock_queue_lag_records", "Accepted records that no worker has committed.", lag))
+	}
+	if n.role&RoleWorker != 0 {
+		var age time.Duration
+		if !s.Oldest.IsZero() {
+			age = max(0, time.Since(s.Oldest))
+		}
+		out = append(out, seconds("penstock_queue_oldest_record_age_seconds",
+			"Age of the oldest record that this worker has taken and not committed, on its producer's clock.", age))
+	}
+	return out
+}
+
+// eventMetrics are about what other systems were told.
+func (n *Node) eventMetrics() []admin.Sample {
+	var out []admin.Sample
+	add := func(stream string, counts *backoffice.AnnounceCounts) {
+		label := admin.Label{Name: "stream", Value: stream}
+		out = append(out,
+			counter("penstock_events_announced_total", "Events published for other systems.", counts.Announced.Load(), label),
+			counter("penstock_events_failed_total", "Announcements that failed and are repeated.", counts.Failed.Load(), label))
+	}
+	if n.sale.Herald != nil {
+		add("stock-status", n.sale.Herald.Counts())
+	}
+	if n.sale.Events == nil {
+		return out
+	}
+	add("order-events", n.sale.Events.Counts())
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	if n.observed.waiting >= 0 {
+		out = append(out, seconds("penstock_order_events_waiting_seconds",
+			"How long the oldest unpublished step of an order has waited.", n.observed.waiting))
+	}
+	return out
+}
+
+// stockMetrics are those of the stock, and of the shards as they were seen last. A shard that could
+// not be read is left out: unknown is not zero.
+func (n *Node) stockMetrics() []admin.Sample {
+	s := n.servers.stock.Stats()
+	out := []admin.Sample{
+		gauge("penstock_stock_watched_shards", "Shards that this process follows.", int64(s.Watched)),
+		gauge("penstock_stock_blind_shards", "Shards without refusals from memory, because there are too many names.", int64(s.Blind)),
+		gauge("penstock_stock_known_names", "Names of holds that this process remembers.", s.Known),
+		gauge("penstock_stock_known_names_limit", "Names that it may remember.", int64(n.cfg.MaxKnown)),
+		counter("penstock_stock_claims_total", "Holds asked for.", int64(s.Claims)),
+		counter("penstock_stock_calls_total", "Calls of shards that carried them.", int64(s.Calls)),
+		counter("penstock_stock_finds_total", "Holds looked for.", int64(s.Finds)),
+		counter("penstock_stock_finds_refused_total", "Holds not looked for because too many waited.", int64(s.Full)),
+		counter("penstock_stock_lost_total", "Answers that showed lost writes.", int64(s.Lost)),
+		counter("penstock_stock_missed_events_total", "Callbacks left out because too many waited.", int64(s.MissedEvents)),
+		counter("penstock_stock_sync_errors_total", "Failed reads of the shards that are followed.", int64(s.SyncErrors)),
+	}
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	for id, shard := range n.observed.shards {
+		if !shard.known {
+			continue
+		}
+		label := admin.Label{Name: "shard", Value: strconv.Itoa(int(id))}
+		out = append(out,
+			gauge("penstock_shard_items", "Items that the shard knows.", shard.levels.Items, label),
+			gauge("penstock_shard_names", "Heads of names that the shard remembers.", shard.levels.Names, label),
+			gauge("penstock_shard_fresh_units", "Units of holds that nobody has confirmed yet.", shard.levels.Fresh, label))
+	}
+	return out
+}
+
+// healthMetrics are about servers and shards.
+func (n *Node) healthMetrics() []admin.Sample {
+	r := n.health.report.Load()
+	var out []admin.Sample
+	for state, count := range map[string]int{"open": r.Shards.Open, "closed": r.Shards.Closed, "rebuilding": r.Shards.Rebuilding} {
+		out = append(out, gauge("penstock_shards", "Shards by their state.", int64(count), admin.Label{Name: "state", Value: state}))
+	}
+	sick := map[string]int64{"redis": 0, "kafka": 0, "database": 0, "catalog": 0}
+	for i := range r.Servers {
+		if r.Servers[i].State != serverOK {
+			sick[r.Servers[i].Server]++
+		}
+	}
+	for server, count := range sick {
+		out = append(out, gauge("penstock_server_problems", "Servers, and parts of servers, that are away or degraded.", count,
+			admin.Label{Name: "server", Value: server}))
+	}
+	return out
+}

@@ -1,0 +1,307 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"penstock/gateway"
+	"penstock/gateway/admin"
+	"penstock/seckill"
+)
+
+// Node is a running process. Every command that runs one starts this.
+type Node struct {
+	// Fixed after Start.
+	cfg      Config
+	role     Role
+	root     *slog.Logger // of which parts make theirs
+	log      *slog.Logger
+	kept     keptNode // from an earlier life
+	signals  *Signals
+	breakers *breakers
+	health   *health
+	observed *observations
+
+	public  net.Listener // nil without RoleGateway
+	private net.Listener
+	servers serverSet
+	control control
+	sale    *Sale
+	gateway *gateway.Server // nil without RoleGateway
+	admin   *admin.Server
+
+	layers   []layer // those that were started
+	stopWork context.CancelFunc
+	work     sync.WaitGroup
+	failed   chan error // of capacity 4
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// layer is a part of a process that starts and stops as a whole. stop ends what start has begun,
+// also where start has failed in the middle.
+type layer struct {
+	name  string
+	start func(context.Context) error
+	stop  func(context.Context) error
+}
+
+// Start starts a process. It returns when the process serves. An error is a *FaultError where a
+// setting or a server is at fault; what was started is stopped again. A server that is away is no
+// error.
+func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node, error) {
+	cfg = cfg.Derive()
+	n := &Node{
+		cfg: cfg, role: role, root: log, log: part(log, "node"), signals: NewSignals(),
+		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
+	}
+	n.health, n.observed = newHealth(), new(observations)
+	var err error
+	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
+		return nil, err
+	}
+	n.restore()
+	for _, l := range n.plan() {
+		n.layers = append(n.layers, l)
+		if err := l.start(ctx); err != nil {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.ShutdownTimeout)
+			defer cancel()
+			return nil, errors.Join(err, n.Stop(stop))
+		}
+	}
+	n.awaitShards(ctx)
+	return n, nil
+}
+
+// plan is the layers, in the order in which they start.
+func (n *Node) plan() []layer {
+	return []layer{
+		{"listeners", n.listen, n.closeListeners},
+		{"servers", n.openServers, n.closeServers},
+		{"settings", n.openSettings, nothing},
+		{"sale", n.openSale, n.closeSale},
+		{"loops", n.startLoops, n.stopLoops},
+		{"admin listener", n.serveAdmin, n.shutAdmin},
+		{"public listener", n.servePublic, n.shutPublic},
+	}
+}
+
+// nothing is the stop of a layer whose loops end with the others.
+func nothing(context.Context) error { return nil }
+
+// Stop ends the process within ctx: the public listener turns unready, waits for the drain delay
+// and answers what is in flight, then the other layers stop, the last one first. Stopping twice is
+// the same as once.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stopOnce.Do(func() {
+		n.health.draining.Store(true)
+		var errs []error
+		for i := len(n.layers) - 1; i >= 0; i-- {
+			if err := n.layers[i].stop(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("stop the %s: %w", n.layers[i].name, err))
+			}
+		}
+		n.stopErr = errors.Join(errs...)
+	})
+	return n.stopErr
+}
+
+// Failed is a channel that gets an error when the process can't go on: a listener ended by itself,
+// or the database turned out to be one that it can't use.
+func (n *Node) Failed() <-chan error { return n.failed }
+
+// fail reports that the process can't go on.
+func (n *Node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default: // one is enough
+	}
+}
+
+// PublicURL is the address of the public listener, "" where there is none.
+func (n *Node) PublicURL() string {
+	if n.public == nil {
+		return ""
+	}
+	return "http://" + n.public.Addr().String()
+}
+
+// AdminURL is the address of the admin listener.
+func (n *Node) AdminURL() string { return "http://" + n.private.Addr().String() }
+
+// Sale returns the parts of the sale.
+func (n *Node) Sale() *Sale { return n.sale }
+
+// listen takes the ports.
+func (n *Node) listen(ctx context.Context) error {
+	var config net.ListenConfig
+	var err error
+	if n.role&RoleGateway != 0 {
+		if n.public, err = config.Listen(ctx, "tcp", n.cfg.Listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+	}
+	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
+		return fmt.Errorf("admin-listen: %w", err)
+	}
+	return nil
+}
+
+// closeListeners gives the ports back, where nothing has served on them.
+func (n *Node) closeListeners(context.Context) error {
+	var errs []error
+	for _, l := range []net.Listener{n.public, n.private} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// openSale joins the parts of the sale, and puts in force what was kept.
+func (n *Node) openSale(ctx context.Context) error {
+	s := &n.servers
+	seams := Seams{
+		Stock: s.stock, Queue: s.queue, Store: s.database,
+		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
+		Wanted:  (&wants{ring: s.stock.Ring}).want,
+		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
+	}
+	if s.events != nil {
+		seams.Announcer = s.events
+	}
+	var err error
+	if n.sale, err = NewSale(n.cfg.Sale, seams, n.role, n.root); err != nil {
+		return err
+	}
+	n.health.hasCatalog = func() bool { return n.sale.Desk.Catalog().Version != (seckill.CatalogVersion{}) }
+	if n.kept.catalog != nil {
+		n.sale.Install(n.kept.catalog, n.kept.rows)
+		n.kept.catalog = nil
+	}
+	if err := n.sale.Desk.Refresh(ctx); err != nil {
+		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
+	}
+	return nil
+}
+
+func (n *Node) closeSale(context.Context) error {
+	if n.sale != nil {
+		n.sale.Close()
+	}
+	return nil
+}
+
+// startLoops starts everything that works by itself.
+func (n *Node) startLoops(ctx context.Context) error {
+	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
+	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
+		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
+	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
+		runs = append(runs, n.makeToken)
+	}
+	if n.control.watcher != nil {
+		runs = append(runs, n.control.watcher.Run, n.hearSettings)
+	}
+	if n.cfg.Real() {
+		runs = append(runs, n.keepCatalog)
+	}
+	for _, run := range runs {
+		n.work.Go(func() { run(ctx) })
+	}
+	return nil
+}
+
+// stopLoops ends them and waits for them.
+func (n *Node) stopLoops(context.Context) error {
+	if n.stopWork != nil {
+		n.stopWork()
+	}
+	n.work.Wait()
+	return nil
+}
+
+// serveAdmin starts the admin listener.
+func (n *Node) serveAdmin(context.Context) error {
+	config := admin.DefaultConfig()
+	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
+	var err error
+	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
+		return err
+	}
+	n.serveOn("admin listener", n.private, n.admin.Serve)
+	return nil
+}
+
+func (n *Node) shutAdmin(ctx context.Context) error {
+	if n.admin == nil {
+		return nil
+	}
+	return n.admin.Shutdown(ctx)
+}
+
+// servePublic starts the public listener.
+func (n *Node) servePublic(context.Context) error {
+	if n.role&RoleGateway == 0 {
+		return nil
+	}
+	var err error
+	if n.gateway, err = gateway.New(n.cfg.Gateway, n.sale.Desk, n.health, part(n.root, "gateway")); err != nil {
+		return badSetting(err)
+	}
+	n.control.switches.Resize(int(n.gateway.Stats().MaxInFlight))
+	n.serveOn("public listener", n.public, n.gateway.Serve)
+	return nil
+}
+
+// shutPublic answers what is in flight. Requests that wait for an order get the answer there is.
+func (n *Node) shutPublic(ctx context.Context) error {
+	if n.gateway == nil {
+		return nil
+	}
+	n.sale.Desk.StopWaiting()
+	return n.gateway.Shutdown(ctx)
+}
+
+// serveOn serves in the background until the listener is closed; its end before that is reported.
+func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) error) {
+	go func() {
+		if err := serve(l); err != nil {
+			n.fail(fmt.Errorf("%s: %w", name, err))
+		}
+	}()
+}
+
+// awaitShards waits, with embedded parts, until all shards are open: whoever serves alone opens
+// what the last process left, which takes moments.
+func (n *Node) awaitShards(ctx context.Context) {
+	if n.servers.embedded == nil || n.role&RoleWorker == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			n.log.Warn("not all shards are open yet; their items can't be sold")
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// openPatience is how long Start waits for the shards of the embedded parts.
+const openPatience = 15 * time.Second

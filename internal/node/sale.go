@@ -1,0 +1,330 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+	"penstock/seckill/backoffice"
+	"penstock/seckill/desk"
+)
+
+// Role is which half of penstock a process is; serve and demo are both.
+type Role uint8
+
+// The halves.
+const (
+	RoleGateway Role = 1 << iota // answers buyers
+	RoleWorker                   // makes orders, ends them, keeps the stock healthy
+)
+
+// Seams are what a sale works on.
+type Seams struct {
+	Stock seckill.Stock
+	Queue seckill.Queue
+	Store seckill.Store
+	// BuyerQueue and BuyerStore are Queue and Store as buyers reach them, with breakers in front. nil
+	// is Queue and Store themselves. What works by itself goes past breakers: it must try until it
+	// succeeds.
+	BuyerQueue seckill.Producer
+	BuyerStore seckill.Store
+	// Signals hears what the stock tells by itself. It is made first, with NewSignals, since the stock
+	// wants to know whom to tell when it is opened.
+	Signals *Signals
+
+	// Announcer tells other systems; nil is nobody. Seen says when an item was last seen to cross.
+	Announcer seckill.Announcer
+	Seen      func(shard inventory.ShardID, item inventory.ItemID) (inventory.Sighting, bool)
+
+	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
+	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+
+	// Name names this process in its pages.
+	Name string
+	// DropAfter is how long after an activity closed it is deleted with its orders; 0 is never.
+	DropAfter time.Duration
+	// Alone says that no other process serves buyers: the first rebuild of a shard waits nobody out.
+	Alone bool
+}
+
+// Sale is the parts of a sale, joined. Those of the back office are nil without RoleWorker. Each
+// part may be run by its loop (Runs), or driven step by step, as the simulator does.
+type Sale struct {
+	// Fixed after NewSale.
+	Desk   *desk.Desk
+	Office *desk.Office
+
+	Owner     *backoffice.Ownership
+	Barrier   *backoffice.Barrier
+	Teller    *backoffice.Teller
+	Worker    *backoffice.Worker
+	Relay     *backoffice.Relay
+	Timeouts  *backoffice.Timeouts
+	Unparker  *backoffice.Unparker
+	Sweeper   *backoffice.Sweeper
+	Rebuilder *backoffice.Rebuilder
+	Auditor   *backoffice.Auditor
+	Mover     *backoffice.Mover
+	Upkeep    *backoffice.Upkeep
+	Events    *backoffice.EventRelay // nil where nobody is told, like the next
+	Herald    *backoffice.Herald
+
+	cfg     seckill.Config
+	store   seckill.Store
+	signals *Signals
+	log     *slog.Logger
+	hot     *hotItems
+
+	rows     atomic.Pointer[[]seckill.ShardRow] // as they were read last
+	followed atomic.Int64                       // when, in milliseconds since 1970
+	failing  atomic.Bool                        // the last try to read them failed
+	ahead    atomic.Int64                       // how far the database's clock is ahead, in nanoseconds
+}
+
+// NewSale joins the parts of a sale. It asks nothing of the seams.
+func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sale, error) {
+	if seams.BuyerQueue == nil {
+		seams.BuyerQueue = seams.Queue
+	}
+	if seams.BuyerStore == nil {
+		seams.BuyerStore = seams.Store
+	}
+	if seams.Signals == nil {
+		seams.Signals = NewSignals()
+	}
+	d, err := desk.New(cfg, desk.Parts{
+		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
+		Log: part(log, "desk"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Sale{
+		Desk: d, Office: desk.NewOffice(d, seams.Stock),
+		cfg: cfg, store: seams.Store, signals: seams.Signals, log: part(log, "sale"), hot: newHotItems(),
+	}
+	if role&RoleWorker != 0 {
+		s.joinBackOffice(&seams, log)
+		s.joinEvents(&seams, log)
+	}
+	return s, nil
+}
+
+// part is a part's logger.
+func part(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
+
+// joinBackOffice makes what works by itself.
+func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
+	cfg, stock, store := s.cfg, seams.Stock, seams.Store
+	s.Owner = backoffice.NewOwnership(cfg.Shards, seams.Queue.Owned)
+	s.Barrier = backoffice.NewBarrier(seams.Queue, store.Positions, part(log, "barrier"))
+	s.Teller = backoffice.NewTeller(stock, s.suspect, part(log, "teller"))
+	told := func(accepted []seckill.Acceptance) {
+		s.hot.count(accepted)
+		s.Teller.Told(accepted)
+	}
+	s.Worker = backoffice.NewWorker(seams.Queue, store, told, part(log, "worker"))
+	s.Relay = backoffice.NewRelay(cfg, stock, store, s.Owner, part(log, "relay"))
+	s.Timeouts = backoffice.NewTimeouts(cfg, store, s.Owner, part(log, "timeouts"))
+	s.Unparker = backoffice.NewUnparker(cfg, store, s.Owner, s.Teller.Told, part(log, "unparker"))
+	s.Sweeper = backoffice.NewSweeper(cfg, stock, store, s.Barrier, s.Owner, part(log, "sweeper"))
+	s.Rebuilder = backoffice.NewRebuilder(cfg, stock, store, s.Barrier, s.Owner, s.hot.of, s.opened, part(log, "rebuilder"))
+	if seams.Alone {
+		s.Rebuilder.Alone()
+	}
+	s.Auditor = backoffice.NewAuditor(cfg, stock, store, s.Owner, part(log, "auditor"))
+	s.Mover = backoffice.NewMover(cfg, stock, store, s.Owner, s.spread, part(log, "mover"))
+	s.signals.wanted.Store(&itemFunc{s.Mover.Wanted})
+	s.Upkeep = backoffice.NewUpkeep(cfg, seams.DropAfter, stock, store, s.Desk.Catalog, s.Owner, s.signals.nudge, part(log, "upkeep"))
+}
+
+// joinEvents makes what tells other systems.
+func (s *Sale) joinEvents(seams *Seams, log *slog.Logger) {
+	if seams.Announcer == nil {
+		return
+	}
+	if steps, ok := seams.Store.(backoffice.EventStore); ok {
+		s.Events = backoffice.NewEventRelay(s.cfg, steps, seams.Announcer, part(log, "events"))
+	}
+	inStock := func(offer seckill.Offer) bool {
+		has, _ := s.Desk.InStock(offer)
+		return has
+	}
+	s.Herald = backoffice.NewHerald(s.cfg, s.Desk.Catalog, inStock, seams.Announcer, part(log, "herald"))
+	seen, herald := seams.Seen, s.Herald
+	s.signals.crossed.Store(&itemFunc{func(shard inventory.ShardID, item inventory.ItemID) {
+		if at, ok := seen(shard, item); ok {
+			herald.Crossed(inventory.Ref{Shard: shard, Epoch: at.Epoch}, at.Seq, item)
+		}
+	}})
+}
+
+// spread returns the spread items of activities that may be selling.
+func (s *Sale) spread() (offers []seckill.Offer) {
+	now := s.Desk.Now()
+	for offer := range s.Desk.Catalog().Spread() {
+		if offer.Sale.State == seckill.ActivityPublished && now.Before(offer.Sale.Closes()) {
+			offers = append(offers, offer)
+		}
+	}
+	return offers
+}
+
+// Runs are the loops of all parts. Each works until its context ends.
+func (s *Sale) Runs() []func(context.Context) {
+	runs := []func(context.Context){s.Desk.Run, s.RunFollow, s.RunSuspect}
+	if s.Worker != nil {
+		runs = append(runs, s.Barrier.Run, s.Teller.Run, s.Worker.Run, s.Relay.Run, s.Timeouts.Run, s.Unparker.Run,
+			s.Sweeper.Run, s.Sweeper.RunBury, s.Rebuilder.Run, s.Auditor.Run, s.Mover.Run, s.Upkeep.Run)
+	}
+	if s.Events != nil {
+		runs = append(runs, s.Events.Run)
+	}
+	if s.Herald != nil {
+		runs = append(runs, s.Herald.Run)
+	}
+	return runs
+}
+
+// Close ends the desk. The loops must have ended; pages that the queue still has end with it.
+func (s *Sale) Close() { s.Desk.Close() }
+
+// Install puts in force what was kept from an earlier life: a catalog, and the shards' rows.
+func (s *Sale) Install(kept *seckill.Catalog, rows []seckill.ShardRow) {
+	s.Desk.Install(kept)
+	if s.rows.CompareAndSwap(nil, &rows) {
+		s.follow(rows)
+	}
+}
+
+// Rows returns the shards' rows as they were read last, none before.
+func (s *Sale) Rows() []seckill.ShardRow {
+	if rows := s.rows.Load(); rows != nil {
+		return *rows
+	}
+	return nil
+}
+
+// RunFollow follows the shards until ctx ends: at every tick, and at once when a shard is of
+// another epoch than this process knows.
+func (s *Sale) RunFollow(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.Tick)
+	defer tick.Stop()
+	for {
+		err := s.Follow(ctx)
+		if ctx.Err() == nil && s.failing.Swap(err != nil) != (err != nil) {
+			if err != nil {
+				s.log.Warn("the shards' rows can't be read: the last ones stay in force", "err", err)
+			} else {
+				s.log.Info("the shards' rows can be read again")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.Desk.Behind():
+		case <-s.signals.changed:
+		}
+	}
+}
+
+// Follow reads the shards' rows once, and has the desk follow them.
+func (s *Sale) Follow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
+	defer cancel()
+	rows, err := s.store.Shards(ctx)
+	if err == nil && len(rows) != s.cfg.Shards {
+		err = fmt.Errorf("%w: the database has %d shards, this process was told %d", seckill.ErrLayout, len(rows), s.cfg.Shards)
+	}
+	if err != nil {
+		s.follow(s.Rows()) // under epochs that the stock has told of since
+		return err
+	}
+	s.rows.Store(&rows)
+	s.followed.Store(time.Now().UnixMilli())
+	s.follow(rows)
+	return nil
+}
+
+// follow has the desk follow the rows, or later epochs that the stock has told of. A shard shows a
+// later epoch than the books when it is being rebuilt, and when the books were restored or can't be
+// read.
+func (s *Sale) follow(rows []seckill.ShardRow) {
+	if len(rows) == 0 {
+		return
+	}
+	s.Desk.Follow(s.signals.latest(rows))
+}
+
+// opened is called after the rebuilder has opened a shard.
+func (s *Sale) opened(ctx context.Context) {
+	if err := s.Follow(ctx); err != nil && ctx.Err() == nil {
+		s.signals.nudge()
+	}
+}
+
+// suspect asks for the rebuild of a shard.
+func (s *Sale) suspect(ctx context.Context, ref inventory.Ref) error {
+	if err := s.store.MarkSuspect(ctx, ref); err != nil {
+		return fmt.Errorf("ask for the rebuild of shard %d: %w", ref.Shard, err)
+	}
+	return nil
+}
+
+// RunSuspect asks for the rebuild of the shards that were seen to have lost writes, until ctx ends.
+func (s *Sale) RunSuspect(ctx context.Context) {
+	pause := newBackoff()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.signals.suspected:
+		}
+		for {
+			err := s.Suspect(ctx)
+			if err == nil {
+				pause.Reset()
+				break
+			}
+			if ctx.Err() == nil {
+				s.log.Error("can't ask for the rebuild of shards that lost writes; asking again", "err", err)
+			}
+			if !pause.Wait(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// Suspect asks once for the rebuild of the shards that were seen to have lost writes. Those that
+// could not be asked for stay.
+func (s *Sale) Suspect(ctx context.Context) error {
+	var errs []error
+	for _, ref := range s.signals.suspects() {
+		if ref.Epoch == 0 { // seen without its epoch: the one of the books
+			for _, row := range s.Rows() {
+				if row.Ref.Shard == ref.Shard {
+					ref.Epoch = row.Ref.Epoch
+				}
+			}
+		}
+		if ref.Epoch == 0 {
+			continue // never opened: there is nothing to lose
+		}
+		call, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
+		err := s.suspect(call, ref)
+		cancel()
+		if err != nil {
+			s.signals.OnLost(ref)
+			errs = append(errs, err)
+		}
+	}
+	s.signals.nudge()
+	return errors.Join(errs...)
+}

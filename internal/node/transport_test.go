@@ -1,0 +1,89 @@
+package node
+
+import (
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestTransportConfig reads files that fit, do not fit, and have expired.
+func TestTransportConfig(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir, "ca")
+	cert, key := ca.issue(t, "client", time.Now().Add(time.Hour))
+	other, otherKey := ca.issue(t, "other", time.Now().Add(time.Hour))
+	old, oldKey := ca.issue(t, "old", time.Now().Add(-time.Minute))
+
+	none, err := Transport{}.config("redis")
+	if none != nil || err != nil {
+		t.Errorf("without TLS: %v, %v", none, err)
+	}
+	config, err := Transport{TLS: true, CA: ca.file, Cert: cert, Key: key}.config("redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.RootCAs == nil || config.InsecureSkipVerify || config.MinVersion != tls.VersionTLS12 {
+		t.Errorf("TLS configuration: %+v", config)
+	}
+	// A renewed certificate is used without a restart.
+	first, err := config.GetClientCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(other, cert); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(otherKey, key); err != nil {
+		t.Fatal(err)
+	}
+	second, err := config.GetClientCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Leaf.Equal(second.Leaf) {
+		t.Error("the certificate was not read anew")
+	}
+
+	f := func(tr Transport, want string) {
+		t.Helper()
+		if _, err := tr.config("kafka"); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s…", tr, err, want)
+		}
+	}
+	f(Transport{CA: ca.file}, "kafka-ca: is of no use without kafka-tls")
+	f(Transport{TLS: true, CA: filepath.Join(dir, "none")}, "kafka-ca: open ")
+	f(Transport{TLS: true, CA: key}, "kafka-ca: "+key+": has no PEM certificate")
+	f(Transport{TLS: true, Cert: cert}, "kafka-cert: needs kafka-key")
+	f(Transport{TLS: true, Key: key}, "kafka-key: needs kafka-cert")
+	f(Transport{TLS: true, Cert: cert, Key: oldKey}, "kafka-cert: tls: private key does not match public key")
+	f(Transport{TLS: true, Cert: old, Key: oldKey}, "kafka-cert: "+old+": expired at ")
+}
+
+// TestExposed says which connections are in clear, and leaves those alone that stay on this
+// machine.
+func TestExposed(t *testing.T) {
+	f := func(c Config, want ...string) {
+		t.Helper()
+		got := c.Exposed()
+		if len(got) != len(want) || !slices.EqualFunc(got, want, strings.Contains) {
+			t.Errorf("exposed %q, want %q", got, want)
+		}
+	}
+	secured := Transport{TLS: true}
+	f(Config{})
+	f(Config{Redis: []string{"127.0.0.1:6379", "localhost:6380"}, Kafka: []string{"[::1]:9092"}, Database: "postgres://u@127.0.0.1:5432/x"})
+	f(Config{Redis: []string{"localhost:6379", "r2:6379"}, Kafka: []string{"k:9092"}, Database: "postgres://d/x"},
+		"redis is reached in clear", "kafka is reached in clear", "database may be reached in clear")
+	f(Config{
+		Redis: []string{"r:6379"}, RedisTransport: secured, Kafka: []string{"k:9092"}, KafkaSASL: "plain",
+		Database: "postgres://d/x?sslmode=require",
+	}, "sasl plain shows its password", "certificate is not checked")
+	f(Config{
+		Redis: []string{"r:6379"}, RedisTransport: secured, Kafka: []string{"k:9092"}, KafkaTransport: secured, KafkaSASL: "plain",
+		Database: "postgres://d/x?sslmode=verify-full",
+	})
+}

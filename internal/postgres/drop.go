@@ -1,0 +1,188 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// ended has the activities that closed before a time and have nothing left to do: no open and no parked
+// order, and nothing that Redis has yet to be told.
+const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
+			WHERE i.sale = a.sale)::bigint AS sold
+	FROM activities AS a WHERE least(a.ends_at, a.ended_at) < $1 AND NOT EXISTS (
+		SELECT FROM items AS i JOIN stock AS s ON s.item = i.id
+		WHERE i.sale = a.sale AND (s.open > 0
+			OR EXISTS (SELECT FROM stock_exceptions AS e WHERE e.item = s.item AND e.shard = s.shard AND e.parked > 0)
+			OR EXISTS (SELECT FROM outbox AS o WHERE o.shard = s.shard AND o.item = s.item)))`
+
+// candidate is an activity that may be dropped, with its units that are sold.
+type candidate struct {
+	sale int32
+	id   seckill.ActivityID
+	sold int64
+}
+
+// DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about money and
+// people. before must be so long ago that nobody repeats a purchase any more, and that the queue has no
+// record of it.
+//
+// An activity is dropped in a transaction of its own. Its orders stay until the last activity of their week
+// is gone and the week is over, and nobody finds them any more; then their partition is dropped.
+func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
+	var dropped []seckill.ActivityID
+	candidates, err := list(ctx, s, "look for ended activities", func(rows pgx.Rows) (c candidate, err error) {
+		err = rows.Scan(&c.sale, (*string)(&c.id), &c.sold)
+		return c, err
+	}, ended+" ORDER BY a.sale LIMIT $2", before, max(limit, 0))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range candidates {
+		done, err := s.drop(ctx, c, before)
+		if err != nil {
+			return dropped, err
+		}
+		if done {
+			s.log.InfoContext(ctx, "activity dropped", "activity", c.id, "sale", c.sale)
+			dropped = append(dropped, c.id)
+		}
+	}
+	s.dropWeeks(ctx, before)
+	return dropped, nil
+}
+
+// drop drops an activity if it is still one that may be. The names of its sold orders, which leave the
+// shards' digests, are read before: nothing is sold any more while nothing is open, so that they are the
+// same as long as the number of units is.
+func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done bool, err error) {
+	sold, items, err := s.soldNames(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	err = s.write(ctx, "drop activity "+string(c.id), func(ctx context.Context, tx *transaction) error {
+		done = false
+		tx.lockCatalog()
+		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item WHERE i.sale = $1
+			ORDER BY s.item, s.shard FOR UPDATE OF s`, c.sale)
+		tx.readClock()
+		still, err := tx.exists(ctx, "SELECT FROM ("+ended+" AND a.sale = $2) AS e WHERE e.sold = $3", before, c.sale, c.sold)
+		if err != nil || !still {
+			return err
+		}
+		for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
+			tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", c.sale)
+		}
+		tx.exec("DELETE FROM items WHERE sale = $1", c.sale)
+		tx.exec("DELETE FROM activities WHERE sale = $1", c.sale)
+		tx.exec("INSERT INTO dropped_activities (id, changed, at) VALUES ($1, $2, $3)", string(c.id), tx.raiseVersion(), tx.now)
+		tx.forgetDropped()
+		updateDigests(tx, sold)
+		done = true
+		return nil
+	})
+	if done && err == nil {
+		s.weeks.drop(items)
+	}
+	return done && err == nil, err
+}
+
+// dropMemory is how long a reader of the catalog may have been away to be told of drops one by one.
+const dropMemory = 7 * 24 * time.Hour
+
+// forgetDropped queues that drops of long ago are forgotten: a reader that comes from before them reads the
+// whole catalog.
+func (tx *transaction) forgetDropped() {
+	old := tx.now.Add(-dropMemory)
+	tx.exec(`UPDATE catalog SET horizon = greatest(horizon, (SELECT max(changed) FROM dropped_activities WHERE at < $1))
+		WHERE EXISTS (SELECT FROM dropped_activities WHERE at < $1)`, old)
+	tx.exec("DELETE FROM dropped_activities WHERE at < $1", old)
+}
+
+// soldNames returns by how much the digests of shards change without the activity's sold orders, and the
+// activity's items. It reads the orders page by page, in the order of their names.
+func (s *Store) soldNames(ctx context.Context, c candidate) (map[inventory.ShardID]*seckill.ShardDelta, []inventory.ItemID, error) {
+	var week int32
+	ids, err := list(ctx, s, "read the items of an ended activity", func(rows pgx.Rows) (id int64, err error) {
+		err = rows.Scan(&id, &week)
+		return id, err
+	}, "SELECT i.id, a.week FROM items AS i JOIN activities AS a USING (sale) WHERE a.sale = $1 ORDER BY i.id", c.sale)
+	if err != nil || len(ids) == 0 {
+		return nil, nil, err
+	}
+	items := make([]inventory.ItemID, len(ids))
+	for i, id := range ids {
+		items[i] = inventory.ItemID(id)
+	}
+	deltas := make(map[inventory.ShardID]*seckill.ShardDelta)
+	from, _ := rangeOf(items[0])
+	_, to := rangeOf(items[len(items)-1])
+	for n := snapshotPage; n == snapshotPage && c.sold > 0; {
+		n = 0
+		_, err := list(ctx, s, "read the sold orders of an ended activity", func(rows pgx.Rows) (none struct{}, err error) {
+			var shard int32
+			err = rows.Scan(&from, &shard)
+			d := deltas[inventory.ShardID(shard)]
+			if d == nil {
+				d = new(seckill.ShardDelta)
+				deltas[inventory.ShardID(shard)] = d
+			}
+			d.Sold = d.Sold.Sub(inventory.NameDigest(from))
+			n++
+			return none, err
+		}, `SELECT id, shard FROM orders WHERE week = $1 AND id > $2 AND id < $3 AND units = 'sold' AND item = ANY($4)
+			ORDER BY id LIMIT $5`, week, from, to, ids, snapshotPage)
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return deltas, items, nil
+}
+
+// dropLockTimeout bounds how long a drop may wait for the orders table: while it does, all that come after it
+// wait, too.
+const dropLockTimeout = 250 * time.Millisecond
+
+// dropWeeks drops the partitions of weeks that are over and have no activity any more, and old strays. A
+// table that a sale keeps busy stays for another time. That is no error: nothing depends on it.
+func (s *Store) dropWeeks(ctx context.Context, before time.Time) {
+	const what = "drop the orders of a week"
+	var weeks []int32
+	err := s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		weeks = nil
+		tx.readClock()
+		if err := tx.flush(ctx); err != nil {
+			return err
+		}
+		tx.exec("SELECT penstock_drop_strays($1)", before)
+		tx.each(func(rows pgx.Rows) error {
+			var week int32
+			err := rows.Scan(&week)
+			weeks = append(weeks, week)
+			return err
+		}, `SELECT week FROM weeks AS w WHERE week > 0 AND week < $1
+			AND NOT EXISTS (SELECT FROM activities AS a WHERE a.week = w.week) ORDER BY week`, weekOf(tx.now, tx.now))
+		return tx.flush(ctx)
+	})
+	for _, week := range weeks {
+		if err != nil {
+			break
+		}
+		err = s.write(ctx, what, func(_ context.Context, tx *transaction) error {
+			tx.lockCatalog()
+			setLockTimeout(tx.pipe, dropLockTimeout)
+			tx.exec("SELECT penstock_drop_week($1)", week)
+			return nil
+		})
+		if err == nil {
+			s.log.InfoContext(ctx, "the orders of a week are dropped", "week", week)
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "old orders are not dropped now, it is tried again", "err", err)
+	}
+}

@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// snapshotPage is how many rows are read and handed on at once.
+const snapshotPage = 20_000
+
+// snapshotSettings are those of a snapshot's transaction. The rows of a shard are found by the index of the
+// shard, and read in the order they have on the disk, with many reads under way; then they are sorted. An
+// index in the order of the names would be read one row at a time, each from another place: a minute for a
+// million rows that are not in memory. While load works the session is idle, for as long as Redis takes.
+const snapshotSettings = `SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'off', true),
+	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
+	set_config('cursor_tuple_fraction', '1', true), set_config('work_mem', '64MB', true),
+	set_config('effective_io_concurrency', '64', true), set_config('statement_timeout', '5min', true),
+	set_config('idle_in_transaction_session_timeout', '2min', true)`
+
+// The two parts of a snapshot. $2 are items that are hot, and $3 says whether they are asked for or the
+// others. Items are left out while they are a draft's, with what holds there are of them; but parked orders
+// keep their units, whatever their item is.
+const (
+	snapshotItems = `SELECT s.item, s.total, s.open, s.sold, coalesce(e.parked, 0) FROM stock AS s
+		JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
+		LEFT JOIN stock_exceptions AS e ON e.item = s.item AND e.shard = s.shard
+		WHERE s.shard = $1 AND a.published AND (s.item = ANY($2)) = $3 ORDER BY s.item`
+	onSale = `item IN (SELECT s.item FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
+		WHERE s.shard = $1 AND a.published)`
+	snapshotHolds = `SELECT item, id AS name, "user", quantity, units FROM orders
+			WHERE shard = $1 AND (item = ANY($2)) = $3 AND (units = 'parked' OR ` + onSale + `)
+		UNION ALL SELECT item, hold, '', quantity, CASE WHEN buried THEN 'void' ELSE 'sold' END FROM withdrawals
+			WHERE shard = $1 AND (item = ANY($2)) = $3 AND ` + onSale + `
+		ORDER BY item, name`
+)
+
+// Snapshot implements seckill.StockStore. A snapshot is taken once an epoch: stock changes are relayed from
+// then on, and a second one would count those that are on their way.
+func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
+	load func([]inventory.Stocked, []inventory.Entry) error) error {
+	what := fmt.Sprintf("read a snapshot of shard %d in epoch %d", ref.Shard, ref.Epoch)
+	if !s.enter() { // also for the time of load: Close waits for it
+		return fmt.Errorf("%s: %w", what, ErrClosed)
+	}
+	defer s.leave()
+	conn, done, err := s.keep(ctx)
+	if err != nil {
+		return describe(what, err)
+	}
+	defer done()
+	sn := &snapshot{pipe: newPipe(conn.Conn()), ref: ref, hot: make([]int64, len(hot)), load: load}
+	for i, item := range hot {
+		sn.hot[i] = int64(item)
+	}
+	// Before load is called the first time, a snapshot that met another transaction may begin again.
+	err = s.retry(ctx, what, func() error { return errors.Join(sn.begin(ctx), sn.failed(ctx)) })
+	if err == nil {
+		err = errors.Join(sn.read(ctx), sn.rollback(ctx))
+	}
+	return describe(what, err)
+}
+
+// snapshot is one that is being read.
+type snapshot struct {
+	*pipe
+	ref  inventory.Ref
+	hot  []int64
+	load func([]inventory.Stocked, []inventory.Entry) error
+	bad  bool // begin has failed
+}
+
+// begin pins the state that is read, and deletes the outbox rows that it counts. They are locked until the
+// end, so a relay that delivered one of them in an older epoch goes around it.
+func (sn *snapshot) begin(ctx context.Context) error {
+	sn.bad = true
+	sn.exec(beginSnapshot)
+	current, err := sn.exists(ctx, `SELECT FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id
+		WHERE s.id = $1 AND s.epoch = $2 AND l.epoch < s.epoch`, int32(sn.ref.Shard), int64(sn.ref.Epoch))
+	if err != nil {
+		return err
+	}
+	if !current {
+		return seckill.ErrFenced
+	}
+	sn.exec("DELETE FROM outbox WHERE shard = $1 AND stock", int32(sn.ref.Shard))
+	sn.exec(snapshotSettings)
+	if err := sn.flush(ctx); err != nil {
+		return err
+	}
+	sn.bad = false
+	return nil
+}
+
+// failed rolls back what begin did not finish.
+func (sn *snapshot) failed(ctx context.Context) error {
+	if !sn.bad {
+		return nil
+	}
+	sn.batch = new(pgx.Batch)
+	return sn.rollback(ctx)
+}
+
+// read hands everything to load, hot items first, and commits.
+func (sn *snapshot) read(ctx context.Context) error {
+	parts := []bool{true, false}
+	if len(sn.hot) == 0 {
+		parts = parts[1:]
+	}
+	for _, hot := range parts {
+		if err := sn.items(ctx, hot); err != nil {
+			return err
+		}
+	}
+	for _, hot := range parts {
+		if err := sn.holds(ctx, hot); err != nil {
+			return err
+		}
+	}
+	sn.exec("UPDATE shard_loads SET epoch = $2 WHERE shard = $1", int32(sn.ref.Shard), int64(sn.ref.Epoch))
+	sn.commit()
+	return sn.flush(ctx)
+}
+
+func (sn *snapshot) items(ctx context.Context, hot bool) error {
+	var page []inventory.Stocked
+	return sn.pages(ctx, snapshotItems, hot, func(rows pgx.Rows) error {
+		var item, total, open, sold, parked int64
+		err := rows.Scan(&item, &total, &open, &sold, &parked)
+		page = append(page, inventory.Stocked{
+			// A shard that forgot can have promised more than there is: then less than nothing is available.
+			Item: inventory.ItemID(item), Total: total, Available: total - open - sold - parked, Sold: sold,
+		})
+		return err
+	}, func() error {
+		done := page
+		page = nil
+		return sn.load(done, nil)
+	})
+}
+
+func (sn *snapshot) holds(ctx context.Context, hot bool) error {
+	page := make([]inventory.Entry, 0, snapshotPage)
+	return sn.pages(ctx, snapshotHolds, hot, func(rows pgx.Rows) error {
+		var e inventory.Entry
+		var item, quantity int64
+		var units string
+		if err := rows.Scan(&item, &e.ID, &e.Buyer, &quantity, &units); err != nil {
+			return err
+		}
+		e.Item, e.Quantity = inventory.ItemID(item), int(quantity)
+		switch seckill.UnitState(units) {
+		case seckill.UnitsOpen, seckill.UnitsParked:
+			e.State = inventory.Ordered
+		case seckill.UnitsSold:
+			e.State = inventory.Sold
+		default:
+			e.State = inventory.Void
+		}
+		page = append(page, e)
+		return nil
+	}, func() error {
+		done := page
+		page = make([]inventory.Entry, 0, snapshotPage)
+		return sn.load(nil, done)
+	})
+}
+
+// pages reads a query page by page. A session that stops in between is ended by the server, as it is idle
+// in its transaction.
+func (sn *snapshot) pages(ctx context.Context, text string, hot bool, scan func(pgx.Rows) error, page func() error) error {
+	sn.exec("DECLARE page NO SCROLL CURSOR FOR "+text, int32(sn.ref.Shard), sn.hot, hot)
+	for {
+		n := 0
+		sn.each(func(rows pgx.Rows) error {
+			n++
+			return scan(rows)
+		}, fmt.Sprintf("FETCH %d FROM page", snapshotPage))
+		if err := sn.flush(ctx); err != nil {
+			return err
+		}
+		if n > 0 {
+			if err := page(); err != nil {
+				return err
+			}
+		}
+		if n < snapshotPage {
+			sn.exec("CLOSE page")
+			return nil
+		}
+	}
+}

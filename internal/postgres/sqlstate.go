@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Fault says whose fault an error is, and so what helps.
+type Fault uint8
+
+// The faults. A record is never given up because of FaultWait or FaultAgain: the server was at fault, or
+// another transaction was quicker. FaultData names the content of what was written: the same call fails
+// for ever. FaultInvariant means that a rule of the tables would have been broken, which the decisions of
+// package seckill exclude: it is a bug, and must be seen.
+const (
+	FaultNone Fault = iota
+	FaultWait
+	FaultAgain
+	FaultData
+	FaultInvariant
+)
+
+// String returns the fault's name.
+func (f Fault) String() string { return [...]string{"none", "wait", "again", "data", "invariant"}[f] }
+
+// states is whose fault an error is, by SQLSTATE (appendix A of PostgreSQL's manual), or by its class,
+// the first two characters. What is not listed waits: a code that nobody foresaw must not cost a promise.
+//
+//	08  the connection broke                     wait
+//	22  a value is none of its type              data: text that is no UTF-8, a number out of range
+//	23  a constraint                             data; but for the two below
+//	40  deadlock, serialization                  again
+//	42  no such table, no right                  wait: a schema that is behind, a grant that is missing
+//	53  no memory, no disk, no connection        wait
+//	54  a limit of the server                    wait
+//	55  a lock was not to be had                 wait
+//	57  an operator or a restart intervened      wait
+//	58, XX, F0  the server or its disk is broken wait
+var states = map[string]Fault{
+	"22": FaultData,
+	"23": FaultData,
+	// Another transaction has made the same row since this one looked: the next try finds it.
+	"23505": FaultAgain,
+	// A CHECK: L1, a quantity, a length. Nothing that is decided under the row's lock can break one.
+	"23514": FaultInvariant,
+	// A merchant or a shard that is gone: a restored database knows less than its callers. It comes back.
+	"23503": FaultWait,
+	"40001": FaultAgain,
+	"40P01": FaultAgain,
+	// A server that may only read, as one that was the primary before a failover: see demoted.
+	"25006": FaultAgain,
+	// The prepared statement is gone, and is prepared again.
+	"26000": FaultAgain,
+}
+
+// FaultOf says whose fault an error of this package is.
+func FaultOf(err error) Fault {
+	var failed *pgconn.PgError
+	switch {
+	case err == nil:
+		return FaultNone
+	case !errors.As(err, &failed):
+		if pgconn.SafeToRetry(err) {
+			return FaultAgain
+		}
+		return FaultWait
+	case failed.Code == "0A000" && strings.HasPrefix(failed.Message, "cached plan must not change result type"):
+		return FaultAgain // the schema changed under the plan
+	}
+	if fault, ok := states[failed.Code]; ok {
+		return fault
+	}
+	if len(failed.Code) == 5 {
+		if fault, ok := states[failed.Code[:2]]; ok {
+			return fault
+		}
+	}
+	return FaultWait
+}
+
+// Codes that this package itself asks about.
+const (
+	insufficientPrivilege = "42501"
+	readOnlyTransaction   = "25006"
+	lockNotAvailable      = "55P03"
+)
+
+// isState reports whether an error is the server's, with one of these codes.
+func isState(err error, codes ...string) bool {
+	var failed *pgconn.PgError
+	if !errors.As(err, &failed) {
+		return false
+	}
+	for _, code := range codes {
+		if failed.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet: it
+// can't be connected to, is starting up or shutting down. Nothing was done, and later it may be there.
+func Unreachable(err error) bool {
+	var failed *pgconn.PgError
+	if errors.As(err, &failed) {
+		// Going down, crashed, starting up, no connection free. Any other code: it was reached, and said no.
+		return isState(err, "57P01", "57P02", "57P03", "53300")
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
+}

@@ -1,0 +1,127 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+func dropCases() []testCase {
+	return []testCase{
+		{"ForgetsWhatIsOver", dropOver},
+		{"WaitsForOpenOrdersAndTheOutbox", dropWaits},
+		{"TakesUpToALimit", dropLimit},
+		{"ANameMayComeBack", dropAgain},
+	}
+}
+
+// dropEnded drops what closed before now.
+func (s *shop) dropEnded(limit int) []seckill.ActivityID {
+	s.t.Helper()
+	got, err := s.store.DropEnded(s.ctx, s.clock.read(), limit)
+	s.must(err)
+	return got
+}
+
+func dropOver(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 2}, goods{"phone-y", 10, 0, 1})
+	later := s.draft("later", goods{"a", 5, 0, 1})
+	later.EndsAt = later.EndsAt.Add(time.Hour)
+	s.putActivity(later)
+	s.pay(seckill.PaymentBooked, s.order(0, "u-1", "k", 1), "p-1")
+	s.cancel(s.order(1, "u-2", "k", 1))
+	s.bury(s.ref(1), []bool{false}, s.hold(1, "u-3", "k", 1))
+	s.withdraw(1, "w", 1)
+	s.drain()
+	version := s.catalog().Version
+	s.clock.advance(time.Hour)
+	equal(s, "dropped when it closes", s.dropEnded(10), nil)
+	s.clock.advance(time.Microsecond)
+	changes := len(s.changes())
+	equal(s, "dropped", s.dropEnded(10), []seckill.ActivityID{activity})
+	equal(s, "changes by people", len(s.changes()), changes)
+
+	got := s.since(version)
+	equal(s, "dropped in the catalog", []any{got.Dropped, len(got.Activities)}, []any{[]seckill.ActivityID{activity}, 0})
+	equal(s, "activities", len(s.catalog().Activities), 1)
+	_, err := s.store.FindActivity(s.ctx, activity)
+	s.wants(err, seckill.ErrNotFound)
+	books, err := s.store.ActivityBooks(s.ctx, activity)
+	s.must(err)
+	equal(s, "books", len(books), 0)
+	_, _, err = s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(0), Key: "k", Delta: 1}, author)
+	s.wants(err, seckill.ErrNotFound)
+	for _, shard := range allShards {
+		equal(s, "snapshot", s.fence(shard), snapshot{})
+		sums, err := s.store.ShardSums(s.ctx, shard)
+		s.must(err)
+		equal(s, "sums", sums, seckill.ShardSums{Ref: s.refs[shard]})
+	}
+	equal(s, "dropped again", s.dropEnded(10), nil)
+}
+
+func dropWaits(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	o := s.order(0, "u-1", "k", 1)
+	_, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
+		a.State, a.EndedAt = seckill.ActivityEnded, s.clock.read() // by hand, before its end
+		return a, nil
+	})
+	s.must(err)
+	s.clock.advance(time.Second)
+	equal(s, "dropped with an open order", s.dropEnded(10), nil)
+	s.cancel(o)
+	equal(s, "dropped with an outbox row", s.dropEnded(10), nil)
+	s.drain()
+	s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-2", "k", 1))
+	equal(s, "dropped with a parked order", s.dropEnded(10), nil)
+	_, err = s.store.DiscardDeadLetters(s.ctx, []int64{s.letters()[0].ID}, author)
+	s.must(err)
+	s.drain()
+	equal(s, "dropped", s.dropEnded(10), []seckill.ActivityID{activity})
+}
+
+func dropLimit(t *testing.T, open Open) {
+	s := newShop(t, open)
+	for _, id := range []seckill.ActivityID{"c", "a", "b"} {
+		s.putActivity(s.draft(id, goods{"a", 5, 0, 1}))
+		s.clock.advance(time.Minute)
+	}
+	s.clock.advance(2 * time.Hour)
+	equal(s, "dropped", len(s.dropEnded(2)), 2)
+	equal(s, "dropped", len(s.dropEnded(2)), 2) // the shop's own, too
+	equal(s, "dropped", s.dropEnded(2), nil)
+	equal(s, "activities", len(s.catalog().Activities), 0)
+}
+
+// dropAgain: an activity of the same name is another one, with other items.
+func dropAgain(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	r := s.promise(0, "u-1", "k", 1)
+	s.cancel(s.accept([]seckill.Outcome{opened}, r)[0].Order)
+	s.drain()
+	version, old := s.catalog().Version, s.item(0)
+	s.clock.advance(time.Hour + time.Second)
+	s.dropEnded(10)
+	a := s.draft(activity, goods{"phone-x", 10, 0, 1})
+	a.State = seckill.ActivityPublished
+	s.items = s.putActivity(a).Items
+	if s.item(0) == old {
+		t.Fatalf("item id %d was given out twice", old)
+	}
+	got := s.since(version)
+	equal(s, "changed activities, kept and dropped", []any{len(got.Activities), len(got.Kept), got.Dropped}, []any{1, 0, []seckill.ActivityID(nil)})
+	s.fenceAll()
+	s.order(0, "u-1", "k", 1)
+	// A record of the earlier one that is read again fits no item.
+	s.acceptAt(inventory.Ref{Shard: inventory.Home(old, Shards), Epoch: s.refs[inventory.Home(old, Shards)].Epoch},
+		[]seckill.Outcome{parked}, s.old(r))
+}
+
+// old is a promise of an item that is gone, under another key.
+func (s *shop) old(r seckill.Promise) seckill.Promise {
+	r.Order = seckill.NewOrderID(r.Item(), caller, r.User, "another key")
+	return r
+}

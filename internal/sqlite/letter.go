@@ -1,0 +1,257 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"slices"
+
+	"penstock/seckill"
+)
+
+const letterColumns = `id, order_id, "partition", "offset", at, problem, value`
+
+func scanLetter(rows *sql.Rows) (seckill.DeadLetter, error) {
+	var l seckill.DeadLetter
+	var at int64
+	err := rows.Scan(&l.ID, &l.Order, &l.Partition, &l.Offset, &at, &l.Problem, &l.Value)
+	l.At = fromMicros(at)
+	return l, err
+}
+
+// DeadLetters implements seckill.AdminStore.
+func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error) {
+	var out []seckill.DeadLetter
+	err := s.read(ctx, "read dead letters", func(q *statements) error {
+		rows, err := q.query(ctx, "SELECT "+letterColumns+" FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?", after, max(limit, 0))
+		return each(rows, err, func(rows *sql.Rows) error {
+			l, err := scanLetter(rows)
+			out = append(out, l)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// lettersOf returns the letters of a batch, and those of its promises that no letter of the batch
+// is about: where a whole record is kept, one letter is enough.
+func lettersOf(batch, promises []seckill.DeadLetter) []seckill.DeadLetter {
+	if len(promises) == 0 {
+		return batch
+	}
+	covered := make(map[seckill.OrderID]bool)
+	for i := range batch {
+		for _, id := range seckill.LetterOrders(&batch[i]) {
+			covered[id] = true
+		}
+	}
+	all := slices.Clone(batch)
+	for i := range promises {
+		if !covered[promises[i].Order] {
+			all = append(all, promises[i])
+		}
+	}
+	return all
+}
+
+// keepLetters keeps dead letters, each once. At is the database's.
+func (tx *transaction) keepLetters(ctx context.Context, letters []seckill.DeadLetter) error {
+	const query = `INSERT INTO dead_letters (order_id, "partition", "offset", at, problem, value, digest)
+		VALUES {(?,?,?,?,?,?,?)} ON CONFLICT DO NOTHING`
+	return insert(ctx, tx.statements, query, letters, func(args []any, l *seckill.DeadLetter) []any {
+		value := l.Value
+		if value == nil {
+			value = []byte{} // an empty record, not NULL
+		}
+		digest := sha256.Sum256(value)
+		return append(args, string(l.Order), int64(l.Partition), l.Offset, tx.now.UnixMicro(), l.Problem, value, digest[:])
+	})
+}
+
+// readLetters returns the letters of those ids, in order.
+func (tx *transaction) readLetters(ctx context.Context, ids []int64) ([]seckill.DeadLetter, error) {
+	var out []seckill.DeadLetter
+	rows, err := tx.query(ctx, "SELECT "+letterColumns+` FROM dead_letters
+		WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id`, list(ids))
+	err = each(rows, err, func(rows *sql.Rows) error {
+		l, err := scanLetter(rows)
+		out = append(out, l)
+		return err
+	})
+	return out, err
+}
+
+// dropLetters deletes letters, with a change record that keeps them.
+func (tx *transaction) dropLetters(ctx context.Context, letters []seckill.DeadLetter, by seckill.Author) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	ids := make([]int64, len(letters))
+	for i := range letters {
+		ids[i] = letters[i].ID
+	}
+	if _, err := tx.exec(ctx, "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?))", list(ids)); err != nil {
+		return err
+	}
+	record, err := seckill.RecordDeadLetters(letters)
+	if err != nil {
+		return err
+	}
+	return tx.record(ctx, by, record)
+}
+
+// DiscardDeadLetters implements seckill.AdminStore. The change keeps the letters.
+func (s *Store) DiscardDeadLetters(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
+	count := 0
+	err := s.write(ctx, "discard dead letters", func(ctx context.Context, tx *transaction) error {
+		letters, err := tx.readLetters(ctx, ids)
+		if err != nil {
+			return err
+		}
+		count = len(letters)
+		var about []seckill.OrderID
+		for i := range letters {
+			about = append(about, seckill.LetterOrders(&letters[i])...)
+		}
+		orders, err := findOrders(ctx, tx, about)
+		if err != nil {
+			return err
+		}
+		changes := seckill.NewChanges()
+		for _, id := range about {
+			if o, ok := orders[id]; ok && o.State == seckill.OrderParked {
+				orders[id] = seckill.DecideEvent(o, seckill.EventDiscarded, tx.now, changes).Order
+			}
+		}
+		if err := tx.writeChanges(ctx, changes); err != nil {
+			return err
+		}
+		return tx.dropLetters(ctx, letters, by)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return count, nil
+}
+
+// ReplayDeadLetters implements seckill.AdminStore.
+func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error) {
+	var out []seckill.Acceptance
+	err := s.write(ctx, "replay dead letters", func(ctx context.Context, tx *transaction) error {
+		out = nil
+		letters, err := tx.readLetters(ctx, ids)
+		if err != nil {
+			return err
+		}
+		r, err := tx.beginReplay(ctx, letters)
+		if err != nil {
+			return err
+		}
+		var done []seckill.DeadLetter
+		for i := range letters {
+			got, finished := r.replay(&letters[i])
+			out = append(out, got...)
+			if finished {
+				done = append(done, letters[i])
+			}
+		}
+		if err := tx.rewriteOrders(ctx, r.changes); err != nil {
+			return err
+		}
+		return tx.dropLetters(ctx, done, by)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// replay is dead letters that are tried again.
+type replay struct {
+	in      *seckill.AcceptInput
+	pages   map[int64]seckill.Page // of letters whose whole record can be read, by the letter's id
+	changes *seckill.Changes
+}
+
+// beginReplay reads what decides about the orders of letters.
+func (tx *transaction) beginReplay(ctx context.Context, letters []seckill.DeadLetter) (*replay, error) {
+	r := &replay{pages: make(map[int64]seckill.Page), changes: seckill.NewChanges()}
+	var parked []seckill.OrderID
+	var claims []claim
+	for i := range letters {
+		l := &letters[i]
+		if l.Order != "" {
+			parked = append(parked, l.Order)
+			continue
+		}
+		if page, err := seckill.ParsePage(l.Value); err == nil {
+			r.pages[l.ID] = page
+			claims = append(claims, claimsOf([]seckill.Page{page})...)
+		}
+	}
+	orders, err := findOrders(ctx, tx, parked)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range parked {
+		if o, ok := orders[id]; ok {
+			claims = append(claims, claimOf(&o))
+		}
+	}
+	r.in, err = tx.readInput(ctx, claims)
+	return r, err
+}
+
+// replay tries the orders of a letter again, and reports whether none of them is parked any more.
+func (r *replay) replay(l *seckill.DeadLetter) (out []seckill.Acceptance, finished bool) {
+	if l.Order != "" {
+		if o, ok := r.in.Existing[l.Order]; ok {
+			out = append(out, r.unpark(&o, &o))
+		}
+	} else {
+		page, readable := r.pages[l.ID]
+		if !readable {
+			return nil, false
+		}
+		for i := range page.Promises {
+			out = append(out, r.promise(&page, &page.Promises[i])...)
+		}
+	}
+	finished = true
+	for i := range out {
+		finished = finished && out[i].Order.State != seckill.OrderParked
+	}
+	return out, finished
+}
+
+// promise is a promise of a record that is read anew.
+func (r *replay) promise(page *seckill.Page, p *seckill.Promise) []seckill.Acceptance {
+	o, ok := r.in.Existing[p.Order]
+	if ok && o.State == seckill.OrderParked {
+		read := seckill.ReadAnew(&o, page, p)
+		return []seckill.Acceptance{r.unpark(&o, &read)}
+	}
+	single := seckill.Page{PageHeader: page.PageHeader, Promises: []seckill.Promise{*p}}
+	return seckill.DecideAccept(&single, r.in, r.changes)
+}
+
+// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
+// is: it has a dead letter, so nobody but a replay tries it.
+func (r *replay) unpark(o, read *seckill.Order) seckill.Acceptance {
+	key := o.Stock()
+	if o.State != seckill.OrderParked || r.in.Locked[key] {
+		outcome := seckill.OutcomeExists
+		if o.State == seckill.OrderParked {
+			outcome = seckill.OutcomeParked
+		}
+		a := seckill.Acceptance{Outcome: outcome, Order: *o}
+		a.Ref.Shard, a.Ref.Epoch = key.Shard, r.in.Epochs[key.Shard]
+		return a
+	}
+	a := seckill.DecideUnpark(read, r.in, r.changes)
+	r.in.Existing[o.ID] = a.Order
+	return a
+}

@@ -1,0 +1,48 @@
+package sqlite
+
+import (
+	"sync"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// stockLocks are stock rows that somebody is said to have.
+type stockLocks struct {
+	mu  sync.Mutex
+	had map[seckill.StockKey]int // by how many; guarded by mu
+}
+
+// LockStock makes the store behave as if another process had the row of an item on a shard, until
+// unlock is called. It is for tests and the simulator: one process has the file, so no row is ever
+// locked otherwise.
+func (s *Store) LockStock(item inventory.ItemID, shard inventory.ShardID) (unlock func()) {
+	key := seckill.StockKey{Item: item, Shard: shard}
+	s.locks.add(key, 1)
+	return sync.OnceFunc(func() { s.locks.add(key, -1) })
+}
+
+func (l *stockLocks) add(key seckill.StockKey, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.had == nil {
+		l.had = make(map[seckill.StockKey]int)
+	}
+	if l.had[key] += n; l.had[key] == 0 {
+		delete(l.had, key)
+	}
+}
+
+// locked returns a copy, for a transaction to look at.
+func (l *stockLocks) locked() map[seckill.StockKey]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.had) == 0 {
+		return nil
+	}
+	out := make(map[seckill.StockKey]bool, len(l.had))
+	for key := range l.had {
+		out[key] = true
+	}
+	return out
+}

@@ -1,0 +1,52 @@
+// Package wait is the one way to wait and to back off.
+//
+//	pause := wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
+//	for try() != nil && pause.Wait(ctx) {
+//	}
+//
+// It promises that every wait ends with its context, and that a back-off has jitter: processes that
+// failed together do not come again together. It does not count tries and gives nothing up.
+package wait
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// For waits for d. It reports false when ctx has ended.
+func For(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return ctx.Err() == nil
+	}
+}
+
+// Backoff doubles its pauses from First to Longest. Each pause is between half of that and all of it, by
+// chance. It is used by one goroutine.
+type Backoff struct {
+	First   time.Duration // not 0
+	Longest time.Duration // at least First
+
+	next time.Duration
+}
+
+// Wait pauses. It reports false when ctx has ended.
+func (b *Backoff) Wait(ctx context.Context) bool { return For(ctx, b.Next()) }
+
+// Next returns how long the next pause is, and makes the one after it longer.
+func (b *Backoff) Next() time.Duration {
+	d := max(b.next, b.First)
+	b.next = min(2*d, b.Longest)
+	// The clock's nanoseconds are chance enough: no two processes read the same. In the simulator, where
+	// time is the driver's, they make a seed's history the same each time.
+	chance := rand.NewPCG(uint64(time.Now().UnixNano()), uint64(d)).Uint64()
+	return d/2 + time.Duration(chance%uint64(d/2+1))
+}
+
+// Reset makes the next pause the first one again.
+func (b *Backoff) Reset() { b.next = 0 }

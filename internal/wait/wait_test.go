@@ -1,0 +1,36 @@
+package wait
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if !For(t.Context(), time.Minute) || time.Since(began) != time.Minute {
+			t.Errorf("waited %v, want a minute", time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if For(ctx, time.Minute) {
+			t.Error("a wait whose context ended says that it is over")
+		}
+	})
+}
+
+func TestBackoff_Next(t *testing.T) {
+	b := Backoff{First: 20 * time.Millisecond, Longest: 100 * time.Millisecond}
+	for i, longest := range []time.Duration{20, 40, 80, 100, 100} {
+		longest *= time.Millisecond
+		if d := b.Next(); d < longest/2 || d > longest {
+			t.Errorf("pause %d is %v, want %v to %v", i, d, longest/2, longest)
+		}
+	}
+	b.Reset()
+	if d := b.Next(); d > 20*time.Millisecond {
+		t.Errorf("the pause after Reset is %v", d)
+	}
+}

@@ -1,0 +1,226 @@
+package inventory
+
+import (
+	"iter"
+	"slices"
+	"sync/atomic"
+)
+
+// hashName is the hash under which the shard's log and every process remember a head. It is part of
+// what is written to Redis: two versions that hash differently must not work on one shard.
+//
+// Eight bytes at a time, each multiplied in, then splitmix64's finish. Two heads that share a hash
+// cost a question to Redis, never a wrong answer.
+func hashName(name string) uint64 {
+	const prime = 0x9e3779b97f4a7c15
+	h := uint64(len(name)) * prime
+	for ; len(name) >= 8; name = name[8:] {
+		w := uint64(name[0]) | uint64(name[1])<<8 | uint64(name[2])<<16 | uint64(name[3])<<24 |
+			uint64(name[4])<<32 | uint64(name[5])<<40 | uint64(name[6])<<48 | uint64(name[7])<<56
+		h = (h ^ w) * prime
+		h ^= h >> 32
+	}
+	var tail uint64
+	for i := range len(name) {
+		tail |= uint64(name[i]) << (8 * i)
+	}
+	h = (h ^ tail) * prime
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
+}
+
+// hashBytes is the length of a hash in the shard's log, big endian.
+const hashBytes = 8
+
+// nameFilter is a set of hashes of which it keeps 32 bits: has is true for all that were added, and
+// for others with a chance of n / 2^32. That is one in 7,000 among 600,000 names, and 2 % among 100
+// million. One goroutine at a time may call add; has may be called by any, at any time.
+//
+// New hashes go into a small table; when that is full, it is merged into a sorted run, which takes
+// two bytes a hash and an index of 256 KB, or four bytes a hash where it is short. So the filter
+// takes what its names need and never has to know their number. A merge rewrites the run once for
+// each 1/64 by which it grows, which is 64 × 5 ns a name.
+//
+// Rejected: Bloom filters (to grow they need the names again, or one filter a step, whose errors
+// add up), cuckoo filters (the same), and the whole hashes (8 bytes and the room of a hash table).
+type nameFilter struct {
+	state atomic.Pointer[filterState]
+	n     atomic.Int64 // hashes in it
+	fresh int          // of them in the table; add's own
+}
+
+// filterState is what has looks at. The table is filled while it does.
+type filterState struct {
+	run   *nameRun // nil is none
+	table nameTable
+}
+
+// Sizes of a filter.
+const (
+	minSlots  = 64
+	minMerge  = 4096    // a table of fewer is not merged
+	mergeRate = 64      // a run is merged again when it grows by one in so many
+	shortRun  = 1 << 17 // hashes from which on an index pays
+)
+
+// short is the part of a hash that a filter keeps; 0 means free, so it shares a place with 1.
+func short(h uint64) uint32 { return max(uint32(h>>32), 1) }
+
+// has reports whether h may have been added.
+func (f *nameFilter) has(h uint64) bool {
+	state := f.state.Load()
+	return state != nil && (state.table.has(short(h)) || state.run.has(short(h)))
+}
+
+// add puts h into the filter.
+func (f *nameFilter) add(hash uint64) {
+	h := short(hash)
+	state := f.state.Load()
+	switch {
+	case state == nil:
+		state = &filterState{table: make(nameTable, minSlots)}
+		f.state.Store(state)
+	case state.run.has(h):
+		return
+	case f.fresh >= minMerge && f.fresh >= state.run.len()/mergeRate:
+		fresh := slices.DeleteFunc(slices.Clone(state.table), func(h uint32) bool { return h == 0 })
+		slices.Sort(fresh)
+		state = &filterState{run: merge(state.run, fresh), table: make(nameTable, minSlots)}
+		f.state.Store(state)
+		f.fresh = 0
+	case 4*(f.fresh+1) > 3*len(state.table):
+		larger := make(nameTable, 2*len(state.table))
+		for _, h := range state.table {
+			if h != 0 {
+				larger.insert(h)
+			}
+		}
+		state = &filterState{run: state.run, table: larger}
+		f.state.Store(state)
+	}
+	if state.table.insert(h) {
+		f.fresh++
+		f.n.Add(1)
+	}
+}
+
+// clear empties the filter.
+func (f *nameFilter) clear() {
+	f.state.Store(nil)
+	f.n.Store(0)
+	f.fresh = 0
+}
+
+// nameTable is a hash table, open addressing, of a power of two of slots; 0 is a free one. One
+// goroutine fills it while others look.
+type nameTable []uint32
+
+func (t nameTable) has(h uint32) bool {
+	mask := uint32(len(t) - 1)
+	for i := h & mask; ; i = (i + 1) & mask {
+		switch atomic.LoadUint32(&t[i]) {
+		case h:
+			return true
+		case 0:
+			return false
+		}
+	}
+}
+
+// insert adds h and reports whether it is new. There must be a free slot.
+func (t nameTable) insert(h uint32) bool {
+	mask := uint32(len(t) - 1)
+	for i := h & mask; ; i = (i + 1) & mask {
+		switch t[i] { // only this goroutine writes
+		case h:
+			return false
+		case 0:
+			atomic.StoreUint32(&t[i], h)
+			return true
+		}
+	}
+}
+
+// nameRun is a sorted set of hashes that never changes: all of each in whole, or their lower halves
+// in low with index[u] to index[u+1] for the upper half u. nil is empty.
+type nameRun struct {
+	whole []uint32
+	low   []uint16
+	index []uint32
+}
+
+func (r *nameRun) len() int {
+	if r == nil {
+		return 0
+	}
+	return len(r.whole) + len(r.low)
+}
+
+func (r *nameRun) has(h uint32) bool {
+	if r == nil {
+		return false
+	}
+	if r.index == nil {
+		_, ok := slices.BinarySearch(r.whole, h)
+		return ok
+	}
+	upper := h >> 16
+	_, ok := slices.BinarySearch(r.low[r.index[upper]:r.index[upper+1]], uint16(h))
+	return ok
+}
+
+// all yields the hashes in their order.
+func (r *nameRun) all() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		if r == nil {
+			return
+		}
+		for _, h := range r.whole {
+			if !yield(h) {
+				return
+			}
+		}
+		for upper := 0; upper+1 < len(r.index); upper++ {
+			for _, low := range r.low[r.index[upper]:r.index[upper+1]] {
+				if !yield(uint32(upper)<<16 | uint32(low)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// push appends a hash that is larger than all before.
+func (r *nameRun) push(h uint32) {
+	if r.index == nil {
+		r.whole = append(r.whole, h)
+		return
+	}
+	r.low = append(r.low, uint16(h))
+	r.index[h>>16+1]++ // a count, until merge makes places of them
+}
+
+// merge returns the union of a run and sorted hashes that it doesn't have.
+func merge(run *nameRun, fresh []uint32) *nameRun {
+	merged, n := new(nameRun), run.len()+len(fresh)
+	if n < shortRun {
+		merged.whole = make([]uint32, 0, n)
+	} else {
+		merged.low, merged.index = make([]uint16, 0, n), make([]uint32, 1<<16+1)
+	}
+	for h := range run.all() {
+		for len(fresh) > 0 && fresh[0] < h {
+			merged.push(fresh[0])
+			fresh = fresh[1:]
+		}
+		merged.push(h)
+	}
+	for _, h := range fresh {
+		merged.push(h)
+	}
+	for upper := 1; upper < len(merged.index); upper++ {
+		merged.index[upper] += merged.index[upper-1]
+	}
+	return merged
+}

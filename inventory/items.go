@@ -1,0 +1,215 @@
+package inventory
+
+import (
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// itemTable knows of each item that ever had a crossing whether it has units. It is a hash table,
+// open addressing; a view's mu guards it, but has looks at any time.
+type itemTable struct {
+	slots []itemSlot // a power of two of them, never full
+	n     int
+}
+
+type itemSlot struct {
+	word atomic.Uint64 // item << bits, and bits; 0 is free
+	seq  uint64        // of the last crossing that was seen, by whatever way
+}
+
+// The bits of a slot. They are set where the item has no unit: as it was last seen, as the log
+// says, and as OnCrossing was told.
+const (
+	bitOut       = 1 << iota // as it was last seen, by whatever way
+	bitLogged                // as the log says, of the newest crossing that was seen
+	bitTold                  // as OnCrossing was told
+	bitUntold                // the item is in view.untold
+	bitInherited             // from the view before: this one has seen nothing of the item yet
+
+	itemBits = iota
+)
+
+// minItems is how many slots a table begins with.
+const minItems = 16
+
+func newItemTable(slots int) *itemTable { return &itemTable{slots: make([]itemSlot, slots)} }
+
+// place returns the slot of an item, or the free one where it would be.
+func (t *itemTable) place(item ItemID) *itemSlot {
+	mask := uint64(len(t.slots) - 1)
+	h := uint64(item) * 0x9e3779b97f4a7c15 >> 32
+	for i := h & mask; ; i = (i + 1) & mask {
+		if word := t.slots[i].word.Load(); word == 0 || word>>itemBits == uint64(item) {
+			return &t.slots[i]
+		}
+	}
+}
+
+// has reports whether the item has all of these bits.
+func (t *itemTable) has(item ItemID, bits uint64) bool { return t.place(item).word.Load()&bits == bits }
+
+// grown returns a table with the same items and more room, or t where it has room.
+func (t *itemTable) grown() *itemTable {
+	if 4*(t.n+1) <= 3*len(t.slots) {
+		return t
+	}
+	larger := newItemTable(2 * len(t.slots))
+	for i := range t.slots {
+		if word := t.slots[i].word.Load(); word != 0 {
+			larger.put(word, t.slots[i].seq)
+		}
+	}
+	return larger
+}
+
+// put writes a new slot.
+func (t *itemTable) put(word, seq uint64) {
+	slot := t.place(ItemID(word >> itemBits))
+	slot.seq = seq
+	slot.word.Store(word)
+	t.n++
+}
+
+// inherit returns the table with which the next view begins: what was last seen, and what was told.
+func (t *itemTable) inherit() *itemTable {
+	next := newItemTable(minItems)
+	for i := range t.slots {
+		if word := t.slots[i].word.Load(); word&(bitOut|bitTold) != 0 {
+			next = next.grown()
+			next.put(word&^(bitLogged|bitUntold)|bitInherited, 0)
+		}
+	}
+	return next
+}
+
+// cross takes a crossing: from the log, or heard. The caller holds mu.
+func (v *view) cross(item ItemID, seq uint64, has, logged bool) {
+	table := v.items.Load().grown()
+	slot := table.place(item)
+	word := slot.word.Load()
+	isNew := word == 0
+	if isNew {
+		word = uint64(item) << itemBits
+		table.n++
+	}
+	// Once something newer was heard than what the log has said, the log has to say it too before
+	// the item counts as out in the log: in between there may be heads that were not followed.
+	switch newest := isNew || word&bitInherited != 0 || seq >= slot.seq; {
+	case newest && (logged || seq > slot.seq):
+		slot.seq = seq
+		word = setBit(setBit(word, bitOut, !has), bitLogged, logged && !has)
+	case logged && !newest:
+		word = setBit(word, bitLogged, false)
+	}
+	word = setBit(word, bitInherited, false)
+	if v.sure.Load() == nil && !v.later && (isNew || logged) { // what is seen first is no crossing
+		word = setBit(word, bitTold, word&bitOut != 0)
+	}
+	slot.word.Store(v.tellLater(word))
+	v.items.Store(table)
+}
+
+func setBit(word, bit uint64, on bool) uint64 {
+	if on {
+		return word | bit
+	}
+	return word &^ bit
+}
+
+// tellLater has OnCrossing told of an item where it doesn't know yet, and returns the item's new
+// word. The caller holds mu.
+func (v *view) tellLater(word uint64) uint64 {
+	if (word&bitOut != 0) == (word&bitTold != 0) || word&bitUntold != 0 {
+		return word
+	}
+	v.untold = append(v.untold, ItemID(word>>itemBits))
+	if len(v.untold) == 1 {
+		v.stock.emit(event{kind: eventCrossing, view: v})
+	}
+	return word | bitUntold
+}
+
+// forgetInherited has items of which the log says nothing be in stock. The caller holds mu.
+func (v *view) forgetInherited() {
+	table := v.items.Load()
+	for i := range table.slots {
+		if word := table.slots[i].word.Load(); word&bitInherited != 0 {
+			table.slots[i].word.Store(v.tellLater(word &^ (bitInherited | bitOut)))
+		}
+	}
+}
+
+// hasNews reports whether OnCrossing has to be told something.
+func (v *view) hasNews() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.untold) > 0
+}
+
+// crossing is an item that has units now, or has none any more.
+type crossing struct {
+	item ItemID
+	has  bool
+}
+
+// tell tells of the crossings since the last call.
+func (v *view) tell(onCrossing func(ShardID, ItemID, bool)) {
+	var news []crossing
+	v.mu.Lock()
+	table := v.items.Load()
+	for _, item := range v.untold {
+		slot := table.place(item)
+		word := slot.word.Load() &^ bitUntold
+		out := word&bitOut != 0
+		if out != (word&bitTold != 0) {
+			news = append(news, crossing{item, !out})
+		}
+		slot.word.Store(setBit(word, bitTold, out))
+	}
+	v.untold = nil
+	v.mu.Unlock()
+	for _, c := range news {
+		onCrossing(v.ref.Shard, c.item, c.has)
+	}
+}
+
+// parseCrossings reads the text of crossings, as lua/shard.lua writes it: seq, and items with '+'
+// or '-'.
+func parseCrossings(text string) (seq uint64, crossings []crossing, ok bool) {
+	first, rest, more := strings.Cut(text, " ")
+	seq, err := strconv.ParseUint(first, 10, 64)
+	if err != nil {
+		return 0, nil, false
+	}
+	for more {
+		first, rest, more = strings.Cut(rest, " ")
+		if first == "" {
+			return 0, nil, false
+		}
+		sign := first[len(first)-1]
+		item, err := strconv.ParseUint(first[:len(first)-1], 10, 32)
+		if err != nil || item == 0 || sign != '+' && sign != '-' {
+			return 0, nil, false
+		}
+		crossings = append(crossings, crossing{ItemID(item), sign == '+'})
+	}
+	return seq, crossings, true
+}
+
+// parseMessage reads a message of crossings: shard, epoch, and their text.
+func parseMessage(message string) (ref Ref, seq uint64, crossings []crossing, ok bool) {
+	first, rest, ok1 := strings.Cut(message, " ")
+	second, rest, ok2 := strings.Cut(rest, " ")
+	shard, err1 := strconv.ParseUint(first, 10, 16)
+	epoch, err2 := strconv.ParseInt(second, 10, 64)
+	if err1 != nil || err2 != nil || !ok1 || !ok2 {
+		return Ref{}, 0, nil, false
+	}
+	ref = Ref{ShardID(shard), Epoch(epoch)}
+	seq, crossings, ok = parseCrossings(rest)
+	if !ok || ref.Validate() != nil {
+		return Ref{}, 0, nil, false
+	}
+	return ref, seq, crossings, true
+}

@@ -1,0 +1,375 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// SafetyError says that a server must not keep stock as it is configured: it may throw keys away
+// when its memory is full, or a replaced primary may go on taking writes for longer than
+// Config.MaxReplicaLag.
+type SafetyError struct {
+	Addr    string
+	Setting string // of the server
+	Value   string
+	Want    string
+}
+
+// Error implements error.
+func (e *SafetyError) Error() string {
+	return fmt.Sprintf("redis %s has %s %s and may lose stock: set it to %s", e.Addr, e.Setting, e.Value, e.Want)
+}
+
+// Server is one server as it was last looked at, at most some ten seconds ago.
+type Server struct {
+	Addr    string
+	Primary bool
+	Err     error // nil where it answers and is configured as it must be
+}
+
+// health is what is known of the servers.
+type health struct {
+	mu       sync.Mutex
+	servers  map[string]Server    // guarded by mu
+	warned   map[string]string    // guarded by mu: what was logged of a server last
+	identity map[ShardID]identity // guarded by mu: the server that a watched shard was on
+	missing  error                // guarded by mu: why there is no client yet
+	deaf     error                // guarded by mu: why crossings are not heard
+}
+
+func (h *health) init() {
+	h.servers, h.warned = make(map[string]Server), make(map[string]string)
+	h.identity = make(map[ShardID]identity)
+	h.missing = errors.New("it was not tried yet")
+	h.deaf = h.missing
+}
+
+// identity names a server's life and the line of its data: it changes when the server is restarted,
+// and when another one takes its place.
+type identity struct{ run, replication string }
+
+// away takes note of a try to connect that failed.
+func (h *health) away(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.missing = err
+}
+
+// why returns why there is no client yet.
+func (h *health) why() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.missing
+}
+
+// subscribed takes note of whether crossings are heard.
+func (h *health) subscribed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.deaf = err
+}
+
+// Servers returns the servers in the order of their addresses; none before the Redis was reached.
+func (s *Stock) Servers() []Server {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	var servers []Server
+	for _, addr := range slices.Sorted(maps.Keys(s.health.servers)) {
+		servers = append(servers, s.health.servers[addr])
+	}
+	return servers
+}
+
+// Ready looks at the servers and reports what is missing: the Redis, some of its servers, the
+// channel of crossings, or a setting without which a server must not keep stock.
+func (s *Stock) Ready(ctx context.Context) error {
+	if err := s.checkRunning(); err != nil {
+		return err
+	}
+	if _, err := s.conn(); err != nil {
+		return err
+	}
+	err := s.examine(ctx)
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	if s.health.deaf != nil {
+		err = errors.Join(err, fmt.Errorf("crossings are not heard: %w", s.health.deaf))
+	}
+	return err
+}
+
+// look is what one server said.
+type look struct {
+	Server
+	identity identity
+	warning  string
+}
+
+// examine looks at all servers: whether they answer, how they are configured, and whether they are
+// the same as before. It reports what is wrong with them.
+func (s *Stock) examine(ctx context.Context) error {
+	client, err := s.conn()
+	if err != nil {
+		return err
+	}
+	nodes := client.Nodes()
+	looks := make(chan look, len(nodes))
+	for addr, node := range nodes {
+		go func() { looks <- s.look(ctx, addr, node) }()
+	}
+	s.survey(ctx, client)
+	var all []look
+	for range nodes {
+		all = append(all, <-looks)
+	}
+	return s.note(all)
+}
+
+// look asks one server.
+func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	l := look{Server: Server{Addr: addr}}
+	info := make([]string, 2)
+	for i, section := range []string{"server", "replication"} {
+		text, err := node.Do(ctx, node.B().Info().Section(section).Build()).ToString()
+		if refused, ok := rueidis.IsRedisErr(err); err != nil && !(ok && unsupported(refused)) {
+			l.Err = fmt.Errorf("redis %s does not answer: %w", addr, err)
+			return l
+		}
+		info[i] = text
+	}
+	role, told := infoField(info[1], "role")
+	l.Primary = !told || role == "master"
+	run, _ := infoField(info[0], "run_id")
+	replication, _ := infoField(info[1], "master_replid")
+	l.identity = identity{run, replication}
+	replicas, _ := infoField(info[1], "connected_slaves")
+	l.Err, l.warning = s.checkSettings(ctx, addr, node, replicas)
+	return l
+}
+
+// checkSettings reports what makes a server unfit, and what its operator should know.
+func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Client, replicas string) (unfit error, warning string) {
+	values := make(map[string]string)
+	for _, name := range []string{"maxmemory-policy", "appendonly", "min-replicas-to-write", "min-replicas-max-lag"} {
+		got, err := node.Do(ctx, node.B().ConfigGet().Parameter(name).Build()).AsStrMap()
+		if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) {
+			return nil, "it doesn't tell its settings; maxmemory-policy must be noeviction"
+		}
+		if err != nil {
+			return fmt.Errorf("ask %s for its %s: %w", addr, name, err), ""
+		}
+		values[name] = got[name]
+	}
+	if policy := values["maxmemory-policy"]; policy != "noeviction" {
+		return &SafetyError{addr, "maxmemory-policy", policy, "noeviction"}, ""
+	}
+	if values["appendonly"] == "no" {
+		warning = "appendonly is no: a restart forgets stock, and the shards are rebuilt"
+	}
+	if s.cfg.MaxReplicaLag == 0 {
+		if replicas != "" && replicas != "0" {
+			warning += "; it has replicas, but max replica lag is not configured: a failover may sell twice"
+		}
+		return nil, warning
+	}
+	if n, err := strconv.Atoi(values["min-replicas-to-write"]); err != nil || n < max(1, s.cfg.MinReplicas) {
+		return &SafetyError{addr, "min-replicas-to-write", values["min-replicas-to-write"], strconv.Itoa(max(1, s.cfg.MinReplicas))}, warning
+	}
+	lag, err := strconv.Atoi(values["min-replicas-max-lag"])
+	if err != nil || lag < 1 || time.Duration(lag)*time.Second > s.cfg.MaxReplicaLag {
+		want := fmt.Sprintf("%d or less", int(s.cfg.MaxReplicaLag/time.Second))
+		return &SafetyError{addr, "min-replicas-max-lag", values["min-replicas-max-lag"], want}, warning
+	}
+	return nil, warning
+}
+
+// note keeps what the servers said, logs what is new, and has the owner told of shards whose server
+// is another one.
+func (s *Stock) note(looks []look) error {
+	var errs []error
+	identities := make(map[string]identity)
+	h := &s.health
+	h.mu.Lock()
+	clear(h.servers)
+	for _, l := range looks {
+		h.servers[l.Addr] = l.Server
+		if l.Err != nil {
+			errs = append(errs, l.Err)
+		}
+		if l.Primary && l.identity != (identity{}) {
+			identities[l.Addr] = l.identity
+		}
+	}
+	h.mu.Unlock()
+	for _, l := range looks {
+		s.logOnce(l)
+	}
+	s.suspect(identities)
+	return errors.Join(errs...)
+}
+
+// logOnce logs what a server's operator should know, when it is something else than the last time.
+func (s *Stock) logOnce(l look) {
+	text := l.warning
+	if l.Err != nil {
+		text = l.Err.Error() + " " + text
+	}
+	s.health.mu.Lock()
+	before := s.health.warned[l.Addr]
+	s.health.warned[l.Addr] = text
+	s.health.mu.Unlock()
+	switch {
+	case text == before:
+	case l.Err != nil:
+		s.cfg.Logger.Error("a Redis server is not as it must be", "addr", l.Addr, "err", l.Err, "warning", l.warning)
+	case l.warning != "":
+		s.cfg.Logger.Warn("a Redis server may forget stock", "addr", l.Addr, "warning", l.warning)
+	default:
+		s.cfg.Logger.Info("a Redis server is as it must be again", "addr", l.Addr)
+	}
+}
+
+// suspect has OnSuspect told the watched shards whose server is not the one that it was.
+func (s *Stock) suspect(identities map[string]identity) {
+	lanes := s.lanes.Load()
+	var shards []ShardID
+	next := make(map[ShardID]identity)
+	s.health.mu.Lock()
+	for shard, v := range s.views.Load() {
+		if v == nil {
+			continue
+		}
+		shard := ShardID(shard)
+		now, ok := lanes.identityOf(shard, identities)
+		if !ok {
+			continue
+		}
+		if was, ok := s.health.identity[shard]; ok && was != now {
+			shards = append(shards, shard)
+		}
+		next[shard] = now
+	}
+	s.health.mu.Unlock()
+	// Where there is no room for the event, the next look finds the same again.
+	if len(shards) > 0 && !s.emit(event{kind: eventSuspect, shards: shards}) {
+		s.kick()
+		return
+	}
+	s.health.mu.Lock()
+	maps.Copy(s.health.identity, next)
+	s.health.mu.Unlock()
+}
+
+// layout says which Redis node has which shard. The zero value is one node that has all.
+type layout struct {
+	lane  [MaxShards]uint16
+	addrs []string // of the lanes' primaries; empty where there is no Cluster
+}
+
+// identityOf returns the identity of the shard's server.
+func (l *layout) identityOf(shard ShardID, identities map[string]identity) (identity, bool) {
+	if len(l.addrs) > 0 {
+		now, ok := identities[l.addrs[l.lane[shard]]]
+		return now, ok
+	}
+	for _, now := range identities {
+		return now, len(identities) == 1
+	}
+	return identity{}, false
+}
+
+// Lane returns the number of the group of shards that one Redis node has: 0 but in a Cluster. It is
+// a hint: it is looked up now and then, and a shard may move in between.
+func (s *Stock) Lane(shard ShardID) int {
+	if shard >= MaxShards {
+		return 0
+	}
+	return int(s.lanes.Load().lane[shard])
+}
+
+// survey looks up which node of a Cluster has which shard. Where there is no Cluster, or it doesn't
+// say, all stays as it is.
+func (s *Stock) survey(ctx context.Context, client rueidis.Client) {
+	if s.cfg.MasterName != "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	ranges, err := client.Do(ctx, client.B().Arbitrary("CLUSTER", "SLOTS").Build()).ToArray()
+	if err != nil {
+		return
+	}
+	var slots []slotRange
+	for i := range ranges {
+		if r, ok := parseSlotRange(ranges[i]); ok {
+			slots = append(slots, r)
+		}
+	}
+	slices.SortFunc(slots, func(a, b slotRange) int { return int(a.first - b.first) })
+	next := newLayout(slots, func(shard ShardID) int64 {
+		key := client.B().Get().Key(s.keys[shard].keys[0]).Build()
+		return int64(key.Slot())
+	})
+	if next != nil {
+		s.lanes.Store(next)
+	}
+}
+
+// slotRange is a part of a Cluster's slots and the primary that has it.
+type slotRange struct {
+	first, last int64
+	addr        string
+}
+
+// parseSlotRange reads an element of CLUSTER SLOTS.
+func parseSlotRange(message rueidis.RedisMessage) (slotRange, bool) {
+	fields, err := message.ToArray()
+	if err != nil || len(fields) < 3 {
+		return slotRange{}, false
+	}
+	first, err1 := fields[0].AsInt64()
+	last, err2 := fields[1].AsInt64()
+	primary, err3 := fields[2].ToArray()
+	if errors.Join(err1, err2, err3) != nil || len(primary) < 2 {
+		return slotRange{}, false
+	}
+	host, err1 := primary[0].ToString()
+	port, err2 := primary[1].AsInt64()
+	if errors.Join(err1, err2) != nil {
+		return slotRange{}, false
+	}
+	return slotRange{first, last, net.JoinHostPort(host, strconv.FormatInt(port, 10))}, true
+}
+
+// newLayout numbers the primaries in the order of their first slots, so that the numbers stay when
+// a replica takes over. It returns nil where there is only one primary.
+func newLayout(slots []slotRange, slotOf func(ShardID) int64) *layout {
+	next := new(layout)
+	for _, r := range slots {
+		if !slices.Contains(next.addrs, r.addr) {
+			next.addrs = append(next.addrs, r.addr)
+		}
+	}
+	if len(next.addrs) < 2 {
+		return nil
+	}
+	for shard := range ShardID(MaxShards) {
+		slot := slotOf(shard)
+		at := slices.IndexFunc(slots, func(r slotRange) bool { return r.first <= slot && slot <= r.last })
+		if at >= 0 {
+			next.lane[shard] = uint16(slices.Index(next.addrs, slots[at].addr))
+		}
+	}
+	return next
+}

@@ -1,0 +1,187 @@
+package backoffice
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"penstock/internal/wait"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Auditor compares the owned shards with the books. A failover forgets what was acknowledged. Mostly the
+// shard's seq or the server's run id shows it; where others have driven the seq past it since, nothing is
+// left that shows it but the books.
+//
+// It compares which holds are ordered and sold, by digests over their names, since counts agree when a
+// failover has swapped two holds. And it compares the units of items, a page of them at each look, so
+// that its cost does not grow with the number of items. What differs in two looks in the same way, while
+// nothing is on its way, makes the shard suspect.
+type Auditor struct {
+	// Fixed after NewAuditor.
+	cfg   seckill.Config
+	stock seckill.Stock
+	store seckill.Store
+	owner *Ownership
+	log   *slog.Logger
+
+	looks map[inventory.ShardID]*look // of Run's goroutine
+}
+
+// look is where the audit of a shard stands.
+type look struct {
+	next  time.Time
+	after inventory.ItemID // the page of items begins behind this one
+	again bool             // the next look goes to the same page
+	sums  difference
+	items map[inventory.ItemID]imbalance
+}
+
+// difference is by how much a shard's digests differ from the books; zero is not at all.
+type difference struct {
+	epoch      inventory.Epoch
+	open, sold inventory.Digest
+}
+
+// imbalance is by how much an item's numbers on a shard differ from its book; zero is not at all.
+type imbalance struct {
+	epoch             inventory.Epoch
+	units, held, sold int64
+}
+
+// auditEvery is the time between two looks at a shard. A leak gets a minute to show itself and be healed
+// (L3): two looks and a rebuild fit into that.
+const auditEvery = 10 * time.Second
+
+// NewAuditor makes an auditor of the shards that owner says.
+func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, owner *Ownership, log *slog.Logger) *Auditor {
+	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, log: log, looks: make(map[inventory.ShardID]*look)}
+}
+
+// Run works until ctx ends.
+func (a *Auditor) Run(ctx context.Context) {
+	for wait.For(ctx, time.Second) {
+		a.Step(ctx)
+	}
+}
+
+// Step looks at the owned shards that are due.
+func (a *Auditor) Step(ctx context.Context) {
+	for _, shard := range a.owner.Shards() {
+		at := a.looks[shard]
+		if at == nil {
+			at = &look{items: make(map[inventory.ItemID]imbalance)}
+			a.looks[shard] = at
+		}
+		if now := time.Now(); ctx.Err() == nil && !now.Before(at.next) {
+			at.next = now.Add(auditEvery)
+			if err := a.shard(ctx, shard, at); err != nil && ctx.Err() == nil {
+				a.log.Warn("books of a shard not looked at", "shard", shard, "err", err)
+			}
+		}
+	}
+}
+
+func (a *Auditor) shard(ctx context.Context, shard inventory.ShardID, at *look) error {
+	if err := a.digests(ctx, shard, at); err != nil {
+		return err
+	}
+	return a.items(ctx, shard, at)
+}
+
+// digests compares which holds are ordered and sold. They are comparable while nothing is on its way: no
+// outbox row, no fresh hold, and no change of the books between two readings around that of the shard.
+func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look) error {
+	sums, err := a.store.ShardSums(ctx, shard)
+	if err != nil {
+		return fmt.Errorf("read the sums: %w", err)
+	}
+	levels, err := a.stock.Levels(ctx, shard)
+	if err != nil {
+		return fmt.Errorf("read the shard: %w", err)
+	}
+	var found difference
+	still := sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
+	if still && (levels.Ordered != sums.Open || levels.Sold != sums.Sold) {
+		found = difference{levels.Epoch, levels.Ordered.Sub(sums.Open), levels.Sold.Sub(sums.Sold)}
+	}
+	again := found != difference{} && found == at.sums
+	at.sums = found
+	if !again {
+		return nil
+	}
+	if now, err := a.store.ShardSums(ctx, shard); err != nil || now != sums {
+		return err
+	}
+	a.log.Error("the books don't balance, a rebuild is due: a shard has other holds than the orders say",
+		"shard", shard, "epoch", levels.Epoch)
+	return a.suspect(ctx, sums.Ref)
+}
+
+func (a *Auditor) suspect(ctx context.Context, ref inventory.Ref) error {
+	if err := a.store.MarkSuspect(ctx, ref); err != nil {
+		return fmt.Errorf("ask for a rebuild: %w", err)
+	}
+	return nil
+}
+
+// items compares the numbers of a page of items. A page with a difference is looked at twice in a row.
+func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) error {
+	books, err := a.store.ShardBooks(ctx, shard, at.after, a.cfg.BatchCap)
+	if err != nil {
+		return fmt.Errorf("read the books: %w", err)
+	}
+	if len(books) == 0 {
+		at.after = 0
+		return nil
+	}
+	ids := make([]inventory.ItemID, len(books))
+	for i := range books {
+		ids[i] = books[i].Item
+	}
+	levels, items, err := a.stock.ItemLevels(ctx, shard, ids)
+	if err != nil {
+		return fmt.Errorf("read items of the shard: %w", err)
+	}
+	odd := make(map[inventory.ItemID]imbalance)
+	for i := range books {
+		if d := compare(&books[i], &levels, &items[i]); d != (imbalance{}) {
+			odd[books[i].Item] = d
+		}
+	}
+	before := at.items
+	at.items = odd
+	if len(odd) > 0 && !at.again {
+		at.again = true
+		return nil
+	}
+	at.again, at.after = false, ids[len(ids)-1]
+	for i := range books {
+		b := &books[i]
+		if d, ok := odd[b.Item]; ok && before[b.Item] == d {
+			a.log.Error("the books don't balance, a rebuild is due: a store lost what nobody saw", "shard", shard, "item", b.Item,
+				"sku", b.SKU, "epoch", b.Epoch, "units", d.units, "held", d.held, "sold", d.sold)
+			return a.suspect(ctx, inventory.Ref{Shard: shard, Epoch: b.Epoch})
+		}
+	}
+	return nil
+}
+
+// compare compares an item's book with the shard. While a stock change is on its way nobody can say
+// whether the shard has it already; held and sold are comparable while nothing at all is on its way.
+func compare(b *seckill.Book, levels *inventory.Levels, item *inventory.ItemLevels) imbalance {
+	var d imbalance
+	if !b.Published || levels.Closed || levels.Epoch != b.Epoch || b.PendingStock != 0 {
+		return d
+	}
+	d.units = item.Available + item.Held + item.Sold - b.Total
+	if levels.Fresh == 0 && b.PendingUnits == 0 {
+		d.held, d.sold = item.Held-b.Open-b.Parked, item.Sold-b.Sold
+	}
+	if d != (imbalance{}) {
+		d.epoch = b.Epoch
+	}
+	return d
+}

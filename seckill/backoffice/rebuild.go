@@ -1,0 +1,386 @@
+package backoffice
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/internal/wait"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Rebuilder writes shards anew from the store, under their next epochs: those that Redis forgot, that
+// somebody saw lose writes, that a crashed rebuild left closed, or that are ahead of restored books. All
+// shards that need it go together:
+//
+//  1. close: each shard's next epoch, given out by the store, goes into the shard, closed, and the
+//     replicas have it,
+//  2. the wait-out passes, from the last close on: every 202 of the epochs before has been given,
+//  3. a barrier: every promise has its row,
+//  4. fence: the new epoch becomes the shard's, where it is the last one given out and the database is
+//     still the incarnation of before the barrier; then the snapshot, in a transaction of its own,
+//  5. load, and open where the shard still shows this rebuild's own close, with all that was loaded.
+//
+// One wait and one barrier serve all of them. From step 4 on each shard goes its own way, several at a
+// time. Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
+// again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
+type Rebuilder struct {
+	// Fixed after NewRebuilder.
+	cfg     seckill.Config
+	stock   seckill.Stock
+	store   seckill.Store
+	barrier *Barrier
+	owner   *Ownership
+	hot     func(inventory.ShardID) []inventory.ItemID // items that come first; nil is none
+	opened  func(context.Context)                      // called after a shard has opened
+	log     *slog.Logger
+	alone   bool // no other process serves buyers
+
+	rebuilt atomic.Int64
+	loading atomic.Int64 // holds loaded by rebuilds that are under way
+
+	work sync.WaitGroup
+
+	mu     sync.Mutex
+	busy   map[inventory.ShardID]bool   // guarded by mu: shards under rebuild here
+	mine   map[inventory.ShardID]bool   // guarded by mu: shards that this process has opened
+	others map[inventory.ShardID]closed // guarded by mu: shards that somebody else has closed
+}
+
+// closed is a shard that was seen closed under an epoch, and since when.
+type closed struct {
+	epoch inventory.Epoch
+	since time.Time
+}
+
+// abandoned is how long a shard may stay closed under one epoch until its rebuilder is taken for dead.
+const abandoned = 5 * time.Second
+
+// rebuildParallel is how many shards are read and loaded at a time.
+const rebuildParallel = 4
+
+// loadParallel is how many calls load one shard at a time.
+const loadParallel = 4
+
+// NewRebuilder makes a rebuilder for the shards that owner says. opened is called after each shard that
+// it opened.
+func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
+	hot func(inventory.ShardID) []inventory.ItemID, opened func(context.Context), log *slog.Logger) *Rebuilder {
+	return &Rebuilder{
+		cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, hot: hot, opened: opened, log: log,
+		busy: make(map[inventory.ShardID]bool), mine: make(map[inventory.ShardID]bool),
+		others: make(map[inventory.ShardID]closed),
+	}
+}
+
+// Alone tells, before the first call, that no other process serves buyers, and that those which did are
+// dead: nobody can be given a 202 of a shard that this process has not opened yet, so its first rebuild
+// here need not wait one out.
+func (r *Rebuilder) Alone() { r.alone = true }
+
+// Rebuilt returns how many rebuilds opened a shard.
+func (r *Rebuilder) Rebuilt() int64 { return r.rebuilt.Load() }
+
+// Progress returns how many shards are being rebuilt here, and how many holds these have loaded.
+func (r *Rebuilder) Progress() (shards int, holds int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.busy), r.loading.Load()
+}
+
+// Run heals until ctx ends.
+func (r *Rebuilder) Run(ctx context.Context) {
+	pause := newBackoff()
+	for wait.For(ctx, r.cfg.Tick) {
+		if err := r.Step(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("shards not looked at", "err", err)
+			pause.Wait(ctx)
+			continue
+		}
+		pause.Reset()
+	}
+	r.work.Wait()
+}
+
+// Step looks at every owned shard once and begins a rebuild, in the background, of those that need it.
+// Wait waits for it.
+func (r *Rebuilder) Step(ctx context.Context) error {
+	rows, err := r.store.Shards(ctx)
+	if err != nil {
+		return fmt.Errorf("read the shards: %w", err)
+	}
+	var sick []inventory.ShardID
+	for _, shard := range r.owner.Shards() {
+		if int(shard) >= len(rows) || r.isBusy(shard) {
+			continue
+		}
+		need, err := r.needs(ctx, rows[shard])
+		if err != nil {
+			if ctx.Err() == nil {
+				r.log.Warn("shard not looked at", "shard", shard, "err", err)
+			}
+			continue
+		}
+		if need {
+			sick = append(sick, shard)
+		}
+	}
+	if len(sick) > 0 {
+		r.mu.Lock()
+		for _, shard := range sick {
+			r.busy[shard] = true
+		}
+		r.mu.Unlock()
+		r.work.Go(func() { r.heal(ctx, sick) })
+	}
+	return nil
+}
+
+// Wait returns when no rebuild is under way here.
+func (r *Rebuilder) Wait() { r.work.Wait() }
+
+func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.busy[shard]
+}
+
+// needs reports whether a shard has to be rebuilt by this process now.
+func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow) (bool, error) {
+	levels, err := r.stock.Levels(ctx, row.Ref.Shard)
+	if err != nil {
+		return false, fmt.Errorf("read the shard: %w", err)
+	}
+	switch {
+	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
+		return true, nil // it forgot
+	case levels.Closed:
+		return r.isAbandoned(row.Ref.Shard, levels.Epoch), nil
+	case levels.Epoch == row.Ref.Epoch:
+		return row.Suspect, nil
+	}
+	return r.ahead(ctx, row.Ref.Shard, levels.Epoch)
+}
+
+// isAbandoned reports whether a shard that is closed under an epoch has been so for too long.
+func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen, ok := r.others[shard]
+	if !ok || seen.epoch != epoch {
+		r.others[shard] = closed{epoch, time.Now()}
+		return r.alone
+	}
+	return r.alone || time.Since(seen.since) >= abandoned
+}
+
+// ahead reports whether an open shard is of a later epoch than the books, read after the shard: a
+// database was restored.
+func (r *Rebuilder) ahead(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
+	rows, err := r.store.Shards(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read the shards again: %w", err)
+	}
+	return slices.ContainsFunc(rows, func(row seckill.ShardRow) bool {
+		return row.Ref.Shard == shard && row.Ref.Epoch < epoch
+	}), nil
+}
+
+// heal takes shards through the five steps.
+func (r *Rebuilder) heal(ctx context.Context, shards []inventory.ShardID) {
+	began := time.Now()
+	defer r.done(shards)
+	first := r.neverOpened(ctx)
+	var refs []inventory.Ref
+	for _, shard := range shards {
+		ref, err := r.close(ctx, shard)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.log.Warn("shard not closed, its rebuild begins again", "shard", shard, "err", err)
+			}
+			continue
+		}
+		refs = append(refs, ref)
+	}
+	if len(refs) == 0 {
+		return
+	}
+	r.log.Info("shards are closed for a rebuild", "shards", len(refs))
+	if !first && !r.dead(refs) && !wait.For(ctx, r.cfg.WaitOut()) {
+		return
+	}
+	incarnation, err := r.store.Incarnation(ctx) // of before the barrier
+	if err == nil {
+		err = r.barrier.Pass(ctx)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("rebuild begins again", "shards", len(refs), "err", err)
+		}
+		return
+	}
+	places := make(chan struct{}, rebuildParallel)
+	var work sync.WaitGroup
+	for _, ref := range refs {
+		places <- struct{}{}
+		work.Go(func() {
+			defer func() { <-places }()
+			if err := r.write(ctx, ref, incarnation, began); err != nil && ctx.Err() == nil {
+				r.log.Warn("shard not rebuilt, it begins again", "shard", ref.Shard, "epoch", ref.Epoch, "err", err)
+			}
+		})
+	}
+	work.Wait()
+}
+
+func (r *Rebuilder) done(shards []inventory.ShardID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, shard := range shards {
+		delete(r.busy, shard)
+		delete(r.others, shard)
+	}
+	if len(r.busy) == 0 {
+		r.loading.Store(0)
+	}
+}
+
+// neverOpened reports whether no shard was ever opened and no record ever read: then there is no promise
+// to wait for. An error is no: waiting does no harm.
+func (r *Rebuilder) neverOpened(ctx context.Context) bool {
+	rows, err := r.store.Shards(ctx)
+	if err != nil || slices.ContainsFunc(rows, func(row seckill.ShardRow) bool { return row.Ref.Epoch != 0 || row.NextEpoch != 0 }) {
+		return false
+	}
+	positions, err := r.store.Positions(ctx)
+	return err == nil && !slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Next > 0 })
+}
+
+// dead reports whether all gateways that could have promised of these shards are known to be dead.
+func (r *Rebuilder) dead(refs []inventory.Ref) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.alone && !slices.ContainsFunc(refs, func(ref inventory.Ref) bool { return r.mine[ref.Shard] })
+}
+
+// close takes a shard's next epoch and closes the shard under it.
+func (r *Rebuilder) close(ctx context.Context, shard inventory.ShardID) (inventory.Ref, error) {
+	epoch, err := r.store.NextEpoch(ctx, shard)
+	if err != nil {
+		return inventory.Ref{}, fmt.Errorf("take the next epoch: %w", err)
+	}
+	ref := inventory.Ref{Shard: shard, Epoch: epoch}
+	if err := r.stock.Close(ctx, ref); err != nil {
+		return ref, fmt.Errorf("close: %w", err)
+	}
+	return ref, nil
+}
+
+// write fences one shard, loads what the snapshot has, and opens it.
+func (r *Rebuilder) write(ctx context.Context, ref inventory.Ref, incarnation string, began time.Time) error {
+	if err := r.store.Fence(ctx, ref, incarnation); err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	var hot []inventory.ItemID
+	if r.hot != nil {
+		hot = r.hot(ref.Shard)
+	}
+	l := newLoader(r.stock, ref, r.cfg.BatchCap, &r.loading)
+	err := r.store.Snapshot(ctx, ref, hot, func(items []inventory.Stocked, entries []inventory.Entry) error {
+		return l.page(ctx, items, entries)
+	})
+	if err = l.end(err); err != nil {
+		return fmt.Errorf("read the snapshot and load: %w", err)
+	}
+	r.mu.Lock()
+	r.mine[ref.Shard] = true
+	r.mu.Unlock()
+	if err := r.stock.Open(ctx, ref, l.items, l.names); err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	r.rebuilt.Add(1)
+	r.log.Info("shard opened", "shard", ref.Shard, "epoch", ref.Epoch, "items", l.items, "names", l.names,
+		"took", time.Since(began).Round(time.Millisecond))
+	r.opened(ctx)
+	return nil
+}
+
+// loader loads the pages of a snapshot into a shard, several calls at a time, in bounded memory.
+type loader struct {
+	stock  seckill.Repair
+	ref    inventory.Ref
+	size   int
+	loaded *atomic.Int64
+	places chan struct{}
+	work   sync.WaitGroup
+
+	items, names int64  // that the shard must have in the end
+	head         string // of the last hold: all of a head come together
+
+	mu  sync.Mutex
+	err error // guarded by mu: the first one
+}
+
+func newLoader(stock seckill.Repair, ref inventory.Ref, size int, loaded *atomic.Int64) *loader {
+	return &loader{
+		stock: stock, ref: ref, size: size, loaded: loaded,
+		places: make(chan struct{}, loadParallel),
+	}
+}
+
+// page takes a page of the snapshot. Its slices are the loader's.
+func (l *loader) page(ctx context.Context, items []inventory.Stocked, entries []inventory.Entry) error {
+	l.items += int64(len(items))
+	for i := range entries {
+		if head := inventory.Head(entries[i].ID); head != l.head {
+			l.names, l.head = l.names+1, head
+		}
+	}
+	for len(items) > 0 {
+		n := min(len(items), l.size)
+		l.send(ctx, items[:n], nil)
+		items = items[n:]
+	}
+	for len(entries) > 0 {
+		n := min(len(entries), l.size)
+		l.send(ctx, nil, entries[:n])
+		entries = entries[n:]
+	}
+	return l.failed()
+}
+
+func (l *loader) send(ctx context.Context, items []inventory.Stocked, entries []inventory.Entry) {
+	l.places <- struct{}{}
+	l.work.Go(func() {
+		defer func() { <-l.places }()
+		if err := l.stock.Load(ctx, l.ref, items, entries); err != nil {
+			l.mu.Lock()
+			if l.err == nil {
+				l.err = err
+			}
+			l.mu.Unlock()
+			return
+		}
+		l.loaded.Add(int64(len(entries)))
+	})
+}
+
+func (l *loader) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// end waits for all calls and returns the first error: the snapshot's, or theirs.
+func (l *loader) end(err error) error {
+	l.work.Wait()
+	if failed := l.failed(); failed != nil {
+		return failed
+	}
+	return err
+}

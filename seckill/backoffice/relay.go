@@ -1,0 +1,184 @@
+package backoffice
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"penstock/internal/wait"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Relay tells the stock what the store has decided: it settles the holds of ended orders and applies
+// restocks, then deletes the outbox rows. Each step can be repeated: settling twice does nothing, a
+// restock is applied once per epoch by its id.
+type Relay struct {
+	// Fixed after NewRelay.
+	cfg   seckill.Config
+	stock seckill.Books
+	store seckill.OrderStore
+	owner *Ownership
+	log   *slog.Logger
+
+	resting map[inventory.ShardID]*rest // of Run's goroutine: shards that refused
+
+	delivered atomic.Int64
+	refused   atomic.Int64
+}
+
+// rest is how long a shard that takes nothing is left alone.
+type rest struct {
+	pause wait.Backoff
+	until time.Time
+}
+
+// NewRelay makes a relay for the shards that owner says.
+func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Relay {
+	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, log: log, resting: make(map[inventory.ShardID]*rest)}
+}
+
+// Delivered returns how many rows were delivered, and how many tries the stock refused.
+func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
+
+// relayPause is how long an empty outbox is left alone: it is what a cancelled unit waits before it is
+// sold again.
+const relayPause = 25 * time.Millisecond
+
+// Run works until ctx ends.
+func (r *Relay) Run(ctx context.Context) {
+	pause := newBackoff()
+	for ctx.Err() == nil {
+		before := r.delivered.Load()
+		if err := r.Step(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("outbox not relayed", "err", err)
+			pause.Wait(ctx)
+			continue
+		}
+		pause.Reset()
+		if r.delivered.Load() == before {
+			wait.For(ctx, relayPause)
+		}
+	}
+}
+
+// Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard that
+// takes nothing now keeps no other waiting.
+func (r *Relay) Step(ctx context.Context) error {
+	shards := r.awake(time.Now())
+	for after := int64(0); len(shards) > 0; {
+		last, err := r.store.Relay(ctx, shards, after, r.cfg.BatchCap, r.deliver)
+		if err != nil || last == 0 {
+			return err
+		}
+		after = last
+		shards = r.awake(time.Now())
+	}
+	return nil
+}
+
+// awake returns the owned shards that are not left alone at now.
+func (r *Relay) awake(now time.Time) []inventory.ShardID {
+	var shards []inventory.ShardID
+	for _, shard := range r.owner.Shards() {
+		if rest := r.resting[shard]; rest == nil || !now.Before(rest.until) {
+			shards = append(shards, shard)
+		}
+	}
+	return shards
+}
+
+// deliver sends rows to the stock and returns the indexes of those that arrived.
+func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
+	arrived := make([]int, 0, len(rows))
+	var groups byRef[int]
+	for i := range rows {
+		groups.add(rows[i].Ref, i)
+	}
+	for _, group := range groups {
+		arrived = append(arrived, r.tell(ctx, group.ref, rows, group.list)...)
+	}
+	return arrived
+}
+
+// tell sends the rows of one shard: its restocks, then its settlements. A withdrawal's settlement comes
+// after the restock that it may lean on.
+func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outgoing, of []int) (arrived []int) {
+	var restocks []inventory.Restock
+	var ends []inventory.Settlement
+	var restocked, settled []int
+	for _, i := range of {
+		if rows[i].Restock.Item != 0 {
+			restocks, restocked = append(restocks, rows[i].Restock), append(restocked, i)
+		} else {
+			ends, settled = append(ends, rows[i].Settlement), append(settled, i)
+		}
+	}
+	if len(restocks) > 0 {
+		applied, err := r.stock.Restock(ctx, ref, restocks)
+		if !r.sent(ctx, ref, len(restocks), err) {
+			return nil
+		}
+		for j, ok := range applied {
+			if ok {
+				arrived = append(arrived, restocked[j])
+			}
+		}
+	}
+	if len(ends) > 0 && r.sent(ctx, ref, len(ends), r.stock.Settle(ctx, ref, ends)) {
+		arrived = append(arrived, settled...)
+	}
+	return arrived
+}
+
+// sent counts and reports a delivery. A shard that refuses is left alone for a while: one that is closed
+// or of another epoch is being rebuilt, and its rows wait for it.
+func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
+	if err == nil {
+		r.delivered.Add(int64(rows))
+		delete(r.resting, ref.Shard)
+		return true
+	}
+	r.refused.Add(int64(rows))
+	at := r.resting[ref.Shard]
+	if at == nil {
+		at = &rest{pause: wait.Backoff{First: relayPause, Longest: time.Second}}
+		r.resting[ref.Shard] = at
+	}
+	at.until = time.Now().Add(at.pause.Next())
+	if ctx.Err() == nil && !rebuilding(err) {
+		r.log.Warn("stock not told", "shard", ref.Shard, "epoch", ref.Epoch, "rows", rows, "err", err)
+	}
+	return false
+}
+
+// rebuilding reports whether a shard refused because it is being rebuilt, or has to be.
+func rebuilding(err error) bool {
+	return errors.Is(err, inventory.ErrClosed) || errors.Is(err, inventory.ErrEpoch) || errors.Is(err, inventory.ErrLost)
+}
+
+// byRef groups what goes to the same shard into one call, in the order of first appearance.
+type byRef[T any] []refGroup[T]
+
+type refGroup[T any] struct {
+	ref  inventory.Ref
+	list []T
+}
+
+// add puts v into the group of ref. Groups are few: as many as shards at most.
+func (g *byRef[T]) add(ref inventory.Ref, v T) {
+	for i := range *g {
+		if (*g)[i].ref == ref {
+			(*g)[i].list = append((*g)[i].list, v)
+			return
+		}
+	}
+	*g = append(*g, refGroup[T]{ref, []T{v}})
+}
+
+// newBackoff returns the back-off of a part that can't go on: 20 ms to 2 s.
+func newBackoff() *wait.Backoff {
+	return &wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
+}

@@ -1,0 +1,175 @@
+package backoffice
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"penstock/internal/wait"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities closed it
+// drops their items and holds from the shards, and then deletes them from the store, with their orders. Both
+// go together, since the audit compares them.
+type Upkeep struct {
+	// Fixed after NewUpkeep.
+	cfg       seckill.Config
+	dropAfter time.Duration // 0 keeps everything
+	stock     seckill.Stock
+	store     seckill.Store
+	catalog   func() *seckill.Catalog
+	owner     *Ownership
+	nudge     func() // asks for a fresh catalog
+	log       *slog.Logger
+}
+
+// upkeepEvery is the pause between two looks.
+const upkeepEvery = 10 * time.Minute
+
+// dropBatch is how many activities one transaction deletes.
+const dropBatch = 16
+
+// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, and not before their keys
+// may be forgotten; 0 is never.
+func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
+	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
+	return &Upkeep{
+		cfg: cfg, dropAfter: dropAfter, stock: stock, store: store, catalog: catalog, owner: owner, nudge: nudge, log: log,
+	}
+}
+
+// Run works until ctx ends.
+func (u *Upkeep) Run(ctx context.Context) {
+	for {
+		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
+			u.log.Warn("upkeep goes on later", "err", err)
+		}
+		if !wait.For(ctx, upkeepEvery) {
+			return
+		}
+	}
+}
+
+// Step forgets what is over now. What this process can't forget, since the shard is another one's, waits
+// for its owner: activities are deleted when no shard knows their items any more.
+func (u *Upkeep) Step(ctx context.Context) error {
+	if u.dropAfter == 0 {
+		return nil
+	}
+	now := time.Now()
+	for sale := range u.catalog().Sales() {
+		over := now.After(sale.Closes().Add(u.dropAfter))
+		if sale.State == seckill.ActivityDraft || sale.Live(now, u.cfg.Retention) || !over {
+			continue
+		}
+		known, err := u.forget(ctx, sale)
+		if err != nil {
+			return fmt.Errorf("forget the stock of activity %s: %w", sale.ID, err)
+		}
+		if known {
+			return nil
+		}
+	}
+	return u.drop(ctx, now)
+}
+
+func (u *Upkeep) drop(ctx context.Context, now time.Time) error {
+	for {
+		dropped, err := u.store.DropEnded(ctx, now.Add(-max(u.dropAfter, u.cfg.Retention)), dropBatch)
+		if err != nil {
+			return fmt.Errorf("drop ended activities: %w", err)
+		}
+		if len(dropped) > 0 {
+			u.log.Info("ended activities are dropped, with their orders", "activities", dropped)
+			u.nudge()
+		}
+		if len(dropped) < dropBatch {
+			return nil
+		}
+	}
+}
+
+// forget drops the items of a sale from the shards that this process owns, and reports whether any shard
+// still knows one.
+func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, err error) {
+	mine := make(map[inventory.ShardID]bool)
+	for _, shard := range u.owner.Shards() {
+		mine[shard] = true
+	}
+	on := make(map[inventory.ShardID][]inventory.ItemID)
+	for i := range sale.Items {
+		item := &sale.Items[i]
+		home := inventory.Home(item.ID, u.cfg.Shards)
+		for j := range item.Spread {
+			shard := inventory.ShardID((int(home) + j) % u.cfg.Shards)
+			on[shard] = append(on[shard], item.ID)
+		}
+	}
+	for shard, items := range on {
+		for len(items) > 0 {
+			n := min(len(items), u.cfg.BatchCap)
+			left, err := u.forgetOn(ctx, shard, items[:n], mine[shard])
+			if err != nil {
+				return false, fmt.Errorf("shard %d: %w", shard, err)
+			}
+			known = known || left
+			items = items[n:]
+		}
+	}
+	return known, nil
+}
+
+// forgetOn drops those of the items that a shard knows, where the shard is this process's: their holds
+// first, the items last, so that what a crash leaves is found again. It reports whether the shard still
+// knows one.
+func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []inventory.ItemID, mine bool) (known bool, err error) {
+	levels, items, err := u.stock.ItemLevels(ctx, shard, ids)
+	if err != nil {
+		return false, err
+	}
+	if levels.Closed || levels.Epoch == 0 {
+		return true, nil
+	}
+	ref := inventory.Ref{Shard: shard, Epoch: levels.Epoch}
+	var over []inventory.ItemID
+	for i := range items {
+		switch {
+		case !items[i].Known:
+		case !mine || items[i].Held != 0:
+			known = true
+		default:
+			if err := u.forgetHolds(ctx, ref, items[i].Item); err != nil {
+				return false, err
+			}
+			over = append(over, items[i].Item)
+		}
+	}
+	if len(over) == 0 {
+		return known, nil
+	}
+	return known, u.stock.Forget(ctx, ref, over, nil)
+}
+
+// forgetHolds drops all holds of an item. The store knows their names.
+func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item inventory.ItemID) error {
+	for after := seckill.OrderID(""); ; {
+		page, err := u.store.OrdersOf(ctx, item, after, u.cfg.BatchCap)
+		if err != nil {
+			return fmt.Errorf("read the orders of item %d: %w", item, err)
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		heads := make([]string, len(page))
+		for j, id := range page {
+			heads[j] = inventory.Head(string(id))
+		}
+		if err := u.stock.Forget(ctx, ref, nil, heads); err != nil {
+			return err
+		}
+		after = page[len(page)-1]
+	}
+}

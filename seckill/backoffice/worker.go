@@ -1,0 +1,346 @@
+package backoffice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows, outbox
+// rows, and the position. So what is read twice is written once, and nothing that was not written counts
+// as read. A worker that lived through a restored database, or whose partition went to another one, gets
+// ErrMoved and reads again from the position in the store.
+//
+// Nothing is given up. An error of the store is waited out, whatever it is: only the decision itself
+// parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks its item's
+// promises, and no others.
+type Worker struct {
+	// Fixed after NewWorker.
+	queue seckill.Consumer
+	store seckill.Store
+	told  func([]seckill.Acceptance)
+	log   *slog.Logger
+
+	stuck       map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
+	again       time.Time      // of Run's goroutine: when they are tried again
+	incarnation string         // of Run's goroutine: of the database that the positions were read from
+
+	counts WorkerCounts
+}
+
+// WorkerCounts counts what a worker made of promises since it was made. Opened, Exists, Rejected, Skipped
+// and Parked add up to those that it committed.
+type WorkerCounts struct {
+	Batches  atomic.Int64
+	Pages    atomic.Int64
+	Opened   atomic.Int64
+	Exists   atomic.Int64
+	Rejected atomic.Int64
+	Skipped  atomic.Int64
+	Parked   atomic.Int64
+	Letters  atomic.Int64 // damaged pages that became dead letters
+	Retries  atomic.Int64 // transactions that failed and were tried again
+	Rewinds  atomic.Int64 // times that the position was not where it was read from
+	Stuck    atomic.Int64 // partitions that stand still before a record of an unknown version
+}
+
+// NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it must
+// not block.
+func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), log *slog.Logger) *Worker {
+	return &Worker{queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool)}
+}
+
+// Counts returns the worker's counters.
+func (w *Worker) Counts() *WorkerCounts { return &w.counts }
+
+// Run works until ctx ends.
+func (w *Worker) Run(ctx context.Context) {
+	pause := newBackoff()
+	for ctx.Err() == nil {
+		if err := w.Step(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("worker could not finish a batch, and tries again", "err", err)
+			pause.Wait(ctx)
+			continue
+		}
+		pause.Reset()
+	}
+}
+
+// idleLook is how long a worker waits for records until it asks whether the database is still the same.
+const idleLook = 5 * time.Second
+
+// Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing was
+// committed, and the haul comes again. It returns nil, too, when nothing came for a while.
+func (w *Worker) Step(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, idleLook)
+	haul, err := w.queue.Poll(waiting)
+	idle := waiting.Err() != nil && ctx.Err() == nil
+	cancel()
+	if idle && err != nil {
+		return w.lookBack(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("poll the queue: %w", err)
+	}
+	batch := w.read(&haul)
+	if len(batch.Moves) > 0 {
+		if err := w.accept(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return w.unstick(ctx)
+}
+
+// lookBack reads again from the positions in the store when the database has begun another life: a
+// restored one has taken them back, and where no record comes nothing else shows it.
+func (w *Worker) lookBack(ctx context.Context) error {
+	now, err := w.store.Incarnation(ctx)
+	if err != nil {
+		return fmt.Errorf("read the database's incarnation: %w", err)
+	}
+	before := w.incarnation
+	if before == now {
+		return w.unstick(ctx)
+	}
+	if err := w.rewind(ctx); err != nil {
+		return err
+	}
+	w.incarnation = now
+	return nil
+}
+
+// accept brings a batch into the store, however long it takes.
+func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
+	for pause := newBackoff(); ; {
+		accepted, err := w.store.Accept(ctx, batch)
+		switch {
+		case err == nil:
+			w.count(&batch, accepted)
+			w.queue.Committed(batch.Moves)
+			w.told(accepted)
+			return nil
+		case errors.Is(err, seckill.ErrMoved):
+			w.counts.Rewinds.Add(1)
+			w.log.Warn("the position is not where this worker has read from, it reads again from there", "err", err)
+			return w.rewind(ctx)
+		case errors.Is(err, seckill.ErrLocked) && !batch.Park:
+			w.log.Warn("stock rows are locked, their promises are parked", "err", err)
+			batch.Park = true
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		w.counts.Retries.Add(1)
+		w.log.Warn("the store takes no batch, it is tried again", "pages", len(batch.Pages), "err", err)
+		if !pause.Wait(ctx) {
+			return fmt.Errorf("accept %d pages: %w", len(batch.Pages), err)
+		}
+	}
+}
+
+func (w *Worker) rewind(ctx context.Context) error {
+	clear(w.stuck)
+	if err := w.queue.Rewind(ctx); err != nil {
+		return fmt.Errorf("go back to the positions in the store: %w", err)
+	}
+	return nil
+}
+
+// stuckPause is how long a partition with a record of an unknown version is left alone.
+const stuckPause = 10 * time.Second
+
+// read makes a batch of a haul. A partition stands still before a record of an unknown version: a newer
+// worker will read it. A damaged record has its orders parked, as far as its header names them, and is
+// kept as a dead letter; where the header is damaged, too, the partition stands still.
+func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
+	var batch seckill.Batch
+	stands := make(map[int32]int64) // partition: the offset that it stands still before
+	for _, m := range haul.Messages {
+		if _, ok := stands[m.Partition]; ok || w.stuck[m.Partition] {
+			continue
+		}
+		page, err := seckill.ParsePage(m.Value)
+		page.Partition, page.Offset = m.Partition, m.Offset
+		if err != nil && len(page.Orders) == 0 {
+			stands[m.Partition] = m.Offset
+			w.log.Error("this worker can't read a record, its partition stands still until a worker can",
+				"partition", m.Partition, "offset", m.Offset, "err", err)
+			continue
+		}
+		if err != nil {
+			batch.Letters = append(batch.Letters, seckill.DeadLetter{
+				Partition: m.Partition, Offset: m.Offset, Problem: err.Error(), Value: m.Value,
+			})
+			page.Promises = bare(&page)
+		}
+		if len(page.Promises) > 0 {
+			batch.Pages = append(batch.Pages, page)
+		}
+	}
+	for _, move := range haul.Moves {
+		p := move.To.Partition
+		if w.stuck[p] {
+			continue
+		}
+		if before, ok := stands[p]; ok {
+			w.stuck[p] = true
+			w.counts.Stuck.Add(1)
+			w.again = time.Now().Add(stuckPause)
+			if move.To = (seckill.Position{Topic: move.To.Topic, Partition: p, Next: before, LeaderEpoch: -1}); before <= move.From.Next {
+				continue
+			}
+		}
+		batch.Moves = append(batch.Moves, move)
+	}
+	return batch
+}
+
+// unstick tries partitions again that stand still.
+func (w *Worker) unstick(ctx context.Context) error {
+	if len(w.stuck) == 0 || time.Now().Before(w.again) {
+		return nil
+	}
+	return w.rewind(ctx)
+}
+
+// bare makes promises of all that a damaged page's header tells. They fit no item, so they are parked.
+func bare(page *seckill.Page) []seckill.Promise {
+	promises := make([]seckill.Promise, len(page.Orders))
+	for i, claimed := range page.Orders {
+		promises[i] = seckill.Promise{Order: claimed.Order, Quantity: claimed.Quantity, Accepted: page.Put}
+	}
+	return promises
+}
+
+func (w *Worker) count(batch *seckill.Batch, accepted []seckill.Acceptance) {
+	w.counts.Batches.Add(1)
+	w.counts.Pages.Add(int64(len(batch.Pages)))
+	w.counts.Letters.Add(int64(len(batch.Letters)))
+	for i := range accepted {
+		switch accepted[i].Outcome {
+		case seckill.OutcomeOpened:
+			w.counts.Opened.Add(1)
+		case seckill.OutcomeExists:
+			w.counts.Exists.Add(1)
+		case seckill.OutcomeSkipped:
+			w.counts.Skipped.Add(1)
+		case seckill.OutcomeRejected:
+			w.counts.Rejected.Add(1)
+		case seckill.OutcomeParked:
+			w.counts.Parked.Add(1)
+		}
+	}
+}
+
+// Teller tells the stock which orders exist, beside the worker, and asks for the rebuild of shards whose
+// books are behind or whose promises turned out impossible. It is best effort: what it drops or fails to
+// tell is found by the sweeper and the auditor. Told is safe for concurrent use.
+type Teller struct {
+	// Fixed after NewTeller.
+	stock   seckill.Books
+	suspect func(context.Context, inventory.Ref) error
+	log     *slog.Logger
+	told    chan []seckill.Acceptance
+
+	confirmed atomic.Int64
+	dropped   atomic.Int64
+}
+
+// tellQueue is how many transactions may wait to be told.
+const tellQueue = 256
+
+// NewTeller makes a teller. suspect asks for the rebuild of a shard.
+func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, log *slog.Logger) *Teller {
+	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue)}
+}
+
+// Told hands over what a transaction decided. It does not block.
+func (t *Teller) Told(accepted []seckill.Acceptance) {
+	if len(accepted) == 0 {
+		return
+	}
+	select {
+	case t.told <- accepted:
+	default:
+		t.dropped.Add(int64(len(accepted)))
+	}
+}
+
+// Counts returns how many holds were confirmed, and how many orders were left to the sweeper.
+func (t *Teller) Counts() (confirmed, dropped int64) { return t.confirmed.Load(), t.dropped.Load() }
+
+// Run works until ctx ends.
+func (t *Teller) Run(ctx context.Context) {
+	for wait := true; wait; {
+		wait = t.next(ctx, ctx.Done())
+	}
+}
+
+// Step tells what waits now.
+func (t *Teller) Step(ctx context.Context) error {
+	for len(t.told) > 0 && t.next(ctx, ctx.Done()) {
+	}
+	return nil
+}
+
+// next tells what waits, together. It reports false when the process ends.
+func (t *Teller) next(ctx context.Context, ended <-chan struct{}) bool {
+	var all []seckill.Acceptance
+	select {
+	case <-ended:
+		return false
+	case all = <-t.told:
+	}
+	for len(t.told) > 0 && len(all) < tellBatch {
+		all = append(all, <-t.told...)
+	}
+	t.tell(ctx, all)
+	return true
+}
+
+// tellBatch is about how many orders are told in one go.
+const tellBatch = 2_048
+
+func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
+	var holds byRef[inventory.Hold]
+	for i := range accepted {
+		a := &accepted[i]
+		if a.Ahead || a.Outcome == seckill.OutcomeRejected {
+			t.report(ctx, a)
+		}
+		units := a.Order.Units
+		exists := units == seckill.UnitsOpen || units == seckill.UnitsParked
+		if exists && a.Outcome != seckill.OutcomeRejected && a.Outcome != seckill.OutcomeSkipped {
+			holds.add(a.Ref, a.Order.Hold())
+		}
+	}
+	for _, group := range holds {
+		err := t.stock.Confirm(ctx, group.ref, group.list)
+		if err == nil {
+			t.confirmed.Add(int64(len(group.list)))
+			continue
+		}
+		t.dropped.Add(int64(len(group.list)))
+		if ctx.Err() == nil && !rebuilding(err) {
+			t.log.Warn("orders not confirmed, the sweeper will", "shard", group.ref.Shard, "epoch", group.ref.Epoch,
+				"count", len(group.list), "err", err)
+		}
+	}
+}
+
+// report asks for a rebuild. What fails here is found by the auditor.
+func (t *Teller) report(ctx context.Context, a *seckill.Acceptance) {
+	if a.Outcome == seckill.OutcomeRejected {
+		t.log.Error("an accepted order is impossible: a store lost what it had acknowledged",
+			"order", a.Order.ID, "reason", a.Order.Reason)
+	}
+	if err := t.suspect(ctx, a.Ref); err != nil && ctx.Err() == nil {
+		t.log.Error("can't ask for a rebuild", "shard", a.Ref.Shard, "err", err)
+	}
+}

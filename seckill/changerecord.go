@@ -1,0 +1,206 @@
+package seckill
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"penstock/inventory"
+)
+
+// The kinds of change records that stores write. The documents of settings are kinds, too: their
+// names.
+const (
+	ChangeMerchant    = "merchant"
+	ChangeCaller      = "caller"
+	ChangeActivity    = "activity"
+	ChangeStock       = "stock"
+	ChangeToken       = "token"
+	ChangeDeadLetters = "dead-letters"
+)
+
+// ChangeRecord is the part of a Change that says what was changed. Before and After are JSON;
+// Before is "" for what was made, After is "" for what was deleted.
+type ChangeRecord struct {
+	Kind   string
+	Key    string
+	Before string
+	After  string
+}
+
+// The JSON of change records: the types of this package without their secrets. An activity is
+// recorded as Activity, dead letters as a list of DeadLetter.
+type (
+	// MerchantRecord is a merchant in a change record.
+	MerchantRecord struct {
+		ID               MerchantID
+		Name             string
+		NewPaymentSecret bool `json:",omitempty"` // it changed; the secret itself is not recorded
+	}
+	// CallerRecord is a caller in a change record.
+	CallerRecord struct {
+		CallerRef
+		Name    string
+		Rights  Rights
+		Shadow  bool
+		Revoked bool
+	}
+	// TokenRecord is an admin token in a change record.
+	TokenRecord struct {
+		Name    string
+		Role    Role
+		NewHash bool `json:",omitempty"`
+	}
+	// StockRecord is an item's total in a change record, over all of its shards. Key and Delta say
+	// how the total after the change came about.
+	StockRecord struct {
+		Item  inventory.ItemID
+		Key   string `json:",omitempty"`
+		Delta int64  `json:",omitempty"`
+		Total int64
+	}
+)
+
+// RecordMerchant records that a merchant was made (before is nil) or changed.
+func RecordMerchant(before, after *Merchant) (ChangeRecord, error) {
+	now := MerchantRecord{ID: after.ID, Name: after.Name}
+	if before == nil {
+		now.NewPaymentSecret = after.PaymentSecret != ""
+		return newChangeRecord(ChangeMerchant, string(after.ID), nil, now)
+	}
+	now.NewPaymentSecret = after.PaymentSecret != before.PaymentSecret
+	was := MerchantRecord{ID: before.ID, Name: before.Name}
+	return newChangeRecord(ChangeMerchant, string(after.ID), was, now)
+}
+
+// RecordCaller records that a caller was added (before is nil) or changed.
+func RecordCaller(before, after *Caller) (ChangeRecord, error) {
+	now := CallerRecord{after.CallerRef, after.Name, after.Rights, after.Shadow, after.Revoked}
+	if before == nil {
+		return newChangeRecord(ChangeCaller, after.String(), nil, now)
+	}
+	was := CallerRecord{before.CallerRef, before.Name, before.Rights, before.Shadow, before.Revoked}
+	return newChangeRecord(ChangeCaller, after.String(), was, now)
+}
+
+// RecordActivity records that an activity was made (before is nil) or changed; changed is false
+// where both are the same. Where the state changes and the items stay, both sides come without
+// items: there may be many, and such a change is taken back by the state alone.
+func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
+	if before == nil {
+		r, err = newChangeRecord(ChangeActivity, string(after.ID), nil, after)
+		return r, true, err
+	}
+	sameItems := slices.Equal(before.Items, after.Items)
+	if sameItems && sameButItems(before, after) {
+		return ChangeRecord{}, false, nil
+	}
+	was, now := *before, *after
+	if sameItems && was.State != now.State {
+		was.Items, now.Items = nil, nil
+	}
+	r, err = newChangeRecord(ChangeActivity, string(after.ID), &was, &now)
+	return r, true, err
+}
+
+// sameButItems reports whether two activities differ in their items at most.
+func sameButItems(a, b *Activity) bool {
+	return a.ID == b.ID && a.Merchant == b.Merchant && a.Name == b.Name && a.State == b.State &&
+		a.StartsAt.Equal(b.StartsAt) && a.EndsAt.Equal(b.EndsAt) && a.EndedAt.Equal(b.EndedAt) &&
+		a.PaymentWindow == b.PaymentWindow
+}
+
+// RecordStock records a restock or a withdrawal of an item; before and after are its totals.
+func RecordStock(activity ActivityID, sku SKU, c StockChange, before, after int64) (ChangeRecord, error) {
+	was := StockRecord{Item: c.Item, Total: before}
+	now := StockRecord{Item: c.Item, Key: c.Key, Delta: c.Delta, Total: after}
+	return newChangeRecord(ChangeStock, string(activity)+"/"+string(sku), was, now)
+}
+
+// RecordToken records that a token was made (before is nil), replaced, or deleted (after is nil).
+func RecordToken(before, after *Token) (ChangeRecord, error) {
+	var was, now any
+	key := ""
+	if before != nil {
+		was, key = TokenRecord{Name: before.Name, Role: before.Role}, before.Name
+	}
+	if after != nil {
+		now = TokenRecord{after.Name, after.Role, before == nil || before.Hash != after.Hash}
+		key = after.Name
+	}
+	return newChangeRecord(ChangeToken, key, was, now)
+}
+
+// RecordDeadLetters records that dead letters were deleted: their orders were replayed or
+// discarded.
+func RecordDeadLetters(letters []DeadLetter) (ChangeRecord, error) {
+	names := make([]string, len(letters))
+	for i := range letters {
+		names[i] = strconv.FormatInt(letters[i].ID, 10)
+	}
+	return newChangeRecord(ChangeDeadLetters, strings.Join(names, ","), letters, nil)
+}
+
+func newChangeRecord(kind, key string, before, after any) (ChangeRecord, error) {
+	r := ChangeRecord{Kind: kind, Key: key}
+	for _, side := range []struct {
+		value any
+		text  *string
+	}{{before, &r.Before}, {after, &r.After}} {
+		if side.value == nil {
+			continue
+		}
+		text, err := json.Marshal(side.value)
+		if err != nil {
+			return ChangeRecord{}, fmt.Errorf("record the change of %s %s: %w", kind, key, err)
+		}
+		*side.text = string(text)
+	}
+	return r, nil
+}
+
+// LetterOf returns the dead letter of a parked order that fits no item, made of its row.
+// DecideAccept makes the letters of promises; this one is for an order that was parked for a locked
+// row, and turned out to fit no item when it was tried again. Its record's place is not known any
+// more: the partition is -1.
+func LetterOf(o *Order) DeadLetter {
+	page := Page{
+		PageHeader: PageHeader{
+			Ref: inventory.Ref{Shard: o.Grant.Shard, Epoch: o.Grant.Epoch}, Seq: o.Grant.Seq, Node: o.Node, Put: o.Accepted,
+		},
+		Partition: -1,
+	}
+	r := Promise{
+		Order: o.ID, Caller: o.Caller, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
+		Amount: o.Amount, Request: o.Request, Accepted: o.Accepted,
+	}
+	return r.letter(&page)
+}
+
+// LetterOrders returns the orders that a dead letter is about: its own, or those that its record's
+// header names.
+func LetterOrders(l *DeadLetter) []OrderID {
+	if l.Order != "" {
+		return []OrderID{l.Order}
+	}
+	page, err := ParsePage(l.Value)
+	if err != nil && len(page.Orders) == 0 {
+		return nil
+	}
+	ids := make([]OrderID, len(page.Orders))
+	for i := range page.Orders {
+		ids[i] = page.Orders[i].Order
+	}
+	return ids
+}
+
+// ReadAnew returns a parked order as the promise of its record says: where only the header could be
+// read when it was parked, the row has no more than the order's id and units.
+func ReadAnew(parked *Order, p *Page, r *Promise) Order {
+	o := *parked
+	o.Caller, o.Activity, o.SKU, o.User, o.Amount = r.Caller, r.Activity, r.SKU, r.User, r.Amount
+	o.Request, o.Node, o.Accepted = r.Request, p.Node, r.Accepted
+	return o
+}

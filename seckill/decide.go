@@ -1,0 +1,332 @@
+package seckill
+
+import (
+	"time"
+
+	"penstock/inventory"
+)
+
+// StockKey names a stock row: an item on one of its shards.
+type StockKey struct {
+	Item  inventory.ItemID
+	Shard inventory.ShardID
+}
+
+// Ledger is a stock row as a transaction locked it, with what the decision needs of its item. The
+// functions of this file move its counts.
+type Ledger struct {
+	Activity      ActivityID
+	Merchant      MerchantID
+	SKU           SKU
+	Price         Money
+	PerUser       int
+	PaymentWindow time.Duration
+	Total         int64
+	Open          int64
+	Sold          int64
+	Parked        int64
+}
+
+// BuyerKey names a buyer of an item.
+type BuyerKey struct {
+	Item inventory.ItemID
+	User UserID
+}
+
+// AcceptInput is what a worker's transaction has read, under its locks, for DecideAccept. The maps are
+// changed to what is true after the batch, so that a promise that comes twice is met by its first.
+type AcceptInput struct {
+	Epochs   map[inventory.ShardID]inventory.Epoch // of the pages' shards, held FOR SHARE
+	Stock    map[StockKey]*Ledger                  // locked
+	Locked   map[StockKey]bool                     // somebody else has the row
+	Existing map[OrderID]Order                     // of the promises, those that have a row
+	Bought   map[BuyerKey]int64                    // units open and sold, of items with a limit
+	Now      time.Time                             // the database's clock
+}
+
+// DecideAccept decides which promises of a page become orders. It is called inside the transaction that
+// has the rows, and checks L1 and L5 where they can't be forgotten. Everything to write goes to out. The
+// result has one Acceptance per promise.
+//
+//   - An order that has a row exists, whatever the page says.
+//   - A page of an older epoch: nobody was given a 202 for what has no row. Skipped, and counted.
+//   - A page of a later epoch is taken like one of the shard's own: the books are behind.
+//   - A promise whose row is locked, or that fits no item, is parked: it keeps its unit.
+//   - L1 and L5 refuse: rejected. A store has lost what it had acknowledged.
+func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
+	accepted := make([]Acceptance, len(p.Promises))
+	epoch := in.Epochs[p.Ref.Shard]
+	for i := range p.Promises {
+		r := &p.Promises[i]
+		a := Acceptance{Ref: inventory.Ref{Shard: p.Ref.Shard, Epoch: epoch}, Ahead: p.Ref.Epoch > epoch}
+		key := StockKey{r.Item(), p.Ref.Shard}
+		switch order, exists := in.Existing[r.Order]; {
+		case exists:
+			a.Outcome, a.Order = OutcomeExists, order
+		case p.Ref.Epoch < epoch:
+			a.Outcome = OutcomeSkipped
+			out.stock(key).Skipped++
+		default:
+			a.Order = r.order(p, in.Now)
+			a.Outcome = decideNew(&a.Order, in, key)
+			out.insert(&a.Order, key)
+			in.Existing[r.Order] = a.Order
+			if a.Order.Reason == ReasonUnfit {
+				out.Letters = append(out.Letters, r.letter(p))
+			}
+		}
+		accepted[i] = a
+	}
+	return accepted
+}
+
+// letter returns the dead letter of a promise that fits no item: a page with that promise alone.
+func (r *Promise) letter(p *Page) DeadLetter {
+	alone := Page{PageHeader: p.PageHeader, Promises: []Promise{*r}}
+	return DeadLetter{
+		Order: r.Order, Partition: p.Partition, Offset: p.Offset, Problem: "no item fits this promise",
+		Value: AppendPage(nil, &alone),
+	}
+}
+
+// promise returns the promise that an order was made of.
+func (o *Order) promise() *Promise {
+	return &Promise{
+		Order: o.ID, Caller: o.Caller, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
+		Amount: o.Amount, Request: o.Request, Accepted: o.Accepted,
+	}
+}
+
+// order returns the row of a promise that may become an order; its state is not decided yet.
+func (r *Promise) order(p *Page, now time.Time) Order {
+	return Order{
+		ID: r.Order, Item: r.Item(), Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User,
+		Quantity: r.Quantity, Amount: r.Amount, Grant: Provenance{p.Ref.Shard, p.Ref.Epoch, p.Seq},
+		Request: r.Request, Node: p.Node, Accepted: r.Accepted, CreatedAt: now, UpdatedAt: now, PayBy: now,
+	}
+}
+
+// decideNew gives an order without a row its state, and moves the counts in in.
+func decideNew(o *Order, in *AcceptInput, key StockKey) Outcome {
+	row := in.Stock[key]
+	o.Reason = ReasonNone
+	if in.Locked[key] || row == nil || !row.fits(o) {
+		o.State, o.Units, o.Reason = OrderParked, UnitsParked, ReasonUnfit
+		if in.Locked[key] {
+			o.Reason = ReasonLocked
+		}
+		if row != nil {
+			row.Parked += int64(o.Quantity)
+		}
+		return OutcomeParked
+	}
+	buyer, units := BuyerKey{o.Item, o.User}, int64(o.Quantity)
+	switch {
+	case row.Open+row.Sold+row.Parked+units > row.Total:
+		o.State, o.Units, o.Reason = OrderRejected, UnitsVoid, ReasonSoldOut
+		return OutcomeRejected
+	case row.PerUser > 0 && in.Bought[buyer]+units > int64(row.PerUser):
+		o.State, o.Units, o.Reason = OrderRejected, UnitsVoid, ReasonPurchaseLimit
+		return OutcomeRejected
+	}
+	row.Open += units
+	in.Bought[buyer] += units
+	o.State, o.Units, o.PayBy = OrderPending, UnitsOpen, in.Now.Add(row.PaymentWindow)
+	return OutcomeOpened
+}
+
+// fits reports whether the order is one that this row can take: of the same names, at the same price.
+func (l *Ledger) fits(o *Order) bool {
+	return l.Activity == o.Activity && l.SKU == o.SKU && l.Merchant == o.Caller.Merchant &&
+		o.Amount == Money{l.Price.Minor * int64(o.Quantity), l.Price.Currency}
+}
+
+// DecideUnpark decides about a parked order under its stock row again, and writes what it became. Its own
+// units count as parked until then.
+func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
+	key := before.Stock()
+	after := *before
+	if row := in.Stock[key]; row != nil {
+		row.Parked -= int64(before.Quantity)
+	}
+	after.UpdatedAt = in.Now
+	outcome := decideNew(&after, in, key)
+	out.move(before, &after)
+	if after.Reason == ReasonUnfit && before.Reason == ReasonLocked {
+		out.Letters = append(out.Letters, after.promise().letter(&Page{PageHeader: PageHeader{
+			Ref: inventory.Ref{Shard: key.Shard, Epoch: before.Grant.Epoch}, Seq: before.Grant.Seq, Node: before.Node, Put: before.Accepted,
+		}}))
+	}
+	ref := inventory.Ref{Shard: key.Shard, Epoch: in.Epochs[key.Shard]}
+	return Acceptance{Outcome: outcome, Order: after, Ref: ref}
+}
+
+// DecideCancelQueued makes the row of an order that its buyer gives up before a worker has made it:
+// cancelled at once, never open, since an open row must have a record in the log. ok is false where the
+// epoch of the hold that the desk saw is over: then there is nothing to cancel.
+func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, out *Changes) (o Order, ok bool) {
+	if c.Ref.Epoch != epoch {
+		return Order{}, false
+	}
+	o = c.Queued.order(&Page{PageHeader: PageHeader{Ref: c.Ref}}, now)
+	o.State, o.Units, o.Reason = OrderCancelled, UnitsVoid, ReasonBuyer
+	out.insert(&o, o.Stock())
+	return o, true
+}
+
+// DecideEvent applies an event to an order with a row, and writes it where it moves.
+func DecideEvent(before Order, e Event, now time.Time, out *Changes) Moved {
+	after := before
+	if !after.Apply(e, now) {
+		return Moved{Order: before}
+	}
+	out.move(&before, &after)
+	return Moved{Order: after, Now: true}
+}
+
+// DecideBury makes the tombstone of a hold whose order never came: cancelled, not accepted, nothing held.
+// Its primary key makes a record that comes later harmless. row says whose it is, nil where the item is
+// gone; a tombstone has no caller, so nobody but the holder of the order id's tag can read it.
+func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time, out *Changes) Order {
+	o := Order{
+		ID: OrderID(h.ID), Item: h.Item, User: UserID(h.Buyer), Quantity: h.Quantity,
+		State: OrderCancelled, Reason: ReasonNotAccepted, Units: UnitsVoid,
+		Grant:     Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
+		CreatedAt: now, UpdatedAt: now, PayBy: now, Accepted: now,
+	}
+	if row != nil {
+		o.Caller.Merchant, o.Activity, o.SKU = row.Merchant, row.Activity, row.SKU
+	}
+	out.insert(&o, o.Stock())
+	return o
+}
+
+// PublishRestocks returns the restocks that bring the items of a published activity on sale: one for each
+// stock row. shares has the total of each row.
+func PublishRestocks(shares map[StockKey]int64) []Outgoing {
+	rows := make([]Outgoing, 0, len(shares))
+	for key, total := range shares {
+		rows = append(rows, Outgoing{
+			Ref:     inventory.Ref{Shard: key.Shard},
+			Restock: inventory.Restock{Item: key.Item, ID: "publish", Units: total, Publish: true},
+			Stock:   true,
+		})
+	}
+	return rows
+}
+
+// Share returns the part of units that goes to the i-th of k shards, from 0 on. The parts add up to
+// units, and differ by one at most.
+func Share(units int64, i, k int) int64 {
+	share := units / int64(k)
+	if int64(i) < units%int64(k) {
+		share++
+	}
+	return share
+}
+
+// Changes collects what a transaction writes: rows, counts, and what other systems are told. The
+// functions of this file fill it; a store writes it and knows nothing of what it means.
+type Changes struct {
+	Inserted []Order
+	Updated  []Order // as they are afterwards
+	Stock    map[StockKey]*StockDelta
+	Shards   map[inventory.ShardID]*ShardDelta
+	Outbox   []Outgoing
+	Steps    []Order // orders as they were after each step, for those who follow orders
+	Letters  []DeadLetter
+}
+
+// StockDelta is by how much a stock row's counts change.
+type StockDelta struct{ Open, Sold, Parked, Skipped, Rejected int64 }
+
+// ShardDelta is by how much a shard's digests change, modulo inventory.DigestModulus.
+type ShardDelta struct{ Open, Sold inventory.Digest }
+
+// NewChanges returns an empty one.
+func NewChanges() *Changes {
+	return &Changes{Stock: make(map[StockKey]*StockDelta), Shards: make(map[inventory.ShardID]*ShardDelta)}
+}
+
+func (c *Changes) stock(key StockKey) *StockDelta {
+	d := c.Stock[key]
+	if d == nil {
+		d = new(StockDelta)
+		c.Stock[key] = d
+	}
+	return d
+}
+
+func (c *Changes) shard(id inventory.ShardID) *ShardDelta {
+	d := c.Shards[id]
+	if d == nil {
+		d = new(ShardDelta)
+		c.Shards[id] = d
+	}
+	return d
+}
+
+// insert writes a new row.
+func (c *Changes) insert(o *Order, key StockKey) {
+	c.Inserted = append(c.Inserted, *o)
+	c.count(o, key, 1)
+	if o.Units == UnitsVoid {
+		c.settle(o, inventory.SettleVoid)
+	}
+	if o.State == OrderRejected {
+		c.stock(key).Rejected++
+	}
+	if o.State != OrderParked {
+		c.Steps = append(c.Steps, *o)
+	}
+}
+
+// move writes a row that changes. Units that end leave a settlement.
+func (c *Changes) move(before, after *Order) {
+	c.Updated = append(c.Updated, *after)
+	if after.State != before.State {
+		c.Steps = append(c.Steps, *after)
+		if after.State == OrderRejected {
+			c.stock(after.Stock()).Rejected++
+		}
+	}
+	if before.Units == after.Units {
+		return
+	}
+	c.count(before, before.Stock(), -1)
+	c.count(after, after.Stock(), 1)
+	switch after.Units {
+	case UnitsSold:
+		c.settle(after, inventory.SettleSold)
+	case UnitsVoid:
+		c.settle(after, inventory.SettleVoid)
+	}
+}
+
+// count adds an order to the counts and digests of its units' state, or takes it out.
+func (c *Changes) count(o *Order, key StockKey, sign int64) {
+	units := sign * int64(o.Quantity)
+	name := inventory.NameDigest(string(o.ID))
+	if sign < 0 {
+		name = inventory.Digest(0).Sub(name)
+	}
+	switch o.Units {
+	case UnitsOpen:
+		c.stock(key).Open += units
+		c.shard(key.Shard).Open = c.shard(key.Shard).Open.Add(name)
+	case UnitsParked:
+		c.stock(key).Parked += units
+		c.shard(key.Shard).Open = c.shard(key.Shard).Open.Add(name)
+	case UnitsSold:
+		c.stock(key).Sold += units
+		c.shard(key.Shard).Sold = c.shard(key.Shard).Sold.Add(name)
+	}
+}
+
+// settle leaves in the outbox how the order's hold ends.
+func (c *Changes) settle(o *Order, kind inventory.Kind) {
+	c.Outbox = append(c.Outbox, Outgoing{
+		Ref:        inventory.Ref{Shard: o.Grant.Shard},
+		Settlement: inventory.Settlement{Hold: o.Hold(), Kind: kind},
+	})
+}

@@ -1,0 +1,141 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Catalog returns the catalog in force. It is never nil.
+func (d *Desk) Catalog() *seckill.Catalog { return d.catalog.Load() }
+
+// Install puts a catalog in force that was kept from an earlier life, so that a process sells while
+// the database is away. It does nothing where a catalog was loaded already.
+func (d *Desk) Install(kept *seckill.Catalog) {
+	d.loading <- struct{}{}
+	defer func() { <-d.loading }()
+	if d.Catalog().Version == (seckill.CatalogVersion{}) {
+		kept.SetClock(time.Duration(d.offset.Load()))
+		d.catalog.Store(kept)
+	}
+}
+
+// Run keeps the catalog fresh until ctx ends, with a look at every tick. A store that is away
+// leaves the catalog that was loaded last in force.
+func (d *Desk) Run(ctx context.Context) {
+	tick := time.NewTicker(d.cfg.Tick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := d.Refresh(ctx)
+		if ctx.Err() != nil || d.failing.Swap(err != nil) == (err != nil) {
+			continue
+		}
+		if err != nil {
+			d.log.Warn("the catalog can't be refreshed: the last one stays in force", "err", err)
+		} else {
+			d.log.Info("the catalog is fresh again")
+		}
+	}
+}
+
+// Refresh loads the changes of the catalog since the last time, and puts them in force. One refresh
+// is under way at a time; a change that was written before the call is in force when it returns
+// nil.
+func (d *Desk) Refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.StoreTimeout)
+	defer cancel()
+	select {
+	case d.loading <- struct{}{}:
+		defer func() { <-d.loading }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	next, err := d.load(ctx, d.Catalog(), d.Catalog().Version)
+	if errors.Is(err, errApply) { // the changes don't fit the catalog in force
+		next, err = d.load(ctx, d.Catalog(), seckill.CatalogVersion{})
+	}
+	if err == nil {
+		d.catalog.Store(next)
+	}
+	return err
+}
+
+// errApply means that a change could not be applied: the catalog must be loaded as a whole.
+var errApply = errors.New("a change of the catalog can't be applied")
+
+// load makes the next catalog of the changes since a version. It is the current one where nothing
+// changed.
+func (d *Desk) load(ctx context.Context, current *seckill.Catalog, since seckill.CatalogVersion) (*seckill.Catalog, error) {
+	now := time.Now()
+	var edit *seckill.CatalogEdit
+	version, err := d.store.LoadCatalog(ctx, since, func(whole bool) {
+		edit = nil // the store may begin anew
+		if whole {
+			edit = current.Edit(true, now)
+		}
+	}, func(change seckill.CatalogChange) error {
+		if edit == nil {
+			edit = current.Edit(false, now)
+		}
+		if err := edit.Apply(change); err != nil {
+			return fmt.Errorf("%w: %w", errApply, err)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case edit != nil:
+		return edit.Done(version), nil
+	case version != current.Version:
+		return current.Edit(false, now).Done(version), nil
+	}
+	return current, nil
+}
+
+// activity finds an activity. One that this process doesn't know may have been published on another
+// a moment ago, so a miss looks once more, with all other misses of that moment.
+func (d *Desk) activity(ctx context.Context, id seckill.ActivityID) *seckill.Sale {
+	if sale := d.Catalog().Activity(id); sale != nil && sale.State != seckill.ActivityDraft {
+		return sale
+	}
+	return d.Fresh(ctx).Activity(id)
+}
+
+// item finds an item, like activity.
+func (d *Desk) item(ctx context.Context, id inventory.ItemID) (seckill.Offer, bool) {
+	if offer, ok := d.Catalog().Offer(id); ok {
+		return offer, true
+	}
+	return d.Fresh(ctx).Offer(id)
+}
+
+// Bounds of a look for a newer catalog: how long it may take, and how many may wait for one. The
+// others make do with the catalog in force, so that a flood of invented names and keys can't fill
+// the desk.
+const (
+	freshTimeout = 500 * time.Millisecond
+	freshWaiting = 256
+)
+
+// Fresh returns the catalog after a look for a newer one, together with all that ask at that
+// moment. Where the store can't be asked, or too many wait, it is the one in force.
+func (d *Desk) Fresh(ctx context.Context) *seckill.Catalog {
+	if !d.failing.Load() {
+		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+		defer cancel()
+		if _, err := d.misses.Do(ctx, struct{}{}); err != nil {
+			d.counts.Stale.Add(1)
+		}
+	}
+	return d.Catalog()
+}

@@ -1,0 +1,251 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/internal/batch"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Parts are the things that a desk works with. All of them are needed.
+type Parts struct {
+	Stock seckill.Holder
+	Queue seckill.Producer
+	Store seckill.Store
+	Node  string // names this gateway in its pages
+	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has: units are
+	// to be moved. It must not block. nil is nobody.
+	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+	Log    *slog.Logger // with its component
+}
+
+// Desk serves buyers: it sells, tells an order's status, cancels and books payments. It is safe for
+// concurrent use and keeps no lock across calls.
+type Desk struct {
+	// Fixed after New.
+	cfg      seckill.Config
+	stock    seckill.Holder
+	queue    seckill.Producer
+	store    seckill.Store
+	node     string
+	wanted   func(shard inventory.ShardID, item inventory.ItemID)
+	made     time.Time // the desk's own times are durations since then
+	log      *slog.Logger
+	statuses *batch.Batcher[seckill.OrderID, seckill.Order]
+	cancels  *batch.Batcher[seckill.Cancellation, seckill.Moved]
+	payments *batch.Batcher[seckill.Payment, seckill.PaymentResult]
+	misses   *batch.Batcher[struct{}, struct{}] // looks for a newer catalog
+	lines    []*line                            // by lane
+	draining chan struct{}                      // closed by StopWaiting
+	behind   chan struct{}                      // capacity 1
+	loading  chan struct{}                      // capacity 1: the one refresh that may be under way
+
+	seats   sync.Pool // of *seat
+	flights sync.Pool // of *flight
+	rounds  sync.WaitGroup
+
+	catalog atomic.Pointer[seckill.Catalog]
+	offset  atomic.Int64 // of the database's clock from this one, in nanoseconds
+	drained atomic.Bool
+	failing atomic.Bool // Run's last refresh failed
+	counts  Counts
+}
+
+// Counts are a desk's counters since it was made.
+type Counts struct {
+	Accepted atomic.Int64 // a 202 or 201 that was not a replay
+	Replayed atomic.Int64
+	Unknown  atomic.Int64 // answered with an unknown outcome
+	Late     atomic.Int64 // of those: acknowledged after the accept deadline
+	Stale    atomic.Int64 // looked up in a catalog that could not be refreshed, and not found
+}
+
+// New makes a desk. It sells nothing until it has a catalog (Refresh) and shards (Follow).
+func New(cfg seckill.Config, parts Parts) (*Desk, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if parts.Stock == nil || parts.Queue == nil || parts.Store == nil || parts.Log == nil {
+		return nil, errors.New("desk: stock, queue, store and log are needed")
+	}
+	d := &Desk{
+		cfg: cfg, stock: parts.Stock, queue: parts.Queue, store: parts.Store, node: parts.Node, wanted: parts.Wanted, log: parts.Log,
+		made:     time.Now(),
+		draining: make(chan struct{}), behind: make(chan struct{}, 1), loading: make(chan struct{}, 1),
+	}
+	d.seats.New = func() any { return &seat{done: make(chan struct{}, 1)} }
+	d.flights.New = func() any { return newFlight(d) }
+	d.catalog.Store((*seckill.Catalog)(nil).Edit(true, time.Now()).Done(seckill.CatalogVersion{}))
+	d.lines = make([]*line, cfg.Shards)
+	for lane := range d.lines {
+		d.lines[lane] = newLine(d)
+	}
+	return d, d.batchers()
+}
+
+// batchers makes the batchers.
+func (d *Desk) batchers() error {
+	sizes := batch.Config{Cap: d.cfg.BatchCap, Queue: d.cfg.Queue, Timeout: d.cfg.StoreTimeout}
+	var errs [4]error
+	d.statuses, errs[0] = batch.New(sizes, func(ctx context.Context, ids []seckill.OrderID, out []seckill.Order) error {
+		return fill(out)(d.store.FindOrders(ctx, ids))
+	})
+	d.cancels, errs[1] = batch.New(sizes, func(ctx context.Context, c []seckill.Cancellation, out []seckill.Moved) error {
+		return fill(out)(d.store.Cancel(ctx, c))
+	})
+	d.payments, errs[2] = batch.New(sizes, func(ctx context.Context, p []seckill.Payment, out []seckill.PaymentResult) error {
+		return fill(out)(d.store.Pay(ctx, p))
+	})
+	sizes.Queue = freshWaiting
+	d.misses, errs[3] = batch.New(sizes, func(ctx context.Context, _, _ []struct{}) error { return d.Refresh(ctx) })
+	return errors.Join(errs[:]...)
+}
+
+// fill returns a function that copies a store's answers into a batch's results.
+func fill[T any](out []T) func([]T, error) error {
+	return func(got []T, err error) error {
+		if err == nil && len(got) != len(out) {
+			return fmt.Errorf("store answered %d of %d", len(got), len(out))
+		}
+		copy(out, got)
+		return err
+	}
+}
+
+// Close stops the desk's lines and batches. It returns when all is still, but for pages that the
+// queue still has: it closes after the desk.
+func (d *Desk) Close() {
+	d.StopWaiting()
+	for _, l := range d.lines {
+		l.close()
+	}
+	d.rounds.Wait()
+	d.statuses.Close()
+	d.cancels.Close()
+	d.payments.Close()
+	d.misses.Close()
+}
+
+// StopWaiting ends all waits for orders at once, as a drain begins: each gets the answer there is.
+func (d *Desk) StopWaiting() {
+	if d.drained.CompareAndSwap(false, true) {
+		close(d.draining)
+	}
+}
+
+// Counts returns the desk's counters.
+func (d *Desk) Counts() *Counts { return &d.counts }
+
+// Queues returns the batches' statistics, by name, for metrics.
+func (d *Desk) Queues() map[string]batch.Stats {
+	return map[string]batch.Stats{
+		"status": d.statuses.Stats(), "cancel": d.cancels.Stats(), "payment": d.payments.Stats(),
+	}
+}
+
+// Lines returns the lines' statistics, by lane, for metrics. It has those lanes that were ever
+// used.
+func (d *Desk) Lines() map[int]LineStats {
+	all := make(map[int]LineStats)
+	for lane, l := range d.lines {
+		if s := l.stats(); s != (LineStats{}) {
+			all[lane] = s
+		}
+	}
+	return all
+}
+
+// Follow tells the stock which epoch each shard has: that of the books, or a later one that the
+// stock has seen. rows come from store.Shards. A shard of epoch 0 was never opened.
+func (d *Desk) Follow(rows []seckill.ShardRow) {
+	refs := make([]inventory.Ref, 0, len(rows))
+	for _, row := range rows {
+		ref := row.Ref
+		ref.Epoch = max(ref.Epoch, d.stock.Epoch(ref.Shard))
+		if ref.Epoch > 0 {
+			refs = append(refs, ref)
+		}
+	}
+	d.stock.Watch(refs)
+}
+
+// Behind has a value after a shard answered that it is of a later epoch than this process knows:
+// the shards' rows are to be read, and followed.
+func (d *Desk) Behind() <-chan struct{} { return d.behind }
+
+// isBehind says that a shard is of a later epoch.
+func (d *Desk) isBehind() {
+	select {
+	case d.behind <- struct{}{}:
+	default:
+	}
+}
+
+// now is the time since the desk was made.
+func (d *Desk) now() time.Duration { return time.Since(d.made) }
+
+// SetOffset tells by how much the database's clock is ahead of this process's. Sales open and close
+// by the database's.
+func (d *Desk) SetOffset(ahead time.Duration) {
+	d.offset.Store(int64(ahead))
+	d.Catalog().SetClock(ahead)
+}
+
+// Now returns the time on the database's clock, as far as this process knows.
+func (d *Desk) Now() time.Time { return time.Now().Add(time.Duration(d.offset.Load())) }
+
+// ref returns the shard on which the offer has the hold of that name, under its present epoch.
+func (d *Desk) ref(offer seckill.Offer, id string) inventory.Ref {
+	shard := offer.Place(id, d.cfg.Shards)
+	return inventory.Ref{Shard: shard, Epoch: d.stock.Epoch(shard)}
+}
+
+// shards returns the shards of an offer.
+func (d *Desk) shards(offer seckill.Offer) []inventory.ShardID {
+	shards := make([]inventory.ShardID, offer.Spread)
+	for i := range shards {
+		shards[i] = d.shard(offer, i)
+	}
+	return shards
+}
+
+// shard returns the i-th shard of an offer.
+func (d *Desk) shard(offer seckill.Offer, i int) inventory.ShardID {
+	return (inventory.Home(offer.ID, d.cfg.Shards) + inventory.ShardID(i)) % inventory.ShardID(d.cfg.Shards)
+}
+
+// InStock reports whether the offer was last seen with a unit on any of its shards, and how old
+// that is. A draft is in stock when it will have a unit.
+func (d *Desk) InStock(offer seckill.Offer) (inStock bool, age time.Duration) {
+	if offer.Sale.State == seckill.ActivityDraft {
+		return offer.Quantity > 0, 0
+	}
+	for i := range offer.Spread {
+		has, seen := d.stock.InStock(d.shard(offer, i), offer.ID)
+		if has {
+			return true, seen
+		}
+		age = max(age, seen)
+	}
+	return false, age
+}
+
+// elsewhere reports whether a shard other than this one may have a unit of the offer: it was last
+// seen with one, or this process knows nothing of it.
+func (d *Desk) elsewhere(offer seckill.Offer, but inventory.ShardID) bool {
+	for i := range offer.Spread {
+		if shard := d.shard(offer, i); shard != but {
+			if has, _ := d.stock.InStock(shard, offer.ID); has || d.stock.Epoch(shard) == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

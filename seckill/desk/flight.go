@@ -1,0 +1,202 @@
+package desk
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// flight is the purchases of one shard in one round, from the hold to the acknowledgement of their
+// page.
+//
+// The line's goroutine owns it until its page is put; the queue's done owns it from then on. Its
+// timer may look at it at any time, under mu, until it is over.
+type flight struct {
+	desk  *Desk
+	acked func(error) // f.acknowledged as a value
+	timer *time.Timer
+
+	queue *shardQueue
+	call  inventory.HoldCall
+	page  seckill.Page
+	value []byte // the queue's between Put and done
+
+	mu    sync.Mutex
+	seats []*seat // written under mu, while the timer is set
+	over  bool    // guarded by mu: the timer has nothing to do any more
+}
+
+func newFlight(d *Desk) *flight {
+	f := &flight{desk: d}
+	f.acked = f.acknowledged
+	return f
+}
+
+// board makes the call of a flight's seats, and reports whether there is anything to ask. Those
+// that have waited for too long fail, and all of them where the shard has no epoch yet.
+func (f *flight) board(now time.Duration) bool {
+	f.call.Ref = inventory.Ref{Shard: f.queue.shard, Epoch: f.desk.stock.Epoch(f.queue.shard)}
+	f.call.Seq, f.call.Err = 0, nil
+	kept := f.seats[:0]
+	first := never
+	for _, s := range f.seats {
+		switch {
+		case f.call.Ref.Epoch == 0:
+			f.desk.fail(s, errNotOpened)
+			continue
+		case now >= s.startBy:
+			f.desk.fail(s, errTooLong)
+			continue
+		}
+		first = min(first, s.answerBy)
+		kept = append(kept, s)
+		f.call.Claims = append(f.call.Claims, s.claim)
+	}
+	clear(f.seats[len(kept):])
+	f.seats = kept
+	if len(kept) == 0 {
+		return false
+	}
+	f.over = false
+	if f.timer == nil {
+		f.timer = time.AfterFunc(first-now, f.expire)
+	} else {
+		f.timer.Reset(first - now)
+	}
+	return true
+}
+
+// expireStep is the shortest time between two looks of a flight's timer.
+const expireStep = 5 * time.Millisecond
+
+// expire is the timer's: it answers purchases that have run out of time. Their outcome is unknown.
+func (f *flight) expire() {
+	now := f.desk.now()
+	next := never
+	var due []*seat
+	f.mu.Lock()
+	if f.over {
+		f.mu.Unlock()
+		return
+	}
+	for _, s := range f.seats {
+		switch {
+		case s.timeout:
+		case now >= s.answerBy:
+			s.timeout, s.err = true, errNoAnswer
+			due = append(due, s)
+		default:
+			next = min(next, s.answerBy)
+		}
+	}
+	if next < never {
+		f.timer.Reset(max(next-now, expireStep))
+	}
+	f.mu.Unlock()
+	for _, s := range due {
+		s.wake()
+	}
+}
+
+// held is called when the hold call has returned: the purchases with a fresh hold become a page.
+// The others have their answers, and are added to rest to be woken.
+func (f *flight) held(rest []*seat) []*seat {
+	asked := len(f.seats)
+	if asked == 0 {
+		f.recycle()
+		return rest
+	}
+	err := f.call.Err
+	if err == nil && len(f.call.Verdicts) != asked {
+		err = &inventory.UnknownError{Err: fmt.Errorf("the stock answered %d of %d claims", len(f.call.Verdicts), asked)}
+	}
+	f.mu.Lock()
+	kept := f.seats[:0]
+	for i, s := range f.seats {
+		switch {
+		case s.timeout: // it has its answer: nothing more is done for it
+			continue
+		case err != nil:
+			s.err = err
+		default:
+			s.verdict = f.call.Verdicts[i]
+		}
+		if s.verdict.Fresh() {
+			kept = append(kept, s)
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	clear(f.seats[len(kept):])
+	f.seats = kept
+	f.over = len(kept) == 0
+	f.mu.Unlock()
+	if unused := asked - len(kept); unused > 0 {
+		f.desk.queue.Release(unused)
+	}
+	if len(kept) > 0 {
+		f.put()
+	} else {
+		f.end()
+	}
+	return rest
+}
+
+// put sends the page of those that have a hold. The flight is the queue's from then on.
+func (f *flight) put() {
+	ref, seq := f.call.Ref, f.call.Seq
+	f.page.PageHeader = seckill.PageHeader{Ref: ref, Seq: seq, Node: f.desk.node, Put: time.Now()}
+	for _, s := range f.seats {
+		s.ref, s.seq = ref, seq
+		f.page.Promises = append(f.page.Promises, seckill.Promise{
+			Order: seckill.OrderID(s.claim.ID), Caller: s.caller, Activity: s.offer.Sale.ID, SKU: s.offer.SKU,
+			User: seckill.UserID(s.claim.Buyer), Quantity: s.claim.Quantity, Amount: amount(s.offer, s.claim.Quantity),
+			Request: s.request, Accepted: s.arrived,
+		})
+	}
+	f.value = seckill.AppendPage(f.value[:0], &f.page)
+	f.desk.queue.Put(ref.Shard, f.value, len(f.seats), f.acked)
+}
+
+// acknowledged is the queue's done.
+func (f *flight) acknowledged(err error) {
+	f.mu.Lock()
+	f.over = true
+	f.mu.Unlock()
+	if err != nil {
+		err = &inventory.UnknownError{Err: fmt.Errorf("put the page: %w", err)}
+	}
+	for _, s := range f.seats {
+		if !s.timeout {
+			s.err = err
+			s.wake()
+		}
+	}
+	f.end()
+}
+
+// end stops the timer, and gives the flight back. One whose timer may still be at it is left alone.
+func (f *flight) end() {
+	if f.timer.Stop() {
+		f.recycle()
+	}
+}
+
+// recycle makes the flight ready for the next round. Nobody knows it any more.
+func (f *flight) recycle() {
+	clear(f.seats)
+	clear(f.call.Claims)
+	clear(f.page.Promises)
+	f.seats, f.call.Claims, f.page.Promises = f.seats[:0], f.call.Claims[:0], f.page.Promises[:0]
+	f.call.Verdicts = f.call.Verdicts[:0]
+	f.queue = nil
+	f.desk.flights.Put(f)
+}
+
+// amount returns the price of so many units of an offer.
+func amount(offer seckill.Offer, quantity int) seckill.Money {
+	return seckill.Money{Minor: offer.Price.Minor * int64(quantity), Currency: offer.Price.Currency}
+}

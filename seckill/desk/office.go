@@ -1,0 +1,235 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// ShopStock is the part of the stock that an office uses.
+type ShopStock interface {
+	seckill.Holder
+	// ItemLevels reads items of the shard at one moment with its levels, whatever its epoch.
+	ItemLevels(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error)
+}
+
+// Office serves a shop and its operators: activities, restocks, dead letters, audits. It is
+// safe for concurrent use.
+type Office struct {
+	// Fixed after NewOffice.
+	stock ShopStock
+	store seckill.Store
+	desk  *Desk
+	log   *slog.Logger
+}
+
+// NewOffice makes an office that works with the desk's catalog and store.
+func NewOffice(d *Desk, stock ShopStock) *Office {
+	return &Office{stock: stock, store: d.store, desk: d, log: d.log}
+}
+
+// Shared refusals of the office.
+var (
+	errNoSuchActivity    = &seckill.Refusal{Code: seckill.CodeUnknownActivity, Detail: "There is no activity with this name."}
+	errInsufficientStock = &seckill.Refusal{Code: seckill.CodeInsufficientStock}
+	errHasEnded          = &seckill.Refusal{Code: seckill.CodeActivityState, Detail: "The activity has ended."}
+	errIsDraft           = &seckill.Refusal{
+		Code: seckill.CodeActivityState, Detail: "The activity is a draft: put it with another quantity.",
+	}
+	errNotEditable = &seckill.Refusal{
+		Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant and items; see restock.",
+	}
+)
+
+// PutActivity creates a draft, or changes an activity: a draft in everything, a published or paused
+// one in its name, its end, its payment window and, before it has started, its start. a.State is
+// ignored. seckill.FieldErrors names the fields of a that are wrong.
+func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error) {
+	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
+		return nil, errs
+	}
+	if o.desk.Catalog().Merchant(a.Merchant) == nil {
+		if err := o.desk.Refresh(ctx); err != nil {
+			return nil, storeFailure("read the catalog", err)
+		}
+		if o.desk.Catalog().Merchant(a.Merchant) == nil {
+			return nil, seckill.FieldErrors{{Field: "merchant", Detail: "there is no such merchant"}}
+		}
+	}
+	return o.update(ctx, a.ID, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		return amend(&a, old, o.desk.Now())
+	})
+}
+
+// amend returns the activity that replaces old (nil: there is none) when a is put.
+func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
+	next := *a
+	next.Items = append([]seckill.Item(nil), a.Items...)
+	if old == nil {
+		next.State = seckill.ActivityDraft
+		return &next, nil
+	}
+	next.State, next.EndedAt = old.State, old.EndedAt
+	known := make(map[seckill.SKU]int, len(old.Items))
+	for i := range old.Items {
+		known[old.Items[i].SKU] = i
+	}
+	for i := range next.Items {
+		if was, ok := known[next.Items[i].SKU]; ok {
+			next.Items[i].ID = old.Items[was].ID
+		}
+	}
+	switch {
+	case old.State == seckill.ActivityDraft:
+		return &next, nil
+	case old.State == seckill.ActivityEnded:
+		return nil, errHasEnded
+	case next.Merchant != old.Merchant || len(next.Items) != len(old.Items):
+		return nil, errNotEditable
+	}
+	for i := range next.Items {
+		// With the same number of items, and none listed twice, all old ones are there.
+		was, ok := known[next.Items[i].SKU]
+		if !ok || next.Items[i] != old.Items[was] {
+			return nil, errNotEditable
+		}
+	}
+	next.Items = old.Items // in their own order
+	if !next.StartsAt.Equal(old.StartsAt) && !now.Before(old.StartsAt) {
+		return nil, seckill.FieldErrors{{Field: "starts_at", Detail: "the activity has started"}}
+	}
+	return &next, nil
+}
+
+// update changes an activity and brings the change into force here.
+func (o *Office) update(ctx context.Context, id seckill.ActivityID, by seckill.Author,
+	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
+	a, err := o.store.UpdateActivity(ctx, id, by, change)
+	if err != nil {
+		return nil, storeFailure("write the activity", err)
+	}
+	if err := o.desk.Refresh(ctx); err != nil {
+		o.log.Warn("the activity is written, but not in force here yet", "activity", id, "err", err)
+	}
+	return a, nil
+}
+
+// move takes an activity from one of the states in from to the state to; from to itself nothing
+// happens.
+func (o *Office) move(ctx context.Context, id seckill.ActivityID, by seckill.Author,
+	to seckill.ActivityState, from ...seckill.ActivityState) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		if old == nil {
+			return nil, errNoSuchActivity
+		}
+		next := *old
+		if old.State == to {
+			return &next, nil
+		}
+		for _, state := range from {
+			if old.State == state {
+				next.State = to
+				if to == seckill.ActivityEnded {
+					next.EndedAt = o.desk.Now()
+				}
+				return &next, nil
+			}
+		}
+		return nil, &seckill.Refusal{Code: seckill.CodeActivityState, Detail: fmt.Sprintf("The activity is %s.", old.State)}
+	})
+}
+
+// publishWait is how long Publish waits for the units to reach the stock.
+const publishWait = 10 * time.Second
+
+var errUnitsMoving = &seckill.Failure{
+	Code: seckill.CodeUnavailable, RetryAfter: time.Second,
+	Err: errors.New("published; the units are still on their way to the stock"),
+}
+
+// Publish opens a draft for sale. It returns when the units of all items have reached the stock.
+// After about ten seconds it gives up waiting, not publishing: publishing a published activity
+// waits on.
+func (o *Office) Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
+	a, err := o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityDraft)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := o.store.Unpublished(ctx, id)
+	if err == nil && waiting > 0 {
+		o.desk.lookAgain(ctx, publishWait, func() bool {
+			waiting, err = o.store.Unpublished(ctx, id)
+			return err == nil && waiting == 0
+		})
+	}
+	switch {
+	case err != nil:
+		return nil, storeFailure("look for units on their way", err)
+	case waiting > 0:
+		return nil, errUnitsMoving
+	}
+	return a, nil
+}
+
+// Pause stops a published activity's sales until Resume. Its orders go on.
+func (o *Office) Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
+	return o.move(ctx, id, by, seckill.ActivityPaused, seckill.ActivityPublished)
+}
+
+// Resume takes a pause back.
+func (o *Office) Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
+	return o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityPaused)
+}
+
+// End ends an activity for good. Its orders go on.
+func (o *Office) End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
+	return o.move(ctx, id, by, seckill.ActivityEnded, seckill.ActivityPublished, seckill.ActivityPaused, seckill.ActivityDraft)
+}
+
+// Replay tries the parked orders of dead letters again, and returns the outcome of each.
+func (o *Office) Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error) {
+	accepted, err := o.store.ReplayDeadLetters(ctx, ids, by)
+	if err != nil {
+		return nil, storeFailure("replay dead letters", err)
+	}
+	return accepted, nil
+}
+
+// Discard gives dead letters up for good and returns how many there were: their parked orders are
+// rejected, and the units come back.
+func (o *Office) Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
+	n, err := o.store.DiscardDeadLetters(ctx, ids, by)
+	if err != nil {
+		return 0, storeFailure("discard dead letters", err)
+	}
+	return n, nil
+}
+
+// offer finds an item by its names. A draft may have been published elsewhere a moment ago.
+func (o *Office) offer(ctx context.Context, id seckill.ActivityID, sku seckill.SKU) (seckill.Offer, error) {
+	sale := o.desk.activity(ctx, id)
+	if sale == nil {
+		return seckill.Offer{}, errNoSuchActivity
+	}
+	offer, ok := sale.Offer(sku)
+	if !ok {
+		return seckill.Offer{}, errUnknownItem
+	}
+	return offer, nil
+}
+
+// storeFailure wraps a store's error: decisions and field errors stay as they are, the rest is a
+// failure.
+func storeFailure(what string, err error) error {
+	var refusal *seckill.Refusal
+	var fields seckill.FieldErrors
+	if errors.As(err, &refusal) || errors.As(err, &fields) {
+		return err
+	}
+	return failure(seckill.CodeUnavailable, fmt.Errorf("%s: %w", what, err))
+}

@@ -1,0 +1,88 @@
+package desk
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// notice returns a signed notice of a payment of the order.
+func notice(id seckill.OrderID, secret string, at time.Time) *seckill.Notice {
+	n := &seckill.Notice{
+		Payment:  seckill.Payment{ID: "pay-1", Order: id, Amount: seckill.Money{Minor: 100, Currency: "CNY"}},
+		SignedAt: at.Unix(), Body: []byte(`{"payment":"pay-1"}`),
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(mac, "%d.%s", n.SignedAt, n.Body)
+	copy(n.MAC[:], mac.Sum(nil))
+	return n
+}
+
+func TestPay(t *testing.T) {
+	id := orderOf(1, wish("u-1", "k-1"))
+	result := func(v seckill.PaymentVerdict) seckill.PaymentResult {
+		return seckill.PaymentResult{Verdict: v, Order: seckill.Order{ID: id}}
+	}
+	booked, locked, none := result(seckill.PaymentBooked), result(seckill.PaymentLocked), result(seckill.PaymentNoOrder)
+	for _, c := range []struct {
+		name    string
+		secret  string
+		age     time.Duration
+		offset  time.Duration // of the database's clock
+		results []seckill.PaymentResult
+		rowIn   time.Duration // when a queued order gets its row; 0 never
+		code    seckill.Code
+	}{
+		{"booked", "secret", 0, 0, []seckill.PaymentResult{booked}, 0, ""},
+		{"late", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentLate)}, 0, ""},
+		{"again", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentAgain)}, 0, ""},
+		{"a wrong amount", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentMismatch)}, 0, seckill.CodeAmountMismatch},
+		{"its id used before", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentOtherContent)}, 0, seckill.CodeKeyReused},
+		{"a wrong signature", "another", 0, 0, nil, 0, seckill.CodeInvalidSignature},
+		{"an old signature", "secret", time.Hour, 0, nil, 0, seckill.CodeInvalidSignature},
+		{"a signature by the database's clock", "secret", time.Hour, -time.Hour, []seckill.PaymentResult{booked}, 0, ""},
+		{"of a queued order", "secret", 0, 0, []seckill.PaymentResult{none, booked}, time.Second, ""},
+		{"of an order that stays queued", "secret", 0, 0, []seckill.PaymentResult{none}, 0, seckill.CodeUnavailable},
+		{"its row is locked for a while", "secret", 0, 0, []seckill.PaymentResult{locked, locked, booked}, 0, ""},
+		{"its row stays locked", "secret", 0, 0, []seckill.PaymentResult{locked}, 0, seckill.CodeUnavailable},
+		{"queued, then locked", "secret", 0, 0, []seckill.PaymentResult{none, locked, booked}, time.Second, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := openShop(t, holding(id, inventory.Fresh), &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+				s.SetOffset(c.offset)
+				asked := 0
+				s.store.pay = func(p seckill.Payment) seckill.PaymentResult {
+					if p.Merchant != "m" {
+						t.Errorf("a payment of merchant %q", p.Merchant)
+					}
+					asked++
+					return c.results[min(asked, len(c.results))-1]
+				}
+				if c.rowIn > 0 {
+					time.AfterFunc(c.rowIn, func() { s.store.become(id, seckill.OrderPending) })
+				}
+				began := time.Now()
+				if _, err := s.Pay(t.Context(), notice(id, c.secret, time.Now().Add(-c.age))); codeOf(t, err) != c.code {
+					t.Errorf("%v, want %q", err, c.code)
+				}
+				if took := time.Since(began); took > s.cfg.AcceptDeadline {
+					t.Errorf("answered after %v", took)
+				}
+			})
+		})
+	}
+	t.Run("of an order that is nowhere", func(t *testing.T) {
+		s := openShop(t, &stubStock{}, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+		s.store.pay = func(seckill.Payment) seckill.PaymentResult { return none }
+		if _, err := s.Pay(t.Context(), notice(id, "secret", time.Now())); codeOf(t, err) != seckill.CodeUnknownOrder {
+			t.Error(err)
+		}
+	})
+}

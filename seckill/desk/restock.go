@@ -1,0 +1,214 @@
+package desk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Restocked is the answer to a restock: the item's total afterwards.
+type Restocked struct {
+	Total    int64
+	Replayed bool
+}
+
+// Restock changes an item's total by delta, once per key. Units are taken back by holds of the shop
+// first, so never more than are available; then the total changes in a transaction that sees the
+// holds' epochs.
+func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64,
+	by seckill.Author) (Restocked, error) {
+	offer, err := o.offer(ctx, id, sku)
+	if err != nil {
+		return Restocked{}, err
+	}
+	earlier, found, err := o.store.FindStockChange(ctx, offer.ID, key)
+	switch {
+	case err != nil:
+		return Restocked{}, storeFailure("look the change up", err)
+	case found && earlier.Delta != delta:
+		return Restocked{}, errKeyReused
+	case found:
+		return o.restockedBefore(ctx, id, sku)
+	case offer.Sale.State == seckill.ActivityDraft:
+		return Restocked{}, errIsDraft
+	case delta > 0 && offer.Sale.State == seckill.ActivityEnded:
+		return Restocked{}, errHasEnded
+	}
+	change := seckill.StockChange{Item: offer.ID, Key: key, Delta: delta}
+	var taken []seckill.Taken
+	if delta < 0 {
+		if taken, err = o.takeBack(ctx, offer, key, -delta); err != nil {
+			return Restocked{}, err
+		}
+	}
+	return o.change(ctx, change, taken, by)
+}
+
+// restockedBefore answers a repeat with the item's present total.
+func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku seckill.SKU) (Restocked, error) {
+	a, err := o.store.FindActivity(ctx, id)
+	if err != nil {
+		return Restocked{}, storeFailure("read the activity", err)
+	}
+	for i := range a.Items {
+		if a.Items[i].SKU == sku {
+			return Restocked{Total: a.Items[i].Quantity, Replayed: true}, nil
+		}
+	}
+	return Restocked{}, errUnknownItem
+}
+
+// change writes a stock change; a withdrawal's units are taken.
+func (o *Office) change(ctx context.Context, c seckill.StockChange, taken []seckill.Taken, by seckill.Author) (Restocked, error) {
+	var done Restocked
+	var err error
+	if c.Delta > 0 {
+		done.Total, done.Replayed, err = o.store.Restock(ctx, c, by)
+	} else {
+		done.Total, done.Replayed, err = o.store.Withdraw(ctx, c, taken, by)
+	}
+	switch {
+	case errors.Is(err, seckill.ErrKeyReused):
+		return Restocked{}, errKeyReused
+	case err != nil: // among them: the holds are gone with their epochs, or buried
+		return Restocked{}, storeFailure("change the stock", err)
+	}
+	return done, nil
+}
+
+// share is an item's part on one shard, as a withdrawal sees it.
+type share struct {
+	ref       inventory.Ref
+	hold      inventory.Entry // by an earlier attempt under the same key
+	available int64
+	take      int64
+}
+
+// takeBack holds units of the offer for the shop, on as many of its shards as are needed. It
+// refuses where fewer are available. There is no undo: if a buyer comes between, the sweeper gives
+// the held units back.
+func (o *Office) takeBack(ctx context.Context, offer seckill.Offer, key string, units int64) ([]seckill.Taken, error) {
+	shares, err := o.shares(ctx, offer, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := divide(shares, units); err != nil {
+		return nil, err
+	}
+	var calls []*inventory.HoldCall
+	var taken []seckill.Taken
+	for i := range shares {
+		s := &shares[i]
+		if s.take == 0 {
+			continue
+		}
+		name := seckill.NewWithdrawalID(offer.ID, s.ref.Shard, key)
+		hold := inventory.Hold{Item: offer.ID, ID: name, Quantity: int(s.take)}
+		taken = append(taken, seckill.Taken{Ref: s.ref, Hold: hold})
+		calls = append(calls, &inventory.HoldCall{Ref: s.ref, Claims: []inventory.Claim{{Hold: hold}}})
+	}
+	o.stock.Hold(ctx, calls)
+	for _, call := range calls {
+		if err := o.taken(call, len(calls) == 1); err != nil {
+			return nil, err
+		}
+	}
+	return taken, nil
+}
+
+// taken says why a call of a withdrawal did not get its units. alone says that it is the only one.
+func (o *Office) taken(call *inventory.HoldCall, alone bool) error {
+	if call.Err != nil || len(call.Verdicts) != 1 {
+		err := cmp.Or(call.Err, errors.New("the stock did not answer the claim"))
+		if errors.Is(err, inventory.ErrEpoch) {
+			o.desk.isBehind()
+		}
+		// Units that were held are found again under the same key.
+		return failure(seckill.CodeUnavailable, fmt.Errorf("hold units for the shop: %w", err))
+	}
+	switch v := call.Verdicts[0]; {
+	case v.Fresh() || v == inventory.HeldOrdered:
+		return nil
+	case v == inventory.SoldOut && alone:
+		return errInsufficientStock
+	case v == inventory.SoldOut:
+		return failure(seckill.CodeUnavailable, errors.New("buyers took units at the same moment"))
+	case v == inventory.Reused:
+		return errKeyReused
+	case v == inventory.Unopened:
+		return errUnopened
+	}
+	return errUndone // doomed, or buried after an attempt that never came to its end
+}
+
+var errUndone = &seckill.Failure{
+	Code: seckill.CodeUnavailable, RetryAfter: time.Second,
+	Err: errors.New("an earlier attempt under this key is being undone; use another key"),
+}
+
+// shares reads the units that each shard of the offer has, and the hold of an earlier attempt
+// there.
+func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([]share, error) {
+	shards := o.desk.shards(offer)
+	shares := make([]share, len(shards))
+	for i, shard := range shards {
+		ref := inventory.Ref{Shard: shard, Epoch: o.stock.Epoch(shard)}
+		if ref.Epoch == 0 {
+			return nil, errNotOpened
+		}
+		hold, err := o.stock.Find(ctx, ref, offer.ID, seckill.NewWithdrawalID(offer.ID, shard, key))
+		if err != nil {
+			return nil, o.desk.unavailable("", err)
+		}
+		_, levels, err := o.stock.ItemLevels(ctx, shard, []inventory.ItemID{offer.ID})
+		if err == nil && len(levels) != 1 {
+			err = errors.New("the stock did not tell the item's levels")
+		}
+		switch {
+		case err != nil:
+			return nil, failure(seckill.CodeUnavailable, err)
+		case !levels[0].Known && offer.Sale.State == seckill.ActivityEnded:
+			return nil, errHasEnded
+		case !levels[0].Known:
+			return nil, errUnopened
+		}
+		shares[i] = share{ref: ref, hold: hold, available: levels[0].Available}
+	}
+	return shares, nil
+}
+
+// divide says how many units to take of each share. The hold of an earlier attempt stays as it is;
+// the rest is taken where most is available.
+func divide(shares []share, units int64) error {
+	for i := range shares {
+		s := &shares[i]
+		switch s.hold.State {
+		case inventory.None:
+		case inventory.Fresh, inventory.Ordered:
+			s.take = int64(s.hold.Quantity)
+			units -= s.take
+		default:
+			return errUndone
+		}
+	}
+	if units < 0 {
+		return errKeyReused // for fewer units than before
+	}
+	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(b.available, a.available) })
+	for i := range shares {
+		if s := &shares[i]; s.take == 0 {
+			s.take = max(0, min(units, s.available))
+			units -= s.take
+		}
+	}
+	if units > 0 {
+		return errInsufficientStock
+	}
+	return nil
+}
