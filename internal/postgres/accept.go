@@ -18,9 +18,9 @@ import (
 // acceptPatience is how long Accept waits for a stock row before it is ErrLocked.
 const acceptPatience = 500 * time.Millisecond
 
-// Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the rows and reads
-// what the decision needs, and one that writes and commits. Where rows stay locked that no promise of the
-// batch needs, since their orders are there, it is tried once more without them.
+// Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the rows and
+// reads what the decision needs, and one that writes and commits. Where rows stay locked that no
+// promise of the batch needs, since their orders are there, it is tried once more without them.
 func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	moves, err := joinMoves(b.Moves)
 	if err != nil {
@@ -103,8 +103,8 @@ func (in input) weekOf(pl places) func(*seckill.Order) int32 {
 	}
 }
 
-// read takes the rows of the batch, and reads what its decision needs. It compares the positions and moves
-// them.
+// read takes the rows of the batch, and reads what its decision needs. It compares the positions
+// and moves them.
 func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in input, f *found, err error) {
 	var shards []int32
 	wanted := make(map[seckill.StockKey]bool)
@@ -148,8 +148,8 @@ func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in in
 	return in, f, a.readNewLimits(ctx, tx, pl, in)
 }
 
-// queueBuyers queues the reading of the orders that are there, and of what the buyers of items with a limit
-// have.
+// queueBuyers queues the reading of the orders that are there, and of what the buyers of items with
+// a limit have.
 func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKey]int64) {
 	f, bought := newFound(), make(map[seckill.BuyerKey]int64)
 	heads, limited, others := make(map[int32][]string), make(map[int32][]string), make(map[int32][]string)
@@ -189,7 +189,8 @@ func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKe
 	return f, bought
 }
 
-// readNewLimits reads what the buyers of items have that got their limit since their home was remembered.
+// readNewLimits reads what the buyers of items have that got their limit since their home was
+// remembered.
 func (a *accepting) readNewLimits(ctx context.Context, tx *transaction, pl places, in input) error {
 	who := newBuyers()
 	for i := range a.pages {
@@ -220,8 +221,9 @@ func lockedKeys(there map[seckill.StockKey]bool, free map[seckill.StockKey]*seck
 	return locked
 }
 
-// cleanPages returns pages whose texts the tables take. A promise with other texts than it was made with
-// fits no item and is parked, or differs in what is for people: it must never stop its partition.
+// cleanPages returns pages whose texts the tables take. A promise with other texts than it was made
+// with fits no item and is parked, or differs in what is for people: it must never stop its
+// partition.
 func cleanPages(pages []seckill.Page) []seckill.Page {
 	var out []seckill.Page
 	for i := range pages {

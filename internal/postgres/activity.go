@@ -79,8 +79,8 @@ func (s *Store) FindActivity(ctx context.Context, id seckill.ActivityID) (*secki
 	return &(*found).Activity, nil
 }
 
-// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and one that was on sale is not
-// deleted: it may have orders. Where change returns what it was given, nothing is recorded.
+// UpdateActivity implements seckill.CatalogStore. An item keeps its SKU, and one that was on sale
+// is not deleted: it may have orders. Where change returns what it was given, nothing is recorded.
 func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	change func(*seckill.Activity) (*seckill.Activity, error)) (*seckill.Activity, error) {
 	if id == "" {
@@ -90,7 +90,8 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	var refused error
 	err := s.write(ctx, "update activity "+string(id), func(ctx context.Context, tx *transaction) error {
 		refused = nil
-		// The stock rows of a draft, too: what change sees of them must not move until it is written.
+		// The stock rows of a draft, too: what change sees of them must not move until it is
+		// written.
 		tx.lockCatalog()
 		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
 			WHERE a.id = $1 AND NOT a.published ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`, string(id))
@@ -184,8 +185,8 @@ func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
 	return e.next, nil
 }
 
-// settle makes of next what will be stored: its times as the table keeps them, and the quantities of items
-// that were on sale as they are.
+// settle makes of next what will be stored: its times as the table keeps them, and the quantities
+// of items that were on sale as they are.
 func (e *edit) settle() error {
 	a := e.next
 	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
@@ -280,8 +281,8 @@ func (r *itemRows) add(position int, i *seckill.Item) {
 	r.currencies = append(r.currencies, i.Price.Currency)
 }
 
-// writeItems deletes the items that are left out, and writes those that differ and those that are new. The
-// new ones get their ids.
+// writeItems deletes the items that are left out, and writes those that differ and those that are
+// new. The new ones get their ids.
 func (e *edit) writeItems(ctx context.Context) error {
 	var changed, fresh itemRows
 	var gone []int64
@@ -321,7 +322,8 @@ func (e *edit) changeRows(was, item *seckill.Item) {
 	}
 }
 
-// deleteItems queues the deletion of items that were never on sale, with the stock changes that they had.
+// deleteItems queues the deletion of items that were never on sale, with the stock changes that
+// they had.
 func (tx *transaction) deleteItems(ids []int64) {
 	if len(ids) == 0 {
 		return
@@ -380,8 +382,8 @@ func (e *edit) writeStock() {
 		items, shards, totals)
 }
 
-// publish leaves in the outbox what brings items on sale: all of them where the activity was a draft, and
-// afterwards the rows that were made now.
+// publish leaves in the outbox what brings items on sale: all of them where the activity was a
+// draft, and afterwards the rows that were made now.
 func (e *edit) publish(ctx context.Context) error {
 	if !e.published {
 		return nil

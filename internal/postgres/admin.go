@@ -73,7 +73,8 @@ func scanToken(rows pgx.Rows) (seckill.Token, error) {
 	return t, err
 }
 
-// lockToken returns the token of that name, nil where there is none; it stays so until the transaction ends.
+// lockToken returns the token of that name, nil where there is none; it stays so until the
+// transaction ends.
 func (tx *transaction) lockToken(ctx context.Context, name string) (*seckill.Token, error) {
 	var found *seckill.Token
 	tx.lockCatalog()
@@ -86,7 +87,8 @@ func (tx *transaction) lockToken(ctx context.Context, name string) (*seckill.Tok
 	return found, tx.flush(ctx)
 }
 
-// PutToken implements seckill.AdminStore. Created is the database's. Putting what is there changes nothing.
+// PutToken implements seckill.AdminStore. Created is the database's. Putting what is there changes
+// nothing.
 func (s *Store) PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error {
 	return s.write(ctx, "put token "+t.Name, func(ctx context.Context, tx *transaction) error {
 		old, err := tx.lockToken(ctx, t.Name)

@@ -29,8 +29,8 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// BenchmarkOrders measures how orders are made of promises, on a server that waits for its disk. An operation
-// is one order. "many" has the orders of a page over a thousand items.
+// BenchmarkOrders measures how orders are made of promises, on a server that waits for its disk. An
+// operation is one order. "many" has the orders of a page over a thousand items.
 func BenchmarkOrders(b *testing.B) {
 	server := servers.NewPostgres(b)
 	for _, way := range []struct {
@@ -73,7 +73,8 @@ func BenchmarkOrders(b *testing.B) {
 	}
 }
 
-// cpuOf returns a function that reads the processor time that the server's processes have used, and this one.
+// cpuOf returns a function that reads the processor time that the server's processes have used, and
+// this one.
 func cpuOf(b *testing.B, server *servers.Server) func() [2]time.Duration {
 	b.Helper()
 	conn := connect(b, server.URL("postgres"))
@@ -142,8 +143,8 @@ func benchBatch(sales []*sale, n, end int) seckill.Batch {
 	return seckill.Batch{Pages: []seckill.Page{page}}
 }
 
-// BenchmarkEvents measures what it costs a worker that other systems hear of its orders. An operation is one
-// order: made, and with relayed=true handed to a broker that takes no time, too.
+// BenchmarkEvents measures what it costs a worker that other systems hear of its orders. An
+// operation is one order: made, and with relayed=true handed to a broker that takes no time, too.
 func BenchmarkEvents(b *testing.B) {
 	server := servers.NewPostgres(b)
 	for _, way := range []struct{ events, relayed bool }{{false, false}, {true, false}, {true, true}} {
@@ -193,7 +194,8 @@ func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	execute(b, conn, "UPDATE stock AS s SET open = o.n FROM (SELECT item, shard, count(*) AS n FROM orders GROUP BY 1, 2) AS o WHERE s.item = o.item AND s.shard = o.shard")
 }
 
-// BenchmarkSnapshot measures a snapshot of a shard with a million orders, beside as many of the other three.
+// BenchmarkSnapshot measures a snapshot of a shard with a million orders, beside as many of the
+// other three.
 func BenchmarkSnapshot(b *testing.B) {
 	const orders = 1_000_000
 	server := servers.NewPostgres(b)
@@ -223,8 +225,8 @@ func BenchmarkSnapshot(b *testing.B) {
 	reportCPU(b, before, cpu())
 }
 
-// BenchmarkTimeOut measures a pass of time-outs with nothing due, beside 5,000 selling activities with open
-// orders.
+// BenchmarkTimeOut measures a pass of time-outs with nothing due, beside 5,000 selling activities
+// with open orders.
 func BenchmarkTimeOut(b *testing.B) {
 	server := servers.NewPostgres(b)
 	url := copyTemplate(b, server)

@@ -10,8 +10,8 @@ import (
 	"penstock/seckill"
 )
 
-// Bury implements seckill.OrderStore. The shard's row is held under its two conditions; whether an order or
-// its tombstone comes first is decided by the primary key.
+// Bury implements seckill.OrderStore. The shard's row is held under its two conditions; whether an
+// order or its tombstone comes first is decided by the primary key.
 func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error) {
 	var out []bool
 	what := fmt.Sprintf("bury holds of shard %d in epoch %d", ref.Shard, ref.Epoch)
@@ -42,8 +42,10 @@ type buried struct {
 	changes     *seckill.Changes
 }
 
-// readBuried holds the shard's row under the epoch and the incarnation, and reads what there is of the holds.
-func (s *Store) readBuried(ctx context.Context, tx *transaction, ref inventory.Ref, incarnation string, holds []inventory.Hold) (*buried, error) {
+// readBuried holds the shard's row under the epoch and the incarnation, and reads what there is of
+// the holds.
+func (s *Store) readBuried(ctx context.Context, tx *transaction, ref inventory.Ref, incarnation string,
+	holds []inventory.Hold) (*buried, error) {
 	var ids []seckill.OrderID
 	var withdrawals []string
 	keys := make(map[seckill.StockKey]bool)
@@ -93,8 +95,8 @@ func (b *buried) week(o *seckill.Order) int32 {
 	return b.places.week(o.Item)
 }
 
-// bury makes the tombstone of a hold where there is neither an order nor a tombstone, and reports whether
-// there is an order.
+// bury makes the tombstone of a hold where there is neither an order nor a tombstone, and reports
+// whether there is an order.
 func (b *buried) bury(h *inventory.Hold, ref inventory.Ref, tx *transaction) bool {
 	if seckill.IsWithdrawal(h.ID) {
 		buried, ok := b.withdrawals[h.ID]

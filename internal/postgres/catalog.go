@@ -9,8 +9,8 @@ import (
 	"penstock/seckill"
 )
 
-// LoadCatalog implements seckill.CatalogStore. What it reads is in memory before the first change is handed
-// out: no transaction waits for apply.
+// LoadCatalog implements seckill.CatalogStore. What it reads is in memory before the first change
+// is handed out: no transaction waits for apply.
 func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),
 	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
 	const what = "load the catalog"
@@ -48,8 +48,9 @@ type catalogReading struct {
 	changes []seckill.CatalogChange
 }
 
-// queue queues the reading of what changed. The first statement says since when that is: everything is read
-// where the version is of another life of the database, or so old that drops since then are forgotten.
+// queue queues the reading of what changed. The first statement says since when that is: everything
+// is read where the version is of another life of the database, or so old that drops since then are
+// forgotten.
 func (c *catalogReading) queue(p *pipe) {
 	c.changes, c.whole = nil, false
 	since, horizon := c.since.Number, "(SELECT CASE WHEN $2 = penstock_incarnation() AND $1 >= horizon THEN $1 ELSE 0 END FROM catalog)"
@@ -104,7 +105,8 @@ func (c *catalogReading) queueActivities(p *pipe, horizon string, args []any) {
 		" AND a.items_changed > "+horizon+" ORDER BY i.sale, i.position", args...)
 }
 
-// PutMerchant implements seckill.CatalogStore. Putting what is there changes nothing and is not recorded.
+// PutMerchant implements seckill.CatalogStore. Putting what is there changes nothing and is not
+// recorded.
 func (s *Store) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
 	return s.write(ctx, "put merchant "+string(m.ID), func(ctx context.Context, tx *transaction) error {
 		tx.lockCatalog()

@@ -6,8 +6,8 @@ import (
 )
 
 // queueChanges queues what a decision says. f are the orders that were read for it, week gives the
-// partition of new ones. The order of the statements is that of all locks: the digests come last, since
-// all who write about a shard meet there.
+// partition of new ones. The order of the statements is that of all locks: the digests come last,
+// since all who write about a shard meet there.
 func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c *seckill.Changes) {
 	insertOrders(tx, week, c.Inserted)
 	updateOrders(tx, f, week, c.Updated)
@@ -18,8 +18,8 @@ func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c 
 	updateDigests(tx, c.Shards)
 }
 
-// updateStock queues changes of counts. The rows of those whose units move are locked already; the others
-// have no more than exceptions.
+// updateStock queues changes of counts. The rows of those whose units move are locked already; the
+// others have no more than exceptions.
 func updateStock(tx *transaction, deltas map[seckill.StockKey]*seckill.StockDelta) {
 	var items, open, sold []int64
 	var shards []int32
@@ -40,8 +40,8 @@ func updateStock(tx *transaction, deltas map[seckill.StockKey]*seckill.StockDelt
 	}
 }
 
-// addExceptions queues a change of an item's exceptions. A row can't begin below zero, so the sum is made
-// before it is inserted.
+// addExceptions queues a change of an item's exceptions. A row can't begin below zero, so the sum
+// is made before it is inserted.
 func addExceptions(tx *transaction, key seckill.StockKey, d *seckill.StockDelta) {
 	if d.Parked >= 0 {
 		tx.exec(`INSERT INTO stock_exceptions AS e (item, shard, parked, skipped, rejected) VALUES ($1, $2, $3, $4, $5)
@@ -57,9 +57,9 @@ func addExceptions(tx *transaction, key seckill.StockKey, d *seckill.StockDelta)
 // digestSlots is how many rows a shard's digests have.
 const digestSlots = 16
 
-// updateDigests queues changes of the shards' digests. Two transactions of one backend never run at once,
-// so the slot is chosen by the backend: those who write at the same time seldom wait for each other. It is
-// the last lock that a transaction takes, and the commit is in the same round trip.
+// updateDigests queues changes of the shards' digests. Two transactions of one backend never run at
+// once, so the slot is chosen by the backend: those who write at the same time seldom wait for each
+// other. It is the last lock that a transaction takes, and the commit is in the same round trip.
 func updateDigests(tx *transaction, deltas map[inventory.ShardID]*seckill.ShardDelta) {
 	var shards []int32
 	var open, sold []int64

@@ -20,21 +20,22 @@ type Config struct {
 	// target_session_attrs=read-write; settings of the session may be given, and win over ours.
 	URL string
 
-	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in batches, one
-	// under way for each kind of call: a process that is gateway and worker at once has eight kinds, and two
-	// are left for people. More would only wait for the same rows.
+	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in
+	// batches, one under way for each kind of call: a process that is gateway and worker at once
+	// has eight kinds, and two are left for people. More would only wait for the same rows.
 	MaxConns int
 
-	// Shards is how many shards the installation has. It is fixed when the database is made: 16 where this is
+	// Shards is how many shards the installation has. It is fixed when the database is made: 16
+	// where this is
 	// 0. Open refuses a database that has another number.
 	Shards int
 
-	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it is
-	// brought up to date.
+	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it
+	// is brought up to date.
 	KeepSchema bool
 
-	// Events keeps every step of every order for RelayEvents; without it other systems hear of none. Default
-	// false.
+	// Events keeps every step of every order for RelayEvents; without it other systems hear of
+	// none. Default false.
 	Events bool
 
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.
@@ -54,19 +55,21 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// sessionSettings are what this package asks of a session, as the reasons beside them say. What the URL
-// says has the last word.
+// sessionSettings are what this package asks of a session, as the reasons beside them say. What the
+// URL says has the last word.
 var sessionSettings = map[string]string{
 	"application_name": "penstock",
 	// A commit that was acknowledged must survive: the queue forgets the records of it.
 	"synchronous_commit": "on",
-	// L8. A statement is a batch and takes milliseconds; one that waits for a row waits for a batch before it.
+	// L8. A statement is a batch and takes milliseconds; one that waits for a row waits for a batch
+	// before it.
 	"statement_timeout": "10s",
 	"lock_timeout":      "5s",
 	// A process that stops in mid-transaction must not keep an item from the others.
 	"idle_in_transaction_session_timeout": "20s",
-	// A plan that was made while a partition was empty would read all of it, batch after batch, when it has a
-	// million rows. Planning takes a tenth of a millisecond, and looks at one partition only.
+	// A plan that was made while a partition was empty would read all of it, batch after batch,
+	// when it has a million rows. Planning takes a tenth of a millisecond, and looks at one
+	// partition only.
 	"plan_cache_mode": "force_custom_plan",
 	"jit":             "off",
 	// Batches look hundreds of rows up by their keys, in tables that are in memory or on an SSD.

@@ -33,8 +33,8 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it left, and
-// lets the next one go on from there.
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it
+// left, and lets the next one go on from there.
 func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	url, random := database(t), seeded(t)
 	store := open(t, postgres.Config{URL: url})
@@ -50,7 +50,8 @@ func checkSurvivors(t *testing.T, round int, store *postgres.Store, said []byte)
 	t.Logf("round %d: %d lines said, %d orders survived", round, bytes.Count(said, []byte("\n")), orders)
 }
 
-// killAfter starts a victim, kills it when it has said so many lines, and returns everything it said.
+// killAfter starts a victim, kills it when it has said so many lines, and returns everything it
+// said.
 func killAfter(t *testing.T, url string, lines int) []byte {
 	t.Helper()
 	victim := exec.Command(os.Args[0])
@@ -94,15 +95,15 @@ func (n *notes) Write(p []byte) (int, error) {
 	return n.text.Write(p)
 }
 
-// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random moment. The
-// writer's store is the one that finds the server again.
+// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random
+// moment. The writer's store is the one that finds the server again.
 func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 	server, random := servers.NewPostgres(t), seeded(t)
 	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
 	for round := range 3 {
 		said := &notes{wanted: 1 + random.IntN(60), enough: make(chan struct{})}
 		written := make(chan error, 1)
-		go func() { written <- storetest.WriteUntilKilled(t.Context(), store, said) }()
+		go func() { written <- storetest.WriteUntilKilled(t.Context(), patient{store}, said) }()
 		select {
 		case <-said.enough:
 		case err := <-written:

@@ -1,73 +1,94 @@
-// Package postgres keeps the truth of an installation of many processes: it implements seckill.Store on PostgreSQL 15 or later.
+// Package postgres keeps the truth of an installation of many processes: it implements
+// seckill.Store on PostgreSQL 15 or later.
 //
-// What it promises: what a call returned without error is committed, and as durable as the server's own commits; every method is
-// one transaction, may be called by any number of processes at once, and may be repeated after an error. Times are the
-// database's, so no two machines' clocks meet. Every wait is bounded: for a connection by the caller's context, for a lock and
-// for a statement by the session's timeouts.
+//	store, err := postgres.Open(ctx, postgres.Config{URL: "postgres://penstock@db/penstock"})
+//	accepted, err := store.Accept(ctx, batch)
 //
-// What it does not: it survives the loss of a primary only as far as the server's replication does (a commit that an
-// asynchronous replica never got is lost, and with it an order that was promised: see docs/production.md). It works through a
-// pooler in session mode only: it prepares statements and holds locks of sessions.
+// What it promises: what a call returned without error is committed, and as durable as the server's
+// own commits; every method is one transaction, may be called by any number of processes at once,
+// and may be repeated after an error. Times are the database's, so no two machines' clocks meet.
+// Every wait is bounded: for a connection by the caller's context, for a lock and for a statement
+// by the session's timeouts.
+//
+// What it does not: it survives the loss of a primary only as far as the server's replication does.
+// A commit that an asynchronous replica never got is lost. What the queue has a record of is read
+// again, since the positions are lost with the rows; payments and cancellations are not.
 //
 // Invariants, kept by every transaction that touches them:
 //
-//	items.open  = sum of quantity over the item's orders with units 'open'
-//	items.sold  = sum of quantity over the item's orders with units 'sold'
-//	items.open + items.sold <= items.total            (a CHECK of the table: L1)
-//	an order whose units left 'open', or never were, has left exactly one settlement in the outbox
-//	catalog.version rises with every change of a merchant, a caller, an activity or of an item's total, epoch or suspicion
+//	stock.open = sum of quantity over the row's orders with units 'open'
+//	stock.sold = sum of quantity over the row's orders with units 'sold'
+//	stock.open + stock.sold <= stock.total           (a CHECK of the table: L1)
+//	stock_exceptions.parked = sum of quantity over the row's orders with units 'parked'
+//	shard_digests = sums of the names of the shard's orders that are open or parked, and sold
+//	an order whose units ended, or never were, has left exactly one settlement in the outbox
+//	catalog.version rises with every change of a merchant, a caller or an activity
+//
+// # The four conditions
+//
+// Each is the WHERE of one statement, and no row means: begin again.
+//
+//	position     queueMoves    UPDATE positions … WHERE topic, next and leader_epoch are those of From
+//	epoch        queueEpochs   SELECT epoch FROM shards … FOR SHARE; readBuried: … WHERE epoch = ref's
+//	next_epoch   Fence         UPDATE shards SET epoch = … WHERE next_epoch = ref's …
+//	incarnation  Fence, Bury   … AND penstock_incarnation() = the caller's
 //
 // # Locks
 //
-// Transactions are READ COMMITTED, each statement on a snapshot of its own, and take their locks in one order:
+// Transactions are READ COMMITTED, each statement on a snapshot of its own, and take their locks in
+// one order:
 //
-//  1. the advisory lock of the catalog (who changes merchants, callers, activities, tokens by hand; nobody else)
-//  2. rows of orders, by (sale, id)
-//  3. rows of items, by id
-//  4. new rows: orders, payments, outbox
-//  5. the catalog's row
+//  1. the catalog's row (changes of merchants, callers, activities, tokens, settings by hand)
+//  2. rows of shards, FOR SHARE, by id; rows of positions, by partition
+//  3. rows of orders, by (week, id)
+//  4. rows of stock, by (item, shard)
+//  5. new rows: orders, payments, exceptions, outbox
+//  6. the shards' digests, in the round trip that commits
 //
-// What the order can't foresee (two calls that keep the same payments crosswise, a person with a shell) ends in a deadlock, which
-// the server breaks: its victim has done nothing, and is tried again, six times at most.
+// A shard's row may also come later: a fence, which waits for it, holds nothing else.
 //
-// An item's row is the lock of its stock. Whoever makes an order (Accept), or decides that one will never be (Bury), or changes
-// epoch or total (Fence, Restock, Withdraw), takes it before anything else, and reads what it decides on in later statements of
-// the same round trip: they see all that the row's last holder has committed. Whoever ends an order (Cancel, Pay, TimeOut) takes
-// the order's row first and decides on that alone; the item's counts move in the round trip that commits. So, pair by pair:
+// What the order can't foresee ends in a deadlock, which the server breaks: its victim has done
+// nothing, and is tried again, six times at most.
 //
-//   - Two workers with one record, or with two of one buyer (L4, L5): the second waits at the item's row, and then finds the first
-//     one's order and what the buyer has. The primary key stands behind that.
-//   - Two workers with the last unit (L1): the second reads the counts that the first has committed. The CHECK stands behind that.
-//   - Bury and Accept of one order: both take the item's row. Accept second finds the tombstone; Bury second finds the order.
-//   - Fence and Accept, Bury or Withdraw: who comes after the fence reads the new epoch, and makes nothing of an older one.
-//   - Fence and an order's end: an end needs the item's row to commit, so none does while the fence has it, and the snapshot,
-//     pinned in that time, has counts that are those of its orders. An end that comes later leaves its settlement in the
-//     outbox, for the new epoch.
-//   - Restock or Withdraw and Fence: the outbox row is there before the fence, which takes it out as its snapshot counts it; or
-//     after, and is delivered to the new epoch.
-//   - Payment, cancel and timeout of one order: one has the row, the others then read what it made of it; TimeOut leaves rows
-//     out that somebody has, and comes again.
-//   - One payment for two orders: both insert its row, the second waits for the first's commit and fails at the primary key; it
-//     begins again, and finds it.
-//   - A cancel that frees a unit while Accept decides: its counts move when it gets the item's row, so Accept decides on the older
-//     ones. That can only be too strict, and only where Redis gave out what it didn't have: while the two agree, a unit that
-//     was held is within the total.
+// A stock row is the lock of its units. Accept takes it before it reads anything, and reads what it
+// decides on in later statements of the same round trip: they see all that the row's last holder
+// has committed. So, pair by pair:
 //
-// The rebuild lock (LockItem) is only a saving of work: see the type locks for what makes two holders harmless.
+//   - Two workers with one batch: the second one waits at the position, and is told ErrMoved.
+//   - Two workers with one promise, or with two of one buyer (L4, L5): the second waits at the stock row, and
+//     then finds the first one's order and what the buyer has. The primary key stands behind that.
+//   - Two workers with the last unit (L1): the second reads the counts that the first has committed. The
+//     CHECK stands behind that.
+//   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the primary key
+//     decides. The second one begins again and finds the first one's row.
+//   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence updates it. What
+//     comes after the fence reads the new epoch, and makes nothing of an older one.
+//   - Restock or Withdraw and Snapshot: the outbox row is there at the snapshot's moment, and goes with it;
+//     or it comes later, and is delivered to the new epoch. Between fence and snapshot nobody knows which of
+//     the two it will be, so stock changes are not relayed then (shard_loads).
+//   - Payment, cancel and time-out of one order: one has the row, the others leave it out and come again.
+//   - One payment for two orders: both insert its row, and the primary key decides.
 //
-// A transaction that decides holds an item's row for two round trips and a commit. So one item's orders are made as fast as one
-// backend can make them, some 40,000 a second on a core; those of several items run side by side.
+// # A locked row stops only its item
+//
+// Whoever has a stock row for long (a person with a shell, a stopped process) stops that item and
+// nothing else. Accept answers ErrLocked after half a second, and then parks the promises of that
+// row. The ends of orders leave out what is locked, after a short wait for stock rows: a worker has
+// the row of a hot item nearly all the time, a batch after the other, and without any wait a
+// payment would hardly find it free. Parked units, and how many promises were skipped and rejected,
+// are no columns of stock: they are counted where the stock row is locked.
 //
 // # Partitions
 //
-// orders has a partition for each activity, which goes away in one step when the activity is over (DropEnded): no rows are
-// deleted, nothing is vacuumed, and the indexes of a running sale are as small as the sale. Every statement names the sale, which
-// is found by the item that the order's id begins with, so that one partition is planned and locked, however many there are.
-// docs/adr/0010 has what was measured.
+// orders has a partition for each week, by the end of the sale, and goes away a week at a time
+// (DropEnded): no rows are deleted, nothing is vacuumed. A statement names the week, which is
+// remembered by the item that the order's id begins with; so one partition is planned and locked,
+// however many there are. Week 0 has orders whose item is not known, and is looked into as well.
 //
 // # Roles
 //
-// The role that migrates owns the tables. The processes need less, and should have a role of their own: what it may do is listed
-// in deploy/postgres-grants.sql, which a test runs a whole sale on. Partitions are made and dropped by two functions that run
-// with the owner's rights and do nothing else. A process whose role may not migrate is told KeepSchema.
+// The role that migrates owns the tables. The processes need less, and should have a role of their
+// own: what it may do is listed in deploy/postgres-grants.sql, which the tests run on. Partitions
+// are made and dropped by functions that run with the owner's rights and do nothing else. A process
+// whose role may not migrate is told KeepSchema.
 package postgres

@@ -10,8 +10,8 @@ import (
 	"penstock/seckill"
 )
 
-// ended has the activities that closed before a time and have nothing left to do: no open and no parked
-// order, and nothing that Redis has yet to be told.
+// ended has the activities that closed before a time and have nothing left to do: no open and no
+// parked order, and nothing that Redis has yet to be told.
 const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
 			WHERE i.sale = a.sale)::bigint AS sold
 	FROM activities AS a WHERE least(a.ends_at, a.ended_at) < $1 AND NOT EXISTS (
@@ -27,12 +27,13 @@ type candidate struct {
 	sold int64
 }
 
-// DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about money and
-// people. before must be so long ago that nobody repeats a purchase any more, and that the queue has no
-// record of it.
+// DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about
+// money and people. before must be so long ago that nobody repeats a purchase any more, and that
+// the queue has no record of it.
 //
-// An activity is dropped in a transaction of its own. Its orders stay until the last activity of their week
-// is gone and the week is over, and nobody finds them any more; then their partition is dropped.
+// An activity is dropped in a transaction of its own. Its orders stay until the last activity of
+// their week is gone and the week is over, and nobody finds them any more; then their partition is
+// dropped.
 func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
 	var dropped []seckill.ActivityID
 	candidates, err := list(ctx, s, "look for ended activities", func(rows pgx.Rows) (c candidate, err error) {
@@ -56,9 +57,9 @@ func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]s
 	return dropped, nil
 }
 
-// drop drops an activity if it is still one that may be. The names of its sold orders, which leave the
-// shards' digests, are read before: nothing is sold any more while nothing is open, so that they are the
-// same as long as the number of units is.
+// drop drops an activity if it is still one that may be. The names of its sold orders, which leave
+// the shards' digests, are read before: nothing is sold any more while nothing is open, so that
+// they are the same as long as the number of units is.
 func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done bool, err error) {
 	sold, items, err := s.soldNames(ctx, c)
 	if err != nil {
@@ -94,8 +95,8 @@ func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done b
 // dropMemory is how long a reader of the catalog may have been away to be told of drops one by one.
 const dropMemory = 7 * 24 * time.Hour
 
-// forgetDropped queues that drops of long ago are forgotten: a reader that comes from before them reads the
-// whole catalog.
+// forgetDropped queues that drops of long ago are forgotten: a reader that comes from before them
+// reads the whole catalog.
 func (tx *transaction) forgetDropped() {
 	old := tx.now.Add(-dropMemory)
 	tx.exec(`UPDATE catalog SET horizon = greatest(horizon, (SELECT max(changed) FROM dropped_activities WHERE at < $1))
@@ -103,8 +104,8 @@ func (tx *transaction) forgetDropped() {
 	tx.exec("DELETE FROM dropped_activities WHERE at < $1", old)
 }
 
-// soldNames returns by how much the digests of shards change without the activity's sold orders, and the
-// activity's items. It reads the orders page by page, in the order of their names.
+// soldNames returns by how much the digests of shards change without the activity's sold orders,
+// and the activity's items. It reads the orders page by page, in the order of their names.
 func (s *Store) soldNames(ctx context.Context, c candidate) (map[inventory.ShardID]*seckill.ShardDelta, []inventory.ItemID, error) {
 	var week int32
 	ids, err := list(ctx, s, "read the items of an ended activity", func(rows pgx.Rows) (id int64, err error) {
@@ -143,12 +144,13 @@ func (s *Store) soldNames(ctx context.Context, c candidate) (map[inventory.Shard
 	return deltas, items, nil
 }
 
-// dropLockTimeout bounds how long a drop may wait for the orders table: while it does, all that come after it
-// wait, too.
+// dropLockTimeout bounds how long a drop may wait for the orders table: while it does, all that
+// come after it wait, too.
 const dropLockTimeout = 250 * time.Millisecond
 
-// dropWeeks drops the partitions of weeks that are over and have no activity any more, and old strays. A
-// table that a sale keeps busy stays for another time. That is no error: nothing depends on it.
+// dropWeeks drops the partitions of weeks that are over and have no activity any more, and old
+// strays. A table that a sale keeps busy stays for another time. That is no error: nothing depends
+// on it.
 func (s *Store) dropWeeks(ctx context.Context, before time.Time) {
 	const what = "drop the orders of a week"
 	var weeks []int32

@@ -52,8 +52,8 @@ type ends struct {
 	changes *seckill.Changes
 }
 
-// lockForEvents takes the orders that exist and are free, and the stock rows whose units they may move.
-// behind queues what else is read, behind the locks; it may be nil.
+// lockForEvents takes the orders that exist and are free, and the stock rows whose units they may
+// move. behind queues what else is read, behind the locks; it may be nil.
 func (tx *transaction) lockForEvents(ctx context.Context, pl places, ids []seckill.OrderID, behind func()) (*ends, error) {
 	e := &ends{changes: seckill.NewChanges()}
 	e.found = queueOrders(tx.pipe, lockOrders, pl)
@@ -71,8 +71,8 @@ func (tx *transaction) lockForEvents(ctx context.Context, pl places, ids []secki
 	return e, tx.awaitStock(ctx, e.stock, e.keys())
 }
 
-// readMissing finds out of the orders that were not taken which ones are there: somebody has them. Of the
-// others it reads the homes anew, since new rows may be made of them.
+// readMissing finds out of the orders that were not taken which ones are there: somebody has them.
+// Of the others it reads the homes anew, since new rows may be made of them.
 func (tx *transaction) readMissing(ctx context.Context, e *ends, pl places, ids []seckill.OrderID) error {
 	e.homes, e.locked = pl.homes, make(map[seckill.OrderID]bool)
 	var missing []string

@@ -39,13 +39,14 @@ type step struct {
 const eventsLock = 0x5073746b_00000002
 
 // RelayEvents implements backoffice.EventStore. The process that relays has an advisory lock of its
-// transaction, so that the steps of one order go out in their order. The transaction is open while deliver
-// runs, and idle: it has no snapshot and has written nothing, so it keeps nobody from vacuuming. A process
-// that stops in the middle loses it with its session (idle_in_transaction_session_timeout).
+// transaction, so that the steps of one order go out in their order. The transaction is open while
+// deliver runs, and idle: it has no snapshot and has written nothing, so it keeps nobody from
+// vacuuming. A process that stops in the middle loses it with its session
+// (idle_in_transaction_session_timeout).
 //
-// The ids are given out before the commits, so a step may appear below others that were relayed already; it
-// is the oldest then. Two steps of one order never are in that case: the second is made by a transaction
-// that has seen the first.
+// The ids are given out before the commits, so a step may appear below others that were relayed
+// already; it is the oldest then. Two steps of one order never are in that case: the second is made
+// by a transaction that has seen the first.
 func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Order) error) (n int, err error) {
 	const what = "relay order events"
 	if limit <= 0 {

@@ -43,19 +43,20 @@ const ledgers = `SELECT s.item, s.shard, a.id, a.merchant, i.sku, i.price, i.cur
 	FROM unnest($1::bigint[], $2::int[]) AS k (item, shard) JOIN stock AS s USING (item, shard)
 	JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)`
 
-// How rows of stock are taken: in their order, by waiting for them, or without those that somebody has.
+// How rows of stock are taken: in their order, by waiting for them, or without those that somebody
+// has.
 const (
 	lockLedgers     = ledgers + " ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s"
 	lockFreeLedgers = lockLedgers + " SKIP LOCKED"
 )
 
-// exceptions has the parked units of given keys. A statement of its own: behind the one that took the locks
-// it sees what their last holders have committed.
+// exceptions has the parked units of given keys. A statement of its own: behind the one that took
+// the locks it sees what their last holders have committed.
 const exceptions = `SELECT e.item, e.shard, e.parked FROM unnest($1::bigint[], $2::int[]) AS k (item, shard)
 	JOIN stock_exceptions AS e USING (item, shard) WHERE e.parked > 0`
 
-// queueLedgers queues the reading of stock rows by one of the texts above. They are in the result after the
-// flush.
+// queueLedgers queues the reading of stock rows by one of the texts above. They are in the result
+// after the flush.
 func queueLedgers(p *pipe, text string, keys []seckill.StockKey) map[seckill.StockKey]*seckill.Ledger {
 	found := make(map[seckill.StockKey]*seckill.Ledger, len(keys))
 	if len(keys) == 0 {
@@ -94,8 +95,9 @@ func queueKeys(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]bool {
 	return there
 }
 
-// queueEpochs queues the reading of shards' epochs, and holds the rows FOR SHARE: while they are held, no
-// fence commits. FOR KEY SHARE would be too weak: it lets an UPDATE pass. how is "" to wait for the rows.
+// queueEpochs queues the reading of shards' epochs, and holds the rows FOR SHARE: while they are
+// held, no fence commits. FOR KEY SHARE would be too weak: it lets an UPDATE pass. how is "" to
+// wait for the rows.
 func queueEpochs(p *pipe, how string, shards []int32) map[inventory.ShardID]inventory.Epoch {
 	epochs := make(map[inventory.ShardID]inventory.Epoch, len(shards))
 	slices.Sort(shards)
@@ -117,10 +119,11 @@ func setLockTimeout(p *pipe, d time.Duration) {
 	p.exec("SELECT set_config('lock_timeout', $1, true)", d.String())
 }
 
-// ordersOfBuyers has the orders of buyers whose units count, and those of given ids. All orders of a buyer
-// and an item have ids that begin with the same head, so they are a range of the primary key: no further
-// index is kept for them, and one look finds both. OFFSET 0 keeps the planner from making a join of it: it
-// takes a join by two inequalities for a ninth of the table, and walks through the table for each buyer.
+// ordersOfBuyers has the orders of buyers whose units count, and those of given ids. All orders of
+// a buyer and an item have ids that begin with the same head, so they are a range of the primary
+// key: no further index is kept for them, and one look finds both. OFFSET 0 keeps the planner from
+// making a join of it: it takes a join by two inequalities for a ninth of the table, and walks
+// through the table for each buyer.
 const ordersOfBuyers = "SELECT week, " + orderColumns + ` FROM unnest($2::text[]) AS b (head) CROSS JOIN LATERAL (
 		SELECT * FROM orders WHERE week = $1 AND id >= b.head AND id < b.head || '~' ORDER BY id OFFSET 0
 	) AS o WHERE units IN ('open', 'sold') OR id = ANY($3)`
@@ -185,13 +188,13 @@ func queueOrderStock(p *pipe, pl places) map[seckill.StockKey]bool {
 	return held
 }
 
-// stockPatience is how long the end of an order waits for its stock row. A worker that makes orders of a
-// hot item has the row nearly all the time, but never for longer than a batch: without any waiting, an end
-// would hardly find it free. The other orders of the call wait no longer than this.
-const stockPatience = 50 * time.Millisecond
+// stockPatience is how long the end of an order waits for its stock row. A worker that makes orders
+// of a hot item has the row nearly all the time, but never for longer than a batch: without any
+// waiting, an end would hardly find it free. The other orders of the call wait no longer than this.
+const stockPatience = 100 * time.Millisecond
 
-// awaitStock takes the stock rows that were not free, and adds them to held. Those that are not to be had
-// in time are left out.
+// awaitStock takes the stock rows that were not free, and adds them to held. Those that are not to
+// be had in time are left out.
 func (tx *transaction) awaitStock(ctx context.Context, held map[seckill.StockKey]bool, wanted []seckill.StockKey) error {
 	missing := make(map[seckill.StockKey]bool)
 	for _, key := range wanted {

@@ -24,8 +24,8 @@ func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seck
 		"SELECT "+letterColumns+" FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2", after, max(limit, 0))
 }
 
-// lettersOf returns the letters of a batch, and those of its promises that no letter of the batch is about:
-// where a whole record is kept, one letter is enough.
+// lettersOf returns the letters of a batch, and those of its promises that no letter of the batch
+// is about: where a whole record is kept, one letter is enough.
 func lettersOf(batch, promises []seckill.DeadLetter) []seckill.DeadLetter {
 	if len(promises) == 0 {
 		return batch
@@ -45,8 +45,9 @@ func lettersOf(batch, promises []seckill.DeadLetter) []seckill.DeadLetter {
 	return all
 }
 
-// insertLetters queues dead letters; each is kept once. At is the database's. A problem is for people: what
-// of it is no text is replaced, as the table would refuse it, and a letter must never be refused.
+// insertLetters queues dead letters; each is kept once. At is the database's. A problem is for
+// people: what of it is no text is replaced, as the table would refuse it, and a letter must never
+// be refused.
 func insertLetters(tx *transaction, letters []seckill.DeadLetter) {
 	if len(letters) == 0 {
 		return
@@ -96,8 +97,8 @@ func (tx *transaction) dropLetters(letters []seckill.DeadLetter, by seckill.Auth
 	return nil
 }
 
-// DiscardDeadLetters implements seckill.AdminStore. The change keeps the letters. No stock row is needed:
-// parked units are counted beside them.
+// DiscardDeadLetters implements seckill.AdminStore. The change keeps the letters. No stock row is
+// needed: parked units are counted beside them.
 func (s *Store) DiscardDeadLetters(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
 	count := 0
 	err := s.write(ctx, "discard dead letters", func(ctx context.Context, tx *transaction) error {
@@ -231,8 +232,8 @@ func (r *replay) promise(page *seckill.Page, p *seckill.Promise) []seckill.Accep
 	return seckill.DecideAccept(&single, r.in.AcceptInput, r.changes)
 }
 
-// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it is: it
-// has a dead letter, so nobody but a replay tries it.
+// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
+// is: it has a dead letter, so nobody but a replay tries it.
 func (r *replay) unpark(o, read *seckill.Order) seckill.Acceptance {
 	key := o.Stock()
 	if o.State != seckill.OrderParked || r.in.Locked[key] {

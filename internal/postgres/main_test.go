@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,8 +30,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(url)) // it comes here only when something went wrong
 		os.Exit(1)
 	}
-	// Each random sequence has a database of its own, which takes longer to make than to use. The flag of the
-	// command line wins.
+	// Each random sequence has a database of its own, which takes longer to make than to use. The
+	// flag of the command line wins.
 	if err := flag.Set("rapid.checks", "30"); err != nil {
 		panic(err)
 	}
@@ -42,13 +43,36 @@ func writeUntilKilled(url string) error {
 	if err != nil {
 		return err
 	}
-	return storetest.WriteUntilKilled(context.Background(), store, os.Stdout)
+	return storetest.WriteUntilKilled(context.Background(), patient{store}, os.Stdout)
+}
+
+// patient is a store whose payments and cancels come again until no row is locked, as those of a desk do.
+type patient struct{ *postgres.Store }
+
+func (p patient) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
+	for {
+		got, err := p.Store.Pay(ctx, payments)
+		locked := func(r seckill.PaymentResult) bool { return r.Verdict == seckill.PaymentLocked }
+		if err != nil || !slices.ContainsFunc(got, locked) {
+			return got, err
+		}
+	}
+}
+
+func (p patient) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]seckill.Moved, error) {
+	for {
+		got, err := p.Store.Cancel(ctx, cancels)
+		if err != nil || !slices.ContainsFunc(got, func(m seckill.Moved) bool { return m.Locked }) {
+			return got, err
+		}
+	}
 }
 
 var author = seckill.Author{Actor: "ann", Reason: "a test"}
 
-// template is a database that others are copied from, which is faster than to migrate each. It is migrated
-// by an owner, and another role may do in it what deploy/postgres-grants.sql says: as in production.
+// template is a database that others are copied from, which is faster than to migrate each. It is
+// migrated by an owner, and another role may do in it what deploy/postgres-grants.sql says: as in
+// production.
 const (
 	template = "penstock_template"
 	owner    = "penstock_owner"
@@ -101,11 +125,12 @@ func makeTemplate(t testing.TB, admin *pgx.Conn, url string) {
 	must(t, err, conn.Close(t.Context()))
 }
 
-// idle are databases that a test has left: to empty one takes a tenth of the time that it takes to make one.
+// idle are databases that a test has left: to empty one takes a tenth of the time that it takes to
+// make one.
 var idle = make(chan string, 4)
 
-// recycled returns a database with the schema and nothing in it, maybe one that was used before. The test must leave its
-// schema as it is.
+// recycled returns a database with the schema and nothing in it, maybe one that was used before.
+// The test must leave its schema as it is.
 func recycled(t testing.TB) string {
 	t.Helper()
 	var url string
@@ -169,8 +194,8 @@ func execute(t testing.TB, conn *pgx.Conn, text string, args ...any) {
 	}
 }
 
-// open opens a store that the test's cleanup closes; with a database of its own, and no more rights than a
-// process needs, where none is given.
+// open opens a store that the test's cleanup closes; with a database of its own, and no more rights
+// than a process needs, where none is given.
 func open(t testing.TB, config postgres.Config) *postgres.Store {
 	t.Helper()
 	if config.URL == "" {

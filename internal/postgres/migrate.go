@@ -27,8 +27,8 @@ const (
 	migrationsDir = "migrations"
 	versionTable  = "goose_db_version"
 
-	// One that migrates waits for another one, a second between two looks, for as long as a large migration
-	// may take.
+	// One that migrates waits for another one, a second between two looks, for as long as a large
+	// migration may take.
 	lockLooks = 600
 )
 
@@ -57,10 +57,10 @@ func latestMigration() int64 {
 	return migrationVersion(names[len(names)-1])
 }
 
-// Migrate brings the schema of the database at url up to date and says on out what it did; with dryRun it
-// says what it would do, and changes nothing. shards is how many shards a new installation gets, 16 where
-// it is 0; that of one that is there already stays. Processes that migrate at the same time do it one after
-// another.
+// Migrate brings the schema of the database at url up to date and says on out what it did; with
+// dryRun it says what it would do, and changes nothing. shards is how many shards a new
+// installation gets, 16 where it is 0; that of one that is there already stays. Processes that
+// migrate at the same time do it one after another.
 func Migrate(ctx context.Context, url string, shards int, dryRun bool, out io.Writer) error {
 	config := Config{URL: url, Shards: shards}
 	if err := config.Validate(); err != nil {
@@ -108,7 +108,8 @@ func printPending(out io.Writer, current int64) error {
 	return nil
 }
 
-// migrate applies what is pending, under a lock of the database's that is free again when the process dies.
+// migrate applies what is pending, under a lock of the database's that is free again when the
+// process dies.
 func migrate(ctx context.Context, url string, shards int, log *slog.Logger) (applied []*goose.MigrationResult, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 var (
 	// ErrNewerSchema means that a newer binary has migrated the database. This one leaves it alone.
 	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
-	// ErrOlderSchema means that the database has to be migrated first, and that Open was told not to.
+	// ErrOlderSchema means that the database has to be migrated first, and that Open was told not
+	// to.
 	ErrOlderSchema = errors.New("the database has an older schema than this program needs")
 	// ErrServer means that the server is none that this package works with.
 	ErrServer = errors.New("the server is not PostgreSQL 15 or later")
@@ -26,9 +27,9 @@ var (
 // minServerVersion is PostgreSQL 15, the oldest that this package is tested with.
 const minServerVersion = 150000
 
-// Open connects to the database and brings its schema up to date. A database that can't be reached is an
-// error at once, one that Unreachable knows. seckill.ErrLayout means that the installation has another
-// number of shards than the configuration.
+// Open connects to the database and brings its schema up to date. A database that can't be reached
+// is an error at once, one that Unreachable knows. seckill.ErrLayout means that the installation
+// has another number of shards than the configuration.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -103,8 +104,8 @@ func prepareSchema(ctx context.Context, config *Config) error {
 	return err
 }
 
-// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes nothing,
-// and needs no right but to read.
+// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes
+// nothing, and needs no right but to read.
 func schemaVersion(ctx context.Context, url string) (version int64, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

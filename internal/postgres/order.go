@@ -63,10 +63,12 @@ func (f *found) add(rows pgx.Rows) (seckill.Order, error) {
 // stay gives orders the partition that they are in.
 func (f *found) stay(o *seckill.Order) int32 { return f.in[o.ID] }
 
-// One statement names one week, so that one partition is planned and locked, however many there are.
+// One statement names one week, so that one partition is planned and locked, however many there
+// are.
 const (
 	findOrders = "SELECT week, " + orderColumns + " FROM orders WHERE week = $1 AND id = ANY($2)"
-	// awaitOrders takes them; lockOrders leaves out what somebody else has. All take them in one order.
+	// awaitOrders takes them; lockOrders leaves out what somebody else has. All take them in one
+	// order.
 	awaitOrders = findOrders + " ORDER BY id FOR NO KEY UPDATE"
 	lockOrders  = awaitOrders + skipLocked
 )
@@ -106,8 +108,8 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 	return out, nil
 }
 
-// ordersOf are the ids of an item's orders in its own partition and among the strays. An id begins with its
-// item, so it is a range of the primary key in each of them.
+// ordersOf are the ids of an item's orders in its own partition and among the strays. An id begins
+// with its item, so it is a range of the primary key in each of them.
 const ordersOf = `SELECT id FROM (
 		(SELECT id FROM orders WHERE week = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4) UNION ALL
 		(SELECT id FROM orders WHERE week = 0 AND $1 <> 0 AND id > $2 AND id < $3 ORDER BY id LIMIT $4)
@@ -140,8 +142,9 @@ func (s *Store) OrdersOf(ctx context.Context, item inventory.ItemID, after secki
 // idAlphabet are the digits of an order id, in their order.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// rangeOf returns two texts: the ids of an item's orders are above the first and below the second. Six
-// digits have the first 30 bits of the item, the seventh its last two and three of the buyer's digest.
+// rangeOf returns two texts: the ids of an item's orders are above the first and below the second.
+// Six digits have the first 30 bits of the item, the seventh its last two and three of the buyer's
+// digest.
 func rangeOf(item inventory.ItemID) (from, to string) {
 	var digits [7]byte
 	for i, rest := 0, uint64(item)<<3; i < len(digits); i++ {
@@ -153,9 +156,10 @@ func rangeOf(item inventory.ItemID) (from, to string) {
 	return from, string(digits[:]) + "~"
 }
 
-// insertOrders queues new rows, each with its partition. One statement takes them as columns: what it costs
-// is the same for one row and for hundreds, and the server parses nothing. What the orders of an item have in
-// common goes as rows of its own, and is joined: most of a row's cost is the number of its columns.
+// insertOrders queues new rows, each with its partition. One statement takes them as columns: what
+// it costs is the same for one row and for hundreds, and the server parses nothing. What the orders
+// of an item have in common goes as rows of its own, and is joined: most of a row's cost is the
+// number of its columns.
 func insertOrders(tx *transaction, week func(*seckill.Order) int32, orders []seckill.Order) {
 	if len(orders) == 0 {
 		return
@@ -238,7 +242,8 @@ func (c *commonRows) add(r *common) int32 {
 	return place
 }
 
-// target is what orders become, and where they are. A batch has few, so it is written in few statements.
+// target is what orders become, and where they are. A batch has few, so it is written in few
+// statements.
 type target struct {
 	week    int32
 	state   seckill.OrderState
@@ -247,8 +252,8 @@ type target struct {
 	updated time.Time
 }
 
-// updateOrders queues what orders became. An order that was parked may be another one altogether: its
-// record may have been read anew, and it moves to its item's partition.
+// updateOrders queues what orders became. An order that was parked may be another one altogether:
+// its record may have been read anew, and it moves to its item's partition.
 func updateOrders(tx *transaction, f *found, week func(*seckill.Order) int32, orders []seckill.Order) {
 	targets := make(map[target][]string)
 	for i := range orders {

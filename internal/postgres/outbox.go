@@ -53,9 +53,9 @@ func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 		shards, items, kinds, stocks, names, buyers, quantities)
 }
 
-// outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has opened yet
-// stay: its first snapshot counts what they say. So do stock changes while the snapshot of the shard's epoch
-// is not taken: it counts them, and deletes their rows.
+// outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has
+// opened yet stay: its first snapshot counts what they say. So do stock changes while the snapshot
+// of the shard's epoch is not taken: it counts them, and deletes their rows.
 const outgoing = `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
 	FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id CROSS JOIN LATERAL (
 		SELECT * FROM outbox WHERE outbox.shard = s.id AND id > $2 AND NOT (stock AND l.epoch <> s.epoch)
@@ -95,8 +95,8 @@ func (o *outboxRows) scan(rows pgx.Rows) error {
 	return nil
 }
 
-// Relay implements seckill.OrderStore. No row is locked and no connection is kept while deliver runs: what
-// can't be delivered costs a read. Two relays may deliver the same, which does no harm.
+// Relay implements seckill.OrderStore. No row is locked and no connection is kept while deliver
+// runs: what can't be delivered costs a read. Two relays may deliver the same, which does no harm.
 func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	const what = "relay the outbox"
@@ -125,7 +125,8 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	if len(ids) == 0 {
 		return last, nil
 	}
-	// A snapshot may be about to delete the same rows, or another relay: they go with the other one.
+	// A snapshot may be about to delete the same rows, or another relay: they go with the other
+	// one.
 	err = s.transact(ctx, what, func(_ context.Context, tx *transaction) error {
 		tx.exec(`DELETE FROM outbox AS o USING (
 				SELECT o.shard, o.id FROM unnest($1::int[], $2::bigint[]) AS d (shard, id) JOIN outbox AS o USING (shard, id)

@@ -12,8 +12,8 @@ import (
 	"penstock/seckill"
 )
 
-// toUnpark has parked orders of shards that were tried longest ago. Those with a dead letter are unfit, and
-// wait until their letter is replayed.
+// toUnpark has parked orders of shards that were tried longest ago. Those with a dead letter are
+// unfit, and wait until their letter is replayed.
 const toUnpark = `SELECT o.week, o.id, o.updated_at FROM unnest($1::int[]) AS s (shard) CROSS JOIN LATERAL (
 		SELECT week, id, updated_at FROM orders WHERE week = ANY($2) AND orders.shard = s.shard
 			AND state = 'parked' AND reason = 'locked' ORDER BY updated_at LIMIT $3
@@ -46,8 +46,8 @@ func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit in
 	return out, nil
 }
 
-// findParked returns the ids of up to limit parked orders, those that were tried longest ago first. Mostly
-// nothing is parked, and that is seen in one look.
+// findParked returns the ids of up to limit parked orders, those that were tried longest ago first.
+// Mostly nothing is parked, and that is seen in one look.
 func (s *Store) findParked(ctx context.Context, shards []int32, limit int) ([]seckill.OrderID, error) {
 	type parked struct {
 		id    string
@@ -103,9 +103,9 @@ func (un *unparking) decide(o *seckill.Order) seckill.Acceptance {
 	return a
 }
 
-// lockParked takes the orders by a text, their stock rows where those are free, and reads what the decision
-// needs; also for the promises of pages, whose orders ids are. The shards' rows are held, as for every order
-// that is opened.
+// lockParked takes the orders by a text, their stock rows where those are free, and reads what the
+// decision needs; also for the promises of pages, whose orders ids are. The shards' rows are held,
+// as for every order that is opened.
 func (s *Store) lockParked(ctx context.Context, tx *transaction, text string, ids []seckill.OrderID,
 	pages []seckill.Page) (*unparking, error) {
 	pl, err := s.placesOf(ctx, tx.pipe, ids)

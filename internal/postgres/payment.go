@@ -15,8 +15,9 @@ type paymentKey struct {
 
 func keyOf(p *seckill.Payment) paymentKey { return paymentKey{p.Merchant, p.ID} }
 
-// Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's row; with
-// one payment and two orders at the payment's primary key, and the second one begins again and finds it.
+// Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's
+// row; with one payment and two orders at the payment's primary key, and the second one begins
+// again and finds it.
 func (s *Store) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
 	if len(payments) == 0 {
 		return nil, nil

@@ -121,7 +121,8 @@ func (s *planScenario) fence() {
 	s.no(s.store.Snapshot(s.Context(), s.ref, []inventory.ItemID{1}, func([]inventory.Stocked, []inventory.Entry) error { return nil }))
 }
 
-// fill adds rows behind the store's back. Nothing is analyzed: nobody does in the first minute of a sale.
+// fill adds rows behind the store's back. Nothing is analyzed: nobody does in the first minute of a
+// sale.
 func (s *planScenario) fill(rows int) {
 	s.Helper()
 	for _, text := range []string{
@@ -261,8 +262,8 @@ func (s *planScenario) office() {
 	s.no(err)
 }
 
-// None of the statements of a sale may walk through a table that grows, sort all that is due, or look at
-// another week's orders.
+// None of the statements of a sale may walk through a table that grows, sort all that is due, or
+// look at another week's orders.
 func TestPlans(t *testing.T) {
 	heard := &listener{heard: make(map[string][]any)}
 	s := newPlanScenario(t, heard)

@@ -9,8 +9,8 @@ import (
 	"penstock/seckill"
 )
 
-// joinMoves makes one move of those of a partition that follow each other; those that don't are ErrMoved. The
-// result is in the order of the partitions.
+// joinMoves makes one move of those of a partition that follow each other; those that don't are
+// ErrMoved. The result is in the order of the partitions.
 func joinMoves(moves []seckill.Move) ([]seckill.Move, error) {
 	joined := make(map[int32]seckill.Move, len(moves))
 	for _, m := range moves {
@@ -32,8 +32,8 @@ func joinMoves(moves []seckill.Move) ([]seckill.Move, error) {
 	return out, nil
 }
 
-// queueMoves queues the moves of the workers' positions, each under the condition that the position is the
-// one that was read from. moved becomes how many are.
+// queueMoves queues the moves of the workers' positions, each under the condition that the position
+// is the one that was read from. moved becomes how many are.
 func queueMoves(p *pipe, moved *int64, moves []seckill.Move) {
 	if len(moves) == 0 {
 		return

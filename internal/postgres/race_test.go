@@ -17,8 +17,8 @@ import (
 	"penstock/seckill"
 )
 
-// race is a sale on a database with two processes, and a visitor who holds rows until all of them wait: so
-// two transactions meet at the very place where they have to decide which one was first.
+// race is a sale on a database with two processes, and a visitor who holds rows until all of them
+// wait: so two transactions meet at the very place where they have to decide which one was first.
 type race struct {
 	*sale
 	t       *testing.T
@@ -39,8 +39,8 @@ func newRace(t *testing.T, total int64, perUser int) *race {
 	return r
 }
 
-// meet holds the rows that a statement names, starts both, waits until both wait for them or for each other,
-// and lets them go.
+// meet holds the rows that a statement names, starts both, waits until both wait for them or for
+// each other, and lets them go.
 func (r *race) meet(hold string, both ...func(*postgres.Store) error) {
 	r.t.Helper()
 	execute(r.t, r.visitor, "BEGIN")
@@ -190,7 +190,8 @@ func TestL2_TwoWorkersWithOnePosition(t *testing.T) {
 	r.check(1, 0)
 }
 
-// An order and its tombstone have no row in common before one of them is there: the primary key decides.
+// An order and its tombstone have no row in common before one of them is there: the primary key
+// decides.
 func TestL4_ARecordAndItsTombstone(t *testing.T) {
 	for _, recordFirst := range []bool{true, false} {
 		t.Run(fmt.Sprint("recordFirst=", recordFirst), func(t *testing.T) {
@@ -267,8 +268,9 @@ func TestL2_AFenceWaitsForAWorkerInTheMiddle(t *testing.T) {
 	}
 }
 
-// A restock is counted by the snapshot, or relayed under the new epoch: never both, never neither. Until the
-// snapshot is taken it is not relayed, since nobody knows yet which of the two it will be.
+// A restock is counted by the snapshot, or relayed under the new epoch: never both, never neither.
+// Until the snapshot is taken it is not relayed, since nobody knows yet which of the two it will
+// be.
 func TestL1_ARestockAndASnapshot(t *testing.T) {
 	r := newRace(t, 10, 2)
 	store := r.stores[0]
@@ -422,8 +424,8 @@ func TestL10_ALockedStockRowStopsItsItemOnly(t *testing.T) {
 	}
 }
 
-// The end of an order waits for a worker that has the stock row for the length of a batch: a hot item's row
-// is hardly ever free.
+// The end of an order waits for a worker that has the stock row for the length of a batch: a hot
+// item's row is hardly ever free.
 func TestPay_GetsAStockRowThatIsBusy(t *testing.T) {
 	r := newRace(t, 10, 0)
 	o := r.order(t, r.stores[0], "u-1", "k")
@@ -510,7 +512,8 @@ func TestL8_ARelayThatStopsKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
-// Two rebuilders: only the last epoch that was given out becomes the shard's, whichever comes first.
+// Two rebuilders: only the last epoch that was given out becomes the shard's, whichever comes
+// first.
 func TestL1_TwoRebuilders(t *testing.T) {
 	r := newRace(t, 10, 0)
 	life := incarnation(t, r.stores[0])

@@ -11,8 +11,8 @@ import (
 
 var settingsAuthor = settings.Author{Actor: "ann", Reason: "a test"}
 
-// TestStore runs the whole suite with the rights that deploy/postgres-grants.sql gives; here is what they
-// don't allow.
+// TestStore runs the whole suite with the rights that deploy/postgres-grants.sql gives; here is
+// what they don't allow.
 func TestGrants_AreNoMore(t *testing.T) {
 	url := as(app, database(t))
 	store := open(t, postgres.Config{URL: url, KeepSchema: true})

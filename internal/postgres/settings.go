@@ -15,8 +15,9 @@ import (
 
 var _ settings.Store = (*Store)(nil)
 
-// ExchangeSettings implements settings.Store. Rows of nodes that were silent for long, or whose name a new
-// instance has taken over, are deleted; those that somebody else is deleting are left to that one.
+// ExchangeSettings implements settings.Store. Rows of nodes that were silent for long, or whose
+// name a new instance has taken over, are deleted; those that somebody else is deleting are left to
+// that one.
 func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
 	applied, err := json.Marshal(b.Applied)
 	rejected, err2 := json.Marshal(b.Rejected)
@@ -70,7 +71,8 @@ func (s *Store) LeaveSettings(ctx context.Context, instance string) error {
 	})
 }
 
-// databaseNow is the time where a query is asked alone; a store's own clock, which tests have, is given as $1.
+// databaseNow is the time where a query is asked alone; a store's own clock, which tests have, is
+// given as $1.
 const databaseNow = "coalesce($1::timestamptz, clock_timestamp())"
 
 // clockNow is $1 of databaseNow.

@@ -14,19 +14,20 @@ import (
 // snapshotPage is how many rows are read and handed on at once.
 const snapshotPage = 20_000
 
-// snapshotSettings are those of a snapshot's transaction. The rows of a shard are found by the index of the
-// shard, and read in the order they have on the disk, with many reads under way; then they are sorted. An
-// index in the order of the names would be read one row at a time, each from another place: a minute for a
-// million rows that are not in memory. While load works the session is idle, for as long as Redis takes.
+// snapshotSettings are those of a snapshot's transaction. The rows of a shard are found by the
+// index of the shard, and read in the order they have on the disk, with many reads under way; then
+// they are sorted. An index in the order of the names would be read one row at a time, each from
+// another place: a minute for a million rows that are not in memory. While load works the session
+// is idle, for as long as Redis takes.
 const snapshotSettings = `SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
 	set_config('cursor_tuple_fraction', '1', true), set_config('work_mem', '64MB', true),
 	set_config('effective_io_concurrency', '64', true), set_config('statement_timeout', '5min', true),
 	set_config('idle_in_transaction_session_timeout', '2min', true)`
 
-// The two parts of a snapshot. $2 are items that are hot, and $3 says whether they are asked for or the
-// others. Items are left out while they are a draft's, with what holds there are of them; but parked orders
-// keep their units, whatever their item is.
+// The two parts of a snapshot. $2 are items that are hot, and $3 says whether they are asked for or
+// the others. Items are left out while they are a draft's, with what holds there are of them; but
+// parked orders keep their units, whatever their item is.
 const (
 	snapshotItems = `SELECT s.item, s.total, s.open, s.sold, coalesce(e.parked, 0) FROM stock AS s
 		JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)
@@ -41,8 +42,8 @@ const (
 		ORDER BY item, name`
 )
 
-// Snapshot implements seckill.StockStore. A snapshot is taken once an epoch: stock changes are relayed from
-// then on, and a second one would count those that are on their way.
+// Snapshot implements seckill.StockStore. A snapshot is taken once an epoch: stock changes are
+// relayed from then on, and a second one would count those that are on their way.
 func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 	load func([]inventory.Stocked, []inventory.Entry) error) error {
 	what := fmt.Sprintf("read a snapshot of shard %d in epoch %d", ref.Shard, ref.Epoch)
@@ -59,7 +60,8 @@ func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory
 	for i, item := range hot {
 		sn.hot[i] = int64(item)
 	}
-	// Before load is called the first time, a snapshot that met another transaction may begin again.
+	// Before load is called the first time, a snapshot that met another transaction may begin
+	// again.
 	err = s.retry(ctx, what, func() error { return errors.Join(sn.begin(ctx), sn.failed(ctx)) })
 	if err == nil {
 		err = errors.Join(sn.read(ctx), sn.rollback(ctx))
@@ -76,8 +78,8 @@ type snapshot struct {
 	bad  bool // begin has failed
 }
 
-// begin pins the state that is read, and deletes the outbox rows that it counts. They are locked until the
-// end, so a relay that delivered one of them in an older epoch goes around it.
+// begin pins the state that is read, and deletes the outbox rows that it counts. They are locked
+// until the end, so a relay that delivered one of them in an older epoch goes around it.
 func (sn *snapshot) begin(ctx context.Context) error {
 	sn.bad = true
 	sn.exec(beginSnapshot)
@@ -134,7 +136,8 @@ func (sn *snapshot) items(ctx context.Context, hot bool) error {
 		var item, total, open, sold, parked int64
 		err := rows.Scan(&item, &total, &open, &sold, &parked)
 		page = append(page, inventory.Stocked{
-			// A shard that forgot can have promised more than there is: then less than nothing is available.
+			// A shard that forgot can have promised more than there is: then less than nothing is
+			// available.
 			Item: inventory.ItemID(item), Total: total, Available: total - open - sold - parked, Sold: sold,
 		})
 		return err
@@ -172,8 +175,8 @@ func (sn *snapshot) holds(ctx context.Context, hot bool) error {
 	})
 }
 
-// pages reads a query page by page. A session that stops in between is ended by the server, as it is idle
-// in its transaction.
+// pages reads a query page by page. A session that stops in between is ended by the server, as it
+// is idle in its transaction.
 func (sn *snapshot) pages(ctx context.Context, text string, hot bool, scan func(pgx.Rows) error, page func() error) error {
 	sn.exec("DECLARE page NO SCROLL CURSOR FOR "+text, int32(sn.ref.Shard), sn.hot, hot)
 	for {

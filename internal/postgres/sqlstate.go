@@ -10,10 +10,10 @@ import (
 // Fault says whose fault an error is, and so what helps.
 type Fault uint8
 
-// The faults. A record is never given up because of FaultWait or FaultAgain: the server was at fault, or
-// another transaction was quicker. FaultData names the content of what was written: the same call fails
-// for ever. FaultInvariant means that a rule of the tables would have been broken, which the decisions of
-// package seckill exclude: it is a bug, and must be seen.
+// The faults. A record is never given up because of FaultWait or FaultAgain: the server was at
+// fault, or another transaction was quicker. FaultData names the content of what was written: the
+// same call fails for ever. FaultInvariant means that a rule of the tables would have been broken,
+// which the decisions of package seckill exclude: it is a bug, and must be seen.
 const (
 	FaultNone Fault = iota
 	FaultWait
@@ -25,8 +25,9 @@ const (
 // String returns the fault's name.
 func (f Fault) String() string { return [...]string{"none", "wait", "again", "data", "invariant"}[f] }
 
-// states is whose fault an error is, by SQLSTATE (appendix A of PostgreSQL's manual), or by its class,
-// the first two characters. What is not listed waits: a code that nobody foresaw must not cost a promise.
+// states is whose fault an error is, by SQLSTATE (appendix A of PostgreSQL's manual), or by its
+// class, the first two characters. What is not listed waits: a code that nobody foresaw must not
+// cost a promise.
 //
 //	08  the connection broke                     wait
 //	22  a value is none of its type              data: text that is no UTF-8, a number out of range
@@ -43,9 +44,11 @@ var states = map[string]Fault{
 	"23": FaultData,
 	// Another transaction has made the same row since this one looked: the next try finds it.
 	"23505": FaultAgain,
-	// A CHECK: L1, a quantity, a length. Nothing that is decided under the row's lock can break one.
+	// A CHECK: L1, a quantity, a length. Nothing that is decided under the row's lock can break
+	// one.
 	"23514": FaultInvariant,
-	// A merchant or a shard that is gone: a restored database knows less than its callers. It comes back.
+	// A merchant or a shard that is gone: a restored database knows less than its callers. It comes
+	// back.
 	"23503": FaultWait,
 	"40001": FaultAgain,
 	"40P01": FaultAgain,
@@ -101,12 +104,14 @@ func isState(err error, codes ...string) bool {
 	return false
 }
 
-// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet: it
-// can't be connected to, is starting up or shutting down. Nothing was done, and later it may be there.
+// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet:
+// it can't be connected to, is starting up or shutting down. Nothing was done, and later it may be
+// there.
 func Unreachable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {
-		// Going down, crashed, starting up, no connection free. Any other code: it was reached, and said no.
+		// Going down, crashed, starting up, no connection free. Any other code: it was reached, and
+		// said no.
 		return isState(err, "57P01", "57P02", "57P03", "53300")
 	}
 	var connect *pgconn.ConnectError

@@ -10,7 +10,8 @@ import (
 	"penstock/seckill"
 )
 
-// stockItem is an item whose totals are to change: its rows, in the order of its shards, all locked.
+// stockItem is an item whose totals are to change: its rows, in the order of its shards, all
+// locked.
 type stockItem struct {
 	activity  seckill.ActivityID
 	sku       seckill.SKU
@@ -52,8 +53,8 @@ func (tx *transaction) lockItem(item inventory.ItemID) *stockItem {
 	return it
 }
 
-// lockForChange locks the item of a stock change, and reports whether the change was made before under its
-// key.
+// lockForChange locks the item of a stock change, and reports whether the change was made before
+// under its key.
 func (tx *transaction) lockForChange(ctx context.Context, c seckill.StockChange) (it *stockItem, replayed bool, err error) {
 	it = tx.lockItem(c.Item)
 	tx.readClock()
@@ -93,7 +94,8 @@ func (tx *transaction) addTotals(item inventory.ItemID, deltas map[inventory.Sha
 	}
 }
 
-// Restock implements seckill.StockStore. Units of a draft go on sale when it is published, with all others.
+// Restock implements seckill.StockStore. Units of a draft go on sale when it is published, with all
+// others.
 func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("restock item %d", c.Item)
 	if c.Delta <= 0 {
@@ -151,8 +153,8 @@ func settleTaken(t *seckill.Taken) seckill.Outgoing {
 	}
 }
 
-// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the units are
-// gone.
+// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the
+// units are gone.
 func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
 	by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("withdraw from item %d", c.Item)
@@ -212,8 +214,8 @@ type taken struct {
 	buried map[string]bool // withdrawals that there are: whether they are buried
 }
 
-// queueTaken holds the shards' rows, and reads what became of the holds. A hold that is buried after that
-// is met at its primary key, and the transaction begins again.
+// queueTaken holds the shards' rows, and reads what became of the holds. A hold that is buried
+// after that is met at its primary key, and the transaction begins again.
 func queueTaken(p *pipe, holds []seckill.Taken) *taken {
 	t := &taken{buried: make(map[string]bool)}
 	var shards []int32
@@ -256,8 +258,8 @@ func (t *taken) check(it *stockItem, holds []seckill.Taken, deltas map[inventory
 	return nil
 }
 
-// insertWithdrawal queues the row of a hold by the shop. Its primary key decides between a withdrawal and
-// its burial.
+// insertWithdrawal queues the row of a hold by the shop. Its primary key decides between a
+// withdrawal and its burial.
 func insertWithdrawal(tx *transaction, h *inventory.Hold, shard inventory.ShardID, buried bool) {
 	tx.exec("INSERT INTO withdrawals (hold, item, shard, quantity, buried, at) VALUES ($1, $2, $3, $4, $5, $6)",
 		h.ID, int64(h.Item), int32(shard), int64(h.Quantity), buried, tx.now)

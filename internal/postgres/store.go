@@ -19,8 +19,8 @@ var _ seckill.Store = (*Store)(nil)
 // ErrClosed is the answer of a store that was closed.
 var ErrClosed = errors.New("the store is closed")
 
-// Store is a seckill.Store on a PostgreSQL database. It is safe for concurrent use, by any number of
-// processes.
+// Store is a seckill.Store on a PostgreSQL database. It is safe for concurrent use, by any number
+// of processes.
 type Store struct {
 	// Fixed after Open.
 	clock  func() time.Time // nil: the database's
@@ -29,8 +29,9 @@ type Store struct {
 	pool   *pgxpool.Pool
 	log    *slog.Logger
 	weeks  *weeks
-	// parked holds a token for each call that keeps a connection while something else works, which may ask
-	// the store. There are fewer tokens than connections, so there is always one to wait for.
+	// parked holds a token for each call that keeps a connection while something else works, which
+	// may ask the store. There are fewer tokens than connections, so there is always one to wait
+	// for.
 	parked chan struct{}
 
 	retries atomic.Int64
@@ -40,7 +41,7 @@ type Store struct {
 	calls  sync.WaitGroup // under way; grows only under life while not closed
 }
 
-// Shards of the installation, as they were fixed when the database was made.
+// ShardCount returns how many shards the installation has, as it was fixed when the database was made.
 func (s *Store) ShardCount() int { return s.shards }
 
 // Stats are the store's counters since it was opened, and its connections of now.
@@ -75,8 +76,8 @@ func (s *Store) enter() bool {
 
 func (s *Store) leave() { s.calls.Done() }
 
-// keep acquires a connection for a call that keeps it while something else works. The caller calls done,
-// and has entered.
+// keep acquires a connection for a call that keeps it while something else works. The caller calls
+// done, and has entered.
 func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err error) {
 	select {
 	case s.parked <- struct{}{}:

@@ -47,7 +47,8 @@ func TestChangesAndSettings_AreAppendOnly(t *testing.T) {
 	}
 }
 
-// A promise whose texts the tables would refuse must not stop its partition: it is an order, or it is parked.
+// A promise whose texts the tables would refuse must not stop its partition: it is an order, or it
+// is parked.
 func TestAccept_TakesAnyText(t *testing.T) {
 	store := open(t, postgres.Config{})
 	s := newSale(t, store, 100, 2)
@@ -70,7 +71,8 @@ func TestAccept_TakesAnyText(t *testing.T) {
 	must(t, first(store.Bury(t.Context(), s.ref, incarnation(t, store), []inventory.Hold{hold})))
 }
 
-// L5 holds for a limit that was set after the sale began, and in a process that remembers that there was none.
+// L5 holds for a limit that was set after the sale began, and in a process that remembers that
+// there was none.
 func TestL5_ALimitThatIsSetLater(t *testing.T) {
 	url := database(t)
 	store, other := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})
@@ -103,8 +105,8 @@ func TestAccept_ParksBesideASoldOutItem(t *testing.T) {
 	}
 }
 
-// An order of an item that nobody knows is among the strays, and is found there. When its item is there, it
-// moves to the item's week.
+// An order of an item that nobody knows is among the strays, and is found there. When its item is
+// there, it moves to the item's week.
 func TestAccept_KeepsStrays(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
@@ -197,7 +199,8 @@ func TestStore_TakesTheDatabasesTime(t *testing.T) {
 	}
 }
 
-// The incarnation is another one after a restart; bench_test's server is not restarted, so this is its own.
+// The incarnation is another one after a restart; bench_test's server is not restarted, so this is
+// its own.
 func TestIncarnation_IsReadByAnOrdinaryRole(t *testing.T) {
 	url := recycled(t)
 	one, other := open(t, postgres.Config{URL: as(app, url), KeepSchema: true}), open(t, postgres.Config{URL: url})
@@ -239,8 +242,8 @@ func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 	wg.Wait()
 }
 
-// After a failover the connections there are lead to a server that may only read. They are given up for new
-// ones.
+// After a failover the connections there are lead to a server that may only read. They are given up
+// for new ones.
 func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 	url := database(t)
 	name := connect(t, url).Config().Database
@@ -408,7 +411,8 @@ func clockedSale(t *testing.T, store *postgres.Store, id seckill.ActivityID, now
 	return s
 }
 
-// A week that is dropped keeps nobody waiting for long: not even for somebody who reads orders all day.
+// A week that is dropped keeps nobody waiting for long: not even for somebody who reads orders all
+// day.
 func TestDropEnded_GivesWayToOrders(t *testing.T) {
 	url := database(t)
 	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)

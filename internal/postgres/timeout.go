@@ -12,12 +12,13 @@ import (
 	"penstock/seckill"
 )
 
-// weeksAtOnce is how many partitions one statement looks into. A statement locks each of its partitions and
-// their indexes, so it bounds what a call needs of the server's lock table, however many weeks there are.
+// weeksAtOnce is how many partitions one statement looks into. A statement locks each of its
+// partitions and their indexes, so it bounds what a call needs of the server's lock table, however
+// many weeks there are.
 const weeksAtOnce = 8
 
-// eachWeeks calls fn with the partitions that there are, some at a time. Each call is a round trip of its
-// own, so that no more locks are held at once.
+// eachWeeks calls fn with the partitions that there are, some at a time. Each call is a round trip
+// of its own, so that no more locks are held at once.
 func eachWeeks(ctx context.Context, p *pipe, fn func(weeks []int32) error) error {
 	var weeks []int32
 	p.each(func(rows pgx.Rows) error {
@@ -37,8 +38,8 @@ func eachWeeks(ctx context.Context, p *pipe, fn func(weeks []int32) error) error
 	return nil
 }
 
-// due has the orders of shards whose time is over, oldest first in each shard. now() is the statement's
-// begin: never too early.
+// due has the orders of shards whose time is over, oldest first in each shard. now() is the
+// statement's begin: never too early.
 const due = `SELECT o.week, o.id, o.pay_by FROM unnest($1::int[]) AS s (shard) CROSS JOIN LATERAL (
 		SELECT week, id, pay_by FROM orders WHERE week = ANY($2) AND orders.shard = s.shard
 			AND state = 'pending_payment' AND pay_by < coalesce($3, now()) AND item <> ALL($4)
@@ -79,8 +80,8 @@ func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, li
 // timeOutRounds bounds how often TimeOut looks for others when all that it found was locked.
 const timeOutRounds = 4
 
-// TimeOut implements seckill.OrderStore. Orders that somebody is about to pay or cancel are left out. Those
-// of items whose rows are locked are, too, and hide no others.
+// TimeOut implements seckill.OrderStore. Orders that somebody is about to pay or cancel are left
+// out. Those of items whose rows are locked are, too, and hide no others.
 func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
 	count := 0
 	without := []int64{}

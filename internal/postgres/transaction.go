@@ -20,10 +20,10 @@ const (
 	commit        = "COMMIT"
 )
 
-// pipe queues statements for a connection, and sends them in one round trip. The server runs them one
-// after another, each on a snapshot of its own unless the transaction says otherwise: a statement behind
-// one that waited for a lock sees what the lock's last holder has committed. After an error the rest is
-// skipped.
+// pipe queues statements for a connection, and sends them in one round trip. The server runs them
+// one after another, each on a snapshot of its own unless the transaction says otherwise: a
+// statement behind one that waited for a lock sees what the lock's last holder has committed. After
+// an error the rest is skipped.
 type pipe struct {
 	conn  *pgx.Conn
 	batch *pgx.Batch
@@ -48,7 +48,8 @@ func eachRow(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
 	return rows.Err()
 }
 
-// lock is each for a query that takes rows of stock. Rows that somebody has for too long are ErrLocked.
+// lock is each for a query that takes rows of stock. Rows that somebody has for too long are
+// ErrLocked.
 func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
 	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
 		err := eachRow(rows, scan)
@@ -104,12 +105,12 @@ func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, err
 	return n, p.flush(ctx)
 }
 
-// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that is not
-// used again.
+// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that
+// is not used again.
 const rollbackTimeout = time.Second
 
-// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails the
-// pool drops the connection, and the server rolls back.
+// rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails
+// the pool drops the connection, and the server rolls back.
 func (p *pipe) rollback(ctx context.Context) error {
 	if p.conn.IsClosed() || p.conn.PgConn().TxStatus() == 'I' {
 		return nil
@@ -120,8 +121,8 @@ func (p *pipe) rollback(ctx context.Context) error {
 	return err
 }
 
-// transaction is a write under way. What is queued when its function returns goes with the commit, in one
-// round trip.
+// transaction is a write under way. What is queued when its function returns goes with the commit,
+// in one round trip.
 type transaction struct {
 	*pipe
 	clock   func() time.Time // nil: the database's
@@ -131,8 +132,8 @@ type transaction struct {
 	raised  bool             // version was raised
 }
 
-// readClock queues a reading of the clock. It stands behind the statements that take locks, so that of two
-// transactions that meet the later one has the later time.
+// readClock queues a reading of the clock. It stands behind the statements that take locks, so that
+// of two transactions that meet the later one has the later time.
 func (tx *transaction) readClock() {
 	tx.each(func(rows pgx.Rows) error {
 		if err := rows.Scan(&tx.now); err != nil {
@@ -149,9 +150,9 @@ func (tx *transaction) readClock() {
 // toMicros returns a time as the database keeps it.
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// write runs fn in a transaction, and again when the transaction lost against others. Errors are wrapped
-// with what. After an error the transaction has usually not happened; where the connection broke in the
-// middle of its commit nobody knows, so every method may be repeated.
+// write runs fn in a transaction, and again when the transaction lost against others. Errors are
+// wrapped with what. After an error the transaction has usually not happened; where the connection
+// broke in the middle of its commit nobody knows, so every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
@@ -182,8 +183,8 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 	return tx.flush(ctx)
 }
 
-// commit queues the commit, which must be one: the server answers that of a failed transaction with a
-// ROLLBACK.
+// commit queues the commit, which must be one: the server answers that of a failed transaction with
+// a ROLLBACK.
 func (p *pipe) commit() {
 	p.batch.Queue(commit).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != commit {
@@ -203,8 +204,8 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 	for try, pause := 1, firstPause; ; try, pause = try+1, 2*pause {
 		err := f()
 		if isState(err, readOnlyTransaction) {
-			// The connections there are lead to a server that may only read, as one that was the primary
-			// before a failover. New ones, of a URL that names the others and asks for
+			// The connections there are lead to a server that may only read, as one that was the
+			// primary before a failover. New ones, of a URL that names the others and asks for
 			// target_session_attrs=read-write, don't.
 			s.pool.Reset()
 		}

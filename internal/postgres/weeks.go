@@ -13,8 +13,8 @@ import (
 	"penstock/seckill"
 )
 
-// strays is the partition of orders whose item is not known: there is no week to be had. An order moves to
-// its item's week when it is opened, so nothing here is open or sold.
+// strays is the partition of orders whose item is not known: there is no week to be had. An order
+// moves to its item's week when it is opened, so nothing here is open or sold.
 const strays int32 = 0
 
 const (
@@ -29,8 +29,9 @@ func weekOf(ends, now time.Time) int32 {
 	return int32(min(max(ends.Unix()/secondsOfWeek, this), this+weeksAhead))
 }
 
-// home is what is remembered of an item. Its week names the partition of its orders; it is given out with
-// the item, and never changes. limited says that its buyers had a limit when it was asked for: a hint.
+// home is what is remembered of an item. Its week names the partition of its orders; it is given
+// out with the item, and never changes. limited says that its buyers had a limit when it was asked
+// for: a hint.
 type home struct {
 	week    int32
 	limited bool
@@ -39,8 +40,8 @@ type home struct {
 // weeks remembers the homes of items.
 type weeks struct {
 	mu sync.Mutex
-	// Guarded by mu. Both have at most maxWeeks. What is asked for moves to young; when that is full it
-	// becomes old, and the old one is forgotten (L8).
+	// Guarded by mu. Both have at most maxWeeks. What is asked for moves to young; when that is
+	// full it becomes old, and the old one is forgotten (L8).
 	young, old map[inventory.ItemID]home
 }
 
@@ -114,8 +115,8 @@ func (s *Store) homesOf(ctx context.Context, p *pipe, items []inventory.ItemID) 
 	return found, nil
 }
 
-// places says where orders are looked for: the home of each item, and the ids by week. Among the strays is
-// looked for all of them.
+// places says where orders are looked for: the home of each item, and the ids by week. Among the
+// strays is looked for all of them.
 type places struct {
 	homes map[inventory.ItemID]home
 	ids   map[int32][]string
@@ -153,8 +154,8 @@ func (s *Store) placesOf(ctx context.Context, p *pipe, ids []seckill.OrderID) (p
 // week returns the partition of new orders of an item.
 func (pl places) week(item inventory.ItemID) int32 { return pl.homes[item].week } // strays, if unknown
 
-// inOrder iterates over a map in the order of its keys: transactions that take their locks in one order
-// can't block each other for ever.
+// inOrder iterates over a map in the order of its keys: transactions that take their locks in one
+// order can't block each other for ever.
 func inOrder[K interface {
 	~int32 | ~uint16 | ~uint32 | ~string
 }, V any](m map[K]V) []K {

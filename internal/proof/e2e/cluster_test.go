@@ -54,7 +54,7 @@ func startCluster(t testing.TB) *cluster {
 		"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.postgres.Database(t, ""),
 	}
 	if !*fullFlag {
-		c.flags = append(c.flags, "--accept-deadline", "1s", "--wait-out", "1500ms", "--sweep-age", "3s")
+		c.flags = append(c.flags, "--accept-deadline", "1s", "--sweep-age", "3s")
 	}
 	for i := range 2 {
 		c.workers[i] = c.start("worker")

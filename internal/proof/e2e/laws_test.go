@@ -12,7 +12,7 @@ import (
 // serve starts everything in one process, with a sweep age that a test can wait for.
 func serve(t testing.TB, dir string, args ...string) *node {
 	t.Helper()
-	return start(t, append([]string{"serve", "--data-dir", dir, "--accept-deadline", "1s", "--wait-out", "1500ms", "--sweep-age", "3s"}, args...)...)
+	return start(t, append([]string{"serve", "--data-dir", dir, "--accept-deadline", "1s", "--sweep-age", "3s"}, args...)...)
 }
 
 // press sends one purchase for each i below n, from many goroutines, and returns the answers.
