@@ -136,7 +136,7 @@ func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	if n := room.Stats().InFlight; n != 0 {
 		t.Errorf("%d are inside", n)
 	}
-	g, room, _ = gated(t, noLimits, `{"switches":[{"name":"orders","value":"off","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	g, _, _ = gated(t, noLimits, `{"switches":[{"name":"orders","value":"off","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
 	if v := settled(); g.Enter(v) != nil || v.Closed == nil {
 		t.Errorf("orders are off, but %+v", v)
 	}

@@ -124,13 +124,6 @@ func (b *bed) voids(s *Stock, ref Ref, id string) {
 	b.no(s.Settle(b.Context(), ref, []Settlement{{Hold: unit(id), Kind: SettleVoid}}))
 }
 
-// adds restocks the bed's item.
-func (b *bed) adds(s *Stock, ref Ref, id string, units int64) {
-	b.Helper()
-	_, err := s.Restock(b.Context(), ref, []Restock{{Item: shelf, ID: id, Units: units}})
-	b.no(err)
-}
-
 // available returns the bed's item's units, and the shard's numbers.
 func (b *bed) available(s *Stock, shard ShardID) (ItemLevels, Levels) {
 	b.Helper()

@@ -154,25 +154,25 @@ func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look
 	replication, _ := infoField(info[1], "master_replid")
 	l.identity = identity{run, replication}
 	replicas, _ := infoField(info[1], "connected_slaves")
-	l.Err, l.warning = s.checkSettings(ctx, addr, node, replicas)
+	l.warning, l.Err = s.checkSettings(ctx, addr, node, replicas)
 	return l
 }
 
 // checkSettings reports what makes a server unfit, and what its operator should know.
-func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Client, replicas string) (unfit error, warning string) {
+func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Client, replicas string) (warning string, unfit error) {
 	values := make(map[string]string)
 	for _, name := range []string{"maxmemory-policy", "appendonly", "min-replicas-to-write", "min-replicas-max-lag"} {
 		got, err := node.Do(ctx, node.B().ConfigGet().Parameter(name).Build()).AsStrMap()
 		if refused, ok := rueidis.IsRedisErr(err); ok && unsupported(refused) {
-			return nil, "it doesn't tell its settings; maxmemory-policy must be noeviction"
+			return "it doesn't tell its settings; maxmemory-policy must be noeviction", nil
 		}
 		if err != nil {
-			return fmt.Errorf("ask %s for its %s: %w", addr, name, err), ""
+			return "", fmt.Errorf("ask %s for its %s: %w", addr, name, err)
 		}
 		values[name] = got[name]
 	}
 	if policy := values["maxmemory-policy"]; policy != "noeviction" {
-		return &SafetyError{addr, "maxmemory-policy", policy, "noeviction"}, ""
+		return "", &SafetyError{addr, "maxmemory-policy", policy, "noeviction"}
 	}
 	if values["appendonly"] == "no" {
 		warning = "appendonly is no: a restart forgets stock, and the shards are rebuilt"
@@ -181,17 +181,17 @@ func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Cli
 		if replicas != "" && replicas != "0" {
 			warning += "; it has replicas, but max replica lag is not configured: a failover may sell twice"
 		}
-		return nil, warning
+		return warning, nil
 	}
 	if n, err := strconv.Atoi(values["min-replicas-to-write"]); err != nil || n < max(1, s.cfg.MinReplicas) {
-		return &SafetyError{addr, "min-replicas-to-write", values["min-replicas-to-write"], strconv.Itoa(max(1, s.cfg.MinReplicas))}, warning
+		return warning, &SafetyError{addr, "min-replicas-to-write", values["min-replicas-to-write"], strconv.Itoa(max(1, s.cfg.MinReplicas))}
 	}
 	lag, err := strconv.Atoi(values["min-replicas-max-lag"])
 	if err != nil || lag < 1 || time.Duration(lag)*time.Second > s.cfg.MaxReplicaLag {
 		want := fmt.Sprintf("%d or less", int(s.cfg.MaxReplicaLag/time.Second))
-		return &SafetyError{addr, "min-replicas-max-lag", values["min-replicas-max-lag"], want}, warning
+		return warning, &SafetyError{addr, "min-replicas-max-lag", values["min-replicas-max-lag"], want}
 	}
-	return nil, warning
+	return warning, nil
 }
 
 // note keeps what the servers said, logs what is new, and has the owner told of shards whose server

@@ -24,11 +24,11 @@ type Promise struct {
 }
 
 // Item returns the item that the promise is of.
-func (p *Promise) Item() inventory.ItemID { return p.Order.Item() }
+func (r *Promise) Item() inventory.ItemID { return r.Order.Item() }
 
 // Hold returns the hold that stands behind the promise.
-func (p *Promise) Hold() inventory.Hold {
-	return inventory.Hold{Item: p.Item(), ID: string(p.Order), Buyer: string(p.User), Quantity: p.Quantity}
+func (r *Promise) Hold() inventory.Hold {
+	return inventory.Hold{Item: r.Item(), ID: string(r.Order), Buyer: string(r.User), Quantity: r.Quantity}
 }
 
 // Page is a record of the queue: the promises of one batch, all of one shard and one epoch. A page
@@ -125,8 +125,8 @@ func AppendPage(dst []byte, p *Page) []byte {
 }
 
 // shared returns the texts that many promises of a page have in common.
-func (p *Promise) shared() [5]string {
-	return [...]string{string(p.Caller.Merchant), string(p.Caller.Caller), string(p.Activity), string(p.SKU), p.Amount.Currency}
+func (r *Promise) shared() [5]string {
+	return [...]string{string(r.Caller.Merchant), string(r.Caller.Caller), string(r.Activity), string(r.SKU), r.Amount.Currency}
 }
 
 // textTable gives texts their places. A page has few different ones, mostly the same as before.

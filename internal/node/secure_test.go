@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -226,11 +227,16 @@ func TestSecured_Kafka(t *testing.T) {
 		// The client tries again for as long as somebody waits: a broker that hangs up may be starting.
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		queue, err := kafka.Open(ctx, config, noBooks{})
+		config.Worker = true
+		queue, err := kafka.Open(ctx, config, new(newBooks))
 		if err != nil {
 			return err
 		}
-		return queue.Close(ctx)
+		defer queue.Close(ctx)
+		if problems := queue.Problems(); len(problems) > 0 { // it was not reached, and is waited for
+			return errors.New(strings.Join(problems, "; "))
+		}
+		return nil
 	}, []attempt{
 		{"ScramSHA256", func(c *Config) { c.KafkaSASL = "scram-sha-256" }, nil},
 		{"Plain", func(c *Config) { c.KafkaSASL = "plain" }, nil},
@@ -243,11 +249,18 @@ func TestSecured_Kafka(t *testing.T) {
 	})
 }
 
-// noBooks are books that know nothing.
-type noBooks struct{}
+// newBooks are books that know the partitions which a worker has registered.
+type newBooks struct{ at []seckill.Position }
 
-func (noBooks) Positions(context.Context) ([]seckill.Position, error)       { return nil, nil }
-func (noBooks) AddPartitions(context.Context, seckill.TopicID, int32) error { return nil }
+func (b *newBooks) Positions(context.Context) ([]seckill.Position, error) { return b.at, nil }
+
+func (b *newBooks) AddPartitions(_ context.Context, topic seckill.TopicID, n int32) error {
+	b.at = nil
+	for p := range n {
+		b.at = append(b.at, seckill.Position{Topic: topic, Partition: p, LeaderEpoch: -1})
+	}
+	return nil
+}
 
 // TestSecured_Postgres reaches a PostgreSQL that lets its user in over TLS only, with a certificate
 // and a password.

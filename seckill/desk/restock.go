@@ -35,7 +35,7 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 		return Restocked{}, errKeyReused
 	case found:
 		return o.restockedBefore(ctx, id, sku)
-	case offer.Sale.State == seckill.ActivityDraft:
+	case offer.Sale.State == seckill.ActivityDraft && delta < 0:
 		return Restocked{}, errIsDraft
 	case delta > 0 && offer.Sale.State == seckill.ActivityEnded:
 		return Restocked{}, errHasEnded

@@ -104,7 +104,7 @@ func contractBadActivities(c *contract) {
 		c.t.Errorf("what is no JSON lacks no members: %v", a)
 	}
 	c.rows(c.admin, []row{
-		{"large", "PUT", path, good + strings.Repeat(" ", 2<<20), nil, 413, "too-large", ""},
+		{"large", "PUT", path, good + strings.Repeat(" ", 9<<20), nil, 413, "too-large", ""},
 		{"type", "PUT", path, good, []string{"Content-Type", "text/yaml"}, 415, "unsupported-media-type", ""},
 		{"method", "PATCH", path, good, nil, 405, "method-not-allowed", ""},
 		{"id", "PUT", "/admin/v1/activities/a%0Ab", good, nil, 400, "invalid-request", `"activity"`},

@@ -228,10 +228,10 @@ func contractOrders(c *contract) {
 		{"another caller's", "GET", path, "", as(other), 404, "unknown-order", ""},
 		{"another caller's", "POST", path + "/cancel", "", as(other), 404, "unknown-order", ""},
 		{"another caller's key", "POST", "/v1/orders", s.purchase("u-42", 1), as(other, "Idempotency-Key", "k"), 202, "", ""},
-		{"none", "GET", "/v1/orders/" + strings.Repeat("0", 32), "", as(s.key), 404, "unknown-order", ""},
+		{"none", "GET", "/v1/orders/" + strings.Repeat("0", 40), "", as(s.key), 404, "unknown-order", ""},
 		{"no id", "GET", "/v1/orders/nope", "", as(s.key), 404, "unknown-order", ""},
 		{"no id", "GET", "/v1/orders/%00", "", as(s.key), 404, "unknown-order", ""},
-		{"none", "POST", "/v1/orders/" + strings.Repeat("0", 32) + "/cancel", "", as(s.key), 404, "unknown-order", ""},
+		{"none", "POST", "/v1/orders/" + strings.Repeat("0", 40) + "/cancel", "", as(s.key), 404, "unknown-order", ""},
 		{"method", "DELETE", path, "", as(s.key), 405, "method-not-allowed", ""},
 		{"method", "GET", path + "/cancel", "", as(s.key), 405, "method-not-allowed", ""},
 		{"no right", "POST", path + "/cancel", "", as(c.caller(s, "reader", `"merchant"`)), 403, "forbidden", ""},
@@ -295,7 +295,7 @@ func contractPayments(c *contract) {
 		}
 	}
 	c.public(409, "not-cancellable", "POST", "/v1/orders/"+other+"/cancel", "", as(s.key)...)
-	c.notice(s, 404, "unknown-order", paid("p5", strings.Repeat("0", 32), price, "CNY"))
+	c.notice(s, 404, "unknown-order", paid("p5", strings.Repeat("0", 40), price, "CNY"))
 	if got := s.settled(c.n); got != (stock{Total: 10, Available: 8, Sold: 2, Balanced: true}) {
 		c.t.Fatalf("%+v", got)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -204,9 +205,12 @@ func TestSwitches(t *testing.T) {
 	}
 	flick(n, "log-detail", `{"value":"on","reason":"a test"}`)
 	page()
-	eventually(t, "the visit is logged", func() bool { return strings.Contains(n.log(), "msg=visit route=activity status=200") })
+	eventually(t, "the visit is logged", func() bool { return visited.MatchString(n.log()) })
 	s.settled(n)
 }
+
+// visited is the line of a visit to an activity's page.
+var visited = regexp.MustCompile(`msg=visit .*route=activity status=200`)
 
 // TestSettingsSurviveARestart: limits and switches are in force before the first request after a kill.
 func TestSettingsSurviveARestart(t *testing.T) {

@@ -18,12 +18,13 @@ import (
 // one, and a failing seed can be made shorter.
 type chaos struct {
 	*rig
-	seed    uint64
-	random  *rand.Rand
-	odds    odds
-	left    budget
-	crashed []string // the names of processes that are dead
-	taken   int      // steps
+	seed     uint64
+	random   *rand.Rand
+	odds     odds
+	left     budget
+	crashed  []string // the names of processes that are dead
+	taken    int      // steps
+	ambushes []ambush // that wait for their calls
 }
 
 // budget is how much is still to come.
@@ -63,6 +64,23 @@ var slowable = []method{
 	callOutbox, callOld, callNextEpoch, callIncarnation,
 }
 
+// rare are calls that a run makes seldom, if at all. Faults are aimed at them.
+var rare = map[method]bool{
+	callAccept: true, callActivity: true, callBooks: true, callBury: true, callCancel: true, callChange: true, callFence: true,
+	callForget: true, callMove: true, callNextEpoch: true, callOrders: true, callPay: true, callPositions: true,
+	callRaise: true, callSnapshot: true, callSums: true, callSuspect: true, callTopic: true, callWithdraw: true,
+	callMark: true, callPut: true, callClose: true, callConfirm: true, callDoom: true, callItems: true, callLoad: true, callOld: true,
+	callOpen: true, callRestock: true, callSettle: true, callUnpark: true,
+}
+
+// aimed multiplies the weight of a fault that would strike a rare call now.
+func (c *chaos) aimed(weight int, strikes func(*call) bool) int {
+	if weight > 0 && slices.ContainsFunc(c.wire.under(), func(call *call) bool { return rare[call.method] && strikes(call) }) {
+		return 12 * weight
+	}
+	return weight
+}
+
 // chaosSteps is the length of a run, before its quiet end.
 const chaosSteps = 400
 
@@ -97,7 +115,7 @@ func newOdds(random *rand.Rand) odds {
 			partAuditor: random.IntN(3), partMover: random.IntN(4),
 		},
 		buy: 3 + random.IntN(12), deal: random.IntN(6), time: random.IntN(8), longTime: random.IntN(6), smooth: random.IntN(6),
-		crash: maybe(3), start: 6, pause: seldom(4), resume: 1 + random.IntN(3), cut: seldom(4), mend: 1 + random.IntN(3),
+		crash: maybe(3), start: 6, pause: maybe(4), resume: 1 + random.IntN(3), cut: maybe(4), mend: 1 + random.IntN(3),
 		rebalance: maybe(2), suspect: maybe(6), lag: maybe(6), failover: maybe(4), lose: maybe(1),
 		backup: maybe(4), restore: maybe(3), tail: maybe(2), anew: seldom(1), jump: seldom(2),
 		down: maybe(2), lock: seldom(4), unlock: 1 + random.IntN(2),
@@ -110,10 +128,11 @@ func newOdds(random *rand.Rand) odds {
 func newChaos(r *rig, seed uint64, random *rand.Rand) *chaos {
 	c := &chaos{rig: r, seed: seed, random: random, odds: newOdds(random)}
 	c.left = budget{
-		purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(5), troubles: random.IntN(5),
+		purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(6), troubles: random.IntN(6),
 	}
 	r.path.note("terms %+v", r.terms)
 	r.path.note("odds %+v", c.odds)
+	c.layAmbushes()
 	return c
 }
 
@@ -135,7 +154,11 @@ func (c *chaos) run(takes func(step int) bool) error {
 		if err := c.check(); err != nil || c.broken != "" {
 			return err
 		}
-		if err := c.step(); err != nil {
+		sprung, err := c.spring()
+		if err == nil && !sprung {
+			err = c.step()
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -205,10 +228,15 @@ func (c *chaos) goSmoothly() error {
 			}
 		}
 	}
+	kept := make(map[method]bool)
+	for _, m := range driven() {
+		kept[m] = rare[m] && c.random.IntN(3) == 0 || c.waitsFor(m)
+	}
 	calls := 0
 	err := c.flow(func(call *call) bool {
 		p := c.process(call.process)
-		return calls >= smoothCalls || slices.Contains(c.odds.slow[:], call.method) || p != nil && p.cut[methods[call.method].to]
+		isCut := p != nil && p.cut[methods[call.method].to]
+		return calls >= smoothCalls || isCut || kept[call.method] || slices.Contains(c.odds.slow[:], call.method)
 	}, func(call *call) { calls++; c.met.add(call.method, fateDone) })
 	if err != nil || c.broken != "" {
 		return err
@@ -220,8 +248,11 @@ func (c *chaos) goSmoothly() error {
 func (c *chaos) addCalls(add func(int, func() error)) {
 	for _, call := range c.wire.waiting() {
 		weight := 12
-		if slices.Contains(c.odds.slow[:], call.method) {
+		switch {
+		case slices.Contains(c.odds.slow[:], call.method):
 			weight = 1
+		case rare[call.method]:
+			weight = 4
 		}
 		if c.process(call.process) != nil && c.process(call.process).cut[methods[call.method].to] {
 			add(2, func() error { c.cutOff(call); return nil })
@@ -291,7 +322,14 @@ func (c *chaos) fate(call *call) {
 			weights[i] = 0
 		}
 	}
-	is := order[c.pick(weights)]
+	if rare[call.method] {
+		weights[0] /= 2
+	}
+	c.meet(call, order[c.pick(weights)])
+}
+
+// meet has one of these fates meet a call.
+func (c *chaos) meet(call *call, is fate) {
 	if is != fateRefused && is != fateLate {
 		c.rig.run(call)
 	}
@@ -392,15 +430,15 @@ func (c *chaos) someWait() time.Duration {
 // deal is what somebody else does: pay, cancel, restock, take stock back.
 func (c *chaos) deal(p *process) {
 	k := c.keys[c.random.IntN(len(c.keys))]
-	switch c.random.IntN(6) {
+	switch c.random.IntN(7) {
 	case 0, 1:
 		c.pay(p, k, fmt.Sprintf("pay-%d", c.random.IntN(4)), 1)
-	case 2:
+	case 2, 3:
 		c.cancel(p, k)
-	case 3:
+	case 4:
 		n := c.random.IntN(2)
 		c.restock(p, c.random.IntN(len(c.items)), fmt.Sprintf("more-%d", n), int64(1+n))
-	case 4, 5:
+	case 5, 6:
 		c.restock(p, c.random.IntN(len(c.items)), fmt.Sprintf("less-%d", c.random.IntN(2)), -1)
 	}
 }
@@ -419,18 +457,20 @@ func (c *chaos) addTroubles(add func(int, func() error)) {
 		})
 	}
 	for _, p := range c.processes {
+		its := func(call *call) bool { return call.process == p.name }
 		if len(c.processes) > 1 {
-			trouble(c.odds.crash, p.name+" crashes", func() {
+			trouble(c.aimed(c.odds.crash, its), p.name+" crashes", func() {
 				c.crash(p)
 				c.crashed = append(c.crashed, p.name)
 			})
 		}
 		if !c.wire.isPaused(p.name) {
-			trouble(c.odds.pause, p.name+" is stopped", func() { c.pause(p) })
+			trouble(c.aimed(c.odds.pause, its), p.name+" is stopped", func() { c.pause(p) })
 		}
 		to := servers[c.random.IntN(len(servers))]
 		if !p.cut[to] {
-			trouble(c.odds.cut, p.name+" can't reach the "+string(to), func() { p.cut[to] = true })
+			goes := func(call *call) bool { return its(call) && methods[call.method].to == to }
+			trouble(c.aimed(c.odds.cut, goes), p.name+" can't reach the "+string(to), func() { p.cut[to] = true })
 		}
 	}
 }
@@ -501,13 +541,16 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 		c.left.disasters--
 		return c.suspect(inventory.ShardID(c.random.IntN(shards)))
 	})
-	disaster(c.odds.tail, "the log loses a tail", func() { c.loseTail(c.random.IntN(partitions), 1+c.random.IntN(2)) })
+	of := func(to server) func(*call) bool {
+		return func(call *call) bool { return methods[call.method].to == to }
+	}
+	disaster(c.aimed(c.odds.tail, of(queue)), "the log loses a tail", func() { c.loseTail(c.random.IntN(partitions), 1+c.random.IntN(2)) })
 	disaster(c.odds.anew, "the topic is made anew", c.makeAnew)
 	disaster(c.odds.jump, "the database's clock jumps ahead", func() { c.jump(longTimes[c.random.IntN(len(longTimes))]) })
 	if c.backup == "" {
 		add(c.odds.backup, func() error { c.path.note("the database is copied"); return c.takeBackup() })
 	} else {
-		add(c.odds.restore, func() error {
+		add(c.aimed(c.odds.restore, of(database)), func() error {
 			c.left.disasters--
 			c.path.note("the database is restored")
 			return c.restore()
@@ -522,7 +565,7 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 			return nil
 		})
 	} else {
-		disaster(c.odds.failover, "failover", c.failover)
+		disaster(c.aimed(c.odds.failover, of(redis)), "failover", c.failover)
 	}
 }
 

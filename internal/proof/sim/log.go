@@ -246,12 +246,14 @@ func (l *log) took(m *member, moves []seckill.Move) {
 	}
 }
 
-// ends returns the positions behind all records.
+// ends returns the positions behind all records, of the partitions that have some.
 func (l *log) ends() (ends []seckill.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for p := range l.records {
-		ends = append(ends, seckill.Position{Topic: topicID(l.made), Partition: int32(p), Next: int64(len(l.records[p]))})
+		if next := int64(len(l.records[p])); next > 0 {
+			ends = append(ends, seckill.Position{Topic: topicID(l.made), Partition: int32(p), Next: next})
+		}
 	}
 	return ends
 }

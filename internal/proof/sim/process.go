@@ -88,7 +88,7 @@ func (r *rig) start(name string, alone bool) (*process, error) {
 		{name: partSweeper, step: quietly(p.sale.Sweeper.Step)},
 		{name: partBury, step: p.sale.Sweeper.Bury},
 		{name: partBarrier, step: p.sale.Barrier.Step},
-		{name: partRebuilder, step: p.rebuild},
+		{name: partRebuilder, step: p.sale.Rebuilder.Step},
 		{name: partAuditor, step: quietly(p.sale.Auditor.Step)},
 		{name: partMover, step: quietly(p.sale.Mover.Step)},
 	}
@@ -98,13 +98,6 @@ func (r *rig) start(name string, alone bool) (*process, error) {
 	r.wire.setDirect(true)
 	defer r.wire.setDirect(was)
 	return p, errors.Join(p.sale.Desk.Refresh(p.ctx), p.sale.Follow(p.ctx))
-}
-
-// rebuild looks at the shards and waits for the rebuilds that it began: the part is busy as long.
-func (p *process) rebuild(ctx context.Context) error {
-	err := p.sale.Rebuilder.Step(ctx)
-	p.sale.Rebuilder.Wait()
-	return err
 }
 
 // gone returns an error when the process is dead or ctx has ended.
@@ -150,7 +143,7 @@ func (p *process) watch(ctx context.Context) error {
 		}
 		ref := inventory.Ref{Shard: shard, Epoch: p.stock.Epoch(shard)}
 		if ref.Epoch != 0 {
-			_, err = p.stock.Find(ctx, ref, pollItem, pollName) // LOST, if it lost something
+			_, _ = p.stock.Find(ctx, ref, pollItem, pollName) // the seam hears it, if it lost something
 		}
 		if levels.Epoch > ref.Epoch {
 			p.signals.OnEpoch(shard, levels.Epoch)
@@ -187,6 +180,7 @@ func (r *rig) crash(p *process) {
 func (r *rig) bury() {
 	for _, p := range r.dead {
 		p.work.Wait()
+		p.sale.Rebuilder.Wait()
 		p.sale.Close()
 	}
 	r.dead = nil

@@ -21,6 +21,7 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
 			text, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -38,7 +39,10 @@ func play(t *testing.T, shops *shops, text string) {
 		t.Fatal(err)
 	}
 	shop := shops.of(t, terms)
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp(shops.dir, "scenario-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var broken, path string
 	var failed error
 	synctest.Test(t, func(t *testing.T) {

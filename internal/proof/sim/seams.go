@@ -329,19 +329,23 @@ func (q *queueSeam) Poll(ctx context.Context) (seckill.Haul, error) {
 }
 
 func (q *queueSeam) Rewind(ctx context.Context) error {
-	at, err := q.store.Positions(ctx)
-	if err != nil {
-		return err
+	for {
+		at, err := q.store.Positions(ctx)
+		if err != nil {
+			return err
+		}
+		topic := q.far.topic()
+		if !slices.ContainsFunc(at, func(p seckill.Position) bool { return p.Topic != topic }) {
+			q.far.seek(q.member, at)
+			return nil
+		}
+		if err := q.register(ctx, topic); err != nil {
+			return err
+		}
 	}
-	if topic := q.far.topic(); slices.ContainsFunc(at, func(p seckill.Position) bool { return p.Topic != topic }) {
-		return q.register(ctx, topic)
-	}
-	q.far.seek(q.member, at)
-	return nil
 }
 
-// register brings a topic that was made anew into the books, as a worker does. The next poll begins
-// there.
+// register brings a topic that was made anew into the books, as a worker does.
 func (q *queueSeam) register(ctx context.Context, topic seckill.TopicID) error {
 	return only(through(ctx, q.process, callTopic, "", func(ctx context.Context) (none, error) {
 		return none{}, q.rig.store.AddPartitions(ctx, topic, partitions)

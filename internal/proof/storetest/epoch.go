@@ -58,8 +58,9 @@ func shards(t *testing.T, open Open) {
 
 func incarnation(t *testing.T, open Open) {
 	s, other := emptyShop(t, open), emptyShop(t, open)
-	if s.incarnation() == "" || s.incarnation() != s.incarnation() || s.incarnation() == other.incarnation() {
-		t.Fatalf("incarnations %q and %q", s.incarnation(), other.incarnation())
+	first, again, third := s.incarnation(), s.incarnation(), other.incarnation()
+	if first == "" || first != again || first == third {
+		t.Fatalf("incarnations %q, %q and %q", first, again, third)
 	}
 }
 

@@ -40,8 +40,7 @@ func Exercise(t *testing.T, open Open) {
 			}
 		})
 	}
-	// MODEL t.Run("TestL1_TestL4_TestL5_RandomSequencesMatchTheModel", func(t *testing.T) {
-	// exerciseModel(t, open) })
+	t.Run("TestL1_TestL4_TestL5_RandomSequencesMatchTheModel", func(t *testing.T) { exerciseModel(t, open) })
 }
 
 // testCase is a rule of the contract and what shows that it holds.
