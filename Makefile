@@ -9,13 +9,13 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
 # Packages where the race detector finds nothing and takes ten times as long (one goroutine at a time), and the one that
 # starts real processes.
-UNRACED = $$($(GO) list ./... | grep -E '/internal/(protocol|tidy|sim|e2e)$$')
-RACED = $$($(GO) list ./... | grep -v -E '/internal/(protocol|tidy|sim|e2e)$$')
+UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
+RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
 
-.PHONY: help install test check lint race fuzz sim model mutants bench demo generate build
+.PHONY: help install test check lint race fuzz sim model mutants bench bench-shop demo generate build
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium
 	$(GO) mod download
@@ -58,6 +58,9 @@ mutants: ## take each rule of the protocol out, of the model and of the code, an
 
 bench: ## all benchmarks: ROUNDS (default 5) interleaved rounds, medians, ratios
 	.ci/bench
+
+bench-shop: ## a whole shop on real servers beside its peers: the table of docs/performance.md; SHOP adds flags
+	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/shop -run '^TestShop$$' -shop.measure -timeout 3h -v $(SHOP)
 
 demo: ## a sale of 1,000 units to 20,000 buyers on this machine
 	$(GO) run ./cmd/penstock demo
