@@ -41,30 +41,33 @@ func (r *rig) check() error {
 
 // checkStock looks at what is available: never less than nothing, and since when something is (L6).
 func (r *rig) checkStock() error {
-	available := make([]int64, len(r.items))
 	for shard := range inventory.ShardID(shards) {
 		levels, items, err := r.redis.ItemLevels(r.ctx, shard, r.items)
 		if err != nil {
 			return err
 		}
 		for i := range items {
-			// A failover may bring back units that were sold; what it forgot is the database's to
-			// refuse.
+			// A failover may bring back units that were sold; what it forgot is the database's to refuse.
 			if items[i].Available < 0 && !r.lossy() {
 				r.fails("L3 available is %d on shard %d", items[i].Available, shard)
 			}
-			if !levels.Closed {
-				available[i] += items[i].Available
-			}
+			r.supply[i][shard].see(!levels.Closed && items[i].Available > 0)
 		}
-	}
-	for i, units := range available {
-		if r.empty[i] || units <= 0 {
-			r.lastEmpty[i] = time.Now()
-		}
-		r.empty[i] = units <= 0
 	}
 	return nil
+}
+
+// supply is since when an item has units on a shard.
+type supply struct {
+	has   bool
+	since time.Time
+}
+
+func (s *supply) see(has bool) {
+	if has && !s.has {
+		s.since = time.Now()
+	}
+	s.has = has
 }
 
 // lossy reports whether a server has lost what it had acknowledged, and not all of it.
@@ -131,13 +134,15 @@ func (r *rig) judgeAnswers() error {
 	return nil
 }
 
-// judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where there was
-// one all the time (L6). A buyer who was told busy makes the movers go.
+// judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where a shard had one
+// all the time (L6). A buyer who was told busy makes the movers go.
 func (r *rig) judgeRefusal(a *attempt) {
 	switch a.answer() {
 	case string(seckill.CodeSoldOut):
-		if at := a.key.item; a.quantity == 1 && !r.empty[at] && r.lastEmpty[at].Before(a.arrived) {
-			r.fails("L6 %s was told sold-out, and a unit was available all the time", a.key)
+		for shard, s := range r.supply[a.key.item] {
+			if a.quantity == 1 && s.has && s.since.Before(a.arrived) {
+				r.fails("L6 %s was told sold-out, and shard %d had a unit all the time", a.key, shard)
+			}
 		}
 	case string(seckill.CodeBusy):
 		shard := inventory.Place(r.items[a.key.item], r.terms.Spread, string(a.key.id), shards)

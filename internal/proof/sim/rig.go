@@ -95,8 +95,7 @@ type rig struct {
 	jumps     int                         // of the database's clock
 	met       coverage
 
-	lastEmpty []time.Time // of each item: when no unit of it was last available
-	empty     []bool      // of each item: there is none now
+	supply [][shards]supply // of each item, by shard
 
 	unbalanced atomic.Bool // an auditor has seen that the books don't balance
 
@@ -138,7 +137,7 @@ func emptyRig(ctx context.Context, dir string, t terms) *rig {
 		redis: stocktest.NewModel(), log: new(log), names: make(map[string]string),
 		epochs: make(map[inventory.ShardID][]inventory.Epoch), gone: make(map[seckill.OrderID]bool),
 		locks: make(map[seckill.StockKey]func()), met: make(coverage),
-		lastEmpty: make([]time.Time, t.Items), empty: make([]bool, t.Items),
+		supply: make([][shards]supply, t.Items),
 	}
 	r.path.began = r.began
 	return r

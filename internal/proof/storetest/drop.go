@@ -112,7 +112,8 @@ func dropAgain(t *testing.T, open Open) {
 		t.Fatalf("item id %d was given out twice", old)
 	}
 	got := s.since(version)
-	equal(s, "changed activities, kept and dropped", []any{len(got.Activities), len(got.Kept), got.Dropped}, []any{1, 0, []seckill.ActivityID(nil)})
+	equal(s, "changed activities, kept and dropped", []any{len(got.Activities), len(got.Kept), got.Dropped},
+		[]any{1, 0, []seckill.ActivityID(nil)})
 	s.fenceAll()
 	s.order(0, "u-1", "k", 1)
 	// A record of the earlier one that is read again fits no item.
