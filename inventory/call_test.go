@@ -516,6 +516,9 @@ func claims(n int) *HoldCall {
 
 // A call allocates for itself, not for its claims.
 func TestHoldAllocatesByTheCall(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools forget")
+	}
 	b := newBed(t)
 	s := b.process(Config{})
 	client, err := s.conn()

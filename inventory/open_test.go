@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,9 +231,12 @@ func TestAnotherServerIsSuspect(t *testing.T) {
 func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
+	var mu sync.Mutex // the server's goroutine reads what the test sets
 	var info, reached, aof string
 	waited := 0
 	b.on(func(c *server.Peer, command string, args ...string) bool {
+		mu.Lock()
+		defer mu.Unlock()
 		switch command {
 		case "INFO":
 			c.WriteBulk(info)
@@ -282,10 +286,15 @@ func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 				closed := map[string]string{"open": "1", "doom": "0"}[name]
 				b.redis.HSet(metaKey, "epoch", fmt.Sprint(ref.Epoch), "closed", closed, "seq", "5")
 			}
+			mu.Lock()
 			info, reached, aof, waited = c.info, c.reached, c.aof, 0
-			if err := call(); kindOf(err) != c.want || waited != c.waits {
+			mu.Unlock()
+			err := call()
+			mu.Lock()
+			if kindOf(err) != c.want || waited != c.waits {
 				t.Errorf("%s with %q, %d reached: %v, waited %d times", name, c.info, len(c.reached), err, waited)
 			}
+			mu.Unlock()
 		}
 	}
 }
@@ -293,14 +302,14 @@ func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 // A primary that is cut off from its replicas must not count as having closed a shard.
 func TestCloseWantsItsReplicas(t *testing.T) {
 	b := newBed(t)
-	connected := 0
+	var connected atomic.Int32
 	config := &settings{config: good()}
 	b.on(func(c *server.Peer, command string, args ...string) bool {
 		switch command {
 		case "INFO":
-			c.WriteBulk(fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", connected))
+			c.WriteBulk(fmt.Sprintf("# Replication\r\nrole:master\r\nconnected_slaves:%d\r\n", connected.Load()))
 		case "WAIT":
-			c.WriteInt(connected)
+			c.WriteInt(int(connected.Load()))
 		default:
 			return config.answer(c, command, args...)
 		}
@@ -310,7 +319,7 @@ func TestCloseWantsItsReplicas(t *testing.T) {
 	if err := s.Close(t.Context(), Ref{1, 1}); kindOf(err) != "unknown" || !strings.Contains(err.Error(), "0 replicas are connected") {
 		t.Errorf("without a replica: %v", err)
 	}
-	connected = 1
+	connected.Store(1)
 	if err := s.Close(t.Context(), Ref{1, 2}); err != nil {
 		t.Errorf("with one: %v", err)
 	}

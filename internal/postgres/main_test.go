@@ -239,6 +239,9 @@ func (l lockable) LockStock(item inventory.ItemID, shard inventory.ShardID) (unl
 	})
 }
 
+// Blocks implements storetest.Blocker.
+func (lockable) Blocks() {}
+
 func must(t testing.TB, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {

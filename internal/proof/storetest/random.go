@@ -56,7 +56,8 @@ func exerciseModel(t *testing.T, open Open) {
 			"reprice":    r.reprice,
 			"letters":    r.replayOrDiscard,
 		}
-		if locker, ok := s.store.(Locker); ok {
+		_, blocks := s.store.(Blocker)
+		if locker, ok := s.store.(Locker); ok && !blocks {
 			steps["lock"] = func(t *rapid.T) { r.lock(t, locker) }
 			steps["unpark"] = r.unpark
 		}

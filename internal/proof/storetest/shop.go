@@ -24,6 +24,13 @@ type Locker interface {
 	LockStock(item inventory.ItemID, shard inventory.ShardID) (unlock func())
 }
 
+// Blocker is a Locker whose locks are real: people's changes of the row wait for unlock, so random
+// sequences don't lock.
+type Blocker interface {
+	Locker
+	Blocks()
+}
+
 // clock is the database's clock in these tests: it moves when told to.
 type clock struct {
 	mu  sync.Mutex
