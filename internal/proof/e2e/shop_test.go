@@ -60,10 +60,18 @@ func (s *shop) buy(n *node, user, key string, quantity int, header ...string) (a
 	return call("POST", n.public+"/v1/orders", body, append(header, "Authorization", "Bearer "+s.key, "Idempotency-Key", key)...)
 }
 
-// mustBuy buys one unit and waits for the order.
+// mustBuy buys one unit and waits for the order. While shards open it is told to ask again with the
+// same key, and does.
 func (s *shop) mustBuy(n *node, user, key string) string {
 	s.t.Helper()
-	a, err := s.buy(n, user, key, 1, "Prefer", "wait=10")
+	var a answer
+	var err error
+	for range 100 {
+		if a, err = s.buy(n, user, key, 1, "Prefer", "wait=10"); err != nil || a.status != http.StatusServiceUnavailable {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	if err != nil || a.status != http.StatusCreated {
 		s.t.Fatalf("buy: %v, %v", a, err)
 	}

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -418,11 +419,11 @@ func (r *modelRun) change(t *rapid.T) {
 	var replayed, again bool
 	var refused, err error
 	var total int64
+	var holds []seckill.Taken
 	if c.Delta > 0 {
 		replayed, refused = r.model.restock(c)
 		total, again, err = r.store.Restock(r.ctx, c, author)
 	} else {
-		var holds []seckill.Taken
 		for k := range item.Spread {
 			if units := seckill.Share(-c.Delta, k, item.Spread); units > 0 {
 				ref := r.refNear(t, item.on(k))
@@ -433,6 +434,11 @@ func (r *modelRun) change(t *rapid.T) {
 		total, again, err = r.store.Withdraw(r.ctx, c, holds, author)
 	}
 	if refused != nil {
+		for _, h := range holds { // of several refusals a store chooses
+			if _, other := r.model.mayTake(h); other != nil && errors.Is(err, other) {
+				refused = other
+			}
+		}
 		r.wants(err, refused)
 		return
 	}
