@@ -66,12 +66,10 @@ func (s *shop) mustBuy(n *node, user, key string) string {
 	s.t.Helper()
 	var a answer
 	var err error
-	for range 100 {
-		if a, err = s.buy(n, user, key, 1, "Prefer", "wait=10"); err != nil || a.status != http.StatusServiceUnavailable {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	eventually(s.t, "another answer than 503", func() bool {
+		a, err = s.buy(n, user, key, 1, "Prefer", "wait=10")
+		return err != nil || a.status != http.StatusServiceUnavailable
+	})
 	if err != nil || a.status != http.StatusCreated {
 		s.t.Fatalf("buy: %v, %v", a, err)
 	}
