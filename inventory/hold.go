@@ -41,11 +41,16 @@ func Head(id string) string {
 // shards from there on otherwise, chosen by the head of the hold's name. So all holds of a buyer are on
 // one shard. spread is from 1 to shards.
 func Place(item ItemID, spread int, id string, shards int) ShardID {
-	at := Home(item, shards)
-	if spread > 1 {
-		at += ShardID(fnv64(Head(id)) % uint64(spread))
+	if spread <= 1 {
+		return Home(item, shards)
 	}
-	return at % ShardID(shards)
+	return ShardAt(item, int(fnv64(Head(id))%uint64(spread)), shards)
+}
+
+// ShardAt returns the i-th shard of an item, from 0 on: its home, and those behind it. i is less than the
+// item's spread.
+func ShardAt(item ItemID, i, shards int) ShardID {
+	return (Home(item, shards) + ShardID(i)) % ShardID(shards)
 }
 
 // Home returns the first shard of an item. An item that is spread over k shards is on this one and the

@@ -254,15 +254,10 @@ func (e *edit) writeActivity(ctx context.Context) error {
 	return err
 }
 
-// shardOf returns the i-th shard of an item.
-func (e *edit) shardOf(item inventory.ItemID, i int) inventory.ShardID {
-	return inventory.ShardID((int(inventory.Home(item, e.shards)) + i) % e.shards)
-}
-
 // divide gives each of the item's shards its share.
 func (e *edit) divide(item *seckill.Item) {
 	for i := range item.Spread {
-		key := seckill.StockKey{Item: item.ID, Shard: e.shardOf(item.ID, i)}
+		key := seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, e.shards)}
 		e.made[key] = seckill.Share(item.Quantity, i, item.Spread)
 	}
 }
@@ -314,7 +309,7 @@ func (e *edit) changeRows(was, item *seckill.Item) {
 	switch {
 	case e.wasPublished:
 		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
-			e.made[seckill.StockKey{Item: item.ID, Shard: e.shardOf(item.ID, i)}] = 0
+			e.made[seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, e.shards)}] = 0
 		}
 	case was.Quantity != item.Quantity || was.Spread != item.Spread:
 		e.drop = append(e.drop, int64(item.ID))

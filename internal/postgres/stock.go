@@ -115,7 +115,7 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		deltas := make(map[inventory.ShardID]int64)
 		var rows []seckill.Outgoing
 		for i := range it.spread {
-			shard, units := s.shardOf(c.Item, i), seckill.Share(c.Delta, i, it.spread)
+			shard, units := inventory.ShardAt(c.Item, i, s.shards), seckill.Share(c.Delta, i, it.spread)
 			if units == 0 {
 				break
 			}
@@ -131,11 +131,6 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		return 0, false, err
 	}
 	return total, replayed, nil
-}
-
-// shardOf returns the i-th shard of an item.
-func (s *Store) shardOf(item inventory.ItemID, i int) inventory.ShardID {
-	return inventory.ShardID((int(inventory.Home(item, s.shards)) + i) % s.shards)
 }
 
 func restock(item inventory.ItemID, shard inventory.ShardID, id string, units int64) seckill.Outgoing {

@@ -285,7 +285,7 @@ func (tx *transaction) changeRows(ctx context.Context, e *edit, was, item *secki
 	switch {
 	case e.wasPublished:
 		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
-			made[seckill.StockKey{Item: item.ID, Shard: tx.shardOf(item.ID, i)}] = 0
+			made[seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, tx.shards)}] = 0
 		}
 	case was.Quantity != item.Quantity || was.Spread != item.Spread:
 		if _, err := tx.exec(ctx, "DELETE FROM stock WHERE item = ?", int64(item.ID)); err != nil {
@@ -299,7 +299,7 @@ func (tx *transaction) changeRows(ctx context.Context, e *edit, was, item *secki
 // divide gives each of the item's shards its share.
 func (tx *transaction) divide(item *seckill.Item, made map[seckill.StockKey]int64) {
 	for i := range item.Spread {
-		key := seckill.StockKey{Item: item.ID, Shard: tx.shardOf(item.ID, i)}
+		key := seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, tx.shards)}
 		made[key] = seckill.Share(item.Quantity, i, item.Spread)
 	}
 }

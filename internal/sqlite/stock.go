@@ -30,11 +30,6 @@ func (tx *transaction) stockItem(ctx context.Context, id inventory.ItemID) (stoc
 	return i, err
 }
 
-// shardOf returns the i-th shard of an item.
-func (tx *transaction) shardOf(item inventory.ItemID, i int) inventory.ShardID {
-	return (inventory.Home(item, tx.shards) + inventory.ShardID(i)) % inventory.ShardID(tx.shards)
-}
-
 // Restock implements seckill.StockStore. An item that was never on sale has no units in Redis: its
 // new ones go there with its publication.
 func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.Author) (total int64, replayed bool, err error) {
@@ -51,7 +46,7 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		total += c.Delta
 		var rows []seckill.Outgoing
 		for i := range item.spread {
-			share, shard := seckill.Share(c.Delta, i, item.spread), tx.shardOf(c.Item, i)
+			share, shard := seckill.Share(c.Delta, i, item.spread), inventory.ShardAt(c.Item, i, tx.shards)
 			if share == 0 {
 				break
 			}

@@ -93,28 +93,22 @@ func (m *Mover) Step(ctx context.Context) {
 		mine[shard] = true
 	}
 	for _, offer := range m.spread() {
-		home := inventory.Home(offer.ID, m.cfg.Shards)
-		if ctx.Err() != nil || wanted[offer.ID] == nil || !mine[home] {
+		if ctx.Err() != nil || wanted[offer.ID] == nil || !mine[inventory.Home(offer.ID, m.cfg.Shards)] {
 			continue
 		}
-		if err := m.item(ctx, offer, home, wanted[offer.ID]); err != nil && ctx.Err() == nil && !rebuilding(err) {
+		if err := m.item(ctx, offer, wanted[offer.ID]); err != nil && ctx.Err() == nil && !rebuilding(err) {
 			m.log.Warn("units not moved", "item", offer.ID, "sku", offer.SKU, "err", err)
 		}
 	}
 }
 
-// shardAt returns the i-th shard of an item.
-func (m *Mover) shardAt(home inventory.ShardID, i int) inventory.ShardID {
-	return inventory.ShardID((int(home) + i) % m.cfg.Shards)
-}
-
 // item moves half of what the fullest shard of the item has to those that are wanted and empty.
-func (m *Mover) item(ctx context.Context, offer seckill.Offer, home inventory.ShardID, wanted map[inventory.ShardID]bool) error {
+func (m *Mover) item(ctx context.Context, offer seckill.Offer, wanted map[inventory.ShardID]bool) error {
 	var empty []inventory.ShardID
 	var full inventory.ShardID
 	most := int64(0)
 	for i := range offer.Spread {
-		shard := m.shardAt(home, i)
+		shard := inventory.ShardAt(offer.ID, i, m.cfg.Shards)
 		levels, items, err := m.stock.ItemLevels(ctx, shard, []inventory.ItemID{offer.ID})
 		switch {
 		case err != nil:

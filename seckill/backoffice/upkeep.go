@@ -102,9 +102,8 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 	on := make(map[inventory.ShardID][]inventory.ItemID)
 	for i := range sale.Items {
 		item := &sale.Items[i]
-		home := inventory.Home(item.ID, u.cfg.Shards)
 		for j := range item.Spread {
-			shard := inventory.ShardID((int(home) + j) % u.cfg.Shards)
+			shard := inventory.ShardAt(item.ID, j, u.cfg.Shards)
 			on[shard] = append(on[shard], item.ID)
 		}
 	}

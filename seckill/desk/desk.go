@@ -218,7 +218,7 @@ func (d *Desk) shards(offer seckill.Offer) []inventory.ShardID {
 
 // shard returns the i-th shard of an offer.
 func (d *Desk) shard(offer seckill.Offer, i int) inventory.ShardID {
-	return (inventory.Home(offer.ID, d.cfg.Shards) + inventory.ShardID(i)) % inventory.ShardID(d.cfg.Shards)
+	return inventory.ShardAt(offer.ID, i, d.cfg.Shards)
 }
 
 // InStock reports whether the offer was last seen with a unit on any of its shards, and how old
