@@ -1,6 +1,7 @@
 package seckill
 
 import (
+	"fmt"
 	"time"
 
 	"penstock/inventory"
@@ -80,21 +81,15 @@ func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	return accepted
 }
 
-// letter returns the dead letter of a promise that fits no item: a page with that promise alone.
-func (r *Promise) letter(p *Page) DeadLetter {
-	alone := Page{PageHeader: p.PageHeader, Promises: []Promise{*r}}
-	return DeadLetter{
-		Order: r.Order, Partition: p.Partition, Offset: p.Offset, Problem: "no item fits this promise",
-		Value: AppendPage(nil, &alone),
+// CheckLocked returns ErrLocked where a promise was parked for a locked row: before a batch may park, it waits
+// for the row.
+func CheckLocked(accepted []Acceptance) error {
+	for i := range accepted {
+		if o := &accepted[i].Order; accepted[i].Outcome == OutcomeParked && o.Reason == ReasonLocked {
+			return fmt.Errorf("item %d on shard %d: %w", o.Item, o.Grant.Shard, ErrLocked)
+		}
 	}
-}
-
-// promise returns the promise that an order was made of.
-func (o *Order) promise() *Promise {
-	return &Promise{
-		Order: o.ID, Caller: o.Caller, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
-		Amount: o.Amount, Request: o.Request, Accepted: o.Accepted,
-	}
+	return nil
 }
 
 // order returns the row of a promise that may become an order; its state is not decided yet.
@@ -153,9 +148,7 @@ func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 	outcome := decideNew(&after, in, key)
 	out.move(before, &after)
 	if after.Reason == ReasonUnfit && before.Reason == ReasonLocked {
-		out.Letters = append(out.Letters, after.promise().letter(&Page{PageHeader: PageHeader{
-			Ref: inventory.Ref{Shard: key.Shard, Epoch: before.Grant.Epoch}, Seq: before.Grant.Seq, Node: before.Node, Put: before.Accepted,
-		}}))
+		out.Letters = append(out.Letters, letterOf(&after))
 	}
 	ref := inventory.Ref{Shard: key.Shard, Epoch: in.Epochs[key.Shard]}
 	return Acceptance{Outcome: outcome, Order: after, Ref: ref}

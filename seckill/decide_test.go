@@ -237,6 +237,9 @@ func TestDecideUnpark(t *testing.T) {
 			if stepped := c.state != OrderParked; stepped != (len(out.Steps) == 1) {
 				t.Errorf("steps %+v", out.Steps)
 			}
+			if unfit := a.Order.Reason == ReasonUnfit; unfit != (len(out.Letters) == 1) || unfit && out.Letters[0].Partition != -1 {
+				t.Errorf("letters %+v", out.Letters)
+			}
 		})
 	}
 }

@@ -75,13 +75,11 @@ func (a *accepting) run(ctx context.Context, tx *transaction) error {
 		a.out = append(a.out, seckill.DecideAccept(&a.pages[i], in.AcceptInput, changes)...)
 	}
 	if !a.park {
-		for i := range a.out {
-			if o := &a.out[i].Order; a.out[i].Outcome == seckill.OutcomeParked && o.Reason == seckill.ReasonLocked {
-				return fmt.Errorf("item %d on shard %d: %w", o.Item, o.Grant.Shard, seckill.ErrLocked)
-			}
+		if err := seckill.CheckLocked(a.out); err != nil {
+			return err
 		}
 	}
-	changes.Letters = lettersOf(a.letters, changes.Letters)
+	changes.Letters = seckill.MergeLetters(a.letters, changes.Letters)
 	queueChanges(tx, f, in.weekOf(pl), changes)
 	return nil
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,27 +21,6 @@ func scanLetter(rows pgx.Rows) (seckill.DeadLetter, error) {
 func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error) {
 	return list(ctx, s, "read dead letters", scanLetter,
 		"SELECT "+letterColumns+" FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2", after, max(limit, 0))
-}
-
-// lettersOf returns the letters of a batch, and those of its promises that no letter of the batch
-// is about: where a whole record is kept, one letter is enough.
-func lettersOf(batch, promises []seckill.DeadLetter) []seckill.DeadLetter {
-	if len(promises) == 0 {
-		return batch
-	}
-	covered := make(map[seckill.OrderID]bool)
-	for i := range batch {
-		for _, id := range seckill.LetterOrders(&batch[i]) {
-			covered[id] = true
-		}
-	}
-	all := slices.Clone(batch)
-	for i := range promises {
-		if !covered[promises[i].Order] {
-			all = append(all, promises[i])
-		}
-	}
-	return all
 }
 
 // insertLetters queues dead letters; each is kept once. At is the database's. A problem is for
@@ -139,7 +117,6 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, ids []int64, by seckill.
 func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error) {
 	var out []seckill.Acceptance
 	err := s.write(ctx, "replay dead letters", func(ctx context.Context, tx *transaction) error {
-		out = nil
 		letters, err := tx.lockLetters(ctx, ids)
 		if err != nil {
 			return err
@@ -149,13 +126,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.A
 			return err
 		}
 		var done []seckill.DeadLetter
-		for i := range letters {
-			got, finished := r.replay(&letters[i])
-			out = append(out, got...)
-			if finished {
-				done = append(done, letters[i])
-			}
-		}
+		out, done = seckill.DecideReplay(letters, r.pages, r.in.AcceptInput, r.changes)
 		r.changes.Letters = nil // they have letters: the ones that are replayed
 		queueChanges(tx, r.found, r.in.weekOf(r.places), r.changes)
 		return tx.dropLetters(done, by)
@@ -197,55 +168,4 @@ func (s *Store) beginReplay(ctx context.Context, tx *transaction, letters []seck
 	var err error
 	r.unparking, err = s.lockParked(ctx, tx, awaitOrders, ids, pages)
 	return r, err
-}
-
-// replay tries the orders of a letter again, and reports whether none of them is parked any more.
-func (r *replay) replay(l *seckill.DeadLetter) (out []seckill.Acceptance, finished bool) {
-	if l.Order != "" {
-		if o, ok := r.orders[l.Order]; ok {
-			out = append(out, r.unpark(&o, &o))
-		}
-	} else {
-		page, readable := r.pages[l.ID]
-		if !readable {
-			return nil, false
-		}
-		for i := range page.Promises {
-			out = append(out, r.promise(&page, &page.Promises[i])...)
-		}
-	}
-	finished = true
-	for i := range out {
-		finished = finished && out[i].Order.State != seckill.OrderParked
-	}
-	return out, finished
-}
-
-// promise is a promise of a record that is read anew.
-func (r *replay) promise(page *seckill.Page, p *seckill.Promise) []seckill.Acceptance {
-	o, ok := r.orders[p.Order]
-	if ok && o.State == seckill.OrderParked {
-		read := seckill.ReadAnew(&o, page, p)
-		return []seckill.Acceptance{r.unpark(&o, &read)}
-	}
-	single := seckill.Page{PageHeader: page.PageHeader, Promises: []seckill.Promise{*p}}
-	return seckill.DecideAccept(&single, r.in.AcceptInput, r.changes)
-}
-
-// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
-// is: it has a dead letter, so nobody but a replay tries it.
-func (r *replay) unpark(o, read *seckill.Order) seckill.Acceptance {
-	key := o.Stock()
-	if o.State != seckill.OrderParked || r.in.Locked[key] {
-		outcome := seckill.OutcomeExists
-		if o.State == seckill.OrderParked {
-			outcome = seckill.OutcomeParked
-		}
-		a := seckill.Acceptance{Outcome: outcome, Order: *o}
-		a.Ref.Shard, a.Ref.Epoch = key.Shard, r.in.Epochs[key.Shard]
-		return a
-	}
-	a := seckill.DecideUnpark(read, r.in.AcceptInput, r.changes)
-	r.orders[o.ID] = a.Order
-	return a
 }

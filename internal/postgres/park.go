@@ -34,7 +34,9 @@ func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit in
 		}
 		for _, id := range ids {
 			if o, ok := un.orders[id]; ok && o.State == seckill.OrderParked && o.Reason == seckill.ReasonLocked {
-				out = append(out, un.decide(&o))
+				a := seckill.DecideUnpark(&o, un.in.AcceptInput, un.changes)
+				un.orders[id] = a.Order
+				out = append(out, a)
 			}
 		}
 		queueChanges(tx, un.found, un.in.weekOf(un.places), un.changes)
@@ -90,17 +92,6 @@ type unparking struct {
 	places  places
 	in      input
 	changes *seckill.Changes
-}
-
-// decide tries an order again. One that turns out to be unfit gets a dead letter.
-func (un *unparking) decide(o *seckill.Order) seckill.Acceptance {
-	was := un.orders[o.ID].Reason
-	a := seckill.DecideUnpark(o, un.in.AcceptInput, un.changes)
-	un.orders[o.ID] = a.Order
-	if a.Order.Reason == seckill.ReasonUnfit && was != seckill.ReasonUnfit {
-		un.changes.Letters = append(un.changes.Letters, seckill.LetterOf(&a.Order))
-	}
-	return a
 }
 
 // lockParked takes the orders by a text, their stock rows where those are free, and reads what the

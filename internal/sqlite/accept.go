@@ -29,29 +29,20 @@ func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptan
 		for i := range b.Pages {
 			out = append(out, seckill.DecideAccept(&b.Pages[i], in, changes)...)
 		}
-		if err := mayPark(out, b.Park); err != nil {
-			return err
+		if !b.Park {
+			if err := seckill.CheckLocked(out); err != nil {
+				return err
+			}
 		}
 		if err := tx.writeChanges(ctx, changes); err != nil {
 			return err
 		}
-		return tx.keepLetters(ctx, lettersOf(b.Letters, changes.Letters))
+		return tx.keepLetters(ctx, seckill.MergeLetters(b.Letters, changes.Letters))
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
-}
-
-// mayPark refuses promises of locked rows where they are not to be parked.
-func mayPark(out []seckill.Acceptance, park bool) error {
-	for i := range out {
-		o := &out[i].Order
-		if !park && out[i].Outcome == seckill.OutcomeParked && o.Reason == seckill.ReasonLocked {
-			return fmt.Errorf("item %d on shard %d: %w", o.Item, o.Grant.Shard, seckill.ErrLocked)
-		}
-	}
-	return nil
 }
 
 // move moves positions that are still the ones that their batch was read from.

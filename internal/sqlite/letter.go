@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"slices"
 
 	"penstock/seckill"
 )
@@ -34,27 +33,6 @@ func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seck
 		return nil, err
 	}
 	return out, nil
-}
-
-// lettersOf returns the letters of a batch, and those of its promises that no letter of the batch
-// is about: where a whole record is kept, one letter is enough.
-func lettersOf(batch, promises []seckill.DeadLetter) []seckill.DeadLetter {
-	if len(promises) == 0 {
-		return batch
-	}
-	covered := make(map[seckill.OrderID]bool)
-	for i := range batch {
-		for _, id := range seckill.LetterOrders(&batch[i]) {
-			covered[id] = true
-		}
-	}
-	all := slices.Clone(batch)
-	for i := range promises {
-		if !covered[promises[i].Order] {
-			all = append(all, promises[i])
-		}
-	}
-	return all
 }
 
 // keepLetters keeps dead letters, each once. At is the database's.
@@ -141,7 +119,6 @@ func (s *Store) DiscardDeadLetters(ctx context.Context, ids []int64, by seckill.
 func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error) {
 	var out []seckill.Acceptance
 	err := s.write(ctx, "replay dead letters", func(ctx context.Context, tx *transaction) error {
-		out = nil
 		letters, err := tx.readLetters(ctx, ids)
 		if err != nil {
 			return err
@@ -151,13 +128,7 @@ func (s *Store) ReplayDeadLetters(ctx context.Context, ids []int64, by seckill.A
 			return err
 		}
 		var done []seckill.DeadLetter
-		for i := range letters {
-			got, finished := r.replay(&letters[i])
-			out = append(out, got...)
-			if finished {
-				done = append(done, letters[i])
-			}
-		}
+		out, done = seckill.DecideReplay(letters, r.pages, r.in, r.changes)
 		if err := tx.rewriteOrders(ctx, r.changes); err != nil {
 			return err
 		}
@@ -203,55 +174,4 @@ func (tx *transaction) beginReplay(ctx context.Context, letters []seckill.DeadLe
 	}
 	r.in, err = tx.readInput(ctx, claims)
 	return r, err
-}
-
-// replay tries the orders of a letter again, and reports whether none of them is parked any more.
-func (r *replay) replay(l *seckill.DeadLetter) (out []seckill.Acceptance, finished bool) {
-	if l.Order != "" {
-		if o, ok := r.in.Existing[l.Order]; ok {
-			out = append(out, r.unpark(&o, &o))
-		}
-	} else {
-		page, readable := r.pages[l.ID]
-		if !readable {
-			return nil, false
-		}
-		for i := range page.Promises {
-			out = append(out, r.promise(&page, &page.Promises[i])...)
-		}
-	}
-	finished = true
-	for i := range out {
-		finished = finished && out[i].Order.State != seckill.OrderParked
-	}
-	return out, finished
-}
-
-// promise is a promise of a record that is read anew.
-func (r *replay) promise(page *seckill.Page, p *seckill.Promise) []seckill.Acceptance {
-	o, ok := r.in.Existing[p.Order]
-	if ok && o.State == seckill.OrderParked {
-		read := seckill.ReadAnew(&o, page, p)
-		return []seckill.Acceptance{r.unpark(&o, &read)}
-	}
-	single := seckill.Page{PageHeader: page.PageHeader, Promises: []seckill.Promise{*p}}
-	return seckill.DecideAccept(&single, r.in, r.changes)
-}
-
-// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
-// is: it has a dead letter, so nobody but a replay tries it.
-func (r *replay) unpark(o, read *seckill.Order) seckill.Acceptance {
-	key := o.Stock()
-	if o.State != seckill.OrderParked || r.in.Locked[key] {
-		outcome := seckill.OutcomeExists
-		if o.State == seckill.OrderParked {
-			outcome = seckill.OutcomeParked
-		}
-		a := seckill.Acceptance{Outcome: outcome, Order: *o}
-		a.Ref.Shard, a.Ref.Epoch = key.Shard, r.in.Epochs[key.Shard]
-		return a
-	}
-	a := seckill.DecideUnpark(read, r.in, r.changes)
-	r.in.Existing[o.ID] = a.Order
-	return a
 }

@@ -1,0 +1,156 @@
+package seckill
+
+import (
+	"slices"
+
+	"penstock/inventory"
+)
+
+// letter returns the dead letter of a promise that fits no item: a page with that promise alone.
+func (r *Promise) letter(p *Page) DeadLetter {
+	alone := Page{PageHeader: p.PageHeader, Promises: []Promise{*r}}
+	return DeadLetter{
+		Order: r.Order, Partition: p.Partition, Offset: p.Offset, Problem: "no item fits this promise",
+		Value: AppendPage(nil, &alone),
+	}
+}
+
+// promise returns the promise that an order was made of.
+func (o *Order) promise() *Promise {
+	return &Promise{
+		Order: o.ID, Caller: o.Caller, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
+		Amount: o.Amount, Request: o.Request, Accepted: o.Accepted,
+	}
+}
+
+// letterOf returns the dead letter of a parked order that fits no item, made of its row. DecideAccept
+// makes the letters of promises; this one is DecideUnpark's, for an order that was parked for a locked row
+// and turned out to fit no item when it was tried again. Its record's place is not known any more: the
+// partition is -1.
+func letterOf(o *Order) DeadLetter {
+	page := Page{
+		PageHeader: PageHeader{
+			Ref: inventory.Ref{Shard: o.Grant.Shard, Epoch: o.Grant.Epoch}, Seq: o.Grant.Seq, Node: o.Node, Put: o.Accepted,
+		},
+		Partition: -1,
+	}
+	return o.promise().letter(&page)
+}
+
+// LetterOrders returns the orders that a dead letter is about: its own, or those that its record's
+// header names.
+func LetterOrders(l *DeadLetter) []OrderID {
+	if l.Order != "" {
+		return []OrderID{l.Order}
+	}
+	page, err := ParsePage(l.Value)
+	if err != nil && len(page.Orders) == 0 {
+		return nil
+	}
+	ids := make([]OrderID, len(page.Orders))
+	for i := range page.Orders {
+		ids[i] = page.Orders[i].Order
+	}
+	return ids
+}
+
+// readAnew returns a parked order as the promise of its record says: where only the header could be
+// read when it was parked, the row has no more than the order's id and units.
+func readAnew(parked *Order, p *Page, r *Promise) Order {
+	o := *parked
+	o.Caller, o.Activity, o.SKU, o.User, o.Amount = r.Caller, r.Activity, r.SKU, r.User, r.Amount
+	o.Request, o.Node, o.Accepted = r.Request, p.Node, r.Accepted
+	return o
+}
+
+// MergeLetters returns the letters of a batch, and those of its promises that no letter of the batch is
+// about: where a whole record is kept, one letter is enough.
+func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
+	if len(promises) == 0 {
+		return batch
+	}
+	covered := make(map[OrderID]bool)
+	for i := range batch {
+		for _, id := range LetterOrders(&batch[i]) {
+			covered[id] = true
+		}
+	}
+	all := slices.Clone(batch)
+	for i := range promises {
+		if !covered[promises[i].Order] {
+			all = append(all, promises[i])
+		}
+	}
+	return all
+}
+
+// DecideReplay tries the orders of dead letters again. It is called inside the transaction that has the
+// rows. pages are those of the letters of whole records that can be read, by the letter's id. done are the
+// letters none of whose orders is parked any more. Letters in out are no new ones: their orders have one.
+func DecideReplay(letters []DeadLetter, pages map[int64]Page, in *AcceptInput, out *Changes) (accepted []Acceptance, done []DeadLetter) {
+	r := replay{pages, in, out}
+	for i := range letters {
+		got, finished := r.letter(&letters[i])
+		accepted = append(accepted, got...)
+		if finished {
+			done = append(done, letters[i])
+		}
+	}
+	return accepted, done
+}
+
+// replay is dead letters that are tried again.
+type replay struct {
+	pages   map[int64]Page
+	in      *AcceptInput
+	changes *Changes
+}
+
+// letter tries the orders of a letter again, and reports whether none of them is parked any more.
+func (r *replay) letter(l *DeadLetter) (out []Acceptance, finished bool) {
+	if l.Order != "" {
+		if o, ok := r.in.Existing[l.Order]; ok {
+			out = append(out, r.unpark(&o, &o))
+		}
+	} else {
+		page, readable := r.pages[l.ID]
+		if !readable {
+			return nil, false
+		}
+		for i := range page.Promises {
+			out = append(out, r.promise(&page, &page.Promises[i])...)
+		}
+	}
+	finished = true
+	for i := range out {
+		finished = finished && out[i].Order.State != OrderParked
+	}
+	return out, finished
+}
+
+// promise is a promise of a record that is read anew.
+func (r *replay) promise(page *Page, p *Promise) []Acceptance {
+	o, ok := r.in.Existing[p.Order]
+	if ok && o.State == OrderParked {
+		read := readAnew(&o, page, p)
+		return []Acceptance{r.unpark(&o, &read)}
+	}
+	single := Page{PageHeader: page.PageHeader, Promises: []Promise{*p}}
+	return DecideAccept(&single, r.in, r.changes)
+}
+
+// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it is: it
+// has a dead letter, so nobody but a replay tries it.
+func (r *replay) unpark(o, read *Order) Acceptance {
+	key := o.Stock()
+	if o.State != OrderParked || r.in.Locked[key] {
+		outcome := OutcomeExists
+		if o.State == OrderParked {
+			outcome = OutcomeParked
+		}
+		return Acceptance{Outcome: outcome, Order: *o, Ref: inventory.Ref{Shard: key.Shard, Epoch: r.in.Epochs[key.Shard]}}
+	}
+	a := DecideUnpark(read, r.in, r.changes)
+	r.in.Existing[o.ID] = a.Order
+	return a
+}
