@@ -1,7 +1,9 @@
 package seckill
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"penstock/inventory"
@@ -195,7 +197,7 @@ func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time,
 }
 
 // PublishRestocks returns the restocks that bring the items of a published activity on sale: one for each
-// stock row. shares has the total of each row.
+// stock row, by item and shard. shares has the total of each row.
 func PublishRestocks(shares map[StockKey]int64) []Outgoing {
 	rows := make([]Outgoing, 0, len(shares))
 	for key, total := range shares {
@@ -205,7 +207,24 @@ func PublishRestocks(shares map[StockKey]int64) []Outgoing {
 			Stock:   true,
 		})
 	}
+	slices.SortFunc(rows, func(a, b Outgoing) int {
+		return cmp.Or(cmp.Compare(a.Restock.Item, b.Restock.Item), cmp.Compare(a.Ref.Shard, b.Ref.Shard))
+	})
 	return rows
+}
+
+// AddUnits is the restock of units that come to a shard with a stock change or a move, whose id it has.
+func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units int64) Outgoing {
+	return Outgoing{
+		Ref:     inventory.Ref{Shard: shard},
+		Restock: inventory.Restock{Item: item, ID: id, Units: units}, Stock: true,
+	}
+}
+
+// SettleTaken is the settlement of a hold by the shop: sold where its units have left the total, void where
+// the hold is buried.
+func SettleTaken(t *Taken, kind inventory.Kind) Outgoing {
+	return Outgoing{Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: kind}, Stock: true}
 }
 
 // Share returns the part of units that goes to the i-th of k shards, from 0 on. The parts add up to

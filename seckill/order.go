@@ -50,6 +50,18 @@ const (
 	UnitsParked UnitState = "parked"
 )
 
+// HoldState returns the state that a hold of these units has in a shard that is loaded from the database.
+func (u UnitState) HoldState() inventory.State {
+	switch u {
+	case UnitsOpen, UnitsParked:
+		return inventory.Ordered
+	case UnitsSold:
+		return inventory.Sold
+	default:
+		return inventory.Void
+	}
+}
+
 // Order is an order as the database has it.
 type Order struct {
 	ID        OrderID

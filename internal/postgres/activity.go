@@ -1,11 +1,9 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -100,11 +98,11 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		if err := tx.flush(ctx); err != nil {
 			return err
 		}
-		e := &edit{tx: tx, shards: s.shards, by: by}
+		e := &edit{ActivityEdit: &seckill.ActivityEdit{Shards: s.shards}, tx: tx, by: by}
 		if row := *found; row != nil {
-			e.old, e.sale, e.wasPublished = &row.Activity, row.sale, row.published
+			e.Old, e.sale, e.WasPublished = &row.Activity, row.sale, row.published
 		}
-		wanted, err := change(cloneActivity(e.old))
+		wanted, err := change(e.Old.Clone())
 		switch {
 		case err != nil:
 			refused = err
@@ -112,7 +110,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		case wanted == nil || wanted.ID != id:
 			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
-		e.next = cloneActivity(wanted)
+		e.Next = wanted.Clone()
 		stored, err = e.write(ctx)
 		return err
 	})
@@ -125,46 +123,26 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// cloneActivity copies an activity: a change may keep what it is given, and what it returns.
-func cloneActivity(a *seckill.Activity) *seckill.Activity {
-	if a == nil {
-		return nil
-	}
-	out := *a
-	out.Items = slices.Clone(a.Items)
-	return &out
-}
-
-// edit is an activity under way from old (nil: it is new) to next.
+// edit is an activity under way.
 type edit struct {
-	tx     *transaction
-	shards int
-	by     seckill.Author
-
-	old, next    *seckill.Activity
-	sale         int32 // 0 until it is written
-	wasPublished bool
-	published    bool // it is or was on sale afterwards
-
-	known map[inventory.ItemID]*seckill.Item // of old
-	made  map[seckill.StockKey]int64         // stock rows that are to be made, with their totals
-	drop  []int64                            // items whose stock rows are to be made anew
+	*seckill.ActivityEdit
+	tx   *transaction
+	by   seckill.Author
+	sale int32   // 0 until it is written
+	drop []int64 // items whose stock rows are to be made anew
 }
 
 // write writes what the activity becomes, and returns it as it is then.
 func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
-	if err := needMerchant(ctx, e.tx.pipe, e.next.Merchant); err != nil {
+	if err := needMerchant(ctx, e.tx.pipe, e.Next.Merchant); err != nil {
 		return nil, err
 	}
-	state := e.next.State
-	e.published = e.wasPublished || state == seckill.ActivityPublished || state == seckill.ActivityPaused
-	e.made = make(map[seckill.StockKey]int64)
-	if err := e.settle(); err != nil {
+	if err := e.Settle(); err != nil {
 		return nil, err
 	}
-	if e.old != nil {
-		if _, changed, err := seckill.RecordActivity(e.old, e.next); err != nil || !changed {
-			return e.old, err
+	if e.Old != nil {
+		if _, changed, err := seckill.RecordActivity(e.Old, e.Next); err != nil || !changed {
+			return e.Old, err
 		}
 	}
 	if err := e.writeActivity(ctx); err != nil {
@@ -177,68 +155,27 @@ func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
 	if err := e.publish(ctx); err != nil {
 		return nil, err
 	}
-	r, _, err := seckill.RecordActivity(e.old, e.next)
+	r, _, err := seckill.RecordActivity(e.Old, e.Next)
 	if err != nil {
 		return nil, err
 	}
 	e.tx.record(e.by, r)
-	return e.next, nil
-}
-
-// settle makes of next what will be stored: its times as the table keeps them, and the quantities
-// of items that were on sale as they are.
-func (e *edit) settle() error {
-	a := e.next
-	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
-		if !t.IsZero() {
-			*t = toMicros(*t)
-		}
-	}
-	e.known = make(map[inventory.ItemID]*seckill.Item)
-	if e.old != nil {
-		for i := range e.old.Items {
-			e.known[e.old.Items[i].ID] = &e.old.Items[i]
-		}
-	}
-	seen := make(map[inventory.ItemID]bool, len(a.Items))
-	for i := range a.Items {
-		item := &a.Items[i]
-		if item.Spread < 1 || item.Spread > e.shards {
-			return fmt.Errorf("item %s: spread %d is not between 1 and %d", item.SKU, item.Spread, e.shards)
-		}
-		if item.ID == 0 {
-			continue
-		}
-		was := e.known[item.ID]
-		switch {
-		case was == nil || was.SKU != item.SKU || seen[item.ID]:
-			return fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
-		case e.wasPublished && item.Spread < was.Spread:
-			return fmt.Errorf("item %s: it was on sale on %d shards, and can't be on %d", item.SKU, was.Spread, item.Spread)
-		case e.wasPublished:
-			item.Quantity = was.Quantity
-		}
-		seen[item.ID] = true
-	}
-	if e.wasPublished && len(seen) != len(e.known) {
-		return errors.New("an item that was on sale is left out")
-	}
-	return nil
+	return e.Next, nil
 }
 
 // writeActivity writes the activity's row. A new one gets a week, and the partition for it.
 func (e *edit) writeActivity(ctx context.Context) error {
-	a, tx := e.next, e.tx
+	a, tx := e.Next, e.tx
 	var ended *time.Time
 	if !a.EndedAt.IsZero() {
 		ended = &a.EndedAt
 	}
 	week := weekOf(a.EndsAt, tx.now)
-	if e.old == nil {
+	if e.Old == nil {
 		tx.exec("SELECT penstock_add_week($1)", week)
 		tx.exec("DELETE FROM dropped_activities WHERE id = $1", string(a.ID))
 	}
-	version, itemsChanged := tx.raiseVersion(), e.old == nil || !slices.Equal(e.old.Items, a.Items)
+	version, itemsChanged := tx.raiseVersion(), e.ItemsChanged()
 	_, err := tx.one(ctx, `INSERT INTO activities AS a (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at,
 			published, week, changed, items_changed)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
@@ -249,17 +186,9 @@ func (e *edit) writeActivity(ctx context.Context) error {
 		RETURNING sale`,
 		[]any{
 			string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt, a.EndsAt, int64(a.PaymentWindow), ended,
-			e.published, week, version, itemsChanged,
+			e.Published, week, version, itemsChanged,
 		}, &e.sale)
 	return err
-}
-
-// divide gives each of the item's shards its share.
-func (e *edit) divide(item *seckill.Item) {
-	for i := range item.Spread {
-		key := seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, e.shards)}
-		e.made[key] = seckill.Share(item.Quantity, i, item.Spread)
-	}
 }
 
 // itemRows are rows of items, as columns.
@@ -281,19 +210,21 @@ func (r *itemRows) add(position int, i *seckill.Item) {
 func (e *edit) writeItems(ctx context.Context) error {
 	var changed, fresh itemRows
 	var gone []int64
-	left := make(map[inventory.ItemID]bool, len(e.known))
-	for id := range e.known {
+	left := make(map[inventory.ItemID]bool, len(e.Known))
+	for id := range e.Known {
 		left[id] = true
 	}
-	for i := range e.next.Items {
-		item := &e.next.Items[i]
+	for i := range e.Next.Items {
+		item := &e.Next.Items[i]
 		delete(left, item.ID)
-		switch was := e.known[item.ID]; {
+		switch was := e.Known[item.ID]; {
 		case was == nil:
 			fresh.add(i, item)
-		case i >= len(e.old.Items) || e.old.Items[i] != *item:
+		case i >= len(e.Old.Items) || e.Old.Items[i] != *item:
 			changed.add(i, item)
-			e.changeRows(was, item)
+			if e.ChangeRows(was, item) {
+				e.drop = append(e.drop, int64(item.ID))
+			}
 		}
 	}
 	for id := range left {
@@ -302,19 +233,6 @@ func (e *edit) writeItems(ctx context.Context) error {
 	e.tx.deleteItems(gone)
 	e.tx.updateItems(&changed)
 	return e.insertItems(ctx, &fresh)
-}
-
-// changeRows decides about the stock rows of an item that changes.
-func (e *edit) changeRows(was, item *seckill.Item) {
-	switch {
-	case e.wasPublished:
-		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
-			e.made[seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, e.shards)}] = 0
-		}
-	case was.Quantity != item.Quantity || was.Spread != item.Spread:
-		e.drop = append(e.drop, int64(item.ID))
-		e.divide(item)
-	}
 }
 
 // deleteItems queues the deletion of items that were never on sale, with the stock changes that
@@ -347,9 +265,9 @@ func (e *edit) insertItems(ctx context.Context, r *itemRows) error {
 			var id int64
 			var position int32
 			err := rows.Scan(&id, &position)
-			item := &e.next.Items[position]
+			item := &e.Next.Items[position]
 			item.ID = inventory.ItemID(id)
-			e.divide(item)
+			e.Divide(item)
 			return err
 		}, `INSERT INTO items (sale, position, sku, price, currency, per_user, max_orders, spread)
 			SELECT $1, c.* FROM unnest($2::int[], $3::text[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::int[])
@@ -364,14 +282,14 @@ func (e *edit) writeStock() {
 	if len(e.drop) > 0 {
 		e.tx.exec("DELETE FROM stock WHERE item = ANY($1)", e.drop)
 	}
-	if len(e.made) == 0 {
+	if len(e.Made) == 0 {
 		return
 	}
-	keys := keysInOrder(e.made)
+	keys := keysInOrder(e.Made)
 	items, shards := keyColumns(keys)
 	totals := make([]int64, len(keys))
 	for i, key := range keys {
-		totals[i] = e.made[key]
+		totals[i] = e.Made[key]
 	}
 	e.tx.exec("INSERT INTO stock (item, shard, total) SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[])",
 		items, shards, totals)
@@ -380,24 +298,20 @@ func (e *edit) writeStock() {
 // publish leaves in the outbox what brings items on sale: all of them where the activity was a
 // draft, and afterwards the rows that were made now.
 func (e *edit) publish(ctx context.Context) error {
-	if !e.published {
+	if !e.Published {
 		return nil
 	}
-	if !e.wasPublished && e.old != nil {
+	if !e.WasPublished && e.Old != nil {
 		e.tx.each(func(rows pgx.Rows) error {
 			var total int64
 			key, err := scanKey(rows, &total)
-			e.made[key] = total
+			e.Made[key] = total
 			return err
 		}, "SELECT s.item, s.shard, s.total FROM items AS i JOIN stock AS s ON s.item = i.id WHERE i.sale = $1", e.sale)
 		if err := e.tx.flush(ctx); err != nil {
 			return err
 		}
 	}
-	out := seckill.PublishRestocks(e.made)
-	slices.SortFunc(out, func(a, b seckill.Outgoing) int {
-		return cmp.Or(cmp.Compare(a.Restock.Item, b.Restock.Item), cmp.Compare(a.Ref.Shard, b.Ref.Shard))
-	})
-	insertOutbox(e.tx, out)
+	insertOutbox(e.tx, seckill.PublishRestocks(e.Made))
 	return nil
 }

@@ -103,9 +103,7 @@ func (b *buried) bury(h *inventory.Hold, ref inventory.Ref, tx *transaction) boo
 		if !ok {
 			b.withdrawals[h.ID] = true
 			insertWithdrawal(tx, h, ref.Shard, true)
-			b.changes.Outbox = append(b.changes.Outbox, seckill.Outgoing{
-				Ref: ref, Settlement: inventory.Settlement{Hold: *h, Kind: inventory.SettleVoid}, Stock: true,
-			})
+			b.changes.Outbox = append(b.changes.Outbox, seckill.SettleTaken(&seckill.Taken{Ref: ref, Hold: *h}, inventory.SettleVoid))
 		}
 		return ok && !buried
 	}

@@ -157,15 +157,7 @@ func (sn *snapshot) holds(ctx context.Context, hot bool) error {
 		if err := rows.Scan(&item, &e.ID, &e.Buyer, &quantity, &units); err != nil {
 			return err
 		}
-		e.Item, e.Quantity = inventory.ItemID(item), int(quantity)
-		switch seckill.UnitState(units) {
-		case seckill.UnitsOpen, seckill.UnitsParked:
-			e.State = inventory.Ordered
-		case seckill.UnitsSold:
-			e.State = inventory.Sold
-		default:
-			e.State = inventory.Void
-		}
+		e.Item, e.Quantity, e.State = inventory.ItemID(item), int(quantity), seckill.UnitState(units).HoldState()
 		page = append(page, e)
 		return nil
 	}, func() error {

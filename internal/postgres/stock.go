@@ -121,7 +121,7 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 			}
 			deltas[shard] = units
 			if it.published {
-				rows = append(rows, restock(c.Item, shard, c.Key, units))
+				rows = append(rows, seckill.AddUnits(c.Item, shard, c.Key, units))
 			}
 		}
 		insertOutbox(tx, rows)
@@ -131,21 +131,6 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		return 0, false, err
 	}
 	return total, replayed, nil
-}
-
-func restock(item inventory.ItemID, shard inventory.ShardID, id string, units int64) seckill.Outgoing {
-	return seckill.Outgoing{
-		Ref:     inventory.Ref{Shard: shard},
-		Restock: inventory.Restock{Item: item, ID: id, Units: units}, Stock: true,
-	}
-}
-
-// settleTaken is the settlement of a hold by the shop: its units leave the total.
-func settleTaken(t *seckill.Taken) seckill.Outgoing {
-	return seckill.Outgoing{
-		Ref:        t.Ref,
-		Settlement: inventory.Settlement{Hold: t.Hold, Kind: inventory.SettleSold}, Stock: true,
-	}
 }
 
 // Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the
@@ -173,7 +158,7 @@ func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []sec
 		for i := range holds {
 			t := &holds[i]
 			deltas[t.Ref.Shard] -= int64(t.Hold.Quantity)
-			rows = append(rows, settleTaken(t))
+			rows = append(rows, seckill.SettleTaken(t, inventory.SettleSold))
 			insertWithdrawal(tx, &t.Hold, t.Ref.Shard, false)
 		}
 		if err := current.check(it, holds, deltas); err != nil {
@@ -287,7 +272,7 @@ func (s *Store) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.
 		}
 		insertWithdrawal(tx, &from.Hold, from.Ref.Shard, false)
 		tx.addTotals(item, deltas)
-		insertOutbox(tx, []seckill.Outgoing{settleTaken(&from), restock(item, to, from.Hold.ID, units)})
+		insertOutbox(tx, []seckill.Outgoing{seckill.SettleTaken(&from, inventory.SettleSold), seckill.AddUnits(item, to, from.Hold.ID, units)})
 		return nil
 	})
 }

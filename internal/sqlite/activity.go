@@ -98,7 +98,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		if err != nil {
 			return err
 		}
-		wanted, err := change(clone(old))
+		wanted, err := change(old.Clone())
 		switch {
 		case err != nil:
 			refused = err
@@ -106,7 +106,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		case wanted == nil || wanted.ID != id:
 			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
-		stored, err = tx.putActivity(ctx, by, old, clone(wanted))
+		stored, err = tx.putActivity(ctx, by, old, wanted.Clone())
 		return err
 	})
 	if refused != nil {
@@ -118,36 +118,24 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// clone copies an activity: a change may keep what it is given, and what it returns.
-func clone(a *seckill.Activity) *seckill.Activity {
-	if a == nil {
-		return nil
-	}
-	out := *a
-	out.Items = slices.Clone(a.Items)
-	return &out
-}
-
-// edit is an activity under way from old (nil: it is new) to next.
+// edit is an activity under way.
 type edit struct {
-	old, next *seckill.Activity
-	// wasPublished and published say whether it was on sale before, and whether it is or was
-	// afterwards.
-	wasPublished, published bool
-	version                 int64 // the catalog's, of this change
+	*seckill.ActivityEdit
+	version int64 // the catalog's, of this change
 }
 
 // putActivity writes what an activity becomes, and returns it as it is then.
 func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, next *seckill.Activity) (*seckill.Activity, error) {
-	e := edit{old: old, next: next}
+	e := edit{ActivityEdit: &seckill.ActivityEdit{Old: old, Next: next, Shards: tx.shards}}
 	if old != nil {
-		if _, err := one(ctx, tx, "SELECT published FROM activities WHERE id = ?", []any{string(old.ID)}, &e.wasPublished); err != nil {
+		if _, err := one(ctx, tx, "SELECT published FROM activities WHERE id = ?", []any{string(old.ID)}, &e.WasPublished); err != nil {
 			return nil, err
 		}
 	}
-	e.published = e.wasPublished || next.State == seckill.ActivityPublished || next.State == seckill.ActivityPaused
-	known, err := tx.settle(ctx, &e)
-	if err != nil {
+	if err := tx.needMerchant(ctx, next.Merchant); err != nil {
+		return nil, err
+	}
+	if err := e.Settle(); err != nil {
 		return nil, err
 	}
 	if old != nil {
@@ -155,13 +143,14 @@ func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, 
 			return old, err
 		}
 	}
+	var err error
 	if e.version, err = tx.raiseVersion(ctx); err != nil {
 		return nil, err
 	}
 	if err := tx.writeActivity(ctx, &e); err != nil {
 		return nil, err
 	}
-	if err := tx.writeItems(ctx, &e, known); err != nil {
+	if err := tx.writeItems(ctx, &e); err != nil {
 		return nil, err
 	}
 	record, _, err := seckill.RecordActivity(old, next)
@@ -171,56 +160,8 @@ func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, 
 	return next, tx.record(ctx, by, record)
 }
 
-// settle makes of e.next what will be stored: its times as the file keeps them, and the quantities
-// of items that were on sale as they are. It returns the items that there are, by id.
-func (tx *transaction) settle(ctx context.Context, e *edit) (map[inventory.ItemID]*seckill.Item, error) {
-	a := e.next
-	switch ok, err := exists(ctx, tx, "SELECT 1 FROM merchants WHERE id = ?", string(a.Merchant)); {
-	case err != nil:
-		return nil, err
-	case !ok:
-		return nil, fmt.Errorf("merchant %s: %w", a.Merchant, seckill.ErrNotFound)
-	}
-	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
-		if !t.IsZero() {
-			*t = fromMicros(t.UnixMicro())
-		}
-	}
-	known := make(map[inventory.ItemID]*seckill.Item)
-	if e.old != nil {
-		for i := range e.old.Items {
-			known[e.old.Items[i].ID] = &e.old.Items[i]
-		}
-	}
-	seen := make(map[inventory.ItemID]bool, len(a.Items))
-	for i := range a.Items {
-		item := &a.Items[i]
-		if item.Spread < 1 || item.Spread > tx.shards {
-			return nil, fmt.Errorf("item %s: spread %d is not between 1 and %d", item.SKU, item.Spread, tx.shards)
-		}
-		if item.ID == 0 {
-			continue
-		}
-		was := known[item.ID]
-		switch {
-		case was == nil || was.SKU != item.SKU || seen[item.ID]:
-			return nil, fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
-		case e.wasPublished && item.Spread < was.Spread:
-			return nil, fmt.Errorf("item %s: it was on sale on %d shards, and can't be on %d", item.SKU, was.Spread, item.Spread)
-		case e.wasPublished:
-			item.Quantity = was.Quantity
-		}
-		seen[item.ID] = true
-	}
-	if e.wasPublished && len(seen) != len(known) {
-		return nil, errors.New("an item that was on sale is left out")
-	}
-	return known, nil
-}
-
 func (tx *transaction) writeActivity(ctx context.Context, e *edit) error {
-	a := e.next
-	itemsChanged := e.old == nil || !slices.Equal(e.old.Items, a.Items)
+	a := e.Next
 	_, err := tx.exec(ctx, `INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at,
 			published, changed, items_changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
 		ON CONFLICT (id) DO UPDATE SET merchant = excluded.merchant, name = excluded.name, state = excluded.state,
@@ -228,8 +169,8 @@ func (tx *transaction) writeActivity(ctx context.Context, e *edit) error {
 			ended_at = excluded.ended_at, published = excluded.published, changed = excluded.changed,
 			items_changed = iif(?11, excluded.items_changed, items_changed)`,
 		string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt.UnixMicro(), a.EndsAt.UnixMicro(),
-		int64(a.PaymentWindow), nullMicros(a.EndedAt), e.published, e.version, itemsChanged)
-	if err != nil || e.old != nil {
+		int64(a.PaymentWindow), nullMicros(a.EndedAt), e.Published, e.version, e.ItemsChanged())
+	if err != nil || e.Old != nil {
 		return err
 	}
 	_, err = tx.exec(ctx, "DELETE FROM dropped_activities WHERE id = ?", string(a.ID))
@@ -244,21 +185,20 @@ func nullMicros(t time.Time) any {
 	return t.UnixMicro()
 }
 
-// writeItems deletes the known items that are left out, writes those that differ and those that are
+// writeItems deletes the items that are left out, writes those that differ and those that are
 // new, and leaves what publishes them in the outbox.
-func (tx *transaction) writeItems(ctx context.Context, e *edit, known map[inventory.ItemID]*seckill.Item) error {
-	gone := maps.Clone(known)
-	for i := range e.next.Items {
-		delete(gone, e.next.Items[i].ID)
+func (tx *transaction) writeItems(ctx context.Context, e *edit) error {
+	gone := maps.Clone(e.Known)
+	for i := range e.Next.Items {
+		delete(gone, e.Next.Items[i].ID)
 	}
 	if err := tx.deleteItems(ctx, slices.Sorted(maps.Keys(gone))); err != nil {
 		return err
 	}
-	made := make(map[seckill.StockKey]int64)
-	for i := range e.next.Items {
-		item := &e.next.Items[i]
-		was := known[item.ID]
-		if was == nil || i < len(e.old.Items) && e.old.Items[i] == *item {
+	for i := range e.Next.Items {
+		item := &e.Next.Items[i]
+		was := e.Known[item.ID]
+		if was == nil || i < len(e.Old.Items) && e.Old.Items[i] == *item {
 			continue
 		}
 		_, err := tx.exec(ctx, `UPDATE items SET position = ?, price = ?, currency = ?, per_user = ?, max_orders = ?, spread = ?
@@ -266,42 +206,19 @@ func (tx *transaction) writeItems(ctx context.Context, e *edit, known map[invent
 		if err != nil {
 			return err
 		}
-		if err := tx.changeRows(ctx, e, was, item, made); err != nil {
-			return err
+		if e.ChangeRows(was, item) {
+			if _, err := tx.exec(ctx, "DELETE FROM stock WHERE item = ?", int64(item.ID)); err != nil {
+				return err
+			}
 		}
 	}
-	if err := tx.addItems(ctx, e, made); err != nil {
+	if err := tx.addItems(ctx, e); err != nil {
 		return err
 	}
-	if err := tx.addRows(ctx, made); err != nil {
+	if err := tx.addRows(ctx, e.Made); err != nil {
 		return err
 	}
-	return tx.publish(ctx, e, made)
-}
-
-// changeRows decides about the stock rows of an item that changes. Those that are to be made go to
-// made.
-func (tx *transaction) changeRows(ctx context.Context, e *edit, was, item *seckill.Item, made map[seckill.StockKey]int64) error {
-	switch {
-	case e.wasPublished:
-		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
-			made[seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, tx.shards)}] = 0
-		}
-	case was.Quantity != item.Quantity || was.Spread != item.Spread:
-		if _, err := tx.exec(ctx, "DELETE FROM stock WHERE item = ?", int64(item.ID)); err != nil {
-			return err
-		}
-		tx.divide(item, made)
-	}
-	return nil
-}
-
-// divide gives each of the item's shards its share.
-func (tx *transaction) divide(item *seckill.Item, made map[seckill.StockKey]int64) {
-	for i := range item.Spread {
-		key := seckill.StockKey{Item: item.ID, Shard: inventory.ShardAt(item.ID, i, tx.shards)}
-		made[key] = seckill.Share(item.Quantity, i, item.Spread)
-	}
+	return tx.publish(ctx, e)
 }
 
 // deleteItems deletes items that were never on sale, with the stock changes that they had.
@@ -322,7 +239,7 @@ func (tx *transaction) deleteItems(ctx context.Context, ids []inventory.ItemID) 
 }
 
 // addItems gives ids to items that have none, and writes them.
-func (tx *transaction) addItems(ctx context.Context, e *edit, made map[seckill.StockKey]int64) error {
+func (tx *transaction) addItems(ctx context.Context, e *edit) error {
 	var last inventory.ItemID
 	if _, err := one(ctx, tx, "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'items'", nil, &last); err != nil {
 		return err
@@ -332,18 +249,18 @@ func (tx *transaction) addItems(ctx context.Context, e *edit, made map[seckill.S
 		position int
 	}
 	var rows []row
-	for i := range e.next.Items {
-		if item := &e.next.Items[i]; item.ID == 0 {
+	for i := range e.Next.Items {
+		if item := &e.Next.Items[i]; item.ID == 0 {
 			last++
 			item.ID = last
 			rows = append(rows, row{item, i})
-			tx.divide(item, made)
+			e.Divide(item)
 		}
 	}
 	const query = `INSERT INTO items (id, activity, position, sku, price, currency, per_user, max_orders, spread)
 		VALUES {(?,?,?,?,?,?,?,?,?)}`
 	return insert(ctx, tx.statements, query, rows, func(args []any, r *row) []any {
-		return append(args, int64(r.ID), string(e.next.ID), r.position, string(r.SKU), r.Price.Minor, r.Price.Currency,
+		return append(args, int64(r.ID), string(e.Next.ID), r.position, string(r.SKU), r.Price.Minor, r.Price.Currency,
 			r.PerUser, r.MaxOrders, r.Spread)
 	})
 }
@@ -368,27 +285,23 @@ func (tx *transaction) addRows(ctx context.Context, made map[seckill.StockKey]in
 
 // publish leaves in the outbox what brings items on sale: all of them where the activity was a
 // draft, and afterwards the rows that were made now.
-func (tx *transaction) publish(ctx context.Context, e *edit, made map[seckill.StockKey]int64) error {
-	if !e.published {
+func (tx *transaction) publish(ctx context.Context, e *edit) error {
+	if !e.Published {
 		return nil
 	}
-	if !e.wasPublished {
+	if !e.WasPublished {
 		rows, err := tx.query(ctx, `SELECT s.item, s.shard, s.total FROM items AS i CROSS JOIN stock AS s ON s.item = i.id
-			WHERE i.activity = ?`, string(e.next.ID))
+			WHERE i.activity = ?`, string(e.Next.ID))
 		err = each(rows, err, func(rows *sql.Rows) error {
 			var key seckill.StockKey
 			var total int64
 			err := rows.Scan(&key.Item, &key.Shard, &total)
-			made[key] = total
+			e.Made[key] = total
 			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
-	out := seckill.PublishRestocks(made)
-	slices.SortFunc(out, func(a, b seckill.Outgoing) int {
-		return cmp.Or(cmp.Compare(a.Restock.Item, b.Restock.Item), cmp.Compare(a.Ref.Shard, b.Ref.Shard))
-	})
-	return tx.insertOutbox(ctx, out)
+	return tx.insertOutbox(ctx, seckill.PublishRestocks(e.Made))
 }

@@ -65,8 +65,7 @@ func (tx *transaction) buryWithdrawal(ctx context.Context, ref inventory.Ref, h 
 		return false, err
 	}
 	if made {
-		changes.Outbox = append(changes.Outbox, seckill.Outgoing{
-			Ref: ref, Settlement: inventory.Settlement{Hold: h, Kind: inventory.SettleVoid}, Stock: true})
+		changes.Outbox = append(changes.Outbox, seckill.SettleTaken(&seckill.Taken{Ref: ref, Hold: h}, inventory.SettleVoid))
 		return false, nil
 	}
 	return exists(ctx, tx, "SELECT 1 FROM withdrawals WHERE hold = ? AND buried = 0", h.ID)

@@ -190,14 +190,20 @@ func findCaller(ctx context.Context, q querier, ref seckill.CallerRef) (*seckill
 	return found, err
 }
 
+// needMerchant returns ErrNotFound where the merchant isn't there.
+func (tx *transaction) needMerchant(ctx context.Context, id seckill.MerchantID) error {
+	found, err := exists(ctx, tx, "SELECT 1 FROM merchants WHERE id = ?", string(id))
+	if err == nil && !found {
+		return fmt.Errorf("merchant %s: %w", id, seckill.ErrNotFound)
+	}
+	return err
+}
+
 // AddCaller implements seckill.CatalogStore. Created is the database's.
 func (s *Store) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error {
 	return s.write(ctx, "add caller "+c.String(), func(ctx context.Context, tx *transaction) error {
-		switch ok, err := exists(ctx, tx, "SELECT 1 FROM merchants WHERE id = ?", string(c.Merchant)); {
-		case err != nil:
+		if err := tx.needMerchant(ctx, c.Merchant); err != nil {
 			return err
-		case !ok:
-			return fmt.Errorf("merchant %s: %w", c.Merchant, seckill.ErrNotFound)
 		}
 		switch old, err := findCaller(ctx, tx, c.CallerRef); {
 		case err != nil:

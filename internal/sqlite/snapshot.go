@@ -224,14 +224,7 @@ func scanEntry(rows *sql.Rows) (inventory.Entry, error) {
 	var e inventory.Entry
 	var units seckill.UnitState
 	err := rows.Scan(&e.Item, &e.ID, &e.Buyer, &e.Quantity, &units)
-	switch units {
-	case seckill.UnitsOpen, seckill.UnitsParked:
-		e.State = inventory.Ordered
-	case seckill.UnitsSold:
-		e.State = inventory.Sold
-	default:
-		e.State = inventory.Void
-	}
+	e.State = units.HoldState()
 	return e, err
 }
 

@@ -53,8 +53,7 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 			if err := tx.addTotal(ctx, seckill.StockKey{Item: c.Item, Shard: shard}, share); err != nil {
 				return err
 			}
-			rows = append(rows, seckill.Outgoing{
-				Ref: inventory.Ref{Shard: shard}, Restock: inventory.Restock{Item: c.Item, ID: c.Key, Units: share}, Stock: true})
+			rows = append(rows, seckill.AddUnits(c.Item, shard, c.Key, share))
 		}
 		if !item.published {
 			return nil
@@ -166,8 +165,7 @@ func (tx *transaction) takeUnits(ctx context.Context, t *seckill.Taken) (made bo
 	if n == 0 {
 		return false, tx.whyNotTaken(ctx, key)
 	}
-	return true, tx.insertOutbox(ctx, []seckill.Outgoing{{
-		Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: inventory.SettleSold}, Stock: true}})
+	return true, tx.insertOutbox(ctx, []seckill.Outgoing{seckill.SettleTaken(t, inventory.SettleSold)})
 }
 
 // whyNotTaken returns ErrTooLow with the row's counts, or ErrNotFound where there is no row.
@@ -199,8 +197,7 @@ func (s *Store) MoveUnits(ctx context.Context, from seckill.Taken, to inventory.
 		if err := tx.addTotal(ctx, seckill.StockKey{Item: from.Hold.Item, Shard: to}, units); err != nil {
 			return err
 		}
-		restock := inventory.Restock{Item: from.Hold.Item, ID: from.Hold.ID, Units: units}
-		return tx.insertOutbox(ctx, []seckill.Outgoing{{Ref: inventory.Ref{Shard: to}, Restock: restock, Stock: true}})
+		return tx.insertOutbox(ctx, []seckill.Outgoing{seckill.AddUnits(from.Hold.Item, to, from.Hold.ID, units)})
 	})
 }
 

@@ -1,0 +1,103 @@
+package seckill
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"penstock/inventory"
+)
+
+// Clone copies an activity, with its items. It is nil for nil.
+func (a *Activity) Clone() *Activity {
+	if a == nil {
+		return nil
+	}
+	out := *a
+	out.Items = slices.Clone(a.Items)
+	return &out
+}
+
+// ActivityEdit is a change of an activity under way, inside a store's transaction that has its rows. It
+// decides what becomes of the stock rows; a store writes it.
+type ActivityEdit struct {
+	Old, Next    *Activity // Old is nil where the activity is new
+	WasPublished bool      // it was on sale before
+	Shards       int       // the installation's
+
+	// What Settle finds out.
+	Published bool                       // it is or was on sale afterwards
+	Known     map[inventory.ItemID]*Item // of Old
+	Made      map[StockKey]int64         // stock rows that are to be made, with their totals
+}
+
+// Settle makes of Next what will be stored: its times to the microsecond, and the quantities of items that
+// were on sale as they are. An error says which item can't be what is asked for.
+func (e *ActivityEdit) Settle() error {
+	a := e.Next
+	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
+		if !t.IsZero() {
+			*t = t.UTC().Truncate(time.Microsecond)
+		}
+	}
+	e.Published = e.WasPublished || a.State == ActivityPublished || a.State == ActivityPaused
+	e.Made = make(map[StockKey]int64)
+	e.Known = make(map[inventory.ItemID]*Item)
+	if e.Old != nil {
+		for i := range e.Old.Items {
+			e.Known[e.Old.Items[i].ID] = &e.Old.Items[i]
+		}
+	}
+	seen := make(map[inventory.ItemID]bool, len(a.Items))
+	for i := range a.Items {
+		item := &a.Items[i]
+		if item.Spread < 1 || item.Spread > e.Shards {
+			return fmt.Errorf("item %s: spread %d is not between 1 and %d", item.SKU, item.Spread, e.Shards)
+		}
+		if item.ID == 0 {
+			continue
+		}
+		was := e.Known[item.ID]
+		switch {
+		case was == nil || was.SKU != item.SKU || seen[item.ID]:
+			return fmt.Errorf("item %d is not the activity's %s", item.ID, item.SKU)
+		case e.WasPublished && item.Spread < was.Spread:
+			return fmt.Errorf("item %s: it was on sale on %d shards, and can't be on %d", item.SKU, was.Spread, item.Spread)
+		case e.WasPublished:
+			item.Quantity = was.Quantity
+		}
+		seen[item.ID] = true
+	}
+	if e.WasPublished && len(seen) != len(e.Known) {
+		return errors.New("an item that was on sale is left out")
+	}
+	return nil
+}
+
+// ItemsChanged reports whether the items differ from those that are stored.
+func (e *ActivityEdit) ItemsChanged() bool {
+	return e.Old == nil || !slices.Equal(e.Old.Items, e.Next.Items)
+}
+
+// ChangeRows decides about the stock rows of an item that changes. anew says that those there are must be
+// deleted first.
+func (e *ActivityEdit) ChangeRows(was, item *Item) (anew bool) {
+	switch {
+	case e.WasPublished:
+		for i := was.Spread; i < item.Spread; i++ { // empty ones: units are moved there
+			e.Made[StockKey{item.ID, inventory.ShardAt(item.ID, i, e.Shards)}] = 0
+		}
+	case was.Quantity != item.Quantity || was.Spread != item.Spread:
+		e.Divide(item)
+		return true
+	}
+	return false
+}
+
+// Divide gives each of the item's shards its share.
+func (e *ActivityEdit) Divide(item *Item) {
+	for i := range item.Spread {
+		e.Made[StockKey{item.ID, inventory.ShardAt(item.ID, i, e.Shards)}] = Share(item.Quantity, i, item.Spread)
+	}
+}
