@@ -50,7 +50,7 @@ func WriteCatalog(w io.Writer, c *Catalog, shards []ShardRow) error {
 	out.begin(blockShards)
 	for _, row := range shards {
 		out.block = appendNumbers(out.block, uint64(row.Ref.Shard), uint64(row.Ref.Epoch),
-			uint64(row.NextEpoch), bit(row.Suspect))
+			uint64(row.NextEpoch), bit(row.Suspect), bit(row.Unloaded))
 		out.next()
 	}
 	out.begin(blockMerchants)
@@ -235,6 +235,7 @@ func (d *decoder) keptRecord(kind byte, edit *CatalogEdit, shards []ShardRow) []
 		row.Ref.Epoch = inventory.Epoch(d.number("epoch", 1<<53-1))
 		row.NextEpoch = inventory.Epoch(d.number("epoch", 1<<53-1))
 		row.Suspect = d.number("suspect", 1) == 1
+		row.Unloaded = d.number("unloaded", 1) == 1
 		return append(shards, row)
 	case blockMerchants:
 		change.Merchant = &Merchant{

@@ -44,7 +44,7 @@ func TestReadCatalog_IsWhatWasWritten(t *testing.T) {
 		var shards []ShardRow
 		for i := range rapid.IntRange(0, 20).Draw(t, "shards") {
 			epoch := inventory.Epoch(rapid.Int64Range(0, 1<<50).Draw(t, "epoch"))
-			shards = append(shards, ShardRow{inventory.Ref{Shard: inventory.ShardID(i), Epoch: epoch}, epoch + 1, epoch%2 == 0})
+			shards = append(shards, ShardRow{inventory.Ref{Shard: inventory.ShardID(i), Epoch: epoch}, epoch + 1, epoch%2 == 0, epoch%3 == 0})
 		}
 		got, rows, err := ReadCatalog(bytes.NewReader(kept(t, edit.Done(version), shards)), now)
 		if err != nil {

@@ -216,6 +216,9 @@ type ShardRow struct {
 	Ref       inventory.Ref
 	NextEpoch inventory.Epoch // the last one given out
 	Suspect   bool            // somebody saw this epoch lose writes: rebuild it
+	// Unloaded says that the epoch was fenced, and its snapshot wasn't taken: no stock change of the shard
+	// is relayed. Where the shard is open all the same, a database was restored: rebuild it.
+	Unloaded bool
 }
 
 // ShardSums is the database's side of a shard's audit: digests over the names of orders that are open or

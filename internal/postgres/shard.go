@@ -15,11 +15,12 @@ func (s *Store) Shards(ctx context.Context) ([]seckill.ShardRow, error) {
 	return list(ctx, s, "read the shards", func(rows pgx.Rows) (row seckill.ShardRow, err error) {
 		var shard int32
 		var epoch, next int64
-		err = rows.Scan(&shard, &epoch, &next, &row.Suspect)
+		err = rows.Scan(&shard, &epoch, &next, &row.Suspect, &row.Unloaded)
 		row.Ref = inventory.Ref{Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch)}
 		row.NextEpoch = inventory.Epoch(next)
 		return row, err
-	}, "SELECT id, epoch, next_epoch, epoch > 0 AND suspect_epoch = epoch FROM shards ORDER BY id")
+	}, `SELECT s.id, s.epoch, s.next_epoch, s.epoch > 0 AND s.suspect_epoch = s.epoch, l.epoch < s.epoch
+		FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id ORDER BY s.id`)
 }
 
 // Incarnation implements seckill.StockStore.

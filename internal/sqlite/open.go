@@ -221,12 +221,7 @@ func (s *Store) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err = tx.exec(ctx, "DELETE FROM dropped_activities"); err != nil {
-			return err
-		}
-		// The file may have been restored to a moment between a shard's fence and its snapshot. Redis may be
-		// open under that epoch all the same, and no stock change of the shard would be relayed ever again.
-		_, err = tx.exec(ctx, "UPDATE shards SET suspect_epoch = epoch WHERE loaded_epoch < epoch")
+		_, err = tx.exec(ctx, "DELETE FROM dropped_activities")
 		return err
 	})
 }

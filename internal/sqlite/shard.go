@@ -13,10 +13,10 @@ import (
 func (s *Store) Shards(ctx context.Context) ([]seckill.ShardRow, error) {
 	var out []seckill.ShardRow
 	err := s.read(ctx, "read the shards", func(q *statements) error {
-		rows, err := q.query(ctx, "SELECT id, epoch, next_epoch, suspect_epoch = epoch FROM shards ORDER BY id")
+		rows, err := q.query(ctx, "SELECT id, epoch, next_epoch, suspect_epoch = epoch, loaded_epoch < epoch FROM shards ORDER BY id")
 		return each(rows, err, func(rows *sql.Rows) error {
 			var r seckill.ShardRow
-			err := rows.Scan(&r.Ref.Shard, &r.Ref.Epoch, &r.NextEpoch, &r.Suspect)
+			err := rows.Scan(&r.Ref.Shard, &r.Ref.Epoch, &r.NextEpoch, &r.Suspect, &r.Unloaded)
 			out = append(out, r)
 			return err
 		})

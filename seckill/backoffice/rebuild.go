@@ -161,10 +161,10 @@ func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow) (bool, erro
 		return true, nil // it forgot
 	case levels.Closed:
 		return r.isAbandoned(row.Ref.Shard, levels.Epoch), nil
-	case levels.Epoch == row.Ref.Epoch:
+	case levels.Epoch == row.Ref.Epoch && !row.Unloaded:
 		return row.Suspect, nil
 	}
-	return r.ahead(ctx, row.Ref.Shard, levels.Epoch)
+	return r.isRestored(ctx, row.Ref.Shard, levels.Epoch)
 }
 
 // isAbandoned reports whether a shard that is closed under an epoch has been so for too long.
@@ -179,15 +179,15 @@ func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) 
 	return r.alone || time.Since(seen.since) >= abandoned
 }
 
-// ahead reports whether an open shard is of a later epoch than the books, read after the shard: a
-// database was restored.
-func (r *Rebuilder) ahead(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
+// isRestored reports whether an open shard is of a later epoch than the books, read after the shard, or of
+// one whose snapshot they don't know: a database was restored.
+func (r *Rebuilder) isRestored(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read the shards again: %w", err)
 	}
 	return slices.ContainsFunc(rows, func(row seckill.ShardRow) bool {
-		return row.Ref.Shard == shard && row.Ref.Epoch < epoch
+		return row.Ref.Shard == shard && (row.Ref.Epoch < epoch || row.Ref.Epoch == epoch && row.Unloaded)
 	}), nil
 }
 

@@ -72,7 +72,6 @@ const (
 	sqliteStock  = "internal/sqlite/stock.go"
 	sqliteOutbox = "internal/sqlite/outbox.go"
 	sqliteSnap   = "internal/sqlite/snapshot.go"
-	sqliteOpen   = "internal/sqlite/open.go"
 )
 
 // mutants are all rules.
@@ -169,7 +168,7 @@ var rebuildMutants = []mutant{
 	},
 	{
 		"noaheadheal", "a shard ahead of the books is rebuilt",
-		[]patch{{rebuildFile, "return row.Ref.Shard == shard && row.Ref.Epoch < epoch", "return false"}},
+		[]patch{{rebuildFile, "row.Ref.Epoch < epoch ||", ""}},
 		history("L3", "shard-ahead-of-the-books"),
 	},
 	{
@@ -199,7 +198,7 @@ var rebuildMutants = []mutant{
 	},
 	{
 		"restored loads", "a shard whose snapshot was lost with a restored database is rebuilt",
-		[]patch{{sqliteOpen, "UPDATE shards SET suspect_epoch = epoch WHERE loaded_epoch < epoch", "UPDATE shards SET suspect_epoch = epoch WHERE 0"}},
+		[]patch{{rebuildFile, "row.Ref.Epoch == epoch && row.Unloaded", "false"}},
 		history("L3", "restored-between-fence-and-snapshot"),
 	},
 	{

@@ -52,7 +52,7 @@ func shards(t *testing.T, open Open) {
 	want[1].NextEpoch = epoch
 	equal(s, "shards", s.rows(), want)
 	s.must(s.store.Fence(s.ctx, inventory.Ref{Shard: 1, Epoch: epoch}, s.incarnation()))
-	want[1].Ref.Epoch = epoch
+	want[1].Ref.Epoch, want[1].Unloaded = epoch, true
 	equal(s, "shards", s.rows(), want)
 }
 

@@ -491,7 +491,7 @@ func (m *model) sums(shard inventory.ShardID) seckill.ShardSums {
 func (m *model) shardRows() []seckill.ShardRow {
 	out := make([]seckill.ShardRow, Shards)
 	for shard, at := range m.shards {
-		out[shard] = seckill.ShardRow{Ref: m.ref(shard), NextEpoch: at.next, Suspect: at.suspect}
+		out[shard] = seckill.ShardRow{Ref: m.ref(shard), NextEpoch: at.next, Suspect: at.suspect, Unloaded: at.taken < at.epoch}
 	}
 	return out
 }
