@@ -17,7 +17,7 @@ RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium
+install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk
 	$(GO) mod download
 	deploy/local-stack install
 
@@ -59,7 +59,7 @@ mutants: ## take each rule of the protocol out, of the model and of the code, an
 bench: ## all benchmarks: ROUNDS (default 5) interleaved rounds, medians, ratios
 	.ci/bench
 
-bench-shop: ## a whole shop on real servers beside its peers: the table of docs/performance.md; SHOP adds flags
+bench-shop: install ## a whole shop on real servers beside its peers: the table of docs/performance.md; SHOP adds flags
 	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/shop -run '^TestShop$$' -shop.measure -timeout 3h -v $(SHOP)
 
 demo: ## a sale of 1,000 units to 20,000 buyers on this machine

@@ -98,9 +98,12 @@ type desk struct {
 // ask sends a request and returns the answer's body. It fails the test where the answer is no success.
 func (d *desk) ask(method, path string, body any) []byte {
 	d.t.Helper()
-	text, err := json.Marshal(body)
-	if err != nil {
-		d.t.Fatal(err)
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			d.t.Fatal(err)
+		}
 	}
 	request, err := http.NewRequestWithContext(d.t.Context(), method, d.url+path, bytes.NewReader(text))
 	if err != nil {
