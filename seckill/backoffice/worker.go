@@ -1,10 +1,13 @@
 package backoffice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +22,8 @@ import (
 //
 // Nothing is given up. An error of the store is waited out, whatever it is: only the decision itself
 // parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks its item's
-// promises, and no others.
+// promises, and no others. A partition that alone can't be committed is set aside, and the others go on
+// (see acceptApart).
 type Worker struct {
 	// Fixed after NewWorker.
 	queue seckill.Consumer
@@ -27,8 +31,10 @@ type Worker struct {
 	told  func([]seckill.Acceptance)
 	log   *slog.Logger
 
-	stuck       map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
-	again       time.Time      // of Run's goroutine: when they are tried again
+	stuck       map[int32]bool // of Run's goroutine: partitions that are left alone for now
+	unread      map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
+	frail       map[int32]bool // of Run's goroutine: partitions that could not be committed when others could
+	again       time.Time      // of Run's goroutine: when those of stuck are tried again
 	incarnation string         // of Run's goroutine: of the database that the positions were read from
 
 	counts WorkerCounts
@@ -47,13 +53,17 @@ type WorkerCounts struct {
 	Letters  atomic.Int64 // damaged pages that became dead letters
 	Retries  atomic.Int64 // transactions that failed and were tried again
 	Rewinds  atomic.Int64 // times that the position was not where it was read from
-	Stuck    atomic.Int64 // partitions that stand still before a record of an unknown version
+	Stuck    atomic.Int64 // partitions that stand still now before a record that this worker can't read
+	Aside    atomic.Int64 // partitions that were set aside, since they alone could not be committed
 }
 
 // NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it must
 // not block.
 func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), log *slog.Logger) *Worker {
-	return &Worker{queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool)}
+	return &Worker{
+		queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool),
+		unread: make(map[int32]bool), frail: make(map[int32]bool),
+	}
 }
 
 // Counts returns the worker's counters.
@@ -117,25 +127,28 @@ func (w *Worker) lookBack(ctx context.Context) error {
 
 // accept brings a batch into the store, however long it takes.
 func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
-	for pause := newBackoff(); ; {
-		accepted, err := w.store.Accept(ctx, batch)
+	pause := newBackoff()
+	for try := 0; ; try++ {
+		var err error
+		apart := w.hasFrail(&batch)
+		if !apart {
+			err = w.try(ctx, &batch)
+		}
 		switch {
-		case err == nil:
-			w.count(&batch, accepted)
-			w.queue.Committed(batch.Moves)
-			w.told(accepted)
-			return nil
 		case errors.Is(err, seckill.ErrMoved):
 			w.counts.Rewinds.Add(1)
 			w.log.Warn("the position is not where this worker has read from, it reads again from there", "err", err)
 			return w.rewind(ctx)
-		case errors.Is(err, seckill.ErrLocked) && !batch.Park:
-			w.log.Warn("stock rows are locked, their promises are parked", "err", err)
-			batch.Park = true
-			continue
+		case err == nil && !apart:
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
+		failed, goOn := w.acceptApart(ctx, batch, try)
+		if goOn {
+			return nil
+		}
+		err = cmp.Or(err, failed)
 		w.counts.Retries.Add(1)
 		w.log.Warn("the store takes no batch, it is tried again", "pages", len(batch.Pages), "err", err)
 		if !pause.Wait(ctx) {
@@ -144,8 +157,120 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	}
 }
 
+// try brings a batch into the store if the store takes it now.
+func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
+	accepted, err := w.store.Accept(ctx, *batch)
+	if errors.Is(err, seckill.ErrLocked) && !batch.Park {
+		w.log.Warn("stock rows are locked, their promises are parked", "err", err)
+		batch.Park = true
+		accepted, err = w.store.Accept(ctx, *batch)
+	}
+	if err != nil {
+		return err
+	}
+	w.count(batch, accepted)
+	for _, m := range batch.Moves {
+		if p := m.From.Partition; !w.stuck[p] {
+			delete(w.unread, p)
+		}
+	}
+	w.counts.Stuck.Store(int64(len(w.unread)))
+	w.queue.Committed(batch.Moves)
+	w.told(accepted)
+	return nil
+}
+
+// apartPatience is how long a partition is tried alone, beside which others wait, and asidePause how
+// long one is set aside.
+const (
+	apartPatience = time.Second
+	asidePause    = 2 * time.Second
+)
+
+// acceptApart finds out whose fault it is that the store takes no batch: it tries each partition for
+// itself. Where some can be committed, or the store answers at least, those that can't are set aside for
+// a while: the row of a shard or of a position may be locked, and that is no reason for the others to
+// wait (L10). It reports false where the store is at fault: then all wait for it.
+func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) (failed error, goOn bool) {
+	parts := partsOf(&batch)
+	var left []int32
+	for i := range parts {
+		part := &parts[(i+try)%len(parts)]
+		err := w.tryAlone(ctx, part)
+		p := part.Moves[0].From.Partition
+		if err == nil {
+			delete(w.frail, p)
+			goOn = true
+			continue
+		}
+		failed, left = err, append(left, p)
+		if !goOn && len(left) == 2 {
+			break // it is hardly both of them
+		}
+	}
+	if !goOn && len(parts) == 1 {
+		goOn = w.answers(ctx)
+	}
+	if !goOn || ctx.Err() != nil {
+		return failed, false
+	}
+	for _, p := range left {
+		w.frail[p], w.stuck[p] = true, true
+		w.counts.Aside.Add(1)
+		w.again = time.Now().Add(asidePause)
+		w.log.Error("a partition can't be committed, it is set aside for a moment", "partition", p, "err", failed)
+	}
+	return nil, true
+}
+
+func (w *Worker) tryAlone(ctx context.Context, part *seckill.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, apartPatience)
+	defer cancel()
+	return w.try(ctx, part)
+}
+
+// answers reports whether the store answers at all.
+func (w *Worker) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, apartPatience)
+	defer cancel()
+	_, err := w.store.Incarnation(ctx)
+	return err == nil
+}
+
+func (w *Worker) hasFrail(batch *seckill.Batch) bool {
+	return slices.ContainsFunc(batch.Moves, func(m seckill.Move) bool { return w.frail[m.From.Partition] })
+}
+
+// partsOf splits a batch by partitions.
+func partsOf(batch *seckill.Batch) []seckill.Batch {
+	var parts []seckill.Batch
+	at := make(map[int32]int)
+	for _, m := range batch.Moves {
+		p := m.From.Partition
+		i, ok := at[p]
+		if !ok {
+			i = len(parts)
+			at[p], parts = i, append(parts, seckill.Batch{Park: batch.Park})
+		}
+		parts[i].Moves = append(parts[i].Moves, m)
+	}
+	for i := range batch.Pages {
+		part := &parts[at[batch.Pages[i].Partition]]
+		part.Pages = append(part.Pages, batch.Pages[i])
+	}
+	for i := range batch.Letters {
+		part := &parts[at[batch.Letters[i].Partition]]
+		part.Letters = append(part.Letters, batch.Letters[i])
+	}
+	return parts
+}
+
 func (w *Worker) rewind(ctx context.Context) error {
 	clear(w.stuck)
+	mine, _ := w.queue.Owned()
+	maps.DeleteFunc(w.unread, func(p int32, _ bool) bool { return !slices.Contains(mine, p) })
+	maps.DeleteFunc(w.frail, func(p int32, _ bool) bool { return !slices.Contains(mine, p) })
+	w.counts.Stuck.Store(int64(len(w.unread)))
 	if err := w.queue.Rewind(ctx); err != nil {
 		return fmt.Errorf("go back to the positions in the store: %w", err)
 	}
@@ -189,8 +314,8 @@ func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
 			continue
 		}
 		if before, ok := stands[p]; ok {
-			w.stuck[p] = true
-			w.counts.Stuck.Add(1)
+			w.stuck[p], w.unread[p] = true, true
+			w.counts.Stuck.Store(int64(len(w.unread)))
 			w.again = time.Now().Add(stuckPause)
 			if move.To = (seckill.Position{Topic: move.To.Topic, Partition: p, Next: before, LeaderEpoch: -1}); before <= move.From.Next {
 				continue
