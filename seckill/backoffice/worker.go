@@ -88,7 +88,14 @@ const idleLook = 5 * time.Second
 // Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing was
 // committed, and the haul comes again. It returns nil, too, when nothing came for a while.
 func (w *Worker) Step(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, idleLook)
+	if err := w.unstick(ctx); err != nil {
+		return err
+	}
+	patience := idleLook
+	if len(w.stuck) > 0 {
+		patience = min(patience, time.Until(w.again))
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	haul, err := w.queue.Poll(waiting)
 	idle := waiting.Err() != nil && ctx.Err() == nil
 	cancel()
@@ -98,13 +105,10 @@ func (w *Worker) Step(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("poll the queue: %w", err)
 	}
-	batch := w.read(&haul)
-	if len(batch.Moves) > 0 {
-		if err := w.accept(ctx, batch); err != nil {
-			return err
-		}
+	if batch := w.read(&haul); len(batch.Moves) > 0 {
+		return w.accept(ctx, batch)
 	}
-	return w.unstick(ctx)
+	return nil
 }
 
 // lookBack reads again from the positions in the store when the database has begun another life: a
@@ -114,9 +118,8 @@ func (w *Worker) lookBack(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the database's incarnation: %w", err)
 	}
-	before := w.incarnation
-	if before == now {
-		return w.unstick(ctx)
+	if w.incarnation == now {
+		return nil
 	}
 	if err := w.rewind(ctx); err != nil {
 		return err
