@@ -35,6 +35,7 @@ type Worker struct {
 	unread      map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
 	frail       map[int32]bool // of Run's goroutine: partitions that could not be committed when others could
 	again       time.Time      // of Run's goroutine: when those of stuck are tried again
+	refused     trouble        // of Run's goroutine
 	incarnation string         // of Run's goroutine: of the database that the positions were read from
 
 	counts WorkerCounts
@@ -63,6 +64,7 @@ func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.
 	return &Worker{
 		queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool),
 		unread: make(map[int32]bool), frail: make(map[int32]bool),
+		refused: trouble{log: log, failing: "the store takes no batch, it is tried until it does", over: "the store takes batches again"},
 	}
 }
 
@@ -153,7 +155,7 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 		}
 		err = cmp.Or(err, failed)
 		w.counts.Retries.Add(1)
-		w.log.Warn("the store takes no batch, it is tried again", "pages", len(batch.Pages), "err", err)
+		w.refused.note(err, "pages", len(batch.Pages))
 		if !pause.Wait(ctx) {
 			return fmt.Errorf("accept %d pages: %w", len(batch.Pages), err)
 		}
@@ -171,6 +173,7 @@ func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	if err != nil {
 		return err
 	}
+	w.refused.note(nil)
 	w.count(batch, accepted)
 	for _, m := range batch.Moves {
 		if p := m.From.Partition; !w.stuck[p] {
@@ -375,6 +378,7 @@ type Teller struct {
 	suspect func(context.Context, inventory.Ref) error
 	log     *slog.Logger
 	told    chan []seckill.Acceptance
+	failing trouble // of Run's goroutine
 
 	confirmed atomic.Int64
 	dropped   atomic.Int64
@@ -385,7 +389,8 @@ const tellQueue = 256
 
 // NewTeller makes a teller. suspect asks for the rebuild of a shard.
 func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, log *slog.Logger) *Teller {
-	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue)}
+	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue),
+		failing: trouble{log: log, failing: "orders can't be confirmed, the sweeper will", over: "orders are confirmed again"}}
 }
 
 // Told hands over what a transaction decided. It does not block.
@@ -448,6 +453,7 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 			holds.add(a.Ref, a.Order.Hold())
 		}
 	}
+	var why error
 	for _, group := range holds {
 		err := t.stock.Confirm(ctx, group.ref, group.list)
 		if err == nil {
@@ -455,10 +461,12 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 			continue
 		}
 		t.dropped.Add(int64(len(group.list)))
-		if ctx.Err() == nil && !rebuilding(err) {
-			t.log.Warn("orders not confirmed, the sweeper will", "shard", group.ref.Shard, "epoch", group.ref.Epoch,
-				"count", len(group.list), "err", err)
+		if !rebuilding(err) {
+			why = err
 		}
+	}
+	if len(holds) > 0 && ctx.Err() == nil {
+		t.failing.note(why)
 	}
 }
 
