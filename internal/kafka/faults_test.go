@@ -16,7 +16,7 @@ import (
 // partition is as well as before. Of the other codes of the table, those of a topic that is gone are
 // tried by the suite; the rest needs several brokers, and is tried below.
 func tryTooLarge(t *testing.T, addr string) {
-	cfg := kafka.Config{Brokers: []string{addr}, Replication: 1, Partitions: 1, Topic: "too-large"}
+	cfg := kafka.Config{Brokers: []string{addr}, Replication: 1, Partitions: 1, Topic: "too-large", Worker: true}
 	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
 	kafkatest.Produce(t, q, 0, 3)
 	limit := func(value string) {
