@@ -90,16 +90,26 @@ func wrong(err error) error {
 	}
 	var refused *rueidis.RedisError
 	if errors.As(err, &refused) && !refused.IsNil() {
-		for _, passing := range []string{
-			"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "NOREPLICAS", "MISCONF", "max number of clients",
-		} {
-			if strings.Contains(refused.Error(), passing) {
-				return nil
-			}
+		if isPassing(refused) {
+			return nil
 		}
 		return err
 	}
 	return nil
+}
+
+// isPassing reports whether a server refused because of the state that it is in, before it changed
+// anything.
+func isPassing(refused *rueidis.RedisError) bool {
+	for _, passing := range []string{
+		"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "NOREPLICAS", "MISCONF", "OOM",
+		"max number of clients",
+	} {
+		if strings.Contains(refused.Error(), passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // clientOption is how the package uses rueidis.
@@ -125,6 +135,7 @@ func clientOption(cfg Config) rueidis.ClientOption {
 	}
 	option.Dialer.Timeout = dialTimeout
 	if cfg.Dial != nil {
+		option.ForceSingleClient = true
 		option.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			return cfg.Dial(ctx)
 		}
