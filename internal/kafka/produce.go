@@ -24,6 +24,8 @@ func (q *Queue) producerOptions() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), // batches form by themselves while requests are in flight
+		// Pages are mostly digests. Compressing them costs us and the broker more than it saves.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.MaxBufferedRecords(q.cfg.Slots + spareRecords),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
 		kgo.ProduceRequestTimeout(q.cfg.RequestTimeout),
