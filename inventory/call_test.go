@@ -66,6 +66,8 @@ func TestErrorRepliesAreFailures(t *testing.T) {
 		"CLUSTERDOWN The cluster is down", "OOM command not allowed when used memory > 'maxmemory'.", "TRYAGAIN Multiple keys",
 		"MASTERDOWN Link with MASTER is down", "MISCONF Redis is configured to save RDB snapshots", "NOAUTH Authentication required.",
 		"BUSY Redis is busy running a script.", "NOREPLICAS Not enough good replicas to write.", "ERR max number of clients reached",
+		"ERR unknown command", "NOPERM this user has no permissions to run the 'evalsha' command",
+		"OOM command not allowed when used memory > 'maxmemory'. script: f5, on @user_script:9.",
 	} {
 		t.Run(strings.Fields(reply)[0], func(t *testing.T) {
 			b := newBed(t)
@@ -82,6 +84,30 @@ func TestErrorRepliesAreFailures(t *testing.T) {
 				t.Errorf("something happened: %+v, %+v", item, levels)
 			}
 		})
+	}
+}
+
+// A script that failed in the middle may have written.
+func TestErrorsWithinAScriptAreUnknown(t *testing.T) {
+	for _, reply := range []string{
+		"ERR user_script:12: attempt to index a nil value script: f5, on @user_script:12.",
+		"WRONGTYPE Operation against a key holding the wrong kind of value script: f5, on @user_script:9.",
+		"NEWCODE something that a later Redis says",
+	} {
+		b := newBed(t)
+		s := b.process(Config{})
+		ref := b.opened(s, 5)
+		b.redis.SetError(reply)
+		for name, err := range everyCall(t.Context(), s, ref) {
+			want := "unknown"
+			if reads[name] {
+				want = "failure"
+			}
+			if kindOf(err) != want {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		b.redis.SetError("")
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -89,27 +88,10 @@ func wrong(err error) error {
 		return err
 	}
 	var refused *rueidis.RedisError
-	if errors.As(err, &refused) && !refused.IsNil() {
-		if isPassing(refused) {
-			return nil
-		}
+	if errors.As(err, &refused) && ReplyOf(refused) == ReplyRefused {
 		return err
 	}
 	return nil
-}
-
-// isPassing reports whether a server refused because of the state that it is in, before it changed
-// anything.
-func isPassing(refused *rueidis.RedisError) bool {
-	for _, passing := range []string{
-		"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "NOREPLICAS", "MISCONF", "OOM",
-		"max number of clients",
-	} {
-		if strings.Contains(refused.Error(), passing) {
-			return true
-		}
-	}
-	return false
 }
 
 // clientOption is how the package uses rueidis.

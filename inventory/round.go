@@ -196,15 +196,13 @@ func isCrossSlot(err error) bool {
 // land answers the calls of a run, and returns what it met that is Redis's or the network's fault.
 func (s *Stock) land(r run, at time.Duration) error {
 	replies, err := r.result.ToArray()
-	if refused, ok := rueidis.IsRedisErr(err); ok && len(r.calls) > 1 && !isPassing(refused) {
+	if len(r.calls) > 1 && ReplyOf(err) == ReplyUnknown {
 		// A command failed, in a shard whose keys are not what they should be. The shards in front
 		// of it may have given their holds. From now on they have nothing to do with each other.
 		s.apart.Store(true)
 		s.cfg.Logger.Error("a shard's keys in Redis are not what they must be", "err", err)
-		err = &UnknownError{fmt.Errorf("redis: %w", err)}
-	} else {
-		err = s.outcome(err)
 	}
+	err = s.outcome(err)
 	if err == nil && len(replies) != len(r.calls) {
 		err = &UnknownError{fmt.Errorf("%w: %d replies to %d calls", errReply, len(replies), len(r.calls))}
 	}

@@ -345,13 +345,16 @@ func isNoScript(err error) bool {
 }
 
 // outcome tells an error after which nothing can have happened from one after which something may
-// have. An error reply is of the first kind: Redis refused the script, or the first of its writes
-// (see lua/shard.lua).
+// have. An error reply is mostly of the first kind: Redis refused the script, or the first of its
+// writes (see replies).
 func (s *Stock) outcome(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := rueidis.IsRedisErr(err); ok {
+	switch ReplyOf(err) {
+	case ReplyUnknown:
+		return &UnknownError{fmt.Errorf("redis: %w", err)}
+	case ReplyWait, ReplyRefused:
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.kick() // the server may be another one when it comes back

@@ -19,6 +19,7 @@ const (
 	ChangeStock       = "stock"
 	ChangeToken       = "token"
 	ChangeDeadLetters = "dead-letters"
+	ChangeCounters    = "counters"
 )
 
 // ChangeRecord is the part of a Change that says what was changed. Before and After are JSON;

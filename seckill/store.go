@@ -207,6 +207,10 @@ type StockStore interface {
 	ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]Book, error)
 	// ShardSums returns what the audit compares of a shard, read at one moment.
 	ShardSums(ctx context.Context, shard inventory.ShardID) (ShardSums, error)
+	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add up
+	// to. With mend those that are mendable are set to what the rows say, in the same transaction and
+	// with a change record; what is returned is as it was before.
+	Recount(ctx context.Context, shard inventory.ShardID, mend bool, by Author) (*Recount, error)
 	// Unpublished returns how many restocks of the activity's publication still wait in the outbox.
 	Unpublished(ctx context.Context, id ActivityID) (int, error)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"penstock/internal/settings"
+	"penstock/inventory"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -19,6 +20,8 @@ type Deps struct {
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
 	Catalog func() *seckill.Catalog
+	// Queue asks the brokers how far the workers have read each partition.
+	Queue func(ctx context.Context) ([]Partition, error)
 	// Health says how this node does.
 	Health Health
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
@@ -42,6 +45,7 @@ type Office interface {
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
+	AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 }
@@ -63,8 +67,8 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Health == nil {
-		return errors.New("office, store, settings, refresh, catalog and health are needed")
+	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil || d.Health == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue and health are needed")
 	}
 	return nil
 }

@@ -67,6 +67,10 @@ func routes() []route {
 		{post, activity + "/items/{sku}/restock", admin, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
 
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},

@@ -10,6 +10,7 @@ import (
 	"penstock/gateway/problem"
 	"penstock/inventory"
 	"penstock/seckill"
+	"penstock/seckill/desk"
 )
 
 // has wants members of an answer's object, as text.
@@ -462,5 +463,42 @@ func openRows() []row {
 		{name: "scraped", pattern: metricsPath, method: "GET", status: 200, want: contains("penstock_admin_requests_total{",
 			"go_goroutines ", "penstock_ready 1")},
 		{name: "profiles", pattern: "/debug/pprof/", method: "GET", status: 200, want: contains("goroutine")},
+	}
+}
+
+func deepAuditRows() []row {
+	const audit, mend, queue = "/admin/v1/shards/{shard}/audit", "/admin/v1/shards/{shard}/mend", "/admin/v1/queue"
+	var home inventory.ShardID // of the item
+	leak := func(s *shop) {
+		offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+		home = inventory.Home(offer.ID, 4)
+		s.leak(1)
+	}
+	finds := func(mended string) func(*answer) {
+		return func(a *answer) {
+			var doc shardAuditDoc
+			a.read(&doc)
+			if len(doc.Findings) != 1 || doc.Findings[0].Kind != desk.FindingStock || doc.Findings[0].Activity != "618" ||
+				doc.Findings[0].SKU != "phone-x" || doc.Findings[0].Mended != mended {
+				a.t.Errorf("findings: %s", a.body)
+			}
+		}
+	}
+	return []row{
+		{name: "a unit too many", pattern: audit, method: "GET", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/audit", home), "" }, want: finds("")},
+		{name: "a unit too many", pattern: mend, method: "POST", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/mend", home), "" },
+			want:  finds("the shard is rebuilt")},
+		{name: "in order", pattern: audit, method: "GET", status: 200,
+			want: has("shard", "1", "shards", "4", "rebuilding", "false", "findings", "[]")},
+		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/shards/4/audit", status: 404, code: problem.NotFound},
+		{name: "beyond all installations", pattern: audit, method: "GET", path: "/admin/v1/shards/1024/audit", status: 404, code: problem.NotFound},
+		{name: "no number", pattern: audit, method: "GET", path: "/admin/v1/shards/one/audit", status: 404, code: problem.NotFound},
+		{name: "nothing to mend", pattern: mend, method: "POST", body: `{"reason":"a look"}`, status: 200, want: has("findings", "[]")},
+		{name: "unknown", pattern: mend, method: "POST", path: "/admin/v1/shards/4/mend", status: 404, code: problem.NotFound},
+		{name: "wrong body", pattern: mend, method: "POST", body: `{"force":true}`, status: 400, want: wrong("force is unknown")},
+		{name: "all", pattern: queue, method: "GET", status: 200,
+			want: has("partitions", `[{"partition":0,"next":3,"start":0,"end":5,"behind":2,"state":"ok"}]`)},
 	}
 }
