@@ -117,6 +117,7 @@ func clientOption(cfg Config) rueidis.ClientOption {
 	}
 	option.Dialer.Timeout = dialTimeout
 	if cfg.Dial != nil {
+		option.ForceSingleClient = true
 		option.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			return cfg.Dial(ctx)
 		}

@@ -74,5 +74,6 @@ func ReplyOf(err error) Reply {
 
 // isOfScript reports whether an error reply was raised within a script.
 func isOfScript(text string) bool {
-	return strings.Contains(text, "user_script") || strings.Contains(text, "running script")
+	return strings.Contains(text, "user_script") || strings.Contains(text, "running script") ||
+		strings.Contains(text, "compiling script") // miniredis says so of each error of a script
 }
