@@ -100,7 +100,9 @@ func (s *session) printDeep(shards []shardAudit, raw []json.RawMessage, queue js
 	}
 	for i := range shards {
 		for _, f := range shards[i].Findings {
-			if _, err := fmt.Fprintf(lines, "%d\t%s\t%s\t%s\t%s\n", shards[i].Shard, shown(f.Kind), shown(f.name()), shown(f.Detail), shown(f.Mended)); err != nil {
+			_, err := fmt.Fprintf(lines, "%d\t%s\t%s\t%s\t%s\n",
+				shards[i].Shard, shown(f.Kind), shown(f.name()), shown(f.Detail), shown(f.Mended))
+			if err != nil {
 				return err
 			}
 		}
@@ -136,7 +138,8 @@ func deepVerdict(shards []shardAudit, partitions []partitionState) error {
 	for _, p := range partitions {
 		switch p.State {
 		case "lost":
-			broken = append(broken, fmt.Errorf("partition %d: the workers are at %d, the log has %d to %d: it lost records", p.Partition, p.Next, p.Start, p.End))
+			broken = append(broken, fmt.Errorf("partition %d: the workers are at %d, the log has %d to %d: it lost records",
+				p.Partition, p.Next, p.Start, p.End))
 		case "unknown":
 			unknown = append(unknown, fmt.Errorf("partition %d can't be looked at: %s", p.Partition, p.Detail))
 		}
