@@ -223,7 +223,7 @@ func (p *Policy) checkMatch() string {
 			return "must be " + form + ": what is before the slash " + err
 		}
 		check := checkName
-		if p.Key == User {
+		if p.Key == User || p.Key == SKU { // names that others give
 			check = checkUser
 		}
 		if err := check(name); err != "" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -80,7 +81,7 @@ func (i *Item) check(shards int) FieldErrors {
 	add := func(field, format string, args ...any) {
 		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
 	}
-	if err := CheckName(string(i.SKU)); err != "" {
+	if err := CheckSKU(string(i.SKU)); err != "" {
 		add("sku", "%s", err)
 	}
 	if i.Price.Minor < 0 || i.Price.Minor > MaxPriceMinor {
@@ -119,6 +120,27 @@ func CheckName(s string) string {
 		default:
 			return "must consist of letters, digits and ._~-"
 		}
+	}
+	return ""
+}
+
+// CheckSKU says what is wrong with an SKU, or "": shops bring them from elsewhere, so it may have any
+// characters that people can read. It must not be taken for a step in a path, nor differ from another in
+// spaces that nobody sees.
+func CheckSKU(s string) string {
+	switch {
+	case s == "":
+		return "is required"
+	case len(s) > MaxNameLength:
+		return fmt.Sprintf("must be at most %d bytes", MaxNameLength)
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "must have no control characters"
+	case s == "." || s == "..":
+		return "must not be . or .."
+	case strings.TrimSpace(s) != s:
+		return "must not begin or end with a space"
 	}
 	return ""
 }

@@ -47,6 +47,8 @@ var (
 	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrTooLow means that the total would fall below what is sold and ordered.
 	ErrTooLow = errors.New("less stock than that")
+	// ErrTooHigh means that the total would rise above MaxItemQuantity.
+	ErrTooHigh = errors.New("more stock than an item may have")
 	// ErrLayout means that the installation has another number of shards or more partitions than asked
 	// for.
 	ErrLayout = errors.New("another layout")

@@ -186,6 +186,9 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 			MaxOrders: item.count("max_orders", false, 0),
 			Spread:    item.count("spread", false, 1),
 		})
+		if sku := string(a.Items[i].SKU); seckill.CheckSKU(sku) == "" { // what else is wrong with it the office says
+			item.add(item.at+"sku", problem.IllegibleText(sku))
+		}
 		item.end()
 	}
 	return a

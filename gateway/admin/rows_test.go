@@ -195,6 +195,12 @@ func activityRows() []row {
 		{name: "a spread item", pattern: one, method: "PUT", path: "/admin/v1/activities/wide", body: draft(`"per_user":2`,
 			`"per_user":2,"max_orders":7,"spread":3`), status: 200, want: has("items",
 			"[map[currency:CNY max_orders:7 per_user:2 price:1999 quantity:10 sku:phone-x spread:3]]")},
+		{name: "an SKU as shops have them", pattern: one, method: "PUT", path: "/admin/v1/activities/sku", body: draft("phone-x", "手机/64 G"),
+			status: 200, want: has("items",
+				"[map[currency:CNY max_orders:0 per_user:2 price:1999 quantity:10 sku:手机/64 G spread:1]]")},
+		{name: "SKUs that nobody can read", pattern: one, method: "PUT", path: "/admin/v1/activities/sku",
+			body:   draft(`"items":[`, `"items":[{"sku":"..","price":1,"currency":"CNY","quantity":1,"per_user":1},`, "phone-x", `a\u202eb`),
+			status: 400, code: problem.InvalidRequest, want: wrong("items[1].sku: must not have line separators or bidirectional controls")},
 		{name: "too wide", pattern: one, method: "PUT", body: draft(`"per_user":2`, `"per_user":2,"spread":5`),
 			status: 400, code: problem.InvalidRequest, want: wrong("items[0].spread: must be from 1 to 4, the number of shards")},
 		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", seckill.MaxItems)),
@@ -206,7 +212,7 @@ func activityRows() []row {
 			want: has("name", "618", "state", "published")},
 		{name: "read", pattern: one, method: "GET", status: 200, want: has("activity", "618", "state", "published", "ended_at", "<nil>")},
 		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/activities/who", status: 404, code: problem.UnknownActivity},
-		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new", "wide")},
+		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new", "sku", "wide")},
 	}
 	steps := []struct {
 		verb   string
@@ -292,6 +298,13 @@ func stockRows() []row {
 			wrong("header Idempotency-Key: is required: 1 to 64 visible ASCII characters")),
 		{name: "reason in the header", pattern: restock, method: "POST", body: `{"delta":1}`, fields: []string{"Idempotency-Key",
 			"k7", "X-Reason", "why"}, status: 200, after: deliver},
+		change("more than an item may have", "k8", `{"delta":10000000,"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("delta: would make the total more than 10000000, the most that an item may have")),
+		func() row {
+			r := change("an SKU with a slash", "k1", `{"delta":1,"reason":"x"}`, 200, "", has("total", "11", "sku", "手机/64 G"))
+			r.path = "/admin/v1/activities/sku/items/%E6%89%8B%E6%9C%BA%2F64%20G/restock"
+			return r
+		}(),
 		unknown("unknown activity", "/admin/v1/activities/who/items/phone-x/restock", problem.UnknownActivity),
 		unknown("unknown item", "/admin/v1/activities/618/items/who/restock", problem.UnknownItem),
 		{name: "balanced", pattern: audit, method: "GET", status: 200, before: deliver, want: has("activity", "618", "balanced", "true",

@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,7 +20,8 @@ type officeStore struct {
 	unpublished []int // one for each time that it is asked
 	books       []seckill.Book
 	found       *seckill.StockChange
-	changed     error // the error of Restock and Withdraw
+	late        *seckill.StockChange // found from the second look on
+	changed     error                // the error of Restock and Withdraw
 	taken       []seckill.Taken
 	change      seckill.StockChange
 	asked       int
@@ -48,10 +50,12 @@ func (s *officeStore) ActivityBooks(context.Context, seckill.ActivityID) ([]seck
 }
 
 func (s *officeStore) FindStockChange(context.Context, inventory.ItemID, string) (seckill.StockChange, bool, error) {
-	if s.found == nil {
+	found := s.found
+	s.found = cmp.Or(s.found, s.late)
+	if found == nil {
 		return seckill.StockChange{}, false, nil
 	}
-	return *s.found, true, nil
+	return *found, true, nil
 }
 
 func (s *officeStore) Restock(_ context.Context, c seckill.StockChange, _ seckill.Author) (int64, bool, error) {
