@@ -177,8 +177,8 @@ func (s Scope) Check(name Name) string {
 			continue
 		}
 		set++
-		if len(name) > maxScope {
-			return fmt.Sprintf("must be at most %d bytes", maxScope)
+		if utf8.RuneCountInString(name) > maxScope {
+			return fmt.Sprintf("must be at most %d characters", maxScope)
 		}
 	}
 	if _, k, ok := kindOf(name); ok && k.global && set > 0 {

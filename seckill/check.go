@@ -131,21 +131,21 @@ func CheckSKU(s string) string {
 	switch {
 	case s == "":
 		return "is required"
-	case len(s) > MaxNameLength:
-		return fmt.Sprintf("must be at most %d bytes", MaxNameLength)
 	case !utf8.ValidString(s):
 		return "must be UTF-8"
+	case utf8.RuneCountInString(s) > MaxNameLength:
+		return fmt.Sprintf("must be at most %d characters", MaxNameLength)
 	case strings.ContainsFunc(s, unicode.IsControl):
 		return "must have no control characters"
-	case s == "." || s == "..":
-		return "must not be . or .."
+	case s[0] == '.':
+		return "must not begin with a dot"
 	case strings.TrimSpace(s) != s:
 		return "must not begin or end with a space"
 	}
 	return ""
 }
 
-// MaxTitleLength bounds a name that is shown to people, in bytes.
+// MaxTitleLength bounds a name that is shown to people, in characters.
 const MaxTitleLength = 200
 
 // CheckTitle says what is wrong with a name that is shown to people, or "".
@@ -153,10 +153,10 @@ func CheckTitle(s string) string {
 	switch {
 	case strings.TrimSpace(s) == "":
 		return "is required"
-	case len(s) > MaxTitleLength:
-		return fmt.Sprintf("must be at most %d bytes", MaxTitleLength)
 	case !utf8.ValidString(s):
 		return "must be UTF-8"
+	case utf8.RuneCountInString(s) > MaxTitleLength:
+		return fmt.Sprintf("must be at most %d characters", MaxTitleLength)
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "must have no control characters"
 	}

@@ -6,12 +6,12 @@ import (
 )
 
 func TestCheckSKU(t *testing.T) {
-	for _, good := range []string{"phone-x", "ABC/12", "ABC 12", "手机-64G", "café", "A+B", "A:B", "A#1", "A&B", "%2F", "...", strings.Repeat("é", 32)} {
+	for _, good := range []string{"phone-x", "ABC/12", "ABC 12", "手机-64G", "café", "A+B", "A:B", "A#1", "A&B", "%2F", "a...", strings.Repeat("é", 64)} {
 		if wrong := CheckSKU(good); wrong != "" {
 			t.Errorf("%q: %s", good, wrong)
 		}
 	}
-	for _, bad := range []string{"", " ", ".", "..", " a", "a ", "\u00a0a", "a\tb", "a\u0085b", "a\x00", "\xff", strings.Repeat("é", 32) + "x"} {
+	for _, bad := range []string{"", " ", ".", "..", ".a", " a", "a ", "\u00a0a", "a\tb", "a\u0085b", "a\x00", "\xff", strings.Repeat("é", 65)} {
 		if CheckSKU(bad) == "" {
 			t.Errorf("%q is taken", bad)
 		}

@@ -36,6 +36,7 @@ func NewOffice(d *Desk, stock ShopStock) *Office {
 // Shared refusals of the office.
 var (
 	errNoSuchActivity    = &seckill.Refusal{Code: seckill.CodeUnknownActivity, Detail: "There is no activity with this name."}
+	errNoSuchMerchant    = &seckill.Refusal{Code: seckill.CodeUnknownMerchant, Detail: "There is no merchant with this name."}
 	errInsufficientStock = &seckill.Refusal{Code: seckill.CodeInsufficientStock}
 	errHasEnded          = &seckill.Refusal{Code: seckill.CodeActivityState, Detail: "The activity has ended."}
 	errIsDraft           = &seckill.Refusal{
@@ -58,7 +59,7 @@ func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill
 			return nil, storeFailure("read the catalog", err)
 		}
 		if o.desk.Catalog().Merchant(a.Merchant) == nil {
-			return nil, seckill.FieldErrors{{Field: "merchant", Detail: "there is no such merchant"}}
+			return nil, errNoSuchMerchant
 		}
 	}
 	return o.update(ctx, a.ID, by, func(old *seckill.Activity) (*seckill.Activity, error) {
