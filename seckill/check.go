@@ -64,7 +64,7 @@ func (a *Activity) Check(shards int) FieldErrors {
 	seen := make(map[SKU]bool, len(a.Items))
 	for i := range a.Items {
 		field := fmt.Sprintf("items[%d].", i)
-		for _, e := range a.Items[i].check(shards) {
+		for _, e := range a.Items[i].Check(shards) {
 			add(field+e.Field, "%s", e.Detail)
 		}
 		if seen[a.Items[i].SKU] {
@@ -75,8 +75,8 @@ func (a *Activity) Check(shards int) FieldErrors {
 	return errs
 }
 
-// check returns everything that is wrong with the item by itself.
-func (i *Item) check(shards int) FieldErrors {
+// Check returns everything that is wrong with the item by itself, in an installation of so many shards.
+func (i *Item) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
 		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})

@@ -102,6 +102,8 @@ type CatalogStore interface {
 	// the stock rows while the activity is a draft, and moves by restock afterwards. A draft that becomes
 	// published leaves the restocks of PublishRestocks in the outbox, in the same transaction. An error
 	// from change is returned as it is and nothing is written. change must be pure: it may run again.
+	// Where change returns nil the activity is deleted, which it must never have been on sale for, and
+	// nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
 	// DropEnded deletes up to limit activities that closed before, have no open orders and no outbox

@@ -214,21 +214,30 @@ const maxReason = 500
 // reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o may be nil). Required says
 // that the body has to have one.
 func (c *call) reason(o *object, m *mistakes, required bool) string {
-	field, reason := "header X-Reason", latin1(c.r.Header.Get("X-Reason"))
-	if o != nil {
-		if s, given := o.optionalText("reason"); given || required {
-			field, reason = "reason", s
-		}
+	reason := latin1(c.r.Header.Get("X-Reason"))
+	m.add("header X-Reason", checkReason(reason))
+	if o == nil {
+		return reason
 	}
-	switch {
-	case reason == "" && required:
+	s, given := o.optionalText("reason")
+	m.add("reason", checkReason(s))
+	if required && s == "" {
 		m.add("reason", "is required")
-	case utf8.RuneCountInString(reason) > maxReason:
-		m.add(field, fmt.Sprintf("must be at most %d characters", maxReason))
-	case reason != "":
-		m.add(field, problem.IllegibleText(reason))
+	}
+	if given || required {
+		return s
 	}
 	return reason
+}
+
+func checkReason(s string) string {
+	switch {
+	case s == "":
+		return ""
+	case utf8.RuneCountInString(s) > maxReason:
+		return fmt.Sprintf("must be at most %d characters", maxReason)
+	}
+	return problem.IllegibleText(s)
 }
 
 // latin1 returns the value of a field of the header. One that isn't UTF-8 is in ISO 8859-1, as it was for
