@@ -47,6 +47,8 @@ var (
 	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrTooLow means that the total would fall below what is sold and ordered.
 	ErrTooLow = errors.New("less stock than that")
+	// ErrTooHigh means that the total would rise above MaxItemQuantity.
+	ErrTooHigh = errors.New("more stock than an item may have")
 	// ErrLayout means that the installation has another number of shards or more partitions than asked
 	// for.
 	ErrLayout = errors.New("another layout")
@@ -100,6 +102,8 @@ type CatalogStore interface {
 	// the stock rows while the activity is a draft, and moves by restock afterwards. A draft that becomes
 	// published leaves the restocks of PublishRestocks in the outbox, in the same transaction. An error
 	// from change is returned as it is and nothing is written. change must be pure: it may run again.
+	// Where change returns nil the activity is deleted, which it must never have been on sale for, and
+	// nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
 	// DropEnded deletes up to limit activities that closed before, have no open orders and no outbox

@@ -289,6 +289,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/merchants/{merchant}/callers":              `{"name":"app","rights":["buy"]}`,
 		"PUT /admin/v1/activities/{activity}":                      activityBody,
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
+		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,

@@ -39,6 +39,8 @@ type Health interface {
 // Office is what of *desk.Office the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
+	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
+	Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)

@@ -60,6 +60,8 @@ func routes() []route {
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},
 		{put, activity, admin, (*call).putActivity},
+		{del, activity, admin, (*call).deleteActivity},
+		{post, activity + "/items/{sku}", admin, (*call).editItem},
 		{post, activity + "/publish", admin, (*call).publish},
 		{post, activity + "/pause", admin, (*call).pause},
 		{post, activity + "/resume", admin, (*call).resume},
