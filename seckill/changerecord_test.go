@@ -9,7 +9,7 @@ import (
 
 func TestChangeRecords_HaveNoSecretsAndReadBack(t *testing.T) {
 	merchant := &Merchant{ID: "m", Name: "Phones", PaymentSecret: "hush"}
-	caller := &Caller{CallerRef: CallerRef{"m", "app"}, Name: "App", Rights: RightBuy, KeyHash: [32]byte{0xc5, 0xc5}}
+	caller := &Caller{CallerRef: CallerRef{"m", "app"}, Name: "App", Rights: RightBuy, Keys: []CallerKey{{ID: "k", Prefix: "psk_x", Hash: [32]byte{0xc5, 0xc5}}}}
 	token := &Token{Name: "ann", Role: RoleAdmin, Hash: [32]byte{0xc5, 0xc5}}
 	revoked, renamed := *caller, *merchant
 	revoked.Revoked, renamed.Name = true, "Telephones"
@@ -30,8 +30,8 @@ func TestChangeRecords_HaveNoSecretsAndReadBack(t *testing.T) {
 		{"a merchant that is renamed", record(RecordMerchant(merchant, &renamed)),
 			ChangeRecord{"merchant", "m", `{"ID":"m","Name":"Phones"}`, `{"ID":"m","Name":"Telephones"}`}},
 		{"a caller that is revoked", record(RecordCaller(caller, &revoked)), ChangeRecord{"caller", "m/app",
-			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":false}`,
-			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":true}`}},
+			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":false,"Keys":[{"ID":"k","Prefix":"psk_x","Revoked":false}]}`,
+			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":true,"Keys":[{"ID":"k","Prefix":"psk_x","Revoked":false}]}`}},
 		{"a token that is made", record(RecordToken(nil, token)),
 			ChangeRecord{"token", "ann", "", `{"Name":"ann","Role":3,"NewHash":true}`}},
 		{"a token that is deleted", record(RecordToken(token, nil)), ChangeRecord{"token", "ann", `{"Name":"ann","Role":3}`, ""}},

@@ -172,6 +172,7 @@ func callerCommands() []*cobra.Command {
 			return s.showAll([]string{"merchants", args[0], "callers"}, "caller", "name", "rights", "shadow", "revoked", "created_at")
 		}),
 		add,
+		group("keys", "Keys of a caller", keyCommands()...),
 		command("revoke MERCHANT CALLER", "Revoke a caller, within a second on every node", cobra.ExactArgs(2), true,
 			func(s *session, args []string) error {
 				if err := s.show(remove("merchants", args[0], "callers", args[1])); err != nil {

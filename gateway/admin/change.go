@@ -47,6 +47,16 @@ type (
 		merchantDoc
 		NewPaymentSecret bool `json:"new_payment_secret,omitempty"`
 	}
+	callerChangeDoc struct {
+		callerDoc
+		Keys []keyChangeDoc `json:"keys,omitempty"`
+	}
+	keyChangeDoc struct {
+		KeyID     seckill.KeyID `json:"key_id"`
+		Prefix    string        `json:"prefix"`
+		ExpiresAt *stamp        `json:"expires_at"`
+		Revoked   bool          `json:"revoked"`
+	}
 	stockChangeDoc struct {
 		Total int64  `json:"total"`
 		Delta int64  `json:"delta,omitempty"`
@@ -71,7 +81,7 @@ func readChange(kind, text string) any {
 			return merchantChangeDoc{merchantDoc{Merchant: m.ID, Name: m.Name}, m.NewPaymentSecret}
 		})
 	case seckill.ChangeCaller:
-		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerDoc(recordedCaller(c)) })
+		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerChangeDoc(c) })
 	case seckill.ChangeActivity:
 		return decoded(text, func(a *seckill.Activity) any { return newActivityDoc(a) })
 	case seckill.ChangeStock:
@@ -107,8 +117,14 @@ func decoded[T any](text string, doc func(*T) any) any {
 	return doc(&v)
 }
 
-func recordedCaller(c *seckill.CallerRecord) *seckill.Caller {
-	return &seckill.Caller{CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked}
+func newCallerChangeDoc(c *seckill.CallerRecord) callerChangeDoc {
+	doc := callerChangeDoc{callerDoc: newCallerDoc(&seckill.Caller{
+		CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked,
+	})}
+	for _, k := range c.Keys {
+		doc.Keys = append(doc.Keys, keyChangeDoc{k.ID, k.Prefix, stampOf(k.Expires), k.Revoked})
+	}
+	return doc
 }
 
 // The sizes of pages of changes; an activity may be twice in each.

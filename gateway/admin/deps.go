@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
 	"penstock/internal/settings"
 	"penstock/seckill"
@@ -50,9 +51,11 @@ type Office interface {
 // checked here.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
-	PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error
-	AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error
-	SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error
+	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+		change func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error)
+	UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+		change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error)
+	KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error)
 
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)

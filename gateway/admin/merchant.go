@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"penstock/gateway/problem"
@@ -75,21 +77,28 @@ func (c *call) putMerchant() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	v, err := c.server.catalog(ctx)
-	if err != nil {
-		return err
+	var made string // shown once
+	change := func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error) {
+		next := merchant
+		if old != nil {
+			next = *old
+			next.Name = merchant.Name
+		}
+		made = ""
+		switch {
+		case given && secret != next.PaymentSecret:
+			next.Roll(secret, now, 0)
+		case !given && next.PaymentSecret == "":
+			made = newPaymentSecret()
+			next.Roll(made, now, 0)
+		}
+		return &next, nil
 	}
-	doc := merchantDoc{Merchant: merchant.ID, Name: merchant.Name}
-	merchant.PaymentSecret = secret
-	if old := v.Merchant(merchant.ID); !given && (old == nil || old.PaymentSecret == "") {
-		merchant.PaymentSecret = newPaymentSecret()
-		doc.PaymentSecret = merchant.PaymentSecret
-	}
-	if err := c.server.deps.Store.PutMerchant(ctx, merchant, c.author(reason)); err != nil {
+	if _, err := c.server.deps.Store.UpdateMerchant(ctx, merchant.ID, c.author(reason), change); err != nil {
 		return failed("write the merchant", err)
 	}
 	c.server.refresh(ctx)
-	return c.json(http.StatusOK, doc)
+	return c.json(http.StatusOK, merchantDoc{Merchant: merchant.ID, Name: merchant.Name, PaymentSecret: made})
 }
 
 func checkPaymentSecret(s string) string {
@@ -107,7 +116,9 @@ func checkPaymentSecret(s string) string {
 type callerDoc struct {
 	Merchant  seckill.MerchantID `json:"merchant"`
 	Caller    seckill.CallerID   `json:"caller"`
-	Key       string             `json:"key,omitempty"` // once
+	Key       string             `json:"key,omitempty"` // once, like the two below
+	KeyID     seckill.KeyID      `json:"key_id,omitempty"`
+	Prefix    string             `json:"prefix,omitempty"`
 	Name      string             `json:"name"`
 	Rights    []string           `json:"rights"`
 	Shadow    bool               `json:"shadow"`
@@ -225,21 +236,35 @@ func (c *call) revokeCaller() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	ref := c.pathCaller()
-	err := c.server.deps.Store.SetCallerRevoked(ctx, ref, true, c.author(reason))
+	_, err := c.changeCaller(ctx, c.pathCaller(), c.author(reason), func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+		return seckill.SetRevoked(old, true)
+	})
+	if err != nil {
+		return err
+	}
+	return c.none()
+}
+
+// changeCaller changes a caller that exists, and brings that into force here.
+func (c *call) changeCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+	change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
+	next, err := c.server.deps.Store.UpdateCaller(ctx, ref, by, change)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return nil, r
+	}
 	if errors.Is(err, seckill.ErrNotFound) {
 		v, err := c.server.catalog(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if v.Merchant(ref.Merchant) == nil {
-			return refuse(problem.UnknownMerchant, "")
+			return nil, refuse(problem.UnknownMerchant, "")
 		}
-		return refuse(problem.UnknownCaller, "")
+		return nil, refuse(problem.UnknownCaller, "")
 	}
 	if err != nil {
-		return failed("revoke the caller", err)
+		return nil, failed("change the caller", err)
 	}
 	c.server.refresh(ctx)
-	return c.none()
+	return next, nil
 }

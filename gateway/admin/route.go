@@ -56,6 +56,11 @@ func routes() []route {
 		{post, merchant + "/callers", admin, (*call).addCaller},
 		{get, merchant + "/callers/{caller}", viewer, (*call).getCaller},
 		{del, merchant + "/callers/{caller}", admin, (*call).revokeCaller},
+		{get, merchant + "/callers/{caller}/keys", viewer, (*call).listKeys},
+		{post, merchant + "/callers/{caller}/keys", admin, (*call).addKey},
+		{del, merchant + "/callers/{caller}/keys/{key_id}", admin, (*call).revokeKey},
+		{get, "/admin/v1/keys", viewer, (*call).findKey},
+		{post, "/admin/v1/keys", viewer, (*call).findKey},
 
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},

@@ -124,7 +124,7 @@ func shopRows() []row {
 		{name: "no free id", pattern: callers, method: "POST", body: `{"name":"x","rights":["buy"]}`, status: 409,
 			code:   problem.AlreadyExists,
 			before: func(s *shop) { s.server.deps.Store = takenNames{s.store} }, after: func(s *shop) { s.server.deps.Store = s.store }},
-		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app")},
+		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app", "found", "many", "short")},
 		{name: "list of an unknown merchant", pattern: callers, method: "GET", path: "/admin/v1/merchants/who/callers", status: 404,
 			code: problem.UnknownMerchant},
 		{name: "read", pattern: caller, method: "GET", status: 200, want: has("caller", "app", "revoked", "false", "key", "<nil>")},

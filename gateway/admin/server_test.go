@@ -94,11 +94,12 @@ func TestWhatIsWrittenIsInForceAtOnce(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`)
 	key := s.must(201, "POST", "/admin/v1/merchants/m1/callers", `{"name":"app","rights":["buy"]}`).member("key")
 	hash := sha256.Sum256([]byte(key))
-	if c := s.desk.Catalog().Caller(hash); c == nil || c.Caller != "app" || c.Rights != seckill.RightBuy {
-		t.Errorf("the new caller is %+v", c)
+	c := s.desk.Catalog().Credential(hash)
+	if c == nil || !c.Valid(time.Now()) || c.Caller.Caller != "app" || c.Caller.Rights != seckill.RightBuy {
+		t.Fatalf("the new key is %+v", c)
 	}
 	s.must(204, "DELETE", "/admin/v1/merchants/m1/callers/app", "")
-	if s.desk.Catalog().Caller(hash) != nil {
+	if s.desk.Catalog().Credential(hash).Valid(time.Now()) {
 		t.Error("the revoked caller is let in")
 	}
 }

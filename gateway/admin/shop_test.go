@@ -422,8 +422,9 @@ func (*memoryQueue) Mark(context.Context) ([]seckill.Position, error) {
 // takenNames is a store in which every caller's name is taken.
 type takenNames struct{ Store }
 
-func (takenNames) AddCaller(context.Context, seckill.Caller, seckill.Author) error {
-	return seckill.ErrExists
+func (takenNames) UpdateCaller(context.Context, seckill.CallerRef, seckill.Author,
+	func(*seckill.Caller, time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
+	return nil, seckill.ErrExists
 }
 
 // stubborn is an office that ends nothing and takes nothing.

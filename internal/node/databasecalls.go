@@ -30,31 +30,42 @@ func (d *database) FindActivity(ctx context.Context, id seckill.ActivityID) (*se
 	return s.FindActivity(ctx, id)
 }
 
-// PutMerchant implements seckill.Store.
-func (d *database) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
+// UpdateMerchant implements seckill.Store.
+func (d *database) UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+	change func(*seckill.Merchant, time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error) {
 	s, err := d.store()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.PutMerchant(ctx, m, by)
+	return s.UpdateMerchant(ctx, id, by, change)
 }
 
-// AddCaller implements seckill.Store.
-func (d *database) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error {
+// UpdateCaller implements seckill.Store.
+func (d *database) UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+	change func(*seckill.Caller, time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
 	s, err := d.store()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.AddCaller(ctx, c, by)
+	return s.UpdateCaller(ctx, ref, by, change)
 }
 
-// SetCallerRevoked implements seckill.Store.
-func (d *database) SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error {
+// NoteKeyUses implements seckill.Store.
+func (d *database) NoteKeyUses(ctx context.Context, uses []seckill.KeyUse) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.SetCallerRevoked(ctx, c, revoked, by)
+	return s.NoteKeyUses(ctx, uses)
+}
+
+// KeyUses implements seckill.Store.
+func (d *database) KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.KeyUses(ctx, ref)
 }
 
 // UpdateActivity implements seckill.Store.

@@ -203,7 +203,7 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
+	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock, n.noteUses,
 		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		runs = append(runs, n.makeToken)

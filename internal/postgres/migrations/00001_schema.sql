@@ -66,7 +66,9 @@ INSERT INTO catalog (version) VALUES (1);
 CREATE TABLE merchants (
   id             text COLLATE "C" PRIMARY KEY,
   name           text NOT NULL,
-  payment_secret text NOT NULL,
+  payment_secret text NOT NULL, -- sealed, like the one before
+  former_secret  text NOT NULL,
+  former_until   timestamptz,   -- NULL without one
   changed        bigint NOT NULL
 );
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -78,13 +80,29 @@ CREATE TABLE callers (
   name     text NOT NULL,
   rights   smallint NOT NULL,
   shadow   boolean NOT NULL,
-  key_hash bytea NOT NULL CHECK (length(key_hash) = 32),
   revoked  boolean NOT NULL,
   created  timestamptz NOT NULL,
   changed  bigint NOT NULL,
   PRIMARY KEY (merchant, caller)
 );
 CREATE INDEX callers_changed ON callers (changed);
+
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change of
+-- the catalog.
+CREATE TABLE caller_keys (
+  merchant text COLLATE "C" NOT NULL,
+  caller   text COLLATE "C" NOT NULL,
+  id       text COLLATE "C" NOT NULL,
+  position integer NOT NULL,
+  prefix   text NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  revoked  boolean NOT NULL,
+  used     timestamptz,
+  PRIMARY KEY (merchant, caller, id),
+  FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
+);
 
 CREATE TABLE tokens (
   name    text COLLATE "C" PRIMARY KEY,

@@ -26,7 +26,7 @@ func changePages(t *testing.T, open Open) {
 	for i := range 7 {
 		s.clock.advance(time.Second)
 		by := seckill.Author{Actor: "ann", Reason: string(user(i))}
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: string(user(i))}, by))
+		s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: string(user(i))}, by))
 	}
 	all := s.changes()
 	equal(s, "changes", len(all), 7)
@@ -50,7 +50,7 @@ func changePages(t *testing.T, open Open) {
 
 func findChange(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
 	want := s.lastChange("merchant", string(merchant))
 	got, err := s.store.FindChange(s.ctx, want.Number)
 	s.must(err)
@@ -63,10 +63,10 @@ func noSecrets(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	hash := [32]byte(bytes.Repeat([]byte{0xc5}, 32))
 	for _, secret := range []string{"hush-one", "hush-two"} {
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: secret}, author))
+		s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: secret}, author))
 	}
-	s.must(s.store.AddCaller(s.ctx, seckill.Caller{CallerRef: caller, Name: "App", KeyHash: hash}, author))
-	s.must(s.store.SetCallerRevoked(s.ctx, caller, true, author))
+	s.must(s.addCaller(seckill.Caller{CallerRef: caller, Name: "App"}, seckill.CallerKey{ID: "k", Prefix: "psk", Hash: hash}))
+	s.must(s.setRevoked(caller, true))
 	for _, role := range []seckill.Role{seckill.RoleViewer, seckill.RoleAdmin} {
 		s.must(s.store.PutToken(s.ctx, seckill.Token{Name: "t", Role: role, Hash: hash}, author))
 	}
