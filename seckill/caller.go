@@ -196,6 +196,9 @@ func MerchantEdit(old *Merchant, now time.Time, change func(*Merchant, time.Time
 	if old != nil && next.same(old) {
 		return next, r, false, nil
 	}
+	if !now.Before(next.FormerUntil) { // it is of no use any more
+		next.FormerSecret, next.FormerUntil = "", time.Time{}
+	}
 	r, err = RecordMerchant(old, next)
 	next.resealed = false
 	return next, r, true, err

@@ -34,6 +34,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("settings", "Which limits and switches each node has in force", settingsCommands()...),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
 		group("changes", "Who changed what, and how to take it back", changeCommands()...),
+		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
 		group("tokens", "Who may use the admin API", tokenCommands()...),
 	)
 	return ctl
@@ -120,10 +121,16 @@ func (s *session) note(format string, args ...any) error {
 }
 
 func merchantCommands() []*cobra.Command {
-	var name, secretFile string
+	var name, secretFile, overlap string
 	change := command("put MERCHANT --name NAME", "Create or rename a merchant; a new one gets a payment secret, shown once",
 		cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			body := map[string]any{"name": name}
+			body := map[string]any{}
+			if name != "" {
+				body["name"] = name
+			}
+			if overlap != "" {
+				body["overlap"] = overlap
+			}
 			if secretFile != "" {
 				text, err := readInput(s.cmd, secretFile)
 				if err != nil {
@@ -131,17 +138,18 @@ func merchantCommands() []*cobra.Command {
 				}
 				body["payment_secret"] = strings.TrimSpace(string(text))
 			}
-			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret")
+			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret", "former_secret_until")
 		})
-	change.Flags().StringVar(&name, "name", "", "name for people")
+	change.Flags().StringVar(&name, "name", "", "name for people; needed where the merchant is new")
+	change.Flags().StringVar(&overlap, "overlap", "", "roll the payment secret: the one before stays valid that long, like 24h; "+
+		"without --payment-secret-file a new one is made and shown once")
 	change.Flags().StringVar(&secretFile, "payment-secret-file", "", "file with the secret that signs payment notices, - for stdin")
-	required(change, "name")
 	return []*cobra.Command{
 		command("list", "List merchants", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"merchants"}, "merchant", "name")
 		}),
 		command("show MERCHANT", "Show a merchant", cobra.ExactArgs(1), false, func(s *session, args []string) error {
-			return s.show(get("merchants", args[0]), "merchant", "name")
+			return s.show(get("merchants", args[0]), "merchant", "name", "former_secret_until")
 		}),
 		change,
 	}

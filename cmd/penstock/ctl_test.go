@@ -80,6 +80,10 @@ func TestCtl(t *testing.T) {
 		{args: "ctl merchants put m/1 --name a\x07b", code: 1, stderr: `^penstock: The request is not valid: .* \(400 invalid-request\)
 penstock: name: must have no control characters
 penstock: merchant: must consist of letters, digits and \._~-\n$`},
+		{args: "ctl merchants put m2 --overlap 24h", stdout: `^merchant +m2\nname +Two\npayment secret +[0-9a-f]{64}\nformer secret until +2\S+Z\n$`},
+		{args: "ctl merchants put m3 --overlap 24h", code: 1, stderr: `name: is required`},
+		{args: "ctl secrets show", stdout: `^sealing key +[0-9a-f]{8}\nkeys +[0-9a-f]{8}\n`},
+		{args: "ctl secrets rewrap", stdout: `^rewrapped +0\nsealing key +[0-9a-f]{8}\n`},
 		{args: "ctl merchants list", stdout: `^MERCHANT  NAME\nm1 +Phones\nm2 +Two\n$`},
 		{args: "ctl merchants list -o json", stdout: `^\{\n  "items": \[\n    \{\n      "merchant": "m1",`},
 		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},

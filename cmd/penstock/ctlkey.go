@@ -92,3 +92,21 @@ func rollKeyCommand() *cobra.Command {
 	required(roll, "overlap")
 	return roll
 }
+
+// secretCommands are those of the keys that encrypt payment secrets.
+func secretCommands() []*cobra.Command {
+	rewrap := command("rewrap", "Encrypt all payment secrets by the first key", cobra.NoArgs, true, func(s *session, _ []string) error {
+		return s.show(post(nil, "secrets", "rewrap"), "rewrapped", "sealing_key", "keys", "sealed")
+	})
+	rewrap.Long = rewrap.Short + `. It is the last step of a change of that key:
+
+  1. Add the new key as the last line of --secrets-key-file on every node, and restart the nodes one by one.
+  2. Make it the first line on every node, and restart them again: what is new is encrypted by it.
+  3. Run this. When "secrets show" names the new key alone, the old line may go.`
+	return []*cobra.Command{
+		command("show", "Show by which keys payment secrets are encrypted", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.show(get("secrets"), "sealing_key", "keys", "sealed")
+		}),
+		rewrap,
+	}
+}

@@ -46,6 +46,7 @@ type (
 	merchantChangeDoc struct {
 		merchantDoc
 		NewPaymentSecret bool `json:"new_payment_secret,omitempty"`
+		Resealed         bool `json:"resealed,omitempty"`
 	}
 	callerChangeDoc struct {
 		callerDoc
@@ -78,7 +79,8 @@ func readChange(kind, text string) any {
 	switch kind {
 	case seckill.ChangeMerchant:
 		return decoded(text, func(m *seckill.MerchantRecord) any {
-			return merchantChangeDoc{merchantDoc{Merchant: m.ID, Name: m.Name}, m.NewPaymentSecret}
+			doc := merchantDoc{Merchant: m.ID, Name: m.Name, FormerUntil: stampOf(m.FormerUntil)}
+			return merchantChangeDoc{doc, m.NewPaymentSecret, m.Resealed}
 		})
 	case seckill.ChangeCaller:
 		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerChangeDoc(c) })

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"penstock/internal/settings"
+	"penstock/internal/vault"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -20,6 +21,8 @@ type Deps struct {
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
 	Catalog func() *seckill.Catalog
+	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
+	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.

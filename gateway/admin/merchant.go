@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"penstock/gateway/problem"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -17,6 +18,16 @@ type merchantDoc struct {
 	Merchant      seckill.MerchantID `json:"merchant"`
 	Name          string             `json:"name"`
 	PaymentSecret string             `json:"payment_secret,omitempty"` // once
+	// FormerUntil is until when the payment secret before is valid.
+	FormerUntil *stamp `json:"former_secret_until,omitempty"`
+}
+
+func newMerchantDoc(m *seckill.Merchant, now time.Time) merchantDoc {
+	doc := merchantDoc{Merchant: m.ID, Name: m.Name}
+	if now.Before(m.FormerUntil) {
+		doc.FormerUntil = stampOf(m.FormerUntil)
+	}
+	return doc
 }
 
 // The bounds of a secret that somebody brings along, in bytes: a shorter one can be guessed, from
@@ -39,7 +50,7 @@ func (c *call) listMerchants() error {
 	}
 	docs := make([]merchantDoc, len(part))
 	for i := range part {
-		docs[i] = merchantDoc{Merchant: part[i].ID, Name: part[i].Name}
+		docs[i] = newMerchantDoc(part[i], v.Now())
 	}
 	return c.json(http.StatusOK, page[merchantDoc]{docs, next})
 }
@@ -54,23 +65,40 @@ func (c *call) getMerchant() error {
 	if m == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	return c.json(http.StatusOK, merchantDoc{Merchant: m.ID, Name: m.Name})
+	return c.json(http.StatusOK, newMerchantDoc(m, v.Now()))
 }
 
-// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets one.
+// merchantWish is what a PUT of a merchant asks for.
+type merchantWish struct {
+	id      seckill.MerchantID
+	name    string // "" leaves it
+	secret  string // "" leaves it, or makes one
+	roll    bool   // there is to be a new secret, beside the old one for overlap
+	overlap time.Duration
+}
+
+// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets one, and
+// one whose secret is rolled without a new one.
 func (c *call) putMerchant() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
 	if err != nil {
 		return err
 	}
-	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.checked("name", checkTitle)}
+	wish := merchantWish{id: seckill.MerchantID(c.r.PathValue("merchant"))}
+	if raw, given := o.raw["name"]; given && string(raw) != "null" {
+		wish.name = o.checked("name", checkTitle)
+	} else {
+		o.take("name")
+	}
 	secret, given := o.optionalText("payment_secret")
+	wish.overlap, wish.roll = o.optionalDuration("overlap", 0, maxOverlap)
 	reason := c.reason(o, m, false)
 	o.end()
-	m.add("merchant", seckill.CheckName(string(merchant.ID)))
+	m.add("merchant", seckill.CheckName(string(wish.id)))
 	if given {
 		m.add("payment_secret", checkPaymentSecret(secret))
+		wish.secret = secret
 	}
 	if err := m.err(); err != nil {
 		return err
@@ -78,33 +106,60 @@ func (c *call) putMerchant() error {
 	ctx, cancel := c.lasting()
 	defer cancel()
 	var made string // shown once
-	change := func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error) {
-		next := merchant
-		if old != nil {
-			next = *old
-			next.Name = merchant.Name
-		}
-		made = ""
-		switch {
-		case given && secret != next.PaymentSecret:
-			next.Roll(secret, now, 0)
-		case !given && next.PaymentSecret == "":
-			made = newPaymentSecret()
-			next.Roll(made, now, 0)
-		}
-		return &next, nil
+	var now time.Time
+	next, err := c.server.deps.Store.UpdateMerchant(ctx, wish.id, c.author(reason),
+		func(old *seckill.Merchant, at time.Time) (next *seckill.Merchant, err error) {
+			now = at
+			next, made, err = c.server.changeMerchant(old, &wish, at)
+			return next, err
+		})
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r
 	}
-	if _, err := c.server.deps.Store.UpdateMerchant(ctx, merchant.ID, c.author(reason), change); err != nil {
+	if err != nil {
 		return failed("write the merchant", err)
 	}
 	c.server.refresh(ctx)
-	return c.json(http.StatusOK, merchantDoc{Merchant: merchant.ID, Name: merchant.Name, PaymentSecret: made})
+	doc := newMerchantDoc(next, now)
+	doc.PaymentSecret = made
+	return c.json(http.StatusOK, doc)
+}
+
+// changeMerchant decides what becomes of a merchant, nil where there is none; made is a new secret that
+// nobody knows yet.
+func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now time.Time) (next *seckill.Merchant, made string, err error) {
+	next = &seckill.Merchant{ID: wish.id}
+	if old != nil {
+		next = old
+	}
+	if wish.name != "" {
+		next.Name = wish.name
+	}
+	if next.Name == "" {
+		m := new(mistakes)
+		m.add("name", "is required")
+		return nil, "", m.err()
+	}
+	secret := wish.secret
+	if secret == "" && (wish.roll || next.PaymentSecret == "") {
+		made = newPaymentSecret()
+		secret = made
+	}
+	if secret == "" {
+		return next, "", nil
+	}
+	if known, err := s.deps.Secrets.Open(next.PaymentSecret, string(wish.id)); err != nil || known != secret {
+		next.Roll(s.deps.Secrets.Seal(secret, string(wish.id)), now, wish.overlap)
+	}
+	return next, made, nil
 }
 
 func checkPaymentSecret(s string) string {
 	switch {
 	case len(s) < minPaymentSecret || len(s) > maxPaymentSecret:
 		return fmt.Sprintf("must be %d to %d bytes, of chance: without one, a merchant gets one", minPaymentSecret, maxPaymentSecret)
+	case vault.IsSealed(s):
+		return "must not begin with " + vault.Prefix
 	case strings.Trim(s, s[:1]) == "":
 		return "must not be one character again and again"
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):

@@ -69,6 +69,8 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 		return nil, err
 	case made:
 		return nil, notRevertible("A merchant can't be deleted. Revoke its callers and end its activities instead.")
+	case after.Resealed:
+		return nil, notRevertible("The merchant's secrets are the same as before: only the key that encrypts them was changed.")
 	case after.NewPaymentSecret:
 		return nil, notRevertible("A payment secret can't be brought back: put the merchant with the one it is to have.")
 	}

@@ -62,6 +62,9 @@ func routes() []route {
 		{get, "/admin/v1/keys", viewer, (*call).findKey},
 		{post, "/admin/v1/keys", viewer, (*call).findKey},
 
+		{get, "/admin/v1/secrets", admin, (*call).getSecrets},
+		{post, "/admin/v1/secrets/rewrap", admin, (*call).rewrapSecrets},
+
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},
 		{put, activity, admin, (*call).putActivity},

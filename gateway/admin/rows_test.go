@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/inventory"
@@ -70,6 +71,30 @@ func shopRows() []row {
 			body: `{"name":"Second","payment_secret":null}`, status: 200, want: secret(false)},
 		{name: "with a secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3",
 			body: `{"name":"Three","payment_secret":"own-0123456789abcdef"}`, status: 200, want: secret(false)},
+		{name: "rolled by hand", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"24h"}`, want: func(a *answer) {
+				secret(false)(a)
+				has("name", "Three")(a)
+				if until, err := time.Parse(time.RFC3339, a.member("former_secret_until")); err != nil || time.Until(until) < 23*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "with the same secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"0s"}`, want: func(a *answer) {
+				if a.member("former_secret_until") == "<nil>" {
+					a.t.Errorf("the overlap has ended: %s", a.body)
+				}
+			}},
+		{name: "rolled", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", body: `{"name":"Three","overlap":"0s"}`, status: 200,
+			want: func(a *answer) {
+				secret(true)(a)
+				has("former_secret_until", "<nil>")(a)
+			}},
+		{name: "without a name", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", body: `{"overlap":"1h"}`, status: 400,
+			code: problem.InvalidRequest, want: wrong("name: is required")},
+		{name: "a secret that looks encrypted", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", status: 400,
+			body: `{"name":"Four","payment_secret":"sealed:1:0123456789abcdef","overlap":"x"}`, code: problem.InvalidRequest,
+			want: wrong("overlap: must be a duration like 90s, 15m or 24h, from 0s to 2160h", "payment_secret: must not begin with sealed:1:")},
 		{name: "everything wrong", pattern: one, method: "PUT", path: "/admin/v1/merchants/a%2Fb",
 			body:   `{"name":"","payment_secret":"","x":1,"x":2}`,
 			status: 400, code: problem.InvalidRequest,

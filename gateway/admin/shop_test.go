@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -376,6 +377,9 @@ func (s *shop) lastChange() int64 {
 	}
 	return changes[0].Number
 }
+
+// last is the number of the newest change, as text.
+func (s *shop) last() string { return strconv.FormatInt(s.lastChange(), 10) }
 
 func (s *shop) revert(n int64) *answer {
 	s.t.Helper()

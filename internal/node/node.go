@@ -11,6 +11,7 @@ import (
 
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -22,6 +23,7 @@ type Node struct {
 	root     *slog.Logger // of which parts make theirs
 	log      *slog.Logger
 	kept     keptNode // from an earlier life
+	vault    *vault.Vault
 	signals  *Signals
 	breakers *breakers
 	health   *health
@@ -169,11 +171,14 @@ func (n *Node) closeListeners(context.Context) error {
 // openSale joins the parts of the sale, and puts in force what was kept.
 func (n *Node) openSale(ctx context.Context) error {
 	s := &n.servers
+	if err := n.openVault(ctx); err != nil {
+		return err
+	}
 	seams := Seams{
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
-		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
+		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
 		seams.Announcer = s.events
@@ -190,7 +195,7 @@ func (n *Node) openSale(ctx context.Context) error {
 	if err := n.sale.Desk.Refresh(ctx); err != nil {
 		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
 	}
-	return nil
+	return n.checkSecrets()
 }
 
 func (n *Node) closeSale(context.Context) error {
