@@ -61,9 +61,12 @@ type (
 	}
 	// TokenRecord is an admin token in a change record.
 	TokenRecord struct {
-		Name    string
-		Role    Role
-		NewHash bool `json:",omitempty"`
+		ID       TokenID
+		Name     string
+		Role     Role
+		Merchant MerchantID `json:",omitempty"`
+		Session  bool       `json:",omitempty"`
+		Expires  time.Time  `json:",omitzero"`
 	}
 	// StockRecord is an item's total in a change record, over all of its shards. Key and Delta say
 	// how the total after the change came about.
@@ -140,18 +143,21 @@ func RecordStock(activity ActivityID, sku SKU, c StockChange, before, after int6
 	return newChangeRecord(ChangeStock, string(activity)+"/"+string(sku), was, now)
 }
 
-// RecordToken records that a token was made (before is nil), replaced, or deleted (after is nil).
+// RecordToken records that a token was made (before is nil) or deleted (after is nil).
 func RecordToken(before, after *Token) (ChangeRecord, error) {
 	var was, now any
 	key := ""
 	if before != nil {
-		was, key = TokenRecord{Name: before.Name, Role: before.Role}, before.Name
+		was, key = recordOfToken(before), before.Name
 	}
 	if after != nil {
-		now = TokenRecord{after.Name, after.Role, before == nil || before.Hash != after.Hash}
-		key = after.Name
+		now, key = recordOfToken(after), after.Name
 	}
 	return newChangeRecord(ChangeToken, key, was, now)
+}
+
+func recordOfToken(t *Token) TokenRecord {
+	return TokenRecord{t.ID, t.Name, t.Role, t.Merchant, t.Session, t.Expires}
 }
 
 // RecordDeadLetters records that dead letters were deleted: their orders were replayed or

@@ -57,21 +57,3 @@ const (
 	RightBuy Rights = 1 << iota
 	RightMerchant
 )
-
-// Role is what an admin token may do; a higher role includes the lower ones.
-type Role uint8
-
-// The roles: a viewer reads, an operator flips switches and limits, an admin does everything.
-const (
-	RoleViewer Role = iota + 1
-	RoleOperator
-	RoleAdmin
-)
-
-// Token lets somebody use the admin API.
-type Token struct {
-	Name    string
-	Role    Role
-	Hash    [32]byte // SHA-256 of the token
-	Created time.Time
-}

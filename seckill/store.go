@@ -54,8 +54,10 @@ var (
 
 // Author says who changes something and why.
 type Author struct {
-	Actor  string
-	Reason string
+	Actor   string
+	Token   string // the id of the token; "" for what works by itself
+	Address string // from where, without a port; "" where it isn't known
+	Reason  string
 }
 
 // CatalogVersion says up to where a catalog was read. The zero value has read nothing. Versions of
@@ -262,12 +264,16 @@ type AdminStore interface {
 	// become rejected (ReasonDiscarded), and their units come back.
 	DiscardDeadLetters(ctx context.Context, ids []int64, by Author) (int, error)
 
-	// PutToken adds an admin token or replaces the one of that name.
-	PutToken(ctx context.Context, t Token, by Author) error
-	// Tokens returns all tokens.
+	// AddToken adds an admin token, as AdmitToken decides about those that there are, and returns it with
+	// its times.
+	AddToken(ctx context.Context, t Token, life time.Duration, by Author) (Token, error)
+	// Tokens returns all tokens, expired ones too, in the order of their names and ids.
 	Tokens(ctx context.Context) ([]Token, error)
 	// DropToken deletes a token; ErrNotFound without it.
-	DropToken(ctx context.Context, name string, by Author) error
+	DropToken(ctx context.Context, id TokenID, by Author) error
+	// NoteTokenUse keeps when a token was used last, where that is later than what is kept. It is not
+	// recorded.
+	NoteTokenUse(ctx context.Context, u TokenUse) error
 }
 
 // Outcome is what a worker's transaction made of a promise.

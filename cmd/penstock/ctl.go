@@ -240,13 +240,13 @@ func changeCommands() []*cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.printer.list(items, "number", "at", "actor", "kind", "key", "revertible", "reason")
+		return s.printer.list(items, "number", "at", "actor", "address", "kind", "key", "revertible", "reason")
 	})
 	list.Flags().IntVar(&limit, "limit", 50, "how many")
 	return []*cobra.Command{
 		list,
 		command("show NUMBER", "Show a change, with what was before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
-			return s.show(get("changes", args[0]), "number", "at", "actor", "kind", "key", "reason", "revertible", "before", "after")
+			return s.show(get("changes", args[0]), "number", "at", "actor", "token_id", "address", "kind", "key", "reason", "revertible", "before", "after")
 		}),
 		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			return s.show(post(nil, "changes", args[0], "revert"), "reverted", "kind", "key", "changed")
@@ -255,19 +255,36 @@ func changeCommands() []*cobra.Command {
 }
 
 func tokenCommands() []*cobra.Command {
-	var role string
-	add := command("add NAME --role viewer|operator|admin", "Make a token; it is shown once", cobra.ExactArgs(1), true,
+	var role, merchant, life string
+	members := []string{"token_id", "name", "role", "merchant", "created_at", "expires_at", "last_used_at"}
+	add := command("add NAME --role ROLE", "Make a token; it is shown once", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
-			return s.show(post(map[string]any{"name": args[0], "role": role}, "tokens"), "name", "role", "token")
+			body := map[string]any{"name": args[0], "role": role}
+			if merchant != "" {
+				body["merchant"] = merchant
+			}
+			if life != "" {
+				body["expires_in"] = life
+			}
+			return s.show(post(body, "tokens"), "name", "role", "merchant", "token", "token_id", "expires_at")
 		})
-	add.Flags().StringVar(&role, "role", "", "viewer reads, operator flips switches and limits, admin does everything")
+	add.Long = add.Short + `. The roles:
+
+  viewer     reads, but sees no buyers' names
+  support    also finds and cancels orders
+  operator   also runs the sale: switches, limits, pause, resume, restock, revoke, and the revert of these
+  finance    reads like a viewer, and settles refunds
+  admin      does everything`
+	add.Flags().StringVar(&role, "role", "", "viewer, support, operator, finance or admin")
+	add.Flags().StringVar(&merchant, "merchant", "", "bind it to a merchant: it sees and changes nothing of others")
+	add.Flags().StringVar(&life, "expires-in", "", "after which the token ends by itself, like 8h (default: never)")
 	required(add, "role")
 	return []*cobra.Command{
-		command("list", "List tokens", cobra.NoArgs, false, func(s *session, _ []string) error {
-			return s.showAll([]string{"tokens"}, "name", "role", "created_at", "configured")
+		command("list", "List tokens and sessions, and when each was used last", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"tokens"}, append(members, "session", "configured")...)
 		}),
 		add,
-		command("delete NAME", "Delete a token", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+		command("delete NAME|ID", "Delete a token, or end a session by its id", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			if err := s.show(remove("tokens", args[0])); err != nil {
 				return err
 			}

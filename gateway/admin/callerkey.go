@@ -266,7 +266,7 @@ func (c *call) findKey() error {
 		return err
 	}
 	known := v.Credential(sha256.Sum256([]byte(secret)))
-	if known == nil {
+	if known == nil || !c.token.mayMerchant(known.Caller.Merchant) {
 		return refuse(problem.UnknownKey, "")
 	}
 	used, err := c.keyUses(c.context(), v, known.Caller)

@@ -226,7 +226,7 @@ func refusals(s *shop, o operation) []row {
 		add("with an unknown token", 401, problem.Unauthenticated, "", "Authorization", "Bearer psk_what")
 		add("with another scheme", 401, problem.Unauthenticated, "", "Authorization", "Basic "+configuredToken)
 		for _, r := range roles {
-			if r.role < roleNamed(o.Role) {
+			if !r.role.Includes(roleNamed(o.Role)) {
 				add("as "+r.name, 403, problem.Forbidden, "", "Authorization", "Bearer "+s.tokens[r.role])
 			}
 		}

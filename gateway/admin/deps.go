@@ -63,9 +63,10 @@ type Store interface {
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)
 	DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error)
-	PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error
+	AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error)
 	Tokens(ctx context.Context) ([]seckill.Token, error)
-	DropToken(ctx context.Context, name string, by seckill.Author) error
+	DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error
+	NoteTokenUse(ctx context.Context, u seckill.TokenUse) error
 }
 
 func (d *Deps) validate() error {

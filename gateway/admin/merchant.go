@@ -44,7 +44,7 @@ func (c *call) listMerchants() error {
 		return err
 	}
 	name := func(m *seckill.Merchant) string { return string(m.ID) }
-	part, next, err := cut(c, sorted(v.Merchants(), name), name)
+	part, next, err := cut(c, sorted(own(v.Merchants(), func(m *seckill.Merchant) bool { return c.token.mayMerchant(m.ID) }), name), name)
 	if err != nil {
 		return err
 	}
@@ -239,15 +239,8 @@ func (c *call) listCallers() error {
 	if v.Merchant(merchant) == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	own := func(yield func(*seckill.Caller) bool) {
-		for caller := range v.Callers() {
-			if caller.Merchant == merchant && !yield(caller) {
-				return
-			}
-		}
-	}
 	name := func(c *seckill.Caller) string { return string(c.Caller) }
-	part, next, err := cut(c, sorted(own, name), name)
+	part, next, err := cut(c, sorted(own(v.Callers(), func(c *seckill.Caller) bool { return c.Merchant == merchant }), name), name)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,39 @@ func planRevert(ch *seckill.Change) (undo, error) {
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }
 
+// revertRole returns the role that may take a change back: that of who may do the opposite.
+func revertRole(ch *seckill.Change) seckill.Role {
+	switch ch.Kind {
+	case seckill.ChangeStock, kindLimits, kindSwitches:
+		return seckill.RoleOperator
+	case seckill.ChangeActivity:
+		before, after, made, err := sides[seckill.Activity](ch)
+		if err == nil && !made && before.State != after.State { // a pause or its end
+			return seckill.RoleOperator
+		}
+	case seckill.ChangeCaller:
+		before, after, _, err := sides[seckill.CallerRecord](ch)
+		if err == nil && !prolongs(&before, &after) {
+			return seckill.RoleOperator
+		}
+	}
+	return seckill.RoleAdmin
+}
+
+// prolongs reports whether the revert of a change gives a key another end.
+func prolongs(before, after *seckill.CallerRecord) bool {
+	ends := make(map[seckill.KeyID]time.Time)
+	for _, key := range before.Keys {
+		ends[key.ID] = key.Expires
+	}
+	for _, key := range after.Keys {
+		if end, ok := ends[key.ID]; ok && !end.Equal(key.Expires) {
+			return true
+		}
+	}
+	return false
+}
+
 func notRevertible(detail string) error { return refuse(problem.NotRevertible, detail) }
 
 // overtaken says that somebody changed the same thing later.
@@ -281,6 +314,10 @@ func (c *call) revertChange() error {
 	undo, err := planRevert(&change)
 	if err != nil {
 		return err
+	}
+	if need := revertRole(&change); !c.token.role.Includes(need) {
+		return refuse(problem.Forbidden, fmt.Sprintf("Taking this change back needs the role %s; the token %s has %s.",
+			roleName(need), c.token.name, roleName(c.token.role)))
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

@@ -432,6 +432,7 @@ func changeRows() []row {
 
 func tokenRows() []row {
 	const all, one = "/admin/v1/tokens", "/admin/v1/tokens/{token}"
+	var made *answer // of the row's before
 	return []row{
 		{name: "made", pattern: all, method: "POST", body: `{"name":"night","role":"operator","reason":"shift"}`, status: 201,
 			want: func(a *answer) {
@@ -444,9 +445,24 @@ func tokenRows() []row {
 		{name: "reserved", pattern: all, method: "POST", body: `{"name":"configured","role":"viewer"}`, status: 409,
 			code: problem.AlreadyExists},
 		{name: "wrong", pattern: all, method: "POST", body: `{"name":"","role":"root"}`, status: 400, code: problem.InvalidRequest,
-			want: wrong("name: is required", "role: must be viewer, operator or admin")},
-		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "night", "operator",
-			"viewer")},
+			want: wrong("name: is required", "role: must be viewer, support, operator, finance or admin")},
+		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "finance", "night", "operator",
+			"support", "viewer")},
+		{name: "bound and with an end", pattern: all, method: "POST", status: 201,
+			body: `{"name":"shop","role":"operator","merchant":"m1","expires_in":"8h"}`, want: func(a *answer) {
+				has("merchant", "m1", "role", "operator")(a)
+				if expires, err := time.Parse(time.RFC3339, a.member("expires_at")); err != nil || time.Until(expires) < 7*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "bound to nobody", pattern: all, method: "POST", body: `{"name":"who","role":"viewer","merchant":"who"}`, status: 404,
+			code: problem.UnknownMerchant},
+		{name: "with a wrong end", pattern: all, method: "POST", body: `{"name":"x","role":"viewer","merchant":"a/b","expires_in":"1d"}`,
+			status: 400, code: problem.InvalidRequest, want: wrong("expires_in: must be a duration like 90s, 15m or 24h, from 1s to 87600h",
+				"merchant: must consist of letters, digits and ._~-")},
+		{name: "deleted by its id", pattern: one, method: "DELETE", status: 204,
+			before: func(s *shop) { made = s.must(201, "POST", all, `{"name":"brief","role":"viewer"}`) },
+			place:  func([]int64) (path, body string) { return all + "/" + made.member("token_id"), "" }},
 		{name: "deleted", pattern: one, method: "DELETE", path: all + "/night", status: 204},
 		{name: "unknown", pattern: one, method: "DELETE", path: all + "/night", status: 404, code: problem.UnknownToken},
 		{name: "configured", pattern: one, method: "DELETE", path: all + "/configured", status: 409, code: problem.NotEditable},

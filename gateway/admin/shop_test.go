@@ -112,9 +112,8 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 		if config.Token == "" {
 			break
 		}
-		var made tokenDoc
-		s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name)).read(&made)
-		s.tokens[r.role] = made.Token
+		made := s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name))
+		s.tokens[r.role] = made.member("token")
 	}
 	return s
 }

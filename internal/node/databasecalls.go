@@ -365,13 +365,22 @@ func (d *database) DiscardDeadLetters(ctx context.Context, ids []int64, by secki
 	return s.DiscardDeadLetters(ctx, ids, by)
 }
 
-// PutToken implements seckill.Store.
-func (d *database) PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error {
+// AddToken implements seckill.Store.
+func (d *database) AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error) {
+	s, err := d.store()
+	if err != nil {
+		return t, err
+	}
+	return s.AddToken(ctx, t, life, by)
+}
+
+// NoteTokenUse implements seckill.Store.
+func (d *database) NoteTokenUse(ctx context.Context, u seckill.TokenUse) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.PutToken(ctx, t, by)
+	return s.NoteTokenUse(ctx, u)
 }
 
 // Tokens implements seckill.Store.
@@ -384,12 +393,12 @@ func (d *database) Tokens(ctx context.Context) ([]seckill.Token, error) {
 }
 
 // DropToken implements seckill.Store.
-func (d *database) DropToken(ctx context.Context, name string, by seckill.Author) error {
+func (d *database) DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.DropToken(ctx, name, by)
+	return s.DropToken(ctx, id, by)
 }
 
 // ExchangeSettings implements settings.Store.

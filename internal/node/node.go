@@ -239,6 +239,9 @@ func (n *Node) serveAdmin(context.Context) error {
 	config := admin.DefaultConfig()
 	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
 	var err error
+	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}

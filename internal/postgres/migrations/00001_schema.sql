@@ -104,11 +104,17 @@ CREATE TABLE caller_keys (
   FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
 );
 
+-- merchant is '' for a token that is bound to none. A session is a person's, by a login.
 CREATE TABLE tokens (
-  name    text COLLATE "C" PRIMARY KEY,
-  role    smallint NOT NULL,
-  hash    bytea NOT NULL CHECK (length(hash) = 32),
-  created timestamptz NOT NULL
+  id       text COLLATE "C" PRIMARY KEY,
+  name     text COLLATE "C" NOT NULL,
+  role     smallint NOT NULL,
+  merchant text COLLATE "C" NOT NULL,
+  session  boolean NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  used     timestamptz
 );
 
 -- sale is the activity's number. It is never given out twice, as names may be. published says that the
@@ -304,6 +310,8 @@ CREATE TABLE changes (
   number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at       timestamptz NOT NULL,
   actor    text NOT NULL,
+  token    text NOT NULL,
+  address  text NOT NULL,
   reason   text NOT NULL,
   kind     text NOT NULL,
   key      text NOT NULL,

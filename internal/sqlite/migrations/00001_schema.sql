@@ -90,11 +90,17 @@ CREATE TABLE caller_keys (
   FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
 ) STRICT, WITHOUT ROWID;
 
+-- merchant is '' for a token that is bound to none. A session is a person's, by a login.
 CREATE TABLE tokens (
-  name    TEXT PRIMARY KEY NOT NULL,
-  role    INTEGER NOT NULL,
-  hash    BLOB NOT NULL CHECK (length(hash) = 32),
-  created INTEGER NOT NULL
+  id       TEXT PRIMARY KEY NOT NULL,
+  name     TEXT NOT NULL,
+  role     INTEGER NOT NULL,
+  merchant TEXT NOT NULL,
+  session  INTEGER NOT NULL CHECK (session IN (0, 1)),
+  hash     BLOB NOT NULL CHECK (length(hash) = 32),
+  created  INTEGER NOT NULL,
+  expires  INTEGER, -- NULL: never
+  used     INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- published says that the activity was on sale once: its items have units in Redis from then on.
@@ -278,6 +284,8 @@ CREATE TABLE changes (
   number   INTEGER PRIMARY KEY AUTOINCREMENT,
   at       INTEGER NOT NULL,
   actor    TEXT NOT NULL,
+  token    TEXT NOT NULL,
+  address  TEXT NOT NULL,
   reason   TEXT NOT NULL,
   kind     TEXT NOT NULL,
   key      TEXT NOT NULL,
