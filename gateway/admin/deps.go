@@ -7,7 +7,6 @@ import (
 
 	"penstock/internal/settings"
 	"penstock/internal/vault"
-	"penstock/inventory"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -51,7 +50,7 @@ type Office interface {
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
-	AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*desk.ShardAudit, error)
+	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 }

@@ -152,6 +152,9 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
+	}
 	return nil
 }
 
