@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
 	"penstock/internal/settings"
+	"penstock/internal/vault"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -21,6 +23,8 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Queue asks the brokers how far the workers have read each partition.
 	Queue func(ctx context.Context) ([]Partition, error)
+	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
+	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
@@ -38,6 +42,8 @@ type Health interface {
 // Office is what of *desk.Office the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
+	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
+	Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
@@ -53,16 +59,19 @@ type Office interface {
 // checked here.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
-	PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error
-	AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error
-	SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error
+	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+		change func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error)
+	UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+		change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error)
+	KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error)
 
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)
 	DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error)
-	PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error
+	AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error)
 	Tokens(ctx context.Context) ([]seckill.Token, error)
-	DropToken(ctx context.Context, name string, by seckill.Author) error
+	DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error
+	NoteTokenUse(ctx context.Context, u seckill.TokenUse) error
 }
 
 func (d *Deps) validate() error {

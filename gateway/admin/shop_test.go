@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -115,9 +116,8 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 		if config.Token == "" {
 			break
 		}
-		var made tokenDoc
-		s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name)).read(&made)
-		s.tokens[r.role] = made.Token
+		made := s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name))
+		s.tokens[r.role] = made.member("token")
 	}
 	return s
 }
@@ -381,6 +381,9 @@ func (s *shop) lastChange() int64 {
 	return changes[0].Number
 }
 
+// last is the number of the newest change, as text.
+func (s *shop) last() string { return strconv.FormatInt(s.lastChange(), 10) }
+
 func (s *shop) revert(n int64) *answer {
 	s.t.Helper()
 	return s.do("POST", fmt.Sprintf("/admin/v1/changes/%d/revert", n), "")
@@ -426,8 +429,9 @@ func (*memoryQueue) Mark(context.Context) ([]seckill.Position, error) {
 // takenNames is a store in which every caller's name is taken.
 type takenNames struct{ Store }
 
-func (takenNames) AddCaller(context.Context, seckill.Caller, seckill.Author) error {
-	return seckill.ErrExists
+func (takenNames) UpdateCaller(context.Context, seckill.CallerRef, seckill.Author,
+	func(*seckill.Caller, time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
+	return nil, seckill.ErrExists
 }
 
 // stubborn is an office that ends nothing and takes nothing.

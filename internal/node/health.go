@@ -19,6 +19,7 @@ type health struct {
 	hasCatalog func() bool // fixed before the listeners serve
 
 	draining atomic.Bool
+	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
 	report   atomic.Pointer[report]
 	since    map[string]serverState // of the loop: by server and instance
 
@@ -84,6 +85,9 @@ func (h *health) Missing() string {
 		return "draining"
 	case !h.hasCatalog():
 		return "no catalog"
+	}
+	if err := h.disk.Load(); err != nil {
+		return "data-dir: " + (*err).Error()
 	}
 	return ""
 }

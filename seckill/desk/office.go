@@ -1,10 +1,12 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"penstock/inventory"
@@ -36,19 +38,27 @@ func NewOffice(d *Desk, stock ShopStock) *Office {
 // Shared refusals of the office.
 var (
 	errNoSuchActivity    = &seckill.Refusal{Code: seckill.CodeUnknownActivity, Detail: "There is no activity with this name."}
+	errNoSuchMerchant    = &seckill.Refusal{Code: seckill.CodeUnknownMerchant, Detail: "There is no merchant with this name."}
 	errInsufficientStock = &seckill.Refusal{Code: seckill.CodeInsufficientStock}
 	errHasEnded          = &seckill.Refusal{Code: seckill.CodeActivityState, Detail: "The activity has ended."}
 	errIsDraft           = &seckill.Refusal{
 		Code: seckill.CodeActivityState, Detail: "The activity is a draft: put it with another quantity.",
 	}
 	errNotEditable = &seckill.Refusal{
-		Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant and items; see restock.",
+		Code:   seckill.CodeNotEditable,
+		Detail: "A published activity keeps its merchant and its items, and once it has started their prices and limits; see restock.",
+	}
+	errStarted = &seckill.Refusal{
+		Code: seckill.CodeNotEditable, Detail: "The activity has started, or is about to: its prices and limits stay.",
+	}
+	errNotDraft = &seckill.Refusal{
+		Code: seckill.CodeActivityState, Detail: "Only a draft can be deleted. End the activity instead.",
 	}
 )
 
 // PutActivity creates a draft, or changes an activity: a draft in everything, a published or paused
-// one in its name, its end, its payment window and, before it has started, its start. a.State is
-// ignored. seckill.FieldErrors names the fields of a that are wrong.
+// one in its name, its end, its payment window and, before it has started, its start and the prices,
+// limits and spread of its items. a.State is ignored. seckill.FieldErrors names the fields of a that are wrong.
 func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error) {
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return nil, errs
@@ -58,7 +68,7 @@ func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill
 			return nil, storeFailure("read the catalog", err)
 		}
 		if o.desk.Catalog().Merchant(a.Merchant) == nil {
-			return nil, seckill.FieldErrors{{Field: "merchant", Detail: "there is no such merchant"}}
+			return nil, errNoSuchMerchant
 		}
 	}
 	return o.update(ctx, a.ID, by, func(old *seckill.Activity) (*seckill.Activity, error) {
@@ -92,18 +102,91 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	case next.Merchant != old.Merchant || len(next.Items) != len(old.Items):
 		return nil, errNotEditable
 	}
+	items := slices.Clone(old.Items) // in their own order
 	for i := range next.Items {
 		// With the same number of items, and none listed twice, all old ones are there.
 		was, ok := known[next.Items[i].SKU]
-		if !ok || next.Items[i] != old.Items[was] {
+		if !ok {
 			return nil, errNotEditable
 		}
+		if err := amendItem(&items[was], &next.Items[i], old, now); err != nil {
+			return nil, err
+		}
 	}
-	next.Items = old.Items // in their own order
+	next.Items = items
 	if !next.StartsAt.Equal(old.StartsAt) && !now.Before(old.StartsAt) {
 		return nil, seckill.FieldErrors{{Field: "starts_at", Detail: "the activity has started"}}
 	}
 	return &next, nil
+}
+
+// startMargin is how long before the start the last change of a price must be made: by then every node has
+// it in force.
+const startMargin = 2 * time.Second
+
+// amendItem makes of an item what next is, where the activity, which is not a draft, allows that.
+func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) error {
+	switch {
+	case *item == *next:
+		return nil
+	case item.Quantity != next.Quantity || next.Spread < item.Spread:
+		return errNotEditable
+	case !now.Add(startMargin).Before(of.StartsAt):
+		return errStarted
+	}
+	*item = *next
+	return nil
+}
+
+// ItemEdit is what changes of an item; what is nil stays.
+type ItemEdit struct {
+	Price   *int64 // in minor units
+	PerUser *int
+	Spread  *int
+}
+
+// EditItem changes an item of a draft, or of an activity that has not started.
+func (o *Office) EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit ItemEdit, by seckill.Author) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State == seckill.ActivityEnded:
+			return nil, errHasEnded
+		}
+		i := slices.IndexFunc(old.Items, func(item seckill.Item) bool { return item.SKU == sku })
+		if i < 0 {
+			return nil, errUnknownItem
+		}
+		next := old.Clone()
+		item := &next.Items[i]
+		item.Price.Minor = *cmp.Or(edit.Price, &item.Price.Minor)
+		item.PerUser = *cmp.Or(edit.PerUser, &item.PerUser)
+		item.Spread = *cmp.Or(edit.Spread, &item.Spread)
+		if errs := item.Check(o.desk.cfg.Shards); len(errs) > 0 {
+			return nil, errs
+		}
+		if old.State == seckill.ActivityDraft {
+			return next, nil
+		}
+		wanted := *item
+		*item = old.Items[i]
+		return next, amendItem(item, &wanted, old, o.desk.Now())
+	})
+}
+
+// Delete deletes a draft.
+func (o *Office) Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error {
+	_, err := o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State != seckill.ActivityDraft:
+			return nil, errNotDraft
+		}
+		return nil, nil
+	})
+	return err
 }
 
 // update changes an activity and brings the change into force here.

@@ -16,6 +16,7 @@ func stockCases() []testCase {
 		{"Restock_KeysAreAnItemsOwn", restockItems},
 		{"Restock_OfASpreadItemIsDivided", restockSpread},
 		selling("Restock_IsForMoreUnitsOnly", restockNothing),
+		selling("Restock_StaysBelowTheMost", restockTooMuch),
 		selling("TestL3_UnitsOfADraftTravelWithItsPublication", restockDraft),
 		selling("Withdraw_LowersTheTotal", withdraw),
 		selling("TestL4_AWithdrawalIsMadeOncePerKey", withdrawAgain),
@@ -126,6 +127,18 @@ func restockNothing(s *shop) {
 		}
 	}
 	s.counts(0, 10, 0, 0)
+}
+
+func restockTooMuch(s *shop) {
+	s.unchanged(func() {
+		for _, delta := range []int64{seckill.MaxItemQuantity, seckill.MaxItemQuantity - 9, 1 << 62} {
+			_, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(0), Key: "k", Delta: delta}, author)
+			s.wants(err, seckill.ErrTooHigh)
+		}
+	})
+	s.counts(0, 10, 0, 0)
+	s.restock(0, "k", seckill.MaxItemQuantity-10) // the key was not used up
+	equal(s, "quantity", s.quantity(0), seckill.MaxItemQuantity)
 }
 
 // restockDraft: an item that was never on sale has no units in Redis. What it gets then is in the
