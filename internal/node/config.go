@@ -21,6 +21,8 @@ import (
 type Config struct {
 	Listen          string
 	AdminListen     string
+	ListenTLS       ListenTLS
+	AdminTLS        ListenTLS
 	DataDir         string
 	Durable         bool
 	AdminToken      string
