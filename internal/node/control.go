@@ -12,6 +12,7 @@ import (
 	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/leases"
 	"penstock/internal/settings"
 	"penstock/limiter"
 	"penstock/seckill"
@@ -43,7 +44,11 @@ func (n *Node) openSettings(ctx context.Context) error {
 	if err != nil {
 		return badSetting(err)
 	}
-	if c.limits, err = limiter.New(limiter.DefaultConfig(), time.Now()); err != nil {
+	var pool limiter.Pool
+	if n.cfg.Real() { // the embedded parts serve this node alone
+		pool = leases.New(n.servers.stock)
+	}
+	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
 	c.switches = degrade.NewController()
@@ -98,8 +103,7 @@ func (n *Node) hearSettings(ctx context.Context) {
 	}
 }
 
-// applyLimits puts limits in force. A limit of the cluster is shared evenly by the nodes that are
-// alive.
+// applyLimits puts limits in force.
 func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Time, err error) {
 	var document limiter.Document
 	if d.Version > 0 {
@@ -198,6 +202,17 @@ func (n *Node) limitMetrics() []admin.Sample {
 				admin.Label{Name: "policy", Value: policy.Policy.Name}, admin.Label{Name: "verdict", Value: verdict}))
 		}
 	}
+	alone := int64(0)
+	if s.Pool.Alone > 0 {
+		alone = 1
+	}
+	out = append(out,
+		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
+		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
+		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
+		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
+		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
+		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
 	for _, t := range s.Tables {
 		key := admin.Label{Name: "key", Value: string(t.Key)}
 		out = append(out,
