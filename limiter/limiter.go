@@ -79,6 +79,7 @@ type Limiter struct {
 	directories [kinds]*directory
 
 	cluster *cluster // fixed; nil: this node is alone by design
+	top     top
 }
 
 // snapshot is everything that a decision looks at. It is never changed.
@@ -153,7 +154,7 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 		must = must || g.must
 		if g.wait > 0 {
 			if !shadow(g, req) {
-				return l.cluster.refusal(grants[:asked], asked-1, req, shadowed, moment)
+				return l.refusal(grants[:asked], asked-1, req, shadowed, moment)
 			}
 			if shadowed == nil {
 				shadowed = g.limit
@@ -162,17 +163,17 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	}
 	if must {
 		if at := l.askPool(grants[:asked], req); at >= 0 {
-			return l.cluster.refusal(grants[:asked], at, req, shadowed, moment)
+			return l.refusal(grants[:asked], at, req, shadowed, moment)
 		}
 	}
-	return allowance(grants[:asked], shadowed, moment)
+	return l.allowance(grants[:asked], req, shadowed, moment)
 }
 
 // shadow reports whether a refusal only counts.
 func shadow(g *grant, req *Request) bool { return g.limit.shadow || req.Shadow }
 
 // allowance is the answer where nothing refused.
-func allowance(grants []grant, shadowed *limit, moment int64) Decision {
+func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, moment int64) Decision {
 	tightest, least := -1, math.Inf(1)
 	for i := range grants {
 		g := &grants[i]
@@ -188,6 +189,7 @@ func allowance(grants []grant, shadowed *limit, moment int64) Decision {
 	for i := range grants {
 		if grants[i].wait > 0 {
 			grants[i].limit.tally.shadowed(stripe)
+			l.count(&grants[i], req, moment)
 		} else {
 			grants[i].limit.tally.allowed(stripe)
 		}
@@ -249,7 +251,7 @@ func (g *grant) owe(c *cluster) {
 }
 
 // refusal gives back what was granted beside the grant at last, which refused.
-func (c *cluster) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
+func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
 	stripe := stripeAt(moment)
 	for i := range grants {
 		g := &grants[i]
@@ -260,12 +262,13 @@ func (c *cluster) refusal(grants []grant, last int, req *Request, shadowed *limi
 		case g.wait > 0:
 			g.limit.tally.refused(stripe)
 		default:
-			g.giveBack(c)
+			g.giveBack(l.cluster)
 			g.limit.tally.returned(stripe)
 		}
 	}
 	g := &grants[last]
 	g.limit.tally.refused(stripe)
+	l.count(g, req, moment)
 	d := Decision{Global: g.limit.policy.Key == Global, RetryAfter: time.Duration(g.wait)}
 	d.describe(g)
 	if shadowed != nil {
@@ -273,6 +276,24 @@ func (c *cluster) refusal(grants []grant, last int, req *Request, shadowed *limi
 	}
 	return d
 }
+
+// count counts a refusal for its key.
+func (l *Limiter) count(g *grant, req *Request, moment int64) {
+	p := g.limit.policy
+	switch p.Key {
+	case Global:
+	case IP:
+		var text [maxAddr]byte
+		name := group(req.IP).AppendTo(text[:0])
+		l.top.refused(p, l.hashAddr(req.IP), "", string(name), moment)
+	default:
+		owner, name := req.names(p.Key)
+		l.top.refused(p, l.hashNames(owner, name), owner, name, moment)
+	}
+}
+
+// maxAddr is the length of the longest address.
+const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 // describe says what the bucket of a grant is like.
 func (d *Decision) describe(g *grant) {

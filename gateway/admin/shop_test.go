@@ -25,6 +25,7 @@ import (
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
 	"penstock/inventory"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/backoffice"
 	"penstock/seckill/desk"
@@ -95,7 +96,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	s.health.Store(&health{})
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
-		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s,
+		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
 	}
 	config := DefaultConfig()
 	config.Token = configuredToken
@@ -435,3 +436,8 @@ type stubborn struct {
 func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error) {
 	return nil, o.err
 }
+
+// noLimits has no gateways.
+type noLimits struct{}
+
+func (noLimits) LimitReports(context.Context) ([]limiter.NodeReport, string) { return nil, "" }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strconv"
+	"time"
 
 	"penstock/inventory"
 	"penstock/limiter"
@@ -15,6 +16,9 @@ import (
 //go:embed lua/lease.lua
 var leaseSource string
 
+//go:embed lua/report.lua
+var reportSource string
+
 // Runner runs scripts on the Redis; *inventory.Stock implements it.
 type Runner interface {
 	Run(ctx context.Context, script *inventory.Script, calls []inventory.ScriptCall) error
@@ -22,14 +26,17 @@ type Runner interface {
 
 // Pool is a limiter.Pool on Redis. It is safe for concurrent use.
 type Pool struct {
-	run   Runner
-	lease *inventory.Script
+	run    Runner
+	lease  *inventory.Script
+	report *inventory.Script
 }
 
 var _ limiter.Pool = (*Pool)(nil)
 
 // New returns the pool of a Redis.
-func New(run Runner) *Pool { return &Pool{run, inventory.NewScript(leaseSource)} }
+func New(run Runner) *Pool {
+	return &Pool{run, inventory.NewScript(leaseSource), inventory.NewScript(reportSource)}
+}
 
 const (
 	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and one
@@ -41,7 +48,7 @@ const (
 	inArgs, outArgs = 6, 3
 )
 
-var errReply = errors.New("not a reply of lease.lua")
+var errReply = errors.New("not a reply of the script")
 
 // Exchange implements limiter.Pool.
 func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
@@ -76,6 +83,35 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 		}
 	}
 	return nil
+}
+
+// Report is what a node has said of itself in the last ten seconds, and how old that is.
+type Report struct {
+	Node string
+	Age  time.Duration
+	Text string
+}
+
+// Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
+// away; without a node none is left.
+func (p *Pool) Share(ctx context.Context, node, text string) ([]Report, error) {
+	calls := []inventory.ScriptCall{{Keys: []string{"limit-reports"}, Args: []string{node, text}}}
+	if err := p.run.Run(ctx, p.report, calls); err != nil {
+		return nil, fmt.Errorf("share reports of limits: %w", err)
+	}
+	reply := calls[0].Reply
+	if len(reply)%3 != 0 {
+		return nil, fmt.Errorf("%w: %d values of reports", errReply, len(reply))
+	}
+	var out []Report
+	for i := 0; i < len(reply); i += 3 {
+		age, err := strconv.ParseInt(reply[i+1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errReply, err)
+		}
+		out = append(out, Report{reply[i], time.Duration(age) * time.Millisecond, reply[i+2]})
+	}
+	return out, nil
 }
 
 // take reads the reply of one call into the asks at places.

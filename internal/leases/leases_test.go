@@ -7,6 +7,8 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,6 +226,33 @@ func TestScript_ReadsNoRubbish(t *testing.T) {
 		asks := []limiter.Ask{{Key: "global:/", Want: 5, Num: 1000, Den: 1, Window: 3000}}
 		if err := New(stock).Exchange(t.Context(), asks); err != nil || asks[0].Granted != 3 {
 			t.Errorf("%q: %+v, %v", value, asks[0], err)
+		}
+	}
+}
+
+// TestShare: a report is there for ten seconds, or until it is taken away.
+func TestShare(t *testing.T) {
+	stock, server := fakeStock(t)
+	pool := New(stock)
+	now := time.Unix(1_800_000_000, 0)
+	for _, step := range []struct {
+		after      time.Duration
+		node, text string
+		want       string
+	}{
+		{0, "b", "two words", "[{b 0s two words}]"},
+		{time.Second, "a", "1", "[{a 0s 1} {b 1s two words}]"},
+		{8 * time.Second, "", "", "[{a 8s 1} {b 9s two words}]"},
+		{2 * time.Second, "", "", "[{a 10s 1}]"},
+		{-time.Minute, "b", "old clock", "[{b 0s old clock}]"},
+		{0, "b", "", "[]"},
+	} {
+		now = now.Add(step.after)
+		server.SetTime(now)
+		got, err := pool.Share(t.Context(), step.node, step.text)
+		slices.SortFunc(got, func(a, b Report) int { return strings.Compare(a.Node, b.Node) })
+		if err != nil || fmt.Sprint(got) != step.want {
+			t.Errorf("%v, %v, want %s", got, err, step.want)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type control struct {
 	switches  *degrade.Controller
 	admission *gateway.Admission
 	watcher   *settings.Watcher
+	reports   limitReports
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 }
 
@@ -37,6 +38,12 @@ const publishWait = time.Second
 func (n *Node) openSettings(ctx context.Context) error {
 	c, documents := &n.control, n.servers.database
 	c.publisher = &settings.Publisher{Store: documents, Nudge: func() { n.servers.stock.Ring(ringSettings) }, Wait: publishWait}
+	c.reports.node = n.name()
+	var pool limiter.Pool
+	if n.cfg.Real() { // the embedded parts serve this node alone
+		c.reports.pool = leases.New(n.servers.stock)
+		pool = c.reports.pool
+	}
 	if n.role&RoleGateway == 0 {
 		return nil
 	}
@@ -44,13 +51,10 @@ func (n *Node) openSettings(ctx context.Context) error {
 	if err != nil {
 		return badSetting(err)
 	}
-	var pool limiter.Pool
-	if n.cfg.Real() { // the embedded parts serve this node alone
-		pool = leases.New(n.servers.stock)
-	}
 	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
+	c.reports.meter = limiter.NewMeter(c.limits)
 	c.switches = degrade.NewController()
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
 		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
@@ -213,6 +217,10 @@ func (n *Node) limitMetrics() []admin.Sample {
 		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
 		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
 		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
+	for _, hot := range n.control.reports.meter.Report(time.Now()).Top {
+		out = append(out, gauge("penstock_limit_refused_keys", "Refusals of the last minute or two, of the keys that are refused most.",
+			int64(hot.Refused), admin.Label{Name: "policy", Value: hot.Policy}, admin.Label{Name: "key", Value: hot.Key}))
+	}
 	for _, t := range s.Tables {
 		key := admin.Label{Name: "key", Value: string(t.Key)}
 		out = append(out,
