@@ -73,7 +73,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
+		"{token}", "viewer", "{shard}", "1", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -180,7 +180,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -289,6 +289,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/merchants/{merchant}/callers":              `{"name":"app","rights":["buy"]}`,
 		"PUT /admin/v1/activities/{activity}":                      activityBody,
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
+		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,

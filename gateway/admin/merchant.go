@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"unicode/utf8"
 
 	"penstock/gateway/problem"
 	"penstock/seckill"
@@ -93,13 +91,9 @@ func (c *call) putMerchant() error {
 }
 
 func checkPaymentSecret(s string) string {
-	switch {
-	case len(s) < minPaymentSecret || len(s) > maxPaymentSecret:
-		return fmt.Sprintf("must be %d to %d bytes, of chance: without one, a merchant gets one", minPaymentSecret, maxPaymentSecret)
-	case strings.Trim(s, s[:1]) == "":
-		return "must not be one character again and again"
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return "must have no control characters"
+	if len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret) {
+		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, a merchant gets one",
+			minPaymentSecret, maxPaymentSecret)
 	}
 	return ""
 }

@@ -60,12 +60,18 @@ func routes() []route {
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},
 		{put, activity, admin, (*call).putActivity},
+		{del, activity, admin, (*call).deleteActivity},
+		{post, activity + "/items/{sku}", admin, (*call).editItem},
 		{post, activity + "/publish", admin, (*call).publish},
 		{post, activity + "/pause", admin, (*call).pause},
 		{post, activity + "/resume", admin, (*call).resume},
 		{post, activity + "/end", admin, (*call).end},
 		{post, activity + "/items/{sku}/restock", admin, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
+
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
 
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},

@@ -97,6 +97,9 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
 		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
+		Queue: func(context.Context) ([]Partition, error) {
+			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, nil
+		},
 	}
 	config := DefaultConfig()
 	config.Token = configuredToken

@@ -222,7 +222,7 @@ var clockExempt = map[string]string{
 // backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
 var backgroundExempt = map[exempt]string{
 	{"internal/batch", "fly"}:     "a batch belongs to all of its items, so it can end with the context of none; its own timeout bounds it",
-	{"internal/kafka", "put"}:     "a record outlives its request, and the client fails a whole partition with the first record's context",
+	{"internal/kafka", "send"}:    "a record outlives its request, and the client fails a whole partition with the first record's context",
 	{"seckill/desk", "hold"}:      "a round belongs to all of its purchases, so it can end with the context of none; its own timeout bounds it",
 	{"internal/kafka", "Level"}:   "the client's log has no context to hand on",
 	{"internal/kafka", "Log"}:     "the client's log has no context to hand on",
