@@ -85,6 +85,7 @@ func routes() []route {
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
+		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
 
 		{get, letters, viewer, (*call).listDeadLetters},

@@ -218,7 +218,7 @@ func (n *Node) startLoops(ctx context.Context) error {
 		runs = append(runs, n.makeToken)
 	}
 	if n.control.watcher != nil {
-		runs = append(runs, n.control.watcher.Run, n.hearSettings)
+		runs = append(runs, n.control.watcher.Run, n.hearSettings, n.control.limits.Run, n.control.reports.run)
 	}
 	if n.cfg.Real() {
 		runs = append(runs, n.keepCatalog)
