@@ -246,6 +246,7 @@ func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now
 // on top of is there only where it is in force again when the last one ends.
 type Document struct {
 	Switches []Switch `json:"switches"`
+	Recorded []string `json:"recorded,omitempty"` // ids of the last amendments that are in it
 }
 
 // ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it may mean something.

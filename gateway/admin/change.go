@@ -52,6 +52,9 @@ type (
 		Delta int64  `json:"delta,omitempty"`
 		Key   string `json:"idempotency_key,omitempty"`
 	}
+	nodeChangeDoc struct {
+		Drain bool `json:"drain"`
+	}
 	tokenChangeDoc struct {
 		Name     string `json:"name"`
 		Role     string `json:"role"`
@@ -86,6 +89,8 @@ func readChange(kind, text string) any {
 			}
 			return docs
 		})
+	case settings.KindNode:
+		return decoded(text, func(d *nodeChangeDoc) any { return d })
 	case kindLimits:
 		return decoded(text, func(d *limiter.Document) any { return d })
 	case kindSwitches:

@@ -34,6 +34,7 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
+		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
@@ -72,6 +73,10 @@ func routes() []route {
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+		{get, nodes, viewer, (*call).listNodes},
+		{del, nodes + "/{node}", operator, (*call).removeNode},
+		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
+		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},

@@ -26,6 +26,7 @@ type Node struct {
 	breakers *breakers
 	health   *health
 	observed *observations
+	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
 	private net.Listener
@@ -60,7 +61,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 		cfg: cfg, role: role, root: log, log: part(log, "node"), signals: NewSignals(),
 		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
 	}
-	n.health, n.observed = newHealth(), new(observations)
+	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	var err error
 	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
 		return nil, err
@@ -208,9 +209,7 @@ func (n *Node) startLoops(ctx context.Context) error {
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		runs = append(runs, n.makeToken)
 	}
-	if n.control.watcher != nil {
-		runs = append(runs, n.control.watcher.Run, n.hearSettings)
-	}
+	runs = append(runs, n.control.watcher.Run, n.hearSettings)
 	if n.cfg.Real() {
 		runs = append(runs, n.keepCatalog)
 	}
