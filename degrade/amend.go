@@ -9,7 +9,7 @@ import (
 // Emergency reports whether the switch can be set while the database is away.
 func (n Name) Emergency() bool {
 	switch n {
-	case Orders, Admission, RedisBreaker, KafkaBreaker, DatabaseBreaker:
+	case Orders, Admission, LevelSwitch, RedisBreaker, KafkaBreaker, DatabaseBreaker:
 		return true
 	}
 	return false

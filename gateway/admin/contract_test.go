@@ -180,7 +180,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), nodeRows(), changeRows(), tokenRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}

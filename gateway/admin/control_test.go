@@ -49,21 +49,6 @@ func controlRows() []row {
 				}
 			}
 		}},
-		{name: "one", pattern: "/admin/v1/nodes", method: "GET", status: 200, want: func(a *answer) {
-			if want := `"node":"gateway-1","state":"current"`; !strings.Contains(a.body, want) {
-				a.t.Errorf("lacks %s: %s", want, a.body)
-			}
-		}},
-		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/gateway-1/drain", method: "POST", body: `{"reason":"x"}`,
-			status: 200, want: has("node", "gateway-1", "drained", "true")},
-		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/nobody/drain", method: "POST", status: 404,
-			code: problem.UnknownNode},
-		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/gateway-1/undrain", method: "POST",
-			status: 200, want: has("drained", "false")},
-		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/nobody/undrain", method: "POST", status: 404,
-			code: problem.UnknownNode},
-		{name: "removed", pattern: "/admin/v1/nodes/{node}", path: "/admin/v1/nodes/host@127.0.0.1:8080", method: "DELETE", status: 404,
-			code: problem.UnknownNode},
 		{name: "none", pattern: limits, method: "GET", status: 200, want: both(has("version", "0", "policies", "[]"), tag(`"0"`))},
 		put("without If-Match", "", good, 428, problem.PreconditionRequired, nil),
 		put("of another version", `"7"`, good, 412, problem.PreconditionFailed, tag(`"0"`)),
@@ -97,14 +82,14 @@ func controlRows() []row {
 			wrong("policies: must be at most 10000")),
 
 		{name: "none set", pattern: switches, method: "GET", status: 200, want: both(has("version", "0"),
-			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "auto", "auto"))},
+			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
 		set("orders", `{"value":"off","reason":"x"}`, 200, "", has("version", "1", "applied", "1", "nodes", "1", "lagging", "[]")),
 		set("orders", `{"value":"on","scope":{"merchant":"m1"},"reason":"x","expires_in":"1h","allow_unknown":true}`, 200, "", both(has("version", "2"),
 			has("message", "orders is on for merchant m1, in force on the only gateway"))),
 		set("admission", `{"value":30,"scope":{"sku":"618/x"},"reason":"x","allow_unknown":true}`, 200, "", has("version", "3")),
 		set("poll-interval", `{"value":"5","reason":"x"}`, 200, "", has("version", "4")),
 		{name: "set", pattern: switches, method: "GET", status: 200, want: both(has("version", "4"),
-			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "auto", "auto"))},
+			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
@@ -132,13 +117,77 @@ func controlRows() []row {
 			"scope: must name somebody; without a scope it is for everybody")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"soon"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
+		set("level", `{"value":"D1","reason":"x","scope":{"merchant":"m1"}}`, 400, problem.InvalidRequest,
+			wrong("scope: must be an activity, or nobody: level is for everybody or for one activity")),
+		set("level", `{"value":"D9","reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be one of auto, D0, D1, D2, D3, D4, D5")),
+		set("level", `{"value":"D1","reason":"x","starts_at":"soon","expires_in":"1h"}`, 400, problem.InvalidRequest,
+			wrong("starts_at: must be a time (RFC 3339), or like start-30s with the scope of an activity")),
+		set("level", `{"value":"D1","reason":"x","starts_at":"start-30s","expires_in":"1h"}`, 400, problem.InvalidRequest,
+			wrong("starts_at: can be relative to the start of an activity only with the scope of one")),
+		set("orders", `{"value":"off","reason":"x","starts_at":"2026-06-18T20:00:00Z"}`, 400, problem.InvalidRequest,
+			wrong("expires_in: is required with starts_at, and counts from then")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"1ms"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
+	}
+}
+
+// nodeRows are those of the nodes.
+func nodeRows() []row {
+	return []row{
+		{name: "all", pattern: "/admin/v1/levels", method: "GET", status: 200, want: has("level", "D0", "automatic", "on", "pinned", "false")},
+		{name: "one", pattern: "/admin/v1/nodes", method: "GET", status: 200, want: func(a *answer) {
+			if want := `"node":"gateway-1","state":"current"`; !strings.Contains(a.body, want) {
+				a.t.Errorf("lacks %s: %s", want, a.body)
+			}
+		}},
+		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/gateway-1/drain", method: "POST", body: `{"reason":"x"}`,
+			status: 200, want: has("node", "gateway-1", "drained", "true")},
+		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/nobody/drain", method: "POST", status: 404,
+			code: problem.UnknownNode},
+		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/gateway-1/undrain", method: "POST",
+			status: 200, want: has("drained", "false")},
+		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/nobody/undrain", method: "POST", status: 404,
+			code: problem.UnknownNode},
+		{name: "removed", pattern: "/admin/v1/nodes/{node}", path: "/admin/v1/nodes/host@127.0.0.1:8080", method: "DELETE", status: 404,
+			code: problem.UnknownNode},
 		{name: "removed, and back at once", pattern: "/admin/v1/nodes/{node}", method: "DELETE", status: 204, after: func(s *shop) {
 			s.await("the node is known again", func() bool {
 				return strings.Contains(s.must(200, "GET", "/admin/v1/nodes", "").body, `"node":"gateway-1"`)
 			})
 		}},
+	}
+}
+
+// A level is planned by its activity's start, and ends by itself.
+func TestLevelsArePlanned(t *testing.T) {
+	s := open(t, nil)
+	s.sell()
+	var activity struct {
+		StartsAt time.Time `json:"starts_at"`
+	}
+	s.must(200, "GET", "/admin/v1/activities/618", "").read(&activity)
+	at := func(d time.Duration) string { return activity.StartsAt.UTC().Add(d).Format(problem.TimeFormat) }
+	a := s.must(200, "PUT", "/admin/v1/switches/level",
+		`{"value":"D1","reason":"the crowd comes","scope":{"activity":"618"},"starts_at":"start-30s","expires_in":"150s"}`)
+	has("version", "1", "applied", "1")(a)
+	list := s.must(200, "GET", "/admin/v1/switches", "").body
+	if activity.StartsAt.After(time.Now()) { // else it is over
+		for _, want := range []string{`"starts_at":"` + at(-30*time.Second), `"expires_at":"` + at(2*time.Minute)} {
+			if !strings.Contains(list, want) {
+				t.Errorf("lacks %s: %s", want, list)
+			}
+		}
+	}
+	s.must(200, "PUT", "/admin/v1/switches/level", `{"value":"D2","reason":"a pin"}`)
+	if got := s.must(200, "GET", "/admin/v1/switches", "").body; !strings.Contains(got, `"value":"D2","reason":"a pin"`) ||
+		!strings.Contains(got[strings.Index(got, `"a pin"`):], `"expires_at"`) {
+		t.Errorf("a pin without an end: %s", got)
+	}
+	levels := s.must(200, "GET", "/admin/v1/levels", "").body
+	for _, want := range []string{`"level":"D0"`, `"level":"D5","name":"closed","sets":[{"switch":"orders","value":"off"}]`, `"buyers":`} {
+		if !strings.Contains(levels, want) {
+			t.Errorf("lacks %s: %s", want, levels)
+		}
 	}
 }
 
@@ -255,7 +304,7 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	put("wait", `{"value":"off","reason":"x"}`)
 	off := put("orders", `{"value":"off","reason":"x","expires_in":"1h"}`)
 	put("admission", `{"value":50,"reason":"x","scope":{"merchant":"m1"},"allow_unknown":true}`)
-	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "auto", "auto")
+	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto")
 	s.revert(off).reverted(true)
 	values(s.must(200, "GET", "/admin/v1/switches", ""))
 	s.revert(off).reverted(false)
@@ -343,14 +392,14 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":10,"reason":"fire"}`)
 	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":null,"reason":"fire"}`)
 	list := s.must(200, "GET", "/admin/v1/switches", "")
-	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "open", "auto")(list)
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
 	has("version", "1", "unrecorded", "4")(list)
 	if n := strings.Count(list.body, `"unrecorded":true`); n != 2 {
 		t.Errorf("%d switches are told as not recorded: %s", n, list.body)
 	}
 	other := s.do("PUT", "/admin/v1/switches/browse", `{"value":"off","reason":"x"}`)
 	other.refused(problem.Unavailable)
-	if !strings.Contains(other.body, "orders, admission, redis-breaker, kafka-breaker, database-breaker") {
+	if !strings.Contains(other.body, "orders, admission, level, redis-breaker, kafka-breaker, database-breaker") {
 		t.Error(other.body)
 	}
 	s.settings.away.Store(false)
@@ -358,7 +407,7 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 		return strings.Contains(s.must(200, "GET", "/admin/v1/switches", "").body, `"version":5,"unrecorded":0`)
 	})
 	list = s.must(200, "GET", "/admin/v1/switches", "")
-	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "open", "auto")(list)
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
 	if strings.Contains(list.body, `"unrecorded":true`) || !strings.Contains(list.body, `"by":"configured"`) {
 		t.Error(list.body)
 	}

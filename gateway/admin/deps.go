@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"penstock/degrade"
 	"penstock/internal/settings"
 	"penstock/seckill"
 	"penstock/seckill/desk"
@@ -21,6 +22,8 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Health says how this node does.
 	Health Health
+	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }

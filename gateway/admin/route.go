@@ -73,6 +73,7 @@ func routes() []route {
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+		{get, "/admin/v1/levels", viewer, (*call).getLevels},
 		{get, nodes, viewer, (*call).listNodes},
 		{del, nodes + "/{node}", operator, (*call).removeNode},
 		{post, nodes + "/{node}/drain", operator, (*call).drainNode},

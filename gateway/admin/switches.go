@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,13 +64,18 @@ type setDoc struct {
 	Reason    string        `json:"reason"`
 	By        string        `json:"by"`
 	Since     stamp         `json:"since"`
+	StartsAt  *stamp        `json:"starts_at,omitempty"`
 	ExpiresAt *stamp        `json:"expires_at,omitempty"`
 	// Unrecorded says that it was set while the database was away, and is in force without being written there yet.
 	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
 func newSetDoc(s *degrade.Switch) setDoc {
-	doc := setDoc{s.Name, s.Scope, switchValue{s.Name, s.Value}, s.Reason, s.By, stamp(s.Since), nil, false}
+	doc := setDoc{s.Name, s.Scope, switchValue{s.Name, s.Value}, s.Reason, s.By, stamp(s.Since), nil, nil, false}
+	if !s.StartsAt.IsZero() {
+		begins := stamp(s.StartsAt)
+		doc.StartsAt = &begins
+	}
 	if !s.ExpiresAt.IsZero() {
 		ends := stamp(s.ExpiresAt)
 		doc.ExpiresAt = &ends
@@ -158,7 +164,7 @@ func (c *call) listSwitches() error {
 				return !a.Unset && equalSwitches(a.Switch, *s) && a.Since.Equal(s.Since)
 			})
 			item.Set = append(item.Set, set)
-			if s.Scope == (degrade.Scope{}) {
+			if s.Scope == (degrade.Scope{}) && s.Active(now) {
 				item.Value.text = s.Value
 			}
 		}
@@ -173,12 +179,49 @@ const (
 	maxExpiry = 30 * 24 * time.Hour
 )
 
+// levelExpiry is how long a level that a person has pinned lasts, where nothing else is said.
+const levelExpiry = time.Hour
+
+// startOf is the beginning of a switch relative to its activity's.
+const startOf = "start"
+
+// plan finds when a switch begins: at a time, or relative to the start of the activity that it is for, as in start-30s.
+func (c *call) plan(ctx context.Context, w *wantedSwitch, m *mistakes) error {
+	if w.starts == "" {
+		return nil
+	}
+	relative, isRelative := strings.CutPrefix(w.starts, startOf)
+	at, ok := parseTime(w.starts)
+	if isRelative {
+		d, err := time.ParseDuration(cmp.Or(relative, "0s"))
+		if ok = err == nil; !ok {
+			m.add("starts_at", "must be a time (RFC 3339), or like start-30s with the scope of an activity")
+			return nil
+		}
+		if w.Scope.Activity == "" {
+			m.add("starts_at", "can be relative to the start of an activity only with the scope of one")
+			return nil
+		}
+		a, err := c.server.findActivity(ctx, seckill.ActivityID(w.Scope.Activity))
+		if err != nil {
+			return err
+		}
+		at = a.StartsAt.Add(d)
+	}
+	if !ok {
+		m.add("starts_at", "must be a time (RFC 3339), or like start-30s with the scope of an activity")
+	}
+	w.StartsAt = at.UTC().Truncate(time.Millisecond)
+	return nil
+}
+
 // wantedSwitch is the body of a PUT.
 type wantedSwitch struct {
 	degrade.Switch
 	unset        bool // its value is null: what is set for the scope is taken out
 	expiresIn    time.Duration
-	allowUnknown bool // the scope may name somebody that isn't there
+	starts       string // when it begins; "" at once
+	allowUnknown bool   // the scope may name somebody that isn't there
 }
 
 // at returns the switch as it is set at now.
@@ -188,6 +231,9 @@ func (w *wantedSwitch) at(now time.Time, by string) degrade.Switch {
 	if w.expiresIn > 0 {
 		s.ExpiresAt = s.Since.Add(w.expiresIn)
 	}
+	if !s.StartsAt.IsZero() {
+		s.ExpiresAt = s.StartsAt.Add(w.expiresIn)
+	}
 	return s
 }
 
@@ -196,7 +242,11 @@ func (w *wantedSwitch) String() string {
 	if w.unset {
 		return fmt.Sprintf("%s is not set for %s,", w.Name, w.Scope)
 	}
-	return fmt.Sprintf("%s is %s for %s,", w.Name, w.Value, w.Scope)
+	planned := ""
+	if !w.StartsAt.IsZero() {
+		planned = " from " + w.StartsAt.Format(time.RFC3339) + " on"
+	}
+	return fmt.Sprintf("%s is %s for %s%s,", w.Name, w.Value, w.Scope, planned)
 }
 
 // putSwitch answers PUT /admin/v1/switches/{name}.
@@ -223,6 +273,9 @@ func (c *call) putSwitch() error {
 		if err := m.err(); err != nil {
 			return err
 		}
+	}
+	if err := errors.Join(c.plan(ctx, &wanted, m), m.err()); err != nil {
+		return err
 	}
 	published, err := c.setSwitch(ctx, &wanted, m)
 	if err != nil {
@@ -283,7 +336,8 @@ func (c *call) setSwitch(ctx context.Context, wanted *wantedSwitch, m *mistakes)
 		if _, away := errors.AsType[*seckill.Failure](err); !away {
 			return p, err
 		}
-		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "switch can't be written, and is set without the database", "switch", string(wanted.Name), "err", err)
+		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "switch can't be written, and is set without the database",
+			"switch", string(wanted.Name), "err", err)
 	}
 	return c.amendSwitches(ctx, wanted)
 }
@@ -370,6 +424,13 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 			o.add("expires_in", "means nothing where a switch is taken out")
 		}
 		w.expiresIn = d
+	}
+	w.starts, _ = o.optionalText("starts_at")
+	if w.starts != "" && w.expiresIn == 0 {
+		o.add("expires_in", "is required with starts_at, and counts from then")
+	}
+	if name == degrade.LevelSwitch && !w.unset && w.expiresIn == 0 {
+		w.expiresIn = levelExpiry
 	}
 	w.allowUnknown = o.boolean("allow_unknown")
 	return w
@@ -468,5 +529,5 @@ func touchedSwitches(before, after *degrade.Document) []degrade.Switch {
 }
 
 func equalSwitches(a, b degrade.Switch) bool {
-	return a.Name == b.Name && a.Scope == b.Scope && a.Value == b.Value && a.ExpiresAt.Equal(b.ExpiresAt)
+	return a.Name == b.Name && a.Scope == b.Scope && a.Value == b.Value && a.StartsAt.Equal(b.StartsAt) && a.ExpiresAt.Equal(b.ExpiresAt)
 }

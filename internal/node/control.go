@@ -188,6 +188,10 @@ func (n *Node) controlMetrics() []admin.Sample {
 		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings.", int64(state.Nodes)),
 		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
 	}
+	level := n.control.switches.Level()
+	out = append(out,
+		gauge("penstock_level", "Degrade level in force, 0 to 5.", int64(level.Level)),
+		gauge("penstock_level_found", "Degrade level that the node's own signals ask for.", int64(level.Found.Level)))
 	for cause, count := range s.Refused {
 		out = append(out, counter("penstock_gate_refused_total", "Visits that the gate sent away, by cause.", count,
 			admin.Label{Name: "cause", Value: cause.String()}))

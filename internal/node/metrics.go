@@ -16,7 +16,7 @@ import (
 func (n *Node) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
-		Catalog: n.sale.Desk.Catalog, Health: n.health,
+		Catalog: n.sale.Desk.Catalog, Health: n.health, Level: n.control.switches.Level,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics,

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
 	"penstock/seckill"
@@ -204,19 +205,34 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
-		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
-	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
-		runs = append(runs, n.makeToken)
-	}
-	runs = append(runs, n.control.watcher.Run, n.hearSettings)
-	if n.cfg.Real() {
-		runs = append(runs, n.keepCatalog)
-	}
-	for _, run := range runs {
-		n.work.Go(func() { run(ctx) })
+	for _, job := range append(n.sale.Jobs(), n.ownJobs(ctx)...) {
+		n.work.Go(func() {
+			if job.Tier == degrade.Other {
+				n.whileNotHeld(ctx, job.Tier, job.Run)
+			} else {
+				job.Run(ctx)
+			}
+		})
 	}
 	return nil
+}
+
+// ownJobs are the loops of the process itself. They tell how it does, and never wait, but for what
+// is kept for a later start.
+func (n *Node) ownJobs(ctx context.Context) []Job {
+	jobs := []Job{
+		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
+		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) }},
+		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
+		{"level", degrade.Purchasing, n.findLevel},
+	}
+	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
+		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
+	}
+	if n.cfg.Real() {
+		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog})
+	}
+	return jobs
 }
 
 // stopLoops ends them and waits for them.

@@ -15,6 +15,9 @@ type nodeStatus struct {
 	Role       string            `json:"role"`
 	Version    string            `json:"version"`
 	Started    time.Time         `json:"started"`
+	Level      string            `json:"level"` // in force here
+	Found      string            `json:"found"` // the level that its signals ask for
+	Why        string            `json:"why"`   // it asks for that
 	InFlight   int64             `json:"in_flight"`
 	Breakers   map[string]string `json:"breakers"`        // the states of those that aren't closed, by server and instance
 	Partitions map[string]string `json:"partitions"`      // how those are that aren't well, by number
@@ -28,6 +31,8 @@ func (n *Node) status() json.RawMessage {
 		Role: n.role.name(), Version: n.cfg.Version, Started: n.started, Breakers: n.breakers.disturbed(), Partitions: make(map[string]string),
 		InFlight: n.control.switches.Stats().InFlight, Lag: n.observed.knownLag(),
 	}
+	level := n.control.switches.Level()
+	s.Level, s.Found, s.Why = level.Level.String(), level.Found.Level.String(), level.Found.Why
 	for _, p := range n.servers.queue.Partitions() {
 		if p.Health != "well" {
 			s.Partitions[strconv.Itoa(int(p.Partition))] = p.Health

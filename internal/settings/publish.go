@@ -71,9 +71,8 @@ func (p *Publisher) Publish(ctx context.Context, name string, version int64, bod
 		return Published{}, err
 	}
 	p.nudge()
-	return p.await(ctx, Published{Version: made.Number, Recorded: true, Lagging: []string{}}, func(ctx context.Context) (Published, int, error) {
-		return p.look(ctx, name, made)
-	}), nil
+	written := Published{Version: made.Number, Recorded: true, Lagging: []string{}}
+	return p.await(ctx, written, func(ctx context.Context) (Published, int, error) { return p.look(ctx, name, made) }), nil
 }
 
 func (p *Publisher) nudge() {
