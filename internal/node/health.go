@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/gateway/admin"
 	"penstock/internal/settings"
 )
 
@@ -21,6 +22,7 @@ type health struct {
 	settings   *settings.Watcher
 
 	draining atomic.Bool
+	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
 	report   atomic.Pointer[report]
 	since    map[string]serverState // of the loop: by server and instance
 
@@ -90,6 +92,9 @@ func (h *health) Missing() string {
 		return "no settings"
 	case h.settings.Drained():
 		return "drained by an operator"
+	}
+	if err := h.disk.Load(); err != nil {
+		return "data-dir: " + (*err).Error()
 	}
 	return ""
 }
@@ -300,4 +305,24 @@ func (n *Node) lookAtClock(ctx context.Context) {
 	}
 	n.sale.ahead.Store(int64(ahead))
 	n.sale.Desk.SetOffset(ahead)
+}
+
+// lookAtQueue says how far the workers have read each partition.
+func (n *Node) lookAtQueue(ctx context.Context) ([]admin.Partition, error) {
+	progress, err := n.servers.queue.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]admin.Partition, len(progress))
+	for i := range progress {
+		p := &progress[i]
+		out[i] = admin.Partition{Number: p.Partition, Next: p.Next, Start: p.Start, End: p.End, Behind: p.Behind(), State: "ok"}
+		switch {
+		case p.Err != nil:
+			out[i].State, out[i].Detail = "unknown", p.Err.Error()
+		case p.Lost():
+			out[i].State, out[i].Detail = "lost", "the log is not the one that was read"
+		}
+	}
+	return out, nil
 }

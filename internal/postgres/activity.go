@@ -107,7 +107,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		case err != nil:
 			refused = err
 			return err
-		case wanted == nil || wanted.ID != id:
+		case wanted != nil && wanted.ID != id:
 			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
 		e.Next = wanted.Clone()
@@ -134,6 +134,11 @@ type edit struct {
 
 // write writes what the activity becomes, and returns it as it is then.
 func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
+	if gone, err := e.Deletes(); err != nil {
+		return nil, err
+	} else if gone {
+		return nil, e.deleteDraft()
+	}
 	if err := needMerchant(ctx, e.tx.pipe, e.Next.Merchant); err != nil {
 		return nil, err
 	}
@@ -161,6 +166,17 @@ func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
 	}
 	e.tx.record(e.by, r)
 	return e.Next, nil
+}
+
+// deleteDraft deletes the activity, with a change record.
+func (e *edit) deleteDraft() error {
+	e.tx.deleteActivity(e.sale, e.Old.ID)
+	r, _, err := seckill.RecordActivity(e.Old, nil)
+	if err != nil {
+		return err
+	}
+	e.tx.record(e.by, r)
+	return nil
 }
 
 // writeActivity writes the activity's row. A new one gets a week, and the partition for it.

@@ -18,7 +18,7 @@ func (s *site) publisher(n *node) *Publisher {
 
 func (s *site) amend(n *node, text string) Published {
 	s.t.Helper()
-	got, err := s.publisher(n).Amend(s.ctx, Limits, fmt.Appendf(nil, "%q", text), Author{"ann", text})
+	got, err := s.publisher(n).Amend(s.ctx, Limits, fmt.Appendf(nil, "%q", text), Author{Actor: "ann", Reason: text})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestAmend_OverTheBoard(t *testing.T) {
 				t.Errorf("recorded: %s has %s in force, %+v", n.cfg.Node, n.last(), state)
 			}
 		}
-		if want := []Author{{"ann", "a test"}, {"ann", "stop"}, {"ann", "slow"}}; !slices.Equal(s.store.authors, want) {
+		if want := []Author{{Actor: "ann", Reason: "a test"}, {Actor: "ann", Reason: "stop"}, {Actor: "ann", Reason: "slow"}}; !slices.Equal(s.store.authors, want) {
 			t.Errorf("recorded for %v, want %v", s.store.authors, want)
 		}
 		if left, err := s.board.Notes(s.ctx, boardAmendments); len(left) != 0 || err != nil {

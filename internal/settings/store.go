@@ -43,8 +43,10 @@ var ErrNoMember = errors.New("no such node is known")
 
 // Author says who changes something and why.
 type Author struct {
-	Actor  string
-	Reason string
+	Actor   string
+	Token   string // the id of the admin token
+	Address string // from where
+	Reason  string
 }
 
 // Versions is a version for each document, by name. A document that isn't in it is at the zero version.
