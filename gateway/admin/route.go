@@ -34,21 +34,13 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
+		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return []route{
-		{get, "/", roleNone, (*call).index},
-		{get, "/livez", roleNone, (*call).live},
-		{get, "/readyz", roleNone, (*call).ready},
-		{get, "/openapi.yaml", roleNone, (*call).openAPI},
-		{get, "/problems", roleNone, (*call).problemPage},
-		{get, "/problems/{code}", roleNone, (*call).problemPage},
-		{get, metricsPath, viewer, (*call).scrape},
-		{get, "/debug/pprof/", admin, (*call).profile},
-
+	return append(processRoutes(), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -77,16 +69,17 @@ func routes() []route {
 		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
 
-		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
-		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
-		{get, "/admin/v1/queue", viewer, (*call).getQueue},
-
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
 		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+		{get, "/admin/v1/levels", viewer, (*call).getLevels},
+		{get, nodes, viewer, (*call).listNodes},
+		{del, nodes + "/{node}", operator, (*call).removeNode},
+		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
+		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},
@@ -101,6 +94,28 @@ func routes() []route {
 		{get, tokens, admin, (*call).listTokens},
 		{post, tokens, admin, (*call).addToken},
 		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}...)
+}
+
+// processRoutes are those about this process and its servers.
+func processRoutes() []route {
+	const (
+		get, post     = http.MethodGet, http.MethodPost
+		viewer, admin = seckill.RoleViewer, seckill.RoleAdmin
+	)
+	return []route{
+		{get, "/", roleNone, (*call).index},
+		{get, "/livez", roleNone, (*call).live},
+		{get, "/readyz", roleNone, (*call).ready},
+		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/problems", roleNone, (*call).problemPage},
+		{get, "/problems/{code}", roleNone, (*call).problemPage},
+		{get, metricsPath, viewer, (*call).scrape},
+		{get, "/debug/pprof/", admin, (*call).profile},
+
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
 	}
 }
 
