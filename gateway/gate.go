@@ -52,10 +52,13 @@ type Visit struct {
 	// order.
 	Closed      *seckill.Refusal
 	ClosedSince time.Time
+	// Limited is how Closed is answered where a limit has closed it.
+	Limited *Denial
 
 	// What an Admission asks. They are here because a visit has its memory already.
 	asked   degrade.Visit
 	request limiter.Request
+	limited *limitRefusal // what a limit has said
 }
 
 // Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those

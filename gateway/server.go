@@ -346,6 +346,12 @@ func (x *exchange) enter() bool {
 	if denial == nil {
 		return true
 	}
+	x.denied(denial)
+	return false
+}
+
+// denied answers with a gate's no.
+func (x *exchange) denied(denial *Denial) {
 	if denial.RateLimit != "" {
 		x.headerText(keyRateLimit, denial.RateLimit)
 	}
@@ -353,7 +359,6 @@ func (x *exchange) enter() bool {
 		x.headerText(keyRateLimitPolicy, denial.RateLimitPolicy)
 	}
 	x.problem(&denial.Problem)
-	return false
 }
 
 // pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it comes back: nothing has been done
