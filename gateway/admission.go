@@ -247,6 +247,11 @@ func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
 	}
 }
 
+// Unknown implements Gate: refusals of keys and signatures wait for their turn with the others.
+func (g *Admission) Unknown(arrived time.Time) time.Duration {
+	return g.pacer.Wait(arrived.Sub(g.started))
+}
+
 // classOf says how much depends on a visit.
 func classOf(v *Visit) degrade.Class {
 	switch v.Route {

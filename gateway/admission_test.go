@@ -144,6 +144,22 @@ func TestAdmission_PacesLimits(t *testing.T) {
 	}
 }
 
+// TestAdmission_PacesUnknownKeys: refusals of keys share the rate with the others, and wait above it.
+func TestAdmission_PacesUnknownKeys(t *testing.T) {
+	g, _, _ := gated(t, noLimits, noSwitches)
+	at, paused, longest := time.Now(), 0, time.Duration(0)
+	for range 20_000 { // in one moment; 400 are what goes out at once
+		wait := g.Unknown(at)
+		if wait > 0 {
+			paused++
+		}
+		longest = max(longest, wait)
+	}
+	if paused < 19_500 || paused > 19_650 || longest != 2*time.Second {
+		t.Errorf("%d of 20,000 were paused, for at most %v", paused, longest)
+	}
+}
+
 // A purchase that memory refuses takes no token, nor a place, and needs none to be there; but switches come first.
 func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	settled := func() *Visit {

@@ -26,6 +26,7 @@ func (g *limitedGate) Enter(v *Visit) *Denial {
 }
 
 func (g *limitedGate) Leave(*Visit, int, time.Duration) {}
+func (g *limitedGate) Unknown(time.Time) time.Duration  { return 0 }
 
 // TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate and uses up
 // nobody's tokens.

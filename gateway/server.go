@@ -319,9 +319,17 @@ func (x *exchange) authenticate() *seckill.Caller {
 		}
 		challenge = challengeBadKey
 	}
+	x.pauseUnknown()
 	x.headerText(keyAuthenticate, challenge)
 	x.refuse(problem.Unauthenticated)
 	return nil
+}
+
+// pauseUnknown lets a request without a good key wait for its turn.
+func (x *exchange) pauseUnknown() {
+	if x.visit.Pause = x.server.gate.Unknown(x.arrived); x.visit.Pause > 0 {
+		x.pause()
+	}
 }
 
 // acceptsBody reports whether the body is of a kind this listener reads, or answers.
