@@ -45,7 +45,7 @@ type Receipt struct {
 // Notice is a payment notice as the provider signed it; its Payment's Merchant is not known yet.
 type Notice struct {
 	Payment
-	SignedAt int64    // the signature's t, Unix seconds
-	MAC      [32]byte // the signature's v1
-	Body     []byte   // what was signed, after "t."; only read during the call
+	SignedAt int64      // the signature's t, Unix seconds
+	MACs     [][32]byte // each v1 of the signature: one that fits is enough
+	Body     []byte     // what was signed, after "t."; only read during the call
 }

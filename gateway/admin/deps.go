@@ -3,9 +3,11 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
+	"penstock/degrade"
 	"penstock/internal/settings"
-	"penstock/inventory"
+	"penstock/internal/vault"
 	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/desk"
@@ -23,10 +25,14 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Queue asks the brokers how far the workers have read each partition.
 	Queue func(ctx context.Context) ([]Partition, error)
+	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
+	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
 	// Limits says what the gateways let pass and refuse.
 	Limits LimitReports
+	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
@@ -56,7 +62,7 @@ type Office interface {
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
-	AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*desk.ShardAudit, error)
+	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 }
@@ -65,16 +71,19 @@ type Office interface {
 // checked here.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
-	PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error
-	AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error
-	SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error
+	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+		change func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error)
+	UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+		change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error)
+	KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error)
 
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)
 	DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error)
-	PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error
+	AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error)
 	Tokens(ctx context.Context) ([]seckill.Token, error)
-	DropToken(ctx context.Context, name string, by seckill.Author) error
+	DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error
+	NoteTokenUse(ctx context.Context, u seckill.TokenUse) error
 }
 
 func (d *Deps) validate() error {

@@ -50,9 +50,11 @@ const (
 const (
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"
+	UnknownNode          Code = "unknown-node"
 	UnknownChange        Code = "unknown-change"
 	UnknownDeadLetter    Code = "unknown-dead-letter"
 	UnknownToken         Code = "unknown-token"
+	UnknownKey           Code = "unknown-key"
 	AlreadyExists        Code = "already-exists"
 	NotRevertible        Code = "not-revertible"
 	CrossOrigin          Code = "cross-origin"

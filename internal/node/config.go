@@ -24,6 +24,8 @@ type Config struct {
 	DataDir         string
 	Durable         bool
 	AdminToken      string
+	SecretsKey      string // keys that encrypt payment secrets, as vault.Parse reads them
+	SecretsKeyFile  string // or a file that has them
 	OpenMetrics     bool
 	ShutdownTimeout time.Duration
 	TrustedProxies  []string // addresses and networks
@@ -61,6 +63,8 @@ type Config struct {
 	Gateway  gateway.Config // Gate is set by Start
 	ShedRate int            // 0: by the number of processors
 
+	// Version is that of the program, for people.
+	Version string
 	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token is
 	// known at all, and may be long after Start where the database was away.
 	OnFirstToken func(token string)
@@ -149,6 +153,7 @@ func (c Config) Mistakes() []error {
 	if _, err := c.trustedProxies(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.checkSecretsKeys())
 	errs = Apart(append(errs, c.Derive().Sale.Validate(), c.Gateway.Validate())...)
 	said := make(map[string]bool, len(errs))
 	for _, err := range errs {

@@ -10,8 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -23,10 +25,12 @@ type Node struct {
 	root     *slog.Logger // of which parts make theirs
 	log      *slog.Logger
 	kept     keptNode // from an earlier life
+	vault    *vault.Vault
 	signals  *Signals
 	breakers *breakers
 	health   *health
 	observed *observations
+	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
 	private net.Listener
@@ -61,7 +65,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 		cfg: cfg, role: role, root: log, log: part(log, "node"), signals: NewSignals(),
 		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
 	}
-	n.health, n.observed = newHealth(), new(observations)
+	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	var err error
 	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
 		return nil, err
@@ -150,6 +154,9 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
+	}
 	return nil
 }
 
@@ -170,11 +177,14 @@ func (n *Node) closeListeners(context.Context) error {
 // openSale joins the parts of the sale, and puts in force what was kept.
 func (n *Node) openSale(ctx context.Context) error {
 	s := &n.servers
+	if err := n.openVault(ctx); err != nil {
+		return err
+	}
 	seams := Seams{
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
-		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
+		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
 		seams.Announcer = s.events
@@ -191,7 +201,7 @@ func (n *Node) openSale(ctx context.Context) error {
 	if err := n.sale.Desk.Refresh(ctx); err != nil {
 		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
 	}
-	return nil
+	return n.checkSecrets()
 }
 
 func (n *Node) closeSale(context.Context) error {
@@ -204,23 +214,40 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
-		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
-	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
-		runs = append(runs, n.makeToken)
-	}
-	if n.control.watcher != nil {
-		runs = append(runs, n.control.watcher.Run, n.hearSettings, n.control.limits.Run, n.control.reports.run)
-	}
-	if n.cfg.Real() {
-		runs = append(runs, n.keepCatalog)
-	} else {
-		runs = append(runs, n.watchDisk)
-	}
-	for _, run := range runs {
-		n.work.Go(func() { run(ctx) })
+	for _, job := range append(n.sale.Jobs(), n.ownJobs(ctx)...) {
+		n.work.Go(func() {
+			if job.Tier == degrade.Other {
+				n.whileNotHeld(ctx, job.Tier, job.Run)
+			} else {
+				job.Run(ctx)
+			}
+		})
 	}
 	return nil
+}
+
+// ownJobs are the loops of the process itself. They tell how it does, and never wait, but for what
+// is kept for a later start.
+func (n *Node) ownJobs(ctx context.Context) []Job {
+	jobs := []Job{
+		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
+		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) }},
+		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
+		{"level", degrade.Purchasing, n.findLevel}, {"uses of tokens and keys", degrade.Other, n.noteUses},
+	}
+	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
+		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
+	}
+	if n.control.limits != nil {
+		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},
+			Job{"reports of limits", degrade.Other, n.control.reports.run})
+	}
+	if n.cfg.Real() {
+		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog})
+	} else {
+		jobs = append(jobs, Job{"disk", degrade.Purchasing, n.watchDisk})
+	}
+	return jobs
 }
 
 // stopLoops ends them and waits for them.
@@ -237,6 +264,9 @@ func (n *Node) serveAdmin(context.Context) error {
 	config := admin.DefaultConfig()
 	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
 	var err error
+	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"penstock/internal/postgres"
+	"penstock/internal/settings"
 	"penstock/inventory"
 	"penstock/seckill"
 )
@@ -35,7 +36,7 @@ func TestChangesAndSettings_AreAppendOnly(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
 	newSale(t, store, 100, 0)
-	must(t, first(store.PutSettings(t.Context(), "limits", 0, []byte("{}"), settingsAuthor)))
+	must(t, store.PutSettings(t.Context(), settings.Document{Name: "limits", Version: 1, ID: "v1", Body: []byte("{}")}, settingsAuthor))
 	conn := connect(t, url)
 	for _, text := range []string{
 		"UPDATE changes SET actor = 'nobody'", "DELETE FROM changes", "TRUNCATE changes", "UPDATE settings SET body = ''",
@@ -166,7 +167,7 @@ func TestUpdateActivity_SurvivesAPanicOfChange(t *testing.T) {
 		_, err := store.UpdateActivity(t.Context(), s.id, author, func(*seckill.Activity) (*seckill.Activity, error) { panic("a bug") })
 		t.Error(err)
 	}()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m2"}, author))
+	must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m2"}, author))
 	s.order(t, store, "u-1", "k")
 }
 
@@ -250,7 +251,7 @@ func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 	readOnly := connect(t, url)
 	execute(t, readOnly, "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
 	store := open(t, postgres.Config{URL: url, KeepSchema: true})
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1"}, author); code(err) != "25006" {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1"}, author); code(err) != "25006" {
 		t.Fatalf("written to a server that may only read: %v", err)
 	}
 	if _, err := store.Tokens(t.Context()); err != nil { // on a new connection, to the same server
@@ -398,7 +399,7 @@ func TestDropEnded_DropsAWeekWhenAllOfItIsOver(t *testing.T) {
 // clockedSale is a sale of a day from a time on.
 func clockedSale(t *testing.T, store *postgres.Store, id seckill.ActivityID, now time.Time) *sale {
 	t.Helper()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author))
+	must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones"}, author))
 	a, err := store.UpdateActivity(t.Context(), id, author, func(*seckill.Activity) (*seckill.Activity, error) {
 		return &seckill.Activity{
 			ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: now, EndsAt: now.Add(24 * time.Hour),

@@ -66,7 +66,9 @@ INSERT INTO catalog (version) VALUES (1);
 CREATE TABLE merchants (
   id             text COLLATE "C" PRIMARY KEY,
   name           text NOT NULL,
-  payment_secret text NOT NULL,
+  payment_secret text NOT NULL, -- sealed, like the one before
+  former_secret  text NOT NULL,
+  former_until   timestamptz,   -- NULL without one
   changed        bigint NOT NULL
 );
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -78,7 +80,6 @@ CREATE TABLE callers (
   name     text NOT NULL,
   rights   smallint NOT NULL,
   shadow   boolean NOT NULL,
-  key_hash bytea NOT NULL CHECK (length(key_hash) = 32),
   revoked  boolean NOT NULL,
   created  timestamptz NOT NULL,
   changed  bigint NOT NULL,
@@ -86,11 +87,34 @@ CREATE TABLE callers (
 );
 CREATE INDEX callers_changed ON callers (changed);
 
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change of
+-- the catalog.
+CREATE TABLE caller_keys (
+  merchant text COLLATE "C" NOT NULL,
+  caller   text COLLATE "C" NOT NULL,
+  id       text COLLATE "C" NOT NULL,
+  position integer NOT NULL,
+  prefix   text NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  revoked  boolean NOT NULL,
+  used     timestamptz,
+  PRIMARY KEY (merchant, caller, id),
+  FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
+);
+
+-- merchant is '' for a token that is bound to none. A session is a person's, by a login.
 CREATE TABLE tokens (
-  name    text COLLATE "C" PRIMARY KEY,
-  role    smallint NOT NULL,
-  hash    bytea NOT NULL CHECK (length(hash) = 32),
-  created timestamptz NOT NULL
+  id       text COLLATE "C" PRIMARY KEY,
+  name     text COLLATE "C" NOT NULL,
+  role     smallint NOT NULL,
+  merchant text COLLATE "C" NOT NULL,
+  session  boolean NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  used     timestamptz
 );
 
 -- sale is the activity's number. It is never given out twice, as names may be. published says that the
@@ -286,6 +310,8 @@ CREATE TABLE changes (
   number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at       timestamptz NOT NULL,
   actor    text NOT NULL,
+  token    text NOT NULL,
+  address  text NOT NULL,
   reason   text NOT NULL,
   kind     text NOT NULL,
   key      text NOT NULL,
@@ -293,23 +319,35 @@ CREATE TABLE changes (
   "after"  text NOT NULL
 );
 
--- Every version of every settings document; append-only. Who made it, and why, is in changes.
+-- Every version of every settings document; append-only. Who made it, and why, is in changes. The id is random: a
+-- database that was restored gives numbers out again.
 CREATE TABLE settings (
   name    text COLLATE "C" NOT NULL,
   version bigint NOT NULL CHECK (version > 0),
+  id      text COLLATE "C" NOT NULL,
   at      timestamptz NOT NULL,
   body    text NOT NULL,
   PRIMARY KEY (name, version)
 );
 
--- The nodes that have settings in force, written by each some four times a second. Unlogged: after a crash
--- of the database they say who they are again within a second, and no replica needs to know.
-CREATE UNLOGGED TABLE nodes (
+-- The nodes that there are: each until it says goodbye, or until a person removes it. Logged, so that a node that is
+-- cut off is still known after a crash of the database.
+CREATE TABLE members (
   instance text COLLATE "C" PRIMARY KEY,
   name     text COLLATE "C" NOT NULL,
+  enforces boolean NOT NULL,
+  drain    boolean NOT NULL DEFAULT false,
+  joined   timestamptz NOT NULL
+);
+
+-- What each of them said last, some four times a second. Unlogged: after a crash of the database they say it again
+-- within a second, and no replica needs to know.
+CREATE UNLOGGED TABLE beats (
+  instance text COLLATE "C" PRIMARY KEY,
   seen     timestamptz NOT NULL,
   applied  text NOT NULL,
-  rejected text NOT NULL
+  rejected text NOT NULL,
+  status   text NOT NULL
 ) WITH (fillfactor = 50);
 
 -- +goose StatementBegin

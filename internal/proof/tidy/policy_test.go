@@ -42,6 +42,7 @@ type arrow struct {
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
 var arrows = map[string]arrow{
 	"internal/batch":    {why: "natural batching knows nothing of what it carries"},
+	"internal/vault":    {why: "it encrypts texts at rest, and knows nothing of what they are for"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
@@ -89,7 +90,7 @@ var arrows = map[string]arrow{
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
 	"gateway/admin": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault"},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
