@@ -45,6 +45,8 @@ type AdmissionConfig struct {
 //     and paying must always be possible, and pages come from memory.
 //   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
 //   - A purchase that a switch has closed takes room, since its order may have to be looked for.
+//   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and isn't
+//     punished for what the contract asks for. Refusals above ShedRate wait for their turn.
 //
 // It is safe for concurrent use.
 type Admission struct {
@@ -52,6 +54,7 @@ type Admission struct {
 	switches Switches
 	limits   Limits
 	trusted  []netip.Prefix
+	lookBack time.Duration
 	known    func() bool
 	visits   *visitLog
 	pacer    *degrade.Pacer
@@ -64,6 +67,7 @@ type Admission struct {
 	notAdmitted *seckill.Refusal
 	browseOff   *Denial
 	full        *Denial
+	fullLimit   *limitRefusal // full, by the global limit
 	unknown     *Denial
 }
 
@@ -71,7 +75,7 @@ type Admission struct {
 func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *slog.Logger) *Admission {
 	const soon = 2 * time.Second // a switch was set by a person, who takes more than a second to set it back
 	g := &Admission{
-		switches: switches, limits: limits, trusted: cfg.Trusted, visits: &visitLog{log: log},
+		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
 		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
 		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
@@ -87,6 +91,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 	if g.known == nil {
 		g.known = func() bool { return true }
 	}
+	g.fullLimit = &limitRefusal{Denial: *g.full, refusal: seckill.Refusal{Code: problem.Overloaded, RetryAfter: time.Second}}
 	g.refusals.Store(new(limitRefusals))
 	return g
 }
@@ -126,11 +131,20 @@ func (g *Admission) Enter(v *Visit) *Denial {
 		if v.Settled || v.Route != "buy" || verdict.Limits == degrade.LimitsOff {
 			return nil
 		}
-		if denial := g.limit(v, who, verdict.Limits); denial != nil {
-			g.switches.Leave()
-			v.Ticket &^= ticketInside
-			return g.deny(v, denial)
+		if v.limited == nil {
+			v.limited = g.limit(v, who, verdict.Limits)
 		}
+		if v.limited == nil {
+			return nil
+		}
+		if v.Pause == 0 {
+			if v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started)); v.Pause > 0 {
+				g.switches.Leave()
+				v.Ticket &^= ticketInside
+				return &v.limited.Denial
+			}
+		}
+		v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
 		return nil
 	case degrade.OrdersOff:
 		v.Closed, v.ClosedSince = g.ordersOff, verdict.Since
@@ -151,8 +165,12 @@ func (g *Admission) Enter(v *Visit) *Denial {
 	}
 }
 
-// limit asks the limits.
-func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode) *Denial {
+// freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a limit
+// refuses: gateways have the names of what was taken within that. A younger one costs a call.
+const freshKeys = 500 * time.Millisecond
+
+// limit asks the limits. It returns nil where nothing refuses.
+func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode) *limitRefusal {
 	request := &v.request
 	*request = limiter.Request{
 		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
@@ -165,7 +183,7 @@ func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode)
 	case decision.Allowed:
 		return nil
 	case decision.Global: // it is our capacity, not the caller's share
-		return g.full
+		return g.fullLimit
 	}
 	return g.refusals.Load().of(&decision)
 }
@@ -187,6 +205,7 @@ type policyRefusals struct {
 type limitRefusal struct {
 	wait int
 	Denial
+	refusal seckill.Refusal // by which the sale is told
 }
 
 // keptWaits is how many answers a policy keeps. Most buckets have a token again within seconds;
@@ -203,10 +222,10 @@ func newLimitRefusals(d *limiter.Document) *limitRefusals {
 
 // of returns the answer to a decision. One by another document, which is just coming or going, is
 // made for it alone.
-func (r *limitRefusals) of(d *limiter.Decision) *Denial {
+func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 	wait := int(min((d.RetryAfter+time.Second-1)/time.Second, 1<<20))
 	if d.Index < 0 || d.Index >= len(r.policies) || d.Remaining != 0 || r.policies[d.Index].policy != *d.Policy {
-		return &newLimitRefusal(d, wait).Denial
+		return newLimitRefusal(d, wait)
 	}
 	place := &r.policies[d.Index].kept[wait%keptWaits]
 	kept := place.Load()
@@ -214,14 +233,15 @@ func (r *limitRefusals) of(d *limiter.Decision) *Denial {
 		kept = newLimitRefusal(d, wait)
 		place.Store(kept)
 	}
-	return &kept.Denial
+	return kept
 }
 
 func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
+	after := time.Duration(max(wait, 1)) * time.Second
 	return &limitRefusal{wait, Denial{
-		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: time.Duration(max(wait, 1)) * time.Second, Limit: d.Policy.Name},
+		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: after, Limit: d.Policy.Name},
 		RateLimit: string(limiter.AppendRateLimit(nil, d)), RateLimitPolicy: string(limiter.AppendPolicy(nil, d)),
-	}}
+	}, seckill.Refusal{Code: problem.RateLimited, RetryAfter: after}}
 }
 
 // deny sends a visit away. A visit that is denied does not leave, so it is logged here.
@@ -240,6 +260,11 @@ func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
 	if v.Ticket&ticketLogged != 0 {
 		g.visits.add(v, status, took)
 	}
+}
+
+// Unknown implements Gate: refusals of keys and signatures wait for their turn with the others.
+func (g *Admission) Unknown(arrived time.Time) time.Duration {
+	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
 // classOf says how much depends on a visit.

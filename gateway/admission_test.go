@@ -76,10 +76,7 @@ func TestAdmission_NamesTheLimit(t *testing.T) {
 		}
 		g.Leave(first, 202, time.Millisecond)
 		for range 2 { // made, and kept
-			denial := g.Enter(visit("buy", "u2"))
-			if denial == nil {
-				t.Fatalf("%s: let in", c.policy)
-			}
+			denial := closedByLimit(t, g, visit("buy", "u2"))
 			if string(denial.Problem.Code) != c.code || denial.Problem.Limit != c.limit || denial.RateLimit != c.field ||
 				denial.RateLimitPolicy != c.policyField || denial.Problem.RetryAfter < time.Second {
 				t.Errorf("%s: %+v", c.policy, denial)
@@ -99,6 +96,67 @@ func TestAdmission_NamesTheLimit(t *testing.T) {
 		if n := room.Stats().InFlight; n != 0 {
 			t.Errorf("%s: %d are inside for ever", c.policy, n)
 		}
+	}
+}
+
+// closedByLimit is the answer to a visit that a limit closes, and that has no order.
+func closedByLimit(t *testing.T, g *Admission, v *Visit) *Denial {
+	t.Helper()
+	if denial := g.Enter(v); denial != nil || v.Limited == nil || v.Closed == nil || v.Closed.Code != v.Limited.Problem.Code {
+		t.Fatalf("denied %+v, limited %+v, closed %+v", denial, v.Limited, v.Closed)
+	}
+	if back := v.Arrived.Sub(v.ClosedSince); back < 2*time.Second+freshKeys {
+		t.Errorf("closed since %v: a repeat of an earlier key would be refused from memory", back)
+	}
+	g.Leave(v, v.Limited.Problem.Status(), time.Millisecond)
+	return v.Limited
+}
+
+// TestAdmission_PacesLimits: refusals by limits wait for their turn above the rate, and are counted once.
+func TestAdmission_PacesLimits(t *testing.T) {
+	g, room, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	g.Enter(visit("buy", "u0"))
+	at, paused := time.Now(), 0
+	for range 1000 { // in one moment; 400 are what goes out at once
+		v := visit("buy", "u1")
+		v.Arrived = at
+		denial := g.Enter(v)
+		if v.Pause > 0 {
+			paused++
+			if denial == nil || v.Ticket != 0 {
+				t.Fatalf("paused with %+v, ticket %d", denial, v.Ticket)
+			}
+			g.Enter(v)
+		}
+		if v.Limited == nil {
+			t.Fatal("let in")
+		}
+		g.Leave(v, 429, time.Millisecond)
+	}
+	if paused < 500 || paused > 650 {
+		t.Errorf("%d of 1000 were paused", paused)
+	}
+	if n := g.limits.(*limiter.Limiter).Stats(time.Now()).Policies[0].Refused; n != 1000 {
+		t.Errorf("%d were counted", n)
+	}
+	if n := room.Stats().InFlight; n != 1 {
+		t.Errorf("%d are inside", n)
+	}
+}
+
+// TestAdmission_PacesUnknownKeys: refusals of keys share the rate with the others, and wait above it.
+func TestAdmission_PacesUnknownKeys(t *testing.T) {
+	g, _, _ := gated(t, noLimits, noSwitches)
+	at, paused, longest := time.Now(), 0, time.Duration(0)
+	for range 20_000 { // in one moment; 400 are what goes out at once
+		wait := g.Unknown(at)
+		if wait > 0 {
+			paused++
+		}
+		longest = max(longest, wait)
+	}
+	if paused < 19_500 || paused > 19_650 || longest != 2*time.Second {
+		t.Errorf("%d of 20,000 were paused, for at most %v", paused, longest)
 	}
 }
 

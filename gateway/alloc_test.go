@@ -48,6 +48,7 @@ type cheapGate struct{ denial *Denial }
 
 func (g cheapGate) Enter(*Visit) *Denial             { return g.denial }
 func (g cheapGate) Leave(*Visit, int, time.Duration) {}
+func (g cheapGate) Unknown(time.Time) time.Duration  { return 0 }
 
 func cheapServer(t testing.TB, sales *cheapSales, denial *Denial) *Server {
 	t.Helper()

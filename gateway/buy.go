@@ -22,6 +22,9 @@ func (x *exchange) buy() {
 	}
 	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User = caller, p.Activity, p.SKU, p.User
 	p.Arrived = x.arrived
+	if !x.offered(p) {
+		return
+	}
 	x.visit.Settled = x.server.sales.Refuses(p)
 	if !x.enter() {
 		return
@@ -32,11 +35,41 @@ func (x *exchange) buy() {
 	p.Wait = x.wait()
 	defer x.unwait(p.Wait)
 	receipt, err := x.server.sales.Buy(x.deadline(), p)
+	if limited := x.visit.Limited; limited != nil && err == error(p.Closed) {
+		x.denied(limited)
+		return
+	}
 	if err != nil {
 		x.refuseError(err)
 		return
 	}
 	x.accepted(&receipt)
+}
+
+// offered reports whether the caller's merchant sells the item, or answers: the limits of what is
+// others' are not asked, so nobody can use them up, and invented names need no bucket.
+func (x *exchange) offered(p *seckill.Purchase) bool {
+	own := func(catalog *seckill.Catalog) (sale *seckill.Sale, item bool) {
+		sale = catalog.Activity(p.Activity)
+		if sale == nil || sale.Merchant != p.Caller.Merchant || sale.State == seckill.ActivityDraft {
+			return nil, false
+		}
+		_, item = sale.Offer(p.SKU)
+		return sale, item
+	}
+	sale, item := own(x.server.sales.Catalog())
+	if item {
+		return true
+	}
+	if sale, item = own(x.server.sales.Fresh(x.deadline())); item {
+		return true
+	}
+	if sale == nil {
+		x.refuse(problem.UnknownActivity)
+	} else {
+		x.refuse(problem.UnknownItem)
+	}
+	return false
 }
 
 // mayBuy reports whether the caller has the right to, or answers.

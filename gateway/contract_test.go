@@ -301,6 +301,8 @@ type stubGate struct {
 	visits []Visit
 }
 
+func (g *stubGate) Unknown(time.Time) time.Duration { return 0 }
+
 func (g *stubGate) Enter(v *Visit) *Denial {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -20,6 +20,9 @@ type Gate interface {
 	// Leave is called once for every visit that was let in, when its answer is decided, with the
 	// answer's status.
 	Leave(v *Visit, status int, took time.Duration)
+	// Unknown returns how long the answer to a request without a good key has to wait. Such a request
+	// comes to no limit, since it is nobody's; whoever sends many is slowed down.
+	Unknown(arrived time.Time) time.Duration
 }
 
 // Visit is a request that was understood and whose caller is known. Its strings may lie in memory
@@ -52,10 +55,13 @@ type Visit struct {
 	// order.
 	Closed      *seckill.Refusal
 	ClosedSince time.Time
+	// Limited is how Closed is answered where a limit has closed it.
+	Limited *Denial
 
 	// What an Admission asks. They are here because a visit has its memory already.
 	asked   degrade.Visit
 	request limiter.Request
+	limited *limitRefusal // what a limit has said
 }
 
 // Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those
@@ -71,3 +77,4 @@ type openGate struct{}
 
 func (openGate) Enter(*Visit) *Denial             { return nil }
 func (openGate) Leave(*Visit, int, time.Duration) {}
+func (openGate) Unknown(time.Time) time.Duration  { return 0 }

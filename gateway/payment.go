@@ -47,6 +47,7 @@ func (x *exchange) signature() (n seckill.Notice, ok bool) {
 	if ok {
 		return n, true
 	}
+	x.pauseUnknown()
 	detail := "must be t=<unix seconds>,v1=<64 hex digits>, in one field; v1 may be there up to 8 times"
 	if len(fields) == 0 {
 		detail = isMissing

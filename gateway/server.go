@@ -341,8 +341,16 @@ func (x *exchange) refuseKey(known *seckill.Credential) {
 		p.Detail = fmt.Sprintf("The caller key %s… expired at %s. Use a newer key of this caller.", known.Prefix,
 			known.Expires.Format(problem.TimeFormat))
 	}
+	x.pauseUnknown()
 	x.headerText(keyAuthenticate, challenge)
 	x.problem(&p)
+}
+
+// pauseUnknown lets a request without a good key wait for its turn.
+func (x *exchange) pauseUnknown() {
+	if x.visit.Pause = x.server.gate.Unknown(x.arrived); x.visit.Pause > 0 {
+		x.pause()
+	}
 }
 
 // acceptsBody reports whether the body is of a kind this listener reads, or answers.
@@ -367,6 +375,12 @@ func (x *exchange) enter() bool {
 	if denial == nil {
 		return true
 	}
+	x.denied(denial)
+	return false
+}
+
+// denied answers with a gate's no.
+func (x *exchange) denied(denial *Denial) {
 	if denial.RateLimit != "" {
 		x.headerText(keyRateLimit, denial.RateLimit)
 	}
@@ -374,7 +388,6 @@ func (x *exchange) enter() bool {
 		x.headerText(keyRateLimitPolicy, denial.RateLimitPolicy)
 	}
 	x.problem(&denial.Problem)
-	return false
 }
 
 // pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it comes back: nothing has been done

@@ -65,7 +65,14 @@ func testCatalog(version int64) *seckill.Catalog {
 	} {
 		changes = append(changes, seckill.CatalogChange{Caller: &caller})
 	}
+	odd := func(id, sku string, item uint32) seckill.Activity {
+		a := activity(id, "Odd names", seckill.ActivityPublished, item)
+		a.Items = a.Items[:1]
+		a.Items[0].SKU = seckill.SKU(sku)
+		return a
+	}
 	for _, a := range []seckill.Activity{
+		odd("a b", "ü", 7), odd(strings.Repeat("a", 64), strings.Repeat("ü", 32), 9),
 		activity("618-phones", "Phones for 6.18", seckill.ActivityPublished, 1),
 		activity("a/b ü", "Odd name", seckill.ActivityPaused, 3),
 		activity("soon", "Soon", seckill.ActivityDraft, 5),

@@ -89,7 +89,7 @@ func processSettings() []setting {
 		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
 			help: "requests of the public listener served at once; more are answered 503 overloaded"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
-			help: "503 overloaded per second that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
+			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
 	}
 }
 

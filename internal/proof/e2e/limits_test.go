@@ -277,6 +277,34 @@ func TestChangesReachEveryNode(t *testing.T) {
 	if most := 20 + time.Since(began).Seconds() + 2; admitted < 20 || float64(admitted) > most {
 		t.Errorf("%d admitted on two nodes, want 20 to %.0f", admitted, most)
 	}
+	eventually(t, "a worker tells what both gateways refuse", func() bool {
+		var usage struct {
+			Complete bool
+			Nodes    []struct{ Alone bool }
+			Top      []struct {
+				Policy, Key string
+				Nodes       []struct{ Refused int }
+			}
+		}
+		a := c.workers[0].admin(200, "GET", "/admin/v1/limits/usage", "")
+		return json.Unmarshal(a.body, &usage) == nil && usage.Complete && len(usage.Nodes) == 2 && !usage.Nodes[0].Alone && !usage.Nodes[1].Alone &&
+			len(usage.Top) == 1 && usage.Top[0].Policy == "callers" && usage.Top[0].Key == "acme/web" && len(usage.Top[0].Nodes) == 2
+	})
+	limitOn(100, 100)
+	began, admitted = time.Now(), 0
+	for i := range 400 { // all on one of two: the limit is the same
+		got, err := s.buy(a, fmt.Sprint("o", i), "k", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.status != http.StatusTooManyRequests {
+			admitted++
+		}
+	}
+	gained := 100 * time.Since(began).Seconds() // half of it was what one of two nodes had
+	if least, most := min(400, 0.75*gained-5), gained+60; float64(admitted) < least || float64(admitted) > most {
+		t.Errorf("%d admitted on one of two nodes, want %.0f to %.0f", admitted, least, most)
+	}
 	limitOn(1_000_000, 1_000_000)
 
 	if err := b.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

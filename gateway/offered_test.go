@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// limitedGate closes every purchase, as a limit does, and counts those that came to it.
+type limitedGate struct {
+	came   int
+	denial Denial
+	closed seckill.Refusal
+}
+
+func (g *limitedGate) Enter(v *Visit) *Denial {
+	g.came++
+	v.Closed, v.Limited = &g.closed, &g.denial
+	return nil
+}
+
+func (g *limitedGate) Leave(*Visit, int, time.Duration) {}
+func (g *limitedGate) Unknown(time.Time) time.Duration  { return 0 }
+
+// TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate and uses up
+// nobody's tokens.
+func TestBuy_OthersLimitsAreNotAsked(t *testing.T) {
+	gate := new(limitedGate)
+	s := start(t, func(c *Config) { c.Gate = gate })
+	body := func(activity, sku string) string {
+		return `{"activity":"` + activity + `","sku":"` + sku + `","user":"u","quantity":1}`
+	}
+	for _, c := range []struct{ key, activity, sku, code string }{
+		{strangerKey, "618-phones", "phone-x", "unknown-activity"},
+		{buyerKey, "invented", "phone-x", "unknown-activity"},
+		{buyerKey, "soon", "phone-x", "unknown-activity"},
+		{buyerKey, "618-phones", "invented", "unknown-item"},
+	} {
+		resp, answer := do(t, s.request(t, "POST", "/v1/orders", body(c.activity, c.sku), "Authorization", "Bearer "+c.key))
+		if resp.StatusCode != http.StatusNotFound || !strings.Contains(answer, `"code":"`+c.code+`"`) {
+			t.Errorf("%+v: %d %s", c, resp.StatusCode, answer)
+		}
+	}
+	if gate.came != 0 {
+		t.Errorf("%d came to the gate", gate.came)
+	}
+}
+
+// TestBuy_RepeatsAreNotLimited: where a limit refuses, a key that has an order is told it, and any other one
+// which limit it was.
+func TestBuy_RepeatsAreNotLimited(t *testing.T) {
+	gate := new(limitedGate)
+	decision := limiter.Decision{Policy: &limiter.Policy{Name: "callers", Key: limiter.Caller, Rate: 1, Burst: 1}, RetryAfter: time.Second}
+	made := newLimitRefusal(&decision, 1)
+	gate.denial, gate.closed = made.Denial, made.refusal
+	s := start(t, func(c *Config) { c.Gate = gate })
+	s.sales.become(func(sales *stubSales) {
+		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
+			if p.Closed == nil {
+				return seckill.Receipt{}, errors.New("open")
+			}
+			if p.Key == "known" {
+				return seckill.Receipt{Order: testOrder(seckill.OrderQueued), Replayed: true}, nil
+			}
+			return seckill.Receipt{}, p.Closed
+		}
+	})
+	resp, answer := do(t, s.request(t, "POST", "/v1/orders", goodBody, "Idempotency-Key", "known"))
+	if resp.StatusCode != http.StatusAccepted || resp.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("a repeat: %d %s", resp.StatusCode, answer)
+	}
+	resp, answer = do(t, s.request(t, "POST", "/v1/orders", goodBody, "Idempotency-Key", "new"))
+	if resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(answer, `"code":"rate-limited"`) ||
+		resp.Header.Get("RateLimit") != `"callers";r=0;t=1` || resp.Header.Get("RateLimit-Policy") != `"callers";q=1;w=1` {
+		t.Errorf("a new one: %d %v %s", resp.StatusCode, resp.Header, answer)
+	}
+}
