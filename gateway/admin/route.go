@@ -39,7 +39,7 @@ func routes() []route {
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return []route{
+	return append(peopleRoutes(), []route{
 		{get, "/", roleNone, (*call).index},
 		{get, "/livez", roleNone, (*call).live},
 		{get, "/readyz", roleNone, (*call).ready},
@@ -94,6 +94,16 @@ func routes() []route {
 		{get, tokens, admin, (*call).listTokens},
 		{post, tokens, admin, (*call).addToken},
 		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}...)
+}
+
+// peopleRoutes are those of people who log in.
+func peopleRoutes() []route {
+	return []route{
+		{http.MethodGet, "/login", roleNone, (*call).beginLogin},
+		{http.MethodGet, "/login/callback", roleNone, (*call).endLogin},
+		{http.MethodPost, "/logout", seckill.RoleViewer, (*call).logout},
+		{http.MethodGet, "/admin/v1/me", seckill.RoleViewer, (*call).getHolder},
 	}
 }
 
