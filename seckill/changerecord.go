@@ -20,6 +20,7 @@ const (
 	ChangeStock       = "stock"
 	ChangeToken       = "token"
 	ChangeDeadLetters = "dead-letters"
+	ChangeCounters    = "counters"
 )
 
 // ChangeRecord is the part of a Change that says what was changed. Before and After are JSON;
@@ -109,12 +110,16 @@ func recordOf(c *Caller) CallerRecord {
 	return r
 }
 
-// RecordActivity records that an activity was made (before is nil) or changed; changed is false
-// where both are the same. Where the state changes and the items stay, both sides come without
+// RecordActivity records that an activity was made (before is nil), changed, or deleted (after is nil);
+// changed is false where both are the same. Where the state changes and the items stay, both sides come without
 // items: there may be many, and such a change is taken back by the state alone.
 func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
-	if before == nil {
+	switch {
+	case before == nil:
 		r, err = newChangeRecord(ChangeActivity, string(after.ID), nil, after)
+		return r, true, err
+	case after == nil:
+		r, err = newChangeRecord(ChangeActivity, string(before.ID), before, nil)
 		return r, true, err
 	}
 	sameItems := slices.Equal(before.Items, after.Items)

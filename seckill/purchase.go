@@ -1,6 +1,10 @@
 package seckill
 
-import "time"
+import (
+	"time"
+
+	"penstock/inventory"
+)
 
 // Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
 // what outlives it.
@@ -18,6 +22,18 @@ type Purchase struct {
 	// ClosedSince is since when nothing is; nil and zero in ordinary times.
 	Closed      *Refusal
 	ClosedSince time.Time
+
+	id     OrderID // of item, once it was asked for
+	idItem inventory.ItemID
+}
+
+// OrderID returns the id of the order that the purchase becomes. It is derived once: caller, user and
+// key must not change afterwards.
+func (p *Purchase) OrderID(item inventory.ItemID) OrderID {
+	if p.id == "" || p.idItem != item {
+		p.id, p.idItem = NewOrderID(item, p.Caller.CallerRef, p.User, p.Key), item
+	}
+	return p.id
 }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.

@@ -47,6 +47,8 @@ var (
 	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrTooLow means that the total would fall below what is sold and ordered.
 	ErrTooLow = errors.New("less stock than that")
+	// ErrTooHigh means that the total would rise above MaxItemQuantity.
+	ErrTooHigh = errors.New("more stock than an item may have")
 	// ErrLayout means that the installation has another number of shards or more partitions than asked
 	// for.
 	ErrLayout = errors.New("another layout")
@@ -111,6 +113,8 @@ type CatalogStore interface {
 	// the stock rows while the activity is a draft, and moves by restock afterwards. A draft that becomes
 	// published leaves the restocks of PublishRestocks in the outbox, in the same transaction. An error
 	// from change is returned as it is and nothing is written. change must be pure: it may run again.
+	// Where change returns nil the activity is deleted, which it must never have been on sale for, and
+	// nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
 	// DropEnded deletes up to limit activities that closed before, have no open orders and no outbox
@@ -218,6 +222,10 @@ type StockStore interface {
 	ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]Book, error)
 	// ShardSums returns what the audit compares of a shard, read at one moment.
 	ShardSums(ctx context.Context, shard inventory.ShardID) (ShardSums, error)
+	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add up
+	// to. With mend those that are mendable are set to what the rows say, in the same transaction and
+	// with a change record; what is returned is as it was before.
+	Recount(ctx context.Context, shard inventory.ShardID, mend bool, by Author) (*Recount, error)
 	// Unpublished returns how many restocks of the activity's publication still wait in the outbox.
 	Unpublished(ctx context.Context, id ActivityID) (int, error)
 }

@@ -73,7 +73,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{key_id}", "k-unknown", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
+		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -181,7 +181,8 @@ func TestContract(t *testing.T) {
 		}
 	}
 	rows := slices.Concat(loginRows(), keyRows(), secretRows())
-	for _, r := range slices.Concat(rows, shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(rows, shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(),
+		openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -291,6 +292,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/keys":                                      `{"key":"psk_x"}`,
 		"PUT /admin/v1/activities/{activity}":                      activityBody,
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
+		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,

@@ -40,6 +40,7 @@ func controlRows() []row {
 		return row{name: name + " " + body, pattern: one, path: switches + "/" + name, method: "PUT", body: body, status: status, code: code, want: want}
 	}
 	return []row{
+		{name: "nobody there", pattern: "/admin/v1/limits/usage", method: "GET", status: 200, want: has("nodes", "[]")},
 		{name: "nobody there", pattern: "/admin/v1/settings", method: "GET", status: 200, want: both(has("nodes", "[]"), func(a *answer) {
 			if want := `"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`; !strings.Contains(a.body, want) {
 				a.t.Errorf("lacks %s: %s", want, a.body)
@@ -100,7 +101,7 @@ func controlRows() []row {
 			wrong("scope: must be one of merchant, activity, sku, caller")),
 		set("orders", `{"value":"on","scope":{"caller":"app"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must name a caller as merchant/caller")),
-		set("orders", `{"value":"on","scope":{"sku":"a/b/c"},"reason":"x"}`, 400, problem.InvalidRequest,
+		set("orders", `{"value":"on","scope":{"activity":"a/b"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must consist of letters, digits and ._~-")),
 		set("orders", `{"value":"on","scope":{"sku":"/s1"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must name a SKU as sku or activity/sku")),

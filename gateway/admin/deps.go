@@ -7,6 +7,7 @@ import (
 
 	"penstock/internal/settings"
 	"penstock/internal/vault"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -21,10 +22,14 @@ type Deps struct {
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
 	Catalog func() *seckill.Catalog
+	// Queue asks the brokers how far the workers have read each partition.
+	Queue func(ctx context.Context) ([]Partition, error)
 	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
 	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
+	// Limits says what the gateways let pass and refuse.
+	Limits LimitReports
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
@@ -37,15 +42,24 @@ type Health interface {
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 
+// LimitReports says what the gateways let pass and refuse by their limits.
+type LimitReports interface {
+	// LimitReports returns the reports that there are, and says what is missing, if something is.
+	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
+}
+
 // Office is what of *desk.Office the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
+	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
+	Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
+	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 }
@@ -70,8 +84,9 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Health == nil {
-		return errors.New("office, store, settings, refresh, catalog and health are needed")
+	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil
+	if missing || d.Health == nil || d.Limits == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue, health and limits are needed")
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"penstock/gateway/problem"
 	"penstock/internal/vault"
@@ -156,14 +155,13 @@ func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now t
 
 func checkPaymentSecret(s string) string {
 	switch {
-	case len(s) < minPaymentSecret || len(s) > maxPaymentSecret:
-		return fmt.Sprintf("must be %d to %d bytes, of chance: without one, a merchant gets one", minPaymentSecret, maxPaymentSecret)
+	case len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret):
+		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, a merchant gets one",
+			minPaymentSecret, maxPaymentSecret)
 	case vault.IsSealed(s):
 		return "must not begin with " + vault.Prefix
 	case strings.Trim(s, s[:1]) == "":
 		return "must not be one character again and again"
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return "must have no control characters"
 	}
 	return ""
 }

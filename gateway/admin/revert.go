@@ -33,6 +33,8 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return nil, notRevertible("A token can't be brought back: nobody knows it any more. Make a new one, or delete this one.")
 	case seckill.ChangeDeadLetters:
 		return nil, notRevertible("Dead letters that were replayed or discarded don't come back.")
+	case seckill.ChangeCounters:
+		return nil, notRevertible("The counters say what the orders' rows add up to: there is nothing to go back to.")
 	case kindLimits:
 		return planLimits(ch)
 	case kindSwitches:

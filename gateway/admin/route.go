@@ -68,6 +68,8 @@ func routes() []route {
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},
 		{put, activity, admin, (*call).putActivity},
+		{del, activity, admin, (*call).deleteActivity},
+		{post, activity + "/items/{sku}", admin, (*call).editItem},
 		{post, activity + "/publish", admin, (*call).publish},
 		{post, activity + "/pause", operator, (*call).pause},
 		{post, activity + "/resume", operator, (*call).resume},
@@ -75,10 +77,15 @@ func routes() []route {
 		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
 
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
+		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
 
 		{get, letters, viewer, (*call).listDeadLetters},

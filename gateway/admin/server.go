@@ -122,12 +122,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.problem(&problem.Problem{Code: problem.Overloaded, Detail: "Too many connections are open.", RetryAfter: time.Second})
 	case inFlight > int64(s.cfg.MaxInFlight) && !health:
 		c.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
-	case path.Clean(r.URL.Path) != r.URL.Path && path.Clean(r.URL.Path)+"/" != r.URL.Path:
+	case !isClean(r.URL.EscapedPath()):
 		c.problem(&problem.Problem{Code: problem.NotFound}) // the mux would redirect, in words of its own
 	default:
 		s.mux.ServeHTTP(c.w, r.WithContext(withCall(r.Context(), c)))
 	}
 }
+
+// isClean reports whether a path has neither empty nor dotted segments. The path is taken as it was
+// sent: a slash within a segment is escaped.
+func isClean(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
 // prepare sets the fields that every answer has.
 func (c *call) prepare() {

@@ -8,6 +8,7 @@ type Code = seckill.Code
 // The codes of package seckill.
 const (
 	UnknownActivity   = seckill.CodeUnknownActivity
+	UnknownMerchant   = seckill.CodeUnknownMerchant
 	UnknownItem       = seckill.CodeUnknownItem
 	UnknownOrder      = seckill.CodeUnknownOrder
 	NotStarted        = seckill.CodeNotStarted
@@ -47,7 +48,6 @@ const (
 
 // The codes that only the admin listener answers, beside the three of package seckill about activities and stock.
 const (
-	UnknownMerchant      Code = "unknown-merchant"
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"
 	UnknownChange        Code = "unknown-change"

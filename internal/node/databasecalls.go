@@ -310,6 +310,15 @@ func (d *database) ShardSums(ctx context.Context, shard inventory.ShardID) (seck
 	return s.ShardSums(ctx, shard)
 }
 
+// Recount implements seckill.Store.
+func (d *database) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*seckill.Recount, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Recount(ctx, shard, mend, by)
+}
+
 // Unpublished implements seckill.Store.
 func (d *database) Unpublished(ctx context.Context, id seckill.ActivityID) (int, error) {
 	s, err := d.store()

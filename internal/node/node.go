@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,6 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 			return nil, errors.Join(err, n.Stop(stop))
 		}
 	}
-	n.awaitShards(ctx)
 	return n, nil
 }
 
@@ -89,6 +89,7 @@ func (n *Node) plan() []layer {
 		{"sale", n.openSale, n.closeSale},
 		{"loops", n.startLoops, n.stopLoops},
 		{"admin listener", n.serveAdmin, n.shutAdmin},
+		{"shards", n.awaitShards, nothing},
 		{"public listener", n.servePublic, n.shutPublic},
 	}
 }
@@ -150,6 +151,9 @@ func (n *Node) listen(ctx context.Context) error {
 	}
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
+	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
 	}
 	return nil
 }
@@ -214,10 +218,12 @@ func (n *Node) startLoops(ctx context.Context) error {
 		runs = append(runs, n.makeToken)
 	}
 	if n.control.watcher != nil {
-		runs = append(runs, n.control.watcher.Run, n.hearSettings)
+		runs = append(runs, n.control.watcher.Run, n.hearSettings, n.control.limits.Run, n.control.reports.run)
 	}
 	if n.cfg.Real() {
 		runs = append(runs, n.keepCatalog)
+	} else {
+		runs = append(runs, n.watchDisk)
 	}
 	for _, run := range runs {
 		n.work.Go(func() { run(ctx) })
@@ -292,27 +298,33 @@ func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) err
 }
 
 // awaitShards waits, with embedded parts, until all shards are open: whoever serves alone opens
-// what the last process left, which takes moments.
-func (n *Node) awaitShards(ctx context.Context) {
+// what the last process left, which takes moments. The port is taken by then, so buyers wait for
+// their first answer instead of being told to come again.
+func (n *Node) awaitShards(ctx context.Context) error {
 	if n.servers.embedded == nil || n.role&RoleWorker == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards {
-			return
+		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards && n.follows() {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			n.log.Warn("not all shards are open yet; their items can't be sold")
-			return
+			return nil
 		case <-tick.C:
 		}
 	}
 }
 
+// follows reports whether buyers are sent under the epochs that were given out last.
+func (n *Node) follows() bool {
+	return !slices.ContainsFunc(n.sale.Rows(), func(row seckill.ShardRow) bool { return row.Ref.Epoch != row.NextEpoch })
+}
+
 // openPatience is how long Start waits for the shards of the embedded parts.
-const openPatience = 15 * time.Second
+const openPatience = 10 * time.Second

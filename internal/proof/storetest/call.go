@@ -105,6 +105,10 @@ func (s *shop) everyStockCall(ctx context.Context, life string, note func(name s
 	note("ShardBooks", err)
 	_, err = s.store.ShardSums(ctx, s.shard(0))
 	note("ShardSums", err)
+	_, err = s.store.Recount(ctx, s.shard(0), false, author)
+	note("Recount", err)
+	_, err = s.store.Recount(ctx, s.shard(0), true, author)
+	note("Recount to mend", err)
 	_, err = s.store.Unpublished(ctx, activity)
 	note("Unpublished", err)
 }
