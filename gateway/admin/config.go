@@ -70,7 +70,7 @@ func DefaultConfig() Config {
 		MaxPerAddress:     128,
 		MaxInFlight:       64,
 		TokenAge:          500 * time.Millisecond,
-		TokenGrace:        time.Minute,
+		TokenGrace:        time.Hour,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"penstock/degrade"
 	"penstock/internal/settings"
 	"penstock/internal/vault"
 	"penstock/limiter"
@@ -30,6 +31,8 @@ type Deps struct {
 	Health Health
 	// Limits says what the gateways let pass and refuse.
 	Limits LimitReports
+	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
