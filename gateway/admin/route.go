@@ -40,7 +40,7 @@ func routes() []route {
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return append(processRoutes(), []route{
+	return append(append(processRoutes(), peopleRoutes()...), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -116,6 +116,16 @@ func processRoutes() []route {
 		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
 		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
 		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+	}
+}
+
+// peopleRoutes are those of people who log in.
+func peopleRoutes() []route {
+	return []route{
+		{http.MethodGet, "/login", roleNone, (*call).beginLogin},
+		{http.MethodGet, "/login/callback", roleNone, (*call).endLogin},
+		{http.MethodPost, "/logout", seckill.RoleViewer, (*call).logout},
+		{http.MethodGet, "/admin/v1/me", seckill.RoleViewer, (*call).getHolder},
 	}
 }
 

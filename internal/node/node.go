@@ -267,6 +267,9 @@ func (n *Node) serveAdmin(context.Context) error {
 	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
 		return badSetting(err)
 	}
+	if config.Login, err = n.cfg.Login.admin(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}
