@@ -240,7 +240,7 @@ func TestPaymentsOwnTheirStrings(t *testing.T) {
 	}
 	s.sales.become(func(sales *stubSales) {
 		sales.pay = func(_ context.Context, n *seckill.Notice) (seckill.Order, error) {
-			if n.SignedAt != 1781740800 || n.MAC != mac || !json.Valid(n.Body) {
+			if n.SignedAt != 1781740800 || len(n.MACs) != 1 || n.MACs[0] != mac || !json.Valid(n.Body) {
 				t.Errorf("notice %+v", n)
 			}
 			kept <- n.Payment

@@ -80,6 +80,10 @@ func TestCtl(t *testing.T) {
 		{args: "ctl merchants put m/1 --name a\x07b", code: 1, stderr: `^penstock: The request is not valid: .* \(400 invalid-request\)
 penstock: name: must have no control characters
 penstock: merchant: must consist of letters, digits and \._~-\n$`},
+		{args: "ctl merchants put m2 --overlap 24h", stdout: `^merchant +m2\nname +Two\npayment secret +[0-9a-f]{64}\nformer secret until +2\S+Z\n$`},
+		{args: "ctl merchants put m3 --overlap 24h", code: 1, stderr: `name: is required`},
+		{args: "ctl secrets show", stdout: `^sealing key +[0-9a-f]{8}\nkeys +[0-9a-f]{8}\n`},
+		{args: "ctl secrets rewrap", stdout: `^rewrapped +0\nsealing key +[0-9a-f]{8}\n`},
 		{args: "ctl merchants list", stdout: `^MERCHANT  NAME\nm1 +Phones\nm2 +Two\n$`},
 		{args: "ctl merchants list -o json", stdout: `^\{\n  "items": \[\n    \{\n      "merchant": "m1",`},
 		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},
@@ -90,6 +94,15 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
+
+		{args: "ctl callers keys add m1 app --expires-in 24h", stderr: `stay valid`,
+			stdout: `caller +app\nkey +psk_\S{43}\nkey id +k-\S{10}\nprefix +psk_\S{6}\nstate +active\ncreated at +2\S+Z\nexpires at +2\S+Z\nlast used at`},
+		{args: "ctl callers keys roll m1 app --overlap 1h", stdout: `key +psk_\S{43}\n`, stderr: `^the other keys of m1/app are valid for 1h more`},
+		{args: "ctl callers keys roll m1 app", code: 2, stderr: `required flag\(s\) "overlap" not set`},
+		{args: "ctl callers keys list m1 app", stdout: `^KEY ID +PREFIX +STATE +CREATED AT +EXPIRES AT +LAST USED AT\n(k-\S+ +psk_\S{6} +active .*\n){3}$`},
+		{args: "ctl callers keys list m1 app -o json", stdout: `^\{\n  "keys": \[\n`},
+		{args: "ctl callers keys revoke m1 app k-none", code: 1, stderr: `unknown-key`},
+		{args: "ctl callers keys find -", stdin: "psk_nobodys\n", code: 1, stderr: `\(404 unknown-key\)`},
 
 		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T12:00:00.000Z.*\n\nSKU +PRICE.*\nphone-x +199900 +CNY +10 +2 +1\n$`},
 		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -:2: is not YAML: `},
@@ -114,8 +127,13 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
 		{args: "audit 618 -o json", stdout: `"balanced": true`},
 		{args: "audit who", code: 1, stderr: `unknown-activity`},
+		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`,
+			stderr: `^4 shards with [1-9][0-9]* stock rows, and [0-9]+ orders whose units count; [1-9][0-9]* partitions of the queue, [0-9]+ records not read yet\n$`},
+		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
+		{args: "audit --deep 618", code: 2, stderr: `^penstock: flag --deep: `},
+		{args: "audit --mend", code: 2, stderr: `^penstock: flag --mend: `},
 
-		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
+		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
 		{args: "ctl changes show 2", stdout: `reason +shorter\nrevertible +true\nbefore +\{"merchant":"m1","name":"618 Phones"\}\n`},
 		{args: "ctl changes revert 2 --reason longer", stdout: `^reverted +2\nkind +merchant\nkey +m1\nchanged +true\n$`},
@@ -151,9 +169,11 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},
 		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or all of them with --all`},
 
-		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\n$`},
-		{args: "ctl tokens list", stdout: `^NAME .*\nconfigured +admin +true\nnight +operator +2\S+Z`},
+		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
+		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
+		{args: "ctl tokens add shop --role viewer --merchant m1 --expires-in 8h", stdout: `role +viewer\nmerchant +m1\ntoken +pst_\S{43}\n.*\nexpires at +2\S+Z\n$`},
+		{args: "ctl tokens add shop --role root", code: 1, stderr: `role: must be viewer, support, operator, finance or admin`},
 		{args: "ctl activities end 618", stdout: `state +ended\n$`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 
@@ -301,5 +321,31 @@ func TestCtlFollowsNoRedirect(t *testing.T) {
 	(&step{args: "ctl merchants list", code: 1, stderr: `307 Temporary Redirect to http://127.0.0.1:\d+/admin/v1/merchants: redirects are not followed`}).run(t)
 	if len(asked) > 0 {
 		t.Errorf("another server got %q", <-asked)
+	}
+}
+
+// What a deep audit finds is broken until it is mended, and what can't be looked at is no finding.
+func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name, shard, queue string
+		code               int
+		stdout, stderr     string
+	}{
+		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shards`},
+		{"counters", `"findings":[{"kind":"counters","activity":"a","sku":"x","item":7,"detail":"other"}]`, `{"partition":0,"state":"ok"}`, 98,
+			`counters +a/x +other`, `shard 0, counters of a/x: other`},
+		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shards`},
+		{"a lost log", `"findings":[]`, `{"partition":3,"next":9,"start":0,"end":5,"state":"lost"}`, 98, `MENDED`,
+			`partition 3: the workers are at 9, the log has 0 to 5`},
+		{"rebuilding", `"findings":[],"rebuilding":true`, `{"partition":0,"state":"ok"}`, 4, `MENDED`, `shard 0 is being rebuilt`},
+		{"no leader", `"findings":[]`, `{"partition":3,"state":"unknown","detail":"no leader"}`, 4, `MENDED`, `partition 3 can't be looked at: no leader`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			answering(t, map[string]string{
+				"/admin/v1/shards/0/audit": `{"shard":0,"shards":1,` + c.shard + `}`,
+				"/admin/v1/queue":          `{"partitions":[` + c.queue + `]}`,
+			})
+			(&step{args: "audit --deep", code: c.code, stdout: c.stdout, stderr: c.stderr}).run(t)
+		})
 	}
 }

@@ -75,7 +75,7 @@ func (c *call) listActivities() error {
 		return err
 	}
 	name := func(s *seckill.Sale) string { return string(s.ID) }
-	part, next, err := cut(c, sorted(v.Sales(), name), name)
+	part, next, err := cut(c, sorted(own(v.Sales(), func(s *seckill.Sale) bool { return c.token.mayMerchant(s.Merchant) }), name), name)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,9 @@ func (c *call) putActivity() error {
 	}
 	if stateGiven && len(m.errs) == 0 {
 		m.add("state", checkState(seckill.ActivityState(state)))
+	}
+	if !c.token.mayMerchant(a.Merchant) {
+		m.add("merchant", fmt.Sprintf("must be %s: the token %s is bound to it", c.token.merchant, c.token.name))
 	}
 	if err := m.err(); err != nil {
 		return err

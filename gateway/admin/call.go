@@ -11,12 +11,14 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"penstock/gateway/problem"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -33,8 +35,11 @@ type call struct {
 
 // identity is who holds a token.
 type identity struct {
-	name string
-	role seckill.Role
+	id       seckill.TokenID
+	name     string
+	role     seckill.Role
+	merchant seckill.MerchantID // "" is all of them
+	session  bool               // a person who has logged in
 }
 
 // answerWriter notes the status of an answer.
@@ -150,7 +155,17 @@ func (c *call) id() string { return c.w.Header().Get("X-Request-Id") }
 
 // author is who makes a change, and why.
 func (c *call) author(reason string) seckill.Author {
-	return seckill.Author{Actor: c.token.name, Reason: reason}
+	return seckill.Author{Actor: c.token.name, Token: string(c.token.id), Address: c.address(), Reason: reason}
+}
+
+// address is where the request came from, behind the proxies that are trusted.
+func (c *call) address() string {
+	remote, err := netip.ParseAddrPort(c.r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	forwarded := strings.Join(c.r.Header["X-Forwarded-For"], ",")
+	return limiter.ClientIP(remote.Addr(), forwarded, c.server.cfg.Proxies).String()
 }
 
 // context is the context of a read: it ends when the client goes away.

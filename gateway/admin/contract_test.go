@@ -73,7 +73,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
+		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -180,7 +180,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(keyRows(), secretRows(), shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -226,7 +226,7 @@ func refusals(s *shop, o operation) []row {
 		add("with an unknown token", 401, problem.Unauthenticated, "", "Authorization", "Bearer psk_what")
 		add("with another scheme", 401, problem.Unauthenticated, "", "Authorization", "Basic "+configuredToken)
 		for _, r := range roles {
-			if r.role < roleNamed(o.Role) {
+			if !r.role.Includes(roleNamed(o.Role)) {
 				add("as "+r.name, 403, problem.Forbidden, "", "Authorization", "Bearer "+s.tokens[r.role])
 			}
 		}
@@ -287,6 +287,7 @@ func unavailable(o operation) (row, bool) {
 	bodies := map[string]string{
 		"PUT /admin/v1/merchants/{merchant}":                       `{"name":"Shop"}`,
 		"POST /admin/v1/merchants/{merchant}/callers":              `{"name":"app","rights":["buy"]}`,
+		"POST /admin/v1/keys":                                      `{"key":"psk_x"}`,
 		"PUT /admin/v1/activities/{activity}":                      activityBody,
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
 		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
@@ -299,6 +300,9 @@ func unavailable(o operation) (row, bool) {
 	r := row{
 		name: o.method + " " + o.path + " without a store", method: o.method, path: fill(o.path), body: bodies[o.method+" "+o.path],
 		fields: []string{"Idempotency-Key", "k", "If-Match", "*"}, status: 503, code: problem.Unavailable,
+	}
+	if o.method+r.path == "GET/admin/v1/keys" {
+		r.path += "?key=psk_x"
 	}
 	if r.path == metricsPath || r.path == "/debug/pprof/" { // only who asks has to be read
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/inventory"
 	"penstock/seckill"
+	"penstock/seckill/desk"
 )
 
 // has wants members of an answer's object, as text.
@@ -70,6 +72,30 @@ func shopRows() []row {
 			body: `{"name":"Second","payment_secret":null}`, status: 200, want: secret(false)},
 		{name: "with a secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3",
 			body: `{"name":"Three","payment_secret":"own-0123456789abcdef"}`, status: 200, want: secret(false)},
+		{name: "rolled by hand", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"24h"}`, want: func(a *answer) {
+				secret(false)(a)
+				has("name", "Three")(a)
+				if until, err := time.Parse(time.RFC3339, a.member("former_secret_until")); err != nil || time.Until(until) < 23*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "with the same secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"0s"}`, want: func(a *answer) {
+				if a.member("former_secret_until") == "<nil>" {
+					a.t.Errorf("the overlap has ended: %s", a.body)
+				}
+			}},
+		{name: "rolled", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", body: `{"name":"Three","overlap":"0s"}`, status: 200,
+			want: func(a *answer) {
+				secret(true)(a)
+				has("former_secret_until", "<nil>")(a)
+			}},
+		{name: "without a name", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", body: `{"overlap":"1h"}`, status: 400,
+			code: problem.InvalidRequest, want: wrong("name: is required")},
+		{name: "a secret that looks encrypted", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", status: 400,
+			body: `{"name":"Four","payment_secret":"sealed:1:0123456789abcdef","overlap":"x"}`, code: problem.InvalidRequest,
+			want: wrong("overlap: must be a duration like 90s, 15m or 24h, from 0s to 2160h", "payment_secret: must not begin with sealed:1:")},
 		{name: "everything wrong", pattern: one, method: "PUT", path: "/admin/v1/merchants/a%2Fb",
 			body:   `{"name":"","payment_secret":"","x":1,"x":2}`,
 			status: 400, code: problem.InvalidRequest,
@@ -124,7 +150,7 @@ func shopRows() []row {
 		{name: "no free id", pattern: callers, method: "POST", body: `{"name":"x","rights":["buy"]}`, status: 409,
 			code:   problem.AlreadyExists,
 			before: func(s *shop) { s.server.deps.Store = takenNames{s.store} }, after: func(s *shop) { s.server.deps.Store = s.store }},
-		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app")},
+		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app", "found", "many", "short")},
 		{name: "list of an unknown merchant", pattern: callers, method: "GET", path: "/admin/v1/merchants/who/callers", status: 404,
 			code: problem.UnknownMerchant},
 		{name: "read", pattern: caller, method: "GET", status: 200, want: has("caller", "app", "revoked", "false", "key", "<nil>")},
@@ -445,6 +471,7 @@ func changeRows() []row {
 
 func tokenRows() []row {
 	const all, one = "/admin/v1/tokens", "/admin/v1/tokens/{token}"
+	var made *answer // of the row's before
 	return []row{
 		{name: "made", pattern: all, method: "POST", body: `{"name":"night","role":"operator","reason":"shift"}`, status: 201,
 			want: func(a *answer) {
@@ -457,9 +484,24 @@ func tokenRows() []row {
 		{name: "reserved", pattern: all, method: "POST", body: `{"name":"configured","role":"viewer"}`, status: 409,
 			code: problem.AlreadyExists},
 		{name: "wrong", pattern: all, method: "POST", body: `{"name":"","role":"root"}`, status: 400, code: problem.InvalidRequest,
-			want: wrong("name: is required", "role: must be viewer, operator or admin")},
-		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "night", "operator",
-			"viewer")},
+			want: wrong("name: is required", "role: must be viewer, support, operator, finance or admin")},
+		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "finance", "night", "operator",
+			"support", "viewer")},
+		{name: "bound and with an end", pattern: all, method: "POST", status: 201,
+			body: `{"name":"shop","role":"operator","merchant":"m1","expires_in":"8h"}`, want: func(a *answer) {
+				has("merchant", "m1", "role", "operator")(a)
+				if expires, err := time.Parse(time.RFC3339, a.member("expires_at")); err != nil || time.Until(expires) < 7*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "bound to nobody", pattern: all, method: "POST", body: `{"name":"who","role":"viewer","merchant":"who"}`, status: 404,
+			code: problem.UnknownMerchant},
+		{name: "with a wrong end", pattern: all, method: "POST", body: `{"name":"x","role":"viewer","merchant":"a/b","expires_in":"1d"}`,
+			status: 400, code: problem.InvalidRequest, want: wrong("expires_in: must be a duration like 90s, 15m or 24h, from 1s to 87600h",
+				"merchant: must consist of letters, digits and ._~-")},
+		{name: "deleted by its id", pattern: one, method: "DELETE", status: 204,
+			before: func(s *shop) { made = s.must(201, "POST", all, `{"name":"brief","role":"viewer"}`) },
+			place:  func([]int64) (path, body string) { return all + "/" + made.member("token_id"), "" }},
 		{name: "deleted", pattern: one, method: "DELETE", path: all + "/night", status: 204},
 		{name: "unknown", pattern: one, method: "DELETE", path: all + "/night", status: 404, code: problem.UnknownToken},
 		{name: "configured", pattern: one, method: "DELETE", path: all + "/configured", status: 409, code: problem.NotEditable},
@@ -500,5 +542,42 @@ func openRows() []row {
 		{name: "scraped", pattern: metricsPath, method: "GET", status: 200, want: contains("penstock_admin_requests_total{",
 			"go_goroutines ", "penstock_ready 1")},
 		{name: "profiles", pattern: "/debug/pprof/", method: "GET", status: 200, want: contains("goroutine")},
+	}
+}
+
+func deepAuditRows() []row {
+	const audit, mend, queue = "/admin/v1/shards/{shard}/audit", "/admin/v1/shards/{shard}/mend", "/admin/v1/queue"
+	var home inventory.ShardID // of the item
+	leak := func(s *shop) {
+		offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+		home = inventory.Home(offer.ID, 4)
+		s.leak(1)
+	}
+	finds := func(mended string) func(*answer) {
+		return func(a *answer) {
+			var doc shardAuditDoc
+			a.read(&doc)
+			if len(doc.Findings) != 1 || doc.Findings[0].Kind != desk.FindingStock || doc.Findings[0].Activity != "618" ||
+				doc.Findings[0].SKU != "phone-x" || doc.Findings[0].Mended != mended {
+				a.t.Errorf("findings: %s", a.body)
+			}
+		}
+	}
+	return []row{
+		{name: "a unit too many", pattern: audit, method: "GET", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/audit", home), "" }, want: finds("")},
+		{name: "a unit too many", pattern: mend, method: "POST", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/mend", home), "" },
+			want:  finds("the shard is rebuilt")},
+		{name: "in order", pattern: audit, method: "GET", status: 200,
+			want: has("shard", "1", "shards", "4", "rebuilding", "false", "findings", "[]")},
+		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/shards/4/audit", status: 404, code: problem.NotFound},
+		{name: "beyond all installations", pattern: audit, method: "GET", path: "/admin/v1/shards/1024/audit", status: 404, code: problem.NotFound},
+		{name: "no number", pattern: audit, method: "GET", path: "/admin/v1/shards/one/audit", status: 404, code: problem.NotFound},
+		{name: "nothing to mend", pattern: mend, method: "POST", body: `{"reason":"a look"}`, status: 200, want: has("findings", "[]")},
+		{name: "unknown", pattern: mend, method: "POST", path: "/admin/v1/shards/4/mend", status: 404, code: problem.NotFound},
+		{name: "wrong body", pattern: mend, method: "POST", body: `{"force":true}`, status: 400, want: wrong("force is unknown")},
+		{name: "all", pattern: queue, method: "GET", status: 200,
+			want: has("partitions", `[{"partition":0,"next":3,"start":0,"end":5,"behind":2,"state":"ok"}]`)},
 	}
 }

@@ -53,6 +53,7 @@ const (
 	UnknownChange        Code = "unknown-change"
 	UnknownDeadLetter    Code = "unknown-dead-letter"
 	UnknownToken         Code = "unknown-token"
+	UnknownKey           Code = "unknown-key"
 	AlreadyExists        Code = "already-exists"
 	NotRevertible        Code = "not-revertible"
 	CrossOrigin          Code = "cross-origin"

@@ -12,6 +12,7 @@ import (
 
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -23,6 +24,7 @@ type Node struct {
 	root     *slog.Logger // of which parts make theirs
 	log      *slog.Logger
 	kept     keptNode // from an earlier life
+	vault    *vault.Vault
 	signals  *Signals
 	breakers *breakers
 	health   *health
@@ -150,6 +152,9 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
+	}
 	return nil
 }
 
@@ -170,11 +175,14 @@ func (n *Node) closeListeners(context.Context) error {
 // openSale joins the parts of the sale, and puts in force what was kept.
 func (n *Node) openSale(ctx context.Context) error {
 	s := &n.servers
+	if err := n.openVault(ctx); err != nil {
+		return err
+	}
 	seams := Seams{
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
-		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
+		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
 		seams.Announcer = s.events
@@ -191,7 +199,7 @@ func (n *Node) openSale(ctx context.Context) error {
 	if err := n.sale.Desk.Refresh(ctx); err != nil {
 		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
 	}
-	return nil
+	return n.checkSecrets()
 }
 
 func (n *Node) closeSale(context.Context) error {
@@ -204,7 +212,7 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
+	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock, n.noteUses,
 		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		runs = append(runs, n.makeToken)
@@ -237,6 +245,9 @@ func (n *Node) serveAdmin(context.Context) error {
 	config := admin.DefaultConfig()
 	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
 	var err error
+	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}

@@ -17,14 +17,15 @@ type Timeouts struct {
 	cfg   seckill.Config
 	store seckill.OrderStore
 	owner *Ownership
-	log   *slog.Logger
+	stuck trouble // of Run's goroutine
 
 	cancelled atomic.Int64
 }
 
 // NewTimeouts makes the part for the shards that owner says.
 func NewTimeouts(cfg seckill.Config, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Timeouts {
-	return &Timeouts{cfg: cfg, store: store, owner: owner, log: log}
+	return &Timeouts{cfg: cfg, store: store, owner: owner,
+		stuck: trouble{log: log, failing: "orders can't be timed out", over: "orders are timed out again"}}
 }
 
 // Cancelled returns how many orders were cancelled.
@@ -34,8 +35,11 @@ func (t *Timeouts) Cancelled() int64 { return t.cancelled.Load() }
 func (t *Timeouts) Run(ctx context.Context) {
 	pause := newBackoff()
 	for wait.For(ctx, t.cfg.Tick) {
-		if err := t.Step(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("orders not timed out", "err", err)
+		err := t.Step(ctx)
+		if ctx.Err() == nil {
+			t.stuck.note(err)
+		}
+		if err != nil {
 			pause.Wait(ctx)
 			continue
 		}
@@ -64,7 +68,7 @@ type Unparker struct {
 	store seckill.Store
 	owner *Ownership
 	told  func([]seckill.Acceptance)
-	log   *slog.Logger
+	stuck trouble // of Run's goroutine
 }
 
 // unparkEvery is the pause between two tries.
@@ -72,14 +76,15 @@ const unparkEvery = time.Second
 
 // NewUnparker makes the part. told is handed what became of each order.
 func NewUnparker(cfg seckill.Config, store seckill.Store, owner *Ownership, told func([]seckill.Acceptance), log *slog.Logger) *Unparker {
-	return &Unparker{cfg: cfg, store: store, owner: owner, told: told, log: log}
+	return &Unparker{cfg: cfg, store: store, owner: owner, told: told,
+		stuck: trouble{log: log, failing: "parked orders can't be tried again", over: "parked orders are tried again"}}
 }
 
 // Run works until ctx ends.
 func (u *Unparker) Run(ctx context.Context) {
 	for wait.For(ctx, unparkEvery) {
-		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
-			u.log.Warn("parked orders not tried", "err", err)
+		if err := u.Step(ctx); ctx.Err() == nil {
+			u.stuck.note(err)
 		}
 	}
 }

@@ -235,28 +235,59 @@ var errUnitsMoving = &seckill.Failure{
 	Err: errors.New("published; the units are still on their way to the stock"),
 }
 
-// Publish opens a draft for sale. It returns when the units of all items have reached the stock.
-// After about ten seconds it gives up waiting, not publishing: publishing a published activity
-// waits on.
+// Publish opens a draft for sale. It returns when the units of all items have reached the stock, and
+// this process sells from their shards: in a new installation these are opened in its first moments.
+// After about ten seconds it gives up waiting, not publishing: publishing a published activity waits
+// on.
 func (o *Office) Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	a, err := o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityDraft)
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := o.store.Unpublished(ctx, id)
-	if err == nil && waiting > 0 {
-		o.desk.lookAgain(ctx, publishWait, func() bool {
-			waiting, err = o.store.Unpublished(ctx, id)
-			return err == nil && waiting == 0
-		})
+	shards := o.shardsOf(a)
+	sells := false
+	look := func() bool {
+		var waiting int
+		waiting, err = o.store.Unpublished(ctx, id)
+		sells = err == nil && waiting == 0 && o.sellsFrom(ctx, shards)
+		return sells
+	}
+	if !look() {
+		o.desk.lookAgain(ctx, publishWait, look)
 	}
 	switch {
 	case err != nil:
 		return nil, storeFailure("look for units on their way", err)
-	case waiting > 0:
+	case !sells:
 		return nil, errUnitsMoving
 	}
 	return a, nil
+}
+
+// shardsOf returns the shards of an activity's items.
+func (o *Office) shardsOf(a *seckill.Activity) map[inventory.ShardID]bool {
+	shards := make(map[inventory.ShardID]bool)
+	for i := range a.Items {
+		for j := range max(a.Items[i].Spread, 1) {
+			shards[inventory.ShardAt(a.Items[i].ID, j, o.desk.cfg.Shards)] = true
+		}
+	}
+	return shards
+}
+
+// sellsFrom reports whether shards are open under the epochs that this process follows.
+func (o *Office) sellsFrom(ctx context.Context, shards map[inventory.ShardID]bool) bool {
+	for shard := range shards {
+		levels, _, err := o.stock.ItemLevels(ctx, shard, nil)
+		if err != nil || levels.Closed || levels.Epoch == 0 {
+			return false
+		}
+		if levels.Epoch != o.stock.Epoch(shard) {
+			o.desk.isBehind()
+			return false
+		}
+	}
+	return true
 }
 
 // Pause stops a published activity's sales until Resume. Its orders go on.
