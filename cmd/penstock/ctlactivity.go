@@ -109,7 +109,8 @@ func keepTimes(n *yaml.Node) {
 func restockCommand() *cobra.Command {
 	var delta int64
 	var key, file string
-	cmd := command("restock ACTIVITY (SKU --delta N | --file FILE) --reason WHY", "Add units, or take available ones back", cobra.RangeArgs(1, 2), true,
+	const use = "restock ACTIVITY (SKU --delta N | --file FILE) --reason WHY"
+	cmd := command(use, "Add units, or take available ones back", cobra.RangeArgs(1, 2), true,
 		func(s *session, args []string) error {
 			switch {
 			case s.reason == "":

@@ -577,7 +577,8 @@ func (p *plan) activityDiff(id, state string, is, want map[string]any) (lines []
 		lines = append(lines, "- item "+sku)
 	}
 	if left > 0 {
-		p.notes = append(p.notes, fmt.Sprintf("activity %s: the quantity of %d items differs and stays: it is %s, see stock restock", id, left, state))
+		p.notes = append(p.notes, fmt.Sprintf(
+			"activity %s: the quantity of %d items differs and stays: it is %s, see stock restock", id, left, state))
 	}
 	return lines
 }
@@ -655,7 +656,8 @@ func policyLines(policies []any) []string {
 				rate = fmt.Sprint(f)
 			}
 		}
-		lines[i] = strings.Join(strings.Fields(fmt.Sprintf("%v: %v %v rate %s burst %v %v", m["name"], m["key"], match, rate, m["burst"], mode)), " ")
+		line := fmt.Sprintf("%v: %v %v rate %s burst %v %v", m["name"], m["key"], match, rate, m["burst"], mode)
+		lines[i] = strings.Join(strings.Fields(line), " ")
 	}
 	return lines
 }

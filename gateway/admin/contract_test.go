@@ -180,7 +180,8 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(keyRows(), secretRows(), shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(), openRows()) {
+	for _, r := range slices.Concat(keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows(),
+		letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}

@@ -39,16 +39,7 @@ func routes() []route {
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return []route{
-		{get, "/", roleNone, (*call).index},
-		{get, "/livez", roleNone, (*call).live},
-		{get, "/readyz", roleNone, (*call).ready},
-		{get, "/openapi.yaml", roleNone, (*call).openAPI},
-		{get, "/problems", roleNone, (*call).problemPage},
-		{get, "/problems/{code}", roleNone, (*call).problemPage},
-		{get, metricsPath, viewer, (*call).scrape},
-		{get, "/debug/pprof/", admin, (*call).profile},
-
+	return append(serviceRoutes(), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -100,6 +91,21 @@ func routes() []route {
 		{get, tokens, admin, (*call).listTokens},
 		{post, tokens, admin, (*call).addToken},
 		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}...)
+}
+
+// serviceRoutes are those outside of the admin API.
+func serviceRoutes() []route {
+	const get = http.MethodGet
+	return []route{
+		{get, "/", roleNone, (*call).index},
+		{get, "/livez", roleNone, (*call).live},
+		{get, "/readyz", roleNone, (*call).ready},
+		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/problems", roleNone, (*call).problemPage},
+		{get, "/problems/{code}", roleNone, (*call).problemPage},
+		{get, metricsPath, seckill.RoleViewer, (*call).scrape},
+		{get, "/debug/pprof/", seckill.RoleAdmin, (*call).profile},
 	}
 }
 

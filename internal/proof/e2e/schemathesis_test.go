@@ -22,7 +22,8 @@ func TestContract_Schemathesis(t *testing.T) {
 	key := n.admin(201, "POST", "/admin/v1/merchants/m1/callers", `{"name":"contract","rights":["buy","merchant"]}`).field("key")
 	for _, listener := range []struct{ name, url, token string }{{"public", n.public, key}, {"admin", n.private, adminToken}} {
 		t.Run(listener.name, func(t *testing.T) {
-			env := []string{"PYTHONPATH=.", "PYTHONDONTWRITEBYTECODE=1", "PENSTOCK_PAYMENT_SECRET=" + s.secret}
+			env := []string{"PYTHONPATH=.", "PYTHONDONTWRITEBYTECODE=1", "PENSTOCK_PAYMENT_SECRET=" + s.secret,
+				"HYPOTHESIS_STORAGE_DIRECTORY=" + t.TempDir()}
 			output, failed := servers.Schemathesis(t, "testdata/schemathesis", env, "run", listener.url+"/openapi.yaml",
 				"--header", "Authorization: Bearer "+listener.token, "--checks", "all", "--continue-on-failure", "--no-color", "--no-shrink",
 				"--max-examples", fmt.Sprint(*contractCases), "--seed", "1", "--generation-database", "none", "--request-timeout", "30")
