@@ -67,6 +67,9 @@ type (
 		Delta int64  `json:"delta,omitempty"`
 		Key   string `json:"idempotency_key,omitempty"`
 	}
+	nodeChangeDoc struct {
+		Drain bool `json:"drain"`
+	}
 	tokenChangeDoc struct {
 		TokenID   seckill.TokenID    `json:"token_id"`
 		Name      string             `json:"name"`
@@ -107,6 +110,8 @@ func readChange(kind, text string, who *identity) any {
 			}
 			return docs
 		})
+	case settings.KindNode:
+		return decoded(text, func(d *nodeChangeDoc) any { return d })
 	case kindLimits:
 		return decoded(text, func(d *limiter.Document) any { return d })
 	case kindSwitches:

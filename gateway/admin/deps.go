@@ -5,8 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"penstock/degrade"
 	"penstock/internal/settings"
 	"penstock/internal/vault"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -27,6 +29,10 @@ type Deps struct {
 	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
+	// Limits says what the gateways let pass and refuse.
+	Limits LimitReports
+	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
@@ -37,6 +43,12 @@ type Health interface {
 	Missing() string
 	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and draining.
 	AppendReport(dst []byte, ready, draining bool) []byte
+}
+
+// LimitReports says what the gateways let pass and refuse by their limits.
+type LimitReports interface {
+	// LimitReports returns the reports that there are, and says what is missing, if something is.
+	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
 }
 
 // Office is what of *desk.Office the listener uses.
@@ -75,8 +87,9 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil || d.Health == nil {
-		return errors.New("office, store, settings, refresh, catalog, queue and health are needed")
+	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil
+	if missing || d.Health == nil || d.Limits == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue, health and limits are needed")
 	}
 	return nil
 }

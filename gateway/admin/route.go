@@ -34,6 +34,7 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
+		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
@@ -76,7 +77,13 @@ func routes() []route {
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
+		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+		{get, "/admin/v1/levels", viewer, (*call).getLevels},
+		{get, nodes, viewer, (*call).listNodes},
+		{del, nodes + "/{node}", operator, (*call).removeNode},
+		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
+		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},
