@@ -24,6 +24,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 	}
 	addAdminFlags(ctl)
 	ctl.AddCommand(
+		applyCommand(),
 		group("merchants", "Shops", merchantCommands()...),
 		group("callers", "Programs that merchants let in", callerCommands()...),
 		group("activities", "Sales", activityCommands()...),

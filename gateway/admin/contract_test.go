@@ -180,7 +180,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), keyRows(), secretRows())
+	rows := slices.Concat(loginRows(), keyRows(), secretRows(), itemRows())
 	for _, r := range slices.Concat(rows, shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), nodeRows(),
 		changeRows(), tokenRows(), deepAuditRows(), openRows()) {
 		if r.path == "" {
