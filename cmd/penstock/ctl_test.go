@@ -127,6 +127,11 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
 		{args: "audit 618 -o json", stdout: `"balanced": true`},
 		{args: "audit who", code: 1, stderr: `unknown-activity`},
+		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`,
+			stderr: `^4 shards with [1-9][0-9]* stock rows, and [0-9]+ orders whose units count; [1-9][0-9]* partitions of the queue, [0-9]+ records not read yet\n$`},
+		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
+		{args: "audit --deep 618", code: 2, stderr: `^penstock: flag --deep: `},
+		{args: "audit --mend", code: 2, stderr: `^penstock: flag --mend: `},
 
 		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
@@ -145,6 +150,8 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
 		{args: "ctl limits show", stdout: `\ncaller +caller +40 +20 +enforce\n$`, stderr: `^version 1\n$`},
 		{args: "ctl limits show -o json", stdout: `"version": 1,`},
+		{args: "ctl limits usage", stdout: `^NAME +RATE +GATEWAY .*\ncaller +40 +all +0 +0 +0 `},
+		{args: "ctl limits usage -o json", stdout: `"complete": true,`},
 		{args: "ctl switches set admission 40 --scope merchant=m1 --expires-in 1h --reason crowd",
 			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^admission is 40 for merchant m1, in force on the only gateway\n$`},
 		{args: "ctl switches set admission 40 --scope merchant=m4 --reason crowd", code: 1,
@@ -327,5 +334,31 @@ func TestCtlFollowsNoRedirect(t *testing.T) {
 	(&step{args: "ctl merchants list", code: 1, stderr: `307 Temporary Redirect to http://127.0.0.1:\d+/admin/v1/merchants: redirects are not followed`}).run(t)
 	if len(asked) > 0 {
 		t.Errorf("another server got %q", <-asked)
+	}
+}
+
+// What a deep audit finds is broken until it is mended, and what can't be looked at is no finding.
+func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name, shard, queue string
+		code               int
+		stdout, stderr     string
+	}{
+		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shards`},
+		{"counters", `"findings":[{"kind":"counters","activity":"a","sku":"x","item":7,"detail":"other"}]`, `{"partition":0,"state":"ok"}`, 98,
+			`counters +a/x +other`, `shard 0, counters of a/x: other`},
+		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shards`},
+		{"a lost log", `"findings":[]`, `{"partition":3,"next":9,"start":0,"end":5,"state":"lost"}`, 98, `MENDED`,
+			`partition 3: the workers are at 9, the log has 0 to 5`},
+		{"rebuilding", `"findings":[],"rebuilding":true`, `{"partition":0,"state":"ok"}`, 4, `MENDED`, `shard 0 is being rebuilt`},
+		{"no leader", `"findings":[]`, `{"partition":3,"state":"unknown","detail":"no leader"}`, 4, `MENDED`, `partition 3 can't be looked at: no leader`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			answering(t, map[string]string{
+				"/admin/v1/shards/0/audit": `{"shard":0,"shards":1,` + c.shard + `}`,
+				"/admin/v1/queue":          `{"partitions":[` + c.queue + `]}`,
+			})
+			(&step{args: "audit --deep", code: c.code, stdout: c.stdout, stderr: c.stderr}).run(t)
+		})
 	}
 }

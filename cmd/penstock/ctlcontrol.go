@@ -64,8 +64,80 @@ func limitCommands() []*cobra.Command {
 			}
 			return s.printer.list(doc.Policies, "name", "key", "match", "rate", "burst", "mode")
 		}),
+		command("usage", "Show what each limit lets pass and refuses, on each gateway, and whom it refuses most", cobra.NoArgs, false,
+			(*session).limitUsage),
 		replace,
 	}
+}
+
+// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are refused most.
+func (s *session) limitUsage(_ []string) error {
+	text, _, err := s.call(s.cmd.Context(), get("limits", "usage"))
+	if err != nil {
+		return err
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	type rates struct {
+		Node      string   `json:"gateway"`
+		Allowed   float64  `json:"allowed_per_second"`
+		Refused   float64  `json:"refused_per_second"`
+		Shadowed  float64  `json:"shadowed_per_second"`
+		Effective *float64 `json:"effective_rate"`
+	}
+	var doc struct {
+		Missing  string
+		Policies []struct {
+			Name string
+			Rate float64
+			rates
+			Nodes []struct {
+				Node string
+				rates
+			}
+		}
+		Top  []json.RawMessage
+		Span int `json:"top_span_seconds"`
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if doc.Missing != "" {
+		if err := s.note("%s", doc.Missing); err != nil {
+			return err
+		}
+	}
+	type row struct {
+		Name string  `json:"name"`
+		Rate float64 `json:"rate"`
+		rates
+	}
+	var rows []json.RawMessage
+	add := func(r row) {
+		if line, err := json.Marshal(r); err == nil {
+			rows = append(rows, line)
+		}
+	}
+	for _, p := range doc.Policies {
+		p.rates.Node = "all"
+		add(row{p.Name, p.Rate, p.rates})
+		for _, n := range p.Nodes {
+			n.rates.Node = n.Node
+			add(row{p.Name, p.Rate, n.rates})
+		}
+	}
+	err = s.printer.list(rows, "name", "rate", "gateway", "allowed_per_second", "refused_per_second", "shadowed_per_second", "effective_rate")
+	if err != nil {
+		return err
+	}
+	if len(doc.Top) == 0 {
+		return nil
+	}
+	if err := s.note("refused most in the last %d s:", doc.Span); err != nil {
+		return err
+	}
+	return s.printer.list(doc.Top, "policy", "key", "refused", "uncertain")
 }
 
 // switchCommands are those of the switches.

@@ -40,6 +40,7 @@ func controlRows() []row {
 		return row{name: name + " " + body, pattern: one, path: switches + "/" + name, method: "PUT", body: body, status: status, code: code, want: want}
 	}
 	return []row{
+		{name: "nobody there", pattern: "/admin/v1/limits/usage", method: "GET", status: 200, want: has("nodes", "[]")},
 		{name: "nothing set", pattern: "/admin/v1/settings", method: "GET", status: 200, want: func(a *answer) {
 			for _, want := range []string{
 				`"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`, `"node":"gateway-1","state":"current"`,

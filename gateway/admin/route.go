@@ -86,6 +86,7 @@ func routes() []route {
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
+		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
 		{get, "/admin/v1/levels", viewer, (*call).getLevels},
 		{get, nodes, viewer, (*call).listNodes},

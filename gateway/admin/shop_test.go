@@ -27,6 +27,7 @@ import (
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
 	"penstock/inventory"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/backoffice"
 	"penstock/seckill/desk"
@@ -100,7 +101,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	s.health.Store(&health{})
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
-		Refresh: s.desk.Refresh, Health: s,
+		Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
 		Queue: func(context.Context) ([]Partition, error) {
 			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, nil
 		},
@@ -538,3 +539,8 @@ type stubborn struct {
 func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error) {
 	return nil, o.err
 }
+
+// noLimits has no gateways.
+type noLimits struct{}
+
+func (noLimits) LimitReports(context.Context) ([]limiter.NodeReport, string) { return nil, "" }

@@ -12,6 +12,7 @@ import (
 	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/leases"
 	"penstock/internal/settings"
 	"penstock/limiter"
 	"penstock/seckill"
@@ -22,6 +23,7 @@ import (
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
+	reports   limitReports
 	switches  *degrade.Controller
 	limits    *limiter.Limiter // nil without RoleGateway
 	admission *gateway.Admission
@@ -36,6 +38,10 @@ const publishWait = time.Second
 func (n *Node) openSettings(ctx context.Context) error {
 	c := &n.control
 	c.switches = degrade.NewController()
+	c.reports.node = n.name()
+	if n.cfg.Real() { // the embedded parts serve this node alone
+		c.reports.pool = leases.New(n.servers.stock)
+	}
 	parts := []settings.Part{{Name: settings.Switches, Apply: n.applySwitches, Amend: amendSwitches}}
 	if n.role&RoleGateway != 0 {
 		if err := n.openAdmission(); err != nil {
@@ -67,9 +73,14 @@ func (n *Node) openAdmission() error {
 	if err != nil {
 		return badSetting(err)
 	}
-	if c.limits, err = limiter.New(limiter.DefaultConfig(), time.Now()); err != nil {
+	var pool limiter.Pool
+	if c.reports.pool != nil {
+		pool = c.reports.pool
+	}
+	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
+	c.reports.meter = limiter.NewMeter(c.limits)
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
 		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
 		Known: func() bool { return c.watcher.Known() },
@@ -108,8 +119,7 @@ func (n *Node) hearSettings(ctx context.Context) {
 	}
 }
 
-// applyLimits puts limits in force. A limit of the cluster is shared evenly by the nodes that are
-// alive.
+// applyLimits puts limits in force.
 func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Time, err error) {
 	var document limiter.Document
 	if d.Version > 0 {
@@ -225,6 +235,21 @@ func (n *Node) limitMetrics() []admin.Sample {
 			out = append(out, counter("penstock_limit_decisions_total", "Decisions of a policy, of the first hundred policies.", int64(n),
 				admin.Label{Name: "policy", Value: policy.Policy.Name}, admin.Label{Name: "verdict", Value: verdict}))
 		}
+	}
+	alone := int64(0)
+	if s.Pool.Alone > 0 {
+		alone = 1
+	}
+	out = append(out,
+		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
+		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
+		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
+		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
+		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
+		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
+	for _, hot := range n.control.reports.meter.Report(time.Now()).Top {
+		out = append(out, gauge("penstock_limit_refused_keys", "Refusals of the last minute or two, of the keys that are refused most.",
+			int64(hot.Refused), admin.Label{Name: "policy", Value: hot.Policy}, admin.Label{Name: "key", Value: hot.Key}))
 	}
 	for _, t := range s.Tables {
 		key := admin.Label{Name: "key", Value: string(t.Key)}

@@ -154,6 +154,9 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
+	}
 	return nil
 }
 
@@ -234,6 +237,10 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 	}
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
+	}
+	if n.control.limits != nil {
+		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},
+			Job{"reports of limits", degrade.Other, n.control.reports.run})
 	}
 	if n.cfg.Real() {
 		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog})
