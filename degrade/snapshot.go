@@ -20,10 +20,12 @@ type values struct {
 
 // snapshot is all switches at one moment. It is never changed.
 type snapshot struct {
-	orders, admission, wait, browse, poll, limits, log values
-	redis, kafka, database                             values
-	set                                                int       // switches in force
-	since                                              time.Time // of this process's clock
+	orders, admission, wait, browse, poll, limits, log, timeouts values
+
+	redis, kafka, database values
+
+	set   int       // switches in force
+	since time.Time // of this process's clock
 }
 
 func (s *snapshot) of(name Name) *values {
@@ -42,6 +44,8 @@ func (s *snapshot) of(name Name) *values {
 		return &s.limits
 	case LogDetail:
 		return &s.log
+	case Timeouts:
+		return &s.timeouts
 	case RedisBreaker:
 		return &s.redis
 	case KafkaBreaker:

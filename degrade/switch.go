@@ -21,6 +21,7 @@ const (
 	PollInterval Name = "poll-interval" // 1 to 60: after how many seconds a queued order may be asked for again
 	Limits       Name = "limits"        // enforce, shadow, off: whether limits refuse, are only counted, or not even asked
 	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
+	Timeouts     Name = "timeouts"      // on, held: whether orders that aren't paid in time are cancelled. For merchants and activities.
 
 	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for buyers, see BreakerMode. For everybody only.
 	RedisBreaker    Name = "redis-breaker"
@@ -35,6 +36,7 @@ type kind struct {
 	least, most int32    // whole numbers, where there are no words
 	normal      int32    // without a switch
 	global      bool     // it is for everybody only
+	wide        bool     // it is for everybody, merchants and activities only
 	help        string
 }
 
@@ -48,6 +50,7 @@ func kinds() []kind {
 		{name: PollInterval, least: 1, most: 60, normal: 1, help: "seconds until a queued order may be asked for again"},
 		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
 		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
+		{name: Timeouts, words: []string{"on", "held"}, wide: true, help: "whether orders that aren't paid in time are cancelled"},
 		breakerKind(RedisBreaker, "Redis"),
 		breakerKind(KafkaBreaker, "Kafka"),
 		breakerKind(DatabaseBreaker, "the database"),
@@ -66,6 +69,8 @@ func breakerKind(name Name, server string) kind {
 const (
 	off = int32(0)
 	on  = int32(1)
+
+	timeoutsHeld = int32(1)
 
 	browseStatic = int32(1)
 	browseOff    = int32(2)
@@ -180,6 +185,9 @@ func (s Scope) Check(name Name) string {
 	}
 	if _, k, ok := kindOf(name); ok && k.global && set > 0 {
 		return "must not be given: " + string(name) + " is for everybody"
+	}
+	if _, k, ok := kindOf(name); ok && k.wide && (s.SKU != "" || s.Caller != "") {
+		return "must be merchant or activity: " + string(name) + " is for whole activities"
 	}
 	if set > 1 {
 		return "must be one of merchant, activity, sku, caller"

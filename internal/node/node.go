@@ -26,6 +26,7 @@ type Node struct {
 	breakers *breakers
 	health   *health
 	observed *observations
+	timeouts timeoutSwitch // of the loop that cancels orders
 
 	public  net.Listener // nil without RoleGateway
 	private net.Listener
@@ -173,6 +174,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
+		Held:    n.heldTimeouts,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {

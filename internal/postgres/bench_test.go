@@ -155,7 +155,7 @@ func BenchmarkEvents(b *testing.B) {
 			for n := 0; n < b.N; n += 500 {
 				must(b, first(store.Accept(b.Context(), benchBatch(sales, n, min(n+500, b.N)))))
 				if way.relayed {
-					must(b, first(store.RelayEvents(b.Context(), 2_000, func(context.Context, []seckill.Order) error { return nil })))
+					must(b, first(store.RelayEvents(b.Context(), 2_000, func(context.Context, []seckill.Step) error { return nil })))
 				}
 			}
 			b.StopTimer()
@@ -240,7 +240,7 @@ func BenchmarkTimeOut(b *testing.B) {
 	execute(b, conn, "INSERT INTO stock (item, shard, total) SELECT id, id % 4, 1000000 FROM items ON CONFLICT DO NOTHING")
 	benchOrders(b, conn, 20, 20*5001, "now() + interval '1 hour'")
 	for b.Loop() {
-		n, err := store.TimeOut(b.Context(), []inventory.ShardID{0, 1, 2, 3}, 500)
+		n, err := store.TimeOut(b.Context(), []inventory.ShardID{0, 1, 2, 3}, nil, 500)
 		if n != 0 || err != nil {
 			b.Fatal(n, err)
 		}

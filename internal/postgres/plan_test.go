@@ -193,13 +193,13 @@ func (s *planScenario) sellOn(ids []seckill.OrderID, payments []seckill.Payment,
 	if _, err := s.conn.Exec(ctx, "UPDATE orders SET pay_by = now() - interval '1 s' WHERE id = ANY($1)", due); err != nil {
 		s.Fatal(err)
 	}
-	_, err = s.store.TimeOut(ctx, shards, 100)
+	_, err = s.store.TimeOut(ctx, shards, nil, 100)
 	s.no(err)
 	_, err = s.store.Unpark(ctx, shards, 100)
 	s.no(err)
 	_, err = s.store.Relay(ctx, shards, 0, 100, func(context.Context, []seckill.Outgoing) []int { return []int{0} })
 	s.no(err)
-	_, err = s.store.RelayEvents(ctx, 100, func(context.Context, []seckill.Order) error { return nil })
+	_, err = s.store.RelayEvents(ctx, 100, func(context.Context, []seckill.Step) error { return nil })
 	s.no(err)
 	_, err = s.store.EventsWaiting(ctx)
 	s.no(err)
