@@ -25,8 +25,8 @@ type OrderBooks interface {
 
 	// Refunds returns up to q.Limit payments of q.State, those that came last first.
 	Refunds(ctx context.Context, q RefundQuery) ([]KeptPayment, error)
-	// RefundSums adds up the payments of a state (PaymentStateDue or PaymentStateDone), of one merchant or of all
-	// (""), by merchant, cause and currency, in their order.
+	// RefundSums adds up the payments of a state (due, done or early), of one merchant or of all (""), by merchant,
+	// cause and currency, in their order.
 	RefundSums(ctx context.Context, state PaymentState, merchant MerchantID) ([]RefundSum, error)
 	// SettleRefund notes that the money of a payment went back, as DecideRefund decides, with a change record. It
 	// returns the payment, and its order afterwards, with an empty ID where its row is gone. ErrLocked where
@@ -250,4 +250,14 @@ func (s *Statement) Lines() []StatementLine {
 			cmp.Compare(a.Currency, b.Currency))
 	})
 	return out
+}
+
+// AddLine adds all of a line to the line of its day, activity, SKU and currency.
+func (s *Statement) AddLine(l StatementLine) {
+	for what, t := range map[string]Tally{
+		string(UnitsSold): l.Sold, string(UnitsVoid): l.Cancelled,
+		string(PaymentStateDue): l.RefundDue, string(PaymentStateDone): l.Refunded,
+	} {
+		s.Add(l, what, t)
+	}
 }

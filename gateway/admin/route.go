@@ -34,6 +34,8 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
+		orders   = "/admin/v1/orders"
+		refunds  = "/admin/v1/refunds"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
@@ -72,6 +74,15 @@ func routes() []route {
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+
+		{get, orders, operator, (*call).searchOrders},
+		{get, orders + "/export", operator, (*call).exportOrders},
+		{get, orders + "/{order}", operator, (*call).getOrder},
+		{post, orders + "/{order}/cancel", operator, (*call).cancelOrder},
+		{get, refunds, operator, (*call).listRefunds},
+		{post, refunds + "/{payment}/done", admin, (*call).settleRefund},
+		{get, merchant + "/statement", operator, (*call).statement},
+		{post, activity + "/extend", operator, (*call).extend},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},

@@ -186,7 +186,7 @@ func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	b.Helper()
 	execute(b, conn, `INSERT INTO orders
 		SELECT i.week, lpad(i.id::text, 8, '0') || left(md5(n::text), 32), i.id, 'm1', 'app', i.activity, 'x', 'user-' || n, 1, 100, 'CNY',
-			'pending_payment', '', 'open', now(), `+due+`, now(), i.shard, 1, 1, 'request-' || n, 'node-1', now()
+			'pending_payment', '', 'open', now(), `+due+`, now(), NULL, i.shard, 1, 1, 0, 0, 'request-' || n, 'node-1', now()
 		FROM (SELECT s.item AS id, s.shard, a.id AS activity, a.week, row_number() OVER (ORDER BY s.shard, s.item) - 1 AS place,
 				count(*) OVER () AS items
 			FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)) AS i

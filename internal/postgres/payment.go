@@ -218,12 +218,16 @@ func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.K
 	return list(ctx, s, "list refunds", scanPayment, text+" ORDER BY kept_at DESC, merchant DESC, payment DESC LIMIT $4", args...)
 }
 
-// stateOf is the condition of the indexes of refunds.
+// stateOf is the condition of the indexes of refunds, and of early payments.
 func stateOf(state seckill.PaymentState) string {
-	if state == seckill.PaymentStateDone {
+	switch state {
+	case seckill.PaymentStateDone:
 		return "state = 'done'"
+	case seckill.PaymentStateEarly:
+		return "state = 'early'"
+	default:
+		return "state = 'due'"
 	}
-	return "state = 'due'"
 }
 
 // RefundSums implements seckill.OrderBooks.

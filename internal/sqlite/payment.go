@@ -215,10 +215,13 @@ const farAway = int64(1) << 62
 // RefundSums implements seckill.OrderBooks.
 func (s *Store) RefundSums(ctx context.Context, state seckill.PaymentState, merchant seckill.MerchantID) ([]seckill.RefundSum, error) {
 	var out []seckill.RefundSum
+	among := "state IN ('due', 'done')"
+	if state == seckill.PaymentStateEarly {
+		among = "state = 'early'"
+	}
 	err := s.read(ctx, "add refunds up", func(q *statements) error {
-		rows, err := q.query(ctx, `SELECT merchant, cause, currency, sum(amount), count(*) FROM payments
-			WHERE state IN ('due', 'done') AND state = ?1 AND (?2 = '' OR merchant = ?2)
-			GROUP BY merchant, cause, currency ORDER BY merchant, cause, currency`, string(state), string(merchant))
+		rows, err := q.query(ctx, "SELECT merchant, cause, currency, sum(amount), count(*) FROM payments WHERE "+among+` AND state = ?1
+			AND (?2 = '' OR merchant = ?2) GROUP BY merchant, cause, currency ORDER BY merchant, cause, currency`, string(state), string(merchant))
 		return each(rows, err, func(rows *sql.Rows) error {
 			var r seckill.RefundSum
 			err := rows.Scan(&r.Merchant, &r.Cause, &r.Amount.Currency, &r.Amount.Minor, &r.Count)
