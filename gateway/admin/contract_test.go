@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"penstock/gateway/problem"
+	"penstock/seckill"
 )
 
 // openAPIFile is as much of openapi.yaml as the tests look at.
@@ -73,7 +74,8 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{code}", "sold-out", "{name}", "orders").Replace(pattern)
+		"{token}", "viewer", "{code}", "sold-out", "{name}", "orders", "{payment}", "pay-1",
+		"{order}", string(seckill.NewOrderID(1, app, "nobody", "k"))).Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -180,7 +182,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), openRows()) {
+	for _, r := range slices.Concat(shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), moneyRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -292,12 +294,17 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,
+		"POST /admin/v1/refunds/{payment}/done":                    `{"reference":"x"}`,
+		"POST /admin/v1/activities/{activity}/extend":              `{"by":"1m"}`,
 		"PUT /admin/v1/switches/{name}":                            `{"value":"off","reason":"x"}`,
 		"PUT /admin/v1/limits":                                     `{"policies":[],"reason":"x"}`,
 	}
 	r := row{
 		name: o.method + " " + o.path + " without a store", method: o.method, path: fill(o.path), body: bodies[o.method+" "+o.path],
 		fields: []string{"Idempotency-Key", "k", "If-Match", "*"}, status: 503, code: problem.Unavailable,
+	}
+	if r.path == "/admin/v1/orders/export" {
+		r.path += "?activity=618"
 	}
 	if r.path == metricsPath || r.path == "/debug/pprof/" { // only who asks has to be read
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}
