@@ -84,11 +84,10 @@ func (v *values) set(scope Scope, value int32) {
 	case scope.Activity != "":
 		put(&v.activities, scope.Activity, value)
 	case scope.SKU != "":
-		activity, sku, ok := strings.Cut(scope.SKU, "/")
-		if !ok {
-			activity, sku = "", scope.SKU
+		put(&v.skus, pair{"", scope.SKU}, value)
+		if activity, sku, ok := strings.Cut(scope.SKU, "/"); ok {
+			put(&v.skus, pair{activity, sku}, value)
 		}
-		put(&v.skus, pair{activity, sku}, value)
 	case scope.Caller != "":
 		merchant, caller, _ := strings.Cut(scope.Caller, "/")
 		put(&v.callers, pair{merchant, caller}, value)

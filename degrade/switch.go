@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Name names a switch.
@@ -167,8 +169,9 @@ func CheckValue(name Name, text string) string {
 type Scope struct {
 	Merchant string `json:"merchant,omitempty"`
 	Activity string `json:"activity,omitempty"`
-	SKU      string `json:"sku,omitempty"`    // of every activity, or as activity/sku of one
-	Caller   string `json:"caller,omitempty"` // as merchant/caller
+	// SKU is of every activity, or as activity/sku of one. One that has a slash itself is both.
+	SKU    string `json:"sku,omitempty"`
+	Caller string `json:"caller,omitempty"` // as merchant/caller
 }
 
 // Check says what is wrong with a scope for that switch, or "". Whether there is somebody of that name isn't asked.
@@ -179,8 +182,8 @@ func (s Scope) Check(name Name) string {
 			continue
 		}
 		set++
-		if len(name) > maxScope {
-			return fmt.Sprintf("must be at most %d bytes", maxScope)
+		if utf8.RuneCountInString(name) > maxScope {
+			return fmt.Sprintf("must be at most %d characters", maxScope)
 		}
 	}
 	if _, k, ok := kindOf(name); ok && k.global && set > 0 {
@@ -202,10 +205,13 @@ func (s Scope) Check(name Name) string {
 	if both && (activity == "" || sku == "") {
 		return "must name a SKU as sku or activity/sku"
 	}
-	for _, name := range []string{s.Merchant, s.Activity, activity, sku, merchant, caller} {
+	for _, name := range []string{s.Merchant, s.Activity, merchant, caller} {
 		if strings.ContainsFunc(name, notInNames) {
 			return "must consist of letters, digits and ._~-"
 		}
+	}
+	if !utf8.ValidString(s.SKU) || strings.ContainsFunc(s.SKU, unicode.IsControl) {
+		return "must have no control characters"
 	}
 	return ""
 }

@@ -169,8 +169,9 @@ func (p *pipe) run(b *testing.B) time.Duration {
 	return time.Since(began)
 }
 
-// BenchmarkRefusedAgainstBare asks a sold-out item over loopback, and a fasthttp server that does nothing but write an answer of
-// the same size, in turns: each burst of the one is followed by a burst of the other.
+// BenchmarkRefusedAgainstBare asks a sold-out item over loopback, and a fasthttp server that does
+// nothing but write an answer of the same size, in turns: each burst of the one is followed by a
+// burst of the other.
 func BenchmarkRefusedAgainstBare(b *testing.B) {
 	ours := cheapServer(b, &cheapSales{err: no(seckill.CodeSoldOut)}, nil)
 	body := problem.Append(nil, &problem.Problem{Code: problem.SoldOut})
@@ -178,6 +179,7 @@ func BenchmarkRefusedAgainstBare(b *testing.B) {
 		ctx.Response.SetStatusCode(409)
 		ctx.Response.Header.SetContentType(problem.ContentType)
 		ctx.Response.Header.Set("X-Request-Id", "request-1")
+		ctx.Response.Header.Set("X-Content-Type-Options", "nosniff")
 		ctx.Response.SetBody(body)
 	}}
 	request := fmt.Sprintf("POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nIdempotency-Key: key-1\r\nX-Request-Id: request-1\r\n"+

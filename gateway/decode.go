@@ -188,15 +188,15 @@ func (d *decoder) requireAll(names []string) {
 	}
 }
 
-// name reads a string of 1 to most bytes that a person can read; "" after a mistake.
+// name reads a string of 1 to most characters that a person can read; "" after a mistake.
 func (d *decoder) name(field string, v *fastjson.Value, most int) string {
 	if v.Type() != fastjson.TypeString {
 		d.fail(field, notString)
 		return ""
 	}
 	text := view(v.GetStringBytes())
-	if len(text) == 0 || len(text) > most {
-		d.fail(field, "must be 1 to "+strconv.Itoa(most)+" bytes long")
+	if len(text) == 0 || len(text) > most && utf8.RuneCountInString(text) > most {
+		d.fail(field, "must be 1 to "+strconv.Itoa(most)+" characters long")
 		return ""
 	}
 	if wrong := problem.IllegibleText(text); wrong != "" {

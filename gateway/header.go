@@ -164,27 +164,60 @@ func cutOutsideQuotes(field []byte, sep byte) (before, after []byte) {
 	return field, nil
 }
 
-// parseSignature reads a Penstock-Signature: "t=" with 1 to 12 digits, a comma, "v1=" with 64 hex digits, and nothing else.
-func parseSignature(field []byte) (signedAt int64, mac [32]byte, ok bool) {
-	t, v1, ok := bytes.Cut(field, []byte(","))
-	digits, okT := bytes.CutPrefix(t, []byte("t="))
-	digest, okV1 := bytes.CutPrefix(v1, []byte("v1="))
-	if !ok || !okT || !okV1 || len(digits) == 0 || len(digits) > 12 || len(digest) != hex.EncodedLen(len(mac)) {
-		return 0, mac, false
+// maxMACs bounds how many v1 a signature may have: each is compared.
+const maxMACs = 8
+
+// parseSignature reads a Penstock-Signature: members name=value with commas between, and space around
+// them. There is one t, with 1 to 12 digits, and a v1 for each secret that the provider signs with. A
+// v1 that isn't 64 hex digits can't fit, and members of other names are schemes of another time: both
+// are passed over.
+func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
+	signed := false
+	for len(field) > 0 {
+		var member []byte
+		member, field, _ = bytes.Cut(field, []byte(","))
+		name, value, found := bytes.Cut(bytes.Trim(member, " \t"), []byte("="))
+		switch {
+		case !found:
+			return 0, nil, false
+		case string(name) == "t":
+			if signed {
+				return 0, nil, false
+			}
+			if signedAt, signed = signatureTime(value); !signed {
+				return 0, nil, false
+			}
+		case string(name) == "v1":
+			var mac [32]byte
+			if len(macs) == maxMACs {
+				return 0, nil, false
+			}
+			if len(value) != hex.EncodedLen(len(mac)) {
+				continue // it can't fit
+			}
+			if _, err := hex.Decode(mac[:], value); err == nil {
+				macs = append(macs, mac)
+			}
+		}
 	}
-	if digits[0] == '0' && len(digits) > 1 { // the signature is over t's number: one spelling only
-		return 0, mac, false
+	if !signed || len(macs) == 0 {
+		return 0, nil, false
+	}
+	return signedAt, macs, true
+}
+
+// signatureTime reads the t of a signature. The signature is over t's number: it has one spelling.
+func signatureTime(digits []byte) (seconds int64, ok bool) {
+	if len(digits) == 0 || len(digits) > 12 || digits[0] == '0' && len(digits) > 1 {
+		return 0, false
 	}
 	for _, c := range digits {
 		if c < '0' || c > '9' {
-			return 0, mac, false
+			return 0, false
 		}
-		signedAt = signedAt*10 + int64(c-'0')
+		seconds = seconds*10 + int64(c-'0')
 	}
-	if _, err := hex.Decode(mac[:], digest); err != nil {
-		return 0, [32]byte{}, false
-	}
-	return signedAt, mac, true
+	return seconds, true
 }
 
 // matchesTag reports whether If-None-Match fields name the entity tag whose opaque part, quotes included, is tag. Comparison

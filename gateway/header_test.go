@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,51 +65,58 @@ func FuzzPreferredWait(f *testing.F) {
 }
 
 func TestParseSignature(t *testing.T) {
-	digest := strings.Repeat("0aF9", 16)
-	f := func(field string, wantAt int64, want bool) {
+	digest, other := strings.Repeat("0aF9", 16), strings.Repeat("00", 32)
+	f := func(field string, wantAt int64, want ...string) {
 		t.Helper()
-		at, mac, ok := parseSignature([]byte(field))
-		if ok != want || at != wantAt {
-			t.Errorf("%q: %d, %v", field, at, ok)
+		at, macs, ok := parseSignature([]byte(field))
+		var got []string
+		for _, mac := range macs {
+			got = append(got, hex.EncodeToString(mac[:]))
 		}
-		if ok && !strings.EqualFold(hex.EncodeToString(mac[:]), digest) {
-			t.Errorf("%q: mac %x", field, mac)
-		}
-		if !ok && mac != [32]byte{} {
-			t.Errorf("%q: refused, but with a mac", field)
+		if ok != (len(want) > 0) || at != wantAt || !slices.EqualFunc(got, want, strings.EqualFold) {
+			t.Errorf("%q: %d, %v, %v", field, at, got, ok)
 		}
 	}
-	f("t=1781740800,v1="+digest, 1781740800, true)
-	f("t=0,v1="+digest, 0, true)
-	f("t=999999999999,v1="+digest, 999999999999, true)
-	f("", 0, false)
-	f("t=1", 0, false)
-	f("v1="+digest, 0, false)
-	f("v1="+digest+",t=1", 0, false)
-	f("t=1, v1="+digest, 0, false)
-	f(" t=1,v1="+digest, 0, false)
-	f("t=01,v1="+digest, 0, false)
-	f("t=-1,v1="+digest, 0, false)
-	f("t=1x,v1="+digest, 0, false)
-	f("t=,v1="+digest, 0, false)
-	f("t=1000000000000,v1="+digest, 0, false)
-	f("t=1,v1="+digest[1:], 0, false)
-	f("t=1,v1="+digest+"00", 0, false)
-	f("t=1,v1=zz"+digest[2:], 0, false)
-	f("t=1,v1="+digest+",v1="+digest, 0, false)
-	f("t=1,t=2,v1="+digest, 0, false)
+	f("t=1781740800,v1="+digest, 1781740800, digest)
+	f("t=0,v1="+digest, 0, digest)
+	f("t=999999999999,v1="+digest, 999999999999, digest)
+	f("v1="+digest+",t=1", 1, digest)
+	f(" t=1 , v1="+digest+"\t,", 1, digest)
+	f("t=1,v1="+other+",v1="+digest, 1, other, digest)
+	f("t=1,v0=what,v1="+digest+",v2=a=b", 1, digest)
+	f("t=1,v1=zz"+digest[2:]+",v1=,v1="+digest, 1, digest)
+	f("t=1"+strings.Repeat(",v1="+digest, 8), 1, slices.Repeat([]string{digest}, 8)...)
+	f("t=1"+strings.Repeat(",v1="+digest, 9), 0)
+	f("", 0)
+	f("t=1", 0)
+	f("v1="+digest, 0)
+	f("t=01,v1="+digest, 0)
+	f("t=-1,v1="+digest, 0)
+	f("t=1x,v1="+digest, 0)
+	f("t=,v1="+digest, 0)
+	f("t=1000000000000,v1="+digest, 0)
+	f("t=1,v1="+digest[1:], 0)
+	f("t=1,v1="+digest+"00", 0)
+	f("t=1,v1=zz"+digest[2:], 0)
+	f("t=1,t=2,v1="+digest, 0)
+	f("t=1,what,v1="+digest, 0)
 }
 
 func FuzzParseSignature(f *testing.F) {
 	f.Add([]byte("t=1781740800,v1=" + strings.Repeat("0a", 32)))
-	f.Add([]byte("t=1,v1="))
+	f.Add([]byte("t=1,v1=,v0=x, v1=" + strings.Repeat("0A", 32)))
 	f.Fuzz(func(t *testing.T, field []byte) {
-		at, mac, ok := parseSignature(field)
+		at, macs, ok := parseSignature(field)
 		if !ok {
 			return
 		}
-		if again := fmt.Sprintf("t=%d,v1=%x", at, mac); !strings.EqualFold(again, string(field)) {
-			t.Fatalf("%q was read as %q", field, again)
+		if !bytes.Contains(field, fmt.Appendf(nil, "t=%d", at)) || len(macs) == 0 || len(macs) > maxMACs {
+			t.Fatalf("%q was read as %d, %x", field, at, macs)
+		}
+		for _, mac := range macs {
+			if !bytes.Contains(bytes.ToLower(field), fmt.Appendf(nil, "v1=%x", mac)) {
+				t.Fatalf("%q was read with %x", field, mac)
+			}
 		}
 	})
 }

@@ -63,7 +63,7 @@ func TestBadPurchases(t *testing.T) {
 	f(`{"activity":1,"sku":null,"user":["u"],"quantity":"1"}`, "activity: must be a string", "sku: must be a string",
 		"user: must be a string", "quantity: must be a whole number without fraction or exponent")
 	f(`{"activity":"","sku":"`+strings.Repeat("s", 65)+`","user":"`+strings.Repeat("u", 129)+`","quantity":0}`,
-		"activity: must be 1 to 64 bytes long", "sku: must be 1 to 64 bytes long", "user: must be 1 to 128 bytes long", quantity)
+		"activity: must be 1 to 64 characters long", "sku: must be 1 to 64 characters long", "user: must be 1 to 128 characters long", quantity)
 	f(`{"activity":"a\u0000","sku":"s\n","user":"\u0085","quantity":1}`, "activity: must not have control characters",
 		"sku: must not have control characters", "user: must not have control characters")
 	f(`{"activity":" ","sku":"\u200b","user":"\u00a0\u3000\ufeff","quantity":1}`, "activity: must have a visible character",
@@ -221,7 +221,7 @@ func TestBadPayments(t *testing.T) {
 	}
 	id := string(testOrderID)
 	f(`{}`, "payment: is missing", "order: is missing", "amount: is missing", "currency: is missing")
-	f(`{"payment":"","order":"x","amount":-1,"currency":"cny"}`, "payment: must be 1 to 64 bytes long", "order: isn't an order id",
+	f(`{"payment":"","order":"x","amount":-1,"currency":"cny"}`, "payment: must be 1 to 64 characters long", "order: isn't an order id",
 		"amount: must be from 0 to 1000000000000000", "currency: must be three upper-case letters (ISO 4217)")
 	f(`{"payment":"p","order":"`+strings.ToUpper(id)+`","amount":19.99,"currency":"CNYY"}`, "order: isn't an order id",
 		"amount: must be a whole number without fraction or exponent", "currency: must be three upper-case letters (ISO 4217)")
@@ -240,7 +240,7 @@ func TestPaymentsOwnTheirStrings(t *testing.T) {
 	}
 	s.sales.become(func(sales *stubSales) {
 		sales.pay = func(_ context.Context, n *seckill.Notice) (seckill.Order, error) {
-			if n.SignedAt != 1781740800 || n.MAC != mac || !json.Valid(n.Body) {
+			if n.SignedAt != 1781740800 || len(n.MACs) != 1 || n.MACs[0] != mac || !json.Valid(n.Body) {
 				t.Errorf("notice %+v", n)
 			}
 			kept <- n.Payment

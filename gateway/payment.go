@@ -42,12 +42,12 @@ func (x *exchange) pay() {
 func (x *exchange) signature() (n seckill.Notice, ok bool) {
 	fields := x.http.Request.Header.PeekAll(headerSignature)
 	if len(fields) == 1 {
-		n.SignedAt, n.MAC, ok = parseSignature(fields[0])
+		n.SignedAt, n.MACs, ok = parseSignature(fields[0])
 	}
 	if ok {
 		return n, true
 	}
-	detail := "must be t=<unix seconds>,v1=<64 hex digits>, once"
+	detail := "must be t=<unix seconds>,v1=<64 hex digits>, in one field; v1 may be there up to 8 times"
 	if len(fields) == 0 {
 		detail = isMissing
 	}

@@ -298,30 +298,51 @@ func (s *Server) limited(x *exchange) {
 const (
 	challengeKey       = `Bearer realm="penstock"`
 	challengeBadKey    = `Bearer realm="penstock", error="invalid_token"`
+	challengeOldKey    = `Bearer realm="penstock", error="invalid_token", error_description="the key has expired"`
 	challengeSignature = headerSignature + ` realm="penstock", algorithm="hmac-sha256"`
 )
 
-// authenticate finds the caller by its key, or answers. A request names exactly one key.
+// authenticate finds the caller by its key, or answers. A request names exactly one key. What counts is
+// when the request arrived: a key that expires while its request is worked on has let it in.
 func (x *exchange) authenticate() *seckill.Caller {
 	fields := x.http.Request.Header.PeekAll(headerAuthorization)
 	var key []byte
 	if len(fields) == 1 {
 		key = bearer(fields[0])
 	}
-	challenge := challengeKey
-	if key != nil {
-		hash := sha256.Sum256(key)
-		if caller := x.server.sales.Catalog().Caller(hash); caller != nil {
-			return caller
-		}
-		if caller := x.server.sales.Fresh(x.deadline()).Caller(hash); caller != nil {
-			return caller
-		}
-		challenge = challengeBadKey
+	if key == nil {
+		x.headerText(keyAuthenticate, challengeKey)
+		x.refuse(problem.Unauthenticated)
+		return nil
+	}
+	hash := sha256.Sum256(key)
+	known := x.server.sales.Catalog().Credential(hash)
+	if known == nil || !known.Valid(x.arrived) {
+		known = x.server.sales.Fresh(x.deadline()).Credential(hash)
+	}
+	if known != nil && known.Valid(x.arrived) {
+		known.Use(x.arrived)
+		return known.Caller
+	}
+	x.refuseKey(known)
+	return nil
+}
+
+// refuseKey answers to a key that lets nobody in. Its holder may know why: it had the key.
+func (x *exchange) refuseKey(known *seckill.Credential) {
+	p := problem.Problem{Code: problem.Unauthenticated}
+	challenge := challengeBadKey
+	switch {
+	case known == nil:
+	case known.Revoked || known.Caller.Revoked:
+		p.Detail = fmt.Sprintf("The caller key %s… was revoked.", known.Prefix)
+	default:
+		challenge = challengeOldKey
+		p.Detail = fmt.Sprintf("The caller key %s… expired at %s. Use a newer key of this caller.", known.Prefix,
+			known.Expires.Format(problem.TimeFormat))
 	}
 	x.headerText(keyAuthenticate, challenge)
-	x.refuse(problem.Unauthenticated)
-	return nil
+	x.problem(&p)
 }
 
 // acceptsBody reports whether the body is of a kind this listener reads, or answers.

@@ -37,7 +37,8 @@ var (
 func testCaller(merchant, name, key string, rights seckill.Rights) seckill.Caller {
 	return seckill.Caller{
 		CallerRef: seckill.CallerRef{Merchant: seckill.MerchantID(merchant), Caller: seckill.CallerID(name)},
-		Rights:    rights, KeyHash: sha256.Sum256([]byte(key)),
+		Rights:    rights,
+		Keys:      []seckill.CallerKey{{ID: "k-1", Prefix: key[:4], Hash: sha256.Sum256([]byte(key))}},
 	}
 }
 

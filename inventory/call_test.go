@@ -66,6 +66,8 @@ func TestErrorRepliesAreFailures(t *testing.T) {
 		"CLUSTERDOWN The cluster is down", "OOM command not allowed when used memory > 'maxmemory'.", "TRYAGAIN Multiple keys",
 		"MASTERDOWN Link with MASTER is down", "MISCONF Redis is configured to save RDB snapshots", "NOAUTH Authentication required.",
 		"BUSY Redis is busy running a script.", "NOREPLICAS Not enough good replicas to write.", "ERR max number of clients reached",
+		"ERR unknown command", "NOPERM this user has no permissions to run the 'evalsha' command",
+		"OOM command not allowed when used memory > 'maxmemory'. script: f5, on @user_script:9.",
 	} {
 		t.Run(strings.Fields(reply)[0], func(t *testing.T) {
 			b := newBed(t)
@@ -82,6 +84,30 @@ func TestErrorRepliesAreFailures(t *testing.T) {
 				t.Errorf("something happened: %+v, %+v", item, levels)
 			}
 		})
+	}
+}
+
+// A script that failed in the middle may have written.
+func TestErrorsWithinAScriptAreUnknown(t *testing.T) {
+	for _, reply := range []string{
+		"ERR user_script:12: attempt to index a nil value script: f5, on @user_script:12.",
+		"WRONGTYPE Operation against a key holding the wrong kind of value script: f5, on @user_script:9.",
+		"NEWCODE something that a later Redis says",
+	} {
+		b := newBed(t)
+		s := b.process(Config{})
+		ref := b.opened(s, 5)
+		b.redis.SetError(reply)
+		for name, err := range everyCall(t.Context(), s, ref) {
+			want := "unknown"
+			if reads[name] {
+				want = "failure"
+			}
+			if kindOf(err) != want {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		b.redis.SetError("")
 	}
 }
 
@@ -250,6 +276,169 @@ func TestRoundsTravelTogether(t *testing.T) {
 	}
 }
 
+// roundOf returns a call of one claim for each shard, all of the same buyer.
+func roundOf(refs []Ref, id string) []*HoldCall {
+	var calls []*HoldCall
+	for _, ref := range refs {
+		calls = append(calls, &HoldCall{Ref: ref, Claims: []Claim{{Hold: unit(id), Limit: 5}}})
+	}
+	return calls
+}
+
+// shelves rebuilds the bed's first shards, n of them.
+func (b *bed) shelves(s *Stock, n int) (refs []Ref) {
+	b.Helper()
+	for shard := range ShardID(n) {
+		refs = append(refs, Ref{shard, 1})
+		b.rebuilt(s, refs[shard], 30)
+	}
+	return refs
+}
+
+// runsOf counts the runs of hold.lua from now on, and hands each to meet with its number of keys.
+func (b *bed) runsOf(s *Stock, meet func(c *server.Peer, keys string) (answered bool)) *atomic.Int64 {
+	runs := new(atomic.Int64)
+	b.on(func(c *server.Peer, command string, args ...string) bool {
+		if !isScript(&s.scripts.hold, command, args) {
+			return false
+		}
+		runs.Add(1)
+		return meet != nil && meet(c, args[1])
+	})
+	return runs
+}
+
+// A round is one run of the script, in which every shard decides for itself: one that is closed, one
+// of another epoch and one that forgot all refuse their own call.
+func TestARoundIsOneRun(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	refs := b.shelves(s, 5)
+	b.no(s.Close(t.Context(), Ref{1, 2}))
+	b.rebuilt(s, Ref{2, 2}, 30)
+	b.redis.Del("ps:{ps.3}:shard")
+	runs := b.runsOf(s, nil)
+	first := roundOf(refs, "first")
+	s.Hold(t.Context(), first) // Redis learns the script
+	runs.Store(0)
+	calls := roundOf(refs, "o1")
+	calls[4].Claims = append(calls[4].Claims, Claim{Hold: Hold{shelf + 1, unit("o2").ID, "o2", 3}})
+	s.Hold(t.Context(), calls)
+	for shard, want := range []error{nil, ErrEpoch, ErrEpoch, ErrLost, nil} {
+		if err := calls[shard].Err; !errors.Is(err, want) {
+			t.Errorf("shard %d: %v, want %v", shard, err, want)
+		}
+	}
+	if got := calls[4].Verdicts; runs.Load() != 1 || len(got) != 2 || got[0] != Held || got[1] != Unopened || calls[4].Seq != 3 {
+		t.Errorf("%d runs, verdicts %v, seq %d", runs.Load(), got, calls[4].Seq)
+	}
+	for _, shard := range []ShardID{0, 4} {
+		if item, _ := b.available(s, shard); item.Held != 2 {
+			t.Errorf("shard %d: %+v", shard, item)
+		}
+	}
+}
+
+// A round with more claims than one run may have is several.
+func TestALargeRoundIsSeveralRuns(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	refs := b.shelves(s, 3)
+	s.Hold(t.Context(), roundOf(refs, "first"))
+	runs := b.runsOf(s, nil)
+	calls := roundOf(refs, "o1")
+	for i := range maxRunClaims - 1 {
+		calls[1].Claims = append(calls[1].Claims, Claim{Hold: unit(fmt.Sprint("m", i))})
+	}
+	s.Hold(t.Context(), calls)
+	for _, call := range calls {
+		b.no(call.Err)
+	}
+	if runs.Load() != 3 || calls[1].Verdicts[maxRunClaims-1] != SoldOut {
+		t.Errorf("%d runs", runs.Load())
+	}
+}
+
+// Something in front of a Cluster takes no keys of several slots: each shard is asked by itself from
+// then on, and nothing fails.
+func TestCrossSlotSplitsARound(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	refs := b.shelves(s, 3)
+	runs := b.runsOf(s, func(c *server.Peer, keys string) bool {
+		if keys != fmt.Sprint(holdKeys) {
+			c.WriteError("CROSSSLOT Keys in request don't hash to the same slot")
+			return true
+		}
+		return false
+	})
+	for round, want := range []int64{1 + 3 + 3, 3} { // refused, and not known; known
+		runs.Store(0)
+		calls := roundOf(refs, fmt.Sprint("o", round))
+		s.Hold(t.Context(), calls)
+		for _, call := range calls {
+			b.no(call.Err)
+			if call.Verdicts[0] != Held {
+				t.Errorf("round %d, shard %d: %v", round, call.Ref.Shard, call.Verdicts)
+			}
+		}
+		if runs.Load() != want {
+			t.Errorf("round %d: %d runs, want %d", round, runs.Load(), want)
+		}
+	}
+}
+
+// TestL10_SpoiledKeysAreOneShards has somebody overwrite a shard's keys: the round that meets it ends
+// unknown, for those in front of it may have got their holds, and from then on only that shard fails.
+func TestL10_SpoiledKeysAreOneShards(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	refs := b.shelves(s, 3)
+	s.Hold(t.Context(), roundOf(refs, "first"))
+	b.redis.Del("ps:{ps.1}:shard")
+	b.no(b.redis.Set("ps:{ps.1}:shard", "mine"))
+	calls := roundOf(refs, "o1")
+	s.Hold(t.Context(), calls)
+	for _, call := range calls {
+		if kindOf(call.Err) != "unknown" {
+			t.Errorf("shard %d: %v", call.Ref.Shard, call.Err)
+		}
+	}
+	calls = roundOf(refs, "o1")
+	s.Hold(t.Context(), calls)
+	for _, shard := range []int{0, 2} {
+		if calls[shard].Err != nil || !calls[shard].Verdicts[0].Fresh() {
+			t.Errorf("shard %d: %v, %v", shard, calls[shard].Err, calls[shard].Verdicts)
+		}
+	}
+	if calls[1].Err == nil {
+		t.Error("a shard without holds gave one")
+	}
+}
+
+// A server that has no room refuses a whole round, and nothing happened.
+func TestARefusedRoundChangedNothing(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	refs := b.shelves(s, 3)
+	b.runsOf(s, func(c *server.Peer, _ string) bool {
+		c.WriteError("OOM command not allowed when used memory > 'maxmemory'.")
+		return true
+	})
+	calls := roundOf(refs, "o1")
+	s.Hold(t.Context(), calls)
+	for _, call := range calls {
+		if kindOf(call.Err) != "failure" {
+			t.Errorf("shard %d: %v", call.Ref.Shard, call.Err)
+		}
+	}
+	runs := b.runsOf(s, nil)
+	s.Hold(t.Context(), roundOf(refs, "o1"))
+	if runs.Load() != 2 { // the script wasn't known
+		t.Errorf("%d runs afterwards", runs.Load())
+	}
+}
+
 // What all claims of a call have in common is sent once, the rest in columns.
 func TestClaimArguments(t *testing.T) {
 	claim := func(item ItemID, buyer string, quantity, limit, orders int) Claim {
@@ -257,16 +446,17 @@ func TestClaimArguments(t *testing.T) {
 	}
 	for _, c := range []struct {
 		in   []Claim
-		want string // behind the hashes
+		want string // the number of items, and what is behind the hashes
 	}{
-		{[]Claim{claim(7, "u", 2, 0, 0)}, "7 2 0 0 head-u 0123456789abcdef=7_u"},
-		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 5, 9)}, "7 2 5 9 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u"},
-		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "", 2, 5, 9)}, "7 2   head-u head- 0123456789abcdef=7_u 0123456789abcdef=7_ 5 0 9 0"},
-		{[]Claim{claim(7, "u", 2, 5, 9), claim(8, "u", 300, 5, 9)}, "  5 9 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=8_u 7 8 2 300"},
-		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 4, 100)}, "7 2   head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u 5 4 9 100"},
+		{[]Claim{claim(7, "u", 2, 0, 0)}, "1 2 0 0 7 head-u 0123456789abcdef=7_u"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 5, 9)}, "1 2 5 9 7 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "", 2, 5, 9)}, "1 2   7 head-u head- 0123456789abcdef=7_u 0123456789abcdef=7_ 5 0 9 0"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(8, "u", 300, 5, 9)}, "2  5 9 7 8 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=8_u 2 300"},
+		{[]Claim{claim(7, "u", 2, 5, 9), claim(7, "u", 2, 4, 100)}, "1 2   7 head-u head-u 0123456789abcdef=7_u 0123456789abcdef=7_u 5 4 9 100"},
 	} {
 		a := &arguments{list: []string{"epoch", "seen", "channel", "shard"}}
 		addClaims(a, c.in)
+		a.seal(0)
 		var want []string
 		for _, word := range strings.Split(c.want, " ") {
 			want = append(want, strings.ReplaceAll(word, "_", " "))
@@ -278,7 +468,7 @@ func TestClaimArguments(t *testing.T) {
 				hashes.WriteByte(byte(h >> shift))
 			}
 		}
-		want = append([]string{"epoch", "seen", "channel", "shard", fmt.Sprint(len(c.in)), hashes.String()}, want...)
+		want = append([]string{"epoch", "seen", "channel", "shard", fmt.Sprint(len(c.in)), want[0], hashes.String()}, want[1:]...)
 		if !slices.Equal(a.list, want) {
 			t.Errorf("%+v:\n%q, want\n%q", c.in, a.list, want)
 		}
@@ -525,8 +715,9 @@ func TestHoldAllocatesByTheCall(t *testing.T) {
 	b.no(err)
 	for _, n := range []int{1, 64, 512} {
 		call := claims(n)
-		s.holdCommand(client, call, false) // what is pooled is made
-		if got := testing.AllocsPerRun(100, func() { s.holdCommand(client, call, false) }); got > 12 {
+		calls := []*HoldCall{call}
+		s.holdCommand(client, calls, false) // what is pooled is made
+		if got := testing.AllocsPerRun(100, func() { s.holdCommand(client, calls, false) }); got > 12 {
 			t.Errorf("%v allocations for a call of %d claims", got, n)
 		}
 	}

@@ -27,7 +27,8 @@ type Config struct {
 	// SentinelUsername and SentinelPassword log in to the Sentinels, which don't know the Redis'
 	// users; empty ones don't.
 	SentinelUsername, SentinelPassword string
-	// Dial, if set, makes every connection, whatever the address: for a Redis within the process.
+	// Dial, if set, makes every connection, whatever the address: for a Redis within the process,
+	// which is no Cluster.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Prefix begins the name of every key and channel. Default "ps".
 	Prefix string

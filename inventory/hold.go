@@ -258,10 +258,14 @@ const (
 // ErrInvalid means that a call makes no sense, whatever the shard says.
 var ErrInvalid = errors.New("invalid call")
 
-// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name that
-// is longer than its tail, and units.
+// minHead is the length in bytes of the shortest head: longer than an item's number, and than every name
+// among which heads stand in Redis (lua/shard.lua).
+const minHead = 11
+
+// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name with a
+// head of at least 11, and units.
 func (h Hold) Validate() error {
-	if h.Item == 0 || len(h.ID) <= TailLength || len(h.ID) > maxName || len(h.Buyer) > maxName ||
+	if h.Item == 0 || len(h.ID) < minHead+TailLength || len(h.ID) > maxName || len(h.Buyer) > maxName ||
 		h.Quantity < 1 || h.Quantity > maxUnits {
 		return fmt.Errorf("%w: hold %.60q of %.40q, %d units of item %d", ErrInvalid, h.ID, h.Buyer, h.Quantity, h.Item)
 	}

@@ -1,7 +1,9 @@
 package inventory
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -58,6 +60,9 @@ func (b *bed) off() { b.hook.Store(nil) }
 func (b *bed) process(cfg Config) *Stock {
 	b.Helper()
 	cfg.Addrs = []string{b.addr}
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", b.addr) }
+	}
 	s, err := Open(b.Context(), cfg)
 	if err != nil {
 		b.Fatal(err)
@@ -69,7 +74,7 @@ func (b *bed) process(cfg Config) *Stock {
 // shelf is the item of a bed, and metaKey the key of its shard's numbers.
 const (
 	shelf   ItemID = 1
-	metaKey        = "ps:{ps.3}:meta"
+	metaKey        = "ps:{ps.3}:shard"
 )
 
 // opened rebuilds shard 3 under epoch 1 with so many units of the bed's item and watches it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -89,14 +88,7 @@ func wrong(err error) error {
 		return err
 	}
 	var refused *rueidis.RedisError
-	if errors.As(err, &refused) && !refused.IsNil() {
-		for _, passing := range []string{
-			"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "READONLY", "NOREPLICAS", "MISCONF", "max number of clients",
-		} {
-			if strings.Contains(refused.Error(), passing) {
-				return nil
-			}
-		}
+	if errors.As(err, &refused) && ReplyOf(refused) == ReplyRefused {
 		return err
 	}
 	return nil
@@ -125,6 +117,7 @@ func clientOption(cfg Config) rueidis.ClientOption {
 	}
 	option.Dialer.Timeout = dialTimeout
 	if cfg.Dial != nil {
+		option.ForceSingleClient = true
 		option.DialCtxFn = func(ctx context.Context, _ string, _ *net.Dialer, _ *tls.Config) (net.Conn, error) {
 			return cfg.Dial(ctx)
 		}

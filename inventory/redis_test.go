@@ -119,10 +119,21 @@ type stored struct {
 
 func (k *keys) read(shard inventory.ShardID) stored {
 	tag := fmt.Sprintf("ps:{ps.%d}:", shard)
-	return stored{
-		pairs(k.do("HGETALL", tag+"meta")), pairs(k.do("HGETALL", tag+"units")), pairs(k.do("HGETALL", tag+"totals")),
-		pairs(k.do("HGETALL", tag+"holds")), k.do("LRANGE", tag+"young", "0", "-1"), k.do("LRANGE", tag+"log", "0", "-1"),
+	s := stored{
+		make(map[string]string), make(map[string]string), pairs(k.do("HGETALL", tag+"totals")), make(map[string]string),
+		k.do("LRANGE", tag+"young", "0", "-1"), k.do("LRANGE", tag+"log", "0", "-1"),
 	}
+	for field, value := range pairs(k.do("HGETALL", tag+"shard")) {
+		switch _, err := strconv.ParseUint(field, 10, 32); {
+		case err == nil:
+			s.units[field] = value
+		case len(field) < 11:
+			s.meta[field] = value
+		default:
+			s.values[field] = value
+		}
+	}
+	return s
 }
 
 // check reports where a shard's keys break the invariants on top of lua/shard.lua. Of an item the

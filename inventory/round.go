@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -96,42 +97,127 @@ func (s *Stock) round(ctx context.Context, calls []*HoldCall) error {
 	defer cancel()
 	s.rounds.Add(1)
 	at := s.now()
-	commands := make([]rueidis.Completed, len(calls))
-	for i, c := range calls {
-		s.calls.Add(1)
+	s.calls.Add(uint64(len(calls)))
+	for _, c := range calls {
 		s.claims.Add(uint64(len(c.Claims)))
-		commands[i] = s.holdCommand(client, c, false)
 	}
-	results := client.DoMulti(ctx, commands...)
-	s.again(ctx, client, calls, results)
 	var failed error
-	for i, c := range calls {
-		messages, err := results[i].ToArray()
-		if err = s.outcome(err); err != nil && failed == nil {
+	for _, run := range s.send(ctx, client, s.runs(client, calls)) {
+		if err := s.land(run, at); err != nil && failed == nil {
 			failed = err
 		}
-		s.answer(c, messages, err, at)
 	}
 	return failed
 }
 
-// again sends the calls whose script a server didn't know with the script, and puts their results
-// in place.
-func (s *Stock) again(ctx context.Context, client rueidis.Client, calls []*HoldCall, results []rueidis.RedisResult) {
-	var commands []rueidis.Completed
-	var places []int
-	for i := range results {
-		if isNoScript(results[i].Error()) {
-			commands = append(commands, s.holdCommand(client, calls[i], true))
-			places = append(places, i)
+// run is one run of hold.lua, for calls of one server.
+type run struct {
+	calls  []*HoldCall
+	result rueidis.RedisResult
+}
+
+// maxRunClaims bounds how long a run of several shards keeps Redis busy: a few milliseconds.
+const maxRunClaims = MaxCall
+
+// runs divides a round. A Cluster's script has keys of one slot, so there each call is a run; and
+// everywhere else too, once a run of several has met what it should never meet.
+func (s *Stock) runs(client rueidis.Client, calls []*HoldCall) []run {
+	if s.apart.Load() || client.Mode() == rueidis.ClientModeCluster {
+		return single(calls)
+	}
+	runs := make([]run, 0, 1)
+	from, claims := 0, 0
+	for i, c := range calls {
+		if claims += len(c.Claims); i > from && claims > maxRunClaims {
+			runs = append(runs, run{calls: calls[from:i]})
+			from, claims = i, len(c.Claims)
 		}
 	}
-	if len(commands) == 0 {
+	return append(runs, run{calls: calls[from:]})
+}
+
+// single makes a run of each call.
+func single(calls []*HoldCall) []run {
+	runs := make([]run, len(calls))
+	for i := range calls {
+		runs[i].calls = calls[i : i+1]
+	}
+	return runs
+}
+
+// send sends runs in one write and returns them with their results. Those that a server can't have
+// run are sent once more: with the script where it didn't know that, and call by call where it
+// takes no script with keys of several shards.
+func (s *Stock) send(ctx context.Context, client rueidis.Client, runs []run) []run {
+	s.do(ctx, client, runs, false)
+	var done, whole, parts []run
+	for _, r := range runs {
+		switch err := r.result.Error(); {
+		case isNoScript(err):
+			whole = append(whole, r)
+		case len(r.calls) > 1 && isCrossSlot(err):
+			s.apart.Store(true)
+			parts = append(parts, single(r.calls)...)
+		default:
+			done = append(done, r)
+		}
+	}
+	if len(done) == len(runs) {
+		return runs
+	}
+	s.do(ctx, client, whole, true)
+	done = append(done, whole...)
+	if len(parts) > 0 {
+		done = append(done, s.send(ctx, client, parts)...)
+	}
+	return done
+}
+
+// do sends runs in one write and sets their results.
+func (s *Stock) do(ctx context.Context, client rueidis.Client, runs []run, whole bool) {
+	if len(runs) == 0 {
 		return
 	}
-	for i, result := range client.DoMulti(ctx, commands...) {
-		results[places[i]] = result
+	commands := make([]rueidis.Completed, len(runs))
+	for i := range runs {
+		commands[i] = s.holdCommand(client, runs[i].calls, whole)
 	}
+	for i, result := range client.DoMulti(ctx, commands...) {
+		runs[i].result = result
+	}
+}
+
+// isCrossSlot reports whether a server refused a script because its keys are of several slots.
+func isCrossSlot(err error) bool {
+	refused, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(refused.Error(), "CROSSSLOT")
+}
+
+// land answers the calls of a run, and returns what it met that is Redis's or the network's fault.
+func (s *Stock) land(r run, at time.Duration) error {
+	replies, err := r.result.ToArray()
+	if len(r.calls) > 1 && ReplyOf(err) == ReplyUnknown {
+		// A command failed, in a shard whose keys are not what they should be. The shards in front
+		// of it may have given their holds. From now on they have nothing to do with each other.
+		s.apart.Store(true)
+		s.cfg.Logger.Error("a shard's keys in Redis are not what they must be", "err", err)
+	}
+	err = s.outcome(err)
+	if err == nil && len(replies) != len(r.calls) {
+		err = &UnknownError{fmt.Errorf("%w: %d replies to %d calls", errReply, len(replies), len(r.calls))}
+	}
+	for i, c := range r.calls {
+		if err != nil {
+			s.answer(c, nil, err, at)
+			continue
+		}
+		messages, malformed := replies[i].ToArray()
+		if malformed != nil {
+			malformed = &UnknownError{fmt.Errorf("%w: %w", errReply, malformed)}
+		}
+		s.answer(c, messages, malformed, at)
+	}
+	return err
 }
 
 // answer sets what a call is answered.
@@ -162,13 +248,23 @@ func (s *Stock) answer(c *HoldCall, messages []rueidis.RedisMessage, err error, 
 	}
 }
 
-// holdCommand builds a call of hold.lua.
-func (s *Stock) holdCommand(client rueidis.Client, c *HoldCall, whole bool) rueidis.Completed {
+// holdCommand builds a run of hold.lua for calls.
+func (s *Stock) holdCommand(client rueidis.Client, calls []*HoldCall, whole bool) rueidis.Completed {
 	a := s.args.get()
 	defer s.args.put(a)
-	s.head(a, c.Ref, s.seenOf(c.Ref))
-	addClaims(a, c.Claims)
-	return s.command(client, &s.scripts.hold, c.Ref.Shard, a.list, whole)
+	keys := s.keys[calls[0].Ref.Shard].keys[:holdKeys]
+	if len(calls) > 1 {
+		keys = make([]string, 0, holdKeys*len(calls))
+		for _, c := range calls {
+			keys = append(keys, s.keys[c.Ref.Shard].keys[:holdKeys]...)
+		}
+	}
+	for _, c := range calls {
+		s.head(a, c.Ref, s.seenOf(c.Ref))
+		addClaims(a, c.Claims)
+	}
+	a.seal(0)
+	return scriptCommand(client, &s.scripts.hold, keys, a.list, whole)
 }
 
 // addClaims adds the arguments of hold.lua for claims, of which there are some. What all claims of
@@ -193,12 +289,20 @@ func addClaims(a *arguments, claims []Claim) {
 			a.constant("")
 		}
 	}
+	items := claims
+	if oneItem {
+		items = claims[:1]
+	}
 	a.number(int64(len(claims)))
-	a.constant("") // for the hashes
-	common(oneItem, int64(first.Item))
+	a.number(int64(len(items)))
+	hashesAt := len(a.list)
+	a.constant("")
 	common(oneQuantity, int64(first.Quantity))
 	common(oneLimit, int64(limit))
 	common(oneOrders, int64(orders))
+	for i := range items {
+		a.number(int64(items[i].Item))
+	}
 	for i := range claims {
 		a.head(&claims[i].Hold)
 	}
@@ -210,11 +314,10 @@ func addClaims(a *arguments, claims []Claim) {
 			a.number(int64(number(&claims[i])))
 		}
 	}
-	column(oneItem, func(c *Claim) int { return int(c.Item) })
 	column(oneQuantity, func(c *Claim) int { return c.Quantity })
 	column(oneLimit, func(c *Claim) int { l, _ := c.limits(); return l })
 	column(oneOrders, func(c *Claim) int { _, o := c.limits(); return o })
-	a.seal(holdHashesAt)
+	a.join(hashesAt)
 }
 
 // limits returns what counts for the buyer: nothing for a withdrawal.

@@ -13,9 +13,9 @@ import (
 
 // keyNames are a shard's keys in the order of lua/shard.lua. hold.lua gets the first holdKeys only:
 // each key costs Redis a tenth of a microsecond a call.
-var keyNames = [...]string{"meta", "units", "holds", "young", "log", "totals", "restocks"}
+var keyNames = [...]string{"shard", "young", "log", "totals", "restocks"}
 
-const holdKeys = 5
+const holdKeys = 3
 
 // shardKeys are a shard's names in Redis.
 type shardKeys struct {
@@ -272,14 +272,20 @@ func (a *arguments) head(h *Hold) {
 // digest appends the digest of a hold's name.
 func (a *arguments) digest(h *Hold) { a.number(int64(NameDigest(h.ID))) }
 
-// seal makes the strings; the joined hashes, where there are some, become the argument at the place
-// that was kept for them.
-func (a *arguments) seal(hashesAt int) {
+// join makes the hashes so far, where there are some, the argument at the place that was kept for
+// them.
+func (a *arguments) join(hashesAt int) {
 	if len(a.hashes) > 0 {
 		from := len(a.buf)
 		a.buf = append(a.buf, a.hashes...)
 		a.spans = append(a.spans, span{hashesAt, from, len(a.buf)})
+		a.hashes = a.hashes[:0]
 	}
+}
+
+// seal joins the hashes and makes the strings.
+func (a *arguments) seal(hashesAt int) {
+	a.join(hashesAt)
 	all := string(a.buf)
 	for _, s := range a.spans {
 		a.list[s.at] = all[s.from:s.to]
@@ -289,6 +295,5 @@ func (a *arguments) seal(hashesAt int) {
 // The places of hashes among the arguments, counted from 0: epoch, seen, channel, shard come first.
 const (
 	hashesAt     = 4
-	holdHashesAt = 5
 	loadHashesAt = 5
 )

@@ -45,6 +45,7 @@ type Stock struct {
 	seen    [MaxShards]mark
 	known   atomic.Int64 // heads that all views remember, at most cfg.MaxKnown
 	failing atomic.Bool  // the last sync failed
+	apart   atomic.Bool  // each shard gets a run of hold.lua of its own, see runs
 
 	rounds, calls, claims, full, lost, missed, syncErrors atomic.Uint64 // counted for Stats
 
@@ -326,7 +327,11 @@ func (s *Stock) eval(ctx context.Context, sc *script, shard ShardID, args []stri
 
 // command builds a call of a script: by its name, or by its source where Redis doesn't know it yet.
 func (s *Stock) command(client rueidis.Client, sc *script, shard ShardID, args []string, whole bool) rueidis.Completed {
-	keys := s.keys[shard].keys[:sc.keys]
+	return scriptCommand(client, sc, s.keys[shard].keys[:sc.keys], args, whole)
+}
+
+// scriptCommand builds a call of a script with any keys.
+func scriptCommand(client rueidis.Client, sc *script, keys, args []string, whole bool) rueidis.Completed {
 	if whole {
 		return client.B().Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	}
@@ -340,13 +345,16 @@ func isNoScript(err error) bool {
 }
 
 // outcome tells an error after which nothing can have happened from one after which something may
-// have. An error reply is of the first kind: Redis refused the script, or the first of its writes
-// (see lua/shard.lua).
+// have. An error reply is mostly of the first kind: Redis refused the script, or the first of its
+// writes (see replies).
 func (s *Stock) outcome(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := rueidis.IsRedisErr(err); ok {
+	switch ReplyOf(err) {
+	case ReplyUnknown:
+		return &UnknownError{fmt.Errorf("redis: %w", err)}
+	case ReplyWait, ReplyRefused:
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.kick() // the server may be another one when it comes back

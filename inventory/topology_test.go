@@ -123,7 +123,7 @@ func refsOn(t *testing.T, nodes []*node, perNode int) [][]inventory.Ref {
 	t.Helper()
 	refs := make([][]inventory.Ref, len(nodes))
 	for shard, found := inventory.ShardID(0), 0; found < perNode*len(nodes); shard++ {
-		slot, err := nodes[0].ask(t, "CLUSTER", "KEYSLOT", fmt.Sprintf("ps:{ps.%d}:meta", shard)).ToInt64()
+		slot, err := nodes[0].ask(t, "CLUSTER", "KEYSLOT", fmt.Sprintf("ps:{ps.%d}:shard", shard)).ToInt64()
 		no(t, "slot", err)
 		i := slices.IndexFunc([]int{0, 1, 2}, func(i int) bool { return int(slot) < 16384*(i+1)/len(nodes) })
 		if len(refs[i]) < perNode {

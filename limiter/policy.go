@@ -223,7 +223,7 @@ func (p *Policy) checkMatch() string {
 			return "must be " + form + ": what is before the slash " + err
 		}
 		check := checkName
-		if p.Key == User {
+		if p.Key == User || p.Key == SKU { // names that others give
 			check = checkUser
 		}
 		if err := check(name); err != "" {
@@ -292,10 +292,10 @@ func checkUser(s string) string {
 	switch {
 	case s == "":
 		return "is required"
-	case len(s) > MaxUserLength:
-		return fmt.Sprintf("must be at most %d bytes", MaxUserLength)
 	case !utf8.ValidString(s):
 		return "must be UTF-8"
+	case utf8.RuneCountInString(s) > MaxUserLength:
+		return fmt.Sprintf("must be at most %d characters", MaxUserLength)
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "must have no control characters"
 	}

@@ -32,6 +32,17 @@ type ActivityEdit struct {
 	Made      map[StockKey]int64         // stock rows that are to be made, with their totals
 }
 
+// Deletes reports whether the activity is to be deleted: Next is nil. An error says that it can't be.
+func (e *ActivityEdit) Deletes() (bool, error) {
+	switch {
+	case e.Next != nil:
+		return false, nil
+	case e.Old == nil || e.WasPublished:
+		return false, errors.New("only a draft can be deleted")
+	}
+	return true, nil
+}
+
 // Settle makes of Next what will be stored: its times to the microsecond, and the quantities of items that
 // were on sale as they are. An error says which item can't be what is asked for.
 func (e *ActivityEdit) Settle() error {

@@ -22,7 +22,7 @@ type Catalog struct {
 	generation uint64
 	clock      *clock // shared with the catalogs before and after
 	merchants  stripes[MerchantID, *Merchant]
-	callers    stripes[[32]byte, *Caller]
+	keys       stripes[[32]byte, *Credential]
 	byName     stripes[CallerRef, *Caller]
 	activities stripes[ActivityID, *Sale]
 	spread     stripes[ActivityID, *Sale] // those with items that are spread over shards
@@ -60,12 +60,20 @@ func (c *Catalog) Merchant(id MerchantID) *Merchant {
 	return c.merchants.get(hashText(string(id)), id)
 }
 
-// Caller returns the caller whose key has this SHA-256, or nil. A revoked one is not found.
-func (c *Catalog) Caller(keyHash [32]byte) *Caller {
+// Credential returns the key that has this SHA-256 with its caller, whether it is valid or not, or nil.
+func (c *Catalog) Credential(keyHash [32]byte) *Credential {
 	if c == nil {
 		return nil
 	}
-	return c.callers.get(keyHash[0], keyHash)
+	return c.keys.get(keyHash[0], keyHash)
+}
+
+// credentials goes through all keys, in no order.
+func (c *Catalog) credentials() iter.Seq[*Credential] {
+	if c == nil {
+		return func(func(*Credential) bool) {}
+	}
+	return c.keys.all
 }
 
 // NamedCaller returns the caller of that name, revoked or not, or nil.
@@ -146,6 +154,14 @@ func (c *Catalog) Spread() iter.Seq[Offer] {
 			return true
 		})
 	}
+}
+
+// Now returns the database's time, as far as this process knows it.
+func (c *Catalog) Now() time.Time {
+	if c == nil {
+		return time.Now()
+	}
+	return time.Now().Add(c.clock.offset())
 }
 
 // SetClock says how far the database's clock is ahead of this process's: of this catalog, and of
@@ -246,12 +262,27 @@ func (e *CatalogEdit) caller(caller *Caller) {
 	if m := next.Merchant(caller.Merchant); m != nil {
 		caller.Merchant = m.ID // one string for all
 	}
+	uses := make(map[KeyID]*keyUse)
 	if old := next.NamedCaller(caller.CallerRef); old != nil {
-		next.callers.drop(next.generation, old.KeyHash[0], old.KeyHash)
+		for i := range old.Keys {
+			hash := old.Keys[i].Hash
+			if known := next.keys.get(hash[0], hash); known != nil {
+				uses[old.Keys[i].ID] = known.use
+			}
+			next.keys.drop(next.generation, hash[0], hash)
+		}
 	}
 	next.byName.set(next.generation, hashText(string(caller.Caller)), caller.CallerRef, caller)
-	if !caller.Revoked {
-		next.callers.set(next.generation, caller.KeyHash[0], caller.KeyHash, caller)
+	for i := range caller.Keys {
+		key := &caller.Keys[i]
+		use := uses[key.ID]
+		if known := e.earlier.Credential(key.Hash); use == nil && known != nil {
+			use = known.use // of a catalog that is loaded as a whole
+		}
+		if use == nil {
+			use = new(keyUse)
+		}
+		next.keys.set(next.generation, key.Hash[0], key.Hash, &Credential{*key, caller, next.clock, use})
 	}
 }
 

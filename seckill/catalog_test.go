@@ -65,7 +65,7 @@ func (c *plainCatalog) edit(whole bool, now time.Time, changes []CatalogChange) 
 // same compares a catalog with its model, in both directions.
 func (c *plainCatalog) same(t rapid.TB, got *Catalog, highest inventory.ItemID) {
 	t.Helper()
-	callers, spread, items := 0, 0, map[inventory.ItemID]bool{}
+	callers, keys, spread, items := 0, 0, 0, map[inventory.ItemID]bool{}
 	for id, m := range c.merchants {
 		if !reflect.DeepEqual(got.Merchant(id), m) {
 			t.Fatalf("merchant %s: %+v, want %+v", id, got.Merchant(id), m)
@@ -75,8 +75,15 @@ func (c *plainCatalog) same(t rapid.TB, got *Catalog, highest inventory.ItemID) 
 		if !reflect.DeepEqual(got.NamedCaller(ref), caller) {
 			t.Fatalf("caller %v: %+v, want %+v", ref, got.NamedCaller(ref), caller)
 		}
-		if found := got.Caller(caller.KeyHash); (found != nil) == caller.Revoked {
-			t.Fatalf("caller %v by its key: %+v", ref, found)
+		for _, key := range caller.Keys {
+			found := got.Credential(key.Hash)
+			if found == nil || found.CallerKey != key || !reflect.DeepEqual(found.Caller, caller) {
+				t.Fatalf("caller %v by its key: %+v", ref, found)
+			}
+			if want := !caller.Revoked && key.Live(time.Unix(1_800_000_000, 0)); found.Valid(time.Unix(1_800_000_000, 0)) != want {
+				t.Fatalf("caller %v, key %+v: valid %v", ref, key, !want)
+			}
+			keys++
 		}
 		callers++
 	}
@@ -120,6 +127,9 @@ func (c *plainCatalog) same(t rapid.TB, got *Catalog, highest inventory.ItemID) 
 	}
 	if n := count(got.Callers()); n != callers {
 		t.Fatalf("%d callers, want %d", n, callers)
+	}
+	if n := count(got.credentials()); n != keys {
+		t.Fatalf("%d keys, want %d", n, keys)
 	}
 	if n := count(got.Sales()); n != len(c.activities) {
 		t.Fatalf("%d activities, want %d", n, len(c.activities))
@@ -176,7 +186,12 @@ func drawChange(t *rapid.T, has map[ActivityID]bool, highest *inventory.ItemID) 
 	case 1:
 		n := rapid.IntRange(1, 5).Draw(t, "caller")
 		caller := &Caller{CallerRef: CallerRef{merchant, CallerID(fmt.Sprintf("c%d", n))}, Revoked: rapid.Bool().Draw(t, "revoked")}
-		caller.KeyHash = [32]byte{byte(n), 1, merchant[1], rapid.Byte().Draw(t, "key")}
+		for k := range rapid.IntRange(0, 3).Draw(t, "keys") {
+			caller.Keys = append(caller.Keys, CallerKey{
+				ID: KeyID(fmt.Sprint("k", k)), Hash: [32]byte{byte(n), byte(k), merchant[1], rapid.Byte().Draw(t, "key")},
+				Expires: time.Unix(1_800_000_000+int64(rapid.IntRange(-1, 1).Draw(t, "expires")), 0).UTC(), Revoked: rapid.Bool().Draw(t, "dead"),
+			})
+		}
 		return CatalogChange{Caller: caller}
 	case 2:
 		delete(has, id)
@@ -218,10 +233,10 @@ func cloneChange(c CatalogChange) CatalogChange {
 
 func TestCatalog_NilIsEmpty(t *testing.T) {
 	var c *Catalog
-	if c.Merchant("m") != nil || c.Caller([32]byte{}) != nil || c.NamedCaller(CallerRef{}) != nil || c.Activity("a") != nil {
+	if c.Merchant("m") != nil || c.Credential([32]byte{}) != nil || c.NamedCaller(CallerRef{}) != nil || c.Activity("a") != nil {
 		t.Error("a nil catalog has something")
 	}
-	if _, ok := c.Offer(1); ok || count(c.Sales())+count(c.Callers()) > 0 || count(c.Merchants()) > 0 {
+	if _, ok := c.Offer(1); ok || count(c.Sales())+count(c.Callers())+count(c.credentials()) > 0 || count(c.Merchants()) > 0 {
 		t.Error("a nil catalog has something")
 	}
 	c.SetClock(time.Second)
@@ -303,9 +318,11 @@ func bigCatalog(t testing.TB, activities, items, callers int) *Catalog {
 
 func bigCaller(n int) *Caller {
 	c := &Caller{CallerRef: CallerRef{MerchantID([]byte("merchant")), CallerID(fmt.Sprintf("caller-%06d", n))}, Name: "A program", Rights: RightBuy}
-	for i := range c.KeyHash {
-		c.KeyHash[i] = byte(n >> (i % 3 * 8) * 31)
+	key := CallerKey{ID: KeyID(fmt.Sprintf("k-%010d", n)), Prefix: fmt.Sprintf("psk_%06d", n)}
+	for i := range key.Hash {
+		key.Hash[i] = byte(n >> (i % 3 * 8) * 31)
 	}
+	c.Keys = []CallerKey{key}
 	return c
 }
 
@@ -347,10 +364,10 @@ func heap() int64 {
 
 func TestCatalog_LookupsAllocateNothing(t *testing.T) {
 	c := bigCatalog(t, 10, 10_000, 100)
-	hash, name := bigCaller(7).KeyHash, []byte("activity-00003")
+	hash, name := bigCaller(7).Keys[0].Hash, []byte("activity-00003")
 	if n := testing.AllocsPerRun(100, func() {
 		sale := c.Activity(ActivityID(name))
-		if _, ok := sale.Offer("sku-00000500"); !ok || c.Caller(hash) == nil || c.Merchant("merchant") == nil {
+		if _, ok := sale.Offer("sku-00000500"); !ok || c.Credential(hash) == nil || c.Merchant("merchant") == nil {
 			t.Error("not found")
 		}
 		if _, ok := c.Offer(5_000); !ok {

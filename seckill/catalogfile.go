@@ -17,7 +17,7 @@ var ErrCatalogFile = errors.New("not a kept catalog")
 
 // catalogMagic begins a kept catalog. Its last byte is the version: a file of another one is not
 // read, and the catalog comes from the database as at a first start.
-const catalogMagic = "penstock catalog\n\x01"
+const catalogMagic = "penstock catalog\n\x02"
 
 // The blocks of a kept catalog, in this order. The blocks of merchants, callers and shards have as
 // many records as fit into catalogBlock; each activity has a block of its own.
@@ -55,7 +55,10 @@ func WriteCatalog(w io.Writer, c *Catalog, shards []ShardRow) error {
 	}
 	out.begin(blockMerchants)
 	for m := range c.Merchants() {
-		out.block = appendText(appendText(appendText(out.block, string(m.ID)), m.Name), m.PaymentSecret)
+		for _, s := range []string{string(m.ID), m.Name, m.PaymentSecret, m.FormerSecret} {
+			out.block = appendText(out.block, s)
+		}
+		out.block = appendInstant(out.block, m.FormerUntil)
 		out.next()
 	}
 	out.begin(blockCallers)
@@ -135,9 +138,17 @@ func appendInstant(dst []byte, t time.Time) []byte {
 
 func appendCaller(dst []byte, c *Caller) []byte {
 	dst = appendText(appendText(appendText(dst, string(c.Merchant)), string(c.Caller)), c.Name)
-	dst = append(dst, c.KeyHash[:]...)
 	dst = appendNumbers(dst, uint64(c.Rights), bit(c.Shadow), bit(c.Revoked))
-	return appendInstant(dst, c.Created)
+	dst = appendInstant(dst, c.Created)
+	dst = appendNumbers(dst, uint64(len(c.Keys)))
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		dst = appendText(appendText(dst, string(k.ID)), k.Prefix)
+		dst = append(dst, k.Hash[:]...)
+		dst = appendInstant(appendInstant(dst, k.Created), k.Expires)
+		dst = appendNumbers(dst, bit(k.Revoked))
+	}
+	return dst
 }
 
 func appendActivity(dst []byte, a *Activity) []byte {
@@ -240,7 +251,8 @@ func (d *decoder) keptRecord(kind byte, edit *CatalogEdit, shards []ShardRow) []
 	case blockMerchants:
 		change.Merchant = &Merchant{
 			ID: MerchantID(d.text("merchant", maxKeptText)), Name: d.text("name", maxKeptText),
-			PaymentSecret: d.text("secret", maxKeptText),
+			PaymentSecret: d.text("secret", maxKeptText), FormerSecret: d.text("secret", maxKeptText),
+			FormerUntil: d.instant("end of the secret before"),
 		}
 	case blockCallers:
 		change.Caller = d.caller()
@@ -269,11 +281,24 @@ func (d *decoder) caller() *Caller {
 		Merchant: MerchantID(d.text("merchant", maxKeptText)), Caller: CallerID(d.text("caller", maxKeptText)),
 	}}
 	c.Name = d.text("name", maxKeptText)
-	copy(c.KeyHash[:], d.bytes("key", len(c.KeyHash)))
 	c.Rights = Rights(d.number("rights", 1<<8-1))
 	c.Shadow = d.number("shadow", 1) == 1
 	c.Revoked = d.number("revoked", 1) == 1
 	c.Created = d.instant("created")
+	n := int(d.number("count of keys", MaxKeys+maxDeadKeys+1))
+	if d.err != nil {
+		return c
+	}
+	if n > 0 {
+		c.Keys = make([]CallerKey, n)
+	}
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		k.ID, k.Prefix = KeyID(d.text("key id", maxKeptText)), d.text("prefix", maxKeptText)
+		copy(k.Hash[:], d.bytes("key", len(k.Hash)))
+		k.Created, k.Expires = d.instant("created"), d.instant("expires")
+		k.Revoked = d.number("revoked", 1) == 1
+	}
 	return c
 }
 

@@ -20,6 +20,7 @@ const (
 	ChangeStock       = "stock"
 	ChangeToken       = "token"
 	ChangeDeadLetters = "dead-letters"
+	ChangeCounters    = "counters"
 	ChangeOrder       = "order"
 	ChangeRefund      = "refund"
 	ChangeExtension   = "extension"
@@ -42,6 +43,9 @@ type (
 		ID               MerchantID
 		Name             string
 		NewPaymentSecret bool `json:",omitempty"` // it changed; the secret itself is not recorded
+		Resealed         bool `json:",omitempty"` // its secrets are the same, and encrypted by another key
+		// FormerUntil is how long the payment secret before is valid.
+		FormerUntil time.Time `json:",omitzero"`
 	}
 	// CallerRecord is a caller in a change record.
 	CallerRecord struct {
@@ -50,12 +54,23 @@ type (
 		Rights  Rights
 		Shadow  bool
 		Revoked bool
+		Keys    []KeyRecord `json:",omitempty"`
+	}
+	// KeyRecord is a caller's key in a change record.
+	KeyRecord struct {
+		ID      KeyID
+		Prefix  string
+		Expires time.Time `json:",omitzero"`
+		Revoked bool
 	}
 	// TokenRecord is an admin token in a change record.
 	TokenRecord struct {
-		Name    string
-		Role    Role
-		NewHash bool `json:",omitempty"`
+		ID       TokenID
+		Name     string
+		Role     Role
+		Merchant MerchantID `json:",omitempty"`
+		Session  bool       `json:",omitempty"`
+		Expires  time.Time  `json:",omitzero"`
 	}
 	// StockRecord is an item's total in a change record, over all of its shards. Key and Delta say
 	// how the total after the change came about.
@@ -89,32 +104,45 @@ type (
 
 // RecordMerchant records that a merchant was made (before is nil) or changed.
 func RecordMerchant(before, after *Merchant) (ChangeRecord, error) {
-	now := MerchantRecord{ID: after.ID, Name: after.Name}
+	now := MerchantRecord{ID: after.ID, Name: after.Name, FormerUntil: after.FormerUntil}
 	if before == nil {
 		now.NewPaymentSecret = after.PaymentSecret != ""
 		return newChangeRecord(ChangeMerchant, string(after.ID), nil, now)
 	}
-	now.NewPaymentSecret = after.PaymentSecret != before.PaymentSecret
-	was := MerchantRecord{ID: before.ID, Name: before.Name}
+	now.Resealed = after.resealed
+	now.NewPaymentSecret = after.PaymentSecret != before.PaymentSecret && !after.resealed
+	was := MerchantRecord{ID: before.ID, Name: before.Name, FormerUntil: before.FormerUntil}
 	return newChangeRecord(ChangeMerchant, string(after.ID), was, now)
 }
 
 // RecordCaller records that a caller was added (before is nil) or changed.
 func RecordCaller(before, after *Caller) (ChangeRecord, error) {
-	now := CallerRecord{after.CallerRef, after.Name, after.Rights, after.Shadow, after.Revoked}
+	now := recordOf(after)
 	if before == nil {
 		return newChangeRecord(ChangeCaller, after.String(), nil, now)
 	}
-	was := CallerRecord{before.CallerRef, before.Name, before.Rights, before.Shadow, before.Revoked}
-	return newChangeRecord(ChangeCaller, after.String(), was, now)
+	return newChangeRecord(ChangeCaller, after.String(), recordOf(before), now)
 }
 
-// RecordActivity records that an activity was made (before is nil) or changed; changed is false
-// where both are the same. Where the state changes and the items stay, both sides come without
+func recordOf(c *Caller) CallerRecord {
+	r := CallerRecord{CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked}
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		r.Keys = append(r.Keys, KeyRecord{k.ID, k.Prefix, k.Expires, k.Revoked})
+	}
+	return r
+}
+
+// RecordActivity records that an activity was made (before is nil), changed, or deleted (after is nil);
+// changed is false where both are the same. Where the state changes and the items stay, both sides come without
 // items: there may be many, and such a change is taken back by the state alone.
 func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
-	if before == nil {
+	switch {
+	case before == nil:
 		r, err = newChangeRecord(ChangeActivity, string(after.ID), nil, after)
+		return r, true, err
+	case after == nil:
+		r, err = newChangeRecord(ChangeActivity, string(before.ID), before, nil)
 		return r, true, err
 	}
 	sameItems := slices.Equal(before.Items, after.Items)
@@ -143,18 +171,21 @@ func RecordStock(activity ActivityID, sku SKU, c StockChange, before, after int6
 	return newChangeRecord(ChangeStock, string(activity)+"/"+string(sku), was, now)
 }
 
-// RecordToken records that a token was made (before is nil), replaced, or deleted (after is nil).
+// RecordToken records that a token was made (before is nil) or deleted (after is nil).
 func RecordToken(before, after *Token) (ChangeRecord, error) {
 	var was, now any
 	key := ""
 	if before != nil {
-		was, key = TokenRecord{Name: before.Name, Role: before.Role}, before.Name
+		was, key = recordOfToken(before), before.Name
 	}
 	if after != nil {
-		now = TokenRecord{after.Name, after.Role, before == nil || before.Hash != after.Hash}
-		key = after.Name
+		now, key = recordOfToken(after), after.Name
 	}
 	return newChangeRecord(ChangeToken, key, was, now)
+}
+
+func recordOfToken(t *Token) TokenRecord {
+	return TokenRecord{t.ID, t.Name, t.Role, t.Merchant, t.Session, t.Expires}
 }
 
 // RecordDeadLetters records that dead letters were deleted: their orders were replayed or

@@ -9,8 +9,8 @@ import (
 
 func TestChangeRecords_HaveNoSecretsAndReadBack(t *testing.T) {
 	merchant := &Merchant{ID: "m", Name: "Phones", PaymentSecret: "hush"}
-	caller := &Caller{CallerRef: CallerRef{"m", "app"}, Name: "App", Rights: RightBuy, KeyHash: [32]byte{0xc5, 0xc5}}
-	token := &Token{Name: "ann", Role: RoleAdmin, Hash: [32]byte{0xc5, 0xc5}}
+	caller := &Caller{CallerRef: CallerRef{"m", "app"}, Name: "App", Rights: RightBuy, Keys: []CallerKey{{ID: "k", Prefix: "psk_x", Hash: [32]byte{0xc5, 0xc5}}}}
+	token := &Token{ID: "t-1", Name: "ann", Role: RoleAdmin, Hash: [32]byte{0xc5, 0xc5}}
 	revoked, renamed := *caller, *merchant
 	revoked.Revoked, renamed.Name = true, "Telephones"
 	record := func(r ChangeRecord, err error) ChangeRecord {
@@ -30,11 +30,11 @@ func TestChangeRecords_HaveNoSecretsAndReadBack(t *testing.T) {
 		{"a merchant that is renamed", record(RecordMerchant(merchant, &renamed)),
 			ChangeRecord{"merchant", "m", `{"ID":"m","Name":"Phones"}`, `{"ID":"m","Name":"Telephones"}`}},
 		{"a caller that is revoked", record(RecordCaller(caller, &revoked)), ChangeRecord{"caller", "m/app",
-			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":false}`,
-			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":true}`}},
+			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":false,"Keys":[{"ID":"k","Prefix":"psk_x","Revoked":false}]}`,
+			`{"Merchant":"m","Caller":"app","Name":"App","Rights":1,"Shadow":false,"Revoked":true,"Keys":[{"ID":"k","Prefix":"psk_x","Revoked":false}]}`}},
 		{"a token that is made", record(RecordToken(nil, token)),
-			ChangeRecord{"token", "ann", "", `{"Name":"ann","Role":3,"NewHash":true}`}},
-		{"a token that is deleted", record(RecordToken(token, nil)), ChangeRecord{"token", "ann", `{"Name":"ann","Role":3}`, ""}},
+			ChangeRecord{"token", "ann", "", `{"ID":"t-1","Name":"ann","Role":5}`}},
+		{"a token that is deleted", record(RecordToken(token, nil)), ChangeRecord{"token", "ann", `{"ID":"t-1","Name":"ann","Role":5}`, ""}},
 		{"a restock", record(RecordStock("a", "s", StockChange{7, "k", 5}, 10, 15)),
 			ChangeRecord{"stock", "a/s", `{"Item":7,"Total":10}`, `{"Item":7,"Key":"k","Delta":5,"Total":15}`}},
 		{"dead letters", record(RecordDeadLetters([]DeadLetter{{ID: 3, Value: []byte{1}}, {ID: 5}})), ChangeRecord{"dead-letters", "3,5",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -63,7 +64,7 @@ func (a *Activity) Check(shards int) FieldErrors {
 	seen := make(map[SKU]bool, len(a.Items))
 	for i := range a.Items {
 		field := fmt.Sprintf("items[%d].", i)
-		for _, e := range a.Items[i].check(shards) {
+		for _, e := range a.Items[i].Check(shards) {
 			add(field+e.Field, "%s", e.Detail)
 		}
 		if seen[a.Items[i].SKU] {
@@ -74,13 +75,13 @@ func (a *Activity) Check(shards int) FieldErrors {
 	return errs
 }
 
-// check returns everything that is wrong with the item by itself.
-func (i *Item) check(shards int) FieldErrors {
+// Check returns everything that is wrong with the item by itself, in an installation of so many shards.
+func (i *Item) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
 		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
 	}
-	if err := CheckName(string(i.SKU)); err != "" {
+	if err := CheckSKU(string(i.SKU)); err != "" {
 		add("sku", "%s", err)
 	}
 	if i.Price.Minor < 0 || i.Price.Minor > MaxPriceMinor {
@@ -123,7 +124,28 @@ func CheckName(s string) string {
 	return ""
 }
 
-// MaxTitleLength bounds a name that is shown to people, in bytes.
+// CheckSKU says what is wrong with an SKU, or "": shops bring them from elsewhere, so it may have any
+// characters that people can read. It must not be taken for a step in a path, nor differ from another in
+// spaces that nobody sees.
+func CheckSKU(s string) string {
+	switch {
+	case s == "":
+		return "is required"
+	case !utf8.ValidString(s):
+		return "must be UTF-8"
+	case utf8.RuneCountInString(s) > MaxNameLength:
+		return fmt.Sprintf("must be at most %d characters", MaxNameLength)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "must have no control characters"
+	case s[0] == '.':
+		return "must not begin with a dot"
+	case strings.TrimSpace(s) != s:
+		return "must not begin or end with a space"
+	}
+	return ""
+}
+
+// MaxTitleLength bounds a name that is shown to people, in characters.
 const MaxTitleLength = 200
 
 // CheckTitle says what is wrong with a name that is shown to people, or "".
@@ -131,10 +153,10 @@ func CheckTitle(s string) string {
 	switch {
 	case strings.TrimSpace(s) == "":
 		return "is required"
-	case len(s) > MaxTitleLength:
-		return fmt.Sprintf("must be at most %d bytes", MaxTitleLength)
 	case !utf8.ValidString(s):
 		return "must be UTF-8"
+	case utf8.RuneCountInString(s) > MaxTitleLength:
+		return fmt.Sprintf("must be at most %d characters", MaxTitleLength)
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "must have no control characters"
 	}

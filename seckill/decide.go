@@ -30,6 +30,15 @@ type Ledger struct {
 	Parked        int64
 }
 
+// Raise returns the total of an item, over all of its shards, after a restock of so many units: ErrTooHigh
+// where that is more than an item may have.
+func Raise(total, units int64) (int64, error) {
+	if units > MaxItemQuantity-total {
+		return total, fmt.Errorf("%w: %d and %d", ErrTooHigh, total, units)
+	}
+	return total + units, nil
+}
+
 // BuyerKey names a buyer of an item.
 type BuyerKey struct {
 	Item inventory.ItemID

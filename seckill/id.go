@@ -10,7 +10,7 @@ import (
 	"penstock/inventory"
 )
 
-// Identities. All are opaque, case-sensitive strings of 1 to MaxNameLength bytes.
+// Identities. All are opaque, case-sensitive strings of 1 to MaxNameLength characters.
 type (
 	// MerchantID names a merchant.
 	MerchantID string

@@ -4,9 +4,48 @@ import "time"
 
 // Merchant owns activities and callers.
 type Merchant struct {
-	ID            MerchantID
-	Name          string
-	PaymentSecret string // signs payment notices; never logged, never shown after it was made
+	ID   MerchantID
+	Name string
+	// PaymentSecret signs payment notices. It is kept as it was sealed (see Secrets), and never logged;
+	// "" is none.
+	PaymentSecret string
+	// FormerSecret is the payment secret before, which is valid until FormerUntil: while a secret is
+	// rolled, the provider may sign with either.
+	FormerSecret string
+	FormerUntil  time.Time
+
+	resealed bool // until MerchantEdit: the secrets are sealed otherwise, and are the same
+}
+
+// Reseal takes the merchant's secrets as they are sealed now.
+func (m *Merchant) Reseal(payment, former string) {
+	m.PaymentSecret, m.FormerSecret, m.resealed = payment, former, true
+}
+
+// same reports whether two merchants are the same in everything.
+func (m *Merchant) same(other *Merchant) bool {
+	a, b := *m, *other
+	a.FormerUntil, b.FormerUntil, a.resealed, b.resealed = time.Time{}, time.Time{}, false, false
+	return a == b && m.FormerUntil.Equal(other.FormerUntil)
+}
+
+// Roll gives the merchant a new payment secret at now, as it is sealed. The one before stays valid for
+// overlap; 0 ends it at once. A secret that was former already ends now.
+func (m *Merchant) Roll(sealed string, now time.Time, overlap time.Duration) {
+	m.FormerSecret, m.FormerUntil = "", time.Time{}
+	if overlap > 0 && m.PaymentSecret != "" {
+		m.FormerSecret, m.FormerUntil = m.PaymentSecret, now.Add(overlap)
+	}
+	m.PaymentSecret = sealed
+}
+
+// Secrets returns the sealed payment secrets that are valid at now, the newest first.
+func (m *Merchant) Secrets(now time.Time) (sealed [2]string) {
+	sealed[0] = m.PaymentSecret
+	if now.Before(m.FormerUntil) {
+		sealed[1] = m.FormerSecret
+	}
+	return sealed
 }
 
 // Rights is a set of what a caller may do.
@@ -18,32 +57,3 @@ const (
 	RightBuy Rights = 1 << iota
 	RightMerchant
 )
-
-// Caller is a program that a merchant lets in. It is immutable once it is in a Catalog.
-type Caller struct {
-	CallerRef
-	Name    string
-	Rights  Rights
-	Shadow  bool     // its traffic is load testing, shed first
-	KeyHash [32]byte // SHA-256 of the caller key
-	Revoked bool
-	Created time.Time
-}
-
-// Role is what an admin token may do; a higher role includes the lower ones.
-type Role uint8
-
-// The roles: a viewer reads, an operator flips switches and limits, an admin does everything.
-const (
-	RoleViewer Role = iota + 1
-	RoleOperator
-	RoleAdmin
-)
-
-// Token lets somebody use the admin API.
-type Token struct {
-	Name    string
-	Role    Role
-	Hash    [32]byte // SHA-256 of the token
-	Created time.Time
-}

@@ -11,6 +11,7 @@ type Code string
 // The codes this package answers.
 const (
 	CodeUnknownActivity  Code = "unknown-activity"
+	CodeUnknownMerchant  Code = "unknown-merchant"
 	CodeUnknownItem      Code = "unknown-item"
 	CodeUnknownOrder     Code = "unknown-order"
 	CodeNotStarted       Code = "not-started"

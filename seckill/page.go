@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"time"
+	"unicode/utf8"
 
 	"penstock/inventory"
 )
@@ -242,7 +243,7 @@ func (d *decoder) body(p *Page) {
 	n := int(d.number("count of texts", 5*MaxPage))
 	texts := make([]string, 0, min(n, len(d.rest)))
 	for range n {
-		texts = append(texts, d.text("text", MaxNameLength))
+		texts = append(texts, d.text("text", utf8.UTFMax*MaxNameLength))
 		if d.err != nil {
 			return
 		}
@@ -261,7 +262,7 @@ func (d *decoder) body(p *Page) {
 			Order: claimed.Order, Quantity: claimed.Quantity,
 			Caller:   CallerRef{MerchantID(shared[0]), CallerID(shared[1])},
 			Activity: ActivityID(shared[2]), SKU: SKU(shared[3]),
-			User: UserID(d.text("user", MaxUserLength)), Request: d.text("request", MaxRequestLength),
+			User: UserID(d.text("user", utf8.UTFMax*MaxUserLength)), Request: d.text("request", MaxRequestLength),
 		}
 		r.Amount = Money{int64(d.number("amount", MaxPriceMinor*MaxQuantity)), shared[4]}
 		r.Accepted = p.Put.Add(-time.Duration(d.number("age", 1<<40)) * time.Millisecond)

@@ -1,6 +1,10 @@
 package seckill
 
-import "time"
+import (
+	"time"
+
+	"penstock/inventory"
+)
 
 // Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
 // what outlives it.
@@ -18,6 +22,18 @@ type Purchase struct {
 	// ClosedSince is since when nothing is; nil and zero in ordinary times.
 	Closed      *Refusal
 	ClosedSince time.Time
+
+	id     OrderID // of item, once it was asked for
+	idItem inventory.ItemID
+}
+
+// OrderID returns the id of the order that the purchase becomes. It is derived once: caller, user and
+// key must not change afterwards.
+func (p *Purchase) OrderID(item inventory.ItemID) OrderID {
+	if p.id == "" || p.idItem != item {
+		p.id, p.idItem = NewOrderID(item, p.Caller.CallerRef, p.User, p.Key), item
+	}
+	return p.id
 }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.
@@ -29,7 +45,7 @@ type Receipt struct {
 // Notice is a payment notice as the provider signed it; its Payment's Merchant is not known yet.
 type Notice struct {
 	Payment
-	SignedAt int64    // the signature's t, Unix seconds
-	MAC      [32]byte // the signature's v1
-	Body     []byte   // what was signed, after "t."; only read during the call
+	SignedAt int64      // the signature's t, Unix seconds
+	MACs     [][32]byte // each v1 of the signature: one that fits is enough
+	Body     []byte     // what was signed, after "t."; only read during the call
 }

@@ -48,6 +48,8 @@ var (
 	ErrKeyReused = errors.New("idempotency key reused")
 	// ErrTooLow means that the total would fall below what is sold and ordered.
 	ErrTooLow = errors.New("less stock than that")
+	// ErrTooHigh means that the total would rise above MaxItemQuantity.
+	ErrTooHigh = errors.New("more stock than an item may have")
 	// ErrLayout means that the installation has another number of shards or more partitions than asked
 	// for.
 	ErrLayout = errors.New("another layout")
@@ -55,8 +57,10 @@ var (
 
 // Author says who changes something and why.
 type Author struct {
-	Actor  string
-	Reason string
+	Actor   string
+	Token   string // the id of the token; "" for what works by itself
+	Address string // from where, without a port; "" where it isn't known
+	Reason  string
 }
 
 // CatalogVersion says up to where a catalog was read. The zero value has read nothing. Versions of
@@ -88,12 +92,21 @@ type CatalogStore interface {
 	// FindActivity reads an activity with its present quantities, or ErrNotFound.
 	FindActivity(ctx context.Context, id ActivityID) (*Activity, error)
 
-	// PutMerchant creates or renames a merchant. An empty PaymentSecret leaves the one there is.
-	PutMerchant(ctx context.Context, m Merchant, by Author) error
-	// AddCaller adds a caller; ErrNotFound without its merchant, ErrExists when the name was ever used.
-	AddCaller(ctx context.Context, c Caller, by Author) error
-	// SetCallerRevoked revokes a caller or takes that back; ErrNotFound without it. Repeating it changes nothing.
-	SetCallerRevoked(ctx context.Context, c CallerRef, revoked bool, by Author) error
+	// UpdateMerchant reads a merchant (nil when there is none), lets change say what it becomes (see
+	// MerchantEdit), and writes that with a change record. now is the database's time. A change that
+	// changes nothing is not recorded. An error from change is returned and nothing is written. change must
+	// be pure: it may run again, and it may keep and change what it is handed.
+	UpdateMerchant(ctx context.Context, id MerchantID, by Author,
+		change func(old *Merchant, now time.Time) (*Merchant, error)) (*Merchant, error)
+	// UpdateCaller is UpdateMerchant for a caller with its keys (see CallerEdit); ErrNotFound without its
+	// merchant.
+	UpdateCaller(ctx context.Context, ref CallerRef, by Author,
+		change func(old *Caller, now time.Time) (*Caller, error)) (*Caller, error)
+	// NoteKeyUses keeps when keys were used last, where that is later than what is kept. Those of keys that
+	// are gone are left out. It is no change of the catalog and is not recorded.
+	NoteKeyUses(ctx context.Context, uses []KeyUse) error
+	// KeyUses returns when the keys of a caller were used last, those that ever were.
+	KeyUses(ctx context.Context, ref CallerRef) ([]KeyUse, error)
 
 	// UpdateActivity reads an activity (nil when there is none), lets change say what it becomes, and
 	// writes that with a change record. New items (ID 0) get ids, and a stock row for each of their
@@ -101,6 +114,8 @@ type CatalogStore interface {
 	// the stock rows while the activity is a draft, and moves by restock afterwards. A draft that becomes
 	// published leaves the restocks of PublishRestocks in the outbox, in the same transaction. An error
 	// from change is returned as it is and nothing is written. change must be pure: it may run again.
+	// Where change returns nil the activity is deleted, which it must never have been on sale for, and
+	// nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
 	// DropEnded deletes up to limit activities that closed before, have no open orders and no outbox
@@ -209,6 +224,10 @@ type StockStore interface {
 	ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]Book, error)
 	// ShardSums returns what the audit compares of a shard, read at one moment.
 	ShardSums(ctx context.Context, shard inventory.ShardID) (ShardSums, error)
+	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add up
+	// to. With mend those that are mendable are set to what the rows say, in the same transaction and
+	// with a change record; what is returned is as it was before.
+	Recount(ctx context.Context, shard inventory.ShardID, mend bool, by Author) (*Recount, error)
 	// Unpublished returns how many restocks of the activity's publication still wait in the outbox.
 	Unpublished(ctx context.Context, id ActivityID) (int, error)
 }
@@ -255,12 +274,16 @@ type AdminStore interface {
 	// become rejected (ReasonDiscarded), and their units come back.
 	DiscardDeadLetters(ctx context.Context, ids []int64, by Author) (int, error)
 
-	// PutToken adds an admin token or replaces the one of that name.
-	PutToken(ctx context.Context, t Token, by Author) error
-	// Tokens returns all tokens.
+	// AddToken adds an admin token, as AdmitToken decides about those that there are, and returns it with
+	// its times.
+	AddToken(ctx context.Context, t Token, life time.Duration, by Author) (Token, error)
+	// Tokens returns all tokens, expired ones too, in the order of their names and ids.
 	Tokens(ctx context.Context) ([]Token, error)
 	// DropToken deletes a token; ErrNotFound without it.
-	DropToken(ctx context.Context, name string, by Author) error
+	DropToken(ctx context.Context, id TokenID, by Author) error
+	// NoteTokenUse keeps when a token was used last, where that is later than what is kept. It is not
+	// recorded.
+	NoteTokenUse(ctx context.Context, u TokenUse) error
 }
 
 // Outcome is what a worker's transaction made of a promise.

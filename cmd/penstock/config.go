@@ -53,6 +53,11 @@ func processSettings() []setting {
 			help: "embedded parts: sync every write to disk, to survive a power loss too; slower"},
 		{key: "admin-token", value: func(c *Config) any { return &c.AdminToken }, secret: true,
 			help: "first admin token"},
+		{key: "secrets-key", value: func(c *Config) any { return &c.SecretsKey }, secret: true,
+			help: "keys that encrypt payment secrets at rest, as in --secrets-key-file, with commas between"},
+		{key: "secrets-key-file", value: func(c *Config) any { return &c.SecretsKeyFile },
+			help: "file of the keys that encrypt payment secrets at rest: 32 bytes in base64 a line, the first one encrypts; " +
+				"the embedded parts make one in --data-dir"},
 		{key: "open-metrics", value: func(c *Config) any { return &c.OpenMetrics },
 			help: "serve /metrics on the admin listener without a token"},
 		{key: "log-level", value: func(c *Config) any { return &c.LogLevel },

@@ -36,6 +36,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("settings", "Which limits and switches each node has in force", settingsCommands()...),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
 		group("changes", "Who changed what, and how to take it back", changeCommands()...),
+		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
 		group("tokens", "Who may use the admin API", tokenCommands()...),
 	)
 	return ctl
@@ -122,10 +123,16 @@ func (s *session) note(format string, args ...any) error {
 }
 
 func merchantCommands() []*cobra.Command {
-	var name, secretFile string
+	var name, secretFile, overlap string
 	change := command("put MERCHANT --name NAME", "Create or rename a merchant; a new one gets a payment secret, shown once",
 		cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			body := map[string]any{"name": name}
+			body := map[string]any{}
+			if name != "" {
+				body["name"] = name
+			}
+			if overlap != "" {
+				body["overlap"] = overlap
+			}
 			if secretFile != "" {
 				text, err := readInput(s.cmd, secretFile)
 				if err != nil {
@@ -133,17 +140,18 @@ func merchantCommands() []*cobra.Command {
 				}
 				body["payment_secret"] = strings.TrimSpace(string(text))
 			}
-			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret")
+			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret", "former_secret_until")
 		})
-	change.Flags().StringVar(&name, "name", "", "name for people")
+	change.Flags().StringVar(&name, "name", "", "name for people; needed where the merchant is new")
+	change.Flags().StringVar(&overlap, "overlap", "", "roll the payment secret: the one before stays valid that long, like 24h; "+
+		"without --payment-secret-file a new one is made and shown once")
 	change.Flags().StringVar(&secretFile, "payment-secret-file", "", "file with the secret that signs payment notices, - for stdin")
-	required(change, "name")
 	return []*cobra.Command{
 		command("list", "List merchants", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"merchants"}, "merchant", "name")
 		}),
 		command("show MERCHANT", "Show a merchant", cobra.ExactArgs(1), false, func(s *session, args []string) error {
-			return s.show(get("merchants", args[0]), "merchant", "name")
+			return s.show(get("merchants", args[0]), "merchant", "name", "former_secret_until")
 		}),
 		change,
 		statementCommand(),
@@ -175,6 +183,7 @@ func callerCommands() []*cobra.Command {
 			return s.showAll([]string{"merchants", args[0], "callers"}, "caller", "name", "rights", "shadow", "revoked", "created_at")
 		}),
 		add,
+		group("keys", "Keys of a caller", keyCommands()...),
 		command("revoke MERCHANT CALLER", "Revoke a caller, within a second on every node", cobra.ExactArgs(2), true,
 			func(s *session, args []string) error {
 				if err := s.show(remove("merchants", args[0], "callers", args[1])); err != nil {
@@ -234,13 +243,13 @@ func changeCommands() []*cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.printer.list(items, "number", "at", "actor", "kind", "key", "revertible", "reason")
+		return s.printer.list(items, "number", "at", "actor", "address", "kind", "key", "revertible", "reason")
 	})
 	list.Flags().IntVar(&limit, "limit", 50, "how many")
 	return []*cobra.Command{
 		list,
 		command("show NUMBER", "Show a change, with what was before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
-			return s.show(get("changes", args[0]), "number", "at", "actor", "kind", "key", "reason", "revertible", "before", "after")
+			return s.show(get("changes", args[0]), "number", "at", "actor", "token_id", "address", "kind", "key", "reason", "revertible", "before", "after")
 		}),
 		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			return s.show(post(nil, "changes", args[0], "revert"), "reverted", "kind", "key", "changed")
@@ -249,19 +258,36 @@ func changeCommands() []*cobra.Command {
 }
 
 func tokenCommands() []*cobra.Command {
-	var role string
-	add := command("add NAME --role viewer|operator|admin", "Make a token; it is shown once", cobra.ExactArgs(1), true,
+	var role, merchant, life string
+	members := []string{"token_id", "name", "role", "merchant", "created_at", "expires_at", "last_used_at"}
+	add := command("add NAME --role ROLE", "Make a token; it is shown once", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
-			return s.show(post(map[string]any{"name": args[0], "role": role}, "tokens"), "name", "role", "token")
+			body := map[string]any{"name": args[0], "role": role}
+			if merchant != "" {
+				body["merchant"] = merchant
+			}
+			if life != "" {
+				body["expires_in"] = life
+			}
+			return s.show(post(body, "tokens"), "name", "role", "merchant", "token", "token_id", "expires_at")
 		})
-	add.Flags().StringVar(&role, "role", "", "viewer reads, operator flips switches and limits, admin does everything")
+	add.Long = add.Short + `. The roles:
+
+  viewer     reads, but sees no buyers' names
+  support    also finds and cancels orders
+  operator   also runs the sale: switches, limits, pause, resume, restock, revoke, and the revert of these
+  finance    reads like a viewer, and settles refunds
+  admin      does everything`
+	add.Flags().StringVar(&role, "role", "", "viewer, support, operator, finance or admin")
+	add.Flags().StringVar(&merchant, "merchant", "", "bind it to a merchant: it sees and changes nothing of others")
+	add.Flags().StringVar(&life, "expires-in", "", "after which the token ends by itself, like 8h (default: never)")
 	required(add, "role")
 	return []*cobra.Command{
-		command("list", "List tokens", cobra.NoArgs, false, func(s *session, _ []string) error {
-			return s.showAll([]string{"tokens"}, "name", "role", "created_at", "configured")
+		command("list", "List tokens and sessions, and when each was used last", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.showAll([]string{"tokens"}, append(members, "session", "configured")...)
 		}),
 		add,
-		command("delete NAME", "Delete a token", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+		command("delete NAME|ID", "Delete a token, or end a session by its id", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			if err := s.show(remove("tokens", args[0])); err != nil {
 				return err
 			}

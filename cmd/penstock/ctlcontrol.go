@@ -30,6 +30,11 @@ func limitCommands() []*cobra.Command {
 			if tag == "" {
 				return &exitError{exitUsage, errors.New("say which version this is a change of: by --version, or as \"version\" in the file")}
 			}
+			if s.reason != "" {
+				if body["reason"], err = json.Marshal(s.reason); err != nil {
+					return err
+				}
+			}
 			request := put(body, "limits")
 			request.header = http.Header{"If-Match": {`"` + strings.Trim(tag, `"`) + `"`}}
 			return s.showPublished(request)
@@ -68,6 +73,9 @@ func switchCommands() []*cobra.Command {
 	set := command("set NAME VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"value": args[1]}
+			if s.reason != "" {
+				body["reason"] = s.reason
+			}
 			if args[1] == "-" {
 				body["value"] = nil
 			}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"penstock/gateway/problem"
 	"penstock/seckill"
@@ -74,7 +75,7 @@ func (c *call) listActivities() error {
 		return err
 	}
 	name := func(s *seckill.Sale) string { return string(s.ID) }
-	part, next, err := cut(c, sorted(v.Sales(), name), name)
+	part, next, err := cut(c, sorted(own(v.Sales(), func(s *seckill.Sale) bool { return c.token.mayMerchant(s.Merchant) }), name), name)
 	if err != nil {
 		return err
 	}
@@ -123,12 +124,25 @@ func (c *call) putActivity() error {
 	if err != nil {
 		return err
 	}
+	named, isNamed := o.optionalText("activity")
 	a := takeActivity(o, c.pathActivity())
 	state, stateGiven := o.optionalText("state")
 	reason := c.reason(o, m, false)
 	o.end()
+	if isNamed && len(m.errs) == 0 {
+		m.add("activity", seckill.CheckName(named))
+	}
+	if stateGiven && len(m.errs) == 0 {
+		m.add("state", checkState(seckill.ActivityState(state)))
+	}
+	if !c.token.mayMerchant(a.Merchant) {
+		m.add("merchant", fmt.Sprintf("must be %s: the token %s is bound to it", c.token.merchant, c.token.name))
+	}
 	if err := m.err(); err != nil {
 		return err
+	}
+	if isNamed && named != string(a.ID) {
+		return refuse(problem.NotEditable, "The activity in the body is not the one in the path.")
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
@@ -142,8 +156,8 @@ func (c *call) putActivity() error {
 			is = old.State
 		}
 		if seckill.ActivityState(state) != is {
-			m.add("state", fmt.Sprintf("is %s, and changes by publish, pause, resume and end only", is))
-			return m.err()
+			return refuse(problem.ActivityState,
+				fmt.Sprintf("The activity is %s: its state changes by publish, pause, resume and end only.", is))
 		}
 	}
 	stored, err := c.server.deps.Office.PutActivity(ctx, a, c.author(reason))
@@ -153,11 +167,27 @@ func (c *call) putActivity() error {
 	return c.json(http.StatusOK, newActivityDoc(stored))
 }
 
+// illegibleSKU says what is wrong with how an SKU reads, or "".
+func illegibleSKU(s string) string {
+	if wrong := problem.IllegibleText(s); wrong != "" {
+		return wrong
+	}
+	if _, size := utf8.DecodeRuneInString(s); problem.IllegibleText(s[:size]) != "" {
+		return "must begin with a visible character"
+	}
+	return ""
+}
+
+func checkState(s seckill.ActivityState) string {
+	switch s {
+	case seckill.ActivityDraft, seckill.ActivityPublished, seckill.ActivityPaused, seckill.ActivityEnded:
+		return ""
+	}
+	return "must be draft, published, paused or ended"
+}
+
 // takeActivity takes an activity's members. What the values must be is the office's to say.
 func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
-	if named, given := o.optionalText("activity"); given && named != string(id) {
-		o.add("activity", "must be the one in the path")
-	}
 	a := seckill.Activity{
 		ID:            id,
 		Merchant:      seckill.MerchantID(o.text("merchant")),
@@ -186,6 +216,9 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 			MaxOrders: item.count("max_orders", false, 0),
 			Spread:    item.count("spread", false, 1),
 		})
+		if sku := string(a.Items[i].SKU); seckill.CheckSKU(sku) == "" { // what else is wrong with it the office says
+			item.add(item.at+"sku", illegibleSKU(sku))
+		}
 		item.end()
 	}
 	return a

@@ -11,11 +11,14 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"penstock/gateway/problem"
+	"penstock/limiter"
 	"penstock/seckill"
 )
 
@@ -32,8 +35,11 @@ type call struct {
 
 // identity is who holds a token.
 type identity struct {
-	name string
-	role seckill.Role
+	id       seckill.TokenID
+	name     string
+	role     seckill.Role
+	merchant seckill.MerchantID // "" is all of them
+	session  bool               // a person who has logged in
 }
 
 // answerWriter notes the status of an answer.
@@ -149,7 +155,17 @@ func (c *call) id() string { return c.w.Header().Get("X-Request-Id") }
 
 // author is who makes a change, and why.
 func (c *call) author(reason string) seckill.Author {
-	return seckill.Author{Actor: c.token.name, Reason: reason}
+	return seckill.Author{Actor: c.token.name, Token: string(c.token.id), Address: c.address(), Reason: reason}
+}
+
+// address is where the request came from, behind the proxies that are trusted.
+func (c *call) address() string {
+	remote, err := netip.ParseAddrPort(c.r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	forwarded := strings.Join(c.r.Header["X-Forwarded-For"], ",")
+	return limiter.ClientIP(remote.Addr(), forwarded, c.server.cfg.Proxies).String()
 }
 
 // context is the context of a read: it ends when the client goes away.
@@ -207,27 +223,49 @@ func isJSON(contentType string) bool {
 	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
-// maxReason bounds why somebody changes something, in bytes.
+// maxReason bounds why somebody changes something, in characters.
 const maxReason = 500
 
 // reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o may be nil). Required says
-// that there has to be one.
+// that the body has to have one.
 func (c *call) reason(o *object, m *mistakes, required bool) string {
-	field, reason := "header X-Reason", c.r.Header.Get("X-Reason")
-	if o != nil {
-		if s, given := o.optionalText("reason"); given {
-			field, reason = "reason", s
-		}
+	reason := latin1(c.r.Header.Get("X-Reason"))
+	m.add("header X-Reason", checkReason(reason))
+	if o == nil {
+		return reason
 	}
-	switch {
-	case reason == "" && required:
+	s, given := o.optionalText("reason")
+	m.add("reason", checkReason(s))
+	if required && s == "" {
 		m.add("reason", "is required")
-	case len(reason) > maxReason:
-		m.add(field, fmt.Sprintf("must be at most %d bytes", maxReason))
-	case reason != "":
-		m.add(field, problem.IllegibleText(reason))
+	}
+	if given || required {
+		return s
 	}
 	return reason
+}
+
+func checkReason(s string) string {
+	switch {
+	case s == "":
+		return ""
+	case utf8.RuneCountInString(s) > maxReason:
+		return fmt.Sprintf("must be at most %d characters", maxReason)
+	}
+	return problem.IllegibleText(s)
+}
+
+// latin1 returns the value of a field of the header. One that isn't UTF-8 is in ISO 8859-1, as it was for
+// fields before RFC 9110.
+func latin1(value string) string {
+	if utf8.ValidString(value) {
+		return value
+	}
+	runes := make([]rune, len(value))
+	for i := range len(value) {
+		runes[i] = rune(value[i])
+	}
+	return string(runes)
 }
 
 // onlyReason reads a body that has nothing but a reason, or none at all.
@@ -244,12 +282,13 @@ func (c *call) onlyReason() (string, error) {
 
 // number reads a whole number of the query; what is missing is fallback.
 func (c *call) number(m *mistakes, name string, fallback, least, most int64) int64 {
-	text := c.r.URL.Query().Get(name)
-	if text == "" {
+	query := c.r.URL.Query()
+	if !query.Has(name) {
 		return fallback
 	}
+	text := query.Get(name)
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < least || n > most {
+	if err != nil || n < least || n > most || len(query[name]) > 1 || strconv.FormatInt(n, 10) != text {
 		m.add("parameter "+name, fmt.Sprintf("must be a whole number from %d to %d", least, most))
 		return fallback
 	}

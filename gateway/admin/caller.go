@@ -3,18 +3,15 @@ package admin
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/seckill"
 )
-
-// callerKeyPrefix tells a caller key from other secrets, for people and for scanners of repositories.
-const callerKeyPrefix = "psk_"
 
 // addCaller answers POST /admin/v1/merchants/{merchant}/callers.
 func (c *call) addCaller() error {
@@ -36,15 +33,15 @@ func (c *call) addCaller() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	key := newSecret(callerKeyPrefix)
-	caller.KeyHash = sha256.Sum256([]byte(key))
-	if err := c.nameCaller(ctx, &caller, c.author(reason)); err != nil {
+	secret, key := newCallerKey()
+	made, err := c.nameCaller(ctx, caller, key, c.author(reason))
+	if err != nil {
 		return err
 	}
 	c.server.refresh(ctx)
-	doc := newCallerDoc(&caller)
-	doc.Key = key
-	c.w.Header().Set("Location", fmt.Sprintf("/admin/v1/merchants/%s/callers/%s", caller.Merchant, caller.Caller))
+	doc := newCallerDoc(made)
+	doc.Key, doc.KeyID, doc.Prefix = secret, key.ID, key.Prefix
+	c.w.Header().Set("Location", fmt.Sprintf("/admin/v1/merchants/%s/callers/%s", made.Merchant, made.Caller))
 	return c.json(http.StatusCreated, doc)
 }
 
@@ -52,29 +49,34 @@ func (c *call) addCaller() error {
 const nameAttempts = 4
 
 // nameCaller adds a caller under an id made of its name: the name itself where it may be one and is free.
-func (c *call) nameCaller(ctx context.Context, caller *seckill.Caller, by seckill.Author) error {
+// The name of a caller that was revoked is free: it comes back, with the new key alone.
+func (c *call) nameCaller(ctx context.Context, caller seckill.Caller, key seckill.CallerKey,
+	by seckill.Author) (*seckill.Caller, error) {
 	caller.Caller = seckill.CallerID(caller.Name)
 	if seckill.CheckName(caller.Name) != "" {
 		caller.Caller = newCallerID(caller.Name)
 	}
 	for range nameAttempts {
-		err := c.server.deps.Store.AddCaller(ctx, *caller, by)
+		add := func(old *seckill.Caller, now time.Time) (*seckill.Caller, error) {
+			return seckill.NewCaller(old, &caller, key, now)
+		}
+		made, err := c.server.deps.Store.UpdateCaller(ctx, caller.CallerRef, by, add)
 		switch {
 		case err == nil:
-			return nil
+			return made, nil
 		case errors.Is(err, seckill.ErrNotFound):
-			return refuse(problem.UnknownMerchant, "")
+			return nil, refuse(problem.UnknownMerchant, "")
 		case !errors.Is(err, seckill.ErrExists):
-			return failed("add the caller", err)
+			return nil, failed("add the caller", err)
 		}
 		caller.Caller = newCallerID(caller.Name)
 	}
-	return refuse(problem.AlreadyExists, "")
+	return nil, refuse(problem.AlreadyExists, "")
 }
 
 // newCallerID makes an id of the letters and digits of a name and six random characters.
 func newCallerID(name string) seckill.CallerID {
-	const suffix, letters = 6, "0123456789abcdefghjkmnpqrstvwxyz"
+	const suffix = 6
 	var b strings.Builder
 	for _, r := range strings.ToLower(name) {
 		switch {
@@ -89,10 +91,16 @@ func newCallerID(name string) seckill.CallerID {
 	if slug == "" {
 		slug = "caller"
 	}
-	var random [suffix]byte
-	rand.Read(random[:]) // never fails
+	return seckill.CallerID(slug + "-" + randomLetters(suffix))
+}
+
+// randomLetters returns n random letters and digits, without those that look alike.
+func randomLetters(n int) string {
+	const letters = "0123456789abcdefghjkmnpqrstvwxyz"
+	random := make([]byte, n)
+	rand.Read(random) // never fails
 	for i := range random {
 		random[i] = letters[random[i]%byte(len(letters))]
 	}
-	return seckill.CallerID(slug + "-" + string(random[:]))
+	return string(random)
 }

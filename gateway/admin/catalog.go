@@ -37,6 +37,17 @@ func sorted[T any, K cmp.Ordered](all iter.Seq[T], key func(T) K) []T {
 	return slices.SortedFunc(all, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 }
 
+// own is the part of a list that a holder may see.
+func own[T any](all iter.Seq[T], may func(T) bool) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for one := range all {
+			if may(one) && !yield(one) {
+				return
+			}
+		}
+	}
+}
+
 // page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is missing
 // on the last page.
 type page[T any] struct {

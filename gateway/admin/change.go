@@ -23,9 +23,12 @@ type changeDoc struct {
 	Number int64  `json:"number"`
 	At     stamp  `json:"at"`
 	Actor  string `json:"actor"`
-	Reason string `json:"reason"`
-	Kind   string `json:"kind"`
-	Key    string `json:"key"`
+	// Token is the id of the token, and Address where the change was asked for; both are missing for what works by itself.
+	Token   string `json:"token_id,omitempty"`
+	Address string `json:"address,omitempty"`
+	Reason  string `json:"reason"`
+	Kind    string `json:"kind"`
+	Key     string `json:"key"`
 	// Before and After are as this listener answers the thing itself; null where there was, or is, none.
 	Before any `json:"before"`
 	After  any `json:"after"`
@@ -33,11 +36,12 @@ type changeDoc struct {
 	Revertible bool `json:"revertible"`
 }
 
-func newChangeDoc(ch *seckill.Change) changeDoc {
+func newChangeDoc(ch *seckill.Change, who *identity) changeDoc {
 	_, err := planRevert(ch)
 	return changeDoc{
-		Number: ch.Number, At: stamp(ch.At), Actor: ch.Actor, Reason: ch.Reason, Kind: ch.Kind, Key: ch.Key,
-		Before: readChange(ch.Kind, ch.Before), After: readChange(ch.Kind, ch.After), Revertible: err == nil,
+		Number: ch.Number, At: stamp(ch.At), Actor: ch.Actor, Token: ch.Token, Address: ch.Address, Reason: ch.Reason, Kind: ch.Kind, Key: ch.Key,
+		Before: readChange(ch.Kind, ch.Before, who), After: readChange(ch.Kind, ch.After, who),
+		Revertible: err == nil && who.role.Includes(revertRole(ch)),
 	}
 }
 
@@ -46,6 +50,17 @@ type (
 	merchantChangeDoc struct {
 		merchantDoc
 		NewPaymentSecret bool `json:"new_payment_secret,omitempty"`
+		Resealed         bool `json:"resealed,omitempty"`
+	}
+	callerChangeDoc struct {
+		callerDoc
+		Keys []keyChangeDoc `json:"keys,omitempty"`
+	}
+	keyChangeDoc struct {
+		KeyID     seckill.KeyID `json:"key_id"`
+		Prefix    string        `json:"prefix"`
+		ExpiresAt *stamp        `json:"expires_at"`
+		Revoked   bool          `json:"revoked"`
 	}
 	stockChangeDoc struct {
 		Total int64  `json:"total"`
@@ -71,36 +86,42 @@ type (
 		Orders int64  `json:"orders"`
 	}
 	tokenChangeDoc struct {
-		Name     string `json:"name"`
-		Role     string `json:"role"`
-		NewToken bool   `json:"new_token,omitempty"`
+		TokenID   seckill.TokenID    `json:"token_id"`
+		Name      string             `json:"name"`
+		Role      string             `json:"role"`
+		Merchant  seckill.MerchantID `json:"merchant,omitempty"`
+		Session   bool               `json:"session,omitempty"`
+		ExpiresAt *stamp             `json:"expires_at"`
 	}
 )
 
 // readChange turns one side of a change into what is answered. Only known members get through, so nothing that a store
 // should not have written can leave here.
-func readChange(kind, text string) any {
+func readChange(kind, text string, who *identity) any {
 	if text == "" {
 		return nil
 	}
 	switch kind {
 	case seckill.ChangeMerchant:
 		return decoded(text, func(m *seckill.MerchantRecord) any {
-			return merchantChangeDoc{merchantDoc{Merchant: m.ID, Name: m.Name}, m.NewPaymentSecret}
+			doc := merchantDoc{Merchant: m.ID, Name: m.Name, FormerUntil: stampOf(m.FormerUntil)}
+			return merchantChangeDoc{doc, m.NewPaymentSecret, m.Resealed}
 		})
 	case seckill.ChangeCaller:
-		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerDoc(recordedCaller(c)) })
+		return decoded(text, func(c *seckill.CallerRecord) any { return newCallerChangeDoc(c) })
 	case seckill.ChangeActivity:
 		return decoded(text, func(a *seckill.Activity) any { return newActivityDoc(a) })
 	case seckill.ChangeStock:
 		return decoded(text, func(s *seckill.StockRecord) any { return stockChangeDoc{s.Total, s.Delta, s.Key} })
 	case seckill.ChangeToken:
-		return decoded(text, func(t *seckill.TokenRecord) any { return tokenChangeDoc{t.Name, roleName(t.Role), t.NewHash} })
+		return decoded(text, func(t *seckill.TokenRecord) any {
+			return tokenChangeDoc{t.ID, t.Name, roleName(t.Role), t.Merchant, t.Session, stampOf(t.Expires)}
+		})
 	case seckill.ChangeDeadLetters:
 		return decoded(text, func(letters *[]seckill.DeadLetter) any {
 			docs := make([]deadLetterDoc, len(*letters))
 			for i := range *letters {
-				docs[i] = newDeadLetterDoc(&(*letters)[i])
+				docs[i] = newDeadLetterDoc(&(*letters)[i], who)
 			}
 			return docs
 		})
@@ -133,8 +154,14 @@ func decoded[T any](text string, doc func(*T) any) any {
 	return doc(&v)
 }
 
-func recordedCaller(c *seckill.CallerRecord) *seckill.Caller {
-	return &seckill.Caller{CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked}
+func newCallerChangeDoc(c *seckill.CallerRecord) callerChangeDoc {
+	doc := callerChangeDoc{callerDoc: newCallerDoc(&seckill.Caller{
+		CallerRef: c.CallerRef, Name: c.Name, Rights: c.Rights, Shadow: c.Shadow, Revoked: c.Revoked,
+	})}
+	for _, k := range c.Keys {
+		doc.Keys = append(doc.Keys, keyChangeDoc{k.ID, k.Prefix, stampOf(k.Expires), k.Revoked})
+	}
+	return doc
 }
 
 // The sizes of pages of changes; an activity may be twice in each.
@@ -159,9 +186,12 @@ func (c *call) listChanges() error {
 	if more {
 		next = changes[len(changes)-1].Number
 	}
-	docs := make([]changeDoc, len(changes))
+	v := c.server.deps.Catalog()
+	docs := make([]changeDoc, 0, len(changes))
 	for i := range changes {
-		docs[i] = newChangeDoc(&changes[i])
+		if c.token.mayChange(v, &changes[i]) {
+			docs = append(docs, newChangeDoc(&changes[i], &c.token))
+		}
 	}
 	return c.json(http.StatusOK, page[changeDoc]{docs, next})
 }
@@ -201,7 +231,7 @@ func (c *call) getChange() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, newChangeDoc(&change))
+	return c.json(http.StatusOK, newChangeDoc(&change, &c.token))
 }
 
 // pathChange finds the change that the path names.
@@ -216,6 +246,8 @@ func (c *call) pathChange() (seckill.Change, error) {
 		return seckill.Change{}, refuse(problem.UnknownChange, "")
 	case err != nil:
 		return seckill.Change{}, failed("find the change", err)
+	case !c.token.mayChange(c.server.deps.Catalog(), &change):
+		return seckill.Change{}, refuse(problem.UnknownChange, "")
 	}
 	return change, nil
 }

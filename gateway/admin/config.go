@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 type Config struct {
 	// Token is an admin token that is always valid, whatever the store says: the way in when there is no other. "" is none.
 	Token string
+	// Proxies are the networks of proxies in front, whose X-Forwarded-For is believed.
+	Proxies []netip.Prefix
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
 	// show how a sale goes: open them only where the listener is reached by nobody else.
 	OpenMetrics bool

@@ -100,7 +100,7 @@ func controlRows() []row {
 			wrong("scope: must be one of merchant, activity, sku, caller")),
 		set("orders", `{"value":"on","scope":{"caller":"app"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must name a caller as merchant/caller")),
-		set("orders", `{"value":"on","scope":{"sku":"a/b/c"},"reason":"x"}`, 400, problem.InvalidRequest,
+		set("orders", `{"value":"on","scope":{"activity":"a/b"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must consist of letters, digits and ._~-")),
 		set("orders", `{"value":"on","scope":{"sku":"/s1"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must name a SKU as sku or activity/sku")),

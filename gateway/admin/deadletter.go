@@ -21,12 +21,15 @@ type deadLetterDoc struct {
 	// that its header names.
 	Order  seckill.OrderID   `json:"order,omitempty"`
 	Orders []seckill.OrderID `json:"orders,omitempty"`
-	Value  []byte            `json:"value"` // base64
+	Value  []byte            `json:"value,omitempty"` // base64; it names buyers, so only support sees it
 }
 
-func newDeadLetterDoc(l *seckill.DeadLetter) deadLetterDoc {
+func newDeadLetterDoc(l *seckill.DeadLetter, who *identity) deadLetterDoc {
 	doc := deadLetterDoc{
-		ID: l.ID, Order: l.Order, Partition: l.Partition, Offset: l.Offset, At: stamp(l.At), Problem: l.Problem, Value: l.Value,
+		ID: l.ID, Order: l.Order, Partition: l.Partition, Offset: l.Offset, At: stamp(l.At), Problem: l.Problem,
+	}
+	if who.seesBuyers() {
+		doc.Value = l.Value
 	}
 	doc.Orders = seckill.LetterOrders(l)
 	return doc
@@ -51,7 +54,7 @@ func (c *call) listDeadLetters() error {
 	}
 	docs := make([]deadLetterDoc, len(letters))
 	for i := range letters {
-		docs[i] = newDeadLetterDoc(&letters[i])
+		docs[i] = newDeadLetterDoc(&letters[i], &c.token)
 	}
 	return c.json(http.StatusOK, page[deadLetterDoc]{docs, next})
 }

@@ -80,6 +80,7 @@ func FuzzTakeActivity(f *testing.F) {
 		again := new(mistakes)
 		o = parseObject(doc, "", again)
 		b := takeActivity(o, "618")
+		o.optionalText("activity")
 		o.optionalText("state")
 		o.end()
 		if err := again.err(); err != nil || !sameDocument(&a, &b) {

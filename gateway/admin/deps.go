@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"penstock/internal/settings"
+	"penstock/internal/vault"
+	"penstock/inventory"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -20,6 +22,10 @@ type Deps struct {
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
 	Catalog func() *seckill.Catalog
+	// Queue asks the brokers how far the workers have read each partition.
+	Queue func(ctx context.Context) ([]Partition, error)
+	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
+	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
@@ -37,12 +43,15 @@ type Health interface {
 // Office is what of *desk.Office the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
+	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
+	Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
+	AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 
@@ -61,21 +70,24 @@ type Office interface {
 // checked here.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
-	PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error
-	AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error
-	SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error
+	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+		change func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error)
+	UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+		change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error)
+	KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error)
 
 	Changes(ctx context.Context, before int64, limit int) ([]seckill.Change, error)
 	FindChange(ctx context.Context, number int64) (seckill.Change, error)
 	DeadLetters(ctx context.Context, after int64, limit int) ([]seckill.DeadLetter, error)
-	PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error
+	AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error)
 	Tokens(ctx context.Context) ([]seckill.Token, error)
-	DropToken(ctx context.Context, name string, by seckill.Author) error
+	DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error
+	NoteTokenUse(ctx context.Context, u seckill.TokenUse) error
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Health == nil {
-		return errors.New("office, store, settings, refresh, catalog and health are needed")
+	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil || d.Health == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue and health are needed")
 	}
 	return nil
 }

@@ -1,13 +1,15 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode/utf8"
+	"time"
 
 	"penstock/gateway/problem"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -15,6 +17,16 @@ type merchantDoc struct {
 	Merchant      seckill.MerchantID `json:"merchant"`
 	Name          string             `json:"name"`
 	PaymentSecret string             `json:"payment_secret,omitempty"` // once
+	// FormerUntil is until when the payment secret before is valid.
+	FormerUntil *stamp `json:"former_secret_until,omitempty"`
+}
+
+func newMerchantDoc(m *seckill.Merchant, now time.Time) merchantDoc {
+	doc := merchantDoc{Merchant: m.ID, Name: m.Name}
+	if now.Before(m.FormerUntil) {
+		doc.FormerUntil = stampOf(m.FormerUntil)
+	}
+	return doc
 }
 
 // The bounds of a secret that somebody brings along, in bytes: a shorter one can be guessed, from
@@ -31,13 +43,13 @@ func (c *call) listMerchants() error {
 		return err
 	}
 	name := func(m *seckill.Merchant) string { return string(m.ID) }
-	part, next, err := cut(c, sorted(v.Merchants(), name), name)
+	part, next, err := cut(c, sorted(own(v.Merchants(), func(m *seckill.Merchant) bool { return c.token.mayMerchant(m.ID) }), name), name)
 	if err != nil {
 		return err
 	}
 	docs := make([]merchantDoc, len(part))
 	for i := range part {
-		docs[i] = merchantDoc{Merchant: part[i].ID, Name: part[i].Name}
+		docs[i] = newMerchantDoc(part[i], v.Now())
 	}
 	return c.json(http.StatusOK, page[merchantDoc]{docs, next})
 }
@@ -52,54 +64,104 @@ func (c *call) getMerchant() error {
 	if m == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	return c.json(http.StatusOK, merchantDoc{Merchant: m.ID, Name: m.Name})
+	return c.json(http.StatusOK, newMerchantDoc(m, v.Now()))
 }
 
-// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets one.
+// merchantWish is what a PUT of a merchant asks for.
+type merchantWish struct {
+	id      seckill.MerchantID
+	name    string // "" leaves it
+	secret  string // "" leaves it, or makes one
+	roll    bool   // there is to be a new secret, beside the old one for overlap
+	overlap time.Duration
+}
+
+// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets one, and
+// one whose secret is rolled without a new one.
 func (c *call) putMerchant() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
 	if err != nil {
 		return err
 	}
-	merchant := seckill.Merchant{ID: seckill.MerchantID(c.r.PathValue("merchant")), Name: o.checked("name", checkTitle)}
+	wish := merchantWish{id: seckill.MerchantID(c.r.PathValue("merchant"))}
+	if raw, given := o.raw["name"]; given && string(raw) != "null" {
+		wish.name = o.checked("name", checkTitle)
+	} else {
+		o.take("name")
+	}
 	secret, given := o.optionalText("payment_secret")
+	wish.overlap, wish.roll = o.optionalDuration("overlap", 0, maxOverlap)
 	reason := c.reason(o, m, false)
 	o.end()
-	m.add("merchant", seckill.CheckName(string(merchant.ID)))
+	m.add("merchant", seckill.CheckName(string(wish.id)))
 	if given {
 		m.add("payment_secret", checkPaymentSecret(secret))
+		wish.secret = secret
 	}
 	if err := m.err(); err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	v, err := c.server.catalog(ctx)
+	var made string // shown once
+	var now time.Time
+	next, err := c.server.deps.Store.UpdateMerchant(ctx, wish.id, c.author(reason),
+		func(old *seckill.Merchant, at time.Time) (next *seckill.Merchant, err error) {
+			now = at
+			next, made, err = c.server.changeMerchant(old, &wish, at)
+			return next, err
+		})
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r
+	}
 	if err != nil {
-		return err
-	}
-	doc := merchantDoc{Merchant: merchant.ID, Name: merchant.Name}
-	merchant.PaymentSecret = secret
-	if old := v.Merchant(merchant.ID); !given && (old == nil || old.PaymentSecret == "") {
-		merchant.PaymentSecret = newPaymentSecret()
-		doc.PaymentSecret = merchant.PaymentSecret
-	}
-	if err := c.server.deps.Store.PutMerchant(ctx, merchant, c.author(reason)); err != nil {
 		return failed("write the merchant", err)
 	}
 	c.server.refresh(ctx)
+	doc := newMerchantDoc(next, now)
+	doc.PaymentSecret = made
 	return c.json(http.StatusOK, doc)
+}
+
+// changeMerchant decides what becomes of a merchant, nil where there is none; made is a new secret that
+// nobody knows yet.
+func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now time.Time) (next *seckill.Merchant, made string, err error) {
+	next = &seckill.Merchant{ID: wish.id}
+	if old != nil {
+		next = old
+	}
+	if wish.name != "" {
+		next.Name = wish.name
+	}
+	if next.Name == "" {
+		m := new(mistakes)
+		m.add("name", "is required")
+		return nil, "", m.err()
+	}
+	secret := wish.secret
+	if secret == "" && (wish.roll || next.PaymentSecret == "") {
+		made = newPaymentSecret()
+		secret = made
+	}
+	if secret == "" {
+		return next, "", nil
+	}
+	if known, err := s.deps.Secrets.Open(next.PaymentSecret, string(wish.id)); err != nil || known != secret {
+		next.Roll(s.deps.Secrets.Seal(secret, string(wish.id)), now, wish.overlap)
+	}
+	return next, made, nil
 }
 
 func checkPaymentSecret(s string) string {
 	switch {
-	case len(s) < minPaymentSecret || len(s) > maxPaymentSecret:
-		return fmt.Sprintf("must be %d to %d bytes, of chance: without one, a merchant gets one", minPaymentSecret, maxPaymentSecret)
+	case len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret):
+		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, a merchant gets one",
+			minPaymentSecret, maxPaymentSecret)
+	case vault.IsSealed(s):
+		return "must not begin with " + vault.Prefix
 	case strings.Trim(s, s[:1]) == "":
 		return "must not be one character again and again"
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return "must have no control characters"
 	}
 	return ""
 }
@@ -107,7 +169,9 @@ func checkPaymentSecret(s string) string {
 type callerDoc struct {
 	Merchant  seckill.MerchantID `json:"merchant"`
 	Caller    seckill.CallerID   `json:"caller"`
-	Key       string             `json:"key,omitempty"` // once
+	Key       string             `json:"key,omitempty"` // once, like the two below
+	KeyID     seckill.KeyID      `json:"key_id,omitempty"`
+	Prefix    string             `json:"prefix,omitempty"`
 	Name      string             `json:"name"`
 	Rights    []string           `json:"rights"`
 	Shadow    bool               `json:"shadow"`
@@ -173,15 +237,8 @@ func (c *call) listCallers() error {
 	if v.Merchant(merchant) == nil {
 		return refuse(problem.UnknownMerchant, "")
 	}
-	own := func(yield func(*seckill.Caller) bool) {
-		for caller := range v.Callers() {
-			if caller.Merchant == merchant && !yield(caller) {
-				return
-			}
-		}
-	}
 	name := func(c *seckill.Caller) string { return string(c.Caller) }
-	part, next, err := cut(c, sorted(own, name), name)
+	part, next, err := cut(c, sorted(own(v.Callers(), func(c *seckill.Caller) bool { return c.Merchant == merchant }), name), name)
 	if err != nil {
 		return err
 	}
@@ -225,21 +282,35 @@ func (c *call) revokeCaller() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	ref := c.pathCaller()
-	err := c.server.deps.Store.SetCallerRevoked(ctx, ref, true, c.author(reason))
+	_, err := c.changeCaller(ctx, c.pathCaller(), c.author(reason), func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+		return seckill.SetRevoked(old, true)
+	})
+	if err != nil {
+		return err
+	}
+	return c.none()
+}
+
+// changeCaller changes a caller that exists, and brings that into force here.
+func (c *call) changeCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+	change func(old *seckill.Caller, now time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
+	next, err := c.server.deps.Store.UpdateCaller(ctx, ref, by, change)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return nil, r
+	}
 	if errors.Is(err, seckill.ErrNotFound) {
 		v, err := c.server.catalog(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if v.Merchant(ref.Merchant) == nil {
-			return refuse(problem.UnknownMerchant, "")
+			return nil, refuse(problem.UnknownMerchant, "")
 		}
-		return refuse(problem.UnknownCaller, "")
+		return nil, refuse(problem.UnknownCaller, "")
 	}
 	if err != nil {
-		return failed("revoke the caller", err)
+		return nil, failed("change the caller", err)
 	}
 	c.server.refresh(ctx)
-	return c.none()
+	return next, nil
 }

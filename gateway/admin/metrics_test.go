@@ -22,7 +22,7 @@ func TestSamplesBecomeMetrics(t *testing.T) {
 		"# TYPE penstock_lag gauge\npenstock_lag -1.5\n",
 		"penstock_seconds_bucket{le=\"0.1\"} 3\npenstock_seconds_bucket{le=\"1\"} 5\npenstock_seconds_bucket{le=\"+Inf\"} 6\n" +
 			"penstock_seconds_sum 4.5\npenstock_seconds_count 6\n",
-		`penstock_admin_requests_total{route="/admin/v1/tokens",status="201"} 3`, "go_build_info{",
+		`penstock_admin_requests_total{route="/admin/v1/tokens",status="201"} 5`, "go_build_info{",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("lacks %s", want)

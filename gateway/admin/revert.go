@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/seckill"
@@ -38,12 +39,47 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return nil, notRevertible("Money that went back doesn't come back.")
 	case seckill.ChangeExtension:
 		return nil, notRevertible("Buyers were told that they have more time.")
+	case seckill.ChangeCounters:
+		return nil, notRevertible("The counters say what the orders' rows add up to: there is nothing to go back to.")
 	case kindLimits:
 		return planLimits(ch)
 	case kindSwitches:
 		return planSwitches(ch)
 	}
 	return nil, notRevertible("This version doesn't know changes of this kind.")
+}
+
+// revertRole returns the role that may take a change back: that of who may do the opposite.
+func revertRole(ch *seckill.Change) seckill.Role {
+	switch ch.Kind {
+	case seckill.ChangeStock, kindLimits, kindSwitches:
+		return seckill.RoleOperator
+	case seckill.ChangeActivity:
+		before, after, made, err := sides[seckill.Activity](ch)
+		if err == nil && !made && before.State != after.State { // a pause or its end
+			return seckill.RoleOperator
+		}
+	case seckill.ChangeCaller:
+		before, after, _, err := sides[seckill.CallerRecord](ch)
+		if err == nil && !prolongs(&before, &after) {
+			return seckill.RoleOperator
+		}
+	}
+	return seckill.RoleAdmin
+}
+
+// prolongs reports whether the revert of a change gives a key another end.
+func prolongs(before, after *seckill.CallerRecord) bool {
+	ends := make(map[seckill.KeyID]time.Time)
+	for _, key := range before.Keys {
+		ends[key.ID] = key.Expires
+	}
+	for _, key := range after.Keys {
+		if end, ok := ends[key.ID]; ok && !end.Equal(key.Expires) {
+			return true
+		}
+	}
+	return false
 }
 
 func notRevertible(detail string) error { return refuse(problem.NotRevertible, detail) }
@@ -74,57 +110,99 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 		return nil, err
 	case made:
 		return nil, notRevertible("A merchant can't be deleted. Revoke its callers and end its activities instead.")
+	case after.Resealed:
+		return nil, notRevertible("The merchant's secrets are the same as before: only the key that encrypts them was changed.")
 	case after.NewPaymentSecret:
 		return nil, notRevertible("A payment secret can't be brought back: put the merchant with the one it is to have.")
 	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
-		v, err := c.server.catalog(ctx)
-		if err != nil {
-			return false, err
+		change := func(now *seckill.Merchant, _ time.Time) (*seckill.Merchant, error) {
+			switch {
+			case now == nil || now.Name != before.Name && now.Name != after.Name:
+				return nil, overtaken()
+			case now.Name == before.Name:
+				return nil, errSame
+			}
+			now.Name = before.Name
+			return now, nil
 		}
-		now := v.Merchant(before.ID)
-		switch {
-		case now == nil || now.Name != before.Name && now.Name != after.Name:
-			return false, overtaken()
-		case now.Name == before.Name:
-			return false, nil
+		changed, err := c.undone(c.server.deps.Store.UpdateMerchant(ctx, before.ID, by, change))
+		if changed {
+			c.server.refresh(ctx)
 		}
-		if err := c.server.deps.Store.PutMerchant(ctx, seckill.Merchant{ID: before.ID, Name: before.Name}, by); err != nil {
-			return false, failed("write the merchant", err)
-		}
-		c.server.refresh(ctx)
-		return true, nil
+		return changed, err
 	}, nil
 }
 
-// planCaller takes back an addition by revoking, and a revocation by its opposite: a caller is never deleted.
+// planCaller takes back what was done to a caller and its keys. Nothing is deleted: an addition is taken
+// back by revoking, a revocation by its opposite.
 func planCaller(ch *seckill.Change) (undo, error) {
 	before, after, made, err := sides[seckill.CallerRecord](ch)
 	if err != nil {
 		return nil, err
 	}
-	revoked := made || before.Revoked
-	if revoked == after.Revoked {
-		return nil, notRevertible("")
+	if before.Name != after.Name && !made || before.Rights != after.Rights && !made || before.Shadow != after.Shadow && !made {
+		return nil, notRevertible("The caller was added anew. Revoke it instead.")
 	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
-		v, err := c.server.catalog(ctx)
-		if err != nil {
-			return false, err
-		}
-		now := v.NamedCaller(after.CallerRef)
-		if now == nil {
-			return false, refuse(problem.UnknownCaller, "")
-		}
-		if now.Revoked == revoked {
-			return false, nil
-		}
-		if err := c.server.deps.Store.SetCallerRevoked(ctx, after.CallerRef, revoked, by); err != nil {
-			return false, failed("change the caller", err)
-		}
-		c.server.refresh(ctx)
-		return true, nil
+		changed := false
+		_, err := c.changeCaller(ctx, after.CallerRef, by, func(now *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+			changed = false
+			if now == nil {
+				return nil, seckill.ErrNotFound
+			}
+			next := now.Clone()
+			err := undoCaller(next, &before, &after, made)
+			changed = !next.Same(now)
+			return next, err
+		})
+		return changed, err
 	}, nil
+}
+
+// undoCaller makes of a caller what it was before a change, in what the change has changed.
+func undoCaller(now *seckill.Caller, before, after *seckill.CallerRecord, made bool) error {
+	if made {
+		now.Revoked = true
+		return nil
+	}
+	if before.Revoked != after.Revoked {
+		now.Revoked = before.Revoked
+	}
+	was := make(map[seckill.KeyID]seckill.KeyRecord)
+	for _, key := range before.Keys {
+		was[key.ID] = key
+	}
+	for _, became := range after.Keys {
+		key, old := now.Key(became.ID), was[became.ID]
+		switch {
+		case old == became:
+		case key == nil:
+			return overtaken()
+		case old.ID == "": // it was added
+			key.Revoked = true
+		case key.Revoked == old.Revoked && key.Expires.Equal(old.Expires):
+		case key.Revoked != became.Revoked || !key.Expires.Equal(became.Expires):
+			return overtaken()
+		default:
+			key.Revoked, key.Expires = old.Revoked, old.Expires
+		}
+	}
+	return nil
+}
+
+// undone is the answer of an undo that was written, or that errSame has ended.
+func (c *call) undone(_ any, err error) (changed bool, _ error) {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return false, r
+	}
+	switch {
+	case errors.Is(err, errSame):
+		return false, nil
+	case err != nil:
+		return false, failed("take the change back", err)
+	}
+	return true, nil
 }
 
 // planActivity takes back a pause, a resume, or a change of the document.
@@ -244,6 +322,10 @@ func (c *call) revertChange() error {
 	undo, err := planRevert(&change)
 	if err != nil {
 		return err
+	}
+	if need := revertRole(&change); !c.token.role.Includes(need) {
+		return refuse(problem.Forbidden, fmt.Sprintf("Taking this change back needs the role %s; the token %s has %s.",
+			roleName(need), c.token.name, roleName(c.token.role)))
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

@@ -156,6 +156,6 @@ func FuzzPlanRevert(f *testing.F) {
 		if undo, err := planRevert(ch); (undo == nil) == (err == nil) {
 			t.Errorf("%v %v", undo == nil, err)
 		}
-		newChangeDoc(ch)
+		newChangeDoc(ch, &identity{role: seckill.RoleAdmin})
 	})
 }

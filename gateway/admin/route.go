@@ -14,7 +14,7 @@ import (
 type route struct {
 	method  string
 	pattern string       // as in openapi.yaml; a wildcard ends with a slash
-	role    seckill.Role // the lowest that may; roleNone asks for no token
+	role    seckill.Role // what is needed: it, or a role that includes it; roleNone asks for no token
 	handle  func(*call) error
 }
 
@@ -57,17 +57,31 @@ func routes() []route {
 		{get, merchant + "/callers", viewer, (*call).listCallers},
 		{post, merchant + "/callers", admin, (*call).addCaller},
 		{get, merchant + "/callers/{caller}", viewer, (*call).getCaller},
-		{del, merchant + "/callers/{caller}", admin, (*call).revokeCaller},
+		{del, merchant + "/callers/{caller}", operator, (*call).revokeCaller},
+		{get, merchant + "/callers/{caller}/keys", viewer, (*call).listKeys},
+		{post, merchant + "/callers/{caller}/keys", admin, (*call).addKey},
+		{del, merchant + "/callers/{caller}/keys/{key_id}", operator, (*call).revokeKey},
+		{get, "/admin/v1/keys", viewer, (*call).findKey},
+		{post, "/admin/v1/keys", viewer, (*call).findKey},
+
+		{get, "/admin/v1/secrets", admin, (*call).getSecrets},
+		{post, "/admin/v1/secrets/rewrap", admin, (*call).rewrapSecrets},
 
 		{get, "/admin/v1/activities", viewer, (*call).listActivities},
 		{get, activity, viewer, (*call).getActivity},
 		{put, activity, admin, (*call).putActivity},
+		{del, activity, admin, (*call).deleteActivity},
+		{post, activity + "/items/{sku}", admin, (*call).editItem},
 		{post, activity + "/publish", admin, (*call).publish},
-		{post, activity + "/pause", admin, (*call).pause},
-		{post, activity + "/resume", admin, (*call).resume},
+		{post, activity + "/pause", operator, (*call).pause},
+		{post, activity + "/resume", operator, (*call).resume},
 		{post, activity + "/end", admin, (*call).end},
-		{post, activity + "/items/{sku}/restock", admin, (*call).restock},
+		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
+
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
 
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},
@@ -92,7 +106,7 @@ func routes() []route {
 
 		{get, changes, viewer, (*call).listChanges},
 		{get, changes + "/{n}", viewer, (*call).getChange},
-		{post, changes + "/{n}/revert", admin, (*call).revertChange},
+		{post, changes + "/{n}/revert", operator, (*call).revertChange},
 
 		{get, tokens, admin, (*call).listTokens},
 		{post, tokens, admin, (*call).addToken},
@@ -169,36 +183,4 @@ func withCall(ctx context.Context, c *call) context.Context {
 func callOf(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call)
 	return c
-}
-
-// roles is every role by its name, lowest first.
-var roles = [...]struct {
-	role seckill.Role
-	name string
-}{{seckill.RoleViewer, "viewer"}, {seckill.RoleOperator, "operator"}, {seckill.RoleAdmin, "admin"}}
-
-func roleName(role seckill.Role) string {
-	for _, r := range roles {
-		if r.role == role {
-			return r.name
-		}
-	}
-	return "none"
-}
-
-// roleNamed returns the role of that name, or roleNone.
-func roleNamed(name string) seckill.Role {
-	for _, r := range roles {
-		if r.name == name {
-			return r.role
-		}
-	}
-	return roleNone
-}
-
-func checkRole(name string) string {
-	if roleNamed(name) == roleNone {
-		return "must be viewer, operator or admin"
-	}
-	return ""
 }

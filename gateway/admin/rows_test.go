@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/inventory"
 	"penstock/seckill"
+	"penstock/seckill/desk"
 )
 
 // has wants members of an answer's object, as text.
@@ -60,7 +62,7 @@ func shopRows() []row {
 			}
 		}
 	}
-	named := strings.Repeat("é", 101)
+	named := strings.Repeat("é", 201)
 	return []row{
 		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/merchants/m2", body: `{"name":"Two","reason":"new"}`,
 			status: 200, want: secret(true)},
@@ -70,17 +72,41 @@ func shopRows() []row {
 			body: `{"name":"Second","payment_secret":null}`, status: 200, want: secret(false)},
 		{name: "with a secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3",
 			body: `{"name":"Three","payment_secret":"own-0123456789abcdef"}`, status: 200, want: secret(false)},
+		{name: "rolled by hand", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"24h"}`, want: func(a *answer) {
+				secret(false)(a)
+				has("name", "Three")(a)
+				if until, err := time.Parse(time.RFC3339, a.member("former_secret_until")); err != nil || time.Until(until) < 23*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "with the same secret", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", status: 200,
+			body: `{"payment_secret":"own-fedcba9876543210","overlap":"0s"}`, want: func(a *answer) {
+				if a.member("former_secret_until") == "<nil>" {
+					a.t.Errorf("the overlap has ended: %s", a.body)
+				}
+			}},
+		{name: "rolled", pattern: one, method: "PUT", path: "/admin/v1/merchants/m3", body: `{"name":"Three","overlap":"0s"}`, status: 200,
+			want: func(a *answer) {
+				secret(true)(a)
+				has("former_secret_until", "<nil>")(a)
+			}},
+		{name: "without a name", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", body: `{"overlap":"1h"}`, status: 400,
+			code: problem.InvalidRequest, want: wrong("name: is required")},
+		{name: "a secret that looks encrypted", pattern: one, method: "PUT", path: "/admin/v1/merchants/m4", status: 400,
+			body: `{"name":"Four","payment_secret":"sealed:1:0123456789abcdef","overlap":"x"}`, code: problem.InvalidRequest,
+			want: wrong("overlap: must be a duration like 90s, 15m or 24h, from 0s to 2160h", "payment_secret: must not begin with sealed:1:")},
 		{name: "everything wrong", pattern: one, method: "PUT", path: "/admin/v1/merchants/a%2Fb",
 			body:   `{"name":"","payment_secret":"","x":1,"x":2}`,
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("x: is listed twice", "name: is required", "x: is unknown",
-				"merchant: must consist of letters, digits and ._~-", "payment_secret: must be 16 to 256 bytes, of chance: without one, a merchant gets one")},
+				"merchant: must consist of letters, digits and ._~-", "payment_secret: must be 16 to 256 visible ASCII characters, of chance: without one, a merchant gets one")},
 		{name: "wrong types", pattern: one, method: "PUT", body: `{"name":7,"payment_secret":["x"],"reason":false}`, status: 400,
 			code: problem.InvalidRequest,
 			want: wrong("name: must be a string", "payment_secret: must be a string", "reason: must be a string",
-				"payment_secret: must be 16 to 256 bytes, of chance: without one, a merchant gets one")},
+				"payment_secret: must be 16 to 256 visible ASCII characters, of chance: without one, a merchant gets one")},
 		{name: "a long name", pattern: one, method: "PUT", body: `{"name":"` + named + `"}`, status: 400,
-			code: problem.InvalidRequest, want: wrong("name: must be at most 200 bytes")},
+			code: problem.InvalidRequest, want: wrong("name: must be at most 200 characters")},
 		{name: "read", pattern: one, method: "GET", path: "/admin/v1/merchants/m2", status: 200, want: has("name", "Second",
 			"payment_secret", "<nil>")},
 		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/merchants/who", status: 404, code: problem.UnknownMerchant},
@@ -124,7 +150,7 @@ func shopRows() []row {
 		{name: "no free id", pattern: callers, method: "POST", body: `{"name":"x","rights":["buy"]}`, status: 409,
 			code:   problem.AlreadyExists,
 			before: func(s *shop) { s.server.deps.Store = takenNames{s.store} }, after: func(s *shop) { s.server.deps.Store = s.store }},
-		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app")},
+		{name: "list", pattern: callers, method: "GET", status: 200, want: keys("caller", "app", "found", "many", "short")},
 		{name: "list of an unknown merchant", pattern: callers, method: "GET", path: "/admin/v1/merchants/who/callers", status: 404,
 			code: problem.UnknownMerchant},
 		{name: "read", pattern: caller, method: "GET", status: 200, want: has("caller", "app", "revoked", "false", "key", "<nil>")},
@@ -154,6 +180,10 @@ func slug(prefix string) func(*answer) {
 func activityRows() []row {
 	const one = "/admin/v1/activities/{activity}"
 	draft := func(change ...string) string { return strings.NewReplacer(change...).Replace(activityBody) }
+	edit := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: "edit " + name, pattern: one + "/items/{sku}", method: "POST", path: "/admin/v1/activities/" + activity + "/items/phone-x",
+			body: body, status: status, code: code, want: want}
+	}
 	rows := []row{
 		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 200,
 			want: has("activity", "new", "state", "draft",
@@ -163,10 +193,10 @@ func activityRows() []row {
 			`{"activity":"new","state":"draft","merchant"`), status: 200},
 		{name: "another id and state", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
 			`{"activity":"old","state":"paused","merchant"`),
-			status: 400, code: problem.InvalidRequest, want: wrong("activity: must be the one in the path")},
+			status: 409, code: problem.NotEditable},
 		{name: "another state", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: draft(`{"merchant"`,
 			`{"state":"paused","merchant"`),
-			status: 400, code: problem.InvalidRequest, want: wrong("state: is draft, and changes by publish, pause, resume and end only")},
+			status: 409, code: problem.ActivityState},
 		{name: "nothing", pattern: one, method: "PUT", body: `{}`, status: 400, code: problem.InvalidRequest,
 			want: wrong("merchant: is required", "name: is required", "starts_at: is required", "ends_at: is required",
 				"payment_window: is required", "items: is required")},
@@ -190,23 +220,49 @@ func activityRows() []row {
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("starts_at: must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)",
 				"payment_window: must be a duration like 90s, 15m or 1h30m")},
-		{name: "unknown merchant", pattern: one, method: "PUT", body: draft("m1", "who"), status: 400, code: problem.InvalidRequest,
-			want: wrong("merchant: there is no such merchant")},
+		{name: "unknown merchant", pattern: one, method: "PUT", body: draft("m1", "who"), status: 404, code: problem.UnknownMerchant},
 		{name: "a spread item", pattern: one, method: "PUT", path: "/admin/v1/activities/wide", body: draft(`"per_user":2`,
 			`"per_user":2,"max_orders":7,"spread":3`), status: 200, want: has("items",
 			"[map[currency:CNY max_orders:7 per_user:2 price:1999 quantity:10 sku:phone-x spread:3]]")},
+		{name: "an SKU as shops have them", pattern: one, method: "PUT", path: "/admin/v1/activities/sku", body: draft("phone-x", "手机/64 G"),
+			status: 200, want: has("items",
+				"[map[currency:CNY max_orders:0 per_user:2 price:1999 quantity:10 sku:手机/64 G spread:1]]")},
+		{name: "SKUs that nobody can read", pattern: one, method: "PUT", path: "/admin/v1/activities/sku",
+			body:   draft(`"items":[`, `"items":[{"sku":"..","price":1,"currency":"CNY","quantity":1,"per_user":1},`, "phone-x", `a\u202eb`),
+			status: 400, code: problem.InvalidRequest, want: wrong("items[1].sku: must not have line separators or bidirectional controls")},
 		{name: "too wide", pattern: one, method: "PUT", body: draft(`"per_user":2`, `"per_user":2,"spread":5`),
 			status: 400, code: problem.InvalidRequest, want: wrong("items[0].spread: must be from 1 to 4, the number of shards")},
 		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", seckill.MaxItems)),
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("items: must be 1 to 20000 items")},
+		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
+			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
+		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
+		edit("wrong values", "wide", `{"price":-1,"per_user":1001,"spread":5}`, 400, problem.InvalidRequest, wrong(
+			"price: must be from 0 to 1000000000000 minor units", "per_user: must be from 0 (no limit) to 1000",
+			"spread: must be from 1 to 4, the number of shards")),
+		edit("of an unknown activity", "who", `{"price":1}`, 404, problem.UnknownActivity, nil),
+		edit("once it has started", "618", `{"price":1}`, 409, problem.NotEditable, nil),
+		edit("that changes nothing", "618", `{"price":1999}`, 200, "", nil),
+		func() row {
+			r := edit("of an unknown item", "wide", `{"price":1}`, 404, problem.UnknownItem, nil)
+			r.path = "/admin/v1/activities/wide/items/who"
+			return r
+		}(),
+		{name: "delete what was published", pattern: one, method: "DELETE", status: 409, code: problem.ActivityState},
+		{name: "delete what isn't there", pattern: one, method: "DELETE", path: "/admin/v1/activities/who", status: 404,
+			code: problem.UnknownActivity},
+		{name: "a draft to delete", pattern: one, method: "PUT", path: "/admin/v1/activities/draft", body: activityBody, status: 200},
+		{name: "delete a draft", pattern: one, method: "DELETE", path: "/admin/v1/activities/draft", status: 204},
+		{name: "read what was deleted", pattern: one, method: "GET", path: "/admin/v1/activities/draft", status: 404,
+			code: problem.UnknownActivity},
 		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
 			code: problem.NotEditable},
 		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
 			want: has("name", "618", "state", "published")},
 		{name: "read", pattern: one, method: "GET", status: 200, want: has("activity", "618", "state", "published", "ended_at", "<nil>")},
 		{name: "unknown", pattern: one, method: "GET", path: "/admin/v1/activities/who", status: 404, code: problem.UnknownActivity},
-		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new", "wide")},
+		{name: "list", pattern: "/admin/v1/activities", method: "GET", status: 200, want: keys("activity", "618", "new", "sku", "wide")},
 	}
 	steps := []struct {
 		verb   string
@@ -290,8 +346,16 @@ func stockRows() []row {
 			wrong("header Idempotency-Key: is required: 1 to 64 visible ASCII characters", "delta: is required")),
 		change("a long key", strings.Repeat("k", 65), `{"delta":1,"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("header Idempotency-Key: is required: 1 to 64 visible ASCII characters")),
-		{name: "reason in the header", pattern: restock, method: "POST", body: `{"delta":1}`, fields: []string{"Idempotency-Key",
-			"k7", "X-Reason", "why"}, status: 200, after: deliver},
+		{name: "reason in the header alone", pattern: restock, method: "POST", body: `{"delta":1}`, fields: []string{"Idempotency-Key",
+			"k7", "X-Reason", "why"}, status: 400, code: problem.InvalidRequest, want: wrong("reason: is required")},
+		change("one more", "k7", `{"delta":1,"reason":"x"}`, 200, "", nil),
+		change("more than an item may have", "k8", `{"delta":10000000,"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("delta: would make the total more than 10000000, the most that an item may have")),
+		func() row {
+			r := change("an SKU with a slash", "k1", `{"delta":1,"reason":"x"}`, 200, "", has("total", "11", "sku", "手机/64 G"))
+			r.path = "/admin/v1/activities/sku/items/%E6%89%8B%E6%9C%BA%2F64%20G/restock"
+			return r
+		}(),
 		unknown("unknown activity", "/admin/v1/activities/who/items/phone-x/restock", problem.UnknownActivity),
 		unknown("unknown item", "/admin/v1/activities/618/items/who/restock", problem.UnknownItem),
 		{name: "balanced", pattern: audit, method: "GET", status: 200, before: deliver, want: has("activity", "618", "balanced", "true",
@@ -407,6 +471,7 @@ func changeRows() []row {
 
 func tokenRows() []row {
 	const all, one = "/admin/v1/tokens", "/admin/v1/tokens/{token}"
+	var made *answer // of the row's before
 	return []row{
 		{name: "made", pattern: all, method: "POST", body: `{"name":"night","role":"operator","reason":"shift"}`, status: 201,
 			want: func(a *answer) {
@@ -419,9 +484,24 @@ func tokenRows() []row {
 		{name: "reserved", pattern: all, method: "POST", body: `{"name":"configured","role":"viewer"}`, status: 409,
 			code: problem.AlreadyExists},
 		{name: "wrong", pattern: all, method: "POST", body: `{"name":"","role":"root"}`, status: 400, code: problem.InvalidRequest,
-			want: wrong("name: is required", "role: must be viewer, operator or admin")},
-		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "night", "operator",
-			"viewer")},
+			want: wrong("name: is required", "role: must be viewer, support, operator, finance or admin")},
+		{name: "list", pattern: all, method: "GET", status: 200, want: keys("name", "configured", "admin", "finance", "night", "operator",
+			"support", "viewer")},
+		{name: "bound and with an end", pattern: all, method: "POST", status: 201,
+			body: `{"name":"shop","role":"operator","merchant":"m1","expires_in":"8h"}`, want: func(a *answer) {
+				has("merchant", "m1", "role", "operator")(a)
+				if expires, err := time.Parse(time.RFC3339, a.member("expires_at")); err != nil || time.Until(expires) < 7*time.Hour {
+					a.t.Errorf("%v: %s", err, a.body)
+				}
+			}},
+		{name: "bound to nobody", pattern: all, method: "POST", body: `{"name":"who","role":"viewer","merchant":"who"}`, status: 404,
+			code: problem.UnknownMerchant},
+		{name: "with a wrong end", pattern: all, method: "POST", body: `{"name":"x","role":"viewer","merchant":"a/b","expires_in":"1d"}`,
+			status: 400, code: problem.InvalidRequest, want: wrong("expires_in: must be a duration like 90s, 15m or 24h, from 1s to 87600h",
+				"merchant: must consist of letters, digits and ._~-")},
+		{name: "deleted by its id", pattern: one, method: "DELETE", status: 204,
+			before: func(s *shop) { made = s.must(201, "POST", all, `{"name":"brief","role":"viewer"}`) },
+			place:  func([]int64) (path, body string) { return all + "/" + made.member("token_id"), "" }},
 		{name: "deleted", pattern: one, method: "DELETE", path: all + "/night", status: 204},
 		{name: "unknown", pattern: one, method: "DELETE", path: all + "/night", status: 404, code: problem.UnknownToken},
 		{name: "configured", pattern: one, method: "DELETE", path: all + "/configured", status: 409, code: problem.NotEditable},
@@ -462,5 +542,42 @@ func openRows() []row {
 		{name: "scraped", pattern: metricsPath, method: "GET", status: 200, want: contains("penstock_admin_requests_total{",
 			"go_goroutines ", "penstock_ready 1")},
 		{name: "profiles", pattern: "/debug/pprof/", method: "GET", status: 200, want: contains("goroutine")},
+	}
+}
+
+func deepAuditRows() []row {
+	const audit, mend, queue = "/admin/v1/shards/{shard}/audit", "/admin/v1/shards/{shard}/mend", "/admin/v1/queue"
+	var home inventory.ShardID // of the item
+	leak := func(s *shop) {
+		offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+		home = inventory.Home(offer.ID, 4)
+		s.leak(1)
+	}
+	finds := func(mended string) func(*answer) {
+		return func(a *answer) {
+			var doc shardAuditDoc
+			a.read(&doc)
+			if len(doc.Findings) != 1 || doc.Findings[0].Kind != desk.FindingStock || doc.Findings[0].Activity != "618" ||
+				doc.Findings[0].SKU != "phone-x" || doc.Findings[0].Mended != mended {
+				a.t.Errorf("findings: %s", a.body)
+			}
+		}
+	}
+	return []row{
+		{name: "a unit too many", pattern: audit, method: "GET", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/audit", home), "" }, want: finds("")},
+		{name: "a unit too many", pattern: mend, method: "POST", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/mend", home), "" },
+			want:  finds("the shard is rebuilt")},
+		{name: "in order", pattern: audit, method: "GET", status: 200,
+			want: has("shard", "1", "shards", "4", "rebuilding", "false", "findings", "[]")},
+		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/shards/4/audit", status: 404, code: problem.NotFound},
+		{name: "beyond all installations", pattern: audit, method: "GET", path: "/admin/v1/shards/1024/audit", status: 404, code: problem.NotFound},
+		{name: "no number", pattern: audit, method: "GET", path: "/admin/v1/shards/one/audit", status: 404, code: problem.NotFound},
+		{name: "nothing to mend", pattern: mend, method: "POST", body: `{"reason":"a look"}`, status: 200, want: has("findings", "[]")},
+		{name: "unknown", pattern: mend, method: "POST", path: "/admin/v1/shards/4/mend", status: 404, code: problem.NotFound},
+		{name: "wrong body", pattern: mend, method: "POST", body: `{"force":true}`, status: 400, want: wrong("force is unknown")},
+		{name: "all", pattern: queue, method: "GET", status: 200,
+			want: has("partitions", `[{"partition":0,"next":3,"start":0,"end":5,"behind":2,"state":"ok"}]`)},
 	}
 }

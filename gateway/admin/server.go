@@ -57,7 +57,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, quiet: newQuietLog(log), crossSite: http.NewCrossOriginProtection(), pages: newPages(),
-		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), tokens: newTokens(cfg, deps.Store), large: make(chan struct{}, cfg.MaxLargeBodies),
+		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), tokens: newTokens(cfg, deps.Store, func() time.Time { return deps.Catalog().Now() }), large: make(chan struct{}, cfg.MaxLargeBodies),
 	}
 	var err error
 	if s.metrics, err = newMetrics(s); err != nil {
@@ -121,12 +121,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.problem(&problem.Problem{Code: problem.Overloaded, Detail: "Too many connections are open.", RetryAfter: time.Second})
 	case inFlight > int64(s.cfg.MaxInFlight) && !health:
 		c.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
-	case path.Clean(r.URL.Path) != r.URL.Path && path.Clean(r.URL.Path)+"/" != r.URL.Path:
+	case !isClean(r.URL.EscapedPath()):
 		c.problem(&problem.Problem{Code: problem.NotFound}) // the mux would redirect, in words of its own
 	default:
 		s.mux.ServeHTTP(c.w, r.WithContext(withCall(r.Context(), c)))
 	}
 }
+
+// isClean reports whether a path has neither empty nor dotted segments. The path is taken as it was
+// sent: a slash within a segment is escaped.
+func isClean(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
 // prepare sets the fields that every answer has.
 func (c *call) prepare() {
@@ -212,22 +216,22 @@ func (s *Server) admit(c *call) error {
 	if role == roleNone || c.route.pattern == metricsPath && s.cfg.OpenMetrics {
 		return nil
 	}
-	who, err := s.tokens.identify(c.context(), c.r.Header.Get("Authorization"))
+	who, err := s.tokens.identify(c.context(), c.r.Header.Get("Authorization"), sessionCookie(c.r))
 	if err != nil {
 		if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
 			c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-			s.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.r.RemoteAddr, "route", c.routeName(), "request_id", c.id())
+			s.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(), "request_id", c.id())
 		}
 		return err
 	}
-	if who.role < role {
-		s.quiet.write(kindRoles, slog.LevelWarn, "role refused", "client", c.r.RemoteAddr, "token", who.name, "role", roleName(who.role),
+	if !who.role.Includes(role) {
+		s.quiet.write(kindRoles, slog.LevelWarn, "role refused", "client", c.address(), "token", who.name, "role", roleName(who.role),
 			"route", c.routeName(), "request_id", c.id())
 		detail := fmt.Sprintf("This needs the role %s; the token %s has %s.", roleName(role), who.name, roleName(who.role))
 		return refuse(problem.Forbidden, detail)
 	}
 	c.token = who
-	return nil
+	return c.bounds()
 }
 
 // refresh brings a written catalog into force here. When that fails, the background refresh does it within moments.

@@ -94,11 +94,12 @@ func TestWhatIsWrittenIsInForceAtOnce(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`)
 	key := s.must(201, "POST", "/admin/v1/merchants/m1/callers", `{"name":"app","rights":["buy"]}`).member("key")
 	hash := sha256.Sum256([]byte(key))
-	if c := s.desk.Catalog().Caller(hash); c == nil || c.Caller != "app" || c.Rights != seckill.RightBuy {
-		t.Errorf("the new caller is %+v", c)
+	c := s.desk.Catalog().Credential(hash)
+	if c == nil || !c.Valid(time.Now()) || c.Caller.Caller != "app" || c.Caller.Rights != seckill.RightBuy {
+		t.Fatalf("the new key is %+v", c)
 	}
 	s.must(204, "DELETE", "/admin/v1/merchants/m1/callers/app", "")
-	if s.desk.Catalog().Caller(hash) != nil {
+	if s.desk.Catalog().Credential(hash).Valid(time.Now()) {
 		t.Error("the revoked caller is let in")
 	}
 }
@@ -116,8 +117,8 @@ func TestTheLastAdminTokenStays(t *testing.T) {
 	const token = "pst_made-at-the-first-start"
 	s := open(t, func(c *Config, d *Deps) {
 		c.Token = ""
-		first := seckill.Token{Name: "first", Role: seckill.RoleAdmin, Hash: sha256.Sum256([]byte(token))}
-		if err := d.Store.PutToken(t.Context(), first, seckill.Author{Actor: "test"}); err != nil {
+		first := seckill.Token{ID: "first", Name: "first", Role: seckill.RoleAdmin, Hash: sha256.Sum256([]byte(token))}
+		if _, err := d.Store.AddToken(t.Context(), first, 0, seckill.Author{Actor: "test"}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -126,6 +127,10 @@ func TestTheLastAdminTokenStays(t *testing.T) {
 	s.must(201, "POST", "/admin/v1/tokens", `{"name":"view","role":"viewer"}`)
 	s.must(409, "DELETE", "/admin/v1/tokens/first", "").refused(problem.NotEditable)
 	s.must(204, "DELETE", "/admin/v1/tokens/view", "")
+	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`)
+	s.must(201, "POST", "/admin/v1/tokens", `{"name":"bound","role":"admin","merchant":"m1"}`)
+	s.must(201, "POST", "/admin/v1/tokens", `{"name":"short","role":"admin","expires_in":"1h"}`)
+	s.must(409, "DELETE", "/admin/v1/tokens/first", "").refused(problem.NotEditable)
 	s.must(201, "POST", "/admin/v1/tokens", `{"name":"second","role":"admin"}`)
 	s.must(204, "DELETE", "/admin/v1/tokens/first", "")
 	s.must(401, "GET", "/admin/v1/tokens", "")
@@ -144,12 +149,14 @@ func (f *flaky) Tokens(context.Context) ([]seckill.Token, error) {
 	return f.tokens, f.err
 }
 
+func (f *flaky) NoteTokenUse(context.Context, seckill.TokenUse) error { return f.err }
+
 func TestTokensOutliveTheStoreForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()
 		store := &flaky{err: errors.New("away")}
-		tokens := newTokens(cfg, store)
-		who := func() (identity, error) { return tokens.identify(t.Context(), "Bearer pst_x") }
+		tokens := newTokens(cfg, store, time.Now)
+		who := func() (identity, error) { return tokens.identify(t.Context(), "Bearer pst_x", "") }
 		unavailable := func() {
 			t.Helper()
 			_, err := who()
@@ -159,12 +166,12 @@ func TestTokensOutliveTheStoreForAWhile(t *testing.T) {
 		}
 		known := func() {
 			t.Helper()
-			if got, err := who(); err != nil || got != (identity{"night", seckill.RoleOperator}) {
+			if got, err := who(); err != nil || got != (identity{id: "t-1", name: "night", role: seckill.RoleOperator}) {
 				t.Errorf("%+v, %v", got, err)
 			}
 		}
 		unavailable()
-		store.tokens, store.err = []seckill.Token{{Name: "night", Role: seckill.RoleOperator, Hash: sha256.Sum256([]byte("pst_x"))}}, nil
+		store.tokens, store.err = []seckill.Token{{ID: "t-1", Name: "night", Role: seckill.RoleOperator, Hash: sha256.Sum256([]byte("pst_x"))}}, nil
 		known()
 		asked := store.asked
 		time.Sleep(cfg.TokenAge - 1)
@@ -536,7 +543,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 		s.must(403, "PUT", "/admin/v1/merchants/m1", `{"name":"Shop"}`, "Authorization", "Bearer "+s.tokens[seckill.RoleViewer])
 	}
 	log := s.log.String()
-	for _, want := range []string{`msg="admin token refused" client=127.0.0.1:`, "request_id=mine", `msg="role refused" client=127.0.0.1:`, "token=viewer"} {
+	for _, want := range []string{`msg="admin token refused" client=127.0.0.1 `, "request_id=mine", `msg="role refused" client=127.0.0.1 `, "token=viewer"} {
 		if strings.Count(log, want) != 1 {
 			t.Errorf("%q is there %d times in\n%s", want, strings.Count(log, want), log)
 		}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,6 +97,9 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
 		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s,
+		Queue: func(context.Context) ([]Partition, error) {
+			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, nil
+		},
 	}
 	config := DefaultConfig()
 	config.Token = configuredToken
@@ -111,9 +115,8 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 		if config.Token == "" {
 			break
 		}
-		var made tokenDoc
-		s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name)).read(&made)
-		s.tokens[r.role] = made.Token
+		made := s.must(http.StatusCreated, http.MethodPost, "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, r.name, r.name))
+		s.tokens[r.role] = made.member("token")
 	}
 	return s
 }
@@ -377,6 +380,9 @@ func (s *shop) lastChange() int64 {
 	return changes[0].Number
 }
 
+// last is the number of the newest change, as text.
+func (s *shop) last() string { return strconv.FormatInt(s.lastChange(), 10) }
+
 func (s *shop) revert(n int64) *answer {
 	s.t.Helper()
 	return s.do("POST", fmt.Sprintf("/admin/v1/changes/%d/revert", n), "")
@@ -422,8 +428,9 @@ func (*memoryQueue) Mark(context.Context) ([]seckill.Position, error) {
 // takenNames is a store in which every caller's name is taken.
 type takenNames struct{ Store }
 
-func (takenNames) AddCaller(context.Context, seckill.Caller, seckill.Author) error {
-	return seckill.ErrExists
+func (takenNames) UpdateCaller(context.Context, seckill.CallerRef, seckill.Author,
+	func(*seckill.Caller, time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
+	return nil, seckill.ErrExists
 }
 
 // stubborn is an office that ends nothing and takes nothing.

@@ -112,7 +112,7 @@ func (c *call) listSwitches() error {
 		}
 		for i := range document.Switches {
 			s := &document.Switches[i]
-			if s.Name != d.Name || s.Over(now) {
+			if s.Name != d.Name || s.Over(now) || s.Scope != (degrade.Scope{}) && !c.token.mayScope(c.server.deps.Catalog(), &s.Scope) {
 				continue
 			}
 			item.Set = append(item.Set, newSetDoc(s))
@@ -154,6 +154,9 @@ func (c *call) putSwitch() error {
 	o.end()
 	if err := m.err(); err != nil {
 		return err
+	}
+	if !c.token.mayScope(c.server.deps.Catalog(), &wanted.Scope) {
+		return refuse(problem.Forbidden, boundScope(&c.token))
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,17 +20,21 @@ import (
 	"penstock/seckill"
 )
 
-// configuredName is the name of the token that the configuration sets. No other can be made under it.
+// configuredName is the name and the id of the token that the configuration sets. No other can be made under it.
 const configuredName = "configured"
 
 // tokens knows who holds which token.
 type tokens struct {
 	// Fixed after newTokens.
 	store      Store
-	configured *[32]byte // SHA-256; nil without one
+	now        func() time.Time // the database's
+	configured *[32]byte        // SHA-256; nil without one
 	age, grace time.Duration
 
 	known atomic.Pointer[tokenList]
+
+	mu   sync.Mutex
+	used map[seckill.TokenID]time.Time // guarded by mu; the minute of the last use, by this node
 }
 
 // tokenList is what the store had at a moment.
@@ -39,8 +43,8 @@ type tokenList struct {
 	read   time.Time
 }
 
-func newTokens(cfg Config, store Store) *tokens {
-	t := &tokens{store: store, age: cfg.TokenAge, grace: cfg.TokenGrace}
+func newTokens(cfg Config, store Store, now func() time.Time) *tokens {
+	t := &tokens{store: store, now: now, age: cfg.TokenAge, grace: cfg.TokenGrace, used: make(map[seckill.TokenID]time.Time)}
 	if cfg.Token != "" {
 		hash := sha256.Sum256([]byte(cfg.Token))
 		t.configured = &hash
@@ -48,31 +52,79 @@ func newTokens(cfg Config, store Store) *tokens {
 	return t
 }
 
-// identify returns who holds the token of an Authorization field. Every hash is compared, each in constant time.
-func (t *tokens) identify(ctx context.Context, field string) (identity, error) {
-	scheme, token, _ := strings.Cut(field, " ")
-	token = strings.TrimLeft(token, " ")
-	if !strings.EqualFold(scheme, "Bearer") || !isVisible(token, maxToken) {
+// identify returns who holds a token: that of an Authorization field, or of a session's cookie where there
+// is no field. Every hash is compared, each in constant time.
+func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, error) {
+	token := cookie
+	if field != "" {
+		scheme, rest, _ := strings.Cut(field, " ")
+		if token = strings.TrimLeft(rest, " "); !strings.EqualFold(scheme, "Bearer") {
+			token = ""
+		}
+	}
+	if !isVisible(token, maxToken) {
 		return identity{}, refuse(problem.Unauthenticated, "The request has no admin token: send Authorization: Bearer <token>.")
 	}
 	hash := sha256.Sum256([]byte(token))
 	if t.configured != nil && subtle.ConstantTimeCompare(hash[:], t.configured[:]) == 1 {
-		return identity{configuredName, seckill.RoleAdmin}, nil
+		t.use(ctx, configuredName)
+		return identity{id: configuredName, name: configuredName, role: seckill.RoleAdmin}, nil
 	}
 	list, err := t.list(ctx)
 	if err != nil {
 		return identity{}, failed("read admin tokens", err)
 	}
-	var who identity
+	var found *seckill.Token
 	for i := range list {
 		if subtle.ConstantTimeCompare(hash[:], list[i].Hash[:]) == 1 {
-			who = identity{list[i].Name, list[i].Role}
+			found = &list[i]
 		}
 	}
-	if who.role == roleNone {
+	switch {
+	case found == nil:
 		return identity{}, refuse(problem.Unauthenticated, "The admin token isn't known here, or was deleted.")
+	case found.Expired(t.now()):
+		what := "The admin token " + found.Name
+		if found.Session {
+			what = "The session of " + found.Name
+		}
+		return identity{}, refuse(problem.Unauthenticated, what+" expired at "+found.Expires.UTC().Format(problem.TimeFormat)+".")
 	}
-	return who, nil
+	t.use(ctx, found.ID)
+	return identity{id: found.ID, name: found.Name, role: found.Role, merchant: found.Merchant, session: found.Session}, nil
+}
+
+// useTimeout bounds how long a request waits for the note of its token's use, once a minute.
+const useTimeout = 250 * time.Millisecond
+
+// use notes that a token was used, once a minute. Where the store can't take it, the minute is lost.
+func (t *tokens) use(ctx context.Context, id seckill.TokenID) {
+	minute := t.now().UTC().Truncate(time.Minute)
+	t.mu.Lock()
+	fresh := t.used[id].Before(minute)
+	if fresh {
+		if len(t.used) > 2*seckill.MaxTokens { // of tokens that are gone
+			clear(t.used)
+		}
+		t.used[id] = minute
+	}
+	t.mu.Unlock()
+	if !fresh || id == configuredName {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, useTimeout)
+	defer cancel()
+	_ = t.store.NoteTokenUse(ctx, seckill.TokenUse{Token: id, At: minute}) // the request is worth more than its note
+}
+
+// lastUse is the minute in which a token was used last: the store's, or this node's where that is later.
+func (t *tokens) lastUse(id seckill.TokenID, stored time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if own := t.used[id]; own.After(stored) {
+		return own
+	}
+	return stored
 }
 
 // list returns the tokens, as the store had them at most age ago; at most grace ago while it can't be asked.
@@ -114,33 +166,43 @@ func newPaymentSecret() string {
 }
 
 type tokenDoc struct {
-	Name       string `json:"name"`
-	Role       string `json:"role"`
-	Token      string `json:"token,omitempty"` // once
-	CreatedAt  *stamp `json:"created_at,omitempty"`
-	Configured bool   `json:"configured,omitempty"` // set by the configuration: it can't be deleted here
+	TokenID    seckill.TokenID    `json:"token_id"`
+	Name       string             `json:"name"`
+	Role       string             `json:"role"`
+	Merchant   seckill.MerchantID `json:"merchant,omitempty"` // "": bound to none
+	Token      string             `json:"token,omitempty"`    // once
+	CreatedAt  *stamp             `json:"created_at,omitempty"`
+	ExpiresAt  *stamp             `json:"expires_at"`           // null: never
+	LastUsedAt *stamp             `json:"last_used_at"`         // to the minute; null: never
+	Session    bool               `json:"session,omitempty"`    // of a person who has logged in
+	Configured bool               `json:"configured,omitempty"` // set by the configuration: it can't be deleted here
 }
 
-// listTokens answers GET /admin/v1/tokens.
+func newTokenDoc(t *seckill.Token, used time.Time) tokenDoc {
+	return tokenDoc{
+		TokenID: t.ID, Name: t.Name, Role: roleName(t.Role), Merchant: t.Merchant, Session: t.Session,
+		CreatedAt: stampOf(t.Created), ExpiresAt: stampOf(t.Expires), LastUsedAt: stampOf(used),
+	}
+}
+
+// listTokens answers GET /admin/v1/tokens: sessions too, and what has expired, until it makes room.
 func (c *call) listTokens() error {
 	list, err := c.server.deps.Store.Tokens(c.context())
 	if err != nil {
 		return failed("read admin tokens", err)
 	}
+	known := c.server.tokens
 	docs := make([]tokenDoc, 0, len(list)+1)
-	if c.server.tokens.configured != nil {
-		docs = append(docs, tokenDoc{Name: configuredName, Role: roleName(seckill.RoleAdmin), Configured: true})
+	if known.configured != nil {
+		configured := &seckill.Token{ID: configuredName, Name: configuredName, Role: seckill.RoleAdmin}
+		docs = append(docs, newTokenDoc(configured, known.lastUse(configuredName, time.Time{})))
+		docs[0].Configured = true
 	}
-	slices.SortFunc(list, func(a, b seckill.Token) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range list {
-		created := stamp(list[i].Created)
-		docs = append(docs, tokenDoc{Name: list[i].Name, Role: roleName(list[i].Role), CreatedAt: &created})
+		docs = append(docs, newTokenDoc(&list[i], known.lastUse(list[i].ID, list[i].Used)))
 	}
 	return c.json(http.StatusOK, page[tokenDoc]{Items: docs})
 }
-
-// maxTokens bounds what every request is compared with.
-const maxTokens = 1_000
 
 // addToken answers POST /admin/v1/tokens.
 func (c *call) addToken() error {
@@ -149,42 +211,86 @@ func (c *call) addToken() error {
 	if err != nil {
 		return err
 	}
-	name, roleText, reason := o.checked("name", seckill.CheckName), o.checked("role", checkRole), c.reason(o, m, false)
+	name, roleText := o.checked("name", seckill.CheckName), o.checked("role", checkRole)
+	merchant, bound := o.optionalText("merchant")
+	life, _ := o.optionalDuration("expires_in", minLife, maxLife)
+	reason := c.reason(o, m, false)
 	o.end()
+	if bound {
+		m.add("merchant", seckill.CheckName(merchant))
+	}
 	if err := m.err(); err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	list, err := c.server.deps.Store.Tokens(ctx)
-	if err != nil {
-		return failed("read admin tokens", err)
+	if bound {
+		v, err := c.server.catalog(ctx)
+		if err != nil {
+			return err
+		}
+		if v.Merchant(seckill.MerchantID(merchant)) == nil {
+			return refuse(problem.UnknownMerchant, "There is no merchant "+merchant+" to bind the token to.")
+		}
 	}
-	if name == configuredName || slices.ContainsFunc(list, func(t seckill.Token) bool { return t.Name == name }) {
-		return refuse(problem.AlreadyExists, "There is a token of this name: delete it first, or choose another name.")
-	}
-	if len(list) >= maxTokens {
-		return refuse(problem.NotEditable, fmt.Sprintf("There are %d tokens already, the most there may be.", maxTokens))
+	if name == configuredName {
+		return refuse(problem.AlreadyExists, nameTaken)
 	}
 	secret := newSecret("pst_")
-	token := seckill.Token{Name: name, Role: roleNamed(roleText), Hash: sha256.Sum256([]byte(secret)), Created: time.Now()}
-	if err := c.server.deps.Store.PutToken(ctx, token, c.author(reason)); err != nil {
-		return failed("keep the token", err)
+	token := newToken(secret)
+	token.Name, token.Role, token.Merchant = name, roleNamed(roleText), seckill.MerchantID(merchant)
+	if token, err = c.server.keepToken(ctx, token, life, c.author(reason)); err != nil {
+		return err
 	}
-	c.server.tokens.forget()
 	c.w.Header().Set("Location", "/admin/v1/tokens/"+name)
-	return c.json(http.StatusCreated, tokenDoc{Name: name, Role: roleText, Token: secret})
+	doc := newTokenDoc(&token, time.Time{})
+	doc.Token = secret
+	return c.json(http.StatusCreated, doc)
+}
+
+const nameTaken = "There is a token of this name: delete it first, or choose another name."
+
+// newToken is what is kept of a token.
+func newToken(secret string) seckill.Token {
+	return seckill.Token{ID: seckill.TokenID("t-" + randomLetters(10)), Hash: sha256.Sum256([]byte(secret))}
+}
+
+// keepToken adds a token, and lets it in on this node at once.
+func (s *Server) keepToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error) {
+	kept, err := s.deps.Store.AddToken(ctx, t, life, by)
+	switch {
+	case errors.Is(err, seckill.ErrExists):
+		return t, refuse(problem.AlreadyExists, nameTaken)
+	case errors.Is(err, seckill.ErrTooMany):
+		return t, refuse(problem.NotEditable, fmt.Sprintf("There are %d tokens and sessions already, the most there may be.", seckill.MaxTokens))
+	case err != nil:
+		return t, failed("keep the token", err)
+	}
+	s.tokens.forget()
+	return kept, nil
+}
+
+// pathToken finds the token that the path names, by its name or its id, in a list of all. A session is named
+// by its id alone.
+func (c *call) pathToken(list []seckill.Token) *seckill.Token {
+	name := c.r.PathValue("token")
+	for i := range list {
+		if t := &list[i]; string(t.ID) == name || !t.Session && t.Name == name {
+			return t
+		}
+	}
+	return nil
 }
 
 // dropToken answers DELETE /admin/v1/tokens/{token}. The last way in stays.
 func (c *call) dropToken() error {
-	name := c.r.PathValue("token")
 	m := new(mistakes)
 	reason := c.reason(nil, m, false)
 	if err := m.err(); err != nil {
 		return err
 	}
-	if name == configuredName && c.server.tokens.configured != nil {
+	configured := c.server.tokens.configured != nil
+	if c.r.PathValue("token") == configuredName && configured {
 		return refuse(problem.NotEditable, "The configuration sets this token: take it out there.")
 	}
 	ctx, cancel := c.lasting()
@@ -193,12 +299,18 @@ func (c *call) dropToken() error {
 	if err != nil {
 		return failed("read admin tokens", err)
 	}
-	others := slices.ContainsFunc(list, func(t seckill.Token) bool { return t.Name != name && t.Role == seckill.RoleAdmin })
-	known := slices.ContainsFunc(list, func(t seckill.Token) bool { return t.Name == name })
-	if known && !others && c.server.tokens.configured == nil {
-		return refuse(problem.NotEditable, "This is the last token with the role admin: make another one first.")
+	token := c.pathToken(list)
+	if token == nil {
+		return refuse(problem.UnknownToken, "")
 	}
-	err = c.server.deps.Store.DropToken(ctx, name, c.author(reason))
+	lets := func(t seckill.Token) bool {
+		return t.Role == seckill.RoleAdmin && t.Merchant == "" && !t.Session && t.Expires.IsZero()
+	}
+	others := slices.ContainsFunc(list, func(t seckill.Token) bool { return t.ID != token.ID && lets(t) })
+	if lets(*token) && !others && !configured {
+		return refuse(problem.NotEditable, "This is the last token with the role admin that lasts: make another one first.")
+	}
+	err = c.server.deps.Store.DropToken(ctx, token.ID, c.author(reason))
 	switch {
 	case errors.Is(err, seckill.ErrNotFound):
 		return refuse(problem.UnknownToken, "")

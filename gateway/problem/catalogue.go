@@ -70,8 +70,10 @@ var entries = [...]Entry{
 	{
 		Code: Unauthenticated, Status: 401, Title: "A valid key is needed",
 		Detail: "The request has no caller key, or one that isn't known here.",
-		Client: "Send the header Authorization: Bearer <caller key>. A key that used to work was revoked; ask whoever gave it to you.",
-		Ops:    "Check that the caller exists and isn't revoked. A new key is known on every node within a second.",
+		Client: "Send the header Authorization: Bearer <caller key>. A key that used to work was revoked or has expired: detail says " +
+			"which. A newer key of the same caller sees the same orders, and meets them with the same idempotency keys.",
+		Ops: "\"penstock ctl callers keys find\" says whose key it is and why it isn't valid. A new key is known on every node " +
+			"within a second.",
 	},
 	{
 		Code: InvalidSignature, Status: 401, Title: "The signature is not valid",
@@ -151,6 +153,11 @@ var entries = [...]Entry{
 	{
 		Code: UnknownToken, Status: 404, Title: "The token is unknown", Admin: true,
 		Detail: "There is no admin token with this name.", Client: "List the tokens.", Ops: "Check the name.",
+	},
+	{
+		Code: UnknownKey, Status: 404, Title: "The caller key is unknown", Admin: true,
+		Detail: "There is no caller key like this.", Client: "List the caller's keys.",
+		Ops: "A key that was made on another installation, or that was dead for so long that it is forgotten.",
 	},
 	{
 		Code: MethodNotAllowed, Status: 405, Title: "The method isn't allowed here",

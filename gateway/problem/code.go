@@ -8,6 +8,7 @@ type Code = seckill.Code
 // The codes of package seckill.
 const (
 	UnknownActivity   = seckill.CodeUnknownActivity
+	UnknownMerchant   = seckill.CodeUnknownMerchant
 	UnknownItem       = seckill.CodeUnknownItem
 	UnknownOrder      = seckill.CodeUnknownOrder
 	NotStarted        = seckill.CodeNotStarted
@@ -52,12 +53,12 @@ const (
 // The codes that only the admin listener answers, beside those of package seckill about activities, stock and
 // refunds.
 const (
-	UnknownMerchant      Code = "unknown-merchant"
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"
 	UnknownChange        Code = "unknown-change"
 	UnknownDeadLetter    Code = "unknown-dead-letter"
 	UnknownToken         Code = "unknown-token"
+	UnknownKey           Code = "unknown-key"
 	AlreadyExists        Code = "already-exists"
 	NotRevertible        Code = "not-revertible"
 	CrossOrigin          Code = "cross-origin"

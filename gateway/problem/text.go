@@ -54,9 +54,21 @@ func isVisible(r rune) bool {
 	if r < 0x80 {
 		return r > ' ' && r != 0x7f
 	}
-	const brailleBlank = 0x2800
-	return r != brailleBlank && unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) &&
-		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	for i := 0; i < len(blank); i += 2 {
+		if r <= blank[i+1] {
+			return r < blank[i]
+		}
+	}
+	return true
+}
+
+// blank is the first and the last of each range of characters beyond ASCII that leave no ink: spaces,
+// accents without a letter, joiners and fillers, variation selectors, and tags. The contracts of both
+// listeners have the same ranges in their patterns.
+var blank = [...]rune{
+	0xA0, 0xA0, 0xAD, 0xAD, 0x300, 0x36F, 0x61C, 0x61C, 0x115F, 0x1160, 0x1680, 0x1680, 0x17B4, 0x17B5, 0x180B, 0x180F,
+	0x2000, 0x200F, 0x2028, 0x202F, 0x205F, 0x206F, 0x2800, 0x2800, 0x3000, 0x3000, 0x3164, 0x3164, 0xFE00, 0xFE0F,
+	0xFEFF, 0xFEFF, 0xFFA0, 0xFFA0, 0xFFF0, 0xFFFB, 0x1BCA0, 0x1BCA3, 0x1D173, 0x1D17A, 0xE0000, 0xE0FFF,
 }
 
 // LoneSurrogate reports whether valid JSON has an escaped UTF-16 surrogate without its other half:

@@ -10,9 +10,10 @@
 //   - done is called exactly once for each Put, within DeliveryTimeout, whatever happens to the
 //     broker, the network or this queue, Close included. The slots are given back right after done,
 //     so that Reserve bounds the promises whose fate is open.
-//   - A partition that is sick costs its own records and nothing else (L10). Each has a client and
-//     a connection of its own, for putting (lane.go); pages go round it, to partitions that are
-//     well. Partitions tells how each is. Reserve refuses only where all of them are down.
+//   - A partition that is sick costs the others StallAfter once, and no record (L10). All share a
+//     client until one fails a record or is slow, and have one each until all are well again
+//     (carrier.go); pages go round the sick one, to partitions that are well. Partitions tells how
+//     each is. Reserve refuses only where all of them are down.
 //   - No record is passed over. Partitions are read from the positions in the books (Books), with
 //     their leader epochs: a log that lost its tail is read from where it parts from the one that
 //     was read, or from its start (KIP-320, place.judge). The group says which partitions are

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,20 +25,13 @@ const (
 // String returns the health's name.
 func (h health) String() string { return [...]string{"well", "slow", "down"}[h] }
 
-// lane is the way to one partition. It has a client of its own: a broker answers the requests of a
-// connection one after another, so that a partition that waits for its replicas would hold up the
-// records of all others on the connection. A client that failed a record, or kept one for too long,
-// is replaced. So a sick partition costs its own records and nothing else (L10).
+// lane is the way to one partition: by the shared client, or by its own (carrier). An own client that
+// failed a record, or kept one for too long, is replaced.
 type lane struct {
 	// Fixed.
 	q         *Queue
 	partition int32
-
-	// use is held for reading while a record is handed to the client, so that none reaches a closed
-	// one.
-	use    sync.RWMutex
-	client *kgo.Client // guarded by use; nil until the first record
-	closed bool        // guarded by use
+	own       carrier
 
 	mu          sync.Mutex
 	first, last *page         // guarded by mu: records in flight, oldest first
@@ -61,15 +53,16 @@ type lane struct {
 type page struct {
 	record     kgo.Record
 	lane       *lane
-	client     *kgo.Client
-	at         time.Duration // on the queue's clock
+	sender     *sender
+	shared     bool          // sender is the shared carrier's
+	at         time.Duration // when it was put, on the queue's clock
 	slots      int           // 0 for a marker
 	done       func(error)
 	prev, next *page
 }
 
 func newLane(q *Queue, partition int32) *lane {
-	l := &lane{q: q, partition: partition, leader: -1, since: time.Now()}
+	l := &lane{q: q, partition: partition, own: carrier{q: q}, leader: -1, since: time.Now()}
 	l.missing = errors.New("its leader isn't known yet")
 	l.isDown.Store(true)
 	return l
@@ -96,85 +89,52 @@ func (l *lane) put(p *page) {
 	p.lane = l
 	p.record.Topic = l.q.cfg.Topic
 	p.record.Partition = l.partition
-	err := l.acquire()
-	if err != nil {
-		l.q.finish(p, err)
-		return
-	}
-	defer l.use.RUnlock()
-	p.client = l.client
 	p.at = l.q.clock()
 	l.q.inFlight.Add(1)
+	l.send(p)
+}
+
+// send hands a page to the client.
+func (l *lane) send(p *page) {
+	c := &l.q.shared
+	if p.shared = !l.q.apart.Load(); !p.shared {
+		c = &l.own
+	}
+	s, err := c.acquire()
+	if err != nil {
+		l.q.finish(p, err)
+		l.q.landed()
+		return
+	}
+	defer c.use.RUnlock()
+	p.sender = s
+	s.pages.Add(1)
 	l.add(p)
 	// The context is nobody's: the client fails all records of a partition when the first one's
 	// context ends, and the caller's deadline is the caller's own business.
-	l.client.TryProduce(context.Background(), &p.record, p.landed)
+	s.client.TryProduce(context.Background(), &p.record, p.landed)
 }
 
-// acquire makes the client if need be, and returns with use held for reading unless it returns an
-// error.
-func (l *lane) acquire() error {
-	for {
-		l.use.RLock()
-		if l.client != nil {
-			return nil
-		}
-		l.use.RUnlock()
-		if err := l.connect(); err != nil {
-			return err
-		}
-	}
-}
-
-func (l *lane) connect() error {
-	l.use.Lock()
-	defer l.use.Unlock()
-	if l.closed {
-		return ErrClosed
-	}
-	if l.client != nil {
-		return nil
-	}
-	client, err := kgo.NewClient(append(l.q.cfg.clientOptions(), l.q.producerOptions()...)...)
-	if err != nil {
-		return fmt.Errorf("kafka: make a producer for partition %d: %w", l.partition, err)
-	}
-	l.client = client
-	return nil
-}
-
-// retire replaces a client; nil is whatever client there is. What it has in flight fails.
-func (l *lane) retire(client *kgo.Client) {
-	l.use.Lock()
-	old := l.client
-	if old == nil || client != nil && client != old {
-		l.use.Unlock()
-		return
-	}
-	l.client = nil
-	l.use.Unlock()
-	l.q.retired.Go(old.Close)
-}
-
-// close ends the lane for good. Records in flight fail.
-func (l *lane) close() {
-	l.use.Lock()
-	l.closed = true
-	l.use.Unlock()
-	l.retire(nil)
-}
-
+// add notes a page that is in flight, behind those that were put before it.
 func (l *lane) add(p *page) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p.prev = l.last
-	if l.last == nil {
-		l.first = p
+	before := l.last
+	for before != nil && before.at > p.at { // p was sent before, by the shared client
+		before = before.prev
+	}
+	p.prev = before
+	if before == nil {
+		p.next, l.first = l.first, p
 		l.oldest.Store(int64(p.at))
 	} else {
-		l.last.next = p
+		p.next, before.next = before.next, p
 	}
-	l.last = p
+	if p.next == nil {
+		l.last = p
+	} else {
+		p.next.prev = p
+	}
 	l.inFlight++
 }
 
@@ -201,9 +161,17 @@ func (l *lane) remove(p *page) {
 
 // landed is called by the client when the fate of a page is known.
 func (p *page) landed(_ *kgo.Record, err error) {
-	l := p.lane
+	l, waited := p.lane, p.lane.q.clock()-p.at
+	p.sender.pages.Add(-1)
+	again := errors.Is(err, kgo.ErrClientClosed) && p.goesOn(waited)
 	l.mu.Lock()
 	l.remove(p)
+	if again {
+		l.mu.Unlock()
+		p.record = kgo.Record{Topic: p.record.Topic, Partition: p.record.Partition, Value: p.record.Value}
+		l.send(p)
+		return
+	}
 	if errors.Is(err, kgo.ErrClientClosed) {
 		err = l.closedError()
 	}
@@ -211,7 +179,7 @@ func (p *page) landed(_ *kgo.Record, err error) {
 	switch {
 	case err == nil:
 		l.err, l.missing = nil, nil
-		l.isLate.Store(l.q.clock()-p.at > l.q.cfg.StallAfter)
+		l.isLate.Store(waited > l.q.cfg.StallAfter)
 	case sick:
 		l.err = err
 	}
@@ -223,7 +191,11 @@ func (p *page) landed(_ *kgo.Record, err error) {
 		l.failed.Add(1)
 	}
 	if sick {
-		l.retire(p.client)
+		if p.shared {
+			l.q.split(p.sender)
+		} else {
+			l.own.retire(p.sender)
+		}
 		if otherTopic(err) {
 			l.q.lookNow()
 		}
@@ -231,6 +203,13 @@ func (p *page) landed(_ *kgo.Record, err error) {
 	l.observe()
 	l.q.finish(p, err)
 	l.q.landed()
+}
+
+// goesOn reports whether a page of a closed client is sent once more, by the partition's own: the
+// client was closed because of another partition. It may then come twice, like any record. A marker
+// fails, for who wrote it writes another round.
+func (p *page) goesOn(waited time.Duration) bool {
+	return p.sender.split.Load() && p.slots > 0 && waited < p.lane.q.cfg.DeliveryTimeout && !p.lane.q.closed.Load()
 }
 
 // closedError says why a client was closed that still had a record. mu must be held.
@@ -244,22 +223,30 @@ func (l *lane) closedError() error {
 	return ErrTimeout
 }
 
-// expire fails records that wait for too long. The client can't take back what it has sent, so it
-// goes.
+// expire splits the shared client where a record of the lane stalls, and fails records of its own
+// client that wait for too long: the client can't take back what it has sent, so it goes.
 func (l *lane) expire(now, timeout time.Duration) {
 	l.mu.Lock()
 	first := l.first
-	if first == nil || now-first.at < timeout {
+	if first == nil {
 		l.mu.Unlock()
 		return
 	}
-	if l.err == nil {
-		l.err = ErrTimeout
+	s, shared, waits := first.sender, first.shared, now-first.at
+	late := !shared && waits >= timeout
+	if late {
+		if l.err == nil {
+			l.err = ErrTimeout
+		}
+		l.isDown.Store(true)
 	}
-	l.isDown.Store(true)
-	client := first.client
 	l.mu.Unlock()
-	l.retire(client)
+	switch {
+	case shared && waits > l.q.cfg.StallAfter:
+		l.q.split(s)
+	case late:
+		l.own.retire(s)
+	}
 }
 
 // led notes what the cluster says of the partition's leader.

@@ -18,12 +18,14 @@ const spareRecords = 64
 // default limit.
 const maxBatchBytes = 1_000_000
 
-// producerOptions are those of a lane's client. It has no timeout of its own for a record: it
-// wouldn't hold for one that was sent. The lane replaces the client instead.
+// producerOptions are those of a carrier's client. It has no timeout of its own for a record: it
+// wouldn't hold for one that was sent. The carrier replaces the client instead.
 func (q *Queue) producerOptions() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerLinger(0), // batches form by themselves while requests are in flight
+		// Pages are mostly digests. Compressing them costs us and the broker more than it saves.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.MaxBufferedRecords(q.cfg.Slots + spareRecords),
 		kgo.ProducerBatchMaxBytes(maxBatchBytes),
 		kgo.ProduceRequestTimeout(q.cfg.RequestTimeout),
@@ -130,7 +132,7 @@ func (q *Queue) lane(partition int32) *lane {
 	more := append([]*lane(nil), lanes...)
 	for int(partition) >= len(more) {
 		l := newLane(q, int32(len(more)))
-		l.closed = q.closed.Load() // see Close
+		l.own.closed = q.closed.Load() // see Close
 		more = append(more, l)
 	}
 	q.lanes.Store(&more)

@@ -39,6 +39,9 @@ type Queue struct {
 	inFlight atomic.Int64               // records and markers whose done has not returned
 	closed   atomic.Bool
 
+	shared  carrier        // of all partitions, unless apart
+	apart   atomic.Bool    // each partition has a client of its own
+	sharing sharing        // tendLoop's
 	lanesMu sync.Mutex     // held while lanes are added
 	retired sync.WaitGroup // clients that were replaced and are being closed
 	marks   marks
@@ -71,6 +74,7 @@ func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 		nudged: make(chan struct{}, 1), found: make(chan struct{}),
 		closing: make(chan struct{}), settled: make(chan struct{}, 1),
 	}
+	q.shared.q = q
 	q.lanes.Store(new([]*lane))
 	q.consumer.init()
 	client, err := kgo.NewClient(q.cfg.clientOptions()...)
@@ -142,8 +146,9 @@ func (q *Queue) Close(ctx context.Context) error {
 		q.lanesMu.Lock() // a lane that is added later is closed from the start
 		lanes := *q.lanes.Load()
 		q.lanesMu.Unlock()
+		q.shared.close()
 		for _, l := range lanes {
-			l.close()
+			l.own.close()
 		}
 		for q.inFlight.Load() != 0 {
 			<-q.settled

@@ -8,6 +8,7 @@ import (
 type counts struct {
 	refused, acked, failed atomic.Int64
 	promises, rerouted     atomic.Int64
+	splits                 atomic.Int64
 	rejected               atomic.Int64
 	markers                atomic.Int64
 	polled, committed      atomic.Int64
@@ -30,6 +31,7 @@ type Stats struct {
 	Rejected int64 // Put ended with one that it is
 	Promises int64 // slots of records that ended well
 	Rerouted int64 // records that went to another partition than their shard prefers
+	Splits   int64 // times that partitions got clients of their own, because one held up the others
 	Markers  int64 // markers that were acknowledged
 
 	Polled    int64 // records that Poll returned, or passed over as markers
@@ -66,6 +68,7 @@ func (q *Queue) Stats() Stats {
 		Rejected:   q.counts.rejected.Load(),
 		Promises:   q.counts.promises.Load(),
 		Rerouted:   q.counts.rerouted.Load(),
+		Splits:     q.counts.splits.Load(),
 		Markers:    q.counts.markers.Load(),
 		Polled:     q.counts.polled.Load(),
 		Committed:  q.counts.committed.Load(),

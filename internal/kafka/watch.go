@@ -85,12 +85,16 @@ func (q *Queue) adopt(old, t *topicState) {
 	case old == nil:
 	case old.id == t.id:
 		t.gone = old.gone
+		if len(t.leaders) > len(old.leaders) {
+			q.part(q.shared.current()) // it doesn't know the new ones
+		}
 	default:
 		q.cfg.Logger.Error("the topic was made anew: what the old one had and no worker had read is gone",
 			"topic", q.cfg.Topic)
 		q.counts.dataLoss.Add(1)
+		q.shared.retire(nil) // it knows the topic by its id
 		for _, l := range *q.lanes.Load() {
-			l.retire(nil) // it knows the topic by its id
+			l.own.retire(nil)
 		}
 	}
 	q.topic.Store(t)
@@ -219,14 +223,15 @@ func (q *Queue) tendLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now := q.clock()
-		for _, l := range *q.lanes.Load() {
+		now, lanes := q.clock(), *q.lanes.Load()
+		for _, l := range lanes {
 			l.expire(now, q.cfg.DeliveryTimeout-tendEvery)
 			l.observe()
 			if l.wantsProbe(now) {
 				l.put(q.marker(func(int64, error) {}))
 			}
 		}
+		q.share(now, q.usable())
 		q.judge()
 	}
 }

@@ -24,6 +24,8 @@ type Config struct {
 	DataDir         string
 	Durable         bool
 	AdminToken      string
+	SecretsKey      string // keys that encrypt payment secrets, as vault.Parse reads them
+	SecretsKeyFile  string // or a file that has them
 	OpenMetrics     bool
 	ShutdownTimeout time.Duration
 	TrustedProxies  []string // addresses and networks
@@ -149,6 +151,7 @@ func (c Config) Mistakes() []error {
 	if _, err := c.trustedProxies(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.checkSecretsKeys())
 	errs = Apart(append(errs, c.Derive().Sale.Validate(), c.Gateway.Validate())...)
 	said := make(map[string]bool, len(errs))
 	for _, err := range errs {

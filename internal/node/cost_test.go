@@ -142,7 +142,7 @@ func callsOfAMinute(t *testing.T, items int) (calls int64) {
 func publishItems(t *testing.T, sale *Sale, store seckill.Store, items int) {
 	t.Helper()
 	by := seckill.Author{Actor: "test", Reason: "test"}
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m", Name: "M", PaymentSecret: "secret"}, by); err != nil {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m", Name: "M", PaymentSecret: "secret"}, by); err != nil {
 		t.Fatal(err)
 	}
 	a := seckill.Activity{

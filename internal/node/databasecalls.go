@@ -30,31 +30,42 @@ func (d *database) FindActivity(ctx context.Context, id seckill.ActivityID) (*se
 	return s.FindActivity(ctx, id)
 }
 
-// PutMerchant implements seckill.Store.
-func (d *database) PutMerchant(ctx context.Context, m seckill.Merchant, by seckill.Author) error {
+// UpdateMerchant implements seckill.Store.
+func (d *database) UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,
+	change func(*seckill.Merchant, time.Time) (*seckill.Merchant, error)) (*seckill.Merchant, error) {
 	s, err := d.store()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.PutMerchant(ctx, m, by)
+	return s.UpdateMerchant(ctx, id, by, change)
 }
 
-// AddCaller implements seckill.Store.
-func (d *database) AddCaller(ctx context.Context, c seckill.Caller, by seckill.Author) error {
+// UpdateCaller implements seckill.Store.
+func (d *database) UpdateCaller(ctx context.Context, ref seckill.CallerRef, by seckill.Author,
+	change func(*seckill.Caller, time.Time) (*seckill.Caller, error)) (*seckill.Caller, error) {
 	s, err := d.store()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.AddCaller(ctx, c, by)
+	return s.UpdateCaller(ctx, ref, by, change)
 }
 
-// SetCallerRevoked implements seckill.Store.
-func (d *database) SetCallerRevoked(ctx context.Context, c seckill.CallerRef, revoked bool, by seckill.Author) error {
+// NoteKeyUses implements seckill.Store.
+func (d *database) NoteKeyUses(ctx context.Context, uses []seckill.KeyUse) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.SetCallerRevoked(ctx, c, revoked, by)
+	return s.NoteKeyUses(ctx, uses)
+}
+
+// KeyUses implements seckill.Store.
+func (d *database) KeyUses(ctx context.Context, ref seckill.CallerRef) ([]seckill.KeyUse, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.KeyUses(ctx, ref)
 }
 
 // UpdateActivity implements seckill.Store.
@@ -300,6 +311,15 @@ func (d *database) ShardSums(ctx context.Context, shard inventory.ShardID) (seck
 	return s.ShardSums(ctx, shard)
 }
 
+// Recount implements seckill.Store.
+func (d *database) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*seckill.Recount, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	return s.Recount(ctx, shard, mend, by)
+}
+
 // Unpublished implements seckill.Store.
 func (d *database) Unpublished(ctx context.Context, id seckill.ActivityID) (int, error) {
 	s, err := d.store()
@@ -355,13 +375,22 @@ func (d *database) DiscardDeadLetters(ctx context.Context, ids []int64, by secki
 	return s.DiscardDeadLetters(ctx, ids, by)
 }
 
-// PutToken implements seckill.Store.
-func (d *database) PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error {
+// AddToken implements seckill.Store.
+func (d *database) AddToken(ctx context.Context, t seckill.Token, life time.Duration, by seckill.Author) (seckill.Token, error) {
+	s, err := d.store()
+	if err != nil {
+		return t, err
+	}
+	return s.AddToken(ctx, t, life, by)
+}
+
+// NoteTokenUse implements seckill.Store.
+func (d *database) NoteTokenUse(ctx context.Context, u seckill.TokenUse) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.PutToken(ctx, t, by)
+	return s.NoteTokenUse(ctx, u)
 }
 
 // Tokens implements seckill.Store.
@@ -374,12 +403,12 @@ func (d *database) Tokens(ctx context.Context) ([]seckill.Token, error) {
 }
 
 // DropToken implements seckill.Store.
-func (d *database) DropToken(ctx context.Context, name string, by seckill.Author) error {
+func (d *database) DropToken(ctx context.Context, id seckill.TokenID, by seckill.Author) error {
 	s, err := d.store()
 	if err != nil {
 		return err
 	}
-	return s.DropToken(ctx, name, by)
+	return s.DropToken(ctx, id, by)
 }
 
 // ExchangeSettings implements settings.Store.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"penstock/gateway/admin"
 )
 
 // health is what this process knows of itself, of its servers and of the shards. Both listeners
@@ -17,6 +19,7 @@ type health struct {
 	hasCatalog func() bool // fixed before the listeners serve
 
 	draining atomic.Bool
+	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
 	report   atomic.Pointer[report]
 	since    map[string]serverState // of the loop: by server and instance
 
@@ -82,6 +85,9 @@ func (h *health) Missing() string {
 		return "draining"
 	case !h.hasCatalog():
 		return "no catalog"
+	}
+	if err := h.disk.Load(); err != nil {
+		return "data-dir: " + (*err).Error()
 	}
 	return ""
 }
@@ -278,4 +284,24 @@ func (n *Node) lookAtClock(ctx context.Context) {
 	}
 	n.sale.ahead.Store(int64(ahead))
 	n.sale.Desk.SetOffset(ahead)
+}
+
+// lookAtQueue says how far the workers have read each partition.
+func (n *Node) lookAtQueue(ctx context.Context) ([]admin.Partition, error) {
+	progress, err := n.servers.queue.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]admin.Partition, len(progress))
+	for i := range progress {
+		p := &progress[i]
+		out[i] = admin.Partition{Number: p.Partition, Next: p.Next, Start: p.Start, End: p.End, Behind: p.Behind(), State: "ok"}
+		switch {
+		case p.Err != nil:
+			out[i].State, out[i].Detail = "unknown", p.Err.Error()
+		case p.Lost():
+			out[i].State, out[i].Detail = "lost", "the log is not the one that was read"
+		}
+	}
+	return out, nil
 }

@@ -16,7 +16,8 @@ import (
 func keptCatalog(t testing.TB) *seckill.Catalog {
 	t.Helper()
 	edit := (*seckill.Catalog)(nil).Edit(true, time.Now())
-	caller := &seckill.Caller{CallerRef: seckill.CallerRef{Merchant: "m", Caller: "web"}, Rights: seckill.RightBuy, KeyHash: keyHash}
+	caller := &seckill.Caller{CallerRef: seckill.CallerRef{Merchant: "m", Caller: "web"}, Rights: seckill.RightBuy,
+		Keys: []seckill.CallerKey{{ID: "k", Prefix: "psk_x", Hash: keyHash}}}
 	for _, change := range []seckill.CatalogChange{
 		{Merchant: &seckill.Merchant{ID: "m", Name: "M", PaymentSecret: "hush"}}, {Caller: caller},
 		{Activity: &seckill.Activity{

@@ -16,7 +16,7 @@ import (
 func (n *Node) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
-		Catalog: n.sale.Desk.Catalog, Health: n.health,
+		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics,
@@ -245,6 +245,7 @@ func (n *Node) queueMetrics() []admin.Sample {
 		counter("penstock_queue_acknowledged_total", "Records acknowledged.", s.Acked),
 		counter("penstock_queue_promises_total", "Promises in the pages acknowledged.", s.Promises),
 		counter("penstock_queue_rerouted_total", "Pages that went to another partition than their shard prefers.", s.Rerouted),
+		counter("penstock_queue_splits_total", "Times that one partition held up the others, so that each got a client of its own.", s.Splits),
 		counter("penstock_queue_markers_total", "Markers of barriers acknowledged.", s.Markers),
 		counter("penstock_queue_failed_total", "Records whose acknowledgement did not come.", s.Failed),
 		counter("penstock_queue_polled_total", "Records polled.", s.Polled),

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/vault"
 	"penstock/seckill"
 )
 
@@ -22,6 +24,7 @@ type Node struct {
 	root     *slog.Logger // of which parts make theirs
 	log      *slog.Logger
 	kept     keptNode // from an earlier life
+	vault    *vault.Vault
 	signals  *Signals
 	breakers *breakers
 	health   *health
@@ -75,7 +78,6 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 			return nil, errors.Join(err, n.Stop(stop))
 		}
 	}
-	n.awaitShards(ctx)
 	return n, nil
 }
 
@@ -88,6 +90,7 @@ func (n *Node) plan() []layer {
 		{"sale", n.openSale, n.closeSale},
 		{"loops", n.startLoops, n.stopLoops},
 		{"admin listener", n.serveAdmin, n.shutAdmin},
+		{"shards", n.awaitShards, nothing},
 		{"public listener", n.servePublic, n.shutPublic},
 	}
 }
@@ -170,12 +173,15 @@ func (n *Node) closeListeners(context.Context) error {
 // openSale joins the parts of the sale, and puts in force what was kept.
 func (n *Node) openSale(ctx context.Context) error {
 	s := &n.servers
+	if err := n.openVault(ctx); err != nil {
+		return err
+	}
 	seams := Seams{
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
 		Held:    n.heldTimeouts,
-		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
+		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
 		seams.Announcer = s.events
@@ -192,7 +198,7 @@ func (n *Node) openSale(ctx context.Context) error {
 	if err := n.sale.Desk.Refresh(ctx); err != nil {
 		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
 	}
-	return nil
+	return n.checkSecrets()
 }
 
 func (n *Node) closeSale(context.Context) error {
@@ -205,7 +211,7 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock,
+	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock, n.noteUses,
 		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		runs = append(runs, n.makeToken)
@@ -215,6 +221,8 @@ func (n *Node) startLoops(ctx context.Context) error {
 	}
 	if n.cfg.Real() {
 		runs = append(runs, n.keepCatalog)
+	} else {
+		runs = append(runs, n.watchDisk)
 	}
 	for _, run := range runs {
 		n.work.Go(func() { run(ctx) })
@@ -236,6 +244,9 @@ func (n *Node) serveAdmin(context.Context) error {
 	config := admin.DefaultConfig()
 	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
 	var err error
+	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}
@@ -283,27 +294,33 @@ func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) err
 }
 
 // awaitShards waits, with embedded parts, until all shards are open: whoever serves alone opens
-// what the last process left, which takes moments.
-func (n *Node) awaitShards(ctx context.Context) {
+// what the last process left, which takes moments. The port is taken by then, so buyers wait for
+// their first answer instead of being told to come again.
+func (n *Node) awaitShards(ctx context.Context) error {
 	if n.servers.embedded == nil || n.role&RoleWorker == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, openPatience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards {
-			return
+		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards && n.follows() {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			n.log.Warn("not all shards are open yet; their items can't be sold")
-			return
+			return nil
 		case <-tick.C:
 		}
 	}
 }
 
+// follows reports whether buyers are sent under the epochs that were given out last.
+func (n *Node) follows() bool {
+	return !slices.ContainsFunc(n.sale.Rows(), func(row seckill.ShardRow) bool { return row.Ref.Epoch != row.NextEpoch })
+}
+
 // openPatience is how long Start waits for the shards of the embedded parts.
-const openPatience = 15 * time.Second
+const openPatience = 10 * time.Second

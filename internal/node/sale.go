@@ -47,6 +47,9 @@ type Seams struct {
 	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
 
+	// Open decrypts payment secrets; nil takes them as they are.
+	Open func(sealed, owner string) (string, error)
+
 	// Name names this process in its pages.
 	Name string
 	// DropAfter is how long after an activity closed it is deleted with its orders; 0 is never.
@@ -102,7 +105,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	}
 	d, err := desk.New(cfg, desk.Parts{
 		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
-		Log: part(log, "desk"),
+		Open: seams.Open, Log: part(log, "desk"),
 	})
 	if err != nil {
 		return nil, err

@@ -108,7 +108,7 @@ func documentedUser(t *testing.T) []string {
 // user may use.
 func useStock(ctx context.Context, stock *inventory.Stock) error {
 	ref := inventory.Ref{Shard: 1, Epoch: 1}
-	name := func(n string) string { return n + strings.Repeat("-", inventory.TailLength) }
+	name := func(n string) string { return n + strings.Repeat("-", 26) }
 	hold := inventory.Hold{Item: 1, ID: name("h1"), Buyer: "u1", Quantity: 1}
 	loaded := inventory.Hold{Item: 1, ID: name("h2"), Buyer: "u2", Quantity: 1}
 	items := []inventory.Stocked{{Item: 1, Total: 6, Available: 5}}

@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
-	"time"
 
 	"penstock/seckill"
 )
@@ -45,8 +45,12 @@ func (n *Node) tryToken(ctx context.Context) error {
 		return fmt.Errorf("make an admin token: %w", err)
 	}
 	token := "pst_" + base64.RawURLEncoding.EncodeToString(secret[:])
-	first := seckill.Token{Name: "first", Role: seckill.RoleAdmin, Hash: sha256.Sum256([]byte(token)), Created: time.Now()}
-	if err := store.PutToken(ctx, first, seckill.Author{Actor: "penstock", Reason: "first start"}); err != nil {
+	first := seckill.Token{ID: "first", Name: "first", Role: seckill.RoleAdmin, Hash: sha256.Sum256([]byte(token))}
+	_, err = store.AddToken(ctx, first, 0, seckill.Author{Actor: "penstock", Reason: "first start"})
+	if errors.Is(err, seckill.ErrExists) { // another process was quicker
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("keep the admin token: %w", err)
 	}
 	if n.cfg.OnFirstToken != nil {

@@ -114,15 +114,10 @@ func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in in
 		}
 	}
 	keys := keysInOrder(wanted)
-	setLockTimeout(tx.pipe, acceptPatience)
 	epochs := queueEpochs(tx.pipe, "", shards)
 	var moved int64
 	queueMoves(tx.pipe, &moved, a.moves)
-	text := lockLedgers
-	if a.skip {
-		text = lockFreeLedgers
-	}
-	stock := queueLedgers(tx.pipe, text, keys)
+	stock := a.queueStock(tx.pipe, keys)
 	in.there = make(map[seckill.StockKey]bool)
 	if a.skip {
 		in.there = queueKeys(tx.pipe, keys)
@@ -144,6 +139,17 @@ func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in in
 		Epochs: epochs, Stock: stock, Locked: lockedKeys(in.there, stock), Existing: f.orders, Bought: bought, Now: tx.now,
 	}
 	return in, f, a.readNewLimits(ctx, tx, pl, in)
+}
+
+// queueStock queues the taking of the stock rows. Only these may be ErrLocked: what waits for too long
+// for the row of a shard or of a position is an error of the server, which is waited out.
+func (a *accepting) queueStock(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]*seckill.Ledger {
+	if a.skip {
+		return queueLedgers(p, lockFreeLedgers, keys)
+	}
+	setLockTimeout(p, acceptPatience)
+	defer resetLockTimeout(p)
+	return queueLedgers(p, lockLedgers, keys)
 }
 
 // queueBuyers queues the reading of the orders that are there, and of what the buyers of items with

@@ -88,6 +88,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	var refused error
 	err := s.write(ctx, "update activity "+string(id), func(ctx context.Context, tx *transaction) error {
 		refused = nil
+		tx.exec(activitySettings)
 		// The stock rows of a draft, too: what change sees of them must not move until it is
 		// written.
 		tx.lockCatalog()
@@ -107,7 +108,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		case err != nil:
 			refused = err
 			return err
-		case wanted == nil || wanted.ID != id:
+		case wanted != nil && wanted.ID != id:
 			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
 		e.Next = wanted.Clone()
@@ -123,6 +124,10 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
+// activitySettings give an activity of 20,000 items the time that it takes on a busy machine, and let
+// it wait for another one that is being written.
+const activitySettings = "SELECT set_config('statement_timeout', '1min', true), set_config('lock_timeout', '30s', true)"
+
 // edit is an activity under way.
 type edit struct {
 	*seckill.ActivityEdit
@@ -134,6 +139,11 @@ type edit struct {
 
 // write writes what the activity becomes, and returns it as it is then.
 func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
+	if gone, err := e.Deletes(); err != nil {
+		return nil, err
+	} else if gone {
+		return nil, e.deleteDraft()
+	}
 	if err := needMerchant(ctx, e.tx.pipe, e.Next.Merchant); err != nil {
 		return nil, err
 	}
@@ -161,6 +171,17 @@ func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
 	}
 	e.tx.record(e.by, r)
 	return e.Next, nil
+}
+
+// deleteDraft deletes the activity, with a change record.
+func (e *edit) deleteDraft() error {
+	e.tx.deleteActivity(e.sale, e.Old.ID)
+	r, _, err := seckill.RecordActivity(e.Old, nil)
+	if err != nil {
+		return err
+	}
+	e.tx.record(e.by, r)
+	return nil
 }
 
 // writeActivity writes the activity's row. A new one gets a week, and the partition for it.

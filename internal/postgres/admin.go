@@ -10,11 +10,11 @@ import (
 	"penstock/seckill"
 )
 
-const changeColumns = `number, at, actor, reason, kind, key, "before", "after"`
+const changeColumns = `number, at, actor, token, address, reason, kind, key, "before", "after"`
 
 func scanChange(rows pgx.Rows) (seckill.Change, error) {
 	var c seckill.Change
-	err := rows.Scan(&c.Number, &c.At, &c.Actor, &c.Reason, &c.Kind, &c.Key, &c.Before, &c.After)
+	err := rows.Scan(&c.Number, &c.At, &c.Actor, &c.Token, &c.Address, &c.Reason, &c.Kind, &c.Key, &c.Before, &c.After)
 	c.At = c.At.UTC()
 	return c, err
 }
@@ -58,79 +58,4 @@ func list[T any](ctx context.Context, s *Store, what string, scan func(pgx.Rows)
 		return nil, err
 	}
 	return out, nil
-}
-
-const tokenColumns = "name, role, hash, created"
-
-func scanToken(rows pgx.Rows) (seckill.Token, error) {
-	var t seckill.Token
-	var hash []byte
-	var role int16
-	err := rows.Scan(&t.Name, &role, &hash, &t.Created)
-	t.Role = seckill.Role(role)
-	copy(t.Hash[:], hash) // a CHECK holds the length
-	t.Created = t.Created.UTC()
-	return t, err
-}
-
-// lockToken returns the token of that name, nil where there is none; it stays so until the
-// transaction ends.
-func (tx *transaction) lockToken(ctx context.Context, name string) (*seckill.Token, error) {
-	var found *seckill.Token
-	tx.lockCatalog()
-	tx.readClock()
-	tx.each(func(rows pgx.Rows) error {
-		t, err := scanToken(rows)
-		found = &t
-		return err
-	}, "SELECT "+tokenColumns+" FROM tokens WHERE name = $1", name)
-	return found, tx.flush(ctx)
-}
-
-// PutToken implements seckill.AdminStore. Created is the database's. Putting what is there changes
-// nothing.
-func (s *Store) PutToken(ctx context.Context, t seckill.Token, by seckill.Author) error {
-	return s.write(ctx, "put token "+t.Name, func(ctx context.Context, tx *transaction) error {
-		old, err := tx.lockToken(ctx, t.Name)
-		if err != nil {
-			return err
-		}
-		if old != nil && old.Role == t.Role && old.Hash == t.Hash {
-			return nil
-		}
-		r, err := seckill.RecordToken(old, &t)
-		if err != nil {
-			return err
-		}
-		tx.exec(`INSERT INTO tokens (name, role, hash, created) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (name) DO UPDATE SET role = excluded.role, hash = excluded.hash, created = excluded.created`,
-			t.Name, int16(t.Role), t.Hash[:], tx.now)
-		tx.record(by, r)
-		return nil
-	})
-}
-
-// Tokens implements seckill.AdminStore; they come in the order of their names.
-func (s *Store) Tokens(ctx context.Context) ([]seckill.Token, error) {
-	return list(ctx, s, "read tokens", scanToken, "SELECT "+tokenColumns+" FROM tokens ORDER BY name")
-}
-
-// DropToken implements seckill.AdminStore.
-func (s *Store) DropToken(ctx context.Context, name string, by seckill.Author) error {
-	return s.write(ctx, "drop token "+name, func(ctx context.Context, tx *transaction) error {
-		old, err := tx.lockToken(ctx, name)
-		switch {
-		case err != nil:
-			return err
-		case old == nil:
-			return seckill.ErrNotFound
-		}
-		r, err := seckill.RecordToken(old, nil)
-		if err != nil {
-			return err
-		}
-		tx.exec("DELETE FROM tokens WHERE name = $1", name)
-		tx.record(by, r)
-		return nil
-	})
 }

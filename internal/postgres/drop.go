@@ -75,13 +75,7 @@ func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done b
 		if err != nil || !still {
 			return err
 		}
-		for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
-			tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", c.sale)
-		}
-		tx.exec("DELETE FROM items WHERE sale = $1", c.sale)
-		tx.exec("DELETE FROM activities WHERE sale = $1", c.sale)
-		tx.exec("INSERT INTO dropped_activities (id, changed, at) VALUES ($1, $2, $3)", string(c.id), tx.raiseVersion(), tx.now)
-		tx.forgetDropped()
+		tx.deleteActivity(c.sale, c.id)
 		updateDigests(tx, sold)
 		done = true
 		return nil
@@ -90,6 +84,18 @@ func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done b
 		s.weeks.drop(items)
 	}
 	return done && err == nil, err
+}
+
+// deleteActivity queues that an activity goes, with its items and their stock rows, and that readers of the
+// catalog are told.
+func (tx *transaction) deleteActivity(sale int32, id seckill.ActivityID) {
+	for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
+		tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", sale)
+	}
+	tx.exec("DELETE FROM items WHERE sale = $1", sale)
+	tx.exec("DELETE FROM activities WHERE sale = $1", sale)
+	tx.exec("INSERT INTO dropped_activities (id, changed, at) VALUES ($1, $2, $3)", string(id), tx.raiseVersion(), tx.now)
+	tx.forgetDropped()
 }
 
 // dropMemory is how long a reader of the catalog may have been away to be told of drops one by one.

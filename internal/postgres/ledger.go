@@ -114,10 +114,14 @@ func queueEpochs(p *pipe, how string, shards []int32) map[inventory.ShardID]inve
 // skipLocked leaves out rows that somebody has.
 const skipLocked = " SKIP LOCKED"
 
-// setLockTimeout queues a bound for the rest of the transaction: how long it waits for a row.
+// setLockTimeout queues a bound for the statements behind it, until the transaction ends or
+// resetLockTimeout: how long they wait for a row.
 func setLockTimeout(p *pipe, d time.Duration) {
 	p.exec("SELECT set_config('lock_timeout', $1, true)", d.String())
 }
+
+// resetLockTimeout queues the session's own bound again.
+func resetLockTimeout(p *pipe) { p.exec("SET LOCAL lock_timeout TO DEFAULT") }
 
 // ordersOfBuyers has the orders of buyers whose units count, and those of given ids. All orders of
 // a buyer and an item have ids that begin with the same head, so they are a range of the primary
@@ -215,6 +219,7 @@ func (tx *transaction) awaitStock(ctx context.Context, held map[seckill.StockKey
 		return err
 	}, `SELECT s.item, s.shard FROM unnest($1::bigint[], $2::int[]) AS k (item, shard) JOIN stock AS s USING (item, shard)
 		ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`, items, shards)
+	resetLockTimeout(tx.pipe)
 	err := tx.flush(ctx)
 	if errors.Is(err, seckill.ErrLocked) {
 		_, err = tx.change(ctx, "ROLLBACK TO SAVEPOINT stock")

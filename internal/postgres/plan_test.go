@@ -79,7 +79,7 @@ func newPlanScenario(t *testing.T, heard *listener) *planScenario {
 		_ = conn.Close(context.Background())
 	})
 	s := &planScenario{T: t, store: store, conn: conn, id: "a-live", by: seckill.Author{Actor: "ann", Reason: "a test"}}
-	s.no(store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones", PaymentSecret: "x"}, s.by))
+	s.no(seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones", PaymentSecret: "x"}, s.by))
 	for i := range 12 { // of weeks to come
 		s.sell(seckill.ActivityID(fmt.Sprint("a-", i)), time.Duration(i+1)*7*24*time.Hour)
 	}
@@ -246,7 +246,7 @@ func (s *planScenario) office() {
 		var err error
 		version, err = s.store.LoadCatalog(ctx, version, func(bool) {}, func(seckill.CatalogChange) error { return nil })
 		s.no(err)
-		s.no(s.store.PutMerchant(ctx, seckill.Merchant{ID: "m2", Name: fmt.Sprint(version.Number)}, s.by))
+		s.no(seckill.PutMerchant(ctx, s.store, seckill.Merchant{ID: "m2", Name: fmt.Sprint(version.Number)}, s.by))
 	}
 	_, err := s.store.LoadCatalog(ctx, version, func(bool) {}, func(seckill.CatalogChange) error { return nil })
 	s.no(err)

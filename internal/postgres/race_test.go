@@ -480,7 +480,7 @@ func TestL8_AProcessThatStopsKeepsNobodyWaiting(t *testing.T) {
 	store := open(t, postgres.Config{URL: url})
 	s := newSale(t, store, 10, 0)
 	_, err := stopped.UpdateActivity(t.Context(), s.id, author, func(a *seckill.Activity) (*seckill.Activity, error) {
-		must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m2"}, author)) // it waits for the catalog's row
+		must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m2"}, author)) // it waits for the catalog's row
 		a.Name = "Renamed"
 		return a, nil
 	})

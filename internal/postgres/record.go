@@ -6,8 +6,9 @@ import (
 
 // record queues the record of a change.
 func (tx *transaction) record(by seckill.Author, r seckill.ChangeRecord) {
-	tx.exec(`INSERT INTO changes (at, actor, reason, kind, key, "before", "after") VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		tx.now, by.Actor, by.Reason, r.Kind, r.Key, r.Before, r.After)
+	tx.exec(`INSERT INTO changes (at, actor, token, address, reason, kind, key, "before", "after")
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		tx.now, by.Actor, by.Token, by.Address, by.Reason, r.Kind, r.Key, r.Before, r.After)
 }
 
 // lockCatalog queues the lock that transactions which change the catalog, tokens or settings by

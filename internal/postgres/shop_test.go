@@ -38,7 +38,7 @@ func newSale(t testing.TB, store *postgres.Store, total int64, perUser int) *sal
 
 func namedSale(t testing.TB, store *postgres.Store, id seckill.ActivityID, total int64, perUser int) *sale {
 	t.Helper()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author))
+	must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones"}, author))
 	a := publish(t, store, id, seckill.Item{SKU: "x", Price: price, Quantity: total, PerUser: perUser, Spread: 1})
 	s := &sale{id: id, item: a.Items[0].ID, sku: "x"}
 	s.ref = fence(t, store, inventory.Home(s.item, store.ShardCount()))

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"errors"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -104,16 +107,23 @@ func isState(err error, codes ...string) bool {
 	return false
 }
 
-// Unreachable reports whether an error of Open or Migrate means that there is no server to ask yet:
-// it can't be connected to, is starting up or shutting down. Nothing was done, and later it may be
-// there.
+// Unreachable reports whether an error of Open or Migrate passes by itself: there is no server to ask
+// yet, it is starting up or shutting down, out of connections, memory or disk, or it went away in the
+// middle. Nothing was done, and later it may be there. What the server says about this process is
+// none: a wrong password, no such database, a missing right.
 func Unreachable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {
-		// Going down, crashed, starting up, no connection free. Any other code: it was reached, and
-		// said no.
-		return isState(err, "57P01", "57P02", "57P03", "53300")
+		return len(failed.Code) == 5 && (passing[failed.Code[:2]] || failed.Code == readOnlyTransaction)
 	}
-	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
+	var (
+		connect *pgconn.ConnectError
+		network net.Error
+		errno   syscall.Errno
+	)
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.As(err, &errno) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }
+
+// passing are the classes of SQLSTATE that say how the server does, and nothing of who asks.
+var passing = map[string]bool{"08": true, "40": true, "53": true, "54": true, "55": true, "57": true, "58": true, "F0": true, "XX": true}

@@ -111,7 +111,9 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		if replayed {
 			return nil
 		}
-		total += c.Delta
+		if total, err = seckill.Raise(total, c.Delta); err != nil {
+			return err
+		}
 		deltas := make(map[inventory.ShardID]int64)
 		var rows []seckill.Outgoing
 		for i := range it.spread {

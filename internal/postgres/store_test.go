@@ -166,7 +166,7 @@ func TestUpdateActivity_SurvivesAPanicOfChange(t *testing.T) {
 		_, err := store.UpdateActivity(t.Context(), s.id, author, func(*seckill.Activity) (*seckill.Activity, error) { panic("a bug") })
 		t.Error(err)
 	}()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m2"}, author))
+	must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m2"}, author))
 	s.order(t, store, "u-1", "k")
 }
 
@@ -250,7 +250,7 @@ func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 	readOnly := connect(t, url)
 	execute(t, readOnly, "ALTER DATABASE "+name+" SET default_transaction_read_only = on")
 	store := open(t, postgres.Config{URL: url, KeepSchema: true})
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1"}, author); code(err) != "25006" {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1"}, author); code(err) != "25006" {
 		t.Fatalf("written to a server that may only read: %v", err)
 	}
 	if _, err := store.Tokens(t.Context()); err != nil { // on a new connection, to the same server
@@ -398,7 +398,7 @@ func TestDropEnded_DropsAWeekWhenAllOfItIsOver(t *testing.T) {
 // clockedSale is a sale of a day from a time on.
 func clockedSale(t *testing.T, store *postgres.Store, id seckill.ActivityID, now time.Time) *sale {
 	t.Helper()
-	must(t, store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author))
+	must(t, seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones"}, author))
 	a, err := store.UpdateActivity(t.Context(), id, author, func(*seckill.Activity) (*seckill.Activity, error) {
 		return &seckill.Activity{
 			ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: now, EndsAt: now.Add(24 * time.Hour),

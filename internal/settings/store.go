@@ -24,8 +24,10 @@ type Document struct {
 
 // Author says who changes something and why.
 type Author struct {
-	Actor  string
-	Reason string
+	Actor   string
+	Token   string // the id of the admin token
+	Address string // from where
+	Reason  string
 }
 
 // Versions is a version for each document, by name.

@@ -212,7 +212,7 @@ func (n *node) last() string {
 func (s *site) publish(version int64, body string) Published {
 	s.t.Helper()
 	p := Publisher{Store: s.store, Wait: time.Second}
-	got, err := p.Publish(s.ctx, Limits, version, []byte(body), Author{"ann", "a test"})
+	got, err := p.Publish(s.ctx, Limits, version, []byte(body), Author{Actor: "ann", Reason: "a test"})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 		case err != nil:
 			refused = err
 			return err
-		case wanted == nil || wanted.ID != id:
+		case wanted != nil && wanted.ID != id:
 			return fmt.Errorf("the change made something else of it: %+v", wanted)
 		}
 		stored, err = tx.putActivity(ctx, by, old, wanted.Clone())
@@ -132,6 +132,11 @@ func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, 
 			return nil, err
 		}
 	}
+	if gone, err := e.Deletes(); err != nil {
+		return nil, err
+	} else if gone {
+		return nil, tx.deleteDraft(ctx, by, old)
+	}
 	if err := tx.needMerchant(ctx, next.Merchant); err != nil {
 		return nil, err
 	}
@@ -158,6 +163,25 @@ func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, 
 		return nil, err
 	}
 	return next, tx.record(ctx, by, record)
+}
+
+// deleteDraft deletes an activity that was never on sale, with a change record.
+func (tx *transaction) deleteDraft(ctx context.Context, by seckill.Author, a *seckill.Activity) error {
+	items := make([]inventory.ItemID, len(a.Items))
+	for i := range a.Items {
+		items[i] = a.Items[i].ID
+	}
+	if err := tx.deleteItems(ctx, items); err != nil {
+		return err
+	}
+	if err := tx.forgetActivity(ctx, a.ID); err != nil {
+		return err
+	}
+	record, _, err := seckill.RecordActivity(a, nil)
+	if err != nil {
+		return err
+	}
+	return tx.record(ctx, by, record)
 }
 
 func (tx *transaction) writeActivity(ctx context.Context, e *edit) error {

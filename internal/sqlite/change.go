@@ -8,9 +8,9 @@ import (
 
 // record keeps a change by a person.
 func (tx *transaction) record(ctx context.Context, by seckill.Author, r seckill.ChangeRecord) error {
-	_, err := tx.exec(ctx, `INSERT INTO changes (at, actor, reason, kind, key, "before", "after")
-		VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		tx.now.UnixMicro(), by.Actor, by.Reason, r.Kind, r.Key, r.Before, r.After)
+	_, err := tx.exec(ctx, `INSERT INTO changes (at, actor, token, address, reason, kind, key, "before", "after")
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		tx.now.UnixMicro(), by.Actor, by.Token, by.Address, by.Reason, r.Kind, r.Key, r.Before, r.After)
 	return err
 }
 

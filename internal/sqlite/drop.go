@@ -138,9 +138,6 @@ func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity) (bool
 	if err := tx.deleteItems(ctx, e.items); err != nil {
 		return false, err
 	}
-	if _, err := tx.exec(ctx, "DELETE FROM activities WHERE id = ?", string(e.id)); err != nil {
-		return false, err
-	}
 	changes := seckill.NewChanges()
 	for shard, names := range e.names {
 		changes.Shards[shard] = &seckill.ShardDelta{Sold: inventory.Digest(0).Sub(names)}
@@ -148,12 +145,21 @@ func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity) (bool
 	if err := tx.writeCounts(ctx, changes); err != nil {
 		return false, err
 	}
+	err = tx.forgetActivity(ctx, e.id)
+	return err == nil, err
+}
+
+// forgetActivity deletes an activity whose items are gone, and tells readers of the catalog.
+func (tx *transaction) forgetActivity(ctx context.Context, id seckill.ActivityID) error {
+	if _, err := tx.exec(ctx, "DELETE FROM activities WHERE id = ?", string(id)); err != nil {
+		return err
+	}
 	version, err := tx.raiseVersion(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
-	_, err = tx.exec(ctx, "INSERT INTO dropped_activities (id, changed) VALUES (?, ?)", string(e.id), version)
-	return err == nil, err
+	_, err = tx.exec(ctx, "INSERT INTO dropped_activities (id, changed) VALUES (?, ?)", string(id), version)
+	return err
 }
 
 // sweepDropped deletes the orders of items that are gone, a chunk a transaction.

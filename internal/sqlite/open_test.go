@@ -24,7 +24,7 @@ func makeDatabase(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	store := open(t, sqlite.Config{Path: path})
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author); err != nil {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones"}, author); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {
@@ -229,7 +229,7 @@ func TestOpen_BeginsANewIncarnation(t *testing.T) {
 func TestOpen_IsTheOwnersOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	store := open(t, sqlite.Config{Path: path})
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", PaymentSecret: "hush"}, author); err != nil {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", PaymentSecret: "hush"}, author); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {

@@ -42,7 +42,7 @@ type shopOf struct {
 // sale makes such a shop. Its shard was never opened, so pages of any epoch are taken.
 func sale(t *testing.T, store *sqlite.Store) shopOf {
 	t.Helper()
-	if err := store.PutMerchant(t.Context(), seckill.Merchant{ID: "m1", Name: "Phones"}, author); err != nil {
+	if err := seckill.PutMerchant(t.Context(), store, seckill.Merchant{ID: "m1", Name: "Phones"}, author); err != nil {
 		t.Fatal(err)
 	}
 	item := seckill.Item{SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: 100, PerUser: 2, Spread: 1}

@@ -43,7 +43,9 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 		if err != nil || replayed {
 			return err
 		}
-		total += c.Delta
+		if total, err = seckill.Raise(total, c.Delta); err != nil {
+			return err
+		}
 		var rows []seckill.Outgoing
 		for i := range item.spread {
 			share, shard := seckill.Share(c.Delta, i, item.spread), inventory.ShardAt(c.Item, i, tx.shards)

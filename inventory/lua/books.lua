@@ -9,18 +9,18 @@
 
 -- readBooks adds to the shard's numbers those that change seldom.
 local function readBooks(s)
-  local m = redis.call('HMGET', META, 'items', 'ordered', 'sold')
+  local m = redis.call('HMGET', SHARD, 'items', 'ordered', 'sold')
   s.items, s.ordered, s.sold = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
 end
 
 -- writeBooks writes them back.
 local function writeBooks(s)
-  redis.call('HSET', META, 'items', text(s.items), 'ordered', text(s.ordered), 'sold', text(s.sold))
+  redis.call('HSET', SHARD, 'items', text(s.items), 'ordered', text(s.ordered), 'sold', text(s.sold))
 end
 
 -- index returns head -> value in holds; false is a head that isn't there.
 local function index(heads)
-  local values, out = hmget(HOLDS, heads), {}
+  local values, out = hmget(SHARD, heads), {}
   for i = 1, #heads do
     out[heads[i]] = values[i]
   end
@@ -71,7 +71,7 @@ local function shelves(items)
       u.items[#u.items + 1] = items[i]
     end
   end
-  local values = hmget(UNITS, u.items)
+  local values = hmget(SHARD, u.items)
   for i = 1, #u.items do
     local n = values[i] and tonumber(values[i])
     u.now[u.items[i]], u.was[u.items[i]] = n or nil, n or nil
@@ -94,7 +94,7 @@ local function put(s, u)
       end
     end
   end
-  call('HSET', UNITS, fields)
+  call('HSET', SHARD, fields)
 end
 
 -- ledger returns item -> {total, sold} for the items of u.

@@ -10,7 +10,7 @@
 -- the database decides L1); an ordered or ended hold stays as it is. A hold of an item that the
 -- shard doesn't know is passed over: the item was forgotten, or the audit will tell.
 --
--- Cost: HMGET meta, units and holds; then as needed HSET units and holds, RPUSH log; HSET meta.
+-- Cost: HMGET shard, three times; then as needed HSET shard, RPUSH log.
 -- O(holds of the call).
 local s, no = begin()
 if no then
@@ -56,7 +56,7 @@ for i = 6, #ARGV, 5 do
     fields[#fields + 1] = new
   end
 end
-call('HSET', HOLDS, fields)
+call('HSET', SHARD, fields)
 put(s, u)
 s.named = join(names, '')
 writeBooks(s)

@@ -9,7 +9,7 @@
 -- Invariant: only a fresh hold that nobody touched since the note is doomed; its head stays in
 -- young.
 --
--- Cost: HMGET meta and holds, HSET holds and meta. O(holds).
+-- Cost: HMGET and HSET shard, twice. O(holds).
 local s, no = begin()
 if no then
   return no
@@ -32,6 +32,6 @@ for i = 6, #ARGV, 2 do
   end
   states[#states + 1] = where and state or 'N'
 end
-call('HSET', HOLDS, fields)
+call('HSET', SHARD, fields)
 commit(s)
 return {OK, s.seq, s.log, join(states, '')}

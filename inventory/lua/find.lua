@@ -7,13 +7,13 @@
 --
 -- Invariant: changes nothing.
 --
--- Cost: HMGET meta, HMGET holds, LLEN log. O(heads).
+-- Cost: HMGET shard, twice; LLEN log. O(heads).
 local s = read()
 local no = refusal(s)
 if no then
   return no
 end
-local values = hmget(HOLDS, args(5, #ARGV, 1))
+local values = hmget(SHARD, args(5, #ARGV, 1))
 local reply = {OK, s.seq, redis.call('LLEN', LOG)}
 for i = 1, #values do
   reply[3 + i] = values[i] or ''

@@ -12,7 +12,7 @@
 -- leaves with them. An item that had nothing crosses, since one of which nothing is known is in
 -- stock.
 --
--- Cost: HMGET meta, units and holds; HDEL holds, units, totals and restocks; RPUSH log; HSET meta.
+-- Cost: HMGET shard; HDEL shard, totals and restocks; RPUSH log; HSET shard.
 -- O(heads and items).
 local s, no = begin()
 if no then
@@ -48,8 +48,8 @@ for i = 1, #u.items do
     end
   end
 end
-call('HDEL', HOLDS, gone)
-call('HDEL', UNITS, items)
+call('HDEL', SHARD, gone)
+call('HDEL', SHARD, items)
 call('HDEL', TOTALS, items)
 call('HDEL', RESTOCKS, items)
 writeBooks(s)

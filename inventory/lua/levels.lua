@@ -11,7 +11,7 @@
 --
 -- Invariant: changes nothing; all is of one moment.
 --
--- Cost: HMGET meta, LLEN and LRANGE log, HMGET units and totals. O(elements and items), and
+-- Cost: HMGET shard and totals, LLEN and LRANGE log. O(elements and items), and
 -- O(position / elements per node), from the nearer end, to get there.
 local s = read()
 readBooks(s)
@@ -26,7 +26,7 @@ if count > 0 and from < reply[3] then
   end
 end
 local items = args(7, #ARGV, 1)
-local units, totals = hmget(UNITS, items), hmget(TOTALS, items)
+local units, totals = hmget(SHARD, items), hmget(TOTALS, items)
 for i = 1, #items do
   reply[#reply + 1] = units[i] or ''
   reply[#reply + 1] = totals[i] or ''

@@ -11,8 +11,8 @@
 -- that is there stays as it is, so loads can be repeated and come at the same time. What holds say
 -- changes no units: the items say it.
 --
--- Cost: HMGET meta, units and holds; HSET units, totals and holds; RPUSH log; HSET meta. O(items
--- and holds of the call).
+-- Cost: HMGET shard; HSET shard and totals; RPUSH log. O(items and holds of the
+-- call).
 local s = read()
 if s.epoch ~= tonumber(ARGV[1]) or not s.closed then
   return {EPOCH, s.epoch}
@@ -61,11 +61,11 @@ for i = first, #ARGV, 5 do
     fields[#fields + 1] = new
   end
 end
-call('HSET', HOLDS, fields)
+call('HSET', SHARD, fields)
 put(s, u)
 call('HSET', TOTALS, totals)
 s.named = join(names, '')
 writeBooks(s)
-redis.call('HSET', META, 'names', text(s.names))
+redis.call('HSET', SHARD, 'names', text(s.names))
 keep(s)
 return {OK, s.seq, s.log}

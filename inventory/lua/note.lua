@@ -4,7 +4,7 @@
 --
 -- Invariant: changes nothing but seq.
 --
--- Cost: HMGET and HSET meta, LLEN log. O(1).
+-- Cost: HMGET and HSET shard, LLEN log. O(1).
 local s, no = begin()
 if no then
   return no

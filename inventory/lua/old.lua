@@ -12,7 +12,7 @@
 -- others leave young. So a head that nobody can decide hides none, a pass ends, and young has no
 -- more than was ever held and is not decided.
 --
--- Cost: HMGET meta; LPOP young and HMGET holds for each element; RPUSH young; HSET meta. O(heads
+-- Cost: HMGET shard; LPOP young and HMGET shard for each element; RPUSH young; HSET shard. O(heads
 -- looked at), which are the elements up to CHUNK heads, or one element.
 local s, no = begin()
 if no then
@@ -66,7 +66,7 @@ while left > 0 and found < limit and looked < CHUNK do
   end
   left = left - 1
   local heads = cut(element)
-  local values = hmget(HOLDS, heads)
+  local values = hmget(SHARD, heads)
   looked = looked + #heads
   for i = 1, #heads do
     if values[i] then

@@ -10,7 +10,7 @@
 -- is open under it was opened by this call, sent twice; the write of its epoch gives WAIT something
 -- to wait for. The message has no crossing: it tells that there is a new epoch.
 --
--- Cost: HSET meta; PUBLISH. O(1).
+-- Cost: HSET shard; PUBLISH. O(1).
 local s = read()
 readBooks(s)
 if s.epoch ~= tonumber(ARGV[1]) then
@@ -21,9 +21,9 @@ if s.closed then
     return {LOST, s.epoch}
   end
   s.seq = 1
-  redis.call('HSET', META, 'closed', 0, 'seq', 1)
+  redis.call('HSET', SHARD, 'closed', 0, 'seq', 1)
   redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. text(s.epoch) .. ' 1')
 else
-  redis.call('HSET', META, 'epoch', text(s.epoch))
+  redis.call('HSET', SHARD, 'epoch', text(s.epoch))
 end
 return {OK, s.seq, redis.call('LLEN', LOG)}

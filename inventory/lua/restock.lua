@@ -9,8 +9,8 @@
 -- that the shard doesn't know, and is applied already where it knows it; its id is not kept. A
 -- restock of an item that the shard doesn't know is not applied.
 --
--- Cost: HMGET meta, units, totals and restocks; then as needed HSET of these, RPUSH log; HSET meta;
--- PUBLISH when an item had nothing. O(restocks of the call), and O(ids of an item).
+-- Cost: HMGET shard, totals and restocks; then as needed HSET of these, RPUSH log; PUBLISH
+-- when an item had nothing. O(restocks of the call), and O(ids of an item).
 local s, no = begin()
 if no then
   return no

@@ -11,8 +11,8 @@
 -- order is a fact. A marker stays as it is. A hold of an item that the shard doesn't know leaves
 -- nothing.
 --
--- Cost: HMGET meta, units, totals and holds; then as needed HSET units, totals and holds, RPUSH
--- log; HSET meta; PUBLISH when an item had nothing. O(holds of the call).
+-- Cost: HMGET shard and totals; then as needed HSET of these, RPUSH log; PUBLISH when an
+-- item had nothing. O(holds of the call).
 local s, no = begin()
 if no then
   return no
@@ -88,7 +88,7 @@ for i = 6, #ARGV, 6 do
     fields[#fields + 1] = new
   end
 end
-call('HSET', HOLDS, fields)
+call('HSET', SHARD, fields)
 put(s, u)
 writeLedger(u, b, changed)
 s.named = join(names, '')

@@ -2,23 +2,26 @@
 -- effect by itself. What is only for scripts for which no buyer waits is in books.lua: each
 -- function here costs every call a fraction of a microsecond.
 --
--- A shard is seven keys with one hash tag. Every script gets them in this order; hold.lua gets the
--- first five only:
---   KEYS[1] meta      hash: epoch, closed (0 or 1), seq, fresh (units), names (heads), items,
---     ordered and sold (digests)
---   KEYS[2] units     hash: item -> available
---   KEYS[3] holds     hash: head -> the holds of one buyer on one item, see below
---   KEYS[4] young     list: heads that have a fresh or doomed hold, each behind a byte with its
+-- A shard is five keys with one hash tag. Every script gets them in this order; hold.lua gets the
+-- first three only:
+--   KEYS[1] shard     hash, of three kinds of fields, which their lengths keep apart:
+--     its numbers: epoch, closed (0 or 1), seq, fresh (units), names (heads), items, ordered and
+--       sold (digests)
+--     units: item -> available
+--     holds: head -> the holds of one buyer on one item, see below
+--   KEYS[2] young     list: heads that have a fresh or doomed hold, each behind a byte with its
 --     length; several an element
---   KEYS[5] log       list: 'N' and the 8-byte hashes of new heads, or 'C' and the text of
+--   KEYS[3] log       list: 'N' and the 8-byte hashes of new heads, or 'C' and the text of
 --     crossings, see cross
---   KEYS[6] totals    hash: item -> total, ' ', sold
---   KEYS[7] restocks  hash: item -> ids of its restocks, each behind its length and ':'
+--   KEYS[4] totals    hash: item -> total, ' ', sold
+--   KEYS[5] restocks  hash: item -> ids of its restocks, each behind its length and ':'
 -- and begins with the same arguments:
 --   ARGV[1] epoch     the caller's
 --   ARGV[2] seen      the highest seq of this epoch that the caller has seen
 --   ARGV[3] channel   where crossings are published
 --   ARGV[4] shard     for that message
+-- hold.lua may get several shards, one behind the other: base is what is in front of the arguments
+-- of the one that is served.
 --
 -- A hold's name is head and tail; the tail has 16 bytes. A value of holds is one entry for each
 -- hold, the newest first:
@@ -35,7 +38,7 @@
 --   An item's total = available + sold + the quantities of its F, D and O. Items in units and in
 --     totals are the same.
 --   fresh = sum of the quantities of F and D; each head that has one of them is in young; names =
---     size of holds.
+--     number of heads.
 --   ordered and sold are sums modulo MODULUS over the digests of the holds in O and S, those
 --     without a buyer left out.
 --   Each head's hash is in log. The last crossing of an item in log says whether it has units; an
@@ -49,8 +52,9 @@
 -- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and
 -- gopher-lua (5120, of which table.concat needs two per element).
 local KEYS, ARGV = KEYS, ARGV -- globals are slow
-local META, UNITS, HOLDS, YOUNG, LOG, TOTALS, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local SHARD, YOUNG, LOG, TOTALS, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local OK, LOST, EPOCH, CLOSED = 0, 1, 2, 3
+local base = 0
 local CHUNK = 1000
 local TAIL = 16
 local MODULUS = 281474976710656 -- 2^48
@@ -61,9 +65,9 @@ local function text(n)
 end
 
 -- read returns the shard's numbers, without those of readBooks; a shard that isn't there is all
--- zeros.
-local function read()
-  local m = redis.call('HMGET', META, 'epoch', 'closed', 'seq', 'fresh', 'names')
+-- zeros. m has them where they were read already.
+local function read(m)
+  m = m or redis.call('HMGET', SHARD, 'epoch', 'closed', 'seq', 'fresh', 'names')
   return {
     epoch = tonumber(m[1] or 0), closed = m[2] == '1', seq = tonumber(m[3] or 0), fresh = tonumber(m[4] or 0),
     names = tonumber(m[5] or 0), crossed = {}, named = '',
@@ -73,12 +77,12 @@ end
 -- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose
 -- epoch somebody saw open has forgotten that it was opened, so lost is asked first.
 local function refusal(s)
-  local epoch = tonumber(ARGV[1])
+  local epoch = tonumber(ARGV[base + 1])
   if s.epoch < epoch then
     return {LOST, s.epoch}
   elseif s.epoch > epoch then
     return {EPOCH, s.epoch}
-  elseif s.seq < tonumber(ARGV[2]) then
+  elseif s.seq < tonumber(ARGV[base + 2]) then
     return {LOST, s.epoch}
   elseif s.closed then
     return {CLOSED, s.epoch}
@@ -86,10 +90,10 @@ local function refusal(s)
   return nil
 end
 
--- begin reads the shard for a write, which takes the next seq; now is that seq as it stands in
--- holds.
-local function begin()
-  local s = read()
+-- begin reads the shard for a write, as read does; the write takes the next seq. now is that seq as
+-- it stands in holds.
+local function begin(m)
+  local s = read(m)
   local no = refusal(s)
   s.seq = s.seq + 1
   s.now = text(s.seq)
@@ -130,13 +134,18 @@ local function keep(s)
   return crossings
 end
 
--- commit writes seq and counts back, and the log, and publishes crossings.
-local function commit(s)
-  redis.call('HSET', META, 'seq', s.now, 'fresh', text(s.fresh), 'names', text(s.names))
+-- publish writes the log, and publishes crossings.
+local function publish(s)
   local crossings = keep(s)
   if crossings then
-    redis.pcall('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. text(s.epoch) .. ' ' .. crossings)
+    redis.pcall('PUBLISH', ARGV[base + 3], ARGV[base + 4] .. ' ' .. text(s.epoch) .. ' ' .. crossings)
   end
+end
+
+-- commit writes seq and counts back, and publishes.
+local function commit(s)
+  redis.call('HSET', SHARD, 'seq', s.now, 'fresh', text(s.fresh), 'names', text(s.names))
+  publish(s)
 end
 
 -- hmget reads many fields; what isn't there is false.

@@ -28,11 +28,13 @@ type Auditor struct {
 	log   *slog.Logger
 
 	looks map[inventory.ShardID]*look // of Run's goroutine
+	blind trouble                     // of Run's goroutine
 }
 
 // look is where the audit of a shard stands.
 type look struct {
 	next  time.Time
+	err   error            // of the last look
 	after inventory.ItemID // the page of items begins behind this one
 	again bool             // the next look goes to the same page
 	sums  difference
@@ -57,7 +59,8 @@ const auditEvery = 10 * time.Second
 
 // NewAuditor makes an auditor of the shards that owner says.
 func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, owner *Ownership, log *slog.Logger) *Auditor {
-	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, log: log, looks: make(map[inventory.ShardID]*look)}
+	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, log: log, looks: make(map[inventory.ShardID]*look),
+		blind: trouble{log: log, failing: "books can't be compared with the stock", over: "books are compared with the stock again"}}
 }
 
 // Run works until ctx ends.
@@ -69,6 +72,8 @@ func (a *Auditor) Run(ctx context.Context) {
 
 // Step looks at the owned shards that are due.
 func (a *Auditor) Step(ctx context.Context) {
+	var left []inventory.ShardID
+	var why error
 	for _, shard := range a.owner.Shards() {
 		at := a.looks[shard]
 		if at == nil {
@@ -77,10 +82,14 @@ func (a *Auditor) Step(ctx context.Context) {
 		}
 		if now := time.Now(); ctx.Err() == nil && !now.Before(at.next) {
 			at.next = now.Add(auditEvery)
-			if err := a.shard(ctx, shard, at); err != nil && ctx.Err() == nil {
-				a.log.Warn("books of a shard not looked at", "shard", shard, "err", err)
-			}
+			at.err = a.shard(ctx, shard, at)
 		}
+		if at.err != nil {
+			why, left = at.err, append(left, shard)
+		}
+	}
+	if ctx.Err() == nil {
+		a.blind.note(why, "shards", left)
 	}
 }
 

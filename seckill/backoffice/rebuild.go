@@ -44,7 +44,8 @@ type Rebuilder struct {
 	rebuilt atomic.Int64
 	loading atomic.Int64 // holds loaded by rebuilds that are under way
 
-	work sync.WaitGroup
+	work  sync.WaitGroup
+	blind trouble // of Run's goroutine
 
 	mu     sync.Mutex
 	busy   map[inventory.ShardID]bool   // guarded by mu: shards under rebuild here
@@ -75,6 +76,7 @@ func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, 
 		cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, hot: hot, opened: opened, log: log,
 		busy: make(map[inventory.ShardID]bool), mine: make(map[inventory.ShardID]bool),
 		others: make(map[inventory.ShardID]closed),
+		blind:  trouble{log: log, failing: "shards can't be looked at, none of them is rebuilt", over: "shards are looked at again"},
 	}
 }
 
@@ -98,7 +100,7 @@ func (r *Rebuilder) Run(ctx context.Context) {
 	pause := newBackoff()
 	for wait.For(ctx, r.cfg.Tick) {
 		if err := r.Step(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("shards not looked at", "err", err)
+			r.blind.note(err)
 			pause.Wait(ctx)
 			continue
 		}
@@ -114,21 +116,23 @@ func (r *Rebuilder) Step(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the shards: %w", err)
 	}
-	var sick []inventory.ShardID
+	var sick, unseen []inventory.ShardID
+	var why error
 	for _, shard := range r.owner.Shards() {
 		if int(shard) >= len(rows) || r.isBusy(shard) {
 			continue
 		}
 		need, err := r.needs(ctx, rows[shard])
 		if err != nil {
-			if ctx.Err() == nil {
-				r.log.Warn("shard not looked at", "shard", shard, "err", err)
-			}
+			why, unseen = err, append(unseen, shard)
 			continue
 		}
 		if need {
 			sick = append(sick, shard)
 		}
+	}
+	if ctx.Err() == nil {
+		r.blind.note(why, "shards", unseen)
 	}
 	if len(sick) > 0 {
 		r.mu.Lock()

@@ -23,6 +23,7 @@ type Relay struct {
 	owner *Ownership
 	log   *slog.Logger
 
+	stuck   trouble                     // of Run's goroutine
 	resting map[inventory.ShardID]*rest // of Run's goroutine: shards that refused
 
 	delivered atomic.Int64
@@ -33,11 +34,13 @@ type Relay struct {
 type rest struct {
 	pause wait.Backoff
 	until time.Time
+	said  bool // that it takes nothing
 }
 
 // NewRelay makes a relay for the shards that owner says.
 func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Relay {
-	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, log: log, resting: make(map[inventory.ShardID]*rest)}
+	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, log: log, resting: make(map[inventory.ShardID]*rest),
+		stuck: trouble{log: log, failing: "the outbox can't be relayed", over: "the outbox is relayed again"}}
 }
 
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
@@ -52,8 +55,11 @@ func (r *Relay) Run(ctx context.Context) {
 	pause := newBackoff()
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
-		if err := r.Step(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("outbox not relayed", "err", err)
+		err := r.Step(ctx)
+		if ctx.Err() == nil {
+			r.stuck.note(err)
+		}
+		if err != nil {
 			pause.Wait(ctx)
 			continue
 		}
@@ -138,6 +144,9 @@ func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outg
 func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
 	if err == nil {
 		r.delivered.Add(int64(rows))
+		if at := r.resting[ref.Shard]; at != nil && at.said {
+			r.log.Info("stock is told again", "shard", ref.Shard, "epoch", ref.Epoch)
+		}
 		delete(r.resting, ref.Shard)
 		return true
 	}
@@ -148,7 +157,8 @@ func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error
 		r.resting[ref.Shard] = at
 	}
 	at.until = time.Now().Add(at.pause.Next())
-	if ctx.Err() == nil && !rebuilding(err) {
+	if ctx.Err() == nil && !rebuilding(err) && !at.said {
+		at.said = true
 		r.log.Warn("stock not told", "shard", ref.Shard, "epoch", ref.Epoch, "rows", rows, "err", err)
 	}
 	return false

@@ -39,6 +39,7 @@ type Sweeper struct {
 	doomed  chan struct{} // gets a value when something was doomed; capacity 1
 
 	notes map[inventory.ShardID]note // of Run's goroutine
+	held  trouble                    // of Run's goroutine
 
 	mu      sync.Mutex
 	pending []doom // guarded by mu: wait for the next wait-out; one a shard at most
@@ -71,7 +72,8 @@ type doom struct {
 func NewSweeper(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
 	log *slog.Logger) *Sweeper {
 	return &Sweeper{cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, log: log,
-		doomed: make(chan struct{}, 1), notes: make(map[inventory.ShardID]note)}
+		doomed: make(chan struct{}, 1), notes: make(map[inventory.ShardID]note),
+		held: trouble{log: log, failing: "shards can't be swept, their old holds wait", over: "shards are swept again"}}
 }
 
 // Counts returns the sweeper's counters.
@@ -103,6 +105,8 @@ func (s *Sweeper) RunBury(ctx context.Context) {
 func (s *Sweeper) Step(ctx context.Context) {
 	shards := s.owner.Shards()
 	mine := make(map[inventory.ShardID]bool, len(shards))
+	var left []inventory.ShardID
+	var why error
 	for _, shard := range shards {
 		mine[shard] = true
 		if ctx.Err() != nil {
@@ -113,8 +117,11 @@ func (s *Sweeper) Step(ctx context.Context) {
 			continue
 		}
 		if err := s.shard(ctx, ref); err != nil && ctx.Err() == nil && !rebuilding(err) {
-			s.log.Warn("sweep goes on later", "shard", shard, "epoch", ref.Epoch, "err", err)
+			why, left = err, append(left, shard)
 		}
+	}
+	if ctx.Err() == nil {
+		s.held.note(why, "shards", left)
 	}
 	for shard := range s.notes {
 		if !mine[shard] {

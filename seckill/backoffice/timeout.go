@@ -33,7 +33,7 @@ type Timeouts struct {
 	store TimeoutStore
 	held  func(ctx context.Context) (Held, error)
 	owner *Ownership
-	log   *slog.Logger
+	stuck trouble // of Run's goroutine
 
 	cancelled atomic.Int64
 	applied   atomic.Int64
@@ -45,7 +45,8 @@ func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.C
 	if held == nil {
 		held = func(context.Context) (Held, error) { return Held{}, nil }
 	}
-	return &Timeouts{cfg: cfg, store: store, held: held, owner: owner, log: log}
+	return &Timeouts{cfg: cfg, store: store, held: held, owner: owner,
+		stuck: trouble{log: log, failing: "orders can't be timed out", over: "orders are timed out again"}}
 }
 
 // Cancelled returns how many orders were cancelled.
@@ -58,8 +59,11 @@ func (t *Timeouts) Applied() int64 { return t.applied.Load() }
 func (t *Timeouts) Run(ctx context.Context) {
 	pause := newBackoff()
 	for wait.For(ctx, t.cfg.Tick) {
-		if err := t.Step(ctx); err != nil && ctx.Err() == nil {
-			t.log.Warn("orders not timed out", "err", err)
+		err := t.Step(ctx)
+		if ctx.Err() == nil {
+			t.stuck.note(err)
+		}
+		if err != nil {
 			pause.Wait(ctx)
 			continue
 		}
@@ -109,7 +113,7 @@ type Unparker struct {
 	store seckill.Store
 	owner *Ownership
 	told  func([]seckill.Acceptance)
-	log   *slog.Logger
+	stuck trouble // of Run's goroutine
 }
 
 // unparkEvery is the pause between two tries.
@@ -117,14 +121,15 @@ const unparkEvery = time.Second
 
 // NewUnparker makes the part. told is handed what became of each order.
 func NewUnparker(cfg seckill.Config, store seckill.Store, owner *Ownership, told func([]seckill.Acceptance), log *slog.Logger) *Unparker {
-	return &Unparker{cfg: cfg, store: store, owner: owner, told: told, log: log}
+	return &Unparker{cfg: cfg, store: store, owner: owner, told: told,
+		stuck: trouble{log: log, failing: "parked orders can't be tried again", over: "parked orders are tried again"}}
 }
 
 // Run works until ctx ends.
 func (u *Unparker) Run(ctx context.Context) {
 	for wait.For(ctx, unparkEvery) {
-		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
-			u.log.Warn("parked orders not tried", "err", err)
+		if err := u.Step(ctx); ctx.Err() == nil {
+			u.stuck.note(err)
 		}
 	}
 }

@@ -1,10 +1,13 @@
 package backoffice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +22,8 @@ import (
 //
 // Nothing is given up. An error of the store is waited out, whatever it is: only the decision itself
 // parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks its item's
-// promises, and no others.
+// promises, and no others. A partition that alone can't be committed is set aside, and the others go on
+// (see acceptApart).
 type Worker struct {
 	// Fixed after NewWorker.
 	queue seckill.Consumer
@@ -27,8 +31,11 @@ type Worker struct {
 	told  func([]seckill.Acceptance)
 	log   *slog.Logger
 
-	stuck       map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
-	again       time.Time      // of Run's goroutine: when they are tried again
+	stuck       map[int32]bool // of Run's goroutine: partitions that are left alone for now
+	unread      map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
+	frail       map[int32]bool // of Run's goroutine: partitions that could not be committed when others could
+	again       time.Time      // of Run's goroutine: when those of stuck are tried again
+	refused     trouble        // of Run's goroutine
 	incarnation string         // of Run's goroutine: of the database that the positions were read from
 
 	counts WorkerCounts
@@ -47,13 +54,18 @@ type WorkerCounts struct {
 	Letters  atomic.Int64 // damaged pages that became dead letters
 	Retries  atomic.Int64 // transactions that failed and were tried again
 	Rewinds  atomic.Int64 // times that the position was not where it was read from
-	Stuck    atomic.Int64 // partitions that stand still before a record of an unknown version
+	Stuck    atomic.Int64 // partitions that stand still now before a record that this worker can't read
+	Aside    atomic.Int64 // partitions that were set aside, since they alone could not be committed
 }
 
 // NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it must
 // not block.
 func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), log *slog.Logger) *Worker {
-	return &Worker{queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool)}
+	return &Worker{
+		queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool),
+		unread: make(map[int32]bool), frail: make(map[int32]bool),
+		refused: trouble{log: log, failing: "the store takes no batch, it is tried until it does", over: "the store takes batches again"},
+	}
 }
 
 // Counts returns the worker's counters.
@@ -78,7 +90,14 @@ const idleLook = 5 * time.Second
 // Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing was
 // committed, and the haul comes again. It returns nil, too, when nothing came for a while.
 func (w *Worker) Step(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(ctx, idleLook)
+	if err := w.unstick(ctx); err != nil {
+		return err
+	}
+	patience := idleLook
+	if len(w.stuck) > 0 {
+		patience = min(patience, time.Until(w.again))
+	}
+	waiting, cancel := context.WithTimeout(ctx, patience)
 	haul, err := w.queue.Poll(waiting)
 	idle := waiting.Err() != nil && ctx.Err() == nil
 	cancel()
@@ -88,13 +107,10 @@ func (w *Worker) Step(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("poll the queue: %w", err)
 	}
-	batch := w.read(&haul)
-	if len(batch.Moves) > 0 {
-		if err := w.accept(ctx, batch); err != nil {
-			return err
-		}
+	if batch := w.read(&haul); len(batch.Moves) > 0 {
+		return w.accept(ctx, batch)
 	}
-	return w.unstick(ctx)
+	return nil
 }
 
 // lookBack reads again from the positions in the store when the database has begun another life: a
@@ -104,9 +120,8 @@ func (w *Worker) lookBack(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the database's incarnation: %w", err)
 	}
-	before := w.incarnation
-	if before == now {
-		return w.unstick(ctx)
+	if w.incarnation == now {
+		return nil
 	}
 	if err := w.rewind(ctx); err != nil {
 		return err
@@ -117,35 +132,151 @@ func (w *Worker) lookBack(ctx context.Context) error {
 
 // accept brings a batch into the store, however long it takes.
 func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
-	for pause := newBackoff(); ; {
-		accepted, err := w.store.Accept(ctx, batch)
+	pause := newBackoff()
+	for try := 0; ; try++ {
+		var err error
+		apart := w.hasFrail(&batch)
+		if !apart {
+			err = w.try(ctx, &batch)
+		}
 		switch {
-		case err == nil:
-			w.count(&batch, accepted)
-			w.queue.Committed(batch.Moves)
-			w.told(accepted)
-			return nil
 		case errors.Is(err, seckill.ErrMoved):
 			w.counts.Rewinds.Add(1)
 			w.log.Warn("the position is not where this worker has read from, it reads again from there", "err", err)
 			return w.rewind(ctx)
-		case errors.Is(err, seckill.ErrLocked) && !batch.Park:
-			w.log.Warn("stock rows are locked, their promises are parked", "err", err)
-			batch.Park = true
-			continue
+		case err == nil && !apart:
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
+		failed, goOn := w.acceptApart(ctx, batch, try)
+		if goOn {
+			return nil
+		}
+		err = cmp.Or(err, failed)
 		w.counts.Retries.Add(1)
-		w.log.Warn("the store takes no batch, it is tried again", "pages", len(batch.Pages), "err", err)
+		w.refused.note(err, "pages", len(batch.Pages))
 		if !pause.Wait(ctx) {
 			return fmt.Errorf("accept %d pages: %w", len(batch.Pages), err)
 		}
 	}
 }
 
+// try brings a batch into the store if the store takes it now.
+func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
+	accepted, err := w.store.Accept(ctx, *batch)
+	if errors.Is(err, seckill.ErrLocked) && !batch.Park {
+		w.log.Warn("stock rows are locked, their promises are parked", "err", err)
+		batch.Park = true
+		accepted, err = w.store.Accept(ctx, *batch)
+	}
+	if err != nil {
+		return err
+	}
+	w.refused.note(nil)
+	w.count(batch, accepted)
+	for _, m := range batch.Moves {
+		if p := m.From.Partition; !w.stuck[p] {
+			delete(w.unread, p)
+		}
+	}
+	w.counts.Stuck.Store(int64(len(w.unread)))
+	w.queue.Committed(batch.Moves)
+	w.told(accepted)
+	return nil
+}
+
+// apartPatience is how long a partition is tried alone, beside which others wait, and asidePause how
+// long one is set aside.
+const (
+	apartPatience = time.Second
+	asidePause    = 2 * time.Second
+)
+
+// acceptApart finds out whose fault it is that the store takes no batch: it tries each partition for
+// itself. Where some can be committed, or the store answers at least, those that can't are set aside for
+// a while: the row of a shard or of a position may be locked, and that is no reason for the others to
+// wait (L10). It reports false where the store is at fault: then all wait for it.
+func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) (failed error, goOn bool) {
+	parts := partsOf(&batch)
+	var left []int32
+	for i := range parts {
+		part := &parts[(i+try)%len(parts)]
+		err := w.tryAlone(ctx, part)
+		p := part.Moves[0].From.Partition
+		if err == nil {
+			delete(w.frail, p)
+			goOn = true
+			continue
+		}
+		failed, left = err, append(left, p)
+		if !goOn && len(left) == 2 {
+			break // it is hardly both of them
+		}
+	}
+	if !goOn && len(parts) == 1 {
+		goOn = w.answers(ctx)
+	}
+	if !goOn || ctx.Err() != nil {
+		return failed, false
+	}
+	for _, p := range left {
+		w.frail[p], w.stuck[p] = true, true
+		w.counts.Aside.Add(1)
+		w.again = time.Now().Add(asidePause)
+		w.log.Error("a partition can't be committed, it is set aside for a moment", "partition", p, "err", failed)
+	}
+	return nil, true
+}
+
+func (w *Worker) tryAlone(ctx context.Context, part *seckill.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, apartPatience)
+	defer cancel()
+	return w.try(ctx, part)
+}
+
+// answers reports whether the store answers at all.
+func (w *Worker) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, apartPatience)
+	defer cancel()
+	_, err := w.store.Incarnation(ctx)
+	return err == nil
+}
+
+func (w *Worker) hasFrail(batch *seckill.Batch) bool {
+	return slices.ContainsFunc(batch.Moves, func(m seckill.Move) bool { return w.frail[m.From.Partition] })
+}
+
+// partsOf splits a batch by partitions.
+func partsOf(batch *seckill.Batch) []seckill.Batch {
+	var parts []seckill.Batch
+	at := make(map[int32]int)
+	for _, m := range batch.Moves {
+		p := m.From.Partition
+		i, ok := at[p]
+		if !ok {
+			i = len(parts)
+			at[p], parts = i, append(parts, seckill.Batch{Park: batch.Park})
+		}
+		parts[i].Moves = append(parts[i].Moves, m)
+	}
+	for i := range batch.Pages {
+		part := &parts[at[batch.Pages[i].Partition]]
+		part.Pages = append(part.Pages, batch.Pages[i])
+	}
+	for i := range batch.Letters {
+		part := &parts[at[batch.Letters[i].Partition]]
+		part.Letters = append(part.Letters, batch.Letters[i])
+	}
+	return parts
+}
+
 func (w *Worker) rewind(ctx context.Context) error {
 	clear(w.stuck)
+	mine, _ := w.queue.Owned()
+	maps.DeleteFunc(w.unread, func(p int32, _ bool) bool { return !slices.Contains(mine, p) })
+	maps.DeleteFunc(w.frail, func(p int32, _ bool) bool { return !slices.Contains(mine, p) })
+	w.counts.Stuck.Store(int64(len(w.unread)))
 	if err := w.queue.Rewind(ctx); err != nil {
 		return fmt.Errorf("go back to the positions in the store: %w", err)
 	}
@@ -189,8 +320,8 @@ func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
 			continue
 		}
 		if before, ok := stands[p]; ok {
-			w.stuck[p] = true
-			w.counts.Stuck.Add(1)
+			w.stuck[p], w.unread[p] = true, true
+			w.counts.Stuck.Store(int64(len(w.unread)))
 			w.again = time.Now().Add(stuckPause)
 			if move.To = (seckill.Position{Topic: move.To.Topic, Partition: p, Next: before, LeaderEpoch: -1}); before <= move.From.Next {
 				continue
@@ -247,6 +378,7 @@ type Teller struct {
 	suspect func(context.Context, inventory.Ref) error
 	log     *slog.Logger
 	told    chan []seckill.Acceptance
+	failing trouble // of Run's goroutine
 
 	confirmed atomic.Int64
 	dropped   atomic.Int64
@@ -257,7 +389,8 @@ const tellQueue = 256
 
 // NewTeller makes a teller. suspect asks for the rebuild of a shard.
 func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, log *slog.Logger) *Teller {
-	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue)}
+	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue),
+		failing: trouble{log: log, failing: "orders can't be confirmed, the sweeper will", over: "orders are confirmed again"}}
 }
 
 // Told hands over what a transaction decided. It does not block.
@@ -320,6 +453,7 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 			holds.add(a.Ref, a.Order.Hold())
 		}
 	}
+	var why error
 	for _, group := range holds {
 		err := t.stock.Confirm(ctx, group.ref, group.list)
 		if err == nil {
@@ -327,10 +461,12 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 			continue
 		}
 		t.dropped.Add(int64(len(group.list)))
-		if ctx.Err() == nil && !rebuilding(err) {
-			t.log.Warn("orders not confirmed, the sweeper will", "shard", group.ref.Shard, "epoch", group.ref.Epoch,
-				"count", len(group.list), "err", err)
+		if !rebuilding(err) {
+			why = err
 		}
+	}
+	if len(holds) > 0 && ctx.Err() == nil {
+		t.failing.note(why)
 	}
 }
 

@@ -1,11 +1,13 @@
 package backoffice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"penstock/inventory"
@@ -20,6 +22,9 @@ type script struct {
 	hauls   []seckill.Haul
 	answers []error // of Accept; nil where there is none left
 
+	refuses map[int32]error // what Accept says to batches with a move of a partition
+	silent  bool            // the store doesn't answer
+
 	taken   []seckill.Batch
 	rewinds int
 }
@@ -32,10 +37,20 @@ func (s *script) Poll(context.Context) (seckill.Haul, error) {
 
 func (s *script) Rewind(context.Context) error   { s.rewinds++; return nil }
 func (s *script) Committed(moves []seckill.Move) {}
+func (s *script) Owned() ([]int32, int)          { return []int32{0, 1, 2}, 3 }
+func (s *script) Incarnation(context.Context) (string, error) {
+	if s.silent {
+		return "", errors.New("no answer")
+	}
+	return "life", nil
+}
 func (s *script) Accept(_ context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	var err error
 	if len(s.answers) > 0 {
 		err, s.answers = s.answers[0], s.answers[1:]
+	}
+	for _, m := range b.Moves {
+		err = cmp.Or(err, s.refuses[m.From.Partition])
 	}
 	if err == nil {
 		s.taken = append(s.taken, b)
@@ -83,12 +98,13 @@ func TestL2_AWorkerGivesNothingUp(t *testing.T) {
 	later := seckill.AppendPage(nil, pageOf("bob"))
 
 	t.Run("an error of the store is waited out, whatever it is", func(t *testing.T) {
-		s := &script{hauls: []seckill.Haul{haulOf(0, 3, good)}, answers: []error{errors.New("out of shared memory"), errors.New("disk full")}}
+		s := &script{hauls: []seckill.Haul{haulOf(0, 3, good)}, silent: true,
+			answers: []error{errors.New("out of shared memory"), errors.New("disk full"), errors.New("no connection is free")}}
 		w := s.worker()
 		if err := w.Step(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if len(s.taken) != 1 || w.Counts().Retries.Load() != 2 || len(s.taken[0].Letters) != 0 {
+		if len(s.taken) != 1 || w.Counts().Retries.Load() != 1 || len(s.taken[0].Letters) != 0 {
 			t.Errorf("taken %+v after %d retries", s.taken, w.Counts().Retries.Load())
 		}
 	})
@@ -143,6 +159,51 @@ func TestL2_AWorkerGivesNothingUp(t *testing.T) {
 		w := s.worker()
 		if err := w.Step(t.Context()); err != nil || len(s.taken) != 0 || w.Counts().Stuck.Load() != 1 {
 			t.Errorf("%v, taken %+v", err, s.taken)
+		}
+	})
+}
+
+// join puts hauls of several partitions into one.
+func join(hauls ...seckill.Haul) (all seckill.Haul) {
+	for _, h := range hauls {
+		all.Messages, all.Moves = append(all.Messages, h.Messages...), append(all.Moves, h.Moves...)
+	}
+	return all
+}
+
+func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
+	ann, bob := seckill.AppendPage(nil, pageOf("ann")), seckill.AppendPage(nil, pageOf("bob"))
+	cid := seckill.AppendPage(nil, pageOf("cid"))
+	locked := errors.New("canceling statement due to lock timeout")
+	users := func(s *script) (all []seckill.UserID) {
+		for _, b := range s.taken {
+			all = append(all, usersOf(b)...)
+		}
+		return all
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{
+			hauls:   []seckill.Haul{join(haulOf(0, 3, ann), haulOf(1, 8, bob)), haulOf(1, 8, bob), haulOf(0, 4, cid), haulOf(1, 8, bob)},
+			refuses: map[int32]error{1: locked},
+		}
+		w := s.worker()
+		step := func(wantRewinds int, want ...seckill.UserID) {
+			t.Helper()
+			if err := w.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := users(s); !reflect.DeepEqual(got, want) || s.rewinds != wantRewinds {
+				t.Errorf("taken %v after %d rewinds, want %v after %d", got, s.rewinds, want, wantRewinds)
+			}
+		}
+		step(0, "ann") // the other partition goes on in the same step
+		step(0, "ann") // what comes of the partition meanwhile is passed over
+		time.Sleep(asidePause)
+		step(1, "ann", "cid") // the row is still locked, and nobody waits for it
+		delete(s.refuses, 1)
+		step(1, "ann", "cid", "bob")
+		if n := w.Counts().Aside.Load(); n != 1 {
+			t.Errorf("set aside %d times", n)
 		}
 	})
 }

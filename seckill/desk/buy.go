@@ -69,7 +69,7 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 	if err != nil {
 		return seckill.Receipt{}, err
 	}
-	id := orderID(offer, p)
+	id := p.OrderID(offer.ID)
 	if closed, since := d.closed(offer, p); closed != nil {
 		return d.replayOrRefuse(ctx, p, offer, id, closed, since)
 	}
@@ -104,14 +104,14 @@ func (d *Desk) Refuses(p *seckill.Purchase) bool {
 		return false // Buy looks for a newer catalog
 	}
 	if closed, since := offer.Refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
-		return d.neverHeld(offer, string(orderID(offer, p)), closed, since)
+		return d.neverHeld(offer, string(p.OrderID(offer.ID)), closed, since)
 	}
 	for i := range offer.Spread {
 		if has, _ := d.stock.InStock(d.shard(offer, i), offer.ID); has {
 			return false // without the id, which costs two digests
 		}
 	}
-	id := string(orderID(offer, p))
+	id := string(p.OrderID(offer.ID))
 	ref := d.ref(offer, id)
 	return ref.Epoch != 0 && d.stock.SoldOut(ref, offer.ID, id)
 }
@@ -126,10 +126,6 @@ func find(sale *seckill.Sale, p *seckill.Purchase) (seckill.Offer, error) {
 		return seckill.Offer{}, errUnknownItem
 	}
 	return offer, nil
-}
-
-func orderID(offer seckill.Offer, p *seckill.Purchase) seckill.OrderID {
-	return seckill.NewOrderID(offer.ID, p.Caller.CallerRef, p.User, p.Key)
 }
 
 // closed says why nothing new is sold to p, nil where it is, and since when on this process's clock

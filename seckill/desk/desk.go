@@ -23,7 +23,9 @@ type Parts struct {
 	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has: units are
 	// to be moved. It must not block. nil is nobody.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
-	Log    *slog.Logger // with its component
+	// Open decrypts a payment secret of an owner, as the catalog has it. nil takes it as it is.
+	Open func(sealed, owner string) (string, error)
+	Log  *slog.Logger // with its component
 }
 
 // Desk serves buyers: it sells, tells an order's status, cancels and books payments. It is safe for
@@ -36,6 +38,7 @@ type Desk struct {
 	store    seckill.Store
 	node     string
 	wanted   func(shard inventory.ShardID, item inventory.ItemID)
+	open     func(sealed, owner string) (string, error)
 	made     time.Time // the desk's own times are durations since then
 	log      *slog.Logger
 	statuses *batch.Batcher[seckill.OrderID, seckill.Order]
@@ -79,6 +82,9 @@ func New(cfg seckill.Config, parts Parts) (*Desk, error) {
 		cfg: cfg, stock: parts.Stock, queue: parts.Queue, store: parts.Store, node: parts.Node, wanted: parts.Wanted, log: parts.Log,
 		made:     time.Now(),
 		draining: make(chan struct{}), behind: make(chan struct{}, 1), loading: make(chan struct{}, 1),
+	}
+	if d.open = parts.Open; d.open == nil {
+		d.open = func(secret, _ string) (string, error) { return secret, nil }
 	}
 	d.seats.New = func() any { return &seat{done: make(chan struct{}, 1)} }
 	d.flights.New = func() any { return newFlight(d) }

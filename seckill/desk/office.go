@@ -1,10 +1,12 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"penstock/inventory"
@@ -36,19 +38,27 @@ func NewOffice(d *Desk, stock ShopStock) *Office {
 // Shared refusals of the office.
 var (
 	errNoSuchActivity    = &seckill.Refusal{Code: seckill.CodeUnknownActivity, Detail: "There is no activity with this name."}
+	errNoSuchMerchant    = &seckill.Refusal{Code: seckill.CodeUnknownMerchant, Detail: "There is no merchant with this name."}
 	errInsufficientStock = &seckill.Refusal{Code: seckill.CodeInsufficientStock}
 	errHasEnded          = &seckill.Refusal{Code: seckill.CodeActivityState, Detail: "The activity has ended."}
 	errIsDraft           = &seckill.Refusal{
 		Code: seckill.CodeActivityState, Detail: "The activity is a draft: put it with another quantity.",
 	}
 	errNotEditable = &seckill.Refusal{
-		Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant and items; see restock.",
+		Code:   seckill.CodeNotEditable,
+		Detail: "A published activity keeps its merchant and its items, and once it has started their prices and limits; see restock.",
+	}
+	errStarted = &seckill.Refusal{
+		Code: seckill.CodeNotEditable, Detail: "The activity has started, or is about to: its prices and limits stay.",
+	}
+	errNotDraft = &seckill.Refusal{
+		Code: seckill.CodeActivityState, Detail: "Only a draft can be deleted. End the activity instead.",
 	}
 )
 
 // PutActivity creates a draft, or changes an activity: a draft in everything, a published or paused
-// one in its name, its end, its payment window and, before it has started, its start. a.State is
-// ignored. seckill.FieldErrors names the fields of a that are wrong.
+// one in its name, its end, its payment window and, before it has started, its start and the prices,
+// limits and spread of its items. a.State is ignored. seckill.FieldErrors names the fields of a that are wrong.
 func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error) {
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return nil, errs
@@ -58,7 +68,7 @@ func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill
 			return nil, storeFailure("read the catalog", err)
 		}
 		if o.desk.Catalog().Merchant(a.Merchant) == nil {
-			return nil, seckill.FieldErrors{{Field: "merchant", Detail: "there is no such merchant"}}
+			return nil, errNoSuchMerchant
 		}
 	}
 	return o.update(ctx, a.ID, by, func(old *seckill.Activity) (*seckill.Activity, error) {
@@ -92,18 +102,91 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	case next.Merchant != old.Merchant || len(next.Items) != len(old.Items):
 		return nil, errNotEditable
 	}
+	items := slices.Clone(old.Items) // in their own order
 	for i := range next.Items {
 		// With the same number of items, and none listed twice, all old ones are there.
 		was, ok := known[next.Items[i].SKU]
-		if !ok || next.Items[i] != old.Items[was] {
+		if !ok {
 			return nil, errNotEditable
 		}
+		if err := amendItem(&items[was], &next.Items[i], old, now); err != nil {
+			return nil, err
+		}
 	}
-	next.Items = old.Items // in their own order
+	next.Items = items
 	if !next.StartsAt.Equal(old.StartsAt) && !now.Before(old.StartsAt) {
 		return nil, seckill.FieldErrors{{Field: "starts_at", Detail: "the activity has started"}}
 	}
 	return &next, nil
+}
+
+// startMargin is how long before the start the last change of a price must be made: by then every node has
+// it in force.
+const startMargin = 2 * time.Second
+
+// amendItem makes of an item what next is, where the activity, which is not a draft, allows that.
+func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) error {
+	switch {
+	case *item == *next:
+		return nil
+	case item.Quantity != next.Quantity || next.Spread < item.Spread:
+		return errNotEditable
+	case !now.Add(startMargin).Before(of.StartsAt):
+		return errStarted
+	}
+	*item = *next
+	return nil
+}
+
+// ItemEdit is what changes of an item; what is nil stays.
+type ItemEdit struct {
+	Price   *int64 // in minor units
+	PerUser *int
+	Spread  *int
+}
+
+// EditItem changes an item of a draft, or of an activity that has not started.
+func (o *Office) EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit ItemEdit, by seckill.Author) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State == seckill.ActivityEnded:
+			return nil, errHasEnded
+		}
+		i := slices.IndexFunc(old.Items, func(item seckill.Item) bool { return item.SKU == sku })
+		if i < 0 {
+			return nil, errUnknownItem
+		}
+		next := old.Clone()
+		item := &next.Items[i]
+		item.Price.Minor = *cmp.Or(edit.Price, &item.Price.Minor)
+		item.PerUser = *cmp.Or(edit.PerUser, &item.PerUser)
+		item.Spread = *cmp.Or(edit.Spread, &item.Spread)
+		if errs := item.Check(o.desk.cfg.Shards); len(errs) > 0 {
+			return nil, errs
+		}
+		if old.State == seckill.ActivityDraft {
+			return next, nil
+		}
+		wanted := *item
+		*item = old.Items[i]
+		return next, amendItem(item, &wanted, old, o.desk.Now())
+	})
+}
+
+// Delete deletes a draft.
+func (o *Office) Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error {
+	_, err := o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State != seckill.ActivityDraft:
+			return nil, errNotDraft
+		}
+		return nil, nil
+	})
+	return err
 }
 
 // update changes an activity and brings the change into force here.
@@ -152,28 +235,59 @@ var errUnitsMoving = &seckill.Failure{
 	Err: errors.New("published; the units are still on their way to the stock"),
 }
 
-// Publish opens a draft for sale. It returns when the units of all items have reached the stock.
-// After about ten seconds it gives up waiting, not publishing: publishing a published activity
-// waits on.
+// Publish opens a draft for sale. It returns when the units of all items have reached the stock, and
+// this process sells from their shards: in a new installation these are opened in its first moments.
+// After about ten seconds it gives up waiting, not publishing: publishing a published activity waits
+// on.
 func (o *Office) Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	a, err := o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityDraft)
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := o.store.Unpublished(ctx, id)
-	if err == nil && waiting > 0 {
-		o.desk.lookAgain(ctx, publishWait, func() bool {
-			waiting, err = o.store.Unpublished(ctx, id)
-			return err == nil && waiting == 0
-		})
+	shards := o.shardsOf(a)
+	sells := false
+	look := func() bool {
+		var waiting int
+		waiting, err = o.store.Unpublished(ctx, id)
+		sells = err == nil && waiting == 0 && o.sellsFrom(ctx, shards)
+		return sells
+	}
+	if !look() {
+		o.desk.lookAgain(ctx, publishWait, look)
 	}
 	switch {
 	case err != nil:
 		return nil, storeFailure("look for units on their way", err)
-	case waiting > 0:
+	case !sells:
 		return nil, errUnitsMoving
 	}
 	return a, nil
+}
+
+// shardsOf returns the shards of an activity's items.
+func (o *Office) shardsOf(a *seckill.Activity) map[inventory.ShardID]bool {
+	shards := make(map[inventory.ShardID]bool)
+	for i := range a.Items {
+		for j := range max(a.Items[i].Spread, 1) {
+			shards[inventory.ShardAt(a.Items[i].ID, j, o.desk.cfg.Shards)] = true
+		}
+	}
+	return shards
+}
+
+// sellsFrom reports whether shards are open under the epochs that this process follows.
+func (o *Office) sellsFrom(ctx context.Context, shards map[inventory.ShardID]bool) bool {
+	for shard := range shards {
+		levels, _, err := o.stock.ItemLevels(ctx, shard, nil)
+		if err != nil || levels.Closed || levels.Epoch == 0 {
+			return false
+		}
+		if levels.Epoch != o.stock.Epoch(shard) {
+			o.desk.isBehind()
+			return false
+		}
+	}
+	return true
 }
 
 // Pause stops a published activity's sales until Resume. Its orders go on.

@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,7 +20,8 @@ type officeStore struct {
 	unpublished []int // one for each time that it is asked
 	books       []seckill.Book
 	found       *seckill.StockChange
-	changed     error // the error of Restock and Withdraw
+	late        *seckill.StockChange // found from the second look on
+	changed     error                // the error of Restock and Withdraw
 	taken       []seckill.Taken
 	change      seckill.StockChange
 	asked       int
@@ -48,10 +50,12 @@ func (s *officeStore) ActivityBooks(context.Context, seckill.ActivityID) ([]seck
 }
 
 func (s *officeStore) FindStockChange(context.Context, inventory.ItemID, string) (seckill.StockChange, bool, error) {
-	if s.found == nil {
+	found := s.found
+	s.found = cmp.Or(s.found, s.late)
+	if found == nil {
 		return seckill.StockChange{}, false, nil
 	}
-	return *s.found, true, nil
+	return *found, true, nil
 }
 
 func (s *officeStore) Restock(_ context.Context, c seckill.StockChange, _ seckill.Author) (int64, bool, error) {
@@ -92,15 +96,17 @@ func TestOffice_PutActivity(t *testing.T) {
 		code seckill.Code // "fields" for FieldErrors
 	}{
 		{"a new one", nil, func(*seckill.Activity) {}, ""},
-		{"of no merchant", nil, func(a *seckill.Activity) { a.Merchant = "nobody" }, "fields"},
+		{"of no merchant", nil, func(a *seckill.Activity) { a.Merchant = "nobody" }, seckill.CodeUnknownMerchant},
 		{"spread over too many shards", nil, func(a *seckill.Activity) { a.Items[0].Spread = 17 }, "fields"},
 		{"a draft's items", &draft, func(a *seckill.Activity) { a.Items = a.Items[:1] }, ""},
 		{"a published one's name", &published, func(a *seckill.Activity) { a.Name = "Other" }, ""},
 		{"a published one's order of items", &published, func(a *seckill.Activity) { slices.Reverse(a.Items) }, ""},
 		{"a published one's start", &published, func(a *seckill.Activity) { a.StartsAt = now.Add(time.Minute) }, ""},
 		{"the start of one that has started", &started, func(a *seckill.Activity) { a.StartsAt = now.Add(time.Minute) }, "fields"},
-		{"a published one's price", &published, func(a *seckill.Activity) { a.Items[1].Price.Minor++ }, seckill.CodeNotEditable},
-		{"a published one's limit", &published, func(a *seckill.Activity) { a.Items[1].MaxOrders = 7 }, seckill.CodeNotEditable},
+		{"a published one's price", &published, func(a *seckill.Activity) { a.Items[1].Price.Minor++ }, ""},
+		{"a published one's limit", &published, func(a *seckill.Activity) { a.Items[1].MaxOrders = 7 }, ""},
+		{"a published one's quantity", &published, func(a *seckill.Activity) { a.Items[1].Quantity++ }, seckill.CodeNotEditable},
+		{"the price of one that has started", &started, func(a *seckill.Activity) { a.Items[1].Price.Minor++ }, seckill.CodeNotEditable},
 		{"a published one's spread", &published, func(a *seckill.Activity) { a.Items[1].Spread = 1 }, seckill.CodeNotEditable},
 		{"a published one's items", &published, func(a *seckill.Activity) { a.Items = a.Items[:2] }, seckill.CodeNotEditable},
 		{"a published one's SKU", &published, func(a *seckill.Activity) { a.Items[1].SKU = "y" }, seckill.CodeNotEditable},
@@ -136,22 +142,31 @@ func TestOffice_PutActivity(t *testing.T) {
 }
 
 func TestOffice_Publish(t *testing.T) {
+	isOpen := inventory.Levels{Epoch: 1}
 	for _, c := range []struct {
 		name   string
 		state  seckill.ActivityState
 		ways   []int
+		shards inventory.Levels
 		code   seckill.Code
 		within time.Duration
 	}{
-		{"the units arrive", seckill.ActivityDraft, []int{3, 2, 0}, "", time.Second},
-		{"again", seckill.ActivityPublished, []int{0}, "", 0},
-		{"again, while units are on their way", seckill.ActivityPublished, []int{1, 0}, "", time.Second},
-		{"the units don't arrive", seckill.ActivityDraft, []int{3}, seckill.CodeUnavailable, publishWait},
-		{"an ended one", seckill.ActivityEnded, nil, seckill.CodeActivityState, 0},
+		{"the units arrive", seckill.ActivityDraft, []int{3, 2, 0}, isOpen, "", time.Second},
+		{"again", seckill.ActivityPublished, []int{0}, isOpen, "", 0},
+		{"again, while units are on their way", seckill.ActivityPublished, []int{1, 0}, isOpen, "", time.Second},
+		{"the units don't arrive", seckill.ActivityDraft, []int{3}, isOpen, seckill.CodeUnavailable, publishWait},
+		{"the shards were never opened", seckill.ActivityDraft, []int{0}, inventory.Levels{}, seckill.CodeUnavailable, publishWait},
+		{"a shard is closed", seckill.ActivityDraft, []int{0}, inventory.Levels{Epoch: 1, Closed: true}, seckill.CodeUnavailable, publishWait},
+		{"another epoch than this process follows", seckill.ActivityDraft, []int{0}, inventory.Levels{Epoch: 2}, seckill.CodeUnavailable, publishWait},
+		{"an ended one", seckill.ActivityEnded, nil, isOpen, seckill.CodeActivityState, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o, store := openOffice(t, &stubStock{}, testItems(1, 1))
+				stock := &stubStock{shards: make(map[inventory.ShardID]inventory.Levels)}
+				for shard := range inventory.ShardID(seckill.DefaultConfig().Shards) {
+					stock.shards[shard] = c.shards
+				}
+				o, store := openOffice(t, stock, testItems(1, 1))
 				a := *store.activity
 				a.State = c.state
 				store.activity, store.unpublished = &a, c.ways

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -15,7 +16,7 @@ const SignatureAge = 300 * time.Second
 
 var (
 	errBadSignature = &seckill.Refusal{
-		Code: seckill.CodeInvalidSignature, Detail: "Penstock-Signature: v1 is not the signature of this body.",
+		Code: seckill.CodeInvalidSignature, Detail: "Penstock-Signature: no v1 is the signature of this body.",
 	}
 	errOldSignature = &seckill.Refusal{
 		Code: seckill.CodeInvalidSignature, Detail: "Penstock-Signature: t is more than 300 s away from now.",
@@ -36,11 +37,14 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 		return seckill.Order{}, errUnknownOrder
 	}
 	merchant := d.Catalog().Merchant(offer.Sale.Merchant)
-	if merchant == nil || !signedWith(n, merchant.PaymentSecret) {
+	if merchant == nil {
 		return seckill.Order{}, errBadSignature
 	}
 	payment := n.Payment
 	payment.Merchant, payment.Activity, payment.SKU, payment.Queued = merchant.ID, offer.Sale.ID, offer.SKU, false
+	if err := d.checkSignature(n, merchant); err != nil {
+		return seckill.Order{}, err
+	}
 	if age := d.Now().Sub(time.Unix(n.SignedAt, 0)); age > SignatureAge || age < -SignatureAge {
 		d.noteRefused(ctx, &payment, errOldSignature.Code)
 		return seckill.Order{}, errOldSignature
@@ -99,8 +103,34 @@ func (d *Desk) noteRefused(ctx context.Context, p *seckill.Payment, problem seck
 	}
 }
 
-// signedWith checks the notice's MAC: HMAC-SHA256 (RFC 2104) over "t.body". Nothing is signed with
-// an empty secret.
+// checkSignature checks the notice's signature against the merchant's secrets that are valid now. A
+// secret that can't be opened is our fault: where no other one fits, the provider is to come back.
+func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
+	var failed error
+	for _, sealed := range m.Secrets(d.Now()) {
+		if sealed == "" {
+			continue
+		}
+		secret, err := d.open(sealed, string(m.ID))
+		if err != nil {
+			failed = &seckill.Failure{
+				Code: seckill.CodeUnavailable, RetryAfter: 10 * time.Second,
+				Err: fmt.Errorf("open the payment secret of merchant %s: %w", m.ID, err),
+			}
+			continue
+		}
+		if signedWith(n, secret) {
+			return nil
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return errBadSignature
+}
+
+// signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One that fits is enough.
+// Nothing is signed with an empty secret.
 func signedWith(n *seckill.Notice, secret string) bool {
 	if secret == "" {
 		return false
@@ -109,5 +139,10 @@ func signedWith(n *seckill.Notice, secret string) bool {
 	mac.Write(strconv.AppendInt(nil, n.SignedAt, 10))
 	mac.Write([]byte("."))
 	mac.Write(n.Body)
-	return hmac.Equal(mac.Sum(nil), n.MAC[:])
+	want := mac.Sum(nil)
+	fits := false
+	for i := range n.MACs {
+		fits = hmac.Equal(want, n.MACs[i][:]) || fits
+	}
+	return fits
 }

@@ -3,7 +3,9 @@ package desk
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +22,67 @@ func notice(id seckill.OrderID, secret string, at time.Time) *seckill.Notice {
 	}
 	mac := hmac.New(sha256.New, []byte(secret))
 	fmt.Fprintf(mac, "%d.%s", n.SignedAt, n.Body)
-	copy(n.MAC[:], mac.Sum(nil))
+	n.MACs = [][32]byte{[32]byte(mac.Sum(nil))}
 	return n
+}
+
+// TestPay_WhileASecretIsRolled: the old secret is valid as long as it was said, and one signature that
+// fits is enough. A secret that can't be opened is our fault.
+func TestPay_WhileASecretIsRolled(t *testing.T) {
+	id := orderOf(1, wish("u-1", "k-1"))
+	broken := errors.New("no key")
+	for _, c := range []struct {
+		name    string
+		secrets []string
+		past    time.Duration // since the roll
+		closed  string        // the secret that can't be opened
+		code    seckill.Code
+	}{
+		{"with the new secret", []string{"secret"}, 0, "", ""},
+		{"with the old one in time", []string{"old"}, 59 * time.Minute, "", ""},
+		{"with the old one too late", []string{"old"}, time.Hour, "", seckill.CodeInvalidSignature},
+		{"with both", []string{"old", "secret"}, 2 * time.Hour, "", ""},
+		{"with others and the new one", []string{"x", "y", "secret"}, 0, "", ""},
+		{"with others", []string{"x", "y"}, 0, "", seckill.CodeInvalidSignature},
+		{"by nobody", nil, 0, "", seckill.CodeInvalidSignature},
+		{"with the old one while the new one can't be opened", []string{"old"}, 0, "secret", ""},
+		{"with the new one, which can't be opened", []string{"secret"}, 0, "secret", seckill.CodeUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := openShop(t, holding(id, inventory.Fresh), &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+				s.store.pay = func(seckill.Payment) seckill.PaymentResult {
+					return seckill.PaymentResult{Verdict: seckill.PaymentBooked, Order: seckill.Order{ID: id}}
+				}
+				edit := s.Catalog().Edit(false, time.Now())
+				m := &seckill.Merchant{ID: "m", PaymentSecret: "sealed old"}
+				m.Roll("sealed secret", time.Now(), time.Hour)
+				if err := edit.Apply(seckill.CatalogChange{Merchant: m}); err != nil {
+					t.Fatal(err)
+				}
+				s.catalog.Store(edit.Done(s.Catalog().Version))
+				s.open = func(sealed, owner string) (string, error) {
+					if owner != "m" || sealed == "sealed "+c.closed {
+						return "", broken
+					}
+					return strings.TrimPrefix(sealed, "sealed "), nil
+				}
+				<-time.After(c.past)
+				n := notice(id, "", time.Now())
+				n.MACs = nil
+				for _, secret := range c.secrets {
+					n.MACs = append(n.MACs, notice(id, secret, time.Now()).MACs...)
+				}
+				_, err := s.Pay(t.Context(), n)
+				if code := codeOf(t, err); code != c.code {
+					t.Errorf("answered %q, %v, want %q", code, err, c.code)
+				}
+				if c.code == seckill.CodeUnavailable && !errors.Is(err, broken) {
+					t.Errorf("the cause is missing: %v", err)
+				}
+			})
+		})
+	}
 }
 
 func TestPay(t *testing.T) {

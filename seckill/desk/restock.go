@@ -27,41 +27,57 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 	if err != nil {
 		return Restocked{}, err
 	}
-	earlier, found, err := o.store.FindStockChange(ctx, offer.ID, key)
+	change := seckill.StockChange{Item: offer.ID, Key: key, Delta: delta}
+	if done, found, err := o.restockedBefore(ctx, id, sku, change); found || err != nil {
+		return done, err
+	}
 	switch {
-	case err != nil:
-		return Restocked{}, storeFailure("look the change up", err)
-	case found && earlier.Delta != delta:
-		return Restocked{}, errKeyReused
-	case found:
-		return o.restockedBefore(ctx, id, sku)
 	case offer.Sale.State == seckill.ActivityDraft && delta < 0:
 		return Restocked{}, errIsDraft
 	case delta > 0 && offer.Sale.State == seckill.ActivityEnded:
 		return Restocked{}, errHasEnded
+	case delta > 0:
+		return o.change(ctx, change, nil, by)
 	}
-	change := seckill.StockChange{Item: offer.ID, Key: key, Delta: delta}
-	var taken []seckill.Taken
-	if delta < 0 {
-		if taken, err = o.takeBack(ctx, offer, key, -delta); err != nil {
-			return Restocked{}, err
+	taken, err := o.takeBack(ctx, offer, key, -delta)
+	if errors.Is(err, errInsufficientStock) {
+		// The units may be with an attempt under the same key that came between the look for its holds
+		// and the look for units.
+		taken, err = o.takeBack(ctx, offer, key, -delta)
+	}
+	if err != nil {
+		// Such an attempt may also have come to its end meanwhile: then its holds are sold.
+		if done, found, lookup := o.restockedBefore(ctx, id, sku, change); found && lookup == nil {
+			return done, nil
 		}
+		return Restocked{}, err
 	}
 	return o.change(ctx, change, taken, by)
 }
 
-// restockedBefore answers a repeat with the item's present total.
-func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku seckill.SKU) (Restocked, error) {
+// restockedBefore answers a repeat with the item's present total; found is false where nothing was
+// done under the change's key.
+func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku seckill.SKU,
+	c seckill.StockChange) (done Restocked, found bool, err error) {
+	earlier, found, err := o.store.FindStockChange(ctx, c.Item, c.Key)
+	switch {
+	case err != nil:
+		return Restocked{}, false, storeFailure("look the change up", err)
+	case !found:
+		return Restocked{}, false, nil
+	case earlier.Delta != c.Delta:
+		return Restocked{}, true, errKeyReused
+	}
 	a, err := o.store.FindActivity(ctx, id)
 	if err != nil {
-		return Restocked{}, storeFailure("read the activity", err)
+		return Restocked{}, true, storeFailure("read the activity", err)
 	}
 	for i := range a.Items {
 		if a.Items[i].SKU == sku {
-			return Restocked{Total: a.Items[i].Quantity, Replayed: true}, nil
+			return Restocked{Total: a.Items[i].Quantity, Replayed: true}, true, nil
 		}
 	}
-	return Restocked{}, errUnknownItem
+	return Restocked{}, true, errUnknownItem
 }
 
 // change writes a stock change; a withdrawal's units are taken.
@@ -76,6 +92,10 @@ func (o *Office) change(ctx context.Context, c seckill.StockChange, taken []seck
 	switch {
 	case errors.Is(err, seckill.ErrKeyReused):
 		return Restocked{}, errKeyReused
+	case errors.Is(err, seckill.ErrTooHigh):
+		return Restocked{}, seckill.FieldErrors{{
+			Field: "delta", Detail: fmt.Sprintf("would make the total more than %d, the most that an item may have", seckill.MaxItemQuantity),
+		}}
 	case err != nil: // among them: the holds are gone with their epochs, or buried
 		return Restocked{}, storeFailure("change the stock", err)
 	}

@@ -119,3 +119,23 @@ func TestOffice_WithdrawalMeetsBuyers(t *testing.T) {
 		}
 	}
 }
+
+// TestL4_AWithdrawalThatEndedMeanwhile: an attempt under the same key came to its end between the look
+// for it and the look for its holds.
+func TestL4_AWithdrawalThatEndedMeanwhile(t *testing.T) {
+	for name, hold := range map[string]inventory.Entry{
+		"its hold is sold":       {Hold: inventory.Hold{Quantity: 3}, State: inventory.Sold},
+		"its marker is gone too": {},
+	} {
+		stock := &stubStock{available: map[seckill.StockKey]int{}, holds: map[string]inventory.Entry{}}
+		if hold.State != inventory.None {
+			stock.holds[seckill.NewWithdrawalID(1, inventory.Home(1, 16), "k")] = hold
+		}
+		o, store := openOffice(t, stock, testItems(1, 1))
+		store.late = &seckill.StockChange{Item: 1, Key: "k", Delta: -3}
+		got, err := o.Restock(t.Context(), "a", "x01", "k", -3, seckill.Author{})
+		if err != nil || !got.Replayed || store.taken != nil {
+			t.Errorf("%s: %+v, %v, taken %v", name, got, err, store.taken)
+		}
+	}
+}

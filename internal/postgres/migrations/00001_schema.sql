@@ -66,7 +66,9 @@ INSERT INTO catalog (version) VALUES (1);
 CREATE TABLE merchants (
   id             text COLLATE "C" PRIMARY KEY,
   name           text NOT NULL,
-  payment_secret text NOT NULL,
+  payment_secret text NOT NULL, -- sealed, like the one before
+  former_secret  text NOT NULL,
+  former_until   timestamptz,   -- NULL without one
   changed        bigint NOT NULL
 );
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -78,7 +80,6 @@ CREATE TABLE callers (
   name     text NOT NULL,
   rights   smallint NOT NULL,
   shadow   boolean NOT NULL,
-  key_hash bytea NOT NULL CHECK (length(key_hash) = 32),
   revoked  boolean NOT NULL,
   created  timestamptz NOT NULL,
   changed  bigint NOT NULL,
@@ -86,11 +87,34 @@ CREATE TABLE callers (
 );
 CREATE INDEX callers_changed ON callers (changed);
 
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change of
+-- the catalog.
+CREATE TABLE caller_keys (
+  merchant text COLLATE "C" NOT NULL,
+  caller   text COLLATE "C" NOT NULL,
+  id       text COLLATE "C" NOT NULL,
+  position integer NOT NULL,
+  prefix   text NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  revoked  boolean NOT NULL,
+  used     timestamptz,
+  PRIMARY KEY (merchant, caller, id),
+  FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
+);
+
+-- merchant is '' for a token that is bound to none. A session is a person's, by a login.
 CREATE TABLE tokens (
-  name    text COLLATE "C" PRIMARY KEY,
-  role    smallint NOT NULL,
-  hash    bytea NOT NULL CHECK (length(hash) = 32),
-  created timestamptz NOT NULL
+  id       text COLLATE "C" PRIMARY KEY,
+  name     text COLLATE "C" NOT NULL,
+  role     smallint NOT NULL,
+  merchant text COLLATE "C" NOT NULL,
+  session  boolean NOT NULL,
+  hash     bytea NOT NULL CHECK (length(hash) = 32),
+  created  timestamptz NOT NULL,
+  expires  timestamptz, -- NULL: never
+  used     timestamptz
 );
 
 -- sale is the activity's number. It is never given out twice, as names may be. published says that the
@@ -331,6 +355,8 @@ CREATE TABLE changes (
   number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at       timestamptz NOT NULL,
   actor    text NOT NULL,
+  token    text NOT NULL,
+  address  text NOT NULL,
   reason   text NOT NULL,
   kind     text NOT NULL,
   key      text NOT NULL,

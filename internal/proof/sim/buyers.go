@@ -151,7 +151,7 @@ func (r *rig) pay(p *process, k key, payment string, quantity int) *ask {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(strconv.FormatInt(n.SignedAt, 10) + "."))
 	mac.Write(body)
-	n.MAC = [32]byte(mac.Sum(nil))
+	n.MACs = [][32]byte{[32]byte(mac.Sum(nil))}
 	return r.background(p, "pay "+k.String(), func(ctx context.Context) (string, error) {
 		order, err := p.sale.Desk.Pay(ctx, n)
 		return orderState(order), err

@@ -278,7 +278,7 @@ var workerMutants = []mutant{
 	},
 	{
 		"no parking", "a locked row stops its item, not its partition",
-		[]patch{{workerFile, "case errors.Is(err, seckill.ErrLocked) && !batch.Park:", "case errors.Is(err, seckill.ErrLocked) && batch.Park:"}},
+		[]patch{{workerFile, "if errors.Is(err, seckill.ErrLocked) && !batch.Park {", "if errors.Is(err, seckill.ErrLocked) && batch.Park {"}},
 		expectation("locked-row"),
 	},
 	{

@@ -41,10 +41,10 @@ func makeShop(ctx context.Context, template, dir string, t terms) (*shop, error)
 func (r *rig) openShop() error {
 	r.wire.setDirect(true)
 	defer r.wire.setDirect(false)
-	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}}
+	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy}
 	if err := errors.Join(
-		r.store.PutMerchant(r.ctx, seckill.Merchant{ID: merchant, Name: "Lamps", PaymentSecret: secret}, author),
-		r.store.AddCaller(r.ctx, app, author),
+		seckill.PutMerchant(r.ctx, r.store, seckill.Merchant{ID: merchant, Name: "Lamps", PaymentSecret: secret}, author),
+		seckill.AddCaller(r.ctx, r.store, app, seckill.CallerKey{ID: "k-1", Prefix: "psk_app", Hash: [32]byte{1}}, author),
 	); err != nil {
 		return err
 	}

@@ -316,7 +316,7 @@ var cases = []struct {
 	{"names and buyers may be any bytes", func(s *session) {
 		s.open(9)
 		for _, name := range []string{"F1 2 ", "\x00\r\n\xff", "{7.0}", "日本", strings.Repeat("n", 256), "=1 a;F1 2;"} {
-			id := "head " + name + strings.Repeat("F1 2;=7 ", 2)
+			id := "the head: " + name + strings.Repeat("F1 2;=7 ", 2)
 			id = id[max(0, len(id)-256):]
 			h := inventory.Hold{Item: s.item, ID: id, Buyer: name, Quantity: 1}
 			s.holds(asked{h, 1, inventory.Held}, asked{h, 1, inventory.HeldAgain})

@@ -18,6 +18,8 @@ func adminCases() []testCase {
 		{"FindChange", findChange},
 		{"Changes_HaveNoSecrets", noSecrets},
 		{"Tokens", tokens},
+		{"Tokens_TellTheirLastUse", tokenUses},
+		{"Changes_NameTheTokenAndTheAddress", authors},
 	}
 }
 
@@ -26,7 +28,7 @@ func changePages(t *testing.T, open Open) {
 	for i := range 7 {
 		s.clock.advance(time.Second)
 		by := seckill.Author{Actor: "ann", Reason: string(user(i))}
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: string(user(i))}, by))
+		s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: string(user(i))}, by))
 	}
 	all := s.changes()
 	equal(s, "changes", len(all), 7)
@@ -50,7 +52,7 @@ func changePages(t *testing.T, open Open) {
 
 func findChange(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
 	want := s.lastChange("merchant", string(merchant))
 	got, err := s.store.FindChange(s.ctx, want.Number)
 	s.must(err)
@@ -63,21 +65,21 @@ func noSecrets(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	hash := [32]byte(bytes.Repeat([]byte{0xc5}, 32))
 	for _, secret := range []string{"hush-one", "hush-two"} {
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: secret}, author))
+		s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: secret}, author))
 	}
-	s.must(s.store.AddCaller(s.ctx, seckill.Caller{CallerRef: caller, Name: "App", KeyHash: hash}, author))
-	s.must(s.store.SetCallerRevoked(s.ctx, caller, true, author))
+	s.must(s.addCaller(seckill.Caller{CallerRef: caller, Name: "App"}, seckill.CallerKey{ID: "k", Prefix: "psk", Hash: hash}))
+	s.must(s.setRevoked(caller, true))
 	for _, role := range []seckill.Role{seckill.RoleViewer, seckill.RoleAdmin} {
-		s.must(s.store.PutToken(s.ctx, seckill.Token{Name: "t", Role: role, Hash: hash}, author))
+		s.addToken(seckill.Token{ID: "t", Name: "t", Role: role, Hash: hash}, 0)
+		s.must(s.store.DropToken(s.ctx, "t", author))
 	}
-	s.must(s.store.DropToken(s.ctx, "t", author))
 	numbers, err := json.Marshal(hash)
 	s.must(err)
 	secrets := []string{
 		"hush", hex.EncodeToString(hash[:4]), base64.StdEncoding.EncodeToString(hash[:6]), strings.Trim(string(numbers), "[]")[:15],
 	}
 	changes := s.changes()
-	equal(s, "changes", len(changes), 7)
+	equal(s, "changes", len(changes), 8)
 	for _, c := range changes {
 		for _, secret := range secrets {
 			if text := strings.ToLower(c.Before + c.After); strings.Contains(text, strings.ToLower(secret)) {
@@ -87,37 +89,71 @@ func noSecrets(t *testing.T, open Open) {
 	}
 }
 
+// addToken adds a token, and returns it as it is kept.
+func (s *shop) addToken(t seckill.Token, life time.Duration) seckill.Token {
+	s.t.Helper()
+	kept, err := s.store.AddToken(s.ctx, t, life, author)
+	s.must(err)
+	return kept
+}
+
+func (s *shop) tokens() []seckill.Token {
+	s.t.Helper()
+	got, err := s.store.Tokens(s.ctx)
+	s.must(err)
+	return got
+}
+
 func tokens(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	list := func() []seckill.Token {
-		got, err := s.store.Tokens(s.ctx)
-		s.must(err)
-		return got
-	}
-	equal(s, "tokens", len(list()), 0)
-	b := seckill.Token{Name: "bob", Role: seckill.RoleOperator, Hash: [32]byte{1}}
-	a := seckill.Token{Name: "ann", Role: seckill.RoleViewer, Hash: [32]byte{2}}
-	s.must(s.store.PutToken(s.ctx, b, author))
-	s.must(s.store.PutToken(s.ctx, a, author))
-	equal(s, "before it was made", s.lastChange("token", "ann").Before, "")
-	a.Created, b.Created = s.clock.read(), s.clock.read()
-	equal(s, "tokens", list(), []seckill.Token{a, b})
+	equal(s, "tokens", len(s.tokens()), 0)
+	b := s.addToken(seckill.Token{ID: "t-1", Name: "bob", Role: seckill.RoleOperator, Hash: [32]byte{1}}, 0)
+	a := s.addToken(seckill.Token{ID: "t-2", Name: "ann", Role: seckill.RoleSupport, Merchant: "m7", Hash: [32]byte{2}}, time.Hour)
+	made := s.lastChange("token", "ann")
+	equal(s, "before it was made", made.Before, "")
+	var after seckill.TokenRecord
+	s.decode(made.After, &after)
+	equal(s, "recorded token", after, seckill.TokenRecord{ID: "t-2", Name: "ann", Role: seckill.RoleSupport, Merchant: "m7", Expires: a.Expires})
+	equal(s, "times", []time.Time{a.Created, a.Expires, b.Created, b.Expires},
+		[]time.Time{s.clock.read(), s.clock.read().Add(time.Hour), s.clock.read(), {}})
+	equal(s, "tokens", s.tokens(), []seckill.Token{a, b})
 
-	s.clock.advance(time.Minute)
-	s.unchanged(func() { s.must(s.store.PutToken(s.ctx, a, author)) })
-	equal(s, "tokens", list(), []seckill.Token{a, b})
-	a.Role, a.Hash = seckill.RoleAdmin, [32]byte{3}
-	s.must(s.store.PutToken(s.ctx, a, author))
-	change := s.lastChange("token", "ann")
-	var before, after seckill.Token
-	s.decode(change.Before, &before)
-	s.decode(change.After, &after)
-	equal(s, "recorded roles", []seckill.Role{before.Role, after.Role}, []seckill.Role{seckill.RoleViewer, seckill.RoleAdmin})
-	a.Created = s.clock.read()
-	equal(s, "tokens", list(), []seckill.Token{a, b})
+	s.unchanged(func() {
+		for _, taken := range []seckill.Token{{ID: "t-3", Name: "bob"}, {ID: "t-1", Name: "new"}, {ID: "t-1", Name: "new", Session: true}} {
+			_, err := s.store.AddToken(s.ctx, taken, 0, author)
+			s.wants(err, seckill.ErrExists)
+		}
+		s.wants(s.store.DropToken(s.ctx, "bob", author), seckill.ErrNotFound)
+	})
+	first := s.addToken(seckill.Token{ID: "s-1", Name: "bob", Role: seckill.RoleViewer, Session: true, Hash: [32]byte{3}}, time.Minute)
+	second := s.addToken(seckill.Token{ID: "s-2", Name: "bob", Role: seckill.RoleViewer, Session: true, Hash: [32]byte{4}}, 2*time.Hour)
+	equal(s, "with sessions", s.tokens(), []seckill.Token{a, first, second, b})
 
-	s.must(s.store.DropToken(s.ctx, "bob", author))
+	s.must(s.store.DropToken(s.ctx, "t-1", author))
 	equal(s, "after it was dropped", s.lastChange("token", "bob").After, "")
-	equal(s, "tokens", list(), []seckill.Token{a})
-	s.unchanged(func() { s.wants(s.store.DropToken(s.ctx, "bob", author), seckill.ErrNotFound) })
+	s.clock.advance(time.Hour)
+	again := s.addToken(seckill.Token{ID: "t-4", Name: "ann", Role: seckill.RoleViewer, Hash: [32]byte{5}}, 0) // in the place of the expired one
+	equal(s, "after an hour", s.tokens(), []seckill.Token{again, second})
+}
+
+// tokenUses: the last use only goes forward, and is not recorded.
+func tokenUses(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	want := s.addToken(seckill.Token{ID: "t-1", Name: "bob", Role: seckill.RoleViewer, Hash: [32]byte{1}}, 0)
+	want.Used = time.Unix(1_800_000_000, 0).UTC().Truncate(time.Minute)
+	s.unchanged(func() {
+		for _, at := range []time.Time{want.Used.Add(-time.Hour), want.Used, want.Used.Add(-time.Minute)} {
+			s.must(s.store.NoteTokenUse(s.ctx, seckill.TokenUse{Token: "t-1", At: at}))
+		}
+		s.must(s.store.NoteTokenUse(s.ctx, seckill.TokenUse{Token: "gone", At: want.Used}))
+	})
+	equal(s, "tokens", s.tokens(), []seckill.Token{want})
+}
+
+// authors: a change names who made it, by which token and from where.
+func authors(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	by := seckill.Author{Actor: "ann@example.com", Token: "t-0123456789", Address: "2001:db8::7", Reason: "a reason"}
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones"}, by))
+	equal(s, "author", s.lastChange("merchant", string(merchant)).Author, by)
 }

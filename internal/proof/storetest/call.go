@@ -25,9 +25,12 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	r := s.promise(0, "late", "k", 1)
 	_, err := s.store.LoadCatalog(ctx, seckill.CatalogVersion{}, func(bool) {}, func(seckill.CatalogChange) error { return nil })
 	note("LoadCatalog", err)
-	note("PutMerchant", s.store.PutMerchant(ctx, seckill.Merchant{ID: "late"}, author))
-	note("AddCaller", s.store.AddCaller(ctx, seckill.Caller{CallerRef: seckill.CallerRef{Merchant: merchant, Caller: "late"}}, author))
-	note("SetCallerRevoked", s.store.SetCallerRevoked(ctx, caller, true, author))
+	note("UpdateMerchant", seckill.PutMerchant(ctx, s.store, seckill.Merchant{ID: "late"}, author))
+	late := seckill.Caller{CallerRef: seckill.CallerRef{Merchant: merchant, Caller: "late"}}
+	note("UpdateCaller", seckill.AddCaller(ctx, s.store, late, appKey, author))
+	note("NoteKeyUses", s.store.NoteKeyUses(ctx, []seckill.KeyUse{{CallerRef: caller, Key: appKey.ID, At: time.Unix(60, 0)}}))
+	_, err = s.store.KeyUses(ctx, caller)
+	note("KeyUses", err)
 	_, err = s.store.UpdateActivity(ctx, "late", author, func(*seckill.Activity) (*seckill.Activity, error) {
 		return s.draft("late"), nil
 	})
@@ -69,7 +72,9 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	note("ReplayDeadLetters", err)
 	_, err = s.store.DiscardDeadLetters(ctx, []int64{1}, author)
 	note("DiscardDeadLetters", err)
-	note("PutToken", s.store.PutToken(ctx, seckill.Token{Name: "late"}, author))
+	_, err = s.store.AddToken(ctx, seckill.Token{ID: "late", Name: "late"}, 0, author)
+	note("AddToken", err)
+	note("NoteTokenUse", s.store.NoteTokenUse(ctx, seckill.TokenUse{Token: "late", At: time.Unix(60, 0)}))
 	_, err = s.store.Tokens(ctx)
 	note("Tokens", err)
 	note("DropToken", s.store.DropToken(ctx, "late", author))
@@ -124,6 +129,10 @@ func (s *shop) everyStockCall(ctx context.Context, life string, note func(name s
 	note("ShardBooks", err)
 	_, err = s.store.ShardSums(ctx, s.shard(0))
 	note("ShardSums", err)
+	_, err = s.store.Recount(ctx, s.shard(0), false, author)
+	note("Recount", err)
+	_, err = s.store.Recount(ctx, s.shard(0), true, author)
+	note("Recount to mend", err)
 	_, err = s.store.Unpublished(ctx, activity)
 	note("Unpublished", err)
 }

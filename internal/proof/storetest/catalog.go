@@ -21,11 +21,15 @@ func catalogCases() []testCase {
 		{"LoadCatalog_EndsWithAnErrorOfApply", loadFails},
 		{"LoadCatalog_OfMany", loadMany},
 		{"FindActivity_HasThePresentQuantities", findActivity},
-		{"PutMerchant_CreatesAndRenames", putMerchant},
-		{"PutMerchant_KeepsTheSecretUnlessThereIsANewOne", keepSecret},
-		{"PutMerchant_RepeatedChangesNothing", repeatMerchant},
-		{"AddCaller_NeedsItsMerchantAndAFreshName", addCaller},
-		{"SetCallerRevoked_BothWays", revokeCaller},
+		{"UpdateMerchant_CreatesAndRenames", putMerchant},
+		{"UpdateMerchant_KeepsTheSecretUnlessThereIsANewOne", keepSecret},
+		{"UpdateMerchant_RepeatedChangesNothing", repeatMerchant},
+		{"UpdateMerchant_RollsTheSecret", rollSecret},
+		{"UpdateCaller_NeedsItsMerchantAndAFreshName", addCaller},
+		{"UpdateCaller_OfARevokedOneBringsItBack", reviveCaller},
+		{"UpdateCaller_RevokesBothWays", revokeCaller},
+		{"UpdateCaller_HasSeveralKeys", callerKeys},
+		{"KeyUses_GoForward", keyUses},
 		{"UpdateActivity_Creates", createActivity},
 		{"UpdateActivity_ReturnsTheChangesErrorAsItIs", refuseActivity},
 		{"UpdateActivity_ChangesADraft", changeDraft},
@@ -57,17 +61,19 @@ func loadKnown(t *testing.T, open Open) {
 func loadEverything(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell(goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: "m0", Name: "Books"}, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: "m0", Name: "Books"}, author))
 	other := s.draft("books")
 	other.Merchant, other.State = "m0", seckill.ActivityDraft
 	s.putActivity(other)
 	created := s.clock.read()
+	key := appKey
+	key.Created = created
 	got := s.catalog()
 	equal(s, "merchants", got.Merchants, []seckill.Merchant{
 		{ID: "m0", Name: "Books"}, {ID: merchant, Name: "Phones", PaymentSecret: "s3cret"},
 	})
 	equal(s, "callers", got.Callers, []seckill.Caller{
-		{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}, Created: created},
+		{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, Created: created, Keys: []seckill.CallerKey{key}},
 	})
 	phones := s.draft(activity, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
 	phones.State = seckill.ActivityPublished
@@ -109,7 +115,7 @@ func loadChanges(t *testing.T, open Open) {
 	got = s.since(version)
 	equal(s, "since the first version", []int{len(got.Activities), len(got.Kept), len(got.Callers)}, []int{2, 1, 0})
 
-	s.must(s.store.SetCallerRevoked(s.ctx, caller, true, author))
+	s.must(s.setRevoked(caller, true))
 	last := s.since(got.Version)
 	equal(s, "changes", []int{len(last.Callers), len(last.Activities), len(last.Merchants)}, []int{1, 0, 0})
 	equal(s, "revoked", last.Callers[0].Revoked, true)
@@ -181,13 +187,13 @@ func findActivity(t *testing.T, open Open) {
 func putMerchant(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	m := seckill.Merchant{ID: merchant, Name: "Phönes & \"Co\" 手机"}
-	s.raises(func() { s.must(s.store.PutMerchant(s.ctx, m, author)) })
+	s.raises(func() { s.must(seckill.PutMerchant(s.ctx, s.store, m, author)) })
 	made := s.lastChange("merchant", string(merchant))
 	if made.Before != "" {
 		t.Errorf("before it was made: %s", made.Before)
 	}
 	m.Name = "Phones"
-	s.raises(func() { s.must(s.store.PutMerchant(s.ctx, m, author)) })
+	s.raises(func() { s.must(seckill.PutMerchant(s.ctx, s.store, m, author)) })
 	equal(s, "merchants", s.catalog().Merchants, []seckill.Merchant{m})
 	renamed := s.lastChange("merchant", string(merchant))
 	var before, after seckill.Merchant
@@ -206,69 +212,204 @@ func (s *shop) decode(text string, into any) {
 func keepSecret(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	secret := func() string { return s.catalog().Merchants[0].PaymentSecret }
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "first"}, author))
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Telephones"}, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "first"}, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Telephones"}, author))
 	equal(s, "secret", secret(), "first")
 	s.raises(func() {
-		s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Telephones", PaymentSecret: "second"}, author))
+		s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Telephones", PaymentSecret: "second"}, author))
 	})
 	equal(s, "secret", secret(), "second")
 	s.lastChange("merchant", string(merchant))
 }
 
+// rollSecret: the secret before stays valid for a while, and each rolling forgets the one before it.
+func rollSecret(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	roll := func(secret string, overlap time.Duration) seckill.Merchant {
+		var got *seckill.Merchant
+		s.raises(func() {
+			var err error
+			got, err = s.store.UpdateMerchant(s.ctx, merchant, author, func(old *seckill.Merchant, now time.Time) (*seckill.Merchant, error) {
+				if old == nil {
+					old = &seckill.Merchant{ID: merchant, Name: "Phones"}
+				}
+				old.Roll(secret, now, overlap)
+				return old, nil
+			})
+			s.must(err)
+		})
+		equal(s, "merchants", s.catalog().Merchants, []seckill.Merchant{*got})
+		return *got
+	}
+	want := seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "one"}
+	equal(s, "first", roll("one", time.Hour), want)
+	want.PaymentSecret, want.FormerSecret, want.FormerUntil = "two", "one", s.clock.read().Add(time.Hour)
+	equal(s, "second", roll("two", time.Hour+time.Nanosecond), want)
+	change := s.lastChange("merchant", string(merchant))
+	var after seckill.MerchantRecord
+	s.decode(change.After, &after)
+	equal(s, "recorded", after, seckill.MerchantRecord{ID: merchant, Name: "Phones", NewPaymentSecret: true, FormerUntil: want.FormerUntil})
+	s.clock.advance(time.Minute)
+	want.PaymentSecret, want.FormerSecret, want.FormerUntil = "three", "two", s.clock.read().Add(time.Hour)
+	equal(s, "third", roll("three", time.Hour), want)
+	want.PaymentSecret, want.FormerSecret, want.FormerUntil = "four", "", time.Time{}
+	equal(s, "fourth", roll("four", 0), want)
+}
+
 func repeatMerchant(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	m := seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "first"}
-	s.must(s.store.PutMerchant(s.ctx, m, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, m, author))
 	s.unchanged(func() {
-		s.must(s.store.PutMerchant(s.ctx, m, author))
+		s.must(seckill.PutMerchant(s.ctx, s.store, m, author))
 		m.PaymentSecret = ""
-		s.must(s.store.PutMerchant(s.ctx, m, author))
+		s.must(seckill.PutMerchant(s.ctx, s.store, m, author))
 	})
+}
+
+// addCaller adds a caller with a key.
+func (s *shop) addCaller(c seckill.Caller, key seckill.CallerKey) error {
+	return seckill.AddCaller(s.ctx, s.store, c, key, author)
+}
+
+func (s *shop) setRevoked(ref seckill.CallerRef, revoked bool) error {
+	return s.changeCaller(ref, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+		return seckill.SetRevoked(old, revoked)
+	})
+}
+
+func (s *shop) changeCaller(ref seckill.CallerRef, change func(*seckill.Caller, time.Time) (*seckill.Caller, error)) error {
+	_, err := s.store.UpdateCaller(s.ctx, ref, author, change)
+	return err
 }
 
 func addCaller(t *testing.T, open Open) {
 	s := emptyShop(t, open)
-	c := seckill.Caller{
-		CallerRef: caller, Name: "App", Rights: seckill.RightBuy | seckill.RightMerchant, Shadow: true, KeyHash: [32]byte{1, 2, 3, 31: 9},
-	}
-	s.unchanged(func() { s.wants(s.store.AddCaller(s.ctx, c, author), seckill.ErrNotFound) })
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
-	s.raises(func() { s.must(s.store.AddCaller(s.ctx, c, author)) })
+	c := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy | seckill.RightMerchant, Shadow: true}
+	key := seckill.CallerKey{ID: "k-1", Prefix: "psk_aaaaaa", Hash: [32]byte{1, 2, 3, 31: 9}}
+	s.unchanged(func() { s.wants(s.addCaller(c, key), seckill.ErrNotFound) })
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
+	s.raises(func() { s.must(s.addCaller(c, key)) })
 	change := s.lastChange("caller", caller.String())
-	var after seckill.Caller
+	var after seckill.CallerRecord
 	s.decode(change.After, &after)
-	equal(s, "recorded caller", after, seckill.Caller{CallerRef: caller, Name: "App", Rights: c.Rights, Shadow: true})
+	equal(s, "recorded caller", after, seckill.CallerRecord{CallerRef: caller, Name: "App", Rights: c.Rights, Shadow: true,
+		Keys: []seckill.KeyRecord{{ID: "k-1", Prefix: "psk_aaaaaa"}}})
 	equal(s, "before it was made", change.Before, "")
-	c.Created = s.clock.read()
+	c.Created, key.Created = s.clock.read(), s.clock.read()
+	c.Keys = []seckill.CallerKey{key}
 	equal(s, "callers", s.catalog().Callers, []seckill.Caller{c})
 
-	s.unchanged(func() { s.wants(s.store.AddCaller(s.ctx, c, author), seckill.ErrExists) })
-	s.must(s.store.SetCallerRevoked(s.ctx, caller, true, author))
-	s.wants(s.store.AddCaller(s.ctx, c, author), seckill.ErrExists) // a name that was ever used
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: "m2", Name: "Others"}, author))
-	c.Merchant, c.KeyHash = "m2", [32]byte{7}
-	s.must(s.store.AddCaller(s.ctx, c, author)) // names are a merchant's own
+	s.unchanged(func() { s.wants(s.addCaller(c, key), seckill.ErrExists) })
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: "m2", Name: "Others"}, author))
+	c.Merchant = "m2"
+	s.must(s.addCaller(c, key)) // names are a merchant's own, and so are the ids of keys
+}
+
+// reviveCaller: a caller that is added again under its name is the same one, with the new key alone.
+func reviveCaller(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	s.sell()
+	s.must(s.setRevoked(caller, true))
+	made := s.clock.read()
+	s.clock.advance(time.Minute)
+	second := seckill.CallerKey{ID: "k-2", Prefix: "psk_bbbbbb", Hash: [32]byte{2}}
+	again := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightMerchant}
+	s.raises(func() { s.must(s.addCaller(again, second)) })
+	first := appKey
+	first.Revoked, first.Created, second.Created = true, made, s.clock.read()
+	again.Created, again.Keys = made, []seckill.CallerKey{first, second}
+	equal(s, "callers", s.catalog().Callers, []seckill.Caller{again})
 }
 
 func revokeCaller(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
 	s.unchanged(func() {
-		nobody := seckill.CallerRef{Merchant: merchant, Caller: "nobody"}
-		s.wants(s.store.SetCallerRevoked(s.ctx, nobody, true, author), seckill.ErrNotFound)
-		s.must(s.store.SetCallerRevoked(s.ctx, caller, false, author))
+		s.wants(s.setRevoked(seckill.CallerRef{Merchant: merchant, Caller: "nobody"}, true), seckill.ErrNotFound)
+		s.must(s.setRevoked(caller, false))
 	})
 	for _, revoked := range []bool{true, false} {
-		s.raises(func() { s.must(s.store.SetCallerRevoked(s.ctx, caller, revoked, author)) })
+		s.raises(func() { s.must(s.setRevoked(caller, revoked)) })
 		equal(s, "revoked", s.catalog().Callers[0].Revoked, revoked)
 		change := s.lastChange("caller", caller.String())
-		var before, after seckill.Caller
+		var before, after seckill.CallerRecord
 		s.decode(change.Before, &before)
 		s.decode(change.After, &after)
 		equal(s, "recorded", []bool{before.Revoked, after.Revoked}, []bool{!revoked, revoked})
-		s.unchanged(func() { s.must(s.store.SetCallerRevoked(s.ctx, caller, revoked, author)) })
+		s.unchanged(func() { s.must(s.setRevoked(caller, revoked)) })
 	}
+}
+
+// callerKeys: a caller has several keys, which come and go by themselves.
+func callerKeys(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	s.sell()
+	first, second := appKey, seckill.CallerKey{ID: "k-2", Prefix: "psk_bbbbbb", Hash: [32]byte{2}}
+	first.Created = s.clock.read()
+	s.clock.advance(time.Hour)
+	s.raises(func() {
+		s.must(s.changeCaller(caller, func(c *seckill.Caller, now time.Time) (*seckill.Caller, error) {
+			second.Expires = now.Add(time.Minute + time.Nanosecond)
+			c.Retire(second.ID, now, 2*time.Hour)
+			return c, c.AddKey(second, now)
+		}))
+	})
+	first.Expires = s.clock.read().Add(2 * time.Hour)
+	second.Created, second.Expires = s.clock.read(), s.clock.read().Add(time.Minute) // to the microsecond
+	held := func() []seckill.CallerKey { return s.catalog().Callers[0].Keys }
+	equal(s, "keys", held(), []seckill.CallerKey{first, second})
+	change := s.lastChange("caller", caller.String())
+	var before, after seckill.CallerRecord
+	s.decode(change.Before, &before)
+	s.decode(change.After, &after)
+	equal(s, "recorded before", before.Keys, []seckill.KeyRecord{{ID: "k-1", Prefix: first.Prefix}})
+	equal(s, "recorded after", after.Keys, []seckill.KeyRecord{
+		{ID: "k-1", Prefix: first.Prefix, Expires: first.Expires}, {ID: "k-2", Prefix: second.Prefix, Expires: second.Expires},
+	})
+
+	broken := errors.New("no")
+	s.unchanged(func() {
+		s.wants(s.changeCaller(caller, func(c *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+			c.Keys[0].Revoked = true
+			return c, broken
+		}), broken)
+	})
+	s.raises(func() {
+		s.must(s.changeCaller(caller, func(c *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+			c.Keys = c.Keys[1:]
+			c.Keys[0].Revoked = true
+			return c, nil
+		}))
+	})
+	second.Revoked = true
+	equal(s, "keys", held(), []seckill.CallerKey{second})
+}
+
+// keyUses: the last use only goes forward, and is no change of the catalog.
+func keyUses(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	s.sell()
+	at := time.Unix(1_800_000_000, 0).UTC().Truncate(time.Minute)
+	use := func(key seckill.KeyID, at time.Time) seckill.KeyUse {
+		return seckill.KeyUse{CallerRef: caller, Key: key, At: at}
+	}
+	uses := func() []seckill.KeyUse {
+		got, err := s.store.KeyUses(s.ctx, caller)
+		s.must(err)
+		return got
+	}
+	equal(s, "uses", len(uses()), 0)
+	s.unchanged(func() {
+		s.must(s.store.NoteKeyUses(s.ctx, nil))
+		s.must(s.store.NoteKeyUses(s.ctx, []seckill.KeyUse{use(appKey.ID, at), use("k-gone", at)}))
+		equal(s, "uses", uses(), []seckill.KeyUse{use(appKey.ID, at)})
+		s.must(s.store.NoteKeyUses(s.ctx, []seckill.KeyUse{use(appKey.ID, at.Add(-time.Minute))}))
+		equal(s, "uses", uses(), []seckill.KeyUse{use(appKey.ID, at)})
+		s.must(s.store.NoteKeyUses(s.ctx, []seckill.KeyUse{use(appKey.ID, at.Add(time.Minute))}))
+	})
+	s.must(s.setRevoked(caller, true)) // a change of the caller leaves it
+	equal(s, "uses", uses(), []seckill.KeyUse{use(appKey.ID, at.Add(time.Minute))})
 }
 
 func createActivity(t *testing.T, open Open) {

@@ -14,6 +14,7 @@ func dropCases() []testCase {
 		{"WaitsForOpenOrdersAndTheOutbox", dropWaits},
 		{"TakesUpToALimit", dropLimit},
 		{"ANameMayComeBack", dropAgain},
+		{"ADraftIsDeletedByItsEdit", deleteDraft},
 	}
 }
 
@@ -125,4 +126,35 @@ func dropAgain(t *testing.T, open Open) {
 func (s *shop) old(r seckill.Promise) seckill.Promise {
 	r.Order = seckill.NewOrderID(r.Item(), caller, r.User, "another key")
 	return r
+}
+
+func deleteDraft(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	draft := s.putActivity(s.draft("books", goods{"a", 5, 0, 2}))
+	item := draft.Items[0].ID
+	_, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: item, Key: "k", Delta: 3}, author)
+	s.must(err)
+	version := s.catalog().Version
+	gone := func(*seckill.Activity) (*seckill.Activity, error) { return nil, nil }
+	got, err := s.store.UpdateActivity(s.ctx, "books", author, gone)
+	s.must(err)
+	if got != nil {
+		t.Errorf("deleted: %+v", got)
+	}
+	_, err = s.store.FindActivity(s.ctx, "books")
+	s.wants(err, seckill.ErrNotFound)
+	_, _, err = s.store.Restock(s.ctx, seckill.StockChange{Item: item, Key: "l", Delta: 1}, author)
+	s.wants(err, seckill.ErrNotFound)
+	change := s.lastChange("activity", "books")
+	equal(s, "after", change.After, "")
+	equal(s, "dropped in the catalog", s.since(version).Dropped, []seckill.ActivityID{"books"})
+	// What was on sale once, and what isn't there, can't be deleted so.
+	s.unchanged(func() {
+		for _, id := range []seckill.ActivityID{activity, "books"} {
+			if _, err := s.store.UpdateActivity(s.ctx, id, author, gone); err == nil {
+				t.Errorf("%s is deleted", id)
+			}
+		}
+	})
+	s.putActivity(s.draft("books", goods{"a", 5, 0, 1})) // the name may come back
 }

@@ -358,6 +358,9 @@ func (m *model) restock(c seckill.StockChange) (replayed bool, err error) {
 		return replayed, err
 	}
 	item := m.item(c.Item)
+	if item.Quantity+c.Delta > seckill.MaxItemQuantity {
+		return false, seckill.ErrTooHigh
+	}
 	for k := range item.Spread {
 		if units := seckill.Share(c.Delta, k, item.Spread); units > 0 {
 			item.rows[item.on(k)].total += units

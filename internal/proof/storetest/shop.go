@@ -64,6 +64,7 @@ const (
 
 var (
 	caller = seckill.CallerRef{Merchant: merchant, Caller: "app"}
+	appKey = seckill.CallerKey{ID: "k-1", Prefix: "psk_aaaaaa", Hash: [32]byte{1}}
 	author = seckill.Author{Actor: "ann", Reason: "the sale"}
 	price  = seckill.Money{Minor: 1999, Currency: "CNY"}
 
@@ -117,9 +118,9 @@ func emptyShop(t *testing.T, open Open) *shop {
 // sell makes the merchant, the caller and the activity.
 func (s *shop) sell(list ...goods) {
 	s.t.Helper()
-	s.must(s.store.PutMerchant(s.ctx, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "s3cret"}, author))
-	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy, KeyHash: [32]byte{1}}
-	s.must(s.store.AddCaller(s.ctx, app, author))
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones", PaymentSecret: "s3cret"}, author))
+	app := seckill.Caller{CallerRef: caller, Name: "App", Rights: seckill.RightBuy}
+	s.must(s.addCaller(app, appKey))
 	a := s.draft(activity, list...)
 	a.State = seckill.ActivityPublished
 	s.items = s.putActivity(a).Items

@@ -16,6 +16,7 @@ func stockCases() []testCase {
 		{"Restock_KeysAreAnItemsOwn", restockItems},
 		{"Restock_OfASpreadItemIsDivided", restockSpread},
 		selling("Restock_IsForMoreUnitsOnly", restockNothing),
+		selling("Restock_StaysBelowTheMost", restockTooMuch),
 		selling("TestL3_UnitsOfADraftTravelWithItsPublication", restockDraft),
 		selling("Withdraw_LowersTheTotal", withdraw),
 		selling("TestL4_AWithdrawalIsMadeOncePerKey", withdrawAgain),
@@ -30,6 +31,7 @@ func stockCases() []testCase {
 		{"Books_HaveBothSidesOfWhatIsUnderWay", books},
 		{"ShardBooks_PageByPage", shardBooks},
 		{"ShardSums_AreTheSumsOverTheOrders", shardSums},
+		{"Recount_FindsWhatTheRowsSay", recount},
 	}
 }
 
@@ -125,6 +127,18 @@ func restockNothing(s *shop) {
 		}
 	}
 	s.counts(0, 10, 0, 0)
+}
+
+func restockTooMuch(s *shop) {
+	s.unchanged(func() {
+		for _, delta := range []int64{seckill.MaxItemQuantity, seckill.MaxItemQuantity - 9, 1 << 62} {
+			_, _, err := s.store.Restock(s.ctx, seckill.StockChange{Item: s.item(0), Key: "k", Delta: delta}, author)
+			s.wants(err, seckill.ErrTooHigh)
+		}
+	})
+	s.counts(0, 10, 0, 0)
+	s.restock(0, "k", seckill.MaxItemQuantity-10) // the key was not used up
+	equal(s, "quantity", s.quantity(0), seckill.MaxItemQuantity)
 }
 
 // restockDraft: an item that was never on sale has no units in Redis. What it gets then is in the
@@ -499,5 +513,46 @@ func (s *shop) sums(strangers ...seckill.OrderID) {
 		w := want[shard]
 		w.Ref = s.refs[shard]
 		equal(s, "sums of the shard", got, w)
+		s.recounted(shard)
 	}
+}
+
+// recounted holds a shard's counters and digests against its rows.
+func (s *shop) recounted(shard inventory.ShardID) {
+	s.t.Helper()
+	r, err := s.store.Recount(s.ctx, shard, false, author)
+	s.must(err)
+	equal(s, "digests", r.Counted, r.Rows)
+	for i := range r.Items {
+		equal(s, "counters", r.Items[i].Counted, r.Items[i].Rows)
+	}
+}
+
+// recount: what is in order stays as it is, also where it is to be mended, and leaves no record.
+func recount(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 2}, goods{"phone-y", 10, 0, 1})
+	sold := s.order(0, "u-1", "k", 2)
+	s.pay(seckill.PaymentBooked, sold, "p-1")
+	s.order(0, "u-2", "k", 1)
+	s.cancel(s.order(1, "u-1", "k", 3))
+	before, err := s.store.Changes(s.ctx, 0, 1)
+	s.must(err)
+	rows, units := int64(0), seckill.UnitCounts{}
+	for _, shard := range allShards {
+		r, err := s.store.Recount(s.ctx, shard, true, author)
+		s.must(err)
+		equal(s, "shard", r.Ref, s.refs[shard])
+		rows += r.Orders
+		for i := range r.Items {
+			units.Open, units.Sold, units.Parked = units.Open+r.Items[i].Rows.Open, units.Sold+r.Items[i].Rows.Sold, units.Parked+r.Items[i].Rows.Parked
+		}
+	}
+	equal(s, "orders whose units count", rows, 2)
+	equal(s, "their units", units, seckill.UnitCounts{Open: 1, Sold: 2})
+	s.sums()
+	after, err := s.store.Changes(s.ctx, 0, 1)
+	s.must(err)
+	equal(s, "changes", after, before)
+	_, err = s.store.Recount(s.ctx, Shards, false, author)
+	s.wants(err, seckill.ErrNotFound)
 }

@@ -42,6 +42,7 @@ type arrow struct {
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
 var arrows = map[string]arrow{
 	"internal/batch":    {why: "natural batching knows nothing of what it carries"},
+	"internal/vault":    {why: "it encrypts texts at rest, and knows nothing of what they are for"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
@@ -88,7 +89,7 @@ var arrows = map[string]arrow{
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
 	"gateway/admin": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault"},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
@@ -215,7 +216,7 @@ var stateExempt = map[exempt]string{
 // backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
 var backgroundExempt = map[exempt]string{
 	{"internal/batch", "fly"}:     "a batch belongs to all of its items, so it can end with the context of none; its own timeout bounds it",
-	{"internal/kafka", "put"}:     "a record outlives its request, and the client fails a whole partition with the first record's context",
+	{"internal/kafka", "send"}:    "a record outlives its request, and the client fails a whole partition with the first record's context",
 	{"seckill/desk", "hold"}:      "a round belongs to all of its purchases, so it can end with the context of none; its own timeout bounds it",
 	{"internal/kafka", "Level"}:   "the client's log has no context to hand on",
 	{"internal/kafka", "Log"}:     "the client's log has no context to hand on",

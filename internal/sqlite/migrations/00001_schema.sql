@@ -52,7 +52,9 @@ INSERT INTO catalog (one, version) VALUES (1, 1);
 CREATE TABLE merchants (
   id             TEXT PRIMARY KEY NOT NULL,
   name           TEXT NOT NULL,
-  payment_secret TEXT NOT NULL,
+  payment_secret TEXT NOT NULL,    -- sealed, like the one before
+  former_secret  TEXT NOT NULL,
+  former_until   INTEGER,          -- NULL without one
   changed        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX merchants_changed ON merchants (changed);
@@ -64,7 +66,6 @@ CREATE TABLE callers (
   name     TEXT NOT NULL,
   rights   INTEGER NOT NULL,
   shadow   INTEGER NOT NULL CHECK (shadow IN (0, 1)),
-  key_hash BLOB NOT NULL CHECK (length(key_hash) = 32),
   revoked  INTEGER NOT NULL CHECK (revoked IN (0, 1)),
   created  INTEGER NOT NULL,
   changed  INTEGER NOT NULL,
@@ -72,11 +73,34 @@ CREATE TABLE callers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX callers_changed ON callers (changed);
 
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change
+-- of the catalog.
+CREATE TABLE caller_keys (
+  merchant TEXT NOT NULL,
+  caller   TEXT NOT NULL,
+  id       TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  prefix   TEXT NOT NULL,
+  hash     BLOB NOT NULL CHECK (length(hash) = 32),
+  created  INTEGER NOT NULL,
+  expires  INTEGER,             -- NULL: never
+  revoked  INTEGER NOT NULL CHECK (revoked IN (0, 1)),
+  used     INTEGER,
+  PRIMARY KEY (merchant, caller, id),
+  FOREIGN KEY (merchant, caller) REFERENCES callers (merchant, caller)
+) STRICT, WITHOUT ROWID;
+
+-- merchant is '' for a token that is bound to none. A session is a person's, by a login.
 CREATE TABLE tokens (
-  name    TEXT PRIMARY KEY NOT NULL,
-  role    INTEGER NOT NULL,
-  hash    BLOB NOT NULL CHECK (length(hash) = 32),
-  created INTEGER NOT NULL
+  id       TEXT PRIMARY KEY NOT NULL,
+  name     TEXT NOT NULL,
+  role     INTEGER NOT NULL,
+  merchant TEXT NOT NULL,
+  session  INTEGER NOT NULL CHECK (session IN (0, 1)),
+  hash     BLOB NOT NULL CHECK (length(hash) = 32),
+  created  INTEGER NOT NULL,
+  expires  INTEGER, -- NULL: never
+  used     INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- published says that the activity was on sale once: its items have units in Redis from then on.
@@ -302,6 +326,8 @@ CREATE TABLE changes (
   number   INTEGER PRIMARY KEY AUTOINCREMENT,
   at       INTEGER NOT NULL,
   actor    TEXT NOT NULL,
+  token    TEXT NOT NULL,
+  address  TEXT NOT NULL,
   reason   TEXT NOT NULL,
   kind     TEXT NOT NULL,
   key      TEXT NOT NULL,

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// keyMembers are the members of a key, in the order in which they are shown.
+var keyMembers = []string{"key_id", "prefix", "state", "created_at", "expires_at", "last_used_at"}
+
+// keyCommands are those of callers' keys.
+func keyCommands() []*cobra.Command {
+	list := command("list MERCHANT CALLER", "List a caller's keys, and when each was used last", cobra.ExactArgs(2), false,
+		func(s *session, args []string) error {
+			text, _, err := s.call(s.cmd.Context(), get("merchants", args[0], "callers", args[1], "keys"))
+			if err != nil {
+				return err
+			}
+			if s.printer.json {
+				return s.object(text)
+			}
+			var doc struct{ Keys []json.RawMessage }
+			if err := json.Unmarshal(text, &doc); err != nil {
+				return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+			}
+			return s.printer.list(doc.Keys, keyMembers...)
+		})
+	revoke := command("revoke MERCHANT CALLER KEY_ID", "Revoke a key, within a second on every node", cobra.ExactArgs(3), true,
+		func(s *session, args []string) error {
+			if err := s.show(remove("merchants", args[0], "callers", args[1], "keys", args[2])); err != nil {
+				return err
+			}
+			return s.note("revoked %s of %s/%s; the list of changes can take it back", args[2], args[0], args[1])
+		})
+	find := command("find FILE", "Tell whose key that is; FILE has the key, - is stdin", cobra.ExactArgs(1), false,
+		func(s *session, args []string) error {
+			text, err := readInput(s.cmd, args[0])
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			members := append([]string{"merchant", "caller", "name", "rights", "shadow"}, keyMembers...)
+			return s.show(post(map[string]any{"key": strings.TrimSpace(string(text))}, "keys"), members...)
+		})
+	find.Long = find.Short + `.
+
+The key is read from a file, so that it gets into no history of a shell and no list of processes.`
+	return []*cobra.Command{list, addKeyCommand(), rollKeyCommand(), revoke, find}
+}
+
+// addKey makes a key and says what is in force now.
+func (s *session) addKey(merchant, caller string, body map[string]any) error {
+	members := append([]string{"merchant", "caller", "key"}, keyMembers...)
+	return s.show(post(body, "merchants", merchant, "callers", caller, "keys"), members...)
+}
+
+func addKeyCommand() *cobra.Command {
+	var life string
+	add := command("add MERCHANT CALLER", "Give a caller one more key; it is shown once", cobra.ExactArgs(2), true,
+		func(s *session, args []string) error {
+			body := map[string]any{}
+			if life != "" {
+				body["expires_in"] = life
+			}
+			if err := s.addKey(args[0], args[1], body); err != nil {
+				return err
+			}
+			return s.note("the caller's other keys stay valid")
+		})
+	add.Flags().StringVar(&life, "expires-in", "", "after which the key ends by itself, like 2160h (default: never)")
+	return add
+}
+
+func rollKeyCommand() *cobra.Command {
+	var life, overlap string
+	roll := command("roll MERCHANT CALLER --overlap 24h", "Give a caller a new key and end its others after the overlap",
+		cobra.ExactArgs(2), true, func(s *session, args []string) error {
+			body := map[string]any{"overlap": overlap}
+			if life != "" {
+				body["expires_in"] = life
+			}
+			if err := s.addKey(args[0], args[1], body); err != nil {
+				return err
+			}
+			return s.note("the other keys of %s/%s are valid for %s more; orders, idempotency keys and limits stay the caller's",
+				args[0], args[1], overlap)
+		})
+	roll.Flags().StringVar(&overlap, "overlap", "", "how long the caller's other keys stay valid; 0s ends them at once")
+	roll.Flags().StringVar(&life, "expires-in", "", "after which the new key ends by itself, like 2160h (default: never)")
+	required(roll, "overlap")
+	return roll
+}
+
+// secretCommands are those of the keys that encrypt payment secrets.
+func secretCommands() []*cobra.Command {
+	rewrap := command("rewrap", "Encrypt all payment secrets by the first key", cobra.NoArgs, true, func(s *session, _ []string) error {
+		return s.show(post(nil, "secrets", "rewrap"), "rewrapped", "sealing_key", "keys", "sealed")
+	})
+	rewrap.Long = rewrap.Short + `. It is the last step of a change of that key:
+
+  1. Add the new key as the last line of --secrets-key-file on every node, and restart the nodes one by one.
+  2. Make it the first line on every node, and restart them again: what is new is encrypted by it.
+  3. Run this. When "secrets show" names the new key alone, the old line may go.`
+	return []*cobra.Command{
+		command("show", "Show by which keys payment secrets are encrypted", cobra.NoArgs, false, func(s *session, _ []string) error {
+			return s.show(get("secrets"), "sealing_key", "keys", "sealed")
+		}),
+		rewrap,
+	}
+}

@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"penstock/gateway/problem"
+	"penstock/inventory"
+	"penstock/seckill"
+	"penstock/seckill/desk"
+)
+
+type shardAuditDoc struct {
+	Shard  inventory.ShardID `json:"shard"`
+	Shards int               `json:"shards"` // of the installation
+	Epoch  inventory.Epoch   `json:"epoch"`
+	Items  int               `json:"items"`
+	Orders int64             `json:"orders"` // whose units count
+	// Rebuilding says that the shard is being written anew, so that its stock was not compared.
+	Rebuilding bool         `json:"rebuilding"`
+	Findings   []findingDoc `json:"findings"`
+}
+
+type findingDoc struct {
+	Kind     desk.FindingKind   `json:"kind"`
+	Activity seckill.ActivityID `json:"activity,omitempty"`
+	SKU      seckill.SKU        `json:"sku,omitempty"`
+	Item     inventory.ItemID   `json:"item,omitempty"`
+	Detail   string             `json:"detail"`
+	Mended   string             `json:"mended,omitempty"`
+}
+
+// auditShard answers GET /admin/v1/shards/{shard}/audit.
+func (c *call) auditShard() error { return c.deepAudit(false, "") }
+
+// mendShard answers POST /admin/v1/shards/{shard}/mend.
+func (c *call) mendShard() error {
+	reason, err := c.onlyReason()
+	if err != nil {
+		return err
+	}
+	return c.deepAudit(true, reason)
+}
+
+func (c *call) deepAudit(mend bool, reason string) error {
+	number, err := strconv.ParseUint(c.r.PathValue("shard"), 10, 16)
+	if err != nil || number >= inventory.MaxShards {
+		return refuse(problem.NotFound, "There is no shard of this number.")
+	}
+	a, err := c.server.deps.Office.AuditShard(c.context(), inventory.ShardID(number), mend, c.author(reason))
+	if errors.Is(err, seckill.ErrNotFound) {
+		return refuse(problem.NotFound, "There is no shard of this number.")
+	}
+	if err != nil {
+		return err
+	}
+	doc := shardAuditDoc{
+		Shard: a.Ref.Shard, Shards: a.Shards, Epoch: a.Ref.Epoch, Items: a.Items, Orders: a.Orders, Rebuilding: a.Closed,
+		Findings: make([]findingDoc, len(a.Findings)),
+	}
+	for i := range a.Findings {
+		f := &a.Findings[i]
+		doc.Findings[i] = findingDoc{Kind: f.Kind, Item: f.Item, Detail: f.Detail, Mended: f.Mended}
+		if offer, ok := c.server.deps.Catalog().Offer(f.Item); ok {
+			doc.Findings[i].Activity, doc.Findings[i].SKU = offer.Sale.ID, offer.SKU
+		}
+	}
+	return c.json(http.StatusOK, doc)
+}
+
+// Partition is how far the workers have read a partition of the queue.
+type Partition struct {
+	Number int32  `json:"partition"`
+	Next   int64  `json:"next"`  // the offset of the record that a worker reads next
+	Start  int64  `json:"start"` // of the log
+	End    int64  `json:"end"`   // behind its last record
+	Behind int64  `json:"behind"`
+	State  string `json:"state"` // ok, lost, unknown
+	Detail string `json:"detail,omitempty"`
+}
+
+type queueDoc struct {
+	Partitions []Partition `json:"partitions"`
+}
+
+// getQueue answers GET /admin/v1/queue.
+func (c *call) getQueue() error {
+	partitions, err := c.server.deps.Queue(c.context())
+	if err != nil {
+		return failed("look at the queue", err)
+	}
+	return c.json(http.StatusOK, queueDoc{partitions})
+}

@@ -1,0 +1,29 @@
+package node
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestNode_ADataDirectoryThatCantBeWrittenIsMissing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	n := &Node{cfg: Config{DataDir: dir}, health: newHealth(), log: slog.New(slog.DiscardHandler)}
+	n.health.hasCatalog = func() bool { return true }
+	n.probeDisk()
+	if missing := n.health.Missing(); !strings.HasPrefix(missing, "data-dir: ") {
+		t.Errorf("without the directory: %q", missing)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n.probeDisk()
+	if missing := n.health.Missing(); missing != "" {
+		t.Errorf("with it: %q", missing)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"penstock/internal/vault"
+	"penstock/seckill"
+)
+
+// keyFile is the name of the key in the data directory of the embedded parts.
+const keyFile = "secrets.key"
+
+// openVault finds the keys that encrypt payment secrets at rest: those of the settings. The embedded
+// parts make one where there is none; on real servers secrets are kept in the clear without one.
+func (n *Node) openVault(ctx context.Context) (err error) {
+	text, source, err := n.cfg.secretsKeys()
+	if err != nil {
+		return badSetting(err)
+	}
+	if source == "" && !n.cfg.Real() {
+		source = filepath.Join(n.cfg.DataDir, keyFile)
+		if text, err = n.ownKey(ctx, source); err != nil {
+			return err
+		}
+	}
+	if source == "" {
+		n.log.Warn("not for production", "what", "payment secrets are kept in the clear: set secrets-key-file")
+		return nil
+	}
+	if n.vault, err = vault.Parse(text); err != nil {
+		return badSetting(fmt.Errorf("%s: %w", source, err))
+	}
+	return nil
+}
+
+// secretsKeys returns the keys of the settings, and the setting that has them; both "" without one.
+func (c *Config) secretsKeys() (text, source string, err error) {
+	switch {
+	case c.SecretsKey != "" && c.SecretsKeyFile != "":
+		return "", "", errors.New("secrets-key-file: secrets-key is set, too: give one of them")
+	case c.SecretsKey != "":
+		return c.SecretsKey, "secrets-key", nil
+	case c.SecretsKeyFile == "":
+		return "", "", nil
+	}
+	raw, err := os.ReadFile(c.SecretsKeyFile)
+	if err != nil {
+		return "", "", fmt.Errorf("secrets-key-file: %w", err)
+	}
+	return string(raw), "secrets-key-file", nil
+}
+
+// checkSecretsKeys is the mistake in the settings, nil without one.
+func (c *Config) checkSecretsKeys() error {
+	text, source, err := c.secretsKeys()
+	if err == nil && source != "" {
+		if _, wrong := vault.Parse(text); wrong != nil {
+			err = fmt.Errorf("%s: %w", source, wrong)
+		}
+	}
+	return err
+}
+
+// ownKey reads the key of the embedded parts, or makes it. A key that is lost is not replaced: what it
+// has encrypted can't be read without it.
+func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return string(raw), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("data-dir: %w", err)
+	}
+	locked, err := lockedSecrets(ctx, n.servers.database, nil)
+	if err != nil {
+		return "", fmt.Errorf("look for payment secrets: %w", err)
+	}
+	if len(locked.keys) > 0 {
+		return "", badSetting(fmt.Errorf("data-dir: %s is missing, and payment secrets are encrypted by the key %s that it had: "+
+			"put the file back, or set secrets-key-file", path, strings.Join(locked.keys, ", ")))
+	}
+	key := vault.NewKey()
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("data-dir: %w", err)
+	}
+	_, err = file.WriteString("# Encrypts the payment secrets in this directory. Keep a copy somewhere else.\n" + key + "\n")
+	if err = errors.Join(err, file.Sync(), file.Close(), syncDirectory(filepath.Dir(path))); err != nil {
+		return "", fmt.Errorf("data-dir: %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// locked says which secrets a vault can't open.
+type locked struct {
+	keys   []string // that they are encrypted by
+	opened int      // those that it can open
+}
+
+func (l *locked) look(m *seckill.Merchant, v *vault.Vault) {
+	for _, sealed := range []string{m.PaymentSecret, m.FormerSecret} {
+		switch key := vault.KeyOf(sealed); {
+		case key == "":
+		case slices.Contains(v.Keys(), key):
+			l.opened++
+		case !slices.Contains(l.keys, key):
+			l.keys = append(l.keys, key)
+		}
+	}
+}
+
+// lockedSecrets reads the merchants of a store.
+func lockedSecrets(ctx context.Context, store seckill.CatalogStore, v *vault.Vault) (l locked, err error) {
+	_, err = store.LoadCatalog(ctx, seckill.CatalogVersion{}, func(bool) {}, func(change seckill.CatalogChange) error {
+		if change.Merchant != nil {
+			l.look(change.Merchant, v)
+		}
+		return nil
+	})
+	return l, err
+}
+
+// checkSecrets refuses to start where none of the encrypted payment secrets can be read: the process has
+// no key, or that of another installation. Some that can't be read are an error in the log: the others
+// are not to suffer.
+func (n *Node) checkSecrets() error {
+	var l locked
+	for m := range n.sale.Desk.Catalog().Merchants() {
+		l.look(m, n.vault)
+	}
+	switch missing := strings.Join(l.keys, ", "); {
+	case len(l.keys) == 0:
+		return nil
+	case l.opened == 0 && n.vault == nil:
+		return badSetting(fmt.Errorf("secrets-key-file: payment secrets in the database are encrypted by the key %s, and this process "+
+			"has no key: set secrets-key-file or secrets-key", missing))
+	case l.opened == 0:
+		return badSetting(fmt.Errorf("%s: payment secrets in the database are encrypted by the key %s, and this process has %s",
+			n.cfg.secretsSource(), missing, strings.Join(n.vault.Keys(), ", ")))
+	default:
+		n.log.Error("some payment secrets can't be read: payment notices of their merchants are answered 503", "missing_keys", missing,
+			"known_keys", strings.Join(n.vault.Keys(), ", "))
+		return nil
+	}
+}
+
+// secretsSource is the setting that has the keys.
+func (c *Config) secretsSource() string {
+	switch {
+	case c.SecretsKey != "":
+		return "secrets-key"
+	case c.SecretsKeyFile != "":
+		return "secrets-key-file"
+	}
+	return "data-dir: " + keyFile
+}

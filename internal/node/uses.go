@@ -1,0 +1,52 @@
+package node
+
+import (
+	"context"
+	"time"
+)
+
+// The pace of noting when keys were used last. A key that is in use is noted once a minute by each node.
+const (
+	noteEvery = 5 * time.Second
+	noteMost  = 1_000 // keys at a time; the others wait for the next time
+)
+
+// noteUses keeps in the database when callers' keys were used last, until ctx ends, and what is new once
+// more then. Requests only set a number in memory.
+func (n *Node) noteUses(ctx context.Context) {
+	tick := time.NewTicker(noteEvery)
+	defer tick.Stop()
+	for failing := false; ; {
+		last := false
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			last = true
+		}
+		err := n.noteOnce(ctx)
+		if (err != nil) != failing && !last {
+			failing = err != nil
+			if failing {
+				n.log.Warn("the last use of keys can't be kept; trying again", "err", err)
+			}
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// noteOnce notes up to noteMost uses.
+func (n *Node) noteOnce(ctx context.Context) error {
+	uses, noted := n.sale.Desk.Catalog().UnnotedUses(noteMost)
+	if len(uses) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.cfg.Sale.StoreTimeout)
+	defer cancel()
+	if err := n.servers.database.NoteKeyUses(ctx, uses); err != nil {
+		return err
+	}
+	noted()
+	return nil
+}

@@ -1,0 +1,48 @@
+package sqlite_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"penstock/internal/sqlite"
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// Counters that somebody has changed by hand are found, and set to what the rows say.
+func TestRecount_MendsCounters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "penstock.db")
+	store := open(t, sqlite.Config{Path: path})
+	s := sale(t, store)
+	s.outcomes(s.promise("u-1", "k", 2))
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, text := range []string{"UPDATE stock SET open = 0, sold = 5", "UPDATE shard_digests SET sold = 9"} {
+		if _, err := db.Exec(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shard := inventory.ShardAt(s.item, 0, storetest.Shards)
+	for _, differs := range []bool{true, true, false} {
+		got, err := store.Recount(t.Context(), shard, differs, author)
+		if err != nil || len(got.Items) != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		differs = got.Items[0].Counted == seckill.UnitCounts{Sold: 5} && got.Counted != got.Rows
+		if want := (seckill.UnitCounts{Open: 2}); got.Items[0].Rows != want {
+			t.Errorf("%+v", got)
+		}
+	}
+	books, err := store.ActivityBooks(t.Context(), "a1")
+	if err != nil || books[0].Open != 2 || books[0].Sold != 0 {
+		t.Errorf("books %+v, %v", books, err)
+	}
+	changes, err := store.Changes(t.Context(), 0, 10)
+	if err != nil || changes[0].Kind != seckill.ChangeCounters || changes[1].Kind == seckill.ChangeCounters {
+		t.Errorf("changes %+v, %v", changes, err)
+	}
+}

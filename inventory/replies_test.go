@@ -1,0 +1,140 @@
+package inventory_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"testing"
+
+	"penstock/internal/proof/servers"
+	"penstock/inventory"
+)
+
+// Every reply of the table that one redis-server can be brought to. None of the calls that met it has
+// done anything, and the shard sells on when the fault is over.
+func TestReplyOf_OnARealServer(t *testing.T) {
+	config := func(name, value string) []string { return []string{"CONFIG", "SET", name, value} }
+	for _, c := range []struct {
+		name       string
+		begin, end [][]string
+		reads      bool // answered all the same
+	}{
+		{name: "OOM", begin: [][]string{config("maxmemory", "1")}, end: [][]string{config("maxmemory", "0")}, reads: true},
+		{name: "NOREPLICAS", begin: [][]string{config("min-replicas-to-write", "1")}, end: [][]string{config("min-replicas-to-write", "0")}, reads: true},
+		{name: "READONLY", begin: [][]string{{"REPLICAOF", "127.0.0.1", "1"}}, end: [][]string{{"REPLICAOF", "NO", "ONE"}}, reads: true},
+		{name: "MASTERDOWN", begin: [][]string{config("replica-serve-stale-data", "no"), {"REPLICAOF", "127.0.0.1", "1"}},
+			end: [][]string{{"REPLICAOF", "NO", "ONE"}}},
+		{name: "NOPERM", begin: [][]string{{"ACL", "SETUSER", "default", "-evalsha", "-eval"}}, end: [][]string{{"ACL", "SETUSER", "default", "+@all"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNode(t, servers.Redis(t))
+			s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
+			ref := inventory.Ref{Shard: 1, Epoch: 5}
+			shop := sale{t, s}
+			shop.rebuilt(ref, 5)
+			run := func(commands [][]string) {
+				for _, command := range commands {
+					no(t, fmt.Sprint(command), n.ask(t, command...).Error())
+				}
+			}
+			run(c.begin)
+			refusedBy(t, s, ref, c.name, c.reads)
+			run(c.end)
+			shop.levels(ref, 5, 0, 0, 0, 0)
+			shop.holds(ref, "after", inventory.Held)
+		})
+	}
+}
+
+// refusedBy has calls refused by a reply, and fails where one leaves doubt whether it did something.
+func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string, reads bool) {
+	t.Helper()
+	_, held := claim(t, s, ref, hold("a", "u-a", 1))
+	_, restocked := s.Restock(t.Context(), ref, []inventory.Restock{{Item: sold, ID: "r", Units: 1}})
+	_, read := s.Levels(t.Context(), ref.Shard)
+	for what, err := range map[string]error{"hold": held, "restock": restocked, "levels": read} {
+		if what == "levels" && reads {
+			no(t, what, err)
+			continue
+		}
+		var unknown *inventory.UnknownError
+		if meaning := inventory.ReplyOf(err); meaning != inventory.ReplyWait && meaning != inventory.ReplyRefused || errors.As(err, &unknown) {
+			t.Errorf("%s: %v, which means %v, want %s", what, err, meaning, word)
+		}
+	}
+}
+
+// A script that runs for too long keeps the server from all others.
+func TestReplyOf_ABusyServer(t *testing.T) {
+	n := newNode(t, servers.Redis(t, "--busy-reply-threshold", "1"))
+	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
+	ref := inventory.Ref{Shard: 1, Epoch: 5}
+	shop := sale{t, s}
+	shop.rebuilt(ref, 5)
+	killed := inBackground(t, n, "EVAL", "while true do end", "0")
+	until(t, "a call is refused", func() bool { _, err := s.Levels(t.Context(), ref.Shard); return err != nil })
+	refusedBy(t, s, ref, "BUSY", false)
+	no(t, "kill the script", n.ask(t, "SCRIPT", "KILL").Error())
+	killed()
+	shop.levels(ref, 5, 0, 0, 0, 0)
+	shop.holds(ref, "after", inventory.Held)
+}
+
+// A server that reads its data, as after a start, takes no calls.
+func TestReplyOf_ALoadingServer(t *testing.T) {
+	n := newNode(t, servers.Redis(t, "--enable-debug-command", "local", "--loading-process-events-interval-bytes", "1024"))
+	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
+	ref := inventory.Ref{Shard: 1, Epoch: 5}
+	shop := sale{t, s}
+	shop.rebuilt(ref, 5)
+	no(t, "fill", n.ask(t, "DEBUG", "POPULATE", "500", "filler", "1024").Error())
+	no(t, "slow down", n.ask(t, "CONFIG", "SET", "key-load-delay", "20000").Error())
+	loaded := inBackground(t, n, "DEBUG", "RELOAD")
+	until(t, "a call is refused", func() bool { _, err := s.Levels(t.Context(), ref.Shard); return err != nil })
+	refusedBy(t, s, ref, "LOADING", false)
+	no(t, "speed up", n.ask(t, "CONFIG", "SET", "key-load-delay", "0").Error())
+	loaded()
+	shop.levels(ref, 5, 0, 0, 0, 0)
+	shop.holds(ref, "after", inventory.Held)
+}
+
+// A Cluster whose slots nobody has answers nothing.
+func TestReplyOf_AClusterThatIsDown(t *testing.T) {
+	n := newNode(t, servers.Redis(t, "--cluster-enabled", "yes", "--cluster-port", servers.FreePort(t)))
+	slots := func(command string) {
+		no(t, command, n.ask(t, "CLUSTER", command, "0", "16383").Error())
+	}
+	isOK := func() bool { return n.field(t, "cluster_state", "CLUSTER", "INFO") == "ok" }
+	slots("ADDSLOTSRANGE")
+	until(t, "the Cluster is up", isOK)
+	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
+	ref := inventory.Ref{Shard: 1, Epoch: 5}
+	shop := sale{t, s}
+	shop.rebuilt(ref, 5)
+	slots("DELSLOTSRANGE")
+	refusedBy(t, s, ref, "CLUSTERDOWN", false)
+	slots("ADDSLOTSRANGE")
+	until(t, "the Cluster is up", isOK)
+	shop.eventually(ref, "after")
+	shop.levels(ref, 4, 1, 0, 1, 1)
+}
+
+// inBackground sends a command on a connection of its own. The result waits for its end.
+func inBackground(t *testing.T, n *node, command ...string) (wait func()) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", n.Addr)
+	no(t, "dial", err)
+	t.Cleanup(func() { _ = conn.Close() })
+	text := "*" + strconv.Itoa(len(command)) + "\r\n"
+	for _, word := range command {
+		text += "$" + strconv.Itoa(len(word)) + "\r\n" + word + "\r\n"
+	}
+	_, err = conn.Write([]byte(text))
+	no(t, "send", err)
+	return func() {
+		_, err := bufio.NewReader(conn).ReadString('\n')
+		no(t, "read the answer", err)
+	}
+}

@@ -1,0 +1,202 @@
+package desk
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// FindingKind is what is wrong.
+type FindingKind string
+
+// The kinds of findings. Oversold is for a person to decide; the others can be mended.
+const (
+	// FindingOversold is a broken L1: the rows of an item have more units than its total.
+	FindingOversold FindingKind = "oversold"
+	// FindingCounters are counters of an item that say something else than the rows of its orders.
+	FindingCounters FindingKind = "counters"
+	// FindingDigests are digests of a shard that say something else than the rows.
+	FindingDigests FindingKind = "digests"
+	// FindingStock is an item whose numbers in the stock don't fit the books.
+	FindingStock FindingKind = "stock"
+	// FindingHolds is a shard that has other holds than the orders say.
+	FindingHolds FindingKind = "holds"
+)
+
+// Finding is something that is wrong with a shard, or with an item on it.
+type Finding struct {
+	Kind   FindingKind
+	Item   inventory.ItemID // 0: the shard as a whole
+	Detail string           // for a person
+	// Mended is what was done about it, "" for nothing: counters and digests are set to what the rows
+	// say, a stock that differs is written anew by a rebuild.
+	Mended string
+}
+
+// ShardAudit is what a deep audit of one shard has found.
+type ShardAudit struct {
+	Ref      inventory.Ref
+	Shards   int   // of the installation
+	Items    int   // on the shard
+	Orders   int64 // whose units count
+	Closed   bool  // it is being rebuilt: the stock was not compared
+	Findings []Finding
+}
+
+// AuditShard reads every order of a shard, and compares the rows with the counters and digests, and
+// these with the stock. It takes time and a read of the whole shard. What is on its way between store
+// and stock is no finding: a difference must be there in several looks. With mend it repairs what is
+// safe to repair; a broken L1 is not.
+func (o *Office) AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*ShardAudit, error) {
+	r, err := o.store.Recount(ctx, shard, mend, by)
+	if err != nil {
+		return nil, storeFailure("recount the shard", err)
+	}
+	a := &ShardAudit{Ref: r.Ref, Shards: o.desk.cfg.Shards, Items: len(r.Items), Orders: r.Orders}
+	a.addRows(r, mend)
+	differ, err := o.compareStock(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	if mend && differ {
+		if err := o.store.MarkSuspect(ctx, r.Ref); err != nil {
+			return nil, storeFailure("ask for a rebuild", err)
+		}
+		for i := range a.Findings {
+			if f := &a.Findings[i]; f.Kind == FindingStock || f.Kind == FindingHolds {
+				f.Mended = "the shard is rebuilt"
+			}
+		}
+	}
+	return a, nil
+}
+
+// addRows adds what the recount shows.
+func (a *ShardAudit) addRows(r *seckill.Recount, mend bool) {
+	for i := range r.Items {
+		item := &r.Items[i]
+		if item.Oversold() {
+			a.Findings = append(a.Findings, Finding{Kind: FindingOversold, Item: item.Item, Detail: fmt.Sprintf(
+				"the rows have %d units open and %d sold of %d", item.Rows.Open, item.Rows.Sold, item.Total)})
+		}
+		if !item.Differs() {
+			continue
+		}
+		f := Finding{Kind: FindingCounters, Item: item.Item, Detail: fmt.Sprintf(
+			"counted are %d open, %d sold and %d parked, the rows have %d, %d and %d",
+			item.Counted.Open, item.Counted.Sold, item.Counted.Parked, item.Rows.Open, item.Rows.Sold, item.Rows.Parked)}
+		if mend && item.Mendable() {
+			f.Mended = "the counters say what the rows say"
+		}
+		a.Findings = append(a.Findings, f)
+	}
+	if r.Counted != r.Rows {
+		f := Finding{Kind: FindingDigests, Detail: "the digests of the shard are not those of its rows"}
+		if mend {
+			f.Mended = "the digests say what the rows say"
+		}
+		a.Findings = append(a.Findings, f)
+	}
+}
+
+// compareStock adds what the stock shows, and reports whether that was anything.
+func (o *Office) compareStock(ctx context.Context, a *ShardAudit) (differ bool, err error) {
+	suspects, err := o.unbalanced(ctx, a, 0, auditBatch, true)
+	for look := 2; err == nil && len(suspects) > 0 && look <= auditLooks; look++ {
+		if err := pause(ctx, auditPause); err != nil {
+			return false, failure(seckill.CodeUnavailable, err)
+		}
+		var still []Finding
+		for i := range suspects {
+			again, err := o.unbalanced(ctx, a, suspects[i].Item-1, 1, false)
+			if err != nil {
+				return false, err
+			}
+			if len(again) > 0 && again[0].Item == suspects[i].Item {
+				still = append(still, again[0])
+			}
+		}
+		suspects = still
+	}
+	if err != nil || a.Closed {
+		return false, err
+	}
+	a.Findings = append(a.Findings, suspects...)
+	others, err := o.otherHolds(ctx, a.Ref.Shard)
+	if others {
+		a.Findings = append(a.Findings, Finding{Kind: FindingHolds, Detail: "the stock has other holds than the orders say"})
+	}
+	return others || len(suspects) > 0, err
+}
+
+// unbalanced returns the items behind after whose numbers in the stock don't fit the books: those of one
+// page of limit items, or of all.
+func (o *Office) unbalanced(ctx context.Context, a *ShardAudit, after inventory.ItemID, limit int, all bool) (found []Finding, err error) {
+	for {
+		books, err := o.store.ShardBooks(ctx, a.Ref.Shard, after, limit)
+		if err != nil {
+			return nil, storeFailure("read the books", err)
+		}
+		if len(books) == 0 {
+			return found, nil
+		}
+		items := make([]inventory.ItemID, len(books))
+		for i := range books {
+			items[i] = books[i].Item
+		}
+		levels, each, err := o.stock.ItemLevels(ctx, a.Ref.Shard, items)
+		if err != nil || len(each) != len(items) {
+			return nil, failure(seckill.CodeUnavailable, fmt.Errorf("read the stock: %w", err))
+		}
+		for i := range books {
+			b, r := &books[i], reading{levels, each[i]}
+			switch {
+			case !b.Published, !r.item.Known && o.isOver(b.Item):
+			case levels.Closed || levels.Epoch != b.Epoch:
+				a.Closed = true
+			case !balances(b, r):
+				found = append(found, Finding{Kind: FindingStock, Item: b.Item, Detail: fmt.Sprintf(
+					"the stock has %d available, %d held and %d sold; the books have a total of %d, %d open, %d parked and %d sold",
+					r.item.Available, r.item.Held, r.item.Sold, b.Total, b.Open, b.Parked, b.Sold)})
+			}
+		}
+		if !all || len(books) < limit {
+			return found, nil
+		}
+		after = books[len(books)-1].Item
+	}
+}
+
+// isOver reports whether the stock may have forgotten an item.
+func (o *Office) isOver(id inventory.ItemID) bool {
+	offer, ok := o.desk.Catalog().Offer(id)
+	return !ok || !offer.Sale.Live(time.Now(), o.desk.cfg.Retention)
+}
+
+// otherHolds reports whether a shard has other holds than the orders say, in each of several looks at
+// which nothing was on its way.
+func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool, error) {
+	for look := range auditLooks {
+		sums, err := o.store.ShardSums(ctx, shard)
+		if err != nil {
+			return false, storeFailure("read the digests", err)
+		}
+		levels, _, err := o.stock.ItemLevels(ctx, shard, nil)
+		if err != nil {
+			return false, failure(seckill.CodeUnavailable, fmt.Errorf("read the stock: %w", err))
+		}
+		still := sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
+		if !still || levels.Ordered == sums.Open && levels.Sold == sums.Sold {
+			return false, nil
+		}
+		if look < auditLooks-1 {
+			if err := pause(ctx, auditPause); err != nil {
+				return false, failure(seckill.CodeUnavailable, err)
+			}
+		}
+	}
+	return true, nil
+}
