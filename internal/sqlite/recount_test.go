@@ -26,7 +26,7 @@ func TestRecount_MendsCounters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shard := inventory.ShardAt(s.item, 0, storetest.Shards)
+	shard := inventory.ShardAt(s.item, 0, 4)
 	for _, differs := range []bool{true, true, false} {
 		got, err := store.Recount(t.Context(), shard, differs, author)
 		if err != nil || len(got.Items) != 1 {
