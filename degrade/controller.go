@@ -2,7 +2,7 @@ package degrade
 
 import (
 	"math/rand/v2"
-	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -57,7 +57,7 @@ type Verdict struct {
 	PollAfter int32 // seconds until a queued order may be asked for again
 	Limits    LimitsMode
 	Log       bool      // it is logged
-	Since     time.Time // since when orders and admission are as they are
+	Since     time.Time // of a purchase that a switch has closed: since when it is closed
 }
 
 // The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
@@ -78,6 +78,12 @@ type stripe struct {
 // Controller decides. Its methods are safe for concurrent use. Before Apply everything is as normal, and before Resize there is
 // no limit to what is under way.
 type Controller struct {
+	mu        sync.Mutex    // of those who change something
+	document  Document      // guarded by mu
+	ahead     time.Duration // of the document's clock from this process's; guarded by mu
+	automatic Level         // guarded by mu
+	found     Found         // guarded by mu
+
 	current  atomic.Pointer[snapshot]
 	capacity atomic.Int64
 	_        [64]byte
@@ -89,7 +95,7 @@ type Controller struct {
 // NewController makes a controller.
 func NewController() *Controller {
 	c := new(Controller)
-	s, _ := build(&Document{}, time.Time{})
+	s, _ := build(&Document{}, time.Time{}, D0)
 	c.current.Store(s)
 	return c
 }
@@ -100,12 +106,91 @@ func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error
 	if err := d.Validate(); err != nil {
 		return time.Time{}, err
 	}
-	s, next := build(&d, now)
-	if before := c.current.Load(); reflect.DeepEqual(before.orders, s.orders) && reflect.DeepEqual(before.admission, s.admission) {
-		s.since = before.since // what closes sales is as it was: nothing new can be under way
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.document, c.ahead = d, time.Until(now)
+	return c.rebuild(now), nil
+}
+
+// rebuild puts the document and the level in force. The caller holds mu.
+func (c *Controller) rebuild(now time.Time) (next time.Time) {
+	s, next := build(&c.document, now, c.automatic)
+	s.follows(c.current.Load())
 	c.current.Store(s)
-	return next, nil
+	return next
+}
+
+// AutomaticMode says whether nodes enter levels by themselves.
+type AutomaticMode int32
+
+// The modes, as the switch automatic has them.
+const (
+	AutomaticOn AutomaticMode = iota
+	AutomaticShadow
+	AutomaticOff
+)
+
+// String is the mode as the switch has it.
+func (m AutomaticMode) String() string { return [...]string{"on", "shadow", "off"}[m] }
+
+// Found is what a node's signals ask for.
+type Found struct {
+	Level Level
+	Why   string // "" at D0
+	Since time.Time
+}
+
+// Find takes the level that this node's signals ask for. It is in force where the switch automatic is on, and no person has pinned
+// another one. It reports whether the level in force is another one now.
+func (c *Controller) Find(l Level, why string) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l != c.found.Level || c.found.Since.IsZero() {
+		c.found.Since = time.Now()
+	}
+	c.found.Level, c.found.Why = l, why
+	automatic := D0
+	if c.mode() == AutomaticOn {
+		automatic = min(l, MaxAutomatic)
+	}
+	if automatic == c.automatic {
+		return false
+	}
+	before := c.current.Load().now
+	c.automatic = automatic
+	c.rebuild(time.Now().Add(c.ahead))
+	return c.current.Load().now != before
+}
+
+func (c *Controller) mode() AutomaticMode { return AutomaticMode(c.current.Load().automatic.everybody) }
+
+// LevelState is at which level a node is, and why.
+type LevelState struct {
+	Level      Level
+	Pinned     bool             // by a person
+	Mode       AutomaticMode    // whether it goes by what was found
+	Found      Found            // what its signals ask for
+	Activities map[string]Level // those that have a level of their own
+}
+
+// Level returns at which level the node is, and why.
+func (c *Controller) Level() LevelState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.current.Load()
+	state := LevelState{Level: s.now, Pinned: s.pinned, Mode: c.mode(), Found: c.found, Activities: make(map[string]Level)}
+	for activity, pin := range s.level.activities {
+		if pin > 0 {
+			state.Activities[activity] = Level(pin - 1)
+		}
+	}
+	return state
+}
+
+// Holds reports whether jobs of a tier wait at the level in force. It doesn't block.
+func (c *Controller) Holds(t Tier) bool {
+	held := c.current.Load().now.holds()
+	return held != 0 && t >= held
 }
 
 // BreakerMode returns the mode that a breaker's switch asks for.
@@ -133,6 +218,9 @@ func (c *Controller) Enter(v *Visit) Verdict {
 	verdict := Verdict{
 		Cause: s.judge(v), PollAfter: s.poll.narrowest(v), Log: s.log.narrowest(v) == on, Since: s.since,
 	}
+	if verdict.Cause == OrdersOff || verdict.Cause == NotAdmitted {
+		verdict.Since = s.closedSince(v)
+	}
 	if !v.Settled && verdict.Cause != BrowseOff {
 		if verdict.Inside = c.room(v.Class); !verdict.Inside {
 			verdict.Cause = Full
@@ -152,12 +240,10 @@ func (c *Controller) Enter(v *Visit) Verdict {
 func (s *snapshot) judge(v *Visit) Cause {
 	switch v.Class {
 	case NewOrder, LoadTest:
-		if s.orders.lowest(v) == off {
-			return OrdersOff
-		}
-		if share := s.admission.narrowest(v); share < 100 && portion(v.Activity, v.User) >= share {
+		if v.Class == LoadTest && s.now >= D3 {
 			return NotAdmitted
 		}
+		return closedBy(&s.orders, &s.admission, v)
 	case Browsing:
 		if s.browse.narrowest(v) == browseOff {
 			return BrowseOff

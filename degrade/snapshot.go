@@ -1,6 +1,7 @@
 package degrade
 
 import (
+	"reflect"
 	"strings"
 	"time"
 )
@@ -21,11 +22,65 @@ type values struct {
 // snapshot is all switches at one moment. It is never changed.
 type snapshot struct {
 	orders, admission, wait, browse, poll, limits, log, timeouts values
+	level, automatic, redis, kafka, database                     values
 
-	redis, kafka, database values
+	set    int // switches in force
+	now    Level
+	pinned bool
+	since  time.Time // since when orders and admission are as they are, of this process's clock
+	before []closing // as they were earlier, the last one first
+}
 
-	set   int       // switches in force
-	since time.Time // of this process's clock
+// closing is what closed sales at an earlier time.
+type closing struct {
+	orders, admission values
+	since             time.Time
+}
+
+// maxBefore is how many earlier states are remembered, and forgetAfter for how long: then what began to be closed is over, whenever
+// that was.
+const (
+	maxBefore   = 8
+	forgetAfter = time.Minute
+)
+
+// follows has s go on where an earlier snapshot ends: what closes sales as before has closed them since before.
+func (s *snapshot) follows(last *snapshot) {
+	if reflect.DeepEqual(last.orders, s.orders) && reflect.DeepEqual(last.admission, s.admission) {
+		s.since, s.before = last.since, last.before
+		return
+	}
+	s.before = append(s.before, closing{last.orders, last.admission, last.since})
+	for _, c := range last.before {
+		if begun := s.before[len(s.before)-1].since; len(s.before) < maxBefore && s.since.Sub(begun) < forgetAfter {
+			s.before = append(s.before, c)
+		}
+	}
+}
+
+// closedSince returns since when new orders are closed to a visit to which they are: other values of the switches that closed them
+// too make no difference, so nobody has to look again for orders that were begun meanwhile.
+func (s *snapshot) closedSince(v *Visit) time.Time {
+	since := s.since
+	for i := range s.before {
+		c := &s.before[i]
+		if closedBy(&c.orders, &c.admission, v) == None {
+			break
+		}
+		since = c.since
+	}
+	return since
+}
+
+// closedBy says which switch closes new orders to a visit.
+func closedBy(orders, admission *values, v *Visit) Cause {
+	if orders.lowest(v) == off {
+		return OrdersOff
+	}
+	if share := admission.narrowest(v); share < 100 && portion(v.Activity, v.User) >= share {
+		return NotAdmitted
+	}
+	return None
 }
 
 func (s *snapshot) of(name Name) *values {
@@ -46,6 +101,10 @@ func (s *snapshot) of(name Name) *values {
 		return &s.log
 	case Timeouts:
 		return &s.timeouts
+	case LevelSwitch:
+		return &s.level
+	case AutomaticSwitch:
+		return &s.automatic
 	case RedisBreaker:
 		return &s.redis
 	case KafkaBreaker:
@@ -55,26 +114,66 @@ func (s *snapshot) of(name Name) *values {
 	}
 }
 
-// build makes the snapshot of a sound document at now, and says when the next switch ends.
-func build(d *Document, now time.Time) (s *snapshot, next time.Time) {
-	s = &snapshot{since: time.Now()}
+// build makes the snapshot of a sound document at now, where the node itself is at a level, and says when it has to be built again: a
+// switch begins or ends then.
+func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.Time) {
+	s = &snapshot{since: time.Now(), now: automatic}
 	for _, k := range kinds() {
 		s.of(k.name).everybody = k.normal
 	}
+	byHand := make(map[Name]bool) // for everybody
 	for i := range d.Switches {
 		sw := &d.Switches[i]
 		if sw.Over(now) {
 			continue
 		}
-		if !sw.ExpiresAt.IsZero() && (next.IsZero() || sw.ExpiresAt.Before(next)) {
-			next = sw.ExpiresAt
+		for _, at := range []time.Time{sw.StartsAt, sw.ExpiresAt} {
+			if at.After(now) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
+		}
+		if !sw.Active(now) {
+			continue
 		}
 		_, k, _ := kindOf(sw.Name)
 		v, _ := k.parse(sw.Value)
 		s.of(sw.Name).set(sw.Scope, v)
+		byHand[sw.Name] = byHand[sw.Name] || sw.Scope == (Scope{})
 		s.set++
 	}
+	s.applyLevels(byHand)
 	return s, next
+}
+
+// applyLevels sets what the levels set, where no person has set it: for everybody, and for the activities that have a level of their
+// own.
+func (s *snapshot) applyLevels(byHand map[Name]bool) {
+	if pin := s.level.everybody; pin > 0 {
+		s.now, s.pinned = Level(pin-1), true
+	}
+	for name, v := range s.now.settings() {
+		if !byHand[name] {
+			s.of(name).everybody = v
+		}
+	}
+	for activity, pin := range s.level.activities {
+		if pin == 0 {
+			continue
+		}
+		sets := Level(pin - 1).settings()
+		for name := range D5.settings() {
+			values := s.of(name)
+			if _, set := values.activities[activity]; set || byHand[name] {
+				continue
+			}
+			v, ok := sets[name]
+			if !ok {
+				_, k, _ := kindOf(name)
+				v = k.normal
+			}
+			values.set(Scope{Activity: activity}, v)
+		}
+	}
 }
 
 func (v *values) set(scope Scope, value int32) {

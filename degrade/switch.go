@@ -25,6 +25,9 @@ const (
 	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
 	Timeouts     Name = "timeouts"      // on, held: whether orders that aren't paid in time are cancelled. For merchants and activities.
 
+	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
+	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only say which they would
+
 	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for buyers, see BreakerMode. For everybody only.
 	RedisBreaker    Name = "redis-breaker"
 	KafkaBreaker    Name = "kafka-breaker"
@@ -39,6 +42,7 @@ type kind struct {
 	normal      int32    // without a switch
 	global      bool     // it is for everybody only
 	wide        bool     // it is for everybody, merchants and activities only
+	perActivity bool     // it is for everybody, or for one activity
 	help        string
 }
 
@@ -53,6 +57,14 @@ func kinds() []kind {
 		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
 		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
 		{name: Timeouts, words: []string{"on", "held"}, wide: true, help: "whether orders that aren't paid in time are cancelled"},
+		{
+			name: LevelSwitch, words: []string{"auto", "D0", "D1", "D2", "D3", "D4", "D5"}, perActivity: true,
+			help: "the degrade level, for an hour unless expires_in says otherwise; auto: as the node finds",
+		},
+		{
+			name: AutomaticSwitch, words: []string{"on", "shadow", "off"}, global: true,
+			help: "whether nodes enter levels up to D3 by themselves, only say which they would, or neither",
+		},
 		breakerKind(RedisBreaker, "Redis"),
 		breakerKind(KafkaBreaker, "Kafka"),
 		breakerKind(DatabaseBreaker, "the database"),
@@ -186,11 +198,15 @@ func (s Scope) Check(name Name) string {
 			return fmt.Sprintf("must be at most %d characters", maxScope)
 		}
 	}
-	if _, k, ok := kindOf(name); ok && k.global && set > 0 {
+	_, k, ok := kindOf(name)
+	if ok && k.global && set > 0 {
 		return "must not be given: " + string(name) + " is for everybody"
 	}
 	if _, k, ok := kindOf(name); ok && k.wide && (s.SKU != "" || s.Caller != "") {
 		return "must be merchant or activity: " + string(name) + " is for whole activities"
+	}
+	if ok && k.perActivity && set > 0 && s.Activity == "" {
+		return "must be an activity, or nobody: " + string(name) + " is for everybody or for one activity"
 	}
 	if set > 1 {
 		return "must be one of merchant, activity, sku, caller"
@@ -250,16 +266,26 @@ type Switch struct {
 	Reason    string    `json:"reason"`
 	By        string    `json:"by"`
 	Since     time.Time `json:"since"`
+	StartsAt  time.Time `json:"starts_at,omitzero"`  // zero: it is in force at once
 	ExpiresAt time.Time `json:"expires_at,omitzero"` // zero: it has no end
 }
 
 // Over reports whether the switch has ended at now.
 func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt) }
 
+// Active reports whether the switch is in force at now: it has begun, and isn't over.
+func (s *Switch) Active(now time.Time) bool { return !s.StartsAt.After(now) && !s.Over(now) }
+
+// covers reports whether s is in force all the time that other is from now on, so that other would never show beneath it.
+func (s *Switch) covers(other *Switch, now time.Time) bool {
+	return (!s.StartsAt.After(now) || !s.StartsAt.After(other.StartsAt)) && !other.outlives(s)
+}
+
 // Document is all switches that are set. What isn't in it is as normal. Of one name and scope the last is in force; one that it came
 // on top of is there only where it is in force again when the last one ends.
 type Document struct {
 	Switches []Switch `json:"switches"`
+	Recorded []string `json:"recorded,omitempty"` // ids of the last amendments that are in it
 }
 
 // ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it may mean something.
@@ -294,7 +320,7 @@ func (d *Document) Validate() error {
 				errs = append(errs, fmt.Errorf("switches: %q for %s: %s", s.Name, s.Scope, wrong))
 			}
 		}
-		if under := ends[key{s.Name, s.Scope}]; under != nil && !under.outlives(s) {
+		if under := ends[key{s.Name, s.Scope}]; under != nil && s.covers(under, s.Since) {
 			errs = append(errs, fmt.Errorf("switches: %q for %s is set twice", s.Name, s.Scope))
 		}
 		ends[key{s.Name, s.Scope}] = s
@@ -311,7 +337,7 @@ func (s *Switch) outlives(other *Switch) bool {
 // over at now is dropped.
 func (d *Document) Set(s Switch, now time.Time) {
 	d.drop(func(old *Switch) bool {
-		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && !old.outlives(&s)
+		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && s.covers(old, now)
 	})
 	d.Switches = append(d.Switches, s)
 }
@@ -345,7 +371,7 @@ func (d *Document) All(name Name, scope Scope, now time.Time) []Switch {
 // Find returns the switch of that name and scope that is in force at now, or nil.
 func (d *Document) Find(name Name, scope Scope, now time.Time) *Switch {
 	for i := len(d.Switches) - 1; i >= 0; i-- {
-		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && !s.Over(now) {
+		if s := &d.Switches[i]; s.Name == name && s.Scope == scope && s.Active(now) {
 			return s
 		}
 	}

@@ -14,7 +14,7 @@ GRANT SELECT, INSERT ON changes, settings TO penstock_app;
 GRANT SELECT, UPDATE ON catalog, shards, shard_loads, shard_digests TO penstock_app;
 GRANT SELECT, INSERT, UPDATE ON merchants, callers, orders, payments, refused_payments, positions TO penstock_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON caller_keys, tokens, activities, dropped_activities, items, stock, stock_exceptions TO penstock_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, order_events, nodes, dead_letters TO penstock_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, order_events, members, beats, dead_letters TO penstock_app;
 GRANT SELECT, INSERT, DELETE ON stock_changes, withdrawals TO penstock_app;
 
 GRANT EXECUTE ON FUNCTION penstock_add_week(integer), penstock_drop_week(integer), penstock_drop_strays(timestamptz) TO penstock_app;

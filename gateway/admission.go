@@ -34,6 +34,9 @@ type AdmissionConfig struct {
 	LongestPause time.Duration
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
+	// Known reports whether there are settings at all; nobody is let in before. It must not block. nil:
+	// there are.
+	Known func() bool
 }
 
 // Admission is the Gate of a gateway: it asks the switches, then for room, then the limits.
@@ -49,6 +52,7 @@ type Admission struct {
 	switches Switches
 	limits   Limits
 	trusted  []netip.Prefix
+	known    func() bool
 	visits   *visitLog
 	pacer    *degrade.Pacer
 	started  time.Time
@@ -60,6 +64,7 @@ type Admission struct {
 	notAdmitted *seckill.Refusal
 	browseOff   *Denial
 	full        *Denial
+	unknown     *Denial
 }
 
 // NewAdmission makes an admission that knows no limits yet.
@@ -74,6 +79,13 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 			Code: problem.Degraded, Detail: "Activities can't be read for the moment.", RetryAfter: soon,
 		}},
 		full: &Denial{Problem: problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}},
+		unknown: &Denial{Problem: problem.Problem{
+			Code: problem.Unavailable, Detail: "This process has no settings yet, and serves nobody without.", RetryAfter: soon,
+		}},
+		known: cfg.Known,
+	}
+	if g.known == nil {
+		g.known = func() bool { return true }
 	}
 	g.refusals.Store(new(limitRefusals))
 	return g
@@ -91,6 +103,9 @@ const (
 
 // Enter implements Gate.
 func (g *Admission) Enter(v *Visit) *Denial {
+	if !g.known() {
+		return g.unknown
+	}
 	who := &v.asked
 	*who = degrade.Visit{
 		Class: classOf(v), Activity: string(v.Activity), SKU: string(v.SKU), User: string(v.User), Settled: v.Settled,

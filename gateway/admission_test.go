@@ -20,7 +20,7 @@ import (
 // gated is an admission with these limits and switches in force, and its log.
 func gated(t testing.TB, limits, switches string) (*Admission, *degrade.Controller, *bytes.Buffer) {
 	t.Helper()
-	limit, err := limiter.New(limiter.DefaultConfig(), time.Now())
+	limit, err := limiter.New(limiter.DefaultConfig(), nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func runCrowd(b *testing.B, decide func(req *Request, now time.Time)) {
 
 func BenchmarkAllow(b *testing.B) {
 	limiter := func(doc Document) func(req *Request, now time.Time) {
-		l, err := New(DefaultConfig(), time.Now())
+		l, err := New(DefaultConfig(), nil, time.Now())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func BenchmarkAllow(b *testing.B) {
 
 // An edit of everything while a million users have buckets.
 func BenchmarkApply(b *testing.B) {
-	l, err := New(DefaultConfig(), at(0))
+	l, err := New(DefaultConfig(), nil, at(0))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -20,6 +20,7 @@ type limit struct {
 	shadow bool
 	off    bool
 	tally  *tally
+	terms  terms // with a pool
 
 	rate     float64 // tokens per second, of this node
 	burst    int64   // of this node
@@ -33,7 +34,7 @@ type limit struct {
 // newLimit returns a node's share of a policy that was validated. The share of a burst is at least one token, so a burst below the
 // number of nodes is exceeded by their sum.
 func newLimit(p *Policy, index, nodes int) *limit {
-	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off}
+	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, terms: newTerms(p)}
 	l.rate = p.Rate / float64(nodes)
 	l.burst = max(1, p.Burst/int64(nodes))
 	l.interval = int64(math.Ceil(1e9 / l.rate))

@@ -11,9 +11,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// directory holds the buckets of a kind with few keys, merchants or callers, each with a lock of its own. They are found without a
-// lock. The number of slots is fixed, and they are searched like a table's: see there. A bucket gives its slot to another key only
-// when it is full. Keys beyond that share the strangers' bucket.
+// directory holds the buckets of a kind with few keys (everybody together, merchants, callers), each with
+// a lock of its own. They are found without a lock. The number of slots is fixed, and they are searched
+// like a table's: see there. A bucket gives its slot to another key only when it is full. Keys beyond that
+// share the strangers' bucket.
 type directory struct {
 	slots []atomic.Pointer[bucket]
 
@@ -43,6 +44,7 @@ type bucket struct {
 	tokens *rate.Limiter
 	last   int64
 	gone   bool // its slot has another bucket
+	share  share
 }
 
 // newDirectory returns a directory in which keys buckets find room.
@@ -91,7 +93,7 @@ func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bu
 }
 
 // take is like a table's.
-func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, g *grant) bool {
+func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, c *cluster, g *grant) bool {
 	l := r.of(key)
 	if l == nil || l.off {
 		return false
@@ -102,16 +104,16 @@ func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int
 			b = d.add(r, key, owner, name, now)
 		}
 		if b == nil {
-			d.takeAsStranger(l, now, cost, g)
+			d.takeAsStranger(l, now, cost, c, g)
 			return true
 		}
-		if asked, gone := b.take(r, now, cost, g); !gone {
+		if asked, gone := b.take(r, now, cost, c, g); !gone {
 			return asked
 		}
 	}
 }
 
-func (d *directory) takeAsStranger(l *limit, now, cost int64, g *grant) {
+func (d *directory) takeAsStranger(l *limit, now, cost int64, c *cluster, g *grant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strangers++
@@ -122,7 +124,7 @@ func (d *directory) takeAsStranger(l *limit, now, cost int64, g *grant) {
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
 		return
 	}
-	d.stranger = next
+	d.stranger = next + c.debt(nil, l, n) // strangers are nobody in the cluster
 	g.taken, g.left = n, l.tokens(next, now)
 }
 
@@ -204,7 +206,7 @@ func (b *bucket) followLocked(r *rules) {
 }
 
 // take is like a table's; gone says that the bucket isn't its key's any more.
-func (b *bucket) take(r *rules, now, cost int64, g *grant) (asked, gone bool) {
+func (b *bucket) take(r *rules, now, cost int64, c *cluster, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
@@ -218,28 +220,84 @@ func (b *bucket) take(r *rules, now, cost int64, g *grant) (asked, gone bool) {
 	}
 	n := l.price(cost)
 	*g = grant{limit: l, bucket: b}
+	b.share.came(n)
 	at := timeOf(b.last)
-	if b.tokens.AllowN(at, int(n)) {
-		g.taken, g.left = n, b.tokens.TokensAt(at)
+	if !b.tokens.AllowN(at, int(n)) {
+		g.left = b.tokens.TokensAt(at)
+		g.wait = max(1, int64(math.Ceil((float64(n)-g.left)/l.rate*1e9)))
 		return true, false
 	}
+	switch o := c.claim(&b.share, l, b.last, n); o {
+	case mustWait:
+		b.tokens.AllowN(at, -int(n))
+		g.wait = max(1, b.share.asked+int64(leaseEvery)-b.last)
+	case mustAsk:
+		b.enlist(c)
+		b.share.waiting += n
+		g.name, g.must, g.taken = b.share.name, true, n
+		g.floor = l.emptiness(b.tokens.TokensAt(at) + float64(n))
+	case claimedBy:
+		b.enlist(c)
+		b.owe(at, n, c)
+		g.taken = n
+	default:
+		g.taken, g.leased = n, c != nil
+	}
 	g.left = b.tokens.TokensAt(at)
-	g.wait = max(1, int64(math.Ceil((float64(n)-g.left)/l.rate*1e9)))
 	return true, false
 }
 
+// enlist has the bucket's lease renewed from now on.
+func (b *bucket) enlist(c *cluster) {
+	if b.share.name == "" {
+		b.share.name = poolName(b.limit.policy.Key, b.owner, b.name)
+	}
+	if !b.share.listed {
+		b.share.listed = c.renew(home{bucket: b})
+	}
+}
+
+// owe takes from the bucket what n tokens count as above n while the node is alone. The bucket may be
+// left in debt.
+func (b *bucket) owe(at time.Time, n int64, c *cluster) {
+	s := &b.share
+	s.carry += float64(n) * (s.alone(c.nodes.Load()) - 1)
+	whole := int64(s.carry)
+	s.carry -= float64(whole)
+	for burst := int64(b.tokens.Burst()); whole > 0; whole -= burst {
+		b.tokens.ReserveN(at, int(min(whole, burst)))
+	}
+}
+
+// lower takes tokens from the bucket so that no more are left.
+func (b *bucket) lower(now int64, tokens float64) {
+	b.last = max(b.last, now)
+	if b.limit == nil || tokens >= b.tokens.TokensAt(timeOf(b.last)) {
+		return
+	}
+	b.fill(tokens)
+}
+
+// fill makes the bucket one with so many tokens: it was emptied when it would have had to be.
+func (b *bucket) fill(tokens float64) {
+	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
+	empty := b.last - int64(max(tokens, 0)/b.limit.rate*1e9)
+	b.tokens.AllowN(timeOf(empty), int(b.limit.burst))
+}
+
 // giveBack returns tokens. They are bounded by the burst when they are next counted.
-func (b *bucket) giveBack(n int64) {
+func (b *bucket) giveBack(g *grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tokens.AllowN(timeOf(b.last), -int(n))
+	b.tokens.AllowN(timeOf(b.last), -int(g.taken))
+	b.share.giveBack(g)
 }
 
 // retire reports whether the bucket is full, and so the same as none; if so, it is nobody's from now on.
 func (b *bucket) retire(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.gone = b.fullLocked(now)
+	b.gone = !b.share.listed && b.fullLocked(now)
 	return b.gone
 }
 

@@ -10,7 +10,7 @@ import (
 // policy still has, and after how many seconds it has the next one or, of an allowed request, all of them. It appends nothing when
 // there is no policy, or it is the global one, whose state is nobody's business.
 //
-// Remaining is this node's share; the quota in RateLimit-Policy is the cluster's.
+// Remaining is what this node takes the cluster's bucket to have.
 func AppendRateLimit(dst []byte, d *Decision) []byte {
 	if !d.public() {
 		return dst

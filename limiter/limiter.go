@@ -77,7 +77,9 @@ type Limiter struct {
 	epoch       uint64
 	tables      [kinds]*table // made when a policy of their kind is first applied, and kept
 	directories [kinds]*directory
-	cell        *cell
+
+	cluster *cluster // fixed; nil: this node is alone by design
+	top     top
 }
 
 // snapshot is everything that a decision looks at. It is never changed.
@@ -87,13 +89,12 @@ type snapshot struct {
 	limits []*limit
 }
 
-// step is one kind's question to a request. One of table, directory and cell is set.
+// step is one kind's question to a request. One of table and directory is set.
 type step struct {
 	kind      kind
 	rules     *rules
 	table     *table
 	directory *directory
-	cell      *cell
 }
 
 // grant is what a step answered.
@@ -107,18 +108,31 @@ type grant struct {
 	table     *table
 	directory *directory // of a stranger
 	bucket    *bucket
-	cell      *cell
 	key       uint64
 	stranger  bool // in a table
+
+	// in the pool
+	must   bool   // it has to be asked
+	leased bool   // the tokens are of a lease
+	name   string // the key's
+	floor  int64  // see Ask
+	claim  *claim // what is waited for
 }
 
+// home is where the grant's bucket is.
+func (g *grant) home() home { return home{bucket: g.bucket, table: g.table, key: g.key} }
+
 // New returns a limiter that has no policies yet and allows everything. now is the time by the clock of which all other times will be.
-func New(cfg Config, now time.Time) (*Limiter, error) {
+// With a pool, limits hold over all nodes that share it, and Run has to run; nil is a node alone.
+func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	l := &Limiter{cfg: cfg, clock: newClock(now), hashes: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 	l.snapshot.Store(&snapshot{nodes: 1})
+	if pool != nil {
+		l.cluster = newCluster(pool)
+	}
 	return l, nil
 }
 
@@ -129,8 +143,7 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	moment := l.clock.at(now)
 	cost := int64(max(req.Cost, 1))
 	var grants [kinds]grant
-	asked, tightest := 0, -1
-	least := math.Inf(1)
+	asked, must := 0, false
 	var shadowed *limit
 	for i := range s.steps {
 		g := &grants[asked]
@@ -138,23 +151,45 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 			continue
 		}
 		asked++
+		must = must || g.must
 		if g.wait > 0 {
-			if !g.limit.shadow && !req.Shadow {
-				return refusal(grants[:asked], shadowed, moment)
+			if !shadow(g, req) {
+				return l.refusal(grants[:asked], asked-1, req, shadowed, moment)
 			}
 			if shadowed == nil {
 				shadowed = g.limit
 			}
-			continue
 		}
-		if share := g.left / float64(g.limit.burst); share < least && !g.limit.shadow && s.steps[i].kind != global {
-			least, tightest = share, asked-1
+	}
+	if must {
+		if at := l.askPool(grants[:asked], req); at >= 0 {
+			return l.refusal(grants[:asked], at, req, shadowed, moment)
+		}
+	}
+	return l.allowance(grants[:asked], req, shadowed, moment)
+}
+
+// shadow reports whether a refusal only counts.
+func shadow(g *grant, req *Request) bool { return g.limit.shadow || req.Shadow }
+
+// allowance is the answer where nothing refused.
+func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, moment int64) Decision {
+	tightest, least := -1, math.Inf(1)
+	for i := range grants {
+		g := &grants[i]
+		if g.wait > 0 {
+			if shadowed == nil {
+				shadowed = g.limit
+			}
+		} else if part := g.left / float64(g.limit.burst); part < least && !g.limit.shadow && g.limit.policy.Key != Global {
+			least, tightest = part, i
 		}
 	}
 	stripe := stripeAt(moment)
-	for i := range grants[:asked] {
+	for i := range grants {
 		if grants[i].wait > 0 {
 			grants[i].limit.tally.shadowed(stripe)
+			l.count(&grants[i], req, moment)
 		} else {
 			grants[i].limit.tally.allowed(stripe)
 		}
@@ -169,21 +204,71 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	return d
 }
 
-// refusal gives back what was granted before the last grant, which refused.
-func refusal(grants []grant, shadowed *limit, moment int64) Decision {
-	stripe := stripeAt(moment)
-	last := len(grants) - 1
-	for i := range grants[:last] {
+// askPool asks the pool for the tokens that no lease has, all at once. It returns which grant refuses,
+// -1 where none does. A grant in shadow that is refused only gets its wait.
+func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
+	for i := range grants {
+		if g := &grants[i]; g.must && g.wait == 0 {
+			g.claim = &claim{tokens: g.taken}
+			if g.name == "" {
+				g.name = req.poolName(g.limit.policy.Key)
+			}
+		}
+	}
+	answered := l.cluster.wait(grants)
+	refused = -1
+	for i := range grants {
 		g := &grants[i]
-		if g.wait > 0 {
+		if g.claim == nil {
+			continue
+		}
+		g.must = false // nobody waits any more
+		switch {
+		case !answered:
+			g.owe(l.cluster)
+		case g.claim.granted:
+			g.leased = true
+		default:
+			g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
+			g.taken, g.left = 0, g.limit.terms.tokensOf(g.claim.room)
+			if refused < 0 && !shadow(g, req) {
+				refused = i
+			}
+		}
+	}
+	return refused
+}
+
+// owe counts tokens for which the pool was asked in vain.
+func (g *grant) owe(c *cluster) {
+	if g.table != nil {
+		g.table.owe(g, c)
+		return
+	}
+	g.bucket.mu.Lock()
+	defer g.bucket.mu.Unlock()
+	g.bucket.owe(timeOf(g.bucket.last), g.taken, c)
+}
+
+// refusal gives back what was granted beside the grant at last, which refused.
+func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
+	stripe := stripeAt(moment)
+	for i := range grants {
+		g := &grants[i]
+		switch {
+		case i == last:
+		case g.wait > 0 && shadow(g, req):
 			g.limit.tally.shadowed(stripe)
-		} else {
-			g.giveBack()
+		case g.wait > 0:
+			g.limit.tally.refused(stripe)
+		default:
+			g.giveBack(l.cluster)
 			g.limit.tally.returned(stripe)
 		}
 	}
 	g := &grants[last]
 	g.limit.tally.refused(stripe)
+	l.count(g, req, moment)
 	d := Decision{Global: g.limit.policy.Key == Global, RetryAfter: time.Duration(g.wait)}
 	d.describe(g)
 	if shadowed != nil {
@@ -191,6 +276,24 @@ func refusal(grants []grant, shadowed *limit, moment int64) Decision {
 	}
 	return d
 }
+
+// count counts a refusal for its key.
+func (l *Limiter) count(g *grant, req *Request, moment int64) {
+	p := g.limit.policy
+	switch p.Key {
+	case Global:
+	case IP:
+		var text [maxAddr]byte
+		name := group(req.IP).AppendTo(text[:0])
+		l.top.refused(p, l.hashAddr(req.IP), "", string(name), moment)
+	default:
+		owner, name := req.names(p.Key)
+		l.top.refused(p, l.hashNames(owner, name), owner, name, moment)
+	}
+}
+
+// maxAddr is the length of the longest address.
+const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 // describe says what the bucket of a grant is like.
 func (d *Decision) describe(g *grant) {
@@ -202,58 +305,64 @@ func (d *Decision) describe(g *grant) {
 // tokenSlack lets a count of tokens that floating point made a little too small show as the number that it is.
 const tokenSlack = 1e-6
 
-func (g *grant) giveBack() {
+func (g *grant) giveBack(c *cluster) {
 	switch {
 	case g.table != nil:
-		g.table.giveBack(g)
+		if g.table.giveBack(g) {
+			c.refund(g)
+		}
 	case g.bucket != nil:
-		g.bucket.giveBack(g.taken)
-	case g.directory != nil:
-		g.directory.giveBack(g)
+		g.bucket.giveBack(g)
 	default:
-		g.cell.giveBack(g.taken)
+		g.directory.giveBack(g)
 	}
 }
 
 // ask puts a step's question. It returns false when the step doesn't concern the request.
 func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool {
-	if s.cell != nil {
-		return s.cell.take(moment, cost, g)
+	if s.kind == ip {
+		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, cost, l.cluster, g)
 	}
-	owner, name := "", ""
-	switch s.kind {
-	case caller:
-		owner, name = req.Merchant, req.Caller
-	case user:
-		owner, name = req.Merchant, req.User
-	case sku:
-		owner, name = req.Activity, req.SKU
-	case activity:
-		name = req.Activity
-	case merchant:
-		name = req.Merchant
-	case ip:
-		if !req.IP.IsValid() {
-			return false
-		}
-		if !s.table.take(s.rules, l.hashAddr(req.IP), moment, cost, g) {
-			return false
-		}
-		g.table = s.table
-		return true
-	}
-	if name == "" {
+	owner, name := req.names(kindNames[s.kind])
+	if name == "" && s.kind != global {
 		return false
 	}
 	key := l.hashNames(owner, name)
 	if s.directory != nil {
-		return s.directory.take(s.rules, key, owner, name, moment, cost, g)
+		return s.directory.take(s.rules, key, owner, name, moment, cost, l.cluster, g)
 	}
-	if !s.table.take(s.rules, key, moment, cost, g) {
-		return false
+	return s.table.take(s.rules, key, req, moment, cost, l.cluster, g)
+}
+
+// names returns the names of the request's key of a kind, but of an address.
+func (req *Request) names(key Kind) (owner, name string) {
+	switch key {
+	case Caller:
+		return req.Merchant, req.Caller
+	case User:
+		return req.Merchant, req.User
+	case SKU:
+		return req.Activity, req.SKU
+	case Activity:
+		return "", req.Activity
+	case Merchant:
+		return "", req.Merchant
 	}
-	g.table = s.table
-	return true
+	return "", ""
+}
+
+// poolName names the request's key of a kind in the pool.
+func (req *Request) poolName(key Kind) string {
+	if key == IP {
+		return poolName(key, "", group(req.IP).String())
+	}
+	owner, name := req.names(key)
+	return poolName(key, owner, name)
+}
+
+// poolName names a key in the pool.
+func poolName(key Kind, owner, name string) string {
+	return string(key) + ":" + owner + "/" + name
 }
 
 // hashNames returns the key of a name within its owner. The two have seeds of their own, or their order wouldn't matter.
@@ -267,9 +376,11 @@ func (l *Limiter) hashAddr(a netip.Addr) uint64 {
 	return max(1, maphash.Bytes(l.hashes[0], b[:]))
 }
 
-// Apply puts a document in force on a node that is one of some number of nodes, which share each limit evenly. It is validated and
-// made ready as a whole, then swapped in; after an error, all is as before. Buckets keep their tokens, as far as they fit: see limit.
-// Nobody gets a token by an edit. When Apply returns, every later Allow decides by the document, which is copied.
+// Apply puts a document in force on a node that is one of some number of nodes. With a pool the number
+// says only what a node's part is of a key that it hasn't seen; without one the nodes share each limit
+// evenly. The document is validated and made ready as a whole, then swapped in; after an error, all is as
+// before. Buckets keep their tokens, as far as they fit: see limit. Nobody gets a token by an edit. When
+// Apply returns, every later Allow decides by the document, which is copied.
 func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if err := doc.Validate(); err != nil {
 		return err
@@ -281,7 +392,12 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	defer l.mu.Unlock()
 	moment := l.clock.at(now)
 	l.epoch++
-	next := &snapshot{nodes: nodes, limits: l.makeLimits(doc, nodes)}
+	share := nodes
+	if l.cluster != nil {
+		l.cluster.nodes.Store(int64(nodes))
+		share = 1
+	}
+	next := &snapshot{nodes: nodes, limits: l.makeLimits(doc, share)}
 	made := l.sortLimits(next.limits)
 	for k, r := range made {
 		if r == nil {
@@ -289,9 +405,7 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 		}
 		s := step{kind: kind(k), rules: r}
 		switch s.kind {
-		case global:
-			s.cell = &cell{limit: r.template}
-		case caller, merchant:
+		case global, caller, merchant:
 			l.openDirectory(s.kind)
 			s.directory = l.directories[k]
 			r.follow(s.directory.rules, moment)
@@ -303,12 +417,6 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 		}
 		if r.governs() {
 			next.steps = append(next.steps, s)
-		}
-		if s.cell != nil {
-			if l.cell != nil {
-				s.cell.succeed(l.cell, moment)
-			}
-			l.cell = s.cell
 		}
 	}
 	l.snapshot.Store(next)
@@ -400,5 +508,5 @@ func (l *Limiter) openDirectory(k kind) {
 	if l.directories[k] != nil {
 		return
 	}
-	l.directories[k] = newDirectory(map[kind]int{merchant: l.cfg.Merchants, caller: l.cfg.Callers}[k])
+	l.directories[k] = newDirectory(map[kind]int{global: 1, merchant: l.cfg.Merchants, caller: l.cfg.Callers}[k])
 }

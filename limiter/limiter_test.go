@@ -21,7 +21,7 @@ func testConfig() Config {
 
 func newLimiter(t testing.TB, cfg Config, doc Document, nodes int) *Limiter {
 	t.Helper()
-	l, err := New(cfg, at(0))
+	l, err := New(cfg, nil, at(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,7 @@ func TestNodesShareALimit(t *testing.T) {
 }
 
 func TestApplyKeepsTheOldAfterAMistake(t *testing.T) {
-	l, err := New(testConfig(), at(0))
+	l, err := New(testConfig(), nil, at(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +463,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 	cfg := DefaultConfig()
 	cfg.Users, cfg.Callers = 0, maxKeys+1
-	if _, err := New(cfg, at(0)); err == nil || err.Error() !=
+	if _, err := New(cfg, nil, at(0)); err == nil || err.Error() !=
 		"limiter: room for users must be from 1 to 67108864\nlimiter: room for callers must be from 1 to 67108864" {
 		t.Errorf("%v", err)
 	}

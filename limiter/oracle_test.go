@@ -29,11 +29,11 @@ type oracleBucket struct {
 	moment int64
 }
 
-// newOracleBucket is a node's share. Tables and the global cell count in whole nanoseconds per token, rounded up.
+// newOracleBucket is a node's share. Tables count in whole nanoseconds per token, rounded up.
 func newOracleBucket(p Policy, nodes, moment int64) *oracleBucket {
 	pace := new(big.Rat).SetFloat64(p.Rate)
 	pace.Quo(pace, big.NewRat(nodes*1e9, 1))
-	if p.Key != Caller && p.Key != Merchant {
+	if p.Key != Caller && p.Key != Merchant && p.Key != Global {
 		nanos := new(big.Int).Add(pace.Denom(), new(big.Int).Sub(pace.Num(), big.NewInt(1)))
 		pace = new(big.Rat).SetFrac(big.NewInt(1), nanos.Div(nanos, pace.Num()))
 	}
@@ -41,12 +41,9 @@ func newOracleBucket(p Policy, nodes, moment int64) *oracleBucket {
 	return &oracleBucket{policy: p, size: size, pace: pace, tokens: big.NewRat(size, 1), moment: moment}
 }
 
-// advance lets time pass. A segment's time and that of a directory's bucket don't go back; the global bucket stands times that are a
-// little older, at which it had less.
+// advance lets time pass. It doesn't go back.
 func (b *oracleBucket) advance(moment int64) {
-	if b.policy.Key != Global {
-		moment = max(moment, b.moment)
-	}
+	moment = max(moment, b.moment)
 	passed := big.NewRat(moment-b.moment, 1)
 	b.tokens, b.moment = passed.Mul(passed, b.pace).Add(passed, b.tokens), moment
 	if full := big.NewRat(b.size, 1); b.tokens.Cmp(full) > 0 {
@@ -267,7 +264,7 @@ func TestAgainstTheOracle(t *testing.T) {
 }
 
 func runOracle(t *testing.T, r *rand.Rand, steps int) error {
-	l, err := New(Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}, at(0))
+	l, err := New(Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}, nil, at(0))
 	if err != nil {
 		t.Fatal(err)
 	}

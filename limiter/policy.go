@@ -53,7 +53,7 @@ type Policy struct {
 	Mode  Mode    `json:"mode"`
 }
 
-// Document is all the policies of a cluster. Rates and bursts are the cluster's; Apply takes a node's share of them.
+// Document is all the policies of a cluster. Rates and bursts are the cluster's.
 type Document struct {
 	Policies []Policy `json:"policies"`
 }

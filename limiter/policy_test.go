@@ -197,7 +197,7 @@ func FuzzValidate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, key, match string, rate float64, burst int64, mode string, nodes int) {
 		doc := Document{[]Policy{{name, Kind(key), match, rate, burst, Mode(mode)}}}
 		small := Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}
-		l, err := New(small, at(0))
+		l, err := New(small, nil, at(0))
 		if err != nil {
 			t.Fatal(err)
 		}

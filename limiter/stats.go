@@ -30,9 +30,34 @@ func (t *tally) returned(stripe int) { t.stripes[stripe].giveBack.Add(1) }
 
 // Stats is what a Limiter has counted, and how full it is.
 type Stats struct {
-	Nodes    int           // that limits are split over
+	Nodes    int           // that were alive when the document was applied
+	Pool     PoolStats     // of the exchange of tokens
 	Policies []PolicyStats // in the document's order
 	Tables   []TableStats  // of the kinds that have had a policy
+}
+
+// PoolStats says how the exchange of tokens with the pool goes. It is zero without a pool.
+type PoolStats struct {
+	Alone  time.Duration // since when the node decides alone; 0: it doesn't
+	Leases int           // keys whose leases are renewed
+	Rounds uint64        // exchanges that ended
+	Asks   uint64        // keys in them
+	Failed uint64        // exchanges that failed
+	Late   uint64        // exchanges that nobody waited for any more
+}
+
+func (c *cluster) stats() PoolStats {
+	if c == nil {
+		return PoolStats{}
+	}
+	out := PoolStats{Rounds: c.rounds.Load(), Asks: c.asks.Load(), Failed: c.failed.Load(), Late: c.late.Load()}
+	if since := c.aloneSince.Load(); since != 0 {
+		out.Alone = max(time.Since(time.Unix(0, since)), 1)
+	}
+	c.mu.Lock()
+	out.Leases = len(c.renewed)
+	c.mu.Unlock()
+	return out
 }
 
 // PolicyStats counts the decisions that a policy took part in, since it has been applied under its name for its kind. Their sum is how
@@ -58,7 +83,7 @@ type TableStats struct {
 func (l *Limiter) Stats(now time.Time) Stats {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)
-	out := Stats{Nodes: s.nodes, Policies: make([]PolicyStats, len(s.limits))}
+	out := Stats{Nodes: s.nodes, Pool: l.cluster.stats(), Policies: make([]PolicyStats, len(s.limits))}
 	for i, lim := range s.limits {
 		out.Policies[i] = lim.stats()
 	}

@@ -44,7 +44,8 @@ type segment struct {
 	slots     []slot
 	evictions uint64
 	strangers uint64 // decisions
-	_         [48]byte
+	shares    map[uint64]*share
+	_         [40]byte
 }
 
 // newTable returns a table in which keys buckets that are not full find room: half of its slots.
@@ -91,7 +92,7 @@ func (s *segment) put(e *slot, key uint64, tat int64) {
 
 // take asks the bucket of a key for the tokens of a request and writes the answer into g. It returns false, and g is not used, when no
 // limit governs the key.
-func (t *table) take(r *rules, key uint64, now, cost int64, g *grant) bool {
+func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *cluster, g *grant) bool {
 	i := t.index(key)
 	s := &t.segments[i]
 	s.mu.Lock()
@@ -117,10 +118,34 @@ func (t *table) take(r *rules, key uint64, now, cost int64, g *grant) bool {
 		s.strangers++
 	}
 	next, wait := l.spend(tat, now, n)
-	*g = grant{limit: l, key: key, stranger: e == nil && free == nil}
+	*g = grant{limit: l, table: t, key: key, stranger: e == nil && free == nil}
+	var known *share
+	if c != nil && !g.stranger && (!l.terms.strict || tat > now) { // most buyers come once, and need no share
+		known = t.shareOf(s, l, key, req, c)
+		known.came(n)
+	}
 	if wait > 0 {
 		g.wait, g.left = wait, l.tokens(tat, now)
 		return true
+	}
+	if c != nil && g.stranger {
+		next += c.debt(nil, l, n) // strangers are nobody in the cluster
+	} else {
+		switch c.claim(known, l, now, n) {
+		case mustWait:
+			g.wait, g.left = max(1, known.asked+int64(leaseEvery)-now), l.tokens(tat, now)
+			return true
+		case mustAsk:
+			g.must, g.floor = true, l.emptiness(l.tokens(tat, now))
+			if known != nil {
+				known.waiting += n
+				g.name = known.name
+			}
+		case claimedBy:
+			next += c.debt(known, l, n)
+		default:
+			g.leased = c != nil
+		}
 	}
 	switch {
 	case e != nil:
@@ -134,20 +159,102 @@ func (t *table) take(r *rules, key uint64, now, cost int64, g *grant) bool {
 	return true
 }
 
-// giveBack returns what g took.
-func (t *table) giveBack(g *grant) {
+// maxShares bounds what a segment knows of keys in the pool.
+const maxShares = 128
+
+// shareOf returns what is known of a key in the pool, nil where there is no room. The segment's lock is
+// held.
+func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
+	known := s.shares[key]
+	if known == nil {
+		if len(s.shares) >= maxShares && !s.dropShare() {
+			return nil
+		}
+		if s.shares == nil {
+			s.shares = make(map[uint64]*share)
+		}
+		known = &share{name: req.poolName(l.policy.Key)}
+		s.shares[key] = known
+	}
+	if !known.listed {
+		known.listed = c.renew(home{table: t, key: key})
+	}
+	return known
+}
+
+// dropShare makes room by dropping one of a few that nobody came for lately.
+func (s *segment) dropShare() bool {
+	looks := 8
+	for key, known := range s.shares {
+		if !known.listed && known.lease == 0 && known.waiting == 0 {
+			delete(s.shares, key)
+			return true
+		}
+		if looks--; looks == 0 {
+			break
+		}
+	}
+	return false
+}
+
+// tatOf returns the TAT of a key.
+func (s *segment) tatOf(key uint64, l *limit) int64 {
+	if e, _ := s.find(key, s.last); e != nil && e.tat != 0 {
+		return e.tat
+	}
+	return l.floor
+}
+
+// lower takes tokens from a key's bucket so that no more are left.
+func (s *segment) lower(key uint64, l *limit, now int64, tokens float64) {
+	now = max(now, s.last)
+	s.last = now
+	tat := now + l.window - int64(max(tokens, 0)*float64(l.interval))
+	e, free := s.find(key, now)
+	switch {
+	case tat <= now:
+	case e != nil:
+		e.tat = max(e.tat, tat)
+	case free != nil:
+		s.put(free, key, tat)
+	}
+}
+
+// giveBack returns tokens to a key's bucket.
+func (s *segment) giveBack(key uint64, n int64, l *limit) {
+	if e, _ := s.find(key, s.last); e != nil {
+		e.tat -= n * l.interval
+	} // else the bucket became full and was forgotten
+}
+
+// giveBack returns what g took. It reports whether the pool has to be given it back, because nothing is
+// known here of the key's lease.
+func (t *table) giveBack(g *grant) (orphaned bool) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.rules.of(g.key) // may be newer than g.limit: tokens are returned as tokens
 	if l == nil {
-		return
+		return false
 	}
 	if g.stranger {
 		s.stranger -= g.taken * l.interval
-	} else if e, _ := s.find(g.key, s.last); e != nil {
-		e.tat -= g.taken * l.interval
-	} // else the bucket became full and was forgotten
+		return false
+	}
+	s.giveBack(g.key, g.taken, l)
+	known := s.shares[g.key]
+	known.giveBack(g)
+	return known == nil && g.leased
+}
+
+// owe takes from a bucket what the tokens of g count as above their number while the node is alone.
+func (t *table) owe(g *grant, c *cluster) {
+	s := &t.segments[t.index(g.key)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, _ := s.find(g.key, s.last); e != nil {
+		e.tat += c.debt(s.shares[g.key], g.limit, g.taken)
+	}
 }
 
 // adopt carries a segment over to newer rules. The segment's lock is held.

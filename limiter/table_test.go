@@ -125,16 +125,16 @@ func TestStrangersShare(t *testing.T) {
 	}
 	var g grant
 	for i := range 10 {
-		if !table.take(rules, uint64(1000+i), now, 1, &g) || (g.wait > 0) != (i >= 4) || !g.stranger {
+		if !table.take(rules, uint64(1000+i), nil, now, 1, nil, &g) || (g.wait > 0) != (i >= 4) || !g.stranger {
 			t.Errorf("stranger %d: %+v", i, g)
 		}
 	}
 	g = grant{limit: rules.template, key: 1000, stranger: true, taken: 1}
 	table.giveBack(&g)
-	if table.take(rules, 2000, now, 1, &g); g.wait > 0 {
+	if table.take(rules, 2000, nil, now, 1, nil, &g); g.wait > 0 {
 		t.Errorf("a token that was given back is gone: %+v", g)
 	}
-	if table.take(rules, 5, now, 1, &g); g.stranger {
+	if table.take(rules, 5, nil, now, 1, nil, &g); g.stranger {
 		t.Errorf("who has a slot is a stranger: %+v", g)
 	}
 }
@@ -145,11 +145,11 @@ func TestGiveBackAfterTheSlotWent(t *testing.T) {
 	table, rules := l.tables[user], l.snapshot.Load().steps[0].rules
 	now := l.clock.at(at(0))
 	var g, other grant
-	table.take(rules, 77, now, 1, &g)
+	table.take(rules, 77, nil, now, 1, nil, &g)
 	later := now + int64(time.Minute)
-	table.take(rules, 77+uint64(len(table.segments[0].slots)), later, 3, &other) // the same home
+	table.take(rules, 77+uint64(len(table.segments[0].slots)), nil, later, 3, nil, &other) // the same home
 	table.giveBack(&g)
-	if table.take(rules, 77+uint64(len(table.segments[0].slots)), later, 2, &other); other.wait == 0 {
+	if table.take(rules, 77+uint64(len(table.segments[0].slots)), nil, later, 2, nil, &other); other.wait == 0 {
 		t.Errorf("another key got the tokens: %+v", other)
 	}
 }

@@ -49,8 +49,17 @@ type activityAudit struct {
 }
 
 func auditItems(use string) *cobra.Command {
-	cmd := command(use, "Print the stock equation of every sale item; exit 98 when one does not hold", cobra.ArbitraryArgs, false,
+	var deep, mend bool
+	cmd := command(use, "Print the stock equation of every sale item; exit 98 when one does not hold", cobra.ArbitraryArgs, true,
 		func(s *session, args []string) error {
+			switch {
+			case mend && !deep:
+				return &exitError{exitUsage, errors.New("flag --mend: goes with --deep")}
+			case deep && len(args) > 0:
+				return &exitError{exitUsage, errors.New("flag --deep: looks at everything, and takes no activities")}
+			case deep:
+				return s.deepAudit(mend)
+			}
 			audits, err := s.audit(args)
 			if err != nil {
 				return err
@@ -63,8 +72,15 @@ func auditItems(use string) *cobra.Command {
 	cmd.Long = `Print the stock equation total = available + held + sold of every sale item, or of the named activities' items. Total is
 the database's; available, held and sold are the stock's. Units in flight are on their way between the two.
 
-Exits 98 when an equation does not hold, 4 when the server can't be reached or an item's stock is being rebuilt, so
-that nothing can be said of it yet.`
+With --deep every order is read instead. What the rows add up to is compared with the counters and digests of the
+database, these with the stock, item by item, and the workers' positions with the queue. With --mend, which needs a
+token of role admin, counters and digests are set to what the rows say, and a shard whose stock differs is rebuilt.
+Rows that break a law are left for a person.
+
+Exits 98 when an equation does not hold or something is wrong and was not mended, 4 when the server can't be reached
+or an item's stock is being rebuilt, so that nothing can be said of it yet.`
+	cmd.Flags().BoolVar(&deep, "deep", false, "read every order, and compare rows, counters, stock and queue")
+	cmd.Flags().BoolVar(&mend, "mend", false, "with --deep: repair what is safe to repair")
 	return cmd
 }
 

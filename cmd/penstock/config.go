@@ -23,7 +23,9 @@ type Config struct {
 }
 
 func defaultConfig() Config {
-	return Config{Config: node.DefaultConfig(), LogLevel: "info", LogFormat: "text"}
+	cfg := Config{Config: node.DefaultConfig(), LogLevel: "info", LogFormat: "text"}
+	cfg.Version = version()
+	return cfg
 }
 
 // setting is one value that flags, environment and file can set: key is its flag, its YAML key, and in capitals with

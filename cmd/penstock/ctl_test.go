@@ -127,6 +127,11 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
 		{args: "audit 618 -o json", stdout: `"balanced": true`},
 		{args: "audit who", code: 1, stderr: `unknown-activity`},
+		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`,
+			stderr: `^4 shards with [1-9][0-9]* stock rows, and [0-9]+ orders whose units count; [1-9][0-9]* partitions of the queue, [0-9]+ records not read yet\n$`},
+		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
+		{args: "audit --deep 618", code: 2, stderr: `^penstock: flag --deep: `},
+		{args: "audit --mend", code: 2, stderr: `^penstock: flag --mend: `},
 
 		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
@@ -137,7 +142,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 
 		{args: "ctl limits show", stdout: `^NAME +KEY +MATCH +RATE +BURST +MODE\n$`, stderr: `^version 0\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `{"version":0,"policies":[{"name":"caller","key":"caller","rate":40,"burst":20}]}`,
-			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`},
+			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^the limits are in force on the only gateway\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `{"version":0,"policies":[]}`, code: 1, stderr: `precondition-failed`},
 		{args: "ctl limits put --file - --version 1 --reason sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
 			stderr: `policies\[0\].rate: must be above 0`},
@@ -145,17 +150,30 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
 		{args: "ctl limits show", stdout: `\ncaller +caller +40 +20 +enforce\n$`, stderr: `^version 1\n$`},
 		{args: "ctl limits show -o json", stdout: `"version": 1,`},
+		{args: "ctl limits usage", stdout: `^NAME +RATE +GATEWAY .*\ncaller +40 +all +0 +0 +0 `},
+		{args: "ctl limits usage -o json", stdout: `"complete": true,`},
 		{args: "ctl switches set admission 40 --scope merchant=m1 --expires-in 1h --reason crowd",
-			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`},
+			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^admission is 40 for merchant m1, in force on the only gateway\n$`},
+		{args: "ctl switches set admission 40 --scope merchant=m4 --reason crowd", code: 1,
+			stderr: `scope: there is no merchant m4; did you mean m1, m2\? With allow_unknown it is set all the same\n$`},
 		{args: "ctl switches list", stdout: `^NAME .*\norders +on +on +off, on .*\nadmission +100 +100 `},
 		{args: "ctl switches active", stdout: `^NAME .*\nadmission +\{"merchant":"m1"\} +40 +configured +2\S+Z +2\S+Z +crowd\n$`},
-		{args: "ctl switches set admission - --scope merchant=m1 --reason over", stdout: `^version +2\n`},
+		{args: "ctl switches set admission - --scope merchant=m1 --reason over", stdout: `^version +2\n`,
+			stderr: `^admission is not set for merchant m1, in force on the only gateway\n$`},
 		{args: "ctl switches active", stdout: `^NAME [^\n]*\n$`},
 		{args: "ctl settings show", stdout: `^NODE +STATE .*\n`, stderr: `^limits: version \d+\nswitches: version \d+\n$`},
 		{args: "ctl settings show -o json", stdout: `"documents":`},
 		{args: "ctl switches set admission 40", code: 1, stderr: `reason: is required`},
 		{args: "ctl switches set admission 40 --scope everybody", code: 2, stderr: `is not like merchant=m1`},
 		{args: "ctl switches set colour red --reason x", code: 1, stderr: `unknown-switch`},
+
+		{args: "ctl levels show", stdout: `^LEVEL +NAME .*\nD0 +normal .*\nD5 +closed `, stderr: `^at D\d; the node's own signals ask for D\d`},
+		{args: "ctl nodes list", stdout: `^NODE .*\n\S+@127\.0\.0\.1:\d+ +gateway and worker +current +\d+ +false `},
+		{args: "ctl nodes list -o json", stdout: `"role": "gateway and worker"`},
+		{args: "ctl nodes drain nobody", code: 1, stderr: `unknown-node`},
+		{args: "ctl nodes undrain nobody", code: 1, stderr: `unknown-node`},
+		{args: "ctl nodes remove nobody", code: 1, stderr: `unknown-node`},
+		{args: "ctl switches set admission 40 --scope merchant=m4 --reason later --allow-unknown", stdout: `^version +3\n`, stderr: `m4`},
 
 		{args: "ctl dead-letters list", stdout: `^ID +AT +PARTITION +OFFSET +ORDER +PROBLEM\n$`},
 		{args: "ctl dead-letters replay --all", stdout: `^letters +0\nreplayed +0\nopened +0\nrejected +0\nparked +0\n$`},
@@ -292,13 +310,13 @@ func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/merchants":       `{"items":[{"merchant":"m1","name":"a\u202eb` + "\u009b\u2066" + `"}]}`,
 		"/admin/v1/merchants/m1":    `{"code":"unavailable","title":"\u001b]0;x\u0007","detail":"\u202eA","status":503,"errors":[{"field":"\u001b[2J","detail":"x"}]}`,
-		"/admin/v1/switches/orders": `{"version":1,"applied":0,"nodes":1,"lagging":["n\u001b[31m"]}`,
+		"/admin/v1/switches/orders": `{"version":1,"applied":0,"nodes":1,"lagging":["n\u001b[31m"],"message":"not on n\u001b[31m"}`,
 	})
 	for _, one := range []step{
 		{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +a\uFFFDb\uFFFD\uFFFD\n$"},
 		{args: "ctl merchants list -o json", stdout: `"name": "a\\u202eb\\u009b\\u2066"`},
 		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: \uFFFD\\[2J: x\n$"},
-		{args: "ctl switches set orders off --reason x", stderr: "^not in force on n\uFFFD\\[31m\n$", stdout: "lagging +n\uFFFD"},
+		{args: "ctl switches set orders off --reason x", stderr: "^not on n\uFFFD\\[31m\n$", stdout: "lagging +n\uFFFD"},
 	} {
 		one.run(t)
 	}
@@ -316,5 +334,31 @@ func TestCtlFollowsNoRedirect(t *testing.T) {
 	(&step{args: "ctl merchants list", code: 1, stderr: `307 Temporary Redirect to http://127.0.0.1:\d+/admin/v1/merchants: redirects are not followed`}).run(t)
 	if len(asked) > 0 {
 		t.Errorf("another server got %q", <-asked)
+	}
+}
+
+// What a deep audit finds is broken until it is mended, and what can't be looked at is no finding.
+func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name, shard, queue string
+		code               int
+		stdout, stderr     string
+	}{
+		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shards`},
+		{"counters", `"findings":[{"kind":"counters","activity":"a","sku":"x","item":7,"detail":"other"}]`, `{"partition":0,"state":"ok"}`, 98,
+			`counters +a/x +other`, `shard 0, counters of a/x: other`},
+		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shards`},
+		{"a lost log", `"findings":[]`, `{"partition":3,"next":9,"start":0,"end":5,"state":"lost"}`, 98, `MENDED`,
+			`partition 3: the workers are at 9, the log has 0 to 5`},
+		{"rebuilding", `"findings":[],"rebuilding":true`, `{"partition":0,"state":"ok"}`, 4, `MENDED`, `shard 0 is being rebuilt`},
+		{"no leader", `"findings":[]`, `{"partition":3,"state":"unknown","detail":"no leader"}`, 4, `MENDED`, `partition 3 can't be looked at: no leader`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			answering(t, map[string]string{
+				"/admin/v1/shards/0/audit": `{"shard":0,"shards":1,` + c.shard + `}`,
+				"/admin/v1/queue":          `{"partitions":[` + c.queue + `]}`,
+			})
+			(&step{args: "audit --deep", code: c.code, stdout: c.stdout, stderr: c.stderr}).run(t)
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -63,13 +64,86 @@ func limitCommands() []*cobra.Command {
 			}
 			return s.printer.list(doc.Policies, "name", "key", "match", "rate", "burst", "mode")
 		}),
+		command("usage", "Show what each limit lets pass and refuses, on each gateway, and whom it refuses most", cobra.NoArgs, false,
+			(*session).limitUsage),
 		replace,
 	}
 }
 
+// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are refused most.
+func (s *session) limitUsage(_ []string) error {
+	text, _, err := s.call(s.cmd.Context(), get("limits", "usage"))
+	if err != nil {
+		return err
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	type rates struct {
+		Node      string   `json:"gateway"`
+		Allowed   float64  `json:"allowed_per_second"`
+		Refused   float64  `json:"refused_per_second"`
+		Shadowed  float64  `json:"shadowed_per_second"`
+		Effective *float64 `json:"effective_rate"`
+	}
+	var doc struct {
+		Missing  string
+		Policies []struct {
+			Name string
+			Rate float64
+			rates
+			Nodes []struct {
+				Node string
+				rates
+			}
+		}
+		Top  []json.RawMessage
+		Span int `json:"top_span_seconds"`
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if doc.Missing != "" {
+		if err := s.note("%s", doc.Missing); err != nil {
+			return err
+		}
+	}
+	type row struct {
+		Name string  `json:"name"`
+		Rate float64 `json:"rate"`
+		rates
+	}
+	var rows []json.RawMessage
+	add := func(r row) {
+		if line, err := json.Marshal(r); err == nil {
+			rows = append(rows, line)
+		}
+	}
+	for _, p := range doc.Policies {
+		p.rates.Node = "all"
+		add(row{p.Name, p.Rate, p.rates})
+		for _, n := range p.Nodes {
+			n.rates.Node = n.Node
+			add(row{p.Name, p.Rate, n.rates})
+		}
+	}
+	err = s.printer.list(rows, "name", "rate", "gateway", "allowed_per_second", "refused_per_second", "shadowed_per_second", "effective_rate")
+	if err != nil {
+		return err
+	}
+	if len(doc.Top) == 0 {
+		return nil
+	}
+	if err := s.note("refused most in the last %d s:", doc.Span); err != nil {
+		return err
+	}
+	return s.printer.list(doc.Top, "policy", "key", "refused", "uncertain")
+}
+
 // switchCommands are those of the switches.
 func switchCommands() []*cobra.Command {
-	var scope, expires string
+	var scope, expires, starts string
+	var allowUnknown bool
 	set := command("set NAME VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"value": args[1]}
@@ -89,9 +163,17 @@ func switchCommands() []*cobra.Command {
 			if expires != "" {
 				body["expires_in"] = expires
 			}
+			if starts != "" {
+				body["starts_at"] = starts
+			}
+			if allowUnknown {
+				body["allow_unknown"] = true
+			}
 			return s.showPublished(put(body, "switches", args[0]))
 		})
 	set.Flags().StringVar(&scope, "scope", "", "merchant=M, activity=A, sku=S, sku=A/S or caller=M/C")
+	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or like start-30s with --scope activity=A")
+	set.Flags().BoolVar(&allowUnknown, "allow-unknown", false, "take a scope that names nobody that there is")
 	set.Flags().StringVar(&expires, "expires-in", "", "after which the switch ends by itself, like 15m")
 	return []*cobra.Command{
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {
@@ -110,7 +192,7 @@ func switchCommands() []*cobra.Command {
 				}
 				all = append(all, one.Set...)
 			}
-			return s.printer.list(all, "name", "scope", "value", "by", "since", "expires_at", "reason")
+			return s.printer.list(all, "name", "scope", "value", "by", "since", "starts_at", "expires_at", "unrecorded", "reason")
 		}),
 		set,
 	}
@@ -131,6 +213,7 @@ func settingsCommands() []*cobra.Command {
 				Documents []struct {
 					Name    string
 					Version int64
+					ID      string
 				}
 				Nodes []json.RawMessage
 			}
@@ -142,25 +225,100 @@ func settingsCommands() []*cobra.Command {
 					return err
 				}
 			}
-			return s.printer.list(doc.Nodes, "node", "state", "silent_ms", "applied", "refused")
+			return s.printer.list(doc.Nodes, "node", "state", "silent_ms", "not_yet", "refused")
 		}),
 	}
 }
 
-// showPublished prints where a change is in force. Nodes that lag are told of on stderr too: the change stands, but not everywhere.
+// levelCommands are those of the degrade levels.
+func levelCommands() []*cobra.Command {
+	return []*cobra.Command{
+		command("show", "Show the levels, what each turns off, and at which one the server is", cobra.NoArgs, false,
+			func(s *session, _ []string) error {
+				text, _, err := s.call(s.cmd.Context(), get("levels"))
+				if err != nil {
+					return err
+				}
+				if s.printer.json {
+					return s.object(text)
+				}
+				var doc struct {
+					Level, Found, Why, Automatic string
+					Levels                       []json.RawMessage
+				}
+				if err := json.Unmarshal(text, &doc); err != nil {
+					return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+				}
+				if err := s.note("at %s; the node's own signals ask for %s (automatic: %s) %s", doc.Level, doc.Found, doc.Automatic, doc.Why); err != nil {
+					return err
+				}
+				return s.printer.list(doc.Levels, "level", "name", "turns_off", "buyers")
+			}),
+	}
+}
+
+// nodeCommands are those of the nodes.
+func nodeCommands() []*cobra.Command {
+	commands := []*cobra.Command{
+		command("list", "List gateways and workers, with what they have in force and how they do", cobra.NoArgs, false,
+			func(s *session, _ []string) error { return s.listNodes() }),
+		command("remove NODE", "Forget a node that won't come back", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			if err := s.show(remove("nodes", args[0])); err != nil {
+				return err
+			}
+			return s.note("forgotten %s; if it lives, it is known again at once", args[0])
+		}),
+	}
+	for verb, short := range map[string]string{
+		"drain": "Have a gateway take no new buyers: its /readyz is 503", "undrain": "Have a drained gateway take buyers again",
+	} {
+		commands = append(commands, command(verb+" NODE", short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			return s.show(post(nil, "nodes", args[0], verb), "node", "drained")
+		}))
+	}
+	return commands
+}
+
+// listNodes prints the nodes, with what each said last beside what it has in force.
+func (s *session) listNodes() error {
+	text, _, err := s.call(s.cmd.Context(), get("nodes"))
+	if err != nil {
+		return err
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	var doc struct{ Nodes []map[string]json.RawMessage }
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	rows := make([]json.RawMessage, len(doc.Nodes))
+	for i, n := range doc.Nodes {
+		var status map[string]json.RawMessage
+		if err := json.Unmarshal(n["status"], &status); err != nil {
+			return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		maps.Copy(n, status)
+		if rows[i], err = json.Marshal(n); err != nil {
+			return &exitError{exitFailure, err}
+		}
+	}
+	return s.printer.list(rows,
+		"node", "role", "state", "silent_ms", "drained", "not_yet", "in_flight", "breakers", "lag", "started", "version")
+}
+
+// showPublished prints where a change is in force, and says it on stderr: also what is not in force everywhere, or not recorded yet.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)
 	if err != nil {
 		return err
 	}
-	var published struct{ Lagging []string }
+	var published struct{ Message string }
 	if err := json.Unmarshal(text, &published); err != nil {
 		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
 	}
-	if len(published.Lagging) > 0 {
-		if err := s.note("not in force on %s", strings.Join(published.Lagging, ", ")); err != nil {
-			return err
-		}
+	if err := s.note("%s", published.Message); err != nil {
+		return err
 	}
 	return s.object(text, "version", "applied", "nodes", "lagging")
 }

@@ -58,25 +58,28 @@ func openForMetrics(t *testing.T, p *node.Node, token string) {
 	}
 	limits := put(map[string]any{"policies": []any{
 		map[string]any{"name": "users", "key": "user", "rate": 10, "burst": 10}, map[string]any{"name": "callers", "key": "caller", "rate": 10, "burst": 10},
+		map[string]any{"name": "watched", "key": "sku", "rate": 0.01, "burst": 1, "mode": "shadow"},
 	}}, "limits")
 	limits.header = http.Header{"If-Match": {"*"}}
 	if err := shop.call(t.Context(), limits, nil); err != nil {
 		t.Fatal(err)
 	}
-	body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":"u-1","quantity":1}`, demoActivity, demoSKU)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.PublicURL()+"/v1/orders", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+sale.callerKey)
-	request.Header.Set("Idempotency-Key", "k-1")
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusAccepted {
-		t.Fatal(response.Status, err)
+	for i := range 2 { // the second one is one that a limit refuses
+		body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":"u-%d","quantity":1}`, demoActivity, demoSKU, i)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.PublicURL()+"/v1/orders", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+sale.callerKey)
+		request.Header.Set("Idempotency-Key", fmt.Sprint("k-", i))
+		request.Header.Set("Content-Type", "application/json")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusAccepted {
+			t.Fatal(response.Status, err)
+		}
 	}
 	if _, err := shop.audit(t.Context()); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -60,13 +61,17 @@ func serve(ctx context.Context, config Config, role node.Role, out io.Writer) er
 		return &exitError{exitUsage, err}
 	}
 	told := config
-	told.LogLevel = defaultConfig().LogLevel // whatever else is told
+	told.LogLevel = defaultConfig().LogLevel // whatever else is told, where the first token is
 	shown, err := newLogger(told)
 	if err != nil {
 		return &exitError{exitUsage, err}
 	}
 	config.OnFirstToken = func(token string) {
-		shown.Info("first admin token, shown only now", "component", "node", "token", token)
+		var terminal io.Writer
+		if isTerminal(os.Stderr) {
+			terminal = os.Stderr
+		}
+		tellFirstToken(token, config.DataDir, terminal, shown)
 	}
 	lasts(ctx)
 	keepsPrivate(ctx)

@@ -85,6 +85,9 @@ type (
 		By     string `json:"by"`
 		Orders int64  `json:"orders"`
 	}
+	nodeChangeDoc struct {
+		Drain bool `json:"drain"`
+	}
 	tokenChangeDoc struct {
 		TokenID   seckill.TokenID    `json:"token_id"`
 		Name      string             `json:"name"`
@@ -133,6 +136,8 @@ func readChange(kind, text string, who *identity) any {
 		})
 	case seckill.ChangeExtension:
 		return decoded(text, func(e *seckill.ExtensionRecord) any { return extensionChangeDoc{shortDuration(e.By), e.Orders} })
+	case settings.KindNode:
+		return decoded(text, func(d *nodeChangeDoc) any { return d })
 	case kindLimits:
 		return decoded(text, func(d *limiter.Document) any { return d })
 	case kindSwitches:

@@ -68,7 +68,7 @@ func DefaultConfig() Config {
 		MaxPerAddress:     128,
 		MaxInFlight:       64,
 		TokenAge:          500 * time.Millisecond,
-		TokenGrace:        time.Minute,
+		TokenGrace:        time.Hour,
 	}
 }
 

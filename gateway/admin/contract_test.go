@@ -74,7 +74,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders", "{payment}", "pay-1",
+		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders", "{node}", "gateway-1", "{payment}", "pay-1",
 		"{order}", string(seckill.NewOrderID(1, app, "nobody", "k"))).Replace(pattern)
 }
 
@@ -182,7 +182,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	for _, r := range slices.Concat(keyRows(), secretRows(), shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), changeRows(), tokenRows(), deepAuditRows(), moneyRows(), openRows()) {
+	for _, r := range slices.Concat(keyRows(), secretRows(), shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(), moneyRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -190,7 +190,8 @@ func TestContract(t *testing.T) {
 	}
 	c.t = whole
 
-	broken := &checked{open(t, nil), check, seen}
+	alone := func(_ *Config, deps *Deps) { deps.Settings.Watcher = nil } // without a store nothing is in force
+	broken := &checked{open(t, alone), check, seen}
 	broken.sell() // so that the store alone is what is missing
 	if err := broken.store.Close(); err != nil {
 		t.Fatal(err)

@@ -1,11 +1,11 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/internal/settings"
@@ -40,16 +40,21 @@ func controlRows() []row {
 		return row{name: name + " " + body, pattern: one, path: switches + "/" + name, method: "PUT", body: body, status: status, code: code, want: want}
 	}
 	return []row{
-		{name: "nobody there", pattern: "/admin/v1/settings", method: "GET", status: 200, want: both(has("nodes", "[]"), func(a *answer) {
-			if want := `"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`; !strings.Contains(a.body, want) {
-				a.t.Errorf("lacks %s: %s", want, a.body)
+		{name: "nobody there", pattern: "/admin/v1/limits/usage", method: "GET", status: 200, want: has("nodes", "[]")},
+		{name: "nothing set", pattern: "/admin/v1/settings", method: "GET", status: 200, want: func(a *answer) {
+			for _, want := range []string{
+				`"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`, `"node":"gateway-1","state":"current"`,
+			} {
+				if !strings.Contains(a.body, want) {
+					a.t.Errorf("lacks %s: %s", want, a.body)
+				}
 			}
-		})},
+		}},
 		{name: "none", pattern: limits, method: "GET", status: 200, want: both(has("version", "0", "policies", "[]"), tag(`"0"`))},
 		put("without If-Match", "", good, 428, problem.PreconditionRequired, nil),
 		put("of another version", `"7"`, good, 412, problem.PreconditionFailed, tag(`"0"`)),
 		put("of a weak tag", `W/"0"`, good, 412, problem.PreconditionFailed, nil),
-		put("replaced", `"7", "0"`, good, 200, "", both(has("version", "1", "applied", "0", "nodes", "0", "lagging", "[]"), tag(`"1"`))),
+		put("replaced", `"7", "0"`, good, 200, "", both(has("version", "1", "applied", "1", "nodes", "1", "lagging", "[]"), tag(`"1"`))),
 		put("of the version before", `"0"`, good, 412, problem.PreconditionFailed, tag(`"1"`)),
 		{name: "some", pattern: limits, method: "GET", status: 200, want: both(has("version", "1"), tag(`"1"`), func(a *answer) {
 			for _, want := range []string{`"rate":400.5,"burst":400,"mode":"shadow"`, `"match":"m1/app"`, `"mode":"enforce"`} {
@@ -78,13 +83,14 @@ func controlRows() []row {
 			wrong("policies: must be at most 10000")),
 
 		{name: "none set", pattern: switches, method: "GET", status: 200, want: both(has("version", "0"),
-			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "auto", "auto"))},
-		set("orders", `{"value":"off","reason":"x"}`, 200, "", has("version", "1", "applied", "0", "nodes", "0", "lagging", "[]")),
-		set("orders", `{"value":"on","scope":{"merchant":"m1"},"reason":"x","expires_in":"1h"}`, 200, "", has("version", "2")),
-		set("admission", `{"value":30,"scope":{"sku":"618/x"},"reason":"x"}`, 200, "", has("version", "3")),
+			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
+		set("orders", `{"value":"off","reason":"x"}`, 200, "", has("version", "1", "applied", "1", "nodes", "1", "lagging", "[]")),
+		set("orders", `{"value":"on","scope":{"merchant":"m1"},"reason":"x","expires_in":"1h","allow_unknown":true}`, 200, "", both(has("version", "2"),
+			has("message", "orders is on for merchant m1, in force on the only gateway"))),
+		set("admission", `{"value":30,"scope":{"sku":"618/x"},"reason":"x","allow_unknown":true}`, 200, "", has("version", "3")),
 		set("poll-interval", `{"value":"5","reason":"x"}`, 200, "", has("version", "4")),
 		{name: "set", pattern: switches, method: "GET", status: 200, want: both(has("version", "4"),
-			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "auto", "auto"))},
+			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
@@ -112,21 +118,113 @@ func controlRows() []row {
 			"scope: must name somebody; without a scope it is for everybody")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"soon"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
+		set("level", `{"value":"D1","reason":"x","scope":{"merchant":"m1"}}`, 400, problem.InvalidRequest,
+			wrong("scope: must be an activity, or nobody: level is for everybody or for one activity")),
+		set("level", `{"value":"D9","reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be one of auto, D0, D1, D2, D3, D4, D5")),
+		set("level", `{"value":"D1","reason":"x","starts_at":"soon","expires_in":"1h"}`, 400, problem.InvalidRequest,
+			wrong("starts_at: must be a time (RFC 3339), or like start-30s with the scope of an activity")),
+		set("level", `{"value":"D1","reason":"x","starts_at":"start-30s","expires_in":"1h"}`, 400, problem.InvalidRequest,
+			wrong("starts_at: can be relative to the start of an activity only with the scope of one")),
+		set("orders", `{"value":"off","reason":"x","starts_at":"2026-06-18T20:00:00Z"}`, 400, problem.InvalidRequest,
+			wrong("expires_in: is required with starts_at, and counts from then")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"1ms"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
 	}
 }
 
+// nodeRows are those of the nodes.
+func nodeRows() []row {
+	return []row{
+		{name: "all", pattern: "/admin/v1/levels", method: "GET", status: 200, want: has("level", "D0", "automatic", "on", "pinned", "false")},
+		{name: "one", pattern: "/admin/v1/nodes", method: "GET", status: 200, want: func(a *answer) {
+			if want := `"node":"gateway-1","state":"current"`; !strings.Contains(a.body, want) {
+				a.t.Errorf("lacks %s: %s", want, a.body)
+			}
+		}},
+		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/gateway-1/drain", method: "POST", body: `{"reason":"x"}`,
+			status: 200, want: has("node", "gateway-1", "drained", "true")},
+		{name: "drained", pattern: "/admin/v1/nodes/{node}/drain", path: "/admin/v1/nodes/nobody/drain", method: "POST", status: 404,
+			code: problem.UnknownNode},
+		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/gateway-1/undrain", method: "POST",
+			status: 200, want: has("drained", "false")},
+		{name: "undrained", pattern: "/admin/v1/nodes/{node}/undrain", path: "/admin/v1/nodes/nobody/undrain", method: "POST", status: 404,
+			code: problem.UnknownNode},
+		{name: "removed", pattern: "/admin/v1/nodes/{node}", path: "/admin/v1/nodes/host@127.0.0.1:8080", method: "DELETE", status: 404,
+			code: problem.UnknownNode},
+		{name: "removed, and back at once", pattern: "/admin/v1/nodes/{node}", method: "DELETE", status: 204, after: func(s *shop) {
+			s.await("the node is known again", func() bool {
+				return strings.Contains(s.must(200, "GET", "/admin/v1/nodes", "").body, `"node":"gateway-1"`)
+			})
+		}},
+	}
+}
+
+// A level is planned by its activity's start, and ends by itself.
+func TestLevelsArePlanned(t *testing.T) {
+	s := open(t, nil)
+	s.sell()
+	var activity struct {
+		StartsAt time.Time `json:"starts_at"`
+	}
+	s.must(200, "GET", "/admin/v1/activities/618", "").read(&activity)
+	at := func(d time.Duration) string { return activity.StartsAt.UTC().Add(d).Format(problem.TimeFormat) }
+	a := s.must(200, "PUT", "/admin/v1/switches/level",
+		`{"value":"D1","reason":"the crowd comes","scope":{"activity":"618"},"starts_at":"start-30s","expires_in":"150s"}`)
+	has("version", "1", "applied", "1")(a)
+	list := s.must(200, "GET", "/admin/v1/switches", "").body
+	if activity.StartsAt.After(time.Now()) { // else it is over
+		for _, want := range []string{`"starts_at":"` + at(-30*time.Second), `"expires_at":"` + at(2*time.Minute)} {
+			if !strings.Contains(list, want) {
+				t.Errorf("lacks %s: %s", want, list)
+			}
+		}
+	}
+	s.must(200, "PUT", "/admin/v1/switches/level", `{"value":"D2","reason":"a pin"}`)
+	if got := s.must(200, "GET", "/admin/v1/switches", "").body; !strings.Contains(got, `"value":"D2","reason":"a pin"`) ||
+		!strings.Contains(got[strings.Index(got, `"a pin"`):], `"expires_at"`) {
+		t.Errorf("a pin without an end: %s", got)
+	}
+	levels := s.must(200, "GET", "/admin/v1/levels", "").body
+	for _, want := range []string{`"level":"D0"`, `"level":"D5","name":"closed","sets":[{"switch":"orders","value":"off"}]`, `"buyers":`} {
+		if !strings.Contains(levels, want) {
+			t.Errorf("lacks %s: %s", want, levels)
+		}
+	}
+}
+
+// await asks until ok says yes.
+func (s *shop) await(what string, ok func() bool) {
+	s.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-s.t.Context().Done():
+			s.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 func TestSettingsSayWhatEachNodeRuns(t *testing.T) {
 	s := open(t, nil)
-	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"off","reason":"x"}`)
-	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"on","reason":"x"}`)
-	for node, applied := range map[string]settings.Versions{
-		"current": {settings.Switches: 2}, "behind": {settings.Switches: 1}, "refusing": {settings.Switches: 1}, "new": {},
+	s.stopGateway()
+	set := func(value string) settings.Version {
+		s.do("PUT", "/admin/v1/switches/wait", `{"value":"`+value+`","reason":"x"}`).refused(problem.Unavailable) // on 0 of 0
+		d, _, err := s.store.FindSettings(t.Context(), settings.Switches)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Identity()
+	}
+	first, second := set("off"), set("on")
+	other := settings.Version{Number: 2, ID: "of a database that was restored since"}
+	for node, applied := range map[string]settings.Version{
+		"current": second, "behind": first, "refusing": first, "new": {}, "restored": other,
 	} {
-		beat := settings.Beat{Instance: node, Node: node, Applied: applied, Seen: applied}
+		beat := settings.Beat{Instance: node, Node: node, Enforces: true, Applied: settings.Versions{settings.Switches: applied}}
 		if node == "refusing" {
-			beat.Rejected = settings.Versions{settings.Switches: 2}
+			beat.Rejected = settings.Versions{settings.Switches: second}
 		}
 		if _, err := s.store.ExchangeSettings(t.Context(), beat); err != nil {
 			t.Fatal(err)
@@ -136,19 +234,20 @@ func TestSettingsSayWhatEachNodeRuns(t *testing.T) {
 	if err := json.Unmarshal([]byte(s.must(200, "GET", "/admin/v1/settings", "").body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Nodes) != 4 || got.Documents[1] != (documentDoc{settings.Switches, 2}) {
+	if len(got.Nodes) != 5 || got.Documents[1] != (documentDoc{settings.Switches, second}) {
 		t.Fatalf("%+v", got)
 	}
 	for _, n := range got.Nodes {
-		want := map[string]string{"new": nodeBehind}[n.Node]
+		want := map[string]string{"new": nodeBehind, "restored": nodeBehind}[n.Node]
 		if want == "" {
 			want = n.Node
 		}
-		if n.State != want || n.Applied[settings.Limits] != 0 || (len(n.Refused) == 1) != (n.Node == "refusing") {
+		if n.State != want || n.Applied[settings.Limits].Number != 0 || (len(n.Refused) == 1) != (n.Node == "refusing") ||
+			(len(n.NotYet) == 0) != (n.Node == "current") {
 			t.Errorf("%+v, want %s", n, want)
 		}
 	}
-	silent := newNodeDoc(&settings.Member{Node: "gone", Silent: 2 * settings.AliveFor}, got.Documents)
+	silent := newMemberDoc(&settings.Member{Node: "gone", Enforces: true, Silent: 2 * settings.AliveFor}, got.Documents)
 	if silent.State != nodeSilent || silent.SilentMS != 3000 {
 		t.Errorf("%+v", silent)
 	}
@@ -205,8 +304,8 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	}
 	put("wait", `{"value":"off","reason":"x"}`)
 	off := put("orders", `{"value":"off","reason":"x","expires_in":"1h"}`)
-	put("admission", `{"value":50,"reason":"x","scope":{"merchant":"m1"}}`)
-	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "auto", "auto")
+	put("admission", `{"value":50,"reason":"x","scope":{"merchant":"m1"},"allow_unknown":true}`)
+	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto")
 	s.revert(off).reverted(true)
 	values(s.must(200, "GET", "/admin/v1/switches", ""))
 	s.revert(off).reverted(false)
@@ -219,14 +318,102 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// TestChangesNameTheNodesThatLag: a node that is silent but may serve yet is named, and not waited for.
+// A change names the nodes that don't have it in force. One that is cut off is named until a person removes it.
 func TestChangesNameTheNodesThatLag(t *testing.T) {
 	s := open(t, nil)
-	beat := settings.Beat{Instance: "i1", Node: "gateway-1", Applied: settings.Versions{settings.Switches: 1}}
-	if _, err := s.store.ExchangeSettings(context.Background(), beat); err != nil {
+	beat := settings.Beat{Instance: "i2", Node: "gateway-2", Enforces: true}
+	if _, err := s.store.ExchangeSettings(t.Context(), beat); err != nil {
 		t.Fatal(err)
 	}
-	has("version", "1", "applied", "1", "nodes", "1", "lagging", "[]")(s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"x"}`))
-	has("version", "2", "applied", "0", "nodes", "1", "lagging", "[gateway-1]")(
+	has("version", "1", "applied", "1", "nodes", "2", "lagging", "[gateway-2]", "message",
+		"orders is off for everybody, in force on 1 of 2 gateways; not on gateway-2: it has not taken this version yet")(
+		s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"x"}`))
+	s.must(204, "DELETE", "/admin/v1/nodes/gateway-2", "")
+	has("version", "2", "applied", "1", "nodes", "1", "lagging", "[]")(
 		s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"on","reason":"x"}`))
+}
+
+// A change that is in force nowhere is written, and told as an error.
+func TestChangesInForceNowhere(t *testing.T) {
+	s := open(t, nil)
+	s.stopGateway()
+	a := s.do("PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"x"}`)
+	a.refused(problem.Unavailable)
+	if !strings.Contains(a.body, "Version 1 is written, but in force on 0 of 0 gateways") {
+		t.Error(a.body)
+	}
+	s.do("PUT", "/admin/v1/limits", `{"policies":[],"reason":"x"}`, "If-Match", `"0"`).refused(problem.Unavailable)
+}
+
+// A scope that nobody has is most likely a slip: the sale goes on, and whoever set the switch believes that it has stopped.
+func TestScopesMustExist(t *testing.T) {
+	s := open(t, nil)
+	s.sell()
+	put := func(scope, more string) *answer {
+		return s.do("PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"x","scope":`+scope+more+`}`)
+	}
+	for scope, near := range map[string]string{
+		`{"merchant":"m2"}`:        "scope: there is no merchant m2; did you mean m1?",
+		`{"activity":"168"}`:       "scope: there is no activity 168; did you mean 618?",
+		`{"activity":"christmas"}`: "scope: there is no activity christmas.",
+		`{"sku":"phone-y"}`:        "scope: there is no sku phone-y; did you mean phone-x?",
+		`{"sku":"phone"}`:          "scope: there is no sku phone; did you mean phone-x?",
+		`{"sku":"619/phone-x"}`:    "scope: there is no sku 619/phone-x; did you mean 618/phone-x?",
+		`{"caller":"m1/somebody"}`: "scope: there is no caller m1/somebody",
+	} {
+		a := put(scope, "")
+		a.refused(problem.InvalidRequest)
+		if got := strings.Join(a.mistakes(), "\n"); !strings.HasPrefix(got, strings.TrimSuffix(near, ".")) || !strings.Contains(got, "allow_unknown") {
+			t.Errorf("%s: %s", scope, got)
+		}
+		if a := put(scope, `,"allow_unknown":true`); a.StatusCode != 200 {
+			t.Errorf("%s allowed: %s", scope, a.body)
+		}
+	}
+	for _, scope := range []string{`{"merchant":"m1"}`, `{"activity":"618"}`, `{"sku":"phone-x"}`, `{"sku":"618/phone-x"}`} {
+		if a := put(scope, ""); a.StatusCode != 200 {
+			t.Errorf("%s: %s", scope, a.body)
+		}
+	}
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x","scope":{"merchant":"m2"}}`) // taking out needs nobody
+}
+
+// While the database is away the switches for emergencies can be set; what is set is told as not recorded, and recorded when it is
+// back, under the name of its author.
+func TestSwitchesWithoutTheDatabase(t *testing.T) {
+	s := open(t, nil)
+	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"off","reason":"x"}`)
+	s.settings.away.Store(true)
+	a := s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"fire","expires_in":"1h"}`)
+	has("version", "1", "recorded", "false", "applied", "1", "nodes", "1", "lagging", "[]")(a)
+	if !strings.Contains(a.body, "not recorded yet") {
+		t.Error(a.body)
+	}
+	s.must(200, "PUT", "/admin/v1/switches/kafka-breaker", `{"value":"open","reason":"fire"}`)
+	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":10,"reason":"fire"}`)
+	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":null,"reason":"fire"}`)
+	list := s.must(200, "GET", "/admin/v1/switches", "")
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
+	has("version", "1", "unrecorded", "4")(list)
+	if n := strings.Count(list.body, `"unrecorded":true`); n != 2 {
+		t.Errorf("%d switches are told as not recorded: %s", n, list.body)
+	}
+	other := s.do("PUT", "/admin/v1/switches/browse", `{"value":"off","reason":"x"}`)
+	other.refused(problem.Unavailable)
+	if !strings.Contains(other.body, "orders, admission, level, redis-breaker, kafka-breaker, database-breaker") {
+		t.Error(other.body)
+	}
+	s.settings.away.Store(false)
+	s.await("all is recorded", func() bool {
+		return strings.Contains(s.must(200, "GET", "/admin/v1/switches", "").body, `"version":5,"unrecorded":0`)
+	})
+	list = s.must(200, "GET", "/admin/v1/switches", "")
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
+	if strings.Contains(list.body, `"unrecorded":true`) || !strings.Contains(list.body, `"by":"configured"`) {
+		t.Error(list.body)
+	}
+	changes := s.must(200, "GET", "/admin/v1/changes?limit=4", "").body
+	if n := strings.Count(changes, `"actor":"configured","reason":"fire","kind":"switches"`); n != 4 {
+		t.Errorf("%d changes are recorded: %s", n, changes)
+	}
 }

@@ -6,17 +6,16 @@ import (
 	"strconv"
 
 	"penstock/gateway/problem"
-	"penstock/inventory"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
 
 type shardAuditDoc struct {
-	Shard  inventory.ShardID `json:"shard"`
-	Shards int               `json:"shards"` // of the installation
-	Epoch  inventory.Epoch   `json:"epoch"`
-	Items  int               `json:"items"`
-	Orders int64             `json:"orders"` // whose units count
+	Shard  int   `json:"shard"`
+	Shards int   `json:"shards"` // of the installation
+	Epoch  int64 `json:"epoch"`
+	Items  int   `json:"items"`
+	Orders int64 `json:"orders"` // whose units count
 	// Rebuilding says that the shard is being written anew, so that its stock was not compared.
 	Rebuilding bool         `json:"rebuilding"`
 	Findings   []findingDoc `json:"findings"`
@@ -26,7 +25,7 @@ type findingDoc struct {
 	Kind     desk.FindingKind   `json:"kind"`
 	Activity seckill.ActivityID `json:"activity,omitempty"`
 	SKU      seckill.SKU        `json:"sku,omitempty"`
-	Item     inventory.ItemID   `json:"item,omitempty"`
+	Item     uint32             `json:"item,omitempty"`
 	Detail   string             `json:"detail"`
 	Mended   string             `json:"mended,omitempty"`
 }
@@ -45,10 +44,10 @@ func (c *call) mendShard() error {
 
 func (c *call) deepAudit(mend bool, reason string) error {
 	number, err := strconv.ParseUint(c.r.PathValue("shard"), 10, 16)
-	if err != nil || number >= inventory.MaxShards {
+	if err != nil {
 		return refuse(problem.NotFound, "There is no shard of this number.")
 	}
-	a, err := c.server.deps.Office.AuditShard(c.context(), inventory.ShardID(number), mend, c.author(reason))
+	a, err := c.server.deps.Office.AuditShard(c.context(), int(number), mend, c.author(reason))
 	if errors.Is(err, seckill.ErrNotFound) {
 		return refuse(problem.NotFound, "There is no shard of this number.")
 	}
@@ -56,12 +55,12 @@ func (c *call) deepAudit(mend bool, reason string) error {
 		return err
 	}
 	doc := shardAuditDoc{
-		Shard: a.Ref.Shard, Shards: a.Shards, Epoch: a.Ref.Epoch, Items: a.Items, Orders: a.Orders, Rebuilding: a.Closed,
+		Shard: int(a.Ref.Shard), Shards: a.Shards, Epoch: int64(a.Ref.Epoch), Items: a.Items, Orders: a.Orders, Rebuilding: a.Closed,
 		Findings: make([]findingDoc, len(a.Findings)),
 	}
 	for i := range a.Findings {
 		f := &a.Findings[i]
-		doc.Findings[i] = findingDoc{Kind: f.Kind, Item: f.Item, Detail: f.Detail, Mended: f.Mended}
+		doc.Findings[i] = findingDoc{Kind: f.Kind, Item: uint32(f.Item), Detail: f.Detail, Mended: f.Mended}
 		if offer, ok := c.server.deps.Catalog().Offer(f.Item); ok {
 			doc.Findings[i].Activity, doc.Findings[i].SKU = offer.Sale.ID, offer.SKU
 		}

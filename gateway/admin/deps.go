@@ -5,9 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"penstock/degrade"
 	"penstock/internal/settings"
 	"penstock/internal/vault"
-	"penstock/inventory"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/desk"
 )
@@ -28,6 +29,10 @@ type Deps struct {
 	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
+	// Limits says what the gateways let pass and refuse.
+	Limits LimitReports
+	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }
@@ -38,6 +43,12 @@ type Health interface {
 	Missing() string
 	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and draining.
 	AppendReport(dst []byte, ready, draining bool) []byte
+}
+
+// LimitReports says what the gateways let pass and refuse by their limits.
+type LimitReports interface {
+	// LimitReports returns the reports that there are, and says what is missing, if something is.
+	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
 }
 
 // Office is what of *desk.Office the listener uses.
@@ -51,7 +62,7 @@ type Office interface {
 	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
-	AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*desk.ShardAudit, error)
+	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
 
@@ -86,8 +97,9 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	if d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil || d.Health == nil {
-		return errors.New("office, store, settings, refresh, catalog, queue and health are needed")
+	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil
+	if missing || d.Health == nil || d.Limits == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue, health and limits are needed")
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (c *call) putLimits() error {
 		return err
 	}
 	c.w.Header().Set("ETag", versionTag(published.Version))
-	return c.json(http.StatusOK, newPublishedDoc(published))
+	return c.published("the limits are", &published)
 }
 
 // publishLimits writes a document on top of a version.

@@ -36,6 +36,7 @@ func routes() []route {
 		tokens   = "/admin/v1/tokens"
 		orders   = "/admin/v1/orders"
 		refunds  = "/admin/v1/refunds"
+		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
@@ -87,7 +88,13 @@ func routes() []route {
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
+		{get, limits + "/usage", viewer, (*call).limitUsage},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
+		{get, "/admin/v1/levels", viewer, (*call).getLevels},
+		{get, nodes, viewer, (*call).listNodes},
+		{del, nodes + "/{node}", operator, (*call).removeNode},
+		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
+		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
 		{get, orders, operator, (*call).searchOrders},
 		{get, orders + "/export", operator, (*call).exportOrders},

@@ -1,81 +1,182 @@
 package admin
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 
+	"penstock/gateway/problem"
 	"penstock/internal/settings"
 )
 
 // settingsDoc is which version there is of each document, and what the nodes have in force.
 type settingsDoc struct {
 	Documents []documentDoc `json:"documents"`
-	Nodes     []nodeDoc     `json:"nodes"`
+	Nodes     []memberDoc   `json:"nodes"`
 }
 
 type documentDoc struct {
-	Name    string `json:"name"`
-	Version int64  `json:"version"`
+	Name string `json:"name"`
+	settings.Version
 }
 
-// nodeDoc is a node that was heard of lately.
-type nodeDoc struct {
+// memberDoc is what a node that enforces has in force.
+type memberDoc struct {
 	Node     string            `json:"node"`
 	State    string            `json:"state"`
 	SilentMS int64             `json:"silent_ms"`
 	Applied  settings.Versions `json:"applied"`
 	Refused  settings.Versions `json:"refused"` // the newest that it wouldn't take
+	NotYet   []string          `json:"not_yet"` // the documents whose newest version it doesn't have in force
 }
 
 // The states of a node; the later, the more there is to do.
 const (
 	nodeCurrent  = "current"
-	nodeBehind   = "behind"   // on its way, or cut off from the database
+	nodeBehind   = "behind"   // on its way
 	nodeRefusing = "refusing" // it found the newest version wrong, and goes on with the one before
 	nodeSilent   = "silent"   // not heard of for longer than a node that lives takes
 )
 
+// newestSettings reads which version there is of each document.
+func (c *call) newestSettings(ctx context.Context) ([]documentDoc, error) {
+	var out []documentDoc
+	for _, name := range settings.Names() {
+		stored, _, err := c.server.deps.Settings.Store.FindSettings(ctx, name)
+		if err != nil {
+			return nil, failed("read the settings", err)
+		}
+		out = append(out, documentDoc{name, stored.Identity()})
+	}
+	return out, nil
+}
+
+// members reads the nodes, and which version there is of each document.
+func (c *call) members() ([]settings.Member, []documentDoc, error) {
+	documents, err := c.newestSettings(c.context())
+	if err != nil {
+		return nil, nil, err
+	}
+	members, err := c.server.deps.Settings.Store.SettingsMembers(c.context())
+	if err != nil {
+		return nil, nil, failed("read which nodes there are", err)
+	}
+	return members, documents, nil
+}
+
 // getSettings answers GET /admin/v1/settings.
 func (c *call) getSettings() error {
-	ctx := c.context()
-	store := c.server.deps.Settings.Store
-	doc := settingsDoc{Nodes: []nodeDoc{}}
-	for _, name := range []string{settings.Limits, settings.Switches} {
-		stored, _, err := store.FindSettings(ctx, name)
-		if err != nil {
-			return failed("read the settings", err)
-		}
-		doc.Documents = append(doc.Documents, documentDoc{name, stored.Version})
-	}
-	members, err := store.SettingsMembers(ctx)
+	members, documents, err := c.members()
 	if err != nil {
-		return failed("read which nodes there are", err)
+		return err
 	}
+	doc := settingsDoc{Documents: documents, Nodes: []memberDoc{}}
 	for i := range members {
-		doc.Nodes = append(doc.Nodes, newNodeDoc(&members[i], doc.Documents))
+		if members[i].Enforces {
+			doc.Nodes = append(doc.Nodes, newMemberDoc(&members[i], documents))
+		}
 	}
 	return c.json(http.StatusOK, doc)
 }
 
-func newNodeDoc(m *settings.Member, newest []documentDoc) nodeDoc {
-	doc := nodeDoc{
+func newMemberDoc(m *settings.Member, newest []documentDoc) memberDoc {
+	doc := memberDoc{
 		Node: m.Node, State: nodeCurrent, SilentMS: m.Silent.Milliseconds(), Applied: settings.Versions{}, Refused: settings.Versions{},
+		NotYet: []string{},
 	}
 	for _, d := range newest {
-		applied, refused := m.Applied[d.Name], m.Rejected[d.Name]
+		applied, isApplied := m.Applied[d.Name]
+		refused, isRefused := m.Rejected[d.Name]
+		if !m.Enforces && !isApplied {
+			continue // a worker has no limits
+		}
 		doc.Applied[d.Name] = applied
-		if refused > applied {
+		if isRefused {
 			doc.Refused[d.Name] = refused
 		}
 		switch {
-		case applied >= d.Version:
-		case refused >= d.Version:
+		case applied == d.Version:
+			continue
+		case isRefused && refused == d.Version:
 			doc.State = nodeRefusing
 		case doc.State == nodeCurrent:
 			doc.State = nodeBehind
 		}
+		doc.NotYet = append(doc.NotYet, d.Name)
 	}
 	if m.Silent > settings.AliveFor {
 		doc.State = nodeSilent
 	}
 	return doc
+}
+
+// nodeDoc is a node: what it has in force, and how it does, as it said last.
+type nodeDoc struct {
+	memberDoc
+	Drained bool            `json:"drained"` // a person has asked it to take no new buyers
+	Status  json.RawMessage `json:"status"`  // null where nothing is known
+}
+
+type nodesDoc struct {
+	Nodes []nodeDoc `json:"nodes"`
+}
+
+// listNodes answers GET /admin/v1/nodes.
+func (c *call) listNodes() error {
+	members, documents, err := c.members()
+	if err != nil {
+		return err
+	}
+	doc := nodesDoc{Nodes: []nodeDoc{}}
+	for i := range members {
+		m := &members[i]
+		doc.Nodes = append(doc.Nodes, nodeDoc{newMemberDoc(m, documents), m.Drain, m.Status})
+	}
+	return c.json(http.StatusOK, doc)
+}
+
+// drainNode answers POST /admin/v1/nodes/{node}/drain.
+func (c *call) drainNode() error { return c.setDrain(true) }
+
+// undrainNode answers POST /admin/v1/nodes/{node}/undrain.
+func (c *call) undrainNode() error { return c.setDrain(false) }
+
+func (c *call) setDrain(drain bool) error {
+	reason, err := c.onlyReason()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	node := c.r.PathValue("node")
+	if err := c.server.deps.Settings.Store.DrainMember(ctx, node, drain, settings.Author(c.author(reason))); err != nil {
+		return c.nodeError("ask the node", err)
+	}
+	return c.json(http.StatusOK, struct {
+		Node    string `json:"node"`
+		Drained bool   `json:"drained"`
+	}{node, drain})
+}
+
+// removeNode answers DELETE /admin/v1/nodes/{node}.
+func (c *call) removeNode() error {
+	m := new(mistakes)
+	reason := c.reason(nil, m, false)
+	if err := m.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	if err := c.server.deps.Settings.Remove(ctx, c.r.PathValue("node"), settings.Author(c.author(reason))); err != nil {
+		return c.nodeError("remove the node", err)
+	}
+	return c.none()
+}
+
+func (c *call) nodeError(what string, err error) error {
+	if errors.Is(err, settings.ErrNoMember) {
+		return refuse(problem.UnknownNode, "")
+	}
+	return failed(what, err)
 }

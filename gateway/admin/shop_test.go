@@ -21,11 +21,13 @@ import (
 
 	"go.uber.org/goleak"
 
+	"penstock/degrade"
 	"penstock/gateway/problem"
 	"penstock/internal/proof/stocktest"
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
 	"penstock/inventory"
+	"penstock/limiter"
 	"penstock/seckill"
 	"penstock/seckill/backoffice"
 	"penstock/seckill/desk"
@@ -53,6 +55,9 @@ type shop struct {
 	tokens map[seckill.Role]string // one for each role, and the configured one under roleNone
 
 	health atomic.Pointer[health]
+
+	settings    *shopSettings
+	stopGateway func() // it says goodbye
 
 	delivering, delivered chan struct{}
 }
@@ -96,11 +101,12 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	s.health.Store(&health{})
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
-		Settings: &settings.Publisher{Store: s.store, Wait: time.Second}, Refresh: s.desk.Refresh, Health: s,
+		Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
 		Queue: func(context.Context) ([]Partition, error) {
 			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, nil
 		},
 	}
+	s.gateway(&deps, log)
 	config := DefaultConfig()
 	config.Token = configuredToken
 	if change != nil {
@@ -119,6 +125,96 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 		s.tokens[r.role] = made.member("token")
 	}
 	return s
+}
+
+// gateway has the process be a gateway, as far as its settings go: it takes every document.
+func (s *shop) gateway(deps *Deps, log *slog.Logger) {
+	s.t.Helper()
+	s.settings = &shopSettings{Store: s.store}
+	take := func(settings.Document, settings.Moment) (next time.Time, err error) { return time.Time{}, nil }
+	watcher, err := settings.NewWatcher(settings.Config{Node: "gateway-1", Enforces: true}, s.settings, s.settings, []settings.Part{
+		{Name: settings.Limits, Apply: take}, {Name: settings.Switches, Apply: take, Amend: amendSwitches},
+	}, nil, log)
+	if err == nil {
+		err = watcher.Start(s.t.Context())
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	deps.Settings = &settings.Publisher{
+		Store: s.settings, Board: s.settings, Watcher: watcher, Nudge: watcher.Nudge, Wait: time.Second,
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		watcher.Run(ctx)
+	}()
+	s.stopGateway = sync.OnceFunc(func() { stop(); <-stopped })
+}
+
+// amendSwitches is settings.Part.Amend of the switches.
+func amendSwitches(body []byte, a settings.Amendment) ([]byte, error) {
+	amended, recorded, err := degrade.AmendDocument(body, a.ID, a.Body)
+	if recorded {
+		return nil, settings.ErrRecorded
+	}
+	return amended, err
+}
+
+// shopSettings is the store's settings, which may be away, and a board.
+type shopSettings struct {
+	*sqlite.Store
+	away  atomic.Bool
+	mu    sync.Mutex
+	notes map[string]string // guarded by mu: by board and name
+}
+
+var errAway = errors.New("the database is away")
+
+func (s *shopSettings) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
+	if s.away.Load() {
+		return settings.Update{}, errAway
+	}
+	return s.Store.ExchangeSettings(ctx, b)
+}
+
+func (s *shopSettings) FindSettings(ctx context.Context, name string) (settings.Document, time.Time, error) {
+	if s.away.Load() {
+		return settings.Document{}, time.Time{}, errAway
+	}
+	return s.Store.FindSettings(ctx, name)
+}
+
+func (s *shopSettings) Pin(_ context.Context, board, name, text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.notes == nil {
+		s.notes = make(map[string]string)
+	}
+	s.notes[board+" "+name] = text
+	return nil
+}
+
+func (s *shopSettings) Unpin(_ context.Context, board string, names ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		delete(s.notes, board+" "+name)
+	}
+	return nil
+}
+
+func (s *shopSettings) Notes(_ context.Context, board string) (map[string]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]string)
+	for key, text := range s.notes {
+		if name, ok := strings.CutPrefix(key, board+" "); ok {
+			out[name] = text
+		}
+	}
+	return out, nil
 }
 
 // health is what a test has the node say of itself.
@@ -199,6 +295,7 @@ func (s *shop) listen() {
 		if err := <-served; err != nil {
 			s.t.Error(err)
 		}
+		s.stopGateway()
 		s.desk.Close()
 		if err := s.store.Close(); err != nil {
 			s.t.Error(err)
@@ -442,3 +539,8 @@ type stubborn struct {
 func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error) {
 	return nil, o.err
 }
+
+// noLimits has no gateways.
+type noLimits struct{}
+
+func (noLimits) LimitReports(context.Context) ([]limiter.NodeReport, string) { return nil, "" }

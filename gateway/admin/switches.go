@@ -2,12 +2,15 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"penstock/degrade"
@@ -18,14 +21,25 @@ import (
 
 // publishedDoc answers a change of the settings.
 type publishedDoc struct {
-	Version int64    `json:"version"`
-	Applied int      `json:"applied"`
-	Nodes   int      `json:"nodes"`
-	Lagging []string `json:"lagging"`
+	Version  int64    `json:"version"`
+	Recorded bool     `json:"recorded"`
+	Applied  int      `json:"applied"`
+	Nodes    int      `json:"nodes"`
+	Lagging  []string `json:"lagging"`
+	Message  string   `json:"message"` // what is in force where, for people
 }
 
-func newPublishedDoc(p settings.Published) publishedDoc {
-	return publishedDoc{p.Version, p.Applied, p.Nodes, p.Lagging}
+// published answers a change of the settings: what was changed, and where it is in force. A change that nobody has in force is told
+// as an error: it is easily taken for one that holds.
+func (c *call) published(what string, p *settings.Published) error {
+	if p.Nodes == 0 {
+		return &refusal{problem.Problem{
+			Code: problem.Unavailable, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("Version %d is written, but in force on 0 of 0 gateways: none is known. One that starts will have it in force.",
+				p.Version),
+		}}
+	}
+	return c.json(http.StatusOK, publishedDoc{p.Version, p.Recorded, p.Applied, p.Nodes, p.Lagging, what + " " + p.String()})
 }
 
 // switchValue is a switch's value as it is answered: a number where the switch has numbers.
@@ -50,11 +64,18 @@ type setDoc struct {
 	Reason    string        `json:"reason"`
 	By        string        `json:"by"`
 	Since     stamp         `json:"since"`
+	StartsAt  *stamp        `json:"starts_at,omitempty"`
 	ExpiresAt *stamp        `json:"expires_at,omitempty"`
+	// Unrecorded says that it was set while the database was away, and is in force without being written there yet.
+	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
 func newSetDoc(s *degrade.Switch) setDoc {
-	doc := setDoc{s.Name, s.Scope, switchValue{s.Name, s.Value}, s.Reason, s.By, stamp(s.Since), nil}
+	doc := setDoc{s.Name, s.Scope, switchValue{s.Name, s.Value}, s.Reason, s.By, stamp(s.Since), nil, nil, false}
+	if !s.StartsAt.IsZero() {
+		begins := stamp(s.StartsAt)
+		doc.StartsAt = &begins
+	}
 	if !s.ExpiresAt.IsZero() {
 		ends := stamp(s.ExpiresAt)
 		doc.ExpiresAt = &ends
@@ -81,8 +102,9 @@ type switchDoc struct {
 }
 
 type switchesDoc struct {
-	Version int64       `json:"version"`
-	Items   []switchDoc `json:"items"`
+	Version    int64       `json:"version"`
+	Unrecorded int         `json:"unrecorded"` // changes that were made while the database was away, and aren't written there yet
+	Items      []switchDoc `json:"items"`
 }
 
 // currentSwitches reads the switches that are in force, and the database's time.
@@ -98,13 +120,35 @@ func (c *call) currentSwitches(ctx context.Context) (settings.Document, degrade.
 	return stored, document, now, nil
 }
 
+// switchesInForce reads the switches: as the database has them, or where it is away or something waits to be recorded, as this node
+// has them in force. amended are the changes that aren't recorded.
+func (c *call) switchesInForce() (version int64, d degrade.Document, amended []degrade.Amendment, now time.Time, err error) {
+	if w := c.server.deps.Settings.Watcher; w != nil {
+		state := w.State()
+		if state.Waiting > 0 || state.Away != nil && state.Known {
+			stored, waiting, now := w.InForce(settings.Switches)
+			for i := range waiting {
+				var a degrade.Amendment
+				if err := json.Unmarshal(waiting[i].Body, &a); err != nil {
+					return 0, d, nil, now, fmt.Errorf("read change %s of the switches: %w", waiting[i].ID, err)
+				}
+				amended = append(amended, a)
+			}
+			d, err = degrade.ParseDocument(stored.Body)
+			return stored.Version, d, amended, now, err
+		}
+	}
+	stored, d, now, err := c.currentSwitches(c.context())
+	return stored.Version, d, nil, now, err
+}
+
 // listSwitches answers GET /admin/v1/switches.
 func (c *call) listSwitches() error {
-	stored, document, now, err := c.currentSwitches(c.context())
+	version, document, amended, now, err := c.switchesInForce()
 	if err != nil {
 		return err
 	}
-	doc := switchesDoc{Version: stored.Version}
+	doc := switchesDoc{Version: version, Unrecorded: len(amended)}
 	for _, d := range degrade.Descriptions() {
 		item := switchDoc{
 			Name: d.Name, Value: switchValue{d.Name, d.Normal}, Default: switchValue{d.Name, d.Normal}, Values: d.Values, Effect: d.Help,
@@ -115,8 +159,12 @@ func (c *call) listSwitches() error {
 			if s.Name != d.Name || s.Over(now) || s.Scope != (degrade.Scope{}) && !c.token.mayScope(c.server.deps.Catalog(), &s.Scope) {
 				continue
 			}
-			item.Set = append(item.Set, newSetDoc(s))
-			if s.Scope == (degrade.Scope{}) {
+			set := newSetDoc(s)
+			set.Unrecorded = slices.ContainsFunc(amended, func(a degrade.Amendment) bool {
+				return !a.Unset && equalSwitches(a.Switch, *s) && a.Since.Equal(s.Since)
+			})
+			item.Set = append(item.Set, set)
+			if s.Scope == (degrade.Scope{}) && s.Active(now) {
 				item.Value.text = s.Value
 			}
 		}
@@ -131,11 +179,74 @@ const (
 	maxExpiry = 30 * 24 * time.Hour
 )
 
+// levelExpiry is how long a level that a person has pinned lasts, where nothing else is said.
+const levelExpiry = time.Hour
+
+// startOf is the beginning of a switch relative to its activity's.
+const startOf = "start"
+
+// plan finds when a switch begins: at a time, or relative to the start of the activity that it is for, as in start-30s.
+func (c *call) plan(ctx context.Context, w *wantedSwitch, m *mistakes) error {
+	if w.starts == "" {
+		return nil
+	}
+	relative, isRelative := strings.CutPrefix(w.starts, startOf)
+	at, ok := parseTime(w.starts)
+	if isRelative {
+		d, err := time.ParseDuration(cmp.Or(relative, "0s"))
+		if ok = err == nil; !ok {
+			m.add("starts_at", "must be a time (RFC 3339), or like start-30s with the scope of an activity")
+			return nil
+		}
+		if w.Scope.Activity == "" {
+			m.add("starts_at", "can be relative to the start of an activity only with the scope of one")
+			return nil
+		}
+		a, err := c.server.findActivity(ctx, seckill.ActivityID(w.Scope.Activity))
+		if err != nil {
+			return err
+		}
+		at = a.StartsAt.Add(d)
+	}
+	if !ok {
+		m.add("starts_at", "must be a time (RFC 3339), or like start-30s with the scope of an activity")
+	}
+	w.StartsAt = at.UTC().Truncate(time.Millisecond)
+	return nil
+}
+
 // wantedSwitch is the body of a PUT.
 type wantedSwitch struct {
 	degrade.Switch
-	unset     bool // its value is null: what is set for the scope is taken out
-	expiresIn time.Duration
+	unset        bool // its value is null: what is set for the scope is taken out
+	expiresIn    time.Duration
+	starts       string // when it begins; "" at once
+	allowUnknown bool   // the scope may name somebody that isn't there
+}
+
+// at returns the switch as it is set at now.
+func (w *wantedSwitch) at(now time.Time, by string) degrade.Switch {
+	s := w.Switch
+	s.By, s.Since = by, now.Truncate(time.Millisecond)
+	if w.expiresIn > 0 {
+		s.ExpiresAt = s.Since.Add(w.expiresIn)
+	}
+	if !s.StartsAt.IsZero() {
+		s.ExpiresAt = s.StartsAt.Add(w.expiresIn)
+	}
+	return s
+}
+
+// String says what is wanted, for people.
+func (w *wantedSwitch) String() string {
+	if w.unset {
+		return fmt.Sprintf("%s is not set for %s,", w.Name, w.Scope)
+	}
+	planned := ""
+	if !w.StartsAt.IsZero() {
+		planned = " from " + w.StartsAt.Format(time.RFC3339) + " on"
+	}
+	return fmt.Sprintf("%s is %s for %s%s,", w.Name, w.Value, w.Scope, planned)
 }
 
 // putSwitch answers PUT /admin/v1/switches/{name}.
@@ -160,26 +271,111 @@ func (c *call) putSwitch() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	published, _, err := c.changeSwitches(ctx, c.author(wanted.Reason), func(d *degrade.Document, now time.Time) error {
-		if wanted.unset {
-			d.Unset(name, wanted.Scope, now)
-			return nil
+	if !wanted.unset && !wanted.allowUnknown {
+		m.add("scope", c.unknownScope(ctx, &wanted.Scope))
+		if err := m.err(); err != nil {
+			return err
 		}
-		s := wanted.Switch
-		s.By, s.Since = c.token.name, now.Truncate(time.Millisecond)
-		if wanted.expiresIn > 0 {
-			s.ExpiresAt = s.Since.Add(wanted.expiresIn)
-		}
-		d.Set(s, now)
-		if len(d.Switches) > degrade.MaxSwitches {
-			m.add("scope", fmt.Sprintf("is one too many: %d switches are set, take some out first", degrade.MaxSwitches))
-		}
-		return m.err()
-	})
+	}
+	if err := errors.Join(c.plan(ctx, &wanted, m), m.err()); err != nil {
+		return err
+	}
+	published, err := c.setSwitch(ctx, &wanted, m)
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, newPublishedDoc(published))
+	return c.published(wanted.String(), &published)
+}
+
+// unknownScope says that a scope names nobody that there is, or "".
+func (c *call) unknownScope(ctx context.Context, s *degrade.Scope) string {
+	for _, named := range []struct{ kind, name string }{
+		{kindOfMerchant, s.Merchant}, {kindOfActivity, s.Activity}, {kindOfSKU, s.SKU}, {kindOfCaller, s.Caller},
+	} {
+		if named.name == "" {
+			continue
+		}
+		if wrong := c.unknownName(ctx, named.kind, named.name); wrong != "" {
+			return wrong
+		}
+	}
+	return ""
+}
+
+// emergencyPatience is how long a change waits for the database where it can be made without.
+const emergencyPatience = 1500 * time.Millisecond
+
+// setSwitch writes a switch into the database, or where that is away and the switch is one for emergencies, has it in force without.
+func (c *call) setSwitch(ctx context.Context, wanted *wantedSwitch, m *mistakes) (settings.Published, error) {
+	write := func(ctx context.Context) (settings.Published, error) {
+		p, _, err := c.changeSwitches(ctx, c.author(wanted.Reason), func(d *degrade.Document, now time.Time) error {
+			if wanted.unset {
+				d.Unset(wanted.Name, wanted.Scope, now)
+				return nil
+			}
+			d.Set(wanted.at(now, c.token.name), now)
+			if len(d.Switches) > degrade.MaxSwitches {
+				m.add("scope", fmt.Sprintf("is one too many: %d switches are set, take some out first", degrade.MaxSwitches))
+			}
+			return m.err()
+		})
+		return p, err
+	}
+	watcher := c.server.deps.Settings.Watcher
+	if watcher == nil {
+		return write(ctx)
+	}
+	if !wanted.Name.Emergency() {
+		p, err := write(ctx)
+		if _, away := errors.AsType[*seckill.Failure](err); away {
+			return p, c.onlyInEmergency(err)
+		}
+		return p, err
+	}
+	if watcher.State().Away == nil {
+		short, cancel := context.WithTimeout(ctx, emergencyPatience)
+		defer cancel()
+		p, err := write(short)
+		if _, away := errors.AsType[*seckill.Failure](err); !away {
+			return p, err
+		}
+		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "switch can't be written, and is set without the database",
+			"switch", string(wanted.Name), "err", err)
+	}
+	return c.amendSwitches(ctx, wanted)
+}
+
+// onlyInEmergency says which switches can be set while the database is away.
+func (c *call) onlyInEmergency(err error) error {
+	c.server.quiet.write(kindUnavailable, slog.LevelWarn, "admin request not served", "route", c.routeName(), "request", c.id(), "err", err)
+	var names []string
+	for _, name := range degrade.EmergencyNames() {
+		names = append(names, string(name))
+	}
+	return &refusal{problem.Problem{
+		Code: problem.Unavailable, RetryAfter: time.Second,
+		Detail: "The database can't be asked. Without it only these can be set: " + strings.Join(names, ", ") + ".",
+	}}
+}
+
+// amendSwitches sets a switch without the database.
+func (c *call) amendSwitches(ctx context.Context, wanted *wantedSwitch) (settings.Published, error) {
+	publisher := c.server.deps.Settings
+	_, _, now := publisher.Watcher.InForce(settings.Switches)
+	body, err := json.Marshal(degrade.Amendment{Switch: wanted.at(now.UTC(), c.token.name), Unset: wanted.unset})
+	if err != nil {
+		return settings.Published{}, fmt.Errorf("encode the change: %w", err)
+	}
+	p, err := publisher.Amend(ctx, settings.Switches, body, settings.Author(c.author(wanted.Reason)))
+	switch {
+	case errors.Is(err, settings.ErrTooManyAmendments):
+		return p, &refusal{problem.Problem{
+			Code: problem.Overloaded, RetryAfter: time.Second, Detail: "Too many changes wait already to be recorded when the database is back.",
+		}}
+	case err != nil:
+		return p, failed("set the switch without the database", err)
+	}
+	return p, nil
 }
 
 func isSwitch(name degrade.Name) bool {
@@ -232,6 +428,14 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 		}
 		w.expiresIn = d
 	}
+	w.starts, _ = o.optionalText("starts_at")
+	if w.starts != "" && w.expiresIn == 0 {
+		o.add("expires_in", "is required with starts_at, and counts from then")
+	}
+	if name == degrade.LevelSwitch && !w.unset && w.expiresIn == 0 {
+		w.expiresIn = levelExpiry
+	}
+	w.allowUnknown = o.boolean("allow_unknown")
 	return w
 }
 
@@ -328,5 +532,5 @@ func touchedSwitches(before, after *degrade.Document) []degrade.Switch {
 }
 
 func equalSwitches(a, b degrade.Switch) bool {
-	return a.Name == b.Name && a.Scope == b.Scope && a.Value == b.Value && a.ExpiresAt.Equal(b.ExpiresAt)
+	return a.Name == b.Name && a.Scope == b.Scope && a.Value == b.Value && a.StartsAt.Equal(b.StartsAt) && a.ExpiresAt.Equal(b.ExpiresAt)
 }

@@ -142,6 +142,10 @@ var entries = [...]Entry{
 		Detail: "There is no switch with this name.", Client: "List the switches.", Ops: "Check the name.",
 	},
 	{
+		Code: UnknownNode, Status: 404, Title: "The node is unknown", Admin: true,
+		Detail: "There is no node with this name.", Client: "List the nodes.", Ops: "Check the name; a node that stopped in order is forgotten.",
+	},
+	{
 		Code: UnknownChange, Status: 404, Title: "The change is unknown", Admin: true,
 		Detail: "There is no change with this number.", Client: "List the changes.", Ops: "Check the number.",
 	},

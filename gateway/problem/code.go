@@ -55,6 +55,7 @@ const (
 const (
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"
+	UnknownNode          Code = "unknown-node"
 	UnknownChange        Code = "unknown-change"
 	UnknownDeadLetter    Code = "unknown-dead-letter"
 	UnknownToken         Code = "unknown-token"

@@ -63,6 +63,8 @@ type Config struct {
 	Gateway  gateway.Config // Gate is set by Start
 	ShedRate int            // 0: by the number of processors
 
+	// Version is that of the program, for people.
+	Version string
 	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token is
 	// known at all, and may be long after Start where the database was away.
 	OnFirstToken func(token string)

@@ -12,19 +12,21 @@ import (
 	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
+	"penstock/internal/leases"
 	"penstock/internal/settings"
 	"penstock/limiter"
 	"penstock/seckill"
 )
 
-// control is what operators change while a node runs: limits and switches. Only gateways have more
-// than the publisher.
+// control is what operators change while a node runs: limits and switches. Workers enforce neither,
+// but know the switches.
 type control struct {
 	publisher *settings.Publisher
-	limits    *limiter.Limiter // nil without RoleGateway, like the rest
-	switches  *degrade.Controller
-	admission *gateway.Admission
 	watcher   *settings.Watcher
+	reports   limitReports
+	switches  *degrade.Controller
+	limits    *limiter.Limiter // nil without RoleGateway
+	admission *gateway.Admission
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 }
 
@@ -34,37 +36,56 @@ const publishWait = time.Second
 
 // openSettings brings limits and switches into force, before anybody is served.
 func (n *Node) openSettings(ctx context.Context) error {
-	c, documents := &n.control, n.servers.database
-	c.publisher = &settings.Publisher{Store: documents, Nudge: func() { n.servers.stock.Ring(ringSettings) }, Wait: publishWait}
-	if n.role&RoleGateway == 0 {
-		return nil
+	c := &n.control
+	c.switches = degrade.NewController()
+	c.reports.node = n.name()
+	if n.cfg.Real() { // the embedded parts serve this node alone
+		c.reports.pool = leases.New(n.servers.stock)
 	}
+	parts := []settings.Part{{Name: settings.Switches, Apply: n.applySwitches, Amend: amendSwitches}}
+	if n.role&RoleGateway != 0 {
+		if err := n.openAdmission(); err != nil {
+			return err
+		}
+		parts = append(parts, settings.Part{Name: settings.Limits, Apply: n.applyLimits})
+	}
+	config := settings.Config{Node: n.name(), Enforces: n.role&RoleGateway != 0, Path: n.settingsFile()}
+	var err error
+	c.watcher, err = settings.NewWatcher(config, n.servers.database, n.servers.stock, parts, n.status, part(n.root, "settings"))
+	if err != nil {
+		return err
+	}
+	c.publisher = &settings.Publisher{
+		Store: n.servers.database, Board: n.servers.stock, Watcher: c.watcher, Wait: publishWait,
+		Nudge: func() {
+			c.watcher.Nudge()
+			n.servers.stock.Ring(ringSettings)
+		},
+	}
+	n.health.settings = c.watcher
+	return c.watcher.Start(ctx)
+}
+
+// openAdmission makes what stands at the gateway's door.
+func (n *Node) openAdmission() error {
+	c := &n.control
 	trusted, err := n.cfg.trustedProxies()
 	if err != nil {
 		return badSetting(err)
 	}
-	if c.limits, err = limiter.New(limiter.DefaultConfig(), time.Now()); err != nil {
+	var pool limiter.Pool
+	if c.reports.pool != nil {
+		pool = c.reports.pool
+	}
+	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
-	c.switches = degrade.NewController()
+	c.reports.meter = limiter.NewMeter(c.limits)
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
 		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
+		Known: func() bool { return c.watcher.Known() },
 	}, c.switches, c.limits, part(n.root, "gateway"))
 	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
-	parts := []settings.Part{{Name: settings.Limits, Apply: n.applyLimits}, {Name: settings.Switches, Apply: n.applySwitches}}
-	config := settings.Config{Node: n.name(), Path: n.settingsFile()}
-	watcher, err := settings.NewWatcher(config, documents, parts, part(n.root, "settings"))
-	if err != nil {
-		return err
-	}
-	if err := watcher.Start(ctx); err != nil {
-		return err
-	}
-	c.watcher = watcher
-	c.publisher.Nudge = func() {
-		watcher.Nudge()
-		n.servers.stock.Ring(ringSettings)
-	}
 	return nil
 }
 
@@ -98,8 +119,7 @@ func (n *Node) hearSettings(ctx context.Context) {
 	}
 }
 
-// applyLimits puts limits in force. A limit of the cluster is shared evenly by the nodes that are
-// alive.
+// applyLimits puts limits in force.
 func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Time, err error) {
 	var document limiter.Document
 	if d.Version > 0 {
@@ -129,6 +149,15 @@ func (n *Node) applySwitches(d settings.Document, m settings.Moment) (next time.
 	return next, err
 }
 
+// amendSwitches is settings.Part.Amend of the switches.
+func amendSwitches(body []byte, a settings.Amendment) ([]byte, error) {
+	amended, recorded, err := degrade.AmendDocument(body, a.ID, a.Body)
+	if recorded {
+		return nil, settings.ErrRecorded
+	}
+	return amended, err
+}
+
 // name names this process for people, and in the pages it puts: the machine, and where it listens.
 func (n *Node) name() string {
 	host, err := os.Hostname()
@@ -139,7 +168,7 @@ func (n *Node) name() string {
 	if listener == nil {
 		listener = n.private
 	}
-	at := "/" + listener.Addr().String()
+	at := "@" + listener.Addr().String()
 	return host[:min(len(host), seckill.MaxNameLength-len(at))] + at // a page has no room for more
 }
 
@@ -150,33 +179,42 @@ func (n *Node) settingsFile() string {
 		n.log.Warn("settings are not kept on disk", "data-dir", n.cfg.DataDir, "err", err)
 		return ""
 	}
-	return filepath.Join(n.cfg.DataDir, "settings.json")
+	file := "settings.json"
+	if n.role&RoleGateway == 0 {
+		file = "worker-settings.json" // it has no limits, and a gateway may share the directory
+	}
+	return filepath.Join(n.cfg.DataDir, file)
 }
 
 // controlMetrics are those of limits, switches and settings.
 func (n *Node) controlMetrics() []admin.Sample {
-	if n.control.watcher == nil {
-		return nil
-	}
 	s, state := n.control.switches.Stats(), n.control.watcher.State()
 	out := []admin.Sample{
+		gauge("penstock_settings_unrecorded", "Changes that were made while the database was away, and wait to be recorded.",
+			int64(state.Waiting)),
 		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
 		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
 		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
-		gauge("penstock_settings_nodes", "Nodes that were alive at the last look at the settings.", int64(state.Nodes)),
+		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings.", int64(state.Nodes)),
 		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
 	}
+	level := n.control.switches.Level()
+	out = append(out,
+		gauge("penstock_level", "Degrade level in force, 0 to 5.", int64(level.Level)),
+		gauge("penstock_level_found", "Degrade level that the node's own signals ask for.", int64(level.Found.Level)))
 	for cause, count := range s.Refused {
 		out = append(out, counter("penstock_gate_refused_total", "Visits that the gate sent away, by cause.", count,
 			admin.Label{Name: "cause", Value: cause.String()}))
 	}
-	out = append(out, n.limitMetrics()...)
+	if n.control.limits != nil {
+		out = append(out, n.limitMetrics()...)
+	}
 	for name, version := range state.Applied {
 		document := admin.Label{Name: "document", Value: name}
 		out = append(out,
-			gauge("penstock_settings_version", "Version of a settings document that is in force.", version, document),
+			gauge("penstock_settings_version", "Version of a settings document that is in force.", version.Number, document),
 			gauge("penstock_settings_rejected_version", "Newest version of a settings document that this node refused; 0 without one.",
-				state.Rejected[name], document))
+				state.Rejected[name].Number, document))
 	}
 	return out
 }
@@ -197,6 +235,21 @@ func (n *Node) limitMetrics() []admin.Sample {
 			out = append(out, counter("penstock_limit_decisions_total", "Decisions of a policy, of the first hundred policies.", int64(n),
 				admin.Label{Name: "policy", Value: policy.Policy.Name}, admin.Label{Name: "verdict", Value: verdict}))
 		}
+	}
+	alone := int64(0)
+	if s.Pool.Alone > 0 {
+		alone = 1
+	}
+	out = append(out,
+		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
+		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
+		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
+		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
+		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
+		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
+	for _, hot := range n.control.reports.meter.Report(time.Now()).Top {
+		out = append(out, gauge("penstock_limit_refused_keys", "Refusals of the last minute or two, of the keys that are refused most.",
+			int64(hot.Refused), admin.Label{Name: "policy", Value: hot.Policy}, admin.Label{Name: "key", Value: hot.Key}))
 	}
 	for _, t := range s.Tables {
 		key := admin.Label{Name: "key", Value: string(t.Key)}

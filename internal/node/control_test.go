@@ -9,7 +9,7 @@ import (
 )
 
 func TestNode_RefusesBadLimits(t *testing.T) {
-	limits, err := limiter.New(limiter.DefaultConfig(), time.Now())
+	limits, err := limiter.New(limiter.DefaultConfig(), nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -447,14 +447,31 @@ func (d *database) FindSettings(ctx context.Context, name string) (settings.Docu
 	return s.FindSettings(ctx, name)
 }
 
-// PutSettings implements settings.Store.
-func (d *database) PutSettings(ctx context.Context, name string, version int64, body []byte,
-	by settings.Author) (int64, error) {
+// RemoveMember implements settings.Store.
+func (d *database) RemoveMember(ctx context.Context, node string, by settings.Author) error {
 	s, err := d.store()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return s.PutSettings(ctx, name, version, body, by)
+	return s.RemoveMember(ctx, node, by)
+}
+
+// DrainMember implements settings.Store.
+func (d *database) DrainMember(ctx context.Context, node string, drain bool, by settings.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.DrainMember(ctx, node, drain, by)
+}
+
+// PutSettings implements settings.Store.
+func (d *database) PutSettings(ctx context.Context, document settings.Document, by settings.Author) error {
+	s, err := d.store()
+	if err != nil {
+		return err
+	}
+	return s.PutSettings(ctx, document, by)
 }
 
 // RelayEvents implements backoffice.EventStore.

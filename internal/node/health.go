@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"penstock/gateway/admin"
+	"penstock/internal/settings"
 )
 
 // health is what this process knows of itself, of its servers and of the shards. Both listeners
 // answer from it (gateway.Health); a loop keeps it.
 type health struct {
-	hasCatalog func() bool // fixed before the listeners serve
+	// Fixed before the listeners serve.
+	hasCatalog func() bool
+	settings   *settings.Watcher
 
 	draining atomic.Bool
 	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
@@ -85,6 +88,10 @@ func (h *health) Missing() string {
 		return "draining"
 	case !h.hasCatalog():
 		return "no catalog"
+	case !h.settings.Known():
+		return "no settings"
+	case h.settings.Drained():
+		return "drained by an operator"
 	}
 	if err := h.disk.Load(); err != nil {
 		return "data-dir: " + (*err).Error()
@@ -168,7 +175,7 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 
 // lookAtServers says how each server does, the worst first. stock is what asking a shard said.
 func (n *Node) lookAtServers(stock error) []serverState {
-	states := slices.Concat(n.redisStates(stock), n.kafkaStates(), n.databaseStates())
+	states := slices.Concat(n.redisStates(stock), n.kafkaStates(), n.databaseStates(), n.settingsStates())
 	seen := make(map[string]serverState, len(states))
 	for i := range states {
 		s := &states[i]
@@ -245,6 +252,20 @@ func (n *Node) databaseStates() []serverState {
 		catalog = stateOf("catalog", "", serverAway, "there is none: it was never loaded")
 	}
 	return []serverState{stateOf("database", "", state, detail), catalog}
+}
+
+// settingsStates is one for the settings: as the database has them, as this node had them last, or
+// none.
+func (n *Node) settingsStates() []serverState {
+	switch s := n.control.watcher.State(); {
+	case !s.Known:
+		return []serverState{stateOf("settings", "", serverAway, "this process never had any, and serves nobody before it has: "+s.Away.Error())}
+	case s.Away != nil:
+		return []serverState{stateOf("settings", "", serverDegraded, "those of before are in force: "+s.Away.Error())}
+	case s.Waiting > 0:
+		return []serverState{stateOf("settings", "", serverDegraded, fmt.Sprintf("%d changes wait to be recorded", s.Waiting))}
+	}
+	return []serverState{stateOf("settings", "", serverOK, "")}
 }
 
 // clockEvery is how often the database's clock is looked at.

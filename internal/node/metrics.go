@@ -17,6 +17,7 @@ func (n *Node) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
 		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
+		Limits: &n.control.reports, Level: n.control.switches.Level,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics,
@@ -47,6 +48,7 @@ type observations struct {
 	mu      sync.Mutex
 	shards  map[inventory.ShardID]observedShard // guarded by mu
 	lag     int64                               // guarded by mu: records that no worker has committed; -1 where it isn't known
+	looked  bool                                // guarded by mu: lag and waiting were looked at
 	waiting time.Duration                       // guarded by mu: of the oldest step of an order; negative where it isn't known
 	money   *observedMoney                      // guarded by mu: nil where it isn't known
 }
@@ -95,7 +97,7 @@ func (n *Node) observeOnce(ctx context.Context) {
 	o := n.observed
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lag, o.waiting, o.money = lag, waiting, money
+	o.lag, o.waiting, o.money, o.looked = lag, waiting, money, true
 }
 
 // edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.
@@ -335,7 +337,7 @@ func (n *Node) healthMetrics() []admin.Sample {
 	for state, count := range map[string]int{"open": r.Shards.Open, "closed": r.Shards.Closed, "rebuilding": r.Shards.Rebuilding} {
 		out = append(out, gauge("penstock_shards", "Shards by their state.", int64(count), admin.Label{Name: "state", Value: state}))
 	}
-	sick := map[string]int64{"redis": 0, "kafka": 0, "database": 0, "catalog": 0}
+	sick := map[string]int64{"redis": 0, "kafka": 0, "database": 0, "catalog": 0, "settings": 0}
 	for i := range r.Servers {
 		if r.Servers[i].State != serverOK {
 			sick[r.Servers[i].Server]++

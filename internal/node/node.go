@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"penstock/degrade"
 	"penstock/gateway"
 	"penstock/gateway/admin"
 	"penstock/internal/vault"
@@ -30,6 +31,7 @@ type Node struct {
 	health   *health
 	observed *observations
 	timeouts timeoutSwitch // of the loop that cancels orders
+	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
 	private net.Listener
@@ -64,7 +66,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 		cfg: cfg, role: role, root: log, log: part(log, "node"), signals: NewSignals(),
 		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
 	}
-	n.health, n.observed = newHealth(), new(observations)
+	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	var err error
 	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
 		return nil, err
@@ -153,6 +155,9 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.private, err = config.Listen(ctx, "tcp", n.cfg.AdminListen); err != nil {
 		return fmt.Errorf("admin-listen: %w", err)
 	}
+	for _, what := range n.cfg.ExposedListeners(n.role) {
+		n.log.Warn("not for production", "what", what)
+	}
 	return nil
 }
 
@@ -211,23 +216,40 @@ func (n *Node) closeSale(context.Context) error {
 // startLoops starts everything that works by itself.
 func (n *Node) startLoops(ctx context.Context) error {
 	ctx, n.stopWork = context.WithCancel(context.WithoutCancel(ctx))
-	runs := append(n.sale.Runs(), n.watchHealth, n.observe, n.watchClock, n.noteUses,
-		func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) })
-	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
-		runs = append(runs, n.makeToken)
-	}
-	if n.control.watcher != nil {
-		runs = append(runs, n.control.watcher.Run, n.hearSettings)
-	}
-	if n.cfg.Real() {
-		runs = append(runs, n.keepCatalog)
-	} else {
-		runs = append(runs, n.watchDisk)
-	}
-	for _, run := range runs {
-		n.work.Go(func() { run(ctx) })
+	for _, job := range append(n.sale.Jobs(), n.ownJobs(ctx)...) {
+		n.work.Go(func() {
+			if job.Tier == degrade.Other {
+				n.whileNotHeld(ctx, job.Tier, job.Run)
+			} else {
+				job.Run(ctx)
+			}
+		})
 	}
 	return nil
+}
+
+// ownJobs are the loops of the process itself. They tell how it does, and never wait, but for what
+// is kept for a later start.
+func (n *Node) ownJobs(ctx context.Context) []Job {
+	jobs := []Job{
+		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
+		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) }},
+		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
+		{"level", degrade.Purchasing, n.findLevel}, {"uses of tokens and keys", degrade.Other, n.noteUses},
+	}
+	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
+		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
+	}
+	if n.control.limits != nil {
+		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},
+			Job{"reports of limits", degrade.Other, n.control.reports.run})
+	}
+	if n.cfg.Real() {
+		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog})
+	} else {
+		jobs = append(jobs, Job{"disk", degrade.Purchasing, n.watchDisk})
+	}
+	return jobs
 }
 
 // stopLoops ends them and waits for them.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/degrade"
 	"penstock/inventory"
 	"penstock/seckill"
 	"penstock/seckill/backoffice"
@@ -181,20 +182,36 @@ func (s *Sale) spread() (offers []seckill.Offer) {
 	return offers
 }
 
-// Runs are the loops of all parts. Each works until its context ends.
-func (s *Sale) Runs() []func(context.Context) {
-	runs := []func(context.Context){s.Desk.Run, s.RunFollow, s.RunSuspect}
+// Job is a loop that works by itself until its context ends.
+type Job struct {
+	Name string
+	Tier degrade.Tier // the lower waits first where there is too much to do
+	Run  func(context.Context)
+}
+
+// Jobs are the loops of all parts. What makes orders and what keeps the stock right never waits.
+func (s *Sale) Jobs() []Job {
+	jobs := []Job{
+		{"catalog", degrade.Purchasing, s.Desk.Run}, {"follow", degrade.Purchasing, s.RunFollow},
+		{"suspect", degrade.Purchasing, s.RunSuspect},
+	}
 	if s.Worker != nil {
-		runs = append(runs, s.Barrier.Run, s.Teller.Run, s.Worker.Run, s.Relay.Run, s.Timeouts.Run, s.Unparker.Run,
-			s.Sweeper.Run, s.Sweeper.RunBury, s.Rebuilder.Run, s.Auditor.Run, s.Mover.Run, s.Upkeep.Run)
+		jobs = append(jobs,
+			Job{"worker", degrade.Purchasing, s.Worker.Run}, Job{"teller", degrade.Purchasing, s.Teller.Run},
+			Job{"barrier", degrade.Purchasing, s.Barrier.Run}, Job{"rebuilder", degrade.Purchasing, s.Rebuilder.Run},
+			Job{"mover", degrade.Purchasing, s.Mover.Run},
+			Job{"relay", degrade.OrderHandling, s.Relay.Run}, Job{"timeouts", degrade.OrderHandling, s.Timeouts.Run},
+			Job{"unparker", degrade.OrderHandling, s.Unparker.Run}, Job{"sweeper", degrade.OrderHandling, s.Sweeper.Run},
+			Job{"burials", degrade.OrderHandling, s.Sweeper.RunBury}, Job{"auditor", degrade.OrderHandling, s.Auditor.Run},
+			Job{"upkeep", degrade.Other, s.Upkeep.Run})
 	}
 	if s.Events != nil {
-		runs = append(runs, s.Events.Run)
+		jobs = append(jobs, Job{"events", degrade.Other, s.Events.Run})
 	}
 	if s.Herald != nil {
-		runs = append(runs, s.Herald.Run)
+		jobs = append(jobs, Job{"herald", degrade.Other, s.Herald.Run})
 	}
-	return runs
+	return jobs
 }
 
 // Close ends the desk. The loops must have ended; pages that the queue still has end with it.

@@ -204,6 +204,21 @@ func (c *Config) Exposed() []string {
 	return out
 }
 
+// ExposedListeners says which listeners other machines reach in clear.
+func (c *Config) ExposedListeners(role Role) []string {
+	var out []string
+	add := func(key, addr, what string) {
+		if host, _, err := net.SplitHostPort(addr); err == nil && (host == "" || !local(addr)) {
+			out = append(out, fmt.Sprintf("%s %s is reached in clear, and %s on the way: a proxy should end TLS before it", key, addr, what))
+		}
+	}
+	if role&RoleGateway != 0 {
+		add("listen", c.Listen, "callers' keys can be read")
+	}
+	add("admin-listen", c.AdminListen, "admin tokens can be read")
+	return out
+}
+
 // local reports whether all addresses are this machine's.
 func local(addrs ...string) bool {
 	return !slices.ContainsFunc(addrs, func(addr string) bool {

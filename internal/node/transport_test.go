@@ -87,3 +87,23 @@ func TestExposed(t *testing.T) {
 		Database: "postgres://d/x?sslmode=verify-full",
 	})
 }
+
+// A listener that other machines reach is named, and says nothing where only this machine does.
+func TestExposedListeners(t *testing.T) {
+	for _, c := range []struct {
+		listen, admin string
+		role          Role
+		want          []string
+	}{
+		{"127.0.0.1:8080", "localhost:8081", RoleGateway, nil},
+		{"[::1]:8080", "127.0.0.1:0", RoleGateway, nil},
+		{":8080", "10.0.0.1:8081", RoleGateway, []string{"listen :8080 ", "admin-listen 10.0.0.1:8081 "}},
+		{"0.0.0.0:8080", "[::]:8081", RoleWorker, []string{"admin-listen [::]:8081 "}},
+	} {
+		config := Config{AdminListen: c.admin}
+		config.Listen = c.listen
+		if got := config.ExposedListeners(c.role); !slices.EqualFunc(got, c.want, strings.HasPrefix) {
+			t.Errorf("%s and %s: %q, want %q", c.listen, c.admin, got, c.want)
+		}
+	}
+}

@@ -124,7 +124,8 @@ func (tx *transaction) mend(r *seckill.Recount, by seckill.Author) error {
 		}
 	}
 	if sums {
-		tx.exec("UPDATE shard_digests SET open = CASE slot WHEN 0 THEN $2 ELSE 0 END, sold = CASE slot WHEN 0 THEN $3 ELSE 0 END WHERE shard = $1",
+		tx.exec(`UPDATE shard_digests SET open = CASE slot WHEN 0 THEN $2::bigint ELSE 0 END,
+			sold = CASE slot WHEN 0 THEN $3::bigint ELSE 0 END WHERE shard = $1`,
 			int32(r.Ref.Shard), int64(r.Rows.Open), int64(r.Rows.Sold))
 	}
 	record, err := seckill.RecordRecount(r)

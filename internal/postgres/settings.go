@@ -15,13 +15,16 @@ import (
 
 var _ settings.Store = (*Store)(nil)
 
-// ExchangeSettings implements settings.Store. Rows of nodes that were silent for long, or whose
-// name a new instance has taken over, are deleted; those that somebody else is deleting are left to
-// that one.
+// ExchangeSettings implements settings.Store. Nodes whose name a new instance has taken over are
+// deleted, unless somebody else is doing that.
 func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
 	applied, err := json.Marshal(b.Applied)
 	rejected, err2 := json.Marshal(b.Rejected)
-	seen, err3 := json.Marshal(b.Seen)
+	ids := make(map[string]string)
+	for name, v := range b.Seen {
+		ids[name] = v.ID
+	}
+	seen, err3 := json.Marshal(ids)
 	if err := errors.Join(err, err2, err3); err != nil {
 		return settings.Update{}, describe("exchange settings", err)
 	}
@@ -33,21 +36,33 @@ func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings
 			return err
 		}
 		u.Now = tx.now
-		tx.exec(`INSERT INTO nodes (instance, name, seen, applied, rejected) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (instance) DO UPDATE SET seen = $3, applied = $4, rejected = $5`,
-			b.Instance, b.Node, tx.now, string(applied), string(rejected))
 		silent := tx.now.Add(-settings.AliveFor)
-		tx.exec(`DELETE FROM nodes WHERE instance IN (
-			SELECT instance FROM nodes WHERE seen < $1 OR seen < $2 AND name = $3 FOR UPDATE SKIP LOCKED)`,
-			tx.now.Add(-settings.CountedFor), silent, b.Node)
-		tx.each(func(rows pgx.Rows) error { return rows.Scan(&u.Nodes) }, "SELECT count(*) FROM nodes WHERE seen >= $1", silent)
+		tx.exec(`INSERT INTO members (instance, name, enforces, joined) VALUES ($1, $2, $3, $4) ON CONFLICT (instance) DO NOTHING`,
+			b.Instance, b.Node, b.Enforces, tx.now)
+		tx.exec(`INSERT INTO beats (instance, seen, applied, rejected, status) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (instance) DO UPDATE SET seen = $2, applied = $3, rejected = $4, status = $5`,
+			b.Instance, tx.now, string(applied), string(rejected), string(b.Status))
+		tx.exec(`WITH old AS (
+				SELECT m.instance FROM members m LEFT JOIN beats b USING (instance)
+				WHERE m.name = $1 AND m.instance <> $2 AND coalesce(b.seen, m.joined) < $3 FOR UPDATE OF m SKIP LOCKED),
+			gone AS (DELETE FROM members WHERE instance IN (SELECT instance FROM old))
+			DELETE FROM beats WHERE instance IN (SELECT instance FROM old)`, b.Node, b.Instance, silent)
+		tx.each(rowInto(&u.Nodes), "SELECT count(*) FROM members JOIN beats USING (instance) WHERE enforces AND seen >= $1", silent)
+		tx.each(rowInto(&u.Drain), "SELECT drain FROM members WHERE instance = $1", b.Instance)
+		var newest []settings.Document
 		tx.each(func(rows pgx.Rows) error {
 			d, err := scanSettings(rows)
-			u.Documents = append(u.Documents, d)
+			newest = append(newest, d)
 			return err
-		}, `SELECT DISTINCT ON (name) name, version, body FROM settings
-			WHERE version > coalesce(($1::jsonb ->> name)::bigint, 0) ORDER BY name, version DESC`, string(seen))
-		return tx.flush(ctx)
+		}, `SELECT d.name, d.version, d.id, CASE WHEN d.id = $2::jsonb ->> d.name THEN '' ELSE d.body END
+			FROM unnest($1::text[]) AS wanted (name), LATERAL (
+				SELECT * FROM settings WHERE name = wanted.name ORDER BY version DESC LIMIT 1) AS d`,
+			settings.Names(), string(seen))
+		if err := tx.flush(ctx); err != nil {
+			return err
+		}
+		u.Documents = settings.News(b.Seen, newest)
+		return nil
 	})
 	if err != nil {
 		return settings.Update{}, err
@@ -58,7 +73,7 @@ func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings
 func scanSettings(rows pgx.Rows) (settings.Document, error) {
 	var d settings.Document
 	var body string
-	err := rows.Scan(&d.Name, &d.Version, &body)
+	err := rows.Scan(&d.Name, &d.Version, &d.ID, &body)
 	d.Body = []byte(body)
 	return d, err
 }
@@ -66,9 +81,52 @@ func scanSettings(rows pgx.Rows) (settings.Document, error) {
 // LeaveSettings implements settings.Store.
 func (s *Store) LeaveSettings(ctx context.Context, instance string) error {
 	return s.write(ctx, "leave settings", func(_ context.Context, tx *transaction) error {
-		tx.exec("DELETE FROM nodes WHERE instance = $1", instance)
+		tx.exec("DELETE FROM members WHERE instance = $1", instance)
+		tx.exec("DELETE FROM beats WHERE instance = $1", instance)
 		return nil
 	})
+}
+
+// RemoveMember implements settings.Store.
+func (s *Store) RemoveMember(ctx context.Context, node string, by settings.Author) error {
+	return s.write(ctx, "remove node "+node, func(ctx context.Context, tx *transaction) error {
+		return tx.changeMember(ctx, node, by, "", func() {
+			tx.exec("DELETE FROM beats WHERE instance IN (SELECT instance FROM members WHERE name = $1)", node)
+			tx.exec("DELETE FROM members WHERE name = $1", node)
+		})
+	})
+}
+
+// DrainMember implements settings.Store.
+func (s *Store) DrainMember(ctx context.Context, node string, drain bool, by settings.Author) error {
+	return s.write(ctx, "drain node "+node, func(ctx context.Context, tx *transaction) error {
+		return tx.changeMember(ctx, node, by, settings.MemberRecord(drain), func() {
+			tx.exec("UPDATE members SET drain = $2 WHERE name = $1", node, drain)
+		})
+	})
+}
+
+// changeMember queues a change of the nodes of a name, and its record.
+func (tx *transaction) changeMember(ctx context.Context, node string, by settings.Author, after string, change func()) error {
+	var drains []bool
+	tx.readClock()
+	tx.each(func(rows pgx.Rows) error {
+		var drain bool
+		err := rows.Scan(&drain)
+		drains = append(drains, drain)
+		return err
+	}, "SELECT drain FROM members WHERE name = $1 FOR UPDATE", node)
+	if err := tx.flush(ctx); err != nil {
+		return err
+	}
+	if len(drains) == 0 {
+		return settings.ErrNoMember
+	}
+	change()
+	tx.record(seckill.Author(by), seckill.ChangeRecord{
+		Kind: settings.KindNode, Key: node, Before: settings.MemberRecord(drains[0]), After: after,
+	})
+	return nil
 }
 
 // databaseNow is the time where a query is asked alone; a store's own clock, which tests have, is
@@ -84,21 +142,26 @@ func (s *Store) clockNow() *time.Time {
 	return &now
 }
 
-// SettingsMembers implements settings.Store.
+// SettingsMembers implements settings.Store. What a node said last is forgotten with a crash of the
+// database, which node there is not.
 func (s *Store) SettingsMembers(ctx context.Context) ([]settings.Member, error) {
 	scan := func(rows pgx.Rows) (settings.Member, error) {
 		var m settings.Member
-		var applied, rejected string
+		var applied, rejected, status string
 		var seen, now time.Time
-		if err := rows.Scan(&m.Node, &seen, &now, &applied, &rejected); err != nil {
+		if err := rows.Scan(&m.Instance, &m.Node, &m.Enforces, &m.Drain, &seen, &now, &applied, &rejected, &status); err != nil {
 			return m, err
 		}
 		m.Silent = max(now.Sub(seen), 0)
+		if status != "" {
+			m.Status = json.RawMessage(status)
+		}
 		return m, errors.Join(json.Unmarshal([]byte(applied), &m.Applied), json.Unmarshal([]byte(rejected), &m.Rejected))
 	}
-	return list(ctx, s, "read the nodes", scan, `SELECT name, seen, now, applied, rejected
-		FROM nodes, (SELECT `+databaseNow+` AS now) AS clock WHERE seen >= now - make_interval(secs => $2) ORDER BY name`,
-		s.clockNow(), settings.CountedFor.Seconds())
+	return list(ctx, s, "read the nodes", scan, `SELECT instance, name, enforces, drain, coalesce(seen, joined), now,
+			coalesce(applied, '{}'), coalesce(rejected, '{}'), coalesce(status, '')
+		FROM members LEFT JOIN beats USING (instance), (SELECT `+databaseNow+` AS now) AS clock ORDER BY name, instance`,
+		s.clockNow())
 }
 
 // FindSettings implements settings.Store.
@@ -110,37 +173,32 @@ func (s *Store) FindSettings(ctx context.Context, name string) (settings.Documen
 		p.each(func(rows pgx.Rows) (err error) {
 			d, err = scanSettings(rows)
 			return err
-		}, "SELECT name, version, body FROM settings WHERE name = $1 ORDER BY version DESC LIMIT 1", name)
+		}, "SELECT name, version, id, body FROM settings WHERE name = $1 ORDER BY version DESC LIMIT 1", name)
 		return p.flush(ctx)
 	})
 	return d, now.UTC(), err
 }
 
 // PutSettings implements settings.Store.
-func (s *Store) PutSettings(ctx context.Context, name string, version int64, body []byte, by settings.Author) (int64, error) {
-	made := version + 1
-	err := s.write(ctx, "put settings "+name, func(ctx context.Context, tx *transaction) error {
-		old := settings.Document{Name: name}
+func (s *Store) PutSettings(ctx context.Context, d settings.Document, by settings.Author) error {
+	return s.write(ctx, "put settings "+d.Name, func(ctx context.Context, tx *transaction) error {
+		var old settings.Document
 		tx.lockCatalog()
 		tx.readClock()
 		tx.each(func(rows pgx.Rows) (err error) {
 			old, err = scanSettings(rows)
 			return err
-		}, "SELECT name, version, body FROM settings WHERE name = $1 ORDER BY version DESC LIMIT 1", name)
+		}, "SELECT name, version, id, body FROM settings WHERE name = $1 ORDER BY version DESC LIMIT 1", d.Name)
 		if err := tx.flush(ctx); err != nil {
 			return err
 		}
-		if old.Version != version {
+		if old.Version != d.Version-1 {
 			return settings.ErrConflict
 		}
-		tx.exec("INSERT INTO settings (name, version, at, body) VALUES ($1, $2, $3, $4)", name, made, tx.now, string(body))
+		tx.exec("INSERT INTO settings (name, version, id, at, body) VALUES ($1, $2, $3, $4, $5)", d.Name, d.Version, d.ID, tx.now, string(d.Body))
 		tx.record(seckill.Author(by), seckill.ChangeRecord{
-			Kind: name, Key: strconv.FormatInt(made, 10), Before: string(old.Body), After: string(body),
+			Kind: d.Name, Key: strconv.FormatInt(d.Version, 10), Before: string(old.Body), After: string(d.Body),
 		})
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return made, nil
 }

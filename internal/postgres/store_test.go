@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"penstock/internal/postgres"
+	"penstock/internal/settings"
 	"penstock/inventory"
 	"penstock/seckill"
 )
@@ -35,7 +36,7 @@ func TestChangesAndSettings_AreAppendOnly(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
 	newSale(t, store, 100, 0)
-	must(t, first(store.PutSettings(t.Context(), "limits", 0, []byte("{}"), settingsAuthor)))
+	must(t, store.PutSettings(t.Context(), settings.Document{Name: "limits", Version: 1, ID: "v1", Body: []byte("{}")}, settingsAuthor))
 	conn := connect(t, url)
 	for _, text := range []string{
 		"UPDATE changes SET actor = 'nobody'", "DELETE FROM changes", "TRUNCATE changes", "UPDATE settings SET body = ''",

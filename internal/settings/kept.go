@@ -22,39 +22,41 @@ type kept struct {
 }
 
 type keptContent struct {
-	Offset    time.Duration // of the database's clock, so that what ends then ends then also while it can't be asked
-	Documents []keptDocument
+	Offset     time.Duration // of the database's clock, so that what ends then ends then also while it can't be asked
+	Documents  []keptDocument
+	Amendments []Amendment // that wait to be recorded
 }
 
 type keptDocument struct {
 	Name    string
 	Version int64
+	ID      string
 	Body    json.RawMessage
 }
 
 // maxKept bounds the file that is read, in bytes: the documents have at most a megabyte each.
 const maxKept = 8 << 20
 
-// restore reads what was in force last. Without a sound file there is nothing.
-func (w *Watcher) restore() map[string]Document {
+// restore reads what was in force last, and reports whether there was a sound file.
+func (w *Watcher) restore() (documents map[string]Document, ok bool) {
 	if w.cfg.Path == "" {
-		return nil
+		return nil, false
 	}
 	content, err := readKept(w.cfg.Path)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			w.log.Warn("settings kept on disk can't be used", "path", w.cfg.Path, "err", err)
 		}
-		return nil
+		return nil, false
 	}
 	w.mu.Lock()
-	w.offset = content.Offset
+	w.offset, w.amendments = content.Offset, content.Amendments
 	w.mu.Unlock()
-	out := make(map[string]Document)
+	documents = make(map[string]Document)
 	for _, d := range content.Documents {
-		out[d.Name] = Document{d.Name, d.Version, d.Body}
+		documents[d.Name] = Document{d.Name, d.Version, d.ID, d.Body}
 	}
-	return out
+	return documents, true
 }
 
 func readKept(path string) (*keptContent, error) {
@@ -91,10 +93,10 @@ func (w *Watcher) keep() {
 		return
 	}
 	w.mu.Lock()
-	content := keptContent{Offset: w.offset}
-	for _, name := range slices.Sorted(maps.Keys(w.inForce)) {
-		if d := w.inForce[name]; d.Version > 0 {
-			content.Documents = append(content.Documents, keptDocument{d.Name, d.Version, d.Body})
+	content := keptContent{Offset: w.offset, Amendments: slices.Clone(w.amendments)}
+	for _, name := range slices.Sorted(maps.Keys(w.base)) {
+		if d := w.base[name]; d.Version > 0 {
+			content.Documents = append(content.Documents, keptDocument{d.Name, d.Version, d.ID, d.Body})
 		}
 	}
 	w.mu.Unlock()

@@ -2,7 +2,9 @@ package settings
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -15,12 +17,29 @@ const (
 // ErrConflict is the answer to a change of a version that isn't the newest one any more.
 var ErrConflict = errors.New("changed by somebody else in the meantime")
 
-// Document is one version of a document. The zero version, of a document that nobody ever wrote, has no body.
+// Names returns the names of all documents.
+func Names() []string { return []string{Limits, Switches} }
+
+// Document is one version of a document. The zero version, of a document that nobody ever wrote, has no ID and no body.
 type Document struct {
 	Name    string
 	Version int64
+	ID      string // random, of the version: see Version
 	Body    []byte // JSON; not to be changed
 }
+
+// Identity returns which version it is.
+func (d *Document) Identity() Version { return Version{d.Version, d.ID} }
+
+// Version names one version of a document. A database that was restored gives numbers out again: versions are the same only where
+// number and ID are. The zero value is that of a document that nobody ever wrote.
+type Version struct {
+	Number int64  `json:"version"`
+	ID     string `json:"id,omitempty"`
+}
+
+// ErrNoMember says that no node of that name is known.
+var ErrNoMember = errors.New("no such node is known")
 
 // Author says who changes something and why.
 type Author struct {
@@ -30,39 +49,67 @@ type Author struct {
 	Reason  string
 }
 
-// Versions is a version for each document, by name.
-type Versions map[string]int64
+// Versions is a version for each document, by name. A document that isn't in it is at the zero version.
+type Versions map[string]Version
 
 // Beat is what a node says of itself. Instance is different in every process; Node names it for people.
 type Beat struct {
 	Instance string
 	Node     string
-	Applied  Versions // in force
-	Rejected Versions // newest that was refused
-	Seen     Versions // newest that is known here, refused ones included
+	Enforces bool            // it is a gateway: a change isn't in force before it is there
+	Applied  Versions        // in force
+	Rejected Versions        // newest that was refused
+	Seen     Versions        // newest that is known here, refused ones included
+	Status   json.RawMessage // how it does, for people; nil says nothing
 }
 
 // Update is what a node is told.
 type Update struct {
 	Now       time.Time  // the database's clock
-	Nodes     int        // that are alive, this one included
-	Documents []Document // those with a newer version than Seen
+	Nodes     int        // that enforce and are alive, this one included if it does
+	Drain     bool       // a person has asked this node to take no new buyers
+	Documents []Document // those whose newest version isn't the one in Seen; the zero version where there is none any more
 }
 
-// Member is a node as the others see it.
+// News returns what a node that has seen those versions is to be told, of the newest version of each document that there is. The
+// stores' answers are made by it.
+func News(seen Versions, newest []Document) (news []Document) {
+	exists := make(map[string]bool)
+	for _, d := range newest {
+		exists[d.Name] = true
+		if d.Identity() != seen[d.Name] {
+			news = append(news, d)
+		}
+	}
+	for _, name := range Names() {
+		if !exists[name] && seen[name] != (Version{}) {
+			news = append(news, Document{Name: name})
+		}
+	}
+	return news
+}
+
+// Member is a node as the others see it. It is known until it leaves, or until a person removes it.
 type Member struct {
+	Instance string
 	Node     string
+	Enforces bool
 	Applied  Versions
 	Rejected Versions
-	Silent   time.Duration // since it was heard of last, on the database's clock
+	Drain    bool            // a person has asked it to take no new buyers
+	Silent   time.Duration   // since it was heard of last, on the database's clock
+	Status   json.RawMessage // as it said last; nil where nothing is known
 }
 
-// How long a node that says nothing is taken for alive, and how long it is still counted as one that may serve: a node that
-// stops in order says so. One of the same name forgets it at once.
-const (
-	AliveFor   = 1500 * time.Millisecond
-	CountedFor = 30 * time.Second
-)
+// KindNode is the kind of the change records of RemoveMember and DrainMember; their key is the node's name.
+const KindNode = "node"
+
+// MemberRecord is a node in a change record, as JSON.
+func MemberRecord(drain bool) string { return fmt.Sprintf(`{"drain":%v}`, drain) }
+
+// AliveFor is how long a node that says nothing is taken for alive. After that it is still known: it may be cut off and serve. A
+// node that stops in order says so. One of the same name forgets it, once it is silent.
+const AliveFor = 1500 * time.Millisecond
 
 // Store keeps the documents and who is there; internal/sqlite and internal/postgres implement it. Methods are safe for
 // concurrent use by many processes.
@@ -71,11 +118,16 @@ type Store interface {
 	ExchangeSettings(ctx context.Context, b Beat) (Update, error)
 	// LeaveSettings forgets a node.
 	LeaveSettings(ctx context.Context, instance string) error
-	// SettingsMembers returns the nodes that were heard of within CountedFor, by their names.
+	// SettingsMembers returns the nodes that are known, by their names.
 	SettingsMembers(ctx context.Context) ([]Member, error)
+	// RemoveMember forgets the nodes of that name, and DrainMember asks them to take no new buyers, or to take some again. Both make a
+	// change record of kind node. ErrNoMember where there is no such node. A node that was removed and lives is known again at its
+	// next beat.
+	RemoveMember(ctx context.Context, node string, by Author) error
+	DrainMember(ctx context.Context, node string, drain bool, by Author) error
 	// FindSettings returns the newest version of a document, and the database's time.
 	FindSettings(ctx context.Context, name string) (Document, time.Time, error)
-	// PutSettings makes body the version after the given one, with a change record of kind name and that version's number as
-	// its key; ErrConflict where version isn't the newest. A nil error means that it is written.
-	PutSettings(ctx context.Context, name string, version int64, body []byte, by Author) (int64, error)
+	// PutSettings writes a version, with a change record of kind d.Name and the version's number as its key; ErrConflict where the
+	// newest isn't the one before it. A nil error means that it is written.
+	PutSettings(ctx context.Context, d Document, by Author) error
 }

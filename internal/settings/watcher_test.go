@@ -2,9 +2,11 @@ package settings
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,16 +21,19 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	offset  time.Duration
-	bodies  map[string][]string // by version − 1; guarded by mu
-	members map[string]Member   // guarded by mu
+	made    map[string][]Document // guarded by mu
+	authors []Author              // of the versions, in the order of their writing; guarded by mu
+	members map[string]Member     // guarded by mu
 	seen    map[string]time.Time
-	away    bool // guarded by mu
-	hangs   bool // it never answers; guarded by mu
+	away    bool            // guarded by mu
+	hangs   bool            // it never answers; guarded by mu
+	cut     map[string]bool // the nodes that can't reach it; guarded by mu
 }
 
 func newMemory(offset time.Duration) *memory {
 	return &memory{
-		offset: offset, bodies: make(map[string][]string), members: make(map[string]Member), seen: make(map[string]time.Time),
+		offset: offset, made: make(map[string][]Document), members: make(map[string]Member), seen: make(map[string]time.Time),
+		cut: make(map[string]bool),
 	}
 }
 
@@ -55,9 +60,29 @@ func (m *memory) setAway(away bool) {
 	m.away = away
 }
 
+func (m *memory) setCut(node string, cut bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cut[node] = cut
+}
+
+// restoreTo forgets the versions after the first n of the limits.
+func (m *memory) restoreTo(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.made[Limits] = slices.Clone(m.made[Limits][:n])
+}
+
+func (m *memory) newest(name string) Document {
+	if all := m.made[name]; len(all) > 0 {
+		return all[len(all)-1]
+	}
+	return Document{Name: name}
+}
+
 func (m *memory) ExchangeSettings(ctx context.Context, b Beat) (Update, error) {
 	m.mu.Lock()
-	hangs := m.hangs
+	hangs, cut := m.hangs, m.cut[b.Node]
 	m.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
@@ -68,7 +93,10 @@ func (m *memory) ExchangeSettings(ctx context.Context, b Beat) (Update, error) {
 		return Update{}, err
 	}
 	defer unlock()
-	m.members[b.Instance] = Member{Node: b.Node, Applied: b.Applied, Rejected: b.Rejected}
+	if cut {
+		return Update{}, errAway
+	}
+	m.members[b.Instance] = Member{Instance: b.Instance, Node: b.Node, Enforces: b.Enforces, Applied: b.Applied, Rejected: b.Rejected}
 	m.seen[b.Instance] = now
 	u := Update{Now: now}
 	for _, seen := range m.seen {
@@ -76,11 +104,13 @@ func (m *memory) ExchangeSettings(ctx context.Context, b Beat) (Update, error) {
 			u.Nodes++
 		}
 	}
-	for name, bodies := range m.bodies {
-		if n := int64(len(bodies)); n > b.Seen[name] {
-			u.Documents = append(u.Documents, Document{name, n, []byte(bodies[n-1])})
+	var newest []Document
+	for name := range m.made {
+		if d := m.newest(name); d.Version > 0 {
+			newest = append(newest, d)
 		}
 	}
+	u.Documents = News(b.Seen, newest)
 	return u, nil
 }
 
@@ -109,43 +139,110 @@ func (m *memory) SettingsMembers(context.Context) ([]Member, error) {
 	return out, nil
 }
 
+func (m *memory) RemoveMember(_ context.Context, node string, _ Author) error {
+	_, unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = ErrNoMember
+	for instance, member := range m.members {
+		if member.Node == node {
+			delete(m.members, instance)
+			delete(m.seen, instance)
+			err = nil
+		}
+	}
+	return err
+}
+
+func (m *memory) DrainMember(context.Context, string, bool, Author) error { return ErrNoMember }
+
 func (m *memory) FindSettings(_ context.Context, name string) (Document, time.Time, error) {
 	now, unlock, err := m.lock()
 	if err != nil {
 		return Document{}, time.Time{}, err
 	}
 	defer unlock()
-	d := Document{Name: name, Version: int64(len(m.bodies[name]))}
-	if d.Version > 0 {
-		d.Body = []byte(m.bodies[name][d.Version-1])
-	}
-	return d, now, nil
+	return m.newest(name), now, nil
 }
 
-func (m *memory) PutSettings(_ context.Context, name string, version int64, body []byte, _ Author) (int64, error) {
+func (m *memory) PutSettings(_ context.Context, d Document, by Author) error {
 	_, unlock, err := m.lock()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer unlock()
-	if int64(len(m.bodies[name])) != version {
-		return 0, ErrConflict
+	if m.newest(d.Name).Version != d.Version-1 {
+		return ErrConflict
 	}
-	m.bodies[name] = append(m.bodies[name], string(body))
-	return version + 1, nil
+	m.made[d.Name] = append(m.made[d.Name], d)
+	m.authors = append(m.authors, by)
+	return nil
+}
+
+// notes is a board.
+type notes struct {
+	mu     sync.Mutex
+	boards map[string]map[string]string // guarded by mu
+	away   bool                         // guarded by mu
+}
+
+func (n *notes) setAway(away bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away = away
+}
+
+func (n *notes) Pin(_ context.Context, board, name, text string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.away {
+		return errAway
+	}
+	if n.boards == nil {
+		n.boards = make(map[string]map[string]string)
+	}
+	if n.boards[board] == nil {
+		n.boards[board] = make(map[string]string)
+	}
+	n.boards[board][name] = text
+	return nil
+}
+
+func (n *notes) Unpin(_ context.Context, board string, names ...string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.away {
+		return errAway
+	}
+	for _, name := range names {
+		delete(n.boards[board], name)
+	}
+	return nil
+}
+
+func (n *notes) Notes(_ context.Context, board string) (map[string]string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.away {
+		return nil, errAway
+	}
+	return maps.Clone(n.boards[board]), nil
 }
 
 // site is some nodes on one store.
 type site struct {
 	t     *testing.T
 	store *memory
+	board *notes
 	ctx   context.Context
 	done  sync.WaitGroup
 }
 
 func newSite(t *testing.T, offset time.Duration) *site {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &site{t: t, store: newMemory(offset), ctx: ctx}
+	s := &site{t: t, store: newMemory(offset), board: new(notes), ctx: ctx}
 	t.Cleanup(func() { cancel(); s.done.Wait() })
 	return s
 }
@@ -163,8 +260,8 @@ type node struct {
 func (s *site) node(name, path string) *node {
 	s.t.Helper()
 	n := new(node)
-	part := Part{Name: Limits, Apply: n.apply}
-	w, err := NewWatcher(Config{Node: name, Path: path}, s.store, []Part{part}, slog.New(slog.NewTextHandler(s.t.Output(), nil)))
+	part := Part{Name: Limits, Apply: n.apply, Amend: amendText}
+	w, err := NewWatcher(Config{Node: name, Enforces: true, Path: path}, s.store, s.board, []Part{part}, nil, slog.New(slog.NewTextHandler(s.t.Output(), nil)))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -203,6 +300,24 @@ func (n *node) apply(d Document, m Moment) (time.Time, error) {
 	return time.Time{}, nil
 }
 
+// amendText appends the amendment to a document that is a list of texts.
+func amendText(body []byte, a Amendment) ([]byte, error) {
+	var list []string
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &list); err != nil {
+			return nil, err
+		}
+	}
+	if slices.Contains(list, a.ID) {
+		return nil, ErrRecorded
+	}
+	var text string
+	if err := json.Unmarshal(a.Body, &text); err != nil {
+		return nil, err
+	}
+	return json.Marshal(append(list, a.ID, text))
+}
+
 func (n *node) last() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -221,7 +336,7 @@ func (s *site) publish(version int64, body string) Published {
 
 func (s *site) wants(got Published, version int64, applied, nodes int, lagging ...string) {
 	s.t.Helper()
-	if got.Version != version || got.Applied != applied || got.Nodes != nodes || !slices.Equal(got.Lagging, lagging) || got.Lagging == nil {
+	if !got.Recorded || got.Version != version || got.Applied != applied || got.Nodes != nodes || !slices.Equal(got.Lagging, lagging) || got.Lagging == nil {
 		s.t.Fatalf("published %+v, want version %d on %d of %d, lagging %v", got, version, applied, nodes, lagging)
 	}
 }
@@ -253,7 +368,7 @@ func TestPublishNamesWhoLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
 		s.node("a", "")
-		if _, err := s.store.ExchangeSettings(s.ctx, Beat{Instance: "stopped", Node: "b"}); err != nil {
+		if _, err := s.store.ExchangeSettings(s.ctx, Beat{Instance: "stopped", Node: "b", Enforces: true}); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
@@ -278,7 +393,7 @@ func TestBadVersionsAreRefusedAndReported(t *testing.T) {
 		for i, body := range []string{`"bad"`, `"mad"`} {
 			version := int64(i + 2)
 			s.wants(s.publish(version-1, body), version, 0, 1, "a")
-			if state := a.State(); state.Rejected[Limits] != version || state.Applied[Limits] != 1 {
+			if state := a.State(); state.Rejected[Limits].Number != version || state.Applied[Limits].Number != 1 {
 				t.Errorf("%s: %+v", body, state)
 			}
 			if a.last() != `1"x"1` {
@@ -342,7 +457,7 @@ func TestLastKnownGoodIsInForceWithoutTheDatabase(t *testing.T) {
 		}
 		s.store.setAway(false)
 		time.Sleep(time.Second)
-		if state := again.State(); state.Rejected[Limits] != 2 || state.Applied[Limits] != 1 {
+		if state := again.State(); state.Rejected[Limits].Number != 2 || state.Applied[Limits].Number != 1 {
 			t.Errorf("with the database: %+v", state)
 		}
 	})

@@ -27,41 +27,37 @@ type member struct {
 	seen time.Time
 }
 
-// note notes a node and returns how many are alive. Those that are counted no more are forgotten,
-// as are those of a name that a new instance has taken over.
-func (m *members) note(b *settings.Beat, now time.Time) int {
+// note notes a node and tells what it is to know of the nodes. Those of a name that a new instance
+// has taken over are forgotten.
+func (m *members) note(b *settings.Beat, now time.Time) (u settings.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.known == nil {
 		m.known = make(map[string]member)
 	}
-	said := settings.Member{Node: b.Node, Applied: maps.Clone(b.Applied), Rejected: maps.Clone(b.Rejected)}
-	m.known[b.Instance] = member{said, now}
-	alive := 0
+	u.Now, u.Drain = now, m.known[b.Instance].Drain
+	m.known[b.Instance] = member{settings.Member{
+		Instance: b.Instance, Node: b.Node, Enforces: b.Enforces, Applied: maps.Clone(b.Applied), Rejected: maps.Clone(b.Rejected),
+		Drain: u.Drain, Status: b.Status,
+	}, now}
 	for instance, o := range m.known {
-		silent := now.Sub(o.seen)
-		switch {
-		case silent <= settings.AliveFor:
-			alive++
-		case silent > settings.CountedFor || o.Node == b.Node:
+		switch alive := now.Sub(o.seen) <= settings.AliveFor; {
+		case alive && o.Enforces:
+			u.Nodes++
+		case !alive && o.Node == b.Node:
 			delete(m.known, instance)
 		}
 	}
-	return alive
+	return u
 }
 
 // ExchangeSettings implements settings.Store.
 func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
 	var u settings.Update
 	err := s.read(ctx, "exchange settings", func(q *statements) error {
-		u.Now = s.now()
-		u.Nodes = s.members.note(&b, u.Now)
+		u = s.members.note(&b, s.now())
 		newest, err := newestSettings(ctx, q)
-		for _, d := range newest {
-			if d.Version > b.Seen[d.Name] {
-				u.Documents = append(u.Documents, d)
-			}
-		}
+		u.Documents = settings.News(b.Seen, newest)
 		return err
 	})
 	return u, err
@@ -70,7 +66,7 @@ func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings
 // newestSettings returns the newest version of every document that was ever written.
 func newestSettings(ctx context.Context, q querier) ([]settings.Document, error) {
 	var out []settings.Document
-	for _, name := range []string{settings.Limits, settings.Switches} {
+	for _, name := range settings.Names() {
 		d, err := findSettings(ctx, q, name)
 		if err != nil {
 			return nil, err
@@ -97,12 +93,64 @@ func (s *Store) SettingsMembers(context.Context) ([]settings.Member, error) {
 	defer s.members.mu.Unlock()
 	var out []settings.Member
 	for _, o := range s.members.known {
-		if o.Silent = now.Sub(o.seen); o.Silent <= settings.CountedFor {
-			out = append(out, o.Member)
-		}
+		o.Silent = now.Sub(o.seen)
+		out = append(out, o.Member)
 	}
-	slices.SortFunc(out, func(a, b settings.Member) int { return cmp.Compare(a.Node, b.Node) })
+	slices.SortFunc(out, func(a, b settings.Member) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Instance, b.Instance))
+	})
 	return out, nil
+}
+
+// RemoveMember implements settings.Store.
+func (s *Store) RemoveMember(ctx context.Context, node string, by settings.Author) error {
+	return s.changeMembers(ctx, "remove node "+node, node, by, "", func(instance string, _ member) {
+		delete(s.members.known, instance)
+	})
+}
+
+// DrainMember implements settings.Store.
+func (s *Store) DrainMember(ctx context.Context, node string, drain bool, by settings.Author) error {
+	return s.changeMembers(ctx, "drain node "+node, node, by, settings.MemberRecord(drain), func(instance string, m member) {
+		m.Drain = drain
+		s.members.known[instance] = m
+	})
+}
+
+// changeMembers changes the nodes of a name, once that is recorded.
+func (s *Store) changeMembers(ctx context.Context, what, node string, by settings.Author, after string,
+	change func(instance string, m member)) error {
+	find := func() map[string]member {
+		found := make(map[string]member)
+		for instance, m := range s.members.known {
+			if m.Node == node {
+				found[instance] = m
+			}
+		}
+		return found
+	}
+	s.members.mu.Lock()
+	found := find()
+	s.members.mu.Unlock()
+	if len(found) == 0 {
+		return settings.ErrNoMember
+	}
+	before := ""
+	for _, m := range found {
+		before = settings.MemberRecord(m.Drain)
+	}
+	err := s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		return tx.record(ctx, seckill.Author(by), seckill.ChangeRecord{Kind: settings.KindNode, Key: node, Before: before, After: after})
+	})
+	if err != nil {
+		return err
+	}
+	s.members.mu.Lock()
+	defer s.members.mu.Unlock()
+	for instance, m := range find() {
+		change(instance, m)
+	}
+	return nil
 }
 
 // FindSettings implements settings.Store.
@@ -117,32 +165,27 @@ func (s *Store) FindSettings(ctx context.Context, name string) (settings.Documen
 
 func findSettings(ctx context.Context, q querier, name string) (settings.Document, error) {
 	d := settings.Document{Name: name}
-	_, err := one(ctx, q, "SELECT version, body FROM settings WHERE name = ? ORDER BY version DESC LIMIT 1",
-		[]any{name}, &d.Version, &d.Body)
+	_, err := one(ctx, q, "SELECT version, id, body FROM settings WHERE name = ? ORDER BY version DESC LIMIT 1",
+		[]any{name}, &d.Version, &d.ID, &d.Body)
 	return d, err
 }
 
 // PutSettings implements settings.Store.
-func (s *Store) PutSettings(ctx context.Context, name string, version int64, body []byte, by settings.Author) (int64, error) {
-	made := version + 1
-	err := s.write(ctx, "put settings "+name, func(ctx context.Context, tx *transaction) error {
-		old, err := findSettings(ctx, tx, name)
+func (s *Store) PutSettings(ctx context.Context, d settings.Document, by settings.Author) error {
+	return s.write(ctx, "put settings "+d.Name, func(ctx context.Context, tx *transaction) error {
+		old, err := findSettings(ctx, tx, d.Name)
 		if err != nil {
 			return err
 		}
-		if old.Version != version {
+		if old.Version != d.Version-1 {
 			return settings.ErrConflict
 		}
-		_, err = tx.exec(ctx, "INSERT INTO settings (name, version, at, body) VALUES (?, ?, ?, ?)",
-			name, made, tx.now.UnixMicro(), string(body))
+		_, err = tx.exec(ctx, "INSERT INTO settings (name, version, id, at, body) VALUES (?, ?, ?, ?, ?)",
+			d.Name, d.Version, d.ID, tx.now.UnixMicro(), string(d.Body))
 		if err != nil {
 			return err
 		}
-		r := seckill.ChangeRecord{Kind: name, Key: strconv.FormatInt(made, 10), Before: string(old.Body), After: string(body)}
+		r := seckill.ChangeRecord{Kind: d.Name, Key: strconv.FormatInt(d.Version, 10), Before: string(old.Body), After: string(d.Body)}
 		return tx.record(ctx, seckill.Author(by), r)
 	})
-	if err != nil {
-		return 0, err
-	}
-	return made, nil
 }

@@ -49,9 +49,12 @@ type ShardAudit struct {
 // AuditShard reads every order of a shard, and compares the rows with the counters and digests, and
 // these with the stock. It takes time and a read of the whole shard. What is on its way between store
 // and stock is no finding: a difference must be there in several looks. With mend it repairs what is
-// safe to repair; a broken L1 is not.
-func (o *Office) AuditShard(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*ShardAudit, error) {
-	r, err := o.store.Recount(ctx, shard, mend, by)
+// safe to repair; a broken L1 is not. seckill.ErrNotFound where there is no such shard.
+func (o *Office) AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*ShardAudit, error) {
+	if shard < 0 || shard >= o.desk.cfg.Shards {
+		return nil, fmt.Errorf("shard %d of %d: %w", shard, o.desk.cfg.Shards, seckill.ErrNotFound)
+	}
+	r, err := o.store.Recount(ctx, inventory.ShardID(shard), mend, by)
 	if err != nil {
 		return nil, storeFailure("recount the shard", err)
 	}

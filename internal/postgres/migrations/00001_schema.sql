@@ -367,23 +367,35 @@ CREATE TABLE changes (
 -- What operators did to an order, and to all orders of an activity.
 CREATE INDEX changes_of_orders ON changes (key) WHERE kind IN ('order', 'extension');
 
--- Every version of every settings document; append-only. Who made it, and why, is in changes.
+-- Every version of every settings document; append-only. Who made it, and why, is in changes. The id is random: a
+-- database that was restored gives numbers out again.
 CREATE TABLE settings (
   name    text COLLATE "C" NOT NULL,
   version bigint NOT NULL CHECK (version > 0),
+  id      text COLLATE "C" NOT NULL,
   at      timestamptz NOT NULL,
   body    text NOT NULL,
   PRIMARY KEY (name, version)
 );
 
--- The nodes that have settings in force, written by each some four times a second. Unlogged: after a crash
--- of the database they say who they are again within a second, and no replica needs to know.
-CREATE UNLOGGED TABLE nodes (
+-- The nodes that there are: each until it says goodbye, or until a person removes it. Logged, so that a node that is
+-- cut off is still known after a crash of the database.
+CREATE TABLE members (
   instance text COLLATE "C" PRIMARY KEY,
   name     text COLLATE "C" NOT NULL,
+  enforces boolean NOT NULL,
+  drain    boolean NOT NULL DEFAULT false,
+  joined   timestamptz NOT NULL
+);
+
+-- What each of them said last, some four times a second. Unlogged: after a crash of the database they say it again
+-- within a second, and no replica needs to know.
+CREATE UNLOGGED TABLE beats (
+  instance text COLLATE "C" PRIMARY KEY,
   seen     timestamptz NOT NULL,
   applied  text NOT NULL,
-  rejected text NOT NULL
+  rejected text NOT NULL,
+  status   text NOT NULL
 ) WITH (fillfactor = 50);
 
 -- +goose StatementBegin

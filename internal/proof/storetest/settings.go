@@ -2,7 +2,6 @@ package storetest
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +20,8 @@ func settingsCases() []testCase {
 		{"Exchange_CountsWhoIsAlive", exchangeCounts},
 		{"Members_UntilTheyLeave", membersLeave},
 		{"Members_GiveWayToTheirSuccessors", membersSuccessors},
+		{"Members_AreRemoved", membersRemoved},
+		{"Members_AreDrained", membersDrained},
 	}
 }
 
@@ -44,9 +45,12 @@ var settingsAuthor = settings.Author(author)
 
 func (s *settingsShop) put(name string, version int64, body string) {
 	s.t.Helper()
-	made, err := s.settings.PutSettings(s.ctx, name, version, []byte(body), settingsAuthor)
-	s.must(err)
-	equal(s.shop, "version", made, version+1)
+	s.must(s.settings.PutSettings(s.ctx, versionOf(name, version+1, body), settingsAuthor))
+}
+
+// versionOf is a version whose id says which one it is.
+func versionOf(name string, version int64, body string) settings.Document {
+	return settings.Document{Name: name, Version: version, ID: fmt.Sprint(name, "-", version, "-", body), Body: []byte(body)}
 }
 
 func (s *settingsShop) find(name string) settings.Document {
@@ -57,11 +61,10 @@ func (s *settingsShop) find(name string) settings.Document {
 	return d
 }
 
-// beat tells of a node that knows everything there is.
+// beat tells of a node that enforces.
 func (s *settingsShop) beat(instance, node string) settings.Update {
 	s.t.Helper()
-	seen := settings.Versions{settings.Limits: 1 << 40, settings.Switches: 1 << 40}
-	u, err := s.settings.ExchangeSettings(s.ctx, settings.Beat{Instance: instance, Node: node, Seen: seen})
+	u, err := s.settings.ExchangeSettings(s.ctx, settings.Beat{Instance: instance, Node: node, Enforces: true})
 	s.must(err)
 	return u
 }
@@ -83,8 +86,8 @@ func putSettings(t *testing.T, open Open) {
 	s.put(settings.Limits, 0, `{"a":1}`)
 	s.put(settings.Limits, 1, `{"a":2}`)
 	s.put(settings.Switches, 0, `{"b":1}`)
-	equal(s.shop, "limits", s.find(settings.Limits), settings.Document{Name: settings.Limits, Version: 2, Body: []byte(`{"a":2}`)})
-	equal(s.shop, "switches", s.find(settings.Switches), settings.Document{Name: settings.Switches, Version: 1, Body: []byte(`{"b":1}`)})
+	equal(s.shop, "limits", s.find(settings.Limits), versionOf(settings.Limits, 2, `{"a":2}`))
+	equal(s.shop, "switches", s.find(settings.Switches), versionOf(settings.Switches, 1, `{"b":1}`))
 	changes := s.changes()
 	equal(s.shop, "changes", len(changes), 3)
 	second := changes[1]
@@ -98,7 +101,7 @@ func putConflict(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.put(settings.Limits, 0, `{"a":1}`)
 	for _, version := range []int64{0, 2, 7, -1} {
-		_, err := s.settings.PutSettings(s.ctx, settings.Limits, version, []byte(`{"a":9}`), settingsAuthor)
+		err := s.settings.PutSettings(s.ctx, versionOf(settings.Limits, version+1, `{"a":9}`), settingsAuthor)
 		s.wants(err, settings.ErrConflict)
 	}
 	equal(s.shop, "limits", string(s.find(settings.Limits).Body), `{"a":1}`)
@@ -111,7 +114,7 @@ func putTogether(t *testing.T, open Open) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			_, err := s.settings.PutSettings(s.ctx, settings.Limits, 0, fmt.Appendf(nil, `{"a":%d}`, i), settingsAuthor)
+			err := s.settings.PutSettings(s.ctx, versionOf(settings.Limits, 1, fmt.Sprintf(`{"a":%d}`, i)), settingsAuthor)
 			if err == nil {
 				won.Add(1)
 			} else {
@@ -123,26 +126,37 @@ func putTogether(t *testing.T, open Open) {
 	equal(s.shop, "winners", won.Load(), 1)
 }
 
+// A node is told of every document whose newest version isn't the one it knows: also where it knows a
+// later one, or another one of that number, of a database that was restored since.
 func exchangeNew(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.put(settings.Limits, 0, `{"a":1}`)
 	s.put(settings.Limits, 1, `{"a":2}`)
-	s.put(settings.Switches, 0, `{"b":1}`)
+	known := func(name string, version int64, body string) settings.Version {
+		d := versionOf(name, version, body)
+		return d.Identity()
+	}
+	limits := known(settings.Limits, 2, `{"a":2}`)
 	for _, c := range []struct {
+		name string
 		seen settings.Versions
-		want []int64 // limits, switches; 0 is nothing
+		want string
 	}{
-		{nil, []int64{2, 1}}, {settings.Versions{settings.Limits: 1}, []int64{2, 1}}, {settings.Versions{settings.Limits: 2}, []int64{0, 1}},
-		{settings.Versions{settings.Limits: 2, settings.Switches: 1}, []int64{0, 0}},
+		{"nothing", nil, "limits 2"},
+		{"the one before", settings.Versions{settings.Limits: known(settings.Limits, 1, `{"a":1}`)}, "limits 2"},
+		{"the newest", settings.Versions{settings.Limits: limits}, ""},
+		{"another one of its number", settings.Versions{settings.Limits: known(settings.Limits, 2, `{"a":3}`)}, "limits 2"},
+		{"a later one", settings.Versions{settings.Limits: known(settings.Limits, 7, `{"a":7}`)}, "limits 2"},
+		{"one that there isn't", settings.Versions{settings.Limits: limits, settings.Switches: known(settings.Switches, 1, "{}")}, "switches 0"},
 	} {
 		u, err := s.settings.ExchangeSettings(s.ctx, settings.Beat{Instance: "i1", Node: "n1", Seen: c.seen})
 		s.must(err)
-		got := make([]int64, 2)
+		got := ""
 		for _, d := range u.Documents {
-			got[slices.Index([]string{settings.Limits, settings.Switches}, d.Name)] = d.Version
-			equal(s.shop, "body", string(d.Body), string(s.find(d.Name).Body))
+			got += fmt.Sprint(d.Name, " ", d.Version)
+			equal(s.shop, "document", d, s.find(d.Name))
 		}
-		equal(s.shop, fmt.Sprint("versions for ", c.seen), got, c.want)
+		equal(s.shop, "told who knows "+c.name, got, c.want)
 		equal(s.shop, "the time", u.Now, s.clock.read())
 	}
 }
@@ -151,27 +165,35 @@ func exchangeCounts(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	equal(s.shop, "alive", s.beat("i1", "n1").Nodes, 1)
 	equal(s.shop, "alive", s.beat("i2", "n2").Nodes, 2)
+	u, err := s.settings.ExchangeSettings(s.ctx, settings.Beat{Instance: "w1", Node: "worker"})
+	s.must(err)
+	equal(s.shop, "alive, and a worker", u.Nodes, 2)
+	s.must(s.settings.LeaveSettings(s.ctx, "w1"))
 	s.clock.advance(settings.AliveFor)
 	equal(s.shop, "alive at the limit", s.beat("i1", "n1").Nodes, 2)
 	s.clock.advance(time.Millisecond)
 	equal(s.shop, "alive behind it", s.beat("i1", "n1").Nodes, 1)
 	equal(s.shop, "members", s.members(), []string{"n1 0s", fmt.Sprint("n2 ", settings.AliveFor+time.Millisecond)})
 	equal(s.shop, "alive again", s.beat("i2", "n2").Nodes, 2)
-	s.clock.advance(settings.CountedFor + time.Millisecond)
-	equal(s.shop, "members", s.members(), nil)
+	s.clock.advance(1000 * time.Hour)
+	equal(s.shop, "members that were cut off for long", s.members(), []string{"n1 1000h0m0s", "n2 1000h0m0s"})
 }
 
 func membersLeave(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
+	version := settings.Version{Number: 3, ID: "x"}
 	beat := settings.Beat{
-		Instance: "i1", Node: "n1", Applied: settings.Versions{settings.Limits: 3}, Rejected: settings.Versions{settings.Switches: 4},
+		Instance: "i1", Node: "n1", Enforces: true, Applied: settings.Versions{settings.Limits: version},
+		Rejected: settings.Versions{settings.Switches: version}, Status: []byte(`{"role":"gateway"}`),
 	}
 	_, err := s.settings.ExchangeSettings(s.ctx, beat)
 	s.must(err)
 	s.clock.advance(time.Second)
 	members, err := s.settings.SettingsMembers(s.ctx)
 	s.must(err)
-	equal(s.shop, "members", members, []settings.Member{{Node: "n1", Applied: beat.Applied, Rejected: beat.Rejected, Silent: time.Second}})
+	equal(s.shop, "members", members, []settings.Member{{
+		Instance: "i1", Node: "n1", Enforces: true, Applied: beat.Applied, Rejected: beat.Rejected, Silent: time.Second, Status: beat.Status,
+	}})
 	s.must(s.settings.LeaveSettings(s.ctx, "i1"))
 	s.must(s.settings.LeaveSettings(s.ctx, "nobody"))
 	equal(s.shop, "members", s.members(), nil)
@@ -187,4 +209,33 @@ func membersSuccessors(t *testing.T, open Open) {
 	s.clock.advance(settings.AliveFor + time.Millisecond)
 	s.beat("i2", "n1")
 	equal(s.shop, "members", s.members(), []string{"n1 0s"})
+}
+
+// A person removes a node that will not come back. One that does is known again.
+func membersRemoved(t *testing.T, open Open) {
+	s := newSettingsShop(t, open)
+	s.beat("i1", "n1")
+	s.beat("i2", "n2")
+	s.must(s.settings.RemoveMember(s.ctx, "n1", settingsAuthor))
+	equal(s.shop, "members", s.members(), []string{"n2 0s"})
+	s.wants(s.settings.RemoveMember(s.ctx, "n1", settingsAuthor), settings.ErrNoMember)
+	equal(s.shop, "a removed node that lives", s.beat("i1", "n1").Nodes, 2)
+	changes := s.changes()
+	equal(s.shop, "changes", len(changes), 1)
+	equal(s.shop, "change", changes[0], seckill.Change{
+		Number: changes[0].Number, At: s.clock.read(), Author: author, Kind: settings.KindNode, Key: "n1", Before: `{"drain":false}`,
+	})
+}
+
+// A drained node hears of it with its next beat; its successor is not drained.
+func membersDrained(t *testing.T, open Open) {
+	s := newSettingsShop(t, open)
+	equal(s.shop, "drained", s.beat("i1", "n1").Drain, false)
+	s.must(s.settings.DrainMember(s.ctx, "n1", true, settingsAuthor))
+	equal(s.shop, "drained", s.beat("i1", "n1").Drain, true)
+	equal(s.shop, "drained, in its successor", s.beat("i2", "n1").Drain, false)
+	s.must(s.settings.DrainMember(s.ctx, "n1", false, settingsAuthor))
+	equal(s.shop, "drained", s.beat("i1", "n1").Drain, false)
+	s.wants(s.settings.DrainMember(s.ctx, "n9", true, settingsAuthor), settings.ErrNoMember)
+	equal(s.shop, "changes", len(s.changes()), 2)
 }

@@ -544,7 +544,8 @@ func recount(t *testing.T, open Open) {
 		equal(s, "shard", r.Ref, s.refs[shard])
 		rows += r.Orders
 		for i := range r.Items {
-			units.Open, units.Sold, units.Parked = units.Open+r.Items[i].Rows.Open, units.Sold+r.Items[i].Rows.Sold, units.Parked+r.Items[i].Rows.Parked
+			at := &r.Items[i].Rows
+			units.Open, units.Sold, units.Parked = units.Open+at.Open, units.Sold+at.Sold, units.Parked+at.Parked
 		}
 	}
 	equal(s, "orders whose units count", rows, 2)

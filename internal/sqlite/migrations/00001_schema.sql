@@ -354,6 +354,7 @@ END;
 CREATE TABLE settings (
   name    TEXT NOT NULL,
   version INTEGER NOT NULL CHECK (version > 0),
+  id      TEXT NOT NULL,
   at      INTEGER NOT NULL,
   body    TEXT NOT NULL,
   PRIMARY KEY (name, version)

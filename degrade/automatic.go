@@ -1,0 +1,126 @@
+package degrade
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Signals are what a node measures of itself.
+type Signals struct {
+	QueueDelay time.Duration // how long a purchase waits in the line now
+	Lag        int64         // records that no worker has committed; negative where it isn't known
+	Open       []string      // breakers that are open or half-open
+}
+
+// AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its default.
+type AutomaticConfig struct {
+	// QueueDelay and Lag are from which on D1, D2 and D3 are entered. An open breaker is D2: what it stands before is away, and people
+	// need not wait for it.
+	QueueDelay [MaxAutomatic]time.Duration
+	Lag        [MaxAutomatic]int64
+	// Hold is how long a signal must last. Default 200 ms.
+	Hold time.Duration
+	// Dwell is how long a level is kept at least, and how long the signals must be below Below of what enters it. Default 10 s. A level
+	// that is entered again within Again doubles it, up to MaxDwell. Defaults 1 min and 5 min.
+	Dwell, Again, MaxDwell time.Duration
+}
+
+// leaveAt is the share of what enters a level below which it is left, in percent.
+const leaveAt = 70
+
+// DefaultAutomaticConfig returns the values for production.
+func DefaultAutomaticConfig() AutomaticConfig {
+	return AutomaticConfig{
+		QueueDelay: [MaxAutomatic]time.Duration{60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond},
+		Lag:        [MaxAutomatic]int64{2_000, 10_000, 50_000},
+		Hold:       200 * time.Millisecond, Dwell: 10 * time.Second, Again: time.Minute, MaxDwell: 5 * time.Minute,
+	}
+}
+
+// Automatic finds the level that a node's signals ask for, with hysteresis: it goes up at once by as many levels as it must, and down
+// one at a time. It is used by one goroutine.
+type Automatic struct {
+	cfg AutomaticConfig
+
+	level   Level
+	since   time.Duration // when level was entered
+	left    time.Duration // when a level was last left downwards; negative before
+	dwell   time.Duration
+	higher  Level         // what the signals have asked for since rising
+	rising  time.Duration // negative: they don't ask for more
+	calm    time.Duration // since when the signals are low enough to leave; negative: they aren't
+	reasons string
+}
+
+// NewAutomatic makes one at D0.
+func NewAutomatic(cfg AutomaticConfig) *Automatic {
+	return &Automatic{cfg: cfg, left: -1, rising: -1, calm: -1, dwell: cfg.Dwell}
+}
+
+// Step takes what was measured at now, a time since any moment that stays the same, and returns the level and why it is so.
+func (a *Automatic) Step(s Signals, now time.Duration) (Level, string) {
+	wants, why := a.cfg.level(s, 100)
+	switch {
+	case wants <= a.level:
+		a.rising = -1
+	case a.rising < 0:
+		a.rising, a.higher = now, wants
+	default:
+		a.higher = min(a.higher, wants) // what lasted all the while
+	}
+	if a.rising >= 0 && now-a.rising >= a.cfg.Hold {
+		a.enter(a.higher, why, now)
+		return a.level, a.reasons
+	}
+	if low, _ := a.cfg.level(s, leaveAt); low >= a.level {
+		a.calm = -1
+	} else if a.calm < 0 {
+		a.calm = now
+	}
+	if a.level > D0 && a.calm >= 0 && now-a.calm >= a.dwell && now-a.since >= a.dwell {
+		a.level--
+		a.since, a.left, a.calm = now, now, now
+		if a.level == D0 {
+			a.reasons = ""
+		}
+	}
+	if a.level == D0 && a.left >= 0 && now-a.left > a.cfg.Again {
+		a.dwell = a.cfg.Dwell
+	}
+	return a.level, a.reasons
+}
+
+func (a *Automatic) enter(l Level, why string, now time.Duration) {
+	if a.left >= 0 && now-a.left <= a.cfg.Again {
+		a.dwell = min(2*a.dwell, a.cfg.MaxDwell)
+	}
+	a.level, a.since, a.reasons, a.rising, a.calm = l, now, why, -1, -1
+}
+
+// level returns the level that signals ask for where each threshold is taken at a share in percent, and which signals they are.
+func (c *AutomaticConfig) level(s Signals, percent int64) (l Level, why string) {
+	var reasons []string
+	take := func(to Level, reason string) {
+		if to == D0 {
+			return
+		}
+		reasons = append(reasons, reason)
+		l = max(l, to)
+	}
+	var byDelay, byLag Level
+	for i := range MaxAutomatic {
+		if int64(s.QueueDelay)*100 >= int64(c.QueueDelay[i])*percent {
+			byDelay = i + 1
+		}
+		if s.Lag*100 >= c.Lag[i]*percent {
+			byLag = i + 1
+		}
+	}
+	take(byDelay, "purchases wait for "+s.QueueDelay.Round(time.Millisecond).String())
+	take(byLag, fmt.Sprintf("workers are %d records behind", s.Lag))
+	if len(s.Open) > 0 {
+		take(D2, "breakers are open: "+strings.Join(s.Open, ", "))
+	}
+	return l, strings.Join(reasons, "; ")
+}

@@ -1,0 +1,36 @@
+package degrade
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The tables of the docs are those of the answers.
+func TestDocs_HaveTheTables(t *testing.T) {
+	text, err := os.ReadFile("../docs/degradation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, d := range Levels() {
+		var sets []string
+		for _, s := range d.Sets {
+			sets = append(sets, fmt.Sprintf("`%s` %s", s.Switch, s.Value))
+		}
+		rows = append(rows, fmt.Sprintf("| %v | %s | %s | %s | %s |", d.Level, d.Name, strings.Join(sets, ", "), d.TurnsOff, d.Buyers))
+	}
+	for _, d := range Dependencies() {
+		kind := "weak"
+		if d.Strong {
+			kind = "strong"
+		}
+		rows = append(rows, fmt.Sprintf("| %s (%s) | %s | %s |", d.Name, kind, d.Lost, d.Goes))
+	}
+	for _, row := range rows {
+		if !strings.Contains(string(text), row+"\n") {
+			t.Errorf("docs/degradation.md lacks\n%s", row)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package degrade
+
+import "fmt"
+
+// Level is how much the system does without, for a while, so that what matters most goes on.
+type Level uint8
+
+// The levels.
+const (
+	D0 Level = iota // normal
+	D1              // trim
+	D2              // defer
+	D3              // select
+	D4              // protect
+	D5              // closed
+)
+
+// MaxAutomatic is the highest level that is entered without a person.
+const MaxAutomatic = D3
+
+// String is the level as people and the switch have it.
+func (l Level) String() string { return fmt.Sprintf("D%d", l) }
+
+// LevelSetting is a switch that a level sets, where no person has set it.
+type LevelSetting struct {
+	Switch Name   `json:"switch"`
+	Value  string `json:"value"`
+}
+
+// LevelDescription is what a level does.
+type LevelDescription struct {
+	Level    Level
+	Name     string
+	Sets     []LevelSetting // beside what the levels below set; of one switch the highest level's counts
+	Holds    Tier           // jobs of this tier and those below wait; 0 holds none
+	TurnsOff string         // for people
+	Buyers   string         // what buyers see then
+}
+
+// Levels is the table of the levels, lowest first.
+func Levels() []LevelDescription {
+	return []LevelDescription{
+		{Level: D0, Name: "normal", TurnsOff: "nothing", Buyers: "everything"},
+		{
+			Level: D1, Name: "trim", Sets: []LevelSetting{{PollInterval, "5"}, {Browse, "static"}, {LogDetail, "off"}},
+			TurnsOff: "fresh activity pages, quick polls, visit logs", Buyers: "pages as they were rendered last; Retry-After 5 on queued orders",
+		},
+		{
+			Level: D2, Name: "defer", Sets: []LevelSetting{{Wait, "off"}}, Holds: Other,
+			TurnsOff: "Prefer: wait, and jobs of the tier everything else", Buyers: "202 at once instead of 201 after a wait",
+		},
+		{
+			Level: D3, Name: "select", Sets: []LevelSetting{{Admission, "90"}},
+			TurnsOff: "new orders of one buyer in ten, and all load tests",
+			Buyers:   "one in ten: 503 degraded with Retry-After; it stays the same one",
+		},
+		{
+			Level: D4, Name: "protect", Sets: []LevelSetting{{Admission, "10"}, {PollInterval, "10"}},
+			TurnsOff: "new orders of nine buyers in ten", Buyers: "nine in ten: 503 degraded; Retry-After 10 on queued orders",
+		},
+		{
+			Level: D5, Name: "closed", Sets: []LevelSetting{{Orders, "off"}},
+			TurnsOff: "all new orders", Buyers: "503 degraded for new orders; pages, status, cancel and payment go on",
+		},
+	}
+}
+
+// holds returns the tier whose jobs wait at a level, 0 for none.
+func (l Level) holds() (t Tier) {
+	for _, d := range Levels() {
+		if d.Level <= l && d.Holds != 0 {
+			t = d.Holds
+		}
+	}
+	return t
+}
+
+// settings returns what a level sets, with what those below it set.
+func (l Level) settings() map[Name]int32 {
+	out := make(map[Name]int32)
+	for _, d := range Levels() {
+		if d.Level > l {
+			break
+		}
+		for _, s := range d.Sets {
+			_, k, _ := kindOf(s.Switch)
+			out[s.Switch], _ = k.parse(s.Value)
+		}
+	}
+	return out
+}

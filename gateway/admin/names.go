@@ -1,0 +1,167 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"penstock/seckill"
+)
+
+// The kinds of names that a scope of a switch, or a match of a limit, may have.
+const (
+	kindOfMerchant = "merchant"
+	kindOfCaller   = "caller"   // merchant/caller
+	kindOfActivity = "activity" // as sku also with /sku behind it
+	kindOfSKU      = "sku"      // of any activity, or activity/sku
+)
+
+// unknownName says that there is nobody of that name, and which names are near; "" where there is. What was made on another node a
+// moment ago is looked for; where the database is away, the catalog in force decides.
+func (c *call) unknownName(ctx context.Context, kind, name string) string {
+	if hasName(c.server.deps.Catalog(), kind, name) {
+		return ""
+	}
+	short, cancel := context.WithTimeout(ctx, emergencyPatience)
+	c.server.refresh(short)
+	cancel()
+	catalog := c.server.deps.Catalog()
+	if hasName(catalog, kind, name) {
+		return ""
+	}
+	wrong := fmt.Sprintf("there is no %s %s", kind, name)
+	if near := nearest(name, namesOf(catalog, kind, strings.Contains(name, "/"))); len(near) > 0 {
+		wrong += "; did you mean " + strings.Join(near, ", ") + "?"
+	}
+	return wrong + " With allow_unknown it is set all the same"
+}
+
+// hasName reports whether the catalog has somebody of that name.
+func hasName(c *seckill.Catalog, kind, name string) bool {
+	first, second, both := strings.Cut(name, "/")
+	switch kind {
+	case kindOfMerchant:
+		return c.Merchant(seckill.MerchantID(name)) != nil
+	case kindOfCaller:
+		return c.NamedCaller(seckill.CallerRef{Merchant: seckill.MerchantID(first), Caller: seckill.CallerID(second)}) != nil
+	case kindOfActivity:
+		return c.Activity(seckill.ActivityID(name)) != nil
+	}
+	if both {
+		sale := c.Activity(seckill.ActivityID(first))
+		if sale == nil {
+			return false
+		}
+		_, ok := sale.Offer(seckill.SKU(second))
+		return ok
+	}
+	for sale := range c.Sales() {
+		if _, ok := sale.Offer(seckill.SKU(name)); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// namesOf are all names of a kind; of SKUs with their activities, if both.
+func namesOf(c *seckill.Catalog, kind string, both bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		switch kind {
+		case kindOfMerchant:
+			for m := range c.Merchants() {
+				if !yield(string(m.ID)) {
+					return
+				}
+			}
+		case kindOfCaller:
+			for caller := range c.Callers() {
+				if !yield(caller.String()) {
+					return
+				}
+			}
+		default:
+			for sale := range c.Sales() {
+				if kind == kindOfActivity && !yield(string(sale.ID)) {
+					return
+				}
+				for i := 0; kind == kindOfSKU && i < len(sale.Items); i++ {
+					name := string(sale.Items[i].SKU)
+					if both {
+						name = string(sale.ID) + "/" + name
+					}
+					if !yield(name) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// The bounds of what is offered instead of an unknown name: how many, and how many letters may differ.
+const (
+	maxNear     = 3
+	maxDistance = 3
+)
+
+// nearest returns the names that are near to one, the nearest first: those that differ in a few letters, or have it as a part.
+func nearest(name string, all iter.Seq[string]) []string {
+	type candidate struct {
+		name     string
+		distance int
+	}
+	var found []candidate
+	for other := range all {
+		d := distance(strings.ToLower(name), strings.ToLower(other))
+		if d > maxDistance || d >= max(len(name), len(other)) {
+			if len(name) < 3 || !strings.Contains(strings.ToLower(other), strings.ToLower(name)) {
+				continue
+			}
+			d = maxDistance + 1
+		}
+		next := candidate{other, d}
+		i, same := slices.BinarySearchFunc(found, next, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.name, b.name))
+		})
+		if !same && i < maxNear {
+			found = slices.Insert(found, i, next)
+			found = found[:min(len(found), maxNear)]
+		}
+	}
+	out := make([]string, len(found))
+	for i := range found {
+		out[i] = found[i].name
+	}
+	return out
+}
+
+// distance is how many letters have to be put in, taken out or replaced to make b of a (Levenshtein); what is above maxDistance
+// isn't counted further.
+func distance(a, b string) int {
+	if d := len(a) - len(b); d > maxDistance || -d > maxDistance {
+		return maxDistance + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal, least := row[0], i+1
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+			least = min(least, row[j+1])
+		}
+		if least > maxDistance {
+			return maxDistance + 1
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,139 @@
+package leases
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"time"
+
+	"penstock/inventory"
+	"penstock/limiter"
+)
+
+//go:embed lua/lease.lua
+var leaseSource string
+
+//go:embed lua/report.lua
+var reportSource string
+
+// Runner runs scripts on the Redis; *inventory.Stock implements it.
+type Runner interface {
+	Run(ctx context.Context, script *inventory.Script, calls []inventory.ScriptCall) error
+}
+
+// Pool is a limiter.Pool on Redis. It is safe for concurrent use.
+type Pool struct {
+	run    Runner
+	lease  *inventory.Script
+	report *inventory.Script
+}
+
+var _ limiter.Pool = (*Pool)(nil)
+
+// New returns the pool of a Redis.
+func New(run Runner) *Pool {
+	return &Pool{run, inventory.NewScript(leaseSource), inventory.NewScript(reportSource)}
+}
+
+const (
+	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and one
+	// server has no more than that many calls in a write.
+	groups = 8
+	// maxKeys bounds the keys of one call: Redis serves nobody else meanwhile.
+	maxKeys = 500
+
+	inArgs, outArgs = 6, 3
+)
+
+var errReply = errors.New("not a reply of the script")
+
+// Exchange implements limiter.Pool.
+func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
+	var calls []inventory.ScriptCall
+	var places [][]int // of the asks in each call
+	var open [groups]int
+	for i := range open {
+		open[i] = -1
+	}
+	for i := range asks {
+		a := &asks[i]
+		group := groupOf(a.Key)
+		at := open[group]
+		if at < 0 || len(calls[at].Keys) >= maxKeys {
+			at = len(calls)
+			open[group] = at
+			calls, places = append(calls, inventory.ScriptCall{}), append(places, nil)
+		}
+		c := &calls[at]
+		c.Keys = append(c.Keys, "limit{"+strconv.Itoa(group)+"}:"+a.Key)
+		for _, n := range [inArgs]int64{a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor} {
+			c.Args = append(c.Args, strconv.FormatInt(n, 10))
+		}
+		places[at] = append(places[at], i)
+	}
+	if err := p.run.Run(ctx, p.lease, calls); err != nil {
+		return fmt.Errorf("exchange tokens: %w", err)
+	}
+	for i := range calls {
+		if err := take(asks, places[i], calls[i].Reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Report is what a node has said of itself in the last ten seconds, and how old that is.
+type Report struct {
+	Node string
+	Age  time.Duration
+	Text string
+}
+
+// Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
+// away; without a node none is left.
+func (p *Pool) Share(ctx context.Context, node, text string) ([]Report, error) {
+	calls := []inventory.ScriptCall{{Keys: []string{"limit-reports"}, Args: []string{node, text}}}
+	if err := p.run.Run(ctx, p.report, calls); err != nil {
+		return nil, fmt.Errorf("share reports of limits: %w", err)
+	}
+	reply := calls[0].Reply
+	if len(reply)%3 != 0 {
+		return nil, fmt.Errorf("%w: %d values of reports", errReply, len(reply))
+	}
+	var out []Report
+	for i := 0; i < len(reply); i += 3 {
+		age, err := strconv.ParseInt(reply[i+1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errReply, err)
+		}
+		out = append(out, Report{reply[i], time.Duration(age) * time.Millisecond, reply[i+2]})
+	}
+	return out, nil
+}
+
+// take reads the reply of one call into the asks at places.
+func take(asks []limiter.Ask, places []int, reply []string) error {
+	if len(reply) != outArgs*len(places) {
+		return fmt.Errorf("%w: %d values for %d keys", errReply, len(reply), len(places))
+	}
+	for i, at := range places {
+		for j, to := range [outArgs]*int64{&asks[at].Granted, &asks[at].Room, &asks[at].Count} {
+			n, err := strconv.ParseInt(reply[outArgs*i+j], 10, 64)
+			if err != nil {
+				return fmt.Errorf("%w: %w", errReply, err)
+			}
+			*to = n
+		}
+	}
+	return nil
+}
+
+// groupOf is the group of a key, the same on every node.
+func groupOf(key string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key)) // never fails
+	return int(h.Sum32() % groups)
+}

@@ -1,0 +1,258 @@
+package leases
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"go.uber.org/goleak"
+
+	"penstock/internal/proof/servers"
+	"penstock/inventory"
+	"penstock/limiter"
+)
+
+var seedFlag = flag.Uint64("leases.seed", 0, "run this seed of TestScript_AgreesWithTheModel instead of 1 to 8")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(servers.Main{M: m}) }
+
+// fakeStock is a stock on miniredis, whose clock the test sets.
+func fakeStock(t *testing.T) (*inventory.Stock, *miniredis.Miniredis) {
+	t.Helper()
+	m := miniredis.NewMiniRedis()
+	if err := m.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
+	return stockOn(t, m.Addr(), 30*time.Second), m // it is slow
+}
+
+func stockOn(t testing.TB, addr string, timeout time.Duration) *inventory.Stock {
+	t.Helper()
+	var dialer net.Dialer
+	stock, err := inventory.Open(t.Context(), inventory.Config{
+		Addrs: []string{addr}, CallTimeout: timeout,
+		Dial: func(ctx context.Context) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stock.Stop)
+	return stock
+}
+
+// model is a bucket in exact tokens.
+type model struct {
+	num, den, window int64
+	tokens           *big.Rat // at; what is above a full bucket is its time since then
+	at               int64    // µs of the server
+	count            int64
+}
+
+func rat(a, b int64) *big.Rat { return big.NewRat(a, b) }
+
+func (m *model) full() *big.Rat {
+	return new(big.Rat).Mul(rat(m.window, 1), rat(m.den, m.num))
+}
+
+// flow lets time pass until now. Where that is before, what has flowed since flows again later.
+func (m *model) flow(now int64) (emptied bool) {
+	m.tokens = new(big.Rat).Add(m.tokens, new(big.Rat).Mul(rat(now-m.at, 1), rat(m.den, m.num)))
+	m.at = now
+	if emptied = m.tokens.Sign() < 0; emptied {
+		m.tokens = new(big.Rat)
+	}
+	return emptied
+}
+
+// answer wants what the script granted to be within a token of what the model has, never above it by more
+// than what rounding to microseconds allows, and takes it.
+func (m *model) answer(a *limiter.Ask, now int64) error {
+	edited := m.flow(now)
+	if full := m.full(); m.tokens.Cmp(full) > 0 && (m.num != a.Num || m.den != a.Den || m.window != a.Window) {
+		m.tokens = full
+	}
+	if m.num != a.Num || m.den != a.Den || m.window != a.Window {
+		m.num, m.den, m.window, edited = a.Num, a.Den, a.Window, true
+		m.tokens = new(big.Rat).SetInt(new(big.Int).Div(m.tokens.Num(), m.tokens.Denom())) // whole ones are kept
+		if f := m.full(); m.tokens.Cmp(f) > 0 {
+			m.tokens = f
+		}
+	}
+	before := m.tokens
+	if m.tokens.Cmp(m.full()) >= 0 {
+		m.tokens = new(big.Rat).Sub(m.full(), new(big.Rat).Mul(rat(min(a.Floor, m.window), 1), rat(m.den, m.num)))
+	}
+	m.tokens = new(big.Rat).Add(m.tokens, rat(a.Back, 1))
+	if f := m.full(); m.tokens.Cmp(f) > 0 {
+		m.tokens = f
+	}
+	have, _ := m.tokens.Float64()
+	slack := 3*float64(m.den)/float64(m.num) + 1e-6 // microseconds that were rounded, as tokens
+	if got := float64(a.Granted); got > have+slack || got < min(float64(a.Want), have-slack)-1 {
+		return fmt.Errorf("granted %d of %d wanted, the model has %.3f", a.Granted, a.Want, have)
+	}
+	m.tokens = new(big.Rat).Sub(m.tokens, rat(a.Granted, 1))
+	if m.tokens.Sign() < 0 {
+		m.tokens = new(big.Rat)
+	}
+	m.count += a.Granted - a.Back
+	left, _ := m.tokens.Float64()
+	if room := float64(a.Room) * float64(m.den) / float64(m.num); room > left+slack || room < left-1-slack {
+		return fmt.Errorf("room for %.3f tokens, the model has %.3f", room, left)
+	}
+	m.tokens = new(big.Rat).Mul(rat(a.Room, 1), rat(m.den, m.num)) // what was rounded, is
+	if a.Granted == 0 && a.Back == 0 && !edited {                  // nothing is written, and the floor is not kept
+		m.tokens = before
+	}
+	if a.Count != m.count {
+		return fmt.Errorf("count is %d, want %d", a.Count, m.count)
+	}
+	return nil
+}
+
+// TestScript_AgreesWithTheModel sends random asks of a few buckets while their terms are edited, and the
+// server's clock creeps, jumps and goes back.
+func TestScript_AgreesWithTheModel(t *testing.T) {
+	seeds := []uint64{*seedFlag}
+	if *seedFlag == 0 {
+		seeds = seeds[:0]
+		for seed := range uint64(8) {
+			seeds = append(seeds, seed+1)
+		}
+	}
+	for _, seed := range seeds {
+		if err := runModel(t, rand.New(rand.NewPCG(seed, 13))); err != nil {
+			t.Fatalf("%v\nrepeat with: go test ./internal/leases -run TestScript -leases.seed %d", err, seed)
+		}
+	}
+}
+
+func runModel(t *testing.T, r *rand.Rand) error {
+	stock, server := fakeStock(t)
+	pool := New(stock)
+	now := time.Unix(1_800_000_000, 0)
+	terms := func() limiter.Ask {
+		rates := [][2]int64{{2_500, 1}, {1e9, 400_000}, {1e9, 137_250}, {500_000, 1}, {1e9, 2_000_000_000}, {1e11, 1}}
+		pick := rates[r.IntN(len(rates))]
+		burst := []int64{1, 3, 20, 400}[r.IntN(4)]
+		if pick[0] == 1e11 {
+			burst = 1
+		}
+		return limiter.Ask{Num: pick[0], Den: pick[1], Window: (burst*pick[0] + pick[1] - 1) / pick[1]}
+	}
+	models := make([]*model, 5)
+	current := make([]limiter.Ask, len(models))
+	for i := range current {
+		current[i] = terms()
+	}
+	for step := range 150 {
+		switch r.IntN(20) {
+		case 0:
+			now = now.Add(time.Duration(r.Int64N(int64(time.Minute))))
+		case 1:
+			now = now.Add(-time.Duration(r.Int64N(int64(time.Minute))))
+		case 2:
+			current[r.IntN(len(current))] = terms()
+		default:
+			now = now.Add(time.Duration(r.Int64N(int64(30 * time.Millisecond))))
+		}
+		server.SetTime(now)
+		var asks []limiter.Ask
+		var whose []int
+		for i := range models {
+			if r.IntN(3) == 0 {
+				continue
+			}
+			a := current[i]
+			a.Key, a.Want = fmt.Sprint("caller:m/", i), r.Int64N(30)
+			if r.IntN(4) == 0 {
+				a.Back = r.Int64N(5)
+			}
+			if r.IntN(4) == 0 {
+				a.Floor = r.Int64N(a.Window + 10)
+			}
+			asks, whose = append(asks, a), append(whose, i)
+		}
+		if err := pool.Exchange(t.Context(), asks); err != nil {
+			return err
+		}
+		for j := range asks {
+			a := &asks[j]
+			m := models[whose[j]]
+			if m == nil {
+				m = &model{num: a.Num, den: a.Den, window: a.Window, tokens: new(big.Rat)} // full since long ago
+				models[whose[j]] = m
+			}
+			if err := m.answer(a, now.UnixMicro()); err != nil {
+				return fmt.Errorf("step %d, %+v: %w", step, *a, err)
+			}
+		}
+	}
+	return nil
+}
+
+// TestExchange_ManyKeys asks for more keys than go into one call.
+func TestExchange_ManyKeys(t *testing.T) {
+	stock, _ := fakeStock(t)
+	asks := make([]limiter.Ask, groups*maxKeys+100)
+	for i := range asks {
+		asks[i] = limiter.Ask{Key: fmt.Sprint("user:m/", i), Want: int64(i%3) + 1, Num: 1000, Den: 1, Window: 2000}
+	}
+	if err := New(stock).Exchange(t.Context(), asks); err != nil {
+		t.Fatal(err)
+	}
+	for i := range asks {
+		if a := &asks[i]; a.Granted != min(a.Want, 2) || a.Count != a.Granted || a.Room != 2000-1000*a.Granted {
+			t.Fatalf("ask %d: %+v", i, *a)
+		}
+	}
+}
+
+// TestScript_ReadsNoRubbish: a value that isn't ours counts for nothing.
+func TestScript_ReadsNoRubbish(t *testing.T) {
+	stock, server := fakeStock(t)
+	key := fmt.Sprintf("ps:limit{%d}:global:/", groupOf("global:/"))
+	for _, value := range []string{"", "x", "1 2 3", "-1 0 1 1 1", "1 2 3 4 5 6"} {
+		server.Set(key, value)
+		asks := []limiter.Ask{{Key: "global:/", Want: 5, Num: 1000, Den: 1, Window: 3000}}
+		if err := New(stock).Exchange(t.Context(), asks); err != nil || asks[0].Granted != 3 {
+			t.Errorf("%q: %+v, %v", value, asks[0], err)
+		}
+	}
+}
+
+// TestShare: a report is there for ten seconds, or until it is taken away.
+func TestShare(t *testing.T) {
+	stock, server := fakeStock(t)
+	pool := New(stock)
+	now := time.Unix(1_800_000_000, 0)
+	for _, step := range []struct {
+		after      time.Duration
+		node, text string
+		want       string
+	}{
+		{0, "b", "two words", "[{b 0s two words}]"},
+		{time.Second, "a", "1", "[{a 0s 1} {b 1s two words}]"},
+		{8 * time.Second, "", "", "[{a 8s 1} {b 9s two words}]"},
+		{2 * time.Second, "", "", "[{a 10s 1}]"},
+		{-time.Minute, "b", "old clock", "[{b 0s old clock}]"},
+		{0, "b", "", "[]"},
+	} {
+		now = now.Add(step.after)
+		server.SetTime(now)
+		got, err := pool.Share(t.Context(), step.node, step.text)
+		slices.SortFunc(got, func(a, b Report) int { return strings.Compare(a.Node, b.Node) })
+		if err != nil || fmt.Sprint(got) != step.want {
+			t.Errorf("%v, %v, want %s", got, err, step.want)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+-- lease.lua gives back tokens to buckets and grants others.
+--
+-- A bucket is one moment, at which it will be full again (the TAT of the generic cell rate
+-- algorithm), in microseconds of the server's clock. All numbers are integers below 2^53. A bucket
+-- gains den tokens in num microseconds, so n tokens are n * num / den of them, rounded up.
+--
+-- KEYS     the buckets, each a string: TAT, ' ', tokens that were granted since the key is known,
+--          ' ', num, ' ', den, ' ', window
+-- ARGV     six for each key: tokens to give back, tokens that are wanted, num, den, window (from
+--          empty to full), and floor (how far from full the caller takes the bucket for)
+--
+-- Reply: three for each key: tokens granted, microseconds that are left of the window after it, and
+-- the tokens granted since the key is known.
+--
+-- Invariants:
+--   In any time t a bucket grants at most its burst and what the rate gives in t.
+--   A clock that goes back makes no bucket emptier than empty, so it fills from there; one that
+--     jumps ahead is worth one full bucket.
+--   A bucket that is full, or that the server forgot, is no fuller than the caller takes it for.
+--   When the terms change the bucket keeps its tokens, as far as they fit.
+--   A call that changes nothing but the clock's flow writes nothing. A key outlives its bucket's filling
+--     by some seconds, and nothing relies on that.
+--
+-- Cost: TIME, and GET and SET for each key. O(keys).
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local reply = {}
+for i = 1, #KEYS do
+  local at = (i - 1) * 6
+  local back, want, num = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+  local den, window = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+  local tat, count, changed = 0, 0, false
+  local value = redis.call('GET', KEYS[i])
+  if value then
+    local a, b, c, d, e = string.match(value, '^(%d+) (-?%d+) (%d+) (%d+) (%d+)$')
+    if a then
+      tat, count = tonumber(a), tonumber(b)
+      local oldNum, oldDen, oldWindow = tonumber(c), tonumber(d), tonumber(e)
+      if tat > now + oldWindow then
+        tat, changed = now + oldWindow, true
+      end
+      if oldNum ~= num or oldDen ~= den or oldWindow ~= window then
+        local tokens = floor((now + oldWindow - max(tat, now)) * oldDen / oldNum)
+        tat = now + window - min(window, floor(tokens * num / den))
+        changed = true
+      end
+    end
+  end
+  if tat <= now then
+    tat = now + min(tonumber(ARGV[at + 6]), window)
+  end
+  tat = max(now, tat - floor(back * num / den))
+  local room = now + window - tat
+  local granted = max(0, min(want, floor(room * den / num)))
+  tat = min(now + window, tat + ceil(granted * num / den))
+  count = count + granted - back
+  if granted > 0 or back > 0 or changed then
+    local text = string.format('%.0f %.0f %.0f %.0f %.0f', tat, count, num, den, window)
+    redis.call('SET', KEYS[i], text, 'PX', string.format('%.0f', ceil((tat - now) / 1000) + 2000))
+  end
+  local n = (i - 1) * 3
+  reply[n + 1], reply[n + 2], reply[n + 3] = granted, now + window - tat, count
+end
+return reply

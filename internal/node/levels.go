@@ -1,0 +1,122 @@
+package node
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"penstock/degrade"
+	"penstock/seckill/desk"
+)
+
+// lookAtSignals is how often the level is found anew.
+const lookAtSignals = 100 * time.Millisecond
+
+// findLevel has the node go by its own signals until ctx ends: a node that is sick degrades what
+// goes through it, and nothing else.
+func (n *Node) findLevel(ctx context.Context) {
+	automatic := degrade.NewAutomatic(degrade.DefaultAutomaticConfig())
+	began := time.Now()
+	var line lineDelay
+	tick := time.NewTicker(lookAtSignals)
+	defer tick.Stop()
+	var found degrade.Level
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			signals := degrade.Signals{
+				QueueDelay: line.look(n.sale.Desk.Lines(), now), Lag: -1, Open: slices.Sorted(maps.Keys(n.breakers.disturbed())),
+			}
+			if lag := n.observed.knownLag(); lag != nil {
+				signals.Lag = *lag
+			}
+			level, why := automatic.Step(signals, now.Sub(began))
+			changed := n.control.switches.Find(level, why)
+			if state := n.control.switches.Level(); level != found || changed {
+				found = level
+				n.log.Warn("degrade level", "level", state.Level.String(), "found", level.String(), "pinned", state.Pinned,
+					"automatic", state.Mode.String(), "why", why)
+			}
+		}
+	}
+}
+
+// lineDelay estimates how long purchases wait in the lines: as many as wait take as long as so many
+// took to be served (Little's law), and at least since the line last moved.
+type lineDelay struct {
+	lanes map[int]laneDelay
+}
+
+type laneDelay struct {
+	taken uint64
+	moved time.Time // when it last took somebody, or had nobody waiting
+	rate  float64   // purchases a second, smoothed
+	at    time.Time
+}
+
+// look returns the longest delay of all lanes at now.
+func (l *lineDelay) look(lines map[int]desk.LineStats, now time.Time) (longest time.Duration) {
+	if l.lanes == nil {
+		l.lanes = make(map[int]laneDelay)
+	}
+	for lane, s := range lines {
+		longest = max(longest, l.lane(lane, &s, now))
+	}
+	return longest
+}
+
+func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Duration {
+	before, known := l.lanes[lane]
+	next := laneDelay{taken: s.Taken, moved: before.moved, rate: before.rate, at: now}
+	if !known || s.Waiting == 0 || s.Taken != before.taken {
+		next.moved = now
+	}
+	if passed := now.Sub(before.at).Seconds(); known && passed > 0 {
+		const weight = 0.3 // of the newest look
+		next.rate += weight * (float64(s.Taken-before.taken)/passed - next.rate)
+	}
+	l.lanes[lane] = next
+	if s.Waiting == 0 {
+		return 0
+	}
+	stalled := now.Sub(next.moved)
+	if next.rate < 1 {
+		return stalled
+	}
+	return max(stalled, time.Duration(float64(s.Waiting)/next.rate*float64(time.Second)))
+}
+
+// whileNotHeld runs a job of a tier whenever the level lets it, until ctx ends.
+func (n *Node) whileNotHeld(ctx context.Context, tier degrade.Tier, run func(context.Context)) {
+	tick := time.NewTicker(lookAtSignals)
+	defer tick.Stop()
+	var stop context.CancelFunc
+	done := make(chan struct{})
+	for {
+		switch held := n.control.switches.Holds(tier); {
+		case held && stop != nil:
+			stop()
+			<-done
+			stop = nil
+		case !held && stop == nil && ctx.Err() == nil:
+			work, cancel := context.WithCancel(ctx)
+			stop, done = cancel, make(chan struct{})
+			go func(done chan struct{}) {
+				defer close(done)
+				run(work)
+			}(done)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if stop != nil {
+				stop()
+				<-done
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,482 @@
+package limiter
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// cluster is the limiter's part in a cluster: which tokens it asks the pool for, and who waits.
+//
+// Requests that need tokens of the pool join the next round; one round is on its way at a time, so
+// that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a leaf:
+// nothing is locked under it.
+type cluster struct {
+	pool  Pool // fixed
+	nodes atomic.Int64
+	// away says that the node decides alone. It is changed under mu.
+	away atomic.Bool
+	kick chan struct{}
+
+	mu      sync.Mutex
+	next    *round // guarded by mu; nil is an empty one
+	renewed []home // guarded by mu: whose leases are renewed
+
+	rounds, late, failed, asks atomic.Uint64
+	aloneSince                 atomic.Int64 // Unix time in ns; 0: it isn't
+}
+
+// maxRenewed bounds the keys whose leases are renewed. The others ask request by request.
+const maxRenewed = 1 << 15
+
+// maxAsks bounds the keys of one round that wait; above it requests are decided alone.
+const maxAsks = 1 << 14
+
+func newCluster(pool Pool) *cluster {
+	c := &cluster{pool: pool, kick: make(chan struct{}, 1)}
+	c.nodes.Store(1)
+	c.away.Store(true) // until Run has reached the pool
+	c.aloneSince.Store(time.Now().UnixNano())
+	return c
+}
+
+// round is what is asked of the pool in one exchange.
+type round struct {
+	keys   map[string]int // index in asks
+	asks   []Ask
+	askers []asker
+	done   chan struct{}
+	failed bool // set before done is closed
+}
+
+// asker is who an answer is for.
+type asker struct {
+	home   home
+	limit  *limit
+	waited int64    // tokens of claims
+	claims []*claim // of requests that wait
+}
+
+// claim is what a request waits for.
+type claim struct {
+	tokens  int64
+	granted bool
+	room    int64 // µs, after the answer
+}
+
+func newRound() *round {
+	return &round{keys: make(map[string]int), done: make(chan struct{})}
+}
+
+// add returns the place of a key among the asks.
+func (r *round) add(name string, h home, l *limit) int {
+	at, known := r.keys[name]
+	if !known {
+		at = len(r.asks)
+		r.keys[name] = at
+		t := &l.terms
+		r.asks = append(r.asks, Ask{Key: name, Num: t.num, Den: t.den, Window: t.window})
+		r.askers = append(r.askers, asker{home: h, limit: l})
+	}
+	return at
+}
+
+// wait asks the pool for what grants need, in one round, and waits for the answer. It returns false
+// when there is none: the node is alone.
+func (c *cluster) wait(grants []grant) bool {
+	c.mu.Lock()
+	if c.away.Load() {
+		c.mu.Unlock()
+		return false
+	}
+	if c.next == nil {
+		c.next = newRound()
+	}
+	r := c.next
+	if len(r.asks) >= maxAsks {
+		c.mu.Unlock()
+		return false
+	}
+	for i := range grants {
+		g := &grants[i]
+		if g.claim == nil {
+			continue
+		}
+		at := r.add(g.name, g.home(), g.limit)
+		r.asks[at].Want += g.claim.tokens
+		r.asks[at].Floor = max(r.asks[at].Floor, g.floor)
+		r.askers[at].waited += g.claim.tokens
+		r.askers[at].claims = append(r.askers[at].claims, g.claim)
+	}
+	c.mu.Unlock()
+	select {
+	case c.kick <- struct{}{}:
+	default: // it is about to look
+	}
+	<-r.done
+	return !r.failed
+}
+
+// refund has the next round give back what a request was granted.
+func (c *cluster) refund(g *grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away.Load() {
+		return
+	}
+	if c.next == nil {
+		c.next = newRound()
+	}
+	if len(c.next.asks) < maxAsks {
+		at := c.next.add(g.name, g.home(), g.limit)
+		c.next.asks[at].Back += g.taken
+	}
+}
+
+// renew lists a key whose lease is to be renewed, and reports whether there was room.
+func (c *cluster) renew(h home) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.renewed) >= maxRenewed {
+		return false
+	}
+	c.renewed = append(c.renewed, h)
+	return true
+}
+
+// isolate makes the node decide alone, and lets go who waits for the next round.
+func (c *cluster) isolate() {
+	c.mu.Lock()
+	if !c.away.Swap(true) {
+		c.aloneSince.Store(time.Now().UnixNano())
+	}
+	r := c.next
+	c.next = nil
+	c.mu.Unlock()
+	if r != nil {
+		r.failed = true
+		close(r.done)
+		r.forsake()
+	}
+}
+
+// forsake takes note that there will be no answers.
+func (r *round) forsake() {
+	for i := range r.askers {
+		a := &r.askers[i]
+		a.home.lock()
+		if s := a.home.share(); s != nil {
+			s.waiting -= a.waited
+		}
+		a.home.unlock()
+	}
+}
+
+// rejoin makes the pool decide again.
+func (c *cluster) rejoin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away.Store(false)
+	c.aloneSince.Store(0)
+}
+
+// flight is a round on its way.
+type flight struct {
+	round  *round
+	began  time.Time
+	failed bool // nobody waits for it any more
+}
+
+// Run exchanges tokens with the pool until ctx ends, and then gives back what this node holds. Before
+// Run, and after it, the node decides alone. Without a pool there is nothing to do.
+func (l *Limiter) Run(ctx context.Context) {
+	c := l.cluster
+	if c == nil {
+		return
+	}
+	tick, give := time.NewTicker(leaseEvery), time.NewTimer(time.Hour)
+	defer tick.Stop()
+	defer give.Stop()
+	landed := make(chan error, 1)
+	var flying *flight
+	due := true
+	for {
+		if flying == nil {
+			if r := l.load(due); r != nil {
+				flying = &flight{round: r, began: time.Now()}
+				give.Reset(patience)
+				go func() { landed <- c.pool.Exchange(ctx, r.asks) }()
+			}
+			due = false
+		}
+		select {
+		case <-ctx.Done():
+			if flying != nil {
+				<-landed
+				flying.fail()
+			}
+			c.isolate()
+			l.giveAll(context.WithoutCancel(ctx))
+			return
+		case <-c.kick:
+		case <-tick.C:
+			due = true
+		case <-give.C:
+			if flying != nil {
+				c.late.Add(1)
+				flying.fail()
+				c.isolate()
+			}
+		case err := <-landed:
+			l.land(flying, err)
+			flying = nil
+		}
+	}
+}
+
+// fail lets go who waits for a round.
+func (f *flight) fail() {
+	if !f.failed {
+		f.failed = true
+		f.round.failed = true
+		close(f.round.done)
+	}
+}
+
+// land takes the end of an exchange.
+func (l *Limiter) land(f *flight, err error) {
+	c := l.cluster
+	c.rounds.Add(1)
+	if err != nil {
+		c.failed.Add(1)
+		f.fail()
+		f.round.forsake()
+		c.isolate()
+		return
+	}
+	now := l.clock.at(time.Now())
+	r := f.round
+	for i := range r.asks {
+		r.askers[i].home.answer(&r.asks[i], &r.askers[i], now, f.failed)
+	}
+	if f.failed {
+		return // its answer came too late; the next one may not
+	}
+	c.rejoin()
+	close(r.done)
+}
+
+// load returns the next round, nil where there is nothing to ask. With due it renews the leases, and
+// where the node is alone asks whether the pool is back.
+func (l *Limiter) load(due bool) *round {
+	c := l.cluster
+	c.mu.Lock()
+	r := c.next
+	c.next = nil
+	var homes []home
+	if due {
+		homes = c.renewed
+		c.renewed = nil
+	}
+	c.mu.Unlock()
+	if due {
+		if r == nil {
+			r = newRound()
+		}
+		kept := l.renewAll(r, homes)
+		c.mu.Lock()
+		c.renewed = append(kept, c.renewed...)
+		c.mu.Unlock()
+		if c.away.Load() && len(r.asks) == 0 {
+			r.asks = append(r.asks, Ask{Key: "probe", Num: 1, Den: 1, Window: 1})
+			r.askers = append(r.askers, asker{})
+		}
+	}
+	if r == nil || len(r.asks) == 0 {
+		return nil
+	}
+	c.asks.Add(uint64(len(r.asks)))
+	return r
+}
+
+// renewAll adds to a round what the leases of homes need, and returns the homes that go on.
+func (l *Limiter) renewAll(r *round, homes []home) []home {
+	now := l.clock.at(time.Now())
+	away := l.cluster.away.Load()
+	kept := homes[:0]
+	for _, h := range homes {
+		h.lock()
+		s, lim := h.share(), h.limit()
+		if s == nil || lim == nil || lim.off {
+			h.forget()
+			h.unlock()
+			continue
+		}
+		back, want, keep := s.renew(lim, now)
+		floor := h.emptiness(now)
+		keep = keep || away // what was known when the pool went is what the node goes by
+		if !keep && back == 0 {
+			h.forget()
+			h.unlock()
+			continue
+		}
+		name := s.name
+		h.unlock()
+		kept = append(kept, h)
+		if back > 0 || want > 0 {
+			at := r.add(name, h, lim)
+			r.asks[at].Back += back
+			r.asks[at].Want += want
+			r.asks[at].Floor = max(r.asks[at].Floor, floor)
+		}
+	}
+	return kept
+}
+
+// giveAll gives back what this node holds: it stops, and the others may have it.
+func (l *Limiter) giveAll(ctx context.Context) {
+	c := l.cluster
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c.mu.Lock()
+	homes := c.renewed
+	c.renewed = nil
+	c.mu.Unlock()
+	r := newRound()
+	for _, h := range homes {
+		h.lock()
+		if s, lim := h.share(), h.limit(); s != nil && lim != nil && s.lease > 0 {
+			at := r.add(s.name, h, lim)
+			r.asks[at].Back += s.lease
+			s.lease = 0
+		}
+		h.forget()
+		h.unlock()
+	}
+	if len(r.asks) > 0 {
+		_ = c.pool.Exchange(ctx, r.asks) // else the others have to do without: the strict side
+	}
+}
+
+// home is where the local bucket of a key is, and what is known of it in the pool. Its methods but
+// lock and unlock need its lock. The zero value is nowhere.
+type home struct {
+	bucket *bucket
+	table  *table
+	key    uint64
+}
+
+func (h home) lock() {
+	switch {
+	case h.bucket != nil:
+		h.bucket.mu.Lock()
+	case h.table != nil:
+		h.table.segments[h.table.index(h.key)].mu.Lock()
+	}
+}
+
+func (h home) unlock() {
+	switch {
+	case h.bucket != nil:
+		h.bucket.mu.Unlock()
+	case h.table != nil:
+		h.table.segments[h.table.index(h.key)].mu.Unlock()
+	}
+}
+
+// share returns what is known of the key in the pool, or nil.
+func (h home) share() *share {
+	switch {
+	case h.bucket != nil:
+		return &h.bucket.share
+	case h.table != nil:
+		return h.table.segments[h.table.index(h.key)].shares[h.key]
+	}
+	return nil
+}
+
+// limit returns the key's limit, or nil.
+func (h home) limit() *limit {
+	switch {
+	case h.bucket != nil:
+		return h.bucket.limit
+	case h.table != nil:
+		if s := &h.table.segments[h.table.index(h.key)]; s.rules != nil {
+			return s.rules.of(h.key)
+		}
+	}
+	return nil
+}
+
+// forget takes the key off the renewals.
+func (h home) forget() {
+	if s := h.share(); s != nil {
+		s.listed, s.known = false, false
+		s.own, s.all = 0, 0
+	}
+}
+
+// emptiness is how far from full the local bucket is, in microseconds.
+func (h home) emptiness(now int64) int64 {
+	l := h.limit()
+	if l == nil {
+		return 0
+	}
+	switch {
+	case h.bucket != nil:
+		now = max(now, h.bucket.last)
+		return l.emptiness(h.bucket.tokens.TokensAt(timeOf(now)))
+	case h.table != nil:
+		s := &h.table.segments[h.table.index(h.key)]
+		return l.emptiness(l.tokens(s.tatOf(h.key, l), max(now, s.last)))
+	}
+	return 0
+}
+
+// emptiness is how far from full a bucket with so many tokens is, in microseconds.
+func (l *limit) emptiness(tokens float64) int64 {
+	return int64(max(float64(l.burst)-tokens, 0) / l.rate * 1e6)
+}
+
+// answer brings an answer home: who waits is told, the rest becomes the lease, and the local bucket
+// has no more tokens than the cluster's.
+func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
+	if h == (home{}) {
+		return
+	}
+	h.lock()
+	defer h.unlock()
+	left, served, refused := a.Granted, int64(0), int64(0)
+	for _, c := range asker.claims {
+		c.room = a.Room
+		if late {
+			continue
+		}
+		if c.granted = c.tokens <= left; c.granted {
+			left -= c.tokens
+			served += c.tokens
+		} else {
+			refused += c.tokens
+		}
+	}
+	held := int64(0)
+	if s := h.share(); s != nil {
+		s.answer(a, now, asker.waited, served)
+		held = s.lease + s.waiting
+	}
+	l := h.limit()
+	if l == nil {
+		return
+	}
+	most := asker.limit.terms.tokensOf(a.Room) + float64(held)
+	switch {
+	case h.bucket != nil:
+		h.bucket.tokens.AllowN(timeOf(h.bucket.last), -int(refused))
+		h.bucket.lower(now, most)
+	case h.table != nil:
+		s := &h.table.segments[h.table.index(h.key)]
+		s.giveBack(h.key, refused, l)
+		s.lower(h.key, l, now, most)
+	}
+}

@@ -1,0 +1,388 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// modelPool is a pool in its plainest form, on a clock of its own.
+type modelPool struct {
+	latency time.Duration
+
+	mu      sync.Mutex
+	skew    time.Duration           // of its clock
+	buckets map[string]*modelBucket // guarded by mu
+	hangs   chan struct{}           // calls hang until it is closed; nil: they don't
+	fails   bool
+}
+
+type modelBucket struct {
+	tat    int64 // µs
+	window int64
+	num    int64
+	den    int64
+	count  int64
+}
+
+func newModelPool() *modelPool {
+	return &modelPool{latency: time.Millisecond, buckets: make(map[string]*modelBucket)}
+}
+
+func (p *modelPool) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+func (p *modelPool) Exchange(ctx context.Context, asks []Ask) error {
+	p.mu.Lock()
+	hangs, fails := p.hangs, p.fails
+	p.mu.Unlock()
+	if fails {
+		return errors.New("away")
+	}
+	if hangs != nil {
+		select {
+		case <-hangs:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+			return errors.New("timed out")
+		}
+	}
+	time.Sleep(p.latency / 2)
+	p.mu.Lock()
+	for i := range asks {
+		p.answer(&asks[i])
+	}
+	p.mu.Unlock()
+	time.Sleep(p.latency / 2)
+	return nil
+}
+
+func (p *modelPool) answer(a *Ask) {
+	now := time.Now().Add(p.skew).UnixMicro()
+	b := p.buckets[a.Key]
+	if b == nil {
+		b = &modelBucket{window: a.Window, num: a.Num, den: a.Den}
+		p.buckets[a.Key] = b
+	}
+	b.tat = min(b.tat, now+b.window)
+	if b.tat <= now {
+		b.tat = now + min(a.Floor, b.window)
+	}
+	b.window, b.num, b.den = a.Window, a.Num, a.Den // no test of these edits it
+	b.tat = max(now, b.tat-a.Back*b.num/b.den)
+	room := now + b.window - b.tat
+	a.Granted = max(min(a.Want, room*b.den/b.num), 0)
+	b.tat += (a.Granted*b.num + b.den - 1) / b.den
+	b.count += a.Granted - a.Back
+	a.Room, a.Count = now+b.window-b.tat, b.count
+}
+
+// site is some nodes on one pool, and when requests were let in.
+type site struct {
+	t    *testing.T
+	pool *modelPool
+	doc  Document
+	done sync.WaitGroup
+
+	mu       sync.Mutex
+	admitted []time.Duration // since began; guarded by mu
+	longest  time.Duration   // that a request waited; guarded by mu
+	waited   int             // requests that waited for longer than two latencies; guarded by mu
+	began    time.Time
+}
+
+type siteNode struct {
+	*Limiter
+	stop context.CancelFunc
+}
+
+func newSite(t *testing.T, doc Document) *site {
+	return &site{t: t, pool: newModelPool(), doc: doc, began: time.Now()}
+}
+
+func (s *site) start(nodes int) *siteNode {
+	s.t.Helper()
+	l, err := New(testConfig(), s.pool, time.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := l.Apply(s.doc, nodes, time.Now()); err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	s.done.Go(func() { l.Run(ctx) })
+	time.Sleep(10 * time.Millisecond) // it has reached the pool
+	return &siteNode{l, cancel}
+}
+
+// offer sends requests at a rate for a while, each to the node that pick names.
+func (s *site) offer(perSecond int, span time.Duration, req Request, pick func(i int) *siteNode) {
+	pause := time.Second / time.Duration(perSecond)
+	for i := range int(span / pause) {
+		n := pick(i)
+		s.done.Go(func() {
+			began := time.Now()
+			d := n.Allow(&req, began)
+			took := time.Since(began)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if d.Allowed {
+				s.admitted = append(s.admitted, began.Sub(s.began))
+			}
+			s.longest = max(s.longest, took)
+			if took > 2*s.pool.latency {
+				s.waited++
+			}
+		})
+		time.Sleep(pause)
+	}
+}
+
+// between counts what was let in from a time on until another.
+func (s *site) between(from, to time.Duration) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, at := range s.admitted {
+		if at >= from && at < to {
+			n++
+		}
+	}
+	return n
+}
+
+// holds wants every ten seconds from a time on until another to have what the rate gives.
+func (s *site) holds(what string, rate, within float64, from, to time.Duration) {
+	s.t.Helper()
+	want := rate * 10
+	low, high := math.Inf(1), 0.0
+	for at := from; at+10*time.Second <= to; at += 250 * time.Millisecond {
+		got := float64(s.between(at, at+10*time.Second))
+		low, high = min(low, got), max(high, got)
+	}
+	s.t.Logf("%s: %.0f to %.0f in any 10 s, wanted %.0f", what, low, high, want)
+	if low < math.Floor(want*(1-within)) || high > math.Ceil(want*(1+within)) {
+		s.t.Errorf("%s: %.0f to %.0f in any 10 s, want %.0f within %v", what, low, high, want, within)
+	}
+}
+
+func (s *site) now() time.Duration { return time.Since(s.began) }
+
+func (s *site) stop(nodes ...*siteNode) {
+	for _, n := range nodes {
+		n.stop()
+	}
+	s.done.Wait()
+}
+
+// kindsOfLimit are a large limit, whose tokens are leased, of a key in a directory and in a table, one
+// with a burst that is smaller than a lease, and a small limit, which is decided request by request.
+var kindsOfLimit = []struct {
+	policy  Policy
+	offered int
+}{
+	{Policy{Key: Caller, Rate: 400, Burst: 400}, 2000},
+	{Policy{Key: SKU, Rate: 137, Burst: 3}, 1000},
+	{Policy{Key: User, Rate: 2, Burst: 5}, 500},
+	{Policy{Key: Merchant, Rate: 10, Burst: 1}, 500},
+}
+
+func forEachLimit(t *testing.T, test func(t *testing.T, s *site, rate float64, offered int, req Request)) {
+	for _, c := range kindsOfLimit {
+		t.Run(fmt.Sprintf("%s %v/s", c.policy.Key, c.policy.Rate), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, enforced(c.policy))
+				test(t, s, c.policy.Rate, c.offered, Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s"})
+			})
+		})
+	}
+}
+
+// bounds wants no stretch of time to have more than the bound in the package's documentation: the burst
+// over all nodes, what the rate gives in it, and what the nodes held when it began.
+func (s *site) bounds(nodes int) {
+	s.t.Helper()
+	p := &s.doc.Policies[0]
+	terms := newTerms(p)
+	most := terms.tokensOf(terms.window) + float64(int64(nodes)*terms.cap) + 1
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	low, start := 0.0, time.Duration(0) // of admitted − rate × time, over all beginnings so far
+	for i, at := range s.admitted {
+		above := float64(i) - p.Rate*at.Seconds()
+		if i == 0 || above < low {
+			low, start = above, at
+		}
+		if above+1-low > most {
+			s.t.Fatalf("%.0f above the rate from %v to %v, at most %.0f", above+1-low, start, at, most)
+		}
+	}
+}
+
+// TestCluster_HoldsTheRate offers ten times a limit to one node, to all evenly, and to one after
+// another: what is let in is what the limit says, over any ten seconds; a node that joins, one that
+// leaves and one that is gone without a word make no step.
+func TestCluster_HoldsTheRate(t *testing.T) {
+	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
+		n := []*siteNode{s.start(3), s.start(3), s.start(3)}
+		within := max(0.03, 1/(10*rate))
+		phase := func(what string, pick func(i int) *siteNode) {
+			from := s.now()
+			s.offer(offered, 16*time.Second, req, pick)
+			s.holds(what, rate, within, from+3*time.Second, s.now())
+		}
+		phase("one node", func(int) *siteNode { return n[0] })
+		phase("evenly", func(i int) *siteNode { return n[i%3] })
+		phase("moving", func(i int) *siteNode { return n[i/(offered/2)%3] })
+		n = append(n, s.start(4))
+		phase("a fourth node", func(i int) *siteNode { return n[i%4] })
+		n[3].stop()
+		phase("it stops", func(i int) *siteNode { return n[i%3] })
+		s.holds("all the time", rate, within, 3*time.Second, s.now())
+		s.bounds(3)
+		s.stop(n...)
+		if s.longest > 10*s.pool.latency {
+			t.Errorf("a request waited %v", s.longest)
+		}
+	})
+}
+
+// TestCluster_AloneByShares stops the pool for 20 s: each node goes on with its part, no request waits,
+// and when the pool is back there is no second burst.
+func TestCluster_AloneByShares(t *testing.T) {
+	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
+		for what, pick := range map[string]func(n []*siteNode, i int) *siteNode{
+			"one node": func(n []*siteNode, _ int) *siteNode { return n[1] },
+			"evenly":   func(n []*siteNode, i int) *siteNode { return n[i%3] },
+			"by halves": func(n []*siteNode, i int) *siteNode {
+				return n[[]int{0, 1, 0, 2}[i%4]]
+			},
+		} {
+			s.pool = newModelPool()
+			s.admitted, s.began = nil, time.Now()
+			n := []*siteNode{s.start(3), s.start(3), s.start(3)}
+			to := func(i int) *siteNode { return pick(n, i) }
+			s.offer(offered, 10*time.Second, req, to)
+			back := make(chan struct{})
+			s.pool.set(func() { s.pool.hangs = back })
+			s.waited = 0
+			s.offer(offered, 20*time.Second, req, to)
+			if most := int(float64(offered) * 2 * patience.Seconds()); s.waited > most {
+				t.Errorf("%s: %d requests waited", what, s.waited)
+			}
+			s.pool.set(func() { s.pool.hangs = nil })
+			close(back)
+			s.offer(offered, 10*time.Second, req, to)
+			s.holds(what, rate, max(0.15, 3/(10*rate)), 3*time.Second, s.now())
+			s.stop(n...)
+			if s.longest > 2*patience {
+				t.Errorf("%s: a request waited %v", what, s.longest)
+			}
+		}
+	})
+}
+
+// TestCluster_PoolForgets: a pool that has lost what it knew, one that answers with errors, and one whose
+// clock goes back or ahead neither stop a limit nor double it.
+func TestCluster_PoolForgets(t *testing.T) {
+	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
+		terms := newTerms(&s.doc.Policies[0])
+		burst, again := terms.tokensOf(terms.window), max(0.25*float64(s.doc.Policies[0].Burst), 2)
+		if !terms.strict && float64(s.doc.Policies[0].Burst) < burst {
+			again = burst // a burst below leaseBurst is only known to the nodes
+		}
+		n := []*siteNode{s.start(2), s.start(2)}
+		for _, c := range []struct {
+			what  string
+			do    func()
+			least float64 // of what the rate gives in the next 4 s
+			most  float64 // above it
+		}{
+			{"nothing", func() {}, 1, burst},
+			{"it forgets", func() { clear(s.pool.buckets) }, 0.9, again},
+			{"its clock goes back", func() { s.pool.skew -= time.Hour }, 0.9, 2},
+			{"its clock jumps ahead", func() { s.pool.skew += 2 * time.Hour }, 1, burst + 2},
+			{"it fails", func() { s.pool.fails = true }, 0.7, rate * 4 * 0.25},
+			{"it works", func() { s.pool.fails = false }, 0.8, rate * 4 * 0.25},
+		} {
+			s.pool.set(c.do)
+			from := s.now()
+			s.offer(offered, 4*time.Second, req, func(i int) *siteNode { return n[i%2] })
+			got := float64(s.between(from, s.now()))
+			t.Logf("%s: %.0f", c.what, got)
+			if want := rate * 4; got < math.Floor(c.least*want)-1 || got > want+c.most+1 {
+				t.Errorf("%s: %.0f in 4 s, want %.0f, at most %.0f more", c.what, got, want, c.most)
+			}
+		}
+		s.stop(n...)
+	})
+}
+
+// TestCluster_GivesBack: tokens of a narrow limit are there again when a wider one, which the pool decides
+// too, has refused.
+func TestCluster_GivesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: User, Rate: 0.01, Burst: 3}, Policy{Key: Caller, Rate: 0.01, Burst: 100},
+			Policy{Key: Merchant, Rate: 1, Burst: 1}))
+		n := s.start(1)
+		req := Request{Merchant: "m", Caller: "c", User: "u"}
+		allowed := 0
+		for range 20 { // one in a second is what the merchant has
+			for range 5 {
+				if n.Allow(&req, time.Now()).Allowed {
+					allowed++
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		if allowed != 3 {
+			t.Errorf("%d allowed, the user has 3", allowed)
+		}
+		s.pool.mu.Lock()
+		caller := s.pool.buckets["caller:m/c"]
+		if taken := float64(caller.tat-time.Now().UnixMicro()) / 1e8; taken < 2.7 || taken > 3 {
+			t.Errorf("the caller's bucket has lost %.2f tokens to 3 requests", taken)
+		}
+		s.pool.mu.Unlock()
+		s.stop(n)
+	})
+}
+
+// TestL8_SharesAreBounded invents users and callers without end: what is kept for the pool stays bounded.
+func TestL8_SharesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: User, Rate: 1, Burst: 5}, Policy{Key: SKU, Rate: 100, Burst: 5}))
+		n := s.start(1)
+		for i := range 20_000 {
+			req := Request{Merchant: "m", User: fmt.Sprint("u", i%10_000), Activity: "a", SKU: fmt.Sprint("s", i)}
+			s.done.Go(func() { n.Allow(&req, time.Now()) })
+			if i%100 == 0 {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+		time.Sleep(time.Second)
+		for _, k := range []kind{user, sku} {
+			for i := range n.tables[k].segments {
+				if got := len(n.tables[k].segments[i].shares); got > maxShares {
+					t.Fatalf("%s: a segment knows %d keys", kindNames[k], got)
+				}
+			}
+		}
+		time.Sleep(10 * time.Second)
+		n.cluster.mu.Lock()
+		if got := len(n.cluster.renewed); got != 0 {
+			t.Errorf("%d leases are renewed that nobody uses", got)
+		}
+		n.cluster.mu.Unlock()
+		s.stop(n)
+	})
+}

@@ -1,0 +1,227 @@
+package limiter
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// Pool has the cluster's buckets, one for each key; internal/leases keeps them in Redis.
+type Pool interface {
+	// Exchange gives back and takes tokens for all asks, and fills in their answers. An error says
+	// that nothing is known of any of them. Only one call is made at a time.
+	Exchange(ctx context.Context, asks []Ask) error
+}
+
+// Ask is what a node wants of one bucket of the cluster, and the answer. The bucket gains Den tokens
+// in Num microseconds, and takes Window microseconds from empty to full.
+type Ask struct {
+	Key    string
+	Back   int64 // tokens that were granted and are not needed
+	Want   int64 // tokens; fewer may be granted
+	Num    int64
+	Den    int64
+	Window int64
+	// Floor says how far from full the node takes the bucket for, in microseconds. It counts where
+	// the pool takes it for full: a pool that has forgotten gives nobody a second burst.
+	Floor int64
+
+	Granted int64 // the answer
+	Room    int64 // what is left after it, in microseconds
+	Count   int64 // tokens that all nodes were granted since the pool has known the key
+}
+
+const (
+	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. What has less
+	// than a token in that time is asked for request by request: rates up to 20 per second.
+	leaseEvery = 50 * time.Millisecond
+	// leaseAhead bounds what a node holds of one key: the tokens of this time.
+	leaseAhead = 2 * leaseEvery
+	// leaseBurst is the least burst of a leased key over all nodes, in time: what is given back must
+	// find room. Each node by itself keeps to the policy's burst.
+	leaseBurst = 4 * leaseEvery
+	// leaseLife is how long a lease may be spent after the last exchange.
+	leaseLife = 5 * leaseEvery
+	// patience is how long a request, and an exchange, waits for the pool. Then the node goes on
+	// alone, until an exchange is answered again.
+	patience = 100 * time.Millisecond
+	// idleTicks is after how many exchanges a key that nobody comes for is forgotten.
+	idleTicks = 40
+	// partSpan is over how long a node's part of a key's tokens is measured.
+	partSpan = 2 * time.Second
+	// leastPart bounds by how much a token counts more while the node is alone.
+	leastPart = 1.0 / MaxNodes
+)
+
+// terms are what the pool has to know of a limit.
+type terms struct {
+	strict bool  // each request is asked for
+	cap    int64 // tokens that a node may hold
+	num    int64
+	den    int64
+	window int64 // µs
+}
+
+// newTerms returns the terms of a policy. Numbers stay below 2⁵³, so that a script can multiply them
+// exactly: above 1 per second the rate is in thousandths, below it the interval is in microseconds.
+func newTerms(p *Policy) terms {
+	t := terms{num: 1e9, den: int64(math.Round(p.Rate * 1000))}
+	if p.Rate < 1 {
+		t.num, t.den = int64(math.Round(1e6/p.Rate)), 1
+	}
+	t.strict = p.Rate*leaseEvery.Seconds() <= 1
+	burst := float64(p.Burst)
+	if !t.strict {
+		t.cap = int64(min(max(p.Rate*leaseAhead.Seconds(), 1), maxLease))
+		burst = max(burst, p.Rate*leaseBurst.Seconds())
+	}
+	t.window = int64(math.Ceil(burst * float64(t.num) / float64(t.den)))
+	return t
+}
+
+// maxLease bounds the tokens of one ask, so that their product with num is exact.
+const maxLease = 4_000_000
+
+// tokensOf returns how many tokens some microseconds are.
+func (t *terms) tokensOf(micros int64) float64 {
+	return float64(micros) * float64(t.den) / float64(t.num)
+}
+
+// share is what a node knows of a key's bucket in the pool. The zero value knows nothing. It is
+// guarded by the lock of the bucket's home.
+type share struct {
+	name    string // in the pool
+	lease   int64  // tokens granted and not spent
+	waiting int64  // tokens that requests wait for, already taken from the local bucket
+	asked   int64  // moment of the last answer
+	short   bool   // it was less than was wanted
+	listed  bool   // it is renewed
+	idle    int    // exchanges since somebody came
+	demand  int64  // tokens that were asked for since the last renewal
+	pace    float64
+	renewed int64 // moment of the last renewal
+
+	known bool // count is of the last answer
+	count int64
+	own   float64 // tokens that this node was granted, and all nodes, lately
+	all   float64
+	carry float64 // part of a token, see alone
+}
+
+// part returns which part of the key's tokens this node was granted lately; where that isn't known,
+// an even one.
+func (s *share) part(nodes int64) float64 {
+	even := 1 / float64(max(nodes, 1))
+	if s == nil || s.all < 0.5 {
+		return even
+	}
+	return min(max(s.own/s.all, leastPart), 1)
+}
+
+// alone returns how many tokens a token counts as while the pool is away: the local bucket stands
+// for the cluster's, of which the other nodes take their parts meanwhile.
+func (s *share) alone(nodes int64) float64 { return 1 / s.part(nodes) }
+
+// debt is how much longer a bucket takes to fill because n tokens count as more while the node is alone.
+func (c *cluster) debt(s *share, l *limit, n int64) int64 {
+	if c == nil {
+		return 0
+	}
+	return int64(float64(n*l.interval) * (s.alone(c.nodes.Load()) - 1))
+}
+
+// giveBack returns tokens of a request that was refused: to the lease that they are of, or as what
+// nobody waits for any more.
+func (s *share) giveBack(g *grant) {
+	switch {
+	case s == nil:
+	case g.leased:
+		s.lease += g.taken
+	case g.must:
+		s.waiting -= g.taken
+	}
+}
+
+// outcome is how a claim of tokens stands.
+type outcome uint8
+
+const (
+	claimed   outcome = iota // they are the request's
+	mustAsk                  // the pool decides
+	mustWait                 // the pool had none left a moment ago
+	claimedBy                // the node decides alone: see share.alone
+)
+
+// claim claims n tokens of a lease. s is nil where there is no room to know anything.
+func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
+	switch {
+	case c == nil:
+		return claimed
+	case c.away.Load():
+		return claimedBy
+	case s == nil:
+		return mustAsk
+	case s.lease >= n && now-s.asked <= int64(leaseLife):
+		s.lease -= n
+		return claimed
+	case !l.terms.strict && s.short && now < s.asked+int64(leaseEvery):
+		return mustWait
+	}
+	return mustAsk
+}
+
+// came notes that tokens are asked for.
+func (s *share) came(n int64) {
+	if s != nil {
+		s.demand += n
+		s.idle = 0
+	}
+}
+
+// answer takes an answer into account. waited is what requests waited for in this ask, served what of
+// it was granted.
+func (s *share) answer(a *Ask, now, waited, served int64) {
+	s.waiting -= waited
+	s.lease += a.Granted - served
+	s.short = a.Granted < a.Want
+	own := max(a.Granted-a.Back, 0)
+	if all := a.Count - s.count; s.known && all >= 0 {
+		fade := math.Exp(-float64(max(now-s.asked, 0)) / float64(partSpan))
+		s.own = s.own*fade + float64(own)
+		s.all = s.all*fade + float64(max(all, own))
+	}
+	s.known, s.count, s.asked = true, a.Count, now
+}
+
+// renew returns what to give back and to want, by what was asked for since the last time, and whether
+// the key is still of interest.
+func (s *share) renew(l *limit, now int64) (back, want int64, keep bool) {
+	passed := max(float64(now-s.renewed)/1e9, 1e-3)
+	if s.renewed == 0 {
+		passed = leaseEvery.Seconds()
+	}
+	s.pace = s.pace/2 + float64(s.demand)/passed/2
+	quiet := s.demand == 0
+	s.demand, s.renewed = 0, now
+	if quiet {
+		s.idle++
+		back, s.lease = s.lease, 0
+		return back, 0, s.idle < idleTicks || s.waiting > 0
+	}
+	if now-s.asked > int64(leaseLife) {
+		back, s.lease = s.lease, 0
+	}
+	if l.terms.strict {
+		back, s.lease = back+s.lease, 0
+		return back, 0, true
+	}
+	need := min(int64(math.Ceil(s.pace*leaseAhead.Seconds())), l.terms.cap)
+	switch {
+	case s.lease > 2*need:
+		back += s.lease - need
+		s.lease = need
+	case s.lease < need:
+		want = need - s.lease
+	}
+	return back, want, true
+}

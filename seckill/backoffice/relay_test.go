@@ -1,0 +1,68 @@
+package backoffice
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"penstock/inventory"
+	"penstock/seckill"
+)
+
+// outbox is a store with one row of each of two shards, and a stock of which shard 0 is closed.
+type outbox struct {
+	seckill.OrderStore
+	seckill.Books
+
+	asked map[inventory.ShardID]int // passes that took the shard's row
+	done  map[inventory.ShardID]bool
+}
+
+func (o *outbox) Relay(ctx context.Context, shards []inventory.ShardID, after int64, _ int,
+	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
+	var rows []seckill.Outgoing
+	for _, shard := range shards {
+		if !o.done[shard] && after < 1 {
+			o.asked[shard]++
+			rows = append(rows, seckill.Outgoing{Ref: inventory.Ref{Shard: shard, Epoch: 1}})
+		}
+	}
+	if len(rows) == 0 {
+		return 0, nil
+	}
+	for _, i := range deliver(ctx, rows) {
+		o.done[rows[i].Ref.Shard] = true
+	}
+	return 1, nil
+}
+
+func (o *outbox) Settle(_ context.Context, ref inventory.Ref, _ []inventory.Settlement) error {
+	if ref.Shard == 0 {
+		return inventory.ErrClosed
+	}
+	return nil
+}
+
+// A row that can't be delivered is not taken again at every look, and keeps no other shard's waiting.
+func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{asked: make(map[inventory.ShardID]int), done: make(map[inventory.ShardID]bool)}
+		owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
+		r := NewRelay(seckill.DefaultConfig(), o, o, owner, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r.Run(ctx)
+		if !o.done[1] || o.asked[1] != 1 {
+			t.Errorf("the other shard's row was taken %d times", o.asked[1])
+		}
+		if n := o.asked[0]; n < 30 || n > 200 {
+			t.Errorf("the row was taken %d times in a minute", n)
+		}
+		if awake := r.awake(time.Now()); !slices.Contains(awake, 1) {
+			t.Errorf("awake %v", awake)
+		}
+	})
+}
