@@ -65,7 +65,7 @@ What "show -o json" prints may be changed and put back.`
 			return s.show(post(nil, "activities", args[0], verb.name), "activity", "state")
 		}))
 	}
-	return commands
+	return append(commands, extendCommand())
 }
 
 // readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the
