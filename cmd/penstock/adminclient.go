@@ -101,7 +101,7 @@ func adminToken(cmd *cobra.Command) (string, error) {
 }
 
 // maxInput bounds what is read of a file or of stdin, in bytes.
-const maxInput = 4 << 20
+const maxInput = 16 << 20
 
 // readInput reads a file, or stdin for "-".
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {

@@ -39,7 +39,7 @@ type setting struct {
 
 // allSettings is the one table behind flags, environment, file and `config check`.
 func allSettings() []setting {
-	return slices.Concat(processSettings(), serverSettings(), eventSettings(), saleSettings())
+	return slices.Concat(processSettings(), loginSettings(), serverSettings(), eventSettings(), saleSettings())
 }
 
 // processSettings are about the process: where it listens, keeps and logs.
@@ -49,6 +49,14 @@ func processSettings() []setting {
 			help: "address of the public listener; port 0 picks a free one"},
 		{key: "admin-listen", value: func(c *Config) any { return &c.AdminListen },
 			help: "address of the admin listener; port 0 picks a free one"},
+		{key: "tls-cert", value: func(c *Config) any { return &c.ListenTLS.Cert },
+			help: "PEM file of the public listener's certificate, with those that lead to its authority; read anew every second"},
+		{key: "tls-key", value: func(c *Config) any { return &c.ListenTLS.Key },
+			help: "PEM file of the key of --tls-cert"},
+		{key: "admin-tls-cert", value: func(c *Config) any { return &c.AdminTLS.Cert },
+			help: "PEM file of the admin listener's certificate"},
+		{key: "admin-tls-key", value: func(c *Config) any { return &c.AdminTLS.Key },
+			help: "PEM file of the key of --admin-tls-cert"},
 		{key: "data-dir", value: func(c *Config) any { return &c.DataDir },
 			help: "directory of the embedded parts, one process at a time; on real servers, of the catalog and settings in force last"},
 		{key: "durable", value: func(c *Config) any { return &c.Durable },
@@ -82,6 +90,28 @@ func processSettings() []setting {
 			help: "requests of the public listener served at once; more are answered 503 overloaded"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
 			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
+	}
+}
+
+// loginSettings are about people who log in to the admin listener.
+func loginSettings() []setting {
+	return []setting{
+		{key: "oidc-issuer", value: func(c *Config) any { return &c.Login.Issuer },
+			help: "OpenID provider by which people log in to the admin listener, like https://login.example.com/realms/shop"},
+		{key: "oidc-client-id", value: func(c *Config) any { return &c.Login.ClientID },
+			help: "our name at --oidc-issuer"},
+		{key: "oidc-client-secret", value: func(c *Config) any { return &c.Login.ClientSecret }, secret: true,
+			help: "our secret at --oidc-issuer; without it, PKCE alone"},
+		{key: "oidc-redirect-url", value: func(c *Config) any { return &c.Login.RedirectURL },
+			help: "the admin listener's /login/callback, as browsers reach it"},
+		{key: "oidc-groups-claim", value: func(c *Config) any { return &c.Login.GroupsClaim },
+			help: "claim of the ID token that lists a person's groups"},
+		{key: "oidc-scopes", value: func(c *Config) any { return &c.Login.Scopes },
+			help: "scopes to ask for beside openid, with commas between"},
+		{key: "oidc-roles", value: func(c *Config) any { return &c.Login.Roles },
+			help: "roles of groups, as group=role or group=role@merchant, with commas between; the most that one gives counts"},
+		{key: "oidc-session", value: func(c *Config) any { return &c.Login.Session },
+			help: "how long a login lasts"},
 	}
 }
 

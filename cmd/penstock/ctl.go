@@ -24,6 +24,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 	}
 	addAdminFlags(ctl)
 	ctl.AddCommand(
+		applyCommand(),
 		group("merchants", "Shops", merchantCommands()...),
 		group("callers", "Programs that merchants let in", callerCommands()...),
 		group("activities", "Sales", activityCommands()...),
@@ -248,7 +249,8 @@ func changeCommands() []*cobra.Command {
 	return []*cobra.Command{
 		list,
 		command("show NUMBER", "Show a change, with what was before and after", cobra.ExactArgs(1), false, func(s *session, args []string) error {
-			return s.show(get("changes", args[0]), "number", "at", "actor", "token_id", "address", "kind", "key", "reason", "revertible", "before", "after")
+			return s.show(get("changes", args[0]), "number", "at", "actor", "token_id", "address", "kind", "key", "reason", "revertible",
+				"before", "after")
 		}),
 		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			return s.show(post(nil, "changes", args[0], "revert"), "reverted", "kind", "key", "changed")

@@ -127,11 +127,8 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
 		{args: "audit 618 -o json", stdout: `"balanced": true`},
 		{args: "audit who", code: 1, stderr: `unknown-activity`},
-		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`,
-			stderr: `^4 shards with [1-9][0-9]* stock rows, and [0-9]+ orders whose units count; [1-9][0-9]* partitions of the queue, [0-9]+ records not read yet\n$`},
+		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`, stderr: `^4 shards with [1-9][0-9]* stock rows, .* not read yet\n$`},
 		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
-		{args: "audit --deep 618", code: 2, stderr: `^penstock: flag --deep: `},
-		{args: "audit --mend", code: 2, stderr: `^penstock: flag --mend: `},
 
 		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
@@ -359,6 +356,8 @@ func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
 				"/admin/v1/queue":          `{"partitions":[` + c.queue + `]}`,
 			})
 			(&step{args: "audit --deep", code: c.code, stdout: c.stdout, stderr: c.stderr}).run(t)
+			(&step{args: "audit --deep 618", code: 2, stderr: `^penstock: flag --deep: `}).run(t)
+			(&step{args: "audit --mend", code: 2, stderr: `^penstock: flag --mend: `}).run(t)
 		})
 	}
 }

@@ -13,6 +13,8 @@ type Config struct {
 	Token string
 	// Proxies are the networks of proxies in front, whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
+	// Login lets people in beside tokens.
+	Login LoginConfig
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
 	// show how a sale goes: open them only where the listener is reached by nobody else.
 	OpenMetrics bool

@@ -48,7 +48,8 @@ func checkRole(name string) string {
 // handler leaves out what is of other merchants. All other such paths are about the whole installation.
 func forBound(pattern string) bool {
 	switch pattern {
-	case "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys", "/admin/v1/switches", "/admin/v1/switches/{name}",
+	case "/logout", "/admin/v1/me", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
+		"/admin/v1/switches", "/admin/v1/switches/{name}",
 		"/admin/v1/changes", "/admin/v1/changes/{n}", "/admin/v1/changes/{n}/revert":
 		return true
 	}
@@ -84,7 +85,8 @@ func (c *call) bounds() error {
 	if forBound(c.route.pattern) {
 		return nil
 	}
-	return refuse(problem.Forbidden, fmt.Sprintf("This is about all merchants, and the token %s is bound to the merchant %s.", c.token.name, own))
+	return refuse(problem.Forbidden, fmt.Sprintf("This is about all merchants, and the token %s is bound to the merchant %s.",
+		c.token.name, own))
 }
 
 // mayMerchant reports whether the holder may see and do what is of a merchant.

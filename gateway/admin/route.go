@@ -40,16 +40,7 @@ func routes() []route {
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return []route{
-		{get, "/", roleNone, (*call).index},
-		{get, "/livez", roleNone, (*call).live},
-		{get, "/readyz", roleNone, (*call).ready},
-		{get, "/openapi.yaml", roleNone, (*call).openAPI},
-		{get, "/problems", roleNone, (*call).problemPage},
-		{get, "/problems/{code}", roleNone, (*call).problemPage},
-		{get, metricsPath, viewer, (*call).scrape},
-		{get, "/debug/pprof/", admin, (*call).profile},
-
+	return append(append(processRoutes(), peopleRoutes()...), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -78,10 +69,6 @@ func routes() []route {
 		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
 
-		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
-		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
-		{get, "/admin/v1/queue", viewer, (*call).getQueue},
-
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},
 		{get, limits, viewer, (*call).getLimits},
@@ -107,6 +94,38 @@ func routes() []route {
 		{get, tokens, admin, (*call).listTokens},
 		{post, tokens, admin, (*call).addToken},
 		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}...)
+}
+
+// processRoutes are those about this process and its servers.
+func processRoutes() []route {
+	const (
+		get, post     = http.MethodGet, http.MethodPost
+		viewer, admin = seckill.RoleViewer, seckill.RoleAdmin
+	)
+	return []route{
+		{get, "/", roleNone, (*call).index},
+		{get, "/livez", roleNone, (*call).live},
+		{get, "/readyz", roleNone, (*call).ready},
+		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/problems", roleNone, (*call).problemPage},
+		{get, "/problems/{code}", roleNone, (*call).problemPage},
+		{get, metricsPath, viewer, (*call).scrape},
+		{get, "/debug/pprof/", admin, (*call).profile},
+
+		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
+		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
+		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+	}
+}
+
+// peopleRoutes are those of people who log in.
+func peopleRoutes() []route {
+	return []route{
+		{http.MethodGet, "/login", roleNone, (*call).beginLogin},
+		{http.MethodGet, "/login/callback", roleNone, (*call).endLogin},
+		{http.MethodPost, "/logout", seckill.RoleViewer, (*call).logout},
+		{http.MethodGet, "/admin/v1/me", seckill.RoleViewer, (*call).getHolder},
 	}
 }
 

@@ -180,10 +180,6 @@ func slug(prefix string) func(*answer) {
 func activityRows() []row {
 	const one = "/admin/v1/activities/{activity}"
 	draft := func(change ...string) string { return strings.NewReplacer(change...).Replace(activityBody) }
-	edit := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
-		return row{name: "edit " + name, pattern: one + "/items/{sku}", method: "POST", path: "/admin/v1/activities/" + activity + "/items/phone-x",
-			body: body, status: status, code: code, want: want}
-	}
 	rows := []row{
 		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 200,
 			want: has("activity", "new", "state", "draft",
@@ -235,27 +231,6 @@ func activityRows() []row {
 		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", seckill.MaxItems)),
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("items: must be 1 to 20000 items")},
-		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
-			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
-		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
-		edit("wrong values", "wide", `{"price":-1,"per_user":1001,"spread":5}`, 400, problem.InvalidRequest, wrong(
-			"price: must be from 0 to 1000000000000 minor units", "per_user: must be from 0 (no limit) to 1000",
-			"spread: must be from 1 to 4, the number of shards")),
-		edit("of an unknown activity", "who", `{"price":1}`, 404, problem.UnknownActivity, nil),
-		edit("once it has started", "618", `{"price":1}`, 409, problem.NotEditable, nil),
-		edit("that changes nothing", "618", `{"price":1999}`, 200, "", nil),
-		func() row {
-			r := edit("of an unknown item", "wide", `{"price":1}`, 404, problem.UnknownItem, nil)
-			r.path = "/admin/v1/activities/wide/items/who"
-			return r
-		}(),
-		{name: "delete what was published", pattern: one, method: "DELETE", status: 409, code: problem.ActivityState},
-		{name: "delete what isn't there", pattern: one, method: "DELETE", path: "/admin/v1/activities/who", status: 404,
-			code: problem.UnknownActivity},
-		{name: "a draft to delete", pattern: one, method: "PUT", path: "/admin/v1/activities/draft", body: activityBody, status: 200},
-		{name: "delete a draft", pattern: one, method: "DELETE", path: "/admin/v1/activities/draft", status: 204},
-		{name: "read what was deleted", pattern: one, method: "GET", path: "/admin/v1/activities/draft", status: 404,
-			code: problem.UnknownActivity},
 		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
 			code: problem.NotEditable},
 		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
@@ -303,6 +278,38 @@ func activityRows() []row {
 			},
 			after: func(s *shop) { s.server.deps.Office = s.server.deps.Office.(stubborn).Office }},
 	}...)
+}
+
+// itemRows edit items, and delete drafts.
+func itemRows() []row {
+	const one = "/admin/v1/activities/{activity}"
+	edit := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: "edit " + name, pattern: one + "/items/{sku}", method: "POST", path: "/admin/v1/activities/" + activity + "/items/phone-x",
+			body: body, status: status, code: code, want: want}
+	}
+	return []row{
+		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
+			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
+		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
+		edit("wrong values", "wide", `{"price":-1,"per_user":1001,"spread":5}`, 400, problem.InvalidRequest, wrong(
+			"price: must be from 0 to 1000000000000 minor units", "per_user: must be from 0 (no limit) to 1000",
+			"spread: must be from 1 to 4, the number of shards")),
+		edit("of an unknown activity", "who", `{"price":1}`, 404, problem.UnknownActivity, nil),
+		edit("once it has started", "618", `{"price":1}`, 409, problem.NotEditable, nil),
+		edit("that changes nothing", "618", `{"price":1999}`, 200, "", nil),
+		func() row {
+			r := edit("of an unknown item", "wide", `{"price":1}`, 404, problem.UnknownItem, nil)
+			r.path = "/admin/v1/activities/wide/items/who"
+			return r
+		}(),
+		{name: "delete what was published", pattern: one, method: "DELETE", status: 409, code: problem.ActivityState},
+		{name: "delete what isn't there", pattern: one, method: "DELETE", path: "/admin/v1/activities/who", status: 404,
+			code: problem.UnknownActivity},
+		{name: "a draft to delete", pattern: one, method: "PUT", path: "/admin/v1/activities/draft", body: activityBody, status: 200},
+		{name: "delete a draft", pattern: one, method: "DELETE", path: "/admin/v1/activities/draft", status: 204},
+		{name: "read what was deleted", pattern: one, method: "GET", path: "/admin/v1/activities/draft", status: 404,
+			code: problem.UnknownActivity},
+	}
 }
 
 func stockRows() []row {
@@ -369,25 +376,26 @@ func stockRows() []row {
 				"[map[available:11 balanced:true held:0 in_flight:1 orders:map[open:0 parked:0 sold:0] rebuilding:false "+
 					"rejected:0 skipped:0 sku:phone-x sold:0 total:12]]")},
 		{name: "a unit too many", pattern: audit, method: "GET", status: 200, want: has("balanced", "false"),
-			before: func(s *shop) { s.leak(1) }, after: func(s *shop) { s.leak(-1) }},
+			before: func(s *shop) { s.leak("leak", 1) }, after: func(s *shop) { s.leak("leak", -1) }},
 		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/activities/who/audit", status: 404,
 			code: problem.UnknownActivity},
 	}
 }
 
-// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows.
-func (s *shop) leak(units int) {
+// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows. Each name
+// does so once.
+func (s *shop) leak(name string, units int) {
 	s.t.Helper()
 	offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
 	shard := inventory.Home(offer.ID, 4)
 	ref := inventory.Ref{Shard: shard, Epoch: s.stock.Epoch(shard)}
 	if units > 0 {
-		if _, err := s.stock.Restock(s.t.Context(), ref, []inventory.Restock{{Item: offer.ID, ID: "leak", Units: int64(units)}}); err != nil {
+		if _, err := s.stock.Restock(s.t.Context(), ref, []inventory.Restock{{Item: offer.ID, ID: name, Units: int64(units)}}); err != nil {
 			s.t.Fatal(err)
 		}
 		return
 	}
-	hold := inventory.Hold{Item: offer.ID, ID: seckill.NewWithdrawalID(offer.ID, shard, "leak"), Quantity: -units}
+	hold := inventory.Hold{Item: offer.ID, ID: seckill.NewWithdrawalID(offer.ID, shard, name), Quantity: -units}
 	call := &inventory.HoldCall{Ref: ref, Claims: []inventory.Claim{{Hold: hold}}}
 	s.stock.Hold(s.t.Context(), []*inventory.HoldCall{call})
 	if err := errors.Join(call.Err, s.stock.Settle(s.t.Context(), ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleSold}})); err != nil {
@@ -548,10 +556,12 @@ func openRows() []row {
 func deepAuditRows() []row {
 	const audit, mend, queue = "/admin/v1/shards/{shard}/audit", "/admin/v1/shards/{shard}/mend", "/admin/v1/queue"
 	var home inventory.ShardID // of the item
-	leak := func(s *shop) {
-		offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
-		home = inventory.Home(offer.ID, 4)
-		s.leak(1)
+	leak := func(name string) func(*shop) {
+		return func(s *shop) {
+			offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
+			home = inventory.Home(offer.ID, 4)
+			s.leak(name, 1)
+		}
 	}
 	finds := func(mended string) func(*answer) {
 		return func(a *answer) {
@@ -564,9 +574,9 @@ func deepAuditRows() []row {
 		}
 	}
 	return []row{
-		{name: "a unit too many", pattern: audit, method: "GET", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+		{name: "a unit too many", pattern: audit, method: "GET", status: 200, before: leak("seen"), after: func(s *shop) { s.leak("seen", -1) },
 			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/audit", home), "" }, want: finds("")},
-		{name: "a unit too many", pattern: mend, method: "POST", status: 200, before: leak, after: func(s *shop) { s.leak(-1) },
+		{name: "a unit too many", pattern: mend, method: "POST", status: 200, before: leak("mended"), after: func(s *shop) { s.leak("mended", -1) },
 			place: func([]int64) (string, string) { return fmt.Sprintf("/admin/v1/shards/%d/mend", home), "" },
 			want:  finds("the shard is rebuilt")},
 		{name: "in order", pattern: audit, method: "GET", status: 200,
@@ -576,8 +586,8 @@ func deepAuditRows() []row {
 		{name: "no number", pattern: audit, method: "GET", path: "/admin/v1/shards/one/audit", status: 404, code: problem.NotFound},
 		{name: "nothing to mend", pattern: mend, method: "POST", body: `{"reason":"a look"}`, status: 200, want: has("findings", "[]")},
 		{name: "unknown", pattern: mend, method: "POST", path: "/admin/v1/shards/4/mend", status: 404, code: problem.NotFound},
-		{name: "wrong body", pattern: mend, method: "POST", body: `{"force":true}`, status: 400, want: wrong("force is unknown")},
+		{name: "wrong body", pattern: mend, method: "POST", body: `{"force":true}`, status: 400, code: problem.InvalidRequest, want: wrong("force: is unknown")},
 		{name: "all", pattern: queue, method: "GET", status: 200,
-			want: has("partitions", `[{"partition":0,"next":3,"start":0,"end":5,"behind":2,"state":"ok"}]`)},
+			want: has("partitions", "[map[behind:2 end:5 next:3 partition:0 start:0 state:ok]]")},
 	}
 }

@@ -57,8 +57,9 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, quiet: newQuietLog(log), crossSite: http.NewCrossOriginProtection(), pages: newPages(),
-		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), tokens: newTokens(cfg, deps.Store, func() time.Time { return deps.Catalog().Now() }), large: make(chan struct{}, cfg.MaxLargeBodies),
+		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), large: make(chan struct{}, cfg.MaxLargeBodies),
 	}
+	s.tokens = newTokens(cfg, deps.Store, func() time.Time { return deps.Catalog().Now() })
 	var err error
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
@@ -216,7 +217,7 @@ func (s *Server) admit(c *call) error {
 	if role == roleNone || c.route.pattern == metricsPath && s.cfg.OpenMetrics {
 		return nil
 	}
-	who, err := s.tokens.identify(c.context(), c.r.Header.Get("Authorization"), sessionCookie(c.r))
+	who, err := s.tokens.identify(c.context(), c.r.Header.Get("Authorization"), s.sessionCookie(c.r))
 	if err != nil {
 		if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
 			c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)

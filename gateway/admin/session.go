@@ -1,20 +1,264 @@
 package admin
 
-import "net/http"
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
 
-// cookieName is the name of a session's cookie. Behind TLS it has a prefix by which browsers take it from
-// this host alone.
-const (
-	cookieName       = "penstock_session"
-	secureCookieName = "__Host-" + cookieName
+	"penstock/gateway/admin/login"
+	"penstock/gateway/problem"
+	"penstock/seckill"
 )
 
-// sessionCookie returns the session that a browser shows, or "".
-func sessionCookie(r *http.Request) string {
-	for _, name := range []string{secureCookieName, cookieName} {
-		if c, err := r.Cookie(name); err == nil {
-			return c.Value
+// LoginConfig lets people in by OpenID Connect. The zero value lets nobody in.
+type LoginConfig struct {
+	Provider *login.Provider
+	Grants   []Grant
+	// Life is how long a session lasts.
+	Life time.Duration
+	// Secure says that browsers reach the listener over TLS: cookies are for TLS alone then.
+	Secure bool
+}
+
+// Grant gives a role to everybody of a group.
+type Grant struct {
+	Group    string
+	Role     seckill.Role
+	Merchant seckill.MerchantID // "" is all of them
+}
+
+// ParseGrant reads group=role or group=role@merchant.
+func ParseGrant(text string) (Grant, error) {
+	at := strings.LastIndexByte(text, '=')
+	if at <= 0 {
+		return Grant{}, fmt.Errorf("%q is not like group=role or group=role@merchant", text)
+	}
+	role, merchant, bound := strings.Cut(text[at+1:], "@")
+	g := Grant{Group: text[:at], Role: roleNamed(role), Merchant: seckill.MerchantID(merchant)}
+	if g.Role == roleNone {
+		return Grant{}, fmt.Errorf("%q: the role %s", text, checkRole(role))
+	}
+	if wrong := seckill.CheckName(merchant); bound && wrong != "" {
+		return Grant{}, fmt.Errorf("%q: the merchant %s", text, wrong)
+	}
+	return g, nil
+}
+
+// grant returns what a person of these groups may: the most that one of them gives. A grant for all
+// merchants is more than one for a single merchant.
+func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
+	power := func(g *Grant) int {
+		p := int(g.Role)
+		if g.Role == seckill.RoleFinance { // it includes less than an operator
+			p = int(seckill.RoleSupport)
+		}
+		if g.Merchant == "" {
+			p += 100
+		}
+		return p
+	}
+	for i := range c.Grants {
+		if g := &c.Grants[i]; slices.Contains(groups, g.Group) && (!ok || power(g) > power(&best)) {
+			best, ok = *g, true
 		}
 	}
+	return best, ok
+}
+
+// The names of cookies. Behind TLS they have a prefix by which browsers take them from this host alone.
+const (
+	sessionName  = "penstock_session"
+	attemptName  = "penstock_login"
+	securePrefix = "__Host-"
+)
+
+// attemptLife is how long a person may take to log in.
+const attemptLife = 10 * time.Minute
+
+// sessionCookie returns the session that a browser shows, or "".
+func (s *Server) sessionCookie(r *http.Request) string {
+	if cookie, err := r.Cookie(s.cookieName(sessionName)); err == nil {
+		return cookie.Value
+	}
 	return ""
+}
+
+func (s *Server) cookieName(name string) string {
+	if s.cfg.Login.Secure {
+		return securePrefix + name
+	}
+	return name
+}
+
+// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser shows it when it
+// comes back from the provider, and never with a request that another site makes it send.
+func (c *call) setCookie(name, value string, life time.Duration) {
+	cookie := &http.Cookie{
+		Name: c.server.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,
+		Secure: c.server.cfg.Login.Secure, SameSite: http.SameSiteLaxMode,
+	}
+	if life == 0 {
+		cookie.MaxAge = -1
+	}
+	http.SetCookie(c.w, cookie)
+}
+
+// attempt is what the browser keeps of a login under way.
+type attempt struct {
+	login.Attempt
+	Next string // where to go afterwards
+}
+
+// beginLogin answers GET /login: the browser goes to the identity provider.
+func (c *call) beginLogin() error {
+	provider := c.server.cfg.Login.Provider
+	if provider == nil {
+		return refuse(problem.NotFound, "People can't log in here: the settings name no identity provider (oidc-issuer). Use a token.")
+	}
+	begun, target, err := provider.Begin(c.context())
+	if err != nil {
+		return c.loginFailed(err)
+	}
+	text, err := json.Marshal(attempt{begun, localPath(c.r.URL.Query().Get("next"))})
+	if err != nil {
+		return fmt.Errorf("keep the login: %w", err)
+	}
+	c.setCookie(attemptName, base64.RawURLEncoding.EncodeToString(text), attemptLife)
+	return c.redirect(target)
+}
+
+// localPath is a path of this listener, and / for everything else: nobody is sent to another site.
+func localPath(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsFunc(path, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || r == '\\'
+	}) {
+		return "/"
+	}
+	return path
+}
+
+func (c *call) redirect(target string) error {
+	c.w.Header().Set("Location", target)
+	c.w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// loginFailed is the answer to a login that can't go on.
+func (c *call) loginFailed(err error) error {
+	if r, ok := errors.AsType[*login.Refusal](err); ok {
+		c.server.quiet.write(kindTokens, slog.LevelWarn, "login refused", "client", c.address(), "reason", r.Detail, "request_id", c.id())
+		return refuse(problem.Unauthenticated, r.Detail)
+	}
+	c.server.quiet.write(kindUnavailable, slog.LevelWarn, "the identity provider can't be asked", "request_id", c.id(), "err", err)
+	return &refusal{problem.Problem{
+		Code: problem.Unavailable, RetryAfter: 5 * time.Second,
+		Detail: "The identity provider can't be asked now. Try again, or use a token.",
+	}}
+}
+
+// endLogin answers GET /login/callback: the browser comes back from the identity provider, and gets a session.
+func (c *call) endLogin() error {
+	cfg := &c.server.cfg.Login
+	if cfg.Provider == nil {
+		return refuse(problem.NotFound, "People can't log in here: the settings name no identity provider (oidc-issuer). Use a token.")
+	}
+	c.setCookie(attemptName, "", 0) // an attempt is used once
+	query := c.r.URL.Query()
+	if query.Get("error") != "" {
+		return c.loginFailed(&login.Refusal{Detail: "The identity provider refused the login: " + c.shownQuery("error", "error_description")})
+	}
+	begun := c.attempt()
+	now := time.Now()
+	person, err := cfg.Provider.Finish(c.context(), begun.Attempt, query.Get("state"), query.Get("code"), now)
+	if err != nil {
+		return c.loginFailed(err)
+	}
+	grant, ok := cfg.grant(person.Groups)
+	if !ok {
+		return refuse(problem.Forbidden, fmt.Sprintf("%s is known to the identity provider, but none of the groups has a role here (oidc-roles).",
+			person.Name))
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	if err := c.openSession(ctx, &person, grant); err != nil {
+		return err
+	}
+	return c.redirect(cmp.Or(begun.Next, "/"))
+}
+
+// shownQuery is what the query has of these parameters, as it may be shown.
+func (c *call) shownQuery(names ...string) string {
+	var shown []string
+	for _, name := range names {
+		if text := c.r.URL.Query().Get(name); text != "" && len(text) < maxReason && problem.IllegibleText(text) == "" {
+			shown = append(shown, text)
+		}
+	}
+	return strings.Join(shown, ": ")
+}
+
+// attempt is the login that this browser has begun; the zero value where there is none.
+func (c *call) attempt() (a attempt) {
+	cookie, err := c.r.Cookie(c.server.cookieName(attemptName))
+	if err != nil {
+		return attempt{}
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || json.Unmarshal(text, &a) != nil {
+		return attempt{}
+	}
+	a.Next = localPath(a.Next)
+	return a
+}
+
+// openSession gives a person a session: a token in a cookie, of which the store has the hash.
+func (c *call) openSession(ctx context.Context, person *login.Person, grant Grant) error {
+	life := c.server.cfg.Login.Life
+	secret := newSecret("pss_")
+	token := newToken(secret)
+	token.Name, token.Role, token.Merchant, token.Session = person.Name, grant.Role, grant.Merchant, true
+	by := seckill.Author{Actor: person.Name, Token: string(token.ID), Address: c.address(), Reason: "login as " + person.Subject}
+	if _, err := c.server.keepToken(ctx, token, life, by); err != nil {
+		return err
+	}
+	c.setCookie(sessionName, secret, life)
+	return nil
+}
+
+// logout answers POST /logout: the session ends, here and on every node.
+func (c *call) logout() error {
+	c.setCookie(sessionName, "", 0)
+	if !c.token.session {
+		return refuse(problem.Forbidden, "This is no session, but a token: it ends when it is deleted.")
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	err := c.server.deps.Store.DropToken(ctx, c.token.id, c.author("logout"))
+	if err != nil && !errors.Is(err, seckill.ErrNotFound) {
+		return failed("end the session", err)
+	}
+	c.server.tokens.forget()
+	return c.none()
+}
+
+type holderDoc struct {
+	Name     string             `json:"name"`
+	TokenID  seckill.TokenID    `json:"token_id"`
+	Role     string             `json:"role"`
+	Merchant seckill.MerchantID `json:"merchant,omitempty"`
+	Session  bool               `json:"session"`
+}
+
+// getHolder answers GET /admin/v1/me.
+func (c *call) getHolder() error {
+	who := &c.token
+	return c.json(http.StatusOK, holderDoc{who.name, who.id, roleName(who.role), who.merchant, who.session})
 }

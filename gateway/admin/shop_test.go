@@ -102,8 +102,9 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
 		Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
-		Queue: func(context.Context) ([]Partition, error) {
-			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, nil
+		Queue: func(ctx context.Context) ([]Partition, error) {
+			_, err := s.store.Positions(ctx)
+			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, err
 		},
 	}
 	s.gateway(&deps, log)

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	Listen          string
 	AdminListen     string
+	ListenTLS       ListenTLS
+	AdminTLS        ListenTLS
 	DataDir         string
 	Durable         bool
 	AdminToken      string
@@ -58,6 +60,7 @@ type Config struct {
 	KafkaSecret    string
 
 	Announce EventsConfig
+	Login    LoginConfig
 
 	Sale     seckill.Config // Shards is set by Derive
 	Gateway  gateway.Config // Gate is set by Start
@@ -89,6 +92,7 @@ func DefaultConfig() Config {
 		Partitions:      8,
 		Wait:            30 * time.Second,
 		Announce:        defaultEventsConfig(),
+		Login:           defaultLoginConfig(),
 		Sale:            seckill.DefaultConfig(),
 		Gateway:         gateway.DefaultConfig(),
 	}
@@ -154,6 +158,7 @@ func (c Config) Mistakes() []error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.checkSecretsKeys())
+	errs = append(errs, c.Login.mistakes()...)
 	errs = Apart(append(errs, c.Derive().Sale.Validate(), c.Gateway.Validate())...)
 	said := make(map[string]bool, len(errs))
 	for _, err := range errs {

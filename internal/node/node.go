@@ -133,11 +133,11 @@ func (n *Node) PublicURL() string {
 	if n.public == nil {
 		return ""
 	}
-	return "http://" + n.public.Addr().String()
+	return n.cfg.ListenTLS.scheme() + n.public.Addr().String()
 }
 
 // AdminURL is the address of the admin listener.
-func (n *Node) AdminURL() string { return "http://" + n.private.Addr().String() }
+func (n *Node) AdminURL() string { return n.cfg.AdminTLS.scheme() + n.private.Addr().String() }
 
 // Sale returns the parts of the sale.
 func (n *Node) Sale() *Sale { return n.sale }
@@ -267,10 +267,13 @@ func (n *Node) serveAdmin(context.Context) error {
 	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
 		return badSetting(err)
 	}
+	if config.Login, err = n.cfg.Login.admin(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}
-	n.serveOn("admin listener", n.private, n.admin.Serve)
+	n.serveOn("admin listener", n.cfg.AdminTLS.on(n.private), n.admin.Serve)
 	return nil
 }
 
@@ -291,7 +294,7 @@ func (n *Node) servePublic(context.Context) error {
 		return badSetting(err)
 	}
 	n.control.switches.Resize(int(n.gateway.Stats().MaxInFlight))
-	n.serveOn("public listener", n.public, n.gateway.Serve)
+	n.serveOn("public listener", n.cfg.ListenTLS.on(n.public), n.gateway.Serve)
 	return nil
 }
 

@@ -101,7 +101,7 @@ func readPair(cert, key string) (*tls.Certificate, error) {
 func (c *Config) validateTransports() []error {
 	_, redis := c.redisTLS()
 	_, brokers := c.kafkaTLS()
-	errs := []error{redis, brokers}
+	errs := []error{redis, brokers, c.validateListeners()}
 	if c.RedisMaster == "" && (c.SentinelUser != "" || c.SentinelSecret != "") {
 		errs = append(errs, errors.New("redis-sentinel-username: is of no use without redis-master"))
 	}
@@ -207,15 +207,16 @@ func (c *Config) Exposed() []string {
 // ExposedListeners says which listeners other machines reach in clear.
 func (c *Config) ExposedListeners(role Role) []string {
 	var out []string
-	add := func(key, addr, what string) {
-		if host, _, err := net.SplitHostPort(addr); err == nil && (host == "" || !local(addr)) {
-			out = append(out, fmt.Sprintf("%s %s is reached in clear, and %s on the way: a proxy should end TLS before it", key, addr, what))
+	add := func(key, addr string, secured ListenTLS, what string) {
+		if host, _, err := net.SplitHostPort(addr); err == nil && secured.Cert == "" && (host == "" || !local(addr)) {
+			out = append(out, fmt.Sprintf("%s %s is reached in clear, and %s on the way: set its tls-cert, or end TLS in a proxy before it",
+				key, addr, what))
 		}
 	}
 	if role&RoleGateway != 0 {
-		add("listen", c.Listen, "callers' keys can be read")
+		add("listen", c.Listen, c.ListenTLS, "callers' keys can be read")
 	}
-	add("admin-listen", c.AdminListen, "admin tokens can be read")
+	add("admin-listen", c.AdminListen, c.AdminTLS, "admin tokens can be read")
 	return out
 }
 

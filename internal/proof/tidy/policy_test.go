@@ -89,8 +89,9 @@ var arrows = map[string]arrow{
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
+	"gateway/admin/login": {why: "people by OpenID Connect; what they may is decided by others"},
 	"gateway/admin": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "gateway/admin/login"},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
@@ -160,6 +161,8 @@ var owners = map[string]owner{
 	"github.com/spf13/pflag":              {owners: []string{"cmd/penstock"}, why: "cobra's flags"},
 	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, why: "writes /metrics"},
 	"github.com/prometheus/client_model":  {tests: []string{"gateway/admin"}, why: "reads /metrics back"},
+	"github.com/coreos/go-oidc/v3":        {owners: []string{"gateway/admin/login"}, why: "OpenID Connect: discovery, keys, ID tokens"},
+	"golang.org/x/oauth2":                 {owners: []string{"gateway/admin/login"}, why: "the authorization code flow with PKCE"},
 	"github.com/HdrHistogram":             {owners: []string{"loadtest"}, why: "latency percentiles"},
 	"github.com/rogpeppe/go-internal":     {tests: []string{everything}, why: "scripts of what a user types"},
 	"pgregory.net/rapid":                  {tests: []string{everything}, why: "random commands against models"},
@@ -181,7 +184,7 @@ var owners = map[string]owner{
 
 // standard says who may import some packages of the standard library in product files; without owners, nobody.
 var standard = map[string]owner{
-	"net/http":       {owners: []string{"gateway/admin", "cmd/penstock"}, why: "the sale edge is fasthttp; everything else speaks no HTTP"},
+	"net/http":       {owners: []string{"gateway/admin", "gateway/admin/login", "cmd/penstock"}, why: "the sale edge is fasthttp; everything else speaks no HTTP"},
 	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},
 	"database/sql":   {owners: []string{"internal/sqlite", "internal/postgres"}, why: "SQL is the stores'"},
 	"os/signal":      {owners: []string{"cmd/penstock"}, why: "only the command decides when to stop"},

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// ListenTLS are the files by which a listener speaks TLS; without them it speaks in clear.
+type ListenTLS struct {
+	Cert string // PEM: the certificate, and those that lead to its authority
+	Key  string
+}
+
+// validate reads the files. Errors begin with the setting's key, which prefix begins.
+func (t ListenTLS) validate(prefix string) error {
+	switch {
+	case t.Cert == "" && t.Key == "":
+		return nil
+	case t.Key == "":
+		return fmt.Errorf("%stls-cert: needs %stls-key", prefix, prefix)
+	case t.Cert == "":
+		return fmt.Errorf("%stls-key: needs %stls-cert", prefix, prefix)
+	}
+	if _, err := readPair(t.Cert, t.Key); err != nil {
+		return fmt.Errorf("%stls-cert: %w", prefix, err)
+	}
+	return nil
+}
+
+// on returns l, or what speaks TLS on it. The handshake is part of a connection's first read, so that the
+// deadline of a request's header bounds it.
+func (t ListenTLS) on(l net.Listener) net.Listener {
+	if t.Cert == "" {
+		return l
+	}
+	pair := &renewed{files: t}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get() },
+	})
+}
+
+// scheme returns the scheme of URLs of the listener.
+func (t ListenTLS) scheme() string {
+	if t.Cert == "" {
+		return "http://"
+	}
+	return "https://"
+}
+
+// renewed is a certificate that is read again now and then, so that one that is renewed in time needs no
+// restart. It is safe for concurrent use.
+type renewed struct {
+	files ListenTLS
+
+	mu   sync.Mutex
+	pair *tls.Certificate // guarded by mu
+	read time.Time        // guarded by mu
+}
+
+// renewEvery is how long a certificate that was read is used.
+const renewEvery = time.Second
+
+// get returns the certificate. Where the files can't be read any more, the last one stays.
+func (r *renewed) get() (*tls.Certificate, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pair != nil && time.Since(r.read) < renewEvery {
+		return r.pair, nil
+	}
+	pair, err := readPair(r.files.Cert, r.files.Key)
+	if err == nil {
+		r.pair = pair
+	}
+	r.read = time.Now()
+	if r.pair == nil {
+		return nil, err
+	}
+	return r.pair, nil
+}
+
+// validateListeners checks the files of both listeners.
+func (c *Config) validateListeners() error {
+	return errors.Join(c.ListenTLS.validate(""), c.AdminTLS.validate("admin-"))
+}

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"penstock/gateway/admin"
+	"penstock/gateway/admin/login"
+)
+
+// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody does.
+type LoginConfig struct {
+	Issuer       string
+	ClientID     string
+	ClientSecret string
+	RedirectURL  string
+	GroupsClaim  string
+	Scopes       []string
+	Roles        []string // group=role or group=role@merchant
+	Session      time.Duration
+}
+
+func defaultLoginConfig() LoginConfig {
+	return LoginConfig{GroupsClaim: "groups", Scopes: []string{"profile", "email"}, Session: 8 * time.Hour}
+}
+
+// Bounds of a session.
+const (
+	minSession = time.Minute
+	maxSession = 7 * 24 * time.Hour
+)
+
+// provider is what the settings say of the identity provider.
+func (c *LoginConfig) provider() login.Config {
+	return login.Config{
+		Issuer: c.Issuer, ClientID: c.ClientID, ClientSecret: c.ClientSecret, RedirectURL: c.RedirectURL,
+		GroupsClaim: c.GroupsClaim, Scopes: c.Scopes,
+	}
+}
+
+// mistakes returns what is wrong with the values, each mistake with its key in front.
+func (c *LoginConfig) mistakes() []error {
+	if c.Issuer == "" {
+		if c.ClientID != "" || c.RedirectURL != "" || len(c.Roles) > 0 {
+			return []error{errors.New("oidc-issuer: is required with the other settings of oidc")}
+		}
+		return nil
+	}
+	provider := c.provider()
+	errs := Apart(provider.Validate())
+	if len(c.Roles) == 0 {
+		errs = append(errs, errors.New("oidc-roles: is required with oidc-issuer: nobody would have a role"))
+	}
+	for _, text := range c.Roles {
+		if _, err := admin.ParseGrant(text); err != nil {
+			errs = append(errs, fmt.Errorf("oidc-roles: %w", err))
+		}
+	}
+	if c.Session < minSession || c.Session > maxSession {
+		errs = append(errs, fmt.Errorf("oidc-session: must be from %v to %v", minSession, maxSession))
+	}
+	return errs
+}
+
+// admin is what the admin listener works with. The values are sound.
+func (c *LoginConfig) admin() (admin.LoginConfig, error) {
+	out := admin.LoginConfig{Life: c.Session, Secure: strings.HasPrefix(c.RedirectURL, "https:")}
+	if c.Issuer == "" {
+		return out, nil
+	}
+	for _, text := range c.Roles {
+		grant, err := admin.ParseGrant(text)
+		if err != nil {
+			return out, fmt.Errorf("oidc-roles: %w", err)
+		}
+		out.Grants = append(out.Grants, grant)
+	}
+	var err error
+	out.Provider, err = login.New(c.provider())
+	return out, err
+}
