@@ -12,12 +12,12 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
 RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
 
-.PHONY: help install test check lint race fuzz sim model mutants bench bench-shop demo generate build
+.PHONY: help install test check lint race contract fuzz sim model mutants bench bench-shop demo generate build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk
+install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk, Schemathesis
 	$(GO) mod download
 	deploy/local-stack install
 
@@ -37,6 +37,9 @@ lint: ## gofmt, vet, staticcheck
 
 race: ## the unit tests with the race detector
 	$(GO) test -race -timeout 20m $(RACED)
+
+contract: install ## send both listeners what their contracts allow and forbid (Schemathesis), CASES (default 8) for each operation
+	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/e2e -run '^TestContract_Schemathesis$$' -contract.cases=$${CASES:-8} -timeout 30m -v
 
 fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 	@for p in $$($(GO) list ./...); do \

@@ -15,11 +15,11 @@ type Signals struct {
 
 // AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its default.
 type AutomaticConfig struct {
-	// QueueDelay and Lag are from which on D1, D2 and D3 are entered. An open breaker is D2: what it stands before is away, and people
-	// need not wait for it.
+	// QueueDelay and Lag are from which on D1, D2 and D3 are entered. An open breaker is D1: it
+	// keeps the load off what it stands before by itself, and polls are to come more slowly.
 	QueueDelay [MaxAutomatic]time.Duration
 	Lag        [MaxAutomatic]int64
-	// Hold is how long a signal must last. Default 200 ms.
+	// Hold is how long a signal must last: a crowd that is served within a second is no reason. Default 1 s.
 	Hold time.Duration
 	// Dwell is how long a level is kept at least, and how long the signals must be below Below of what enters it. Default 10 s. A level
 	// that is entered again within Again doubles it, up to MaxDwell. Defaults 1 min and 5 min.
@@ -32,9 +32,9 @@ const leaveAt = 70
 // DefaultAutomaticConfig returns the values for production.
 func DefaultAutomaticConfig() AutomaticConfig {
 	return AutomaticConfig{
-		QueueDelay: [MaxAutomatic]time.Duration{60 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond},
+		QueueDelay: [MaxAutomatic]time.Duration{100 * time.Millisecond, 250 * time.Millisecond, 450 * time.Millisecond},
 		Lag:        [MaxAutomatic]int64{2_000, 10_000, 50_000},
-		Hold:       200 * time.Millisecond, Dwell: 10 * time.Second, Again: time.Minute, MaxDwell: 5 * time.Minute,
+		Hold:       time.Second, Dwell: 10 * time.Second, Again: time.Minute, MaxDwell: 5 * time.Minute,
 	}
 }
 
@@ -120,7 +120,7 @@ func (c *AutomaticConfig) level(s Signals, percent int64) (l Level, why string) 
 	take(byDelay, "purchases wait for "+s.QueueDelay.Round(time.Millisecond).String())
 	take(byLag, fmt.Sprintf("workers are %d records behind", s.Lag))
 	if len(s.Open) > 0 {
-		take(D2, "breakers are open: "+strings.Join(s.Open, ", "))
+		take(D1, "breakers are open: "+strings.Join(s.Open, ", "))
 	}
 	return l, strings.Join(reasons, "; ")
 }

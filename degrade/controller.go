@@ -198,6 +198,15 @@ func (c *Controller) BreakerMode(name Name) BreakerMode {
 	return BreakerMode(c.current.Load().of(name).everybody)
 }
 
+// TimeoutsHeld reports whether unpaid orders of an activity are not cancelled for now.
+func (c *Controller) TimeoutsHeld(merchant, activity string) bool {
+	return c.current.Load().timeouts.narrowest(&Visit{Merchant: merchant, Activity: activity}) == timeoutsHeld
+}
+
+// TimeoutsScoped reports whether the switch timeouts is set for some merchants or activities. Where it isn't, all
+// activities are alike.
+func (c *Controller) TimeoutsScoped() bool { return c.current.Load().timeouts.scoped }
+
 // Resize says how many visits may be under way.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 

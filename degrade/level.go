@@ -42,8 +42,8 @@ func Levels() []LevelDescription {
 	return []LevelDescription{
 		{Level: D0, Name: "normal", TurnsOff: "nothing", Buyers: "everything"},
 		{
-			Level: D1, Name: "trim", Sets: []LevelSetting{{PollInterval, "5"}, {Browse, "static"}, {LogDetail, "off"}},
-			TurnsOff: "fresh activity pages, quick polls, visit logs", Buyers: "pages as they were rendered last; Retry-After 5 on queued orders",
+			Level: D1, Name: "trim", Sets: []LevelSetting{{PollInterval, "5"}, {LogDetail, "off"}},
+			TurnsOff: "quick polls, visit logs", Buyers: "Retry-After 5 on queued orders",
 		},
 		{
 			Level: D2, Name: "defer", Sets: []LevelSetting{{Wait, "off"}}, Holds: Other,
@@ -55,8 +55,9 @@ func Levels() []LevelDescription {
 			Buyers:   "one in ten: 503 degraded with Retry-After; it stays the same one",
 		},
 		{
-			Level: D4, Name: "protect", Sets: []LevelSetting{{Admission, "10"}, {PollInterval, "10"}},
-			TurnsOff: "new orders of nine buyers in ten", Buyers: "nine in ten: 503 degraded; Retry-After 10 on queued orders",
+			Level: D4, Name: "protect", Sets: []LevelSetting{{Admission, "10"}, {PollInterval, "10"}, {Browse, "static"}},
+			TurnsOff: "new orders of nine buyers in ten, fresh activity pages",
+			Buyers:   "nine in ten: 503 degraded; Retry-After 10 on queued orders; pages as they were rendered last",
 		},
 		{
 			Level: D5, Name: "closed", Sets: []LevelSetting{{Orders, "off"}},

@@ -42,11 +42,11 @@ func TestController_Levels(t *testing.T) {
 		verdict  func(Verdict) bool
 	}{
 		{nil, D0, D0, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 1 }},
-		{nil, D1, D1, 1000, func(v Verdict) bool { return !v.NoWait && v.Static && v.PollAfter == 5 }},
-		{nil, D2, D2, 1000, func(v Verdict) bool { return v.NoWait && v.Static && v.PollAfter == 5 }},
+		{nil, D1, D1, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 5 }},
+		{nil, D2, D2, 1000, func(v Verdict) bool { return v.NoWait && !v.Static && v.PollAfter == 5 }},
 		{nil, D3, D3, 860, func(v Verdict) bool { return true }},
 		{nil, D5, D3, 860, func(v Verdict) bool { return true }}, // people alone go further
-		{[]string{"level: D4"}, D0, D4, 60, func(v Verdict) bool { return v.PollAfter == 10 }},
+		{[]string{"level: D4"}, D0, D4, 60, func(v Verdict) bool { return v.PollAfter == 10 && v.Static }},
 		{[]string{"level: D5"}, D0, D5, 0, func(v Verdict) bool { return v.Cause == OrdersOff }},
 		{[]string{"level: D0"}, D3, D0, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 1 }},
 		{[]string{"level: auto"}, D2, D2, 1000, func(v Verdict) bool { return v.NoWait }},
@@ -59,7 +59,7 @@ func TestController_Levels(t *testing.T) {
 		{[]string{"level activity=618: D2"}, D0, D0, 1000, func(v Verdict) bool { return v.NoWait && v.PollAfter == 5 }},
 		{[]string{"level activity=619: D5"}, D0, D0, 1000, func(v Verdict) bool { return !v.NoWait }},
 		{[]string{"level: D3", "level activity=618: D0"}, D0, D3, 1000, func(v Verdict) bool { return !v.NoWait && v.PollAfter == 1 }},
-		{[]string{"level activity=618: D1", "poll-interval: 9"}, D0, D0, 1000, func(v Verdict) bool { return v.PollAfter == 9 && v.Static }},
+		{[]string{"level activity=618: D1", "poll-interval: 9"}, D0, D0, 1000, func(v Verdict) bool { return v.PollAfter == 9 && !v.NoWait }},
 	} {
 		controller := controller(t, c.switches...)
 		controller.Find(c.found, "a test")
@@ -185,20 +185,20 @@ func TestAutomatic(t *testing.T) {
 		want Level
 	}{
 		{"all is well", delay(0), time.Minute, D0},
-		{"a short stall is nothing", delay(time.Second), 200 * time.Millisecond, D0},
+		{"a short stall is nothing", delay(time.Second), time.Second, D0},
 		{"that is over", delay(0), time.Second, D0},
-		{"one that lasts goes up by several levels", delay(time.Second), 400 * time.Millisecond, D3},
-		{"a little less keeps the level", delay(300 * time.Millisecond), time.Minute, D3},
-		{"well below leaves one level", delay(120 * time.Millisecond), 11 * time.Second, D2},
-		{"and stays there", delay(120 * time.Millisecond), 20 * time.Second, D2},
-		{"up again is at once", delay(time.Second), 400 * time.Millisecond, D3},
+		{"one that lasts goes up by several levels", delay(time.Second), 1200 * time.Millisecond, D3},
+		{"a little less keeps the level", delay(400 * time.Millisecond), time.Minute, D3},
+		{"well below leaves one level", delay(190 * time.Millisecond), 11 * time.Second, D2},
+		{"and stays there", delay(190 * time.Millisecond), 20 * time.Second, D2},
+		{"up again is as quick", delay(time.Second), 1200 * time.Millisecond, D3},
 		{"and twice as long", delay(0), 15 * time.Second, D3},
 		{"until it goes down", delay(0), 6 * time.Second, D2},
 		{"level by level", delay(0), 20 * time.Second, D1},
 		{"to normal", delay(0), 21 * time.Second, D0},
-		{"workers that are behind", Signals{Lag: 12_000}, time.Second, D2},
+		{"workers that are behind", Signals{Lag: 12_000}, 2 * time.Second, D2},
 		{"and have caught up", Signals{Lag: 0}, 3 * time.Minute, D0},
-		{"a breaker that is open", Signals{Lag: -1, Open: []string{"database reads"}}, time.Second, D2},
+		{"a breaker that is open", Signals{Lag: -1, Open: []string{"database reads"}}, 2 * time.Second, D1},
 	} {
 		if got := run(step.s, step.over); got != step.want {
 			t.Errorf("%s: %v, want %v", step.name, got, step.want)

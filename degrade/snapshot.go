@@ -21,8 +21,8 @@ type values struct {
 
 // snapshot is all switches at one moment. It is never changed.
 type snapshot struct {
-	orders, admission, wait, browse, poll, limits, log values
-	level, automatic, redis, kafka, database           values
+	orders, admission, wait, browse, poll, limits, log, timeouts values
+	level, automatic, redis, kafka, database                     values
 
 	set    int // switches in force
 	now    Level
@@ -99,6 +99,8 @@ func (s *snapshot) of(name Name) *values {
 		return &s.limits
 	case LogDetail:
 		return &s.log
+	case Timeouts:
+		return &s.timeouts
 	case LevelSwitch:
 		return &s.level
 	case AutomaticSwitch:

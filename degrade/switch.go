@@ -23,6 +23,7 @@ const (
 	PollInterval Name = "poll-interval" // 1 to 60: after how many seconds a queued order may be asked for again
 	Limits       Name = "limits"        // enforce, shadow, off: whether limits refuse, are only counted, or not even asked
 	LogDetail    Name = "log-detail"    // off, on: whether every visit is logged
+	Timeouts     Name = "timeouts"      // on, held: whether orders that aren't paid in time are cancelled. For merchants and activities.
 
 	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
 	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only say which they would
@@ -40,6 +41,7 @@ type kind struct {
 	least, most int32    // whole numbers, where there are no words
 	normal      int32    // without a switch
 	global      bool     // it is for everybody only
+	wide        bool     // it is for everybody, merchants and activities only
 	perActivity bool     // it is for everybody, or for one activity
 	help        string
 }
@@ -54,6 +56,7 @@ func kinds() []kind {
 		{name: PollInterval, least: 1, most: 60, normal: 1, help: "seconds until a queued order may be asked for again"},
 		{name: Limits, words: []string{"enforce", "shadow", "off"}, help: "whether limits refuse, only count, or are not asked"},
 		{name: LogDetail, words: []string{"off", "on"}, help: "whether visits are logged one by one"},
+		{name: Timeouts, words: []string{"on", "held"}, wide: true, help: "whether orders that aren't paid in time are cancelled"},
 		{
 			name: LevelSwitch, words: []string{"auto", "D0", "D1", "D2", "D3", "D4", "D5"}, perActivity: true,
 			help: "the degrade level, for an hour unless expires_in says otherwise; auto: as the node finds",
@@ -80,6 +83,8 @@ func breakerKind(name Name, server string) kind {
 const (
 	off = int32(0)
 	on  = int32(1)
+
+	timeoutsHeld = int32(1)
 
 	browseStatic = int32(1)
 	browseOff    = int32(2)
@@ -196,6 +201,9 @@ func (s Scope) Check(name Name) string {
 	_, k, ok := kindOf(name)
 	if ok && k.global && set > 0 {
 		return "must not be given: " + string(name) + " is for everybody"
+	}
+	if _, k, ok := kindOf(name); ok && k.wide && (s.SKU != "" || s.Caller != "") {
+		return "must be merchant or activity: " + string(name) + " is for whole activities"
 	}
 	if ok && k.perActivity && set > 0 && s.Activity == "" {
 		return "must be an activity, or nobody: " + string(name) + " is for everybody or for one activity"

@@ -21,6 +21,9 @@ const (
 	ChangeToken       = "token"
 	ChangeDeadLetters = "dead-letters"
 	ChangeCounters    = "counters"
+	ChangeOrder       = "order"
+	ChangeRefund      = "refund"
+	ChangeExtension   = "extension"
 )
 
 // ChangeRecord is the part of a Change that says what was changed. Before and After are JSON;
@@ -76,6 +79,26 @@ type (
 		Key   string `json:",omitempty"`
 		Delta int64  `json:",omitempty"`
 		Total int64
+	}
+	// OrderRecord is an order in a change record.
+	OrderRecord struct {
+		ID    OrderID
+		State OrderState
+	}
+	// RefundRecord is a payment in a change record.
+	RefundRecord struct {
+		Merchant  MerchantID
+		Payment   PaymentID
+		Order     OrderID
+		Amount    Money
+		State     PaymentState
+		Cause     RefundCause
+		Reference string `json:",omitempty"`
+	}
+	// ExtensionRecord says by how much the time to pay of an activity's open orders was moved.
+	ExtensionRecord struct {
+		By     time.Duration
+		Orders int64
 	}
 )
 
@@ -173,6 +196,24 @@ func RecordDeadLetters(letters []DeadLetter) (ChangeRecord, error) {
 		names[i] = strconv.FormatInt(letters[i].ID, 10)
 	}
 	return newChangeRecord(ChangeDeadLetters, strings.Join(names, ","), letters, nil)
+}
+
+// RecordOrder records that an operator moved an order. State is "" where it had no row before.
+func RecordOrder(before OrderState, after *Order) (ChangeRecord, error) {
+	return newChangeRecord(ChangeOrder, string(after.ID), OrderRecord{after.ID, before}, OrderRecord{after.ID, after.State})
+}
+
+// RecordRefund records that the money of a payment went back.
+func RecordRefund(before, after *KeptPayment) (ChangeRecord, error) {
+	record := func(k *KeptPayment) RefundRecord {
+		return RefundRecord{k.Merchant, k.ID, k.Order, k.Amount, k.State, k.Cause, k.Reference}
+	}
+	return newChangeRecord(ChangeRefund, string(after.Merchant)+"/"+string(after.ID), record(before), record(after))
+}
+
+// RecordExtension records that the time to pay of an activity's open orders was moved.
+func RecordExtension(id ActivityID, by time.Duration, orders int64) (ChangeRecord, error) {
+	return newChangeRecord(ChangeExtension, string(id), nil, ExtensionRecord{by, orders})
 }
 
 func newChangeRecord(kind, key string, before, after any) (ChangeRecord, error) {

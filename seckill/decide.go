@@ -107,7 +107,8 @@ func CheckLocked(accepted []Acceptance) error {
 func (r *Promise) order(p *Page, now time.Time) Order {
 	return Order{
 		ID: r.Order, Item: r.Item(), Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User,
-		Quantity: r.Quantity, Amount: r.Amount, Grant: Provenance{p.Ref.Shard, p.Ref.Epoch, p.Seq},
+		Quantity: r.Quantity, Amount: r.Amount,
+		Grant:   Provenance{p.Ref.Shard, p.Ref.Epoch, p.Seq, p.Partition, p.Offset},
 		Request: r.Request, Node: p.Node, Accepted: r.Accepted, CreatedAt: now, UpdatedAt: now, PayBy: now,
 	}
 }
@@ -129,10 +130,10 @@ func decideNew(o *Order, in *AcceptInput, key StockKey) Outcome {
 	buyer, units := BuyerKey{o.Item, o.User}, int64(o.Quantity)
 	switch {
 	case row.Open+row.Sold+row.Parked+units > row.Total:
-		o.State, o.Units, o.Reason = OrderRejected, UnitsVoid, ReasonSoldOut
+		o.State, o.Units, o.Reason, o.EndedAt = OrderRejected, UnitsVoid, ReasonSoldOut, in.Now
 		return OutcomeRejected
 	case row.PerUser > 0 && in.Bought[buyer]+units > int64(row.PerUser):
-		o.State, o.Units, o.Reason = OrderRejected, UnitsVoid, ReasonPurchaseLimit
+		o.State, o.Units, o.Reason, o.EndedAt = OrderRejected, UnitsVoid, ReasonPurchaseLimit, in.Now
 		return OutcomeRejected
 	}
 	row.Open += units
@@ -173,7 +174,7 @@ func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, o
 		return Order{}, false
 	}
 	o = c.Queued.order(&Page{PageHeader: PageHeader{Ref: c.Ref}}, now)
-	o.State, o.Units, o.Reason = OrderCancelled, UnitsVoid, ReasonBuyer
+	o.State, o.Units, o.Reason, o.EndedAt = OrderCancelled, UnitsVoid, ReasonBuyer, now
 	out.insert(&o, o.Stock())
 	return o, true
 }
@@ -196,7 +197,7 @@ func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time,
 		ID: OrderID(h.ID), Item: h.Item, User: UserID(h.Buyer), Quantity: h.Quantity,
 		State: OrderCancelled, Reason: ReasonNotAccepted, Units: UnitsVoid,
 		Grant:     Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
-		CreatedAt: now, UpdatedAt: now, PayBy: now, Accepted: now,
+		CreatedAt: now, UpdatedAt: now, EndedAt: now, PayBy: now, Accepted: now,
 	}
 	if row != nil {
 		o.Caller.Merchant, o.Activity, o.SKU = row.Merchant, row.Activity, row.SKU
@@ -254,8 +255,10 @@ type Changes struct {
 	Stock    map[StockKey]*StockDelta
 	Shards   map[inventory.ShardID]*ShardDelta
 	Outbox   []Outgoing
-	Steps    []Order // orders as they were after each step, for those who follow orders
+	Steps    []Step // for those who follow orders
 	Letters  []DeadLetter
+	Payments []KeptPayment // new ones, and those that changed
+	Refused  []RefusedPayment
 }
 
 // StockDelta is by how much a stock row's counts change.
@@ -298,15 +301,21 @@ func (c *Changes) insert(o *Order, key StockKey) {
 		c.stock(key).Rejected++
 	}
 	if o.State != OrderParked {
-		c.Steps = append(c.Steps, *o)
+		c.Steps = append(c.Steps, Step{Order: *o})
 	}
+}
+
+// movePaid is move for a step that a payment made.
+func (c *Changes) movePaid(before, after *Order, k *KeptPayment) {
+	c.move(before, after)
+	c.Steps[len(c.Steps)-1] = stepOf(after, k, false)
 }
 
 // move writes a row that changes. Units that end leave a settlement.
 func (c *Changes) move(before, after *Order) {
 	c.Updated = append(c.Updated, *after)
 	if after.State != before.State {
-		c.Steps = append(c.Steps, *after)
+		c.Steps = append(c.Steps, Step{Order: *after})
 		if after.State == OrderRejected {
 			c.stock(after.Stock()).Rejected++
 		}

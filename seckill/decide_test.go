@@ -103,7 +103,7 @@ func TestDecideAccept(t *testing.T) {
 		return Order{
 			ID: p.Order, Item: 1, Caller: p.Caller, Activity: "a", SKU: "s", User: "u1", Quantity: 2, Amount: p.Amount,
 			State: state, Units: units, Reason: reason, CreatedAt: now, UpdatedAt: now, PayBy: payBy,
-			Grant: Provenance{testShard, 2, 7}, Request: "r-k", Node: "gw", Accepted: time.UnixMilli(5),
+			Grant: Provenance{Shard: testShard, Epoch: 2, Seq: 7}, Request: "r-k", Node: "gw", Accepted: time.UnixMilli(5),
 		}
 	}
 	void := Outgoing{
@@ -113,6 +113,7 @@ func TestDecideAccept(t *testing.T) {
 	name := inventory.NameDigest(string(p.Order))
 	opened, parkedLocked := row(OrderPending, UnitsOpen, "", now.Add(time.Minute)), row(OrderParked, UnitsParked, ReasonLocked, now)
 	parkedUnfit, rejected := row(OrderParked, UnitsParked, ReasonUnfit, now), row(OrderRejected, UnitsVoid, ReasonSoldOut, now)
+	rejected.EndedAt = now
 	for _, c := range []struct {
 		name  string
 		edit  func(*AcceptInput)
@@ -237,7 +238,7 @@ func TestDecideUnpark(t *testing.T) {
 			if stepped := c.state != OrderParked; stepped != (len(out.Steps) == 1) {
 				t.Errorf("steps %+v", out.Steps)
 			}
-			if unfit := a.Order.Reason == ReasonUnfit; unfit != (len(out.Letters) == 1) || unfit && out.Letters[0].Partition != -1 {
+			if unfit := a.Order.Reason == ReasonUnfit; unfit != (len(out.Letters) == 1) || unfit && out.Letters[0].Partition != before.Grant.Partition {
 				t.Errorf("letters %+v", out.Letters)
 			}
 		})
@@ -342,9 +343,9 @@ func TestDecidePayment(t *testing.T) {
 		{"another merchant's order", pay, stranger, nil, PaymentNoOrder, "", StockDelta{}},
 		{"wrong amount", wrong, order(OrderPending, UnitsOpen, ""), nil, PaymentMismatch, OrderPending, StockDelta{}},
 		{"wrong currency", currency, order(OrderPending, UnitsOpen, ""), nil, PaymentMismatch, OrderPending, StockDelta{}},
-		{"repeat", pay, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay}, PaymentAgain, OrderPaid, StockDelta{}},
-		{"repeat of a late one", pay, order(OrderRefundDue, UnitsVoid, ReasonPaymentTimeout), &KeptPayment{pay, true}, PaymentAgain, OrderRefundDue, StockDelta{}},
-		{"id reused", wrong, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay}, PaymentOtherContent, OrderPaid, StockDelta{}},
+		{"repeat", pay, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay, State: PaymentStateBooked}, PaymentAgain, OrderPaid, StockDelta{}},
+		{"repeat of a late one", pay, order(OrderRefundDue, UnitsVoid, ReasonPaymentTimeout), &KeptPayment{Payment: pay, State: PaymentStateDue, Cause: CauseLate}, PaymentAgain, OrderRefundDue, StockDelta{}},
+		{"id reused", wrong, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay, State: PaymentStateBooked}, PaymentOtherContent, OrderPaid, StockDelta{}},
 		{"late", pay, order(OrderCancelled, UnitsVoid, ReasonPaymentTimeout), nil, PaymentLate, OrderRefundDue, StockDelta{}},
 		{"for a rejected order", pay, order(OrderRejected, UnitsVoid, ReasonSoldOut), nil, PaymentLate, OrderRefundDue, StockDelta{}},
 		{"for a tombstone", pay, tombstone, nil, PaymentLate, OrderRefundDue, StockDelta{}},
@@ -353,7 +354,11 @@ func TestDecidePayment(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := NewChanges()
-			got := DecidePayment(c.pay, c.order, c.earlier, now, out)
+			kept := make(map[PaymentKey]*KeptPayment)
+			if c.earlier != nil {
+				kept[c.earlier.Key()] = c.earlier
+			}
+			got := DecidePayment(c.pay, c.order, kept, now, out)
 			if got.Verdict != c.want || got.Order.State != c.state {
 				t.Fatalf("got %v, %q; want %v, %q", got.Verdict, got.Order.State, c.want, c.state)
 			}
@@ -570,7 +575,7 @@ func (b *books) move(t *rapid.T, kind string, locked map[StockKey]bool, out *Cha
 		if rapid.IntRange(0, 3).Draw(t, "wrong") == 0 {
 			pay.Amount.Minor++
 		}
-		DecidePayment(pay, &o, nil, time.Unix(1000, 0), out)
+		DecidePayment(pay, &o, make(map[PaymentKey]*KeptPayment), time.Unix(1000, 0), out)
 	case "unpark":
 		if o.State == OrderParked {
 			DecideUnpark(&o, b.input(locked), out)

@@ -38,48 +38,70 @@ type Announcement struct {
 // eventTimeFormat is that of the public API.
 const eventTimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, and the merchant.
+// orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, the merchant, and the
+// payment that made the step.
 type orderData struct {
-	Order     OrderID    `json:"order"`
-	Merchant  MerchantID `json:"merchant"`
-	Activity  ActivityID `json:"activity"`
-	SKU       SKU        `json:"sku"`
-	User      UserID     `json:"user"`
-	Quantity  int        `json:"quantity"`
-	Status    OrderState `json:"status"`
-	Reason    *Reason    `json:"reason"`
-	Amount    int64      `json:"amount"`
-	Currency  *string    `json:"currency"`
-	CreatedAt string     `json:"created_at"`
-	PayBy     string     `json:"pay_by"`
-	UpdatedAt string     `json:"updated_at"`
+	Order     OrderID      `json:"order"`
+	Merchant  MerchantID   `json:"merchant"`
+	Activity  ActivityID   `json:"activity"`
+	SKU       SKU          `json:"sku"`
+	User      UserID       `json:"user"`
+	Quantity  int          `json:"quantity"`
+	Status    OrderState   `json:"status"`
+	Reason    *Reason      `json:"reason"`
+	Amount    int64        `json:"amount"`
+	Currency  *string      `json:"currency"`
+	CreatedAt string       `json:"created_at"`
+	PayBy     string       `json:"pay_by"`
+	UpdatedAt string       `json:"updated_at"`
+	Payment   *paymentData `json:"payment,omitempty"`
 }
 
-// AnnounceOrder makes the announcement of a step: the order as it was after it. An order is in each state once, so that order and
-// state name the step.
-func AnnounceOrder(o *Order) (Announcement, error) {
-	step := string(o.State)
-	if o.State == OrderPending {
+// paymentData is the JSON of a payment.
+type paymentData struct {
+	Payment  PaymentID   `json:"payment"`
+	Amount   int64       `json:"amount"`
+	Currency string      `json:"currency"`
+	Cause    RefundCause `json:"cause,omitempty"`
+}
+
+// AnnounceStep makes the announcement of a step: the order as it was after it. An order is created, paid, cancelled and
+// rejected once, so that order and state name the step; the others are named by the payment and the time, too.
+func AnnounceStep(s *Step) (Announcement, error) {
+	step, about, id := string(s.State), "order", string(s.ID)+"."
+	switch {
+	case s.Money == PaymentStateDone:
+		about, step = "payment", string(OrderRefunded)
+	case s.Money != "":
+		about, step = "payment", string(OrderRefundDue)
+	case s.State == OrderPending:
 		step = "created"
 	}
+	id += step
+	if s.Money != "" || s.Cause != CauseNone {
+		id = fmt.Sprintf("%s.%s.%s.%d", id, about, s.Payment, s.UpdatedAt.UnixMicro())
+	}
 	data := orderData{
-		Order: o.ID, Merchant: o.Caller.Merchant, Activity: o.Activity, SKU: o.SKU, User: o.User, Quantity: o.Quantity,
-		Status: o.State, Amount: o.Amount.Minor,
-		CreatedAt: eventTime(o.CreatedAt), PayBy: eventTime(o.PayBy), UpdatedAt: eventTime(o.UpdatedAt),
+		Order: s.ID, Merchant: s.Caller.Merchant, Activity: s.Activity, SKU: s.SKU, User: s.User, Quantity: s.Quantity,
+		Status: s.State, Amount: s.Amount.Minor,
+		CreatedAt: eventTime(s.CreatedAt), PayBy: eventTime(s.PayBy), UpdatedAt: eventTime(s.UpdatedAt),
 	}
-	if o.Reason != ReasonNone {
-		data.Reason = &o.Reason
+	if s.Reason != ReasonNone {
+		data.Reason = &s.Reason
 	}
-	if o.Amount.Currency != "" { // a tombstone has none
-		data.Currency = &o.Amount.Currency
+	if s.Amount.Currency != "" { // a tombstone has none
+		data.Currency = &s.Amount.Currency
+	}
+	if s.Payment != "" {
+		data.Payment = &paymentData{s.Payment, s.Paid.Minor, s.Paid.Currency, s.Cause}
 	}
 	value, err := json.Marshal(data)
 	if err != nil {
-		return Announcement{}, fmt.Errorf("encode a step of order %s: %w", o.ID, err)
+		return Announcement{}, fmt.Errorf("encode a step of order %s: %w", s.ID, err)
 	}
 	return Announcement{
-		ID: string(o.ID) + "." + step, Type: "penstock.order." + step + ".v1", Subject: string(o.ID), Time: o.UpdatedAt,
-		Key: string(o.ID), Data: value,
+		ID: id, Type: "penstock." + about + "." + step + ".v1", Subject: string(s.ID), Time: s.UpdatedAt,
+		Key: string(s.ID), Data: value,
 	}, nil
 }
 

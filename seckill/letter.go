@@ -25,14 +25,13 @@ func (o *Order) promise() *Promise {
 
 // letterOf returns the dead letter of a parked order that fits no item, made of its row. DecideAccept
 // makes the letters of promises; this one is DecideUnpark's, for an order that was parked for a locked row
-// and turned out to fit no item when it was tried again. Its record's place is not known any more: the
-// partition is -1.
+// and turned out to fit no item when it was tried again.
 func letterOf(o *Order) DeadLetter {
 	page := Page{
 		PageHeader: PageHeader{
 			Ref: inventory.Ref{Shard: o.Grant.Shard, Epoch: o.Grant.Epoch}, Seq: o.Grant.Seq, Node: o.Node, Put: o.Accepted,
 		},
-		Partition: -1,
+		Partition: o.Grant.Partition, Offset: o.Grant.Offset,
 	}
 	return o.promise().letter(&page)
 }

@@ -37,12 +37,12 @@ func TestLetterOrders(t *testing.T) {
 func TestLetterOf(t *testing.T) {
 	o := Order{
 		ID: NewOrderID(7, CallerRef{"m", "c"}, "u", "k"), Item: 7, Caller: CallerRef{"m", "c"}, Activity: "a", SKU: "s",
-		User: "u", Quantity: 2, Amount: Money{200, "CNY"}, Grant: Provenance{3, 4, 5}, Request: "r", Node: "n",
+		User: "u", Quantity: 2, Amount: Money{200, "CNY"}, Grant: Provenance{3, 4, 5, 6, 7}, Request: "r", Node: "n",
 		Accepted: time.UnixMilli(1234),
 	}
 	l := letterOf(&o)
 	page, err := ParsePage(l.Value)
-	if err != nil || l.Order != o.ID || l.Partition != -1 || page.Ref != (inventory.Ref{Shard: 3, Epoch: 4}) {
+	if err != nil || l.Order != o.ID || l.Partition != 6 || l.Offset != 7 || page.Ref != (inventory.Ref{Shard: 3, Epoch: 4}) {
 		t.Fatalf("%+v, %+v, %v", l, page, err)
 	}
 	bare := Order{ID: o.ID, Item: 7, Quantity: 2, Grant: o.Grant}

@@ -78,6 +78,7 @@ type Order struct {
 	CreatedAt time.Time
 	PayBy     time.Time
 	UpdatedAt time.Time
+	EndedAt   time.Time // when its units became sold or void; zero before
 	Grant     Provenance
 	Request   string    // id of the request that made it, for people
 	Node      string    // the gateway that promised it
@@ -92,11 +93,14 @@ func (o *Order) Hold() inventory.Hold {
 	return inventory.Hold{Item: o.Item, ID: string(o.ID), Buyer: string(o.User), Quantity: o.Quantity}
 }
 
-// Provenance is where and when the order's hold was given.
+// Provenance is where and when the order's hold was given, and the record of the queue that has its promise.
+// Seq is 0 where there is no such record, as in a cancellation that came before the worker.
 type Provenance struct {
-	Shard inventory.ShardID
-	Epoch inventory.Epoch
-	Seq   uint64
+	Shard     inventory.ShardID
+	Epoch     inventory.Epoch
+	Seq       uint64
+	Partition int32
+	Offset    int64
 }
 
 // Event is what can happen to an order that has a row.
@@ -134,6 +138,7 @@ var transitions = map[OrderState]map[Event]step{
 	OrderCancelled: {EventPaid: {state: OrderRefundDue}},
 	OrderRejected:  {EventPaid: {state: OrderRefundDue}},
 	OrderRefundDue: {EventRefunded: {state: OrderRefunded}},
+	OrderRefunded:  {EventPaid: {state: OrderRefundDue}}, // somebody pays once more
 }
 
 // Apply moves the order by an event at now and reports whether it may move. The reason of a cancelled order stays when a
@@ -148,7 +153,7 @@ func (o *Order) Apply(e Event, now time.Time) bool {
 		o.Reason = next.reason
 	}
 	if next.units != "" {
-		o.Units = next.units
+		o.Units, o.EndedAt = next.units, now
 	}
 	return true
 }

@@ -35,7 +35,7 @@ func TestOrder_Apply(t *testing.T) {
 		OrderCancelled: {"paid": {OrderRefundDue, "", UnitsVoid}},
 		OrderRejected:  {"paid": {OrderRefundDue, "", UnitsVoid}},
 		OrderRefundDue: {"refunded": {OrderRefunded, "", UnitsVoid}},
-		OrderRefunded:  {},
+		OrderRefunded:  {"paid": {OrderRefundDue, "", UnitsVoid}},
 	}
 	now := time.Unix(1000, 0)
 	for state, units := range start {

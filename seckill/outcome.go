@@ -31,6 +31,10 @@ const (
 	CodeActivityState     Code = "activity-state"     // the activity's state doesn't allow this
 	CodeNotEditable       Code = "not-editable"       // a published activity keeps its items
 	CodeInsufficientStock Code = "insufficient-stock" // less available than is to be taken back
+	CodeUnknownPayment    Code = "unknown-payment"
+	CodeRefundSettled     Code = "refund-settled" // the money went back before
+	CodeNotRefundable     Code = "not-refundable" // nothing of the payment is due
+	CodeRefundAmount      Code = "refund-amount"  // another amount is due
 )
 
 // Refusal is a decision: no, for a reason the public may know. It is a value, never retried by us, never a failure to a

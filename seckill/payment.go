@@ -1,24 +1,49 @@
 package seckill
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
-// Payment is a provider's notice that money came, its signature already checked.
+// Payment is a provider's notice that money came, its signature already checked. Activity and SKU are those
+// of the order's item.
 type Payment struct {
 	Merchant MerchantID
 	ID       PaymentID
 	Order    OrderID
 	Amount   Money
+	Activity ActivityID
+	SKU      SKU
+	// Queued says that the order's hold was seen: where the order has no row yet, the payment is kept, and
+	// applied when there is one.
+	Queued bool
+}
+
+// Key names the payment.
+func (p *Payment) Key() PaymentKey { return PaymentKey{p.Merchant, p.ID} }
+
+// same reports whether two notices say the same.
+func (p *Payment) same(other *Payment) bool {
+	return p.Order == other.Order && p.Amount == other.Amount
+}
+
+// PaymentKey names a payment over all merchants.
+type PaymentKey struct {
+	Merchant MerchantID
+	ID       PaymentID
 }
 
 // PaymentVerdict is what a payment did.
 type PaymentVerdict uint8
 
 // The verdicts. PaymentBooked moved the order to paid; PaymentLate met an order that can't take it and is kept: the order is
-// refund_due, or stays as it is when another payment has paid it, and the money is to go back. PaymentAgain is a repeat.
-// The others changed nothing.
+// refund_due, or stays as it is when another payment has paid it, and the money is to go back. PaymentEarly is kept for an
+// order that is still queued. PaymentAgain is a repeat. PaymentMismatch is kept as money to go back, and changes nothing
+// else. The others changed nothing.
 const (
 	PaymentBooked PaymentVerdict = iota + 1
 	PaymentLate
+	PaymentEarly
 	PaymentAgain
 	PaymentMismatch     // wrong amount or currency
 	PaymentNoOrder      // no row of that merchant under that id
@@ -26,42 +51,231 @@ const (
 	PaymentLocked       // nothing was decided: somebody has the order's row
 )
 
-// PaymentResult is what a payment did, and the order afterwards.
+// PaymentResult is what a payment did, and the order afterwards; its ID is empty where it has no row.
 type PaymentResult struct {
 	Verdict PaymentVerdict
 	Order   Order
 }
 
-// KeptPayment is a payment row: what was paid, and whether it has to go back.
+// PaymentState is what became of a payment's money.
+type PaymentState string
+
+// The states of a payment.
+const (
+	PaymentStateBooked PaymentState = "booked" // it paid its order
+	PaymentStateEarly  PaymentState = "early"  // its order has no row yet
+	PaymentStateDue    PaymentState = "due"    // it has to go back
+	PaymentStateDone   PaymentState = "done"   // it went back
+)
+
+// RefundCause is why a payment has to go back.
+type RefundCause string
+
+// The causes.
+const (
+	CauseNone        RefundCause = ""
+	CauseLate        RefundCause = "late"         // the order was cancelled before
+	CauseSecond      RefundCause = "second"       // another payment came before it
+	CauseWrongAmount RefundCause = "wrong-amount" // it isn't what the order costs
+	CauseRejected    RefundCause = "rejected"     // the order was accepted, but impossible
+)
+
+// KeptPayment is a payment row: what was paid, and what became of the money. An early payment becomes one of
+// the others when its order has a row. A booked one never changes.
 type KeptPayment struct {
-	Payment
-	RefundDue bool
+	Payment   // Queued is false
+	State     PaymentState
+	Cause     RefundCause // of one that is due or done
+	KeptAt    time.Time   // when its notice came
+	DoneAt    time.Time   // when it was told that the money went back; zero before, like the next
+	DoneBy    string      // the operator
+	Reference string      // the provider's, of the refund
+
+	fresh bool // no row has it yet
 }
 
+// IsNew reports whether a decision has made the payment: there is no row of it yet.
+func (k *KeptPayment) IsNew() bool { return k.fresh }
+
+// RefusedPayment is a signed notice that was refused. Equal ones of an order are counted.
+type RefusedPayment struct {
+	Payment
+	Problem Code
+	Count   int
+	At      time.Time // the last time
+}
+
+// MaxRefused is how many different refused notices are kept of an order (L8).
+const MaxRefused = 20
+
 // DecidePayment is a payment's decision, called inside the transaction that holds the order's row. order
-// is nil when there is no row, earlier is the kept payment of the same merchant and id, or nil. It changes
-// order, and writes it to out where it moves. The caller keeps the payment on PaymentBooked and
-// PaymentLate (RefundDue).
+// is nil when there is no row, kept has the payments that are kept under the notices' keys. It changes order
+// and kept, and writes both to out where they change.
 //
 // A parked order is like one that is still queued. A tombstone has no amount; a payment for it is kept
-// whatever the amount.
-func DecidePayment(p Payment, order *Order, earlier *KeptPayment, now time.Time, out *Changes) PaymentResult {
-	switch {
-	case order == nil || order.Caller.Merchant != p.Merchant || order.State == OrderParked:
+// whatever the amount. A notice of a wrong amount may be corrected by one under the same id.
+func DecidePayment(p Payment, order *Order, kept map[PaymentKey]*KeptPayment, now time.Time, out *Changes) PaymentResult {
+	earlier, queued := kept[p.Key()], p.Queued
+	p.Queued = false
+	keep := KeptPayment{Payment: p, KeptAt: now, fresh: earlier == nil || earlier.fresh}
+	if order != nil && order.Caller.Merchant != p.Merchant {
 		return PaymentResult{Verdict: PaymentNoOrder}
-	case earlier != nil && earlier.Payment == p:
-		return PaymentResult{PaymentAgain, *order}
-	case earlier != nil:
+	}
+	if order == nil || order.State == OrderParked {
+		return decideEarly(&keep, earlier, queued, kept, out)
+	}
+	switch {
+	case earlier == nil:
+	case !earlier.same(&p) && !(earlier.isWrong() && earlier.Order == p.Order):
+		out.Refused = append(out.Refused, RefusedPayment{p, CodeKeyReused, 1, now})
 		return PaymentResult{PaymentOtherContent, *order}
-	case p.Amount != order.Amount && order.Reason != ReasonNotAccepted:
+	case earlier.same(&p) && earlier.Cause == CauseWrongAmount:
 		return PaymentResult{PaymentMismatch, *order}
+	case earlier.same(&p) && earlier.State != PaymentStateEarly:
+		return PaymentResult{PaymentAgain, *order}
+	case earlier.State == PaymentStateEarly:
+		keep.KeptAt = earlier.KeptAt
 	}
-	before := *order
-	if order.Apply(EventPaid, now) {
-		out.move(&before, order)
+	return decideKept(&keep, order, kept, now, out)
+}
+
+// isWrong reports whether the payment is of a wrong amount, and nobody has sent the money back.
+func (k *KeptPayment) isWrong() bool {
+	return k.State == PaymentStateDue && k.Cause == CauseWrongAmount
+}
+
+// decideEarly keeps a payment of an order that has no row and is known to be queued.
+func decideEarly(keep, earlier *KeptPayment, queued bool, kept map[PaymentKey]*KeptPayment, out *Changes) PaymentResult {
+	switch {
+	case earlier != nil && earlier.same(&keep.Payment):
+		return PaymentResult{Verdict: PaymentAgain}
+	case earlier != nil:
+		out.Refused = append(out.Refused, RefusedPayment{keep.Payment, CodeKeyReused, 1, keep.KeptAt})
+		return PaymentResult{Verdict: PaymentOtherContent}
+	case !queued:
+		return PaymentResult{Verdict: PaymentNoOrder}
 	}
-	if before.State == OrderPending {
-		return PaymentResult{PaymentBooked, *order}
+	keep.State = PaymentStateEarly
+	kept[keep.Key()] = keep
+	out.Payments = append(out.Payments, *keep)
+	return PaymentResult{Verdict: PaymentEarly}
+}
+
+// decideKept books a payment, or keeps it as money to go back.
+func decideKept(keep *KeptPayment, order *Order, kept map[PaymentKey]*KeptPayment, now time.Time, out *Changes) PaymentResult {
+	verdict := PaymentLate
+	keep.State = PaymentStateDue
+	switch {
+	case keep.Amount != order.Amount && order.Reason != ReasonNotAccepted:
+		keep.Cause, verdict = CauseWrongAmount, PaymentMismatch
+	case order.State == OrderPending:
+		keep.State, verdict = PaymentStateBooked, PaymentBooked
+	case order.State == OrderCancelled:
+		keep.Cause = CauseLate
+	case order.State == OrderRejected:
+		keep.Cause = CauseRejected
+	default:
+		keep.Cause = CauseSecond
 	}
-	return PaymentResult{PaymentLate, *order}
+	if before := *order; keep.Cause != CauseWrongAmount && order.Apply(EventPaid, now) {
+		out.movePaid(&before, order, keep)
+	}
+	kept[keep.Key()] = keep
+	out.Payments = append(out.Payments, *keep)
+	if keep.State == PaymentStateDue {
+		out.Steps = append(out.Steps, stepOf(order, keep, true))
+	}
+	return PaymentResult{verdict, *order}
+}
+
+// Refund says that the money of a payment went back.
+type Refund struct {
+	Merchant  MerchantID
+	Payment   PaymentID
+	Reference string // the provider's
+	// Amount is what went back; nil is what was due. Nothing but the whole is taken.
+	Amount *Money
+}
+
+// Answers to a refund that can't be told. ErrNotFound where there is no such payment.
+var (
+	// ErrRefunded means that the money went back before.
+	ErrRefunded = errors.New("the money went back already")
+	// ErrNotDue means that nothing of the payment has to go back.
+	ErrNotDue = errors.New("nothing is due")
+	// ErrRefundAmount means that another amount is due.
+	ErrRefundAmount = errors.New("another amount is due")
+)
+
+// DecideRefund notes that a payment's money went back, and moves the order to refunded where nothing else of
+// it is due. order is nil where its row is gone. It changes kept and order, and writes both to out.
+func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by Author, now time.Time, out *Changes) error {
+	switch {
+	case kept == nil:
+		return ErrNotFound
+	case kept.State == PaymentStateDone:
+		return ErrRefunded
+	case kept.State != PaymentStateDue:
+		return ErrNotDue
+	case r.Amount != nil && *r.Amount != kept.Amount:
+		return ErrRefundAmount
+	}
+	kept.State, kept.DoneAt, kept.DoneBy, kept.Reference = PaymentStateDone, now, by.Actor, r.Reference
+	out.Payments = append(out.Payments, *kept)
+	if order == nil {
+		return nil
+	}
+	if before := *order; !othersDue && order.Apply(EventRefunded, now) {
+		out.movePaid(&before, order, kept)
+	}
+	out.Steps = append(out.Steps, stepOf(order, kept, true))
+	return nil
+}
+
+// Step is an order as it was after something that other systems are told: it moved, or, where Money is set,
+// the money of Payment has to go back or went back.
+type Step struct {
+	Order
+	Payment PaymentID // the payment that made the step; "" where none did
+	Paid    Money     // its amount
+	Cause   RefundCause
+	Money   PaymentState // PaymentStateDue or PaymentStateDone; "" where the order moved
+}
+
+// stepOf is a step that a payment made: of its money, or of the order.
+func stepOf(o *Order, k *KeptPayment, money bool) Step {
+	s := Step{Order: *o, Payment: k.ID, Paid: k.Amount, Cause: k.Cause}
+	if money {
+		s.Money = k.State
+		s.UpdatedAt = k.KeptAt
+		if k.State == PaymentStateDone {
+			s.UpdatedAt = k.DoneAt
+		}
+	}
+	return s
+}
+
+// Of returns the step with all that its order's row says and a step doesn't change. What became of the units is
+// nobody else's business.
+func (s *Step) Of(row Order) Step {
+	full := *s
+	full.Order = row
+	full.State, full.Reason, full.UpdatedAt = s.State, s.Reason, s.UpdatedAt
+	full.Units, full.EndedAt = "", time.Time{}
+	return full
+}
+
+// LastPayments returns what is to be written of each payment of the changes, in their order.
+func (c *Changes) LastPayments() []KeptPayment {
+	last := make(map[PaymentKey]int, len(c.Payments))
+	for i := range c.Payments {
+		last[c.Payments[i].Key()] = i
+	}
+	var out []KeptPayment
+	for i := range c.Payments {
+		if last[c.Payments[i].Key()] == i {
+			out = append(out, c.Payments[i])
+		}
+	}
+	return out
 }

@@ -26,6 +26,7 @@ type Store interface {
 	OrderStore
 	StockStore
 	AdminStore
+	OrderBooks
 	// Close releases the store. It returns when no call is under way.
 	Close() error
 }
@@ -160,8 +161,9 @@ type OrderStore interface {
 	// PaymentLocked, and are to be tried again.
 	Pay(ctx context.Context, payments []Payment) ([]PaymentResult, error)
 	// TimeOut applies EventTimedOut to up to limit orders of the shards whose pay_by has passed, oldest
-	// first, and returns how many. Rows that are locked are left for the next time.
-	TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error)
+	// first, and returns how many. Rows that are locked are left for the next time, and so are orders of the
+	// activities in held.
+	TimeOut(ctx context.Context, shards []inventory.ShardID, held []ActivityID, limit int) (int, error)
 	// Unpark tries up to limit parked orders of the shards again, those that were tried longest ago
 	// first. A parked order with a dead letter is tried only when its letter is replayed.
 	Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]Acceptance, error)
@@ -313,6 +315,7 @@ type Cancellation struct {
 	Order  OrderID
 	Queued *Promise
 	Ref    inventory.Ref
+	By     Author // the operator that does it instead of the buyer, for a change record; zero for the buyer
 }
 
 // Moved is an order after an event, and whether the event moved it now.
@@ -362,7 +365,7 @@ type Change struct {
 	Number int64
 	At     time.Time
 	Author
-	Kind   string // merchant, caller, activity, stock, token, dead-letters
+	Kind   string // merchant, caller, activity, stock, token, dead-letters, order, refund, extension
 	Key    string // which one
 	Before string // JSON, "" when it was made
 	After  string // JSON, "" when it was deleted

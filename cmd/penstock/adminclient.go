@@ -101,7 +101,7 @@ func adminToken(cmd *cobra.Command) (string, error) {
 }
 
 // maxInput bounds what is read of a file or of stdin, in bytes.
-const maxInput = 4 << 20
+const maxInput = 16 << 20
 
 // readInput reads a file, or stdin for "-".
 func readInput(cmd *cobra.Command, path string) ([]byte, error) {
@@ -180,16 +180,21 @@ func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage
 	if response.StatusCode < 300 {
 		return text, response.Header, nil
 	}
+	return nil, nil, answerError(r, request, response, text)
+}
+
+// answerError is what an answer that isn't a success says.
+func answerError(r adminRequest, request *http.Request, response *http.Response, text []byte) error {
 	problem := new(problemError)
 	if err := json.Unmarshal(text, problem); err != nil || problem.Code == "" {
 		err := fmt.Errorf("%s %s: %s: is this a Penstock admin listener?", r.method, request.URL, response.Status)
-		return nil, nil, &exitError{exitFailure, err}
+		return &exitError{exitFailure, err}
 	}
 	code := exitFailure
 	if response.StatusCode == http.StatusServiceUnavailable {
 		code = exitDependency
 	}
-	return nil, nil, &exitError{code, problem}
+	return &exitError{code, problem}
 }
 
 func (c *adminClient) request(ctx context.Context, r adminRequest) (*http.Request, error) {

@@ -24,10 +24,13 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 	}
 	addAdminFlags(ctl)
 	ctl.AddCommand(
+		applyCommand(),
 		group("merchants", "Shops", merchantCommands()...),
 		group("callers", "Programs that merchants let in", callerCommands()...),
 		group("activities", "Sales", activityCommands()...),
 		group("stock", "Units", restockCommand()),
+		group("orders", "Orders: find them, and what happened to them", orderCommands()...),
+		group("refunds", "Refunds: money that has to go back", refundCommands()...),
 		auditItems("audit [ACTIVITY...]"),
 		group("limits", "How much of everything everybody may ask for", limitCommands()...),
 		group("switches", "What is on and what is off", switchCommands()...),
@@ -154,6 +157,7 @@ func merchantCommands() []*cobra.Command {
 			return s.show(get("merchants", args[0]), "merchant", "name", "former_secret_until")
 		}),
 		change,
+		statementCommand(),
 	}
 }
 

@@ -14,12 +14,21 @@ import (
 var activityMembers = []string{"activity", "merchant", "name", "state", "starts_at", "ends_at", "ended_at", "payment_window", "items"}
 
 func activityCommands() []*cobra.Command {
-	var file string
+	var file, itemsFile string
 	change := command("put ACTIVITY -f FILE", "Create an activity as a draft, or change it", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			body, err := readDocument(s.cmd, file)
 			if err != nil {
 				return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+			}
+			if itemsFile != "" {
+				text, err := readInput(s.cmd, itemsFile)
+				if err != nil {
+					return &exitError{exitUsage, fmt.Errorf("flag --items: %w", err)}
+				}
+				if body["items"], err = readItems(itemsFile, text); err != nil {
+					return &exitError{exitUsage, err}
+				}
 			}
 			return s.show(put(body, "activities", args[0]), activityMembers...)
 		})
@@ -35,6 +44,8 @@ func activityCommands() []*cobra.Command {
 
 What "show -o json" prints may be changed and put back.`
 	change.Flags().StringVarP(&file, "file", "f", "", "the activity")
+	change.Flags().StringVar(&itemsFile, "items", "",
+		"CSV file of the items: a header with sku,price,currency,quantity,per_user, and max_orders,spread where they are needed")
 	required(change, "file")
 	commands := []*cobra.Command{
 		command("list", "List activities", cobra.NoArgs, false, func(s *session, _ []string) error {
@@ -45,6 +56,7 @@ What "show -o json" prints may be changed and put back.`
 		}),
 		change,
 	}
+	commands = append(commands, bulkActivityCommands()...)
 	for _, verb := range []struct{ name, short string }{
 		{"publish", "Open a draft for sale"}, {"pause", "Stop selling until resume"},
 		{"resume", "Take a pause back"}, {"end", "End an activity for good"},
@@ -53,7 +65,7 @@ What "show -o json" prints may be changed and put back.`
 			return s.show(post(nil, "activities", args[0], verb.name), "activity", "state")
 		}))
 	}
-	return commands
+	return append(commands, extendCommand())
 }
 
 // readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the
@@ -96,11 +108,17 @@ func keepTimes(n *yaml.Node) {
 
 func restockCommand() *cobra.Command {
 	var delta int64
-	var key string
-	cmd := command("restock ACTIVITY SKU --delta N --reason WHY", "Add units, or take available ones back", cobra.ExactArgs(2), true,
+	var key, file string
+	const use = "restock ACTIVITY (SKU --delta N | --file FILE) --reason WHY"
+	cmd := command(use, "Add units, or take available ones back", cobra.RangeArgs(1, 2), true,
 		func(s *session, args []string) error {
-			if s.reason == "" {
+			switch {
+			case s.reason == "":
 				return &exitError{exitUsage, errors.New("flag --reason: is required")}
+			case (file != "") == (len(args) == 2), s.cmd.Flags().Changed("delta") != (len(args) == 2):
+				return &exitError{exitUsage, errors.New("name an SKU with --delta, or a CSV file of many with --file")}
+			case file != "":
+				return s.restockMany(args[0], file, key)
 			}
 			if key == "" {
 				key = rand.Text()
@@ -123,6 +141,6 @@ func restockCommand() *cobra.Command {
 		})
 	cmd.Flags().Int64Var(&delta, "delta", 0, "units to add; below zero, units to take back")
 	cmd.Flags().StringVar(&key, "key", "", "idempotency key: the same key changes the stock once (default: a random one)")
-	required(cmd, "delta")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "CSV file of many items: a header with sku,delta; nothing is changed where a line is wrong")
 	return cmd
 }

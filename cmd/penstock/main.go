@@ -70,7 +70,7 @@ environment, the environment over the file.`,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), loadtestCommand(), auditCommand(),
+	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), loadtestCommand(), auditCommand(), checkCommand(),
 		ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

@@ -67,6 +67,24 @@ type (
 		Delta int64  `json:"delta,omitempty"`
 		Key   string `json:"idempotency_key,omitempty"`
 	}
+	orderChangeDoc struct {
+		Order  seckill.OrderID     `json:"order"`
+		Status *seckill.OrderState `json:"status"` // null where it had no row
+	}
+	refundChangeDoc struct {
+		Payment   seckill.PaymentID    `json:"payment"`
+		Order     seckill.OrderID      `json:"order"`
+		Merchant  seckill.MerchantID   `json:"merchant"`
+		Amount    int64                `json:"amount"`
+		Currency  string               `json:"currency"`
+		State     seckill.PaymentState `json:"state"`
+		Cause     seckill.RefundCause  `json:"cause"`
+		Reference string               `json:"reference,omitempty"`
+	}
+	extensionChangeDoc struct {
+		By     string `json:"by"`
+		Orders int64  `json:"orders"`
+	}
 	nodeChangeDoc struct {
 		Drain bool `json:"drain"`
 	}
@@ -110,6 +128,14 @@ func readChange(kind, text string, who *identity) any {
 			}
 			return docs
 		})
+	case seckill.ChangeOrder:
+		return decoded(text, func(o *seckill.OrderRecord) any { return orderChangeDoc{o.ID, orNull(o.State)} })
+	case seckill.ChangeRefund:
+		return decoded(text, func(r *seckill.RefundRecord) any {
+			return refundChangeDoc{r.Payment, r.Order, r.Merchant, r.Amount.Minor, r.Amount.Currency, r.State, r.Cause, r.Reference}
+		})
+	case seckill.ChangeExtension:
+		return decoded(text, func(e *seckill.ExtensionRecord) any { return extensionChangeDoc{shortDuration(e.By), e.Orders} })
 	case settings.KindNode:
 		return decoded(text, func(d *nodeChangeDoc) any { return d })
 	case kindLimits:

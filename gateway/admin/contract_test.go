@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"penstock/gateway/problem"
+	"penstock/seckill"
 )
 
 // openAPIFile is as much of openapi.yaml as the tests look at.
@@ -73,7 +74,8 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 // fill puts names that are known into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
-		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders", "{node}", "gateway-1").Replace(pattern)
+		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders", "{node}", "gateway-1", "{payment}", "pay-1",
+		"{order}", string(seckill.NewOrderID(1, app, "nobody", "k"))).Replace(pattern)
 }
 
 // row is one row of the contract: a request and what must come back.
@@ -180,7 +182,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), keyRows(), secretRows())
+	rows := slices.Concat(loginRows(), keyRows(), secretRows(), itemRows(), moneyRows())
 	for _, r := range slices.Concat(rows, shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), nodeRows(),
 		changeRows(), tokenRows(), deepAuditRows(), openRows()) {
 		if r.path == "" {
@@ -297,12 +299,17 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,
+		"POST /admin/v1/refunds/{payment}/done":                    `{"reference":"x"}`,
+		"POST /admin/v1/activities/{activity}/extend":              `{"by":"1m"}`,
 		"PUT /admin/v1/switches/{name}":                            `{"value":"off","reason":"x"}`,
 		"PUT /admin/v1/limits":                                     `{"policies":[],"reason":"x"}`,
 	}
 	r := row{
 		name: o.method + " " + o.path + " without a store", method: o.method, path: fill(o.path), body: bodies[o.method+" "+o.path],
 		fields: []string{"Idempotency-Key", "k", "If-Match", "*"}, status: 503, code: problem.Unavailable,
+	}
+	if r.path == "/admin/v1/orders/export" {
+		r.path += "?activity=618"
 	}
 	if o.method+r.path == "GET/admin/v1/keys" {
 		r.path += "?key=psk_x"

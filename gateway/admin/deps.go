@@ -65,6 +65,16 @@ type Office interface {
 	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
+
+	SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error)
+	OrdersPaidBy(ctx context.Context, merchant seckill.MerchantID, id seckill.PaymentID) ([]seckill.Order, error)
+	OrderDetails(ctx context.Context, id seckill.OrderID) (desk.OrderDetails, error)
+	CancelOrder(ctx context.Context, id seckill.OrderID, by seckill.Author) (seckill.Order, error)
+	Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error)
+	RefundSums(ctx context.Context, state seckill.PaymentState, merchant seckill.MerchantID) ([]seckill.RefundSum, error)
+	SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author) (seckill.KeptPayment, seckill.Order, error)
+	ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.Duration, by seckill.Author) (int64, error)
+	Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementLine, error)
 }
 
 // Store is what of seckill.Store the listener uses: merchants and callers have no rules but those of their fields, which are

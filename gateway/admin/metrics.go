@@ -143,7 +143,8 @@ func (s *Server) samples() []Sample {
 		return Sample{Name: name, Help: help, Kind: Counter, Value: v}
 	}
 	return []Sample{
-		gauge("penstock_ready", "1 when the process can answer buyers, 0 when it has no catalog, drains, or (with embedded parts) can't write its data directory.", ready),
+		gauge("penstock_ready", "1 when the process can answer buyers, 0 when it has no catalog, drains, "+
+			"or (with embedded parts) can't write its data directory.", ready),
 		gauge("penstock_admin_in_flight", "Requests of the admin listener that are being worked on.", float64(s.inFlight.Load())),
 		gauge("penstock_admin_max_in_flight", "Their limit; more are answered 503.", float64(s.cfg.MaxInFlight)),
 		gauge("penstock_admin_connections", "Open connections of the admin listener.", float64(s.places.Open())),

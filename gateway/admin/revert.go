@@ -33,6 +33,12 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return nil, notRevertible("A token can't be brought back: nobody knows it any more. Make a new one, or delete this one.")
 	case seckill.ChangeDeadLetters:
 		return nil, notRevertible("Dead letters that were replayed or discarded don't come back.")
+	case seckill.ChangeOrder:
+		return nil, notRevertible("An order that was cancelled doesn't come back: its units may be sold again.")
+	case seckill.ChangeRefund:
+		return nil, notRevertible("Money that went back doesn't come back.")
+	case seckill.ChangeExtension:
+		return nil, notRevertible("Buyers were told that they have more time.")
 	case seckill.ChangeCounters:
 		return nil, notRevertible("The counters say what the orders' rows add up to: there is nothing to go back to.")
 	case kindLimits:

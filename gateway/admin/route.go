@@ -34,6 +34,8 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
+		orders   = "/admin/v1/orders"
+		refunds  = "/admin/v1/refunds"
 		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
@@ -80,6 +82,15 @@ func routes() []route {
 		{del, nodes + "/{node}", operator, (*call).removeNode},
 		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
 		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
+
+		{get, orders, operator, (*call).searchOrders},
+		{get, orders + "/export", operator, (*call).exportOrders},
+		{get, orders + "/{order}", operator, (*call).getOrder},
+		{post, orders + "/{order}/cancel", operator, (*call).cancelOrder},
+		{get, refunds, operator, (*call).listRefunds},
+		{post, refunds + "/{payment}/done", admin, (*call).settleRefund},
+		{get, merchant + "/statement", operator, (*call).statement},
+		{post, activity + "/extend", operator, (*call).extend},
 
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},

@@ -180,10 +180,6 @@ func slug(prefix string) func(*answer) {
 func activityRows() []row {
 	const one = "/admin/v1/activities/{activity}"
 	draft := func(change ...string) string { return strings.NewReplacer(change...).Replace(activityBody) }
-	edit := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
-		return row{name: "edit " + name, pattern: one + "/items/{sku}", method: "POST", path: "/admin/v1/activities/" + activity + "/items/phone-x",
-			body: body, status: status, code: code, want: want}
-	}
 	rows := []row{
 		{name: "made", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 200,
 			want: has("activity", "new", "state", "draft",
@@ -235,27 +231,6 @@ func activityRows() []row {
 		{name: "too many items", pattern: one, method: "PUT", body: draft(`"items":[`, `"items":[`+strings.Repeat("{},", seckill.MaxItems)),
 			status: 400, code: problem.InvalidRequest,
 			want: wrong("items: must be 1 to 20000 items")},
-		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
-			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
-		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
-		edit("wrong values", "wide", `{"price":-1,"per_user":1001,"spread":5}`, 400, problem.InvalidRequest, wrong(
-			"price: must be from 0 to 1000000000000 minor units", "per_user: must be from 0 (no limit) to 1000",
-			"spread: must be from 1 to 4, the number of shards")),
-		edit("of an unknown activity", "who", `{"price":1}`, 404, problem.UnknownActivity, nil),
-		edit("once it has started", "618", `{"price":1}`, 409, problem.NotEditable, nil),
-		edit("that changes nothing", "618", `{"price":1999}`, 200, "", nil),
-		func() row {
-			r := edit("of an unknown item", "wide", `{"price":1}`, 404, problem.UnknownItem, nil)
-			r.path = "/admin/v1/activities/wide/items/who"
-			return r
-		}(),
-		{name: "delete what was published", pattern: one, method: "DELETE", status: 409, code: problem.ActivityState},
-		{name: "delete what isn't there", pattern: one, method: "DELETE", path: "/admin/v1/activities/who", status: 404,
-			code: problem.UnknownActivity},
-		{name: "a draft to delete", pattern: one, method: "PUT", path: "/admin/v1/activities/draft", body: activityBody, status: 200},
-		{name: "delete a draft", pattern: one, method: "DELETE", path: "/admin/v1/activities/draft", status: 204},
-		{name: "read what was deleted", pattern: one, method: "GET", path: "/admin/v1/activities/draft", status: 404,
-			code: problem.UnknownActivity},
 		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
 			code: problem.NotEditable},
 		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
@@ -303,6 +278,38 @@ func activityRows() []row {
 			},
 			after: func(s *shop) { s.server.deps.Office = s.server.deps.Office.(stubborn).Office }},
 	}...)
+}
+
+// itemRows edit items, and delete drafts.
+func itemRows() []row {
+	const one = "/admin/v1/activities/{activity}"
+	edit := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: "edit " + name, pattern: one + "/items/{sku}", method: "POST", path: "/admin/v1/activities/" + activity + "/items/phone-x",
+			body: body, status: status, code: code, want: want}
+	}
+	return []row{
+		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
+			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
+		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
+		edit("wrong values", "wide", `{"price":-1,"per_user":1001,"spread":5}`, 400, problem.InvalidRequest, wrong(
+			"price: must be from 0 to 1000000000000 minor units", "per_user: must be from 0 (no limit) to 1000",
+			"spread: must be from 1 to 4, the number of shards")),
+		edit("of an unknown activity", "who", `{"price":1}`, 404, problem.UnknownActivity, nil),
+		edit("once it has started", "618", `{"price":1}`, 409, problem.NotEditable, nil),
+		edit("that changes nothing", "618", `{"price":1999}`, 200, "", nil),
+		func() row {
+			r := edit("of an unknown item", "wide", `{"price":1}`, 404, problem.UnknownItem, nil)
+			r.path = "/admin/v1/activities/wide/items/who"
+			return r
+		}(),
+		{name: "delete what was published", pattern: one, method: "DELETE", status: 409, code: problem.ActivityState},
+		{name: "delete what isn't there", pattern: one, method: "DELETE", path: "/admin/v1/activities/who", status: 404,
+			code: problem.UnknownActivity},
+		{name: "a draft to delete", pattern: one, method: "PUT", path: "/admin/v1/activities/draft", body: activityBody, status: 200},
+		{name: "delete a draft", pattern: one, method: "DELETE", path: "/admin/v1/activities/draft", status: 204},
+		{name: "read what was deleted", pattern: one, method: "GET", path: "/admin/v1/activities/draft", status: 404,
+			code: problem.UnknownActivity},
+	}
 }
 
 func stockRows() []row {

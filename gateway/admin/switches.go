@@ -414,6 +414,8 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 		scope.end()
 		if wrong := w.Scope.Check(name); wrong != "" {
 			o.add("scope", wrong)
+		} else if given > 1 {
+			o.add("scope", "must be one of merchant, activity, sku, caller")
 		} else if w.Scope == (degrade.Scope{}) && given > 0 {
 			o.add("scope", "must name somebody; without a scope it is for everybody")
 		}

@@ -126,6 +126,10 @@ var entries = [...]Entry{
 		Ops: "Orders of other callers read as unknown.",
 	},
 	{
+		Code: UnknownPayment, Status: 404, Title: "The payment is unknown", Admin: true,
+		Detail: "There is no payment with this id.", Client: "Check the id, and the merchant.", Ops: "List the refunds, or search orders by payment.",
+	},
+	{
 		Code: UnknownMerchant, Status: 404, Title: "The merchant is unknown", Admin: true,
 		Detail: "There is no merchant with this name.", Client: "Create the merchant first.", Ops: "Check the name.",
 	},
@@ -203,9 +207,25 @@ var entries = [...]Entry{
 	},
 	{
 		Code: AmountMismatch, Status: 409, Title: "The amount doesn't match the order",
-		Detail: "The paid amount or currency isn't the order's. Nothing was changed.",
-		Client: "Compare amount and currency with the order, in minor units. Do not send the same notice again.",
-		Ops:    "Money may have moved for a wrong amount: settle it with the provider.",
+		Detail: "The paid amount or currency isn't the order's. The order is as it was; the payment is kept as money to go back.",
+		Client: "Compare amount and currency with the order, in minor units. A notice that was wrong may be sent again under the " +
+			"same id with the right amount. The same notice gets the same answer.",
+		Ops: "The payment is among the refunds, with the cause wrong-amount: settle it with the provider, then mark it done.",
+	},
+	{
+		Code: RefundSettled, Status: 409, Title: "The money went back already", Admin: true,
+		Detail: "This refund was settled before.",
+		Client: "Do not send the money again. The detail has the time and the reference.", Ops: "The list of changes says who settled it.",
+	},
+	{
+		Code: NotRefundable, Status: 409, Title: "Nothing is due", Admin: true,
+		Detail: "Nothing of this payment has to go back.",
+		Client: "Read the order: its payments say what became of them.", Ops: "A payment that paid its order is no refund.",
+	},
+	{
+		Code: RefundAmount, Status: 409, Title: "Another amount is due", Admin: true,
+		Detail: "The amount isn't the one that has to go back.",
+		Client: "Leave amount out, or send the amount and currency of the refund.", Ops: "Compare with the provider: nothing was settled.",
 	},
 	{
 		Code: ActivityState, Status: 409, Title: "The activity's state doesn't allow this", Admin: true,

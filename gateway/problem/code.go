@@ -27,6 +27,10 @@ const (
 	ActivityState     = seckill.CodeActivityState
 	NotEditable       = seckill.CodeNotEditable
 	InsufficientStock = seckill.CodeInsufficientStock
+	UnknownPayment    = seckill.CodeUnknownPayment
+	RefundSettled     = seckill.CodeRefundSettled
+	NotRefundable     = seckill.CodeNotRefundable
+	RefundAmount      = seckill.CodeRefundAmount
 )
 
 // The codes of HTTP, of the limits and of the risk policy.
@@ -46,7 +50,8 @@ const (
 	Internal             Code = "internal"
 )
 
-// The codes that only the admin listener answers, beside the three of package seckill about activities and stock.
+// The codes that only the admin listener answers, beside those of package seckill about activities, stock and
+// refunds.
 const (
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"

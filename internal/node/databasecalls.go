@@ -152,12 +152,13 @@ func (d *database) Pay(ctx context.Context, payments []seckill.Payment) ([]secki
 }
 
 // TimeOut implements seckill.Store.
-func (d *database) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+func (d *database) TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID,
+	limit int) (int, error) {
 	s, err := d.store()
 	if err != nil {
 		return 0, err
 	}
-	return s.TimeOut(ctx, shards, limit)
+	return s.TimeOut(ctx, shards, held, limit)
 }
 
 // Unpark implements seckill.Store.
@@ -475,7 +476,7 @@ func (d *database) PutSettings(ctx context.Context, document settings.Document, 
 
 // RelayEvents implements backoffice.EventStore.
 func (d *database) RelayEvents(ctx context.Context, limit int,
-	deliver func(ctx context.Context, steps []seckill.Order) error) (int, error) {
+	deliver func(ctx context.Context, steps []seckill.Step) error) (int, error) {
 	s, err := d.store()
 	if err != nil {
 		return 0, err

@@ -45,7 +45,8 @@ func (n *Node) findLevel(ctx context.Context) {
 }
 
 // lineDelay estimates how long purchases wait in the lines: as many as wait take as long as so many
-// took to be served (Little's law), and at least since the line last moved.
+// took to be served (Little's law), at least since the line last moved, and not longer than somebody
+// was seen waiting.
 type lineDelay struct {
 	lanes map[int]laneDelay
 }
@@ -53,6 +54,7 @@ type lineDelay struct {
 type laneDelay struct {
 	taken uint64
 	moved time.Time // when it last took somebody, or had nobody waiting
+	busy  time.Time // since when somebody waits
 	rate  float64   // purchases a second, smoothed
 	at    time.Time
 }
@@ -70,7 +72,10 @@ func (l *lineDelay) look(lines map[int]desk.LineStats, now time.Time) (longest t
 
 func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Duration {
 	before, known := l.lanes[lane]
-	next := laneDelay{taken: s.Taken, moved: before.moved, rate: before.rate, at: now}
+	next := laneDelay{taken: s.Taken, moved: before.moved, busy: before.busy, rate: before.rate, at: now}
+	if !known || s.Waiting == 0 {
+		next.busy = now
+	}
 	if !known || s.Waiting == 0 || s.Taken != before.taken {
 		next.moved = now
 	}
@@ -86,7 +91,8 @@ func (l *lineDelay) lane(lane int, s *desk.LineStats, now time.Time) time.Durati
 	if next.rate < 1 {
 		return stalled
 	}
-	return max(stalled, time.Duration(float64(s.Waiting)/next.rate*float64(time.Second)))
+	byRate := time.Duration(float64(s.Waiting) / next.rate * float64(time.Second))
+	return max(stalled, min(byRate, now.Sub(next.busy)))
 }
 
 // whileNotHeld runs a job of a tier whenever the level lets it, until ctx ends.

@@ -20,7 +20,7 @@ func (n *Node) adminDeps() admin.Deps {
 		Limits: &n.control.reports, Level: n.control.switches.Level,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
-			n.breakers.metrics, n.databaseMetrics, n.healthMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics,
 		},
 	}
 }
@@ -50,6 +50,7 @@ type observations struct {
 	lag     int64                               // guarded by mu: records that no worker has committed; -1 where it isn't known
 	looked  bool                                // guarded by mu: lag and waiting were looked at
 	waiting time.Duration                       // guarded by mu: of the oldest step of an order; negative where it isn't known
+	money   *observedMoney                      // guarded by mu: nil where it isn't known
 }
 
 // shard notes what a shard said.
@@ -92,10 +93,11 @@ func (n *Node) observeOnce(ctx context.Context) {
 			waiting = w
 		}
 	}
+	money := n.observeMoney(ctx)
 	o := n.observed
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lag, o.waiting, o.looked = lag, waiting, true
+	o.lag, o.waiting, o.money, o.looked = lag, waiting, money, true
 }
 
 // edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.
@@ -182,6 +184,7 @@ func (n *Node) backOfficeMetrics() []admin.Sample {
 		gauge("penstock_worker_stuck_partitions", "Partitions that stand still before a record of an unknown version.", work.Stuck.Load()),
 		counter("penstock_dead_letters_total", "Damaged pages that became dead letters.", work.Letters.Load()),
 		counter("penstock_orders_timed_out_total", "Orders cancelled because they were not paid in time.", s.Timeouts.Cancelled()),
+		counter("penstock_payments_applied_total", "Payments that came before their order had a row, and were applied.", s.Timeouts.Applied()),
 		counter("penstock_outbox_delivered_total", "Outbox rows the stock has taken.", delivered),
 		counter("penstock_outbox_refused_total", "Tries to deliver an outbox row that the stock refused.", refused),
 		counter("penstock_holds_confirmed_total", "Holds confirmed to the stock after their orders were made.", confirmed),

@@ -30,6 +30,7 @@ type Node struct {
 	breakers *breakers
 	health   *health
 	observed *observations
+	timeouts timeoutSwitch // of the loop that cancels orders
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -184,6 +185,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
+		Held:    n.heldTimeouts,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {

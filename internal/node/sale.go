@@ -38,6 +38,9 @@ type Seams struct {
 	// wants to know whom to tell when it is opened.
 	Signals *Signals
 
+	// Held says of which orders the time to pay doesn't end for now; nil is of none.
+	Held func(ctx context.Context) (backoffice.Held, error)
+
 	// Announcer tells other systems; nil is nobody. Seen says when an item was last seen to cross.
 	Announcer seckill.Announcer
 	Seen      func(shard inventory.ShardID, item inventory.ItemID) (inventory.Sighting, bool)
@@ -134,7 +137,7 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	}
 	s.Worker = backoffice.NewWorker(seams.Queue, store, told, part(log, "worker"))
 	s.Relay = backoffice.NewRelay(cfg, stock, store, s.Owner, part(log, "relay"))
-	s.Timeouts = backoffice.NewTimeouts(cfg, store, s.Owner, part(log, "timeouts"))
+	s.Timeouts = backoffice.NewTimeouts(cfg, store, seams.Held, s.Owner, part(log, "timeouts"))
 	s.Unparker = backoffice.NewUnparker(cfg, store, s.Owner, s.Teller.Told, part(log, "unparker"))
 	s.Sweeper = backoffice.NewSweeper(cfg, stock, store, s.Barrier, s.Owner, part(log, "sweeper"))
 	s.Rebuilder = backoffice.NewRebuilder(cfg, stock, store, s.Barrier, s.Owner, s.hot.of, s.opened, part(log, "rebuilder"))

@@ -155,7 +155,7 @@ func BenchmarkEvents(b *testing.B) {
 			for n := 0; n < b.N; n += 500 {
 				must(b, first(store.Accept(b.Context(), benchBatch(sales, n, min(n+500, b.N)))))
 				if way.relayed {
-					must(b, first(store.RelayEvents(b.Context(), 2_000, func(context.Context, []seckill.Order) error { return nil })))
+					must(b, first(store.RelayEvents(b.Context(), 2_000, func(context.Context, []seckill.Step) error { return nil })))
 				}
 			}
 			b.StopTimer()
@@ -186,7 +186,7 @@ func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	b.Helper()
 	execute(b, conn, `INSERT INTO orders
 		SELECT i.week, lpad(i.id::text, 8, '0') || left(md5(n::text), 32), i.id, 'm1', 'app', i.activity, 'x', 'user-' || n, 1, 100, 'CNY',
-			'pending_payment', '', 'open', now(), `+due+`, now(), i.shard, 1, 1, 'request-' || n, 'node-1', now()
+			'pending_payment', '', 'open', now(), `+due+`, now(), NULL, i.shard, 1, 1, 0, 0, 'request-' || n, 'node-1', now()
 		FROM (SELECT s.item AS id, s.shard, a.id AS activity, a.week, row_number() OVER (ORDER BY s.shard, s.item) - 1 AS place,
 				count(*) OVER () AS items
 			FROM stock AS s JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)) AS i
@@ -240,7 +240,7 @@ func BenchmarkTimeOut(b *testing.B) {
 	execute(b, conn, "INSERT INTO stock (item, shard, total) SELECT id, id % 4, 1000000 FROM items ON CONFLICT DO NOTHING")
 	benchOrders(b, conn, 20, 20*5001, "now() + interval '1 hour'")
 	for b.Loop() {
-		n, err := store.TimeOut(b.Context(), []inventory.ShardID{0, 1, 2, 3}, 500)
+		n, err := store.TimeOut(b.Context(), []inventory.ShardID{0, 1, 2, 3}, nil, 500)
 		if n != 0 || err != nil {
 			b.Fatal(n, err)
 		}

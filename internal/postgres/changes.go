@@ -14,6 +14,7 @@ func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c 
 	updateStock(tx, c.Stock)
 	insertOutbox(tx, c.Outbox)
 	insertLetters(tx, c.Letters)
+	writePayments(tx, c)
 	insertSteps(tx, c.Steps)
 	updateDigests(tx, c.Shards)
 }

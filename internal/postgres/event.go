@@ -32,7 +32,11 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 		}
 		out = make([]seckill.Moved, len(cancels))
 		for i := range cancels {
+			before := e.orders[cancels[i].Order].State
 			out[i] = e.cancel(&cancels[i], epochs, tx)
+			if err := recordCancel(tx, &cancels[i], before, &out[i]); err != nil {
+				return err
+			}
 		}
 		queueChanges(tx, e.found, e.week, e.changes)
 		return nil
@@ -41,6 +45,19 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 		return nil, err
 	}
 	return out, nil
+}
+
+// recordCancel queues the record of what an operator did instead of the buyer.
+func recordCancel(tx *transaction, c *seckill.Cancellation, before seckill.OrderState, m *seckill.Moved) error {
+	if c.By.Actor == "" || !m.Now {
+		return nil
+	}
+	r, err := seckill.RecordOrder(before, &m.Order)
+	if err != nil {
+		return err
+	}
+	tx.record(c.By, r)
+	return nil
 }
 
 // ends are orders that are to end, and the rows that were taken for it.

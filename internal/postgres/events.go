@@ -12,27 +12,23 @@ import (
 )
 
 // insertSteps queues the steps of a transaction, where somebody wants to hear of them.
-func insertSteps(tx *transaction, steps []seckill.Order) {
+func insertSteps(tx *transaction, steps []seckill.Step) {
 	if !tx.events || len(steps) == 0 {
 		return
 	}
 	n := len(steps)
 	ids, states, reasons := make([]string, n), make([]string, n), make([]string, n)
-	times := make([]time.Time, n)
+	payments, currencies, causes, moneys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	times, paid := make([]time.Time, n), make([]int64, n)
 	for i := range steps {
 		s := &steps[i]
 		ids[i], states[i], reasons[i], times[i] = string(s.ID), string(s.State), string(s.Reason), s.UpdatedAt
+		payments[i], paid[i], currencies[i] = string(s.Payment), s.Paid.Minor, s.Paid.Currency
+		causes[i], moneys[i] = string(s.Cause), string(s.Money)
 	}
-	tx.exec(`INSERT INTO order_events (order_id, state, reason, at)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[])`, ids, states, reasons, times)
-}
-
-// step is a row of order_events: what an order became, and when.
-type step struct {
-	order  seckill.OrderID
-	state  seckill.OrderState
-	reason seckill.Reason
-	at     time.Time
+	tx.exec(`INSERT INTO order_events (order_id, state, reason, at, payment, paid, currency, cause, money)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+			$9::text[])`, ids, states, reasons, times, payments, paid, currencies, causes, moneys)
 }
 
 // eventsLock is the advisory lock of the process that relays order events: "Pstk", 2.
@@ -47,7 +43,7 @@ const eventsLock = 0x5073746b_00000002
 // The ids are given out before the commits, so a step may appear below others that were relayed
 // already; it is the oldest then. Two steps of one order never are in that case: the second is made
 // by a transaction that has seen the first.
-func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Order) error) (n int, err error) {
+func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Step) error) (n int, err error) {
 	const what = "relay order events"
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d at most", what, limit)
@@ -72,17 +68,20 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 }
 
 // relaySteps reads steps, delivers and deletes them, and commits.
-func (s *Store) relaySteps(ctx context.Context, p *pipe, limit int, deliver func(context.Context, []seckill.Order) error) (int, error) {
+func (s *Store) relaySteps(ctx context.Context, p *pipe, limit int, deliver func(context.Context, []seckill.Step) error) (int, error) {
 	var ids []int64
 	var orders []seckill.OrderID
-	var steps []step
+	var steps []seckill.Step
 	p.each(func(rows pgx.Rows) error {
 		var id int64
-		var st step
-		err := rows.Scan(&id, (*string)(&st.order), (*string)(&st.state), (*string)(&st.reason), &st.at)
-		ids, orders, steps = append(ids, id), append(orders, st.order), append(steps, st)
+		var st seckill.Step
+		err := rows.Scan(&id, (*string)(&st.ID), (*string)(&st.State), (*string)(&st.Reason), &st.UpdatedAt, (*string)(&st.Payment),
+			&st.Paid.Minor, &st.Paid.Currency, (*string)(&st.Cause), (*string)(&st.Money))
+		st.UpdatedAt = st.UpdatedAt.UTC()
+		ids, orders, steps = append(ids, id), append(orders, st.ID), append(steps, st)
 		return err
-	}, "SELECT id, order_id, state, reason, at FROM order_events ORDER BY id LIMIT $1", limit)
+	}, `SELECT id, order_id, state, reason, at, payment, paid, currency, cause, money FROM order_events
+		ORDER BY id LIMIT $1`, limit)
 	if err := p.flush(ctx); err != nil || len(ids) == 0 {
 		return 0, err
 	}
@@ -94,11 +93,10 @@ func (s *Store) relaySteps(ctx context.Context, p *pipe, limit int, deliver func
 	if err := p.flush(ctx); err != nil {
 		return 0, err
 	}
-	out := make([]seckill.Order, 0, len(steps))
+	out := make([]seckill.Step, 0, len(steps))
 	for _, st := range steps {
-		if o, ok := f.orders[st.order]; ok {
-			o.State, o.Reason, o.UpdatedAt, o.Units = st.state, st.reason, st.at.UTC(), ""
-			out = append(out, o)
+		if o, ok := f.orders[st.ID]; ok {
+			out = append(out, st.Of(o))
 		}
 	}
 	if len(out) > 0 {

@@ -11,24 +11,40 @@ import (
 )
 
 const orderColumns = `id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state, reason,
-	units, created_at, pay_by, updated_at, shard, epoch, seq, request, node, accepted`
+	units, created_at, pay_by, updated_at, ended_at, shard, epoch, seq, "partition", "offset", request, node, accepted`
 
 // scanOrder scans the columns of an order, behind others that go to first.
 func scanOrder(rows pgx.Rows, first ...any) (seckill.Order, error) {
 	var o seckill.Order
 	var item, epoch, seq int64
 	var shard int32
+	var ended *time.Time
 	err := rows.Scan(append(first, (*string)(&o.ID), &item, (*string)(&o.Caller.Merchant),
 		(*string)(&o.Caller.Caller), (*string)(&o.Activity), (*string)(&o.SKU), (*string)(&o.User), &o.Quantity,
 		&o.Amount.Minor, &o.Amount.Currency, (*string)(&o.State), (*string)(&o.Reason), (*string)(&o.Units),
-		&o.CreatedAt, &o.PayBy, &o.UpdatedAt, &shard, &epoch, &seq, &o.Request, &o.Node, &o.Accepted)...)
+		&o.CreatedAt, &o.PayBy, &o.UpdatedAt, &ended, &shard, &epoch, &seq, &o.Grant.Partition, &o.Grant.Offset,
+		&o.Request, &o.Node, &o.Accepted)...)
 	o.Item = inventory.ItemID(item)
 	o.CreatedAt, o.PayBy, o.UpdatedAt = o.CreatedAt.UTC(), o.PayBy.UTC(), o.UpdatedAt.UTC()
 	o.Accepted = o.Accepted.UTC()
-	o.Grant = seckill.Provenance{
-		Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch), Seq: uint64(seq),
-	}
+	o.EndedAt = orZero(ended)
+	o.Grant.Shard, o.Grant.Epoch, o.Grant.Seq = inventory.ShardID(shard), inventory.Epoch(epoch), uint64(seq)
 	return o, err
+}
+
+// orNull and orZero keep the zero time as NULL.
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 // found are orders that were read, and the partitions they are in.
@@ -181,19 +197,20 @@ func insertOrders(tx *transaction, week func(*seckill.Order) int32, orders []sec
 		ids[i], users[i], requests[i] = string(o.ID), string(o.User), o.Request
 	}
 	tx.exec(`INSERT INTO orders (week, id, item, merchant, caller, activity, sku, "user", quantity, amount, currency, state,
-			reason, units, created_at, pay_by, updated_at, shard, epoch, seq, request, node, accepted)
+			reason, units, created_at, pay_by, updated_at, ended_at, shard, epoch, seq, "partition", "offset", request, node, accepted)
 		SELECT c.week, o.id, c.item, c.merchant, c.caller, c.activity, c.sku, o."user", o.quantity, o.amount, c.currency, c.state,
-			c.reason, c.units, c.created_at, c.pay_by, c.updated_at, c.shard, c.epoch, c.seq, o.request, c.node, o.accepted
+			c.reason, c.units, c.created_at, c.pay_by, c.updated_at, c.ended_at, c.shard, c.epoch, c.seq, c."partition", c."offset",
+			o.request, c.node, o.accepted
 		FROM unnest($1::int[], $2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::timestamptz[])
 			AS o (place, id, "user", quantity, amount, request, accepted)
 		JOIN unnest($8::int[], $9::int[], $10::bigint[], $11::int[], $12::bigint[], $13::bigint[], $14::timestamptz[], $15::timestamptz[],
 			$16::timestamptz[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::text[],
-			$25::text[])
+			$25::text[], $26::timestamptz[], $27::int[], $28::bigint[])
 			AS c (place, week, item, shard, epoch, seq, created_at, pay_by, updated_at, merchant, caller, activity, sku, currency,
-				state, reason, units, node) USING (place)`,
+				state, reason, units, node, ended_at, "partition", "offset") USING (place)`,
 		in, ids, users, quantities, amounts, requests, accepted,
 		c.places, c.weeks, c.items, c.shards, c.epochs, c.seqs, c.created, c.payBy, c.updated, c.merchants, c.callers, c.activities,
-		c.skus, c.currencies, c.states, c.reasons, c.units, c.nodes)
+		c.skus, c.currencies, c.states, c.reasons, c.units, c.nodes, c.ended, c.partitions, c.offsets)
 }
 
 // common is what many orders of a batch share.
@@ -202,6 +219,7 @@ type common struct {
 	item                    inventory.ItemID
 	grant                   seckill.Provenance
 	created, payBy, updated int64 // microseconds
+	ended                   time.Time
 	caller                  seckill.CallerRef
 	activity                seckill.ActivityID
 	sku                     seckill.SKU
@@ -213,16 +231,17 @@ type common struct {
 
 func commonOf(o *seckill.Order, week int32) common {
 	return common{
-		week, o.Item, o.Grant, o.CreatedAt.UnixMicro(), o.PayBy.UnixMicro(), o.UpdatedAt.UnixMicro(), o.Caller, o.Activity, o.SKU,
+		week, o.Item, o.Grant, o.CreatedAt.UnixMicro(), o.PayBy.UnixMicro(), o.UpdatedAt.UnixMicro(), o.EndedAt, o.Caller, o.Activity, o.SKU,
 		o.Amount.Currency, o.Node, o.State, o.Reason, o.Units,
 	}
 }
 
 // commonRows are the different ones of a batch, as columns.
 type commonRows struct {
-	places, weeks, shards                     []int32
-	items, epochs, seqs                       []int64
+	places, weeks, shards, partitions         []int32
+	items, epochs, seqs, offsets              []int64
 	created, payBy, updated                   []time.Time
+	ended                                     []*time.Time
 	merchants, callers, activities, skus      []string
 	currencies, states, reasons, units, nodes []string
 }
@@ -238,7 +257,8 @@ func (c *commonRows) add(r *common) int32 {
 	c.activities, c.skus = append(c.activities, string(r.activity)), append(c.skus, string(r.sku))
 	c.currencies, c.nodes = append(c.currencies, r.currency), append(c.nodes, r.node)
 	c.states, c.reasons = append(c.states, string(r.state)), append(c.reasons, string(r.reason))
-	c.units = append(c.units, string(r.units))
+	c.units, c.ended = append(c.units, string(r.units)), append(c.ended, orNull(r.ended))
+	c.partitions, c.offsets = append(c.partitions, r.grant.Partition), append(c.offsets, r.grant.Offset)
 	return place
 }
 
@@ -250,6 +270,7 @@ type target struct {
 	reason  seckill.Reason
 	units   seckill.UnitState
 	updated time.Time
+	ended   bool // at that moment
 }
 
 // updateOrders queues what orders became. An order that was parked may be another one altogether:
@@ -260,7 +281,7 @@ func updateOrders(tx *transaction, f *found, week func(*seckill.Order) int32, or
 		o := &orders[i]
 		at := f.in[o.ID]
 		if !f.parked[o.ID] {
-			t := target{at, o.State, o.Reason, o.Units, o.UpdatedAt}
+			t := target{at, o.State, o.Reason, o.Units, o.UpdatedAt, o.EndedAt.Equal(o.UpdatedAt)}
 			targets[t] = append(targets[t], string(o.ID))
 			continue
 		}
@@ -270,15 +291,16 @@ func updateOrders(tx *transaction, f *found, week func(*seckill.Order) int32, or
 		}
 		tx.exec(`UPDATE orders SET week = $3, merchant = $4, caller = $5, activity = $6, sku = $7, "user" = $8,
 				amount = $9, currency = $10, state = $11, reason = $12, units = $13, pay_by = $14, updated_at = $15,
-				request = $16, node = $17, accepted = $18
+				request = $16, node = $17, accepted = $18, ended_at = $19
 			WHERE week = $1 AND id = $2`,
 			at, string(o.ID), to, string(o.Caller.Merchant), string(o.Caller.Caller), string(o.Activity),
 			string(o.SKU), string(o.User), o.Amount.Minor, o.Amount.Currency, string(o.State), string(o.Reason),
-			string(o.Units), o.PayBy, o.UpdatedAt, o.Request, o.Node, o.Accepted)
+			string(o.Units), o.PayBy, o.UpdatedAt, o.Request, o.Node, o.Accepted, orNull(o.EndedAt))
 	}
 	for t, ids := range targets {
-		tx.exec(`UPDATE orders SET state = $3, reason = $4, units = $5, updated_at = $6
+		tx.exec(`UPDATE orders SET state = $3, reason = $4, units = $5, updated_at = $6,
+				ended_at = CASE WHEN $7 THEN $6 ELSE ended_at END
 			WHERE week = $1 AND id = ANY($2)`,
-			t.week, ids, string(t.state), string(t.reason), string(t.units), t.updated)
+			t.week, ids, string(t.state), string(t.reason), string(t.units), t.updated, t.ended)
 	}
 }

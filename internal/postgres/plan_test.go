@@ -127,11 +127,11 @@ func (s *planScenario) fill(rows int) {
 	s.Helper()
 	for _, text := range []string{
 		`INSERT INTO orders SELECT a.week, md5(n::text), i.id, 'm1', 'app', 'a-live', 'x', 'f-' || n, 1, 100, 'CNY', 'pending_payment', '',
-				'open', now(), now() + '1 hour', now(), n % 4, 1, 1, '', '', now()
+				'open', now(), now() + '1 hour', now(), NULL, n % 4, 1, 1, 0, 0, '', '', now()
 			FROM generate_series(1, $1::int) AS n, activities AS a JOIN items AS i USING (sale) WHERE a.id = 'a-live'`,
-		"INSERT INTO payments SELECT 'm1', md5(n::text), '', 1, 'CNY', false, now() FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO payments SELECT 'm1', md5(n::text), '', '', '', 1, 'CNY', 'booked', '', now(), NULL, '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity) SELECT n % 4, 1000 + n, 'void', false, n, '', 1 FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO order_events (order_id, state, reason, at) SELECT n, '', '', now() FROM generate_series(1, $1::int) AS n",
+		"INSERT INTO order_events (order_id, state, reason, at, payment, paid, currency, cause, money) SELECT n, '', '', now(), '', 0, '', '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO dead_letters (order_id, \"partition\", \"offset\", at, problem, value) SELECT '', 0, n, now(), '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO changes (at, actor, reason, kind, key, \"before\", \"after\") SELECT now(), '', '', '', '', '', '', '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO stock_changes SELECT 1, n, 1, now() FROM generate_series(1, $1::int) AS n",
@@ -193,13 +193,13 @@ func (s *planScenario) sellOn(ids []seckill.OrderID, payments []seckill.Payment,
 	if _, err := s.conn.Exec(ctx, "UPDATE orders SET pay_by = now() - interval '1 s' WHERE id = ANY($1)", due); err != nil {
 		s.Fatal(err)
 	}
-	_, err = s.store.TimeOut(ctx, shards, 100)
+	_, err = s.store.TimeOut(ctx, shards, nil, 100)
 	s.no(err)
 	_, err = s.store.Unpark(ctx, shards, 100)
 	s.no(err)
 	_, err = s.store.Relay(ctx, shards, 0, 100, func(context.Context, []seckill.Outgoing) []int { return []int{0} })
 	s.no(err)
-	_, err = s.store.RelayEvents(ctx, 100, func(context.Context, []seckill.Order) error { return nil })
+	_, err = s.store.RelayEvents(ctx, 100, func(context.Context, []seckill.Step) error { return nil })
 	s.no(err)
 	_, err = s.store.EventsWaiting(ctx)
 	s.no(err)

@@ -401,7 +401,7 @@ func TestL10_ALockedStockRowStopsItsItemOnly(t *testing.T) {
 	execute(t, r.watcher, "UPDATE orders SET pay_by = now() - interval '1 minute' WHERE id = ANY($1)",
 		[]string{string(mine[2].ID), string(others[2].ID)})
 	shards := []inventory.ShardID{0, 1, 2, 3}
-	if n, err := store.TimeOut(t.Context(), shards, 1); n != 1 || err != nil {
+	if n, err := store.TimeOut(t.Context(), shards, nil, 1); n != 1 || err != nil {
 		t.Errorf("%d timed out, %v", n, err)
 	}
 	got, err := store.Unpark(t.Context(), shards, 10)
@@ -448,11 +448,11 @@ func TestTimeOut_GoesAroundWhatIsBusy(t *testing.T) {
 	execute(t, r.visitor, "BEGIN")
 	execute(t, r.visitor, "SELECT FROM orders WHERE id = $1 FOR UPDATE", string(a.ID))
 	shards := []inventory.ShardID{r.ref.Shard}
-	if n, err := r.stores[0].TimeOut(t.Context(), shards, 10); n != 1 || err != nil {
+	if n, err := r.stores[0].TimeOut(t.Context(), shards, nil, 10); n != 1 || err != nil {
 		t.Errorf("%d timed out, %v", n, err)
 	}
 	execute(t, r.visitor, "COMMIT")
-	if n, err := r.stores[0].TimeOut(t.Context(), shards, 10); n != 1 || err != nil {
+	if n, err := r.stores[0].TimeOut(t.Context(), shards, nil, 10); n != 1 || err != nil {
 		t.Errorf("%d timed out afterwards, %v", n, err)
 	}
 	found, err := r.stores[0].FindOrders(t.Context(), []seckill.OrderID{a.ID, b.ID})
@@ -499,9 +499,9 @@ func TestL8_ARelayThatStopsKeepsNobodyWaiting(t *testing.T) {
 	stopped := open(t, postgres.Config{URL: with(t, url, "idle_in_transaction_session_timeout", "50ms"), Events: true})
 	store := open(t, postgres.Config{URL: url, Events: true})
 	newSale(t, store, 10, 0).order(t, store, "u-1", "k")
-	_, err := stopped.RelayEvents(t.Context(), 10, func(ctx context.Context, _ []seckill.Order) error {
+	_, err := stopped.RelayEvents(t.Context(), 10, func(ctx context.Context, _ []seckill.Step) error {
 		for {
-			n, err := store.RelayEvents(ctx, 10, func(context.Context, []seckill.Order) error { return nil })
+			n, err := store.RelayEvents(ctx, 10, func(context.Context, []seckill.Step) error { return nil })
 			if err != nil || n > 0 {
 				return err
 			}

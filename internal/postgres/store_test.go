@@ -195,7 +195,7 @@ func TestStore_TakesTheDatabasesTime(t *testing.T) {
 		t.Errorf("found %+v, want %+v (%v)", found, o, err)
 	}
 	execute(t, conn, "UPDATE orders SET pay_by = clock_timestamp()")
-	if n, err := store.TimeOut(t.Context(), []inventory.ShardID{s.ref.Shard}, 10); n != 1 || err != nil {
+	if n, err := store.TimeOut(t.Context(), []inventory.ShardID{s.ref.Shard}, nil, 10); n != 1 || err != nil {
 		t.Errorf("%d timed out, %v", n, err)
 	}
 }
@@ -233,7 +233,7 @@ func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 				must(t, find(ctx))
 				return nil
 			})
-			_, eventsErr := store.RelayEvents(t.Context(), 1, func(ctx context.Context, _ []seckill.Order) error { return find(ctx) })
+			_, eventsErr := store.RelayEvents(t.Context(), 1, func(ctx context.Context, _ []seckill.Step) error { return find(ctx) })
 			_, acceptErr := store.Accept(t.Context(), s.batch(s.promise("u", fmt.Sprint(i), 1)))
 			if err := errors.Join(err, eventsErr, acceptErr); err != nil {
 				t.Error(err)
@@ -268,7 +268,7 @@ func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 func TestStats(t *testing.T) {
 	store := open(t, postgres.Config{MaxConns: 5, Events: true})
 	newSale(t, store, 10, 0).order(t, store, "u-1", "k")
-	must(t, first(store.RelayEvents(t.Context(), 10, func(context.Context, []seckill.Order) error {
+	must(t, first(store.RelayEvents(t.Context(), 10, func(context.Context, []seckill.Step) error {
 		if got := store.Stats(); got.MaxConnections != 5 || got.InUse != 1 || got.Connections < 1 {
 			t.Errorf("%+v", got)
 		}
@@ -373,7 +373,7 @@ func TestDropEnded_DropsAWeekWhenAllOfItIsOver(t *testing.T) {
 	if sums, err := store.ShardSums(t.Context(), a.ref.Shard); err != nil || sums.Sold != 0 {
 		t.Errorf("sums %+v, %v", sums, err)
 	}
-	must(t, first(store.TimeOut(t.Context(), []inventory.ShardID{b.ref.Shard}, 10)))
+	must(t, first(store.TimeOut(t.Context(), []inventory.ShardID{b.ref.Shard}, nil, 10)))
 	drain(t, store)
 	drop("b")
 	if got := partitions(t, conn); !slices.Equal(got, []string{"orders_0"}) {

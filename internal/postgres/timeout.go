@@ -42,7 +42,7 @@ func eachWeeks(ctx context.Context, p *pipe, fn func(weeks []int32) error) error
 // statement's begin: never too early.
 const due = `SELECT o.week, o.id, o.pay_by FROM unnest($1::int[]) AS s (shard) CROSS JOIN LATERAL (
 		SELECT week, id, pay_by FROM orders WHERE week = ANY($2) AND orders.shard = s.shard
-			AND state = 'pending_payment' AND pay_by < coalesce($3, now()) AND item <> ALL($4)
+			AND state = 'pending_payment' AND pay_by < coalesce($3, now()) AND item <> ALL($4) AND activity <> ALL($6)
 		ORDER BY pay_by LIMIT $5
 	) AS o`
 
@@ -54,7 +54,8 @@ type dueOrder struct {
 }
 
 // findDue returns up to limit orders whose time is over, oldest first.
-func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, limit int) ([]dueOrder, error) {
+func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, held []string,
+	limit int) ([]dueOrder, error) {
 	var all []dueOrder
 	err := s.read(ctx, "look for orders to time out", func(ctx context.Context, p *pipe) error {
 		all = nil
@@ -64,7 +65,7 @@ func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, li
 				err := rows.Scan(&d.week, &d.id, &d.payBy)
 				all = append(all, d)
 				return err
-			}, due, shards, weeks, s.testTime(), without, limit)
+			}, due, shards, weeks, s.testTime(), without, limit, held)
 			return p.flush(ctx)
 		})
 	})
@@ -82,14 +83,17 @@ const timeOutRounds = 4
 
 // TimeOut implements seckill.OrderStore. Orders that somebody is about to pay or cancel are left
 // out. Those of items whose rows are locked are, too, and hide no others.
-func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID, limit int) (int, error) {
 	count := 0
-	without := []int64{}
+	without, apart := []int64{}, make([]string, len(held))
+	for i, id := range held {
+		apart[i] = string(id)
+	}
 	for range timeOutRounds {
 		if limit <= count {
 			break
 		}
-		found, err := s.findDue(ctx, shardColumn(shards), without, limit-count)
+		found, err := s.findDue(ctx, shardColumn(shards), without, apart, limit-count)
 		if err != nil || len(found) == 0 {
 			return count, err
 		}

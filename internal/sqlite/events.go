@@ -10,28 +10,22 @@ import (
 	"penstock/seckill"
 )
 
-// step is a row of order_events: what an order became, and when.
-type step struct {
-	order  seckill.OrderID
-	state  seckill.OrderState
-	reason seckill.Reason
-	at     int64
-}
-
 // insertSteps keeps the steps of a transaction, where somebody wants to hear of them.
-func insertSteps(ctx context.Context, tx *transaction, steps []seckill.Order) error {
+func insertSteps(ctx context.Context, tx *transaction, steps []seckill.Step) error {
 	if !tx.events {
 		return nil
 	}
-	const text = "INSERT INTO order_events (order_id, state, reason, at) VALUES {(?,?,?,?)}"
-	return insert(ctx, tx.statements, text, steps, func(args []any, o *seckill.Order) []any {
-		return append(args, string(o.ID), string(o.State), string(o.Reason), o.UpdatedAt.UnixMicro())
+	const text = `INSERT INTO order_events (order_id, state, reason, at, payment, paid, currency, cause, money)
+		VALUES {(?,?,?,?,?,?,?,?,?)}`
+	return insert(ctx, tx.statements, text, steps, func(args []any, s *seckill.Step) []any {
+		return append(args, string(s.ID), string(s.State), string(s.Reason), s.UpdatedAt.UnixMicro(), string(s.Payment),
+			s.Paid.Minor, s.Paid.Currency, string(s.Cause), string(s.Money))
 	})
 }
 
 // RelayEvents implements backoffice.EventStore. Nothing is locked while deliver runs. There is one
 // writer, so steps commit in the order of their ids, and all up to the last one read were read.
-func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Order) error) (int, error) {
+func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context.Context, []seckill.Step) error) (int, error) {
 	const what = "relay order events"
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d at most", what, limit)
@@ -67,17 +61,20 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 }
 
 // readSteps reads the oldest steps, and the id of the last one.
-func (s *Store) readSteps(ctx context.Context, limit int) (last int64, orders []seckill.Order, err error) {
+func (s *Store) readSteps(ctx context.Context, limit int) (last int64, out []seckill.Step, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, nil, err
 	}
-	var steps []step
+	var steps []seckill.Step
 	var ids []seckill.OrderID
-	rows, err := s.readers.query(ctx, "SELECT id, order_id, state, reason, at FROM order_events ORDER BY id LIMIT ?", limit)
+	rows, err := s.readers.query(ctx, `SELECT id, order_id, state, reason, at, payment, paid, currency, cause, money
+		FROM order_events ORDER BY id LIMIT ?`, limit)
 	err = each(rows, err, func(rows *sql.Rows) error {
-		var st step
-		err := rows.Scan(&last, &st.order, &st.state, &st.reason, &st.at)
-		steps, ids = append(steps, st), append(ids, st.order)
+		var st seckill.Step
+		var at int64
+		err := rows.Scan(&last, &st.ID, &st.State, &st.Reason, &at, &st.Payment, &st.Paid.Minor, &st.Paid.Currency, &st.Cause, &st.Money)
+		st.UpdatedAt = fromMicros(at)
+		steps, ids = append(steps, st), append(ids, st.ID)
 		return err
 	})
 	if err != nil {
@@ -88,12 +85,11 @@ func (s *Store) readSteps(ctx context.Context, limit int) (last int64, orders []
 		return 0, nil, err
 	}
 	for _, st := range steps {
-		if o, ok := found[st.order]; ok {
-			o.State, o.Reason, o.UpdatedAt, o.Units = st.state, st.reason, fromMicros(st.at), ""
-			orders = append(orders, o)
+		if o, ok := found[st.ID]; ok {
+			out = append(out, st.Of(o))
 		}
 	}
-	return last, orders, nil
+	return last, out, nil
 }
 
 // EventsWaiting implements backoffice.EventStore.

@@ -12,11 +12,12 @@ import (
 )
 
 // short is what a statement may walk through: lists of its own, tables of a bounded size, and
-// indexes of parked orders and of what waits to be published.
+// indexes of parked orders, of payments that came before their orders, and of what waits to be
+// published. Of the steps of orders only the oldest is looked at.
 var short = []string{
 	"CONSTANT ROW", "json_each", "wanted", "one", "k", "d", "buyer",
 	"installation", "catalog", "shards", "positions", "tokens", "dropped_items",
-	"orders_to_unpark", "orders_parked", "outbox_publish",
+	"orders_to_unpark", "orders_parked", "outbox_publish", "payments_early", "order_events",
 }
 
 var _ storetest.Locker = (*Store)(nil)

@@ -3,31 +3,49 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"time"
 
 	"penstock/inventory"
 	"penstock/seckill"
 )
 
 const orderColumns = `id, item, merchant, caller, activity, sku, user, quantity, amount, currency, state, reason, units,
-	created_at, pay_by, updated_at, shard, epoch, seq, request, node, accepted`
+	created_at, pay_by, updated_at, ended_at, shard, epoch, seq, "partition", "offset", request, node, accepted`
 
 func scanOrder(rows *sql.Rows) (seckill.Order, error) {
 	var o seckill.Order
-	var created, payBy, updated, seq, accepted int64
+	var created, payBy, updated, ended, seq, accepted int64
 	err := rows.Scan(&o.ID, &o.Item, &o.Caller.Merchant, &o.Caller.Caller, &o.Activity, &o.SKU, &o.User, &o.Quantity,
-		&o.Amount.Minor, &o.Amount.Currency, &o.State, &o.Reason, &o.Units, &created, &payBy, &updated,
-		&o.Grant.Shard, &o.Grant.Epoch, &seq, &o.Request, &o.Node, &accepted)
+		&o.Amount.Minor, &o.Amount.Currency, &o.State, &o.Reason, &o.Units, &created, &payBy, &updated, &ended,
+		&o.Grant.Shard, &o.Grant.Epoch, &seq, &o.Grant.Partition, &o.Grant.Offset, &o.Request, &o.Node, &accepted)
 	o.CreatedAt, o.PayBy, o.UpdatedAt = fromMicros(created), fromMicros(payBy), fromMicros(updated)
-	o.Grant.Seq, o.Accepted = uint64(seq), fromMicros(accepted)
+	o.Grant.Seq, o.Accepted, o.EndedAt = uint64(seq), fromMicros(accepted), orZero(ended)
 	return o, err
 }
 
 func bindOrder(args []any, o *seckill.Order) []any {
 	return append(args, string(o.ID), int64(o.Item), string(o.Caller.Merchant), string(o.Caller.Caller), string(o.Activity),
 		string(o.SKU), string(o.User), int64(o.Quantity), o.Amount.Minor, o.Amount.Currency, string(o.State), string(o.Reason),
-		string(o.Units), o.CreatedAt.UnixMicro(), o.PayBy.UnixMicro(), o.UpdatedAt.UnixMicro(),
-		int64(o.Grant.Shard), int64(o.Grant.Epoch), int64(o.Grant.Seq), o.Request, o.Node, o.Accepted.UnixMicro())
+		string(o.Units), o.CreatedAt.UnixMicro(), o.PayBy.UnixMicro(), o.UpdatedAt.UnixMicro(), micros(o.EndedAt),
+		int64(o.Grant.Shard), int64(o.Grant.Epoch), int64(o.Grant.Seq), int64(o.Grant.Partition), o.Grant.Offset,
+		o.Request, o.Node, o.Accepted.UnixMicro())
+}
+
+// micros and orZero keep the zero time as 0.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func orZero(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return fromMicros(us)
 }
 
 // findOrders returns the orders that exist.
@@ -111,7 +129,11 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 		changes := seckill.NewChanges()
 		out = make([]seckill.Moved, len(cancels))
 		for i := range cancels {
+			before := orders[cancels[i].Order].State
 			out[i] = tx.cancel(&cancels[i], orders, epochs, changes)
+			if err := tx.recordCancel(ctx, &cancels[i], before, &out[i]); err != nil {
+				return err
+			}
 		}
 		return tx.writeChanges(ctx, changes)
 	})
@@ -143,15 +165,31 @@ func (tx *transaction) cancel(c *seckill.Cancellation, orders map[seckill.OrderI
 	return seckill.Moved{Order: o, Now: true}
 }
 
+// recordCancel records what an operator did instead of the buyer.
+func (tx *transaction) recordCancel(ctx context.Context, c *seckill.Cancellation, before seckill.OrderState, m *seckill.Moved) error {
+	if c.By.Actor == "" || !m.Now {
+		return nil
+	}
+	r, err := seckill.RecordOrder(before, &m.Order)
+	if err != nil {
+		return err
+	}
+	return tx.record(ctx, c.By, r)
+}
+
 // TimeOut implements seckill.OrderStore.
-func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID, limit int) (int, error) {
 	const what = "time out orders"
-	const due = ` FROM orders WHERE state = 'pending_payment' AND pay_by < ?
-		AND shard IN (SELECT value FROM json_each(?)) ORDER BY pay_by`
+	const due = ` FROM orders INDEXED BY orders_to_time_out WHERE state = 'pending_payment' AND pay_by < ?
+		AND shard IN (SELECT value FROM json_each(?)) AND activity NOT IN (SELECT value FROM json_each(?)) ORDER BY pay_by`
+	without, err := json.Marshal(append([]seckill.ActivityID{}, held...)) // a list, also of none
+	if err != nil {
+		return 0, err
+	}
 	// Mostly nothing is due, and a reader can tell without the writer.
 	idle := false
-	err := s.read(ctx, what, func(q *statements) error {
-		any, err := exists(ctx, q, "SELECT 1"+due+" LIMIT 1", s.now().UnixMicro(), list(shards))
+	err = s.read(ctx, what, func(q *statements) error {
+		any, err := exists(ctx, q, "SELECT 1"+due+" LIMIT 1", s.now().UnixMicro(), list(shards), string(without))
 		idle = !any
 		return err
 	})
@@ -163,7 +201,7 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, limit i
 		changes := seckill.NewChanges()
 		count = 0
 		// Without LIMIT: those with a locked row are passed over, and must not hide the others.
-		rows, err := tx.query(ctx, "SELECT "+orderColumns+due, tx.now.UnixMicro(), list(shards))
+		rows, err := tx.query(ctx, "SELECT "+orderColumns+due, tx.now.UnixMicro(), list(shards), string(without))
 		err = each(rows, err, func(rows *sql.Rows) error {
 			before, err := scanOrder(rows)
 			switch {
@@ -193,7 +231,7 @@ func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, limit i
 // locked row.
 func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]seckill.Acceptance, error) {
 	const what = "try parked orders again"
-	const parked = ` FROM orders WHERE state = 'parked' AND reason = 'locked'
+	const parked = ` FROM orders INDEXED BY orders_to_unpark WHERE state = 'parked' AND reason = 'locked'
 		AND shard IN (SELECT value FROM json_each(?)) ORDER BY updated_at LIMIT ?`
 	idle := false
 	err := s.read(ctx, what, func(q *statements) error {

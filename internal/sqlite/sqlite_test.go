@@ -246,7 +246,7 @@ func TestDropEnded_DeletesItsOrders(t *testing.T) {
 	}
 	shards := []inventory.ShardID{0, 1, 2, 3}
 	now = now.Add(2 * time.Hour)
-	if n, err := store.TimeOut(t.Context(), shards, 5000); n != 2500 || err != nil {
+	if n, err := store.TimeOut(t.Context(), shards, nil, 5000); n != 2500 || err != nil {
 		t.Fatalf("%d timed out, %v", n, err)
 	}
 	for shard := range inventory.ShardID(4) { // the outbox of a shard that never opened is absorbed or told

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// maxRepeat is how often the group of a statement is repeated at most: 512 rows of the 22 columns
-// of an order are 11,264 of the 32,766 variables that SQLite takes.
+// maxRepeat is how often the group of a statement is repeated at most: 512 rows of the 25 columns
+// of an order are 12,800 of the 32,766 variables that SQLite takes.
 const maxRepeat = 512
 
 // shape names a prepared statement: its text, in which one group in braces may be repeated.

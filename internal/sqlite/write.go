@@ -16,7 +16,7 @@ import (
 // where one statement alone may have to be undone.
 func (tx *transaction) insertOrders(ctx context.Context, orders []seckill.Order) error {
 	const query = "INSERT OR ROLLBACK INTO orders (" + orderColumns +
-		") VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)}"
+		") VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)}"
 	return insert(ctx, tx.statements, query, orders, bindOrder)
 }
 
@@ -26,6 +26,7 @@ type target struct {
 	reason  seckill.Reason
 	units   seckill.UnitState
 	updated int64
+	ended   bool // at that moment
 }
 
 // writeChanges writes what the decisions of seckill say.
@@ -36,13 +37,13 @@ func (tx *transaction) writeChanges(ctx context.Context, c *seckill.Changes) err
 	moved := make(map[target][]seckill.OrderID)
 	for i := range c.Updated {
 		o := &c.Updated[i]
-		t := target{o.State, o.Reason, o.Units, o.UpdatedAt.UnixMicro()}
+		t := target{o.State, o.Reason, o.Units, o.UpdatedAt.UnixMicro(), o.EndedAt.Equal(o.UpdatedAt)}
 		moved[t] = append(moved[t], o.ID)
 	}
 	for t, ids := range moved {
 		_, err := update(ctx, tx.statements,
-			"UPDATE orders SET state = ?, reason = ?, units = ?, updated_at = ? WHERE id IN ({?})",
-			[]any{string(t.state), string(t.reason), string(t.units), t.updated}, ids, text[seckill.OrderID])
+			"UPDATE orders SET state = ?1, reason = ?2, units = ?3, updated_at = ?4, ended_at = iif(?5, ?4, ended_at) WHERE id IN ({?})",
+			[]any{string(t.state), string(t.reason), string(t.units), t.updated, t.ended}, ids, text[seckill.OrderID])
 		if err != nil {
 			return err
 		}
@@ -59,11 +60,11 @@ func (tx *transaction) rewriteOrders(ctx context.Context, c *seckill.Changes) er
 	for i := range c.Updated {
 		o := &c.Updated[i]
 		_, err := tx.exec(ctx, `UPDATE orders SET merchant = ?, caller = ?, activity = ?, sku = ?, user = ?, amount = ?,
-			currency = ?, state = ?, reason = ?, units = ?, pay_by = ?, updated_at = ?, request = ?, node = ?, accepted = ?
+			currency = ?, state = ?, reason = ?, units = ?, pay_by = ?, updated_at = ?, ended_at = ?, request = ?, node = ?, accepted = ?
 			WHERE id = ?`,
 			string(o.Caller.Merchant), string(o.Caller.Caller), string(o.Activity), string(o.SKU), string(o.User),
 			o.Amount.Minor, o.Amount.Currency, string(o.State), string(o.Reason), string(o.Units), o.PayBy.UnixMicro(),
-			o.UpdatedAt.UnixMicro(), o.Request, o.Node, o.Accepted.UnixMicro(), string(o.ID))
+			o.UpdatedAt.UnixMicro(), micros(o.EndedAt), o.Request, o.Node, o.Accepted.UnixMicro(), string(o.ID))
 		if err != nil {
 			return err
 		}
@@ -85,6 +86,9 @@ func (tx *transaction) writeCounts(ctx context.Context, c *seckill.Changes) erro
 		}
 	}
 	if err := insertSteps(ctx, tx, c.Steps); err != nil {
+		return err
+	}
+	if err := tx.writePayments(ctx, c); err != nil {
 		return err
 	}
 	return tx.insertOutbox(ctx, c.Outbox)

@@ -15,10 +15,10 @@ import (
 // EventStore keeps every step of every order for other systems, written in the transaction of the step itself: none is made up and
 // none forgotten. internal/sqlite and internal/postgres implement it.
 type EventStore interface {
-	// RelayEvents hands up to limit of the oldest steps to deliver, orders as they were after them, and deletes them when deliver
+	// RelayEvents hands up to limit of the oldest steps to deliver, each with its order as it was after it, and deletes them when deliver
 	// returns nil. Those of one order come in their order. It returns how many were delivered: 0 when there are none, and while
 	// another process is at it. Steps may be handed out more than once. Steps of orders that are gone are deleted without a word.
-	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Order) error) (int, error)
+	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
 	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when there is none.
 	EventsWaiting(ctx context.Context) (time.Duration, error)
 }
@@ -79,11 +79,11 @@ func (r *EventRelay) Run(ctx context.Context) {
 
 // Step announces one batch of steps and returns how many.
 func (r *EventRelay) Step(ctx context.Context) (int, error) {
-	n, err := r.store.RelayEvents(ctx, announceBatch, func(ctx context.Context, steps []seckill.Order) error {
+	n, err := r.store.RelayEvents(ctx, announceBatch, func(ctx context.Context, steps []seckill.Step) error {
 		events := make([]seckill.Announcement, len(steps))
 		for i := range steps {
 			var err error
-			if events[i], err = seckill.AnnounceOrder(&steps[i]); err != nil {
+			if events[i], err = seckill.AnnounceStep(&steps[i]); err != nil {
 				return err
 			}
 		}

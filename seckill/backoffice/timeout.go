@@ -7,29 +7,53 @@ import (
 	"time"
 
 	"penstock/internal/wait"
+	"penstock/inventory"
 	"penstock/seckill"
 )
 
+// TimeoutStore is the part of the store that Timeouts uses.
+type TimeoutStore interface {
+	TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID, limit int) (int, error)
+	ApplyEarly(ctx context.Context, limit int) (int, error)
+}
+
+// Held says of which orders the time to pay doesn't end for now, while a payment provider is away: of all, or of
+// those of some activities.
+type Held struct {
+	All        bool
+	Activities []seckill.ActivityID
+}
+
 // Timeouts cancels orders whose time to pay is over. The store decides each by one conditional update, so
-// that a payment and a timeout can never both win.
+// that a payment and a timeout can never both win. It also applies payments that came before their orders had
+// rows, before it looks for orders to cancel.
 type Timeouts struct {
 	// Fixed after NewTimeouts.
 	cfg   seckill.Config
-	store seckill.OrderStore
+	store TimeoutStore
+	held  func(ctx context.Context) (Held, error)
 	owner *Ownership
 	stuck trouble // of Run's goroutine
 
 	cancelled atomic.Int64
+	applied   atomic.Int64
 }
 
-// NewTimeouts makes the part for the shards that owner says.
-func NewTimeouts(cfg seckill.Config, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Timeouts {
-	return &Timeouts{cfg: cfg, store: store, owner: owner,
+// NewTimeouts makes the part for the shards that owner says. held is asked before each look for orders; nil is
+// none are held.
+func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.Context) (Held, error), owner *Ownership, log *slog.Logger) *Timeouts {
+	if held == nil {
+		held = func(context.Context) (Held, error) { return Held{}, nil }
+	}
+	return &Timeouts{cfg: cfg, store: store, held: held, owner: owner,
 		stuck: trouble{log: log, failing: "orders can't be timed out", over: "orders are timed out again"}}
 }
 
 // Cancelled returns how many orders were cancelled.
 func (t *Timeouts) Cancelled() int64 { return t.cancelled.Load() }
+
+// Applied returns how many payments were applied that had come before their orders.
+func (t *Timeouts) Applied() int64 { return t.applied.Load() }
 
 // Run works until ctx ends.
 func (t *Timeouts) Run(ctx context.Context) {
@@ -47,17 +71,38 @@ func (t *Timeouts) Run(ctx context.Context) {
 	}
 }
 
-// Step cancels all orders of the owned shards that are due now.
+// Step cancels all orders of the owned shards that are due now, and not held.
 func (t *Timeouts) Step(ctx context.Context) error {
 	shards := t.owner.Shards()
-	for len(shards) > 0 {
-		n, err := t.store.TimeOut(ctx, shards, t.cfg.BatchCap)
+	if len(shards) == 0 {
+		return nil
+	}
+	if err := t.applyEarly(ctx); err != nil {
+		return err
+	}
+	for {
+		held, err := t.held(ctx)
+		if err != nil || held.All {
+			return err
+		}
+		n, err := t.store.TimeOut(ctx, shards, held.Activities, t.cfg.BatchCap)
 		t.cancelled.Add(int64(n))
 		if err != nil || n < t.cfg.BatchCap {
 			return err
 		}
 	}
-	return nil
+}
+
+// applyEarly applies the payments whose orders have rows by now. Several workers may do so at once: each payment is
+// applied once.
+func (t *Timeouts) applyEarly(ctx context.Context) error {
+	for {
+		n, err := t.store.ApplyEarly(ctx, t.cfg.BatchCap)
+		t.applied.Add(int64(n))
+		if err != nil || n < t.cfg.BatchCap {
+			return err
+		}
+	}
 }
 
 // Unparker tries parked orders again: those whose item's row was locked when their page came, or whose

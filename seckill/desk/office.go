@@ -146,7 +146,8 @@ type ItemEdit struct {
 }
 
 // EditItem changes an item of a draft, or of an activity that has not started.
-func (o *Office) EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit ItemEdit, by seckill.Author) (*seckill.Activity, error) {
+func (o *Office) EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit ItemEdit,
+	by seckill.Author) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
 		switch {
 		case old == nil:

@@ -28,8 +28,9 @@ var (
 )
 
 // Pay books a payment notice once, however often it is sent. A payment that its order can no longer
-// take is kept and the order turns refund_due. An order that is still queued, or its row locked, is
-// waited for, as long as a purchase may take.
+// take, or of a wrong amount, is kept as money that has to go back. One of an order that is still
+// queued is kept, and applied when the order has a row: the answer is the queued order. An order
+// whose row is locked is waited for, as long as a purchase may take.
 func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error) {
 	offer, ok := d.item(ctx, n.Order.Item())
 	if !ok {
@@ -39,32 +40,18 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 	if merchant == nil {
 		return seckill.Order{}, errBadSignature
 	}
+	payment := n.Payment
+	payment.Merchant, payment.Activity, payment.SKU, payment.Queued = merchant.ID, offer.Sale.ID, offer.SKU, false
 	if err := d.checkSignature(n, merchant); err != nil {
 		return seckill.Order{}, err
 	}
 	if age := d.Now().Sub(time.Unix(n.SignedAt, 0)); age > SignatureAge || age < -SignatureAge {
+		d.noteRefused(ctx, &payment, errOldSignature.Code)
 		return seckill.Order{}, errOldSignature
 	}
-	payment := n.Payment
-	payment.Merchant = merchant.ID
-	result, err := d.payments.Do(ctx, payment)
-	if err == nil && result.Verdict == seckill.PaymentNoOrder {
-		if _, _, err := d.findQueued(ctx, n.Order, seckill.CallerRef{Merchant: merchant.ID}); err != nil {
-			return seckill.Order{}, err
-		}
-		if _, ok := d.awaitRow(ctx, n.Order, d.cfg.AcceptDeadline); !ok {
-			return seckill.Order{}, errStillQueued
-		}
-		result, err = d.payments.Do(ctx, payment)
-	}
-	if err == nil && result.Verdict == seckill.PaymentLocked {
-		d.lookAgain(ctx, d.cfg.AcceptDeadline, func() bool {
-			result, err = d.payments.Do(ctx, payment)
-			return err != nil || result.Verdict != seckill.PaymentLocked
-		})
-	}
+	result, order, err := d.book(ctx, payment)
 	if err != nil {
-		return seckill.Order{}, d.unavailable(n.Order, err)
+		return seckill.Order{}, err
 	}
 	switch result.Verdict {
 	case seckill.PaymentNoOrder:
@@ -76,7 +63,43 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 	case seckill.PaymentLocked:
 		return seckill.Order{}, errLocked
 	default:
-		return result.Order, nil
+		return public(order), nil
+	}
+}
+
+// book has the store decide about a payment, and returns the order afterwards: its row, or what is known of
+// it from its hold while it is queued.
+func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.PaymentResult, seckill.Order, error) {
+	var queued seckill.Order
+	result, err := d.payments.Do(ctx, payment)
+	// Without a row the order may be queued; a repeat of an early payment has none either.
+	if err == nil && result.Order.ID == "" && result.Verdict != seckill.PaymentOtherContent && result.Verdict != seckill.PaymentLocked {
+		queued, _, err = d.findQueued(ctx, payment.Order, seckill.CallerRef{Merchant: payment.Merchant})
+		if err != nil {
+			return result, queued, err
+		}
+		payment.Queued = true
+		result, err = d.payments.Do(ctx, payment)
+	}
+	if err == nil && result.Verdict == seckill.PaymentLocked {
+		d.lookAgain(ctx, d.cfg.AcceptDeadline, func() bool {
+			result, err = d.payments.Do(ctx, payment)
+			return err != nil || result.Verdict != seckill.PaymentLocked
+		})
+	}
+	if err != nil {
+		return result, queued, d.unavailable(payment.Order, err)
+	}
+	if result.Order.ID != "" {
+		return result, result.Order, nil
+	}
+	return result, queued, nil
+}
+
+// noteRefused keeps a refused notice for people. Nobody depends on that.
+func (d *Desk) noteRefused(ctx context.Context, p *seckill.Payment, problem seckill.Code) {
+	if err := d.store.RefusePayment(ctx, seckill.RefusedPayment{Payment: *p, Problem: problem}); err != nil {
+		d.log.Warn("a refused payment notice is not kept", "order", p.Order, "payment", p.ID, "problem", problem, "err", err)
 	}
 }
 

@@ -90,29 +90,33 @@ func TestPay(t *testing.T) {
 	result := func(v seckill.PaymentVerdict) seckill.PaymentResult {
 		return seckill.PaymentResult{Verdict: v, Order: seckill.Order{ID: id}}
 	}
-	booked, locked, none := result(seckill.PaymentBooked), result(seckill.PaymentLocked), result(seckill.PaymentNoOrder)
+	booked, locked := result(seckill.PaymentBooked), result(seckill.PaymentLocked)
+	none := seckill.PaymentResult{Verdict: seckill.PaymentNoOrder}
+	early, repeated := seckill.PaymentResult{Verdict: seckill.PaymentEarly}, seckill.PaymentResult{Verdict: seckill.PaymentAgain}
 	for _, c := range []struct {
 		name    string
 		secret  string
 		age     time.Duration
 		offset  time.Duration // of the database's clock
 		results []seckill.PaymentResult
-		rowIn   time.Duration // when a queued order gets its row; 0 never
 		code    seckill.Code
+		state   seckill.OrderState // of the order in the answer
+		refused int                // notices that are kept as refused
 	}{
-		{"booked", "secret", 0, 0, []seckill.PaymentResult{booked}, 0, ""},
-		{"late", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentLate)}, 0, ""},
-		{"again", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentAgain)}, 0, ""},
-		{"a wrong amount", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentMismatch)}, 0, seckill.CodeAmountMismatch},
-		{"its id used before", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentOtherContent)}, 0, seckill.CodeKeyReused},
-		{"a wrong signature", "another", 0, 0, nil, 0, seckill.CodeInvalidSignature},
-		{"an old signature", "secret", time.Hour, 0, nil, 0, seckill.CodeInvalidSignature},
-		{"a signature by the database's clock", "secret", time.Hour, -time.Hour, []seckill.PaymentResult{booked}, 0, ""},
-		{"of a queued order", "secret", 0, 0, []seckill.PaymentResult{none, booked}, time.Second, ""},
-		{"of an order that stays queued", "secret", 0, 0, []seckill.PaymentResult{none}, 0, seckill.CodeUnavailable},
-		{"its row is locked for a while", "secret", 0, 0, []seckill.PaymentResult{locked, locked, booked}, 0, ""},
-		{"its row stays locked", "secret", 0, 0, []seckill.PaymentResult{locked}, 0, seckill.CodeUnavailable},
-		{"queued, then locked", "secret", 0, 0, []seckill.PaymentResult{none, locked, booked}, time.Second, ""},
+		{"booked", "secret", 0, 0, []seckill.PaymentResult{booked}, "", "", 0},
+		{"late", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentLate)}, "", "", 0},
+		{"again", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentAgain)}, "", "", 0},
+		{"a wrong amount", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentMismatch)}, seckill.CodeAmountMismatch, "", 0},
+		{"its id used before", "secret", 0, 0, []seckill.PaymentResult{result(seckill.PaymentOtherContent)}, seckill.CodeKeyReused, "", 0},
+		{"a wrong signature", "another", 0, 0, nil, seckill.CodeInvalidSignature, "", 0},
+		{"an old signature", "secret", time.Hour, 0, nil, seckill.CodeInvalidSignature, "", 1},
+		{"a signature by the database's clock", "secret", time.Hour, -time.Hour, []seckill.PaymentResult{booked}, "", "", 0},
+		{"of a queued order", "secret", 0, 0, []seckill.PaymentResult{none, early}, "", seckill.OrderQueued, 0},
+		{"again of a queued order", "secret", 0, 0, []seckill.PaymentResult{repeated}, "", seckill.OrderQueued, 0},
+		{"of an order that gets its row meanwhile", "secret", 0, 0, []seckill.PaymentResult{none, booked}, "", "", 0},
+		{"its row is locked for a while", "secret", 0, 0, []seckill.PaymentResult{locked, locked, booked}, "", "", 0},
+		{"its row stays locked", "secret", 0, 0, []seckill.PaymentResult{locked}, seckill.CodeUnavailable, "", 0},
+		{"queued, then locked", "secret", 0, 0, []seckill.PaymentResult{none, locked, booked}, "", "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,15 +127,18 @@ func TestPay(t *testing.T) {
 					if p.Merchant != "m" {
 						t.Errorf("a payment of merchant %q", p.Merchant)
 					}
-					asked++
+					if asked++; p.Activity == "" || p.SKU == "" || p.Queued != (asked > 1 && c.results[0].Order.ID == "") {
+						t.Errorf("asked for %+v", p)
+					}
 					return c.results[min(asked, len(c.results))-1]
 				}
-				if c.rowIn > 0 {
-					time.AfterFunc(c.rowIn, func() { s.store.become(id, seckill.OrderPending) })
-				}
 				began := time.Now()
-				if _, err := s.Pay(t.Context(), notice(id, c.secret, time.Now().Add(-c.age))); codeOf(t, err) != c.code {
-					t.Errorf("%v, want %q", err, c.code)
+				order, err := s.Pay(t.Context(), notice(id, c.secret, time.Now().Add(-c.age)))
+				if codeOf(t, err) != c.code || order.State != c.state {
+					t.Errorf("%v, %q; want %q, %q", err, order.State, c.code, c.state)
+				}
+				if len(s.store.refused) != c.refused {
+					t.Errorf("refused %+v", s.store.refused)
 				}
 				if took := time.Since(began); took > s.cfg.AcceptDeadline {
 					t.Errorf("answered after %v", took)

@@ -165,7 +165,14 @@ func (d *Desk) CancelOrder(ctx context.Context, caller *seckill.Caller, id secki
 	if err != nil {
 		return seckill.Order{}, err
 	}
-	wish := seckill.Cancellation{Order: id, Ref: ref}
+	return d.cancel(ctx, order, ref, seckill.Author{})
+}
+
+// cancel gives up an order that was found, under ref where it was found in the stock. by is the operator that does
+// it instead of the buyer.
+func (d *Desk) cancel(ctx context.Context, order seckill.Order, ref inventory.Ref, by seckill.Author) (seckill.Order, error) {
+	id := order.ID
+	wish := seckill.Cancellation{Order: id, Ref: ref, By: by}
 	if ref.Epoch != 0 {
 		wish.Queued = &seckill.Promise{
 			Order: id, Caller: order.Caller, Activity: order.Activity, SKU: order.SKU, User: order.User,

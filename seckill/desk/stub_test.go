@@ -208,8 +208,16 @@ type stubStore struct {
 	// load is LoadCatalog.
 	load func(since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error)
 
-	mu   sync.Mutex
-	rows map[seckill.OrderID]seckill.Order
+	mu      sync.Mutex
+	rows    map[seckill.OrderID]seckill.Order
+	refused []seckill.RefusedPayment // guarded by mu
+}
+
+func (s *stubStore) RefusePayment(_ context.Context, r seckill.RefusedPayment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = append(s.refused, r)
+	return s.fails
 }
 
 func (s *stubStore) LoadCatalog(_ context.Context, since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {

@@ -210,16 +210,19 @@ CREATE TABLE orders (
   quantity   integer NOT NULL CHECK (quantity > 0),
   amount     bigint NOT NULL,
   currency   text NOT NULL,
-  state      text NOT NULL,
+  state      text COLLATE "C" NOT NULL,
   reason     text NOT NULL,
   units      text NOT NULL CHECK (units IN ('open', 'sold', 'void', 'parked')),
   created_at timestamptz NOT NULL,
   pay_by     timestamptz NOT NULL,
   updated_at timestamptz NOT NULL,
+  ended_at   timestamptz, -- when the units became sold or void
   shard      integer NOT NULL,
   epoch      bigint NOT NULL,
-  seq        bigint NOT NULL,
-  request    text NOT NULL,
+  seq        bigint NOT NULL, -- 0 where no record of the queue has the promise
+  "partition" integer NOT NULL,
+  "offset"   bigint NOT NULL,
+  request    text COLLATE "C" NOT NULL,
   node       text NOT NULL,
   accepted   timestamptz NOT NULL,
   -- An id begins with its item and its buyer, so this also finds a buyer's orders of an item (L5).
@@ -234,15 +237,51 @@ CREATE INDEX orders_to_time_out ON orders (shard, pay_by) WHERE state = 'pending
 -- Parked orders to try again, those tried longest ago first.
 CREATE INDEX orders_to_unpark ON orders (shard, updated_at) WHERE state = 'parked' AND reason = 'locked';
 
+-- What operators look for, newest first. Orders of a batch have one created_at, so all but the first of
+-- an index's values are kept once for a batch, with 7 bytes an order.
+CREATE INDEX orders_by_user ON orders ("user", created_at);
+CREATE INDEX orders_by_request ON orders (request);
+CREATE INDEX orders_by_caller ON orders (caller, created_at);
+CREATE INDEX orders_by_activity ON orders (activity, created_at);
+CREATE INDEX orders_by_state ON orders (state, created_at);
+
+-- Every payment that a provider told of, and what became of the money. early: its order has no row yet. due:
+-- it has to go back, for its cause. done: it went back.
 CREATE TABLE payments (
-  merchant   text COLLATE "C" NOT NULL,
-  payment    text COLLATE "C" NOT NULL,
-  order_id   text COLLATE "C" NOT NULL,
-  amount     bigint NOT NULL,
-  currency   text NOT NULL,
-  refund_due boolean NOT NULL,
-  kept_at    timestamptz NOT NULL,
+  merchant  text COLLATE "C" NOT NULL,
+  payment   text COLLATE "C" NOT NULL,
+  order_id  text COLLATE "C" NOT NULL,
+  activity  text COLLATE "C" NOT NULL,
+  sku       text COLLATE "C" NOT NULL,
+  amount    bigint NOT NULL,
+  currency  text COLLATE "C" NOT NULL,
+  state     text NOT NULL CHECK (state IN ('booked', 'early', 'due', 'done')),
+  cause     text COLLATE "C" NOT NULL,
+  kept_at   timestamptz NOT NULL,
+  done_at   timestamptz, -- NULL before it is done
+  done_by   text NOT NULL,
+  reference text NOT NULL,
   PRIMARY KEY (merchant, payment)
+);
+CREATE INDEX payments_by_id ON payments (payment);
+CREATE INDEX payments_of_order ON payments (order_id);
+CREATE INDEX payments_early ON payments (kept_at) WHERE state = 'early';
+CREATE INDEX refunds_due ON payments (kept_at, merchant, payment) WHERE state = 'due';
+CREATE INDEX refunds_done ON payments (kept_at, merchant, payment) WHERE state = 'done';
+CREATE INDEX refunds_due_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'due';
+CREATE INDEX refunds_done_of_merchant ON payments (merchant, kept_at, payment) WHERE state = 'done';
+
+-- Signed notices that were refused, for people. Equal ones of an order are counted.
+CREATE TABLE refused_payments (
+  order_id text COLLATE "C" NOT NULL,
+  merchant text COLLATE "C" NOT NULL,
+  payment  text COLLATE "C" NOT NULL,
+  amount   bigint NOT NULL,
+  currency text NOT NULL,
+  problem  text NOT NULL,
+  count    bigint NOT NULL,
+  at       timestamptz NOT NULL,
+  PRIMARY KEY (order_id, merchant, payment, amount, currency, problem)
 );
 
 -- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not by a
@@ -296,13 +335,19 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", md5(value)) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders that other systems have yet to hear of; what a step doesn't change is in the order's row.
+-- Steps of orders and of their money that other systems have yet to hear of; what a step doesn't change is in
+-- the order's row. payment is the one that made the step, or ''; money is '' where the order moved.
 CREATE TABLE order_events (
   id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   order_id text COLLATE "C" NOT NULL,
   state    text NOT NULL,
   reason   text NOT NULL,
-  at       timestamptz NOT NULL
+  at       timestamptz NOT NULL,
+  payment  text NOT NULL,
+  paid     bigint NOT NULL,
+  currency text NOT NULL,
+  cause    text NOT NULL,
+  money    text NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 
 -- Who changed what, and why; append-only.
@@ -318,6 +363,9 @@ CREATE TABLE changes (
   "before" text NOT NULL,
   "after"  text NOT NULL
 );
+
+-- What operators did to an order, and to all orders of an activity.
+CREATE INDEX changes_of_orders ON changes (key) WHERE kind IN ('order', 'extension');
 
 -- Every version of every settings document; append-only. Who made it, and why, is in changes. The id is random: a
 -- database that was restored gives numbers out again.

@@ -139,3 +139,21 @@ func stack() (string, error) {
 		dir = filepath.Dir(dir)
 	}
 }
+
+// Schemathesis runs Schemathesis with such arguments, in a directory that has its configuration, and
+// returns what it printed. failed says that it found something.
+func Schemathesis(t testing.TB, dir string, env []string, args ...string) (output string, failed bool) {
+	t.Helper()
+	need(t, "schemathesis")
+	script, err := stack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := exec.CommandContext(t.Context(), script, append([]string{"schemathesis"}, args...)...)
+	run.Dir, run.Env = dir, append(os.Environ(), env...)
+	text, err := run.CombinedOutput()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatal(err)
+	}
+	return string(text), err != nil
+}

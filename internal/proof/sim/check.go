@@ -337,7 +337,7 @@ func ignore(*call)       {}
 // idle are the calls that parts make over and over when there is nothing to do.
 var idle = map[method]bool{
 	callFind: true, callLevels: true, callItems: true, callOld: true, callPoll: true, callPositions: true, callCatalog: true,
-	callOutbox: true, callTimeOut: true, callBooks: true, callSums: true, callShards: true, callUnpark: true,
+	callOutbox: true, callTimeOut: true, callEarly: true, callBooks: true, callSums: true, callShards: true, callUnpark: true,
 	callIncarnation: true, callNote: true,
 }
 

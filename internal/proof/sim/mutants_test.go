@@ -310,7 +310,7 @@ var deskMutants = []mutant{
 	},
 	{
 		"earlyopen", "a desk that cancels an order without a row makes it cancelled at once",
-		[]patch{{decideFile, "	o.State, o.Units, o.Reason = OrderCancelled, UnitsVoid, ReasonBuyer\n	out.insert",
+		[]patch{{decideFile, "	o.State, o.Units, o.Reason, o.EndedAt = OrderCancelled, UnitsVoid, ReasonBuyer, now\n	out.insert",
 			"	o.State, o.Units, o.PayBy = OrderPending, UnitsOpen, now.Add(time.Hour)\n	out.insert"}},
 		history("L2", "cancelled-then-restored"),
 	},

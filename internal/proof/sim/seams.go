@@ -467,9 +467,15 @@ func (s *storeSeam) Pay(ctx context.Context, payments []seckill.Payment) ([]seck
 	})
 }
 
-func (s *storeSeam) TimeOut(ctx context.Context, shards []inventory.ShardID, limit int) (int, error) {
+func (s *storeSeam) TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID, limit int) (int, error) {
 	return through(ctx, s.process, callTimeOut, "", func(ctx context.Context) (int, error) {
-		return s.rig.store.TimeOut(ctx, shards, limit)
+		return s.rig.store.TimeOut(ctx, shards, held, limit)
+	})
+}
+
+func (s *storeSeam) ApplyEarly(ctx context.Context, limit int) (int, error) {
+	return through(ctx, s.process, callEarly, "", func(ctx context.Context) (int, error) {
+		return s.rig.store.ApplyEarly(ctx, limit)
 	})
 }
 

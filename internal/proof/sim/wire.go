@@ -43,6 +43,7 @@ const (
 	callCancel      method = "cancel"
 	callPay         method = "pay"
 	callTimeOut     method = "time-out"
+	callEarly       method = "early payments"
 	callBury        method = "bury"
 	callOutbox      method = "outbox" // a relay reads the outbox
 	callForget      method = "forget" // and deletes what it has delivered
@@ -113,6 +114,7 @@ var methods = map[method]traits{
 	callCancel:      {to: database, late: true},
 	callPay:         {to: database, late: true},
 	callTimeOut:     {to: database, late: true},
+	callEarly:       {to: database, late: true},
 	callBury:        {to: database, late: true},
 	callOutbox:      {to: database, reads: true},
 	callForget:      {to: database, reads: true},
@@ -430,7 +432,7 @@ func throughAt[T any](ctx context.Context, p *process, m method, shard inventory
 func (c *call) changedNothing() bool {
 	switch v := c.value.(type) {
 	case int:
-		return c.method == callTimeOut && v == 0
+		return (c.method == callTimeOut || c.method == callEarly) && v == 0
 	case []seckill.Acceptance:
 		return c.method == callUnpark && len(v) == 0
 	}

@@ -87,7 +87,7 @@ func benchTimeOut(b *testing.B, s bench) {
 	s.fill(s.promises(b.N))
 	s.clock.advance(2 * window)
 	s.measure(b, 500, func(from, to int) error {
-		_, err := s.store.TimeOut(s.ctx, allShards, to-from)
+		_, err := s.store.TimeOut(s.ctx, allShards, nil, to-from)
 		return err
 	})
 }

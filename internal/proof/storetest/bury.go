@@ -36,7 +36,8 @@ func (s *shop) tombstone(h inventory.Hold, ref inventory.Ref) seckill.Order {
 	return seckill.Order{
 		ID: seckill.OrderID(h.ID), Item: h.Item, Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity,
 		SKU: "phone-x", User: seckill.UserID(h.Buyer), Quantity: h.Quantity, State: seckill.OrderCancelled,
-		Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, PayBy: now, Accepted: now,
+		Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, EndedAt: now,
+		PayBy: now, Accepted: now,
 		Grant: seckill.Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
 	}
 }

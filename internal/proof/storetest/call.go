@@ -52,7 +52,7 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	note("Cancel", err)
 	_, err = s.store.Pay(ctx, []seckill.Payment{{Merchant: merchant, ID: "late", Order: r.Order, Amount: r.Amount}})
 	note("Pay", err)
-	_, err = s.store.TimeOut(ctx, allShards, 10)
+	_, err = s.store.TimeOut(ctx, allShards, nil, 10)
 	note("TimeOut", err)
 	_, err = s.store.Unpark(ctx, allShards, 10)
 	note("Unpark", err)
@@ -61,6 +61,7 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	_, err = s.store.Relay(ctx, allShards, 0, 10, func(context.Context, []seckill.Outgoing) []int { return nil })
 	note("Relay", err)
 	s.everyStockCall(ctx, life, note)
+	s.everyBookCall(ctx, note)
 	_, err = s.store.Changes(ctx, 0, 10)
 	note("Changes", err)
 	_, err = s.store.FindChange(ctx, 1)
@@ -78,6 +79,29 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	note("Tokens", err)
 	note("DropToken", s.store.DropToken(ctx, "late", author))
 	return errs
+}
+
+// everyBookCall makes those of seckill.OrderBooks.
+func (s *shop) everyBookCall(ctx context.Context, note func(name string, err error)) {
+	_, err := s.store.SearchOrders(ctx, seckill.OrderQuery{User: "u-1", Limit: 10})
+	note("SearchOrders", err)
+	_, err = s.store.FindPayments(ctx, "", "late")
+	note("FindPayments", err)
+	_, err = s.store.OrderTrail(ctx, &seckill.Order{ID: s.promise(0, "late", "k", 1).Order})
+	note("OrderTrail", err)
+	_, err = s.store.ApplyEarly(ctx, 10)
+	note("ApplyEarly", err)
+	note("RefusePayment", s.store.RefusePayment(ctx, seckill.RefusedPayment{}))
+	_, err = s.store.Refunds(ctx, seckill.RefundQuery{State: seckill.PaymentStateDue, Limit: 10})
+	note("Refunds", err)
+	_, err = s.store.RefundSums(ctx, seckill.PaymentStateDue, "")
+	note("RefundSums", err)
+	_, _, err = s.store.SettleRefund(ctx, seckill.Refund{Merchant: merchant, Payment: "late"}, author)
+	note("SettleRefund", err)
+	_, err = s.store.ExtendOrders(ctx, activity, time.Minute, author)
+	note("ExtendOrders", err)
+	_, err = s.store.Statement(ctx, merchant, s.clock.read(), s.clock.read())
+	note("Statement", err)
 }
 
 // everyStockCall makes those of seckill.StockStore.

@@ -11,7 +11,7 @@ import (
 
 // EventStore is backoffice.EventStore, which says what its methods promise.
 type EventStore interface {
-	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Order) error) (int, error)
+	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
 	EventsWaiting(ctx context.Context) (time.Duration, error)
 }
 
@@ -55,10 +55,10 @@ func (s *shop) events() EventStore {
 }
 
 // steps relays up to limit steps, which are delivered, and returns them.
-func (s *shop) steps(limit int) []seckill.Order {
+func (s *shop) steps(limit int) []seckill.Step {
 	s.t.Helper()
-	var got []seckill.Order
-	n, err := s.events().RelayEvents(s.ctx, limit, func(_ context.Context, steps []seckill.Order) error {
+	var got []seckill.Step
+	n, err := s.events().RelayEvents(s.ctx, limit, func(_ context.Context, steps []seckill.Step) error {
 		got = steps
 		return nil
 	})
@@ -69,11 +69,30 @@ func (s *shop) steps(limit int) []seckill.Order {
 
 // asSteps are orders as a step shows them: without what became of the units, which is nobody else's
 // business.
-func asSteps(orders ...seckill.Order) []seckill.Order {
-	for i := range orders {
-		orders[i].Units = ""
+func asSteps(orders ...seckill.Order) []seckill.Step {
+	steps := make([]seckill.Step, len(orders))
+	for i, o := range orders {
+		o.Units, o.EndedAt = "", time.Time{}
+		steps[i] = seckill.Step{Order: o}
 	}
-	return orders
+	return steps
+}
+
+// by is the step that a payment made of an order.
+func by(o seckill.Order, k seckill.KeptPayment) seckill.Step {
+	step := asSteps(o)[0]
+	step.Payment, step.Paid, step.Cause = k.ID, k.Amount, k.Cause
+	return step
+}
+
+// money is the step of a payment that has to go back, or went back; o is its order afterwards.
+func money(o seckill.Order, k seckill.KeptPayment) seckill.Step {
+	step := by(o, k)
+	step.Money, step.UpdatedAt = k.State, k.KeptAt
+	if k.State == seckill.PaymentStateDone {
+		step.UpdatedAt = k.DoneAt
+	}
+	return step
 }
 
 func eventsOfALife(t *testing.T, open Open) {
@@ -90,8 +109,14 @@ func eventsOfALife(t *testing.T, open Open) {
 	timedOut := s.find(late.ID)
 	s.clock.advance(time.Minute)
 	refunds := []seckill.Order{s.pay(seckill.PaymentLate, cancelled, "p-2"), s.pay(seckill.PaymentLate, rejected, "p-3")}
-	want := asSteps(paid, cancelled, rejected, late, nowPaid, nowCancelled, timedOut, refunds[0], refunds[1])
+	want := asSteps(paid, cancelled, rejected, late)
+	want = append(want, by(nowPaid, s.payment("p-1")))
+	want = append(want, asSteps(nowCancelled, timedOut)...)
+	want = append(want, by(refunds[0], s.payment("p-2")), money(refunds[0], s.payment("p-2")),
+		by(refunds[1], s.payment("p-3")), money(refunds[1], s.payment("p-3")))
 	equal(s, "steps", s.steps(100), want)
+	k, refunded := s.refund("p-2")
+	equal(s, "steps of a refund", s.steps(100), []seckill.Step{by(refunded, k), money(refunded, k)})
 	equal(s, "steps afterwards", s.steps(100), nil)
 }
 
@@ -103,10 +128,13 @@ func eventsOfNothing(s *shop) {
 	s.acceptAt(before, []seckill.Outcome{skipped}, s.promise(0, "u-2", "k", 1))
 	paid := s.pay(seckill.PaymentBooked, o, "p-1")
 	s.pay(seckill.PaymentAgain, o, "p-1")
-	s.pay(seckill.PaymentLate, o, "p-2")
 	_, err := s.store.Cancel(s.ctx, given(o.ID))
 	s.must(err)
-	equal(s, "steps", s.steps(100), asSteps(o, paid))
+	equal(s, "steps", s.steps(100), append(asSteps(o), by(paid, s.payment("p-1"))))
+
+	// The order stays paid, and somebody has to send money back all the same.
+	s.pay(seckill.PaymentLate, o, "p-2")
+	equal(s, "steps of a second payment", s.steps(100), []seckill.Step{money(paid, s.payment("p-2"))})
 }
 
 func eventsOfTombstones(s *shop) {
@@ -115,7 +143,8 @@ func eventsOfTombstones(s *shop) {
 	equal(s, "steps", s.steps(100), asSteps(s.find(r.Order)))
 	// Money for it is a step: somebody has to give it back.
 	due := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
-	equal(s, "steps", s.steps(100), asSteps(due))
+	k := s.payment("p-1")
+	equal(s, "steps", s.steps(100), []seckill.Step{by(due, k), money(due, k)})
 }
 
 func eventsOfParked(s *shop) {
@@ -129,15 +158,14 @@ func eventsOfParked(s *shop) {
 
 func eventPages(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
-	var want []seckill.Order
+	var want []seckill.Step
 	for i := range 5 {
-		want = append(want, s.order(0, user(i), "k", 1))
+		want = append(want, asSteps(s.order(0, user(i), "k", 1))...)
 	}
-	asSteps(want...)
 	equal(s, "first page", s.steps(2), want[:2])
 	equal(s, "second page", s.steps(2), want[2:4])
 	equal(s, "last page", s.steps(2), want[4:])
-	if _, err := s.events().RelayEvents(s.ctx, 0, func(context.Context, []seckill.Order) error { return nil }); err == nil {
+	if _, err := s.events().RelayEvents(s.ctx, 0, func(context.Context, []seckill.Step) error { return nil }); err == nil {
 		t.Error("a page of no steps")
 	}
 }
@@ -145,7 +173,7 @@ func eventPages(t *testing.T, open Open) {
 func eventsFail(s *shop) {
 	o := s.order(0, "u-1", "k", 1)
 	broken := errors.New("no broker")
-	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error { return broken })
+	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Step) error { return broken })
 	s.wants(err, broken)
 	equal(s, "delivered", n, 0)
 	equal(s, "steps", s.steps(10), asSteps(o))
@@ -153,28 +181,28 @@ func eventsFail(s *shop) {
 
 func eventsOnce(s *shop) {
 	o := s.order(0, "u-1", "k", 1)
-	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error {
+	n, err := s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Step) error {
 		equal(s, "steps of another relay meanwhile", s.steps(10), nil)
 		return nil
 	})
 	s.must(err)
 	equal(s, "delivered", n, 1)
 	paid := s.pay(seckill.PaymentBooked, o, "p-1")
-	equal(s, "steps", s.steps(10), asSteps(paid))
+	equal(s, "steps", s.steps(10), []seckill.Step{by(paid, s.payment("p-1"))})
 }
 
 // eventsReenter: what is written while a relay delivers is not deleted by it.
 func eventsReenter(s *shop) {
 	o := s.order(0, "u-1", "k", 1)
 	var paid seckill.Order
-	n, err := s.events().RelayEvents(s.ctx, 10, func(_ context.Context, steps []seckill.Order) error {
+	n, err := s.events().RelayEvents(s.ctx, 10, func(_ context.Context, steps []seckill.Step) error {
 		equal(s, "steps", steps, asSteps(o))
 		paid = s.pay(seckill.PaymentBooked, s.find(o.ID), "p-1")
 		return nil
 	})
 	s.must(err)
 	equal(s, "delivered", n, 1)
-	equal(s, "steps", s.steps(10), asSteps(paid))
+	equal(s, "steps", s.steps(10), []seckill.Step{by(paid, s.payment("p-1"))})
 }
 
 func eventsWaiting(s *shop) {
@@ -199,13 +227,13 @@ func eventsEnded(s *shop) {
 	s.order(0, "u-1", "k", 1)
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	_, err := s.events().RelayEvents(ctx, 10, func(context.Context, []seckill.Order) error {
+	_, err := s.events().RelayEvents(ctx, 10, func(context.Context, []seckill.Step) error {
 		s.t.Error("delivered with an ended context")
 		return nil
 	})
 	s.wants(err, context.Canceled)
 	s.must(s.store.Close())
-	_, err = s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Order) error {
+	_, err = s.events().RelayEvents(s.ctx, 10, func(context.Context, []seckill.Step) error {
 		s.t.Error("delivered by a closed store")
 		return nil
 	})

@@ -24,6 +24,7 @@ func Exercise(t *testing.T, open Open) {
 		{"DeadLetters", letterCases()},
 		{"Orders", orderCases()},
 		{"Payments", paymentCases()},
+		{"Money", moneyCases()},
 		{"Bury", buryCases()},
 		{"Outbox", outboxCases()},
 		{"Stock", stockCases()},

@@ -86,7 +86,9 @@ func unfitLetter(s *shop) {
 	page := s.page(s.ref(0), s.promise(0, "u-2", "k", 1), r)
 	page.Partition, page.Offset = 3, 77
 	got := s.acceptBatch([]seckill.Outcome{opened, parked}, seckill.Batch{Pages: []seckill.Page{page}})
-	equal(s, "order", got[1].Order, s.parkedRow(r, seckill.ReasonUnfit))
+	row := s.parkedRow(r, seckill.ReasonUnfit)
+	row.Grant.Partition, row.Grant.Offset = 3, 77
+	equal(s, "order", got[1].Order, row)
 	letters := s.letters()
 	equal(s, "letters", len(letters), 1)
 	l := letters[0]
@@ -243,6 +245,7 @@ func discardUnfit(s *shop) {
 	s.must(err)
 	equal(s, "discarded", n, 1)
 	o.State, o.Reason, o.Units, o.UpdatedAt = seckill.OrderRejected, seckill.ReasonDiscarded, seckill.UnitsVoid, s.clock.read()
+	o.EndedAt = o.UpdatedAt
 	equal(s, "order", s.find(r.Order), o)
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), o, inventory.SettleVoid)})
 	b := s.book(0)

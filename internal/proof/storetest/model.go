@@ -17,7 +17,7 @@ type model struct {
 	shards   map[inventory.ShardID]*modelShard
 	orders   map[seckill.OrderID]seckill.Order
 	letters  map[seckill.OrderID]bool // of parked orders
-	payments map[seckill.PaymentID]seckill.Payment
+	payments map[seckill.PaymentKey]seckill.KeptPayment
 	outbox   []seckill.Outgoing           // without epochs
 	changes  map[seckill.StockChange]bool // that were made
 	holds    map[string]modelHold         // of withdrawals, that were committed or buried
@@ -46,7 +46,7 @@ type modelHold struct {
 func newModel(s *shop) *model {
 	m := &model{
 		shards: make(map[inventory.ShardID]*modelShard), orders: make(map[seckill.OrderID]seckill.Order),
-		letters: make(map[seckill.OrderID]bool), payments: make(map[seckill.PaymentID]seckill.Payment),
+		letters: make(map[seckill.OrderID]bool), payments: make(map[seckill.PaymentKey]seckill.KeptPayment),
 		changes: make(map[seckill.StockChange]bool), holds: make(map[string]modelHold),
 		locked: make(map[seckill.StockKey]bool),
 	}
@@ -154,7 +154,7 @@ func (m *model) become(o *seckill.Order, now time.Time) (outcome seckill.Outcome
 }
 
 func (m *model) reject(o *seckill.Order) {
-	o.State, o.Units = seckill.OrderRejected, seckill.UnitsVoid
+	o.State, o.Units, o.EndedAt = seckill.OrderRejected, seckill.UnitsVoid, o.UpdatedAt
 	m.item(o.Item).rows[o.Grant.Shard].rejected++
 	m.settle(*o, inventory.SettleVoid)
 }
@@ -209,7 +209,7 @@ func (m *model) end(id seckill.OrderID, state seckill.OrderState, reason seckill
 		return false
 	}
 	kind := inventory.SettleVoid
-	o.State, o.Reason, o.UpdatedAt, o.Units = state, reason, now, seckill.UnitsVoid
+	o.State, o.Reason, o.UpdatedAt, o.EndedAt, o.Units = state, reason, now, now, seckill.UnitsVoid
 	if state == seckill.OrderPaid {
 		kind, o.Units = inventory.SettleSold, seckill.UnitsSold
 	}
@@ -234,7 +234,7 @@ func (m *model) cancel(c seckill.Cancellation, now time.Time) seckill.Moved {
 	o = seckill.Order{
 		ID: r.Order, Item: r.Item(), Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User, Quantity: r.Quantity,
 		Amount: r.Amount, State: seckill.OrderCancelled, Reason: seckill.ReasonBuyer, Units: seckill.UnitsVoid,
-		CreatedAt: now, UpdatedAt: now, PayBy: now, Request: r.Request, Accepted: r.Accepted,
+		CreatedAt: now, UpdatedAt: now, EndedAt: now, PayBy: now, Request: r.Request, Accepted: r.Accepted,
 		Grant: seckill.Provenance{Shard: c.Ref.Shard, Epoch: c.Ref.Epoch},
 	}
 	m.orders[o.ID] = o
@@ -242,32 +242,67 @@ func (m *model) cancel(c seckill.Cancellation, now time.Time) seckill.Moved {
 	return seckill.Moved{Order: o, Now: true}
 }
 
+// pay books a payment, or keeps it.
 func (m *model) pay(p seckill.Payment, now time.Time) seckill.PaymentResult {
 	o, ok := m.orders[p.Order]
 	if ok && m.held(&o) {
 		return seckill.PaymentResult{Verdict: seckill.PaymentLocked, Order: o}
 	}
-	if !ok || p.Merchant != merchant || o.State == seckill.OrderParked {
+	queued := p.Queued
+	p.Queued = false
+	earlier, known := m.payments[p.Key()]
+	same := known && earlier.Order == p.Order && earlier.Amount == p.Amount
+	k := seckill.KeptPayment{Payment: p, KeptAt: now, State: seckill.PaymentStateDue}
+	if ok && p.Merchant != merchant {
 		return seckill.PaymentResult{Verdict: seckill.PaymentNoOrder}
 	}
-	if earlier, ok := m.payments[p.ID]; ok {
-		if earlier == p {
-			return seckill.PaymentResult{Verdict: seckill.PaymentAgain, Order: o}
+	if !ok || o.State == seckill.OrderParked {
+		switch {
+		case same:
+			return seckill.PaymentResult{Verdict: seckill.PaymentAgain}
+		case known:
+			return seckill.PaymentResult{Verdict: seckill.PaymentOtherContent}
+		case !queued:
+			return seckill.PaymentResult{Verdict: seckill.PaymentNoOrder}
 		}
+		k.State = seckill.PaymentStateEarly
+		m.payments[p.Key()] = k
+		return seckill.PaymentResult{Verdict: seckill.PaymentEarly}
+	}
+	wrong := earlier.State == seckill.PaymentStateDue && earlier.Cause == seckill.CauseWrongAmount
+	switch {
+	case same && earlier.Cause == seckill.CauseWrongAmount:
+		return seckill.PaymentResult{Verdict: seckill.PaymentMismatch, Order: o}
+	case same && earlier.State == seckill.PaymentStateEarly:
+		k.KeptAt = earlier.KeptAt
+	case same:
+		return seckill.PaymentResult{Verdict: seckill.PaymentAgain, Order: o}
+	case known && !(wrong && earlier.Order == p.Order):
 		return seckill.PaymentResult{Verdict: seckill.PaymentOtherContent, Order: o}
 	}
-	if o.Reason != seckill.ReasonNotAccepted && p.Amount != o.Amount {
-		return seckill.PaymentResult{Verdict: seckill.PaymentMismatch, Order: o}
+	return m.keep(k, o, now)
+}
+
+// keep keeps a payment of an order that has a row.
+func (m *model) keep(k seckill.KeptPayment, o seckill.Order, now time.Time) seckill.PaymentResult {
+	verdict := seckill.PaymentLate
+	switch {
+	case o.Reason != seckill.ReasonNotAccepted && k.Amount != o.Amount:
+		k.Cause, verdict = seckill.CauseWrongAmount, seckill.PaymentMismatch
+	case m.end(o.ID, seckill.OrderPaid, "", now):
+		k.State, verdict = seckill.PaymentStateBooked, seckill.PaymentBooked
+	default:
+		k.Cause = map[seckill.OrderState]seckill.RefundCause{
+			seckill.OrderCancelled: seckill.CauseLate, seckill.OrderRejected: seckill.CauseRejected, seckill.OrderPaid: seckill.CauseSecond,
+			seckill.OrderRefundDue: seckill.CauseSecond, seckill.OrderRefunded: seckill.CauseSecond,
+		}[o.State]
+		if o.State != seckill.OrderPaid && o.State != seckill.OrderRefundDue {
+			o.State, o.UpdatedAt = seckill.OrderRefundDue, now
+			m.orders[o.ID] = o
+		}
 	}
-	m.payments[p.ID] = p
-	if m.end(p.Order, seckill.OrderPaid, "", now) {
-		return seckill.PaymentResult{Verdict: seckill.PaymentBooked, Order: m.orders[p.Order]}
-	}
-	if o.State == seckill.OrderCancelled || o.State == seckill.OrderRejected {
-		o.State, o.UpdatedAt = seckill.OrderRefundDue, now
-		m.orders[o.ID] = o
-	}
-	return seckill.PaymentResult{Verdict: seckill.PaymentLate, Order: o}
+	m.payments[k.Key()] = k
+	return seckill.PaymentResult{Verdict: verdict, Order: m.orders[o.ID]}
 }
 
 // bury reports whether the hold's order exists.
@@ -286,8 +321,8 @@ func (m *model) bury(ref inventory.Ref, h inventory.Hold, now time.Time) bool {
 	o := seckill.Order{
 		ID: seckill.OrderID(h.ID), Item: h.Item, Caller: seckill.CallerRef{Merchant: merchant}, Activity: activity,
 		SKU: m.item(h.Item).SKU, User: seckill.UserID(h.Buyer), Quantity: h.Quantity, State: seckill.OrderCancelled,
-		Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, PayBy: now, Accepted: now,
-		Grant: seckill.Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
+		Reason: seckill.ReasonNotAccepted, Units: seckill.UnitsVoid, CreatedAt: now, UpdatedAt: now, EndedAt: now,
+		PayBy: now, Accepted: now, Grant: seckill.Provenance{Shard: ref.Shard, Epoch: ref.Epoch},
 	}
 	m.orders[o.ID] = o
 	m.settle(o, inventory.SettleVoid)

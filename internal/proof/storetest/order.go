@@ -48,7 +48,7 @@ func (s *shop) cancel(o seckill.Order) seckill.Order {
 
 func (s *shop) timeOut(limit int) int {
 	s.t.Helper()
-	n, err := s.store.TimeOut(s.ctx, allShards, limit)
+	n, err := s.store.TimeOut(s.ctx, allShards, nil, limit)
 	s.must(err)
 	return n
 }
@@ -97,6 +97,7 @@ func cancelOpen(s *shop) {
 	got, err := s.store.Cancel(s.ctx, given(unknown, o.ID))
 	s.must(err)
 	o.State, o.Reason, o.Units, o.UpdatedAt = seckill.OrderCancelled, seckill.ReasonBuyer, seckill.UnitsVoid, s.clock.read()
+	o.EndedAt = o.UpdatedAt
 	equal(s, "moved", got, []seckill.Moved{{}, {Order: o, Now: true}})
 	equal(s, "order", s.find(o.ID), o)
 	s.counts(0, 10, 0, 0)
@@ -193,6 +194,7 @@ func timeOutWaits(s *shop) {
 	s.clock.advance(time.Microsecond)
 	equal(s, "timed out", s.timeOut(10), 1)
 	o.State, o.Reason, o.Units, o.UpdatedAt = seckill.OrderCancelled, seckill.ReasonPaymentTimeout, seckill.UnitsVoid, s.clock.read()
+	o.EndedAt = o.UpdatedAt
 	equal(s, "order", s.find(o.ID), o)
 	s.counts(0, 10, 0, 1)
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), o, inventory.SettleVoid)})
@@ -228,11 +230,11 @@ func timeOutShards(t *testing.T, open Open) {
 		on[s.order(0, user(n), "k", 1).Grant.Shard]++
 	}
 	s.clock.advance(window + time.Second)
-	n, err := s.store.TimeOut(s.ctx, nil, 100)
+	n, err := s.store.TimeOut(s.ctx, nil, nil, 100)
 	s.must(err)
 	equal(s, "timed out on no shard", n, 0)
 	for _, shard := range allShards {
-		n, err := s.store.TimeOut(s.ctx, []inventory.ShardID{shard}, 100)
+		n, err := s.store.TimeOut(s.ctx, []inventory.ShardID{shard}, nil, 100)
 		s.must(err)
 		equal(s, fmt.Sprint("timed out on shard ", shard), n, on[shard])
 	}

@@ -244,6 +244,7 @@ func cancelParked(s *shop) {
 		got, err := s.store.Cancel(s.ctx, []seckill.Cancellation{queued(r, s.ref(0))})
 		s.must(err)
 		o.State, o.Reason, o.Units, o.UpdatedAt = seckill.OrderCancelled, seckill.ReasonBuyer, seckill.UnitsVoid, s.clock.read()
+		o.EndedAt = o.UpdatedAt
 		equal(s, "moved", got, []seckill.Moved{{Order: o, Now: true}})
 		equal(s, "order", s.find(r.Order), o)
 		want = append(want, settlement(s.ref(0), o, inventory.SettleVoid))

@@ -26,7 +26,7 @@ func paymentCases() []testCase {
 }
 
 func paymentOf(o seckill.Order, id seckill.PaymentID) seckill.Payment {
-	return seckill.Payment{Merchant: merchant, ID: id, Order: o.ID, Amount: o.Amount}
+	return seckill.Payment{Merchant: merchant, ID: id, Order: o.ID, Amount: o.Amount, Activity: o.Activity, SKU: o.SKU}
 }
 
 // pay pays an order in full, checks the verdict and returns the order afterwards.
@@ -53,6 +53,7 @@ func payBooks(s *shop) {
 	s.clock.advance(time.Minute)
 	got := s.pay(seckill.PaymentBooked, o, "p-1")
 	o.State, o.Units, o.UpdatedAt = seckill.OrderPaid, seckill.UnitsSold, s.clock.read()
+	o.EndedAt = o.UpdatedAt
 	equal(s, "order", got, o)
 	s.counts(0, 10, 0, 2)
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), o, inventory.SettleSold)})

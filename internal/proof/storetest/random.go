@@ -56,6 +56,11 @@ func exerciseModel(t *testing.T, open Open) {
 			"suspect":    r.suspect,
 			"reprice":    r.reprice,
 			"letters":    r.replayOrDiscard,
+			"early":      r.applyEarly,
+			"refund":     r.refund,
+			"extend":     r.extend,
+			"statement":  r.statement,
+			"search":     r.search,
 		}
 		_, blocks := s.store.(Blocker)
 		if locker, ok := s.store.(Locker); ok && !blocks {
@@ -103,6 +108,7 @@ func (r *modelRun) compare(*rapid.T) {
 		letters[l.Order] = true
 	}
 	equal(r.shop, "letters", letters, r.model.letters)
+	r.compareMoney()
 	r.laws(orders, books)
 }
 
@@ -222,6 +228,8 @@ func (r *modelRun) pay(t *rapid.T) {
 		if o, ok := r.model.orders[p.Order]; ok && rapid.Bool().Draw(t, "right amount") {
 			p.Amount = o.Amount
 		}
+		p.Activity, p.SKU = r0.Activity, r0.SKU
+		p.Queued = rapid.Bool().Draw(t, "queued")
 		payments, want = append(payments, p), append(want, r.model.pay(p, r.clock.read()))
 	}
 	got, err := r.store.Pay(r.ctx, payments)
@@ -247,7 +255,7 @@ func (r *modelRun) timeOut(t *rapid.T) {
 		}
 	}
 	slices.SortFunc(due, func(a, b seckill.Order) int { return a.PayBy.Compare(b.PayBy) })
-	n, err := r.store.TimeOut(r.ctx, shards, limit)
+	n, err := r.store.TimeOut(r.ctx, shards, nil, limit)
 	r.must(err)
 	equal(r.shop, "timed out", n, min(limit, len(due)))
 	moved := 0

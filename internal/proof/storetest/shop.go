@@ -333,6 +333,9 @@ func (s *shop) row(r seckill.Promise, state seckill.OrderState, reason seckill.R
 	if units == seckill.UnitsOpen {
 		o.PayBy = now.Add(window)
 	}
+	if units == seckill.UnitsVoid {
+		o.EndedAt = now
+	}
 	return o
 }
 

@@ -107,7 +107,7 @@ func paymentOrTimeOut(t *testing.T, open Open) {
 	inParallel(t, 4, func(worker int) error {
 		for i := range orders {
 			if worker%2 == 0 {
-				n, err := s.store.TimeOut(s.ctx, allShards, 1)
+				n, err := s.store.TimeOut(s.ctx, allShards, nil, 1)
 				if err != nil {
 					return err
 				}
@@ -278,7 +278,7 @@ func (c *crowd) parts() []func(i int) error {
 			if _, err := c.store.Unpark(c.ctx, allShards, 3); err != nil {
 				return err
 			}
-			_, err := c.store.TimeOut(c.ctx, allShards, 2)
+			_, err := c.store.TimeOut(c.ctx, allShards, nil, 2)
 			return err
 		},
 		func(i int) error {

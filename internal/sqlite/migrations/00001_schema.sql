@@ -188,9 +188,12 @@ CREATE TABLE orders (
   created_at INTEGER NOT NULL,
   pay_by     INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
+  ended_at   INTEGER NOT NULL, -- when the units became sold or void, 0 before
   shard      INTEGER NOT NULL,
   epoch      INTEGER NOT NULL,
-  seq        INTEGER NOT NULL,
+  seq        INTEGER NOT NULL, -- 0 where no record of the queue has the promise
+  "partition" INTEGER NOT NULL,
+  "offset"   INTEGER NOT NULL,
   request    TEXT NOT NULL,
   node       TEXT NOT NULL,
   accepted   INTEGER NOT NULL
@@ -204,15 +207,48 @@ CREATE INDEX orders_to_time_out ON orders (pay_by, shard) WHERE state = 'pending
 CREATE INDEX orders_parked ON orders (shard, item, quantity) WHERE units = 'parked';
 CREATE INDEX orders_to_unpark ON orders (updated_at, shard) WHERE state = 'parked' AND reason = 'locked';
 
+-- What operators look for, newest first. An order is found by what its index begins with.
+CREATE INDEX orders_by_user ON orders (user, created_at, id);
+CREATE INDEX orders_by_request ON orders (request);
+CREATE INDEX orders_by_caller ON orders (caller, created_at, id);
+CREATE INDEX orders_by_activity ON orders (activity, created_at, id);
+CREATE INDEX orders_by_state ON orders (state, created_at, id);
+
+-- Every payment that a provider told of, and what became of the money. early: its order has no row
+-- yet. due: it has to go back, for its cause. done: it went back.
 CREATE TABLE payments (
-  merchant   TEXT NOT NULL,
-  payment    TEXT NOT NULL,
-  order_id   TEXT NOT NULL,
-  amount     INTEGER NOT NULL,
-  currency   TEXT NOT NULL,
-  refund_due INTEGER NOT NULL CHECK (refund_due IN (0, 1)),
-  kept_at    INTEGER NOT NULL,
+  merchant  TEXT NOT NULL,
+  payment   TEXT NOT NULL,
+  order_id  TEXT NOT NULL,
+  activity  TEXT NOT NULL,
+  sku       TEXT NOT NULL,
+  amount    INTEGER NOT NULL,
+  currency  TEXT NOT NULL,
+  state     TEXT NOT NULL CHECK (state IN ('booked', 'early', 'due', 'done')),
+  cause     TEXT NOT NULL,
+  kept_at   INTEGER NOT NULL,
+  done_at   INTEGER NOT NULL, -- 0 before it is done
+  done_by   TEXT NOT NULL,
+  reference TEXT NOT NULL,
   PRIMARY KEY (merchant, payment)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX payments_by_id ON payments (payment);
+CREATE INDEX payments_of_order ON payments (order_id);
+CREATE INDEX payments_early ON payments (kept_at) WHERE state = 'early';
+CREATE INDEX refunds_by_time ON payments (state, kept_at, merchant, payment) WHERE state IN ('due', 'done');
+CREATE INDEX refunds_of_merchant ON payments (merchant, state, kept_at, payment) WHERE state IN ('due', 'done');
+
+-- Signed notices that were refused, for people. Equal ones of an order are counted.
+CREATE TABLE refused_payments (
+  order_id TEXT NOT NULL,
+  merchant TEXT NOT NULL,
+  payment  TEXT NOT NULL,
+  amount   INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  problem  TEXT NOT NULL,
+  count    INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  PRIMARY KEY (order_id, merchant, payment, amount, currency, problem)
 ) STRICT, WITHOUT ROWID;
 
 -- What Redis has yet to be told. AUTOINCREMENT, because a relay deletes by id after it has
@@ -269,14 +305,20 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", digest) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders that other systems have yet to hear of; what a step doesn't change is in the
--- order's row. AUTOINCREMENT, because a relay deletes by id after it has delivered.
+-- Steps of orders and of their money that other systems have yet to hear of; what a step doesn't
+-- change is in the order's row. payment is the one that made the step, or ''; money is '' where the
+-- order moved. AUTOINCREMENT, because a relay deletes by id after it has delivered.
 CREATE TABLE order_events (
   id       INTEGER PRIMARY KEY AUTOINCREMENT,
   order_id TEXT NOT NULL,
   state    TEXT NOT NULL,
   reason   TEXT NOT NULL,
-  at       INTEGER NOT NULL
+  at       INTEGER NOT NULL,
+  payment  TEXT NOT NULL,
+  paid     INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  cause    TEXT NOT NULL,
+  money    TEXT NOT NULL
 ) STRICT;
 
 -- Who changed what, and why; append-only.
@@ -292,6 +334,9 @@ CREATE TABLE changes (
   "before" TEXT NOT NULL,
   "after"  TEXT NOT NULL
 ) STRICT;
+
+-- What operators did to an order, and to all orders of an activity.
+CREATE INDEX changes_of_orders ON changes (key) WHERE kind IN ('order', 'extension');
 
 -- +goose StatementBegin
 CREATE TRIGGER changes_are_not_rewritten BEFORE UPDATE ON changes BEGIN

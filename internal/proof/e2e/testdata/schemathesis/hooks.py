@@ -81,6 +81,8 @@ def switch(name, body):
 
 def keep_words(case):
     body = case.body
+    if isinstance(body.get("spread"), int):
+        body["spread"] = min(body["spread"], SHARDS)
     match case.operation.definition.raw.get("operationId"):
         case "putActivity":
             activity(body)

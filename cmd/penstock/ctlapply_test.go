@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"penstock/internal/node"
+)
+
+const applyFiles = `
+kind: merchant
+merchant: m1
+name: Shop
+---
+kind: caller
+merchant: m1
+name: web
+rights: [buy]
+---
+kind: activity
+activity: "618"
+merchant: m1
+name: Phones
+state: published
+starts_at: 2095-06-18T20:00:00+08:00
+ends_at: 2096-06-18T22:00:00+08:00
+payment_window: 900s
+items_from: items.csv
+---
+kind: limits
+policies: [{name: caller, key: caller, rate: 400, burst: 400}]
+---
+kind: switch
+name: wait
+value: "off"
+scope: {merchant: m1}
+`
+
+func TestCtlApply(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the whole process")
+	}
+	cfg := defaultConfig()
+	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
+	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
+	t.Setenv(envAdmin, p.AdminURL())
+	t.Setenv(envAdminToken, ctlToken)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "shop.yaml")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("shop.yaml", applyFiles)
+	write("items.csv", "sku,price,currency,quantity,per_user\n手机 64G/A,1999,CNY,10,2\nb,5,CNY,3,0\n")
+	write("more.csv", "delta,sku\n5,b\n1,手机 64G/A\n")
+	write("wrong.csv", "delta,sku\n5,b\n1,c\n0,b\n")
+	steps := func(list ...step) {
+		t.Helper()
+		for i := range list {
+			list[i].run(t)
+		}
+	}
+	steps(
+		step{args: "ctl apply -f " + dir + " --dry-run", stdout: `^\+ merchant m1$.*^\+ activity 618\n    2 items\n~ activity 618: publish$.*^\+ switch wait for merchant m1$`,
+			stderr: `^6 to change; nothing was changed`},
+		step{args: "ctl apply -f " + file, stdout: `^key +psk_`, stderr: `^6 changed$`},
+		step{args: "ctl apply -f " + file, stdout: `^nothing to change\n$`},
+		step{args: "ctl activities show 618", stdout: `^state +published$.*手机 64G/A`},
+		step{args: "ctl activities edit-item 618 b --price 7 --per-user 1", stdout: `^b +.*7`},
+		step{args: "ctl apply -f " + file + " --dry-run", stdout: `item b: price: 7 → 5$.*item b: per_user: 1 → 0`, stderr: "1 to change"},
+		step{args: "ctl apply -f " + file, stdout: `~ activity 618`, stderr: `1 changed`},
+		step{args: "ctl stock restock 618 --file " + dir + "/wrong.csv --reason x", code: 2, stderr: `wrong.csv:3: sku: the activity has no item "c"\n` +
+			`.*wrong.csv:4: sku: "b" is on line 2 already\n.*wrong.csv:4: delta: must be from 1`},
+		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
+		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},
+		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items differs and stays`},
+		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +5 +CNY +8`},
+		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `there is an activity 619 already`},
+		step{args: "ctl activities clone who 620 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `unknown-activity`},
+		step{args: "ctl callers add m1 app --rights buy", stdout: "psk_"},
+		step{args: "ctl switches set browse static --reason x", stdout: "version", stderr: "browse is static"},
+		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are taken away.*say --yes`},
+		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
+		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "differs"},
+		step{args: "ctl activities delete 618", code: 1, stderr: `activity-state`},
+	)
+}
+
+func TestCtlApply_SaysEveryMistakeAndChangesNothing(t *testing.T) {
+	t.Setenv("PENSTOCK_ADMIN", "http://127.0.0.1:1")
+	t.Setenv("PENSTOCK_ADMIN_TOKEN", ctlToken)
+	for text, want := range map[string]string{
+		"kind: actvity\n":                        `:1: unknown kind "actvity", did you mean "activity"?`,
+		"name: x\n":                              `:1: kind: is missing`,
+		"kind: merchant\nmerchant: 7\nnmae: x\n": `:1: unknown key "nmae", did you mean "name"?`,
+		"- 1\n":                                  `:1: has to be members`,
+		"":                                       `has no document`,
+		"kind: merchant\nmerchant: a\nname: [\n": `is not YAML`,
+		"kind: limits\npolicies: []\n---\nkind: limits\npolicies: []\n": `:4: limits is at `,
+	} {
+		_, stderr, code := typed(t, text, "ctl", "apply", "-f", "-")
+		if code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %s\nwant %s", text, code, stderr, want)
+		}
+	}
+}
+
+func TestReadItems_NamesEveryLine(t *testing.T) {
+	text := "\ufeffsku,price,currency,quantity,per_user\n" +
+		"ok,1,CNY,1,1\n" + "a,19.99,CNY,1,1\n" + "b,1,yen,1,1\n" + "c,1,CNY,-1,1\n" + "ok,1,CNY,1,1\n" + ",1,CNY,1,1\n" + "d,1,CNY,1\n" +
+		"e,1,CNY,1,1001\n" + "f,1,CNY,99999999999999999999,1\n" + "g,,CNY,1,1\n" + "h\"h,1,CNY,1,1\n" + "\"two\nlines\",1,CNY,1,1\n" + "last,x,CNY,1,1\n"
+	_, err := readItems("i.csv", []byte(text))
+	var want strings.Builder
+	for _, line := range []string{
+		`3: price: "19.99" is not a whole number: prices are in minor units, 1999 for 19.99`,
+		`4: currency: must be three capital letters (ISO 4217)`, `5: quantity: must be from 0 to 10000000`, `6: sku: "ok" is on line 2 already`,
+		`7: sku: is required`, `8: has 4 values, the header has 5 columns`, `9: per_user: must be from 0 (no limit) to 1000`,
+		`10: quantity: 99999999999999999999 is out of range`, `11: price: is empty`, `12: is not CSV: bare " in non-quoted-field`,
+		`13: sku: must have no control characters`, `15: price: "x" is not a whole number`,
+	} {
+		fmt.Fprintf(&want, "i.csv:%s\n", line)
+	}
+	if err == nil || err.Error()+"\n" != want.String() {
+		t.Errorf("%v\nwant\n%s", err, want.String())
+	}
+	for text, want := range map[string]string{
+		"": "no header line", "sku,prize\n": `unknown column "prize", did you mean "price"?`, "sku,sku\n": "is there twice",
+		"sku\n": "i.csv:1: the column price is missing", "sku,price,currency,quantity,per_user\n": "has no items", "a\n\xff\n": "i.csv:2: is not UTF-8",
+	} {
+		if _, err := readItems("i.csv", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// orderMembers are the members of an order, in the order in which they are shown.
+var orderMembers = []string{
+	"order", "status", "reason", "merchant", "caller", "activity", "sku", "user", "quantity", "amount", "currency", "created_at", "pay_by",
+	"updated_at", "request_id", "node",
+}
+
+// searchFlags are the flags of a search of orders, and the parameters that they are.
+var searchFlags = []struct{ name, parameter, help string }{
+	{"user", "user", "orders of this buyer"},
+	{"order", "order", "the order with this id, also while it is queued"},
+	{"payment", "payment", "the order of this payment"},
+	{"request-id", "request_id", "the order of this request (X-Request-Id)"},
+	{"activity", "activity", "orders of this activity"},
+	{"sku", "sku", "orders of this SKU"},
+	{"caller", "caller", "orders of this caller: MERCHANT/CALLER, or its own name"},
+	{"merchant", "merchant", "orders of this merchant"},
+	{"state", "state", "orders in this state: pending_payment, paid, cancelled, rejected, refund_due, refunded, parked"},
+	{"from", "from", "orders made at this time or later, like 2026-06-18T20:00:00+08:00"},
+	{"to", "to", "orders made before this time"},
+}
+
+// addSearchFlags declares the flags of a search.
+func addSearchFlags(cmd *cobra.Command) {
+	for _, f := range searchFlags {
+		cmd.Flags().String(f.name, "", f.help)
+	}
+}
+
+// searchQuery makes the query of the flags that are given.
+func searchQuery(cmd *cobra.Command) url.Values {
+	query := url.Values{}
+	for _, f := range searchFlags {
+		if flag := cmd.Flags().Lookup(f.name); flag != nil && flag.Changed {
+			query.Set(f.parameter, flag.Value.String())
+		}
+	}
+	return query
+}
+
+// pages reads a list whose entries are the member name, page by page, up to most entries (0: all), and returns the
+// answer of the first page, too.
+func (s *session) pages(query url.Values, most int, name string, path ...string) (items []json.RawMessage, first json.RawMessage, err error) {
+	for {
+		if most > 0 {
+			query.Set("limit", strconv.Itoa(min(most-len(items), 1000)))
+		}
+		text, _, err := s.call(s.cmd.Context(), adminRequest{method: http.MethodGet, path: path, query: query})
+		if err != nil {
+			return nil, nil, err
+		}
+		if first == nil {
+			first = text
+		}
+		page, err := readMembers(text)
+		if err != nil {
+			return nil, nil, &exitError{exitFailure, err}
+		}
+		var some []json.RawMessage
+		var next string
+		if err := json.Unmarshal(page[name], &some); err != nil {
+			return nil, nil, &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		if raw := page["next"]; raw != nil {
+			if err := json.Unmarshal(raw, &next); err != nil {
+				return nil, nil, &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+			}
+		}
+		items = append(items, some...)
+		if next == "" || len(some) == 0 || most > 0 && len(items) >= most {
+			return items, first, nil
+		}
+		query.Set("after", next)
+	}
+}
+
+func orderCommands() []*cobra.Command {
+	var limit int
+	find := command("find [--user USER | --payment PAYMENT | …]", "Find orders, newest first, also in mid-sale and cancelled ones", cobra.NoArgs, false,
+		func(s *session, _ []string) error {
+			if limit <= 0 {
+				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
+			}
+			orders, _, err := s.pages(searchQuery(s.cmd), limit, "orders", "orders")
+			if err != nil {
+				return err
+			}
+			return s.printer.list(orders, "order", "status", "reason", "user", "activity", "sku", "quantity", "amount", "currency", "created_at", "updated_at")
+		})
+	addSearchFlags(find)
+	find.Flags().IntVar(&limit, "limit", 50, "how many at most")
+	find.Long = find.Short + `.
+
+All flags that are given must fit. An order that is still queued has no row yet: it is found by --order alone.`
+	show := command("show ORDER", "Show an order with its payments and its life, from the click to the refund", cobra.ExactArgs(1), false,
+		func(s *session, args []string) error { return s.showOrder(args[0]) })
+	cancel := command("cancel ORDER", "Give an unpaid order up for its buyer: its units come back", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			return s.show(post(nil, "orders", args[0], "cancel"), "order", "status", "reason", "user", "updated_at")
+		})
+	return []*cobra.Command{find, show, cancel, exportCommand()}
+}
+
+// showOrder prints an order, its payments and its timeline.
+func (s *session) showOrder(order string) error {
+	text, _, err := s.call(s.cmd.Context(), get("orders", order))
+	if err != nil {
+		return err
+	}
+	if s.json {
+		return s.object(text)
+	}
+	if err := s.object(text, orderMembers...); err != nil {
+		return err
+	}
+	members, err := readMembers(text)
+	if err != nil {
+		return &exitError{exitFailure, err}
+	}
+	for _, part := range []struct {
+		name    string
+		columns []string
+	}{
+		{"payments", []string{"payment", "amount", "currency", "state", "cause", "at", "done_at", "reference", "problem", "count"}},
+		{"timeline", []string{"at", "step", "node", "request_id", "detail"}},
+	} {
+		var rows []json.RawMessage
+		if err := json.Unmarshal(members[part.name], &rows); err != nil {
+			return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintln(s.out); err != nil {
+			return err
+		}
+		if err := s.table(rows, part.columns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exportCommand writes all orders of an activity as they come.
+func exportCommand() *cobra.Command {
+	var format string
+	export := command("export ACTIVITY [--format ndjson|csv]", "Write all orders of an activity to stdout, also while it sells", cobra.ExactArgs(1), false,
+		func(s *session, args []string) error {
+			query := searchQuery(s.cmd)
+			query.Set("activity", args[0])
+			query.Set("format", format)
+			return s.stream(adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query})
+		})
+	export.Flags().StringVar(&format, "format", "ndjson", "ndjson or csv")
+	for _, f := range searchFlags {
+		switch f.name {
+		case "sku", "state", "from", "to":
+			export.Flags().String(f.name, "", f.help)
+		}
+	}
+	export.Long = export.Short + `.
+
+The orders that are there when it begins, newest first. It ends with an error when the server breaks off: then the
+output isn't all of them. --timeout bounds the whole export.`
+	return export
+}
+
+// stream copies a good answer to stdout, however large it is.
+func (s *session) stream(r adminRequest) error {
+	request, err := s.request(s.cmd.Context(), r)
+	if err != nil {
+		return err
+	}
+	response, err := s.http.Do(request)
+	if err != nil {
+		return &exitError{exitDependency, err}
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(response.Body, maxInput))
+		if err != nil {
+			return &exitError{exitDependency, err}
+		}
+		return answerError(r, request, response, text)
+	}
+	if _, err := io.Copy(s.out, response.Body); err != nil {
+		return &exitError{exitDependency, fmt.Errorf("the answer broke off, what was written is not all: %w", err)}
+	}
+	return nil
+}
+
+func refundCommands() []*cobra.Command {
+	var state, merchant string
+	var limit int
+	list := command("list [--state due|done] [--merchant MERCHANT]", "List payments that have to go back, the last ones first, with their sums",
+		cobra.NoArgs, false, func(s *session, _ []string) error {
+			if limit <= 0 {
+				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
+			}
+			query := url.Values{"state": {state}}
+			if merchant != "" {
+				query.Set("merchant", merchant)
+			}
+			refunds, first, err := s.pages(query, limit, "refunds", "refunds")
+			if err != nil {
+				return err
+			}
+			return s.showRefunds(refunds, first, state)
+		})
+	list.Flags().StringVar(&state, "state", "due", "due: has to go back; done: went back")
+	list.Flags().StringVar(&merchant, "merchant", "", "of this merchant alone")
+	list.Flags().IntVar(&limit, "limit", 100, "how many at most")
+
+	var reference, of, currency string
+	var amount int64
+	done := command("done PAYMENT --reference REFERENCE", "Note that the money of a payment went back", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			body := map[string]any{"reference": reference}
+			if of != "" {
+				body["merchant"] = of
+			}
+			if s.cmd.Flags().Changed("amount") || currency != "" {
+				body["amount"], body["currency"] = amount, currency
+			}
+			return s.show(post(body, "refunds", args[0], "done"), "payment", "merchant", "order", "order_status", "amount", "currency", "cause",
+				"state", "done_at", "reference")
+		})
+	done.Flags().StringVar(&reference, "reference", "", "the provider's reference of the refund")
+	done.Flags().StringVar(&of, "merchant", "", "whose payment it is; needed where several merchants have one with this id")
+	done.Flags().Int64Var(&amount, "amount", 0, "what went back, in minor units: refused where another amount is due")
+	done.Flags().StringVar(&currency, "currency", "", "the currency of --amount")
+	done.MarkFlagsRequiredTogether("amount", "currency")
+	required(done, "reference")
+	return []*cobra.Command{list, done}
+}
+
+// showRefunds prints refunds, and on stderr their sums.
+func (s *session) showRefunds(refunds []json.RawMessage, first json.RawMessage, state string) error {
+	var page struct {
+		Sum []struct {
+			Currency      string
+			Amount, Count int64
+		}
+	}
+	if err := json.Unmarshal(first, &page); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if s.json {
+		members, err := readMembers(first)
+		if err != nil {
+			return &exitError{exitFailure, err}
+		}
+		if refunds == nil {
+			refunds = []json.RawMessage{}
+		}
+		return s.value(map[string]any{"refunds": refunds, "sum": members["sum"]})
+	}
+	for _, sum := range page.Sum {
+		if err := s.note("%s: %d payments, %d %s in minor units", state, sum.Count, sum.Amount, sum.Currency); err != nil {
+			return err
+		}
+	}
+	return s.printer.list(refunds, "payment", "merchant", "order", "amount", "currency", "cause", "since", "done_at", "reference")
+}
+
+// extendCommand gives buyers more time to pay.
+func extendCommand() *cobra.Command {
+	var by time.Duration
+	cmd := command("extend ACTIVITY --by 30m", "Give the buyers of all open orders more time to pay", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			return s.show(post(map[string]any{"by": by.String()}, "activities", args[0], "extend"), "activity", "by", "orders")
+		})
+	cmd.Flags().DurationVar(&by, "by", 0, "by how much, like 30m")
+	cmd.Long = cmd.Short + `.
+
+It moves pay_by of the orders that are open now. While a payment provider is away, "switches set timeouts held" keeps
+orders from being cancelled at all.`
+	required(cmd, "by")
+	return cmd
+}
+
+// statementCommand prints what a merchant sold and owes.
+func statementCommand() *cobra.Command {
+	var from, to, format string
+	cmd := command("statement MERCHANT [--from DAY] [--to DAY]", "Show units and money by day, activity and item", cobra.ExactArgs(1), false,
+		func(s *session, args []string) error {
+			query := url.Values{}
+			for name, value := range map[string]string{"from": from, "to": to} {
+				if value != "" {
+					query.Set(name, value)
+				}
+			}
+			r := adminRequest{method: http.MethodGet, path: []string{"merchants", args[0], "statement"}, query: query}
+			if format == "csv" || !s.json {
+				query.Set("format", "csv")
+				return s.stream(r)
+			}
+			return s.show(r)
+		})
+	cmd.Flags().StringVar(&from, "from", "", "first day (UTC) like 2026-06-18, or a time; default: the beginning")
+	cmd.Flags().StringVar(&to, "to", "", "last day, or a time that is not part of it any more; default: now")
+	cmd.Flags().StringVar(&format, "format", "csv", "csv; with -o json the answer is JSON")
+	cmd.Long = cmd.Short + `.
+
+Sold and cancelled orders count on the day on which they were paid or cancelled, refunds that are due on the day on
+which the payment came, and refunds that are done on the day on which that was told. Amounts are in minor units.`
+	return cmd
+}

@@ -1,0 +1,353 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// refundDoc is a payment that has to go back, or went back. Since is when its notice came.
+type refundDoc struct {
+	Payment   seckill.PaymentID    `json:"payment"`
+	Order     seckill.OrderID      `json:"order"`
+	Merchant  seckill.MerchantID   `json:"merchant"`
+	Activity  seckill.ActivityID   `json:"activity"`
+	SKU       seckill.SKU          `json:"sku"`
+	Amount    int64                `json:"amount"`
+	Currency  string               `json:"currency"`
+	Cause     seckill.RefundCause  `json:"cause"`
+	State     seckill.PaymentState `json:"state"`
+	Since     stamp                `json:"since"`
+	DoneAt    *stamp               `json:"done_at,omitempty"`
+	DoneBy    string               `json:"done_by,omitempty"`
+	Reference string               `json:"reference,omitempty"`
+	// OrderStatus is the order's after a refund was settled; null where its row is gone.
+	OrderStatus *seckill.OrderState `json:"order_status,omitempty"`
+}
+
+func newRefundDoc(k *seckill.KeptPayment) refundDoc {
+	return refundDoc{
+		Payment: k.ID, Order: k.Order, Merchant: k.Merchant, Activity: k.Activity, SKU: k.SKU, Amount: k.Amount.Minor,
+		Currency: k.Amount.Currency, Cause: k.Cause, State: k.State, Since: stamp(k.KeptAt), DoneAt: stampOrNull(k.DoneAt),
+		DoneBy: k.DoneBy, Reference: k.Reference,
+	}
+}
+
+// refundsDoc is a page of refunds. Sum is of all of them, not of the page.
+type refundsDoc struct {
+	Refunds []refundDoc    `json:"refunds"`
+	Sum     []refundSumDoc `json:"sum"`
+	Next    string         `json:"next,omitempty"`
+}
+
+// refundSumDoc is the sum of a currency.
+type refundSumDoc struct {
+	Currency string             `json:"currency"`
+	Amount   int64              `json:"amount"`
+	Count    int64              `json:"count"`
+	By       []refundSumPartDoc `json:"by"`
+}
+
+// refundSumPartDoc is a merchant's part of a sum, by cause.
+type refundSumPartDoc struct {
+	Merchant seckill.MerchantID  `json:"merchant"`
+	Cause    seckill.RefundCause `json:"cause"`
+	Amount   int64               `json:"amount"`
+	Count    int64               `json:"count"`
+}
+
+// sumsOf groups sums by currency, in the order in which currencies come.
+func sumsOf(sums []seckill.RefundSum) []refundSumDoc {
+	docs := []refundSumDoc{}
+	at := make(map[string]int)
+	for i := range sums {
+		s := &sums[i]
+		n, ok := at[s.Amount.Currency]
+		if !ok {
+			n = len(docs)
+			at[s.Amount.Currency] = n
+			docs = append(docs, refundSumDoc{Currency: s.Amount.Currency})
+		}
+		d := &docs[n]
+		d.Amount, d.Count = d.Amount+s.Amount.Minor, d.Count+s.Count
+		d.By = append(d.By, refundSumPartDoc{s.Merchant, s.Cause, s.Amount.Minor, s.Count})
+	}
+	return docs
+}
+
+// listRefunds answers GET /admin/v1/refunds, those that came last first.
+func (c *call) listRefunds() error {
+	m := new(mistakes)
+	query := c.queryNames(m, "state", "merchant", "limit", "after")
+	q := seckill.RefundQuery{State: seckill.PaymentStateDue, Merchant: seckill.MerchantID(query.Get("merchant"))}
+	if query.Has("merchant") {
+		m.add("parameter merchant", seckill.CheckName(string(q.Merchant)))
+	}
+	if query.Has("state") {
+		if q.State = seckill.PaymentState(query.Get("state")); q.State != seckill.PaymentStateDue && q.State != seckill.PaymentStateDone {
+			m.add("parameter state", "must be due or done")
+		}
+	}
+	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))
+	if at, names, ok := cursorOf(m, query, 2); ok {
+		key := seckill.PaymentKey{Merchant: seckill.MerchantID(names[0]), ID: seckill.PaymentID(names[1])}
+		q.Before = seckill.RefundMark{KeptAt: at, PaymentKey: key}
+	}
+	if err := m.err(); err != nil {
+		return err
+	}
+	q.Limit = limit + 1
+	found, err := c.server.deps.Office.Refunds(c.context(), q)
+	if err != nil {
+		return err
+	}
+	sums, err := c.server.deps.Office.RefundSums(c.context(), q.State, q.Merchant)
+	if err != nil {
+		return err
+	}
+	doc := refundsDoc{Refunds: []refundDoc{}, Sum: sumsOf(sums)}
+	if len(found) > limit {
+		found = found[:limit]
+		last := found[limit-1].Mark()
+		doc.Next = newCursor(query, last.KeptAt, string(last.Merchant), string(last.ID))
+	}
+	for i := range found {
+		doc.Refunds = append(doc.Refunds, newRefundDoc(&found[i]))
+	}
+	return c.json(http.StatusOK, doc)
+}
+
+// maxReference bounds a provider's reference, in bytes.
+const maxReference = 200
+
+// settleRefund answers POST /admin/v1/refunds/{payment}/done.
+func (c *call) settleRefund() error {
+	m := new(mistakes)
+	o, err := c.body(m, false)
+	if err != nil {
+		return err
+	}
+	r := seckill.Refund{Payment: seckill.PaymentID(c.r.PathValue("payment")), Reference: o.checked("reference", checkReference)}
+	query := c.queryNames(m, "merchant")
+	merchant, given := o.optionalText("merchant")
+	if query.Has("merchant") {
+		if given && merchant != query.Get("merchant") {
+			m.add("merchant", "is another one than the parameter merchant")
+		}
+		merchant, given = query.Get("merchant"), true
+	}
+	if r.Merchant = seckill.MerchantID(merchant); given {
+		m.add("merchant", seckill.CheckName(merchant))
+	}
+	r.Amount = o.takeAmount()
+	reason := c.reason(o, m, false)
+	o.end()
+	if err := m.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	kept, order, err := c.server.deps.Office.SettleRefund(ctx, r, c.author(reason))
+	if err != nil {
+		return err
+	}
+	doc := newRefundDoc(&kept)
+	doc.OrderStatus = orNull(order.State)
+	return c.json(http.StatusOK, doc)
+}
+
+func checkReference(s string) string {
+	switch {
+	case s == "":
+		return "must not be empty"
+	case len(s) > maxReference:
+		return fmt.Sprintf("must be at most %d bytes", maxReference)
+	}
+	return problem.IllegibleText(s)
+}
+
+// takeAmount takes amount and currency, which are there both or not at all.
+func (o *object) takeAmount() *seckill.Money {
+	if o.raw["amount"] == nil && o.raw["currency"] == nil {
+		return nil
+	}
+	money := seckill.Money{Minor: o.integer("amount"), Currency: o.text("currency")}
+	return &money
+}
+
+// extendDoc says how many orders have more time to pay.
+type extendDoc struct {
+	Activity seckill.ActivityID `json:"activity"`
+	By       string             `json:"by"`
+	Orders   int64              `json:"orders"`
+}
+
+// maxExtension bounds by how much the time to pay may be moved at once.
+const maxExtension = 30 * 24 * time.Hour
+
+// extend answers POST /admin/v1/activities/{activity}/extend.
+func (c *call) extend() error {
+	m := new(mistakes)
+	o, err := c.body(m, false)
+	if err != nil {
+		return err
+	}
+	before := len(m.errs)
+	by, reason := o.duration("by"), c.reason(o, m, false)
+	if len(m.errs) == before && (by < time.Second || by > maxExtension) {
+		m.add("by", fmt.Sprintf("must be from 1s to %s", shortDuration(maxExtension)))
+	}
+	o.end()
+	if err := m.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	by = by.Truncate(time.Millisecond)
+	n, err := c.server.deps.Office.ExtendOrders(ctx, c.pathActivity(), by, c.author(reason))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, extendDoc{c.pathActivity(), shortDuration(by), n})
+}
+
+// statementDoc is a merchant's statement. Total has a line for each currency.
+type statementDoc struct {
+	Merchant seckill.MerchantID  `json:"merchant"`
+	From     stamp               `json:"from"`
+	To       stamp               `json:"to"`
+	Lines    []statementLineDoc  `json:"lines"`
+	Total    []statementTotalDoc `json:"total"`
+}
+
+type statementLineDoc struct {
+	Day      string             `json:"day"`
+	Activity seckill.ActivityID `json:"activity"`
+	SKU      seckill.SKU        `json:"sku"`
+	statementTotalDoc
+}
+
+type statementTotalDoc struct {
+	Currency  string          `json:"currency"`
+	Sold      orderTallyDoc   `json:"sold"`
+	Cancelled orderTallyDoc   `json:"cancelled"`
+	RefundDue paymentTallyDoc `json:"refund_due"`
+	Refunded  paymentTallyDoc `json:"refunded"`
+}
+
+type orderTallyDoc struct {
+	Orders int64 `json:"orders"`
+	Units  int64 `json:"units"`
+	Amount int64 `json:"amount"`
+}
+
+func newOrderTallyDoc(t *seckill.Tally) orderTallyDoc {
+	return orderTallyDoc{t.Count, t.Units, t.Amount}
+}
+
+type paymentTallyDoc struct {
+	Payments int64 `json:"payments"`
+	Amount   int64 `json:"amount"`
+}
+
+func newStatementTotalDoc(l *seckill.StatementLine) statementTotalDoc {
+	return statementTotalDoc{
+		Currency: l.Currency, Sold: newOrderTallyDoc(&l.Sold), Cancelled: newOrderTallyDoc(&l.Cancelled),
+		RefundDue: paymentTallyDoc{l.RefundDue.Count, l.RefundDue.Amount}, Refunded: paymentTallyDoc{l.Refunded.Count, l.Refunded.Amount},
+	}
+}
+
+// statement answers GET /admin/v1/merchants/{merchant}/statement.
+func (c *call) statement() error {
+	m := new(mistakes)
+	query := c.queryNames(m, "from", "to", "format")
+	now := time.Now().UTC()
+	from, to := takeDay(m, query, "from", time.Unix(0, 0).UTC(), 0), takeDay(m, query, "to", now, 24*time.Hour)
+	if len(m.errs) == 0 && !from.Before(to) {
+		m.add("parameter to", "must be after from")
+	}
+	format := takeFormat(m, query, "json", "csv")
+	if err := m.err(); err != nil {
+		return err
+	}
+	v, err := c.server.catalog(c.context())
+	if err != nil {
+		return err
+	}
+	merchant := seckill.MerchantID(c.r.PathValue("merchant"))
+	if v.Merchant(merchant) == nil {
+		return refuse(problem.UnknownMerchant, "")
+	}
+	lines, err := c.server.deps.Office.Statement(c.context(), merchant, from, to)
+	if err != nil {
+		return err
+	}
+	if format == "csv" {
+		return c.statementCSV(merchant, lines)
+	}
+	doc := statementDoc{Merchant: merchant, From: stamp(from), To: stamp(to), Lines: []statementLineDoc{}, Total: []statementTotalDoc{}}
+	var total seckill.Statement
+	for i := range lines {
+		l := &lines[i]
+		doc.Lines = append(doc.Lines, statementLineDoc{l.Day, l.Activity, l.SKU, newStatementTotalDoc(l)})
+		total.AddLine(seckill.StatementLine{Currency: l.Currency, Sold: l.Sold, Cancelled: l.Cancelled, RefundDue: l.RefundDue, Refunded: l.Refunded})
+	}
+	for _, l := range total.Lines() {
+		doc.Total = append(doc.Total, newStatementTotalDoc(&l))
+	}
+	return c.json(http.StatusOK, doc)
+}
+
+// takeDay takes a time, or a day (UTC), which stands for its beginning and rest.
+func takeDay(m *mistakes, query url.Values, name string, fallback time.Time, rest time.Duration) time.Time {
+	if !query.Has(name) {
+		return fallback
+	}
+	if day, err := time.Parse(time.DateOnly, query.Get(name)); err == nil {
+		return day.Add(rest)
+	}
+	before := len(m.errs)
+	t := takeTime(m, query, name)
+	if len(m.errs) > before {
+		m.errs[before].Detail = strings.Replace(m.errs[before].Detail, "must be", "must be a day like 2026-06-18, or", 1)
+	}
+	return t
+}
+
+// statementColumns are the columns of a statement as CSV.
+var statementColumns = []string{
+	"day", "activity", "sku", "currency", "sold_orders", "sold_units", "sold_amount", "cancelled_orders", "cancelled_units",
+	"cancelled_amount", "refund_due_payments", "refund_due_amount", "refunded_payments", "refunded_amount",
+}
+
+func (c *call) statementCSV(merchant seckill.MerchantID, lines []seckill.StatementLine) error {
+	var body bytes.Buffer
+	w := csv.NewWriter(&body)
+	w.UseCRLF = true
+	rows := [][]string{statementColumns}
+	for i := range lines {
+		l := &lines[i]
+		row := []string{l.Day, string(l.Activity), string(l.SKU), l.Currency}
+		for _, n := range []int64{
+			l.Sold.Count, l.Sold.Units, l.Sold.Amount, l.Cancelled.Count, l.Cancelled.Units, l.Cancelled.Amount,
+			l.RefundDue.Count, l.RefundDue.Amount, l.Refunded.Count, l.Refunded.Amount,
+		} {
+			row = append(row, strconv.FormatInt(n, 10))
+		}
+		rows = append(rows, row)
+	}
+	if err := w.WriteAll(rows); err != nil {
+		return fmt.Errorf("encode the statement: %w", err)
+	}
+	c.w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", "statement-"+string(merchant)+".csv"))
+	c.write(http.StatusOK, typeCSV, body.Bytes())
+	return nil
+}

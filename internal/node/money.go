@@ -1,0 +1,54 @@
+package node
+
+import (
+	"context"
+
+	"penstock/gateway/admin"
+	"penstock/seckill"
+)
+
+// observedMoney is what was last seen of money that has to go back, and of payments that came before their orders.
+type observedMoney struct{ due, early []seckill.RefundSum }
+
+// observeMoney reads both; nil where the database doesn't answer.
+func (n *Node) observeMoney(ctx context.Context) *observedMoney {
+	due, err := n.servers.database.RefundSums(ctx, seckill.PaymentStateDue, "")
+	if err != nil {
+		return nil
+	}
+	early, err := n.servers.database.RefundSums(ctx, seckill.PaymentStateEarly, "")
+	if err != nil {
+		return nil
+	}
+	return &observedMoney{due, early}
+}
+
+// moneyMetrics are about money. All processes see the same. What is not known is left out: unknown is not zero.
+func (n *Node) moneyMetrics() []admin.Sample {
+	n.observed.mu.Lock()
+	money := n.observed.money
+	n.observed.mu.Unlock()
+	if money == nil {
+		return nil
+	}
+	count := func(sums []seckill.RefundSum) (all int64) {
+		for i := range sums {
+			all += sums[i].Count
+		}
+		return all
+	}
+	out := []admin.Sample{
+		gauge("penstock_refunds_due", "Payments that have to go back, of all merchants.", count(money.due)),
+		gauge("penstock_payments_early", "Payments whose orders have no row yet, of all merchants.", count(money.early)),
+	}
+	for i := range money.due {
+		sum := &money.due[i]
+		labels := []admin.Label{
+			{Name: "merchant", Value: string(sum.Merchant)}, {Name: "currency", Value: sum.Amount.Currency}, {Name: "cause", Value: string(sum.Cause)},
+		}
+		out = append(out,
+			gauge("penstock_refunds_due_payments", "Payments that have to go back, by merchant, currency and cause.", sum.Count, labels...),
+			gauge("penstock_refunds_due_amount", "Money that has to go back, in minor units.", sum.Amount.Minor, labels...))
+	}
+	return out
+}

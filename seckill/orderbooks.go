@@ -1,0 +1,263 @@
+package seckill
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+)
+
+// OrderBooks is what people ask about orders and money, beside the sale. Reads go by an index, also while orders
+// are being made.
+type OrderBooks interface {
+	// SearchOrders returns up to q.Limit orders that fit q, newest first.
+	SearchOrders(ctx context.Context, q OrderQuery) ([]Order, error)
+	// FindPayments returns what is kept under a payment's id, of one merchant or of all ("").
+	FindPayments(ctx context.Context, merchant MerchantID, id PaymentID) ([]KeptPayment, error)
+	// OrderTrail returns what is kept of an order beside its row; o needs no more than its ID where there is none.
+	OrderTrail(ctx context.Context, o *Order) (OrderTrail, error)
+
+	// ApplyEarly applies up to limit early payments whose orders have a row by now, as DecidePayment decides,
+	// and returns how many. Those whose rows are locked are left for the next time.
+	ApplyEarly(ctx context.Context, limit int) (int, error)
+	// RefusePayment keeps a notice that was refused without asking for its order.
+	RefusePayment(ctx context.Context, r RefusedPayment) error
+
+	// Refunds returns up to q.Limit payments of q.State, those that came last first.
+	Refunds(ctx context.Context, q RefundQuery) ([]KeptPayment, error)
+	// RefundSums adds up the payments of a state (due, done or early), of one merchant or of all (""), by merchant,
+	// cause and currency, in their order.
+	RefundSums(ctx context.Context, state PaymentState, merchant MerchantID) ([]RefundSum, error)
+	// SettleRefund notes that the money of a payment went back, as DecideRefund decides, with a change record. It
+	// returns the payment, and its order afterwards, with an empty ID where its row is gone. ErrLocked where
+	// somebody has the order's row.
+	SettleRefund(ctx context.Context, r Refund, by Author) (KeptPayment, Order, error)
+
+	// ExtendOrders moves pay_by of all open orders of an activity by d, in one transaction, with a change record,
+	// and returns how many.
+	ExtendOrders(ctx context.Context, id ActivityID, d time.Duration, by Author) (int64, error)
+	// Statement adds up a merchant's orders and refunds that moved in [from, to), by day (UTC), activity and SKU, in
+	// their order.
+	Statement(ctx context.Context, merchant MerchantID, from, to time.Time) ([]StatementLine, error)
+}
+
+// OrderQuery says which orders are looked for. An empty member fits every order.
+type OrderQuery struct {
+	User     UserID
+	Request  string
+	Caller   CallerID
+	Merchant MerchantID
+	Activity ActivityID
+	SKU      SKU
+	State    OrderState
+	From, To time.Time // of CreatedAt: From is part of it, To is not
+	// Activities are those of Merchant: where nothing else names an index, they do.
+	Activities []ActivityID
+	Before     OrderMark // only orders that are listed behind this one
+	Limit      int
+}
+
+// OrderMark is a place in a list of orders, newest first. The zero value is the beginning.
+type OrderMark struct {
+	CreatedAt time.Time
+	ID        OrderID
+}
+
+// Fits reports whether the order fits the query, wherever it is in the list.
+func (q *OrderQuery) Fits(o *Order) bool {
+	return (q.User == "" || o.User == q.User) && (q.Request == "" || o.Request == q.Request) &&
+		(q.Caller == "" || o.Caller.Caller == q.Caller) && (q.Merchant == "" || o.Caller.Merchant == q.Merchant) &&
+		(q.Activity == "" || o.Activity == q.Activity) && (q.SKU == "" || o.SKU == q.SKU) &&
+		(q.State == "" || o.State == q.State) && (q.From.IsZero() || !o.CreatedAt.Before(q.From)) &&
+		(q.To.IsZero() || o.CreatedAt.Before(q.To))
+}
+
+// Compare orders two orders as a search lists them: newest first.
+func (m OrderMark) Compare(other OrderMark) int {
+	if c := other.CreatedAt.Compare(m.CreatedAt); c != 0 {
+		return c
+	}
+	switch {
+	case m.ID > other.ID:
+		return -1
+	case m.ID < other.ID:
+		return 1
+	}
+	return 0
+}
+
+// Mark is the order's place in a list.
+func (o *Order) Mark() OrderMark { return OrderMark{o.CreatedAt, o.ID} }
+
+// OrderTrail is what is kept of an order beside its row.
+type OrderTrail struct {
+	Payments []KeptPayment    // by the time of their notices
+	Refused  []RefusedPayment // by time
+	Changes  []Change         // by people: of the order, and extensions of its activity; oldest first
+	Settling bool             // the outbox still has to tell the stock how its hold ends
+	// Announces says that steps are told to other systems, and Waiting since when the oldest of all steps waits
+	// for that; zero where none does.
+	Announces bool
+	Waiting   time.Time
+}
+
+// RefundQuery says which refunds are listed.
+type RefundQuery struct {
+	State    PaymentState // PaymentStateDue or PaymentStateDone
+	Merchant MerchantID   // "" is all
+	Before   RefundMark   // only payments that are listed behind this one
+	Limit    int
+}
+
+// RefundMark is a place in a list of refunds. The zero value is the beginning.
+type RefundMark struct {
+	KeptAt time.Time
+	PaymentKey
+}
+
+// Mark is the payment's place in a list.
+func (k *KeptPayment) Mark() RefundMark { return RefundMark{k.KeptAt, k.Key()} }
+
+// RefundSum is the sum of refunds of a merchant, cause and currency.
+type RefundSum struct {
+	Merchant MerchantID
+	Cause    RefundCause
+	Amount   Money
+	Count    int64
+}
+
+// StatementLine is what happened to an item's orders on a day. Units of sold and cancelled orders count on the day
+// on which the order was paid or cancelled; money to go back on the day of its notice, and money that went back on
+// the day on which that was told.
+type StatementLine struct {
+	Day       string // 2006-01-02, UTC
+	Activity  ActivityID
+	SKU       SKU
+	Currency  string
+	Sold      Tally
+	Cancelled Tally
+	RefundDue Tally // what is due still
+	Refunded  Tally
+}
+
+// Tally is a number of orders or payments, their units, and their money in minor units. Payments have no units.
+type Tally struct {
+	Count  int64
+	Units  int64
+	Amount int64
+}
+
+// Add adds other to t.
+func (t *Tally) Add(other Tally) {
+	t.Count, t.Units, t.Amount = t.Count+other.Count, t.Units+other.Units, t.Amount+other.Amount
+}
+
+// OrderIndex is an index by which orders are looked for.
+type OrderIndex uint8
+
+// The indexes. Each has the orders of one value, newest first.
+const (
+	OrdersByUser OrderIndex = iota + 1
+	OrdersByRequest
+	OrdersByCaller
+	OrdersByActivity
+	OrdersByState
+)
+
+// Index chooses the index of a query, and the values that are looked for in it: what is named by few orders comes
+// first. Orders of states that are rare are found by them also within an activity.
+func (q *OrderQuery) Index() (index OrderIndex, values []string) {
+	switch {
+	case q.Request != "":
+		return OrdersByRequest, []string{q.Request}
+	case q.User != "":
+		return OrdersByUser, []string{string(q.User)}
+	case q.State.isRare():
+		return OrdersByState, []string{string(q.State)}
+	case q.Activity != "":
+		return OrdersByActivity, []string{string(q.Activity)}
+	case q.Caller != "":
+		return OrdersByCaller, []string{string(q.Caller)}
+	case q.Merchant != "":
+		for _, id := range q.Activities {
+			values = append(values, string(id))
+		}
+		return OrdersByActivity, values
+	case q.State != "":
+		return OrdersByState, []string{string(q.State)}
+	}
+	for _, state := range OrderStates() {
+		values = append(values, string(state))
+	}
+	return OrdersByState, values
+}
+
+// OrderStates returns the states that an order's row may have.
+func OrderStates() []OrderState {
+	return []OrderState{
+		OrderPending, OrderPaid, OrderCancelled, OrderRejected, OrderRefundDue, OrderRefunded, OrderParked,
+	}
+}
+
+func (s OrderState) isRare() bool {
+	return s == OrderRejected || s == OrderRefundDue || s == OrderRefunded || s == OrderParked
+}
+
+// Statement adds lines up. Its zero value is empty.
+type Statement struct {
+	lines map[statementKey]*StatementLine
+}
+
+type statementKey struct {
+	day      string
+	activity ActivityID
+	sku      SKU
+	currency string
+}
+
+// Add adds a tally to the line of l's day, activity, SKU and currency. what is an order's UnitState or a payment's
+// PaymentState.
+func (s *Statement) Add(l StatementLine, what string, t Tally) {
+	key := statementKey{l.Day, l.Activity, l.SKU, l.Currency}
+	line := s.lines[key]
+	if line == nil {
+		if s.lines == nil {
+			s.lines = make(map[statementKey]*StatementLine)
+		}
+		line = &StatementLine{Day: l.Day, Activity: l.Activity, SKU: l.SKU, Currency: l.Currency}
+		s.lines[key] = line
+	}
+	switch what {
+	case string(UnitsSold):
+		line.Sold.Add(t)
+	case string(UnitsVoid):
+		line.Cancelled.Add(t)
+	case string(PaymentStateDue):
+		line.RefundDue.Add(t)
+	case string(PaymentStateDone):
+		line.Refunded.Add(t)
+	}
+}
+
+// Lines returns the lines by day, activity, SKU and currency.
+func (s *Statement) Lines() []StatementLine {
+	out := make([]StatementLine, 0, len(s.lines))
+	for _, line := range s.lines {
+		out = append(out, *line)
+	}
+	slices.SortFunc(out, func(a, b StatementLine) int {
+		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Activity, b.Activity), cmp.Compare(a.SKU, b.SKU),
+			cmp.Compare(a.Currency, b.Currency))
+	})
+	return out
+}
+
+// AddLine adds all of a line to the line of its day, activity, SKU and currency.
+func (s *Statement) AddLine(l StatementLine) {
+	for what, t := range map[string]Tally{
+		string(UnitsSold): l.Sold, string(UnitsVoid): l.Cancelled,
+		string(PaymentStateDue): l.RefundDue, string(PaymentStateDone): l.Refunded,
+	} {
+		s.Add(l, what, t)
+	}
+}
