@@ -73,17 +73,13 @@ func TestCtl(t *testing.T) {
 	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
 	t.Setenv(envAdmin, p.AdminURL())
 	t.Setenv(envAdminToken, ctlToken)
-	for _, s := range []step{
+	for _, s := range append([]step{
 		{args: "ctl merchants put m1 --name 618+Phones", stdout: `^merchant +m1\nname +618 Phones\npayment secret +[0-9a-f]{64}\n$`},
 		{args: "ctl merchants put m1 --name Phones --reason shorter", stdout: `^merchant +m1\nname +Phones\n$`},
 		{args: "ctl merchants put m2 --name Two --payment-secret-file -", stdin: "own-0123456789abcdef\n", stdout: `^merchant +m2\nname +Two\n$`},
 		{args: "ctl merchants put m/1 --name a\x07b", code: 1, stderr: `^penstock: The request is not valid: .* \(400 invalid-request\)
 penstock: name: must have no control characters
 penstock: merchant: must consist of letters, digits and \._~-\n$`},
-		{args: "ctl merchants put m2 --overlap 24h", stdout: `^merchant +m2\nname +Two\npayment secret +[0-9a-f]{64}\nformer secret until +2\S+Z\n$`},
-		{args: "ctl merchants put m3 --overlap 24h", code: 1, stderr: `name: is required`},
-		{args: "ctl secrets show", stdout: `^sealing key +[0-9a-f]{8}\nkeys +[0-9a-f]{8}\n`},
-		{args: "ctl secrets rewrap", stdout: `^rewrapped +0\nsealing key +[0-9a-f]{8}\n`},
 		{args: "ctl merchants list", stdout: `^MERCHANT  NAME\nm1 +Phones\nm2 +Two\n$`},
 		{args: "ctl merchants list -o json", stdout: `^\{\n  "items": \[\n    \{\n      "merchant": "m1",`},
 		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},
@@ -94,15 +90,6 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
-
-		{args: "ctl callers keys add m1 app --expires-in 24h", stderr: `stay valid`,
-			stdout: `caller +app\nkey +psk_\S{43}\nkey id +k-\S{10}\nprefix +psk_\S{6}\nstate +active\ncreated at +2\S+Z\nexpires at +2\S+Z\nlast used at`},
-		{args: "ctl callers keys roll m1 app --overlap 1h", stdout: `key +psk_\S{43}\n`, stderr: `^the other keys of m1/app are valid for 1h more`},
-		{args: "ctl callers keys roll m1 app", code: 2, stderr: `required flag\(s\) "overlap" not set`},
-		{args: "ctl callers keys list m1 app", stdout: `^KEY ID +PREFIX +STATE +CREATED AT +EXPIRES AT +LAST USED AT\n(k-\S+ +psk_\S{6} +active .*\n){3}$`},
-		{args: "ctl callers keys list m1 app -o json", stdout: `^\{\n  "keys": \[\n`},
-		{args: "ctl callers keys revoke m1 app k-none", code: 1, stderr: `unknown-key`},
-		{args: "ctl callers keys find -", stdin: "psk_nobodys\n", code: 1, stderr: `\(404 unknown-key\)`},
 
 		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T12:00:00.000Z.*\n\nSKU +PRICE.*\nphone-x +199900 +CNY +10 +2 +1\n$`},
 		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -:2: is not YAML: `},
@@ -182,8 +169,6 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
 		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
-		{args: "ctl tokens add shop --role viewer --merchant m1 --expires-in 8h", stdout: `role +viewer\nmerchant +m1\ntoken +pst_\S{43}\n.*\nexpires at +2\S+Z\n$`},
-		{args: "ctl tokens add shop --role root", code: 1, stderr: `role: must be viewer, support, operator, finance or admin`},
 		{args: "ctl activities end 618", stdout: `state +ended\n$`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 
@@ -193,7 +178,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl merchants list -o yaml", code: 2, stderr: `"yaml" is neither table nor json`},
 		{args: "ctl merchants list --timeout 0s", code: 2, stderr: `--timeout: must be above zero`},
 		{args: "ctl merchants list --token-file -", stdin: "pst_wrong", code: 1, stderr: `401 unauthenticated`},
-	} {
+	}, keySteps()...) {
 		s.run(t)
 	}
 }

@@ -413,7 +413,7 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 		t.Error(list.body)
 	}
 	changes := s.must(200, "GET", "/admin/v1/changes?limit=4", "").body
-	if n := strings.Count(changes, `"reason":"fire","kind":"switches"`); n != 4 {
+	if n := strings.Count(changes, `"actor":"configured","token_id":"configured","address":"127.0.0.1","reason":"fire","kind":"switches"`); n != 4 {
 		t.Errorf("%d changes are recorded: %s", n, changes)
 	}
 }
