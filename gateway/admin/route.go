@@ -40,7 +40,8 @@ func routes() []route {
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
-		operator            = seckill.RoleOperator
+		operator, support   = seckill.RoleOperator, seckill.RoleSupport
+		finance             = seckill.RoleFinance
 	)
 	return append(append(processRoutes(), peopleRoutes()...), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
@@ -83,13 +84,13 @@ func routes() []route {
 		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
 		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
-		{get, orders, operator, (*call).searchOrders},
-		{get, orders + "/export", operator, (*call).exportOrders},
-		{get, orders + "/{order}", operator, (*call).getOrder},
-		{post, orders + "/{order}/cancel", operator, (*call).cancelOrder},
-		{get, refunds, operator, (*call).listRefunds},
-		{post, refunds + "/{payment}/done", admin, (*call).settleRefund},
-		{get, merchant + "/statement", operator, (*call).statement},
+		{get, orders, support, (*call).searchOrders},
+		{get, orders + "/export", support, (*call).exportOrders},
+		{get, orders + "/{order}", support, (*call).getOrder},
+		{post, orders + "/{order}/cancel", support, (*call).cancelOrder},
+		{get, refunds, viewer, (*call).listRefunds},
+		{post, refunds + "/{payment}/done", finance, (*call).settleRefund},
+		{get, merchant + "/statement", viewer, (*call).statement},
 		{post, activity + "/extend", operator, (*call).extend},
 
 		{get, letters, viewer, (*call).listDeadLetters},
