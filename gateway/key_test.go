@@ -26,7 +26,11 @@ func TestCallerKeys_SayWhyTheyAreNotValid(t *testing.T) {
 	}
 	gone := testCaller("shop", "gone", "psk-gone", seckill.RightBuy)
 	gone.Revoked = true
-	catalog := catalogOf(2, seckill.CatalogChange{Caller: &shop}, seckill.CatalogChange{Caller: &gone})
+	sale := seckill.Activity{
+		ID: "618-phones", Merchant: "shop", State: seckill.ActivityPublished, StartsAt: opening, EndsAt: closing,
+		Items: []seckill.Item{{ID: 1, SKU: "phone-x", Price: seckill.Money{Minor: 1999, Currency: "CNY"}, Quantity: 10, Spread: 1}},
+	}
+	catalog := catalogOf(2, seckill.CatalogChange{Caller: &shop}, seckill.CatalogChange{Caller: &gone}, seckill.CatalogChange{Activity: &sale})
 	s.sales.setCatalog(catalog)
 	f := func(secret string, status int, challenge, detail string) {
 		t.Helper()

@@ -249,7 +249,8 @@ func levelCommands() []*cobra.Command {
 				if err := json.Unmarshal(text, &doc); err != nil {
 					return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
 				}
-				if err := s.note("at %s; the node's own signals ask for %s (automatic: %s) %s", doc.Level, doc.Found, doc.Automatic, doc.Why); err != nil {
+				err = s.note("at %s; the node's own signals ask for %s (automatic: %s) %s", doc.Level, doc.Found, doc.Automatic, doc.Why)
+				if err != nil {
 					return err
 				}
 				return s.printer.list(doc.Levels, "level", "name", "turns_off", "buyers")

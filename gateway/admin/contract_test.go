@@ -182,9 +182,9 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), keyRows(), secretRows(), itemRows(), moneyRows())
-	for _, r := range slices.Concat(rows, shopRows(), activityRows(), stockRows(), letterRows(), controlRows(), nodeRows(),
-		changeRows(), tokenRows(), deepAuditRows(), openRows()) {
+	rows := slices.Concat(loginRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows())
+	for _, r := range slices.Concat(rows, letterRows(), controlRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
+		moneyRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}

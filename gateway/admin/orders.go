@@ -102,8 +102,8 @@ type orderSearch struct {
 	payment seckill.PaymentID
 }
 
-// takeSearch reads the parameters of a search.
-func takeSearch(m *mistakes, query url.Values) (s orderSearch) {
+// takeSearch reads the parameters of a search. With a bound token it is for orders of the token's merchant.
+func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 	text := func(name string, longest int) string {
 		value := query.Get(name)
 		switch given := query.Has(name); {
@@ -136,7 +136,20 @@ func takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 	if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
 		m.add("parameter to", "must be after from")
 	}
+	s.Merchant = c.boundMerchant(m, "parameter merchant", s.Merchant)
 	return s
+}
+
+// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no other.
+func (c *call) boundMerchant(m *mistakes, field string, asked seckill.MerchantID) seckill.MerchantID {
+	own := c.token.merchant
+	switch {
+	case own == "":
+		return asked
+	case asked != "" && asked != own:
+		m.add(field, fmt.Sprintf("must be %s: the token %s is bound to it", own, c.token.name))
+	}
+	return own
 }
 
 // takeCaller takes a caller as merchant/caller, or its own name alone.
@@ -228,7 +241,7 @@ type ordersDoc struct {
 func (c *call) searchOrders() error {
 	m := new(mistakes)
 	query := c.queryNames(m, append(slices.Clone(searchNames), "limit", "after")...)
-	s := takeSearch(m, query)
+	s := c.takeSearch(m, query)
 	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))
 	if at, names, ok := cursorOf(m, query, 1); ok {
 		s.Before = seckill.OrderMark{CreatedAt: at, ID: seckill.OrderID(names[0])}
@@ -340,10 +353,7 @@ func (c *call) getOrder() error {
 	if err != nil {
 		return err
 	}
-	d, err := c.server.deps.Office.OrderDetails(c.context(), id)
-	if isCode(err, problem.UnknownOrder) {
-		return errNoSuchOrder()
-	}
+	d, err := c.orderDetails(c.context(), id)
 	if err != nil {
 		return err
 	}
@@ -368,6 +378,15 @@ func (c *call) getOrder() error {
 	return c.json(http.StatusOK, doc)
 }
 
+// orderDetails reads an order that the token's holder may see.
+func (c *call) orderDetails(ctx context.Context, id seckill.OrderID) (desk.OrderDetails, error) {
+	d, err := c.server.deps.Office.OrderDetails(ctx, id)
+	if isCode(err, problem.UnknownOrder) || err == nil && !c.token.mayMerchant(d.Order.Caller.Merchant) {
+		return d, errNoSuchOrder()
+	}
+	return d, err
+}
+
 // cancelOrder answers POST /admin/v1/orders/{order}/cancel.
 func (c *call) cancelOrder() error {
 	reason, err := c.onlyReason()
@@ -380,6 +399,11 @@ func (c *call) cancelOrder() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
+	if c.token.merchant != "" {
+		if _, err := c.orderDetails(ctx, id); err != nil {
+			return err
+		}
+	}
 	o, err := c.server.deps.Office.CancelOrder(ctx, id, c.author(reason))
 	if isCode(err, problem.UnknownOrder) {
 		return errNoSuchOrder()
@@ -399,7 +423,7 @@ const exportPage = 1_000
 func (c *call) exportOrders() error {
 	m := new(mistakes)
 	query := c.queryNames(m, append(slices.Clone(searchNames), "format")...)
-	s := takeSearch(m, query)
+	s := c.takeSearch(m, query)
 	if s.Activity == "" && !query.Has("activity") {
 		m.add("parameter activity", "is required")
 	}
@@ -414,7 +438,7 @@ func (c *call) exportOrders() error {
 	if err != nil {
 		return err
 	}
-	if v.Activity(s.Activity) == nil {
+	if v.Activity(s.Activity) == nil || !c.token.mayActivity(v, s.Activity) {
 		return refuse(problem.UnknownActivity, "There is no activity with this name.")
 	}
 	done, err := c.takeLargeBody() // as much work as one: few at once

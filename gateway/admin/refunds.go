@@ -91,6 +91,7 @@ func (c *call) listRefunds() error {
 	if query.Has("merchant") {
 		m.add("parameter merchant", seckill.CheckName(string(q.Merchant)))
 	}
+	q.Merchant = c.boundMerchant(m, "parameter merchant", q.Merchant)
 	if query.Has("state") {
 		if q.State = seckill.PaymentState(query.Get("state")); q.State != seckill.PaymentStateDue && q.State != seckill.PaymentStateDone {
 			m.add("parameter state", "must be due or done")
@@ -147,6 +148,7 @@ func (c *call) settleRefund() error {
 	if r.Merchant = seckill.MerchantID(merchant); given {
 		m.add("merchant", seckill.CheckName(merchant))
 	}
+	r.Merchant = c.boundMerchant(m, "merchant", r.Merchant)
 	r.Amount = o.takeAmount()
 	reason := c.reason(o, m, false)
 	o.end()

@@ -48,9 +48,10 @@ func checkRole(name string) string {
 // handler leaves out what is of other merchants. All other such paths are about the whole installation.
 func forBound(pattern string) bool {
 	switch pattern {
-	case "/logout", "/admin/v1/me", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
-		"/admin/v1/switches", "/admin/v1/switches/{name}",
-		"/admin/v1/changes", "/admin/v1/changes/{n}", "/admin/v1/changes/{n}/revert":
+	case "/logout", "/admin/v1/me", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys", "/admin/v1/switches", "/admin/v1/switches/{name}",
+		"/admin/v1/changes", "/admin/v1/changes/{n}", "/admin/v1/changes/{n}/revert",
+		"/admin/v1/orders", "/admin/v1/orders/export", "/admin/v1/orders/{order}", "/admin/v1/orders/{order}/cancel",
+		"/admin/v1/refunds", "/admin/v1/refunds/{payment}/done":
 		return true
 	}
 	return false
@@ -139,9 +140,9 @@ func (who *identity) mayChange(v *seckill.Catalog, ch *seckill.Change) bool {
 	}
 	front, _, _ := strings.Cut(ch.Key, "/")
 	switch ch.Kind {
-	case seckill.ChangeMerchant, seckill.ChangeCaller:
+	case seckill.ChangeMerchant, seckill.ChangeCaller, seckill.ChangeRefund:
 		return who.merchant == seckill.MerchantID(front)
-	case seckill.ChangeActivity, seckill.ChangeStock:
+	case seckill.ChangeActivity, seckill.ChangeStock, seckill.ChangeExtension:
 		return who.mayActivity(v, seckill.ActivityID(front))
 	}
 	return false

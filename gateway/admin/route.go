@@ -40,7 +40,7 @@ func routes() []route {
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
-		operator, support   = seckill.RoleOperator, seckill.RoleSupport
+		support, operator   = seckill.RoleSupport, seckill.RoleOperator
 		finance             = seckill.RoleFinance
 	)
 	return append(append(processRoutes(), peopleRoutes()...), []route{
@@ -90,7 +90,7 @@ func routes() []route {
 		{post, orders + "/{order}/cancel", support, (*call).cancelOrder},
 		{get, refunds, viewer, (*call).listRefunds},
 		{post, refunds + "/{payment}/done", finance, (*call).settleRefund},
-		{get, merchant + "/statement", viewer, (*call).statement},
+		{get, merchant + "/statement", finance, (*call).statement},
 		{post, activity + "/extend", operator, (*call).extend},
 
 		{get, letters, viewer, (*call).listDeadLetters},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -98,7 +100,18 @@ func nowhere(c *Config) {
 	c.Redis, c.Kafka, c.Database = []string{"127.0.0.1:1"}, []string{"127.0.0.1:1"}, "postgres://u@127.0.0.1:1/x?sslmode=disable"
 }
 
-// A process starts while all servers are away. It lives, and is ready when it has a catalog.
+// keepSettings leaves what a gateway keeps of limits and switches where nobody ever set any.
+func keepSettings(t *testing.T, dir string) {
+	t.Helper()
+	const content = "{}"
+	text := fmt.Sprintf(`{"Sum":"%x","Content":%s}`, sha256.Sum256([]byte(content)), content)
+	if err := os.WriteFile(filepath.Join(dir, "settings.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A process starts while all servers are away. It lives, and is ready when it has a catalog and
+// settings.
 func TestNode_StartsWithoutServers(t *testing.T) {
 	c := testConfig(t)
 	nowhere(&c)
@@ -116,6 +129,7 @@ func TestNode_StartsWithoutServers(t *testing.T) {
 		if err := writeKept(filepath.Join(c.DataDir, keptFile), &k); err != nil {
 			t.Fatal(err)
 		}
+		keepSettings(t, c.DataDir)
 		n := start(t, c, RoleGateway)
 		if status, body := get(t, n.PublicURL()+"/readyz"); status != 200 {
 			t.Errorf("readyz: %d %s", status, body)

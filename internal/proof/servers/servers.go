@@ -150,7 +150,10 @@ func Schemathesis(t testing.TB, dir string, env []string, args ...string) (outpu
 		t.Fatal(err)
 	}
 	run := exec.CommandContext(t.Context(), script, append([]string{"schemathesis"}, args...)...)
-	run.Dir, run.Env = dir, append(os.Environ(), env...)
+	run.Dir, run.Env = t.TempDir(), append(os.Environ(), env...) // it leaves things behind
+	if err := os.CopyFS(run.Dir, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
 	text, err := run.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)

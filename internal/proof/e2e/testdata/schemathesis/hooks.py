@@ -4,7 +4,8 @@
 - What a payment provider sends is signed.
 - An activity ends after it has started; an item is spread over as many shards as there are at most.
 - The SKUs, names and keys of a list are different, and a bucket fills within a week.
-- A switch takes its own values; a breaker's has no scope.
+- A switch takes its own values; a breaker's and automatic have no scope, level is of activities.
+- A token and a key end within years; a payment secret is not one character again and again.
 """
 
 import datetime
@@ -26,6 +27,8 @@ VALUES = {
     "browse": "live",
     "poll-interval": 1,
     "limits": "enforce",
+    "automatic": "on",
+    "timeouts": "on",
     "log-detail": "off",
 }
 
@@ -71,8 +74,10 @@ def limits(body):
 def switch(name, body):
     if body["value"] is not None:
         body["value"] = VALUES.get(name, "auto")
-    if name.endswith("-breaker"):
+    if name.endswith("-breaker") or name == "automatic":
         body.pop("scope", None)
+    elif name == "level" and body.get("scope"):
+        body["scope"] = {"activity": "618-phones"}
     if body["value"] is None:
         body.pop("expires_in", None)
     elif body.get("expires_in"):
@@ -83,6 +88,12 @@ def keep_words(case):
     body = case.body
     if isinstance(body.get("spread"), int):
         body["spread"] = min(body["spread"], SHARDS)
+    if isinstance(body.get("expires_in"), str):
+        body["expires_in"] = "24h"
+    if isinstance(body.get("overlap"), str):
+        body["overlap"] = "24h"
+    if isinstance(body.get("payment_secret"), str):
+        body["payment_secret"] = SECRET.decode()
     match case.operation.definition.raw.get("operationId"):
         case "putActivity":
             activity(body)
