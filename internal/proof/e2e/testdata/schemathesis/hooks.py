@@ -4,7 +4,8 @@
 - What a payment provider sends is signed.
 - An activity ends after it has started; an item is spread over as many shards as there are at most.
 - The SKUs, names and keys of a list are different, and a bucket fills within a week.
-- A switch takes its own values; a breaker's and automatic have no scope, level is of activities.
+- A switch takes its own values; a breaker's and automatic have no scope, level is of activities; its start is a time.
+- A merchant that is made has a name.
 - A token and a key end within years; a payment secret is not one character again and again.
 """
 
@@ -72,6 +73,7 @@ def limits(body):
 
 
 def switch(name, body):
+    body.pop("starts_at", None)
     if body["value"] is not None:
         body["value"] = VALUES.get(name, "auto")
     if name.endswith("-breaker") or name == "automatic":
@@ -97,6 +99,8 @@ def keep_words(case):
     match case.operation.definition.raw.get("operationId"):
         case "putActivity":
             activity(body)
+        case "putMerchant":
+            body.setdefault("name", "Shop")
         case "putLimits":
             limits(body)
         case "putSwitch":
