@@ -344,7 +344,10 @@ func TestDecidePayment(t *testing.T) {
 		{"wrong amount", wrong, order(OrderPending, UnitsOpen, ""), nil, PaymentMismatch, OrderPending, StockDelta{}},
 		{"wrong currency", currency, order(OrderPending, UnitsOpen, ""), nil, PaymentMismatch, OrderPending, StockDelta{}},
 		{"repeat", pay, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay, State: PaymentStateBooked}, PaymentAgain, OrderPaid, StockDelta{}},
-		{"repeat of a late one", pay, order(OrderRefundDue, UnitsVoid, ReasonPaymentTimeout), &KeptPayment{Payment: pay, State: PaymentStateDue, Cause: CauseLate}, PaymentAgain, OrderRefundDue, StockDelta{}},
+		{
+			"repeat of a late one", pay, order(OrderRefundDue, UnitsVoid, ReasonPaymentTimeout),
+			&KeptPayment{Payment: pay, State: PaymentStateDue, Cause: CauseLate}, PaymentAgain, OrderRefundDue, StockDelta{},
+		},
 		{"id reused", wrong, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay, State: PaymentStateBooked}, PaymentOtherContent, OrderPaid, StockDelta{}},
 		{"late", pay, order(OrderCancelled, UnitsVoid, ReasonPaymentTimeout), nil, PaymentLate, OrderRefundDue, StockDelta{}},
 		{"for a rejected order", pay, order(OrderRejected, UnitsVoid, ReasonSoldOut), nil, PaymentLate, OrderRefundDue, StockDelta{}},

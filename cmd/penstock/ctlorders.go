@@ -53,7 +53,8 @@ func searchQuery(cmd *cobra.Command) url.Values {
 
 // pages reads a list whose entries are the member name, page by page, up to most entries (0: all), and returns the
 // answer of the first page, too.
-func (s *session) pages(query url.Values, most int, name string, path ...string) (items []json.RawMessage, first json.RawMessage, err error) {
+func (s *session) pages(query url.Values, most int, name string, path ...string,
+) (items []json.RawMessage, first json.RawMessage, err error) {
 	for {
 		if most > 0 {
 			query.Set("limit", strconv.Itoa(min(most-len(items), 1000)))
@@ -89,7 +90,8 @@ func (s *session) pages(query url.Values, most int, name string, path ...string)
 
 func orderCommands() []*cobra.Command {
 	var limit int
-	find := command("find [--user USER | --payment PAYMENT | …]", "Find orders, newest first, also in mid-sale and cancelled ones", cobra.NoArgs, false,
+	find := command("find [--user USER | --payment PAYMENT | …]",
+		"Find orders, newest first, also in mid-sale and cancelled ones", cobra.NoArgs, false,
 		func(s *session, _ []string) error {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
@@ -98,7 +100,8 @@ func orderCommands() []*cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.printer.list(orders, "order", "status", "reason", "user", "activity", "sku", "quantity", "amount", "currency", "created_at", "updated_at")
+			return s.printer.list(orders, "order", "status", "reason", "user", "activity", "sku", "quantity", "amount", "currency",
+				"created_at", "updated_at")
 		})
 	addSearchFlags(find)
 	find.Flags().IntVar(&limit, "limit", 50, "how many at most")
@@ -157,7 +160,8 @@ func (s *session) showOrder(order string) error {
 // exportCommand writes all orders of an activity as they come.
 func exportCommand() *cobra.Command {
 	var format string
-	export := command("export ACTIVITY [--format ndjson|csv]", "Write all orders of an activity to stdout, also while it sells", cobra.ExactArgs(1), false,
+	export := command("export ACTIVITY [--format ndjson|csv]",
+		"Write all orders of an activity to stdout, also while it sells", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error {
 			query := searchQuery(s.cmd)
 			query.Set("activity", args[0])
@@ -205,7 +209,8 @@ func (s *session) stream(r adminRequest) error {
 func refundCommands() []*cobra.Command {
 	var state, merchant string
 	var limit int
-	list := command("list [--state due|done] [--merchant MERCHANT]", "List payments that have to go back, the last ones first, with their sums",
+	list := command("list [--state due|done] [--merchant MERCHANT]",
+		"List payments that have to go back, the last ones first, with their sums",
 		cobra.NoArgs, false, func(s *session, _ []string) error {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}

@@ -368,7 +368,8 @@ func (c *call) getOrder() error {
 	for i := range d.Refused {
 		r := &d.Refused[i]
 		doc.Payments = append(doc.Payments, orderPaymentDoc{
-			Payment: r.ID, Amount: r.Amount.Minor, Currency: r.Amount.Currency, State: "refused", At: stamp(r.At), Problem: r.Problem, Count: r.Count,
+			Payment: r.ID, Amount: r.Amount.Minor, Currency: r.Amount.Currency, State: "refused", At: stamp(r.At),
+			Problem: r.Problem, Count: r.Count,
 		})
 	}
 	for i := range d.Steps {
@@ -460,7 +461,7 @@ func (c *call) exportOrders() error {
 			return nil
 		}
 		s.Before = page[len(page)-1].Mark()
-		if page, err = e.next(&s.OrderQuery); err != nil {
+		if page, err = e.next(c.sent.Context(), &s.OrderQuery); err != nil {
 			c.server.quiet.write(kindUnavailable, slog.LevelWarn, "export broken off", "activity", s.Activity, "request", c.id(), "err", err)
 			panic(http.ErrAbortHandler)
 		}
@@ -482,7 +483,6 @@ func takeFormat(m *mistakes, query url.Values, formats ...string) string {
 // export writes orders as they are read.
 type export struct {
 	call *call
-	ctx  context.Context // of the whole stream: it ends when the client goes away
 	out  *bufio.Writer
 	csv  *csv.Writer // nil for NDJSON
 }
@@ -494,7 +494,7 @@ const (
 )
 
 func newExport(c *call, format, name string) *export {
-	e := &export{call: c, ctx: c.sent.Context(), out: bufio.NewWriterSize(c.w, 1<<16)}
+	e := &export{call: c, out: bufio.NewWriterSize(c.w, 1<<16)}
 	contentType := typeNDJSON
 	if format == "csv" {
 		contentType, e.csv = typeCSV, csv.NewWriter(e.out)
@@ -516,9 +516,10 @@ var orderColumns = []string{
 	"created_at", "pay_by", "updated_at", "request_id", "node",
 }
 
-// next reads the next page. Each page has as long as a request may take.
-func (e *export) next(q *seckill.OrderQuery) ([]seckill.Order, error) {
-	ctx, cancel := context.WithTimeout(e.ctx, e.call.server.cfg.RequestTimeout)
+// next reads the next page. Each page has as long as a request may take, within the whole stream's
+// ctx.
+func (e *export) next(ctx context.Context, q *seckill.OrderQuery) ([]seckill.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.call.server.cfg.RequestTimeout)
 	defer cancel()
 	return e.call.server.deps.Office.SearchOrders(ctx, *q)
 }

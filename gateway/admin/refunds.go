@@ -300,7 +300,9 @@ func (c *call) statement() error {
 	for i := range lines {
 		l := &lines[i]
 		doc.Lines = append(doc.Lines, statementLineDoc{l.Day, l.Activity, l.SKU, newStatementTotalDoc(l)})
-		total.AddLine(seckill.StatementLine{Currency: l.Currency, Sold: l.Sold, Cancelled: l.Cancelled, RefundDue: l.RefundDue, Refunded: l.Refunded})
+		total.AddLine(seckill.StatementLine{
+			Currency: l.Currency, Sold: l.Sold, Cancelled: l.Cancelled, RefundDue: l.RefundDue, Refunded: l.Refunded,
+		})
 	}
 	for _, l := range total.Lines() {
 		doc.Total = append(doc.Total, newStatementTotalDoc(&l))

@@ -34,16 +34,13 @@ func routes() []route {
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
-		orders   = "/admin/v1/orders"
-		refunds  = "/admin/v1/refunds"
 		nodes    = "/admin/v1/nodes"
 
 		get, put, post, del = http.MethodGet, http.MethodPut, http.MethodPost, http.MethodDelete
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
-		support, operator   = seckill.RoleSupport, seckill.RoleOperator
-		finance             = seckill.RoleFinance
+		operator            = seckill.RoleOperator
 	)
-	return append(append(processRoutes(), peopleRoutes()...), []route{
+	return append(slices.Concat(processRoutes(), peopleRoutes(), orderRoutes()), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -84,15 +81,6 @@ func routes() []route {
 		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
 		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
-		{get, orders, support, (*call).searchOrders},
-		{get, orders + "/export", support, (*call).exportOrders},
-		{get, orders + "/{order}", support, (*call).getOrder},
-		{post, orders + "/{order}/cancel", support, (*call).cancelOrder},
-		{get, refunds, viewer, (*call).listRefunds},
-		{post, refunds + "/{payment}/done", finance, (*call).settleRefund},
-		{get, merchant + "/statement", finance, (*call).statement},
-		{post, activity + "/extend", operator, (*call).extend},
-
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},
 		{post, letters + "/discard", admin, (*call).discardMany},
@@ -107,6 +95,26 @@ func routes() []route {
 		{post, tokens, admin, (*call).addToken},
 		{del, tokens + "/{token}", admin, (*call).dropToken},
 	}...)
+}
+
+// orderRoutes are those of orders and of money.
+func orderRoutes() []route {
+	const (
+		orders  = "/admin/v1/orders"
+		refunds = "/admin/v1/refunds"
+
+		get, post = http.MethodGet, http.MethodPost
+	)
+	return []route{
+		{get, orders, seckill.RoleSupport, (*call).searchOrders},
+		{get, orders + "/export", seckill.RoleSupport, (*call).exportOrders},
+		{get, orders + "/{order}", seckill.RoleSupport, (*call).getOrder},
+		{post, orders + "/{order}/cancel", seckill.RoleSupport, (*call).cancelOrder},
+		{get, refunds, seckill.RoleViewer, (*call).listRefunds},
+		{post, refunds + "/{payment}/done", seckill.RoleFinance, (*call).settleRefund},
+		{get, "/admin/v1/merchants/{merchant}/statement", seckill.RoleFinance, (*call).statement},
+		{post, "/admin/v1/activities/{activity}/extend", seckill.RoleOperator, (*call).extend},
+	}
 }
 
 // processRoutes are those about this process and its servers.

@@ -127,7 +127,8 @@ var entries = [...]Entry{
 	},
 	{
 		Code: UnknownPayment, Status: 404, Title: "The payment is unknown", Admin: true,
-		Detail: "There is no payment with this id.", Client: "Check the id, and the merchant.", Ops: "List the refunds, or search orders by payment.",
+		Detail: "There is no payment with this id.", Client: "Check the id, and the merchant.",
+		Ops: "List the refunds, or search orders by payment.",
 	},
 	{
 		Code: UnknownMerchant, Status: 404, Title: "The merchant is unknown", Admin: true,

@@ -44,7 +44,8 @@ func (n *Node) moneyMetrics() []admin.Sample {
 	for i := range money.due {
 		sum := &money.due[i]
 		labels := []admin.Label{
-			{Name: "merchant", Value: string(sum.Merchant)}, {Name: "currency", Value: sum.Amount.Currency}, {Name: "cause", Value: string(sum.Cause)},
+			{Name: "merchant", Value: string(sum.Merchant)}, {Name: "currency", Value: sum.Amount.Currency},
+			{Name: "cause", Value: string(sum.Cause)},
 		}
 		out = append(out,
 			gauge("penstock_refunds_due_payments", "Payments that have to go back, by merchant, currency and cause.", sum.Count, labels...),

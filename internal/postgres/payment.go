@@ -240,7 +240,8 @@ func (s *Store) RefundSums(ctx context.Context, state seckill.PaymentState, merc
 }
 
 // SettleRefund implements seckill.OrderBooks. It takes the order's row first, as Pay does.
-func (s *Store) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author) (kept seckill.KeptPayment, order seckill.Order, err error) {
+func (s *Store) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author,
+) (kept seckill.KeptPayment, order seckill.Order, err error) {
 	what := fmt.Sprintf("settle the refund of payment %s", r.Payment)
 	known, err := s.FindPayments(ctx, r.Merchant, r.Payment)
 	if err != nil || len(known) == 0 {

@@ -41,7 +41,8 @@ type Timeouts struct {
 
 // NewTimeouts makes the part for the shards that owner says. held is asked before each look for orders; nil is
 // none are held.
-func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.Context) (Held, error), owner *Ownership, log *slog.Logger) *Timeouts {
+func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.Context) (Held, error), owner *Ownership,
+	log *slog.Logger) *Timeouts {
 	if held == nil {
 		held = func(context.Context) (Held, error) { return Held{}, nil }
 	}

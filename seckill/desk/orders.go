@@ -199,7 +199,9 @@ func ofPayments(t *seckill.OrderTrail) (steps []Step) {
 			steps[len(steps)-1].Detail += " and paid the order"
 		}
 		if k.State == seckill.PaymentStateDone {
-			steps = append(steps, Step{At: k.DoneAt, Name: StepRefund, Detail: fmt.Sprintf("%s went back, reference %s, said %s", what, k.Reference, k.DoneBy)})
+			steps = append(steps, Step{
+				At: k.DoneAt, Name: StepRefund, Detail: fmt.Sprintf("%s went back, reference %s, said %s", what, k.Reference, k.DoneBy),
+			})
 		}
 	}
 	for i := range t.Refused {
