@@ -288,6 +288,8 @@ func itemRows() []row {
 			body: body, status: status, code: code, want: want}
 	}
 	return []row{
+		{name: "a spread draft", pattern: one, method: "PUT", path: "/admin/v1/activities/wide",
+			body: strings.Replace(activityBody, `"per_user":2`, `"per_user":2,"max_orders":7,"spread":3`, 1), status: 200},
 		edit("in a draft", "wide", `{"price":2999,"per_user":1,"spread":2,"reason":"list price"}`, 200, "", has("items",
 			"[map[currency:CNY max_orders:7 per_user:1 price:2999 quantity:10 sku:phone-x spread:2]]")),
 		edit("nothing", "wide", `{"price":null}`, 400, problem.InvalidRequest, wrong("body: must have price, per_user or spread")),
