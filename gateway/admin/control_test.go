@@ -83,14 +83,14 @@ func controlRows() []row {
 			wrong("policies: must be at most 10000")),
 
 		{name: "none set", pattern: switches, method: "GET", status: 200, want: both(has("version", "0"),
-			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
+			keys("value", "on", "100", "on", "live", "1", "enforce", "off", "on", "auto", "on", "auto", "auto", "auto"))},
 		set("orders", `{"value":"off","reason":"x"}`, 200, "", has("version", "1", "applied", "1", "nodes", "1", "lagging", "[]")),
 		set("orders", `{"value":"on","scope":{"merchant":"m1"},"reason":"x","expires_in":"1h","allow_unknown":true}`, 200, "", both(has("version", "2"),
 			has("message", "orders is on for merchant m1, in force on the only gateway"))),
 		set("admission", `{"value":30,"scope":{"sku":"618/x"},"reason":"x","allow_unknown":true}`, 200, "", has("version", "3")),
 		set("poll-interval", `{"value":"5","reason":"x"}`, 200, "", has("version", "4")),
 		{name: "set", pattern: switches, method: "GET", status: 200, want: both(has("version", "4"),
-			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "auto", "on", "auto", "auto", "auto"))},
+			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "on", "auto", "on", "auto", "auto", "auto"))},
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
@@ -305,7 +305,7 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	put("wait", `{"value":"off","reason":"x"}`)
 	off := put("orders", `{"value":"off","reason":"x","expires_in":"1h"}`)
 	put("admission", `{"value":50,"reason":"x","scope":{"merchant":"m1"},"allow_unknown":true}`)
-	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "auto", "auto")
+	values := keys("value", "on", "100", "off", "live", "1", "enforce", "off", "on", "auto", "on", "auto", "auto", "auto")
 	s.revert(off).reverted(true)
 	values(s.must(200, "GET", "/admin/v1/switches", ""))
 	s.revert(off).reverted(false)
@@ -393,7 +393,7 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":10,"reason":"fire"}`)
 	s.must(200, "PUT", "/admin/v1/switches/admission", `{"value":null,"reason":"fire"}`)
 	list := s.must(200, "GET", "/admin/v1/switches", "")
-	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "on", "auto", "on", "auto", "open", "auto")(list)
 	has("version", "1", "unrecorded", "4")(list)
 	if n := strings.Count(list.body, `"unrecorded":true`); n != 2 {
 		t.Errorf("%d switches are told as not recorded: %s", n, list.body)
@@ -408,7 +408,7 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 		return strings.Contains(s.must(200, "GET", "/admin/v1/switches", "").body, `"version":5,"unrecorded":0`)
 	})
 	list = s.must(200, "GET", "/admin/v1/switches", "")
-	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "auto", "on", "auto", "open", "auto")(list)
+	keys("value", "off", "100", "off", "live", "1", "enforce", "off", "on", "auto", "on", "auto", "open", "auto")(list)
 	if strings.Contains(list.body, `"unrecorded":true`) || !strings.Contains(list.body, `"by":"configured"`) {
 		t.Error(list.body)
 	}
