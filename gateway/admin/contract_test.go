@@ -142,7 +142,8 @@ func (c *checked) validate(a *answer) (bool, string) {
 	if a.StatusCode == http.StatusMethodNotAllowed { // what isn't in the contract can't be held against it
 		return true, ""
 	}
-	if strings.HasPrefix(a.Header.Get("Content-Type"), "text/") || a.Header.Get("Content-Type") == typeYAML {
+	if strings.HasPrefix(a.Header.Get("Content-Type"), "text/") || a.Header.Get("Content-Type") == typeYAML ||
+		a.Header.Get("Content-Type") == typeNDJSON {
 		return true, ""
 	}
 	resp := *a.Response

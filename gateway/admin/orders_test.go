@@ -15,6 +15,9 @@ import (
 	"penstock/seckill"
 )
 
+// UnmarshalJSON implements json.Unmarshaler, for the tests' own reading.
+func (s *stamp) UnmarshalJSON(text []byte) error { return (*time.Time)(s).UnmarshalJSON(text) }
+
 // app is the caller of these orders.
 var app = seckill.CallerRef{Merchant: "m1", Caller: "app"}
 
