@@ -342,6 +342,3 @@ func TestExport_HasEveryOrderOnce(t *testing.T) {
 		t.Errorf("%v", head.Header)
 	}
 }
-
-// UnmarshalJSON implements json.Unmarshaler, so that the tests read documents into their own types.
-func (s *stamp) UnmarshalJSON(text []byte) error { return (*time.Time)(s).UnmarshalJSON(text) }

@@ -100,7 +100,7 @@ func (s *planScenario) no(errs ...error) {
 func (s *planScenario) sell(id seckill.ActivityID, length time.Duration) {
 	s.Helper()
 	item := seckill.Item{
-		SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: seckill.MaxItemQuantity, PerUser: 2, Spread: 2,
+		SKU: "x", Price: seckill.Money{Minor: 100, Currency: "CNY"}, Quantity: seckill.MaxItemQuantity - 2, PerUser: 2, Spread: 2,
 	}
 	a, err := s.store.UpdateActivity(s.Context(), id, s.by, func(*seckill.Activity) (*seckill.Activity, error) {
 		return &seckill.Activity{ID: id, Merchant: "m1", Name: "Sale", State: seckill.ActivityPublished, StartsAt: time.Now(),
