@@ -57,11 +57,11 @@ func (x *exchange) offered(p *seckill.Purchase) bool {
 		_, item = sale.Offer(p.SKU)
 		return sale, item
 	}
-	sale, item := own(x.server.sales.Catalog())
-	if item {
+	if _, item := own(x.server.sales.Catalog()); item {
 		return true
 	}
-	if sale, item = own(x.server.sales.Fresh(x.deadline())); item {
+	sale, item := own(x.server.sales.Fresh(x.deadline()))
+	if item {
 		return true
 	}
 	if sale == nil {
