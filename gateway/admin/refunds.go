@@ -178,7 +178,10 @@ func checkReference(s string) string {
 
 // takeAmount takes amount and currency, which are there both or not at all.
 func (o *object) takeAmount() *seckill.Money {
-	if o.raw["amount"] == nil && o.raw["currency"] == nil {
+	given := func(name string) bool { return o.raw[name] != nil && string(o.raw[name]) != "null" }
+	if !given("amount") && !given("currency") {
+		o.take("amount")
+		o.take("currency")
 		return nil
 	}
 	money := seckill.Money{Minor: o.integer("amount"), Currency: o.text("currency")}

@@ -139,21 +139,24 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 		if !apart {
 			err = w.try(ctx, &batch)
 		}
-		switch {
-		case errors.Is(err, seckill.ErrMoved):
+		if err == nil && !apart {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, seckill.ErrMoved) {
+			failed, goOn := w.acceptApart(ctx, batch, try)
+			if goOn {
+				return nil
+			}
+			err = cmp.Or(failed, err)
+		}
+		if errors.Is(err, seckill.ErrMoved) {
 			w.counts.Rewinds.Add(1)
 			w.log.Warn("the position is not where this worker has read from, it reads again from there", "err", err)
 			return w.rewind(ctx)
-		case err == nil && !apart:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
 		}
-		failed, goOn := w.acceptApart(ctx, batch, try)
-		if goOn {
-			return nil
-		}
-		err = cmp.Or(err, failed)
 		w.counts.Retries.Add(1)
 		w.refused.note(err, "pages", len(batch.Pages))
 		if !pause.Wait(ctx) {
@@ -196,7 +199,8 @@ const (
 // acceptApart finds out whose fault it is that the store takes no batch: it tries each partition for
 // itself. Where some can be committed, or the store answers at least, those that can't are set aside for
 // a while: the row of a shard or of a position may be locked, and that is no reason for the others to
-// wait (L10). It reports false where the store is at fault: then all wait for it.
+// wait (L10). It reports false where the store is at fault: then all wait for it; and where a position
+// has moved (ErrMoved), for a try whose answer was lost may have moved it.
 func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) (failed error, goOn bool) {
 	parts := partsOf(&batch)
 	var left []int32
@@ -208,6 +212,10 @@ func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) 
 			delete(w.frail, p)
 			goOn = true
 			continue
+		}
+		if errors.Is(err, seckill.ErrMoved) {
+			delete(w.frail, p)
+			return err, false
 		}
 		failed, left = err, append(left, p)
 		if !goOn && len(left) == 2 {

@@ -88,7 +88,7 @@ func contractBadActivities(c *contract) {
 	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
 	for _, bad := range []struct{ body, field string }{
 		{"", "body"}, {"{", "body"}, {"[]", "body"}, {good + "}", "body"}, {with(`"Sale"`, "\"\xff\""), "body"}, {with(`{"merchant"`, `{"foo":1,"merchant"`), "foo"},
-		{with(`"name":"Sale",`, ``), "name"}, {with(`"Sale"`, `"a\u0007"`), "name"}, {with(`"m-badact"`, `"nobody"`), "merchant"},
+		{with(`"name":"Sale",`, ``), "name"}, {with(`"Sale"`, `"a\u0007"`), "name"},
 		{with(`"starts_at":"`, `"starts_at":"x`), "starts_at"}, {with(`"ends_at":"2`, `"ends_at":"1`), "ends_at"}, {with(`"15m"`, `"15"`), "payment_window"},
 		{with(`"15m"`, `"-1m"`), "payment_window"}, {with(`"price":1999`, `"price":-1`), "items[0].price"}, {with(`"price":1999`, `"price":19.99`), "items[0].price"},
 		{with(`"CNY"`, `"yuan"`), "items[0].currency"}, {with(`"quantity":5`, `"quantity":-5`), "items[0].quantity"},
@@ -100,6 +100,7 @@ func contractBadActivities(c *contract) {
 			c.t.Errorf("%s: %q isn't named: %v", bad.body, bad.field, a)
 		}
 	}
+	c.admin(404, "unknown-merchant", "PUT", path, with(`"m-badact"`, `"nobody"`))
 	if a := c.admin(400, "invalid-request", "PUT", path, good[:len(good)-1]); strings.Contains(string(a.body), "is required") {
 		c.t.Errorf("what is no JSON lacks no members: %v", a)
 	}
