@@ -156,6 +156,11 @@ func (t *tally) note(key string, a answer) (done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch code := a.field("code"); {
+	case a.field("reason") == "not-accepted": // nobody promised it, and the repeat is told how it ended
+		if t.promised[key] != "" {
+			t.strange = append(t.strange, fmt.Sprintf("L2: key %s was promised %s, then told not-accepted", key, t.promised[key]))
+		}
+		return true
 	case a.status == http.StatusAccepted || a.status == http.StatusCreated:
 		order := a.field("order")
 		if before := t.promised[key]; before != "" && before != order {
