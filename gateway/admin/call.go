@@ -207,7 +207,7 @@ func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	if len(c.sent.Trailer) > 0 {
 		return nil, refuse(problem.InvalidRequest, "The request has trailer fields: send all fields in the header.")
 	}
-	if optional && len(bytes.TrimSpace(text)) == 0 {
+	if optional && len(text) == 0 {
 		return &object{raw: map[string]json.RawMessage{}, mistakes: m}, nil
 	}
 	return parseObject(text, "", m), nil

@@ -11,7 +11,7 @@ import (
 func TestNode_ADataDirectoryThatCantBeWrittenIsMissing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	n := &Node{cfg: Config{DataDir: dir}, health: newHealth(), log: slog.New(slog.DiscardHandler)}
-	n.health.hasCatalog = func() bool { return true }
+	n.health.hasCatalog, n.health.settings = func() bool { return true }, sound{}
 	n.probeDisk()
 	if missing := n.health.Missing(); !strings.HasPrefix(missing, "data-dir: ") {
 		t.Errorf("without the directory: %q", missing)
@@ -27,3 +27,9 @@ func TestNode_ADataDirectoryThatCantBeWrittenIsMissing(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// sound is a process whose settings are known.
+type sound struct{}
+
+func (sound) Known() bool   { return true }
+func (sound) Drained() bool { return false }

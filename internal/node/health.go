@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"penstock/gateway/admin"
-	"penstock/internal/settings"
+	"penstock/gateway/problem"
 )
 
 // health is what this process knows of itself, of its servers and of the shards. Both listeners
@@ -19,7 +19,7 @@ import (
 type health struct {
 	// Fixed before the listeners serve.
 	hasCatalog func() bool
-	settings   *settings.Watcher
+	settings   standing
 
 	draining atomic.Bool
 	disk     atomic.Pointer[error] // why the embedded parts can't write; nil where they can
@@ -33,11 +33,11 @@ type health struct {
 
 // serverState is how a server does. The JSON is of /readyz?verbose.
 type serverState struct {
-	Server   string    `json:"server"`
-	Instance string    `json:"instance"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Detail   string    `json:"detail"`
+	Server   string `json:"server"`
+	Instance string `json:"instance"`
+	State    string `json:"state"`
+	Since    string `json:"since"`
+	Detail   string `json:"detail"`
 }
 
 // The states of a server: degraded is one that answers in part.
@@ -79,6 +79,12 @@ func newHealth() *health {
 	h := &health{hasCatalog: func() bool { return false }, since: make(map[string]serverState)}
 	h.report.Store(&report{Servers: []serverState{}})
 	return h
+}
+
+// standing is how this process stands with the settings; *settings.Watcher is one.
+type standing interface {
+	Known() bool   // it has some, or had
+	Drained() bool // an operator took it out of service
 }
 
 // Missing names what this process lacks to answer buyers, "" where it lacks nothing.
@@ -183,7 +189,7 @@ func (n *Node) lookAtServers(stock error) []serverState {
 		if before, ok := n.health.since[key]; ok && before.State == s.State {
 			s.Since = before.Since
 		} else {
-			s.Since = time.Now().UTC().Truncate(time.Millisecond)
+			s.Since = time.Now().UTC().Format(problem.TimeFormat)
 		}
 		seen[key] = *s
 	}
