@@ -207,3 +207,19 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 		}
 	})
 }
+
+// Two tries whose answers were lost have moved both positions: each partition alone is refused then, and
+// the worker reads again from where they are.
+func TestL3_PositionsThatMovedAreReadAgain(t *testing.T) {
+	ann, bob := seckill.AppendPage(nil, pageOf("ann")), seckill.AppendPage(nil, pageOf("bob"))
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{
+			hauls:   []seckill.Haul{join(haulOf(0, 3, ann), haulOf(1, 8, bob))},
+			answers: []error{errors.New("the answer was lost")},
+			refuses: map[int32]error{0: seckill.ErrMoved, 1: seckill.ErrMoved},
+		}
+		if err := s.worker().Step(t.Context()); err != nil || s.rewinds != 1 || len(s.taken) > 0 {
+			t.Errorf("%v after %d rewinds, %d taken", err, s.rewinds, len(s.taken))
+		}
+	})
+}
