@@ -24,7 +24,7 @@ install: ## get what the tests need: Go modules, redis-server, postgresql, the K
 # The tests on real servers fail here when one is missing, instead of being skipped.
 test: export PENSTOCK_TEST_SERVERS = 1
 test: install ## all tests, with the race detector where it can find something; needs a network the first time
-	$(GO) test -race -timeout 20m $(RACED)
+	$(GO) test -race -timeout 40m $(RACED)
 	$(GO) test -timeout 20m $(UNRACED)
 
 check: lint ## lint and unit tests: what to run before a commit, under a minute once built
@@ -36,7 +36,7 @@ lint: ## gofmt, vet, staticcheck
 	$(STATICCHECK) -checks all,-ST1000 ./...
 
 race: ## the unit tests with the race detector
-	$(GO) test -race -timeout 20m $(RACED)
+	$(GO) test -race -timeout 40m $(RACED)
 
 contract: install ## send both listeners what their contracts allow and forbid (Schemathesis), CASES (default 8) for each operation
 	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/e2e -run '^TestContract_Schemathesis$$' -contract.cases=$${CASES:-8} -timeout 30m -v
