@@ -169,6 +169,7 @@ func TestNode_DrainDelay(t *testing.T) {
 	c := testConfig(t)
 	c.Gateway.DrainDelay = 300 * time.Millisecond
 	n := start(t, c, RoleGateway|RoleWorker)
+	get(t, n.PublicURL()+"/livez") // is answered once it serves: nobody waits for what doesn't
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
