@@ -136,7 +136,7 @@ func TestDocument_PlannedSwitches(t *testing.T) {
 	}
 }
 
-// Whoever was closed out stays closed out since then, whatever other value closes it now: nobody looks again for its order.
+// A buyer who was closed out stays closed out since then, whatever other value closes it now: nobody looks again for its order.
 func TestController_ClosedSinceStays(t *testing.T) {
 	c := controller(t, "admission: 0")
 	before := c.Enter(purchase()).Since

@@ -42,7 +42,7 @@
 //     taken and given back are missing for that long.
 //   - That strangers (keys without room) get what their policy says; they get less. One that finds room
 //     later starts with a full bucket.
-//   - Anything before the first Apply: without policies, everything is allowed. Whoever serves requests
+//   - Anything before the first Apply: without policies, everything is allowed. A server of requests
 //     applies first.
 //   - That removing a policy and adding it again is no edit: in between, there was no limit.
 //

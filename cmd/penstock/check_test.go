@@ -1,10 +1,6 @@
 package main
 
-import (
-	"testing"
-
-	"penstock/internal/node"
-)
+import "testing"
 
 func TestMoney(t *testing.T) {
 	for want, c := range map[string]struct {
@@ -18,14 +14,7 @@ func TestMoney(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts the whole process")
-	}
-	cfg := defaultConfig()
-	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
-	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
-	t.Setenv(envAdmin, p.AdminURL())
-	t.Setenv(envAdminToken, ctlToken)
+	operated(t)
 	const sale = "kind: merchant\nmerchant: m1\nname: Shop\n---\nkind: activity\nactivity: s\nmerchant: m1\nname: S\nstarts_at: 2026-01-01T00:00:00Z\n" +
 		"ends_at: 2096-12-31T00:00:00Z\npayment_window: 15m\nitems:\n- {sku: a, price: 199900, currency: CNY, quantity: 1, per_user: 1}\n" +
 		"- {sku: b, price: 1999, currency: CNY, quantity: 0, per_user: 1}\n- {sku: c, price: 209900, currency: CNY, quantity: 1, per_user: 1}\n"

@@ -63,8 +63,9 @@ items:
   - {sku: phone-x, price: 199900, currency: CNY, quantity: 10, per_user: 2}
 `
 
-// TestCtl drives every command against a running process, in the order in which a shop would.
-func TestCtl(t *testing.T) {
+// operated starts a whole process that the commands of this test talk to.
+func operated(t *testing.T) *node.Node {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts the whole process")
 	}
@@ -73,6 +74,12 @@ func TestCtl(t *testing.T) {
 	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
 	t.Setenv(envAdmin, p.AdminURL())
 	t.Setenv(envAdminToken, ctlToken)
+	return p
+}
+
+// TestCtl drives every command against a running process, in the order in which a shop would.
+func TestCtl(t *testing.T) {
+	operated(t)
 	for _, s := range append([]step{
 		{args: "ctl merchants put m1 --name 618+Phones", stdout: `^merchant +m1\nname +618 Phones\npayment secret +[0-9a-f]{64}\n$`},
 		{args: "ctl merchants put m1 --name Phones --reason shorter", stdout: `^merchant +m1\nname +Phones\n$`},

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"penstock/internal/node"
 )
 
 const applyFiles = `
@@ -40,14 +38,7 @@ scope: {merchant: m1}
 `
 
 func TestCtlApply(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts the whole process")
-	}
-	cfg := defaultConfig()
-	cfg.Listen, cfg.AdminListen, cfg.DataDir, cfg.AdminToken = "127.0.0.1:0", "127.0.0.1:0", t.TempDir(), ctlToken
-	p := running(t, cfg, node.RoleGateway|node.RoleWorker)
-	t.Setenv(envAdmin, p.AdminURL())
-	t.Setenv(envAdminToken, ctlToken)
+	operated(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "shop.yaml")
 	write := func(name, text string) {

@@ -22,7 +22,7 @@ const (
 )
 
 // Recount implements seckill.StockStore. One that mends first takes all rows of counters, in the order
-// in which others take them. Whoever changes an order's units changes a row of the shard's digests
+// in which others take them. A transaction that changes an order's units changes a row of the shard's digests
 // before it commits, so what is read then stays so until the counters are set.
 func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*seckill.Recount, error) {
 	what := fmt.Sprintf("recount shard %d", shard)
