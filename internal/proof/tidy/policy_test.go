@@ -43,6 +43,7 @@ type arrow struct {
 var arrows = map[string]arrow{
 	"internal/batch":    {why: "natural batching knows nothing of what it carries"},
 	"internal/vault":    {why: "it encrypts texts at rest, and knows nothing of what they are for"},
+	"internal/live":     {why: "the words of the live view; whoever shows a sale needs none of the parts that make it"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
@@ -91,7 +92,10 @@ var arrows = map[string]arrow{
 	},
 	"gateway/admin/login": {why: "people by OpenID Connect; what they may is decided by others"},
 	"gateway/admin": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "gateway/admin/login"},
+		may: []string{
+			"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "internal/live",
+			"gateway/admin/login",
+		},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
