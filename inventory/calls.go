@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/redis/rueidis"
 )
 
 // Confirm marks holds whose orders exist; one that the shard forgot is put back, and takes its
@@ -110,6 +112,67 @@ func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]boo
 func (s *Stock) Levels(ctx context.Context, shard ShardID) (Levels, error) {
 	levels, _, err := s.ItemLevels(ctx, shard, nil)
 	return levels, err
+}
+
+// AllLevels reads several shards in one write, whatever their epochs: each as it was at one moment, and
+// not all at the same. It costs a tenth of as many calls of Levels. errs has an error for each shard that
+// could not be read; shards must be below MaxShards.
+func (s *Stock) AllLevels(ctx context.Context, shards []ShardID) (all []Levels, errs []error) {
+	all, errs = make([]Levels, len(shards)), make([]error, len(shards))
+	fail := func(err error) ([]Levels, []error) {
+		for i, shard := range shards {
+			errs[i] = fmt.Errorf("read shard %d: %w", shard, readOnly(err))
+		}
+		return all, errs
+	}
+	if err := s.checkRunning(); err != nil {
+		return fail(err)
+	}
+	client, err := s.conn()
+	if err != nil {
+		return fail(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	commands := make([]rueidis.Completed, len(shards))
+	for i, shard := range shards {
+		commands[i] = client.B().Hmget().Key(s.keys[shard].keys[0]).Field(numberFields...).Build()
+	}
+	for i, result := range client.DoMulti(ctx, commands...) {
+		if all[i], err = parseNumbers(result.ToArray()); err != nil {
+			errs[i] = fmt.Errorf("read shard %d: %w", shards[i], readOnly(s.outcome(err)))
+		}
+	}
+	return all, errs
+}
+
+// numberFields are a shard's numbers as shard.lua has them, in the order of parseNumbers.
+var numberFields = []string{"epoch", "closed", "seq", "fresh", "names", "items", "ordered", "sold"}
+
+// parseNumbers reads a shard's numbers; one that isn't there is zero.
+func parseNumbers(values []rueidis.RedisMessage, err error) (Levels, error) {
+	if err != nil {
+		return Levels{}, err
+	}
+	numbers := make([]int64, len(numberFields))
+	for i := range numbers {
+		if i >= len(values) {
+			return Levels{}, fmt.Errorf("%w: %d of %d numbers", errReply, len(values), len(numbers))
+		}
+		if values[i].IsNil() {
+			continue
+		}
+		if numbers[i], err = values[i].AsInt64(); err != nil {
+			return Levels{}, fmt.Errorf("%w: %s: %w", errReply, numberFields[i], err)
+		}
+	}
+	return Levels{
+		Epoch: Epoch(numbers[0]), Closed: numbers[1] == 1, Seq: uint64(numbers[2]), Fresh: numbers[3], Names: numbers[4],
+		Items: numbers[5], Ordered: Digest(numbers[6]), Sold: Digest(numbers[7]),
+	}, nil
 }
 
 // ItemLevels reads items of the shard at one moment with its levels, whatever its epoch. At most

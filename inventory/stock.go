@@ -249,7 +249,7 @@ func (s *Stock) took(ref Ref, messages []rueidis.RedisMessage, err error, extra 
 	case err == nil:
 		s.saw(ref, r.seq)
 		if v := s.watched(ref); v != nil {
-			v.observe(r.log, at)
+			v.observe(r.log, r.seq, at)
 		}
 	case errors.As(err, &refused):
 		s.refused(ref, refused)

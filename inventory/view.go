@@ -28,9 +28,10 @@ import (
 //
 // The view learns of crossings in three ways, and follows at once where an item is out: by the log,
 // by messages on the channel, and by the verdict sold out. Where messages and verdicts are missed,
-// the poll finds them: a view that has not been sure for cfg.Poll is synced. There is never more
-// than one sync at a time. A reply that shows no longer log than was followed makes the view sure,
-// without a sync.
+// the poll finds them: it looks at a view that has not been sure for cfg.Poll, and where that shard
+// was written to, the view is synced. There is never more than one sync at a time. A reply that shows
+// no longer log than was followed makes the view sure, without a sync, and so does one that shows the
+// seq of the last such reply: every write takes one.
 type view struct {
 	// Fixed after newView.
 	ref   Ref
@@ -47,6 +48,7 @@ type view struct {
 
 	mu       sync.Mutex
 	position int64    // guarded by mu: elements of the log that were followed
+	ended    uint64   // guarded by mu: a seq at which the log had no more elements
 	kept     int64    // guarded by mu: this view's part of stock.known
 	blind    bool     // guarded by mu: too many heads to remember; the filter is empty and stays so
 	dropped  bool     // guarded by mu: no longer watched
@@ -107,13 +109,30 @@ func (v *view) inStock(item ItemID) (bool, time.Duration) {
 	return !v.items.Load().has(item, bitOut), age
 }
 
-// observe takes a reply: how long the log is, of a shard that answered well to what was sent at at.
-func (v *view) observe(log int64, at time.Duration) {
+// observe takes a reply: how long the log is at a seq, of a shard that answered well to what was sent at
+// at.
+func (v *view) observe(log int64, seq uint64, at time.Duration) {
 	v.mu.Lock()
 	if log <= v.position && v.sure.Load() != nil {
+		v.ended = max(v.ended, seq)
 		v.surely(at)
 	}
 	v.mu.Unlock()
+}
+
+// glance takes the shard's numbers of at or later, and reports whether they say that nothing was
+// written since the view had followed the log to its end. Else it has to be synced.
+func (v *view) glance(levels *Levels, at time.Duration) bool {
+	if levels.Epoch != v.ref.Epoch || levels.Closed {
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if sure := v.sure.Load(); sure == nil || sure.shut || levels.Seq != v.ended {
+		return false
+	}
+	v.surely(at)
+	return true
 }
 
 // surely makes the view sure as of at. The caller holds mu.
@@ -216,7 +235,7 @@ func (v *view) follow(ctx context.Context) error {
 			return err
 		}
 		if from+int64(len(elements)) >= state.log {
-			v.followed(at)
+			v.followed(state.Seq, at)
 			return nil
 		}
 	}
@@ -294,10 +313,11 @@ func (v *view) remember(hashes string) {
 	}
 }
 
-// followed makes the view sure: it has followed the log to its end, as of at.
-func (v *view) followed(at time.Duration) {
+// followed makes the view sure: it has followed the log to the end that it had at seq, as of at.
+func (v *view) followed(seq uint64, at time.Duration) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.ended = max(v.ended, seq)
 	if v.sure.Load() == nil {
 		v.forgetInherited()
 	}

@@ -142,24 +142,39 @@ func TestARefusalIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// A busy shard and a quiet one: each view is read while it would get old, and no more.
+// A shard that is silent is looked at, and followed only where somebody else wrote to it. One that
+// answers all the time needs neither.
 func TestPollsAreForTheSilent(t *testing.T) {
 	b := newBed(t)
-	s := b.process(Config{Poll: 100 * time.Millisecond})
+	s, other := b.process(Config{Poll: 100 * time.Millisecond}), b.process(Config{})
 	ref := b.opened(s, 1000)
 	v := s.viewAt(ref.Shard)
 	b.until("first sync", func() bool { return v.sure.Load() != nil && v.syncing.Load() == syncIdle })
-	polls := make(chan struct{}, 1000)
+	looks, syncs := make(chan struct{}, 1000), make(chan struct{}, 1000)
 	b.on(func(_ *server.Peer, command string, args ...string) bool {
-		if isScript(&s.scripts.levels, command, args) {
-			polls <- struct{}{}
+		switch {
+		case command == "HMGET" && len(args) == 1+len(numberFields):
+			looks <- struct{}{}
+		case isScript(&s.scripts.levels, command, args):
+			syncs <- struct{}{}
 		}
 		return false
 	})
-	next(b, "poll of a silent shard", polls)
+	for range 3 {
+		next(b, "look at a silent shard", looks)
+	}
+	if len(syncs) > 0 {
+		t.Errorf("%d syncs of a shard that nobody writes to", len(syncs))
+	}
+	b.holds(other, ref, "o1", Held)
+	name := hashName(Head(unit("o1").ID))
+	b.until("the name that the other process took", func() bool { return v.names.has(name) })
 	b.until("silent again", func() bool { return v.syncing.Load() == syncIdle })
-	for len(polls) > 0 {
-		<-polls
+	for len(looks)+len(syncs) > 0 {
+		select {
+		case <-looks:
+		case <-syncs:
+		}
 	}
 	began := time.Now()
 	for time.Since(began) < 300*time.Millisecond {
@@ -167,8 +182,8 @@ func TestPollsAreForTheSilent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(polls) > 1 {
-		t.Errorf("%d polls of a shard that answers all the time", len(polls))
+	if len(looks)+len(syncs) > 1 {
+		t.Errorf("%d looks and %d syncs of a shard that answers all the time", len(looks), len(syncs))
 	}
 }
 

@@ -3,6 +3,8 @@ package inventory
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -122,11 +124,14 @@ func (s *Stock) Seen(shard ShardID, item ItemID) (sighting Sighting, ok bool) {
 	return Sighting{v.ref.Epoch, slot.seq, slot.word.Load()&bitOut == 0}, true
 }
 
-// poll has the views that were silent follow their shards, and repeats the events that found no
-// place. A view is looked at twice in cfg.Poll, so none is older than that and a half.
+// poll looks at the views that were silent, and repeats the events that found no place. A view is
+// looked at twice in cfg.Poll, so none is older than that and a half.
 func (s *Stock) poll(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.Poll / 2)
 	defer tick.Stop()
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	lanes := make(map[int]*atomic.Bool) // where a look is under way
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,16 +139,47 @@ func (s *Stock) poll(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := s.now()
+		silent := make(map[int][]*view)
 		for _, v := range s.views.Load() {
 			if v == nil {
 				continue
 			}
-			if sure := v.sure.Load(); sure == nil || sure.shut || now-sure.at >= s.cfg.Poll {
+			if sure := v.sure.Load(); sure == nil || sure.shut {
 				v.sync()
+			} else if now-sure.at >= s.cfg.Poll {
+				lane := s.Lane(v.ref.Shard)
+				silent[lane] = append(silent[lane], v)
 			}
 			if v.hasNews() {
 				s.emit(event{kind: eventCrossing, view: v})
 			}
+		}
+		for lane, views := range silent {
+			if lanes[lane] == nil {
+				lanes[lane] = new(atomic.Bool)
+			}
+			if busy := lanes[lane]; busy.CompareAndSwap(false, true) {
+				looking.Go(func() {
+					s.glance(ctx, views)
+					busy.Store(false)
+				})
+			}
+		}
+	}
+}
+
+// glance reads the shards of views in one write, and syncs the views of those that were written to or
+// could not be read.
+func (s *Stock) glance(ctx context.Context, views []*view) {
+	shards := make([]ShardID, len(views))
+	for i, v := range views {
+		shards[i] = v.ref.Shard
+	}
+	at := s.now()
+	levels, errs := s.AllLevels(ctx, shards)
+	for i, v := range views {
+		if errs[i] != nil || !v.glance(&levels[i], at) {
+			v.sync()
 		}
 	}
 }

@@ -23,9 +23,9 @@ type countedStock struct {
 	calls *atomic.Int64
 }
 
-func (s *countedStock) Levels(ctx context.Context, shard inventory.ShardID) (inventory.Levels, error) {
+func (s *countedStock) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
 	s.calls.Add(1)
-	return s.Model.Levels(ctx, shard)
+	return s.Model.AllLevels(ctx, shards)
 }
 
 func (s *countedStock) ItemLevels(ctx context.Context, shard inventory.ShardID,

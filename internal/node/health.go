@@ -12,6 +12,7 @@ import (
 
 	"penstock/gateway/admin"
 	"penstock/gateway/problem"
+	"penstock/inventory"
 )
 
 // health is what this process knows of itself, of its servers and of the shards. Both listeners
@@ -149,13 +150,19 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 	if len(h.open) != len(rows) {
 		h.open = make([]shardState, len(rows))
 	}
-	for range min(some, len(rows)) {
-		i := h.next % len(rows)
-		h.next = i + 1
-		levels, failed := n.servers.stock.Levels(ctx, rows[i].Ref.Shard)
+	next := make([]int, min(some, len(rows)))
+	shards := make([]inventory.ShardID, len(next))
+	for j := range next {
+		next[j] = h.next % len(rows)
+		h.next = next[j] + 1
+		shards[j] = rows[next[j]].Ref.Shard
+	}
+	all, errs := n.servers.stock.AllLevels(ctx, shards)
+	for j, i := range next {
+		levels := all[j]
 		switch {
-		case failed != nil:
-			err = failed
+		case errs[j] != nil:
+			err = errs[j]
 			h.open[i] = shardUnknown
 		case !levels.Closed && levels.Epoch > 0 && levels.Epoch >= rows[i].Ref.Epoch:
 			h.open[i] = shardOpen
@@ -164,7 +171,7 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 		default:
 			h.open[i] = shardClosed
 		}
-		n.observed.shard(rows[i].Ref.Shard, levels, failed)
+		n.observed.shard(rows[i].Ref.Shard, levels, errs[j])
 	}
 	for _, state := range h.open {
 		switch state {

@@ -107,7 +107,7 @@ func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look
 	if err != nil {
 		return fmt.Errorf("read the sums: %w", err)
 	}
-	levels, err := a.stock.Levels(ctx, shard)
+	levels, _, err := a.stock.ItemLevels(ctx, shard, nil)
 	if err != nil {
 		return fmt.Errorf("read the shard: %w", err)
 	}

@@ -116,13 +116,20 @@ func (r *Rebuilder) Step(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the shards: %w", err)
 	}
-	var sick, unseen []inventory.ShardID
+	var idle, sick, unseen []inventory.ShardID
 	var why error
 	for _, shard := range r.owner.Shards() {
-		if int(shard) >= len(rows) || r.isBusy(shard) {
+		if int(shard) < len(rows) && !r.isBusy(shard) {
+			idle = append(idle, shard)
+		}
+	}
+	levels, errs := r.stock.AllLevels(ctx, idle)
+	for i, shard := range idle {
+		if errs[i] != nil {
+			why, unseen = fmt.Errorf("read the shard: %w", errs[i]), append(unseen, shard)
 			continue
 		}
-		need, err := r.needs(ctx, rows[shard])
+		need, err := r.needs(ctx, rows[shard], levels[i])
 		if err != nil {
 			why, unseen = err, append(unseen, shard)
 			continue
@@ -154,12 +161,8 @@ func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
 	return r.busy[shard]
 }
 
-// needs reports whether a shard has to be rebuilt by this process now.
-func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow) (bool, error) {
-	levels, err := r.stock.Levels(ctx, row.Ref.Shard)
-	if err != nil {
-		return false, fmt.Errorf("read the shard: %w", err)
-	}
+// needs reports whether a shard, which was read after its row, has to be rebuilt by this process now.
+func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Levels) (bool, error) {
 	switch {
 	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
 		return true, nil // it forgot

@@ -20,8 +20,11 @@ type away struct {
 	err error
 }
 
-func (a *away) Levels(_ context.Context, shard inventory.ShardID) (inventory.Levels, error) {
-	return inventory.Levels{Epoch: 1}, a.err
+func (a *away) AllLevels(_ context.Context, shards []inventory.ShardID) (all []inventory.Levels, errs []error) {
+	for range shards {
+		all, errs = append(all, inventory.Levels{Epoch: 1}), append(errs, a.err)
+	}
+	return all, errs
 }
 
 // rows is a store with the rows of two shards.

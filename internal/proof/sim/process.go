@@ -137,16 +137,16 @@ func (p *process) begin(part *part) {
 // shard, asks for a rebuild of those that have lost writes, and follows the others.
 func (p *process) watch(ctx context.Context) error {
 	for shard := range inventory.ShardID(p.rig.cfg.Shards) {
-		levels, err := p.stock.Levels(ctx, shard)
-		if err != nil {
+		all, errs := p.stock.AllLevels(ctx, []inventory.ShardID{shard})
+		if errs[0] != nil {
 			continue
 		}
 		ref := inventory.Ref{Shard: shard, Epoch: p.stock.Epoch(shard)}
 		if ref.Epoch != 0 {
 			_, _ = p.stock.Find(ctx, ref, pollItem, pollName) // the seam hears it, if it lost something
 		}
-		if levels.Epoch > ref.Epoch {
-			p.signals.OnEpoch(shard, levels.Epoch)
+		if all[0].Epoch > ref.Epoch {
+			p.signals.OnEpoch(shard, all[0].Epoch)
 		}
 	}
 	return errors.Join(p.sale.Suspect(ctx), p.sale.Follow(ctx))

@@ -146,10 +146,26 @@ func (s *stockSeam) Restock(ctx context.Context, ref inventory.Ref, restocks []i
 	return applied, s.heard(ref, err)
 }
 
-func (s *stockSeam) Levels(ctx context.Context, shard inventory.ShardID) (inventory.Levels, error) {
-	return through(ctx, s.process, callLevels, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (inventory.Levels, error) {
-		return s.far.Levels(ctx, shard)
+// allLevels is the answer to AllLevels.
+type allLevels struct {
+	all  []inventory.Levels
+	errs []error
+}
+
+func (s *stockSeam) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
+	shards = slices.Clone(shards)
+	about := ""
+	for _, shard := range shards {
+		about += fmt.Sprintf(" s%d", shard)
+	}
+	read, err := through(ctx, s.process, callLevels, about, func(ctx context.Context) (r allLevels, err error) {
+		r.all, r.errs = s.far.AllLevels(ctx, shards)
+		return r, nil
 	})
+	if err != nil {
+		return make([]inventory.Levels, len(shards)), slices.Repeat([]error{err}, len(shards))
+	}
+	return read.all, read.errs
 }
 
 // numbers is the answer to ItemLevels.

@@ -51,9 +51,13 @@ func TestSim(t *testing.T) {
 		s.run(t, func(n uint64) (uint64, bool) { return first + n, time.Since(began) < *budgetFlag })
 	default:
 		s.run(t, func(n uint64) (uint64, bool) { return n + 1, n < *seedsFlag })
-		if *seedsFlag == fixedSeeds && !t.Failed() && len(s.coverage.missing()) > 0 {
-			// A change of the code makes other histories of the same seeds. Some more meet the rest.
-			s.run(t, func(n uint64) (uint64, bool) { return fixedSeeds + n + 1, n < fixedSeeds/2 })
+		// A change of the code makes other histories of the same seeds. Some more meet the rest.
+		const more = fixedSeeds / 4
+		for next := uint64(fixedSeeds); *seedsFlag == fixedSeeds && next < 3*fixedSeeds; next += more {
+			if t.Failed() || len(s.coverage.missing()) == 0 {
+				break
+			}
+			s.run(t, func(n uint64) (uint64, bool) { return next + n + 1, n < more })
 		}
 	}
 	if t.Failed() {

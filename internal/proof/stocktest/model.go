@@ -451,10 +451,19 @@ func (s *shard) restock(r inventory.Restock) bool {
 	return true
 }
 
-// Levels is seckill.Stock's.
+// Levels is *inventory.Stock's.
 func (m *Model) Levels(ctx context.Context, id inventory.ShardID) (inventory.Levels, error) {
 	levels, _, err := m.ItemLevels(ctx, id, nil)
 	return levels, err
+}
+
+// AllLevels is seckill.Stock's.
+func (m *Model) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
+	all, errs := make([]inventory.Levels, len(shards)), make([]error, len(shards))
+	for i, shard := range shards {
+		all[i], errs[i] = m.Levels(ctx, shard)
+	}
+	return all, errs
 }
 
 // ItemLevels is seckill.Stock's.
