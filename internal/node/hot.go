@@ -7,6 +7,7 @@ import (
 
 	"penstock/inventory"
 	"penstock/seckill"
+	"penstock/seckill/backoffice"
 )
 
 // hotItems counts, roughly, which items are ordered most: they are loaded first when their shard is
@@ -54,8 +55,8 @@ func (h *hotItems) count(accepted []seckill.Acceptance) {
 	}
 }
 
-// of returns the items of the shard that are ordered most, the first one first.
-func (h *hotItems) of(shard inventory.ShardID) []inventory.ItemID {
+// of returns the items of the shard that are ordered most.
+func (h *hotItems) of(shard inventory.ShardID) backoffice.Hot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	counts := h.shards[shard]
@@ -66,5 +67,9 @@ func (h *hotItems) of(shard inventory.ShardID) []inventory.ItemID {
 	slices.SortFunc(items, func(a, b inventory.ItemID) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
 	})
-	return items[:min(len(items), maxHot)]
+	hot := backoffice.Hot{Items: items[:min(len(items), maxHot)]}
+	if len(items) > 0 {
+		hot.Orders = counts[items[0]]
+	}
+	return hot
 }

@@ -56,13 +56,13 @@ func TestHotItems(t *testing.T) {
 		order(1000+item, 1)
 	}
 	got := h.of(2)
-	if len(got) > maxHot || got[0] != 9 || got[1] != 5 {
-		t.Errorf("%v", got)
+	if items := got.Items; len(items) > maxHot || items[0] != 9 || items[1] != 5 || got.Orders < 2 {
+		t.Errorf("%+v", got)
 	}
 	if n := len(h.shards[2]); n > maxCounted {
 		t.Errorf("%d counts are kept", n)
 	}
-	if other := h.of(3); len(other) > 0 {
-		t.Errorf("another shard's: %v", other)
+	if other := h.of(3); len(other.Items) > 0 || other.Orders > 0 {
+		t.Errorf("another shard's: %+v", other)
 	}
 }

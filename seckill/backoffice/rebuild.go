@@ -1,6 +1,7 @@
 package backoffice
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -26,8 +27,8 @@ import (
 //     still the incarnation of before the barrier; then the snapshot, in a transaction of its own,
 //  5. load, and open where the shard still shows this rebuild's own close, with all that was loaded.
 //
-// One wait and one barrier serve all of them. From step 4 on each shard goes its own way, several at a
-// time. Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
+// One wait and one barrier serve all of them. From step 4 on each shard goes its own way: the one with
+// the most wanted item first and alone, so that it sells soon, and then several at a time. Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
 // again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
@@ -36,8 +37,8 @@ type Rebuilder struct {
 	store   seckill.Store
 	barrier *Barrier
 	owner   *Ownership
-	hot     func(inventory.ShardID) []inventory.ItemID // items that come first; nil is none
-	opened  func(context.Context)                      // called after a shard has opened
+	hot     func(inventory.ShardID) Hot // what comes first; nil is nothing
+	opened  func(context.Context)       // called after a shard has opened
 	log     *slog.Logger
 	alone   bool // no other process serves buyers
 
@@ -53,6 +54,13 @@ type Rebuilder struct {
 	others map[inventory.ShardID]closed // guarded by mu: shards that somebody else has closed
 }
 
+// Hot is what buyers want most of a shard: the items, the first one first, and how many orders that one
+// had. The zero value is nothing.
+type Hot struct {
+	Items  []inventory.ItemID
+	Orders int
+}
+
 // closed is a shard that was seen closed under an epoch, and since when.
 type closed struct {
 	epoch inventory.Epoch
@@ -65,13 +73,16 @@ const abandoned = 5 * time.Second
 // rebuildParallel is how many shards are read and loaded at a time.
 const rebuildParallel = 4
 
+// aloneFor is how long the first shard is written alone.
+const aloneFor = 3 * time.Second
+
 // loadParallel is how many calls load one shard at a time.
 const loadParallel = 4
 
 // NewRebuilder makes a rebuilder for the shards that owner says. opened is called after each shard that
 // it opened.
 func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
-	hot func(inventory.ShardID) []inventory.ItemID, opened func(context.Context), log *slog.Logger) *Rebuilder {
+	hot func(inventory.ShardID) Hot, opened func(context.Context), log *slog.Logger) *Rebuilder {
 	return &Rebuilder{
 		cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, hot: hot, opened: opened, log: log,
 		busy: make(map[inventory.ShardID]bool), mine: make(map[inventory.ShardID]bool),
@@ -231,15 +242,42 @@ func (r *Rebuilder) heal(ctx context.Context, shards []inventory.ShardID) {
 		}
 		return
 	}
+	r.writeAll(ctx, refs, incarnation, began)
+}
+
+// writeAll writes closed shards.
+func (r *Rebuilder) writeAll(ctx context.Context, refs []inventory.Ref, incarnation string, began time.Time) {
+	write := func(ref inventory.Ref, hot Hot) {
+		if err := r.write(ctx, ref, hot.Items, incarnation, began); err != nil && ctx.Err() == nil {
+			r.log.Warn("shard not rebuilt, it begins again", "shard", ref.Shard, "epoch", ref.Epoch, "err", err)
+		}
+	}
+	hot := make(map[inventory.ShardID]Hot)
+	if r.hot != nil {
+		for _, ref := range refs {
+			hot[ref.Shard] = r.hot(ref.Shard)
+		}
+	}
+	slices.SortStableFunc(refs, func(a, b inventory.Ref) int { return cmp.Compare(hot[b.Shard].Orders, hot[a.Shard].Orders) })
 	places := make(chan struct{}, rebuildParallel)
 	var work sync.WaitGroup
+	if first := refs[0]; hot[first.Shard].Orders > 0 {
+		written := make(chan struct{})
+		work.Go(func() {
+			defer close(written)
+			write(first, hot[first.Shard])
+		})
+		select {
+		case <-written:
+		case <-time.After(aloneFor): // its server may be sick, and theirs well
+		}
+		refs = refs[1:]
+	}
 	for _, ref := range refs {
 		places <- struct{}{}
 		work.Go(func() {
 			defer func() { <-places }()
-			if err := r.write(ctx, ref, incarnation, began); err != nil && ctx.Err() == nil {
-				r.log.Warn("shard not rebuilt, it begins again", "shard", ref.Shard, "epoch", ref.Epoch, "err", err)
-			}
+			write(ref, hot[ref.Shard])
 		})
 	}
 	work.Wait()
@@ -288,14 +326,10 @@ func (r *Rebuilder) close(ctx context.Context, shard inventory.ShardID) (invento
 	return ref, nil
 }
 
-// write fences one shard, loads what the snapshot has, and opens it.
-func (r *Rebuilder) write(ctx context.Context, ref inventory.Ref, incarnation string, began time.Time) error {
+// write fences one shard, loads what the snapshot has, hot items first, and opens it.
+func (r *Rebuilder) write(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID, incarnation string, began time.Time) error {
 	if err := r.store.Fence(ctx, ref, incarnation); err != nil {
 		return fmt.Errorf("fence: %w", err)
-	}
-	var hot []inventory.ItemID
-	if r.hot != nil {
-		hot = r.hot(ref.Shard)
 	}
 	l := newLoader(r.stock, ref, r.cfg.BatchCap, &r.loading)
 	err := r.store.Snapshot(ctx, ref, hot, func(items []inventory.Stocked, entries []inventory.Entry) error {
