@@ -10,12 +10,12 @@ type ambush struct {
 }
 
 // ambushes is how many a run has.
-const ambushes = 4
+const ambushes = 6
 
 // rarest are calls that most runs never make.
 var rarest = []method{callActivity, callBury, callCancel, callLoad, callMove, callOpen, callSnapshot}
 
-// layAmbushes chooses the run's ambushes, most of them for calls that are rare.
+// layAmbushes chooses the run's ambushes: most of them for calls that are rare.
 func (c *chaos) layAmbushes() {
 	all := driven()
 	seldom := slices.DeleteFunc(slices.Clone(all), func(m method) bool { return !rare[m] })

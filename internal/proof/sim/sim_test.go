@@ -28,7 +28,7 @@ var (
 
 // fixedSeeds is how many seeds the unit run takes: the same each time, so that a failure is a
 // change's.
-const fixedSeeds = 1000
+const fixedSeeds = 5000
 
 // TestSim runs the sale under faults and looks at L1 to L6 after every step. A failure names the
 // broken law, and prints a short path to it.
@@ -52,8 +52,8 @@ func TestSim(t *testing.T) {
 	default:
 		s.run(t, func(n uint64) (uint64, bool) { return n + 1, n < *seedsFlag })
 		// A change of the code makes other histories of the same seeds. Some more meet the rest.
-		const more = fixedSeeds / 4
-		for next := uint64(fixedSeeds); *seedsFlag == fixedSeeds && next < 3*fixedSeeds; next += more {
+		const more = fixedSeeds / 10
+		for next := uint64(fixedSeeds); *seedsFlag == fixedSeeds && next < 2*fixedSeeds; next += more {
 			if t.Failed() || len(s.coverage.missing()) == 0 {
 				break
 			}
