@@ -292,7 +292,9 @@ func (s *Sweeper) waitOut(ctx context.Context) error {
 	return nil
 }
 
-// bury decides doomed holds in the store. The relay settles those that get a tombstone.
+// bury decides doomed holds in the store. The relay settles those that get a tombstone; a withdrawal's
+// hold is settled here as well, since no row tells a later sweep of a tombstone whose settlement a Redis
+// has lost again.
 func (s *Sweeper) bury(ctx context.Context, d *doom) error {
 	for holds := d.holds; len(holds) > 0; {
 		n := min(len(holds), s.cfg.BatchCap)
@@ -301,18 +303,21 @@ func (s *Sweeper) bury(ctx context.Context, d *doom) error {
 			return fmt.Errorf("bury %d holds: %w", n, err)
 		}
 		var open []inventory.Hold
-		var sold []inventory.Settlement // a withdrawal that is committed is over
+		var over []inventory.Settlement
 		for i, there := range exists {
-			switch {
-			case !there:
+			if !there {
 				s.counts.Buried.Add(1)
-			case seckill.IsWithdrawal(holds[i].ID):
-				sold = append(sold, inventory.Settlement{Hold: holds[i], Kind: inventory.SettleSold})
-			default:
+			}
+			switch withdrawal := seckill.IsWithdrawal(holds[i].ID); {
+			case withdrawal && there:
+				over = append(over, inventory.Settlement{Hold: holds[i], Kind: inventory.SettleSold})
+			case withdrawal:
+				over = append(over, inventory.Settlement{Hold: holds[i], Kind: inventory.SettleVoid})
+			case there:
 				open = append(open, holds[i])
 			}
 		}
-		if err := s.settle(ctx, d.ref, sold); err != nil {
+		if err := s.settle(ctx, d.ref, over); err != nil {
 			return err
 		}
 		if err := s.confirm(ctx, d.ref, open); err != nil {

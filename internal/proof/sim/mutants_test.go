@@ -107,6 +107,11 @@ var sweepMutants = []mutant{
 		expectation("crash-8-fresh"),
 	},
 	{
+		"nosettlewithdrawal", "the sweeper settles the hold of a withdrawal that has its tombstone",
+		[]patch{{sweepFile, "			case withdrawal:\n", "			case false:\n"}},
+		expectation("withdrawal-settled-then-forgotten"),
+	},
+	{
 		"no sweep age", "a hold is old when its sweep age has passed by the sweeper's own clock",
 		[]patch{{sweepFile, "		if time.Now().Before(n.due) || ", "		if "}},
 		expectation("crash-2-hold"),
