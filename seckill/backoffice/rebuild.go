@@ -28,8 +28,9 @@ import (
 //  5. load, and open where the shard still shows this rebuild's own close, with all that was loaded.
 //
 // One wait and one barrier serve all of them. From step 4 on each shard goes its own way: the one with
-// the most wanted item first and alone, so that it sells soon, and then several at a time. Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
-// again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
+// the most wanted item first and alone, so that it sells soon, and then several at a time. Each step may
+// crash: the shard stays closed, nobody is promised anything, and its owner begins again under a higher
+// epoch. Two rebuilders of one shard do no harm: the later epoch wins.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
 	cfg     seckill.Config
