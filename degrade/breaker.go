@@ -573,7 +573,7 @@ func (b *Breaker) newsLocked() bool {
 	return b.cfg.OnChange != nil && !b.telling && b.told != b.period.Load().state
 }
 
-// tell tells OnChange until it knows the state. Who finds somebody else telling leaves it to them.
+// tell tells OnChange until it knows the state. A goroutine that finds another one telling leaves it to that one.
 func (b *Breaker) tell(news bool) {
 	for news {
 		b.mu.Lock()

@@ -171,7 +171,7 @@ func TestController_ClosedTakesRoom(t *testing.T) {
 	}
 }
 
-// TestAdmissionTakesItsShareAndKeepsIt: the share of buyers is what was asked for, and who is in at a share is in at every higher one.
+// TestAdmissionTakesItsShareAndKeepsIt: the share of buyers is what was asked for, and a buyer that is in at a share is in at every higher one.
 func TestAdmissionTakesItsShareAndKeepsIt(t *testing.T) {
 	const buyers = 20_000
 	in := make(map[string]bool)

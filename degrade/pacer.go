@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Pacer spaces refusals out. To read a request and to refuse it costs a gateway a quarter of what it costs to sell, so a flood that is
-// refused as fast as it comes leaves nothing for those who were let in, and a client that is refused at once comes again at once.
+// Pacer spaces refusals out. To read and refuse a request costs a gateway a quarter of what selling
+// costs. So a flood that is refused as fast as it comes leaves nothing for the buyers inside, and a
+// client that is refused at once comes again at once.
 // Refusals up to a rate go out at once; those above it wait for their turn, and their clients with them.
 //
 // It is a leaky bucket kept as one time (the generic cell rate algorithm, ITU-T I.371). Its methods are safe for concurrent use; it

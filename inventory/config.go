@@ -69,13 +69,15 @@ type Config struct {
 	// the call.
 	Guard func(ctx context.Context, lane int, call func(context.Context) error) error
 
-	// OnLost is told of each answer that showed lost writes, OnEpoch of an open or closed shard of
-	// a later epoch than the watched one, OnCrossing of an item of a watched shard that had units
-	// and has none, or the other way round, OnRing of what any process passed to Ring. OnSuspect is
-	// told the watched shards of a server that was restarted or replaced: it may have forgotten
-	// writes that nobody can prove. They are called one after another on a goroutine of the Stock
-	// and may call it back. While one takes its time, calls of OnRing may be left out; the others
-	// come again. nil is nobody.
+	// The callbacks tell what the Stock has seen:
+	//   - OnLost: an answer showed lost writes.
+	//   - OnEpoch: an open or closed shard has a later epoch than the watched one.
+	//   - OnCrossing: an item of a watched shard had units and has none, or the other way round.
+	//   - OnRing: a process passed a message to Ring.
+	//   - OnSuspect: a server of these watched shards was restarted or replaced. It may have
+	//     forgotten writes that nobody can prove.
+	// They are called one after another on a goroutine of the Stock and may call it back. While one
+	// takes its time, calls of OnRing may be left out; the others come again. nil is nobody.
 	OnLost     func(ref Ref)
 	OnEpoch    func(shard ShardID, epoch Epoch)
 	OnCrossing func(shard ShardID, item ItemID, inStock bool)

@@ -43,7 +43,7 @@ func newLimit(p *Policy, index, nodes int) *limit {
 }
 
 // price returns how many tokens a request of some cost takes. What costs more than a bucket holds takes all of it: else it would be
-// refused for ever, on a node whose share is small, and who waits as told would wait for nothing.
+// refused for ever, on a node whose share is small, and a client that waits as told would wait for nothing.
 func (l *limit) price(cost int64) int64 { return min(cost, l.burst) }
 
 // spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how long there will be n tokens.

@@ -22,7 +22,7 @@ type Request struct {
 	IP       netip.Addr
 	// Cost is how many tokens the request takes of each bucket; less than 1 counts as 1. A bucket that is smaller is taken whole.
 	Cost int
-	// Shadow makes all policies count only, whatever their mode: for who has switched limits to shadow.
+	// Shadow makes all policies count only, whatever their mode: for an operator that has switched limits to shadow.
 	Shadow bool
 }
 
@@ -62,7 +62,7 @@ const (
 )
 
 // kindNames are in the order of evaluation, from narrow to wide. The caller comes first: what it may not do anyway, it can't do under
-// a million invented users either, each of whom would need a slot.
+// a million invented users either; each of them would need a slot.
 var kindNames = [kinds]Kind{Caller, User, IP, SKU, Activity, Merchant, Global}
 
 // Limiter decides requests by the policies that were last applied. It is safe for use by many goroutines; New makes it.

@@ -38,10 +38,14 @@ const (
 	scopeService   = "service"
 )
 
-// ParseSLOs reads thresholds with commas between: p50 to p99.99 and max of a scope in parentheses (an outcome such as accepted or
-// sold-out, an action such as buy or poll, click_to_confirmed, service, or all, which may be left out) against a duration;
-// error_rate against a share; achieved_rate, accepted, orders_created and errors against a number. It reports everything that is
-// wrong, a line for each.
+// ParseSLOs reads thresholds with commas between:
+//   - p50 to p99.99 and max of a scope in parentheses, against a duration. A scope is an outcome such
+//     as accepted or sold-out, an action such as buy or poll, click_to_confirmed, service, or all,
+//     which may be left out.
+//   - error_rate against a share.
+//   - achieved_rate, accepted, orders_created and errors against a number.
+//
+// It reports everything that is wrong, a line for each.
 func ParseSLOs(text string) ([]SLO, error) {
 	var out []SLO
 	for _, part := range strings.Split(text, ",") {

@@ -1,25 +1,27 @@
-// Package seckill sells: activities, purchases, orders, and the work behind them.
+// Package seckill has the words of a sale and its decisions: activities, orders, pages of the queue,
+// payments, the catalog, and the interfaces Stock, Queue and Store on which a sale works. Package
+// seckill/desk does what people ask for, package seckill/backoffice what works by itself. A store
+// calls the functions Decide… inside its transaction and writes what they say:
 //
-// A purchase (Desk.Buy) takes a slot in the queue's bounded buffer, then a hold in the stock, then puts its record into the slot;
-// the acknowledged record is the promise, and the receipt is given within the accept deadline. A Worker makes orders of
-// records. A payment, a cancel or a timeout ends an order in the store, each by one conditional update, with an outbox row in the same
-// transaction; the Relay tells the stock. Who repairs a crash, after each step:
+//	changes := seckill.NewChanges()
+//	accepted := seckill.DecideAccept(&page, input, changes)
+//	// write changes in the same transaction
 //
-//	after                               stock    queue  store         who repairs, how
-//	slot taken                          -        -      -             nobody needs to: slots live in memory
-//	hold                                fresh    -      -             the buyer's repeat, or the Sweeper
-//	record put, not acknowledged        fresh    maybe  -             the same
-//	acknowledged, 202 sent or lost      fresh    yes    -             the Worker, after any restart
-//	order committed, offset not         fresh    yes    order         redelivery, which finds the row
-//	offset committed, hold unconfirmed  fresh    yes    order         the Sweeper finds the order and confirms
-//	order ended, with its outbox row    ordered  -      ended         the Relay settles, then deletes the row
-//	settled, outbox row not deleted     marker   -      ended         the Relay again: settling twice does nothing
-//	stock forgot                        -        any    any           the Rebuilder, from store and queue
+// A purchase takes a slot of the queue's bounded buffer and joins the line of its Redis node. A round
+// of the line takes holds in the stock and puts a page of promises into the queue. The purchase is
+// accepted when the page is acknowledged. A worker's transaction makes the orders and moves the
+// position in the queue. A payment, a cancel or a timeout ends an order by one conditional update,
+// with an outbox row in the same transaction; the relay tells the stock. ARCHITECTURE.md says what a
+// crash leaves after each step, and which part repairs it.
 //
-// What it promises are the laws L1 to L8 (docs/laws.md). The store decides every race, by primary key and under the item's
-// row; no two machines' clocks are compared; nothing assumes that it is the only node.
+// What it promises are the laws (docs/laws.md). The store decides every race, by primary key and under
+// the stock row. The clocks of two machines are never compared. Nothing assumes that its node is the
+// only one.
 //
-// What it doesn't promise: an order of arrival among buyers, or that a purchase answered with an unknown outcome happened.
+// What it doesn't promise: an order of arrival among buyers, or that a purchase with an unknown outcome
+// happened.
 //
-// Three kinds of no are never mixed: *Refusal is a decision, *Failure means that nothing happened, *Unknown that it may have.
+// Invariants: nothing here starts a goroutine, waits, or knows HTTP, Redis, Kafka or SQL. Three kinds
+// of no are never mixed: *Refusal is a decision, *Failure means that nothing happened, *Unknown means
+// that it may have happened.
 package seckill

@@ -126,9 +126,9 @@ type RefundSum struct {
 	Count    int64
 }
 
-// StatementLine is what happened to an item's orders on a day. Units of sold and cancelled orders count on the day
-// on which the order was paid or cancelled; money to go back on the day of its notice, and money that went back on
-// the day on which that was told.
+// StatementLine is what happened to an item's orders on a day. Units of sold and cancelled orders
+// count on the day on which the order was paid or cancelled. Money to go back counts on the day of its
+// notice, and money that went back on the day on which that was told.
 type StatementLine struct {
 	Day       string // 2006-01-02, UTC
 	Activity  ActivityID

@@ -64,7 +64,7 @@ func limitCommands() []*cobra.Command {
 			}
 			return s.printer.list(doc.Policies, "name", "key", "match", "rate", "burst", "mode")
 		}),
-		command("usage", "Show what each limit lets pass and refuses, on each gateway, and whom it refuses most", cobra.NoArgs, false,
+		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
 	}

@@ -15,8 +15,9 @@
 //   - reads see every write that was answered before, on every node: they ask the store for the catalog's version;
 //   - every limit is a field of Config and a metric (L8); nobody outside can fill the log.
 //
-// What is not promised: that a revert checks and writes in one transaction (a change between the
-// two is seen in the list of changes); that an answer made by net/http itself is a problem
-// document, where the request was read (417); that two who make the same token at the same moment
-// both keep it: the later one stands.
+// What is not promised:
+//   - A revert does not check and write in one transaction. A change between the two is seen in the
+//     list of changes.
+//   - An answer made by net/http itself (417) is no problem document.
+//   - Where two people make the same token at the same moment, the later one stands.
 package admin

@@ -92,7 +92,7 @@ func (c *call) openAPI() error {
 	return nil
 }
 
-// problemPage answers GET /problems and GET /problems/{code}: as HTML to who accepts that by name, like browsers do.
+// problemPage answers GET /problems and GET /problems/{code}: as HTML to a client that accepts that by name, like browsers do.
 func (c *call) problemPage() error {
 	pages, contentType := c.server.pages.text, typeText
 	if strings.Contains(c.r.Header.Get("Accept"), "text/html") {

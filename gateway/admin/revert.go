@@ -49,7 +49,7 @@ func planRevert(ch *seckill.Change) (undo, error) {
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }
 
-// revertRole returns the role that may take a change back: that of who may do the opposite.
+// revertRole returns the role that may take a change back: the role that may do the opposite.
 func revertRole(ch *seckill.Change) seckill.Role {
 	switch ch.Kind {
 	case seckill.ChangeStock, kindLimits, kindSwitches:

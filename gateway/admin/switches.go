@@ -94,7 +94,7 @@ func newSetDocs(switches []degrade.Switch) []setDoc {
 // switchDoc is a switch and everything that is set of it.
 type switchDoc struct {
 	Name    degrade.Name `json:"name"`
-	Value   switchValue  `json:"value"` // for who is in no scope
+	Value   switchValue  `json:"value"` // for everybody that is in no scope
 	Default switchValue  `json:"default"`
 	Values  string       `json:"values"`
 	Effect  string       `json:"effect"`

@@ -60,7 +60,7 @@ func (c Config) Validate() error {
 //
 // Do pushes its item on a bounded queue and waits. A push that finds no worker starts one; a push that makes a full batch wait starts
 // another, up to Config.Parallel. A worker takes what waits, at most Config.Cap items, makes one call with all of it, wakes the
-// callers, and takes again; it ends where nothing waits, or less than a full batch while another worker is there to take it. So the
+// callers, and takes again. It ends where nothing waits, or less than a full batch while another worker is there to take it. So the
 // pace of the callee sets the size of the batches: an idle one answers single items at once, a flooded one gets full batches, and
 // nothing is tuned.
 //

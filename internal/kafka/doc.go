@@ -27,9 +27,11 @@
 //   - that a haul can be committed: after a rebalance or a restored database the store refuses it,
 //     and Rewind goes back to what the store has.
 //
-// Invariants: partitions are known to workers and barriers before any gateway puts into them,
-// because a gateway puts only into those that the books know; a topic that was made anew is put
-// into only when the books know its id; a marker is written only after the books were read anew.
+// Invariants:
+//   - Workers and barriers know a partition before any gateway puts into it, because a gateway puts
+//     only into those that the books know.
+//   - A topic that was made anew is put into only when the books know its id.
+//   - A marker is written only after the books were read anew.
 //
 // Events is seckill.Announcer: what other systems hear, as CloudEvents in binary mode, at least
 // once (docs/events.md). It has a client of its own and asks the brokers for nothing before its

@@ -207,7 +207,7 @@ func (p *page) landed(_ *kgo.Record, err error) {
 
 // goesOn reports whether a page of a closed client is sent once more, by the partition's own: the
 // client was closed because of another partition. It may then come twice, like any record. A marker
-// fails, for who wrote it writes another round.
+// fails: its writer writes another round.
 func (p *page) goesOn(waited time.Duration) bool {
 	return p.sender.split.Load() && p.slots > 0 && waited < p.lane.q.cfg.DeliveryTimeout && !p.lane.q.closed.Load()
 }

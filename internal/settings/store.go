@@ -111,7 +111,7 @@ func MemberRecord(drain bool) string { return fmt.Sprintf(`{"drain":%v}`, drain)
 // node that stops in order says so. One of the same name forgets it, once it is silent.
 const AliveFor = 1500 * time.Millisecond
 
-// Store keeps the documents and who is there; internal/sqlite and internal/postgres implement it. Methods are safe for
+// Store keeps the documents and the list of nodes; internal/sqlite and internal/postgres implement it. Methods are safe for
 // concurrent use by many processes.
 type Store interface {
 	// ExchangeSettings tells of a node, and returns what it doesn't know yet.

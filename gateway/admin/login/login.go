@@ -29,7 +29,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Config says who the provider is, and who we are to it.
+// Config names the provider, and this client as the provider knows it.
 type Config struct {
 	Issuer       string // its URL; the discovery document is below it
 	ClientID     string

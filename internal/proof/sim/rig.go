@@ -407,8 +407,8 @@ func (p *path) note(format string, args ...any) {
 	p.lines = append(p.lines, p.line(format, args))
 }
 
-// hear writes what a goroutine says. Who spoke in the same step is put into an order that doesn't
-// depend on the Go scheduler.
+// hear writes what a goroutine says. Those that spoke in the same step are put into an order
+// that doesn't depend on the Go scheduler.
 func (p *path) hear(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -541,7 +541,7 @@ func (s *storeSeam) Shards(ctx context.Context) ([]seckill.ShardRow, error) {
 	})
 }
 
-// life is the answer to who asks for the incarnation; the path shows it by number.
+// life is the answer to a question for the incarnation; the path shows it by number.
 type life struct {
 	name   string
 	number int
@@ -637,7 +637,7 @@ func (s *storeSeam) MoveUnits(ctx context.Context, from seckill.Taken, to invent
 	}))
 }
 
-// found is the answer to who asks for a stock change.
+// found is the answer to a question for a stock change.
 type found struct {
 	change seckill.StockChange
 	ok     bool

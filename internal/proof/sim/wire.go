@@ -241,7 +241,7 @@ func (w *wire) arrive(c *call) {
 	w.arrived = append(w.arrived, c)
 }
 
-// look numbers what has arrived. Who arrived in the same step is put into an order that doesn't
+// look numbers what has arrived. What arrived in the same step is put into an order that doesn't
 // depend on the Go scheduler.
 func (w *wire) look() {
 	w.mu.Lock()
