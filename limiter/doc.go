@@ -6,8 +6,8 @@
 //   - In any time t, a bucket lets pass at most burst + rate·t, whatever its callers' clocks do short of a jump. A jump ahead is worth
 //     one full bucket; one back by less than a minute is waited out, by more is ignored.
 //
-//   - All or nothing: buckets are asked from narrow to wide, and after a refusal each has its tokens again. A client that floods is refused by
-//     the narrowest limit, and touches none that others share.
+//   - All or nothing: buckets are asked from narrow to wide, and after a refusal each has its tokens
+//     again. A client that floods is refused by the narrowest limit, and touches none that others share.
 //
 //   - An edit gives nobody a token. A bucket keeps what it has, as far as it fits. A document is applied as a whole or not at all.
 //

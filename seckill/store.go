@@ -173,8 +173,8 @@ type OrderStore interface {
 	Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error)
 
 	// Relay hands up to limit outbox rows of the shards with an id above after to deliver, in the order
-	// of their ids, each with its shard's epoch as the same statement read it, and deletes those whose
-	// index deliver returns. It returns the id of the last row it handed out, 0 when there was none. Rows
+	// of their ids. Each comes with its shard's epoch as the same statement read it. Relay deletes the rows
+	// whose index deliver returns. It returns the id of the last row it handed out, 0 when there was none. Rows
 	// may be handed out more than once, also to two relays.
 	Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 		deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)

@@ -47,19 +47,28 @@
 // empty is told sold-out, or that the sale is busy. Any process may move, at any moment, for no
 // reason: when it is worth while is a matter of speed.
 //
-// The faults are: empty (Redis is emptied), failover (it forgets a suffix of its writes), split (a
-// failover, and gateway 1 goes on with the old primary), restore (the database loses a suffix of
-// its transactions), tail (the log loses its last record), park (a promise is at fault), restock
-// (of item 0; with units=0,1 it is its publication), late (a message to Redis is delayed), early (a
-// desk cancels an order without a row), crash (of a sweeper or a rebuilder), suspect (a rebuild for
-// nothing).
+// The faults are:
+//   - empty: Redis is emptied
+//   - failover: Redis forgets a suffix of its writes
+//   - split: a failover, and gateway 1 goes on with the old primary
+//   - restore: the database loses a suffix of its transactions
+//   - tail: the log loses its last record
+//   - park: a promise is at fault
+//   - restock: of item 0; with units=0,1 it is its publication
+//   - late: a message to Redis is delayed
+//   - early: a desk cancels an order without a row
+//   - crash: of a sweeper or a rebuilder
+//   - suspect: a rebuild for nothing
 //
 // # What is not modelled
 //
-// Quantities, loading in pages, more than two shards, how a buyer's hash finds its shard (Validate
-// demands that each buyer of a spread item has one), the age of what a gateway knows of the other
-// shard, real time, payments without a row, and anything lost with a restored database that has no
-// record in the log. A walk of a small sale says nothing about a larger one.
+//   - quantities, loading in pages, and more than two shards
+//   - how a buyer's hash finds its shard: Validate demands that each buyer of a spread item has one
+//   - the age of what a gateway knows of the other shard, and real time
+//   - payments without a row
+//   - anything lost with a restored database that has no record in the log
+//
+// A walk of a small sale says nothing about a larger one.
 //
 // # Invariants
 //

@@ -15,8 +15,9 @@ import (
 //   - a sentinel: errors.New or fmt.Errorf
 //   - an embedded file: //go:embed
 //   - a value that its package makes once and has no way to change: see immutableCalls
-//   - a table (a composite literal or a pointer to one, a conversion of a string to bytes) that nothing in the package
-//     assigns to, takes the address of, deletes from or clears; the address of an entry is not looked at
+//   - a table: a composite literal or a pointer to one, or a conversion of a string to bytes. Nothing in the
+//     package assigns to it, takes its address, deletes from it or clears it. The address of an entry is
+//     not looked at.
 //   - in tests, anything that nothing changes
 //
 // and refuses everything else.
