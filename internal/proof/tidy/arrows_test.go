@@ -45,6 +45,51 @@ func checkImports(t *tree, report func(where, what string)) {
 	}
 }
 
+// checkPermissions looks for permissions that nobody uses: one that is there is taken for a decision.
+func checkPermissions(t *tree, report func(where, what string)) {
+	for _, p := range t.packages {
+		a := arrows[p.dir]
+		uses := func(to string, test bool) bool {
+			return slices.ContainsFunc(p.all(), func(f *goFile) bool {
+				_, imported := f.imports()[module+"/"+to]
+				return imported && (test || !f.test || slices.Contains(testPackages, p.dir))
+			})
+		}
+		for _, to := range a.may {
+			if to != everything && !uses(to, false) {
+				report(p.dir, "may import "+to+", and no product file does")
+			}
+		}
+		for _, to := range a.tests {
+			if to != everything && !uses(to, true) {
+				report(p.dir, "may import "+to+" in tests, and no test does")
+			}
+		}
+		checkOwned(p, report)
+	}
+}
+
+// checkOwned looks for modules that a package owns and doesn't import.
+func checkOwned(p *pkg, report func(where, what string)) {
+	for _, prefix := range slices.Sorted(maps.Keys(owners)) {
+		o := owners[prefix]
+		if !slices.Contains(o.owners, p.dir) && !slices.Contains(o.tests, p.dir) {
+			continue
+		}
+		imported := slices.ContainsFunc(p.all(), func(f *goFile) bool {
+			for to := range f.imports() {
+				if to == prefix || strings.HasPrefix(to, prefix+"/") {
+					return true
+				}
+			}
+			return false
+		})
+		if !imported {
+			report(p.dir, "may import "+prefix+", and does not")
+		}
+	}
+}
+
 func checkThirdParty(t *tree, report func(where, what string)) {
 	for _, p := range t.packages {
 		for _, f := range p.all() {
