@@ -19,6 +19,8 @@ var topLevel = map[string]string{
 	"ARCHITECTURE.md": "how it is built",
 	"CONVENTIONS.md":  "how we build it",
 	"CHANGELOG.md":    "what changed for users",
+	"CONTRIBUTING.md": "how to change it",
+	"SECURITY.md":     "how to report a fault",
 	"LICENSE":         "what others may do with it",
 	"Makefile":        "what a developer types",
 	"go.mod":          "the module",
