@@ -16,7 +16,7 @@ import (
 	"penstock/internal/node"
 )
 
-var updateMetrics = flag.Bool("update", false, "write docs/metrics.md anew")
+var updatePages = flag.Bool("update", false, "write the generated pages of docs anew")
 
 // TestMetricsAreDocumented: docs/metrics.md lists what a process exports, no more and no less.
 func TestMetricsAreDocumented(t *testing.T) {
@@ -37,7 +37,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}()
 	openForMetrics(t, p, token)
 	want := metricsPage(t, p.AdminURL()+"/metrics")
-	if *updateMetrics {
+	if *updatePages {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}

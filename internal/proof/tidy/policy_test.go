@@ -115,8 +115,9 @@ var arrows = map[string]arrow{
 		why: "the only place where parts are joined; the simulator joins them by it, too",
 	},
 	"cmd/penstock": {
-		may: []string{"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem"},
-		why: "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
+		may:   []string{"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem"},
+		tests: []string{"degrade"}, // the page of switches
+		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
 	},
 
 	"internal/proof/kafkatest": {
