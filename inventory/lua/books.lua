@@ -121,3 +121,15 @@ local function writeLedger(u, b, changed)
   end
   call('HSET', TOTALS, fields)
 end
+
+-- added returns the value of a head with one more hold in front. Where the head is new, its hash, the n-th
+-- of ARGV[5], goes to names.
+local function added(s, names, value, state, quantity, body, n)
+  local new = state .. quantity .. ' ' .. s.now .. ';'
+  if value then
+    return new .. string.sub(body, 1, TAIL) .. value
+  end
+  s.names = s.names + 1
+  names[#names + 1] = string.sub(ARGV[5], 8 * n - 7, 8 * n)
+  return new .. body
+end

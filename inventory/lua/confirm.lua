@@ -37,15 +37,8 @@ for i = 6, #ARGV, 5 do
     end
   elseif u.now[item] then
     u.now[item] = u.now[item] - tonumber(quantity)
-    new = 'O' .. quantity .. ' ' .. s.now .. ';'
     buyer = bought(body)
-    if value then
-      new = new .. string.sub(body, 1, TAIL) .. value
-    else
-      new = new .. body
-      s.names = s.names + 1
-      names[#names + 1] = string.sub(ARGV[5], 8 * n - 7, 8 * n)
-    end
+    new = added(s, names, value, 'O', quantity, body, n)
   end
   if new then
     if buyer then

@@ -69,14 +69,7 @@ for i = 6, #ARGV, 6 do
     end
   elseif u.now[item] then
     buyer = bought(body)
-    new = kind .. quantity .. ' ' .. s.now .. ';'
-    if value then
-      new = new .. string.sub(body, 1, TAIL) .. value
-    else
-      new = new .. body
-      s.names = s.names + 1
-      names[#names + 1] = string.sub(ARGV[5], 8 * n - 7, 8 * n)
-    end
+    new = added(s, names, value, kind, quantity, body, n)
     move(item, tonumber(quantity), kind, buyer, false)
   end
   if new then

@@ -169,10 +169,10 @@ func (f *flight) acknowledged(err error) {
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
-	if err == nil {
-		f.desk.hops.Page.Observe(f.desk.now() - f.heldAt)
-	} else {
+	if err != nil {
 		err = &inventory.UnknownError{Err: fmt.Errorf("put the page: %w", err)}
+	} else {
+		f.desk.hops.Page.Observe(f.desk.now() - f.heldAt)
 	}
 	for _, s := range f.seats {
 		if !s.timeout {
