@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,19 +17,45 @@ func insertSteps(tx *transaction, steps []seckill.Step) {
 	if !tx.events || len(steps) == 0 {
 		return
 	}
-	n := len(steps)
-	ids, states, reasons := make([]string, n), make([]string, n), make([]string, n)
-	payments, currencies, causes, moneys := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	times, paid := make([]time.Time, n), make([]int64, n)
-	for i := range steps {
-		s := &steps[i]
-		ids[i], states[i], reasons[i], times[i] = string(s.ID), string(s.State), string(s.Reason), s.UpdatedAt
-		payments[i], paid[i], currencies[i] = string(s.Payment), s.Paid.Minor, s.Paid.Currency
-		causes[i], moneys[i] = string(s.Cause), string(s.Money)
+	var ids, states, reasons, payments, currencies, causes, moneys []string
+	var times []time.Time
+	var paid []int64
+	for len(steps) > 0 {
+		s := &steps[0]
+		same, rest := sameStep(steps)
+		ids = append(ids, same)
+		states, reasons, times = append(states, string(s.State)), append(reasons, string(s.Reason)), append(times, s.UpdatedAt)
+		payments, paid = append(payments, string(s.Payment)), append(paid, s.Paid.Minor)
+		currencies = append(currencies, s.Paid.Currency)
+		causes, moneys = append(causes, string(s.Cause)), append(moneys, string(s.Money))
+		steps = rest
 	}
-	tx.exec(`INSERT INTO order_events (order_id, state, reason, at, payment, paid, currency, cause, money)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-			$9::text[])`, ids, states, reasons, times, payments, paid, currencies, causes, moneys)
+	tx.exec(`INSERT INTO order_events (order_ids, state, reason, at, payment, paid, currency, cause, money)
+		SELECT string_to_array(ids, ','), state, reason, at, payment, paid, currency, cause, money
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+			$9::text[]) AS s (ids, state, reason, at, payment, paid, currency, cause, money)`,
+		ids, states, reasons, times, payments, paid, currencies, causes, moneys)
+}
+
+// stepsPerRow is the most steps of one row.
+const stepsPerRow = 100
+
+// sameStep returns the orders of the first steps that differ in nothing else, with commas between, and the
+// steps behind them. A step that a payment made stands alone.
+func sameStep(steps []seckill.Step) (ids string, rest []seckill.Step) {
+	first := &steps[0]
+	alike := func(s *seckill.Step) bool {
+		return s.Payment == "" && first.Payment == "" && s.Money == first.Money && s.State == first.State && s.Reason == first.Reason &&
+			s.UpdatedAt.Equal(first.UpdatedAt)
+	}
+	var b strings.Builder
+	b.WriteString(string(first.ID))
+	n := 1
+	for n < len(steps) && n < stepsPerRow && alike(&steps[n]) {
+		b.WriteString("," + string(steps[n].ID))
+		n++
+	}
+	return b.String(), steps[n:]
 }
 
 // eventsLock is the advisory lock of the process that relays order events: "Pstk", 2.
@@ -67,21 +94,28 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	return s.relaySteps(ctx, p, limit, deliver)
 }
 
-// relaySteps reads steps, delivers and deletes them, and commits.
+// relaySteps reads steps, about limit of them, delivers and deletes them, and commits.
 func (s *Store) relaySteps(ctx context.Context, p *pipe, limit int, deliver func(context.Context, []seckill.Step) error) (int, error) {
 	var ids []int64
 	var orders []seckill.OrderID
 	var steps []seckill.Step
 	p.each(func(rows pgx.Rows) error {
 		var id int64
+		var of []string
 		var st seckill.Step
-		err := rows.Scan(&id, (*string)(&st.ID), (*string)(&st.State), (*string)(&st.Reason), &st.UpdatedAt, (*string)(&st.Payment),
+		err := rows.Scan(&id, &of, (*string)(&st.State), (*string)(&st.Reason), &st.UpdatedAt, (*string)(&st.Payment),
 			&st.Paid.Minor, &st.Paid.Currency, (*string)(&st.Cause), (*string)(&st.Money))
 		st.UpdatedAt = st.UpdatedAt.UTC()
-		ids, orders, steps = append(ids, id), append(orders, st.ID), append(steps, st)
+		ids = append(ids, id)
+		for _, order := range of {
+			st.ID = seckill.OrderID(order)
+			orders, steps = append(orders, st.ID), append(steps, st)
+		}
 		return err
-	}, `SELECT id, order_id, state, reason, at, payment, paid, currency, cause, money FROM order_events
-		ORDER BY id LIMIT $1`, limit)
+	}, `SELECT id, order_ids, state, reason, at, payment, paid, currency, cause, money FROM (
+			SELECT *, sum(cardinality(order_ids)) OVER (ORDER BY id) - cardinality(order_ids) AS before
+			FROM (SELECT * FROM order_events ORDER BY id LIMIT $1) AS oldest
+		) AS counted WHERE before < $1 ORDER BY id`, limit)
 	if err := p.flush(ctx); err != nil || len(ids) == 0 {
 		return 0, err
 	}

@@ -15,7 +15,7 @@ import (
 // EventStore keeps every step of every order for other systems, written in the transaction of the step itself: none is made up and
 // none forgotten. internal/sqlite and internal/postgres implement it.
 type EventStore interface {
-	// RelayEvents hands up to limit of the oldest steps to deliver, each with its order as it was after it, and deletes them when deliver
+	// RelayEvents hands about limit of the oldest steps to deliver, each with its order as it was after it, and deletes them when deliver
 	// returns nil. Those of one order come in their order. It returns how many were delivered: 0 when there are none, and while
 	// another process is at it. Steps may be handed out more than once. Steps of orders that are gone are deleted without a word.
 	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
@@ -68,7 +68,9 @@ func (r *EventRelay) Run(ctx context.Context) {
 				r.log.Warn("order events not announced, they wait", "err", err)
 			}
 			pause.Wait(ctx)
-		case n == 0:
+		case n < announceBatch:
+			// Nobody waits for an event, and one announcement of many costs the brokers and the store a
+			// fraction of many announcements.
 			pause.Reset()
 			wait.For(ctx, r.cfg.Tick)
 		default:

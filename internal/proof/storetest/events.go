@@ -3,6 +3,8 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ func ExerciseEvents(t *testing.T, open Open) {
 		selling("ATombstoneIsAStep", eventsOfTombstones),
 		selling("AParkedOrderIsNoneUntilItIsAnOrder", eventsOfParked),
 		{"HandsOutTheOldestInPages", eventPages},
+		{"HandsOutALargeBatchOnce", eventsOfALargeBatch},
 		selling("KeepsWhatWasNotDelivered", eventsFail),
 		selling("OneAtATime", eventsOnce),
 		selling("DeliverMayUseTheStore", eventsReenter),
@@ -42,6 +45,30 @@ func ExerciseNoEvents(t *testing.T, open Open) {
 	s.order(0, "u-2", "k", 1)
 	s.accept([]seckill.Outcome{seckill.OutcomeRejected}, s.promise(0, "u-3", "k", 1))
 	equal(s, "steps", s.steps(100), nil)
+}
+
+// eventsOfALargeBatch: a transaction that makes many orders is told in pages, each order once and in order.
+func eventsOfALargeBatch(t *testing.T, open Open) {
+	const orders = 257
+	s := newShop(t, open, goods{"phone-x", orders, 0, 1})
+	promises := make([]seckill.Promise, orders)
+	for i := range promises {
+		promises[i] = s.promise(0, seckill.UserID(fmt.Sprint("u-", i)), "k", 1)
+	}
+	accepted := s.accept(slices.Repeat([]seckill.Outcome{seckill.OutcomeOpened}, orders), promises...)
+	var want, got []seckill.OrderID
+	for i := range accepted {
+		want = append(want, accepted[i].Order.ID)
+	}
+	for page := s.steps(60); len(page) > 0; page = s.steps(60) {
+		if len(page) >= 60+100 {
+			t.Errorf("a page of about 60 steps has %d", len(page))
+		}
+		for i := range page {
+			got = append(got, page[i].ID)
+		}
+	}
+	equal(s, "orders", got, want)
 }
 
 // events returns the shop's store as the one of events.
