@@ -133,12 +133,12 @@ func (f *fault) affected() (all []string) {
 	return all
 }
 
-// gap returns the longest time without a promise that the fault made, and how much of it lay behind
-// the end of the fault.
+// gap returns the longest time without a promise that began while the fault lasted or right behind it,
+// and how much of it lay behind the end of the fault.
 func (f *fault) gap() (longest, again time.Duration) {
 	last := f.began
 	for _, p := range f.crowd.promisesIn(f.began, f.ended.Add(patience), nil) {
-		if gap := p.at.Sub(last); gap > longest && last.Before(f.ended.Add(10*time.Second)) {
+		if gap := p.at.Sub(last); gap > longest && last.Before(f.ended.Add(2*time.Second)) {
 			longest, again = gap, max(0, p.at.Sub(f.ended))
 		}
 		last = p.at

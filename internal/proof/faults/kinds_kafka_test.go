@@ -97,17 +97,17 @@ func cutTails(t testing.TB, s *site) {
 // brokerKinds harm some of three brokers.
 func brokerKinds() []*kind {
 	return []*kind{
-		{name: "broker-kill", what: "kill -9 of one of three brokers, started again after 12 s", on: "brokers",
+		{name: "broker-kill", what: "kill -9 of one of three brokers, started again after 12 s", on: "replicated",
 			harm: func(f *fault) { f.during(12*time.Second, f.s.kafka[0].Kill, f.s.kafka[0].Start) }},
-		{name: "broker-stop", what: "SIGSTOP of one of three brokers for 14 s", on: "brokers",
+		{name: "broker-stop", what: "SIGSTOP of one of three brokers for 14 s", on: "replicated",
 			harm: func(f *fault) { f.during(14*time.Second, f.s.kafka[1].Pause, f.s.kafka[1].Resume) }},
-		{name: "partition-below-min-isr", what: "a partition has two replicas, and one is killed for 12 s: NOT_ENOUGH_REPLICAS", on: "brokers",
+		{name: "partition-below-min-isr", what: "a partition has two replicas, and one is killed for 12 s: NOT_ENOUGH_REPLICAS", on: "replicated",
 			harm: func(f *fault) {
 				assign(f, f.s, 3, []int32{1, 3})
 				f.during(12*time.Second, f.s.kafka[2].Kill, f.s.kafka[2].Start)
 				assign(f, f.s, 3, []int32{1, 2, 3})
 			}},
-		{name: "brokers-two-out", what: "kill -9 of two of three brokers, started again after 8 s", on: "brokers", may: []string{purchases, rows},
+		{name: "brokers-two-out", what: "kill -9 of two of three brokers, started again after 8 s", on: "replicated", may: []string{purchases, rows},
 			harm: func(f *fault) {
 				f.during(8*time.Second, func() {
 					f.s.kafka[1].Kill()

@@ -51,7 +51,7 @@ func replicaKinds() []*kind {
 	away := []string{purchases}
 	return []*kind{
 		{name: "redis-failover", what: "the replica lags by a second when the primary is killed, and is promoted; the other one is back after 8 s",
-			on: "sentinel", may: away, excuse: excuse{lostStock: true}, harm: func(f *fault) {
+			on: "replicated", may: away, excuse: excuse{lostStock: true}, harm: func(f *fault) {
 				primary, replica := roles(f, f.s)
 				replica.Pause()
 				pause(f, time.Second)
@@ -60,7 +60,7 @@ func replicaKinds() []*kind {
 					replica.Resume()
 				}, primary.Start)
 			}},
-		{name: "redis-failover-stopped", what: "the primary is stopped for 8 s; the replica is promoted meanwhile", on: "sentinel", may: away,
+		{name: "redis-failover-stopped", what: "the primary is stopped for 8 s; the replica is promoted meanwhile", on: "replicated", may: away,
 			excuse: excuse{lostStock: true}, harm: func(f *fault) {
 				primary, _ := roles(f, f.s)
 				f.during(8*time.Second, primary.Pause, primary.Resume)

@@ -8,7 +8,8 @@ import (
 
 // kinds are all faults, by installation.
 func kinds() []*kind {
-	return slices.Concat(processKinds(), redisKinds(), kafkaKinds(), postgresKinds(), brokerKinds(), replicaKinds(), clusterKinds(), embeddedKinds())
+	return slices.Concat(processKinds(), redisKinds(), kafkaKinds(), postgresKinds(), clockKinds(), brokerKinds(),
+		replicaKinds(), clusterKinds(), embeddedKinds())
 }
 
 // processKinds harm our own processes.
@@ -32,7 +33,7 @@ func processKinds() []*kind {
 	stopWorker, resumeWorker := signals(func(s *site) *node { return s.workers[0].Load() }, -1)
 	return []*kind{
 		{name: "gateway-kill", what: "kill -9 of a gateway, another one after 3 s", on: "single", harm: func(f *fault) {
-			f.during(3*time.Second, func() { f.s.killGateway(0) }, func() { f.s.startGateway(0, false) })
+			f.during(3*time.Second, func() { f.s.killGateway(0) }, func() { f.s.startGateway(0, binary) })
 		}},
 		{name: "gateway-stop", what: "SIGSTOP of a gateway for 12 s", on: "single", harm: func(f *fault) {
 			f.during(12*time.Second, func() { stop(f.s) }, func() { resume(f.s) })
@@ -54,16 +55,22 @@ func processKinds() []*kind {
 				}
 			})
 		}},
+	}
+}
+
+// clockKinds have a node with another clock. Its program is built for it, which takes a while.
+func clockKinds() []*kind {
+	return []*kind{
 		{name: "clock-ahead", what: "a gateway's wall clock is 5 s ahead when the sale opens", on: "single", starts: 9 * time.Second,
 			may: []string{purchases, status, rows}, // before the sale opens there is nothing
 			before: func(s *site) {
 				s.killGateway(1)
-				s.startGateway(1, true)
+				s.startGateway(1, ahead)
 			},
 			harm: func(f *fault) {
 				f.during(time.Until(f.opens.Add(3*time.Second)), func() {}, func() {
 					f.s.killGateway(1)
-					f.s.startGateway(1, false)
+					f.s.startGateway(1, binary)
 				})
 				if early := f.crowd.promisesIn(time.Time{}, f.opens, nil); len(early) > 0 {
 					f.Errorf("%d promises before the sale opened at %v, the first at %v", len(early), f.opens.Format(clock), early[0].at.Format(clock))

@@ -29,41 +29,35 @@ const patience = 3 * time.Minute
 // clockAhead is how far ahead the wall clock of one kind's gateway is.
 const clockAhead = 5 * time.Second
 
-// binaries are the programs under test, built once: the one that ships, and the same with a wall clock
-// that is ahead.
-type binaries struct {
-	dir  string
-	once [2]sync.Once
-	errs [2]error
-}
-
-var built binaries
-
-// path returns the binary; ahead is the one with the other clock.
-func (b *binaries) path(t testing.TB, ahead bool) string {
-	t.Helper()
-	name, i := filepath.Join(b.dir, "penstock"), 0
-	if ahead {
-		name, i = name+"-ahead", 1
-	}
-	b.once[i].Do(func() {
-		args := []string{"build", "-o", name}
-		if ahead {
-			overlay, err := aheadOverlay(b.dir)
-			if err != nil {
-				b.errs[i] = err
-				return
-			}
-			args = append(args, "-overlay", overlay)
+// The programs under test, built once into a directory that TestMain removes: the one that ships, and the
+// same with a wall clock that is ahead.
+var (
+	builds = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "penstock-faults-") })
+	binary = sync.OnceValues(func() (string, error) { return build("penstock") })
+	ahead  = sync.OnceValues(func() (string, error) {
+		dir, err := builds()
+		if err != nil {
+			return "", err
 		}
-		if out, err := exec.Command("go", append(args, "penstock/cmd/penstock")...).CombinedOutput(); err != nil {
-			b.errs[i] = fmt.Errorf("build: %w\n%s", err, out)
+		overlay, err := aheadOverlay(dir)
+		if err != nil {
+			return "", err
 		}
+		return build("penstock-ahead", "-overlay", overlay)
 	})
-	if b.errs[i] != nil {
-		t.Fatal(b.errs[i])
+)
+
+func build(name string, flags ...string) (string, error) {
+	dir, err := builds()
+	if err != nil {
+		return "", err
 	}
-	return name
+	path := filepath.Join(dir, name)
+	args := append(append([]string{"build", "-o", path}, flags...), "penstock/cmd/penstock")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 // aheadOverlay writes the overlay (go help build) of a standard library whose wall clock is ahead. A
@@ -92,14 +86,10 @@ func aheadOverlay(dir string) (string, error) {
 }
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "penstock-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	built.dir = dir
 	code := servers.Main{M: m}.Run()
-	os.RemoveAll(dir)
+	if dir, err := builds(); err == nil {
+		os.RemoveAll(dir)
+	}
 	os.Exit(code)
 }
 

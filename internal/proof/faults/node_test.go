@@ -29,13 +29,15 @@ type node struct {
 }
 
 // startNode starts penstock on free ports and returns when it says where it listens.
-func startNode(t testing.TB, binary, role string, args ...string) *node {
+func startNode(t testing.TB, program func() (string, error), role string, args ...string) *node {
 	t.Helper()
+	path, err := program()
+	no(t, "build penstock", err)
 	n := &node{t: t, role: role, exited: make(chan struct{}), log: filepath.Join(t.TempDir(), "log")}
 	log, err := os.Create(n.log)
 	no(t, "make a log", err)
 	defer log.Close()
-	n.cmd = exec.Command(binary, append([]string{role, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
+	n.cmd = exec.Command(path, append([]string{role, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
 	n.cmd.Env = append(os.Environ(), "PENSTOCK_ADMIN_TOKEN="+adminToken)
 	n.cmd.Stderr = log
 	stdout, err := n.cmd.StdoutPipe()
@@ -162,7 +164,9 @@ func (n *node) admin(method, path, body string) answer {
 // code.
 func (n *node) command(args ...string) (out, messages string, code int) {
 	n.t.Helper()
-	cmd := exec.CommandContext(n.t.Context(), built.path(n.t, false), append(args, "--admin", n.private, "--timeout", "30s")...)
+	path, err := binary()
+	no(n.t, "build penstock", err)
+	cmd := exec.CommandContext(n.t.Context(), path, append(args, "--admin", n.private, "--timeout", "30s")...)
 	cmd.Env = append(os.Environ(), "PENSTOCK_ADMIN_TOKEN="+adminToken)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

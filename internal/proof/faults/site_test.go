@@ -49,7 +49,7 @@ var shortTimes = []string{"--accept-deadline", "1s", "--sweep-age", "4s", "--dra
 
 // layouts are the installations.
 var layouts = map[string]func(*testing.T) *site{
-	"single": openSingle, "brokers": openBrokers, "sentinel": openSentinel, "cluster": openCluster, "embedded": openEmbedded,
+	"single": openSingle, "replicated": openReplicated, "cluster": openCluster, "embedded": openEmbedded,
 }
 
 // lockTable makes PostgreSQL's lock table small enough to be filled, and connections few.
@@ -79,25 +79,16 @@ func openSingle(t *testing.T) *site {
 	return s.open(shortTimes...)
 }
 
-// openBrokers starts three Kafka brokers.
-func openBrokers(t *testing.T) *site {
-	s := &site{t: t, kafka: servers.KafkaCluster(t, 3), redis: []*servers.Server{servers.Redis(t)}}
-	s.openPostgres(t)
+// replicaLag is min-replicas-max-lag of the primary, and penstock's redis-replica-lag.
+const replicaLag = "2s"
+
+// openReplicated starts three brokers, and a Redis with a replica and a Sentinel.
+func openReplicated(t *testing.T) *site {
+	s := &site{t: t, kafka: servers.KafkaCluster(t, 3)}
 	var brokers []string
 	for _, b := range s.kafka {
 		brokers = append(brokers, b.Addr)
 	}
-	s.flags = []string{"--redis", s.redis[0].Addr, "--kafka", strings.Join(brokers, ","), "--database", s.postgres.URL(s.database)}
-	s.ask(rueidis.ClientOption{InitAddress: []string{s.redis[0].Addr}, ForceSingleClient: true})
-	return s.open(shortTimes...)
-}
-
-// replicaLag is min-replicas-max-lag of the primary, and penstock's redis-replica-lag.
-const replicaLag = "2s"
-
-// openSentinel starts a Redis with a replica, and a Sentinel.
-func openSentinel(t *testing.T) *site {
-	s := &site{t: t, kafka: []*servers.Server{servers.NewKafka(t)}}
 	s.openPostgres(t)
 	safely := []string{"--min-replicas-to-write", "1", "--min-replicas-max-lag", strings.TrimSuffix(replicaLag, "s"), "--repl-diskless-sync-delay", "0"}
 	primary := servers.Redis(t, safely...)
@@ -113,7 +104,7 @@ func openSentinel(t *testing.T) *site {
 	})
 	s.flags = []string{
 		"--redis", s.sentinel.Addr, "--redis-master", "sale", "--redis-min-replicas", "1", "--redis-replica-lag", replicaLag,
-		"--kafka", s.kafka[0].Addr, "--database", s.postgres.URL(s.database),
+		"--kafka", strings.Join(brokers, ","), "--database", s.postgres.URL(s.database),
 	}
 	s.ask(rueidis.ClientOption{InitAddress: []string{s.sentinel.Addr}, Sentinel: rueidis.SentinelOption{MasterSet: "sale"}})
 	return s.open("--accept-deadline", "1s", "--sweep-age", "6s", "--drain-delay", "0s")
@@ -179,7 +170,7 @@ func (s *site) open(times ...string) *site {
 	for i := range 2 {
 		s.dirs[i] = s.t.TempDir()
 		s.startWorker(i)
-		s.startGateway(i, false)
+		s.startGateway(i, binary)
 	}
 	s.found()
 	return s
@@ -194,12 +185,12 @@ func (s *site) found() {
 
 func (s *site) startWorker(i int) {
 	s.t.Helper()
-	s.workers[i].Store(startNode(s.t, built.path(s.t, false), "worker", append([]string{"--data-dir", s.t.TempDir()}, s.flags...)...))
+	s.workers[i].Store(startNode(s.t, binary, "worker", append([]string{"--data-dir", s.t.TempDir()}, s.flags...)...))
 }
 
-func (s *site) startGateway(i int, ahead bool) {
+func (s *site) startGateway(i int, program func() (string, error)) {
 	s.t.Helper()
-	s.gateways[i].Store(startNode(s.t, built.path(s.t, ahead), "gateway", append([]string{"--data-dir", s.dirs[i]}, s.flags...)...))
+	s.gateways[i].Store(startNode(s.t, program, "gateway", append([]string{"--data-dir", s.dirs[i]}, s.flags...)...))
 	s.harmed[i].Store(false)
 }
 
@@ -216,7 +207,7 @@ func openEmbedded(t *testing.T) *site {
 }
 
 func (s *site) startServe() {
-	n := startNode(s.t, built.path(s.t, false), "serve", append([]string{"--data-dir", s.dirs[0]}, shortTimes...)...)
+	n := startNode(s.t, binary, "serve", append([]string{"--data-dir", s.dirs[0]}, shortTimes...)...)
 	for i := range s.gateways {
 		s.gateways[i].Store(n)
 		s.harmed[i].Store(false)
