@@ -39,7 +39,7 @@ type Server struct {
 func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
 
 // Patience bounds each wait for a server. It is far above what any takes, so that only a hang reaches it.
-const Patience = 5 * time.Minute
+const Patience = 10 * time.Minute
 
 // start starts a server on a free port. A port may be taken between the look at it and the start, so another one is tried.
 func start(kind string, args []string) (*Server, error) {
