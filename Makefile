@@ -7,12 +7,12 @@ GO ?= go
 # Pinned here and not in go.mod: a linter is no dependency of the product.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-# Packages where the race detector finds nothing and takes ten times as long (one goroutine at a time), and the one that
-# starts real processes.
-UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
-RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e)$$')
+# Packages where the race detector finds nothing and takes ten times as long (one goroutine at a time), and those that
+# start real processes.
+UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
+RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 
-.PHONY: help install test check lint race contract fuzz sim model mutants bench bench-shop demo generate build
+.PHONY: help install test check lint race contract faults fuzz sim model mutants bench bench-shop demo generate build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ test: install ## all tests, with the race detector where it can find something; 
 	$(GO) test -timeout 20m $(UNRACED)
 
 check: lint ## lint and unit tests: what to run before a commit, under a minute once built
-	$(GO) test -short $$($(GO) list ./... | grep -v /internal/proof/e2e$$)
+	$(GO) test -short $$($(GO) list ./... | grep -v -E '/internal/proof/(e2e|faults)$$')
 
 lint: ## gofmt, vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted: $$unformatted"; exit 1; fi
@@ -40,6 +40,9 @@ race: ## the unit tests with the race detector
 
 contract: install ## send both listeners what their contracts allow and forbid (Schemathesis), CASES (default 8) for each operation
 	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/e2e -run '^TestContract_Schemathesis$$' -contract.cases=$${CASES:-8} -timeout 30m -v
+
+faults: install ## a sale under each of some fifty real faults, half an hour; FAULTS (default all) names some, with commas
+	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/faults -run '^TestFaults$$' -faults=$${FAULTS:-all} -timeout 90m -v
 
 fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 	@for p in $$($(GO) list ./...); do \
@@ -54,7 +57,8 @@ sim: ## the simulator on new seeds, for SIMTIME (default 5m)
 model: ## the large walks of the protocol's model: a hundred million states, 3 GB, a quarter of an hour
 	GOGC=50 $(GO) test ./internal/proof/protocol -run NoLawBroken -long -timeout 3h -v
 
-mutants: ## take each rule of the protocol out, of the model and of the code, and demand that something breaks
+mutants: export PENSTOCK_TEST_SERVERS = 1
+mutants: install ## take each rule of the protocol out, of the model and of the code, and demand that something breaks
 	@for f in internal/proof/protocol/testdata/mutants/*.txt; do echo "== the model without the rule against $$(basename $$f .txt)"; sed 's/^/   /' $$f; done
 	$(GO) test ./internal/proof/protocol -run Mutants
 	$(GO) test ./internal/proof/sim -run '^TestMutants$$' -sim.mutants=all -timeout 3h -v

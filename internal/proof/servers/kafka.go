@@ -3,6 +3,10 @@ package servers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +24,35 @@ func Kafka(t testing.TB) string {
 func NewKafka(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return own(t, kindKafka, args)
+}
+
+// KafkaCluster starts n brokers of one cluster for the test, each of which is a controller, too. Its
+// topics have a replica on each of them, unless they say otherwise. args are as those of NewKafka.
+func KafkaCluster(t testing.TB, n int, args ...string) []*Server {
+	t.Helper()
+	need(t, kindKafka)
+	var voters []string
+	for id := range n {
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%s", id+1, FreePort(t)))
+	}
+	args = append(args, "controller.quorum.voters="+strings.Join(voters, ","),
+		fmt.Sprint("offsets.topic.replication.factor=", n), fmt.Sprint("default.replication.factor=", n))
+	brokers := make([]*Server, n)
+	errs := make([]error, n)
+	var starts sync.WaitGroup
+	for i := range n { // none is ready before most of them are there
+		starts.Go(func() { brokers[i], errs[i] = start(kindKafka, append(slices.Clip(args), fmt.Sprint("node.id=", i+1))) })
+	}
+	starts.Wait()
+	for _, b := range brokers {
+		if b != nil {
+			b.endWith(t)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	return brokers
 }
 
 // ScramUser gives a broker a user who logs in by SCRAM-SHA-256 and SCRAM-SHA-512.

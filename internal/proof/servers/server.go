@@ -34,8 +34,12 @@ type Server struct {
 	paused  bool // by Pause
 }
 
+// Data is the directory of the server's data, which is its own. It may be looked at, and changed while
+// the server is stopped.
+func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
+
 // Patience bounds each wait for a server. It is far above what any takes, so that only a hang reaches it.
-const Patience = 2 * time.Minute
+const Patience = 10 * time.Minute
 
 // start starts a server on a free port. A port may be taken between the look at it and the start, so another one is tried.
 func start(kind string, args []string) (*Server, error) {
@@ -94,7 +98,7 @@ func (s *Server) run() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(script, append([]string{s.kind, filepath.Join(s.dir, "data"), s.port}, s.args...)...)
+	cmd := exec.Command(script, append([]string{s.kind, s.Data(), s.port}, s.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own: a terminal's Ctrl-C is for the tests, which end their servers then.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -86,16 +86,21 @@ func own(t testing.TB, kind string, args []string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.endWith(t)
+	return s
+}
+
+// endWith gives the server to a test.
+func (s *Server) endWith(t testing.TB) {
 	s.t = t
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what %s wrote at last:\n%s", kind, s.lastLines())
+			t.Logf("what %s wrote at last:\n%s", s.kind, s.lastLines())
 		}
 		if err := s.end(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 // need skips the test, or fails it, where the server can't be had.

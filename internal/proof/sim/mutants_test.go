@@ -54,6 +54,18 @@ var conformance = proof{"", "./inventory", "TestMiniredis", nil}
 // replicated is a test of inventory's.
 var replicated = proof{"", "./inventory", "TestCloseAndOpenWaitForReplicas", nil}
 
+// fencedWorker is a test of two transactions at once. SQLite has one at a time, and so has the simulator.
+var fencedWorker = proof{"", "./internal/postgres", "TestL2_AFenceWaitsForAWorkerInTheMiddle", nil}
+
+// movedOnce is a case of the stores' suite.
+var movedOnce = proof{"", "./internal/sqlite", "TestStore/Stock/TestL4_UnitsAreMovedOncePerHold", nil}
+
+// judged is a test of the real consumer: the simulator's log has one of its own.
+var judged = proof{"", "./internal/kafka", "TestPlace_Judge", nil}
+
+// waitedOut is a test of the times: no primary of the simulator is left behind by a failover.
+var waitedOut = proof{"L2", "./seckill", "TestL2_WaitOutOutlivesAReplacedPrimary", nil}
+
 const (
 	buyFile      = "seckill/desk/buy.go"
 	flightFile   = "seckill/desk/flight.go"
@@ -72,6 +84,7 @@ const (
 	sqliteStock  = "internal/sqlite/stock.go"
 	sqliteOutbox = "internal/sqlite/outbox.go"
 	sqliteSnap   = "internal/sqlite/snapshot.go"
+	sqliteSchema = "internal/sqlite/migrations/00001_schema.sql"
 )
 
 // mutants are all rules.
@@ -90,6 +103,12 @@ var sweepMutants = []mutant{
 			"	states, err := make([]inventory.State, len(orphans)), error(nil)\n" +
 				"	for i := range states {\n		states[i] = inventory.Doomed\n	}\n"}},
 		history("L2", "repeat-of-a-doomed-key"),
+	},
+	{
+		"nodoomwait", "a doom is replicated before it counts",
+		[]patch{{"inventory/rebuild.go", "		if err := s.waitForReplicas(ctx, c); err != nil {\n",
+			"		if sc == &s.scripts.doom {\n			return nil\n		}\n		if err := s.waitForReplicas(ctx, c); err != nil {\n"}},
+		replicated,
 	},
 	{
 		"nodoomout", "after a doom the accept deadline is waited out, then comes the barrier",
@@ -161,6 +180,31 @@ var rebuildMutants = []mutant{
 		"nobarrier (rebuild)", "a rebuild reads its snapshot when the workers have passed its barrier",
 		[]patch{{rebuildFile, "		err = r.barrier.Pass(ctx)\n", "		err = ctx.Err()\n"}},
 		history("L2", "rebuild-waits-for-the-workers"),
+	},
+	{
+		"nolag", "a wait-out lasts until an isolated primary takes no more writes",
+		[]patch{{"seckill/config.go", "return c.AcceptDeadline + c.ReplicaLag + answerMargin", "return c.AcceptDeadline + answerMargin"}},
+		waitedOut,
+	},
+	{
+		"snapshotfirst", "the snapshot is taken after the epoch is set, or with it",
+		[]patch{
+			{rebuildFile, "	if err := r.store.Fence(ctx, ref, incarnation); err != nil {\n		return fmt.Errorf(\"fence: %w\", err)\n	}\n", ""},
+			{rebuildFile, "	r.mu.Lock()\n	r.mine[ref.Shard] = true\n",
+				"	if err := r.store.Fence(ctx, ref, incarnation); err != nil {\n		return fmt.Errorf(\"fence: %w\", err)\n	}\n" +
+					"	r.mu.Lock()\n	r.mine[ref.Shard] = true\n"},
+			{sqliteSnap, "\"SELECT 1 FROM shards WHERE id = ? AND epoch = ? AND epoch > 0 AND loaded_epoch < epoch\"",
+				"\"SELECT 1 FROM shards WHERE id = ? AND epoch <> -?\""},
+			{sqliteSnap, "UPDATE shards SET loaded_epoch = epoch WHERE id = ? AND epoch = ? AND loaded_epoch < epoch",
+				"UPDATE shards SET loaded_epoch = ?2 WHERE id = ?1"},
+		},
+		history("L2", "page-before-the-fence"),
+	},
+	{
+		"noshardlock", "the worker's transaction has the shard's row while it decides",
+		[]patch{{"internal/postgres/ledger.go", "ORDER BY id FOR SHARE\"+how, slices", "ORDER BY id \"+strings.TrimSuffix(how, skipLocked), slices"},
+			{"internal/postgres/ledger.go", "	\"slices\"\n", "	\"slices\"\n	\"strings\"\n"}},
+		fencedWorker,
 	},
 	{
 		"barriernowait", "a barrier serves no shard whose wait-out ended after its marker",
@@ -248,6 +292,11 @@ var workerMutants = []mutant{
 		[]patch{{sqliteAccept, `WHERE "partition" = ? AND topic = ? AND next = ? AND leader_epoch = ?`,
 			`WHERE "partition" = ? AND topic = ? AND (next = ? OR 1) AND (leader_epoch = ? OR 1)`}},
 		history("L2", "worker-lived-through-a-restore"),
+	},
+	{
+		"notruncate", "a position behind the log's end is taken back",
+		[]patch{{"internal/kafka/haul.go", "	case offset == expected && epoch < p.at.LeaderEpoch && !p.lost:\n", "	case false:\n"}},
+		judged,
 	},
 	{
 		"norewind", "a worker whose position has moved reads again from there",
@@ -350,6 +399,31 @@ var stockMutants = []mutant{
 	{
 		"nomovefence", "a move is committed under the epoch of its hold",
 		unfenced, history("L2", "spread-move-across-a-rebuild"),
+	},
+	{
+		"nomovehold", "the shop holds a unit before it moves it",
+		[]patch{{moveFile, "	m.stock.Hold(ctx, []*inventory.HoldCall{call})\n", "	call.Verdicts = []inventory.Verdict{inventory.Held}\n"}},
+		expectation("spread-mover-crashes"),
+	},
+	{
+		"nomovekey", "a move is committed once",
+		[]patch{{sqliteStock, "	case found:\n		return false, nil\n	}\n	if err := tx.atEpoch", "	}\n	if err := tx.atEpoch"}},
+		movedOnce,
+	},
+	{
+		"nomovecheck", "each row of a spread item has a CHECK of its own",
+		[]patch{{sqliteStock, "\n		AND open + sold + `+parkedOf+` <= total - ?3`", "`"},
+			{sqliteSchema, "sold >= 0 AND open + sold <= total)", "sold >= 0)"}},
+		history("L1", "spread-move-of-what-is-sold"),
+	},
+	{
+		"moveearly", "the restock of a move waits for its transaction",
+		[]patch{{moveFile, "	if err := m.store.MoveUnits(",
+			"	there := inventory.Ref{Shard: to, Epoch: m.stock.Epoch(to)}\n" +
+				"	early := inventory.Restock{Item: item, ID: hold.ID, Units: int64(units)}\n" +
+				"	_, _ = m.stock.(seckill.Books).Restock(ctx, there, []inventory.Restock{early})\n" +
+				"	if err := m.store.MoveUnits("}},
+		history("L2", "spread-mover-crashes"),
 	},
 	{
 		"moveparts", "one transaction moves both totals",

@@ -134,6 +134,10 @@ var arrows = map[string]arrow{
 		may: []string{"internal/proof/servers", "internal/proof/stocktest", "internal/wait"},
 		why: "it measures processes from outside, beside their peers",
 	},
+	"internal/proof/faults": {
+		may: []string{"internal/proof/servers", "internal/wait"},
+		why: "it harms servers and processes, and judges by what can be seen from outside",
+	},
 	"internal/proof/servers": {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
@@ -143,7 +147,7 @@ const everything = "*"
 // testPackages are imported by test files and by one another only.
 var testPackages = []string{
 	"internal/proof/stocktest", "internal/proof/kafkatest", "internal/proof/storetest", "internal/proof/sim", "internal/proof/e2e",
-	"internal/proof/protocol", "internal/proof/servers", "internal/proof/shop", "internal/proof/tidy",
+	"internal/proof/protocol", "internal/proof/servers", "internal/proof/shop", "internal/proof/faults", "internal/proof/tidy",
 }
 
 // owner says who may import a package: owners in all files, tests in test files and test packages.
@@ -161,7 +165,7 @@ var owners = map[string]owner{
 	"github.com/valyala/fastjson":         {owners: []string{"gateway"}, why: "decodes what buyers send"},
 	"github.com/alicebob/miniredis/v2":    {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Redis in the process"},
 	"github.com/twmb/franz-go/pkg/kfake":  {owners: []string{"internal/embedded"}, tests: []string{everything}, why: "Kafka in the process"},
-	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, tests: []string{"internal/proof/servers"}, why: "PostgreSQL"},
+	"github.com/jackc/pgx/v5":             {owners: []string{"internal/postgres"}, tests: []string{"internal/proof/servers", "internal/proof/faults"}, why: "PostgreSQL"},
 	"modernc.org/sqlite":                  {owners: []string{"internal/sqlite"}, why: "SQLite, without cgo"},
 	"github.com/pressly/goose/v3":         {owners: []string{"internal/sqlite", "internal/postgres"}, why: "migrations"},
 	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
@@ -181,7 +185,7 @@ var owners = map[string]owner{
 	},
 	"github.com/twmb/franz-go": {
 		owners: []string{"internal/kafka", "internal/embedded"},
-		tests:  []string{"internal/proof/kafkatest", "internal/proof/servers", "internal/proof/shop"}, why: "Kafka; kfake speaks its errors",
+		tests:  []string{"internal/proof/kafkatest", "internal/proof/servers", "internal/proof/shop", "internal/proof/faults"}, why: "Kafka; kfake speaks its errors",
 	},
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
