@@ -66,6 +66,13 @@ func (n *Node) openSettings(ctx context.Context) error {
 	return c.watcher.Start(ctx)
 }
 
+// What an address may ask for without a good key, and of health, on one gateway. Balancers and probes ask
+// some times a second, and many of them may stand behind one address.
+var (
+	strangers = limiter.AddressConfig{Rate: 100, Burst: 400, Room: 1 << 16}
+	probes    = limiter.AddressConfig{Rate: 50, Burst: 200, Room: 1 << 14}
+)
+
 // openAdmission makes what stands at the gateway's door.
 func (n *Node) openAdmission() error {
 	c := &n.control
@@ -80,9 +87,10 @@ func (n *Node) openAdmission() error {
 	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
-	c.reports.meter = limiter.NewMeter(c.limits)
+	c.reports.meter, c.reports.history = limiter.NewMeter(c.limits), limiter.NewHistory(time.Now())
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
-		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
+		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted, History: c.reports.history,
+		Addresses: strangers, Probes: probes,
 		Known: func() bool { return c.watcher.Known() },
 	}, c.switches, c.limits, part(n.root, "gateway"))
 	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
@@ -129,11 +137,13 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 			return time.Time{}, fmt.Errorf("limits: %w", err)
 		}
 	}
+	document, next = document.At(m.Now)
 	if err := n.control.limits.Apply(document, min(m.Nodes, limiter.MaxNodes), time.Now()); err != nil {
 		return time.Time{}, err
 	}
 	n.control.admission.SetLimits(&document)
-	return time.Time{}, nil
+	n.control.switches.Weigh(document.Weights())
+	return next, nil
 }
 
 // applySwitches puts switches in force.

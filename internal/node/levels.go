@@ -19,6 +19,7 @@ func (n *Node) findLevel(ctx context.Context) {
 	automatic := degrade.NewAutomatic(degrade.DefaultAutomaticConfig())
 	began := time.Now()
 	var line lineDelay
+	processor := newShortage()
 	tick := time.NewTicker(lookAtSignals)
 	defer tick.Stop()
 	var found degrade.Level
@@ -32,6 +33,10 @@ func (n *Node) findLevel(ctx context.Context) {
 			}
 			if lag := n.observed.knownLag(); lag != nil {
 				signals.Lag = *lag
+			}
+			n.control.switches.Fit(signals.QueueDelay)
+			if n.control.admission != nil {
+				n.control.admission.SetShort(processor.look())
 			}
 			level, why := automatic.Step(signals, now.Sub(began))
 			changed := n.control.switches.Find(level, why)
