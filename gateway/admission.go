@@ -57,7 +57,8 @@ type AdmissionConfig struct {
 //   - A repeat that memory knows counts as an order that exists: it finds room where new ones don't.
 //   - A purchase within its merchant's guaranteed rate is let in where a level turns others away.
 //   - Without a good key, a request counts against its address: see AddressConfig.
-//   - Refusals above ShedRate wait for their turn; while the processor is short, those that memory gives too.
+//   - Refusals above ShedRate wait for their turn; while the processor is short those above a quarter of it,
+//     and those that memory gives too.
 //
 // It is safe for concurrent use.
 type Admission struct {
@@ -69,6 +70,7 @@ type Admission struct {
 	known    func() bool
 	visits   *visitLog
 	pacer    *degrade.Pacer
+	scarce   *degrade.Pacer // while the processor is short
 	started  time.Time
 	history  *limiter.History
 	doors    *limiter.Addresses
@@ -93,6 +95,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 	g := &Admission{
 		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
+		scarce: degrade.NewPacer(max(cfg.ShedRate/scarceShare, 1), cfg.LongestPause),
 		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
 		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
 		browseOff: &Denial{Problem: problem.Problem{
@@ -119,6 +122,9 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // SetLimits tells which limits are in force, so that their refusals are made once. It comes after
 // the limits were put in force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
+
+// scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is short.
+const scarceShare = 4
 
 // addressLimit is the name of the limit of strangers' addresses.
 const addressLimit = "address"
@@ -214,10 +220,18 @@ func (g *Admission) settled(v *Visit) *Denial {
 // once.
 func (g *Admission) paced(v *Visit) bool {
 	if v.Pause == 0 {
-		v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started))
+		v.Pause = g.turn(v.Arrived)
 		return v.Pause > 0
 	}
 	return false
+}
+
+// turn is how long a refusal has to wait.
+func (g *Admission) turn(arrived time.Time) time.Duration {
+	if g.short.Load() {
+		return g.scarce.Wait(arrived.Sub(g.started))
+	}
+	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
 // freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a limit
@@ -337,7 +351,7 @@ func (g *Admission) Stranger(v *Visit) *Denial {
 	if v.Route == "live" || v.Route == "ready" {
 		doors = g.probes
 	} else {
-		v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started))
+		v.Pause = g.turn(v.Arrived)
 	}
 	if !doors.Allow(g.address(v), v.Arrived) {
 		return g.tooMany

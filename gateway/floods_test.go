@@ -153,7 +153,7 @@ func TestFloods_SettledRefusalsArePaced(t *testing.T) {
 		t.Errorf("%d of 1000 sold-out answers wait, though nobody is short of anything", n)
 	}
 	g.SetShort(true)
-	if n := paced(); n < 500 || n > 650 { // 400 go out at once
+	if n := paced(); n < 850 || n > 950 { // 100 go out at once
 		t.Errorf("%d of 1000 sold-out answers wait while the processor is short", n)
 	}
 }
