@@ -332,13 +332,17 @@ func portion(activity, user string) int32 {
 type Stats struct {
 	InFlight int64
 	Capacity int64 // 0: no limit
+	Fitted   int64 // places for new orders while the line is long; 0: it isn't
 	Set      int   // switches in force
 	Refused  map[Cause]int64
 }
 
 // Stats returns what the controller has done.
 func (c *Controller) Stats() Stats {
-	s := Stats{InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Set: c.current.Load().set, Refused: make(map[Cause]int64)}
+	s := Stats{
+		InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Fitted: c.places.fit.Load(), Set: c.current.Load().set,
+		Refused: make(map[Cause]int64),
+	}
 	for cause := None + 1; cause < causes; cause++ {
 		for i := range c.stripes {
 			s.Refused[cause] += c.stripes[i].counts[cause].Load()

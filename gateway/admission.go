@@ -95,7 +95,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 	g := &Admission{
 		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
-		scarce: degrade.NewPacer(max(cfg.ShedRate/scarceShare, 1), cfg.LongestPause),
+		scarce:      degrade.NewPacer(max(cfg.ShedRate/scarceShare, 1), cfg.LongestPause),
 		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
 		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
 		browseOff: &Denial{Problem: problem.Problem{
@@ -128,6 +128,9 @@ const scarceShare = 4
 
 // addressLimit is the name of the limit of strangers' addresses.
 const addressLimit = "address"
+
+// Short reports whether the processor is short.
+func (g *Admission) Short() bool { return g.short.Load() }
 
 // SetShort tells whether the processor is short.
 func (g *Admission) SetShort(short bool) { g.short.Store(short) }

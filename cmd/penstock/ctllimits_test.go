@@ -1,6 +1,13 @@
 package main
 
-import "testing"
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
 
 // TestCtl_EditsLimits adds, changes and takes away limits one by one, asks before the last one goes, and says
 // what others would do.
@@ -42,5 +49,42 @@ func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
 	got, err := e.apply([]map[string]any{{"name": "b"}, {"name": "a", "key": "user", "match": "m/u", "rate": 1, "burst": 1, "mode": "shadow", "weight": 2}})
 	if err != nil || len(got) != 2 || got[1]["rate"] != 9.0 || got[1]["burst"] != int64(9) || got[1]["match"] != "m/u" || got[1]["mode"] != "shadow" {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// TestCtl_EditsOnTopOfOthers: an edit that meets another change is made again on top of it, some times.
+func TestCtl_EditsOnTopOfOthers(t *testing.T) {
+	version, conflicts := 1, 2
+	var put []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, version))
+			_, _ = fmt.Fprintf(w, `{"version":%d,"policies":[{"name":"v%d","key":"user","rate":1e3,"burst":1,"mode":"enforce"}]}`, version, version)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		put = append(put, r.Header.Get("If-Match")+string(body))
+		if conflicts--; conflicts >= 0 {
+			version++
+			w.WriteHeader(http.StatusPreconditionFailed)
+			_, _ = io.WriteString(w, `{"status":412,"title":"Changed","detail":"by another","code":"precondition-failed"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"version":9,"recorded":true,"applied":1,"nodes":1,"lagging":[],"message":"in force"}`)
+	}))
+	defer server.Close()
+	t.Setenv(envAdmin, server.URL)
+	t.Setenv(envAdminToken, ctlToken)
+	(&step{args: "ctl limits set a --key ip --rate 5 --reason x", stdout: `^version +9\n`, stderr: `^in force\n$`}).run(t)
+	if len(put) != 3 || !strings.HasPrefix(put[2], `"3"{`) || !strings.Contains(put[2], `"name":"v3"`) || !strings.Contains(put[2], `"rate":1e3`) {
+		t.Errorf("%q", put)
+	}
+	conflicts, put = 100, nil
+	(&step{args: "ctl limits set a --key ip --rate 5 --reason x", code: 1, stderr: `precondition-failed`}).run(t)
+	if len(put) != maxEdits {
+		t.Errorf("tried %d times", len(put))
 	}
 }

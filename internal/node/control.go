@@ -204,6 +204,7 @@ func (n *Node) controlMetrics() []admin.Sample {
 			int64(state.Waiting)),
 		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
 		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
+		gauge("penstock_gate_fitted_places", "Places for new orders while purchases wait too long in the line; 0 while they don't.", s.Fitted),
 		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
 		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings.", int64(state.Nodes)),
 		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
@@ -217,6 +218,11 @@ func (n *Node) controlMetrics() []admin.Sample {
 			admin.Label{Name: "cause", Value: cause.String()}))
 	}
 	if n.control.limits != nil {
+		short := int64(0)
+		if n.control.admission.Short() {
+			short = 1
+		}
+		out = append(out, gauge("penstock_processor_short", "1 while what could run waits for the processor, and refusals are slowed down.", short))
 		out = append(out, n.limitMetrics()...)
 	}
 	for name, version := range state.Applied {

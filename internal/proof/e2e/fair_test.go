@@ -264,3 +264,52 @@ func named(names []string, n *node) bool {
 	}
 	return false
 }
+
+// TestLimits_EndByThemselves: a limit that ends is in force until then, and what was there before is in force
+// again; nobody has to do anything.
+func TestLimits_EndByThemselves(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	s.mustBuy(n, "first", "k")
+	replaceLimits(n, `{"name":"users","key":"user","rate":1000,"burst":1000,"temporary":{"rate":0.001,"burst":1,"expires_in":"3s"}},
+		{"name":"callers","key":"caller","rate":0.001,"burst":2,"expires_in":"3s"}`, 1)
+	i := 0
+	refused := func() bool {
+		i++
+		a, err := s.buy(n, "u", fmt.Sprint("k", i), 1)
+		return err == nil && a.status == http.StatusTooManyRequests
+	}
+	eventually(t, "the limits refuse", refused)
+	eventually(t, "they are over", func() bool { return !refused() && !refused() && !refused() })
+	if got := n.admin(200, "GET", "/admin/v1/limits", ""); strings.Contains(string(got.body), "callers") || strings.Contains(string(got.body), "temporary") {
+		t.Errorf("what is over is shown: %v", got)
+	}
+}
+
+// TestLimits_PreviewOfAllGateways: a worker tells what limits would have refused of what came to both gateways.
+func TestLimits_PreviewOfAllGateways(t *testing.T) {
+	c := startCluster(t)
+	s := openShop(c.gateway(0), terms{quantity: 1000, perUser: 0, window: "10m"})
+	for i := range 2 {
+		s.mustBuy(c.gateway(i), fmt.Sprint("first", i), "k")
+	}
+	const each = 30
+	for i := range 2 * each {
+		if a, err := s.buy(c.gateway(i), fmt.Sprint("u", i), "k", 1); err != nil || a.status >= 300 {
+			t.Fatalf("%v, %v", a, err)
+		}
+	}
+	var got struct {
+		Complete       bool
+		Asked, Refused int
+		Callers        []struct{ Merchant, Caller, Policy string }
+	}
+	eventually(t, "the worker knows what came to both", func() bool {
+		a := c.workers[0].admin(200, "POST", "/admin/v1/limits/preview",
+			`{"policies":[{"name":"callers","key":"caller","rate":0.001,"burst":5}]}`)
+		return json.Unmarshal(a.body, &got) == nil && got.Asked >= 2*each+2
+	})
+	if !got.Complete || got.Refused < got.Asked-6 || len(got.Callers) != 1 || got.Callers[0].Merchant != "acme" || got.Callers[0].Policy != "callers" {
+		t.Errorf("%+v", got)
+	}
+}
