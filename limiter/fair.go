@@ -15,8 +15,8 @@ import (
 // times its share takes nothing from the others.
 //
 // Tokens go by rank. A purchase within its merchant's guaranteed rate may take the last token. One within
-// the merchant's fair share leaves a little to those: a quarter of the reserve where the merchant asks for no
-// more than that, half where it does. What is above both leaves the whole reserve. So nothing is lost: a
+// the merchant's fair share leaves a little to those, if there are any: a quarter of the reserve where the
+// merchant asks for no more than that, half where it does. What is above both leaves the whole reserve. So nothing is lost: a
 // token that nobody of a higher rank needs goes to whoever asks, and all together never let pass more than
 // the bucket does.
 //
@@ -33,6 +33,7 @@ type fairness struct {
 	due     atomic.Int64 // moment of the next settlement
 	// contested says that more than one merchant came lately: a merchant alone may have all.
 	contested atomic.Bool
+	promised  atomic.Bool // there are guaranteed rates
 
 	mu      sync.Mutex // guards all that follows
 	active  []*tenant
@@ -144,6 +145,7 @@ func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 		}
 	}
 	f.rest = max(f.rate-sure*f.even, 0)
+	f.promised.Store(sure > 0)
 	f.contest()
 	f.due.Store(0)
 }
@@ -359,7 +361,7 @@ func (r *rival) rank(l *limit, tokens float64, n, now int64) (as rank, missing f
 		return excess, keep - left
 	case r.tenant.sure.take(n, now):
 		return guaranteed, 0
-	case left >= r.tenant.floor(keep) && r.tenant.fair.take(n, now):
+	case left >= r.floor(keep) && r.tenant.fair.take(n, now):
 		return fairShare, 0
 	}
 	return excess, keep - left
@@ -371,11 +373,14 @@ func (r *rival) vital(n, now int64) bool {
 }
 
 // floor is what a purchase within the merchant's share leaves.
-func (t *tenant) floor(keep float64) float64 {
-	if t.sated.Load() {
+func (r *rival) floor(keep float64) float64 {
+	switch {
+	case !r.tenant.sated.Load():
+		return keep / 2
+	case r.fair.promised.Load():
 		return keep / 4
 	}
-	return keep / 2
+	return 0
 }
 
 // Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one: who has it

@@ -309,3 +309,20 @@ func TestGiveBack(t *testing.T) {
 		}
 	}
 }
+
+// TestFair_AloneOverNodes: a merchant alone has the whole limit over three nodes, though none of them knows that
+// nobody comes to the others, and its first burst.
+func TestFair_AloneOverNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: Global, Rate: 300, Burst: 100}))
+		n := []*siteNode{s.start(3), s.start(3), s.start(3)}
+		s.offer(3000, 12*time.Second, Request{Merchant: "m"}, func(i int) *siteNode { return n[i%2] })
+		s.stop(n...)
+		if got := s.between(0, 12*time.Second); got > 300*12+100+90 || got < 300*12*95/100 {
+			t.Errorf("%d in 12 s of 3,600", got)
+		}
+		if first := s.between(0, 100*time.Millisecond); first < 80 {
+			t.Errorf("%d of a burst of 100 at once", first)
+		}
+	})
+}

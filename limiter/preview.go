@@ -32,7 +32,6 @@ type PreviewCaller struct {
 type previewKey struct {
 	policy int // index, -1: none
 	tokens float64
-	let    float64 // in this second
 }
 
 // PreviewOf plays what came against a document, second by second, as if each limit's bucket had been full at
