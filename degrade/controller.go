@@ -28,6 +28,8 @@ type Visit struct {
 	SKU      string
 	User     string
 	Settled  bool // its answer is in memory: it needs no room, and doesn't Leave
+
+	tenant *tenant // whose place it has, nil where that isn't counted
 }
 
 // Cause is why a visit was sent away.
@@ -58,6 +60,9 @@ type Verdict struct {
 	Limits    LimitsMode
 	Log       bool      // it is logged
 	Since     time.Time // of a purchase that a switch has closed: since when it is closed
+	// Spared says that a level has closed the purchase, and not a person: one within its merchant's
+	// guaranteed rate is let in all the same.
+	Spared bool
 }
 
 // The shares of the capacity that each class may fill up to, in percent. Existing has all of it.
@@ -78,11 +83,12 @@ type stripe struct {
 // Controller decides. Its methods are safe for concurrent use. Before Apply everything is as normal, and before Resize there is
 // no limit to what is under way.
 type Controller struct {
-	mu        sync.Mutex    // of those who change something
-	document  Document      // guarded by mu
-	ahead     time.Duration // of the document's clock from this process's; guarded by mu
-	automatic Level         // guarded by mu
-	found     Found         // guarded by mu
+	mu        sync.Mutex     // of those who change something
+	document  Document       // guarded by mu
+	ahead     time.Duration  // of the document's clock from this process's; guarded by mu
+	automatic Level          // guarded by mu
+	found     Found          // guarded by mu
+	weights   map[string]int // of merchants' places; guarded by mu
 
 	current  atomic.Pointer[snapshot]
 	capacity atomic.Int64
@@ -90,6 +96,7 @@ type Controller struct {
 	inFlight atomic.Int64
 	_        [64]byte
 	stripes  [stripes]stripe
+	places   places
 }
 
 // NewController makes a controller.
@@ -211,8 +218,8 @@ func (c *Controller) TimeoutsScoped() bool { return c.current.Load().timeouts.sc
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
 // Enter decides about a visit. One that is settled needs no place. A purchase that a switch has closed
-// takes one: its order may have to be looked for. A visit for which there is no room is counted by
-// TurnAway.
+// takes one: its order may have to be looked for. A visit for which there is no room, and one that is
+// spared, is counted by TurnAway.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
 	verdict := Verdict{
@@ -220,16 +227,18 @@ func (c *Controller) Enter(v *Visit) Verdict {
 	}
 	if verdict.Cause == OrdersOff || verdict.Cause == NotAdmitted {
 		verdict.Since = s.closedSince(v)
+		verdict.Spared = verdict.Cause == NotAdmitted && v.Class == NewOrder && s.levelAdmits &&
+			s.admission.narrowest(v) == s.admission.everybody
 	}
 	if !v.Settled && verdict.Cause != BrowseOff {
-		if verdict.Inside = c.room(v.Class); !verdict.Inside {
+		if verdict.Inside = c.room(v); !verdict.Inside {
 			verdict.Cause = Full
 		}
 	}
-	if verdict.Cause != None && verdict.Cause != Full {
+	if verdict.Cause != None && verdict.Cause != Full && !verdict.Spared {
 		c.count(verdict.Cause)
 	}
-	if verdict.Cause == None {
+	if verdict.Cause == None || verdict.Spared {
 		verdict.NoWait, verdict.Static = s.wait.narrowest(v) == off, s.browse.narrowest(v) == browseStatic
 		verdict.Limits = LimitsMode(s.limits.narrowest(v))
 	}
@@ -253,33 +262,53 @@ func (s *snapshot) judge(v *Visit) Cause {
 	return None
 }
 
-// room takes a place, if the class may have one.
-func (c *Controller) room(class Class) bool {
-	share := int64(100)
-	switch class {
-	case NewOrder:
-		share = newOrderShare
-	case Browsing:
-		share = browsingShare
-	case LoadTest:
-		share = loadTestShare
-	case Existing:
+// room takes a place, if the class and the merchant may have one.
+func (c *Controller) room(v *Visit) bool {
+	v.tenant = nil
+	n, capacity := c.inFlight.Add(1), c.capacity.Load()
+	if capacity <= 0 || v.Class == Existing {
+		return true
 	}
-	n := c.inFlight.Add(1)
-	if capacity := c.capacity.Load(); capacity > 0 && class != Existing && n*100 > max(capacity*share, 100) {
-		c.inFlight.Add(-1)
-		return false
+	most := max(capacity*v.Class.share()/100, 1)
+	if n <= most {
+		if v.Class != NewOrder {
+			return true
+		}
+		if v.tenant = c.tenant(v.Merchant); v.tenant == nil || c.places.may(v.tenant, n, most) {
+			return true
+		}
 	}
-	return true
+	v.tenant = nil
+	c.inFlight.Add(-1)
+	return false
 }
 
-// TurnAway counts a visit for which there was no room, and which doesn't wait for any.
-func (c *Controller) TurnAway() { c.count(Full) }
+// share is the share of the places that a class may fill up to, in percent.
+func (c Class) share() int64 {
+	switch c {
+	case NewOrder:
+		return newOrderShare
+	case Browsing:
+		return browsingShare
+	case LoadTest:
+		return loadTestShare
+	}
+	return 100
+}
+
+// TurnAway counts a visit that isn't let in for want of room, or of which Spared turned out not to help.
+func (c *Controller) TurnAway(cause Cause) { c.count(cause) }
 
 func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }
 
-// Leave gives back the place of a visit that was let in.
-func (c *Controller) Leave() { c.inFlight.Add(-1) }
+// Leave gives back the place of a visit that was let in, the same that entered.
+func (c *Controller) Leave(v *Visit) {
+	c.inFlight.Add(-1)
+	if v.tenant != nil {
+		c.places.leave(v.tenant)
+		v.tenant = nil
+	}
+}
 
 // portion maps a buyer to 0 to 99, for each activity differently and on every node alike: who is let in stays in, wherever it asks
 // and however often.
@@ -303,13 +332,17 @@ func portion(activity, user string) int32 {
 type Stats struct {
 	InFlight int64
 	Capacity int64 // 0: no limit
+	Fitted   int64 // places for new orders while the line is long; 0: it isn't
 	Set      int   // switches in force
 	Refused  map[Cause]int64
 }
 
 // Stats returns what the controller has done.
 func (c *Controller) Stats() Stats {
-	s := Stats{InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Set: c.current.Load().set, Refused: make(map[Cause]int64)}
+	s := Stats{
+		InFlight: c.inFlight.Load(), Capacity: c.capacity.Load(), Fitted: c.places.fit.Load(), Set: c.current.Load().set,
+		Refused: make(map[Cause]int64),
+	}
 	for cause := None + 1; cause < causes; cause++ {
 		for i := range c.stripes {
 			s.Refused[cause] += c.stripes[i].counts[cause].Load()

@@ -165,7 +165,7 @@ func TestController_ClosedTakesRoom(t *testing.T) {
 	if got := c.Enter(settled); got.Cause != OrdersOff || got.Inside {
 		t.Errorf("a settled one: %+v", got)
 	}
-	c.Leave()
+	c.Leave(purchase())
 	if got := c.Stats(); got.InFlight != 0 || got.Refused[OrdersOff] != 2 {
 		t.Errorf("%+v", got)
 	}
@@ -233,12 +233,12 @@ func TestAFifthIsLeftToOrdersThatExist(t *testing.T) {
 	if got := c.Stats().Refused[Full]; got != 0 {
 		t.Errorf("%d counted as turned away, by itself", got)
 	}
-	c.TurnAway()
+	c.TurnAway(Full)
 	if got := c.Stats().Refused[Full]; got != 1 {
 		t.Errorf("%d counted as turned away, want 1", got)
 	}
 	for range 21 {
-		c.Leave()
+		c.Leave(&Visit{})
 	}
 	if got := c.Enter(&Visit{Class: NewOrder}).Cause; got != None {
 		t.Errorf("after some have left: %v", got)
@@ -252,8 +252,9 @@ func TestTogetherNoPlaceIsLost(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 2000 {
-				if c.Enter(&Visit{Class: NewOrder}).Cause == None {
-					c.Leave()
+				v := Visit{Class: NewOrder}
+				if c.Enter(&v).Cause == None {
+					c.Leave(&v)
 				}
 			}
 		})
@@ -390,7 +391,7 @@ func TestEnterAllocatesNothing(t *testing.T) {
 	v.Merchant = "m2"
 	if n := testing.AllocsPerRun(100, func() {
 		if c.Enter(v).Cause == None {
-			c.Leave()
+			c.Leave(v)
 		}
 	}); n != 0 {
 		t.Errorf("a visit allocates %v times", n)
@@ -413,7 +414,7 @@ func BenchmarkEnter(b *testing.B) {
 				v := purchase()
 				for p.Next() {
 					if c.Enter(v).Cause == None {
-						c.Leave()
+						c.Leave(v)
 					}
 				}
 			})

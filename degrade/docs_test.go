@@ -21,13 +21,6 @@ func TestDocs_HaveTheTables(t *testing.T) {
 		}
 		rows = append(rows, fmt.Sprintf("| %v | %s | %s | %s | %s |", d.Level, d.Name, strings.Join(sets, ", "), d.TurnsOff, d.Buyers))
 	}
-	for _, d := range Dependencies() {
-		kind := "weak"
-		if d.Strong {
-			kind = "strong"
-		}
-		rows = append(rows, fmt.Sprintf("| %s (%s) | %s | %s |", d.Name, kind, d.Lost, d.Goes))
-	}
 	for _, row := range rows {
 		if !strings.Contains(string(text), row+"\n") {
 			t.Errorf("docs/degradation.md lacks\n%s", row)

@@ -27,8 +27,10 @@ type snapshot struct {
 	set    int // switches in force
 	now    Level
 	pinned bool
-	since  time.Time // since when orders and admission are as they are, of this process's clock
-	before []closing // as they were earlier, the last one first
+	// levelAdmits says that a level has set admission for everybody.
+	levelAdmits bool
+	since       time.Time // since when orders and admission are as they are, of this process's clock
+	before      []closing // as they were earlier, the last one first
 }
 
 // closing is what closed sales at an earlier time.
@@ -154,6 +156,7 @@ func (s *snapshot) applyLevels(byHand map[Name]bool) {
 	for name, v := range s.now.settings() {
 		if !byHand[name] {
 			s.of(name).everybody = v
+			s.levelAdmits = s.levelAdmits || name == Admission
 		}
 	}
 	for activity, pin := range s.level.activities {

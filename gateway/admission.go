@@ -17,13 +17,15 @@ import (
 // implements them. Their methods must not block.
 type Switches interface {
 	Enter(v *degrade.Visit) degrade.Verdict
-	Leave()
-	TurnAway()
+	Leave(v *degrade.Visit)
+	TurnAway(cause degrade.Cause)
 }
 
 // Limits decide by how often somebody has come; *limiter.Limiter implements them.
 type Limits interface {
 	Allow(r *limiter.Request, now time.Time) limiter.Decision
+	GiveBack(r *limiter.Request, now time.Time)
+	Guaranteed(merchant string, now time.Time) bool
 }
 
 // AdmissionConfig has what an Admission is told once.
@@ -34,6 +36,11 @@ type AdmissionConfig struct {
 	LongestPause time.Duration
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
+	// Addresses bounds what one address may ask for without a good key or signature: it is answered 429
+	// above that. Probes does it for health checks, apart, so that neither uses up the other's.
+	Addresses, Probes limiter.AddressConfig
+	// History is told of each purchase that comes to the limits; nil remembers none.
+	History *limiter.History
 	// Known reports whether there are settings at all; nobody is let in before. It must not block. nil:
 	// there are.
 	Known func() bool
@@ -46,7 +53,12 @@ type AdmissionConfig struct {
 //   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
 //   - A purchase that a switch has closed takes room, since its order may have to be looked for.
 //   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and isn't
-//     punished for what the contract asks for. Refusals above ShedRate wait for their turn.
+//     punished for what the contract asks for. A repeat that limits let in gets its tokens back.
+//   - A repeat that memory knows counts as an order that exists: it finds room where new ones don't.
+//   - A purchase within its merchant's guaranteed rate is let in where a level turns others away.
+//   - Without a good key, a request counts against its address: see AddressConfig.
+//   - Refusals above ShedRate wait for their turn; while the processor is short those above a quarter of it,
+//     and those that memory gives too.
 //
 // It is safe for concurrent use.
 type Admission struct {
@@ -58,7 +70,12 @@ type Admission struct {
 	known    func() bool
 	visits   *visitLog
 	pacer    *degrade.Pacer
+	scarce   *degrade.Pacer // while the processor is short
 	started  time.Time
+	history  *limiter.History
+	doors    *limiter.Addresses
+	probes   *limiter.Addresses
+	short    atomic.Bool // the processor is short
 
 	refusals atomic.Pointer[limitRefusals]
 
@@ -69,6 +86,7 @@ type Admission struct {
 	full        *Denial
 	fullLimit   *limitRefusal // full, by the global limit
 	unknown     *Denial
+	tooMany     *Denial
 }
 
 // NewAdmission makes an admission that knows no limits yet.
@@ -77,6 +95,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 	g := &Admission{
 		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
+		scarce:      degrade.NewPacer(max(cfg.ShedRate/scarceShare, 1), cfg.LongestPause),
 		ordersOff:   &seckill.Refusal{Code: problem.Degraded, Detail: "No new orders are taken for the moment.", RetryAfter: soon},
 		notAdmitted: &seckill.Refusal{Code: problem.Degraded, Detail: "Only a part of the buyers is let in for the moment.", RetryAfter: soon},
 		browseOff: &Denial{Problem: problem.Problem{
@@ -86,7 +105,11 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 		unknown: &Denial{Problem: problem.Problem{
 			Code: problem.Unavailable, Detail: "This process has no settings yet, and serves nobody without.", RetryAfter: soon,
 		}},
-		known: cfg.Known,
+		tooMany: &Denial{Problem: problem.Problem{
+			Code: problem.RateLimited, Detail: "This address asks too often without a good key.", RetryAfter: soon, Limit: addressLimit,
+		}},
+		doors: limiter.NewAddresses(cfg.Addresses, time.Now()), probes: limiter.NewAddresses(cfg.Probes, time.Now()),
+		known: cfg.Known, history: cfg.History,
 	}
 	if g.known == nil {
 		g.known = func() bool { return true }
@@ -100,10 +123,23 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // the limits were put in force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
 
+// scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is short.
+const scarceShare = 4
+
+// addressLimit is the name of the limit of strangers' addresses.
+const addressLimit = "address"
+
+// Short reports whether the processor is short.
+func (g *Admission) Short() bool { return g.short.Load() }
+
+// SetShort tells whether the processor is short.
+func (g *Admission) SetShort(short bool) { g.short.Store(short) }
+
 // What a ticket says of a visit.
 const (
-	ticketInside uint64 = 1 << iota // it has a place that it must give back
-	ticketLogged                    // it is logged when it leaves
+	ticketInside  uint64 = 1 << iota // it has a place that it must give back
+	ticketLogged                     // it is logged when it leaves
+	ticketCounted                    // it has taken tokens of limits
 )
 
 // Enter implements Gate.
@@ -126,43 +162,79 @@ func (g *Admission) Enter(v *Visit) *Denial {
 		v.Ticket |= ticketInside
 	}
 	v.NoWait, v.Static, v.PollAfter = verdict.NoWait, verdict.Static, int(verdict.PollAfter)
+	if verdict.Spared {
+		if v.assured = v.assured || !v.Settled && g.limits.Guaranteed(who.Merchant, v.Arrived); v.assured {
+			verdict.Cause = degrade.None
+		} else {
+			g.switches.TurnAway(verdict.Cause)
+		}
+	}
 	switch verdict.Cause {
 	case degrade.None:
-		if v.Settled || v.Route != "buy" || verdict.Limits == degrade.LimitsOff {
-			return nil
-		}
-		if v.limited == nil {
-			v.limited = g.limit(v, who, verdict.Limits)
-		}
-		if v.limited == nil {
-			return nil
-		}
-		if v.Pause == 0 {
-			if v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started)); v.Pause > 0 {
-				g.switches.Leave()
-				v.Ticket &^= ticketInside
-				return &v.limited.Denial
-			}
-		}
-		v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
-		return nil
+		return g.askLimits(v, verdict.Limits)
 	case degrade.OrdersOff:
 		v.Closed, v.ClosedSince = g.ordersOff, verdict.Since
-		return nil
+		return g.settled(v)
 	case degrade.NotAdmitted:
 		v.Closed, v.ClosedSince = g.notAdmitted, verdict.Since
-		return nil
+		return g.settled(v)
 	case degrade.BrowseOff:
 		return g.deny(v, g.browseOff)
 	default:
-		if v.Pause == 0 {
-			if v.Pause = g.pacer.Wait(v.Arrived.Sub(g.started)); v.Pause > 0 {
-				return g.full
-			}
+		if g.paced(v) {
+			return g.full
 		}
-		g.switches.TurnAway()
+		g.switches.TurnAway(degrade.Full)
 		return g.deny(v, g.full)
 	}
+}
+
+// askLimits asks the limits about a purchase that nothing else keeps out.
+func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
+	if v.Settled || v.Repeat || v.Route != "buy" || mode == degrade.LimitsOff {
+		return g.settled(v)
+	}
+	if v.limited == nil {
+		v.limited = g.limit(v, &v.asked, mode)
+	}
+	if v.limited == nil {
+		v.Ticket |= ticketCounted
+		return nil
+	}
+	if g.paced(v) {
+		g.switches.Leave(&v.asked)
+		v.Ticket &^= ticketInside
+		return &v.limited.Denial
+	}
+	v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
+	return nil
+}
+
+// settled has a purchase that memory refuses wait for its turn while the processor is short: those who are
+// sold something need it.
+func (g *Admission) settled(v *Visit) *Denial {
+	if v.Settled && g.short.Load() && g.paced(v) {
+		return g.full // not given: see Gate.Enter
+	}
+	return nil
+}
+
+// paced reports whether the refusal of a visit has to wait for its turn, which is then set. A visit waits
+// once.
+func (g *Admission) paced(v *Visit) bool {
+	if v.Pause == 0 {
+		v.Pause = g.turn(v.Arrived)
+		return v.Pause > 0
+	}
+	return false
+}
+
+// turn is how long a refusal has to wait.
+func (g *Admission) turn(arrived time.Time) time.Duration {
+	if g.short.Load() {
+		return g.scarce.Wait(arrived.Sub(g.started))
+	}
+	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
 // freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a limit
@@ -174,9 +246,10 @@ func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode)
 	request := &v.request
 	*request = limiter.Request{
 		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
+		Assured: v.assured, IP: g.address(v),
 	}
-	if peer, ok := v.Peer.(*net.TCPAddr); ok {
-		request.IP = limiter.ClientIP(peer.AddrPort().Addr(), v.Forwarded, g.trusted)
+	if g.history != nil {
+		g.history.Count(who.Merchant, who.Caller, v.Arrived)
 	}
 	decision := g.limits.Allow(request, v.Arrived)
 	switch {
@@ -186,6 +259,16 @@ func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode)
 		return g.fullLimit
 	}
 	return g.refusals.Load().of(&decision)
+}
+
+// address is where a visit comes from, behind the proxies that are trusted; the zero Addr of one that comes
+// by no network.
+func (g *Admission) address(v *Visit) netip.Addr {
+	peer, ok := v.Peer.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return limiter.ClientIP(peer.AddrPort().Addr(), v.Forwarded, g.trusted)
 }
 
 // limitRefusals are the answers of the policies of one document, kept so that a refusal allocates
@@ -255,22 +338,37 @@ func (g *Admission) deny(v *Visit, denial *Denial) *Denial {
 // Leave implements Gate.
 func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
 	if v.Ticket&ticketInside != 0 {
-		g.switches.Leave()
+		g.switches.Leave(&v.asked)
+	}
+	if v.Ticket&ticketCounted != 0 && v.Replayed {
+		g.limits.GiveBack(&v.request, v.Arrived)
 	}
 	if v.Ticket&ticketLogged != 0 {
 		g.visits.add(v, status, took)
 	}
 }
 
-// Unknown implements Gate: refusals of keys and signatures wait for their turn with the others.
-func (g *Admission) Unknown(arrived time.Time) time.Duration {
-	return g.pacer.Wait(arrived.Sub(g.started))
+// Stranger implements Gate: such refusals wait for their turn with the others, but those of health checks.
+func (g *Admission) Stranger(v *Visit) *Denial {
+	doors := g.doors
+	if v.Route == "live" || v.Route == "ready" {
+		doors = g.probes
+	} else {
+		v.Pause = g.turn(v.Arrived)
+	}
+	if !doors.Allow(g.address(v), v.Arrived) {
+		return g.tooMany
+	}
+	return nil
 }
 
 // classOf says how much depends on a visit.
 func classOf(v *Visit) degrade.Class {
 	switch v.Route {
 	case "buy":
+		if v.Repeat {
+			return degrade.Existing
+		}
 		if v.Caller.Shadow {
 			return degrade.LoadTest
 		}

@@ -149,7 +149,11 @@ func TestAdmission_PacesUnknownKeys(t *testing.T) {
 	g, _, _ := gated(t, noLimits, noSwitches)
 	at, paused, longest := time.Now(), 0, time.Duration(0)
 	for range 20_000 { // in one moment; 400 are what goes out at once
-		wait := g.Unknown(at)
+		v := Visit{Route: "order", Arrived: at}
+		if denial := g.Stranger(&v); denial != nil {
+			t.Fatalf("denied without an address: %+v", denial)
+		}
+		wait := v.Pause
 		if wait > 0 {
 			paused++
 		}

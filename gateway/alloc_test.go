@@ -28,6 +28,7 @@ func (s *cheapSales) Fresh(context.Context) *seckill.Catalog { return s.catalog 
 
 func (s *cheapSales) Catalog() *seckill.Catalog      { return s.catalog }
 func (s *cheapSales) Refuses(*seckill.Purchase) bool { return s.err != nil }
+func (s *cheapSales) Repeats(*seckill.Purchase) bool { return false }
 func (s *cheapSales) Buy(context.Context, *seckill.Purchase) (seckill.Receipt, error) {
 	return s.receipt, s.err
 }
@@ -48,7 +49,7 @@ type cheapGate struct{ denial *Denial }
 
 func (g cheapGate) Enter(*Visit) *Denial             { return g.denial }
 func (g cheapGate) Leave(*Visit, int, time.Duration) {}
-func (g cheapGate) Unknown(time.Time) time.Duration  { return 0 }
+func (g cheapGate) Stranger(*Visit) *Denial          { return nil }
 
 func cheapServer(t testing.TB, sales *cheapSales, denial *Denial) *Server {
 	t.Helper()

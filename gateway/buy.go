@@ -100,6 +100,7 @@ func (x *exchange) idempotencyKey() string {
 // accepted answers with a receipt: 201 where the order exists, 202 where it will.
 func (x *exchange) accepted(r *seckill.Receipt) {
 	o := &r.Order
+	x.visit.Replayed = r.Replayed
 	x.locate(string(o.ID))
 	if x.replayed = r.Replayed; x.replayed {
 		x.header(keyReplayed, valueTrue)

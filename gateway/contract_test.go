@@ -301,7 +301,7 @@ type stubGate struct {
 	visits []Visit
 }
 
-func (g *stubGate) Unknown(time.Time) time.Duration { return 0 }
+func (g *stubGate) Stranger(*Visit) *Denial { return nil }
 
 func (g *stubGate) Enter(v *Visit) *Denial {
 	g.mu.Lock()

@@ -20,9 +20,10 @@ type Gate interface {
 	// Leave is called once for every visit that was let in, when its answer is decided, with the
 	// answer's status.
 	Leave(v *Visit, status int, took time.Duration)
-	// Unknown returns how long the answer to a request without a good key has to wait. Such a request
-	// comes to no limit, since it is nobody's; whoever sends many is slowed down.
-	Unknown(arrived time.Time) time.Duration
+	// Stranger is told of a request without a good key or signature: of v only Route, Peer, Forwarded and
+	// Arrived are set. It counts against its address. The answer is given after v.Pause: what it is
+	// anyway, or the denial where the address asks too often.
+	Stranger(v *Visit) *Denial
 }
 
 // Visit is a request that was understood and whose caller is known. Its strings may lie in memory
@@ -40,6 +41,8 @@ type Visit struct {
 	Forwarded string
 	Arrived   time.Time
 	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
+	Repeat    bool   // a purchase whose key has an order, as memory knows
+	Replayed  bool   // it was answered with the order that its key had; set before Leave
 	Ticket    uint64 // the gate's own, from Enter to Leave
 	// Pause is how long a denial has to wait before it is given, see Gate.Enter.
 	Pause time.Duration
@@ -62,6 +65,7 @@ type Visit struct {
 	asked   degrade.Visit
 	request limiter.Request
 	limited *limitRefusal // what a limit has said
+	assured bool          // it has a token of its merchant's guaranteed rate
 }
 
 // Denial is a gate's no. RateLimit and RateLimitPolicy are the values of the header fields of those
@@ -77,4 +81,4 @@ type openGate struct{}
 
 func (openGate) Enter(*Visit) *Denial             { return nil }
 func (openGate) Leave(*Visit, int, time.Duration) {}
-func (openGate) Unknown(time.Time) time.Duration  { return 0 }
+func (openGate) Stranger(*Visit) *Denial          { return nil }

@@ -26,7 +26,7 @@ func (g *limitedGate) Enter(v *Visit) *Denial {
 }
 
 func (g *limitedGate) Leave(*Visit, int, time.Duration) {}
-func (g *limitedGate) Unknown(time.Time) time.Duration  { return 0 }
+func (g *limitedGate) Stranger(*Visit) *Denial          { return nil }
 
 // TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate and uses up
 // nobody's tokens.

@@ -26,16 +26,28 @@ func (x *exchange) pay() {
 	n.Order = seckill.OrderID(strings.Clone(string(n.Order)))
 	n.Amount.Currency = strings.Clone(n.Amount.Currency)
 	x.visit.Order = n.Order
-	if !x.enter() {
-		return
+	if x.enter() && x.settle(&n) {
+		x.pause() // it has no place any more
 	}
+}
+
+// settle pays for a visit that was let in, and answers. It reports whether the answer has to wait.
+func (x *exchange) settle(n *seckill.Notice) (wait bool) {
 	defer x.leave()
-	order, err := x.server.sales.Pay(x.deadline(), &n)
-	if err != nil {
-		x.refuseError(err)
-		return
+	order, err := x.server.sales.Pay(x.deadline(), n)
+	if err == nil {
+		x.order(&order)
+		return false
 	}
-	x.order(&order)
+	if problem.FromError(err).Code == problem.InvalidSignature {
+		denial := x.counted()
+		if wait = x.visit.Pause > 0; denial != nil {
+			x.denied(denial)
+			return wait
+		}
+	}
+	x.refuseError(err)
+	return wait
 }
 
 // signature reads the notice's signature, or answers.
@@ -47,7 +59,9 @@ func (x *exchange) signature() (n seckill.Notice, ok bool) {
 	if ok {
 		return n, true
 	}
-	x.pauseUnknown()
+	if x.stranger() {
+		return n, false
+	}
 	detail := "must be t=<unix seconds>,v1=<64 hex digits>, in one field; v1 may be there up to 8 times"
 	if len(fields) == 0 {
 		detail = isMissing

@@ -31,6 +31,9 @@ type Sales interface {
 	Fresh(ctx context.Context) *seckill.Catalog
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It doesn't block.
 	Refuses(p *seckill.Purchase) bool
+	// Repeats reports that the key of p has an order, as far as memory knows. False says nothing. It
+	// doesn't block.
+	Repeats(p *seckill.Purchase) bool
 	// Buy keeps nothing of p.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
@@ -250,22 +253,29 @@ func (s *Server) panicked(x *exchange, cause any) {
 // dispatch finds the route and answers.
 func (s *Server) dispatch(x *exchange) {
 	x.route, x.param = match(x.http.URI().PathOriginal())
-	r := &routes[x.route]
 	switch {
 	case !x.strict():
 	case x.isReserved() && x.route != routeLive && x.route != routeReady:
 		x.crowded(manyOpen)
-	case x.route == routeNone:
-		x.refuse(problem.NotFound)
+	case x.route == routeLive || x.route == routeReady: // health is answered under any load
+		s.probed(x)
+	default:
+		s.limited(x)
+	}
+}
+
+// probed answers health checks, which count against their address like everything without a key.
+func (s *Server) probed(x *exchange) {
+	r := &routes[x.route]
+	switch {
+	case x.stranger(): // it asks too often
 	case !r.takes(x.http.Method()):
 		x.header(keyAllow, r.allow())
 		x.refuse(problem.MethodNotAllowed)
-	case x.route == routeLive: // health is answered under any load
+	case x.route == routeLive:
 		x.live()
-	case x.route == routeReady:
-		x.readiness()
 	default:
-		s.limited(x)
+		x.readiness()
 	}
 }
 
@@ -274,6 +284,20 @@ func (s *Server) limited(x *exchange) {
 	defer s.inFlight.Add(-1)
 	if s.inFlight.Add(1) > int64(s.cfg.MaxInFlight) {
 		x.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
+		return
+	}
+	r := &routes[x.route]
+	switch {
+	case x.route == routeNone:
+		if !x.stranger() {
+			x.refuse(problem.NotFound)
+		}
+		return
+	case !r.takes(x.http.Method()):
+		if !x.stranger() {
+			x.header(keyAllow, r.allow())
+			x.refuse(problem.MethodNotAllowed)
+		}
 		return
 	}
 	switch x.route {
@@ -288,9 +312,13 @@ func (s *Server) limited(x *exchange) {
 	case routeActivity:
 		x.activity()
 	case routeOpenAPI:
-		x.openAPI()
+		if !x.stranger() {
+			x.openAPI()
+		}
 	case routeProblems, routeProblem:
-		x.helpPage()
+		if !x.stranger() {
+			x.helpPage()
+		}
 	}
 }
 
@@ -311,8 +339,10 @@ func (x *exchange) authenticate() *seckill.Caller {
 		key = bearer(fields[0])
 	}
 	if key == nil {
-		x.headerText(keyAuthenticate, challengeKey)
-		x.refuse(problem.Unauthenticated)
+		if !x.stranger() {
+			x.headerText(keyAuthenticate, challengeKey)
+			x.refuse(problem.Unauthenticated)
+		}
 		return nil
 	}
 	hash := sha256.Sum256(key)
@@ -341,16 +371,38 @@ func (x *exchange) refuseKey(known *seckill.Credential) {
 		p.Detail = fmt.Sprintf("The caller key %s… expired at %s. Use a newer key of this caller.", known.Prefix,
 			known.Expires.Format(problem.TimeFormat))
 	}
-	x.pauseUnknown()
+	if x.stranger() {
+		return
+	}
 	x.headerText(keyAuthenticate, challenge)
 	x.problem(&p)
 }
 
-// pauseUnknown lets a request without a good key wait for its turn.
-func (x *exchange) pauseUnknown() {
-	if x.visit.Pause = x.server.gate.Unknown(x.arrived); x.visit.Pause > 0 {
+// stranger counts a request without a good key or signature against its address, and lets it wait for its
+// turn. Where the address asks too often it answers, and reports true.
+func (x *exchange) stranger() bool {
+	denial := x.counted()
+	if x.visit.Pause > 0 {
 		x.pause()
 	}
+	if denial != nil {
+		x.denied(denial)
+	}
+	return denial != nil
+}
+
+// counted counts a request without a good key or signature against its address. The answer has to wait for
+// the visit's pause, and is the denial where there is one.
+func (x *exchange) counted() *Denial {
+	x.visit.Pause = 0
+	x.address()
+	return x.server.gate.Stranger(&x.visit)
+}
+
+// address tells the visit what the request is and where it comes from.
+func (x *exchange) address() {
+	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
+	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 }
 
 // acceptsBody reports whether the body is of a kind this listener reads, or answers.
@@ -365,9 +417,12 @@ func (x *exchange) acceptsBody() bool {
 
 // enter asks the gate, or answers. The caller of a true must defer x.leave.
 func (x *exchange) enter() bool {
-	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
-	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
+	x.address()
 	denial := x.server.gate.Enter(&x.visit)
+	if denial != nil && x.route == routeBuy && x.server.sales.Repeats(&x.purchase) {
+		x.visit.Repeat, x.visit.Pause = true, 0 // what exists has room where new orders don't
+		denial = x.server.gate.Enter(&x.visit)
+	}
 	if denial != nil && x.visit.Pause > 0 {
 		x.pause()
 		denial = x.server.gate.Enter(&x.visit)

@@ -99,6 +99,7 @@ type stubSales struct {
 	catalog *seckill.Catalog
 	soldOut map[seckill.SKU]bool
 
+	repeats map[string]bool          // keys that have an order, as memory knows
 	inStock func(seckill.Offer) bool // instead of soldOut
 	missing string
 
@@ -163,6 +164,12 @@ func (s *stubSales) Refuses(p *seckill.Purchase) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.soldOut[p.SKU]
+}
+
+func (s *stubSales) Repeats(p *seckill.Purchase) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repeats[p.Key]
 }
 
 func (s *stubSales) Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error) {

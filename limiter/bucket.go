@@ -20,7 +20,8 @@ type limit struct {
 	shadow bool
 	off    bool
 	tally  *tally
-	terms  terms // with a pool
+	terms  terms     // with a pool
+	fair   *fairness // of the global limit; nil of the others
 
 	rate     float64 // tokens per second, of this node
 	burst    int64   // of this node

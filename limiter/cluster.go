@@ -61,6 +61,7 @@ type asker struct {
 // claim is what a request waits for.
 type claim struct {
 	tokens  int64
+	vital   bool // it may have what is kept of the bucket
 	granted bool
 	room    int64 // µs, after the answer
 }
@@ -76,7 +77,11 @@ func (r *round) add(name string, h home, l *limit) int {
 		at = len(r.asks)
 		r.keys[name] = at
 		t := &l.terms
-		r.asks = append(r.asks, Ask{Key: name, Num: t.num, Den: t.den, Window: t.window})
+		a := Ask{Key: name, Num: t.num, Den: t.den, Window: t.window}
+		if l.fair != nil {
+			a.Keep = l.fair.keep(l)
+		}
+		r.asks = append(r.asks, a)
 		r.askers = append(r.askers, asker{home: h, limit: l})
 	}
 	return at
@@ -105,6 +110,9 @@ func (c *cluster) wait(grants []grant) bool {
 		}
 		at := r.add(g.name, g.home(), g.limit)
 		r.asks[at].Want += g.claim.tokens
+		if g.vital {
+			r.asks[at].Vital += g.claim.tokens
+		}
 		r.asks[at].Floor = max(r.asks[at].Floor, g.floor)
 		r.askers[at].waited += g.claim.tokens
 		r.askers[at].claims = append(r.askers[at].claims, g.claim)
@@ -439,6 +447,30 @@ func (l *limit) emptiness(tokens float64) int64 {
 	return int64(max(float64(l.burst)-tokens, 0) / l.rate * 1e6)
 }
 
+// serve tells those who wait what is theirs of an answer, those first whose claims are vital. It returns
+// how many tokens were given to them and how many not.
+func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
+	left := answer.Granted
+	for _, vital := range [...]bool{true, false} {
+		for _, c := range a.claims {
+			if c.vital != vital {
+				continue
+			}
+			c.room = answer.Room
+			if late {
+				continue
+			}
+			if c.granted = c.tokens <= left; c.granted {
+				left -= c.tokens
+				served += c.tokens
+			} else {
+				refused += c.tokens
+			}
+		}
+	}
+	return served, refused
+}
+
 // answer brings an answer home: who waits is told, the rest becomes the lease, and the local bucket
 // has no more tokens than the cluster's.
 func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
@@ -447,19 +479,7 @@ func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
 	}
 	h.lock()
 	defer h.unlock()
-	left, served, refused := a.Granted, int64(0), int64(0)
-	for _, c := range asker.claims {
-		c.room = a.Room
-		if late {
-			continue
-		}
-		if c.granted = c.tokens <= left; c.granted {
-			left -= c.tokens
-			served += c.tokens
-		} else {
-			refused += c.tokens
-		}
-	}
+	served, refused := asker.serve(a, late)
 	held := int64(0)
 	if s := h.share(); s != nil {
 		s.answer(a, now, asker.waited, served)

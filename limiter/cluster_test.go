@@ -80,7 +80,7 @@ func (p *modelPool) answer(a *Ask) {
 	b.window, b.num, b.den = a.Window, a.Num, a.Den // no test of these edits it
 	b.tat = max(now, b.tat-a.Back*b.num/b.den)
 	room := now + b.window - b.tat
-	a.Granted = max(min(a.Want, room*b.den/b.num), 0)
+	a.Granted = max(min(a.Want, (room-a.Keep)*b.den/b.num), min(a.Vital, room*b.den/b.num), 0)
 	b.tat += (a.Granted*b.num + b.den - 1) / b.den
 	b.count += a.Granted - a.Back
 	a.Room, a.Count = now+b.window-b.tat, b.count

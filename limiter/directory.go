@@ -93,7 +93,7 @@ func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bu
 }
 
 // take is like a table's.
-func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, c *cluster, g *grant) bool {
+func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, c *cluster, by *rival, g *grant) bool {
 	l := r.of(key)
 	if l == nil || l.off {
 		return false
@@ -107,7 +107,7 @@ func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int
 			d.takeAsStranger(l, now, cost, c, g)
 			return true
 		}
-		if asked, gone := b.take(r, now, cost, c, g); !gone {
+		if asked, gone := b.take(r, now, cost, c, by, g); !gone {
 			return asked
 		}
 	}
@@ -205,8 +205,8 @@ func (b *bucket) followLocked(r *rules) {
 	}
 }
 
-// take is like a table's; gone says that the bucket isn't its key's any more.
-func (b *bucket) take(r *rules, now, cost int64, c *cluster, g *grant) (asked, gone bool) {
+// take is like a table's; gone says that the bucket isn't its key's any more. by is who competes for it.
+func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
@@ -222,12 +222,27 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, g *grant) (asked, g
 	*g = grant{limit: l, bucket: b}
 	b.share.came(n)
 	at := timeOf(b.last)
+	if by.fair.reserve(l) > 0 {
+		as, missing := by.rank(l, b.tokens.TokensAt(at), n, b.last)
+		if missing > 0 {
+			g.left = b.tokens.TokensAt(at)
+			g.wait = max(1, int64(math.Ceil(missing/l.rate*1e9)))
+			return true, false
+		}
+		g.vital = as != excess
+	}
 	if !b.tokens.AllowN(at, int(n)) {
 		g.left = b.tokens.TokensAt(at)
 		g.wait = max(1, int64(math.Ceil((float64(n)-g.left)/l.rate*1e9)))
 		return true, false
 	}
-	switch o := c.claim(&b.share, l, b.last, n); o {
+	o := c.claim(&b.share, l, b.last, n)
+	if l.fair != nil && (o == mustWait || o == mustAsk) {
+		if g.vital = g.vital || by.vital(n, b.last); g.vital {
+			o = mustAsk // what others were refused is kept for it
+		}
+	}
+	switch o {
 	case mustWait:
 		b.tokens.AllowN(at, -int(n))
 		g.wait = max(1, b.share.asked+int64(leaseEvery)-b.last)

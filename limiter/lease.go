@@ -25,6 +25,9 @@ type Ask struct {
 	// Floor says how far from full the node takes the bucket for, in microseconds. It counts where
 	// the pool takes it for full: a pool that has forgotten gives nobody a second burst.
 	Floor int64
+	// Keep is what is left in the bucket, in microseconds of the window, but for the Vital tokens of Want.
+	Keep  int64
+	Vital int64
 
 	Granted int64 // the answer
 	Room    int64 // what is left after it, in microseconds

@@ -24,6 +24,8 @@ type Request struct {
 	Cost int
 	// Shadow makes all policies count only, whatever their mode: for an operator that has switched limits to shadow.
 	Shadow bool
+	// Assured says that Guaranteed has given a token for it.
+	Assured bool
 }
 
 // Decision is the answer to a Request.
@@ -80,6 +82,9 @@ type Limiter struct {
 
 	cluster *cluster // fixed; nil: this node is alone by design
 	top     top
+
+	fair          *fairness                 // fixed; of the global bucket
+	fairMerchants atomic.Pointer[directory] // of the merchants; nil before there is a policy for them
 }
 
 // snapshot is everything that a decision looks at. It is never changed.
@@ -117,6 +122,7 @@ type grant struct {
 	name   string // the key's
 	floor  int64  // see Ask
 	claim  *claim // what is waited for
+	vital  bool   // it is within a merchant's share of the global bucket: see fairness
 }
 
 // home is where the grant's bucket is.
@@ -129,6 +135,7 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 		return nil, err
 	}
 	l := &Limiter{cfg: cfg, clock: newClock(now), hashes: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	l.fair = newFairness(cfg.Merchants)
 	l.snapshot.Store(&snapshot{nodes: 1})
 	if pool != nil {
 		l.cluster = newCluster(pool)
@@ -170,7 +177,39 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 }
 
 // shadow reports whether a refusal only counts.
-func shadow(g *grant, req *Request) bool { return g.limit.shadow || req.Shadow }
+func shadow(g *grant, req *Request) bool { return req.Shadow || g.limit.shadows(req) }
+
+// shadows reports whether the limit only counts what is of the request's key.
+func (l *limit) shadows(req *Request) bool {
+	if p := l.policy; p.Mode == Percent {
+		return req.portion(p.Key) >= p.Percent
+	}
+	return l.shadow
+}
+
+// portion maps the request's key of a kind to 0 to 99, on every node alike. It allocates nothing.
+func (req *Request) portion(key Kind) int {
+	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
+	h := uint64(offset)
+	if key == IP {
+		b := group(req.IP).As16()
+		for _, c := range b {
+			h = (h ^ uint64(c)) * prime
+		}
+	} else {
+		owner, name := req.names(key)
+		for i := range len(owner) {
+			h = (h ^ uint64(owner[i])) * prime
+		}
+		h = (h ^ 0xff) * prime
+		for i := range len(name) {
+			h = (h ^ uint64(name[i])) * prime
+		}
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd // the finisher of MurmurHash3: FNV's high bits are poor
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return int((h ^ h>>33) % 100)
+}
 
 // allowance is the answer where nothing refused.
 func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, moment int64) Decision {
@@ -181,7 +220,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			if shadowed == nil {
 				shadowed = g.limit
 			}
-		} else if part := g.left / float64(g.limit.burst); part < least && !g.limit.shadow && g.limit.policy.Key != Global {
+		} else if part := g.left / float64(g.limit.burst); part < least && g.limit.policy.Key != Global && !g.limit.shadows(req) {
 			least, tightest = part, i
 		}
 	}
@@ -209,7 +248,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 	for i := range grants {
 		if g := &grants[i]; g.must && g.wait == 0 {
-			g.claim = &claim{tokens: g.taken}
+			g.claim = &claim{tokens: g.taken, vital: g.vital}
 			if g.name == "" {
 				g.name = req.poolName(g.limit.policy.Key)
 			}
@@ -329,7 +368,11 @@ func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool 
 	}
 	key := l.hashNames(owner, name)
 	if s.directory != nil {
-		return s.directory.take(s.rules, key, owner, name, moment, cost, l.cluster, g)
+		var by rival
+		if s.kind == global {
+			by = rival{l.fair, l.fair.of(req.Merchant, cost, moment, l), req.Assured}
+		}
+		return s.directory.take(s.rules, key, owner, name, moment, cost, l.cluster, &by, g)
 	}
 	return s.table.take(s.rules, key, req, moment, cost, l.cluster, g)
 }
@@ -419,6 +462,8 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 			next.steps = append(next.steps, s)
 		}
 	}
+	l.fair.apply(&doc, nodes, l.cluster != nil)
+	l.fairMerchants.Store(l.directories[merchant])
 	l.snapshot.Store(next)
 	for k, r := range made {
 		switch {
@@ -448,6 +493,9 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	for i := range policies {
 		p := &policies[i]
 		limits[i] = newLimit(p, i, nodes)
+		if p.Key == Global {
+			limits[i].fair = l.fair
+		}
 		if limits[i].tally = kept[counted{p.Name, p.Key}]; limits[i].tally == nil {
 			limits[i].tally = &tally{}
 		}

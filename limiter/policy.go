@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -26,11 +28,14 @@ const (
 // Mode says what a policy does with a request that is above it.
 type Mode string
 
-// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses nothing. Off does nothing.
+// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses nothing. Off
+// does nothing. Percent enforces for Policy.Percent of the keys, and is Shadow for the others; which keys
+// is found by hash, the same on every node and for every policy.
 const (
 	Enforce Mode = "enforce"
 	Shadow  Mode = "shadow"
 	Off     Mode = "off"
+	Percent Mode = "percent"
 )
 
 // Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens a second.
@@ -51,6 +56,37 @@ type Policy struct {
 	Rate  float64 `json:"rate"`
 	Burst int64   `json:"burst"`
 	Mode  Mode    `json:"mode"`
+	// Percent is of the keys, 1 to 99, with mode Percent; else 0.
+	Percent int `json:"percent,omitempty"`
+
+	// Guaranteed is the rate that a merchant, named by Match, has for sure while the global bucket is short,
+	// in tokens per second; Rate is its ceiling. Together they are at most the global rate.
+	Guaranteed float64 `json:"guaranteed,omitempty"`
+	// Weight is the merchant's part of what the guaranteed rates leave, against those of the others; 0
+	// counts as 1.
+	Weight int `json:"weight,omitempty"`
+
+	// ExpiresAt ends the policy. The zero time is never.
+	ExpiresAt End `json:"expires_at,omitzero"`
+	// Temporary is in force instead of the policy's own values until it ends; nil is nothing.
+	Temporary *Temporary `json:"temporary,omitempty"`
+}
+
+// End is when something ends. As JSON it has its milliseconds.
+type End struct{ time.Time }
+
+// MarshalJSON implements json.Marshaler.
+func (e End) MarshalJSON() ([]byte, error) {
+	return e.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z07:00"`), nil
+}
+
+// Temporary is what a policy says for a while.
+type Temporary struct {
+	Rate      float64 `json:"rate"`
+	Burst     int64   `json:"burst"`
+	Mode      Mode    `json:"mode"`
+	Percent   int     `json:"percent,omitempty"`
+	ExpiresAt End     `json:"expires_at"`
 }
 
 // Document is all the policies of a cluster. Rates and bursts are the cluster's.
@@ -72,6 +108,8 @@ const (
 	MaxBurst = 100_000_000
 	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
 	MaxRefill = 7 * 24 * 3600
+	// MaxWeight is the largest weight.
+	MaxWeight = 1000
 	// MaxNodes is how many nodes a limit can be split over.
 	MaxNodes = 1024
 	// MaxMistakes is how many mistakes Validate lists; one more entry says that there are others.
@@ -145,10 +183,71 @@ func (d *Document) Validate() error {
 			m.add("match", "is the same %s as that of policies[%d] (%q)", p.Key, first, d.Policies[first].Name)
 		}
 	}
+	d.checkGuarantees(&m)
 	if m.list == nil {
 		return nil
 	}
 	return m.list
+}
+
+// checkGuarantees notes guaranteed rates that the global one can't give.
+func (d *Document) checkGuarantees(m *mistakes) {
+	all := slices.IndexFunc(d.Policies, func(p Policy) bool { return p.Key == Global && p.Mode == Enforce })
+	sum := 0.0
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		if p.Guaranteed <= 0 || p.Key != Merchant {
+			continue
+		}
+		m.field = fmt.Sprintf("policies[%d].", i)
+		sum += p.Guaranteed
+		switch {
+		case all < 0:
+			m.add("guaranteed", "needs an enforced global policy, of whose rate it is a part")
+		case sum > d.Policies[all].Rate:
+			m.add("guaranteed", "makes the guaranteed rates %g per second together, above the global rate of %g (policies[%d], %q)",
+				sum, d.Policies[all].Rate, all, d.Policies[all].Name)
+		case d.Policies[all].Burst < 2:
+			m.add("guaranteed", "needs a burst of at least 2 of the global policy (policies[%d]): a part of it is kept for guaranteed rates", all)
+		}
+	}
+}
+
+// At returns the document as it is in force at a time: without what is over, and with what is temporary in
+// its place; and when it will be another one, the zero time for never.
+func (d *Document) At(now time.Time) (out Document, next time.Time) {
+	ends := func(at End) bool { // and is not over
+		if at.IsZero() || !at.After(now) {
+			return false
+		}
+		if next.IsZero() || at.Before(next) {
+			next = at.Time
+		}
+		return true
+	}
+	out.Policies = make([]Policy, 0, len(d.Policies))
+	for _, p := range d.Policies {
+		if !ends(p.ExpiresAt) && !p.ExpiresAt.IsZero() {
+			continue
+		}
+		if t := p.Temporary; t != nil && ends(t.ExpiresAt) {
+			p.Rate, p.Burst, p.Mode, p.Percent = t.Rate, t.Burst, t.Mode, t.Percent
+		}
+		p.Temporary, p.ExpiresAt = nil, End{}
+		out.Policies = append(out.Policies, p)
+	}
+	return out, next
+}
+
+// Prune drops what is over at a time for good.
+func (d *Document) Prune(now time.Time) {
+	over := func(at End) bool { return !at.IsZero() && !at.After(now) }
+	d.Policies = slices.DeleteFunc(d.Policies, func(p Policy) bool { return over(p.ExpiresAt) })
+	for i := range d.Policies {
+		if t := d.Policies[i].Temporary; t != nil && over(t.ExpiresAt) {
+			d.Policies[i].Temporary = nil
+		}
+	}
 }
 
 // check notes everything that is wrong with the policy by itself.
@@ -166,24 +265,74 @@ func (p *Policy) check(m *mistakes) {
 	default:
 		m.add("key", "must be global, merchant, caller, user, ip, activity or sku")
 	}
+	p.checkValues(m, "")
+	p.checkShare(m)
+	if t := p.Temporary; t != nil {
+		own := Policy{Key: p.Key, Rate: t.Rate, Burst: t.Burst, Mode: t.Mode, Percent: t.Percent}
+		own.checkValues(m, "temporary.")
+		switch {
+		case t.ExpiresAt.IsZero():
+			m.add("temporary.expires_at", "is required")
+		case !p.ExpiresAt.IsZero() && !t.ExpiresAt.Before(p.ExpiresAt.Time):
+			m.add("temporary.expires_at", "must be before the policy's own expires_at")
+		}
+		if p.Guaranteed > t.Rate {
+			m.add("temporary.rate", "must be at least guaranteed, %g", p.Guaranteed)
+		}
+	}
+}
+
+// checkValues notes what is wrong with what a policy may also say for a while.
+func (p *Policy) checkValues(m *mistakes, field string) {
 	switch p.Mode {
 	case Enforce, Shadow, Off:
+		if p.Percent != 0 {
+			m.add(field+"percent", "must not be given but with mode percent")
+		}
+	case Percent:
+		if p.Percent < 1 || p.Percent > 99 {
+			m.add(field+"percent", "must be from 1 to 99 with mode percent")
+		}
+		if p.Key == Global {
+			m.add(field+"mode", "must not be percent: global is a single key")
+		}
 	case "":
-		m.add("mode", "is required")
+		m.add(field+"mode", "is required")
 	default:
-		m.add("mode", "must be enforce, shadow or off")
+		m.add(field+"mode", "must be enforce, shadow, off or percent")
 	}
 	rate := p.checkRate()
 	if rate != "" {
-		m.add("rate", "%s", rate)
+		m.add(field+"rate", "%s", rate)
 	}
 	switch {
 	case p.Burst < 1:
-		m.add("burst", "must be at least 1: a smaller bucket never holds a token; to let nobody in, use a switch")
+		m.add(field+"burst", "must be at least 1: a smaller bucket never holds a token; to let nobody in, use a switch")
 	case p.Burst > MaxBurst:
-		m.add("burst", "must be at most %d", MaxBurst)
+		m.add(field+"burst", "must be at most %d", MaxBurst)
 	case rate == "" && float64(p.Burst)/p.Rate > MaxRefill:
-		m.add("burst", "would take %.0f s to refill at this rate; at most %d s (a week) are allowed", float64(p.Burst)/p.Rate, MaxRefill)
+		m.add(field+"burst", "would take %.0f s to refill at this rate; at most %d s (a week) are allowed",
+			float64(p.Burst)/p.Rate, MaxRefill)
+	}
+}
+
+// checkShare notes what is wrong with the share of a merchant.
+func (p *Policy) checkShare(m *mistakes) {
+	switch {
+	case p.Guaranteed == 0:
+	case math.IsNaN(p.Guaranteed) || math.IsInf(p.Guaranteed, 0) || p.Guaranteed < 0:
+		m.add("guaranteed", "must be a number above 0")
+	case p.Key != Merchant || p.Match == "":
+		m.add("guaranteed", "is for one merchant: it needs the key merchant and a match")
+	case p.Guaranteed > p.Rate:
+		m.add("guaranteed", "must be at most the rate, %g, which is the merchant's ceiling", p.Rate)
+	}
+	switch {
+	case p.Weight == 0:
+	case p.Key != Merchant:
+		m.add("weight", "is for merchants: it needs the key merchant")
+	case p.Weight < 0 || p.Weight > MaxWeight:
+		m.add("weight", "must be from 1 to %d", MaxWeight)
 	}
 }
 

@@ -195,7 +195,7 @@ func FuzzValidate(f *testing.F) {
 	f.Add("a", "user", "m/u", 1e-5, int64(6), "shadow", 1024)
 	f.Add("", "sku", "a//s", math.Inf(1), int64(-1), "", 1)
 	f.Fuzz(func(t *testing.T, name, key, match string, rate float64, burst int64, mode string, nodes int) {
-		doc := Document{[]Policy{{name, Kind(key), match, rate, burst, Mode(mode)}}}
+		doc := Document{[]Policy{{Name: name, Key: Kind(key), Match: match, Rate: rate, Burst: burst, Mode: Mode(mode)}}}
 		small := Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}
 		l, err := New(small, nil, at(0))
 		if err != nil {

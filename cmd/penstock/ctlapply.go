@@ -613,24 +613,16 @@ func (p *plan) limits(a *applied) error {
 		return fmt.Errorf("%s: %w", a.at, err)
 	}
 	policies, _ := want["policies"].([]any)
-	before, _ := is["policies"].([]any)
-	was, now := policyLines(before), policyLines(policies)
-	var lines []string
-	for _, line := range was {
-		if !slices.Contains(now, line) {
-			lines = append(lines, "- "+line)
-		}
-	}
-	for _, line := range now {
-		if !slices.Contains(was, line) {
-			lines = append(lines, "+ "+line)
-		}
-	}
+	lines := limitsDiff(is, want)
 	if len(lines) == 0 {
 		return nil
 	}
-	p.will("~", "limits", lines, func() error {
-		r := put(map[string]any{"policies": policies, "reason": p.why()}, "limits")
+	sign, none := "~", len(policies) == 0
+	if none {
+		sign = "-" // which asks
+	}
+	p.will(sign, "limits", lines, func() error {
+		r := put(map[string]any{"policies": policies, "reason": p.why(), "confirm": none}, "limits")
 		r.header = http.Header{"If-Match": {header.Get("ETag")}}
 		_, _, err := p.call(p.cmd.Context(), r)
 		return err
@@ -657,6 +649,11 @@ func policyLines(policies []any) []string {
 			}
 		}
 		line := fmt.Sprintf("%v: %v %v rate %s burst %v %v", m["name"], m["key"], match, rate, m["burst"], mode)
+		for _, name := range []string{"percent", "guaranteed", "weight", "expires_at", "expires_in", "temporary"} {
+			if m[name] != nil {
+				line += fmt.Sprintf(" %s %v", name, m[name])
+			}
+		}
 		lines[i] = strings.Join(strings.Fields(line), " ")
 	}
 	return lines

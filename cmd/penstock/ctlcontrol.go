@@ -14,6 +14,7 @@ import (
 // limitCommands are those of the limits.
 func limitCommands() []*cobra.Command {
 	var file, version string
+	var yes bool
 	replace := command("put --file FILE", "Replace the limits, by a JSON document like the one that show prints", cobra.NoArgs, true,
 		func(s *session, _ []string) error {
 			text, err := readInput(s.cmd, file)
@@ -36,14 +37,24 @@ func limitCommands() []*cobra.Command {
 					return err
 				}
 			}
+			var policies []json.RawMessage
+			if json.Unmarshal(body["policies"], &policies) == nil && policies != nil && len(policies) == 0 {
+				if !yes {
+					if err := s.confirm("This takes all limits away. Go on?"); err != nil {
+						return err
+					}
+				}
+				body["confirm"] = json.RawMessage("true")
+			}
 			request := put(body, "limits")
 			request.header = http.Header{"If-Match": {`"` + strings.Trim(tag, `"`) + `"`}}
 			return s.showPublished(request)
 		})
-	replace.Flags().StringVar(&file, "file", "", "the document, - for stdin")
+	replace.Flags().StringVarP(&file, "file", "f", "", "the document, - for stdin")
+	replace.Flags().BoolVar(&yes, "yes", false, "don't ask, where the document has no limit")
 	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
 	required(replace, "file")
-	return []*cobra.Command{
+	return append(limitEdits(), []*cobra.Command{
 		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, func(s *session, _ []string) error {
 			text, _, err := s.call(s.cmd.Context(), get("limits"))
 			if err != nil {
@@ -62,12 +73,12 @@ func limitCommands() []*cobra.Command {
 			if err := s.note("version %d", doc.Version); err != nil {
 				return err
 			}
-			return s.printer.list(doc.Policies, "name", "key", "match", "rate", "burst", "mode")
+			return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
 		}),
 		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
-	}
+	}...)
 }
 
 // limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are refused most.

@@ -184,7 +184,7 @@ func TestContract(t *testing.T) {
 		}
 	}
 	rows := slices.Concat(loginRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows())
-	for _, r := range slices.Concat(rows, letterRows(), controlRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
+	for _, r := range slices.Concat(rows, letterRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)

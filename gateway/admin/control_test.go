@@ -63,7 +63,7 @@ func controlRows() []row {
 				}
 			}
 		})},
-		put("put back", `*`, `{"version":1,"policies":[],"reason":"none"}`, 200, "", has("version", "2")),
+		put("put back", `*`, `{"version":1,"policies":[],"confirm":true,"reason":"none"}`, 200, "", has("version", "2")),
 		put("without a reason", `*`, `{"policies":[]}`, 400, problem.InvalidRequest, wrong("reason: is required")),
 		put("wrong", `*`, `{"policies":[{"name":"a","key":"caller","rate":"1","burst":1.5,"colour":1},1],"reason":"x"}`, 400, problem.InvalidRequest, wrong(
 			"policies[0].rate: must be a number", "policies[0].burst: must be a whole number", "policies[0].colour: is unknown",

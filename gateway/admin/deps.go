@@ -52,6 +52,9 @@ type Health interface {
 type LimitReports interface {
 	// LimitReports returns the reports that there are, and says what is missing, if something is.
 	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
+	// LimitHistory returns what came to the limits of all gateways in the last limiter.HistorySpan, and says
+	// what is missing, if something is.
+	LimitHistory(ctx context.Context) (series []limiter.Series, missing string)
 }
 
 // Office is what of *desk.Office the listener uses.

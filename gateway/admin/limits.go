@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"penstock/gateway/problem"
 	"penstock/internal/settings"
@@ -34,19 +35,25 @@ func parseLimits(d *settings.Document) (limiter.Document, error) {
 }
 
 func (c *call) currentLimits(ctx context.Context) (settings.Document, error) {
-	stored, _, err := c.server.deps.Settings.Store.FindSettings(ctx, settings.Limits)
+	stored, _, err := c.limitsNow(ctx)
+	return stored, err
+}
+
+// limitsNow reads the newest version of the limits, and the database's time.
+func (c *call) limitsNow(ctx context.Context) (settings.Document, time.Time, error) {
+	stored, now, err := c.server.deps.Settings.Store.FindSettings(ctx, settings.Limits)
 	if err != nil {
-		return stored, failed("read the limits", err)
+		return stored, now, failed("read the limits", err)
 	}
-	return stored, nil
+	return stored, now, nil
 }
 
 // versionTag is a version as an entity tag.
 func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// getLimits answers GET /admin/v1/limits.
+// getLimits answers GET /admin/v1/limits. What is over is not shown: it isn't in force any more.
 func (c *call) getLimits() error {
-	stored, err := c.currentLimits(c.context())
+	stored, now, err := c.limitsNow(c.context())
 	if err != nil {
 		return err
 	}
@@ -54,6 +61,7 @@ func (c *call) getLimits() error {
 	if err != nil {
 		return err
 	}
+	document.Prune(now)
 	c.w.Header().Set("ETag", versionTag(stored.Version))
 	return c.json(http.StatusOK, limitsDoc{stored.Version, document.Policies})
 }
@@ -65,8 +73,10 @@ func (c *call) putLimits() error {
 	if err != nil {
 		return err
 	}
-	document := takeLimits(o)
+	now := c.settingsTime()
+	document := takeLimits(o, now)
 	o.take("version") // of a GET that is put back: If-Match says it
+	confirmed := o.boolean("confirm")
 	reason := c.reason(o, m, false)
 	o.end()
 	if err := m.err(); err != nil {
@@ -79,11 +89,7 @@ func (c *call) putLimits() error {
 	if reason == "" {
 		m.add("reason", "is required")
 	}
-	if wrong, ok := errors.AsType[limiter.FieldErrors](document.Validate()); ok {
-		for _, e := range wrong {
-			m.add(e.Field, e.Detail)
-		}
-	}
+	checkLimits(&document, now, m)
 	if err := m.err(); err != nil {
 		return err
 	}
@@ -96,6 +102,12 @@ func (c *call) putLimits() error {
 	if !matchesVersion(fields, stored.Version) {
 		c.w.Header().Set("ETag", versionTag(stored.Version))
 		return refuse(problem.PreconditionFailed, "")
+	}
+	if before, err := parseLimits(&stored); err != nil {
+		return err
+	} else if len(document.Policies) == 0 && len(before.Policies) > 0 && !confirmed {
+		m.add("confirm", fmt.Sprintf("must be true: this takes all %d limits away", len(before.Policies)))
+		return m.err()
 	}
 	published, err := c.publishLimits(ctx, stored.Version, &document, c.author(reason))
 	if err != nil {
@@ -133,8 +145,78 @@ func matchesVersion(fields []string, version int64) bool {
 	return false
 }
 
+// settingsTime is the database's time, as far as this node knows it.
+func (c *call) settingsTime() time.Time {
+	if w := c.server.deps.Settings.Watcher; w != nil {
+		_, _, now := w.InForce(settings.Limits)
+		return now
+	}
+	return time.Now()
+}
+
+// checkLimits notes what is wrong with a document that is to be in force from now on.
+func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
+	if wrong, ok := errors.AsType[limiter.FieldErrors](d.Validate()); ok {
+		for _, e := range wrong {
+			m.add(e.Field, e.Detail)
+		}
+	}
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		if !p.ExpiresAt.IsZero() && !p.ExpiresAt.After(now) {
+			m.add(fmt.Sprintf("policies[%d].expires_at", i), "must be in the future")
+		}
+		if t := p.Temporary; t != nil && !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(now) {
+			m.add(fmt.Sprintf("policies[%d].temporary.expires_at", i), "must be in the future")
+		}
+	}
+}
+
+// takeEnd takes when something ends: expires_at, or expires_in from now on; the zero End where neither is
+// there.
+func takeEnd(o *object, now time.Time) limiter.End {
+	life, given := o.optionalDuration("expires_in", minExpiry, maxExpiry)
+	if o.raw["expires_at"] == nil || string(o.raw["expires_at"]) == "null" {
+		delete(o.raw, "expires_at")
+		if given && life > 0 {
+			return limiter.End{Time: now.Add(life).UTC().Truncate(time.Millisecond)}
+		}
+		return limiter.End{}
+	}
+	if given {
+		o.add(o.at+"expires_in", "must not be given beside expires_at")
+	}
+	return limiter.End{Time: o.time("expires_at")}
+}
+
+// takeValues takes what a policy may also say for a while.
+func takeValues(o *object) (rate float64, burst int64, mode limiter.Mode, percent int) {
+	rate, burst, mode = o.decimal("rate"), o.integer("burst"), limiter.Enforce
+	if text, given := o.optionalText("mode"); given {
+		mode = limiter.Mode(text)
+	}
+	if p := o.maybeInteger("percent"); p != nil {
+		percent = int(min(max(*p, -1), 1000))
+	}
+	return rate, burst, mode, percent
+}
+
+// takeTemporary takes what a policy says for a while, nil where it says nothing.
+func takeTemporary(o *object, now time.Time) *limiter.Temporary {
+	raw := o.take("temporary")
+	if raw == nil {
+		return nil
+	}
+	inner := parseObject(raw, o.at+"temporary.", o.mistakes)
+	t := new(limiter.Temporary)
+	t.Rate, t.Burst, t.Mode, t.Percent = takeValues(inner)
+	t.ExpiresAt = takeEnd(inner, now)
+	inner.end()
+	return t
+}
+
 // takeLimits takes the policies. What their values must be is the limiter's to say.
-func takeLimits(o *object) limiter.Document {
+func takeLimits(o *object, now time.Time) limiter.Document {
 	d := limiter.Document{Policies: []limiter.Policy{}}
 	raw := o.list("policies")
 	if len(raw) > limiter.MaxPolicies {
@@ -143,12 +225,18 @@ func takeLimits(o *object) limiter.Document {
 	}
 	for i, text := range raw {
 		policy := parseObject(text, fmt.Sprintf("policies[%d].", i), o.mistakes)
-		p := limiter.Policy{Name: policy.text("name"), Key: limiter.Kind(policy.text("key")), Mode: limiter.Enforce}
+		p := limiter.Policy{Name: policy.text("name"), Key: limiter.Kind(policy.text("key"))}
 		p.Match, _ = policy.optionalText("match")
-		p.Rate, p.Burst = policy.decimal("rate"), policy.integer("burst")
-		if mode, given := policy.optionalText("mode"); given {
-			p.Mode = limiter.Mode(mode)
+		p.Rate, p.Burst, p.Mode, p.Percent = takeValues(policy)
+		if policy.raw["guaranteed"] != nil && string(policy.raw["guaranteed"]) != "null" {
+			p.Guaranteed = policy.decimal("guaranteed")
+		} else {
+			delete(policy.raw, "guaranteed")
 		}
+		if weight := policy.maybeInteger("weight"); weight != nil {
+			p.Weight = int(min(max(*weight, -1), limiter.MaxWeight+1))
+		}
+		p.ExpiresAt, p.Temporary = takeEnd(policy, now), takeTemporary(policy, now)
 		policy.end()
 		d.Policies = append(d.Policies, p)
 	}

@@ -13,6 +13,10 @@ import (
 // twoGateways say what they let pass and refuse.
 type twoGateways struct{ missing string }
 
+func (twoGateways) LimitHistory(context.Context) ([]limiter.Series, string) {
+	return []limiter.Series{{Merchant: "m1", Caller: "web", Counts: []uint32{0, 500, 100}}, {Merchant: "m2", Caller: "app", Counts: []uint32{0, 10, 10}}}, ""
+}
+
 func (g twoGateways) LimitReports(context.Context) ([]limiter.NodeReport, string) {
 	report := func(node string, allowed, refused, share float64, top uint64) limiter.NodeReport {
 		return limiter.NodeReport{Node: node, Age: 40 * time.Millisecond, Report: limiter.Report{

@@ -74,6 +74,7 @@ func routes() []route {
 		{get, limits, viewer, (*call).getLimits},
 		{put, limits, operator, (*call).putLimits},
 		{get, limits + "/usage", viewer, (*call).limitUsage},
+		{post, limits + "/preview", viewer, (*call).previewLimits},
 		{get, "/admin/v1/settings", viewer, (*call).getSettings},
 		{get, "/admin/v1/levels", viewer, (*call).getLevels},
 		{get, nodes, viewer, (*call).listNodes},

@@ -547,4 +547,6 @@ func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*sec
 // noLimits has no gateways.
 type noLimits struct{}
 
+func (noLimits) LimitHistory(context.Context) ([]limiter.Series, string) { return nil, "" }
+
 func (noLimits) LimitReports(context.Context) ([]limiter.NodeReport, string) { return nil, "" }

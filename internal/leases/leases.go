@@ -45,7 +45,7 @@ const (
 	// maxKeys bounds the keys of one call: Redis serves nobody else meanwhile.
 	maxKeys = 500
 
-	inArgs, outArgs = 6, 3
+	inArgs, outArgs = 8, 3
 )
 
 var errReply = errors.New("not a reply of the script")
@@ -69,7 +69,7 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 		}
 		c := &calls[at]
 		c.Keys = append(c.Keys, "limit{"+strconv.Itoa(group)+"}:"+a.Key)
-		for _, n := range [inArgs]int64{a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor} {
+		for _, n := range [inArgs]int64{a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor, a.Keep, a.Vital} {
 			c.Args = append(c.Args, strconv.FormatInt(n, 10))
 		}
 		places[at] = append(places[at], i)
@@ -85,24 +85,26 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 	return nil
 }
 
-// Report is what a node has said of itself in the last ten seconds, and how old that is.
+// Report is what a node has said of itself lately, and how old that is.
 type Report struct {
 	Node string
 	Age  time.Duration
 	Text string
 }
 
-// Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
-// away; without a node none is left.
-func (p *Pool) Share(ctx context.Context, node, text string) ([]Report, error) {
-	return p.ShareOn(ctx, "limit-reports", node, text)
+// Board is where nodes leave texts of one sort for the others.
+type Board struct {
+	Name string
+	Life time.Duration // how long a text is told
 }
 
-// ShareOn is Share on another board, with reports of something else.
-func (p *Pool) ShareOn(ctx context.Context, board, node, text string) ([]Report, error) {
-	calls := []inventory.ScriptCall{{Keys: []string{board}, Args: []string{node, text}}}
+// Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
+// away; without a node none is left.
+func (p *Pool) Share(ctx context.Context, board Board, node, text string) ([]Report, error) {
+	life := strconv.FormatInt(board.Life.Milliseconds(), 10)
+	calls := []inventory.ScriptCall{{Keys: []string{board.Name}, Args: []string{node, text, life}}}
 	if err := p.run.Run(ctx, p.report, calls); err != nil {
-		return nil, fmt.Errorf("share %s: %w", board, err)
+		return nil, fmt.Errorf("share %s: %w", board.Name, err)
 	}
 	reply := calls[0].Reply
 	if len(reply)%3 != 0 {

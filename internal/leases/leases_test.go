@@ -249,7 +249,7 @@ func TestShare(t *testing.T) {
 	} {
 		now = now.Add(step.after)
 		server.SetTime(now)
-		got, err := pool.Share(t.Context(), step.node, step.text)
+		got, err := pool.Share(t.Context(), Board{"limit-reports", 10 * time.Second}, step.node, step.text)
 		slices.SortFunc(got, func(a, b Report) int { return strings.Compare(a.Node, b.Node) })
 		if err != nil || fmt.Sprint(got) != step.want {
 			t.Errorf("%v, %v, want %s", got, err, step.want)

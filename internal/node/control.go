@@ -67,6 +67,13 @@ func (n *Node) openSettings(ctx context.Context) error {
 	return c.watcher.Start(ctx)
 }
 
+// What an address may ask for without a good key, and of health, on one gateway. Balancers and probes ask
+// some times a second, and many of them may stand behind one address.
+var (
+	strangers = limiter.AddressConfig{Rate: 100, Burst: 400, Room: 1 << 16}
+	probes    = limiter.AddressConfig{Rate: 50, Burst: 200, Room: 1 << 14}
+)
+
 // openAdmission makes what stands at the gateway's door.
 func (n *Node) openAdmission() error {
 	c := &n.control
@@ -81,9 +88,10 @@ func (n *Node) openAdmission() error {
 	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
 		return err
 	}
-	c.reports.meter = limiter.NewMeter(c.limits)
+	c.reports.meter, c.reports.history = limiter.NewMeter(c.limits), limiter.NewHistory(time.Now())
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
-		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted,
+		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted, History: c.reports.history,
+		Addresses: strangers, Probes: probes,
 		Known: func() bool { return c.watcher.Known() },
 	}, c.switches, c.limits, part(n.root, "gateway"))
 	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
@@ -130,11 +138,13 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 			return time.Time{}, fmt.Errorf("limits: %w", err)
 		}
 	}
+	document, next = document.At(m.Now)
 	if err := n.control.limits.Apply(document, min(m.Nodes, limiter.MaxNodes), time.Now()); err != nil {
 		return time.Time{}, err
 	}
 	n.control.admission.SetLimits(&document)
-	return time.Time{}, nil
+	n.control.switches.Weigh(document.Weights())
+	return next, nil
 }
 
 // applySwitches puts switches in force.
@@ -195,6 +205,7 @@ func (n *Node) controlMetrics() []admin.Sample {
 			int64(state.Waiting)),
 		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
 		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
+		gauge("penstock_gate_fitted_places", "Places for new orders while purchases wait too long in the line; 0 while they don't.", s.Fitted),
 		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
 		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings.", int64(state.Nodes)),
 		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
@@ -208,6 +219,11 @@ func (n *Node) controlMetrics() []admin.Sample {
 			admin.Label{Name: "cause", Value: cause.String()}))
 	}
 	if n.control.limits != nil {
+		short := int64(0)
+		if n.control.admission.Short() {
+			short = 1
+		}
+		out = append(out, gauge("penstock_processor_short", "1 while what could run waits for the processor, and refusals are slowed down.", short))
 		out = append(out, n.limitMetrics()...)
 	}
 	for name, version := range state.Applied {

@@ -19,6 +19,7 @@ func (n *Node) findLevel(ctx context.Context) {
 	automatic := degrade.NewAutomatic(degrade.DefaultAutomaticConfig())
 	began := time.Now()
 	var line lineDelay
+	processor, selling := newShortage(), new(sellingSince)
 	tick := time.NewTicker(lookAtSignals)
 	defer tick.Stop()
 	var found degrade.Level
@@ -33,6 +34,11 @@ func (n *Node) findLevel(ctx context.Context) {
 			if lag := n.observed.knownLag(); lag != nil {
 				signals.Lag = *lag
 			}
+			n.control.switches.Fit(signals.QueueDelay)
+			if n.control.admission != nil {
+				selling.look(n.sale.Desk.Lines(), now)
+				n.control.admission.SetShort(processor.look() && selling.lately(now))
+			}
 			level, why := automatic.Step(signals, now.Sub(began))
 			changed := n.control.switches.Find(level, why)
 			if state := n.control.switches.Level(); level != found || changed {
@@ -43,6 +49,25 @@ func (n *Node) findLevel(ctx context.Context) {
 		}
 	}
 }
+
+// sellingSince knows when purchases were last taken from the lines. Where nothing is sold, refusals take the
+// processor from nobody.
+type sellingSince struct {
+	taken uint64
+	at    time.Time
+}
+
+func (s *sellingSince) look(lines map[int]desk.LineStats, now time.Time) {
+	taken := uint64(0)
+	for _, line := range lines {
+		taken += line.Taken
+	}
+	if taken != s.taken {
+		s.taken, s.at = taken, now
+	}
+}
+
+func (s *sellingSince) lately(now time.Time) bool { return now.Sub(s.at) < time.Second }
 
 // lineDelay estimates how long purchases wait in the lines: as many as wait take as long as so many
 // took to be served (Little's law), at least since the line last moved, and not longer than somebody

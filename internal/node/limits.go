@@ -13,30 +13,79 @@ import (
 // limitReports are what the gateways say of their limits. They leave their reports in Redis, so that every
 // node can tell all of them. It is safe for concurrent use.
 type limitReports struct {
-	node  string
-	meter *limiter.Meter // nil without RoleGateway
-	pool  *leases.Pool   // nil with the embedded parts
+	node    string
+	meter   *limiter.Meter   // nil without RoleGateway, like the next
+	history *limiter.History // what came to the limits
+	pool    *leases.Pool     // nil with the embedded parts
 }
 
-// reportEvery is how often a gateway leaves its report.
-const reportEvery = time.Second
+// reportEvery is how often a gateway leaves its report, and historyEvery how often what came to its limits.
+const (
+	reportEvery  = time.Second
+	historyEvery = 10 * time.Second
+)
+
+// The boards that have them.
+func reportBoard() leases.Board  { return leases.Board{Name: "limit-reports", Life: 10 * time.Second} }
+func historyBoard() leases.Board { return leases.Board{Name: "limit-history", Life: 3 * historyEvery} }
 
 // run leaves this gateway's reports until ctx ends, and then takes the last one away.
 func (l *limitReports) run(ctx context.Context) {
+	var told time.Time
 	for wait.For(ctx, reportEvery) {
-		report := l.meter.Report(time.Now())
+		now := time.Now()
+		report := l.meter.Report(now)
 		if l.pool == nil {
 			continue
 		}
-		if text, err := json.Marshal(report); err == nil {
-			_, _ = l.pool.Share(ctx, l.node, string(text)) // the next one is soon; who asks is told what is missing
+		l.leave(ctx, reportBoard(), report)
+		if now.Sub(told) >= historyEvery {
+			told = now
+			l.leave(ctx, historyBoard(), l.history.Series(now))
 		}
 	}
 	if l.pool != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportEvery)
 		defer cancel()
-		_, _ = l.pool.Share(ctx, l.node, "") // else it ages
+		_, _ = l.pool.Share(ctx, reportBoard(), l.node, "") // else it ages
+		_, _ = l.pool.Share(ctx, historyBoard(), l.node, "")
 	}
+}
+
+// leave leaves a text with the others'. Where that fails the next one is soon, and who asks is told what is
+// missing.
+func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) {
+	if text, err := json.Marshal(what); err == nil {
+		_, _ = l.pool.Share(ctx, board, l.node, string(text))
+	}
+}
+
+// LimitHistory implements admin.LimitReports. What other gateways say is some seconds old.
+func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Series, missing string) {
+	var nodes [][]limiter.Series
+	var ages []int
+	if l.history != nil {
+		nodes, ages = append(nodes, l.history.Series(time.Now())), append(ages, 0)
+	}
+	if l.pool == nil {
+		return limiter.MergeSeries(nodes, ages), ""
+	}
+	shared, err := l.pool.Share(ctx, historyBoard(), "", "")
+	if err != nil {
+		missing = "Redis can't be asked what came to the other gateways."
+	}
+	for _, s := range shared {
+		if s.Node == l.node && l.history != nil {
+			continue
+		}
+		var one []limiter.Series
+		if err := json.Unmarshal([]byte(s.Text), &one); err != nil {
+			missing = "What came to " + s.Node + " can't be read."
+			continue
+		}
+		nodes, ages = append(nodes, one), append(ages, int(s.Age/time.Second))
+	}
+	return limiter.MergeSeries(nodes, ages), missing
 }
 
 // LimitReports implements admin.LimitReports.
@@ -47,7 +96,7 @@ func (l *limitReports) LimitReports(ctx context.Context) (reports []limiter.Node
 	if l.pool == nil {
 		return reports, ""
 	}
-	shared, err := l.pool.Share(ctx, "", "")
+	shared, err := l.pool.Share(ctx, reportBoard(), "", "")
 	if err != nil {
 		return reports, "Redis can't be asked what the other gateways say."
 	}

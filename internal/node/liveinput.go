@@ -11,6 +11,7 @@ import (
 
 	"penstock/degrade"
 	"penstock/gateway/problem"
+	"penstock/internal/leases"
 	"penstock/internal/live"
 	"penstock/internal/settings"
 	"penstock/internal/wait"
@@ -18,8 +19,8 @@ import (
 	"penstock/seckill"
 )
 
-// framesBoard is where frames are left in Redis.
-const framesBoard = "live-frames"
+// framesBoard is where frames are left in Redis. The words about missing nodes need older ones, too.
+func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
 // heardFrames are the other nodes' frames as they were read last.
 type heardFrames struct {
@@ -53,7 +54,7 @@ func (n *Node) runFrames(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), framesTimeout)
 	defer cancel()
-	_, _ = pool.ShareOn(ctx, framesBoard, n.name(), "") // else it ages
+	_, _ = pool.Share(ctx, framesBoard(), n.name(), "") // else it ages
 }
 
 // exchangeFrames leaves text, if there is one, and reads the others' frames.
@@ -64,7 +65,7 @@ func (n *Node) exchangeFrames(ctx context.Context, text string) {
 	if text == "" {
 		name = "" // only read
 	}
-	shared, err := n.control.reports.pool.ShareOn(ctx, framesBoard, name, text)
+	shared, err := n.control.reports.pool.Share(ctx, framesBoard(), name, text)
 	now := time.Now()
 	n.live.mu.Lock()
 	defer n.live.mu.Unlock()

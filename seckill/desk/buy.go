@@ -116,6 +116,19 @@ func (d *Desk) Refuses(p *seckill.Purchase) bool {
 	return ref.Epoch != 0 && d.stock.SoldOut(ref, offer.ID, id)
 }
 
+// Repeats reports that the key of p has an order, as far as memory knows. False says nothing: the order may
+// be younger than what this process has heard. It neither blocks nor does I/O.
+func (d *Desk) Repeats(p *seckill.Purchase) bool {
+	offer, err := find(d.Catalog().Activity(p.Activity), p)
+	if err != nil {
+		return false
+	}
+	id := string(p.OrderID(offer.ID))
+	ref := d.ref(offer, id)
+	const nobody = "" // a head that no hold has: absent wherever memory can say anything
+	return ref.Epoch != 0 && d.stock.Absent(ref, nobody, time.Time{}) && !d.stock.Absent(ref, id, time.Time{})
+}
+
 // find returns the item that p asks for.
 func find(sale *seckill.Sale, p *seckill.Purchase) (seckill.Offer, error) {
 	if sale == nil || sale.Merchant != p.Caller.Merchant || sale.State == seckill.ActivityDraft {

@@ -6,8 +6,9 @@
 --
 -- KEYS     the buckets, each a string: TAT, ' ', tokens that were granted since the key is known,
 --          ' ', num, ' ', den, ' ', window
--- ARGV     six for each key: tokens to give back, tokens that are wanted, num, den, window (from
---          empty to full), and floor (how far from full the caller takes the bucket for)
+-- ARGV     eight for each key: tokens to give back, tokens that are wanted, num, den, window (from
+--          empty to full), floor (how far from full the caller takes the bucket for), what is to be
+--          left in the bucket, in microseconds, and how many of the wanted tokens needn't leave it
 --
 -- Reply: three for each key: tokens granted, microseconds that are left of the window after it, and
 -- the tokens granted since the key is known.
@@ -27,7 +28,7 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local reply = {}
 for i = 1, #KEYS do
-  local at = (i - 1) * 6
+  local at = (i - 1) * 8
   local back, want, num = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local den, window = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local tat, count, changed = 0, 0, false
@@ -52,7 +53,8 @@ for i = 1, #KEYS do
   end
   tat = max(now, tat - floor(back * num / den))
   local room = now + window - tat
-  local granted = max(0, min(want, floor(room * den / num)))
+  local granted = max(0, min(want, floor((room - tonumber(ARGV[at + 7])) * den / num)))
+  granted = max(granted, min(tonumber(ARGV[at + 8]), floor(room * den / num)))
   tat = min(now + window, tat + ceil(granted * num / den))
   count = count + granted - back
   if granted > 0 or back > 0 or changed then

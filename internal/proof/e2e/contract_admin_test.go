@@ -254,7 +254,8 @@ func contractLimits(c *contract) {
 		{"key", "PUT", path, strings.Replace(policies, `"merchant"`, `"planet"`, 1), []string{"If-Match", set.header.Get("ETag")}, 400, "invalid-request", `"policies[0].key"`},
 		{"rate", "PUT", path, strings.Replace(policies, `0.001`, `-1`, 1), []string{"If-Match", set.header.Get("ETag")}, 400, "invalid-request", `"policies[0].rate"`},
 		{"mode", "PUT", path, strings.Replace(policies, `enforce`, `hope`, 1), []string{"If-Match", set.header.Get("ETag")}, 400, "invalid-request", `"policies[0].mode"`},
-		{"none", "PUT", path, `{"policies":[],"reason":"r"}`, []string{"If-Match", set.header.Get("ETag")}, 200, "", `"lagging":[]`},
+		{"unconfirmed", "PUT", path, `{"policies":[],"reason":"r"}`, []string{"If-Match", set.header.Get("ETag")}, 400, "invalid-request", `"confirm"`},
+		{"none", "PUT", path, `{"policies":[],"confirm":true,"reason":"r"}`, []string{"If-Match", set.header.Get("ETag")}, 200, "", `"lagging":[]`},
 	})
 	c.public(202, "", "POST", "/v1/orders", s.purchase("u", 1), as(s.key, "Idempotency-Key", "k2")...)
 }

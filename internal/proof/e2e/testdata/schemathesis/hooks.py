@@ -3,7 +3,8 @@
 - A whole number is written without a fraction: to JSON Schema 1.0 is one too.
 - What a payment provider sends is signed.
 - An activity ends after it has started; an item is spread over as many shards as there are at most.
-- The SKUs, names and keys of a list are different, and a bucket fills within a week.
+- The SKUs, names and keys of a list are different, and a bucket fills within a week. A percentage is of mode
+  percent, a share of merchants; what ends, ends soon; no limits at all are confirmed.
 - A switch takes its own values; a breaker's and automatic have no scope, level is of activities; its start is a time.
 - A merchant that is made has a name.
 - A search's first time is before its last, and its cursor is one that an answer had; an amount has a
@@ -71,7 +72,24 @@ def limits(body):
         policy["name"] = f"p{i}"
         policy["key"] = "caller"
         policy["match"] = f"m1/c{i}"
-        policy["burst"] = max(1, min(policy["burst"], int(policy["rate"] * WEEK)))
+        policy.pop("guaranteed", None)
+        policy.pop("weight", None)
+        values(policy, "1h")
+        if policy.get("temporary"):
+            values(policy["temporary"], "15m")
+            policy["temporary"]["expires_in"] = "15m"
+    body["confirm"] = True
+
+
+def values(policy, life):
+    policy["burst"] = max(1, min(policy["burst"], int(policy["rate"] * WEEK)))
+    policy.pop("expires_at", None)
+    if policy.get("expires_in") is not None:
+        policy["expires_in"] = life
+    if policy.get("mode") == "percent":
+        policy["percent"] = policy.get("percent") or 50
+    else:
+        policy.pop("percent", None)
 
 
 def switch(name, body):
@@ -105,7 +123,7 @@ def keep_words(case):
             activity(body)
         case "putMerchant":
             body.setdefault("name", "Shop")
-        case "putLimits":
+        case "putLimits" | "previewLimits":
             limits(body)
         case "putSwitch":
             switch(case.path_parameters["name"], body)

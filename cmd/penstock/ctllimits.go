@@ -1,0 +1,320 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// limitEdits are the commands that change one limit, or say what a change would do.
+func limitEdits() []*cobra.Command {
+	var e limitEdit
+	set := command("set NAME", "Add a limit, or change what is said of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error {
+			e.name = args[0]
+			return s.editLimits(e.apply)
+		})
+	flags := set.Flags()
+	flags.StringVar(&e.key, "key", "", "whose: global, merchant, caller, user, ip, activity or sku; needed for a new limit")
+	flags.StringVar(&e.match, "match", "", "the only key that it is for, like m1 or m1/web; without it, it is for every key")
+	flags.Float64Var(&e.rate, "rate", 0, "purchases a second, over all gateways; needed for a new limit")
+	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; without it, what --rate gives in a second")
+	flags.StringVar(&e.mode, "mode", "", "enforce, shadow, off or percent")
+	flags.IntVar(&e.percent, "percent", 0, "of how many keys in a hundred, with --mode percent")
+	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
+	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
+	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
+	e.given = func(name string) bool { return flags.Changed(name) }
+
+	var yes bool
+	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+		return s.editLimits(func(policies []map[string]any) ([]map[string]any, error) {
+			left := slices.DeleteFunc(slices.Clone(policies), func(p map[string]any) bool { return p["name"] == args[0] })
+			if len(left) == len(policies) {
+				return nil, &exitError{exitFailure, fmt.Errorf("there is no limit %q", args[0])}
+			}
+			if len(left) == 0 && !yes {
+				return left, s.confirm("This is the last limit: nobody is limited without it. Go on?")
+			}
+			return left, nil
+		})
+	})
+	drop.Flags().BoolVar(&yes, "yes", false, "don't ask, where it is the last one")
+	return []*cobra.Command{
+		set, drop,
+		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
+		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
+	}
+}
+
+// limitColumns are the columns of a table of policies: those that every policy has, and those that one has.
+func limitColumns(policies []json.RawMessage) []string {
+	columns := []string{"name", "key", "match", "rate", "burst", "mode"}
+	for _, name := range []string{"percent", "guaranteed", "weight", "expires_at", "temporary"} {
+		if slices.ContainsFunc(policies, func(p json.RawMessage) bool {
+			var members map[string]json.RawMessage
+			return json.Unmarshal(p, &members) == nil && members[name] != nil
+		}) {
+			columns = append(columns, name)
+		}
+	}
+	return columns
+}
+
+// onLimitFile makes a command that reads a document of limits and changes nothing.
+func onLimitFile(verb, short string, run func(s *session, doc map[string]any) error) *cobra.Command {
+	var file string
+	cmd := command(verb+" --file FILE", short, cobra.NoArgs, false, func(s *session, _ []string) error {
+		text, err := readInput(s.cmd, file)
+		if err != nil {
+			return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+		}
+		doc, err := readLimits(text)
+		if err != nil {
+			return &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+		}
+		return run(s, doc)
+	})
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
+	required(cmd, "file")
+	return cmd
+}
+
+// readLimits reads a document of limits. Numbers stay as they are written.
+func readLimits(text []byte) (map[string]any, error) {
+	decoder := json.NewDecoder(strings.NewReader(string(text)))
+	decoder.UseNumber()
+	var doc map[string]any
+	if err := decoder.Decode(&doc); err != nil {
+		return nil, err
+	}
+	if _, ok := doc["policies"].([]any); !ok {
+		return nil, errors.New("it has no list of policies")
+	}
+	return doc, nil
+}
+
+// limitEdit is what set was told. given reports whether a flag was.
+type limitEdit struct {
+	name, key, match, mode, expires string
+	rate, guaranteed                float64
+	burst                           int64
+	percent, weight                 int
+	given                           func(flag string) bool
+}
+
+// apply sets the policy of that name. Where it stays and is to be different for a while, only what it says
+// for a while is set.
+func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
+	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
+	if at < 0 {
+		for _, flag := range []string{"key", "rate"} {
+			if !e.given(flag) {
+				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: is required: there is no limit %q yet", flag, e.name)}
+			}
+		}
+		p := map[string]any{"name": e.name, "mode": "enforce"}
+		e.values(p)
+		e.subject(p)
+		if e.given("expires-in") {
+			p["expires_in"] = e.expires
+		}
+		return append(policies, p), nil
+	}
+	policies = slices.Clone(policies)
+	p := maps.Clone(policies[at])
+	policies[at] = p
+	if e.given("expires-in") && p["expires_at"] == nil {
+		for _, flag := range []string{"key", "match", "guaranteed", "weight"} {
+			if e.given(flag) {
+				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be for a while; leave --expires-in out", flag)}
+			}
+		}
+		while := map[string]any{"rate": p["rate"], "burst": p["burst"], "mode": p["mode"], "expires_in": e.expires}
+		if p["percent"] != nil {
+			while["percent"] = p["percent"]
+		}
+		e.values(while)
+		p["temporary"] = while
+		return policies, nil
+	}
+	delete(p, "temporary")
+	e.values(p)
+	e.subject(p)
+	if e.given("expires-in") {
+		delete(p, "expires_at")
+		p["expires_in"] = e.expires
+	}
+	return policies, nil
+}
+
+// values sets what a policy may also say for a while.
+func (e *limitEdit) values(p map[string]any) {
+	if e.given("rate") {
+		p["rate"], p["burst"] = e.rate, int64(max(math.Ceil(e.rate), 1))
+	}
+	if e.given("burst") {
+		p["burst"] = e.burst
+	}
+	if e.given("mode") {
+		p["mode"] = e.mode
+		if e.mode != "percent" {
+			delete(p, "percent")
+		}
+	}
+	if e.given("percent") {
+		p["percent"] = e.percent
+		if !e.given("mode") {
+			p["mode"] = "percent"
+		}
+	}
+}
+
+func (e *limitEdit) subject(p map[string]any) {
+	for flag, value := range map[string]any{"key": e.key, "match": e.match, "guaranteed": e.guaranteed, "weight": e.weight} {
+		if e.given(flag) {
+			p[flag] = value
+		}
+	}
+	if p["match"] == "" {
+		delete(p, "match")
+	}
+	if p["guaranteed"] == 0.0 {
+		delete(p, "guaranteed")
+	}
+}
+
+// maxEdits is how often an edit is tried again where another change came first.
+const maxEdits = 5
+
+// editLimits reads the limits, changes them and puts them back; where somebody else was faster, once more
+// from the start.
+func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, error)) error {
+	for try := 1; ; try++ {
+		text, header, err := s.call(s.cmd.Context(), get("limits"))
+		if err != nil {
+			return err
+		}
+		var doc struct{ Policies []map[string]any }
+		decoder := json.NewDecoder(strings.NewReader(string(text)))
+		decoder.UseNumber()
+		if err := decoder.Decode(&doc); err != nil {
+			return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		policies, err := edit(doc.Policies)
+		if err != nil {
+			return err
+		}
+		body := map[string]any{"policies": policies}
+		if len(policies) == 0 {
+			body["policies"], body["confirm"] = []any{}, true
+		}
+		if s.reason != "" {
+			body["reason"] = s.reason
+		}
+		request := put(body, "limits")
+		request.header = http.Header{"If-Match": {header.Get("ETag")}}
+		err = s.showPublished(request)
+		var refused *problemError
+		if !errors.As(err, &refused) || refused.Status != http.StatusPreconditionFailed || try == maxEdits {
+			return err
+		}
+	}
+}
+
+// diffLimits prints how the limits of a file differ from those in force.
+func (s *session) diffLimits(doc map[string]any) error {
+	text, _, err := s.call(s.cmd.Context(), get("limits"))
+	if err != nil {
+		return err
+	}
+	now, err := readLimits(text)
+	if err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	lines := limitsDiff(now, doc)
+	if s.printer.json {
+		return s.printer.value(map[string]any{"version": now["version"], "lines": lines})
+	}
+	if len(lines) == 0 {
+		return s.note("no difference from version %v", now["version"])
+	}
+	for _, line := range lines {
+		if _, err := fmt.Fprintln(s.printer.out, shown(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limitsDiff are the policies that one document has and the other has not, as lines.
+func limitsDiff(is, want map[string]any) []string {
+	before, _ := is["policies"].([]any)
+	after, _ := want["policies"].([]any)
+	was, now := policyLines(before), policyLines(after)
+	lines := []string{}
+	for _, line := range was {
+		if !slices.Contains(now, line) {
+			lines = append(lines, "- "+line)
+		}
+	}
+	for _, line := range now {
+		if !slices.Contains(was, line) {
+			lines = append(lines, "+ "+line)
+		}
+	}
+	return lines
+}
+
+// previewLimits prints what the limits of a file would have refused.
+func (s *session) previewLimits(doc map[string]any) error {
+	text, _, err := s.call(s.cmd.Context(), post(map[string]any{"policies": doc["policies"]}, "limits", "preview"))
+	if err != nil {
+		return err
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	var out struct {
+		Missing        string
+		Span           int `json:"span_seconds"`
+		Asked, Refused uint64
+		Policies       []json.RawMessage
+		Callers        []json.RawMessage
+		Unseen         []string `json:"not_previewed"`
+	}
+	if err := json.Unmarshal(text, &out); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if out.Missing != "" {
+		if err := s.note("%s", out.Missing); err != nil {
+			return err
+		}
+	}
+	if len(out.Unseen) > 0 {
+		if err := s.note("not previewed, since what came is known by caller alone: %s", strings.Join(out.Unseen, ", ")); err != nil {
+			return err
+		}
+	}
+	share := 0.0
+	if out.Asked > 0 {
+		share = 100 * float64(out.Refused) / float64(out.Asked)
+	}
+	if err := s.note("would have refused %d of %d purchases (%.1f %%) in the last %d s", out.Refused, out.Asked, share, out.Span); err != nil {
+		return err
+	}
+	if err := s.printer.list(out.Policies, "name", "key", "mode", "refused"); err != nil || len(out.Callers) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintln(s.printer.out); err != nil {
+		return err
+	}
+	return s.printer.list(out.Callers, "merchant", "caller", "asked", "refused", "policy")
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// TestCtl_EditsLimits adds, changes and takes away limits one by one, asks before the last one goes, and says
+// what others would do.
+func TestCtl_EditsLimits(t *testing.T) {
+	operated(t)
+	const (
+		inForce = `^the limits are in force on the only gateway\n$`
+		others  = `{"policies":[{"name":"caller","key":"caller","rate":40.0,"burst":20},{"name":"u","key":"user","rate":1,"burst":1}]}`
+	)
+	for _, s := range []step{
+		{args: "ctl limits set caller --key caller --rate 40 --burst 20 --reason sale", stdout: `^version +1\n`, stderr: inForce},
+		{args: "ctl limits set caller --rate 60 --expires-in 15m --reason rush", stdout: `^version +2\n`,
+			stderr: inForce},
+		{args: "ctl limits show", stdout: `MODE +TEMPORARY\ncaller +caller +40 +20 +enforce +\{"rate":60,"burst":60,"mode":"enforce","expires_at":"`,
+			stderr: `^version 2\n$`},
+		{args: "ctl limits set caller --rate 40 --burst 20 --reason calm", stdout: `^version +3\n`, stderr: inForce},
+		{args: "ctl limits set all --rate 500 --reason x", code: 2, stderr: `flag --key: is required: there is no limit "all" yet`},
+		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +4\n`, stderr: inForce},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", stdout: `^version +5\n`, stderr: inForce},
+		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be for a while`},
+		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
+			`- m1: merchant m1 rate 300 burst 30 enforce guaranteed 200 weight 2\n\+ u: user rate 1 burst 1 enforce\n$`},
+		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: it has no list of policies`},
+		{args: "ctl limits preview -f -", stdin: others,
+			stdout: `^NAME +KEY +MODE +REFUSED\ncaller +caller +enforce +0\n`, stderr: `^not previewed, .*: u\nwould have refused 0 of \d+ purchases`},
+		{args: "ctl limits remove nobody --reason x", code: 1, stderr: `there is no limit "nobody"`},
+		{args: "ctl limits remove m1 --reason x", stdout: `^version +6\n`, stderr: inForce},
+		{args: "ctl limits remove all --reason x", stdout: `^version +7\n`, stderr: inForce},
+		{args: "ctl limits remove caller --reason x", code: 2, stderr: `the last limit.* say --yes`},
+	} {
+		s.run(t)
+	}
+}
+
+// TestLimitEdit_KeepsWhatItWasNotTold: only what the flags say is changed, and the burst with the rate.
+func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
+	e := limitEdit{name: "a", rate: 9, given: func(flag string) bool { return flag == "rate" }}
+	got, err := e.apply([]map[string]any{{"name": "b"}, {"name": "a", "key": "user", "match": "m/u", "rate": 1, "burst": 1, "mode": "shadow", "weight": 2}})
+	if err != nil || len(got) != 2 || got[1]["rate"] != 9.0 || got[1]["burst"] != int64(9) || got[1]["match"] != "m/u" || got[1]["mode"] != "shadow" {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// TestCtl_EditsOnTopOfOthers: an edit that meets another change is made again on top of it, some times.
+func TestCtl_EditsOnTopOfOthers(t *testing.T) {
+	version, conflicts := 1, 2
+	var put []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Header().Set("ETag", fmt.Sprintf(`"%d"`, version))
+			_, _ = fmt.Fprintf(w, `{"version":%d,"policies":[{"name":"v%d","key":"user","rate":1e3,"burst":1,"mode":"enforce"}]}`, version, version)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		put = append(put, r.Header.Get("If-Match")+string(body))
+		if conflicts--; conflicts >= 0 {
+			version++
+			w.WriteHeader(http.StatusPreconditionFailed)
+			_, _ = io.WriteString(w, `{"status":412,"title":"Changed","detail":"by another","code":"precondition-failed"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"version":9,"recorded":true,"applied":1,"nodes":1,"lagging":[],"message":"in force"}`)
+	}))
+	defer server.Close()
+	t.Setenv(envAdmin, server.URL)
+	t.Setenv(envAdminToken, ctlToken)
+	(&step{args: "ctl limits set a --key ip --rate 5 --reason x", stdout: `^version +9\n`, stderr: `^in force\n$`}).run(t)
+	if len(put) != 3 || !strings.HasPrefix(put[2], `"3"{`) || !strings.Contains(put[2], `"name":"v3"`) || !strings.Contains(put[2], `"rate":1e3`) {
+		t.Errorf("%q", put)
+	}
+	conflicts, put = 100, nil
+	(&step{args: "ctl limits set a --key ip --rate 5 --reason x", code: 1, stderr: `precondition-failed`}).run(t)
+	if len(put) != maxEdits {
+		t.Errorf("tried %d times", len(put))
+	}
+}

@@ -1,0 +1,138 @@
+package degrade
+
+import (
+	"maps"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Places are divided between merchants while they are short: one that sends twenty times what it has places
+// for takes none that another needs.
+//
+// A merchant may have as many places as spreadPlaces times those that are free, by its weight (Choudhury and
+// Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998). So those that need few
+// have them, and all that want more get the same, whatever they send; a part stays free for a merchant that
+// comes next. Where the places were fitted to fewer than are taken, half of an even part is a merchant's all
+// the same. It needs no list of merchants, and one count for each.
+
+const (
+	// spreadPlaces: a merchant alone gets 8/9 of the places for new orders.
+	spreadPlaces = 8
+	// maxTenants bounds the merchants that are counted; above it they have places like those that are not.
+	maxTenants = 16_384
+)
+
+// tenant is a merchant with places.
+type tenant struct {
+	weight int64 // fixed
+	inside atomic.Int64
+}
+
+// places are the merchants' counts.
+type places struct {
+	tenants atomic.Pointer[map[string]*tenant]
+	busy    atomic.Int64 // merchants that have places
+	// fit is how many new orders the node serves within fitDelay; 0 where that is no question.
+	fit  atomic.Int64
+	slow int // looks in a row with a longer delay; of the goroutine that calls Fit
+}
+
+// Weigh says what a merchant's places weigh against those of another, where it isn't 1. Merchants that are
+// inside keep their weight until they come after the next Weigh.
+func (c *Controller) Weigh(weights map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if maps.Equal(c.weights, weights) {
+		return
+	}
+	c.weights = maps.Clone(weights)
+	c.places.tenants.Store(nil)
+}
+
+// tenant returns a merchant's count; nil where there is no room, or no merchant.
+func (c *Controller) tenant(merchant string) *tenant {
+	if known := c.places.tenants.Load(); known != nil {
+		if t := (*known)[merchant]; t != nil {
+			return t
+		}
+	}
+	if merchant == "" {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := make(map[string]*tenant)
+	if known := c.places.tenants.Load(); known != nil {
+		if t := (*known)[merchant]; t != nil {
+			return t
+		}
+		if len(*known) >= maxTenants {
+			return nil
+		}
+		maps.Copy(next, *known)
+	}
+	t := &tenant{weight: int64(max(c.weights[merchant], 1))}
+	next[strings.Clone(merchant)] = t
+	c.places.tenants.Store(&next)
+	return t
+}
+
+// may takes one of the places for new orders for a merchant, if it may have one more. taken is how many
+// visits are inside, this one too.
+func (p *places) may(t *tenant, taken, most int64) bool {
+	if fit := p.fit.Load(); fit > 0 {
+		most = min(most, fit)
+	}
+	mine := t.inside.Add(1)
+	if mine == 1 {
+		p.busy.Add(1)
+	}
+	own := t.weight * most / max(p.busy.Load(), 1)
+	if mine <= max(1, spreadPlaces*t.weight*(most-taken), own/2) {
+		return true
+	}
+	p.leave(t)
+	return false
+}
+
+// leave gives a merchant's place back.
+func (p *places) leave(t *tenant) {
+	if t.inside.Add(-1) == 0 {
+		p.busy.Add(-1)
+	}
+}
+
+const (
+	// fitDelay is how long purchases may wait in the line before new ones find less room. It is below what
+	// enters D3, which turns away buyers of all merchants alike.
+	fitDelay = 300 * time.Millisecond
+	// fitLooks is for how many looks in a row it must be exceeded.
+	fitLooks = 3
+	leastFit = 64
+)
+
+// Fit fits the places for new orders to how long purchases wait in the line now (Little's law), so that
+// whoever sends too much is turned away before everybody waits. It is called by one goroutine, at an even
+// pace.
+func (c *Controller) Fit(delay time.Duration) {
+	p := &c.places
+	most := c.capacity.Load() * newOrderShare / 100
+	fit := p.fit.Load()
+	if most <= 0 {
+		return
+	}
+	if delay <= fitDelay {
+		p.slow = 0
+		if fit > 0 { // the closer to the delay, the slower it grows
+			if fit += 1 + int64(float64(fit)*float64(fitDelay-delay)/float64(4*fitDelay)); fit >= most {
+				fit = 0
+			}
+			p.fit.Store(fit)
+		}
+		return
+	}
+	if p.slow++; fit > 0 || p.slow >= fitLooks {
+		p.fit.Store(min(most, max(leastFit, int64(float64(c.inFlight.Load())*float64(fitDelay)/float64(delay)))))
+	}
+}

@@ -1,0 +1,46 @@
+package admin
+
+import (
+	"strings"
+
+	"penstock/gateway/problem"
+)
+
+// limitRows are those of limits that end, are shared or are taken away, and of their preview.
+func limitRows() []row {
+	const limits = "/admin/v1/limits"
+	put := func(name, match, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: name, pattern: limits, method: "PUT", body: body, status: status, code: code, want: want, fields: []string{"If-Match", match}}
+	}
+	return []row{
+		put("with ends", `*`, `{"policies":[{"name":"all","key":"global","rate":500,"burst":500},{"name":"m1","key":"merchant","match":"m1","rate":400,
+			"burst":40,"guaranteed":300,"weight":2,"mode":"percent","percent":50,"expires_in":"1h",
+			"temporary":{"rate":350,"burst":35,"expires_in":"15m"}}],"reason":"x"}`, 200, "", has("applied", "1")),
+		{name: "with ends", pattern: limits, method: "GET", status: 200, want: func(a *answer) {
+			for _, want := range []string{`"percent":50,"guaranteed":300,"weight":2,"expires_at":"2`, `"temporary":{"rate":350,"burst":35,"mode":"enforce","expires_at":"2`} {
+				if !strings.Contains(a.body, want) {
+					a.t.Errorf("lacks %s: %s", want, a.body)
+				}
+			}
+		}},
+		put("wrong ends", `*`, `{"policies":[{"name":"a","key":"user","rate":1,"burst":1,"expires_at":"2020-01-01T00:00:00Z"},
+			{"name":"b","key":"ip","rate":1,"burst":1,"expires_in":"0s"},{"name":"c","key":"sku","rate":1,"burst":1,"temporary":{"rate":1,"burst":1}},
+			{"name":"d","key":"caller","rate":1,"burst":1,"expires_at":"2099-01-01T00:00:00Z","expires_in":"1m"}],
+			"reason":"x"}`, 400, problem.InvalidRequest, wrong("policies[1].expires_in: must be a duration like 90s, 15m or 24h, from 1s to 720h",
+			"policies[3].expires_in: must not be given beside expires_at")),
+		put("ends that are over", `*`, `{"policies":[{"name":"a","key":"user","rate":1,"burst":1,"expires_at":"2020-01-01T00:00:00Z"},
+			{"name":"c","key":"sku","rate":1,"burst":1,"temporary":{"rate":1,"burst":1}}],"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("policies[1].temporary.expires_at: is required", "policies[0].expires_at: must be in the future")),
+		put("too much is guaranteed", `*`, `{"policies":[{"name":"all","key":"global","rate":500,"burst":500},{"name":"m1","key":"merchant","match":"m1",
+			"rate":600,"burst":60,"guaranteed":501}],"reason":"x"}`, 400, problem.InvalidRequest, wrong("policies[1].guaranteed: makes the "+
+			`guaranteed rates 501 per second together, above the global rate of 500 (policies[0], "all")`)),
+		put("none without confirm", `*`, `{"policies":[],"reason":"none"}`, 400, problem.InvalidRequest,
+			wrong("confirm: must be true: this takes all 2 limits away")),
+		put("none, confirmed", `*`, `{"policies":[],"confirm":true,"reason":"none"}`, 200, "", has("applied", "1")),
+		put("none again", `*`, `{"policies":[],"reason":"none"}`, 200, "", has("applied", "1")),
+		{name: "preview", pattern: limits + "/preview", method: "POST", body: `{"policies":[{"name":"a","key":"caller","rate":1,"burst":1},
+			{"name":"u","key":"user","rate":1,"burst":1}]}`, status: 200, want: has("asked", "0", "refused", "0", "not_previewed", "[u]", "complete", "true")},
+		{name: "preview of a mistake", pattern: limits + "/preview", method: "POST", body: `{"policies":[{"name":"a","key":"caller","rate":-1,"burst":1}]}`,
+			status: 400, code: problem.InvalidRequest, want: wrong("policies[0].rate: must be above 0")},
+	}
+}

@@ -1,0 +1,242 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway/problem"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// guardedAdmission has a limit of addresses that doesn't refill within a test.
+func guardedAdmission(t testing.TB, trusted ...netip.Prefix) (*Admission, *degrade.Controller, *limiter.Limiter) {
+	t.Helper()
+	limits, err := limiter.New(limiter.DefaultConfig(), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	controller := degrade.NewController()
+	cfg := AdmissionConfig{
+		ShedRate: 100_000, LongestPause: time.Second, Trusted: trusted,
+		Addresses: limiter.AddressConfig{Rate: 1e-4, Burst: 3, Room: 100}, Probes: limiter.AddressConfig{Rate: 1e-4, Burst: 2, Room: 100},
+	}
+	return NewAdmission(cfg, controller, limits, slog.New(slog.DiscardHandler)), controller, limits
+}
+
+// TestFloods_WithoutAKey: what comes without a good key counts against its address, whatever it asks for and
+// whatever X-Forwarded-For says; health checks have a limit of their own, and those with a key none of these.
+func TestFloods_WithoutAKey(t *testing.T) {
+	g, _, _ := guardedAdmission(t)
+	s := start(t, func(c *Config) { c.Gate = g })
+	code := func(method, path string, fields ...string) string {
+		resp, body := do(t, s.request(t, method, path, "", fields...))
+		for _, code := range []problem.Code{problem.Unauthenticated, problem.NotFound, problem.RateLimited, problem.InvalidSignature} {
+			if strings.Contains(body, `"code":"`+string(code)+`"`) {
+				if code == problem.RateLimited && (resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"address"`)) {
+					t.Errorf("%s %s: %d %v %s", method, path, resp.StatusCode, resp.Header, body)
+				}
+				return string(code)
+			}
+		}
+		return http.StatusText(resp.StatusCode)
+	}
+	if got := code("GET", "/v1/activities/618-phones", "Authorization", "Bearer wrong"); got != "unauthenticated" {
+		t.Errorf("the first: %s", got)
+	}
+	if got := code("POST", "/v1/payments", "Authorization", ""); got != "invalid-signature" {
+		t.Errorf("the second: %s", got)
+	}
+	if got := code("GET", "/nowhere", "Authorization", ""); got != "not-found" {
+		t.Errorf("the third: %s", got)
+	}
+	for _, path := range []string{"/v1/activities/618-phones", "/v1/orders/x", "/nowhere", "/openapi.yaml", "/problems", "/problems/sold-out"} {
+		if got := code("GET", path, "Authorization", "Bearer wrong", "X-Forwarded-For", "198.51.100.7"); got != "rate-limited" {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if got := code("POST", "/v1/payments", "Authorization", "", "Penstock-Signature", "t=1,v1=x"); got != "rate-limited" {
+		t.Errorf("a signature that can't be read: %s", got)
+	}
+	if got := code("GET", "/v1/activities/618-phones"); got != "OK" {
+		t.Errorf("with a good key: %s", got)
+	}
+	if got := code("GET", "/livez", "Authorization", ""); got != "OK" { // start has asked once
+		t.Errorf("a health check: %s", got)
+	}
+	if got := code("GET", "/readyz", "Authorization", ""); got != "rate-limited" {
+		t.Errorf("a third health check of two: %s", got)
+	}
+}
+
+// TestFloods_BadSignatures: a payment whose signature the sale refuses counts too, and holds no place while it
+// waits.
+func TestFloods_BadSignatures(t *testing.T) {
+	g, room, _ := guardedAdmission(t)
+	s := start(t, func(c *Config) { c.Gate = g })
+	s.sales.become(func(sales *stubSales) {
+		sales.pay = func(context.Context, *seckill.Notice) (seckill.Order, error) {
+			return seckill.Order{}, &seckill.Refusal{Code: problem.InvalidSignature}
+		}
+	})
+	body := `{"payment":"p1","order":"` + string(testOrder(seckill.OrderPending).ID) + `","amount":1999,"currency":"CNY"}`
+	signature := "t=1,v1=" + strings.Repeat("0", 64)
+	for i, want := range []int{401, 401, 401, 429} {
+		resp, answer := do(t, s.request(t, "POST", "/v1/payments", body, "Authorization", "", "Penstock-Signature", signature))
+		if resp.StatusCode != want {
+			t.Errorf("payment %d: %d %s, want %d", i, resp.StatusCode, answer, want)
+		}
+	}
+	if n := room.Stats().InFlight; n != 0 {
+		t.Errorf("%d are inside", n)
+	}
+}
+
+// TestFloods_BehindAProxy: a trusted proxy's word counts, and each client behind it for itself; nobody else's
+// word does.
+func TestFloods_BehindAProxy(t *testing.T) {
+	g, _, _ := guardedAdmission(t, netip.MustParsePrefix("10.0.0.0/8"))
+	ask := func(peer, forwarded string) bool {
+		v := &Visit{Route: "order", Peer: &net.TCPAddr{IP: net.ParseIP(peer), Port: 1}, Forwarded: forwarded, Arrived: time.Now()}
+		return g.Stranger(v) == nil
+	}
+	for range 3 {
+		ask("10.0.0.1", "192.0.2.1")
+		ask("203.0.113.9", "192.0.2.50")
+	}
+	for _, c := range []struct {
+		peer, forwarded string
+		want            bool
+	}{
+		{"10.0.0.1", "192.0.2.1", false},
+		{"10.0.0.2", "198.51.100.1, 192.0.2.1", false}, // what the client itself wrote stands in front
+		{"10.0.0.1", "192.0.2.2", true},
+		{"203.0.113.9", "192.0.2.51", false}, // forged
+		{"203.0.113.10", "192.0.2.1", true},  // not through the proxy
+	} {
+		if got := ask(c.peer, c.forwarded); got != c.want {
+			t.Errorf("from %s, which says %q: %v", c.peer, c.forwarded, got)
+		}
+	}
+}
+
+// TestFloods_SettledRefusalsArePaced while the processor is short, and at once otherwise.
+func TestFloods_SettledRefusalsArePaced(t *testing.T) {
+	g, _, _ := gated(t, noLimits, noSwitches)
+	paced := func() (n int) {
+		at := time.Now()
+		for range 1000 {
+			v := visit("buy", "u1")
+			v.Settled, v.Arrived = true, at
+			if denial := g.Enter(v); v.Pause > 0 {
+				n++
+				if denial == nil {
+					t.Fatal("a pause that is no denial yet isn't waited for")
+				}
+				denial = g.Enter(v)
+				if denial != nil {
+					t.Fatalf("denied after its pause: %+v", denial)
+				}
+			}
+			g.Leave(v, 409, time.Millisecond)
+		}
+		return n
+	}
+	if n := paced(); n != 0 {
+		t.Errorf("%d of 1000 sold-out answers wait, though nobody is short of anything", n)
+	}
+	g.SetShort(true)
+	if n := paced(); n < 850 || n > 950 { // 100 go out at once
+		t.Errorf("%d of 1000 sold-out answers wait while the processor is short", n)
+	}
+}
+
+// TestRepeats_AreFree: a repeat gets back what limits took, and where all places are taken, one that memory
+// knows comes in with those of orders that exist.
+func TestRepeats_AreFree(t *testing.T) {
+	g, room, limits := guardedAdmission(t)
+	document := limiter.Document{Policies: []limiter.Policy{{Name: "callers", Key: limiter.Caller, Rate: 1e-4, Burst: 2, Mode: limiter.Enforce}}}
+	if err := limits.Apply(document, 1, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	g.SetLimits(&document)
+	s := start(t, func(c *Config) { c.Gate = g })
+	s.sales.become(func(sales *stubSales) {
+		sales.repeats = map[string]bool{"known": true}
+		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
+			if p.Closed != nil && p.Key == "new" {
+				return seckill.Receipt{}, p.Closed
+			}
+			return seckill.Receipt{Order: testOrder(seckill.OrderQueued), Replayed: p.Key != "new"}, nil
+		}
+	})
+	buy := func(key string) int {
+		resp, _ := do(t, s.request(t, "POST", "/v1/orders", goodBody, "Idempotency-Key", key))
+		return resp.StatusCode
+	}
+	for range 5 {
+		if got := buy("repeat"); got != http.StatusAccepted {
+			t.Fatalf("a repeat: %d", got)
+		}
+	}
+	for i, want := range []int{202, 202, 429} {
+		if got := buy("new"); got != want {
+			t.Errorf("purchase %d of a burst of 2, after repeats: %d, want %d", i, got, want)
+		}
+	}
+	room.Resize(1)
+	other := &degrade.Visit{Class: degrade.NewOrder}
+	room.Enter(other)
+	if got := buy("new"); got != http.StatusServiceUnavailable {
+		t.Errorf("a new purchase where all places are taken: %d", got)
+	}
+	if got := buy("known"); got != http.StatusAccepted {
+		t.Errorf("a known repeat where all places are taken: %d", got)
+	}
+	room.Leave(other)
+	if n := room.Stats().InFlight; n != 0 {
+		t.Errorf("%d are inside", n)
+	}
+}
+
+// TestGuaranteed_BeatsALevel: where a level lets one in ten buyers in, a merchant within its guaranteed rate
+// loses nobody; above it, it is like the others.
+func TestGuaranteed_BeatsALevel(t *testing.T) {
+	g, room, _ := gated(t, `{"policies":[{"name":"all","key":"global","rate":1000,"burst":1000,"mode":"enforce"},
+		{"name":"sure","key":"merchant","match":"m1","rate":1000,"burst":1000,"guaranteed":100,"mode":"enforce"}]}`,
+		`{"switches":[{"name":"level","value":"D4","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`)
+	at := time.Now()
+	in := func(merchant string, n int) (let int) {
+		for i := range n {
+			v := visit("buy", "u"+strings.Repeat("x", i))
+			v.Caller.Merchant, v.Arrived = seckill.MerchantID(merchant), at
+			if denial := g.Enter(v); denial != nil {
+				t.Fatalf("%+v", denial)
+			}
+			if v.Closed == nil {
+				let++
+			}
+			g.Leave(v, 202, time.Millisecond)
+		}
+		return let
+	}
+	if let := in("m1", 50); let != 50 {
+		t.Errorf("%d of 50 buyers of a merchant within its guaranteed rate are let in", let)
+	}
+	if let := in("m1", 100); let > 40 {
+		t.Errorf("%d of 100 further ones are let in at the same moment", let)
+	}
+	if let := in("m2", 100); let > 30 {
+		t.Errorf("%d of 100 buyers of another merchant are let in", let)
+	}
+	if n := room.Stats().Refused[degrade.NotAdmitted]; n == 0 {
+		t.Error("what a level turned away isn't counted")
+	}
+}

@@ -1,0 +1,99 @@
+package limiter
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// repeat is n, count times.
+func repeat(n uint32, count int) []uint32 {
+	out := make([]uint32, count)
+	for i := range out {
+		out[i] = n
+	}
+	return out
+}
+
+// TestPreviewOf: what is refused is what the buckets wouldn't have had, told by policy and by caller.
+func TestPreviewOf(t *testing.T) {
+	series := []Series{{"m1", "web", repeat(500, 100)}, {"m1", "app", repeat(10, 100)}, {"m2", "web", repeat(300, 100)}}
+	doc := enforced(
+		Policy{Key: Caller, Rate: 400, Burst: 400},
+		Policy{Name: "m1", Key: Merchant, Match: "m1", Rate: 405, Burst: 405},
+		Policy{Key: Global, Rate: 500, Burst: 500},
+		Policy{Key: User, Rate: 1, Burst: 1},
+	)
+	p := PreviewOf(&doc, series)
+	if p.Asked != 81_000 || fmt.Sprint(p.Unseen) != "[user]" {
+		t.Errorf("asked %d, unseen %v", p.Asked, p.Unseen)
+	}
+	// 410 of m1, and a burst, come to its 405; 705 of both, and two bursts, come to 500.
+	for i, want := range []uint64{100*100 - 400, 5*100 + 400 - 405, 205*100 + 405 - 500} {
+		if got := p.Policies[i].Refused; float64(got) < 0.95*float64(want) || float64(got) > 1.05*float64(want)+50 {
+			t.Errorf("%s would have refused %d, want about %d", p.Policies[i].Policy.Name, got, want)
+		}
+	}
+	if c := p.Callers[0]; c.Merchant != "m1" || c.Caller != "web" || c.Policy != "global" && c.Policy != "caller" {
+		t.Errorf("most refused: %+v", c)
+	}
+	sum := uint64(0)
+	for _, c := range p.Callers {
+		sum += c.Refused
+		if c.Merchant == "m2" && c.Refused > 300*100-240*100 {
+			t.Errorf("m2 would be refused %d, though its share is 250", c.Refused)
+		}
+	}
+	if sum != p.Refused {
+		t.Errorf("callers' refusals are %d together, %d in all", sum, p.Refused)
+	}
+	shadow := enforced(Policy{Key: Caller, Rate: 400, Burst: 400, Mode: Shadow})
+	if p := PreviewOf(&shadow, series); p.Refused != 0 || p.Policies[0].Refused == 0 {
+		t.Errorf("in shadow: %+v", p)
+	}
+	if p := PreviewOf(&Document{}, nil); p.Asked != 0 || p.Refused != 0 {
+		t.Errorf("of nothing: %+v", p)
+	}
+}
+
+// TestHistory: counts come back by second; what is older than its span is forgotten, and there is room for so
+// many callers.
+func TestHistory(t *testing.T) {
+	h := NewHistory(at(0))
+	for i := range 10 {
+		h.Count("m", "web", at(time.Duration(i)*100*time.Millisecond))
+	}
+	h.Count("m", "web", at(2500*time.Millisecond))
+	s := h.Series(at(3 * time.Second))
+	if len(s) != 1 || len(s[0].Counts) != historySeconds {
+		t.Fatalf("%d series", len(s))
+	}
+	if tail := s[0].Counts[historySeconds-4:]; fmt.Sprint(tail) != "[0 10 0 1]" {
+		t.Errorf("the last four seconds: %v", tail)
+	}
+	if s := h.Series(at(3*time.Second + HistorySpan)); len(s) != 0 {
+		t.Errorf("a quarter of an hour later: %d series", len(s))
+	}
+	for i := range 100_000 {
+		h.Count("m", fmt.Sprint("invented", i), at(4*time.Second))
+	}
+	if n := len(*h.rows.Load()); n != maxHistories {
+		t.Errorf("%d callers are kept", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { h.Count("m", "web", at(5*time.Second)) }); n != 0 {
+		t.Errorf("Count allocates %v times", n)
+	}
+}
+
+// TestMergeSeries adds up what came to two nodes, of which one told it three seconds ago.
+func TestMergeSeries(t *testing.T) {
+	got := MergeSeries([][]Series{
+		{{"m", "web", repeat(1, historySeconds)}}, {{"m", "web", repeat(2, historySeconds)}, {"m", "app", repeat(5, historySeconds)}},
+	}, []int{0, 3})
+	if len(got) != 2 {
+		t.Fatalf("%d series", len(got))
+	}
+	if c := got[0].Counts; c[0] != 3 || c[historySeconds-4] != 3 || c[historySeconds-3] != 1 || c[historySeconds-1] != 1 {
+		t.Errorf("%v … %v", c[0], c[historySeconds-4:])
+	}
+}
