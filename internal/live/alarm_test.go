@@ -82,7 +82,7 @@ func everything() (*Snapshot, *Facts) {
 	s.Shards = Shards{Open: 1, Closed: 1, Rebuilding: 2}
 	s.Queue = Queue{Lag: &lag, Oldest: &oldest, Letters: 2}
 	s.Switches = []Switch{
-		{Switch: "orders", Value: "off", Effect: "x", Since: &start, Expires: &later}, {Switch: "wait", Scope: "merchant=m1", Value: "off", Since: &since, Stale: true},
+		{Switch: "orders", Value: "off", Effect: "x", Since: &since, Expires: &later}, {Switch: "wait", Scope: "merchant=m1", Value: "off", Since: &since, Stale: true},
 	}
 	s.Money = []Money{{Currency: "CNY", Amount: 1, Count: 1}}
 	s.Activities = []Activity{{Activity: "618", Merchant: "m1", State: StateOnSale, Items: []Item{{SKU: "x", SoldOut: true}}}}
