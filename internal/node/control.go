@@ -222,8 +222,8 @@ func (n *Node) controlMetrics() []admin.Sample {
 		if n.control.admission.Short() {
 			short = 1
 		}
-		out = append(out,
-			gauge("penstock_processor_short", "1 while what could run waits for the processor, and refusals are slowed down.", short))
+		out = append(out, gauge("penstock_processor_short",
+			"1 while what could run waits for the processor, and refusals are slowed down.", short))
 		out = append(out, n.limitMetrics()...)
 	}
 	for name, version := range state.Applied {
