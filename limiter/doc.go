@@ -39,8 +39,8 @@
 //
 // It does not promise:
 //
-//   - A fair share in the first tenth of a second in which merchants compete: shares are of what was asked
-//     for before. A guaranteed rate is there from the start.
+//   - A fair share in the first tenth of a second in which merchants compete: shares are of what was
+//     asked for before. A guaranteed rate is split evenly over nodes until they know where it is used.
 //   - That a pool that has forgotten everything gives no token twice, where the burst is below
 //     rate × 200 ms: it gives that much.
 //   - That a request never loses its token to one that is refused in the same microsecond: tokens that are
