@@ -246,6 +246,9 @@ func TestAbsentNeedsASyncSince(t *testing.T) {
 	b.holds(s, ref, "o1", Held)
 	asked := time.Now()
 	b.until("absent", func() bool { return absent(s, ref, "o2", asked) })
+	if !s.Absent(ref, "", time.Time{}) || absent(s, ref, "o1", time.Time{}) { // what a gate asks to know a repeat
+		t.Error("nobody is known, or somebody isn't")
+	}
 	if absent(s, ref, "o1", asked) || absent(s, Ref{3, 2}, "o2", asked) || absent(s, Ref{2, 1}, "o2", asked) {
 		t.Error("absent, but held, or of a shard that isn't watched")
 	}

@@ -222,19 +222,21 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 	*g = grant{limit: l, bucket: b}
 	b.share.came(n)
 	at := timeOf(b.last)
-	if by.fair.reserve(l) > 0 {
-		as, missing := by.rank(l, b.tokens.TokensAt(at), n, b.last)
-		if missing > 0 {
-			g.left = b.tokens.TokensAt(at)
-			g.wait = max(1, int64(math.Ceil(missing/l.rate*1e9)))
-			return true, false
-		}
-		g.vital = as != excess
-	}
 	if !b.tokens.AllowN(at, int(n)) {
 		g.left = b.tokens.TokensAt(at)
 		g.wait = max(1, int64(math.Ceil((float64(n)-g.left)/l.rate*1e9)))
 		return true, false
+	}
+	g.left = b.tokens.TokensAt(at)
+	if keep := by.fair.reserve(l); keep > 0 && g.left < float64(keep) {
+		as, missing := by.rank(l, g.left+float64(n), n, b.last)
+		if missing > 0 {
+			b.tokens.AllowN(at, -int(n))
+			g.left += float64(n)
+			g.wait = max(1, int64(math.Ceil(missing/l.rate*1e9)))
+			return true, false
+		}
+		g.vital = as != excess
 	}
 	o := c.claim(&b.share, l, b.last, n)
 	if l.fair != nil && (o == mustWait || o == mustAsk) {
@@ -245,20 +247,20 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 	switch o {
 	case mustWait:
 		b.tokens.AllowN(at, -int(n))
+		g.left += float64(n)
 		g.wait = max(1, b.share.asked+int64(leaseEvery)-b.last)
 	case mustAsk:
 		b.enlist(c)
 		b.share.waiting += n
 		g.name, g.must, g.taken = b.share.name, true, n
-		g.floor = l.emptiness(b.tokens.TokensAt(at) + float64(n))
+		g.floor = l.emptiness(g.left + float64(n))
 	case claimedBy:
 		b.enlist(c)
 		b.owe(at, n, c)
-		g.taken = n
+		g.taken, g.left = n, b.tokens.TokensAt(at)
 	default:
 		g.taken, g.leased = n, c != nil
 	}
-	g.left = b.tokens.TokensAt(at)
 	return true, false
 }
 

@@ -9,6 +9,9 @@
 //   - All or nothing: buckets are asked from narrow to wide, and after a refusal each has its tokens
 //     again. A client that floods is refused by the narrowest limit, and touches none that others share.
 //
+//   - While the global bucket is short, its tokens go by merchants' guaranteed rates and fair shares, so that
+//     one merchant takes nothing from the others; what nobody of those needs is for whoever asks.
+//
 //   - An edit gives nobody a token. A bucket keeps what it has, as far as it fits. A document is applied as a whole or not at all.
 //
 //   - Memory is fixed by Config, whatever keys are invented. A bucket is forgotten only when it is full, which is the same as never
@@ -36,6 +39,8 @@
 //
 // It does not promise:
 //
+//   - A fair share in the first tenth of a second in which merchants compete: shares are of what was
+//     asked for before. A guaranteed rate is split evenly over nodes until they know where it is used.
 //   - That a pool that has forgotten everything gives no token twice, where the burst is below
 //     rate × 200 ms: it gives that much.
 //   - That a request never loses its token to one that is refused in the same microsecond: tokens that are

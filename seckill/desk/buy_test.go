@@ -294,6 +294,32 @@ func skewed(t time.Time, monotonic, wall time.Duration) time.Time {
 	return t
 }
 
+// TestRepeats: a key is a repeat where memory knows its order, and only where memory can say anything.
+func TestRepeats(t *testing.T) {
+	p := wish("u", "k")
+	id := string(orderOf(1, p))
+	for _, c := range []struct {
+		name  string
+		stock *stubStock
+		want  bool
+	}{
+		{"known", &stubStock{absent: true, present: id}, true},
+		{"another's", &stubStock{absent: true, present: string(orderOf(1, wish("u", "other")))}, false},
+		{"memory can't say", &stubStock{present: id}, false},
+		{"nobody follows the shard", &stubStock{absent: true, present: id, epoch: -1}, false},
+	} {
+		s := openShop(t, c.stock, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+		if got := s.Repeats(p); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	s := openShop(t, &stubStock{absent: true, present: id}, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+	p.Activity = "b"
+	if s.Repeats(p) {
+		t.Error("a purchase of an unknown activity is a repeat")
+	}
+}
+
 // Buy keeps the word of Refuses: it refuses without I/O, and only where Buy refuses.
 func TestRefuses(t *testing.T) {
 	gone := func(inventory.ShardID) bool { return true }

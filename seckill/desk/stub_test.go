@@ -23,6 +23,7 @@ type stubStock struct {
 	soldOut    func(inventory.ShardID) bool               // the answer from memory
 	inStock    func(inventory.ShardID) bool               // the answer from memory
 	unfollowed *inventory.ShardID                         // a shard without an epoch
+	present    string                                     // the id of a hold that memory knows
 	absent     bool                                       // the answer from memory
 	levels     map[seckill.StockKey]inventory.ItemLevels  // the answer of ItemLevels
 	shards     map[inventory.ShardID]inventory.Levels     // the answer of ItemLevels
@@ -103,7 +104,9 @@ func (s *stubStock) Epoch(shard inventory.ShardID) inventory.Epoch {
 func (s *stubStock) SoldOut(ref inventory.Ref, _ inventory.ItemID, _ string) bool {
 	return s.soldOut != nil && s.soldOut(ref.Shard)
 }
-func (s *stubStock) Absent(inventory.Ref, string, time.Time) bool { return s.absent }
+func (s *stubStock) Absent(_ inventory.Ref, id string, _ time.Time) bool {
+	return s.absent && id != s.present
+}
 func (s *stubStock) InStock(shard inventory.ShardID, _ inventory.ItemID) (bool, time.Duration) {
 	if s.inStock != nil {
 		return s.inStock(shard), 0
