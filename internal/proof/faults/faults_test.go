@@ -148,8 +148,8 @@ func (f *fault) gap() (longest, again time.Duration) {
 	return longest, again
 }
 
-// shortKinds are those of every run of the tests: they take a minute on two idle cores.
-var shortKinds = []string{"gateway-kill", "redis-flush", "postgres-row-locked"}
+// shortKinds are those of every run of the tests.
+var shortKinds = []string{"gateway-kill", "worker-kill"}
 
 // chosen returns the kinds that -faults names.
 func chosen(t *testing.T) (all []*kind) {
