@@ -41,7 +41,7 @@ race: ## the unit tests with the race detector
 contract: install ## send both listeners what their contracts allow and forbid (Schemathesis), CASES (default 8) for each operation
 	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/e2e -run '^TestContract_Schemathesis$$' -contract.cases=$${CASES:-8} -timeout 30m -v
 
-faults: install ## a sale under each of some fifty real faults, half an hour; FAULTS (default all) names some, with commas
+faults: install ## a sale under each of some forty real faults, half an hour; FAULTS (default all) names some, with commas
 	PENSTOCK_TEST_SERVERS=1 $(GO) test ./internal/proof/faults -run '^TestFaults$$' -faults=$${FAULTS:-all} -timeout 90m -v
 
 fuzz: ## every fuzz test for FUZZTIME (default 20s) each

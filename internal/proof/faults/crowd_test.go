@@ -62,7 +62,7 @@ type promise struct {
 }
 
 // buyersAtOnce bounds the crowd that waits: beyond it nobody comes.
-const buyersAtOnce = 400
+const buyersAtOnce = 100
 
 // newCrowd lets buyers come until stop.
 func newCrowd(t testing.TB, s *site, sold *sale) *crowd {
@@ -149,16 +149,15 @@ func (c *crowd) purchase(item int, user, key string, again bool) *purchase {
 
 // until tries until there is a final answer, or the buyer gives up.
 func (c *crowd) until(ctx context.Context, rng *rand.Rand, p *purchase, gateway int) bool {
-	for {
+	// They come again later and later, and not before they were asked to.
+	for again := (wait.Backoff{First: 250 * time.Millisecond, Longest: 2 * time.Second}); ; gateway = rng.IntN(2) {
 		done, after := c.try(ctx, p, gateway)
 		if done {
 			return true
 		}
-		// At least a quarter of a second, and as long as was asked for.
-		if !wait.For(ctx, max(after, 250*time.Millisecond)+time.Duration(rng.IntN(100))*time.Millisecond) {
+		if !wait.For(ctx, max(after, again.Next())) {
 			return false
 		}
-		gateway = rng.IntN(2)
 	}
 }
 
