@@ -13,7 +13,7 @@ import (
 	"penstock/seckill/desk"
 )
 
-// Deps is what the listener works with. All fields but Metrics are needed.
+// Deps is what the listener works with. All fields are needed but Metrics and those that say what nil is.
 type Deps struct {
 	Office Office
 	Store  Store
@@ -31,6 +31,8 @@ type Deps struct {
 	Health Health
 	// Limits says what the gateways let pass and refuse.
 	Limits LimitReports
+	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its own.
+	Memory func(ctx context.Context) ([]StockMemory, error)
 	// Level says at which degrade level this node is. It must not block. nil: it has none.
 	Level func() degrade.LevelState
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
