@@ -587,8 +587,8 @@ func (t *topTable) row(cells ...string) {
 	t.rows++
 }
 
-// minFirst is how narrow the first column may get: a quarter of a wide terminal.
-func (v *topView) minFirst() int { return max(v.width/4, 10) }
+// minFirst is how narrow the first column may get: a fifth of a wide terminal.
+func (v *topView) minFirst() int { return max(v.width/5, 10) }
 
 // draw returns the table in lines.
 func (t *topTable) draw(v *topView) []string {
