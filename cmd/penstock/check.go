@@ -38,8 +38,8 @@ func checkCommand() *cobra.Command {
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
 			steps := []func() error{c.servers, c.nodes, c.limits, c.switches}
-			if activity != "" { // whose preflight looks at nodes, limits and switches too
-				steps = []func() error{c.servers, func() error { return c.preflight(activity) }}
+			if activity != "" { // whose preflight looks at all of these too
+				steps = []func() error{func() error { return c.preflight(activity) }}
 			}
 			for _, step := range steps {
 				if err := step(); err != nil {

@@ -49,7 +49,10 @@ machine, or one had a generator that was late, a note on stderr says so.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			return failure(showComparison(cmd, p, loadtest.Compare(args[0], a, args[1], b), path))
+			if err := showComparison(cmd, p, loadtest.Compare(args[0], a, args[1], b), path); err != nil {
+				return failure(err)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringP("output", "o", "table", "how to print the comparison: table or json")

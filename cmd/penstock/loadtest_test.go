@@ -335,6 +335,18 @@ phases:
 	if len(s.SLOs) != 3 || s.Verdict != loadtest.Passed || s.Accepted != 50 {
 		t.Errorf("%s, slos %v, %d accepted", s.Verdict, s.SLOs, s.Accepted)
 	}
+	compared, notes, code := runLoadTest(t.Context(), "loadtest", "compare", out, out)
+	page, err := os.ReadFile(filepath.Join(out, compareFile))
+	if code != exitOK || err != nil || !strings.Contains(compared, "accepted ") || !strings.Contains(notes, "charts: ") || !strings.Contains(string(page), "</html>") {
+		t.Errorf("compare: exit code %d, %v\n%s%s", code, err, compared, notes)
+	}
+	asJSON, _, code := runLoadTest(t.Context(), "loadtest", "compare", out, filepath.Join(out, summaryFile), "-o", "json", "--html", filepath.Join(out, "c.html"))
+	if code != exitOK || !json.Valid([]byte(asJSON)) || !strings.Contains(asJSON, `"name": "achieved rate"`) {
+		t.Errorf("compare: exit code %d\n%s", code, asJSON)
+	}
+	if _, wrong, code := runLoadTest(t.Context(), "loadtest", "compare", out, filepath.Join(out, "nowhere")); code != exitUsage || !strings.Contains(wrong, "is not there") {
+		t.Errorf("compare with nothing: exit code %d, %s", code, wrong)
+	}
 	if want := "penstock loadtest --out=" + out + " --scenario=" + path + " --users=600 --seed=618"; s.Run.Command != want {
 		t.Errorf("repeated with %q, want %q", s.Run.Command, want)
 	}
