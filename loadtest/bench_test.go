@@ -34,7 +34,8 @@ func BenchmarkCrowd_SoldOut(b *testing.B) {
 // The ceiling of the generator: a schedule that nobody could keep, at the same handler.
 func BenchmarkLoad_SoldOut(b *testing.B) {
 	cfg := DefaultLoadConfig()
-	cfg.Targets, cfg.CallerKey, cfg.Activity, cfg.SKU = []string{serveSoldOut(b)}, "key", "618-phones", "phone-x"
+	cfg.Targets, cfg.CallerKeys = []string{serveSoldOut(b)}, []string{"key"}
+	cfg.Items = []Item{{Activity: "618-phones", SKU: "phone-x"}}
 	cfg.Connections, cfg.RequestTimeout = 64, time.Hour
 	cfg.Phases = []Phase{{Duration: time.Duration(b.N) * time.Microsecond, From: maxRate, To: maxRate, Mix: DefaultMix()}}
 	load, err := NewLoad(cfg)

@@ -175,7 +175,7 @@ func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 	first := b.sent == 1
 	switch {
 	case first:
-		w.crowd.units.Add(int64(w.crowd.cfg.Quantity))
+		w.crowd.goods[0].took(w.crowd.cfg.Quantity)
 		if b.at > 0 {
 			w.crowd.secondTries.Add(1)
 		}
@@ -203,7 +203,7 @@ func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 func (w *worker) doubleClick(b *buyer, t *try, since time.Time) *answer {
 	w.crowd.doubleClicks.Add(1)
 	go func() {
-		w.right.buy(&w.crowd.cfg, b.user, t.key, since)
+		w.right.buy(w.crowd.purchase(b, t), w.crowd.cfg.Quantity, since)
 		w.clicked <- struct{}{}
 	}()
 	one := w.buy(b, t, since)
@@ -219,7 +219,7 @@ func (w *worker) doubleClick(b *buyer, t *try, since time.Time) *answer {
 }
 
 func (w *worker) buy(b *buyer, t *try, since time.Time) *answer {
-	ans := w.left.buy(&w.crowd.cfg, b.user, t.key, since)
+	ans := w.left.buy(w.crowd.purchase(b, t), w.crowd.cfg.Quantity, since)
 	w.crowd.tallies.record(Buy, ans)
 	return ans
 }
@@ -230,20 +230,20 @@ func (w *worker) settle(b *buyer, t *try, since time.Time) time.Duration {
 	order, action := t.order, Pay
 	var ans *answer
 	if t.intent == payFor {
-		ans = w.left.pay(&w.crowd.cfg, "pay-"+t.key, order.id, since)
+		ans = w.left.pay(order, w.crowd.cfg.Quantity, since)
 	} else {
 		action = Cancel
 		if order.givenUp.IsZero() {
 			order.givenUp = w.crowd.clock.now()
 		}
-		ans = w.left.cancel(order.id, since)
+		ans = w.left.cancel(order, since)
 	}
 	w.crowd.tallies.record(action, ans)
 	if ans.outcome == Done {
 		order.paid = order.paid || action == Pay
 		order.cancelled = order.cancelled || action == Cancel
 		if action == Pay && t.twice {
-			w.crowd.tallies.record(Pay, w.left.pay(&w.crowd.cfg, "pay-"+t.key, order.id, w.crowd.clock.now()))
+			w.crowd.tallies.record(Pay, w.left.pay(order, w.crowd.cfg.Quantity, w.crowd.clock.now()))
 		}
 		return 0
 	}

@@ -31,8 +31,8 @@ const (
 // shop is the server as the crowd sees it. It is fixed after newShop and safe for concurrent use.
 type shop struct {
 	doors   []door
-	bearer  string
-	secret  []byte
+	bearers []string // of the callers
+	secrets [][]byte // that sign payment notices: each notice by all, one of which is its merchant's
 	timeout time.Duration
 	clock   clock
 }
@@ -43,11 +43,17 @@ type door struct {
 	base   string // scheme and host
 }
 
+// credentials are what requests are signed with.
+type credentials struct{ callerKeys, paymentSecrets []string }
+
 // newShop makes the server that listens at targets, each with as many connections at most.
-func newShop(cfg *Config, targets []string, connections int, clock clock) (*shop, error) {
-	s := &shop{
-		doors: make([]door, len(targets)), bearer: "Bearer " + cfg.CallerKey, secret: []byte(cfg.PaymentSecret),
-		timeout: cfg.RequestTimeout, clock: clock,
+func newShop(targets []string, who credentials, timeout time.Duration, connections int, clock clock) (*shop, error) {
+	s := &shop{doors: make([]door, len(targets)), timeout: timeout, clock: clock}
+	for _, key := range who.callerKeys {
+		s.bearers = append(s.bearers, "Bearer "+key)
+	}
+	for _, secret := range who.paymentSecrets {
+		s.secrets = append(s.secrets, []byte(secret))
 	}
 	for i, target := range targets {
 		u, err := url.Parse(target)
@@ -65,7 +71,7 @@ func newShop(cfg *Config, targets []string, connections int, clock clock) (*shop
 		client.Name = userAgent
 		client.DialDualStack = true
 		client.MaxConns = connections
-		client.MaxConnWaitTimeout = cfg.RequestTimeout
+		client.MaxConnWaitTimeout = timeout
 		client.MaxResponseBodySize = maxAnswer
 		client.DisablePathNormalizing = true
 		client.SecureErrorLogMessage = true
@@ -127,58 +133,58 @@ func newHand(s *shop) *hand {
 }
 
 // buy sends one purchase. since is where latency counts from.
-func (h *hand) buy(cfg *Config, user, key string, since time.Time) *answer {
-	b := append(h.body[:0], `{"activity":"`...)
-	b = append(b, cfg.Activity...)
-	b = append(b, `","sku":"`...)
-	b = append(b, cfg.SKU...)
-	b = append(b, `","user":"`...)
-	b = append(b, user...)
+func (h *hand) buy(p *purchase, quantity int, since time.Time) *answer {
+	b := append(h.body[:0], p.goods.head...)
+	b = append(b, p.user...)
 	b = append(b, `","quantity":`...)
-	b = strconv.AppendInt(b, int64(cfg.Quantity), 10)
+	b = strconv.AppendInt(b, int64(quantity), 10)
 	h.body = append(b, '}')
 	h.prepare(fasthttp.MethodPost, "/v1/orders")
-	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
-	h.request.Header.Set("Idempotency-Key", key)
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[p.caller])
+	h.request.Header.Set("Idempotency-Key", p.key)
 	h.request.Header.SetContentType("application/json")
 	h.request.SetBodyRaw(h.body)
 	return h.send(Buy, since)
 }
 
 // pay sends a provider's notice about an order, signed now.
-func (h *hand) pay(cfg *Config, payment, order string, since time.Time) *answer {
-	b := append(h.body[:0], `{"payment":"`...)
-	b = append(b, payment...)
+func (h *hand) pay(o *order, quantity int, since time.Time) *answer {
+	b := append(h.body[:0], `{"payment":"pay-`...)
+	b = append(b, o.key...)
 	b = append(b, `","order":"`...)
-	b = append(b, order...)
+	b = append(b, o.id...)
 	b = append(b, `","amount":`...)
-	b = strconv.AppendInt(b, cfg.Price*int64(cfg.Quantity), 10)
+	b = strconv.AppendInt(b, o.goods.Price*int64(quantity), 10)
 	b = append(b, `,"currency":"`...)
-	b = append(b, cfg.Currency...)
+	b = append(b, o.goods.Currency...)
 	h.body = append(b, `"}`...)
 	signedAt := strconv.FormatInt(time.Now().Unix(), 10) // the server's clock judges it, so it is the real one
-	mac := hmac.New(sha256.New, h.shop.secret)
-	mac.Write([]byte(signedAt))
-	mac.Write([]byte("."))
-	mac.Write(h.body)
+	signature := "t=" + signedAt
+	for _, secret := range h.shop.secrets {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(signedAt))
+		mac.Write([]byte("."))
+		mac.Write(h.body)
+		signature += ",v1=" + hex.EncodeToString(mac.Sum(nil))
+	}
 	h.prepare(fasthttp.MethodPost, "/v1/payments")
-	h.request.Header.Set("Penstock-Signature", "t="+signedAt+",v1="+hex.EncodeToString(mac.Sum(nil)))
+	h.request.Header.Set("Penstock-Signature", signature)
 	h.request.Header.SetContentType("application/json")
 	h.request.SetBodyRaw(h.body)
 	return h.send(Pay, since)
 }
 
 // cancel gives an order up.
-func (h *hand) cancel(order string, since time.Time) *answer {
-	h.prepare(fasthttp.MethodPost, "/v1/orders/"+url.PathEscape(order)+"/cancel")
-	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+func (h *hand) cancel(o *order, since time.Time) *answer {
+	h.prepare(fasthttp.MethodPost, "/v1/orders/"+url.PathEscape(o.id)+"/cancel")
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
 	return h.send(Cancel, since)
 }
 
 // read asks for an order, and lets the server wait for a change from queued. The body stays in h.response.
-func (h *hand) read(order string, wait time.Duration, since time.Time) *answer {
-	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(order))
-	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+func (h *hand) read(o *order, wait time.Duration, since time.Time) *answer {
+	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(o.id))
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
 	if seconds := int64(wait / time.Second); seconds > 0 {
 		h.request.Header.Set("Prefer", "wait="+strconv.FormatInt(seconds, 10))
 	}
@@ -186,16 +192,16 @@ func (h *hand) read(order string, wait time.Duration, since time.Time) *answer {
 }
 
 // poll asks for an order as its buyer does who waits for it.
-func (h *hand) poll(order string, since time.Time) *answer {
-	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(order))
-	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+func (h *hand) poll(o *order, since time.Time) *answer {
+	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(o.id))
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
 	return h.send(Poll, since)
 }
 
 // browse looks at the sale's page. The body stays in h.response.
-func (h *hand) browse(activity string, since time.Time) *answer {
+func (h *hand) browse(caller int, activity string, since time.Time) *answer {
 	h.prepare(fasthttp.MethodGet, "/v1/activities/"+url.PathEscape(activity))
-	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearer)
+	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[caller])
 	return h.send(Browse, since)
 }
 

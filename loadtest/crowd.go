@@ -50,8 +50,7 @@ type run struct {
 	tallies *tallies
 	ledger  *ledger
 	start   time.Time
-	// available is how many units are there for this crowd at the start; 0 means not known.
-	available int
+	goods   []*goods // a crowd buys one
 	// spareAway says that an order for which nobody answered proves nothing. A demo has its server
 	// in the same process, so that it does.
 	spareAway bool
@@ -62,9 +61,6 @@ type run struct {
 	repeats      atomic.Int64
 	retries      atomic.Int64
 	secondTries  atomic.Int64
-	units        atomic.Int64 // that the crowd can have taken by now: of keys sent and not refused for good
-	soldOut      atomic.Int64 // final answers "sold out" that came later than soldOutGrace after the start
-	soldOutFalse atomic.Int64 // of those: while the stock can't have been taken
 	read         atomic.Int64 // orders read back
 }
 
@@ -72,7 +68,9 @@ type run struct {
 // target; whatever happens later is in the result. When ctx ends, buyers who were not served leave, nothing is read back, and
 // the verdict is about what had been answered by then.
 func (c *Crowd) Run(ctx context.Context) (*Result, error) {
-	shop, err := newShop(&c.cfg, []string{c.cfg.Target}, 2*c.cfg.Concurrency, c.clock)
+	cfg := &c.cfg
+	who := credentials{[]string{cfg.CallerKey}, []string{cfg.PaymentSecret}}
+	shop, err := newShop([]string{cfg.Target}, who, cfg.RequestTimeout, 2*cfg.Concurrency, c.clock)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +78,12 @@ func (c *Crowd) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer shop.close()
+	item := Item{
+		Activity: cfg.Activity, SKU: cfg.SKU, Known: cfg.Stock > 0, Stock: cfg.Stock, Available: cfg.Stock, PerUser: cfg.PerUser,
+		Price: cfg.Price, Currency: cfg.Currency,
+	}
 	r := &run{cfg: c.cfg, clock: c.clock, shop: shop, tallies: newTallies(), ledger: newLedger(),
-		start: c.clock.now(), available: c.cfg.Stock}
+		start: c.clock.now(), goods: []*goods{newGoods(&item, 0)}}
 
 	r.report(Buying, func() { r.buy(ctx) })
 	bought := r.tallies.lastAnswer()
@@ -189,16 +191,21 @@ func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
 	}
 }
 
+// purchase is what a try buys.
+func (r *run) purchase(b *buyer, t *try) *purchase {
+	return &purchase{goods: r.goods[0], user: b.user, key: t.key}
+}
+
 // place notes that the server named an order for the key. A second order of one key is read back like any other.
 func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
 	o := t.order
 	switch {
 	case o == nil:
-		o = r.ledger.place(b.user, t.key, ans.order)
+		o = r.ledger.place(r.purchase(b, t), ans.order)
 		t.order = o
 	case o.id != ans.order:
 		r.ledger.differs(t.key, o.id, ans.order)
-		o = r.ledger.place(b.user, t.key, ans.order)
+		o = r.ledger.place(r.purchase(b, t), ans.order)
 	}
 	if promised && !o.promised {
 		o.promised, o.promisedAt = true, ans.at
@@ -209,18 +216,9 @@ func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
 // soldOutGrace is how long "sold out" may be wrong (L6).
 const soldOutGrace = time.Second
 
-// decided closes the books on a key. One that was refused took nothing, ever. When such a "no" says sold out, the units that the
-// crowd can have taken up to then are known; if a unit was left, it had been available from the start.
+// decided closes the books on a key that was refused.
 func (r *run) decided(t *try, ans *answer) {
-	if t.order != nil || t.uncertain {
-		return
-	}
-	left := int64(r.available) - r.units.Add(-int64(r.cfg.Quantity))
-	if ans.outcome != SoldOut || ans.at.Sub(r.start) <= soldOutGrace {
-		return
-	}
-	r.soldOut.Add(1)
-	if left > 0 {
-		r.soldOutFalse.Add(1)
+	if t.order == nil && !t.uncertain {
+		r.goods[0].refused(r.cfg.Quantity, ans, r.start)
 	}
 }

@@ -240,8 +240,9 @@ func TestCrowd_AnUnknownOutcomeAndItsRepeatNameOneOrder(t *testing.T) {
 				}
 				problem(ctx, 503, "unavailable", order)
 				if order != "" { // it had happened
-					s.keys[key], s.taken = key, s.taken+1
-					s.orders[key] = &stubOrder{ID: key, Status: "pending_payment"}
+					s.keys[key] = key
+					s.taken["618-phones/phone-x"]++
+					s.orders[key] = &stubOrder{ID: key, Status: "pending_payment", caller: stubCaller}
 				}
 				return true
 			}

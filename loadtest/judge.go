@@ -49,19 +49,21 @@ func (r *run) judge(readBack bool) []Invariant {
 		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
 	}
 	// A larger purchase may not fit what is left; and a key that has several orders took more than anybody was told.
-	if r.available > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
-		out = append(out, r.judgeSoldOut())
+	known := slices.DeleteFunc(slices.Clone(r.goods), func(g *goods) bool { return !g.Known })
+	if len(known) > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
+		out = append(out, judgeSoldOut(known))
 	}
 	if !readBack {
 		return out
 	}
 	out = append([]Invariant{judgePromises(orders, cfg, r.spareAway)}, out...)
 	taken := spans(orders)
-	if cfg.Stock > 0 {
-		out = append(out, judgeStock(taken, cfg))
+	if len(known) > 0 {
+		out = append(out, judgeStock(known, taken, cfg.Quantity))
 	}
-	if cfg.PerUser > 0 {
-		out = append(out, judgeLimit(taken, cfg))
+	limited := slices.DeleteFunc(slices.Clone(r.goods), func(g *goods) bool { return g.PerUser == 0 })
+	if len(limited) > 0 {
+		out = append(out, judgeLimit(limited, taken, cfg.Quantity))
 	}
 	return append(out, judgeSettled(orders)...)
 }
@@ -85,7 +87,7 @@ func (o *order) broken(cfg *Config) string {
 	}
 	// A server of another make may leave a member out; what it says has to be true.
 	for _, m := range []struct{ name, got, want string }{
-		{"user", e.User, o.user}, {"activity", e.Activity, cfg.Activity}, {"sku", e.SKU, cfg.SKU},
+		{"user", e.User, o.user}, {"activity", e.Activity, o.goods.Activity}, {"sku", e.SKU, o.goods.SKU},
 	} {
 		if m.got != "" && m.got != m.want {
 			return fmt.Sprintf("reads as %s %q instead of %q", m.name, m.got, m.want)
@@ -159,64 +161,82 @@ func most(spans []span) int {
 	return peak
 }
 
-// spans returns when units were surely taken, by buyer.
-func spans(orders []*order) map[string][]span {
+// spans returns when units were surely taken, by goods and buyer.
+func spans(orders []*order) map[*goods]map[string][]span {
 	var end time.Time
 	for _, o := range orders {
 		if o.promisedAt.After(end) {
 			end = o.promisedAt
 		}
 	}
-	out := make(map[string][]span)
+	out := make(map[*goods]map[string][]span)
 	for _, o := range orders {
-		if s, ok := o.open(end); ok {
-			out[o.user] = append(out[o.user], s)
+		s, ok := o.open(end)
+		if !ok {
+			continue
 		}
+		if out[o.goods] == nil {
+			out[o.goods] = make(map[string][]span)
+		}
+		out[o.goods][o.user] = append(out[o.goods][o.user], s)
 	}
 	return out
 }
 
 // judgeStock counts the units that were taken at once.
-func judgeStock(byBuyer map[string][]span, cfg *Config) Invariant {
-	var all []span
-	for _, s := range byBuyer {
-		all = append(all, s...)
-	}
-	taken := most(all) * cfg.Quantity
+func judgeStock(known []*goods, taken map[*goods]map[string][]span, quantity int) Invariant {
 	var p proofs
-	if taken > cfg.Stock {
-		p.add("%d units were taken at once, the stock is %d", taken, cfg.Stock)
+	sum, stock := 0, 0
+	for _, g := range known {
+		var all []span
+		for _, s := range taken[g] {
+			all = append(all, s...)
+		}
+		units := most(all) * quantity
+		if units > g.Stock {
+			p.add("%d units of %s were taken at once, the stock is %d", units, &g.Item, g.Stock)
+		}
+		sum, stock = sum+units, stock+g.Stock
 	}
-	return p.invariant(NoOversell, fmt.Sprintf("at most %d of %d units taken at once", taken, cfg.Stock))
+	return p.invariant(NoOversell, fmt.Sprintf("at most %d of %d units taken at once", sum, stock))
 }
 
 // judgeLimit counts each buyer's units.
-func judgeLimit(byBuyer map[string][]span, cfg *Config) Invariant {
+func judgeLimit(limited []*goods, taken map[*goods]map[string][]span, quantity int) Invariant {
 	var p proofs
+	seen := Item{PerUser: limited[0].PerUser}
 	top := 0
-	for _, buyer := range slices.Sorted(maps.Keys(byBuyer)) {
-		units := most(byBuyer[buyer]) * cfg.Quantity
-		top = max(top, units)
-		if units > cfg.PerUser {
-			p.add("buyer %s had %d units at once, allowed are %d", buyer, units, cfg.PerUser)
+	for _, g := range limited {
+		for _, buyer := range slices.Sorted(maps.Keys(taken[g])) {
+			units := most(taken[g][buyer]) * quantity
+			if units > g.PerUser {
+				p.add("buyer %s had %d units of %s at once, allowed are %d", buyer, units, &g.Item, g.PerUser)
+			}
+			if units > top {
+				top, seen = units, g.Item
+			}
 		}
 	}
-	return p.invariant(BuyerLimit, fmt.Sprintf("at most %d of %d units per buyer", top, cfg.PerUser))
+	return p.invariant(BuyerLimit, fmt.Sprintf("at most %d of %d units per buyer", top, seen.PerUser))
 }
 
 // judgeSoldOut looks at the units that were never taken by anybody.
-func (r *run) judgeSoldOut() Invariant {
-	told := r.soldOut.Load()
-	wrong, left := r.soldOutFalse.Load(), int64(r.available)-r.units.Load()
-	if left > 0 {
-		wrong = told
-	}
+func judgeSoldOut(known []*goods) Invariant {
 	var p proofs
-	if wrong > 0 {
-		p.add("%d times \"sold out\" was said, later than %v after the start, while units were there that nobody had ever taken",
-			wrong, soldOutGrace)
+	sum := int64(0)
+	for _, g := range known {
+		told := g.soldOut.Load()
+		wrong, left := g.soldOutFalse.Load(), int64(g.Available)-g.units.Load()
+		if left > 0 {
+			wrong = told
+		}
+		if wrong > 0 {
+			p.add("%d times \"sold out\" was said of %s, later than %v after the start, while units were there that nobody had ever taken",
+				wrong, &g.Item, soldOutGrace)
+		}
+		sum += told
 	}
-	return p.invariant(NoFalseSoldOut, fmt.Sprintf("%d times told later than %v after the start", told, soldOutGrace))
+	return p.invariant(NoFalseSoldOut, fmt.Sprintf("%d times told later than %v after the start", sum, soldOutGrace))
 }
 
 func judgeSettled(orders []*order) []Invariant {

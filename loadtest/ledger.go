@@ -24,13 +24,14 @@ const reasonNotAccepted = "not-accepted"
 // order is an order that the server named, and what it said about it. While the crowd runs it is touched by its buyer's
 // goroutine only, afterwards by the one that reads it back, then by the judge.
 type order struct {
-	id, user, key string
-	promised      bool      // accepted, not only named by an unknown outcome
-	promisedAt    time.Time // the answer came
-	givenUp       time.Time // the first cancellation left
-	paid          bool      // a payment notice was answered 200
-	cancelled     bool      // a cancellation was answered 200
-	end           ending
+	purchase
+	id         string
+	promised   bool      // accepted, not only named by an unknown outcome
+	promisedAt time.Time // the answer came
+	givenUp    time.Time // the first cancellation left
+	paid       bool      // a payment notice was answered 200
+	cancelled  bool      // a cancellation was answered 200
+	end        ending
 }
 
 // ending is how an order read in the end.
@@ -62,17 +63,17 @@ func newLedger() *ledger { return &ledger{byID: make(map[string]*order)} }
 
 // place returns the order of that id, and keeps it when it is new. One that another key has already is kept as a contradiction, and
 // what is returned then belongs to the caller alone.
-func (l *ledger) place(user, key, id string) *order {
+func (l *ledger) place(p *purchase, id string) *order {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if known, ok := l.byID[id]; ok {
-		if known.key == key {
+		if known.key == p.key {
 			return known
 		}
-		l.shared.add("order %s answers both key %s and key %s", id, known.key, key)
-		return &order{id: id, user: user, key: key}
+		l.shared.add("order %s answers both key %s and key %s", id, known.key, p.key)
+		return &order{purchase: *p, id: id}
 	}
-	o := &order{id: id, user: user, key: key}
+	o := &order{purchase: *p, id: id}
 	l.byID[id] = o
 	l.orders = append(l.orders, o)
 	return o

@@ -3,9 +3,7 @@ package loadtest
 import (
 	"container/heap"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"runtime"
 	"strconv"
 	"sync"
@@ -54,9 +52,12 @@ type load struct {
 	nudge  chan struct{} // the leader has to look again
 	napper *napper       // the leader's
 
+	callers [][outcomes]atomic.Int64 // answers to purchases, by caller
+
 	idle atomic.Int64 // workers that wait for the token
 
 	mu        sync.Mutex
+	stopped   time.Time        // guarded by mu: when ctx ended; zero: it didn't
 	next      int64            // guarded by mu: the next departure
 	later     followups        // guarded by mu
 	underway  int              // guarded by mu
@@ -75,8 +76,7 @@ type load struct {
 // under way is waited for, and orders are read back for a while.
 func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	cfg := l.cfg
-	crowd := cfg.crowd()
-	shop, err := newShop(&crowd, cfg.Targets, cfg.Connections, l.clock)
+	shop, err := newShop(cfg.Targets, credentials{cfg.CallerKeys, cfg.PaymentSecrets}, cfg.RequestTimeout, cfg.Connections, l.clock)
 	if err != nil {
 		return nil, err
 	}
@@ -84,13 +84,14 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		return nil, err
 	}
 	defer shop.close()
-	if err := look(&cfg, newHand(shop), l.clock.now()); err != nil {
+	goods, err := look(&cfg, newHand(shop))
+	if err != nil {
 		return nil, err
 	}
-	crowd = cfg.crowd()
 	r := &load{
-		run:  run{cfg: crowd, clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), available: cfg.Available, spareAway: true},
-		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users), leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
+		run:  run{cfg: cfg.crowd(), clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), goods: goods, spareAway: true},
+		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users, newTaste(goods, cfg.Zipf)), callers: make([][outcomes]atomic.Int64, len(cfg.CallerKeys)),
+		leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
 		known: make(map[int64]*order), lag: newLatency(), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
 	}
 	if r.napper, err = newNapper(); err != nil {
@@ -120,43 +121,6 @@ func (l *load) verify(ctx context.Context) bool {
 	l.watch(Checking, func() { l.check(ctx) })
 	orders, _ := l.ledger.size()
 	return int(l.read.Load()) == orders
-}
-
-// look reads the sale's page: it may know price and limit. A server without such a page is no mistake; one that says that there
-// is no such sale, or doesn't know the caller, would say so to every request.
-func look(cfg *LoadConfig, h *hand, now time.Time) error {
-	ans := h.browse(cfg.Activity, now)
-	switch ans.code {
-	case "unauthenticated", "forbidden", "unknown-activity":
-		return fmt.Errorf("%w: %s", ErrSale, sample(&h.response, nil))
-	}
-	var page struct {
-		Items []struct {
-			SKU      string `json:"sku"`
-			Price    int64  `json:"price"`
-			Currency string `json:"currency"`
-			PerUser  int    `json:"per_user"`
-		} `json:"items"`
-	}
-	if ans.outcome == Done && json.Unmarshal(h.response.Body(), &page) == nil {
-		for _, item := range page.Items {
-			if item.SKU != cfg.SKU {
-				continue
-			}
-			if cfg.PerUser == 0 && item.PerUser > 0 {
-				cfg.PerUser = item.PerUser
-			}
-			if cfg.Price == 0 && item.Price > 0 && item.Currency != "" {
-				cfg.Price, cfg.Currency = item.Price, item.Currency
-			}
-		}
-	}
-	for i := range cfg.Phases {
-		if cfg.Phases[i].Mix.Pay > 0 && cfg.Price == 0 {
-			return fmt.Errorf("%w: to pay, the price is needed, and the sale's page doesn't say it", ErrSale)
-		}
-	}
-	return nil
 }
 
 // send lets the workers follow the plan until all has left and is answered, or ctx has ended and what was under way is answered.
@@ -265,10 +229,13 @@ func (l *load) pick(ended bool) (t task, wait time.Duration, state picked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ended {
-		l.next, l.later = l.plan.count, nil
+		if l.stopped.IsZero() {
+			l.stopped = l.clock.now()
+		}
+		l.later = nil
 	}
 	for {
-		planned := l.next < l.plan.count
+		planned := !ended && l.next < l.plan.count
 		switch {
 		case planned:
 			t = task{due: l.start.Add(l.plan.due(l.next)), number: l.next}
@@ -355,7 +322,8 @@ func (l *load) play(h *hand, t *task) {
 	}
 	sent := l.clock.now()
 	if l.plan.kind(t.number) == browsing {
-		ans := h.browse(l.load.Activity, t.due)
+		goods, caller := l.plan.goods(t.number)
+		ans := h.browse(caller, goods.Activity, t.due)
 		l.count(Browse, ans, sent)
 		return
 	}
@@ -387,34 +355,32 @@ func (l *load) press(h *hand, t *task, sent time.Time) {
 		l.repeats.Add(1)
 	}
 	name := strconv.FormatUint(l.load.Seed, 36) + "-"
-	user := "u-" + name + strconv.FormatUint(l.plan.user(origin), 10)
-	key := "k-" + name + strconv.FormatInt(origin, 10)
-	l.units.Add(int64(l.load.Quantity))
+	goods, caller := l.plan.goods(origin)
+	p := &purchase{
+		goods: goods, caller: caller,
+		user: "u-" + name + strconv.FormatUint(l.plan.user(origin), 10), key: "k-" + name + strconv.FormatInt(origin, 10),
+	}
+	goods.took(l.load.Quantity)
 	promised := l.promise(origin)
-	ans := h.buy(&l.cfg, user, key, t.due)
+	ans := h.buy(p, l.load.Quantity, t.due)
 	l.count(Buy, ans, sent)
-	quantity := int64(l.load.Quantity)
+	goods.counts[ans.outcome].Add(1)
+	l.callers[caller][ans.outcome].Add(1)
 	switch ans.outcome {
 	case Accepted:
-		l.accept(origin, user, key, ans, t.due)
+		l.accept(origin, p, ans, t.due)
 	case Replayed:
-		l.units.Add(-quantity) // the purchase that took it has counted it
-		l.accept(origin, user, key, ans, t.due)
+		goods.took(-l.load.Quantity) // the purchase that took it has counted it
+		l.accept(origin, p, ans, t.due)
 	case Unknown:
-		l.name(origin, user, key, ans, false)
+		l.name(origin, p, ans, false)
 	case SoldOut, PurchaseLimit, Refused:
 		if promised != nil {
-			l.ledger.forgot(key, promised.id, ans.code)
+			l.ledger.forgot(p.key, promised.id, ans.code)
 		}
-		left := int64(l.available) - l.units.Add(-quantity)
-		if ans.outcome == SoldOut && ans.at.Sub(l.start) > soldOutGrace {
-			l.soldOut.Add(1)
-			if left > 0 {
-				l.soldOutFalse.Add(1)
-			}
-		}
+		goods.refused(l.load.Quantity, ans, l.start)
 	case Limited, Shed, Degraded:
-		l.units.Add(-quantity)
+		goods.took(-l.load.Quantity)
 	}
 }
 
@@ -429,13 +395,13 @@ func (l *load) promise(origin int64) *order {
 }
 
 // name notes that the server named an order for a key, and whether it promised it. fresh is true the first time it did.
-func (l *load) name(origin int64, user, key string, ans *answer, promised bool) (o *order, fresh bool) {
+func (l *load) name(origin int64, p *purchase, ans *answer, promised bool) (o *order, fresh bool) {
 	l.mu.Lock()
 	known := l.known[origin]
 	l.mu.Unlock()
 	o = known
 	if known == nil || known.id != ans.order {
-		o = l.ledger.place(user, key, ans.order)
+		o = l.ledger.place(p, ans.order)
 	}
 	l.mu.Lock()
 	known = l.known[origin] // a double click may have been quicker
@@ -448,7 +414,7 @@ func (l *load) name(origin int64, user, key string, ans *answer, promised bool) 
 	}
 	l.mu.Unlock()
 	if known != nil && known.id != ans.order {
-		l.ledger.differs(key, known.id, ans.order)
+		l.ledger.differs(p.key, known.id, ans.order)
 	}
 	if fresh {
 		l.ledger.promise()
@@ -465,8 +431,8 @@ const (
 )
 
 // accept notes a promise and decides, from the seed, what becomes of the order.
-func (l *load) accept(origin int64, user, key string, ans *answer, click time.Time) {
-	o, fresh := l.name(origin, user, key, ans, true)
+func (l *load) accept(origin int64, p *purchase, ans *answer, click time.Time) {
+	o, fresh := l.name(origin, p, ans, true)
 	if !fresh {
 		return
 	}
@@ -499,15 +465,15 @@ func (l *load) settle(h *hand, t *task) {
 	var ans *answer
 	switch t.action {
 	case Poll:
-		ans = h.poll(t.order.id, t.due)
+		ans = h.poll(t.order, t.due)
 	case Pay:
-		ans = h.pay(&l.cfg, "pay-"+t.order.key, t.order.id, t.due)
+		ans = h.pay(t.order, l.load.Quantity, t.due)
 		t.order.paid = t.order.paid || ans.outcome == Done
 	default:
 		if t.order.givenUp.IsZero() {
 			t.order.givenUp = l.clock.now()
 		}
-		ans = h.cancel(t.order.id, t.due)
+		ans = h.cancel(t.order, t.due)
 		t.order.cancelled = t.order.cancelled || ans.outcome == Done
 	}
 	l.tallies.record(t.action, ans)

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // LoadConfig describes a load: requests that leave on a schedule, whatever the answers do. DefaultLoadConfig has a value for
@@ -13,23 +16,16 @@ import (
 type LoadConfig struct {
 	// Targets are the base URLs of public listeners of one shop; departures go to them in turn.
 	Targets []string
-	// CallerKey is sent as the bearer token.
-	CallerKey string
-	// Activity and SKU name what is bought, Quantity how many units at a time.
-	Activity string
-	SKU      string
+	// CallerKeys are sent as bearer tokens: each purchase comes from one of the callers that see its sale, each as often.
+	CallerKeys []string
+	// Items are what is bought, Quantity how many units at a time. Each activity is bought from as often.
+	Items    []Item
 	Quantity int
-	// Stock is how many units this load can get at most, Available how many are there for it from the start. 0 means not
-	// known: overselling, or a "sold out" that comes too early, is not judged then.
-	Stock     int
-	Available int
-	// PerUser is how many units one user may have. 0 means what the sale's page says.
-	PerUser int
-	// PaymentSecret is needed to pay. Price (per unit, in minor units) and Currency are those of the sale's page, where
-	// Price is 0.
-	PaymentSecret string
-	Price         int64
-	Currency      string
+	// Zipf says how unevenly the items of an activity are liked: the k-th of Items is bought in proportion to k^-Zipf. 0 is
+	// evenly; in shops it is about 1.
+	Zipf float64
+	// PaymentSecrets of the items' merchants are needed to pay.
+	PaymentSecrets []string
 
 	// Users is how many there are; each purchase is one of theirs.
 	Users int
@@ -61,7 +57,7 @@ type LoadConfig struct {
 func DefaultLoadConfig() LoadConfig {
 	return LoadConfig{
 		Quantity: 1,
-		Currency: "CNY",
+		Zipf:     1,
 		Users:    100_000,
 		// Enough for 5,000 answers a second that take 100 ms each; every place costs some 20 KB with its connection.
 		Connections:    512,
@@ -76,6 +72,9 @@ func DefaultLoadConfig() LoadConfig {
 // Limits of what a load may be (L8). What is kept grows with accepted orders, sockets and memory with connections.
 const (
 	maxTargets = 64
+	maxCallers = 64     // each reads the page of each activity before the load
+	maxItems   = 10_000 // all activities together
+	maxZipf    = 10
 	maxUsers   = 1_000_000_000
 	maxPhases  = 1_000
 	maxRate    = 1_000_000
@@ -94,22 +93,24 @@ func (c *LoadConfig) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	for _, field := range []struct{ name, value string }{{"caller-key", c.CallerKey}, {"activity", c.Activity}, {"sku", c.SKU}} {
-		if field.value == "" {
-			bad("%s: is required", field.name)
-		} else if !plain(field.value) {
-			bad("%s: %q has characters other than visible ASCII without quotes and backslashes", field.name, field.value)
+	if len(c.CallerKeys) < 1 || len(c.CallerKeys) > maxCallers {
+		bad("caller-key: is required, and at most %d of them", maxCallers)
+	}
+	for i, key := range c.CallerKeys {
+		if !plain(key) || key == "" { // not shown: it is a secret
+			bad("caller-key: number %d is not visible ASCII without quotes and backslashes", i+1)
 		}
 	}
+	if !(c.Zipf >= 0 && c.Zipf <= maxZipf) { // NaN too
+		bad("zipf: %v is not between 0 and %d", c.Zipf, maxZipf)
+	}
+	errs = append(errs, c.validateItems()...)
 	between := func(name string, value, low, high int) {
 		if value < low || value > high {
 			bad("%s: %d is not between %d and %d", name, value, low, high)
 		}
 	}
 	between("quantity", c.Quantity, 1, 1_000_000)
-	between("stock", c.Stock, 0, 1_000_000_000)
-	between("available", c.Available, 0, 1_000_000_000)
-	between("per-user", c.PerUser, 0, 1_000_000_000)
 	between("users", c.Users, 1, maxUsers)
 	between("connections", c.Connections, 1, maxConcurrency)
 	between("attempts", c.Attempts, 1, maxAttempts)
@@ -122,11 +123,52 @@ func (c *LoadConfig) Validate() error {
 	duration("poll-for", c.PollFor, time.Millisecond)
 	duration("verify-within", c.VerifyWithin, time.Millisecond)
 	duration("progress-every", c.ProgressEvery, time.Millisecond)
-	if c.Price < 0 || len(c.Currency) != 3 || !plain(c.Currency) {
-		bad("price: needs to be above zero, with a currency of three letters")
-	}
 	errs = append(errs, c.validatePhases()...)
 	return errors.Join(errs...)
+}
+
+// validateItems checks what is bought.
+func (c *LoadConfig) validateItems() []error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.Items) == 0 {
+		bad("activity: is required")
+	}
+	if len(c.Items) > maxItems {
+		bad("sku: %d items are more than %d", len(c.Items), maxItems)
+	}
+	seen := make(map[Item]bool)
+	for i := range c.Items {
+		item := &c.Items[i]
+		name := Item{Activity: item.Activity, SKU: item.SKU}
+		switch {
+		case item.Activity == "":
+			bad("activity: is required")
+		case !plain(item.Activity):
+			bad("activity: %q has characters other than visible ASCII without quotes and backslashes", item.Activity)
+		case !utf8.ValidString(item.SKU) || strings.ContainsFunc(item.SKU, unicode.IsControl):
+			bad("sku: %q has characters that nobody can read", item.SKU)
+		case seen[name]:
+			bad("sku: %s is there twice", &name)
+		}
+		seen[name] = true
+		for _, n := range []struct {
+			name  string
+			value int64
+			high  int64
+		}{
+			{"stock", int64(item.Stock), 1_000_000_000}, {"stock", int64(item.Available), 1_000_000_000},
+			{"per-user", int64(item.PerUser), 1_000_000_000}, {"price", item.Price, 1 << 53},
+		} {
+			if n.value < 0 || n.value > n.high {
+				bad("%s: %d is not between 0 and %d", n.name, n.value, n.high)
+			}
+		}
+		if item.Price > 0 && (len(item.Currency) != 3 || !plain(item.Currency)) {
+			bad("currency: %q is not three letters", item.Currency)
+		}
+	}
+	return errs
 }
 
 func checkTarget(target string) error {
@@ -146,7 +188,7 @@ func (c *LoadConfig) validatePhases() []error {
 	if len(c.Phases) < 1 || len(c.Phases) > maxPhases {
 		bad("phases: %d of them are not between 1 and %d", len(c.Phases), maxPhases)
 	}
-	total, length, pays := 0.0, time.Duration(0), false
+	total, length := 0.0, time.Duration(0)
 	for i := range c.Phases {
 		p := &c.Phases[i]
 		if p.Duration <= 0 || p.Duration > maxTime {
@@ -160,7 +202,6 @@ func (c *LoadConfig) validatePhases() []error {
 		p.Mix.validate(bad)
 		total += (p.From + p.To) / 2 * p.Duration.Seconds()
 		length = min(length+p.Duration, 2*maxTime)
-		pays = pays || p.Mix.Pay > 0
 	}
 	switch {
 	case len(errs) > 0:
@@ -171,7 +212,7 @@ func (c *LoadConfig) validatePhases() []error {
 	case total > maxCount:
 		bad("rate: %.0f requests are more than %d", total, maxCount)
 	}
-	if pays && c.PaymentSecret == "" {
+	if c.pays() && (len(c.PaymentSecrets) == 0 || slices.Contains(c.PaymentSecrets, "")) {
 		bad("pay: needs the merchant's payment secret")
 	}
 	return errs
@@ -207,10 +248,7 @@ func (m *Mix) validate(bad func(format string, args ...any)) {
 // crowd returns the config as the parts see it that both kinds of load share.
 func (c *LoadConfig) crowd() Config {
 	out := DefaultConfig()
-	out.Target, out.CallerKey, out.Activity, out.SKU, out.Quantity = c.Targets[0], c.CallerKey, c.Activity, c.SKU, c.Quantity
-	out.Stock, out.PerUser = c.Stock, c.PerUser
-	out.PaymentSecret, out.Price, out.Currency = c.PaymentSecret, c.Price, c.Currency
-	out.Buyers, out.Seed = min(c.Users, maxBuyers), c.Seed
+	out.Quantity, out.Buyers, out.Seed = c.Quantity, min(c.Users, maxBuyers), c.Seed
 	out.Concurrency, out.RequestTimeout, out.Attempts = c.Connections, c.RequestTimeout, c.Attempts
 	out.VerifyWithin = c.VerifyWithin
 	return out

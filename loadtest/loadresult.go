@@ -2,6 +2,8 @@ package loadtest
 
 import (
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,12 +30,16 @@ type LoadResult struct {
 	Connections  int
 	Length       time.Duration // of the schedule
 	Leaving      time.Duration // from the start until the last departure left
+	Stopped      time.Duration // from the start until it was ended early; 0 where it wasn't
+	Due          float64       // departures that were due until then
 	Scheduled    *Latency      // of the answers to departures, since they were due; connections that broke are left out
 	Service      *Latency      // of the same, since they were sent
 	Confirmed    *Latency      // from the click until the buyer saw the order
 	Created      int           // orders that were named and exist
 	Unread       int           // orders for which nobody answered when they were read back
 	ReadBack     bool          // all orders were read back
+	Items        []Part        // the goods, as the load has them
+	Callers      []Part        // as the load has them; a key is a secret, so they are numbers
 	Series       []Slot
 	SlotWidth    time.Duration
 	Generator    Generator
@@ -64,16 +70,45 @@ func (r *LoadResult) tallies() []*Tally {
 	return []*Tally{&r.Buy, &r.Browse, &r.Poll, &r.Pay, &r.Cancel}
 }
 
-// AchievedRate returns how many departures left per second of the schedule; in a load that was ended early, of the time until then.
-func (r *LoadResult) AchievedRate() float64 {
-	length := r.Leaving
-	if !r.Interrupted {
-		length = max(length, r.Length)
+// Part is the purchases of one item, or of one caller.
+type Part struct {
+	Name   string
+	Counts [outcomes]int64
+}
+
+// Sent returns how many there were.
+func (p *Part) Sent() int64 {
+	n := int64(0)
+	for _, one := range p.Counts {
+		n += one
 	}
-	if length <= 0 {
+	return n
+}
+
+// lasted returns how long departures left, or were to: the time of the schedule, or the time until the load was ended early.
+func (r *LoadResult) lasted() time.Duration {
+	if r.Stopped > 0 {
+		return max(r.Leaving, r.Stopped)
+	}
+	return max(r.Leaving, r.Length)
+}
+
+// AchievedRate returns how many departures left per second of the time that the load lasted.
+func (r *LoadResult) AchievedRate() float64 { return perSecond(float64(r.Left), r.lasted()) }
+
+// OfferedRate returns how many were due per second of the schedule, or of the time until the load was ended early.
+func (r *LoadResult) OfferedRate() float64 {
+	if r.Stopped > 0 {
+		return perSecond(r.Due, r.Stopped)
+	}
+	return perSecond(float64(r.Planned), r.Length)
+}
+
+func perSecond(n float64, of time.Duration) float64 {
+	if of <= 0 {
 		return 0
 	}
-	return float64(r.Left) / length.Seconds()
+	return n / of.Seconds()
 }
 
 // Bounds of a generator that can be believed.
@@ -114,8 +149,16 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 		Generator: g,
 	}
 	until := l.plan.length
-	if interrupted {
-		until = out.Leaving
+	if !l.stopped.IsZero() {
+		out.Stopped = max(l.stopped.Sub(l.start), 1) // not none
+		until = min(until, max(out.Stopped, out.Leaving))
+		out.Due = l.plan.sum(out.Stopped)
+	}
+	for _, g := range l.goods {
+		out.Items = append(out.Items, part(g.String(), &g.counts))
+	}
+	for i := range l.callers {
+		out.Callers = append(out.Callers, part(strconv.Itoa(i+1), &l.callers[i]))
 	}
 	out.Series, out.SlotWidth = l.series.finish(l.plan, until)
 	out.Interrupted, out.Lag = interrupted, l.lag
@@ -132,6 +175,14 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 	}
 	out.ReadBack = readBack && out.Unread == 0
 	return out
+}
+
+func part(name string, counts *[outcomes]atomic.Int64) Part {
+	p := Part{Name: name}
+	for o := range counts {
+		p.Counts[o] = counts[o].Load()
+	}
+	return p
 }
 
 // exists reports whether an order read as one that was made.

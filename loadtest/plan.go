@@ -35,6 +35,7 @@ type plan struct {
 	length   time.Duration
 	seed     uint64
 	users    uint64
+	taste    taste
 }
 
 // segment is a phase, with what came before it.
@@ -45,8 +46,8 @@ type segment struct {
 	end   float64 // departures up to its end
 }
 
-func newPlan(phases []Phase, seed uint64, users int) *plan {
-	p := &plan{seed: seed, users: uint64(users)}
+func newPlan(phases []Phase, seed uint64, users int, of taste) *plan {
+	p := &plan{seed: seed, users: uint64(users), taste: of}
 	total := 0.0
 	for i := range phases {
 		phase := &phases[i]
@@ -92,12 +93,14 @@ func (p *plan) rate(t time.Duration) float64 {
 
 // Dice of a departure: each decides one thing.
 const (
-	dieKind uint64 = iota + 1
+	dieCaller uint64 = iota
+	dieKind
 	dieBack
 	dieUser
 	dieAfter
 	dieThink
 	diePoll
+	dieItem // the eighth, and the last
 )
 
 // dice returns 64 random bits that depend on the seed, a number and a die alone (splitmix64).
@@ -166,6 +169,12 @@ func (p *plan) origin(i int64) int64 {
 
 // user returns whose purchase departure i is, a number below the number of users.
 func (p *plan) user(i int64) uint64 { return p.dice(i, dieUser) % p.users }
+
+// goods returns what departure i buys or looks at, and by which caller it does.
+func (p *plan) goods(i int64) (g *goods, caller int) {
+	g = p.taste.of(p.share(i, dieItem))
+	return g, g.callers[p.dice(i, dieCaller)%uint64(len(g.callers))]
+}
 
 // sum returns how many departures were due by a time from the start.
 func (p *plan) sum(t time.Duration) float64 {

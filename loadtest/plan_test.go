@@ -24,7 +24,7 @@ func TestPlan_DeparturesFollowTheRate(t *testing.T) {
 			map[int64]time.Duration{9: 900 * time.Millisecond, 10: 61 * time.Second, 19: 61900 * time.Millisecond}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlan(c.phases, 1, 10)
+			p := newPlan(c.phases, 1, 10, taste{})
 			if p.count != c.count {
 				t.Errorf("%d departures, want %d", p.count, c.count)
 			}
@@ -51,10 +51,10 @@ func TestPlan_DeparturesFollowTheRate(t *testing.T) {
 func TestPlan_SharesAndRepeats(t *testing.T) {
 	mix := Mix{Browse: 0.2, Repeat: 0.1, DoubleClick: 0.05}
 	const rate, count = 1000, 100_000
-	p := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 618, 5000)
+	p := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 618, 5000, taste{})
 	kinds := map[kind]int{}
-	again := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 618, 5000)
-	other := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 619, 5000)
+	again := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 618, 5000, taste{})
+	other := newPlan([]Phase{{Duration: count / rate * time.Second, From: rate, To: rate, Mix: mix}}, 619, 5000, taste{})
 	same := 0
 	for i := range p.count {
 		k, origin := p.kind(i), p.origin(i)
@@ -88,7 +88,7 @@ func TestPlan_SharesAndRepeats(t *testing.T) {
 func TestPlan_ARepeatWithNothingBeforeIsTheFirst(t *testing.T) {
 	mix := Mix{Repeat: 0.9}
 	for seed := range uint64(50) {
-		p := newPlan([]Phase{{Duration: time.Second, From: 100, To: 100, Mix: mix}}, seed, 10)
+		p := newPlan([]Phase{{Duration: time.Second, From: 100, To: 100, Mix: mix}}, seed, 10, taste{})
 		for i := range p.count {
 			if origin := p.origin(i); origin < 0 || origin > i || p.origin(origin) != origin {
 				t.Fatalf("seed %d: departure %d has the key of %d", seed, i, origin)

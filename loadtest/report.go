@@ -26,9 +26,8 @@ func (s *Summary) HTML() []byte {
 	p := &page{s: s}
 	p.f(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`)
 	p.f(`<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">`)
-	p.f(`<title>Load test of %s/%s: %s</title><style>%s</style></head><body><main>`,
-		text(s.Run.Activity), text(s.Run.SKU), s.Verdict, reportStyle)
-	p.f("<h1>Load test of %s in %s</h1>", text(s.Run.SKU), text(s.Run.Activity))
+	p.f(`<title>Load test of %s: %s</title><style>%s</style></head><body><main>`, text(s.sold()), s.Verdict, reportStyle)
+	p.f("<h1>Load test of %s</h1>", text(s.sold()))
 	p.f(`<p class="dim">%s, seed %d</p>`, s.Run.Started.Format("2006-01-02 15:04:05 MST"), s.Run.Seed)
 	p.verdict()
 	p.tiles()
@@ -36,11 +35,23 @@ func (s *Summary) HTML() []byte {
 	p.latencies()
 	p.latencyOverTime()
 	p.judgement()
+	p.parts("Items", "item", s.Items, s.MoreItems)
+	if len(s.Callers) > 1 {
+		p.parts("Callers", "caller", s.Callers, 0)
+	}
 	p.oddities()
 	p.generator()
 	p.card()
 	p.f("</main></body></html>\n")
 	return []byte(p.String())
+}
+
+// sold says what was bought.
+func (s *Summary) sold() string {
+	if len(s.Items) == 1 {
+		return s.Items[0].Name
+	}
+	return fmt.Sprintf("%d items of %s", len(s.Items)+s.MoreItems, strings.Join(s.Run.Sales, ", "))
 }
 
 // f writes what is formatted. Text from outside goes through text first.
@@ -138,30 +149,31 @@ func (p *page) present() []Outcome {
 }
 
 func (p *page) overTime() {
-	if len(p.s.series) == 0 {
+	series := p.s.Series.Slots
+	if len(series) == 0 {
 		return
 	}
 	p.f(`<section><h2>Answers over time</h2><p class="dim">Purchases per second by what their answer meant, at the time of the answer.
 The line is what was due to leave, looks at the page included.</p>`)
 	outcomes := p.present()
-	seconds := p.s.slotWidth.Seconds()
+	seconds := p.s.Series.SlotMS / 1000
 	top := 0.0
-	for i := range p.s.series {
-		slot, sum := &p.s.series[i], 0.0
+	for i := range series {
+		slot, sum := &series[i], 0.0
 		for _, o := range outcomes {
-			sum += float64(slot.Outcomes[o]) / seconds
+			sum += float64(slot.Outcomes[o.String()]) / seconds
 		}
 		top = max(top, sum, slot.Planned/seconds)
 	}
-	c := newChart("Purchases answered per second, stacked by outcome", p.s.seconds(), 0, nice(top))
+	c := newChart("Purchases answered per second, stacked by outcome", p.s.Series.seconds(), 0, nice(top))
 	c.axes("s", "/s")
-	below := make([]float64, len(p.s.series))
+	below := make([]float64, len(series))
 	for _, o := range outcomes {
 		c.f(`<g fill="var(--%s)">`, o)
-		for i := range p.s.series {
-			n := float64(p.s.series[i].Outcomes[o]) / seconds
+		for i := range series {
+			n := float64(series[i].Outcomes[o.String()]) / seconds
 			if n > 0 {
-				from := p.s.series[i].Start.Seconds()
+				from := float64(i) * seconds
 				c.bar(from, from+seconds, below[i], below[i]+n)
 			}
 			below[i] += n
@@ -169,9 +181,9 @@ The line is what was due to leave, looks at the page included.</p>`)
 		c.f("</g>")
 	}
 	c.f(`<path fill="none" stroke="var(--plan)" stroke-width="1.5" stroke-dasharray="4 3" d="`)
-	for i := range p.s.series {
-		from := p.s.series[i].Start.Seconds()
-		c.step(i == 0, from, from+seconds, p.s.series[i].Planned/seconds)
+	for i := range series {
+		from := float64(i) * seconds
+		c.step(i == 0, from, from+seconds, series[i].Planned/seconds)
 	}
 	c.f(`"/>`)
 	p.WriteString(c.done())
@@ -191,26 +203,25 @@ func (p *page) slots(outcomes []Outcome) {
 		p.f("<th>%s</th>", o)
 	}
 	p.f("<th>others</th><th>p50 ms</th><th>p99 ms</th><th>max ms</th></tr>")
-	for i := range p.s.series {
-		slot := &p.s.series[i]
-		p.f("<tr><td>%s s</td><td>%.0f</td>", number(slot.Start.Seconds()), slot.Planned)
+	for i := range p.s.Series.Slots {
+		slot := &p.s.Series.Slots[i]
+		p.f("<tr><td>%s s</td><td>%.0f</td>", number(float64(i)*p.s.Series.SlotMS/1000), slot.Planned)
 		for _, o := range outcomes {
-			p.f("<td>%d</td>", slot.Outcomes[o])
+			p.f("<td>%d</td>", slot.Outcomes[o.String()])
 		}
-		p.f("<td>%d</td><td>%s</td><td>%s</td><td>%s</td></tr>", slot.Others,
-			number(millis(slot.P50)), number(millis(slot.P99)), number(millis(slot.Max)))
+		p.f("<td>%d</td><td>%s</td><td>%s</td><td>%s</td></tr>", slot.Others, number(slot.P50), number(slot.P99), number(slot.Max))
 	}
 	p.f("</table></div></details>")
 }
 
 // seconds returns how long the series is.
-func (s *Summary) seconds() float64 { return (time.Duration(len(s.series)) * s.slotWidth).Seconds() }
+func (s *SeriesReport) seconds() float64 { return float64(len(s.Slots)) * s.SlotMS / 1000 }
 
 func (p *page) latencies() {
 	s := p.s
 	p.f(`<section><h2>Latency</h2><p class="dim">From when a request was due, whether or not it could leave then. To the right of a
 point are the slower ones: at 99 %% one in a hundred.</p>`)
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.curves)), func(n string) bool { return len(s.curves[n]) < 2 })
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Curves)), func(n string) bool { return len(s.Curves[n]) < 2 })
 	if len(names) > 0 {
 		p.curves(names)
 	}
@@ -238,12 +249,29 @@ point are the slower ones: at 99 %% one in a hundred.</p>`)
 }
 
 func (p *page) curves(names []string) {
-	low, high, widest := 1e9, 0.0, 2
+	var all [][]float64
 	for _, n := range names {
-		curve := p.s.curves[n]
+		all = append(all, p.s.Curves[n])
+	}
+	c := curveChart("Latency by percentile, a curve for each outcome", all...)
+	for _, n := range names {
+		c.curve(p.s.Curves[n], curveColor(n), "")
+	}
+	p.WriteString(c.done())
+	p.f(`<ul class="legend">`)
+	for _, n := range names {
+		p.f(`<li><i class="thin" style="background:%s"></i>%s</li>`, curveColor(n), strings.ReplaceAll(n, "_", " "))
+	}
+	p.f("</ul>")
+}
+
+// curveChart is a chart with room for curves of latencies by percentile.
+func curveChart(title string, curves ...[]float64) *chart {
+	low, high, widest := 1e9, 0.0, 2
+	for _, curve := range curves {
 		low, high, widest = min(low, curve[0]), max(high, curve[len(curve)-1]), max(widest, len(curve))
 	}
-	c := newLogChart("Latency by percentile, a curve for each outcome", float64(widest-1), low, high)
+	c := newLogChart(title, float64(widest-1), low, high)
 	c.decades()
 	for nines, label := range []string{"0 %", "90 %", "99 %", "99.9 %", "99.99 %"} {
 		if x := float64(nines * 10); x <= float64(widest-1) {
@@ -253,19 +281,52 @@ func (p *page) curves(names []string) {
 			c.tickX(x, "50 %")
 		}
 	}
-	for _, n := range names {
-		c.f(`<path fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round" d="`, curveColor(n))
-		for i, ms := range p.s.curves[n] {
-			c.point(i == 0, float64(i), ms)
+	return c
+}
+
+// curve draws latencies by percentile.
+func (c *chart) curve(ms []float64, color, dashes string) {
+	c.path(color, dashes)
+	for i, v := range ms {
+		c.point(i == 0, float64(i), v)
+	}
+	c.f(`"/>`)
+}
+
+// path begins a line.
+func (c *chart) path(color, dashes string) {
+	c.f(`<path fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round" `, color)
+	if dashes != "" {
+		c.f(`stroke-dasharray="%s" `, dashes)
+	}
+	c.f(`d="`)
+}
+
+// latencyLine draws the latencies of slots over time, with a gap where nothing was answered.
+func (c *chart) latencyLine(s *SeriesReport, of func(*SlotReport) float64, color, dashes string) {
+	c.path(color, dashes)
+	gap := true
+	for i := range s.Slots {
+		ms := of(&s.Slots[i])
+		if ms == 0 {
+			gap = true
+			continue
 		}
-		c.f(`"/>`)
+		c.point(gap, (float64(i)+0.5)*s.SlotMS/1000, ms)
+		gap = false
 	}
-	p.WriteString(c.done())
-	p.f(`<ul class="legend">`)
-	for _, n := range names {
-		p.f(`<li><i class="thin" style="background:%s"></i>%s</li>`, curveColor(n), strings.ReplaceAll(n, "_", " "))
+	c.f(`"/>`)
+}
+
+// latencyRange returns the lowest median and the highest p99 of slots; high is 0 where there are none.
+func (s *SeriesReport) latencyRange() (low, high float64) {
+	low = 1e9
+	for i := range s.Slots {
+		if slot := &s.Slots[i]; slot.P99 > 0 {
+			low, high = min(low, slot.P50), max(high, slot.P99)
+		}
 	}
-	p.f("</ul>")
+	return low, high
 }
 
 func curveColor(name string) string {
@@ -276,37 +337,17 @@ func curveColor(name string) string {
 }
 
 func (p *page) latencyOverTime() {
-	low, high := 1e9, 0.0
-	for i := range p.s.series {
-		if slot := &p.s.series[i]; slot.P99 > 0 {
-			low, high = min(low, millis(slot.P50)), max(high, millis(slot.P99))
-		}
-	}
+	low, high := p.s.Series.latencyRange()
 	if high == 0 {
 		return
 	}
 	p.f(`<section><h2>Latency over time</h2><p class="dim">Of purchases, by the time of the answer; the numbers are in the table of
 answers over time.</p>`)
-	c := newLogChart("Median and p99 latency of purchases over time", p.s.seconds(), low, high)
+	c := newLogChart("Median and p99 latency of purchases over time", p.s.Series.seconds(), low, high)
 	c.decades()
 	c.ticksX("s")
-	for _, line := range []struct {
-		color string
-		of    func(*Slot) time.Duration
-	}{{"p50", func(s *Slot) time.Duration { return s.P50 }}, {"p99", func(s *Slot) time.Duration { return s.P99 }}} {
-		c.f(`<path fill="none" stroke="var(--%s)" stroke-width="2" stroke-linejoin="round" d="`, line.color)
-		gap := true
-		for i := range p.s.series {
-			slot := &p.s.series[i]
-			if line.of(slot) == 0 {
-				gap = true
-				continue
-			}
-			c.point(gap, slot.Start.Seconds()+p.s.slotWidth.Seconds()/2, millis(line.of(slot)))
-			gap = false
-		}
-		c.f(`"/>`)
-	}
+	c.latencyLine(&p.s.Series, func(s *SlotReport) float64 { return s.P50 }, "var(--p50)", "")
+	c.latencyLine(&p.s.Series, func(s *SlotReport) float64 { return s.P99 }, "var(--p99)", "")
 	p.WriteString(c.done())
 	p.f(`<ul class="legend"><li><i class="thin" style="background:var(--p50)"></i>median</li>`)
 	p.f(`<li><i class="thin" style="background:var(--p99)"></i>p99</li></ul></section>`)
@@ -331,6 +372,28 @@ func (p *page) judgement() {
 		}
 		p.f("</table></div></section>")
 	}
+}
+
+// parts is a table of the purchases of items, or of callers.
+func (p *page) parts(title, what string, parts []PartReport, more int) {
+	p.f(`<section><h2>%s</h2><div class="wide"><table><tr><th>%s</th><th>purchases</th>`, title, what)
+	outcomes := p.present()
+	for _, o := range outcomes {
+		p.f("<th>%s</th>", o)
+	}
+	p.f("</tr>")
+	for i := range parts {
+		p.f("<tr><td>%s</td><td>%s</td>", text(parts[i].Name), whole(parts[i].Sent))
+		for _, o := range outcomes {
+			p.f("<td>%s</td>", whole(parts[i].Outcomes[o.String()]))
+		}
+		p.f("</tr>")
+	}
+	p.f("</table></div>")
+	if more > 0 {
+		p.f(`<p class="dim">And %s more, that were asked for less.</p>`, whole(int64(more)))
+	}
+	p.f("</section>")
 }
 
 // oddities are the codes, the errors with a sample each, and what became of the orders.
@@ -385,7 +448,7 @@ func (p *page) card() {
 	r := &p.s.Run
 	p.f("<section><h2>This run</h2><pre>%s</pre><dl>", text(r.Command))
 	for _, line := range [][2]string{
-		{"targets", strings.Join(r.Targets, ", ")}, {"activity, item", r.Activity + ", " + r.SKU},
+		{"targets", strings.Join(r.Targets, ", ")}, {"activities", strings.Join(r.Sales, ", ")},
 		{"users", whole(int64(r.Users))}, {"seed", strconv.FormatUint(r.Seed, 10)},
 		{"started", r.Started.Format(time.RFC3339)}, {"version", r.Version}, {"machine", r.OS + ", " + r.Go},
 	} {

@@ -26,7 +26,7 @@ func TestReport_InABrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := NewSummary(r, slos, RunCard{Command: "penstock loadtest --target " + url, Activity: "618-phones", SKU: "phone-x"}).HTML()
+	page := NewSummary(r, slos, RunCard{Command: "penstock loadtest --target " + url, Sales: []string{"618-phones"}}).HTML()
 	for _, width := range []int{1280, 520} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			look := servers.Render(t, page, width)

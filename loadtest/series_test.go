@@ -8,7 +8,7 @@ import (
 
 func TestSeries_JoinsSlotsAndLosesNothing(t *testing.T) {
 	start := time.Unix(0, 0)
-	p := newPlan([]Phase{{Duration: time.Hour, From: 10, To: 10}}, 1, 1)
+	p := newPlan([]Phase{{Duration: time.Hour, From: 10, To: 10}}, 1, 1, taste{})
 	for name, until := range map[string]time.Duration{"whole": time.Hour, "ended early": 90 * time.Second, "short": 300 * time.Millisecond} {
 		s := newSeries(start)
 		count := int64(0)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,12 +63,14 @@ type stub struct {
 	before     func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool // purchases, and how often the key came
 	beforeRead func(ctx *fasthttp.RequestCtx, id string, sent int) bool           // reads, and how often the order was read
 	page       string                                                             // of the activity; "" is none
+	skus       []string                                                           // what is sold in each activity; nil is phone-x
+	sees       func(caller, activity string) bool                                 // nil: only stubCaller, and everything
 
 	mu     sync.Mutex
 	orders map[string]*stubOrder // guarded by mu, by id
 	keys   map[string]string     // guarded by mu, key to id
-	bought map[string]int        // guarded by mu, open and sold units
-	taken  int                   // guarded by mu
+	bought map[string]int        // guarded by mu, open and sold units, by item and user
+	taken  map[string]int        // guarded by mu, by item
 	made   int                   // guarded by mu
 	sent   map[string]int        // guarded by mu, requests by key, reads by order
 	total  int                   // guarded by mu, purchases asked for
@@ -81,7 +84,11 @@ type stubOrder struct {
 	Quantity int    `json:"quantity"`
 	Status   string `json:"status"`
 	Reason   string `json:"reason,omitempty"`
+	caller   string
 }
+
+func (o *stubOrder) item() string  { return o.Activity + "/" + o.SKU }
+func (o *stubOrder) taker() string { return o.item() + " " + o.User }
 
 // fault is a way of being wrong.
 type fault uint8
@@ -110,6 +117,7 @@ func newStub(t *testing.T, stock, perUser int, f fault) *stub {
 	return &stub{
 		t: t, clock: newStillClock(), stock: stock, perUser: perUser, fault: f,
 		orders: make(map[string]*stubOrder), keys: make(map[string]string), bought: make(map[string]int), sent: make(map[string]int),
+		taken: make(map[string]int), skus: []string{"phone-x"},
 	}
 }
 
@@ -138,8 +146,13 @@ func (s *stub) listen() string {
 
 func (s *stub) handle(ctx *fasthttp.RequestCtx) {
 	path, method := string(ctx.Path()), string(ctx.Method())
-	if path != "/v1/payments" && string(ctx.Request.Header.Peek("Authorization")) != "Bearer "+stubCaller {
+	caller := strings.TrimPrefix(string(ctx.Request.Header.Peek("Authorization")), "Bearer ")
+	if path != "/v1/payments" && caller != stubCaller && s.sees == nil {
 		problem(ctx, 401, "unauthenticated", "")
+		return
+	}
+	if activity, page := strings.CutPrefix(path, "/v1/activities/"); page && s.sees != nil && !s.sees(caller, activity) {
+		problem(ctx, 404, "unknown-activity", "")
 		return
 	}
 	id, isOrder := strings.CutPrefix(path, "/v1/orders/")
@@ -168,10 +181,16 @@ func (s *stub) buy(ctx *fasthttp.RequestCtx) {
 		problem(ctx, 400, "invalid-request", "")
 		return
 	}
-	if p.SKU != "phone-x" {
+	caller := strings.TrimPrefix(string(ctx.Request.Header.Peek("Authorization")), "Bearer ")
+	if s.sees != nil && !s.sees(caller, p.Activity) {
+		problem(ctx, 404, "unknown-activity", "")
+		return
+	}
+	if !slices.Contains(s.skus, p.SKU) {
 		problem(ctx, 404, "unknown-item", "")
 		return
 	}
+	o := &stubOrder{"", p.Activity, p.SKU, p.User, p.Quantity, "pending_payment", "", caller}
 	key := string(ctx.Request.Header.Peek("Idempotency-Key"))
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,9 +205,9 @@ func (s *stub) buy(ctx *fasthttp.RequestCtx) {
 		problem(ctx, 409, "sold-out", "")
 	case known && s.fault != answersKeyTwice:
 		s.accept(ctx, id, true)
-	case s.taken+p.Quantity > s.limit():
+	case s.taken[o.item()]+p.Quantity > s.limit():
 		problem(ctx, 409, "sold-out", "")
-	case s.fault != breaksLimit && s.bought[p.User]+p.Quantity > s.perUser && !known:
+	case s.fault != breaksLimit && s.bought[o.taker()]+p.Quantity > s.perUser && !known:
 		problem(ctx, 409, "purchase-limit", "")
 	default:
 		s.made++
@@ -196,10 +215,11 @@ func (s *stub) buy(ctx *fasthttp.RequestCtx) {
 		if s.fault == sharesOrders && s.made%5 == 0 {
 			id = fmt.Sprintf("order-%d", s.made-1)
 		}
-		s.taken += p.Quantity
-		s.bought[p.User] += p.Quantity
+		s.taken[o.item()] += p.Quantity
+		s.bought[o.taker()] += p.Quantity
 		s.keys[key] = id
-		s.orders[id] = &stubOrder{id, p.Activity, p.SKU, p.User, p.Quantity, "pending_payment", ""}
+		o.ID = id
+		s.orders[id] = o
 		s.accept(ctx, id, false)
 		s.spoil(id)
 	}
@@ -249,7 +269,7 @@ func (s *stub) read(ctx *fasthttp.RequestCtx, id string) {
 		return
 	}
 	o, ok := s.orders[id]
-	if !ok {
+	if !ok || string(ctx.Request.Header.Peek("Authorization")) != "Bearer "+o.caller {
 		problem(ctx, 404, "unknown-order", "")
 		return
 	}
@@ -279,8 +299,8 @@ func (s *stub) cancel(ctx *fasthttp.RequestCtx, id string) {
 	default:
 		if o.Status == "pending_payment" {
 			o.Status, o.Reason = "cancelled", "cancelled-by-buyer"
-			s.taken -= o.Quantity
-			s.bought[o.User] -= o.Quantity
+			s.taken[o.item()] -= o.Quantity
+			s.bought[o.taker()] -= o.Quantity
 		}
 		s.show(ctx, o)
 	}
@@ -288,15 +308,14 @@ func (s *stub) cancel(ctx *fasthttp.RequestCtx, id string) {
 
 func (s *stub) pay(ctx *fasthttp.RequestCtx) {
 	var at int64
-	var mac string
 	signature := string(ctx.Request.Header.Peek("Penstock-Signature"))
-	if n, err := fmt.Sscanf(strings.ReplaceAll(signature, ",", " "), "t=%d v1=%s", &at, &mac); n != 2 || err != nil {
+	if n, err := fmt.Sscanf(strings.ReplaceAll(signature, ",", " "), "t=%d", &at); n != 1 || err != nil {
 		problem(ctx, 401, "invalid-signature", "")
 		return
 	}
 	want := hmac.New(sha256.New, []byte(stubSecret))
 	fmt.Fprintf(want, "%d.%s", at, ctx.PostBody())
-	if hex.EncodeToString(want.Sum(nil)) != mac {
+	if !strings.Contains(signature+",", ",v1="+hex.EncodeToString(want.Sum(nil))+",") {
 		problem(ctx, 401, "invalid-signature", "")
 		return
 	}

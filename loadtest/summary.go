@@ -19,16 +19,15 @@ func SummarySchema() []byte { return append([]byte(nil), summarySchema...) }
 
 // RunCard says which run a report is of, and how to repeat it.
 type RunCard struct {
-	Command  string    `json:"command"` // without secrets
-	Version  string    `json:"version"`
-	Started  time.Time `json:"started"`
-	Targets  []string  `json:"targets"`
-	Activity string    `json:"activity"`
-	SKU      string    `json:"sku"`
-	Users    int       `json:"users"`
-	Seed     uint64    `json:"seed"`
-	OS       string    `json:"os"`
-	Go       string    `json:"go"`
+	Command string    `json:"command"` // without secrets
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Targets []string  `json:"targets"`
+	Sales   []string  `json:"sales"` // activities
+	Users   int       `json:"users"`
+	Seed    uint64    `json:"seed"`
+	OS      string    `json:"os"`
+	Go      string    `json:"go"`
 }
 
 // Summary is a load in numbers, as summary.json has it. Counts of requests leave out those that read orders back afterwards.
@@ -58,13 +57,69 @@ type Summary struct {
 	Unread        int                  `json:"orders_unread"` // nobody answered for them
 	Samples       map[string]string    `json:"samples"`       // the first answer of each code that should not be
 	Books         *Books               `json:"audit,omitempty"`
+	Items         []PartReport         `json:"items"`      // those that were asked for most, at most maxParts
+	MoreItems     int                  `json:"more_items"` // that are not in Items
+	Callers       []PartReport         `json:"callers"`    // in the order of their keys
+	Curves        map[string][]float64 `json:"curves"`     // milliseconds at curvePoints: by outcome, and click_to_confirmed
+	Series        SeriesReport         `json:"series"`
 	Generator     GeneratorReport      `json:"generator"`
 	Run           RunCard              `json:"run"`
-	curves        map[string][]float64 // milliseconds at curvePoints, for the report
-	series        []Slot
-	slotWidth     time.Duration
-	nothing       string // what was asked for and never had, as a sentence
+	nothing       string               // what was asked for and never had, as a sentence
 	interrupted   bool
+}
+
+// PartReport is the purchases of one item or caller.
+type PartReport struct {
+	Name     string           `json:"name"`
+	Sent     int64            `json:"sent"`
+	Outcomes map[string]int64 `json:"outcomes"`
+}
+
+// maxParts is how many items a report names.
+const maxParts = 20
+
+func partReport(p *Part) PartReport {
+	out := PartReport{Name: p.Name, Sent: p.Sent(), Outcomes: make(map[string]int64)}
+	for o, n := range p.Counts {
+		if n > 0 {
+			out.Outcomes[Outcome(o).String()] = n
+		}
+	}
+	return out
+}
+
+// SeriesReport is a load over time, in slots of one width, the first from the start on.
+type SeriesReport struct {
+	SlotMS float64      `json:"slot_ms"`
+	Slots  []SlotReport `json:"slots"`
+}
+
+// SlotReport is a stretch of time; latencies are of the purchases that were answered in it.
+type SlotReport struct {
+	Planned  float64          `json:"planned"`
+	Outcomes map[string]int64 `json:"outcomes"` // of purchases, by the time of the answer
+	Others   int64            `json:"others"`   // answers to everything else
+	P50      float64          `json:"p50_ms"`
+	P99      float64          `json:"p99_ms"`
+	Max      float64          `json:"max_ms"`
+}
+
+func seriesReport(slots []Slot, width time.Duration) SeriesReport {
+	out := SeriesReport{SlotMS: millis(width), Slots: []SlotReport{}}
+	for i := range slots {
+		slot := &slots[i]
+		one := SlotReport{
+			Planned: round(slot.Planned), Outcomes: make(map[string]int64), Others: slot.Others,
+			P50: millis(slot.P50), P99: millis(slot.P99), Max: millis(slot.Max),
+		}
+		for o, n := range slot.Outcomes {
+			if n > 0 {
+				one.Outcomes[Outcome(o).String()] = n
+			}
+		}
+		out.Slots = append(out.Slots, one)
+	}
+	return out
 }
 
 // Verdict is what came of a load, in a word.
@@ -117,14 +172,15 @@ type GeneratorReport struct {
 	ReadsReturned int64       `json:"orders_read_back"`
 }
 
-// Books is the server's own audit of the item, after the load.
+// Books is the server's own audit of an item, or of all together, after the load.
 type Books struct {
-	Total     int64 `json:"total"`
-	Available int64 `json:"available"`
-	Held      int64 `json:"held"`
-	Sold      int64 `json:"sold"`
-	InFlight  int64 `json:"in_flight"`
-	Balanced  bool  `json:"balanced"`
+	Item      string `json:"-"`
+	Total     int64  `json:"total"`
+	Available int64  `json:"available"`
+	Held      int64  `json:"held"`
+	Sold      int64  `json:"sold"`
+	InFlight  int64  `json:"in_flight"`
+	Balanced  bool   `json:"balanced"`
 }
 
 // Settled reports whether nothing is on its way any more and the equation holds.
@@ -142,11 +198,10 @@ func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
 		ErrorRate: r.ErrorRate(), Outcomes: make(map[string]Measure), Actions: make(map[string]Measure),
 		Service: percentiles(r.Service), Repeats: r.Repeats, DoubleClicks: r.DoubleClicks,
 		Statuses: r.Statuses, ReadBack: r.ReadBack, Samples: r.Samples, Run: card,
-		Generator: report(r), curves: make(map[string][]float64), series: r.Series, slotWidth: r.SlotWidth,
+		OfferedRate: round(r.OfferedRate()), Generator: report(r), Curves: make(map[string][]float64), Callers: []PartReport{},
+		Series: seriesReport(r.Series, r.SlotWidth),
 	}
-	if r.Length > 0 {
-		s.OfferedRate = round(float64(r.Planned) / r.Length.Seconds())
-	}
+	s.parts(r)
 	s.Generator.Trustworthy = len(s.Warnings) == 0
 	for a, t := range map[Action]*Tally{Buy: &r.Buy, Browse: &r.Browse, Poll: &r.Poll, Pay: &r.Pay, Cancel: &r.Cancel} {
 		for code, n := range t.Codes {
@@ -161,13 +216,13 @@ func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
 	for o, n := range r.Buy.Counts {
 		if n > 0 {
 			s.Outcomes[Outcome(o).String()] = Measure{n, percentiles(r.Buy.Latency[o])}
-			s.curves[Outcome(o).String()] = curve(r.Buy.Latency[o])
+			s.Curves[Outcome(o).String()] = curve(r.Buy.Latency[o])
 		}
 	}
 	if r.Confirmed.Count() > 0 {
 		p := percentiles(r.Confirmed)
 		s.Confirmed = &p
-		s.curves[scopeConfirmed] = curve(r.Confirmed)
+		s.Curves[scopeConfirmed] = curve(r.Confirmed)
 	}
 	for _, slo := range slos {
 		s.SLOs = append(s.SLOs, slo.Measure(r))
@@ -186,6 +241,19 @@ func NewSummary(r *LoadResult, slos []SLO, card RunCard) *Summary {
 	s.Unread, s.interrupted = r.Unread, r.Interrupted
 	s.judge()
 	return s
+}
+
+// parts sums up items and callers.
+func (s *Summary) parts(r *LoadResult) {
+	items := slices.SortedStableFunc(slices.Values(r.Items), func(a, b Part) int { return cmp.Compare(b.Sent(), a.Sent()) })
+	s.MoreItems = max(len(items)-maxParts, 0)
+	s.Items = make([]PartReport, 0, maxParts)
+	for i := range items[:len(items)-s.MoreItems] {
+		s.Items = append(s.Items, partReport(&items[i]))
+	}
+	for i := range r.Callers {
+		s.Callers = append(s.Callers, partReport(&r.Callers[i]))
+	}
 }
 
 // NothingOf says what was asked for and never had, as a sentence without its full stop; "" where
@@ -238,19 +306,29 @@ const (
 	BooksAgree   = "audit-agrees"   // the books have at least the units that this load was promised and still has
 )
 
-// Audit adds what the server's own books say after the load.
-func (s *Summary) Audit(b Books, quantity int) {
-	s.Books = &b
-	balance := proofs{}
-	if !b.Settled() {
-		balance.add("total %d, available %d, held %d, sold %d, in flight %d", b.Total, b.Available, b.Held, b.Sold, b.InFlight)
+// Audit adds what the server's own books say after the load, item by item. waited says that the server had all the time that
+// it may need; without it units that are still on their way between its stores prove nothing, and are a warning.
+func (s *Summary) Audit(items []Books, quantity int, waited bool) {
+	sum := Books{Balanced: true}
+	var balance proofs
+	for i := range items {
+		b := &items[i]
+		sum.Total, sum.Available, sum.Held, sum.Sold = sum.Total+b.Total, sum.Available+b.Available, sum.Held+b.Held, sum.Sold+b.Sold
+		sum.InFlight, sum.Balanced = sum.InFlight+b.InFlight, sum.Balanced && b.Balanced
+		if !b.Balanced || !b.Settled() && (waited || b.InFlight == 0) {
+			balance.add("%s: total %d, available %d, held %d, sold %d, in flight %d", b.Item, b.Total, b.Available, b.Held, b.Sold, b.InFlight)
+		}
 	}
+	s.Books = &sum
 	s.Invariants = append(s.Invariants, balance.invariant(BooksBalance, "the books add up"))
+	if sum.InFlight > 0 && !waited {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("%d units were still in flight when the server's audit was read: audit again later", sum.InFlight))
+	}
 	if s.ReadBack {
 		agree := proofs{}
 		open := int64((s.Statuses[statusPending] + s.Statuses[statusPaid]) * quantity)
-		if open > b.Held+b.Sold {
-			agree.add("%d units are in orders of this load, the books have %d held and %d sold", open, b.Held, b.Sold)
+		if open > sum.Held+sum.Sold {
+			agree.add("%d units are in orders of this load, the books have %d held and %d sold", open, sum.Held, sum.Sold)
 		}
 		s.Invariants = append(s.Invariants, agree.invariant(BooksAgree, "the books have every unit that was promised"))
 	}

@@ -67,7 +67,7 @@ func (r *run) readBack(ctx context.Context, h *hand, o *order, deadline time.Tim
 		now := r.clock.now()
 		prefer := max(min(longestPrefer, deadline.Sub(now), r.cfg.RequestTimeout/2), 0)
 		answered := true
-		ans := h.read(o.id, prefer, now)
+		ans := h.read(o, prefer, now)
 		r.tallies.record(Read, ans)
 		o.end = ending{}
 		wait := max(ans.retryAfter, shortestWait)

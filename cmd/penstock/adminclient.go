@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -26,18 +27,76 @@ const (
 // maxAdminAnswer bounds what is read of an answer, in bytes: a page of activities with 200 items each is the largest.
 const maxAdminAnswer = 64 << 20
 
-// adminClient talks to the admin API of a running server.
+// adminClient talks to the admin API of a running installation. It is used by one goroutine at a time.
 type adminClient struct {
-	url    string // without a slash at its end
+	urls   []string // of admin listeners, without slashes at their ends
+	at     int      // the listener that is asked first: the one that was reached last
 	token  string
 	reason string // sent with every change
 	http   http.Client
+	follow http.Client // the same, for answers that go on
+}
+
+// dialTimeout is how long a listener may take to take a connection, before the next one is tried.
+const dialTimeout = 5 * time.Second
+
+// newClient makes a client of the listeners at urls. timeout is for one request with its answer.
+func newClient(urls []string, token string, timeout time.Duration) *adminClient {
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute,
+	}
+	// The token is for the server that was named, and for no other that it names.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &adminClient{
+		urls: urls, token: token, http: http.Client{Transport: transport, CheckRedirect: stay, Timeout: timeout},
+		follow: http.Client{Transport: transport, CheckRedirect: stay},
+	}
+}
+
+// adminURLs reads addresses of admin listeners, with commas between. source is where they were said.
+func adminURLs(text, source string) ([]string, error) {
+	var urls []string
+	for _, one := range strings.Split(text, ",") {
+		one = strings.TrimSpace(one)
+		u, err := url.Parse(one)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return nil, &exitError{exitUsage, fmt.Errorf("%s: %q is not a URL like http://127.0.0.1:8081", source, one)}
+		}
+		urls = append(urls, strings.TrimRight(one, "/"))
+	}
+	return urls, nil
+}
+
+// send sends a request to the first listener that takes a connection, beginning with the one that did so last. Once a
+// connection was made a request may have been taken, so that it isn't sent to another. build makes the request for a listener.
+func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
+	var unreached []error
+	for range c.urls {
+		request, err := build(c.urls[c.at])
+		if err != nil {
+			return nil, nil, err
+		}
+		response, err := client.Do(request)
+		if err == nil {
+			return request, response, nil
+		}
+		failed := &exitError{exitDependency, err} // it names method and URL
+		dial, isDial := errors.AsType[*net.OpError](err)
+		if !isDial || dial.Op != "dial" || request.Context().Err() != nil {
+			return nil, nil, failed
+		}
+		unreached = append(unreached, failed)
+		c.at = (c.at + 1) % len(c.urls)
+	}
+	return nil, nil, &exitError{exitDependency, errors.Join(unreached...)}
 }
 
 // addAdminFlags declares what every command needs that talks to a server.
 func addAdminFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
-	flags.String("admin", "http://127.0.0.1:8081", "URL of the server's admin listener (environment: "+envAdmin+")")
+	flags.String("admin", "http://127.0.0.1:8081",
+		"URL of the server's admin listener, or several with commas between: the first that can be reached is asked (environment: "+envAdmin+")")
 	flags.String("token-file", "", "file with the admin token, - for stdin (environment: "+envAdminToken+" has the token itself)")
 	flags.Duration("timeout", 2*time.Minute, "how long one request may take")
 	flags.StringP("output", "o", "table", "how to print the answer: table or json")
@@ -54,9 +113,9 @@ func newAdminClient(cmd *cobra.Command) (*adminClient, error) {
 	if env := os.Getenv(envAdmin); env != "" && !flags.Changed("admin") {
 		text, source = env, "environment "+envAdmin
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s: %q is not a URL like http://127.0.0.1:8081", source, text)}
+	urls, err := adminURLs(text, source)
+	if err != nil {
+		return nil, err
 	}
 	timeout, err := flags.GetDuration("timeout")
 	if err != nil {
@@ -69,7 +128,7 @@ func newAdminClient(cmd *cobra.Command) (*adminClient, error) {
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
-	c := &adminClient{url: strings.TrimRight(text, "/"), token: token, http: http.Client{Timeout: timeout}}
+	c := newClient(urls, token, timeout)
 	if f := flags.Lookup("reason"); f != nil {
 		c.reason = f.Value.String()
 	}
@@ -131,6 +190,8 @@ type problemError struct {
 		Field  string `json:"field"`
 		Detail string `json:"detail"`
 	} `json:"errors"`
+
+	path []string // of the request
 }
 
 // Error implements error: one line, and one more for each field that is wrong.
@@ -154,15 +215,9 @@ type adminRequest struct {
 
 // call sends a request and returns the body of a good answer. A server that can't be reached, or isn't ready, is a dependency.
 func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage, http.Header, error) {
-	request, err := c.request(ctx, r)
+	request, response, err := c.ask(ctx, &c.http, r)
 	if err != nil {
 		return nil, nil, err
-	}
-	// The token is for the server that was named, and for no other that it names.
-	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, nil, &exitError{exitDependency, err} // it names method and URL
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxAdminAnswer+1))
@@ -183,6 +238,23 @@ func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage
 	return nil, nil, answerError(r, request, response, text)
 }
 
+// ask sends a request and returns whatever was answered; the caller closes its body.
+func (c *adminClient) ask(ctx context.Context, client *http.Client, r adminRequest) (*http.Request, *http.Response, error) {
+	return c.send(client, func(base string) (*http.Request, error) { return c.request(ctx, base, r) })
+}
+
+// read sends a request and decodes the good answer.
+func (c *adminClient) read(ctx context.Context, answer any, r adminRequest) (json.RawMessage, error) {
+	text, _, err := c.call(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return nil, &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	return text, nil
+}
+
 // answerError is what an answer that isn't a success says.
 func answerError(r adminRequest, request *http.Request, response *http.Response, text []byte) error {
 	problem := new(problemError)
@@ -190,6 +262,7 @@ func answerError(r adminRequest, request *http.Request, response *http.Response,
 		err := fmt.Errorf("%s %s: %s: is this a Penstock admin listener?", r.method, request.URL, response.Status)
 		return &exitError{exitFailure, err}
 	}
+	problem.path = r.path
 	code := exitFailure
 	if response.StatusCode == http.StatusServiceUnavailable {
 		code = exitDependency
@@ -197,7 +270,7 @@ func answerError(r adminRequest, request *http.Request, response *http.Response,
 	return &exitError{code, problem}
 }
 
-func (c *adminClient) request(ctx context.Context, r adminRequest) (*http.Request, error) {
+func (c *adminClient) request(ctx context.Context, base string, r adminRequest) (*http.Request, error) {
 	var content io.Reader = http.NoBody
 	if r.body != nil {
 		text, err := json.Marshal(r.body)
@@ -216,7 +289,7 @@ func (c *adminClient) request(ctx context.Context, r adminRequest) (*http.Reques
 		path.WriteByte('?')
 		path.WriteString(r.query.Encode())
 	}
-	request, err := http.NewRequestWithContext(ctx, r.method, c.url+path.String(), content)
+	request, err := http.NewRequestWithContext(ctx, r.method, base+path.String(), content)
 	if err != nil {
 		return nil, &exitError{exitUsage, err}
 	}

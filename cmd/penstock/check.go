@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -39,8 +38,8 @@ func checkCommand() *cobra.Command {
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
 			steps := []func() error{c.servers, c.nodes, c.limits, c.switches}
-			if activity != "" {
-				steps = append(steps, func() error { return c.activity(activity) })
+			if activity != "" { // whose preflight looks at all of these too
+				steps = []func() error{func() error { return c.preflight(activity) }}
 			}
 			for _, step := range steps {
 				if err := step(); err != nil {
@@ -50,11 +49,12 @@ func checkCommand() *cobra.Command {
 			return c.end()
 		})
 	cmd.Long = cmd.Short + `.
-With --activity one sale too: its window, its merchant's callers, and items that nobody can buy or whose price looks
-100 times off. Each line has a hint. Exits 1 when a check fails; a warning is none.`
+With --activity one sale: its window, its merchant's callers, items that nobody can buy or whose price looks
+100 times off, limits, switches and nodes as they are for it, and whether the servers have room for it. Each line has a
+hint. Exits 1 when a check fails; a warning is none. The server is asked: what it can't see it says.`
 	addAdminFlags(cmd)
 	cmd.Flags().StringVar(&activity, "activity", "", "the sale to look at")
-	return cmd
+	return named(cmd)
 }
 
 // end prints what was found, and fails where a check did.
@@ -74,9 +74,9 @@ func (c *checker) end() error {
 		for _, f := range c.findings {
 			hint := ""
 			if f.State != "ok" && f.Hint != "" {
-				hint = "→ " + f.Hint
+				hint = "→ " + shown(f.Hint)
 			}
-			if _, err := fmt.Fprintf(lines, "%s\t%s\t%s\t%s\n", f.State, f.Check, shown(f.Detail), hint); err != nil {
+			if _, err := fmt.Fprintf(lines, "%s\t%s\t%s\t%s\n", shown(f.State), shown(f.Check), shown(f.Detail), hint); err != nil {
 				return err
 			}
 		}
@@ -111,13 +111,11 @@ func (h *nodeHealth) isWell() bool {
 const healthLooks = 5
 
 func (c *checker) health() (report nodeHealth, err error) {
-	request, err := http.NewRequestWithContext(c.cmd.Context(), http.MethodGet, c.url+"/readyz?verbose", http.NoBody)
+	_, response, err := c.send(&c.http, func(url string) (*http.Request, error) {
+		return http.NewRequestWithContext(c.cmd.Context(), http.MethodGet, url+"/readyz?verbose", http.NoBody)
+	})
 	if err != nil {
 		return report, err
-	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return report, &exitError{exitDependency, err}
 	}
 	defer response.Body.Close()
 	if err := json.NewDecoder(response.Body).Decode(&report); err != nil {
@@ -159,15 +157,11 @@ func (c *checker) servers() error {
 
 // nodes asks which nodes have the newest limits and switches in force.
 func (c *checker) nodes() error {
-	text, _, err := c.call(c.cmd.Context(), get("settings"))
-	if err != nil {
-		return err
-	}
 	var doc struct {
 		Nodes []struct{ Node, State string }
 	}
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if _, err := c.read(c.cmd.Context(), &doc, get("settings")); err != nil {
+		return err
 	}
 	var behind []string
 	for _, n := range doc.Nodes {
@@ -184,13 +178,9 @@ func (c *checker) nodes() error {
 }
 
 func (c *checker) limits() error {
-	text, _, err := c.call(c.cmd.Context(), get("limits"))
-	if err != nil {
-		return err
-	}
 	var doc struct{ Policies []struct{ Name, Mode string } }
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if _, err := c.read(c.cmd.Context(), &doc, get("limits")); err != nil {
+		return err
 	}
 	var idle []string
 	for _, p := range doc.Policies {
@@ -226,113 +216,15 @@ func (c *checker) switches() error {
 	return nil
 }
 
-// checkedActivity is what the check of a sale reads of it.
-type checkedActivity struct {
-	Merchant string
-	State    string
-	StartsAt time.Time `json:"starts_at"`
-	EndsAt   time.Time `json:"ends_at"`
-	Items    []struct {
-		SKU      string
-		Price    int64
-		Currency string
-		Quantity int64
-	}
-}
-
-func (c *checker) activity(id string) error {
-	text, _, err := c.call(c.cmd.Context(), get("activities", id))
-	if err != nil {
+// preflight asks the server about one sale.
+func (c *checker) preflight(activity string) error {
+	var doc struct{ Checks []finding }
+	if _, err := c.read(c.cmd.Context(), &doc, get("activities", activity, "preflight")); err != nil {
 		return err
 	}
-	var a checkedActivity
-	if err := json.Unmarshal(text, &a); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	if len(doc.Checks) == 0 {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: the server has checked nothing of %s", activity)}
 	}
-	c.window(&a)
-	callers, err := (&plan{session: c.session}).callersOf(a.Merchant)
-	if err != nil {
-		return err
-	}
-	buyers := slices.ContainsFunc(callers, func(caller map[string]any) bool {
-		return strings.Contains(fmt.Sprint(caller["rights"]), "buy")
-	})
-	if buyers {
-		c.found("callers", "ok", fmt.Sprintf("%s has %d", a.Merchant, len(callers)), "")
-	} else {
-		c.found("callers", "fail", a.Merchant+" has none that may buy", "ctl callers add "+a.Merchant+" NAME --rights buy")
-	}
-	c.goods(&a)
+	c.findings = append(c.findings, doc.Checks...)
 	return nil
-}
-
-// window looks at the state of a sale beside its times.
-func (c *checker) window(a *checkedActivity) {
-	now := time.Now()
-	switch {
-	case a.State == "ended" || !now.Before(a.EndsAt):
-		c.found("window", "fail", "the sale is over", "clone it: ctl activities clone")
-	case a.State == "draft":
-		c.found("window", "fail", "it is a draft: nobody can buy", "ctl activities publish")
-	case a.State == "paused":
-		c.found("window", "warn", "it is paused", "ctl activities resume")
-	case now.Before(a.StartsAt):
-		c.found("window", "ok", "published, starts in "+a.StartsAt.Sub(now).Round(time.Second).String(), "")
-	default:
-		c.found("window", "ok", "it is selling, and ends in "+a.EndsAt.Sub(now).Round(time.Second).String(), "")
-	}
-	if length := a.EndsAt.Sub(a.StartsAt); length > 366*24*time.Hour {
-		c.found("length", "warn", fmt.Sprintf("the sale lasts %d days", int(length.Hours()/24)), "is the year of ends_at right?")
-	}
-}
-
-// farOff is how many times the median a price must be to look wrong: 100 is a price in major units.
-const farOff = 50
-
-// goods looks for items that nobody can buy, and for prices that look 100 times off.
-func (c *checker) goods(a *checkedActivity) {
-	prices := make(map[string][]int64)
-	empty := 0
-	for _, item := range a.Items {
-		prices[item.Currency] = append(prices[item.Currency], item.Price)
-		if item.Quantity == 0 {
-			empty++
-			if empty <= 10 {
-				c.found("stock", "warn", item.SKU+" has no units", "ctl stock restock")
-			}
-		}
-	}
-	for _, list := range prices {
-		slices.Sort(list)
-	}
-	odd := 0
-	for _, item := range a.Items {
-		list := prices[item.Currency]
-		median := list[len(list)/2]
-		if item.Price == 0 || len(list) > 2 && (item.Price*farOff <= median || item.Price >= median*farOff) {
-			if odd++; odd <= 10 {
-				detail := fmt.Sprintf("%s costs %s, others %s", item.SKU, money(item.Price, item.Currency), money(median, item.Currency))
-				c.found("price", "warn", detail, "prices are in minor units: ctl activities edit-item before the start")
-			}
-		}
-	}
-	if empty == 0 && odd == 0 {
-		c.found("items", "ok", fmt.Sprintf("%d, all with units and prices alike", len(a.Items)), "")
-	}
-}
-
-// money writes an amount for people, in the currency's major unit (ISO 4217).
-func money(minor int64, currency string) string {
-	digits := 2
-	switch currency {
-	case "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF":
-		digits = 0
-	case "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND":
-		digits = 3
-	}
-	text := fmt.Sprintf("%0*d", digits+1, minor)
-	if digits > 0 {
-		text = text[:len(text)-digits] + "." + text[len(text)-digits:]
-	}
-	return text + " " + currency
 }

@@ -6,7 +6,23 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/spf13/cobra"
 )
+
+// asks gives a command the flag without which it asks before it does what can't be undone.
+func asks(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().Bool("yes", false, "don't ask")
+	return cmd
+}
+
+// sure asks, unless --yes was said.
+func (s *session) sure(question string) error {
+	if yes, err := s.cmd.Flags().GetBool("yes"); err != nil || yes {
+		return err
+	}
+	return s.confirm(question)
+}
 
 // confirm asks before something that can't be undone. Without a terminal nobody can answer: then --yes is
 // needed.

@@ -37,12 +37,22 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("settings", "Which limits and switches each node has in force", settingsCommands()...),
 		group("levels", "What a server does without when it has too much to do", levelCommands()...),
 		group("nodes", "Gateways and workers", nodeCommands()...),
+		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false, func(s *session, _ []string) error { return s.liveOnce() }),
+		eventsCommand(),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
 		group("changes", "Who changed what, and how to take it back", changeCommands()...),
 		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
 		group("tokens", "Who may use the admin API", tokenCommands()...),
 	)
-	return ctl
+	return named(ctl)
+}
+
+// named has a command and those below it complete names on a server.
+func named(cmd *cobra.Command) *cobra.Command {
+	if err := completeFlags(cmd); err != nil { // a mistake in these files: the command says so when it runs
+		cmd.RunE = func(*cobra.Command, []string) error { return err }
+	}
+	return cmd
 }
 
 func group(name, short string, commands ...*cobra.Command) *cobra.Command {
@@ -74,15 +84,25 @@ func command(use, short string, args cobra.PositionalArgs, change bool, run func
 			if err != nil {
 				return err
 			}
-			if err := run(&session{client, out, cmd}, args); err != nil {
-				return failure(err)
+			s := &session{client, out, cmd}
+			if watch := cmd.Flags().Lookup("watch"); watch != nil && watch.Changed {
+				err = s.watch(run, args)
+			} else {
+				err = run(s, args)
+			}
+			if err != nil {
+				return failure(s.suggested(err))
 			}
 			return nil
 		},
 	}
-	if change {
+	switch name := cmd.Name(); {
+	case change:
 		cmd.Flags().String("reason", "", "why, for the list of changes")
+	case name == "list" || name == "active" || name == "usage" || name == "find":
+		cmd.Flags().Bool("watch", false, "go on, and print it again when it has changed")
 	}
+	completeArguments(cmd)
 	return cmd
 }
 
@@ -219,6 +239,11 @@ func deadLetterCommands() []*cobra.Command {
 				return &exitError{exitUsage, fmt.Errorf("name dead letters by their ids, or all of them with --all")}
 			}
 			body := map[string]any{"all": true}
+			if all && verb.name == "discard" {
+				if err := s.sure("Discard all dead letters? The orders in them are rejected for good."); err != nil {
+					return err
+				}
+			}
 			if !all {
 				ids := make([]int64, len(args))
 				for i, arg := range args {
@@ -231,6 +256,9 @@ func deadLetterCommands() []*cobra.Command {
 			return s.show(post(body, "dead-letters", verb.name), verb.members...)
 		})
 		cmd.Flags().Bool("all", false, "all that there are now")
+		if verb.name == "discard" {
+			asks(cmd)
+		}
 		commands = append(commands, cmd)
 	}
 	return commands
@@ -291,7 +319,7 @@ func tokenCommands() []*cobra.Command {
 			return s.showAll([]string{"tokens"}, append(members, "session", "configured")...)
 		}),
 		add,
-		command("delete NAME|ID", "Delete a token, or end a session by its id", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+		command("delete TOKEN", "Delete a token, named by its name or id, or end a session by its id", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			if err := s.show(remove("tokens", args[0])); err != nil {
 				return err
 			}

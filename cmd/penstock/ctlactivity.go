@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -61,11 +62,52 @@ What "show -o json" prints may be changed and put back.`
 		{"publish", "Open a draft for sale"}, {"pause", "Stop selling until resume"},
 		{"resume", "Take a pause back"}, {"end", "End an activity for good"},
 	} {
-		commands = append(commands, command(verb.name+" ACTIVITY", verb.short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			return s.show(post(nil, "activities", args[0], verb.name), "activity", "state")
-		}))
+		cmd := command(verb.name+" ACTIVITY", verb.short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
+			return s.changeState(args[0], verb.name)
+		})
+		if verb.name == "end" {
+			asks(cmd)
+		}
+		commands = append(commands, cmd)
 	}
-	return append(commands, extendCommand())
+	return append(commands, extendCommand(), archiveCommand())
+}
+
+// changeState takes an activity to another state, and says what that means now.
+func (s *session) changeState(activity, verb string) error {
+	if verb == "end" {
+		question := fmt.Sprintf("End %s for good? Nothing of it is sold any more, and that can't be taken back; open orders can still be paid.", activity)
+		if err := s.sure(question); err != nil {
+			return err
+		}
+	}
+	var doc struct {
+		State    string
+		StartsAt time.Time `json:"starts_at"`
+		EndsAt   time.Time `json:"ends_at"`
+	}
+	text, err := s.read(s.cmd.Context(), &doc, post(nil, "activities", activity, verb))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	is := "it sells until " + timeText(doc.EndsAt, now)
+	switch {
+	case doc.State == "ended":
+		is = "it sells nothing any more; open orders can be paid until their time is over"
+	case doc.State == "paused":
+		is = "it sells nothing until it is resumed; open orders can be paid"
+	case doc.State != "published":
+		is = "it sells nothing"
+	case !now.Before(doc.EndsAt):
+		is = "its time was over at " + timeText(doc.EndsAt, now)
+	case now.Before(doc.StartsAt):
+		is = "it sells from " + timeText(doc.StartsAt, now)
+	}
+	if err := s.note("%s is %s: %s", activity, doc.State, is); err != nil {
+		return err
+	}
+	return s.object(text, "activity", "state")
 }
 
 // readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the

@@ -71,7 +71,7 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},
 		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items differs and stays`},
-		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +5 +CNY +8`},
+		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +0\.05 CNY +8`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `there is an activity 619 already`},
 		step{args: "ctl activities clone who 620 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `unknown-activity`},
 		step{args: "ctl callers add m1 app --rights buy", stdout: "psk_"},
@@ -79,7 +79,7 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are taken away.*say --yes`},
 		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
 		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "differs"},
-		step{args: "ctl activities delete 618", code: 1, stderr: `activity-state`},
+		step{args: "ctl activities delete 618 --yes", code: 1, stderr: `activity-state`},
 	)
 }
 

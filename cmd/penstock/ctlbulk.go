@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -73,13 +72,16 @@ func moveActivity(doc map[string]any, at time.Time) error {
 }
 
 func deleteDraftCommand() *cobra.Command {
-	return command("delete ACTIVITY", "Delete a draft; what was published once stays", cobra.ExactArgs(1), true,
+	return asks(command("delete ACTIVITY", "Delete a draft; what was published once stays", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
+			if err := s.sure(fmt.Sprintf("Delete the draft %s with its items?", args[0])); err != nil {
+				return err
+			}
 			if err := s.show(remove("activities", args[0])); err != nil {
 				return err
 			}
 			return s.note("deleted %s", args[0])
-		})
+		}))
 }
 
 func editItemCommand() *cobra.Command {
@@ -150,13 +152,9 @@ func codeOf(err error) int {
 
 // items reads which SKUs an activity has.
 func (s *session) items(activity string) (map[string]bool, error) {
-	text, _, err := s.call(s.cmd.Context(), get("activities", activity))
-	if err != nil {
-		return nil, err
-	}
 	var doc struct{ Items []struct{ SKU string } }
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
+	if _, err := s.read(s.cmd.Context(), &doc, get("activities", activity)); err != nil {
+		return nil, err
 	}
 	known := make(map[string]bool, len(doc.Items))
 	for _, item := range doc.Items {

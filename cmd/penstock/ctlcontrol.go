@@ -14,7 +14,6 @@ import (
 // limitCommands are those of the limits.
 func limitCommands() []*cobra.Command {
 	var file, version string
-	var yes bool
 	replace := command("put --file FILE", "Replace the limits, by a JSON document like the one that show prints", cobra.NoArgs, true,
 		func(s *session, _ []string) error {
 			text, err := readInput(s.cmd, file)
@@ -39,10 +38,8 @@ func limitCommands() []*cobra.Command {
 			}
 			var policies []json.RawMessage
 			if json.Unmarshal(body["policies"], &policies) == nil && policies != nil && len(policies) == 0 {
-				if !yes {
-					if err := s.confirm("This takes all limits away. Go on?"); err != nil {
-						return err
-					}
+				if err := s.sure("This takes all limits away: then everybody may ask as often as they want. Go on?"); err != nil {
+					return err
 				}
 				body["confirm"] = json.RawMessage("true")
 			}
@@ -51,9 +48,9 @@ func limitCommands() []*cobra.Command {
 			return s.showPublished(request)
 		})
 	replace.Flags().StringVarP(&file, "file", "f", "", "the document, - for stdin")
-	replace.Flags().BoolVar(&yes, "yes", false, "don't ask, where the document has no limit")
 	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
 	required(replace, "file")
+	asks(replace)
 	return append(limitEdits(), []*cobra.Command{
 		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, func(s *session, _ []string) error {
 			text, _, err := s.call(s.cmd.Context(), get("limits"))
@@ -155,7 +152,7 @@ func (s *session) limitUsage(_ []string) error {
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
 	var allowUnknown bool
-	set := command("set NAME VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
+	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"value": args[1]}
 			if s.reason != "" {
@@ -284,11 +281,51 @@ func nodeCommands() []*cobra.Command {
 	for verb, short := range map[string]string{
 		"drain": "Have a gateway take no new buyers: its /readyz is 503", "undrain": "Have a drained gateway take buyers again",
 	} {
-		commands = append(commands, command(verb+" NODE", short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			return s.show(post(nil, "nodes", args[0], verb), "node", "drained")
-		}))
+		cmd := command(verb+" NODE", short, cobra.ExactArgs(1), true, func(s *session, args []string) error { return s.drain(args[0], verb) })
+		if verb == "drain" {
+			asks(cmd)
+		}
+		commands = append(commands, cmd)
 	}
 	return commands
+}
+
+// drain has a gateway take no new buyers, or take them again.
+func (s *session) drain(node, verb string) error {
+	is := "takes buyers again: its /readyz is 200 where nothing else is wrong"
+	if verb == "drain" {
+		is = "takes no new buyers: its /readyz is 503. What it has taken is answered"
+		var doc struct {
+			Nodes []struct {
+				Node, State string
+				Drained     bool
+				Status      struct{ Role string }
+			}
+		}
+		if _, err := s.read(s.cmd.Context(), &doc, get("nodes")); err != nil {
+			return err
+		}
+		others, known := 0, false
+		for _, n := range doc.Nodes {
+			known = known || n.Node == node
+			if n.Node != node && strings.Contains(n.Status.Role, "gateway") && !n.Drained && n.State != "silent" {
+				others++
+			}
+		}
+		if known && others == 0 {
+			if err := s.sure(fmt.Sprintf("%s is the last gateway that takes buyers. Drain it, so that nobody can buy?", node)); err != nil {
+				return err
+			}
+		}
+	}
+	text, _, err := s.call(s.cmd.Context(), post(nil, "nodes", node, verb))
+	if err != nil {
+		return err
+	}
+	if err := s.note("%s %s", node, is); err != nil {
+		return err
+	}
+	return s.object(text, "node", "drained")
 }
 
 // listNodes prints the nodes, with what each said last beside what it has in force.

@@ -33,20 +33,19 @@ func limitEdits() []*cobra.Command {
 	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
 	e.given = func(name string) bool { return flags.Changed(name) }
 
-	var yes bool
 	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 		return s.editLimits(func(policies []map[string]any) ([]map[string]any, error) {
 			left := slices.DeleteFunc(slices.Clone(policies), func(p map[string]any) bool { return p["name"] == args[0] })
 			if len(left) == len(policies) {
 				return nil, &exitError{exitFailure, fmt.Errorf("there is no limit %q", args[0])}
 			}
-			if len(left) == 0 && !yes {
-				return left, s.confirm("This is the last limit: nobody is limited without it. Go on?")
+			if len(left) == 0 {
+				return left, s.sure("This is the last limit: nobody is limited without it. Go on?")
 			}
 			return left, nil
 		})
 	})
-	drop.Flags().BoolVar(&yes, "yes", false, "don't ask, where it is the last one")
+	asks(drop)
 	return []*cobra.Command{
 		set, drop,
 		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),

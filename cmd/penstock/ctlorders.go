@@ -166,7 +166,7 @@ func exportCommand() *cobra.Command {
 			query := searchQuery(s.cmd)
 			query.Set("activity", args[0])
 			query.Set("format", format)
-			return s.stream(adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query})
+			return s.stream(adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query}, s.out)
 		})
 	export.Flags().StringVar(&format, "format", "ndjson", "ndjson or csv")
 	for _, f := range searchFlags {
@@ -182,15 +182,11 @@ output isn't all of them. --timeout bounds the whole export.`
 	return export
 }
 
-// stream copies a good answer to stdout, however large it is.
-func (s *session) stream(r adminRequest) error {
-	request, err := s.request(s.cmd.Context(), r)
+// stream copies a good answer, however large it is.
+func (s *session) stream(r adminRequest, to io.Writer) error {
+	request, response, err := s.ask(s.cmd.Context(), &s.http, r)
 	if err != nil {
 		return err
-	}
-	response, err := s.http.Do(request)
-	if err != nil {
-		return &exitError{exitDependency, err}
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -200,7 +196,7 @@ func (s *session) stream(r adminRequest) error {
 		}
 		return answerError(r, request, response, text)
 	}
-	if _, err := io.Copy(s.out, response.Body); err != nil {
+	if _, err := io.Copy(to, response.Body); err != nil {
 		return &exitError{exitDependency, fmt.Errorf("the answer broke off, what was written is not all: %w", err)}
 	}
 	return nil
@@ -311,7 +307,7 @@ func statementCommand() *cobra.Command {
 			r := adminRequest{method: http.MethodGet, path: []string{"merchants", args[0], "statement"}, query: query}
 			if format == "csv" || !s.json {
 				query.Set("format", "csv")
-				return s.stream(r)
+				return s.stream(r, s.out)
 			}
 			return s.show(r)
 		})

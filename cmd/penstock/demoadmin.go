@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 )
 
@@ -22,7 +21,9 @@ const (
 type demoShop struct{ client *adminClient }
 
 func newDemoShop(url, token string) *demoShop {
-	return &demoShop{&adminClient{url: url, token: token, reason: "demo", http: http.Client{Timeout: 30 * time.Second}}}
+	client := newClient([]string{url}, token, 30*time.Second)
+	client.reason = "demo"
+	return &demoShop{client}
 }
 
 // demoSale is what the crowd needs to know of an open sale.

@@ -17,7 +17,10 @@ import (
 // loadOptions is what a load test can be told.
 type loadOptions struct {
 	config     loadtest.LoadConfig
-	mix        loadtest.Mix // of phases that have none of their own
+	activities []string
+	skus       []string      // of the only activity; of several, each after its activity and a slash; * is all
+	each       loadtest.Item // what every item has
+	mix        loadtest.Mix  // of phases that have none of their own
 	rate       float64
 	duration   time.Duration
 	stages     []loadtest.Phase // of --stages
@@ -33,7 +36,8 @@ type loadOptions struct {
 
 func defaultLoadOptions() loadOptions {
 	return loadOptions{
-		maxErrors: "1%", config: loadtest.DefaultLoadConfig(), mix: loadtest.DefaultMix(), duration: 30 * time.Second, dir: "penstock-loadtest",
+		maxErrors: "1%", config: loadtest.DefaultLoadConfig(), each: loadtest.Item{Currency: "CNY"}, mix: loadtest.DefaultMix(),
+		duration: 30 * time.Second, dir: "penstock-loadtest",
 		origin: make(map[string]string),
 	}
 }
@@ -45,6 +49,25 @@ type loadSetting struct {
 	bare  string // the value of the flag without one
 	help  string
 	set   func(o *loadOptions, text string) error
+	// list is there instead of set where there may be several values: with commas between, unless whole says that a value may
+	// have commas itself, or as a list in a scenario.
+	list  func(o *loadOptions, values []string) error
+	whole bool
+}
+
+// apply sets the value that a text is.
+func (s loadSetting) apply(o *loadOptions, text string) error {
+	if s.list == nil {
+		return s.set(o, text)
+	}
+	if s.whole {
+		return s.list(o, []string{text})
+	}
+	values := strings.Split(text, ",")
+	for i := range values {
+		values[i] = strings.TrimSpace(values[i])
+	}
+	return s.list(o, values)
 }
 
 // loadSettings is the one table behind flags and scenarios.
@@ -94,35 +117,37 @@ func saleOptions() []loadSetting {
 	d := defaultLoadOptions()
 	return []loadSetting{
 		{key: "target", help: "URL of the public listener, or several of one shop with commas between",
-			set: func(o *loadOptions, s string) error {
-				o.config.Targets = strings.Split(s, ",")
-				for i := range o.config.Targets {
-					o.config.Targets[i] = strings.TrimSpace(o.config.Targets[i])
+			list: listOption(func(o *loadOptions) *[]string { return &o.config.Targets })},
+		{key: "caller-key", help: "the caller's key, or several with commas between, of several merchants too (environment: PENSTOCK_CALLER_KEY)",
+			list: listOption(func(o *loadOptions) *[]string { return &o.config.CallerKeys })},
+		{key: "activity", help: "the activity, or several with commas between: each is bought from as often",
+			list: listOption(func(o *loadOptions) *[]string { return &o.activities })},
+		{key: "sku", help: "the item, or several with commas between; * is all of the sale's page; of several activities ACTIVITY/SKU",
+			list: listOption(func(o *loadOptions) *[]string { return &o.skus })},
+		{key: "zipf", usual: strconv.FormatFloat(d.config.Zipf, 'g', -1, 64),
+			help: "how unevenly items are liked: the k-th of a sale is bought in proportion to 1/k^ZIPF; 0 is evenly",
+			set: func(o *loadOptions, s string) (err error) {
+				if o.config.Zipf, err = strconv.ParseFloat(s, 64); err != nil {
+					err = fmt.Errorf("%q is not a number like 1", s)
 				}
-				return nil
+				return err
 			}},
-		{key: "caller-key", help: "the caller's key (environment: PENSTOCK_CALLER_KEY)",
-			set: textOption(func(o *loadOptions) *string { return &o.config.CallerKey })},
-		{key: "activity", help: "the activity",
-			set: textOption(func(o *loadOptions) *string { return &o.config.Activity })},
-		{key: "sku", help: "the item",
-			set: textOption(func(o *loadOptions) *string { return &o.config.SKU })},
 		{key: "quantity", usual: "1", help: "units per purchase",
 			set: intOption(func(o *loadOptions) *int { return &o.config.Quantity })},
-		{key: "stock", usual: "0", help: "units that are there for this load alone, to judge overselling; 0 is not known",
-			set: intOption(func(o *loadOptions) *int { return &o.config.Stock })},
+		{key: "stock", usual: "0", help: "units of each item that are there for this load alone, to judge overselling; 0 is not known",
+			set: intOption(func(o *loadOptions) *int { return &o.each.Stock })},
 		{key: "per-user", usual: "0", help: "units a user may have; 0 is what the sale's page says",
-			set: intOption(func(o *loadOptions) *int { return &o.config.PerUser })},
+			set: intOption(func(o *loadOptions) *int { return &o.each.PerUser })},
 		{key: "price", usual: "0", help: "price of a unit in minor units, to pay; 0 is what the sale's page says",
 			set: func(o *loadOptions, s string) error {
 				price, err := parseNumber(s)
-				o.config.Price = int64(min(price, 1<<53))
+				o.each.Price = int64(min(price, 1<<62))
 				return err
 			}},
-		{key: "currency", usual: d.config.Currency, help: "currency of --price",
-			set: textOption(func(o *loadOptions) *string { return &o.config.Currency })},
-		{key: "payment-secret", help: "the merchant's payment secret, to pay (environment: PENSTOCK_PAYMENT_SECRET)",
-			set: textOption(func(o *loadOptions) *string { return &o.config.PaymentSecret })},
+		{key: "currency", usual: d.each.Currency, help: "currency of --price",
+			set: textOption(func(o *loadOptions) *string { return &o.each.Currency })},
+		{key: "payment-secret", help: "the merchant's payment secret, to pay; a scenario may list several merchants' (environment: PENSTOCK_PAYMENT_SECRET)",
+			list: listOption(func(o *loadOptions) *[]string { return &o.config.PaymentSecrets }), whole: true},
 	}
 }
 
@@ -150,6 +175,10 @@ func mixOptions(d loadtest.Mix) []loadSetting {
 
 func textOption(field func(*loadOptions) *string) func(*loadOptions, string) error {
 	return func(o *loadOptions, s string) error { *field(o) = s; return nil }
+}
+
+func listOption(field func(*loadOptions) *[]string) func(*loadOptions, []string) error {
+	return func(o *loadOptions, values []string) error { *field(o) = values; return nil }
 }
 
 func intOption(field func(*loadOptions) *int) func(*loadOptions, string) error {
@@ -233,7 +262,7 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 	for _, s := range loadSettings() {
 		if name := secretEnv[s.key]; name != "" && environ(name) != "" {
 			o.origin[s.key] = "environment " + name
-			errs = append(errs, s.set(o, environ(name)))
+			errs = append(errs, s.apply(o, environ(name)))
 		}
 	}
 	path, err := flags.GetString("scenario")
@@ -249,7 +278,7 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 			continue
 		}
 		o.origin[s.key] = "flag --" + s.key
-		if err := s.set(o, f.Value.String()); err != nil {
+		if err := s.apply(o, f.Value.String()); err != nil {
 			errs = append(errs, fmt.Errorf("flag --%s: %w", s.key, err))
 		}
 	}
@@ -270,7 +299,55 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return o.plan()
+	return errors.Join(o.goods(), o.plan())
+}
+
+// everything stands for all items of a sale's page.
+const everything = "*"
+
+// goods makes the items of what was said.
+func (o *loadOptions) goods() error {
+	if len(o.activities) == 0 {
+		return nil // the config says that it is required
+	}
+	if len(o.skus) == 0 {
+		return fmt.Errorf("%s: is required; %s is all items of the sale's page", o.where("sku"), everything)
+	}
+	o.config.Items = nil
+	add := func(activity, sku string) {
+		item := o.each
+		item.Activity, item.SKU, item.Known, item.Available = activity, sku, item.Stock > 0, item.Stock
+		if sku == everything {
+			item.SKU = ""
+		}
+		o.config.Items = append(o.config.Items, item)
+	}
+	for _, sku := range o.skus {
+		activity := o.activities[0]
+		switch {
+		case sku == "":
+			return fmt.Errorf("%s: has an empty name", o.where("sku"))
+		case sku == everything:
+			for _, a := range o.activities {
+				add(a, everything)
+			}
+			continue
+		case len(o.activities) > 1:
+			i := slices.IndexFunc(o.activities, func(a string) bool { return strings.HasPrefix(sku, a+"/") && len(sku) > len(a)+1 })
+			if i < 0 {
+				return fmt.Errorf("%s: %q is not ACTIVITY/SKU of one of the activities %s", o.where("sku"), sku, strings.Join(o.activities, ", "))
+			}
+			activity = o.activities[i]
+			sku = sku[len(activity)+1:]
+		}
+		add(activity, sku)
+	}
+	for _, a := range o.activities {
+		if !slices.ContainsFunc(o.config.Items, func(i loadtest.Item) bool { return i.Activity == a }) {
+			return fmt.Errorf("%s: names nothing of activity %s", o.where("sku"), a)
+		}
+	}
+	return nil
 }
 
 // plan makes the phases of what was said.

@@ -119,9 +119,14 @@ func (s *scenario) root(n *yaml.Node) {
 				}
 				s.options.slos = append(s.options.slos, slos...)
 			}
-		case "target":
-			s.set(settings[key], at, strings.Join(s.list(key, value), ","))
 		default:
+			if settings[key].list != nil && value.Kind == yaml.SequenceNode {
+				s.options.origin[key] = fmt.Sprintf("%s:%d", s.path, at.Line)
+				if err := settings[key].list(s.options, s.list(key, value)); err != nil {
+					s.at(at, "%s: %v", key, err)
+				}
+				return
+			}
 			if text, ok := s.scalar(key, value); ok {
 				s.set(settings[key], at, text)
 			}
@@ -134,7 +139,7 @@ func (s *scenario) root(n *yaml.Node) {
 
 func (s *scenario) set(one loadSetting, at *yaml.Node, text string) {
 	s.options.origin[one.key] = fmt.Sprintf("%s:%d", s.path, at.Line)
-	if err := one.set(s.options, text); err != nil {
+	if err := one.apply(s.options, text); err != nil {
 		s.at(at, "%s: %v", one.key, err)
 	}
 }

@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +70,7 @@ A load generator that was the bottleneck itself says so on stderr and in the rep
 		},
 	}
 	addLoadFlags(cmd.Flags())
+	cmd.AddCommand(compareCommand())
 	return cmd
 }
 
@@ -107,9 +106,6 @@ func prepareLoadTest(cmd *cobra.Command) (*loadTest, error) {
 	t.command = commandLine(flags, t.config.Seed)
 	t.bar = newLoadBar(t.messages, screenOf(os.Stderr, os.Getenv))
 	t.config.Progress = t.bar.show
-	if t.config.Stock > 0 {
-		t.config.Available = t.config.Stock
-	}
 	if err := t.config.Validate(); err != nil {
 		var errs []error
 		for _, one := range node.Apart(err) {
@@ -172,7 +168,7 @@ func (t *loadTest) run(ctx context.Context) error {
 	}
 	card := loadtest.RunCard{
 		Command: t.command, Version: version(), Started: time.Now().UTC().Truncate(time.Second), Targets: t.config.Targets,
-		Activity: t.config.Activity, SKU: t.config.SKU, Users: t.config.Users, Seed: t.config.Seed,
+		Sales: t.activities, Users: t.config.Users, Seed: t.config.Seed,
 		OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
 	}
 	result, err := load.Run(ctx)
@@ -189,7 +185,7 @@ func (t *loadTest) run(ctx context.Context) error {
 		if err != nil {
 			summary.Warnings = append(summary.Warnings, fmt.Sprintf("the server's audit could not be read: %v", err))
 		} else {
-			summary.Audit(after, t.config.Quantity)
+			summary.Audit(after, t.config.Quantity, ctx.Err() == nil)
 		}
 	}
 	if err := t.write(summary); err != nil {
@@ -264,64 +260,96 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 	return nil
 }
 
-// shopBooks asks for the server's audit of the item that is bought.
+// shopBooks asks for the server's audit of the items that are bought.
 type shopBooks struct {
-	client        adminClient
-	activity, sku string
+	client *adminClient
+	items  []loadtest.Item
 }
 
-// booksBefore reads the audit, where an admin listener was named, and learns the stock from it.
+// booksBefore reads the audit, where an admin listener was named, and learns from it the stock, and which items a sale has.
 func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 	if t.admin == "" {
 		return nil, nil //nolint:nilnil // no books is a sound answer
 	}
-	u, err := url.Parse(t.admin)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, &exitError{exitUsage, fmt.Errorf("%s: %q is not a URL like http://127.0.0.1:8081", t.where("admin"), t.admin)}
-	}
-	b := &shopBooks{
-		adminClient{url: strings.TrimRight(t.admin, "/"), token: t.adminToken, http: http.Client{Timeout: 30 * time.Second}},
-		t.config.Activity, t.config.SKU,
-	}
-	item, err := b.read(ctx)
+	urls, err := adminURLs(t.admin, t.where("admin"))
 	if err != nil {
-		return nil, fmt.Errorf("audit before the load: %w", err)
+		return nil, err
 	}
-	if t.config.Stock == 0 {
-		// What others hold now may come back; what is sold does not.
-		t.config.Stock, t.config.Available = int(item.Total-item.Sold), int(item.Available)
+	b := &shopBooks{client: newClient(urls, t.adminToken, 30*time.Second)}
+	audits := make(map[string][]itemAudit)
+	for _, activity := range t.activities {
+		if audits[activity], err = b.read(ctx, activity); err != nil {
+			return nil, fmt.Errorf("audit before the load: %w", err)
+		}
 	}
+	for _, item := range t.config.Items {
+		found := false
+		for i := range audits[item.Activity] {
+			a := &audits[item.Activity][i]
+			if item.SKU != "" && item.SKU != a.SKU {
+				continue
+			}
+			found = true
+			one := item
+			one.SKU = a.SKU
+			if item.Stock == 0 {
+				// What others hold now may come back; what is sold does not.
+				one.Known, one.Stock, one.Available = true, int(a.Total-a.Sold), int(a.Available)
+			}
+			if !slices.ContainsFunc(b.items, func(i loadtest.Item) bool { return i.String() == one.String() }) {
+				b.items = append(b.items, one)
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("audit before the load: activity %s has no item %s", item.Activity, item.SKU)
+		}
+	}
+	t.config.Items = b.items
 	return b, nil
 }
 
-// read returns the item's audit.
-func (b *shopBooks) read(ctx context.Context) (loadtest.Books, error) {
-	text, _, err := b.client.call(ctx, get("activities", b.activity, "audit"))
-	if err != nil {
-		return loadtest.Books{}, err
-	}
+// read returns an activity's audit.
+func (b *shopBooks) read(ctx context.Context, activity string) ([]itemAudit, error) {
 	var audit activityAudit
-	if err := json.Unmarshal(text, &audit); err != nil {
-		return loadtest.Books{}, fmt.Errorf("read the answer: %w", err)
+	if _, err := b.client.read(ctx, &audit, get("activities", activity, "audit")); err != nil {
+		return nil, err
 	}
-	for _, i := range audit.Items {
-		if i.SKU == b.sku && i.Rebuilding {
-			return loadtest.Books{}, &exitError{exitDependency, fmt.Errorf("%s/%s: its stock is being rebuilt", b.activity, b.sku)}
-		}
-		if i.SKU == b.sku {
-			return loadtest.Books{
-				Total: i.Total, Available: i.Available, Held: i.Held, Sold: i.Sold, InFlight: i.InFlight, Balanced: i.Balanced,
-			}, nil
+	for i := range audit.Items {
+		if audit.Items[i].Rebuilding {
+			return nil, &exitError{exitDependency, fmt.Errorf("%s/%s: its stock is being rebuilt", activity, audit.Items[i].SKU)}
 		}
 	}
-	return loadtest.Books{}, fmt.Errorf("activity %s has no item %s", b.activity, b.sku)
+	return audit.Items, nil
+}
+
+// books returns the audits of the items.
+func (b *shopBooks) books(ctx context.Context) ([]loadtest.Books, error) {
+	audits := make(map[string][]itemAudit)
+	out := make([]loadtest.Books, 0, len(b.items))
+	for _, item := range b.items {
+		if _, there := audits[item.Activity]; !there {
+			var err error
+			if audits[item.Activity], err = b.read(ctx, item.Activity); err != nil {
+				return nil, err
+			}
+		}
+		found := slices.IndexFunc(audits[item.Activity], func(a itemAudit) bool { return a.SKU == item.SKU })
+		if found < 0 {
+			return nil, fmt.Errorf("activity %s has no item %s any more", item.Activity, item.SKU)
+		}
+		a := &audits[item.Activity][found]
+		out = append(out, loadtest.Books{
+			Item: item.String(), Total: a.Total, Available: a.Available, Held: a.Held, Sold: a.Sold, InFlight: a.InFlight, Balanced: a.Balanced,
+		})
+	}
+	return out, nil
 }
 
 // afterInterrupt is how long the audit is waited for when a load was ended early.
 const afterInterrupt = 2 * time.Second
 
 // after waits until nothing is in flight, for as long as L3 allows, and returns the audit as it is then.
-func (b *shopBooks) after(ctx context.Context) (loadtest.Books, error) {
+func (b *shopBooks) after(ctx context.Context) ([]loadtest.Books, error) {
 	within := auditWithin
 	if ctx.Err() != nil {
 		within = afterInterrupt
@@ -330,16 +358,16 @@ func (b *shopBooks) after(ctx context.Context) (loadtest.Books, error) {
 	defer cancel()
 	look := time.NewTicker(auditEvery)
 	defer look.Stop()
-	var last loadtest.Books
-	for seen := false; ; {
-		books, err := b.read(ctx)
+	var last []loadtest.Books
+	for {
+		books, err := b.books(ctx)
 		switch {
-		case err == nil && books.Settled():
+		case err == nil && !slices.ContainsFunc(books, func(one loadtest.Books) bool { return !one.Settled() }):
 			return books, nil
 		case err == nil:
-			last, seen = books, true
-		case !seen:
-			return loadtest.Books{}, err
+			last = books
+		case last == nil:
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"penstock/loadtest"
 )
 
@@ -133,7 +135,7 @@ func TestLoadTest_EachBrokenShopIsCaught(t *testing.T) {
 		broken string
 	}{
 		"sound":         {&wrongShop{stock: 100}, []string{"--slo", "p99(accepted)<1h, error_rate<0.1%"}, exitOK, "", ""},
-		"oversells":     {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units were taken at once, the stock is 100", "no-oversell"},
+		"oversells":     {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units of 618/phone-x were taken at once, the stock is 100", "no-oversell"},
 		"loses orders":  {&wrongShop{stock: 100, fault: "loses orders"}, nil, exitLawBroken, "was accepted and can't be found (404)", "promise-kept"},
 		"answers twice": {&wrongShop{stock: 1000, fault: "answers twice"}, nil, exitLawBroken, "was answered with order", "one-key-one-order"},
 		"stalls": {
@@ -272,7 +274,12 @@ func TestLoadTest_RefusesWhatMakesNoSense(t *testing.T) {
 		"--stages 0@0s,0@5s":                       "rate: nothing leaves",
 		"--rate 1 --target ftp://x":                "flag --target: \"ftp://x\" is not a URL",
 		"--rate 1 --target http://a,,":             "flag --target: \"\" is not a URL",
-		"--rate 1 --sku a/\"b":                     "flag --sku",
+		"--rate 1 --sku a,":                        "flag --sku: has an empty name",
+		"--rate 1 --activity a,b":                  "flag --sku: \"phone-x\" is not ACTIVITY/SKU of one of the activities a, b",
+		"--rate 1 --activity a,b --sku a/x":        "flag --sku: names nothing of activity b",
+		"--rate 1 --sku phone-x,phone-x":           "flag --sku: 618/phone-x is there twice",
+		"--rate 1 --zipf -1":                       "flag --zipf: -1 is not between 0 and 10",
+		"--rate 1 --price -1":                      "flag --price: \"-1\" is not a whole number",
 		"--rate 1 --browse 20%":                    "unexpected argument \"20%\"",
 		"--rate 1 --admin nowhere":                 "flag --admin: \"nowhere\" is not a URL",
 		"--rate 1 -o xml":                          "flag --output",
@@ -328,6 +335,18 @@ phases:
 	if len(s.SLOs) != 3 || s.Verdict != loadtest.Passed || s.Accepted != 50 {
 		t.Errorf("%s, slos %v, %d accepted", s.Verdict, s.SLOs, s.Accepted)
 	}
+	compared, notes, code := runLoadTest(t.Context(), "loadtest", "compare", out, out)
+	page, err := os.ReadFile(filepath.Join(out, compareFile))
+	if code != exitOK || err != nil || !strings.Contains(compared, "accepted ") || !strings.Contains(notes, "charts: ") || !strings.Contains(string(page), "</html>") {
+		t.Errorf("compare: exit code %d, %v\n%s%s", code, err, compared, notes)
+	}
+	asJSON, _, code := runLoadTest(t.Context(), "loadtest", "compare", out, filepath.Join(out, summaryFile), "-o", "json", "--html", filepath.Join(out, "c.html"))
+	if code != exitOK || !json.Valid([]byte(asJSON)) || !strings.Contains(asJSON, `"name": "achieved rate"`) {
+		t.Errorf("compare: exit code %d\n%s", code, asJSON)
+	}
+	if _, wrong, code := runLoadTest(t.Context(), "loadtest", "compare", out, filepath.Join(out, "nowhere")); code != exitUsage || !strings.Contains(wrong, "is not there") {
+		t.Errorf("compare with nothing: exit code %d, %s", code, wrong)
+	}
 	if want := "penstock loadtest --out=" + out + " --scenario=" + path + " --users=600 --seed=618"; s.Run.Command != want {
 		t.Errorf("repeated with %q, want %q", s.Run.Command, want)
 	}
@@ -336,25 +355,29 @@ phases:
 func TestLoadTest_ScenarioMistakesHaveFileAndLine(t *testing.T) {
 	const head = "target: http://127.0.0.1:1\ncaller-key: k\nactivity: a\nsku: s\n"
 	for text, want := range map[string]string{
-		"":                                     "s.yaml: is empty",
-		"- a":                                  "s.yaml:1: a scenario: is key: value pairs",
-		"a: [":                                 "s.yaml:2: is not YAML: ",
-		"rate: 5\n---\nrate: 6":                "s.yaml:2: has more than one document",
-		"rates: 5":                             `s.yaml:1: unknown key "rates", did you mean "rate"?`,
-		"rate: 5\n\nrate: 6":                   "s.yaml:3: rate: was set already, at line 1",
-		"rate: [5]":                            "s.yaml:1: rate: must be a single value",
-		"rate:":                                "s.yaml:1: rate: must be a single value",
-		"rate: fast":                           `s.yaml:1: rate: "fast" is not a rate`,
-		head + "rate: 5\nusers: 0":             "s.yaml:6: users: 0 is not between",
-		head + "rate: 5\nslo: p99":             `s.yaml:6: slo: "p99" is not like`,
-		head + "rate: 5\npay: 10%":             "s.yaml:6: pay: needs the merchant's payment secret",
-		"phases: {}":                           "s.yaml:1: phases: is a list",
-		"phases: []":                           "s.yaml:1: phases: is a list",
-		"phases:\n- rate: 5":                   "s.yaml:2: phase 1: duration: is required",
-		"phases:\n- duration: 5s":              "s.yaml:2: phase 1: rate: is required",
-		"phases:\n- five":                      "s.yaml:2: a phase: is key: value pairs",
-		"phases:\n- {rate: 5, duration: 5}":    `s.yaml:2: duration: "5" is not a duration`,
-		"phases:\n- rate: -5\n  duration: -5s": `s.yaml:3: duration: "-5s"`,
+		"":                                 "s.yaml: is empty",
+		"- a":                              "s.yaml:1: a scenario: is key: value pairs",
+		"a: [":                             "s.yaml:2: is not YAML: ",
+		"rate: 5\n---\nrate: 6":            "s.yaml:2: has more than one document",
+		"rates: 5":                         `s.yaml:1: unknown key "rates", did you mean "rate"?`,
+		"rate: 5\n\nrate: 6":               "s.yaml:3: rate: was set already, at line 1",
+		"rate: [5]":                        "s.yaml:1: rate: must be a single value",
+		"rate:":                            "s.yaml:1: rate: must be a single value",
+		"rate: fast":                       `s.yaml:1: rate: "fast" is not a rate`,
+		head + "rate: 5\nusers: 0":         "s.yaml:6: users: 0 is not between",
+		head + "rate: 5\nslo: p99":         `s.yaml:6: slo: "p99" is not like`,
+		head + "rate: 5\npay: 10%":         "s.yaml:6: pay: needs the merchant's payment secret",
+		head + "rate: 5\nzipf: much":       `s.yaml:6: zipf: "much" is not a number`,
+		head + "rate: 5\nmax-errors: 200%": `s.yaml:6: max-errors: "200%" is not a share`,
+		"activity: a\nrate: 5\ntarget: http://x\ncaller-key: k":        "flag --sku: is required; * is all items",
+		"activity: [a, b]\nrate: 5\ntarget: http://x\nsku: [a/x, c/x]": `s.yaml:4: sku: "c/x" is not ACTIVITY/SKU`,
+		"phases: {}":                                                                "s.yaml:1: phases: is a list",
+		"phases: []":                                                                "s.yaml:1: phases: is a list",
+		"phases:\n- rate: 5":                                                        "s.yaml:2: phase 1: duration: is required",
+		"phases:\n- duration: 5s":                                                   "s.yaml:2: phase 1: rate: is required",
+		"phases:\n- five":                                                           "s.yaml:2: a phase: is key: value pairs",
+		"phases:\n- {rate: 5, duration: 5}":                                         `s.yaml:2: duration: "5" is not a duration`,
+		"phases:\n- rate: -5\n  duration: -5s":                                      `s.yaml:3: duration: "-5s"`,
 		"phases:\n- {rate: 5, duration: 5s, until: 3}":                              `unknown key "until"`,
 		"phases:\n- {rate: 5, duration: 5s, mix: 3}":                                "s.yaml:2: a mix: is key: value pairs",
 		"phases:\n- {rate: 5, duration: 5s, mix: {bye: 1}}":                         `unknown key "bye", did you mean "buy"?`,
@@ -397,19 +420,26 @@ func TestLoadBar(t *testing.T) {
 	for _, p := range steps {
 		b.show(p)
 	}
-	if want := "0 of 10 s, 1,000/s, 0 accepted\n" +
-		"1 of 10 s, 1,000/s, 30 accepted, 1,300 sold-out, 7 under way, 2 dropped\n" +
-		"10 of 10 s, 1,000/s, 30 accepted\n" +
+	if want := "0 of 10 s, 1,000/s departures\n" +
+		"1 of 10 s, 1,000/s departures, sold-out 1,083/s (1,300), 7 under way, 2 dropped\n" +
+		"10 of 10 s, 1,000/s departures\n" +
 		"30 of 30 orders read back\n"; out.String() != want {
 		t.Errorf("plain:\n%s\nwant:\n%s", out.String(), want)
 	}
 	out.Reset()
 	b = newLoadBar(&out, screen{redraws: true})
+	b.width = func() int { return 40 }
 	for _, p := range steps {
 		b.show(p)
 	}
 	b.end()
-	if got := out.String(); strings.Count(got, "\n") != 2 || strings.Count(got, ansiEraseLine) != len(steps) {
+	// A line for the bar, and in the third step one for sold-out, above which the fourth begins anew.
+	if got := out.String(); strings.Count(got, "\n") != 1+2 || strings.Count(got, ansiEraseLine) != len(steps)+1 || strings.Count(got, "\x1b[1A") != 1 {
 		t.Errorf("redrawn: %q", got)
+	}
+	for _, line := range strings.FieldsFunc(out.String(), func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if width := ansi.StringWidth(line); width >= 40 {
+			t.Errorf("%q has %d columns of 40", line, width)
+		}
 	}
 }

@@ -71,7 +71,7 @@ environment, the environment over the file.`,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(serveCommand(), gatewayCommand(), workerCommand(), migrateCommand(), demoCommand(), loadtestCommand(), auditCommand(),
-		checkCommand(), ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
+		checkCommand(), topCommand(), ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "completion" { // cobra's own takes the name of a shell it doesn't know for a wish for help

@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +65,10 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 			lists = append(lists, name)
 			continue
 		}
-		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), cell(raw)); err != nil {
+		if name == "currency" && isMoney(object) {
+			continue // it stands with the amount
+		}
+		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), member(object, name, time.Now())); err != nil {
 			return err
 		}
 	}
@@ -133,6 +140,10 @@ func shown(text string) string {
 
 // table prints one line per object; what an object doesn't have is empty.
 func (p *printer) table(items []json.RawMessage, members []string) error {
+	if slices.Contains(members, "price") || slices.Contains(members, "amount") {
+		members = slices.DeleteFunc(slices.Clone(members), func(name string) bool { return name == "currency" })
+	}
+	now := time.Now()
 	lines := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	titles := strings.ToUpper(strings.ReplaceAll(strings.Join(members, "\t"), "_", " "))
 	if _, err := fmt.Fprintln(lines, titles); err != nil {
@@ -145,7 +156,7 @@ func (p *printer) table(items []json.RawMessage, members []string) error {
 		}
 		cells := make([]string, len(members))
 		for i, name := range members {
-			cells[i] = cell(object[name])
+			cells[i] = member(object, name, now)
 		}
 		if _, err := fmt.Fprintln(lines, strings.Join(cells, "\t")); err != nil {
 			return err
@@ -160,6 +171,61 @@ func readMembers(text json.RawMessage) (map[string]json.RawMessage, error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return object, nil
+}
+
+// isMoney reports whether an object has an amount with its currency.
+func isMoney(object map[string]json.RawMessage) bool {
+	return object["currency"] != nil && (object["price"] != nil || object["amount"] != nil)
+}
+
+// member is an object's member as a person reads it: money in its currency's major unit, and times in the zone of this
+// machine, as RFC 3339 and with the span to those that are to come.
+func member(object map[string]json.RawMessage, name string, now time.Time) string {
+	raw := object[name]
+	switch {
+	case (name == "price" || name == "amount") && isMoney(object):
+		var minor int64
+		var currency string
+		if json.Unmarshal(raw, &minor) == nil && json.Unmarshal(object["currency"], &currency) == nil && currency != "" {
+			return shown(money(minor, currency))
+		}
+	case name == "scope":
+		var scope map[string]string
+		if json.Unmarshal(raw, &scope) == nil && scope != nil {
+			var words []string
+			for _, kind := range slices.Sorted(maps.Keys(scope)) {
+				words = append(words, kind+"="+scope[kind])
+			}
+			return shown(strings.Join(words, ","))
+		}
+	case isTime(name):
+		var text string
+		if json.Unmarshal(raw, &text) != nil {
+			break
+		}
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil {
+			return timeText(at, now)
+		}
+	}
+	return cell(raw)
+}
+
+// isTime reports whether a member of that name is a time.
+func isTime(name string) bool {
+	switch name {
+	case "at", "since", "started", "pay_by":
+		return true
+	}
+	return strings.HasSuffix(name, "_at") || strings.HasSuffix(name, "_until")
+}
+
+// timeText is a time in this machine's zone, with how far off it is where it is still to come.
+func timeText(at, now time.Time) string {
+	text := at.Local().Format("2006-01-02T15:04:05.999Z07:00")
+	if left := at.Sub(now); left > 0 {
+		text += " (in " + seconds(math.Ceil(left.Seconds())) + ")"
+	}
+	return text
 }
 
 // cell is a JSON value as a person reads it. What a terminal would take for a command is shown, not done: names and reasons

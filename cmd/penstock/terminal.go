@@ -33,11 +33,14 @@ func screenOf(f *os.File, environ func(string) string) screen {
 
 // ANSI escape sequences (ECMA-48).
 const (
-	ansiGreen     = "\x1b[32m"
-	ansiRed       = "\x1b[31m"
-	ansiBold      = "\x1b[1m"
-	ansiPlain     = "\x1b[0m"
-	ansiEraseLine = "\r\x1b[K"
+	ansiGreen      = "\x1b[32m"
+	ansiRed        = "\x1b[31m"
+	ansiYellow     = "\x1b[33m"
+	ansiBold       = "\x1b[1m"
+	ansiPlain      = "\x1b[0m"
+	ansiEraseLine  = "\r\x1b[K"
+	ansiEraseBelow = "\x1b[J"
+	ansiClear      = "\x1b[H\x1b[2J"
 )
 
 // paint puts text in a color, where there are colors.

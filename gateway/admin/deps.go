@@ -32,6 +32,8 @@ type Deps struct {
 	Health Health
 	// Limits says what the gateways let pass and refuse.
 	Limits LimitReports
+	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its own.
+	Memory func(ctx context.Context) ([]StockMemory, error)
 	// Level says at which degrade level this node is. It must not block. nil: it has none.
 	Level func() degrade.LevelState
 	// Live has the live view; nil: there is none.

@@ -68,6 +68,7 @@ func routes() []route {
 		{post, activity + "/end", admin, (*call).end},
 		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
+		{get, activity + "/preflight", viewer, (*call).getPreflight},
 
 		{get, switches, viewer, (*call).listSwitches},
 		{put, switches + "/{name}", operator, (*call).putSwitch},

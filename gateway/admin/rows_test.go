@@ -316,6 +316,7 @@ func itemRows() []row {
 
 func stockRows() []row {
 	const restock, audit = "/admin/v1/activities/{activity}/items/{sku}/restock", "/admin/v1/activities/{activity}/audit"
+	const preflight = "/admin/v1/activities/{activity}/preflight"
 	deliver := func(s *shop) { s.deliver() }
 	change := func(name, key, body string, status int, code problem.Code, want func(*answer)) row {
 		return row{name: name, pattern: restock, method: "POST", body: body, fields: []string{"Idempotency-Key", key},
@@ -380,6 +381,13 @@ func stockRows() []row {
 		{name: "a unit too many", pattern: audit, method: "GET", status: 200, want: has("balanced", "false"),
 			before: func(s *shop) { s.leak("leak", 1) }, after: func(s *shop) { s.leak("leak", -1) }},
 		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/activities/who/audit", status: 404,
+			code: problem.UnknownActivity},
+		{name: "looked at", pattern: preflight, method: "GET", status: 200, want: func(a *answer) {
+			if !strings.Contains(a.body, `{"check":"stock","state":"ok","detail":"1 items, all with units","hint":""}`) {
+				a.t.Errorf("%s", a.body)
+			}
+		}},
+		{name: "unknown", pattern: preflight, method: "GET", path: "/admin/v1/activities/who/preflight", status: 404,
 			code: problem.UnknownActivity},
 	}
 }

@@ -15,15 +15,29 @@ import (
 
 // adminDeps hands the parts to the admin listener.
 func (n *Node) adminDeps() admin.Deps {
+	memory := n.stockMemory
+	if n.servers.embedded != nil {
+		memory = nil
+	}
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
 		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
-		Limits: &n.control.reports, Level: n.control.switches.Level, Live: n.live.hub,
+		Limits: &n.control.reports, Level: n.control.switches.Level, Live: n.live.hub, Memory: memory,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.liveMetrics,
 		},
 	}
+}
+
+// stockMemory asks the stock's servers how much memory they use.
+func (n *Node) stockMemory(ctx context.Context) ([]admin.StockMemory, error) {
+	servers, err := n.servers.stock.Memory(ctx)
+	out := make([]admin.StockMemory, 0, len(servers))
+	for _, s := range servers {
+		out = append(out, admin.StockMemory(s))
+	}
+	return out, err
 }
 
 func counter(name, help string, value int64, labels ...admin.Label) admin.Sample {

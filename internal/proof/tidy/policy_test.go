@@ -115,9 +115,11 @@ var arrows = map[string]arrow{
 		why: "the only place where parts are joined; the simulator joins them by it, too",
 	},
 	"cmd/penstock": {
-		may:   []string{"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem"},
-		tests: []string{"degrade"}, // the page of switches
-		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
+		may: []string{
+			"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "internal/live", "internal/wait",
+			"limiter", "degrade",
+		},
+		why: "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
 	},
 
 	"internal/proof/kafkatest": {
@@ -171,6 +173,8 @@ var owners = map[string]owner{
 	"github.com/sony/gobreaker/v2":        {owners: []string{"degrade"}, why: "breakers"},
 	"golang.org/x/time":                   {owners: []string{"limiter"}, why: "token buckets"},
 	"golang.org/x/sys":                    {owners: []string{"loadtest"}, why: "a sharp timer"},
+	"charm.land/bubbletea/v2":             {owners: []string{"cmd/penstock"}, why: "penstock top: keys, sizes and the terminal's own screen"},
+	"github.com/charmbracelet/x":          {owners: []string{"cmd/penstock"}, why: "bubbletea's: how wide a text is, and a terminal"},
 	"github.com/spf13/cobra":              {owners: []string{"cmd/penstock"}, why: "commands and flags"},
 	"github.com/spf13/pflag":              {owners: []string{"cmd/penstock"}, why: "cobra's flags"},
 	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, why: "writes /metrics"},

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// archiveCommand keeps what an ended sale was.
+func archiveCommand() *cobra.Command {
+	var out string
+	cmd := command("archive ACTIVITY --out FILE", "Export the orders of an ended activity to a file, checked against the stock's books", cobra.ExactArgs(1), false,
+		func(s *session, args []string) error { return s.archive(args[0], out) })
+	cmd.Long = cmd.Short + `.
+
+FILE gets all orders, a JSON object a line, and FILE.sha256 its checksum, as sha256sum -c reads it. FILE is written only
+when all is there: for each item the units of its paid orders are what the books have as sold, and no order is open any
+more. Nothing is taken away on the server: that is what --drop-ended-after of its processes is for.`
+	cmd.Flags().StringVar(&out, "out", "", "the file; it must not be there yet")
+	required(cmd, "out")
+	return cmd
+}
+
+// archive exports an activity's orders.
+func (s *session) archive(activity, out string) error {
+	sum := out + ".sha256"
+	for _, path := range []string{out, sum} {
+		if _, err := os.Lstat(path); err == nil {
+			return &exitError{exitUsage, fmt.Errorf("flag --out: %s is there already: an archive is never written over", path)}
+		}
+	}
+	var sale struct{ State string }
+	if _, err := s.read(s.cmd.Context(), &sale, get("activities", activity)); err != nil {
+		return err
+	}
+	if sale.State != "ended" {
+		return &exitError{exitFailure, fmt.Errorf("%s is %s: only an ended activity is archived: ctl activities end", activity, sale.State)}
+	}
+	part := out + ".part"
+	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // buyers' names are in it
+	if err != nil {
+		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
+	}
+	defer os.Remove(part) // where it was not renamed
+	archive := &archived{hash: sha256.New(), items: make(map[string]*archivedItem)}
+	query := url.Values{"activity": {activity}, "format": {"ndjson"}}
+	lines, counting := io.Pipe()
+	counted := make(chan error, 1)
+	go func() {
+		err := archive.count(lines)
+		lines.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+		counted <- err
+	}()
+	request := adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query}
+	err = s.stream(request, io.MultiWriter(file, archive.hash, counting))
+	counting.Close() // the writer of a pipe has nothing to lose
+	err = errors.Join(<-counted, err)
+	if err == nil {
+		err = s.balances(activity, archive)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	digest := hex.EncodeToString(archive.hash.Sum(nil))
+	if err := os.WriteFile(sum, []byte(digest+"  "+filepath.Base(out)+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(part, out); err != nil {
+		return err
+	}
+	return s.archivedIs(activity, out, digest, archive)
+}
+
+// archived is what an export has, as it is read.
+type archived struct {
+	hash   hash.Hash
+	orders int64
+	items  map[string]*archivedItem
+	money  map[string]int64 // of paid orders, in minor units, by currency
+}
+
+// archivedItem sums up the orders of an item, in units.
+type archivedItem struct{ open, sold int64 }
+
+// count sums the orders of an export up.
+func (a *archived) count(export io.Reader) error {
+	a.money = make(map[string]int64)
+	lines := bufio.NewScanner(export)
+	lines.Buffer(make([]byte, 0, 64<<10), 1<<20)
+	for lines.Scan() {
+		var o struct {
+			Order, SKU, Status, Currency string
+			Quantity, Amount             int64
+		}
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil || o.Order == "" || o.Status == "" {
+			return &exitError{exitFailure, fmt.Errorf("read the export: line %d is no order", a.orders+1)}
+		}
+		a.orders++
+		item := a.items[o.SKU]
+		if item == nil {
+			item = new(archivedItem)
+			a.items[o.SKU] = item
+		}
+		switch o.Status {
+		case "queued", "parked", "pending_payment":
+			item.open += o.Quantity
+		case "paid":
+			item.sold += o.Quantity
+			a.money[o.Currency] += o.Amount
+		}
+	}
+	return lines.Err()
+}
+
+// balances compares an export with the books.
+func (s *session) balances(activity string, a *archived) error {
+	var audit struct {
+		Items []struct {
+			itemAudit
+			Orders struct{ Open, Parked, Sold int64 }
+		}
+	}
+	if _, err := s.read(s.cmd.Context(), &audit, get("activities", activity, "audit")); err != nil {
+		return err
+	}
+	var wrong []error
+	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	known := make(map[string]bool)
+	for i := range audit.Items {
+		item := &audit.Items[i]
+		known[item.SKU] = true
+		has := a.items[item.SKU]
+		if has == nil {
+			has = new(archivedItem)
+		}
+		switch {
+		case item.Rebuilding:
+			return &exitError{exitDependency, fmt.Errorf("%s/%s: its stock is being rebuilt: try again", activity, item.SKU)}
+		case !item.Balanced || item.InFlight > 0:
+			bad("%s/%s: the books don't balance yet: ctl audit %s", activity, item.SKU, activity)
+		case has.open > 0 || item.Held > 0 || item.Orders.Open+item.Orders.Parked > 0:
+			bad("%s/%s: %d units are in open orders, which may still be paid: wait until their time is over", activity, item.SKU, max(has.open, item.Held))
+		case has.sold != item.Orders.Sold || has.sold != item.Sold:
+			bad("%s/%s: the paid orders have %d units, the books %d in the database and %d in the stock", activity, item.SKU, has.sold, item.Orders.Sold, item.Sold)
+		}
+	}
+	for sku := range a.items {
+		if !known[sku] {
+			bad("%s/%s: has orders, and is not in the books", activity, sku)
+		}
+	}
+	if len(wrong) > 0 {
+		return &exitError{exitFailure, errors.Join(wrong...)}
+	}
+	return nil
+}
+
+// archivedIs says what was archived.
+func (s *session) archivedIs(activity, out, digest string, a *archived) error {
+	sold := int64(0)
+	for _, item := range a.items {
+		sold += item.sold
+	}
+	if s.json {
+		return s.value(map[string]any{
+			"activity": activity, "file": out, "sha256": digest, "orders": a.orders, "units_sold": sold, "paid": a.money,
+		})
+	}
+	var paid []string
+	for _, currency := range slices.Sorted(maps.Keys(a.money)) {
+		paid = append(paid, money(a.money[currency], currency))
+	}
+	text := fmt.Sprintf("%s orders of %s, %s units sold for %s, as the books have them", grouped(a.orders), activity, grouped(sold),
+		cmp.Or(strings.Join(paid, ", "), "nothing"))
+	if err := s.note("%s", text); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "%s  %s\n", digest, shown(out))
+	return err
+}

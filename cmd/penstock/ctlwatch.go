@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"penstock/internal/wait"
+)
+
+// watchEvery is how often --watch looks.
+const watchEvery = 2 * time.Second
+
+// watch runs a command again and again until ^C, and prints what it says when that has changed: on a terminal in the same
+// place. A server that is away for a while doesn't end it.
+func (s *session) watch(run func(*session, []string) error, args []string) error {
+	ctx := s.cmd.Context()
+	out, on := s.out, screenOf(os.Stdout, os.Getenv)
+	messages := s.cmd.ErrOrStderr()
+	if out != io.Writer(os.Stdout) {
+		on = screen{}
+	}
+	var last []byte
+	for away := false; ; {
+		var text bytes.Buffer
+		s.cmd.SetErr(&text)
+		again := &session{s.adminClient, &printer{&text, s.json}, s.cmd}
+		err := run(again, args)
+		s.cmd.SetErr(messages)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && (last == nil || codeOf(err) != exitDependency):
+			return err
+		case err != nil && !away:
+			away = true
+			if err := s.note("%v; trying again", err); err != nil {
+				return err
+			}
+		case err == nil && (away || !bytes.Equal(text.Bytes(), last)):
+			away, last = false, text.Bytes()
+			if err := show(out, on, last); err != nil {
+				return err
+			}
+		}
+		if !wait.For(ctx, watchEvery) {
+			return nil
+		}
+	}
+}
+
+// show prints a text, on a terminal instead of the one before.
+func show(out io.Writer, on screen, text []byte) error {
+	head := ""
+	if on.redraws {
+		head = ansiClear + time.Now().Format(time.RFC3339) + "\n"
+	}
+	_, err := fmt.Fprintf(out, "%s%s", head, text)
+	return err
+}

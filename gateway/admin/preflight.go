@@ -1,0 +1,448 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/degrade"
+	"penstock/internal/settings"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// checkDoc is one thing that was looked at before a sale.
+type checkDoc struct {
+	Check  string `json:"check"`
+	State  string `json:"state"`
+	Detail string `json:"detail"`
+	Hint   string `json:"hint"`
+}
+
+// The states of a check.
+const (
+	checkOK   = "ok"
+	checkWarn = "warn" // it may be meant so
+	checkFail = "fail" // the sale can't go well so
+)
+
+// preflight looks at a sale before it starts.
+type preflight struct {
+	*call
+	sale   *seckill.Activity
+	now    time.Time
+	checks []checkDoc
+}
+
+func (p *preflight) add(check, state, detail, hint string) {
+	p.checks = append(p.checks, checkDoc{check, state, detail, hint})
+}
+
+// getPreflight answers GET /admin/v1/activities/{activity}/preflight. What can't be looked at now is a check that says so. A
+// token that is bound to a merchant sees what is the merchant's.
+func (c *call) getPreflight() error {
+	sale, err := c.server.findActivity(c.context(), c.pathActivity())
+	if err != nil {
+		return err
+	}
+	p := &preflight{call: c, sale: sale, now: c.server.deps.Catalog().Now()}
+	p.window()
+	p.callers()
+	p.stock()
+	p.prices()
+	p.switches()
+	if c.token.merchant == "" {
+		p.limits()
+		p.nodes()
+		p.lag()
+		p.servers()
+		p.memory()
+	}
+	return c.json(http.StatusOK, struct {
+		Checks []checkDoc `json:"checks"`
+	}{p.checks})
+}
+
+// unseen is a check that can't be made now.
+func (p *preflight) unseen(check string, err error) {
+	p.add(check, checkWarn, "can't be looked at now: "+err.Error(), "ask again when the servers are well")
+}
+
+// longestSale is how long a sale is at most whose end isn't taken for a slip.
+const longestSale = 366 * 24 * time.Hour
+
+// window looks at the state beside the times.
+func (p *preflight) window() {
+	a := p.sale
+	span := func(d time.Duration) string { return shortDuration(d.Round(time.Second)) }
+	switch {
+	case a.State == seckill.ActivityEnded || !p.now.Before(a.EndsAt):
+		p.add("window", checkFail, "the sale is over", "make another like it: ctl activities clone")
+	case a.State == seckill.ActivityDraft:
+		p.add("window", checkFail, "it is a draft: nobody can buy", "ctl activities publish")
+	case a.State == seckill.ActivityPaused:
+		p.add("window", checkWarn, "it is paused", "ctl activities resume")
+	case p.now.Before(a.StartsAt):
+		p.add("window", checkOK, "it is published, and starts in "+span(a.StartsAt.Sub(p.now)), "")
+	default:
+		p.add("window", checkOK, "it is selling, and ends in "+span(a.EndsAt.Sub(p.now)), "")
+	}
+	if length := a.EndsAt.Sub(a.StartsAt); length > longestSale {
+		p.add("length", checkWarn, fmt.Sprintf("the sale lasts %d days", int(length.Hours()/24)), "is the year of ends_at right?")
+	}
+}
+
+// callers looks whether a program can buy.
+func (p *preflight) callers() {
+	buyers, soon := 0, time.Time{}
+	for caller := range p.server.deps.Catalog().Callers() {
+		if caller.Merchant != p.sale.Merchant || caller.Revoked || caller.Rights&seckill.RightBuy == 0 {
+			continue
+		}
+		var last time.Time // when the last of its keys ends; zero with one that never does
+		live := false
+		for i := range caller.Keys {
+			key := &caller.Keys[i]
+			if !key.Live(p.now) {
+				continue
+			}
+			if !live || key.Expires.IsZero() || !last.IsZero() && key.Expires.After(last) {
+				last = key.Expires
+			}
+			live = true
+		}
+		if !live {
+			continue
+		}
+		buyers++
+		if !last.IsZero() && last.Before(p.sale.EndsAt) && (soon.IsZero() || last.Before(soon)) {
+			soon = last
+		}
+	}
+	switch {
+	case buyers == 0:
+		p.add("callers", checkFail, fmt.Sprintf("%s has none with a key that may buy", p.sale.Merchant),
+			fmt.Sprintf("ctl callers add %s NAME --rights buy", p.sale.Merchant))
+	case !soon.IsZero():
+		p.add("callers", checkWarn, "the last key of a caller ends at "+soon.UTC().Format(time.RFC3339)+", before the sale does",
+			"ctl callers keys list, and roll")
+	default:
+		p.add("callers", checkOK, fmt.Sprintf("%s has %d that may buy", p.sale.Merchant, buyers), "")
+	}
+}
+
+// mostNamed is how many items a check names one by one.
+const mostNamed = 10
+
+// listed names the first few of many.
+func listed(names []string) string {
+	more := ""
+	if len(names) > mostNamed {
+		names, more = names[:mostNamed], fmt.Sprintf(" and %d more", len(names)-mostNamed)
+	}
+	return strings.Join(names, ", ") + more
+}
+
+// stock looks for items that nobody can buy.
+func (p *preflight) stock() {
+	var empty, generous []string
+	for i := range p.sale.Items {
+		item := &p.sale.Items[i]
+		if item.Quantity == 0 {
+			empty = append(empty, string(item.SKU))
+		}
+		if item.PerUser > 0 && int64(item.PerUser) >= item.Quantity && item.Quantity > 0 {
+			generous = append(generous, string(item.SKU))
+		}
+	}
+	switch {
+	case len(p.sale.Items) == 0:
+		p.add("stock", checkFail, "the sale has no items", "ctl activities put")
+	case len(empty) == len(p.sale.Items):
+		p.add("stock", checkFail, "no item has units", "ctl stock restock")
+	case len(empty) > 0:
+		p.add("stock", checkWarn, "without units: "+listed(empty), "ctl stock restock")
+	default:
+		p.add("stock", checkOK, fmt.Sprintf("%d items, all with units", len(p.sale.Items)), "")
+	}
+	if len(generous) > 0 {
+		p.add("per_user", checkWarn, "one buyer may take all units of "+listed(generous), "is per_user right? ctl activities edit-item before the start")
+	}
+}
+
+// farOff is how many times the median a price must be to look wrong: 100 is a price in major units.
+const farOff = 50
+
+// prices looks for those that look 100 times off beside the others of the sale.
+func (p *preflight) prices() {
+	byCurrency := make(map[string][]int64)
+	for i := range p.sale.Items {
+		price := p.sale.Items[i].Price
+		byCurrency[price.Currency] = append(byCurrency[price.Currency], price.Minor)
+	}
+	for _, prices := range byCurrency {
+		slices.Sort(prices)
+	}
+	var odd []string
+	for i := range p.sale.Items {
+		item := &p.sale.Items[i]
+		prices := byCurrency[item.Price.Currency]
+		median := prices[len(prices)/2]
+		far := len(prices) > 2 && median > 0 && (item.Price.Minor <= median/farOff || item.Price.Minor/farOff >= median)
+		if item.Price.Minor == 0 || far {
+			odd = append(odd, fmt.Sprintf("%s costs %d %s in minor units, others %d", item.SKU, item.Price.Minor, item.Price.Currency, median))
+		}
+	}
+	switch {
+	case len(odd) > 0:
+		p.add("prices", checkWarn, listed(odd), "prices are in minor units: ctl activities edit-item before the start")
+	case len(byCurrency) > 1:
+		p.add("prices", checkWarn, fmt.Sprintf("the sale has %d currencies", len(byCurrency)), "is that meant so?")
+	case len(p.sale.Items) > 0:
+		p.add("prices", checkOK, "all alike", "")
+	}
+}
+
+// switches names those that are set and reach the sale: one that was forgotten spoils it.
+func (p *preflight) switches() {
+	_, document, _, now, err := p.switchesInForce()
+	if err != nil {
+		p.unseen("switches", err)
+		return
+	}
+	count := 0
+	for i := range document.Switches {
+		s := &document.Switches[i]
+		if s.Over(now) || !p.reaches(&s.Scope) {
+			continue
+		}
+		count++
+		state := checkWarn
+		if s.Name == degrade.Orders && s.Value == "off" && (s.Scope.Caller == "" && s.Scope.SKU == "") {
+			state = checkFail
+		}
+		detail := fmt.Sprintf("%s is %s for %s since %s by %s: %s", s.Name, s.Value, s.Scope, s.Since.UTC().Format(time.RFC3339), s.By, s.Reason)
+		switch {
+		case s.StartsAt.After(now):
+			detail += "; it begins at " + s.StartsAt.UTC().Format(time.RFC3339)
+		case s.ExpiresAt.IsZero():
+			detail += "; it has no end"
+		default:
+			detail += "; it ends at " + s.ExpiresAt.UTC().Format(time.RFC3339)
+		}
+		p.add("switch "+string(s.Name), state, detail, fmt.Sprintf("where it was forgotten: ctl switches set %s -", s.Name))
+	}
+	if count == 0 {
+		p.add("switches", checkOK, "none is set that reaches the sale", "")
+	}
+}
+
+// reaches reports whether a switch of that scope is one of the sale's.
+func (p *preflight) reaches(s *degrade.Scope) bool {
+	merchant, _, _ := strings.Cut(s.Caller, "/")
+	switch {
+	case s.Merchant != "":
+		return s.Merchant == string(p.sale.Merchant)
+	case s.Activity != "":
+		return s.Activity == string(p.sale.ID)
+	case s.Caller != "":
+		return merchant == string(p.sale.Merchant)
+	case s.SKU != "":
+		return slices.ContainsFunc(p.sale.Items, func(item seckill.Item) bool {
+			return s.SKU == string(item.SKU) || s.SKU == string(p.sale.ID)+"/"+string(item.SKU)
+		})
+	}
+	return true
+}
+
+// limits looks whether there are some, and whether they are enforced.
+func (p *preflight) limits() {
+	stored, err := p.currentLimits(p.context())
+	if err != nil {
+		p.unseen("limits", err)
+		return
+	}
+	document, err := parseLimits(&stored)
+	if err != nil {
+		p.unseen("limits", err)
+		return
+	}
+	var idle []string
+	perUser := false
+	for i := range document.Policies {
+		policy := &document.Policies[i]
+		if policy.Mode != limiter.Enforce {
+			idle = append(idle, fmt.Sprintf("%s is %s", policy.Name, policy.Mode))
+			continue
+		}
+		perUser = perUser || policy.Key == limiter.User || policy.Key == limiter.IP
+	}
+	switch {
+	case len(document.Policies) == 0:
+		p.add("limits", checkWarn, "there are none", "without a limit per user one program can take all attempts: ctl limits put")
+	case len(idle) > 0:
+		p.add("limits", checkWarn, listed(idle), "a policy that isn't enforced refuses nobody")
+	case !perUser:
+		p.add("limits", checkWarn, "none is per user or per address", "one program can take all attempts: ctl limits put")
+	default:
+		p.add("limits", checkOK, fmt.Sprintf("%d policies, all enforced", len(document.Policies)), "")
+	}
+}
+
+// nodes looks whether gateways and workers live, run the same version, and have the newest settings in force.
+func (p *preflight) nodes() {
+	members, documents, err := p.members()
+	if err != nil {
+		p.unseen("nodes", err)
+		return
+	}
+	gateways, workers := 0, 0
+	versions := make(map[string]bool)
+	var wrong []string
+	for i := range members {
+		m := &members[i]
+		var status struct{ Role, Version string }
+		if m.Status != nil {
+			if err := json.Unmarshal(m.Status, &status); err != nil {
+				wrong = append(wrong, m.Node+" says what can't be read")
+				continue
+			}
+		}
+		is := newMemberDoc(m, documents).State
+		if is == nodeCurrent && m.Drain {
+			is = "drained"
+		}
+		if is != nodeCurrent {
+			wrong = append(wrong, m.Node+" is "+is)
+		}
+		if m.Silent > settings.AliveFor {
+			continue
+		}
+		if strings.Contains(status.Role, "gateway") && !m.Drain {
+			gateways++
+		}
+		if strings.Contains(status.Role, "worker") {
+			workers++
+		}
+		versions[status.Version] = true
+	}
+	count := fmt.Sprintf("%d gateways take buyers, %d workers", gateways, workers)
+	switch {
+	case gateways == 0:
+		p.add("nodes", checkFail, "no gateway takes buyers", "start one, or ctl nodes undrain")
+	case workers == 0:
+		p.add("nodes", checkFail, "no worker lives: accepted orders stay queued", "start one")
+	case len(versions) > 1:
+		p.add("nodes", checkWarn, fmt.Sprintf("%s; they run %d versions", count, len(versions)), "bring all to one: ctl nodes list")
+	default:
+		p.add("nodes", checkOK, count+", all of one version", "")
+	}
+	if len(wrong) > 0 {
+		p.add("settings", checkWarn, listed(wrong), "see ctl nodes list: such a node can't reach the database, or was stopped; ctl nodes remove forgets one")
+	} else {
+		p.add("settings", checkOK, "all nodes have the newest limits and switches", "")
+	}
+}
+
+// smallLag is how many records workers may be behind before a sale without anybody minding.
+const smallLag = 1000
+
+// lag looks how far the workers are behind.
+func (p *preflight) lag() {
+	ctx, cancel := context.WithTimeout(p.context(), 3*time.Second)
+	defer cancel()
+	partitions, err := p.server.deps.Queue(ctx)
+	if err != nil {
+		p.unseen("lag", err)
+		return
+	}
+	behind := int64(0)
+	var wrong []string
+	for i := range partitions {
+		behind += max(partitions[i].Behind, 0)
+		if partitions[i].State != "ok" {
+			wrong = append(wrong, fmt.Sprintf("partition %d is %s %s", partitions[i].Number, partitions[i].State, partitions[i].Detail))
+		}
+	}
+	switch {
+	case len(wrong) > 0:
+		p.add("lag", checkFail, listed(wrong), "look at Kafka's own log; audit --deep")
+	case behind > smallLag:
+		p.add("lag", checkWarn, fmt.Sprintf("the workers are %d records behind", behind), "wait until they have caught up, or start more")
+	default:
+		p.add("lag", checkOK, fmt.Sprintf("%d records in %d partitions", behind, len(partitions)), "")
+	}
+}
+
+// servers says how this node finds Redis, Kafka, the database and the shards. What is wrong with the topic's settings is Kafka's detail.
+func (p *preflight) servers() {
+	var report struct {
+		Servers []struct{ Server, Instance, State, Detail string }
+		Shards  struct{ Open, Closed, Rebuilding int }
+	}
+	if err := json.Unmarshal(p.server.deps.Health.AppendReport(nil, true, false), &report); err != nil {
+		p.unseen("servers", err)
+		return
+	}
+	for _, s := range report.Servers {
+		state := map[string]string{"ok": checkOK, "degraded": checkWarn}[s.State]
+		p.add(strings.TrimSpace(s.Server+" "+s.Instance), cmp.Or(state, checkFail), strings.TrimSpace(s.State+" "+s.Detail),
+			"look at this server's own log and settings")
+	}
+	shards, state := report.Shards, checkOK
+	if shards.Open == 0 || shards.Closed+shards.Rebuilding > 0 {
+		state = checkFail
+	}
+	p.add("shards", state, fmt.Sprintf("%d open, %d closed, %d being rebuilt", shards.Open, shards.Closed, shards.Rebuilding),
+		"wait until the rebuild is done; a worker must be running")
+}
+
+// StockMemory is how much memory a server of the stock uses and may use, in bytes.
+type StockMemory struct {
+	Addr string
+	Used int64
+	Max  int64 // 0: as much as the machine has
+}
+
+// holdBytes is what a hold costs in Redis, as docs/production.md says.
+const holdBytes = 200
+
+// memory looks whether the stock's servers have room for a hold for each unit of the sale.
+func (p *preflight) memory() {
+	if p.server.deps.Memory == nil {
+		return // the stock is in this process
+	}
+	ctx, cancel := context.WithTimeout(p.context(), 3*time.Second)
+	defer cancel()
+	servers, err := p.server.deps.Memory(ctx)
+	if err != nil {
+		p.unseen("memory", err)
+		return
+	}
+	units, room, used := int64(0), int64(0), int64(0)
+	for i := range p.sale.Items {
+		units += p.sale.Items[i].Quantity
+	}
+	bounded := len(servers) > 0
+	for _, s := range servers {
+		bounded = bounded && s.Max > 0
+		room, used = room+max(s.Max-s.Used, 0), used+s.Used
+	}
+	need := units * holdBytes
+	switch {
+	case !bounded:
+		p.add("memory", checkWarn, fmt.Sprintf("a Redis has no maxmemory: %d MB are used, the sale's holds need up to %d MB", used>>20, need>>20),
+			"set maxmemory below what the machine has, so that Redis refuses before the system ends it")
+	case need > room:
+		p.add("memory", checkFail, fmt.Sprintf("the sale's holds need up to %d MB, and %d MB are free", need>>20, room>>20), "raise maxmemory, or add servers")
+	case need > room/2:
+		p.add("memory", checkWarn, fmt.Sprintf("the sale's holds need up to %d MB of %d MB that are free", need>>20, room>>20), "raise maxmemory")
+	default:
+		p.add("memory", checkOK, fmt.Sprintf("the sale's holds need up to %d MB, %d MB are free", need>>20, room>>20), "")
+	}
+}
