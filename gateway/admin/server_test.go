@@ -41,7 +41,8 @@ func TestSecretsLeaveOnce(t *testing.T) {
 
 	seen := s.log.String()
 	for _, r := range routes() {
-		if r.method == http.MethodGet && !strings.HasPrefix(r.pattern, "/debug") {
+		stream := r.pattern == "/admin/v1/events" // it shows what GET /admin/v1/live does, and doesn't end
+		if r.method == http.MethodGet && !stream && !strings.HasPrefix(r.pattern, "/debug") {
 			seen += s.do("GET", fill(r.pattern), "").body
 		}
 	}
