@@ -162,7 +162,8 @@ func completeFlags(cmd *cobra.Command) error {
 	var errs []error
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 		if kind := completedFlags[f.Name]; kind != "" {
-			errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, func(
+				cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 				return completions(cmd, kind, nil)
 			}))
 		}
