@@ -47,14 +47,19 @@ func (c *call) getLive() error {
 	}
 	read := view.JSON
 	if query.Has("history") && query.Get("history") != "false" {
-		read = func(merchant string) ([]byte, error) { return hub.WithHistory(view, merchant) }
+		read = func(r live.Reader) ([]byte, error) { return hub.WithHistory(view, r) }
 	}
-	text, err := read(string(c.token.merchant))
+	text, err := read(c.reader())
 	if err != nil {
 		return fmt.Errorf("write the snapshot: %w", err)
 	}
 	c.write(http.StatusOK, "application/json", text)
 	return nil
+}
+
+// reader says how much of a snapshot the holder may see.
+func (c *call) reader() live.Reader {
+	return live.Reader{Merchant: string(c.token.merchant), Buyers: c.token.seesBuyers()}
 }
 
 // The times of a stream of events.
@@ -126,7 +131,7 @@ func (c *call) events() error {
 	// A stream is no request that is worked on: others keep their places.
 	c.server.inFlight.Add(-1)
 	defer c.server.inFlight.Add(1)
-	s := &eventStream{call: c, out: http.NewResponseController(c.w), merchant: filter.Merchant}
+	s := &eventStream{call: c, out: http.NewResponseController(c.w), reader: c.reader()}
 	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // it would end the request
 		return fmt.Errorf("keep the connection: %w", err)
 	}
@@ -143,11 +148,11 @@ func (c *call) eventsHeader() {
 
 // eventStream writes events to one client.
 type eventStream struct {
-	call     *call
-	out      *http.ResponseController
-	merchant string
-	buffer   bytes.Buffer
-	whole    bool // a snapshot with its history was sent
+	call   *call
+	out    *http.ResponseController
+	reader live.Reader
+	buffer bytes.Buffer
+	whole  bool // a snapshot with its history was sent
 }
 
 // run writes until the client goes away or is too slow, the hub ends, the process stops, or the token lets
@@ -184,9 +189,9 @@ func (s *eventStream) add(e *live.Event) error {
 	switch {
 	case e.View != nil && !s.whole:
 		s.whole = true
-		data, err = s.call.server.deps.Live.WithHistory(e.View, s.merchant)
+		data, err = s.call.server.deps.Live.WithHistory(e.View, s.reader)
 	case e.View != nil:
-		data, err = e.View.JSON(s.merchant)
+		data, err = e.View.JSON(s.reader)
 	}
 	if err != nil {
 		s.call.server.quiet.write(kindInternal, slog.LevelError, "event not written", "type", e.Type, "err", err)

@@ -12,6 +12,7 @@ import (
 
 	"penstock/gateway/problem"
 	"penstock/internal/live"
+	"penstock/seckill"
 )
 
 // sampleSnapshot is a snapshot of two merchants' sales.
@@ -32,11 +33,11 @@ func sampleSnapshot() *live.Snapshot {
 			},
 			Callers: []live.Caller{{Caller: "m1/app", Rates: rates(20)}, {Caller: "m2/app", Rates: rates(10)}},
 			Limits:  []live.FrameLimit{{Policy: "caller", Allowed: 3, Refused: 1}},
-			Refused: []live.Refused{{Policy: "caller", Key: "m2/app", Refused: 9}},
+			Refused: []live.Refused{{Policy: "caller", Key: "m2/app", Refused: 9}, {Policy: "user", Key: "m2/ann-the-buyer", Refused: 1}},
 			Servers: []live.FrameServer{{Server: "redis", Instance: "r:6379", State: "away", Detail: "gone"}},
 		}}},
 		Known:    []live.Known{{Node: "gateway-1"}, {Node: "worker-1", Silent: time.Minute}},
-		Policies: map[string]live.Policy{"caller": {Key: "caller", Mode: "enforce", Rate: 10}},
+		Policies: map[string]live.Policy{"caller": {Key: "caller", Mode: "enforce", Rate: 10}, "user": {Key: "user"}},
 		Sale: func(id string) (live.Sale, bool) {
 			merchant := map[string]string{"618": "m1", "other": "m2"}[id]
 			return live.Sale{
@@ -283,6 +284,21 @@ func TestEvents_OfAMerchant(t *testing.T) {
 		for _, secret := range []string{"m2", "gateway-1", "worker-1", "6379"} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%q is told to a merchant: %s", secret, text)
+			}
+		}
+	}
+}
+
+// TestLive_ViewersSeeNoBuyers: a limit may refuse a buyer, whose name support sees and a viewer doesn't.
+func TestLive_ViewersSeeNoBuyers(t *testing.T) {
+	s := open(t, nil)
+	s.live.Show(sampleSnapshot())
+	for role, sees := range map[seckill.Role]bool{seckill.RoleViewer: false, seckill.RoleFinance: false, seckill.RoleSupport: true} {
+		as := []string{"Authorization", "Bearer " + s.tokens[role]}
+		first, _ := s.watch("", as...).next()
+		for _, text := range []string{first.data, s.must(200, "GET", "/admin/v1/live", "", as...).body} {
+			if got := strings.Contains(text, "ann-the-buyer"); got != sees {
+				t.Errorf("%s sees a buyer's name: %v", roleName(role), got)
 			}
 		}
 	}

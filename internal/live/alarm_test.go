@@ -12,7 +12,7 @@ import (
 // was over for long enough; what flickers in between is told once.
 func TestAlarms_Hysteresis(t *testing.T) {
 	a := NewAlarms()
-	now := start
+	now := start()
 	step := func(d time.Duration, kinds ...string) string {
 		t.Helper()
 		now = now.Add(d)
@@ -53,7 +53,7 @@ func TestAlarms_Hysteresis(t *testing.T) {
 		}
 	}
 	raised, _ := a.Step([]Finding{{Kind: KindNodeLost, Severity: Critical, Subject: "x"}}, now.Add(time.Hour))
-	if since := raised[0].Since; since == nil || !since.Equal(start.Add(61*time.Second)) {
+	if since := raised[0].Since; since == nil || !since.Equal(start().Add(61*time.Second)) {
 		t.Errorf("since %v", raised[0].Since)
 	}
 }
@@ -64,7 +64,7 @@ func TestAlarms_AreBounded(t *testing.T) {
 	for i := range 2 * maxAlarms {
 		found = append(found, Finding{Kind: KindNodeLost, Subject: fmt.Sprint(i)})
 	}
-	if raised, news := a.Step(found, start); len(raised) != maxAlarms || len(news) != maxAlarms {
+	if raised, news := a.Step(found, start()); len(raised) != maxAlarms || len(news) != maxAlarms {
 		t.Errorf("%d are raised, %d told, want %d", len(raised), len(news), maxAlarms)
 	}
 }
@@ -72,8 +72,8 @@ func TestAlarms_AreBounded(t *testing.T) {
 // everything is a snapshot in which nothing is as it should be.
 func everything() (*Snapshot, *Facts) {
 	lag, oldest := int64(lagNoticed+1), 60.0
-	since, later := start.Add(-48*time.Hour), start.Add(10*time.Minute)
-	s := new(Merger).Merge(&Input{At: start, Sale: sales})
+	now, since, later := start(), start().Add(-48*time.Hour), start().Add(10*time.Minute)
+	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
 	s.Servers = []Server{{Server: "redis", State: ServerAway, Nodes: []string{"a", "b", "c", "d"}}, {Server: "kafka", State: ServerDegraded, Detail: "slow."}}
 	s.Nodes = []Node{
 		{Node: "a", Role: "nothing", Version: "v1", Level: "D4", Breakers: map[string]string{"kafka": "open"}, Behind: true},
@@ -82,7 +82,7 @@ func everything() (*Snapshot, *Facts) {
 	s.Shards = Shards{Open: 1, Closed: 1, Rebuilding: 2}
 	s.Queue = Queue{Lag: &lag, Oldest: &oldest, Letters: 2}
 	s.Switches = []Switch{
-		{Switch: "orders", Value: "off", Effect: "x", Since: &since, Expires: &later}, {Switch: "wait", Scope: "merchant=m1", Value: "off", Since: &since, Stale: true},
+		{Switch: "orders", Value: "off", Effect: "x", Since: &now, Expires: &later}, {Switch: "wait", Scope: "merchant=m1", Value: "off", Since: &since, Stale: true},
 	}
 	s.Money = []Money{{Currency: "CNY", Amount: 1, Count: 1}}
 	s.Activities = []Activity{{Activity: "618", Merchant: "m1", State: StateOnSale, Items: []Item{{SKU: "x", SoldOut: true}}}}
@@ -93,7 +93,7 @@ func everything() (*Snapshot, *Facts) {
 	return s, &Facts{
 		Partial: "Redis is away", Broken: map[string]int64{"lost": 1}, Failures: map[string]bool{"unavailable": true}, Limited: "rate-limited",
 		Unbalanced: []Unbalanced{{"618", "x", "m1", "1 in all"}}, MoneyOld: true,
-		Unready: []Unready{{"soon", "m1", "it is paused", later}, {"tomorrow", "m1", "it is paused", start.Add(24 * time.Hour)}},
+		Unready: []Unready{{"soon", "m1", "it is paused", later}, {"tomorrow", "m1", "it is paused", start().Add(24 * time.Hour)}},
 	}
 }
 
@@ -120,7 +120,7 @@ func TestFind_Everything(t *testing.T) {
 		t.Errorf("kinds that aren't listed: %v", found)
 	}
 	well := new(Merger).Merge(&Input{
-		At: start, Sale: sales, Frames: []Heard{{Frame: gateway("a", rates(100, 100))}, {Frame: &Frame{Node: Node{Node: "w", Role: "worker", Version: "v1"}}}},
+		At: start(), Sale: sales, Frames: []Heard{{Frame: gateway("a", rates(100, 100))}, {Frame: &Frame{Node: Node{Node: "w", Role: "worker", Version: "v1"}}}},
 	})
 	if found := Find(well, &Facts{Failures: map[string]bool{"unavailable": true}}); len(found) > 0 {
 		t.Errorf("all is well, and found is %+v", found)
@@ -128,7 +128,7 @@ func TestFind_Everything(t *testing.T) {
 }
 
 func TestFind_IsBounded(t *testing.T) {
-	s := new(Merger).Merge(&Input{At: start, Sale: sales})
+	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
 	for i := range 1000 {
 		s.Nodes = append(s.Nodes, Node{Node: fmt.Sprint(i), Role: "gateway and worker", Lost: i > 0})
 	}
@@ -162,7 +162,7 @@ func TestIncidents(t *testing.T) {
 		node("a", nil), node("b", nil), node("c", func(n *Node) { n.Breakers = map[string]string{"kafka": "open"}; n.Draining = true }),
 		node("d", func(n *Node) { n.Lost = true }), node("gone", nil),
 	}}
-	now := &Snapshot{At: start, Shards: Shards{Open: 3, Rebuilding: 1}, Nodes: []Node{
+	now := &Snapshot{At: start(), Shards: Shards{Open: 3, Rebuilding: 1}, Nodes: []Node{
 		node("a", func(n *Node) { n.Lost = true; n.Level = "D3" }),
 		node("b", func(n *Node) {
 			n.Level = "D1"

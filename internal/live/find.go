@@ -108,7 +108,12 @@ type Facts struct {
 }
 
 // Unbalanced is an item whose stock equation doesn't hold.
-type Unbalanced struct{ Activity, SKU, Merchant, Detail string }
+type Unbalanced struct {
+	Activity string `json:"activity"`
+	SKU      string `json:"sku"`
+	Merchant string `json:"merchant"`
+	Detail   string `json:"detail"`
+}
 
 // Unready is a sale that begins soon and lacks something.
 type Unready struct {

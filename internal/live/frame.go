@@ -13,20 +13,20 @@ import (
 // Frame is what one node says of itself each second. Nodes leave their frames where every admin listener
 // finds them. Rates are of the node's last full second; Latency and Hops are of its last ten.
 type Frame struct {
-	Node       Node              `json:"node"` // Age, Lost and Behind are filled in by the reader
-	All        Rates             `json:"all"`  // of the node
-	Latency    Spread            `json:"latency"`
-	Activities []FrameActivity   `json:"activities,omitempty"` // hottest first
-	Callers    []Caller          `json:"callers,omitempty"`    // hottest first
-	Limits     []FrameLimit      `json:"limits,omitempty"`
-	Refused    []Refused         `json:"refused,omitempty"`
-	Servers    []FrameServer     `json:"servers"`
-	Shards     Shards            `json:"shards"`
-	Oldest     *float64          `json:"oldest,omitempty"` // Queue.Oldest, of a worker
-	Hops       []FrameHop        `json:"hops,omitempty"`
-	Probes     []Probe           `json:"probes,omitempty"`
-	Broken     map[string]int64  `json:"broken,omitempty"` // counters that must stay 0, those that don't
-	Partitions map[string]string `json:"partitions,omitempty"`
+	Node       Node             `json:"node"` // Age, Lost and Behind are filled in by the reader
+	All        Rates            `json:"all"`  // of the node
+	Latency    Spread           `json:"latency"`
+	Activities []FrameActivity  `json:"activities,omitempty"` // hottest first
+	Callers    []Caller         `json:"callers,omitempty"`    // hottest first
+	Limits     []FrameLimit     `json:"limits,omitempty"`
+	Refused    []Refused        `json:"refused,omitempty"`
+	Servers    []FrameServer    `json:"servers"`
+	Shards     Shards           `json:"shards"`
+	Oldest     *float64         `json:"oldest,omitempty"` // Queue.Oldest, of a worker
+	Hops       []FrameHop       `json:"hops,omitempty"`
+	Probes     []Probe          `json:"probes,omitempty"`
+	Broken     map[string]int64 `json:"broken,omitempty"` // counters that must stay 0, those that don't
+	Unbalanced []Unbalanced     `json:"unbalanced,omitempty"`
 }
 
 // FrameActivity is an activity on one node.
@@ -128,6 +128,7 @@ func (f *Frame) trim(activities, callers, items int) {
 	f.Limits = f.Limits[:min(len(f.Limits), activities)]
 	f.Refused = f.Refused[:min(len(f.Refused), activities)]
 	f.Servers = f.Servers[:min(len(f.Servers), maxFrameServers)]
+	f.Unbalanced = f.Unbalanced[:min(len(f.Unbalanced), maxOfKind)]
 	for i := range f.Servers {
 		f.Servers[i].Detail = clip(f.Servers[i].Detail)
 	}

@@ -271,9 +271,9 @@ func (h *Hub) Latest() *View {
 	return h.view
 }
 
-// WithHistory returns the JSON of a snapshot with the last fifteen minutes, as a merchant may see it.
-func (h *Hub) WithHistory(v *View, merchant string) ([]byte, error) {
-	return NewView(h.past.Fill(v.snapshot)).JSON(merchant)
+// WithHistory returns the JSON of a snapshot with the last fifteen minutes, as a reader may see it.
+func (h *Hub) WithHistory(v *View, r Reader) ([]byte, error) {
+	return NewView(h.past.Fill(v.snapshot)).JSON(r)
 }
 
 // watchedFor is for how long after a look the stock is read as if somebody watched.

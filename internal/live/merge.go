@@ -384,7 +384,8 @@ func mergeLimits(in *Input, fresh []*Frame) ([]Limit, []Refused) {
 		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(full(&b), full(&a)), strings.Compare(a.Policy, b.Policy))
 	})
 	for key, n := range keys {
-		refused = append(refused, Refused{key[0], key[1], n})
+		kind := in.Policies[key[0]].Key
+		refused = append(refused, Refused{key[0], key[1], n, kind != "caller" && kind != "merchant" && kind != "activity" && kind != "sku"})
 	}
 	slices.SortFunc(refused, func(a, b Refused) int {
 		return cmp.Or(cmp.Compare(b.Refused, a.Refused), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Key, b.Key))

@@ -11,7 +11,8 @@ import (
 	"penstock/internal/timing"
 )
 
-var start = time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
+// start is when the tests happen.
+func start() time.Time { return time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC) }
 
 func rates(accepted, soldOut float64) Rates {
 	r := NewRates()
@@ -25,7 +26,7 @@ func rates(accepted, soldOut float64) Rates {
 // sales knows every activity, each of the merchant m1 and with ten items.
 func sales(id string) (Sale, bool) {
 	return Sale{
-		Name: id, Merchant: "m1", State: StateOnSale, StartsAt: start, EndsAt: start.Add(time.Hour), Items: 10,
+		Name: id, Merchant: "m1", State: StateOnSale, StartsAt: start(), EndsAt: start().Add(time.Hour), Items: 10,
 		Item: func(sku string) (Item, bool) { return Item{SKU: sku}, true },
 	}, true
 }
@@ -48,14 +49,14 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	a.Servers = []FrameServer{{"redis", "r", "ok", ""}, {"kafka", "", "degraded", "slow"}}
 	b.Servers = []FrameServer{{"redis", "r", "away", "gone"}, {"kafka", "", "degraded", "slow"}}
 	a.Limits, b.Limits = []FrameLimit{{"caller", 5, 1, 0, 0}}, []FrameLimit{{"caller", 3, 4, 0, 0.25}, {"unknown", 1, 1, 1, 1}}
-	a.Refused, b.Refused = []Refused{{"caller", "m1/app", 3}}, []Refused{{"caller", "m1/app", 4}}
+	a.Refused, b.Refused = []Refused{{"caller", "m1/app", 3, false}}, []Refused{{"caller", "m1/app", 4, false}}
 	var took timing.Counts
 	took[timing.Bucket(10*time.Millisecond)] = 99
 	took[timing.Bucket(time.Second)] = 1
 	a.Latency = NewSpread(&took)
 	a.Hops = []FrameHop{{HopPage, NewSpread(&took), 0}, {HopHold, nil, 700}}
 	s := new(Merger).Merge(&Input{
-		At: start, Frames: []Heard{{Frame: a}, {Frame: b, Age: time.Second}}, Sale: sales, Shown: []string{"618", "quiet"},
+		At: start(), Frames: []Heard{{Frame: a}, {Frame: b, Age: time.Second}}, Sale: sales, Shown: []string{"618", "quiet"},
 		Policies: map[string]Policy{"caller": {"caller", "enforce", 100}},
 	})
 	got := words(s.Totals.Requests, s.Totals.Accepted, s.Totals.Refused, s.Others.Requests, s.Others.Accepted, len(s.Activities), s.Level, s.Complete)
@@ -67,8 +68,9 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	if want := "618 90 y 65 15 8 quiet"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	got = words(s.Callers[0].Caller, s.Callers[0].Rates.Requests, len(s.Limits), s.Limits[0].Allowed, s.Limits[0].Refused, s.Limits[0].Nodes[1].Effective, s.Refused)
-	if want := "m1/app 100 1 8 5 25 [{caller m1/app 7}]"; got != want {
+	limit := &s.Limits[0]
+	got = words(s.Callers[0].Caller, s.Callers[0].Rates.Requests, len(s.Limits), limit.Allowed, limit.Refused, limit.Nodes[1].Effective, s.Refused[0].Key, s.Refused[0].Refused)
+	if want := "m1/app 100 1 8 5 25 m1/app 7"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got, want := words(s.Servers), "[{redis r away gone [b]} {kafka  degraded slow [a b]}]"; got != want {
@@ -102,7 +104,7 @@ func TestMerge_Nodes(t *testing.T) {
 		"no frames, a beat":        {Input{Partial: "x", Known: []Known{known("b", 0)}, Frames: []Heard{frame("b", time.Minute)}}, "[]", "[b]"},
 		"no frames, no beat":       {Input{Partial: "x", Known: []Known{known("b", 2*time.Second)}, Frames: []Heard{frame("b", time.Minute)}}, "[b]", "[b]"},
 	} {
-		c.in.At, c.in.Sale = start, sales
+		c.in.At, c.in.Sale = start(), sales
 		s := new(Merger).Merge(&c.in)
 		lost := []string{}
 		for _, n := range s.Nodes {
@@ -123,7 +125,7 @@ func TestMerge_Nodes(t *testing.T) {
 func TestMerge_Trends(t *testing.T) {
 	m := new(Merger)
 	step := func(second int, lag, available int64) *Snapshot {
-		at := start.Add(time.Duration(second) * time.Second)
+		at := start().Add(time.Duration(second) * time.Second)
 		return m.Merge(&Input{
 			At: at, Sale: sales, Shown: []string{"618"}, Lag: &lag,
 			Ledgers: map[string]SaleLedger{"618": {All: &Ledger{Available: available, At: &at}}},
@@ -152,11 +154,11 @@ func TestSnapshot_HasNoNulls(t *testing.T) {
 	f := gateway("a", NewRates(), FrameActivity{Activity: "618", Rates: rates(1, 0)})
 	f.Limits = []FrameLimit{{Policy: "p", Allowed: 1}}
 	in := &Input{
-		At: start, Frames: []Heard{{Frame: f}}, Policies: map[string]Policy{"p": {}},
+		At: start(), Frames: []Heard{{Frame: f}}, Policies: map[string]Policy{"p": {}},
 		Sale: func(string) (Sale, bool) { return Sale{}, false },
 	}
 	for _, merchant := range []string{"", "m1"} {
-		text, err := NewView(new(Merger).Merge(in)).JSON(merchant)
+		text, err := NewView(new(Merger).Merge(in)).JSON(Reader{Merchant: merchant})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +224,7 @@ func FuzzDecodeFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s := new(Merger).Merge(&Input{At: start, Sale: sales, Frames: []Heard{{Frame: frame}}})
+		s := new(Merger).Merge(&Input{At: start(), Sale: sales, Frames: []Heard{{Frame: frame}}})
 		if _, err := json.Marshal(s); err != nil && !math.IsInf(s.Totals.Requests, 0) {
 			t.Fatal(err)
 		}
@@ -232,7 +234,7 @@ func FuzzDecodeFrame(f *testing.F) {
 func TestHistories(t *testing.T) {
 	var h Histories
 	snapshot := func(second int, hot ...string) *Snapshot {
-		in := &Input{At: start.Add(time.Duration(second) * time.Second), Sale: sales}
+		in := &Input{At: start().Add(time.Duration(second) * time.Second), Sale: sales}
 		for _, name := range hot {
 			in.Frames = append(in.Frames, Heard{Frame: gateway(name, rates(1, 0), FrameActivity{Activity: name, Rates: rates(1, 0)})})
 		}
@@ -244,7 +246,7 @@ func TestHistories(t *testing.T) {
 	h.Add(snapshot(999, "618")) // the same second again
 	s := h.Fill(snapshot(999, "618"))
 	points := s.Activities[0].History
-	if len(s.History) != 900 || len(points) != 900 || points[0].At != start.Unix()+100 || points[899].At != start.Unix()+999 {
+	if len(s.History) != 900 || len(points) != 900 || points[0].At != start().Unix()+100 || points[899].At != start().Unix()+999 {
 		t.Errorf("%d and %d points", len(s.History), len(points))
 	}
 	var many []string

@@ -142,6 +142,8 @@ type Refused struct {
 	Policy  string  `json:"policy"`
 	Key     string  `json:"key"`
 	Refused float64 `json:"refused"` // in the last minute or two
+
+	buyer bool // the key names a buyer: a user, or an address
 }
 
 // Node is a process.

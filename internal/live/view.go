@@ -14,7 +14,7 @@ type View struct {
 	snapshot *Snapshot
 
 	mu    sync.Mutex
-	texts map[string]viewText // guarded by mu, by merchant; "" is everything
+	texts map[Reader]viewText // guarded by mu
 }
 
 type viewText struct {
@@ -23,7 +23,7 @@ type viewText struct {
 }
 
 // NewView returns the view of a snapshot, which must not be changed afterwards.
-func NewView(s *Snapshot) *View { return &View{snapshot: s, texts: make(map[string]viewText)} }
+func NewView(s *Snapshot) *View { return &View{snapshot: s, texts: make(map[Reader]viewText)} }
 
 // At is when the snapshot was merged.
 func (v *View) At() time.Time { return v.snapshot.At }
@@ -31,16 +31,41 @@ func (v *View) At() time.Time { return v.snapshot.At }
 // Snapshot returns the snapshot, which must not be changed.
 func (v *View) Snapshot() *Snapshot { return v.snapshot }
 
-// JSON returns the snapshot as a merchant may see it, "" being everything. The text must not be changed.
-func (v *View) JSON(merchant string) ([]byte, error) {
+// Reader says how much somebody may see.
+type Reader struct {
+	Merchant string // "" is everything
+	Buyers   bool   // the names of buyers too
+}
+
+// JSON returns the snapshot as a reader may see it. The text must not be changed.
+func (v *View) JSON(r Reader) ([]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	t, made := v.texts[merchant]
+	t, made := v.texts[r]
 	if !made {
-		t.text, t.err = json.Marshal(v.snapshot.Of(merchant))
-		v.texts[merchant] = t
+		t.text, t.err = json.Marshal(v.snapshot.For(r))
+		v.texts[r] = t
 	}
 	return t.text, t.err
+}
+
+// hidden stands for the name of a buyer that a reader may not see.
+const hidden = "(a buyer)"
+
+// For returns the part of a snapshot that a reader may see.
+func (s *Snapshot) For(r Reader) *Snapshot {
+	out := s.Of(r.Merchant)
+	if r.Buyers {
+		return out
+	}
+	whole := *out
+	whole.Refused = slices.Clone(out.Refused)
+	for i := range whole.Refused {
+		if whole.Refused[i].buyer {
+			whole.Refused[i].Key = hidden
+		}
+	}
+	return &whole
 }
 
 // Of returns the part of a snapshot that a merchant may see: its own activities, callers and money, and

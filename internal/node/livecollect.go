@@ -58,8 +58,11 @@ func (n *Node) collectFrame(now time.Time) {
 	f.Hops = n.collectHops(now)
 	c.at = now
 	n.live.mu.Lock()
+	defer n.live.mu.Unlock()
+	for _, unbalanced := range n.live.audited {
+		f.Unbalanced = append(f.Unbalanced, unbalanced...)
+	}
 	n.live.own = f
-	n.live.mu.Unlock()
 }
 
 // liveNode is what this process says of itself.
@@ -149,16 +152,16 @@ func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 		put(&a.Rates, m)
 		f.Activities = append(f.Activities, a)
 	}
-	for i := range f.Callers {
-		for ref, m := range moved.callers {
-			if callerName(ref) == f.Callers[i].Caller {
-				put(&f.Callers[i].Rates, m)
-				delete(moved.callers, ref)
-			}
-		}
-	}
+	callers := make(map[string]movedCount, len(moved.callers))
 	for ref, m := range moved.callers {
-		c := live.Caller{Caller: callerName(ref), Rates: live.NewRates()}
+		callers[callerName(ref)] = m
+	}
+	for i := range f.Callers {
+		put(&f.Callers[i].Rates, callers[f.Callers[i].Caller])
+		delete(callers, f.Callers[i].Caller)
+	}
+	for name, m := range callers {
+		c := live.Caller{Caller: name, Rates: live.NewRates()}
 		put(&c.Rates, m)
 		f.Callers = append(f.Callers, c)
 	}

@@ -101,9 +101,6 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 		Broken: make(map[string]int64), Failures: failureCodes(), Limited: string(problem.RateLimited), Unready: v.unready,
 		MoneyOld: v.books.moneyOld,
 	}
-	for _, unbalanced := range v.audited {
-		facts.Unbalanced = append(facts.Unbalanced, unbalanced...)
-	}
 	if v.own != nil {
 		in.Frames = append(in.Frames, live.Heard{Frame: v.own})
 	}
@@ -120,6 +117,7 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	in.Money, in.MoneyOf = n.liveMoney()
 	in.Switches = v.switches.list(n, now)
 	for _, h := range in.Frames {
+		facts.Unbalanced = append(facts.Unbalanced, h.Frame.Unbalanced...)
 		for name, count := range h.Frame.Broken {
 			facts.Broken[name] += count
 		}
