@@ -13,5 +13,4 @@ func TestBroker(t *testing.T) {
 	broker := servers.NewKafka(t)
 	kafkatest.Exercise(t, kafka.Config{Brokers: []string{broker.Addr}, Replication: 1})
 	t.Run("TooLarge", func(t *testing.T) { tryTooLarge(t, broker.Addr) })
-	t.Run("TooFewReplicas", func(t *testing.T) { tryTooFewReplicas(t, broker.Addr) })
 }
