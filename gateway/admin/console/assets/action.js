@@ -21,7 +21,7 @@ let show = () => {};
 //   effect(values)       what it will do, in plain words
 //   fields               as in Field; a value is taken as it is there when the dialog opens
 //   confirm              a word that has to be typed
-//   ctl(values)          the words behind `penstock ctl`
+//   ctl(values), ctlNote the words behind `penstock ctl`, and what a shell has to do before
 //   send(values)         does it, and returns the answer
 //   done(answer, values) says what the API answered
 //   after(answer)        is called then
@@ -79,7 +79,7 @@ function ActionDialog({ action, close }) {
       if (problem.unknown) action.after?.();
     }
   };
-  const line = action.ctl && html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values)))} of="the line" /></p>`;
+  const line = action.ctl && html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values)))} of="the line" />${action.ctlNote && html`<br /><span class="note">${action.ctlNote}</span>`}</p>`;
   if (state.said) {
     return html`<dialog ref=${box} aria-labelledby=${title}><h2 id=${title}>${action.title}</h2>
       <div class="said" role="status">${state.said.text}</div>${action.show?.(state.said.answer)}

@@ -50,7 +50,7 @@ export function Chart({ title, points, series, stacked = false, height = 140, un
       plot.current = new uPlot(options(Math.max(200, box.current.clientWidth), height, series, stacked), [[], ...series.map(() => [])], box.current);
     };
     make();
-    const resized = new ResizeObserver(() => plot.current.setSize({ width: Math.max(200, box.current.clientWidth), height }));
+    const resized = new ResizeObserver(() => box.current && plot.current?.setSize({ width: Math.max(200, box.current.clientWidth), height }));
     resized.observe(box.current);
     const redrawn = () => { make(); plot.current.setData(latest.current); };
     document.addEventListener('theme', redrawn);

@@ -20,6 +20,9 @@ async function readForChange() {
 // replace writes all limits, where nobody has changed them since they were read.
 const replace = (policies, tag, why) => call('PUT', segments('limits'), { body: { policies, reason: why }, header: { 'If-Match': tag } });
 
+// A shell changes a file of all limits: the first line writes it, the second takes it back.
+const before = 'First: penstock ctl limits show -o json > limits.json, and change the file.';
+
 const ctlPut = (v) => ['limits', 'put', '--file', 'limits.json', '--reason', v.reason || 'WHY'];
 
 const number = (text) => Number(text);
@@ -45,7 +48,7 @@ function edit(p, again) {
       { name: 'mode', label: 'Mode', type: 'select', required: true, value: p.mode, options: modes }, reason,
     ],
     diff: (v) => html`<${Diff} before=${p} after=${wanted(v)} />`,
-    ctl: ctlPut,
+    ctl: ctlPut, ctlNote: before,
     send: async (v) => {
       const { policies, tag } = await readForChange();
       const i = policies.findIndex(asShown);
@@ -73,7 +76,7 @@ const add = (again) => ({
     { name: 'burst', label: 'Burst', type: 'number', required: true, min: 1, step: 1 },
     { name: 'mode', label: 'Mode', type: 'select', required: true, value: 'shadow', options: modes }, reason,
   ],
-  ctl: ctlPut,
+  ctl: ctlPut, ctlNote: before,
   send: async (v) => {
     const { policies, tag } = await readForChange();
     const p = { name: v.name, key: v.key, rate: number(v.rate), burst: number(v.burst), mode: v.mode };
@@ -85,7 +88,7 @@ const add = (again) => ({
 // remove takes a policy away.
 const remove = (p, again) => ({
   title: `Remove the limit ${p.name}`, verb: 'Remove', role: 'operator', danger: true, effect: () => `${of(p)} is no longer limited by ${p.name}.`, confirm: p.name,
-  fields: [reason], ctl: ctlPut,
+  fields: [reason], ctl: ctlPut, ctlNote: before,
   send: async (v) => {
     const { policies, tag } = await readForChange();
     const rest = policies.filter((x) => !(x.name === p.name && x.key === p.key && (x.match ?? '') === (p.match ?? '')));

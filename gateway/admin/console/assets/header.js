@@ -28,7 +28,7 @@ function Freshness() {
   const broken = live.state === 'broken' || old > 3;
   return html`<p class=${`fresh ${broken ? 'warning' : 'note'}`}>
     ${broken ? html`<strong>The data is ${span(old)} old.</strong> ${live.problem} Trying again.` : html`Data: ${old < 1 ? 'now' : `${Math.floor(old)} s old`}`}
-    ${s.missing.length > 0 && html` <strong>Missing: ${s.missing.join(', ')}.</strong>`}
+    ${s.missing.length > 0 && html` · <strong>Missing: ${s.missing.join(', ')}.</strong>`}
     ${!s.complete && s.missing.length === 0 && html` <strong>Not complete.</strong>`}</p>`;
 }
 

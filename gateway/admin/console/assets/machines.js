@@ -2,7 +2,7 @@
 import { html, useState } from './lib.js';
 import { del, pages, post, segments } from './api.js';
 import { live, useLive } from './live.js';
-import { Loaded, Section, Table, Tag, Tiles, useGet } from './ui.js';
+import { Loaded, Section, Table, Tag, Tiles, useGet, useMay } from './ui.js';
 import { Action, reason } from './action.js';
 import { Chart } from './chart.js';
 import { bytes, count, flag, millis, plural, rate, span, time } from './text.js';
@@ -102,6 +102,7 @@ function decoded(value) {
 }
 
 function Letters() {
+  const not = useMay('support');
   const of = useGet((signal) => pages(segments('dead-letters'), { signal }), 10, 'letters');
   const [chosen, choose] = useState([]);
   const toggle = (id) => choose(chosen.includes(id) ? chosen.filter((x) => x !== id) : [...chosen, id]);
@@ -117,7 +118,7 @@ function Letters() {
         { head: 'Id', number: true, cell: (l) => l.id }, { head: 'At', cell: (l) => time(l.at) }, { head: 'Record', cell: (l) => `${l.partition}/${l.offset}` },
         { head: 'What is wrong', wide: true, cell: (l) => l.problem },
         { head: 'Orders', cell: (l) => (l.orders ?? [l.order]).filter(Boolean).map((o) => html`<a class="id" href=${`#/orders/${o}`}>${o}</a> `) },
-        { head: 'Content', cell: (l) => (l.value ? html`<details><summary>Show</summary>${decoded(l.value)}</details>` : html`<span class="note">needs the role support</span>`) },
+        { head: 'Content', cell: (l) => (l.value ? html`<details><summary>Show</summary>${decoded(l.value)}</details>` : html`<span class="note">${not || 'none'}</span>`) },
       ]} />`;
     }}<//><//>`;
 }

@@ -72,7 +72,7 @@ const tags = { 'on-sale': 'good', paused: 'warning', scheduled: 'plain', ended: 
 const total = (refused) => Object.values(refused).reduce((a, b) => a + b, 0);
 
 // Strip is one activity.
-function Strip({ of: a, open, wall }) {
+function Strip({ of: a, open, toggle, wall }) {
   const points = live.histories.get(a.activity) ?? [];
   const bound = useBound();
   const skus = a.items.map((i) => i.sku);
@@ -82,7 +82,8 @@ function Strip({ of: a, open, wall }) {
   return html`<article class=${`strip ${a.state}`} aria-labelledby=${`strip-${a.activity}`}>
     <div class="partHead"><h2 id=${`strip-${a.activity}`}>${a.name || a.activity}</h2><${Tag} kind=${tags[a.state] ?? 'plain'}>${a.state}<//>
       <p class="note">${a.activity} of ${a.merchant} · ${a.state === 'scheduled' ? html`starts in <${Left} until=${a.starts_at} over="a moment" />`
-        : html`ends in <${Left} until=${a.ends_at} />`}</p></div>
+        : a.state === 'ended' ? `ended ${time(a.ends_at)}` : html`ends in <${Left} until=${a.ends_at} />`}</p>
+      ${toggle && html`<div class="actions"><button type="button" class="small" aria-expanded=${open} onClick=${toggle}>Charts of ${a.activity}</button></div>`}</div>
     <${Tiles} of=${[
       ['orders', rate(a.rates.accepted), 'big'], ['refused', rate(total(a.rates.refused))], ['paid', rate(a.rates.paid)],
       ['paid of all taken', a.ledger.at ? percent(a.ledger.sold, a.ledger.sold + a.ledger.held) : '–'],
@@ -93,7 +94,7 @@ function Strip({ of: a, open, wall }) {
       <${Chart} title="Orders a second" points=${points} height=${wall ? 200 : 130} series=${[
         { label: 'orders', colour: 'c1', of: (p) => p.accepted }, { label: 'paid', colour: 'c2', of: (p) => p.paid }]} />
       <${Chart} title="Refused a second, by reason" points=${points} height=${wall ? 200 : 130} stacked=${true} series=${reasons(points)} /></div>`}
-    ${!wall && html`<div class="actions">
+    ${!wall && a.state !== 'ended' && html`<div class="actions">
       ${a.state === 'paused' ? html`<${Action} role="operator" action=${resume(a.activity)} kind="go" />`
         : html`<${Action} role="operator" action=${pause(a.activity)} />`}
       <${Action} role="operator" action=${restock(a.activity, skus)} />
@@ -101,20 +102,19 @@ function Strip({ of: a, open, wall }) {
       <${Action} role="operator" action=${extend(a.activity)} />
       <${Action} role="operator" kind="danger" action=${stopOrders(live.snapshot, bound, { kind: 'activity', name: a.activity })}>Stop orders</${Action}>
       <${Action} role="admin" kind="danger" action=${end(a.activity)} /></div>`}
-    <${Items} of=${a} wall=${wall} /></article>`;
+    ${!wall && html`<${Items} of=${a} />`}</article>`;
 }
 
 // Items are the hottest SKUs of an activity.
-function Items({ of: a, wall }) {
-  const rows = wall ? a.items.slice(0, 5) : a.items;
-  return html`<${Table} label=${`Items of ${a.activity}, the hottest first`} rows=${rows} rowKey=${(i) => i.sku} empty="No item was asked for yet." columns=${[
+function Items({ of: a }) {
+  return html`<${Table} label=${`Items of ${a.activity}, the hottest first`} rows=${a.items} rowKey=${(i) => i.sku} empty="No item was asked for yet." columns=${[
     { head: 'SKU', cell: (i) => html`<b>${i.sku}</b>${i.sold_out && html` <${Tag} kind="plain">sold out<//>`}` },
     { head: 'Orders', number: true, cell: (i) => rate(i.accepted) },
     { head: 'Left', number: true, cell: (i) => (i.ledger.at ? count(i.ledger.available) : null) },
     { head: 'Held', number: true, cell: (i) => (i.ledger.at ? count(i.ledger.held) : null) },
     { head: 'Sold', number: true, cell: (i) => (i.ledger.at ? count(i.ledger.sold) : null) },
     { head: 'Price', number: true, cell: (i) => money(i.price, i.currency) },
-    ...(wall ? [] : [{ head: '', cell: (i) => html`<${Action} role="operator" kind="small" action=${restock(a.activity, a.items.map((x) => x.sku), i.sku)} />` }]),
+    { head: '', cell: (i) => html`<${Action} role="operator" kind="small" action=${restock(a.activity, a.items.map((x) => x.sku), i.sku)} />` },
   ]} />${a.more_items > 0 && html`<p class="note">and ${count(a.more_items)} more items</p>`}`;
 }
 
@@ -129,11 +129,10 @@ export function Tonight({ wall = false }) {
   const sales = s.activities.filter((a) => !wall || a.state !== 'ended');
   return html`${!wall && html`<${Installation} of=${s} />`}
     ${sales.length === 0 && html`<p class="note">There is no published activity. <code>penstock ctl activities publish</code> opens one.</p>`}
-    ${sales.slice(0, wall ? 3 : undefined).map((a, i) => {
+    ${sales.slice(0, wall ? 2 : undefined).map((a, i) => {
       const open = opened[a.activity] ?? i < shown;
-      return html`<div key=${a.activity}><${Strip} of=${a} open=${open} wall=${wall} />
-        ${!wall && sales.length > shown && html`<button type="button" class="small" aria-expanded=${open}
-          onClick=${() => setOpened({ ...opened, [a.activity]: !open })}>${open ? 'Hide' : 'Show'} the charts of ${a.activity}</button>`}</div>`;
+      return html`<${Strip} key=${a.activity} of=${a} open=${open} wall=${wall}
+        toggle=${!wall && sales.length > shown && (() => setOpened({ ...opened, [a.activity]: !open }))} />`;
     })}`;
 }
 

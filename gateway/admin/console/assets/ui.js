@@ -64,7 +64,7 @@ export function Loaded({ of, children }) {
 export function Table({ label, columns, rows, empty = 'None.', rowKey, rowClass }) {
   if (!rows.length) return html`<p class="note">${empty}</p>`;
   return html`<div class="scroll" role="region" aria-label=${label} tabindex="0"><table><caption class="quiet">${label}</caption>
-    <thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? 'number' : ''}>${c.head}</th>`)}</tr></thead>
+    <thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? 'number' : ''}>${c.head || html`<span class="quiet">What to do</span>`}</th>`)}</tr></thead>
     <tbody>${rows.map((row, i) => html`<tr key=${rowKey ? rowKey(row) : i} class=${rowClass?.(row) ?? ''}>
       ${columns.map((c) => html`<td class=${`${c.number ? 'number' : ''} ${c.wide ? 'wide' : ''}`}>${c.cell(row) ?? unknown}</td>`)}</tr>`)}
     </tbody></table></div>`;
