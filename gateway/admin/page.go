@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"penstock/docs"
 	"penstock/gateway/problem"
 )
 
@@ -47,6 +48,13 @@ const (
 func (c *call) openAPI() error {
 	c.w.Header().Set("Cache-Control", forAWhile)
 	c.write(http.StatusOK, typeYAML, contract)
+	return nil
+}
+
+// runbook answers GET /runbook: what is in docs/runbook.md.
+func (c *call) runbook() error {
+	c.w.Header().Set("Cache-Control", forAWhile)
+	c.write(http.StatusOK, typeText, docs.Runbook)
 	return nil
 }
 

@@ -130,6 +130,7 @@ func processRoutes() []route {
 		{get, "/livez", roleNone, (*call).live},
 		{get, "/readyz", roleNone, (*call).ready},
 		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/runbook", roleNone, (*call).runbook},
 		{get, "/problems", roleNone, (*call).problemPage},
 		{get, "/problems/{code}", roleNone, (*call).problemPage},
 		{get, metricsPath, viewer, (*call).scrape},

@@ -536,6 +536,7 @@ func openRows() []row {
 		{name: "is ready", pattern: "/readyz", method: "GET", fields: []string{nobody, ""}, status: 200, want: has("status", "ready")},
 		{name: "contract", pattern: "/openapi.yaml", method: "GET", fields: []string{nobody, ""}, status: 200,
 			want: contains("openapi: 3.1.0")},
+		{name: "the runbook", pattern: "/runbook", method: "GET", fields: []string{nobody, ""}, status: 200, want: contains("# Runbook")},
 		{name: "problems", pattern: "/problems", method: "GET", fields: []string{nobody, ""}, status: 200, want: contains("sold-out")},
 		{name: "a problem", pattern: "/problems/{code}", method: "GET", fields: []string{nobody, ""}, status: 200,
 			want: contains("Sold out")},

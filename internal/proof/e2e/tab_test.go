@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,8 +93,10 @@ func (b *tab) must(err error) {
 func (b *tab) visit(url string) {
 	b.t.Helper()
 	b.must(chromedp.Do(b.ctx, chromedp.Navigate(url)))
-	b.run(nil, axe+"; null")
-	b.run(nil, probe+"; null")
+	for _, program := range []string{axe, probe} {
+		_, err := chromedp.Run(b.ctx, chromedp.Evaluate[string](program+";''"))
+		b.must(err)
+	}
 }
 
 // run evaluates an expression in the page, waits for it, and reads its value into out.
@@ -105,11 +106,8 @@ func (b *tab) run(out any, format string, args ...any) {
 	if len(args) > 0 {
 		script = fmt.Sprintf(format, args...)
 	}
-	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("(async () => JSON.stringify(await ("+strings.TrimSuffix(script, "; null")+
-		")) ?? 'null')()", chromedp.EvalAwaitPromise))
-	if strings.HasSuffix(script, "; null") { // a program, no expression
-		text, err = chromedp.Run(b.ctx, chromedp.Evaluate[string](script+"; 'null'"))
-	}
+	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("(async () => JSON.stringify(await ("+script+")) ?? 'null')()",
+		chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("%.200s: %v", script, err)
 	}
@@ -175,7 +173,6 @@ func (b *tab) logIn(n *node, token string) {
 		await probe.until('Admin token');
 		const field = document.getElementById('token');
 		field.value = %q;
-		field.dispatchEvent(new Event('input', { bubbles: true }));
 		document.querySelector('form button[type="submit"]').click();
 		await probe.until('Log out');
 	})()`, token)

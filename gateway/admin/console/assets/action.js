@@ -2,6 +2,7 @@
 // of `penstock ctl` that does the same, and says what the API answered. Nothing is called done before the API said so.
 import { html, useContext, useEffect, useId, useRef, useState } from './lib.js';
 import { Copy, Field, Me, ProblemBox, useMay } from './ui.js';
+import { newKey } from './api.js';
 import { clean, ctlLine } from './text.js';
 
 // Reason is the field of every change.
@@ -21,8 +22,9 @@ let show = () => {};
 //   effect(values)       what it will do, in plain words
 //   fields               as in Field; a value is taken as it is there when the dialog opens
 //   confirm              a word that has to be typed
-//   ctl(values), ctlNote the words behind `penstock ctl`, and what a shell has to do before
-//   send(values)         does it, and returns the answer
+//   ctl(values, key)     the words behind `penstock ctl`; key is an idempotency key, one for each dialog
+//   ctlNote              what a shell has to do before
+//   send(values, key)    does it, and returns the answer
 //   done(answer, values) says what the API answered
 //   after(answer)        is called then
 export const perform = (action) => show(action);
@@ -61,6 +63,7 @@ function ActionDialog({ action, close }) {
   const title = useId();
   const [values, setValues] = useState(() => Object.fromEntries((action.fields ?? []).map((f) => [f.name, f.value ?? ''])));
   const [typed, type] = useState('');
+  const [key] = useState(newKey);
   const [state, set] = useState({ busy: false, problem: null, said: null });
   const leave = () => { if (!state.busy) close(); };
   const leaving = useRef(leave);
@@ -71,7 +74,7 @@ function ActionDialog({ action, close }) {
     e.preventDefault();
     set({ busy: true, problem: null, said: null });
     try {
-      const answer = await action.send(values);
+      const answer = await action.send(values, key);
       set({ busy: false, problem: null, said: { answer, text: action.done(answer, values) } });
       action.after?.(answer);
     } catch (problem) {
@@ -79,7 +82,7 @@ function ActionDialog({ action, close }) {
       if (problem.unknown) action.after?.();
     }
   };
-  const line = action.ctl && html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values)))} of="the line" />${action.ctlNote && html`<br /><span class="note">${action.ctlNote}</span>`}</p>`;
+  const line = action.ctl && html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values, key)))} of="the line" />${action.ctlNote && html`<br /><span class="note">${action.ctlNote}</span>`}</p>`;
   if (state.said) {
     return html`<dialog ref=${box} aria-labelledby=${title}><h2 id=${title}>${action.title}</h2>
       <div class="said" role="status">${state.said.text}</div>${action.show?.(state.said.answer)}

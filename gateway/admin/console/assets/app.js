@@ -14,6 +14,7 @@ import { Money } from './money.js';
 import { Merchants } from './merchants.js';
 import { After, Preflight } from './checks.js';
 import { Changes } from './changes.js';
+import { RunbookScreen } from './runbook.js';
 import { time } from './text.js';
 
 // screens in their order: their path, name, and whether a person who is bound to a merchant has it.
@@ -56,21 +57,22 @@ function useHash() {
 
 // Login asks for a token, or sends the person to the identity provider.
 function Login({ said, enter }) {
-  const [token, set] = useState('');
+  const box = useRef(null); // what a password manager fills in need not be an event
   const [state, setState] = useState({ busy: false, problem: null });
   const oidc = document.documentElement.dataset.oidc === 'yes';
   const log = async (e) => {
     e.preventDefault();
+    const token = box.current.value.trim();
     setState({ busy: true, problem: null });
     try {
-      enter(await post('/login', { token: token.trim() }));
+      enter(await post('/login', { token }));
     } catch (problem) {
       if (problem.status !== 503) {
         setState({ busy: false, problem });
         return;
       }
       try { // the database is away, so that no session can be kept: this tab keeps the token
-        useTabToken(token.trim());
+        useTabToken(token);
         enter(await get(segments('me')));
       } catch (again) {
         useTabToken('');
@@ -81,7 +83,7 @@ function Login({ said, enter }) {
   return html`<main class="login" id="main"><h1>Penstock</h1>${said && html`<p class="warning" role="status">${said}</p>`}
     ${oidc && html`<p><a class="button first" href="/login">Log in with your account</a></p><p class="note">or</p>`}
     <form onSubmit=${log}><label for="token">Admin token</label>
-      <input id="token" type="password" required autocomplete="current-password" value=${token} onInput=${(e) => set(e.currentTarget.value)} />
+      <input id="token" type="password" required autocomplete="current-password" ref=${box} />
       <p class="note">The browser keeps a session in its place, which scripts can't read. A token is made by <code>penstock ctl tokens add</code>.</p>
       <${ProblemBox} problem=${state.problem} /><button type="submit" class="first" disabled=${state.busy}>${state.busy ? 'Logging in …' : 'Log in'}</button></form></main>`;
 }
@@ -132,7 +134,7 @@ function Shell({ me, leave, failed }) {
   const main = useRef(null);
   const wall = screen === 'wall';
   const mine = screens.filter(([, , , forBound]) => !me.merchant || forBound);
-  const found = mine.find(([path]) => path === screen);
+  const found = mine.find(([path]) => path === screen) ?? (screen === 'runbook' ? ['runbook', 'Runbook', RunbookScreen] : undefined);
   useEffect(() => { store.set('keys', keys ? 'on' : 'off'); }, [keys]);
   useEffect(() => { document.title = `${wall ? 'Wall' : found?.[1] ?? 'Not found'} · Penstock`; }, [screen]);
   useEffect(() => { document.body.classList.toggle('wall', wall); }, [wall]);

@@ -35,8 +35,7 @@ function Freshness() {
 const words = { critical: 'critical', warning: 'warning', info: 'note' };
 
 // Runbook is a link to the entry that says what to do.
-export const Runbook = ({ of }) => of && (/^(https?:)?\//.test(of)
-  ? html` <a href=${of} target="_blank" rel="noopener">runbook</a>` : html` <span class="note">${of}</span>`);
+export const Runbook = ({ of }) => of && html` <a href=${`#/runbook/${encodeURIComponent(of.split('#')[1] ?? '')}`}>runbook</a>`;
 
 function Finding({ of }) {
   return html`<li class=${of.severity}><${Tag} kind=${of.severity}>${words[of.severity] ?? of.severity}<//>

@@ -1,5 +1,5 @@
 // Merchants and keys: shops, the programs that they let in, and the keys of these programs. Also tokens of people.
-import { html, useState } from './lib.js';
+import { html, useRef, useState } from './lib.js';
 import { del, pages, post, put, segments } from './api.js';
 import { Copy, Loaded, ProblemBox, Section, Table, Tag, useBound, useGet, useMay } from './ui.js';
 import { Action, reason } from './action.js';
@@ -87,18 +87,18 @@ function Callers({ merchant: m }) {
 }
 
 function FindKey() {
-  const [key, set] = useState('');
+  const box = useRef(null);
   const [state, setState] = useState({});
   const find = async (e) => {
     e.preventDefault();
     try {
-      setState({ found: await post(segments('keys'), { key: key.trim() }) });
+      setState({ found: await post(segments('keys'), { key: box.current.value.trim() }) });
     } catch (problem) {
       setState({ problem });
     }
   };
   return html`<${Section} title="Find a key" note="Whose key is that? It is sent in a body, so that it gets into no log."><form class="row" onSubmit=${find}>
-    <label class="grow">The key <input type="password" required autocomplete="off" value=${key} onInput=${(e) => set(e.currentTarget.value)} /></label><button type="submit">Find</button></form>
+    <label class="grow">The key <input type="password" required autocomplete="off" ref=${box} /></label><button type="submit">Find</button></form>
     <p class="ctl">The same from a shell: <${Copy} of="the line" text=${ctlLine(['callers', 'keys', 'find', '-'])} /></p>
     <${ProblemBox} problem=${state.problem} />
     ${state.found && html`<p role="status">It is of <b>${state.found.merchant}/${state.found.caller}</b> (${state.found.name}): ${state.found.key_id}, <${Tag} kind=${keyStates[state.found.state]}>${state.found.state}<//></p>`}<//>`;

@@ -1,6 +1,6 @@
 // Tonight: a strip for each activity. What is bought, what is refused and why, where the units are, and the buttons.
 import { html, useState } from './lib.js';
-import { get, newKey, pages, post, segments } from './api.js';
+import { pages, post, segments } from './api.js';
 import { live, secondsTo, useLive } from './live.js';
 import { Left, Loaded, Section, Table, Tag, Tiles, useBound, useGet } from './ui.js';
 import { Action, reason } from './action.js';
@@ -22,9 +22,8 @@ export const pause = (id) => state('Pause', 'operator', id, 'Buyers are answered
 export const resume = (id) => state('Resume', 'operator', id, 'Buyers can buy again.');
 export const end = (id) => state('End', 'admin', id, 'It ends for good: it can\'t be begun again. What was ordered goes on.', { danger: true, confirm: id });
 
-// restock changes how many units there are. The key is made once for each dialog: to send it again changes nothing twice.
+// restock changes how many units there are. The dialog's key makes that happen once, however often it is sent.
 export function restock(id, skus, sku = skus[0]) {
-  const key = newKey();
   return {
     title: `Restock ${id}`, verb: 'Restock', role: 'operator',
     effect: (v) => {
@@ -36,8 +35,8 @@ export function restock(id, skus, sku = skus[0]) {
       { name: 'sku', label: 'SKU', required: true, value: sku ?? '', options: skus },
       { name: 'delta', label: 'Units', type: 'number', required: true, value: '', step: 1, help: 'Below zero takes units back.' }, reason,
     ],
-    ctl: (v) => ['stock', 'restock', id, v.sku, flag('delta', v.delta), flag('key', key), flag('reason', v.reason || 'WHY')],
-    send: (v) => post(activityPath(id, 'items', v.sku, 'restock'), { delta: Number(v.delta), reason: v.reason }, { header: { 'Idempotency-Key': key } }),
+    ctl: (v, key) => ['stock', 'restock', id, v.sku, flag('delta', v.delta), flag('key', key), flag('reason', v.reason || 'WHY')],
+    send: (v, key) => post(activityPath(id, 'items', v.sku, 'restock'), { delta: Number(v.delta), reason: v.reason }, { header: { 'Idempotency-Key': key } }),
     done: (a) => `${a.sku} has ${count(a.total)} units in all now.`,
   };
 }
