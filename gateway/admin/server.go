@@ -248,7 +248,8 @@ func (s *Server) admit(c *call) error {
 func (c *call) unknown(err error) error {
 	if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-		c.server.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(), "request_id", c.id())
+		c.server.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(),
+			"request_id", c.id())
 	}
 	return err
 }

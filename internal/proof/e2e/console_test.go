@@ -42,6 +42,9 @@ func openConsoleShop(t *testing.T) *consoleShop {
 	if a := s.pay(n, "pay-1", s.orders[0], price); a.status != 200 {
 		t.Fatalf("pay: %v", a)
 	}
+	eventually(t, "the sale in the live view", func() bool {
+		return strings.Contains(string(n.admin(200, "GET", "/admin/v1/live", "").body), `"activity":"618"`)
+	})
 	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second one: it has to go back
 		t.Fatalf("pay: %v", a)
 	}

@@ -13,12 +13,12 @@ const revert = (c, again) => ({
   done: (a) => (a.changed ? `Change ${a.reverted} is taken back.` : `Change ${a.reverted} had been taken back before: nothing was changed.`), after: again,
 });
 
-const list = (doc, key) => (Array.isArray(doc) ? doc : doc?.[key] ?? []);
+const list = (doc, ...keys) => (Array.isArray(doc) ? doc : keys.map((k) => doc?.[k]).find(Array.isArray) ?? []);
 
 // switched says what a change of switches did, by what is in one list and not in the other.
 function switched(c) {
   const id = (w) => `${w.name} ${w.value} ${JSON.stringify(w.scope ?? {})} ${w.since}`;
-  const before = list(c.before, 'switches').concat(list(c.before, 'items')), after = list(c.after, 'switches').concat(list(c.after, 'items'));
+  const before = list(c.before, 'switches', 'items'), after = list(c.after, 'switches', 'items');
   const scope = (w) => Object.entries(w.scope ?? {}).map(([k, v]) => ` for ${k} ${v}`).join('') || ' for everybody';
   const set = after.filter((w) => !before.some((b) => id(b) === id(w))).map((w) => `set ${w.name} to ${w.value}${scope(w)}`);
   const out = before.filter((w) => !after.some((a) => id(a) === id(w))).map((w) => `took ${w.name} ${w.value}${scope(w)} out`);
@@ -77,7 +77,7 @@ function Change({ of: c, again, open }) {
 }
 
 // said is an event of the stream as a sentence.
-const said = (e) => e.data.text ?? e.data.message ?? [e.data.subject, e.data.node, e.data.server, e.data.instance, e.data.from && `${e.data.from} → ${e.data.to}`, e.data.state, e.data.level].filter(Boolean).join(' ');
+const said = ({ data }) => (data.finding ? `${data.state === 'cleared' ? 'over: ' : ''}${data.finding.text}` : data.text);
 
 const eventKinds = { alarm: 'critical', breaker: 'warning', level: 'warning', node: 'plain', rebuild: 'warning' };
 
@@ -94,7 +94,7 @@ export function Changes({ rest }) {
     const oldest = doc.items.length ? Date.parse(doc.items.at(-1).at) : 0;
     const rows = [...doc.items.map((c) => ({ at: c.at, change: c })), ...events.filter((e) => !doc.next || Date.parse(e.at) >= oldest)].sort((x, y) => Date.parse(y.at) - Date.parse(x.at));
     return html`<ol class="timeline">${rows.map((r) => html`<li key=${r.change ? `c${r.change.number}` : `e${r.event.kind}${r.event.id}`}>${r.change ? html`<${Change} of=${r.change} again=${of.again} />`
-      : html`<p><time datetime=${r.at}>${time(r.at)}</time> <${Tag} kind=${eventKinds[r.event.kind] ?? 'plain'}>${r.event.kind}<//> ${said(r.event)}</p>`}</li>`)}</ol>
+      : html`<p><time datetime=${r.at}>${time(r.at)}</time> <${Tag} kind=${r.event.data.state === 'cleared' ? 'good' : eventKinds[r.event.kind] ?? 'plain'}>${r.event.kind}<//> ${said(r.event)}</p>`}</li>`)}</ol>
       ${rows.length === 0 && html`<p class="note">Nothing yet.</p>`}
       ${doc.next && limit < 200 && html`<button type="button" onClick=${() => setLimit(200)}>Show more</button>`}`;
   }}<//><//>`;

@@ -22,11 +22,11 @@ const clock = new Intl.DateTimeFormat('sv', { timeStyle: 'medium' });
 function options(width, height, series, stacked) {
   const axis = { stroke: colour('quiet'), grid: { stroke: colour('line'), width: 1 }, ticks: { stroke: colour('line') }, font: '12px system-ui' };
   return {
-    width, height, legend: { show: false }, cursor: { show: false },
+    width, height, padding: [10, 30, 0, 0], legend: { show: false }, cursor: { show: false },
     scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     axes: [
       { ...axis, space: 90, values: (_, at) => at.map((s) => clock.format(s * 1000)) },
-      { ...axis, size: 52, values: (_, ns) => ns.map(count) },
+      { ...axis, size: 52, values: (_, ns) => ns.map((n) => (Number.isInteger(n) ? count(n) : n.toFixed(1))) },
     ],
     series: [{}, ...series.map((s) => ({
       stroke: colour(s.colour), width: stacked ? 1 : 2, fill: stacked ? faint(colour(s.colour)) : undefined, points: { show: false },
@@ -81,6 +81,13 @@ function stack(columns) {
   return columns.map((column) => column.map((v, i) => (sums[i] += v ?? 0)));
 }
 
+// RefusedChart is the stack of what is refused, by reason.
+export function RefusedChart({ title, points, height }) {
+  const series = reasons(points);
+  if (!series.length) return html`<figure class="chart"><figcaption>${title}</figcaption><p class="note">Nothing was refused in the last 15 minutes.</p></figure>`;
+  return html`<${Chart} title=${title} points=${points} height=${height} stacked=${true} series=${series} />`;
+}
+
 // Numbers is the table of a chart: the last ten seconds.
 function Numbers({ title, points, series, unit }) {
   return html`<div class="scroll" role="region" aria-label=${`${title}, the last ten seconds`} tabindex="0"><table>
@@ -89,8 +96,8 @@ function Numbers({ title, points, series, unit }) {
       ${series.map((s) => html`<td class="number">${unit(s.of(p))}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
-// Reasons are the series of refusals by reason, of the points that there are.
-export function reasons(points) {
+// reasons are the series of refusals by reason, of the points that there are.
+function reasons(points) {
   const known = new Map();
   for (const p of points) for (const [code, n] of Object.entries(p.refused ?? {})) known.set(code, (known.get(code) ?? 0) + n);
   const sorted = [...known].filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]).map(([code]) => code);

@@ -4,7 +4,7 @@ import { get, pages, post, query, segments } from './api.js';
 import { Copy, Loaded, ProblemBox, Section, Table, Tag, useBound, useGet, useMay } from './ui.js';
 import { Action, reason } from './action.js';
 import { Ledger, end, pause, resume } from './tonight.js';
-import { count, ctlLine, flag, money, time } from './text.js';
+import { count, ctlLine, flag, money, plural, time } from './text.js';
 
 const marks = { ok: 'good', warn: 'warning', fail: 'critical' };
 
@@ -31,7 +31,7 @@ export function Preflight() {
     if (!open.length) return html`<p class="note">There is no activity that is yet to end.</p>`;
     const a = open.find((x) => x.activity === chosen) ?? open[0];
     return html`<${Pick} label="Activity" list=${named(open)} value=${a.activity} set=${choose} />
-      <${Section} title=${a.name} note=${`${a.activity} of ${a.merchant}, ${a.state}, ${time(a.starts_at)} to ${time(a.ends_at)}; ${count(a.items.length)} items, ${count(a.items.reduce((n, i) => n + i.quantity, 0))} units; payment window ${a.payment_window}`}
+      <${Section} title=${a.name} note=${`${a.activity} of ${a.merchant}, ${a.state}, ${time(a.starts_at)} to ${time(a.ends_at)}; ${plural(a.items.length, 'item')}, ${plural(a.items.reduce((n, i) => n + i.quantity, 0), 'unit')}; payment window ${a.payment_window}`}
         actions=${html`${a.state === 'draft' && html`<${Action} role="admin" kind="first" action=${publish(a.activity, all.again)} />`}
           ${a.state === 'published' && html`<${Action} role="operator" action=${pause(a.activity)} />`}${a.state === 'paused' && html`<${Action} role="operator" kind="go" action=${resume(a.activity)} />`}
           ${(a.state === 'published' || a.state === 'paused') && html`<${Action} role="admin" kind="danger" action=${end(a.activity)} />`}`}>

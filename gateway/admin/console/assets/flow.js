@@ -1,9 +1,9 @@
 // Flow: the limits. What is configured, what each gateway may let pass now, what is refused and whose it is; and the levels.
 import { html } from './lib.js';
-import { call, segments } from './api.js';
+import { call, get, segments } from './api.js';
 import { live, useLive } from './live.js';
-import { Loaded, Section, Table, Tag, useBound, useGet } from './ui.js';
-import { Action, published, reason } from './action.js';
+import { Left, Loaded, Section, Table, Tag, useBound, useGet } from './ui.js';
+import { Action, published, reason, until } from './action.js';
 import { change } from './switches.js';
 import { count, percent, rate } from './text.js';
 
@@ -18,7 +18,9 @@ async function readForChange() {
 }
 
 // replace writes all limits, where nobody has changed them since they were read.
-const replace = (policies, tag, why) => call('PUT', segments('limits'), { body: { policies, reason: why }, header: { 'If-Match': tag } });
+const replace = (policies, tag, why, confirm) => call('PUT', segments('limits'), {
+  body: { policies, reason: why, ...(confirm && { confirm }) }, header: { 'If-Match': tag },
+});
 
 // A shell changes a file of all limits: the first line writes it, the second takes it back.
 const before = 'First: penstock ctl limits show -o json > limits.json, and change the file.';
@@ -34,8 +36,12 @@ const Diff = ({ before, after }) => {
   return html`<ul class="diff" aria-label="What changes">${changed.map((k) => html`<li><b>${k}</b> ${before && html`<del>${String(before[k])}</del> → `}<ins>${String(after[k])}</ins></li>`)}</ul>`;
 };
 
+// canEnd says whether limits of this server may end by themselves: one that plays limits back (preview) has ends, too. Behind a load
+// balancer it may be an older one.
+const canEnd = (signal) => get(segments('limits', 'preview'), { signal }).then(() => true, (problem) => problem.status === 405);
+
 // edit changes one policy, on top of the version that is read when it is sent, and only where it is still what the dialog has shown.
-function edit(p, again) {
+function edit(p, again, ends) {
   const asShown = (x) => x.name === p.name && x.key === p.key && (x.match ?? '') === (p.match ?? '');
   const wanted = (v) => ({ rate: number(v.rate), burst: number(v.burst), mode: v.mode });
   return {
@@ -45,7 +51,8 @@ function edit(p, again) {
     fields: [
       { name: 'rate', label: 'Rate a second', type: 'number', required: true, value: String(p.rate), min: 0.00001, step: 'any' },
       { name: 'burst', label: 'Burst', type: 'number', required: true, value: String(p.burst), min: 1, step: 1 },
-      { name: 'mode', label: 'Mode', type: 'select', required: true, value: p.mode, options: modes }, reason,
+      { name: 'mode', label: 'Mode', type: 'select', required: true, value: p.mode, options: modes.some(([m]) => m === p.mode) ? modes : [...modes, [p.mode, p.mode]] },
+      ...(ends ? [until('', [['', 'no end']])] : []), reason,
     ],
     diff: (v) => html`<${Diff} before=${p} after=${wanted(v)} />`,
     ctl: ctlPut, ctlNote: before,
@@ -55,7 +62,7 @@ function edit(p, again) {
       if (i < 0 || policies[i].rate !== p.rate || policies[i].burst !== p.burst || (policies[i].mode ?? 'enforce') !== p.mode) {
         throw Object.assign(new Error('Somebody has changed this limit meanwhile. Close this, and look at it again.'), { title: 'Not changed' });
       }
-      policies[i] = { ...policies[i], ...wanted(v) };
+      policies[i] = v.expires ? { ...policies[i], temporary: { ...wanted(v), expires_in: v.expires } } : { ...policies[i], ...wanted(v) };
       return replace(policies, tag, v.reason);
     },
     done: published, after: again,
@@ -86,13 +93,13 @@ const add = (again) => ({
 });
 
 // remove takes a policy away.
-const remove = (p, again) => ({
+const remove = (p, again, ends) => ({
   title: `Remove the limit ${p.name}`, verb: 'Remove', role: 'operator', danger: true, effect: () => `${of(p)} is no longer limited by ${p.name}.`, confirm: p.name,
   fields: [reason], ctl: ctlPut, ctlNote: before,
   send: async (v) => {
     const { policies, tag } = await readForChange();
     const rest = policies.filter((x) => !(x.name === p.name && x.key === p.key && (x.match ?? '') === (p.match ?? '')));
-    return replace(rest, tag, v.reason);
+    return replace(rest, tag, v.reason, ends && !rest.length);
   },
   done: published, after: again,
 });
@@ -101,20 +108,22 @@ export function Flow() {
   const usage = useGet(segments('limits', 'usage'), 2);
   const levels = useGet(segments('levels'), 2);
   const again = () => usage.again();
-  return html`<${Section} title="Limits" note="A change here changes one limit, on the version that is in force. A limit has no end of its own: the switch “limits” with an end turns all of them to shadow or off for a while."
+  const ends = useGet(canEnd, 0, 'limits end').doc;
+  return html`<${Section} title="Limits" note=${`A change here changes one limit, on the version that is in force.${ends ? '' : ' To open limits for a while, set the switch “limits” to shadow or off with an end.'}`}
       actions=${html`<${Action} role="operator" action=${add(again)}>Add a limit</${Action}>`}>
     <${Loaded} of=${usage}>${(doc) => html`${!doc.complete && html`<p class="warning" role="status">${doc.missing}</p>`}
       <${Table} label="Limits" rows=${doc.policies} rowKey=${(p) => `${p.name} ${p.key} ${p.match}`} empty="There is no limit." columns=${[
         { head: 'Limit', cell: (p) => html`<b>${p.name}</b>` }, { head: 'Of', cell: of },
-        { head: 'Mode', cell: (p) => html`<${Tag} kind=${p.mode === 'enforce' ? 'good' : 'warning'}>${p.mode}<//>` },
+        { head: 'Mode', cell: (p) => html`<${Tag} kind=${p.mode === 'enforce' ? 'good' : 'warning'}>${p.mode}<//>${p.percent && ` ${p.percent} %`}${p.temporary
+          && html`<br />for now ${rate(p.temporary.rate)}, ${p.temporary.mode ?? 'enforce'}: <${Left} until=${p.temporary.expires_at} />`}${p.expires_at && html`<br />ends in <${Left} until=${p.expires_at} />`}` },
         { head: 'Configured', number: true, cell: (p) => rate(p.rate) }, { head: 'Burst', number: true, cell: (p) => count(p.burst) },
         { head: 'Passes', number: true, cell: (p) => rate(p.allowed_per_second) },
         { head: 'Used', number: true, cell: (p) => (p.key === 'global' || p.match ? percent(p.allowed_per_second, p.rate) : null) },
         { head: 'Refused', number: true, cell: (p) => rate(p.mode === 'shadow' ? p.shadowed_per_second : p.refused_per_second) },
         { head: 'In force on each gateway', cell: (p) => html`<ul class="plainList">${p.nodes.map((n) => html`<li key=${n.node}>${n.node}: ${
           n.effective_rate === null ? rate(n.allowed_per_second) : `${rate(n.allowed_per_second)} of ${rate(n.effective_rate)}`}</li>`)}</ul>` },
-        { head: '', cell: (p) => html`<div class="actions"><${Action} role="operator" kind="small" action=${edit(p, again)}>Edit</${Action}>
-          <${Action} role="operator" kind="small" action=${remove(p, again)}>Remove</${Action}></div>` },
+        { head: '', cell: (p) => html`<div class="actions"><${Action} role="operator" kind="small" action=${edit(p, again, ends)}>Edit</${Action}>
+          <${Action} role="operator" kind="small" action=${remove(p, again, ends)}>Remove</${Action}></div>` },
       ]} />
       <h3>At the limit</h3><${Table} label="Who is refused most" rows=${doc.top} empty="Nobody is refused now." columns=${[
         { head: 'Who', cell: (t) => html`<b>${t.key}</b>` }, { head: 'By', cell: (t) => t.policy },

@@ -141,7 +141,7 @@ function take(block) {
   const doc = JSON.parse(data, (_, v) => (typeof v === 'string' ? clean(v) : v));
   if (kind === 'live') show(doc);
   else {
-    live.log.unshift({ id: lastID, kind, at: doc.at ?? doc.since ?? new Date(now()).toISOString(), data: doc });
+    live.log.unshift({ id: lastID, kind, at: doc.at ?? new Date(now()).toISOString(), data: doc });
     live.log.length = Math.min(live.log.length, keepLog);
   }
   live.state = 'open';

@@ -32,7 +32,7 @@ export function RunbookScreen({ rest }) {
   return html`<${Loaded} of=${of}>${(all) => {
     const found = all.find((e) => e.slug === wanted) ?? all.find((e) => e.slug.includes(wanted)) ?? all.find((e) => e.body.includes(wanted));
     return html`${wanted && !found && html`<p class="warning" role="status">There is no entry ${wanted}.</p>`}
-      ${wanted && found && html`<section class="part"><h2>${found.heading}</h2><div class="pre">${words(found.body)}</div></section>`}
-      <section class="part"><h2>All entries</h2><ul>${all.map((e) => html`<li><a href=${`#/runbook/${encodeURIComponent(e.slug)}`}>${e.heading}</a></li>`)}</ul></section>`;
+      ${wanted && found && html`<section class="part"><h2>${words(found.heading)}</h2><div class="pre">${words(found.body)}</div></section>`}
+      <section class="part"><h2>All entries</h2><ul>${all.map((e) => html`<li><a href=${`#/runbook/${encodeURIComponent(e.slug)}`}>${words(e.heading)}</a></li>`)}</ul></section>`;
   }}<//>`;
 }

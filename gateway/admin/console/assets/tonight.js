@@ -4,7 +4,7 @@ import { pages, post, segments } from './api.js';
 import { live, secondsTo, useLive } from './live.js';
 import { Left, Loaded, Section, Table, Tag, Tiles, useBound, useGet } from './ui.js';
 import { Action, reason } from './action.js';
-import { Chart, reasons } from './chart.js';
+import { Chart, RefusedChart } from './chart.js';
 import { change, stopOrders } from './switches.js';
 import { count, flag, money, percent, rate, span, time } from './text.js';
 
@@ -92,7 +92,7 @@ function Strip({ of: a, open, toggle, wall }) {
     ${open && html`<div class="charts">
       <${Chart} title="Orders a second" points=${points} height=${wall ? 200 : 130} series=${[
         { label: 'orders', colour: 'c1', of: (p) => p.accepted }, { label: 'paid', colour: 'c2', of: (p) => p.paid }]} />
-      <${Chart} title="Refused a second, by reason" points=${points} height=${wall ? 200 : 130} stacked=${true} series=${reasons(points)} /></div>`}
+      <${RefusedChart} title="Refused a second, by reason" points=${points} height=${wall ? 200 : 130} /></div>`}
     ${!wall && a.state !== 'ended' && html`<div class="actions">
       ${a.state === 'paused' ? html`<${Action} role="operator" action=${resume(a.activity)} kind="go" />`
         : html`<${Action} role="operator" action=${pause(a.activity)} />`}
@@ -137,14 +137,13 @@ export function Tonight({ wall = false }) {
 
 // Installation is everything together.
 function Installation({ of: s }) {
-  const series = reasons(live.history);
   return html`<${Section} title="All together"><${Tiles} of=${[
     ['asked', rate(s.totals.requests)], ['orders', rate(s.totals.accepted), 'big'], ['refused', rate(total(s.totals.refused))], ['paid', rate(s.totals.paid)],
     ['answered in, p50 / p99', `${ms(s.latency.p50)} / ${ms(s.latency.p99)}`], ['workers behind', s.queue.lag === null ? '–' : `${count(s.queue.lag)} records`],
   ]} /><details><summary>Charts of all activities</summary><div class="charts">
     <${Chart} title="All orders a second" points=${live.history} series=${[
       { label: 'orders', colour: 'c1', of: (p) => p.accepted }, { label: 'paid', colour: 'c2', of: (p) => p.paid }]} />
-    <${Chart} title="All refused a second, by reason" points=${live.history} stacked=${true} series=${series} /></div></details><//>`;
+    <${RefusedChart} title="All refused a second, by reason" points=${live.history} height=${130} /></div></details><//>`;
 }
 
 const ms = (n) => (n === null ? '–' : `${Math.round(n)} ms`);
