@@ -67,7 +67,7 @@ func (b *tab) listen(event any) {
 	case *runtime.EventExceptionThrown:
 		b.complaints = append(b.complaints, fmt.Sprintf("%s %v", e.ExceptionDetails.Text, e.ExceptionDetails.Exception.Description))
 	case *log.EventEntryAdded:
-		if e.Entry.Source != log.EntrySourceNetwork {
+		if e.Entry.Source != log.EntrySourceNetwork && e.Entry.Level != log.EntryLevelVerbose { // hints are no complaints
 			b.complaints = append(b.complaints, e.Entry.Text)
 		}
 	}

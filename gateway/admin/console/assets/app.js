@@ -82,7 +82,7 @@ function Login({ said, enter }) {
   };
   return html`<main class="login" id="main"><h1>Penstock</h1>${said && html`<p class="warning" role="status">${said}</p>`}
     ${oidc && html`<p><a class="button first" href="/login">Log in with your account</a></p><p class="note">or</p>`}
-    <form onSubmit=${log}><label for="token">Admin token</label>
+    <form onSubmit=${log}><input type="text" hidden autocomplete="username" value="penstock" readonly /><label for="token">Admin token</label>
       <input id="token" type="password" required autocomplete="current-password" ref=${box} />
       <p class="note">The browser keeps a session in its place, which scripts can't read. A token is made by <code>penstock ctl tokens add</code>.</p>
       <${ProblemBox} problem=${state.problem} /><button type="submit" class="first" disabled=${state.busy}>${state.busy ? 'Logging in …' : 'Log in'}</button></form></main>`;
