@@ -1,17 +1,37 @@
-// Everything that changes something goes through here: a button, and a dialog that says what it will do, asks why, shows the line
-// of `penstock ctl` that does the same, and says what the API answered. Nothing is called done before the API said so.
+// Everything that changes something goes through here: a button, and a dialog that says what it
+// will do, asks why, shows the line of `penstock ctl` that does the same, and says what the API
+// answered. Nothing is called done before the API said so.
 import { html, useContext, useEffect, useId, useRef, useState } from './lib.js';
 import { Copy, Field, Me, ProblemBox, useMay } from './ui.js';
 import { newKey } from './api.js';
 import { clean, ctlLine } from './text.js';
 
 // Reason is the field of every change.
-export const reason = { name: 'reason', label: 'Why', type: 'long', most: 500, required: true, help: 'It goes into the list of changes.' };
+export const reason = {
+  name: 'reason',
+  label: 'Why',
+  type: 'long',
+  most: 500,
+  required: true,
+  help: 'It goes into the list of changes.',
+};
 
 // until is the field of what ends by itself.
 export const until = (value = '10m', more = [['', 'no end']]) => ({
-  name: 'expires', label: 'Ends by itself after', type: 'select', value, required: true,
-  options: [['5m', '5 minutes'], ['10m', '10 minutes'], ['30m', '30 minutes'], ['1h', '1 hour'], ['4h', '4 hours'], ['12h', '12 hours'], ...more],
+  name: 'expires',
+  label: 'Ends by itself after',
+  type: 'select',
+  value,
+  required: true,
+  options: [
+    ['5m', '5 minutes'],
+    ['10m', '10 minutes'],
+    ['30m', '30 minutes'],
+    ['1h', '1 hour'],
+    ['4h', '4 hours'],
+    ['12h', '12 hours'],
+    ...more,
+  ],
 });
 
 let show = () => {};
@@ -33,7 +53,8 @@ export const perform = (action) => show(action);
 export function Action({ action, kind = '', children }) {
   const not = useMay(action.role);
   const why = useId();
-  if (!not) return html`<button type="button" class=${kind} onClick=${() => perform(action)}>${children ?? action.verb}…</button>`;
+  if (!not)
+    return html`<button type="button" class=${kind} onClick=${() => perform(action)}>${children ?? action.verb}…</button>`;
   return html`<span class="off"><button type="button" class=${kind} disabled aria-describedby=${why}>${children ?? action.verb}</button>
     <span class="note" id=${why}>${not}</span></span>`;
 }
@@ -41,7 +62,9 @@ export function Action({ action, kind = '', children }) {
 // Dialogs is where the dialog is. There is one at a time.
 export function Dialogs() {
   const [open, set] = useState(null);
-  useEffect(() => { show = (action) => set({ action, at: Date.now() }); }, []);
+  useEffect(() => {
+    show = (action) => set({ action, at: Date.now() });
+  }, []);
   return open && html`<${ActionDialog} key=${open.at} action=${open.action} close=${() => set(null)} />`;
 }
 
@@ -51,7 +74,10 @@ export function useModal(close) {
   useEffect(() => {
     const before = document.activeElement;
     box.current.showModal();
-    const cancelled = (e) => { e.preventDefault(); close(); };
+    const cancelled = (e) => {
+      e.preventDefault();
+      close();
+    };
     box.current.addEventListener('cancel', cancelled);
     return () => before?.isConnected && before.focus();
   }, []);
@@ -61,11 +87,15 @@ export function useModal(close) {
 function ActionDialog({ action, close }) {
   const me = useContext(Me);
   const title = useId();
-  const [values, setValues] = useState(() => Object.fromEntries((action.fields ?? []).map((f) => [f.name, f.value ?? ''])));
+  const [values, setValues] = useState(() =>
+    Object.fromEntries((action.fields ?? []).map((f) => [f.name, f.value ?? ''])),
+  );
   const [typed, type] = useState('');
   const [key] = useState(newKey);
   const [state, set] = useState({ busy: false, problem: null, said: null });
-  const leave = () => { if (!state.busy) close(); };
+  const leave = () => {
+    if (!state.busy) close();
+  };
   const leaving = useRef(leave);
   leaving.current = leave;
   const box = useModal(() => leaving.current());
@@ -82,7 +112,9 @@ function ActionDialog({ action, close }) {
       if (problem.unknown) action.after?.();
     }
   };
-  const line = action.ctl && html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values, key)))} of="the line" />${action.ctlNote && html`<br /><span class="note">${action.ctlNote}</span>`}</p>`;
+  const line =
+    action.ctl &&
+    html`<p class="ctl">The same from a shell: <${Copy} text=${clean(ctlLine(action.ctl(values, key)))} of="the line" />${action.ctlNote && html`<br /><span class="note">${action.ctlNote}</span>`}</p>`;
   if (state.said) {
     return html`<dialog ref=${box} aria-labelledby=${title}><h2 id=${title}>${action.title}</h2>
       <div class="said" role="status">${state.said.text}</div>${action.show?.(state.said.answer)}
@@ -91,11 +123,19 @@ function ActionDialog({ action, close }) {
   return html`<dialog ref=${box} aria-labelledby=${title}><form onSubmit=${send}>
     <h2 id=${title}>${action.title}</h2>
     ${action.effect && html`<p class="effect">${action.effect(values)}</p>`}
-    ${fields.map((f) => html`<${Field} key=${f.name} field=${f} value=${values[f.name]}
-      set=${(v) => setValues((old) => ({ ...old, [f.name]: v, ...f.sets?.(v, old) }))} />`)}
+    ${fields.map(
+      (f) => html`<${Field} key=${f.name} field=${f} value=${values[f.name]}
+      set=${(v) => setValues((old) => ({ ...old, [f.name]: v, ...f.sets?.(v, old) }))} />`,
+    )}
     ${action.diff?.(values)}
-    ${action.confirm && html`<${Field} field=${{ name: 'confirm', required: true,
-      label: html`Type <code>${action.confirm}</code> to confirm` }} value=${typed} set=${type} />`}
+    ${
+      action.confirm &&
+      html`<${Field} field=${{
+        name: 'confirm',
+        required: true,
+        label: html`Type <code>${action.confirm}</code> to confirm`,
+      }} value=${typed} set=${type} />`
+    }
     ${line}<p class="note">It will be recorded under ${me.name}.</p>
     <${ProblemBox} problem=${state.problem} />
     <div class="buttons"><button type="button" onClick=${leave} disabled=${state.busy}>Cancel</button>

@@ -19,14 +19,33 @@ import { time } from './text.js';
 
 // screens in their order: their path, name, and whether a person who is bound to a merchant has it.
 const screens = [
-  ['tonight', 'Tonight', Tonight, true], ['flow', 'Flow', Flow, false], ['switches', 'Switches', Switches, true], ['machines', 'Machines', Machines, false],
-  ['orders', 'Orders', Orders, true], ['money', 'Money', Money, true], ['merchants', 'Merchants', Merchants, true], ['preflight', 'Preflight', Preflight, true],
-  ['after', 'After', After, true], ['changes', 'Changes', Changes, true],
+  ['tonight', 'Tonight', Tonight, true],
+  ['flow', 'Flow', Flow, false],
+  ['switches', 'Switches', Switches, true],
+  ['machines', 'Machines', Machines, false],
+  ['orders', 'Orders', Orders, true],
+  ['money', 'Money', Money, true],
+  ['merchants', 'Merchants', Merchants, true],
+  ['preflight', 'Preflight', Preflight, true],
+  ['after', 'After', After, true],
+  ['changes', 'Changes', Changes, true],
 ];
 
 const store = {
-  get: (name) => { try { return localStorage.getItem(`penstock.${name}`); } catch { return null; } },
-  set: (name, value) => { try { localStorage.setItem(`penstock.${name}`, value); } catch { /* a private window keeps nothing */ } },
+  get: (name) => {
+    try {
+      return localStorage.getItem(`penstock.${name}`);
+    } catch {
+      return null;
+    }
+  },
+  set: (name, value) => {
+    try {
+      localStorage.setItem(`penstock.${name}`, value);
+    } catch {
+      /* a private window keeps nothing */
+    }
+  },
 };
 
 // applyTheme sets light, dark, or what the system says.
@@ -40,7 +59,10 @@ const themes = ['system', 'light', 'dark'];
 
 function useTheme() {
   const [theme, set] = useState(store.get('theme') ?? 'system');
-  useEffect(() => { applyTheme(theme); store.set('theme', theme); }, [theme]);
+  useEffect(() => {
+    applyTheme(theme);
+    store.set('theme', theme);
+  }, [theme]);
   return [theme, () => set(themes[(themes.indexOf(theme) + 1) % themes.length])];
 }
 
@@ -71,7 +93,8 @@ function Login({ said, enter }) {
         setState({ busy: false, problem });
         return;
       }
-      try { // the database is away, so that no session can be kept: this tab keeps the token
+      try {
+        // the database is away, so that no session can be kept: this tab keeps the token
         useTabToken(token);
         enter(await get(segments('me')));
       } catch (again) {
@@ -89,8 +112,13 @@ function Login({ said, enter }) {
 }
 
 const help = [
-  ['1 … 9, 0', 'the screens, in their order'], ['/', 'find an order'], ['s', 'stop orders (opens the dialog)'], ['w', 'wall view, to be read from afar'],
-  ['t', 'light, dark, or as the system has it'], ['?', 'this help'], ['Esc', 'close a dialog'],
+  ['1 … 9, 0', 'the screens, in their order'],
+  ['/', 'find an order'],
+  ['s', 'stop orders (opens the dialog)'],
+  ['w', 'wall view, to be read from afar'],
+  ['t', 'light, dark, or as the system has it'],
+  ['?', 'this help'],
+  ['Esc', 'close a dialog'],
 ];
 
 // Help lists the keys, and turns them off for who needs that (WCAG 2.1.4).
@@ -117,7 +145,8 @@ function useKeys(on, act) {
   useEffect(() => {
     if (!on) return undefined;
     const pressed = (e) => {
-      if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest('input, textarea, select, dialog, [contenteditable]')) return;
+      if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest('input, textarea, select, dialog, [contenteditable]'))
+        return;
       if (current.current(e.key)) e.preventDefault();
     };
     addEventListener('keydown', pressed);
@@ -134,14 +163,25 @@ function Shell({ me, leave, failed }) {
   const main = useRef(null);
   const wall = screen === 'wall';
   const mine = screens.filter(([, , , forBound]) => !me.merchant || forBound);
-  const found = mine.find(([path]) => path === screen) ?? (screen === 'runbook' ? ['runbook', 'Runbook', RunbookScreen] : undefined);
-  useEffect(() => { store.set('keys', keys ? 'on' : 'off'); }, [keys]);
-  useEffect(() => { document.title = `${wall ? 'Wall' : found?.[1] ?? 'Not found'} · Penstock`; }, [screen]);
-  useEffect(() => { document.body.classList.toggle('wall', wall); }, [wall]);
+  const found =
+    mine.find(([path]) => path === screen) ??
+    (screen === 'runbook' ? ['runbook', 'Runbook', RunbookScreen] : undefined);
+  useEffect(() => {
+    store.set('keys', keys ? 'on' : 'off');
+  }, [keys]);
+  useEffect(() => {
+    document.title = `${wall ? 'Wall' : (found?.[1] ?? 'Not found')} · Penstock`;
+  }, [screen]);
+  useEffect(() => {
+    document.body.classList.toggle('wall', wall);
+  }, [wall]);
   useKeys(keys, (key) => {
     const at = '1234567890'.indexOf(key);
     if (at >= 0 && mine[at]) location.hash = `#/${mine[at][0]}`;
-    else if (key === '/') { location.hash = '#/orders'; setTimeout(() => document.getElementById('find')?.focus(), 100); } else if (key === 's') {
+    else if (key === '/') {
+      location.hash = '#/orders';
+      setTimeout(() => document.getElementById('find')?.focus(), 100);
+    } else if (key === 's') {
       document.querySelector('.stopButton:not(:disabled)') && perform(stopOrders(live.snapshot, me.merchant ?? ''));
     } else if (key === 'w') location.hash = wall ? '#/tonight' : '#/wall';
     else if (key === 't') nextTheme();
@@ -150,9 +190,14 @@ function Shell({ me, leave, failed }) {
     return true;
   });
   const [, title, Screen] = found ?? [];
-  return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); main.current.focus(); }}>Skip to the content</a>
-    <header><div class="bar"><a class="brand" href="#/tonight">Penstock</a><nav aria-label="Screens"><ul>${mine.map(([path, name], i) => html`
-      <li key=${path}><a href=${`#/${path}`} aria-current=${path === screen ? 'page' : undefined} title=${keys && i < 10 ? `key ${(i + 1) % 10}` : undefined}>${name}</a></li>`)}</ul></nav>
+  return html`<a class="skip" href="#main" onClick=${(e) => {
+    e.preventDefault();
+    main.current.focus();
+  }}>Skip to the content</a>
+    <header><div class="bar"><a class="brand" href="#/tonight">Penstock</a><nav aria-label="Screens"><ul>${mine.map(
+      ([path, name], i) => html`
+      <li key=${path}><a href=${`#/${path}`} aria-current=${path === screen ? 'page' : undefined} title=${keys && i < 10 ? `key ${(i + 1) % 10}` : undefined}>${name}</a></li>`,
+    )}</ul></nav>
       <div class="me"><span title=${me.expires_at ? `until ${time(me.expires_at)}` : ''}>${me.name} <span class="note">${me.role}${me.merchant ? ` of ${me.merchant}` : ''}</span></span>
         <a class="button small" href=${wall ? '#/tonight' : '#/wall'}>${wall ? 'Leave the wall' : 'Wall'}</a>
         <button type="button" class="small" onClick=${nextTheme} aria-label=${`Theme: ${theme}. Change it`}>${theme}</button>
@@ -160,8 +205,13 @@ function Shell({ me, leave, failed }) {
         <button type="button" class="small" onClick=${leave}>Log out</button></div></div>
       ${failed && html`<${ProblemBox} problem=${failed} />`}<${Header} /></header>
     <main id="main" ref=${main} tabindex="-1"><${Boundary} key=${screen}>
-      ${wall ? html`<h1 class="quiet">Wall</h1><${Tonight} wall=${true} />` : found ? html`<h1>${title}</h1><${Screen} rest=${rest} />`
-        : html`<h1>There is no such page</h1><p>The console has no page ${screen}. <a href="#/tonight">Go to Tonight</a></p>`}<//></main>
+      ${
+        wall
+          ? html`<h1 class="quiet">Wall</h1><${Tonight} wall=${true} />`
+          : found
+            ? html`<h1>${title}</h1><${Screen} rest=${rest} />`
+            : html`<h1>There is no such page</h1><p>The console has no page ${screen}. <a href="#/tonight">Go to Tonight</a></p>`
+      }<//></main>
     ${helping && html`<${Help} close=${() => setHelping(false)} keys=${keys} setKeys=${setKeys} />`}<${Dialogs} />`;
 }
 
@@ -179,9 +229,16 @@ function App() {
       end();
       setMe(null);
     });
-    get(segments('me')).then(setMe, (problem) => { if (problem.status !== 401) { say(problem.message); setMe(null); } });
+    get(segments('me')).then(setMe, (problem) => {
+      if (problem.status !== 401) {
+        say(problem.message);
+        setMe(null);
+      }
+    });
   }, []);
-  useEffect(() => { if (me) start(); }, [me]);
+  useEffect(() => {
+    if (me) start();
+  }, [me]);
   const leave = async () => {
     try {
       if (me.session) await post('/logout');
@@ -196,8 +253,13 @@ function App() {
   if (location.pathname !== '/') {
     return html`<main class="plain" id="main"><h1>There is nothing here</h1><p>Penstock has no page <code>${location.pathname}</code>. <a href="/">Go to the console</a></p></main>`;
   }
-  if (me === undefined) return html`<main class="login" id="main"><h1>Penstock</h1><p class="note">One moment …</p></main>`;
-  if (!me) return html`<${Login} said=${said} enter=${(who) => { say(''); setMe(who); }} />`;
+  if (me === undefined)
+    return html`<main class="login" id="main"><h1>Penstock</h1><p class="note">One moment …</p></main>`;
+  if (!me)
+    return html`<${Login} said=${said} enter=${(who) => {
+      say('');
+      setMe(who);
+    }} />`;
   return html`<${Me.Provider} value=${me}><${Shell} me=${me} leave=${leave} failed=${failed} /><//>`;
 }
 

@@ -1,5 +1,6 @@
-// The live view: one stream of server-sent events, which every screen looks at. When it breaks, that is said at once, what is shown
-// gets its age, and it is begun again with the id of the last event.
+// The live view: one stream of server-sent events, which every screen looks at. When it breaks,
+// that is said at once, what is shown gets its age, and it is begun again with the id of the last
+// event.
 import { headers, problemOf, signOut } from './api.js';
 import { clean } from './text.js';
 import { useEffect, useState } from './lib.js';
@@ -25,7 +26,8 @@ export const live = {
 const watchers = new Set();
 const draw = () => watchers.forEach((f) => f());
 
-// useLive draws a component again with each event, and each second: ages and countdowns go on while the stream doesn't.
+// useLive draws a component again with each event, and each second: ages and countdowns go on while
+// the stream doesn't.
 export function useLive() {
   const [, again] = useState(0);
   useEffect(() => {
@@ -64,7 +66,15 @@ export function end() {
   stop = null;
   lastID = '';
   Object.assign(live, {
-    state: 'connecting', problem: '', snapshot: null, received: 0, offset: 0, history: [], histories: new Map(), lags: [], log: [],
+    state: 'connecting',
+    problem: '',
+    snapshot: null,
+    received: 0,
+    offset: 0,
+    history: [],
+    histories: new Map(),
+    lags: [],
+    log: [],
   });
   draw();
 }
@@ -85,15 +95,24 @@ async function run(over) {
     if (live.state !== 'refused') live.state = 'broken';
     draw();
     tries = live.received > began ? 0 : tries + 1;
-    const pause = live.state === 'refused' ? 30_000 : wait[Math.min(tries, wait.length - 1)] * (0.75 + Math.random() / 2);
+    const pause =
+      live.state === 'refused' ? 30_000 : wait[Math.min(tries, wait.length - 1)] * (0.75 + Math.random() / 2);
     await new Promise((done) => {
       const timer = setTimeout(done, pause);
-      over.addEventListener('abort', () => { clearTimeout(timer); done(); }, { once: true });
+      over.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          done();
+        },
+        { once: true },
+      );
     });
   }
 }
 
-// listen reads the stream until it ends. fetch, and not EventSource, says with which status a server refuses it.
+// listen reads the stream until it ends. fetch, and not EventSource, says with which status a
+// server refuses it.
 async function listen(over) {
   const broken = new AbortController();
   const signal = AbortSignal.any([over, broken.signal]);
@@ -105,7 +124,9 @@ async function listen(over) {
   try {
     heard();
     const response = await fetch('/admin/v1/events', {
-      signal, credentials: 'same-origin', cache: 'no-store',
+      signal,
+      credentials: 'same-origin',
+      cache: 'no-store',
       headers: headers({ Accept: 'text/event-stream', ...(lastID && { 'Last-Event-ID': lastID }) }),
     });
     if (!response.ok) throw problemOf(response, await response.text());
@@ -120,7 +141,11 @@ async function listen(over) {
       parts.forEach(take);
     }
   } catch (e) {
-    throw broken.signal.aborted ? broken.signal.reason : e instanceof TypeError ? new Error('Penstock can\'t be reached from here.') : e;
+    throw broken.signal.aborted
+      ? broken.signal.reason
+      : e instanceof TypeError
+        ? new Error("Penstock can't be reached from here.")
+        : e;
   } finally {
     clearTimeout(timer);
     broken.abort();
@@ -129,7 +154,8 @@ async function listen(over) {
 
 // take takes one event.
 function take(block) {
-  let kind = 'message', data = '';
+  let kind = 'message',
+    data = '';
   for (const line of block.split(/\r?\n/)) {
     const colon = line.indexOf(':');
     const [name, value] = colon < 0 ? [line, ''] : [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, '')];
@@ -154,7 +180,13 @@ function show(s) {
   const at = Math.floor(Date.parse(s.at) / 1000);
   live.offset = Date.parse(s.at) - Date.now();
   live.received = performance.now();
-  live.history = longer(live.history, s.history, { at, accepted: s.totals.accepted, paid: s.totals.paid, refused: s.totals.refused, lag: s.queue.lag });
+  live.history = longer(live.history, s.history, {
+    at,
+    accepted: s.totals.accepted,
+    paid: s.totals.paid,
+    refused: s.totals.refused,
+    lag: s.queue.lag,
+  });
   const histories = new Map();
   for (const a of s.activities) {
     const next = { at, accepted: a.rates.accepted, paid: a.rates.paid, refused: a.rates.refused, lag: null };

@@ -3,10 +3,12 @@
 export const unknown = '–';
 
 // Characters that a name may hide in: controls, and those that turn the direction of text.
-const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+const hidden =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
 // clean shows hidden characters by their numbers.
-export const clean = (s) => s.replace(hidden, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`);
+export const clean = (s) =>
+  s.replace(hidden, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`);
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
@@ -27,7 +29,8 @@ export function bytes(n) {
   return `${tenths.format(n)} ${units[i]}`;
 }
 
-export const millis = (n) => (missing(n) ? unknown : n >= 1000 ? `${tenths.format(n / 1000)} s` : `${tenths.format(n)} ms`);
+export const millis = (n) =>
+  missing(n) ? unknown : n >= 1000 ? `${tenths.format(n / 1000)} s` : `${tenths.format(n)} ms`;
 
 // span is seconds as a person says them: 42 s, 3:07 min, 2:15 h, 3 days.
 export function span(seconds) {
@@ -78,7 +81,17 @@ export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 export const quote = (s) => (/^[A-Za-z0-9._~\/:=@%+,-]+$/.test(s) ? s : `'${s.replaceAll("'", `'\\''`)}'`);
 
 // ctlLine is the line that does the same from a shell. What isn't given is left out.
-export const ctlLine = (words) => ['penstock', 'ctl', ...words.flat().filter((w) => w !== undefined && w !== null && w !== '').map(String).map(quote)].join(' ');
+export const ctlLine = (words) =>
+  [
+    'penstock',
+    'ctl',
+    ...words
+      .flat()
+      .filter((w) => w !== undefined && w !== null && w !== '')
+      .map(String)
+      .map(quote),
+  ].join(' ');
 
 // flag is a flag of such a line, or nothing where it has no value.
-export const flag = (name, value) => (value === undefined || value === null || value === '' ? [] : [`--${name}`, value]);
+export const flag = (name, value) =>
+  value === undefined || value === null || value === '' ? [] : [`--${name}`, value];

@@ -7,8 +7,13 @@ import { span, time, unknown } from './text.js';
 // Me is who is logged in: { name, role, merchant, session, expires_at }.
 export const Me = createContext(null);
 
-const included = { admin: ['admin', 'operator', 'support', 'finance', 'viewer'], operator: ['operator', 'support', 'viewer'],
-  support: ['support', 'viewer'], finance: ['finance', 'viewer'], viewer: ['viewer'] };
+const included = {
+  admin: ['admin', 'operator', 'support', 'finance', 'viewer'],
+  operator: ['operator', 'support', 'viewer'],
+  support: ['support', 'viewer'],
+  finance: ['finance', 'viewer'],
+  viewer: ['viewer'],
+};
 
 // useMay says why this person may not do what needs a role; '' where she may.
 export function useMay(role) {
@@ -19,8 +24,9 @@ export function useMay(role) {
 // useBound is the merchant that the person is bound to, or ''.
 export const useBound = () => useContext(Me).merchant ?? '';
 
-// useGet reads a document, again every so many seconds, and when again() is called. What was read last stays when a read fails:
-// then problem says why, and at how old it is. ask is a path, or a function that is given a signal; '' asks nothing.
+// useGet reads a document, again every so many seconds, and when again() is called. What was read
+// last stays when a read fails: then problem says why, and at how old it is. ask is a path, or a
+// function that is given a signal; '' asks nothing.
 export function useGet(ask, every = 0, key = ask) {
   const [state, set] = useState({ doc: null, problem: null, at: 0, busy: true });
   const [turn, again] = useState(0);
@@ -33,12 +39,16 @@ export function useGet(ask, every = 0, key = ask) {
         const doc = await (typeof ask === 'function' ? ask(over.signal) : get(ask, { signal: over.signal }));
         if (!over.signal.aborted) set({ doc, problem: null, at: Date.now(), busy: false, key });
       } catch (problem) {
-        if (!over.signal.aborted) set((old) => ({ ...old, doc: old.key === key ? old.doc : null, problem, busy: false, key }));
+        if (!over.signal.aborted)
+          set((old) => ({ ...old, doc: old.key === key ? old.doc : null, problem, busy: false, key }));
       }
       if (every && !over.signal.aborted) timer = setTimeout(read, every * 1000);
     };
     read();
-    return () => { over.abort(); clearTimeout(timer); };
+    return () => {
+      over.abort();
+      clearTimeout(timer);
+    };
   }, [key, every, turn]);
   return { ...state, doc: state.key === key ? state.doc : null, again: () => again((n) => n + 1) };
 }
@@ -53,24 +63,29 @@ export function ProblemBox({ problem }) {
   </div>`;
 }
 
-// Loaded shows a document that was read, or why there is none. An old one that can't be read again stays, with its age.
+// Loaded shows a document that was read, or why there is none. An old one that can't be read again
+// stays, with its age.
 export function Loaded({ of, children }) {
   if (!of.doc && of.problem) return html`<${ProblemBox} problem=${of.problem} />`;
   if (!of.doc) return html`<p class="note">Reading …</p>`;
   return html`${of.problem && html`<p class="warning" role="status">This is of ${time(of.at)}: ${of.problem.message}</p>`}${children(of.doc)}`;
 }
 
-// Table is a table of rows. columns: [{ head, cell(row), number, wide }]. It scrolls by itself where it is too wide.
+// Table is a table of rows. columns: [{ head, cell(row), number, wide }]. It scrolls by itself
+// where it is too wide.
 export function Table({ label, columns, rows, empty = 'None.', rowKey, rowClass }) {
   if (!rows.length) return html`<p class="note">${empty}</p>`;
   return html`<div class="scroll" role="region" aria-label=${label} tabindex="0"><table><caption class="quiet">${label}</caption>
     <thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? 'number' : ''}>${c.head || html`<span class="quiet">What to do</span>`}</th>`)}</tr></thead>
-    <tbody>${rows.map((row, i) => html`<tr key=${rowKey ? rowKey(row) : i} class=${rowClass?.(row) ?? ''}>
-      ${columns.map((c) => html`<td class=${`${c.number ? 'number' : ''} ${c.wide ? 'wide' : ''}`}>${c.cell(row) ?? unknown}</td>`)}</tr>`)}
+    <tbody>${rows.map(
+      (row, i) => html`<tr key=${rowKey ? rowKey(row) : i} class=${rowClass?.(row) ?? ''}>
+      ${columns.map((c) => html`<td class=${`${c.number ? 'number' : ''} ${c.wide ? 'wide' : ''}`}>${c.cell(row) ?? unknown}</td>`)}</tr>`,
+    )}
     </tbody></table></div>`;
 }
 
-// Copy puts a text into the clipboard; where the browser has none (plain http), it selects the text.
+// Copy puts a text into the clipboard; where the browser has none (plain http), it selects the
+// text.
 export function Copy({ text, of }) {
   const box = useRef(null);
   const [said, say] = useState('');
@@ -100,8 +115,11 @@ export function Left({ until, over = 'over' }) {
 export const Tag = ({ kind, children }) => html`<span class=${`tag ${kind}`}>${children}</span>`;
 
 // Tiles are a few numbers that matter.
-export const Tiles = ({ of }) => html`<dl class="tiles">${of.filter(Boolean).map(([name, value, kind]) => html`
-  <div class=${kind ?? ''}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+export const Tiles = ({ of }) =>
+  html`<dl class="tiles">${of.filter(Boolean).map(
+    ([name, value, kind]) => html`
+  <div class=${kind ?? ''}><dt>${name}</dt><dd>${value}</dd></div>`,
+  )}</dl>`;
 
 // Field is a labelled input. It calls set with the new value.
 export function Field({ field, value, set }) {
