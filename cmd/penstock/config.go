@@ -111,7 +111,9 @@ func loginSettings() []setting {
 		{key: "oidc-roles", value: func(c *Config) any { return &c.Login.Roles },
 			help: "roles of groups, as group=role or group=role@merchant, with commas between; the most that one gives counts"},
 		{key: "oidc-session", value: func(c *Config) any { return &c.Login.Session },
-			help: "how long a login lasts"},
+			help: "how long a login lasts, by a token too"},
+		{key: "admin-hosts", value: func(c *Config) any { return &c.AdminHosts },
+			help: "names by which browsers reach the admin listener, with commas between; addresses and localhost need no name"},
 	}
 }
 

@@ -40,6 +40,7 @@ type identity struct {
 	role     seckill.Role
 	merchant seckill.MerchantID // "" is all of them
 	session  bool               // a person who has logged in
+	expires  time.Time          // zero: never
 }
 
 // answerWriter notes the status of an answer.

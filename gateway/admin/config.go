@@ -15,6 +15,9 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Login lets people in beside tokens.
 	Login LoginConfig
+	// Hosts are the names by which browsers reach the listener, in lower case and without a port. Addresses and localhost
+	// need not be named.
+	Hosts []string
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
 	// show how a sale goes: open them only where the listener is reached by nobody else.
 	OpenMetrics bool
@@ -57,6 +60,7 @@ type Config struct {
 // DefaultConfig returns the values for production.
 func DefaultConfig() Config {
 	return Config{
+		Login:             LoginConfig{Life: 8 * time.Hour},
 		MaxBody:           1 << 20,
 		MaxLargeBody:      8 << 20,
 		MaxLargeBodies:    4,
@@ -88,7 +92,7 @@ func (c Config) Validate() error {
 		{"max header", int64(c.MaxHeader)},
 		{"read header timeout", int64(c.ReadHeaderTimeout)}, {"read timeout", int64(c.ReadTimeout)},
 		{"request timeout", int64(c.RequestTimeout)}, {"idle timeout", int64(c.IdleTimeout)},
-		{"max in flight", int64(c.MaxInFlight)}, {"token age", int64(c.TokenAge)},
+		{"max in flight", int64(c.MaxInFlight)}, {"token age", int64(c.TokenAge)}, {"login life", int64(c.Login.Life)},
 	} {
 		if v.n <= 0 {
 			errs = append(errs, fmt.Errorf("%s must be above zero", v.name))

@@ -183,7 +183,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows())
+	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows())
 	for _, r := range slices.Concat(rows, letterRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
@@ -294,6 +294,7 @@ func unavailable(o operation) (row, bool) {
 		"PUT /admin/v1/merchants/{merchant}":                       `{"name":"Shop"}`,
 		"POST /admin/v1/merchants/{merchant}/callers":              `{"name":"app","rights":["buy"]}`,
 		"POST /admin/v1/keys":                                      `{"key":"psk_x"}`,
+		"POST /login":                                              `{"token":"pst_unknown"}`,
 		"PUT /admin/v1/activities/{activity}":                      activityBody,
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
 		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,

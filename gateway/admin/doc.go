@@ -10,6 +10,8 @@
 //   - one table (routes) says which role a path needs; there is no other way in;
 //   - a secret (caller key, payment secret, token) leaves once, in the answer that made it; it is in no list, no change and no log,
 //     and keys and tokens are kept as SHA-256 only;
+//   - a person's browser keeps a session in place of a token; it is taken by the hosts that are known, and for a change only with
+//     a field that no page of another site can send;
 //   - every change carries who made it (the token's name) and why; a change that has begun is finished, also when the client
 //     goes away;
 //   - reads see every write that was answered before, on every node: they ask the store for the catalog's version;

@@ -229,7 +229,7 @@ const maxKeptBuffer = 256 << 10
 func (c *call) stillMay(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.server.cfg.RequestTimeout)
 	defer cancel()
-	who, err := c.server.tokens.identify(ctx, c.r.Header.Get("Authorization"), c.server.sessionCookie(c.r))
+	who, err := c.server.tokens.identify(ctx, c.r.Header.Get("Authorization"), c.sessionCookie())
 	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated {
 		return false
 	}

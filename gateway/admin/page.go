@@ -1,15 +1,14 @@
 package admin
 
 import (
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"net/http"
 	"net/http/pprof"
 	profiles "runtime/pprof"
 	"strings"
 	"time"
 
+	"penstock/docs"
 	"penstock/gateway/problem"
 )
 
@@ -18,47 +17,14 @@ import (
 //go:embed openapi.yaml
 var contract []byte
 
-// The front page. A page has no script and no style but the one that its policy names by hash.
-const (
-	indexStyle = `:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}body{max-width:42rem;margin:3rem auto;padding:0 1rem}` +
-		`code{font-family:ui-monospace,monospace}`
-	indexPage = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Penstock admin</title>
-<style>` + indexStyle + `</style>
-</head>
-<body>
-<h1>Penstock admin</h1>
-<p>This listener has the admin API, metrics and profiles. The console isn't part of this version; <code>penstock ctl</code>
-does the same from a shell.</p>
-<ul>
-<li><a href="/openapi.yaml">/openapi.yaml</a>: the admin API under <code>/admin/v1/</code>, with the role that each path needs</li>
-<li><a href="/problems">/problems</a>: every error code, explained</li>
-<li><a href="/livez">/livez</a>, <a href="/readyz">/readyz</a>: whether this process lives, and what isn't ready</li>
-<li><code>/metrics</code>: Prometheus exposition</li>
-<li><code>/debug/pprof/</code>: Go profiles</li>
-</ul>
-<p>Paths that aren't links here need a token: <code>Authorization: Bearer &lt;token&gt;</code>.</p>
-</body>
-</html>
-`
-)
-
 // pages are what never changes, made once.
 type pages struct {
-	indexPolicy string
-	html        map[string][]byte // problems by code; the index is under ""
-	text        map[string][]byte
+	html map[string][]byte // problems by code; the index is under ""
+	text map[string][]byte
 }
 
 func newPages() pages {
-	hash := sha256.Sum256([]byte(indexStyle))
 	p := pages{
-		indexPolicy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) +
-			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		html: map[string][]byte{"": problem.IndexHTML()},
 		text: map[string][]byte{"": problem.IndexText()},
 	}
@@ -78,17 +44,17 @@ const (
 	problemPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-// index answers GET /.
-func (c *call) index() error {
-	c.w.Header().Set("Content-Security-Policy", c.server.pages.indexPolicy)
-	c.write(http.StatusOK, typeHTML, []byte(indexPage))
-	return nil
-}
-
 // openAPI answers GET /openapi.yaml.
 func (c *call) openAPI() error {
 	c.w.Header().Set("Cache-Control", forAWhile)
 	c.write(http.StatusOK, typeYAML, contract)
+	return nil
+}
+
+// runbook answers GET /runbook: what is in docs/runbook.md.
+func (c *call) runbook() error {
+	c.w.Header().Set("Cache-Control", forAWhile)
+	c.write(http.StatusOK, typeText, docs.Runbook)
 	return nil
 }
 

@@ -22,6 +22,7 @@ const (
 	roleNone    seckill.Role = 0
 	noRoute                  = "none"
 	metricsPath              = "/metrics"
+	logoutPath               = "/logout"
 )
 
 // routes is the whole listener: every path, and which role it needs.
@@ -127,9 +128,11 @@ func processRoutes() []route {
 	)
 	return []route{
 		{get, "/", roleNone, (*call).index},
+		{get, "/console/{version}/{file}", roleNone, (*call).asset},
 		{get, "/livez", roleNone, (*call).live},
 		{get, "/readyz", roleNone, (*call).ready},
 		{get, "/openapi.yaml", roleNone, (*call).openAPI},
+		{get, "/runbook", roleNone, (*call).runbook},
 		{get, "/problems", roleNone, (*call).problemPage},
 		{get, "/problems/{code}", roleNone, (*call).problemPage},
 		{get, metricsPath, viewer, (*call).scrape},
@@ -148,7 +151,8 @@ func peopleRoutes() []route {
 	return []route{
 		{http.MethodGet, "/login", roleNone, (*call).beginLogin},
 		{http.MethodGet, "/login/callback", roleNone, (*call).endLogin},
-		{http.MethodPost, "/logout", seckill.RoleViewer, (*call).logout},
+		{http.MethodPost, "/login", roleNone, (*call).logIn},
+		{http.MethodPost, logoutPath, seckill.RoleViewer, (*call).logout},
 		{http.MethodGet, "/admin/v1/me", seckill.RoleViewer, (*call).getHolder},
 	}
 }
@@ -186,11 +190,11 @@ func newMux(s *Server, all []route) *http.ServeMux {
 		if pattern == "/" {
 			pattern = "/{$}"
 		}
-		mux.Handle(pattern, res)
+		mux.Handle(strings.Replace(pattern, "{file}", "{file...}", 1), res) // files have folders
 	}
 	mux.HandleFunc("/", func(_ http.ResponseWriter, r *http.Request) {
 		if c := callOf(r.Context()); c != nil {
-			c.problem(&problem.Problem{Code: problem.NotFound})
+			c.nothing()
 		}
 	})
 	return mux

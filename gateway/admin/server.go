@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/gateway/admin/console"
 	"penstock/gateway/problem"
 	"penstock/limiter"
 	"penstock/seckill"
@@ -33,6 +34,7 @@ type Server struct {
 	metrics   *metrics
 	http      *http.Server
 	pages     pages
+	console   *console.Console
 	idPrefix  string
 	tokens    *tokens
 	places    *limiter.Connections
@@ -59,6 +61,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, deps: deps, quiet: newQuietLog(log), crossSite: http.NewCrossOriginProtection(), pages: newPages(),
+		console:  console.New(console.Config{OIDC: cfg.Login.Provider != nil}),
 		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), large: make(chan struct{}, cfg.MaxLargeBodies),
 		stopping: make(chan struct{}),
 	}
@@ -221,13 +224,15 @@ func (s *Server) admit(c *call) error {
 	if role == roleNone || c.route.pattern == metricsPath && s.cfg.OpenMetrics {
 		return nil
 	}
-	who, err := s.tokens.identify(c.context(), c.r.Header.Get("Authorization"), s.sessionCookie(c.r))
-	if err != nil {
-		if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
-			c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-			s.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(), "request_id", c.id())
+	field, cookie := c.r.Header.Get("Authorization"), c.sessionCookie()
+	if field == "" && cookie != "" {
+		if err := c.guardSession(); err != nil {
+			return err
 		}
-		return err
+	}
+	who, err := s.tokens.identify(c.context(), field, cookie)
+	if err != nil {
+		return c.unknown(err)
 	}
 	if !who.role.Includes(role) {
 		s.quiet.write(kindRoles, slog.LevelWarn, "role refused", "client", c.address(), "token", who.name, "role", roleName(who.role),
@@ -237,6 +242,16 @@ func (s *Server) admit(c *call) error {
 	}
 	c.token = who
 	return c.bounds()
+}
+
+// unknown is the answer to who shows no token that is known, or couldn't be looked up.
+func (c *call) unknown(err error) error {
+	if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
+		c.server.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(),
+			"request_id", c.id())
+	}
+	return err
 }
 
 // refresh brings a written catalog into force here. When that fails, the background refresh does it within moments.

@@ -18,11 +18,11 @@ import (
 	"penstock/seckill"
 )
 
-// LoginConfig lets people in by OpenID Connect. The zero value lets nobody in.
+// LoginConfig lets people in by a token that they show, and by OpenID Connect where there is a provider.
 type LoginConfig struct {
 	Provider *login.Provider
 	Grants   []Grant
-	// Life is how long a session lasts.
+	// Life is how long a session lasts; above zero.
 	Life time.Duration
 	// Secure says that browsers reach the listener over TLS: cookies are for TLS alone then.
 	Secure bool
@@ -84,15 +84,15 @@ const (
 const attemptLife = 10 * time.Minute
 
 // sessionCookie returns the session that a browser shows, or "".
-func (s *Server) sessionCookie(r *http.Request) string {
-	if cookie, err := r.Cookie(s.cookieName(sessionName)); err == nil {
+func (c *call) sessionCookie() string {
+	if cookie, err := c.r.Cookie(c.cookieName(sessionName)); err == nil {
 		return cookie.Value
 	}
 	return ""
 }
 
-func (s *Server) cookieName(name string) string {
-	if s.cfg.Login.Secure {
+func (c *call) cookieName(name string) string {
+	if c.secure() {
 		return securePrefix + name
 	}
 	return name
@@ -102,8 +102,8 @@ func (s *Server) cookieName(name string) string {
 // comes back from the provider, and never with a request that another site makes it send.
 func (c *call) setCookie(name, value string, life time.Duration) {
 	cookie := &http.Cookie{
-		Name: c.server.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,
-		Secure: c.server.cfg.Login.Secure, SameSite: http.SameSiteLaxMode,
+		Name: c.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,
+		Secure: c.secure(), SameSite: http.SameSiteLaxMode,
 	}
 	if life == 0 {
 		cookie.MaxAge = -1
@@ -207,7 +207,7 @@ func (c *call) shownQuery(names ...string) string {
 
 // attempt is the login that this browser has begun; the zero value where there is none.
 func (c *call) attempt() (a attempt) {
-	cookie, err := c.r.Cookie(c.server.cookieName(attemptName))
+	cookie, err := c.r.Cookie(c.cookieName(attemptName))
 	if err != nil {
 		return attempt{}
 	}
@@ -250,15 +250,17 @@ func (c *call) logout() error {
 }
 
 type holderDoc struct {
-	Name     string             `json:"name"`
-	TokenID  seckill.TokenID    `json:"token_id"`
-	Role     string             `json:"role"`
-	Merchant seckill.MerchantID `json:"merchant,omitempty"`
-	Session  bool               `json:"session"`
+	Name      string             `json:"name"`
+	TokenID   seckill.TokenID    `json:"token_id"`
+	Role      string             `json:"role"`
+	Merchant  seckill.MerchantID `json:"merchant,omitempty"`
+	Session   bool               `json:"session"`
+	ExpiresAt *stamp             `json:"expires_at"` // null: never
 }
 
 // getHolder answers GET /admin/v1/me.
-func (c *call) getHolder() error {
-	who := &c.token
-	return c.json(http.StatusOK, holderDoc{who.name, who.id, roleName(who.role), who.merchant, who.session})
+func (c *call) getHolder() error { return c.json(http.StatusOK, newHolderDoc(&c.token)) }
+
+func newHolderDoc(who *identity) holderDoc {
+	return holderDoc{who.name, who.id, roleName(who.role), who.merchant, who.session, stampOf(who.expires)}
 }

@@ -143,8 +143,12 @@ type browser struct {
 func (b *browser) get(target string) *answer { return b.send(http.MethodGet, target) }
 
 func (b *browser) send(method, target string, fields ...string) *answer {
+	return b.sendBody(method, target, "", fields...)
+}
+
+func (b *browser) sendBody(method, target, body string, fields ...string) *answer {
 	b.s.t.Helper()
-	r := b.s.request(method, strings.TrimPrefix(target, b.s.url), "", append(fields, "Authorization", "")...)
+	r := b.s.request(method, strings.TrimPrefix(target, b.s.url), body, append(fields, "Authorization", "")...)
 	for name, value := range b.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}

@@ -331,6 +331,10 @@ func (s *shop) request(method, path, body string, fields ...string) *http.Reques
 			r.Header.Del(f[0])
 		}
 	}
+	if host := r.Header.Get("Host"); host != "" { // net/http has it beside the header
+		r.Host = host
+		r.Header.Del("Host")
+	}
 	return r
 }
 

@@ -65,7 +65,7 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 	if !isVisible(token, maxToken) {
 		return identity{}, refuse(problem.Unauthenticated, "The request has no admin token: send Authorization: Bearer <token>.")
 	}
-	hash := sha256.Sum256([]byte(token))
+	hash := t.hash(token)
 	if t.configured != nil && subtle.ConstantTimeCompare(hash[:], t.configured[:]) == 1 {
 		t.use(ctx, configuredName)
 		return identity{id: configuredName, name: configuredName, role: seckill.RoleAdmin}, nil
@@ -83,6 +83,8 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 	switch {
 	case found == nil:
 		return identity{}, refuse(problem.Unauthenticated, "The admin token isn't known here, or was deleted.")
+	case orphaned(list, found.ID):
+		return identity{}, refuse(problem.Unauthenticated, "The token of this session was deleted: log in again.")
 	case found.Expired(t.now()):
 		what := "The admin token " + found.Name
 		if found.Session {
@@ -91,7 +93,9 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 		return identity{}, refuse(problem.Unauthenticated, what+" expired at "+found.Expires.UTC().Format(problem.TimeFormat)+".")
 	}
 	t.use(ctx, found.ID)
-	return identity{id: found.ID, name: found.Name, role: found.Role, merchant: found.Merchant, session: found.Session}, nil
+	return identity{
+		id: found.ID, name: found.Name, role: found.Role, merchant: found.Merchant, session: found.Session, expires: found.Expires,
+	}, nil
 }
 
 // useTimeout bounds how long a request waits for the note of its token's use, once a minute.

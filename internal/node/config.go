@@ -61,6 +61,8 @@ type Config struct {
 
 	Announce EventsConfig
 	Login    LoginConfig
+	// AdminHosts are further names by which browsers reach the admin listener.
+	AdminHosts []string
 
 	Sale     seckill.Config // Shards is set by Derive
 	Gateway  gateway.Config // Gate is set by Start
@@ -159,6 +161,9 @@ func (c Config) Mistakes() []error {
 	}
 	errs = append(errs, c.checkSecretsKeys())
 	errs = append(errs, c.Login.mistakes()...)
+	if _, err := c.adminHosts(); err != nil {
+		errs = append(errs, err)
+	}
 	errs = Apart(append(errs, c.Derive().Sale.Validate(), c.Gateway.Validate())...)
 	said := make(map[string]bool, len(errs))
 	for _, err := range errs {

@@ -277,6 +277,10 @@ func (n *Node) serveAdmin(context.Context) error {
 	if config.Login, err = n.cfg.Login.admin(); err != nil {
 		return badSetting(err)
 	}
+	config.Login.Secure = config.Login.Secure || n.cfg.AdminTLS.Cert != ""
+	if config.Hosts, err = n.cfg.adminHosts(); err != nil {
+		return badSetting(err)
+	}
 	if n.admin, err = admin.New(config, n.adminDeps(), part(n.root, "admin")); err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -42,14 +44,18 @@ func (c *LoginConfig) provider() login.Config {
 
 // mistakes returns what is wrong with the values, each mistake with its key in front.
 func (c *LoginConfig) mistakes() []error {
+	var errs []error
+	if c.Session < minSession || c.Session > maxSession {
+		errs = append(errs, fmt.Errorf("oidc-session: must be from %v to %v", minSession, maxSession))
+	}
 	if c.Issuer == "" {
 		if c.ClientID != "" || c.RedirectURL != "" || len(c.Roles) > 0 {
-			return []error{errors.New("oidc-issuer: is required with the other settings of oidc")}
+			errs = append(errs, errors.New("oidc-issuer: is required with the other settings of oidc"))
 		}
-		return nil
+		return errs
 	}
 	provider := c.provider()
-	errs := Apart(provider.Validate())
+	errs = append(errs, Apart(provider.Validate())...)
 	if len(c.Roles) == 0 {
 		errs = append(errs, errors.New("oidc-roles: is required with oidc-issuer: nobody would have a role"))
 	}
@@ -58,10 +64,26 @@ func (c *LoginConfig) mistakes() []error {
 			errs = append(errs, fmt.Errorf("oidc-roles: %w", err))
 		}
 	}
-	if c.Session < minSession || c.Session > maxSession {
-		errs = append(errs, fmt.Errorf("oidc-session: must be from %v to %v", minSession, maxSession))
-	}
 	return errs
+}
+
+// adminHosts are the names by which browsers reach the admin listener: the one that it listens at, the one that the identity
+// provider sends people back to, and --admin-hosts.
+func (c *Config) adminHosts() ([]string, error) {
+	var hosts []string
+	if host, _, err := net.SplitHostPort(c.AdminListen); err == nil && host != "" {
+		hosts = append(hosts, strings.ToLower(host))
+	}
+	if u, err := url.Parse(c.Login.RedirectURL); err == nil && u.Hostname() != "" {
+		hosts = append(hosts, strings.ToLower(u.Hostname()))
+	}
+	for _, host := range c.AdminHosts {
+		if err := checkListen("admin-hosts", host+":0"); err != nil || host == "" {
+			return nil, fmt.Errorf("admin-hosts: %q is not the name of a host, like ops.example.com, without scheme and port", host)
+		}
+		hosts = append(hosts, strings.ToLower(host))
+	}
+	return hosts, nil
 }
 
 // admin is what the admin listener works with. The values are sound.

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,5 +41,20 @@ func TestConfig_Login(t *testing.T) {
 	want := []admin.Grant{{Group: "night", Role: seckill.RoleOperator}, {Group: "shop", Role: seckill.RoleViewer, Merchant: "m1"}}
 	if err != nil || got.Provider == nil || !got.Secure || len(got.Grants) != 2 || got.Grants[0] != want[0] || got.Grants[1] != want[1] {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestAdminHosts_AreNames(t *testing.T) {
+	c := DefaultConfig()
+	c.AdminListen, c.Login.RedirectURL, c.AdminHosts = "Ops:8081", "https://sso.example.com/login/callback", []string{"console.example.com"}
+	hosts, err := c.adminHosts()
+	if want := []string{"ops", "sso.example.com", "console.example.com"}; err != nil || !slices.Equal(hosts, want) {
+		t.Errorf("%v, %v", hosts, err)
+	}
+	for _, wrong := range []string{"", "https://ops.example.com", "ops.example.com:443", "*", "a b"} {
+		c.AdminHosts = []string{wrong}
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "admin-hosts: ") {
+			t.Errorf("%q: %v", wrong, err)
+		}
 	}
 }

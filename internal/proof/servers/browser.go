@@ -48,6 +48,12 @@ var (
 	console    = regexp.MustCompile(`CONSOLE[^"]*"(.*)", source`)
 )
 
+// NeedBrowser skips or fails a test where there is no Chromium, like the functions that start a server.
+func NeedBrowser(t testing.TB) {
+	t.Helper()
+	need(t, kindBrowser)
+}
+
 // Render shows a page in a headless Chromium, in a window of width pixels, from a file and without a network.
 func Render(t testing.TB, page []byte, width int) Look {
 	t.Helper()

@@ -96,11 +96,13 @@ var arrows = map[string]arrow{
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
-	"gateway/admin/login": {why: "people by OpenID Connect; what they may is decided by others"},
+	"gateway/admin/login":   {why: "people by OpenID Connect; what they may is decided by others"},
+	"docs":                  {why: "pages for people as files; it needs nothing of ours"},
+	"gateway/admin/console": {why: "the pages as files; they ask the admin API like everybody, so the package needs nothing of ours"},
 	"gateway/admin": {
 		may: []string{
 			"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "internal/live",
-			"gateway/admin/login",
+			"gateway/admin/login", "gateway/admin/console", "docs",
 		},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
@@ -194,6 +196,7 @@ var owners = map[string]owner{
 	"go.yaml.in/yaml/v4": {
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
 	},
+	"github.com/chromedp": {tests: []string{"internal/proof/e2e"}, why: "drives a browser through the console"},
 	"github.com/pb33f/libopenapi": {
 		tests: []string{"gateway", "gateway/admin"}, why: "checks openapi.yaml against answers",
 	},

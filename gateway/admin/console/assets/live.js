@@ -1,0 +1,204 @@
+// The live view: one stream of server-sent events, which every screen looks at. When it breaks,
+// that is said at once, what is shown gets its age, and it is begun again with the id of the last
+// event.
+import { headers, problemOf, signOut } from './api.js';
+import { clean } from './text.js';
+import { useEffect, useState } from './lib.js';
+
+const keep = 900; // points of a history: 15 minutes
+const keepLog = 200; // events that aren't snapshots
+const silence = 4_000; // ms without an event, after which the stream counts as broken
+const wait = [500, 1_000, 2_000, 5_000]; // ms before the next try; the last one again and again
+
+// live is what is known. It is changed in place; draw tells whoever looks.
+export const live = {
+  state: 'connecting', // connecting, open, broken, refused
+  problem: '', // why it is broken
+  snapshot: null,
+  received: 0, // performance.now() of the last snapshot
+  offset: 0, // ms that the server's clock is ahead of ours
+  history: [], // points of the installation
+  histories: new Map(), // activity -> points
+  lags: [],
+  log: [], // { id, kind, at, data }, newest first
+};
+
+const watchers = new Set();
+const draw = () => watchers.forEach((f) => f());
+
+// useLive draws a component again with each event, and each second: ages and countdowns go on while
+// the stream doesn't.
+export function useLive() {
+  const [, again] = useState(0);
+  useEffect(() => {
+    const f = () => again((n) => n + 1);
+    watchers.add(f);
+    return () => watchers.delete(f);
+  }, []);
+  return live;
+}
+
+// now is the server's clock, in ms.
+export const now = () => Date.now() + live.offset;
+
+// age is the seconds since the last snapshot came.
+export const age = () => (live.received ? (performance.now() - live.received) / 1000 : null);
+
+// secondsTo is how long it is until a time of the server; below zero it was.
+export const secondsTo = (at) => (Date.parse(at) - now()) / 1000;
+
+let lastID = '';
+let stop = null;
+
+// start begins to listen; it may be called again.
+export function start() {
+  if (stop) return;
+  const over = new AbortController();
+  stop = () => over.abort();
+  const ticker = setInterval(draw, 1_000);
+  over.signal.addEventListener('abort', () => clearInterval(ticker));
+  run(over.signal);
+}
+
+// end stops listening and forgets everything: what one person may see isn't shown to the next.
+export function end() {
+  stop?.();
+  stop = null;
+  lastID = '';
+  Object.assign(live, {
+    state: 'connecting',
+    problem: '',
+    snapshot: null,
+    received: 0,
+    offset: 0,
+    history: [],
+    histories: new Map(),
+    lags: [],
+    log: [],
+  });
+  draw();
+}
+
+async function run(over) {
+  for (let tries = 0; !over.aborted;) {
+    const began = live.received;
+    try {
+      await listen(over);
+      live.problem = 'The server has ended the stream.';
+    } catch (e) {
+      if (over.aborted) return;
+      if (e.status === 401) signOut();
+      live.problem = e.message;
+      live.state = e.status === 401 || e.status === 403 || e.status === 404 ? 'refused' : 'broken';
+    }
+    if (over.aborted) return;
+    if (live.state !== 'refused') live.state = 'broken';
+    draw();
+    tries = live.received > began ? 0 : tries + 1;
+    const pause =
+      live.state === 'refused' ? 30_000 : wait[Math.min(tries, wait.length - 1)] * (0.75 + Math.random() / 2);
+    await new Promise((done) => {
+      const timer = setTimeout(done, pause);
+      over.addEventListener(
+        'abort',
+        () => {
+          clearTimeout(timer);
+          done();
+        },
+        { once: true },
+      );
+    });
+  }
+}
+
+// listen reads the stream until it ends. fetch, and not EventSource, says with which status a
+// server refuses it.
+async function listen(over) {
+  const broken = new AbortController();
+  const signal = AbortSignal.any([over, broken.signal]);
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => broken.abort(new Error('Nothing has come for some seconds.')), silence);
+  };
+  try {
+    heard();
+    const response = await fetch('/admin/v1/events', {
+      signal,
+      credentials: 'same-origin',
+      cache: 'no-store',
+      headers: headers({ Accept: 'text/event-stream', ...(lastID && { 'Last-Event-ID': lastID }) }),
+    });
+    if (!response.ok) throw problemOf(response, await response.text());
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ''; ;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      heard();
+      text += value;
+      const parts = text.split(/\r?\n\r?\n/);
+      text = parts.pop();
+      parts.forEach(take);
+    }
+  } catch (e) {
+    throw broken.signal.aborted
+      ? broken.signal.reason
+      : e instanceof TypeError
+        ? new Error("Penstock can't be reached from here.")
+        : e;
+  } finally {
+    clearTimeout(timer);
+    broken.abort();
+  }
+}
+
+// take takes one event.
+function take(block) {
+  let kind = 'message',
+    data = '';
+  for (const line of block.split(/\r?\n/)) {
+    const colon = line.indexOf(':');
+    const [name, value] = colon < 0 ? [line, ''] : [line.slice(0, colon), line.slice(colon + 1).replace(/^ /, '')];
+    if (name === 'event') kind = value;
+    else if (name === 'data') data += data ? `\n${value}` : value;
+    else if (name === 'id') lastID = value;
+  }
+  if (!data) return;
+  const doc = JSON.parse(data, (_, v) => (typeof v === 'string' ? clean(v) : v));
+  if (kind === 'live') show(doc);
+  else {
+    live.log.unshift({ id: lastID, kind, at: doc.at ?? new Date(now()).toISOString(), data: doc });
+    live.log.length = Math.min(live.log.length, keepLog);
+  }
+  live.state = 'open';
+  live.problem = '';
+  draw();
+}
+
+// show takes a snapshot. Only the first one has the past: the others are its next second.
+function show(s) {
+  const at = Math.floor(Date.parse(s.at) / 1000);
+  live.offset = Date.parse(s.at) - Date.now();
+  live.received = performance.now();
+  live.history = longer(live.history, s.history, {
+    at,
+    accepted: s.totals.accepted,
+    paid: s.totals.paid,
+    refused: s.totals.refused,
+    lag: s.queue.lag,
+  });
+  const histories = new Map();
+  for (const a of s.activities) {
+    const next = { at, accepted: a.rates.accepted, paid: a.rates.paid, refused: a.rates.refused, lag: null };
+    histories.set(a.activity, longer(live.histories.get(a.activity) ?? [], a.history, next));
+  }
+  live.histories = histories;
+  live.snapshot = s;
+}
+
+// longer is a history with one more point, or the one that the server sent.
+function longer(old, sent, next) {
+  if (sent?.length) return sent.at(-1).at < next.at ? [...sent, next] : sent;
+  if (old.length && old.at(-1).at >= next.at) return old;
+  return [...old.slice(-keep + 1), next];
+}

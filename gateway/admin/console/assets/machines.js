@@ -1,0 +1,215 @@
+// Machines: gateways and workers, the servers that they need, how far the workers are behind, and
+// records that no worker can use.
+import { html, useState } from './lib.js';
+import { del, pages, post, segments } from './api.js';
+import { live, useLive } from './live.js';
+import { Loaded, Section, Table, Tag, Tiles, useGet, useMay } from './ui.js';
+import { Action, reason } from './action.js';
+import { Chart } from './chart.js';
+import { bytes, count, flag, millis, plural, rate, span, time } from './text.js';
+
+const drain = (verb, node, effect, again) => ({
+  title: `${verb} ${node}`,
+  verb,
+  role: 'operator',
+  effect: () => effect,
+  fields: [reason],
+  ctl: (v) => ['nodes', verb.toLowerCase(), node, flag('reason', v.reason)],
+  send: (v) => post(segments('nodes', node, verb.toLowerCase()), { reason: v.reason }),
+  done: (a) => (a.drained ? `${a.node} is asked to take no new buyers.` : `${a.node} is asked to take buyers again.`),
+  after: again,
+});
+
+const forget = (node, again) => ({
+  title: `Forget ${node}`,
+  verb: 'Forget',
+  role: 'operator',
+  effect: () =>
+    "For a machine that won't come back: changes stop waiting for it. One that lives is known again at once.",
+  fields: [reason],
+  ctl: (v) => ['nodes', 'remove', node, flag('reason', v.reason)],
+  send: (v) => del(segments('nodes', node), v.reason),
+  done: () => `${node} is forgotten.`,
+  after: again,
+});
+
+const states = { current: 'good', behind: 'warning', refusing: 'critical', silent: 'critical' };
+
+const breakers = (of) =>
+  Object.entries(of ?? {}).map(
+    ([name, state]) =>
+      html`<${Tag} kind=${state === 'open' ? 'critical' : 'warning'}>${name} ${String(state?.state ?? state)}<//> `,
+  );
+
+function Nodes() {
+  const of = useGet(segments('nodes'), 2);
+  const seen = new Map((live.snapshot?.nodes ?? []).map((n) => [n.node, n]));
+  return html`<${Section} title="Nodes"><${Loaded} of=${of}>${(doc) =>
+    html`<${Table} label="Nodes" rows=${doc.nodes} rowKey=${(n) => n.node} empty="No node is known." columns=${[
+      { head: 'Node', cell: (n) => html`<b>${n.node}</b>` },
+      { head: 'Role', cell: (n) => n.status?.role ?? seen.get(n.node)?.role },
+      {
+        head: 'Settings',
+        cell: (
+          n,
+        ) => html`<${Tag} kind=${states[n.state] ?? 'plain'}>${n.state}<//>${n.not_yet.length > 0 && ` lacks ${n.not_yet.join(', ')}`}
+      ${n.drained && html` <${Tag} kind="warning">drained<//>`}`,
+      },
+      { head: 'Heard', number: true, cell: (n) => `${span(n.silent_ms / 1000)} ago` },
+      { head: 'Level', cell: (n) => seen.get(n.node)?.level },
+      { head: 'In flight', number: true, cell: (n) => count(n.status?.in_flight ?? seen.get(n.node)?.in_flight) },
+      { head: 'Orders', number: true, cell: (n) => rate(seen.get(n.node)?.accepted) },
+      { head: 'Cores', number: true, cell: (n) => seen.get(n.node)?.cpu?.toFixed(2) },
+      { head: 'Memory', number: true, cell: (n) => bytes(seen.get(n.node)?.memory) },
+      { head: 'Lag', number: true, cell: (n) => count(n.status?.lag) },
+      {
+        head: 'Breakers',
+        cell: (n) => {
+          const b = breakers(seen.get(n.node)?.breakers ?? n.status?.breakers);
+          return b.length ? b : 'closed';
+        },
+      },
+      { head: 'Version', cell: (n) => n.status?.version },
+      { head: 'Up since', cell: (n) => time(n.status?.started) },
+      {
+        head: '',
+        cell: (n) => html`<div class="actions">${
+          n.drained
+            ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz says again whether it can answer buyers.', of.again)} />`
+            : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Its /readyz is 503 from within a second, so that a load balancer sends nobody there. It answers what comes all the same.', of.again)} />`
+        }
+      ${n.state === 'silent' && html`<${Action} role="operator" kind="small" action=${forget(n.node, of.again)} />`}</div>`,
+      },
+    ]} />`}<//><//>`;
+}
+
+function Servers() {
+  const s = live.snapshot;
+  if (!s) return html`<p class="note">No live data.</p>`;
+  const kind = { ok: 'good', degraded: 'warning', away: 'critical' };
+  return html`<${Section} title="Servers"><${Table} label="Servers" rows=${s.servers} rowKey=${(x) => `${x.server} ${x.instance} ${x.state} ${x.detail}`} empty="Nothing is known of servers." columns=${[
+    { head: 'Server', cell: (x) => html`<b>${x.server}</b> ${x.instance}` },
+    { head: 'State', cell: (x) => html`<${Tag} kind=${kind[x.state] ?? 'plain'}>${x.state}<//>` },
+    { head: 'Detail', wide: true, cell: (x) => x.detail || '–' },
+    { head: 'As seen by', cell: (x) => x.nodes.join(', ') },
+  ]} />
+  <${Tiles} of=${[
+    ['shards open', count(s.shards.open)],
+    ['closed', count(s.shards.closed), s.shards.closed ? 'warning' : ''],
+    ['being rebuilt', count(s.shards.rebuilding), s.shards.rebuilding ? 'warning' : ''],
+  ]} />
+  <h3>The way of an order</h3><${Table} label="Steps of an order's way" rows=${s.hops} rowKey=${(x) => x.hop} empty="Nothing was measured yet." columns=${[
+    { head: 'Step', cell: (x) => x.hop },
+    { head: 'p50', number: true, cell: (x) => millis(x.p50) },
+    { head: 'p99', number: true, cell: (x) => millis(x.p99) },
+    { head: 'Deadline', number: true, cell: (x) => millis(x.deadline) },
+    { head: 'Late', number: true, cell: (x) => (x.late ? html`<${Tag} kind="warning">${count(x.late)}<//>` : '0') },
+  ]} />
+  <h3>Probes</h3><${Table} label="Probes" rows=${s.probes} rowKey=${(x) => `${x.node} ${x.probe}`} empty="No gateway probes itself." columns=${[
+    { head: 'Probe', cell: (x) => x.probe },
+    { head: 'On', cell: (x) => x.node },
+    {
+      head: 'State',
+      cell: (x) => html`<${Tag} kind=${x.ok ? 'good' : 'critical'}>${x.ok ? 'ok' : 'fails'}<//> ${x.error}`,
+    },
+    { head: 'Took', number: true, cell: (x) => millis(x.took) },
+    { head: 'At', cell: (x) => time(x.at) },
+  ]} /><//>`;
+}
+
+function Queue() {
+  const q = live.snapshot?.queue;
+  const of = useGet(segments('queue'), 5);
+  return html`<${Section} title="Queue">${
+    q &&
+    html`<${Tiles} of=${[
+      ['workers behind', q.lag === null ? '–' : `${count(q.lag)} records`, 'big'],
+      ['oldest record', q.oldest === null ? '–' : span(q.oldest)],
+      ['caught up in', q.lag === 0 ? 'now' : q.catch_up === null ? 'not at this rate' : span(q.catch_up)],
+      ['dead letters', count(q.dead_letters), q.dead_letters ? 'warning' : ''],
+    ]} /><${Chart} title="Records behind" points=${live.history} unit=${count} series=${[{ label: 'behind', colour: 'c3', of: (p) => p.lag }]} />`
+  }
+  <details><summary>Partitions</summary><${Loaded} of=${of}>${(doc) =>
+    html`<${Table} label="Partitions" rows=${doc.partitions} rowKey=${(p) => p.partition} columns=${[
+      { head: 'Partition', number: true, cell: (p) => p.partition },
+      { head: 'Next', number: true, cell: (p) => count(p.next) },
+      { head: 'End', number: true, cell: (p) => count(p.end) },
+      { head: 'Behind', number: true, cell: (p) => count(p.behind) },
+      {
+        head: 'State',
+        cell: (p) => html`<${Tag} kind=${p.state === 'ok' ? 'good' : 'critical'}>${p.state}<//> ${p.detail ?? ''}`,
+      },
+    ]} />`}<//></details><//>`;
+}
+
+const letters = (verb, ids, effect, again, more = {}) => ({
+  title: `${verb} ${plural(ids.length, 'dead letter')}`,
+  verb,
+  role: 'admin',
+  effect: () => effect,
+  fields: [reason],
+  ctl: (v) => ['dead-letters', verb.toLowerCase(), ids, flag('reason', v.reason)],
+  send: (v) => post(segments('dead-letters', verb.toLowerCase()), { ids, reason: v.reason }),
+  after: again,
+  ...more,
+});
+
+// decoded shows a record: what of it is text, and its length. It is binary.
+function decoded(value) {
+  try {
+    const raw = atob(value);
+    const texts = raw.match(/[\x20-\x7e]{3,}/g) ?? [];
+    return html`<p>${plural(raw.length, 'byte')}; its texts:</p><code class="line">${texts.join(' · ') || '–'}</code>`;
+  } catch {
+    return html`<code class="line">${value}</code>`;
+  }
+}
+
+function Letters() {
+  const not = useMay('support');
+  const of = useGet((signal) => pages(segments('dead-letters'), { signal }), 10, 'letters');
+  const [chosen, choose] = useState([]);
+  const toggle = (id) => choose(chosen.includes(id) ? chosen.filter((x) => x !== id) : [...chosen, id]);
+  const again = () => {
+    choose([]);
+    of.again();
+  };
+  return html`<${Section} title="Dead letters" note="Records that no worker can use. Their orders keep their units until you decide.">
+    <${Loaded} of=${of}>${(list) => {
+      const some = chosen.filter((id) => list.some((l) => l.id === id));
+      return html`${
+        some.length > 0 &&
+        html`<div class="actions chosen" role="group" aria-label="The chosen dead letters"><b>${some.length} chosen</b>
+        <${Action} role="admin" action=${letters('Replay', some, 'Their orders are tried again.', again, { done: (a) => `Of ${plural(a.letters, 'letter')}, ${plural(a.opened, 'order')} opened, ${a.rejected} rejected, ${a.parked} still fit nothing.` })} />
+        <${Action} role="admin" kind="danger" action=${letters('Discard', some, 'Their orders are rejected and their units come back. There is no way back.', again, { danger: true, confirm: 'discard', done: (a) => `${plural(a.discarded, 'letter')} discarded.` })} /></div>`
+      }
+      <${Table} label="Dead letters" rows=${list} rowKey=${(l) => l.id} empty="There are none." columns=${[
+        {
+          head: 'Choose',
+          cell: (l) =>
+            html`<input type="checkbox" aria-label=${`Choose dead letter ${l.id}`} checked=${chosen.includes(l.id)} onChange=${() => toggle(l.id)} />`,
+        },
+        { head: 'Id', number: true, cell: (l) => l.id },
+        { head: 'At', cell: (l) => time(l.at) },
+        { head: 'Record', cell: (l) => `${l.partition}/${l.offset}` },
+        { head: 'What is wrong', wide: true, cell: (l) => l.problem },
+        {
+          head: 'Orders',
+          cell: (l) =>
+            (l.orders ?? [l.order]).filter(Boolean).map((o) => html`<a class="id" href=${`#/orders/${o}`}>${o}</a> `),
+        },
+        {
+          head: 'Content',
+          cell: (l) =>
+            l.value
+              ? html`<details><summary>Show</summary>${decoded(l.value)}</details>`
+              : html`<span class="note">${not || 'none'}</span>`,
+        },
+      ]} />`;
+    }}<//><//>`;
+}
+
+export function Machines() {
+  useLive();
+  return html`<${Nodes} /><${Servers} /><${Queue} /><${Letters} />`;
+}

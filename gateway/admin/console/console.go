@@ -1,0 +1,161 @@
+// Package console has the pages by which people run a sale in a browser: what is in assets, made ready to be served.
+//
+//	c := console.New(console.Config{OIDC: true})
+//	page := c.Page()                      // the one page; everything else is loaded by it
+//	f, current := c.File(version, name)   // a script, a style, a picture; f is nil where there is none
+//
+// There is no build step: the files are ES modules and a style, as a browser takes them. The page names each by a
+// version, which is a hash of them all, so that a browser may keep them for ever. The scripts ask the admin API like
+// any other client, and have no rights of their own: what a role may not do is refused by the API.
+//
+// A Console is safe for concurrent use. What it returns belongs to it and must not be changed.
+package console
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// Policy is the content security policy of the page: scripts and styles from this listener alone, nothing inline, no frame
+// around it, and no text that becomes markup.
+const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
+	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// Base is the path below which the files are, with their version behind it.
+const Base = "/console/"
+
+// Config says what the page offers.
+type Config struct {
+	OIDC bool // people may log in by OpenID Connect
+}
+
+// File is something that a browser loads.
+type File struct {
+	Type string // its content type
+	Tag  string // a hash of it, without quotes
+	Body []byte
+	Gzip []byte // the same, compressed; nil where that is no smaller
+}
+
+// Console is all of it.
+type Console struct {
+	cfg  Config
+	load func() *loaded
+}
+
+// loaded is what is made at the first look.
+type loaded struct {
+	version string
+	page    *File
+	files   map[string]*File
+}
+
+// New makes a console. The files are compressed when somebody looks at it first.
+func New(cfg Config) *Console {
+	c := &Console{cfg: cfg}
+	c.load = sync.OnceValue(c.read)
+	return c
+}
+
+// Page returns the page.
+func (c *Console) Page() *File { return c.load().page }
+
+// Version returns the hash of all files.
+func (c *Console) Version() string { return c.load().version }
+
+// File returns a file of the console, or nil. current says that version is the one that there is: then a browser may keep
+// the file for ever.
+func (c *Console) File(version, name string) (f *File, current bool) {
+	all := c.load()
+	return all.files[name], version == all.version
+}
+
+// types are the content types of what is in assets. What isn't listed is not served.
+var types = map[string]string{
+	".js":  "text/javascript; charset=utf-8",
+	".css": "text/css; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+// pageName is the page itself, whose text has the marks below.
+const pageName = "assets/page.html"
+
+// The marks of the page, and what stands in their places.
+const (
+	markVersion  = "{{version}}"
+	markOIDC     = "{{oidc}}"
+	markPreloads = "{{preloads}}"
+)
+
+func (c *Console) read() *loaded {
+	all := &loaded{files: make(map[string]*File)}
+	hash := sha256.New()
+	var names []string
+	page := must(assets.ReadFile(pageName))
+	hash.Write(page)
+	err := fs.WalkDir(assets, "assets", func(name string, d fs.DirEntry, err error) error {
+		kind := types[path.Ext(name)]
+		if err != nil || d.IsDir() || kind == "" {
+			return err
+		}
+		body := must(assets.ReadFile(name))
+		name = strings.TrimPrefix(name, "assets/")
+		hash.Write([]byte(name))
+		hash.Write(body)
+		all.files[name] = newFile(kind, body)
+		names = append(names, name)
+		return nil
+	})
+	must(0, err)
+	all.version = hex.EncodeToString(hash.Sum(nil)[:8])
+	all.page = newFile("text/html; charset=utf-8", c.fill(page, all.version, names))
+	return all
+}
+
+// fill writes a page: scripts are told to the browser at once, before the first of them asks for the next.
+func (c *Console) fill(page []byte, version string, names []string) []byte {
+	var preloads bytes.Buffer
+	slices.Sort(names)
+	for _, name := range names {
+		if path.Ext(name) == ".js" {
+			preloads.WriteString(`<link rel="modulepreload" href="` + Base + version + "/" + name + "\">\n")
+		}
+	}
+	oidc := "no"
+	if c.cfg.OIDC {
+		oidc = "yes"
+	}
+	return []byte(strings.NewReplacer(markVersion, version, markOIDC, oidc, markPreloads+"\n", preloads.String()).Replace(string(page)))
+}
+
+func newFile(kind string, body []byte) *File {
+	sum := sha256.Sum256(body)
+	f := &File{Type: kind, Tag: hex.EncodeToString(sum[:8]), Body: body}
+	var small bytes.Buffer
+	w := must(gzip.NewWriterLevel(&small, gzip.BestCompression))
+	must(w.Write(body))
+	must(0, w.Close())
+	if small.Len() < len(body) {
+		f.Gzip = small.Bytes()
+	}
+	return f
+}
+
+// must returns v. What is embedded can be read, and a buffer takes everything: an error is a mistake of the build.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic("console: " + err.Error())
+	}
+	return v
+}

@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/gateway/problem"
+	"penstock/seckill"
+)
+
+// The session of a person who has shown a token ends with that token. Its id is the token's, a dot, and letters of its own; so it
+// is known whose it is without a field in the store. The token of the configuration has no row there: its sessions are hashed
+// together with it, and are valid where that token is, for as long as it is.
+const (
+	ofToken           = "."
+	configuredSession = "psc_" // begins the secret of such a session
+)
+
+// maxSessions is how many sessions a token may have; the oldest makes room. Without a bound, somebody with a token could take the
+// place of all others (seckill.MaxTokens).
+const maxSessions = 20
+
+// hash is what the store has of a token.
+func (t *tokens) hash(token string) [32]byte {
+	if strings.HasPrefix(token, configuredSession) && t.configured != nil {
+		return sha256.Sum256(append([]byte(token), t.configured[:]...))
+	}
+	return sha256.Sum256([]byte(token))
+}
+
+// orphaned reports whether a session's token is gone.
+func orphaned(list []seckill.Token, session seckill.TokenID) bool {
+	id, _, ok := strings.Cut(string(session), ofToken)
+	if !ok || id == configuredName {
+		return false
+	}
+	return !slices.ContainsFunc(list, func(t seckill.Token) bool { return string(t.ID) == id })
+}
+
+// logIn answers POST /login: who shows a token gets a session, so that the browser need not keep the token. It lasts no longer than
+// the token.
+func (c *call) logIn() error {
+	if err := c.guardHost(); err != nil {
+		return err
+	}
+	m := new(mistakes)
+	o, err := c.body(m, false)
+	if err != nil {
+		return err
+	}
+	shown := o.text("token")
+	o.end()
+	if err := m.err(); err != nil {
+		return err
+	}
+	who, err := c.server.tokens.identify(c.context(), "Bearer "+shown, "")
+	if err == nil && who.session {
+		err = refuse(problem.Unauthenticated, "This is no token, but a session: it can't open another one.")
+	}
+	if err != nil {
+		return c.unknown(err)
+	}
+	c.token = who
+	ctx, cancel := c.lasting()
+	defer cancel()
+	session, secret, err := c.signIn(ctx, &who)
+	if err != nil {
+		return err
+	}
+	c.setCookie(sessionName, secret, session.Expires.Sub(session.Created))
+	return c.json(http.StatusOK, newHolderDoc(&identity{
+		id: session.ID, name: session.Name, role: session.Role, merchant: session.Merchant, session: true, expires: session.Expires,
+	}))
+}
+
+// signIn keeps a session of a token's holder.
+func (c *call) signIn(ctx context.Context, who *identity) (session seckill.Token, secret string, err error) {
+	if err := c.makeRoom(ctx, who.id); err != nil {
+		return session, "", err
+	}
+	prefix := "pss_"
+	if who.id == configuredName {
+		prefix = configuredSession
+	}
+	secret = newSecret(prefix)
+	life := c.server.cfg.Login.Life
+	if !who.expires.IsZero() {
+		life = max(min(life, who.expires.Sub(c.server.tokens.now())), time.Second)
+	}
+	session = seckill.Token{
+		ID: who.id + ofToken + seckill.TokenID(randomLetters(10)), Name: who.name, Role: who.role, Merchant: who.merchant, Session: true,
+		Hash: c.server.tokens.hash(secret),
+	}
+	by := seckill.Author{Actor: who.name, Token: string(session.ID), Address: c.address(), Reason: "login by the token " + who.name}
+	session, err = c.server.keepToken(ctx, session, life, by)
+	return session, secret, err
+}
+
+// makeRoom ends the oldest sessions of a token that has as many as there may be.
+func (c *call) makeRoom(ctx context.Context, id seckill.TokenID) error {
+	list, err := c.server.deps.Store.Tokens(ctx)
+	if err != nil {
+		return failed("read admin tokens", err)
+	}
+	own := slices.DeleteFunc(slices.Clone(list), func(t seckill.Token) bool { return !strings.HasPrefix(string(t.ID), string(id)+ofToken) })
+	slices.SortFunc(own, func(a, b seckill.Token) int { return a.Created.Compare(b.Created) })
+	for len(own) >= maxSessions {
+		err := c.server.deps.Store.DropToken(ctx, own[0].ID, c.author("another login: a token has at most 20 sessions"))
+		if err != nil && !errors.Is(err, seckill.ErrNotFound) {
+			return failed("end the oldest session", err)
+		}
+		own = own[1:]
+	}
+	return nil
+}

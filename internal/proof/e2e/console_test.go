@@ -1,0 +1,273 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// consoleScreens are the paths of the console's screens, without the one of a single order.
+var consoleScreens = []string{
+	"tonight", "flow", "switches", "machines", "orders", "money", "merchants", "preflight", "after", "changes", "wall", "runbook/dead-letters", "nothing",
+}
+
+// consoleShop is a server with something to see on every screen.
+type consoleShop struct {
+	*shop
+	n      *node
+	tokens map[string]string // by role; "bound" is an operator of the merchant
+	orders []string          // the first is paid, the others are open
+}
+
+// openConsoleShop starts a server, and has a sale on it.
+func openConsoleShop(t *testing.T) *consoleShop {
+	t.Helper()
+	n := start(t, "serve", "--data-dir", t.TempDir())
+	s := &consoleShop{n: n, tokens: make(map[string]string)}
+	s.shop = openShop(n, terms{quantity: 100, perUser: 5, window: "1h"})
+	n.admin(200, "PUT", "/admin/v1/activities/later", s.draft(time.Now().Add(time.Hour), terms{quantity: 5, window: "1h"}))
+	for _, role := range []string{"viewer", "support", "operator", "finance", "admin"} {
+		s.tokens[role] = n.admin(201, "POST", "/admin/v1/tokens", fmt.Sprintf(`{"name":%q,"role":%q}`, "of-"+role, role)).field("token")
+	}
+	s.tokens["bound"] = n.admin(201, "POST", "/admin/v1/tokens", `{"name":"of-acme","role":"operator","merchant":"acme"}`).field("token")
+	n.admin(200, "PUT", "/admin/v1/limits", `{"policies":[{"name":"each-caller","key":"caller","rate":400,"burst":400},`+
+		`{"name":"all","key":"global","rate":5000,"burst":5000}],"reason":"the console's test"}`, "If-Match", "*")
+	for i := range 3 {
+		s.orders = append(s.orders, s.mustBuy(n, fmt.Sprintf("buyer-%d", i), fmt.Sprintf("k%d", i)))
+	}
+	if a := s.pay(n, "pay-1", s.orders[0], price); a.status != 200 {
+		t.Fatalf("pay: %v", a)
+	}
+	eventually(t, "the sale in the live view", func() bool {
+		return strings.Contains(string(n.admin(200, "GET", "/admin/v1/live", "").body), `"activity":"618"`)
+	})
+	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second one: it has to go back
+		t.Fatalf("pay: %v", a)
+	}
+	return s
+}
+
+// TestConsole_EveryScreenOfEveryRole opens every screen as every role, presses every button, and has axe look at each, in light
+// and dark, on a desk and on a phone.
+func TestConsole_EveryScreenOfEveryRole(t *testing.T) {
+	s := openConsoleShop(t)
+	lines := make(map[string]bool)
+	for _, role := range []string{"admin", "operator", "support", "finance", "viewer", "bound"} {
+		t.Run(role, func(t *testing.T) {
+			b := openBrowser(t)
+			b.logIn(s.n, s.tokens[role])
+			for _, screen := range append(slices.Clone(consoleScreens), "orders/"+s.orders[0], "orders/find:buyer-1") {
+				s.look(t, b, role, screen, lines)
+			}
+			if bad := b.complained(); len(bad) > 0 {
+				t.Errorf("the browser complains:\n%s", strings.Join(bad, "\n"))
+			}
+		})
+	}
+	t.Run("the lines of ctl are commands", func(t *testing.T) {
+		if len(lines) < 15 {
+			t.Errorf("only %d lines", len(lines))
+		}
+		path, err := binary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range lines {
+			rest, ok := strings.CutPrefix(line, "penstock ctl ")
+			out, err := exec.Command("sh", "-c", path+" ctl "+rest+" --help").CombinedOutput()
+			usage := "penstock ctl " + strings.Join(strings.Fields(rest)[:2], " ")
+			if !ok || err != nil || !strings.Contains(string(out), usage) {
+				t.Errorf("%s: %v\n%.600s", line, err, out)
+			}
+		}
+	})
+}
+
+// look opens a screen, presses its buttons, and has it looked at.
+func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[string]bool) {
+	t.Helper()
+	b.t = t
+	b.open(screen)
+	b.run(nil, "probe.toggles()")
+	var pressed []struct {
+		Name, Title, Line string
+		Why               bool
+	}
+	b.run(&pressed, "probe.buttons('main')")
+	for _, p := range pressed {
+		lines[p.Line] = true
+		if p.Title == "" || !strings.HasPrefix(p.Line, "penstock ctl ") || !p.Why {
+			t.Errorf("%s, button %s: %+v", screen, p.Name, p)
+		}
+	}
+	if role == "viewer" && len(pressed) > 0 {
+		t.Errorf("%s: a viewer may %v", screen, pressed)
+	}
+	var off []string
+	b.run(&off, "probe.off()")
+	for _, reason := range off {
+		if !strings.Contains(reason, "needs the role") || role == "admin" {
+			t.Errorf("%s: %s", screen, reason)
+		}
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		b.prefer(scheme)
+		for _, width := range []int64{1440, 360} {
+			if role != "admin" && (scheme == "dark") != (width == 360) { // the others have the same screens, with buttons that are off
+				continue
+			}
+			b.resize(width, 900)
+			var faults []string
+			b.run(&faults, "probe.faults()")
+			if len(faults) > 0 {
+				t.Errorf("%s, %s, %d px wide:\n%s", screen, scheme, width, strings.Join(faults, "\n"))
+			}
+			b.shoot(fmt.Sprintf("%s-%s-%s-%d", role, strings.NewReplacer("/", "-", ":", "-").Replace(screen), scheme, width))
+		}
+	}
+	b.resize(1440, 1000)
+}
+
+// TestConsole_DoesWhatItSays does a night's work in the console, and asks the API what came of it.
+func TestConsole_DoesWhatItSays(t *testing.T) {
+	s := openConsoleShop(t)
+	b := openBrowser(t)
+	b.logIn(s.n, s.tokens["operator"])
+	did := func(got said, texts ...string) {
+		t.Helper()
+		if !got.Good {
+			t.Errorf("refused: %+v", got)
+		}
+		for _, text := range texts {
+			if !strings.Contains(got.Text+got.Line, text) {
+				t.Errorf("no %q in %+v", text, got)
+			}
+		}
+	}
+	switches := func() string { return string(s.n.admin(200, "GET", "/admin/v1/switches", "").body) }
+
+	b.open("tonight")
+	did(b.act("header", "Stop orders", map[string]string{"kind": "activity", "scope": s.activity, "expires": "30m", "reason": "it's wrong"}),
+		"in force on the only gateway", "orders off --scope activity=618 --expires-in 30m --reason 'it'\\''s wrong'")
+	if a, err := s.buy(s.n, "late", "late", 1); err != nil || a.status != 503 || a.field("code") != "degraded" {
+		t.Errorf("a purchase while orders are stopped: %v %v", a, err)
+	}
+	b.run(nil, "probe.until('Orders are stopped')")
+	b.shoot("stopped")
+	did(b.act("header", "Let orders in", map[string]string{"reason": "right again"}), "in force on the only gateway")
+	b.run(nil, "probe.gone('Orders are stopped')")
+	s.mustBuy(s.n, "late", "late")
+	if strings.Contains(switches(), "right again") {
+		t.Error("the switch is set still")
+	}
+
+	did(b.act("main article", "Pause", map[string]string{"reason": "a break"}), "is paused now")
+	b.run(nil, "probe.until('Resume…')")
+	did(b.act("main article", "Resume", map[string]string{"reason": "on"}), "is published now")
+	did(b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "7", "reason": "found some"}), "107 units in all")
+	if got := b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "-5000", "reason": "too many"}); got.Good ||
+		!strings.Contains(got.Text, "insufficient-stock") {
+		t.Errorf("what the API refused: %+v", got)
+	}
+
+	b.open("flow")
+	did(b.act("main tbody tr", "Edit", map[string]string{"rate": "321", "reason": "less"}), "in force on the only gateway")
+	if limits := s.n.admin(200, "GET", "/admin/v1/limits", ""); !strings.Contains(string(limits.body), `"rate":321`) ||
+		strings.Count(string(limits.body), `"name"`) != 2 {
+		t.Errorf("limits: %s", limits.body)
+	}
+
+	b.open("orders/" + s.orders[1])
+	b.run(nil, "probe.until('buyer-1')")
+	did(b.act("main", "Cancel the order", map[string]string{"reason": "the buyer called"}), "is cancelled now")
+	if got := s.order(s.n, s.orders[1]).field("status"); got != "cancelled" {
+		t.Errorf("the order is %s", got)
+	}
+
+	b.open("changes")
+	b.run(nil, "probe.until('the buyer called')")
+	b.run(nil, "probe.until('added 7 units')")
+	did(b.act("main li", "Take back", map[string]string{"reason": "undone"}), "is taken back")
+}
+
+// TestConsole_Sessions: what a browser keeps, and what it says when that is over.
+func TestConsole_Sessions(t *testing.T) {
+	s := openConsoleShop(t)
+	b := openBrowser(t)
+	b.visit(s.n.private + "/")
+	b.run(nil, `(async () => {
+		await probe.until('Admin token');
+		const field = document.getElementById('token');
+		field.value = 'pst_wrong';
+		document.querySelector('form button[type="submit"]').click();
+		await probe.until('unauthenticated');
+	})()`)
+	b.logIn(s.n, s.tokens["viewer"])
+	b.open("tonight")
+	t.Run("scripts see no secret", func(t *testing.T) {
+		b.t = t
+		var kept string
+		b.run(&kept, "document.cookie + JSON.stringify(localStorage) + JSON.stringify(sessionStorage) + document.documentElement.outerHTML")
+		if strings.Contains(kept, "pst_") || strings.Contains(kept, "pss_") {
+			t.Error("a secret is where scripts see it")
+		}
+	})
+	t.Run("the page is there soon, and is small", func(t *testing.T) {
+		b.t = t
+		var page struct {
+			Paint float64 `json:"paint"`
+			Bytes float64 `json:"bytes"`
+		}
+		b.run(&page, `({ paint: performance.getEntriesByName('first-paint')[0]?.startTime ?? 0,
+			bytes: [...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]
+				.filter((e) => !e.name.includes('/admin/v1/')).reduce((n, e) => n + e.encodedBodySize, 0) })`)
+		t.Logf("first paint after %.0f ms, %.0f bytes", page.Paint, page.Bytes)
+		if page.Bytes <= 0 || page.Bytes > 150_000 {
+			t.Errorf("a page has %.0f bytes", page.Bytes)
+		}
+	})
+	t.Run("names can't turn the text around them", func(t *testing.T) {
+		b.t = t
+		var shown string
+		b.run(&shown, `import(document.querySelector('script[type="module"]').src.replace('app.js', 'text.js')).then((m) => m.clean('a\u202eb\u0000<b>'))`)
+		if shown != "a⟨U+202E⟩b⟨U+0000⟩<b>" {
+			t.Errorf("shown as %q", shown)
+		}
+	})
+	t.Run("a token that is deleted ends it", func(t *testing.T) {
+		b.t = t
+		s.n.admin(204, "DELETE", "/admin/v1/tokens/of-viewer", "")
+		b.run(nil, "probe.until('Your session has ended')")
+	})
+	t.Run("logged out", func(t *testing.T) {
+		b.t = t
+		b.logIn(s.n, s.tokens["operator"])
+		b.run(nil, `(async () => {
+			[...document.querySelectorAll('button')].find((b) => b.textContent === 'Log out').click();
+			await probe.until('You are logged out');
+		})()`)
+		b.visit(s.n.private + "/")
+		b.run(nil, "probe.until('Admin token')")
+	})
+	t.Run("a page that there isn't", func(t *testing.T) {
+		b.t = t
+		b.visit(s.n.private + "/no/such/page")
+		b.run(nil, "probe.until('There is nothing here')")
+	})
+}
+
+// TestConsole_SaysThatTheDataIsOld: the server ends, and what is shown gets older.
+func TestConsole_SaysThatTheDataIsOld(t *testing.T) {
+	s := openConsoleShop(t)
+	b := openBrowser(t)
+	b.logIn(s.n, adminToken)
+	b.open("tonight")
+	b.run(nil, "probe.until('Data: now')")
+	s.n.end(syscall.SIGTERM)
+	b.run(nil, "probe.until('s old. ')")
+	b.run(nil, "probe.until('reached from here')")
+}
