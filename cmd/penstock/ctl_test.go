@@ -98,7 +98,9 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
 
-		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T\S+\nends at +2096-06-18T\S+ \(in [0-9]+ y\)\n.*\n\nSKU +PRICE.*\nphone-x +1999\.00 CNY +10 +2 +1\n$`},
+		{args: "ctl activities put 618 -f -", stdin: ctlActivity,
+			stdout: `state +draft\nstarts at +2026-06-18T\S+\nends at +2096-06-18T\S+ \(in [0-9]+ y\)\n.*\n\n` +
+				`SKU +PRICE.*\nphone-x +1999\.00 CNY +10 +2 +1\n$`},
 		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -:2: is not YAML: `},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\n---\nb: 2", code: 2, stderr: `--file: -:2: has more than one document`},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\na: 2", code: 2, stderr: `--file: -:.* is not YAML: `},
@@ -194,13 +196,22 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it sells nothing any more`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 
+	}, keySteps()...) {
+		s.run(t)
+	}
+}
+
+// TestCtl_SaysHowItIsCalled: without a command, and with a wrong one.
+func TestCtl_SaysHowItIsCalled(t *testing.T) {
+	operated(t)
+	for _, s := range []step{
 		{args: "ctl", stdout: `Available Commands`},
 		{args: "ctl merchants", stdout: `Available Commands`},
 		{args: "ctl merchants list x", code: 2, stderr: `unknown command "x"`},
 		{args: "ctl merchants list -o yaml", code: 2, stderr: `"yaml" is neither table nor json`},
 		{args: "ctl merchants list --timeout 0s", code: 2, stderr: `--timeout: must be above zero`},
 		{args: "ctl merchants list --token-file -", stdin: "pst_wrong", code: 1, stderr: `401 unauthenticated`},
-	}, keySteps()...) {
+	} {
 		s.run(t)
 	}
 }

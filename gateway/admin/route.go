@@ -30,8 +30,6 @@ func routes() []route {
 	const (
 		merchant = "/admin/v1/merchants/{merchant}"
 		activity = "/admin/v1/activities/{activity}"
-		letters  = "/admin/v1/dead-letters"
-		changes  = "/admin/v1/changes"
 		switches = "/admin/v1/switches"
 		limits   = "/admin/v1/limits"
 		tokens   = "/admin/v1/tokens"
@@ -41,7 +39,7 @@ func routes() []route {
 		viewer, admin       = seckill.RoleViewer, seckill.RoleAdmin
 		operator            = seckill.RoleOperator
 	)
-	return append(slices.Concat(processRoutes(), peopleRoutes(), orderRoutes()), []route{
+	return append(slices.Concat(processRoutes(), peopleRoutes(), orderRoutes(), recordRoutes()), []route{
 		{get, "/admin/v1/merchants", viewer, (*call).listMerchants},
 		{get, merchant, viewer, (*call).getMerchant},
 		{put, merchant, admin, (*call).putMerchant},
@@ -84,6 +82,22 @@ func routes() []route {
 		{post, nodes + "/{node}/drain", operator, (*call).drainNode},
 		{post, nodes + "/{node}/undrain", operator, (*call).undrainNode},
 
+		{get, tokens, admin, (*call).listTokens},
+		{post, tokens, admin, (*call).addToken},
+		{del, tokens + "/{token}", admin, (*call).dropToken},
+	}...)
+}
+
+// recordRoutes are those of what is kept for people: dead letters, and changes.
+func recordRoutes() []route {
+	const (
+		letters = "/admin/v1/dead-letters"
+		changes = "/admin/v1/changes"
+
+		get, post               = http.MethodGet, http.MethodPost
+		viewer, operator, admin = seckill.RoleViewer, seckill.RoleOperator, seckill.RoleAdmin
+	)
+	return []route{
 		{get, letters, viewer, (*call).listDeadLetters},
 		{post, letters + "/replay", admin, (*call).replayMany},
 		{post, letters + "/discard", admin, (*call).discardMany},
@@ -93,11 +107,7 @@ func routes() []route {
 		{get, changes, viewer, (*call).listChanges},
 		{get, changes + "/{n}", viewer, (*call).getChange},
 		{post, changes + "/{n}/revert", operator, (*call).revertChange},
-
-		{get, tokens, admin, (*call).listTokens},
-		{post, tokens, admin, (*call).addToken},
-		{del, tokens + "/{token}", admin, (*call).dropToken},
-	}...)
+	}
 }
 
 // orderRoutes are those of orders and of money.

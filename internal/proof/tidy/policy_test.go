@@ -119,8 +119,8 @@ var arrows = map[string]arrow{
 	"cmd/penstock": {
 		may: []string{
 			"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "internal/live", "internal/wait",
-			"limiter", "degrade",
 		},
+		tests: []string{"degrade"}, // the page of switches
 		why: "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
 	},
 
