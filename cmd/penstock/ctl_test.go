@@ -195,7 +195,6 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* say --yes\n$`},
 		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it sells nothing any more`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
-
 	}, keySteps()...) {
 		s.run(t)
 	}

@@ -121,7 +121,7 @@ var arrows = map[string]arrow{
 			"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "internal/live", "internal/wait",
 		},
 		tests: []string{"degrade"}, // the page of switches
-		why: "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
+		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
 	},
 
 	"internal/proof/kafkatest": {
