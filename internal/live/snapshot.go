@@ -33,6 +33,9 @@ type Snapshot struct {
 	// Abnormal is everything that isn't normal, the worst first. Empty means: all is well.
 	Abnormal   []Finding `json:"abnormal"`
 	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
+
+	// MoneyOf is Money by merchant, for tokens that are bound to one.
+	MoneyOf map[string][]Money `json:"-"`
 }
 
 // Bounds of a Snapshot.
@@ -193,15 +196,16 @@ type Money struct {
 
 // Switch is one that isn't at its default.
 type Switch struct {
-	Switch  string     `json:"switch"`
-	Scope   string     `json:"scope"` // "" is everything; else like merchant=m1
-	Value   string     `json:"value"`
-	Effect  string     `json:"effect"` // in plain words
-	Since   *time.Time `json:"since"`
-	Expires *time.Time `json:"expires"`
-	By      string     `json:"by"`
-	Reason  string     `json:"reason"`
-	Stale   bool       `json:"stale"` // set for more than a day, with no end
+	Switch   string     `json:"switch"`
+	Scope    string     `json:"scope"` // "" is everything; else like merchant=m1
+	Value    string     `json:"value"`
+	Effect   string     `json:"effect"` // in plain words
+	Since    *time.Time `json:"since"`
+	Expires  *time.Time `json:"expires"`
+	By       string     `json:"by"`
+	Reason   string     `json:"reason"`
+	Stale    bool       `json:"stale"`    // set for more than a day, with no end
+	Merchant string     `json:"merchant"` // the merchant it is about; "" is the installation
 }
 
 // Hop is a step of an order's way, or of a setting's.
@@ -233,6 +237,7 @@ type Finding struct {
 	Until    *time.Time `json:"until"` // when it ends by itself
 	Ctl      string     `json:"ctl"`   // the penstock ctl line that deals with it; ""
 	Runbook  string     `json:"runbook"`
+	Merchant string     `json:"merchant"` // the merchant it is about; "" is the installation
 }
 
 // Change is the last recorded change.
@@ -241,4 +246,6 @@ type Change struct {
 	At     time.Time `json:"at"`
 	By     string    `json:"by"`
 	Text   string    `json:"text"`
+	// Merchant is the merchant it is about; "" is the installation.
+	Merchant string `json:"merchant"`
 }
