@@ -117,9 +117,11 @@ func orderRoutes() []route {
 	}
 }
 
-// processRoutes are those about this process and its servers.
+// processRoutes are those about this process, its servers, and who is told of it.
 func processRoutes() []route {
 	const (
+		webhooks = "/admin/v1/webhooks"
+
 		get, post     = http.MethodGet, http.MethodPost
 		viewer, admin = seckill.RoleViewer, seckill.RoleAdmin
 	)
@@ -136,6 +138,10 @@ func processRoutes() []route {
 		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
 		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
 		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+
+		{get, webhooks, admin, (*call).listWebhooks},
+		{http.MethodPut, webhooks + "/{name}", admin, (*call).putWebhook},
+		{http.MethodDelete, webhooks + "/{name}", admin, (*call).deleteWebhook},
 	}
 }
 

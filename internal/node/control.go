@@ -14,12 +14,13 @@ import (
 	"penstock/gateway/admin"
 	"penstock/internal/leases"
 	"penstock/internal/settings"
+	"penstock/internal/webhook"
 	"penstock/limiter"
 	"penstock/seckill"
 )
 
-// control is what operators change while a node runs: limits and switches. Workers enforce neither,
-// but know the switches.
+// control is what operators change while a node runs: limits, switches and webhooks. Workers enforce
+// none, but know the switches.
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
@@ -27,6 +28,7 @@ type control struct {
 	switches  *degrade.Controller
 	limits    *limiter.Limiter // nil without RoleGateway
 	admission *gateway.Admission
+	webhooks  *webhook.Sender
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 }
 
@@ -42,12 +44,16 @@ func (n *Node) openSettings(ctx context.Context) error {
 	if n.cfg.Real() { // the embedded parts serve this node alone
 		c.reports.pool = leases.New(n.servers.stock)
 	}
+	if err := n.openWebhooks(); err != nil {
+		return err
+	}
 	parts := []settings.Part{{Name: settings.Switches, Apply: n.applySwitches, Amend: amendSwitches}}
 	if n.role&RoleGateway != 0 {
 		if err := n.openAdmission(); err != nil {
 			return err
 		}
-		parts = append(parts, settings.Part{Name: settings.Limits, Apply: n.applyLimits})
+		parts = append(parts, settings.Part{Name: settings.Limits, Apply: n.applyLimits},
+			settings.Part{Name: settings.Webhooks, Apply: n.applyWebhooks})
 	}
 	config := settings.Config{Node: n.name(), Enforces: n.role&RoleGateway != 0, Path: n.settingsFile()}
 	var err error

@@ -17,10 +17,10 @@ func (n *Node) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
 		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
-		Limits: &n.control.reports, Level: n.control.switches.Level,
+		Limits: &n.control.reports, Webhooks: n.control.webhooks, Level: n.control.switches.Level,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
-			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics,
 		},
 	}
 }

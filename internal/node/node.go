@@ -240,6 +240,9 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
 	}
+	if n.role&RoleGateway != 0 {
+		jobs = append(jobs, Job{"webhooks", degrade.Purchasing, n.control.webhooks.Run})
+	}
 	if n.control.limits != nil {
 		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},
 			Job{"reports of limits", degrade.Other, n.control.reports.run})
