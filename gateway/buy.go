@@ -54,7 +54,7 @@ func (x *exchange) offered(p *seckill.Purchase) bool {
 		if sale == nil || sale.Merchant != p.Caller.Merchant || sale.State == seckill.ActivityDraft {
 			return nil, false
 		}
-		_, item = sale.Offer(p.SKU)
+		x.offer, item = sale.Offer(p.SKU)
 		return sale, item
 	}
 	if _, item := own(x.server.sales.Catalog()); item {
@@ -101,7 +101,7 @@ func (x *exchange) idempotencyKey() string {
 func (x *exchange) accepted(r *seckill.Receipt) {
 	o := &r.Order
 	x.locate(string(o.ID))
-	if r.Replayed {
+	if x.replayed = r.Replayed; x.replayed {
 		x.header(keyReplayed, valueTrue)
 	}
 	x.applied(x.purchase.Wait)

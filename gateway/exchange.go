@@ -27,6 +27,8 @@ type exchange struct {
 	id       []byte // the request id: the client's, or in scratch
 	visit    Visit
 	purchase seckill.Purchase
+	offer    seckill.Offer // that is to be bought
+	replayed bool          // the answer is a repeat's
 	context  *requestContext
 	status   int
 	code     problem.Code // "" after a success
@@ -49,8 +51,22 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 
 // finish counts the answer and lets go of everything that belongs to the request.
 func (x *exchange) finish() {
-	x.server.counters.add(x.stripe, x.route, x.status, x.code, time.Since(x.arrived))
+	took := time.Since(x.arrived)
+	x.server.counters.add(x.stripe, x.route, x.status, x.code, took)
+	if x.route == routeBuy {
+		x.countPurchase(took)
+	}
 	x.release()
+}
+
+// countPurchase counts the answer to a purchase for the live view.
+func (x *exchange) countPurchase(took time.Duration) {
+	a := answered{offer: x.offer, caller: x.purchase.Caller, problem: -1, replayed: x.replayed, took: took}
+	if x.code != "" {
+		a.problem = x.server.counters.codes[x.code] - len(successes)
+		a.soldOut = x.code == problem.SoldOut
+	}
+	x.stripe.traffic.add(&a)
 }
 
 // release lets go of everything that belongs to the request.
@@ -61,7 +77,7 @@ func (x *exchange) release() {
 	x.decoder.shrink(len(x.http.Request.Body()))
 	x.decoder.reset()
 	x.http, x.context, x.param, x.id = nil, nil, nil, nil
-	x.visit, x.purchase = Visit{}, seckill.Purchase{}
+	x.visit, x.purchase, x.offer, x.replayed = Visit{}, seckill.Purchase{}, seckill.Offer{}, false
 	if cap(x.body) > maxKeptAnswer {
 		x.body = nil
 	}

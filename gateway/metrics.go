@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,7 +34,8 @@ type stripe struct {
 	answers [routeCount][outcomeCount]atomic.Uint64
 	buckets [routeCount][len(latencyBounds) + 1]atomic.Uint64
 	sum     [routeCount]atomic.Uint64 // nanoseconds
-	_       [64]byte                  // keeps the next stripe's first counters off this one's last cache line
+	traffic traffic
+	_       [64]byte // keeps the next stripe's first counters off this one's last cache line
 }
 
 // counters counts answers without a lock or a shared cache line.
@@ -42,6 +44,9 @@ type counters struct {
 	entries []*problem.Entry
 	next    atomic.Uint32
 	stripes [stripes]stripe
+
+	taking sync.Mutex
+	spare  *trafficSpan // guarded by taking
 }
 
 func newCounters() *counters {

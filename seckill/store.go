@@ -261,6 +261,8 @@ type Taken struct {
 type AdminStore interface {
 	// Changes returns up to limit changes with a number below before (0: the newest), newest first.
 	Changes(ctx context.Context, before int64, limit int) ([]Change, error)
+	// AdminNews returns how far the records for people go: it costs the same however many there are.
+	AdminNews(ctx context.Context) (AdminNews, error)
 	// FindChange returns one change, or ErrNotFound.
 	FindChange(ctx context.Context, number int64) (Change, error)
 
@@ -370,6 +372,15 @@ type Change struct {
 	Before string // JSON, "" when it was made
 	After  string // JSON, "" when it was deleted
 }
+
+// AdminNews is how far the records for people go.
+type AdminNews struct {
+	Change  int64 // the number of the newest change; 0 without one
+	Letters int64 // dead letters, at most MaxLettersCounted
+}
+
+// MaxLettersCounted is how many dead letters AdminNews counts at most.
+const MaxLettersCounted = 10_000
 
 // DeadLetter is a record that no worker can use, or a promise of one that is parked for its own fault.
 type DeadLetter struct {

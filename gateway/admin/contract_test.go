@@ -185,7 +185,7 @@ func TestContract(t *testing.T) {
 	}
 	rows := slices.Concat(loginRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows(), webhookRows())
 	for _, r := range slices.Concat(rows, letterRows(), controlRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
-		moneyRows(), openRows()) {
+		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
 		}
@@ -316,7 +316,7 @@ func unavailable(o operation) (row, bool) {
 	if o.method+r.path == "GET/admin/v1/keys" {
 		r.path += "?key=psk_x"
 	}
-	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" { // only who asks has to be read
+	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" || r.path == "/admin/v1/events" { // only who asks has to be read
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}
 	}
 	return r, o.Responses["503"] != nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"penstock/degrade"
+	"penstock/internal/live"
 	"penstock/internal/settings"
 	"penstock/internal/vault"
 	"penstock/limiter"
@@ -13,7 +14,7 @@ import (
 	"penstock/seckill/desk"
 )
 
-// Deps is what the listener works with. All fields but Metrics are needed.
+// Deps is what the listener works with. All fields are needed, where nothing else is said.
 type Deps struct {
 	Office Office
 	Store  Store
@@ -35,6 +36,8 @@ type Deps struct {
 	Webhooks Webhooks
 	// Level says at which degrade level this node is. It must not block. nil: it has none.
 	Level func() degrade.LevelState
+	// Live has the live view; nil: there is none.
+	Live *live.Hub
 	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
 	Metrics []func() []Sample
 }

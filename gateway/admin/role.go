@@ -48,7 +48,7 @@ func checkRole(name string) string {
 // handler leaves out what is of other merchants. All other such paths are about the whole installation.
 func forBound(pattern string) bool {
 	switch pattern {
-	case "/logout", "/admin/v1/me", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
+	case "/logout", "/admin/v1/me", "/admin/v1/live", "/admin/v1/events", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
 		"/admin/v1/switches", "/admin/v1/switches/{name}",
 		"/admin/v1/changes", "/admin/v1/changes/{n}", "/admin/v1/changes/{n}/revert",
 		"/admin/v1/orders", "/admin/v1/orders/export", "/admin/v1/orders/{order}", "/admin/v1/orders/{order}/cancel",

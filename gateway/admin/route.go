@@ -138,6 +138,8 @@ func processRoutes() []route {
 		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
 		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
 		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+		{get, "/admin/v1/live", viewer, (*call).getLive},
+		{get, "/admin/v1/events", viewer, (*call).events},
 
 		{get, webhooks, admin, (*call).listWebhooks},
 		{http.MethodPut, webhooks + "/{name}", admin, (*call).putWebhook},

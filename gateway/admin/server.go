@@ -37,6 +37,8 @@ type Server struct {
 	tokens    *tokens
 	places    *limiter.Connections
 
+	stopping chan struct{} // closed when Shutdown begins: streams end
+	stop     sync.Once     // closes it
 	large    chan struct{} // has a value for each large body under way; its capacity bounds them
 	ids      atomic.Uint64
 	draining atomic.Bool
@@ -58,6 +60,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, deps: deps, quiet: newQuietLog(log), crossSite: http.NewCrossOriginProtection(), pages: newPages(),
 		idPrefix: fmt.Sprintf("a%011x-", rand.Uint64()>>20), large: make(chan struct{}, cfg.MaxLargeBodies),
+		stopping: make(chan struct{}),
 	}
 	s.tokens = newTokens(cfg, deps.Store, func() time.Time { return deps.Catalog().Now() })
 	var err error
@@ -97,6 +100,7 @@ func (s *Server) Serve(l net.Listener) error {
 // it again is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.stop.Do(func() { close(s.stopping) })
 	err := s.http.Shutdown(ctx)
 	if err == nil {
 		return nil

@@ -23,6 +23,7 @@ import (
 
 	"penstock/degrade"
 	"penstock/gateway/problem"
+	"penstock/internal/live"
 	"penstock/internal/proof/stocktest"
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
@@ -53,6 +54,7 @@ type shop struct {
 	client *http.Client
 	url    string
 	log    *logged
+	live   *live.Hub
 	tokens map[seckill.Role]string // one for each role, and the configured one under roleNone
 
 	health atomic.Pointer[health]
@@ -85,7 +87,8 @@ func (l *logged) String() string {
 // open starts a shop; change may change its configuration and what it works with.
 func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	t.Helper()
-	s := &shop{t: t, stock: stocktest.NewModel(), queue: new(memoryQueue), log: new(logged), tokens: make(map[seckill.Role]string)}
+	s := &shop{t: t, stock: stocktest.NewModel(), queue: new(memoryQueue), log: new(logged), live: live.NewHub(),
+		tokens: make(map[seckill.Role]string)}
 	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if s.store, err = sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "db")}); err != nil {
@@ -103,7 +106,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	s.health.Store(&health{})
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,
-		Refresh: s.desk.Refresh, Health: s, Limits: noLimits{},
+		Refresh: s.desk.Refresh, Health: s, Limits: noLimits{}, Live: s.live,
 		Queue: func(ctx context.Context) ([]Partition, error) {
 			_, err := s.store.Positions(ctx)
 			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, err

@@ -95,9 +95,14 @@ type Report struct {
 // Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
 // away; without a node none is left.
 func (p *Pool) Share(ctx context.Context, node, text string) ([]Report, error) {
-	calls := []inventory.ScriptCall{{Keys: []string{"limit-reports"}, Args: []string{node, text}}}
+	return p.ShareOn(ctx, "limit-reports", node, text)
+}
+
+// ShareOn is Share on another board, with reports of something else.
+func (p *Pool) ShareOn(ctx context.Context, board, node, text string) ([]Report, error) {
+	calls := []inventory.ScriptCall{{Keys: []string{board}, Args: []string{node, text}}}
 	if err := p.run.Run(ctx, p.report, calls); err != nil {
-		return nil, fmt.Errorf("share reports of limits: %w", err)
+		return nil, fmt.Errorf("share %s: %w", board, err)
 	}
 	reply := calls[0].Reply
 	if len(reply)%3 != 0 {

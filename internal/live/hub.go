@@ -101,11 +101,13 @@ func (f *Filter) takes(e *Event) bool {
 //	for event := range w.Events() { … } // ends when the hub does, or when this reader is too slow
 type Hub struct {
 	instance string // part of ids, so that another process's are known for such
+	past     Histories
 
 	mu       sync.Mutex
 	kept     []Event               // guarded by mu: the newest MaxKept but live ones, oldest first
 	number   uint64                // guarded by mu: of the newest
 	view     *View                 // guarded by mu: the newest; nil before the first
+	looked   time.Time             // guarded by mu: when somebody asked for a snapshot last
 	watchers map[*Watcher]struct{} // guarded by mu
 	closed   bool                  // guarded by mu
 	cut      uint64                // guarded by mu: watchers that were too slow
@@ -247,6 +249,7 @@ func (h *Hub) Show(s *Snapshot) {
 		return
 	}
 	h.view = NewView(s)
+	h.past.Add(s)
 	e := Event{Type: EventLive, At: s.At, View: h.view}
 	for w := range h.watchers {
 		w.sendLocked(&e)
@@ -257,7 +260,38 @@ func (h *Hub) Show(s *Snapshot) {
 func (h *Hub) View() *View {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.looked = time.Now()
 	return h.view
+}
+
+// Latest is View for parts that work on it: it isn't taken for a look.
+func (h *Hub) Latest() *View {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.view
+}
+
+// WithHistory returns the JSON of a snapshot with the last fifteen minutes, as a merchant may see it.
+func (h *Hub) WithHistory(v *View, merchant string) ([]byte, error) {
+	return NewView(h.past.Fill(v.snapshot)).JSON(merchant)
+}
+
+// watchedFor is for how long after a look the stock is read as if somebody watched.
+const watchedFor = 10 * time.Second
+
+// Watched reports whether somebody looks at snapshots: what costs something is read for them alone.
+func (h *Hub) Watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.looked.IsZero() && time.Since(h.looked) < watchedFor {
+		return true
+	}
+	for w := range h.watchers {
+		if w.filter.takes(&Event{Type: EventLive}) {
+			return true
+		}
+	}
+	return false
 }
 
 // HubStats is what a hub does.

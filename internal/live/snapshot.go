@@ -11,7 +11,7 @@ type Snapshot struct {
 	Complete bool      `json:"complete"` // every known node's data is in it
 	Missing  []string  `json:"missing"`  // nodes that are known and whose data is older than StaleAfter
 	Totals   Rates     `json:"totals"`   // of the installation
-	History  []Point   `json:"history"`  // of the installation, a point a second, oldest first; only in the first event and in GET live?history
+	History  []Point   `json:"history"`  // a point a second, oldest first; only in the first event and in GET live?history
 	Latency  Latency   `json:"latency"`  // of POST /v1/orders, all gateways, last 10 s
 
 	Activities []Activity `json:"activities"` // hottest first, at most MaxActivities; the rest is summed in Others

@@ -63,6 +63,7 @@ func (n *Node) openSettings(ctx context.Context) error {
 	}
 	c.publisher = &settings.Publisher{
 		Store: n.servers.database, Board: n.servers.stock, Watcher: c.watcher, Wait: publishWait,
+		Took: func(d time.Duration, _ bool) { n.live.spread.Observe(d) },
 		Nudge: func() {
 			c.watcher.Nudge()
 			n.servers.stock.Ring(ringSettings)

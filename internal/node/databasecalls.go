@@ -338,6 +338,15 @@ func (d *database) Changes(ctx context.Context, before int64, limit int) ([]seck
 	return s.Changes(ctx, before, limit)
 }
 
+// AdminNews implements seckill.Store.
+func (d *database) AdminNews(ctx context.Context) (seckill.AdminNews, error) {
+	s, err := d.store()
+	if err != nil {
+		return seckill.AdminNews{}, err
+	}
+	return s.AdminNews(ctx)
+}
+
 // FindChange implements seckill.Store.
 func (d *database) FindChange(ctx context.Context, number int64) (seckill.Change, error) {
 	s, err := d.store()

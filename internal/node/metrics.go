@@ -8,6 +8,7 @@ import (
 
 	"penstock/gateway/admin"
 	"penstock/internal/batch"
+	"penstock/internal/timing"
 	"penstock/inventory"
 	"penstock/seckill/backoffice"
 )
@@ -18,9 +19,10 @@ func (n *Node) adminDeps() admin.Deps {
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
 		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
 		Limits: &n.control.reports, Webhooks: n.control.webhooks, Level: n.control.switches.Level,
+		Live: n.live.hub,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
-			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
 		},
 	}
 }
@@ -51,6 +53,8 @@ type observations struct {
 	looked  bool                                // guarded by mu: lag and waiting were looked at
 	waiting time.Duration                       // guarded by mu: of the oldest step of an order; negative where it isn't known
 	money   *observedMoney                      // guarded by mu: nil where it isn't known
+
+	announcing timing.Histogram // ages of the oldest step of an order that waits, at each look
 }
 
 // shard notes what a shard said.
@@ -63,15 +67,22 @@ func (o *observations) shard(id inventory.ShardID, levels inventory.Levels, err 
 	o.shards[id] = observedShard{levels, err == nil}
 }
 
-// observeEvery is how often lags are looked at.
-const observeEvery = 5 * time.Second
+// observeEvery is how often lags are looked at, and moneyLooks how many of these looks there are between two
+// at money.
+const (
+	observeEvery = time.Second
+	moneyLooks   = 5
+)
 
 // observe looks at lags until ctx ends.
 func (n *Node) observe(ctx context.Context) {
 	tick := time.NewTicker(observeEvery)
 	defer tick.Stop()
-	for {
+	for i := 0; ; i++ {
 		n.observeOnce(ctx)
+		if i%moneyLooks == 0 {
+			n.lookAtMoney(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -91,13 +102,22 @@ func (n *Node) observeOnce(ctx context.Context) {
 	if n.sale.Events != nil {
 		if w, err := n.servers.database.EventsWaiting(ctx); err == nil {
 			waiting = w
+			n.observed.announcing.Observe(w)
 		}
 	}
-	money := n.observeMoney(ctx)
 	o := n.observed
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lag, o.waiting, o.money, o.looked = lag, waiting, money, true
+	o.lag, o.waiting, o.looked = lag, waiting, true
+}
+
+func (n *Node) lookAtMoney(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Sale.StoreTimeout)
+	defer cancel()
+	money := n.observeMoney(ctx)
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	n.observed.money = money
 }
 
 // edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.

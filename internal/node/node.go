@@ -31,6 +31,7 @@ type Node struct {
 	health   *health
 	observed *observations
 	timeouts timeoutSwitch // of the loop that cancels orders
+	live     *liveView
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -67,6 +68,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
 	}
 	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
+	n.live = newLiveView()
 	var err error
 	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
 		return nil, err
@@ -186,6 +188,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
 		Held:    n.heldTimeouts,
+		Moved:   n.live.moved.count,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
@@ -235,6 +238,8 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
 		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) }},
 		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
+		{"live view", degrade.Purchasing, n.runLive}, {"live books", degrade.Purchasing, n.runBooks},
+		{"live stock", degrade.Purchasing, n.runStock},
 		{"level", degrade.Purchasing, n.findLevel}, {"uses of tokens and keys", degrade.Other, n.noteUses},
 	}
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
@@ -248,7 +253,7 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 			Job{"reports of limits", degrade.Other, n.control.reports.run})
 	}
 	if n.cfg.Real() {
-		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog})
+		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog}, Job{"live frames", degrade.Purchasing, n.runFrames})
 	} else {
 		jobs = append(jobs, Job{"disk", degrade.Purchasing, n.watchDisk})
 	}
@@ -298,6 +303,7 @@ func (n *Node) servePublic(context.Context) error {
 	if n.gateway, err = gateway.New(n.cfg.Gateway, n.sale.Desk, n.health, part(n.root, "gateway")); err != nil {
 		return badSetting(err)
 	}
+	n.live.edge.Store(n.gateway)
 	n.control.switches.Resize(int(n.gateway.Stats().MaxInFlight))
 	n.serveOn("public listener", n.cfg.ListenTLS.on(n.public), n.gateway.Serve)
 	return nil

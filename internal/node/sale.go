@@ -45,6 +45,9 @@ type Seams struct {
 	Announcer seckill.Announcer
 	Seen      func(shard inventory.ShardID, item inventory.ItemID) (inventory.Sighting, bool)
 
+	// Moved is told of orders that the desk has paid or cancelled; nil is nobody (see desk.Parts).
+	Moved func(o *seckill.Order)
+
 	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
 
@@ -106,7 +109,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	}
 	d, err := desk.New(cfg, desk.Parts{
 		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
-		Open: seams.Open, Log: part(log, "desk"),
+		Moved: seams.Moved, Open: seams.Open, Log: part(log, "desk"),
 	})
 	if err != nil {
 		return nil, err

@@ -28,6 +28,18 @@ func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]seckill
 		"SELECT "+changeColumns+" FROM changes WHERE number < $1 ORDER BY number DESC LIMIT $2", before, max(limit, 0))
 }
 
+// AdminNews implements seckill.AdminStore.
+func (s *Store) AdminNews(ctx context.Context) (seckill.AdminNews, error) {
+	found, err := list(ctx, s, "look for news", func(rows pgx.Rows) (n seckill.AdminNews, err error) {
+		return n, rows.Scan(&n.Change, &n.Letters)
+	}, `SELECT coalesce((SELECT max(number) FROM changes), 0), (SELECT count(*) FROM (SELECT FROM dead_letters LIMIT $1) l)`,
+		seckill.MaxLettersCounted)
+	if err != nil || len(found) == 0 {
+		return seckill.AdminNews{}, err
+	}
+	return found[0], nil
+}
+
 // FindChange implements seckill.AdminStore.
 func (s *Store) FindChange(ctx context.Context, number int64) (seckill.Change, error) {
 	what := fmt.Sprintf("find change %d", number)

@@ -18,6 +18,9 @@ type Publisher struct {
 	Watcher *Watcher
 	// Nudge, if there is one, makes this process's own watcher look now, and those of the others.
 	Nudge func()
+	// Took, if there is one, is told how long a change took until it was in force on every gateway that is
+	// alive; all is false where it wasn't within Wait.
+	Took func(d time.Duration, all bool)
 	// Wait bounds how long Publish waits for the nodes; the contract says one second.
 	Wait time.Duration
 }
@@ -87,17 +90,26 @@ func (p *Publisher) await(ctx context.Context, out Published, look func(context.
 	defer cancel()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	began := time.Now()
 	for {
 		if seen, pending, err := look(ctx); err == nil {
 			if out = seen; pending == 0 {
+				p.took(began, true)
 				return out
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			p.took(began, false)
 			return out
 		}
+	}
+}
+
+func (p *Publisher) took(began time.Time, all bool) {
+	if p.Took != nil {
+		p.Took(time.Since(began), all)
 	}
 }
 

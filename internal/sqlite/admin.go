@@ -40,6 +40,16 @@ func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]seckill
 	return out, nil
 }
 
+// AdminNews implements seckill.AdminStore.
+func (s *Store) AdminNews(ctx context.Context) (n seckill.AdminNews, err error) {
+	err = s.read(ctx, "look for news", func(q *statements) error {
+		rows, err := q.query(ctx, `SELECT coalesce((SELECT max(number) FROM changes), 0),
+			(SELECT count(*) FROM (SELECT 1 FROM dead_letters LIMIT ?))`, seckill.MaxLettersCounted)
+		return each(rows, err, func(rows *sql.Rows) error { return rows.Scan(&n.Change, &n.Letters) })
+	})
+	return n, err
+}
+
 // FindChange implements seckill.AdminStore.
 func (s *Store) FindChange(ctx context.Context, number int64) (seckill.Change, error) {
 	var out seckill.Change

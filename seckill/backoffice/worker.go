@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/internal/timing"
 	"penstock/inventory"
 	"penstock/seckill"
 )
@@ -39,6 +40,7 @@ type Worker struct {
 	incarnation string         // of Run's goroutine: of the database that the positions were read from
 
 	counts WorkerCounts
+	took   timing.Histogram
 }
 
 // WorkerCounts counts what a worker made of promises since it was made. Opened, Exists, Rejected, Skipped
@@ -70,6 +72,10 @@ func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.
 
 // Counts returns the worker's counters.
 func (w *Worker) Counts() *WorkerCounts { return &w.counts }
+
+// Took returns how long pages took from their gateway until their orders were committed, as far as the two
+// machines' clocks agree.
+func (w *Worker) Took() *timing.Histogram { return &w.took }
 
 // Run works until ctx ends.
 func (w *Worker) Run(ctx context.Context) {
@@ -185,6 +191,10 @@ func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	}
 	w.counts.Stuck.Store(int64(len(w.unread)))
 	w.queue.Committed(batch.Moves)
+	now := time.Now()
+	for i := range batch.Pages {
+		w.took.Observe(now.Sub(batch.Pages[i].Put))
+	}
 	w.told(accepted)
 	return nil
 }
@@ -385,11 +395,19 @@ type Teller struct {
 	stock   seckill.Books
 	suspect func(context.Context, inventory.Ref) error
 	log     *slog.Logger
-	told    chan []seckill.Acceptance
+	told    chan untold
 	failing trouble // of Run's goroutine
 
 	confirmed atomic.Int64
 	dropped   atomic.Int64
+	took      timing.Histogram
+	oldest    atomic.Int64 // when what is being told was committed, in nanoseconds since 1970; 0: nothing is
+}
+
+// untold is what a transaction decided, and when it was committed.
+type untold struct {
+	at       time.Time
+	accepted []seckill.Acceptance
 }
 
 // tellQueue is how many transactions may wait to be told.
@@ -397,7 +415,7 @@ const tellQueue = 256
 
 // NewTeller makes a teller. suspect asks for the rebuild of a shard.
 func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, log *slog.Logger) *Teller {
-	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan []seckill.Acceptance, tellQueue),
+	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan untold, tellQueue),
 		failing: trouble{log: log, failing: "orders can't be confirmed, the sweeper will", over: "orders are confirmed again"}}
 }
 
@@ -407,10 +425,19 @@ func (t *Teller) Told(accepted []seckill.Acceptance) {
 		return
 	}
 	select {
-	case t.told <- accepted:
+	case t.told <- untold{time.Now(), accepted}:
 	default:
 		t.dropped.Add(int64(len(accepted)))
 	}
+}
+
+// Took returns how long holds took from their orders' commit until they were confirmed, and for how long the
+// oldest that isn't yet has waited.
+func (t *Teller) Took() (took *timing.Histogram, oldest time.Duration) {
+	if at := t.oldest.Load(); at != 0 {
+		oldest = max(0, time.Since(time.Unix(0, at)))
+	}
+	return &t.took, oldest
 }
 
 // Counts returns how many holds were confirmed, and how many orders were left to the sweeper.
@@ -432,16 +459,20 @@ func (t *Teller) Step(ctx context.Context) error {
 
 // next tells what waits, together. It reports false when the process ends.
 func (t *Teller) next(ctx context.Context, ended <-chan struct{}) bool {
-	var all []seckill.Acceptance
+	var first untold
 	select {
 	case <-ended:
 		return false
-	case all = <-t.told:
+	case first = <-t.told:
 	}
+	all := first.accepted
 	for len(t.told) > 0 && len(all) < tellBatch {
-		all = append(all, <-t.told...)
+		all = append(all, (<-t.told).accepted...)
 	}
+	t.oldest.Store(first.at.UnixNano())
 	t.tell(ctx, all)
+	t.oldest.Store(0)
+	t.took.Observe(time.Since(first.at))
 	return true
 }
 

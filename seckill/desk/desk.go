@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"penstock/internal/batch"
+	"penstock/internal/timing"
 	"penstock/inventory"
 	"penstock/seckill"
 )
@@ -23,6 +24,8 @@ type Parts struct {
 	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has: units are
 	// to be moved. It must not block. nil is nobody.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is nobody.
+	Moved func(o *seckill.Order)
 	// Open decrypts a payment secret of an owner, as the catalog has it. nil takes it as it is.
 	Open func(sealed, owner string) (string, error)
 	Log  *slog.Logger // with its component
@@ -39,6 +42,7 @@ type Desk struct {
 	node     string
 	wanted   func(shard inventory.ShardID, item inventory.ItemID)
 	open     func(sealed, owner string) (string, error)
+	moved    func(o *seckill.Order)
 	made     time.Time // the desk's own times are durations since then
 	log      *slog.Logger
 	statuses *batch.Batcher[seckill.OrderID, seckill.Order]
@@ -59,7 +63,17 @@ type Desk struct {
 	drained atomic.Bool
 	failing atomic.Bool // Run's last refresh failed
 	counts  Counts
+	hops    Hops
 }
+
+// Hops are how long purchases take from hop to hop, sampled: one purchase of each page.
+type Hops struct {
+	Hold timing.Histogram // from the arrival of the purchase that waited longest until its unit is held
+	Page timing.Histogram // from there until the page is acknowledged
+}
+
+// Hops returns the desk's. They only grow.
+func (d *Desk) Hops() *Hops { return &d.hops }
 
 // Counts are a desk's counters since it was made.
 type Counts struct {
@@ -79,12 +93,16 @@ func New(cfg seckill.Config, parts Parts) (*Desk, error) {
 		return nil, errors.New("desk: stock, queue, store and log are needed")
 	}
 	d := &Desk{
-		cfg: cfg, stock: parts.Stock, queue: parts.Queue, store: parts.Store, node: parts.Node, wanted: parts.Wanted, log: parts.Log,
+		cfg: cfg, stock: parts.Stock, queue: parts.Queue, store: parts.Store, node: parts.Node, wanted: parts.Wanted,
+		moved: parts.Moved, log: parts.Log,
 		made:     time.Now(),
 		draining: make(chan struct{}), behind: make(chan struct{}, 1), loading: make(chan struct{}, 1),
 	}
 	if d.open = parts.Open; d.open == nil {
 		d.open = func(secret, _ string) (string, error) { return secret, nil }
+	}
+	if d.moved == nil {
+		d.moved = func(*seckill.Order) {}
 	}
 	d.seats.New = func() any { return &seat{done: make(chan struct{}, 1)} }
 	d.flights.New = func() any { return newFlight(d) }
@@ -213,8 +231,8 @@ func (d *Desk) ref(offer seckill.Offer, id string) inventory.Ref {
 	return inventory.Ref{Shard: shard, Epoch: d.stock.Epoch(shard)}
 }
 
-// shards returns the shards of an offer.
-func (d *Desk) shards(offer seckill.Offer) []inventory.ShardID {
+// Shards returns the shards of an offer.
+func (d *Desk) Shards(offer seckill.Offer) []inventory.ShardID {
 	shards := make([]inventory.ShardID, offer.Spread)
 	for i := range shards {
 		shards[i] = d.shard(offer, i)
@@ -241,6 +259,18 @@ func (d *Desk) InStock(offer seckill.Offer) (inStock bool, age time.Duration) {
 		age = max(age, seen)
 	}
 	return false, age
+}
+
+// Gone reports whether the offer is known to have no unit on any of its shards. It is the other way round
+// from InStock where a shard isn't known: then nothing is said.
+func (d *Desk) Gone(offer seckill.Offer) bool {
+	for i := range offer.Spread {
+		shard := d.shard(offer, i)
+		if has, _ := d.stock.InStock(shard, offer.ID); has || d.stock.Epoch(shard) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // elsewhere reports whether a shard other than this one may have a unit of the offer: it was last

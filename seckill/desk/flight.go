@@ -19,10 +19,11 @@ type flight struct {
 	acked func(error) // f.acknowledged as a value
 	timer *time.Timer
 
-	queue *shardQueue
-	call  inventory.HoldCall
-	page  seckill.Page
-	value []byte // the queue's between Put and done
+	queue  *shardQueue
+	call   inventory.HoldCall
+	page   seckill.Page
+	value  []byte        // the queue's between Put and done
+	heldAt time.Duration // when its holds were given, since the desk was made
 
 	mu    sync.Mutex
 	seats []*seat // written under mu, while the timer is set
@@ -138,6 +139,8 @@ func (f *flight) held(rest []*seat) []*seat {
 		f.desk.queue.Release(unused)
 	}
 	if len(kept) > 0 {
+		f.heldAt = f.desk.now()
+		f.desk.hops.Hold.Observe(f.heldAt - kept[0].arrived.Sub(f.desk.made)) // the first has waited longest
 		f.put()
 	} else {
 		f.end()
@@ -166,7 +169,9 @@ func (f *flight) acknowledged(err error) {
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
-	if err != nil {
+	if err == nil {
+		f.desk.hops.Page.Observe(f.desk.now() - f.heldAt)
+	} else {
 		err = &inventory.UnknownError{Err: fmt.Errorf("put the page: %w", err)}
 	}
 	for _, s := range f.seats {

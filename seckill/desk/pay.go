@@ -62,9 +62,10 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 		return seckill.Order{}, errPaymentReused
 	case seckill.PaymentLocked:
 		return seckill.Order{}, errLocked
-	default:
-		return public(order), nil
+	case seckill.PaymentBooked:
+		d.moved(&order)
 	}
+	return public(order), nil
 }
 
 // book has the store decide about a payment, and returns the order afterwards: its row, or what is known of

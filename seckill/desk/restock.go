@@ -175,7 +175,7 @@ var errUndone = &seckill.Failure{
 // shares reads the units that each shard of the offer has, and the hold of an earlier attempt
 // there.
 func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([]share, error) {
-	shards := o.desk.shards(offer)
+	shards := o.desk.Shards(offer)
 	shares := make([]share, len(shards))
 	for i, shard := range shards {
 		ref := inventory.Ref{Shard: shard, Epoch: o.stock.Epoch(shard)}

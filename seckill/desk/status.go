@@ -201,5 +201,8 @@ func (d *Desk) cancel(ctx context.Context, order seckill.Order, ref inventory.Re
 	case moved.Order.State != seckill.OrderCancelled:
 		return seckill.Order{}, errNotCancellable
 	}
+	if moved.Now {
+		d.moved(&moved.Order)
+	}
 	return moved.Order, nil
 }

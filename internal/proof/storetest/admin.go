@@ -16,6 +16,7 @@ func adminCases() []testCase {
 	return []testCase{
 		{"Changes_NewestFirstPageByPage", changePages},
 		{"FindChange", findChange},
+		{"AdminNews", adminNews},
 		{"Changes_HaveNoSecrets", noSecrets},
 		{"Tokens", tokens},
 		{"Tokens_TellTheirLastUse", tokenUses},
@@ -48,6 +49,18 @@ func changePages(t *testing.T, open Open) {
 		paged = append(paged, page...)
 	}
 	equal(s, "pages", paged, all)
+}
+
+// adminNews: the newest change by its number, and dead letters counted.
+func adminNews(t *testing.T, open Open) {
+	s := emptyShop(t, open)
+	news, err := s.store.AdminNews(s.ctx)
+	s.must(err)
+	equal(s, "news of an empty shop", news, seckill.AdminNews{})
+	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: merchant, Name: "Phones"}, author))
+	news, err = s.store.AdminNews(s.ctx)
+	s.must(err)
+	equal(s, "news", news, seckill.AdminNews{Change: s.lastChange("merchant", string(merchant)).Number})
 }
 
 func findChange(t *testing.T, open Open) {

@@ -41,12 +41,16 @@ type arrow struct {
 
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
 var arrows = map[string]arrow{
-	"internal/batch": {why: "natural batching knows nothing of what it carries"},
-	"internal/vault": {why: "it encrypts texts at rest, and knows nothing of what they are for"},
-	"internal/live":  {why: "the words of the live view; whoever shows a sale needs none of the parts that make it"},
+	"internal/batch":  {why: "natural batching knows nothing of what it carries"},
+	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
+	"internal/timing": {why: "how long something took, in few numbers; what took it is unknown here"},
 	"internal/webhook": {
 		may: []string{"internal/live", "internal/wait"},
 		why: "it posts the events of the live view, and knows nothing of the parts that make them",
+	},
+	"internal/live": {
+		may: []string{"internal/timing"},
+		why: "the words of the live view; whoever shows a sale needs none of the parts that make it",
 	},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
@@ -66,11 +70,11 @@ var arrows = map[string]arrow{
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
-		may: []string{"seckill", "internal/batch", "inventory"},
+		may: []string{"seckill", "internal/batch", "internal/timing", "inventory"},
 		why: "what people ask for, on the seams; it knows neither adapters nor what works by itself",
 	},
 	"seckill/backoffice": {
-		may: []string{"seckill", "internal/wait", "inventory"},
+		may: []string{"seckill", "internal/wait", "internal/timing", "inventory"},
 		why: "what works by itself, on the seams; it knows neither adapters nor what people ask for",
 	},
 	"internal/kafka": {
@@ -90,7 +94,7 @@ var arrows = map[string]arrow{
 		why: "the catalogue says what seckill's codes are in HTTP; as constants, the compiler checks their spelling",
 	},
 	"gateway": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/timing"},
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},

@@ -1,0 +1,233 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/gateway/problem"
+	"penstock/internal/live"
+)
+
+// noLive says that there is nothing to show yet: the first snapshot comes within a second of the start.
+func noLive() error {
+	return &refusal{problem.Problem{
+		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "There is no snapshot yet: this node has just started, or ends.",
+	}}
+}
+
+// getLive answers GET /admin/v1/live.
+func (c *call) getLive() error {
+	query := c.r.URL.Query()
+	m := new(mistakes)
+	for name, values := range query {
+		switch {
+		case name != "history":
+			m.add("parameter "+name, "is unknown")
+		case len(values) != 1 || !slices.Contains([]string{"", "true", "false"}, values[0]):
+			m.add("parameter history", "must be true or false, or there without a value")
+		}
+	}
+	if err := m.err(); err != nil {
+		return err
+	}
+	hub := c.server.deps.Live
+	if hub == nil {
+		return noLive()
+	}
+	view := hub.View()
+	if view == nil {
+		return noLive()
+	}
+	read := view.JSON
+	if query.Has("history") && query.Get("history") != "false" {
+		read = func(merchant string) ([]byte, error) { return hub.WithHistory(view, merchant) }
+	}
+	text, err := read(string(c.token.merchant))
+	if err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	c.write(http.StatusOK, "application/json", text)
+	return nil
+}
+
+// The times of a stream of events.
+const (
+	// eventsHeartbeat is how often a comment is sent where nothing else is, so that proxies keep the
+	// connection and a client that is gone is noticed.
+	eventsHeartbeat = 10 * time.Second
+	// eventsWrite is how long one write may take: a reader that is slower is cut off.
+	eventsWrite = 5 * time.Second
+	// eventsCheck is how often it is looked whether the token still lets its holder in.
+	eventsCheck = time.Second
+	// eventsRetry is when a client is told to come again, in milliseconds.
+	eventsRetry = 1000
+)
+
+// eventsFilter reads which events are wanted, and after which one.
+func (c *call) eventsFilter() (live.Filter, error) {
+	query := c.r.URL.Query()
+	m := new(mistakes)
+	f := live.Filter{Merchant: string(c.token.merchant), After: c.r.Header.Get("Last-Event-Id")}
+	for name, values := range query {
+		switch {
+		case name != "types" && name != "last_event_id":
+			m.add("parameter "+name, "is unknown")
+		case len(values) > 1:
+			m.add("parameter "+name, "must be there once")
+		}
+	}
+	if query.Has("types") {
+		f.Types = strings.Split(query.Get("types"), ",")
+		for _, kind := range f.Types {
+			if !slices.Contains(live.EventTypes(), kind) {
+				m.add("parameter types", "must be of "+strings.Join(live.EventTypes(), ", ")+", separated by commas")
+				break
+			}
+		}
+	}
+	if f.After == "" {
+		f.After = query.Get("last_event_id")
+	}
+	return f, m.err()
+}
+
+// events answers GET /admin/v1/events: server-sent events, as WHATWG's HTML standard has them.
+func (c *call) events() error {
+	filter, err := c.eventsFilter()
+	if err != nil {
+		return err
+	}
+	hub := c.server.deps.Live
+	if hub == nil {
+		return noLive()
+	}
+	if c.r.Method == http.MethodHead {
+		c.eventsHeader()
+		return nil
+	}
+	watcher, err := hub.Subscribe(filter)
+	switch {
+	case errors.Is(err, live.ErrFull):
+		return &refusal{problem.Problem{
+			Code: problem.Overloaded, RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("%d watchers are connected to this node, the most there may be.", live.MaxWatchers),
+		}}
+	case err != nil:
+		return noLive()
+	}
+	defer watcher.Close()
+	// A stream is no request that is worked on: others keep their places.
+	c.server.inFlight.Add(-1)
+	defer c.server.inFlight.Add(1)
+	s := &eventStream{call: c, out: http.NewResponseController(c.w), merchant: filter.Merchant}
+	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // it would end the request
+		return fmt.Errorf("keep the connection: %w", err)
+	}
+	c.eventsHeader()
+	s.run(c.sent.Context(), watcher)
+	return nil
+}
+
+func (c *call) eventsHeader() {
+	c.w.Header().Set("Content-Type", "text/event-stream")
+	c.w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	c.w.WriteHeader(http.StatusOK)
+}
+
+// eventStream writes events to one client.
+type eventStream struct {
+	call     *call
+	out      *http.ResponseController
+	merchant string
+	buffer   bytes.Buffer
+	whole    bool // a snapshot with its history was sent
+}
+
+// run writes until the client goes away or is too slow, the hub ends, the process stops, or the token lets
+// its holder in no more.
+func (s *eventStream) run(ctx context.Context, watcher *live.Watcher) {
+	heartbeat, check := time.NewTicker(eventsHeartbeat), time.NewTicker(eventsCheck)
+	defer heartbeat.Stop()
+	defer check.Stop()
+	fmt.Fprintf(&s.buffer, "retry: %d\n\n", eventsRetry)
+	for s.flush() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.call.server.stopping:
+			return
+		case event, more := <-watcher.Events():
+			if !more || s.add(&event) != nil {
+				return
+			}
+			heartbeat.Reset(eventsHeartbeat)
+		case <-heartbeat.C:
+			s.buffer.WriteString(":\n\n")
+		case <-check.C:
+			if !s.call.stillMay(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// add puts an event into the buffer. The first snapshot has the history.
+func (s *eventStream) add(e *live.Event) error {
+	data, err := []byte(e.Data), error(nil)
+	switch {
+	case e.View != nil && !s.whole:
+		s.whole = true
+		data, err = s.call.server.deps.Live.WithHistory(e.View, s.merchant)
+	case e.View != nil:
+		data, err = e.View.JSON(s.merchant)
+	}
+	if err != nil {
+		s.call.server.quiet.write(kindInternal, slog.LevelError, "event not written", "type", e.Type, "err", err)
+		return err
+	}
+	if e.ID != "" {
+		fmt.Fprintf(&s.buffer, "id: %s\n", e.ID)
+	}
+	fmt.Fprintf(&s.buffer, "event: %s\ndata: %s\n\n", e.Type, data) // JSON has no line breaks
+	return nil
+}
+
+// flush sends the buffer.
+func (s *eventStream) flush() error {
+	if s.buffer.Len() == 0 {
+		return nil
+	}
+	if err := s.out.SetWriteDeadline(time.Now().Add(eventsWrite)); err != nil {
+		return err
+	}
+	if _, err := s.call.w.Write(s.buffer.Bytes()); err != nil {
+		return err
+	}
+	s.buffer.Reset()
+	if s.buffer.Cap() > maxKeptBuffer {
+		s.buffer = bytes.Buffer{}
+	}
+	return s.out.Flush()
+}
+
+// maxKeptBuffer is how much memory a stream keeps between two events: a snapshot with its history has more.
+const maxKeptBuffer = 256 << 10
+
+// stillMay reports whether the token still lets its holder in, with the same rights.
+func (c *call) stillMay(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.server.cfg.RequestTimeout)
+	defer cancel()
+	who, err := c.server.tokens.identify(ctx, c.r.Header.Get("Authorization"), c.server.sessionCookie(c.r))
+	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated {
+		return false
+	}
+	// A store that can't be asked ends nothing: the holder was let in, and operators need this most then.
+	return err != nil || who.merchant == c.token.merchant && who.role.Includes(c.route.role)
+}

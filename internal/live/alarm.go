@@ -1,0 +1,94 @@
+package live
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Alarms raises and clears findings: a condition has to hold for a while, and to be over for a while. It is
+// used by one goroutine; NewAlarms makes one.
+type Alarms struct {
+	kinds map[string]Kind
+	open  map[[2]string]*alarm // by kind and subject
+}
+
+// alarm is a condition that holds, or has just held.
+type alarm struct {
+	finding Finding
+	since   time.Time // when it began to hold
+	over    time.Time // when it was seen last
+	raised  bool
+}
+
+// maxAlarms bounds how many conditions are followed; Find tells at most 20 of each kind at a time.
+const maxAlarms = 1_000
+
+// NewAlarms returns alarms of which none is raised.
+func NewAlarms() *Alarms {
+	a := &Alarms{kinds: make(map[string]Kind), open: make(map[[2]string]*alarm)}
+	for _, k := range Kinds() {
+		a.kinds[k.Kind] = k
+	}
+	return a
+}
+
+// Step takes what isn't normal at now. It returns the alarms that are raised, the worst first, and those that
+// were raised or have cleared just now.
+func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []Alarm) {
+	for i := range found {
+		key := [2]string{found[i].Kind, found[i].Subject}
+		one := a.open[key]
+		if one == nil {
+			if len(a.open) >= maxAlarms {
+				continue
+			}
+			one = &alarm{since: now}
+			a.open[key] = one
+		}
+		one.over = now
+		one.finding = found[i]
+		if one.finding.Since == nil {
+			since := one.since
+			one.finding.Since = &since
+		}
+	}
+	raised = []Finding{}
+	for key, one := range a.open {
+		kind := a.kinds[key[0]]
+		holds := one.over.Equal(now)
+		switch {
+		case holds && !one.raised && now.Sub(one.since) >= kind.Raise:
+			one.raised = true
+			news = append(news, Alarm{AlarmRaised, one.finding})
+		case !holds && (!one.raised || now.Sub(one.over) >= kind.Clear):
+			delete(a.open, key)
+			if one.raised {
+				news = append(news, Alarm{AlarmCleared, one.finding})
+			}
+			continue
+		}
+		if one.raised {
+			raised = append(raised, one.finding)
+		}
+	}
+	slices.SortFunc(raised, worseFirst)
+	slices.SortFunc(news, func(x, y Alarm) int { return worseFirst(x.Finding, y.Finding) })
+	return raised, news
+}
+
+func worseFirst(a, b Finding) int {
+	return cmp.Or(cmp.Compare(severityRank(a.Severity), severityRank(b.Severity)), strings.Compare(a.Kind, b.Kind),
+		strings.Compare(a.Subject, b.Subject))
+}
+
+func severityRank(severity string) int {
+	switch severity {
+	case Critical:
+		return 0
+	case Warning:
+		return 1
+	}
+	return 2
+}

@@ -1,0 +1,469 @@
+package live
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/internal/timing"
+)
+
+// Heard is a node's frame, and how old it was when it was read.
+type Heard struct {
+	Frame *Frame
+	Age   time.Duration
+}
+
+// Known is a node as the database knows it: it is known until it says goodbye, or until a person removes it.
+type Known struct {
+	Node     string
+	Silent   time.Duration // since the database heard of it
+	Draining bool          // a person has asked it to take no new buyers
+	Behind   bool          // it doesn't have the newest settings in force
+	Status   Node          // as it told the database last; zero where nothing is known
+}
+
+// Sale is what the catalog says of an activity.
+type Sale struct {
+	Name, Merchant, State string
+	StartsAt, EndsAt      time.Time
+	Items                 int
+	// Item returns what the catalog and the memory say of an item.
+	Item func(sku string) (item Item, known bool)
+}
+
+// SaleLedger is an activity's stock as it was read last.
+type SaleLedger struct {
+	All   *Ledger // of the whole activity; nil where it wasn't read
+	Items map[string]Ledger
+}
+
+// Policy is a limit as it is configured.
+type Policy struct {
+	Key, Mode string
+	Rate      float64
+}
+
+// Input is everything that a snapshot is made of.
+type Input struct {
+	At      time.Time
+	Version string
+	Frames  []Heard
+	Known   []Known
+	// BooksAway says that the database can't be asked who is there: silence there means nothing.
+	BooksAway bool
+	// Partial says why the frames of other nodes can't be read; "" where they can.
+	Partial    string
+	Sale       func(activity string) (Sale, bool)
+	Shown      []string // activities that are shown without traffic too, the most interesting first
+	Ledgers    map[string]SaleLedger
+	Policies   map[string]Policy
+	Lag        *int64
+	Letters    int64
+	Money      []Money
+	MoneyOf    map[string][]Money
+	Switches   []Switch
+	LastChange *Change
+}
+
+// Merger makes snapshots. It remembers what trends need. It is used by one goroutine.
+type Merger struct {
+	lags   []trend            // of the last ten seconds
+	stocks map[string][]trend // available units of the shown activities, of the last minute
+}
+
+// trend is a number at a moment.
+type trend struct {
+	at time.Time
+	n  int64
+}
+
+// lostAfter is how long a node may say nothing at all until it counts as lost. It beats five times a second
+// in the database, and leaves a frame once a second; where only frames are read, StaleAfter holds.
+const lostAfter = 1500 * time.Millisecond
+
+// Merge makes a snapshot. Of the findings it has none yet.
+func (m *Merger) Merge(in *Input) *Snapshot {
+	s := &Snapshot{
+		At: in.At, Version: in.Version, Totals: NewRates(), Others: NewRates(), Missing: []string{}, History: []Point{},
+		Activities: []Activity{}, Callers: []Caller{}, Limits: []Limit{}, Refused: []Refused{}, Servers: []Server{},
+		Money: append([]Money{}, in.Money...), MoneyOf: in.MoneyOf, Switches: append([]Switch{}, in.Switches...),
+		Level: "D0", Hops: []Hop{}, Probes: []Probe{}, Abnormal: []Finding{}, LastChange: in.LastChange,
+	}
+	s.Nodes, s.Missing = mergeNodes(in)
+	s.Complete = len(s.Missing) == 0 && in.Partial == ""
+	fresh := freshFrames(in)
+	var latency timing.Counts
+	for _, f := range fresh {
+		s.Totals.Add(&f.All)
+		f.Latency.addTo(&latency)
+		s.Level = max(s.Level, f.Node.Level)
+		s.Probes = append(s.Probes, f.Probes...)
+		if f.Shards.Closed+f.Shards.Rebuilding > s.Shards.Closed+s.Shards.Rebuilding || s.Shards == (Shards{}) {
+			s.Shards = f.Shards
+		}
+	}
+	s.Latency = Latency{millis(&latency, 0.5), millis(&latency, 0.99), millis(&latency, 0.999)}
+	m.mergeActivities(s, in, fresh)
+	s.Callers = mergeCallers(fresh)
+	s.Limits, s.Refused = mergeLimits(in, fresh)
+	s.Servers = mergeServers(fresh)
+	s.Hops = mergeHops(fresh, s.Nodes)
+	m.mergeQueue(s, in, fresh)
+	s.Totals.round()
+	return s
+}
+
+func millis(c *timing.Counts, q float64) *float64 {
+	d, known := timing.Quantile(c, q)
+	if !known {
+		return nil
+	}
+	ms := float64(d) / float64(time.Millisecond)
+	return &ms
+}
+
+// freshFrames returns those that still count.
+func freshFrames(in *Input) (fresh []*Frame) {
+	for i := range in.Frames {
+		if in.Frames[i].Age <= StaleAfter {
+			fresh = append(fresh, in.Frames[i].Frame)
+		}
+	}
+	return fresh
+}
+
+// mergedNode is a node as it is joined of two ways to hear it.
+type mergedNode struct {
+	Node
+	known  *Known         // nil where the database doesn't know it
+	framed *time.Duration // the age of its frame; nil where there is none
+}
+
+// age is how long it wasn't heard, whichever way.
+func (n *mergedNode) age() time.Duration {
+	switch {
+	case n.known == nil:
+		return *n.framed
+	case n.framed == nil:
+		return n.known.Silent
+	}
+	return min(n.known.Silent, *n.framed)
+}
+
+// lost reports whether a way to hear it works, and it isn't heard on any.
+func (n *mergedNode) lost(in *Input) bool {
+	switch {
+	case n.known != nil && !in.BooksAway:
+		return n.age() > lostAfter
+	case n.framed != nil && in.Partial == "":
+		return *n.framed > StaleAfter
+	}
+	return false
+}
+
+// mergeNodes joins what nodes say with what the database knows of them. missing are those that are known and
+// whose frames are too old.
+func mergeNodes(in *Input) (nodes []Node, missing []string) {
+	byName := make(map[string]*mergedNode)
+	for i := range in.Known {
+		k := &in.Known[i]
+		n := &mergedNode{Node: k.Status, known: k}
+		n.Node.Node, n.Behind, n.Draining = k.Node, k.Behind, n.Draining || k.Draining
+		byName[k.Node] = n
+	}
+	for i := range in.Frames {
+		h := &in.Frames[i]
+		n := &mergedNode{Node: h.Frame.Node, framed: &h.Age}
+		if other := byName[n.Node.Node]; other != nil && other.known != nil {
+			n.known, n.Behind, n.Draining = other.known, other.Behind, n.Draining || other.known.Draining
+		} else if len(in.Known) > 0 && h.Age > StaleAfter {
+			continue // it has said goodbye
+		}
+		byName[n.Node.Node] = n
+	}
+	nodes, missing = []Node{}, []string{}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		n := byName[name]
+		n.Age, n.Lost = rounded(n.age().Seconds()), n.lost(in)
+		if n.Breakers == nil {
+			n.Breakers = map[string]string{}
+		}
+		nodes = append(nodes, n.Node)
+		if n.framed == nil || *n.framed > StaleAfter {
+			missing = append(missing, name)
+		}
+	}
+	return nodes, missing
+}
+
+// mergeActivities adds the activities up, the hottest first, with those that are shown without traffic.
+func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
+	type sum struct {
+		rates Rates
+		items map[string]*FrameItem
+	}
+	sums := make(map[string]*sum)
+	for _, f := range fresh {
+		for i := range f.Activities {
+			a := &f.Activities[i]
+			one := sums[a.Activity]
+			if one == nil {
+				one = &sum{NewRates(), make(map[string]*FrameItem)}
+				sums[a.Activity] = one
+			}
+			one.rates.Add(&a.Rates)
+			for _, item := range a.Items {
+				if one.items[item.SKU] == nil {
+					one.items[item.SKU] = &FrameItem{SKU: item.SKU}
+				}
+				one.items[item.SKU].Accepted += item.Accepted
+				one.items[item.SKU].SoldOut += item.SoldOut
+			}
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(sums), func(a, b string) int {
+		return hotter(sums[a].rates.heat(), sums[b].rates.heat(), a, b)
+	})
+	for _, name := range in.Shown {
+		if sums[name] == nil {
+			sums[name] = &sum{NewRates(), nil}
+			names = append(names, name)
+		}
+	}
+	s.Others.Add(&s.Totals)
+	for _, name := range names[:min(len(names), MaxActivities)] {
+		one := sums[name]
+		a := Activity{Activity: name, Rates: one.rates, Items: []Item{}, History: []Point{}}
+		s.Others.less(&one.rates)
+		a.Rates.round()
+		hot := slices.SortedFunc(maps.Values(one.items), func(a, b *FrameItem) int {
+			return hotter(a.Accepted+a.SoldOut, b.Accepted+b.SoldOut, a.SKU, b.SKU)
+		})
+		m.describe(&a, in, hot)
+		s.Activities = append(s.Activities, a)
+	}
+	s.Others.round()
+	for name := range m.stocks {
+		if sums[name] == nil {
+			delete(m.stocks, name)
+		}
+	}
+}
+
+// describe fills in what the catalog and the stock say of an activity.
+func (m *Merger) describe(a *Activity, in *Input, hot []*FrameItem) {
+	sale, known := in.Sale(a.Activity)
+	if !known {
+		return // this node doesn't have it yet, or any more
+	}
+	a.Name, a.Merchant, a.State, a.StartsAt, a.EndsAt = sale.Name, sale.Merchant, sale.State, sale.StartsAt, sale.EndsAt
+	stock := in.Ledgers[a.Activity]
+	add := func(sku string, accepted float64) {
+		item, known := sale.Item(sku)
+		if !known || len(a.Items) == MaxItems {
+			return
+		}
+		item.Accepted = rounded(accepted)
+		if ledger, read := stock.Items[sku]; read {
+			item.Ledger = ledger
+		}
+		a.Items = append(a.Items, item)
+	}
+	listed := make(map[string]bool)
+	for _, item := range hot {
+		listed[item.SKU] = true
+		add(item.SKU, item.Accepted)
+	}
+	for _, sku := range slices.Sorted(maps.Keys(stock.Items)) {
+		if !listed[sku] {
+			add(sku, 0)
+		}
+	}
+	a.MoreItems = max(0, sale.Items-len(a.Items))
+	if stock.All == nil {
+		return
+	}
+	a.Ledger = *stock.All
+	a.SoldOutIn = m.soldOutIn(a)
+}
+
+// soldOutIn tells from the last minute when nothing is left.
+func (m *Merger) soldOutIn(a *Activity) *float64 {
+	if m.stocks == nil {
+		m.stocks = make(map[string][]trend)
+	}
+	past := m.stocks[a.Activity]
+	if n := len(past); a.Ledger.At != nil && (n == 0 || a.Ledger.At.After(past[n-1].at)) {
+		past = append(past, trend{*a.Ledger.At, a.Ledger.Available})
+	}
+	past = since(past, time.Minute)
+	m.stocks[a.Activity] = past
+	rate := slope(past)
+	if rate >= 0 || a.Ledger.Available <= 0 {
+		return nil
+	}
+	left := rounded(float64(a.Ledger.Available) / -rate)
+	return &left
+}
+
+// since drops what is older than span, seen from the newest.
+func since(past []trend, span time.Duration) []trend {
+	if len(past) == 0 {
+		return past
+	}
+	newest := past[len(past)-1].at
+	return slices.DeleteFunc(past, func(t trend) bool { return newest.Sub(t.at) > span })
+}
+
+// slope is how much a number changes per second; 0 where less than a second is known.
+func slope(past []trend) float64 {
+	if len(past) < 2 {
+		return 0
+	}
+	first, last := past[0], past[len(past)-1]
+	if passed := last.at.Sub(first.at); passed >= time.Second {
+		return float64(last.n-first.n) / passed.Seconds()
+	}
+	return 0
+}
+
+func mergeCallers(fresh []*Frame) []Caller {
+	sums := make(map[string]*Rates)
+	for _, f := range fresh {
+		for i := range f.Callers {
+			c := &f.Callers[i]
+			if sums[c.Caller] == nil {
+				made := NewRates()
+				sums[c.Caller] = &made
+			}
+			sums[c.Caller].Add(&c.Rates)
+		}
+	}
+	out := []Caller{}
+	for name, rates := range sums {
+		rates.round()
+		out = append(out, Caller{name, *rates})
+	}
+	slices.SortFunc(out, func(a, b Caller) int { return hotter(a.Rates.heat(), b.Rates.heat(), a.Caller, b.Caller) })
+	return out[:min(len(out), MaxCallers)]
+}
+
+// mergeLimits adds the policies that are asked up, and the keys that they refuse.
+func mergeLimits(in *Input, fresh []*Frame) ([]Limit, []Refused) {
+	sums, keys := make(map[string]*Limit), make(map[[2]string]float64)
+	for _, f := range fresh {
+		for _, l := range f.Limits {
+			policy, known := in.Policies[l.Policy]
+			if !known {
+				continue // of a version that is just coming or going
+			}
+			sum := sums[l.Policy]
+			if sum == nil {
+				sum = &Limit{Policy: l.Policy, Key: policy.Key, Mode: policy.Mode, Configured: policy.Rate, Nodes: []NodeShare{}}
+				sums[l.Policy] = sum
+			}
+			sum.Allowed += l.Allowed
+			sum.Refused += l.Refused
+			sum.Shadowed += l.Shadowed
+			sum.Nodes = append(sum.Nodes, NodeShare{f.Node.Node, rounded(l.Share * policy.Rate), rounded(l.Allowed), rounded(l.Refused)})
+		}
+		for _, r := range f.Refused {
+			keys[[2]string{r.Policy, r.Key}] += r.Refused
+		}
+	}
+	limits, refused := []Limit{}, []Refused{}
+	for _, l := range sums {
+		l.Allowed, l.Refused, l.Shadowed = rounded(l.Allowed), rounded(l.Refused), rounded(l.Shadowed)
+		limits = append(limits, *l)
+	}
+	full := func(l *Limit) float64 { return (l.Allowed + l.Refused + l.Shadowed) / max(l.Configured, 1e-9) }
+	slices.SortFunc(limits, func(a, b Limit) int {
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(full(&b), full(&a)), strings.Compare(a.Policy, b.Policy))
+	})
+	for key, n := range keys {
+		refused = append(refused, Refused{key[0], key[1], n})
+	}
+	slices.SortFunc(refused, func(a, b Refused) int {
+		return cmp.Or(cmp.Compare(b.Refused, a.Refused), strings.Compare(a.Policy, b.Policy), strings.Compare(a.Key, b.Key))
+	})
+	return limits[:min(len(limits), maxLimits)], refused[:min(len(refused), maxLimits)]
+}
+
+const maxLimits = 50
+
+// The states of a server.
+const (
+	ServerOK       = "ok"
+	ServerDegraded = "degraded"
+	ServerAway     = "away"
+)
+
+// serverRank says which state is worse: the lower one.
+func serverRank(state string) int {
+	switch state {
+	case ServerAway:
+		return 0
+	case ServerDegraded:
+		return 1
+	}
+	return 2
+}
+
+// mergeServers tells the worst that is seen of each server, and by which nodes.
+func mergeServers(fresh []*Frame) []Server {
+	out := []Server{}
+	places := make(map[[2]string]int)
+	for _, f := range fresh {
+		for _, seen := range f.Servers {
+			name := [2]string{seen.Server, seen.Instance}
+			at, known := places[name]
+			if !known {
+				at = len(out)
+				places[name] = at
+				out = append(out, Server{Server: seen.Server, Instance: seen.Instance, State: seen.State, Detail: seen.Detail, Nodes: []string{}})
+			}
+			s := &out[at]
+			switch worse := serverRank(seen.State) - serverRank(s.State); {
+			case worse < 0:
+				s.State, s.Detail, s.Nodes = seen.State, seen.Detail, []string{f.Node.Node}
+			case worse == 0:
+				s.Nodes = append(s.Nodes, f.Node.Node)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Server) int {
+		return cmp.Or(cmp.Compare(serverRank(a.State), serverRank(b.State)), strings.Compare(a.Server, b.Server),
+			strings.Compare(a.Instance, b.Instance))
+	})
+	return out[:min(len(out), maxServers)]
+}
+
+const maxServers = 100
+
+// mergeQueue tells how far the workers are.
+func (m *Merger) mergeQueue(s *Snapshot, in *Input, fresh []*Frame) {
+	s.Queue = Queue{Lag: in.Lag, Letters: in.Letters}
+	for _, f := range fresh {
+		if f.Oldest != nil && (s.Queue.Oldest == nil || *f.Oldest > *s.Queue.Oldest) {
+			s.Queue.Oldest = f.Oldest
+		}
+	}
+	if in.Lag == nil {
+		m.lags = nil
+		return
+	}
+	m.lags = since(append(m.lags, trend{in.At, *in.Lag}), 10*time.Second)
+	rate := slope(m.lags)
+	var left float64
+	switch {
+	case *in.Lag == 0:
+	case rate < 0:
+		left = rounded(float64(*in.Lag) / -rate)
+	default:
+		return
+	}
+	s.Queue.CatchUp = &left
+}

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/gateway"
+	"penstock/internal/live"
+	"penstock/internal/timing"
+	"penstock/seckill"
+)
+
+// liveView is what this node shows of the whole installation, by the second. Each part of the work has a
+// loop of its own, so that a server that stalls holds up nothing but what it is asked for: the view itself
+// is merged of what is in memory.
+//
+//	collect   counts this node's second into a frame                       (runLive)
+//	exchange  leaves the frame in Redis and reads those of the others      (runFrames)
+//	books     asks the database what is known of nodes, changes and money  (runBooks)
+//	stock     reads the stock of what is shown, while somebody watches     (runStock)
+//	merge     makes the snapshot, the alarms and the events                (runLive)
+type liveView struct {
+	hub    *live.Hub
+	moved  movedOrders
+	edge   atomic.Pointer[gateway.Server] // nil before it serves, and without RoleGateway
+	spread timing.Histogram               // from a change of the settings until it was in force on every gateway
+
+	// Used by runLive alone.
+	collector collector
+	merger    live.Merger
+	alarms    *live.Alarms
+	before    *live.Snapshot // nil before the first
+	switches  parsedSwitches
+
+	mu       sync.Mutex
+	own      *live.Frame // guarded by mu: this node's newest; nil before the first
+	heard    heardFrames // guarded by mu
+	books    liveBooks   // guarded by mu
+	shown    []string    // guarded by mu: activities that are shown without traffic
+	unready  []live.Unready
+	stock    map[string]live.SaleLedger // guarded by mu; replaced as a whole
+	audited  map[string][]live.Unbalanced
+	severity map[string]int // guarded by mu: alarms that are raised, by severity
+}
+
+func newLiveView() *liveView {
+	return &liveView{hub: live.NewHub(), alarms: live.NewAlarms(), audited: make(map[string][]live.Unbalanced)}
+}
+
+// liveTick is how often faults are looked for; a snapshot is shown at every second one.
+const liveTick = 500 * time.Millisecond
+
+// runLive shows a snapshot a second until ctx ends, and then ends all watchers.
+func (n *Node) runLive(ctx context.Context) {
+	defer n.live.hub.Close()
+	tick := time.NewTicker(liveTick)
+	defer tick.Stop()
+	for whole := true; ; whole = !whole {
+		if whole {
+			n.collectFrame(time.Now())
+		}
+		n.showLive(whole)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// showLive merges what is known, tells what has changed, and with whole shows the snapshot.
+func (n *Node) showLive(whole bool) {
+	v := n.live
+	input, facts := n.liveInput(time.Now())
+	s := v.merger.Merge(input)
+	raised, news := v.alarms.Step(live.Find(s, facts), s.At)
+	s.Abnormal = raised
+	if v.before != nil {
+		for _, incident := range live.Incidents(v.before, s) {
+			n.publishLive(incident.Type, "", s.At, incident.Incident)
+		}
+	}
+	v.before = s
+	for i := range news {
+		n.publishLive(live.EventAlarm, news[i].Finding.Merchant, s.At, news[i])
+	}
+	severity := map[string]int{live.Critical: 0, live.Warning: 0, live.Info: 0}
+	for i := range raised {
+		severity[raised[i].Severity]++
+	}
+	v.mu.Lock()
+	v.severity = severity
+	v.mu.Unlock()
+	if whole {
+		v.hub.Show(s)
+	}
+}
+
+func (n *Node) publishLive(kind, merchant string, at time.Time, data any) {
+	if err := n.live.hub.Publish(kind, merchant, at, data); err != nil {
+		n.log.Error("event not published", "type", kind, "err", err)
+	}
+}
+
+// movedOrders counts orders that this node has paid or cancelled, until they are taken. It is safe for
+// concurrent use; the zero value is empty.
+type movedOrders struct {
+	mu  sync.Mutex
+	now movedCounts // guarded by mu
+}
+
+// movedCounts has at most maxMoved names of each kind; the rest is in all alone.
+type movedCounts struct {
+	all        movedCount
+	activities map[seckill.ActivityID]movedCount
+	callers    map[seckill.CallerRef]movedCount
+}
+
+type movedCount struct{ paid, cancelled uint64 }
+
+func (c movedCount) with(state seckill.OrderState) movedCount {
+	if state == seckill.OrderCancelled {
+		c.cancelled++
+	} else {
+		c.paid++
+	}
+	return c
+}
+
+const maxMoved = 1_000
+
+// count is desk.Parts.Moved.
+func (m *movedOrders) count(o *seckill.Order) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.now.activities == nil {
+		m.now.activities, m.now.callers = make(map[seckill.ActivityID]movedCount), make(map[seckill.CallerRef]movedCount)
+	}
+	m.now.all = m.now.all.with(o.State)
+	if c, known := m.now.activities[o.Activity]; known || len(m.now.activities) < maxMoved {
+		m.now.activities[o.Activity] = c.with(o.State)
+	}
+	if c, known := m.now.callers[o.Caller]; known || len(m.now.callers) < maxMoved {
+		m.now.callers[o.Caller] = c.with(o.State)
+	}
+}
+
+// take returns the counts since the last call.
+func (m *movedOrders) take() movedCounts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.now
+	m.now = movedCounts{}
+	return out
+}

@@ -1,0 +1,287 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"penstock/degrade"
+	"penstock/gateway/problem"
+	"penstock/internal/live"
+	"penstock/internal/settings"
+	"penstock/internal/wait"
+	"penstock/limiter"
+	"penstock/seckill"
+)
+
+// framesBoard is where frames are left in Redis.
+const framesBoard = "live-frames"
+
+// heardFrames are the other nodes' frames as they were read last.
+type heardFrames struct {
+	frames []live.Heard
+	at     time.Time // when they were read; zero before
+	err    error     // why they can't be read now
+}
+
+// framesTimeout bounds one exchange of frames.
+const framesTimeout = time.Second
+
+// runFrames leaves this node's frame in Redis each second, reads those of the others, and takes its own away
+// when ctx ends.
+func (n *Node) runFrames(ctx context.Context) {
+	pool := n.control.reports.pool
+	var left *live.Frame
+	for wait.For(ctx, liveTick) {
+		n.live.mu.Lock()
+		own := n.live.own
+		n.live.mu.Unlock()
+		text := ""
+		if own != nil && own != left { // the same isn't written twice
+			encoded, err := own.Encode()
+			if err != nil {
+				n.log.Error("frame not written", "err", err)
+			} else {
+				text, left = string(encoded), own
+			}
+		}
+		n.exchangeFrames(ctx, text)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), framesTimeout)
+	defer cancel()
+	_, _ = pool.ShareOn(ctx, framesBoard, n.name(), "") // else it ages
+}
+
+// exchangeFrames leaves text, if there is one, and reads the others' frames.
+func (n *Node) exchangeFrames(ctx context.Context, text string) {
+	ctx, cancel := context.WithTimeout(ctx, framesTimeout)
+	defer cancel()
+	name := n.name()
+	if text == "" {
+		name = "" // only read
+	}
+	shared, err := n.control.reports.pool.ShareOn(ctx, framesBoard, name, text)
+	now := time.Now()
+	n.live.mu.Lock()
+	defer n.live.mu.Unlock()
+	h := &n.live.heard
+	if h.err = err; err != nil {
+		return
+	}
+	h.at, h.frames = now, nil
+	for i := range shared {
+		if shared[i].Node == n.name() {
+			continue
+		}
+		f, err := live.DecodeFrame([]byte(shared[i].Text))
+		if err != nil {
+			h.err = fmt.Errorf("the frame of %s: %w", shared[i].Node, err)
+			continue
+		}
+		f.Node.Node = shared[i].Node
+		h.frames = append(h.frames, live.Heard{Frame: f, Age: shared[i].Age})
+	}
+}
+
+// liveInput is everything that a snapshot is made of, from memory.
+func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
+	v := n.live
+	v.mu.Lock()
+	in := &live.Input{
+		At: now.UTC().Truncate(time.Millisecond), Version: n.cfg.Version, Sale: n.liveSale, Shown: v.shown, Ledgers: v.stock,
+		Lag: n.observed.knownLag(), Known: v.books.knownNodes(now), BooksAway: v.books.away(now), Letters: v.books.letters,
+		LastChange: v.books.change, Policies: v.books.policies,
+	}
+	facts := &live.Facts{
+		Broken: make(map[string]int64), Failures: failureCodes(), Limited: string(problem.RateLimited), Unready: v.unready,
+		MoneyOld: v.books.moneyOld,
+	}
+	for _, unbalanced := range v.audited {
+		facts.Unbalanced = append(facts.Unbalanced, unbalanced...)
+	}
+	if v.own != nil {
+		in.Frames = append(in.Frames, live.Heard{Frame: v.own})
+	}
+	since := now.Sub(v.heard.at)
+	for _, h := range v.heard.frames {
+		h.Age += since
+		in.Frames = append(in.Frames, h)
+	}
+	if v.heard.err != nil {
+		facts.Partial = "Redis can't be asked for them"
+		in.Partial = facts.Partial
+	}
+	v.mu.Unlock()
+	in.Money, in.MoneyOf = n.liveMoney()
+	in.Switches = v.switches.list(n, now)
+	for _, h := range in.Frames {
+		for name, count := range h.Frame.Broken {
+			facts.Broken[name] += count
+		}
+	}
+	return in, facts
+}
+
+// failureCodes are the problem codes that a server is to blame for.
+func failureCodes() map[string]bool {
+	out := make(map[string]bool)
+	for _, e := range problem.Entries() {
+		if e.Status >= 500 {
+			out[string(e.Code)] = true
+		}
+	}
+	return out
+}
+
+// liveMoney is what has to go back, of all and by merchant.
+func (n *Node) liveMoney() (all []live.Money, byMerchant map[string][]live.Money) {
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	if n.observed.money == nil {
+		return nil, nil
+	}
+	byMerchant = make(map[string][]live.Money)
+	for i := range n.observed.money.due {
+		sum := &n.observed.money.due[i]
+		all = addMoney(all, sum)
+		byMerchant[string(sum.Merchant)] = addMoney(byMerchant[string(sum.Merchant)], sum)
+	}
+	return all, byMerchant
+}
+
+func addMoney(to []live.Money, sum *seckill.RefundSum) []live.Money {
+	i := slices.IndexFunc(to, func(m live.Money) bool { return m.Currency == sum.Amount.Currency })
+	if i < 0 {
+		i = len(to)
+		to = append(to, live.Money{Currency: sum.Amount.Currency})
+	}
+	to[i].Amount += sum.Amount.Minor
+	to[i].Count += sum.Count
+	return to
+}
+
+// liveSale says what the catalog and the memory know of an activity.
+func (n *Node) liveSale(id string) (live.Sale, bool) {
+	catalog := n.sale.Desk.Catalog()
+	sale := catalog.Activity(seckill.ActivityID(id))
+	if sale == nil {
+		return live.Sale{}, false
+	}
+	return live.Sale{
+		Name: sale.Name, Merchant: string(sale.Merchant), State: saleState(sale, catalog.Now()), StartsAt: sale.StartsAt,
+		EndsAt: sale.EndsAt, Items: len(sale.Items),
+		Item: func(sku string) (live.Item, bool) {
+			offer, known := sale.Offer(seckill.SKU(sku))
+			if !known {
+				return live.Item{}, false
+			}
+			return live.Item{
+				SKU: sku, Price: offer.Price.Minor, Currency: offer.Price.Currency, SoldOut: n.sale.Desk.Gone(offer),
+				Ledger: live.Ledger{Total: offer.Quantity},
+			}, true
+		},
+	}, true
+}
+
+// saleState is an activity's state for people: what it is, and where in its window.
+func saleState(sale *seckill.Sale, now time.Time) string {
+	switch {
+	case sale.State == seckill.ActivityDraft:
+		return string(seckill.ActivityDraft)
+	case sale.State == seckill.ActivityEnded || !now.Before(sale.Closes()):
+		return live.StateEnded
+	case sale.State == seckill.ActivityPaused:
+		return live.StatePaused
+	case now.Before(sale.StartsAt):
+		return live.StateScheduled
+	}
+	return live.StateOnSale
+}
+
+// parsedSwitches keeps the switches in force, parsed. It is used by one goroutine.
+type parsedSwitches struct {
+	body     []byte
+	document degrade.Document
+}
+
+// list returns the switches that aren't at their defaults, in the order in which they were set.
+func (p *parsedSwitches) list(n *Node, now time.Time) []live.Switch {
+	stored, _, clock := n.control.watcher.InForce(settings.Switches)
+	if !bytes.Equal(stored.Body, p.body) {
+		document, err := degrade.ParseDocument(stored.Body)
+		if err != nil {
+			n.log.Error("switches in force can't be read", "err", err) // they were parsed when they were applied
+		}
+		p.body, p.document = stored.Body, document
+	}
+	catalog := n.sale.Desk.Catalog()
+	var out []live.Switch
+	for i := range p.document.Switches {
+		s := &p.document.Switches[i]
+		if !s.Active(clock) || s.IsNormal() && s.Scope == (degrade.Scope{}) || p.document.Find(s.Name, s.Scope, clock) != s {
+			continue
+		}
+		one := live.Switch{
+			Switch: string(s.Name), Scope: scopeText(&s.Scope), Value: s.Value, Effect: s.Effect(), By: s.By, Reason: s.Reason,
+			Stale: s.ExpiresAt.IsZero() && clock.Sub(s.Since) > live.SwitchGetsOld, Merchant: scopeMerchant(catalog, &s.Scope),
+		}
+		if since := s.Since.UTC(); !since.IsZero() {
+			one.Since = &since
+		}
+		if ends := s.ExpiresAt.UTC(); !ends.IsZero() {
+			one.Expires = &ends
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// scopeText is a scope as ctl takes it, "" for everybody.
+func scopeText(s *degrade.Scope) string {
+	for _, part := range []struct{ kind, name string }{
+		{"merchant", s.Merchant}, {"activity", s.Activity}, {"sku", s.SKU}, {"caller", s.Caller},
+	} {
+		if part.name != "" {
+			return part.kind + "=" + part.name
+		}
+	}
+	return ""
+}
+
+// scopeMerchant is the merchant that a scope is about, "" where it is more than one.
+func scopeMerchant(catalog *seckill.Catalog, s *degrade.Scope) string {
+	activity := s.Activity
+	if front, _, both := strings.Cut(s.SKU, "/"); both {
+		activity = front
+	}
+	switch caller, _, _ := strings.Cut(s.Caller, "/"); {
+	case s.Merchant != "":
+		return s.Merchant
+	case caller != "":
+		return caller
+	}
+	return activityMerchant(catalog, activity)
+}
+
+func activityMerchant(catalog *seckill.Catalog, activity string) string {
+	if sale := catalog.Activity(seckill.ActivityID(activity)); sale != nil {
+		return string(sale.Merchant)
+	}
+	return ""
+}
+
+// parseLimits reads the limits as the live view has them.
+func parseLimits(body []byte) (map[string]live.Policy, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	var d limiter.Document
+	if err := json.Unmarshal(body, &d); err != nil {
+		return nil, fmt.Errorf("read the limits: %w", err)
+	}
+	return policiesOf(&d), nil
+}

@@ -1,0 +1,54 @@
+package node
+
+import (
+	"penstock/gateway/admin"
+	"penstock/internal/timing"
+)
+
+// liveMetrics are those of the live view: hops, alarms, watchers.
+func (n *Node) liveMetrics() []admin.Sample {
+	var out []admin.Sample
+	for hop, took := range n.hopTimes() {
+		out = append(out, admin.Sample{
+			Name: "penstock_hop_seconds", Help: "How long a hop of an order's or a setting's way took, sampled.", Kind: admin.HistogramKind,
+			Labels: []admin.Label{{Name: "hop", Value: hop}}, Histogram: hopHistogram(took),
+		})
+	}
+	n.live.mu.Lock()
+	own, severity := n.live.own, n.live.severity
+	n.live.mu.Unlock()
+	if own != nil {
+		for _, h := range own.Hops {
+			out = append(out, admin.Sample{
+				Name: "penstock_hop_oldest_seconds", Help: "Age of the oldest that is on a hop of this process now; 0 where there is none.",
+				Kind: admin.Gauge, Value: h.Oldest / 1000, Labels: []admin.Label{{Name: "hop", Value: h.Hop}},
+			})
+		}
+	}
+	for name, count := range severity {
+		out = append(out, gauge("penstock_alarms", "Alarms that are raised, as this process sees the installation.", int64(count),
+			admin.Label{Name: "severity", Value: name}))
+	}
+	s := n.live.hub.Stats()
+	return append(out,
+		gauge("penstock_live_watchers", "Streams of events that are open.", int64(s.Watchers)),
+		counter("penstock_live_watchers_cut_total", "Streams that were cut off because their readers were too slow.", int64(s.Cut)))
+}
+
+// hopHistogram has a bucket for each doubling.
+func hopHistogram(took *timing.Histogram) admin.Histogram {
+	const step = 4 // buckets of a doubling
+	counts := took.Counts()
+	out := admin.Histogram{Sum: took.Sum().Seconds()}
+	for first := 0; first < timing.Size; first += step {
+		n := uint64(0)
+		for _, count := range counts[first : first+step] {
+			n += count
+		}
+		out.Counts = append(out.Counts, n)
+		if last := first + step; last < timing.Size {
+			out.Bounds = append(out.Bounds, timing.Upper(last-1).Seconds())
+		}
+	}
+	return out
+}
