@@ -1,0 +1,154 @@
+package live
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func happens(t *testing.T, h *Hub, kind, merchant, text string) {
+	t.Helper()
+	if err := h.Publish(kind, merchant, time.Now(), Incident{Text: text}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read takes n events that wait already.
+func read(t *testing.T, w *Watcher, n int) (all []Event) {
+	t.Helper()
+	for range n {
+		select {
+		case e, more := <-w.Events():
+			if !more {
+				t.Fatalf("the watcher ended after %d events, want %d", len(all), n)
+			}
+			all = append(all, e)
+		default:
+			t.Fatalf("%d events wait, want %d", len(all), n)
+		}
+	}
+	return all
+}
+
+func TestHub_Resume(t *testing.T) {
+	h := NewHub()
+	for i := range 3 {
+		happens(t, h, EventNode, "", fmt.Sprint("old ", i))
+	}
+	first, err := h.Subscribe(Filter{Kept: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := read(t, first, 3)
+	texts := func(f Filter) (out string) {
+		t.Helper()
+		w, err := h.Subscribe(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for {
+			select {
+			case e := <-w.Events():
+				_, text, _ := strings.Cut(string(e.Data), `"text":"`)
+				text, _, _ = strings.Cut(text, `"`)
+				out += text + ";"
+			default:
+				return out
+			}
+		}
+	}
+	for after, want := range map[string]string{
+		"":                "",
+		seen[0].ID:        "old 1;old 2;",
+		seen[2].ID:        "",
+		"another-2":       "old 0;old 1;old 2;",
+		"rubbish":         "old 0;old 1;old 2;",
+		h.instance + "-9": "old 0;old 1;old 2;",
+	} {
+		if got := texts(Filter{After: after}); got != want {
+			t.Errorf("after %q: %q, want %q", after, got, want)
+		}
+	}
+	for i := range MaxKept + 10 {
+		happens(t, h, EventLevel, "m1", fmt.Sprint("new ", i))
+	}
+	if got := strings.Count(texts(Filter{After: seen[0].ID}), ";"); got != MaxKept {
+		t.Errorf("%d events are kept, want %d", got, MaxKept)
+	}
+	if got := texts(Filter{After: seen[0].ID, Types: []string{EventNode}}); got != "" {
+		t.Errorf("of another type: %q", got)
+	}
+	if got := texts(Filter{Kept: true, Merchant: "m2"}); got != "" {
+		t.Errorf("of another merchant: %q", got)
+	}
+}
+
+// TestHub_Bounds: a watcher that doesn't read is cut off, and the others go on; there are so many places.
+func TestHub_Bounds(t *testing.T) {
+	h := NewHub()
+	slow, err := h.Subscribe(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads, err := h.Subscribe(Filter{Types: []string{EventLive}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxPending {
+		h.Show(new(Merger).Merge(&Input{At: time.Now()}))
+		read(t, reads, 1)
+	}
+	if !slow.Slow() || reads.Slow() || h.Stats().Watchers != 1 || h.Stats().Cut != 1 {
+		t.Errorf("slow %v, the other one %v, %+v", slow.Slow(), reads.Slow(), h.Stats())
+	}
+	for range slow.Events() { // what had come is read, and then it ends
+	}
+	slow.Close()
+	for range MaxWatchers - 1 {
+		if _, err := h.Subscribe(Filter{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.Subscribe(Filter{}); !errors.Is(err, ErrFull) {
+		t.Errorf("one too many: %v", err)
+	}
+	h.Close()
+	for range reads.Events() {
+	}
+	if _, err := h.Subscribe(Filter{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+	if err := h.Publish(EventNode, "", time.Now(), nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("published after the end: %v", err)
+	}
+}
+
+// TestHub_Watched: stock is read for those that see snapshots, and not for alarms alone.
+func TestHub_Watched(t *testing.T) {
+	h := NewHub()
+	alarms, err := h.Subscribe(Filter{Types: []string{EventAlarm}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Latest(); h.Watched() {
+		t.Error("watched by one that wants alarms alone")
+	}
+	all, err := h.Subscribe(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.Watched() {
+		t.Error("a watcher of snapshots isn't seen")
+	}
+	all.Close()
+	alarms.Close()
+	if h.Watched() {
+		t.Error("watched by nobody")
+	}
+	if h.View(); !h.Watched() {
+		t.Error("a look isn't seen")
+	}
+}
