@@ -51,8 +51,9 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 
 // finish counts the answer and lets go of everything that belongs to the request.
 func (x *exchange) finish() {
-	took := time.Since(x.arrived)
-	x.server.counters.add(x.stripe, x.route, x.status, x.code, took)
+	now := time.Now()
+	took := now.Sub(x.arrived)
+	x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
 	if x.route == routeBuy {
 		x.countPurchase(took)
 	}

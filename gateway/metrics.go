@@ -29,11 +29,34 @@ var latencyBounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
+// class is a kind of answer that has a latency histogram of its own: refusals from memory would hide how long a sale takes.
+type class uint8
+
+const (
+	classOK      class = iota // below 400
+	classRefused              // 4xx: a decision
+	classFailed               // 5xx
+	classCount
+)
+
+func outcomeClass(status int) class {
+	switch {
+	case status < 400:
+		return classOK
+	case status < 500:
+		return classRefused
+	}
+	return classFailed
+}
+
+// classNames are the classes as metrics name them.
+var classNames = [classCount]string{"ok", "refused", "failed"}
+
 // stripe is one copy of the counters.
 type stripe struct {
 	answers [routeCount][outcomeCount]atomic.Uint64
-	buckets [routeCount][len(latencyBounds) + 1]atomic.Uint64
-	sum     [routeCount]atomic.Uint64 // nanoseconds
+	buckets [routeCount][classCount][len(latencyBounds) + 1]atomic.Uint64
+	sum     [routeCount][classCount]atomic.Uint64 // nanoseconds
 	traffic traffic
 	_       [64]byte // keeps the next stripe's first counters off this one's last cache line
 }
@@ -44,13 +67,48 @@ type counters struct {
 	entries []*problem.Entry
 	next    atomic.Uint32
 	stripes [stripes]stripe
+	since   time.Time
+	samples [routeCount][classCount][len(latencyBounds) + 1]sampled
 
 	taking sync.Mutex
 	spare  *trafficSpan // guarded by taking
 }
 
+// sampleEvery is how often a bucket takes another request as its exemplar.
+const sampleEvery = time.Second
+
+// sampled is one of the latest requests of a bucket: what to look for in the logs.
+type sampled struct {
+	next atomic.Int64 // when another one is taken, in nanoseconds after counters.since
+
+	mu       sync.Mutex
+	exemplar Exemplar // guarded by mu; the zero value where there was none
+}
+
+// Exemplar is one request of a histogram's bucket.
+type Exemplar struct {
+	id   [maxRequestID]byte
+	size int
+	Took time.Duration
+	At   time.Time
+}
+
+// RequestID is that of the request.
+func (e *Exemplar) RequestID() string { return string(e.id[:e.size]) }
+
+// sample keeps a request where the bucket's is old enough. It allocates nothing and waits for nobody.
+func (c *counters) sample(s *sampled, id []byte, took time.Duration, now time.Time) {
+	at, next := int64(now.Sub(c.since)), s.next.Load()
+	if at < next || !s.next.CompareAndSwap(next, at+int64(sampleEvery)) || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	e := &s.exemplar
+	e.size, e.Took, e.At = copy(e.id[:], id), took, now
+}
+
 func newCounters() *counters {
-	c := &counters{codes: make(map[problem.Code]int), entries: problem.Entries()}
+	c := &counters{codes: make(map[problem.Code]int), entries: problem.Entries(), since: time.Now()}
 	for i, e := range c.entries {
 		c.codes[e.Code] = len(successes) + i
 	}
@@ -60,8 +118,8 @@ func newCounters() *counters {
 // stripe returns the stripe for a new exchange.
 func (c *counters) stripe() *stripe { return &c.stripes[c.next.Add(1)%stripes] }
 
-// add counts an answer; code is "" for a success.
-func (c *counters) add(to *stripe, r routeID, status int, code problem.Code, took time.Duration) {
+// add counts an answer at now to a request; code is "" for a success.
+func (c *counters) add(to *stripe, r routeID, status int, code problem.Code, took time.Duration, id []byte, now time.Time) {
 	outcome := 0
 	if code != "" {
 		outcome = c.codes[code]
@@ -77,8 +135,10 @@ func (c *counters) add(to *stripe, r routeID, status int, code problem.Code, too
 	for bucket < len(latencyBounds) && took > latencyBounds[bucket] {
 		bucket++
 	}
-	to.buckets[r][bucket].Add(1)
-	to.sum[r].Add(uint64(max(took, 0)))
+	of := outcomeClass(status)
+	to.buckets[r][of][bucket].Add(1)
+	to.sum[r][of].Add(uint64(max(took, 0)))
+	c.sample(&c.samples[r][of][bucket], id, took, now)
 }
 
 // Stats is what a Server has counted since it was made, and what it is doing now.
@@ -105,6 +165,14 @@ type RouteStats struct {
 	Route   string // its name; "none" is what no route took
 	Answers []Answers
 	Latency Histogram // from the request's arrival until its answer was decided
+	Classes []ClassStats
+}
+
+// ClassStats is the latency of one class of answers. Exemplars has a request for some of the buckets.
+type ClassStats struct {
+	Class     string // ok (below 400), refused (4xx) or failed (5xx)
+	Latency   Histogram
+	Exemplars []Exemplar
 }
 
 // Answers is how often a route gave one answer.
@@ -157,20 +225,47 @@ func (s *Server) connections() int {
 	return len(l.conns)
 }
 
-func (c *counters) route(r routeID) RouteStats {
-	out := RouteStats{Route: routes[r].name, Latency: Histogram{Bounds: latencyBounds[:], Counts: make([]uint64, len(latencyBounds)+1)}}
-	var answers [outcomeCount]uint64
+func newHistogram() Histogram {
+	return Histogram{Bounds: latencyBounds[:], Counts: make([]uint64, len(latencyBounds)+1)}
+}
+
+func (c *counters) class(r routeID, of class) ClassStats {
+	out := ClassStats{Class: classNames[of], Latency: newHistogram()}
 	var sum uint64
+	for i := range c.stripes {
+		for j := range out.Latency.Counts {
+			out.Latency.Counts[j] += c.stripes[i].buckets[r][of][j].Load()
+		}
+		sum += c.stripes[i].sum[r][of].Load()
+	}
+	out.Latency.Sum = time.Duration(sum)
+	for j := range c.samples[r][of] {
+		s := &c.samples[r][of][j]
+		s.mu.Lock()
+		if s.exemplar.size > 0 {
+			out.Exemplars = append(out.Exemplars, s.exemplar)
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+func (c *counters) route(r routeID) RouteStats {
+	out := RouteStats{Route: routes[r].name, Latency: newHistogram()}
+	var answers [outcomeCount]uint64
 	for i := range c.stripes {
 		for j := range answers {
 			answers[j] += c.stripes[i].answers[r][j].Load()
 		}
-		for j := range out.Latency.Counts {
-			out.Latency.Counts[j] += c.stripes[i].buckets[r][j].Load()
-		}
-		sum += c.stripes[i].sum[r].Load()
 	}
-	out.Latency.Sum = time.Duration(sum)
+	for of := range classCount {
+		s := c.class(r, of)
+		for j, n := range s.Latency.Counts {
+			out.Latency.Counts[j] += n
+		}
+		out.Latency.Sum += s.Latency.Sum
+		out.Classes = append(out.Classes, s)
+	}
 	for j, n := range answers {
 		switch {
 		case n == 0:

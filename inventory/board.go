@@ -3,6 +3,9 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // boardKey is the key of a board of notes: a hash on one server, since boards are short.
@@ -53,4 +56,62 @@ func noted(what, board string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s of board %s: %w", what, board, err)
+}
+
+// claimKey is the key of a claim.
+func (s *Stock) claimKey(name string) string { return s.cfg.Prefix + ":claim:" + name }
+
+// Claim gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is. A claim is forgotten
+// with the Redis, and a failover may forget it or have it twice: whoever owns it must bear that another one believes so, too.
+func (s *Stock) Claim(ctx context.Context, name, owner string, d time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	client, err := s.conn()
+	if err != nil {
+		return "", fmt.Errorf("claim %s: %w", name, err)
+	}
+	key := s.claimKey(name)
+	err = client.Do(ctx, client.B().Set().Key(key).Value(owner).Nx().Px(d).Build()).Error()
+	if err == nil {
+		return owner, nil
+	}
+	if !rueidis.IsRedisNil(err) {
+		return "", fmt.Errorf("claim %s: %w", name, err)
+	}
+	is, err := client.Do(ctx, client.B().Get().Key(key).Build()).ToString()
+	if err == nil && is == owner {
+		err = client.Do(ctx, client.B().Pexpire().Key(key).Milliseconds(d.Milliseconds()).Build()).Error()
+	}
+	if err != nil { // also where it ended in between: the next call sees
+		return "", fmt.Errorf("claim %s: %w", name, err)
+	}
+	return is, nil
+}
+
+// Release takes a name from whoever has it.
+func (s *Stock) Release(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	client, err := s.conn()
+	if err == nil {
+		err = client.Do(ctx, client.B().Del().Key(s.claimKey(name)).Build()).Error()
+	}
+	if err != nil {
+		return fmt.Errorf("release claim %s: %w", name, err)
+	}
+	return nil
+}
+
+// Assign gives a name to owner for a time, whoever has it.
+func (s *Stock) Assign(ctx context.Context, name, owner string, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	client, err := s.conn()
+	if err == nil {
+		err = client.Do(ctx, client.B().Set().Key(s.claimKey(name)).Value(owner).Px(d).Build()).Error()
+	}
+	if err != nil {
+		return fmt.Errorf("assign claim %s: %w", name, err)
+	}
+	return nil
 }

@@ -82,6 +82,8 @@ func processSettings() []setting {
 			help: "how long migrate waits for a database that is away; the other commands start without it"},
 		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
 			help: "addresses or networks of the proxies in front, with commas between; their X-Forwarded-For is believed"},
+		{key: "webhook-networks", value: func(c *Config) any { return &c.WebhookNetworks },
+			help: "private networks in which receivers of webhooks may be, with commas between; there by http, too"},
 		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
 			help: "open connections of the public listener; 0 is half of the file limit (ulimit -n), at most 65536"},
 		{key: "max-connections-per-address", value: func(c *Config) any { return &c.Gateway.MaxPerAddress },

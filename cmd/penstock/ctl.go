@@ -34,7 +34,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		auditItems("audit [ACTIVITY...]"),
 		group("limits", "How much of everything everybody may ask for", limitCommands()...),
 		group("switches", "What is on and what is off", switchCommands()...),
-		group("settings", "Which limits and switches each node has in force", settingsCommands()...),
+		group("settings", "Which limits, switches and webhooks each node has in force", settingsCommands()...),
 		group("levels", "What a server does without when it has too much to do", levelCommands()...),
 		group("nodes", "Gateways and workers", nodeCommands()...),
 		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false, func(s *session,
@@ -44,6 +44,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		eventsCommand(),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
 		group("changes", "Who changed what, and how to take it back", changeCommands()...),
+		group("webhooks", "Receivers of alarms and changes", webhookCommands()...),
 		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
 		group("tokens", "Who may use the admin API", tokenCommands()...),
 	)

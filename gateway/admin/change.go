@@ -9,6 +9,7 @@ import (
 	"penstock/degrade"
 	"penstock/gateway/problem"
 	"penstock/internal/settings"
+	"penstock/internal/webhook"
 	"penstock/limiter"
 	"penstock/seckill"
 )
@@ -17,6 +18,7 @@ import (
 const (
 	kindSwitches = settings.Switches
 	kindLimits   = settings.Limits
+	kindWebhooks = settings.Webhooks
 )
 
 type changeDoc struct {
@@ -140,6 +142,8 @@ func readChange(kind, text string, who *identity) any {
 		return decoded(text, func(d *nodeChangeDoc) any { return d })
 	case kindLimits:
 		return decoded(text, func(d *limiter.Document) any { return d })
+	case kindWebhooks:
+		return decoded(text, func(d *webhook.Document) any { return newHookChangeDocs(d, who) })
 	case kindSwitches:
 		return decoded(text, func(d *degrade.Document) any { return newSetDocs(d.Switches) })
 	}

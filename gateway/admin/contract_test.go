@@ -183,7 +183,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows())
+	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows(), webhookRows())
 	for _, r := range slices.Concat(rows, letterRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
@@ -305,6 +305,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/activities/{activity}/extend":              `{"by":"1m"}`,
 		"PUT /admin/v1/switches/{name}":                            `{"value":"off","reason":"x"}`,
 		"PUT /admin/v1/limits":                                     `{"policies":[],"reason":"x"}`,
+		"PUT /admin/v1/webhooks/{name}":                            `{"url":"https://ops.example.com/","events":["alarm"]}`,
 	}
 	r := row{
 		name: o.method + " " + o.path + " without a store", method: o.method, path: fill(o.path), body: bodies[o.method+" "+o.path],

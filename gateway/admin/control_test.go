@@ -43,7 +43,7 @@ func controlRows() []row {
 		{name: "nobody there", pattern: "/admin/v1/limits/usage", method: "GET", status: 200, want: has("nodes", "[]")},
 		{name: "nothing set", pattern: "/admin/v1/settings", method: "GET", status: 200, want: func(a *answer) {
 			for _, want := range []string{
-				`"documents":[{"name":"limits","version":0},{"name":"switches","version":0}]`, `"node":"gateway-1","state":"current"`,
+				`"documents":[{"name":"limits","version":0},{"name":"switches","version":0},{"name":"webhooks","version":`, `"node":"gateway-1","state":"current"`,
 			} {
 				if !strings.Contains(a.body, want) {
 					a.t.Errorf("lacks %s: %s", want, a.body)

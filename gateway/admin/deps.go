@@ -26,7 +26,7 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Queue asks the brokers how far the workers have read each partition.
 	Queue func(ctx context.Context) ([]Partition, error)
-	// Secrets encrypts payment secrets at rest; nil keeps them as they are.
+	// Secrets encrypts the secrets of merchants and webhooks at rest; nil keeps them as they are.
 	Secrets *vault.Vault
 	// Health says how this node does.
 	Health Health
@@ -34,6 +34,8 @@ type Deps struct {
 	Limits LimitReports
 	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its own.
 	Memory func(ctx context.Context) ([]StockMemory, error)
+	// Webhooks says how the deliveries to receivers of events go.
+	Webhooks Webhooks
 	// Level says at which degrade level this node is. It must not block. nil: it has none.
 	Level func() degrade.LevelState
 	// Live has the live view; nil: there is none.
@@ -106,8 +108,8 @@ type Store interface {
 
 func (d *Deps) validate() error {
 	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil
-	if missing || d.Health == nil || d.Limits == nil {
-		return errors.New("office, store, settings, refresh, catalog, queue, health and limits are needed")
+	if missing || d.Health == nil || d.Limits == nil || d.Webhooks == nil {
+		return errors.New("office, store, settings, refresh, catalog, queue, health, limits and webhooks are needed")
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (c *call) putMerchant() error {
 	o.end()
 	m.add("merchant", seckill.CheckName(string(wish.id)))
 	if given {
-		m.add("payment_secret", checkPaymentSecret(secret))
+		m.add("payment_secret", checkSecret(secret, "a merchant"))
 		wish.secret = secret
 	}
 	if err := m.err(); err != nil {
@@ -153,11 +153,12 @@ func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now t
 	return next, made, nil
 }
 
-func checkPaymentSecret(s string) string {
+// checkSecret says what is wrong with a secret that somebody brings along for something, or "".
+func checkSecret(s, owner string) string {
 	switch {
 	case len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret):
-		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, a merchant gets one",
-			minPaymentSecret, maxPaymentSecret)
+		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, %s gets one",
+			minPaymentSecret, maxPaymentSecret, owner)
 	case vault.IsSealed(s):
 		return "must not begin with " + vault.Prefix
 	case strings.Trim(s, s[:1]) == "":

@@ -3,6 +3,8 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"sort"
 	"strconv"
 	"time"
@@ -41,6 +43,15 @@ type Histogram struct {
 	Bounds []float64
 	Counts []uint64
 	Sum    float64
+	// Exemplars are single observations, at most one of a bucket. Scrapers that ask for OpenMetrics get them.
+	Exemplars []Exemplar
+}
+
+// Exemplar is one observation of a histogram, and what to look for in logs and traces.
+type Exemplar struct {
+	Value  float64
+	At     time.Time
+	Labels []Label // at most 128 characters, names included
 }
 
 // sampler makes a collector of a function. It describes nothing: its samples are known when they are asked for.
@@ -83,9 +94,25 @@ func (s *Sample) metric() (prometheus.Metric, error) {
 				buckets[h.Bounds[i]] = total
 			}
 		}
-		return prometheus.NewConstHistogram(desc, total, h.Sum, buckets, values...)
+		metric, err := prometheus.NewConstHistogram(desc, total, h.Sum, buckets, values...)
+		if err != nil || len(h.Exemplars) == 0 {
+			return metric, err
+		}
+		return prometheus.NewMetricWithExemplars(metric, exemplars(h.Exemplars)...)
 	}
 	return nil, fmt.Errorf("%s: a sample of kind %d", s.Name, s.Kind)
+}
+
+func exemplars(all []Exemplar) []prometheus.Exemplar {
+	out := make([]prometheus.Exemplar, len(all))
+	for i, e := range all {
+		labels := make(prometheus.Labels, len(e.Labels))
+		for _, l := range e.Labels {
+			labels[l.Name] = l.Value
+		}
+		out[i] = prometheus.Exemplar{Value: e.Value, Labels: labels, Timestamp: e.At}
+	}
+	return out
 }
 
 // metrics is the server's registry, and what it counts itself.
@@ -101,12 +128,12 @@ func newMetrics(s *Server) (*metrics, error) {
 			Name: "penstock_admin_requests_total", Help: "Requests of the admin listener that were answered.",
 		}, []string{"route", "status"}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "penstock_admin_request_seconds", Help: "Time to answer a request of the admin listener.",
+			Name: "penstock_admin_request_duration_seconds", Help: "Time to answer a request of the admin listener.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"route"}),
 	}
 	all := []prometheus.Collector{
-		m.requests, m.took, sampler{s.samples}, collectors.NewGoCollector(), collectors.NewBuildInfoCollector(),
+		m.requests, m.took, buildInfo(), sampler{s.samples}, collectors.NewGoCollector(), collectors.NewBuildInfoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
 	for _, samples := range s.deps.Metrics {
@@ -123,6 +150,22 @@ func newMetrics(s *Server) (*metrics, error) {
 		CoalesceGather: true,
 	})
 	return m, nil
+}
+
+// buildInfo says which build this is, as labels of a gauge that is always 1.
+func buildInfo() prometheus.Collector {
+	labels := prometheus.Labels{"version": "unknown", "revision": "", "goversion": runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		labels["version"] = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				labels["revision"] = s.Value
+			}
+		}
+	}
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "penstock_build_info", Help: "1; the labels say which build of Penstock this is.", ConstLabels: labels,
+	}, func() float64 { return 1 })
 }
 
 func (m *metrics) count(route string, status int, took time.Duration) {
@@ -145,13 +188,16 @@ func (s *Server) samples() []Sample {
 	return []Sample{
 		gauge("penstock_ready", "1 when the process can answer buyers, 0 when it has no catalog, drains, "+
 			"or (with embedded parts) can't write its data directory.", ready),
-		gauge("penstock_admin_in_flight", "Requests of the admin listener that are being worked on.", float64(s.inFlight.Load())),
-		gauge("penstock_admin_max_in_flight", "Their limit; more are answered 503.", float64(s.cfg.MaxInFlight)),
+		gauge("penstock_admin_in_flight_requests", "Requests of the admin listener that are being worked on.", float64(s.inFlight.Load())),
+		gauge("penstock_admin_in_flight_limit", "Requests of the admin listener that may be worked on at once; more are answered 503.",
+			float64(s.cfg.MaxInFlight)),
 		gauge("penstock_admin_connections", "Open connections of the admin listener.", float64(s.places.Open())),
-		gauge("penstock_admin_max_connections", "Their limit; more are closed.", float64(s.cfg.MaxConnections)),
-		counter("penstock_admin_refused_connections_total", "Connections closed because of the limit.", float64(s.refused.Load())),
-		counter("penstock_admin_panics_total", "Requests that ended in a panic.", float64(s.panics.Load())),
-		counter("penstock_admin_log_left_out_total", "Messages that were not logged, because one of their kind was lately.",
+		gauge("penstock_admin_connections_limit", "Connections of the admin listener that may be open; more are closed.",
+			float64(s.cfg.MaxConnections)),
+		counter("penstock_admin_refused_connections_total", "Connections of the admin listener closed because of the limit.",
+			float64(s.refused.Load())),
+		counter("penstock_admin_panics_total", "Requests of the admin listener that ended in a panic.", float64(s.panics.Load())),
+		counter("penstock_admin_log_left_out_total", "Messages of the admin listener that were not logged, because one of their kind was lately.",
 			float64(s.quiet.total.Load())),
 	}
 }

@@ -45,6 +45,8 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return planLimits(ch)
 	case kindSwitches:
 		return planSwitches(ch)
+	case kindWebhooks:
+		return planWebhooks(ch)
 	}
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }

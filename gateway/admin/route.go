@@ -130,9 +130,11 @@ func orderRoutes() []route {
 	}
 }
 
-// processRoutes are those about this process and its servers.
+// processRoutes are those about this process, its servers, and who is told of it.
 func processRoutes() []route {
 	const (
+		webhooks = "/admin/v1/webhooks"
+
 		get, post     = http.MethodGet, http.MethodPost
 		viewer, admin = seckill.RoleViewer, seckill.RoleAdmin
 	)
@@ -153,6 +155,10 @@ func processRoutes() []route {
 		{get, "/admin/v1/queue", viewer, (*call).getQueue},
 		{get, "/admin/v1/live", viewer, (*call).getLive},
 		{get, "/admin/v1/events", viewer, (*call).events},
+
+		{get, webhooks, admin, (*call).listWebhooks},
+		{http.MethodPut, webhooks + "/{name}", admin, (*call).putWebhook},
+		{http.MethodDelete, webhooks + "/{name}", admin, (*call).deleteWebhook},
 	}
 }
 

@@ -9,13 +9,14 @@ import (
 
 	"penstock/gateway/problem"
 	"penstock/internal/vault"
+	"penstock/internal/webhook"
 	"penstock/seckill"
 )
 
-// sealedDoc says how many payment secrets are encrypted by a key.
+// sealedDoc says how many secrets are encrypted by a key.
 type sealedDoc struct {
 	Key     string `json:"key"`     // its id; "" for secrets that are kept in the clear
-	Secrets int    `json:"secrets"` // of merchants, those of a roll's overlap included
+	Secrets int    `json:"secrets"` // of merchants, those of a roll's overlap included, and of webhooks
 	Known   bool   `json:"known"`   // this node can read them
 }
 
@@ -25,12 +26,15 @@ type secretsDoc struct {
 	Sealed     []sealedDoc `json:"sealed"`
 }
 
-func (s *Server) describeSecrets(v *seckill.Catalog) secretsDoc {
+func (s *Server) describeSecrets(v *seckill.Catalog, hooks *webhook.Document) secretsDoc {
 	doc := secretsDoc{Keys: append([]string{}, s.deps.Secrets.Keys()...), Sealed: []sealedDoc{}}
 	if len(doc.Keys) > 0 {
 		doc.SealingKey = doc.Keys[0]
 	}
 	counts := make(map[string]int)
+	for i := range hooks.Webhooks {
+		counts[vault.KeyOf(hooks.Webhooks[i].Secret)]++
+	}
 	for m := range v.Merchants() {
 		for _, sealed := range []string{m.PaymentSecret, m.FormerSecret} {
 			if sealed != "" {
@@ -51,15 +55,19 @@ func (c *call) getSecrets() error {
 	if err != nil {
 		return err
 	}
-	return c.json(http.StatusOK, c.server.describeSecrets(v))
+	_, hooks, err := c.currentWebhooks(c.context())
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, c.server.describeSecrets(v, &hooks))
 }
 
 type rewrappedDoc struct {
-	Rewrapped int `json:"rewrapped"` // merchants
+	Rewrapped int `json:"rewrapped"` // merchants and webhooks
 	secretsDoc
 }
 
-// rewrapSecrets answers POST /admin/v1/secrets/rewrap: every payment secret is encrypted by the first key
+// rewrapSecrets answers POST /admin/v1/secrets/rewrap: every secret is encrypted by the first key
 // afterwards. It changes one merchant after another, and may be repeated.
 func (c *call) rewrapSecrets() error {
 	reason, err := c.onlyReason()
@@ -94,10 +102,19 @@ func (c *call) rewrapSecrets() error {
 			doc.Rewrapped++
 		}
 	}
+	webhooks, err := c.rewrapWebhooks(ctx, c.author(reason))
+	if err != nil {
+		return err
+	}
+	doc.Rewrapped += webhooks
 	if v, err = c.server.catalog(ctx); err != nil {
 		return err
 	}
-	doc.secretsDoc = c.server.describeSecrets(v)
+	_, hooks, err := c.currentWebhooks(ctx)
+	if err != nil {
+		return err
+	}
+	doc.secretsDoc = c.server.describeSecrets(v, &hooks)
 	return c.json(http.StatusOK, doc)
 }
 

@@ -27,6 +27,7 @@ import (
 	"penstock/internal/proof/stocktest"
 	"penstock/internal/settings"
 	"penstock/internal/sqlite"
+	"penstock/internal/webhook"
 	"penstock/inventory"
 	"penstock/limiter"
 	"penstock/seckill"
@@ -59,7 +60,8 @@ type shop struct {
 	health atomic.Pointer[health]
 
 	settings    *shopSettings
-	stopGateway func() // it says goodbye
+	webhooks    *webhook.Sender // doesn't run
+	stopGateway func()          // it says goodbye
 
 	delivering, delivered chan struct{}
 }
@@ -135,9 +137,16 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 func (s *shop) gateway(deps *Deps, log *slog.Logger) {
 	s.t.Helper()
 	s.settings = &shopSettings{Store: s.store}
+	config := webhook.DefaultConfig()
+	config.Node, config.Open = "gateway-1", func(sealed, owner string) (string, error) { return s.server.deps.Secrets.Open(sealed, owner) }
+	var err error
+	if s.webhooks, err = webhook.New(config, nil, s.settings, log); err != nil {
+		s.t.Fatal(err)
+	}
+	deps.Webhooks = s.webhooks
 	take := func(settings.Document, settings.Moment) (next time.Time, err error) { return time.Time{}, nil }
 	watcher, err := settings.NewWatcher(settings.Config{Node: "gateway-1", Enforces: true}, s.settings, s.settings, []settings.Part{
-		{Name: settings.Limits, Apply: take}, {Name: settings.Switches, Apply: take, Amend: amendSwitches},
+		{Name: settings.Limits, Apply: take}, {Name: settings.Webhooks, Apply: s.applyWebhooks}, {Name: settings.Switches, Apply: take, Amend: amendSwitches},
 	}, nil, log)
 	if err == nil {
 		err = watcher.Start(s.t.Context())
@@ -155,6 +164,13 @@ func (s *shop) gateway(deps *Deps, log *slog.Logger) {
 		watcher.Run(ctx)
 	}()
 	s.stopGateway = sync.OnceFunc(func() { stop(); <-stopped })
+}
+
+// applyWebhooks is settings.Part.Apply of the webhooks.
+func (s *shop) applyWebhooks(d settings.Document, _ settings.Moment) (next time.Time, err error) {
+	document, err := webhook.ParseDocument(d.Body)
+	s.webhooks.Apply(document)
+	return time.Time{}, err
 }
 
 // amendSwitches is settings.Part.Amend of the switches.

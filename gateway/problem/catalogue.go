@@ -156,6 +156,10 @@ var entries = [...]Entry{
 		Ops: "Somebody else may have replayed or discarded it: the list of changes says who.",
 	},
 	{
+		Code: UnknownWebhook, Status: 404, Title: "The webhook is unknown", Admin: true,
+		Detail: "There is no webhook with this name.", Client: "List the webhooks.", Ops: "Check the name.",
+	},
+	{
 		Code: UnknownToken, Status: 404, Title: "The token is unknown", Admin: true,
 		Detail: "There is no admin token with this name.", Client: "List the tokens.", Ops: "Check the name.",
 	},

@@ -60,6 +60,7 @@ const (
 	UnknownDeadLetter    Code = "unknown-dead-letter"
 	UnknownToken         Code = "unknown-token"
 	UnknownKey           Code = "unknown-key"
+	UnknownWebhook       Code = "unknown-webhook"
 	AlreadyExists        Code = "already-exists"
 	NotRevertible        Code = "not-revertible"
 	CrossOrigin          Code = "cross-origin"

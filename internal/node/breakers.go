@@ -146,7 +146,7 @@ func (b *breakers) metrics() []admin.Sample {
 	var out []admin.Sample
 	add := func(server, instance string, breaker *degrade.Breaker) {
 		s := breaker.Stats()
-		labels := []admin.Label{{Name: "server", Value: server}, {Name: "instance", Value: instance}}
+		labels := []admin.Label{{Name: "server", Value: server}, {Name: "server_instance", Value: instance}}
 		out = append(out,
 			gauge("penstock_breaker_state", "State of a circuit breaker: 0 closed, 1 open, 2 half-open.", int64(s.State), labels...),
 			counter("penstock_breaker_calls_total", "Results that a circuit breaker has seen; a call is a batch.", s.Calls, labels...),

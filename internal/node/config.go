@@ -31,6 +31,7 @@ type Config struct {
 	OpenMetrics     bool
 	ShutdownTimeout time.Duration
 	TrustedProxies  []string // addresses and networks
+	WebhookNetworks []string // private ones, in which receivers of webhooks may be
 	Slots           int
 	MaxKnown        int
 	Shards          int // of the installation; 0 is 16, and 4 with the embedded parts
@@ -156,9 +157,9 @@ func (c Config) Mistakes() []error {
 		errs = append(errs, errors.New("redis-replica-lag: must not be negative"))
 		c.Sale.ReplicaLag = 0
 	}
-	if _, err := c.trustedProxies(); err != nil {
-		errs = append(errs, err)
-	}
+	_, err := c.trustedProxies()
+	_, err2 := c.webhookNetworks()
+	errs = append(errs, err, err2)
 	errs = append(errs, c.checkSecretsKeys())
 	errs = append(errs, c.Login.mistakes()...)
 	if _, err := c.adminHosts(); err != nil {
@@ -230,18 +231,7 @@ func (c *Config) validateServers() []error {
 
 // trustedProxies returns the networks of the proxies in front of the public listener.
 func (c *Config) trustedProxies() ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, text := range c.TrustedProxies {
-		network, err := netip.ParsePrefix(text)
-		if addr, err2 := netip.ParseAddr(text); err2 == nil && addr.Zone() == "" {
-			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil || network.Addr().Is4In6() {
-			return nil, fmt.Errorf("trusted-proxies: %q is neither an address nor a network like 10.0.0.0/8", text)
-		}
-		out = append(out, network.Masked())
-	}
-	return out, nil
+	return networks("trusted-proxies", c.TrustedProxies)
 }
 
 // shedRate is how many refusals a second go out at once. Each costs 15 to 25 µs, most of it in the

@@ -14,12 +14,13 @@ import (
 	"penstock/gateway/admin"
 	"penstock/internal/leases"
 	"penstock/internal/settings"
+	"penstock/internal/webhook"
 	"penstock/limiter"
 	"penstock/seckill"
 )
 
-// control is what operators change while a node runs: limits and switches. Workers enforce neither,
-// but know the switches.
+// control is what operators change while a node runs: limits, switches and webhooks. Workers enforce
+// none, but know the switches.
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
@@ -27,6 +28,7 @@ type control struct {
 	switches  *degrade.Controller
 	limits    *limiter.Limiter // nil without RoleGateway
 	admission *gateway.Admission
+	webhooks  *webhook.Sender
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 }
 
@@ -42,12 +44,16 @@ func (n *Node) openSettings(ctx context.Context) error {
 	if n.cfg.Real() { // the embedded parts serve this node alone
 		c.reports.pool = leases.New(n.servers.stock)
 	}
+	if err := n.openWebhooks(); err != nil {
+		return err
+	}
 	parts := []settings.Part{{Name: settings.Switches, Apply: n.applySwitches, Amend: amendSwitches}}
 	if n.role&RoleGateway != 0 {
 		if err := n.openAdmission(); err != nil {
 			return err
 		}
-		parts = append(parts, settings.Part{Name: settings.Limits, Apply: n.applyLimits})
+		parts = append(parts, settings.Part{Name: settings.Limits, Apply: n.applyLimits},
+			settings.Part{Name: settings.Webhooks, Apply: n.applyWebhooks})
 	}
 	config := settings.Config{Node: n.name(), Enforces: n.role&RoleGateway != 0, Path: n.settingsFile()}
 	var err error
@@ -201,13 +207,13 @@ func (n *Node) settingsFile() string {
 func (n *Node) controlMetrics() []admin.Sample {
 	s, state := n.control.switches.Stats(), n.control.watcher.State()
 	out := []admin.Sample{
-		gauge("penstock_settings_unrecorded", "Changes that were made while the database was away, and wait to be recorded.",
+		gauge("penstock_settings_unrecorded", "Changes that were made while the database was away, and wait to be recorded."+same,
 			int64(state.Waiting)),
 		gauge("penstock_gate_in_flight_visits", "Visits that the gate has let in.", s.InFlight),
 		gauge("penstock_gate_in_flight_limit", "Visits that may be inside at once; new orders may fill four fifths of them.", s.Capacity),
 		gauge("penstock_gate_fitted_places", "Places for new orders while purchases wait too long in the line; 0 while they don't.", s.Fitted),
 		gauge("penstock_switches_set", "Switches that are set.", int64(s.Set)),
-		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings.", int64(state.Nodes)),
+		gauge("penstock_settings_nodes", "Gateways that were alive at the last look at the settings."+same, int64(state.Nodes)),
 		gauge("penstock_settings_age_seconds", "Time since the settings were looked at.", int64(state.Age.Seconds())),
 	}
 	level := n.control.switches.Level()
@@ -245,13 +251,29 @@ const maxLimitMetrics = 100
 func (n *Node) limitMetrics() []admin.Sample {
 	s := n.control.limits.Stats(time.Now())
 	out := []admin.Sample{gauge("penstock_limit_policies", "Policies in force.", int64(len(s.Policies)))}
+	now := n.control.reports.meter.Report(time.Now())
+	shares := make(map[string]float64, len(now.Policies))
+	for i := range now.Policies {
+		shares[now.Policies[i].Name] = now.Policies[i].Share
+	}
 	for i := range s.Policies[:min(len(s.Policies), maxLimitMetrics)] {
 		policy := &s.Policies[i]
+		label := admin.Label{Name: "policy", Value: policy.Policy.Name}
+		out = append(out, gaugeFloat("penstock_limit_configured_rate", "Rate of a policy, per second and key, over all gateways."+same,
+			policy.Policy.Rate, label))
+		share := shares[policy.Policy.Name]
+		if n.control.reports.pool == nil { // this gateway is alone
+			share = 1
+		}
+		if share > 0 {
+			out = append(out, gaugeFloat("penstock_limit_effective_rate",
+				"What of the rate of a policy with one key this gateway was granted lately, per second.", share*policy.Policy.Rate, label))
+		}
 		for verdict, n := range map[string]uint64{
 			"allowed": policy.Allowed, "refused": policy.Refused, "shadowed": policy.Shadowed, "returned": policy.Returned,
 		} {
 			out = append(out, counter("penstock_limit_decisions_total", "Decisions of a policy, of the first hundred policies.", int64(n),
-				admin.Label{Name: "policy", Value: policy.Policy.Name}, admin.Label{Name: "verdict", Value: verdict}))
+				label, admin.Label{Name: "verdict", Value: verdict}))
 		}
 	}
 	alone := int64(0)
@@ -265,7 +287,7 @@ func (n *Node) limitMetrics() []admin.Sample {
 		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
 		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),
 		counter("penstock_limit_exchanges_late_total", "Exchanges that nobody waited for any more.", int64(s.Pool.Late)))
-	for _, hot := range n.control.reports.meter.Report(time.Now()).Top {
+	for _, hot := range now.Top {
 		out = append(out, gauge("penstock_limit_refused_keys", "Refusals of the last minute or two, of the keys that are refused most.",
 			int64(hot.Refused), admin.Label{Name: "policy", Value: hot.Policy}, admin.Label{Name: "key", Value: hot.Key}))
 	}

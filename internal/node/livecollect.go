@@ -94,7 +94,9 @@ func (n *Node) collectTraffic(f *live.Frame, span time.Duration) {
 	total.Add(&t.Latency)
 	f.Latency = c.latency.look(&total)
 	places := make(map[seckill.ActivityID]int, len(t.Activities))
+	now := time.Now()
 	for id, o := range t.Activities {
+		n.totals.purchases(id, n.merchantOf(id), o, now)
 		places[id] = len(f.Activities)
 		f.Activities = append(f.Activities, live.FrameActivity{Activity: string(id), Rates: ratesOf(o, span)})
 	}
@@ -129,6 +131,10 @@ func ratesOf(o *gateway.Outcomes, span time.Duration) live.Rates {
 func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 	moved := n.live.moved.take()
 	all := moved.all
+	now := time.Now()
+	for id, m := range moved.activities {
+		n.totals.moves(id, n.merchantOf(id), m.paid, m.cancelled, now)
+	}
 	if n.sale.Timeouts != nil {
 		c := &n.live.collector
 		timedOut, applied := n.sale.Timeouts.Cancelled(), n.sale.Timeouts.Applied()

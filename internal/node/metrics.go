@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"penstock/gateway"
 	"penstock/gateway/admin"
 	"penstock/internal/batch"
 	"penstock/internal/timing"
@@ -22,10 +23,12 @@ func (n *Node) adminDeps() admin.Deps {
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
 		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
-		Limits: &n.control.reports, Level: n.control.switches.Level, Live: n.live.hub, Memory: memory,
+		Limits: &n.control.reports, Webhooks: n.control.webhooks, Level: n.control.switches.Level,
+		Live: n.live.hub, Memory: memory,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
-			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.liveMetrics,
+			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
+			n.totals.metrics,
 		},
 	}
 }
@@ -48,8 +51,15 @@ func gauge(name, help string, value int64, labels ...admin.Label) admin.Sample {
 	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: float64(value), Labels: labels}
 }
 
+func gaugeFloat(name, help string, value float64, labels ...admin.Label) admin.Sample {
+	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: value, Labels: labels}
+}
+
+// same marks the help of a gauge about what all processes share.
+const same = " All processes tell the same: take max(), don't add them up."
+
 func seconds(name, help string, d time.Duration) admin.Sample {
-	return admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: d.Seconds()}
+	return gaugeFloat(name, help, d.Seconds())
 }
 
 // observedShard is a shard's levels as they were seen last.
@@ -147,7 +157,7 @@ func (n *Node) edgeMetrics() []admin.Sample {
 		gauge("penstock_http_paused_requests", "Requests whose refusal waits for its turn, not in flight meanwhile.", s.Paused),
 		gauge("penstock_http_connections", "Open connections.", s.Connections),
 		gauge("penstock_http_connections_limit", "Connections that may be open.", s.MaxConns),
-		counter("penstock_http_rejected_connections_total",
+		counter("penstock_http_refused_connections_total",
 			"Connections closed because too many were open, in all or of their address.", int64(s.RejectedConns)),
 		counter("penstock_http_accept_pauses_total", "Failed accepts that were waited out.", int64(s.AcceptPauses)),
 		counter("penstock_http_panics_total", "Requests whose handler panicked.", int64(s.Panics)),
@@ -159,17 +169,32 @@ func (n *Node) edgeMetrics() []admin.Sample {
 			out = append(out, counter("penstock_http_requests_total", "Answers by route, status and problem code.", int64(a.Count), route,
 				admin.Label{Name: "status", Value: strconv.Itoa(a.Status)}, admin.Label{Name: "code", Value: a.Code}))
 		}
-		bounds := make([]float64, len(r.Latency.Bounds))
-		for i, b := range r.Latency.Bounds {
-			bounds[i] = b.Seconds()
+		for i := range r.Classes {
+			if c := &r.Classes[i]; c.Latency.Sum > 0 {
+				out = append(out, latencySample(c, route, admin.Label{Name: "outcome", Value: c.Class}))
+			}
 		}
-		out = append(out, admin.Sample{
-			Name: "penstock_http_request_duration_seconds", Help: "Time from a request's arrival until its answer was decided.",
-			Kind: admin.HistogramKind, Labels: []admin.Label{route},
-			Histogram: admin.Histogram{Bounds: bounds, Counts: r.Latency.Counts, Sum: r.Latency.Sum.Seconds()},
-		})
 	}
 	return out
+}
+
+// latencySample is the histogram of one class of answers.
+func latencySample(c *gateway.ClassStats, labels ...admin.Label) admin.Sample {
+	h := admin.Histogram{Bounds: make([]float64, len(c.Latency.Bounds)), Counts: c.Latency.Counts, Sum: c.Latency.Sum.Seconds()}
+	for i, b := range c.Latency.Bounds {
+		h.Bounds[i] = b.Seconds()
+	}
+	for i := range c.Exemplars {
+		e := &c.Exemplars[i]
+		h.Exemplars = append(h.Exemplars, admin.Exemplar{
+			Value: e.Took.Seconds(), At: e.At, Labels: []admin.Label{{Name: "request_id", Value: e.RequestID()}},
+		})
+	}
+	return admin.Sample{
+		Name: "penstock_http_request_duration_seconds",
+		Help: "Time from a request's arrival until its answer was decided, by route and outcome: ok, refused (4xx) or failed (5xx).",
+		Kind: admin.HistogramKind, Labels: labels, Histogram: h,
+	}
 }
 
 // deskMetrics are the desk's: purchases, the lines in front of the stock, and its batches.
@@ -257,9 +282,12 @@ func batchMetrics(name string, s batch.Stats) []admin.Sample {
 
 // databaseMetrics are those of the connections to PostgreSQL.
 func (n *Node) databaseMetrics() []admin.Sample {
+	if !n.cfg.Real() { // the embedded database has no connections
+		return nil
+	}
 	s := n.servers.database.stats()
 	return []admin.Sample{
-		gauge("penstock_database_connections", "Open connections to PostgreSQL; 0 with the embedded database.", int64(s.Connections)),
+		gauge("penstock_database_connections", "Open connections to PostgreSQL.", int64(s.Connections)),
 		gauge("penstock_database_connections_in_use", "Connections to PostgreSQL that are in use.", int64(s.InUse)),
 		gauge("penstock_database_connections_limit", "Connections to PostgreSQL that may be open.", int64(s.MaxConnections)),
 		counter("penstock_database_waits_total", "Calls that waited for a connection to PostgreSQL.", s.Waits),
@@ -272,28 +300,34 @@ func (n *Node) databaseMetrics() []admin.Sample {
 func (n *Node) queueMetrics() []admin.Sample {
 	s := n.servers.queue.Stats()
 	out := []admin.Sample{
-		gauge("penstock_queue_slots", "Slots of the buffer in front of the queue.", int64(s.Slots)),
-		gauge("penstock_queue_slots_taken", "Slots that are taken.", s.Reserved),
-		gauge("penstock_queue_in_flight_records", "Records on their way to the broker.", s.InFlight),
-		gauge("penstock_queue_in_flight_bytes", "Bytes of the records on their way.", s.Bytes),
-		counter("penstock_queue_slots_refused_total", "Purchases refused because no slot was free.", s.Refused),
-		counter("penstock_queue_acknowledged_total", "Records acknowledged.", s.Acked),
-		counter("penstock_queue_promises_total", "Promises in the pages acknowledged.", s.Promises),
-		counter("penstock_queue_rerouted_total", "Pages that went to another partition than their shard prefers.", s.Rerouted),
-		counter("penstock_queue_splits_total", "Times that one partition held up the others, so that each got a client of its own.", s.Splits),
-		counter("penstock_queue_markers_total", "Markers of barriers acknowledged.", s.Markers),
-		counter("penstock_queue_failed_total", "Records whose acknowledgement did not come.", s.Failed),
-		counter("penstock_queue_polled_total", "Records polled.", s.Polled),
-		counter("penstock_queue_committed_total", "Records committed.", s.Committed),
-		counter("penstock_queue_poll_errors_total", "Polls that failed.", s.PollErrors),
 		counter("penstock_queue_missing_total", "Records that were gone when their turn came: a law is broken.", s.Missing),
 		counter("penstock_queue_data_loss_total", "Other signs that the broker lost acknowledged records: a law is broken.", s.DataLoss),
+		gauge("penstock_queue_in_flight_records", "Records on their way to the broker.", s.InFlight),
+		gauge("penstock_queue_in_flight_bytes", "Bytes of the records on their way.", s.Bytes),
+		counter("penstock_queue_acknowledged_total", "Records acknowledged.", s.Acked),
+		counter("penstock_queue_failed_total", "Records whose acknowledgement did not come.", s.Failed),
+	}
+	if n.role&RoleGateway != 0 {
+		out = append(out,
+			gauge("penstock_queue_slots", "Slots of the buffer in front of the queue.", int64(s.Slots)),
+			gauge("penstock_queue_slots_taken", "Slots that are taken.", s.Reserved),
+			counter("penstock_queue_slots_refused_total", "Purchases refused because no slot was free.", s.Refused),
+			counter("penstock_queue_promises_total", "Promises in the pages acknowledged.", s.Promises),
+			counter("penstock_queue_rerouted_total", "Pages that went to another partition than their shard prefers.", s.Rerouted),
+			counter("penstock_queue_splits_total", "Times that one partition held up the others, so that each got a client of its own.", s.Splits))
+	}
+	if n.role&RoleWorker != 0 {
+		out = append(out,
+			counter("penstock_queue_markers_total", "Markers of barriers acknowledged.", s.Markers),
+			counter("penstock_queue_polled_total", "Records polled.", s.Polled),
+			counter("penstock_queue_committed_total", "Records committed.", s.Committed),
+			counter("penstock_queue_poll_errors_total", "Polls that failed.", s.PollErrors))
 	}
 	n.observed.mu.Lock()
 	lag := n.observed.lag
 	n.observed.mu.Unlock()
 	if lag >= 0 {
-		out = append(out, gauge("penstock_queue_lag_records", "Accepted records that no worker has committed.", lag))
+		out = append(out, gauge("penstock_queue_lag_records", "Accepted records that no worker has committed."+same, lag))
 	}
 	if n.role&RoleWorker != 0 {
 		var age time.Duration
@@ -326,7 +360,7 @@ func (n *Node) eventMetrics() []admin.Sample {
 	defer n.observed.mu.Unlock()
 	if n.observed.waiting >= 0 {
 		out = append(out, seconds("penstock_order_events_waiting_seconds",
-			"How long the oldest unpublished step of an order has waited.", n.observed.waiting))
+			"How long the oldest unpublished step of an order has waited."+same, n.observed.waiting))
 	}
 	return out
 }
@@ -368,7 +402,7 @@ func (n *Node) healthMetrics() []admin.Sample {
 	r := n.health.report.Load()
 	var out []admin.Sample
 	for state, count := range map[string]int{"open": r.Shards.Open, "closed": r.Shards.Closed, "rebuilding": r.Shards.Rebuilding} {
-		out = append(out, gauge("penstock_shards", "Shards by their state.", int64(count), admin.Label{Name: "state", Value: state}))
+		out = append(out, gauge("penstock_shards", "Shards by their state."+same, int64(count), admin.Label{Name: "state", Value: state}))
 	}
 	sick := map[string]int64{"redis": 0, "kafka": 0, "database": 0, "catalog": 0, "settings": 0}
 	for i := range r.Servers {

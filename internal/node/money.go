@@ -23,6 +23,9 @@ func (n *Node) observeMoney(ctx context.Context) *observedMoney {
 	return &observedMoney{due, early}
 }
 
+// maxMoneyMetrics is how many sums have metrics of their own; penstock_refunds_due counts the others, too.
+const maxMoneyMetrics = 500
+
 // moneyMetrics are about money. All processes see the same. What is not known is left out: unknown is not zero.
 func (n *Node) moneyMetrics() []admin.Sample {
 	n.observed.mu.Lock()
@@ -38,18 +41,18 @@ func (n *Node) moneyMetrics() []admin.Sample {
 		return all
 	}
 	out := []admin.Sample{
-		gauge("penstock_refunds_due", "Payments that have to go back, of all merchants.", count(money.due)),
-		gauge("penstock_payments_early", "Payments whose orders have no row yet, of all merchants.", count(money.early)),
+		gauge("penstock_refunds_due", "Payments that have to go back, of all merchants."+same, count(money.due)),
+		gauge("penstock_payments_early", "Payments whose orders have no row yet, of all merchants."+same, count(money.early)),
 	}
-	for i := range money.due {
+	for i := range money.due[:min(len(money.due), maxMoneyMetrics)] {
 		sum := &money.due[i]
 		labels := []admin.Label{
 			{Name: "merchant", Value: string(sum.Merchant)}, {Name: "currency", Value: sum.Amount.Currency},
 			{Name: "cause", Value: string(sum.Cause)},
 		}
 		out = append(out,
-			gauge("penstock_refunds_due_payments", "Payments that have to go back, by merchant, currency and cause.", sum.Count, labels...),
-			gauge("penstock_refunds_due_amount", "Money that has to go back, in minor units.", sum.Amount.Minor, labels...))
+			gauge("penstock_refunds_due_payments", "Payments that have to go back, by merchant, currency and cause."+same, sum.Count, labels...),
+			gauge("penstock_refunds_due_amount", "Money that has to go back, in minor units."+same, sum.Amount.Minor, labels...))
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"penstock/gateway"
 	"penstock/gateway/admin"
 	"penstock/internal/vault"
+	"penstock/internal/webhook"
 	"penstock/seckill"
 )
 
@@ -31,6 +32,7 @@ type Node struct {
 	health   *health
 	observed *observations
 	timeouts timeoutSwitch // of the loop that cancels orders
+	totals   saleTotals
 	live     *liveView
 	started  time.Time
 
@@ -244,6 +246,11 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 	}
 	if n.cfg.AdminToken == "" && n.tryToken(ctx) != nil {
 		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
+	}
+	if n.role&RoleGateway != 0 {
+		feed := webhook.Feed{Hub: n.live.hub, Sender: n.control.webhooks, Log: part(n.root, "webhooks")}
+		jobs = append(jobs, Job{"webhooks", degrade.Purchasing, n.control.webhooks.Run},
+			Job{"events for webhooks", degrade.Purchasing, feed.Run})
 	}
 	if n.control.limits != nil {
 		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},

@@ -12,13 +12,14 @@ import (
 const (
 	Limits   = "limits"
 	Switches = "switches"
+	Webhooks = "webhooks"
 )
 
 // ErrConflict is the answer to a change of a version that isn't the newest one any more.
 var ErrConflict = errors.New("changed by somebody else in the meantime")
 
 // Names returns the names of all documents.
-func Names() []string { return []string{Limits, Switches} }
+func Names() []string { return []string{Limits, Switches, Webhooks} }
 
 // Document is one version of a document. The zero version, of a document that nobody ever wrote, has no ID and no body.
 type Document struct {

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// A parser of PromQL would bring the clients of a dozen clouds into go.sum. What is checked here is what goes wrong by itself: metrics
+// and labels that are renamed, brackets, and links to entries of the runbook.
+
+// known is what expressions may name.
+type known struct {
+	metrics map[string]bool
+	labels  map[string]map[string]bool // of the metrics that a process has served
+}
+
+func newKnown(t *testing.T, rules *ruleFile) *known {
+	t.Helper()
+	k := &known{metrics: make(map[string]bool), labels: make(map[string]map[string]bool)}
+	for name, m := range declaredMetrics(t) {
+		k.metrics[name] = true
+		if m.kind == "histogram" {
+			k.metrics[name+"_bucket"], k.metrics[name+"_sum"], k.metrics[name+"_count"] = true, true, true
+		}
+	}
+	for _, g := range rules.Groups {
+		for i := range g.Rules {
+			k.metrics[g.Rules[i].Record] = true
+		}
+	}
+	series := regexp.MustCompile(`(?m)^(penstock_\w+)(?:\{(.*)\})? `)
+	label := regexp.MustCompile(`(\w+)="`)
+	for _, m := range series.FindAllStringSubmatch(scrape(t, serveMetrics(t), "text/plain"), -1) {
+		if k.labels[m[1]] == nil {
+			k.labels[m[1]] = map[string]bool{"job": true, "instance": true}
+		}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			k.labels[m[1]][l[1]] = true
+		}
+	}
+	return k
+}
+
+// check wants every metric and every label that an expression names to exist.
+func (k *known) check(t *testing.T, where, expression string) {
+	t.Helper()
+	for _, pair := range []string{"()", "{}", "[]"} {
+		if strings.Count(expression, pair[:1]) != strings.Count(expression, pair[1:]) {
+			t.Errorf("%s: %s: %s don't match", where, expression, pair)
+		}
+	}
+	selector := regexp.MustCompile(`\b(penstock[_:][\w:]+)(?:\{([^}]*)\})?`)
+	label := regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
+	for _, m := range selector.FindAllStringSubmatch(expression, -1) {
+		if !k.metrics[m[1]] {
+			t.Errorf("%s: there is no metric %s", where, m[1])
+		}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			if own := k.labels[m[1]]; own != nil && !own[l[1]] {
+				t.Errorf("%s: %s has no label %s", where, m[1], l[1])
+			}
+		}
+	}
+	grouped := regexp.MustCompile(`by \(([^)]*)\) \((?:rate\(|increase\()?(penstock_\w+)`)
+	for _, m := range grouped.FindAllStringSubmatch(expression, -1) {
+		for l := range strings.SplitSeq(m[1], ",") {
+			if own := k.labels[m[2]]; own != nil && !own[strings.TrimSpace(l)] {
+				t.Errorf("%s: %s has no label %s", where, m[2], strings.TrimSpace(l))
+			}
+		}
+	}
+}
+
+// ruleFile is a file of rules.
+type ruleFile struct {
+	Groups []struct {
+		Name     string
+		Interval string
+		Rules    []struct {
+			Record, Alert, Expr, For string
+			Labels, Annotations      map[string]string
+		}
+	}
+}
+
+func readRules(t *testing.T) *ruleFile {
+	t.Helper()
+	rules := new(ruleFile)
+	decoder := yaml.NewDecoder(strings.NewReader(readDeploy(t, "prometheus/rules.yaml")))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(rules); err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// headings are the names that links to a page's headings have.
+func headings(page string) map[string]bool {
+	out := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile("[^a-z0-9 _-]").ReplaceAllString(strings.ToLower(m[1]), "")
+		out[strings.ReplaceAll(name, " ", "-")] = true
+	}
+	return out
+}
+
+// TestAlerts: the rules name metrics and labels that exist; and each alert says how bad it is, beside which alarm it stands, and which
+// entry of the runbook tells what to do.
+func TestAlerts(t *testing.T) {
+	rules := readRules(t)
+	k := newKnown(t, rules)
+	runbook := headings(readDeploy(t, "../docs/runbook.md"))
+	alerts := 0
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			k.check(t, g.Name+" "+r.Record+r.Alert, r.Expr)
+			if (r.Record == "") == (r.Alert == "") || r.Expr == "" {
+				t.Errorf("%s: a rule is an alert or records something: %+v", g.Name, r)
+			}
+			if r.Alert == "" {
+				continue
+			}
+			alerts++
+			alarm := r.Labels["alarm"]
+			if s := r.Labels["severity"]; s != "critical" && s != "warning" && s != "info" {
+				t.Errorf("%s: severity %q", r.Alert, s)
+			}
+			if want := "docs/runbook.md#" + alarm; r.Annotations["runbook_url"] != want || !runbook[alarm] {
+				t.Errorf("%s: runbook_url is %q, want %q; such an entry: %v", r.Alert, r.Annotations["runbook_url"], want, runbook[alarm])
+			}
+			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
+				t.Errorf("%s says nothing", r.Alert)
+			}
+		}
+	}
+	if alerts == 0 {
+		t.Error("no alert")
+	}
+}
+
+// TestDashboard: every panel of the dashboard asks for metrics and labels that exist.
+func TestDashboard(t *testing.T) {
+	k := newKnown(t, readRules(t))
+	var board struct {
+		UID    string
+		Panels []struct {
+			ID                       int
+			Type, Title, Description string
+			GridPos                  struct{ X, Y, W, H int }
+			Targets                  []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal([]byte(readDeploy(t, "grafana/penstock.json")), &board); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[int]bool)
+	for _, p := range board.Panels {
+		if seen[p.ID] || p.GridPos.X+p.GridPos.W > 24 || p.Title == "" {
+			t.Errorf("panel %d %q lies at %+v", p.ID, p.Title, p.GridPos)
+		}
+		seen[p.ID] = true
+		if p.Type != "row" && (len(p.Targets) == 0 || p.Description == "") {
+			t.Errorf("panel %q shows nothing, or says nothing", p.Title)
+		}
+		for _, one := range p.Targets {
+			k.check(t, p.Title, one.Expr)
+		}
+	}
+	if len(seen) < 20 || board.UID != "penstock" {
+		t.Errorf("%d panels of %q", len(seen), board.UID)
+	}
+}

@@ -1,0 +1,150 @@
+package webhook
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"penstock/internal/live"
+	"penstock/internal/wait"
+)
+
+// Feed hands the events of a hub to a sender. Every node has a hub of its own, with ids of its own; a feed gives each event the id
+// under which all nodes know it:
+//
+//   - a change by its number;
+//   - anything else by what it is about and the state that this is in now. The first node that sees a state proposes an id, and the
+//     others take that. The next state forgets it.
+//
+// While claims can't be asked for, an id is made of the event and the minute: the same on most nodes.
+type Feed struct {
+	Hub    *live.Hub
+	Sender *Sender
+	Log    *slog.Logger
+}
+
+// The times of a feed.
+const (
+	stateLife    = time.Hour // for which an id of a state is known; prolonged while the state lasts
+	prolongEvery = 10 * time.Minute
+	maxTopics    = 4096 // whose states are remembered
+)
+
+// topicState is the state that something is in, and the id of the event that said so.
+type topicState struct{ state, id string }
+
+// Run feeds until ctx ends. A hub that ends, or that cuts this reader off, is subscribed to again from where it was.
+func (f *Feed) Run(ctx context.Context) {
+	topics := make(map[string]topicState)
+	after := ""
+	for ctx.Err() == nil {
+		w, err := f.Hub.Subscribe(live.Filter{Types: Kinds(), After: after})
+		if errors.Is(err, live.ErrClosed) {
+			return
+		}
+		if err != nil {
+			f.Log.Warn("webhooks can't watch the events, trying again", "err", err)
+			if !wait.For(ctx, time.Second) {
+				return
+			}
+			continue
+		}
+		after = f.follow(ctx, w, topics, after)
+		w.Close()
+	}
+}
+
+// follow feeds what one subscription has, and returns the id of the last event.
+func (f *Feed) follow(ctx context.Context, w *live.Watcher, topics map[string]topicState, after string) string {
+	tick := time.NewTicker(prolongEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return after
+		case <-tick.C:
+			f.prolong(ctx, topics)
+		case e, open := <-w.Events():
+			if !open {
+				return after
+			}
+			after = e.ID
+			id, err := f.identify(ctx, &e, topics)
+			if err != nil {
+				f.Log.Error("event can't be told to webhooks", "event", e.ID, "type", e.Type, "err", err)
+				continue
+			}
+			f.Sender.Send(Event{ID: id, Kind: e.Type, At: e.At, Data: e.Data})
+		}
+	}
+}
+
+// identify returns the id under which all nodes know an event.
+func (f *Feed) identify(ctx context.Context, e *live.Event, topics map[string]topicState) (string, error) {
+	switch e.Type {
+	case live.EventChange:
+		var c live.Change
+		if err := json.Unmarshal(e.Data, &c); err != nil {
+			return "", err
+		}
+		return fmt.Sprint("change-", c.Number), nil
+	case live.EventAlarm:
+		var a live.Alarm
+		if err := json.Unmarshal(e.Data, &a); err != nil {
+			return "", err
+		}
+		return f.agree(ctx, e, []string{a.Finding.Kind, a.Finding.Subject}, a.State, topics), nil
+	}
+	var i live.Incident
+	if err := json.Unmarshal(e.Data, &i); err != nil {
+		return "", err
+	}
+	return f.agree(ctx, e, []string{i.Node, i.Subject}, i.State, topics), nil
+}
+
+// agree returns the id that all nodes have for a topic's being in a state now.
+func (f *Feed) agree(ctx context.Context, e *live.Event, about []string, state string, topics map[string]topicState) string {
+	topic := e.Type + "\x00" + strings.Join(about, "\x00")
+	before, known := topics[topic]
+	if len(topics) >= maxTopics && !known {
+		clear(topics) // the states of before are told anew, under ids that are known for an hour
+	}
+	id := e.Type + "-" + rand.Text()
+	if claims := f.Sender.claims; claims != nil {
+		agreed, err := claims.Claim(ctx, stateClaim(topic, state), id, stateLife)
+		if err == nil && known && before.state != state {
+			err = claims.Release(ctx, stateClaim(topic, before.state))
+		}
+		if id = agreed; agreed == "" {
+			sum := sha256.Sum256([]byte(topic + "\x00" + state))
+			id = fmt.Sprintf("%s-%s-%d", e.Type, hex.EncodeToString(sum[:8]), e.At.Unix()/60)
+		}
+		if err != nil {
+			f.Log.Warn("nodes can't agree on the id of an event, each may send it", "event", id, "err", err)
+		}
+	}
+	topics[topic] = topicState{state, id}
+	return id
+}
+
+func stateClaim(topic, state string) string { return "event:" + topic + "\x00" + state }
+
+// prolong keeps the ids of states that last.
+func (f *Feed) prolong(ctx context.Context, topics map[string]topicState) {
+	if f.Sender.claims == nil {
+		return
+	}
+	for topic, is := range topics {
+		if _, err := f.Sender.claims.Claim(ctx, stateClaim(topic, is.state), is.id, stateLife); err != nil {
+			f.Log.Debug("id of an event is not kept", "event", is.id, "err", err)
+			return // the others would fail, too
+		}
+	}
+}

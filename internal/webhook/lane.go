@@ -1,0 +1,109 @@
+package webhook
+
+import (
+	"sync"
+	"time"
+)
+
+// queued is an event in a lane.
+type queued struct {
+	event *Event
+	since time.Time // when it was queued, on this process's clock
+}
+
+// lane is what waits for one receiver.
+type lane struct {
+	name    string        // fixed
+	filled  chan struct{} // there is something; capacity 1
+	changed chan struct{} // the hook is another one; capacity 1
+
+	mu    sync.Mutex
+	hook  Hook     // guarded by mu
+	queue []queued // oldest first; guarded by mu
+	state State    // guarded by mu
+}
+
+func newLane(h Hook) *lane {
+	return &lane{name: h.Name, hook: h, filled: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+}
+
+func (l *lane) change(h Hook) {
+	l.mu.Lock()
+	same := l.hook.URL == h.URL && l.hook.Secret == h.Secret
+	l.hook = h
+	l.mu.Unlock()
+	if !same {
+		signal(l.changed)
+	}
+}
+
+// put queues an event that the hook wants. It returns the id of the event that was forgotten for it, "" where there was room. The
+// event under way may be the one that is forgotten; it is sent all the same, and its end is then no event's.
+func (l *lane) put(e Event, now time.Time, most int) (forgot string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.hook.Wants(e.Kind) {
+		return ""
+	}
+	if len(l.queue) >= most {
+		forgot = l.queue[0].event.ID
+		l.queue = append(l.queue[:0], l.queue[1:]...)
+		l.state.GivenUp++
+	}
+	l.queue = append(l.queue, queued{&e, now})
+	signal(l.filled)
+	return forgot
+}
+
+// head returns the oldest event, and the hook as it is now; nil where nothing waits.
+func (l *lane) head() (*Event, Hook, time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		return nil, l.hook, time.Time{}
+	}
+	return l.queue[0].event, l.hook, l.queue[0].since
+}
+
+// drop takes an event out of the queue, if it is still there; givenUp says that the receiver never got it.
+func (l *lane) drop(e *Event, givenUp bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropLocked(e, givenUp)
+}
+
+func (l *lane) dropLocked(e *Event, givenUp bool) {
+	if len(l.queue) == 0 || l.queue[0].event != e {
+		return // it was forgotten meanwhile, and counted
+	}
+	l.queue = append(l.queue[:0], l.queue[1:]...)
+	if givenUp {
+		l.state.GivenUp++
+	}
+}
+
+// sent notes that the receiver has an event.
+func (l *lane) sent(e *Event) {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Sent++
+	l.state.LastOK = &now
+	l.dropLocked(e, false)
+}
+
+// failed notes an attempt that failed.
+func (l *lane) failed(e *Event, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.LastError = &Failure{time.Now().UTC().Truncate(time.Millisecond), e.ID, err.Error()}
+}
+
+// now returns the state at this moment.
+func (l *lane) now() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state
+	s.Waiting = len(l.queue)
+	return s
+}
