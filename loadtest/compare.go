@@ -174,7 +174,8 @@ func (c *Comparison) HTML() []byte {
 	p.f(`<title>Load tests %s and %s</title><style>%s</style></head><body><main>`, text(c.A.Name), text(c.B.Name), reportStyle)
 	p.f("<h1>Two load tests</h1><section><dl>")
 	for i, r := range []ComparedRun{c.A, c.B} {
-		p.f("<dt>%c</dt><dd>%s: %s, %s, %s", 'A'+i, text(r.Name), text(string(r.Verdict)), r.Started.Format("2006-01-02 15:04:05 MST"), text(r.Version))
+		p.f("<dt>%c</dt><dd>%s: %s, %s, %s", 'A'+i, text(r.Name), text(string(r.Verdict)),
+			r.Started.Format("2006-01-02 15:04:05 MST"), text(r.Version))
 		for _, b := range r.Broken {
 			p.f(`<br><span class="bad">✗ %s</span>`, text(b))
 		}

@@ -90,8 +90,9 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	}
 	r := &load{
 		run:  run{cfg: cfg.crowd(), clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), goods: goods, spareAway: true},
-		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users, newTaste(goods, cfg.Zipf)), callers: make([][outcomes]atomic.Int64, len(cfg.CallerKeys)),
-		leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
+		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users, newTaste(goods, cfg.Zipf)),
+		callers: make([][outcomes]atomic.Int64, len(cfg.CallerKeys)),
+		leader:  make(chan struct{}, 1), nudge: make(chan struct{}, 1),
 		known: make(map[int64]*order), lag: newLatency(), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
 	}
 	if r.napper, err = newNapper(); err != nil {

@@ -322,7 +322,8 @@ func (s *Summary) Audit(items []Books, quantity int, waited bool) {
 	s.Books = &sum
 	s.Invariants = append(s.Invariants, balance.invariant(BooksBalance, "the books add up"))
 	if sum.InFlight > 0 && !waited {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("%d units were still in flight when the server's audit was read: audit again later", sum.InFlight))
+		s.Warnings = append(s.Warnings,
+			fmt.Sprintf("%d units were still in flight when the server's audit was read: audit again later", sum.InFlight))
 	}
 	if s.ReadBack {
 		agree := proofs{}

@@ -37,7 +37,8 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		group("settings", "Which limits and switches each node has in force", settingsCommands()...),
 		group("levels", "What a server does without when it has too much to do", levelCommands()...),
 		group("nodes", "Gateways and workers", nodeCommands()...),
-		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false, func(s *session, _ []string) error { return s.liveOnce() }),
+		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false,
+			func(s *session, _ []string) error { return s.liveOnce() }),
 		eventsCommand(),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
 		group("changes", "Who changed what, and how to take it back", changeCommands()...),
@@ -319,11 +320,12 @@ func tokenCommands() []*cobra.Command {
 			return s.showAll([]string{"tokens"}, append(members, "session", "configured")...)
 		}),
 		add,
-		command("delete TOKEN", "Delete a token, named by its name or id, or end a session by its id", cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			if err := s.show(remove("tokens", args[0])); err != nil {
-				return err
-			}
-			return s.note("deleted %s", args[0])
-		}),
+		command("delete TOKEN", "Delete a token, named by its name or id, or end a session by its id", cobra.ExactArgs(1), true,
+			func(s *session, args []string) error {
+				if err := s.show(remove("tokens", args[0])); err != nil {
+					return err
+				}
+				return s.note("deleted %s", args[0])
+			}),
 	}
 }

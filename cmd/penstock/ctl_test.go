@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,7 +81,7 @@ func operated(t *testing.T) *node.Node {
 // TestCtl drives every command against a running process, in the order in which a shop would.
 func TestCtl(t *testing.T) {
 	operated(t)
-	for _, s := range append([]step{
+	for _, s := range slices.Concat([]step{
 		{args: "ctl merchants put m1 --name 618+Phones", stdout: `^merchant +m1\nname +618 Phones\npayment secret +[0-9a-f]{64}\n$`},
 		{args: "ctl merchants put m1 --name Phones --reason shorter", stdout: `^merchant +m1\nname +Phones\n$`},
 		{args: "ctl merchants put m2 --name Two --payment-secret-file -", stdin: "own-0123456789abcdef\n", stdout: `^merchant +m2\nname +Two\n$`},
@@ -98,7 +99,8 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
 
-		{args: "ctl activities put 618 -f -", stdin: ctlActivity, stdout: `state +draft\nstarts at +2026-06-18T\S+\nends at +2096-06-18T\S+ \(in [0-9]+ y\)\n.*\n\nSKU +PRICE.*\nphone-x +1999\.00 CNY +10 +2 +1\n$`},
+		{args: "ctl activities put 618 -f -", stdin: ctlActivity,
+			stdout: `state +draft\nstarts at +2026-06-18T\S+\nends at +2096-06-18T\S+ \(in [0-9]+ y\)\n.*\n\nSKU +PRICE.*\nphone-x +1999\.00 CNY +10 +2 +1\n$`},
 		{args: "ctl activities put 618 -f -", stdin: "a: [", code: 2, stderr: `^penstock: flag --file: -:2: is not YAML: `},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\n---\nb: 2", code: 2, stderr: `--file: -:2: has more than one document`},
 		{args: "ctl activities put 618 -f -", stdin: "a: 1\na: 2", code: 2, stderr: `--file: -:.* is not YAML: `},
@@ -113,16 +115,8 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl activities resume 618", stdout: `state +published\n$`, stderr: `^618 is published`},
 		{args: "ctl activities show 617", code: 1, stderr: `unknown-activity\); there is no "617", did you mean "618"\?`},
 		{args: "ctl merchants show m11", code: 1, stderr: `there is no "m11", did you mean "m1"\?`},
-		{args: "__complete ctl activities show 6", stdout: `^618\n:4\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete ctl callers revoke m1 a", stdout: `^app\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete ctl stock restock 618 p", stdout: `^phone-x\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete ctl switches set ord", stdout: `^orders\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete ctl switches set orders o", stdout: `^off\non\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete ctl switches set orders off --scope m", stdout: `^merchant=m1\nmerchant=m2\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete check --activity 6", stdout: `^618\n`, stderr: "ShellCompDirectiveNoFileComp"},
-		{args: "__complete audit 6", stdout: `^618\n`, stderr: "ShellCompDirectiveNoFileComp"},
 		{args: "ctl activities show 618", stdout: `\nphone-x +1999\.00 CNY +10 +2 +1\n$`},
-
+	}, completeSteps(), []step{
 		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `^activity +618\nsku +phone-x\ndelta +5\ntotal +15\n$`},
 		{args: "ctl stock restock 618 phone-x --delta 5 --reason more --key k1", stdout: `total +15\n$`, stderr: `^this key was used before`},
 		{args: "ctl stock restock 618 phone-x --delta -3 --reason less", stdout: `total +12\n$`},
@@ -199,8 +193,22 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl merchants list -o yaml", code: 2, stderr: `"yaml" is neither table nor json`},
 		{args: "ctl merchants list --timeout 0s", code: 2, stderr: `--timeout: must be above zero`},
 		{args: "ctl merchants list --token-file -", stdin: "pst_wrong", code: 1, stderr: `401 unauthenticated`},
-	}, keySteps()...) {
+	}, keySteps()) {
 		s.run(t)
+	}
+}
+
+// completeSteps are what a shell asks for when somebody presses tab.
+func completeSteps() []step {
+	return []step{
+		{args: "__complete ctl activities show 6", stdout: `^618\n:4\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete ctl callers revoke m1 a", stdout: `^app\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete ctl stock restock 618 p", stdout: `^phone-x\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete ctl switches set ord", stdout: `^orders\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete ctl switches set orders o", stdout: `^off\non\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete ctl switches set orders off --scope m", stdout: `^merchant=m1\nmerchant=m2\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete check --activity 6", stdout: `^618\n`, stderr: "ShellCompDirectiveNoFileComp"},
+		{args: "__complete audit 6", stdout: `^618\n`, stderr: "ShellCompDirectiveNoFileComp"},
 	}
 }
 

@@ -76,7 +76,8 @@ What "show -o json" prints may be changed and put back.`
 // changeState takes an activity to another state, and says what that means now.
 func (s *session) changeState(activity, verb string) error {
 	if verb == "end" {
-		question := fmt.Sprintf("End %s for good? Nothing of it is sold any more, and that can't be taken back; open orders can still be paid.", activity)
+		question := fmt.Sprintf("End %s for good? Nothing of it is sold any more, and that can't be taken back; "+
+			"open orders can still be paid.", activity)
 		if err := s.sure(question); err != nil {
 			return err
 		}

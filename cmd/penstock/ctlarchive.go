@@ -24,7 +24,8 @@ import (
 // archiveCommand keeps what an ended sale was.
 func archiveCommand() *cobra.Command {
 	var out string
-	cmd := command("archive ACTIVITY --out FILE", "Export the orders of an ended activity to a file, checked against the stock's books", cobra.ExactArgs(1), false,
+	cmd := command("archive ACTIVITY --out FILE",
+		"Export the orders of an ended activity to a file, checked against the stock's books", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error { return s.archive(args[0], out) })
 	cmd.Long = cmd.Short + `.
 
@@ -157,9 +158,11 @@ func (s *session) balances(activity string, a *archived) error {
 		case !item.Balanced || item.InFlight > 0:
 			bad("%s/%s: the books don't balance yet: ctl audit %s", activity, item.SKU, activity)
 		case has.open > 0 || item.Held > 0 || item.Orders.Open+item.Orders.Parked > 0:
-			bad("%s/%s: %d units are in open orders, which may still be paid: wait until their time is over", activity, item.SKU, max(has.open, item.Held))
+			bad("%s/%s: %d units are in open orders, which may still be paid: wait until their time is over", activity, item.SKU,
+				max(has.open, item.Held))
 		case has.sold != item.Orders.Sold || has.sold != item.Sold:
-			bad("%s/%s: the paid orders have %d units, the books %d in the database and %d in the stock", activity, item.SKU, has.sold, item.Orders.Sold, item.Sold)
+			bad("%s/%s: the paid orders have %d units, the books %d in the database and %d in the stock", activity, item.SKU,
+				has.sold, item.Orders.Sold, item.Sold)
 		}
 	}
 	for sku := range a.items {

@@ -32,7 +32,8 @@ func eventsCommand() *cobra.Command {
 			}
 			return s.events(&liveFeed{client: s.adminClient, types: types, after: after, quiet: 45 * time.Second})
 		})
-	cmd.Flags().StringSliceVar(&types, "types", nil, "which ones, with commas between (default: all but live): "+strings.Join(live.EventTypes(), ", "))
+	cmd.Flags().StringSliceVar(&types, "types", nil,
+		"which ones, with commas between (default: all but live): "+strings.Join(live.EventTypes(), ", "))
 	cmd.Flags().StringVar(&after, "after", "", "the id of the last event that was seen: what came later, and is still kept, comes first")
 	cmd.Long = cmd.Short + `, a line each, until ^C.
 
@@ -113,7 +114,8 @@ func eventText(e *event) (string, error) {
 			return "", err
 		}
 		refused, _ := refusals(s.Totals.Refused)
-		return line(s.At, fmt.Sprintf("accepted %s/s, refused %s/s, %d things not normal", rate(s.Totals.Accepted), rate(refused), len(s.Abnormal))), nil
+		return line(s.At,
+			fmt.Sprintf("accepted %s/s, refused %s/s, %d things not normal", rate(s.Totals.Accepted), rate(refused), len(s.Abnormal))), nil
 	case live.EventChange:
 		var c live.Change
 		err := json.Unmarshal(e.Data, &c)
@@ -133,5 +135,6 @@ func eventText(e *event) (string, error) {
 	}
 	var i live.Incident
 	err := json.Unmarshal(e.Data, &i)
-	return line(i.At, strings.Join(slices.DeleteFunc([]string{i.Node, i.Subject, i.State, i.Text}, func(s string) bool { return s == "" }), " ")), err
+	return line(i.At,
+		strings.Join(slices.DeleteFunc([]string{i.Node, i.Subject, i.State, i.Text}, func(s string) bool { return s == "" }), " ")), err
 }

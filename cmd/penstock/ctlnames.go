@@ -162,9 +162,10 @@ func completeFlags(cmd *cobra.Command) error {
 	var errs []error
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 		if kind := completedFlags[f.Name]; kind != "" {
-			errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-				return completions(cmd, kind, nil)
-			}))
+			errs = append(errs,
+				cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+					return completions(cmd, kind, nil)
+				}))
 		}
 		if f.Name == "types" || f.Name == "role" || f.Name == "state" || f.Name == "format" {
 			errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions))

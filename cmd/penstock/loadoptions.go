@@ -146,7 +146,8 @@ func saleOptions() []loadSetting {
 			}},
 		{key: "currency", usual: d.each.Currency, help: "currency of --price",
 			set: textOption(func(o *loadOptions) *string { return &o.each.Currency })},
-		{key: "payment-secret", help: "the merchant's payment secret, to pay; a scenario may list several merchants' (environment: PENSTOCK_PAYMENT_SECRET)",
+		{key: "payment-secret",
+			help: "the merchant's payment secret, to pay; a scenario may list several merchants' (environment: PENSTOCK_PAYMENT_SECRET)",
 			list: listOption(func(o *loadOptions) *[]string { return &o.config.PaymentSecrets }), whole: true},
 	}
 }

@@ -45,7 +45,7 @@ func (b *loadBar) show(p loadtest.LoadProgress) {
 	}
 	if b.screen.redraws {
 		b.draw(b.lines(&p, &last))
-	} else if news := len(b.past) > 0 && b.past[len(b.past)-1].Done != p.Done; b.told == 0 || p.Done == p.Of && news || p.Elapsed-b.told >= plainEvery {
+	} else if b.told == 0 || p.Elapsed-b.told >= plainEvery || p.Done == p.Of && len(b.past) > 0 && b.past[len(b.past)-1].Done != p.Done {
 		b.told = p.Elapsed
 		b.write(b.line(&p, &last) + "\n")
 	}
@@ -80,7 +80,8 @@ func (b *loadBar) line(p, last *loadtest.LoadProgress) string {
 }
 
 func (b *loadBar) head(p, last *loadtest.LoadProgress) string {
-	return fmt.Sprintf("%.0f of %.0f s, %s departures", min(p.Elapsed, p.Length).Seconds(), p.Length.Seconds(), since(p.Done, last.Done, p, last))
+	return fmt.Sprintf("%.0f of %.0f s, %s departures", min(p.Elapsed, p.Length).Seconds(), p.Length.Seconds(),
+		since(p.Done, last.Done, p, last))
 }
 
 func (b *loadBar) tail(p *loadtest.LoadProgress) string {

@@ -81,7 +81,8 @@ func (s *session) liveOnce() error {
 		return s.value(text)
 	}
 	view := topView{
-		snapshot: snapshot, width: columns(os.Stdout), now: time.Now(), screen: screenOf(os.Stdout, os.Getenv), plain: !unicodeTerminal(os.Getenv),
+		snapshot: snapshot, width: columns(os.Stdout), now: time.Now(), screen: screenOf(os.Stdout, os.Getenv),
+		plain: !unicodeTerminal(os.Getenv),
 	}
 	_, err = io.WriteString(s.out, strings.Join(view.whole(), "\n")+"\n")
 	return err

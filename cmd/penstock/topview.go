@@ -114,7 +114,8 @@ func (v *topView) header() []string {
 		parts = append(parts, reasons)
 	}
 	lines = append(lines, v.wrap(parts)...)
-	parts = []string{"p50 " + milliseconds(s.Latency.P50), "p99 " + milliseconds(s.Latency.P99), "p99.9 " + milliseconds(s.Latency.P999), "level " + shown(s.Level)}
+	parts = []string{"p50 " + milliseconds(s.Latency.P50), "p99 " + milliseconds(s.Latency.P99),
+		"p99.9 " + milliseconds(s.Latency.P999), "level " + shown(s.Level)}
 	if s.Queue.Lag != nil {
 		lag := "lag " + grouped(*s.Queue.Lag)
 		if s.Queue.Oldest != nil && *s.Queue.Lag > 0 {
@@ -206,7 +207,8 @@ func (v *topView) summary() []string {
 		}
 	}
 	if c := v.snapshot.LastChange; c != nil {
-		text := fmt.Sprintf("last change %d, %s ago, by %s: %s", c.Number, seconds(max(v.snapshot.At.Sub(c.At).Seconds(), 0)), shown(c.By), shown(c.Text))
+		text := fmt.Sprintf("last change %d, %s ago, by %s: %s", c.Number, seconds(max(v.snapshot.At.Sub(c.At).Seconds(), 0)),
+			shown(c.By), shown(c.Text))
 		lines = append(lines, v.lines(text, 2, "")...)
 	}
 	for _, m := range v.snapshot.Money {
@@ -235,7 +237,8 @@ func (v *topView) activities(items bool) []string {
 		if a.SoldOutIn != nil {
 			out = seconds(*a.SoldOutIn)
 		}
-		t.row(append([]string{shown(a.Activity), v.state(a), rate(a.Rates.Accepted), rate(refused), rate(a.Rates.Paid)}, append(units(&a.Ledger), out)...)...)
+		t.row(append([]string{shown(a.Activity), v.state(a), rate(a.Rates.Accepted), rate(refused), rate(a.Rates.Paid)},
+			append(units(&a.Ledger), out)...)...)
 		if !items {
 			continue
 		}
@@ -301,7 +304,8 @@ func (v *topView) machines() []string {
 		if n.Lag != nil {
 			lag = grouped(*n.Lag)
 		}
-		t.row(shown(n.Node), shown(n.Role), nodeState(n), shown(n.Level), grouped(n.InFlight), rate(n.CPU), bytesText(n.Memory), rate(n.Accepted), lag,
+		t.row(shown(n.Node), shown(n.Role), nodeState(n), shown(n.Level), grouped(n.InFlight), rate(n.CPU), bytesText(n.Memory),
+			rate(n.Accepted), lag,
 			shown(n.Version))
 		for _, name := range slices.Sorted(maps.Keys(n.Breakers)) {
 			t.row("  breaker "+shown(name), "", shown(n.Breakers[name]))
@@ -321,7 +325,8 @@ func (v *topView) machines() []string {
 	if q.CatchUp != nil {
 		catchUp = seconds(*q.CatchUp)
 	}
-	lines = append(lines, v.wrap([]string{"queue: lag " + lag, "oldest " + oldest, "caught up in " + catchUp, "dead letters " + grouped(q.Letters)})...)
+	lines = append(lines,
+		v.wrap([]string{"queue: lag " + lag, "oldest " + oldest, "caught up in " + catchUp, "dead letters " + grouped(q.Letters)})...)
 	lines = append(lines, v.wrap([]string{
 		"shards: " + grouped(shards.Open) + " open", grouped(shards.Closed) + " closed", grouped(shards.Rebuilding) + " being rebuilt",
 	})...)

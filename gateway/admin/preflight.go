@@ -171,7 +171,8 @@ func (p *preflight) stock() {
 		p.add("stock", checkOK, fmt.Sprintf("%d items, all with units", len(p.sale.Items)), "")
 	}
 	if len(generous) > 0 {
-		p.add("per_user", checkWarn, "one buyer may take all units of "+listed(generous), "is per_user right? ctl activities edit-item before the start")
+		p.add("per_user", checkWarn, "one buyer may take all units of "+listed(generous),
+			"is per_user right? ctl activities edit-item before the start")
 	}
 }
 
@@ -343,7 +344,8 @@ func (p *preflight) nodes() {
 		p.add("nodes", checkOK, count+", all of one version", "")
 	}
 	if len(wrong) > 0 {
-		p.add("settings", checkWarn, listed(wrong), "see ctl nodes list: such a node can't reach the database, or was stopped; ctl nodes remove forgets one")
+		p.add("settings", checkWarn, listed(wrong),
+			"see ctl nodes list: such a node can't reach the database, or was stopped; ctl nodes remove forgets one")
 	} else {
 		p.add("settings", checkOK, "all nodes have the newest limits and switches", "")
 	}
@@ -439,7 +441,8 @@ func (p *preflight) memory() {
 		p.add("memory", checkWarn, fmt.Sprintf("a Redis has no maxmemory: %d MB are used, the sale's holds need up to %d MB", used>>20, need>>20),
 			"set maxmemory below what the machine has, so that Redis refuses before the system ends it")
 	case need > room:
-		p.add("memory", checkFail, fmt.Sprintf("the sale's holds need up to %d MB, and %d MB are free", need>>20, room>>20), "raise maxmemory, or add servers")
+		p.add("memory", checkFail, fmt.Sprintf("the sale's holds need up to %d MB, and %d MB are free", need>>20, room>>20),
+			"raise maxmemory, or add servers")
 	case need > room/2:
 		p.add("memory", checkWarn, fmt.Sprintf("the sale's holds need up to %d MB of %d MB that are free", need>>20, room>>20), "raise maxmemory")
 	default:
