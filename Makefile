@@ -25,7 +25,7 @@ install: ## get what the tests need: Go modules, redis-server, postgresql, the K
 test: export PENSTOCK_TEST_SERVERS = 1
 test: install ## all tests, with the race detector where it can find something; needs a network the first time
 	$(GO) test -race -timeout 40m $(RACED)
-	$(GO) test -timeout 20m $(UNRACED)
+	$(GO) test -timeout 40m $(UNRACED)
 
 check: lint ## lint and unit tests: what to run before a commit, under a minute once built
 	$(GO) test -short $$($(GO) list ./... | grep -v -E '/internal/proof/(e2e|faults)$$')
