@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"penstock/internal/live"
+)
+
+// snapshot reads the live view of a node; nil where it has none.
+func snapshot(n *node) *live.Snapshot {
+	a, err := call("GET", n.private+"/admin/v1/live", "", "Authorization", "Bearer "+adminToken)
+	var s live.Snapshot
+	if err != nil || a.status != 200 || json.Unmarshal(a.body, &s) != nil {
+		return nil
+	}
+	return &s
+}
+
+// abnormal reports whether a snapshot has a finding of that kind about something.
+func abnormal(s *live.Snapshot, kind, subject string) bool {
+	return slices.ContainsFunc(s.Abnormal, func(f live.Finding) bool {
+		return f.Kind == kind && strings.Contains(f.Subject, subject)
+	})
+}
+
+// TestLive_OverTheCluster: one gateway shows what the other one sells. A stopped node is named as missing and
+// lost, and is back when it goes on; without Redis each node shows itself and names the others.
+func TestLive_OverTheCluster(t *testing.T) {
+	c := startCluster(t)
+	here, there := c.gateway(0), c.gateway(1)
+	s := openShop(here, terms{quantity: 10_000, perUser: 0, window: "10m"})
+	name := strings.TrimPrefix(there.public, "http://")
+	eventually(t, "all four nodes are in the view", func() bool {
+		now := snapshot(here)
+		return now != nil && now.Complete && len(now.Nodes) == 4
+	})
+	buyer := 0
+	eventually(t, "what one gateway sells is seen on the other", func() bool {
+		for range 20 {
+			buyer++
+			if _, err := s.buy(there, fmt.Sprint("u", buyer), "k", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now := snapshot(here)
+		return now != nil && now.Totals.Accepted > 0 && len(now.Activities) == 1 && now.Activities[0].Activity == s.activity &&
+			now.Activities[0].Ledger.Held > 0 && len(now.Callers) == 1 && now.Callers[0].Caller == "acme/web"
+	})
+
+	if err := there.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stopped node is named", func() bool {
+		now := snapshot(here)
+		return now != nil && !now.Complete && len(now.Missing) == 1 && strings.HasSuffix(now.Missing[0], name) &&
+			abnormal(now, live.KindNodeLost, name)
+	})
+	if err := there.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is back", func() bool {
+		now := snapshot(here)
+		return now != nil && now.Complete && len(now.Nodes) == 4 && !abnormal(now, live.KindNodeLost, name)
+	})
+
+	c.redis.Pause()
+	eventually(t, "without Redis the others are missing, and Redis is named", func() bool {
+		now := snapshot(here)
+		return now != nil && len(now.Missing) == 3 && len(now.Nodes) == 4 && abnormal(now, live.KindServerAway, "redis") &&
+			abnormal(now, live.KindViewPartial, "") && !abnormal(now, live.KindNodeLost, "")
+	})
+	c.redis.Resume()
+	eventually(t, "all are seen again", func() bool {
+		now := snapshot(here)
+		return now != nil && now.Complete && len(now.Nodes) == 4
+	})
+}
