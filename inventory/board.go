@@ -58,32 +58,32 @@ func noted(what, board string, err error) error {
 	return fmt.Errorf("%s of board %s: %w", what, board, err)
 }
 
-// claimKey is the key of a claim.
-func (s *Stock) claimKey(name string) string { return s.cfg.Prefix + ":claim:" + name }
+// ownerKey is the key of a name that a node may own.
+func (s *Stock) ownerKey(name string) string { return s.cfg.Prefix + ":owner:" + name }
 
-// Claim gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is. A claim is forgotten
+// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is. It is forgotten
 // with the Redis, and a failover may forget it or have it twice: whoever owns it must bear that another one believes so, too.
-func (s *Stock) Claim(ctx context.Context, name, owner string, d time.Duration) (string, error) {
+func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
 	client, err := s.conn()
 	if err != nil {
-		return "", fmt.Errorf("claim %s: %w", name, err)
+		return "", fmt.Errorf("own %s: %w", name, err)
 	}
-	key := s.claimKey(name)
+	key := s.ownerKey(name)
 	err = client.Do(ctx, client.B().Set().Key(key).Value(owner).Nx().Px(d).Build()).Error()
 	if err == nil {
 		return owner, nil
 	}
 	if !rueidis.IsRedisNil(err) {
-		return "", fmt.Errorf("claim %s: %w", name, err)
+		return "", fmt.Errorf("own %s: %w", name, err)
 	}
 	is, err := client.Do(ctx, client.B().Get().Key(key).Build()).ToString()
 	if err == nil && is == owner {
 		err = client.Do(ctx, client.B().Pexpire().Key(key).Milliseconds(d.Milliseconds()).Build()).Error()
 	}
 	if err != nil { // also where it ended in between: the next call sees
-		return "", fmt.Errorf("claim %s: %w", name, err)
+		return "", fmt.Errorf("own %s: %w", name, err)
 	}
 	return is, nil
 }
@@ -94,10 +94,10 @@ func (s *Stock) Release(ctx context.Context, name string) error {
 	defer cancel()
 	client, err := s.conn()
 	if err == nil {
-		err = client.Do(ctx, client.B().Del().Key(s.claimKey(name)).Build()).Error()
+		err = client.Do(ctx, client.B().Del().Key(s.ownerKey(name)).Build()).Error()
 	}
 	if err != nil {
-		return fmt.Errorf("release claim %s: %w", name, err)
+		return fmt.Errorf("release %s: %w", name, err)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func (s *Stock) Assign(ctx context.Context, name, owner string, d time.Duration)
 	defer cancel()
 	client, err := s.conn()
 	if err == nil {
-		err = client.Do(ctx, client.B().Set().Key(s.claimKey(name)).Value(owner).Px(d).Build()).Error()
+		err = client.Do(ctx, client.B().Set().Key(s.ownerKey(name)).Value(owner).Px(d).Build()).Error()
 	}
 	if err != nil {
 		return fmt.Errorf("assign claim %s: %w", name, err)

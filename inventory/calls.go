@@ -108,18 +108,18 @@ func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]boo
 	return applied, nil
 }
 
-// Levels reads the shard whatever its epoch; a shard that knows nothing has Epoch 0.
-func (s *Stock) Levels(ctx context.Context, shard ShardID) (Levels, error) {
-	levels, _, err := s.ItemLevels(ctx, shard, nil)
+// Numbers reads the shard whatever its epoch; a shard that knows nothing has Epoch 0.
+func (s *Stock) Numbers(ctx context.Context, shard ShardID) (Numbers, error) {
+	levels, _, err := s.ItemNumbers(ctx, shard, nil)
 	return levels, err
 }
 
-// AllLevels reads several shards in one write, whatever their epochs: each as it was at one moment, and
-// not all at the same. It costs a tenth of as many calls of Levels. errs has an error for each shard that
+// AllNumbers reads several shards in one write, whatever their epochs: each as it was at one moment, and
+// not all at the same. It costs a tenth of as many calls of Numbers. errs has an error for each shard that
 // could not be read; shards must be below MaxShards.
-func (s *Stock) AllLevels(ctx context.Context, shards []ShardID) (all []Levels, errs []error) {
-	all, errs = make([]Levels, len(shards)), make([]error, len(shards))
-	fail := func(err error) ([]Levels, []error) {
+func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers, errs []error) {
+	all, errs = make([]Numbers, len(shards)), make([]error, len(shards))
+	fail := func(err error) ([]Numbers, []error) {
 		for i, shard := range shards {
 			errs[i] = fmt.Errorf("read shard %d: %w", shard, readOnly(err))
 		}
@@ -153,69 +153,69 @@ func (s *Stock) AllLevels(ctx context.Context, shards []ShardID) (all []Levels, 
 var numberFields = []string{"epoch", "closed", "seq", "fresh", "names", "items", "ordered", "sold"}
 
 // parseNumbers reads a shard's numbers; one that isn't there is zero.
-func parseNumbers(values []rueidis.RedisMessage, err error) (Levels, error) {
+func parseNumbers(values []rueidis.RedisMessage, err error) (Numbers, error) {
 	if err != nil {
-		return Levels{}, err
+		return Numbers{}, err
 	}
 	numbers := make([]int64, len(numberFields))
 	for i := range numbers {
 		if i >= len(values) {
-			return Levels{}, fmt.Errorf("%w: %d of %d numbers", errReply, len(values), len(numbers))
+			return Numbers{}, fmt.Errorf("%w: %d of %d numbers", errReply, len(values), len(numbers))
 		}
 		if values[i].IsNil() {
 			continue
 		}
 		if numbers[i], err = values[i].AsInt64(); err != nil {
-			return Levels{}, fmt.Errorf("%w: %s: %w", errReply, numberFields[i], err)
+			return Numbers{}, fmt.Errorf("%w: %s: %w", errReply, numberFields[i], err)
 		}
 	}
-	return Levels{
+	return Numbers{
 		Epoch: Epoch(numbers[0]), Closed: numbers[1] == 1, Seq: uint64(numbers[2]), Fresh: numbers[3], Names: numbers[4],
 		Items: numbers[5], Ordered: Digest(numbers[6]), Sold: Digest(numbers[7]),
 	}, nil
 }
 
-// ItemLevels reads items of the shard at one moment with its levels, whatever its epoch. At most
+// ItemNumbers reads items of the shard at one moment with its levels, whatever its epoch. At most
 // MaxCall items can be read at one moment.
-func (s *Stock) ItemLevels(ctx context.Context, shard ShardID, items []ItemID) (Levels, []ItemLevels, error) {
+func (s *Stock) ItemNumbers(ctx context.Context, shard ShardID, items []ItemID) (Numbers, []ItemNumbers, error) {
 	if shard >= MaxShards || len(items) > MaxCall {
-		return Levels{}, nil, fmt.Errorf("%w: %d items of shard %d", ErrInvalid, len(items), shard)
+		return Numbers{}, nil, fmt.Errorf("%w: %d items of shard %d", ErrInvalid, len(items), shard)
 	}
 	if err := s.checkRunning(); err != nil {
-		return Levels{}, nil, err
+		return Numbers{}, nil, err
 	}
 	state, rest, err := s.levels(ctx, shard, 0, 0, items)
 	if err != nil {
-		return Levels{}, nil, err
+		return Numbers{}, nil, err
 	}
 	if len(rest) != 2*len(items) {
-		return Levels{}, nil, fmt.Errorf("%w: %d values of %d items", errReply, len(rest), len(items))
+		return Numbers{}, nil, fmt.Errorf("%w: %d values of %d items", errReply, len(rest), len(items))
 	}
-	found := make([]ItemLevels, len(items))
+	found := make([]ItemNumbers, len(items))
 	for i, item := range items {
 		if found[i], err = parseItem(item, rest[2*i], rest[2*i+1]); err != nil {
-			return Levels{}, nil, err
+			return Numbers{}, nil, err
 		}
 	}
-	return state.Levels, found, nil
+	return state.Numbers, found, nil
 }
 
 // parseItem reads what levels.lua says of an item.
-func parseItem(item ItemID, units, totals string) (ItemLevels, error) {
+func parseItem(item ItemID, units, totals string) (ItemNumbers, error) {
 	if units == "" {
-		return ItemLevels{Item: item}, nil
+		return ItemNumbers{Item: item}, nil
 	}
 	available, err := strconv.ParseInt(units, 10, 64)
 	total, sold, err2 := parseTotals(totals)
 	if err := errors.Join(err, err2); err != nil {
-		return ItemLevels{}, fmt.Errorf("item %d: %w", item, err)
+		return ItemNumbers{}, fmt.Errorf("item %d: %w", item, err)
 	}
-	return ItemLevels{Item: item, Known: true, Available: available, Held: total - available - sold, Sold: sold}, nil
+	return ItemNumbers{Item: item, Known: true, Available: available, Held: total - available - sold, Sold: sold}, nil
 }
 
 // state is what levels.lua says of a shard.
 type state struct {
-	Levels
+	Numbers
 	log int64 // elements of the log
 }
 
@@ -255,7 +255,7 @@ func (s *Stock) levels(ctx context.Context, shard ShardID, from, count int64, it
 			return fail(err)
 		}
 	}
-	return state{Levels{
+	return state{Numbers{
 		Epoch: Epoch(numbers[0]), Closed: numbers[1] == 1, Seq: r.seq, Fresh: numbers[2], Names: numbers[3], Items: numbers[4],
 		Ordered: Digest(numbers[5]), Sold: Digest(numbers[6]),
 	}, r.log}, rest, nil

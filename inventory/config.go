@@ -88,7 +88,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// MaxCall is the most claims of one HoldCall, and the most items of one ItemLevels.
+// MaxCall is the most claims of one HoldCall, and the most items of one ItemNumbers.
 const MaxCall = 10_000
 
 // maxPoll is the most that Config.Poll may be.

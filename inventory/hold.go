@@ -206,9 +206,9 @@ type Stocked struct {
 	Sold      int64
 }
 
-// Levels is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet. Ordered and
+// Numbers is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet. Ordered and
 // Sold are digests over the names of the holds in that state; a withdrawal's hold is in neither.
-type Levels struct {
+type Numbers struct {
 	Epoch   Epoch // 0 is a shard that knows nothing
 	Closed  bool
 	Seq     uint64
@@ -219,9 +219,9 @@ type Levels struct {
 	Sold    Digest
 }
 
-// ItemLevels is an item on a shard at one moment, in units. Known is false where the shard does not know
+// ItemNumbers is an item on a shard at one moment, in units. Known is false where the shard does not know
 // the item. Available + Held + Sold is the item's total on that shard.
-type ItemLevels struct {
+type ItemNumbers struct {
 	Item      ItemID
 	Known     bool
 	Available int64

@@ -130,9 +130,9 @@ func (b *bed) voids(s *Stock, ref Ref, id string) {
 }
 
 // available returns the bed's item's units, and the shard's numbers.
-func (b *bed) available(s *Stock, shard ShardID) (ItemLevels, Levels) {
+func (b *bed) available(s *Stock, shard ShardID) (ItemNumbers, Numbers) {
 	b.Helper()
-	levels, items, err := s.ItemLevels(b.Context(), shard, []ItemID{shelf})
+	levels, items, err := s.ItemNumbers(b.Context(), shard, []ItemID{shelf})
 	b.no(err)
 	return items[0], levels
 }

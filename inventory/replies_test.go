@@ -53,7 +53,7 @@ func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string,
 	t.Helper()
 	_, held := claim(t, s, ref, hold("a", "u-a", 1))
 	_, restocked := s.Restock(t.Context(), ref, []inventory.Restock{{Item: sold, ID: "r", Units: 1}})
-	_, read := s.Levels(t.Context(), ref.Shard)
+	_, read := s.Numbers(t.Context(), ref.Shard)
 	for what, err := range map[string]error{"hold": held, "restock": restocked, "levels": read} {
 		if what == "levels" && reads {
 			no(t, what, err)
@@ -74,7 +74,7 @@ func TestReplyOf_ABusyServer(t *testing.T) {
 	shop := sale{t, s}
 	shop.rebuilt(ref, 5)
 	killed := inBackground(t, n, "EVAL", "while true do end", "0")
-	until(t, "a call is refused", func() bool { _, err := s.Levels(t.Context(), ref.Shard); return err != nil })
+	until(t, "a call is refused", func() bool { _, err := s.Numbers(t.Context(), ref.Shard); return err != nil })
 	refusedBy(t, s, ref, "BUSY", false)
 	no(t, "kill the script", n.ask(t, "SCRIPT", "KILL").Error())
 	killed()
@@ -92,7 +92,7 @@ func TestReplyOf_ALoadingServer(t *testing.T) {
 	no(t, "fill", n.ask(t, "DEBUG", "POPULATE", "500", "filler", "1024").Error())
 	no(t, "slow down", n.ask(t, "CONFIG", "SET", "key-load-delay", "20000").Error())
 	loaded := inBackground(t, n, "DEBUG", "RELOAD")
-	until(t, "a call is refused", func() bool { _, err := s.Levels(t.Context(), ref.Shard); return err != nil })
+	until(t, "a call is refused", func() bool { _, err := s.Numbers(t.Context(), ref.Shard); return err != nil })
 	refusedBy(t, s, ref, "LOADING", false)
 	no(t, "speed up", n.ask(t, "CONFIG", "SET", "key-load-delay", "0").Error())
 	loaded()

@@ -274,9 +274,9 @@ func (s sale) voids(ref inventory.Ref, id string) {
 // levels fails where the item's or the shard's numbers are others.
 func (s sale) levels(ref inventory.Ref, available, held, gone, fresh, names int64) {
 	s.Helper()
-	l, items, err := s.ItemLevels(s.Context(), ref.Shard, []inventory.ItemID{sold})
+	l, items, err := s.ItemNumbers(s.Context(), ref.Shard, []inventory.ItemID{sold})
 	no(s, "levels", err)
-	want := inventory.ItemLevels{Item: sold, Known: true, Available: available, Held: held, Sold: gone}
+	want := inventory.ItemNumbers{Item: sold, Known: true, Available: available, Held: held, Sold: gone}
 	if items[0] != want || l.Epoch != ref.Epoch || l.Closed || l.Fresh != fresh || l.Names != names {
 		s.Fatalf("shard %d: %+v of %+v, want %+v, %d fresh, %d names", ref.Shard, items[0], l, want, fresh, names)
 	}
@@ -383,7 +383,7 @@ func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 	near.Watch(refs)
 	far.Watch(refs)
 	for _, ref := range refs {
-		if _, err := far.Levels(t.Context(), ref.Shard); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		if _, err := far.Numbers(t.Context(), ref.Shard); err == nil || !strings.Contains(err.Error(), "NOPERM") {
 			t.Fatalf("the listener may read shard %d: %v", ref.Shard, err)
 		}
 		inStock := func() bool {
@@ -533,7 +533,7 @@ func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inv
 			return err
 		})
 		call("levels"+of, func() error {
-			_, err := s.Levels(ctx, ref.Shard)
+			_, err := s.Numbers(ctx, ref.Shard)
 			return err
 		})
 	}
@@ -610,7 +610,7 @@ func TestL10_Cluster_OneNodeIsAwayAtTheStart(t *testing.T) {
 	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), nodes[1].Addr) {
 		t.Errorf("ready: %v", err)
 	}
-	if _, err := s.Levels(t.Context(), refs[1][0].Shard); err == nil {
+	if _, err := s.Numbers(t.Context(), refs[1][0].Shard); err == nil {
 		t.Error("a node that hangs answered")
 	}
 	nodes[1].Resume()

@@ -122,7 +122,7 @@ func (v *view) observe(log int64, seq uint64, at time.Duration) {
 
 // glance takes the shard's numbers of at or later, and reports whether they say that nothing was
 // written since the view had followed the log to its end. Else it has to be synced.
-func (v *view) glance(levels *Levels, at time.Duration) bool {
+func (v *view) glance(levels *Numbers, at time.Duration) bool {
 	if levels.Epoch != v.ref.Epoch || levels.Closed {
 		return false
 	}

@@ -176,7 +176,7 @@ func (s *Stock) glance(ctx context.Context, views []*view) {
 		shards[i] = v.ref.Shard
 	}
 	at := s.now()
-	levels, errs := s.AllLevels(ctx, shards)
+	levels, errs := s.AllNumbers(ctx, shards)
 	for i, v := range views {
 		if errs[i] != nil || !v.glance(&levels[i], at) {
 			v.sync()

@@ -21,7 +21,7 @@ func ran(rate float64, ms int) *Summary {
 	}
 	r.Buy.Sent, r.Buy.Counts[Accepted] = r.Planned, r.Planned
 	for range 10 {
-		slot := Slot{Planned: rate, P50: time.Duration(ms) * time.Millisecond, P99: time.Duration(ms) * time.Millisecond}
+		slot := Stretch{Planned: rate, P50: time.Duration(ms) * time.Millisecond, P99: time.Duration(ms) * time.Millisecond}
 		slot.Outcomes[Accepted] = int64(rate)
 		r.Series = append(r.Series, slot)
 	}

@@ -425,7 +425,7 @@ func TestReport_IsOnePageThatNeedsNothingElse(t *testing.T) {
 		r.Buy.Counts[o], r.Buy.Sent = 2000, r.Buy.Sent+2000
 	}
 	for i := range maxSlots {
-		slot := Slot{Start: time.Duration(i) * time.Second, Planned: 123456, P50: time.Millisecond, P99: time.Second, Max: time.Minute}
+		slot := Stretch{Start: time.Duration(i) * time.Second, Planned: 123456, P50: time.Millisecond, P99: time.Second, Max: time.Minute}
 		for o := range outcomes {
 			slot.Outcomes[o] = 123456
 		}

@@ -40,7 +40,7 @@ type LoadResult struct {
 	ReadBack     bool          // all orders were read back
 	Items        []Part        // the goods, as the load has them
 	Callers      []Part        // as the load has them; a key is a secret, so they are numbers
-	Series       []Slot
+	Series       []Stretch
 	SlotWidth    time.Duration
 	Generator    Generator
 }

@@ -20,7 +20,7 @@ func TestReport_InABrowser(t *testing.T) {
 	r.Samples = map[string]string{"internal": `<script>document.title = "run"</script>` + strings.Repeat("a long word ", 50) + strings.Repeat("x", 300)}
 	r.Invariants = append(r.Invariants, Invariant{Name: NoOversell, Detail: strings.Repeat("order-", 60)})
 	for i := range maxSlots - len(r.Series) { // as many as a report ever has
-		r.Series = append(r.Series, Slot{Start: time.Duration(i) * time.Second, Planned: 987_654, P50: time.Millisecond, P99: time.Minute, Max: time.Hour})
+		r.Series = append(r.Series, Stretch{Start: time.Duration(i) * time.Second, Planned: 987_654, P50: time.Millisecond, P99: time.Minute, Max: time.Hour})
 	}
 	slos, err := ParseSLOs("p99(accepted)<1ns")
 	if err != nil {

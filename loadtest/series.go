@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Slot is what happened in one stretch of a load's time.
-type Slot struct {
+// Stretch is what happened in one stretch of a load's time.
+type Stretch struct {
 	Start     time.Duration   // from the start of the load
 	Planned   float64         // departures that were due
 	Outcomes  [outcomes]int64 // of purchases, by the time of the answer
@@ -36,13 +36,13 @@ type series struct {
 	width time.Duration
 
 	mu    sync.Mutex
-	slots []Slot // guarded by mu
+	slots []Stretch // guarded by mu
 }
 
 func newSeries(start time.Time) *series { return &series{start: start, width: firstSlot} }
 
 // slotLocked returns the slot of a time. The caller holds mu.
-func (s *series) slotLocked(at time.Time) *Slot {
+func (s *series) slotLocked(at time.Time) *Stretch {
 	since := max(at.Sub(s.start), 0)
 	for since >= maxSlots*s.width {
 		s.joinLocked()
@@ -54,7 +54,7 @@ func (s *series) slotLocked(at time.Time) *Slot {
 
 func (s *series) growLocked(count int) {
 	for len(s.slots) < count {
-		s.slots = append(s.slots, Slot{Start: time.Duration(len(s.slots)) * s.width})
+		s.slots = append(s.slots, Stretch{Start: time.Duration(len(s.slots)) * s.width})
 	}
 }
 
@@ -101,7 +101,7 @@ func (s *series) record(action Action, a *answer) {
 }
 
 // finish returns the slots up to a time and those with answers after it, with what was planned for each, and their width.
-func (s *series) finish(p *plan, until time.Duration) ([]Slot, time.Duration) {
+func (s *series) finish(p *plan, until time.Duration) ([]Stretch, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for max(until, time.Duration(len(s.slots))*s.width) > shownSlots*s.width {

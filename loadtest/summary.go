@@ -104,7 +104,7 @@ type SlotReport struct {
 	Max      float64          `json:"max_ms"`
 }
 
-func seriesReport(slots []Slot, width time.Duration) SeriesReport {
+func seriesReport(slots []Stretch, width time.Duration) SeriesReport {
 	out := SeriesReport{SlotMS: millis(width), Slots: []SlotReport{}}
 	for i := range slots {
 		slot := &slots[i]

@@ -38,7 +38,7 @@ type OrderBooks interface {
 	ExtendOrders(ctx context.Context, id ActivityID, d time.Duration, by Author) (int64, error)
 	// Statement adds up a merchant's orders and refunds that moved in [from, to), by day (UTC), activity and SKU, in
 	// their order.
-	Statement(ctx context.Context, merchant MerchantID, from, to time.Time) ([]StatementLine, error)
+	Statement(ctx context.Context, merchant MerchantID, from, to time.Time) ([]StatementRow, error)
 }
 
 // OrderQuery says which orders are looked for. An empty member fits every order.
@@ -126,10 +126,10 @@ type RefundSum struct {
 	Count    int64
 }
 
-// StatementLine is what happened to an item's orders on a day. Units of sold and cancelled orders
+// StatementRow is what happened to an item's orders on a day. Units of sold and cancelled orders
 // count on the day on which the order was paid or cancelled. Money to go back counts on the day of its
 // notice, and money that went back on the day on which that was told.
-type StatementLine struct {
+type StatementRow struct {
 	Day       string // 2006-01-02, UTC
 	Activity  ActivityID
 	SKU       SKU
@@ -205,7 +205,7 @@ func (s OrderState) isRare() bool {
 
 // Statement adds lines up. Its zero value is empty.
 type Statement struct {
-	lines map[statementKey]*StatementLine
+	lines map[statementKey]*StatementRow
 }
 
 type statementKey struct {
@@ -217,14 +217,14 @@ type statementKey struct {
 
 // Add adds a tally to the line of l's day, activity, SKU and currency. what is an order's UnitState or a payment's
 // PaymentState.
-func (s *Statement) Add(l StatementLine, what string, t Tally) {
+func (s *Statement) Add(l StatementRow, what string, t Tally) {
 	key := statementKey{l.Day, l.Activity, l.SKU, l.Currency}
 	line := s.lines[key]
 	if line == nil {
 		if s.lines == nil {
-			s.lines = make(map[statementKey]*StatementLine)
+			s.lines = make(map[statementKey]*StatementRow)
 		}
-		line = &StatementLine{Day: l.Day, Activity: l.Activity, SKU: l.SKU, Currency: l.Currency}
+		line = &StatementRow{Day: l.Day, Activity: l.Activity, SKU: l.SKU, Currency: l.Currency}
 		s.lines[key] = line
 	}
 	switch what {
@@ -240,12 +240,12 @@ func (s *Statement) Add(l StatementLine, what string, t Tally) {
 }
 
 // Lines returns the lines by day, activity, SKU and currency.
-func (s *Statement) Lines() []StatementLine {
-	out := make([]StatementLine, 0, len(s.lines))
+func (s *Statement) Lines() []StatementRow {
+	out := make([]StatementRow, 0, len(s.lines))
 	for _, line := range s.lines {
 		out = append(out, *line)
 	}
-	slices.SortFunc(out, func(a, b StatementLine) int {
+	slices.SortFunc(out, func(a, b StatementRow) int {
 		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Activity, b.Activity), cmp.Compare(a.SKU, b.SKU),
 			cmp.Compare(a.Currency, b.Currency))
 	})
@@ -253,7 +253,7 @@ func (s *Statement) Lines() []StatementLine {
 }
 
 // AddLine adds all of a line to the line of its day, activity, SKU and currency.
-func (s *Statement) AddLine(l StatementLine) {
+func (s *Statement) AddLine(l StatementRow) {
 	for what, t := range map[string]Tally{
 		string(UnitsSold): l.Sold, string(UnitsVoid): l.Cancelled,
 		string(PaymentStateDue): l.RefundDue, string(PaymentStateDone): l.Refunded,

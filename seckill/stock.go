@@ -51,11 +51,11 @@ type Books interface {
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
 	// Restock adds units. It returns for each whether it is applied, now or before.
 	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
-	// AllLevels reads several shards, each at a moment of its own, whatever their epochs; a shard that
+	// AllNumbers reads several shards, each at a moment of its own, whatever their epochs; a shard that
 	// knows nothing has Epoch 0. errs has an error for each that could not be read.
-	AllLevels(ctx context.Context, shards []inventory.ShardID) (all []inventory.Levels, errs []error)
-	// ItemLevels reads items of the shard at one moment with its levels, whatever its epoch.
-	ItemLevels(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error)
+	AllNumbers(ctx context.Context, shards []inventory.ShardID) (all []inventory.Numbers, errs []error)
+	// ItemNumbers reads items of the shard at one moment with its levels, whatever its epoch.
+	ItemNumbers(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error)
 }
 
 // Repair is what sweeper and rebuilder ask of the stock.

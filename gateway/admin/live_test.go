@@ -90,10 +90,9 @@ func liveRows() []row {
 
 // sse is a stream of events as a client reads it.
 type sse struct {
-	t      *testing.T
-	resp   *http.Response
-	lines  *bufio.Scanner
-	cancel func()
+	t     *testing.T
+	resp  *http.Response
+	lines *bufio.Scanner
 }
 
 type sseEvent struct{ id, kind, data string }

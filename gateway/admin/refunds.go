@@ -263,7 +263,7 @@ type paymentTallyDoc struct {
 	Amount   int64 `json:"amount"`
 }
 
-func newStatementTotalDoc(l *seckill.StatementLine) statementTotalDoc {
+func newStatementTotalDoc(l *seckill.StatementRow) statementTotalDoc {
 	return statementTotalDoc{
 		Currency: l.Currency, Sold: newOrderTallyDoc(&l.Sold), Cancelled: newOrderTallyDoc(&l.Cancelled),
 		RefundDue: paymentTallyDoc{l.RefundDue.Count, l.RefundDue.Amount}, Refunded: paymentTallyDoc{l.Refunded.Count, l.Refunded.Amount},
@@ -303,7 +303,7 @@ func (c *call) statement() error {
 	for i := range lines {
 		l := &lines[i]
 		doc.Lines = append(doc.Lines, statementLineDoc{l.Day, l.Activity, l.SKU, newStatementTotalDoc(l)})
-		total.AddLine(seckill.StatementLine{
+		total.AddLine(seckill.StatementRow{
 			Currency: l.Currency, Sold: l.Sold, Cancelled: l.Cancelled, RefundDue: l.RefundDue, Refunded: l.Refunded,
 		})
 	}
@@ -335,7 +335,7 @@ var statementColumns = []string{
 	"cancelled_amount", "refund_due_payments", "refund_due_amount", "refunded_payments", "refunded_amount",
 }
 
-func (c *call) statementCSV(merchant seckill.MerchantID, lines []seckill.StatementLine) error {
+func (c *call) statementCSV(merchant seckill.MerchantID, lines []seckill.StatementRow) error {
 	var body bytes.Buffer
 	w := csv.NewWriter(&body)
 	w.UseCRLF = true

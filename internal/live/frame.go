@@ -15,7 +15,7 @@ import (
 type Frame struct {
 	Node       Node             `json:"node"` // Age, Lost and Behind are filled in by the reader
 	All        Rates            `json:"all"`  // of the node
-	Latency    Spread           `json:"latency"`
+	Latency    Distribution     `json:"latency"`
 	Activities []FrameActivity  `json:"activities,omitempty"` // hottest first
 	Callers    []Caller         `json:"callers,omitempty"`    // hottest first
 	Limits     []FrameLimit     `json:"limits,omitempty"`
@@ -62,16 +62,16 @@ type FrameServer struct {
 
 // FrameHop is a hop on one node.
 type FrameHop struct {
-	Hop    string  `json:"hop"`
-	Took   Spread  `json:"took,omitempty"`
-	Oldest float64 `json:"oldest,omitempty"` // milliseconds: of what is on this hop now, where that is known
+	Hop    string       `json:"hop"`
+	Took   Distribution `json:"took,omitempty"`
+	Oldest float64      `json:"oldest,omitempty"` // milliseconds: of what is on this hop now, where that is known
 }
 
-// Spread is timing.Counts as pairs of bucket and count, without the empty ones.
-type Spread [][2]uint64
+// Distribution is timing.Counts as pairs of bucket and count, without the empty ones.
+type Distribution [][2]uint64
 
-// NewSpread returns counts as pairs.
-func NewSpread(c *timing.Counts) (s Spread) {
+// NewDistribution returns counts as pairs.
+func NewDistribution(c *timing.Counts) (s Distribution) {
 	for i, n := range c {
 		if n > 0 {
 			s = append(s, [2]uint64{uint64(i), n})
@@ -81,7 +81,7 @@ func NewSpread(c *timing.Counts) (s Spread) {
 }
 
 // addTo adds the pairs to counts. What another version may have made of buckets is left out.
-func (s Spread) addTo(c *timing.Counts) {
+func (s Distribution) addTo(c *timing.Counts) {
 	for _, p := range s {
 		if p[0] < timing.Size {
 			c[p[0]] += p[1]

@@ -53,8 +53,8 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	var took timing.Counts
 	took[timing.Bucket(10*time.Millisecond)] = 99
 	took[timing.Bucket(time.Second)] = 1
-	a.Latency = NewSpread(&took)
-	a.Hops = []FrameHop{{HopPage, NewSpread(&took), 0}, {HopHold, nil, 700}}
+	a.Latency = NewDistribution(&took)
+	a.Hops = []FrameHop{{HopPage, NewDistribution(&took), 0}, {HopHold, nil, 700}}
 	s := new(Merger).Merge(&Input{
 		At: start(), Frames: []Heard{{Frame: a}, {Frame: b, Age: time.Second}}, Sale: sales, Shown: []string{"618", "quiet"},
 		Policies: map[string]Policy{"caller": {"caller", "enforce", 100}},

@@ -23,15 +23,15 @@ type countedStock struct {
 	calls *atomic.Int64
 }
 
-func (s *countedStock) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
+func (s *countedStock) AllNumbers(ctx context.Context, shards []inventory.ShardID) ([]inventory.Numbers, []error) {
 	s.calls.Add(1)
-	return s.Model.AllLevels(ctx, shards)
+	return s.Model.AllNumbers(ctx, shards)
 }
 
-func (s *countedStock) ItemLevels(ctx context.Context, shard inventory.ShardID,
-	items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
+func (s *countedStock) ItemNumbers(ctx context.Context, shard inventory.ShardID,
+	items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error) {
 	s.calls.Add(1)
-	return s.Model.ItemLevels(ctx, shard, items)
+	return s.Model.ItemNumbers(ctx, shard, items)
 }
 
 func (s *countedStock) Note(ctx context.Context, ref inventory.Ref) (uint64, error) {

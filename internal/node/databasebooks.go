@@ -89,7 +89,7 @@ func (d *database) ExtendOrders(ctx context.Context, id seckill.ActivityID, by t
 }
 
 // Statement implements seckill.Store.
-func (d *database) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementLine, error) {
+func (d *database) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	s, err := d.store()
 	if err != nil {
 		return nil, err

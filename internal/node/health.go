@@ -157,7 +157,7 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 		h.next = next[j] + 1
 		shards[j] = rows[next[j]].Ref.Shard
 	}
-	all, errs := n.servers.stock.AllLevels(ctx, shards)
+	all, errs := n.servers.stock.AllNumbers(ctx, shards)
 	for j, i := range next {
 		levels := all[j]
 		switch {

@@ -403,7 +403,7 @@ func (n *Node) readItems(ctx context.Context, offers []seckill.Offer) (map[inven
 		for len(items) > 0 {
 			some := items[:min(len(items), stockAtATime)]
 			items = items[len(some):]
-			levels, each, err := n.servers.stock.ItemLevels(ctx, shard, some)
+			levels, each, err := n.servers.stock.ItemNumbers(ctx, shard, some)
 			if err != nil || levels.Closed {
 				continue
 			}

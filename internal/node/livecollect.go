@@ -31,14 +31,14 @@ type window struct {
 const windowLooks = 10
 
 // look takes the histogram as it is now, and returns the counts of the last ten looks.
-func (w *window) look(total *timing.Counts) live.Spread {
+func (w *window) look(total *timing.Counts) live.Distribution {
 	w.total = *total
 	w.past = append(w.past, w.total)
 	if len(w.past) > windowLooks+1 {
 		w.past = append(w.past[:0], w.past[1:]...)
 	}
 	since := w.total.Since(&w.past[0])
-	return live.NewSpread(&since)
+	return live.NewDistribution(&since)
 }
 
 // collectFrame makes the frame of the second that ends now.

@@ -64,7 +64,7 @@ func seconds(name, help string, d time.Duration) admin.Sample {
 
 // observedShard is a shard's levels as they were seen last.
 type observedShard struct {
-	levels inventory.Levels
+	levels inventory.Numbers
 	known  bool
 }
 
@@ -81,7 +81,7 @@ type observations struct {
 }
 
 // shard notes what a shard said.
-func (o *observations) shard(id inventory.ShardID, levels inventory.Levels, err error) {
+func (o *observations) shard(id inventory.ShardID, levels inventory.Numbers, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.shards == nil {

@@ -136,7 +136,7 @@ func useStock(ctx context.Context, stock *inventory.Stock) error {
 			return stock.Settle(ctx, ref, []inventory.Settlement{{Hold: hold, Kind: inventory.SettleVoid}, {Hold: loaded, Kind: inventory.SettleSold}})
 		},
 		func() error {
-			_, levels, err := stock.ItemLevels(ctx, ref.Shard, []inventory.ItemID{1})
+			_, levels, err := stock.ItemNumbers(ctx, ref.Shard, []inventory.ItemID{1})
 			if err == nil && (len(levels) != 1 || levels[0].Available != 8 || levels[0].Sold != 1) {
 				err = fmt.Errorf("levels %+v", levels)
 			}

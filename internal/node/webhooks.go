@@ -21,11 +21,11 @@ func (n *Node) openWebhooks() error {
 	version, _, _ := strings.Cut(n.cfg.Version, " ")
 	config.Node, config.Agent, config.Policy = n.name(), "penstock/"+strings.Trim(version, "()"), webhook.Policy{Networks: networks}
 	config.Open = func(sealed, owner string) (string, error) { return n.vault.Open(sealed, owner) }
-	var claims webhook.Claims
+	var owners webhook.Owners
 	if n.cfg.Real() { // the embedded parts serve this node alone
-		claims = n.servers.stock
+		owners = n.servers.stock
 	}
-	n.control.webhooks, err = webhook.New(config, claims, n.servers.stock, part(n.root, "webhooks"))
+	n.control.webhooks, err = webhook.New(config, owners, n.servers.stock, part(n.root, "webhooks"))
 	return err
 }
 

@@ -152,10 +152,10 @@ const (
 )
 
 // Statement implements seckill.OrderBooks. All of it is of one state.
-func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementLine, error) {
+func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	var st seckill.Statement
 	scan := func(rows pgx.Rows) error {
-		var l seckill.StatementLine
+		var l seckill.StatementRow
 		var what string
 		var t seckill.Tally
 		err := rows.Scan(&l.Day, (*string)(&l.Activity), (*string)(&l.SKU), &l.Currency, &what, &t.Count, &t.Units, &t.Amount)

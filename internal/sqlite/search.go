@@ -149,13 +149,13 @@ const (
 )
 
 // Statement implements seckill.OrderBooks.
-func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementLine, error) {
+func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	var st seckill.Statement
 	err := s.readState(ctx, s.loads, "read the statement of merchant "+string(merchant), func(sn snapshot) error {
 		for _, query := range []string{statementOrders, statementPayments} {
 			rows, err := sn.query(ctx, query, string(merchant), from.UnixMicro(), to.UnixMicro())
 			err = each(rows, err, func(rows *sql.Rows) error {
-				var l seckill.StatementLine
+				var l seckill.StatementRow
 				var what string
 				var t seckill.Tally
 				err := rows.Scan(&l.Day, &l.Activity, &l.SKU, &l.Currency, &what, &t.Count, &t.Units, &t.Amount)

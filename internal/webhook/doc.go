@@ -1,7 +1,7 @@
 // Package webhook tells receivers outside of what happens in an installation: signed HTTP posts, repeated
 // until they are taken.
 //
-//	s := webhook.New(config, claims, board, log)
+//	s := webhook.New(config, owners, board, log)
 //	go s.Run(ctx)
 //	err := s.Apply(document)       // which receivers there are; again with each change
 //	s.Send(webhook.Event{…})       // never blocks
@@ -12,10 +12,10 @@
 //     until it is answered 2xx, refused for good (a 4xx other than 408, 425 and 429), or Config.GiveUp old.
 //   - Each receiver has a lane: a bounded queue and a goroutine of its own. One that hangs or refuses delays
 //     no other receiver and never the caller of Send. A full lane forgets its oldest event, and counts it.
-//   - Of the nodes that see an event, the one that claims it sends it. The others wait, and take over if it
-//     dies. While claims can't be asked for, each node sends.
+//   - Of the nodes that see an event, the one that owners it sends it. The others wait, and take over if it
+//     dies. While owners can't be asked for, each node sends.
 //
-// What it does not promise: exactly-once. A receiver may get an event twice (a lost answer, claims that
+// What it does not promise: exactly-once. A receiver may get an event twice (a lost answer, owners that
 // can't be asked for), and knows it by its id. Events that wait are in memory: when all nodes stop, they are
 // forgotten.
 //

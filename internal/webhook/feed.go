@@ -23,7 +23,7 @@ import (
 //   - anything else by what it is about and the state that this is in now. The first node that sees a state proposes an id, and the
 //     others take that. The next state forgets it.
 //
-// While claims can't be asked for, an id is made of the event and the minute: the same on most nodes.
+// While owners can't be asked for, an id is made of the event and the minute: the same on most nodes.
 type Feed struct {
 	Hub    *live.Hub
 	Sender *Sender
@@ -117,10 +117,10 @@ func (f *Feed) agree(ctx context.Context, e *live.Event, about []string, state s
 		clear(topics) // the states of before are told anew, under ids that are known for an hour
 	}
 	id := e.Type + "-" + rand.Text()
-	if claims := f.Sender.claims; claims != nil {
-		agreed, err := claims.Claim(ctx, stateClaim(topic, state), id, stateLife)
+	if owners := f.Sender.owners; owners != nil {
+		agreed, err := owners.Own(ctx, stateName(topic, state), id, stateLife)
 		if err == nil && known && before.state != state {
-			err = claims.Release(ctx, stateClaim(topic, before.state))
+			err = owners.Release(ctx, stateName(topic, before.state))
 		}
 		if id = agreed; agreed == "" {
 			sum := sha256.Sum256([]byte(topic + "\x00" + state))
@@ -134,15 +134,15 @@ func (f *Feed) agree(ctx context.Context, e *live.Event, about []string, state s
 	return id
 }
 
-func stateClaim(topic, state string) string { return "event:" + topic + "\x00" + state }
+func stateName(topic, state string) string { return "event:" + topic + "\x00" + state }
 
 // prolong keeps the ids of states that last.
 func (f *Feed) prolong(ctx context.Context, topics map[string]topicState) {
-	if f.Sender.claims == nil {
+	if f.Sender.owners == nil {
 		return
 	}
 	for topic, is := range topics {
-		if _, err := f.Sender.claims.Claim(ctx, stateClaim(topic, is.state), is.id, stateLife); err != nil {
+		if _, err := f.Sender.owners.Own(ctx, stateName(topic, is.state), is.id, stateLife); err != nil {
 			f.Log.Debug("id of an event is not kept", "event", is.id, "err", err)
 			return // the others would fail, too
 		}

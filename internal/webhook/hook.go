@@ -113,15 +113,15 @@ func (e *Event) body() ([]byte, error) {
 
 // State is how the deliveries to a receiver go.
 type State struct {
-	Waiting   int        `json:"waiting"`    // events in the queue, the one under way included
-	Sent      int64      `json:"sent"`       // events that were taken
-	GivenUp   int64      `json:"given_up"`   // events that it never got: refused, too old, or forgotten by a full queue
-	LastOK    *time.Time `json:"last_ok"`    // when it took one last; null: never
-	LastError *Failure   `json:"last_error"` // the last attempt that failed; null: none
+	Waiting   int            `json:"waiting"`    // events in the queue, the one under way included
+	Sent      int64          `json:"sent"`       // events that were taken
+	GivenUp   int64          `json:"given_up"`   // events that it never got: refused, too old, or forgotten by a full queue
+	LastOK    *time.Time     `json:"last_ok"`    // when it took one last; null: never
+	LastError *FailedAttempt `json:"last_error"` // the last attempt that failed; null: none
 }
 
-// Failure is an attempt that failed.
-type Failure struct {
+// FailedAttempt is an attempt that failed.
+type FailedAttempt struct {
 	At    time.Time `json:"at"`
 	Event string    `json:"event"` // its id
 	Error string    `json:"error"`

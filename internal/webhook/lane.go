@@ -96,7 +96,7 @@ func (l *lane) sent(e *Event) {
 func (l *lane) failed(e *Event, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state.LastError = &Failure{time.Now().UTC().Truncate(time.Millisecond), e.ID, err.Error()}
+	l.state.LastError = &FailedAttempt{time.Now().UTC().Truncate(time.Millisecond), e.ID, err.Error()}
 }
 
 // now returns the state at this moment.

@@ -15,7 +15,7 @@ import (
 
 // Config is a sender's. DefaultConfig gives the values for production.
 type Config struct {
-	Node    string // names this node in claims and on the board
+	Node    string // names this node in owners and on the board
 	Agent   string // User-Agent of the posts
 	Policy  Policy
 	Queue   int           // events that may wait for a receiver
@@ -44,10 +44,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Claims gives each event to one node; *inventory.Stock has them in Redis. Methods are safe for concurrent use.
-type Claims interface {
-	// Claim gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is.
-	Claim(ctx context.Context, name, owner string, d time.Duration) (string, error)
+// Owners gives each event to one node; *inventory.Stock has them in Redis. Methods are safe for concurrent use.
+type Owners interface {
+	// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is.
+	Own(ctx context.Context, name, owner string, d time.Duration) (string, error)
 	// Assign gives a name to owner, whoever has it.
 	Assign(ctx context.Context, name, owner string, d time.Duration) error
 	// Release takes a name from whoever has it.
@@ -71,7 +71,7 @@ const boardStates = "webhooks"
 type Sender struct {
 	// fixed after New
 	cfg     Config
-	claims  Claims // nil: this node is alone
+	owners  Owners // nil: this node is alone
 	board   Board
 	post    *poster
 	log     *slog.Logger
@@ -81,13 +81,13 @@ type Sender struct {
 	lanes map[string]*lane // by name; guarded by mu
 }
 
-// New makes a sender without receivers. claims is nil where there is no other node.
-func New(cfg Config, claims Claims, board Board, log *slog.Logger) (*Sender, error) {
+// New makes a sender without receivers. owners is nil where there is no other node.
+func New(cfg Config, owners Owners, board Board, log *slog.Logger) (*Sender, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	return &Sender{
-		cfg: cfg, claims: claims, board: board, log: log, post: newPoster(cfg.Policy, cfg.Timeout, cfg.Agent),
+		cfg: cfg, owners: owners, board: board, log: log, post: newPoster(cfg.Policy, cfg.Timeout, cfg.Agent),
 		changed: make(chan struct{}, 1), lanes: make(map[string]*lane),
 	}, nil
 }
@@ -248,12 +248,12 @@ func (s *Sender) attempt(ctx context.Context, l *lane, h *Hook, e *Event, backof
 	return 0
 }
 
-// claim returns the node that is to send an event: this one, where there is no other or claims can't be asked for.
+// claim returns the node that is to send an event: this one, where there is no other or owners can't be asked for.
 func (s *Sender) claim(ctx context.Context, name string, d time.Duration) string {
-	if s.claims == nil {
+	if s.owners == nil {
 		return s.cfg.Node
 	}
-	owner, err := s.claims.Claim(ctx, name, s.cfg.Node, d)
+	owner, err := s.owners.Own(ctx, name, s.cfg.Node, d)
 	if err != nil {
 		s.log.Warn("webhook event can't be claimed, each node may send it", "claim", name, "err", err)
 		return s.cfg.Node
@@ -263,10 +263,10 @@ func (s *Sender) claim(ctx context.Context, name string, d time.Duration) string
 
 // conclude tells the other nodes that an event is done, for as long as they may have it.
 func (s *Sender) conclude(ctx context.Context, name string) {
-	if s.claims == nil {
+	if s.owners == nil {
 		return
 	}
-	if err := s.claims.Assign(context.WithoutCancel(ctx), name, done, 2*s.cfg.GiveUp); err != nil {
+	if err := s.owners.Assign(context.WithoutCancel(ctx), name, done, 2*s.cfg.GiveUp); err != nil {
 		s.log.Warn("other nodes can't be told that a webhook event was sent, they may send it too", "claim", name, "err", err)
 	}
 }

@@ -102,7 +102,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// memory is claims and a board in memory.
+// memory is owners and a board in memory.
 type memory struct {
 	mu     sync.Mutex
 	away   bool                       // guarded by mu
@@ -123,7 +123,7 @@ func (m *memory) setAway(away bool) {
 	m.away = away
 }
 
-// lapse ends all claims, as if their time was over.
+// lapse ends all owners, as if their time was over.
 func (m *memory) lapse() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +141,7 @@ func (m *memory) isDone(claim string) (is bool, nodes int) {
 	return m.owners[claim] == done, len(m.asked[claim])
 }
 
-func (m *memory) Claim(_ context.Context, name, owner string, _ time.Duration) (string, error) {
+func (m *memory) Own(_ context.Context, name, owner string, _ time.Duration) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away {

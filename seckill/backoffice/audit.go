@@ -107,7 +107,7 @@ func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look
 	if err != nil {
 		return fmt.Errorf("read the sums: %w", err)
 	}
-	levels, _, err := a.stock.ItemLevels(ctx, shard, nil)
+	levels, _, err := a.stock.ItemNumbers(ctx, shard, nil)
 	if err != nil {
 		return fmt.Errorf("read the shard: %w", err)
 	}
@@ -150,7 +150,7 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 	for i := range books {
 		ids[i] = books[i].Item
 	}
-	levels, items, err := a.stock.ItemLevels(ctx, shard, ids)
+	levels, items, err := a.stock.ItemNumbers(ctx, shard, ids)
 	if err != nil {
 		return fmt.Errorf("read items of the shard: %w", err)
 	}
@@ -180,7 +180,7 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 
 // compare compares an item's book with the shard. While a stock change is on its way nobody can say
 // whether the shard has it already; held and sold are comparable while nothing at all is on its way.
-func compare(b *seckill.Book, levels *inventory.Levels, item *inventory.ItemLevels) imbalance {
+func compare(b *seckill.Book, levels *inventory.Numbers, item *inventory.ItemNumbers) imbalance {
 	var d imbalance
 	if !b.Published || levels.Closed || levels.Epoch != b.Epoch || b.PendingStock != 0 {
 		return d

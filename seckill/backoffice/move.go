@@ -109,7 +109,7 @@ func (m *Mover) item(ctx context.Context, offer seckill.Offer, wanted map[invent
 	most := int64(0)
 	for i := range offer.Spread {
 		shard := inventory.ShardAt(offer.ID, i, m.cfg.Shards)
-		levels, items, err := m.stock.ItemLevels(ctx, shard, []inventory.ItemID{offer.ID})
+		levels, items, err := m.stock.ItemNumbers(ctx, shard, []inventory.ItemID{offer.ID})
 		switch {
 		case err != nil:
 			return fmt.Errorf("read shard %d: %w", shard, err)

@@ -135,7 +135,7 @@ func (r *Rebuilder) Step(ctx context.Context) error {
 			idle = append(idle, shard)
 		}
 	}
-	levels, errs := r.stock.AllLevels(ctx, idle)
+	levels, errs := r.stock.AllNumbers(ctx, idle)
 	for i, shard := range idle {
 		if errs[i] != nil {
 			why, unseen = fmt.Errorf("read the shard: %w", errs[i]), append(unseen, shard)
@@ -174,7 +174,7 @@ func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
 }
 
 // needs reports whether a shard, which was read after its row, has to be rebuilt by this process now.
-func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Levels) (bool, error) {
+func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Numbers) (bool, error) {
 	switch {
 	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
 		return true, nil // it forgot

@@ -20,9 +20,9 @@ type away struct {
 	err error
 }
 
-func (a *away) AllLevels(_ context.Context, shards []inventory.ShardID) (all []inventory.Levels, errs []error) {
+func (a *away) AllNumbers(_ context.Context, shards []inventory.ShardID) (all []inventory.Numbers, errs []error) {
 	for range shards {
-		all, errs = append(all, inventory.Levels{Epoch: 1}), append(errs, a.err)
+		all, errs = append(all, inventory.Numbers{Epoch: 1}), append(errs, a.err)
 	}
 	return all, errs
 }

@@ -125,7 +125,7 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 // first, the items last, so that what a crash leaves is found again. It reports whether the shard still
 // knows one.
 func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []inventory.ItemID, mine bool) (known bool, err error) {
-	levels, items, err := u.stock.ItemLevels(ctx, shard, ids)
+	levels, items, err := u.stock.ItemNumbers(ctx, shard, ids)
 	if err != nil {
 		return false, err
 	}

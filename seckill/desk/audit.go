@@ -116,7 +116,7 @@ func (o *Office) look(ctx context.Context, id seckill.ActivityID, books []seckil
 	for shard, items := range byShard {
 		for len(items) > 0 {
 			n := min(auditBatch, len(items))
-			levels, each, err := o.stock.ItemLevels(ctx, shard, items[:n])
+			levels, each, err := o.stock.ItemNumbers(ctx, shard, items[:n])
 			if err == nil && len(each) != n {
 				err = errors.New("the stock did not tell all levels")
 			}
@@ -147,8 +147,8 @@ func (o *Office) look(ctx context.Context, id seckill.ActivityID, books []seckil
 
 // reading is an item on a shard, and that shard, at one moment.
 type reading struct {
-	shard inventory.Levels
-	item  inventory.ItemLevels
+	shard inventory.Numbers
+	item  inventory.ItemNumbers
 }
 
 // add adds a shard of the item. over says that the stock may have forgotten the activity.

@@ -23,50 +23,50 @@ func book(item inventory.ItemID, shard inventory.ShardID, edit func(*seckill.Boo
 }
 
 func TestOffice_Audit(t *testing.T) {
-	sound := inventory.ItemLevels{Known: true, Available: 4, Held: 4, Sold: 2}
-	shard := inventory.Levels{Epoch: 1}
+	sound := inventory.ItemNumbers{Known: true, Available: 4, Held: 4, Sold: 2}
+	shard := inventory.Numbers{Epoch: 1}
 	for _, c := range []struct {
 		name     string
 		edit     func(*seckill.Book)
-		levels   inventory.ItemLevels
-		shard    inventory.Levels
+		levels   inventory.ItemNumbers
+		shard    inventory.Numbers
 		balanced bool
 		closed   bool
 		inFlight int64
 	}{
 		{"all is well", nil, sound, shard, true, false, 0},
-		{"a unit is lost", nil, inventory.ItemLevels{Known: true, Available: 3, Held: 4, Sold: 2}, shard, false, false, 0},
-		{"a hold without an order", nil, inventory.ItemLevels{Known: true, Available: 3, Held: 5, Sold: 2}, inventory.Levels{Epoch: 1, Fresh: 1}, true, false, 1},
-		{"a hold that nobody looks after", nil, inventory.ItemLevels{Known: true, Available: 3, Held: 5, Sold: 2}, shard, false, false, 0},
-		{"an order without a hold", nil, inventory.ItemLevels{Known: true, Available: 5, Held: 3, Sold: 2}, shard, false, false, 0},
+		{"a unit is lost", nil, inventory.ItemNumbers{Known: true, Available: 3, Held: 4, Sold: 2}, shard, false, false, 0},
+		{"a hold without an order", nil, inventory.ItemNumbers{Known: true, Available: 3, Held: 5, Sold: 2}, inventory.Numbers{Epoch: 1, Fresh: 1}, true, false, 1},
+		{"a hold that nobody looks after", nil, inventory.ItemNumbers{Known: true, Available: 3, Held: 5, Sold: 2}, shard, false, false, 0},
+		{"an order without a hold", nil, inventory.ItemNumbers{Known: true, Available: 5, Held: 3, Sold: 2}, shard, false, false, 0},
 		{
 			"an order without a hold, beside other items' holds", nil,
-			inventory.ItemLevels{Known: true, Available: 5, Held: 3, Sold: 2}, inventory.Levels{Epoch: 1, Fresh: 9}, false, false, 0,
+			inventory.ItemNumbers{Known: true, Available: 5, Held: 3, Sold: 2}, inventory.Numbers{Epoch: 1, Fresh: 9}, false, false, 0,
 		},
-		{"a sale that was not settled", nil, inventory.ItemLevels{Known: true, Available: 4, Held: 5, Sold: 1}, shard, false, false, 0},
+		{"a sale that was not settled", nil, inventory.ItemNumbers{Known: true, Available: 4, Held: 5, Sold: 1}, shard, false, false, 0},
 		{
 			"a settlement on its way", func(b *seckill.Book) { b.PendingUnits = 1 },
-			inventory.ItemLevels{Known: true, Available: 3, Held: 5, Sold: 2}, shard, true, false, 1,
+			inventory.ItemNumbers{Known: true, Available: 3, Held: 5, Sold: 2}, shard, true, false, 1,
 		},
 		{"a restock on its way", func(b *seckill.Book) { b.Total, b.PendingStock = 17, 7 }, sound, shard, true, false, 7},
 		{"a withdrawal on its way", func(b *seckill.Book) { b.Total, b.PendingStock = 8, -2 }, sound, shard, true, false, 2},
 		{"oversold", func(b *seckill.Book) { b.Total = 4 }, sound, shard, false, false, 0},
-		{"closed", nil, sound, inventory.Levels{Epoch: 1, Closed: true}, false, true, 0},
-		{"of another epoch", nil, sound, inventory.Levels{Epoch: 2}, false, true, 0},
+		{"closed", nil, sound, inventory.Numbers{Epoch: 1, Closed: true}, false, true, 0},
+		{"of another epoch", nil, sound, inventory.Numbers{Epoch: 2}, false, true, 0},
 		{
 			"a draft", func(b *seckill.Book) { b.Published, b.Open, b.Parked, b.Sold = false, 0, 0, 0 },
-			inventory.ItemLevels{}, shard, true, false, 0,
+			inventory.ItemNumbers{}, shard, true, false, 0,
 		},
 		{
 			"published, the units on their way", func(b *seckill.Book) { b.PendingStock, b.Open, b.Parked, b.Sold = 10, 0, 0, 0 },
-			inventory.ItemLevels{}, shard, true, false, 10,
+			inventory.ItemNumbers{}, shard, true, false, 10,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				stock := &stubStock{
-					levels: map[seckill.StockKey]inventory.ItemLevels{{Item: 1, Shard: 3}: c.levels},
-					shards: map[inventory.ShardID]inventory.Levels{3: c.shard},
+					levels: map[seckill.StockKey]inventory.ItemNumbers{{Item: 1, Shard: 3}: c.levels},
+					shards: map[inventory.ShardID]inventory.Numbers{3: c.shard},
 				}
 				o, store := openOffice(t, stock, testItems(1, 1))
 				store.books = []seckill.Book{book(1, 3, c.edit)}
@@ -89,13 +89,13 @@ func TestOffice_Audit(t *testing.T) {
 // An item's numbers are the sums over its shards, and it is balanced where it is on each.
 func TestOffice_AuditSumsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sound := inventory.ItemLevels{Known: true, Available: 4, Held: 4, Sold: 2}
+		sound := inventory.ItemNumbers{Known: true, Available: 4, Held: 4, Sold: 2}
 		stock := &stubStock{
-			levels: map[seckill.StockKey]inventory.ItemLevels{
+			levels: map[seckill.StockKey]inventory.ItemNumbers{
 				{Item: 1, Shard: 3}: sound, {Item: 1, Shard: 4}: sound, {Item: 2, Shard: 3}: sound,
 				{Item: 2, Shard: 4}: {Known: true, Available: 5, Held: 4, Sold: 2},
 			},
-			shards: map[inventory.ShardID]inventory.Levels{3: {Epoch: 1}, 4: {Epoch: 1}},
+			shards: map[inventory.ShardID]inventory.Numbers{3: {Epoch: 1}, 4: {Epoch: 1}},
 		}
 		o, store := openOffice(t, stock, testItems(2, 2))
 		store.books = []seckill.Book{book(1, 3, nil), book(1, 4, nil), book(2, 3, nil), book(2, 4, nil)}
@@ -120,7 +120,7 @@ func TestOffice_AuditSumsUp(t *testing.T) {
 // Between the readings of the two systems orders move: an imbalance that goes away was none.
 func TestOffice_AuditLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stock := &moving{stubStock: &stubStock{shards: map[inventory.ShardID]inventory.Levels{3: {Epoch: 1}}}}
+		stock := &moving{stubStock: &stubStock{shards: map[inventory.ShardID]inventory.Numbers{3: {Epoch: 1}}}}
 		o, store := openOffice(t, stock.stubStock, testItems(1, 1))
 		o.stock = stock
 		store.books = []seckill.Book{book(1, 3, nil)}
@@ -137,21 +137,21 @@ type moving struct {
 	n int
 }
 
-func (m *moving) ItemLevels(context.Context, inventory.ShardID, []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
+func (m *moving) ItemNumbers(context.Context, inventory.ShardID, []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error) {
 	m.n++
-	return inventory.Levels{Epoch: 1}, []inventory.ItemLevels{{Item: 1, Known: true, Available: int64(1 + m.n), Held: 4, Sold: 2}}, nil
+	return inventory.Numbers{Epoch: 1}, []inventory.ItemNumbers{{Item: 1, Known: true, Available: int64(1 + m.n), Held: 4, Sold: 2}}, nil
 }
 
 // An activity of 20,000 items is read in few calls.
 func TestOffice_AuditOfManyItems(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stock := &stubStock{levels: map[seckill.StockKey]inventory.ItemLevels{}, shards: map[inventory.ShardID]inventory.Levels{}}
+		stock := &stubStock{levels: map[seckill.StockKey]inventory.ItemNumbers{}, shards: map[inventory.ShardID]inventory.Numbers{}}
 		o, store := openOffice(t, stock, testItems(1, 1))
 		for i := range seckill.MaxItems {
 			item := inventory.ItemID(i + 1)
 			shard := inventory.Home(item, 16)
-			stock.shards[shard] = inventory.Levels{Epoch: 1}
-			stock.levels[seckill.StockKey{Item: item, Shard: shard}] = inventory.ItemLevels{Known: true, Available: 4, Held: 4, Sold: 2}
+			stock.shards[shard] = inventory.Numbers{Epoch: 1}
+			stock.levels[seckill.StockKey{Item: item, Shard: shard}] = inventory.ItemNumbers{Known: true, Available: 4, Held: 4, Sold: 2}
 			store.books = append(store.books, book(item, shard, nil))
 		}
 		began := time.Now()
@@ -177,6 +177,6 @@ func TestOffice_AuditFails(t *testing.T) {
 // silent is a stock that can't be read.
 type silent struct{ *stubStock }
 
-func (*silent) ItemLevels(context.Context, inventory.ShardID, []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
-	return inventory.Levels{}, nil, errors.New("away")
+func (*silent) ItemNumbers(context.Context, inventory.ShardID, []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error) {
+	return inventory.Numbers{}, nil, errors.New("away")
 }

@@ -150,7 +150,7 @@ func (o *Office) unbalanced(ctx context.Context, a *ShardAudit, after inventory.
 		for i := range books {
 			items[i] = books[i].Item
 		}
-		levels, each, err := o.stock.ItemLevels(ctx, a.Ref.Shard, items)
+		levels, each, err := o.stock.ItemNumbers(ctx, a.Ref.Shard, items)
 		if err != nil || len(each) != len(items) {
 			return nil, failure(seckill.CodeUnavailable, fmt.Errorf("read the stock: %w", err))
 		}
@@ -187,7 +187,7 @@ func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool,
 		if err != nil {
 			return false, storeFailure("read the digests", err)
 		}
-		levels, _, err := o.stock.ItemLevels(ctx, shard, nil)
+		levels, _, err := o.stock.ItemNumbers(ctx, shard, nil)
 		if err != nil {
 			return false, failure(seckill.CodeUnavailable, fmt.Errorf("read the stock: %w", err))
 		}

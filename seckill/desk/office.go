@@ -16,8 +16,8 @@ import (
 // ShopStock is the part of the stock that an office uses.
 type ShopStock interface {
 	seckill.Holder
-	// ItemLevels reads items of the shard at one moment with its levels, whatever its epoch.
-	ItemLevels(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error)
+	// ItemNumbers reads items of the shard at one moment with its levels, whatever its epoch.
+	ItemNumbers(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error)
 }
 
 // Office serves a shop and its operators: activities, restocks, dead letters, audits. It is
@@ -279,7 +279,7 @@ func (o *Office) shardsOf(a *seckill.Activity) map[inventory.ShardID]bool {
 // sellsFrom reports whether shards are open under the epochs that this process follows.
 func (o *Office) sellsFrom(ctx context.Context, shards map[inventory.ShardID]bool) bool {
 	for shard := range shards {
-		levels, _, err := o.stock.ItemLevels(ctx, shard, nil)
+		levels, _, err := o.stock.ItemNumbers(ctx, shard, nil)
 		if err != nil || levels.Closed || levels.Epoch == 0 {
 			return false
 		}

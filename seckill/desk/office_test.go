@@ -142,12 +142,12 @@ func TestOffice_PutActivity(t *testing.T) {
 }
 
 func TestOffice_Publish(t *testing.T) {
-	isOpen := inventory.Levels{Epoch: 1}
+	isOpen := inventory.Numbers{Epoch: 1}
 	for _, c := range []struct {
 		name   string
 		state  seckill.ActivityState
 		ways   []int
-		shards inventory.Levels
+		shards inventory.Numbers
 		code   seckill.Code
 		within time.Duration
 	}{
@@ -155,14 +155,14 @@ func TestOffice_Publish(t *testing.T) {
 		{"again", seckill.ActivityPublished, []int{0}, isOpen, "", 0},
 		{"again, while units are on their way", seckill.ActivityPublished, []int{1, 0}, isOpen, "", time.Second},
 		{"the units don't arrive", seckill.ActivityDraft, []int{3}, isOpen, seckill.CodeUnavailable, publishWait},
-		{"the shards were never opened", seckill.ActivityDraft, []int{0}, inventory.Levels{}, seckill.CodeUnavailable, publishWait},
-		{"a shard is closed", seckill.ActivityDraft, []int{0}, inventory.Levels{Epoch: 1, Closed: true}, seckill.CodeUnavailable, publishWait},
-		{"another epoch than this process follows", seckill.ActivityDraft, []int{0}, inventory.Levels{Epoch: 2}, seckill.CodeUnavailable, publishWait},
+		{"the shards were never opened", seckill.ActivityDraft, []int{0}, inventory.Numbers{}, seckill.CodeUnavailable, publishWait},
+		{"a shard is closed", seckill.ActivityDraft, []int{0}, inventory.Numbers{Epoch: 1, Closed: true}, seckill.CodeUnavailable, publishWait},
+		{"another epoch than this process follows", seckill.ActivityDraft, []int{0}, inventory.Numbers{Epoch: 2}, seckill.CodeUnavailable, publishWait},
 		{"an ended one", seckill.ActivityEnded, nil, isOpen, seckill.CodeActivityState, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				stock := &stubStock{shards: make(map[inventory.ShardID]inventory.Levels)}
+				stock := &stubStock{shards: make(map[inventory.ShardID]inventory.Numbers)}
 				for shard := range inventory.ShardID(seckill.DefaultConfig().Shards) {
 					stock.shards[shard] = c.shards
 				}

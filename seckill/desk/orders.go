@@ -343,7 +343,7 @@ func (o *Office) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time
 }
 
 // Statement adds up what moved of a merchant in [from, to).
-func (o *Office) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementLine, error) {
+func (o *Office) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	lines, err := o.store.Statement(ctx, merchant, from, to)
 	if err != nil {
 		return nil, storeFailure("read the statement", err)

@@ -186,7 +186,7 @@ func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([
 		if err != nil {
 			return nil, o.desk.unavailable("", err)
 		}
-		_, levels, err := o.stock.ItemLevels(ctx, shard, []inventory.ItemID{offer.ID})
+		_, levels, err := o.stock.ItemNumbers(ctx, shard, []inventory.ItemID{offer.ID})
 		if err == nil && len(levels) != 1 {
 			err = errors.New("the stock did not tell the item's levels")
 		}

@@ -25,8 +25,8 @@ type stubStock struct {
 	unfollowed *inventory.ShardID                         // a shard without an epoch
 	present    string                                     // the id of a hold that memory knows
 	absent     bool                                       // the answer from memory
-	levels     map[seckill.StockKey]inventory.ItemLevels  // the answer of ItemLevels
-	shards     map[inventory.ShardID]inventory.Levels     // the answer of ItemLevels
+	levels     map[seckill.StockKey]inventory.ItemNumbers // the answer of ItemNumbers
+	shards     map[inventory.ShardID]inventory.Numbers    // the answer of ItemNumbers
 	unknown    map[inventory.ShardID]bool                 // shards whose items it does not know
 
 	mu        sync.Mutex
@@ -35,7 +35,7 @@ type stubStock struct {
 	seq       uint64
 	rounds    [][]int // sizes of the calls of each round
 	watched   []inventory.Ref
-	looks     int // calls of ItemLevels
+	looks     int // calls of ItemNumbers
 }
 
 func (s *stubStock) Hold(_ context.Context, calls []*inventory.HoldCall) {
@@ -114,16 +114,16 @@ func (s *stubStock) InStock(shard inventory.ShardID, _ inventory.ItemID) (bool, 
 	return s.soldOut == nil || !s.soldOut(shard), 0
 }
 
-func (s *stubStock) ItemLevels(_ context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
+func (s *stubStock) ItemNumbers(_ context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	out := make([]inventory.ItemLevels, len(items))
+	out := make([]inventory.ItemNumbers, len(items))
 	for i, item := range items {
 		key := seckill.StockKey{Item: item, Shard: shard}
 		out[i] = s.levels[key]
 		if s.available != nil {
-			out[i] = inventory.ItemLevels{Available: int64(s.available[key]), Known: !s.unknown[shard]}
+			out[i] = inventory.ItemNumbers{Available: int64(s.available[key]), Known: !s.unknown[shard]}
 		}
 		out[i].Item = item
 	}

@@ -18,7 +18,6 @@ import (
 type excuse struct {
 	lostLog   bool // a log lost records: promises of before the fault may be gone with them
 	lostStock bool // a Redis lost what it had acknowledged: promises may end as rejected
-	lostRows  bool // a database lost payments and cancellations, which no record has
 }
 
 // row is an order in the database.

@@ -20,7 +20,6 @@ type proxy struct {
 	parts    sync.WaitGroup
 
 	mu     sync.Mutex
-	refuse bool               // guarded by mu: new connections are closed at once
 	silent bool               // guarded by mu: new connections are taken, and nothing is ever answered
 	pairs  map[*pair]struct{} // guarded by mu
 }
@@ -69,16 +68,11 @@ func (p *proxy) accept() {
 func (p *proxy) serve(conn net.Conn) {
 	q := &pair{client: conn}
 	p.mu.Lock()
-	refuse, silent := p.refuse, p.silent
+	silent := p.silent
 	q.dead.Store(silent)
-	if !refuse {
-		p.pairs[q] = struct{}{}
-	}
+	p.pairs[q] = struct{}{}
 	p.mu.Unlock()
 	defer p.forget(q)
-	if refuse {
-		return
-	}
 	if silent {
 		_, _ = io.Copy(io.Discard, conn) // until somebody gives up
 		return
@@ -135,13 +129,6 @@ func (p *proxy) cut() {
 	}
 }
 
-// setRefuse says whether new connections are closed at once.
-func (p *proxy) setRefuse(refuse bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refuse = refuse
-}
-
 // halfOpen leaves the clients of all connections without their server, and without knowing it: nothing
 // is answered, and nothing is closed. New connections are the same until healed.
 func (p *proxy) halfOpen() {
@@ -161,5 +148,5 @@ func (p *proxy) heal() {
 	p.delay.Store(0)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refuse, p.silent = false, false
+	p.silent = false
 }

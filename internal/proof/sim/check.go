@@ -42,7 +42,7 @@ func (r *rig) check() error {
 // checkStock looks at what is available: never less than nothing, and since when something is (L6).
 func (r *rig) checkStock() error {
 	for shard := range inventory.ShardID(shards) {
-		levels, items, err := r.redis.ItemLevels(r.ctx, shard, r.items)
+		levels, items, err := r.redis.ItemNumbers(r.ctx, shard, r.items)
 		if err != nil {
 			return err
 		}
@@ -369,7 +369,7 @@ func (r *rig) isQuiet() (string, error) {
 
 // isBalanced says what of a stock row is still under way, or differs, or "".
 func (r *rig) isBalanced(b *seckill.Book) (string, error) {
-	levels, items, err := r.redis.ItemLevels(r.ctx, b.Shard, []inventory.ItemID{b.Item})
+	levels, items, err := r.redis.ItemNumbers(r.ctx, b.Shard, []inventory.ItemID{b.Item})
 	if err != nil {
 		return "", err
 	}
@@ -479,7 +479,7 @@ func (r *rig) checkHoldsAtTheEnd(orders []seckill.Order) error {
 	for i, o := range orders {
 		item := r.items[r.keys[i].item]
 		shard := inventory.Place(item, r.terms.Spread, string(r.keys[i].id), shards)
-		levels, err := fresh.Levels(r.ctx, shard)
+		levels, err := fresh.Numbers(r.ctx, shard)
 		if err != nil {
 			return err
 		}

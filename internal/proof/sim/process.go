@@ -137,7 +137,7 @@ func (p *process) begin(part *part) {
 // shard, asks for a rebuild of those that have lost writes, and follows the others.
 func (p *process) watch(ctx context.Context) error {
 	for shard := range inventory.ShardID(p.rig.cfg.Shards) {
-		all, errs := p.stock.AllLevels(ctx, []inventory.ShardID{shard})
+		all, errs := p.stock.AllNumbers(ctx, []inventory.ShardID{shard})
 		if errs[0] != nil {
 			continue
 		}

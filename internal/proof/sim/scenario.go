@@ -582,11 +582,11 @@ func (s *scenario) expectQueue(words []string) error {
 // expectStock compares the item's units on all of its shards, and the state of its first one.
 func (s *scenario) expectStock(words []string) error {
 	home := inventory.Home(s.items[0], shards)
-	var sum inventory.ItemLevels
-	var first inventory.Levels
+	var sum inventory.ItemNumbers
+	var first inventory.Numbers
 	fresh := int64(0)
 	for i := range s.terms.Spread {
-		levels, items, err := s.redis.ItemLevels(s.ctx, (home+inventory.ShardID(i))%shards, s.items[:1])
+		levels, items, err := s.redis.ItemNumbers(s.ctx, (home+inventory.ShardID(i))%shards, s.items[:1])
 		if err != nil {
 			return err
 		}
@@ -641,7 +641,7 @@ func (s *scenario) expectOf(what, word, want string) error {
 	case "hold":
 		item := s.items[k.item]
 		shard := inventory.Place(item, s.terms.Spread, string(k.id), shards)
-		levels, err := s.redis.Levels(s.ctx, shard)
+		levels, err := s.redis.Numbers(s.ctx, shard)
 		if err != nil {
 			return err
 		}

@@ -146,39 +146,39 @@ func (s *stockSeam) Restock(ctx context.Context, ref inventory.Ref, restocks []i
 	return applied, s.heard(ref, err)
 }
 
-// allLevels is the answer to AllLevels.
+// allLevels is the answer to AllNumbers.
 type allLevels struct {
-	all  []inventory.Levels
+	all  []inventory.Numbers
 	errs []error
 }
 
-func (s *stockSeam) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
+func (s *stockSeam) AllNumbers(ctx context.Context, shards []inventory.ShardID) ([]inventory.Numbers, []error) {
 	shards = slices.Clone(shards)
 	about := ""
 	for _, shard := range shards {
 		about += fmt.Sprintf(" s%d", shard)
 	}
 	read, err := through(ctx, s.process, callLevels, about, func(ctx context.Context) (r allLevels, err error) {
-		r.all, r.errs = s.far.AllLevels(ctx, shards)
+		r.all, r.errs = s.far.AllNumbers(ctx, shards)
 		return r, nil
 	})
 	if err != nil {
-		return make([]inventory.Levels, len(shards)), slices.Repeat([]error{err}, len(shards))
+		return make([]inventory.Numbers, len(shards)), slices.Repeat([]error{err}, len(shards))
 	}
 	return read.all, read.errs
 }
 
-// numbers is the answer to ItemLevels.
+// numbers is the answer to ItemNumbers.
 type numbers struct {
-	levels inventory.Levels
-	items  []inventory.ItemLevels
+	levels inventory.Numbers
+	items  []inventory.ItemNumbers
 }
 
-func (s *stockSeam) ItemLevels(ctx context.Context, shard inventory.ShardID,
-	items []inventory.ItemID) (inventory.Levels, []inventory.ItemLevels, error) {
+func (s *stockSeam) ItemNumbers(ctx context.Context, shard inventory.ShardID,
+	items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error) {
 	items = slices.Clone(items)
 	n, err := through(ctx, s.process, callItems, fmt.Sprintf(" s%d", shard), func(ctx context.Context) (n numbers, err error) {
-		n.levels, n.items, err = s.far.ItemLevels(ctx, shard, items)
+		n.levels, n.items, err = s.far.ItemNumbers(ctx, shard, items)
 		return n, err
 	})
 	return n.levels, n.items, err

@@ -472,7 +472,7 @@ func (c *call) said() string {
 			words[i] = orderState(v[i])
 		}
 		return strings.Join(words, ", ")
-	case inventory.Levels:
+	case inventory.Numbers:
 		return fmt.Sprintf("e%d closed=%v fresh=%d", v.Epoch, v.Closed, v.Fresh)
 	case []seckill.Moved:
 		words := make([]string, len(v))

@@ -25,10 +25,10 @@ type Stock interface {
 	Confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
 	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
-	Levels(ctx context.Context, shard inventory.ShardID) (inventory.Levels, error)
-	ItemLevels(
+	Numbers(ctx context.Context, shard inventory.ShardID) (inventory.Numbers, error)
+	ItemNumbers(
 		ctx context.Context, shard inventory.ShardID, items []inventory.ItemID,
-	) (inventory.Levels, []inventory.ItemLevels, error)
+	) (inventory.Numbers, []inventory.ItemNumbers, error)
 
 	Note(ctx context.Context, ref inventory.Ref) (uint64, error)
 	Old(
@@ -203,9 +203,9 @@ func (s *session) more(id string, units int64) inventory.Restock {
 
 // levels fails where the item's available, held or sold units, or the shard's fresh ones, differ.
 // It returns the shard's levels.
-func (s *session) levels(available, held, sold, fresh int64) inventory.Levels {
+func (s *session) levels(available, held, sold, fresh int64) inventory.Numbers {
 	s.Helper()
-	l, items, err := s.ItemLevels(s.Context(), s.ref.Shard, []inventory.ItemID{s.item})
+	l, items, err := s.ItemNumbers(s.Context(), s.ref.Shard, []inventory.ItemID{s.item})
 	s.no(err)
 	if i := items[0]; i.Available != available || i.Held != held || i.Sold != sold || l.Fresh != fresh {
 		s.Fatalf("available %d, held %d, sold %d, fresh %d; want %d, %d, %d, %d",
@@ -217,7 +217,7 @@ func (s *session) levels(available, held, sold, fresh int64) inventory.Levels {
 // digests fails where the shard's digests are not those of the names.
 func (s *session) digests(ordered, sold []inventory.Hold) {
 	s.Helper()
-	l, err := s.Levels(s.Context(), s.ref.Shard)
+	l, err := s.Numbers(s.Context(), s.ref.Shard)
 	s.no(err)
 	if l.Ordered != sum(ordered) || l.Sold != sum(sold) {
 		s.Fatalf("digests %d and %d, want %d and %d", l.Ordered, l.Sold, sum(ordered), sum(sold))

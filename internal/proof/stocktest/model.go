@@ -451,37 +451,37 @@ func (s *shard) restock(r inventory.Restock) bool {
 	return true
 }
 
-// Levels is *inventory.Stock's.
-func (m *Model) Levels(ctx context.Context, id inventory.ShardID) (inventory.Levels, error) {
-	levels, _, err := m.ItemLevels(ctx, id, nil)
+// Numbers is *inventory.Stock's.
+func (m *Model) Numbers(ctx context.Context, id inventory.ShardID) (inventory.Numbers, error) {
+	levels, _, err := m.ItemNumbers(ctx, id, nil)
 	return levels, err
 }
 
-// AllLevels is seckill.Stock's.
-func (m *Model) AllLevels(ctx context.Context, shards []inventory.ShardID) ([]inventory.Levels, []error) {
-	all, errs := make([]inventory.Levels, len(shards)), make([]error, len(shards))
+// AllNumbers is seckill.Stock's.
+func (m *Model) AllNumbers(ctx context.Context, shards []inventory.ShardID) ([]inventory.Numbers, []error) {
+	all, errs := make([]inventory.Numbers, len(shards)), make([]error, len(shards))
 	for i, shard := range shards {
-		all[i], errs[i] = m.Levels(ctx, shard)
+		all[i], errs[i] = m.Numbers(ctx, shard)
 	}
 	return all, errs
 }
 
-// ItemLevels is seckill.Stock's.
-func (m *Model) ItemLevels(
+// ItemNumbers is seckill.Stock's.
+func (m *Model) ItemNumbers(
 	_ context.Context, id inventory.ShardID, items []inventory.ItemID,
-) (inventory.Levels, []inventory.ItemLevels, error) {
+) (inventory.Numbers, []inventory.ItemNumbers, error) {
 	if id >= inventory.MaxShards || len(items) > inventory.MaxCall {
-		return inventory.Levels{}, nil, fmt.Errorf("%w: %d items of shard %d", inventory.ErrInvalid, len(items), id)
+		return inventory.Numbers{}, nil, fmt.Errorf("%w: %d items of shard %d", inventory.ErrInvalid, len(items), id)
 	}
 	m.world.mu.Lock()
 	defer m.world.mu.Unlock()
-	found := make([]inventory.ItemLevels, len(items))
+	found := make([]inventory.ItemNumbers, len(items))
 	for n := range items {
 		found[n].Item = items[n]
 	}
 	s := m.world.shards[id]
 	if s == nil {
-		return inventory.Levels{}, found, nil
+		return inventory.Numbers{}, found, nil
 	}
 	for n := range found {
 		if i := s.items[items[n]]; i != nil {
@@ -492,8 +492,8 @@ func (m *Model) ItemLevels(
 	return s.levels(), found, nil
 }
 
-func (s *shard) levels() inventory.Levels {
-	levels := inventory.Levels{Epoch: s.epoch, Closed: s.closed, Seq: s.seq, Items: int64(len(s.items))}
+func (s *shard) levels() inventory.Numbers {
+	levels := inventory.Numbers{Epoch: s.epoch, Closed: s.closed, Seq: s.seq, Items: int64(len(s.items))}
 	levels.Names = int64(len(s.heads))
 	for id, h := range s.holds {
 		switch {

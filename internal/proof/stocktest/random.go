@@ -212,8 +212,8 @@ func (d *duel) restock(t *rapid.T) {
 func (d *duel) levels(t *rapid.T) {
 	d.T = t
 	items := []inventory.ItemID{3, 1, 2}
-	gotLevels, gotItems, gotErr := d.world.Stocks[0].ItemLevels(d.ctx, d.ref.Shard, items)
-	wantLevels, wantItems, wantErr := d.model.Stocks[0].ItemLevels(d.ctx, d.ref.Shard, items)
+	gotLevels, gotItems, gotErr := d.world.Stocks[0].ItemNumbers(d.ctx, d.ref.Shard, items)
+	wantLevels, wantItems, wantErr := d.model.Stocks[0].ItemNumbers(d.ctx, d.ref.Shard, items)
 	d.same("levels", gotLevels, gotErr, wantLevels, wantErr)
 	d.same("levels of items", gotItems, gotErr, wantItems, wantErr)
 	d.world.check(t, d.ref.Shard)
@@ -312,7 +312,7 @@ func (d *duel) open(t *rapid.T) {
 	tested, model, ref := d.pick(t)
 	items, names := rapid.Int64Range(0, 3).Draw(t, "items"), rapid.Int64Range(0, 3).Draw(t, "names")
 	if rapid.Bool().Draw(t, "right") {
-		levels, err := model.Levels(d.ctx, d.ref.Shard)
+		levels, err := model.Numbers(d.ctx, d.ref.Shard)
 		if err != nil {
 			t.Fatalf("levels: %v", err)
 		}
@@ -326,11 +326,11 @@ func (d *duel) open(t *rapid.T) {
 func (d *duel) rebuild() {
 	d.ref.Epoch++
 	items, entries := drawLoad(d.T)
-	var levels inventory.Levels
+	var levels inventory.Numbers
 	for _, stock := range []Stock{d.model.Stocks[0], d.world.Stocks[0]} {
 		err := errors.Join(stock.Close(d.ctx, d.ref), stock.Load(d.ctx, d.ref, items, entries))
-		if levels == (inventory.Levels{}) {
-			levels, _ = stock.Levels(d.ctx, d.ref.Shard)
+		if levels == (inventory.Numbers{}) {
+			levels, _ = stock.Numbers(d.ctx, d.ref.Shard)
 		}
 		if err := errors.Join(err, stock.Open(d.ctx, d.ref, levels.Items, levels.Names)); err != nil {
 			d.Fatalf("rebuild: %v", err)
@@ -343,7 +343,7 @@ func (d *duel) rebuild() {
 
 // moved follows the shard to another epoch.
 func (d *duel) moved() {
-	levels, err := d.model.Stocks[0].Levels(d.ctx, d.ref.Shard)
+	levels, err := d.model.Stocks[0].Numbers(d.ctx, d.ref.Shard)
 	if err != nil {
 		d.Fatalf("levels: %v", err)
 	}

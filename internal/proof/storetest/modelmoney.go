@@ -88,13 +88,13 @@ func (m *model) refundSums(state seckill.PaymentState) []seckill.RefundSum {
 }
 
 // statement adds up what moved in [from, to).
-func (m *model) statement(from, to time.Time) []seckill.StatementLine {
+func (m *model) statement(from, to time.Time) []seckill.StatementRow {
 	var s seckill.Statement
 	add := func(at time.Time, a seckill.ActivityID, sku seckill.SKU, amount seckill.Money, what string, units int) {
 		if at.Before(from) || !at.Before(to) {
 			return
 		}
-		line := seckill.StatementLine{Day: at.UTC().Format(time.DateOnly), Activity: a, SKU: sku, Currency: amount.Currency}
+		line := seckill.StatementRow{Day: at.UTC().Format(time.DateOnly), Activity: a, SKU: sku, Currency: amount.Currency}
 		s.Add(line, what, seckill.Tally{Count: 1, Units: int64(units), Amount: amount.Minor})
 	}
 	for _, o := range m.orders {

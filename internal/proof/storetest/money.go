@@ -426,18 +426,18 @@ func statementDays(s *shop) {
 	s.pay(seckill.PaymentLate, given, "p-2")
 	s.pay(seckill.PaymentLate, paid, "p-3")
 	s.refund("p-2")
-	line := seckill.StatementLine{Day: "2026-06-18", Activity: activity, SKU: "phone-x", Currency: "CNY"}
+	line := seckill.StatementRow{Day: "2026-06-18", Activity: activity, SKU: "phone-x", Currency: "CNY"}
 	line.Sold = seckill.Tally{Count: 1, Units: 2, Amount: paid.Amount.Minor}
 	line.Cancelled = seckill.Tally{Count: 1, Units: 1, Amount: given.Amount.Minor}
-	next := seckill.StatementLine{Day: "2026-06-19", Activity: activity, SKU: "phone-x", Currency: "CNY"}
+	next := seckill.StatementRow{Day: "2026-06-19", Activity: activity, SKU: "phone-x", Currency: "CNY"}
 	next.RefundDue = seckill.Tally{Count: 1, Amount: paid.Amount.Minor}
 	next.Refunded = seckill.Tally{Count: 1, Amount: given.Amount.Minor}
 	got, err := s.store.Statement(s.ctx, merchant, first, s.clock.read().Add(time.Hour))
 	s.must(err)
-	equal(s, "statement", got, []seckill.StatementLine{line, next})
+	equal(s, "statement", got, []seckill.StatementRow{line, next})
 	got, err = s.store.Statement(s.ctx, merchant, first.Add(time.Hour), s.clock.read().Add(time.Hour))
 	s.must(err)
-	equal(s, "statement of the second day", got, []seckill.StatementLine{next})
+	equal(s, "statement of the second day", got, []seckill.StatementRow{next})
 	got, err = s.store.Statement(s.ctx, "m2", first, s.clock.read().Add(time.Hour))
 	s.must(err)
 	equal(s, "statement of another merchant", got, nil)

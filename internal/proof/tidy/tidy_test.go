@@ -51,6 +51,8 @@ var rules = []rule{
 		checkLineLength},
 	{"permissions", "a permission that nobody uses hides the picture of what stands, and lets a wrong import pass later",
 		checkPermissions},
+	{"glossary", "one word, one meaning: a reader who knows the table of words knows what a type of that name is",
+		checkGlossary},
 	{"sentence-length", "a sentence of more than forty words is read twice, or not at all; a rule with cases is a list",
 		checkSentenceLength},
 	{"bare-who", "a clause without a subject is a riddle for readers whose first language is another",
