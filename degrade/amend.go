@@ -35,8 +35,9 @@ type Amendment struct {
 // maxRecorded is how many ids of amendments a document remembers: more than may wait at once.
 const maxRecorded = 128
 
-// AmendDocument returns the text of a document with an amendment, under whose id it is remembered; recorded is true where the
-// document has it already. An amendment that would make the document unsound is an error.
+// AmendDocument returns the text of a document with an amendment, under whose id it is remembered;
+// recorded is true where the document has it already. An amendment that would make the document
+// unsound is an error.
 func AmendDocument(text []byte, id string, amendment []byte) (amended []byte, recorded bool, err error) {
 	d, err := ParseDocument(text)
 	if err != nil {

@@ -13,16 +13,19 @@ type Signals struct {
 	Open       []string      // breakers that are open or half-open
 }
 
-// AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its default.
+// AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its
+// default.
 type AutomaticConfig struct {
 	// QueueDelay and Lag are from which on D1, D2 and D3 are entered. An open breaker is D1: it
 	// keeps the load off what it stands before by itself, and polls are to come more slowly.
 	QueueDelay [MaxAutomatic]time.Duration
 	Lag        [MaxAutomatic]int64
-	// Hold is how long a signal must last: a crowd that is served within a second is no reason. Default 1 s.
+	// Hold is how long a signal must last: a crowd that is served within a second is no reason.
+	// Default 1 s.
 	Hold time.Duration
-	// Dwell is how long a level is kept at least, and how long the signals must be below Below of what enters it. Default 10 s. A level
-	// that is entered again within Again doubles it, up to MaxDwell. Defaults 1 min and 5 min.
+	// Dwell is how long a level is kept at least, and how long the signals must be below Below of
+	// what enters it. Default 10 s. A level that is entered again within Again doubles it, up to
+	// MaxDwell. Defaults 1 min and 5 min.
 	Dwell, Again, MaxDwell time.Duration
 }
 
@@ -38,8 +41,8 @@ func DefaultAutomaticConfig() AutomaticConfig {
 	}
 }
 
-// Automatic finds the level that a node's signals ask for, with hysteresis: it goes up at once by as many levels as it must, and down
-// one at a time. It is used by one goroutine.
+// Automatic finds the level that a node's signals ask for, with hysteresis: it goes up at once by
+// as many levels as it must, and down one at a time. It is used by one goroutine.
 type Automatic struct {
 	cfg AutomaticConfig
 
@@ -58,7 +61,8 @@ func NewAutomatic(cfg AutomaticConfig) *Automatic {
 	return &Automatic{cfg: cfg, left: -1, rising: -1, calm: -1, dwell: cfg.Dwell}
 }
 
-// Step takes what was measured at now, a time since any moment that stays the same, and returns the level and why it is so.
+// Step takes what was measured at now, a time since any moment that stays the same, and returns the
+// level and why it is so.
 func (a *Automatic) Step(s Signals, now time.Duration) (Level, string) {
 	wants, why := a.cfg.level(s, 100)
 	switch {
@@ -98,7 +102,8 @@ func (a *Automatic) enter(l Level, why string, now time.Duration) {
 	a.level, a.since, a.reasons, a.rising, a.calm = l, now, why, -1, -1
 }
 
-// level returns the level that signals ask for where each threshold is taken at a share in percent, and which signals they are.
+// level returns the level that signals ask for where each threshold is taken at a share in percent,
+// and which signals they are.
 func (c *AutomaticConfig) level(s Signals, percent int64) (l Level, why string) {
 	var reasons []string
 	take := func(to Level, reason string) {

@@ -13,7 +13,8 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// ErrOpen is what a breaker answers instead of letting a call begin. It is a refusal: the dependency wasn't asked.
+// ErrOpen is what a breaker answers instead of letting a call begin. It is a refusal: the
+// dependency wasn't asked.
 var ErrOpen = errors.New("circuit breaker is open")
 
 // What gobreaker is told of a call.
@@ -54,36 +55,39 @@ func (m BreakerMode) String() string { return [...]string{"auto", "open", "close
 type BreakerConfig struct {
 	// Name is the dependency's, for OnChange.
 	Name string
-	// Window is how far back calls count, by when they ended: a call that took longer than the window must count, too. Default 2 s:
-	// as long as a buyer waits for an answer, so that an outage is over in the counts when it is over for buyers.
+	// Window is how far back calls count, by when they ended: a call that took longer than the
+	// window must count, too. Default 2 s: as long as a buyer waits for an answer, so that an
+	// outage is over in the counts when it is over for buyers.
 	Window time.Duration
-	// MinCalls is how many calls must have ended in the window for it to be judged. Default 5: one lost connection fails a batch or two,
-	// and a call is a batch, so that a window has few.
+	// MinCalls is how many calls must have ended in the window for it to be judged. Default 5: one
+	// lost connection fails a batch or two, and a call is a batch, so that a window has few.
 	MinCalls int
-	// FailRatio is the share of failed calls in the window that opens the breaker. Default 0.5: at half, a retry is as likely to do harm
-	// as good.
+	// FailRatio is the share of failed calls in the window that opens the breaker. Default 0.5: at
+	// half, a retry is as likely to do harm as good.
 	FailRatio float64
-	// Slow is how long a call may take without being slow. Default 500 ms: half of Deadline, a hundred times what a healthy
-	// dependency takes for a batch.
+	// Slow is how long a call may take without being slow. Default 500 ms: half of Deadline, a
+	// hundred times what a healthy dependency takes for a batch.
 	Slow time.Duration
-	// SlowRatio is the share of slow calls in the window that opens the breaker. Default 0.6: more than for failures, because a slow
-	// answer is an answer.
+	// SlowRatio is the share of slow calls in the window that opens the breaker. Default 0.6: more
+	// than for failures, because a slow answer is an answer.
 	SlowRatio float64
-	// FirstPause is how long the breaker stays open at first; each time that it opens again without having been closed for a while
-	// doubles it. It varies by a fifth up and down, so that nodes don't come back all at once. Default 500 ms: a failover takes longer,
-	// a reconnect less.
+	// FirstPause is how long the breaker stays open at first; each time that it opens again without
+	// having been closed for a while doubles it. It varies by a fifth up and down, so that nodes
+	// don't come back all at once. Default 500 ms: a failover takes longer, a reconnect less.
 	FirstPause time.Duration
-	// LongestPause bounds the pause, with its variation. Default 2 s: so orders are taken again within 5 s of the dependency's
-	// return, with the time that the probes take.
+	// LongestPause bounds the pause, with its variation. Default 2 s: so orders are taken again
+	// within 5 s of the dependency's return, with the time that the probes take.
 	LongestPause time.Duration
-	// Probes is how many calls begin after a pause, and must all succeed for the breaker to close. Default 3: one success may be luck.
+	// Probes is how many calls begin after a pause, and must all succeed for the breaker to close.
+	// Default 3: one success may be luck.
 	Probes int
-	// Deadline is the most that a call takes by its own timeout. The breaker doesn't enforce it: it takes the place of a probe back
-	// that hasn't ended after twice that time. Default 1 s, as calls of the stock have.
+	// Deadline is the most that a call takes by its own timeout. The breaker doesn't enforce it: it
+	// takes the place of a probe back that hasn't ended after twice that time. Default 1 s, as
+	// calls of the stock have.
 	Deadline time.Duration
-	// OnChange, if set, is told of changes of state: one at a time, in order, each from where the one before went to. A state that was
-	// over before it could be told is left out. It runs on the goroutine of whoever made the change, without any lock, and may
-	// call the breaker.
+	// OnChange, if set, is told of changes of state: one at a time, in order, each from where the
+	// one before went to. A state that was over before it could be told is left out. It runs on the
+	// goroutine of whoever made the change, without any lock, and may call the breaker.
 	OnChange func(name string, from, to BreakerState)
 }
 
@@ -108,8 +112,9 @@ const (
 	buckets = 10
 	// jitter is by how much pauses vary, up and down.
 	jitter = 0.2
-	// calm is for how many times LongestPause a breaker must have been closed for the next pause to be the first again. A dependency
-	// that breaks down sooner breaks down under the load, so that it gets more rest and not the same again.
+	// calm is for how many times LongestPause a breaker must have been closed for the next pause to
+	// be the first again. A dependency that breaks down sooner breaks down under the load, so that
+	// it gets more rest and not the same again.
 	calm = 5
 
 	longestWindow = time.Hour // bounds all times, so that no sum of them overflows
@@ -155,7 +160,8 @@ func (c BreakerConfig) Validate() error {
 	return nil
 }
 
-// Breaker stops calls to a dependency that fails or is slow, and finds out when it is back. Its methods are safe for concurrent use.
+// Breaker stops calls to a dependency that fails or is slow, and finds out when it is back. Its
+// methods are safe for concurrent use.
 //
 //	         too many failed or slow
 //	closed ──────────────────────────▶ open ◀─────────┐ a probe failed: a longer pause
@@ -163,12 +169,15 @@ func (c BreakerConfig) Validate() error {
 //	  └─────── all probes succeeded ── half-open ─────┘
 //
 // Three gobreakers count and decide; what they lack is here:
-//   - Their modes, pause and counts can't be set from outside: they are replaced. A period is from one change of state to the next, and the
-//     results of calls that began in an earlier one don't count.
+//   - Their modes, pause and counts can't be set from outside: they are replaced. A period is from
+//     one change of state to the next, and the results of calls that began in an earlier one don't
+//     count.
 //   - They tell failed from not failed. Slow calls have a window of their own.
-//   - They count a call in the part of the window in which it began, and forget it when that has passed: a call that times out after
-//     longer than the window would never count. Here both steps are made when it ends.
-//   - Half-open ends by results alone: a probe that never ends would keep its place, and the breaker shut, forever. Here it loses it.
+//   - They count a call in the part of the window in which it began, and forget it when that has
+//     passed: a call that times out after longer than the window would never count. Here both steps
+//     are made when it ends.
+//   - Half-open ends by results alone: a probe that never ends would keep its place, and the
+//     breaker shut, forever. Here it loses it.
 //   - Asking one for its state can change it, and takes a lock. Here neither is so.
 type Breaker struct {
 	cfg    BreakerConfig
@@ -195,16 +204,19 @@ type Breaker struct {
 	}
 }
 
-// period is from one change of state or mode to the next. But for until and the gobreakers it is fixed.
+// period is from one change of state or mode to the next. But for until and the gobreakers it is
+// fixed.
 type period struct {
 	mode  BreakerMode
 	state BreakerState
 	since time.Duration
 	until atomic.Int64 // calls are refused before this time since the breaker's start
 
-	// Of StateClosed: calls that ended, by whether they failed, and by whether they were slow. They take no part in forced modes.
+	// Of StateClosed: calls that ended, by whether they failed, and by whether they were slow. They
+	// take no part in forced modes.
 	failing, slow *gobreaker.CircuitBreaker[struct{}]
-	// Of StateOpen and StateHalfOpen that nobody forced. Its own pause is over at once, because it couldn't be ended early.
+	// Of StateOpen and StateHalfOpen that nobody forced. Its own pause is over at once, because it
+	// couldn't be ended early.
 	probes *gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
@@ -233,8 +245,9 @@ func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
 
 func (b *Breaker) clock() time.Duration { return time.Since(b.start) }
 
-// Refuses reports whether Begin would refuse now. It is for refusing before any work: while the breaker is closed it costs an
-// atomic load. What it lets through may be refused by Begin yet, because the places of probes are given by Begin alone.
+// Refuses reports whether Begin would refuse now. It is for refusing before any work: while the
+// breaker is closed it costs an atomic load. What it lets through may be refused by Begin yet,
+// because the places of probes are given by Begin alone.
 func (b *Breaker) Refuses() bool {
 	p := b.period.Load()
 	return p.state != StateClosed && b.turnsAway(p)
@@ -294,7 +307,8 @@ func (b *Breaker) beginProbe() (BreakerCall, error) {
 	return call, nil
 }
 
-// placeLocked takes the place of a probe, and returns how to give its result; nil where there is none.
+// placeLocked takes the place of a probe, and returns how to give its result; nil where there is
+// none.
 func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	p := b.period.Load()
 	if p.refuses(now) { // for ever, if it was told to
@@ -311,7 +325,8 @@ func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	return done
 }
 
-// weighLocked has calls refused while all places are taken, and no longer than the oldest probe may keep its own.
+// weighLocked has calls refused while all places are taken, and no longer than the oldest probe may
+// keep its own.
 func (b *Breaker) weighLocked() {
 	p := b.period.Load()
 	if p.state != StateHalfOpen {
@@ -338,9 +353,10 @@ func (b *Breaker) settleLocked(pr *probe, result error, now time.Duration) {
 	b.weighLocked()
 }
 
-// End ends the call: nil is a success, context.Canceled says nothing about the dependency, any other error is a failure. A business
-// verdict, such as sold out, is a success: the dependency answered. A call that took longer than Slow is slow, whatever its
-// result; as a probe, that is a failure.
+// End ends the call: nil is a success, context.Canceled says nothing about the dependency, any
+// other error is a failure. A business verdict, such as sold out, is a success: the dependency
+// answered. A call that took longer than Slow is slow, whatever its result; as a probe, that is a
+// failure.
 func (c BreakerCall) End(err error) {
 	b := c.breaker
 	if b == nil {
@@ -363,10 +379,12 @@ func (c BreakerCall) End(err error) {
 	b.tell(news)
 }
 
-// Abandon ends a call that didn't ask the dependency: it doesn't count, and a probe's place is free again.
+// Abandon ends a call that didn't ask the dependency: it doesn't count, and a probe's place is free
+// again.
 func (c BreakerCall) Abandon() { c.End(context.Canceled) }
 
-// Do makes a call of f, which must have a timeout of its own. A panic or runtime.Goexit in f is a failure, and goes on.
+// Do makes a call of f, which must have a timeout of its own. A panic or runtime.Goexit in f is a
+// failure, and goes on.
 func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err error) {
 	call, err := b.Begin()
 	if err != nil {
@@ -378,15 +396,17 @@ func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err er
 	return err
 }
 
-// Report tells of a result that came without Begin: an acknowledgement of something sent earlier, or what a watchdog found. took
-// says when it began; 0 is an observation of this moment, such as "the oldest record has waited for too long".
+// Report tells of a result that came without Begin: an acknowledgement of something sent earlier,
+// or what a watchdog found. took says when it began; 0 is an observation of this moment, such as
+// "the oldest record has waited for too long".
 //
-// What began before the breaker's last change of state doesn't count, as with End, but for one case: during a pause, a success that
-// wasn't slow is a sign of life, and ends the pause. Without a free place for a probe, a success doesn't count, and a failure is
-// that of the oldest probe.
+// What began before the breaker's last change of state doesn't count, as with End, but for one
+// case: during a pause, a success that wasn't slow is a sign of life, and ends the pause. Without a
+// free place for a probe, a success doesn't count, and a failure is that of the oldest probe.
 //
-// Reports alone don't bound how many calls are made until the first result after a pause. Whoever can hold back a call should Begin
-// it before any work, End it with its acknowledgement, and Report only what has no call.
+// Reports alone don't bound how many calls are made until the first result after a pause. Whoever
+// can hold back a call should Begin it before any work, End it with its acknowledgement, and Report
+// only what has no call.
 func (b *Breaker) Report(err error, took time.Duration) {
 	now := b.clock()
 	o := b.judge(err, took)
@@ -464,7 +484,8 @@ func (b *Breaker) countLocked(o outcome) {
 	}
 }
 
-// sampleLocked puts a call that has ended in the windows of a closed breaker. Execute and not Allow, which would allocate.
+// sampleLocked puts a call that has ended in the windows of a closed breaker. Execute and not
+// Allow, which would allocate.
 func (b *Breaker) sampleLocked(p *period, o outcome, now time.Duration) {
 	if o.neutral || p.forced() {
 		return
@@ -547,8 +568,8 @@ func (b *Breaker) pause() time.Duration {
 	return time.Duration(length * (1 - jitter + 2*jitter*b.random()))
 }
 
-// SetMode changes who decides. A change of mode forgets all that was seen; whatever is under way, ends without deciding anything.
-// It panics where there is no such mode.
+// SetMode changes who decides. A change of mode forgets all that was seen; whatever is under way,
+// ends without deciding anything. It panics where there is no such mode.
 func (b *Breaker) SetMode(mode BreakerMode) {
 	_ = mode.String() // panics before anything is changed
 	now := b.clock()
@@ -573,7 +594,8 @@ func (b *Breaker) newsLocked() bool {
 	return b.cfg.OnChange != nil && !b.telling && b.told != b.period.Load().state
 }
 
-// tell tells OnChange until it knows the state. A goroutine that finds another one telling leaves it to that one.
+// tell tells OnChange until it knows the state. A goroutine that finds another one telling leaves
+// it to that one.
 func (b *Breaker) tell(news bool) {
 	for news {
 		b.mu.Lock()
@@ -601,8 +623,9 @@ func (b *Breaker) tellChange(from, to BreakerState) {
 // Mode returns the mode.
 func (b *Breaker) Mode() BreakerMode { return b.period.Load().mode }
 
-// State returns the state. A breaker whose pause is over is half-open, even if nobody has come since; OnChange is told when somebody
-// does. In BreakerObserve it is the state that BreakerAuto would have.
+// State returns the state. A breaker whose pause is over is half-open, even if nobody has come
+// since; OnChange is told when somebody does. In BreakerObserve it is the state that BreakerAuto
+// would have.
 func (b *Breaker) State() BreakerState {
 	state, _ := b.stateAt(b.clock())
 	return state

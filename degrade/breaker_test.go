@@ -356,7 +356,8 @@ func TestBreaker_Do(t *testing.T) {
 				if (after.State == StateClosed) != c.closed {
 					t.Errorf("state is %v", after.State)
 				}
-				// Whatever happened, no place is lost: it closes without waiting for overdue probes.
+				// Whatever happened, no place is lost: it closes without waiting for overdue
+				// probes.
 				time.Sleep(time.Second)
 				for range 3 {
 					if err := b.Do(t.Context(), func(context.Context) error { return nil }); err != nil {
@@ -371,7 +372,8 @@ func TestBreaker_Do(t *testing.T) {
 	}
 }
 
-// doAside calls Do on a goroutine that may end by a panic or Goexit, and demands that a panic and an error come through.
+// doAside calls Do on a goroutine that may end by a panic or Goexit, and demands that a panic and
+// an error come through.
 func doAside(t *testing.T, b *Breaker, f func(context.Context) error) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -481,7 +483,8 @@ func TestBreakerConfig(t *testing.T) {
 	}
 }
 
-// OnChange holds no lock: it may use all of the breaker, and a change that it makes is told after it returned.
+// OnChange holds no lock: it may use all of the breaker, and a change that it makes is told after
+// it returned.
 func TestBreaker_OnChangeMayCallTheBreaker(t *testing.T) {
 	var b *Breaker
 	var told []string
@@ -603,7 +606,8 @@ func TestBreaker_ProbesAtOnce(t *testing.T) {
 	})
 }
 
-// Everything at once: what was counted is what was done, and OnChange heard one unbroken story, one sentence at a time.
+// Everything at once: what was counted is what was done, and OnChange heard one unbroken story, one
+// sentence at a time.
 func TestBreaker_Concurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var telling atomic.Bool
@@ -679,7 +683,8 @@ func TestBreaker_Concurrently(t *testing.T) {
 	})
 }
 
-// breakerModel says what a breaker has to do, by its rules alone: it keeps every call and counts anew each time.
+// breakerModel says what a breaker has to do, by its rules alone: it keeps every call and counts
+// anew each time.
 type breakerModel struct {
 	cfg       BreakerConfig
 	mode      BreakerMode

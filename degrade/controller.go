@@ -10,8 +10,8 @@ import (
 // Class is how much depends on a visit; the lower, the more.
 type Class uint8
 
-// The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of a purchase can't be told from a
-// new one at the door.
+// The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of
+// a purchase can't be told from a new one at the door.
 const (
 	Existing Class = iota
 	NewOrder
@@ -80,8 +80,8 @@ type stripe struct {
 	_      [64]byte
 }
 
-// Controller decides. Its methods are safe for concurrent use. Before Apply everything is as normal, and before Resize there is
-// no limit to what is under way.
+// Controller decides. Its methods are safe for concurrent use. Before Apply everything is as
+// normal, and before Resize there is no limit to what is under way.
 type Controller struct {
 	mu        sync.Mutex     // of those who change something
 	document  Document       // guarded by mu
@@ -107,8 +107,8 @@ func NewController() *Controller {
 	return c
 }
 
-// Apply puts a document in force as it is at now, and returns when it has to be applied again (zero: there is no such time). A
-// document that isn't sound changes nothing.
+// Apply puts a document in force as it is at now, and returns when it has to be applied again
+// (zero: there is no such time). A document that isn't sound changes nothing.
 func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error) {
 	if err := d.Validate(); err != nil {
 		return time.Time{}, err
@@ -147,8 +147,9 @@ type Found struct {
 	Since time.Time
 }
 
-// Find takes the level that this node's signals ask for. It is in force where the switch automatic is on, and no person has pinned
-// another one. It reports whether the level in force is another one now.
+// Find takes the level that this node's signals ask for. It is in force where the switch automatic
+// is on, and no person has pinned another one. It reports whether the level in force is another one
+// now.
 func (c *Controller) Find(l Level, why string) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -210,16 +211,16 @@ func (c *Controller) TimeoutsHeld(merchant, activity string) bool {
 	return c.current.Load().timeouts.narrowest(&Visit{Merchant: merchant, Activity: activity}) == timeoutsHeld
 }
 
-// TimeoutsScoped reports whether the switch timeouts is set for some merchants or activities. Where it isn't, all
-// activities are alike.
+// TimeoutsScoped reports whether the switch timeouts is set for some merchants or activities. Where
+// it isn't, all activities are alike.
 func (c *Controller) TimeoutsScoped() bool { return c.current.Load().timeouts.scoped }
 
 // Resize says how many visits may be under way.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
-// Enter decides about a visit. One that is settled needs no place. A purchase that a switch has closed
-// takes one: its order may have to be looked for. A visit for which there is no room, and one that is
-// spared, is counted by TurnAway.
+// Enter decides about a visit. One that is settled needs no place. A purchase that a switch has
+// closed takes one: its order may have to be looked for. A visit for which there is no room, and
+// one that is spared, is counted by TurnAway.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
 	verdict := Verdict{
@@ -296,7 +297,8 @@ func (c Class) share() int64 {
 	return 100
 }
 
-// TurnAway counts a visit that isn't let in for want of room, or of which Spared turned out not to help.
+// TurnAway counts a visit that isn't let in for want of room, or of which Spared turned out not to
+// help.
 func (c *Controller) TurnAway(cause Cause) { c.count(cause) }
 
 func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }
@@ -310,8 +312,8 @@ func (c *Controller) Leave(v *Visit) {
 	}
 }
 
-// portion maps a buyer to 0 to 99, for each activity differently and on every node alike: who is let in stays in, wherever it asks
-// and however often.
+// portion maps a buyer to 0 to 99, for each activity differently and on every node alike: who is
+// let in stays in, wherever it asks and however often.
 func portion(activity, user string) int32 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)
@@ -322,7 +324,8 @@ func portion(activity, user string) int32 {
 	for i := range len(user) {
 		h = (h ^ uint64(user[i])) * prime
 	}
-	// FNV's high bits are poor for names that differ in their last letter; this is the finisher of MurmurHash3.
+	// FNV's high bits are poor for names that differ in their last letter; this is the finisher of
+	// MurmurHash3.
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return int32((h ^ h>>33) % 100)

@@ -129,8 +129,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// An edit of other switches must not look as if orders had been closed anew: whoever is refused would ask
-// the stock again whether there is an order.
+// An edit of other switches must not look as if orders had been closed anew: whoever is refused
+// would ask the stock again whether there is an order.
 func TestController_SinceStays(t *testing.T) {
 	c := controller(t, "orders: off")
 	before := c.Enter(purchase()).Since
@@ -171,7 +171,8 @@ func TestController_ClosedTakesRoom(t *testing.T) {
 	}
 }
 
-// TestAdmissionTakesItsShareAndKeepsIt: the share of buyers is what was asked for, and a buyer that is in at a share is in at every higher one.
+// TestAdmissionTakesItsShareAndKeepsIt: the share of buyers is what was asked for, and a buyer that
+// is in at a share is in at every higher one.
 func TestAdmissionTakesItsShareAndKeepsIt(t *testing.T) {
 	const buyers = 20_000
 	in := make(map[string]bool)

@@ -7,19 +7,21 @@ import (
 	"time"
 )
 
-// Places are divided between merchants while they are short: one that sends twenty times what it has places
-// for takes none that another needs.
+// Places are divided between merchants while they are short: one that sends twenty times what it
+// has places for takes none that another needs.
 //
-// A merchant may have as many places as spreadPlaces times those that are free, by its weight (Choudhury and
-// Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998). So those that need few
-// have them, and all that want more get the same, whatever they send; a part stays free for a merchant that
-// comes next. Where the places were fitted to fewer than are taken, half of an even part is a merchant's all
-// the same. It needs no list of merchants, and one count for each.
+// A merchant may have as many places as spreadPlaces times those that are free, by its weight
+// (Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998).
+// So those that need few have them, and all that want more get the same, whatever they send; a part
+// stays free for a merchant that comes next. Where the places were fitted to fewer than are taken,
+// half of an even part is a merchant's all the same. It needs no list of merchants, and one count
+// for each.
 
 const (
 	// spreadPlaces: a merchant alone gets 8/9 of the places for new orders.
 	spreadPlaces = 8
-	// maxTenants bounds the merchants that are counted; above it they have places like those that are not.
+	// maxTenants bounds the merchants that are counted; above it they have places like those that
+	// are not.
 	maxTenants = 16_384
 )
 
@@ -38,8 +40,8 @@ type places struct {
 	slow int // looks in a row with a longer delay; of the goroutine that calls Fit
 }
 
-// Weigh says what a merchant's places weigh against those of another, where it isn't 1. Merchants that are
-// inside keep their weight until they come after the next Weigh.
+// Weigh says what a merchant's places weigh against those of another, where it isn't 1. Merchants
+// that are inside keep their weight until they come after the next Weigh.
 func (c *Controller) Weigh(weights map[string]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,8 +80,8 @@ func (c *Controller) tenant(merchant string) *tenant {
 	return t
 }
 
-// may takes one of the places for new orders for a merchant, if it may have one more. taken is how many
-// visits are inside, this one too.
+// may takes one of the places for new orders for a merchant, if it may have one more. taken is how
+// many visits are inside, this one too.
 func (p *places) may(t *tenant, taken, most int64) bool {
 	if fit := p.fit.Load(); fit > 0 {
 		most = min(most, fit)
@@ -104,17 +106,17 @@ func (p *places) leave(t *tenant) {
 }
 
 const (
-	// fitDelay is how long purchases may wait in the line before new ones find less room. It is below what
-	// enters D3, which turns away buyers of all merchants alike.
+	// fitDelay is how long purchases may wait in the line before new ones find less room. It is
+	// below what enters D3, which turns away buyers of all merchants alike.
 	fitDelay = 300 * time.Millisecond
 	// fitLooks is for how many looks in a row it must be exceeded.
 	fitLooks = 3
 	leastFit = 64
 )
 
-// Fit fits the places for new orders to how long purchases wait in the line now (Little's law), so that
-// whoever sends too much is turned away before everybody waits. It is called by one goroutine, at an even
-// pace.
+// Fit fits the places for new orders to how long purchases wait in the line now (Little's law), so
+// that whoever sends too much is turned away before everybody waits. It is called by one goroutine,
+// at an even pace.
 func (c *Controller) Fit(delay time.Duration) {
 	p := &c.places
 	most := c.capacity.Load() * newOrderShare / 100

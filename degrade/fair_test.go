@@ -51,7 +51,8 @@ func (s *shop) run(offered map[string]float64, millis int) {
 	}
 }
 
-// crowdOf are four merchants within their share of 1000 per second, and one at twenty times its share.
+// crowdOf are four merchants within their share of 1000 per second, and one at twenty times its
+// share.
 func crowdOf() map[string]float64 {
 	return map[string]float64{"a": 190, "b": 190, "c": 100, "d": 20, "hog": 4000}
 }
@@ -65,7 +66,8 @@ func (s *shop) othersAreServed(t *testing.T) {
 	}
 }
 
-// TestPlaces_OneTakesNoneFromTheOthers: while all places are taken, merchants within their share find one.
+// TestPlaces_OneTakesNoneFromTheOthers: while all places are taken, merchants within their share
+// find one.
 func TestPlaces_OneTakesNoneFromTheOthers(t *testing.T) {
 	s := newShop(400, 1000)
 	s.run(map[string]float64{"hog": 4000}, 2000) // it is there first
@@ -98,8 +100,8 @@ func TestPlaces_ByWeight(t *testing.T) {
 	}
 }
 
-// TestPlaces_Fit: a line that is long before the places are taken leaves less room, so that the others aren't
-// turned away by a level, and all places come back when it is over.
+// TestPlaces_Fit: a line that is long before the places are taken leaves less room, so that the
+// others aren't turned away by a level, and all places come back when it is over.
 func TestPlaces_Fit(t *testing.T) {
 	s := newShop(8000, 1000)
 	s.fitted = true
@@ -135,7 +137,8 @@ func TestPlaces_InventedMerchants(t *testing.T) {
 	}
 }
 
-// TestController_SparesTheGuaranteed: a level that turns buyers away says so, a person's switch doesn't.
+// TestController_SparesTheGuaranteed: a level that turns buyers away says so, a person's switch
+// doesn't.
 func TestController_SparesTheGuaranteed(t *testing.T) {
 	for _, c := range []struct {
 		switches []string

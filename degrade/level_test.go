@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Every level's settings are values that the switches can have, and each level turns off more than the one below it.
+// Every level's settings are values that the switches can have, and each level turns off more than
+// the one below it.
 func TestLevels_AreSound(t *testing.T) {
 	for i, d := range Levels() {
 		if d.Level != Level(i) || d.Name == "" || d.TurnsOff == "" || d.Buyers == "" || d.Level.String() != fmt.Sprint("D", i) {
@@ -136,7 +137,8 @@ func TestDocument_PlannedSwitches(t *testing.T) {
 	}
 }
 
-// A buyer who was closed out stays closed out since then, whatever other value closes it now: nobody looks again for its order.
+// A buyer who was closed out stays closed out since then, whatever other value closes it now:
+// nobody looks again for its order.
 func TestController_ClosedSinceStays(t *testing.T) {
 	c := controller(t, "admission: 0")
 	before := c.Enter(purchase()).Since

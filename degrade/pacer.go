@@ -7,11 +7,11 @@ import (
 
 // Pacer spaces refusals out. To read and refuse a request costs a gateway a quarter of what selling
 // costs. So a flood that is refused as fast as it comes leaves nothing for the buyers inside, and a
-// client that is refused at once comes again at once.
-// Refusals up to a rate go out at once; those above it wait for their turn, and their clients with them.
+// client that is refused at once comes again at once. Refusals up to a rate go out at once; those
+// above it wait for their turn, and their clients with them.
 //
-// It is a leaky bucket kept as one time (the generic cell rate algorithm, ITU-T I.371). Its methods are safe for concurrent use; it
-// takes no lock and allocates nothing.
+// It is a leaky bucket kept as one time (the generic cell rate algorithm, ITU-T I.371). Its methods
+// are safe for concurrent use; it takes no lock and allocates nothing.
 type Pacer struct {
 	// Fixed after NewPacer.
 	interval time.Duration // between two refusals
@@ -28,8 +28,8 @@ func NewPacer(rate int, longest time.Duration) *Pacer {
 	return &Pacer{interval: time.Second / time.Duration(rate), longest: longest}
 }
 
-// Wait takes a turn and returns how long it is until then, from now, a time since any moment that stays the same. No wait is longer than
-// the longest: who would have to wait longer takes no turn.
+// Wait takes a turn and returns how long it is until then, from now, a time since any moment that
+// stays the same. No wait is longer than the longest: who would have to wait longer takes no turn.
 func (p *Pacer) Wait(now time.Duration) time.Duration {
 	for {
 		before := p.turn.Load()

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestPacer: a burst goes out at once, then one refusal an interval, and none waits longer than the longest wait.
+// TestPacer: a burst goes out at once, then one refusal an interval, and none waits longer than the
+// longest wait.
 func TestPacer(t *testing.T) {
 	p := NewPacer(1000, time.Second)
 	now := 5 * time.Hour

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// pair is a name in another one: a caller of a merchant, a SKU of an activity ("" is of every activity).
+// pair is a name in another one: a caller of a merchant, a SKU of an activity ("" is of every
+// activity).
 type pair struct{ in, name string }
 
 // values are the values of one switch.
@@ -39,14 +40,15 @@ type closing struct {
 	since             time.Time
 }
 
-// maxBefore is how many earlier states are remembered, and forgetAfter for how long: then what began to be closed is over, whenever
-// that was.
+// maxBefore is how many earlier states are remembered, and forgetAfter for how long: then what
+// began to be closed is over, whenever that was.
 const (
 	maxBefore   = 8
 	forgetAfter = time.Minute
 )
 
-// follows has s go on where an earlier snapshot ends: what closes sales as before has closed them since before.
+// follows has s go on where an earlier snapshot ends: what closes sales as before has closed them
+// since before.
 func (s *snapshot) follows(last *snapshot) {
 	if reflect.DeepEqual(last.orders, s.orders) && reflect.DeepEqual(last.admission, s.admission) {
 		s.since, s.before = last.since, last.before
@@ -60,8 +62,9 @@ func (s *snapshot) follows(last *snapshot) {
 	}
 }
 
-// closedSince returns since when new orders are closed to a visit to which they are: other values of the switches that closed them
-// too make no difference, so nobody has to look again for orders that were begun meanwhile.
+// closedSince returns since when new orders are closed to a visit to which they are: other values
+// of the switches that closed them too make no difference, so nobody has to look again for orders
+// that were begun meanwhile.
 func (s *snapshot) closedSince(v *Visit) time.Time {
 	since := s.since
 	for i := range s.before {
@@ -116,8 +119,8 @@ func (s *snapshot) of(name Name) *values {
 	}
 }
 
-// build makes the snapshot of a sound document at now, where the node itself is at a level, and says when it has to be built again: a
-// switch begins or ends then.
+// build makes the snapshot of a sound document at now, where the node itself is at a level, and
+// says when it has to be built again: a switch begins or ends then.
 func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.Time) {
 	s = &snapshot{since: time.Now(), now: automatic}
 	for _, k := range kinds() {
@@ -147,8 +150,8 @@ func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.
 	return s, next
 }
 
-// applyLevels sets what the levels set, where no person has set it: for everybody, and for the activities that have a level of their
-// own.
+// applyLevels sets what the levels set, where no person has set it: for everybody, and for the
+// activities that have a level of their own.
 func (s *snapshot) applyLevels(byHand map[Name]bool) {
 	if pin := s.level.everybody; pin > 0 {
 		s.now, s.pinned = Level(pin-1), true

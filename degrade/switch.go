@@ -28,7 +28,8 @@ const (
 	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
 	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only say which they would
 
-	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for buyers, see BreakerMode. For everybody only.
+	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for
+	// buyers, see BreakerMode. For everybody only.
 	RedisBreaker    Name = "redis-breaker"
 	KafkaBreaker    Name = "kafka-breaker"
 	DatabaseBreaker Name = "database-breaker"
@@ -186,7 +187,8 @@ type Scope struct {
 	Caller string `json:"caller,omitempty"` // as merchant/caller
 }
 
-// Check says what is wrong with a scope for that switch, or "". Whether there is somebody of that name isn't asked.
+// Check says what is wrong with a scope for that switch, or "". Whether there is somebody of that
+// name isn't asked.
 func (s Scope) Check(name Name) string {
 	set := 0
 	for _, name := range []string{s.Merchant, s.Activity, s.SKU, s.Caller} {
@@ -276,19 +278,22 @@ func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now
 // Active reports whether the switch is in force at now: it has begun, and isn't over.
 func (s *Switch) Active(now time.Time) bool { return !s.StartsAt.After(now) && !s.Over(now) }
 
-// covers reports whether s is in force all the time that other is from now on, so that other would never show beneath it.
+// covers reports whether s is in force all the time that other is from now on, so that other would
+// never show beneath it.
 func (s *Switch) covers(other *Switch, now time.Time) bool {
 	return (!s.StartsAt.After(now) || !s.StartsAt.After(other.StartsAt)) && !other.outlives(s)
 }
 
-// Document is all switches that are set. What isn't in it is as normal. Of one name and scope the last is in force; one that it came
-// on top of is there only where it is in force again when the last one ends.
+// Document is all switches that are set. What isn't in it is as normal. Of one name and scope the
+// last is in force; one that it came on top of is there only where it is in force again when the
+// last one ends.
 type Document struct {
 	Switches []Switch `json:"switches"`
 	Recorded []string `json:"recorded,omitempty"` // ids of the last amendments that are in it
 }
 
-// ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it may mean something.
+// ParseDocument reads a document; nil is the empty one. A member that isn't known is a mistake: it
+// may mean something.
 func ParseDocument(text []byte) (Document, error) {
 	var d Document
 	if len(text) == 0 {
@@ -333,8 +338,8 @@ func (s *Switch) outlives(other *Switch) bool {
 	return !other.ExpiresAt.IsZero() && (s.ExpiresAt.IsZero() || s.ExpiresAt.After(other.ExpiresAt))
 }
 
-// Set sets s on top of those of the same name and scope: they are in force again when s is over, if they aren't over then. What is
-// over at now is dropped.
+// Set sets s on top of those of the same name and scope: they are in force again when s is over, if
+// they aren't over then. What is over at now is dropped.
 func (d *Document) Set(s Switch, now time.Time) {
 	d.drop(func(old *Switch) bool {
 		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && s.covers(old, now)

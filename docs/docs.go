@@ -1,4 +1,5 @@
-// Package docs has the pages for people that the program itself shows. They are what is in this directory, and nothing else is.
+// Package docs has the pages for people that the program itself shows. They are what is in this
+// directory, and nothing else is.
 package docs
 
 import _ "embed"

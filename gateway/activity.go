@@ -15,8 +15,9 @@ import (
 
 // activity answers GET /v1/activities/{activity}.
 //
-// The entity tag covers everything but server_time, which changes with every answer: so the tag is weak. A client that gets a
-// 304 keeps the page it has; the Date of the 304 tells it the server's time.
+// The entity tag covers everything but server_time, which changes with every answer: so the tag is
+// weak. A client that gets a 304 keeps the page it has; the Date of the 304 tells it the server's
+// time.
 func (x *exchange) activity() {
 	caller := x.authenticate()
 	if caller == nil {
@@ -56,13 +57,14 @@ func (x *exchange) activity() {
 	x.answer(200, jsonType)
 }
 
-// mayRead reports whether the caller sees the activity: only its merchant's, and drafts only with the merchant right.
+// mayRead reports whether the caller sees the activity: only its merchant's, and drafts only with
+// the merchant right.
 func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
 	return sale.Merchant == caller.Merchant && (sale.State != seckill.ActivityDraft || caller.Rights&seckill.RightMerchant != 0)
 }
 
-// activityPages keeps the rendered pages of the activities of the catalog in force. A page is rendered anew
-// when its activity has changed, or an item was seen to have sold out or come back.
+// activityPages keeps the rendered pages of the activities of the catalog in force. A page is
+// rendered anew when its activity has changed, or an item was seen to have sold out or come back.
 type activityPages struct {
 	// Fixed.
 	started time.Time
@@ -82,7 +84,8 @@ type page struct {
 	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
 }
 
-// current returns the page of sale at now; with static, one that was rendered at any time, if there is one.
+// current returns the page of sale at now; with static, one that was rendered at any time, if there
+// is one.
 func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time, static bool) *page {
 	if known := a.catalog.Load(); known != catalog && a.catalog.CompareAndSwap(known, catalog) {
 		a.forget(catalog)
@@ -108,8 +111,8 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 	return p
 }
 
-// forget drops the pages of activities that are not the catalog's any more. A request that still has an
-// older catalog may bring one back until the next change.
+// forget drops the pages of activities that are not the catalog's any more. A request that still
+// has an older catalog may bring one back until the next change.
 func (a *activityPages) forget(catalog *seckill.Catalog) {
 	a.pages.Range(func(key, _ any) bool {
 		if sale, ok := key.(*seckill.Sale); ok && catalog.Activity(sale.ID) != sale {

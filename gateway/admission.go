@@ -30,19 +30,20 @@ type Limits interface {
 
 // AdmissionConfig has what an Admission is told once.
 type AdmissionConfig struct {
-	// ShedRate is how many refusals for want of room go out at once, per second. Further ones wait for
-	// their turn, for LongestPause at most. A refusal costs 15 to 25 µs, most of it in the kernel.
+	// ShedRate is how many refusals for want of room go out at once, per second. Further ones wait
+	// for their turn, for LongestPause at most. A refusal costs 15 to 25 µs, most of it in the
+	// kernel.
 	ShedRate     int
 	LongestPause time.Duration
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
-	// Addresses bounds what one address may ask for without a good key or signature: it is answered 429
-	// above that. Probes does it for health checks, apart, so that neither uses up the other's.
+	// Addresses bounds what one address may ask for without a good key or signature: it is answered
+	// 429 above that. Probes does it for health checks, apart, so that neither uses up the other's.
 	Addresses, Probes limiter.AddressConfig
 	// History is told of each purchase that comes to the limits; nil remembers none.
 	History *limiter.History
-	// Known reports whether there are settings at all; nobody is let in before. It must not block. nil:
-	// there are.
+	// Known reports whether there are settings at all; nobody is let in before. It must not block.
+	// nil: there are.
 	Known func() bool
 }
 
@@ -52,13 +53,15 @@ type AdmissionConfig struct {
 //     and paying must always be possible, and pages come from memory.
 //   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
 //   - A purchase that a switch has closed takes room, since its order may have to be looked for.
-//   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and isn't
-//     punished for what the contract asks for. A repeat that limits let in gets its tokens back.
-//   - A repeat that memory knows counts as an order that exists: it finds room where new ones don't.
+//   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and
+//     isn't punished for what the contract asks for. A repeat that limits let in gets its tokens
+//     back.
+//   - A repeat that memory knows counts as an order that exists: it finds room where new ones
+//     don't.
 //   - A purchase within its merchant's guaranteed rate is let in where a level turns others away.
 //   - Without a good key, a request counts against its address: see AddressConfig.
-//   - Refusals above ShedRate wait for their turn; while the processor is short those above a quarter of it,
-//     and those that memory gives too.
+//   - Refusals above ShedRate wait for their turn; while the processor is short those above a
+//     quarter of it, and those that memory gives too.
 //
 // It is safe for concurrent use.
 type Admission struct {
@@ -123,7 +126,8 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // the limits were put in force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
 
-// scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is short.
+// scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is
+// short.
 const scarceShare = 4
 
 // addressLimit is the name of the limit of strangers' addresses.
@@ -210,8 +214,8 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 	return nil
 }
 
-// settled has a purchase that memory refuses wait for its turn while the processor is short: those who are
-// sold something need it.
+// settled has a purchase that memory refuses wait for its turn while the processor is short: those
+// who are sold something need it.
 func (g *Admission) settled(v *Visit) *Denial {
 	if v.Settled && g.short.Load() && g.paced(v) {
 		return g.full // not given: see Gate.Enter
@@ -219,8 +223,8 @@ func (g *Admission) settled(v *Visit) *Denial {
 	return nil
 }
 
-// paced reports whether the refusal of a visit has to wait for its turn, which is then set. A visit waits
-// once.
+// paced reports whether the refusal of a visit has to wait for its turn, which is then set. A visit
+// waits once.
 func (g *Admission) paced(v *Visit) bool {
 	if v.Pause == 0 {
 		v.Pause = g.turn(v.Arrived)
@@ -237,8 +241,8 @@ func (g *Admission) turn(arrived time.Time) time.Duration {
 	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
-// freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a limit
-// refuses: gateways have the names of what was taken within that. A younger one costs a call.
+// freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a
+// limit refuses: gateways have the names of what was taken within that. A younger one costs a call.
 const freshKeys = 500 * time.Millisecond
 
 // limit asks the limits. It returns nil where nothing refuses.
@@ -261,8 +265,8 @@ func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode)
 	return g.refusals.Load().of(&decision)
 }
 
-// address is where a visit comes from, behind the proxies that are trusted; the zero Addr of one that comes
-// by no network.
+// address is where a visit comes from, behind the proxies that are trusted; the zero Addr of one
+// that comes by no network.
 func (g *Admission) address(v *Visit) netip.Addr {
 	peer, ok := v.Peer.(*net.TCPAddr)
 	if !ok {
@@ -348,7 +352,8 @@ func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
 	}
 }
 
-// Stranger implements Gate: such refusals wait for their turn with the others, but those of health checks.
+// Stranger implements Gate: such refusals wait for their turn with the others, but those of health
+// checks.
 func (g *Admission) Stranger(v *Visit) *Denial {
 	doors := g.doors
 	if v.Route == "live" || v.Route == "ready" {

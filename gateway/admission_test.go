@@ -112,7 +112,8 @@ func closedByLimit(t *testing.T, g *Admission, v *Visit) *Denial {
 	return v.Limited
 }
 
-// TestAdmission_PacesLimits: refusals by limits wait for their turn above the rate, and are counted once.
+// TestAdmission_PacesLimits: refusals by limits wait for their turn above the rate, and are counted
+// once.
 func TestAdmission_PacesLimits(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"a","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
 	g.Enter(visit("buy", "u0"))
@@ -144,7 +145,8 @@ func TestAdmission_PacesLimits(t *testing.T) {
 	}
 }
 
-// TestAdmission_PacesUnknownKeys: refusals of keys share the rate with the others, and wait above it.
+// TestAdmission_PacesUnknownKeys: refusals of keys share the rate with the others, and wait above
+// it.
 func TestAdmission_PacesUnknownKeys(t *testing.T) {
 	g, _, _ := gated(t, noLimits, noSwitches)
 	at, paused, longest := time.Now(), 0, time.Duration(0)
@@ -164,7 +166,8 @@ func TestAdmission_PacesUnknownKeys(t *testing.T) {
 	}
 }
 
-// A purchase that memory refuses takes no token, nor a place, and needs none to be there; but switches come first.
+// A purchase that memory refuses takes no token, nor a place, and needs none to be there; but
+// switches come first.
 func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	settled := func() *Visit {
 		v := visit("buy", "u1")
@@ -204,7 +207,8 @@ func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	}
 }
 
-// TestAdmission_LetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a key that has no order.
+// TestAdmission_LetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a
+// key that has no order.
 func TestAdmission_LetsRepeatsThroughWhenOrdersAreOff(t *testing.T) {
 	for _, body := range []string{`{"name":"orders","value":"off"`, `{"name":"admission","value":"0"`} {
 		body = `{"switches":[` + body + `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
@@ -247,7 +251,8 @@ func TestAdmission_RefusesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// TestAdmission_KeepsNoRefusalOfAnotherDocument: between two documents an answer is never that of the wrong one.
+// TestAdmission_KeepsNoRefusalOfAnotherDocument: between two documents an answer is never that of
+// the wrong one.
 func TestAdmission_KeepsNoRefusalOfAnotherDocument(t *testing.T) {
 	old := limiter.Document{Policies: []limiter.Policy{{Name: "old", Key: limiter.Caller, Rate: 1, Burst: 1}}}
 	r := newLimitRefusals(&old)
@@ -301,7 +306,8 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// TestAdmission_PacesRefusals: without room a burst is refused at once, the rest after a pause, and each visit counts as refused once.
+// TestAdmission_PacesRefusals: without room a burst is refused at once, the rest after a pause, and
+// each visit counts as refused once.
 func TestAdmission_PacesRefusals(t *testing.T) {
 	g, room, _ := gated(t, noLimits, noSwitches)
 	g.pacer = degrade.NewPacer(100, time.Second)

@@ -78,7 +78,8 @@ func requestContextOf(method, path, body, key string) *fasthttp.RequestCtx {
 	return ctx
 }
 
-// TestRefusalsAllocateLittle counts what the handler allocates for an answer, decoding and encoding included.
+// TestRefusalsAllocateLittle counts what the handler allocates for an answer, decoding and encoding
+// included.
 func TestRefusalsAllocateLittle(t *testing.T) {
 	if underRace {
 		t.Skip("pools drop what they are given under the race detector")
@@ -127,7 +128,8 @@ func BenchmarkHandle(b *testing.B) {
 	}
 }
 
-// burst is how many requests a benchmark sends at once: enough for the server's work to outweigh the loopback's.
+// burst is how many requests a benchmark sends at once: enough for the server's work to outweigh
+// the loopback's.
 const burst = 64
 
 // pipe is a connection that sends the same burst again and again.

@@ -115,7 +115,8 @@ func (x *exchange) accepted(r *seckill.Receipt) {
 	x.answer(status, jsonType)
 }
 
-// pollAfter is when a queued order may be asked for again, in seconds. It isn't jittered: those who ask came one by one.
+// pollAfter is when a queued order may be asked for again, in seconds. It isn't jittered: those who
+// ask came one by one.
 func (x *exchange) pollAfter() int64 { return max(int64(x.visit.PollAfter), 1) }
 
 // appendReceipt appends what a buyer is told of an accepted order.

@@ -9,20 +9,24 @@ import (
 
 // Config has the public listener's limits. DefaultConfig gives the values for production.
 type Config struct {
-	// MaxBody is the largest body in bytes; more is a 413. The contract says 16 KiB; a purchase is a hundred bytes.
+	// MaxBody is the largest body in bytes; more is a 413. The contract says 16 KiB; a purchase is
+	// a hundred bytes.
 	MaxBody int
-	// ReadBuffer is the size of a connection's read buffer in bytes, and so the longest request line with header; more is a
-	// 431. Callers are programs without cookies, whose headers have some 400 bytes. Larger costs memory per connection.
+	// ReadBuffer is the size of a connection's read buffer in bytes, and so the longest request
+	// line with header; more is a 431. Callers are programs without cookies, whose headers have
+	// some 400 bytes. Larger costs memory per connection.
 	ReadBuffer int
-	// WriteBuffer is the size of a connection's write buffer in bytes. All answers but long activities fit in one.
+	// WriteBuffer is the size of a connection's write buffer in bytes. All answers but long
+	// activities fit in one.
 	WriteBuffer int
-	// ReadTimeout is how long a request may take to arrive, from its first byte (of a new connection: from the start) to
-	// its last. It is what a slow client can cost.
+	// ReadTimeout is how long a request may take to arrive, from its first byte (of a new
+	// connection: from the start) to its last. It is what a slow client can cost.
 	ReadTimeout time.Duration
 	// WriteTimeout is how long writing an answer may take, counted from when the answer is there.
 	WriteTimeout time.Duration
-	// IdleTimeout is how long a connection may wait for its next request. It is above the 60 s after which most load
-	// balancers close theirs: who closes first must not be the one that can't know of a request under way.
+	// IdleTimeout is how long a connection may wait for its next request. It is above the 60 s
+	// after which most load balancers close theirs: who closes first must not be the one that can't
+	// know of a request under way.
 	IdleTimeout time.Duration
 	// MaxConnections is how many connections may be open, idle ones included; more get a 503
 	// overloaded and are closed. A sixteenth of them, at most 16, serves health checks only. It
@@ -35,23 +39,24 @@ type Config struct {
 	MaxPerAddress int
 	// Proxies are the networks of the proxies in front: MaxPerAddress doesn't hold for them.
 	Proxies []netip.Prefix
-	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded in our words. It must be below
-	// MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections, at most 8,192: at 5 ms per request that is
-	// 1.6 million requests per second, so whatever reaches it is a stall.
+	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded in our words. It
+	// must be below MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections, at
+	// most 8,192: at 5 ms per request that is 1.6 million requests per second, so whatever reaches
+	// it is a stall.
 	MaxInFlight int
-	// MaxWaiting is how many requests may use a Prefer: wait; those above are answered without waiting. 0 means half of
-	// MaxInFlight: waiters must not take the place of buyers.
+	// MaxWaiting is how many requests may use a Prefer: wait; those above are answered without
+	// waiting. 0 means half of MaxInFlight: waiters must not take the place of buyers.
 	MaxWaiting int
 	// MaxWait is the longest wait that Prefer: wait gets; the contract says 10 s.
 	MaxWait time.Duration
-	// RequestTimeout is the deadline of a request after it has arrived. It must be above MaxWait: the rest is for the
-	// accept deadline and a slow store.
+	// RequestTimeout is the deadline of a request after it has arrived. It must be above MaxWait:
+	// the rest is for the accept deadline and a slow store.
 	RequestTimeout time.Duration
-	// StockAge is for how long an activity's page may be served without looking at its items' stock again. Looking costs
-	// up to 200 atomic reads; 50 ms is far within the second that L6 allows.
+	// StockAge is for how long an activity's page may be served without looking at its items' stock
+	// again. Looking costs up to 200 atomic reads; 50 ms is far within the second that L6 allows.
 	StockAge time.Duration
-	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, for load balancers that ask it:
-	// two of their intervals. 0 where nobody asks.
+	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, for load
+	// balancers that ask it: two of their intervals. 0 where nobody asks.
 	DrainDelay time.Duration
 	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
 	Gate Gate
@@ -134,7 +139,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// derive fills what is 0 and checks it against the process's file limit; files 0 means that there is none.
+// derive fills what is 0 and checks it against the process's file limit; files 0 means that there
+// is none.
 func (c Config) derive(files uint64) (Config, error) {
 	if c.MaxConnections < 0 {
 		return c, c.Validate()

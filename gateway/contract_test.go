@@ -21,7 +21,8 @@ import (
 	"penstock/seckill"
 )
 
-// row is one row of the contract: a request, what Sales or the gate says to it, and what must come back.
+// row is one row of the contract: a request, what Sales or the gate says to it, and what must come
+// back.
 type row struct {
 	name   string
 	method string
@@ -325,9 +326,9 @@ func (g *stubGate) become(denial *Denial) {
 	g.denial = denial
 }
 
-// TestContract sends a request for every row of the contract to a live server and holds each answer against what is promised:
-// status, code, header fields, members, and the schemas of openapi.yaml. At the end, every status that openapi.yaml documents
-// must have been seen.
+// TestContract sends a request for every row of the contract to a live server and holds each answer
+// against what is promised: status, code, header fields, members, and the schemas of openapi.yaml.
+// At the end, every status that openapi.yaml documents must have been seen.
 func TestContract(t *testing.T) {
 	document, err := libopenapi.NewDocument(contract)
 	if err != nil {

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// requestContext is a request's context: a deadline whose timer exists only once somebody waits on it. Most refusals come from
-// memory and never do; a timer and four allocations for each would cost more than the refusal itself.
+// requestContext is a request's context: a deadline whose timer exists only once somebody waits on
+// it. Most refusals come from memory and never do; a timer and four allocations for each would cost
+// more than the refusal itself.
 //
 // It isn't pooled: a batch may hold it longer than the request lasts.
 type requestContext struct {
@@ -22,8 +23,8 @@ type requestContext struct {
 // Deadline implements context.Context.
 func (c *requestContext) Deadline() (time.Time, bool) { return c.at, true }
 
-// Done implements context.Context. With Value it shows the standard library the context inside, so that deriving a context
-// from this one starts no goroutine.
+// Done implements context.Context. With Value it shows the standard library the context inside, so
+// that deriving a context from this one starts no goroutine.
 func (c *requestContext) Done() <-chan struct{} { return c.started().Done() }
 
 // Value implements context.Context.
@@ -56,8 +57,9 @@ func (c *requestContext) started() context.Context {
 	return c.inner
 }
 
-// Sooner returns a context that ends at that time, or with c. It needs no tie to c, which would cost as much as another one: until the
-// handler has returned, nothing but time ends a request's context.
+// Sooner returns a context that ends at that time, or with c. It needs no tie to c, which would
+// cost as much as another one: until the handler has returned, nothing but time ends a request's
+// context.
 func (c *requestContext) Sooner(at time.Time) (context.Context, context.CancelFunc) {
 	if c.at.Before(at) {
 		at = c.at
@@ -75,8 +77,8 @@ func (c *requestContext) end() {
 	}
 }
 
-// noParent is a context that never ends. A common parent that can end would keep a list of its children under one lock, which
-// all requests would take.
+// noParent is a context that never ends. A common parent that can end would keep a list of its
+// children under one lock, which all requests would take.
 type noParent struct{}
 
 func (noParent) Deadline() (time.Time, bool) { return time.Time{}, false }

@@ -15,8 +15,9 @@ import (
 	"penstock/seckill"
 )
 
-// decoder reads the two bodies this listener takes: flat JSON objects of a few fields. It collects every mistake instead of
-// stopping at the first. What it returns points into its parser, until the next body.
+// decoder reads the two bodies this listener takes: flat JSON objects of a few fields. It collects
+// every mistake instead of stopping at the first. What it returns points into its parser, until the
+// next body.
 type decoder struct {
 	parser fastjson.Parser
 	errs   []problem.FieldError
@@ -126,7 +127,8 @@ func (d *decoder) payment(body []byte, p *seckill.Payment) {
 
 // object parses a body that must be one strict JSON object; nil after a mistake.
 func (d *decoder) object(body []byte) *fastjson.Object {
-	// fastjson's parser lets bad numbers, escapes and control characters pass; its validator doesn't, but both recurse.
+	// fastjson's parser lets bad numbers, escapes and control characters pass; its validator
+	// doesn't, but both recurse.
 	switch {
 	case len(bytes.Trim(body, " \t\r\n")) == 0:
 		d.fail(wholeBody, isEmptyBody)
@@ -153,7 +155,8 @@ func (d *decoder) object(body []byte) *fastjson.Object {
 	return nil
 }
 
-// syntaxDetail says where a body stops being JSON. The standard library knows the place, at a price that only mistakes pay.
+// syntaxDetail says where a body stops being JSON. The standard library knows the place, at a price
+// that only mistakes pay.
 func syntaxDetail(body []byte) string {
 	var nothing struct{}
 	var syntax *json.SyntaxError

@@ -12,8 +12,8 @@ import (
 	"penstock/seckill"
 )
 
-// exchange is one request and its answer while the handler runs. It is pooled: begin sets everything that a request before
-// may have left.
+// exchange is one request and its answer while the handler runs. It is pooled: begin sets
+// everything that a request before may have left.
 type exchange struct {
 	// Fixed after it was made.
 	server *Server
@@ -98,7 +98,8 @@ func (x *exchange) takeRequestID() {
 	x.http.Response.Header.SetCanonical(keyRequestID, x.id)
 }
 
-// requestIDs makes request ids: 12 random characters of this process, and a count. Unique is all they need to be.
+// requestIDs makes request ids: 12 random characters of this process, and a count. Unique is all
+// they need to be.
 type requestIDs struct {
 	prefix string
 	count  atomic.Uint64
@@ -126,7 +127,8 @@ func (x *exchange) deadline() *requestContext {
 	return x.context
 }
 
-// header sets a field of the answer, under the name as it is spelled; a request sets each field at most once.
+// header sets a field of the answer, under the name as it is spelled; a request sets each field at
+// most once.
 func (x *exchange) header(key, value []byte) { x.http.Response.Header.SetCanonical(key, value) }
 
 // headerText sets a field of the answer to a string, without an allocation.

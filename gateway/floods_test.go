@@ -31,8 +31,9 @@ func guardedAdmission(t testing.TB, trusted ...netip.Prefix) (*Admission, *degra
 	return NewAdmission(cfg, controller, limits, slog.New(slog.DiscardHandler)), controller, limits
 }
 
-// TestFloods_WithoutAKey: what comes without a good key counts against its address, whatever it asks for and
-// whatever X-Forwarded-For says; health checks have a limit of their own, and those with a key none of these.
+// TestFloods_WithoutAKey: what comes without a good key counts against its address, whatever it
+// asks for and whatever X-Forwarded-For says; health checks have a limit of their own, and those
+// with a key none of these.
 func TestFloods_WithoutAKey(t *testing.T) {
 	g, _, _ := guardedAdmission(t)
 	s := start(t, func(c *Config) { c.Gate = g })
@@ -76,8 +77,8 @@ func TestFloods_WithoutAKey(t *testing.T) {
 	}
 }
 
-// TestFloods_BadSignatures: a payment whose signature the sale refuses counts too, and holds no place while it
-// waits.
+// TestFloods_BadSignatures: a payment whose signature the sale refuses counts too, and holds no
+// place while it waits.
 func TestFloods_BadSignatures(t *testing.T) {
 	g, room, _ := guardedAdmission(t)
 	s := start(t, func(c *Config) { c.Gate = g })
@@ -99,8 +100,8 @@ func TestFloods_BadSignatures(t *testing.T) {
 	}
 }
 
-// TestFloods_BehindAProxy: a trusted proxy's word counts, and each client behind it for itself; nobody else's
-// word does.
+// TestFloods_BehindAProxy: a trusted proxy's word counts, and each client behind it for itself;
+// nobody else's word does.
 func TestFloods_BehindAProxy(t *testing.T) {
 	g, _, _ := guardedAdmission(t, netip.MustParsePrefix("10.0.0.0/8"))
 	ask := func(peer, forwarded string) bool {
@@ -158,8 +159,8 @@ func TestFloods_SettledRefusalsArePaced(t *testing.T) {
 	}
 }
 
-// TestRepeats_AreFree: a repeat gets back what limits took, and where all places are taken, one that memory
-// knows comes in with those of orders that exist.
+// TestRepeats_AreFree: a repeat gets back what limits took, and where all places are taken, one
+// that memory knows comes in with those of orders that exist.
 func TestRepeats_AreFree(t *testing.T) {
 	g, room, limits := guardedAdmission(t)
 	document := limiter.Document{Policies: []limiter.Policy{{Name: "callers", Key: limiter.Caller, Rate: 1e-4, Burst: 2, Mode: limiter.Enforce}}}
@@ -206,8 +207,8 @@ func TestRepeats_AreFree(t *testing.T) {
 	}
 }
 
-// TestGuaranteed_BeatsALevel: where a level lets one in ten buyers in, a merchant within its guaranteed rate
-// loses nobody; above it, it is like the others.
+// TestGuaranteed_BeatsALevel: where a level lets one in ten buyers in, a merchant within its
+// guaranteed rate loses nobody; above it, it is like the others.
 func TestGuaranteed_BeatsALevel(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"all","key":"global","rate":1000,"burst":1000,"mode":"enforce"},
 		{"name":"sure","key":"merchant","match":"m1","rate":1000,"burst":1000,"guaranteed":100,"mode":"enforce"}]}`,

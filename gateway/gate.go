@@ -13,16 +13,16 @@ import (
 // Gate decides whether a request may go on, before any work is done for it: switches, shedding and
 // limits stand behind it. Its methods are called by many goroutines at once and must not block.
 type Gate interface {
-	// Enter returns nil to let the visit in. A denial may be shared and is not changed. With v.Pause
-	// set it is no denial yet: Enter is called again after the pause, with v.Pause as it is, and that
-	// answer stands.
+	// Enter returns nil to let the visit in. A denial may be shared and is not changed. With
+	// v.Pause set it is no denial yet: Enter is called again after the pause, with v.Pause as it
+	// is, and that answer stands.
 	Enter(v *Visit) *Denial
 	// Leave is called once for every visit that was let in, when its answer is decided, with the
 	// answer's status.
 	Leave(v *Visit, status int, took time.Duration)
-	// Stranger is told of a request without a good key or signature: of v only Route, Peer, Forwarded and
-	// Arrived are set. It counts against its address. The answer is given after v.Pause: what it is
-	// anyway, or the denial where the address asks too often.
+	// Stranger is told of a request without a good key or signature: of v only Route, Peer,
+	// Forwarded and Arrived are set. It counts against its address. The answer is given after
+	// v.Pause: what it is anyway, or the denial where the address asks too often.
 	Stranger(v *Visit) *Denial
 }
 
@@ -36,8 +36,8 @@ type Visit struct {
 	User     seckill.UserID  // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
-	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's word,
-	// unless the peer is trusted.
+	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's
+	// word, unless the peer is trusted.
 	Forwarded string
 	Arrived   time.Time
 	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
@@ -53,8 +53,8 @@ type Visit struct {
 	Static bool // an activity's page may be as it was rendered last, however long ago
 	// PollAfter is after how many seconds a queued order may be asked for again; 0 is 1.
 	PollAfter int
-	// Closed, if there is one, is the answer to a purchase whose key has no order, and ClosedSince is
-	// since when: so that a gate that takes no new orders doesn't stand between a repeat and its
+	// Closed, if there is one, is the answer to a purchase whose key has no order, and ClosedSince
+	// is since when: so that a gate that takes no new orders doesn't stand between a repeat and its
 	// order.
 	Closed      *seckill.Refusal
 	ClosedSince time.Time

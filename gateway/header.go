@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// The header fields of requests. Idempotency-Key follows draft-ietf-httpapi-idempotency-key-header-07 but for its value, which
-// is taken as it is sent.
+// The header fields of requests. Idempotency-Key follows
+// draft-ietf-httpapi-idempotency-key-header-07 but for its value, which is taken as it is sent.
 const (
 	headerAuthorization  = "Authorization"
 	headerIdempotencyKey = "Idempotency-Key"
@@ -20,8 +20,8 @@ const (
 	headerForwardedFor   = "X-Forwarded-For"
 )
 
-// The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are. RateLimit and RateLimit-Policy
-// follow draft-ietf-httpapi-ratelimit-headers-11.
+// The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are.
+// RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
 var (
 	keyRequestID       = []byte("X-Request-Id")
 	keyRetryAfter      = []byte("Retry-After")
@@ -72,8 +72,8 @@ func isVisible(b []byte, most int) bool {
 // maxRequestID is the longest request id that is taken from a client.
 const maxRequestID = 64
 
-// isRequestID reports whether a client's request id is sound: it goes into answers and logs, so nothing that could end a
-// quoted string or a field in either is let through.
+// isRequestID reports whether a client's request id is sound: it goes into answers and logs, so
+// nothing that could end a quoted string or a field in either is let through.
 func isRequestID(b []byte) bool {
 	return isVisible(b, maxRequestID) && !bytes.ContainsAny(b, "\"'\\<>,;`")
 }
@@ -94,7 +94,8 @@ func bearer(field []byte) []byte {
 // maxCallerKey bounds what is hashed; caller keys have some 50 characters.
 const maxCallerKey = 256
 
-// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is taken for JSON.
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is
+// taken for JSON.
 func isJSON(contentType []byte) bool {
 	if len(contentType) == 0 {
 		return true
@@ -114,8 +115,9 @@ func isJSON(contentType []byte) bool {
 	return true
 }
 
-// preferredWait returns the wait of Prefer fields (RFC 7240), at most most and in whole seconds. As that RFC says, the first
-// wait counts and what isn't understood is ignored: a field that can't be parsed asks for nothing from there on.
+// preferredWait returns the wait of Prefer fields (RFC 7240), at most most and in whole seconds. As
+// that RFC says, the first wait counts and what isn't understood is ignored: a field that can't be
+// parsed asks for nothing from there on.
 func preferredWait(fields [][]byte, most time.Duration) time.Duration {
 	for _, field := range fields {
 		for len(field) > 0 {
@@ -167,10 +169,10 @@ func cutOutsideQuotes(field []byte, sep byte) (before, after []byte) {
 // maxMACs bounds how many v1 a signature may have: each is compared.
 const maxMACs = 8
 
-// parseSignature reads a Penstock-Signature: members name=value with commas between, and space around
-// them. There is one t, with 1 to 12 digits, and a v1 for each secret that the provider signs with. A
-// v1 that isn't 64 hex digits can't fit, and members of other names are schemes of another time: both
-// are passed over.
+// parseSignature reads a Penstock-Signature: members name=value with commas between, and space
+// around them. There is one t, with 1 to 12 digits, and a v1 for each secret that the provider
+// signs with. A v1 that isn't 64 hex digits can't fit, and members of other names are schemes of
+// another time: both are passed over.
 func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
 	signed := false
 	for len(field) > 0 {
@@ -220,8 +222,9 @@ func signatureTime(digits []byte) (seconds int64, ok bool) {
 	return seconds, true
 }
 
-// matchesTag reports whether If-None-Match fields name the entity tag whose opaque part, quotes included, is tag. Comparison
-// is weak, as RFC 9110 wants it here. A quote can't occur inside a tag, so looking for the quoted string is enough.
+// matchesTag reports whether If-None-Match fields name the entity tag whose opaque part, quotes
+// included, is tag. Comparison is weak, as RFC 9110 wants it here. A quote can't occur inside a
+// tag, so looking for the quoted string is enough.
 func matchesTag(fields [][]byte, tag []byte) bool {
 	for _, field := range fields {
 		if bytes.Contains(field, tag) || string(bytes.TrimSpace(field)) == "*" {

@@ -8,11 +8,11 @@ import (
 
 // Health says how this process does, from memory. Its methods must not block.
 type Health interface {
-	// Missing names what this process needs to answer buyers and doesn't have; "" where it has all. It
-	// is about this process alone, never about what all nodes share.
+	// Missing names what this process needs to answer buyers and doesn't have; "" where it has all.
+	// It is about this process alone, never about what all nodes share.
 	Missing() string
-	// AppendReport appends the JSON document of /readyz?verbose. ready and draining are what it begins
-	// with.
+	// AppendReport appends the JSON document of /readyz?verbose. ready and draining are what it
+	// begins with.
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 

@@ -230,7 +230,8 @@ func TestBadPayments(t *testing.T) {
 	f(`{"payment":"p","order":"`+id+`","amount":1,"currency":"CNY","merchant":"m"}`, "merchant: isn't a field of this request")
 }
 
-// TestPaymentsOwnTheirStrings keeps a notice beyond its call, as a batch does, and overwrites the request's memory.
+// TestPaymentsOwnTheirStrings keeps a notice beyond its call, as a batch does, and overwrites the
+// request's memory.
 func TestPaymentsOwnTheirStrings(t *testing.T) {
 	s := start(t, nil)
 	kept := make(chan seckill.Payment, 2)
@@ -259,7 +260,8 @@ func TestPaymentsOwnTheirStrings(t *testing.T) {
 	}
 }
 
-// FuzzPurchase holds the decoder against the standard library's: what it accepts, encoding/json reads alike.
+// FuzzPurchase holds the decoder against the standard library's: what it accepts, encoding/json
+// reads alike.
 func FuzzPurchase(f *testing.F) {
 	for _, seed := range []string{goodBody, `{"activity":"\ud83d\ude00","sku":"s","user":"u","quantity":1000}`,
 		`{"quantity":1e3}`, `[[[[[`, "{\"a\":\"\xff\"}",

@@ -12,22 +12,22 @@ import (
 	"penstock/limiter"
 )
 
-// The pauses after a failed accept. The first is short enough not to be noticed, the last long enough for idle connections to
-// time out and give their files back.
+// The pauses after a failed accept. The first is short enough not to be noticed, the last long
+// enough for idle connections to time out and give their files back.
 const (
 	firstPause   = 5 * time.Millisecond
 	longestPause = time.Second
 )
 
-// How much of a refused request is read, and for how long, before its connection is closed. A close with unread bytes resets the
-// connection, and the client loses the answer that says why.
+// How much of a refused request is read, and for how long, before its connection is closed. A close
+// with unread bytes resets the connection, and the client loses the answer that says why.
 const (
 	lingerBytes = 256 << 10
 	lingerTime  = 500 * time.Millisecond
 )
 
-// listener accepts connections and knows those that are open. fasthttp ends its Serve at any error of Accept but a
-// timeout; here the errors of a machine that is short of something are waited out.
+// listener accepts connections and knows those that are open. fasthttp ends its Serve at any error
+// of Accept but a timeout; here the errors of a machine that is short of something are waited out.
 type listener struct {
 	// Fixed.
 	inner  net.Listener
@@ -82,7 +82,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// passes reports whether an error of accept is the machine's or one connection's, not the listener's.
+// passes reports whether an error of accept is the machine's or one connection's, not the
+// listener's.
 func passes(err error) bool {
 	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EINTR, syscall.EAGAIN} {
@@ -209,8 +210,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// drain ends our side of the connection and reads what the client still sends, within bounds. Errors end it: the connection
-// is to be closed anyway.
+// drain ends our side of the connection and reads what the client still sends, within bounds.
+// Errors end it: the connection is to be closed anyway.
 func (c *conn) drain() {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {

@@ -10,7 +10,8 @@ import (
 // quietFor is how long a kind of message keeps silent after it was written.
 const quietFor = 10 * time.Second
 
-// quietLog writes messages that outsiders can provoke: at most one of a kind in quietFor, with the number of those left out.
+// quietLog writes messages that outsiders can provoke: at most one of a kind in quietFor, with the
+// number of those left out.
 type quietLog struct {
 	log   *slog.Logger
 	since time.Time
@@ -45,7 +46,8 @@ func newQuietLog(log *slog.Logger, now time.Time) *quietLog {
 	return q
 }
 
-// may reports whether a message of the kind may be written now, and how many were left out before it.
+// may reports whether a message of the kind may be written now, and how many were left out before
+// it.
 func (q *quietLog) may(kind int, now time.Time) (leftOut uint64, ok bool) {
 	k := &q.kinds[kind]
 	at, next := int64(now.Sub(q.since)), k.next.Load()

@@ -8,8 +8,9 @@ import (
 	"penstock/gateway/problem"
 )
 
-// stripes is how many copies of the counters there are. Each exchange counts in one of them, and an exchange stays with its
-// processor for as long as the pool lets it: no two processors write to the same cache line often.
+// stripes is how many copies of the counters there are. Each exchange counts in one of them, and an
+// exchange stays with its processor for as long as the pool lets it: no two processors write to the
+// same cache line often.
 const stripes = 32
 
 // successes are the statuses of answers that are no problems, in the order of their counters.
@@ -21,7 +22,8 @@ const outcomeCount = len(successes) + maxCodes
 // maxCodes is above the number of codes in the catalogue; New checks that.
 const maxCodes = 64
 
-// latencyBounds are the upper bounds of the latency histogram's buckets; one more bucket takes the rest.
+// latencyBounds are the upper bounds of the latency histogram's buckets; one more bucket takes the
+// rest.
 var latencyBounds = [...]time.Duration{
 	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
@@ -29,7 +31,8 @@ var latencyBounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// class is a kind of answer that has a latency histogram of its own: refusals from memory would hide how long a sale takes.
+// class is a kind of answer that has a latency histogram of its own: refusals from memory would
+// hide how long a sale takes.
 type class uint8
 
 const (
@@ -96,7 +99,8 @@ type Exemplar struct {
 // RequestID is that of the request.
 func (e *Exemplar) RequestID() string { return string(e.id[:e.size]) }
 
-// sample keeps a request where the bucket's is old enough. It allocates nothing and waits for nobody.
+// sample keeps a request where the bucket's is old enough. It allocates nothing and waits for
+// nobody.
 func (c *counters) sample(s *sampled, id []byte, took time.Duration, now time.Time) {
 	at, next := int64(now.Sub(c.since)), s.next.Load()
 	if at < next || !s.next.CompareAndSwap(next, at+int64(sampleEvery)) || !s.mu.TryLock() {
@@ -168,7 +172,8 @@ type RouteStats struct {
 	Classes []ClassStats
 }
 
-// ClassStats is the latency of one class of answers. Exemplars has a request for some of the buckets.
+// ClassStats is the latency of one class of answers. Exemplars has a request for some of the
+// buckets.
 type ClassStats struct {
 	Class     string // ok (below 400), refused (4xx) or failed (5xx)
 	Latency   Histogram
@@ -189,7 +194,8 @@ type Histogram struct {
 	Sum    time.Duration
 }
 
-// Stats returns the counters. It adds all stripes up: for a scrape, not for a request. Answers that were never given are left out.
+// Stats returns the counters. It adds all stripes up: for a scrape, not for a request. Answers that
+// were never given are left out.
 func (s *Server) Stats() Stats {
 	out := Stats{
 		Routes:        make([]RouteStats, routeCount),

@@ -28,8 +28,8 @@ func (g *limitedGate) Enter(v *Visit) *Denial {
 func (g *limitedGate) Leave(*Visit, int, time.Duration) {}
 func (g *limitedGate) Stranger(*Visit) *Denial          { return nil }
 
-// TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate and uses up
-// nobody's tokens.
+// TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate
+// and uses up nobody's tokens.
 func TestBuy_OthersLimitsAreNotAsked(t *testing.T) {
 	gate := new(limitedGate)
 	s := start(t, func(c *Config) { c.Gate = gate })
@@ -52,8 +52,8 @@ func TestBuy_OthersLimitsAreNotAsked(t *testing.T) {
 	}
 }
 
-// TestBuy_RepeatsAreNotLimited: where a limit refuses, a key that has an order is told it, and any other one
-// which limit it was.
+// TestBuy_RepeatsAreNotLimited: where a limit refuses, a key that has an order is told it, and any
+// other one which limit it was.
 func TestBuy_RepeatsAreNotLimited(t *testing.T) {
 	gate := new(limitedGate)
 	decision := limiter.Decision{Policy: &limiter.Policy{Name: "callers", Key: limiter.Caller, Rate: 1, Burst: 1}, RetryAfter: time.Second}

@@ -33,7 +33,8 @@ func (x *exchange) findOrder() {
 	x.order(&order)
 }
 
-// cancelOrder answers POST /v1/orders/{order}/cancel. It takes no body; one that comes is not looked at.
+// cancelOrder answers POST /v1/orders/{order}/cancel. It takes no body; one that comes is not
+// looked at.
 func (x *exchange) cancelOrder() {
 	caller := x.authenticate()
 	if caller == nil || !x.mayBuy(caller) {
@@ -92,7 +93,8 @@ func publicReason(o *seckill.Order) seckill.Reason {
 	return o.Reason
 }
 
-// appendOrder appends an order. All members are always there; what isn't known yet, or doesn't apply, is null.
+// appendOrder appends an order. All members are always there; what isn't known yet, or doesn't
+// apply, is null.
 func appendOrder(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `{"order":`...)
 	dst = problem.AppendString(dst, string(o.ID))
@@ -132,7 +134,8 @@ func appendTextOrNull(dst []byte, s string) []byte {
 	return problem.AppendString(dst, s)
 }
 
-// appendTime appends a time as a JSON string, RFC 3339 in UTC with milliseconds, and null for the zero time.
+// appendTime appends a time as a JSON string, RFC 3339 in UTC with milliseconds, and null for the
+// zero time.
 func appendTime(dst []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return append(dst, "null"...)

@@ -42,8 +42,8 @@ func newHelpPages() *helpPages {
 	return h
 }
 
-// helpPage answers GET /problems and GET /problems/{code}: as HTML to a client that accepts that by name, like browsers
-// do, as text to the others.
+// helpPage answers GET /problems and GET /problems/{code}: as HTML to a client that accepts that by
+// name, like browsers do, as text to the others.
 func (x *exchange) helpPage() {
 	pages, contentType := x.server.help.text, "text/plain; charset=utf-8"
 	if bytes.Contains(x.http.Request.Header.Peek(headerAccept), []byte("text/html")) {

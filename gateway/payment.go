@@ -9,8 +9,8 @@ import (
 
 const fieldSignature = "header " + headerSignature
 
-// pay answers POST /v1/payments. The signature is the only credential; whose secret made it is known once the order's merchant
-// is, so Sales checks it.
+// pay answers POST /v1/payments. The signature is the only credential; whose secret made it is
+// known once the order's merchant is, so Sales checks it.
 func (x *exchange) pay() {
 	n, ok := x.signature()
 	if !ok || !x.acceptsBody() {

@@ -68,7 +68,8 @@ var (
 	suffixCancel     = []byte("/cancel")
 )
 
-// match finds the route of a path as it was sent (not decoded: an escaped slash doesn't end a name), and its parameter.
+// match finds the route of a path as it was sent (not decoded: an escaped slash doesn't end a
+// name), and its parameter.
 func match(path []byte) (routeID, []byte) {
 	switch string(path) {
 	case "/v1/orders":

@@ -20,27 +20,28 @@ import (
 	"penstock/seckill"
 )
 
-// Sales decides about purchases, orders and payments; *desk.Desk implements it. Errors are *seckill.Refusal,
-// *seckill.Failure or *seckill.Unknown; any other is answered as internal.
+// Sales decides about purchases, orders and payments; *desk.Desk implements it. Errors are
+// *seckill.Refusal, *seckill.Failure or *seckill.Unknown; any other is answered as internal.
 type Sales interface {
 	// Catalog returns the catalog in force. It doesn't block.
 	Catalog() *seckill.Catalog
-	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in Catalog.
-	// What was made on another node a moment ago is found here too. Where the look can't be had soon, it
-	// is the catalog in force.
+	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in
+	// Catalog. What was made on another node a moment ago is found here too. Where the look can't
+	// be had soon, it is the catalog in force.
 	Fresh(ctx context.Context) *seckill.Catalog
-	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It doesn't block.
-	Refuses(p *seckill.Purchase) bool
-	// Repeats reports that the key of p has an order, as far as memory knows. False says nothing. It
+	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
 	// doesn't block.
+	Refuses(p *seckill.Purchase) bool
+	// Repeats reports that the key of p has an order, as far as memory knows. False says nothing.
+	// It doesn't block.
 	Repeats(p *seckill.Purchase) bool
 	// Buy keeps nothing of p.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
 	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
 	Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error)
-	// InStock reports, from memory, whether the offer was last seen with a unit available, and how old
-	// that is.
+	// InStock reports, from memory, whether the offer was last seen with a unit available, and how
+	// old that is.
 	InStock(o seckill.Offer) (inStock bool, age time.Duration)
 }
 
@@ -125,8 +126,8 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 // one was closed.
 const slack = 256
 
-// Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came first. It may be called
-// once. l is closed when it returns.
+// Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came
+// first. It may be called once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
 	own := newListener(l, s.quiet, &s.acceptPauses, s.places, s.turnAway)
 	s.mu.Lock()
@@ -146,9 +147,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are accepted, idle ones are closed,
-// and what is in flight is answered with Connection: close. When ctx ends first, the connections that are left are closed in
-// the middle and the error says how many. It may be called again.
+// Shutdown ends the server: /readyz turns to 503, DrainDelay passes, no more connections are
+// accepted, idle ones are closed, and what is in flight is answered with Connection: close. When
+// ctx ends first, the connections that are left are closed in the middle and the error says how
+// many. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock() // so that a Serve under way sees the drain, or its listener is seen here
 	first := s.draining.CompareAndSwap(false, true)
@@ -217,8 +219,8 @@ func unreadable(err error) *problem.Problem {
 	return &problem.Problem{Code: problem.InvalidRequest, Detail: "The request isn't well-formed HTTP/1.1."}
 }
 
-// guarded runs f and reports whether it returned. If it panicked, the request is answered as internal and its connection is
-// closed; x is not used again, whatever state it is in.
+// guarded runs f and reports whether it returned. If it panicked, the request is answered as
+// internal and its connection is closed; x is not used again, whatever state it is in.
 func (s *Server) guarded(x *exchange, f func(*Server, *exchange)) (returned bool) {
 	defer func() {
 		if returned {
@@ -330,8 +332,9 @@ const (
 	challengeSignature = headerSignature + ` realm="penstock", algorithm="hmac-sha256"`
 )
 
-// authenticate finds the caller by its key, or answers. A request names exactly one key. What counts is
-// when the request arrived: a key that expires while its request is worked on has let it in.
+// authenticate finds the caller by its key, or answers. A request names exactly one key. What
+// counts is when the request arrived: a key that expires while its request is worked on has let it
+// in.
 func (x *exchange) authenticate() *seckill.Caller {
 	fields := x.http.Request.Header.PeekAll(headerAuthorization)
 	var key []byte
@@ -378,8 +381,8 @@ func (x *exchange) refuseKey(known *seckill.Credential) {
 	x.problem(&p)
 }
 
-// stranger counts a request without a good key or signature against its address, and lets it wait for its
-// turn. Where the address asks too often it answers, and reports true.
+// stranger counts a request without a good key or signature against its address, and lets it wait
+// for its turn. Where the address asks too often it answers, and reports true.
 func (x *exchange) stranger() bool {
 	denial := x.counted()
 	if x.visit.Pause > 0 {
@@ -391,8 +394,8 @@ func (x *exchange) stranger() bool {
 	return denial != nil
 }
 
-// counted counts a request without a good key or signature against its address. The answer has to wait for
-// the visit's pause, and is the denial where there is one.
+// counted counts a request without a good key or signature against its address. The answer has to
+// wait for the visit's pause, and is the denial where there is one.
 func (x *exchange) counted() *Denial {
 	x.visit.Pause = 0
 	x.address()
@@ -445,8 +448,8 @@ func (x *exchange) denied(denial *Denial) {
 	x.problem(&denial.Problem)
 }
 
-// pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it comes back: nothing has been done
-// for it yet. Connections bound how many wait.
+// pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it
+// comes back: nothing has been done for it yet. Connections bound how many wait.
 func (x *exchange) pause() {
 	x.server.inFlight.Add(-1)
 	x.server.paused.Add(1)
@@ -465,8 +468,8 @@ func (x *exchange) leave() {
 	x.server.gate.Leave(&x.visit, status, time.Since(x.arrived))
 }
 
-// wait takes a place among those who wait and returns for how long this request may: as long as it prefers, or not at all where
-// all places are taken. unwait gives the place back.
+// wait takes a place among those who wait and returns for how long this request may: as long as it
+// prefers, or not at all where all places are taken. unwait gives the place back.
 func (x *exchange) wait() time.Duration {
 	fields := x.http.Request.Header.PeekAll(headerPrefer)
 	if len(fields) == 0 || x.visit.NoWait {

@@ -47,7 +47,8 @@ func TestMethodsAndUnknownPaths(t *testing.T) {
 	f("BREW", "/coffee", 404, problem.NotFound, "")
 }
 
-// TestHead asks for the head of every readable path: the status and fields of a GET, without its body.
+// TestHead asks for the head of every readable path: the status and fields of a GET, without its
+// body.
 func TestHead(t *testing.T) {
 	s := start(t, nil)
 	s.sales.become(finding(testOrder(seckill.OrderPaid), nil))
@@ -88,7 +89,8 @@ func TestUnreadableRequests(t *testing.T) {
 		"POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n"+strings.Repeat(" ",
 			0x5000)+"\r\n0\r\n\r\n", 413, problem.TooLarge)
 	f("large, announced", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413, problem.TooLarge)
-	// Far more than fits into the socket's buffers: without the linger the answer is lost to a reset.
+	// Far more than fits into the socket's buffers: without the linger the answer is lost to a
+	// reset.
 	f("large, in full", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"+strings.Repeat(" ",
 		200000), 413, problem.TooLarge)
 }
@@ -105,7 +107,8 @@ func TestLargestBodyAndExpectContinue(t *testing.T) {
 	}
 }
 
-// TestUnusedConnectionsAreClosed: a client may open a connection in advance. An answer on it would be read as that to its first request.
+// TestUnusedConnectionsAreClosed: a client may open a connection in advance. An answer on it would
+// be read as that to its first request.
 func TestUnusedConnectionsAreClosed(t *testing.T) {
 	s := start(t, func(c *Config) { c.ReadTimeout = 30 * time.Millisecond })
 	if got, err := io.ReadAll(s.dial(t)); err != nil || len(got) != 0 {
@@ -170,7 +173,8 @@ func TestRequestIDInEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestRetryAfterOfNotStarted buys an hour early: the wait is the time until the start, and a jitter of at most 5 s.
+// TestRetryAfterOfNotStarted buys an hour early: the wait is the time until the start, and a jitter
+// of at most 5 s.
 func TestRetryAfterOfNotStarted(t *testing.T) {
 	s := start(t, nil)
 	s.random = func() uint64 { return 1_234_567_890 }
@@ -210,7 +214,8 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestConnectionsLeakNothing sends requests that set everything, then ones that set nothing, on the same connection.
+// TestConnectionsLeakNothing sends requests that set everything, then ones that set nothing, on the
+// same connection.
 func TestConnectionsLeakNothing(t *testing.T) {
 	gate := &stubGate{}
 	s := start(t, func(c *Config) { c.Gate = gate })
@@ -259,7 +264,8 @@ func TestConnectionsLeakNothing(t *testing.T) {
 	}
 }
 
-// TestConcurrentRequestsKeepApart has many buyers at once; each must get the order that belongs to its own user and key.
+// TestConcurrentRequestsKeepApart has many buyers at once; each must get the order that belongs to
+// its own user and key.
 func TestConcurrentRequestsKeepApart(t *testing.T) {
 	s := start(t, nil)
 	id := func(p *seckill.Purchase) seckill.OrderID {
@@ -357,7 +363,8 @@ func TestOutsidersCannotFillTheLog(t *testing.T) {
 	}
 }
 
-// TestL8_InFlightIsBounded fills the server; the surplus is refused in our words while health is still answered.
+// TestL8_InFlightIsBounded fills the server; the surplus is refused in our words while health is
+// still answered.
 func TestL8_InFlightIsBounded(t *testing.T) {
 	s := start(t, func(c *Config) { c.MaxInFlight = 2 })
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -652,7 +659,8 @@ func TestShutdownIsBounded(t *testing.T) {
 	close(release)
 }
 
-// TestDrainDelay keeps serving while load balancers learn from /readyz that they shouldn't ask any more.
+// TestDrainDelay keeps serving while load balancers learn from /readyz that they shouldn't ask any
+// more.
 func TestDrainDelay(t *testing.T) {
 	s := start(t, func(c *Config) { c.DrainDelay = time.Hour })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -740,7 +748,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestPausedDenials: a visit that has to wait in front of the gate isn't in flight meanwhile, is asked for again, and arrives then.
+// TestPausedDenials: a visit that has to wait in front of the gate isn't in flight meanwhile, is
+// asked for again, and arrives then.
 func TestPausedDenials(t *testing.T) {
 	const pause = 20 * time.Millisecond
 	gate := new(stubGate)

@@ -144,8 +144,8 @@ func isHost(host []byte) bool {
 
 var hostMarks = []byte("-._~%!$&'()*+,;=[]:")
 
-// speaks reports whether the request's version is one that is spoken here. A higher minor version may
-// be answered as 1.1, but fasthttp takes it for 1.0.
+// speaks reports whether the request's version is one that is spoken here. A higher minor version
+// may be answered as 1.1, but fasthttp takes it for 1.0.
 func (x *exchange) speaks() bool {
 	switch string(x.http.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":

@@ -42,7 +42,8 @@ func testCaller(merchant, name, key string, rights seckill.Rights) seckill.Calle
 	}
 }
 
-// testCatalog has a shop with a published activity (618-phones: phone-x, phone-y), a paused one and a draft.
+// testCatalog has a shop with a published activity (618-phones: phone-x, phone-y), a paused one and
+// a draft.
 func testCatalog(version int64) *seckill.Catalog {
 	items := func(first uint32) []seckill.Item {
 		price := seckill.Money{Minor: 1999, Currency: "CNY"}

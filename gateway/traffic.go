@@ -9,16 +9,17 @@ import (
 	"penstock/seckill"
 )
 
-// Bounds of what is counted by name on one stripe, between two looks. What comes when a table is full is
-// counted in the sums alone. A name that has much of the traffic is among the first.
+// Bounds of what is counted by name on one stripe, between two looks. What comes when a table is
+// full is counted in the sums alone. A name that has much of the traffic is among the first.
 const (
 	maxTrafficSales   = 128
 	maxTrafficItems   = 512
 	maxTrafficCallers = 128
 )
 
-// traffic counts the answers to purchases by activity, item and caller, for the live view. A stripe's is
-// locked by the exchanges of that stripe alone, and for as long as a few additions take.
+// traffic counts the answers to purchases by activity, item and caller, for the live view. A
+// stripe's is locked by the exchanges of that stripe alone, and for as long as a few additions
+// take.
 type traffic struct {
 	mu  sync.Mutex
 	now *trafficSpan // guarded by mu; nil before the first purchase
@@ -38,7 +39,8 @@ type trafficSpan struct {
 	byCaller []callerRow
 }
 
-// trafficRow counts answers: successes by whether they are repeats, problems by their place in the catalogue.
+// trafficRow counts answers: successes by whether they are repeats, problems by their place in the
+// catalogue.
 type trafficRow struct {
 	accepted, replayed uint32
 	problems           [maxCodes]uint32
@@ -167,8 +169,8 @@ type ItemName struct {
 	SKU      seckill.SKU
 }
 
-// Traffic is what purchases were answered in a span of time: all of them, and by activity, item and caller
-// those of the busiest. The caller owns it.
+// Traffic is what purchases were answered in a span of time: all of them, and by activity, item and
+// caller those of the busiest. The caller owns it.
 type Traffic struct {
 	All        Outcomes
 	Latency    timing.Counts // from the request's arrival until its answer was decided

@@ -9,8 +9,8 @@ import (
 	"penstock/seckill"
 )
 
-// TestTraffic_CountsByName: each purchase counts once in all, for its activity, its item and its caller; what
-// names nothing of the caller's counts in all and for the caller alone.
+// TestTraffic_CountsByName: each purchase counts once in all, for its activity, its item and its
+// caller; what names nothing of the caller's counts in all and for the caller alone.
 func TestTraffic_CountsByName(t *testing.T) {
 	sales := &cheapSales{receipt: seckill.Receipt{Order: seckill.Order{ID: "o", State: seckill.OrderQueued}}}
 	s := cheapServer(t, sales, nil)
@@ -47,8 +47,8 @@ func TestTraffic_CountsByName(t *testing.T) {
 	}
 }
 
-// TestTraffic_IsBounded: however many names there are, the tables stay as they are and the sums are right,
-// also while the counts are taken.
+// TestTraffic_IsBounded: however many names there are, the tables stay as they are and the sums are
+// right, also while the counts are taken.
 func TestTraffic_IsBounded(t *testing.T) {
 	c := newCounters()
 	var work sync.WaitGroup

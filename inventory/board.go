@@ -61,8 +61,9 @@ func noted(what, board string, err error) error {
 // ownerKey is the key of a name that a node may own.
 func (s *Stock) ownerKey(name string) string { return s.cfg.Prefix + ":owner:" + name }
 
-// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is. It is forgotten
-// with the Redis, and a failover may forget it or have it twice: whoever owns it must bear that another one believes so, too.
+// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner
+// there is. It is forgotten with the Redis, and a failover may forget it or have it twice: whoever
+// owns it must bear that another one believes so, too.
 func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()

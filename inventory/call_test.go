@@ -308,8 +308,8 @@ func (b *bed) runsOf(s *Stock, meet func(c *server.Peer, keys string) (answered 
 	return runs
 }
 
-// A round is one run of the script, in which every shard decides for itself: one that is closed, one
-// of another epoch and one that forgot all refuse their own call.
+// A round is one run of the script, in which every shard decides for itself: one that is closed,
+// one of another epoch and one that forgot all refuse their own call.
 func TestARoundIsOneRun(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -359,8 +359,8 @@ func TestALargeRoundIsSeveralRuns(t *testing.T) {
 	}
 }
 
-// Something in front of a Cluster takes no keys of several slots: each shard is asked by itself from
-// then on, and nothing fails.
+// Something in front of a Cluster takes no keys of several slots: each shard is asked by itself
+// from then on, and nothing fails.
 func TestCrossSlotSplitsARound(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -388,8 +388,9 @@ func TestCrossSlotSplitsARound(t *testing.T) {
 	}
 }
 
-// TestL10_SpoiledKeysAreOneShards has somebody overwrite a shard's keys: the round that meets it ends
-// unknown, for those in front of it may have got their holds, and from then on only that shard fails.
+// TestL10_SpoiledKeysAreOneShards has somebody overwrite a shard's keys: the round that meets it
+// ends unknown, for those in front of it may have got their holds, and from then on only that shard
+// fails.
 func TestL10_SpoiledKeysAreOneShards(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})

@@ -114,9 +114,9 @@ func (s *Stock) Numbers(ctx context.Context, shard ShardID) (Numbers, error) {
 	return levels, err
 }
 
-// AllNumbers reads several shards in one write, whatever their epochs: each as it was at one moment, and
-// not all at the same. It costs a tenth of as many calls of Numbers. errs has an error for each shard that
-// could not be read; shards must be below MaxShards.
+// AllNumbers reads several shards in one write, whatever their epochs: each as it was at one
+// moment, and not all at the same. It costs a tenth of as many calls of Numbers. errs has an error
+// for each shard that could not be read; shards must be below MaxShards.
 func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers, errs []error) {
 	all, errs = make([]Numbers, len(shards)), make([]error, len(shards))
 	fail := func(err error) ([]Numbers, []error) {

@@ -24,12 +24,12 @@ type Ref struct {
 	Epoch Epoch
 }
 
-// TailLength is the length in bytes of a name's tail. A name is head and tail. The head names item and
-// buyer, so all holds of one buyer on one item have the same head; the tail tells them apart.
+// TailLength is the length in bytes of a name's tail. A name is head and tail. The head names item
+// and buyer, so all holds of one buyer on one item have the same head; the tail tells them apart.
 const TailLength = 16
 
-// Head returns the part of a hold's name that names its item and buyer. The whole name is the head of
-// a name that is too short to have a tail.
+// Head returns the part of a hold's name that names its item and buyer. The whole name is the head
+// of a name that is too short to have a tail.
 func Head(id string) string {
 	if len(id) <= TailLength {
 		return id
@@ -38,8 +38,8 @@ func Head(id string) string {
 }
 
 // Place returns the shard of a hold: the item's home shard where spread is 1, and one of the spread
-// shards from there on otherwise, chosen by the head of the hold's name. So all holds of a buyer are on
-// one shard. spread is from 1 to shards.
+// shards from there on otherwise, chosen by the head of the hold's name. So all holds of a buyer
+// are on one shard. spread is from 1 to shards.
 func Place(item ItemID, spread int, id string, shards int) ShardID {
 	if spread <= 1 {
 		return Home(item, shards)
@@ -47,22 +47,22 @@ func Place(item ItemID, spread int, id string, shards int) ShardID {
 	return ShardAt(item, int(fnv64(Head(id))%uint64(spread)), shards)
 }
 
-// ShardAt returns the i-th shard of an item, from 0 on: its home, and those behind it. i is less than the
-// item's spread.
+// ShardAt returns the i-th shard of an item, from 0 on: its home, and those behind it. i is less
+// than the item's spread.
 func ShardAt(item ItemID, i, shards int) ShardID {
 	return (Home(item, shards) + ShardID(i)) % ShardID(shards)
 }
 
-// Home returns the first shard of an item. An item that is spread over k shards is on this one and the
-// k-1 behind it, modulo shards.
+// Home returns the first shard of an item. An item that is spread over k shards is on this one and
+// the k-1 behind it, modulo shards.
 func Home(item ItemID, shards int) ShardID {
 	h := uint64(item) * 0x9e3779b97f4a7c15 // Fibonacci hashing: neighbours are far apart
 	return ShardID((h >> 32) % uint64(shards))
 }
 
-// Digest is a sum over the names of holds, modulo DigestModulus. It does not depend on their order, a
-// name can be taken out of it again, and two sets with the same digest are the same but for a chance of
-// about one in 10^14.
+// Digest is a sum over the names of holds, modulo DigestModulus. It does not depend on their order,
+// a name can be taken out of it again, and two sets with the same digest are the same but for a
+// chance of about one in 10^14.
 type Digest uint64
 
 // DigestModulus bounds a digest: 2^48, so that sums of two are exact in a Lua number.
@@ -89,8 +89,8 @@ func fnv64(s string) uint64 {
 	return h
 }
 
-// Hold is a claim to units of an item. ID is its name: the order's id, or a withdrawal's. Buyer is who
-// it is for, and "" for a withdrawal by the shop, which counts against nobody's limit.
+// Hold is a claim to units of an item. ID is its name: the order's id, or a withdrawal's. Buyer is
+// who it is for, and "" for a withdrawal by the shop, which counts against nobody's limit.
 type Hold struct {
 	Item     ItemID
 	ID       string
@@ -98,9 +98,9 @@ type Hold struct {
 	Quantity int
 }
 
-// Claim is a hold that is asked for. Limit is the most units that the buyer may have of the item, held
-// and sold; MaxOrders is the most holds that the buyer may ever have made of it, ended ones included.
-// 0 is no limit.
+// Claim is a hold that is asked for. Limit is the most units that the buyer may have of the item,
+// held and sold; MaxOrders is the most holds that the buyer may ever have made of it, ended ones
+// included. 0 is no limit.
 type Claim struct {
 	Hold
 	Limit     int
@@ -134,10 +134,11 @@ var stateNames = [...]string{"none", "fresh", "doomed", "ordered", "void", "sold
 // Verdict is a shard's answer to one claim.
 type Verdict uint8
 
-// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed met a hold of the
-// same name and took nothing: a fresh one (its age begins anew), one whose order exists, a marker, and
-// one that the sweeper is deciding. SoldOut, OverLimit, TooMany and Reused are refusals and wrote
-// nothing. Unopened means that the shard has no such item yet: its units are on their way.
+// The verdicts. Held took units now. HeldAgain, HeldOrdered, HeldEnded and HeldDoomed met a hold of
+// the same name and took nothing: a fresh one (its age begins anew), one whose order exists, a
+// marker, and one that the sweeper is deciding. SoldOut, OverLimit, TooMany and Reused are refusals
+// and wrote nothing. Unopened means that the shard has no such item yet: its units are on their
+// way.
 const (
 	Held Verdict = iota + 1
 	HeldAgain
@@ -154,13 +155,14 @@ const (
 // Fresh reports whether the hold is fresh after the call: taken now, or met again.
 func (v Verdict) Fresh() bool { return v == Held || v == HeldAgain }
 
-// HoldCall is what one shard is asked by a batch, and what it answers. Its strings must stay unchanged
-// until Hold has returned.
+// HoldCall is what one shard is asked by a batch, and what it answers. Its strings must stay
+// unchanged until Hold has returned.
 type HoldCall struct {
 	Ref    Ref
 	Claims []Claim
 
-	// Set by Hold. Where Err is nil there is a verdict for each claim, and Seq is the shard's after them.
+	// Set by Hold. Where Err is nil there is a verdict for each claim, and Seq is the shard's after
+	// them.
 	Verdicts []Verdict
 	Seq      uint64
 	Err      error
@@ -169,8 +171,8 @@ type HoldCall struct {
 // Kind says how Settle ends a hold.
 type Kind uint8
 
-// The ways to settle: SettleSold keeps the buyer's count and moves the units to sold (a withdrawal's units leave the
-// total instead); SettleVoid gives units and count back.
+// The ways to settle: SettleSold keeps the buyer's count and moves the units to sold (a
+// withdrawal's units leave the total instead); SettleVoid gives units and count back.
 const (
 	SettleSold Kind = iota + 1
 	SettleVoid
@@ -182,9 +184,9 @@ type Settlement struct {
 	Kind Kind
 }
 
-// Restock adds units to an item, once per ID and epoch. Publish says that these are the units with which
-// the item comes on sale: they are taken where the shard does not know the item yet, and ID is not
-// remembered. A restock of an item that the shard does not know is not applied.
+// Restock adds units to an item, once per ID and epoch. Publish says that these are the units with
+// which the item comes on sale: they are taken where the shard does not know the item yet, and ID
+// is not remembered. A restock of an item that the shard does not know is not applied.
 type Restock struct {
 	Item    ItemID
 	ID      string
@@ -206,8 +208,9 @@ type Stocked struct {
 	Sold      int64
 }
 
-// Numbers is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet. Ordered and
-// Sold are digests over the names of the holds in that state; a withdrawal's hold is in neither.
+// Numbers is a shard at one moment. Fresh counts the units of holds that nobody confirmed yet.
+// Ordered and Sold are digests over the names of the holds in that state; a withdrawal's hold is in
+// neither.
 type Numbers struct {
 	Epoch   Epoch // 0 is a shard that knows nothing
 	Closed  bool
@@ -219,8 +222,8 @@ type Numbers struct {
 	Sold    Digest
 }
 
-// ItemNumbers is an item on a shard at one moment, in units. Known is false where the shard does not know
-// the item. Available + Held + Sold is the item's total on that shard.
+// ItemNumbers is an item on a shard at one moment, in units. Known is false where the shard does
+// not know the item. Available + Held + Sold is the item's total on that shard.
 type ItemNumbers struct {
 	Item      ItemID
 	Known     bool
@@ -235,12 +238,13 @@ var (
 	ErrClosed = errors.New("shard is closed")
 	// ErrEpoch means the shard has a higher epoch than the call.
 	ErrEpoch = errors.New("shard is of a later epoch")
-	// ErrLost means the shard shows less than somebody has seen of it: an epoch or a seq that went back.
+	// ErrLost means the shard shows less than somebody has seen of it: an epoch or a seq that went
+	// back.
 	ErrLost = errors.New("shard has lost writes")
 )
 
-// UnknownError says that a call may have been executed: its reply never came. Errors of any other type mean that nothing
-// happened.
+// UnknownError says that a call may have been executed: its reply never came. Errors of any other
+// type mean that nothing happened.
 type UnknownError struct{ Err error }
 
 // Error implements error.
@@ -258,12 +262,12 @@ const (
 // ErrInvalid means that a call makes no sense, whatever the shard says.
 var ErrInvalid = errors.New("invalid call")
 
-// minHead is the length in bytes of the shortest head: longer than an item's number, and than every name
-// among which heads stand in Redis (lua/shard.lua).
+// minHead is the length in bytes of the shortest head: longer than an item's number, and than every
+// name among which heads stand in Redis (lua/shard.lua).
 const minHead = 11
 
-// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name with a
-// head of at least 11, and units.
+// Validate reports whether h can be held: an item, a name and a buyer of at most 256 bytes, a name
+// with a head of at least 11, and units.
 func (h Hold) Validate() error {
 	if h.Item == 0 || len(h.ID) < minHead+TailLength || len(h.ID) > maxName || len(h.Buyer) > maxName ||
 		h.Quantity < 1 || h.Quantity > maxUnits {

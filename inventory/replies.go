@@ -14,7 +14,8 @@ type Reply uint8
 const (
 	// ReplyNone is no error reply.
 	ReplyNone Reply = iota
-	// ReplyWait is a server that can't do it now: nothing was done, and a little later it may do it.
+	// ReplyWait is a server that can't do it now: nothing was done, and a little later it may do
+	// it.
 	ReplyWait
 	// ReplyRefused is a server that says no to this process: nothing was done, and waiting doesn't
 	// help. Somebody has to change a setting or a right.

@@ -12,8 +12,8 @@ import (
 	"penstock/inventory"
 )
 
-// Every reply of the table that one redis-server can be brought to. None of the calls that met it has
-// done anything, and the shard sells on when the fault is over.
+// Every reply of the table that one redis-server can be brought to. None of the calls that met it
+// has done anything, and the shard sells on when the fault is over.
 func TestReplyOf_OnARealServer(t *testing.T) {
 	config := func(name, value string) []string { return []string{"CONFIG", "SET", name, value} }
 	for _, c := range []struct {
@@ -48,7 +48,8 @@ func TestReplyOf_OnARealServer(t *testing.T) {
 	}
 }
 
-// refusedBy has calls refused by a reply, and fails where one leaves doubt whether it did something.
+// refusedBy has calls refused by a reply, and fails where one leaves doubt whether it did
+// something.
 func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string, reads bool) {
 	t.Helper()
 	_, held := claim(t, s, ref, hold("a", "u-a", 1))

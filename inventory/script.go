@@ -12,8 +12,8 @@ import (
 
 // The proof of this file is in internal/leases, whose scripts run here on Redis and on miniredis.
 
-// Script is a Lua script of another part, which runs on the Redis that has the stock. It must keep to
-// keys of its own. NewScript makes it.
+// Script is a Lua script of another part, which runs on the Redis that has the stock. It must keep
+// to keys of its own. NewScript makes it.
 type Script struct{ source, sha string }
 
 // NewScript returns the script of some source.
@@ -22,16 +22,17 @@ func NewScript(source string) *Script {
 	return &Script{source, hex.EncodeToString(sum[:])}
 }
 
-// ScriptCall is one call of a Script. Keys is not empty; its names get the prefix of the stock's keys
-// and must have one hash tag. Reply is the script's answer, an array of strings and integers.
+// ScriptCall is one call of a Script. Keys is not empty; its names get the prefix of the stock's
+// keys and must have one hash tag. Reply is the script's answer, an array of strings and integers.
 type ScriptCall struct {
 	Keys  []string
 	Args  []string
 	Reply []string
 }
 
-// Run makes calls of a script in one write, where the Redis is no Cluster, and fills in their replies.
-// An error says that nothing is known of any of them. It waits for Config.CallTimeout at most.
+// Run makes calls of a script in one write, where the Redis is no Cluster, and fills in their
+// replies. An error says that nothing is known of any of them. It waits for Config.CallTimeout at
+// most.
 func (s *Stock) Run(ctx context.Context, script *Script, calls []ScriptCall) error {
 	client, err := s.conn()
 	if err != nil {

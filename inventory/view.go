@@ -29,9 +29,9 @@ import (
 // The view learns of crossings in three ways, and follows at once where an item is out: by the log,
 // by messages on the channel, and by the verdict sold out. Where messages and verdicts are missed,
 // the poll finds them: it looks at a view that has not been sure for cfg.Poll, and where that shard
-// was written to, the view is synced. There is never more than one sync at a time. A reply that shows
-// no longer log than was followed makes the view sure, without a sync, and so does one that shows the
-// seq of the last such reply: every write takes one.
+// was written to, the view is synced. There is never more than one sync at a time. A reply that
+// shows no longer log than was followed makes the view sure, without a sync, and so does one that
+// shows the seq of the last such reply: every write takes one.
 type view struct {
 	// Fixed after newView.
 	ref   Ref
@@ -109,8 +109,8 @@ func (v *view) inStock(item ItemID) (bool, time.Duration) {
 	return !v.items.Load().has(item, bitOut), age
 }
 
-// observe takes a reply: how long the log is at a seq, of a shard that answered well to what was sent at
-// at.
+// observe takes a reply: how long the log is at a seq, of a shard that answered well to what was
+// sent at at.
 func (v *view) observe(log int64, seq uint64, at time.Duration) {
 	v.mu.Lock()
 	if log <= v.position && v.sure.Load() != nil {

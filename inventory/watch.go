@@ -168,8 +168,8 @@ func (s *Stock) poll(ctx context.Context) {
 	}
 }
 
-// glance reads the shards of views in one write, and syncs the views of those that were written to or
-// could not be read.
+// glance reads the shards of views in one write, and syncs the views of those that were written to
+// or could not be read.
 func (s *Stock) glance(ctx context.Context, views []*view) {
 	shards := make([]ShardID, len(views))
 	for i, v := range views {

@@ -15,8 +15,9 @@ import (
 
 const benchUsers = 1_000_000
 
-// buyer makes the requests of a crowd: a million users, of whom four share an address, at thirty callers of three merchants. As in the
-// gateway, the caller's names are its record's, and the user's lies in a buffer that was just written.
+// buyer makes the requests of a crowd: a million users, of whom four share an address, at thirty
+// callers of three merchants. As in the gateway, the caller's names are its record's, and the
+// user's lies in a buffer that was just written.
 type buyer struct {
 	Request
 	merchants, callers []string
@@ -47,7 +48,8 @@ func fiveKinds(callerRate float64, callerBurst int64) Document {
 	)
 }
 
-// mapLimiter is what one writes first: a rate.Limiter per key in a map, under a lock, and nothing is ever forgotten.
+// mapLimiter is what one writes first: a rate.Limiter per key in a map, under a lock, and nothing
+// is ever forgotten.
 type mapLimiter struct {
 	mu       sync.Mutex
 	limiters map[string]*rate.Limiter

@@ -4,16 +4,18 @@ import "math"
 
 // limit is a policy made ready for one node, and the arithmetic of its buckets.
 //
-// A bucket's whole state is one moment: its TAT, the "theoretical arrival time" of the generic cell rate algorithm, at which it will
-// be full again. Taking a token puts that moment off by interval; a bucket whose TAT lies window ahead is empty. So
+// A bucket's whole state is one moment: its TAT, the "theoretical arrival time" of the generic cell
+// rate algorithm, at which it will be full again. Taking a token puts that moment off by interval;
+// a bucket whose TAT lies window ahead is empty. So
 //
 //	tokens(now) = burst − (max(TAT, now) − now) / interval
 //
-// and a TAT that has passed says nothing: the bucket is full, like one that was never seen, and may be forgotten. Nothing is stored
-// with a bucket but the TAT, and a moment that comes too late (a goroutine read the clock and then had to wait) finds fewer tokens,
-// never more.
+// and a TAT that has passed says nothing: the bucket is full, like one that was never seen, and may
+// be forgotten. Nothing is stored with a bucket but the TAT, and a moment that comes too late (a
+// goroutine read the clock and then had to wait) finds fewer tokens, never more.
 //
-// The interval is in whole nanoseconds, rounded up: never above the rate, and below it by less than one part in 10⁹/rate.
+// The interval is in whole nanoseconds, rounded up: never above the rate, and below it by less than
+// one part in 10⁹/rate.
 type limit struct {
 	policy *Policy // of the snapshot that the limit is part of
 	index  int     // of the policy in its document
@@ -27,13 +29,13 @@ type limit struct {
 	burst    int64   // of this node
 	interval int64   // nanoseconds per token
 	window   int64   // burst × interval: from empty to full
-	// floor is the TAT of a key without a bucket, 0 where that is full. After an edit that raised the burst, such a key has what
-	// its full bucket had before, and fills up from there.
+	// floor is the TAT of a key without a bucket, 0 where that is full. After an edit that raised
+	// the burst, such a key has what its full bucket had before, and fills up from there.
 	floor int64
 }
 
-// newLimit returns a node's share of a policy that was validated. The share of a burst is at least one token, so a burst below the
-// number of nodes is exceeded by their sum.
+// newLimit returns a node's share of a policy that was validated. The share of a burst is at least
+// one token, so a burst below the number of nodes is exceeded by their sum.
 func newLimit(p *Policy, index, nodes int) *limit {
 	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, terms: newTerms(p)}
 	l.rate = p.Rate / float64(nodes)
@@ -43,11 +45,13 @@ func newLimit(p *Policy, index, nodes int) *limit {
 	return l
 }
 
-// price returns how many tokens a request of some cost takes. What costs more than a bucket holds takes all of it: else it would be
-// refused for ever, on a node whose share is small, and a client that waits as told would wait for nothing.
+// price returns how many tokens a request of some cost takes. What costs more than a bucket holds
+// takes all of it: else it would be refused for ever, on a node whose share is small, and a client
+// that waits as told would wait for nothing.
 func (l *limit) price(cost int64) int64 { return min(cost, l.burst) }
 
-// spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how long there will be n tokens.
+// spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how
+// long there will be n tokens.
 func (l *limit) spend(tat, now, n int64) (next, wait int64) {
 	next = max(tat, now) + n*l.interval
 	return next, next - l.window - now
@@ -58,9 +62,10 @@ func (l *limit) tokens(tat, now int64) float64 {
 	return float64(l.burst) - float64(max(tat, now)-now)/float64(l.interval)
 }
 
-// carry returns the TAT under l of a bucket that was under old until now. The bucket keeps its tokens, as far as they fit: an edit
-// gives nobody a token, and takes only those that the new bucket can't hold. Scaling them with the burst would give some to a full
-// bucket. What is rounded is rounded to the strict side.
+// carry returns the TAT under l of a bucket that was under old until now. The bucket keeps its
+// tokens, as far as they fit: an edit gives nobody a token, and takes only those that the new
+// bucket can't hold. Scaling them with the burst would give some to a full bucket. What is rounded
+// is rounded to the strict side.
 func (l *limit) carry(old *limit, tat, now int64) int64 {
 	if old == nil {
 		return min(tat, now+l.window)

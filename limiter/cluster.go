@@ -10,8 +10,8 @@ import (
 // cluster is the limiter's part in a cluster: which tokens it asks the pool for, and who waits.
 //
 // Requests that need tokens of the pool join the next round; one round is on its way at a time, so
-// that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a leaf:
-// nothing is locked under it.
+// that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a
+// leaf: nothing is locked under it.
 type cluster struct {
 	pool  Pool // fixed
 	nodes atomic.Int64
@@ -196,8 +196,8 @@ type flight struct {
 	failed bool // nobody waits for it any more
 }
 
-// Run exchanges tokens with the pool until ctx ends, and then gives back what this node holds. Before
-// Run, and after it, the node decides alone. Without a pool there is nothing to do.
+// Run exchanges tokens with the pool until ctx ends, and then gives back what this node holds.
+// Before Run, and after it, the node decides alone. Without a pool there is nothing to do.
 func (l *Limiter) Run(ctx context.Context) {
 	c := l.cluster
 	if c == nil {
@@ -275,8 +275,8 @@ func (l *Limiter) land(f *flight, err error) {
 	close(r.done)
 }
 
-// load returns the next round, nil where there is nothing to ask. With due it renews the leases, and
-// where the node is alone asks whether the pool is back.
+// load returns the next round, nil where there is nothing to ask. With due it renews the leases,
+// and where the node is alone asks whether the pool is back.
 func (l *Limiter) load(due bool) *round {
 	c := l.cluster
 	c.mu.Lock()
@@ -447,8 +447,8 @@ func (l *limit) emptiness(tokens float64) int64 {
 	return int64(max(float64(l.burst)-tokens, 0) / l.rate * 1e6)
 }
 
-// serve tells those who wait what is theirs of an answer, those first whose claims are vital. It returns
-// how many tokens were given to them and how many not.
+// serve tells those who wait what is theirs of an answer, those first whose claims are vital. It
+// returns how many tokens were given to them and how many not.
 func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 	left := answer.Granted
 	for _, vital := range [...]bool{true, false} {

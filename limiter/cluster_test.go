@@ -184,8 +184,9 @@ func (s *site) stop(nodes ...*siteNode) {
 	s.done.Wait()
 }
 
-// kindsOfLimit are a large limit, whose tokens are leased, of a key in a directory and in a table, one
-// with a burst that is smaller than a lease, and a small limit, which is decided request by request.
+// kindsOfLimit are a large limit, whose tokens are leased, of a key in a directory and in a table,
+// one with a burst that is smaller than a lease, and a small limit, which is decided request by
+// request.
 var kindsOfLimit = []struct {
 	policy  Policy
 	offered int
@@ -207,8 +208,8 @@ func forEachLimit(t *testing.T, test func(t *testing.T, s *site, rate float64, o
 	}
 }
 
-// bounds wants no stretch of time to have more than the bound in the package's documentation: the burst
-// over all nodes, what the rate gives in it, and what the nodes held when it began.
+// bounds wants no stretch of time to have more than the bound in the package's documentation: the
+// burst over all nodes, what the rate gives in it, and what the nodes held when it began.
 func (s *site) bounds(nodes int) {
 	s.t.Helper()
 	p := &s.doc.Policies[0]
@@ -256,8 +257,8 @@ func TestCluster_HoldsTheRate(t *testing.T) {
 	})
 }
 
-// TestCluster_AloneByShares stops the pool for 20 s: each node goes on with its part, no request waits,
-// and when the pool is back there is no second burst.
+// TestCluster_AloneByShares stops the pool for 20 s: each node goes on with its part, no request
+// waits, and when the pool is back there is no second burst.
 func TestCluster_AloneByShares(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 		for what, pick := range map[string]func(n []*siteNode, i int) *siteNode{
@@ -291,8 +292,8 @@ func TestCluster_AloneByShares(t *testing.T) {
 	})
 }
 
-// TestCluster_PoolForgets: a pool that has lost what it knew, one that answers with errors, and one whose
-// clock goes back or ahead neither stop a limit nor double it.
+// TestCluster_PoolForgets: a pool that has lost what it knew, one that answers with errors, and one
+// whose clock goes back or ahead neither stop a limit nor double it.
 func TestCluster_PoolForgets(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 		terms := newTerms(&s.doc.Policies[0])
@@ -327,8 +328,8 @@ func TestCluster_PoolForgets(t *testing.T) {
 	})
 }
 
-// TestCluster_GivesBack: tokens of a narrow limit are there again when a wider one, which the pool decides
-// too, has refused.
+// TestCluster_GivesBack: tokens of a narrow limit are there again when a wider one, which the pool
+// decides too, has refused.
 func TestCluster_GivesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Rate: 0.01, Burst: 3}, Policy{Key: Caller, Rate: 0.01, Burst: 100},
@@ -357,7 +358,8 @@ func TestCluster_GivesBack(t *testing.T) {
 	})
 }
 
-// TestL8_SharesAreBounded invents users and callers without end: what is kept for the pool stays bounded.
+// TestL8_SharesAreBounded invents users and callers without end: what is kept for the pool stays
+// bounded.
 func TestL8_SharesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Rate: 1, Burst: 5}, Policy{Key: SKU, Rate: 100, Burst: 5}))

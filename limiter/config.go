@@ -5,18 +5,19 @@ import (
 	"fmt"
 )
 
-// Config says for how many keys of each kind there is room at once. A key needs room only while its bucket isn't full. Beyond that,
-// keys share a bucket per segment: strict, and counted. DefaultConfig gives the values for production.
+// Config says for how many keys of each kind there is room at once. A key needs room only while its
+// bucket isn't full. Beyond that, keys share a bucket per segment: strict, and counted.
+// DefaultConfig gives the values for production.
 type Config struct {
-	// Users and IPs take 32 to 64 bytes each, in memory that isn't touched before it is needed. A sale's crowd has a million
-	// users; its addresses are fewer, because many share one.
+	// Users and IPs take 32 to 64 bytes each, in memory that isn't touched before it is needed. A
+	// sale's crowd has a million users; its addresses are fewer, because many share one.
 	Users int
 	IPs   int
 	// SKUs and Activities are what may be on sale at once, 64 bytes each.
 	SKUs       int
 	Activities int
-	// Merchants and Callers take 16 to 32 bytes each, and 250 when they have come once. Both are registered by hand, so these
-	// are many.
+	// Merchants and Callers take 16 to 32 bytes each, and 250 when they have come once. Both are
+	// registered by hand, so these are many.
 	Merchants int
 	Callers   int
 }

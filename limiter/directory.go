@@ -11,10 +11,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// directory holds the buckets of a kind with few keys (everybody together, merchants, callers), each with
-// a lock of its own. They are found without a lock. The number of slots is fixed, and they are searched
-// like a table's: see there. A bucket gives its slot to another key only when it is full. Keys beyond that
-// share the strangers' bucket.
+// directory holds the buckets of a kind with few keys (everybody together, merchants, callers),
+// each with a lock of its own. They are found without a lock. The number of slots is fixed, and
+// they are searched like a table's: see there. A bucket gives its slot to another key only when it
+// is full. Keys beyond that share the strangers' bucket.
 type directory struct {
 	slots []atomic.Pointer[bucket]
 
@@ -28,11 +28,12 @@ type directory struct {
 
 // bucket is rate.Limiter made safe.
 //
-// A rate.Limiter believes every time that it is given: an earlier one sets its clock back, and the next one is credited the same
-// interval again. Goroutines that read the clock and then wait for a processor give it such times all day, most of all on a machine
-// that is overloaded. So times are clamped under a lock, and nobody else has the Limiter. It is also created full, which a key that
-// appears after an edit must not be, and can't be told to give a token back: allowing a negative number does that (a test holds it to
-// it).
+// A rate.Limiter believes every time that it is given: an earlier one sets its clock back, and the
+// next one is credited the same interval again. Goroutines that read the clock and then wait for a
+// processor give it such times all day, most of all on a machine that is overloaded. So times are
+// clamped under a lock, and nobody else has the Limiter. It is also created full, which a key that
+// appears after an edit must not be, and can't be told to give a token back: allowing a negative
+// number does that (a test holds it to it).
 type bucket struct {
 	key   uint64 // the three are fixed
 	owner string
@@ -67,7 +68,8 @@ func (d *directory) find(key uint64, owner, name string) *bucket {
 	return nil
 }
 
-// add returns the bucket of a key, making it if need be, or nil when there is no slot for it. It keeps no string that it is given.
+// add returns the bucket of a key, making it if need be, or nil when there is no slot for it. It
+// keeps no string that it is given.
 func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bucket {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -135,8 +137,8 @@ func (d *directory) giveBack(g *grant) {
 	d.stranger -= g.taken * g.limit.interval
 }
 
-// prepare gives a bucket, under the old rules, to each key that needs one because it is about to lose a policy of its own. Else it would
-// pass for a key that was under the template all along.
+// prepare gives a bucket, under the old rules, to each key that needs one because it is about to
+// lose a policy of its own. Else it would pass for a key that was under the template all along.
 func (d *directory) prepare(r *rules, now int64) {
 	for _, o := range r.orphans {
 		owner, name := splitMatch(o.old.policy)
@@ -175,7 +177,8 @@ func (d *directory) stats(now int64) TableStats {
 // timeOf returns a moment as rate.Limiter wants it.
 func timeOf(moment int64) time.Time { return time.Unix(0, moment) }
 
-// open fills a new bucket, which nobody else has yet, as far as its key may have it. The key has a limit.
+// open fills a new bucket, which nobody else has yet, as far as its key may have it. The key has a
+// limit.
 func (b *bucket) open(r *rules, now int64) {
 	b.rules, b.limit, b.last = r, r.of(b.key), now
 	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
@@ -199,13 +202,15 @@ func (b *bucket) followLocked(r *rules) {
 	}
 	b.rules = r
 	if b.limit = r.of(b.key); b.limit != nil {
-		// The tokens of the old rate are counted up to now; those above the new burst are cut off when they are next counted.
+		// The tokens of the old rate are counted up to now; those above the new burst are cut off
+		// when they are next counted.
 		b.tokens.SetLimitAt(timeOf(b.last), rate.Limit(b.limit.rate))
 		b.tokens.SetBurstAt(timeOf(b.last), int(b.limit.burst))
 	}
 }
 
-// take is like a table's; gone says that the bucket isn't its key's any more. by is who competes for it.
+// take is like a table's; gone says that the bucket isn't its key's any more. by is who competes
+// for it.
 func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -274,8 +279,8 @@ func (b *bucket) enlist(c *cluster) {
 	}
 }
 
-// owe takes from the bucket what n tokens count as above n while the node is alone. The bucket may be
-// left in debt.
+// owe takes from the bucket what n tokens count as above n while the node is alone. The bucket may
+// be left in debt.
 func (b *bucket) owe(at time.Time, n int64, c *cluster) {
 	s := &b.share
 	s.carry += float64(n) * (s.alone(c.nodes.Load()) - 1)
@@ -310,7 +315,8 @@ func (b *bucket) giveBack(g *grant) {
 	b.share.giveBack(g)
 }
 
-// retire reports whether the bucket is full, and so the same as none; if so, it is nobody's from now on.
+// retire reports whether the bucket is full, and so the same as none; if so, it is nobody's from
+// now on.
 func (b *bucket) retire(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

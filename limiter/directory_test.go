@@ -30,7 +30,8 @@ func TestRateLimiterTakesTokensBack(t *testing.T) {
 	f(1, 2*time.Second, true, 0)
 }
 
-// What the wrapper is for: a bare rate.Limiter credits an interval twice when times come late. If this fails, it has been mended.
+// What the wrapper is for: a bare rate.Limiter credits an interval twice when times come late. If
+// this fails, it has been mended.
 func TestRateLimiterBelievesLateTimes(t *testing.T) {
 	lim := rate.NewLimiter(10, 10)
 	allowed := 0
@@ -58,7 +59,8 @@ func TestRateLimiterBelievesLateTimes(t *testing.T) {
 	}
 }
 
-// More callers than there is room for share a bucket. It is never another's, and its tokens come back like any others.
+// More callers than there is room for share a bucket. It is never another's, and its tokens come
+// back like any others.
 func TestL8_DirectoryIsBounded(t *testing.T) {
 	const callers = 20_000
 	l := newLimiter(t, testConfig(), enforced(

@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// fairness divides the global bucket between merchants while it is short, so that one that asks for twenty
-// times its share takes nothing from the others.
+// fairness divides the global bucket between merchants while it is short, so that one that asks for
+// twenty times its share takes nothing from the others.
 //
-// Tokens go by rank. A purchase within its merchant's guaranteed rate may take the last token. One within
-// the merchant's fair share leaves a little to those, if there are any: a quarter of the reserve where the
-// merchant asks for no more than that, half where it does. What is above both leaves the whole reserve. So nothing is lost: a
-// token that nobody of a higher rank needs goes to whoever asks, and all together never let pass more than
-// the bucket does.
+// Tokens go by rank. A purchase within its merchant's guaranteed rate may take the last token. One
+// within the merchant's fair share leaves a little to those, if there are any: a quarter of the
+// reserve where the merchant asks for no more than that, half where it does. What is above both
+// leaves the whole reserve. So nothing is lost: a token that nobody of a higher rank needs goes to
+// whoever asks, and all together never let pass more than the bucket does.
 //
-// The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what merchants
-// asked for lately on this node, found anew every settleEvery. The node divides its even part of what
-// guaranteed rates leave of the global rate, and what they leave unused on it. So all shares of all nodes
-// together are at most the global rate, whoever asks where.
+// The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what
+// merchants asked for lately on this node, found anew every settleEvery. The node divides its even
+// part of what guaranteed rates leave of the global rate, and what they leave unused on it. So all
+// shares of all nodes together are at most the global rate, whoever asks where.
 //
-// It keeps a tenant for each merchant that has come, Config.Merchants at most, and works on those that
-// came in the last seconds. A merchant without room has rank excess.
+// It keeps a tenant for each merchant that has come, Config.Merchants at most, and works on those
+// that came in the last seconds. A merchant without room has rank excess.
 type fairness struct {
 	room    int // fixed
 	tenants atomic.Pointer[map[string]*tenant]
@@ -77,10 +77,11 @@ const (
 	idleSpan = int64(3e9)
 	// paceBurst is how much of a share may be spent at once, in time: crowds come in bursts.
 	paceBurst = int64(500e6)
-	// divided is how much of the rest is divided; what is left evens out that purchases come unevenly.
+	// divided is how much of the rest is divided; what is left evens out that purchases come
+	// unevenly.
 	divided = 0.99
-	// reserveSpan is how much of the global bucket is kept for those within their share, in time, and at
-	// most half of it.
+	// reserveSpan is how much of the global bucket is kept for those within their share, in time,
+	// and at most half of it.
 	reserveSpan = 0.1
 )
 
@@ -128,8 +129,8 @@ func (p *pace) set(rate float64) {
 	p.interval.Store(interval)
 }
 
-// apply takes what a document says of shares. The global bucket is shared by some number of nodes; shared
-// says that it is one bucket for all of them.
+// apply takes what a document says of shares. The global bucket is shared by some number of nodes;
+// shared says that it is one bucket for all of them.
 func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -278,8 +279,8 @@ func (f *fairness) settle(now int64, part func(merchant string) (float64, bool))
 	f.divide(part)
 }
 
-// divide gives each active merchant its guaranteed rate, and divides the rest: whoever needs less than the
-// level gets it, the others get the level.
+// divide gives each active merchant its guaranteed rate, and divides the rest: whoever needs less
+// than the level gets it, the others get the level.
 func (f *fairness) divide(part func(merchant string) (float64, bool)) {
 	needs, rest := make([]need, 0, len(f.active)), f.rest
 	for i, t := range f.active {
@@ -307,8 +308,8 @@ type need struct {
 	beyond, weight float64
 }
 
-// fill divides what there is: it returns the level, by weight, up to which everybody gets what it needs. It
-// sorts needs.
+// fill divides what there is: it returns the level, by weight, up to which everybody gets what it
+// needs. It sorts needs.
 func fill(needs []need, have float64) (level float64) {
 	weights := 0.0
 	for _, n := range needs {
@@ -325,8 +326,8 @@ func fill(needs []need, have float64) (level float64) {
 	return level
 }
 
-// reserve is how many tokens of the global bucket a purchase above its share leaves; 0 where a merchant is
-// alone.
+// reserve is how many tokens of the global bucket a purchase above its share leaves; 0 where a
+// merchant is alone.
 func (f *fairness) reserve(l *limit) int64 {
 	if f == nil || !f.contested.Load() {
 		return 0
@@ -346,8 +347,8 @@ type rival struct {
 	assured bool      // it has spent a token of its guaranteed rate already
 }
 
-// rank says which rank n tokens have, of a bucket that has some, and how many are missing where it may not
-// have them. What it takes of its share is spent.
+// rank says which rank n tokens have, of a bucket that has some, and how many are missing where it
+// may not have them. What it takes of its share is spent.
 func (r *rival) rank(l *limit, tokens float64, n, now int64) (as rank, missing float64) {
 	keep, left := float64(r.fair.reserve(l)), tokens-float64(n)+tokenSlack
 	switch {
@@ -383,8 +384,9 @@ func (r *rival) floor(keep float64) float64 {
 	return 0
 }
 
-// Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one: who has it
-// is let in where others are turned away for want of capacity. Request.Assured says so to Allow.
+// Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one: who
+// has it is let in where others are turned away for want of capacity. Request.Assured says so to
+// Allow.
 func (l *Limiter) Guaranteed(merchant string, now time.Time) bool {
 	moment := l.clock.at(now)
 	t := l.fair.of(merchant, 0, moment, l)

@@ -41,7 +41,8 @@ func within(t *testing.T, let map[string]int, name string, rate float64, span ti
 
 const fairSpan = 20 * time.Second
 
-// TestFair_OneTakesNothingFromTheOthers: a merchant at twenty times its share gets what the others leave.
+// TestFair_OneTakesNothingFromTheOthers: a merchant at twenty times its share gets what the others
+// leave.
 func TestFair_OneTakesNothingFromTheOthers(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 1000, Burst: 500}), 1)
 	let := merchants{"a": 190, "b": 190, "c": 100, "d": 7, "hog": 4000}.offer(l, 0, fairSpan)
@@ -67,8 +68,8 @@ func TestFair_MaxMinByWeight(t *testing.T) {
 	within(t, let, "light", 850/4, fairSpan)
 }
 
-// TestFair_GuaranteedAndCeiling: a guaranteed rate is there however many want more, the rate of the policy is
-// the most that its merchant gets, and what is guaranteed and not used is for the others.
+// TestFair_GuaranteedAndCeiling: a guaranteed rate is there however many want more, the rate of the
+// policy is the most that its merchant gets, and what is guaranteed and not used is for the others.
 func TestFair_GuaranteedAndCeiling(t *testing.T) {
 	doc := enforced(
 		Policy{Key: Global, Rate: 1000, Burst: 500},
@@ -96,7 +97,8 @@ func TestFair_GuaranteedAndCeiling(t *testing.T) {
 	}
 }
 
-// TestFair_AloneHasAll: without anybody to compete with, a merchant has the limit to its last token.
+// TestFair_AloneHasAll: without anybody to compete with, a merchant has the limit to its last
+// token.
 func TestFair_AloneHasAll(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 10, Burst: 100}), 1)
 	got := 0
@@ -117,7 +119,8 @@ func TestFair_WhoComesLater(t *testing.T) {
 	within(t, merchants{"hog": 20_000, "late": 400}.offer(l, 10*time.Second, 20*time.Second), "late", 400, 10*time.Second)
 }
 
-// TestFair_InventedMerchants: memory doesn't grow with names, and those known go on having their share.
+// TestFair_InventedMerchants: memory doesn't grow with names, and those known go on having their
+// share.
 func TestFair_InventedMerchants(t *testing.T) {
 	cfg := testConfig()
 	cfg.Merchants = 50
@@ -134,7 +137,8 @@ func TestFair_InventedMerchants(t *testing.T) {
 	}
 }
 
-// TestFair_OverNodes: the hog comes to two nodes, a small merchant to the third alone, another one to all.
+// TestFair_OverNodes: the hog comes to two nodes, a small merchant to the third alone, another one
+// to all.
 func TestFair_OverNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(
@@ -234,8 +238,8 @@ func TestDocument_Guarantees(t *testing.T) {
 	}
 }
 
-// TestDocument_At: what is over is gone, what is temporary is in its place until then, and when it changes
-// next is said.
+// TestDocument_At: what is over is gone, what is temporary is in its place until then, and when it
+// changes next is said.
 func TestDocument_At(t *testing.T) {
 	end := func(d time.Duration) End { return End{at(d)} }
 	doc := Document{[]Policy{
@@ -310,8 +314,8 @@ func TestGiveBack(t *testing.T) {
 	}
 }
 
-// TestFair_AloneOverNodes: a merchant alone has the whole limit over three nodes, though none of them knows that
-// nobody comes to the others, and its first burst.
+// TestFair_AloneOverNodes: a merchant alone has the whole limit over three nodes, though none of
+// them knows that nobody comes to the others, and its first burst.
 func TestFair_AloneOverNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: Global, Rate: 300, Burst: 100}))

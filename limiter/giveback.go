@@ -2,8 +2,8 @@ package limiter
 
 import "time"
 
-// GiveBack returns the tokens of a request that was allowed, and that turned out to have cost nothing: it
-// was a repeat. No bucket gets above its burst.
+// GiveBack returns the tokens of a request that was allowed, and that turned out to have cost
+// nothing: it was a repeat. No bucket gets above its burst.
 func (l *Limiter) GiveBack(req *Request, now time.Time) {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)

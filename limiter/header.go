@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// AppendRateLimit appends the value of the RateLimit field (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the
-// policy still has, and after how many seconds it has the next one or, of an allowed request, all of them. It appends nothing when
-// there is no policy, or it is the global one, whose state is nobody's business.
+// AppendRateLimit appends the value of the RateLimit field
+// (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the policy still has, and
+// after how many seconds it has the next one or, of an allowed request, all of them. It appends
+// nothing when there is no policy, or it is the global one, whose state is nobody's business.
 //
 // Remaining is what this node takes the cluster's bucket to have.
 func AppendRateLimit(dst []byte, d *Decision) []byte {
@@ -26,8 +27,8 @@ func AppendRateLimit(dst []byte, d *Decision) []byte {
 	return strconv.AppendInt(dst, ceilSeconds(wait), 10)
 }
 
-// AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's quota, which is its burst, and in how many seconds
-// it refills. It appends nothing when AppendRateLimit wouldn't.
+// AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's quota, which is
+// its burst, and in how many seconds it refills. It appends nothing when AppendRateLimit wouldn't.
 func AppendPolicy(dst []byte, d *Decision) []byte {
 	if !d.public() {
 		return dst
@@ -41,7 +42,8 @@ func AppendPolicy(dst []byte, d *Decision) []byte {
 
 func (d *Decision) public() bool { return d.Policy != nil && d.Policy.Key != Global }
 
-// appendName appends the policy's name as a string of a structured field. Names have nothing that would need a backslash.
+// appendName appends the policy's name as a string of a structured field. Names have nothing that
+// would need a backslash.
 func (d *Decision) appendName(dst []byte) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, d.Policy.Name...)

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// History counts the purchases that came to the limits, by caller and second, for as long as HistorySpan: by
-// it Preview says what other limits would have refused. Its memory is fixed: maxHistories callers, of which
-// the least busy one gives way to one that comes. It is safe for concurrent use; Count takes no lock and
-// allocates nothing but for a caller that is new.
+// History counts the purchases that came to the limits, by caller and second, for as long as
+// HistorySpan: by it Preview says what other limits would have refused. Its memory is fixed:
+// maxHistories callers, of which the least busy one gives way to one that comes. It is safe for
+// concurrent use; Count takes no lock and allocates nothing but for a caller that is new.
 type History struct {
 	began time.Time // fixed
 
@@ -22,7 +22,8 @@ type History struct {
 
 type historyKey struct{ merchant, caller string }
 
-// historyRow has a count for each second: the second in its upper half, what came in it in the lower.
+// historyRow has a count for each second: the second in its upper half, what came in it in the
+// lower.
 type historyRow [historySeconds]atomic.Uint64
 
 const (
@@ -86,8 +87,8 @@ func (r *historyRow) before(second uint64) (counts []uint32, sum uint64) {
 // replaceEvery is how often a caller takes the place of another, in seconds.
 const replaceEvery = 5
 
-// add makes the row of a caller that comes for the first time. In a full history it takes the place of the
-// caller that came least, or has to wait for it.
+// add makes the row of a caller that comes for the first time. In a full history it takes the place
+// of the caller that came least, or has to wait for it.
 func (h *History) add(merchant, caller string, second uint64) *historyRow {
 	if second < h.next.Load() {
 		return nil

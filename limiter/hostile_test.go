@@ -34,8 +34,8 @@ func TestHostile_TenThousandPolicies(t *testing.T) {
 	}
 }
 
-// TestHostile_InventedNames: after each kind has met 100,000 invented keys at one moment, the heap is as large as
-// after the first few, and no key has had more than its burst.
+// TestHostile_InventedNames: after each kind has met 100,000 invented keys at one moment, the heap
+// is as large as after the first few, and no key has had more than its burst.
 func TestHostile_InventedNames(t *testing.T) {
 	var policies []Policy
 	for _, key := range kindNames {
@@ -71,8 +71,8 @@ func TestHostile_InventedNames(t *testing.T) {
 	runtime.KeepAlive(l)
 }
 
-// TestHostile_ClockJumps: a clock that jumps, ahead and back, is worth one full bucket and refuses nobody for
-// good; shares of merchants go on, too.
+// TestHostile_ClockJumps: a clock that jumps, ahead and back, is worth one full bucket and refuses
+// nobody for good; shares of merchants go on, too.
 func TestHostile_ClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour, -30 * time.Second, 20 * 365 * 24 * time.Hour, -20 * 365 * 24 * time.Hour} {
 		l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 100, Burst: 50}), 1)
@@ -93,8 +93,8 @@ func TestHostile_ClockJumps(t *testing.T) {
 	}
 }
 
-// TestHostile_PoolClockGoesBack: the pool's clock goes back after a failover, and the new one has forgotten
-// everything: the limit is neither lost nor doubled.
+// TestHostile_PoolClockGoesBack: the pool's clock goes back after a failover, and the new one has
+// forgotten everything: the limit is neither lost nor doubled.
 func TestHostile_PoolClockGoesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: Caller, Rate: 200, Burst: 200}))

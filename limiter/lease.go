@@ -13,8 +13,8 @@ type Pool interface {
 	Exchange(ctx context.Context, asks []Ask) error
 }
 
-// Ask is what a node wants of one bucket of the cluster, and the answer. The bucket gains Den tokens
-// in Num microseconds, and takes Window microseconds from empty to full.
+// Ask is what a node wants of one bucket of the cluster, and the answer. The bucket gains Den
+// tokens in Num microseconds, and takes Window microseconds from empty to full.
 type Ask struct {
 	Key    string
 	Back   int64 // tokens that were granted and are not needed
@@ -25,7 +25,8 @@ type Ask struct {
 	// Floor says how far from full the node takes the bucket for, in microseconds. It counts where
 	// the pool takes it for full: a pool that has forgotten gives nobody a second burst.
 	Floor int64
-	// Keep is what is left in the bucket, in microseconds of the window, but for the Vital tokens of Want.
+	// Keep is what is left in the bucket, in microseconds of the window, but for the Vital tokens
+	// of Want.
 	Keep  int64
 	Vital int64
 
@@ -35,13 +36,13 @@ type Ask struct {
 }
 
 const (
-	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. What has less
-	// than a token in that time is asked for request by request: rates up to 20 per second.
+	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. What has
+	// less than a token in that time is asked for request by request: rates up to 20 per second.
 	leaseEvery = 50 * time.Millisecond
 	// leaseAhead bounds what a node holds of one key: the tokens of this time.
 	leaseAhead = 2 * leaseEvery
-	// leaseBurst is the least burst of a leased key over all nodes, in time: what is given back must
-	// find room. Each node by itself keeps to the policy's burst.
+	// leaseBurst is the least burst of a leased key over all nodes, in time: what is given back
+	// must find room. Each node by itself keeps to the policy's burst.
 	leaseBurst = 4 * leaseEvery
 	// leaseLife is how long a lease may be spent after the last exchange.
 	leaseLife = 5 * leaseEvery
@@ -65,8 +66,9 @@ type terms struct {
 	window int64 // µs
 }
 
-// newTerms returns the terms of a policy. Numbers stay below 2⁵³, so that a script can multiply them
-// exactly: above 1 per second the rate is in thousandths, below it the interval is in microseconds.
+// newTerms returns the terms of a policy. Numbers stay below 2⁵³, so that a script can multiply
+// them exactly: above 1 per second the rate is in thousandths, below it the interval is in
+// microseconds.
 func newTerms(p *Policy) terms {
 	t := terms{num: 1e9, den: int64(math.Round(p.Rate * 1000))}
 	if p.Rate < 1 {
@@ -125,7 +127,8 @@ func (s *share) part(nodes int64) float64 {
 // for the cluster's, of which the other nodes take their parts meanwhile.
 func (s *share) alone(nodes int64) float64 { return 1 / s.part(nodes) }
 
-// debt is how much longer a bucket takes to fill because n tokens count as more while the node is alone.
+// debt is how much longer a bucket takes to fill because n tokens count as more while the node is
+// alone.
 func (c *cluster) debt(s *share, l *limit, n int64) int64 {
 	if c == nil {
 		return 0
@@ -181,8 +184,8 @@ func (s *share) came(n int64) {
 	}
 }
 
-// answer takes an answer into account. waited is what requests waited for in this ask, served what of
-// it was granted.
+// answer takes an answer into account. waited is what requests waited for in this ask, served what
+// of it was granted.
 func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
@@ -196,8 +199,8 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.known, s.count, s.asked = true, a.Count, now
 }
 
-// renew returns what to give back and to want, by what was asked for since the last time, and whether
-// the key is still of interest.
+// renew returns what to give back and to want, by what was asked for since the last time, and
+// whether the key is still of interest.
 func (s *share) renew(l *limit, now int64) (back, want int64, keep bool) {
 	passed := max(float64(now-s.renewed)/1e9, 1e-3)
 	if s.renewed == 0 {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Request is what a decision is about. A kind whose fields are empty doesn't apply: a status read has no user, a payment notice no
-// caller. The strings are only looked at during the call.
+// Request is what a decision is about. A kind whose fields are empty doesn't apply: a status read
+// has no user, a payment notice no caller. The strings are only looked at during the call.
 type Request struct {
 	Merchant string
 	Caller   string // of the merchant
@@ -20,9 +20,11 @@ type Request struct {
 	Activity string
 	SKU      string // of the activity
 	IP       netip.Addr
-	// Cost is how many tokens the request takes of each bucket; less than 1 counts as 1. A bucket that is smaller is taken whole.
+	// Cost is how many tokens the request takes of each bucket; less than 1 counts as 1. A bucket
+	// that is smaller is taken whole.
 	Cost int
-	// Shadow makes all policies count only, whatever their mode: for an operator that has switched limits to shadow.
+	// Shadow makes all policies count only, whatever their mode: for an operator that has switched
+	// limits to shadow.
 	Shadow bool
 	// Assured says that Guaranteed has given a token for it.
 	Assured bool
@@ -31,17 +33,20 @@ type Request struct {
 // Decision is the answer to a Request.
 type Decision struct {
 	Allowed bool
-	// Global says that the global limit refused: it is the system's capacity that is used up, not the caller's share of it.
+	// Global says that the global limit refused: it is the system's capacity that is used up, not
+	// the caller's share of it.
 	Global bool
-	// Policy is the one that refused; of an allowed request, the enforced one that has the least of its bucket left, never the
-	// global one. nil when there is none. It belongs to the limiter and doesn't change.
+	// Policy is the one that refused; of an allowed request, the enforced one that has the least of
+	// its bucket left, never the global one. nil when there is none. It belongs to the limiter and
+	// doesn't change.
 	Policy *Policy
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
 	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it.
 	Limit     int64
 	Remaining int64
-	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes them; 0 when allowed.
+	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
+	// them; 0 when allowed.
 	RetryAfter time.Duration
 	// Reset is when the bucket will be full, if nobody takes of it.
 	Reset time.Duration
@@ -63,11 +68,13 @@ const (
 	kinds
 )
 
-// kindNames are in the order of evaluation, from narrow to wide. The caller comes first: what it may not do anyway, it can't do under
-// a million invented users either; each of them would need a slot.
+// kindNames are in the order of evaluation, from narrow to wide. The caller comes first: what it
+// may not do anyway, it can't do under a million invented users either; each of them would need a
+// slot.
 var kindNames = [kinds]Kind{Caller, User, IP, SKU, Activity, Merchant, Global}
 
-// Limiter decides requests by the policies that were last applied. It is safe for use by many goroutines; New makes it.
+// Limiter decides requests by the policies that were last applied. It is safe for use by many
+// goroutines; New makes it.
 type Limiter struct {
 	cfg    Config // the three are fixed
 	clock  *clock
@@ -128,8 +135,9 @@ type grant struct {
 // home is where the grant's bucket is.
 func (g *grant) home() home { return home{bucket: g.bucket, table: g.table, key: g.key} }
 
-// New returns a limiter that has no policies yet and allows everything. now is the time by the clock of which all other times will be.
-// With a pool, limits hold over all nodes that share it, and Run has to run; nil is a node alone.
+// New returns a limiter that has no policies yet and allows everything. now is the time by the
+// clock of which all other times will be. With a pool, limits hold over all nodes that share it,
+// and Run has to run; nil is a node alone.
 func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -143,8 +151,8 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	return l, nil
 }
 
-// Allow decides a request that arrived at now: all policies that concern it have a token for it, or none loses one. It doesn't block
-// and doesn't allocate, but for a merchant or caller that is new.
+// Allow decides a request that arrived at now: all policies that concern it have a token for it, or
+// none loses one. It doesn't block and doesn't allocate, but for a merchant or caller that is new.
 func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)
@@ -243,8 +251,8 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 	return d
 }
 
-// askPool asks the pool for the tokens that no lease has, all at once. It returns which grant refuses,
-// -1 where none does. A grant in shadow that is refused only gets its wait.
+// askPool asks the pool for the tokens that no lease has, all at once. It returns which grant
+// refuses, -1 where none does. A grant in shadow that is refused only gets its wait.
 func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 	for i := range grants {
 		if g := &grants[i]; g.must && g.wait == 0 {
@@ -341,7 +349,8 @@ func (d *Decision) describe(g *grant) {
 	d.Reset = time.Duration(max(float64(d.Limit)-g.left, 0) * float64(g.limit.interval))
 }
 
-// tokenSlack lets a count of tokens that floating point made a little too small show as the number that it is.
+// tokenSlack lets a count of tokens that floating point made a little too small show as the number
+// that it is.
 const tokenSlack = 1e-6
 
 func (g *grant) giveBack(c *cluster) {
@@ -408,7 +417,8 @@ func poolName(key Kind, owner, name string) string {
 	return string(key) + ":" + owner + "/" + name
 }
 
-// hashNames returns the key of a name within its owner. The two have seeds of their own, or their order wouldn't matter.
+// hashNames returns the key of a name within its owner. The two have seeds of their own, or their
+// order wouldn't matter.
 func (l *Limiter) hashNames(owner, name string) uint64 {
 	return max(1, maphash.String(l.hashes[0], owner)+maphash.String(l.hashes[1], name)) // 0 is a slot without a key
 }
@@ -419,11 +429,11 @@ func (l *Limiter) hashAddr(a netip.Addr) uint64 {
 	return max(1, maphash.Bytes(l.hashes[0], b[:]))
 }
 
-// Apply puts a document in force on a node that is one of some number of nodes. With a pool the number
-// says only what a node's part is of a key that it hasn't seen; without one the nodes share each limit
-// evenly. The document is validated and made ready as a whole, then swapped in; after an error, all is as
-// before. Buckets keep their tokens, as far as they fit: see limit. Nobody gets a token by an edit. When
-// Apply returns, every later Allow decides by the document, which is copied.
+// Apply puts a document in force on a node that is one of some number of nodes. With a pool the
+// number says only what a node's part is of a key that it hasn't seen; without one the nodes share
+// each limit evenly. The document is validated and made ready as a whole, then swapped in; after an
+// error, all is as before. Buckets keep their tokens, as far as they fit: see limit. Nobody gets a
+// token by an edit. When Apply returns, every later Allow decides by the document, which is copied.
 func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if err := doc.Validate(); err != nil {
 		return err

@@ -75,7 +75,8 @@ func admit(l *Limiter, req Request, perSecond int, from, to time.Duration) int {
 	}
 }
 
-// One caller at 137/s with a burst of 10 is offered 800/s for a minute: 10 + 137·60 are admitted, by each kind of bucket.
+// One caller at 137/s with a burst of 10 is offered 800/s for a minute: 10 + 137·60 are admitted,
+// by each kind of bucket.
 func TestAdmitsBurstPlusRate(t *testing.T) {
 	req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1")}
 	for _, key := range kindNames {
@@ -88,7 +89,8 @@ func TestAdmitsBurstPlusRate(t *testing.T) {
 	}
 }
 
-// The rate changes under load, up and down: the new one is in force at once, and the edit lets no burst through.
+// The rate changes under load, up and down: the new one is in force at once, and the edit lets no
+// burst through.
 func TestChangeUnderLoadIsNoBurst(t *testing.T) {
 	req := Request{Merchant: "m", Caller: "c", User: "u"}
 	for _, key := range []Kind{Global, Merchant, Caller, User} {
@@ -110,7 +112,8 @@ func TestChangeUnderLoadIsNoBurst(t *testing.T) {
 	}
 }
 
-// Nobody gains by an edit that raises the burst: neither who has no bucket, nor who had a policy of its own, nor who gets one.
+// Nobody gains by an edit that raises the burst: neither who has no bucket, nor who had a policy of
+// its own, nor who gets one.
 func TestEditGivesNobodyABucket(t *testing.T) {
 	for _, key := range []Kind{Caller, User} {
 		req := func(name string) Request { return Request{Merchant: "m", Caller: name, User: name} }
@@ -138,7 +141,8 @@ func TestEditGivesNobodyABucket(t *testing.T) {
 	}
 }
 
-// A key that never had a bucket gets a large one of its own, still nearly empty, and loses it again: it has what it had.
+// A key that never had a bucket gets a large one of its own, still nearly empty, and loses it
+// again: it has what it had.
 func TestEditsUndoneGiveNothing(t *testing.T) {
 	for _, key := range []Kind{Caller, User} {
 		template := func(burst int64) Policy { return Policy{Name: "t", Key: key, Rate: 1, Burst: burst} }
@@ -204,7 +208,8 @@ func TestEditsByTheHundredGiveNothing(t *testing.T) {
 	}
 }
 
-// A caller that floods is refused by its own limit, and its merchant's other callers have all that is the merchant's.
+// A caller that floods is refused by its own limit, and its merchant's other callers have all that
+// is the merchant's.
 func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Caller, Rate: 0.001, Burst: 10}, Policy{Key: Merchant, Rate: 0.001, Burst: 100}, Policy{Key: Global, Rate: 0.01, Burst: 1000},
@@ -236,7 +241,8 @@ func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 	}
 }
 
-// What every step took is given back when the widest one refuses: exactly, and by every kind of bucket.
+// What every step took is given back when the widest one refuses: exactly, and by every kind of
+// bucket.
 func TestRefusalGivesEverythingBack(t *testing.T) {
 	var policies []Policy
 	for _, key := range kindNames {
@@ -309,7 +315,8 @@ func TestShadowCountsAndRefusesNothing(t *testing.T) {
 	f("merchant", 5, 5, 1, 0)
 }
 
-// A shadow bucket is as an enforced one would be: it gives back what a wider refusal undoes, and a turn to enforce is no gift.
+// A shadow bucket is as an enforced one would be: it gives back what a wider refusal undoes, and a
+// turn to enforce is no gift.
 func TestShadowBucketIsWhatAnEnforcedOneWouldBe(t *testing.T) {
 	doc := func(mode Mode) Document {
 		return enforced(Policy{Key: Caller, Rate: 0.001, Burst: 5, Mode: mode}, Policy{Key: Merchant, Rate: 0.001, Burst: 3})
@@ -497,7 +504,8 @@ func TestStatsOutliveEdits(t *testing.T) {
 	}
 }
 
-// Time stands still, so whatever many goroutines and edits do, no more than the first burst may be admitted by any bucket.
+// Time stands still, so whatever many goroutines and edits do, no more than the first burst may be
+// admitted by any bucket.
 func TestConcurrentRequestsAndEdits(t *testing.T) {
 	const burst = 5000
 	doc := func(i int) Document {

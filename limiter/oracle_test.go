@@ -13,8 +13,8 @@ import (
 
 var oracleSeed = flag.Uint64("oracle.seed", 0, "run this seed of TestAgainstTheOracle instead of 1 to 40")
 
-// oracle is the limiter in its plainest and slowest form: exact rational tokens, and a bucket for every key of a small world from the
-// start, so that nothing is ever forgotten or found again.
+// oracle is the limiter in its plainest and slowest form: exact rational tokens, and a bucket for
+// every key of a small world from the start, so that nothing is ever forgotten or found again.
 type oracle struct {
 	buckets map[Kind]map[string]*oracleBucket
 	inForce map[Kind]bool
@@ -90,8 +90,8 @@ func policyFor(doc Document, kind Kind, key string) Policy {
 // verdicts is what each policy said to one request.
 type verdicts map[string]bool
 
-// check demands the verdicts that the oracle has, and takes the tokens. Where a bucket is within a rounding error of the cost, the
-// limiter is believed.
+// check demands the verdicts that the oracle has, and takes the tokens. Where a bucket is within a
+// rounding error of the cost, the limiter is believed.
 func (o *oracle) check(r *Request, moment int64, got Decision, said verdicts) error {
 	close := big.NewRat(1, 100_000)
 	var takes []func()
@@ -162,7 +162,8 @@ func keyOf(kind Kind, r *Request) string {
 	return ""
 }
 
-// newWorld names the keys that there are. Those of one table are of different segments, each of which keeps its own time.
+// newWorld names the keys that there are. Those of one table are of different segments, each of
+// which keeps its own time.
 func newWorld(l *Limiter) map[Kind][]string {
 	world := map[Kind][]string{Global: {""}}
 	for m := range 2 {
@@ -247,7 +248,8 @@ func votes(l *Limiter) (yes, no []uint64) {
 	return yes, no
 }
 
-// TestAgainstTheOracle makes random requests and edits while the clock creeps, runs, comes late, and jumps both ways.
+// TestAgainstTheOracle makes random requests and edits while the clock creeps, runs, comes late,
+// and jumps both ways.
 func TestAgainstTheOracle(t *testing.T) {
 	seeds := []uint64{*oracleSeed}
 	if *oracleSeed == 0 {

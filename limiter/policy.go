@@ -13,8 +13,9 @@ import (
 // Kind says whose tokens a policy counts.
 type Kind string
 
-// The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name elsewhere is somebody else. An IPv6
-// address counts with its /64, which is what one subscriber gets.
+// The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name
+// elsewhere is somebody else. An IPv6 address counts with its /64, which is what one subscriber
+// gets.
 const (
 	Global   Kind = "global"
 	Merchant Kind = "merchant"
@@ -28,9 +29,9 @@ const (
 // Mode says what a policy does with a request that is above it.
 type Mode string
 
-// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses nothing. Off
-// does nothing. Percent enforces for Policy.Percent of the keys, and is Shadow for the others; which keys
-// is found by hash, the same on every node and for every policy.
+// The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses
+// nothing. Off does nothing. Percent enforces for Policy.Percent of the keys, and is Shadow for the
+// others; which keys is found by hash, the same on every node and for every policy.
 const (
 	Enforce Mode = "enforce"
 	Shadow  Mode = "shadow"
@@ -38,10 +39,12 @@ const (
 	Percent Mode = "percent"
 )
 
-// Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens a second.
+// Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens
+// a second.
 //
-// Without Match it is the template for every key of its kind; with Match it is for that one, and the template isn't looked at: not
-// its rate and not its mode, so a policy in mode Off exempts the key that it matches. Match is written
+// Without Match it is the template for every key of its kind; with Match it is for that one, and
+// the template isn't looked at: not its rate and not its mode, so a policy in mode Off exempts the
+// key that it matches. Match is written
 //
 //	merchant, activity   name
 //	caller, user         merchant/name
@@ -59,11 +62,12 @@ type Policy struct {
 	// Percent is of the keys, 1 to 99, with mode Percent; else 0.
 	Percent int `json:"percent,omitempty"`
 
-	// Guaranteed is the rate that a merchant, named by Match, has for sure while the global bucket is short,
-	// in tokens per second; Rate is its ceiling. Together they are at most the global rate.
+	// Guaranteed is the rate that a merchant, named by Match, has for sure while the global bucket
+	// is short, in tokens per second; Rate is its ceiling. Together they are at most the global
+	// rate.
 	Guaranteed float64 `json:"guaranteed,omitempty"`
-	// Weight is the merchant's part of what the guaranteed rates leave, against those of the others; 0
-	// counts as 1.
+	// Weight is the merchant's part of what the guaranteed rates leave, against those of the
+	// others; 0 counts as 1.
 	Weight int `json:"weight,omitempty"`
 
 	// ExpiresAt ends the policy. The zero time is never.
@@ -99,8 +103,8 @@ const (
 	MaxPolicies   = 10_000
 	MaxNameLength = 64
 	MaxUserLength = 128
-	// MinRate is once in 100,000 s, a little less than once a day: what is rarer is a quota of the calendar and should be kept
-	// where a restart doesn't forget it.
+	// MinRate is once in 100,000 s, a little less than once a day: what is rarer is a quota of the
+	// calendar and should be kept where a restart doesn't forget it.
 	MinRate = 1e-5
 	// MaxRate is far above what a cluster answers; above it, a number is a slip of the keyboard.
 	MaxRate = 1e7
@@ -213,8 +217,8 @@ func (d *Document) checkGuarantees(m *mistakes) {
 	}
 }
 
-// At returns the document as it is in force at a time: without what is over, and with what is temporary in
-// its place; and when it will be another one, the zero time for never.
+// At returns the document as it is in force at a time: without what is over, and with what is
+// temporary in its place; and when it will be another one, the zero time for never.
 func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	ends := func(at End) bool { // and is not over
 		if at.IsZero() || !at.After(now) {
@@ -336,8 +340,9 @@ func (p *Policy) checkShare(m *mistakes) {
 	}
 }
 
-// checkRate says what is wrong with the rate, or "". Zero is refused though it could mean "nobody": it is also what a forgotten
-// field looks like, and closing a sale by hand is what switches are for, which carry a reason and an end.
+// checkRate says what is wrong with the rate, or "". Zero is refused though it could mean "nobody":
+// it is also what a forgotten field looks like, and closing a sale by hand is what switches are
+// for, which carry a reason and an end.
 func (p *Policy) checkRate() string {
 	switch {
 	case math.IsNaN(p.Rate) || math.IsInf(p.Rate, 0):
@@ -398,7 +403,8 @@ func (p *Policy) canonicalMatch() string {
 	return p.Match
 }
 
-// matchedAddr returns the address that a match of kind IP stands for, which of an IPv6 network is its first, or the zero Addr.
+// matchedAddr returns the address that a match of kind IP stands for, which of an IPv6 network is
+// its first, or the zero Addr.
 func matchedAddr(match string) netip.Addr {
 	if net, err := netip.ParsePrefix(match); err == nil {
 		if !net.Addr().Is6() || net.Addr().Is4In6() || net.Bits() != groupBits {
@@ -413,8 +419,8 @@ func matchedAddr(match string) netip.Addr {
 	return group(a)
 }
 
-// checkName says what is wrong with a name, or "". Names have the same form as ids in URLs, so that they need no quotes in headers
-// and can't contain the slash of a match.
+// checkName says what is wrong with a name, or "". Names have the same form as ids in URLs, so that
+// they need no quotes in headers and can't contain the slash of a match.
 func checkName(s string) string {
 	if s == "" {
 		return "is required"

@@ -34,9 +34,9 @@ type previewKey struct {
 	tokens float64
 }
 
-// PreviewOf plays what came against a document, second by second, as if each limit's bucket had been full at
-// the beginning, and as if what comes in a second came evenly. series are of one length. It works on the
-// policies of kinds caller, merchant and global.
+// PreviewOf plays what came against a document, second by second, as if each limit's bucket had
+// been full at the beginning, and as if what comes in a second came evenly. series are of one
+// length. It works on the policies of kinds caller, merchant and global.
 func PreviewOf(doc *Document, series []Series) Preview {
 	p := newPlay(doc, series)
 	for s := range p.length {
@@ -149,8 +149,8 @@ func (p *play) divide(want map[string]float64, have float64) map[string]float64 
 	return out
 }
 
-// pass lets a bucket run for a second, and returns how many of n it lets pass. A policy that refuses nobody
-// lets all pass, and what it would have refused is counted.
+// pass lets a bucket run for a second, and returns how many of n it lets pass. A policy that
+// refuses nobody lets all pass, and what it would have refused is counted.
 func (p *play) pass(key *previewKey, n float64, req Request) float64 {
 	if key.policy < 0 {
 		return n
@@ -221,8 +221,8 @@ func (p *play) result() (out Preview) {
 	return out
 }
 
-// MergeSeries adds up what came to several nodes, by caller. Each node's series end that many seconds before
-// now.
+// MergeSeries adds up what came to several nodes, by caller. Each node's series end that many
+// seconds before now.
 func MergeSeries(nodes [][]Series, ages []int) []Series {
 	type name struct{ merchant, caller string }
 	places := make(map[name]int)

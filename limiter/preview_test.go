@@ -15,7 +15,8 @@ func repeat(n uint32, count int) []uint32 {
 	return out
 }
 
-// TestPreviewOf: what is refused is what the buckets wouldn't have had, told by policy and by caller.
+// TestPreviewOf: what is refused is what the buckets wouldn't have had, told by policy and by
+// caller.
 func TestPreviewOf(t *testing.T) {
 	series := []Series{{"m1", "web", repeat(500, 100)}, {"m1", "app", repeat(10, 100)}, {"m2", "web", repeat(300, 100)}}
 	doc := enforced(
@@ -56,8 +57,8 @@ func TestPreviewOf(t *testing.T) {
 	}
 }
 
-// TestHistory: counts come back by second; what is older than its span is forgotten, and there is room for so
-// many callers.
+// TestHistory: counts come back by second; what is older than its span is forgotten, and there is
+// room for so many callers.
 func TestHistory(t *testing.T) {
 	h := NewHistory(at(0))
 	for i := range 10 {

@@ -1,18 +1,21 @@
 package limiter
 
-// rules are the limits of one kind: what governs its keys since an epoch. They are fixed once they are published.
+// rules are the limits of one kind: what governs its keys since an epoch. They are fixed once they
+// are published.
 //
-// The tables and directories keep the rules that their buckets are under beside the buckets, under the same lock, and carry the
-// buckets over when a request comes with newer ones. So a bucket's TAT is never read under another limit than it was written under,
-// and a request that is still working with an older snapshot is decided by the newer rules.
+// The tables and directories keep the rules that their buckets are under beside the buckets, under
+// the same lock, and carry the buckets over when a request comes with newer ones. So a bucket's TAT
+// is never read under another limit than it was written under, and a request that is still working
+// with an older snapshot is decided by the newer rules.
 type rules struct {
 	epoch    uint64
 	template *limit            // nil: keys that aren't in exact are not limited
 	exact    map[uint64]*limit // by the key's hash
-	// changed says that buckets mean something else than under the rules before, so that they have to be carried over.
+	// changed says that buckets mean something else than under the rules before, so that they have
+	// to be carried over.
 	changed bool
-	// orphans are the keys that lose the policy of their own and, where they have no bucket, have other tokens than the template's
-	// floor gives.
+	// orphans are the keys that lose the policy of their own and, where they have no bucket, have
+	// other tokens than the template's floor gives.
 	orphans []orphan
 }
 
@@ -46,7 +49,8 @@ func (r *rules) governs() bool {
 	return false
 }
 
-// follow makes the rules the successors of others, which may be nil, at a moment: it finds out what has changed, and sets the floors.
+// follow makes the rules the successors of others, which may be nil, at a moment: it finds out what
+// has changed, and sets the floors.
 func (r *rules) follow(old *rules, now int64) {
 	if old == nil {
 		return

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// tally counts a policy's decisions in stripes, so that two processors seldom write to the same cache line.
+// tally counts a policy's decisions in stripes, so that two processors seldom write to the same
+// cache line.
 type tally struct {
 	stripes [stripes]tallyStripe
 }
@@ -60,8 +61,8 @@ func (c *cluster) stats() PoolStats {
 	return out
 }
 
-// PolicyStats counts the decisions that a policy took part in, since it has been applied under its name for its kind. Their sum is how
-// often it was asked.
+// PolicyStats counts the decisions that a policy took part in, since it has been applied under its
+// name for its kind. Their sum is how often it was asked.
 type PolicyStats struct {
 	Policy   Policy
 	Allowed  uint64 // it let pass, and so did all others
@@ -79,7 +80,8 @@ type TableStats struct {
 	Evictions uint64 // slots that went from a full bucket to another key
 }
 
-// Stats returns the counters. It looks at every slot (a few ms for a million): for a scrape, not for a request.
+// Stats returns the counters. It looks at every slot (a few ms for a million): for a scrape, not
+// for a request.
 func (l *Limiter) Stats(now time.Time) Stats {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)

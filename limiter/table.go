@@ -7,14 +7,15 @@ import (
 
 // table holds the buckets of a kind with very many keys in a fixed number of slots of 16 bytes.
 //
-// A key has its slot among the reach slots from its home on, within one segment. What is looked up is never further away, and a slot
-// that was ever used is never unused again, so a search ends after reach slots at the latest and at the first unused one. A bucket
-// that is full again (its TAT has passed) is the same as none, so its slot can be given to another key and nobody gains by it. A key
-// that finds no slot is a stranger: all strangers of a segment share one bucket, under the limit of whoever asks. They get less than
-// they should, never more, and are counted.
+// A key has its slot among the reach slots from its home on, within one segment. What is looked up
+// is never further away, and a slot that was ever used is never unused again, so a search ends
+// after reach slots at the latest and at the first unused one. A bucket that is full again (its TAT
+// has passed) is the same as none, so its slot can be given to another key and nobody gains by it.
+// A key that finds no slot is a stranger: all strangers of a segment share one bucket, under the
+// limit of whoever asks. They get less than they should, never more, and are counted.
 //
-// A key is known by a 64-bit hash with a secret seed. Two keys of the same hash would share a bucket: among a million keys that has a
-// chance of 3 in 10⁸.
+// A key is known by a 64-bit hash with a secret seed. Two keys of the same hash would share a
+// bucket: among a million keys that has a chance of 3 in 10⁸.
 type table struct {
 	slots    []slot    // fixed; each segment has its part of them
 	segments []segment // fixed
@@ -90,8 +91,8 @@ func (s *segment) put(e *slot, key uint64, tat int64) {
 	*e = slot{key, tat}
 }
 
-// take asks the bucket of a key for the tokens of a request and writes the answer into g. It returns false, and g is not used, when no
-// limit governs the key.
+// take asks the bucket of a key for the tokens of a request and writes the answer into g. It
+// returns false, and g is not used, when no limit governs the key.
 func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *cluster, g *grant) bool {
 	i := t.index(key)
 	s := &t.segments[i]
@@ -162,8 +163,8 @@ func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *clu
 // maxShares bounds what a segment knows of keys in the pool.
 const maxShares = 128
 
-// shareOf returns what is known of a key in the pool, nil where there is no room. The segment's lock is
-// held.
+// shareOf returns what is known of a key in the pool, nil where there is no room. The segment's
+// lock is held.
 func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
 	known := s.shares[key]
 	if known == nil {
@@ -227,8 +228,8 @@ func (s *segment) giveBack(key uint64, n int64, l *limit) {
 	} // else the bucket became full and was forgotten
 }
 
-// giveBack returns what g took. It reports whether the pool has to be given it back, because nothing is
-// known here of the key's lease.
+// giveBack returns what g took. It reports whether the pool has to be given it back, because
+// nothing is known here of the key's lease.
 func (t *table) giveBack(g *grant) (orphaned bool) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()

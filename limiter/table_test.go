@@ -16,7 +16,8 @@ func (s *Stats) table(key Kind) TableStats {
 	return TableStats{}
 }
 
-// A hundred thousand users are invented where there is room for a thousand. Memory stays what it is; those without room share.
+// A hundred thousand users are invented where there is room for a thousand. Memory stays what it
+// is; those without room share.
 func TestL8_TableIsBounded(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 2}), 1)
 	before := len(l.tables[user].slots)
@@ -51,7 +52,8 @@ func TestL8_TableIsBounded(t *testing.T) {
 	}
 }
 
-// A million users at once fit the default, nearly all with a bucket of their own, and take no memory beyond the table.
+// A million users at once fit the default, nearly all with a bucket of their own, and take no
+// memory beyond the table.
 func TestL8_AMillionUsersFit(t *testing.T) {
 	l := newLimiter(t, DefaultConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 3}), 1)
 	var name [16]byte
@@ -82,7 +84,8 @@ func TestL8_AMillionUsersFit(t *testing.T) {
 	}
 }
 
-// However the table is flooded, a bucket that isn't full is never forgotten, so nobody gets another full one.
+// However the table is flooded, a bucket that isn't full is never forgotten, so nobody gets another
+// full one.
 func TestEvictionGivesNobodyABucket(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -139,7 +142,8 @@ func TestStrangersShare(t *testing.T) {
 	}
 }
 
-// A bucket that time filled and another key got meanwhile isn't there to be given back to; nobody else's is touched.
+// A bucket that time filled and another key got meanwhile isn't there to be given back to; nobody
+// else's is touched.
 func TestGiveBackAfterTheSlotWent(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 4}), 1)
 	table, rules := l.tables[user], l.snapshot.Load().steps[0].rules

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// top counts which keys are refused most, in fixed memory: the space-saving sketch (Metwally, Agrawal and
-// El Abbadi, 2005), twice, so that what is reported is of the last minute or two. A key that is refused
-// more often than one in topKeys of all refusals is in it for sure; a count may be too high by what the
-// place had before, which is told.
+// top counts which keys are refused most, in fixed memory: the space-saving sketch (Metwally,
+// Agrawal and El Abbadi, 2005), twice, so that what is reported is of the last minute or two. A key
+// that is refused more often than one in topKeys of all refusals is in it for sure; a count may be
+// too high by what the place had before, which is told.
 type top struct {
 	mu    sync.Mutex
 	began int64      // moment of now; guarded by mu, like what follows
@@ -22,8 +22,8 @@ const (
 	maxKeyName = MaxNameLength + 1 + MaxUserLength
 )
 
-// topSide is one span's sketch. The hashes and counts stand apart from the names, so that a look at all of
-// them is quick.
+// topSide is one span's sketch. The hashes and counts stand apart from the names, so that a look at
+// all of them is quick.
 type topSide struct {
 	hashes [topKeys]uint64
 	counts [topKeys]uint64
@@ -83,8 +83,8 @@ func (t *top) turn(moment int64) {
 type Hot struct {
 	Policy string `json:"policy"`
 	Key    string `json:"key"` // as in a match
-	// Refused is how often, or would have been with an enforced policy; Over how much of that may have
-	// been other keys.
+	// Refused is how often, or would have been with an enforced policy; Over how much of that may
+	// have been other keys.
 	Refused uint64 `json:"refused"`
 	Over    uint64 `json:"over,omitempty"`
 }

@@ -21,8 +21,8 @@ type PolicyUsage struct {
 	Allowed  float64 `json:"allowed"`
 	Refused  float64 `json:"refused"`
 	Shadowed float64 `json:"shadowed,omitempty"`
-	// Share is which part of the tokens of its only key (of everybody, or of the match) the node was
-	// granted lately; 0 where that isn't known.
+	// Share is which part of the tokens of its only key (of everybody, or of the match) the node
+	// was granted lately; 0 where that isn't known.
 	Share float64 `json:"share,omitempty"`
 }
 
@@ -142,7 +142,8 @@ type Usage struct {
 	Span     float64 // seconds that Top is of, at most
 }
 
-// ClusterUsage is a policy over all nodes: the sum, and each node's part, in the order of the nodes.
+// ClusterUsage is a policy over all nodes: the sum, and each node's part, in the order of the
+// nodes.
 type ClusterUsage struct {
 	PolicyUsage
 	Nodes []NodeUsage
@@ -166,7 +167,8 @@ type NodeHot struct {
 	Refused uint64
 }
 
-// Sum adds reports up. Policies come by how much they are asked, keys by how often they are refused.
+// Sum adds reports up. Policies come by how much they are asked, keys by how often they are
+// refused.
 func Sum(reports []NodeReport) Usage {
 	var out Usage
 	policies := make(map[string]int)

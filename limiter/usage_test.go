@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestTop_FindsTheHeavyHitters: keys that are refused often are found among a hundred thousand that are not,
-// with counts that are too high by what is told at most.
+// TestTop_FindsTheHeavyHitters: keys that are refused often are found among a hundred thousand that
+// are not, with counts that are too high by what is told at most.
 func TestTop_FindsTheHeavyHitters(t *testing.T) {
 	var top top
 	r := rand.New(rand.NewPCG(1, 2))

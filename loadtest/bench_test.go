@@ -9,7 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// What the generator costs: a crowd against a handler that says "sold out" and nothing else, both on the same cores.
+// What the generator costs: a crowd against a handler that says "sold out" and nothing else, both
+// on the same cores.
 func BenchmarkCrowd_SoldOut(b *testing.B) {
 	cfg := DefaultConfig()
 	cfg.Target, cfg.CallerKey, cfg.Activity, cfg.SKU = serveSoldOut(b), "key", "618-phones", "phone-x"
@@ -56,7 +57,8 @@ func BenchmarkLoad_SoldOut(b *testing.B) {
 	b.ReportMetric(float64(result.Generator.CPU.Nanoseconds())/float64(b.N), "cpu-ns/op") // the handler's too
 }
 
-// serveSoldOut serves a handler that says "sold out" and nothing else, until the benchmark ends, and returns its URL.
+// serveSoldOut serves a handler that says "sold out" and nothing else, until the benchmark ends,
+// and returns its URL.
 func serveSoldOut(b *testing.B) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	giveUp
 )
 
-// stage is where a buyer stands. The order matters: all keys are pressed before anything is paid or cancelled, so that two
-// accepted orders of one buyer are known to have been open at the same time.
+// stage is where a buyer stands. The order matters: all keys are pressed before anything is paid or
+// cancelled, so that two accepted orders of one buyer are known to have been open at the same time.
 type stage uint8
 
 const (
@@ -30,8 +30,8 @@ const (
 	gone
 )
 
-// buyer is one of the crowd. What it will do is decided when it arrives, from the seed and its number; one goroutine at a
-// time plays it.
+// buyer is one of the crowd. What it will do is decided when it arrives, from the seed and its
+// number; one goroutine at a time plays it.
 type buyer struct {
 	user   string
 	tries  [maxTries]try
@@ -100,7 +100,8 @@ func (w *worker) work(a *agenda) {
 	}
 }
 
-// play takes the buyer from stage to stage until it has to wait, and returns for how long, or is gone, and returns 0.
+// play takes the buyer from stage to stage until it has to wait, and returns for how long, or is
+// gone, and returns 0.
 func (w *worker) play(b *buyer, due time.Time) time.Duration {
 	since := due
 	if w.crowd.cfg.Within == 0 {
@@ -117,7 +118,8 @@ func (w *worker) play(b *buyer, due time.Time) time.Duration {
 	return 0
 }
 
-// step plays one request, or two at once, and moves the buyer on, unless the answer said to come back later.
+// step plays one request, or two at once, and moves the buyer on, unless the answer said to come
+// back later.
 func (w *worker) step(b *buyer, since time.Time) time.Duration {
 	t := &b.tries[b.at]
 	switch b.stage {
@@ -169,7 +171,8 @@ func (t *try) settles() bool { return t.promised() && t.intent != leave }
 // promised reports whether the key was accepted.
 func (t *try) promised() bool { return t.order != nil && t.order.promised }
 
-// press sends the current key, the first time perhaps twice at once, and waits and repeats as the answer says.
+// press sends the current key, the first time perhaps twice at once, and waits and repeats as the
+// answer says.
 func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 	b.sent++
 	first := b.sent == 1
@@ -199,7 +202,8 @@ func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 	return 0
 }
 
-// doubleClick sends the same purchase twice at once and returns the answer that decides: the refusal, where there is one.
+// doubleClick sends the same purchase twice at once and returns the answer that decides: the
+// refusal, where there is one.
 func (w *worker) doubleClick(b *buyer, t *try, since time.Time) *answer {
 	w.crowd.doubleClicks.Add(1)
 	go func() {

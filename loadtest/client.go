@@ -82,7 +82,8 @@ func newShop(targets []string, who credentials, timeout time.Duration, connectio
 	return s, nil
 }
 
-// reach reports an error when nobody listens at a target, which is worth more than a million failed requests.
+// reach reports an error when nobody listens at a target, which is worth more than a million failed
+// requests.
 func (s *shop) reach(ctx context.Context) error {
 	dialer := net.Dialer{Timeout: s.timeout}
 	for i := range s.doors {
@@ -181,7 +182,8 @@ func (h *hand) cancel(o *order, since time.Time) *answer {
 	return h.send(Cancel, since)
 }
 
-// read asks for an order, and lets the server wait for a change from queued. The body stays in h.response.
+// read asks for an order, and lets the server wait for a change from queued. The body stays in
+// h.response.
 func (h *hand) read(o *order, wait time.Duration, since time.Time) *answer {
 	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(o.id))
 	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])
@@ -227,7 +229,8 @@ func (h *hand) send(action Action, since time.Time) *answer {
 	return a
 }
 
-// read takes what matters out of a response. Strings are copied: the response's memory is used again.
+// read takes what matters out of a response. Strings are copied: the response's memory is used
+// again.
 func (a *answer) read(r *fasthttp.Response) {
 	a.replayed = string(r.Header.Peek("Idempotent-Replayed")) == "true"
 	if after := r.Header.Peek(fasthttp.HeaderRetryAfter); len(after) > 0 {

@@ -166,7 +166,8 @@ func (s *Summary) machine() string {
 	return fmt.Sprintf("%s with %d cores and %d connections", s.Run.OS, s.Generator.Cores, s.Generator.Connections)
 }
 
-// HTML returns the comparison as one page that needs nothing else, with the charts of both loads over each other.
+// HTML returns the comparison as one page that needs nothing else, with the charts of both loads
+// over each other.
 func (c *Comparison) HTML() []byte {
 	p := &page{}
 	p.f(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`)

@@ -57,7 +57,8 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// Loads that were not alike are compared, and that is said; what only one of them met is no number of the other.
+// Loads that were not alike are compared, and that is said; what only one of them met is no number
+// of the other.
 func TestCompare_LoadsThatAreNotAlike(t *testing.T) {
 	a, b := ran(100, 20), ran(200, 20)
 	b.Outcomes[SoldOut.String()] = Measure{Count: 3}

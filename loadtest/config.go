@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Config describes a crowd, the sale it comes to, and what it may cost. DefaultConfig has a value for everything but the
-// sale.
+// Config describes a crowd, the sale it comes to, and what it may cost. DefaultConfig has a value
+// for everything but the sale.
 type Config struct {
 	// Target is the base URL of the public listener, such as http://127.0.0.1:8080.
 	Target string
@@ -19,8 +19,8 @@ type Config struct {
 	Activity string
 	SKU      string
 	Quantity int
-	// Stock is how many units this crowd can get at most. 0 means not known: overselling and a "sold out" that comes too
-	// early are not judged then.
+	// Stock is how many units this crowd can get at most. 0 means not known: overselling and a
+	// "sold out" that comes too early are not judged then.
 	Stock int
 	// PerUser is how many units one buyer may have. 0 means no limit, or not known.
 	PerUser int
@@ -31,30 +31,34 @@ type Config struct {
 
 	// Buyers is how many there are.
 	Buyers int
-	// Within spreads the buyers' first clicks evenly over a time: departures are fixed in advance and latency counts from
-	// them. 0 is a closed model: the next buyer comes when an earlier one is done, latency counts from the sending.
+	// Within spreads the buyers' first clicks evenly over a time: departures are fixed in advance
+	// and latency counts from them. 0 is a closed model: the next buyer comes when an earlier one
+	// is done, latency counts from the sending.
 	Within time.Duration
-	// Seed decides what each buyer does. Names of buyers and keys contain it: the same seed twice at one sale is the same
-	// crowd repeating itself.
+	// Seed decides what each buyer does. Names of buyers and keys contain it: the same seed twice
+	// at one sale is the same crowd repeating itself.
 	Seed uint64
 	// Habits are what buyers do.
 	Habits Habits
 
-	// Concurrency is how many buyers are served at once. Connections are at most twice that, since a double click needs two.
+	// Concurrency is how many buyers are served at once. Connections are at most twice that, since
+	// a double click needs two.
 	Concurrency int
 	// RequestTimeout is how long a request may take before its outcome counts as not known.
 	RequestTimeout time.Duration
-	// Attempts is how often one key is sent at most, the first time included and double clicks not, while the answer says
-	// to come again or doesn't come.
+	// Attempts is how often one key is sent at most, the first time included and double clicks not,
+	// while the answer says to come again or doesn't come.
 	Attempts int
-	// Patience is the longest Retry-After that a buyer waits for; one who should wait longer leaves.
+	// Patience is the longest Retry-After that a buyer waits for; one who should wait longer
+	// leaves.
 	Patience time.Duration
 	// Deadline bounds the crowd as a whole; who was not served by then leaves.
 	Deadline time.Duration
 	// VerifyWithin is how long orders may take after the crowd to read as settled.
 	VerifyWithin time.Duration
 
-	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of each stage. It must not block.
+	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of
+	// each stage. It must not block.
 	Progress      func(Progress)
 	ProgressEvery time.Duration
 }
@@ -69,8 +73,9 @@ type Habits struct {
 	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
 }
 
-// DefaultHabits are those of an impatient but honest crowd: shops see between one and three buyers in ten press again before
-// the page has changed, and most who got a unit pay for it. Bots are another crowd.
+// DefaultHabits are those of an impatient but honest crowd: shops see between one and three buyers
+// in ten press again before the page has changed, and most who got a unit pay for it. Bots are
+// another crowd.
 func DefaultHabits() Habits {
 	return Habits{DoubleClick: 0.25, Repeat: 0.2, SecondTry: 0.1, Pay: 0.7, PayTwice: 0.1, Cancel: 0.1}
 }
@@ -82,9 +87,10 @@ func DefaultConfig() Config {
 		Currency: "CNY",
 		Buyers:   20_000,
 		Habits:   DefaultHabits(),
-		// On one machine more places only queue: seven interleaved runs of the demo on two busy cores had rates that could not
-		// be told apart from 32 to 256 places, while the median of an accepted purchase doubled with each doubling (14, 28,
-		// 58, 106 ms). A server behind a real network needs more.
+		// On one machine more places only queue: seven interleaved runs of the demo on two busy
+		// cores had rates that could not be told apart from 32 to 256 places, while the median of
+		// an accepted purchase doubled with each doubling (14, 28, 58, 106 ms). A server behind a
+		// real network needs more.
 		Concurrency: 64,
 		// Longer than the accept deadline of two seconds: a slow answer is still an answer.
 		RequestTimeout: 10 * time.Second,
@@ -96,7 +102,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Limits of what a crowd may be (L8): what is kept grows with buyers, sockets and memory with concurrency.
+// Limits of what a crowd may be (L8): what is kept grows with buyers, sockets and memory with
+// concurrency.
 const (
 	maxBuyers      = 10_000_000
 	maxConcurrency = 10_000

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Crowd is a crowd that has not come yet. Run may be called once at a time; a second run with the same seed is the same crowd
-// repeating itself.
+// Crowd is a crowd that has not come yet. Run may be called once at a time; a second run with the
+// same seed is the same crowd repeating itself.
 type Crowd struct {
 	cfg   Config
 	clock clock
@@ -64,9 +64,10 @@ type run struct {
 	read         atomic.Int64 // orders read back
 }
 
-// Run sends the crowd, reads back every order it was promised, and judges. It returns an error when nobody listens at the
-// target; whatever happens later is in the result. When ctx ends, buyers who were not served leave, nothing is read back, and
-// the verdict is about what had been answered by then.
+// Run sends the crowd, reads back every order it was promised, and judges. It returns an error when
+// nobody listens at the target; whatever happens later is in the result. When ctx ends, buyers who
+// were not served leave, nothing is read back, and the verdict is about what had been answered by
+// then.
 func (c *Crowd) Run(ctx context.Context) (*Result, error) {
 	cfg := &c.cfg
 	who := credentials{[]string{cfg.CallerKey}, []string{cfg.PaymentSecret}}
@@ -148,8 +149,9 @@ func (r *run) progress(stage Stage) Progress {
 // shortestWait is what a buyer waits where the answer names no time.
 const shortestWait = 100 * time.Millisecond
 
-// comeBack says whether one who has sent a request so many times asks again after this answer, and when. A shop that gives no
-// answer is asked again soon: with the same key nothing can be bought twice.
+// comeBack says whether one who has sent a request so many times asks again after this answer, and
+// when. A shop that gives no answer is asked again soon: with the same key nothing can be bought
+// twice.
 func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
 	if sent >= r.cfg.Attempts || !ans.passing() {
 		return 0, false
@@ -172,8 +174,8 @@ func (a *answer) passing() bool {
 	return false
 }
 
-// learn notes what an answer to a purchase says about its key. afterwards is true for repeats that were sent when the key had been
-// decided.
+// learn notes what an answer to a purchase says about its key. afterwards is true for repeats that
+// were sent when the key had been decided.
 func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
 	switch ans.outcome {
 	case Accepted, Replayed:
@@ -196,7 +198,8 @@ func (r *run) purchase(b *buyer, t *try) *purchase {
 	return &purchase{goods: r.goods[0], user: b.user, key: t.key}
 }
 
-// place notes that the server named an order for the key. A second order of one key is read back like any other.
+// place notes that the server named an order for the key. A second order of one key is read back
+// like any other.
 func (r *run) place(b *buyer, t *try, ans *answer, promised bool) {
 	o := t.order
 	switch {

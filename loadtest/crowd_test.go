@@ -333,8 +333,8 @@ func TestCrowd_AConnectionThatBreaksIsRepeated(t *testing.T) {
 	}
 }
 
-// Coordinated omission: a shop that stands still for three seconds, once, must show in the latency of all who would have
-// come meanwhile, and not only of the one who was being served.
+// Coordinated omission: a shop that stands still for three seconds, once, must show in the latency
+// of all who would have come meanwhile, and not only of the one who was being served.
 func TestCrowd_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	stall := func(s *stub, _ *fasthttp.RequestCtx, _ string, _ int) bool {
 		if s.total == 100 {

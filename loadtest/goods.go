@@ -15,15 +15,17 @@ type Item struct {
 	Activity string
 	// SKU names the item. In a LoadConfig "" is every item of the sale's page, in its order.
 	SKU string
-	// Known says that Stock and Available are known. Without them overselling, or a "sold out" that comes too early,
-	// is not judged.
+	// Known says that Stock and Available are known. Without them overselling, or a "sold out" that
+	// comes too early, is not judged.
 	Known bool
-	// Stock is how many units this load can get at most, Available how many are there for it from the start.
+	// Stock is how many units this load can get at most, Available how many are there for it from
+	// the start.
 	Stock, Available int
-	// PerUser is how many units one user may have. 0 means what the sale's page says; where that says nothing, the
-	// limit is not judged.
+	// PerUser is how many units one user may have. 0 means what the sale's page says; where that
+	// says nothing, the limit is not judged.
 	PerUser int
-	// Price (per unit, in minor units) and Currency are needed to pay. Where Price is 0 they are the page's.
+	// Price (per unit, in minor units) and Currency are needed to pay. Where Price is 0 they are
+	// the page's.
 	Price    int64
 	Currency string
 }
@@ -64,8 +66,8 @@ type purchase struct {
 // took notes that the purchase may take units, before it is sent.
 func (g *goods) took(quantity int) { g.units.Add(int64(quantity)) }
 
-// refused notes that a purchase took nothing, ever. When the "no" says sold out, the units that can have been taken up to
-// then are known; if a unit was left, it had been available from the start.
+// refused notes that a purchase took nothing, ever. When the "no" says sold out, the units that can
+// have been taken up to then are known; if a unit was left, it had been available from the start.
 func (g *goods) refused(quantity int, ans *answer, start time.Time) {
 	left := int64(g.Available) - g.units.Add(-int64(quantity))
 	if ans.outcome != SoldOut || ans.at.Sub(start) <= soldOutGrace {
@@ -83,7 +85,8 @@ type taste struct {
 	upTo  []float64 // the sum of the shares up to each of goods; the last is 1
 }
 
-// newTaste gives each activity the same share. Within one, the k-th item is asked for in proportion to k^-zipf.
+// newTaste gives each activity the same share. Within one, the k-th item is asked for in proportion
+// to k^-zipf.
 func newTaste(all []*goods, zipf float64) taste {
 	t := taste{goods: all, upTo: make([]float64, len(all))}
 	sums, rank := make(map[string]float64), make(map[string]int)
@@ -117,9 +120,10 @@ type activityPage struct {
 	} `json:"items"`
 }
 
-// look reads the pages of the sales with each caller, and returns the goods that are bought: the page may know items, prices and
-// limits. A server without such pages is no mistake. One that doesn't know a caller, or has no such sale for any caller, would say
-// so to every request. A caller of another merchant doesn't see a sale, and doesn't buy there.
+// look reads the pages of the sales with each caller, and returns the goods that are bought: the
+// page may know items, prices and limits. A server without such pages is no mistake. One that
+// doesn't know a caller, or has no such sale for any caller, would say so to every request. A
+// caller of another merchant doesn't see a sale, and doesn't buy there.
 func look(cfg *LoadConfig, h *hand) ([]*goods, error) {
 	var all []*goods
 	seen := make(map[int]bool) // callers that see a sale

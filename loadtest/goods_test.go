@@ -42,7 +42,8 @@ func TestTaste_FollowsAPowerLawInEachActivity(t *testing.T) {
 	}
 }
 
-// mall sells three items in each of two activities of two merchants, with one caller for each and one for both.
+// mall sells three items in each of two activities of two merchants, with one caller for each and
+// one for both.
 func mall(t *testing.T, f fault) (*stub, LoadConfig) {
 	s := newStub(t, 20, 2, f)
 	s.skus = []string{"phone-x", `10" tablet, größer`, "tv"}

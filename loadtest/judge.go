@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Invariant is something that has to hold of the answers of any sale. Detail says what was looked at, or what breaks it.
+// Invariant is something that has to hold of the answers of any sale. Detail says what was looked
+// at, or what breaks it.
 type Invariant struct {
 	Name   string `json:"name"`
 	Held   bool   `json:"held"`
@@ -40,15 +41,16 @@ func (p *proofs) invariant(name, held string) Invariant {
 	return Invariant{name, false, detail}
 }
 
-// judge says which invariants hold. Those that need what is not known are left out: the stock, a limit, or orders that
-// were not read back.
+// judge says which invariants hold. Those that need what is not known are left out: the stock, a
+// limit, or orders that were not read back.
 func (r *run) judge(readBack bool) []Invariant {
 	orders, cfg := r.ledger.orders, &r.cfg
 	out := []Invariant{
 		r.ledger.keys.invariant(OneKeyOneOrder, fmt.Sprintf("%d keys with an order", len(orders))),
 		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
 	}
-	// A larger purchase may not fit what is left; and a key that has several orders took more than anybody was told.
+	// A larger purchase may not fit what is left; and a key that has several orders took more than
+	// anybody was told.
 	known := slices.DeleteFunc(slices.Clone(r.goods), func(g *goods) bool { return !g.Known })
 	if len(known) > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
 		out = append(out, judgeSoldOut(known))
@@ -117,11 +119,13 @@ func judgePromises(orders []*order, cfg *Config, spareAway bool) Invariant {
 	return p.invariant(PromiseKept, fmt.Sprintf("%d accepted, %d found", promised, promised))
 }
 
-// span is a time during which an order's units were surely taken; until is zero when they still are.
+// span is a time during which an order's units were surely taken; until is zero when they still
+// are.
 type span struct{ from, until time.Time }
 
-// open returns the order's span; ok is false where no time is sure. Units never come back after they were given up, so an order
-// that is open in the end was open all along. end is when the last order was accepted.
+// open returns the order's span; ok is false where no time is sure. Units never come back after
+// they were given up, so an order that is open in the end was open all along. end is when the last
+// order was accepted.
 func (o *order) open(end time.Time) (s span, ok bool) {
 	s.from = o.promisedAt
 	if !o.promised {
@@ -138,8 +142,8 @@ func (o *order) open(end time.Time) (s span, ok bool) {
 	}
 }
 
-// most returns how many spans there were at once at most. At one instant, those that end do so before others begin: that may
-// have been so.
+// most returns how many spans there were at once at most. At one instant, those that end do so
+// before others begin: that may have been so.
 func most(spans []span) int {
 	type change struct {
 		at time.Time

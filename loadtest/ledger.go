@@ -17,12 +17,13 @@ const (
 	statusRefunded  = "refunded"
 )
 
-// reasonNotAccepted is why an order is cancelled that never was one: right after an unknown outcome, a broken promise after a
-// 202.
+// reasonNotAccepted is why an order is cancelled that never was one: right after an unknown
+// outcome, a broken promise after a 202.
 const reasonNotAccepted = "not-accepted"
 
-// order is an order that the server named, and what it said about it. While the crowd runs it is touched by its buyer's
-// goroutine only, afterwards by the one that reads it back, then by the judge.
+// order is an order that the server named, and what it said about it. While the crowd runs it is
+// touched by its buyer's goroutine only, afterwards by the one that reads it back, then by the
+// judge.
 type order struct {
 	purchase
 	id         string
@@ -61,8 +62,8 @@ type ledger struct {
 
 func newLedger() *ledger { return &ledger{byID: make(map[string]*order)} }
 
-// place returns the order of that id, and keeps it when it is new. One that another key has already is kept as a contradiction, and
-// what is returned then belongs to the caller alone.
+// place returns the order of that id, and keeps it when it is new. One that another key has already
+// is kept as a contradiction, and what is returned then belongs to the caller alone.
 func (l *ledger) place(p *purchase, id string) *order {
 	l.mu.Lock()
 	defer l.mu.Unlock()

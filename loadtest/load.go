@@ -14,7 +14,8 @@ import (
 // ErrSale is wrapped by errors that say why a load can't be sent to this sale.
 var ErrSale = errors.New("the sale can't be loaded")
 
-// Load is a load that was not sent yet: an open model, whose requests leave on schedule whatever the answers do.
+// Load is a load that was not sent yet: an open model, whose requests leave on schedule whatever
+// the answers do.
 type Load struct {
 	cfg   LoadConfig
 	clock clock
@@ -71,9 +72,10 @@ type load struct {
 	confirmed *Latency         // guarded by mu: from the click to the order
 }
 
-// Run sends the load, reads back every order it was promised, and judges. It returns an error when nobody listens at a target, or
-// the sale can't be bought from at all; whatever happens later is in the result. When ctx ends nothing leaves any more; what is
-// under way is waited for, and orders are read back for a while.
+// Run sends the load, reads back every order it was promised, and judges. It returns an error when
+// nobody listens at a target, or the sale can't be bought from at all; whatever happens later is in
+// the result. When ctx ends nothing leaves any more; what is under way is waited for, and orders
+// are read back for a while.
 func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	cfg := l.cfg
 	shop, err := newShop(cfg.Targets, credentials{cfg.CallerKeys, cfg.PaymentSecrets}, cfg.RequestTimeout, cfg.Connections, l.clock)
@@ -124,7 +126,8 @@ func (l *load) verify(ctx context.Context) bool {
 	return int(l.read.Load()) == orders
 }
 
-// send lets the workers follow the plan until all has left and is answered, or ctx has ended and what was under way is answered.
+// send lets the workers follow the plan until all has left and is answered, or ctx has ended and
+// what was under way is answered.
 func (l *load) send(ctx context.Context) {
 	l.leader <- struct{}{}
 	var workers sync.WaitGroup
@@ -168,8 +171,9 @@ func (f *followups) Pop() any {
 	return last
 }
 
-// take returns the next task when it is due, and false when there will be none. One worker waits for the clock and then plays what
-// it waited for itself; handing every request to another goroutine would cost more than the request.
+// take returns the next task when it is due, and false when there will be none. One worker waits
+// for the clock and then plays what it waited for itself; handing every request to another
+// goroutine would cost more than the request.
 func (l *load) take(ctx context.Context) (task, bool) {
 	l.idle.Add(1)
 	<-l.leader // workers give it back before they play
@@ -282,7 +286,8 @@ func (l *load) leaves(now time.Time, late time.Duration) bool {
 	return true
 }
 
-// crowdedFrom is how late a departure has to be for its reason to be asked. Below it is what timers and scheduling cost.
+// crowdedFrom is how late a departure has to be for its reason to be asked. Below it is what timers
+// and scheduling cost.
 const crowdedFrom = time.Millisecond
 
 // done notes that a task is over.
@@ -395,7 +400,8 @@ func (l *load) promise(origin int64) *order {
 	return nil
 }
 
-// name notes that the server named an order for a key, and whether it promised it. fresh is true the first time it did.
+// name notes that the server named an order for a key, and whether it promised it. fresh is true
+// the first time it did.
 func (l *load) name(origin int64, p *purchase, ans *answer, promised bool) (o *order, fresh bool) {
 	l.mu.Lock()
 	known := l.known[origin]

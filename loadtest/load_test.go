@@ -135,7 +135,8 @@ func TestLoad_FollowsAcceptedOrders(t *testing.T) {
 	cfg.Phases[0].Mix = Mix{Poll: 1, Pay: 0.6, Cancel: 0.2}
 	cfg.PollFor = time.Hour
 	r := sendLoad(t, cfg)
-	// Two polls say queued, the third comes at least 50 ms after the click; who has cancelled by then sees no confirmation.
+	// Two polls say queued, the third comes at least 50 ms after the click; who has cancelled by
+	// then sees no confirmation.
 	if r.Poll.Sent < 3*500 || r.Confirmed.Count() < int64(500-r.Statuses["cancelled"]) || r.Confirmed.Count() > 500 || r.Confirmed.Quantile(0.01) < firstPoll {
 		t.Errorf("%d polls, %d confirmed, the quickest after %v", r.Poll.Sent, r.Confirmed.Count(), r.Confirmed.Quantile(0))
 	}
@@ -150,8 +151,9 @@ func TestLoad_FollowsAcceptedOrders(t *testing.T) {
 	}
 }
 
-// Coordinated omission: one stall of a shop that is asked on schedule is charged for all who came meanwhile. What is demanded are
-// lower bounds: a busy machine makes latencies longer, never shorter.
+// Coordinated omission: one stall of a shop that is asked on schedule is charged for all who came
+// meanwhile. What is demanded are lower bounds: a busy machine makes latencies longer, never
+// shorter.
 func TestLoad_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	s := newStub(t, 1, 1, honest)
@@ -164,7 +166,8 @@ func TestLoad_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	cfg := testLoad(s, s.listen())
 	cfg.Connections = 2
 	r := sendLoad(t, cfg)
-	// A departure each millisecond: those of the first half of the stall wait at least the other half.
+	// A departure each millisecond: those of the first half of the stall wait at least the other
+	// half.
 	if slow := r.Scheduled.Quantile(0.72); r.Scheduled.Max() < stall || slow < stall/2 {
 		t.Errorf("since due: max %v, p72 %v; want at least %v and %v", r.Scheduled.Max(), slow, stall, stall/2)
 	}
@@ -262,7 +265,8 @@ func TestLoad_LooksAtTheSaleFirst(t *testing.T) {
 	}
 }
 
-// conforms checks a value against a JSON Schema, as far as the words go that summary.schema.json uses; another word is an error.
+// conforms checks a value against a JSON Schema, as far as the words go that summary.schema.json
+// uses; another word is an error.
 func conforms(root, schema map[string]any, value any, at string) []string {
 	var wrong []string
 	bad := func(format string, args ...any) { wrong = append(wrong, at+": "+fmt.Sprintf(format, args...)) }

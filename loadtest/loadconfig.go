@@ -11,18 +11,20 @@ import (
 	"unicode/utf8"
 )
 
-// LoadConfig describes a load: requests that leave on a schedule, whatever the answers do. DefaultLoadConfig has a value for
-// everything but the sale and the phases.
+// LoadConfig describes a load: requests that leave on a schedule, whatever the answers do.
+// DefaultLoadConfig has a value for everything but the sale and the phases.
 type LoadConfig struct {
 	// Targets are the base URLs of public listeners of one shop; departures go to them in turn.
 	Targets []string
-	// CallerKeys are sent as bearer tokens: each purchase comes from one of the callers that see its sale, each as often.
+	// CallerKeys are sent as bearer tokens: each purchase comes from one of the callers that see
+	// its sale, each as often.
 	CallerKeys []string
-	// Items are what is bought, Quantity how many units at a time. Each activity is bought from as often.
+	// Items are what is bought, Quantity how many units at a time. Each activity is bought from as
+	// often.
 	Items    []Item
 	Quantity int
-	// Zipf says how unevenly the items of an activity are liked: the k-th of Items is bought in proportion to k^-Zipf. 0 is
-	// evenly; in shops it is about 1.
+	// Zipf says how unevenly the items of an activity are liked: the k-th of Items is bought in
+	// proportion to k^-Zipf. 0 is evenly; in shops it is about 1.
 	Zipf float64
 	// PaymentSecrets of the items' merchants are needed to pay.
 	PaymentSecrets []string
@@ -34,21 +36,23 @@ type LoadConfig struct {
 	// Phases are what leaves when.
 	Phases []Phase
 
-	// Connections is how many requests are under way at most; each target has as many connections at most. Departures for
-	// which no place is free leave as soon as one is, and their latency has counted since they were due.
+	// Connections is how many requests are under way at most; each target has as many connections
+	// at most. Departures for which no place is free leave as soon as one is, and their latency has
+	// counted since they were due.
 	Connections int
-	// RequestTimeout is how long a request may take before its outcome counts as not known. A departure that could not leave
-	// within it is dropped.
+	// RequestTimeout is how long a request may take before its outcome counts as not known. A
+	// departure that could not leave within it is dropped.
 	RequestTimeout time.Duration
-	// Attempts is how often a payment or a cancellation is sent at most, while the answer says to come again or doesn't come.
-	// Purchases are sent once: their departures are fixed.
+	// Attempts is how often a payment or a cancellation is sent at most, while the answer says to
+	// come again or doesn't come. Purchases are sent once: their departures are fixed.
 	Attempts int
 	// PollFor is how long a buyer asks for an order that isn't confirmed.
 	PollFor time.Duration
 	// VerifyWithin is how long orders may take after the load to read as settled.
 	VerifyWithin time.Duration
 
-	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of each stage. It must not block.
+	// Progress, when set, is called from one goroutine every ProgressEvery and once at the end of
+	// each stage. It must not block.
 	Progress      func(LoadProgress)
 	ProgressEvery time.Duration
 }
@@ -59,7 +63,8 @@ func DefaultLoadConfig() LoadConfig {
 		Quantity: 1,
 		Zipf:     1,
 		Users:    100_000,
-		// Enough for 5,000 answers a second that take 100 ms each; every place costs some 20 KB with its connection.
+		// Enough for 5,000 answers a second that take 100 ms each; every place costs some 20 KB
+		// with its connection.
 		Connections:    512,
 		RequestTimeout: 10 * time.Second, // longer than the accept deadline of two seconds: a slow answer is still an answer
 		Attempts:       6,
@@ -69,7 +74,8 @@ func DefaultLoadConfig() LoadConfig {
 	}
 }
 
-// Limits of what a load may be (L8). What is kept grows with accepted orders, sockets and memory with connections.
+// Limits of what a load may be (L8). What is kept grows with accepted orders, sockets and memory
+// with connections.
 const (
 	maxTargets = 64
 	maxCallers = 64     // each reads the page of each activity before the load

@@ -57,7 +57,8 @@ func (r *LoadResult) Answered() int64 {
 	return n
 }
 
-// Errors returns how many of them ended without an answer, or with one that a sound request to a sound server never gets.
+// Errors returns how many of them ended without an answer, or with one that a sound request to a
+// sound server never gets.
 func (r *LoadResult) Errors() int64 {
 	n := int64(0)
 	for _, t := range r.tallies() {
@@ -85,7 +86,8 @@ func (p *Part) Sent() int64 {
 	return n
 }
 
-// lasted returns how long departures left, or were to: the time of the schedule, or the time until the load was ended early.
+// lasted returns how long departures left, or were to: the time of the schedule, or the time until
+// the load was ended early.
 func (r *LoadResult) lasted() time.Duration {
 	if r.Stopped > 0 {
 		return max(r.Leaving, r.Stopped)
@@ -96,7 +98,8 @@ func (r *LoadResult) lasted() time.Duration {
 // AchievedRate returns how many departures left per second of the time that the load lasted.
 func (r *LoadResult) AchievedRate() float64 { return perSecond(float64(r.Left), r.lasted()) }
 
-// OfferedRate returns how many were due per second of the schedule, or of the time until the load was ended early.
+// OfferedRate returns how many were due per second of the schedule, or of the time until the load
+// was ended early.
 func (r *LoadResult) OfferedRate() float64 {
 	if r.Stopped > 0 {
 		return perSecond(r.Due, r.Stopped)

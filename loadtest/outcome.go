@@ -55,14 +55,16 @@ func (o Outcome) String() string {
 // Decided reports whether the outcome is a no that the same request will get again.
 func (o Outcome) Decided() bool { return o == SoldOut || o == PurchaseLimit || o == Refused }
 
-// Codes of requests that got no answer or an unreadable one; they stand beside the server's own codes.
+// Codes of requests that got no answer or an unreadable one; they stand beside the server's own
+// codes.
 const (
 	codeTimeout    = "no-answer-in-time"
 	codeConnection = "connection-failed"
 	codeUnreadable = "unreadable-answer"
 )
 
-// classify says what an answer means. err is the transport's, status and ans are only looked at without one.
+// classify says what an answer means. err is the transport's, status and ans are only looked at
+// without one.
 func classify(action Action, status int, ans *answer, err error) (Outcome, string) {
 	if err != nil {
 		if timeout := net.Error(nil); errors.Is(err, fasthttp.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout() {

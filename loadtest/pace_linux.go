@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// napFrom is from which pause on a napper isn't needed. The runtime's timers wake up to a millisecond late on Linux where nothing else is
-// running, which would be charged to the server.
+// napFrom is from which pause on a napper isn't needed. The runtime's timers wake up to a
+// millisecond late on Linux where nothing else is running, which would be charged to the server.
 const napFrom = time.Millisecond
 
-// napper sleeps the last bit of a pause on a timer of the kernel (timerfd_create(2)), some 70 µs late. The runtime waits for it
-// together with all connections: a plain nanosleep would keep one of the processors from those whose answers are there.
+// napper sleeps the last bit of a pause on a timer of the kernel (timerfd_create(2)), some 70 µs
+// late. The runtime waits for it together with all connections: a plain nanosleep would keep one of
+// the processors from those whose answers are there.
 type napper struct {
 	file *os.File
 	fd   int

@@ -4,7 +4,8 @@ package loadtest
 
 import "time"
 
-// napFrom is from which pause on a napper isn't needed: where the runtime's timers are sharp, from none.
+// napFrom is from which pause on a napper isn't needed: where the runtime's timers are sharp, from
+// none.
 const napFrom = 0
 
 // napper sleeps.

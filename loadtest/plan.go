@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Phase is a stretch of a load: for Duration the rate of departures goes evenly from From to To, per second.
+// Phase is a stretch of a load: for Duration the rate of departures goes evenly from From to To,
+// per second.
 type Phase struct {
 	Name     string
 	Duration time.Duration
@@ -24,11 +25,13 @@ type Mix struct {
 	Cancel      float64 // of accepted orders: are cancelled; the rest is left alone
 }
 
-// DefaultMix is a crowd that only buys, one press in ten again after a moment and one in twenty a double click.
+// DefaultMix is a crowd that only buys, one press in ten again after a moment and one in twenty a
+// double click.
 func DefaultMix() Mix { return Mix{Repeat: 0.1, DoubleClick: 0.05} }
 
-// plan says when each departure of a load is due and what it is. It is a function of phases and seed, needs memory for neither
-// departures nor users, and is fixed before the first one leaves: a slow answer delays nobody.
+// plan says when each departure of a load is due and what it is. It is a function of phases and
+// seed, needs memory for neither departures nor users, and is fixed before the first one leaves: a
+// slow answer delays nobody.
 type plan struct {
 	segments []segment // those with departures
 	count    int64
@@ -71,7 +74,8 @@ func (p *plan) at(i int64) *segment {
 // due returns when departure i is to leave, from the start.
 func (p *plan) due(i int64) time.Duration {
 	s := p.at(i)
-	// The sum of the rate is from·t + slope·t²/2; solved for t in the form that loses no digits where the slope is small.
+	// The sum of the rate is from·t + slope·t²/2; solved for t in the form that loses no digits
+	// where the slope is small.
 	n, from := max(float64(i)-s.base, 0), s.phase.From
 	slope := (s.phase.To - from) / s.phase.Duration.Seconds()
 	if root := from + math.Sqrt(max(from*from+2*slope*n, 0)); root > 0 {
@@ -145,8 +149,8 @@ const comesBackWithin = 3 * time.Second
 // maxLookBack bounds the search for a purchase to repeat.
 const maxLookBack = 1000
 
-// origin returns the departure whose key departure i uses: its own, or an earlier one's. One that finds none before it is the
-// first of its key.
+// origin returns the departure whose key departure i uses: its own, or an earlier one's. One that
+// finds none before it is the first of its key.
 func (p *plan) origin(i int64) int64 {
 	from := i - 1
 	switch p.kind(i) {

@@ -21,7 +21,8 @@ type page struct {
 	s *Summary
 }
 
-// HTML returns the report as one page that needs nothing else: no script, no font, no request. Every chart has its table.
+// HTML returns the report as one page that needs nothing else: no script, no font, no request.
+// Every chart has its table.
 func (s *Summary) HTML() []byte {
 	p := &page{s: s}
 	p.f(`<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">`)
@@ -318,7 +319,8 @@ func (c *chart) latencyLine(s *SeriesReport, of func(*SlotReport) float64, color
 	c.f(`"/>`)
 }
 
-// latencyRange returns the lowest median and the highest p99 of slots; high is 0 where there are none.
+// latencyRange returns the lowest median and the highest p99 of slots; high is 0 where there are
+// none.
 func (s *SeriesReport) latencyRange() (low, high float64) {
 	low = 1e9
 	for i := range s.Slots {

@@ -10,7 +10,8 @@ import (
 	"penstock/internal/proof/servers"
 )
 
-// The report in a real browser, of a load that met everything: all of it is there, inside its frames, and nothing was refused or run.
+// The report in a real browser, of a load that met everything: all of it is there, inside its
+// frames, and nothing was refused or run.
 func TestReport_InABrowser(t *testing.T) {
 	s := newStub(t, 100, 2, honest)
 	url := s.listen()

@@ -1,16 +1,18 @@
 package loadtest
 
-// scanner walks the members of one JSON object without building anything: an answer is looked at for three short strings,
-// fifteen thousand times a second, beside the server it measures. It accepts some texts that are no JSON (it doesn't check
-// the order of closing brackets inside values it skips); whoever needs certainty decodes with encoding/json.
+// scanner walks the members of one JSON object without building anything: an answer is looked at
+// for three short strings, fifteen thousand times a second, beside the server it measures. It
+// accepts some texts that are no JSON (it doesn't check the order of closing brackets inside values
+// it skips); whoever needs certainty decodes with encoding/json.
 type scanner struct {
 	text []byte
 	at   int
 }
 
-// scanObject calls visit for each member of the object in text, with the value as it is written: strings without
-// their quotes, everything else as it stands. It reports whether text is an object that could be walked to its end.
-// Names and strings with escapes come as written too; none of the contract's names, codes and ids has any.
+// scanObject calls visit for each member of the object in text, with the value as it is written:
+// strings without their quotes, everything else as it stands. It reports whether text is an object
+// that could be walked to its end. Names and strings with escapes come as written too; none of the
+// contract's names, codes and ids has any.
 func scanObject(text []byte, visit func(name, value []byte, isString bool)) bool {
 	s := scanner{text: text}
 	if s.space(); !s.take('{') {

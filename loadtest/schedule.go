@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// clock is time as the crowd sees it: the machine's, or in tests one that stands still until somebody waits.
+// clock is time as the crowd sees it: the machine's, or in tests one that stands still until
+// somebody waits.
 type clock struct {
 	now func() time.Time
-	// at returns a channel that is readable once t has come, and a function that gives the timer back.
+	// at returns a channel that is readable once t has come, and a function that gives the timer
+	// back.
 	at func(t time.Time) (<-chan time.Time, func())
 }
 
@@ -35,19 +37,22 @@ func (c clock) until(ctx context.Context, t time.Time) bool {
 	}
 }
 
-// schedule says when each of the first clicks is due. It is fixed before the first one leaves, so a slow answer delays nobody.
+// schedule says when each of the first clicks is due. It is fixed before the first one leaves, so a
+// slow answer delays nobody.
 type schedule struct {
 	start  time.Time
 	within time.Duration // 0: as soon as there is room
 	count  int
 }
 
-// departure returns when number i, from 0, is to leave; the zero time means as soon as there is room.
+// departure returns when number i, from 0, is to leave; the zero time means as soon as there is
+// room.
 func (s schedule) departure(i int) time.Time {
 	if s.within == 0 {
 		return time.Time{}
 	}
-	// In float64: within*count overflows for a day of ten million buyers. Its error is below a nanosecond a million.
+	// In float64: within*count overflows for a day of ten million buyers. Its error is below a
+	// nanosecond a million.
 	return s.start.Add(time.Duration(float64(s.within) * (float64(i) / float64(s.count))))
 }
 
@@ -71,8 +76,9 @@ func (v *visits) Pop() any {
 	return last
 }
 
-// agenda hands out the buyers' turns in the order in which they are due: those who wait for a Retry-After first, then the
-// next departure. A buyer who waits takes up no place among the Concurrency.
+// agenda hands out the buyers' turns in the order in which they are due: those who wait for a
+// Retry-After first, then the next departure. A buyer who waits takes up no place among the
+// Concurrency.
 type agenda struct {
 	// Fixed after newAgenda.
 	clock    clock
@@ -152,7 +158,8 @@ func (a *agenda) wait(ctx context.Context, due time.Time) bool {
 	return true
 }
 
-// hand hands the turn out that is due, as soon as a worker takes it, and reports false when ctx ended.
+// hand hands the turn out that is due, as soon as a worker takes it, and reports false when ctx
+// ended.
 func (a *agenda) hand(ctx context.Context) bool {
 	v := a.take()
 	for {
@@ -168,7 +175,8 @@ func (a *agenda) hand(ctx context.Context) bool {
 	}
 }
 
-// take removes the turn that is due: of one who waits if its time has come, otherwise the next departure.
+// take removes the turn that is due: of one who waits if its time has come, otherwise the next
+// departure.
 func (a *agenda) take() visit {
 	if len(a.waiting) > 0 && (a.next >= a.schedule.count || !a.waiting[0].due.After(a.clock.now())) {
 		return heap.Pop(&a.waiting).(visit)
@@ -186,7 +194,8 @@ func (a *agenda) settle(v visit) {
 	}
 }
 
-// drain ends the workers and waits for the turns underway; the back channel has room for all of them.
+// drain ends the workers and waits for the turns underway; the back channel has room for all of
+// them.
 func (a *agenda) drain() {
 	close(a.turns)
 	for a.underway > 0 {

@@ -19,15 +19,16 @@ type Stretch struct {
 	latencies *hdrhistogram.Histogram
 }
 
-// Widths and numbers of slots. A series begins with narrow ones and joins neighbours whenever there are too many, so that a load
-// that is ended early has a picture too.
+// Widths and numbers of slots. A series begins with narrow ones and joins neighbours whenever there
+// are too many, so that a load that is ended early has a picture too.
 const (
 	firstSlot  = 100 * time.Millisecond
 	maxSlots   = 300 // while the load runs
 	shownSlots = 120 // afterwards
 )
 
-// slotDigits is the resolution of a slot's latencies: a chart shows no more, and three digits cost ten times the memory.
+// slotDigits is the resolution of a slot's latencies: a chart shows no more, and three digits cost
+// ten times the memory.
 const slotDigits = 2
 
 // series is what happened over time.
@@ -100,7 +101,8 @@ func (s *series) record(action Action, a *answer) {
 	}
 }
 
-// finish returns the slots up to a time and those with answers after it, with what was planned for each, and their width.
+// finish returns the slots up to a time and those with answers after it, with what was planned for
+// each, and their width.
 func (s *series) finish(p *plan, until time.Duration) ([]Stretch, time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,9 +39,9 @@ const (
 )
 
 // ParseSLOs reads thresholds with commas between:
-//   - p50 to p99.99 and max of a scope in parentheses, against a duration. A scope is an outcome such
-//     as accepted or sold-out, an action such as buy or poll, click_to_confirmed, service, or all,
-//     which may be left out.
+//   - p50 to p99.99 and max of a scope in parentheses, against a duration. A scope is an outcome
+//     such as accepted or sold-out, an action such as buy or poll, click_to_confirmed, service, or
+//     all, which may be left out.
 //   - error_rate against a share.
 //   - achieved_rate, accepted, orders_created and errors against a number.
 //
@@ -127,7 +127,8 @@ func knownScope(scope string) bool {
 	return scope == scopeAll || scope == scopeConfirmed || scope == scopeService
 }
 
-// Measure compares an SLO with what a load met. A latency of something that never came is missed: nothing shows that it is kept.
+// Measure compares an SLO with what a load met. A latency of something that never came is missed:
+// nothing shows that it is kept.
 func (s SLO) Measure(r *LoadResult) SLOResult {
 	out := SLOResult{SLO: s.text}
 	var value float64

@@ -18,7 +18,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// stillClock is a clock that stands still until somebody waits for it, or moves it. Nothing in these tests takes real time.
+// stillClock is a clock that stands still until somebody waits for it, or moves it. Nothing in
+// these tests takes real time.
 type stillClock struct {
 	mu sync.Mutex
 	t  time.Time // guarded by mu

@@ -30,7 +30,8 @@ type RunCard struct {
 	Go      string    `json:"go"`
 }
 
-// Summary is a load in numbers, as summary.json has it. Counts of requests leave out those that read orders back afterwards.
+// Summary is a load in numbers, as summary.json has it. Counts of requests leave out those that
+// read orders back afterwards.
 type Summary struct {
 	Verdict       Verdict              `json:"verdict"`
 	Sent          int64                `json:"sent"`
@@ -306,8 +307,9 @@ const (
 	BooksAgree   = "audit-agrees"   // the books have at least the units that this load was promised and still has
 )
 
-// Audit adds what the server's own books say after the load, item by item. waited says that the server had all the time that
-// it may need; without it units that are still on their way between its stores prove nothing, and are a warning.
+// Audit adds what the server's own books say after the load, item by item. waited says that the
+// server had all the time that it may need; without it units that are still on their way between
+// its stores prove nothing, and are a warning.
 func (s *Summary) Audit(items []Books, quantity int, waited bool) {
 	sum := Books{Balanced: true}
 	var balance proofs
@@ -378,7 +380,8 @@ func curvePoints() []float64 {
 	return out
 }
 
-// curve returns the latencies at curvePoints in milliseconds, as far as there are answers enough to tell.
+// curve returns the latencies at curvePoints in milliseconds, as far as there are answers enough to
+// tell.
 func curve(l *Latency) []float64 {
 	var out []float64
 	for _, q := range curvePoints() {

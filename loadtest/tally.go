@@ -7,14 +7,16 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Range and resolution of every histogram: what is faster than a microsecond or slower than a minute is counted at the edge.
+// Range and resolution of every histogram: what is faster than a microsecond or slower than a
+// minute is counted at the edge.
 const (
 	shortestLatency = time.Microsecond
 	longestLatency  = time.Minute
 	latencyDigits   = 3
 )
 
-// maxCodes bounds the names in a tally (L8): a server that makes up a code per answer fills no memory here.
+// maxCodes bounds the names in a tally (L8): a server that makes up a code per answer fills no
+// memory here.
 const maxCodes = 64
 
 // otherCode counts what came after maxCodes names.
@@ -35,7 +37,8 @@ func (l *Latency) record(d time.Duration) {
 	}
 }
 
-// Count returns how many latencies were recorded. Count and the other methods work on a nil Latency, which is empty.
+// Count returns how many latencies were recorded. Count and the other methods work on a nil
+// Latency, which is empty.
 func (l *Latency) Count() int64 {
 	if l == nil {
 		return 0
@@ -43,7 +46,8 @@ func (l *Latency) Count() int64 {
 	return l.histogram.TotalCount()
 }
 
-// Quantile returns the latency that a share q of the answers did not exceed, and 0 when there are none.
+// Quantile returns the latency that a share q of the answers did not exceed, and 0 when there are
+// none.
 func (l *Latency) Quantile(q float64) time.Duration {
 	if l.Count() == 0 {
 		return 0
@@ -96,8 +100,8 @@ func (t *Tally) LatencyOf(of ...Outcome) *Latency {
 	return MergeLatency(all...)
 }
 
-// tallies counts the answers to all actions. One lock does: it is held for some tens of nanoseconds per request, and a
-// histogram per goroutine would cost 140 KB for each outcome.
+// tallies counts the answers to all actions. One lock does: it is held for some tens of nanoseconds
+// per request, and a histogram per goroutine would cost 140 KB for each outcome.
 type tallies struct {
 	mu   sync.Mutex
 	all  [actions]Tally    // guarded by mu

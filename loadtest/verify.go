@@ -11,14 +11,16 @@ import (
 const (
 	// longestPrefer is the longest wait that a server has to grant a read.
 	longestPrefer = 10 * time.Second
-	// missingReads is how often an order has to be missing to count as lost: an answer may come from a node that is a
-	// moment behind.
+	// missingReads is how often an order has to be missing to count as lost: an answer may come
+	// from a node that is a moment behind.
 	missingReads = 3
-	// maxReaders bounds how many orders are read at once: a shop that comes out of a rush shall not be refused its proof by another.
+	// maxReaders bounds how many orders are read at once: a shop that comes out of a rush shall not
+	// be refused its proof by another.
 	maxReaders = 128
 )
 
-// patience is until when reads are tried again that got no answer: as long as other orders can be read.
+// patience is until when reads are tried again that got no answer: as long as other orders can be
+// read.
 type patience struct {
 	end    atomic.Int64 // nanoseconds since 1970 on the run's clock
 	within time.Duration
@@ -60,8 +62,8 @@ func (r *run) check(ctx context.Context) {
 	readers.Wait()
 }
 
-// readBack asks for an order until it has left the queue, is missing for good, or time is up, and notes how it reads. To leave the queue
-// it has until the deadline.
+// readBack asks for an order until it has left the queue, is missing for good, or time is up, and
+// notes how it reads. To leave the queue it has until the deadline.
 func (r *run) readBack(ctx context.Context, h *hand, o *order, deadline time.Time, unanswered *patience) {
 	for missing := 0; ; {
 		now := r.clock.now()

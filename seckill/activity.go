@@ -17,7 +17,8 @@ const (
 	ActivityEnded     ActivityState = "ended"
 )
 
-// Activity is a sale: a window in time and the items sold in it. It is immutable once it is in a Catalog.
+// Activity is a sale: a window in time and the items sold in it. It is immutable once it is in a
+// Catalog.
 type Activity struct {
 	ID            ActivityID
 	Merchant      MerchantID
@@ -41,8 +42,8 @@ type Item struct {
 	Spread    int   // over how many shards the item is spread; at least 1
 }
 
-// OrderBound returns the most orders that one buyer may make of the item, cancelled ones included: without
-// a bound, buying and cancelling in a loop would fill Redis (L8).
+// OrderBound returns the most orders that one buyer may make of the item, cancelled ones included:
+// without a bound, buying and cancelling in a loop would fill Redis (L8).
 func (i *Item) OrderBound() int {
 	if i.MaxOrders > 0 {
 		return i.MaxOrders

@@ -19,8 +19,8 @@ func (a *Activity) Clone() *Activity {
 	return &out
 }
 
-// ActivityEdit is a change of an activity under way, inside a store's transaction that has its rows. It
-// decides what becomes of the stock rows; a store writes it.
+// ActivityEdit is a change of an activity under way, inside a store's transaction that has its
+// rows. It decides what becomes of the stock rows; a store writes it.
 type ActivityEdit struct {
 	Old, Next    *Activity // Old is nil where the activity is new
 	WasPublished bool      // it was on sale before
@@ -32,7 +32,8 @@ type ActivityEdit struct {
 	Made      map[StockKey]int64         // stock rows that are to be made, with their totals
 }
 
-// Deletes reports whether the activity is to be deleted: Next is nil. An error says that it can't be.
+// Deletes reports whether the activity is to be deleted: Next is nil. An error says that it can't
+// be.
 func (e *ActivityEdit) Deletes() (bool, error) {
 	switch {
 	case e.Next != nil:
@@ -43,8 +44,8 @@ func (e *ActivityEdit) Deletes() (bool, error) {
 	return true, nil
 }
 
-// Settle makes of Next what will be stored: its times to the microsecond, and the quantities of items that
-// were on sale as they are. An error says which item can't be what is asked for.
+// Settle makes of Next what will be stored: its times to the microsecond, and the quantities of
+// items that were on sale as they are. An error says which item can't be what is asked for.
 func (e *ActivityEdit) Settle() error {
 	a := e.Next
 	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
@@ -91,8 +92,8 @@ func (e *ActivityEdit) ItemsChanged() bool {
 	return e.Old == nil || !slices.Equal(e.Old.Items, e.Next.Items)
 }
 
-// ChangeRows decides about the stock rows of an item that changes. anew says that those there are must be
-// deleted first.
+// ChangeRows decides about the stock rows of an item that changes. anew says that those there are
+// must be deleted first.
 func (e *ActivityEdit) ChangeRows(was, item *Item) (anew bool) {
 	switch {
 	case e.WasPublished:

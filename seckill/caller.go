@@ -45,8 +45,8 @@ func (k *CallerKey) Expired(now time.Time) bool { return !k.Expires.IsZero() && 
 // Live reports whether the key is valid at now, where its caller is.
 func (k *CallerKey) Live(now time.Time) bool { return !k.Revoked && !k.Expired(now) }
 
-// Limits of a caller's keys (L8). Keys that are dead are kept for a while, so that one that turns up
-// somewhere can still be told whose it was.
+// Limits of a caller's keys (L8). Keys that are dead are kept for a while, so that one that turns
+// up somewhere can still be told whose it was.
 const (
 	MaxKeys     = 10 // that are live
 	maxDeadKeys = 20
@@ -95,7 +95,8 @@ func SetRevoked(old *Caller, revoked bool) (*Caller, error) {
 	return old, nil
 }
 
-// AddKey gives the caller one more key, made at now. The oldest of too many dead keys are forgotten.
+// AddKey gives the caller one more key, made at now. The oldest of too many dead keys are
+// forgotten.
 func (c *Caller) AddKey(key CallerKey, now time.Time) error {
 	live, dead := 0, 0
 	for i := range c.Keys {
@@ -140,8 +141,8 @@ func (c *Caller) Retire(but KeyID, now time.Time, overlap time.Duration) {
 }
 
 // NewCaller decides what becomes of a caller that is added with a key, where there is old or nil:
-// ErrExists when the name is in use. A caller that was revoked comes back with the rights it is given
-// now and with the new key only. It is the same caller, so it finds its orders.
+// ErrExists when the name is in use. A caller that was revoked comes back with the rights it is
+// given now and with the new key only. It is the same caller, so it finds its orders.
 func NewCaller(old, wanted *Caller, key CallerKey, now time.Time) (*Caller, error) {
 	next := *wanted
 	switch {
@@ -164,8 +165,8 @@ func AddCaller(ctx context.Context, store CatalogStore, c Caller, key CallerKey,
 	return err
 }
 
-// PutMerchant creates or renames a merchant. An empty PaymentSecret leaves the one there is; another one
-// takes its place at once.
+// PutMerchant creates or renames a merchant. An empty PaymentSecret leaves the one there is;
+// another one takes its place at once.
 func PutMerchant(ctx context.Context, store CatalogStore, m Merchant, by Author) error {
 	_, err := store.UpdateMerchant(ctx, m.ID, by, func(old *Merchant, now time.Time) (*Merchant, error) {
 		if old == nil {
@@ -180,8 +181,8 @@ func PutMerchant(ctx context.Context, store CatalogStore, m Merchant, by Author)
 	return err
 }
 
-// MerchantEdit is a change of a merchant under way, inside a store's transaction that has its row. It
-// says what is to be recorded; changed is false where there is nothing to write.
+// MerchantEdit is a change of a merchant under way, inside a store's transaction that has its row.
+// It says what is to be recorded; changed is false where there is nothing to write.
 func MerchantEdit(old *Merchant, now time.Time, change func(*Merchant, time.Time) (*Merchant, error)) (
 	next *Merchant, r ChangeRecord, changed bool, err error) {
 	var own *Merchant
@@ -242,7 +243,8 @@ func settled(t time.Time) time.Time {
 	return t.UTC().Truncate(time.Microsecond)
 }
 
-// Credential is a key as the hot path sees it. Its methods are safe for concurrent use and take no lock.
+// Credential is a key as the hot path sees it. Its methods are safe for concurrent use and take no
+// lock.
 type Credential struct {
 	CallerKey
 	Caller *Caller
@@ -250,8 +252,8 @@ type Credential struct {
 	use    *keyUse
 }
 
-// keyUse is when a key was used; the catalogs before and after share it. Both are minutes since 1970 on
-// the database's clock, 0 for never.
+// keyUse is when a key was used; the catalogs before and after share it. Both are minutes since
+// 1970 on the database's clock, 0 for never.
 type keyUse struct{ last, noted atomic.Int64 }
 
 // Valid reports whether the credential lets its caller in at now, on this process's clock.
@@ -271,8 +273,8 @@ func (c *Credential) Use(now time.Time) {
 	}
 }
 
-// LastUse returns the minute in which the key was used last as far as this process has seen, the zero
-// time for never.
+// LastUse returns the minute in which the key was used last as far as this process has seen, the
+// zero time for never.
 func (c *Credential) LastUse() time.Time { return minuteTime(c.use.last.Load()) }
 
 func minuteTime(minute int64) time.Time {
@@ -289,8 +291,8 @@ type KeyUse struct {
 	At  time.Time
 }
 
-// UnnotedUses returns the uses of keys that were not noted yet, up to limit. noted says that a store
-// has them.
+// UnnotedUses returns the uses of keys that were not noted yet, up to limit. noted says that a
+// store has them.
 func (c *Catalog) UnnotedUses(limit int) (uses []KeyUse, noted func()) {
 	type seen struct {
 		use    *keyUse

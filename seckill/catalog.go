@@ -60,7 +60,8 @@ func (c *Catalog) Merchant(id MerchantID) *Merchant {
 	return c.merchants.get(hashText(string(id)), id)
 }
 
-// Credential returns the key that has this SHA-256 with its caller, whether it is valid or not, or nil.
+// Credential returns the key that has this SHA-256 with its caller, whether it is valid or not, or
+// nil.
 func (c *Catalog) Credential(keyHash [32]byte) *Credential {
 	if c == nil {
 		return nil

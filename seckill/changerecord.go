@@ -133,9 +133,9 @@ func recordOf(c *Caller) CallerRecord {
 	return r
 }
 
-// RecordActivity records that an activity was made (before is nil), changed, or deleted (after is nil);
-// changed is false where both are the same. Where the state changes and the items stay, both sides come without
-// items: there may be many, and such a change is taken back by the state alone.
+// RecordActivity records that an activity was made (before is nil), changed, or deleted (after is
+// nil); changed is false where both are the same. Where the state changes and the items stay, both
+// sides come without items: there may be many, and such a change is taken back by the state alone.
 func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
 	switch {
 	case before == nil:

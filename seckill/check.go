@@ -32,7 +32,8 @@ func (e FieldErrors) Error() string {
 // MaxPaymentWindow bounds how long a unit may be kept from others unpaid.
 const MaxPaymentWindow = 7 * 24 * time.Hour
 
-// Check returns everything that is wrong with the activity by itself, in an installation of so many shards.
+// Check returns everything that is wrong with the activity by itself, in an installation of so many
+// shards.
 func (a *Activity) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
@@ -75,7 +76,8 @@ func (a *Activity) Check(shards int) FieldErrors {
 	return errs
 }
 
-// Check returns everything that is wrong with the item by itself, in an installation of so many shards.
+// Check returns everything that is wrong with the item by itself, in an installation of so many
+// shards.
 func (i *Item) Check(shards int) FieldErrors {
 	var errs FieldErrors
 	add := func(field, format string, args ...any) {
@@ -105,7 +107,8 @@ func (i *Item) Check(shards int) FieldErrors {
 	return errs
 }
 
-// CheckName says what is wrong with an id that appears in URLs: 1 to MaxNameLength letters, digits and ._~-, or "".
+// CheckName says what is wrong with an id that appears in URLs: 1 to MaxNameLength letters, digits
+// and ._~-, or "".
 func CheckName(s string) string {
 	if s == "" {
 		return "is required"
@@ -124,9 +127,9 @@ func CheckName(s string) string {
 	return ""
 }
 
-// CheckSKU says what is wrong with an SKU, or "": shops bring them from elsewhere, so it may have any
-// characters that people can read. It must not be taken for a step in a path, nor differ from another in
-// spaces that nobody sees.
+// CheckSKU says what is wrong with an SKU, or "": shops bring them from elsewhere, so it may have
+// any characters that people can read. It must not be taken for a step in a path, nor differ from
+// another in spaces that nobody sees.
 func CheckSKU(s string) string {
 	switch {
 	case s == "":

@@ -8,27 +8,30 @@ import (
 	"penstock/inventory"
 )
 
-// Config are the times and sizes that the protocol leans on. Every process of one installation must run the same ones.
+// Config are the times and sizes that the protocol leans on. Every process of one installation must
+// run the same ones.
 type Config struct {
-	// AcceptDeadline is how long after a request's arrival a 202 may still be given. Longer forgives a slower queue, but
-	// every rebuild waits it out.
+	// AcceptDeadline is how long after a request's arrival a 202 may still be given. Longer
+	// forgives a slower queue, but every rebuild waits it out.
 	AcceptDeadline time.Duration
 	// ReplicaLag is how long a Redis primary that was replaced may go on taking writes: what
 	// min-replicas-max-lag says, and 0 for a single Redis.
 	ReplicaLag time.Duration
 	// Shards is the number of shards of the installation; it is fixed when the database is made.
 	Shards int
-	// SweepAge is how long a hold must lie untouched before the sweeper asks what became of it. It must be longer than
-	// WaitOut, so that no attempt that touched the hold still lives.
+	// SweepAge is how long a hold must lie untouched before the sweeper asks what became of it. It
+	// must be longer than WaitOut, so that no attempt that touched the hold still lives.
 	SweepAge time.Duration
-	// Tick is how often the back office looks for work nobody told it about: catalog changes, due timeouts, the outbox, shards
-	// that are shut. It is also how late a gateway may learn of a revoked caller or a new epoch.
+	// Tick is how often the back office looks for work nobody told it about: catalog changes, due
+	// timeouts, the outbox, shards that are shut. It is also how late a gateway may learn of a
+	// revoked caller or a new epoch.
 	Tick time.Duration
 	// Retention is how long after an activity's end its keys are remembered in the stock.
 	Retention time.Duration
 	// BatchCap is the most items of one statement or stock call.
 	BatchCap int
-	// Queue is how many status reads, cancels or payments may wait for the store before they are refused (L8).
+	// Queue is how many status reads, cancels or payments may wait for the store before they are
+	// refused (L8).
 	Queue int
 	// StoreTimeout bounds a batch of them.
 	StoreTimeout time.Duration
@@ -75,15 +78,15 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// answerMargin is for a goroutine that is scheduled late between looking at the clock and handing its
-// answer to the network.
+// answerMargin is for a goroutine that is scheduled late between looking at the clock and handing
+// its answer to the network.
 const answerMargin = time.Second
 
-// WaitOut returns how long it takes, after a shard was closed or a hold doomed, until no 202 of before can
-// be given any more: the accept deadline, the time that a replaced Redis primary may go on taking writes,
-// and a margin.
+// WaitOut returns how long it takes, after a shard was closed or a hold doomed, until no 202 of
+// before can be given any more: the accept deadline, the time that a replaced Redis primary may go
+// on taking writes, and a margin.
 func (c Config) WaitOut() time.Duration { return c.AcceptDeadline + c.ReplicaLag + answerMargin }
 
-// StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the accept
-// deadline. A purchase that waits longer has failed, and nothing happened.
+// StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the
+// accept deadline. A purchase that waits longer has failed, and nothing happened.
 func (c Config) StartBy() time.Duration { return c.AcceptDeadline / 4 }

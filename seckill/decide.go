@@ -30,8 +30,8 @@ type Ledger struct {
 	Parked        int64
 }
 
-// Raise returns the total of an item, over all of its shards, after a restock of so many units: ErrTooHigh
-// where that is more than an item may have.
+// Raise returns the total of an item, over all of its shards, after a restock of so many units:
+// ErrTooHigh where that is more than an item may have.
 func Raise(total, units int64) (int64, error) {
 	if units > MaxItemQuantity-total {
 		return total, fmt.Errorf("%w: %d and %d", ErrTooHigh, total, units)
@@ -45,8 +45,9 @@ type BuyerKey struct {
 	User UserID
 }
 
-// AcceptInput is what a worker's transaction has read, under its locks, for DecideAccept. The maps are
-// changed to what is true after the batch, so that a promise that comes twice is met by its first.
+// AcceptInput is what a worker's transaction has read, under its locks, for DecideAccept. The maps
+// are changed to what is true after the batch, so that a promise that comes twice is met by its
+// first.
 type AcceptInput struct {
 	Epochs   map[inventory.ShardID]inventory.Epoch // of the pages' shards, held FOR SHARE
 	Stock    map[StockKey]*Ledger                  // locked
@@ -56,9 +57,9 @@ type AcceptInput struct {
 	Now      time.Time                             // the database's clock
 }
 
-// DecideAccept decides which promises of a page become orders. It is called inside the transaction that
-// has the rows, and checks L1 and L5 where they can't be forgotten. Everything to write goes to out. The
-// result has one Acceptance per promise.
+// DecideAccept decides which promises of a page become orders. It is called inside the transaction
+// that has the rows, and checks L1 and L5 where they can't be forgotten. Everything to write goes
+// to out. The result has one Acceptance per promise.
 //
 //   - An order that has a row exists, whatever the page says.
 //   - A page of an older epoch: nobody was given a 202 for what has no row. Skipped, and counted.
@@ -92,8 +93,8 @@ func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	return accepted
 }
 
-// CheckLocked returns ErrLocked where a promise was parked for a locked row: before a batch may park, it waits
-// for the row.
+// CheckLocked returns ErrLocked where a promise was parked for a locked row: before a batch may
+// park, it waits for the row.
 func CheckLocked(accepted []Acceptance) error {
 	for i := range accepted {
 		if o := &accepted[i].Order; accepted[i].Outcome == OutcomeParked && o.Reason == ReasonLocked {
@@ -142,14 +143,15 @@ func decideNew(o *Order, in *AcceptInput, key StockKey) Outcome {
 	return OutcomeOpened
 }
 
-// fits reports whether the order is one that this row can take: of the same names, at the same price.
+// fits reports whether the order is one that this row can take: of the same names, at the same
+// price.
 func (l *Ledger) fits(o *Order) bool {
 	return l.Activity == o.Activity && l.SKU == o.SKU && l.Merchant == o.Caller.Merchant &&
 		o.Amount == Money{l.Price.Minor * int64(o.Quantity), l.Price.Currency}
 }
 
-// DecideUnpark decides about a parked order under its stock row again, and writes what it became. Its own
-// units count as parked until then.
+// DecideUnpark decides about a parked order under its stock row again, and writes what it became.
+// Its own units count as parked until then.
 func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 	key := before.Stock()
 	after := *before
@@ -167,8 +169,8 @@ func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 }
 
 // DecideCancelQueued makes the row of an order that its buyer gives up before a worker has made it:
-// cancelled at once, never open, since an open row must have a record in the log. ok is false where the
-// epoch of the hold that the desk saw is over: then there is nothing to cancel.
+// cancelled at once, never open, since an open row must have a record in the log. ok is false where
+// the epoch of the hold that the desk saw is over: then there is nothing to cancel.
 func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, out *Changes) (o Order, ok bool) {
 	if c.Ref.Epoch != epoch {
 		return Order{}, false
@@ -189,9 +191,10 @@ func DecideEvent(before Order, e Event, now time.Time, out *Changes) Moved {
 	return Moved{Order: after, Now: true}
 }
 
-// DecideBury makes the tombstone of a hold whose order never came: cancelled, not accepted, nothing held.
-// Its primary key makes a record that comes later harmless. row says whose it is, nil where the item is
-// gone; a tombstone has no caller, so nobody but the holder of the order id's tag can read it.
+// DecideBury makes the tombstone of a hold whose order never came: cancelled, not accepted, nothing
+// held. Its primary key makes a record that comes later harmless. row says whose it is, nil where
+// the item is gone; a tombstone has no caller, so nobody but the holder of the order id's tag can
+// read it.
 func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time, out *Changes) Order {
 	o := Order{
 		ID: OrderID(h.ID), Item: h.Item, User: UserID(h.Buyer), Quantity: h.Quantity,
@@ -206,8 +209,8 @@ func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time,
 	return o
 }
 
-// PublishRestocks returns the restocks that bring the items of a published activity on sale: one for each
-// stock row, by item and shard. shares has the total of each row.
+// PublishRestocks returns the restocks that bring the items of a published activity on sale: one
+// for each stock row, by item and shard. shares has the total of each row.
 func PublishRestocks(shares map[StockKey]int64) []Outgoing {
 	rows := make([]Outgoing, 0, len(shares))
 	for key, total := range shares {
@@ -223,7 +226,8 @@ func PublishRestocks(shares map[StockKey]int64) []Outgoing {
 	return rows
 }
 
-// AddUnits is the restock of units that come to a shard with a stock change or a move, whose id it has.
+// AddUnits is the restock of units that come to a shard with a stock change or a move, whose id it
+// has.
 func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units int64) Outgoing {
 	return Outgoing{
 		Ref:     inventory.Ref{Shard: shard},
@@ -231,8 +235,8 @@ func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units i
 	}
 }
 
-// SettleTaken is the settlement of a hold by the shop: sold where its units have left the total, void where
-// the hold is buried.
+// SettleTaken is the settlement of a hold by the shop: sold where its units have left the total,
+// void where the hold is buried.
 func SettleTaken(t *Taken, kind inventory.Kind) Outgoing {
 	return Outgoing{Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: kind}, Stock: true}
 }

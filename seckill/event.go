@@ -9,8 +9,9 @@ import (
 	"penstock/inventory"
 )
 
-// Announcer tells other systems what happened, as CloudEvents 1.0; internal/kafka implements it. Announce returns nil once all
-// events are on durable storage. After an error some of them may be, and the call is repeated: at least once.
+// Announcer tells other systems what happened, as CloudEvents 1.0; internal/kafka implements it.
+// Announce returns nil once all events are on durable storage. After an error some of them may be,
+// and the call is repeated: at least once.
 type Announcer interface {
 	Announce(ctx context.Context, stream Stream, events []Announcement) error
 }
@@ -18,14 +19,15 @@ type Announcer interface {
 // Stream says what a list of announcements is about.
 type Stream uint8
 
-// The streams. StreamStock has the crossings of items from none available to some and back: the last one of an item is what is true.
-// StreamOrders has every step of every order.
+// The streams. StreamStock has the crossings of items from none available to some and back: the
+// last one of an item is what is true. StreamOrders has every step of every order.
 const (
 	StreamStock Stream = iota + 1
 	StreamOrders
 )
 
-// Announcement is an event as other systems get it, without what belongs to the transport. docs/events.md is its contract.
+// Announcement is an event as other systems get it, without what belongs to the transport.
+// docs/events.md is its contract.
 type Announcement struct {
 	ID      string    // the same whenever the event is announced again
 	Type    string    // with its version: consumers ignore types they don't know
@@ -38,8 +40,8 @@ type Announcement struct {
 // eventTimeFormat is that of the public API.
 const eventTimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, the merchant, and the
-// payment that made the step.
+// orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, the
+// merchant, and the payment that made the step.
 type orderData struct {
 	Order     OrderID      `json:"order"`
 	Merchant  MerchantID   `json:"merchant"`
@@ -65,8 +67,9 @@ type paymentData struct {
 	Cause    RefundCause `json:"cause,omitempty"`
 }
 
-// AnnounceStep makes the announcement of a step: the order as it was after it. An order is created, paid, cancelled and
-// rejected once, so that order and state name the step; the others are named by the payment and the time, too.
+// AnnounceStep makes the announcement of a step: the order as it was after it. An order is created,
+// paid, cancelled and rejected once, so that order and state name the step; the others are named by
+// the payment and the time, too.
 func AnnounceStep(s *Step) (Announcement, error) {
 	step, about, id := string(s.State), "order", string(s.ID)+"."
 	switch {
@@ -105,8 +108,9 @@ func AnnounceStep(s *Step) (Announcement, error) {
 	}, nil
 }
 
-// StockStatus is what is known of an item: whether it had a unit available when its shard was at Seq of Ref's epoch. Of two, the one
-// of the later epoch is newer, and within an epoch the one of the higher seq.
+// StockStatus is what is known of an item: whether it had a unit available when its shard was at
+// Seq of Ref's epoch. Of two, the one of the later epoch is newer, and within an epoch the one of
+// the higher seq.
 type StockStatus struct {
 	Ref      inventory.Ref
 	Item     inventory.ItemID

@@ -26,13 +26,14 @@ type (
 	PaymentID string
 )
 
-// OrderID names an order, its item, its buyer and its caller: 40 characters of lower-case base32 over
+// OrderID names an order, its item, its buyer and its caller: 40 characters of lower-case base32
+// over
 //
 //	item id (4 bytes, big endian) | digest of the buyer (11) | tag of the caller (4) | digest of the key (6)
 //
-// It is derived from what was asked, so that a repeat of a purchase meets its own hold. The first 24
-// characters are the head: they name item and buyer (inventory.Head). The rest tells the orders of one
-// buyer apart.
+// It is derived from what was asked, so that a repeat of a purchase meets its own hold. The first
+// 24 characters are the head: they name item and buyer (inventory.Head). The rest tells the orders
+// of one buyer apart.
 type OrderID string
 
 const (
@@ -41,7 +42,8 @@ const (
 	headBytes     = 15
 )
 
-// orderIDEncoding is Crockford's alphabet in lower case: it sorts like the bytes and has no vowels but a and e.
+// orderIDEncoding is Crockford's alphabet in lower case: it sorts like the bytes and has no vowels
+// but a and e.
 var orderIDEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
 // orderIDValue returns the value of a character of the alphabet, and reports whether it is one. The
@@ -109,8 +111,8 @@ func (id OrderID) Item() inventory.ItemID {
 	return inventory.ItemID(binary.BigEndian.Uint32(raw[:4]))
 }
 
-// Of reports whether the id carries the caller's tag. Two callers share a tag with probability 2^-32, so where the order
-// row is at hand, its caller decides.
+// Of reports whether the id carries the caller's tag. Two callers share a tag with probability
+// 2^-32, so where the order row is at hand, its caller decides.
 func (id OrderID) Of(caller CallerRef) bool {
 	var raw [orderIDBytes]byte
 	return decodeOrderID(string(id), &raw) && [4]byte(raw[headBytes:headBytes+4]) == caller.tag()
@@ -140,7 +142,8 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 // withdrawalPrefix tells a withdrawal's hold from an order's.
 const withdrawalPrefix = "w"
 
-// NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a shard.
+// NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a
+// shard.
 func NewWithdrawalID(item inventory.ItemID, shard inventory.ShardID, key string) string {
 	user := UserID(binary.BigEndian.AppendUint16(nil, uint16(shard)))
 	return withdrawalPrefix + string(NewOrderID(item, CallerRef{}, user, key))
@@ -193,5 +196,6 @@ const (
 	MaxOrders        = 1_000 // of one buyer and item, ended ones included: they are one value in Redis
 )
 
-// String is the amount in minor units with its currency, for people: no exponent of a currency is known here.
+// String is the amount in minor units with its currency, for people: no exponent of a currency is
+// known here.
 func (m Money) String() string { return fmt.Sprintf("%s %d (minor units)", m.Currency, m.Minor) }

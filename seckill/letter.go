@@ -23,9 +23,9 @@ func (o *Order) promise() *Promise {
 	}
 }
 
-// letterOf returns the dead letter of a parked order that fits no item, made of its row. DecideAccept
-// makes the letters of promises; this one is DecideUnpark's, for an order that was parked for a locked row
-// and turned out to fit no item when it was tried again.
+// letterOf returns the dead letter of a parked order that fits no item, made of its row.
+// DecideAccept makes the letters of promises; this one is DecideUnpark's, for an order that was
+// parked for a locked row and turned out to fit no item when it was tried again.
 func letterOf(o *Order) DeadLetter {
 	page := Page{
 		PageHeader: PageHeader{
@@ -62,8 +62,8 @@ func readAnew(parked *Order, p *Page, r *Promise) Order {
 	return o
 }
 
-// MergeLetters returns the letters of a batch, and those of its promises that no letter of the batch is
-// about: where a whole record is kept, one letter is enough.
+// MergeLetters returns the letters of a batch, and those of its promises that no letter of the
+// batch is about: where a whole record is kept, one letter is enough.
 func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
 	if len(promises) == 0 {
 		return batch
@@ -83,9 +83,10 @@ func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
 	return all
 }
 
-// DecideReplay tries the orders of dead letters again. It is called inside the transaction that has the
-// rows. pages are those of the letters of whole records that can be read, by the letter's id. done are the
-// letters none of whose orders is parked any more. Letters in out are no new ones: their orders have one.
+// DecideReplay tries the orders of dead letters again. It is called inside the transaction that has
+// the rows. pages are those of the letters of whole records that can be read, by the letter's id.
+// done are the letters none of whose orders is parked any more. Letters in out are no new ones:
+// their orders have one.
 func DecideReplay(letters []DeadLetter, pages map[int64]Page, in *AcceptInput, out *Changes) (accepted []Acceptance, done []DeadLetter) {
 	r := replay{pages, in, out}
 	for i := range letters {
@@ -138,8 +139,8 @@ func (r *replay) promise(page *Page, p *Promise) []Acceptance {
 	return DecideAccept(&single, r.in, r.changes)
 }
 
-// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it is: it
-// has a dead letter, so nobody but a replay tries it.
+// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
+// is: it has a dead letter, so nobody but a replay tries it.
 func (r *replay) unpark(o, read *Order) Acceptance {
 	key := o.Stock()
 	if o.State != OrderParked || r.in.Locked[key] {

@@ -6,11 +6,11 @@ import "time"
 type Merchant struct {
 	ID   MerchantID
 	Name string
-	// PaymentSecret signs payment notices. It is kept as it was sealed (see Secrets), and never logged;
-	// "" is none.
+	// PaymentSecret signs payment notices. It is kept as it was sealed (see Secrets), and never
+	// logged; "" is none.
 	PaymentSecret string
-	// FormerSecret is the payment secret before, which is valid until FormerUntil: while a secret is
-	// rolled, the provider may sign with either.
+	// FormerSecret is the payment secret before, which is valid until FormerUntil: while a secret
+	// is rolled, the provider may sign with either.
 	FormerSecret string
 	FormerUntil  time.Time
 
@@ -29,8 +29,8 @@ func (m *Merchant) same(other *Merchant) bool {
 	return a == b && m.FormerUntil.Equal(other.FormerUntil)
 }
 
-// Roll gives the merchant a new payment secret at now, as it is sealed. The one before stays valid for
-// overlap; 0 ends it at once. A secret that was former already ends now.
+// Roll gives the merchant a new payment secret at now, as it is sealed. The one before stays valid
+// for overlap; 0 ends it at once. A secret that was former already ends now.
 func (m *Merchant) Roll(sealed string, now time.Time, overlap time.Duration) {
 	m.FormerSecret, m.FormerUntil = "", time.Time{}
 	if overlap > 0 && m.PaymentSecret != "" {
@@ -51,8 +51,8 @@ func (m *Merchant) Secrets(now time.Time) (sealed [2]string) {
 // Rights is a set of what a caller may do.
 type Rights uint8
 
-// The rights. RightBuy places, reads and cancels the caller's own orders; RightMerchant reads the merchant's activities before
-// they are published.
+// The rights. RightBuy places, reads and cancels the caller's own orders; RightMerchant reads the
+// merchant's activities before they are published.
 const (
 	RightBuy Rights = 1 << iota
 	RightMerchant

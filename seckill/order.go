@@ -37,8 +37,8 @@ const (
 	ReasonUnfit          Reason = "unfit"     // of a parked order: no item fits its promise
 )
 
-// UnitState says what became of an order's units: open while the order may still be paid, then sold or
-// void. It never changes back.
+// UnitState says what became of an order's units: open while the order may still be paid, then sold
+// or void. It never changes back.
 type UnitState string
 
 // The states of an order's units.
@@ -50,7 +50,8 @@ const (
 	UnitsParked UnitState = "parked"
 )
 
-// HoldState returns the state that a hold of these units has in a shard that is loaded from the database.
+// HoldState returns the state that a hold of these units has in a shard that is loaded from the
+// database.
 func (u UnitState) HoldState() inventory.State {
 	switch u {
 	case UnitsOpen, UnitsParked:
@@ -93,8 +94,9 @@ func (o *Order) Hold() inventory.Hold {
 	return inventory.Hold{Item: o.Item, ID: string(o.ID), Buyer: string(o.User), Quantity: o.Quantity}
 }
 
-// Provenance is where and when the order's hold was given, and the record of the queue that has its promise.
-// Seq is 0 where there is no such record, as in a cancellation that came before the worker.
+// Provenance is where and when the order's hold was given, and the record of the queue that has its
+// promise. Seq is 0 where there is no such record, as in a cancellation that came before the
+// worker.
 type Provenance struct {
 	Shard     inventory.ShardID
 	Epoch     inventory.Epoch
@@ -123,7 +125,8 @@ type step struct {
 	units  UnitState // "" leaves them
 }
 
-// transitions is the whole life of an order after its row was made. What is not listed cannot happen.
+// transitions is the whole life of an order after its row was made. What is not listed cannot
+// happen.
 var transitions = map[OrderState]map[Event]step{
 	OrderPending: {
 		EventPaid:      {OrderPaid, ReasonNone, UnitsSold},
@@ -141,8 +144,8 @@ var transitions = map[OrderState]map[Event]step{
 	OrderRefunded:  {EventPaid: {state: OrderRefundDue}}, // somebody pays once more
 }
 
-// Apply moves the order by an event at now and reports whether it may move. The reason of a cancelled order stays when a
-// late payment turns it refund_due: it says why the money goes back.
+// Apply moves the order by an event at now and reports whether it may move. The reason of a
+// cancelled order stays when a late payment turns it refund_due: it says why the money goes back.
 func (o *Order) Apply(e Event, now time.Time) bool {
 	next, ok := transitions[o.State][e]
 	if !ok {

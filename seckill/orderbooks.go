@@ -7,37 +7,39 @@ import (
 	"time"
 )
 
-// OrderBooks is what people ask about orders and money, beside the sale. Reads go by an index, also while orders
-// are being made.
+// OrderBooks is what people ask about orders and money, beside the sale. Reads go by an index, also
+// while orders are being made.
 type OrderBooks interface {
 	// SearchOrders returns up to q.Limit orders that fit q, newest first.
 	SearchOrders(ctx context.Context, q OrderQuery) ([]Order, error)
 	// FindPayments returns what is kept under a payment's id, of one merchant or of all ("").
 	FindPayments(ctx context.Context, merchant MerchantID, id PaymentID) ([]KeptPayment, error)
-	// OrderTrail returns what is kept of an order beside its row; o needs no more than its ID where there is none.
+	// OrderTrail returns what is kept of an order beside its row; o needs no more than its ID where
+	// there is none.
 	OrderTrail(ctx context.Context, o *Order) (OrderTrail, error)
 
-	// ApplyEarly applies up to limit early payments whose orders have a row by now, as DecidePayment decides,
-	// and returns how many. Those whose rows are locked are left for the next time.
+	// ApplyEarly applies up to limit early payments whose orders have a row by now, as
+	// DecidePayment decides, and returns how many. Those whose rows are locked are left for the
+	// next time.
 	ApplyEarly(ctx context.Context, limit int) (int, error)
 	// RefusePayment keeps a notice that was refused without asking for its order.
 	RefusePayment(ctx context.Context, r RefusedPayment) error
 
 	// Refunds returns up to q.Limit payments of q.State, those that came last first.
 	Refunds(ctx context.Context, q RefundQuery) ([]KeptPayment, error)
-	// RefundSums adds up the payments of a state (due, done or early), of one merchant or of all (""), by merchant,
-	// cause and currency, in their order.
+	// RefundSums adds up the payments of a state (due, done or early), of one merchant or of all
+	// (""), by merchant, cause and currency, in their order.
 	RefundSums(ctx context.Context, state PaymentState, merchant MerchantID) ([]RefundSum, error)
-	// SettleRefund notes that the money of a payment went back, as DecideRefund decides, with a change record. It
-	// returns the payment, and its order afterwards, with an empty ID where its row is gone. ErrLocked where
-	// somebody has the order's row.
+	// SettleRefund notes that the money of a payment went back, as DecideRefund decides, with a
+	// change record. It returns the payment, and its order afterwards, with an empty ID where its
+	// row is gone. ErrLocked where somebody has the order's row.
 	SettleRefund(ctx context.Context, r Refund, by Author) (KeptPayment, Order, error)
 
-	// ExtendOrders moves pay_by of all open orders of an activity by d, in one transaction, with a change record,
-	// and returns how many.
+	// ExtendOrders moves pay_by of all open orders of an activity by d, in one transaction, with a
+	// change record, and returns how many.
 	ExtendOrders(ctx context.Context, id ActivityID, d time.Duration, by Author) (int64, error)
-	// Statement adds up a merchant's orders and refunds that moved in [from, to), by day (UTC), activity and SKU, in
-	// their order.
+	// Statement adds up a merchant's orders and refunds that moved in [from, to), by day (UTC),
+	// activity and SKU, in their order.
 	Statement(ctx context.Context, merchant MerchantID, from, to time.Time) ([]StatementRow, error)
 }
 
@@ -95,8 +97,8 @@ type OrderTrail struct {
 	Refused  []RefusedPayment // by time
 	Changes  []Change         // by people: of the order, and extensions of its activity; oldest first
 	Settling bool             // the outbox still has to tell the stock how its hold ends
-	// Announces says that steps are told to other systems, and Waiting since when the oldest of all steps waits
-	// for that; zero where none does.
+	// Announces says that steps are told to other systems, and Waiting since when the oldest of all
+	// steps waits for that; zero where none does.
 	Announces bool
 	Waiting   time.Time
 }
@@ -127,8 +129,8 @@ type RefundSum struct {
 }
 
 // StatementRow is what happened to an item's orders on a day. Units of sold and cancelled orders
-// count on the day on which the order was paid or cancelled. Money to go back counts on the day of its
-// notice, and money that went back on the day on which that was told.
+// count on the day on which the order was paid or cancelled. Money to go back counts on the day of
+// its notice, and money that went back on the day on which that was told.
 type StatementRow struct {
 	Day       string // 2006-01-02, UTC
 	Activity  ActivityID
@@ -140,7 +142,8 @@ type StatementRow struct {
 	Refunded  Tally
 }
 
-// Tally is a number of orders or payments, their units, and their money in minor units. Payments have no units.
+// Tally is a number of orders or payments, their units, and their money in minor units. Payments
+// have no units.
 type Tally struct {
 	Count  int64
 	Units  int64
@@ -164,8 +167,8 @@ const (
 	OrdersByState
 )
 
-// Index chooses the index of a query, and the values that are looked for in it: what is named by few orders comes
-// first. Orders of states that are rare are found by them also within an activity.
+// Index chooses the index of a query, and the values that are looked for in it: what is named by
+// few orders comes first. Orders of states that are rare are found by them also within an activity.
 func (q *OrderQuery) Index() (index OrderIndex, values []string) {
 	switch {
 	case q.Request != "":
@@ -215,8 +218,8 @@ type statementKey struct {
 	currency string
 }
 
-// Add adds a tally to the line of l's day, activity, SKU and currency. what is an order's UnitState or a payment's
-// PaymentState.
+// Add adds a tally to the line of l's day, activity, SKU and currency. what is an order's UnitState
+// or a payment's PaymentState.
 func (s *Statement) Add(l StatementRow, what string, t Tally) {
 	key := statementKey{l.Day, l.Activity, l.SKU, l.Currency}
 	line := s.lines[key]

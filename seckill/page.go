@@ -43,8 +43,8 @@ type Page struct {
 	Offset    int64
 }
 
-// PageHeader is what can be read of a page though the rest is damaged: it names every promise with its
-// units, so that they can be parked.
+// PageHeader is what can be read of a page though the rest is damaged: it names every promise with
+// its units, so that they can be parked.
 type PageHeader struct {
 	Ref    inventory.Ref
 	Seq    uint64    // the shard's, after the holds were taken
@@ -62,8 +62,8 @@ type Claimed struct {
 // MaxPage is the most promises of one page.
 const MaxPage = 512
 
-// pageVersion is the first byte of every record. A reader stops at a version that it doesn't know; a new
-// one must be readable everywhere before it is written anywhere.
+// pageVersion is the first byte of every record. A reader stops at a version that it doesn't know;
+// a new one must be readable everywhere before it is written anywhere.
 const pageVersion = 2
 
 // Errors of a record. ErrPageVersion is of another version: newer workers can read it. ErrPage is
@@ -73,9 +73,9 @@ var (
 	ErrPage        = errors.New("a damaged page")
 )
 
-// AppendPage appends the page's encoding to dst. All numbers are unsigned varints (encoding/binary) and
-// a text is its length and its bytes, but where the table says otherwise. Both checks are CRC-32C (RFC
-// 3720), 4 bytes big endian, over all of their part.
+// AppendPage appends the page's encoding to dst. All numbers are unsigned varints (encoding/binary)
+// and a text is its length and its bytes, but where the table says otherwise. Both checks are
+// CRC-32C (RFC 3720), 4 bytes big endian, over all of their part.
 //
 //	header  version (1 byte), shard, epoch, seq, node, milliseconds since 1970, count,
 //	        count times: order id (25 bytes raw), quantity
@@ -179,8 +179,8 @@ func appendCheck(dst []byte, start int) []byte {
 	return binary.BigEndian.AppendUint32(dst, castagnoli(dst[start:]))
 }
 
-// ParsePage decodes a record. It keeps nothing of b. An error wraps ErrPageVersion or ErrPage and says
-// what is wrong. Where only the body is damaged, the page has its header and no promises.
+// ParsePage decodes a record. It keeps nothing of b. An error wraps ErrPageVersion or ErrPage and
+// says what is wrong. Where only the body is damaged, the page has its header and no promises.
 func ParsePage(b []byte) (Page, error) {
 	var p Page
 	if len(b) == 0 || b[0] != pageVersion {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Payment is a provider's notice that money came, its signature already checked. Activity and SKU are those
-// of the order's item.
+// Payment is a provider's notice that money came, its signature already checked. Activity and SKU
+// are those of the order's item.
 type Payment struct {
 	Merchant MerchantID
 	ID       PaymentID
@@ -14,8 +14,8 @@ type Payment struct {
 	Amount   Money
 	Activity ActivityID
 	SKU      SKU
-	// Queued says that the order's hold was seen: where the order has no row yet, the payment is kept, and
-	// applied when there is one.
+	// Queued says that the order's hold was seen: where the order has no row yet, the payment is
+	// kept, and applied when there is one.
 	Queued bool
 }
 
@@ -36,10 +36,11 @@ type PaymentKey struct {
 // PaymentVerdict is what a payment did.
 type PaymentVerdict uint8
 
-// The verdicts. PaymentBooked moved the order to paid; PaymentLate met an order that can't take it and is kept: the order is
-// refund_due, or stays as it is when another payment has paid it, and the money is to go back. PaymentEarly is kept for an
-// order that is still queued. PaymentAgain is a repeat. PaymentMismatch is kept as money to go back, and changes nothing
-// else. The others changed nothing.
+// The verdicts. PaymentBooked moved the order to paid; PaymentLate met an order that can't take it
+// and is kept: the order is refund_due, or stays as it is when another payment has paid it, and the
+// money is to go back. PaymentEarly is kept for an order that is still queued. PaymentAgain is a
+// repeat. PaymentMismatch is kept as money to go back, and changes nothing else. The others changed
+// nothing.
 const (
 	PaymentBooked PaymentVerdict = iota + 1
 	PaymentLate
@@ -51,7 +52,8 @@ const (
 	PaymentLocked       // nothing was decided: somebody has the order's row
 )
 
-// PaymentResult is what a payment did, and the order afterwards; its ID is empty where it has no row.
+// PaymentResult is what a payment did, and the order afterwards; its ID is empty where it has no
+// row.
 type PaymentResult struct {
 	Verdict PaymentVerdict
 	Order   Order
@@ -80,8 +82,8 @@ const (
 	CauseRejected    RefundCause = "rejected"     // the order was accepted, but impossible
 )
 
-// KeptPayment is a payment row: what was paid, and what became of the money. An early payment becomes one of
-// the others when its order has a row. A booked one never changes.
+// KeptPayment is a payment row: what was paid, and what became of the money. An early payment
+// becomes one of the others when its order has a row. A booked one never changes.
 type KeptPayment struct {
 	Payment   // Queued is false
 	State     PaymentState
@@ -108,12 +110,12 @@ type RefusedPayment struct {
 // MaxRefused is how many different refused notices are kept of an order (L8).
 const MaxRefused = 20
 
-// DecidePayment is a payment's decision, called inside the transaction that holds the order's row. order
-// is nil when there is no row, kept has the payments that are kept under the notices' keys. It changes order
-// and kept, and writes both to out where they change.
+// DecidePayment is a payment's decision, called inside the transaction that holds the order's row.
+// order is nil when there is no row, kept has the payments that are kept under the notices' keys.
+// It changes order and kept, and writes both to out where they change.
 //
-// A parked order is like one that is still queued. A tombstone has no amount; a payment for it is kept
-// whatever the amount. A notice of a wrong amount may be corrected by one under the same id.
+// A parked order is like one that is still queued. A tombstone has no amount; a payment for it is
+// kept whatever the amount. A notice of a wrong amount may be corrected by one under the same id.
 func DecidePayment(p Payment, order *Order, kept map[PaymentKey]*KeptPayment, now time.Time, out *Changes) PaymentResult {
 	earlier, queued := kept[p.Key()], p.Queued
 	p.Queued = false
@@ -207,8 +209,9 @@ var (
 	ErrRefundAmount = errors.New("another amount is due")
 )
 
-// DecideRefund notes that a payment's money went back, and moves the order to refunded where nothing else of
-// it is due. order is nil where its row is gone. It changes kept and order, and writes both to out.
+// DecideRefund notes that a payment's money went back, and moves the order to refunded where
+// nothing else of it is due. order is nil where its row is gone. It changes kept and order, and
+// writes both to out.
 func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by Author, now time.Time, out *Changes) error {
 	switch {
 	case kept == nil:
@@ -232,8 +235,8 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 	return nil
 }
 
-// Step is an order as it was after something that other systems are told: it moved, or, where Money is set,
-// the money of Payment has to go back or went back.
+// Step is an order as it was after something that other systems are told: it moved, or, where Money
+// is set, the money of Payment has to go back or went back.
 type Step struct {
 	Order
 	Payment PaymentID // the payment that made the step; "" where none did
@@ -255,8 +258,8 @@ func stepOf(o *Order, k *KeptPayment, money bool) Step {
 	return s
 }
 
-// Of returns the step with all that its order's row says and a step doesn't change. What became of the units is
-// nobody else's business.
+// Of returns the step with all that its order's row says and a step doesn't change. What became of
+// the units is nobody else's business.
 func (s *Step) Of(row Order) Step {
 	full := *s
 	full.Order = row

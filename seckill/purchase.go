@@ -6,8 +6,8 @@ import (
 	"penstock/inventory"
 )
 
-// Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid during the call: Buy copies
-// what outlives it.
+// Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid
+// during the call: Buy copies what outlives it.
 type Purchase struct {
 	Caller   *Caller
 	Activity ActivityID
@@ -18,8 +18,9 @@ type Purchase struct {
 	Arrived  time.Time     // when the request arrived, with its monotonic reading: the accept deadline counts from here
 	Wait     time.Duration // how long to wait for the order row after it was accepted; 0 not at all
 	Request  string        // id of the request, for people
-	// Closed, if there is one, is the answer to a key that has no order: nothing new is sold. A repeat meets its order as ever.
-	// ClosedSince is since when nothing is; nil and zero in ordinary times.
+	// Closed, if there is one, is the answer to a key that has no order: nothing new is sold. A
+	// repeat meets its order as ever. ClosedSince is since when nothing is; nil and zero in
+	// ordinary times.
 	Closed      *Refusal
 	ClosedSince time.Time
 
@@ -27,8 +28,8 @@ type Purchase struct {
 	idItem inventory.ItemID
 }
 
-// OrderID returns the id of the order that the purchase becomes. It is derived once: caller, user and
-// key must not change afterwards.
+// OrderID returns the id of the order that the purchase becomes. It is derived once: caller, user
+// and key must not change afterwards.
 func (p *Purchase) OrderID(item inventory.ItemID) OrderID {
 	if p.id == "" || p.idItem != item {
 		p.id, p.idItem = NewOrderID(item, p.Caller.CallerRef, p.User, p.Key), item
@@ -36,7 +37,8 @@ func (p *Purchase) OrderID(item inventory.ItemID) OrderID {
 	return p.id
 }
 
-// Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when the order has a row.
+// Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when
+// the order has a row.
 type Receipt struct {
 	Order    Order
 	Replayed bool // the key was used before: nothing new was taken

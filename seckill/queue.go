@@ -19,42 +19,44 @@ type Queue interface {
 
 // Producer is the gateway's side of the queue.
 type Producer interface {
-	// Reserve takes a slot for one promise in the bounded buffer. An error means that nothing may be put
-	// now: ErrNoSlot, or why the queue takes nothing. Each slot is given back by one Put or Release.
+	// Reserve takes a slot for one promise in the bounded buffer. An error means that nothing may
+	// be put now: ErrNoSlot, or why the queue takes nothing. Each slot is given back by one Put or
+	// Release.
 	Reserve() error
 	// Release gives back slots that were not used.
 	Release(slots int)
-	// Put sends a page that uses slots. It goes to the shard's preferred partition, and to another one
-	// where that one has no leader. Put does not block and keeps value until done is called: exactly
-	// once, with nil when the page is acknowledged by all in-sync replicas, else with an error that means
-	// that the page may or may not be written, now or later. done must not block.
+	// Put sends a page that uses slots. It goes to the shard's preferred partition, and to another
+	// one where that one has no leader. Put does not block and keeps value until done is called:
+	// exactly once, with nil when the page is acknowledged by all in-sync replicas, else with an
+	// error that means that the page may or may not be written, now or later. done must not block.
 	Put(shard inventory.ShardID, value []byte, slots int, done func(error))
-	// Mark writes a marker into every partition of the books, acknowledged like a page, and returns the
-	// position behind each: what was acknowledged before the call lies below it.
+	// Mark writes a marker into every partition of the books, acknowledged like a page, and returns
+	// the position behind each: what was acknowledged before the call lies below it.
 	Mark(ctx context.Context) ([]Position, error)
 }
 
 // Consumer is the worker's side of the queue.
 type Consumer interface {
-	// Poll returns the next records of the partitions that this consumer has, from the positions in the
-	// store on; it waits for at least one. Only one Poll is under way at a time. What it returned comes
-	// again after Rewind.
+	// Poll returns the next records of the partitions that this consumer has, from the positions in
+	// the store on; it waits for at least one. Only one Poll is under way at a time. What it
+	// returned comes again after Rewind.
 	Poll(ctx context.Context) (Haul, error)
 	// Rewind goes back to the positions in the store: what Poll returned could not be committed.
 	Rewind(ctx context.Context) error
-	// Committed tells the queue that the moves are in the store, so that its own tools show the lag. It
-	// is a copy that nobody reads back, and does not block.
+	// Committed tells the queue that the moves are in the store, so that its own tools show the
+	// lag. It is a copy that nobody reads back, and does not block.
 	Committed(moves []Move)
-	// Owned returns the partitions that this consumer has now, and how many there are in all. all is 0
-	// while this isn't known: the consumer is no member of the group, or the group can't be asked.
+	// Owned returns the partitions that this consumer has now, and how many there are in all. all
+	// is 0 while this isn't known: the consumer is no member of the group, or the group can't be
+	// asked.
 	Owned() (partitions []int32, all int)
 }
 
 // TopicID tells a topic from another one of the same name that was made later.
 type TopicID [16]byte
 
-// Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch is
-// the epoch of the record before it (KIP-320), -1 where it isn't known.
+// Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch
+// is the epoch of the record before it (KIP-320), -1 where it isn't known.
 type Position struct {
 	Topic       TopicID
 	Partition   int32
@@ -62,8 +64,8 @@ type Position struct {
 	LeaderEpoch int32
 }
 
-// Move says that the records of a partition were read from From to To. It is part of the transaction
-// that writes what they say, which compares From with what the store has.
+// Move says that the records of a partition were read from From to To. It is part of the
+// transaction that writes what they say, which compares From with what the store has.
 type Move struct {
 	From Position
 	To   Position
@@ -76,15 +78,15 @@ type Message struct {
 	Value     []byte
 }
 
-// Haul is what one Poll returned: records, and how far they reach. The moves cover markers and records
-// that were passed over, too.
+// Haul is what one Poll returned: records, and how far they reach. The moves cover markers and
+// records that were passed over, too.
 type Haul struct {
 	Messages []Message
 	Moves    []Move
 }
 
-// Passed reports whether the positions in have have passed those in want. A partition of another topic id
-// than the one in want has not.
+// Passed reports whether the positions in have have passed those in want. A partition of another
+// topic id than the one in want has not.
 func Passed(have, want []Position) bool {
 	at := make(map[int32]Position, len(have))
 	for _, p := range have {

@@ -12,8 +12,8 @@ import (
 // UnitCounts are an item's units on a shard by the state of their orders.
 type UnitCounts struct{ Open, Sold, Parked int64 }
 
-// RecountItem is an item on a shard: what its counters say, and what its orders' rows add up to. An item
-// without a stock row has parked units at most.
+// RecountItem is an item on a shard: what its counters say, and what its orders' rows add up to. An
+// item without a stock row has parked units at most.
 type RecountItem struct {
 	Item    inventory.ItemID
 	Known   bool // there is a stock row
@@ -28,14 +28,16 @@ func (i *RecountItem) Oversold() bool { return i.Known && i.Rows.Open+i.Rows.Sol
 // Differs reports whether counters and rows say different things.
 func (i *RecountItem) Differs() bool { return i.Counted != i.Rows }
 
-// Mendable reports whether the counters differ and may be set to what the rows say. Rows are the truth:
-// each was written with its counter in one transaction. Where they break L1 a person has to decide.
+// Mendable reports whether the counters differ and may be set to what the rows say. Rows are the
+// truth: each was written with its counter in one transaction. Where they break L1 a person has to
+// decide.
 func (i *RecountItem) Mendable() bool { return i.Differs() && !i.Oversold() }
 
 // NameSums are the digests of a shard's names: of orders that are open or parked, and of sold ones.
 type NameSums struct{ Open, Sold inventory.Digest }
 
-// Recount is a shard as it was at one moment: its counters and digests, and what its rows add up to.
+// Recount is a shard as it was at one moment: its counters and digests, and what its rows add up
+// to.
 type Recount struct {
 	Ref     inventory.Ref
 	Orders  int64         // whose units count

@@ -22,8 +22,8 @@ type Holder interface {
 	// Hold takes units for many buyers, or says why not. All calls go to their shards in one write;
 	// each gets its own answer. Calls of one Redis node belong together (see Lane).
 	Hold(ctx context.Context, calls []*inventory.HoldCall)
-	// Lane returns the number of the group of shards that one Redis node has: shards of one lane are
-	// best asked together. The numbers are small and begin at 0. It is a hint and may change.
+	// Lane returns the number of the group of shards that one Redis node has: shards of one lane
+	// are best asked together. The numbers are small and begin at 0. It is a hint and may change.
 	Lane(shard inventory.ShardID) int
 	// Find returns a hold with its state; State is None where there is none.
 	Find(ctx context.Context, ref inventory.Ref, item inventory.ItemID, id string) (inventory.Entry, error)
@@ -32,14 +32,14 @@ type Holder interface {
 	Watch(refs []inventory.Ref)
 	// Epoch returns the epoch that this process follows of the shard; 0 where none was told yet.
 	Epoch(shard inventory.ShardID) inventory.Epoch
-	// SoldOut reports, from memory, that the item has no unit on the shard and that no hold with the
-	// head of id exists there.
+	// SoldOut reports, from memory, that the item has no unit on the shard and that no hold with
+	// the head of id exists there.
 	SoldOut(ref inventory.Ref, item inventory.ItemID, id string) bool
-	// Absent reports, from memory, that no hold with the head of id existed at since. False means: ask
-	// Find.
+	// Absent reports, from memory, that no hold with the head of id existed at since. False means:
+	// ask Find.
 	Absent(ref inventory.Ref, id string, since time.Time) bool
-	// InStock reports whether the item was last seen with a unit on the shard, and how old that is. An
-	// item of which nothing else is known is in stock.
+	// InStock reports whether the item was last seen with a unit on the shard, and how old that is.
+	// An item of which nothing else is known is in stock.
 	InStock(shard inventory.ShardID, item inventory.ItemID) (inStock bool, age time.Duration)
 }
 
@@ -51,8 +51,8 @@ type Books interface {
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
 	// Restock adds units. It returns for each whether it is applied, now or before.
 	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
-	// AllNumbers reads several shards, each at a moment of its own, whatever their epochs; a shard that
-	// knows nothing has Epoch 0. errs has an error for each that could not be read.
+	// AllNumbers reads several shards, each at a moment of its own, whatever their epochs; a shard
+	// that knows nothing has Epoch 0. errs has an error for each that could not be read.
 	AllNumbers(ctx context.Context, shards []inventory.ShardID) (all []inventory.Numbers, errs []error)
 	// ItemNumbers reads items of the shard at one moment with its levels, whatever its epoch.
 	ItemNumbers(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error)
@@ -60,28 +60,31 @@ type Books interface {
 
 // Repair is what sweeper and rebuilder ask of the stock.
 type Repair interface {
-	// Note begins a sweep: it returns the shard's seq. Fresh holds last touched at or below it are old
-	// once the sweep's age has passed.
+	// Note begins a sweep: it returns the shard's seq. Fresh holds last touched at or below it are
+	// old once the sweep's age has passed.
 	Note(ctx context.Context, ref inventory.Ref) (uint64, error)
 	// Old returns fresh or doomed holds last touched at or below note, about limit of them. What it
-	// looked at goes to the end of the line, so that holds that can't be decided hide no others; more
-	// is false when it has been through all. A caller begins with cursor 0 and hands on what it got.
+	// looked at goes to the end of the line, so that holds that can't be decided hide no others;
+	// more is false when it has been through all. A caller begins with cursor 0 and hands on what
+	// it got.
 	Old(ctx context.Context, ref inventory.Ref, note uint64, cursor int64, limit int) (old []inventory.Entry, next int64, more bool, err error)
-	// Doom dooms those of the holds that are fresh and not touched since note. It returns, for each, its
-	// state afterwards. It returns when the connected replicas have it: a doom must not be forgotten.
+	// Doom dooms those of the holds that are fresh and not touched since note. It returns, for
+	// each, its state afterwards. It returns when the connected replicas have it: a doom must not
+	// be forgotten.
 	Doom(ctx context.Context, ref inventory.Ref, note uint64, holds []inventory.Hold) ([]inventory.State, error)
 
-	// Close empties the shard and marks it {ref.Epoch, closed}. ErrEpoch where a later epoch stands, or
-	// this one is open. It returns when the connected replicas have the mark.
+	// Close empties the shard and marks it {ref.Epoch, closed}. ErrEpoch where a later epoch
+	// stands, or this one is open. It returns when the connected replicas have the mark.
 	Close(ctx context.Context, ref inventory.Ref) error
-	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't there
-	// any more. It may be called again with the same, and from many goroutines.
+	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
+	// there any more. It may be called again with the same, and from many goroutines.
 	Load(ctx context.Context, ref inventory.Ref, items []inventory.Stocked, entries []inventory.Entry) error
-	// Open opens the shard that ref's own Close left, once it has all that was loaded: that many items
-	// and heads of names. ErrEpoch where the close isn't there any more, ErrLost where a failover kept it
-	// and forgot what was loaded since. It returns when the connected replicas have it.
+	// Open opens the shard that ref's own Close left, once it has all that was loaded: that many
+	// items and heads of names. ErrEpoch where the close isn't there any more, ErrLost where a
+	// failover kept it and forgot what was loaded since. It returns when the connected replicas
+	// have it.
 	Open(ctx context.Context, ref inventory.Ref, items, names int64) error
-	// Forget drops items, and the holds of theirs whose names have these heads. Heads may come in many
-	// calls; the items last.
+	// Forget drops items, and the holds of theirs whose names have these heads. Heads may come in
+	// many calls; the items last.
 	Forget(ctx context.Context, ref inventory.Ref, items []inventory.ItemID, heads []string) error
 }

@@ -8,14 +8,14 @@ import (
 	"penstock/inventory"
 )
 
-// Store keeps the truth: totals, orders, changes. internal/sqlite and internal/postgres implement it and
-// pass internal/proof/storetest. Every method is one transaction (unless it says otherwise), safe for
-// concurrent use by many processes, and may be repeated after an error. Times come from the database's
-// clock. What a change means for rows and counts is decided by the pure functions of this package; a
-// store only writes what they say (Changes).
+// Store keeps the truth: totals, orders, changes. internal/sqlite and internal/postgres implement
+// it and pass internal/proof/storetest. Every method is one transaction (unless it says otherwise),
+// safe for concurrent use by many processes, and may be repeated after an error. Times come from
+// the database's clock. What a change means for rows and counts is decided by the pure functions of
+// this package; a store only writes what they say (Changes).
 //
-// Everything that decides is an UPDATE with its condition in the WHERE. No row updated is ErrMoved or
-// ErrFenced: begin again. The four conditions are:
+// Everything that decides is an UPDATE with its condition in the WHERE. No row updated is ErrMoved
+// or ErrFenced: begin again. The four conditions are:
 //
 //	position = the one this batch was read from           Accept                            ErrMoved
 //	epoch = mine, with the shard's row held FOR SHARE      Accept, Cancel, Bury, Withdraw    ErrFenced
@@ -36,11 +36,11 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrExists means that the name is taken.
 	ErrExists = errors.New("already exists")
-	// ErrFenced means that the call came too late: the shard's epoch is not the one it was meant for, a
-	// later epoch was given out, or the database was restored or restarted since.
+	// ErrFenced means that the call came too late: the shard's epoch is not the one it was meant
+	// for, a later epoch was given out, or the database was restored or restarted since.
 	ErrFenced = errors.New("fenced off")
-	// ErrMoved means that another worker, or a restored database, has moved the position: read again
-	// from the position in the store.
+	// ErrMoved means that another worker, or a restored database, has moved the position: read
+	// again from the position in the store.
 	ErrMoved = errors.New("the position has moved")
 	// ErrLocked means that somebody has had the row of an item locked for too long.
 	ErrLocked = errors.New("a stock row is locked")
@@ -50,8 +50,8 @@ var (
 	ErrTooLow = errors.New("less stock than that")
 	// ErrTooHigh means that the total would rise above MaxItemQuantity.
 	ErrTooHigh = errors.New("more stock than an item may have")
-	// ErrLayout means that the installation has another number of shards or more partitions than asked
-	// for.
+	// ErrLayout means that the installation has another number of shards or more partitions than
+	// asked for.
 	ErrLayout = errors.New("another layout")
 )
 
@@ -70,8 +70,8 @@ type CatalogVersion struct {
 	Number      int64
 }
 
-// CatalogChange is one thing of the catalog as it is now: just one of its members is set. An activity
-// whose items did not change since the caller's version comes without them (ItemsKept).
+// CatalogChange is one thing of the catalog as it is now: just one of its members is set. An
+// activity whose items did not change since the caller's version comes without them (ItemsKept).
 type CatalogChange struct {
 	Merchant  *Merchant
 	Caller    *Caller
@@ -82,50 +82,51 @@ type CatalogChange struct {
 
 // CatalogStore keeps what changes seldom: merchants, callers, activities.
 type CatalogStore interface {
-	// LoadCatalog hands everything that changed since a version to apply, and returns the version it has
-	// read. whole says that it is everything there is: what is not handed out is gone. That is so where
-	// since is zero or of another incarnation. begin is called before the first change, also when there
-	// is none. Merchants come before callers and activities. Activities hold their items in the order of
-	// their places. Quantities are those of the moment, and go stale: a restock is no catalog change.
+	// LoadCatalog hands everything that changed since a version to apply, and returns the version
+	// it has read. whole says that it is everything there is: what is not handed out is gone. That
+	// is so where since is zero or of another incarnation. begin is called before the first change,
+	// also when there is none. Merchants come before callers and activities. Activities hold their
+	// items in the order of their places. Quantities are those of the moment, and go stale: a
+	// restock is no catalog change.
 	LoadCatalog(ctx context.Context, since CatalogVersion, begin func(whole bool),
 		apply func(CatalogChange) error) (CatalogVersion, error)
 	// FindActivity reads an activity with its present quantities, or ErrNotFound.
 	FindActivity(ctx context.Context, id ActivityID) (*Activity, error)
 
-	// UpdateMerchant reads a merchant (nil when there is none), lets change say what it becomes (see
-	// MerchantEdit), and writes that with a change record. now is the database's time. A change that
-	// changes nothing is not recorded. An error from change is returned and nothing is written. change must
-	// be pure: it may run again, and it may keep and change what it is handed.
+	// UpdateMerchant reads a merchant (nil when there is none), lets change say what it becomes
+	// (see MerchantEdit), and writes that with a change record. now is the database's time. A
+	// change that changes nothing is not recorded. An error from change is returned and nothing is
+	// written. change must be pure: it may run again, and it may keep and change what it is handed.
 	UpdateMerchant(ctx context.Context, id MerchantID, by Author,
 		change func(old *Merchant, now time.Time) (*Merchant, error)) (*Merchant, error)
-	// UpdateCaller is UpdateMerchant for a caller with its keys (see CallerEdit); ErrNotFound without its
-	// merchant.
+	// UpdateCaller is UpdateMerchant for a caller with its keys (see CallerEdit); ErrNotFound
+	// without its merchant.
 	UpdateCaller(ctx context.Context, ref CallerRef, by Author,
 		change func(old *Caller, now time.Time) (*Caller, error)) (*Caller, error)
-	// NoteKeyUses keeps when keys were used last, where that is later than what is kept. Those of keys that
-	// are gone are left out. It is no change of the catalog and is not recorded.
+	// NoteKeyUses keeps when keys were used last, where that is later than what is kept. Those of
+	// keys that are gone are left out. It is no change of the catalog and is not recorded.
 	NoteKeyUses(ctx context.Context, uses []KeyUse) error
 	// KeyUses returns when the keys of a caller were used last, those that ever were.
 	KeyUses(ctx context.Context, ref CallerRef) ([]KeyUse, error)
 
-	// UpdateActivity reads an activity (nil when there is none), lets change say what it becomes, and
-	// writes that with a change record. New items (ID 0) get ids, and a stock row for each of their
-	// shards; items that are no longer listed are deleted (only a draft's are). Quantity is written to
-	// the stock rows while the activity is a draft, and moves by restock afterwards. A draft that becomes
-	// published leaves the restocks of PublishRestocks in the outbox, in the same transaction. An error
-	// from change is returned as it is and nothing is written. change must be pure: it may run again.
-	// Where change returns nil the activity is deleted, which it must never have been on sale for, and
-	// nil is returned.
+	// UpdateActivity reads an activity (nil when there is none), lets change say what it becomes,
+	// and writes that with a change record. New items (ID 0) get ids, and a stock row for each of
+	// their shards; items that are no longer listed are deleted (only a draft's are). Quantity is
+	// written to the stock rows while the activity is a draft, and moves by restock afterwards. A
+	// draft that becomes published leaves the restocks of PublishRestocks in the outbox, in the
+	// same transaction. An error from change is returned as it is and nothing is written. change
+	// must be pure: it may run again. Where change returns nil the activity is deleted, which it
+	// must never have been on sale for, and nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
-	// DropEnded deletes up to limit activities that closed before, have no open orders and no outbox
-	// rows, with their items, and returns them. Their orders go with the partition, when all of its
-	// sales are over.
+	// DropEnded deletes up to limit activities that closed before, have no open orders and no
+	// outbox rows, with their items, and returns them. Their orders go with the partition, when all
+	// of its sales are over.
 	DropEnded(ctx context.Context, before time.Time, limit int) ([]ActivityID, error)
 }
 
-// Batch is what a worker's transaction takes: pages, records that no worker can read, and how far the
-// positions move.
+// Batch is what a worker's transaction takes: pages, records that no worker can read, and how far
+// the positions move.
 type Batch struct {
 	Pages   []Page
 	Letters []DeadLetter
@@ -137,45 +138,46 @@ type Batch struct {
 
 // OrderStore keeps orders and what has to be told to Redis about them.
 type OrderStore interface {
-	// Accept makes order rows of promises, as DecideAccept decides under the rows of their shards and
-	// items, keeps letters, and moves the positions; all in one transaction. It returns what became of
-	// each promise, page by page. ErrMoved where a position is not its move's From.
+	// Accept makes order rows of promises, as DecideAccept decides under the rows of their shards
+	// and items, keeps letters, and moves the positions; all in one transaction. It returns what
+	// became of each promise, page by page. ErrMoved where a position is not its move's From.
 	Accept(ctx context.Context, b Batch) ([]Acceptance, error)
 	// Positions returns the workers' position of every partition that the books know.
 	Positions(ctx context.Context) ([]Position, error)
-	// AddPartitions makes the partitions 0 to n-1 of a topic known to workers and barriers, those that
-	// are new at offset 0. A topic of another id begins anew at offset 0. ErrLayout where the books know
-	// more than n.
+	// AddPartitions makes the partitions 0 to n-1 of a topic known to workers and barriers, those
+	// that are new at offset 0. A topic of another id begins anew at offset 0. ErrLayout where the
+	// books know more than n.
 	AddPartitions(ctx context.Context, topic TopicID, n int32) error
 
 	// FindOrders returns the orders that exist, in the order of ids; the others have an empty ID.
 	FindOrders(ctx context.Context, ids []OrderID) ([]Order, error)
 	// OrdersOf returns up to limit ids of orders of an item above after, in order.
 	OrdersOf(ctx context.Context, item inventory.ItemID, after OrderID, limit int) ([]OrderID, error)
-	// Cancel applies EventCancelled to each, and returns each order as it is afterwards (empty ID: no
-	// such order) and whether it moved now. The row of an order that is still queued is made cancelled at
-	// once, under the epoch of its hold; where that epoch is over, it is as if there were no order.
-	// Orders whose rows are locked have Locked set, and are to be tried again.
+	// Cancel applies EventCancelled to each, and returns each order as it is afterwards (empty ID:
+	// no such order) and whether it moved now. The row of an order that is still queued is made
+	// cancelled at once, under the epoch of its hold; where that epoch is over, it is as if there
+	// were no order. Orders whose rows are locked have Locked set, and are to be tried again.
 	Cancel(ctx context.Context, cancels []Cancellation) ([]Moved, error)
-	// Pay books payments, as DecidePayment decides. Those whose order's row is locked have the verdict
-	// PaymentLocked, and are to be tried again.
+	// Pay books payments, as DecidePayment decides. Those whose order's row is locked have the
+	// verdict PaymentLocked, and are to be tried again.
 	Pay(ctx context.Context, payments []Payment) ([]PaymentResult, error)
-	// TimeOut applies EventTimedOut to up to limit orders of the shards whose pay_by has passed, oldest
-	// first, and returns how many. Rows that are locked are left for the next time, and so are orders of the
-	// activities in held.
+	// TimeOut applies EventTimedOut to up to limit orders of the shards whose pay_by has passed,
+	// oldest first, and returns how many. Rows that are locked are left for the next time, and so
+	// are orders of the activities in held.
 	TimeOut(ctx context.Context, shards []inventory.ShardID, held []ActivityID, limit int) (int, error)
 	// Unpark tries up to limit parked orders of the shards again, those that were tried longest ago
 	// first. A parked order with a dead letter is tried only when its letter is replayed.
 	Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]Acceptance, error)
-	// Bury writes tombstones for holds whose orders don't exist (withdrawals too). ErrFenced unless the
-	// shard's epoch is ref's and the incarnation is the database's. Each tombstone leaves a settlement
-	// (void) in the outbox. It returns for each hold whether its order exists, and is not buried.
+	// Bury writes tombstones for holds whose orders don't exist (withdrawals too). ErrFenced unless
+	// the shard's epoch is ref's and the incarnation is the database's. Each tombstone leaves a
+	// settlement (void) in the outbox. It returns for each hold whether its order exists, and is
+	// not buried.
 	Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error)
 
-	// Relay hands up to limit outbox rows of the shards with an id above after to deliver, in the order
-	// of their ids. Each comes with its shard's epoch as the same statement read it. Relay deletes the rows
-	// whose index deliver returns. It returns the id of the last row it handed out, 0 when there was none. Rows
-	// may be handed out more than once, also to two relays.
+	// Relay hands up to limit outbox rows of the shards with an id above after to deliver, in the
+	// order of their ids. Each comes with its shard's epoch as the same statement read it. Relay
+	// deletes the rows whose index deliver returns. It returns the id of the last row it handed
+	// out, 0 when there was none. Rows may be handed out more than once, also to two relays.
 	Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 		deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)
 }
@@ -184,49 +186,54 @@ type OrderStore interface {
 type StockStore interface {
 	// Shards returns the row of every shard, in order.
 	Shards(ctx context.Context) ([]ShardRow, error)
-	// Incarnation names this life of the database: it changes with each failover, restore and restart.
+	// Incarnation names this life of the database: it changes with each failover, restore and
+	// restart.
 	Incarnation(ctx context.Context) (string, error)
 	// NextEpoch gives out the shard's next epoch: the greatest of the last one given out + 1, the
 	// shard's + 1, and the database's clock in milliseconds. Each is given out once.
 	NextEpoch(ctx context.Context, shard inventory.ShardID) (inventory.Epoch, error)
-	// Fence makes ref.Epoch the shard's epoch, where it is the last one given out and the incarnation is
-	// the database's; ErrFenced otherwise. Repeating it changes nothing.
+	// Fence makes ref.Epoch the shard's epoch, where it is the last one given out and the
+	// incarnation is the database's; ErrFenced otherwise. Repeating it changes nothing.
 	Fence(ctx context.Context, ref inventory.Ref, incarnation string) error
-	// Snapshot reads the shard at one moment after ref's fence and hands it to load in pages of a bounded
-	// size: its published items, then its holds, those of one item together and in the order of their
-	// names. Open and parked orders are Ordered, paid ones Sold, the
-	// others Void; withdrawals too. The outbox rows of stock changes that the snapshot counts are deleted
-	// in the same transaction, which commits when load has returned nil for all. hot are items that come
-	// first. ErrFenced where the epoch is not ref's, or its snapshot was committed before: between fence
-	// and snapshot no outbox row of a stock change is handed out, since the snapshot counts it.
+	// Snapshot reads the shard at one moment after ref's fence and hands it to load in pages of a
+	// bounded size: its published items, then its holds, those of one item together and in the
+	// order of their names. Open and parked orders are Ordered, paid ones Sold, the others Void;
+	// withdrawals too. The outbox rows of stock changes that the snapshot counts are deleted in the
+	// same transaction, which commits when load has returned nil for all. hot are items that come
+	// first. ErrFenced where the epoch is not ref's, or its snapshot was committed before: between
+	// fence and snapshot no outbox row of a stock change is handed out, since the snapshot counts
+	// it.
 	Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 		load func(items []inventory.Stocked, entries []inventory.Entry) error) error
 	// MarkSuspect asks for a rebuild of the shard if its epoch is ref's or earlier.
 	MarkSuspect(ctx context.Context, ref inventory.Ref) error
 
-	// Restock raises the item's total once per key, and leaves restocks in the outbox. replayed is true
-	// when the key was used before for the same; ErrKeyReused for something else.
+	// Restock raises the item's total once per key, and leaves restocks in the outbox. replayed is
+	// true when the key was used before for the same; ErrKeyReused for something else.
 	Restock(ctx context.Context, c StockChange, by Author) (total int64, replayed bool, err error)
 	// Withdraw lowers the item's total once per key, for units that holds have taken, and leaves a
-	// settlement (sold) of each hold in the outbox. The sum of the holds is -c.Delta. ErrFenced unless
-	// the epoch of each hold's shard is its own; ErrNotFound when a hold has a tombstone.
+	// settlement (sold) of each hold in the outbox. The sum of the holds is -c.Delta. ErrFenced
+	// unless the epoch of each hold's shard is its own; ErrNotFound when a hold has a tombstone.
 	Withdraw(ctx context.Context, c StockChange, holds []Taken, by Author) (total int64, replayed bool, err error)
-	// MoveUnits moves a hold's units of an item from its shard to another one: both totals change, the
-	// hold is settled (sold) there and the units restocked here. Once per hold. Errors as Withdraw.
+	// MoveUnits moves a hold's units of an item from its shard to another one: both totals change,
+	// the hold is settled (sold) there and the units restocked here. Once per hold. Errors as
+	// Withdraw.
 	MoveUnits(ctx context.Context, from Taken, to inventory.ShardID) error
-	// FindStockChange returns the change made under a key of the item; a withdrawal's tombstone is none.
+	// FindStockChange returns the change made under a key of the item; a withdrawal's tombstone is
+	// none.
 	FindStockChange(ctx context.Context, item inventory.ItemID, key string) (StockChange, bool, error)
 
-	// ActivityBooks returns the database's side of the stock equation of an activity's items, in the
-	// items' order, a book for each shard of an item.
+	// ActivityBooks returns the database's side of the stock equation of an activity's items, in
+	// the items' order, a book for each shard of an item.
 	ActivityBooks(ctx context.Context, id ActivityID) ([]Book, error)
-	// ShardBooks returns the books of items of a shard with an id above after, in order, up to limit.
+	// ShardBooks returns the books of items of a shard with an id above after, in order, up to
+	// limit.
 	ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]Book, error)
 	// ShardSums returns what the audit compares of a shard, read at one moment.
 	ShardSums(ctx context.Context, shard inventory.ShardID) (ShardSums, error)
-	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add up
-	// to. With mend those that are mendable are set to what the rows say, in the same transaction and
-	// with a change record; what is returned is as it was before.
+	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add
+	// up to. With mend those that are mendable are set to what the rows say, in the same
+	// transaction and with a change record; what is returned is as it was before.
 	Recount(ctx context.Context, shard inventory.ShardID, mend bool, by Author) (*Recount, error)
 	// Unpublished returns how many restocks of the activity's publication still wait in the outbox.
 	Unpublished(ctx context.Context, id ActivityID) (int, error)
@@ -237,13 +244,15 @@ type ShardRow struct {
 	Ref       inventory.Ref
 	NextEpoch inventory.Epoch // the last one given out
 	Suspect   bool            // somebody saw this epoch lose writes: rebuild it
-	// Unloaded says that the epoch was fenced, and its snapshot wasn't taken: no stock change of the shard
-	// is relayed. Where the shard is open all the same, a database was restored: rebuild it.
+	// Unloaded says that the epoch was fenced, and its snapshot wasn't taken: no stock change of
+	// the shard is relayed. Where the shard is open all the same, a database was restored: rebuild
+	// it.
 	Unloaded bool
 }
 
-// ShardSums is the database's side of a shard's audit: digests over the names of orders that are open or
-// parked, and of those that are sold; and how many outbox rows of the shard are on their way.
+// ShardSums is the database's side of a shard's audit: digests over the names of orders that are
+// open or parked, and of those that are sold; and how many outbox rows of the shard are on their
+// way.
 type ShardSums struct {
 	Ref     inventory.Ref
 	Open    inventory.Digest
@@ -261,7 +270,8 @@ type Taken struct {
 type AdminStore interface {
 	// Changes returns up to limit changes with a number below before (0: the newest), newest first.
 	Changes(ctx context.Context, before int64, limit int) ([]Change, error)
-	// AdminNews returns how far the records for people go: it costs the same however many there are.
+	// AdminNews returns how far the records for people go: it costs the same however many there
+	// are.
 	AdminNews(ctx context.Context) (AdminNews, error)
 	// FindChange returns one change, or ErrNotFound.
 	FindChange(ctx context.Context, number int64) (Change, error)
@@ -269,30 +279,30 @@ type AdminStore interface {
 	// DeadLetters returns up to limit dead letters with an id above after, in order.
 	DeadLetters(ctx context.Context, after int64, limit int) ([]DeadLetter, error)
 	// ReplayDeadLetters tries the parked orders of dead letters again, as DecideUnpark decides, and
-	// deletes the letters whose orders are all parked no more. A letter of a whole record is read anew
-	// by ParsePage first. It returns what became of each order.
+	// deletes the letters whose orders are all parked no more. A letter of a whole record is read
+	// anew by ParsePage first. It returns what became of each order.
 	ReplayDeadLetters(ctx context.Context, ids []int64, by Author) ([]Acceptance, error)
 	// DiscardDeadLetters gives dead letters up and returns how many there were: their parked orders
 	// become rejected (ReasonDiscarded), and their units come back.
 	DiscardDeadLetters(ctx context.Context, ids []int64, by Author) (int, error)
 
-	// AddToken adds an admin token, as AdmitToken decides about those that there are, and returns it with
-	// its times.
+	// AddToken adds an admin token, as AdmitToken decides about those that there are, and returns
+	// it with its times.
 	AddToken(ctx context.Context, t Token, life time.Duration, by Author) (Token, error)
 	// Tokens returns all tokens, expired ones too, in the order of their names and ids.
 	Tokens(ctx context.Context) ([]Token, error)
 	// DropToken deletes a token; ErrNotFound without it.
 	DropToken(ctx context.Context, id TokenID, by Author) error
-	// NoteTokenUse keeps when a token was used last, where that is later than what is kept. It is not
-	// recorded.
+	// NoteTokenUse keeps when a token was used last, where that is later than what is kept. It is
+	// not recorded.
 	NoteTokenUse(ctx context.Context, u TokenUse) error
 }
 
 // Outcome is what a worker's transaction made of a promise.
 type Outcome uint8
 
-// The outcomes. OutcomeSkipped is a promise of an older epoch without a row: nobody was given a 202 for
-// it. OutcomeParked keeps its unit and becomes an order later.
+// The outcomes. OutcomeSkipped is a promise of an older epoch without a row: nobody was given a 202
+// for it. OutcomeParked keeps its unit and becomes an order later.
 const (
 	OutcomeOpened Outcome = iota + 1
 	OutcomeExists
@@ -301,9 +311,9 @@ const (
 	OutcomeParked
 )
 
-// Acceptance is a promise's outcome. Order is the row, where there is one. Ref is the shard under its
-// epoch at that moment. Ahead says that the promise was of a later epoch: the books are behind, and the
-// shard is to be rebuilt.
+// Acceptance is a promise's outcome. Order is the row, where there is one. Ref is the shard under
+// its epoch at that moment. Ahead says that the promise was of a later epoch: the books are behind,
+// and the shard is to be rebuilt.
 type Acceptance struct {
 	Outcome Outcome
 	Order   Order
@@ -311,8 +321,8 @@ type Acceptance struct {
 	Ahead   bool
 }
 
-// Cancellation is an order that its buyer gives up. Queued is what is known of it from its hold, under
-// Ref, where it has no row yet; nil where it has one.
+// Cancellation is an order that its buyer gives up. Queued is what is known of it from its hold,
+// under Ref, where it has no row yet; nil where it has one.
 type Cancellation struct {
 	Order  OrderID
 	Queued *Promise
@@ -327,8 +337,8 @@ type Moved struct {
 	Locked bool // nothing was decided: somebody has the row
 }
 
-// Outgoing is an outbox row: a settlement, or a restock when Restock.Item is not 0. Stock says that a
-// fence's snapshot counts it.
+// Outgoing is an outbox row: a settlement, or a restock when Restock.Item is not 0. Stock says that
+// a fence's snapshot counts it.
 type Outgoing struct {
 	Ref        inventory.Ref // with the shard's epoch at the time of reading
 	Settlement inventory.Settlement
@@ -382,7 +392,8 @@ type AdminNews struct {
 // MaxLettersCounted is how many dead letters AdminNews counts at most.
 const MaxLettersCounted = 10_000
 
-// DeadLetter is a record that no worker can use, or a promise of one that is parked for its own fault.
+// DeadLetter is a record that no worker can use, or a promise of one that is parked for its own
+// fault.
 type DeadLetter struct {
 	ID        int64
 	Order     OrderID // the parked order; "" for a whole record

@@ -5,9 +5,9 @@ import "time"
 // Role is what a person or a program may do by the admin API. The zero value may nothing.
 type Role uint8
 
-// The roles. A viewer reads, but sees no buyers' names. Support also finds and cancels orders. An operator
-// also runs the sale: switches, limits, pause, resume, restock, revoke, and the revert of these. Finance
-// reads like a viewer, and settles refunds. An admin does everything.
+// The roles. A viewer reads, but sees no buyers' names. Support also finds and cancels orders. An
+// operator also runs the sale: switches, limits, pause, resume, restock, revoke, and the revert of
+// these. Finance reads like a viewer, and settles refunds. An admin does everything.
 const (
 	RoleViewer Role = iota + 1
 	RoleSupport
@@ -58,9 +58,9 @@ func (t *Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now
 // MaxTokens bounds what every request to the admin API is compared with (L8).
 const MaxTokens = 1_000
 
-// AdmitToken decides about a token that is added at now to those that there are. It settles the token's
-// times, and returns which expired ones make room for it: ErrExists where the name is taken, ErrTooMany
-// where there is no room. life is how long the token is valid, 0 for ever.
+// AdmitToken decides about a token that is added at now to those that there are. It settles the
+// token's times, and returns which expired ones make room for it: ErrExists where the name is
+// taken, ErrTooMany where there is no room. life is how long the token is valid, 0 for ever.
 func AdmitToken(all []Token, t *Token, life time.Duration, now time.Time) (drop []TokenID, err error) {
 	t.Created, t.Expires, t.Used = now, time.Time{}, time.Time{}
 	if life > 0 {

@@ -18,16 +18,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The environment of commands that talk to a running server. The token's is also the setting admin-token of serve.
+// The environment of commands that talk to a running server. The token's is also the setting
+// admin-token of serve.
 const (
 	envAdmin      = "PENSTOCK_ADMIN"
 	envAdminToken = "PENSTOCK_ADMIN_TOKEN"
 )
 
-// maxAdminAnswer bounds what is read of an answer, in bytes: a page of activities with 200 items each is the largest.
+// maxAdminAnswer bounds what is read of an answer, in bytes: a page of activities with 200 items
+// each is the largest.
 const maxAdminAnswer = 64 << 20
 
-// adminClient talks to the admin API of a running installation. It is used by one goroutine at a time.
+// adminClient talks to the admin API of a running installation. It is used by one goroutine at a
+// time.
 type adminClient struct {
 	urls   []string // of admin listeners, without slashes at their ends
 	at     int      // the listener that is asked first: the one that was reached last
@@ -54,7 +57,8 @@ func newClient(urls []string, token string, timeout time.Duration) *adminClient 
 	}
 }
 
-// adminURLs reads addresses of admin listeners, with commas between. source is where they were said.
+// adminURLs reads addresses of admin listeners, with commas between. source is where they were
+// said.
 func adminURLs(text, source string) ([]string, error) {
 	var urls []string
 	for _, one := range strings.Split(text, ",") {
@@ -68,8 +72,9 @@ func adminURLs(text, source string) ([]string, error) {
 	return urls, nil
 }
 
-// send sends a request to the first listener that takes a connection, beginning with the one that did so last. Once a
-// connection was made a request may have been taken, so that it isn't sent to another. build makes the request for a listener.
+// send sends a request to the first listener that takes a connection, beginning with the one that
+// did so last. Once a connection was made a request may have been taken, so that it isn't sent to
+// another. build makes the request for a listener.
 func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
 	var unreached []error
 	for range c.urls {
@@ -213,7 +218,8 @@ type adminRequest struct {
 	body   any // nil: none
 }
 
-// call sends a request and returns the body of a good answer. A server that can't be reached, or isn't ready, is a dependency.
+// call sends a request and returns the body of a good answer. A server that can't be reached, or
+// isn't ready, is a dependency.
 func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage, http.Header, error) {
 	request, response, err := c.ask(ctx, &c.http, r)
 	if err != nil {
@@ -312,7 +318,8 @@ type adminPage struct {
 	Next  json.RawMessage   `json:"next"`
 }
 
-// list reads a list page by page, up to most entries (0: all). cursor is the parameter that goes on.
+// list reads a list page by page, up to most entries (0: all). cursor is the parameter that goes
+// on.
 func (c *adminClient) list(ctx context.Context, cursor string, most int, path ...string) ([]json.RawMessage, error) {
 	var items []json.RawMessage
 	query := url.Values{}

@@ -9,8 +9,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// A parser of PromQL would bring the clients of a dozen clouds into go.sum. What is checked here is what goes wrong by itself: metrics
-// and labels that are renamed, brackets, and links to entries of the runbook.
+// A parser of PromQL would bring the clients of a dozen clouds into go.sum. What is checked here is
+// what goes wrong by itself: metrics and labels that are renamed, brackets, and links to entries of
+// the runbook.
 
 // known is what expressions may name.
 type known struct {
@@ -108,8 +109,8 @@ func headings(page string) map[string]bool {
 	return out
 }
 
-// TestAlerts: the rules name metrics and labels that exist; and each alert says how bad it is, beside which alarm it stands, and which
-// entry of the runbook tells what to do.
+// TestAlerts: the rules name metrics and labels that exist; and each alert says how bad it is,
+// beside which alarm it stands, and which entry of the runbook tells what to do.
 func TestAlerts(t *testing.T) {
 	rules := readRules(t)
 	k := newKnown(t, rules)

@@ -10,8 +10,9 @@ import (
 	"penstock/loadtest"
 )
 
-// Accepted orders through the whole embedded stack over HTTP: listener, hold, queue, worker, database, with the load generator on
-// the same cores. ns/op is per accepted order; checked-orders/s counts until each of them was read back from the database too.
+// Accepted orders through the whole embedded stack over HTTP: listener, hold, queue, worker,
+// database, with the load generator on the same cores. ns/op is per accepted order;
+// checked-orders/s counts until each of them was read back from the database too.
 func BenchmarkOrders_EndToEnd(b *testing.B) {
 	config := defaultConfig()
 	config.Listen, config.AdminListen, config.AdminToken = "127.0.0.1:0", "127.0.0.1:0", "benchmark-token"

@@ -97,7 +97,8 @@ type nodeHealth struct {
 	Shards  struct{ Open, Closed, Rebuilding int }
 }
 
-// isWell reports whether everything is as it should be. In its first second a node knows too little.
+// isWell reports whether everything is as it should be. In its first second a node knows too
+// little.
 func (h *nodeHealth) isWell() bool {
 	for _, server := range h.Servers {
 		if server.State != "ok" {

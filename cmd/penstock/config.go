@@ -28,8 +28,8 @@ func defaultConfig() Config {
 	return cfg
 }
 
-// setting is one value that flags, environment and file can set: key is its flag, its YAML key, and in capitals with
-// underscores after PENSTOCK_, its environment variable.
+// setting is one value that flags, environment and file can set: key is its flag, its YAML key, and
+// in capitals with underscores after PENSTOCK_, its environment variable.
 type setting struct {
 	key    string
 	help   string
@@ -191,7 +191,8 @@ func eventSettings() []setting {
 	}
 }
 
-// saleSettings are about the sale: sizes, and the times that every process of an installation must share.
+// saleSettings are about the sale: sizes, and the times that every process of an installation must
+// share.
 func saleSettings() []setting {
 	return []setting{
 		{key: "slots", value: func(c *Config) any { return &c.Slots },
@@ -260,8 +261,8 @@ func (s setting) set(c *Config, text string) error {
 	return nil
 }
 
-// addConfigFlags declares --config and a flag for every setting that may have one. Values are applied by loadConfig, so
-// that flags win over the environment, and the environment over the file.
+// addConfigFlags declares --config and a flag for every setting that may have one. Values are
+// applied by loadConfig, so that flags win over the environment, and the environment over the file.
 func addConfigFlags(flags *pflag.FlagSet) {
 	defaults := defaultConfig()
 	flags.String("config", "", "YAML file of settings (environment: PENSTOCK_CONFIG)")
@@ -285,7 +286,8 @@ func addConfigFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// loadConfig reads file, environment and flags, in that order, over the defaults. The error has one line per mistake.
+// loadConfig reads file, environment and flags, in that order, over the defaults. The error has one
+// line per mistake.
 func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, error) {
 	config := defaultConfig()
 	file := environ("PENSTOCK_CONFIG")

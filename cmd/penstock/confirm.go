@@ -24,8 +24,8 @@ func (s *session) sure(question string) error {
 	return s.confirm(question)
 }
 
-// confirm asks before something that can't be undone. Without a terminal nobody can answer: then --yes is
-// needed.
+// confirm asks before something that can't be undone. Without a terminal nobody can answer: then
+// --yes is needed.
 func (s *session) confirm(question string) error {
 	in, ok := s.cmd.InOrStdin().(*os.File)
 	if !ok || !isTerminal(in) {

@@ -75,7 +75,8 @@ type session struct {
 	cmd *cobra.Command
 }
 
-// command makes a command that runs in a session. change says that it changes something, so that it takes a --reason.
+// command makes a command that runs in a session. change says that it changes something, so that it
+// takes a --reason.
 func command(use, short string, args cobra.PositionalArgs, change bool, run func(s *session, args []string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
@@ -185,7 +186,8 @@ func merchantCommands() []*cobra.Command {
 	}
 }
 
-// required marks flags that have to be given. A flag that isn't there is a mistake in this file: the command says so when it runs.
+// required marks flags that have to be given. A flag that isn't there is a mistake in this file:
+// the command says so when it runs.
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		if err := cmd.MarkFlagRequired(name); err != nil {

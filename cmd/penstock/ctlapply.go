@@ -185,7 +185,8 @@ func appliedDocuments(path string, text []byte) (docs []applied, errs []error) {
 	return docs, errs
 }
 
-// check says what is wrong with a document by itself, and reads the items that it takes from a file.
+// check says what is wrong with a document by itself, and reads the items that it takes from a
+// file.
 func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", a.at, fmt.Sprintf(format, args...)))
@@ -414,7 +415,8 @@ func (p *plan) merchant(a *applied) error {
 
 func differs(name string, was, is any) string { return fmt.Sprintf("%s: %v → %v", name, was, is) }
 
-// callersOf reads a merchant's callers that may come in, once; none where there is no such merchant yet.
+// callersOf reads a merchant's callers that may come in, once; none where there is no such merchant
+// yet.
 func (p *plan) callersOf(merchant string) ([]map[string]any, error) {
 	if known, ok := p.callers[merchant]; ok {
 		return known, nil
@@ -715,8 +717,8 @@ func (p *plan) putSwitch(name string, value, scope any) error {
 	return err
 }
 
-// prune plans to take away drafts and callers of the merchants of the files, and switches, that no file
-// names.
+// prune plans to take away drafts and callers of the merchants of the files, and switches, that no
+// file names.
 func (p *plan) prune(docs []applied) error {
 	named := make(map[string]bool)
 	merchants := make(map[string]bool)

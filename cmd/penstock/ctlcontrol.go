@@ -78,7 +78,8 @@ func limitCommands() []*cobra.Command {
 	}...)
 }
 
-// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are refused most.
+// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are
+// refused most.
 func (s *session) limitUsage(_ []string) error {
 	text, _, err := s.call(s.cmd.Context(), get("limits", "usage"))
 	if err != nil {
@@ -356,7 +357,8 @@ func (s *session) listNodes() error {
 		"node", "role", "state", "silent_ms", "drained", "not_yet", "in_flight", "breakers", "lag", "started", "version")
 }
 
-// showPublished prints where a change is in force, and says it on stderr: also what is not in force everywhere, or not recorded yet.
+// showPublished prints where a change is in force, and says it on stderr: also what is not in force
+// everywhere, or not recorded yet.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)
 	if err != nil {

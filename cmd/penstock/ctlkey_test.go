@@ -1,7 +1,7 @@
 package main
 
-// keySteps are those of TestCtl about keys, secrets and tokens, in a shop that has the merchant m1 with the
-// caller app, and the merchant m2.
+// keySteps are those of TestCtl about keys, secrets and tokens, in a shop that has the merchant m1
+// with the caller app, and the merchant m2.
 func keySteps() []step {
 	return []step{
 		{args: "ctl callers keys add m1 app --expires-in 24h", stderr: `stay valid`,

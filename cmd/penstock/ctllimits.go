@@ -53,7 +53,8 @@ func limitEdits() []*cobra.Command {
 	}
 }
 
-// limitColumns are the columns of a table of policies: those that every policy has, and those that one has.
+// limitColumns are the columns of a table of policies: those that every policy has, and those that
+// one has.
 func limitColumns(policies []json.RawMessage) []string {
 	columns := []string{"name", "key", "match", "rate", "burst", "mode"}
 	for _, name := range []string{"percent", "guaranteed", "weight", "expires_at", "temporary"} {
@@ -109,8 +110,8 @@ type limitEdit struct {
 	given                           func(flag string) bool
 }
 
-// apply sets the policy of that name. Where it stays and is to be different for a while, only what it says
-// for a while is set.
+// apply sets the policy of that name. Where it stays and is to be different for a while, only what
+// it says for a while is set.
 func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
 	if at < 0 {
@@ -193,8 +194,8 @@ func (e *limitEdit) subject(p map[string]any) {
 // maxEdits is how often an edit is tried again where another change came first.
 const maxEdits = 5
 
-// editLimits reads the limits, changes them and puts them back; where somebody else was faster, once more
-// from the start.
+// editLimits reads the limits, changes them and puts them back; where somebody else was faster,
+// once more from the start.
 func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, error)) error {
 	for try := 1; ; try++ {
 		text, header, err := s.call(s.cmd.Context(), get("limits"))

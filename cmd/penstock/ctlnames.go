@@ -13,14 +13,16 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// This file knows which names there are on a server: for the shell that completes a word, and for people who mistyped one.
+// This file knows which names there are on a server: for the shell that completes a word, and for
+// people who mistyped one.
 
 // nameTimeout bounds how long a server is asked for names: somebody waits at a key.
 const nameTimeout = 2 * time.Second
 
-// namesOf lists the names of a kind, as usage lines call it: MERCHANT, ACTIVITY, NODE, SWITCH, TOKEN; CALLER of a merchant, KEY_ID of a
-// merchant and a caller, SKU of an activity, VALUE of a switch. of are the arguments before it. It asks for one page: a list
-// that is longer is no help to anybody.
+// namesOf lists the names of a kind, as usage lines call it: MERCHANT, ACTIVITY, NODE, SWITCH,
+// TOKEN; CALLER of a merchant, KEY_ID of a merchant and a caller, SKU of an activity, VALUE of a
+// switch. of are the arguments before it. It asks for one page: a list that is longer is no help to
+// anybody.
 func (c *adminClient) namesOf(ctx context.Context, kind string, of []string) ([]string, error) {
 	list := func(member string, path ...string) ([]string, error) {
 		var page struct {
@@ -91,8 +93,9 @@ func (c *adminClient) switchValues(ctx context.Context, name string) ([]string, 
 	return values, nil
 }
 
-// kinds returns what each argument of a usage line is, up to the first that is no plain word: "revoke MERCHANT CALLER" takes a
-// MERCHANT, then a CALLER. every says that the last may come again.
+// kinds returns what each argument of a usage line is, up to the first that is no plain word:
+// "revoke MERCHANT CALLER" takes a MERCHANT, then a CALLER. every says that the last may come
+// again.
 func kinds(use string) (all []string, every bool) {
 	for _, word := range strings.Fields(use)[1:] {
 		kind := strings.Trim(word, "()[]")

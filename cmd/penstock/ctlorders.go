@@ -51,8 +51,8 @@ func searchQuery(cmd *cobra.Command) url.Values {
 	return query
 }
 
-// pages reads a list whose entries are the member name, page by page, up to most entries (0: all), and returns the
-// answer of the first page, too.
+// pages reads a list whose entries are the member name, page by page, up to most entries (0: all),
+// and returns the answer of the first page, too.
 func (s *session) pages(query url.Values, most int, name string, path ...string,
 ) (items []json.RawMessage, first json.RawMessage, err error) {
 	for {

@@ -13,8 +13,8 @@ import (
 // watchEvery is how often --watch looks.
 const watchEvery = 2 * time.Second
 
-// watch runs a command again and again until ^C, and prints what it says when that has changed: on a terminal in the same
-// place. A server that is away for a while doesn't end it.
+// watch runs a command again and again until ^C, and prints what it says when that has changed: on
+// a terminal in the same place. A server that is away for a while doesn't end it.
 func (s *session) watch(run func(*session, []string) error, args []string) error {
 	ctx := s.cmd.Context()
 	out, on := s.out, screenOf(os.Stdout, os.Getenv)

@@ -121,7 +121,8 @@ func (f *shardFinding) name() string {
 	return "all"
 }
 
-// deepVerdict returns an error that names what is wrong and was not repaired, or can't be looked at.
+// deepVerdict returns an error that names what is wrong and was not repaired, or can't be looked
+// at.
 func deepVerdict(shards []shardAudit, partitions []partitionState) error {
 	var broken, unknown []error
 	for i := range shards {

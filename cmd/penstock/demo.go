@@ -79,8 +79,8 @@ Buyers come as fast as earlier ones are answered, so a machine is full while the
 	return cmd
 }
 
-// demoSettings are the settings that apply to a demo. The others keep their defaults whatever the environment says: a demo
-// must never open its sale on the servers of a shop.
+// demoSettings are the settings that apply to a demo. The others keep their defaults whatever the
+// environment says: a demo must never open its sale on the servers of a shop.
 func demoSettings() []string {
 	return []string{"listen", "admin-listen", "admin-token", "log-level", "log-format"}
 }
@@ -223,8 +223,8 @@ func (d *demo) ended(ctx context.Context, err error) error {
 	return failure(err)
 }
 
-// takeFreePorts replaces a default address whose port is taken by one with a free port, and says so. An address that somebody
-// chose stays: it is then an error that it is taken.
+// takeFreePorts replaces a default address whose port is taken by one with a free port, and says
+// so. An address that somebody chose stays: it is then an error that it is taken.
 func (d *demo) takeFreePorts(ctx context.Context) {
 	defaults := defaultConfig()
 	for _, l := range []struct {

@@ -69,13 +69,15 @@ func (a *itemAudit) settled() bool {
 	return a.Balanced && !a.Rebuilding && a.InFlight == 0 && a.Total == a.Available+a.Held+a.Sold
 }
 
-// auditWithin is what L3 gives every unit to be accounted for after the traffic stopped, auditEvery how often that is looked at.
+// auditWithin is what L3 gives every unit to be accounted for after the traffic stopped, auditEvery
+// how often that is looked at.
 const (
 	auditWithin = 60 * time.Second
 	auditEvery  = 50 * time.Millisecond
 )
 
-// audit waits until nothing is in flight, for as long as L3 allows, and returns the equation as it is then.
+// audit waits until nothing is in flight, for as long as L3 allows, and returns the equation as it
+// is then.
 func (s *demoShop) audit(ctx context.Context) (itemAudit, error) {
 	over := time.NewTimer(auditWithin)
 	defer over.Stop()

@@ -34,7 +34,8 @@ func (r *demoReport) broken() []string {
 	return out
 }
 
-// agrees reports whether the books say what the buyers were told. Nobody else was buying, and nothing has timed out yet.
+// agrees reports whether the books say what the buyers were told. Nobody else was buying, and
+// nothing has timed out yet.
 func (r *demoReport) agrees() bool {
 	return r.audit.Sold == int64(r.result.Statuses["paid"]) && r.audit.Held == int64(r.result.Statuses["pending_payment"])
 }

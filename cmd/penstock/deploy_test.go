@@ -20,11 +20,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// No container engine is asked here: what can be known of these files without one is that they say what the binary understands.
+// No container engine is asked here: what can be known of these files without one is that they say
+// what the binary understands.
 
 const deployDir = "../../deploy"
 
-// understood loads the configuration that a command line and an environment make, as the command would.
+// understood loads the configuration that a command line and an environment make, as the command
+// would.
 func understood(t *testing.T, args []string, environ map[string]string) Config {
 	t.Helper()
 	cmd, rest, err := rootCommand().Find(args)
@@ -67,7 +69,8 @@ type composeService struct {
 	ReadOnly    bool              `yaml:"read_only"`
 }
 
-// TestCompose: two gateways and two workers whose settings are understood, on servers that compose starts first.
+// TestCompose: two gateways and two workers whose settings are understood, on servers that compose
+// starts first.
 func TestCompose(t *testing.T) {
 	var file struct {
 		Services map[string]composeService `yaml:"services"`
@@ -126,8 +129,8 @@ func keysOf(m map[string]any) []string {
 	return keys
 }
 
-// TestDockerfile: it is built with the Go that go.mod asks for, runs as nobody in particular from nothing but its own files, and
-// starts, and is looked at, with words that the binary understands.
+// TestDockerfile: it is built with the Go that go.mod asks for, runs as nobody in particular from
+// nothing but its own files, and starts, and is looked at, with words that the binary understands.
 func TestDockerfile(t *testing.T) {
 	text := strings.ReplaceAll(readDeploy(t, "Dockerfile"), "\\\n", " ")
 	module, err := os.ReadFile("../../go.mod")
@@ -187,7 +190,8 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestSystemdUnits: what they start is understood, and systemd understands them, where there is one.
+// TestSystemdUnits: what they start is understood, and systemd understands them, where there is
+// one.
 func TestSystemdUnits(t *testing.T) {
 	for _, role := range []string{"gateway", "worker"} {
 		t.Run(role, func(t *testing.T) {
@@ -257,7 +261,8 @@ func selfSigned(t *testing.T, dir string) (cert, key string) {
 	return cert, key
 }
 
-// TestProductionPage: the file of docs/production.md is understood, and every setting and flag that the pages name exists.
+// TestProductionPage: the file of docs/production.md is understood, and every setting and flag that
+// the pages name exists.
 func TestProductionPage(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := selfSigned(t, dir)

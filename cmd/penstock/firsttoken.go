@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 )
 
-// firstTokenFile is where the first admin token is kept until somebody takes it, in the data directory.
+// firstTokenFile is where the first admin token is kept until somebody takes it, in the data
+// directory.
 const firstTokenFile = "first-admin-token"
 
-// tellFirstToken tells the first admin token once: to a person at a terminal, else to a file that nobody
-// else can read. A log would carry it to wherever logs go.
+// tellFirstToken tells the first admin token once: to a person at a terminal, else to a file that
+// nobody else can read. A log would carry it to wherever logs go.
 func tellFirstToken(token, dir string, terminal io.Writer, log *slog.Logger) {
 	if terminal != nil {
 		if _, err := fmt.Fprintf(terminal, "first admin token, shown only now: %s\n", token); err == nil {

@@ -24,8 +24,8 @@ type event struct {
 	Data []byte
 }
 
-// readEvents calls take for each event of a stream, until that ends or take returns an error. heard is called whenever
-// something came, comments included.
+// readEvents calls take for each event of a stream, until that ends or take returns an error. heard
+// is called whenever something came, comments included.
 func readEvents(stream io.Reader, heard func(), take func(event) error) error {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 64<<10), maxAdminAnswer)
@@ -74,8 +74,8 @@ var (
 	errNoEvents = errors.New("the server has no stream of events")
 )
 
-// follow takes events until the connection ends, and says why it did. A server that says no is an *exitError of
-// exitFailure.
+// follow takes events until the connection ends, and says why it did. A server that says no is an
+// *exitError of exitFailure.
 func (f *liveFeed) follow(ctx context.Context, connected func(), take func(event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -136,9 +136,9 @@ type sighting struct {
 	err      error
 }
 
-// watch says what it sees, once a second, until ctx ends; then it returns nil. It goes by events, and asks each second where a
-// server has none. When a connection breaks it says so and comes again, to the next listener where there are several. A server
-// that says no ends it.
+// watch says what it sees, once a second, until ctx ends; then it returns nil. It goes by events,
+// and asks each second where a server has none. When a connection breaks it says so and comes
+// again, to the next listener where there are several. A server that says no ends it.
 func (f *liveFeed) watch(ctx context.Context, say func(sighting)) error {
 	pause := wait.Backoff{First: 250 * time.Millisecond, Longest: 3 * time.Second}
 	for {

@@ -49,8 +49,8 @@ type loadSetting struct {
 	bare  string // the value of the flag without one
 	help  string
 	set   func(o *loadOptions, text string) error
-	// list is there instead of set where there may be several values: with commas between, unless whole says that a value may
-	// have commas itself, or as a list in a scenario.
+	// list is there instead of set where there may be several values: with commas between, unless
+	// whole says that a value may have commas itself, or as a list in a scenario.
 	list  func(o *loadOptions, values []string) error
 	whole bool
 }

@@ -12,8 +12,9 @@ import (
 	"penstock/loadtest"
 )
 
-// loadBar shows how far a load is, and how often each answer comes: on a terminal in a few lines that are drawn again and again,
-// elsewhere a line a second. Its methods are called by one goroutine at a time.
+// loadBar shows how far a load is, and how often each answer comes: on a terminal in a few lines
+// that are drawn again and again, elsewhere a line a second. Its methods are called by one
+// goroutine at a time.
 type loadBar struct {
 	out    io.Writer
 	screen screen
@@ -117,7 +118,8 @@ func (b *loadBar) lines(p, last *loadtest.LoadProgress) []string {
 	return lines
 }
 
-// draw puts lines where the ones before stand. None may be longer than the terminal is wide, or it would take two.
+// draw puts lines where the ones before stand. None may be longer than the terminal is wide, or it
+// would take two.
 func (b *loadBar) draw(lines []string) {
 	width := b.width()
 	var text strings.Builder

@@ -13,7 +13,8 @@ import (
 	"penstock/loadtest"
 )
 
-// scenario reads a file with the settings of a load test, and phases. Every mistake is reported, with file and line.
+// scenario reads a file with the settings of a load test, and phases. Every mistake is reported,
+// with file and line.
 type scenario struct {
 	path    string
 	options *loadOptions
@@ -44,7 +45,8 @@ func (s *scenario) at(n *yaml.Node, format string, args ...any) {
 	s.errs = append(s.errs, fmt.Errorf("%s:%d: %s", s.path, n.Line, fmt.Sprintf(format, args...)))
 }
 
-// members calls f for each member of a mapping, and complains of everything that is none, unknown, or there twice.
+// members calls f for each member of a mapping, and complains of everything that is none, unknown,
+// or there twice.
 func (s *scenario) members(n *yaml.Node, what string, known []string, f func(key string, at, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
 		s.at(n, "%s: is key: value pairs", what)

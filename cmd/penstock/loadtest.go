@@ -266,7 +266,8 @@ type shopBooks struct {
 	items  []loadtest.Item
 }
 
-// booksBefore reads the audit, where an admin listener was named, and learns from it the stock, and which items a sale has.
+// booksBefore reads the audit, where an admin listener was named, and learns from it the stock, and
+// which items a sale has.
 func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 	if t.admin == "" {
 		return nil, nil //nolint:nilnil // no books is a sound answer
@@ -348,7 +349,8 @@ func (b *shopBooks) books(ctx context.Context) ([]loadtest.Books, error) {
 // afterInterrupt is how long the audit is waited for when a load was ended early.
 const afterInterrupt = 2 * time.Second
 
-// after waits until nothing is in flight, for as long as L3 allows, and returns the audit as it is then.
+// after waits until nothing is in flight, for as long as L3 allows, and returns the audit as it is
+// then.
 func (b *shopBooks) after(ctx context.Context) ([]loadtest.Books, error) {
 	within := auditWithin
 	if ctx.Err() != nil {

@@ -433,7 +433,8 @@ func TestLoadBar(t *testing.T) {
 		b.show(p)
 	}
 	b.end()
-	// A line for the bar, and in the third step one for sold-out, above which the fourth begins anew.
+	// A line for the bar, and in the third step one for sold-out, above which the fourth begins
+	// anew.
 	if got := out.String(); strings.Count(got, "\n") != 1+2 || strings.Count(got, ansiEraseLine) != len(steps)+1 || strings.Count(got, "\x1b[1A") != 1 {
 		t.Errorf("redrawn: %q", got)
 	}

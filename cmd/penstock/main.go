@@ -1,7 +1,8 @@
-// Command penstock is the flash-sale and inventory gateway: its servers, its tools and its demo in one binary.
+// Command penstock is the flash-sale and inventory gateway: its servers, its tools and its demo in
+// one binary.
 //
-// This package is the only one that reads flags, environment and configuration files. It has commands, help
-// and exit codes; package node joins the parts.
+// This package is the only one that reads flags, environment and configuration files. It has
+// commands, help and exit codes; package node joins the parts.
 package main
 
 import (

@@ -28,7 +28,8 @@ import (
 
 var updatePages = flag.Bool("update", false, "write the generated pages of docs anew")
 
-// TestMetricsAreDocumented: docs/metrics.md lists what the code exports, no more and no less, and a process exports it like that.
+// TestMetricsAreDocumented: docs/metrics.md lists what the code exports, no more and no less, and a
+// process exports it like that.
 func TestMetricsAreDocumented(t *testing.T) {
 	const page = "../../docs/metrics.md"
 	declared := declaredMetrics(t)
@@ -67,7 +68,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// serveMetrics starts a process that has done a little of everything, and returns the URL of its metrics.
+// serveMetrics starts a process that has done a little of everything, and returns the URL of its
+// metrics.
 func serveMetrics(t *testing.T) string {
 	t.Helper()
 	config := defaultConfig()
@@ -170,8 +172,9 @@ func scrapedMetrics(text string) map[string]metric {
 	return all
 }
 
-// declaredMetrics are the metrics that the code has, also those that one process alone never shows: of parts that it lacks, or of
-// what hasn't happened in it. They are read from the source, where each is a call with a name and a help, or a literal with both.
+// declaredMetrics are the metrics that the code has, also those that one process alone never shows:
+// of parts that it lacks, or of what hasn't happened in it. They are read from the source, where
+// each is a call with a name and a help, or a literal with both.
 func declaredMetrics(t *testing.T) map[string]metric {
 	t.Helper()
 	var files []*ast.File
@@ -293,9 +296,10 @@ func (s source) text(e ast.Expr) string {
 // metricsPage renders what the code says of our own metrics.
 func metricsPage(all map[string]metric) string {
 	var b strings.Builder
-	b.WriteString("# Metrics\n\nWhat `/metrics` on the admin listener exports beside the `go_*` and `process_*` ones; a test makes this page of the code.\n" +
-		"Metrics of a part that a process doesn't have, or of what is off or unknown, are left out there: unknown is not zero.\n\n" +
-		"Scrapers that ask for OpenMetrics get exemplars: buckets of latencies name the id of one of their requests.\n\n" +
+	b.WriteString("# Metrics\n\nWhat `/metrics` on the admin listener exports beside the `go_*` and `process_*` ones. A test makes\n" +
+		"this page of the code. Metrics of a part that a process doesn't have, or of what is off or unknown,\n" +
+		"are left out there: unknown is not zero.\n\n" +
+		"Scrapers that ask for OpenMetrics get exemplars: buckets of latencies name the id of one of their\nrequests.\n\n" +
 		"| metric | kind | meaning |\n| --- | --- | --- |\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, all[name].kind, all[name].help)

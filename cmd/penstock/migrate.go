@@ -71,7 +71,8 @@ func migrateSettings() []setting {
 	return needed
 }
 
-// migrateConfig reads the file, the environment and the flags as loadConfig does, but wants no more than a database.
+// migrateConfig reads the file, the environment and the flags as loadConfig does, but wants no more
+// than a database.
 func migrateConfig(flags *pflag.FlagSet, environ func(string) string) (Config, error) {
 	config := defaultConfig()
 	var errs []error

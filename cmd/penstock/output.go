@@ -45,7 +45,8 @@ func (p *printer) list(items []json.RawMessage, members ...string) error {
 	return p.table(items, members)
 }
 
-// object prints an object: as it is, or the named members one a line and those that are lists of objects as tables.
+// object prints an object: as it is, or the named members one a line and those that are lists of
+// objects as tables.
 func (p *printer) object(text json.RawMessage, members ...string) error {
 	if p.json {
 		return p.value(text)
@@ -178,8 +179,8 @@ func isMoney(object map[string]json.RawMessage) bool {
 	return object["currency"] != nil && (object["price"] != nil || object["amount"] != nil)
 }
 
-// member is an object's member as a person reads it: money in its currency's major unit, and times in the zone of this
-// machine, as RFC 3339 and with the span to those that are to come.
+// member is an object's member as a person reads it: money in its currency's major unit, and times
+// in the zone of this machine, as RFC 3339 and with the span to those that are to come.
 func member(object map[string]json.RawMessage, name string, now time.Time) string {
 	raw := object[name]
 	switch {
@@ -228,8 +229,8 @@ func timeText(at, now time.Time) string {
 	return text
 }
 
-// cell is a JSON value as a person reads it. What a terminal would take for a command is shown, not done: names and reasons
-// come from outside.
+// cell is a JSON value as a person reads it. What a terminal would take for a command is shown, not
+// done: names and reasons come from outside.
 func cell(raw json.RawMessage) string {
 	var text string
 	var texts []string

@@ -9,14 +9,15 @@ import (
 	"penstock/loadtest"
 )
 
-// barWidth is the length of the bar in characters; with what stands beside it a line fits 100 columns.
+// barWidth is the length of the bar in characters; with what stands beside it a line fits 100
+// columns.
 const barWidth = 30
 
 // plainEvery is how often a stream that can't be redrawn gets a line.
 const plainEvery = time.Second
 
-// progressBar shows how far a crowd is: one line that is drawn again and again on a terminal, elsewhere a line a second.
-// Its methods are called by one goroutine at a time.
+// progressBar shows how far a crowd is: one line that is drawn again and again on a terminal,
+// elsewhere a line a second. Its methods are called by one goroutine at a time.
 type progressBar struct {
 	out    io.Writer
 	screen screen

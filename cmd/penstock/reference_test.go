@@ -34,7 +34,7 @@ func TestReferenceIsGenerated(t *testing.T) {
 	}
 }
 
-const generatedNote = "A test writes this page from the code and keeps it true: `go test ./cmd/penstock -run TestReferenceIsGenerated -update`.\n"
+const generatedNote = "A test writes this page from the code and keeps it true:\n`go test ./cmd/penstock -run TestReferenceIsGenerated -update`.\n"
 
 // commandsPage lists every command with its flags. Settings have a page of their own.
 func commandsPage() string {
@@ -95,7 +95,7 @@ func inTable(text string) string {
 func settingsPage() string {
 	var b strings.Builder
 	b.WriteString("# Settings\n\n" + generatedNote + "\nA setting is a flag, an environment variable and a key of the file of `--config`. Flags win over\n" +
-		"environment, environment over file. A secret has no flag, since that would show in the list of processes.\n\n" +
+		"environment, environment over file. A secret has no flag: that would show in the list of processes.\n\n" +
 		"| key | environment | default | meaning |\n| --- | --- | --- | --- |\n")
 	config := defaultConfig()
 	for _, s := range allSettings() {

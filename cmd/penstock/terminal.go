@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// isTerminal reports whether f is a terminal: a character device other than the null device, which is one too.
+// isTerminal reports whether f is a terminal: a character device other than the null device, which
+// is one too.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
@@ -22,8 +23,8 @@ type screen struct {
 	colors  bool
 }
 
-// screenOf looks at a stream and the environment: NO_COLOR (no-color.org) turns colors off whatever its value, a dumb terminal
-// can do neither.
+// screenOf looks at a stream and the environment: NO_COLOR (no-color.org) turns colors off whatever
+// its value, a dumb terminal can do neither.
 func screenOf(f *os.File, environ func(string) string) screen {
 	if !isTerminal(f) || environ("TERM") == "dumb" {
 		return screen{}

@@ -102,7 +102,8 @@ func columns(f *os.File) int {
 	return plainWidth
 }
 
-// unicodeTerminal reports whether a terminal shows characters beyond ASCII, as the locale says (POSIX: the first that is set).
+// unicodeTerminal reports whether a terminal shows characters beyond ASCII, as the locale says
+// (POSIX: the first that is set).
 func unicodeTerminal(environ func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := strings.ToLower(environ(name)); locale != "" {
@@ -142,7 +143,8 @@ func (s *session) liveFrames(feed *liveFeed) error {
 func (s *session) liveScreen(feed *liveFeed, on screen) error {
 	ctx := s.cmd.Context()
 	lasts(ctx) // the terminal is given back as it was
-	// Before anything is drawn: a server that can't be reached, or says no, is told on the plain terminal.
+	// Before anything is drawn: a server that can't be reached, or says no, is told on the plain
+	// terminal.
 	first, err := feed.poll(ctx)
 	if err != nil {
 		return err

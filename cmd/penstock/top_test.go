@@ -28,7 +28,8 @@ func ptr[T any](v T) *T { return &v }
 // sunset is the time of the snapshots of these tests.
 var sunset = time.Date(2026, 6, 18, 20, 15, 3, 0, time.UTC)
 
-// busy is a snapshot of a sale with everything that can be shown, and names that would do something to a terminal.
+// busy is a snapshot of a sale with everything that can be shown, and names that would do something
+// to a terminal.
 func busy() *live.Snapshot {
 	read := sunset.Add(-time.Second)
 	rates := func(accepted, soldOut, limited float64) live.Rates {
@@ -85,7 +86,8 @@ func busy() *live.Snapshot {
 	return s
 }
 
-// Each page at the sizes that terminals have. To see what has changed: PENSTOCK_UPDATE_FRAMES=1 go test ./cmd/penstock -run TestTopView, and git diff.
+// Each page at the sizes that terminals have. To see what has changed: PENSTOCK_UPDATE_FRAMES=1 go
+// test ./cmd/penstock -run TestTopView, and git diff.
 func TestTopView_Frames(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	local := time.Local
@@ -272,7 +274,8 @@ func TestTop_Once(t *testing.T) {
 	(&step{args: "top", code: 1, stderr: "401 unauthenticated"}).run(t)
 }
 
-// A feed goes by events, says when the connection breaks, comes again, and ends when the server says no.
+// A feed goes by events, says when the connection breaks, comes again, and ends when the server
+// says no.
 func TestLiveFeed_ComesAgain(t *testing.T) {
 	s := newWatched(t)
 	text, err := json.Marshal(busy())
@@ -304,7 +307,8 @@ func TestLiveFeed_ComesAgain(t *testing.T) {
 	}
 }
 
-// Where there are no events a server is asked; where nothing comes any more the connection is taken for dead.
+// Where there are no events a server is asked; where nothing comes any more the connection is taken
+// for dead.
 func TestLiveFeed_WithoutEvents(t *testing.T) {
 	s := newWatched(t)
 	feed := &liveFeed{client: newClient([]string{"http://127.0.0.1:1", s.URL}, ctlToken, time.Minute), quiet: time.Minute}

@@ -26,7 +26,8 @@ const (
 	pages
 )
 
-// topView is a snapshot as it is drawn. All text of the snapshot comes from outside and goes through shown.
+// topView is a snapshot as it is drawn. All text of the snapshot comes from outside and goes
+// through shown.
 type topView struct {
 	snapshot *live.Snapshot // not nil when it is drawn
 	received time.Time      // zero: now
@@ -41,7 +42,8 @@ type topView struct {
 // unknown stands for a number that nobody knows.
 const unknown = "-"
 
-// frame returns a screen full: the header, a part of the page from line scroll on, and the keys. It returns scroll as it could be.
+// frame returns a screen full: the header, a part of the page from line scroll on, and the keys. It
+// returns scroll as it could be.
 func (v *topView) frame(height, scroll int) ([]string, int) {
 	head := v.header()
 	if v.page != pageHeader {
@@ -187,7 +189,8 @@ func (v *topView) severity(s string) string {
 	return text
 }
 
-// summary is the first page: everything that isn't normal with what to do, then the shortest of the others.
+// summary is the first page: everything that isn't normal with what to do, then the shortest of the
+// others.
 func (v *topView) summary() []string {
 	lines := []string{v.title("NOT NORMAL")}
 	if len(v.snapshot.Abnormal) == 0 {
@@ -455,8 +458,8 @@ func (v *topView) wrap(parts []string) []string {
 	return lines
 }
 
-// lines breaks text into at most so many lines; those after the first are indented, and so is the first if it is an indented
-// thing's own.
+// lines breaks text into at most so many lines; those after the first are indented, and so is the
+// first if it is an indented thing's own.
 func (v *topView) lines(text string, most int, indent string) []string {
 	room := max(v.width-len(indent), 10)
 	broken := strings.Split(ansi.Wrap(text, room, " "), "\n")
@@ -549,7 +552,8 @@ func bytesText(n int64) string {
 	return grouped(n>>20) + " MB"
 }
 
-// topTable is a table that fits a width: columns that matter less are left out, then the first one is cut.
+// topTable is a table that fits a width: columns that matter less are left out, then the first one
+// is cut.
 type topTable struct {
 	columns []topColumn
 	rows    int
@@ -562,7 +566,8 @@ type topColumn struct {
 	cells []string
 }
 
-// newTopTable makes a table of titles such as ">HELD:5": aligned to the right, and the fifth to stay.
+// newTopTable makes a table of titles such as ">HELD:5": aligned to the right, and the fifth to
+// stay.
 func newTopTable(titles ...string) *topTable {
 	t := &topTable{columns: make([]topColumn, len(titles))}
 	for i, title := range titles {

@@ -65,7 +65,8 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// maxListedItems bounds a page of activities by their items: a page ends earlier where they have many.
+// maxListedItems bounds a page of activities by their items: a page ends earlier where they have
+// many.
 const maxListedItems = seckill.MaxItems
 
 // listActivities answers GET /admin/v1/activities.
@@ -111,8 +112,8 @@ func (c *call) getActivity() error {
 	return c.json(http.StatusOK, newActivityDoc(a))
 }
 
-// putActivity answers PUT /admin/v1/activities/{activity}. What a GET answers may be put back: the members that can't be
-// changed so are taken when they say what is.
+// putActivity answers PUT /admin/v1/activities/{activity}. What a GET answers may be put back: the
+// members that can't be changed so are taken when they say what is.
 func (c *call) putActivity() error {
 	m := new(mistakes)
 	done, err := c.takeLargeBody()
@@ -298,7 +299,8 @@ type auditItemDoc struct {
 	Sold      int64       `json:"sold"`
 	Balanced  bool        `json:"balanced"`
 	InFlight  int64       `json:"in_flight"`
-	// Rebuilding says that the item's stock is being written anew: nothing can be said of it for the moment.
+	// Rebuilding says that the item's stock is being written anew: nothing can be said of it for
+	// the moment.
 	Rebuilding bool `json:"rebuilding"`
 	// Orders is the database's side, in units.
 	Orders struct {

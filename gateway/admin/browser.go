@@ -11,12 +11,13 @@ import (
 	"penstock/gateway/problem"
 )
 
-// consoleField is a field that every change of a session has to have. A page of another site can't send it without being asked
-// first (CORS preflight), and nobody here says yes.
+// consoleField is a field that every change of a session has to have. A page of another site can't
+// send it without being asked first (CORS preflight), and nobody here says yes.
 const consoleField = "X-Penstock-Console"
 
-// guardSession keeps a session to the console: by the names that this listener is known by, and for a change only where no
-// other site can have sent it. It stands beside the check of Sec-Fetch-Site and Origin, which every request passes.
+// guardSession keeps a session to the console: by the names that this listener is known by, and for
+// a change only where no other site can have sent it. It stands beside the check of Sec-Fetch-Site
+// and Origin, which every request passes.
 func (c *call) guardSession() error {
 	if err := c.guardHost(); err != nil {
 		return err
@@ -31,8 +32,9 @@ func (c *call) guardSession() error {
 	return nil
 }
 
-// guardHost refuses a Host that isn't one of this listener's. Otherwise a site whose name is made to point here (DNS rebinding)
-// would be of the console's origin. An address is no name that anybody can make point here.
+// guardHost refuses a Host that isn't one of this listener's. Otherwise a site whose name is made
+// to point here (DNS rebinding) would be of the console's origin. An address is no name that
+// anybody can make point here.
 func (c *call) guardHost() error {
 	host := hostName(c.r.Host)
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -69,8 +71,8 @@ func legible(text string) string {
 // maxHost is how long a host's name may be (RFC 1035), in bytes.
 const maxHost = 253
 
-// secure reports whether the browser has reached the listener over TLS, here or at a proxy that is trusted: then cookies are for
-// TLS alone.
+// secure reports whether the browser has reached the listener over TLS, here or at a proxy that is
+// trusted: then cookies are for TLS alone.
 func (c *call) secure() bool {
 	if c.server.cfg.Login.Secure {
 		return true

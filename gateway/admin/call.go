@@ -79,7 +79,8 @@ func refuse(code problem.Code, detail string) error {
 	return &refusal{problem.Problem{Code: code, Detail: detail}}
 }
 
-// failed wraps what a store's call returned: nothing is known to have happened, and every call here may be repeated.
+// failed wraps what a store's call returned: nothing is known to have happened, and every call here
+// may be repeated.
 func failed(what string, err error) error {
 	return &seckill.Failure{Code: problem.Unavailable, RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", what, err)}
 }
@@ -214,7 +215,8 @@ func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	return parseObject(text, "", m), nil
 }
 
-// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is taken for JSON.
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is
+// taken for JSON.
 func isJSON(contentType string) bool {
 	if contentType == "" {
 		return true
@@ -227,8 +229,8 @@ func isJSON(contentType string) bool {
 // maxReason bounds why somebody changes something, in characters.
 const maxReason = 500
 
-// reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o may be nil). Required says
-// that the body has to have one.
+// reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o
+// may be nil). Required says that the body has to have one.
 func (c *call) reason(o *object, m *mistakes, required bool) string {
 	reason := latin1(c.r.Header.Get("X-Reason"))
 	m.add("header X-Reason", checkReason(reason))
@@ -256,8 +258,8 @@ func checkReason(s string) string {
 	return problem.IllegibleText(s)
 }
 
-// latin1 returns the value of a field of the header. One that isn't UTF-8 is in ISO 8859-1, as it was for
-// fields before RFC 9110.
+// latin1 returns the value of a field of the header. One that isn't UTF-8 is in ISO 8859-1, as it
+// was for fields before RFC 9110.
 func latin1(value string) string {
 	if utf8.ValidString(value) {
 		return value

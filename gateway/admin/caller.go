@@ -45,11 +45,12 @@ func (c *call) addCaller() error {
 	return c.json(http.StatusCreated, doc)
 }
 
-// nameAttempts is how many ids are tried: with 30 bits of chance in each but the first, two are enough.
+// nameAttempts is how many ids are tried: with 30 bits of chance in each but the first, two are
+// enough.
 const nameAttempts = 4
 
-// nameCaller adds a caller under an id made of its name: the name itself where it may be one and is free.
-// The name of a caller that was revoked is free: it comes back, with the new key alone.
+// nameCaller adds a caller under an id made of its name: the name itself where it may be one and is
+// free. The name of a caller that was revoked is free: it comes back, with the new key alone.
 func (c *call) nameCaller(ctx context.Context, caller seckill.Caller, key seckill.CallerKey,
 	by seckill.Author) (*seckill.Caller, error) {
 	caller.Caller = seckill.CallerID(caller.Name)

@@ -12,7 +12,8 @@ import (
 	"penstock/seckill"
 )
 
-// callerKeyPrefix tells a caller key from other secrets, for people and for scanners of repositories.
+// callerKeyPrefix tells a caller key from other secrets, for people and for scanners of
+// repositories.
 const callerKeyPrefix = "psk_"
 
 // shownOfKey is how much of a key is kept and shown, in bytes: enough for people, and of no use to
@@ -66,8 +67,8 @@ func stampOf(t time.Time) *stamp {
 	return &s
 }
 
-// keyUses returns when the caller's keys were used last: as the store has it from all nodes, or as this
-// node has seen since.
+// keyUses returns when the caller's keys were used last: as the store has it from all nodes, or as
+// this node has seen since.
 func (c *call) keyUses(ctx context.Context, v *seckill.Catalog, caller *seckill.Caller) (map[seckill.KeyID]time.Time, error) {
 	noted, err := c.server.deps.Store.KeyUses(ctx, caller.CallerRef)
 	if err != nil {
@@ -99,8 +100,8 @@ func (c *call) namedCaller(v *seckill.Catalog) (*seckill.Caller, error) {
 	return caller, nil
 }
 
-// listKeys answers GET /admin/v1/merchants/{merchant}/callers/{caller}/keys, those that are not valid any
-// more included.
+// listKeys answers GET /admin/v1/merchants/{merchant}/callers/{caller}/keys, those that are not
+// valid any more included.
 func (c *call) listKeys() error {
 	v, err := c.server.catalog(c.context())
 	if err != nil {
@@ -123,7 +124,8 @@ func (c *call) listKeys() error {
 	}{docs})
 }
 
-// Bounds of how long a key or a token may be valid, and of how long an old one stays so beside a new one.
+// Bounds of how long a key or a token may be valid, and of how long an old one stays so beside a
+// new one.
 const (
 	minLife    = time.Second
 	maxLife    = 10 * 365 * 24 * time.Hour
@@ -151,8 +153,8 @@ type madeKeyDoc struct {
 	keyDoc
 }
 
-// addKey answers POST /admin/v1/merchants/{merchant}/callers/{caller}/keys. With an overlap the caller's
-// other keys end after it.
+// addKey answers POST /admin/v1/merchants/{merchant}/callers/{caller}/keys. With an overlap the
+// caller's other keys end after it.
 func (c *call) addKey() error {
 	m := new(mistakes)
 	o, err := c.body(m, true)
@@ -201,8 +203,8 @@ func keyRefusal(err error) error {
 	return err
 }
 
-// revokeKey answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}/keys/{key_id}. Revoking again
-// changes nothing.
+// revokeKey answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}/keys/{key_id}. Revoking
+// again changes nothing.
 func (c *call) revokeKey() error {
 	m := new(mistakes)
 	reason := c.reason(nil, m, false)
@@ -238,8 +240,8 @@ type foundKeyDoc struct {
 	keyDoc
 }
 
-// findKey answers GET /admin/v1/keys?key=… and POST /admin/v1/keys with the key in the body, where it gets
-// into no log and no history.
+// findKey answers GET /admin/v1/keys?key=… and POST /admin/v1/keys with the key in the body, where
+// it gets into no log and no history.
 func (c *call) findKey() error {
 	m := new(mistakes)
 	field, secret := "parameter key", c.r.URL.Query().Get("key")

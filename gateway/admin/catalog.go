@@ -48,8 +48,8 @@ func own[T any](all iter.Seq[T], may func(T) bool) iter.Seq[T] {
 	}
 }
 
-// page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is missing
-// on the last page.
+// page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is
+// missing on the last page.
 type page[T any] struct {
 	Items []T `json:"items"`
 	Next  any `json:"next,omitempty"`
@@ -61,8 +61,8 @@ const (
 	maxPage     = 1_000
 )
 
-// cut returns the part of a sorted list that the parameters after and limit ask for, and where the next
-// begins.
+// cut returns the part of a sorted list that the parameters after and limit ask for, and where the
+// next begins.
 func cut[T any](c *call, all []T, key func(T) string) ([]T, any, error) {
 	m := new(mistakes)
 	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))

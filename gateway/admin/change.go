@@ -25,13 +25,15 @@ type changeDoc struct {
 	Number int64  `json:"number"`
 	At     stamp  `json:"at"`
 	Actor  string `json:"actor"`
-	// Token is the id of the token, and Address where the change was asked for; both are missing for what works by itself.
+	// Token is the id of the token, and Address where the change was asked for; both are missing
+	// for what works by itself.
 	Token   string `json:"token_id,omitempty"`
 	Address string `json:"address,omitempty"`
 	Reason  string `json:"reason"`
 	Kind    string `json:"kind"`
 	Key     string `json:"key"`
-	// Before and After are as this listener answers the thing itself; null where there was, or is, none.
+	// Before and After are as this listener answers the thing itself; null where there was, or is,
+	// none.
 	Before any `json:"before"`
 	After  any `json:"after"`
 	// Revertible says that a revert may succeed, if nothing was changed on top of it.
@@ -100,8 +102,8 @@ type (
 	}
 )
 
-// readChange turns one side of a change into what is answered. Only known members get through, so nothing that a store
-// should not have written can leave here.
+// readChange turns one side of a change into what is answered. Only known members get through, so
+// nothing that a store should not have written can leave here.
 func readChange(kind, text string, who *identity) any {
 	if text == "" {
 		return nil

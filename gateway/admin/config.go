@@ -9,24 +9,26 @@ import (
 
 // Config has the admin listener's limits. DefaultConfig gives the values for production.
 type Config struct {
-	// Token is an admin token that is always valid, whatever the store says: the way in when there is no other. "" is none.
+	// Token is an admin token that is always valid, whatever the store says: the way in when there
+	// is no other. "" is none.
 	Token string
 	// Proxies are the networks of proxies in front, whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
 	// Login lets people in beside tokens.
 	Login LoginConfig
-	// Hosts are the names by which browsers reach the listener, in lower case and without a port. Addresses and localhost
-	// need not be named.
+	// Hosts are the names by which browsers reach the listener, in lower case and without a port.
+	// Addresses and localhost need not be named.
 	Hosts []string
-	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name activities and SKUs, and
-	// show how a sale goes: open them only where the listener is reached by nobody else.
+	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name
+	// activities and SKUs, and show how a sale goes: open them only where the listener is reached
+	// by nobody else.
 	OpenMetrics bool
-	// MaxBody is the largest body in bytes; more is a 413. Only an activity may be larger: MaxLargeBody.
-	// 20,000 items with the longest names have some 5 MB.
+	// MaxBody is the largest body in bytes; more is a 413. Only an activity may be larger:
+	// MaxLargeBody. 20,000 items with the longest names have some 5 MB.
 	MaxBody      int64
 	MaxLargeBody int64
-	// MaxLargeBodies is how many activities may be put at once; more are answered 503. Each takes some four
-	// times its body in memory.
+	// MaxLargeBodies is how many activities may be put at once; more are answered 503. Each takes
+	// some four times its body in memory.
 	MaxLargeBodies int
 	// MaxHeader is the longest request line with header, in bytes; net/http allows 4 KiB more.
 	MaxHeader int
@@ -34,12 +36,14 @@ type Config struct {
 	ReadHeaderTimeout time.Duration
 	// ReadTimeout is how long a whole request may take to arrive.
 	ReadTimeout time.Duration
-	// RequestTimeout is the deadline of what a request asks for. A publish opens up to 200 items within it; what is not
-	// open by then is answered 503, and publishing again goes on.
+	// RequestTimeout is the deadline of what a request asks for. A publish opens up to 200 items
+	// within it; what is not open by then is answered 503, and publishing again goes on.
 	RequestTimeout time.Duration
-	// WriteTimeout bounds a request from the end of its header to the end of its answer. It must be above RequestTimeout.
+	// WriteTimeout bounds a request from the end of its header to the end of its answer. It must be
+	// above RequestTimeout.
 	WriteTimeout time.Duration
-	// IdleTimeout is how long a connection may wait for its next request; above the 60 s of most proxies.
+	// IdleTimeout is how long a connection may wait for its next request; above the 60 s of most
+	// proxies.
 	IdleTimeout time.Duration
 	// MaxConnections is how many connections may be open; more are answered 503 and closed. A
 	// sixteenth of them serves health checks only.
@@ -47,13 +51,14 @@ type Config struct {
 	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counting as one;
 	// 0 is no limit.
 	MaxPerAddress int
-	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be below MaxConnections.
+	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be
+	// below MaxConnections.
 	MaxInFlight int
-	// TokenAge is how long the list of tokens may be used without asking the store: how late a node learns that a token was
-	// deleted on another.
+	// TokenAge is how long the list of tokens may be used without asking the store: how late a node
+	// learns that a token was deleted on another.
 	TokenAge time.Duration
-	// TokenGrace is how long the list may be used while the store can't be asked: operators need this listener most when
-	// something is down.
+	// TokenGrace is how long the list may be used while the store can't be asked: operators need
+	// this listener most when something is down.
 	TokenGrace time.Duration
 }
 

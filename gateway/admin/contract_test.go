@@ -159,8 +159,9 @@ func (c *checked) validate(a *answer) (bool, string) {
 	return ok, out.String()
 }
 
-// TestContract sends a request for every row of the contract to a live listener and holds each answer against openapi.yaml.
-// At the end, every status that openapi.yaml documents must have been seen.
+// TestContract sends a request for every row of the contract to a live listener and holds each
+// answer against openapi.yaml. At the end, every status that openapi.yaml documents must have been
+// seen.
 func TestContract(t *testing.T) {
 	document, err := libopenapi.NewDocument(contract)
 	if err != nil {

@@ -275,7 +275,8 @@ func TestRevertOfLimits(t *testing.T) {
 	}
 }
 
-// A switch that is over gives way to the one beneath it, also after a revert: else a sale that was switched off opens by itself.
+// A switch that is over gives way to the one beneath it, also after a revert: else a sale that was
+// switched off opens by itself.
 func TestRevertOfASwitchKeepsWhatIsBeneath(t *testing.T) {
 	s := open(t, nil)
 	layers := func() int {
@@ -318,7 +319,8 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// A change names the nodes that don't have it in force. One that is cut off is named until a person removes it.
+// A change names the nodes that don't have it in force. One that is cut off is named until a person
+// removes it.
 func TestChangesNameTheNodesThatLag(t *testing.T) {
 	s := open(t, nil)
 	beat := settings.Beat{Instance: "i2", Node: "gateway-2", Enforces: true}
@@ -345,7 +347,8 @@ func TestChangesInForceNowhere(t *testing.T) {
 	s.do("PUT", "/admin/v1/limits", `{"policies":[],"reason":"x"}`, "If-Match", `"0"`).refused(problem.Unavailable)
 }
 
-// A scope that nobody has is most likely a slip: the sale goes on, and whoever set the switch believes that it has stopped.
+// A scope that nobody has is most likely a slip: the sale goes on, and whoever set the switch
+// believes that it has stopped.
 func TestScopesMustExist(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -378,8 +381,8 @@ func TestScopesMustExist(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x","scope":{"merchant":"m2"}}`) // taking out needs nobody
 }
 
-// While the database is away the switches for emergencies can be set; what is set is told as not recorded, and recorded when it is
-// back, under the name of its author.
+// While the database is away the switches for emergencies can be set; what is set is told as not
+// recorded, and recorded when it is back, under the name of its author.
 func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	s := open(t, nil)
 	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"off","reason":"x"}`)

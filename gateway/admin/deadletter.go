@@ -17,8 +17,8 @@ type deadLetterDoc struct {
 	Offset    int64  `json:"offset"`
 	At        stamp  `json:"at"`
 	Problem   string `json:"problem"`
-	// Order is the parked order that the letter is about; it is missing for a whole record. Orders are all
-	// that its header names.
+	// Order is the parked order that the letter is about; it is missing for a whole record. Orders
+	// are all that its header names.
 	Order  seckill.OrderID   `json:"order,omitempty"`
 	Orders []seckill.OrderID `json:"orders,omitempty"`
 	Value  []byte            `json:"value,omitempty"` // base64; it names buyers, so only support sees it
@@ -117,8 +117,8 @@ func (c *call) pathLetter() (selection, error) {
 	return selection{ids: []int64{id}, reason: reason}, nil
 }
 
-// each calls f with the ids of the selected dead letters, in batches, until f says stop. All is what there
-// is now: a letter that comes while this goes on isn't taken.
+// each calls f with the ids of the selected dead letters, in batches, until f says stop. All is
+// what there is now: a letter that comes while this goes on isn't taken.
 func (c *call) each(ctx context.Context, s selection, f func(ids []int64) error) error {
 	if !s.all {
 		for ids := range slices.Chunk(s.ids, letterBatch) {
@@ -189,8 +189,8 @@ func (c *call) lastLetter(ctx context.Context) (last int64, err error) {
 	}
 }
 
-// replayedDoc counts the orders of replayed letters by what became of them. Letters whose orders are still
-// parked stay.
+// replayedDoc counts the orders of replayed letters by what became of them. Letters whose orders
+// are still parked stay.
 type replayedDoc struct {
 	Letters  int `json:"letters"`  // that were tried
 	Replayed int `json:"replayed"` // orders that are parked no more

@@ -61,16 +61,16 @@ func (m *mistakes) err() error {
 	return &refusal{problem.Problem{Code: problem.InvalidRequest, Errors: errs}}
 }
 
-// object is a JSON object whose members are taken one by one; what is left at the end is unknown. Every mistake is noted and
-// gives a zero value.
+// object is a JSON object whose members are taken one by one; what is left at the end is unknown.
+// Every mistake is noted and gives a zero value.
 type object struct {
 	at  string // in front of a member's name in mistakes
 	raw map[string]json.RawMessage
 	*mistakes
 }
 
-// parseObject reads text, which must be one JSON object and nothing else. encoding/json alone would take a
-// member twice, or stop at the first mistake.
+// parseObject reads text, which must be one JSON object and nothing else. encoding/json alone would
+// take a member twice, or stop at the first mistake.
 func parseObject(text []byte, at string, m *mistakes) *object {
 	o := &object{raw: make(map[string]json.RawMessage), mistakes: m}
 	o.parse(text, at)
@@ -102,8 +102,8 @@ func (o *object) surrogates(text []byte, where string) {
 	}
 }
 
-// explain says what is wrong with text, which is not one JSON value. The members before the mistake are
-// taken, so that theirs are told, too.
+// explain says what is wrong with text, which is not one JSON value. The members before the mistake
+// are taken, so that theirs are told, too.
 func (o *object) explain(text []byte, where string) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if first, err := d.Token(); err != nil {

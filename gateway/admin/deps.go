@@ -20,7 +20,8 @@ type Deps struct {
 	Store  Store
 	// Settings changes what every node has in force.
 	Settings *settings.Publisher
-	// Refresh brings what was written to the catalog into force on this node; the others look for themselves.
+	// Refresh brings what was written to the catalog into force on this node; the others look for
+	// themselves.
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
 	Catalog func() *seckill.Catalog
@@ -32,7 +33,8 @@ type Deps struct {
 	Health Health
 	// Limits says what the gateways let pass and refuse.
 	Limits LimitReports
-	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its own.
+	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its
+	// own.
 	Memory func(ctx context.Context) ([]StockMemory, error)
 	// Webhooks says how the deliveries to receivers of events go.
 	Webhooks Webhooks
@@ -40,7 +42,8 @@ type Deps struct {
 	Level func() degrade.LevelState
 	// Live has the live view; nil: there is none.
 	Live *live.Hub
-	// Metrics are asked at every scrape. They must not block for long, and may be called by two scrapes at once.
+	// Metrics are asked at every scrape. They must not block for long, and may be called by two
+	// scrapes at once.
 	Metrics []func() []Sample
 }
 
@@ -48,7 +51,8 @@ type Deps struct {
 type Health interface {
 	// Missing names what the node needs to answer buyers and doesn't have; "" where it has all.
 	Missing() string
-	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and draining.
+	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and
+	// draining.
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 
@@ -56,8 +60,8 @@ type Health interface {
 type LimitReports interface {
 	// LimitReports returns the reports that there are, and says what is missing, if something is.
 	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
-	// LimitHistory returns what came to the limits of all gateways in the last limiter.HistorySpan, and says
-	// what is missing, if something is.
+	// LimitHistory returns what came to the limits of all gateways in the last limiter.HistorySpan,
+	// and says what is missing, if something is.
 	LimitHistory(ctx context.Context) (series []limiter.Series, missing string)
 }
 
@@ -87,8 +91,8 @@ type Office interface {
 	Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error)
 }
 
-// Store is what of seckill.Store the listener uses: merchants and callers have no rules but those of their fields, which are
-// checked here.
+// Store is what of seckill.Store the listener uses: merchants and callers have no rules but those
+// of their fields, which are checked here.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
 	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,

@@ -1,20 +1,23 @@
-// Package admin is the second listener: what a shop and its operators ask for (merchants, callers, activities, stock, dead
-// letters, changes, tokens), and what machines read (metrics, profiles, health). It speaks net/http, because nobody here is in
-// a hurry and everything here needs what net/http has: disconnects, timeouts per answer, protection against other sites.
+// Package admin is the second listener: what a shop and its operators ask for (merchants, callers,
+// activities, stock, dead letters, changes, tokens), and what machines read (metrics, profiles,
+// health). It speaks net/http, because nobody here is in a hurry and everything here needs what
+// net/http has: disconnects, timeouts per answer, protection against other sites.
 //
-// A request's path: the in-flight limit lets it in; the route is matched; the token and its role are checked; the body is
-// decoded, all mistakes at once; an Office or a Store decides; the answer is encoded in memory and written. Every answer that
-// isn't a success is written by package problem.
+// A request's path: the in-flight limit lets it in; the route is matched; the token and its role
+// are checked; the body is decoded, all mistakes at once; an Office or a Store decides; the answer
+// is encoded in memory and written. Every answer that isn't a success is written by package
+// problem.
 //
 // What holds:
 //   - one table (routes) says which role a path needs; there is no other way in;
-//   - a secret (caller key, payment secret, token) leaves once, in the answer that made it; it is in no list, no change and no log,
-//     and keys and tokens are kept as SHA-256 only;
-//   - a person's browser keeps a session in place of a token; it is taken by the hosts that are known, and for a change only with
-//     a field that no page of another site can send;
-//   - every change carries who made it (the token's name) and why; a change that has begun is finished, also when the client
-//     goes away;
-//   - reads see every write that was answered before, on every node: they ask the store for the catalog's version;
+//   - a secret (caller key, payment secret, token) leaves once, in the answer that made it; it is
+//     in no list, no change and no log, and keys and tokens are kept as SHA-256 only;
+//   - a person's browser keeps a session in place of a token; it is taken by the hosts that are
+//     known, and for a change only with a field that no page of another site can send;
+//   - every change carries who made it (the token's name) and why; a change that has begun is
+//     finished, also when the client goes away;
+//   - reads see every write that was answered before, on every node: they ask the store for the
+//     catalog's version;
 //   - every limit is a field of Config and a metric (L8); nobody outside can fill the log.
 //
 // What is not promised:

@@ -133,7 +133,8 @@ func (c *call) publishLimits(ctx context.Context, version int64, d *limiter.Docu
 	return published, nil
 }
 
-// matchesVersion reports whether If-Match fields name a version. Comparison is strong, as RFC 9110 wants it here.
+// matchesVersion reports whether If-Match fields name a version. Comparison is strong, as RFC 9110
+// wants it here.
 func matchesVersion(fields []string, version int64) bool {
 	for _, field := range fields {
 		for tag := range strings.SplitSeq(field, ",") {
@@ -172,8 +173,8 @@ func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
 	}
 }
 
-// takeEnd takes when something ends: expires_at, or expires_in from now on; the zero End where neither is
-// there.
+// takeEnd takes when something ends: expires_at, or expires_in from now on; the zero End where
+// neither is there.
 func takeEnd(o *object, now time.Time) limiter.End {
 	life, given := o.optionalDuration("expires_in", minExpiry, maxExpiry)
 	if o.raw["expires_at"] == nil || string(o.raw["expires_at"]) == "null" {
@@ -261,7 +262,8 @@ func (o *object) decimal(name string) float64 {
 	return 0
 }
 
-// planLimits puts back the policies that were there before, if those there now are the ones that the change left.
+// planLimits puts back the policies that were there before, if those there now are the ones that
+// the change left.
 func planLimits(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[limiter.Document](ch)
 	if err != nil {

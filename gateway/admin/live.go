@@ -15,7 +15,8 @@ import (
 	"penstock/internal/live"
 )
 
-// noLive says that there is nothing to show yet: the first snapshot comes within a second of the start.
+// noLive says that there is nothing to show yet: the first snapshot comes within a second of the
+// start.
 func noLive() error {
 	return &refusal{problem.Problem{
 		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "There is no snapshot yet: this node has just started, or ends.",
@@ -64,8 +65,8 @@ func (c *call) reader() live.Reader {
 
 // The times of a stream of events.
 const (
-	// eventsHeartbeat is how often a comment is sent where nothing else is, so that proxies keep the
-	// connection and a client that is gone is noticed.
+	// eventsHeartbeat is how often a comment is sent where nothing else is, so that proxies keep
+	// the connection and a client that is gone is noticed.
 	eventsHeartbeat = 10 * time.Second
 	// eventsWrite is how long one write may take: a reader that is slower is cut off.
 	eventsWrite = 5 * time.Second
@@ -155,8 +156,8 @@ type eventStream struct {
 	whole  bool // a snapshot with its history was sent
 }
 
-// run writes until the client goes away or is too slow, the hub ends, the process stops, or the token lets
-// its holder in no more.
+// run writes until the client goes away or is too slow, the hub ends, the process stops, or the
+// token lets its holder in no more.
 func (s *eventStream) run(ctx context.Context, watcher *live.Watcher) {
 	heartbeat, check := time.NewTicker(eventsHeartbeat), time.NewTicker(eventsCheck)
 	defer heartbeat.Stop()
@@ -222,7 +223,8 @@ func (s *eventStream) flush() error {
 	return s.out.Flush()
 }
 
-// maxKeptBuffer is how much memory a stream keeps between two events: a snapshot with its history has more.
+// maxKeptBuffer is how much memory a stream keeps between two events: a snapshot with its history
+// has more.
 const maxKeptBuffer = 256 << 10
 
 // stillMay reports whether the token still lets its holder in, with the same rights.
@@ -233,6 +235,7 @@ func (c *call) stillMay(ctx context.Context) bool {
 	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated {
 		return false
 	}
-	// A store that can't be asked ends nothing: the holder was let in, and operators need this most then.
+	// A store that can't be asked ends nothing: the holder was let in, and operators need this most
+	// then.
 	return err != nil || who.merchant == c.token.merchant && who.role.Includes(c.route.role)
 }

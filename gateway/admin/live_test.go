@@ -164,7 +164,8 @@ func (s *shop) happens(kind, merchant, text string) {
 	}
 }
 
-// TestEvents_Resume: who comes back with the id of the last event gets what it missed, once and in order.
+// TestEvents_Resume: who comes back with the id of the last event gets what it missed, once and in
+// order.
 func TestEvents_Resume(t *testing.T) {
 	s := open(t, nil)
 	s.live.Show(sampleSnapshot())
@@ -244,7 +245,8 @@ func TestEvents_End(t *testing.T) {
 	})
 }
 
-// TestEvents_OutliveTheTimeouts: a stream goes on though requests have to be read and answered in time.
+// TestEvents_OutliveTheTimeouts: a stream goes on though requests have to be read and answered in
+// time.
 func TestEvents_OutliveTheTimeouts(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) {
 		c.ReadTimeout, c.RequestTimeout, c.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond
@@ -255,7 +257,8 @@ func TestEvents_OutliveTheTimeouts(t *testing.T) {
 	w.want(live.EventNode, "late")
 }
 
-// TestEvents_OfAMerchant: a bound token sees its merchant's data and events, and nothing of nodes and servers.
+// TestEvents_OfAMerchant: a bound token sees its merchant's data and events, and nothing of nodes
+// and servers.
 func TestEvents_OfAMerchant(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -288,7 +291,8 @@ func TestEvents_OfAMerchant(t *testing.T) {
 	}
 }
 
-// TestLive_ViewersSeeNoBuyers: a limit may refuse a buyer, whose name support sees and a viewer doesn't.
+// TestLive_ViewersSeeNoBuyers: a limit may refuse a buyer, whose name support sees and a viewer
+// doesn't.
 func TestLive_ViewersSeeNoBuyers(t *testing.T) {
 	s := open(t, nil)
 	s.live.Show(sampleSnapshot())

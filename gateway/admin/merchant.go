@@ -76,8 +76,8 @@ type merchantWish struct {
 	overlap time.Duration
 }
 
-// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets one, and
-// one whose secret is rolled without a new one.
+// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets
+// one, and one whose secret is rolled without a new one.
 func (c *call) putMerchant() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -124,8 +124,8 @@ func (c *call) putMerchant() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// changeMerchant decides what becomes of a merchant, nil where there is none; made is a new secret that
-// nobody knows yet.
+// changeMerchant decides what becomes of a merchant, nil where there is none; made is a new secret
+// that nobody knows yet.
 func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now time.Time) (next *seckill.Merchant, made string, err error) {
 	next = &seckill.Merchant{ID: wish.id}
 	if old != nil {
@@ -274,7 +274,8 @@ func (c *call) getCaller() error {
 	return c.json(http.StatusOK, newCallerDoc(caller))
 }
 
-// revokeCaller answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}. Revoking again changes nothing.
+// revokeCaller answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}. Revoking again
+// changes nothing.
 func (c *call) revokeCaller() error {
 	m := new(mistakes)
 	reason := c.reason(nil, m, false)

@@ -24,7 +24,8 @@ const (
 	HistogramKind
 )
 
-// Sample is one metric at one moment: how the other parts hand over what they count, without knowing Prometheus.
+// Sample is one metric at one moment: how the other parts hand over what they count, without
+// knowing Prometheus.
 type Sample struct {
 	Name      string // penstock_<part>_<what>_<unit>
 	Help      string // the same for every sample of a name
@@ -37,13 +38,15 @@ type Sample struct {
 // Label is one label of a sample.
 type Label struct{ Name, Value string }
 
-// Histogram is the value of a sample of HistogramKind. Counts has one entry per bound, for what is at most that and above the bound
-// before, and one more for the rest. Bounds and Sum are in the unit of the name.
+// Histogram is the value of a sample of HistogramKind. Counts has one entry per bound, for what is
+// at most that and above the bound before, and one more for the rest. Bounds and Sum are in the
+// unit of the name.
 type Histogram struct {
 	Bounds []float64
 	Counts []uint64
 	Sum    float64
-	// Exemplars are single observations, at most one of a bucket. Scrapers that ask for OpenMetrics get them.
+	// Exemplars are single observations, at most one of a bucket. Scrapers that ask for OpenMetrics
+	// get them.
 	Exemplars []Exemplar
 }
 
@@ -54,13 +57,15 @@ type Exemplar struct {
 	Labels []Label // at most 128 characters, names included
 }
 
-// sampler makes a collector of a function. It describes nothing: its samples are known when they are asked for.
+// sampler makes a collector of a function. It describes nothing: its samples are known when they
+// are asked for.
 type sampler struct{ samples func() []Sample }
 
 // Describe implements prometheus.Collector.
 func (sampler) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector. A sample that can't be one is reported, and the others are served.
+// Collect implements prometheus.Collector. A sample that can't be one is reported, and the others
+// are served.
 func (s sampler) Collect(out chan<- prometheus.Metric) {
 	for _, sample := range s.samples() {
 		metric, err := sample.metric()

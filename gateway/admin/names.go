@@ -19,8 +19,9 @@ const (
 	kindOfSKU      = "sku"      // of any activity, or activity/sku
 )
 
-// unknownName says that there is nobody of that name, and which names are near; "" where there is. What was made on another node a
-// moment ago is looked for; where the database is away, the catalog in force decides.
+// unknownName says that there is nobody of that name, and which names are near; "" where there is.
+// What was made on another node a moment ago is looked for; where the database is away, the catalog
+// in force decides.
 func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	if hasName(c.server.deps.Catalog(), kind, name) {
 		return ""
@@ -101,13 +102,15 @@ func namesOf(c *seckill.Catalog, kind string, both bool) iter.Seq[string] {
 	}
 }
 
-// The bounds of what is offered instead of an unknown name: how many, and how many letters may differ.
+// The bounds of what is offered instead of an unknown name: how many, and how many letters may
+// differ.
 const (
 	maxNear     = 3
 	maxDistance = 3
 )
 
-// nearest returns the names that are near to one, the nearest first: those that differ in a few letters, or have it as a part.
+// nearest returns the names that are near to one, the nearest first: those that differ in a few
+// letters, or have it as a part.
 func nearest(name string, all iter.Seq[string]) []string {
 	type candidate struct {
 		name     string
@@ -138,8 +141,8 @@ func nearest(name string, all iter.Seq[string]) []string {
 	return out
 }
 
-// distance is how many letters have to be put in, taken out or replaced to make b of a (Levenshtein); what is above maxDistance
-// isn't counted further.
+// distance is how many letters have to be put in, taken out or replaced to make b of a
+// (Levenshtein); what is above maxDistance isn't counted further.
 func distance(a, b string) int {
 	if d := len(a) - len(b); d > maxDistance || -d > maxDistance {
 		return maxDistance + 1

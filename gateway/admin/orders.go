@@ -71,8 +71,8 @@ func stampOrNull(t time.Time) *stamp {
 	return &s
 }
 
-// queryNames refuses parameters of a query that mean nothing here, and those that are there twice: a search with a
-// name that is misspelt would find everything.
+// queryNames refuses parameters of a query that mean nothing here, and those that are there twice:
+// a search with a name that is misspelt would find everything.
 func (c *call) queryNames(m *mistakes, known ...string) url.Values {
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -102,7 +102,8 @@ type orderSearch struct {
 	payment seckill.PaymentID
 }
 
-// takeSearch reads the parameters of a search. With a bound token it is for orders of the token's merchant.
+// takeSearch reads the parameters of a search. With a bound token it is for orders of the token's
+// merchant.
 func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 	text := func(name string, longest int) string {
 		value := query.Get(name)
@@ -140,7 +141,8 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 	return s
 }
 
-// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no other.
+// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no
+// other.
 func (c *call) boundMerchant(m *mistakes, field string, asked seckill.MerchantID) seckill.MerchantID {
 	own := c.token.merchant
 	switch {
@@ -189,7 +191,8 @@ func takeTime(m *mistakes, query url.Values, name string) time.Time {
 	return t
 }
 
-// fingerprint tells a query from others: all of its parameters but those that move through its pages.
+// fingerprint tells a query from others: all of its parameters but those that move through its
+// pages.
 func fingerprint(query url.Values) [8]byte {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(query)) {
@@ -208,8 +211,8 @@ func newCursor(query url.Values, at time.Time, names ...string) string {
 	return base64.RawURLEncoding.EncodeToString(append(raw, strings.Join(names, "\x00")...))
 }
 
-// cursorOf reads the parameter after, which newCursor made for the same query: a time and count names. ok is false
-// where there is none.
+// cursorOf reads the parameter after, which newCursor made for the same query: a time and count
+// names. ok is false where there is none.
 func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []string, ok bool) {
 	text := query.Get("after")
 	if !query.Has("after") {
@@ -310,8 +313,8 @@ type orderDetailsDoc struct {
 	Timeline []stepDoc         `json:"timeline"`
 }
 
-// orderPaymentDoc is a payment of an order. State is booked, early, due, done or refused; problem and count are a
-// refused notice's.
+// orderPaymentDoc is a payment of an order. State is booked, early, due, done or refused; problem
+// and count are a refused notice's.
 type orderPaymentDoc struct {
 	Payment   seckill.PaymentID   `json:"payment"`
 	Amount    int64               `json:"amount"`
@@ -326,7 +329,8 @@ type orderPaymentDoc struct {
 	Count     int                 `json:"count,omitempty"`
 }
 
-// stepDoc is a step of an order's life. Seen says that at is when this was read, not when it happened.
+// stepDoc is a step of an order's life. Seen says that at is when this was read, not when it
+// happened.
 type stepDoc struct {
 	At        stamp         `json:"at"`
 	Step      desk.StepName `json:"step"`
@@ -418,9 +422,9 @@ func (c *call) cancelOrder() error {
 // exportPage is how many orders an export reads at once.
 const exportPage = 1_000
 
-// exportOrders answers GET /admin/v1/orders/export: all orders that were there when it began, newest first, as a
-// stream. Where the store fails in the middle the connection is broken off: half an export must not look like a whole
-// one.
+// exportOrders answers GET /admin/v1/orders/export: all orders that were there when it began,
+// newest first, as a stream. Where the store fails in the middle the connection is broken off: half
+// an export must not look like a whole one.
 func (c *call) exportOrders() error {
 	m := new(mistakes)
 	query := c.queryNames(m, append(slices.Clone(searchNames), "format")...)

@@ -12,7 +12,8 @@ import (
 	"penstock/gateway/problem"
 )
 
-// contract is this listener's contract. A test compares it with the routes, the codes and live answers.
+// contract is this listener's contract. A test compares it with the routes, the codes and live
+// answers.
 //
 //go:embed openapi.yaml
 var contract []byte
@@ -40,7 +41,8 @@ const (
 	typeText  = "text/plain; charset=utf-8"
 	typeYAML  = "application/yaml"
 	forAWhile = "public, max-age=300"
-	// problemPolicy lets the pages of package problem have the style they carry; they have no script, and nothing of outside.
+	// problemPolicy lets the pages of package problem have the style they carry; they have no
+	// script, and nothing of outside.
 	problemPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -58,7 +60,8 @@ func (c *call) runbook() error {
 	return nil
 }
 
-// problemPage answers GET /problems and GET /problems/{code}: as HTML to a client that accepts that by name, like browsers do.
+// problemPage answers GET /problems and GET /problems/{code}: as HTML to a client that accepts that
+// by name, like browsers do.
 func (c *call) problemPage() error {
 	pages, contentType := c.server.pages.text, typeText
 	if strings.Contains(c.r.Header.Get("Accept"), "text/html") {
@@ -87,8 +90,8 @@ func (c *call) live() error { return c.json(http.StatusOK, healthDoc{Status: "al
 // draining is why a process that shuts down isn't ready.
 const draining = "draining"
 
-// ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose it tells about
-// servers and shards too, which do not decide.
+// ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose it tells
+// about servers and shards too, which do not decide.
 func (c *call) ready() error {
 	missing, drains := c.server.deps.Health.Missing(), c.server.draining.Load()
 	if drains {

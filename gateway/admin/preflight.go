@@ -43,8 +43,8 @@ func (p *preflight) add(check, state, detail, hint string) {
 	p.checks = append(p.checks, checkDoc{check, state, detail, hint})
 }
 
-// getPreflight answers GET /admin/v1/activities/{activity}/preflight. What can't be looked at now is a check that says so. A
-// token that is bound to a merchant sees what is the merchant's.
+// getPreflight answers GET /admin/v1/activities/{activity}/preflight. What can't be looked at now
+// is a check that says so. A token that is bound to a merchant sees what is the merchant's.
 func (c *call) getPreflight() error {
 	sale, err := c.server.findActivity(c.context(), c.pathActivity())
 	if err != nil {
@@ -295,7 +295,8 @@ func (p *preflight) limits() {
 	}
 }
 
-// nodes looks whether gateways and workers live, run the same version, and have the newest settings in force.
+// nodes looks whether gateways and workers live, run the same version, and have the newest settings
+// in force.
 func (p *preflight) nodes() {
 	members, documents, err := p.members()
 	if err != nil {
@@ -381,7 +382,8 @@ func (p *preflight) lag() {
 	}
 }
 
-// servers says how this node finds Redis, Kafka, the database and the shards. What is wrong with the topic's settings is Kafka's detail.
+// servers says how this node finds Redis, Kafka, the database and the shards. What is wrong with
+// the topic's settings is Kafka's detail.
 func (p *preflight) servers() {
 	var report struct {
 		Servers []struct{ Server, Instance, State, Detail string }

@@ -14,11 +14,12 @@ import (
 	"penstock/seckill"
 )
 
-// undo takes one change back. It reports whether that changed something: a change that was taken back before stays so.
+// undo takes one change back. It reports whether that changed something: a change that was taken
+// back before stays so.
 type undo func(ctx context.Context, c *call, by seckill.Author) (changed bool, err error)
 
-// planRevert says how a change is taken back, or why it can't be. It looks at the change alone; whether something else was
-// changed on top of it is found out by the undo.
+// planRevert says how a change is taken back, or why it can't be. It looks at the change alone;
+// whether something else was changed on top of it is found out by the undo.
 func planRevert(ch *seckill.Change) (undo, error) {
 	switch ch.Kind {
 	case seckill.ChangeMerchant:
@@ -136,8 +137,8 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 	}, nil
 }
 
-// planCaller takes back what was done to a caller and its keys. Nothing is deleted: an addition is taken
-// back by revoking, a revocation by its opposite.
+// planCaller takes back what was done to a caller and its keys. Nothing is deleted: an addition is
+// taken back by revoking, a revocation by its opposite.
 func planCaller(ch *seckill.Change) (undo, error) {
 	before, after, made, err := sides[seckill.CallerRecord](ch)
 	if err != nil {
@@ -244,7 +245,8 @@ func restoreState(ctx context.Context, c *call, id seckill.ActivityID, to seckil
 	return err == nil, err
 }
 
-// restoreActivity puts the document that was there before, if the one there now is the one that the change left.
+// restoreActivity puts the document that was there before, if the one there now is the one that the
+// change left.
 func restoreActivity(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
 	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
 	switch {
@@ -286,8 +288,8 @@ func sameDocument(now, a *seckill.Activity) bool {
 	})
 }
 
-// planStock takes units back that were added, or adds what was taken. Its key is one that no client can send, so a revert
-// happens once, however often it is asked for.
+// planStock takes units back that were added, or adds what was taken. Its key is one that no client
+// can send, so a revert happens once, however often it is asked for.
 func planStock(ch *seckill.Change) (undo, error) {
 	_, after, _, err := sides[seckill.StockRecord](ch)
 	if err != nil {

@@ -44,8 +44,9 @@ func checkRole(name string) string {
 	return ""
 }
 
-// forBound reports whether a token that is bound to a merchant may ask for a path that names none: its
-// handler leaves out what is of other merchants. All other such paths are about the whole installation.
+// forBound reports whether a token that is bound to a merchant may ask for a path that names none:
+// its handler leaves out what is of other merchants. All other such paths are about the whole
+// installation.
 func forBound(pattern string) bool {
 	switch pattern {
 	case "/logout", "/admin/v1/me", "/admin/v1/live", "/admin/v1/events", "/admin/v1/merchants", "/admin/v1/activities", "/admin/v1/keys",
@@ -99,8 +100,8 @@ func (who *identity) mayMerchant(id seckill.MerchantID) bool {
 // seesBuyers reports whether the holder may see who bought.
 func (who *identity) seesBuyers() bool { return who.role.Includes(seckill.RoleSupport) }
 
-// mayActivity reports whether the holder may see and do what is of an activity. One that is gone belongs to
-// nobody.
+// mayActivity reports whether the holder may see and do what is of an activity. One that is gone
+// belongs to nobody.
 func (who *identity) mayActivity(v *seckill.Catalog, id seckill.ActivityID) bool {
 	if who.merchant == "" {
 		return true
@@ -109,7 +110,8 @@ func (who *identity) mayActivity(v *seckill.Catalog, id seckill.ActivityID) bool
 	return sale != nil && sale.Merchant == who.merchant
 }
 
-// mayScope reports whether the holder may flip a switch for a scope: with a bound token one of its merchant.
+// mayScope reports whether the holder may flip a switch for a scope: with a bound token one of its
+// merchant.
 func (who *identity) mayScope(v *seckill.Catalog, s *degrade.Scope) bool {
 	if who.merchant == "" {
 		return true

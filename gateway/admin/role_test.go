@@ -16,7 +16,8 @@ func (s *shop) as(body string) []string {
 	return []string{"Authorization", "Bearer " + s.must(201, "POST", "/admin/v1/tokens", body).member("token")}
 }
 
-// TestAnOperatorRunsTheNight: limit, switch, pause, resume, restock, revoke and revert, without an admin.
+// TestAnOperatorRunsTheNight: limit, switch, pause, resume, restock, revoke and revert, without an
+// admin.
 func TestAnOperatorRunsTheNight(t *testing.T) {
 	s := open(t, nil)
 	s.sell()

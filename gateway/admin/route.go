@@ -180,7 +180,8 @@ type resource struct {
 	allow   string
 }
 
-// newMux makes a mux of paths: methods are matched here, so that a wrong one is answered in our words.
+// newMux makes a mux of paths: methods are matched here, so that a wrong one is answered in our
+// words.
 func newMux(s *Server, all []route) *http.ServeMux {
 	resources := make(map[string]*resource)
 	for i := range all {

@@ -392,8 +392,8 @@ func stockRows() []row {
 	}
 }
 
-// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows. Each name
-// does so once.
+// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows. Each
+// name does so once.
 func (s *shop) leak(name string, units int) {
 	s.t.Helper()
 	offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")

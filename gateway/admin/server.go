@@ -99,8 +99,8 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown stops accepting and waits for what is in flight; when ctx ends first, connections are closed as they are. Calling
-// it again is fine.
+// Shutdown stops accepting and waits for what is in flight; when ctx ends first, connections are
+// closed as they are. Calling it again is fine.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.stop.Do(func() { close(s.stopping) })
@@ -254,7 +254,8 @@ func (c *call) unknown(err error) error {
 	return err
 }
 
-// refresh brings a written catalog into force here. When that fails, the background refresh does it within moments.
+// refresh brings a written catalog into force here. When that fails, the background refresh does it
+// within moments.
 func (s *Server) refresh(ctx context.Context) {
 	if err := s.deps.Refresh(ctx); err != nil {
 		s.quiet.write(kindRefresh, slog.LevelWarn, "change is written, but not in force here yet", "err", err)

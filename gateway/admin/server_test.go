@@ -23,8 +23,8 @@ import (
 	"penstock/seckill"
 )
 
-// TestSecretsLeaveOnce makes every kind of secret, does everything that could show one again, and looks for it, its hash, and
-// their encodings.
+// TestSecretsLeaveOnce makes every kind of secret, does everything that could show one again, and
+// looks for it, its hash, and their encodings.
 func TestSecretsLeaveOnce(t *testing.T) {
 	s := open(t, nil)
 	secrets := []string{configuredToken, "brought-along-0123"}

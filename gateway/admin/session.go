@@ -18,7 +18,8 @@ import (
 	"penstock/seckill"
 )
 
-// LoginConfig lets people in by a token that they show, and by OpenID Connect where there is a provider.
+// LoginConfig lets people in by a token that they show, and by OpenID Connect where there is a
+// provider.
 type LoginConfig struct {
 	Provider *login.Provider
 	Grants   []Grant
@@ -73,7 +74,8 @@ func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
 	return best, ok
 }
 
-// The names of cookies. Behind TLS they have a prefix by which browsers take them from this host alone.
+// The names of cookies. Behind TLS they have a prefix by which browsers take them from this host
+// alone.
 const (
 	sessionName  = "penstock_session"
 	attemptName  = "penstock_login"
@@ -98,8 +100,8 @@ func (c *call) cookieName(name string) string {
 	return name
 }
 
-// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser shows it when it
-// comes back from the provider, and never with a request that another site makes it send.
+// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser shows it
+// when it comes back from the provider, and never with a request that another site makes it send.
 func (c *call) setCookie(name, value string, life time.Duration) {
 	cookie := &http.Cookie{
 		Name: c.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,
@@ -164,7 +166,8 @@ func (c *call) loginFailed(err error) error {
 	}}
 }
 
-// endLogin answers GET /login/callback: the browser comes back from the identity provider, and gets a session.
+// endLogin answers GET /login/callback: the browser comes back from the identity provider, and gets
+// a session.
 func (c *call) endLogin() error {
 	cfg := &c.server.cfg.Login
 	if cfg.Provider == nil {

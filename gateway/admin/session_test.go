@@ -23,7 +23,8 @@ import (
 	"penstock/seckill"
 )
 
-// identityProvider is a small OpenID provider: it lets everybody in as ann, and tells what a test wants.
+// identityProvider is a small OpenID provider: it lets everybody in as ann, and tells what a test
+// wants.
 type identityProvider struct {
 	t    *testing.T
 	http *httptest.Server
@@ -299,8 +300,8 @@ func (b *browser) again() *answer {
 	return b.get(pathOf(b.authorize(a.Header.Get("Location"))))
 }
 
-// TestLogin_DoesNotTrustTheProvider: a provider that is away, lies, or has a wrong clock is told apart, and
-// gives nobody a session.
+// TestLogin_DoesNotTrustTheProvider: a provider that is away, lies, or has a wrong clock is told
+// apart, and gives nobody a session.
 func TestLogin_DoesNotTrustTheProvider(t *testing.T) {
 	s, p := openToPeople(t)
 	before := s.lastChange()
@@ -360,7 +361,8 @@ func TestLogin_DoesNotTrustTheProvider(t *testing.T) {
 	}
 }
 
-// TestLogin_WithoutItsProvider: one that is away keeps nobody from tokens, and is found when it is back.
+// TestLogin_WithoutItsProvider: one that is away keeps nobody from tokens, and is found when it is
+// back.
 func TestLogin_WithoutItsProvider(t *testing.T) {
 	s, p := openToPeople(t)
 	p.become(true, false, nil)

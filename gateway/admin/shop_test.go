@@ -42,7 +42,8 @@ func TestMain(m *testing.M) {
 // configuredToken is the token of every test's configuration.
 const configuredToken = "token-of-the-configuration"
 
-// shop is a live admin listener on a real office and a real database. Its stock is the model, its queue a slice.
+// shop is a live admin listener on a real office and a real database. Its stock is the model, its
+// queue a slice.
 type shop struct {
 	t      *testing.T
 	store  *sqlite.Store
@@ -331,7 +332,8 @@ type answer struct {
 	body string
 }
 
-// request makes a request. fields are names and values of header fields; an empty value takes the field away.
+// request makes a request. fields are names and values of header fields; an empty value takes the
+// field away.
 func (s *shop) request(method, path, body string, fields ...string) *http.Request {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))

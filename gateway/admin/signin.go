@@ -13,16 +13,17 @@ import (
 	"penstock/seckill"
 )
 
-// The session of a person who has shown a token ends with that token. Its id is the token's, a dot, and letters of its own; so it
-// is known whose it is without a field in the store. The token of the configuration has no row there: its sessions are hashed
-// together with it, and are valid where that token is, for as long as it is.
+// The session of a person who has shown a token ends with that token. Its id is the token's, a dot,
+// and letters of its own; so it is known whose it is without a field in the store. The token of the
+// configuration has no row there: its sessions are hashed together with it, and are valid where
+// that token is, for as long as it is.
 const (
 	ofToken           = "."
 	configuredSession = "psc_" // begins the secret of such a session
 )
 
-// maxSessions is how many sessions a token may have; the oldest makes room. Without a bound, somebody with a token could take the
-// place of all others (seckill.MaxTokens).
+// maxSessions is how many sessions a token may have; the oldest makes room. Without a bound,
+// somebody with a token could take the place of all others (seckill.MaxTokens).
 const maxSessions = 20
 
 // hash is what the store has of a token.
@@ -42,8 +43,8 @@ func orphaned(list []seckill.Token, session seckill.TokenID) bool {
 	return !slices.ContainsFunc(list, func(t seckill.Token) bool { return string(t.ID) == id })
 }
 
-// logIn answers POST /login: who shows a token gets a session, so that the browser need not keep the token. It lasts no longer than
-// the token.
+// logIn answers POST /login: who shows a token gets a session, so that the browser need not keep
+// the token. It lasts no longer than the token.
 func (c *call) logIn() error {
 	if err := c.guardHost(); err != nil {
 		return err

@@ -132,7 +132,8 @@ func TestLogIn_MakesRoom(t *testing.T) {
 	first.get("/admin/v1/me").refused(problem.Unauthenticated)
 }
 
-// TestSession_IsForTheConsoleAlone: what a page of another site, or of a name that points here, could make a browser send.
+// TestSession_IsForTheConsoleAlone: what a page of another site, or of a name that points here,
+// could make a browser send.
 func TestSession_IsForTheConsoleAlone(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) { c.Hosts = []string{"ops.example.com"} })
 	b := newBrowser(s)

@@ -29,8 +29,8 @@ type publishedDoc struct {
 	Message  string   `json:"message"` // what is in force where, for people
 }
 
-// published answers a change of the settings: what was changed, and where it is in force. A change that nobody has in force is told
-// as an error: it is easily taken for one that holds.
+// published answers a change of the settings: what was changed, and where it is in force. A change
+// that nobody has in force is told as an error: it is easily taken for one that holds.
 func (c *call) published(what string, p *settings.Published) error {
 	if p.Nodes == 0 {
 		return &refusal{problem.Problem{
@@ -66,7 +66,8 @@ type setDoc struct {
 	Since     stamp         `json:"since"`
 	StartsAt  *stamp        `json:"starts_at,omitempty"`
 	ExpiresAt *stamp        `json:"expires_at,omitempty"`
-	// Unrecorded says that it was set while the database was away, and is in force without being written there yet.
+	// Unrecorded says that it was set while the database was away, and is in force without being
+	// written there yet.
 	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
@@ -120,8 +121,9 @@ func (c *call) currentSwitches(ctx context.Context) (settings.Document, degrade.
 	return stored, document, now, nil
 }
 
-// switchesInForce reads the switches: as the database has them, or where it is away or something waits to be recorded, as this node
-// has them in force. amended are the changes that aren't recorded.
+// switchesInForce reads the switches: as the database has them, or where it is away or something
+// waits to be recorded, as this node has them in force. amended are the changes that aren't
+// recorded.
 func (c *call) switchesInForce() (version int64, d degrade.Document, amended []degrade.Amendment, now time.Time, err error) {
 	if w := c.server.deps.Settings.Watcher; w != nil {
 		state := w.State()
@@ -173,7 +175,8 @@ func (c *call) listSwitches() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// The bounds of a switch's end: a shorter time is over before it is in force everywhere, a longer one is no end.
+// The bounds of a switch's end: a shorter time is over before it is in force everywhere, a longer
+// one is no end.
 const (
 	minExpiry = time.Second
 	maxExpiry = 30 * 24 * time.Hour
@@ -185,7 +188,8 @@ const levelExpiry = time.Hour
 // startOf is the beginning of a switch relative to its activity's.
 const startOf = "start"
 
-// plan finds when a switch begins: at a time, or relative to the start of the activity that it is for, as in start-30s.
+// plan finds when a switch begins: at a time, or relative to the start of the activity that it is
+// for, as in start-30s.
 func (c *call) plan(ctx context.Context, w *wantedSwitch, m *mistakes) error {
 	if w.starts == "" {
 		return nil
@@ -305,7 +309,8 @@ func (c *call) unknownScope(ctx context.Context, s *degrade.Scope) string {
 // emergencyPatience is how long a change waits for the database where it can be made without.
 const emergencyPatience = 1500 * time.Millisecond
 
-// setSwitch writes a switch into the database, or where that is away and the switch is one for emergencies, has it in force without.
+// setSwitch writes a switch into the database, or where that is away and the switch is one for
+// emergencies, has it in force without.
 func (c *call) setSwitch(ctx context.Context, wanted *wantedSwitch, m *mistakes) (settings.Published, error) {
 	write := func(ctx context.Context) (settings.Published, error) {
 		p, _, err := c.changeSwitches(ctx, c.author(wanted.Reason), func(d *degrade.Document, now time.Time) error {
@@ -447,8 +452,8 @@ const maxTries = 8
 // errSame says that a change would change nothing.
 var errSame = errors.New("nothing to change")
 
-// changeSwitches changes the switches that are in force, on top of whatever others change at the same time. changed is false where
-// change says errSame.
+// changeSwitches changes the switches that are in force, on top of whatever others change at the
+// same time. changed is false where change says errSame.
 func (c *call) changeSwitches(ctx context.Context, by seckill.Author,
 	change func(d *degrade.Document, now time.Time) error,
 ) (p settings.Published, changed bool, err error) {
@@ -478,7 +483,8 @@ func (c *call) changeSwitches(ctx context.Context, by seckill.Author,
 	return p, false, refuseOverloaded()
 }
 
-// planSwitches takes back what a change did to each switch, and leaves what others did to other switches since.
+// planSwitches takes back what a change did to each switch, and leaves what others did to other
+// switches since.
 func planSwitches(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[degrade.Document](ch)
 	if err != nil {

@@ -20,7 +20,8 @@ import (
 	"penstock/seckill"
 )
 
-// configuredName is the name and the id of the token that the configuration sets. No other can be made under it.
+// configuredName is the name and the id of the token that the configuration sets. No other can be
+// made under it.
 const configuredName = "configured"
 
 // tokens knows who holds which token.
@@ -52,8 +53,8 @@ func newTokens(cfg Config, store Store, now func() time.Time) *tokens {
 	return t
 }
 
-// identify returns who holds a token: that of an Authorization field, or of a session's cookie where there
-// is no field. Every hash is compared, each in constant time.
+// identify returns who holds a token: that of an Authorization field, or of a session's cookie
+// where there is no field. Every hash is compared, each in constant time.
 func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, error) {
 	token := cookie
 	if field != "" {
@@ -101,7 +102,8 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 // useTimeout bounds how long a request waits for the note of its token's use, once a minute.
 const useTimeout = 250 * time.Millisecond
 
-// use notes that a token was used, once a minute. Where the store can't take it, the minute is lost.
+// use notes that a token was used, once a minute. Where the store can't take it, the minute is
+// lost.
 func (t *tokens) use(ctx context.Context, id seckill.TokenID) {
 	minute := t.now().UTC().Truncate(time.Minute)
 	t.mu.Lock()
@@ -121,7 +123,8 @@ func (t *tokens) use(ctx context.Context, id seckill.TokenID) {
 	_ = t.store.NoteTokenUse(ctx, seckill.TokenUse{Token: id, At: minute}) // the request is worth more than its note
 }
 
-// lastUse is the minute in which a token was used last: the store's, or this node's where that is later.
+// lastUse is the minute in which a token was used last: the store's, or this node's where that is
+// later.
 func (t *tokens) lastUse(id seckill.TokenID, stored time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +134,8 @@ func (t *tokens) lastUse(id seckill.TokenID, stored time.Time) time.Time {
 	return stored
 }
 
-// list returns the tokens, as the store had them at most age ago; at most grace ago while it can't be asked.
+// list returns the tokens, as the store had them at most age ago; at most grace ago while it can't
+// be asked.
 func (t *tokens) list(ctx context.Context) ([]seckill.Token, error) {
 	known, now := t.known.Load(), time.Now()
 	if known != nil && now.Sub(known.read) < t.age {
@@ -155,7 +159,8 @@ func (t *tokens) forget() {
 	}
 }
 
-// newSecret returns a prefix and 32 random bytes in base64url: what a person can copy with a double click.
+// newSecret returns a prefix and 32 random bytes in base64url: what a person can copy with a double
+// click.
 func newSecret(prefix string) string {
 	var raw [32]byte
 	rand.Read(raw[:]) // never fails
@@ -274,8 +279,8 @@ func (s *Server) keepToken(ctx context.Context, t seckill.Token, life time.Durat
 	return kept, nil
 }
 
-// pathToken finds the token that the path names, by its name or its id, in a list of all. A session is named
-// by its id alone.
+// pathToken finds the token that the path names, by its name or its id, in a list of all. A session
+// is named by its id alone.
 func (c *call) pathToken(list []seckill.Token) *seckill.Token {
 	name := c.r.PathValue("token")
 	for i := range list {

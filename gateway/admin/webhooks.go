@@ -20,7 +20,8 @@ import (
 type Webhooks interface {
 	// CheckURL says what is wrong with the URL of a receiver, or "".
 	CheckURL(text string) string
-	// States returns how the deliveries go, by node and hook. With an error it has at least this node's.
+	// States returns how the deliveries go, by node and hook. With an error it has at least this
+	// node's.
 	States(ctx context.Context) (map[string]map[string]webhook.State, error)
 }
 
@@ -174,7 +175,8 @@ func (c *call) deleteWebhook() error {
 	return c.none()
 }
 
-// changeWebhooks changes the hooks, on top of whatever others change at the same time. changed is false where change says errSame.
+// changeWebhooks changes the hooks, on top of whatever others change at the same time. changed is
+// false where change says errSame.
 func (c *call) changeWebhooks(ctx context.Context, by seckill.Author, change func(d *webhook.Document) error) (changed bool, err error) {
 	for range maxTries {
 		stored, document, err := c.currentWebhooks(ctx)
@@ -219,7 +221,8 @@ func (c *call) sameSecret(a, b *webhook.Hook) bool {
 	return err == nil && err2 == nil && one == two
 }
 
-// planWebhooks takes back what a change did to each hook, and leaves what others did to other hooks since.
+// planWebhooks takes back what a change did to each hook, and leaves what others did to other hooks
+// since.
 func planWebhooks(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[webhook.Document](ch)
 	if err != nil {
@@ -273,7 +276,8 @@ type hookChangeDoc struct {
 	Events []string `json:"events"`
 }
 
-// newHookChangeDocs shows hooks without secrets. The path of a URL may be one, so only admins see it.
+// newHookChangeDocs shows hooks without secrets. The path of a URL may be one, so only admins see
+// it.
 func newHookChangeDocs(d *webhook.Document, who *identity) []hookChangeDoc {
 	docs := make([]hookChangeDoc, len(d.Webhooks))
 	for i := range d.Webhooks {

@@ -23,8 +23,8 @@ func Lookup(code Code) (*Entry, bool) {
 	return e, ok
 }
 
-// Entries returns the catalogue in the order of its index page. The slice is the caller's; the entries are shared and must
-// not be changed.
+// Entries returns the catalogue in the order of its index page. The slice is the caller's; the
+// entries are shared and must not be changed.
 func Entries() []*Entry {
 	out := make([]*Entry, len(entries))
 	for i := range entries {
@@ -33,7 +33,8 @@ func Entries() []*Entry {
 	return out
 }
 
-// entryOf returns the entry of a code, and that of Internal for a code nobody described: an answer is always possible.
+// entryOf returns the entry of a code, and that of Internal for a code nobody described: an answer
+// is always possible.
 func entryOf(code Code) *Entry {
 	if e, ok := byCode[code]; ok {
 		return e
@@ -54,8 +55,9 @@ func index(all []Entry) map[Code]*Entry {
 	return m
 }
 
-// oneSecond is the wait of answers that know nothing better. Overload and outages of a part are over, or known, within
-// seconds; the jitter that the server adds keeps clients from coming back in one wave.
+// oneSecond is the wait of answers that know nothing better. Overload and outages of a part are
+// over, or known, within seconds; the jitter that the server adds keeps clients from coming back in
+// one wave.
 const oneSecond = time.Second
 
 // entries is the catalogue, in the order of its index page: by status.

@@ -50,8 +50,8 @@ const (
 	Internal             Code = "internal"
 )
 
-// The codes that only the admin listener answers, beside those of package seckill about activities, stock and
-// refunds.
+// The codes that only the admin listener answers, beside those of package seckill about activities,
+// stock and refunds.
 const (
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"

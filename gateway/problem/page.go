@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// The pages are for people who met a problem's type in a log or an answer. They are written by hand: html/template would
-// keep the linker from dropping unused methods of the whole program, and what is shown is only the catalogue.
+// The pages are for people who met a problem's type in a log or an answer. They are written by
+// hand: html/template would keep the linker from dropping unused methods of the whole program, and
+// what is shown is only the catalogue.
 
 const pageHead = `<!doctype html>
 <html lang="en">

@@ -13,7 +13,8 @@ import (
 // ContentType is the media type of the bodies that Append makes.
 const ContentType = "application/problem+json"
 
-// Problem is one answer. The zero value of every field but Code leaves its member out, or leaves it to the catalogue.
+// Problem is one answer. The zero value of every field but Code leaves its member out, or leaves it
+// to the catalogue.
 type Problem struct {
 	Code       Code
 	Detail     string        // "" uses the catalogue's
@@ -25,8 +26,8 @@ type Problem struct {
 	Extra      []Member      // members of single codes
 }
 
-// FieldError says what is wrong with one field of the body (its name), one header field ("header Idempotency-Key") or one
-// parameter.
+// FieldError says what is wrong with one field of the body (its name), one header field ("header
+// Idempotency-Key") or one parameter.
 type FieldError struct {
 	Field  string
 	Detail string
@@ -59,8 +60,9 @@ func Number(name string, value int64) Member { return Member{name, strconv.Appen
 // Status returns the problem's HTTP status.
 func (p *Problem) Status() int { return entryOf(p.Code).Status }
 
-// FromError says to the public what err means. A refusal says its reason. Of everything else only the kind is told, never
-// its text: a failure or an unknown outcome is a 503, the latter with the order to ask for; whatever has no kind is internal.
+// FromError says to the public what err means. A refusal says its reason. Of everything else only
+// the kind is told, never its text: a failure or an unknown outcome is a 503, the latter with the
+// order to ask for; whatever has no kind is internal.
 //
 // RetryAfter is set wherever the code is one to be waited for; the caller adds jitter.
 func FromError(err error) Problem {
@@ -88,8 +90,8 @@ func FromError(err error) Problem {
 
 const unknownDetail = "The outcome is unknown: it may have happened. Ask for the order, or repeat the same request with the same key."
 
-// Append appends the problem's body to dst: type, title, status, detail, code, retryable, then what else is set.
-// It allocates nothing but what dst needs to grow, and keeps nothing of p.
+// Append appends the problem's body to dst: type, title, status, detail, code, retryable, then what
+// else is set. It allocates nothing but what dst needs to grow, and keeps nothing of p.
 func Append(dst []byte, p *Problem) []byte {
 	e := entryOf(p.Code)
 	if p.Detail == "" {
@@ -159,7 +161,8 @@ func appendText(dst []byte, name, value string) []byte {
 	return AppendString(dst, value)
 }
 
-// AppendString appends s to dst as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown fields come from outside.
+// AppendString appends s to dst as a JSON string. What isn't UTF-8 becomes U+FFFD: names of unknown
+// fields come from outside.
 func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')

@@ -2,8 +2,8 @@ package problem
 
 import "time"
 
-// Bounds of the jitter. Two seconds are the least that spreads clients which only read whole seconds; five the most that a
-// buyer who waits for the start of a sale should lose by it.
+// Bounds of the jitter. Two seconds are the least that spreads clients which only read whole
+// seconds; five the most that a buyer who waits for the start of a sale should lose by it.
 const (
 	minSpread = 2 * time.Second
 	maxSpread = 5 * time.Second
@@ -18,9 +18,9 @@ const (
 	longestTold = longest + maxSpread
 )
 
-// Jitter returns d and a random part on top, never less than d: a fixed wait sends everybody who was refused in one second
-// back in one second. The part is uniform below d, but at least below minSpread and at most below maxSpread. random returns 64
-// random bits (math/rand/v2.Uint64).
+// Jitter returns d and a random part on top, never less than d: a fixed wait sends everybody who
+// was refused in one second back in one second. The part is uniform below d, but at least below
+// minSpread and at most below maxSpread. random returns 64 random bits (math/rand/v2.Uint64).
 func Jitter(d time.Duration, random func() uint64) time.Duration {
 	if d <= 0 {
 		return 0
@@ -31,8 +31,8 @@ func Jitter(d time.Duration, random func() uint64) time.Duration {
 	return time.Duration(milliseconds(d)) * time.Millisecond
 }
 
-// Seconds returns the value of the Retry-After header for d: whole seconds, rounded up, at least 1. It is never less than the
-// retry_after_ms of a body with the same d.
+// Seconds returns the value of the Retry-After header for d: whole seconds, rounded up, at least 1.
+// It is never less than the retry_after_ms of a body with the same d.
 func Seconds(d time.Duration) int64 {
 	return max((milliseconds(d)+999)/1000, 1)
 }

@@ -10,8 +10,8 @@ import (
 // Both listeners take such texts from programs, and people read them later in tables, terminals and
 // logs.
 //
-//   - A text without a visible character is a value that the program didn't have. All buyers without
-//     a name would be one buyer.
+//   - A text without a visible character is a value that the program didn't have. All buyers
+//     without a name would be one buyer.
 //   - U+FFFD is what a program has made of bytes that it couldn't read. Different names become one.
 //   - Control characters, line separators and bidirectional controls change how what is around them
 //     is shown.
@@ -62,9 +62,9 @@ func isVisible(r rune) bool {
 	return true
 }
 
-// blank is the first and the last of each range of characters beyond ASCII that leave no ink: spaces,
-// accents without a letter, joiners and fillers, variation selectors, and tags. The contracts of both
-// listeners have the same ranges in their patterns.
+// blank is the first and the last of each range of characters beyond ASCII that leave no ink:
+// spaces, accents without a letter, joiners and fillers, variation selectors, and tags. The
+// contracts of both listeners have the same ranges in their patterns.
 var blank = [...]rune{
 	0xA0, 0xA0, 0xAD, 0xAD, 0x300, 0x36F, 0x61C, 0x61C, 0x115F, 0x1160, 0x1680, 0x1680, 0x17B4, 0x17B5, 0x180B, 0x180F,
 	0x2000, 0x200F, 0x2028, 0x202F, 0x205F, 0x206F, 0x2800, 0x2800, 0x3000, 0x3000, 0x3164, 0x3164, 0xFE00, 0xFE0F,

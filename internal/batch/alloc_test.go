@@ -11,8 +11,9 @@ import (
 	"weak"
 )
 
-// An item allocates nothing once the Batcher is warm. A call does, for its context: nothing that lives on may see a context used
-// again. So a lone Do costs what a context costs, and a full batch no more.
+// An item allocates nothing once the Batcher is warm. A call does, for its context: nothing that
+// lives on may see a context used again. So a lone Do costs what a context costs, and a full batch
+// no more.
 func TestDo_AllocatesNothingPerItem(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -44,7 +45,8 @@ func TestDo_AllocatesNothingPerItem(t *testing.T) {
 	}
 }
 
-// crowd is size goroutines that each do one item per round, in at most two calls: one for those who come first, one for the rest.
+// crowd is size goroutines that each do one item per round, in at most two calls: one for those who
+// come first, one for the rest.
 type crowd struct {
 	*Batcher[int, int]
 	size        uint64

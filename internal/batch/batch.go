@@ -18,16 +18,18 @@ var (
 	ErrFull = errors.New("batch: queue full")
 	// ErrClosed means that Close was called before Do; nothing happened.
 	ErrClosed = errors.New("batch: closed")
-	// ErrAbandoned means that the item's call was begun, and nobody learnt its end: the outcome is unknown. Either ctx ended
-	// first, and the error wraps its error and cause as well, or the error is ErrPanic too.
+	// ErrAbandoned means that the item's call was begun, and nobody learnt its end: the outcome is
+	// unknown. Either ctx ended first, and the error wraps its error and cause as well, or the
+	// error is ErrPanic too.
 	ErrAbandoned = errors.New("batch: abandoned in flight, outcome unknown")
-	// ErrPanic means that the call did not return: it panicked (the text says with what, and where), or it ended its goroutine.
-	// All of its items get this error, which is ErrAbandoned too; the Batcher goes on.
+	// ErrPanic means that the call did not return: it panicked (the text says with what, and
+	// where), or it ended its goroutine. All of its items get this error, which is ErrAbandoned
+	// too; the Batcher goes on.
 	ErrPanic = fmt.Errorf("%w: the call did not return", ErrAbandoned)
 )
 
-// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default: the others depend on what is
-// called, and a guess would hide a limit.
+// Config says how large and how many the calls of a Batcher may be. Only Parallel has a default:
+// the others depend on what is called, and a guess would hide a limit.
 type Config struct {
 	Cap      int           // most items of one call
 	Queue    int           // most items waiting, those in flight not counted; beyond it Do returns ErrFull at once
@@ -53,49 +55,55 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Batcher hands the items of concurrent Do calls to one function, many at a time. All methods may be called concurrently. Make one
-// with New and end it with Close; the zero value is not usable.
+// Batcher hands the items of concurrent Do calls to one function, many at a time. All methods may
+// be called concurrently. Make one with New and end it with Close; the zero value is not usable.
 //
 // # Outline
 //
-// Do pushes its item on a bounded queue and waits. A push that finds no worker starts one; a push that makes a full batch wait starts
-// another, up to Config.Parallel. A worker takes what waits, at most Config.Cap items, makes one call with all of it, wakes the
-// callers, and takes again. It ends where nothing waits, or less than a full batch while another worker is there to take it. So the
-// pace of the callee sets the size of the batches: an idle one answers single items at once, a flooded one gets full batches, and
-// nothing is tuned.
+// Do pushes its item on a bounded queue and waits. A push that finds no worker starts one; a push
+// that makes a full batch wait starts another, up to Config.Parallel. A worker takes what waits, at
+// most Config.Cap items, makes one call with all of it, wakes the callers, and takes again. It ends
+// where nothing waits, or less than a full batch while another worker is there to take it. So the
+// pace of the callee sets the size of the batches: an idle one answers single items at once, a
+// flooded one gets full batches, and nothing is tuned.
 //
 // # Invariants
 //
-//   - An item is queued, or in one flight, or over; it never goes back. Under mu its ticket tells queued from not.
-//   - In flight, whoever moves an item's state away from open ends it: the worker by answering, or the caller by abandoning. So
-//     each item is answered once, and its memory is recycled once: by the caller after an answer, else by the worker.
-//   - While something waits there is a worker that will look at the queue: it signs off under the lock under which it saw it empty,
-//     or saw another worker.
+//   - An item is queued, or in one flight, or over; it never goes back. Under mu its ticket tells
+//     queued from not.
+//   - In flight, whoever moves an item's state away from open ends it: the worker by answering, or
+//     the caller by abandoning. So each item is answered once, and its memory is recycled once: by
+//     the caller after an answer, else by the worker.
+//   - While something waits there is a worker that will look at the queue: it signs off under the
+//     lock under which it saw it empty, or saw another worker.
 //   - mu is never held across a call or a channel send.
 //
 // # Why no timer
 //
-// The usual way waits a while (linger) for a batch to fill. That adds the linger to every answer as long as batches aren't full,
-// which is always, except in a flood, where they fill while a call is in flight anyway. Measured with this package's benchmarks on
-// two cores, the call being one loopback TCP round trip of at most 512 items, in µs per item:
+// The usual way waits a while (linger) for a batch to fill. That adds the linger to every answer as
+// long as batches aren't full, which is always, except in a flood, where they fill while a call is
+// in flight anyway. Measured with this package's benchmarks on two cores, the call being one
+// loopback TCP round trip of at most 512 items, in µs per item:
 //
 //	callers at once             1     64   1024
 //	a call per item, mutex     14     23     25
 //	linger of 100 µs         1150     19    0.5
 //	this                       20    1.0    0.5
 //
-// (The second row is this type with a wait before each call. An idle process sleeps at least a millisecond, however short the
-// linger.) The 6 µs that a lone caller pays are the way to the
-// worker's goroutine and back; where the call costs nothing it is 1 µs. Letting the caller itself make the call would save them,
-// but then a caller whose ctx ends couldn't leave.
+// (The second row is this type with a wait before each call. An idle process sleeps at least a
+// millisecond, however short the linger.) The 6 µs that a lone caller pays are the way to the
+// worker's goroutine and back; where the call costs nothing it is 1 µs. Letting the caller itself
+// make the call would save them, but then a caller whose ctx ends couldn't leave.
 //
 // # What was tried besides
 //
-// Waking the callers is the largest cost left. Of the ways to wake 512 goroutines, a channel each costs 154 ns, sync.Cond 150, a
-// sync.Mutex handed over 285; a channel in a select beside ctx.Done, 273, is the cheapest that obeys a ctx without allocating.
-// Beginning the next call before waking gained nothing; nor did yielding before taking: batches a third larger, 5 % at best for a
-// server as a whole. Beginning a further call with whatever waits, be it one item, halves the batches for nothing: with two calls in
-// flight, the holds of a crowd of 256 came 23 at a time instead of 39, and each cost the process and Redis a sixth more.
+// Waking the callers is the largest cost left. Of the ways to wake 512 goroutines, a channel each
+// costs 154 ns, sync.Cond 150, a sync.Mutex handed over 285; a channel in a select beside ctx.Done,
+// 273, is the cheapest that obeys a ctx without allocating. Beginning the next call before waking
+// gained nothing; nor did yielding before taking: batches a third larger, 5 % at best for a server
+// as a whole. Beginning a further call with whatever waits, be it one item, halves the batches for
+// nothing: with two calls in flight, the holds of a crowd of 256 came 23 at a time instead of 39,
+// and each cost the process and Redis a sixth more.
 type Batcher[In, Out any] struct {
 	// Fixed after New.
 	cfg   Config
@@ -115,10 +123,11 @@ type Batcher[In, Out any] struct {
 	refused uint64
 }
 
-// New returns a Batcher whose items go to call. call sets out[i] for each in[i] (out comes zeroed) or returns an error, which is
-// then given to every item of the batch as it is. It runs on a goroutine of the Batcher, on up to cfg.Parallel at once. Its ctx ends
-// after cfg.Timeout and carries no values; call must obey it. in and out are used again: call must not keep them when it returns.
-// It must use neither Do nor Close of its own Batcher, which would wait for themselves.
+// New returns a Batcher whose items go to call. call sets out[i] for each in[i] (out comes zeroed)
+// or returns an error, which is then given to every item of the batch as it is. It runs on a
+// goroutine of the Batcher, on up to cfg.Parallel at once. Its ctx ends after cfg.Timeout and
+// carries no values; call must obey it. in and out are used again: call must not keep them when it
+// returns. It must use neither Do nor Close of its own Batcher, which would wait for themselves.
 func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []Out) error) (*Batcher[In, Out], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("batch: %w", err)
@@ -134,13 +143,15 @@ func New[In, Out any](cfg Config, call func(ctx context.Context, in []In, out []
 	return b, nil
 }
 
-// Do sends in with the next call and returns its out, or the error of the whole call as it is. It returns ErrFull and ErrClosed at
-// once. Otherwise it waits for the answer, or until ctx ends. An item still queued then is taken back and never sent: the error
-// wraps ctx's error and cause, and nothing happened. One in flight cannot be taken back: the error wraps ErrAbandoned as well, and
+// Do sends in with the next call and returns its out, or the error of the whole call as it is. It
+// returns ErrFull and ErrClosed at once. Otherwise it waits for the answer, or until ctx ends. An
+// item still queued then is taken back and never sent: the error wraps ctx's error and cause, and
+// nothing happened. One in flight cannot be taken back: the error wraps ErrAbandoned as well, and
 // the outcome is unknown. An answer that is there wins over a ctx that has ended.
 //
-// The call reads in for as long as it likes, also after Do returned ErrAbandoned: what in points to (the bytes of a string or
-// slice) must then never be written again, so it must not be a buffer that its owner reuses.
+// The call reads in for as long as it likes, also after Do returned ErrAbandoned: what in points to
+// (the bytes of a string or slice) must then never be written again, so it must not be a buffer
+// that its owner reuses.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	var zero Out
 	if ctx.Err() != nil {
@@ -169,8 +180,9 @@ func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	return out, err
 }
 
-// Close refuses new items with ErrClosed, lets the queued ones and those in flight finish, and returns when no goroutine of the
-// Batcher is left. It may be called more than once; each call returns only then.
+// Close refuses new items with ErrClosed, lets the queued ones and those in flight finish, and
+// returns when no goroutine of the Batcher is left. It may be called more than once; each call
+// returns only then.
 func (b *Batcher[In, Out]) Close() {
 	b.mu.Lock()
 	if !b.closed {
@@ -269,8 +281,8 @@ func (b *Batcher[In, Out]) buffers() *flight[In, Out] {
 	return f
 }
 
-// take moves what waits, at most Cap items, into f. Where nothing waits, or less than a full batch and another worker is there, it
-// signs the worker off and returns false.
+// take moves what waits, at most Cap items, into f. Where nothing waits, or less than a full batch
+// and another worker is there, it signs the worker off and returns false.
 func (b *Batcher[In, Out]) take(f *flight[In, Out]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -347,7 +359,8 @@ const (
 	abandoned        // the caller wins: it has left, the worker recycles the item
 )
 
-// item is one Do. Its caller owns it, the queue and the flight borrow it, until state says otherwise.
+// item is one Do. Its caller owns it, the queue and the flight borrow it, until state says
+// otherwise.
 type item[In, Out any] struct {
 	in    In
 	out   Out
@@ -359,7 +372,8 @@ type item[In, Out any] struct {
 	ticket uint64
 }
 
-// panicked is the error of a call that did not return. v is what it panicked with, or nil where it ended its goroutine.
+// panicked is the error of a call that did not return. v is what it panicked with, or nil where it
+// ended its goroutine.
 func panicked(v any) error {
 	if v == nil {
 		return fmt.Errorf("%w: it ended its goroutine", ErrPanic)
@@ -367,8 +381,8 @@ func panicked(v any) error {
 	return fmt.Errorf("%w: panic in %s: %v", ErrPanic, origin(), v)
 }
 
-// origin says where the panic that is being recovered came from. One line, as all callers of a batch log it; a stack would be a
-// flood of its own.
+// origin says where the panic that is being recovered came from. One line, as all callers of a
+// batch log it; a stack would be a flood of its own.
 func origin() string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])

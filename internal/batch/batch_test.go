@@ -332,7 +332,8 @@ func TestDo_ContextEndsInFlight(t *testing.T) {
 }
 
 func TestDo_AnswerWinsOverEndedContext(t *testing.T) {
-	// One thread: the call's caller wakes because of its ctx, but cannot run before the call has been answered.
+	// One thread: the call's caller wakes because of its ctx, but cannot run before the call has
+	// been answered.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	var cancel context.CancelFunc
 	b, err := New(roomy, func(ctx context.Context, in, out []int) error {

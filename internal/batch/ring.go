@@ -1,10 +1,11 @@
 package batch
 
-// ring is a queue that grows, and out of which any item can be taken. An item's ticket is its place: the item with ticket t lies in
-// slots[t mod len(slots)] while head <= t < tail, and has left once t < head. What is taken out of turn leaves a gap (nil).
+// ring is a queue that grows, and out of which any item can be taken. An item's ticket is its
+// place: the item with ticket t lies in slots[t mod len(slots)] while head <= t < tail, and has
+// left once t < head. What is taken out of turn leaves a gap (nil).
 //
-// A linked list does the same, but handing over 400 items of it held the lock for 4 µs, following pointers through memory that
-// another core has just written; out of consecutive slots it is 1 µs.
+// A linked list does the same, but handing over 400 items of it held the lock for 4 µs, following
+// pointers through memory that another core has just written; out of consecutive slots it is 1 µs.
 type ring[In, Out any] struct {
 	slots      []*item[In, Out] // length is 0 or a power of two
 	head, tail uint64
@@ -26,8 +27,9 @@ func (r *ring[In, Out]) push(it *item[In, Out]) {
 	r.n++
 }
 
-// makeRoom doubles the slots, or only closes the gaps where these are at least half of them: that keeps the memory within four
-// slots for each of the most items that ever waited. The new tickets are above all old ones, so those that left still count as gone.
+// makeRoom doubles the slots, or only closes the gaps where these are at least half of them: that
+// keeps the memory within four slots for each of the most items that ever waited. The new tickets
+// are above all old ones, so those that left still count as gone.
 func (r *ring[In, Out]) makeRoom() {
 	size := len(r.slots)
 	if 2*r.n > size || size == 0 {

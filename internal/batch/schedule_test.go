@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// FuzzSchedule runs a schedule of Do, cancel, Close and ends of calls, one step at a time, beside a model that knows exactly what
-// each step must bring about: which call begins with which items, and who is answered what.
+// FuzzSchedule runs a schedule of Do, cancel, Close and ends of calls, one step at a time, beside a
+// model that knows exactly what each step must bring about: which call begins with which items, and
+// who is answered what.
 func FuzzSchedule(f *testing.F) {
 	f.Add([]byte{2, 2, 1, 0, 0, 0, 0, 9, 3, 3})
 	for seed := range uint64(200) {
@@ -160,7 +161,8 @@ func (m *model) close() {
 	m.closed, m.still = true, still
 }
 
-// check compares the Batcher with the model: all that is over is answered as it must be, and nothing else is.
+// check compares the Batcher with the model: all that is over is answered as it must be, and
+// nothing else is.
 func (m *model) check() {
 	m.t.Helper()
 	m.rig.want(m.calls...)
@@ -209,8 +211,9 @@ func (m *model) finish() {
 	}
 }
 
-// FuzzRaces lets many goroutines do, cancel and close at the same time, so that the steps of FuzzSchedule overlap. The order is
-// nobody's; what must hold is that each item is answered once, sent at most once, and sent exactly when its answer says so.
+// FuzzRaces lets many goroutines do, cancel and close at the same time, so that the steps of
+// FuzzSchedule overlap. The order is nobody's; what must hold is that each item is answered once,
+// sent at most once, and sent exactly when its answer says so.
 func FuzzRaces(f *testing.F) {
 	for seed := range uint64(40) {
 		f.Add(seed)

@@ -12,13 +12,14 @@ import (
 // carrier is a client for putting. It is made when it is needed, and replaced when it can't be
 // trusted any more.
 //
-// A queue has one that all partitions share, so that a round of pages is one request to each broker,
-// and each partition has one of its own for bad times. A broker answers the requests of a connection
-// one after another, and a request when all its partitions are done: a partition that waits for its
-// replicas holds up all that share its client. So the first record that fails or waits for too long
-// on the shared client splits it (Queue.split): each partition takes its own client, and what is in
-// flight and isn't that partition's goes on there at once. A sick partition costs the others one
-// StallAfter, and no promise (L10). Once all have been well for a while they share a client again.
+// A queue has one that all partitions share, so that a round of pages is one request to each
+// broker, and each partition has one of its own for bad times. A broker answers the requests of a
+// connection one after another, and a request when all its partitions are done: a partition that
+// waits for its replicas holds up all that share its client. So the first record that fails or
+// waits for too long on the shared client splits it (Queue.split): each partition takes its own
+// client, and what is in flight and isn't that partition's goes on there at once. A sick partition
+// costs the others one StallAfter, and no promise (L10). Once all have been well for a while they
+// share a client again.
 type carrier struct {
 	q *Queue
 
@@ -36,7 +37,8 @@ type sender struct {
 	split  atomic.Bool  // closed so that the pages in flight go on with their partitions' own clients
 }
 
-// acquire returns the sender, made if need be, with use held for reading unless it returns an error.
+// acquire returns the sender, made if need be, with use held for reading unless it returns an
+// error.
 func (c *carrier) acquire() (*sender, error) {
 	for {
 		c.use.RLock()
@@ -67,8 +69,8 @@ func (c *carrier) connect() error {
 	return nil
 }
 
-// retire replaces a sender; nil is whatever sender there is. What it has in flight fails, or goes on
-// elsewhere if it was split.
+// retire replaces a sender; nil is whatever sender there is. What it has in flight fails, or goes
+// on elsewhere if it was split.
 func (c *carrier) retire(s *sender) {
 	c.use.Lock()
 	old := c.sender
@@ -136,8 +138,8 @@ func (q *Queue) split(s *sender) {
 	}
 }
 
-// part ends a sender of the shared carrier, and reports whether it was the first to do so. What is in
-// flight goes on with clients that are made from now on.
+// part ends a sender of the shared carrier, and reports whether it was the first to do so. What is
+// in flight goes on with clients that are made from now on.
 func (q *Queue) part(s *sender) bool {
 	if s == nil || s.split.Swap(true) {
 		return false
@@ -148,8 +150,8 @@ func (q *Queue) part(s *sender) bool {
 	return true
 }
 
-// share lets the partitions use one client again, when they have been well for long enough, and ends
-// clients that nobody needs.
+// share lets the partitions use one client again, when they have been well for long enough, and
+// ends clients that nobody needs.
 func (q *Queue) share(now time.Duration, lanes []*lane) {
 	h := &q.sharing
 	if !q.apart.Load() {

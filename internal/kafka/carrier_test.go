@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// TestQueue_SharesAgainWhenAllAreWell goes through bad times in which one partition of three is sick.
+// TestQueue_SharesAgainWhenAllAreWell goes through bad times in which one partition of three is
+// sick.
 func TestQueue_SharesAgainWhenAllAreWell(t *testing.T) {
 	q := &Queue{cfg: Config{Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}}
 	q.shared.q = q

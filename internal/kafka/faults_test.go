@@ -12,9 +12,9 @@ import (
 	"penstock/internal/proof/kafkatest"
 )
 
-// tryTooLarge has a broker that takes smaller records than others do. The record is refused, and its
-// partition is as well as before. Of the other codes of the table, those of a topic that is gone are
-// tried by the suite; the rest needs several brokers, and is tried below.
+// tryTooLarge has a broker that takes smaller records than others do. The record is refused, and
+// its partition is as well as before. Of the other codes of the table, those of a topic that is
+// gone are tried by the suite; the rest needs several brokers, and is tried below.
 func tryTooLarge(t *testing.T, addr string) {
 	cfg := kafka.Config{Brokers: []string{addr}, Replication: 1, Partitions: 1, Topic: "too-large", Worker: true}
 	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
@@ -51,8 +51,8 @@ func tryTooLarge(t *testing.T, addr string) {
 	kafkatest.Until(t, func() bool { return put() == nil }, why)
 }
 
-// What the client retries by itself ends as a success, or with the record's time: then the outcome is
-// unknown, whatever the last code was. What it doesn't retry is told as it is.
+// What the client retries by itself ends as a success, or with the record's time: then the outcome
+// is unknown, whatever the last code was. What it doesn't retry is told as it is.
 func TestClassify_WhatBrokersSay(t *testing.T) {
 	for code, want := range map[*kerr.Error]kafka.Class{
 		kerr.NotEnoughReplicas:            kafka.ClassNone,

@@ -25,8 +25,8 @@ const (
 // String returns the health's name.
 func (h health) String() string { return [...]string{"well", "slow", "down"}[h] }
 
-// lane is the way to one partition: by the shared client, or by its own (carrier). An own client that
-// failed a record, or kept one for too long, is replaced.
+// lane is the way to one partition: by the shared client, or by its own (carrier). An own client
+// that failed a record, or kept one for too long, is replaced.
 type lane struct {
 	// Fixed.
 	q         *Queue

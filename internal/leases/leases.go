@@ -39,8 +39,8 @@ func New(run Runner) *Pool {
 }
 
 const (
-	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and one
-	// server has no more than that many calls in a write.
+	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and
+	// one server has no more than that many calls in a write.
 	groups = 8
 	// maxKeys bounds the keys of one call: Redis serves nobody else meanwhile.
 	maxKeys = 500
@@ -98,8 +98,8 @@ type Board struct {
 	Life time.Duration // how long a text is told
 }
 
-// Share leaves a node's text with the others', and returns all of them. An empty text takes the node's
-// away; without a node none is left.
+// Share leaves a node's text with the others', and returns all of them. An empty text takes the
+// node's away; without a node none is left.
 func (p *Pool) Share(ctx context.Context, board Board, node, text string) ([]Report, error) {
 	life := strconv.FormatInt(board.Life.Milliseconds(), 10)
 	calls := []inventory.ScriptCall{{Keys: []string{board.Name}, Args: []string{node, text, life}}}

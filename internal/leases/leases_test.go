@@ -73,8 +73,8 @@ func (m *model) flow(now int64) (emptied bool) {
 	return emptied
 }
 
-// answer wants what the script granted to be within a token of what the model has, never above it by more
-// than what rounding to microseconds allows, and takes it.
+// answer wants what the script granted to be within a token of what the model has, never above it
+// by more than what rounding to microseconds allows, and takes it.
 func (m *model) answer(a *limiter.Ask, now int64) error {
 	edited := m.flow(now)
 	if full := m.full(); m.tokens.Cmp(full) > 0 && (m.num != a.Num || m.den != a.Den || m.window != a.Window) {
@@ -119,8 +119,8 @@ func (m *model) answer(a *limiter.Ask, now int64) error {
 	return nil
 }
 
-// TestScript_AgreesWithTheModel sends random asks of a few buckets while their terms are edited, and the
-// server's clock creeps, jumps and goes back.
+// TestScript_AgreesWithTheModel sends random asks of a few buckets while their terms are edited,
+// and the server's clock creeps, jumps and goes back.
 func TestScript_AgreesWithTheModel(t *testing.T) {
 	seeds := []uint64{*seedFlag}
 	if *seedFlag == 0 {

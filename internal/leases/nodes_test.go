@@ -26,8 +26,8 @@ type crowd struct {
 	slow    int                              // requests that waited for more than 20 ms; guarded by mu
 }
 
-// offer sends 4,000 requests a second for a while, one in eight of them of one user, the others of one
-// caller. to says which node gets the i-th.
+// offer sends 4,000 requests a second for a while, one in eight of them of one user, the others of
+// one caller. to says which node gets the i-th.
 func (c *crowd) offer(span time.Duration, to func(i int) int) {
 	const every, each = 5 * time.Millisecond, 20
 	var all sync.WaitGroup
@@ -63,8 +63,8 @@ func (c *crowd) ask(n *limiter.Limiter, user bool) {
 	}
 }
 
-// bounds wants no stretch of time to have more than the limit's bound: the burst, what the rate gives in
-// it, and what the nodes held when it began.
+// bounds wants no stretch of time to have more than the limit's bound: the burst, what the rate
+// gives in it, and what the nodes held when it began.
 func (c *crowd) bounds(p *limiter.Policy, held time.Duration) {
 	c.t.Helper()
 	c.mu.Lock()
@@ -100,9 +100,10 @@ func (c *crowd) report(what string, from, to, span time.Duration) {
 	c.longest, c.slow = 0, 0
 }
 
-// TestNodes_ShareALimit has three nodes on a real Redis, and offers ten times their limits to one of them,
-// evenly, and to one after another; a fourth comes and goes; Redis stops for a while. What is let in stays
-// within the bound. Times are the machine's, so the test says them and judges only by the bound.
+// TestNodes_ShareALimit has three nodes on a real Redis, and offers ten times their limits to one
+// of them, evenly, and to one after another; a fourth comes and goes; Redis stops for a while. What
+// is let in stays within the bound. Times are the machine's, so the test says them and judges only
+// by the bound.
 func TestNodes_ShareALimit(t *testing.T) {
 	redis := servers.Redis(t)
 	document := limiter.Document{Policies: []limiter.Policy{

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Alarms raises and clears findings: a condition has to hold for a while, and to be over for a while. It is
-// used by one goroutine; NewAlarms makes one.
+// Alarms raises and clears findings: a condition has to hold for a while, and to be over for a
+// while. It is used by one goroutine; NewAlarms makes one.
 type Alarms struct {
 	kinds map[string]Kind
 	open  map[[2]string]*alarm // by kind and subject
@@ -34,8 +34,8 @@ func NewAlarms() *Alarms {
 	return a
 }
 
-// Step takes what isn't normal at now. It returns the alarms that are raised, the worst first, and those that
-// were raised or have cleared just now.
+// Step takes what isn't normal at now. It returns the alarms that are raised, the worst first, and
+// those that were raised or have cleared just now.
 func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []Alarm) {
 	for i := range found {
 		key := [2]string{found[i].Kind, found[i].Subject}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestAlarms_Hysteresis: an alarm is raised when its condition has held for long enough, and clears when that
-// was over for long enough; what flickers in between is told once.
+// TestAlarms_Hysteresis: an alarm is raised when its condition has held for long enough, and clears
+// when that was over for long enough; what flickers in between is told once.
 func TestAlarms_Hysteresis(t *testing.T) {
 	a := NewAlarms()
 	now := start()
@@ -97,8 +97,8 @@ func everything() (*Snapshot, *Facts) {
 	}
 }
 
-// TestFind_Everything: each kind is found, in a sentence, with a command and a place in the runbook; and
-// nothing is found where all is well.
+// TestFind_Everything: each kind is found, in a sentence, with a command and a place in the
+// runbook; and nothing is found where all is well.
 func TestFind_Everything(t *testing.T) {
 	found := make(map[string]Finding)
 	for _, f := range Find(everything()) {

@@ -47,8 +47,8 @@ const (
 	KindViewPartial    = "view-partial"
 )
 
-// Kind is a kind of findings: how bad one is, and when it is told. A condition has to hold for Raise until an
-// alarm is raised, and to be over for Clear until it has cleared.
+// Kind is a kind of findings: how bad one is, and when it is told. A condition has to hold for
+// Raise until an alarm is raised, and to be over for Clear until it has cleared.
 type Kind struct {
 	Kind     string
 	Severity string
@@ -56,8 +56,8 @@ type Kind struct {
 	Clear    time.Duration
 }
 
-// Kinds returns all kinds. Each has an entry in docs/runbook.md. A fault is named within two seconds: those
-// that wait longer are about trends.
+// Kinds returns all kinds. Each has an entry in docs/runbook.md. A fault is named within two
+// seconds: those that wait longer are about trends.
 func Kinds() []Kind {
 	const short, long = 3 * time.Second, 15 * time.Second
 	return []Kind{
@@ -137,7 +137,8 @@ func (f *finder) add(one Finding) {
 	f.out = append(f.out, one)
 }
 
-// Find returns what isn't normal at this moment, without regard to how long. At most 20 of a kind are told.
+// Find returns what isn't normal at this moment, without regard to how long. At most 20 of a kind
+// are told.
 func Find(s *Snapshot, facts *Facts) []Finding {
 	f := &finder{kinds: make(map[string]Kind), count: make(map[string]int)}
 	for _, k := range Kinds() {

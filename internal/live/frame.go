@@ -10,8 +10,9 @@ import (
 	"penstock/internal/timing"
 )
 
-// Frame is what one node says of itself each second. Nodes leave their frames where every admin listener
-// finds them. Rates are of the node's last full second; Latency and Hops are of its last ten.
+// Frame is what one node says of itself each second. Nodes leave their frames where every admin
+// listener finds them. Rates are of the node's last full second; Latency and Hops are of its last
+// ten.
 type Frame struct {
 	Node       Node             `json:"node"` // Age, Lost and Behind are filled in by the reader
 	All        Rates            `json:"all"`  // of the node
@@ -97,8 +98,8 @@ const (
 	maxFrameText    = 200 // bytes of a text from elsewhere
 )
 
-// Encode returns the frame as JSON of at most MaxFrame bytes. What is least busy is left out where it would
-// be longer.
+// Encode returns the frame as JSON of at most MaxFrame bytes. What is least busy is left out where
+// it would be longer.
 func (f *Frame) Encode() ([]byte, error) {
 	f.trim(MaxActivities, MaxCallers, maxFrameItems)
 	for keep := MaxActivities; ; keep /= 2 {
@@ -199,7 +200,8 @@ func (r *Rates) round() {
 	}
 }
 
-// less takes another's rates away; what would be below zero is zero: they were not read at one moment.
+// less takes another's rates away; what would be below zero is zero: they were not read at one
+// moment.
 func (r *Rates) less(other *Rates) {
 	r.Requests = max(0, r.Requests-other.Requests)
 	r.Accepted = max(0, r.Accepted-other.Accepted)

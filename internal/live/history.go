@@ -10,8 +10,8 @@ import (
 // maxHistories is how many activities have a history; the hottest ones get one.
 const maxHistories = 20
 
-// Histories keep the last fifteen minutes of an installation and of its hottest activities, a point a second.
-// They are safe for concurrent use; the zero value is empty.
+// Histories keep the last fifteen minutes of an installation and of its hottest activities, a point
+// a second. They are safe for concurrent use; the zero value is empty.
 type Histories struct {
 	mu         sync.Mutex
 	all        series             // guarded by mu
@@ -84,8 +84,8 @@ func (h *Histories) Add(s *Snapshot) {
 	}
 }
 
-// makeRoom reports whether there is room for one more activity; one without traffic for fifteen minutes, or
-// that isn't shown any more for a minute, gives its place away.
+// makeRoom reports whether there is room for one more activity; one without traffic for fifteen
+// minutes, or that isn't shown any more for a minute, gives its place away.
 func (h *Histories) makeRoom(at int64) bool {
 	if len(h.activities) < maxHistories {
 		return true

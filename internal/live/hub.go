@@ -47,7 +47,8 @@ type Event struct {
 	Type     string
 	At       time.Time
 	Merchant string // the merchant it is about; "" is the installation
-	// Data is its JSON: a Change, an Alarm or an Incident. It is nil for EventLive, which has a View.
+	// Data is its JSON: a Change, an Alarm or an Incident. It is nil for EventLive, which has a
+	// View.
 	Data json.RawMessage
 	View *View
 }
@@ -76,10 +77,11 @@ type Incident struct {
 // Filter says which events a watcher wants.
 type Filter struct {
 	Types []string // nil is all
-	// Merchant restricts to what is about one merchant: its own events, and snapshots of its own data.
+	// Merchant restricts to what is about one merchant: its own events, and snapshots of its own
+	// data.
 	Merchant string
-	// After is the id of the last event that it has seen: what is kept of later ones comes first. "" is none;
-	// of an id that isn't known any more, all that is kept comes first.
+	// After is the id of the last event that it has seen: what is kept of later ones comes first.
+	// "" is none; of an id that isn't known any more, all that is kept comes first.
 	After string
 	// Kept asks for all that is kept, where After is "".
 	Kept bool
@@ -92,8 +94,8 @@ func (f *Filter) takes(e *Event) bool {
 	return f.Merchant == "" || e.Type == EventLive || e.Merchant == f.Merchant
 }
 
-// Hub hands events to those that watch. It waits for none of them. It is safe for concurrent use; its zero
-// value isn't ready, NewHub makes one.
+// Hub hands events to those that watch. It waits for none of them. It is safe for concurrent use;
+// its zero value isn't ready, NewHub makes one.
 //
 //	w, err := hub.Subscribe(live.Filter{Types: []string{live.EventAlarm, live.EventChange}})
 //	if err != nil { … }
@@ -128,8 +130,8 @@ type Watcher struct {
 	slow   bool // guarded by hub.mu: it was cut off
 }
 
-// Subscribe begins to watch. What is kept after f.After comes first, then the newest snapshot, then what
-// happens. The error is ErrFull or ErrClosed. Close must be called.
+// Subscribe begins to watch. What is kept after f.After comes first, then the newest snapshot, then
+// what happens. The error is ErrFull or ErrClosed. Close must be called.
 func (h *Hub) Subscribe(f Filter) (*Watcher, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,7 +243,8 @@ func (h *Hub) Publish(kind, merchant string, at time.Time, data any) error {
 	return nil
 }
 
-// Show makes a snapshot the newest, and hands it to all that watch. It must not be changed afterwards.
+// Show makes a snapshot the newest, and hands it to all that watch. It must not be changed
+// afterwards.
 func (h *Hub) Show(s *Snapshot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

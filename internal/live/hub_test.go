@@ -86,7 +86,8 @@ func TestHub_Resume(t *testing.T) {
 	}
 }
 
-// TestHub_Bounds: a watcher that doesn't read is cut off, and the others go on; there are so many places.
+// TestHub_Bounds: a watcher that doesn't read is cut off, and the others go on; there are so many
+// places.
 func TestHub_Bounds(t *testing.T) {
 	h := NewHub()
 	slow, err := h.Subscribe(Filter{})

@@ -16,7 +16,8 @@ type Heard struct {
 	Age   time.Duration
 }
 
-// Known is a node as the database knows it: it is known until it says goodbye, or until a person removes it.
+// Known is a node as the database knows it: it is known until it says goodbye, or until a person
+// removes it.
 type Known struct {
 	Node     string
 	Silent   time.Duration // since the database heard of it
@@ -80,8 +81,9 @@ type trend struct {
 	n  int64
 }
 
-// lostAfter is how long a node may say nothing at all until it counts as lost. It beats five times a second
-// in the database, and leaves a frame once a second; where only frames are read, StaleAfter holds.
+// lostAfter is how long a node may say nothing at all until it counts as lost. It beats five times
+// a second in the database, and leaves a frame once a second; where only frames are read,
+// StaleAfter holds.
 const lostAfter = 1500 * time.Millisecond
 
 // Merge makes a snapshot. Of the findings it has none yet.
@@ -164,8 +166,8 @@ func (n *mergedNode) lost(in *Input) bool {
 	return false
 }
 
-// mergeNodes joins what nodes say with what the database knows of them. missing are those that are known and
-// whose frames are too old.
+// mergeNodes joins what nodes say with what the database knows of them. missing are those that are
+// known and whose frames are too old.
 func mergeNodes(in *Input) (nodes []Node, missing []string) {
 	byName := make(map[string]*mergedNode)
 	for i := range in.Known {
@@ -199,7 +201,8 @@ func mergeNodes(in *Input) (nodes []Node, missing []string) {
 	return nodes, missing
 }
 
-// mergeActivities adds the activities up, the hottest first, with those that are shown without traffic.
+// mergeActivities adds the activities up, the hottest first, with those that are shown without
+// traffic.
 func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 	type sum struct {
 		rates Rates

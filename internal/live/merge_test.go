@@ -84,7 +84,8 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	}
 }
 
-// TestMerge_Nodes: a node is lost when no way that works has heard it, and missing when its frame is old.
+// TestMerge_Nodes: a node is lost when no way that works has heard it, and missing when its frame
+// is old.
 func TestMerge_Nodes(t *testing.T) {
 	frame := func(name string, age time.Duration) Heard { return Heard{gateway(name, NewRates()), age} }
 	known := func(name string, silent time.Duration) Known { return Known{Node: name, Silent: silent} }

@@ -2,9 +2,9 @@ package live
 
 import "time"
 
-// Snapshot is what all nodes show together at one moment. It is the JSON document of GET /admin/v1/live and
-// of each `live` event. Rates are per second, over the last full second unless the field says otherwise.
-// Lists are never null. Numbers that nobody knows are null, not zero.
+// Snapshot is what all nodes show together at one moment. It is the JSON document of GET
+// /admin/v1/live and of each `live` event. Rates are per second, over the last full second unless
+// the field says otherwise. Lists are never null. Numbers that nobody knows are null, not zero.
 type Snapshot struct {
 	At       time.Time `json:"at"`       // when it was merged, on the clock of the node that answers
 	Version  string    `json:"version"`  // of that node
@@ -84,15 +84,16 @@ type Activity struct {
 	EndsAt   time.Time `json:"ends_at"`
 	Rates    Rates     `json:"rates"`
 	Ledger   Ledger    `json:"ledger"`
-	// SoldOutIn is seconds until nothing is left at the rate of the last minute; null where nothing sells.
+	// SoldOutIn is seconds until nothing is left at the rate of the last minute; null where nothing
+	// sells.
 	SoldOutIn *float64 `json:"sold_out_in"`
 	Items     []Item   `json:"items"` // hottest first, at most MaxItems
 	MoreItems int      `json:"more_items"`
 	History   []Point  `json:"history"` // like Snapshot.History
 }
 
-// Ledger is where the units are. Sum is available + held + sold, and equals Total when it is balanced.
-// As it is read while the sale runs, a difference may be in flight; the audit decides.
+// Ledger is where the units are. Sum is available + held + sold, and equals Total when it is
+// balanced. As it is read while the sale runs, a difference may be in flight; the audit decides.
 type Ledger struct {
 	Total     int64      `json:"total"`
 	Available int64      `json:"available"`
@@ -229,7 +230,8 @@ type Probe struct {
 	At    *time.Time `json:"at"`
 }
 
-// Finding is something that isn't normal. Kind names an alarm, whose entry in docs/runbook.md it points to.
+// Finding is something that isn't normal. Kind names an alarm, whose entry in docs/runbook.md it
+// points to.
 type Finding struct {
 	Kind     string     `json:"kind"`
 	Severity string     `json:"severity"` // critical, warning, info

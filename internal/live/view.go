@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// View is a Snapshot with its JSON, which is made once for all that read it. It is safe for concurrent use.
+// View is a Snapshot with its JSON, which is made once for all that read it. It is safe for
+// concurrent use.
 type View struct {
 	snapshot *Snapshot
 
@@ -68,8 +69,8 @@ func (s *Snapshot) For(r Reader) *Snapshot {
 	return &whole
 }
 
-// Of returns the part of a snapshot that a merchant may see: its own activities, callers and money, and
-// nothing of nodes and servers. "" returns the whole.
+// Of returns the part of a snapshot that a merchant may see: its own activities, callers and money,
+// and nothing of nodes and servers. "" returns the whole.
 func (s *Snapshot) Of(merchant string) *Snapshot {
 	if merchant == "" {
 		return s

@@ -71,8 +71,8 @@ type Config struct {
 
 	// Version is that of the program, for people.
 	Version string
-	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token is
-	// known at all, and may be long after Start where the database was away.
+	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token
+	// is known at all, and may be long after Start where the database was away.
 	OnFirstToken func(token string)
 }
 
@@ -126,7 +126,8 @@ func (c Config) Derive() Config {
 // each mistake.
 func (c Config) Validate() error { return errors.Join(c.Mistakes()...) }
 
-// Mistakes returns what is wrong with the values, each mistake by itself. A mistake begins with the key.
+// Mistakes returns what is wrong with the values, each mistake by itself. A mistake begins with the
+// key.
 func (c Config) Mistakes() []error {
 	var errs []error
 	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))

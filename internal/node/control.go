@@ -19,8 +19,8 @@ import (
 	"penstock/seckill"
 )
 
-// control is what operators change while a node runs: limits, switches and webhooks. Workers enforce
-// none, but know the switches.
+// control is what operators change while a node runs: limits, switches and webhooks. Workers
+// enforce none, but know the switches.
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
@@ -73,8 +73,8 @@ func (n *Node) openSettings(ctx context.Context) error {
 	return c.watcher.Start(ctx)
 }
 
-// What an address may ask for without a good key, and of health, on one gateway. Balancers and probes ask
-// some times a second, and many of them may stand behind one address.
+// What an address may ask for without a good key, and of health, on one gateway. Balancers and
+// probes ask some times a second, and many of them may stand behind one address.
 var (
 	strangers = limiter.AddressConfig{Rate: 100, Burst: 400, Room: 1 << 16}
 	probes    = limiter.AddressConfig{Rate: 50, Burst: 200, Room: 1 << 14}

@@ -86,8 +86,8 @@ func (quietQueue) Mark(context.Context) ([]seckill.Position, error) {
 	return nil, nil
 }
 
-// TestL9_IdleItemsCostNoCall: everything that works by itself makes as many calls for 800 items on sale as
-// for 80.
+// TestL9_IdleItemsCostNoCall: everything that works by itself makes as many calls for 800 items on
+// sale as for 80.
 func TestL9_IdleItemsCostNoCall(t *testing.T) {
 	few, many := callsOfAMinute(t, 80), callsOfAMinute(t, 800)
 	if few == 0 || many != few {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// probeFile is the name of the file in the data directory that is written to see whether anything can be,
-// and probeSize its size: as much as a batch of orders with its record needs, so that the process turns
-// unready about when purchases begin to fail.
+// probeFile is the name of the file in the data directory that is written to see whether anything
+// can be, and probeSize its size: as much as a batch of orders with its record needs, so that the
+// process turns unready about when purchases begin to fail.
 const (
 	probeFile = "probe"
 	probeSize = 128 << 10
@@ -21,9 +21,9 @@ const (
 // probeEvery is how often the disk of the embedded parts is tried.
 const probeEvery = time.Second
 
-// watchDisk tries, until ctx ends, whether the data directory of the embedded parts can be written. They
-// belong to this process alone, so it can't answer buyers while it can't: nodes with real servers keep
-// nothing there that buyers need.
+// watchDisk tries, until ctx ends, whether the data directory of the embedded parts can be written.
+// They belong to this process alone, so it can't answer buyers while it can't: nodes with real
+// servers keep nothing there that buyers need.
 func (n *Node) watchDisk(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()

@@ -11,16 +11,17 @@ import (
 	"penstock/seckill/backoffice"
 )
 
-// timeoutSwitch is the switch timeouts as the database has it. It is read before orders are cancelled, by the
-// part that cancels them, so that it is in force as soon as it is written. Only that part's goroutine uses it.
+// timeoutSwitch is the switch timeouts as the database has it. It is read before orders are
+// cancelled, by the part that cancels them, so that it is in force as soon as it is written. Only
+// that part's goroutine uses it.
 type timeoutSwitch struct {
 	switches *degrade.Controller // nil before the first look
 	version  settings.Version
 	next     time.Time // when a switch ends; zero: none does
 }
 
-// heldTimeouts says of which orders the time to pay doesn't end for now. What this node has in force counts, too: it
-// may have been set while the database was away.
+// heldTimeouts says of which orders the time to pay doesn't end for now. What this node has in
+// force counts, too: it may have been set while the database was away.
 func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 	s := &n.timeouts
 	d, now, err := n.servers.database.FindSettings(ctx, settings.Switches)
@@ -43,8 +44,8 @@ func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 	return held(n.sale.Desk.Catalog(), s.switches, n.control.switches), nil
 }
 
-// held lists the activities whose orders are not cancelled for now, as one of the controllers says. An activity whose
-// orders' time may be over has been in the catalog for at least as long.
+// held lists the activities whose orders are not cancelled for now, as one of the controllers says.
+// An activity whose orders' time may be over has been in the catalog for at least as long.
 func held(catalog *seckill.Catalog, all ...*degrade.Controller) backoffice.Held {
 	scoped := false
 	isHeld := func(merchant, activity string) bool {

@@ -45,7 +45,8 @@ func TestLineDelay(t *testing.T) {
 	}
 }
 
-// A job of the lowest tier stops while a level holds it, goes on after that, and ends with its context.
+// A job of the lowest tier stops while a level holds it, goes on after that, and ends with its
+// context.
 func TestNode_HoldsJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{control: control{switches: degrade.NewController()}}

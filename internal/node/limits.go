@@ -10,8 +10,8 @@ import (
 	"penstock/limiter"
 )
 
-// limitReports are what the gateways say of their limits. They leave their reports in Redis, so that every
-// node can tell all of them. It is safe for concurrent use.
+// limitReports are what the gateways say of their limits. They leave their reports in Redis, so
+// that every node can tell all of them. It is safe for concurrent use.
 type limitReports struct {
 	node    string
 	meter   *limiter.Meter   // nil without RoleGateway, like the next
@@ -19,7 +19,8 @@ type limitReports struct {
 	pool    *leases.Pool     // nil with the embedded parts
 }
 
-// reportEvery is how often a gateway leaves its report, and historyEvery how often what came to its limits.
+// reportEvery is how often a gateway leaves its report, and historyEvery how often what came to its
+// limits.
 const (
 	reportEvery  = time.Second
 	historyEvery = 10 * time.Second
@@ -52,8 +53,8 @@ func (l *limitReports) run(ctx context.Context) {
 	}
 }
 
-// leave leaves a text with the others'. Where that fails the next one is soon, and who asks is told what is
-// missing.
+// leave leaves a text with the others'. Where that fails the next one is soon, and who asks is told
+// what is missing.
 func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) {
 	if text, err := json.Marshal(what); err == nil {
 		_, _ = l.pool.Share(ctx, board, l.node, string(text))

@@ -31,8 +31,8 @@ func (t ListenTLS) validate(prefix string) error {
 	return nil
 }
 
-// on returns l, or what speaks TLS on it. The handshake is part of a connection's first read, so that the
-// deadline of a request's header bounds it.
+// on returns l, or what speaks TLS on it. The handshake is part of a connection's first read, so
+// that the deadline of a request's header bounds it.
 func (t ListenTLS) on(l net.Listener) net.Listener {
 	if t.Cert == "" {
 		return l
@@ -53,8 +53,8 @@ func (t ListenTLS) scheme() string {
 	return "https://"
 }
 
-// renewed is a certificate that is read again now and then, so that one that is renewed in time needs no
-// restart. It is safe for concurrent use.
+// renewed is a certificate that is read again now and then, so that one that is renewed in time
+// needs no restart. It is safe for concurrent use.
 type renewed struct {
 	files ListenTLS
 

@@ -12,9 +12,9 @@ import (
 	"penstock/seckill"
 )
 
-// liveView is what this node shows of the whole installation, by the second. Each part of the work has a
-// loop of its own, so that a server that stalls holds up nothing but what it is asked for: the view itself
-// is merged of what is in memory.
+// liveView is what this node shows of the whole installation, by the second. Each part of the work
+// has a loop of its own, so that a server that stalls holds up nothing but what it is asked for:
+// the view itself is merged of what is in memory.
 //
 //	collect   counts this node's second into a frame                       (runLive)
 //	exchange  leaves the frame in Redis and reads those of the others      (runFrames)
@@ -104,8 +104,8 @@ func (n *Node) publishLive(kind, merchant string, at time.Time, data any) {
 	}
 }
 
-// movedOrders counts orders that this node has paid or cancelled, until they are taken. It is safe for
-// concurrent use; the zero value is empty.
+// movedOrders counts orders that this node has paid or cancelled, until they are taken. It is safe
+// for concurrent use; the zero value is empty.
 type movedOrders struct {
 	mu  sync.Mutex
 	now movedCounts // guarded by mu

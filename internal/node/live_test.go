@@ -116,7 +116,8 @@ func (s *liveShop) see(what string, fits func(*live.Snapshot) bool) *live.Snapsh
 	}
 }
 
-// TestLive_ShowsASale: what is bought, refused, cancelled and left is in the snapshots, each in its place.
+// TestLive_ShowsASale: what is bought, refused, cancelled and left is in the snapshots, each in its
+// place.
 func TestLive_ShowsASale(t *testing.T) {
 	s := openLiveShop(t)
 	s.see("the sale without traffic", func(s *live.Snapshot) bool {
@@ -156,7 +157,8 @@ func TestLive_ShowsASale(t *testing.T) {
 	})
 	w.Close()
 	<-done
-	// Rates are per second, and seconds are a little longer on a busy machine: the sums are about right.
+	// Rates are per second, and seconds are a little longer on a busy machine: the sums are about
+	// right.
 	if accepted < 5 || accepted > 15 || refused < 4 || cancelled < 0.5 || cancelled > 1.5 {
 		t.Errorf("accepted %v, refused %v, cancelled %v; want about 10, 8 and 1", accepted, refused, cancelled)
 	}
@@ -171,8 +173,8 @@ func TestLive_ShowsASale(t *testing.T) {
 	}
 }
 
-// TestLive_TellsOfFaults: what an operator does and what breaks is told as events and as alarms, with their
-// ends.
+// TestLive_TellsOfFaults: what an operator does and what breaks is told as events and as alarms,
+// with their ends.
 func TestLive_TellsOfFaults(t *testing.T) {
 	s := openLiveShop(t)
 	w, err := s.live.hub.Subscribe(live.Filter{Types: []string{live.EventAlarm, live.EventChange, live.EventLevel}})

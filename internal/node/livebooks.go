@@ -39,8 +39,8 @@ func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 	return out
 }
 
-// The pace of what the database is asked for: who is there twice a second, since a lost node is to be named
-// within two; what changes seldom every fifth second.
+// The pace of what the database is asked for: who is there twice a second, since a lost node is to
+// be named within two; what changes seldom every fifth second.
 const (
 	booksTimeout = time.Second
 	seldomEvery  = 10 // ticks
@@ -174,7 +174,8 @@ func (n *Node) liveChange(c *seckill.Change) *live.Change {
 	return &live.Change{Number: c.Number, At: c.At.UTC().Truncate(time.Millisecond), By: c.Actor, Text: text, Merchant: n.changeMerchant(c)}
 }
 
-// changeMerchant is the merchant that a change is about, "" where it is about more, or that isn't known.
+// changeMerchant is the merchant that a change is about, "" where it is about more, or that isn't
+// known.
 func (n *Node) changeMerchant(c *seckill.Change) string {
 	front, _, _ := strings.Cut(c.Key, "/")
 	switch c.Kind {
@@ -216,8 +217,8 @@ const (
 	maxChecked  = 200 // items of a sale that is about to begin
 )
 
-// findShown finds the activities that are shown though nobody buys, and what sales lack that are about to
-// begin. It costs by the number of activities.
+// findShown finds the activities that are shown though nobody buys, and what sales lack that are
+// about to begin. It costs by the number of activities.
 func (n *Node) findShown() {
 	catalog := n.sale.Desk.Catalog()
 	now := catalog.Now()
@@ -282,8 +283,8 @@ func (n *Node) lacks(sale *seckill.Sale, state string) string {
 	return ""
 }
 
-// runStock reads the stock of what is shown each second while somebody watches, and compares stock and books
-// of one activity now and then, until ctx ends.
+// runStock reads the stock of what is shown each second while somebody watches, and compares stock
+// and books of one activity now and then, until ctx ends.
 func (n *Node) runStock(ctx context.Context) {
 	whole := make(map[string]wholeLook)
 	for i := 0; wait.For(ctx, time.Second); i++ {
@@ -370,8 +371,8 @@ func (n *Node) readStock(ctx context.Context, s *live.Snapshot, whole map[string
 	n.live.stock = out
 }
 
-// chooseItems returns the items of an activity that are read each second: the hottest, and others while there
-// is room.
+// chooseItems returns the items of an activity that are read each second: the hottest, and others
+// while there is room.
 func chooseItems(sale *seckill.Sale, a *live.Activity) (out []seckill.Offer) {
 	taken := make(map[seckill.SKU]bool)
 	for i := range a.Items {
@@ -454,8 +455,8 @@ func addLedgers(a live.Ledger, b *live.Ledger) live.Ledger {
 	return live.Ledger{Total: a.Total + b.Total, Available: a.Available + b.Available, Held: a.Held + b.Held, Sold: a.Sold + b.Sold, At: a.At}
 }
 
-// ledgerOf is an activity's stock: the items that were read now, and the sum over all, which is of now where
-// all were read.
+// ledgerOf is an activity's stock: the items that were read now, and the sum over all, which is of
+// now where all were read.
 func ledgerOf(offers []seckill.Offer, read map[inventory.ItemID]live.Ledger, at time.Time, sale *seckill.Sale,
 	look wholeLook) live.SaleLedger {
 	out := live.SaleLedger{Items: make(map[string]live.Ledger, len(offers))}

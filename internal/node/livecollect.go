@@ -10,8 +10,8 @@ import (
 	"penstock/seckill"
 )
 
-// collector makes this node's frames. It remembers what was counted at the frame before. It is used by one
-// goroutine.
+// collector makes this node's frames. It remembers what was counted at the frame before. It is used
+// by one goroutine.
 type collector struct {
 	at       time.Time // of the frame before; zero before the first
 	used     time.Duration
@@ -127,7 +127,8 @@ func ratesOf(o *gateway.Outcomes, span time.Duration) live.Rates {
 	return r
 }
 
-// collectMoves takes what was paid and cancelled: by the desk one by one, by the workers' timeouts as sums.
+// collectMoves takes what was paid and cancelled: by the desk one by one, by the workers' timeouts
+// as sums.
 func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 	moved := n.live.moved.take()
 	all := moved.all

@@ -19,7 +19,8 @@ import (
 	"penstock/seckill"
 )
 
-// framesBoard is where frames are left in Redis. The words about missing nodes need older ones, too.
+// framesBoard is where frames are left in Redis. The words about missing nodes need older ones,
+// too.
 func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
 // heardFrames are the other nodes' frames as they were read last.
@@ -32,8 +33,8 @@ type heardFrames struct {
 // framesTimeout bounds one exchange of frames.
 const framesTimeout = time.Second
 
-// runFrames leaves this node's frame in Redis each second, reads those of the others, and takes its own away
-// when ctx ends.
+// runFrames leaves this node's frame in Redis each second, reads those of the others, and takes its
+// own away when ctx ends.
 func (n *Node) runFrames(ctx context.Context) {
 	pool := n.control.reports.pool
 	var left *live.Frame

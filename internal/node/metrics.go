@@ -90,8 +90,8 @@ func (o *observations) shard(id inventory.ShardID, levels inventory.Numbers, err
 	o.shards[id] = observedShard{levels, err == nil}
 }
 
-// observeEvery is how often lags are looked at, and moneyLooks how many of these looks there are between two
-// at money.
+// observeEvery is how often lags are looked at, and moneyLooks how many of these looks there are
+// between two at money.
 const (
 	observeEvery = time.Second
 	moneyLooks   = 5

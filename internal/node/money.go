@@ -7,7 +7,8 @@ import (
 	"penstock/seckill"
 )
 
-// observedMoney is what was last seen of money that has to go back, and of payments that came before their orders.
+// observedMoney is what was last seen of money that has to go back, and of payments that came
+// before their orders.
 type observedMoney struct{ due, early []seckill.RefundSum }
 
 // observeMoney reads both; nil where the database doesn't answer.
@@ -23,10 +24,12 @@ func (n *Node) observeMoney(ctx context.Context) *observedMoney {
 	return &observedMoney{due, early}
 }
 
-// maxMoneyMetrics is how many sums have metrics of their own; penstock_refunds_due counts the others, too.
+// maxMoneyMetrics is how many sums have metrics of their own; penstock_refunds_due counts the
+// others, too.
 const maxMoneyMetrics = 500
 
-// moneyMetrics are about money. All processes see the same. What is not known is left out: unknown is not zero.
+// moneyMetrics are about money. All processes see the same. What is not known is left out: unknown
+// is not zero.
 func (n *Node) moneyMetrics() []admin.Sample {
 	n.observed.mu.Lock()
 	money := n.observed.money

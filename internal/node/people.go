@@ -12,7 +12,8 @@ import (
 	"penstock/gateway/admin/login"
 )
 
-// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody does.
+// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody
+// does.
 type LoginConfig struct {
 	Issuer       string
 	ClientID     string
@@ -67,8 +68,8 @@ func (c *LoginConfig) mistakes() []error {
 	return errs
 }
 
-// adminHosts are the names by which browsers reach the admin listener: the one that it listens at, the one that the identity
-// provider sends people back to, and --admin-hosts.
+// adminHosts are the names by which browsers reach the admin listener: the one that it listens at,
+// the one that the identity provider sends people back to, and --admin-hosts.
 func (c *Config) adminHosts() ([]string, error) {
 	var hosts []string
 	if host, _, err := net.SplitHostPort(c.AdminListen); err == nil && host != "" {

@@ -29,13 +29,13 @@ type Seams struct {
 	Stock seckill.Stock
 	Queue seckill.Queue
 	Store seckill.Store
-	// BuyerQueue and BuyerStore are Queue and Store as buyers reach them, with breakers in front. nil
-	// is Queue and Store themselves. What works by itself goes past breakers: it must try until it
-	// succeeds.
+	// BuyerQueue and BuyerStore are Queue and Store as buyers reach them, with breakers in front.
+	// nil is Queue and Store themselves. What works by itself goes past breakers: it must try until
+	// it succeeds.
 	BuyerQueue seckill.Producer
 	BuyerStore seckill.Store
-	// Signals hears what the stock tells by itself. It is made first, with NewSignals, since the stock
-	// wants to know whom to tell when it is opened.
+	// Signals hears what the stock tells by itself. It is made first, with NewSignals, since the
+	// stock wants to know whom to tell when it is opened.
 	Signals *Signals
 
 	// Held says of which orders the time to pay doesn't end for now; nil is of none.
@@ -58,7 +58,8 @@ type Seams struct {
 	Name string
 	// DropAfter is how long after an activity closed it is deleted with its orders; 0 is never.
 	DropAfter time.Duration
-	// Alone says that no other process serves buyers: the first rebuild of a shard waits nobody out.
+	// Alone says that no other process serves buyers: the first rebuild of a shard waits nobody
+	// out.
 	Alone bool
 }
 

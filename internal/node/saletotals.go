@@ -9,8 +9,9 @@ import (
 	"penstock/seckill"
 )
 
-// saleTotals are the purchases, payments and cancellations that this process has seen, by activity: what the live view takes each
-// second, added up. Its zero value is empty. It is safe for concurrent use.
+// saleTotals are the purchases, payments and cancellations that this process has seen, by activity:
+// what the live view takes each second, added up. Its zero value is empty. It is safe for
+// concurrent use.
 type saleTotals struct {
 	mu    sync.Mutex
 	rows  map[seckill.ActivityID]*saleTotal // guarded by mu: at most maxSaleTotals
@@ -25,7 +26,8 @@ type saleTotal struct {
 	used            time.Time // when something was counted last
 }
 
-// The bounds of saleTotals. An activity of which nothing was heard for a while gives its place to another one.
+// The bounds of saleTotals. An activity of which nothing was heard for a while gives its place to
+// another one.
 const (
 	maxSaleTotals  = 100
 	saleTotalsIdle = 10 * time.Minute

@@ -224,7 +224,8 @@ func TestSecured_Kafka(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		// The client tries again for as long as somebody waits: a broker that hangs up may be starting.
+		// The client tries again for as long as somebody waits: a broker that hangs up may be
+		// starting.
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		config.Worker = true

@@ -2,8 +2,8 @@ package node
 
 import "runtime/metrics"
 
-// shortage finds out whether the processor is short: goroutines that could run have to wait for it. It is
-// used by one goroutine.
+// shortage finds out whether the processor is short: goroutines that could run have to wait for it.
+// It is used by one goroutine.
 type shortage struct {
 	sample [1]metrics.Sample
 	before []uint64
@@ -12,8 +12,8 @@ type shortage struct {
 }
 
 const (
-	// shortWait is how long a goroutine waits for a processor where it is short, in seconds, and shortShare
-	// how many in a hundred have to.
+	// shortWait is how long a goroutine waits for a processor where it is short, in seconds, and
+	// shortShare how many in a hundred have to.
 	shortWait  = 0.002
 	shortShare = 5
 	// calmLooks is after how many looks without a shortage there is none.
@@ -36,8 +36,8 @@ func (s *shortage) look() bool {
 	return s.take(h.Counts, h.Buckets)
 }
 
-// take takes how often goroutines have waited since the process began, by how long: counts[i] of them from
-// buckets[i] on.
+// take takes how often goroutines have waited since the process began, by how long: counts[i] of
+// them from buckets[i] on.
 func (s *shortage) take(counts []uint64, buckets []float64) bool {
 	var all, long uint64
 	if len(s.before) == len(counts) {

@@ -2,8 +2,8 @@ package node
 
 import "testing"
 
-// TestShortage: the processor is short while enough of what could run had to wait long enough, and for a second
-// after that.
+// TestShortage: the processor is short while enough of what could run had to wait long enough, and
+// for a second after that.
 func TestShortage(t *testing.T) {
 	s := newShortage()
 	buckets := []float64{0, 0.001, 0.002, 0.01}

@@ -5,14 +5,15 @@ import (
 	"time"
 )
 
-// The pace of noting when keys were used last. A key that is in use is noted once a minute by each node.
+// The pace of noting when keys were used last. A key that is in use is noted once a minute by each
+// node.
 const (
 	noteEvery = 5 * time.Second
 	noteMost  = 1_000 // keys at a time; the others wait for the next time
 )
 
-// noteUses keeps in the database when callers' keys were used last, until ctx ends, and what is new once
-// more then. Requests only set a number in memory.
+// noteUses keeps in the database when callers' keys were used last, until ctx ends, and what is new
+// once more then. Requests only set a number in memory.
 func (n *Node) noteUses(ctx context.Context) {
 	tick := time.NewTicker(noteEvery)
 	defer tick.Stop()

@@ -11,7 +11,8 @@ import (
 	"penstock/internal/webhook"
 )
 
-// openWebhooks makes what tells receivers outside. Workers send nothing, and can tell how the deliveries go.
+// openWebhooks makes what tells receivers outside. Workers send nothing, and can tell how the
+// deliveries go.
 func (n *Node) openWebhooks() error {
 	networks, err := n.cfg.webhookNetworks()
 	if err != nil {

@@ -141,8 +141,8 @@ func (a *accepting) read(ctx context.Context, tx *transaction, pl places) (in in
 	return in, f, a.readNewLimits(ctx, tx, pl, in)
 }
 
-// queueStock queues the taking of the stock rows. Only these may be ErrLocked: what waits for too long
-// for the row of a shard or of a position is an error of the server, which is waited out.
+// queueStock queues the taking of the stock rows. Only these may be ErrLocked: what waits for too
+// long for the row of a shard or of a position is an error of the server, which is waited out.
 func (a *accepting) queueStock(p *pipe, keys []seckill.StockKey) map[seckill.StockKey]*seckill.Ledger {
 	if a.skip {
 		return queueLedgers(p, lockFreeLedgers, keys)

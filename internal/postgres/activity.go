@@ -124,8 +124,8 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// activitySettings give an activity of 20,000 items the time that it takes on a busy machine, and let
-// it wait for another one that is being written.
+// activitySettings give an activity of 20,000 items the time that it takes on a busy machine, and
+// let it wait for another one that is being written.
 const activitySettings = "SELECT set_config('statement_timeout', '1min', true), set_config('lock_timeout', '30s', true)"
 
 // edit is an activity under way.

@@ -55,18 +55,22 @@
 // has committed. So, pair by pair:
 //
 //   - Two workers with one batch: the second one waits at the position, and is told ErrMoved.
-//   - Two workers with one promise, or with two of one buyer (L4, L5): the second waits at the stock row, and
-//     then finds the first one's order and what the buyer has. The primary key stands behind that.
-//   - Two workers with the last unit (L1): the second reads the counts that the first has committed. The
-//     CHECK stands behind that.
-//   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the primary key
-//     decides. The second one begins again and finds the first one's row.
-//   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence updates it. What
-//     comes after the fence reads the new epoch, and makes nothing of an older one.
-//   - Restock or Withdraw and Snapshot: the outbox row is there at the snapshot's moment, and goes with it;
-//     or it comes later, and is delivered to the new epoch. Between fence and snapshot nobody knows which of
-//     the two it will be, so stock changes are not relayed then (shard_loads).
-//   - Payment, cancel and time-out of one order: one has the row, the others leave it out and come again.
+//   - Two workers with one promise, or with two of one buyer (L4, L5): the second waits at the
+//     stock row, and then finds the first one's order and what the buyer has. The primary key
+//     stands behind that.
+//   - Two workers with the last unit (L1): the second reads the counts that the first has
+//     committed. The CHECK stands behind that.
+//   - Bury, or a cancellation of a queued order, and Accept of one order: both insert it, and the
+//     primary key decides. The second one begins again and finds the first one's row.
+//   - Fence and Accept, Bury or Withdraw: they hold the shard's row FOR SHARE, and the fence
+//     updates it. What comes after the fence reads the new epoch, and makes nothing of an older
+//     one.
+//   - Restock or Withdraw and Snapshot: the outbox row is there at the snapshot's moment, and goes
+//     with it; or it comes later, and is delivered to the new epoch. Between fence and snapshot
+//     nobody knows which of the two it will be, so stock changes are not relayed then
+//     (shard_loads).
+//   - Payment, cancel and time-out of one order: one has the row, the others leave it out and come
+//     again.
 //   - One payment for two orders: both insert its row, and the primary key decides.
 //
 // # A locked row stops only its item

@@ -86,8 +86,8 @@ func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done b
 	return done && err == nil, err
 }
 
-// deleteActivity queues that an activity goes, with its items and their stock rows, and that readers of the
-// catalog are told.
+// deleteActivity queues that an activity goes, with its items and their stock rows, and that
+// readers of the catalog are told.
 func (tx *transaction) deleteActivity(sale int32, id seckill.ActivityID) {
 	for _, table := range []string{"stock_changes", "withdrawals", "stock_exceptions", "stock"} {
 		tx.exec("DELETE FROM "+table+" WHERE item IN (SELECT id FROM items WHERE sale = $1)", sale)

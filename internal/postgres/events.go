@@ -40,8 +40,8 @@ func insertSteps(tx *transaction, steps []seckill.Step) {
 // stepsPerRow is the most steps of one row.
 const stepsPerRow = 100
 
-// sameStep returns the orders of the first steps that differ in nothing else, with commas between, and the
-// steps behind them. A step that a payment made stands alone.
+// sameStep returns the orders of the first steps that differ in nothing else, with commas between,
+// and the steps behind them. A step that a payment made stands alone.
 func sameStep(steps []seckill.Step) (ids string, rest []seckill.Step) {
 	first := &steps[0]
 	alike := func(s *seckill.Step) bool {

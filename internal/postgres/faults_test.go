@@ -128,8 +128,8 @@ func TestFaultOf_TheLockTableIsFull(t *testing.T) {
 	}
 }
 
-// What a server says that is starting, stopping, or out of something passes. What it says about this
-// process does not.
+// What a server says that is starting, stopping, or out of something passes. What it says about
+// this process does not.
 func TestUnreachable(t *testing.T) {
 	for code, want := range map[string]bool{
 		"57P03": true, "57P01": true, "53300": true, "53200": true, "53100": true, "57014": true, "55P03": true, "40001": true,

@@ -46,7 +46,8 @@ func writeUntilKilled(url string) error {
 	return storetest.WriteUntilKilled(context.Background(), patient{store}, os.Stdout)
 }
 
-// patient is a store whose payments and cancels come again until no row is locked, as those of a desk do.
+// patient is a store whose payments and cancels come again until no row is locked, as those of a
+// desk do.
 type patient struct{ *postgres.Store }
 
 func (p patient) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {

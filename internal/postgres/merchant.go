@@ -90,8 +90,8 @@ func scanCallerKey(rows pgx.Rows) (of seckill.CallerRef, k seckill.CallerKey, er
 	return of, k, err
 }
 
-// queueCallers queues the reading of callers with their keys, in the order that where asks for. Each is
-// handed to take before its keys are known; they are when the pipe was flushed.
+// queueCallers queues the reading of callers with their keys, in the order that where asks for.
+// Each is handed to take before its keys are known; they are when the pipe was flushed.
 func queueCallers(p *pipe, take func(*seckill.Caller), where string, args ...any) {
 	byName := make(map[seckill.CallerRef]*seckill.Caller)
 	p.each(func(rows pgx.Rows) error {
@@ -169,8 +169,8 @@ func needMerchant(ctx context.Context, p *pipe, id seckill.MerchantID) error {
 	return err
 }
 
-// NoteKeyUses implements seckill.CatalogStore. The rows are taken in the order of their names, since
-// several gateways note at the same time.
+// NoteKeyUses implements seckill.CatalogStore. The rows are taken in the order of their names,
+// since several gateways note at the same time.
 func (s *Store) NoteKeyUses(ctx context.Context, uses []seckill.KeyUse) error {
 	merchants, callers, ids := make([]string, len(uses)), make([]string, len(uses)), make([]string, len(uses))
 	times := make([]time.Time, len(uses))

@@ -92,8 +92,9 @@ func queueKept(p *pipe, payments []seckill.Payment) map[seckill.PaymentKey]*seck
 	return kept
 }
 
-// writePayments queues the payments that a decision keeps or changes, and the notices that it refuses. A new
-// payment that another call has kept meanwhile is a conflict, and the call begins again.
+// writePayments queues the payments that a decision keeps or changes, and the notices that it
+// refuses. A new payment that another call has kept meanwhile is a conflict, and the call begins
+// again.
 func writePayments(tx *transaction, c *seckill.Changes) {
 	var fresh []seckill.KeptPayment
 	for _, k := range c.LastPayments() {
@@ -204,7 +205,8 @@ func (s *Store) FindPayments(ctx context.Context, merchant seckill.MerchantID, i
 		WHERE payment = $1 AND ($2 = '' OR merchant = $2) ORDER BY merchant`, string(id), string(merchant))
 }
 
-// Refunds implements seckill.OrderBooks. The state stands in the statement, so that its index is used.
+// Refunds implements seckill.OrderBooks. The state stands in the statement, so that its index is
+// used.
 func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
 	text := "SELECT " + paymentColumns + " FROM payments WHERE (kept_at, merchant, payment) < ($1, $2, $3) AND " + stateOf(q.State)
 	mark := q.Before

@@ -21,9 +21,9 @@ const (
 		OR units IN ('open', 'sold') AND item IN (SELECT item FROM stock WHERE shard = $1))`
 )
 
-// Recount implements seckill.StockStore. One that mends first takes all rows of counters, in the order
-// in which others take them. A transaction that changes an order's units changes a row of the shard's digests
-// before it commits, so what is read then stays so until the counters are set.
+// Recount implements seckill.StockStore. One that mends first takes all rows of counters, in the
+// order in which others take them. A transaction that changes an order's units changes a row of the
+// shard's digests before it commits, so what is read then stays so until the counters are set.
 func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool, by seckill.Author) (*seckill.Recount, error) {
 	what := fmt.Sprintf("recount shard %d", shard)
 	var r *seckill.Recount

@@ -9,8 +9,8 @@ import (
 	"penstock/seckill"
 )
 
-// Counters that somebody has changed by hand are found, and set to what the rows say where that breaks
-// no law.
+// Counters that somebody has changed by hand are found, and set to what the rows say where that
+// breaks no law.
 func TestRecount_MendsCounters(t *testing.T) {
 	r := newRace(t, 10, 0)
 	store := r.stores[0]

@@ -18,8 +18,8 @@ var searchColumns = map[seckill.OrderIndex]string{
 	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
 }
 
-// searchText looks in some weeks for the newest orders of each value of an index. A condition on an empty value
-// is met by every order.
+// searchText looks in some weeks for the newest orders of each value of an index. A condition on an
+// empty value is met by every order.
 func searchText(column string) string {
 	return `SELECT o.* FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
 			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND orders.` + column + ` = v.value
@@ -105,7 +105,8 @@ func (s *Store) OrderTrail(ctx context.Context, o *seckill.Order) (seckill.Order
 // extendTimeout bounds the one statement that moves pay_by of all open orders of an activity.
 const extendTimeout = "5min"
 
-// ExtendOrders implements seckill.OrderBooks. Orders that somebody is about to pay or cancel are waited for.
+// ExtendOrders implements seckill.OrderBooks. Orders that somebody is about to pay or cancel are
+// waited for.
 func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.Duration, by seckill.Author) (int64, error) {
 	var n int64
 	err := s.write(ctx, "extend the orders of activity "+string(id), func(ctx context.Context, tx *transaction) error {

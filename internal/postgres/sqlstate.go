@@ -107,10 +107,10 @@ func isState(err error, codes ...string) bool {
 	return false
 }
 
-// Unreachable reports whether an error of Open or Migrate passes by itself: there is no server to ask
-// yet, it is starting up or shutting down, out of connections, memory or disk, or it went away in the
-// middle. Nothing was done, and later it may be there. What the server says about this process is
-// none: a wrong password, no such database, a missing right.
+// Unreachable reports whether an error of Open or Migrate passes by itself: there is no server to
+// ask yet, it is starting up or shutting down, out of connections, memory or disk, or it went away
+// in the middle. Nothing was done, and later it may be there. What the server says about this
+// process is none: a wrong password, no such database, a missing right.
 func Unreachable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {

@@ -41,7 +41,8 @@ type Store struct {
 	calls  sync.WaitGroup // under way; grows only under life while not closed
 }
 
-// ShardCount returns how many shards the installation has, as it was fixed when the database was made.
+// ShardCount returns how many shards the installation has, as it was fixed when the database was
+// made.
 func (s *Store) ShardCount() int { return s.shards }
 
 // Stats are the store's counters since it was opened, and its connections of now.

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Amendment is a change of a document that was made while the database was away. It is in force on top of the newest version that
-// a node has, and is recorded, as a version of its own, when the database is back.
+// Amendment is a change of a document that was made while the database was away. It is in force on
+// top of the newest version that a node has, and is recorded, as a version of its own, when the
+// database is back.
 type Amendment struct {
 	ID       string          `json:"id"` // random
 	Document string          `json:"document"`
@@ -29,8 +30,9 @@ const MaxAmendments = 64
 // ErrTooManyAmendments says that no further amendment is taken until some are recorded.
 var ErrTooManyAmendments = errors.New("too many changes wait to be recorded")
 
-// Board is where nodes leave notes for one another while the database is away: *inventory.Stock has one in Redis. A note is
-// forgotten with the Redis, so whoever needs it there pins it again. Methods are safe for concurrent use.
+// Board is where nodes leave notes for one another while the database is away: *inventory.Stock has
+// one in Redis. A note is forgotten with the Redis, so whoever needs it there pins it again.
+// Methods are safe for concurrent use.
 type Board interface {
 	// Pin leaves a note under a name, in place of one that was there.
 	Pin(ctx context.Context, board, name, text string) error
@@ -40,7 +42,8 @@ type Board interface {
 	Notes(ctx context.Context, board string) (map[string]string, error)
 }
 
-// The boards: the amendments by their ids, and what each node that enforces has in force, by its instance.
+// The boards: the amendments by their ids, and what each node that enforces has in force, by its
+// instance.
 const (
 	boardAmendments = "amendments"
 	boardNodes      = "nodes"
@@ -60,8 +63,8 @@ func sortAmendments(all []Amendment) {
 	})
 }
 
-// amended returns the document with the amendments of it that aren't in it yet, their ids, and the ids of those that are over:
-// they are in it, or the part finds them wrong.
+// amended returns the document with the amendments of it that aren't in it yet, their ids, and the
+// ids of those that are over: they are in it, or the part finds them wrong.
 func (w *Watcher) amended(part Part, base Document, all []Amendment) (d Document, applied, recorded []string) {
 	d = base
 	for i := range all {
@@ -84,8 +87,8 @@ func (w *Watcher) amended(part Part, base Document, all []Amendment) (d Document
 	return d, applied, recorded
 }
 
-// record writes the amendments into the database, oldest first, each as a version of its own. Where another node does the same, one
-// of the two writes it and the other one sees that.
+// record writes the amendments into the database, oldest first, each as a version of its own. Where
+// another node does the same, one of the two writes it and the other one sees that.
 func (w *Watcher) record(ctx context.Context) error {
 	w.mu.Lock()
 	waiting := slices.Clone(w.amendments)
@@ -131,8 +134,8 @@ type boardAnswer struct {
 	err   error
 }
 
-// askBoard reads the amendments, pins those that only this node knows, takes off those that are recorded, and says what this node has
-// in force.
+// askBoard reads the amendments, pins those that only this node knows, takes off those that are
+// recorded, and says what this node has in force.
 func (w *Watcher) askBoard(ctx context.Context) (a boardAnswer) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()

@@ -28,8 +28,8 @@ func (s *site) amend(n *node, text string) Published {
 // says reports whether the node has a text in force.
 func (n *node) says(text string) bool { return strings.Contains(n.last(), text) }
 
-// A database that was restored is right, though its number is lower, and also where it has made a version of a number that a node
-// knows another one of.
+// A database that was restored is right, though its number is lower, and also where it has made a
+// version of a number that a node knows another one of.
 func TestWatcher_TheDatabaseIsRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -53,8 +53,8 @@ func TestWatcher_TheDatabaseIsRight(t *testing.T) {
 	})
 }
 
-// A node that can't be reached while the database is restored and goes on is not taken for one that has the newest version, though
-// its number is higher.
+// A node that can't be reached while the database is restored and goes on is not taken for one that
+// has the newest version, though its number is higher.
 func TestPublish_ComparesIdentities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -116,8 +116,8 @@ func TestPublish_ToNobody(t *testing.T) {
 	}
 }
 
-// While the database is away a change goes over the board to all nodes. It is recorded once when the database is back, under its
-// author's name, and nothing changes for those who are served.
+// While the database is away a change goes over the board to all nodes. It is recorded once when
+// the database is back, under its author's name, and nothing changes for those who are served.
 func TestAmend_OverTheBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 7*time.Minute)
@@ -158,8 +158,8 @@ func TestAmend_OverTheBoard(t *testing.T) {
 	})
 }
 
-// While both are away a change is in force on the node where it is made, also after its restart. The others take it when the board is
-// back, and it is recorded when the database is.
+// While both are away a change is in force on the node where it is made, also after its restart.
+// The others take it when the board is back, and it is recorded when the database is.
 func TestAmend_OnOneNode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "settings.json")
 	synctest.Test(t, func(t *testing.T) {
@@ -243,7 +243,8 @@ func TestAmend_IsBounded(t *testing.T) {
 	})
 }
 
-// A node says whether it ever had settings: the first start without a database is not like a later one.
+// A node says whether it ever had settings: the first start without a database is not like a later
+// one.
 func TestWatcher_KnowsWhetherItEverHadAny(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "settings.json")
 	synctest.Test(t, func(t *testing.T) {

@@ -8,15 +8,16 @@ import (
 
 // Config is a watcher's.
 type Config struct {
-	// Node names this process for people; a new process of the same name takes the place of one that died.
+	// Node names this process for people; a new process of the same name takes the place of one
+	// that died.
 	Node string
 	// Enforces says that this process is one of those where a change has to be in force: a gateway.
 	Enforces bool
 	// Path is the file that keeps what was in force last; "" keeps nothing.
 	Path string
-	// Poll is the longest time between two looks at the database. 200 ms by default: with the call itself and the application a
-	// change is in force well within the second that is promised. Each look is spread by a fifth, so that nodes that
-	// started together don't ask together.
+	// Poll is the longest time between two looks at the database. 200 ms by default: with the call
+	// itself and the application a change is in force well within the second that is promised. Each
+	// look is spread by a fifth, so that nodes that started together don't ask together.
 	Poll time.Duration
 	// Timeout bounds one look; 1 s by default.
 	Timeout time.Duration

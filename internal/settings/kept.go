@@ -87,7 +87,8 @@ func sum(content []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// keep writes what is in force. A disk that refuses is told of, and changes nothing for those who are served.
+// keep writes what is in force. A disk that refuses is told of, and changes nothing for those who
+// are served.
 func (w *Watcher) keep() {
 	if w.cfg.Path == "" {
 		return

@@ -18,8 +18,8 @@ type Publisher struct {
 	Watcher *Watcher
 	// Nudge, if there is one, makes this process's own watcher look now, and those of the others.
 	Nudge func()
-	// Took, if there is one, is told how long a change took until it was in force on every gateway that is
-	// alive; all is false where it wasn't within Wait.
+	// Took, if there is one, is told how long a change took until it was in force on every gateway
+	// that is alive; all is false where it wasn't within Wait.
 	Took func(d time.Duration, all bool)
 	// Wait bounds how long Publish waits for the nodes; the contract says one second.
 	Wait time.Duration
@@ -66,8 +66,9 @@ func (p *Published) lag(node, why string) {
 // lookEvery is the pause between two looks at who has the new version.
 const lookEvery = 25 * time.Millisecond
 
-// Publish writes body as the version after the given one, and returns when every node that is alive has it in force or has
-// refused it, or after Wait. The error is about the writing alone: once it is written it is published, whoever lags.
+// Publish writes body as the version after the given one, and returns when every node that is alive
+// has it in force or has refused it, or after Wait. The error is about the writing alone: once it
+// is written it is published, whoever lags.
 func (p *Publisher) Publish(ctx context.Context, name string, version int64, body []byte, by Author) (Published, error) {
 	made := Version{version + 1, newID()}
 	if err := p.Store.PutSettings(ctx, Document{name, made.Number, made.ID, body}, by); err != nil {
@@ -84,7 +85,8 @@ func (p *Publisher) nudge() {
 	}
 }
 
-// await looks until nobody is on its way any more, or Wait is over. A look that fails is no reason to fail: what was made stands.
+// await looks until nobody is on its way any more, or Wait is over. A look that fails is no reason
+// to fail: what was made stands.
 func (p *Publisher) await(ctx context.Context, out Published, look func(context.Context) (Published, int, error)) Published {
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
@@ -113,8 +115,8 @@ func (p *Publisher) took(began time.Time, all bool) {
 	}
 }
 
-// look says where a version is in force, and how many nodes may still be on their way to it. A node that has the newest one has it
-// too, where others have written since.
+// look says where a version is in force, and how many nodes may still be on their way to it. A node
+// that has the newest one has it too, where others have written since.
 func (p *Publisher) look(ctx context.Context, name string, made Version) (Published, int, error) {
 	members, err := p.Store.SettingsMembers(ctx)
 	if err != nil {
@@ -132,7 +134,8 @@ func (p *Publisher) look(ctx context.Context, name string, made Version) (Publis
 	return out, pending, nil
 }
 
-// count says where a version, or the newest one, is in force; pending is how many nodes may still be on their way to it.
+// count says where a version, or the newest one, is in force; pending is how many nodes may still
+// be on their way to it.
 func count(name string, made, newest Version, members []Member) (out Published, pending int) {
 	out = Published{Version: made.Number, Recorded: true, Lagging: []string{}}
 	for i := range members {
@@ -158,11 +161,13 @@ func count(name string, made, newest Version, members []Member) (out Published, 
 	return out, pending
 }
 
-// ErrNoWay says that a change can't be made: neither the database nor the board can be asked, and this node enforces nothing.
+// ErrNoWay says that a change can't be made: neither the database nor the board can be asked, and
+// this node enforces nothing.
 var ErrNoWay = errors.New("neither the database nor Redis can be asked, and this process is no gateway")
 
-// Amend makes a change while the database is away: over the board on all nodes, or where that is away too on this node alone. It is
-// recorded when the database is back. It returns as Publish does.
+// Amend makes a change while the database is away: over the board on all nodes, or where that is
+// away too on this node alone. It is recorded when the database is back. It returns as Publish
+// does.
 func (p *Publisher) Amend(ctx context.Context, name string, body []byte, by Author) (Published, error) {
 	if p.Watcher == nil || p.Board == nil {
 		return Published{}, ErrNoWay
@@ -214,7 +219,8 @@ func (p *Publisher) lookAtBoard(ctx context.Context, version int64, id string) (
 	return out, pending, nil
 }
 
-// alone is what can be said of an amendment that is in force here, and of which the others can't be asked.
+// alone is what can be said of an amendment that is in force here, and of which the others can't be
+// asked.
 func (w *Watcher) alone(version int64) Published {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -231,7 +237,8 @@ func (w *Watcher) alone(version int64) Published {
 	return out
 }
 
-// Remove forgets a node by its name, in the database and on the board; ErrNoMember where there is none.
+// Remove forgets a node by its name, in the database and on the board; ErrNoMember where there is
+// none.
 func (p *Publisher) Remove(ctx context.Context, node string, by Author) error {
 	if err := p.Store.RemoveMember(ctx, node, by); err != nil {
 		return err

@@ -21,7 +21,8 @@ var ErrConflict = errors.New("changed by somebody else in the meantime")
 // Names returns the names of all documents.
 func Names() []string { return []string{Limits, Switches, Webhooks} }
 
-// Document is one version of a document. The zero version, of a document that nobody ever wrote, has no ID and no body.
+// Document is one version of a document. The zero version, of a document that nobody ever wrote,
+// has no ID and no body.
 type Document struct {
 	Name    string
 	Version int64
@@ -32,8 +33,9 @@ type Document struct {
 // Identity returns which version it is.
 func (d *Document) Identity() Version { return Version{d.Version, d.ID} }
 
-// Version names one version of a document. A database that was restored gives numbers out again: versions are the same only where
-// number and ID are. The zero value is that of a document that nobody ever wrote.
+// Version names one version of a document. A database that was restored gives numbers out again:
+// versions are the same only where number and ID are. The zero value is that of a document that
+// nobody ever wrote.
 type Version struct {
 	Number int64  `json:"version"`
 	ID     string `json:"id,omitempty"`
@@ -50,10 +52,12 @@ type Author struct {
 	Reason  string
 }
 
-// Versions is a version for each document, by name. A document that isn't in it is at the zero version.
+// Versions is a version for each document, by name. A document that isn't in it is at the zero
+// version.
 type Versions map[string]Version
 
-// Beat is what a node says of itself. Instance is different in every process; Node names it for people.
+// Beat is what a node says of itself. Instance is different in every process; Node names it for
+// people.
 type Beat struct {
 	Instance string
 	Node     string
@@ -72,8 +76,8 @@ type Update struct {
 	Documents []Document // those whose newest version isn't the one in Seen; the zero version where there is none any more
 }
 
-// News returns what a node that has seen those versions is to be told, of the newest version of each document that there is. The
-// stores' answers are made by it.
+// News returns what a node that has seen those versions is to be told, of the newest version of
+// each document that there is. The stores' answers are made by it.
 func News(seen Versions, newest []Document) (news []Document) {
 	exists := make(map[string]bool)
 	for _, d := range newest {
@@ -102,18 +106,20 @@ type Member struct {
 	Status   json.RawMessage // as it said last; nil where nothing is known
 }
 
-// KindNode is the kind of the change records of RemoveMember and DrainMember; their key is the node's name.
+// KindNode is the kind of the change records of RemoveMember and DrainMember; their key is the
+// node's name.
 const KindNode = "node"
 
 // MemberRecord is a node in a change record, as JSON.
 func MemberRecord(drain bool) string { return fmt.Sprintf(`{"drain":%v}`, drain) }
 
-// AliveFor is how long a node that says nothing is taken for alive. After that it is still known: it may be cut off and serve. A
-// node that stops in order says so. One of the same name forgets it, once it is silent.
+// AliveFor is how long a node that says nothing is taken for alive. After that it is still known:
+// it may be cut off and serve. A node that stops in order says so. One of the same name forgets it,
+// once it is silent.
 const AliveFor = 1500 * time.Millisecond
 
-// Store keeps the documents and the list of nodes; internal/sqlite and internal/postgres implement it. Methods are safe for
-// concurrent use by many processes.
+// Store keeps the documents and the list of nodes; internal/sqlite and internal/postgres implement
+// it. Methods are safe for concurrent use by many processes.
 type Store interface {
 	// ExchangeSettings tells of a node, and returns what it doesn't know yet.
 	ExchangeSettings(ctx context.Context, b Beat) (Update, error)
@@ -121,14 +127,15 @@ type Store interface {
 	LeaveSettings(ctx context.Context, instance string) error
 	// SettingsMembers returns the nodes that are known, by their names.
 	SettingsMembers(ctx context.Context) ([]Member, error)
-	// RemoveMember forgets the nodes of that name, and DrainMember asks them to take no new buyers, or to take some again. Both make a
-	// change record of kind node. ErrNoMember where there is no such node. A node that was removed and lives is known again at its
-	// next beat.
+	// RemoveMember forgets the nodes of that name, and DrainMember asks them to take no new buyers,
+	// or to take some again. Both make a change record of kind node. ErrNoMember where there is no
+	// such node. A node that was removed and lives is known again at its next beat.
 	RemoveMember(ctx context.Context, node string, by Author) error
 	DrainMember(ctx context.Context, node string, drain bool, by Author) error
 	// FindSettings returns the newest version of a document, and the database's time.
 	FindSettings(ctx context.Context, name string) (Document, time.Time, error)
-	// PutSettings writes a version, with a change record of kind d.Name and the version's number as its key; ErrConflict where the
-	// newest isn't the one before it. A nil error means that it is written.
+	// PutSettings writes a version, with a change record of kind d.Name and the version's number as
+	// its key; ErrConflict where the newest isn't the one before it. A nil error means that it is
+	// written.
 	PutSettings(ctx context.Context, d Document, by Author) error
 }

@@ -20,13 +20,15 @@ type Moment struct {
 	Nodes int       // that are alive, this one included; at least 1
 }
 
-// Part applies a document. Apply validates it, builds everything, and puts it in force at one stroke; an error means that nothing
-// has changed. It is called from one goroutine at a time: with every other version, with the one in force when the number of nodes
-// has changed, and at the time that it returned as next (on the database's clock; zero: there is none).
+// Part applies a document. Apply validates it, builds everything, and puts it in force at one
+// stroke; an error means that nothing has changed. It is called from one goroutine at a time: with
+// every other version, with the one in force when the number of nodes has changed, and at the time
+// that it returned as next (on the database's clock; zero: there is none).
 type Part struct {
 	Name  string
 	Apply func(d Document, m Moment) (next time.Time, err error)
-	// Amend returns the body of a document with an amendment; ErrRecorded where it has it already. nil: it can't be amended.
+	// Amend returns the body of a document with an amendment; ErrRecorded where it has it already.
+	// nil: it can't be amended.
 	Amend func(body []byte, a Amendment) ([]byte, error)
 }
 
@@ -69,7 +71,8 @@ type order struct {
 	done      chan struct{}
 }
 
-// NewWatcher makes a watcher of parts. Nothing is in force before Start. status, which may be nil, says how the node does.
+// NewWatcher makes a watcher of parts. Nothing is in force before Start. status, which may be nil,
+// says how the node does.
 func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func() json.RawMessage, log *slog.Logger) (*Watcher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -88,8 +91,9 @@ func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func(
 // newID returns the id of a version, an amendment or a process.
 func newID() string { return rand.Text() }
 
-// Start puts in force what is there: the newest versions, or where the database is away what was in force last, or else documents
-// that nobody wrote; Known says which. It fails only when a part refuses even those.
+// Start puts in force what is there: the newest versions, or where the database is away what was in
+// force last, or else documents that nobody wrote; Known says which. It fails only when a part
+// refuses even those.
 func (w *Watcher) Start(ctx context.Context) error {
 	kept, ok := w.restore()
 	w.known.Store(ok)
@@ -117,8 +121,9 @@ func (w *Watcher) Start(ctx context.Context) error {
 	return nil
 }
 
-// Run looks for newer versions until ctx ends, then tells the others that this node has left. The database and the board are asked
-// beside the loop, so that what ends meanwhile ends in time, however long an answer takes.
+// Run looks for newer versions until ctx ends, then tells the others that this node has left. The
+// database and the board are asked beside the loop, so that what ends meanwhile ends in time,
+// however long an answer takes.
 func (w *Watcher) Run(ctx context.Context) {
 	answers, notes := newAsking(w.ask), newAsking(w.askBoard)
 	poll, due, look := time.NewTimer(w.pause()), time.NewTimer(w.untilDue()), time.NewTimer(0)
@@ -198,8 +203,8 @@ func (a *asking[T]) wait() {
 	}
 }
 
-// boardPause is until the next look at the board: as often as at the database while that is away, or while something waits to be
-// recorded.
+// boardPause is until the next look at the board: as often as at the database while that is away,
+// or while something waits to be recorded.
 func (w *Watcher) boardPause() time.Duration {
 	w.mu.Lock()
 	calm := w.away == nil && len(w.amendments) == 0
@@ -274,7 +279,8 @@ type answer struct {
 	err          error
 }
 
-// ask says what this node runs, and what it knows. What was changed without the database is recorded first.
+// ask says what this node runs, and what it knows. What was changed without the database is
+// recorded first.
 func (w *Watcher) ask(ctx context.Context) answer {
 	a := w.exchange(ctx)
 	w.mu.Lock()
@@ -308,8 +314,9 @@ func (w *Watcher) exchange(ctx context.Context) answer {
 	return a
 }
 
-// take applies what the database said, and reports whether there is something to tell it. A database that is away leaves everything as
-// it is. Its clock is taken to have been read in the middle of the call.
+// take applies what the database said, and reports whether there is something to tell it. A
+// database that is away leaves everything as it is. Its clock is taken to have been read in the
+// middle of the call.
 func (w *Watcher) take(ctx context.Context, a answer) bool {
 	if a.err != nil {
 		if ctx.Err() == nil {
@@ -336,8 +343,8 @@ func (w *Watcher) take(ctx context.Context, a answer) bool {
 	return applied
 }
 
-// apply puts other versions in force, and reports whether there was one. The database is right, also where its number is lower: then
-// it was restored.
+// apply puts other versions in force, and reports whether there was one. The database is right,
+// also where its number is lower: then it was restored.
 func (w *Watcher) apply(documents []Document) bool {
 	any := false
 	for _, d := range documents {
@@ -477,14 +484,15 @@ func (w *Watcher) State() State {
 	return s
 }
 
-// Known reports whether there are settings at all: read from the database, now or in an earlier life.
+// Known reports whether there are settings at all: read from the database, now or in an earlier
+// life.
 func (w *Watcher) Known() bool { return w.known.Load() }
 
 // Drained reports whether a person has asked this node to take no new buyers.
 func (w *Watcher) Drained() bool { return w.drained.Load() }
 
-// InForce returns a document as it is in force here, with what waits to be recorded, and those amendments, oldest first. now is the
-// database's clock.
+// InForce returns a document as it is in force here, with what waits to be recorded, and those
+// amendments, oldest first. now is the database's clock.
 func (w *Watcher) InForce(name string) (d Document, waiting []Amendment, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

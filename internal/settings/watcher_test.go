@@ -247,7 +247,8 @@ func newSite(t *testing.T, offset time.Duration) *site {
 	return s
 }
 
-// node is a node with one part; it refuses the body "bad", panics on "mad", and ends what a body "until" says 10 s behind its start.
+// node is a node with one part; it refuses the body "bad", panics on "mad", and ends what a body
+// "until" says 10 s behind its start.
 type node struct {
 	*Watcher
 	stop context.CancelFunc
@@ -363,7 +364,8 @@ func TestPublishWaitsForEveryNode(t *testing.T) {
 	})
 }
 
-// TestPublishNamesWhoLags: a node that says nothing any more, first while it passes for alive and then when it doesn't.
+// TestPublishNamesWhoLags: a node that says nothing any more, first while it passes for alive and
+// then when it doesn't.
 func TestPublishNamesWhoLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -415,7 +417,8 @@ func TestPublishConflicts(t *testing.T) {
 	})
 }
 
-// TestWhatEndsEndsByItself: on the database's clock, which is far from the node's, and also while it can't be asked.
+// TestWhatEndsEndsByItself: on the database's clock, which is far from the node's, and also while
+// it can't be asked.
 func TestWhatEndsEndsByItself(t *testing.T) {
 	for _, away := range []string{"", "refuses", "hangs"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -482,7 +485,8 @@ func TestLastKnownGoodIsInForceWithoutTheDatabase(t *testing.T) {
 	}
 }
 
-// A file of another installation is good for a start without a database only: then the database says what there is, be it nothing.
+// A file of another installation is good for a start without a database only: then the database
+// says what there is, be it nothing.
 func TestWhatAnotherInstallationKeptIsForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "settings.json")
 	synctest.Test(t, func(t *testing.T) {

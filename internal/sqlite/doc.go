@@ -1,6 +1,6 @@
 // Package sqlite keeps the truth of the embedded stack: it implements seckill.Store on one SQLite
-// file, without cgo. It keeps settings (settings.Store) and steps of orders (backoffice.EventStore),
-// too.
+// file, without cgo. It keeps settings (settings.Store) and steps of orders
+// (backoffice.EventStore), too.
 //
 //	store, err := sqlite.Open(ctx, sqlite.Config{Path: "penstock.db", Shards: 4})
 //
@@ -10,9 +10,10 @@
 // writer never waits for a reader: a snapshot of a shard, however long it takes to load, stops
 // nobody.
 //
-// What it does not: several processes on one file (the data directory's lock sees to that), and power
-// loss with Synchronous "normal", which may take back the last commits but never tears one. No row is
-// ever locked by somebody else, so promises are parked for that reason in tests only (LockStock).
+// What it does not: several processes on one file (the data directory's lock sees to that), and
+// power loss with Synchronous "normal", which may take back the last commits but never tears one.
+// No row is ever locked by somebody else, so promises are parked for that reason in tests only
+// (LockStock).
 //
 // Invariants, kept by every transaction that touches them:
 //
@@ -26,13 +27,13 @@
 //	catalog.version rises with every change of a merchant, a caller or an activity
 //
 // The four conditions of seckill.Store are in move (position), atEpoch (epoch), Fence (next_epoch,
-// incarnation) and atEpochOf (incarnation). The write lock stands for the locks on rows: nothing that
-// a transaction has read changes before its commit.
+// incarnation) and atEpochOf (incarnation). The write lock stands for the locks on rows: nothing
+// that a transaction has read changes before its commit.
 //
-// There is one writer: a connection that goes from call to call in the order in which they asked for
-// it. A transaction takes it for the whole batch, decides in memory (seckill.DecideAccept and its
-// like), and writes what they say (writeChanges) in as few statements as the batch allows. Callers
-// batch, so the writer doesn't.
+// There is one writer: a connection that goes from call to call in the order in which they asked
+// for it. A transaction takes it for the whole batch, decides in memory (seckill.DecideAccept and
+// its like), and writes what they say (writeChanges) in as few statements as the batch allows.
+// Callers batch, so the writer doesn't.
 //
 // Locks: turn (the writer), then a connection of the readers' pool. Never the other way round.
 package sqlite

@@ -19,8 +19,8 @@ const done = `NOT EXISTS (SELECT 1 FROM items AS i CROSS JOIN stock AS s ON s.it
 // dropChunk is how many orders one transaction deletes, so that other writers get their turn.
 const dropChunk = 1000
 
-// DropEnded implements seckill.CatalogStore. The activities, their items and the names of their orders
-// in the digests go at once; the orders follow in small transactions. Payments stay.
+// DropEnded implements seckill.CatalogStore. The activities, their items and the names of their
+// orders in the digests go at once; the orders follow in small transactions. Payments stay.
 func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
 	const what = "drop ended activities"
 	if err := s.sweepDropped(ctx); err != nil { // what an earlier call has left
@@ -63,8 +63,8 @@ type endedActivity struct {
 	names map[inventory.ShardID]inventory.Digest // of the sold orders
 }
 
-// readEnded reads activities that may be dropped. What is sold of them can't change any more, so adding
-// up its names, which takes long, needs no lock.
+// readEnded reads activities that may be dropped. What is sold of them can't change any more, so
+// adding up its names, which takes long, needs no lock.
 func readEnded(ctx context.Context, sn snapshot, before time.Time, limit int) ([]endedActivity, error) {
 	const query = "SELECT id FROM activities AS a WHERE " + closes + " < ? AND " + done + " ORDER BY " + closes + " LIMIT ?"
 	var out []endedActivity

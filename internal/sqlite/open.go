@@ -35,8 +35,8 @@ var (
 // applicationID stands in the file's header and tells our databases from others: "Pstk".
 const applicationID = 0x5073746b
 
-// maxLoads is how many shards are loaded at once; more wait. They have connections of their own, since
-// a snapshot keeps one for as long as it is loaded: buyers' reads must not wait for that.
+// maxLoads is how many shards are loaded at once; more wait. They have connections of their own,
+// since a snapshot keeps one for as long as it is loaded: buyers' reads must not wait for that.
 const maxLoads = 4
 
 // Open opens the database, makes it where there is none, and brings its schema up to date.

@@ -102,7 +102,8 @@ func (tx *transaction) findPayments(ctx context.Context, payments []seckill.Paym
 	return kept, nil
 }
 
-// writePayments writes the payments that a decision keeps or changes, and the notices that it refuses.
+// writePayments writes the payments that a decision keeps or changes, and the notices that it
+// refuses.
 func (tx *transaction) writePayments(ctx context.Context, c *seckill.Changes) error {
 	const query = "INSERT INTO payments (" + paymentColumns + `) VALUES {(?,?,?,?,?,?,?,?,?,?,?,?,?)}
 		ON CONFLICT (merchant, payment) DO UPDATE SET order_id = excluded.order_id, activity = excluded.activity, sku = excluded.sku,
@@ -145,7 +146,8 @@ func (s *Store) RefusePayment(ctx context.Context, r seckill.RefusedPayment) err
 	})
 }
 
-// ApplyEarly implements seckill.OrderBooks. Mostly nothing is early, and a reader can tell without the writer.
+// ApplyEarly implements seckill.OrderBooks. Mostly nothing is early, and a reader can tell without
+// the writer.
 func (s *Store) ApplyEarly(ctx context.Context, limit int) (int, error) {
 	const what = "apply early payments"
 	const ready = `WHERE state = 'early' AND EXISTS (SELECT 1 FROM orders WHERE orders.id = payments.order_id AND orders.state <> 'parked')

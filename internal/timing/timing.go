@@ -4,8 +4,8 @@
 //	took.Observe(time.Since(began))
 //	p99, known := timing.Quantile(took.Counts(), 0.99)
 //
-// Buckets grow by the logarithm: four for each doubling, from a microsecond to two minutes, so that a
-// quantile is at most a quarter too high. Counts of several processes may be added up.
+// Buckets grow by the logarithm: four for each doubling, from a microsecond to two minutes, so that
+// a quantile is at most a quarter too high. Counts of several processes may be added up.
 package timing
 
 import (
@@ -61,8 +61,8 @@ func (c *Counts) Total() (n uint64) {
 	return n
 }
 
-// Above returns how many were longer than d, as far as the buckets tell: a bucket that d is in counts as
-// not longer.
+// Above returns how many were longer than d, as far as the buckets tell: a bucket that d is in
+// counts as not longer.
 func (c *Counts) Above(d time.Duration) (n uint64) {
 	for i := Bucket(d) + 1; i < Size; i++ {
 		n += c[i]
@@ -70,8 +70,8 @@ func (c *Counts) Above(d time.Duration) (n uint64) {
 	return n
 }
 
-// Quantile returns the upper bound of the bucket that has the quantile q, from 0 to 1. It isn't known where
-// nothing was counted.
+// Quantile returns the upper bound of the bucket that has the quantile q, from 0 to 1. It isn't
+// known where nothing was counted.
 func Quantile(c *Counts, q float64) (d time.Duration, known bool) {
 	total := c.Total()
 	if total == 0 {

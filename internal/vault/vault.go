@@ -1,13 +1,14 @@
-// Package vault seals secrets that are kept at rest, so that a copy of the database alone is of no use.
+// Package vault seals secrets that are kept at rest, so that a copy of the database alone is of no
+// use.
 //
 //	v, err := vault.Parse(text)          // what the key file has
 //	sealed := v.Seal("whsec-…", "m1")    // what is kept
 //	secret, err := v.Open(sealed, "m1")
 //
-// It is envelope encryption: each secret is encrypted by a key of its own, and that one by the vault's
-// first key. The vault may have other keys, which only open: a key is changed by putting a new one first
-// and by Rewrap of everything that is sealed. Both steps are AES-256-GCM with random nonces. What is
-// sealed for one owner can't be opened for another.
+// It is envelope encryption: each secret is encrypted by a key of its own, and that one by the
+// vault's first key. The vault may have other keys, which only open: a key is changed by putting a
+// new one first and by Rewrap of everything that is sealed. Both steps are AES-256-GCM with random
+// nonces. What is sealed for one owner can't be opened for another.
 //
 // A nil Vault has no keys: it seals nothing and opens what was never sealed. Vaults are safe for
 // concurrent use.
@@ -54,8 +55,8 @@ func NewKey() string {
 	return base64.StdEncoding.EncodeToString(raw)
 }
 
-// Parse reads keys, one a line or with commas between: 32 bytes each, in base64 or hex. The first one
-// seals. Empty lines and those that begin with # say nothing. The error never has a key.
+// Parse reads keys, one a line or with commas between: 32 bytes each, in base64 or hex. The first
+// one seals. Empty lines and those that begin with # say nothing. The error never has a key.
 func Parse(text string) (*Vault, error) {
 	v := new(Vault)
 	number := 0
@@ -192,8 +193,8 @@ func (v *Vault) unwrap(text, owner string) (own []byte, data string, err error) 
 	return nil, "", fmt.Errorf("%w %s: it is not in secrets-key or secrets-key-file", ErrNoKey, parts[0])
 }
 
-// Rewrap returns text sealed with the first key. What is already so is returned as it is; what was never
-// sealed is sealed. The secret itself is not decrypted.
+// Rewrap returns text sealed with the first key. What is already so is returned as it is; what was
+// never sealed is sealed. The secret itself is not decrypted.
 func (v *Vault) Rewrap(text, owner string) (string, error) {
 	switch {
 	case v == nil || text == "" || KeyOf(text) == v.keys[0].id:

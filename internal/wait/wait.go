@@ -26,8 +26,8 @@ func For(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Backoff doubles its pauses from First to Longest. Each pause is between half of that and all of it, by
-// chance. It is used by one goroutine.
+// Backoff doubles its pauses from First to Longest. Each pause is between half of that and all of
+// it, by chance. It is used by one goroutine.
 type Backoff struct {
 	First   time.Duration // not 0
 	Longest time.Duration // at least First
@@ -42,8 +42,8 @@ func (b *Backoff) Wait(ctx context.Context) bool { return For(ctx, b.Next()) }
 func (b *Backoff) Next() time.Duration {
 	d := max(b.next, b.First)
 	b.next = min(2*d, b.Longest)
-	// The clock's nanoseconds are chance enough: no two processes read the same. In the simulator, where
-	// time is the driver's, they make a seed's history the same each time.
+	// The clock's nanoseconds are chance enough: no two processes read the same. In the simulator,
+	// where time is the driver's, they make a seed's history the same each time.
 	chance := rand.NewPCG(uint64(time.Now().UnixNano()), uint64(d)).Uint64()
 	return d/2 + time.Duration(chance%uint64(d/2+1))
 }

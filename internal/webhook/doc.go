@@ -1,5 +1,5 @@
-// Package webhook tells receivers outside of what happens in an installation: signed HTTP posts, repeated
-// until they are taken.
+// Package webhook tells receivers outside of what happens in an installation: signed HTTP posts,
+// repeated until they are taken.
 //
 //	s := webhook.New(config, owners, board, log)
 //	go s.Run(ctx)
@@ -8,18 +8,20 @@
 //
 // What it promises:
 //
-//   - A receiver gets its events in order, one at a time. An event is repeated with a growing, jittered pause
-//     until it is answered 2xx, refused for good (a 4xx other than 408, 425 and 429), or Config.GiveUp old.
-//   - Each receiver has a lane: a bounded queue and a goroutine of its own. One that hangs or refuses delays
-//     no other receiver and never the caller of Send. A full lane forgets its oldest event, and counts it.
-//   - Of the nodes that see an event, the one that owners it sends it. The others wait, and take over if it
-//     dies. While owners can't be asked for, each node sends.
+//   - A receiver gets its events in order, one at a time. An event is repeated with a growing,
+//     jittered pause until it is answered 2xx, refused for good (a 4xx other than 408, 425 and
+//     429), or Config.GiveUp old.
+//   - Each receiver has a lane: a bounded queue and a goroutine of its own. One that hangs or
+//     refuses delays no other receiver and never the caller of Send. A full lane forgets its oldest
+//     event, and counts it.
+//   - Of the nodes that see an event, the one that owners it sends it. The others wait, and take
+//     over if it dies. While owners can't be asked for, each node sends.
 //
-// What it does not promise: exactly-once. A receiver may get an event twice (a lost answer, owners that
-// can't be asked for), and knows it by its id. Events that wait are in memory: when all nodes stop, they are
-// forgotten.
+// What it does not promise: exactly-once. A receiver may get an event twice (a lost answer, owners
+// that can't be asked for), and knows it by its id. Events that wait are in memory: when all nodes
+// stop, they are forgotten.
 //
-// A post is signed like a payment notice: Penstock-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">
-// by the receiver's secret. Redirects are not followed, proxies of the environment are not used, and the
-// address that a name stands for is checked when it is dialled: see Policy.
+// A post is signed like a payment notice: Penstock-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256
+// of "t.body"> by the receiver's secret. Redirects are not followed, proxies of the environment are
+// not used, and the address that a name stands for is checked when it is dialled: see Policy.
 package webhook

@@ -16,14 +16,15 @@ import (
 	"penstock/internal/wait"
 )
 
-// Feed hands the events of a hub to a sender. Every node has a hub of its own, with ids of its own; a feed gives each event the id
-// under which all nodes know it:
+// Feed hands the events of a hub to a sender. Every node has a hub of its own, with ids of its own;
+// a feed gives each event the id under which all nodes know it:
 //
 //   - a change by its number;
-//   - anything else by what it is about and the state that this is in now. The first node that sees a state proposes an id, and the
-//     others take that. The next state forgets it.
+//   - anything else by what it is about and the state that this is in now. The first node that sees
+//     a state proposes an id, and the others take that. The next state forgets it.
 //
-// While owners can't be asked for, an id is made of the event and the minute: the same on most nodes.
+// While owners can't be asked for, an id is made of the event and the minute: the same on most
+// nodes.
 type Feed struct {
 	Hub    *live.Hub
 	Sender *Sender
@@ -40,7 +41,8 @@ const (
 // topicState is the state that something is in, and the id of the event that said so.
 type topicState struct{ state, id string }
 
-// Run feeds until ctx ends. A hub that ends, or that cuts this reader off, is subscribed to again from where it was.
+// Run feeds until ctx ends. A hub that ends, or that cuts this reader off, is subscribed to again
+// from where it was.
 func (f *Feed) Run(ctx context.Context) {
 	topics := make(map[string]topicState)
 	after := ""

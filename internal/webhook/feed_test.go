@@ -72,7 +72,8 @@ func TestFeed_OneIDForAllNodes(t *testing.T) {
 	}
 }
 
-// While owners can't be asked for, each node sends, under one id as far as clocks agree on the minute.
+// While owners can't be asked for, each node sends, under one id as far as clocks agree on the
+// minute.
 func TestFeed_WithoutClaims(t *testing.T) {
 	m, r := newMemory(), newReceiver(t, takes)
 	m.setAway(true)

@@ -30,8 +30,8 @@ type Document struct {
 // MaxHooks is how many hooks there may be.
 const MaxHooks = 32
 
-// ParseDocument reads a document; an empty text is one without hooks. It refuses members that it doesn't know: they may mean
-// something.
+// ParseDocument reads a document; an empty text is one without hooks. It refuses members that it
+// doesn't know: they may mean something.
 func ParseDocument(text []byte) (d Document, err error) {
 	if len(text) == 0 {
 		return d, nil
@@ -89,7 +89,8 @@ const (
 // Kinds returns the kinds of events that a hook may ask for.
 func Kinds() []string { return []string{Alarm, Breaker, Change, Level, Node, Rebuild} }
 
-// Event is something that happened. Every node that sees it gives it the same ID, which has visible ASCII characters only.
+// Event is something that happened. Every node that sees it gives it the same ID, which has visible
+// ASCII characters only.
 type Event struct {
 	ID   string
 	Kind string
@@ -127,8 +128,8 @@ type FailedAttempt struct {
 	Error string    `json:"error"`
 }
 
-// Merge returns what states of several nodes say together. All nodes queue the same events, so what waits and what was given up is
-// the most of one node, and what was sent is the sum.
+// Merge returns what states of several nodes say together. All nodes queue the same events, so what
+// waits and what was given up is the most of one node, and what was sent is the sum.
 func Merge(states ...State) (out State) {
 	for i := range states {
 		s := &states[i]

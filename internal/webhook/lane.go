@@ -37,8 +37,9 @@ func (l *lane) change(h Hook) {
 	}
 }
 
-// put queues an event that the hook wants. It returns the id of the event that was forgotten for it, "" where there was room. The
-// event under way may be the one that is forgotten; it is sent all the same, and its end is then no event's.
+// put queues an event that the hook wants. It returns the id of the event that was forgotten for
+// it, "" where there was room. The event under way may be the one that is forgotten; it is sent all
+// the same, and its end is then no event's.
 func (l *lane) put(e Event, now time.Time, most int) (forgot string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +66,8 @@ func (l *lane) head() (*Event, Hook, time.Time) {
 	return l.queue[0].event, l.hook, l.queue[0].since
 }
 
-// drop takes an event out of the queue, if it is still there; givenUp says that the receiver never got it.
+// drop takes an event out of the queue, if it is still there; givenUp says that the receiver never
+// got it.
 func (l *lane) drop(e *Event, givenUp bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

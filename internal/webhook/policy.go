@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-// Policy says which receivers may be reached, so that a hook is no way into the network around an installation.
+// Policy says which receivers may be reached, so that a hook is no way into the network around an
+// installation.
 //
 //   - Addresses of this machine (loopback) may be reached, by http too.
 //   - Public addresses may be reached, by https.
-//   - Other addresses (private, shared, link-local, and all else that is not public) may be reached only in Networks; there by
-//     http, too.
+//   - Other addresses (private, shared, link-local, and all else that is not public) may be reached
+//     only in Networks; there by http, too.
 //
-// It is asked twice: with the URL, when a hook is put, and with the address that is dialled, each time. So a name that comes to
-// stand for another address is no way around it.
+// It is asked twice: with the URL, when a hook is put, and with the address that is dialled, each
+// time. So a name that comes to stand for another address is no way around it.
 type Policy struct {
 	Networks []netip.Prefix
 }

@@ -40,7 +40,8 @@ type laterError struct {
 // Error implements error.
 func (e *laterError) Error() string { return "answered " + e.status }
 
-// poster posts. Each post has a connection of its own: events are rare, and what a receiver does with one is no matter of the next.
+// poster posts. Each post has a connection of its own: events are rare, and what a receiver does
+// with one is no matter of the next.
 type poster struct {
 	client *http.Client
 	agent  string

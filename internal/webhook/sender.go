@@ -44,9 +44,11 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Owners gives each event to one node; *inventory.Stock has them in Redis. Methods are safe for concurrent use.
+// Owners gives each event to one node; *inventory.Stock has them in Redis. Methods are safe for
+// concurrent use.
 type Owners interface {
-	// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner there is.
+	// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the
+	// owner there is.
 	Own(ctx context.Context, name, owner string, d time.Duration) (string, error)
 	// Assign gives a name to owner, whoever has it.
 	Assign(ctx context.Context, name, owner string, d time.Duration) error
@@ -92,7 +94,8 @@ func New(cfg Config, owners Owners, board Board, log *slog.Logger) (*Sender, err
 	}, nil
 }
 
-// Apply puts a document in force. What waits for a receiver that stays is kept, and goes to its new URL at once.
+// Apply puts a document in force. What waits for a receiver that stays is kept, and goes to its new
+// URL at once.
 func (s *Sender) Apply(d Document) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +208,8 @@ func (s *Sender) deliver(ctx context.Context, l *lane) {
 	}
 }
 
-// attempt sends an event once, if it is this node's to send, and returns the pause before the next attempt: 0 where the event is done.
+// attempt sends an event once, if it is this node's to send, and returns the pause before the next
+// attempt: 0 where the event is done.
 func (s *Sender) attempt(ctx context.Context, l *lane, h *Hook, e *Event, backoff *wait.Backoff) time.Duration {
 	claim := "webhook:" + h.Name + ":" + e.ID
 	const margin = 5 * time.Second // for the calls around the post
@@ -248,7 +252,8 @@ func (s *Sender) attempt(ctx context.Context, l *lane, h *Hook, e *Event, backof
 	return 0
 }
 
-// claim returns the node that is to send an event: this one, where there is no other or owners can't be asked for.
+// claim returns the node that is to send an event: this one, where there is no other or owners
+// can't be asked for.
 func (s *Sender) claim(ctx context.Context, name string, d time.Duration) string {
 	if s.owners == nil {
 		return s.cfg.Node
@@ -314,8 +319,8 @@ func (s *Sender) takeOff(ctx context.Context) {
 	}
 }
 
-// States returns the states that each node has told, by node and hook, this one's as they are now. With an error there are at least
-// this node's.
+// States returns the states that each node has told, by node and hook, this one's as they are now.
+// With an error there are at least this node's.
 func (s *Sender) States(ctx context.Context) (map[string]map[string]State, error) {
 	out := map[string]map[string]State{s.cfg.Node: s.Own()}
 	notes, err := s.board.Notes(ctx, boardStates)

@@ -258,7 +258,8 @@ func checkSigned(t *testing.T, g *got) {
 	}
 }
 
-// A receiver that hangs, one that refuses connections and one that answers 500 delay nobody: the good one has everything, in order.
+// A receiver that hangs, one that refuses connections and one that answers 500 delay nobody: the
+// good one has everything, in order.
 func TestSender_BadReceiversDelayNoOther(t *testing.T) {
 	end := make(chan struct{})
 	hangs := newReceiver(t, func(_ int64, _ http.ResponseWriter, r *http.Request) {
@@ -376,7 +377,8 @@ func TestSender_GivesUpWhatIsTooOld(t *testing.T) {
 	eventually(t, "it is given up", func() bool { return s.Own()["one"].GivenUp == 1 && s.Own()["one"].Waiting == 0 })
 }
 
-// What waits for a receiver that has moved goes to its new URL at once, and what waits for one that was deleted is forgotten.
+// What waits for a receiver that has moved goes to its new URL at once, and what waits for one that
+// was deleted is forgotten.
 func TestSender_FollowsChanges(t *testing.T) {
 	broken := newReceiver(t, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	good := newReceiver(t, takes)
@@ -419,7 +421,8 @@ func TestSender_OneOfManySendsEach(t *testing.T) {
 	})
 }
 
-// A node that dies while it sends leaves the event to the others. One id says that it is the same event.
+// A node that dies while it sends leaves the event to the others. One id says that it is the same
+// event.
 func TestSender_AnotherNodeTakesOver(t *testing.T) {
 	m, hang := newMemory(), make(chan struct{})
 	r := newReceiver(t, func(n int64, _ http.ResponseWriter, q *http.Request) {

@@ -12,21 +12,26 @@ import (
 	"penstock/seckill"
 )
 
-// EventStore keeps every step of every order for other systems, written in the transaction of the step itself: none is made up and
-// none forgotten. internal/sqlite and internal/postgres implement it.
+// EventStore keeps every step of every order for other systems, written in the transaction of the
+// step itself: none is made up and none forgotten. internal/sqlite and internal/postgres implement
+// it.
 type EventStore interface {
-	// RelayEvents hands about limit of the oldest steps to deliver, each with its order as it was after it, and deletes them when deliver
-	// returns nil. Those of one order come in their order. It returns how many were delivered: 0 when there are none, and while
-	// another process is at it. Steps may be handed out more than once. Steps of orders that are gone are deleted without a word.
+	// RelayEvents hands about limit of the oldest steps to deliver, each with its order as it was
+	// after it, and deletes them when deliver returns nil. Those of one order come in their order.
+	// It returns how many were delivered: 0 when there are none, and while another process is at
+	// it. Steps may be handed out more than once. Steps of orders that are gone are deleted without
+	// a word.
 	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
-	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when there is none.
+	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when
+	// there is none.
 	EventsWaiting(ctx context.Context) (time.Duration, error)
 }
 
 // announceTimeout bounds one announcement: a relay holds its place in the store for as long.
 const announceTimeout = 10 * time.Second
 
-// announceBatch is the most steps of one announcement: 2,000 are some 700 KB, read, sent and deleted in tens of milliseconds.
+// announceBatch is the most steps of one announcement: 2,000 are some 700 KB, read, sent and
+// deleted in tens of milliseconds.
 const announceBatch = 2_000
 
 // AnnounceCounts counts what was announced.
@@ -35,9 +40,9 @@ type AnnounceCounts struct {
 	Failed    atomic.Int64 // announcements that failed, and were or will be repeated
 }
 
-// EventRelay announces the steps of orders. It works beside the sale: whatever happens to it, steps wait in the store and
-// nobody else waits for them. One EventRelay runs in one goroutine; any number of processes may run one, and one of them
-// works at a time.
+// EventRelay announces the steps of orders. It works beside the sale: whatever happens to it, steps
+// wait in the store and nobody else waits for them. One EventRelay runs in one goroutine; any
+// number of processes may run one, and one of them works at a time.
 type EventRelay struct {
 	// Fixed after NewEventRelay.
 	cfg       seckill.Config
@@ -69,8 +74,8 @@ func (r *EventRelay) Run(ctx context.Context) {
 			}
 			pause.Wait(ctx)
 		case n < announceBatch:
-			// Nobody waits for an event, and one announcement of many costs the brokers and the store a
-			// fraction of many announcements.
+			// Nobody waits for an event, and one announcement of many costs the brokers and the
+			// store a fraction of many announcements.
 			pause.Reset()
 			wait.For(ctx, r.cfg.Tick)
 		default:
@@ -97,10 +102,10 @@ func (r *EventRelay) Step(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// Herald announces items that go from none available to some, and back. It keeps only what is true now:
-// of crossings that it could not announce in time, the last one goes out. Any number of processes may run
-// one, and each announces what it sees; a status carries epoch and seq of the shard, by which a consumer
-// tells an older one. Crossed is safe for concurrent use.
+// Herald announces items that go from none available to some, and back. It keeps only what is true
+// now: of crossings that it could not announce in time, the last one goes out. Any number of
+// processes may run one, and each announces what it sees; a status carries epoch and seq of the
+// shard, by which a consumer tells an older one. Crossed is safe for concurrent use.
 type Herald struct {
 	// Fixed after NewHerald.
 	cfg       seckill.Config
@@ -123,11 +128,12 @@ type crossing struct {
 	at  time.Time
 }
 
-// maxCrossed is how many items may wait to be announced; crossings beyond it are counted as failed (L8).
+// maxCrossed is how many items may wait to be announced; crossings beyond it are counted as failed
+// (L8).
 const maxCrossed = 100_000
 
-// NewHerald makes a herald of the catalog's items. inStock says, from memory, whether an item has a unit on
-// any of its shards.
+// NewHerald makes a herald of the catalog's items. inStock says, from memory, whether an item has a
+// unit on any of its shards.
 func NewHerald(cfg seckill.Config, catalog func() *seckill.Catalog, inStock func(seckill.Offer) bool,
 	announcer seckill.Announcer, log *slog.Logger) *Herald {
 	return &Herald{

@@ -11,14 +11,14 @@ import (
 	"penstock/seckill"
 )
 
-// Auditor compares the owned shards with the books. A failover forgets what was acknowledged. Mostly the
-// shard's seq or the server's run id shows it; where others have driven the seq past it since, nothing is
-// left that shows it but the books.
+// Auditor compares the owned shards with the books. A failover forgets what was acknowledged.
+// Mostly the shard's seq or the server's run id shows it; where others have driven the seq past it
+// since, nothing is left that shows it but the books.
 //
-// It compares which holds are ordered and sold, by digests over their names, since counts agree when a
-// failover has swapped two holds. And it compares the units of items, a page of them at each look, so
-// that its cost does not grow with the number of items. What differs in two looks in the same way, while
-// nothing is on its way, makes the shard suspect.
+// It compares which holds are ordered and sold, by digests over their names, since counts agree
+// when a failover has swapped two holds. And it compares the units of items, a page of them at each
+// look, so that its cost does not grow with the number of items. What differs in two looks in the
+// same way, while nothing is on its way, makes the shard suspect.
 type Auditor struct {
 	// Fixed after NewAuditor.
 	cfg   seckill.Config
@@ -53,8 +53,8 @@ type imbalance struct {
 	units, held, sold int64
 }
 
-// auditEvery is the time between two looks at a shard. A leak gets a minute to show itself and be healed
-// (L3): two looks and a rebuild fit into that.
+// auditEvery is the time between two looks at a shard. A leak gets a minute to show itself and be
+// healed (L3): two looks and a rebuild fit into that.
 const auditEvery = 10 * time.Second
 
 // NewAuditor makes an auditor of the shards that owner says.
@@ -100,8 +100,9 @@ func (a *Auditor) shard(ctx context.Context, shard inventory.ShardID, at *look) 
 	return a.items(ctx, shard, at)
 }
 
-// digests compares which holds are ordered and sold. They are comparable while nothing is on its way: no
-// outbox row, no fresh hold, and no change of the books between two readings around that of the shard.
+// digests compares which holds are ordered and sold. They are comparable while nothing is on its
+// way: no outbox row, no fresh hold, and no change of the books between two readings around that of
+// the shard.
 func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look) error {
 	sums, err := a.store.ShardSums(ctx, shard)
 	if err != nil {
@@ -136,7 +137,8 @@ func (a *Auditor) suspect(ctx context.Context, ref inventory.Ref) error {
 	return nil
 }
 
-// items compares the numbers of a page of items. A page with a difference is looked at twice in a row.
+// items compares the numbers of a page of items. A page with a difference is looked at twice in a
+// row.
 func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) error {
 	books, err := a.store.ShardBooks(ctx, shard, at.after, a.cfg.BatchCap)
 	if err != nil {
@@ -179,7 +181,8 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 }
 
 // compare compares an item's book with the shard. While a stock change is on its way nobody can say
-// whether the shard has it already; held and sold are comparable while nothing at all is on its way.
+// whether the shard has it already; held and sold are comparable while nothing at all is on its
+// way.
 func compare(b *seckill.Book, levels *inventory.Numbers, item *inventory.ItemNumbers) imbalance {
 	var d imbalance
 	if !b.Published || levels.Closed || levels.Epoch != b.Epoch || b.PendingStock != 0 {

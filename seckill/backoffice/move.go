@@ -14,14 +14,15 @@ import (
 	"penstock/seckill"
 )
 
-// Mover moves units between the shards of spread items, where a buyer was told busy: the buyer's shard has
-// none left, and another one has some. Half of the fullest one's go to the shards that are wanted. The
-// owner of the item's first shard does it. Units move as a withdrawal and a restock do: a hold by the shop,
-// one transaction that changes both totals, and a settlement there and a restock here through the outbox.
-// So a unit is never in two places, and a crash after any step leaves a hold that the sweeper decides.
+// Mover moves units between the shards of spread items, where a buyer was told busy: the buyer's
+// shard has none left, and another one has some. Half of the fullest one's go to the shards that
+// are wanted. The owner of the item's first shard does it. Units move as a withdrawal and a restock
+// do: a hold by the shop, one transaction that changes both totals, and a settlement there and a
+// restock here through the outbox. So a unit is never in two places, and a crash after any step
+// leaves a hold that the sweeper decides.
 //
-// Nothing moves that nobody asked for: the last unit would go round and round, and each move leaves a
-// marker. Wanted is safe for concurrent use.
+// Nothing moves that nobody asked for: the last unit would go round and round, and each move leaves
+// a marker. Wanted is safe for concurrent use.
 type Mover struct {
 	// Fixed after NewMover.
 	cfg    seckill.Config
@@ -39,11 +40,12 @@ type Mover struct {
 	moved atomic.Int64
 }
 
-// moveEvery is the pause between two looks at what is wanted: a buyer whose shard is empty is told busy
-// for about as long.
+// moveEvery is the pause between two looks at what is wanted: a buyer whose shard is empty is told
+// busy for about as long.
 const moveEvery = 100 * time.Millisecond
 
-// maxWanted is how many items may be wanted at a time; what comes beyond it is asked for again (L8).
+// maxWanted is how many items may be wanted at a time; what comes beyond it is asked for again
+// (L8).
 const maxWanted = 10_000
 
 // NewMover makes a mover.
@@ -58,7 +60,8 @@ func NewMover(cfg seckill.Config, stock seckill.Stock, store seckill.StockStore,
 // Moved returns how many units were moved.
 func (m *Mover) Moved() int64 { return m.moved.Load() }
 
-// Wanted says that a buyer of an item was told busy, since the shard has no unit. It does not block.
+// Wanted says that a buyer of an item was told busy, since the shard has no unit. It does not
+// block.
 func (m *Mover) Wanted(shard inventory.ShardID, item inventory.ItemID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,10 +7,10 @@ import (
 	"penstock/inventory"
 )
 
-// Ownership says on which shards this process works: those whose preferred partitions the consumer group
-// has given to it. While the group can't be asked it stays with what it had, and after orphaned it takes
-// all shards: the servers behind them may be well, and two that do the same do no harm. It is safe for
-// concurrent use.
+// Ownership says on which shards this process works: those whose preferred partitions the consumer
+// group has given to it. While the group can't be asked it stays with what it had, and after
+// orphaned it takes all shards: the servers behind them may be well, and two that do the same do no
+// harm. It is safe for concurrent use.
 type Ownership struct {
 	// Fixed after NewOwnership.
 	shards int

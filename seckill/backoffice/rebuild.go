@@ -15,22 +15,24 @@ import (
 	"penstock/seckill"
 )
 
-// Rebuilder writes shards anew from the store, under their next epochs: those that Redis forgot, that
-// somebody saw lose writes, that a crashed rebuild left closed, or that are ahead of restored books. All
-// shards that need it go together:
+// Rebuilder writes shards anew from the store, under their next epochs: those that Redis forgot,
+// that somebody saw lose writes, that a crashed rebuild left closed, or that are ahead of restored
+// books. All shards that need it go together:
 //
 //  1. close: each shard's next epoch, given out by the store, goes into the shard, closed, and the
 //     replicas have it,
 //  2. the wait-out passes, from the last close on: every 202 of the epochs before has been given,
 //  3. a barrier: every promise has its row,
-//  4. fence: the new epoch becomes the shard's, where it is the last one given out and the database is
-//     still the incarnation of before the barrier; then the snapshot, in a transaction of its own,
-//  5. load, and open where the shard still shows this rebuild's own close, with all that was loaded.
+//  4. fence: the new epoch becomes the shard's, where it is the last one given out and the database
+//     is still the incarnation of before the barrier; then the snapshot, in a transaction of its
+//     own,
+//  5. load, and open where the shard still shows this rebuild's own close, with all that was
+//     loaded.
 //
-// One wait and one barrier serve all of them. From step 4 on each shard goes its own way: the one with
-// the most wanted item first and alone, so that it sells soon, and then several at a time. Each step may
-// crash: the shard stays closed, nobody is promised anything, and its owner begins again under a higher
-// epoch. Two rebuilders of one shard do no harm: the later epoch wins.
+// One wait and one barrier serve all of them. From step 4 on each shard goes its own way: the one
+// with the most wanted item first and alone, so that it sells soon, and then several at a time.
+// Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
+// again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
 	cfg     seckill.Config
@@ -55,8 +57,8 @@ type Rebuilder struct {
 	others map[inventory.ShardID]closed // guarded by mu: shards that somebody else has closed
 }
 
-// Hot is what buyers want most of a shard: the items, the first one first, and how many orders that one
-// had. The zero value is nothing.
+// Hot is what buyers want most of a shard: the items, the first one first, and how many orders that
+// one had. The zero value is nothing.
 type Hot struct {
 	Items  []inventory.ItemID
 	Orders int
@@ -68,7 +70,8 @@ type closed struct {
 	since time.Time
 }
 
-// abandoned is how long a shard may stay closed under one epoch until its rebuilder is taken for dead.
+// abandoned is how long a shard may stay closed under one epoch until its rebuilder is taken for
+// dead.
 const abandoned = 5 * time.Second
 
 // rebuildParallel is how many shards are read and loaded at a time.
@@ -80,8 +83,8 @@ const aloneFor = 3 * time.Second
 // loadParallel is how many calls load one shard at a time.
 const loadParallel = 4
 
-// NewRebuilder makes a rebuilder for the shards that owner says. opened is called after each shard that
-// it opened.
+// NewRebuilder makes a rebuilder for the shards that owner says. opened is called after each shard
+// that it opened.
 func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
 	hot func(inventory.ShardID) Hot, opened func(context.Context), log *slog.Logger) *Rebuilder {
 	return &Rebuilder{
@@ -92,9 +95,9 @@ func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, 
 	}
 }
 
-// Alone tells, before the first call, that no other process serves buyers, and that those which did are
-// dead: nobody can be given a 202 of a shard that this process has not opened yet, so its first rebuild
-// here need not wait one out.
+// Alone tells, before the first call, that no other process serves buyers, and that those which did
+// are dead: nobody can be given a 202 of a shard that this process has not opened yet, so its first
+// rebuild here need not wait one out.
 func (r *Rebuilder) Alone() { r.alone = true }
 
 // Rebuilt returns how many rebuilds opened a shard.
@@ -121,8 +124,8 @@ func (r *Rebuilder) Run(ctx context.Context) {
 	r.work.Wait()
 }
 
-// Step looks at every owned shard once and begins a rebuild, in the background, of those that need it.
-// Wait waits for it.
+// Step looks at every owned shard once and begins a rebuild, in the background, of those that need
+// it. Wait waits for it.
 func (r *Rebuilder) Step(ctx context.Context) error {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
@@ -173,7 +176,8 @@ func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
 	return r.busy[shard]
 }
 
-// needs reports whether a shard, which was read after its row, has to be rebuilt by this process now.
+// needs reports whether a shard, which was read after its row, has to be rebuilt by this process
+// now.
 func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Numbers) (bool, error) {
 	switch {
 	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
@@ -198,8 +202,8 @@ func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) 
 	return r.alone || time.Since(seen.since) >= abandoned
 }
 
-// isRestored reports whether an open shard is of a later epoch than the books, read after the shard, or of
-// one whose snapshot they don't know: a database was restored.
+// isRestored reports whether an open shard is of a later epoch than the books, read after the
+// shard, or of one whose snapshot they don't know: a database was restored.
 func (r *Rebuilder) isRestored(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
@@ -296,8 +300,8 @@ func (r *Rebuilder) done(shards []inventory.ShardID) {
 	}
 }
 
-// neverOpened reports whether no shard was ever opened and no record ever read: then there is no promise
-// to wait for. An error is no: waiting does no harm.
+// neverOpened reports whether no shard was ever opened and no record ever read: then there is no
+// promise to wait for. An error is no: waiting does no harm.
 func (r *Rebuilder) neverOpened(ctx context.Context) bool {
 	rows, err := r.store.Shards(ctx)
 	if err != nil || slices.ContainsFunc(rows, func(row seckill.ShardRow) bool { return row.Ref.Epoch != 0 || row.NextEpoch != 0 }) {

@@ -12,9 +12,9 @@ import (
 	"penstock/seckill"
 )
 
-// Relay tells the stock what the store has decided: it settles the holds of ended orders and applies
-// restocks, then deletes the outbox rows. Each step can be repeated: settling twice does nothing, a
-// restock is applied once per epoch by its id.
+// Relay tells the stock what the store has decided: it settles the holds of ended orders and
+// applies restocks, then deletes the outbox rows. Each step can be repeated: settling twice does
+// nothing, a restock is applied once per epoch by its id.
 type Relay struct {
 	// Fixed after NewRelay.
 	cfg   seckill.Config
@@ -46,8 +46,8 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
-// relayPause is how long an empty outbox is left alone: it is what a cancelled unit waits before it is
-// sold again.
+// relayPause is how long an empty outbox is left alone: it is what a cancelled unit waits before it
+// is sold again.
 const relayPause = 25 * time.Millisecond
 
 // Run works until ctx ends.
@@ -70,8 +70,8 @@ func (r *Relay) Run(ctx context.Context) {
 	}
 }
 
-// Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard that
-// takes nothing now keeps no other waiting.
+// Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard
+// that takes nothing now keeps no other waiting.
 func (r *Relay) Step(ctx context.Context) error {
 	shards := r.awake(time.Now())
 	for after := int64(0); len(shards) > 0; {
@@ -109,8 +109,8 @@ func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
 	return arrived
 }
 
-// tell sends the rows of one shard: its restocks, then its settlements. A withdrawal's settlement comes
-// after the restock that it may lean on.
+// tell sends the rows of one shard: its restocks, then its settlements. A withdrawal's settlement
+// comes after the restock that it may lean on.
 func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outgoing, of []int) (arrived []int) {
 	var restocks []inventory.Restock
 	var ends []inventory.Settlement
@@ -139,8 +139,8 @@ func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outg
 	return arrived
 }
 
-// sent counts and reports a delivery. A shard that refuses is left alone for a while: one that is closed
-// or of another epoch is being rebuilt, and its rows wait for it.
+// sent counts and reports a delivery. A shard that refuses is left alone for a while: one that is
+// closed or of another epoch is being rebuilt, and its rows wait for it.
 func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
 	if err == nil {
 		r.delivered.Add(int64(rows))

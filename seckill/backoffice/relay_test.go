@@ -46,7 +46,8 @@ func (o *outbox) Settle(_ context.Context, ref inventory.Ref, _ []inventory.Sett
 	return nil
 }
 
-// A row that can't be delivered is not taken again at every look, and keeps no other shard's waiting.
+// A row that can't be delivered is not taken again at every look, and keeps no other shard's
+// waiting.
 func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{asked: make(map[inventory.ShardID]int), done: make(map[inventory.ShardID]bool)}

@@ -13,19 +13,21 @@ import (
 	"penstock/seckill"
 )
 
-// Sweeper decides the holds that nobody finished: their buyer never came back, their page was lost, or
-// their confirmation was. No clock of one machine is compared with another's: it notes a shard's seq, lets
-// its own monotonic clock run for the sweep age, and takes what is still fresh at or below the note.
+// Sweeper decides the holds that nobody finished: their buyer never came back, their page was lost,
+// or their confirmation was. No clock of one machine is compared with another's: it notes a shard's
+// seq, lets its own monotonic clock run for the sweep age, and takes what is still fresh at or
+// below the note.
 //
-//  1. Holds whose order has a row are told what the row says: confirmed, or settled. States are compared;
-//     no message is expected.
-//  2. The others are doomed, if nobody touched them since, and the replicas have that: from now on a
-//     repeat of their key puts no page, and a failover does not forget it.
-//  3. The wait-out passes, so that nobody can be given a 202 for a touch of before the doom, and then a
-//     barrier, so that every page of before has its row. One wait and one barrier serve all shards.
-//  4. A tombstone is written under the order's id, in a transaction that compares the shard's epoch and
-//     the database's incarnation with those of before the doom. Where there is a row by then, the order
-//     exists. The relay settles the hold of a tombstone.
+//  1. Holds whose order has a row are told what the row says: confirmed, or settled. States are
+//     compared; no message is expected.
+//  2. The others are doomed, if nobody touched them since, and the replicas have that: from now on
+//     a repeat of their key puts no page, and a failover does not forget it.
+//  3. The wait-out passes, so that nobody can be given a 202 for a touch of before the doom, and
+//     then a barrier, so that every page of before has its row. One wait and one barrier serve all
+//     shards.
+//  4. A tombstone is written under the order's id, in a transaction that compares the shard's epoch
+//     and the database's incarnation with those of before the doom. Where there is a row by then,
+//     the order exists. The relay settles the hold of a tombstone.
 //
 // A crash after any step leaves the hold fresh or doomed, and the next sweep begins it again.
 type Sweeper struct {
@@ -100,8 +102,8 @@ func (s *Sweeper) RunBury(ctx context.Context) {
 	}
 }
 
-// Step notes the shards that have no note and sweeps those whose note is due. What fails is logged and
-// comes again; it keeps no other shard waiting.
+// Step notes the shards that have no note and sweeps those whose note is due. What fails is logged
+// and comes again; it keeps no other shard waiting.
 func (s *Sweeper) Step(ctx context.Context) {
 	shards := s.owner.Shards()
 	mine := make(map[inventory.ShardID]bool, len(shards))
@@ -161,7 +163,8 @@ func (s *Sweeper) waits(shard inventory.ShardID) bool {
 	return false
 }
 
-// maxDoomed is the most holds of a shard that wait for their burial; the others are for the next sweep.
+// maxDoomed is the most holds of a shard that wait for their burial; the others are for the next
+// sweep.
 const maxDoomed = 100_000
 
 // sweep goes through the shard's old holds once.
@@ -256,8 +259,8 @@ func (s *Sweeper) doom(ctx context.Context, ref inventory.Ref, n note, orphans [
 	return doomed, nil
 }
 
-// Bury decides all that is doomed: one wait-out and one barrier, then each shard's holds. One shard's
-// failure keeps no other from being decided; its holds come again with its next sweep.
+// Bury decides all that is doomed: one wait-out and one barrier, then each shard's holds. One
+// shard's failure keeps no other from being decided; its holds come again with its next sweep.
 func (s *Sweeper) Bury(ctx context.Context) error {
 	s.mu.Lock()
 	dooms := len(s.pending)
@@ -281,7 +284,8 @@ func (s *Sweeper) Bury(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// waitOut returns when no 202 can be given for what was doomed before, and what was promised has its row.
+// waitOut returns when no 202 can be given for what was doomed before, and what was promised has
+// its row.
 func (s *Sweeper) waitOut(ctx context.Context) error {
 	if !wait.For(ctx, s.cfg.WaitOut()) {
 		return ctx.Err()
@@ -292,9 +296,9 @@ func (s *Sweeper) waitOut(ctx context.Context) error {
 	return nil
 }
 
-// bury decides doomed holds in the store. The relay settles those that get a tombstone; a withdrawal's
-// hold is settled here as well, since no row tells a later sweep of a tombstone whose settlement a Redis
-// has lost again.
+// bury decides doomed holds in the store. The relay settles those that get a tombstone; a
+// withdrawal's hold is settled here as well, since no row tells a later sweep of a tombstone whose
+// settlement a Redis has lost again.
 func (s *Sweeper) bury(ctx context.Context, d *doom) error {
 	for holds := d.holds; len(holds) > 0; {
 		n := min(len(holds), s.cfg.BatchCap)

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// trouble says once that something fails, and once that it doesn't any more, however often it is tried in
-// between. It is used by one goroutine. Its texts are said as they are, so that they can be searched for.
+// trouble says once that something fails, and once that it doesn't any more, however often it is
+// tried in between. It is used by one goroutine. Its texts are said as they are, so that they can
+// be searched for.
 type trouble struct {
 	log     *slog.Logger
 	failing string // said when it fails first

@@ -11,9 +11,9 @@ import (
 	"penstock/seckill"
 )
 
-// Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities closed it
-// drops their items and holds from the shards, and then deletes them from the store, with their orders. Both
-// go together, since the audit compares them.
+// Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities
+// closed it drops their items and holds from the shards, and then deletes them from the store, with
+// their orders. Both go together, since the audit compares them.
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
@@ -32,8 +32,8 @@ const upkeepEvery = 10 * time.Minute
 // dropBatch is how many activities one transaction deletes.
 const dropBatch = 16
 
-// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, and not before their keys
-// may be forgotten; 0 is never.
+// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, and not before
+// their keys may be forgotten; 0 is never.
 func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
 	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
 	return &Upkeep{
@@ -53,8 +53,8 @@ func (u *Upkeep) Run(ctx context.Context) {
 	}
 }
 
-// Step forgets what is over now. What this process can't forget, since the shard is another one's, waits
-// for its owner: activities are deleted when no shard knows their items any more.
+// Step forgets what is over now. What this process can't forget, since the shard is another one's,
+// waits for its owner: activities are deleted when no shard knows their items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
 	if u.dropAfter == 0 {
 		return nil
@@ -92,8 +92,8 @@ func (u *Upkeep) drop(ctx context.Context, now time.Time) error {
 	}
 }
 
-// forget drops the items of a sale from the shards that this process owns, and reports whether any shard
-// still knows one.
+// forget drops the items of a sale from the shards that this process owns, and reports whether any
+// shard still knows one.
 func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, err error) {
 	mine := make(map[inventory.ShardID]bool)
 	for _, shard := range u.owner.Shards() {
@@ -121,9 +121,9 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 	return known, nil
 }
 
-// forgetOn drops those of the items that a shard knows, where the shard is this process's: their holds
-// first, the items last, so that what a crash leaves is found again. It reports whether the shard still
-// knows one.
+// forgetOn drops those of the items that a shard knows, where the shard is this process's: their
+// holds first, the items last, so that what a crash leaves is found again. It reports whether the
+// shard still knows one.
 func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []inventory.ItemID, mine bool) (known bool, err error) {
 	levels, items, err := u.stock.ItemNumbers(ctx, shard, ids)
 	if err != nil {

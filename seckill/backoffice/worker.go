@@ -16,15 +16,15 @@ import (
 	"penstock/seckill"
 )
 
-// Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows, outbox
-// rows, and the position. So what is read twice is written once, and nothing that was not written counts
-// as read. A worker that lived through a restored database, or whose partition went to another one, gets
-// ErrMoved and reads again from the position in the store.
+// Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows,
+// outbox rows, and the position. So what is read twice is written once, and nothing that was not
+// written counts as read. A worker that lived through a restored database, or whose partition went
+// to another one, gets ErrMoved and reads again from the position in the store.
 //
-// Nothing is given up. An error of the store is waited out, whatever it is: only the decision itself
-// parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks its item's
-// promises, and no others. A partition that alone can't be committed is set aside, and the others go on
-// (see acceptApart).
+// Nothing is given up. An error of the store is waited out, whatever it is: only the decision
+// itself parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks
+// its item's promises, and no others. A partition that alone can't be committed is set aside, and
+// the others go on (see acceptApart).
 type Worker struct {
 	// Fixed after NewWorker.
 	queue seckill.Consumer
@@ -43,8 +43,8 @@ type Worker struct {
 	took   timing.Histogram
 }
 
-// WorkerCounts counts what a worker made of promises since it was made. Opened, Exists, Rejected, Skipped
-// and Parked add up to those that it committed.
+// WorkerCounts counts what a worker made of promises since it was made. Opened, Exists, Rejected,
+// Skipped and Parked add up to those that it committed.
 type WorkerCounts struct {
 	Batches  atomic.Int64
 	Pages    atomic.Int64
@@ -60,8 +60,8 @@ type WorkerCounts struct {
 	Aside    atomic.Int64 // partitions that were set aside, since they alone could not be committed
 }
 
-// NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it must
-// not block.
+// NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it
+// must not block.
 func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), log *slog.Logger) *Worker {
 	return &Worker{
 		queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool),
@@ -73,8 +73,8 @@ func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.
 // Counts returns the worker's counters.
 func (w *Worker) Counts() *WorkerCounts { return &w.counts }
 
-// Took returns how long pages took from their gateway until their orders were committed, as far as the two
-// machines' clocks agree.
+// Took returns how long pages took from their gateway until their orders were committed, as far as
+// the two machines' clocks agree.
 func (w *Worker) Took() *timing.Histogram { return &w.took }
 
 // Run works until ctx ends.
@@ -90,11 +90,12 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
-// idleLook is how long a worker waits for records until it asks whether the database is still the same.
+// idleLook is how long a worker waits for records until it asks whether the database is still the
+// same.
 const idleLook = 5 * time.Second
 
-// Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing was
-// committed, and the haul comes again. It returns nil, too, when nothing came for a while.
+// Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing
+// was committed, and the haul comes again. It returns nil, too, when nothing came for a while.
 func (w *Worker) Step(ctx context.Context) error {
 	if err := w.unstick(ctx); err != nil {
 		return err
@@ -199,18 +200,18 @@ func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	return nil
 }
 
-// apartPatience is how long a partition is tried alone, beside which others wait, and asidePause how
-// long one is set aside.
+// apartPatience is how long a partition is tried alone, beside which others wait, and asidePause
+// how long one is set aside.
 const (
 	apartPatience = time.Second
 	asidePause    = 2 * time.Second
 )
 
-// acceptApart finds out whose fault it is that the store takes no batch: it tries each partition for
-// itself. Where some can be committed, or the store answers at least, those that can't are set aside for
-// a while: the row of a shard or of a position may be locked, and that is no reason for the others to
-// wait (L10). It reports false where the store is at fault: then all wait for it; and where a position
-// has moved (ErrMoved), for a try whose answer was lost may have moved it.
+// acceptApart finds out whose fault it is that the store takes no batch: it tries each partition
+// for itself. Where some can be committed, or the store answers at least, those that can't are set
+// aside for a while: the row of a shard or of a position may be locked, and that is no reason for
+// the others to wait (L10). It reports false where the store is at fault: then all wait for it; and
+// where a position has moved (ErrMoved), for a try whose answer was lost may have moved it.
 func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) (failed error, goOn bool) {
 	parts := partsOf(&batch)
 	var left []int32
@@ -304,9 +305,9 @@ func (w *Worker) rewind(ctx context.Context) error {
 // stuckPause is how long a partition with a record of an unknown version is left alone.
 const stuckPause = 10 * time.Second
 
-// read makes a batch of a haul. A partition stands still before a record of an unknown version: a newer
-// worker will read it. A damaged record has its orders parked, as far as its header names them, and is
-// kept as a dead letter; where the header is damaged, too, the partition stands still.
+// read makes a batch of a haul. A partition stands still before a record of an unknown version: a
+// newer worker will read it. A damaged record has its orders parked, as far as its header names
+// them, and is kept as a dead letter; where the header is damaged, too, the partition stands still.
 func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
 	var batch seckill.Batch
 	stands := make(map[int32]int64) // partition: the offset that it stands still before
@@ -358,7 +359,8 @@ func (w *Worker) unstick(ctx context.Context) error {
 	return w.rewind(ctx)
 }
 
-// bare makes promises of all that a damaged page's header tells. They fit no item, so they are parked.
+// bare makes promises of all that a damaged page's header tells. They fit no item, so they are
+// parked.
 func bare(page *seckill.Page) []seckill.Promise {
 	promises := make([]seckill.Promise, len(page.Orders))
 	for i, claimed := range page.Orders {
@@ -387,9 +389,9 @@ func (w *Worker) count(batch *seckill.Batch, accepted []seckill.Acceptance) {
 	}
 }
 
-// Teller tells the stock which orders exist, beside the worker, and asks for the rebuild of shards whose
-// books are behind or whose promises turned out impossible. It is best effort: what it drops or fails to
-// tell is found by the sweeper and the auditor. Told is safe for concurrent use.
+// Teller tells the stock which orders exist, beside the worker, and asks for the rebuild of shards
+// whose books are behind or whose promises turned out impossible. It is best effort: what it drops
+// or fails to tell is found by the sweeper and the auditor. Told is safe for concurrent use.
 type Teller struct {
 	// Fixed after NewTeller.
 	stock   seckill.Books
@@ -431,8 +433,8 @@ func (t *Teller) Told(accepted []seckill.Acceptance) {
 	}
 }
 
-// Took returns how long holds took from their orders' commit until they were confirmed, and for how long the
-// oldest that isn't yet has waited.
+// Took returns how long holds took from their orders' commit until they were confirmed, and for how
+// long the oldest that isn't yet has waited.
 func (t *Teller) Took() (took *timing.Histogram, oldest time.Duration) {
 	if at := t.oldest.Load(); at != 0 {
 		oldest = max(0, time.Since(time.Unix(0, at)))

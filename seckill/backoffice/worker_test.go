@@ -14,7 +14,8 @@ import (
 	"penstock/seckill"
 )
 
-// script is a queue and a store for one worker: it hands out hauls and answers transactions in turn.
+// script is a queue and a store for one worker: it hands out hauls and answers transactions in
+// turn.
 type script struct {
 	seckill.Consumer
 	seckill.Store
@@ -208,8 +209,8 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 	})
 }
 
-// Two tries whose answers were lost have moved both positions: each partition alone is refused then, and
-// the worker reads again from where they are.
+// Two tries whose answers were lost have moved both positions: each partition alone is refused
+// then, and the worker reads again from where they are.
 func TestL3_PositionsThatMovedAreReadAgain(t *testing.T) {
 	ann, bob := seckill.AppendPage(nil, pageOf("ann")), seckill.AppendPage(nil, pageOf("bob"))
 	synctest.Test(t, func(t *testing.T) {

@@ -116,8 +116,8 @@ func (d *Desk) Refuses(p *seckill.Purchase) bool {
 	return ref.Epoch != 0 && d.stock.SoldOut(ref, offer.ID, id)
 }
 
-// Repeats reports that the key of p has an order, as far as memory knows. False says nothing: the order may
-// be younger than what this process has heard. It neither blocks nor does I/O.
+// Repeats reports that the key of p has an order, as far as memory knows. False says nothing: the
+// order may be younger than what this process has heard. It neither blocks nor does I/O.
 func (d *Desk) Repeats(p *seckill.Purchase) bool {
 	offer, err := find(d.Catalog().Activity(p.Activity), p)
 	if err != nil {

@@ -294,7 +294,8 @@ func skewed(t time.Time, monotonic, wall time.Duration) time.Time {
 	return t
 }
 
-// TestRepeats: a key is a repeat where memory knows its order, and only where memory can say anything.
+// TestRepeats: a key is a repeat where memory knows its order, and only where memory can say
+// anything.
 func TestRepeats(t *testing.T) {
 	p := wish("u", "k")
 	id := string(orderOf(1, p))

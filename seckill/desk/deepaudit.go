@@ -31,8 +31,8 @@ type Finding struct {
 	Kind   FindingKind
 	Item   inventory.ItemID // 0: the shard as a whole
 	Detail string           // for a person
-	// Mended is what was done about it, "" for nothing: counters and digests are set to what the rows
-	// say, a stock that differs is written anew by a rebuild.
+	// Mended is what was done about it, "" for nothing: counters and digests are set to what the
+	// rows say, a stock that differs is written anew by a rebuild.
 	Mended string
 }
 
@@ -47,9 +47,9 @@ type ShardAudit struct {
 }
 
 // AuditShard reads every order of a shard, and compares the rows with the counters and digests, and
-// these with the stock. It takes time and a read of the whole shard. What is on its way between store
-// and stock is no finding: a difference must be there in several looks. With mend it repairs what is
-// safe to repair; a broken L1 is not. seckill.ErrNotFound where there is no such shard.
+// these with the stock. It takes time and a read of the whole shard. What is on its way between
+// store and stock is no finding: a difference must be there in several looks. With mend it repairs
+// what is safe to repair; a broken L1 is not. seckill.ErrNotFound where there is no such shard.
 func (o *Office) AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*ShardAudit, error) {
 	if shard < 0 || shard >= o.desk.cfg.Shards {
 		return nil, fmt.Errorf("shard %d of %d: %w", shard, o.desk.cfg.Shards, seckill.ErrNotFound)
@@ -135,8 +135,8 @@ func (o *Office) compareStock(ctx context.Context, a *ShardAudit) (differ bool, 
 	return others || len(suspects) > 0, err
 }
 
-// unbalanced returns the items behind after whose numbers in the stock don't fit the books: those of one
-// page of limit items, or of all.
+// unbalanced returns the items behind after whose numbers in the stock don't fit the books: those
+// of one page of limit items, or of all.
 func (o *Office) unbalanced(ctx context.Context, a *ShardAudit, after inventory.ItemID, limit int, all bool) (found []Finding, err error) {
 	for {
 		books, err := o.store.ShardBooks(ctx, a.Ref.Shard, after, limit)
@@ -179,8 +179,8 @@ func (o *Office) isOver(id inventory.ItemID) bool {
 	return !ok || !offer.Sale.Live(time.Now(), o.desk.cfg.Retention)
 }
 
-// otherHolds reports whether a shard has other holds than the orders say, in each of several looks at
-// which nothing was on its way.
+// otherHolds reports whether a shard has other holds than the orders say, in each of several looks
+// at which nothing was on its way.
 func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool, error) {
 	for look := range auditLooks {
 		sums, err := o.store.ShardSums(ctx, shard)

@@ -21,10 +21,11 @@ type Parts struct {
 	Queue seckill.Producer
 	Store seckill.Store
 	Node  string // names this gateway in its pages
-	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has: units are
-	// to be moved. It must not block. nil is nobody.
+	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has:
+	// units are to be moved. It must not block. nil is nobody.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
-	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is nobody.
+	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is
+	// nobody.
 	Moved func(o *seckill.Order)
 	// Open decrypts a payment secret of an owner, as the catalog has it. nil takes it as it is.
 	Open func(sealed, owner string) (string, error)
@@ -261,8 +262,8 @@ func (d *Desk) InStock(offer seckill.Offer) (inStock bool, age time.Duration) {
 	return false, age
 }
 
-// Gone reports whether the offer is known to have no unit on any of its shards. It is the other way round
-// from InStock where a shard isn't known: then nothing is said.
+// Gone reports whether the offer is known to have no unit on any of its shards. It is the other way
+// round from InStock where a shard isn't known: then nothing is said.
 func (d *Desk) Gone(offer seckill.Offer) bool {
 	for i := range offer.Spread {
 		shard := d.shard(offer, i)

@@ -19,10 +19,12 @@
 //
 //   - L2: a 202 is given only for a page that was acknowledged, within the accept deadline of the
 //     request's arrival, measured by the monotonic and by the wall clock.
-//   - L7: a purchase that is in no hold call after a quarter of the accept deadline leaves the line.
-//     A shard with a crowd larger than a round serves the newest first. Rounds are kept short.
+//   - L7: a purchase that is in no hold call after a quarter of the accept deadline leaves the
+//     line. A shard with a crowd larger than a round serves the newest first. Rounds are kept
+//     short.
 //   - L8: a line, a round, a page and every batch are bounded; Lines and Queues show them.
-//   - L10: lines share nothing but slots. An answer of a shard concerns the purchases of that shard.
+//   - L10: lines share nothing but slots. An answer of a shard concerns the purchases of that
+//     shard.
 //
 // It does not promise an order among buyers, nor that a purchase with an unknown outcome happened.
 // There is no undo: after the hold was asked for, any fault is *seckill.Unknown, and the buyer's

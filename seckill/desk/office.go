@@ -57,8 +57,9 @@ var (
 )
 
 // PutActivity creates a draft, or changes an activity: a draft in everything, a published or paused
-// one in its name, its end, its payment window and, before it has started, its start and the prices,
-// limits and spread of its items. a.State is ignored. seckill.FieldErrors names the fields of a that are wrong.
+// one in its name, its end, its payment window and, before it has started, its start and the
+// prices, limits and spread of its items. a.State is ignored. seckill.FieldErrors names the fields
+// of a that are wrong.
 func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error) {
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return nil, errs
@@ -120,8 +121,8 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	return &next, nil
 }
 
-// startMargin is how long before the start the last change of a price must be made: by then every node has
-// it in force.
+// startMargin is how long before the start the last change of a price must be made: by then every
+// node has it in force.
 const startMargin = 2 * time.Second
 
 // amendItem makes of an item what next is, where the activity, which is not a draft, allows that.
@@ -236,10 +237,10 @@ var errUnitsMoving = &seckill.Failure{
 	Err: errors.New("published; the units are still on their way to the stock"),
 }
 
-// Publish opens a draft for sale. It returns when the units of all items have reached the stock, and
-// this process sells from their shards: in a new installation these are opened in its first moments.
-// After about ten seconds it gives up waiting, not publishing: publishing a published activity waits
-// on.
+// Publish opens a draft for sale. It returns when the units of all items have reached the stock,
+// and this process sells from their shards: in a new installation these are opened in its first
+// moments. After about ten seconds it gives up waiting, not publishing: publishing a published
+// activity waits on.
 func (o *Office) Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	a, err := o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityDraft)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"penstock/seckill"
 )
 
-// SearchOrders returns up to q.Limit orders that fit q, newest first. Orders that are still queued are found
-// by their id alone (OrderDetails).
+// SearchOrders returns up to q.Limit orders that fit q, newest first. Orders that are still queued
+// are found by their id alone (OrderDetails).
 func (o *Office) SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error) {
 	if q.Merchant != "" {
 		for sale := range o.desk.Catalog().Sales() {
@@ -57,7 +57,8 @@ func (o *Office) OrdersPaidBy(ctx context.Context, merchant seckill.MerchantID, 
 	return orders, nil
 }
 
-// OrderDetails is an order with everything that is known of it. Steps are its life, from the click on.
+// OrderDetails is an order with everything that is known of it. Steps are its life, from the click
+// on.
 type OrderDetails struct {
 	Order    seckill.Order
 	Payments []seckill.KeptPayment
@@ -65,8 +66,8 @@ type OrderDetails struct {
 	Steps    []Step
 }
 
-// Step is something that happened to an order. What is read of the stock and of the outbox has the time at which it was
-// read, as their times are not kept; Seen says so.
+// Step is something that happened to an order. What is read of the stock and of the outbox has the
+// time at which it was read, as their times are not kept; Seen says so.
 type Step struct {
 	At        time.Time // by the database's clock, but for the click: that is by the gateway's
 	Name      StepName
@@ -99,7 +100,8 @@ const (
 	StepEvents    StepName = "events" // other systems were told
 )
 
-// orderOf returns an order's row, or, where it has none, what is known of it from its hold, and where that is.
+// orderOf returns an order's row, or, where it has none, what is known of it from its hold, and
+// where that is.
 func (o *Office) orderOf(ctx context.Context, id seckill.OrderID) (seckill.Order, inventory.Ref, error) {
 	order, err := o.desk.row(ctx, id)
 	if err != nil || order.ID != "" {
@@ -134,8 +136,9 @@ func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDet
 	return d, nil
 }
 
-// beginning has the steps up to the row. Those before it have the time of the click: the gateway takes all of them
-// within the accept deadline. Where the gateway's clock is ahead of the database's, they are not after the row.
+// beginning has the steps up to the row. Those before it have the time of the click: the gateway
+// takes all of them within the accept deadline. Where the gateway's clock is ahead of the
+// database's, they are not after the row.
 func beginning(o *seckill.Order) []Step {
 	if o.State == seckill.OrderQueued {
 		detail := fmt.Sprintf("%d units on shard %d, epoch %d; the order has no row yet", o.Quantity, o.Grant.Shard, o.Grant.Epoch)
@@ -215,7 +218,8 @@ func ofPayments(t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// ofChanges has what operators did. A cancellation is the order's ending; the change says who did it.
+// ofChanges has what operators did. A cancellation is the order's ending; the change says who did
+// it.
 func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	for i := range t.Changes {
 		c := &t.Changes[i]
@@ -234,7 +238,8 @@ func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// seen has what is true now of the stock and of the events. A stock that doesn't answer is left out.
+// seen has what is true now of the stock and of the events. A stock that doesn't answer is left
+// out.
 func (o *Office) seen(ctx context.Context, order *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	now := o.desk.Now().UTC()
 	if order.State != seckill.OrderQueued {
@@ -265,7 +270,8 @@ func (o *Office) seen(ctx context.Context, order *seckill.Order, t *seckill.Orde
 	return steps
 }
 
-// CancelOrder gives an unpaid order up for its buyer, as the buyer's own cancellation does, with a change record.
+// CancelOrder gives an unpaid order up for its buyer, as the buyer's own cancellation does, with a
+// change record.
 func (o *Office) CancelOrder(ctx context.Context, id seckill.OrderID, by seckill.Author) (seckill.Order, error) {
 	order, ref, err := o.orderOf(ctx, id)
 	if err != nil {
@@ -274,7 +280,8 @@ func (o *Office) CancelOrder(ctx context.Context, id seckill.OrderID, by seckill
 	return o.desk.cancel(ctx, order, ref, by)
 }
 
-// Refunds returns up to q.Limit payments that have to go back, or went back, those that came last first.
+// Refunds returns up to q.Limit payments that have to go back, or went back, those that came last
+// first.
 func (o *Office) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
 	found, err := o.store.Refunds(ctx, q)
 	if err != nil {
@@ -292,7 +299,8 @@ func (o *Office) RefundSums(ctx context.Context, state seckill.PaymentState, mer
 	return sums, nil
 }
 
-// SettleRefund notes that a payment went back. Without a merchant the payment's id must name one payment.
+// SettleRefund notes that a payment went back. Without a merchant the payment's id must name one
+// payment.
 func (o *Office) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author) (seckill.KeptPayment, seckill.Order, error) {
 	var none seckill.KeptPayment
 	found, err := o.store.FindPayments(ctx, r.Merchant, r.Payment)

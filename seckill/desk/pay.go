@@ -68,8 +68,8 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 	return public(order), nil
 }
 
-// book has the store decide about a payment, and returns the order afterwards: its row, or what is known of
-// it from its hold while it is queued.
+// book has the store decide about a payment, and returns the order afterwards: its row, or what is
+// known of it from its hold while it is queued.
 func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.PaymentResult, seckill.Order, error) {
 	var queued seckill.Order
 	result, err := d.payments.Do(ctx, payment)
@@ -130,8 +130,8 @@ func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
 	return errBadSignature
 }
 
-// signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One that fits is enough.
-// Nothing is signed with an empty secret.
+// signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One that fits is
+// enough. Nothing is signed with an empty secret.
 func signedWith(n *seckill.Notice, secret string) bool {
 	if secret == "" {
 		return false

@@ -26,8 +26,8 @@ func notice(id seckill.OrderID, secret string, at time.Time) *seckill.Notice {
 	return n
 }
 
-// TestPay_WhileASecretIsRolled: the old secret is valid as long as it was said, and one signature that
-// fits is enough. A secret that can't be opened is our fault.
+// TestPay_WhileASecretIsRolled: the old secret is valid as long as it was said, and one signature
+// that fits is enough. A secret that can't be opened is our fault.
 func TestPay_WhileASecretIsRolled(t *testing.T) {
 	id := orderOf(1, wish("u-1", "k-1"))
 	broken := errors.New("no key")

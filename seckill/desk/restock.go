@@ -41,8 +41,8 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 	}
 	taken, err := o.takeBack(ctx, offer, key, -delta)
 	if errors.Is(err, errInsufficientStock) {
-		// The units may be with an attempt under the same key that came between the look for its holds
-		// and the look for units.
+		// The units may be with an attempt under the same key that came between the look for its
+		// holds and the look for units.
 		taken, err = o.takeBack(ctx, offer, key, -delta)
 	}
 	if err != nil {

@@ -168,8 +168,8 @@ func (d *Desk) CancelOrder(ctx context.Context, caller *seckill.Caller, id secki
 	return d.cancel(ctx, order, ref, seckill.Author{})
 }
 
-// cancel gives up an order that was found, under ref where it was found in the stock. by is the operator that does
-// it instead of the buyer.
+// cancel gives up an order that was found, under ref where it was found in the stock. by is the
+// operator that does it instead of the buyer.
 func (d *Desk) cancel(ctx context.Context, order seckill.Order, ref inventory.Ref, by seckill.Author) (seckill.Order, error) {
 	id := order.ID
 	wish := seckill.Cancellation{Order: id, Ref: ref, By: by}

@@ -1,12 +1,14 @@
-// Package console has the pages by which people run a sale in a browser: what is in assets, made ready to be served.
+// Package console has the pages by which people run a sale in a browser: what is in assets, made
+// ready to be served.
 //
 //	c := console.New(console.Config{OIDC: true})
 //	page := c.Page()                      // the one page; everything else is loaded by it
 //	f, current := c.File(version, name)   // a script, a style, a picture; f is nil where there is none
 //
-// There is no build step: the files are ES modules and a style, as a browser takes them. The page names each by a
-// version, which is a hash of them all, so that a browser may keep them for ever. The scripts ask the admin API like
-// any other client, and have no rights of their own: what a role may not do is refused by the API.
+// There is no build step: the files are ES modules and a style, as a browser takes them. The page
+// names each by a version, which is a hash of them all, so that a browser may keep them for ever.
+// The scripts ask the admin API like any other client, and have no rights of their own: what a role
+// may not do is refused by the API.
 //
 // A Console is safe for concurrent use. What it returns belongs to it and must not be changed.
 package console
@@ -27,8 +29,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// Policy is the content security policy of the page: scripts and styles from this listener alone, nothing inline, no frame
-// around it, and no text that becomes markup.
+// Policy is the content security policy of the page: scripts and styles from this listener alone,
+// nothing inline, no frame around it, and no text that becomes markup.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
 	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
@@ -74,8 +76,8 @@ func (c *Console) Page() *File { return c.load().page }
 // Version returns the hash of all files.
 func (c *Console) Version() string { return c.load().version }
 
-// File returns a file of the console, or nil. current says that version is the one that there is: then a browser may keep
-// the file for ever.
+// File returns a file of the console, or nil. current says that version is the one that there is:
+// then a browser may keep the file for ever.
 func (c *Console) File(version, name string) (f *File, current bool) {
 	all := c.load()
 	return all.files[name], version == all.version
@@ -123,7 +125,8 @@ func (c *Console) read() *loaded {
 	return all
 }
 
-// fill writes a page: scripts are told to the browser at once, before the first of them asks for the next.
+// fill writes a page: scripts are told to the browser at once, before the first of them asks for
+// the next.
 func (c *Console) fill(page []byte, version string, names []string) []byte {
 	var preloads bytes.Buffer
 	slices.Sort(names)
@@ -152,7 +155,8 @@ func newFile(kind string, body []byte) *File {
 	return f
 }
 
-// must returns v. What is embedded can be read, and a buffer takes everything: an error is a mistake of the build.
+// must returns v. What is embedded can be read, and a buffer takes everything: an error is a
+// mistake of the build.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic("console: " + err.Error())

@@ -4,10 +4,10 @@
 //	attempt, url, err := p.Begin(ctx)                 // keep the attempt in the browser, send it to url
 //	person, err := p.Finish(ctx, attempt, code, now)  // when it comes back with a code
 //
-// Nothing is asked of the provider before the first login: a provider that is away keeps nobody from
-// starting. Its endpoints are kept once they were found; its keys are read anew when it changes them.
-// A *Refusal says what is wrong with a login, for the person; any other error means that the provider
-// can't be asked now. A Provider is safe for concurrent use.
+// Nothing is asked of the provider before the first login: a provider that is away keeps nobody
+// from starting. Its endpoints are kept once they were found; its keys are read anew when it
+// changes them. A *Refusal says what is wrong with a login, for the person; any other error means
+// that the provider can't be asked now. A Provider is safe for concurrent use.
 package login
 
 import (
@@ -39,7 +39,8 @@ type Config struct {
 	Scopes       []string
 }
 
-// maxSkew is how far the provider's clock may be from ours. An ID token is made just before it comes.
+// maxSkew is how far the provider's clock may be from ours. An ID token is made just before it
+// comes.
 const maxSkew = 2 * time.Minute
 
 // Bounds of a request to the provider.
@@ -157,7 +158,8 @@ func random() string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Finish ends a login: it gives the code back to the provider, and checks the ID token that it gets.
+// Finish ends a login: it gives the code back to the provider, and checks the ID token that it
+// gets.
 func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, now time.Time) (Person, error) {
 	if a.State == "" || subtle.ConstantTimeCompare([]byte(a.State), []byte(state)) != 1 {
 		return Person{}, refuse("This login was not begun in this browser, or too long ago. Begin it again.")
@@ -181,8 +183,8 @@ func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, no
 	return p.check(ctx, found, raw, a.Nonce, now)
 }
 
-// check checks an ID token, and reads who it is about. The times are checked here: go-oidc tells neither
-// whose clock is wrong, nor by how much.
+// check checks an ID token, and reads who it is about. The times are checked here: go-oidc tells
+// neither whose clock is wrong, nor by how much.
 func (p *Provider) check(ctx context.Context, found *oidc.Provider, raw, nonce string, now time.Time) (Person, error) {
 	verifier := found.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, SkipExpiryCheck: true})
 	token, err := verifier.Verify(ctx, raw)

@@ -27,7 +27,8 @@ func (n *node) metric(name string) float64 {
 	return value
 }
 
-// restless buy and ask for orders without end, four of them, until stop is called; what they are told is counted.
+// restless buy and ask for orders without end, four of them, until stop is called; what they are
+// told is counted.
 type restless struct {
 	sold, looked, unavailable, unknown atomic.Int64
 	stop                               func()
@@ -81,8 +82,8 @@ func (r *restless) count(t testing.TB, a answer, err error, good *atomic.Int64) 
 	}
 }
 
-// TestBreakersOpenAndClose stops each server under a crowd: the breaker before it opens, nothing more is held while Kafka's is open,
-// and with the server all comes back, the stock balanced.
+// TestBreakersOpenAndClose stops each server under a crowd: the breaker before it opens, nothing
+// more is held while Kafka's is open, and with the server all comes back, the stock balanced.
 func TestBreakersOpenAndClose(t *testing.T) {
 	c := startCluster(t)
 	n := c.gateway(0)

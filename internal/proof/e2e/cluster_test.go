@@ -75,7 +75,8 @@ func (c *cluster) gateway(i int) *node {
 	return c.gateways[i%2]
 }
 
-// replace ends a process with a signal and starts another in its place. While it is away the other one is used.
+// replace ends a process with a signal and starts another in its place. While it is away the other
+// one is used.
 func (c *cluster) replace(nodes *[2]*node, i int, role string, signal syscall.Signal) {
 	c.t.Helper()
 	c.mu.Lock()
@@ -121,8 +122,9 @@ func (t *tally) promises() int {
 	return len(t.promised)
 }
 
-// persistent is a buyer who wants one unit: sends the purchase, sometimes twice at once, and again through any gateway while the
-// answer is lost, a failure or unknown; after it was accepted, sometimes once more. It gives up on a refusal, and after patience.
+// persistent is a buyer who wants one unit: sends the purchase, sometimes twice at once, and again
+// through any gateway while the answer is lost, a failure or unknown; after it was accepted,
+// sometimes once more. It gives up on a refusal, and after patience.
 func (c *cluster) persistent(s *shop, told *tally, i int) {
 	rng := rand.New(rand.NewPCG(618, uint64(i)))
 	user, key := fmt.Sprint("u", i), fmt.Sprint("k", i)
@@ -181,7 +183,8 @@ func (t *tally) note(key string, a answer) (done bool) {
 	}
 }
 
-// crowd sends the buyers while trouble happens, and waits for both. Trouble learns when a percentage of them has come.
+// crowd sends the buyers while trouble happens, and waits for both. Trouble learns when a
+// percentage of them has come.
 func (c *cluster) crowd(s *shop, z size, trouble func(told *tally, come func(percent int))) *tally {
 	told := &tally{promised: make(map[string]string)}
 	var parts sync.WaitGroup
@@ -208,7 +211,8 @@ func (c *cluster) crowd(s *shop, z size, trouble func(told *tally, come func(per
 	return told
 }
 
-// proveAll checks the laws after a crowd: every promise is one order of its buyer, nothing strange was said, and the stock is balanced.
+// proveAll checks the laws after a crowd: every promise is one order of its buyer, nothing strange
+// was said, and the stock is balanced.
 func (c *cluster) proveAll(s *shop, told *tally, units int) {
 	c.t.Helper()
 	for _, strange := range told.strange {
@@ -230,7 +234,8 @@ func (c *cluster) proveAll(s *shop, told *tally, units int) {
 	}
 }
 
-// TestL2_ClusterSurvivesKills: each of the four processes is killed once and Redis emptied once, amid a crowd on both gateways.
+// TestL2_ClusterSurvivesKills: each of the four processes is killed once and Redis emptied once,
+// amid a crowd on both gateways.
 func TestL2_ClusterSurvivesKills(t *testing.T) {
 	z := trial(size{units: 1200, buyers: 1800}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)
@@ -251,8 +256,9 @@ func TestL2_ClusterSurvivesKills(t *testing.T) {
 	c.proveAll(s, told, z.units)
 }
 
-// TestL2_ClusterSurvivesStops: Redis, Kafka and PostgreSQL are stopped in turn, for longer than any deadline; nobody is told anything
-// but an honest 503, and everything goes on afterwards. Without PostgreSQL it sells on.
+// TestL2_ClusterSurvivesStops: Redis, Kafka and PostgreSQL are stopped in turn, for longer than any
+// deadline; nobody is told anything but an honest 503, and everything goes on afterwards. Without
+// PostgreSQL it sells on.
 func TestL2_ClusterSurvivesStops(t *testing.T) {
 	z := trial(
 		size{1100, 1200, 16 * time.Second, [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},
@@ -280,7 +286,8 @@ func TestL2_ClusterSurvivesStops(t *testing.T) {
 	c.proveAll(s, told, z.units)
 }
 
-// TestRollingRestart: all four processes are restarted one after the other under a crowd, as an upgrade does.
+// TestRollingRestart: all four processes are restarted one after the other under a crowd, as an
+// upgrade does.
 func TestRollingRestart(t *testing.T) {
 	z := trial(size{units: 800, buyers: 1000}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)

@@ -51,8 +51,8 @@ func openConsoleShop(t *testing.T) *consoleShop {
 	return s
 }
 
-// TestConsole_EveryScreenOfEveryRole opens every screen as every role, presses every button, and has axe look at each, in light
-// and dark, on a desk and on a phone.
+// TestConsole_EveryScreenOfEveryRole opens every screen as every role, presses every button, and
+// has axe look at each, in light and dark, on a desk and on a phone.
 func TestConsole_EveryScreenOfEveryRole(t *testing.T) {
 	s := openConsoleShop(t)
 	lines := make(map[string]bool)

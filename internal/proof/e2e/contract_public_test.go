@@ -410,7 +410,8 @@ func contractService(c *contract) {
 	}
 }
 
-// contractWire: what is no sound HTTP is refused with a problem on a connection that is then closed, whatever it asks for.
+// contractWire: what is no sound HTTP is refused with a problem on a connection that is then
+// closed, whatever it asks for.
 func contractWire(c *contract) {
 	address := strings.TrimPrefix(c.n.public, "http://")
 	for _, r := range []struct {

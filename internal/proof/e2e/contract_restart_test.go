@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// shell runs the program to its end and returns what it said; admin is the listener that its commands ask.
+// shell runs the program to its end and returns what it said; admin is the listener that its
+// commands ask.
 func shell(t testing.TB, want int, admin string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	path, err := binary()
@@ -31,7 +32,8 @@ func shell(t testing.TB, want int, admin string, args ...string) (stdout, stderr
 	return out.String(), messages.String()
 }
 
-// TestContractAcrossKills: what was answered before a kill -9 is what is answered after it, and nobody else has the data meanwhile.
+// TestContractAcrossKills: what was answered before a kill -9 is what is answered after it, and
+// nobody else has the data meanwhile.
 func TestContractAcrossKills(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)

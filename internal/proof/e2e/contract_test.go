@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// contract drives one node row by row, and checks of every answer what the contract says of all of them.
+// contract drives one node row by row, and checks of every answer what the contract says of all of
+// them.
 type contract struct {
 	t     testing.TB
 	n     *node
@@ -31,7 +32,8 @@ type row struct {
 // at returns the contract for the rows of t.
 func (c *contract) at(t testing.TB) *contract { return &contract{t, c.n, c.codes} }
 
-// public makes a request to the public listener that must be answered with status and, when it is a problem, code.
+// public makes a request to the public listener that must be answered with status and, when it is a
+// problem, code.
 func (c *contract) public(status int, code, method, path, body string, header ...string) answer {
 	c.t.Helper()
 	return c.ask(c.n.public, status, code, method, path, body, header)

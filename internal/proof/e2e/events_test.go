@@ -18,7 +18,8 @@ type stockEvent struct {
 	Seq   int    `json:"seq"`
 }
 
-// crossings are the statuses that a consumer learns of who compares epoch and seq, as docs/events.md asks.
+// crossings are the statuses that a consumer learns of who compares epoch and seq, as
+// docs/events.md asks.
 func crossings(t testing.TB, records []servers.Record) string {
 	t.Helper()
 	var events []stockEvent
@@ -39,8 +40,8 @@ func crossings(t testing.TB, records []servers.Record) string {
 	return strings.Join(told, " ")
 }
 
-// TestEvents: other systems hear of every crossing and of every step of every order, also when a worker is killed. Nobody hears of
-// anything twice who knows an event by its id.
+// TestEvents: other systems hear of every crossing and of every step of every order, also when a
+// worker is killed. Nobody hears of anything twice who knows an event by its id.
 func TestEvents(t *testing.T) {
 	c := startCluster(t)
 	s := openShop(c.gateway(0), terms{quantity: 1, window: "15m"})

@@ -40,7 +40,8 @@ func press(t testing.TB, n int, buy func(i int) (answer, error)) []answer {
 	return answers
 }
 
-// accepted returns the order ids of 201 and 202 answers, and fails on answers that are neither those nor in refusals.
+// accepted returns the order ids of 201 and 202 answers, and fails on answers that are neither
+// those nor in refusals.
 func accepted(t testing.TB, answers []answer, refusals ...string) map[string]int {
 	t.Helper()
 	orders := make(map[string]int)
@@ -61,7 +62,8 @@ func accepted(t testing.TB, answers []answer, refusals ...string) map[string]int
 	return orders
 }
 
-// TestL1_NoOversell: twice as many buyers as units, with quantities: never more than the total are sold and ordered.
+// TestL1_NoOversell: twice as many buyers as units, with quantities: never more than the total are
+// sold and ordered.
 func TestL1_NoOversell(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 100, perUser: 3, window: "10m"})
@@ -79,7 +81,8 @@ func TestL1_NoOversell(t *testing.T) {
 	}
 }
 
-// TestL2_AnAcceptedOrderExists: every 202 is an order in the end, also when the process is killed right behind it.
+// TestL2_AnAcceptedOrderExists: every 202 is an order in the end, also when the process is killed
+// right behind it.
 func TestL2_AnAcceptedOrderExists(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -116,7 +119,8 @@ func TestL3_NoLeak(t *testing.T) {
 	s.mustBuy(n, "u1", "another-key") // and the buyers' counts came back with them
 }
 
-// TestL4_Once: one key, one order, in whatever state it is; payments, cancels and restocks happen once.
+// TestL4_Once: one key, one order, in whatever state it is; payments, cancels and restocks happen
+// once.
 func TestL4_Once(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1, perUser: 1, window: "10m"})
@@ -174,7 +178,8 @@ func TestL5_TheLimitPerBuyer(t *testing.T) {
 	}
 }
 
-// TestL6_NoFalseSoldOut: a unit that comes back is sold again; nobody is told sold-out from an old memory.
+// TestL6_NoFalseSoldOut: a unit that comes back is sold again; nobody is told sold-out from an old
+// memory.
 func TestL6_NoFalseSoldOut(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1, perUser: 1, window: "10m"})
@@ -198,8 +203,8 @@ func TestL6_NoFalseSoldOut(t *testing.T) {
 	}
 }
 
-// TestL7_OverloadSheds: far more connections than may be worked on at once: each is answered, most with a clean 503, and the
-// process goes on as before.
+// TestL7_OverloadSheds: far more connections than may be worked on at once: each is answered, most
+// with a clean 503, and the process goes on as before.
 func TestL7_OverloadSheds(t *testing.T) {
 	n := serve(t, t.TempDir(), "--max-in-flight", "8", "--max-connections", "512")
 	s := openShop(n, terms{quantity: 10_000, perUser: 1, window: "10m"})
@@ -218,7 +223,8 @@ func TestL7_OverloadSheds(t *testing.T) {
 	}
 }
 
-// TestL8_NothingGrowsWithoutBound: what is too large or too slow is refused, and the connection closed.
+// TestL8_NothingGrowsWithoutBound: what is too large or too slow is refused, and the connection
+// closed.
 func TestL8_NothingGrowsWithoutBound(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 10, perUser: 1, window: "10m"})
@@ -237,8 +243,9 @@ func TestL8_NothingGrowsWithoutBound(t *testing.T) {
 	s.mustBuy(n, "u1", "k")
 }
 
-// TestKillAmidACrowd is the embedded promise: kill -9 three times amid a crowd; every promise is one order, no unit leaks, and
-// repeats of the keys whose answer was lost meet their order or buy now.
+// TestKillAmidACrowd is the embedded promise: kill -9 three times amid a crowd; every promise is
+// one order, no unit leaks, and repeats of the keys whose answer was lost meet their order or buy
+// now.
 func TestKillAmidACrowd(t *testing.T) {
 	const units, buyers = 400, 900
 	dir := t.TempDir()
@@ -288,7 +295,8 @@ func TestKillAmidACrowd(t *testing.T) {
 	}
 }
 
-// TestStopDrains: SIGTERM amid a crowd, even twice, answers what is in flight, exits 0, and nothing is lost.
+// TestStopDrains: SIGTERM amid a crowd, even twice, answers what is in flight, exits 0, and nothing
+// is lost.
 func TestStopDrains(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -331,7 +339,8 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
-// TestLatePaymentIsKept: a payment after the timeout turns the order refund_due, and the unit stays given back.
+// TestLatePaymentIsKept: a payment after the timeout turns the order refund_due, and the unit stays
+// given back.
 func TestLatePaymentIsKept(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1, perUser: 1, window: "1s"})
@@ -359,8 +368,8 @@ func TestLatePaymentIsKept(t *testing.T) {
 	}
 }
 
-// TestRetention: until it is over, a repeat meets its order after the sale's end too; afterwards the key is forgotten and the
-// order is still there.
+// TestRetention: until it is over, a repeat meets its order after the sale's end too; afterwards
+// the key is forgotten and the order is still there.
 func TestRetention(t *testing.T) {
 	n := serve(t, t.TempDir(), "--retention", "2s")
 	s := openShop(n, terms{quantity: 5, perUser: 1, window: "1s"})

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// limit replaces the limits by one on the caller, of which every answer must be that it is in force everywhere.
+// limit replaces the limits by one on the caller, of which every answer must be that it is in force
+// everywhere.
 func limit(n *node, rate, burst int) {
 	n.t.Helper()
 	tag := n.admin(200, "GET", "/admin/v1/limits", "").header.Get("ETag")
@@ -39,8 +40,8 @@ func flick(n *node, name, body string) answer {
 	return n.admin(200, "PUT", "/admin/v1/switches/"+name, body)
 }
 
-// flood buys n times and returns how many were admitted, and for how long the server can have been at it: from before the first
-// request was sent until after the last answer came.
+// flood buys n times and returns how many were admitted, and for how long the server can have been
+// at it: from before the first request was sent until after the last answer came.
 func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted int, took time.Duration, refused []answer) {
 	t.Helper()
 	began := time.Now()
@@ -59,8 +60,9 @@ func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted 
 	return admitted, took, refused
 }
 
-// TestOneCallerIsLimited: what is admitted is the burst and what the rate gives in the time there was, whatever the load; a refusal says
-// which limit it was; and an edit gives nobody a full bucket.
+// TestOneCallerIsLimited: what is admitted is the burst and what the rate gives in the time there
+// was, whatever the load; a refusal says which limit it was; and an edit gives nobody a full
+// bucket.
 func TestOneCallerIsLimited(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 100_000, perUser: 0, window: "10m"})
@@ -95,7 +97,8 @@ func TestOneCallerIsLimited(t *testing.T) {
 	}
 }
 
-// TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered where there is none left.
+// TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered
+// where there is none left.
 func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 2, perUser: 0, window: "10m"})
@@ -119,7 +122,8 @@ func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
 	}
 }
 
-// TestSwitches: off, on, by scope, and back by itself; a repeat meets its order while new ones are refused.
+// TestSwitches: off, on, by scope, and back by itself; a repeat meets its order while new ones are
+// refused.
 func TestSwitches(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
@@ -212,7 +216,8 @@ func TestSwitches(t *testing.T) {
 // visited is the line of a visit to an activity's page.
 var visited = regexp.MustCompile(`msg=visit .*route=activity status=200`)
 
-// TestSettingsSurviveARestart: limits and switches are in force before the first request after a kill.
+// TestSettingsSurviveARestart: limits and switches are in force before the first request after a
+// kill.
 func TestSettingsSurviveARestart(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -227,8 +232,8 @@ func TestSettingsSurviveARestart(t *testing.T) {
 	s.mustBuy(n, "u1", "k")
 }
 
-// TestChangesReachEveryNode: two gateways on real servers. A change made on one is in force on both when it is answered; one that is
-// stopped is named; what ends, ends on both.
+// TestChangesReachEveryNode: two gateways on real servers. A change made on one is in force on both
+// when it is answered; one that is stopped is named; what ends, ends on both.
 func TestChangesReachEveryNode(t *testing.T) {
 	c := startCluster(t)
 	a, b := c.gateway(0), c.gateway(1)

@@ -12,8 +12,8 @@ import (
 // contractCases bounds the test: a few for each operation find what changes of the contract break.
 var contractCases = flag.Int("contract.cases", 3, "how many requests Schemathesis makes up for each operation")
 
-// TestContract_Schemathesis sends both listeners what their contracts allow, forbid and link, and holds the
-// answers against them. What JSON Schema can't say is in testdata/schemathesis/hooks.py.
+// TestContract_Schemathesis sends both listeners what their contracts allow, forbid and link, and
+// holds the answers against them. What JSON Schema can't say is in testdata/schemathesis/hooks.py.
 func TestContract_Schemathesis(t *testing.T) {
 	n := start(t, "serve", "--data-dir", t.TempDir())
 	s := foundShop(n, "m1", "618-phones")

@@ -20,7 +20,8 @@ import (
 	"penstock/internal/proof/servers"
 )
 
-// axe is axe-core, which finds what keeps people from using a page (MPL-2.0, see testdata/axe/LICENSE).
+// axe is axe-core, which finds what keeps people from using a page (MPL-2.0, see
+// testdata/axe/LICENSE).
 //
 //go:embed testdata/axe/axe.min.js
 var axe string
@@ -59,7 +60,8 @@ func openBrowser(t testing.TB) *tab {
 	return b
 }
 
-// listen notes what the browser complains about. An answer that is no success is none of the page's mistakes.
+// listen notes what the browser complains about. An answer that is no success is none of the page's
+// mistakes.
 func (b *tab) listen(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestTutorial runs the commands of docs/tutorial.md, one after another in one shell, and compares what
-// they print with the page. An … of the page stands for any text on its line.
+// TestTutorial runs the commands of docs/tutorial.md, one after another in one shell, and compares
+// what they print with the page. An … of the page stands for any text on its line.
 func TestTutorial(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/tutorial.md")
 	if err != nil {

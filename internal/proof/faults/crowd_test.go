@@ -17,8 +17,9 @@ import (
 )
 
 // crowd are the buyers of a trial. They come at a steady rate, each for one unit of an item by a
-// power law. Some click twice at once, some repeat their key after the answer, some try to buy the item
-// again, some cancel, some pay. A buyer without a final answer repeats the key through any gateway.
+// power law. Some click twice at once, some repeat their key after the answer, some try to buy the
+// item again, some cancel, some pay. A buyer without a final answer repeats the key through any
+// gateway.
 type crowd struct {
 	t     testing.TB
 	s     *site
@@ -161,8 +162,8 @@ func (c *crowd) until(ctx context.Context, rng *rand.Rand, p *purchase, gateway 
 	}
 }
 
-// try sends a purchase once. done means that the buyer need not ask again; after is how long it is told
-// to wait.
+// try sends a purchase once. done means that the buyer need not ask again; after is how long it is
+// told to wait.
 func (c *crowd) try(ctx context.Context, p *purchase, gateway int) (done bool, after time.Duration) {
 	it := &c.sale.items[p.item]
 	body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":%q,"quantity":1}`, it.activity, it.sku, p.user)

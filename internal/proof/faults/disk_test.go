@@ -38,7 +38,8 @@ func newDisk(t testing.TB) *disk {
 	return d
 }
 
-// folder makes a directory on the disk. Where the tests run as root it is PostgreSQL's, which doesn't.
+// folder makes a directory on the disk. Where the tests run as root it is PostgreSQL's, which
+// doesn't.
 func (d *disk) folder(name string) string {
 	d.t.Helper()
 	path := filepath.Join(d.dir, name)

@@ -83,8 +83,8 @@ type outcome struct {
 	skipped  bool
 }
 
-// settles is how long into a fault others may be affected, too: until breakers open, and a group or a
-// cluster notices.
+// settles is how long into a fault others may be affected, too: until breakers open, and a group or
+// a cluster notices.
 const settles = 3 * time.Second
 
 // run tries a kind.
@@ -132,8 +132,8 @@ func (f *fault) affected() (all []string) {
 	return all
 }
 
-// gap returns the longest time without a promise that began while the fault lasted or right behind it,
-// and how much of it lay behind the end of the fault.
+// gap returns the longest time without a promise that began while the fault lasted or right behind
+// it, and how much of it lay behind the end of the fault.
 func (f *fault) gap() (longest, again time.Duration) {
 	last := f.began
 	for _, p := range f.crowd.promisesIn(f.began, f.ended.Add(patience), nil) {

@@ -16,7 +16,8 @@ import (
 // topic is that of the orders.
 const topic = "penstock-orders"
 
-// kafkaKinds harm a single broker. Without it nothing is promised, and nothing new becomes an order.
+// kafkaKinds harm a single broker. Without it nothing is promised, and nothing new becomes an
+// order.
 func kafkaKinds() []*kind {
 	away := []string{purchases, rows}
 	all := []*kind{

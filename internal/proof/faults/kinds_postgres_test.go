@@ -16,7 +16,8 @@ import (
 	"penstock/internal/wait"
 )
 
-// postgresKinds harm the database. Without it new orders go on; they can't be read, and have no rows.
+// postgresKinds harm the database. Without it new orders go on; they can't be read, and have no
+// rows.
 func postgresKinds() []*kind {
 	away := []string{status, rows}
 	all := []*kind{

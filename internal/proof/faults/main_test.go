@@ -22,15 +22,15 @@ var (
 
 const adminToken = "faults-admin-token-0123456789"
 
-// patience bounds every wait for something that has to happen. It is far above what a loaded machine
-// needs, so that only a hang reaches it.
+// patience bounds every wait for something that has to happen. It is far above what a loaded
+// machine needs, so that only a hang reaches it.
 const patience = 3 * time.Minute
 
 // clockAhead is how far ahead the wall clock of one kind's gateway is.
 const clockAhead = 5 * time.Second
 
-// The programs under test, built once into a directory that TestMain removes: the one that ships, and the
-// same with a wall clock that is ahead.
+// The programs under test, built once into a directory that TestMain removes: the one that ships,
+// and the same with a wall clock that is ahead.
 var (
 	builds = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "penstock-faults-") })
 	binary = sync.OnceValues(func() (string, error) { return build("penstock") })
@@ -60,8 +60,8 @@ func build(name string, flags ...string) (string, error) {
 	return path, nil
 }
 
-// aheadOverlay writes the overlay (go help build) of a standard library whose wall clock is ahead. A
-// Go program asks the kernel for the time, so nothing around it can say another one.
+// aheadOverlay writes the overlay (go help build) of a standard library whose wall clock is ahead.
+// A Go program asks the kernel for the time, so nothing around it can say another one.
 func aheadOverlay(dir string) (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

@@ -144,8 +144,8 @@ func call(ctx context.Context, method, url, body string, header ...string) (answ
 	return a, nil
 }
 
-// admin makes a request to the admin listener that must succeed. A server that is just coming back may
-// refuse it for a while.
+// admin makes a request to the admin listener that must succeed. A server that is just coming back
+// may refuse it for a while.
 func (n *node) admin(method, path, body string) answer {
 	n.t.Helper()
 	var last answer
@@ -160,8 +160,8 @@ func (n *node) admin(method, path, body string) answer {
 	return last
 }
 
-// command runs a command of penstock that talks to the node, and returns what it printed and its exit
-// code.
+// command runs a command of penstock that talks to the node, and returns what it printed and its
+// exit code.
 func (n *node) command(args ...string) (out, messages string, code int) {
 	n.t.Helper()
 	path, err := binary()

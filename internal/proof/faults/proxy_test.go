@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// proxy is a TCP proxy in front of a server, which can harm what passes it. Its methods are safe for
-// concurrent use.
+// proxy is a TCP proxy in front of a server, which can harm what passes it. Its methods are safe
+// for concurrent use.
 type proxy struct {
 	addr   string
 	target string
@@ -129,8 +129,8 @@ func (p *proxy) cut() {
 	}
 }
 
-// halfOpen leaves the clients of all connections without their server, and without knowing it: nothing
-// is answered, and nothing is closed. New connections are the same until healed.
+// halfOpen leaves the clients of all connections without their server, and without knowing it:
+// nothing is answered, and nothing is closed. New connections are the same until healed.
 func (p *proxy) halfOpen() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

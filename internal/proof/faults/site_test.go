@@ -143,8 +143,8 @@ func openCluster(t *testing.T) *site {
 // slots are those of a Redis Cluster.
 const slots = 16384
 
-// openPostgres starts a PostgreSQL with a database, whose tables are on a disk of their own where that
-// can be.
+// openPostgres starts a PostgreSQL with a database, whose tables are on a disk of their own where
+// that can be.
 func (s *site) openPostgres(t *testing.T, args ...string) {
 	s.postgres, s.database = servers.NewPostgres(t, args...), "sale"
 	where := ""

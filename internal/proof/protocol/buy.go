@@ -75,8 +75,8 @@ func (w *walk) holdBatch(s *state, i int, isolated bool, batch uint8) {
 		t := *s
 		w.takeHolds(&t, i, isolated, batch, epoch, false)
 		w.emit("attempts %A hold by one call in epoch %b", int(batch), int(epoch), &t)
-		// After a failover that forgot, seq runs through the same numbers again: a hold may look older
-		// than the sweeper's note.
+		// After a failover that forgot, seq runs through the same numbers again: a hold may look
+		// older than the sweeper's note.
 		if s.lossy[i] {
 			t = *s
 			w.takeHolds(&t, i, isolated, batch, epoch, true)

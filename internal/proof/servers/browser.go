@@ -28,7 +28,8 @@ type Look struct {
 // renderTimeout bounds a browser's start and end: a second or four on an idle machine.
 const renderTimeout = 3 * time.Minute
 
-// probe measures the page it stands in, when that is laid out. It is no part of the page that is tested, whose policy forbids it.
+// probe measures the page it stands in, when that is laid out. It is no part of the page that is
+// tested, whose policy forbids it.
 const probe = `<script>addEventListener("load", () => {
 	const outside = [], charts = [...document.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().width > 0)
 	for (const s of charts) for (const t of s.querySelectorAll("text")) {
@@ -48,13 +49,15 @@ var (
 	console    = regexp.MustCompile(`CONSOLE[^"]*"(.*)", source`)
 )
 
-// NeedBrowser skips or fails a test where there is no Chromium, like the functions that start a server.
+// NeedBrowser skips or fails a test where there is no Chromium, like the functions that start a
+// server.
 func NeedBrowser(t testing.TB) {
 	t.Helper()
 	need(t, kindBrowser)
 }
 
-// Render shows a page in a headless Chromium, in a window of width pixels, from a file and without a network.
+// Render shows a page in a headless Chromium, in a window of width pixels, from a file and without
+// a network.
 func Render(t testing.TB, page []byte, width int) Look {
 	t.Helper()
 	need(t, kindBrowser)

@@ -14,20 +14,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Kafka returns the address of a broker that all tests of the binary share: topics and groups must have names of their own.
+// Kafka returns the address of a broker that all tests of the binary share: topics and groups must
+// have names of their own.
 func Kafka(t testing.TB) string {
 	t.Helper()
 	return all.get(t, kindKafka).Addr
 }
 
-// NewKafka starts a broker for the test. args are added to its properties, as KEY=VALUE, and to its listeners, as PROTOCOL://HOST:PORT.
+// NewKafka starts a broker for the test. args are added to its properties, as KEY=VALUE, and to its
+// listeners, as PROTOCOL://HOST:PORT.
 func NewKafka(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return own(t, kindKafka, args)
 }
 
-// KafkaCluster starts n brokers of one cluster for the test, each of which is a controller, too. Its
-// topics have a replica on each of them, unless they say otherwise. args are as those of NewKafka.
+// KafkaCluster starts n brokers of one cluster for the test, each of which is a controller, too.
+// Its topics have a replica on each of them, unless they say otherwise. args are as those of
+// NewKafka.
 func KafkaCluster(t testing.TB, n int, args ...string) []*Server {
 	t.Helper()
 	need(t, kindKafka)
@@ -75,8 +78,9 @@ func (s *Server) ScramUser(t testing.TB, user, password string) {
 	}
 }
 
-// askKafka asks for the cluster, in which a broker that is starting is not listed yet, and for the offsets of a group: the
-// first time, the broker makes the topic that keeps them, and refuses until it is there.
+// askKafka asks for the cluster, in which a broker that is starting is not listed yet, and for the
+// offsets of a group: the first time, the broker makes the topic that keeps them, and refuses until
+// it is there.
 func askKafka(ctx context.Context, addr string) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	if err != nil {

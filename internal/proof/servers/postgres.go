@@ -10,11 +10,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// unsafe makes a PostgreSQL that doesn't wait for its disk: what a process writes survives kill -9 of it all the same.
+// unsafe makes a PostgreSQL that doesn't wait for its disk: what a process writes survives kill -9
+// of it all the same.
 var unsafe = []string{"-c", "fsync=off", "-c", "full_page_writes=off"}
 
-// Postgres returns the URL of a new, empty database. Its server is shared by all tests of the binary, and doesn't wait for
-// its disk.
+// Postgres returns the URL of a new, empty database. Its server is shared by all tests of the
+// binary, and doesn't wait for its disk.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	return SharedPostgres(t).Database(t, "")
@@ -26,7 +27,8 @@ func SharedPostgres(t testing.TB) *Server {
 	return all.get(t, kindPostgres, unsafe...)
 }
 
-// NewPostgres starts a PostgreSQL for the test, as safe as it comes. args are added to its command line.
+// NewPostgres starts a PostgreSQL for the test, as safe as it comes. args are added to its command
+// line.
 func NewPostgres(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return own(t, kindPostgres, args)
@@ -37,7 +39,8 @@ func (s *Server) URL(database string) string {
 	return "postgres://penstock@" + s.Addr + "/" + database + "?sslmode=disable"
 }
 
-// Database makes a database, which the test drops, and returns its URL. It is a copy of template, or empty where that is "".
+// Database makes a database, which the test drops, and returns its URL. It is a copy of template,
+// or empty where that is "".
 func (s *Server) Database(t testing.TB, template string) string {
 	t.Helper()
 	name := "test_" + strings.ToLower(rand.Text())

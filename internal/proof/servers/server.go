@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// Server is a running server. Its methods are for the test that has started it, one at a time; a shared one is only asked for its
-// address.
+// Server is a running server. Its methods are for the test that has started it, one at a time; a
+// shared one is only asked for its address.
 type Server struct {
 	Addr string // host:port
 
@@ -34,20 +34,23 @@ type Server struct {
 	paused  bool // by Pause
 }
 
-// Data is the directory of the server's data, which is its own. It may be looked at, and changed while
-// the server is stopped.
+// Data is the directory of the server's data, which is its own. It may be looked at, and changed
+// while the server is stopped.
 func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
 
-// Patience bounds each wait for a server. It is far above what any takes, so that only a hang reaches it.
+// Patience bounds each wait for a server. It is far above what any takes, so that only a hang
+// reaches it.
 const Patience = 10 * time.Minute
 
-// start starts a server on a free port. A port may be taken between the look at it and the start, so another one is tried.
+// start starts a server on a free port. A port may be taken between the look at it and the start,
+// so another one is tried.
 func start(kind string, args []string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "penstock-"+kind+"-")
 	if err != nil {
 		return nil, err
 	}
-	// PostgreSQL runs as a user of its own where the tests run as root, and has to get through to its data.
+	// PostgreSQL runs as a user of its own where the tests run as root, and has to get through to
+	// its data.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -147,7 +150,8 @@ func (s *Server) ask(ctx context.Context) error {
 	}
 }
 
-// signals sends a signal to the process, and to those that it has started: a PostgreSQL is many processes.
+// signals sends a signal to the process, and to those that it has started: a PostgreSQL is many
+// processes.
 func (s *Server) signals(signal syscall.Signal) {
 	s.t.Helper()
 	if s.process == nil {
@@ -198,7 +202,8 @@ func childrenOf(pid int) ([]int, error) {
 	return children, nil
 }
 
-// Pause stops the server as a machine stops that hangs: connections stay, nothing is answered. Resume lets it go on.
+// Pause stops the server as a machine stops that hangs: connections stay, nothing is answered.
+// Resume lets it go on.
 func (s *Server) Pause() { s.signals(syscall.SIGSTOP) }
 
 // Resume lets a paused server go on.
@@ -316,13 +321,15 @@ func (s *Server) lastLines() string {
 	return string(text)
 }
 
-// guard is a process that ends a server whose tests could not: they panicked, ran out of time, or were killed.
+// guard is a process that ends a server whose tests could not: they panicked, ran out of time, or
+// were killed.
 type guard struct {
 	cmd  *exec.Cmd
 	hold io.Closer // closed by the kernel when this process is gone
 }
 
-// guardScript waits for the end of its input, then ends the server as Stop would, and takes its data away.
+// guardScript waits for the end of its input, then ends the server as Stop would, and takes its
+// data away.
 const guardScript = `cat >/dev/null; kill -INT "$1"; sleep 3; kill -CONT "$1"; kill -KILL "$1"
 sleep 1; rm -rf "$2" || { sleep 5; rm -rf "$2"; }` // its children may write for a moment
 

@@ -21,8 +21,8 @@ const (
 	kindBrowser  = "browser"
 )
 
-// shared are the servers that all tests of a binary use together. They are started by the first test that wants one, and
-// ended by Main.
+// shared are the servers that all tests of a binary use together. They are started by the first
+// test that wants one, and ended by Main.
 type shared struct {
 	mu      sync.Mutex
 	started map[string]*Server // guarded by mu
@@ -32,7 +32,8 @@ type shared struct {
 
 var all = shared{started: make(map[string]*Server), failed: make(map[string]error)}
 
-// Main runs the tests of a package that uses shared servers, and ends those afterwards. goleak.VerifyTestMain takes it, too.
+// Main runs the tests of a package that uses shared servers, and ends those afterwards.
+// goleak.VerifyTestMain takes it, too.
 type Main struct{ M *testing.M }
 
 // Run runs the tests and returns their exit code.
@@ -145,8 +146,8 @@ func stack() (string, error) {
 	}
 }
 
-// Schemathesis runs Schemathesis with such arguments, in a directory that has its configuration, and
-// returns what it printed. failed says that it found something.
+// Schemathesis runs Schemathesis with such arguments, in a directory that has its configuration,
+// and returns what it printed. failed says that it found something.
 func Schemathesis(t testing.TB, dir string, env []string, args ...string) (output string, failed bool) {
 	t.Helper()
 	need(t, "schemathesis")

@@ -24,8 +24,8 @@ type load struct {
 	took    time.Duration
 }
 
-// buy has wrk buy for a while over so many connections, each time as another buyer. Items are taken evenly
-// from items, which is the list of activity/sku.
+// buy has wrk buy for a while over so many connections, each time as another buyer. Items are taken
+// evenly from items, which is the list of activity/sku.
 func buy(t testing.TB, url, bearer string, connections int, d time.Duration, items []string) load {
 	t.Helper()
 	wrk, err := exec.LookPath("wrk")
@@ -95,7 +95,8 @@ type desk struct {
 	url string
 }
 
-// ask sends a request and returns the answer's body. It fails the test where the answer is no success.
+// ask sends a request and returns the answer's body. It fails the test where the answer is no
+// success.
 func (d *desk) ask(method, path string, body any) []byte {
 	d.t.Helper()
 	var text []byte

@@ -53,13 +53,14 @@ func bare(ctx *fasthttp.RequestCtx) {
 	ctx.SetBodyString(bareAnswer)
 }
 
-// plain is the gateway that one would write first, with the same libraries, on the same servers, for the
-// same request. It makes one EVALSHA and one produce for each buyer (acks=all), and answers 202 when the
-// record is acknowledged. Its script takes the unit, and keeps the buyer's limit and the idempotency key.
+// plain is the gateway that one would write first, with the same libraries, on the same servers,
+// for the same request. It makes one EVALSHA and one produce for each buyer (acks=all), and answers
+// 202 when the record is acknowledged. Its script takes the unit, and keeps the buyer's limit and
+// the idempotency key.
 //
-// It is given what costs it nothing to have: the client's pipeline for concurrent calls, a linger of 0.
-// It leaves out nearly all that makes a sale safe: epochs, lost writes, doom, deadlines, limits of what
-// waits, refusals from memory, metrics.
+// It is given what costs it nothing to have: the client's pipeline for concurrent calls, a linger
+// of 0. It leaves out nearly all that makes a sale safe: epochs, lost writes, doom, deadlines,
+// limits of what waits, refusals from memory, metrics.
 type plain struct {
 	redis  rueidis.Client
 	kafka  *kgo.Client

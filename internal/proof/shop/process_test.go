@@ -35,8 +35,8 @@ func build(t testing.TB) string {
 	return path
 }
 
-// launch starts a command that is ended with the test, and hands each line of its output to line until
-// that returns true.
+// launch starts a command that is ended with the test, and hands each line of its output to line
+// until that returns true.
 func launch(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *process {
 	t.Helper()
 	p := &process{name: name, cmd: cmd, log: new(bytes.Buffer)}
@@ -149,7 +149,8 @@ func (p *process) cpu() time.Duration {
 
 func (p *process) ticksOfAll() int64 { return int64(p.cpu() * userHZ / time.Second) }
 
-// ticks returns the processor time of a process and of its children that have ended, 0 where it is gone.
+// ticks returns the processor time of a process and of its children that have ended, 0 where it is
+// gone.
 func ticks(pid int) (sum int64) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -21,8 +21,9 @@ func fill(d *desk, prefix string, n, size int) (activities []string) {
 	return activities
 }
 
-// idle measures items on sale that nobody buys: how long publishing 100,000 of them takes, alone and while
-// another item sells as fast as the machine can, and what two gateways and two workers then use.
+// idle measures items on sale that nobody buys: how long publishing 100,000 of them takes, alone
+// and while another item sells as fast as the machine can, and what two gateways and two workers
+// then use.
 func idle(t testing.TB, p *table, binary string) {
 	s := newSite(t, binary)
 	workers := []*node{s.node("worker"), s.node("worker")}
@@ -89,8 +90,8 @@ func redisCommands(t testing.TB, addr string) int64 {
 	return n
 }
 
-// redisSays sends an inline command (Redis protocol specification) and returns the first kilobytes of the
-// answer.
+// redisSays sends an inline command (Redis protocol specification) and returns the first kilobytes
+// of the answer.
 func redisSays(t testing.TB, addr, command string) string {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, patience)

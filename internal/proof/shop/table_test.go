@@ -75,8 +75,8 @@ func turns(ways []way, connections int) map[string][]cost {
 
 func turnTime() time.Duration { return time.Duration(*seconds) * time.Second }
 
-// TestShop prints the table of docs/performance.md. It measures and asserts nothing but that all answers
-// are the ones that were to be measured.
+// TestShop prints the table of docs/performance.md. It measures and asserts nothing but that all
+// answers are the ones that were to be measured.
 func TestShop(t *testing.T) {
 	if !*measure {
 		t.Skip("measures, for many minutes: run it with -shop.measure, or make bench-shop")

@@ -47,7 +47,8 @@ func (r *rig) checkStock() error {
 			return err
 		}
 		for i := range items {
-			// A failover may bring back units that were sold; what it forgot is the database's to refuse.
+			// A failover may bring back units that were sold; what it forgot is the database's to
+			// refuse.
 			if items[i].Available < 0 && !r.lossy() {
 				r.fails("L3 available is %d on shard %d", items[i].Available, shard)
 			}
@@ -117,7 +118,8 @@ func (r *rig) judgeAnswers() error {
 		r.wroteOrders = true
 		late := a.took > r.cfg.AcceptDeadline && a.wait == 0
 		if late && a.promises() && a.receipt.Order.State == seckill.OrderQueued {
-			// An order that is parked reads as queued, and has its row: it may be told of at any time.
+			// An order that is parked reads as queued, and has its row: it may be told of at any
+			// time.
 			rows, err := r.store.FindOrders(r.ctx, []seckill.OrderID{a.key.id})
 			if err != nil {
 				return err
@@ -134,8 +136,8 @@ func (r *rig) judgeAnswers() error {
 	return nil
 }
 
-// judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where a shard had one
-// all the time (L6). A buyer who was told busy makes the movers go.
+// judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where a shard had
+// one all the time (L6). A buyer who was told busy makes the movers go.
 func (r *rig) judgeRefusal(a *attempt) {
 	switch a.answer() {
 	case string(seckill.CodeSoldOut):
@@ -264,8 +266,8 @@ func (r *rig) quiet() error {
 			return r.checkEnd()
 		}
 		if !probed && time.Since(began) > quietLimit/4 {
-			// A worker finds out with the next record that its position is not the one in the books: where
-			// somebody has registered a topic that is no more, late.
+			// A worker finds out with the next record that its position is not the one in the
+			// books: where somebody has registered a topic that is no more, late.
 			probed = true
 			r.log.mark(seckill.AppendPage(nil, &seckill.Page{PageHeader: seckill.PageHeader{Put: time.Now()}}))
 		}
@@ -562,6 +564,6 @@ func (r *rig) checkLastBuyer(p *process, item int, available int64) error {
 	}
 }
 
-// lastBuyerLimit is how long a buyer may be told to come again while nothing goes wrong: a rebuild fits
-// into it.
+// lastBuyerLimit is how long a buyer may be told to come again while nothing goes wrong: a rebuild
+// fits into it.
 const lastBuyerLimit = 10 * time.Second

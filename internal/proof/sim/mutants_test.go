@@ -54,7 +54,8 @@ var conformance = proof{"", "./inventory", "TestMiniredis", nil}
 // replicated is a test of inventory's.
 var replicated = proof{"", "./inventory", "TestCloseAndOpenWaitForReplicas", nil}
 
-// fencedWorker is a test of two transactions at once. SQLite has one at a time, and so has the simulator.
+// fencedWorker is a test of two transactions at once. SQLite has one at a time, and so has the
+// simulator.
 var fencedWorker = proof{"", "./internal/postgres", "TestL2_AFenceWaitsForAWorkerInTheMiddle", nil}
 
 // movedOnce is a case of the stores' suite.

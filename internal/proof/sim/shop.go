@@ -10,8 +10,8 @@ import (
 	"penstock/seckill"
 )
 
-// shop is an installation whose activity is on sale, as a run finds it: publishing takes as long as a
-// fifth of a run, and is the same each time.
+// shop is an installation whose activity is on sale, as a run finds it: publishing takes as long as
+// a fifth of a run, and is the same each time.
 type shop struct {
 	file  string // the database
 	items []inventory.ItemID
@@ -36,8 +36,8 @@ func makeShop(ctx context.Context, template, dir string, t terms) (*shop, error)
 	return &shop{r.file, r.items}, errors.Join(err, r.close())
 }
 
-// openShop makes the merchant and the caller, and has a process publish the activity, with nothing in
-// the way. Then that process is gone.
+// openShop makes the merchant and the caller, and has a process publish the activity, with nothing
+// in the way. Then that process is gone.
 func (r *rig) openShop() error {
 	r.wire.setDirect(true)
 	defer r.wire.setDirect(false)

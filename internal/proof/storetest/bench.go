@@ -11,7 +11,8 @@ import (
 )
 
 // Benchmark measures what a store is asked for in a sale, in the batches in which it is asked. An
-// operation is one order, or one item that is published. The store that open opens has Shards shards.
+// operation is one order, or one item that is published. The store that open opens has Shards
+// shards.
 func Benchmark(b *testing.B, open func(b *testing.B, now func() time.Time) seckill.Store) {
 	for _, batch := range []int{1, 50, 500} {
 		b.Run(fmt.Sprintf("Accept/batch=%d", batch), func(b *testing.B) { newBench(b, open).accept(b, batch) })

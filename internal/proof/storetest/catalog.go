@@ -222,7 +222,8 @@ func keepSecret(t *testing.T, open Open) {
 	s.lastChange("merchant", string(merchant))
 }
 
-// rollSecret: the secret before stays valid for a while, and each rolling forgets the one before it.
+// rollSecret: the secret before stays valid for a while, and each rolling forgets the one before
+// it.
 func rollSecret(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	roll := func(secret string, overlap time.Duration) seckill.Merchant {
@@ -306,7 +307,8 @@ func addCaller(t *testing.T, open Open) {
 	s.must(s.addCaller(c, key)) // names are a merchant's own, and so are the ids of keys
 }
 
-// reviveCaller: a caller that is added again under its name is the same one, with the new key alone.
+// reviveCaller: a caller that is added again under its name is the same one, with the new key
+// alone.
 func reviveCaller(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()

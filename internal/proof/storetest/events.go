@@ -47,7 +47,8 @@ func ExerciseNoEvents(t *testing.T, open Open) {
 	equal(s, "steps", s.steps(100), nil)
 }
 
-// eventsOfALargeBatch: a transaction that makes many orders is told in pages, each order once and in order.
+// eventsOfALargeBatch: a transaction that makes many orders is told in pages, each order once and
+// in order.
 func eventsOfALargeBatch(t *testing.T, open Open) {
 	const orders = 257
 	s := newShop(t, open, goods{"phone-x", orders, 0, 1})

@@ -251,7 +251,8 @@ func earlyAgain(s *shop) {
 	other = s.early(s.promise(0, "u-2", "k", 1), "p-1")
 	s.payEarly(seckill.PaymentOtherContent, other)
 
-	// Two payments come before the order: one pays it, the other has to go back; and so has a wrong amount.
+	// Two payments come before the order: one pays it, the other has to go back; and so has a wrong
+	// amount.
 	wrong := s.early(r, "p-3")
 	wrong.Amount.Minor++
 	s.clock.advance(time.Second)
@@ -360,7 +361,8 @@ func trailOfAnOrder(s *shop) {
 	equal(s, "of an order that isn't there", len(trail.Payments)+len(trail.Changes), 0)
 }
 
-// searchOneMoment: a page of the queue is one moment, and pages of a search must not lose or repeat any of it.
+// searchOneMoment: a page of the queue is one moment, and pages of a search must not lose or repeat
+// any of it.
 func searchOneMoment(s *shop) {
 	var all []seckill.Promise
 	for i := range 7 {

@@ -228,8 +228,8 @@ func parkedAgain(s *shop) {
 	s.sums()
 }
 
-// cancelParked: a parked order can be given up, whatever it is parked for; a replay of its letter then
-// only finds it.
+// cancelParked: a parked order can be given up, whatever it is parked for; a replay of its letter
+// then only finds it.
 func cancelParked(s *shop) {
 	odd := s.unfit(0, "u-1", "k", 1)
 	unlock := s.lock(0, s.shard(0))

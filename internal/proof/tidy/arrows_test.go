@@ -45,7 +45,8 @@ func checkImports(t *tree, report func(where, what string)) {
 	}
 }
 
-// checkPermissions looks for permissions that nobody uses: one that is there is taken for a decision.
+// checkPermissions looks for permissions that nobody uses: one that is there is taken for a
+// decision.
 func checkPermissions(t *tree, report func(where, what string)) {
 	for _, p := range t.packages {
 		a := arrows[p.dir]
@@ -110,7 +111,8 @@ func checkThirdParty(t *tree, report func(where, what string)) {
 	}
 }
 
-// checkDependencies looks at the modules that go.mod requires directly: each has an owner and a place in docs/adr/0009.
+// checkDependencies looks at the modules that go.mod requires directly: each has an owner and a
+// place in docs/adr/0009.
 func checkDependencies(t *tree, report func(where, what string)) {
 	const page = "docs/adr/0009-dependencies.md"
 	mod, _ := t.text("go.mod")

@@ -22,8 +22,9 @@ var (
 // keyless are the commands of scripts whose first argument is no key.
 var keyless = map[string]bool{"PUBLISH": true, "PING": true, "INFO": true, "CONFIG": true, "WAIT": true}
 
-// Scripts of one folder may share a prelude: the file whose comment on top begins with "<name>.lua stands in front of".
-// It says what their KEYS and common ARGV are, once; each script adds its reply, invariant and cost.
+// Scripts of one folder may share a prelude: the file whose comment on top begins with "<name>.lua
+// stands in front of". It says what their KEYS and common ARGV are, once; each script adds its
+// reply, invariant and cost.
 var (
 	luaInputs   = []string{"KEYS", "ARGV"}
 	luaPromises = []string{"reply", "invariant", "cost"}

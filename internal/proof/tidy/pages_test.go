@@ -38,8 +38,9 @@ func checkLaws(t *tree, report func(where, what string)) {
 	}
 }
 
-// A list item of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`, `TestL1_…`". A case of a
-// suite is named as the suite names it, or by its first words: "`internal/proof/stocktest`: `L5 the limit counts`".
+// A list item of docs/laws.md that names tests names their package first: "`seckill`: `TestL1_…`,
+// `TestL1_…`". A case of a suite is named as the suite names it, or by its first words:
+// "`internal/proof/stocktest`: `L5 the limit counts`".
 var (
 	quoted   = regexp.MustCompile("`([^`]+)`")
 	caseName = regexp.MustCompile(`^L[0-9]+ `)

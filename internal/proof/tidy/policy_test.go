@@ -1,6 +1,7 @@
 package tidy
 
-// This file is policy: what the rules allow, as data with reasons. To make a build pass is no reason.
+// This file is policy: what the rules allow, as data with reasons. To make a build pass is no
+// reason.
 
 // topLevel is everything that may stand at the root. Not all of it has to be there yet.
 var topLevel = map[string]string{
@@ -34,14 +35,16 @@ var topLevel = map[string]string{
 
 const module = "penstock"
 
-// arrow lists what a package may import of ours: its product files from may, its tests from may and tests.
+// arrow lists what a package may import of ours: its product files from may, its tests from may and
+// tests.
 type arrow struct {
 	may   []string
 	tests []string
 	why   string
 }
 
-// arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by tests.
+// arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by
+// tests.
 var arrows = map[string]arrow{
 	"internal/batch":  {why: "natural batching knows nothing of what it carries"},
 	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
@@ -165,7 +168,8 @@ type owner struct {
 	why    string
 }
 
-// owners is every module that we import, by prefix of the import path; a longer prefix wins. docs/adr/0009 has the choices.
+// owners is every module that we import, by prefix of the import path; a longer prefix wins.
+// docs/adr/0009 has the choices.
 var owners = map[string]owner{
 	"github.com/valyala/fasthttp": {
 		owners: []string{"gateway", "loadtest"}, tests: []string{"internal/proof/shop"}, why: "HTTP at the sale edge",
@@ -206,7 +210,8 @@ var owners = map[string]owner{
 	},
 }
 
-// standard says who may import some packages of the standard library in product files; without owners, nobody.
+// standard says who may import some packages of the standard library in product files; without
+// owners, nobody.
 var standard = map[string]owner{
 	"net/http": {
 		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock"},

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxWords is how many words a sentence may have.
@@ -56,8 +57,8 @@ var (
 	notProse = regexp.MustCompile(`^\s*//(go:|lint:|\t| ?#|\s*$)`)
 )
 
-// commentLines returns the text of a Go file's comments that stand on lines of their own, empty where a
-// line has none.
+// commentLines returns the text of a Go file's comments that stand on lines of their own, empty
+// where a line has none.
 func commentLines(text string) []string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -126,6 +127,28 @@ func checkBareWho(t *tree, report func(where, what string)) {
 	}
 }
 
+// maxProse is how wide a line of prose may be, with tabs of four columns.
+const maxProse = 100
+
+func checkProseWidth(t *tree, report func(where, what string)) {
+	for _, f := range t.texts {
+		lines := strings.Split(f.text, "\n")
+		var prose []string
+		switch path.Ext(f.path) {
+		case ".md":
+			prose = pageLines(f.text)
+		case ".go":
+			prose = commentLines(f.text)
+		}
+		for i, words := range prose {
+			width := utf8.RuneCountInString(strings.ReplaceAll(lines[i], "\t", "    "))
+			if words != "" && width > maxProse && !strings.Contains(lines[i], "://") && strings.Contains(strings.TrimSpace(words), " ") {
+				report(fmt.Sprintf("%s:%d", f.path, i+1), fmt.Sprintf("has %d columns", width))
+			}
+		}
+	}
+}
+
 // logCalls are the methods of *slog.Logger that write a message, by the place of the message.
 var logCalls = map[string]int{
 	"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "DebugContext": 1, "InfoContext": 1, "WarnContext": 1, "ErrorContext": 1,
@@ -167,8 +190,8 @@ func isLogger(x ast.Expr) bool {
 	return false
 }
 
-// isPutTogether reports whether a text is made at run time: by a call, or as a sum of what is no literal. A
-// variable is none of these: it is a wrapper's parameter.
+// isPutTogether reports whether a text is made at run time: by a call, or as a sum of what is no
+// literal. A variable is none of these: it is a wrapper's parameter.
 func isPutTogether(x ast.Expr) bool {
 	switch x := x.(type) {
 	case *ast.CallExpr:

@@ -86,7 +86,8 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	}
 }
 
-// checkGroupDoc looks at types, constants and variables. A group's comment is enough for its constants and variables.
+// checkGroupDoc looks at types, constants and variables. A group's comment is enough for its
+// constants and variables.
 func checkGroupDoc(t *tree, d *ast.GenDecl, report func(where, what string)) {
 	for _, spec := range d.Specs {
 		switch s := spec.(type) {

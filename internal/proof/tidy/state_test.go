@@ -15,9 +15,9 @@ import (
 //   - a sentinel: errors.New or fmt.Errorf
 //   - an embedded file: //go:embed
 //   - a value that its package makes once and has no way to change: see immutableCalls
-//   - a table: a composite literal or a pointer to one, or a conversion of a string to bytes. Nothing in the
-//     package assigns to it, takes its address, deletes from it or clears it. The address of an entry is
-//     not looked at.
+//   - a table: a composite literal or a pointer to one, or a conversion of a string to bytes.
+//     Nothing in the package assigns to it, takes its address, deletes from it or clears it. The
+//     address of an entry is not looked at.
 //   - in tests, anything that nothing changes
 //
 // and refuses everything else.
@@ -52,7 +52,8 @@ func embedded(d *ast.GenDecl, s *ast.ValueSpec) bool {
 	return false
 }
 
-// immutableCalls return what can't be changed afterwards, or is safe for concurrent use and has no state that matters.
+// immutableCalls return what can't be changed afterwards, or is safe for concurrent use and has no
+// state that matters.
 var immutableCalls = map[string][]string{
 	"errors":          {"New", "Join"},
 	"fmt":             {"Errorf"},
@@ -67,7 +68,8 @@ var immutableCalls = map[string][]string{
 	"github.com/prometheus/client_golang/prometheus": {"NewDesc"},
 }
 
-// immutable reports whether a variable that starts with this value, and is never assigned to, stays as it is.
+// immutable reports whether a variable that starts with this value, and is never assigned to, stays
+// as it is.
 func (f *goFile) immutable(e ast.Expr) bool {
 	switch e := e.(type) {
 	case *ast.CompositeLit:

@@ -55,6 +55,8 @@ var rules = []rule{
 		checkGlossary},
 	{"sentence-length", "a sentence of more than forty words is read twice, or not at all; a rule with cases is a list",
 		checkSentenceLength},
+	{"prose-width", "prose of more than a hundred columns is hard to read, and a difference in it hard to see",
+		checkProseWidth},
 	{"bare-who", "a clause without a subject is a riddle for readers whose first language is another",
 		checkBareWho},
 	{"log-messages", "a message is found by its text; what differs from line to line is an attribute",
@@ -106,8 +108,8 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// Each file of testdata is a small tree with what the rule of its name has to find in it, and nothing else. The comment of
-// the archive lists that, one finding a line.
+// Each file of testdata is a small tree with what the rule of its name has to find in it, and
+// nothing else. The comment of the archive lists that, one finding a line.
 func TestRules_FindWhatTheyShould(t *testing.T) {
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {

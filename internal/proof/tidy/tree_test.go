@@ -29,7 +29,8 @@ type textFile struct {
 	text string
 }
 
-// pkg is a directory of Go files. Its test files are part of it, those of package x_test in external.
+// pkg is a directory of Go files. Its test files are part of it, those of package x_test in
+// external.
 type pkg struct {
 	dir      string // from the repository's root, with slashes: "seckill"
 	name     string
@@ -79,7 +80,8 @@ func (t *tree) at(n ast.Node) string {
 	return fmt.Sprintf("%s:%d", p.Filename, p.Line)
 }
 
-// load reads a repository. What git ignores is left out, as far as .gitignore names it by a name or a suffix.
+// load reads a repository. What git ignores is left out, as far as .gitignore names it by a name or
+// a suffix.
 func load(fsys fs.FS) (*tree, error) {
 	ignored, err := ignoredNames(fsys)
 	if err != nil {
@@ -163,8 +165,8 @@ func (t *tree) read(fsys fs.FS, name string, dirs map[string]*pkg) error {
 	return nil
 }
 
-// resolve finds out what the identifiers of a package's files refer to. Imports are not followed: what belongs to other
-// packages stays unknown, but for the package name itself.
+// resolve finds out what the identifiers of a package's files refer to. Imports are not followed:
+// what belongs to other packages stays unknown, but for the package name itself.
 func (t *tree) resolve(name string, files []*goFile) {
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}}
 	conf := types.Config{
@@ -204,7 +206,8 @@ func ignoredNames(fsys fs.FS) (func(string) bool, error) {
 	}, nil
 }
 
-// selected returns the import path of the package and the name in an expression like os.Exit, or "".
+// selected returns the import path of the package and the name in an expression like os.Exit, or
+// "".
 func (f *goFile) selected(e ast.Expr) (importPath, name string) {
 	sel, ok := e.(*ast.SelectorExpr)
 	if !ok {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// glossaryEntry is a row of ARCHITECTURE.md's table of words: words of one kind, what they mean, and the packages whose
-// types have them.
+// glossaryEntry is a row of ARCHITECTURE.md's table of words: words of one kind, what they mean,
+// and the packages whose types have them.
 type glossaryEntry struct {
 	where string
 	words []string
@@ -45,8 +45,8 @@ func glossary(t *tree, page string) (entries []glossaryEntry) {
 	return entries
 }
 
-// checkGlossary holds the table of words against the code: each word is used in its packages, and no exported type
-// elsewhere is called so.
+// checkGlossary holds the table of words against the code: each word is used in its packages, and
+// no exported type elsewhere is called so.
 func checkGlossary(t *tree, report func(where, what string)) {
 	for _, e := range glossary(t, "ARCHITECTURE.md") {
 		for _, home := range e.homes {
@@ -67,8 +67,8 @@ func checkGlossary(t *tree, report func(where, what string)) {
 	}
 }
 
-// uses reports whether a package has the word in its product files. A word of several parts is looked for with any
-// of what may stand between them in code.
+// uses reports whether a package has the word in its product files. A word of several parts is
+// looked for with any of what may stand between them in code.
 func uses(p *pkg, word string) bool {
 	if p == nil {
 		return false
