@@ -63,11 +63,11 @@ func (v *topView) frame(height, scroll int) ([]string, int) {
 
 // whole returns everything, one after the other.
 func (v *topView) whole() []string {
-	lines := append(v.header(), "")
-	for v.page = range pages {
-		lines = append(append(lines, v.body()...), "")
+	lines := v.header()
+	for _, part := range [][]string{v.news(), v.tonight(), v.machines(), v.limits()} {
+		lines = append(append(lines, ""), part...)
 	}
-	return v.clip(lines[:len(lines)-1])
+	return v.clip(lines)
 }
 
 // clip cuts lines at the width, and leaves out what ASCII doesn't have where there is nothing else.
@@ -170,7 +170,7 @@ func (v *topView) abnormal(most int) []string {
 
 // finding is one line.
 func (v *topView) finding(f *live.Finding) string {
-	text := shown(f.Text)
+	text := shown(strings.TrimSuffix(f.Text, "."))
 	if f.Subject != "" && !strings.Contains(f.Text, f.Subject) {
 		text = shown(f.Subject) + ": " + text
 	}
@@ -189,9 +189,16 @@ func (v *topView) severity(s string) string {
 	return text
 }
 
-// summary is the first page: everything that isn't normal with what to do, then the shortest of the
-// others.
+// summary is the first page: the news, then the shortest of the others.
 func (v *topView) summary() []string {
+	lines := append(v.news(), "")
+	lines = append(lines, v.activities(false)...)
+	lines = append(lines, "")
+	return append(lines, v.servers()...)
+}
+
+// news is everything that isn't normal with what to do, the last change, and money to go back.
+func (v *topView) news() []string {
 	lines := []string{v.title("NOT NORMAL")}
 	if len(v.snapshot.Abnormal) == 0 {
 		lines = append(lines, v.abnormal(0)...)
@@ -217,10 +224,7 @@ func (v *topView) summary() []string {
 	for _, m := range v.snapshot.Money {
 		lines = append(lines, fmt.Sprintf("due back: %s, %s payments", shown(money(m.Amount, m.Currency)), grouped(m.Count)))
 	}
-	lines = append(lines, "")
-	lines = append(lines, v.activities(false)...)
-	lines = append(lines, "")
-	return append(lines, v.servers()...)
+	return lines
 }
 
 func (v *topView) title(text string) string { return v.screen.paint(ansiBold, text) }
