@@ -42,7 +42,7 @@ func (c *call) getLive() error {
 	if hub == nil {
 		return noLive()
 	}
-	view := hub.View()
+	view := hub.Look(c.r.Context())
 	if view == nil {
 		return noLive()
 	}

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -265,6 +266,38 @@ func (h *Hub) View() *View {
 	defer h.mu.Unlock()
 	h.looked = time.Now()
 	return h.view
+}
+
+// firstLook bounds how long Look waits for the stock.
+const firstLook = 3 * time.Second
+
+// Look is View for somebody that looks once: where nobody has watched lately, it waits for the stock to
+// be read, for three seconds at most, or until ctx ends.
+func (h *Hub) Look(ctx context.Context) *View {
+	v := h.View()
+	if v == nil || v.hasStock() {
+		return v
+	}
+	w, err := h.Subscribe(Filter{Types: []string{EventLive}})
+	if err != nil {
+		return v
+	}
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return v
+		case e, ok := <-w.Events():
+			if !ok {
+				return v
+			}
+			if v = e.View; v.hasStock() {
+				return v
+			}
+		}
+	}
 }
 
 // Latest is View for parts that work on it: it isn't taken for a look.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -152,4 +153,38 @@ func TestHub_Watched(t *testing.T) {
 	if h.View(); !h.Watched() {
 		t.Error("a look isn't seen")
 	}
+}
+
+// TestHub_LookWaitsForTheStock: somebody that looks once gets the stock, which is read for those that
+// watch alone. Without it, what there is must do.
+func TestHub_LookWaitsForTheStock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub()
+		if h.Look(t.Context()) != nil {
+			t.Error("a view before the first snapshot")
+		}
+		at := time.Now()
+		h.Show(&Snapshot{Activities: []Activity{{Activity: "618"}}})
+		go func() {
+			time.Sleep(time.Second)
+			if !h.Watched() {
+				t.Error("nobody seems to watch")
+			}
+			h.Show(&Snapshot{Activities: []Activity{{Activity: "618", Ledger: Ledger{Total: 7, At: &at}}}})
+		}()
+		if l := h.Look(t.Context()).Snapshot().Activities[0].Ledger; l.Total != 7 || time.Since(at) != time.Second {
+			t.Errorf("%+v after %v", l, time.Since(at))
+		}
+		if h.Look(t.Context()); time.Since(at) != time.Second {
+			t.Error("it waited for what it has")
+		}
+		h.Show(&Snapshot{Activities: []Activity{{Activity: "618"}}})
+		if l := h.Look(t.Context()).Snapshot().Activities[0].Ledger; l.At != nil || time.Since(at) != time.Second+firstLook {
+			t.Errorf("%+v after %v", l, time.Since(at))
+		}
+		h.Show(&Snapshot{})
+		if h.Look(t.Context()); time.Since(at) != time.Second+firstLook {
+			t.Error("it waited for the stock of no activity")
+		}
+	})
 }
