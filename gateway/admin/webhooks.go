@@ -32,6 +32,26 @@ type webhookDoc struct {
 	Events []string `json:"events"`
 	Secret string   `json:"secret,omitempty"` // once, where it was made
 	webhook.State
+	LastOK    *stamp      `json:"last_ok"` // the state's, as the listener writes times
+	LastError *attemptDoc `json:"last_error"`
+}
+
+type attemptDoc struct {
+	At    stamp  `json:"at"`
+	Event string `json:"event"`
+	Error string `json:"error"`
+}
+
+// newWebhookDoc makes the document of a receiver. secret is "" but where it was just made.
+func newWebhookDoc(name, url string, events []string, secret string, state webhook.State) webhookDoc {
+	doc := webhookDoc{Name: name, URL: url, Events: events, Secret: secret, State: state}
+	if state.LastOK != nil {
+		doc.LastOK = stampOf(*state.LastOK)
+	}
+	if e := state.LastError; e != nil {
+		doc.LastError = &attemptDoc{stamp(e.At), e.Event, e.Error}
+	}
+	return doc
 }
 
 type webhooksDoc struct {
@@ -79,7 +99,7 @@ func (c *call) listWebhooks() error {
 	states, doc.Missing = c.deliveries()
 	for i := range document.Webhooks {
 		h := &document.Webhooks[i]
-		doc.Webhooks = append(doc.Webhooks, webhookDoc{Name: h.Name, URL: h.URL, Events: h.Events, State: states[h.Name]})
+		doc.Webhooks = append(doc.Webhooks, newWebhookDoc(h.Name, h.URL, h.Events, "", states[h.Name]))
 	}
 	return c.json(http.StatusOK, doc)
 }
@@ -131,7 +151,7 @@ func (c *call) putWebhook() error {
 		return err
 	}
 	states, _ := c.deliveries()
-	return c.json(http.StatusOK, webhookDoc{name, wish.URL, wish.Events, made, states[name]})
+	return c.json(http.StatusOK, newWebhookDoc(name, wish.URL, wish.Events, made, states[name]))
 }
 
 // takeKinds takes the kinds of events.

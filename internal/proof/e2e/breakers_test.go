@@ -90,7 +90,7 @@ func TestBreakersOpenAndClose(t *testing.T) {
 	s := openShop(n, terms{quantity: 1_000_000, perUser: 1, window: "10m"})
 	r := s.restless(n)
 	for name, server := range map[string]*servers.Server{"redis": c.redis, "kafka": c.kafka, "database": c.postgres} {
-		of := `{instance="` + map[string]string{"redis": "0", "kafka": "", "database": "reads"}[name] + `",server="` + name + `"}`
+		of := `{server="` + name + `",server_instance="` + map[string]string{"redis": "0", "kafka": "", "database": "reads"}[name] + `"}`
 		state := "penstock_breaker_state" + of
 		eventually(t, "orders are sold and looked at", func() bool { return r.sold.Load() > 20 && r.looked.Load() > 20 })
 		trips := n.metric("penstock_breaker_trips_total" + of)

@@ -24,9 +24,11 @@ func TestContract_Schemathesis(t *testing.T) {
 		t.Run(listener.name, func(t *testing.T) {
 			env := []string{"PYTHONPATH=.", "PYTHONDONTWRITEBYTECODE=1", "PENSTOCK_PAYMENT_SECRET=" + s.secret,
 				"HYPOTHESIS_STORAGE_DIRECTORY=" + t.TempDir()}
+			// A stream of events has no end, and Schemathesis waits for one.
 			output, failed := servers.Schemathesis(t, "testdata/schemathesis", env, "run", listener.url+"/openapi.yaml",
 				"--header", "Authorization: Bearer "+listener.token, "--checks", "all", "--continue-on-failure", "--no-color", "--no-shrink",
-				"--max-examples", fmt.Sprint(*contractCases), "--seed", "1", "--generation-database", "none", "--request-timeout", "30")
+				"--max-examples", fmt.Sprint(*contractCases), "--seed", "1", "--generation-database", "none", "--request-timeout", "30",
+				"--exclude-path", "/admin/v1/events")
 			if failed {
 				t.Errorf("%s", output)
 			}

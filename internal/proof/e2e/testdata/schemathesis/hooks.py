@@ -119,6 +119,8 @@ def keep_words(case):
     if isinstance(body.get("payment_secret"), str):
         body["payment_secret"] = SECRET.decode()
     match case.operation.definition.raw.get("operationId"):
+        case "putWebhook" if isinstance(body.get("secret"), str):
+            body["secret"] = SECRET.decode()
         case "putActivity":
             activity(body)
         case "putMerchant":
