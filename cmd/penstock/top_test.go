@@ -89,10 +89,6 @@ func busy() *live.Snapshot {
 // Each page at the sizes that terminals have. To see what has changed: PENSTOCK_UPDATE_FRAMES=1 go
 // test ./cmd/penstock -run TestTopView, and git diff.
 func TestTopView_Frames(t *testing.T) {
-	t.Setenv("TZ", "UTC")
-	local := time.Local
-	time.Local = time.UTC
-	defer func() { time.Local = local }()
 	quiet := &live.Snapshot{At: sunset, Complete: true, Level: "D0"}
 	for name, c := range map[string]struct {
 		view          topView
@@ -116,6 +112,7 @@ func TestTopView_Frames(t *testing.T) {
 		}, 24, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			c.view.zone = time.UTC
 			lines, _ := c.view.frame(c.height, c.lines)
 			if len(lines) != c.height {
 				t.Errorf("%d lines, want %d", len(lines), c.height)
@@ -131,7 +128,7 @@ func TestTopView_Frames(t *testing.T) {
 			golden(t, name, strings.Join(lines, "\n")+"\n")
 		})
 	}
-	view := topView{snapshot: busy(), width: 100}
+	view := topView{snapshot: busy(), width: 100, zone: time.UTC}
 	golden(t, "whole-100", strings.Join(view.whole(), "\n")+"\n")
 }
 

@@ -33,6 +33,7 @@ type topView struct {
 	received time.Time      // zero: now
 	trouble  string         // why there is nothing newer; "" where all is well
 	now      time.Time
+	zone     *time.Location // of the times that are shown; nil is the machine's
 	page     topPage
 	width    int
 	screen   screen
@@ -100,7 +101,7 @@ func (v *topView) body() []string {
 // header says how the installation does, and how old that is.
 func (v *topView) header() []string {
 	s := v.snapshot
-	parts := []string{v.screen.paint(ansiBold, "Penstock"), s.At.Local().Format("15:04:05 Z07:00"), v.freshness()}
+	parts := []string{v.screen.paint(ansiBold, "Penstock"), v.clock(s.At), v.freshness()}
 	if !s.Complete && len(s.Missing) > 0 {
 		parts = append(parts, v.screen.paint(ansiYellow, "without "+names(s.Missing)))
 	}
@@ -299,7 +300,16 @@ func (v *topView) until(t time.Time) string {
 
 // when is a time with its zone, and how long that is from now.
 func (v *topView) when(t time.Time) string {
-	return v.until(t) + ", at " + t.Local().Format("15:04:05 Z07:00")
+	return v.until(t) + ", at " + v.clock(t)
+}
+
+// clock shows the time of day.
+func (v *topView) clock(t time.Time) string {
+	zone := v.zone
+	if zone == nil {
+		zone = time.Local
+	}
+	return t.In(zone).Format("15:04:05 Z07:00")
 }
 
 // machines lists nodes, servers, queue, shards, hops and probes.
