@@ -155,8 +155,8 @@ func TestHub_Watched(t *testing.T) {
 	}
 }
 
-// TestHub_LookWaitsForTheStock: somebody that looks once gets the stock, which is read for those that
-// watch alone. Without it, what there is must do.
+// TestHub_LookWaitsForTheStock: somebody that looks once gets the stock, which is read for those
+// that watch alone. Without it, what there is must do.
 func TestHub_LookWaitsForTheStock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub()
