@@ -271,8 +271,8 @@ func (h *Hub) View() *View {
 // firstLook bounds how long Look waits for the stock.
 const firstLook = 3 * time.Second
 
-// Look is View for somebody that looks once: where nobody has watched lately, it waits for the stock to
-// be read, for three seconds at most, or until ctx ends.
+// Look is View for somebody that looks once: where nobody has watched lately, it waits for the
+// stock to be read, for three seconds at most, or until ctx ends.
 func (h *Hub) Look(ctx context.Context) *View {
 	v := h.View()
 	if v == nil || v.hasStock() {
