@@ -43,9 +43,15 @@ func (s *Store) Changes(ctx context.Context, before int64, limit int) ([]seckill
 // AdminNews implements seckill.AdminStore.
 func (s *Store) AdminNews(ctx context.Context) (n seckill.AdminNews, err error) {
 	err = s.read(ctx, "look for news", func(q *statements) error {
-		rows, err := q.query(ctx, `SELECT coalesce((SELECT max(number) FROM changes), 0),
-			(SELECT count(*) FROM (SELECT 1 FROM dead_letters LIMIT ?))`, seckill.MaxLettersCounted)
-		return each(rows, err, func(rows *sql.Rows) error { return rows.Scan(&n.Change, &n.Letters) })
+		rows, err := q.query(ctx, "SELECT coalesce(max(number), 0) FROM changes")
+		if err := each(rows, err, func(rows *sql.Rows) error { return rows.Scan(&n.Change) }); err != nil {
+			return err
+		}
+		rows, err = q.query(ctx, "SELECT id FROM dead_letters WHERE id > 0 LIMIT ?", seckill.MaxLettersCounted)
+		return each(rows, err, func(*sql.Rows) error {
+			n.Letters++
+			return nil
+		})
 	})
 	return n, err
 }
