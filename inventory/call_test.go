@@ -202,10 +202,10 @@ func TestCallersThatLeave(t *testing.T) {
 	}()
 	next(b, "hold in Redis", entered)
 	find := func() { go func() { _, err := s.Find(leaving, ref, shelf, unit("o1").ID); found <- err }() }
-	for range parallel {
+	for i := range parallel { // one after the other: the queue has one place
 		find()
+		b.until("finds in flight", func() bool { return int(s.Stats().InFlight) == i+1 })
 	}
-	b.until("finds in flight", func() bool { return s.Stats().InFlight == parallel })
 	find()
 	b.until("queue full", func() bool { return s.Stats().Queued == 1 })
 	if _, err := s.Find(t.Context(), ref, shelf, unit("o1").ID); !errors.Is(err, errFull) {
