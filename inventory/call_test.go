@@ -52,7 +52,7 @@ func everyCall(ctx context.Context, s *Stock, ref Ref) map[string]error {
 	_, errs["note"] = s.Note(ctx, ref)
 	_, errs["doom"] = s.Doom(ctx, ref, 1, []Hold{h})
 	_, _, _, errs["old"] = s.Old(ctx, ref, 1, 0, 1)
-	_, errs["levels"] = s.Numbers(ctx, ref.Shard)
+	_, errs["levels"] = numbersOf(ctx, s, ref.Shard)
 	return errs
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/rueidis"
@@ -108,15 +109,9 @@ func (s *Stock) Restock(ctx context.Context, ref Ref, restocks []Restock) ([]boo
 	return applied, nil
 }
 
-// Numbers reads the shard whatever its epoch; a shard that knows nothing has Epoch 0.
-func (s *Stock) Numbers(ctx context.Context, shard ShardID) (Numbers, error) {
-	levels, _, err := s.ItemNumbers(ctx, shard, nil)
-	return levels, err
-}
-
 // AllNumbers reads several shards in one write, whatever their epochs: each as it was at one
-// moment, and not all at the same. It costs a tenth of as many calls of Numbers. errs has an error
-// for each shard that could not be read; shards must be below MaxShards.
+// moment, and not all at the same. It costs a tenth of as many calls of ItemNumbers. A shard that
+// knows nothing has Epoch 0. errs has an error for each shard that could not be read.
 func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers, errs []error) {
 	all, errs = make([]Numbers, len(shards)), make([]error, len(shards))
 	fail := func(err error) ([]Numbers, []error) {
@@ -124,6 +119,9 @@ func (s *Stock) AllNumbers(ctx context.Context, shards []ShardID) (all []Numbers
 			errs[i] = fmt.Errorf("read shard %d: %w", shard, readOnly(err))
 		}
 		return all, errs
+	}
+	if slices.ContainsFunc(shards, func(shard ShardID) bool { return shard >= MaxShards }) {
+		return fail(fmt.Errorf("%w: a shard must be below %d", ErrInvalid, MaxShards))
 	}
 	if err := s.checkRunning(); err != nil {
 		return fail(err)

@@ -129,6 +129,12 @@ func (b *bed) voids(s *Stock, ref Ref, id string) {
 	b.no(s.Settle(b.Context(), ref, []Settlement{{Hold: unit(id), Kind: SettleVoid}}))
 }
 
+// numbersOf reads a shard's numbers by the script, alone.
+func numbersOf(ctx context.Context, s *Stock, shard ShardID) (Numbers, error) {
+	numbers, _, err := s.ItemNumbers(ctx, shard, nil)
+	return numbers, err
+}
+
 // available returns the bed's item's units, and the shard's numbers.
 func (b *bed) available(s *Stock, shard ShardID) (ItemNumbers, Numbers) {
 	b.Helper()

@@ -2,10 +2,12 @@ package inventory_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 
 	"penstock/internal/proof/servers"
@@ -54,7 +56,7 @@ func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string,
 	t.Helper()
 	_, held := claim(t, s, ref, hold("a", "u-a", 1))
 	_, restocked := s.Restock(t.Context(), ref, []inventory.Restock{{Item: sold, ID: "r", Units: 1}})
-	_, read := s.Numbers(t.Context(), ref.Shard)
+	_, read := numbersOf(t.Context(), s, ref.Shard)
 	for what, err := range map[string]error{"hold": held, "restock": restocked, "levels": read} {
 		if what == "levels" && reads {
 			no(t, what, err)
@@ -75,7 +77,7 @@ func TestReplyOf_ABusyServer(t *testing.T) {
 	shop := sale{t, s}
 	shop.rebuilt(ref, 5)
 	killed := inBackground(t, n, "EVAL", "while true do end", "0")
-	until(t, "a call is refused", func() bool { _, err := s.Numbers(t.Context(), ref.Shard); return err != nil })
+	until(t, "a call is refused", func() bool { return refusedWith(t, s, ref, "BUSY") })
 	refusedBy(t, s, ref, "BUSY", false)
 	no(t, "kill the script", n.ask(t, "SCRIPT", "KILL").Error())
 	killed()
@@ -93,7 +95,7 @@ func TestReplyOf_ALoadingServer(t *testing.T) {
 	no(t, "fill", n.ask(t, "DEBUG", "POPULATE", "500", "filler", "1024").Error())
 	no(t, "slow down", n.ask(t, "CONFIG", "SET", "key-load-delay", "20000").Error())
 	loaded := inBackground(t, n, "DEBUG", "RELOAD")
-	until(t, "a call is refused", func() bool { _, err := s.Numbers(t.Context(), ref.Shard); return err != nil })
+	until(t, "a call is refused", func() bool { return refusedWith(t, s, ref, "LOADING") })
 	refusedBy(t, s, ref, "LOADING", false)
 	no(t, "speed up", n.ask(t, "CONFIG", "SET", "key-load-delay", "0").Error())
 	loaded()
@@ -138,4 +140,17 @@ func inBackground(t *testing.T, n *node, command ...string) (wait func()) {
 		_, err := bufio.NewReader(conn).ReadString('\n')
 		no(t, "read the answer", err)
 	}
+}
+
+// numbersOf reads a shard's numbers by the script, alone.
+func numbersOf(ctx context.Context, s *inventory.Stock, shard inventory.ShardID) (inventory.Numbers, error) {
+	numbers, _, err := s.ItemNumbers(ctx, shard, nil)
+	return numbers, err
+}
+
+// refusedWith reports whether a read is refused by a word of Redis. One that times out says
+// nothing.
+func refusedWith(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string) bool {
+	_, err := numbersOf(t.Context(), s, ref.Shard)
+	return err != nil && strings.Contains(err.Error(), word)
 }

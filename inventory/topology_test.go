@@ -383,7 +383,7 @@ func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 	near.Watch(refs)
 	far.Watch(refs)
 	for _, ref := range refs {
-		if _, err := far.Numbers(t.Context(), ref.Shard); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+		if _, err := numbersOf(t.Context(), far, ref.Shard); err == nil || !strings.Contains(err.Error(), "NOPERM") {
 			t.Fatalf("the listener may read shard %d: %v", ref.Shard, err)
 		}
 		inStock := func() bool {
@@ -533,7 +533,7 @@ func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inv
 			return err
 		})
 		call("levels"+of, func() error {
-			_, err := s.Numbers(ctx, ref.Shard)
+			_, err := numbersOf(ctx, s, ref.Shard)
 			return err
 		})
 	}
@@ -610,7 +610,7 @@ func TestL10_Cluster_OneNodeIsAwayAtTheStart(t *testing.T) {
 	if err := s.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), nodes[1].Addr) {
 		t.Errorf("ready: %v", err)
 	}
-	if _, err := s.Numbers(t.Context(), refs[1][0].Shard); err == nil {
+	if _, err := numbersOf(t.Context(), s.Stock, refs[1][0].Shard); err == nil {
 		t.Error("a node that hangs answered")
 	}
 	nodes[1].Resume()

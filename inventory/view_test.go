@@ -390,7 +390,7 @@ func TestCallbacksMayCallBackAndTakeTheirTime(t *testing.T) {
 	cfg.OnLost = func(ref Ref) {
 		<-ready
 		s.Watch(nil)
-		_, err := s.Numbers(t.Context(), ref.Shard)
+		_, err := numbersOf(t.Context(), s, ref.Shard)
 		select {
 		case done <- err:
 		default:

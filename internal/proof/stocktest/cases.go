@@ -631,9 +631,9 @@ func holdManyTogether(s *session) {
 				s.Fatalf("claim %d of %d, %+v: verdict %d; the model says %d", i, call.size, tested.Claims[i], got, want)
 			}
 		}
-		want, err := model.Numbers(s.Context(), s.ref.Shard)
+		want, err := numbersOf(s.Context(), model, s.ref.Shard)
 		s.no(err)
-		if got, err := s.Numbers(s.Context(), s.ref.Shard); err != nil || got != want {
+		if got, err := numbersOf(s.Context(), s, s.ref.Shard); err != nil || got != want {
 			s.Fatalf("levels %+v, %v; the model says %+v", got, err, want)
 		}
 		s.check(s, s.ref.Shard)
@@ -735,7 +735,7 @@ func invalidCalls(s *session) {
 	}
 	_, err := s.Find(ctx, s.ref, s.item, "short")
 	s.is(err, inventory.ErrInvalid)
-	_, err = s.Numbers(ctx, inventory.MaxShards)
+	_, err = numbersOf(ctx, s, inventory.MaxShards)
 	s.is(err, inventory.ErrInvalid)
 	_, _, err = s.ItemNumbers(ctx, s.ref.Shard, make([]inventory.ItemID, inventory.MaxCall+1))
 	s.is(err, inventory.ErrInvalid)

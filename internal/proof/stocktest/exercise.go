@@ -25,7 +25,7 @@ type Stock interface {
 	Confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
 	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
-	Numbers(ctx context.Context, shard inventory.ShardID) (inventory.Numbers, error)
+	AllNumbers(ctx context.Context, shards []inventory.ShardID) ([]inventory.Numbers, []error)
 	ItemNumbers(
 		ctx context.Context, shard inventory.ShardID, items []inventory.ItemID,
 	) (inventory.Numbers, []inventory.ItemNumbers, error)
@@ -201,6 +201,12 @@ func (s *session) more(id string, units int64) inventory.Restock {
 	return inventory.Restock{Item: s.item, ID: id, Units: units}
 }
 
+// numbersOf reads the numbers of one shard.
+func numbersOf(ctx context.Context, stock Stock, shard inventory.ShardID) (inventory.Numbers, error) {
+	all, errs := stock.AllNumbers(ctx, []inventory.ShardID{shard})
+	return all[0], errs[0]
+}
+
 // levels fails where the item's available, held or sold units, or the shard's fresh ones, differ.
 // It returns the shard's levels.
 func (s *session) levels(available, held, sold, fresh int64) inventory.Numbers {
@@ -217,7 +223,7 @@ func (s *session) levels(available, held, sold, fresh int64) inventory.Numbers {
 // digests fails where the shard's digests are not those of the names.
 func (s *session) digests(ordered, sold []inventory.Hold) {
 	s.Helper()
-	l, err := s.Numbers(s.Context(), s.ref.Shard)
+	l, err := numbersOf(s.Context(), s, s.ref.Shard)
 	s.no(err)
 	if l.Ordered != sum(ordered) || l.Sold != sum(sold) {
 		s.Fatalf("digests %d and %d, want %d and %d", l.Ordered, l.Sold, sum(ordered), sum(sold))

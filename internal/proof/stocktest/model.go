@@ -451,7 +451,7 @@ func (s *shard) restock(r inventory.Restock) bool {
 	return true
 }
 
-// Numbers is *inventory.Stock's.
+// Numbers reads one shard.
 func (m *Model) Numbers(ctx context.Context, id inventory.ShardID) (inventory.Numbers, error) {
 	levels, _, err := m.ItemNumbers(ctx, id, nil)
 	return levels, err

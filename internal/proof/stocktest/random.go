@@ -312,7 +312,7 @@ func (d *duel) open(t *rapid.T) {
 	tested, model, ref := d.pick(t)
 	items, names := rapid.Int64Range(0, 3).Draw(t, "items"), rapid.Int64Range(0, 3).Draw(t, "names")
 	if rapid.Bool().Draw(t, "right") {
-		levels, err := model.Numbers(d.ctx, d.ref.Shard)
+		levels, err := numbersOf(d.ctx, model, d.ref.Shard)
 		if err != nil {
 			t.Fatalf("levels: %v", err)
 		}
@@ -330,7 +330,7 @@ func (d *duel) rebuild() {
 	for _, stock := range []Stock{d.model.Stocks[0], d.world.Stocks[0]} {
 		err := errors.Join(stock.Close(d.ctx, d.ref), stock.Load(d.ctx, d.ref, items, entries))
 		if levels == (inventory.Numbers{}) {
-			levels, _ = stock.Numbers(d.ctx, d.ref.Shard)
+			levels, _ = numbersOf(d.ctx, stock, d.ref.Shard)
 		}
 		if err := errors.Join(err, stock.Open(d.ctx, d.ref, levels.Items, levels.Names)); err != nil {
 			d.Fatalf("rebuild: %v", err)
@@ -343,7 +343,7 @@ func (d *duel) rebuild() {
 
 // moved follows the shard to another epoch.
 func (d *duel) moved() {
-	levels, err := d.model.Stocks[0].Numbers(d.ctx, d.ref.Shard)
+	levels, err := numbersOf(d.ctx, d.model.Stocks[0], d.ref.Shard)
 	if err != nil {
 		d.Fatalf("levels: %v", err)
 	}
