@@ -183,16 +183,7 @@ func (c *Comparison) HTML() []byte {
 		p.f("</dd>")
 	}
 	p.f("</dl></section>")
-	if len(c.Notes) > 0 {
-		p.f(`<div class="warning" role="note">`)
-		for i, n := range c.Notes {
-			if i > 0 {
-				p.f("<br>")
-			}
-			p.f("⚠ %s", text(n))
-		}
-		p.f("</div>")
-	}
+	p.warnings(c.Notes, "")
 	c.charts(p)
 	p.f(`<section><h2>Numbers</h2><div class="wide"><table><tr><th></th><th>A</th><th>B</th><th>change</th></tr>`)
 	for i := range c.Rows {

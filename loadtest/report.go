@@ -58,6 +58,21 @@ func (s *Summary) sold() string {
 // f writes what is formatted. Text from outside goes through text first.
 func (p *page) f(format string, args ...any) { fmt.Fprintf(p, format, args...) }
 
+// warnings writes a note with a line for each text, and what ends it.
+func (p *page) warnings(texts []string, end string) {
+	if len(texts) == 0 {
+		return
+	}
+	p.f(`<div class="warning" role="note">`)
+	for i, w := range texts {
+		if i > 0 {
+			p.f("<br>")
+		}
+		p.f("⚠ %s%s", text(w), end)
+	}
+	p.f("</div>")
+}
+
 // text escapes what comes from outside.
 func text(s string) string { return html.EscapeString(s) }
 
@@ -104,16 +119,7 @@ func (p *page) verdict() {
 		p.f(`<br><span class="bad">✗ %s</span>`, text(w))
 	}
 	p.f("</div>")
-	if len(s.Warnings) > 0 {
-		p.f(`<div class="warning" role="note">`)
-		for i, w := range s.Warnings {
-			if i > 0 {
-				p.f("<br>")
-			}
-			p.f("⚠ %s.", text(w))
-		}
-		p.f("</div>")
-	}
+	p.warnings(s.Warnings, ".")
 }
 
 func (p *page) tiles() {

@@ -261,6 +261,15 @@ func (c *adminClient) read(ctx context.Context, answer any, r adminRequest) (jso
 	return text, nil
 }
 
+// readError reads the rest of an answer that isn't a success, and returns what it says.
+func readError(r adminRequest, request *http.Request, response *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxInput))
+	if err != nil {
+		return &exitError{exitDependency, err}
+	}
+	return answerError(r, request, response, text)
+}
+
 // answerError is what an answer that isn't a success says.
 func answerError(r adminRequest, request *http.Request, response *http.Response, text []byte) error {
 	problem := new(problemError)

@@ -43,10 +43,10 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		}),
 		eventsCommand(),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
-		group("changes", "Who changed what, and how to take it back", changeCommands()...),
+		group("changes", "The record of changes, and how to take one back", changeCommands()...),
 		group("webhooks", "Receivers of alarms and changes", webhookCommands()...),
 		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
-		group("tokens", "Who may use the admin API", tokenCommands()...),
+		group("tokens", "Tokens of the admin API", tokenCommands()...),
 	)
 	return named(ctl)
 }
@@ -75,21 +75,29 @@ type session struct {
 	cmd *cobra.Command
 }
 
+// newSession opens a command's session.
+func newSession(cmd *cobra.Command) (*session, error) {
+	client, err := newAdminClient(cmd)
+	if err != nil {
+		return nil, err
+	}
+	out, err := newPrinter(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return &session{client, out, cmd}, nil
+}
+
 // command makes a command that runs in a session. change says that it changes something, so that it
 // takes a --reason.
 func command(use, short string, args cobra.PositionalArgs, change bool, run func(s *session, args []string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := newAdminClient(cmd)
+			s, err := newSession(cmd)
 			if err != nil {
 				return err
 			}
-			out, err := newPrinter(cmd)
-			if err != nil {
-				return err
-			}
-			s := &session{client, out, cmd}
 			if watch := cmd.Flags().Lookup("watch"); watch != nil && watch.Changed {
 				err = s.watch(run, args)
 			} else {

@@ -190,11 +190,7 @@ func (s *session) stream(r adminRequest, to io.Writer) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(response.Body, maxInput))
-		if err != nil {
-			return &exitError{exitDependency, err}
-		}
-		return answerError(r, request, response, text)
+		return readError(r, request, response)
 	}
 	if _, err := io.Copy(to, response.Body); err != nil {
 		return &exitError{exitDependency, fmt.Errorf("the answer broke off, what was written is not all: %w", err)}

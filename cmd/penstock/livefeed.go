@@ -95,14 +95,10 @@ func (f *liveFeed) follow(ctx context.Context, connected func(), take func(event
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(response.Body, maxInput))
-		if err != nil {
-			return &exitError{exitDependency, err}
-		}
 		if response.StatusCode == http.StatusNotFound {
 			return errNoEvents
 		}
-		return answerError(request, sent, response, text)
+		return readError(request, sent, response)
 	}
 	connected()
 	err = readEvents(response.Body, func() { dead.Reset(f.quiet) }, func(e event) error {

@@ -41,18 +41,13 @@ one another.
 Exits 1 when the server says no, 4 when no server can be reached.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := newAdminClient(cmd)
+			s, err := newSession(cmd)
 			if err != nil {
 				return err
 			}
-			out, err := newPrinter(cmd)
-			if err != nil {
-				return err
-			}
-			feed := &liveFeed{client: client, types: []string{live.EventLive}, quiet: 5 * time.Second}
-			s := &session{client, out, cmd}
+			feed := &liveFeed{client: s.adminClient, types: []string{live.EventLive}, quiet: 5 * time.Second}
 			switch stdout := screenOf(os.Stdout, os.Getenv); {
-			case once || out.json || !isTerminal(os.Stdout) || cmd.OutOrStdout() != io.Writer(os.Stdout):
+			case once || s.printer.json || !isTerminal(os.Stdout) || cmd.OutOrStdout() != io.Writer(os.Stdout):
 				err = s.liveOnce()
 			case !stdout.redraws:
 				err = s.liveFrames(feed)

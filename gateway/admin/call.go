@@ -160,6 +160,13 @@ func (c *call) author(reason string) seckill.Author {
 	return seckill.Author{Actor: c.token.name, Token: string(c.token.id), Address: c.address(), Reason: reason}
 }
 
+// bodilessAuthor is the author of a change that has no body: its reason stands in the header.
+func (c *call) bodilessAuthor() (seckill.Author, error) {
+	m := new(mistakes)
+	reason := c.reason(nil, m, false)
+	return c.author(reason), m.err()
+}
+
 // address is where the request came from, behind the proxies that are trusted.
 func (c *call) address() string {
 	remote, err := netip.ParseAddrPort(c.r.RemoteAddr)

@@ -206,15 +206,14 @@ func keyRefusal(err error) error {
 // revokeKey answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}/keys/{key_id}. Revoking
 // again changes nothing.
 func (c *call) revokeKey() error {
-	m := new(mistakes)
-	reason := c.reason(nil, m, false)
-	if err := m.err(); err != nil {
+	by, err := c.bodilessAuthor()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
 	id := seckill.KeyID(c.r.PathValue("key_id"))
-	_, err := c.changeCaller(ctx, c.pathCaller(), c.author(reason), func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+	_, err = c.changeCaller(ctx, c.pathCaller(), by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
 		if old == nil {
 			return nil, seckill.ErrNotFound
 		}

@@ -55,14 +55,13 @@ func (o *object) maybeCount(name string) *int {
 
 // deleteActivity answers DELETE /admin/v1/activities/{activity}.
 func (c *call) deleteActivity() error {
-	m := new(mistakes)
-	reason := c.reason(nil, m, false)
-	if err := m.err(); err != nil {
+	by, err := c.bodilessAuthor()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	if err := c.server.deps.Office.Delete(ctx, c.pathActivity(), c.author(reason)); err != nil {
+	if err := c.server.deps.Office.Delete(ctx, c.pathActivity(), by); err != nil {
 		return err
 	}
 	return c.none()

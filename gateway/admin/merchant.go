@@ -277,14 +277,13 @@ func (c *call) getCaller() error {
 // revokeCaller answers DELETE /admin/v1/merchants/{merchant}/callers/{caller}. Revoking again
 // changes nothing.
 func (c *call) revokeCaller() error {
-	m := new(mistakes)
-	reason := c.reason(nil, m, false)
-	if err := m.err(); err != nil {
+	by, err := c.bodilessAuthor()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	_, err := c.changeCaller(ctx, c.pathCaller(), c.author(reason), func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+	_, err = c.changeCaller(ctx, c.pathCaller(), by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
 		return seckill.SetRevoked(old, true)
 	})
 	if err != nil {

@@ -161,14 +161,13 @@ func (c *call) setDrain(drain bool) error {
 
 // removeNode answers DELETE /admin/v1/nodes/{node}.
 func (c *call) removeNode() error {
-	m := new(mistakes)
-	reason := c.reason(nil, m, false)
-	if err := m.err(); err != nil {
+	by, err := c.bodilessAuthor()
+	if err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	if err := c.server.deps.Settings.Remove(ctx, c.r.PathValue("node"), settings.Author(c.author(reason))); err != nil {
+	if err := c.server.deps.Settings.Remove(ctx, c.r.PathValue("node"), settings.Author(by)); err != nil {
 		return c.nodeError("remove the node", err)
 	}
 	return c.none()

@@ -351,7 +351,7 @@ CREATE TABLE order_events (
   money     text NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 
--- Who changed what, and why; append-only.
+-- Each change: its author, what was changed, and why; append-only.
 CREATE TABLE changes (
   number   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at       timestamptz NOT NULL,

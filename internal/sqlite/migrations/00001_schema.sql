@@ -321,7 +321,7 @@ CREATE TABLE order_events (
   money    TEXT NOT NULL
 ) STRICT;
 
--- Who changed what, and why; append-only.
+-- Each change: its author, what was changed, and why; append-only.
 CREATE TABLE changes (
   number   INTEGER PRIMARY KEY AUTOINCREMENT,
   at       INTEGER NOT NULL,
