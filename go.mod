@@ -1,4 +1,4 @@
-module penstock
+module github.com/penstock/penstock
 
 go 1.26.0
 

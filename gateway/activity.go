@@ -9,8 +9,8 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // activity answers GET /v1/activities/{activity}.

@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Switches decide by what operators have set and by what is under way; *degrade.Controller

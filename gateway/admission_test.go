@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // gated is an admission with these limits and switches in force, and its log.

@@ -3,8 +3,8 @@ package gateway
 import (
 	"strconv"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // buy answers POST /v1/orders.

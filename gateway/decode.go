@@ -11,8 +11,8 @@ import (
 
 	"github.com/valyala/fastjson"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // decoder reads the two bodies this listener takes: flat JSON objects of a few fields. It collects

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestBodies pins every byte of the bodies that clients parse.

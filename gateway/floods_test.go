@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // guardedAdmission has a limit of addresses that doesn't refill within a test.

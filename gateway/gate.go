@@ -4,10 +4,10 @@ import (
 	"net"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Gate decides whether a request may go on, before any work is done for it: switches, shedding and

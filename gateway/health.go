@@ -3,7 +3,7 @@ package gateway
 import (
 	"time"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // Health says how this process does, from memory. Its methods must not block.

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // mistakes returns what errors lists, as "field: detail".

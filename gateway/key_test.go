@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestCallerKeys_SayWhyTheyAreNotValid: the holder of a key is told that it has expired or was

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"penstock/limiter"
+	"github.com/penstock/penstock/limiter"
 )
 
 // The pauses after a failed accept. The first is short enough not to be noticed, the last long

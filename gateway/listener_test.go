@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/limiter"
+	"github.com/penstock/penstock/limiter"
 )
 
 // shortListener fails with errs, one after the other, then gives one end of a pipe, then is closed.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"penstock/gateway/problem"
-	"penstock/limiter"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
 )
 
 // The lobby answers connections that have no place: one request each, with a 503 in our words, and

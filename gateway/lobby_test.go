@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // ask sends a request on a new connection that stays open, and returns the connection's reader.

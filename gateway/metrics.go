@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // stripes is how many copies of the counters there are. Each exchange counts in one of them, and an

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // limitedGate closes every purchase, as a limit does, and counts those that came to it.

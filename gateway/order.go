@@ -3,8 +3,8 @@ package gateway
 import (
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // findOrder answers GET /v1/orders/{order}.

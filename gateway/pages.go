@@ -4,7 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // contract is the public contract. A test compares it with the routes, the codes and live answers.

@@ -3,8 +3,8 @@ package gateway
 import (
 	"strings"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 const fieldSignature = "header " + headerSignature

@@ -6,7 +6,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // This file refuses what two HTTP servers could read differently, and fasthttp takes. A proxy in

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestAmbiguousRequests sends what a proxy and a server may read in two ways, as a purchase that is

@@ -4,9 +4,9 @@ import (
 	"sync"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/timing"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Bounds of what is counted by name on one stripe, between two looks. What comes when a table is

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestTraffic_CountsByName: each purchase counts once in all, for its activity, its item and its

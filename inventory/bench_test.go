@@ -8,9 +8,9 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/stocktest"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/inventory"
 )
 
 // BenchmarkHold takes units on a redis-server, as lines of a gateway do: one round after another,

@@ -15,8 +15,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/rueidis"
 
-	"penstock/internal/proof/stocktest"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/inventory"
 )
 
 func TestMiniredis(t *testing.T) {

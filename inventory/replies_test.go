@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/proof/servers"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Every reply of the table that one redis-server can be brought to. None of the calls that met it

@@ -3,8 +3,8 @@ package inventory_test
 import (
 	"testing"
 
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/stocktest"
 )
 
 // TestRedisServer runs the suite on a redis-server of its own.

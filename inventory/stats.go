@@ -4,7 +4,7 @@ import (
 	"maps"
 	"slices"
 
-	"penstock/internal/batch"
+	"github.com/penstock/penstock/internal/batch"
 )
 
 // Stats is a Stock's state at one moment, for metrics. The fields from Rounds on only grow.

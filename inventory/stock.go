@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"penstock/internal/batch"
+	"github.com/penstock/penstock/internal/batch"
 )
 
 // Stock keeps the shards in Redis. It is made by the function Open and ended by Stop; all its

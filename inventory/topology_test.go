@@ -15,9 +15,9 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/stocktest"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/inventory"
 )
 
 // patience bounds each wait for something that happens in the background. It is far above what any

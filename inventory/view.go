@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/batch"
+	"github.com/penstock/penstock/internal/batch"
 )
 
 // view is what this process remembers of a watched shard under one epoch, so that sold-out costs

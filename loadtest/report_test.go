@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // The report in a real browser, of a load that met everything: all of it is there, inside its

@@ -3,7 +3,7 @@ package seckill
 import (
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // ActivityState is where an activity is in its life: draft → published ⇄ paused → ended.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Clone copies an activity, with its items. It is nil for nil.

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path.

@@ -13,7 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // plainCatalog is the catalog as plain maps that are copied whole: the model of Catalog.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // ErrCatalogFile means that a file is no kept catalog, one of another version, or a damaged one.

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 func kept(t rapid.TB, c *Catalog, shards []ShardRow) []byte {

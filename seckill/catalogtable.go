@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unique"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // The tables of a catalog are copied where they are written. Each piece carries the generation of

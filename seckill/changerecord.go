@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // The kinds of change records that stores write. The documents of settings are kinds, too: their

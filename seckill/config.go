@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Config are the times and sizes that the protocol leans on. Every process of one installation must

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // StockKey names a stock row: an item on one of its shards.

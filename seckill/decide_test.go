@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 const testShard = inventory.ShardID(3)

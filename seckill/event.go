@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Announcer tells other systems what happened, as CloudEvents 1.0; internal/kafka implements it.

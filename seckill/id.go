@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Identities. All are opaque, case-sensitive strings of 1 to MaxNameLength characters.

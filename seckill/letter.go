@@ -3,7 +3,7 @@ package seckill
 import (
 	"slices"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // letter returns the dead letter of a promise that fits no item: a page with that promise alone.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 func TestLetterOrders(t *testing.T) {

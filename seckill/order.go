@@ -3,7 +3,7 @@ package seckill
 import (
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // OrderState is where an order is in its life. An order that has no row yet is OrderQueued.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Promise is an accepted purchase: enough to make its order without asking anybody.

@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 func drawPage(t *rapid.T) Page {

@@ -3,7 +3,7 @@ package seckill
 import (
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Purchase is a buyer's wish, checked for form. Its strings may lie in memory that is only valid

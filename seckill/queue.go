@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // ErrNoSlot means that every slot of a queue's buffer is taken.

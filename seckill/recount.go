@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // UnitCounts are an item's units on a shard by the state of their orders.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Stock is what a sale needs of its stock; inventory.Stock and stocktest.Model implement it. Every

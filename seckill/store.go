@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Store keeps the truth: totals, orders, changes. internal/sqlite and internal/postgres implement

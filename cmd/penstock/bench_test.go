@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/node"
-	"penstock/loadtest"
+	"github.com/penstock/penstock/internal/node"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // Accepted orders through the whole embedded stack over HTTP: listener, hold, queue, worker,

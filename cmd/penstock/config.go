@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"penstock/internal/node"
+	"github.com/penstock/penstock/internal/node"
 )
 
 // Config is everything that a command can be told: a node's Config, and how to log.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/node"
+	"github.com/penstock/penstock/internal/node"
 )
 
 const ctlToken = "token-of-the-test"

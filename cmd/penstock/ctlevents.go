@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"penstock/internal/live"
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // eventsCommand follows what happens.

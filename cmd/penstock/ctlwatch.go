@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // watchEvery is how often --watch looks.

@@ -18,9 +18,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"penstock/internal/node"
-	"penstock/loadtest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/node"
+	"github.com/penstock/penstock/loadtest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // demo is one run of the demo: a process on embedded parts, a sale, a crowd, an audit.

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/node"
-	"penstock/loadtest"
+	"github.com/penstock/penstock/internal/node"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // runDemo runs the demo as main does, and returns what it printed and its exit code.

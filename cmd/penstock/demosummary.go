@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // demoReport is what came of the demo's sale.

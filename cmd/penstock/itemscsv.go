@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // csvTable is a CSV file with a header, read line by line. Every mistake is kept with its line.

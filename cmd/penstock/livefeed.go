@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/live"
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // event is one of a stream of server-sent events (WHATWG HTML, section 9.2).

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // compareFile is where a comparison has its charts.

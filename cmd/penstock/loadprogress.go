@@ -9,7 +9,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // loadBar shows how far a load is, and how often each answer comes: on a terminal in a few lines

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // scenario reads a file with the settings of a load test, and phases. Every mistake is reported,

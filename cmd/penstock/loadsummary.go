@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // loadSummary is a load test's summary as a person reads it in a terminal.

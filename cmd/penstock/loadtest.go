@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"penstock/internal/node"
-	"penstock/loadtest"
+	"github.com/penstock/penstock/internal/node"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // exitSLOMissed is the exit code of a load test whose --slo was missed.

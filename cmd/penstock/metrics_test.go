@@ -23,7 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
-	"penstock/internal/node"
+	"github.com/penstock/penstock/internal/node"
 )
 
 var updatePages = flag.Bool("update", false, "write the generated pages of docs anew")

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/postgres"
 )
 
 // migratePause is how long the database is left alone between two tries to reach it.

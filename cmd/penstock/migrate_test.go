@@ -9,7 +9,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // TestMigrate runs what a user types and sees on a real server.

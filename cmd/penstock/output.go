@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // printer writes answers to stdout as a table or as JSON.

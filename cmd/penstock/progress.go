@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"penstock/loadtest"
+	"github.com/penstock/penstock/loadtest"
 )
 
 // barWidth is the length of the bar in characters; with what stands beside it a line fits 100

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // TestReferenceIsGenerated: the pages of docs/reference say what the code says.

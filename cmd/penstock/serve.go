@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"penstock/internal/node"
+	"github.com/penstock/penstock/internal/node"
 )
 
 func serveCommand() *cobra.Command {

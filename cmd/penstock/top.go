@@ -14,8 +14,8 @@ import (
 	"github.com/charmbracelet/x/term"
 	"github.com/spf13/cobra"
 
-	"penstock/internal/live"
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // topCommand shows a running installation.

@@ -17,7 +17,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
-	"penstock/internal/live"
+	"github.com/penstock/penstock/internal/live"
 )
 
 // updateFrames is the variable that has the frames in testdata/top written as they are now.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
-	"penstock/internal/live"
+	"github.com/penstock/penstock/internal/live"
 )
 
 // topPage is what a frame shows below its header.

@@ -11,8 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 type activityDoc struct {

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // consoleField is a field that every change of a session has to have. A page of another site can't

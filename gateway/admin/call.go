@@ -17,9 +17,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // call is one request and its answer.

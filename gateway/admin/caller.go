@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // addCaller answers POST /admin/v1/merchants/{merchant}/callers.

@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // callerKeyPrefix tells a caller key from other secrets, for people and for scanners of

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 func keyRows() []row {

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"sort"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // catalog returns the catalog with everything that was written before the call.

@@ -6,12 +6,12 @@ import (
 	"net/http"
 	"strconv"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
-	"penstock/internal/webhook"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The kinds of changes that are settings.

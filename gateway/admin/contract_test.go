@@ -13,8 +13,8 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 	"go.yaml.in/yaml/v4"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // openAPIFile is as much of openapi.yaml as the tests look at.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
 )
 
 func controlRows() []row {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strconv"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 type deadLetterDoc struct {

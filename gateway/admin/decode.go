@@ -15,8 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // mistakes collects what is wrong with a request, all of it.

@@ -8,8 +8,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestParseObject(t *testing.T) {

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strconv"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 type shardAuditDoc struct {

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"time"
 
-	"penstock/degrade"
-	"penstock/internal/live"
-	"penstock/internal/settings"
-	"penstock/internal/vault"
-	"penstock/limiter"
-	"penstock/seckill"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // Deps is what the listener works with. All fields are needed, where nothing else is said.

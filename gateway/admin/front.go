@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"penstock/gateway/admin/console"
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/admin/console"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // index answers GET /: the console's page. Its text without scripts says what else there is here.

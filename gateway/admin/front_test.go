@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/admin/console"
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/admin/console"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 var linked = regexp.MustCompile(`"(/console/[^"]+)"`)

@@ -3,8 +3,8 @@ package admin
 import (
 	"net/http"
 
-	"penstock/seckill"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // editItem answers POST /admin/v1/activities/{activity}/items/{sku}. It says what changes; what it

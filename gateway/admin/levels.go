@@ -3,7 +3,7 @@ package admin
 import (
 	"net/http"
 
-	"penstock/degrade"
+	"github.com/penstock/penstock/degrade"
 )
 
 // levelDoc is a row of the table of the levels.

@@ -3,7 +3,7 @@ package admin
 import (
 	"net/http"
 
-	"penstock/limiter"
+	"github.com/penstock/penstock/limiter"
 )
 
 type previewDoc struct {

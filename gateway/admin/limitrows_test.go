@@ -3,7 +3,7 @@ package admin
 import (
 	"strings"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // limitRows are those of limits that end, are shared or are taken away, and of their preview.

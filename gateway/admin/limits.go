@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 type limitsDoc struct {

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"slices"
 
-	"penstock/limiter"
+	"github.com/penstock/penstock/limiter"
 )
 
 type limitUsageDoc struct {

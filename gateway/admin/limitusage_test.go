@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/limiter"
+	"github.com/penstock/penstock/limiter"
 )
 
 // twoGateways say what they let pass and refuse.

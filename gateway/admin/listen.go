@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/limiter"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
 )
 
 // placedListener gives each connection a place, or an answer and an end: a client that hoards idle

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // ask sends a request on a new connection, which stays open until the test ends.

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/live"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/live"
 )
 
 // noLive says that there is nothing to show yet: the first snapshot comes within a second of the

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/live"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/seckill"
 )
 
 // sampleSnapshot is a snapshot of two merchants' sales.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/vault"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/seckill"
 )
 
 type merchantDoc struct {

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The kinds of names that a scope of a switch, or a match of a limit, may have.

@@ -18,9 +18,9 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // orderDoc is an order for operators: what its caller reads, and whose it is.

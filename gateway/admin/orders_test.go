@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // UnmarshalJSON implements json.Unmarshaler, for the tests' own reading.

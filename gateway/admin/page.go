@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/docs"
-	"penstock/gateway/problem"
+	"github.com/penstock/penstock/docs"
+	"github.com/penstock/penstock/gateway/problem"
 )
 
 // contract is this listener's contract. A test compares it with the routes, the codes and live

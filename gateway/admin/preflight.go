@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"penstock/degrade"
-	"penstock/internal/settings"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // checkDoc is one thing that was looked at before a sale.

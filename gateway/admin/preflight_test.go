@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // preflight returns what a check of a sale said, by the check's name, as "state: detail".

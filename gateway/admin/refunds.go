@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // refundDoc is a payment that has to go back, or went back. Since is when its notice came.

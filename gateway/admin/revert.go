@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // undo takes one change back. It reports whether that changed something: a change that was taken

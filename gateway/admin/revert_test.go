@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/problem"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // reverted checks the answer to a revert.

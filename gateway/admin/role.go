@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // roles is every role by its name.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // as returns the fields of a request with a token that is made now.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // route is one method of one path.

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/inventory"
-	"penstock/seckill"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // has wants members of an answer's object, as text.

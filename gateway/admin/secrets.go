@@ -7,10 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/internal/vault"
-	"penstock/internal/webhook"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/seckill"
 )
 
 // sealedDoc says how many secrets are encrypted by a key.

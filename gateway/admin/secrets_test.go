@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/problem"
-	"penstock/internal/vault"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/seckill"
 )
 
 func secretRows() []row {

@@ -17,10 +17,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/gateway/admin/console"
-	"penstock/gateway/problem"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/admin/console"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Server is the admin listener. It is safe for concurrent use.

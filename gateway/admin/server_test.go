@@ -19,8 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestSecretsLeaveOnce makes every kind of secret, does everything that could show one again, and

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/admin/login"
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/admin/login"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // LoginConfig lets people in by a token that they show, and by OpenID Connect where there is a

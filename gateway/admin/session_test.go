@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/admin/login"
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/admin/login"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // identityProvider is a small OpenID provider: it lets everybody in as ann, and tells what a test

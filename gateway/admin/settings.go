@@ -6,8 +6,8 @@ import (
 	"errors"
 	"net/http"
 
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
 )
 
 // settingsDoc is which version there is of each document, and what the nodes have in force.

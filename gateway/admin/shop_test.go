@@ -21,18 +21,18 @@ import (
 
 	"go.uber.org/goleak"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/internal/live"
-	"penstock/internal/proof/stocktest"
-	"penstock/internal/settings"
-	"penstock/internal/sqlite"
-	"penstock/internal/webhook"
-	"penstock/inventory"
-	"penstock/limiter"
-	"penstock/seckill"
-	"penstock/seckill/backoffice"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/backoffice"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 func TestMain(m *testing.M) {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The session of a person who has shown a token ends with that token. Its id is the token's, a dot,

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // signIn shows a token, and keeps the session that comes back.

@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/seckill"
 )
 
 // publishedDoc answers a change of the settings.

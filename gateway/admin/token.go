@@ -16,8 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/gateway/problem"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // configuredName is the name and the id of the token that the configuration sets. No other can be

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
-	"penstock/internal/webhook"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Webhooks is what of *webhook.Sender the listener uses.

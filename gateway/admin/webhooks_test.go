@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/gateway/problem"
-	"penstock/internal/settings"
-	"penstock/internal/vault"
-	"penstock/internal/webhook"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/seckill"
 )
 
 func webhookRows() []row {

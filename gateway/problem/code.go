@@ -1,6 +1,6 @@
 package problem
 
-import "penstock/seckill"
+import "github.com/penstock/penstock/seckill"
 
 // Code is a public code. It is the last part of the problem's type, /problems/{code}.
 type Code = seckill.Code

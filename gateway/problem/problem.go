@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // ContentType is the media type of the bodies that Append makes.

@@ -16,7 +16,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // codesIn returns the values of all constants named prefix… of type Code in a source file.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/internal/batch"
+	"github.com/penstock/penstock/internal/batch"
 )
 
 // A store that reads many rows in one query serves buyers who each ask for one.

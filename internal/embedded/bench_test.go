@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/embedded"
-	"penstock/internal/proof/kafkatest"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/embedded"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // pageOf is a page of one promise as a gateway writes it.

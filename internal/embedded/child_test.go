@@ -16,10 +16,10 @@ import (
 	"syscall"
 	"testing"
 
-	"penstock/internal/embedded"
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/embedded"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // childVariable names the environment variable that makes the test binary a child process: one that

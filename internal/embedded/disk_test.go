@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/embedded"
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/embedded"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
 // crashImage copies a data directory that is in use: what kill -9 would leave of it now.

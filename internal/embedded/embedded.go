@@ -19,7 +19,7 @@ import (
 	redisserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/kafka"
 )
 
 // Config says where the embedded parts keep their data, and how well. The zero value of each field

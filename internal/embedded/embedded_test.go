@@ -19,9 +19,9 @@ import (
 	"github.com/redis/rueidis"
 	"go.uber.org/goleak"
 
-	"penstock/internal/embedded"
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/embedded"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
 // TestMain is also the main of the child processes that some tests start, see child_test.go.

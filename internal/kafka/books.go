@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Books is the part of the database that the queue asks: which partitions there are, and how far

@@ -3,9 +3,9 @@ package kafka_test
 import (
 	"testing"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // TestBroker runs the suite on an Apache Kafka broker.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // consumer is this process's member of the workers' group. The group only says which partitions are

@@ -12,9 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestL10_PollGoesOnBesideASickPartition lets a partition answer every fetch with an error, and

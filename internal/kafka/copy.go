@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Committed implements seckill.Queue: the group's offsets follow the books, one commit at a time.

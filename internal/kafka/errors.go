@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Answers that callers may want to tell apart.

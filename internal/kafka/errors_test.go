@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/kafka"
 )
 
 func TestClassify(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // EventsConfig says where announcements go. The zero value of each field is its default.

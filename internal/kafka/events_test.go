@@ -13,9 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // reader is a client that reads topics from their start, as another system would.

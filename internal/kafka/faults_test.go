@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
 // tryTooLarge has a broker that takes smaller records than others do. The record is refused, and

@@ -8,7 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // place is where a partition is read.

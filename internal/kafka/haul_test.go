@@ -3,7 +3,7 @@ package kafka
 import (
 	"testing"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TestPlace_Judge says what becomes of a record that comes to a place: nothing that may be there is

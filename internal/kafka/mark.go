@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // markerKey is the key of a record that is a marker, by which a consumer passes over it unread.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
 func TestOpen_RefusesWeakTopics(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // spareRecords is by how many records a client's limits lie above Slots: for markers, and because

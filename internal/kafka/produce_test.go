@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
-	"penstock/internal/kafka"
-	"penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
 func TestQueue_PutTellsTheError(t *testing.T) {

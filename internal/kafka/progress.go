@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Progress is how far the workers have read a partition that the books know, beside what its log

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 var _ seckill.Queue = (*Queue)(nil)

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // topicState is the topic as a look found it. It does not change.

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"penstock/inventory"
-	"penstock/limiter"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/limiter"
 )
 
 //go:embed lua/lease.lua

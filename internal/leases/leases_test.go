@@ -15,9 +15,9 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"go.uber.org/goleak"
 
-	"penstock/internal/proof/servers"
-	"penstock/inventory"
-	"penstock/limiter"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/limiter"
 )
 
 var seedFlag = flag.Uint64("leases.seed", 0, "run this seed of TestScript_AgreesWithTheModel instead of 1 to 8")

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
-	"penstock/limiter"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/limiter"
 )
 
 var spanFlag = flag.Duration("leases.span", 1500*time.Millisecond, "how long TestNodes_ShareALimit offers in each of its phases")

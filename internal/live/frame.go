@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/internal/timing"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // Frame is what one node says of itself each second. Nodes leave their frames where every admin

@@ -3,7 +3,7 @@ package live
 import (
 	"time"
 
-	"penstock/internal/timing"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // The hops of an order's way, and of a setting's.

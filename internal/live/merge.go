@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/timing"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // Heard is a node's frame, and how old it was when it was read.

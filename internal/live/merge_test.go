@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/timing"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // start is when the tests happen.

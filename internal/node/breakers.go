@@ -9,11 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/admin"
-	"penstock/internal/kafka"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // breakers stand in front of the servers, in what buyers wait for: one for each node of the Redis,

@@ -8,10 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/degrade"
-	"penstock/internal/kafka"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // One record that fails among many, or one partition that stalls, is no fault of Kafka's.

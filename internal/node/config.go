@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Config is everything that a process can be told: the parts' own Configs, and where to find

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Names of servers are logged: no password may be in them, wherever the URL has it.

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/admin"
-	"penstock/internal/kafka"
-	"penstock/internal/postgres"
-	"penstock/inventory"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/inventory"
 )
 
 // This file has what the parts refuse when they are opened, said before anything is: `config check`

@@ -9,14 +9,14 @@ import (
 	"path/filepath"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway"
-	"penstock/gateway/admin"
-	"penstock/internal/leases"
-	"penstock/internal/settings"
-	"penstock/internal/webhook"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/leases"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // control is what operators change while a node runs: limits, switches and webhooks. Workers

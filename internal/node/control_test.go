@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/settings"
-	"penstock/limiter"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/limiter"
 )
 
 func TestNode_RefusesBadLimits(t *testing.T) {

@@ -10,11 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/internal/proof/stocktest"
-	"penstock/internal/sqlite"
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // countedStock and countedStore count the calls of what works by itself.

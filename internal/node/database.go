@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/postgres"
-	"penstock/internal/settings"
-	"penstock/seckill"
-	"penstock/seckill/backoffice"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/backoffice"
 )
 
 // fullStore is a store with all that it keeps: the truth of the sale, the settings, the steps of

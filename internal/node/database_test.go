@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/internal/postgres"
-	"penstock/internal/sqlite"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/seckill"
 )
 
 // away is what an open says of a server that isn't there.

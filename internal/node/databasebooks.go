@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // SearchOrders implements seckill.Store.

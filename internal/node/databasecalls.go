@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
-	"penstock/internal/settings"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // This file hands calls on to the store, where there is one already (database.store).

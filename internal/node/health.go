@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/gateway/admin"
-	"penstock/gateway/problem"
-	"penstock/inventory"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/inventory"
 )
 
 // health is what this process knows of itself, of its servers and of the shards. Both listeners

@@ -5,10 +5,10 @@ import (
 	"slices"
 	"time"
 
-	"penstock/degrade"
-	"penstock/internal/settings"
-	"penstock/seckill"
-	"penstock/seckill/backoffice"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/backoffice"
 )
 
 // timeoutSwitch is the switch timeouts as the database has it. It is read before orders are

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"sync"
 
-	"penstock/inventory"
-	"penstock/seckill"
-	"penstock/seckill/backoffice"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/backoffice"
 )
 
 // hotItems counts, roughly, which items are ordered most: they are loaded first when their shard is

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // keptFile is the name of the kept catalog in the data directory.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/degrade"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // lookAtSignals is how often the level is found anew.

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/degrade"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 func TestLineDelay(t *testing.T) {

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"time"
 
-	"penstock/internal/leases"
-	"penstock/internal/wait"
-	"penstock/limiter"
+	"github.com/penstock/penstock/internal/leases"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/limiter"
 )
 
 // limitReports are what the gateways say of their limits. They leave their reports in Redis, so

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Both listeners speak TLS where they have a certificate, and take a renewed one without a restart.

@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/gateway"
-	"penstock/internal/live"
-	"penstock/internal/timing"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/seckill"
 )
 
 // liveView is what this node shows of the whole installation, by the second. Each part of the work

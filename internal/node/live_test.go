@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/live"
-	"penstock/internal/wait"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/seckill"
 )
 
 // liveShop is a node on embedded parts with a sale of two items.

@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/live"
-	"penstock/internal/settings"
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // liveBooks is what the database said last, for the live view.

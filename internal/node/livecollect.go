@@ -3,11 +3,11 @@ package node
 import (
 	"time"
 
-	"penstock/gateway"
-	"penstock/internal/live"
-	"penstock/internal/timing"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // collector makes this node's frames. It remembers what was counted at the frame before. It is used

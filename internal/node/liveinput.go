@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway/problem"
-	"penstock/internal/leases"
-	"penstock/internal/live"
-	"penstock/internal/settings"
-	"penstock/internal/wait"
-	"penstock/limiter"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/leases"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/limiter"
+	"github.com/penstock/penstock/seckill"
 )
 
 // framesBoard is where frames are left in Redis. The words about missing nodes need older ones,

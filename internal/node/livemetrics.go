@@ -1,8 +1,8 @@
 package node
 
 import (
-	"penstock/gateway/admin"
-	"penstock/internal/timing"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/timing"
 )
 
 // liveMetrics are those of the live view: hops, alarms, watchers.

@@ -6,12 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"penstock/gateway"
-	"penstock/gateway/admin"
-	"penstock/internal/batch"
-	"penstock/internal/timing"
-	"penstock/inventory"
-	"penstock/seckill/backoffice"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill/backoffice"
 )
 
 // adminDeps hands the parts to the admin listener.

@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 
-	"penstock/gateway/admin"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/seckill"
 )
 
 // observedMoney is what was last seen of money that has to go back, and of payments that came

@@ -10,12 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"penstock/degrade"
-	"penstock/gateway"
-	"penstock/gateway/admin"
-	"penstock/internal/vault"
-	"penstock/internal/webhook"
-	"penstock/seckill"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/internal/webhook"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Node is a running process. Every command that runs one starts this.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/admin"
-	"penstock/gateway/admin/login"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/gateway/admin/login"
 )
 
 // LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/gateway/admin"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestConfig_Login(t *testing.T) {

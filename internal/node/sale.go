@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/degrade"
-	"penstock/inventory"
-	"penstock/seckill"
-	"penstock/seckill/backoffice"
-	"penstock/seckill/desk"
+	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
+	"github.com/penstock/penstock/seckill/backoffice"
+	"github.com/penstock/penstock/seckill/desk"
 )
 
 // Role is which half of penstock a process is; serve and demo are both.

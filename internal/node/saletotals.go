@@ -4,9 +4,9 @@ import (
 	"sync"
 	"time"
 
-	"penstock/gateway"
-	"penstock/gateway/admin"
-	"penstock/seckill"
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/seckill"
 )
 
 // saleTotals are the purchases, payments and cancellations that this process has seen, by activity:

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"penstock/internal/vault"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/seckill"
 )
 
 // keyFile is the name of the key in the data directory of the embedded parts.

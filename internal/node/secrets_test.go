@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/vault"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/vault"
+	"github.com/penstock/penstock/seckill"
 )
 
 // putSecret puts a merchant with a payment secret by the admin API.

@@ -15,11 +15,11 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/kafka"
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 const testSecret = "s3cret"

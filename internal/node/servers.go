@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/embedded"
-	"penstock/internal/kafka"
-	"penstock/internal/postgres"
-	"penstock/internal/sqlite"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/embedded"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/inventory"
 )
 
 // serverSet is the stock, the queue and the store of a node, and what they stand on.

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestSignals_Suspects(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"penstock/degrade"
+	"github.com/penstock/penstock/degrade"
 )
 
 // nodeStatus is what a node tells of itself, for people. The JSON is of GET /admin/v1/nodes.

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // makeToken tries to make the first admin token until the database answers.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/kafka"
+	"github.com/penstock/penstock/internal/kafka"
 )
 
 // Transport says how the connections to a server are secured. Its files are PEM.

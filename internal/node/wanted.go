@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // ringWanted begins the message by which a gateway asks for units of a spread item: the shard and

@@ -5,8 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
 )
 
 func TestWants(t *testing.T) {

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"penstock/gateway/admin"
-	"penstock/internal/settings"
-	"penstock/internal/webhook"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/webhook"
 )
 
 // openWebhooks makes what tells receivers outside. Workers send nothing, and can tell how the

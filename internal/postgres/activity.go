@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 const activityColumns = `a.sale, a.id, a.merchant, a.name, a.state, a.starts_at, a.ends_at, a.payment_window,

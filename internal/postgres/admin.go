@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const changeColumns = `number, at, actor, token, address, reason, kind, key, "before", "after"`

@@ -14,11 +14,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/storetest"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // BenchmarkStore measures what a sale asks of the store, on a server that waits for its disk.

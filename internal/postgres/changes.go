@@ -1,8 +1,8 @@
 package postgres
 
 import (
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // queueChanges queues what a decision says. f are the orders that were read for it, week gives the

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Config says where the database is and how it is used. Open fills in the defaults.

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/storetest"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // seeded returns a generator, and says how to repeat the test.

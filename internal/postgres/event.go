@@ -5,8 +5,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Cancel implements seckill.OrderStore. It waits for nobody but, for a moment, for stock rows.

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/storetest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestEvents(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/seckill"
 )
 
 // provoked makes a server answer with an error, and undoes that.

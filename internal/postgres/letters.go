@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const letterColumns = `id, order_id, "partition", "offset", at, problem, value`

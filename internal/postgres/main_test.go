@@ -15,11 +15,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/internal/proof/storetest"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // victimURL tells this test binary to be the process that is killed: it names the database.

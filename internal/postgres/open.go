@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // What Open finds wrong with a database.

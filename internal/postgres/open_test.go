@@ -9,9 +9,9 @@ import (
 	"sync"
 	"testing"
 
-	"penstock/internal/postgres"
-	"penstock/internal/proof/servers"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestOpen_KeepsWhatWasWritten(t *testing.T) {

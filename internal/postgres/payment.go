@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Pay implements seckill.OrderStore. Two calls with one payment and one order meet at the order's

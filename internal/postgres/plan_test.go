@@ -12,9 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/internal/proof/servers"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // listener notes every statement that a store sends, with the arguments that it was sent with last.

@@ -1,7 +1,7 @@
 package postgres
 
 import (
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // record queues the record of a change.

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"testing"
 
-	"penstock/internal/postgres"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Counters that somebody has changed by hand are found, and set to what the rows say where that

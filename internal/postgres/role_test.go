@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/postgres"
-	"penstock/internal/settings"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/settings"
 )
 
 var settingsAuthor = settings.Author{Actor: "ann", Reason: "a test"}

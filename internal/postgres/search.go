@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // searchColumns are the columns that the indexes of a search begin with.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/internal/settings"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/seckill"
 )
 
 var _ settings.Store = (*Store)(nil)

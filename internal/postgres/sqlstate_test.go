@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/postgres"
 )
 
 func TestFaultOf(t *testing.T) {

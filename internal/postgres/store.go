@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 var _ seckill.Store = (*Store)(nil)

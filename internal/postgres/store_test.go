@@ -12,10 +12,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/internal/postgres"
-	"penstock/internal/settings"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/postgres"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // L1 stands in the table itself: code that forgot it could not write.

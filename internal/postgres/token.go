@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const (

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestWeekOf_IsWithinReach(t *testing.T) {

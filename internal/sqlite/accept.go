@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Accept implements seckill.OrderStore. The write lock stands for the locks on the rows of shards

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 const activityColumns = "id, merchant, name, state, starts_at, ends_at, payment_window, ended_at, changed, items_changed"

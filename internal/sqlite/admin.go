@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const changeColumns = `number, at, actor, token, address, reason, kind, key, "before", "after"`

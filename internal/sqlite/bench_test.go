@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/storetest"
-	"penstock/internal/sqlite"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/seckill"
 )
 
 func BenchmarkStore(b *testing.B) {

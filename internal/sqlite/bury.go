@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Bury implements seckill.OrderStore.

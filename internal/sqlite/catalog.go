@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // catalogPage is how many activities are read at once, with their items.

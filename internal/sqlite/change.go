@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // record keeps a change by a person.

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Config says where the database is and how it is kept. Open fills in the defaults.

@@ -15,8 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"penstock/internal/proof/storetest"
-	"penstock/internal/sqlite"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/internal/sqlite"
 )
 
 // victimPath tells this test binary to be the process that is killed: it names the database.

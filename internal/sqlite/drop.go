@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // closes is when an activity stops selling, as seckill.Activity.Closes says; it is indexed.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // insertSteps keeps the steps of a transaction, where somebody wants to hear of them.

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/storetest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestEvents(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/storetest"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/storetest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // short is what a statement may walk through: lists of its own, tables of a bounded size, and

@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const letterColumns = `id, order_id, "partition", "offset", at, problem, value`

@@ -3,8 +3,8 @@ package sqlite
 import (
 	"sync"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // stockLocks are stock rows that somebody is said to have.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const merchantColumns = "id, name, payment_secret, former_secret, former_until"

@@ -16,8 +16,8 @@ import (
 	"github.com/pressly/goose/v3"
 	driver "modernc.org/sqlite"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 //go:embed migrations/*.sql

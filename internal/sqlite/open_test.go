@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/sqlite"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 var author = seckill.Author{Actor: "ann", Reason: "a test"}

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 const orderColumns = `id, item, merchant, caller, activity, sku, user, quantity, amount, currency, state, reason, units,

@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Pay implements seckill.OrderStore.

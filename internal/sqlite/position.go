@@ -6,7 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Positions implements seckill.OrderStore; they come in the order of the partitions.

@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Recount implements seckill.StockStore. Parked units are not counted here, so that they can't

@@ -5,9 +5,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"penstock/internal/sqlite"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Counters that somebody has changed by hand are found, and set to what the rows say.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // searchColumns are the columns that the indexes of a search begin with.

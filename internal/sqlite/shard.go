@@ -5,8 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Shards implements seckill.StockStore.

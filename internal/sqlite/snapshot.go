@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"math"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // snapshotPage is how many items or holds are handed to load at once: about 1 MB.

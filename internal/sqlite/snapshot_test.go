@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The ids of an item's orders are one range of the index, and no other item's lie in it.

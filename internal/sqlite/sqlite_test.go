@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/sqlite"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // open opens a store that the test's cleanup closes.

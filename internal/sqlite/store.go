@@ -11,7 +11,7 @@ import (
 	driver "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 var _ seckill.Store = (*Store)(nil)

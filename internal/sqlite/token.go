@@ -5,7 +5,7 @@ import (
 	"database/sql"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 const tokenColumns = "id, name, role, merchant, session, hash, created, expires, used"

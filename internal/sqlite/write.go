@@ -7,8 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // insertOrders writes new rows. A violated constraint is a bug and ends the transaction. OR

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // writer is the one connection that writes. Its fields are guarded by turn.

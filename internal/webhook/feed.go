@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/internal/live"
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Feed hands the events of a hub to a sender. Every node has a hub of its own, with ids of its own;

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/live"
+	"github.com/penstock/penstock/internal/live"
 )
 
 // fed starts a sender that is fed by a hub of its own.

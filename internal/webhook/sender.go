@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // Config is a sender's. DefaultConfig gives the values for production.

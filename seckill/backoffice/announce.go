@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // EventStore keeps every step of every order for other systems, written in the transaction of the

@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Auditor compares the owned shards with the books. A failover forgets what was acknowledged.

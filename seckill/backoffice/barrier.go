@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Barrier tells when everything that was acknowledged before now has its row. Reading the end of a

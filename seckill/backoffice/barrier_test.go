@@ -9,8 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"penstock/internal/wait"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/seckill"
 )
 
 // marks is a queue whose markers are numbered, and the workers' position behind it.

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Ownership says on which shards this process works: those whose preferred partitions the consumer

@@ -7,9 +7,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Relay tells the stock what the store has decided: it settles the holds of ended orders and

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // outbox is a store with one row of each of two shards, and a stock of which shard 0 is closed.

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Sweeper decides the holds that nobody finished: their buyer never came back, their page was lost,

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // TimeoutStore is the part of the store that Timeouts uses.

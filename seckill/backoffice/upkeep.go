@@ -6,9 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"penstock/internal/wait"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/timing"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows,

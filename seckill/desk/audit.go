@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Audit is an item's stock equation: total = available + held + sold. Total is the store's;

@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // A sound book: of 10 units, 3 are in open orders, 1 is parked, 2 are sold.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // fastStock holds everything after a pause that stands for the round trip.

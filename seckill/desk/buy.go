@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"penstock/internal/batch"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Shared answers of the hot path.

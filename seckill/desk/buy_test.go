@@ -7,8 +7,8 @@ import (
 	"time"
 	"unsafe"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestBuy(t *testing.T) {

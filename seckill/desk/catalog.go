@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Catalog returns the catalog in force. It is never nil.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // FindingKind is what is wrong.

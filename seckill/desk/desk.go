@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/internal/batch"
-	"penstock/internal/timing"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Parts are the things that a desk works with. All of them are needed.

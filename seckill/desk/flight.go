@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // flight is the purchases of one shard in one round, from the hold to the acknowledgement of their

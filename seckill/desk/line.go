@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // seat is a purchase in a line and then in a flight. Its answer is verdict or err. The part that

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // outcome is the answer to a buyer, and its time.

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // ShopStock is the part of the stock that an office uses.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // SearchOrders returns up to q.Limit orders that fit q, newest first. Orders that are still queued

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // places is how many purchases a gateway lets in at once: 80 % of 8,192 requests in flight.

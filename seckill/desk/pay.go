@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // SignatureAge is how old, or how far ahead, a payment notice's signature may be.

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // notice returns a signed notice of a payment of the order.

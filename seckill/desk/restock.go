@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Restocked is the answer to a restock: the item's total afterwards.

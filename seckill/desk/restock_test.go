@@ -3,8 +3,8 @@ package desk
 import (
 	"testing"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestOffice_Restock(t *testing.T) {

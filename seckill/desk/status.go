@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"penstock/internal/batch"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/batch"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Looks for a row, and for one that is locked: a worker needs a few milliseconds at best, and a

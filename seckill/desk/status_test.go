@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // holding returns a stock that has a hold of two units under that id.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // stubStock is a stock made of maps, with all shards under epoch 1 and one lane unless a test says

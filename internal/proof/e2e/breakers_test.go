@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // metric reads a number off /metrics; -1 where there is none.

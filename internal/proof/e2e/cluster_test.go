@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 var fullFlag = flag.Bool("e2e.full", false, "run the trials of a cluster at full size and length, with the settings of production")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // stockEvent is the value of a record of stock-status.

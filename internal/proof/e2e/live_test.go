@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"penstock/internal/live"
+	"github.com/penstock/penstock/internal/live"
 )
 
 // snapshot reads the live view of a node; nil where it has none.

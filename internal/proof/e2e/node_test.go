@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 const adminToken = "e2e-admin-token"
@@ -36,7 +36,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "penstock/cmd/penstock")...)
+	build := exec.Command("go", append(args, "github.com/penstock/penstock/cmd/penstock")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}

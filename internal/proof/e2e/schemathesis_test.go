@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // contractCases bounds the test: a few for each operation find what changes of the contract break.

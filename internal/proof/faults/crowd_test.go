@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // crowd are the buyers of a trial. They come at a steady rate, each for one unit of an item by a

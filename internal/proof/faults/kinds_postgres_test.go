@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // postgresKinds harm the database. Without it new orders go on; they can't be read, and have no

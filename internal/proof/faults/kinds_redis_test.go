@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // redisKinds harm a single Redis. Its items are the whole sale: nobody buys while it is away.

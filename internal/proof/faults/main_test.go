@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 var (
@@ -53,7 +53,7 @@ func build(name string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	args := append(append([]string{"build", "-o", path}, flags...), "penstock/cmd/penstock")
+	args := append(append([]string{"build", "-o", path}, flags...), "github.com/penstock/penstock/cmd/penstock")
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Books are kafka.Books in memory, with the two rules of a store that the queue leans on: a topic

@@ -11,8 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"penstock/internal/kafka"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/seckill"
 )
 
 func everyRecordOnce(t *testing.T, cfg kafka.Config) {

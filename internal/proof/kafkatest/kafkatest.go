@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"penstock/internal/kafka"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Patience bounds each test. It is far above what any of them takes, so that only a hang reaches

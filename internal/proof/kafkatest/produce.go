@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"penstock/internal/kafka"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/seckill"
 )
 
 func slotsAreBounded(t *testing.T, cfg kafka.Config) {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"penstock/internal/kafka"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/kafka"
+	"github.com/penstock/penstock/seckill"
 )
 
 // lostLogIsReadAgain has books that are ahead of the log: they know an epoch that the log doesn't

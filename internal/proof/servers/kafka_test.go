@@ -3,7 +3,7 @@ package servers_test
 import (
 	"testing"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 func TestKafka_IsStartedOnce(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // orphanVariable tells this test binary to start a server and to die without ending it.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 var (

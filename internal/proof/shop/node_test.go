@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/proof/servers"
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // site is an installation on real servers of its own.

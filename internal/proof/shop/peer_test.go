@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
-	"penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/proof/stocktest"
 )
 
 // runPeer serves as a peer until the process is ended, and prints its address first.

@@ -29,7 +29,7 @@ type process struct {
 func build(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "penstock")
-	if out, err := exec.Command("go", "build", "-o", path, "penstock/cmd/penstock").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return path

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/wait"
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // line is a row of the printed table.

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // key is an idempotency key and whose it is.

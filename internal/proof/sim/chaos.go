@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // chaos is a driver that a seed decides everything of: first what may go wrong at all in this run

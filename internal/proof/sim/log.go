@@ -4,8 +4,8 @@ import (
 	"slices"
 	"sync"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // partitions is how many the log has: two, so that pages overtake each other and members share.

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"penstock/internal/node"
-	"penstock/inventory"
+	"github.com/penstock/penstock/internal/node"
+	"github.com/penstock/penstock/inventory"
 )
 
 // process is a running penstock, both gateway and worker: the assembly that ships (node.NewSale),

@@ -15,10 +15,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/internal/proof/stocktest"
-	"penstock/internal/sqlite"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/sqlite"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The shop that everything happens in.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // scenario is a driver that a text file decides everything of. After each line, every call goes

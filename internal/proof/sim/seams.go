@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"penstock/internal/proof/stocktest"
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 var (

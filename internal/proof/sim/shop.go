@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // shop is an installation whose activity is on sale, as a run finds it: publishing takes as long as

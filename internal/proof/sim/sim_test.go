@@ -16,7 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"penstock/internal/sqlite"
+	"github.com/penstock/penstock/internal/sqlite"
 )
 
 var (

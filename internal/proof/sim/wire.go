@@ -9,8 +9,8 @@ import (
 	"strings"
 	"sync"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // method names a call over a seam, in the words of the scenarios.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // cases has a case for each rule of the contracts.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Stock is what a sale needs of its stock; it is seckill.Stock, which this package must not import.

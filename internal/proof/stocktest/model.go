@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // Model is a stock in memory that does what the contracts of inventory say, at once and without

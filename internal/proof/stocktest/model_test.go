@@ -3,7 +3,7 @@ package stocktest_test
 import (
 	"testing"
 
-	"penstock/internal/proof/stocktest"
+	"github.com/penstock/penstock/internal/proof/stocktest"
 )
 
 func TestModel(t *testing.T) { stocktest.Exercise(t, stocktest.OpenModels) }

@@ -12,7 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
+	"github.com/penstock/penstock/inventory"
 )
 
 // exerciseRandom makes random calls of two processes and compares each answer with the Model's. A

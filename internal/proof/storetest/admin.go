@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 func adminCases() []testCase {

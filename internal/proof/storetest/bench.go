@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Benchmark measures what a store is asked for in a sale, in the batches in which it is asked. An

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func callCases() []testCase {

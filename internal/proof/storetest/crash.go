@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // What WriteUntilKilled says of an order.

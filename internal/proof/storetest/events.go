@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // EventStore is backoffice.EventStore, which says what its methods promise.

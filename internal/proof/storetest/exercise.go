@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Exercise runs every case against stores that open makes. Each case gets a store of its own.

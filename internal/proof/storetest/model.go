@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // model is what a store must be equal to: maps and loops, too simple to be wrong. It keeps no

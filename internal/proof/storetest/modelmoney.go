@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 // applyEarly applies the early payments whose orders have rows that are free, and returns how many.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 func moneyCases() []testCase {

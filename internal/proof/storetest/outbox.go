@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func outboxCases() []testCase {

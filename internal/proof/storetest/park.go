@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func parkCases() []testCase {

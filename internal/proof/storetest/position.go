@@ -3,7 +3,7 @@ package storetest
 import (
 	"testing"
 
-	"penstock/seckill"
+	"github.com/penstock/penstock/seckill"
 )
 
 func positionCases() []testCase {

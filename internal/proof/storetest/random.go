@@ -10,8 +10,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // The world of the random sequences is small, so that its inhabitants meet.

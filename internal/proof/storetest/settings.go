@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"penstock/internal/settings"
-	"penstock/seckill"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/seckill"
 )
 
 func settingsCases() []testCase {

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"penstock/inventory"
-	"penstock/seckill"
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 func stockCases() []testCase {

@@ -33,7 +33,7 @@ var topLevel = map[string]string{
 	".golangci.yml":  "how it is linted",
 }
 
-const module = "penstock"
+const module = "github.com/penstock/penstock"
 
 // arrow lists what a package may import of ours: its product files from may, its tests from may and
 // tests.
