@@ -50,6 +50,12 @@ func TestConfig_Validate(t *testing.T) {
 	real := func(c *Config) {
 		c.Redis, c.Kafka, c.Database = []string{"r:1"}, []string{"k:1"}, "postgres://d/p"
 	}
+	replicated := DefaultConfig()
+	real(&replicated)
+	replicated.MinReplicas, replicated.Sale.ReplicaLag = 1, 2*time.Second
+	if err := replicated.Validate(); err != nil {
+		t.Errorf("a Redis with a replica: %v", err)
+	}
 	for _, c := range []struct {
 		key    string
 		change func(*Config)

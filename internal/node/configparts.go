@@ -44,6 +44,7 @@ func (c *Config) validateParts() []error {
 	errs := Apart(gateway)
 	stock := inventory.Config{
 		Addrs: []string{"any"}, Poll: c.Sale.Tick, MaxKnown: c.MaxKnown, MinReplicas: c.MinReplicas,
+		MaxReplicaLag: max(c.Sale.ReplicaLag, 1), // a missing one has an error of its own
 	}
 	errs = append(errs, named(stock.Validate(), map[string]string{
 		"poll": "tick", "max known": "max-known", "min replicas": "redis-min-replicas",
