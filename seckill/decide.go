@@ -80,7 +80,7 @@ func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 			a.Outcome = OutcomeSkipped
 			out.stock(key).Skipped++
 		default:
-			a.Order = r.order(p, in.Now)
+			a.Order = r.order(p, key.Item, in.Now)
 			a.Outcome = decideNew(&a.Order, in, key)
 			out.insert(&a.Order, key)
 			in.Existing[r.Order] = a.Order
@@ -105,9 +105,9 @@ func CheckLocked(accepted []Acceptance) error {
 }
 
 // order returns the row of a promise that may become an order; its state is not decided yet.
-func (r *Promise) order(p *Page, now time.Time) Order {
+func (r *Promise) order(p *Page, item inventory.ItemID, now time.Time) Order {
 	return Order{
-		ID: r.Order, Item: r.Item(), Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User,
+		ID: r.Order, Item: item, Caller: r.Caller, Activity: r.Activity, SKU: r.SKU, User: r.User,
 		Quantity: r.Quantity, Amount: r.Amount,
 		Grant:   Provenance{p.Ref.Shard, p.Ref.Epoch, p.Seq, p.Partition, p.Offset},
 		Request: r.Request, Node: p.Node, Accepted: r.Accepted, CreatedAt: now, UpdatedAt: now, PayBy: now,
@@ -175,7 +175,7 @@ func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, o
 	if c.Ref.Epoch != epoch {
 		return Order{}, false
 	}
-	o = c.Queued.order(&Page{PageHeader: PageHeader{Ref: c.Ref}}, now)
+	o = c.Queued.order(&Page{PageHeader: PageHeader{Ref: c.Ref}}, c.Queued.Item(), now)
 	o.State, o.Units, o.Reason, o.EndedAt = OrderCancelled, UnitsVoid, ReasonBuyer, now
 	out.insert(&o, o.Stock())
 	return o, true

@@ -46,22 +46,23 @@ const (
 // but a and e.
 var orderIDEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// orderIDValue returns the value of a character of the alphabet, and reports whether it is one. The
-// alphabet has no i, l, o and u.
-func orderIDValue(c byte) (value uint64, ok bool) {
-	switch {
-	case c >= '0' && c <= '9':
-		return uint64(c - '0'), true
-	case c < 'a' || c > 'z' || c == 'i' || c == 'l' || c == 'o' || c == 'u':
-		return 0, false
+// orderIDValues has the value of each character of the alphabet, and 0xff at the others.
+const orderIDValues = "" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\xff\xff\xff\xff\xff\xff" + // 0 to 9
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\xff\x12\x13\xff\x14\x15\xff" + // a to o, without i, l, o
+	"\x16\x17\x18\x19\x1a\xff\x1b\x1c\x1d\x1e\x1f\xff\xff\xff\xff\xff" // p to z, without u
+
+// orderIDValue returns the value of a character of the alphabet, and 0xff for any other.
+func orderIDValue(c byte) byte {
+	if int(c) >= len(orderIDValues) {
+		return 0xff
 	}
-	value = uint64(c-'a') + 10
-	for _, skipped := range [...]byte{'i', 'l', 'o', 'u'} {
-		if c > skipped {
-			value--
-		}
-	}
-	return value, true
+	return orderIDValues[c]
 }
 
 // ErrOrderID says that a string is not an order id.
@@ -123,20 +124,18 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 	if len(s) != orderIDLength {
 		return false
 	}
+	var bad byte
 	for i := 0; i < orderIDLength/8; i++ {
 		var n uint64
 		for j := range 8 {
-			v, ok := orderIDValue(s[8*i+j])
-			if !ok {
-				return false
-			}
-			n = n<<5 | v
+			v := orderIDValue(s[8*i+j])
+			bad |= v
+			n = n<<5 | uint64(v&31)
 		}
-		for j := range 5 {
-			raw[5*i+j] = byte(n >> (32 - 8*j))
-		}
+		out := raw[5*i : 5*i+5]
+		out[0], out[1], out[2], out[3], out[4] = byte(n>>32), byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
 	}
-	return true
+	return bad < 32
 }
 
 // withdrawalPrefix tells a withdrawal's hold from an order's.

@@ -240,24 +240,10 @@ func (d *decoder) header(h *PageHeader) {
 }
 
 func (d *decoder) body(p *Page) {
-	n := int(d.number("count of texts", 5*MaxPage))
-	texts := make([]string, 0, min(n, len(d.rest)))
-	for range n {
-		texts = append(texts, d.text("text", utf8.UTFMax*MaxNameLength))
-		if d.err != nil {
-			return
-		}
-	}
+	texts := d.texts(5*MaxPage, utf8.UTFMax*MaxNameLength)
 	p.Promises = make([]Promise, 0, len(p.Orders))
 	for _, claimed := range p.Orders {
-		var shared [5]string
-		for i := range shared {
-			if at := d.number("place", uint64(len(texts))); d.err == nil && at < uint64(len(texts)) {
-				shared[i] = texts[at]
-			} else {
-				d.fail("bad place")
-			}
-		}
+		shared := d.places(texts, 5)
 		r := Promise{
 			Order: claimed.Order, Quantity: claimed.Quantity,
 			Caller:   CallerRef{MerchantID(shared[0]), CallerID(shared[1])},
@@ -272,6 +258,31 @@ func (d *decoder) body(p *Page) {
 		p.Promises = append(p.Promises, r)
 	}
 	d.check()
+}
+
+// texts reads a table of at most most texts, each of at most longest bytes.
+func (d *decoder) texts(most, longest uint64) []string {
+	n := int(d.number("count of texts", most))
+	texts := make([]string, 0, min(n, len(d.rest)))
+	for range n {
+		texts = append(texts, d.text("text", longest))
+		if d.err != nil {
+			return nil
+		}
+	}
+	return texts
+}
+
+// places reads the places of n texts, at most nine, and returns these.
+func (d *decoder) places(texts []string, n int) (out [9]string) {
+	for i := range n {
+		if at := d.number("place", uint64(len(texts))); d.err == nil && at < uint64(len(texts)) {
+			out[i] = texts[at]
+		} else {
+			d.fail("bad place")
+		}
+	}
+	return out
 }
 
 // check reads the check of what was read since the part began, and begins the next part.
@@ -310,6 +321,20 @@ func (d *decoder) number(field string, limit uint64) uint64 {
 	}
 	n, size := binary.Uvarint(d.rest)
 	if size <= 0 || n > limit {
+		d.fail("bad " + field)
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return n
+}
+
+// difference reads a signed number.
+func (d *decoder) difference(field string) int64 {
+	if d.err != nil {
+		return 0
+	}
+	n, size := binary.Varint(d.rest)
+	if size <= 0 {
 		d.fail("bad " + field)
 		return 0
 	}

@@ -236,7 +236,8 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 }
 
 // Step is an order as it was after something that other systems are told: it moved, or, where Money
-// is set, the money of Payment has to go back or went back.
+// is set, the money of Payment has to go back or went back. One that ParseSteps returns has of its
+// order what AnnounceStep tells.
 type Step struct {
 	Order
 	Payment PaymentID // the payment that made the step; "" where none did
@@ -256,16 +257,6 @@ func stepOf(o *Order, k *KeptPayment, money bool) Step {
 		}
 	}
 	return s
-}
-
-// Of returns the step with all that its order's row says and a step doesn't change. What became of
-// the units is nobody else's business.
-func (s *Step) Of(row Order) Step {
-	full := *s
-	full.Order = row
-	full.State, full.Reason, full.UpdatedAt = s.State, s.Reason, s.UpdatedAt
-	full.Units, full.EndedAt = "", time.Time{}
-	return full
 }
 
 // LastPayments returns what is to be written of each payment of the changes, in their order.

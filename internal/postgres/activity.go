@@ -88,6 +88,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	var refused error
 	err := s.write(ctx, "update activity "+string(id), func(ctx context.Context, tx *transaction) error {
 		refused = nil
+		tx.takesLong(activityTime)
 		tx.exec(activitySettings)
 		// The stock rows of a draft, too: what change sees of them must not move until it is
 		// written.
@@ -124,9 +125,12 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// activitySettings give an activity of 20,000 items the time that it takes on a busy machine, and
-// let it wait for another one that is being written.
-const activitySettings = "SELECT set_config('statement_timeout', '1min', true), set_config('lock_timeout', '30s', true)"
+// activityTime is what an activity of 20,000 items takes on a busy machine, at most, and
+// activitySettings let it wait for another one that is being written.
+const (
+	activityTime     = time.Minute
+	activitySettings = "SELECT set_config('lock_timeout', '30s', true)"
+)
 
 // edit is an activity under way.
 type edit struct {

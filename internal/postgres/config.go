@@ -38,6 +38,11 @@ type Config struct {
 	// none. Default false.
 	Events bool
 
+	// AnswerTimeout is how long the server may say nothing before a connection counts as dead; 0 is
+	// 20 s, twice what one statement may take. Statements that are known to take longer have their
+	// time on top.
+	AnswerTimeout time.Duration
+
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.
 	Now func() time.Time
 
@@ -51,6 +56,8 @@ const (
 	defaultMaxConns = 10
 	minMaxConns     = 4 // half of them may wait for the other half: see Store.keep
 	maxMaxConns     = 1000
+
+	defaultAnswerTimeout = 20 * time.Second
 
 	connectTimeout = 5 * time.Second
 )
@@ -91,6 +98,9 @@ func (c *Config) Validate() error {
 	if c.Shards < 0 || c.Shards > inventory.MaxShards {
 		errs = append(errs, fmt.Errorf("shards: %d is not between 1 and %d", c.Shards, inventory.MaxShards))
 	}
+	if c.AnswerTimeout < 0 {
+		errs = append(errs, fmt.Errorf("answer-timeout: %v is below zero", c.AnswerTimeout))
+	}
 	if c.MaxConns != 0 && (c.MaxConns < minMaxConns || c.MaxConns > maxMaxConns) {
 		errs = append(errs, fmt.Errorf("max-conns: %d is not between %d and %d", c.MaxConns, minMaxConns, maxMaxConns))
 	}
@@ -105,6 +115,7 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 	}
 	prepare(p.ConnConfig)
 	p.ConnConfig.Tracer = c.tracer
+	p.PingTimeout = connectTimeout // of a connection that was idle: it may be dead, too
 	switch {
 	case c.MaxConns != 0:
 		p.MaxConns = int32(c.MaxConns)

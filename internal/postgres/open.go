@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		log:    config.Logger,
 		weeks:  newWeeks(),
 		parked: make(chan struct{}, poolConfig.MaxConns/2),
+
+		patience: cmp.Or(config.AnswerTimeout, defaultAnswerTimeout),
 	}
 	if err := s.readLayout(ctx, config.Shards); err != nil {
 		pool.Close()

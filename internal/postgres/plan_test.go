@@ -131,8 +131,7 @@ func (s *planScenario) fill(rows int) {
 			FROM generate_series(1, $1::int) AS n, activities AS a JOIN items AS i USING (sale) WHERE a.id = 'a-live'`,
 		"INSERT INTO payments SELECT 'm1', md5(n::text), '', '', '', 1, 'CNY', 'booked', '', now(), NULL, '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity) SELECT n % 4, 1000 + n, 'void', false, n, '', 1 FROM generate_series(1, $1::int) AS n",
-		"INSERT INTO order_events (order_ids, state, reason, at, payment, paid, currency, cause, money) " +
-			"SELECT ARRAY[n::text], '', '', now(), '', 0, '', '', '' FROM generate_series(1, $1::int) AS n",
+		`INSERT INTO order_events (at, count, steps) SELECT now(), 1, '\x010000' FROM generate_series(1, $1::int) AS n`,
 		"INSERT INTO dead_letters (order_id, \"partition\", \"offset\", at, problem, value) SELECT '', 0, n, now(), '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO changes (at, actor, token, address, reason, kind, key, \"before\", \"after\") SELECT now(), '', '', '', '', '', '', '', '' FROM generate_series(1, $1::int) AS n",
 		"INSERT INTO stock_changes SELECT 1, n, 1, now() FROM generate_series(1, $1::int) AS n",

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -10,8 +11,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// recountSettings are those of a transaction that reads all orders of a shard.
-const recountSettings = "SELECT set_config('statement_timeout', '10min', true), set_config('lock_timeout', '1min', true)"
+// recountTime and recountSettings are those of a transaction that reads all orders of a shard.
+const (
+	recountTime     = 10 * time.Minute
+	recountSettings = "SELECT set_config('lock_timeout', '1min', true)"
+)
 
 // What a recount reads. Orders of a dropped activity stay for a while, but count nowhere.
 const (
@@ -35,6 +39,7 @@ func (s *Store) Recount(ctx context.Context, shard inventory.ShardID, mend bool,
 		return finished(r, err)
 	}
 	err := s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
+		tx.takesLong(recountTime)
 		tx.exec(recountSettings)
 		for _, text := range []string{
 			"SELECT FROM stock WHERE shard = $1 ORDER BY item FOR NO KEY UPDATE",
@@ -75,6 +80,7 @@ func finished(r *seckill.Recount, err error) (*seckill.Recount, error) {
 
 // queueRecount queues the reading of a shard into r.
 func queueRecount(p *pipe, shard inventory.ShardID, r **seckill.Recount) {
+	p.takesLong(recountTime)
 	p.exec(recountSettings)
 	p.each(func(rows pgx.Rows) error {
 		sums := seckill.ShardSums{Ref: inventory.Ref{Shard: shard}}

@@ -103,7 +103,7 @@ func (s *Store) OrderTrail(ctx context.Context, o *seckill.Order) (seckill.Order
 }
 
 // extendTimeout bounds the one statement that moves pay_by of all open orders of an activity.
-const extendTimeout = "5min"
+const extendTimeout = 5 * time.Minute
 
 // ExtendOrders implements seckill.OrderBooks. Orders that somebody is about to pay or cancel are
 // waited for.
@@ -117,7 +117,7 @@ func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.
 		if err != nil {
 			return err
 		}
-		tx.exec("SELECT set_config('statement_timeout', $1, true)", extendTimeout)
+		tx.takesLong(extendTimeout)
 		tx.readClock()
 		if err := tx.flush(ctx); err != nil {
 			return err
@@ -166,7 +166,7 @@ func (s *Store) Statement(ctx context.Context, merchant seckill.MerchantID, from
 	err := s.read(ctx, "read the statement of merchant "+string(merchant), func(ctx context.Context, p *pipe) error {
 		st = seckill.Statement{}
 		p.exec(beginRead)
-		p.exec("SELECT set_config('statement_timeout', $1, true)", extendTimeout)
+		p.takesLong(extendTimeout)
 		err := eachWeeks(ctx, p, func(weeks []int32) error {
 			p.each(scan, statementOrders, string(merchant), from, to, weeks)
 			return p.flush(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,6 +15,9 @@ import (
 // snapshotPage is how many rows are read and handed on at once.
 const snapshotPage = 20_000
 
+// snapshotTime bounds each statement of a snapshot.
+const snapshotTime = 5 * time.Minute
+
 // snapshotSettings are those of a snapshot's transaction. The rows of a shard are found by the
 // index of the shard, and read in the order they have on the disk, with many reads under way; then
 // they are sorted. An index in the order of the names would be read one row at a time, each from
@@ -22,8 +26,7 @@ const snapshotPage = 20_000
 const snapshotSettings = `SELECT set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'off', true),
 	set_config('enable_nestloop', 'off', true), set_config('enable_mergejoin', 'off', true),
 	set_config('cursor_tuple_fraction', '1', true), set_config('work_mem', '64MB', true),
-	set_config('effective_io_concurrency', '64', true), set_config('statement_timeout', '5min', true),
-	set_config('idle_in_transaction_session_timeout', '2min', true)`
+	set_config('effective_io_concurrency', '64', true), set_config('idle_in_transaction_session_timeout', '2min', true)`
 
 // The two parts of a snapshot. $2 are items that are hot, and $3 says whether they are asked for or
 // the others. Items are left out while they are a draft's, with what holds there are of them; but
@@ -56,7 +59,7 @@ func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory
 		return describe(what, err)
 	}
 	defer done()
-	sn := &snapshot{pipe: newPipe(conn.Conn()), ref: ref, hot: make([]int64, len(hot)), load: load}
+	sn := &snapshot{pipe: s.newPipe(conn.Conn()), ref: ref, hot: make([]int64, len(hot)), load: load}
 	for i, item := range hot {
 		sn.hot[i] = int64(item)
 	}
@@ -92,6 +95,7 @@ func (sn *snapshot) begin(ctx context.Context) error {
 		return seckill.ErrFenced
 	}
 	sn.exec("DELETE FROM outbox WHERE shard = $1 AND stock", int32(sn.ref.Shard))
+	sn.takesLong(snapshotTime)
 	sn.exec(snapshotSettings)
 	if err := sn.flush(ctx); err != nil {
 		return err

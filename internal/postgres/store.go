@@ -27,6 +27,8 @@ type Store struct {
 	events bool             // steps of orders are kept
 	shards int              // of the installation
 	pool   *pgxpool.Pool
+	// patience is how long a flush waits for its answers.
+	patience time.Duration
 	log    *slog.Logger
 	weeks  *weeks
 	// parked holds a token for each call that keeps a connection while something else works, which
@@ -123,7 +125,7 @@ func (s *Store) query(ctx context.Context, what string, fn func(ctx context.Cont
 			return err
 		}
 		defer conn.Release()
-		return fn(ctx, newPipe(conn.Conn()))
+		return fn(ctx, s.newPipe(conn.Conn()))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,11 +26,27 @@ const (
 // statement behind one that waited for a lock sees what the lock's last holder has committed. After
 // an error the rest is skipped.
 type pipe struct {
-	conn  *pgx.Conn
-	batch *pgx.Batch
+	conn     *pgx.Conn
+	batch    *pgx.Batch
+	patience time.Duration // how long a flush waits for its answers
+	silent   func()        // called when it has waited for so long
 }
 
-func newPipe(conn *pgx.Conn) *pipe { return &pipe{conn, new(pgx.Batch)} }
+// errSilent says that a connection gave no answer (L8). The server itself ends what takes too long,
+// so the connection is dead, and nobody told. Whatever was asked may have happened.
+var errSilent = errors.New("no answer from the database")
+
+// newPipe makes a pipe. Where a connection is dead without a word the others are as old as it:
+// none of them is used again.
+func (s *Store) newPipe(conn *pgx.Conn) *pipe {
+	return &pipe{conn, new(pgx.Batch), s.patience, s.pool.Reset}
+}
+
+// takesLong queues that each statement of the transaction may take up to d.
+func (p *pipe) takesLong(d time.Duration) {
+	p.patience += d
+	p.exec("SELECT set_config('statement_timeout', $1, true)", strconv.FormatInt(d.Milliseconds(), 10))
+}
 
 // exec queues a statement of which nothing is asked.
 func (p *pipe) exec(text string, args ...any) { p.batch.Queue(text, args...) }
@@ -68,14 +85,22 @@ func (p *pipe) count(n *int64, text string, args ...any) {
 	})
 }
 
-// flush sends what is queued, and returns when all of it was answered.
+// flush sends what is queued, and returns when all of it was answered. It returns errSilent where
+// the server says nothing at all.
 func (p *pipe) flush(ctx context.Context) error {
 	if p.batch.Len() == 0 {
 		return nil
 	}
 	batch := p.batch
 	p.batch = new(pgx.Batch)
-	return p.conn.SendBatch(ctx, batch).Close()
+	within, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	err := p.conn.SendBatch(within, batch).Close()
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		p.silent()
+		return fmt.Errorf("%w for %v: %v", errSilent, p.patience, err)
+	}
+	return err
 }
 
 // one runs a query and scans its only row into dest. It reports whether there was one.
@@ -172,7 +197,7 @@ func (s *Store) try(ctx context.Context, fn func(context.Context, *transaction) 
 		return err
 	}
 	defer conn.Release()
-	tx := &transaction{pipe: newPipe(conn.Conn()), clock: s.clock, events: s.events}
+	tx := &transaction{pipe: s.newPipe(conn.Conn()), clock: s.clock, events: s.events}
 	// Also when fn panics: the panic goes on, the transaction does not.
 	defer func() { err = errors.Join(err, tx.rollback(ctx)) }()
 	tx.exec(begin)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock/seckill"
@@ -15,11 +16,10 @@ func insertSteps(ctx context.Context, tx *transaction, steps []seckill.Step) err
 	if !tx.events {
 		return nil
 	}
-	const text = `INSERT INTO order_events (order_id, state, reason, at, payment, paid, currency, cause, money)
-		VALUES {(?,?,?,?,?,?,?,?,?)}`
-	return insert(ctx, tx.statements, text, steps, func(args []any, s *seckill.Step) []any {
-		return append(args, string(s.ID), string(s.State), string(s.Reason), s.UpdatedAt.UnixMicro(), string(s.Payment),
-			s.Paid.Minor, s.Paid.Currency, string(s.Cause), string(s.Money))
+	parts := slices.Collect(slices.Chunk(steps, seckill.MaxSteps))
+	const text = "INSERT INTO order_events (at, count, steps) VALUES {(?,?,?)}"
+	return insert(ctx, tx.statements, text, parts, func(args []any, part *[]seckill.Step) []any {
+		return append(args, (*part)[0].UpdatedAt.UnixMicro(), len(*part), seckill.AppendSteps(nil, *part))
 	})
 }
 
@@ -45,10 +45,8 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	if last == 0 {
 		return 0, nil
 	}
-	if len(steps) > 0 {
-		if err := deliver(ctx, steps); err != nil {
-			return 0, describe(what, err)
-		}
+	if err := deliver(ctx, steps); err != nil {
+		return 0, describe(what, err)
 	}
 	err = s.inTurn(ctx, func(ctx context.Context, tx *transaction) error {
 		_, err := tx.exec(ctx, "DELETE FROM order_events WHERE id <= ?", last)
@@ -65,29 +63,21 @@ func (s *Store) readSteps(ctx context.Context, limit int) (last int64, out []sec
 	if err := context.Cause(ctx); err != nil {
 		return 0, nil, err
 	}
-	var steps []seckill.Step
-	var ids []seckill.OrderID
-	rows, err := s.readers.query(ctx, `SELECT id, order_id, state, reason, at, payment, paid, currency, cause, money
-		FROM order_events ORDER BY id LIMIT ?`, limit)
+	rows, err := s.readers.query(ctx, "SELECT id, steps FROM order_events ORDER BY id LIMIT ?", limit)
 	err = each(rows, err, func(rows *sql.Rows) error {
-		var st seckill.Step
-		var at int64
-		err := rows.Scan(&last, &st.ID, &st.State, &st.Reason, &at, &st.Payment, &st.Paid.Minor, &st.Paid.Currency, &st.Cause, &st.Money)
-		st.UpdatedAt = fromMicros(at)
-		steps, ids = append(steps, st), append(ids, st.ID)
+		if len(out) >= limit {
+			return nil
+		}
+		var encoded []byte
+		if err := rows.Scan(&last, &encoded); err != nil {
+			return err
+		}
+		part, err := seckill.ParseSteps(encoded)
+		out = append(out, part...)
 		return err
 	})
 	if err != nil {
 		return 0, nil, err
-	}
-	found, err := findOrders(ctx, s.readers, ids)
-	if err != nil {
-		return 0, nil, err
-	}
-	for _, st := range steps {
-		if o, ok := found[st.ID]; ok {
-			out = append(out, st.Of(o))
-		}
 	}
 	return last, out, nil
 }

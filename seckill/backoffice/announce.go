@@ -19,8 +19,7 @@ type EventStore interface {
 	// RelayEvents hands about limit of the oldest steps to deliver, each with its order as it was
 	// after it, and deletes them when deliver returns nil. Those of one order come in their order.
 	// It returns how many were delivered: 0 when there are none, and while another process is at
-	// it. Steps may be handed out more than once. Steps of orders that are gone are deleted without
-	// a word.
+	// it. Steps may be handed out more than once.
 	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
 	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when
 	// there is none.

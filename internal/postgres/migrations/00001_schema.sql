@@ -335,21 +335,15 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", md5(value)) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of; what a step doesn't change is in
--- the order's row. A row has all orders of a transaction that took the same step, up to a hundred. payment is
--- the one that made the step, or ''; money is '' where the order moved.
+-- Steps of orders and of their money that other systems have yet to hear of. A row has many steps of a
+-- transaction, encoded (seckill.AppendSteps), with all that is told of their orders. They hardly compress.
 CREATE TABLE order_events (
-  id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  order_ids text[] COLLATE "C" NOT NULL CHECK (cardinality(order_ids) BETWEEN 1 AND 100),
-  state     text NOT NULL,
-  reason    text NOT NULL,
-  at        timestamptz NOT NULL,
-  payment   text NOT NULL,
-  paid      bigint NOT NULL,
-  currency  text NOT NULL,
-  cause     text NOT NULL,
-  money     text NOT NULL
+  id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at    timestamptz NOT NULL, -- of the first step
+  count int NOT NULL CHECK (count > 0),
+  steps bytea NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
+ALTER TABLE order_events ALTER COLUMN steps SET STORAGE EXTERNAL;
 
 -- Each change: its author, what was changed, and why; append-only.
 CREATE TABLE changes (

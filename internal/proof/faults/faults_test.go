@@ -26,6 +26,7 @@ type kind struct {
 const (
 	purchases = "purchases"  // nobody is promised anything
 	status    = "status"     // no order can be read
+	readiness = "readiness"  // a gateway that was not harmed itself is not ready
 	rows      = "new orders" // promises don't become orders
 )
 
@@ -127,7 +128,7 @@ func (f *fault) affected() (all []string) {
 	}
 	if len(c.unready) > 0 {
 		f.Logf("gateways that were not ready: %s", list(c.unready, 5))
-		all = append(all, "readiness")
+		all = append(all, readiness)
 	}
 	return all
 }

@@ -186,7 +186,7 @@ func embeddedKinds() []*kind {
 					f.s.gateways[0].Load().end(syscall.SIGKILL)
 				}, f.s.startServe)
 			}},
-		{name: "embedded-disk-full", what: "the disk of `penstock serve` is full for 8 s", on: "embedded", may: []string{purchases, status},
+		{name: "embedded-disk-full", what: "the disk of `penstock serve` is full for 8 s", on: "embedded", may: []string{purchases, status, readiness},
 			harm: func(f *fault) { f.during(8*time.Second, f.s.tables.fill, f.s.tables.free) }},
 	}
 }

@@ -62,7 +62,7 @@ func eventsOfALargeBatch(t *testing.T, open Open) {
 		want = append(want, accepted[i].Order.ID)
 	}
 	for page := s.steps(60); len(page) > 0; page = s.steps(60) {
-		if len(page) >= 60+100 {
+		if len(page) >= 60+seckill.MaxSteps {
 			t.Errorf("a page of about 60 steps has %d", len(page))
 		}
 		for i := range page {
@@ -95,13 +95,15 @@ func (s *shop) steps(limit int) []seckill.Step {
 	return got
 }
 
-// asSteps are orders as a step shows them: without what became of the units, which is nobody else's
-// business.
+// asSteps are orders as a step shows them: with what other systems are told, and no more.
 func asSteps(orders ...seckill.Order) []seckill.Step {
 	steps := make([]seckill.Step, len(orders))
 	for i, o := range orders {
-		o.Units, o.EndedAt = "", time.Time{}
-		steps[i] = seckill.Step{Order: o}
+		steps[i] = seckill.Step{Order: seckill.Order{
+			ID: o.ID, Caller: seckill.CallerRef{Merchant: o.Caller.Merchant}, Activity: o.Activity, SKU: o.SKU, User: o.User,
+			Quantity: o.Quantity, Amount: o.Amount, State: o.State, Reason: o.Reason,
+			CreatedAt: o.CreatedAt, PayBy: o.PayBy, UpdatedAt: o.UpdatedAt,
+		}}
 	}
 	return steps
 }

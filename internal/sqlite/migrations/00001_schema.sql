@@ -305,20 +305,14 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", digest) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of; what a step doesn't
--- change is in the order's row. payment is the one that made the step, or ''; money is '' where the
--- order moved. AUTOINCREMENT, because a relay deletes by id after it has delivered.
+-- Steps of orders and of their money that other systems have yet to hear of. A row has many steps of
+-- a transaction, encoded, with all that is told of their orders. AUTOINCREMENT, because a relay
+-- deletes by id after it has delivered.
 CREATE TABLE order_events (
-  id       INTEGER PRIMARY KEY AUTOINCREMENT,
-  order_id TEXT NOT NULL,
-  state    TEXT NOT NULL,
-  reason   TEXT NOT NULL,
-  at       INTEGER NOT NULL,
-  payment  TEXT NOT NULL,
-  paid     INTEGER NOT NULL,
-  currency TEXT NOT NULL,
-  cause    TEXT NOT NULL,
-  money    TEXT NOT NULL
+  id    INTEGER PRIMARY KEY AUTOINCREMENT,
+  at    INTEGER NOT NULL, -- of the first step
+  count INTEGER NOT NULL CHECK (count > 0),
+  steps BLOB NOT NULL     -- see seckill.AppendSteps
 ) STRICT;
 
 -- Each change: its author, what was changed, and why; append-only.
