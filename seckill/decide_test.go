@@ -223,7 +223,7 @@ func TestDecideUnpark(t *testing.T) {
 			in, out := testInput(ledger), NewChanges()
 			key := StockKey{1, testShard}
 			in.Locked[key] = c.locked
-			before := p.order(testPage(2), time.Unix(500, 0))
+			before := p.order(testPage(2), p.Item(), time.Unix(500, 0))
 			before.State, before.Units, before.Reason = OrderParked, UnitsParked, ReasonLocked
 			a := DecideUnpark(&before, in, out)
 			if a.Outcome != c.outcome || a.Order.State != c.state || len(out.Updated) != 1 || out.Updated[0] != a.Order {

@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// insertSteps queues the steps of a transaction, where somebody wants to hear of them. A row has many
-// of them, encoded: the relay need not read their orders again.
+// insertSteps queues the steps of a transaction, where somebody wants to hear of them. A row has
+// many of them, encoded: the relay need not read their orders again.
 func insertSteps(tx *transaction, steps []seckill.Step) {
 	if !tx.events || len(steps) == 0 {
 		return
