@@ -96,7 +96,7 @@ func checkThirdParty(t *tree, report func(where, what string)) {
 		for _, f := range p.all() {
 			for to, spec := range f.imports() {
 				first, _, _ := strings.Cut(to, "/")
-				if !strings.Contains(first, ".") {
+				if !strings.Contains(first, ".") || strings.HasPrefix(to, module+"/") {
 					continue // ours, or the standard library
 				}
 				o, ok := ownerOf(to)
