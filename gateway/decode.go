@@ -75,6 +75,14 @@ func (d *decoder) fail(field, detail string) {
 
 // purchase reads the body of POST /v1/orders into p.
 func (d *decoder) purchase(body []byte, p *seckill.Purchase) {
+	if !plainPurchase(body, p) {
+		d.anyPurchase(body, p)
+	}
+}
+
+// anyPurchase is purchase for any body.
+func (d *decoder) anyPurchase(body []byte, p *seckill.Purchase) {
+	p.Activity, p.SKU, p.User, p.Quantity = "", "", "", 0
 	o := d.object(body)
 	if o == nil {
 		return

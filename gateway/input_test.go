@@ -260,6 +260,44 @@ func TestPaymentsOwnTheirStrings(t *testing.T) {
 	}
 }
 
+// plainBodies are taken in one pass.
+var plainBodies = []string{
+	goodBody,
+	`{"activity":"618-phones","sku":"phone-x","user":"u-42","quantity":1}`,
+	" {\t\"quantity\" : 1000 ,\r\n\"user\":\"~!\", \"sku\":\"s\",\"activity\":\"a\"} ",
+}
+
+func TestPlainPurchase(t *testing.T) {
+	f := func(body string, want bool) {
+		t.Helper()
+		var plain, full seckill.Purchase
+		if got := plainPurchase([]byte(body), &plain); got != want {
+			t.Errorf("%s: plain is %v", body, got)
+		}
+		var d decoder
+		if d.anyPurchase([]byte(body), &full); want && (len(d.errs) > 0 || plain != full) {
+			t.Errorf("%s: %+v, and fully %+v with %v", body, plain, full, d.errs)
+		}
+	}
+	for _, body := range plainBodies {
+		f(body, true)
+	}
+	const three = `{"activity":"a","sku":"s","user":"u",`
+	for _, number := range []string{"0", "-1", "01", "1.0", "1e2", "1001", "99999999999999999999", `"1"`, "", "null", "1 2"} {
+		f(three+`"quantity":`+number+"}", false)
+	}
+	for _, user := range []string{``, `a\u0062`, "a\x00", "a b", "\u00e9", `a"`, strings.Repeat("u", seckill.MaxUserLength+1)} {
+		f(`{"activity":"a","sku":"s","quantity":1,"user":"`+user+`"}`, false)
+	}
+	f(`{"activity":"a","sku":"s","quantity":1,"user":"`+strings.Repeat("u", seckill.MaxUserLength)+`"}`, true)
+	for _, body := range []string{
+		"", "{", "{}", "null", "[]", three, three + `"user":"v"}`, three + `"quantity":1,}`, three + `"quantity":1}}`, three + `"quantity":1,"x":1}`,
+		`{"activity":"a","sku":"s","user":"u" "quantity":1}`, `{"activity" "a","sku":"s","user":"u","quantity":1}`, "\xef\xbb\xbf" + three + `"quantity":1}`,
+	} {
+		f(body, false)
+	}
+}
+
 // FuzzPurchase holds the decoder against the standard library's: what it accepts, encoding/json
 // reads alike.
 func FuzzPurchase(f *testing.F) {
@@ -268,10 +306,20 @@ func FuzzPurchase(f *testing.F) {
 		`{"activity":"a","sku":"s","user":"u","quantity":1,"quantity":2}`, `{"activity":"\u005c\u0022","sku":"\/","user":"é","quantity":7}`} {
 		f.Add([]byte(seed))
 	}
+	for _, seed := range plainBodies {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var d decoder
 		var p seckill.Purchase
 		d.purchase(slices.Clone(body), &p)
+		var plain, full seckill.Purchase
+		if plainPurchase(body, &plain) {
+			d.anyPurchase(slices.Clone(body), &full)
+			if len(d.errs) > 0 || plain != full {
+				t.Fatalf("%q is plain %+v, and fully %+v with %v", body, plain, full, d.errs)
+			}
+		}
 		if len(d.errs) > 0 {
 			return
 		}
