@@ -75,6 +75,7 @@ func serve(ctx context.Context, config Config, role node.Role, out io.Writer) er
 	}
 	lasts(ctx)
 	keepsPrivate(ctx)
+	defer keepHeapRoom(ctx)()
 	n, err := node.Start(ctx, config.Config, role, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped before it was ready", "component", "node", "err", err)
