@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/penstock/penstock/internal/postgres"
-	"github.com/penstock/penstock/internal/proof/servers"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -64,10 +63,14 @@ const (
 	theShard = "SELECT FROM shards FOR UPDATE"
 )
 
+// lockPatience is how long transactions have until they wait for a lock: those that don't take it
+// never will.
+const lockPatience = 30 * time.Second
+
 // waiting waits until so many transactions wait for a lock.
 func (r *race) waiting(n int) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), servers.Patience)
+	ctx, cancel := context.WithTimeout(r.t.Context(), lockPatience)
 	defer cancel()
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
