@@ -29,8 +29,8 @@ type Store struct {
 	pool   *pgxpool.Pool
 	// patience is how long a flush waits for its answers.
 	patience time.Duration
-	log    *slog.Logger
-	weeks  *weeks
+	log      *slog.Logger
+	weeks    *weeks
 	// parked holds a token for each call that keeps a connection while something else works, which
 	// may ask the store. There are fewer tokens than connections, so there is always one to wait
 	// for.
