@@ -205,6 +205,7 @@ var owners = map[string]owner{
 		owners: []string{"cmd/penstock"}, tests: []string{"gateway", "gateway/admin"}, why: "configuration files",
 	},
 	"github.com/chromedp": {tests: []string{"internal/proof/e2e"}, why: "drives a browser through the console"},
+	"github.com/pb33f/jsonschema": {tests: []string{"cmd/penstock"}, why: "holds the chart's values against their schema"},
 	"github.com/pb33f/libopenapi": {
 		tests: []string{"gateway", "gateway/admin"}, why: "checks openapi.yaml against answers",
 	},
