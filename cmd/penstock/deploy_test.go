@@ -158,7 +158,8 @@ func TestDockerfile(t *testing.T) {
 		}
 		last[word] = rest
 	}
-	if len(stages) != 2 || !strings.HasPrefix(stages[0], "golang:"+string(version)+"-") || stages[1] != "scratch" {
+	golang := regexp.MustCompile(`^golang:` + regexp.QuoteMeta(string(version)) + `\.\d+-`)
+	if len(stages) != 2 || !golang.MatchString(stages[0]) || stages[1] != "scratch" {
 		t.Errorf("stages %q with Go %s", stages, version)
 	}
 	if last["USER"] != "65532:65532" || last["STOPSIGNAL"] != "SIGTERM" || last["EXPOSE"] != "8080 8081" {
@@ -187,6 +188,39 @@ func TestDockerfile(t *testing.T) {
 	}
 	if err := cmd.ParseFlags(rest); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDockerfile_HasTheSources: no file that the binary is built of is kept from the build, and the
+// variables that the linker is told of exist.
+func TestDockerfile_HasTheSources(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}", ".")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignored := strings.Fields(readDeploy(t, "Dockerfile.dockerignore"))
+	for dir := range strings.FieldsSeq(string(out)) {
+		name, err := filepath.Rel(root, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(filepath.ToSlash(name), "/"); slices.Contains(ignored, first) {
+			t.Errorf("the build needs %s, and Dockerfile.dockerignore leaves %s out", name, first)
+		}
+	}
+	main, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`-X main\.(\w+)=`).FindAllStringSubmatch(readDeploy(t, "Dockerfile"), -1) {
+		if !regexp.MustCompile(`(?m)^var (\w+, )*` + m[1] + `(, \w+)* string$`).Match(main) {
+			t.Errorf("the Dockerfile sets main.%s, which is no variable", m[1])
+		}
 	}
 }
 
@@ -228,6 +262,77 @@ func TestSystemdUnits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDebianPackage: what it installs is there, its example of settings is understood, and its
+// services start what it installs.
+func TestDebianPackage(t *testing.T) {
+	var file struct {
+		Contents []struct{ Src, Dst, Type string }
+		Scripts  map[string]string
+	}
+	if err := yaml.Unmarshal([]byte(readDeploy(t, "deb/nfpm.yaml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	installed := make(map[string]string)
+	for _, c := range file.Contents {
+		installed[c.Dst] = c.Src
+		if staged, ok := strings.CutPrefix(c.Src, "${STAGE}/"); ok {
+			if staged != "penstock" && !fileExists(filepath.Join(deployDir, "systemd", staged)) {
+				t.Errorf("%s is made of nothing", c.Dst)
+			}
+		} else if !fileExists(filepath.Join("../..", c.Src)) {
+			t.Errorf("%s: there is no %s", c.Dst, c.Src)
+		}
+	}
+	for name, script := range file.Scripts {
+		if !fileExists(filepath.Join("../..", script)) {
+			t.Errorf("%s: there is no %s", name, script)
+		}
+	}
+	for _, path := range []string{"/usr/bin/penstock", "/etc/penstock/penstock.yaml", "/etc/penstock/secrets"} {
+		if installed[path] == "" {
+			t.Errorf("%s is not installed", path)
+		}
+	}
+	environ := make(map[string]string)
+	for _, m := range regexp.MustCompile(`(?m)^#(PENSTOCK_\w+)=`).FindAllStringSubmatch(readDeploy(t, "deb/secrets"), -1) {
+		environ[m[1]] = strings.Repeat("x", 32)
+	}
+	environ["PENSTOCK_DATABASE"] = "postgres://penstock_app@db/penstock?sslmode=verify-full"
+	environ["PENSTOCK_KAFKA_PASSWORD"] = "" // without a user
+	settings := strings.NewReplacer("# redis:", "redis:", "# kafka:", "kafka:", "# listen:", "listen:").Replace(readDeploy(t, "deb/penstock.yaml"))
+	path := filepath.Join(t.TempDir(), "penstock.yaml")
+	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if config := understood(t, []string{"gateway", "--config", path}, environ); !config.Real() || config.Listen != "0.0.0.0:8080" || !config.KeepSchema {
+		t.Errorf("settings %+v", config)
+	}
+}
+
+// TestRelease: the newest version of the changelog is the chart's, the manifests' and the pages'.
+func TestRelease(t *testing.T) {
+	newest := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$`).FindStringSubmatch(readDeploy(t, "../CHANGELOG.md"))
+	if newest == nil {
+		t.Fatal("the changelog has no released version")
+	}
+	c := newChart(t)
+	if c.meta["version"] != newest[1] || c.meta["appVersion"] != newest[1] {
+		t.Errorf("the chart is %v of %v, the changelog %s", c.meta["version"], c.meta["appVersion"], newest[1])
+	}
+	for _, name := range []string{"../docs/deploy.md", "Dockerfile"} {
+		for _, m := range regexp.MustCompile(`(?:\?ref=|newTag: |VERSION=|penstock:)v?(\d+\.\d+\.\d+)`).FindAllStringSubmatch(readDeploy(t, name), -1) {
+			if m[1] != newest[1] {
+				t.Errorf("%s names %s, the changelog %s", name, m[0], newest[1])
+			}
+		}
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // selfSigned makes a certificate that vouches for itself, and returns the files of it and its key.
