@@ -17,7 +17,7 @@ RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk, Schemathesis, kubernetes-validate
+install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk, Schemathesis, kubernetes-validate, promtool
 	$(GO) mod download
 	deploy/local-stack install
 

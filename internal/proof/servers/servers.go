@@ -164,6 +164,13 @@ func KubernetesValidate(t testing.TB, version string, files ...string) (output s
 	return runTool(t, ".", nil, "kubernetes-validate", append([]string{"--strict", "-k", version}, files...))
 }
 
+// Promtool runs Prometheus' own tool, and returns what it printed. failed says that it found
+// something.
+func Promtool(t testing.TB, args ...string) (output string, failed bool) {
+	t.Helper()
+	return runTool(t, ".", nil, "promtool", args)
+}
+
 // runTool runs a program that deploy/local-stack installs.
 func runTool(t testing.TB, dir string, env []string, tool string, args []string) (output string, failed bool) {
 	t.Helper()
