@@ -12,12 +12,12 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 
-.PHONY: help install test check lint race contract faults fuzz sim model mutants bench bench-shop demo generate build
+.PHONY: help install test check lint race contract faults fuzz sim model mutants bench bench-shop demo generate build release again
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk, Schemathesis
+install: ## get what the tests need: Go modules, redis-server, postgresql, the Kafka broker's jars, chromium, wrk, Schemathesis, kubernetes-validate, promtool
 	$(GO) mod download
 	deploy/local-stack install
 
@@ -77,3 +77,10 @@ generate: ## bring generated files up to date
 
 build: ## ./penstock
 	$(GO) build -trimpath -o penstock ./cmd/penstock
+
+release: ## ./dist: binaries, Debian packages, Helm chart, what they are made of, and their checksums
+	rm -rf dist
+	GO=$(GO) deploy/release dist
+
+again: ## build a release twice, elsewhere and from nothing, and compare
+	GO=$(GO) deploy/release again

@@ -2,16 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// A parser of PromQL would bring the clients of a dozen clouds into go.sum. What is checked here is
-// what goes wrong by itself: metrics and labels that are renamed, brackets, and links to entries of
-// the runbook.
+// Prometheus' parser, as a package, would bring the clients of a dozen clouds into go.sum. Its own
+// tool reads and tries the expressions instead (TestPromQL, TestAlertsFire). What it can't know is
+// checked by the others: metrics and labels that are renamed, and links to entries of the runbook.
 
 // known is what expressions may name.
 type known struct {
@@ -49,11 +54,6 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 // check wants every metric and every label that an expression names to exist.
 func (k *known) check(t *testing.T, where, expression string) {
 	t.Helper()
-	for _, pair := range []string{"()", "{}", "[]"} {
-		if strings.Count(expression, pair[:1]) != strings.Count(expression, pair[1:]) {
-			t.Errorf("%s: %s: %s don't match", where, expression, pair)
-		}
-	}
 	selector := regexp.MustCompile(`\b(penstock[_:][\w:]+)(?:\{([^}]*)\})?`)
 	label := regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
 	for _, m := range selector.FindAllStringSubmatch(expression, -1) {
@@ -143,21 +143,30 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// dashboard is what the tests look at in a dashboard.
+type dashboard struct {
+	UID    string
+	Panels []struct {
+		ID                       int
+		Type, Title, Description string
+		GridPos                  struct{ X, Y, W, H int }
+		Targets                  []struct{ Expr string }
+	}
+}
+
+func readDashboard(t *testing.T) *dashboard {
+	t.Helper()
+	board := new(dashboard)
+	if err := json.Unmarshal([]byte(readDeploy(t, "grafana/penstock.json")), board); err != nil {
+		t.Fatal(err)
+	}
+	return board
+}
+
 // TestDashboard: every panel of the dashboard asks for metrics and labels that exist.
 func TestDashboard(t *testing.T) {
 	k := newKnown(t, readRules(t))
-	var board struct {
-		UID    string
-		Panels []struct {
-			ID                       int
-			Type, Title, Description string
-			GridPos                  struct{ X, Y, W, H int }
-			Targets                  []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal([]byte(readDeploy(t, "grafana/penstock.json")), &board); err != nil {
-		t.Fatal(err)
-	}
+	board := readDashboard(t)
 	seen := make(map[int]bool)
 	for _, p := range board.Panels {
 		if seen[p.ID] || p.GridPos.X+p.GridPos.W > 24 || p.Title == "" {
@@ -173,5 +182,62 @@ func TestDashboard(t *testing.T) {
 	}
 	if len(seen) < 20 || board.UID != "penstock" {
 		t.Errorf("%d panels of %q", len(seen), board.UID)
+	}
+}
+
+// TestPromQL: Prometheus reads the rules, and each expression of the dashboard as a rule.
+func TestPromQL(t *testing.T) {
+	type rule struct{ Record, Expr string }
+	var rules []rule
+	for _, p := range readDashboard(t).Panels {
+		for i, one := range p.Targets {
+			rules = append(rules, rule{fmt.Sprintf("panel_%d_%d", p.ID, i), one.Expr})
+		}
+	}
+	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": rules}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.yaml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	output, failed := servers.Promtool(t, "check", "rules", "--lint=all", "--lint-fatal", deployDir+"/prometheus/rules.yaml", file)
+	if failed || !strings.Contains(output, fmt.Sprintf("%d rules found", len(rules))) {
+		t.Errorf("promtool: %s", output)
+	}
+	config := strings.ReplaceAll(readDeploy(t, "prometheus/prometheus.yaml"), "/etc/prometheus/penstock-token", file)
+	path := filepath.Join(t.TempDir(), "prometheus.yaml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "rules.yaml"), []byte(readDeploy(t, "prometheus/rules.yaml")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if output, failed := servers.Promtool(t, "check", "config", path); failed {
+		t.Errorf("promtool: %s", output)
+	}
+}
+
+// TestAlertsFire: each alert is quiet, then fires when what it is for happens.
+func TestAlertsFire(t *testing.T) {
+	files := []string{"prometheus/rules_test.yaml", "prometheus/rules_slow_test.yaml"}
+	cases := ""
+	for _, file := range files {
+		cases += readDeploy(t, file)
+		if output, failed := servers.Promtool(t, "test", "rules", filepath.Join(deployDir, file)); failed {
+			t.Errorf("%s: %s", file, output)
+		}
+	}
+	for _, g := range readRules(t).Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			fires := `expr: 'count(ALERTS{alertname="` + r.Alert + `", alertstate="firing"})', exp_samples: `
+			if !strings.Contains(cases, fires+"[]") || !strings.Contains(cases, fires+"[{labels: '{}', value: 1}]") {
+				t.Errorf("no test has %s quiet and firing", r.Alert)
+			}
+		}
 	}
 }

@@ -210,6 +210,27 @@ func TestScreenOf_NoTerminal(t *testing.T) {
 	}
 }
 
+// TestScreenOf_Terminal: NO_COLOR and TERM=dumb are heeded, on a terminal that could do both.
+func TestScreenOf_Terminal(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no pseudo terminals here")
+	}
+	defer terminal.Close()
+	for name, c := range map[string]struct {
+		environ map[string]string
+		want    screen
+	}{
+		"a terminal": {nil, screen{redraws: true, colors: true}},
+		"NO_COLOR":   {map[string]string{"NO_COLOR": "1"}, screen{redraws: true}},
+		"TERM=dumb":  {map[string]string{"TERM": "dumb"}, screen{}},
+	} {
+		if got := screenOf(terminal, func(name string) string { return c.environ[name] }); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
 func TestGrouped(t *testing.T) {
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", -1: "-1", -1234567: "-1,234,567", 20_000: "20,000"} {
 		if got := grouped(n); got != want {

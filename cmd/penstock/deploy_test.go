@@ -59,14 +59,14 @@ func readDeploy(t *testing.T, name string) string {
 
 // composeService is what the test looks at in a service of compose.yaml.
 type composeService struct {
-	Image       string            `yaml:"image"`
-	Build       map[string]string `yaml:"build"`
-	Command     []string          `yaml:"command"`
-	Environment map[string]string `yaml:"environment"`
-	Volumes     []string          `yaml:"volumes"`
-	DependsOn   map[string]any    `yaml:"depends_on"`
-	Healthcheck map[string]any    `yaml:"healthcheck"`
-	ReadOnly    bool              `yaml:"read_only"`
+	Image       string                           `yaml:"image"`
+	Build       struct{ Args map[string]string } `yaml:"build"`
+	Command     []string                         `yaml:"command"`
+	Environment map[string]string                `yaml:"environment"`
+	Volumes     []string                         `yaml:"volumes"`
+	DependsOn   map[string]any                   `yaml:"depends_on"`
+	Healthcheck map[string]any                   `yaml:"healthcheck"`
+	ReadOnly    bool                             `yaml:"read_only"`
 }
 
 // TestCompose: two gateways and two workers whose settings are understood, on servers that compose
@@ -79,7 +79,7 @@ func TestCompose(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(readDeploy(t, "compose.yaml")), &file); err != nil {
 		t.Fatal(err)
 	}
-	roles := make(map[string]int)
+	others, roles := otherImages(t), make(map[string]int)
 	for name, s := range file.Services {
 		for _, volume := range s.Volumes {
 			if volume, _, _ := strings.Cut(volume, ":"); !slices.Contains(keysOf(file.Volumes), volume) {
@@ -87,8 +87,8 @@ func TestCompose(t *testing.T) {
 			}
 		}
 		if s.Image != "penstock" {
-			if _, tag, ok := strings.Cut(s.Image, ":"); !ok || tag == "latest" {
-				t.Errorf("%s: image %s has no version", name, s.Image)
+			if image := others[strings.Trim(s.Image, "${}")]; image == "" {
+				t.Errorf("%s: image %s is not of deploy/.env", name, s.Image)
 			}
 			if s.Healthcheck == nil {
 				t.Errorf("%s: nobody knows when it is ready", name)
@@ -118,6 +118,100 @@ func TestCompose(t *testing.T) {
 	}
 	if roles["gateway"] != 2 || roles["worker"] != 2 || len(roles) != 2 {
 		t.Errorf("services by role: %v", roles)
+	}
+}
+
+// otherImages are the images of deploy/.env, by their variables.
+func otherImages(t *testing.T) map[string]string {
+	t.Helper()
+	images := make(map[string]string)
+	for _, m := range regexp.MustCompile(`(?m)^([A-Z]+_IMAGE)=(.*)$`).FindAllStringSubmatch(readDeploy(t, ".env"), -1) {
+		images[m[1]] = m[2]
+	}
+	return images
+}
+
+// TestImages: every image of others has a version or a digest, and is named in one place.
+func TestImages(t *testing.T) {
+	images := otherImages(t)
+	pinned := regexp.MustCompile(`^[a-z./]+:\d[\w.-]*(@sha256:[0-9a-f]{64})?$`)
+	for name, image := range images {
+		if !pinned.MatchString(image) {
+			t.Errorf("%s: %s has no version", name, image)
+		}
+		used := strings.Contains(readDeploy(t, "compose.yaml"), "${"+name+"}")
+		if !used {
+			t.Errorf("compose.yaml uses no %s", name)
+		}
+	}
+	if len(images) != 4 {
+		t.Errorf("images: %v", images)
+	}
+	if !strings.Contains(readDeploy(t, "Dockerfile"), "\nARG GOLANG_IMAGE="+images["GOLANG_IMAGE"]+"\n") {
+		t.Error("the Dockerfile and .env differ about Go's image")
+	}
+}
+
+// TestPinImages: digests are written behind the tags, in both files; asked again they are written
+// anew; and a registry that answers something else changes nothing.
+func TestPinImages(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"pin-images", ".env", "Dockerfile"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(readDeploy(t, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := filepath.Join(dir, "bin")
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	registry := func(answer string) {
+		t.Helper()
+		script := "#!/bin/sh\ncase \"$*\" in\n*version) ;;\n*@*) echo asked for a digest >&2; exit 1 ;;\n*inspect*) echo " + answer + " ;;\nesac\n"
+		if err := os.WriteFile(filepath.Join(bin, "docker"), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pin := func(args ...string) error {
+		run := exec.Command(filepath.Join(dir, "pin-images"), args...)
+		run.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+		return run.Run()
+	}
+	read := func() string {
+		t.Helper()
+		var all string
+		for _, name := range []string{".env", "Dockerfile"} {
+			text, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += string(text)
+		}
+		return all
+	}
+	first, second := "sha256:"+strings.Repeat("1", 64), "sha256:"+strings.Repeat("2", 64)
+	for _, digest := range []string{first, second} {
+		registry(digest)
+		if err := pin(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(read(), "@"+digest+"\n"); got != 5 {
+			t.Errorf("%d images have the digest, want 4 in .env and 1 in the Dockerfile:\n%s", got, read())
+		}
+		if err := pin("check"); err != nil {
+			t.Errorf("pinned images: %v", err)
+		}
+	}
+	before := read()
+	registry("Unauthorized")
+	if err := pin(); err == nil || read() != before {
+		t.Errorf("a registry that refuses: %v, %s", err, read())
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".env"), []byte("REDIS_IMAGE=redis:7.4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := pin("check"); err == nil {
+		t.Error("an image without a digest passes the check")
 	}
 }
 
@@ -158,8 +252,12 @@ func TestDockerfile(t *testing.T) {
 		}
 		last[word] = rest
 	}
-	if len(stages) != 2 || !strings.HasPrefix(stages[0], "golang:"+string(version)+"-") || stages[1] != "scratch" {
-		t.Errorf("stages %q with Go %s", stages, version)
+	golang := regexp.MustCompile(`^golang:` + regexp.QuoteMeta(string(version)) + `\.\d+-`)
+	if !golang.MatchString(otherImages(t)["GOLANG_IMAGE"]) {
+		t.Errorf("built with %s, and go.mod asks for Go %s", otherImages(t)["GOLANG_IMAGE"], version)
+	}
+	if !slices.Equal(stages, []string{"${GOLANG_IMAGE} AS build", "scratch"}) {
+		t.Errorf("stages %q", stages)
 	}
 	if last["USER"] != "65532:65532" || last["STOPSIGNAL"] != "SIGTERM" || last["EXPOSE"] != "8080 8081" {
 		t.Errorf("the last stage: %v", last)
@@ -187,6 +285,39 @@ func TestDockerfile(t *testing.T) {
 	}
 	if err := cmd.ParseFlags(rest); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDockerfile_HasTheSources: no file that the binary is built of is kept from the build, and the
+// variables that the linker is told of exist.
+func TestDockerfile_HasTheSources(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}", ".")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ignored := strings.Fields(readDeploy(t, "Dockerfile.dockerignore"))
+	for dir := range strings.FieldsSeq(string(out)) {
+		name, err := filepath.Rel(root, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first, _, _ := strings.Cut(filepath.ToSlash(name), "/"); slices.Contains(ignored, first) {
+			t.Errorf("the build needs %s, and Dockerfile.dockerignore leaves %s out", name, first)
+		}
+	}
+	main, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`-X main\.(\w+)=`).FindAllStringSubmatch(readDeploy(t, "Dockerfile"), -1) {
+		if !regexp.MustCompile(`(?m)^var (\w+, )*` + m[1] + `(, \w+)* string$`).Match(main) {
+			t.Errorf("the Dockerfile sets main.%s, which is no variable", m[1])
+		}
 	}
 }
 
@@ -228,6 +359,77 @@ func TestSystemdUnits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDebianPackage: what it installs is there, its example of settings is understood, and its
+// services start what it installs.
+func TestDebianPackage(t *testing.T) {
+	var file struct {
+		Contents []struct{ Src, Dst, Type string }
+		Scripts  map[string]string
+	}
+	if err := yaml.Unmarshal([]byte(readDeploy(t, "deb/nfpm.yaml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	installed := make(map[string]string)
+	for _, c := range file.Contents {
+		installed[c.Dst] = c.Src
+		if staged, ok := strings.CutPrefix(c.Src, "${STAGE}/"); ok {
+			if staged != "penstock" && !fileExists(filepath.Join(deployDir, "systemd", staged)) {
+				t.Errorf("%s is made of nothing", c.Dst)
+			}
+		} else if !fileExists(filepath.Join("../..", c.Src)) {
+			t.Errorf("%s: there is no %s", c.Dst, c.Src)
+		}
+	}
+	for name, script := range file.Scripts {
+		if !fileExists(filepath.Join("../..", script)) {
+			t.Errorf("%s: there is no %s", name, script)
+		}
+	}
+	for _, path := range []string{"/usr/bin/penstock", "/etc/penstock/penstock.yaml", "/etc/penstock/secrets"} {
+		if installed[path] == "" {
+			t.Errorf("%s is not installed", path)
+		}
+	}
+	environ := make(map[string]string)
+	for _, m := range regexp.MustCompile(`(?m)^#(PENSTOCK_\w+)=`).FindAllStringSubmatch(readDeploy(t, "deb/secrets"), -1) {
+		environ[m[1]] = strings.Repeat("x", 32)
+	}
+	environ["PENSTOCK_DATABASE"] = "postgres://penstock_app@db/penstock?sslmode=verify-full"
+	environ["PENSTOCK_KAFKA_PASSWORD"] = "" // without a user
+	settings := strings.NewReplacer("# redis:", "redis:", "# kafka:", "kafka:", "# listen:", "listen:").Replace(readDeploy(t, "deb/penstock.yaml"))
+	path := filepath.Join(t.TempDir(), "penstock.yaml")
+	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if config := understood(t, []string{"gateway", "--config", path}, environ); !config.Real() || config.Listen != "0.0.0.0:8080" || !config.KeepSchema {
+		t.Errorf("settings %+v", config)
+	}
+}
+
+// TestRelease: the newest version of the changelog is the chart's, the manifests' and the pages'.
+func TestRelease(t *testing.T) {
+	newest := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$`).FindStringSubmatch(readDeploy(t, "../CHANGELOG.md"))
+	if newest == nil {
+		t.Fatal("the changelog has no released version")
+	}
+	c := newChart(t)
+	if c.meta["version"] != newest[1] || c.meta["appVersion"] != newest[1] {
+		t.Errorf("the chart is %v of %v, the changelog %s", c.meta["version"], c.meta["appVersion"], newest[1])
+	}
+	for _, name := range []string{"../docs/deploy.md", "Dockerfile"} {
+		for _, m := range regexp.MustCompile(`(?:\?ref=|newTag: |VERSION=|penstock:)v?(\d+\.\d+\.\d+)`).FindAllStringSubmatch(readDeploy(t, name), -1) {
+			if m[1] != newest[1] {
+				t.Errorf("%s names %s, the changelog %s", name, m[0], newest[1])
+			}
+		}
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // selfSigned makes a certificate that vouches for itself, and returns the files of it and its key.

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,24 +99,32 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version is what the Go toolchain recorded of the build.
+// release and commit are set by the linker where the Go toolchain sees no repository, as in the
+// Dockerfile: -ldflags "-X main.release=v1.2.3 -X main.commit=…".
+var release, commit string
+
+// version says which build this is: its version, its commit and its Go. The Go toolchain has
+// recorded them, or the linker was told.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	revision, modified := "", ""
+	number, revision, modified := cmp.Or(release, info.Main.Version), commit, ""
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			revision = " " + s.Value[:min(12, len(s.Value))]
+			revision = s.Value
 		case "vcs.modified":
 			if s.Value == "true" {
 				modified = " (modified)"
 			}
 		}
 	}
-	return info.Main.Version + revision + modified + " " + info.GoVersion
+	if revision != "" {
+		revision = " " + revision[:min(12, len(revision))]
+	}
+	return number + revision + modified + " " + info.GoVersion
 }
 
 // parseLevel reads a log level.

@@ -23,6 +23,9 @@ type Config struct {
 	// activities and SKUs, and show how a sale goes: open them only where the listener is reached
 	// by nobody else.
 	OpenMetrics bool
+	// Version says which build this is, for penstock_build_info: its number, its revision where it
+	// has one, and its Go, with a space between.
+	Version string
 	// MaxBody is the largest body in bytes; more is a 413. Only an activity may be larger:
 	// MaxLargeBody. 20,000 items with the longest names have some 5 MB.
 	MaxBody      int64

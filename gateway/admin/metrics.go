@@ -1,12 +1,13 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -138,7 +139,7 @@ func newMetrics(s *Server) (*metrics, error) {
 		}, []string{"route"}),
 	}
 	all := []prometheus.Collector{
-		m.requests, m.took, buildInfo(), sampler{s.samples}, collectors.NewGoCollector(), collectors.NewBuildInfoCollector(),
+		m.requests, m.took, buildInfo(s.cfg.Version), sampler{s.samples}, collectors.NewGoCollector(), collectors.NewBuildInfoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	}
 	for _, samples := range s.deps.Metrics {
@@ -157,17 +158,15 @@ func newMetrics(s *Server) (*metrics, error) {
 	return m, nil
 }
 
-// buildInfo says which build this is, as labels of a gauge that is always 1.
-func buildInfo() prometheus.Collector {
-	labels := prometheus.Labels{"version": "unknown", "revision": "", "goversion": runtime.Version()}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		labels["version"] = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				labels["revision"] = s.Value
-			}
-		}
+// buildInfo says which build this is, as labels of a gauge that is always 1. A version like
+// "v1.2.3 0123456789ab go1.26.0" has the number and the revision in front.
+func buildInfo(version string) prometheus.Collector {
+	number, rest, _ := strings.Cut(version, " ")
+	revision, _, more := strings.Cut(rest, " ")
+	if !more {
+		revision = ""
 	}
+	labels := prometheus.Labels{"version": cmp.Or(number, "unknown"), "revision": revision, "goversion": runtime.Version()}
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "penstock_build_info", Help: "1; the labels say which build of Penstock this is.", ConstLabels: labels,
 	}, func() float64 { return 1 })

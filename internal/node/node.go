@@ -276,7 +276,7 @@ func (n *Node) stopLoops(context.Context) error {
 // serveAdmin starts the admin listener.
 func (n *Node) serveAdmin(context.Context) error {
 	config := admin.DefaultConfig()
-	config.Token, config.OpenMetrics = n.cfg.AdminToken, n.cfg.OpenMetrics
+	config.Token, config.OpenMetrics, config.Version = n.cfg.AdminToken, n.cfg.OpenMetrics, n.cfg.Version
 	var err error
 	if config.Proxies, err = n.cfg.trustedProxies(); err != nil {
 		return badSetting(err)

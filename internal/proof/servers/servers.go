@@ -150,16 +150,37 @@ func stack() (string, error) {
 // and returns what it printed. failed says that it found something.
 func Schemathesis(t testing.TB, dir string, env []string, args ...string) (output string, failed bool) {
 	t.Helper()
-	need(t, "schemathesis")
+	work := t.TempDir() // it leaves things behind
+	if err := os.CopyFS(work, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return runTool(t, work, env, "schemathesis", args)
+}
+
+// KubernetesValidate holds files of manifests against the schemas of a version of Kubernetes, which
+// allow nothing beside them, and returns what it printed. failed says that it found something.
+func KubernetesValidate(t testing.TB, version string, files ...string) (output string, failed bool) {
+	t.Helper()
+	return runTool(t, ".", nil, "kubernetes-validate", append([]string{"--strict", "-k", version}, files...))
+}
+
+// Promtool runs Prometheus' own tool, and returns what it printed. failed says that it found
+// something.
+func Promtool(t testing.TB, args ...string) (output string, failed bool) {
+	t.Helper()
+	return runTool(t, ".", nil, "promtool", args)
+}
+
+// runTool runs a program that deploy/local-stack installs.
+func runTool(t testing.TB, dir string, env []string, tool string, args []string) (output string, failed bool) {
+	t.Helper()
+	need(t, tool)
 	script, err := stack()
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := exec.CommandContext(t.Context(), script, append([]string{"schemathesis"}, args...)...)
-	run.Dir, run.Env = t.TempDir(), append(os.Environ(), env...) // it leaves things behind
-	if err := os.CopyFS(run.Dir, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	run := exec.CommandContext(t.Context(), script, append([]string{tool}, args...)...)
+	run.Dir, run.Env = dir, append(os.Environ(), env...)
 	text, err := run.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)

@@ -139,6 +139,10 @@ func checkProseWidth(t *tree, report func(where, what string)) {
 			prose = pageLines(f.text)
 		case ".go":
 			prose = commentLines(f.text)
+		case ".yaml":
+			if path.Base(f.path) == "openapi.yaml" {
+				prose = contractLines(f.text)
+			}
 		}
 		for i, words := range prose {
 			width := utf8.RuneCountInString(strings.ReplaceAll(lines[i], "\t", "    "))
@@ -147,6 +151,31 @@ func checkProseWidth(t *tree, report func(where, what string)) {
 			}
 		}
 	}
+}
+
+var contractText = regexp.MustCompile(`^( *)(- )?(description|summary): +(.*)$`)
+
+// contractLines returns the words of descriptions and summaries, by line; the other lines are
+// empty.
+func contractLines(text string) []string {
+	lines := strings.Split(text, "\n")
+	prose := make([]string, len(lines))
+	inside, indent := false, 0
+	for i, line := range lines {
+		blank := strings.TrimSpace(line) == ""
+		if deeper := len(line) - len(strings.TrimLeft(line, " ")); inside && (blank || deeper > indent) {
+			prose[i] = strings.TrimSpace(line)
+			continue
+		}
+		inside = false
+		m := contractText.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		prose[i] = m[4]
+		inside, indent = true, len(m[1])+len(m[2])
+	}
+	return prose
 }
 
 // logCalls are the methods of *slog.Logger that write a message, by the place of the message.

@@ -86,6 +86,8 @@ var rules = []rule{
 		checkLinks},
 	{"package-map", "ARCHITECTURE.md has every package in its map",
 		checkPackageMap},
+	{"diagrams", "a picture that is no longer so is worse than none: packages, states and calls are compared with the code",
+		checkDiagrams},
 	{"changelog", "what users notice is in CHANGELOG.md, under Unreleased until it is released",
 		checkChangelog},
 }
