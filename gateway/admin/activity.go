@@ -243,7 +243,28 @@ func (c *call) move(to func(context.Context, seckill.ActivityID, seckill.Author)
 func (c *call) publish() error { return c.move(c.server.deps.Office.Publish) }
 func (c *call) pause() error   { return c.move(c.server.deps.Office.Pause) }
 func (c *call) resume() error  { return c.move(c.server.deps.Office.Resume) }
-func (c *call) end() error     { return c.move(c.server.deps.Office.End) }
+
+// end answers POST /admin/v1/activities/{activity}/end.
+func (c *call) end() error {
+	m := new(mistakes)
+	o, err := c.body(m, true)
+	if err != nil {
+		return err
+	}
+	confirmed := o.boolean("confirm")
+	reason := c.reason(o, m, false)
+	o.end()
+	if err := m.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	a, err := c.server.deps.Office.End(ctx, c.pathActivity(), confirmed, c.author(reason))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, newActivityDoc(a))
+}
 
 type restockDoc struct {
 	Activity seckill.ActivityID `json:"activity"`
