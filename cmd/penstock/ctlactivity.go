@@ -70,7 +70,7 @@ What "show -o json" prints may be changed and put back.`
 		}
 		commands = append(commands, cmd)
 	}
-	return append(commands, extendCommand(), archiveCommand())
+	return append(commands, extendCommand(), archiveCommand(), dropCommand())
 }
 
 // changeState takes an activity to another state, and says what that means now.

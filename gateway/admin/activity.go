@@ -24,7 +24,13 @@ type activityDoc struct {
 	EndsAt        stamp                 `json:"ends_at"`
 	EndedAt       *stamp                `json:"ended_at,omitempty"`
 	PaymentWindow string                `json:"payment_window"`
+	Archive       *archiveDoc           `json:"archive,omitempty"`
 	Items         []itemDoc             `json:"items"`
+}
+
+type archiveDoc struct {
+	At  stamp  `json:"at"`
+	Sum string `json:"sha256"`
 }
 
 type itemDoc struct {
@@ -45,6 +51,9 @@ func newActivityDoc(a *seckill.Activity) activityDoc {
 	if !a.EndedAt.IsZero() {
 		ended := stamp(a.EndedAt)
 		doc.EndedAt = &ended
+	}
+	if a.Archive.Sum != "" {
+		doc.Archive = &archiveDoc{stamp(a.Archive.At), a.Archive.Sum}
 	}
 	for i := range a.Items {
 		item := &a.Items[i]

@@ -9,6 +9,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -465,7 +466,7 @@ func (c *call) exportOrders() error {
 			return nil
 		}
 		s.Before = page[len(page)-1].Mark()
-		if page, err = e.next(c.sent.Context(), &s.OrderQuery); err != nil {
+		if page, err = c.nextOrders(&s.OrderQuery); err != nil {
 			c.server.quiet.write(kindUnavailable, slog.LevelWarn, "export broken off", "activity", s.Activity, "request", c.id(), "err", err)
 			panic(http.ErrAbortHandler)
 		}
@@ -520,12 +521,19 @@ var orderColumns = []string{
 	"created_at", "pay_by", "updated_at", "request_id", "node",
 }
 
-// next reads the next page. Each page has as long as a request may take, within the whole stream's
-// ctx.
-func (e *export) next(ctx context.Context, q *seckill.OrderQuery) ([]seckill.Order, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.call.server.cfg.RequestTimeout)
+// nextOrders reads the next page of an export. Each page has as long as a request may take, within
+// the whole request.
+func (c *call) nextOrders(q *seckill.OrderQuery) ([]seckill.Order, error) {
+	ctx, cancel := context.WithTimeout(c.sent.Context(), c.server.cfg.RequestTimeout)
 	defer cancel()
-	return e.call.server.deps.Office.SearchOrders(ctx, *q)
+	return c.server.deps.Office.SearchOrders(ctx, *q)
+}
+
+// orderLines writes orders as the lines of an export.
+func orderLines(w io.Writer) *json.Encoder {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder
 }
 
 // page writes a page of orders, and sends it.
@@ -534,8 +542,7 @@ func (e *export) page(orders []seckill.Order) error {
 	if err := controller.SetWriteDeadline(time.Now().Add(e.call.server.cfg.WriteTimeout)); err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(e.out)
-	encoder.SetEscapeHTML(false)
+	encoder := orderLines(e.out)
 	for i := range orders {
 		doc := newOrderDoc(&orders[i])
 		var err error

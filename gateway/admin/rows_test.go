@@ -420,6 +420,27 @@ func (s *shop) leak(name string, units int) {
 	}
 }
 
+// archiveRows archive an activity without orders, whose export is empty.
+func archiveRows() []row {
+	const one = "/admin/v1/activities/{activity}/archive"
+	const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	post := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: "archive " + name, pattern: one, method: "POST", path: "/admin/v1/activities/" + activity + "/archive", body: body,
+			status: status, code: code, want: want}
+	}
+	return []row{
+		post("without a checksum", "new", `{"confirm":true}`, 400, problem.InvalidRequest, wrong("sha256: is required")),
+		post("with half of one", "new", `{"sha256":"e3b0","confirm":true}`, 400, problem.InvalidRequest,
+			wrong("sha256: must be the SHA-256 of the export, as 64 hexadecimal digits")),
+		post("unconfirmed", "new", `{"sha256":"`+empty+`"}`, 400, problem.InvalidRequest,
+			wrong("confirm: must be true: the orders are dropped for good")),
+		post("of an unknown activity", "who", `{"sha256":"`+empty+`","confirm":true}`, 404, problem.UnknownActivity, nil),
+		post("of one that sells", "618", `{"sha256":"`+empty+`","confirm":true}`, 409, problem.ActivityState, nil),
+		post("of other orders", "new", `{"sha256":"`+strings.Repeat("0", 64)+`","confirm":true}`, 409, problem.ActivityState, nil),
+		post("of these", "new", `{"sha256":"`+empty+`","confirm":true}`, 200, "", has("activity", "new", "orders", "0", "sha256", empty)),
+	}
+}
+
 func letterRows() []row {
 	const letters = "/admin/v1/dead-letters"
 	var rows []row

@@ -314,6 +314,32 @@ func (o *Office) End(ctx context.Context, id seckill.ActivityID, confirmed bool,
 	})
 }
 
+var errNotEnded = &seckill.Refusal{
+	Code: seckill.CodeActivityState, Detail: "The activity has not ended: only the orders of an ended one are archived and dropped.",
+}
+
+// Archive notes that there is a copy of an ended activity's orders elsewhere, or takes that back
+// where it is zero. The back office drops the activity later, unless it is paid for after the time
+// of the archive. The caller has compared the copy with the orders.
+func (o *Office) Archive(ctx context.Context, id seckill.ActivityID, copied seckill.Archive, by seckill.Author) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State != seckill.ActivityEnded:
+			return nil, errNotEnded
+		}
+		next := *old
+		next.Archive = copied
+		return &next, nil
+	})
+}
+
+// KeptUntil returns when the orders of an activity with an archive may be dropped.
+func (o *Office) KeptUntil(a *seckill.Activity) time.Time {
+	return a.Closes().Add(o.desk.cfg.KeptFor())
+}
+
 // Replay tries the parked orders of dead letters again, and returns the outcome of each.
 func (o *Office) Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error) {
 	accepted, err := o.store.ReplayDeadLetters(ctx, ids, by)
