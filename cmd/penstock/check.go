@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,7 +33,7 @@ func (c *checker) found(check, state, detail, hint string) {
 
 // checkCommand looks at an installation before a sale.
 func checkCommand() *cobra.Command {
-	var activity string
+	var activity, load string
 	const short = "Look at a running installation before a sale: servers, shards, nodes, limits, forgotten switches"
 	cmd := command("check", short, cobra.NoArgs, false,
 		func(s *session, _ []string) error {
@@ -40,6 +41,12 @@ func checkCommand() *cobra.Command {
 			steps := []func() error{c.servers, c.nodes, c.limits, c.switches}
 			if activity != "" { // whose preflight looks at all of these too
 				steps = []func() error{func() error { return c.preflight(activity) }}
+			}
+			if load != "" {
+				if activity == "" {
+					return &exitError{exitUsage, errors.New("flag --loadtest: say which sale it is about: --activity")}
+				}
+				steps = append(steps, func() error { return c.loadTest(activity, load) })
 			}
 			for _, step := range steps {
 				if err := step(); err != nil {
@@ -51,9 +58,12 @@ func checkCommand() *cobra.Command {
 	cmd.Long = cmd.Short + `.
 With --activity one sale: its window, its merchant's callers, items that nobody can buy or whose price looks
 100 times off, limits, switches and nodes as they are for it, and whether the servers have room for it. Each line has a
-hint. Exits 1 when a check fails; a warning is none. The server is asked: what it can't see it says.`
+hint. With --loadtest its limits are compared with what a load test achieved: one that is lower refuses what was tried,
+one that is four times as high lets in what never was. Exits 1 when a check fails; a warning is none. The server is
+asked: what it can't see it says.`
 	addAdminFlags(cmd)
 	cmd.Flags().StringVar(&activity, "activity", "", "the sale to look at")
+	cmd.Flags().StringVar(&load, "loadtest", "", "the result of the last load test: its directory, or its summary.json")
 	return named(cmd)
 }
 
