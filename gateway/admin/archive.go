@@ -61,7 +61,8 @@ func (c *call) archive() error {
 	case err != nil:
 		return failed("read the orders", err)
 	case copied.open > 0:
-		return refuse(problem.ActivityState, fmt.Sprintf("%d orders are open, and may still be paid: wait until their time is over.", copied.open))
+		return refuse(problem.ActivityState,
+			fmt.Sprintf("%d orders are open, and may still be paid: wait until their time is over.", copied.open))
 	case copied.due > 0:
 		return refuse(problem.ActivityState, fmt.Sprintf("The money of %d orders has to go back: settle the refunds first.", copied.due))
 	case copied.sum != sum:

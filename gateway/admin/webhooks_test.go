@@ -104,11 +104,15 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 		}
 	}
 	made := put("https://a.example/token", one)
-	moved := put("https://b.example/token", two)
-	if again := put("https://b.example/token", two); again != moved {
+	moved := put("https://b.example/token", one)
+	if again := put("https://b.example/token", one); again != moved {
 		t.Error("the same again is a change")
 	}
-	is(old, "https://b.example/token", two)
+	is(old, "https://b.example/token", one)
+	recorded, err := s.store.FindChange(t.Context(), moved)
+	if err != nil || vault.IsSealed(recorded.Before) || strings.Contains(recorded.Before+recorded.After, "sealed") {
+		t.Errorf("%v, recorded are %s and %s", err, recorded.Before, recorded.After)
+	}
 
 	shown := s.must(200, "GET", fmt.Sprint("/admin/v1/changes/", moved), "")
 	if strings.Contains(shown.body, "sealed") || !strings.Contains(shown.body, "b.example/token") {
@@ -126,25 +130,38 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	s.server.deps.Secrets = vaultOf(fresh, old)
 	has("rewrapped", "1")(s.must(200, "POST", "/admin/v1/secrets/rewrap", `{"reason":"the yearly change"}`))
 	is(fresh, "https://a.example/token", one)
-	s.revert(moved).reverted(false) // the same secret under another key is the same
+	s.revert(moved).reverted(false)
+	s.revert(s.lastChange()).refused(problem.NotRevertible) // the secret is another one, for all that is recorded
 
-	s.must(204, "DELETE", pager, "", "X-Reason", "moved away")
-	deleted := s.lastChange()
-	s.revert(deleted).reverted(true)
-	is(fresh, "https://a.example/token", one)
-
-	put("https://c.example/", two)
+	rolled := put("https://a.example/token", two)
+	s.revert(rolled).refused(problem.NotRevertible)
+	is(fresh, "https://a.example/token", two)
+	away := put("https://c.example/", two)
 	s.revert(moved).refused(problem.NotRevertible) // overtaken
-	s.revert(s.lastChange()).reverted(true)
+	s.revert(away).reverted(true)
+	is(fresh, "https://a.example/token", two) // which it had when that was reverted
+	s.must(204, "DELETE", pager, "", "X-Reason", "moved away")
+	s.revert(s.lastChange()).refused(problem.NotRevertible)
+
+	put("https://a.example/token", one)
 	s.revert(made).reverted(true)
 	if d := s.stored(); d.Find("pager") != nil {
 		t.Error("the revert of its making left it")
 	}
+}
 
-	s.server.deps.Secrets = vaultOf(old)
-	put("https://a.example/", one)
-	s.server.deps.Secrets = vaultOf(fresh, old)
-	put("https://a.example/", two)
-	s.server.deps.Secrets = vaultOf(fresh)
-	s.revert(s.lastChange()).refused(problem.NotRevertible) // the secret that it had is sealed by a key that is gone
+// Without a key for secrets they lie in the document as they are, and not in the record of changes.
+func TestWebhooks_RecordNoSecret(t *testing.T) {
+	s := open(t, nil)
+	const pager, one, two = "/admin/v1/webhooks/pager", "whsec-one-0123456789", "whsec-two-0123456789"
+	for _, secret := range []string{one, two} {
+		s.must(200, "PUT", pager, fmt.Sprintf(`{"url":"https://a.example/","events":["alarm"],"secret":%q}`, secret))
+		recorded, err := s.store.FindChange(t.Context(), s.lastChange())
+		if err != nil || strings.Contains(recorded.Before+recorded.After, "whsec") {
+			t.Errorf("%v, recorded are %s and %s", err, recorded.Before, recorded.After)
+		}
+	}
+	if d := s.stored(); d.Find("pager").Secret != two {
+		t.Errorf("stored is %+v", d)
+	}
 }
