@@ -166,12 +166,18 @@ func (c *checker) servers() error {
 	return nil
 }
 
+// ask reads an answer of the admin API.
+func (c *checker) ask(doc any, path ...string) error {
+	_, err := c.read(c.cmd.Context(), doc, get(path...))
+	return err
+}
+
 // nodes asks which nodes have the newest limits and switches in force.
 func (c *checker) nodes() error {
 	var doc struct {
 		Nodes []struct{ Node, State string }
 	}
-	if _, err := c.read(c.cmd.Context(), &doc, get("settings")); err != nil {
+	if err := c.ask(&doc, "settings"); err != nil {
 		return err
 	}
 	var behind []string
@@ -190,7 +196,7 @@ func (c *checker) nodes() error {
 
 func (c *checker) limits() error {
 	var doc struct{ Policies []struct{ Name, Mode string } }
-	if _, err := c.read(c.cmd.Context(), &doc, get("limits")); err != nil {
+	if err := c.ask(&doc, "limits"); err != nil {
 		return err
 	}
 	var idle []string
@@ -230,7 +236,7 @@ func (c *checker) switches() error {
 // preflight asks the server about one sale.
 func (c *checker) preflight(activity string) error {
 	var doc struct{ Checks []finding }
-	if _, err := c.read(c.cmd.Context(), &doc, get("activities", activity, "preflight")); err != nil {
+	if err := c.ask(&doc, "activities", activity, "preflight"); err != nil {
 		return err
 	}
 	if len(doc.Checks) == 0 {

@@ -39,11 +39,11 @@ func (c *checker) loadTest(activity, path string) error {
 		c.found("load test", "ok", about, "")
 	}
 	var sale struct{ Merchant string }
-	if _, err := c.read(c.cmd.Context(), &sale, get("activities", activity)); err != nil {
+	if err := c.ask(&sale, "activities", activity); err != nil {
 		return err
 	}
 	var doc struct{ Policies []loadLimit }
-	if _, err := c.read(c.cmd.Context(), &doc, get("limits")); err != nil {
+	if err := c.ask(&doc, "limits"); err != nil {
 		return err
 	}
 	c.compareLimits(doc.Policies, sale.Merchant, activity, achieved, achieved/float64(max(len(s.Callers), 1)))

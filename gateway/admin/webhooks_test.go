@@ -79,14 +79,7 @@ func (s *shop) stored() webhook.Document {
 
 func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	old, fresh := vault.NewKey(), vault.NewKey()
-	vaultOf := func(keys ...string) *vault.Vault {
-		v, err := vault.Parse(strings.Join(keys, "\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(old) })
+	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(t, old) })
 	const pager, one, two = "/admin/v1/webhooks/pager", "whsec-one-0123456789", "whsec-two-0123456789"
 	put := func(url, secret string) int64 {
 		s.must(200, "PUT", pager, fmt.Sprintf(`{"url":%q,"events":["alarm"],"secret":%q,"reason":"test"}`, url, secret))
@@ -99,7 +92,7 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 		if h == nil || h.URL != url || !vault.IsSealed(h.Secret) {
 			t.Fatalf("stored is %+v, want %s sealed", h, url)
 		}
-		if got, err := vaultOf(keys).Open(h.Secret, webhook.Owner("pager")); err != nil || got != secret {
+		if got, err := vaultOf(t, keys).Open(h.Secret, webhook.Owner("pager")); err != nil || got != secret {
 			t.Fatalf("the secret is %q, %v, want %q", got, err, secret)
 		}
 	}
@@ -127,7 +120,7 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	is(old, "https://a.example/token", one)
 	s.revert(moved).reverted(false)
 
-	s.server.deps.Secrets = vaultOf(fresh, old)
+	s.server.deps.Secrets = vaultOf(t, fresh, old)
 	has("rewrapped", "1")(s.must(200, "POST", "/admin/v1/secrets/rewrap", `{"reason":"the yearly change"}`))
 	is(fresh, "https://a.example/token", one)
 	s.revert(moved).reverted(false)
