@@ -215,7 +215,7 @@ var owners = map[string]owner{
 // owners, nobody.
 var standard = map[string]owner{
 	"net/http": {
-		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock"},
+		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock", "internal/proof/servers"},
 		why:    "the sale edge is fasthttp; everything else speaks no HTTP",
 	},
 	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},
