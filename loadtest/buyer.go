@@ -88,26 +88,12 @@ func newWorker(r *run) *worker {
 	return &worker{crowd: r, left: newHand(r.shop), right: newHand(r.shop), clicked: make(chan struct{}, 1)}
 }
 
-// work plays turns until there are none.
-func (w *worker) work(a *agenda) {
-	for v := range a.turns {
-		if wait := w.play(v.buyer, v.due); wait > 0 {
-			a.back <- visit{w.crowd.clock.now().Add(wait), v.buyer}
-			continue
-		}
-		w.crowd.served.Add(1)
-		a.back <- visit{}
-	}
-}
-
 // play takes the buyer from stage to stage until it has to wait, and returns for how long, or is
 // gone, and returns 0.
 func (w *worker) play(b *buyer, due time.Time) time.Duration {
 	since := due
 	if w.crowd.cfg.Within == 0 {
 		since = w.crowd.clock.now()
-	} else {
-		w.crowd.tallies.late(w.crowd.clock.now().Sub(due))
 	}
 	for b.stage != gone {
 		if wait := w.step(b, since); wait > 0 {
@@ -231,23 +217,14 @@ func (w *worker) buy(b *buyer, t *try, since time.Time) *answer {
 // settle pays or cancels the current order, and waits and repeats as the answer says.
 func (w *worker) settle(b *buyer, t *try, since time.Time) time.Duration {
 	b.sent++
-	order, action := t.order, Pay
-	var ans *answer
-	if t.intent == payFor {
-		ans = w.left.pay(order, w.crowd.cfg.Quantity, since)
-	} else {
+	action := Pay
+	if t.intent != payFor {
 		action = Cancel
-		if order.givenUp.IsZero() {
-			order.givenUp = w.crowd.clock.now()
-		}
-		ans = w.left.cancel(order, since)
 	}
-	w.crowd.tallies.record(action, ans)
+	ans := w.crowd.decide(w.left, action, t.order, since)
 	if ans.outcome == Done {
-		order.paid = order.paid || action == Pay
-		order.cancelled = order.cancelled || action == Cancel
 		if action == Pay && t.twice {
-			w.crowd.tallies.record(Pay, w.left.pay(order, w.crowd.cfg.Quantity, w.crowd.clock.now()))
+			w.crowd.decide(w.left, Pay, t.order, w.crowd.clock.now())
 		}
 		return 0
 	}

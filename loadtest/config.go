@@ -113,65 +113,89 @@ const (
 
 // Validate reports everything that is wrong with the config, a line for each.
 func (c *Config) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if u, err := url.Parse(c.Target); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		bad("target: %q is not a URL like http://127.0.0.1:8080", c.Target)
-	} else if u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
-		bad("target: %q has more than scheme, host and port", c.Target)
-	}
+	var wrong flaws
+	wrong.target(c.Target)
 	for _, field := range []struct{ name, value string }{{"caller key", c.CallerKey}, {"activity", c.Activity}, {"sku", c.SKU}} {
 		if field.value == "" {
-			bad("%s: is required", field.name)
+			wrong.add("%s: is required", field.name)
 		} else if !plain(field.value) {
-			bad("%s: %q has characters other than visible ASCII without quotes and backslashes", field.name, field.value)
+			wrong.add("%s: %q has characters other than visible ASCII without quotes and backslashes", field.name, field.value)
 		}
 	}
-	between := func(name string, value, low, high int) {
-		if value < low || value > high {
-			bad("%s: %d is not between %d and %d", name, value, low, high)
-		}
-	}
-	between("quantity", c.Quantity, 1, 1_000_000)
-	between("stock", c.Stock, 0, 1_000_000_000)
-	between("per user", c.PerUser, 0, 1_000_000_000)
-	between("buyers", c.Buyers, 1, maxBuyers)
-	between("concurrency", c.Concurrency, 1, maxConcurrency)
-	between("attempts", c.Attempts, 1, maxAttempts)
-	duration := func(name string, value, low time.Duration) {
-		if value < low || value > maxTime {
-			bad("%s: %v is not between %v and %v", name, value, low, maxTime)
-		}
-	}
-	duration("within", c.Within, 0)
-	duration("request timeout", c.RequestTimeout, time.Millisecond)
-	duration("patience", c.Patience, 0)
-	duration("deadline", c.Deadline, time.Millisecond)
-	duration("verify within", c.VerifyWithin, time.Millisecond)
-	duration("progress every", c.ProgressEvery, time.Millisecond)
-	c.Habits.validate(bad)
+	wrong.between("quantity", c.Quantity, 1, 1_000_000)
+	wrong.between("stock", c.Stock, 0, 1_000_000_000)
+	wrong.between("per user", c.PerUser, 0, 1_000_000_000)
+	wrong.between("buyers", c.Buyers, 1, maxBuyers)
+	wrong.between("concurrency", c.Concurrency, 1, maxConcurrency)
+	wrong.between("attempts", c.Attempts, 1, maxAttempts)
+	wrong.duration("within", c.Within, 0)
+	wrong.duration("request timeout", c.RequestTimeout, time.Millisecond)
+	wrong.duration("patience", c.Patience, 0)
+	wrong.duration("deadline", c.Deadline, time.Millisecond)
+	wrong.duration("verify within", c.VerifyWithin, time.Millisecond)
+	wrong.duration("progress every", c.ProgressEvery, time.Millisecond)
+	c.Habits.validate(&wrong)
 	if c.Habits.Pay > 0 {
 		if c.PaymentSecret == "" || c.Price <= 0 || len(c.Currency) != 3 || !plain(c.Currency) {
-			bad("pay: needs the merchant's payment secret, a price above zero and a currency of three letters")
+			wrong.add("pay: needs the merchant's payment secret, a price above zero and a currency of three letters")
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(wrong...)
 }
 
-func (h *Habits) validate(bad func(format string, args ...any)) {
-	for _, share := range []struct {
-		name  string
-		value float64
-	}{
+func (h *Habits) validate(wrong *flaws) {
+	wrong.shares([]share{
 		{"double click", h.DoubleClick}, {"repeat", h.Repeat}, {"second try", h.SecondTry},
 		{"pay", h.Pay}, {"pay twice", h.PayTwice}, {"cancel", h.Cancel},
-	} {
-		if !(share.value >= 0 && share.value <= 1) { // NaN too
-			bad("%s: %v is not a share between 0 and 1", share.name, share.value)
+	})
+	wrong.endings(h.Pay, h.Cancel)
+}
+
+// flaws is what is wrong with a config, a line for each.
+type flaws []error
+
+func (f *flaws) add(format string, args ...any) { *f = append(*f, fmt.Errorf(format, args...)) }
+
+func (f *flaws) target(target string) {
+	u, err := url.Parse(target)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		f.add("target: %q is not a URL like http://127.0.0.1:8080", target)
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "":
+		f.add("target: %q has more than scheme, host and port", target)
+	}
+}
+
+func (f *flaws) between(name string, value, low, high int) {
+	if value < low || value > high {
+		f.add("%s: %d is not between %d and %d", name, value, low, high)
+	}
+}
+
+func (f *flaws) duration(name string, value, low time.Duration) {
+	if value < low || value > maxTime {
+		f.add("%s: %v is not between %v and %v", name, value, low, maxTime)
+	}
+}
+
+// share is a share from 0 to 1, with its name.
+type share struct {
+	name  string
+	value float64
+}
+
+func (f *flaws) shares(all []share) {
+	for _, s := range all {
+		if !(s.value >= 0 && s.value <= 1) { // NaN too
+			f.add("%s: %v is not a share between 0 and 1", s.name, s.value)
 		}
 	}
-	if h.Pay+h.Cancel > 1 {
-		bad("pay and cancel: are %v together, more than all orders", h.Pay+h.Cancel)
+}
+
+// endings checks what becomes of accepted orders.
+func (f *flaws) endings(pay, cancel float64) {
+	if pay+cancel > 1 {
+		f.add("pay and cancel: are %v together, more than all orders", pay+cancel)
 	}
 }
 

@@ -94,38 +94,74 @@ func (c *Crowd) Run(ctx context.Context) (*Result, error) {
 	return r.result(bought.Sub(r.start), ctx.Err() != nil), nil
 }
 
+// buyers are the arrivals of a crowd.
+type buyers struct{ run *run }
+
+func (b *buyers) number() int64         { return int64(b.run.cfg.Buyers) }
+func (b *buyers) arrive(i int64) *buyer { return newBuyer(&b.run.cfg, int(i)) }
+
+// due spreads the first clicks evenly.
+func (b *buyers) due(i int64) time.Time {
+	if b.run.cfg.Within == 0 {
+		return time.Time{}
+	}
+	// In float64: within*count overflows for a day of ten million buyers. Its error is below a
+	// nanosecond a million.
+	return b.run.start.Add(time.Duration(float64(b.run.cfg.Within) * (float64(i) / float64(b.run.cfg.Buyers))))
+}
+
+// leaves notes how late a buyer is. None is turned away.
+func (b *buyers) leaves(_ time.Time, late time.Duration, _ bool) bool {
+	if b.run.cfg.Within > 0 {
+		b.run.tallies.late(late)
+	}
+	return true
+}
+
 // buy lets the buyers come, and returns when all are gone or the deadline has passed.
 func (r *run) buy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Deadline)
 	defer cancel()
-	plan := schedule{start: r.start, within: r.cfg.Within, count: r.cfg.Buyers}
-	a := newAgenda(r.clock, plan, r.cfg.Concurrency, func(i int) *buyer { return newBuyer(&r.cfg, i) })
-	var workers sync.WaitGroup
-	for range min(r.cfg.Concurrency, r.cfg.Buyers) {
-		workers.Go(func() { newWorker(r).work(a) })
-	}
-	a.run(ctx)
-	workers.Wait()
+	e := newEngine(r.clock, &buyers{r}, nil)
+	e.run(ctx, r.cfg.Concurrency, func() func(*turn[*buyer]) {
+		w := newWorker(r)
+		return func(t *turn[*buyer]) {
+			if wait := w.play(t.of, t.due); wait > 0 {
+				e.follow(r.clock.now().Add(wait), t.of)
+				return
+			}
+			r.served.Add(1)
+		}
+	})
 }
 
-// report calls Progress while f runs, and once more when it has ended.
+// report calls Progress while f runs.
 func (r *run) report(stage Stage, f func()) {
-	if r.cfg.Progress == nil {
+	var tell func()
+	if r.cfg.Progress != nil {
+		tell = func() { r.cfg.Progress(r.progress(stage)) }
+	}
+	watch(r.cfg.ProgressEvery, tell, f)
+}
+
+// watch calls tell every so often while f runs, and once more when it has ended. Tell may be nil.
+func watch(every time.Duration, tell, f func()) {
+	if tell == nil {
 		f()
 		return
 	}
 	done := make(chan struct{})
 	var reporter sync.WaitGroup
 	reporter.Go(func() {
-		tick := time.NewTicker(r.cfg.ProgressEvery)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			select {
 			case <-done:
-				r.cfg.Progress(r.progress(stage))
+				tell()
 				return
 			case <-tick.C:
-				r.cfg.Progress(r.progress(stage))
+				tell()
 			}
 		}
 	})
@@ -158,6 +194,23 @@ func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
 	}
 	wait := max(ans.retryAfter, shortestWait)
 	return wait, wait <= r.cfg.Patience
+}
+
+// decide pays or cancels an order, and notes what is certain of it then.
+func (r *run) decide(h *hand, action Action, o *order, since time.Time) *answer {
+	var ans *answer
+	if action == Pay {
+		ans = h.pay(o, r.cfg.Quantity, since)
+		o.paid = o.paid || ans.outcome == Done
+	} else {
+		if o.givenUp.IsZero() {
+			o.givenUp = r.clock.now()
+		}
+		ans = h.cancel(o, since)
+		o.cancelled = o.cancelled || ans.outcome == Done
+	}
+	r.tallies.record(action, ans)
+	return ans
 }
 
 // passing reports whether the same request may be answered otherwise in a while.

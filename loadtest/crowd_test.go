@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -431,33 +430,38 @@ func TestNewBuyer_IsAFunctionOfSeedAndNumber(t *testing.T) {
 	}
 }
 
-func TestAgenda_HandsOutInOrderAndOnce(t *testing.T) {
+// evenly is an arrival policy of 100 in a second, each of which is its number.
+type evenly struct{ start time.Time }
+
+func (evenly) number() int64                              { return 100 }
+func (e evenly) due(i int64) time.Time                    { return e.start.Add(time.Duration(i) * 10 * time.Millisecond) }
+func (evenly) arrive(i int64) int64                       { return i }
+func (evenly) leaves(time.Time, time.Duration, bool) bool { return true }
+
+func TestEngine_HandsOutInOrderAndOnce(t *testing.T) {
 	clock := newStillClock()
 	start := clock.now()
-	plan := schedule{start: start, within: time.Second, count: 100}
-	a := newAgenda(clock.clock(), plan, 1, func(i int) *buyer { return &buyer{at: i} })
-	var worker sync.WaitGroup
+	e := newEngine(clock.clock(), evenly{start}, nil)
 	var dues []time.Duration
-	visits := make(map[int]int)
-	worker.Go(func() {
-		for v := range a.turns {
+	visits := make(map[int64]int)
+	e.run(t.Context(), 1, func() func(*turn[int64]) {
+		return func(v *turn[int64]) {
 			dues = append(dues, v.due.Sub(start))
-			if visits[v.buyer.at]++; visits[v.buyer.at] == 1 && v.buyer.at%10 == 0 {
-				a.back <- visit{v.due.Add(105 * time.Millisecond), v.buyer}
-				continue
+			if visits[v.of]++; visits[v.of] == 1 && v.of%10 == 0 {
+				e.follow(v.due.Add(105*time.Millisecond), v.of)
 			}
-			a.back <- visit{}
 		}
 	})
-	a.run(t.Context())
-	worker.Wait()
 	if len(visits) != 100 || len(dues) != 110 {
-		t.Errorf("%d buyers in %d turns, want 100 in 110", len(visits), len(dues))
+		t.Errorf("%d arrivals in %d turns, want 100 in 110", len(visits), len(dues))
 	}
 	if !slices.IsSorted(dues) {
 		t.Errorf("turns out of order: %v", dues)
 	}
 	if dues[1] != 10*time.Millisecond || dues[len(dues)-1] < 990*time.Millisecond {
 		t.Errorf("departures at %v … %v, want 10ms apart", dues[1], dues[len(dues)-1])
+	}
+	if left, underway := e.progress(); left != 100 || underway != 0 {
+		t.Errorf("%d left, %d under way", left, underway)
 	}
 }

@@ -1,7 +1,6 @@
 package loadtest
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"runtime"
@@ -42,31 +41,22 @@ type LoadProgress struct {
 	Length   time.Duration // of the schedule
 }
 
-// load is a load while it runs.
+// load is a load while it runs. Its arrivals are the departures of its plan.
 type load struct {
 	run
 	// Fixed after Run began.
 	load   LoadConfig
 	plan   *plan
 	series *series
-	leader chan struct{} // a token: its owner waits for the next departure, the other workers for the token
-	nudge  chan struct{} // the leader has to look again
-	napper *napper       // the leader's
+	engine *engine[task]
 
 	callers [][outcomes]atomic.Int64 // answers to purchases, by caller
 
-	idle atomic.Int64 // workers that wait for the token
-
 	mu        sync.Mutex
-	stopped   time.Time        // guarded by mu: when ctx ended; zero: it didn't
-	next      int64            // guarded by mu: the next departure
-	later     followups        // guarded by mu
-	underway  int              // guarded by mu
 	lastLeft  time.Time        // guarded by mu: when the last departure left
 	dropped   int64            // guarded by mu
 	crowded   int64            // guarded by mu: departures that left late because no place was free
 	known     map[int64]*order // guarded by mu, with its orders' promises; by the departure that a key is named after
-	lag       *Latency         // guarded by mu: how late departures left though places were free
 	scheduled *Latency         // guarded by mu: of answers to departures, since they were due
 	service   *Latency         // guarded by mu: of the same, since they were sent
 	confirmed *Latency         // guarded by mu: from the click to the order
@@ -94,13 +84,14 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		run:  run{cfg: cfg.crowd(), clock: l.clock, shop: shop, tallies: newTallies(), ledger: newLedger(), goods: goods, spareAway: true},
 		load: cfg, plan: newPlan(cfg.Phases, cfg.Seed, cfg.Users, newTaste(goods, cfg.Zipf)), callers: make([][outcomes]atomic.Int64,
 			len(cfg.CallerKeys)),
-		leader: make(chan struct{}, 1), nudge: make(chan struct{}, 1),
-		known: make(map[int64]*order), lag: newLatency(), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
+		known: make(map[int64]*order), scheduled: newLatency(), service: newLatency(), confirmed: newLatency(),
 	}
-	if r.napper, err = newNapper(); err != nil {
+	napper, err := newNapper()
+	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = r.napper.close() }() // a timer has nothing to lose
+	defer func() { _ = napper.close() }() // a timer has nothing to lose
+	r.engine = newEngine(l.clock, r, napper)
 	before := usageNow()
 	r.start = l.clock.now()
 	r.series = newSeries(r.start)
@@ -126,30 +117,16 @@ func (l *load) verify(ctx context.Context) bool {
 	return int(l.read.Load()) == orders
 }
 
-// send lets the workers follow the plan until all has left and is answered, or ctx has ended and
-// what was under way is answered.
+// send lets the departures leave, and what follows them.
 func (l *load) send(ctx context.Context) {
-	l.leader <- struct{}{}
-	var workers sync.WaitGroup
-	for range min(int64(l.load.Connections), max(l.plan.count, 1)) {
-		workers.Go(func() {
-			h := newHand(l.shop)
-			for {
-				t, ok := l.take(ctx)
-				if !ok {
-					return
-				}
-				l.play(h, &t)
-				l.done()
-			}
-		})
-	}
-	workers.Wait()
+	l.engine.run(ctx, l.load.Connections, func() func(*turn[task]) {
+		h := newHand(l.shop)
+		return func(t *turn[task]) { l.play(h, t.due, &t.of) }
+	})
 }
 
 // task is a request that is due.
 type task struct {
-	due    time.Time
 	number int64 // of the departure, or of the one whose key and order this is about
 	action Action
 	order  *order // of follow-ups
@@ -157,183 +134,47 @@ type task struct {
 	sent   int // how often before
 }
 
-// followups is a heap by due time.
-type followups []task
-
-func (f followups) Len() int           { return len(f) }
-func (f followups) Less(i, j int) bool { return f[i].due.Before(f[j].due) }
-func (f followups) Swap(i, j int)      { f[i], f[j] = f[j], f[i] }
-func (f *followups) Push(x any)        { *f = append(*f, x.(task)) }
-func (f *followups) Pop() any {
-	old := *f
-	last := old[len(old)-1]
-	*f = old[:len(old)-1]
-	return last
-}
-
-// take returns the next task when it is due, and false when there will be none. One worker waits
-// for the clock and then plays what it waited for itself; handing every request to another
-// goroutine would cost more than the request.
-func (l *load) take(ctx context.Context) (task, bool) {
-	l.idle.Add(1)
-	<-l.leader // workers give it back before they play
-	defer func() { l.leader <- struct{}{} }()
-	l.idle.Add(-1)
-	for {
-		t, wait, state := l.pick(ctx.Err() != nil)
-		switch state {
-		case over:
-			return task{}, false
-		case ready:
-			return t, true
-		case ahead:
-			l.rest(ctx, wait)
-		case nothing:
-			select {
-			case <-l.nudge:
-			case <-l.soon(ctx):
-			}
-		}
-	}
-}
-
-// soon returns what ends a wait early: the context, until it has.
-func (l *load) soon(ctx context.Context) <-chan struct{} {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return ctx.Done()
-}
-
-// rest waits, or less when there is news.
-func (l *load) rest(ctx context.Context, d time.Duration) {
-	if d <= napFrom && l.napper.nap(d) == nil {
-		return
-	}
-	timer := time.NewTimer(max(d-napFrom, 0))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.nudge:
-	case <-l.soon(ctx):
-	}
-}
-
-// picked is what pick found.
-type picked uint8
-
-const (
-	over    picked = iota // nothing leaves any more, and nothing is under way that something could follow
-	nothing               // something is under way
-	ahead                 // the next task isn't due
-	ready
-)
-
-// pick takes the earliest task if it is due.
-func (l *load) pick(ended bool) (t task, wait time.Duration, state picked) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if ended {
-		if l.stopped.IsZero() {
-			l.stopped = l.clock.now()
-		}
-		l.later = nil
-	}
-	for {
-		planned := !ended && l.next < l.plan.count
-		switch {
-		case planned:
-			t = task{due: l.start.Add(l.plan.due(l.next)), number: l.next}
-			if len(l.later) > 0 && l.later[0].due.Before(t.due) {
-				t, planned = l.later[0], false
-			}
-		case len(l.later) > 0:
-			t = l.later[0]
-		case l.underway > 0:
-			return t, 0, nothing
-		default:
-			return t, 0, over
-		}
-		now := l.clock.now()
-		if wait := t.due.Sub(now); wait > 0 {
-			return t, wait, ahead
-		}
-		if !planned {
-			heap.Pop(&l.later)
-			l.underway++
-			return t, 0, ready
-		}
-		l.next++
-		if l.leaves(now, now.Sub(t.due)) {
-			l.underway++
-			return t, 0, ready
-		}
-	}
-}
-
-// leaves notes how late a departure is, and reports whether it still leaves. The caller holds mu.
-func (l *load) leaves(now time.Time, late time.Duration) bool {
-	if late > l.load.RequestTimeout {
-		l.dropped++
-		return false
-	}
-	l.lastLeft = now
-	if late > crowdedFrom && l.idle.Load() == 0 {
-		l.crowded++ // all others are waiting for answers
-		return true
-	}
-	l.lag.record(late)
-	return true
-}
+func (l *load) number() int64         { return l.plan.count }
+func (l *load) due(i int64) time.Time { return l.start.Add(l.plan.due(i)) }
+func (l *load) arrive(i int64) task   { return task{number: i} }
 
 // crowdedFrom is how late a departure has to be for its reason to be asked. Below it is what timers
 // and scheduling cost.
 const crowdedFrom = time.Millisecond
 
-// done notes that a task is over.
-func (l *load) done() {
+// leaves notes how late a departure is. It is dropped where it could not leave within the time that
+// a request may take.
+func (l *load) leaves(now time.Time, late time.Duration, crowded bool) bool {
 	l.mu.Lock()
-	l.underway--
-	last := l.underway == 0
-	l.mu.Unlock()
-	if last {
-		l.wake()
+	defer l.mu.Unlock()
+	if late > l.load.RequestTimeout {
+		l.dropped++
+		return false
 	}
-}
-
-func (l *load) wake() {
-	select {
-	case l.nudge <- struct{}{}:
-	default: // it will look anyway
+	l.lastLeft = now
+	if late > crowdedFrom && crowded {
+		l.crowded++ // all others are waiting for answers
+		return true
 	}
-}
-
-// follow keeps a task for its time.
-func (l *load) follow(t task) {
-	l.mu.Lock()
-	heap.Push(&l.later, t)
-	first := l.later[0].due.Equal(t.due)
-	l.mu.Unlock()
-	if first {
-		l.wake()
-	}
+	l.tallies.late(late)
+	return true
 }
 
 // play sends what is due and learns from the answer.
-func (l *load) play(h *hand, t *task) {
+func (l *load) play(h *hand, due time.Time, t *task) {
 	h.door = int(t.number % int64(len(l.shop.doors)))
 	if t.order != nil {
-		l.settle(h, t)
+		l.settle(h, due, t)
 		return
 	}
 	sent := l.clock.now()
 	if l.plan.kind(t.number) == browsing {
 		goods, caller := l.plan.goods(t.number)
-		ans := h.browse(caller, goods.Activity, t.due)
+		ans := h.browse(caller, goods.Activity, due)
 		l.count(Browse, ans, sent)
 		return
 	}
-	l.press(h, t, sent)
+	l.press(h, t.number, due, sent)
 }
 
 // count notes the answer to a departure.
@@ -350,8 +191,7 @@ func (l *load) count(action Action, ans *answer, sent time.Time) {
 }
 
 // press sends a purchase.
-func (l *load) press(h *hand, t *task, sent time.Time) {
-	number := t.number
+func (l *load) press(h *hand, number int64, due, sent time.Time) {
 	origin := l.plan.origin(number)
 	switch {
 	case origin == number:
@@ -368,16 +208,16 @@ func (l *load) press(h *hand, t *task, sent time.Time) {
 	}
 	goods.took(l.load.Quantity)
 	promised := l.promise(origin)
-	ans := h.buy(p, l.load.Quantity, t.due)
+	ans := h.buy(p, l.load.Quantity, due)
 	l.count(Buy, ans, sent)
 	goods.counts[ans.outcome].Add(1)
 	l.callers[caller][ans.outcome].Add(1)
 	switch ans.outcome {
 	case Accepted:
-		l.accept(origin, p, ans, t.due)
+		l.accept(origin, p, ans, due)
 	case Replayed:
 		goods.took(-l.load.Quantity) // the purchase that took it has counted it
-		l.accept(origin, p, ans, t.due)
+		l.accept(origin, p, ans, due)
 	case Unknown:
 		l.name(origin, p, ans, false)
 	case SoldOut, PurchaseLimit, Refused:
@@ -447,16 +287,16 @@ func (l *load) accept(origin int64, p *purchase, ans *answer, click time.Time) {
 	if ans.status != "" && ans.status != statusQueued {
 		l.confirm(ans.at.Sub(click))
 	} else if l.plan.share(origin, diePoll) < mix.Poll {
-		l.follow(task{due: ans.at.Add(firstPoll), number: origin, action: Poll, order: o, click: click})
+		l.engine.follow(ans.at.Add(firstPoll), task{number: origin, action: Poll, order: o, click: click})
 	}
-	t := task{due: ans.at.Add(think + time.Duration(l.plan.share(origin, dieThink)*float64(thinkMore-think))), number: origin, order: o}
+	t, due := task{number: origin, order: o}, ans.at.Add(think+time.Duration(l.plan.share(origin, dieThink)*float64(thinkMore-think)))
 	switch mood := l.plan.share(origin, dieAfter); {
 	case mood < mix.Pay:
 		t.action = Pay
-		l.follow(t)
+		l.engine.follow(due, t)
 	case mood < mix.Pay+mix.Cancel:
 		t.action = Cancel
-		l.follow(t)
+		l.engine.follow(due, t)
 	}
 }
 
@@ -467,64 +307,37 @@ func (l *load) confirm(d time.Duration) {
 }
 
 // settle sends what follows an order: it is asked for, paid, or cancelled.
-func (l *load) settle(h *hand, t *task) {
+func (l *load) settle(h *hand, due time.Time, t *task) {
 	t.sent++
 	var ans *answer
-	switch t.action {
-	case Poll:
-		ans = h.poll(t.order, t.due)
-	case Pay:
-		ans = h.pay(t.order, l.load.Quantity, t.due)
-		t.order.paid = t.order.paid || ans.outcome == Done
-	default:
-		if t.order.givenUp.IsZero() {
-			t.order.givenUp = l.clock.now()
-		}
-		ans = h.cancel(t.order, t.due)
-		t.order.cancelled = t.order.cancelled || ans.outcome == Done
+	if t.action == Poll {
+		ans = h.poll(t.order, due)
+		l.tallies.record(Poll, ans)
+	} else {
+		ans = l.decide(h, t.action, t.order, due)
 	}
-	l.tallies.record(t.action, ans)
 	l.series.record(t.action, ans)
 	switch {
 	case t.action != Poll:
 		if wait, again := l.comeBack(t.sent, ans); again {
-			t.due = ans.at.Add(wait)
-			l.follow(*t)
+			l.engine.follow(ans.at.Add(wait), *t)
 		}
 	case ans.outcome == Done && ans.status != statusQueued:
 		if ans.status == statusPending || ans.status == statusPaid {
 			l.confirm(ans.at.Sub(t.click))
 		}
 	case ans.at.Sub(t.click) < l.load.PollFor:
-		t.due = ans.at.Add(max(ans.retryAfter, min(firstPoll<<min(t.sent-1, 10), longestGap)))
-		l.follow(*t)
+		l.engine.follow(ans.at.Add(max(ans.retryAfter, min(firstPoll<<min(t.sent-1, 10), longestGap))), *t)
 	}
 }
 
-// watch calls Progress while f runs, and once more when it has ended.
+// watch calls Progress while f runs.
 func (l *load) watch(stage Stage, f func()) {
-	if l.load.Progress == nil {
-		f()
-		return
+	var tell func()
+	if l.load.Progress != nil {
+		tell = func() { l.load.Progress(l.far(stage)) }
 	}
-	done := make(chan struct{})
-	var reporter sync.WaitGroup
-	reporter.Go(func() {
-		tick := time.NewTicker(l.load.ProgressEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				l.load.Progress(l.far(stage))
-				return
-			case <-tick.C:
-				l.load.Progress(l.far(stage))
-			}
-		}
-	})
-	f()
-	close(done)
-	reporter.Wait()
+	watch(l.load.ProgressEvery, tell, f)
 }
 
 // far says how far the load is.
@@ -534,8 +347,9 @@ func (l *load) far(stage Stage) LoadProgress {
 		Stage: stage, Of: l.plan.count, Accepted: promised, Elapsed: l.clock.now().Sub(l.start), Length: l.plan.length,
 		Outcomes: l.tallies.counts(Buy),
 	}
+	p.Done, p.InFlight = l.engine.progress()
 	l.mu.Lock()
-	p.Done, p.InFlight, p.Dropped = l.next, l.underway, l.dropped
+	p.Dropped = l.dropped
 	l.mu.Unlock()
 	if stage == Checking {
 		p.Done, p.Of = l.read.Load(), int64(orders)

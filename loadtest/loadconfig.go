@@ -2,8 +2,6 @@ package loadtest
 
 import (
 	"errors"
-	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -89,59 +87,44 @@ const (
 
 // Validate reports everything that is wrong with the config, a line for each.
 func (c *LoadConfig) Validate() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	var wrong flaws
 	if len(c.Targets) < 1 || len(c.Targets) > maxTargets {
-		bad("target: %d of them are not between 1 and %d", len(c.Targets), maxTargets)
+		wrong.add("target: %d of them are not between 1 and %d", len(c.Targets), maxTargets)
 	}
 	for _, target := range c.Targets {
-		if err := checkTarget(target); err != nil {
-			errs = append(errs, err)
-		}
+		wrong.target(target)
 	}
 	if len(c.CallerKeys) < 1 || len(c.CallerKeys) > maxCallers {
-		bad("caller-key: is required, and at most %d of them", maxCallers)
+		wrong.add("caller-key: is required, and at most %d of them", maxCallers)
 	}
 	for i, key := range c.CallerKeys {
 		if !plain(key) || key == "" { // not shown: it is a secret
-			bad("caller-key: number %d is not visible ASCII without quotes and backslashes", i+1)
+			wrong.add("caller-key: number %d is not visible ASCII without quotes and backslashes", i+1)
 		}
 	}
 	if !(c.Zipf >= 0 && c.Zipf <= maxZipf) { // NaN too
-		bad("zipf: %v is not between 0 and %d", c.Zipf, maxZipf)
+		wrong.add("zipf: %v is not between 0 and %d", c.Zipf, maxZipf)
 	}
-	errs = append(errs, c.validateItems()...)
-	between := func(name string, value, low, high int) {
-		if value < low || value > high {
-			bad("%s: %d is not between %d and %d", name, value, low, high)
-		}
-	}
-	between("quantity", c.Quantity, 1, 1_000_000)
-	between("users", c.Users, 1, maxUsers)
-	between("connections", c.Connections, 1, maxConcurrency)
-	between("attempts", c.Attempts, 1, maxAttempts)
-	duration := func(name string, value, low time.Duration) {
-		if value < low || value > maxTime {
-			bad("%s: %v is not between %v and %v", name, value, low, maxTime)
-		}
-	}
-	duration("request-timeout", c.RequestTimeout, time.Millisecond)
-	duration("poll-for", c.PollFor, time.Millisecond)
-	duration("verify-within", c.VerifyWithin, time.Millisecond)
-	duration("progress-every", c.ProgressEvery, time.Millisecond)
-	errs = append(errs, c.validatePhases()...)
-	return errors.Join(errs...)
+	c.validateItems(&wrong)
+	wrong.between("quantity", c.Quantity, 1, 1_000_000)
+	wrong.between("users", c.Users, 1, maxUsers)
+	wrong.between("connections", c.Connections, 1, maxConcurrency)
+	wrong.between("attempts", c.Attempts, 1, maxAttempts)
+	wrong.duration("request-timeout", c.RequestTimeout, time.Millisecond)
+	wrong.duration("poll-for", c.PollFor, time.Millisecond)
+	wrong.duration("verify-within", c.VerifyWithin, time.Millisecond)
+	wrong.duration("progress-every", c.ProgressEvery, time.Millisecond)
+	c.validatePhases(&wrong)
+	return errors.Join(wrong...)
 }
 
 // validateItems checks what is bought.
-func (c *LoadConfig) validateItems() []error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+func (c *LoadConfig) validateItems(wrong *flaws) {
 	if len(c.Items) == 0 {
-		bad("activity: is required")
+		wrong.add("activity: is required")
 	}
 	if len(c.Items) > maxItems {
-		bad("sku: %d items are more than %d", len(c.Items), maxItems)
+		wrong.add("sku: %d items are more than %d", len(c.Items), maxItems)
 	}
 	seen := make(map[Item]bool)
 	for i := range c.Items {
@@ -149,13 +132,13 @@ func (c *LoadConfig) validateItems() []error {
 		name := Item{Activity: item.Activity, SKU: item.SKU}
 		switch {
 		case item.Activity == "":
-			bad("activity: is required")
+			wrong.add("activity: is required")
 		case !plain(item.Activity):
-			bad("activity: %q has characters other than visible ASCII without quotes and backslashes", item.Activity)
+			wrong.add("activity: %q has characters other than visible ASCII without quotes and backslashes", item.Activity)
 		case !utf8.ValidString(item.SKU) || strings.ContainsFunc(item.SKU, unicode.IsControl):
-			bad("sku: %q has characters that nobody can read", item.SKU)
+			wrong.add("sku: %q has characters that nobody can read", item.SKU)
 		case seen[name]:
-			bad("sku: %s is there twice", &name)
+			wrong.add("sku: %s is there twice", &name)
 		}
 		seen[name] = true
 		for _, n := range []struct {
@@ -167,87 +150,64 @@ func (c *LoadConfig) validateItems() []error {
 			{"per-user", int64(item.PerUser), 1_000_000_000}, {"price", item.Price, 1 << 53},
 		} {
 			if n.value < 0 || n.value > n.high {
-				bad("%s: %d is not between 0 and %d", n.name, n.value, n.high)
+				wrong.add("%s: %d is not between 0 and %d", n.name, n.value, n.high)
 			}
 		}
 		if item.Price > 0 && (len(item.Currency) != 3 || !plain(item.Currency)) {
-			bad("currency: %q is not three letters", item.Currency)
+			wrong.add("currency: %q is not three letters", item.Currency)
 		}
 	}
-	return errs
 }
 
-func checkTarget(target string) error {
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("target: %q is not a URL like http://127.0.0.1:8080", target)
-	}
-	if u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.Trim(u.Path, "/") != "" {
-		return fmt.Errorf("target: %q has more than scheme, host and port", target)
-	}
-	return nil
-}
-
-func (c *LoadConfig) validatePhases() []error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+func (c *LoadConfig) validatePhases(wrong *flaws) {
+	before := len(*wrong)
 	if len(c.Phases) < 1 || len(c.Phases) > maxPhases {
-		bad("phases: %d of them are not between 1 and %d", len(c.Phases), maxPhases)
+		wrong.add("phases: %d of them are not between 1 and %d", len(c.Phases), maxPhases)
 	}
 	total, length := 0.0, time.Duration(0)
 	for i := range c.Phases {
 		p := &c.Phases[i]
 		if p.Duration <= 0 || p.Duration > maxTime {
-			bad("duration: %v is not above zero and up to %v", p.Duration, maxTime)
+			wrong.add("duration: %v is not above zero and up to %v", p.Duration, maxTime)
 		}
 		for _, rate := range []float64{p.From, p.To} {
 			if !(rate >= 0 && rate <= maxRate) { // NaN too
-				bad("rate: %v is not between 0 and %d a second", rate, maxRate)
+				wrong.add("rate: %v is not between 0 and %d a second", rate, maxRate)
 			}
 		}
-		p.Mix.validate(bad)
+		p.Mix.validate(wrong)
 		total += (p.From + p.To) / 2 * p.Duration.Seconds()
 		length = min(length+p.Duration, 2*maxTime)
 	}
 	switch {
-	case len(errs) > 0:
+	case len(*wrong) > before:
 	case length > maxTime:
-		bad("duration: all phases together are longer than %v", maxTime)
+		wrong.add("duration: all phases together are longer than %v", maxTime)
 	case total < 1:
-		bad("rate: nothing leaves: it is below one request in the whole time")
+		wrong.add("rate: nothing leaves: it is below one request in the whole time")
 	case total > maxCount:
-		bad("rate: %.0f requests are more than %d", total, maxCount)
+		wrong.add("rate: %.0f requests are more than %d", total, maxCount)
 	}
 	if c.pays() && (len(c.PaymentSecrets) == 0 || slices.Contains(c.PaymentSecrets, "")) {
-		bad("pay: needs the merchant's payment secret")
+		wrong.add("pay: needs the merchant's payment secret")
 	}
-	return errs
 }
 
 // Validate reports everything that is wrong with the mix, a line for each.
 func (m *Mix) Validate() error {
-	var errs []error
-	m.validate(func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) })
-	return errors.Join(errs...)
+	var wrong flaws
+	m.validate(&wrong)
+	return errors.Join(wrong...)
 }
 
-func (m *Mix) validate(bad func(format string, args ...any)) {
-	for _, share := range []struct {
-		name  string
-		value float64
-	}{
+func (m *Mix) validate(wrong *flaws) {
+	wrong.shares([]share{
 		{"browse", m.Browse}, {"repeat", m.Repeat}, {"double-click", m.DoubleClick}, {"poll", m.Poll}, {"pay", m.Pay}, {"cancel", m.Cancel},
-	} {
-		if !(share.value >= 0 && share.value <= 1) { // NaN too
-			bad("%s: %v is not a share between 0 and 1", share.name, share.value)
-		}
-	}
-	if m.Pay+m.Cancel > 1 {
-		bad("pay and cancel: are %v together, more than all orders", m.Pay+m.Cancel)
-	}
+	})
+	wrong.endings(m.Pay, m.Cancel)
 	// Something has to be repeated.
 	if m.Repeat+m.DoubleClick > 0.9 {
-		bad("repeat and double-click: are %v together, 0.9 is the most", m.Repeat+m.DoubleClick)
+		wrong.add("repeat and double-click: are %v together, 0.9 is the most", m.Repeat+m.DoubleClick)
 	}
 }
 

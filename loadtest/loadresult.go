@@ -152,8 +152,8 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 		Generator: g,
 	}
 	until := l.plan.length
-	if !l.stopped.IsZero() {
-		out.Stopped = max(l.stopped.Sub(l.start), 1) // not none
+	if stopped := l.engine.stopped; !stopped.IsZero() {
+		out.Stopped = max(stopped.Sub(l.start), 1) // not none
 		until = min(until, max(out.Stopped, out.Leaving))
 		out.Due = l.plan.sum(out.Stopped)
 	}
@@ -164,7 +164,7 @@ func (l *load) summarize(elapsed time.Duration, g Generator, interrupted, readBa
 		out.Callers = append(out.Callers, part(strconv.Itoa(i+1), &l.callers[i]))
 	}
 	out.Series, out.SlotWidth = l.series.finish(l.plan, until)
-	out.Interrupted, out.Lag = interrupted, l.lag
+	out.Interrupted = interrupted
 	out.Left = out.Buy.Sent + out.Browse.Sent
 	if readBack {
 		for _, o := range l.ledger.orders {

@@ -28,8 +28,19 @@ type Activity struct {
 	EndsAt        time.Time // exclusive
 	PaymentWindow time.Duration
 	EndedAt       time.Time // when it was ended by hand; zero otherwise
+	Archive       Archive   // of its orders; zero while there is none
 	Items         []Item
 }
+
+// Archive is a copy of an activity's orders that is kept elsewhere: they may be dropped here, if
+// nothing about them has changed since.
+type Archive struct {
+	At  time.Time // the orders are there as they were then, or later
+	Sum string    // SHA-256 of the export, in hex
+}
+
+// Equal reports whether two archives are the same one.
+func (a Archive) Equal(b Archive) bool { return a.Sum == b.Sum && a.At.Equal(b.At) }
 
 // Item is one SKU of an activity.
 type Item struct {

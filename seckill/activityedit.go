@@ -48,7 +48,7 @@ func (e *ActivityEdit) Deletes() (bool, error) {
 // items that were on sale as they are. An error says which item can't be what is asked for.
 func (e *ActivityEdit) Settle() error {
 	a := e.Next
-	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt} {
+	for _, t := range []*time.Time{&a.StartsAt, &a.EndsAt, &a.EndedAt, &a.Archive.At} {
 		if !t.IsZero() {
 			*t = t.UTC().Truncate(time.Microsecond)
 		}

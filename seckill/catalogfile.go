@@ -17,7 +17,7 @@ var ErrCatalogFile = errors.New("not a kept catalog")
 
 // catalogMagic begins a kept catalog. Its last byte is the version: a file of another one is not
 // read, and the catalog comes from the database as at a first start.
-const catalogMagic = "penstock catalog\n\x02"
+const catalogMagic = "penstock catalog\n\x03"
 
 // The blocks of a kept catalog, in this order. The blocks of merchants, callers and shards have as
 // many records as fit into catalogBlock; each activity has a block of its own.
@@ -155,9 +155,10 @@ func appendActivity(dst []byte, a *Activity) []byte {
 	for _, s := range []string{string(a.ID), string(a.Merchant), a.Name, string(a.State)} {
 		dst = appendText(dst, s)
 	}
-	for _, t := range []time.Time{a.StartsAt, a.EndsAt, a.EndedAt} {
+	for _, t := range []time.Time{a.StartsAt, a.EndsAt, a.EndedAt, a.Archive.At} {
 		dst = appendInstant(dst, t)
 	}
+	dst = appendText(dst, a.Archive.Sum)
 	dst = appendNumbers(dst, uint64(a.PaymentWindow), uint64(len(a.Items)))
 	for i := range a.Items {
 		item := &a.Items[i]
@@ -307,6 +308,7 @@ func (d *decoder) activity() *Activity {
 		ID: ActivityID(d.text("activity", maxKeptText)), Merchant: MerchantID(d.text("merchant", maxKeptText)),
 		Name: d.text("name", maxKeptText), State: ActivityState(d.text("state", maxKeptText)),
 		StartsAt: d.instant("start"), EndsAt: d.instant("end"), EndedAt: d.instant("end by hand"),
+		Archive: Archive{At: d.instant("archive"), Sum: d.text("archive", maxKeptText)},
 	}
 	a.PaymentWindow = time.Duration(d.number("payment window", 1<<62))
 	n := int(d.number("count of items", MaxItems))

@@ -134,8 +134,9 @@ func recordOf(c *Caller) CallerRecord {
 }
 
 // RecordActivity records that an activity was made (before is nil), changed, or deleted (after is
-// nil); changed is false where both are the same. Where the state changes and the items stay, both
-// sides come without items: there may be many, and such a change is taken back by the state alone.
+// nil); changed is false where both are the same. Where the state or the archive changes and the
+// items stay, both sides come without items: there may be many, and such a change is taken back by
+// the state alone.
 func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err error) {
 	switch {
 	case before == nil:
@@ -150,7 +151,7 @@ func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err 
 		return ChangeRecord{}, false, nil
 	}
 	was, now := *before, *after
-	if sameItems && was.State != now.State {
+	if sameItems && (was.State != now.State || !was.Archive.Equal(now.Archive)) {
 		was.Items, now.Items = nil, nil
 	}
 	r, err = newChangeRecord(ChangeActivity, string(after.ID), &was, &now)
@@ -161,7 +162,7 @@ func RecordActivity(before, after *Activity) (r ChangeRecord, changed bool, err 
 func sameButItems(a, b *Activity) bool {
 	return a.ID == b.ID && a.Merchant == b.Merchant && a.Name == b.Name && a.State == b.State &&
 		a.StartsAt.Equal(b.StartsAt) && a.EndsAt.Equal(b.EndsAt) && a.EndedAt.Equal(b.EndedAt) &&
-		a.PaymentWindow == b.PaymentWindow
+		a.PaymentWindow == b.PaymentWindow && a.Archive.Equal(b.Archive)
 }
 
 // RecordStock records a restock or a withdrawal of an item; before and after are its totals.

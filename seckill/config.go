@@ -90,3 +90,8 @@ func (c Config) WaitOut() time.Duration { return c.AcceptDeadline + c.ReplicaLag
 // StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the
 // accept deadline. A purchase that waits longer has failed, and nothing happened.
 func (c Config) StartBy() time.Duration { return c.AcceptDeadline / 4 }
+
+// KeptFor is how long the orders of an activity are kept after its close, at least: its keys are
+// remembered, and it may be paid for until then. A queue's records are older than that, unless it
+// keeps them for longer than its default of a week.
+func (c *Config) KeptFor() time.Duration { return c.Retention + MaxPaymentWindow }

@@ -119,10 +119,11 @@ type CatalogStore interface {
 	// must never have been on sale for, and nil is returned.
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
-	// DropEnded deletes up to limit activities that closed before, have no open orders and no
-	// outbox rows, with their items, and returns them. Their orders go with the partition, when all
-	// of its sales are over.
-	DropEnded(ctx context.Context, before time.Time, limit int) ([]ActivityID, error)
+	// DropEnded deletes up to limit activities with their items, and returns them: those that
+	// closed before a time, and those that have an archive and closed before archived. They have no
+	// open orders, no outbox rows and no money to go back. One that was paid for since its archive
+	// was made is kept. Their orders go with the partition, when all of its sales are over.
+	DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]ActivityID, error)
 }
 
 // Batch is what a worker's transaction takes: pages, records that no worker can read, and how far

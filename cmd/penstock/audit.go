@@ -156,6 +156,11 @@ func verdict(audits []activityAudit) error {
 			}
 		}
 	}
+	return audited(broken, unknown)
+}
+
+// audited is what an audit ends with: laws that are broken, and what couldn't be looked at.
+func audited(broken, unknown []error) error {
 	switch {
 	case len(broken) > 0:
 		return &exitError{exitLawBroken, errors.Join(append(broken, unknown...)...)}

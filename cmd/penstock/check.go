@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,7 +33,7 @@ func (c *checker) found(check, state, detail, hint string) {
 
 // checkCommand looks at an installation before a sale.
 func checkCommand() *cobra.Command {
-	var activity string
+	var activity, load string
 	const short = "Look at a running installation before a sale: servers, shards, nodes, limits, forgotten switches"
 	cmd := command("check", short, cobra.NoArgs, false,
 		func(s *session, _ []string) error {
@@ -40,6 +41,12 @@ func checkCommand() *cobra.Command {
 			steps := []func() error{c.servers, c.nodes, c.limits, c.switches}
 			if activity != "" { // whose preflight looks at all of these too
 				steps = []func() error{func() error { return c.preflight(activity) }}
+			}
+			if load != "" {
+				if activity == "" {
+					return &exitError{exitUsage, errors.New("flag --loadtest: say which sale it is about: --activity")}
+				}
+				steps = append(steps, func() error { return c.loadTest(activity, load) })
 			}
 			for _, step := range steps {
 				if err := step(); err != nil {
@@ -51,9 +58,12 @@ func checkCommand() *cobra.Command {
 	cmd.Long = cmd.Short + `.
 With --activity one sale: its window, its merchant's callers, items that nobody can buy or whose price looks
 100 times off, limits, switches and nodes as they are for it, and whether the servers have room for it. Each line has a
-hint. Exits 1 when a check fails; a warning is none. The server is asked: what it can't see it says.`
+hint. With --loadtest its limits are compared with what a load test achieved: one that is lower refuses what was tried,
+one that is four times as high lets in what never was. Exits 1 when a check fails; a warning is none. The server is
+asked: what it can't see it says.`
 	addAdminFlags(cmd)
 	cmd.Flags().StringVar(&activity, "activity", "", "the sale to look at")
+	cmd.Flags().StringVar(&load, "loadtest", "", "the result of the last load test: its directory, or its summary.json")
 	return named(cmd)
 }
 
@@ -156,12 +166,18 @@ func (c *checker) servers() error {
 	return nil
 }
 
+// ask reads an answer of the admin API.
+func (c *checker) ask(doc any, path ...string) error {
+	_, err := c.read(c.cmd.Context(), doc, get(path...))
+	return err
+}
+
 // nodes asks which nodes have the newest limits and switches in force.
 func (c *checker) nodes() error {
 	var doc struct {
 		Nodes []struct{ Node, State string }
 	}
-	if _, err := c.read(c.cmd.Context(), &doc, get("settings")); err != nil {
+	if err := c.ask(&doc, "settings"); err != nil {
 		return err
 	}
 	var behind []string
@@ -180,7 +196,7 @@ func (c *checker) nodes() error {
 
 func (c *checker) limits() error {
 	var doc struct{ Policies []struct{ Name, Mode string } }
-	if _, err := c.read(c.cmd.Context(), &doc, get("limits")); err != nil {
+	if err := c.ask(&doc, "limits"); err != nil {
 		return err
 	}
 	var idle []string
@@ -220,7 +236,7 @@ func (c *checker) switches() error {
 // preflight asks the server about one sale.
 func (c *checker) preflight(activity string) error {
 	var doc struct{ Checks []finding }
-	if _, err := c.read(c.cmd.Context(), &doc, get("activities", activity, "preflight")); err != nil {
+	if err := c.ask(&doc, "activities", activity, "preflight"); err != nil {
 		return err
 	}
 	if len(doc.Checks) == 0 {

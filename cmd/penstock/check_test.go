@@ -1,6 +1,14 @@
 package main
 
-import "testing"
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/loadtest"
+)
 
 func TestCheck(t *testing.T) {
 	operated(t)
@@ -21,4 +29,51 @@ func TestCheck(t *testing.T) {
 	} {
 		s.run(t)
 	}
+}
+
+func TestCheck_LimitsBesideALoadTest(t *testing.T) {
+	dir := t.TempDir()
+	write := func(change func(*loadtest.Summary)) {
+		t.Helper()
+		s := loadtest.Summary{
+			Verdict: loadtest.Passed, AchievedRate: 2000, Outcomes: map[string]loadtest.Measure{"accepted": {Count: 600}, "sold-out": {Count: 400}},
+			Actions: map[string]loadtest.Measure{"buy": {Count: 1000}, "browse": {Count: 1000}, "poll": {Count: 700}},
+			Callers: []loadtest.PartReport{{Name: "1"}, {Name: "2"}}, Series: loadtest.SeriesReport{SlotMS: 100},
+			Run: loadtest.RunCard{Version: "v0", Sales: []string{"s"}, Started: time.Date(2026, 6, 17, 0, 0, 0, 0, time.UTC)},
+		}
+		change(&s)
+		text, err := json.Marshal(&s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, summaryFile), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answering(t, map[string]string{
+		"/admin/v1/activities/s":           `{"activity":"s","merchant":"m1"}`,
+		"/admin/v1/activities/s/preflight": `{"checks":[{"check":"window","state":"ok","detail":"it sells","hint":""}]}`,
+		"/admin/v1/limits": `{"version":1,"policies":[
+			{"name":"all","key":"global","rate":5000,"burst":1,"mode":"enforce"},
+			{"name":"shops","key":"merchant","rate":10,"burst":1,"mode":"enforce"},
+			{"name":"m1","key":"merchant","match":"m1","rate":999,"burst":1,"mode":"enforce"},
+			{"name":"m2","key":"merchant","match":"m2","rate":1,"burst":1,"mode":"enforce"},
+			{"name":"callers","key":"caller","rate":600,"burst":1,"mode":"enforce"},
+			{"name":"user","key":"user","rate":1,"burst":1,"mode":"enforce"},
+			{"name":"tried","key":"activity","rate":1,"burst":1,"mode":"shadow"}]}`,
+	})
+	write(func(*loadtest.Summary) {})
+	const check = "check --activity s --loadtest "
+	(&step{args: check + dir, stdout: `^ok +window .*\nok +load test +the load test of 2026-06-17 achieved 1000 purchases/s *\n` +
+		`warn +limit all +5000/s for global; the load test had 1000/s: it lets in what was never tried .*\n` +
+		`warn +limit m1 +999/s for merchant m1; the load test had 1000/s: it refuses what was tried .*\n` +
+		`ok +limit callers +600/s for caller; the load test had 500/s *\n$`}).run(t)
+	write(func(s *loadtest.Summary) { s.Run.Sales = []string{"x", "y"} })
+	(&step{args: check + filepath.Join(dir, summaryFile), stdout: `warn +load test .* of other sales: x, y`}).run(t)
+	write(func(s *loadtest.Summary) { s.Verdict = loadtest.Unread })
+	(&step{args: check + dir, stdout: `warn +load test .* did not pass: `}).run(t)
+	(&step{args: "check --loadtest " + dir, code: 2, stderr: "say which sale"}).run(t)
+	(&step{args: check + filepath.Join(dir, "nothing"), code: 2, stderr: "flag --loadtest: .*no such file"}).run(t)
+	write(func(s *loadtest.Summary) { s.Series.SlotMS = 0 })
+	(&step{args: check + dir, code: 2, stderr: "is no summary of a load test"}).run(t)
 }

@@ -257,6 +257,7 @@ func deadLetterCommands() []*cobra.Command {
 				if err := s.sure("Discard all dead letters? The orders in them are rejected for good."); err != nil {
 					return err
 				}
+				body["confirm"] = true
 			}
 			if !all {
 				ids := make([]int64, len(args))

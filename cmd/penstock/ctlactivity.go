@@ -70,12 +70,14 @@ What "show -o json" prints may be changed and put back.`
 		}
 		commands = append(commands, cmd)
 	}
-	return append(commands, extendCommand(), archiveCommand())
+	return append(commands, extendCommand(), archiveCommand(), dropCommand())
 }
 
 // changeState takes an activity to another state, and says what that means now.
 func (s *session) changeState(activity, verb string) error {
+	var body any
 	if verb == "end" {
+		body = map[string]any{"confirm": true}
 		question := fmt.Sprintf(
 			"End %s for good? Nothing of it is sold any more, and that can't be taken back; open orders can still be paid.", activity)
 		if err := s.sure(question); err != nil {
@@ -87,7 +89,7 @@ func (s *session) changeState(activity, verb string) error {
 		StartsAt time.Time `json:"starts_at"`
 		EndsAt   time.Time `json:"ends_at"`
 	}
-	text, err := s.read(s.cmd.Context(), &doc, post(nil, "activities", activity, verb))
+	text, err := s.read(s.cmd.Context(), &doc, post(body, "activities", activity, verb))
 	if err != nil {
 		return err
 	}

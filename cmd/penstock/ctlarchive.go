@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -31,10 +32,74 @@ func archiveCommand() *cobra.Command {
 
 FILE gets all orders, a JSON object a line, and FILE.sha256 its checksum, as sha256sum -c reads it. FILE is written only
 when all is there: for each item the units of its paid orders are what the books have as sold, and no order is open any
-more. Nothing is taken away on the server: that is what --drop-ended-after of its processes is for.`
+more. Nothing is taken away on the server: that is what ctl activities drop is for, or --drop-ended-after of its
+processes.`
 	cmd.Flags().StringVar(&out, "out", "", "the file; it must not be there yet")
 	required(cmd, "out")
 	return cmd
+}
+
+// dropCommand gives up what there is an archive of.
+func dropCommand() *cobra.Command {
+	var file string
+	cmd := asks(command("drop ACTIVITY --archive FILE",
+		"Let the orders of an ended activity be dropped, of which FILE is the archive", cobra.ExactArgs(1), true,
+		func(s *session, args []string) error { return s.drop(args[0], file) }))
+	cmd.Long = cmd.Short + `.
+
+FILE is what ctl activities archive wrote. The server compares its checksum with the orders as they are now: none may be
+open, no refund due, and nothing changed since. A week after the activity closed, and a day (--retention), it is dropped
+with its orders; where it is paid for before, a new archive is needed. Payments and the record of changes stay. Until it
+is dropped, ctl changes revert takes the mark back.`
+	cmd.Flags().StringVar(&file, "archive", "", "the archive")
+	required(cmd, "archive")
+	return cmd
+}
+
+// drop marks an activity whose archive is at hand.
+func (s *session) drop(activity, path string) error {
+	sum, err := checkArchive(path)
+	if err != nil {
+		return err
+	}
+	question := fmt.Sprintf("Drop the orders of %s on the server? %s will be all there is of them.", activity, path)
+	if err := s.sure(question); err != nil {
+		return err
+	}
+	var doc struct {
+		Orders    int64
+		KeptUntil time.Time `json:"kept_until"`
+	}
+	text, err := s.read(s.cmd.Context(), &doc, post(map[string]any{"sha256": sum, "confirm": true}, "activities", activity, "archive"))
+	if err != nil {
+		return err
+	}
+	if err := s.note("%s orders of %s are dropped after %s", grouped(doc.Orders), activity, timeText(doc.KeptUntil, time.Now())); err != nil {
+		return err
+	}
+	return s.object(text, "activity", "orders", "sha256", "kept_until")
+}
+
+// checkArchive returns the checksum of an archive, which is what the file beside it says.
+func checkArchive(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", &exitError{exitUsage, fmt.Errorf("flag --archive: %w", err)}
+	}
+	defer file.Close()
+	digest := sha256.New()
+	if _, err := io.Copy(digest, file); err != nil {
+		return "", &exitError{exitFailure, fmt.Errorf("read the archive: %w", err)}
+	}
+	sum := hex.EncodeToString(digest.Sum(nil))
+	said, err := os.ReadFile(path + ".sha256")
+	if err != nil {
+		return "", &exitError{exitUsage, fmt.Errorf("flag --archive: %w", err)}
+	}
+	if want, _, _ := strings.Cut(string(said), " "); want != sum {
+		return "", &exitError{exitFailure, fmt.Errorf("%s is not what was archived: its SHA-256 is %s, not %s", path, sum, want)}
+	}
+	return sum, nil
 }
 
 // archive exports an activity's orders.

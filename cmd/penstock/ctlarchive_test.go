@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -64,4 +65,29 @@ func TestCtlArchive(t *testing.T) {
 			(&step{args: "ctl activities archive a --out " + out, code: 2, stderr: "is there already"}).run(t)
 		})
 	}
+}
+
+func TestCtlDrop(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "a.ndjson")
+	const export = `{"order":"o1"}` + "\n"
+	digest := sha256.Sum256([]byte(export))
+	sum := hex.EncodeToString(digest[:])
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answering(t, map[string]string{
+		"/admin/v1/activities/a/archive": `{"activity":"a","orders":1,"sha256":"` + sum + `","kept_until":"2026-06-27T00:00:00Z"}`,
+	})
+	drop := "ctl activities drop a --archive " + out
+	(&step{args: drop, code: 2, stderr: "flag --archive: .*no such file"}).run(t)
+	write(out, export)
+	(&step{args: drop, code: 2, stderr: "flag --archive: .*sha256"}).run(t)
+	write(out+".sha256", strings.Repeat("0", 64)+"  a.ndjson\n")
+	(&step{args: drop, code: 1, stderr: "is not what was archived"}).run(t)
+	write(out+".sha256", sum+"  a.ndjson\n")
+	(&step{args: drop, code: 2, stderr: `Drop the orders of a on the server\? .*say --yes`}).run(t)
+	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 orders of a are dropped after 2026-06-27`}).run(t)
 }

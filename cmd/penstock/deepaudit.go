@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -145,11 +144,5 @@ func deepVerdict(shards []shardAudit, partitions []partitionState) error {
 			unknown = append(unknown, fmt.Errorf("partition %d can't be looked at: %s", p.Partition, p.Detail))
 		}
 	}
-	switch {
-	case len(broken) > 0:
-		return &exitError{exitLawBroken, errors.Join(append(broken, unknown...)...)}
-	case len(unknown) > 0:
-		return &exitError{exitDependency, errors.Join(unknown...)}
-	}
-	return nil
+	return audited(broken, unknown)
 }

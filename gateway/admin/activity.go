@@ -24,7 +24,13 @@ type activityDoc struct {
 	EndsAt        stamp                 `json:"ends_at"`
 	EndedAt       *stamp                `json:"ended_at,omitempty"`
 	PaymentWindow string                `json:"payment_window"`
+	Archive       *archiveDoc           `json:"archive,omitempty"`
 	Items         []itemDoc             `json:"items"`
+}
+
+type archiveDoc struct {
+	At  stamp  `json:"at"`
+	Sum string `json:"sha256"`
 }
 
 type itemDoc struct {
@@ -45,6 +51,9 @@ func newActivityDoc(a *seckill.Activity) activityDoc {
 	if !a.EndedAt.IsZero() {
 		ended := stamp(a.EndedAt)
 		doc.EndedAt = &ended
+	}
+	if a.Archive.Sum != "" {
+		doc.Archive = &archiveDoc{stamp(a.Archive.At), a.Archive.Sum}
 	}
 	for i := range a.Items {
 		item := &a.Items[i]
@@ -243,7 +252,28 @@ func (c *call) move(to func(context.Context, seckill.ActivityID, seckill.Author)
 func (c *call) publish() error { return c.move(c.server.deps.Office.Publish) }
 func (c *call) pause() error   { return c.move(c.server.deps.Office.Pause) }
 func (c *call) resume() error  { return c.move(c.server.deps.Office.Resume) }
-func (c *call) end() error     { return c.move(c.server.deps.Office.End) }
+
+// end answers POST /admin/v1/activities/{activity}/end.
+func (c *call) end() error {
+	m := new(mistakes)
+	o, err := c.body(m, true)
+	if err != nil {
+		return err
+	}
+	confirmed := o.boolean("confirm")
+	reason := c.reason(o, m, false)
+	o.end()
+	if err := m.err(); err != nil {
+		return err
+	}
+	ctx, cancel := c.lasting()
+	defer cancel()
+	a, err := c.server.deps.Office.End(ctx, c.pathActivity(), confirmed, c.author(reason))
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, newActivityDoc(a))
+}
 
 type restockDoc struct {
 	Activity seckill.ActivityID `json:"activity"`

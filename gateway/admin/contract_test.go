@@ -184,7 +184,7 @@ func TestContract(t *testing.T) {
 			t.Run(r.name, func(t *testing.T) { c.run(t, o.path, &r) })
 		}
 	}
-	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), itemRows(), stockRows(), webhookRows())
+	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), archiveRows(), itemRows(), stockRows(), webhookRows())
 	for _, r := range slices.Concat(rows, letterRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
@@ -301,6 +301,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
+		"POST /admin/v1/activities/{activity}/archive":             `{"sha256":"` + strings.Repeat("0", 64) + `","confirm":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,
 		"POST /admin/v1/refunds/{payment}/done":                    `{"reference":"x"}`,
 		"POST /admin/v1/activities/{activity}/extend":              `{"by":"1m"}`,

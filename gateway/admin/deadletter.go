@@ -73,16 +73,22 @@ type selection struct {
 	all    bool
 	ids    []int64 // sorted, each once
 	reason string
+
+	confirmed bool
 }
 
-// takeSelection reads {"ids": […]} or {"all": true}.
-func (c *call) takeSelection() (selection, error) {
+// takeSelection reads {"ids": […]} or {"all": true}, with confirm where what follows can't be
+// undone.
+func (c *call) takeSelection(confirm bool) (selection, error) {
 	m := new(mistakes)
 	o, err := c.body(m, false)
 	if err != nil {
 		return selection{}, err
 	}
 	s := selection{all: o.boolean("all"), reason: c.reason(o, m, false)}
+	if confirm {
+		s.confirmed = o.boolean("confirm")
+	}
 	raw := o.elements("ids", o.take("ids"))
 	o.end()
 	switch {
@@ -204,7 +210,7 @@ type discardedDoc struct {
 }
 
 func (c *call) replayMany() error {
-	s, err := c.takeSelection()
+	s, err := c.takeSelection(false)
 	if err != nil {
 		return err
 	}
@@ -255,7 +261,7 @@ func (d *replayedDoc) count(outcome seckill.Outcome) {
 }
 
 func (c *call) discardMany() error {
-	s, err := c.takeSelection()
+	s, err := c.takeSelection(true)
 	if err != nil {
 		return err
 	}
@@ -270,11 +276,31 @@ func (c *call) discardOne() error {
 	return c.discard(s)
 }
 
+// confirmDiscard asks for the member confirm where all dead letters are discarded and there are
+// some.
+func (c *call) confirmDiscard(ctx context.Context) error {
+	letters, err := c.server.deps.Store.DeadLetters(ctx, 0, 1)
+	if err != nil {
+		return failed("read dead letters", err)
+	}
+	m := new(mistakes)
+	if len(letters) > 0 {
+		m.add("confirm", "must be true: this rejects the orders of all dead letters for good")
+	}
+	return m.err()
+}
+
 // discard gives dead letters up.
 func (c *call) discard(s selection) error {
 	ctx, cancel := c.lasting()
 	defer cancel()
 	var doc discardedDoc
+	if s.all && !s.confirmed {
+		if err := c.confirmDiscard(ctx); err != nil {
+			return err
+		}
+		return c.json(http.StatusOK, doc) // there are none
+	}
 	err := c.each(ctx, s, func(ids []int64) error {
 		n, err := c.server.deps.Office.Discard(ctx, ids, c.author(s.reason))
 		doc.Discarded += n

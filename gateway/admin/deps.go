@@ -73,7 +73,9 @@ type Office interface {
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
 	Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
-	End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)
+	End(ctx context.Context, id seckill.ActivityID, confirmed bool, by seckill.Author) (*seckill.Activity, error)
+	Archive(ctx context.Context, id seckill.ActivityID, copied seckill.Archive, by seckill.Author) (*seckill.Activity, error)
+	KeptUntil(a *seckill.Activity) time.Time
 	Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64, by seckill.Author) (desk.Restocked, error)
 	Audit(ctx context.Context, id seckill.ActivityID) ([]desk.Audit, error)
 	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)

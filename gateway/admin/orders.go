@@ -9,6 +9,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -234,6 +235,23 @@ func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []s
 	return at, nil, false
 }
 
+// pageQuery is what a search that goes through pages is asked with.
+type pageQuery struct {
+	url.Values
+	limit int
+	at    time.Time // where the page before ended: a time
+	names []string  // and names; nil for the first page
+}
+
+// takePage takes the query of a search whose cursor has a time and some names; known are the
+// parameters that it has beside those of its pages.
+func (c *call) takePage(m *mistakes, names int, known []string) pageQuery {
+	q := pageQuery{Values: c.queryNames(m, append(slices.Clone(known), "limit", "after")...)}
+	q.limit = int(c.number(m, "limit", defaultPage, 1, maxPage))
+	q.at, q.names, _ = cursorOf(m, q.Values, names)
+	return q
+}
+
 // ordersDoc is a page of orders. Next is missing on the last page.
 type ordersDoc struct {
 	Orders []orderDoc `json:"orders"`
@@ -243,16 +261,15 @@ type ordersDoc struct {
 // searchOrders answers GET /admin/v1/orders, newest first.
 func (c *call) searchOrders() error {
 	m := new(mistakes)
-	query := c.queryNames(m, append(slices.Clone(searchNames), "limit", "after")...)
-	s := c.takeSearch(m, query)
-	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))
-	if at, names, ok := cursorOf(m, query, 1); ok {
-		s.Before = seckill.OrderMark{CreatedAt: at, ID: seckill.OrderID(names[0])}
+	query := c.takePage(m, 1, searchNames)
+	s := c.takeSearch(m, query.Values)
+	if query.names != nil {
+		s.Before = seckill.OrderMark{CreatedAt: query.at, ID: seckill.OrderID(query.names[0])}
 	}
 	if err := m.err(); err != nil {
 		return err
 	}
-	orders, more, err := c.findOrders(&s, limit)
+	orders, more, err := c.findOrders(&s, query.limit)
 	if err != nil {
 		return err
 	}
@@ -262,7 +279,7 @@ func (c *call) searchOrders() error {
 	}
 	if more {
 		last := orders[len(orders)-1].Mark()
-		doc.Next = newCursor(query, last.CreatedAt, string(last.ID))
+		doc.Next = newCursor(query.Values, last.CreatedAt, string(last.ID))
 	}
 	return c.json(http.StatusOK, doc)
 }
@@ -465,7 +482,7 @@ func (c *call) exportOrders() error {
 			return nil
 		}
 		s.Before = page[len(page)-1].Mark()
-		if page, err = e.next(c.sent.Context(), &s.OrderQuery); err != nil {
+		if page, err = c.nextOrders(&s.OrderQuery); err != nil {
 			c.server.quiet.write(kindUnavailable, slog.LevelWarn, "export broken off", "activity", s.Activity, "request", c.id(), "err", err)
 			panic(http.ErrAbortHandler)
 		}
@@ -520,12 +537,19 @@ var orderColumns = []string{
 	"created_at", "pay_by", "updated_at", "request_id", "node",
 }
 
-// next reads the next page. Each page has as long as a request may take, within the whole stream's
-// ctx.
-func (e *export) next(ctx context.Context, q *seckill.OrderQuery) ([]seckill.Order, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.call.server.cfg.RequestTimeout)
+// nextOrders reads the next page of an export. Each page has as long as a request may take, within
+// the whole request.
+func (c *call) nextOrders(q *seckill.OrderQuery) ([]seckill.Order, error) {
+	ctx, cancel := context.WithTimeout(c.sent.Context(), c.server.cfg.RequestTimeout)
 	defer cancel()
-	return e.call.server.deps.Office.SearchOrders(ctx, *q)
+	return c.server.deps.Office.SearchOrders(ctx, *q)
+}
+
+// orderLines writes orders as the lines of an export.
+func orderLines(w io.Writer) *json.Encoder {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder
 }
 
 // page writes a page of orders, and sends it.
@@ -534,8 +558,7 @@ func (e *export) page(orders []seckill.Order) error {
 	if err := controller.SetWriteDeadline(time.Now().Add(e.call.server.cfg.WriteTimeout)); err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(e.out)
-	encoder.SetEscapeHTML(false)
+	encoder := orderLines(e.out)
 	for i := range orders {
 		doc := newOrderDoc(&orders[i])
 		var err error

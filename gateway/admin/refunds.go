@@ -86,7 +86,7 @@ func sumsOf(sums []seckill.RefundSum) []refundSumDoc {
 // listRefunds answers GET /admin/v1/refunds, those that came last first.
 func (c *call) listRefunds() error {
 	m := new(mistakes)
-	query := c.queryNames(m, "state", "merchant", "limit", "after")
+	query := c.takePage(m, 2, []string{"state", "merchant"})
 	q := seckill.RefundQuery{State: seckill.PaymentStateDue, Merchant: seckill.MerchantID(query.Get("merchant"))}
 	if query.Has("merchant") {
 		m.add("parameter merchant", seckill.CheckName(string(q.Merchant)))
@@ -97,15 +97,14 @@ func (c *call) listRefunds() error {
 			m.add("parameter state", "must be due or done")
 		}
 	}
-	limit := int(c.number(m, "limit", defaultPage, 1, maxPage))
-	if at, names, ok := cursorOf(m, query, 2); ok {
-		key := seckill.PaymentKey{Merchant: seckill.MerchantID(names[0]), ID: seckill.PaymentID(names[1])}
-		q.Before = seckill.RefundMark{KeptAt: at, PaymentKey: key}
+	if query.names != nil {
+		key := seckill.PaymentKey{Merchant: seckill.MerchantID(query.names[0]), ID: seckill.PaymentID(query.names[1])}
+		q.Before = seckill.RefundMark{KeptAt: query.at, PaymentKey: key}
 	}
 	if err := m.err(); err != nil {
 		return err
 	}
-	q.Limit = limit + 1
+	q.Limit = query.limit + 1
 	found, err := c.server.deps.Office.Refunds(c.context(), q)
 	if err != nil {
 		return err
@@ -115,10 +114,10 @@ func (c *call) listRefunds() error {
 		return err
 	}
 	doc := refundsDoc{Refunds: []refundDoc{}, Sum: sumsOf(sums)}
-	if len(found) > limit {
-		found = found[:limit]
-		last := found[limit-1].Mark()
-		doc.Next = newCursor(query, last.KeptAt, string(last.Merchant), string(last.ID))
+	if len(found) > query.limit {
+		found = found[:query.limit]
+		last := found[query.limit-1].Mark()
+		doc.Next = newCursor(query.Values, last.KeptAt, string(last.Merchant), string(last.ID))
 	}
 	for i := range found {
 		doc.Refunds = append(doc.Refunds, newRefundDoc(&found[i]))

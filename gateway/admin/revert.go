@@ -216,6 +216,10 @@ func planActivity(ch *seckill.Change) (undo, error) {
 		return nil, err
 	case made:
 		return nil, notRevertible("An activity can't be deleted. End it instead.")
+	case !before.Archive.Equal(after.Archive):
+		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
+			return restoreArchive(ctx, c, before, after, by)
+		}, nil
 	case before.State == after.State:
 		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 			return restoreActivity(ctx, c, before, after, by)
@@ -226,6 +230,23 @@ func planActivity(ch *seckill.Change) (undo, error) {
 		}, nil
 	}
 	return nil, notRevertible(fmt.Sprintf("An activity that was %s once doesn't become %s again.", after.State, before.State))
+}
+
+// restoreArchive takes back that an activity's orders may be dropped.
+func restoreArchive(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
+	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
+	switch {
+	case errors.Is(err, seckill.ErrNotFound):
+		return false, overtaken()
+	case err != nil:
+		return false, failed("read the activity", err)
+	case now.Archive.Equal(before.Archive):
+		return false, nil
+	case !now.Archive.Equal(after.Archive):
+		return false, overtaken()
+	}
+	_, err = c.server.deps.Office.Archive(ctx, before.ID, before.Archive, by)
+	return err == nil, err
 }
 
 // restoreState pauses or resumes.

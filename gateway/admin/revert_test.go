@@ -74,7 +74,7 @@ func TestRevertOfAPauseAndAResume(t *testing.T) {
 	if state() != "paused" {
 		t.Errorf("it is %s", state())
 	}
-	s.must(200, "POST", "/admin/v1/activities/618/end", "")
+	s.must(200, "POST", "/admin/v1/activities/618/end", `{"confirm":true}`)
 	s.revert(s.lastChange()).refused(problem.NotRevertible)
 	s.revert(paused).refused(problem.ActivityState)
 }

@@ -65,6 +65,7 @@ func routes() []route {
 		{post, activity + "/pause", operator, (*call).pause},
 		{post, activity + "/resume", operator, (*call).resume},
 		{post, activity + "/end", admin, (*call).end},
+		{post, activity + "/archive", admin, (*call).archive},
 		{post, activity + "/items/{sku}/restock", operator, (*call).restock},
 		{get, activity + "/audit", viewer, (*call).audit},
 		{get, activity + "/preflight", viewer, (*call).getPreflight},

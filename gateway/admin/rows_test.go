@@ -245,18 +245,25 @@ func activityRows() []row {
 		state  string
 	}{{"resume", 409, ""}, {"pause", 409, ""}, {"publish", 200, "published"}, {"publish", 200, "published"}, {"pause", 200,
 		"paused"}, {"pause", 200, "paused"},
-		{"publish", 409, ""}, {"resume", 200, "published"}, {"end", 200, "ended"}, {"end", 200, "ended"}, {"publish", 409, ""},
+		{"publish", 409, ""}, {"resume", 200, "published"}, {"end", 400, ""}, {"end", 200, "ended"}, {"end", 200, "ended"}, {"publish", 409, ""},
 		{"pause", 409, ""}, {"resume", 409, ""}}
+	const firstEnd = 9 // ended once, it takes no confirmation
 	for i, step := range steps {
 		r := row{name: fmt.Sprintf("step %d", i), pattern: one + "/" + step.verb, method: "POST",
 			path: "/admin/v1/activities/new/" + step.verb, status: step.status,
 			body: `{"reason":"step"}`}
+		if step.verb == "end" && i == firstEnd {
+			r.body = `{"reason":"step","confirm":true}`
+		}
 		if step.verb == "publish" {
 			r.before, r.after = (*shop).beginDelivery, (*shop).endDelivery
 		}
-		if step.status == 409 {
+		switch step.status {
+		case 409:
 			r.code = problem.ActivityState
-		} else {
+		case 400:
+			r.code, r.want = problem.InvalidRequest, wrong("confirm: must be true: this ends the sale for good")
+		default:
 			r.want = has("activity", "new", "state", step.state)
 		}
 		rows = append(rows, r)
@@ -413,11 +420,34 @@ func (s *shop) leak(name string, units int) {
 	}
 }
 
+// archiveRows archive an activity without orders, whose export is empty.
+func archiveRows() []row {
+	const one = "/admin/v1/activities/{activity}/archive"
+	const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	post := func(name, activity, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: "archive " + name, pattern: one, method: "POST", path: "/admin/v1/activities/" + activity + "/archive", body: body,
+			status: status, code: code, want: want}
+	}
+	return []row{
+		post("without a checksum", "new", `{"confirm":true}`, 400, problem.InvalidRequest, wrong("sha256: is required")),
+		post("with half of one", "new", `{"sha256":"e3b0","confirm":true}`, 400, problem.InvalidRequest,
+			wrong("sha256: must be the SHA-256 of the export, as 64 hexadecimal digits")),
+		post("unconfirmed", "new", `{"sha256":"`+empty+`"}`, 400, problem.InvalidRequest,
+			wrong("confirm: must be true: the orders are dropped for good")),
+		post("of an unknown activity", "who", `{"sha256":"`+empty+`","confirm":true}`, 404, problem.UnknownActivity, nil),
+		post("of one that sells", "618", `{"sha256":"`+empty+`","confirm":true}`, 409, problem.ActivityState, nil),
+		post("of other orders", "new", `{"sha256":"`+strings.Repeat("0", 64)+`","confirm":true}`, 409, problem.ActivityState, nil),
+		post("of these", "new", `{"sha256":"`+empty+`","confirm":true}`, 200, "", has("activity", "new", "orders", "0", "sha256", empty)),
+	}
+}
+
 func letterRows() []row {
 	const letters = "/admin/v1/dead-letters"
 	var rows []row
 	// Letters that no version can read stay when they are replayed, until they are discarded.
-	for _, verb := range []struct{ name, done, all string }{{"replay", "letters", "208"}, {"discard", "discarded", "413"}} {
+	for _, verb := range []struct{ name, done, everything, all string }{
+		{"replay", "letters", `{"all":true}`, "208"}, {"discard", "discarded", `{"all":true,"confirm":true}`, "413"},
+	} {
 		many, one := letters+"/"+verb.name, letters+"/{id}/"+verb.name
 		post := func(name, pattern, body string, status int, code problem.Code, want func(*answer)) row {
 			return row{name: name, pattern: pattern, method: "POST", body: body, status: status, code: code, want: want}
@@ -434,7 +464,7 @@ func letterRows() []row {
 			with(post("two", many, "", 200, "", has(verb.done, "2")), 2, func(ids []int64) (string, string) {
 				return many, fmt.Sprintf(`{"ids":[%d,%d,%d,999999],"reason":"x"}`, ids[1], ids[0], ids[1])
 			}),
-			with(post("all", many, "", 200, "", has(verb.done, verb.all)), 205, func([]int64) (string, string) { return many, `{"all":true}` }),
+			with(post("all", many, "", 200, "", has(verb.done, verb.all)), 205, func([]int64) (string, string) { return many, verb.everything }),
 			post("unknown", many, `{"ids":[999999]}`, 404, problem.UnknownDeadLetter, nil),
 			post("nothing", many, `{}`, 400, problem.InvalidRequest, wrong("ids: must name dead letters, unless all is true")),
 			post("both", many, `{"ids":[1],"all":true}`, 400, problem.InvalidRequest,
@@ -449,6 +479,11 @@ func letterRows() []row {
 				code: problem.UnknownDeadLetter},
 		)
 	}
+	rows = append(rows, row{name: "all without confirm", pattern: letters + "/discard", method: "POST", body: `{"all":true}`, letters: 1,
+		status: 400, code: problem.InvalidRequest,
+		want: wrong("confirm: must be true: this rejects the orders of all dead letters for good")},
+		row{name: "all with confirm", pattern: letters + "/discard", method: "POST", body: `{"all":true,"confirm":true}`, status: 200,
+			want: has("discarded", "1")})
 	rows = append(rows, row{name: "none there", pattern: letters + "/discard", method: "POST", body: `{"all":true}`, status: 200,
 		want: has("discarded", "0")})
 	return append(rows, row{name: "list", pattern: letters, method: "GET", path: letters + "?limit=2", letters: 3, status: 200,

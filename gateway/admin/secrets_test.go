@@ -40,16 +40,19 @@ func secretRows() []row {
 	}
 }
 
+// vaultOf is a vault of some keys, the first of which seals.
+func vaultOf(t *testing.T, keys ...string) *vault.Vault {
+	t.Helper()
+	v, err := vault.Parse(strings.Join(keys, "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 func TestSecrets_AreSealedAndRewrapped(t *testing.T) {
 	old, fresh := vault.NewKey(), vault.NewKey()
-	vaultOf := func(keys ...string) *vault.Vault {
-		v, err := vault.Parse(strings.Join(keys, "\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(old) })
+	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(t, old) })
 	merchant := func() *seckill.Merchant {
 		if err := s.desk.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
@@ -70,14 +73,14 @@ func TestSecrets_AreSealedAndRewrapped(t *testing.T) {
 	if s.lastChange() != changes {
 		t.Error("putting the secret that is in force is a change")
 	}
-	opens(vaultOf(old), merchant().PaymentSecret, two)
-	opens(vaultOf(old), merchant().FormerSecret, one)
+	opens(vaultOf(t, old), merchant().PaymentSecret, two)
+	opens(vaultOf(t, old), merchant().FormerSecret, one)
 
-	s.server.deps.Secrets = vaultOf(fresh, old)
+	s.server.deps.Secrets = vaultOf(t, fresh, old)
 	has("rewrapped", "1")(s.must(200, "POST", "/admin/v1/secrets/rewrap", `{"reason":"the yearly change"}`))
-	opens(vaultOf(fresh), merchant().PaymentSecret, two)
-	opens(vaultOf(fresh), merchant().FormerSecret, one)
-	if _, err := vaultOf(old).Open(merchant().PaymentSecret, "m1"); !errors.Is(err, vault.ErrNoKey) {
+	opens(vaultOf(t, fresh), merchant().PaymentSecret, two)
+	opens(vaultOf(t, fresh), merchant().FormerSecret, one)
+	if _, err := vaultOf(t, old).Open(merchant().PaymentSecret, "m1"); !errors.Is(err, vault.ErrNoKey) {
 		t.Errorf("the old key: %v", err)
 	}
 	has("kind", "merchant", "reason", "the yearly change", "revertible", "false")(s.must(200, "GET", "/admin/v1/changes/"+s.last(), ""))
@@ -86,7 +89,7 @@ func TestSecrets_AreSealedAndRewrapped(t *testing.T) {
 		t.Errorf("the change: %s", a.body)
 	}
 	has("rewrapped", "0")(s.must(200, "POST", "/admin/v1/secrets/rewrap", ""))
-	if keys := vaultOf(fresh, old).Keys(); !slices.Contains(keys, vault.KeyOf(merchant().PaymentSecret)) {
+	if keys := vaultOf(t, fresh, old).Keys(); !slices.Contains(keys, vault.KeyOf(merchant().PaymentSecret)) {
 		t.Errorf("keys %v", keys)
 	}
 }

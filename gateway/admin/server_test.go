@@ -433,7 +433,7 @@ func TestFailuresToldAsWhatTheyAre(t *testing.T) {
 	f := func(err error, status int, code problem.Code) {
 		t.Helper()
 		s.server.deps.Office = stubborn{office, err}
-		a := s.must(status, "POST", "/admin/v1/activities/618/end", "")
+		a := s.must(status, "POST", "/admin/v1/activities/618/end", `{"confirm":true}`)
 		if a.refused(code); strings.Contains(a.body, "hunter2") {
 			t.Errorf("leaks: %s", a.body)
 		}

@@ -562,7 +562,7 @@ type stubborn struct {
 	err error
 }
 
-func (o stubborn) End(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error) {
+func (o stubborn) End(context.Context, seckill.ActivityID, bool, seckill.Author) (*seckill.Activity, error) {
 	return nil, o.err
 }
 

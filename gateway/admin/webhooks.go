@@ -132,6 +132,9 @@ func (c *call) putWebhook() error {
 		switch {
 		case given:
 			wish.Secret = c.server.deps.Secrets.Seal(secret, webhook.Owner(name))
+			if old != nil && c.sameSecret(old, &wish) {
+				wish.Secret = old.Secret // so that the record says that it is the same
+			}
 		case old != nil:
 			wish.Secret = old.Secret
 		default:
@@ -240,22 +243,41 @@ func (c *call) sameSecret(a, b *webhook.Hook) bool {
 	return err == nil && err2 == nil && one == two
 }
 
+// sameShown reports whether two hooks do the same but for their secrets. nil is none.
+func sameShown(a, b *webhook.Hook) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.URL == b.URL && slices.Equal(a.Events, b.Events)
+}
+
 // planWebhooks takes back what a change did to each hook, and leaves what others did to other hooks
-// since.
+// since. Secrets are not recorded: a hook keeps the one that it has, and a change of a secret, or a
+// hook that was deleted with it, can't be taken back.
 func planWebhooks(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[webhook.Document](ch)
 	if err != nil {
 		return nil, err
 	}
+	names := hookNames(&before, &after)
+	for _, name := range names {
+		was, made := before.Find(name), after.Find(name)
+		switch {
+		case was != nil && made == nil:
+			return nil, notRevertible(fmt.Sprintf("The webhook %s was deleted with its secret, which is not recorded: put it again.", name))
+		case was != nil && was.Secret != made.Secret:
+			return nil, notRevertible(fmt.Sprintf("The secret of the webhook %s was changed, and the one before is not recorded: put one.", name))
+		}
+	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 		return c.changeWebhooks(ctx, by, func(d *webhook.Document) error {
 			same := true
-			for _, name := range hookNames(&before, &after) {
+			for _, name := range names {
 				is, was, made := d.Find(name), before.Find(name), after.Find(name)
 				switch {
-				case c.sameHook(was, made) || c.sameHook(is, was):
+				case sameShown(was, made) || sameShown(is, was):
 					continue
-				case !c.sameHook(is, made):
+				case !sameShown(is, made):
 					return overtaken()
 				}
 				same = false
@@ -263,10 +285,9 @@ func planWebhooks(ch *seckill.Change) (undo, error) {
 					d.Remove(name)
 					continue
 				}
-				if _, err := c.server.deps.Secrets.Open(was.Secret, webhook.Owner(name)); err != nil {
-					return notRevertible("The secret that the webhook had is sealed by a key that this node doesn't have any more.")
-				}
-				d.Put(*was)
+				restored := *was
+				restored.Secret = is.Secret
+				d.Put(restored)
 			}
 			if same {
 				return errSame

@@ -79,14 +79,7 @@ func (s *shop) stored() webhook.Document {
 
 func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	old, fresh := vault.NewKey(), vault.NewKey()
-	vaultOf := func(keys ...string) *vault.Vault {
-		v, err := vault.Parse(strings.Join(keys, "\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(old) })
+	s := open(t, func(_ *Config, d *Deps) { d.Secrets = vaultOf(t, old) })
 	const pager, one, two = "/admin/v1/webhooks/pager", "whsec-one-0123456789", "whsec-two-0123456789"
 	put := func(url, secret string) int64 {
 		s.must(200, "PUT", pager, fmt.Sprintf(`{"url":%q,"events":["alarm"],"secret":%q,"reason":"test"}`, url, secret))
@@ -99,16 +92,20 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 		if h == nil || h.URL != url || !vault.IsSealed(h.Secret) {
 			t.Fatalf("stored is %+v, want %s sealed", h, url)
 		}
-		if got, err := vaultOf(keys).Open(h.Secret, webhook.Owner("pager")); err != nil || got != secret {
+		if got, err := vaultOf(t, keys).Open(h.Secret, webhook.Owner("pager")); err != nil || got != secret {
 			t.Fatalf("the secret is %q, %v, want %q", got, err, secret)
 		}
 	}
 	made := put("https://a.example/token", one)
-	moved := put("https://b.example/token", two)
-	if again := put("https://b.example/token", two); again != moved {
+	moved := put("https://b.example/token", one)
+	if again := put("https://b.example/token", one); again != moved {
 		t.Error("the same again is a change")
 	}
-	is(old, "https://b.example/token", two)
+	is(old, "https://b.example/token", one)
+	recorded, err := s.store.FindChange(t.Context(), moved)
+	if err != nil || vault.IsSealed(recorded.Before) || strings.Contains(recorded.Before+recorded.After, "sealed") {
+		t.Errorf("%v, recorded are %s and %s", err, recorded.Before, recorded.After)
+	}
 
 	shown := s.must(200, "GET", fmt.Sprint("/admin/v1/changes/", moved), "")
 	if strings.Contains(shown.body, "sealed") || !strings.Contains(shown.body, "b.example/token") {
@@ -123,28 +120,41 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	is(old, "https://a.example/token", one)
 	s.revert(moved).reverted(false)
 
-	s.server.deps.Secrets = vaultOf(fresh, old)
+	s.server.deps.Secrets = vaultOf(t, fresh, old)
 	has("rewrapped", "1")(s.must(200, "POST", "/admin/v1/secrets/rewrap", `{"reason":"the yearly change"}`))
 	is(fresh, "https://a.example/token", one)
-	s.revert(moved).reverted(false) // the same secret under another key is the same
+	s.revert(moved).reverted(false)
+	s.revert(s.lastChange()).refused(problem.NotRevertible) // the secret is another one, for all that is recorded
 
-	s.must(204, "DELETE", pager, "", "X-Reason", "moved away")
-	deleted := s.lastChange()
-	s.revert(deleted).reverted(true)
-	is(fresh, "https://a.example/token", one)
-
-	put("https://c.example/", two)
+	rolled := put("https://a.example/token", two)
+	s.revert(rolled).refused(problem.NotRevertible)
+	is(fresh, "https://a.example/token", two)
+	away := put("https://c.example/", two)
 	s.revert(moved).refused(problem.NotRevertible) // overtaken
-	s.revert(s.lastChange()).reverted(true)
+	s.revert(away).reverted(true)
+	is(fresh, "https://a.example/token", two) // which it had when that was reverted
+	s.must(204, "DELETE", pager, "", "X-Reason", "moved away")
+	s.revert(s.lastChange()).refused(problem.NotRevertible)
+
+	put("https://a.example/token", one)
 	s.revert(made).reverted(true)
 	if d := s.stored(); d.Find("pager") != nil {
 		t.Error("the revert of its making left it")
 	}
+}
 
-	s.server.deps.Secrets = vaultOf(old)
-	put("https://a.example/", one)
-	s.server.deps.Secrets = vaultOf(fresh, old)
-	put("https://a.example/", two)
-	s.server.deps.Secrets = vaultOf(fresh)
-	s.revert(s.lastChange()).refused(problem.NotRevertible) // the secret that it had is sealed by a key that is gone
+// Without a key for secrets they lie in the document as they are, and not in the record of changes.
+func TestWebhooks_RecordNoSecret(t *testing.T) {
+	s := open(t, nil)
+	const pager, one, two = "/admin/v1/webhooks/pager", "whsec-one-0123456789", "whsec-two-0123456789"
+	for _, secret := range []string{one, two} {
+		s.must(200, "PUT", pager, fmt.Sprintf(`{"url":"https://a.example/","events":["alarm"],"secret":%q}`, secret))
+		recorded, err := s.store.FindChange(t.Context(), s.lastChange())
+		if err != nil || strings.Contains(recorded.Before+recorded.After, "whsec") {
+			t.Errorf("%v, recorded are %s and %s", err, recorded.Before, recorded.After)
+		}
+	}
+	if d := s.stored(); d.Find("pager").Secret != two {
+		t.Errorf("stored is %+v", d)
+	}
 }

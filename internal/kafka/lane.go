@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/penstock/penstock/internal/list"
 )
 
 // health is what is known of a partition. Puts go to the healthiest ones.
@@ -33,15 +35,14 @@ type lane struct {
 	partition int32
 	own       carrier
 
-	mu          sync.Mutex
-	first, last *page         // guarded by mu: records in flight, oldest first
-	inFlight    int           // guarded by mu
-	leader      int32         // guarded by mu: -1 where there is none
-	err         error         // guarded by mu: why a record failed, while none is acknowledged since
-	missing     error         // guarded by mu: why there is no leader
-	shown       health        // guarded by mu: as it was told last
-	since       time.Time     // guarded by mu: since when
-	probed      time.Duration // guarded by mu: when the last probe was sent, on the queue's clock
+	mu      sync.Mutex
+	flying  list.List[page, *page] // guarded by mu: records in flight, oldest first
+	leader  int32                  // guarded by mu: -1 where there is none
+	err     error                  // guarded by mu: why a record failed, while none is acknowledged since
+	missing error                  // guarded by mu: why there is no leader
+	shown   health                 // guarded by mu: as it was told last
+	since   time.Time              // guarded by mu: since when
+	probed  time.Duration          // guarded by mu: when the last probe was sent, on the queue's clock
 
 	isDown        atomic.Bool  // err or missing is set
 	isLate        atomic.Bool  // the last acknowledgement took too long
@@ -51,15 +52,18 @@ type lane struct {
 
 // page is a record on its way.
 type page struct {
-	record     kgo.Record
-	lane       *lane
-	sender     *sender
-	shared     bool          // sender is the shared carrier's
-	at         time.Duration // when it was put, on the queue's clock
-	slots      int           // 0 for a marker
-	done       func(error)
-	prev, next *page
+	record kgo.Record
+	lane   *lane
+	sender *sender
+	shared bool          // sender is the shared carrier's
+	at     time.Duration // when it was put, on the queue's clock
+	slots  int           // 0 for a marker
+	done   func(error)
+	links  list.Links[page]
 }
+
+// Links has the page's place in its lane (see list.Element).
+func (p *page) Links() *list.Links[page] { return &p.links }
 
 func newLane(q *Queue, partition int32) *lane {
 	l := &lane{q: q, partition: partition, own: carrier{q: q}, leader: -1, since: time.Now()}
@@ -119,43 +123,23 @@ func (l *lane) send(p *page) {
 func (l *lane) add(p *page) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.last
+	before := l.flying.Last()
 	for before != nil && before.at > p.at { // p was sent before, by the shared client
-		before = before.prev
+		before = l.flying.Prev(before)
 	}
-	p.prev = before
+	l.flying.Insert(p, before)
 	if before == nil {
-		p.next, l.first = l.first, p
 		l.oldest.Store(int64(p.at))
-	} else {
-		p.next, before.next = before.next, p
 	}
-	if p.next == nil {
-		l.last = p
-	} else {
-		p.next.prev = p
-	}
-	l.inFlight++
 }
 
 // remove must be called with mu held.
 func (l *lane) remove(p *page) {
-	if p.prev == nil {
-		l.first = p.next
-	} else {
-		p.prev.next = p.next
-	}
-	if p.next == nil {
-		l.last = p.prev
-	} else {
-		p.next.prev = p.prev
-	}
-	p.prev, p.next = nil, nil
-	l.inFlight--
-	if l.first == nil {
+	l.flying.Remove(p)
+	if first := l.flying.First(); first == nil {
 		l.oldest.Store(0)
 	} else {
-		l.oldest.Store(int64(l.first.at))
+		l.oldest.Store(int64(first.at))
 	}
 }
 
@@ -227,7 +211,7 @@ func (l *lane) closedError() error {
 // client that wait for too long: the client can't take back what it has sent, so it goes.
 func (l *lane) expire(now, timeout time.Duration) {
 	l.mu.Lock()
-	first := l.first
+	first := l.flying.First()
 	if first == nil {
 		l.mu.Unlock()
 		return
@@ -268,7 +252,7 @@ func (l *lane) wantsProbe(now time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sick := l.err != nil || l.isLate.Load()
-	if !sick || l.missing != nil || l.inFlight > 0 || now-l.probed < probeEvery {
+	if !sick || l.missing != nil || l.flying.Len() > 0 || now-l.probed < probeEvery {
 		return false
 	}
 	l.probed = now
@@ -304,7 +288,7 @@ func (l *lane) reason() error {
 		return l.missing
 	case l.err != nil:
 		return l.err
-	case l.isLate.Load(), l.first != nil && l.shown != well:
+	case l.isLate.Load(), l.flying.Len() > 0 && l.shown != well:
 		return errSlow
 	}
 	return nil

@@ -108,11 +108,11 @@ func (l *lane) state(now time.Duration) PartitionState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := PartitionState{
-		Partition: l.partition, Leader: l.leader, Health: l.health(now).String(), Since: l.since, InFlight: l.inFlight,
+		Partition: l.partition, Leader: l.leader, Health: l.health(now).String(), Since: l.since, InFlight: l.flying.Len(),
 		Err: l.reason(), Acked: l.acked.Load(), Failed: l.failed.Load(),
 	}
-	if l.first != nil {
-		s.Waiting = now - l.first.at
+	if first := l.flying.First(); first != nil {
+		s.Waiting = now - first.at
 	}
 	return s
 }

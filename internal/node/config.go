@@ -216,9 +216,9 @@ func (c *Config) validateServers() []error {
 			}
 		}
 	}
-	if c.DropAfter != 0 && c.DropAfter <= c.Sale.Retention+seckill.MaxPaymentWindow {
+	if c.DropAfter != 0 && c.DropAfter <= c.Sale.KeptFor() {
 		errs = append(errs, fmt.Errorf("drop-ended-after: must be longer than retention and the longest payment window, %v",
-			c.Sale.Retention+seckill.MaxPaymentWindow))
+			c.Sale.KeptFor()))
 	}
 	if c.Wait < 0 {
 		errs = append(errs, errors.New("wait: must not be below zero"))

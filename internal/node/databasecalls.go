@@ -79,12 +79,12 @@ func (d *database) UpdateActivity(ctx context.Context, id seckill.ActivityID, by
 }
 
 // DropEnded implements seckill.Store.
-func (d *database) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
+func (d *database) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	s, err := d.store()
 	if err != nil {
 		return nil, err
 	}
-	return s.DropEnded(ctx, before, limit)
+	return s.DropEnded(ctx, before, archived, limit)
 }
 
 // Accept implements seckill.Store.

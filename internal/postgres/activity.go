@@ -13,7 +13,7 @@ import (
 )
 
 const activityColumns = `a.sale, a.id, a.merchant, a.name, a.state, a.starts_at, a.ends_at, a.payment_window,
-	a.ended_at, a.published, a.items_changed`
+	a.ended_at, a.archived_at, a.archive_sum, a.published, a.items_changed`
 
 // activityRow is an activity as the table has it, without its items.
 type activityRow struct {
@@ -26,12 +26,15 @@ type activityRow struct {
 func scanActivity(rows pgx.Rows) (activityRow, error) {
 	var a activityRow
 	var window int64
-	var ended *time.Time
+	var ended, archived *time.Time
 	err := rows.Scan(&a.sale, (*string)(&a.ID), (*string)(&a.Merchant), &a.Name, (*string)(&a.State), &a.StartsAt,
-		&a.EndsAt, &window, &ended, &a.published, &a.itemsChanged)
+		&a.EndsAt, &window, &ended, &archived, &a.Archive.Sum, &a.published, &a.itemsChanged)
 	a.StartsAt, a.EndsAt, a.PaymentWindow = a.StartsAt.UTC(), a.EndsAt.UTC(), time.Duration(window)
 	if ended != nil {
 		a.EndedAt = ended.UTC()
+	}
+	if archived != nil {
+		a.Archive.At = archived.UTC()
 	}
 	return a, err
 }
@@ -191,10 +194,6 @@ func (e *edit) deleteDraft() error {
 // writeActivity writes the activity's row. A new one gets a week, and the partition for it.
 func (e *edit) writeActivity(ctx context.Context) error {
 	a, tx := e.Next, e.tx
-	var ended *time.Time
-	if !a.EndedAt.IsZero() {
-		ended = &a.EndedAt
-	}
 	week := weekOf(a.EndsAt, tx.now)
 	if e.Old == nil {
 		tx.exec("SELECT penstock_add_week($1)", week)
@@ -202,16 +201,17 @@ func (e *edit) writeActivity(ctx context.Context) error {
 	}
 	version, itemsChanged := tx.raiseVersion(), e.ItemsChanged()
 	_, err := tx.one(ctx, `INSERT INTO activities AS a (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at,
-			published, week, changed, items_changed)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+			published, week, changed, items_changed, archived_at, archive_sum)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $13, $14)
 		ON CONFLICT (id) DO UPDATE SET merchant = excluded.merchant, name = excluded.name, state = excluded.state,
 			starts_at = excluded.starts_at, ends_at = excluded.ends_at, payment_window = excluded.payment_window,
-			ended_at = excluded.ended_at, published = excluded.published, changed = excluded.changed,
+			ended_at = excluded.ended_at, archived_at = excluded.archived_at, archive_sum = excluded.archive_sum,
+			published = excluded.published, changed = excluded.changed,
 			items_changed = CASE WHEN $12 THEN excluded.items_changed ELSE a.items_changed END
 		RETURNING sale`,
 		[]any{
-			string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt, a.EndsAt, int64(a.PaymentWindow), ended,
-			e.Published, week, version, itemsChanged,
+			string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt, a.EndsAt, int64(a.PaymentWindow),
+			orNull(a.EndedAt), e.Published, week, version, itemsChanged, orNull(a.Archive.At), a.Archive.Sum,
 		}, &e.sale)
 	return err
 }

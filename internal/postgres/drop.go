@@ -10,11 +10,17 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// ended has the activities that closed before a time and have nothing left to do: no open and no
-// parked order, and nothing that Redis has yet to be told.
+// ended has the activities that closed before $1, or before $2 with an archive that has all there
+// is, and have nothing left to do: no open and no parked order, nothing that Redis has yet to be
+// told, and no money to go back. What is paid for after the close is due, so that looking for it
+// needs no index of its own.
 const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
 			WHERE i.sale = a.sale)::bigint AS sold
-	FROM activities AS a WHERE least(a.ends_at, a.ended_at) < $1 AND NOT EXISTS (
+	FROM activities AS a WHERE (least(a.ends_at, a.ended_at) < $1
+		OR a.archived_at IS NOT NULL AND least(a.ends_at, a.ended_at) < $2 AND NOT EXISTS (
+			SELECT FROM payments AS p WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id))
+	AND NOT EXISTS (SELECT FROM payments AS p WHERE p.state = 'due' AND p.activity = a.id)
+	AND NOT EXISTS (
 		SELECT FROM items AS i JOIN stock AS s ON s.item = i.id
 		WHERE i.sale = a.sale AND (s.open > 0
 			OR EXISTS (SELECT FROM stock_exceptions AS e WHERE e.item = s.item AND e.shard = s.shard AND e.parked > 0)
@@ -34,17 +40,17 @@ type candidate struct {
 // An activity is dropped in a transaction of its own. Its orders stay until the last activity of
 // their week is gone and the week is over, and nobody finds them any more; then their partition is
 // dropped.
-func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
+func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	var dropped []seckill.ActivityID
 	candidates, err := list(ctx, s, "look for ended activities", func(rows pgx.Rows) (c candidate, err error) {
 		err = rows.Scan(&c.sale, (*string)(&c.id), &c.sold)
 		return c, err
-	}, ended+" ORDER BY a.sale LIMIT $2", before, max(limit, 0))
+	}, ended+" ORDER BY a.sale LIMIT $3", before, archived, max(limit, 0))
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range candidates {
-		done, err := s.drop(ctx, c, before)
+		done, err := s.drop(ctx, c, before, archived)
 		if err != nil {
 			return dropped, err
 		}
@@ -60,7 +66,7 @@ func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]s
 // drop drops an activity if it is still one that may be. The names of its sold orders, which leave
 // the shards' digests, are read before: nothing is sold any more while nothing is open, so that
 // they are the same as long as the number of units is.
-func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done bool, err error) {
+func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Time) (done bool, err error) {
 	sold, items, err := s.soldNames(ctx, c)
 	if err != nil {
 		return false, err
@@ -71,7 +77,7 @@ func (s *Store) drop(ctx context.Context, c candidate, before time.Time) (done b
 		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item WHERE i.sale = $1
 			ORDER BY s.item, s.shard FOR UPDATE OF s`, c.sale)
 		tx.readClock()
-		still, err := tx.exists(ctx, "SELECT FROM ("+ended+" AND a.sale = $2) AS e WHERE e.sold = $3", before, c.sale, c.sold)
+		still, err := tx.exists(ctx, "SELECT FROM ("+ended+" AND a.sale = $3) AS e WHERE e.sold = $4", before, archived, c.sale, c.sold)
 		if err != nil || !still {
 			return err
 		}

@@ -196,9 +196,12 @@ func (s *Store) PutSettings(ctx context.Context, d settings.Document, by setting
 			return settings.ErrConflict
 		}
 		tx.exec("INSERT INTO settings (name, version, id, at, body) VALUES ($1, $2, $3, $4, $5)", d.Name, d.Version, d.ID, tx.now, string(d.Body))
-		tx.record(seckill.Author(by), seckill.ChangeRecord{
-			Kind: d.Name, Key: strconv.FormatInt(d.Version, 10), Before: string(old.Body), After: string(d.Body),
-		})
+		r := seckill.ChangeRecord{Kind: d.Name, Key: strconv.FormatInt(d.Version, 10)}
+		var err error
+		if r.Before, r.After, err = settings.Recorded(old.Body, d.Body); err != nil {
+			return err
+		}
+		tx.record(seckill.Author(by), r)
 		return nil
 	})
 }

@@ -358,7 +358,7 @@ func TestDropEnded_DropsAWeekWhenAllOfItIsOver(t *testing.T) {
 	clock = clock.Add(30 * 24 * time.Hour)
 	drop := func(want ...seckill.ActivityID) {
 		t.Helper()
-		got, err := store.DropEnded(t.Context(), clock.Add(-48*time.Hour), 10)
+		got, err := store.DropEnded(t.Context(), clock.Add(-48*time.Hour), time.Time{}, 10)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("dropped %v, %v; want %v", got, err, want)
 		}
@@ -425,7 +425,7 @@ func TestDropEnded_GivesWayToOrders(t *testing.T) {
 	conn, reader := connect(t, url), connect(t, url)
 	execute(t, reader, "BEGIN")
 	execute(t, reader, "SELECT FROM orders")
-	if got, err := store.DropEnded(t.Context(), clock, 10); !slices.Equal(got, []seckill.ActivityID{"over"}) || err != nil {
+	if got, err := store.DropEnded(t.Context(), clock, time.Time{}, 10); !slices.Equal(got, []seckill.ActivityID{"over"}) || err != nil {
 		t.Errorf("dropped %v, %v", got, err)
 	}
 	if got := partitions(t, conn); len(got) != 3 {
@@ -433,7 +433,7 @@ func TestDropEnded_GivesWayToOrders(t *testing.T) {
 	}
 	s.order(t, store, "u-1", "k")
 	execute(t, reader, "COMMIT")
-	must(t, first(store.DropEnded(t.Context(), clock, 10)))
+	must(t, first(store.DropEnded(t.Context(), clock, time.Time{}, 10)))
 	if got := partitions(t, conn); len(got) != 2 {
 		t.Errorf("partitions %v", got)
 	}
@@ -477,12 +477,12 @@ func TestLoadCatalog_ForgetsOldDrops(t *testing.T) {
 	drain(t, store)
 	_, _, version := load(seckill.CatalogVersion{})
 	clock = clock.Add(3 * 24 * time.Hour)
-	must(t, first(store.DropEnded(t.Context(), clock, 1)))
+	must(t, first(store.DropEnded(t.Context(), clock, time.Time{}, 1)))
 	if whole, dropped, _ := load(version); whole || !slices.Equal(dropped, []seckill.ActivityID{"a"}) {
 		t.Errorf("whole %v, dropped %v", whole, dropped)
 	}
 	clock = clock.Add(30 * 24 * time.Hour)
-	must(t, first(store.DropEnded(t.Context(), clock, 1)))
+	must(t, first(store.DropEnded(t.Context(), clock, time.Time{}, 1)))
 	if whole, dropped, _ := load(version); !whole || len(dropped) > 0 {
 		t.Errorf("whole %v, dropped %v", whole, dropped)
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-const activityColumns = "id, merchant, name, state, starts_at, ends_at, payment_window, ended_at, changed, items_changed"
+const activityColumns = `id, merchant, name, state, starts_at, ends_at, payment_window, ended_at, archived_at, archive_sum,
+	changed, items_changed`
 
 // activityRow is an activity without its items, and the catalog's versions of its last changes.
 type activityRow struct {
@@ -25,12 +26,15 @@ type activityRow struct {
 func scanActivity(rows *sql.Rows) (activityRow, error) {
 	var a activityRow
 	var starts, ends int64
-	var ended sql.NullInt64
-	err := rows.Scan(&a.ID, &a.Merchant, &a.Name, &a.State, &starts, &ends, &a.PaymentWindow, &ended,
-		&a.changed, &a.itemsChanged)
+	var ended, archived sql.NullInt64
+	err := rows.Scan(&a.ID, &a.Merchant, &a.Name, &a.State, &starts, &ends, &a.PaymentWindow, &ended, &archived,
+		&a.Archive.Sum, &a.changed, &a.itemsChanged)
 	a.StartsAt, a.EndsAt = fromMicros(starts), fromMicros(ends)
 	if ended.Valid {
 		a.EndedAt = fromMicros(ended.Int64)
+	}
+	if archived.Valid {
+		a.Archive.At = fromMicros(archived.Int64)
 	}
 	return a, err
 }
@@ -187,13 +191,15 @@ func (tx *transaction) deleteDraft(ctx context.Context, by seckill.Author, a *se
 func (tx *transaction) writeActivity(ctx context.Context, e *edit) error {
 	a := e.Next
 	_, err := tx.exec(ctx, `INSERT INTO activities (id, merchant, name, state, starts_at, ends_at, payment_window, ended_at,
-			published, changed, items_changed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)
+			published, changed, items_changed, archived_at, archive_sum)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?12, ?13)
 		ON CONFLICT (id) DO UPDATE SET merchant = excluded.merchant, name = excluded.name, state = excluded.state,
 			starts_at = excluded.starts_at, ends_at = excluded.ends_at, payment_window = excluded.payment_window,
-			ended_at = excluded.ended_at, published = excluded.published, changed = excluded.changed,
+			ended_at = excluded.ended_at, archived_at = excluded.archived_at, archive_sum = excluded.archive_sum,
+			published = excluded.published, changed = excluded.changed,
 			items_changed = iif(?11, excluded.items_changed, items_changed)`,
 		string(a.ID), string(a.Merchant), a.Name, string(a.State), a.StartsAt.UnixMicro(), a.EndsAt.UnixMicro(),
-		int64(a.PaymentWindow), nullMicros(a.EndedAt), e.Published, e.version, e.ItemsChanged())
+		int64(a.PaymentWindow), nullMicros(a.EndedAt), e.Published, e.version, e.ItemsChanged(), nullMicros(a.Archive.At), a.Archive.Sum)
 	if err != nil || e.Old != nil {
 		return err
 	}

@@ -12,23 +12,32 @@ import (
 // closes is when an activity stops selling, as seckill.Activity.Closes says; it is indexed.
 const closes = "min(ends_at, ifnull(ended_at, ends_at))"
 
-// done says that nothing of activity a is under way: no open or parked order, and no outbox row.
-const done = `NOT EXISTS (SELECT 1 FROM items AS i CROSS JOIN stock AS s ON s.item = i.id WHERE i.activity = a.id AND
+// done says that nothing of activity a is under way: no open or parked order, no outbox row, and no
+// money to go back.
+const done = `NOT EXISTS (SELECT 1 FROM payments AS p
+	WHERE p.state IN ('due', 'done') AND p.state = 'due' AND p.activity = a.id)
+	AND NOT EXISTS (SELECT 1 FROM items AS i CROSS JOIN stock AS s ON s.item = i.id WHERE i.activity = a.id AND
 	(s.open > 0 OR ` + parkedOf + ` > 0 OR EXISTS (SELECT 1 FROM outbox WHERE outbox.shard = s.shard AND outbox.item = s.item)))`
+
+// over says that activity a closed before a time, or before another one with an archive that has
+// all there is. What is paid for after the close is due, so that looking for it needs no index of
+// its own.
+const over = "(" + closes + " < ?1 OR archived_at IS NOT NULL AND " + closes + ` < ?2 AND NOT EXISTS (SELECT 1 FROM payments AS p
+	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id))`
 
 // dropChunk is how many orders one transaction deletes, so that other writers get their turn.
 const dropChunk = 1000
 
 // DropEnded implements seckill.CatalogStore. The activities, their items and the names of their
 // orders in the digests go at once; the orders follow in small transactions. Payments stay.
-func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]seckill.ActivityID, error) {
+func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	const what = "drop ended activities"
 	if err := s.sweepDropped(ctx); err != nil { // what an earlier call has left
 		return nil, describe(what, err)
 	}
 	var ended []endedActivity
 	err := s.readState(ctx, s.loads, what, func(sn snapshot) (err error) {
-		ended, err = readEnded(ctx, sn, before, limit)
+		ended, err = readEnded(ctx, sn, before, archived, limit)
 		return err
 	})
 	if err != nil || len(ended) == 0 {
@@ -38,7 +47,7 @@ func (s *Store) DropEnded(ctx context.Context, before time.Time, limit int) ([]s
 	err = s.write(ctx, what, func(ctx context.Context, tx *transaction) error {
 		dropped = nil
 		for i := range ended {
-			gone, err := tx.dropActivity(ctx, &ended[i])
+			gone, err := tx.dropActivity(ctx, &ended[i], before, archived)
 			if err != nil {
 				return err
 			}
@@ -65,10 +74,10 @@ type endedActivity struct {
 
 // readEnded reads activities that may be dropped. What is sold of them can't change any more, so
 // adding up its names, which takes long, needs no lock.
-func readEnded(ctx context.Context, sn snapshot, before time.Time, limit int) ([]endedActivity, error) {
-	const query = "SELECT id FROM activities AS a WHERE " + closes + " < ? AND " + done + " ORDER BY " + closes + " LIMIT ?"
+func readEnded(ctx context.Context, sn snapshot, before, archived time.Time, limit int) ([]endedActivity, error) {
+	const query = "SELECT id FROM activities AS a WHERE " + over + " AND " + done + " ORDER BY " + closes + " LIMIT ?3"
 	var out []endedActivity
-	rows, err := sn.query(ctx, query, before.UnixMicro(), max(limit, 0))
+	rows, err := sn.query(ctx, query, before.UnixMicro(), archived.UnixMicro(), max(limit, 0))
 	err = each(rows, err, func(rows *sql.Rows) error {
 		e := endedActivity{names: make(map[inventory.ShardID]inventory.Digest)}
 		err := rows.Scan(&e.id)
@@ -117,9 +126,10 @@ const (
 
 // dropActivity drops an activity, unless something of it is under way again: a record that was read
 // again may have made an order.
-func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity) (bool, error) {
+func (tx *transaction) dropActivity(ctx context.Context, e *endedActivity, before, archived time.Time) (bool, error) {
 	var sold int64
-	still, err := exists(ctx, tx, "SELECT 1 FROM activities AS a WHERE a.id = ? AND "+done, string(e.id))
+	still, err := exists(ctx, tx, "SELECT 1 FROM activities AS a WHERE a.id = ?3 AND "+over+" AND "+done,
+		before.UnixMicro(), archived.UnixMicro(), string(e.id))
 	if err != nil || !still {
 		return false, err
 	}

@@ -185,7 +185,10 @@ func (s *Store) PutSettings(ctx context.Context, d settings.Document, by setting
 		if err != nil {
 			return err
 		}
-		r := seckill.ChangeRecord{Kind: d.Name, Key: strconv.FormatInt(d.Version, 10), Before: string(old.Body), After: string(d.Body)}
+		r := seckill.ChangeRecord{Kind: d.Name, Key: strconv.FormatInt(d.Version, 10)}
+		if r.Before, r.After, err = settings.Recorded(old.Body, d.Body); err != nil {
+			return err
+		}
 		return tx.record(ctx, seckill.Author(by), r)
 	})
 }

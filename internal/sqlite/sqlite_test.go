@@ -269,7 +269,7 @@ func TestDropEnded_DeletesItsOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped, err := store.DropEnded(t.Context(), now, 10)
+	dropped, err := store.DropEnded(t.Context(), now, time.Time{}, 10)
 	if err != nil || len(dropped) != 1 {
 		t.Fatalf("dropped %v, %v", dropped, err)
 	}

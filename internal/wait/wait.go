@@ -26,6 +26,16 @@ func For(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// Woken waits for a value of c. It reports false when ctx has ended.
+func Woken(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c:
+		return true
+	}
+}
+
 // Backoff doubles its pauses from First to Longest. Each pause is between half of that and all of
 // it, by chance. It is used by one goroutine.
 type Backoff struct {

@@ -34,3 +34,16 @@ func TestBackoff_Next(t *testing.T) {
 		t.Errorf("the pause after Reset is %v", d)
 	}
 }
+
+func TestWoken(t *testing.T) {
+	c := make(chan struct{}, 1)
+	c <- struct{}{}
+	if !Woken(t.Context(), c) {
+		t.Error("not woken by a value")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if Woken(ctx, c) {
+		t.Error("woken by the end of its context")
+	}
+}

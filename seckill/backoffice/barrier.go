@@ -86,12 +86,7 @@ func (b *Barrier) Pass(ctx context.Context) error {
 
 // Run works until ctx ends.
 func (b *Barrier) Run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.asked:
-		}
+	for wait.Woken(ctx, b.asked) {
 		if err := b.Step(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("barrier not passed, sweeps and rebuilds wait", "err", err)
 		}

@@ -90,12 +90,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 
 // RunBury decides what was doomed, until ctx ends.
 func (s *Sweeper) RunBury(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.doomed:
-		}
+	for wait.Woken(ctx, s.doomed) {
 		if err := s.Bury(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("doomed holds not decided, a later sweep will", "err", err)
 		}

@@ -12,12 +12,13 @@ import (
 )
 
 // Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities
-// closed it drops their items and holds from the shards, and then deletes them from the store, with
-// their orders. Both go together, since the audit compares them.
+// closed, or when there is an archive of their orders, it drops their items and holds from the
+// shards, and then deletes them from the store, with their orders. Both go together, since the
+// audit compares them.
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
-	dropAfter time.Duration // 0 keeps everything
+	dropAfter time.Duration // 0 keeps everything that has no archive
 	stock     seckill.Stock
 	store     seckill.Store
 	catalog   func() *seckill.Catalog
@@ -32,8 +33,9 @@ const upkeepEvery = 10 * time.Minute
 // dropBatch is how many activities one transaction deletes.
 const dropBatch = 16
 
-// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, and not before
-// their keys may be forgotten; 0 is never.
+// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, those with an
+// archive as soon as their keys may be forgotten and nothing can be paid any more. 0 keeps those
+// without one.
 func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
 	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
 	return &Upkeep{
@@ -56,13 +58,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 // Step forgets what is over now. What this process can't forget, since the shard is another one's,
 // waits for its owner: activities are deleted when no shard knows their items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
-	if u.dropAfter == 0 {
-		return nil
-	}
 	now := time.Now()
 	for sale := range u.catalog().Sales() {
-		over := now.After(sale.Closes().Add(u.dropAfter))
-		if sale.State == seckill.ActivityDraft || sale.Live(now, u.cfg.Retention) || !over {
+		if sale.State == seckill.ActivityDraft || sale.Live(now, u.cfg.Retention) || !u.over(sale, now) {
 			continue
 		}
 		known, err := u.forget(ctx, sale)
@@ -76,9 +74,25 @@ func (u *Upkeep) Step(ctx context.Context) error {
 	return u.drop(ctx, now)
 }
 
+// over reports whether a sale is to be forgotten.
+func (u *Upkeep) over(sale *seckill.Sale, now time.Time) bool {
+	before, archived := u.bounds(now)
+	return sale.Closes().Before(before) || sale.Archive.Sum != "" && sale.Closes().Before(archived)
+}
+
+// bounds returns before when activities closed that are dropped now, and those of them that have an
+// archive.
+func (u *Upkeep) bounds(now time.Time) (before, archived time.Time) {
+	if u.dropAfter > 0 {
+		before = now.Add(-max(u.dropAfter, u.cfg.Retention))
+	}
+	return before, now.Add(-u.cfg.KeptFor())
+}
+
 func (u *Upkeep) drop(ctx context.Context, now time.Time) error {
+	before, archived := u.bounds(now)
 	for {
-		dropped, err := u.store.DropEnded(ctx, now.Add(-max(u.dropAfter, u.cfg.Retention)), dropBatch)
+		dropped, err := u.store.DropEnded(ctx, before, archived, dropBatch)
 		if err != nil {
 			return fmt.Errorf("drop ended activities: %w", err)
 		}

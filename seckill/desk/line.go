@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock/penstock/internal/list"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -14,15 +15,15 @@ import (
 // answers it also wakes it.
 type seat struct {
 	// Fixed while the purchase waits.
-	offer      seckill.Offer
-	claim      inventory.Claim
-	caller     seckill.CallerRef
-	request    string
-	arrived    time.Time
-	startBy    time.Duration // when it leaves the line, since the desk was made
-	answerBy   time.Duration // when its outcome is unknown
-	done       chan struct{} // capacity 1
-	next, prev *seat         // in its queue; guarded by the line's mu
+	offer    seckill.Offer
+	claim    inventory.Claim
+	caller   seckill.CallerRef
+	request  string
+	arrived  time.Time
+	startBy  time.Duration    // when it leaves the line, since the desk was made
+	answerBy time.Duration    // when its outcome is unknown
+	done     chan struct{}    // capacity 1
+	links    list.Links[seat] // in its queue; guarded by the line's mu
 
 	// The answer.
 	verdict inventory.Verdict
@@ -32,71 +33,45 @@ type seat struct {
 	timeout bool // answered by its flight's timer; guarded by the flight's mu, which may still know it
 }
 
+// Links has the seat's place in its queue (see list.Element).
+func (s *seat) Links() *list.Links[seat] { return &s.links }
+
 // wake hands the answer to the purchase. The seat belongs to the purchase from then on.
 func (s *seat) wake() { s.done <- struct{}{} }
 
 // shardQueue is the purchases of one shard that wait, the longest waiting first. The line's mu
 // guards it.
 type shardQueue struct {
+	list.List[seat, *seat]
 	shard  inventory.ShardID
-	first  *seat
-	last   *seat
-	n      int
 	listed bool // among the line's active queues
 	limit  int  // how many purchases of the shard one round takes
 }
 
-func (q *shardQueue) push(s *seat) {
-	s.prev, s.next = q.last, nil
-	if q.last == nil {
-		q.first = s
-	} else {
-		q.last.next = s
+// expire moves purchases that have waited for too long to the end of out.
+func (q *shardQueue) expire(now time.Duration, out []*seat) []*seat {
+	for s := q.First(); s != nil && now >= s.startBy; s = q.First() {
+		q.Remove(s)
+		out = append(out, s)
 	}
-	q.last = s
-	q.n++
+	return out
 }
 
-func (q *shardQueue) remove(s *seat) {
-	if s.prev == nil {
-		q.first = s.next
-	} else {
-		s.prev.next = s.next
-	}
-	if s.next == nil {
-		q.last = s.prev
-	} else {
-		s.next.prev = s.prev
-	}
-	s.prev, s.next = nil, nil
-	q.n--
-}
-
-// expire moves purchases that have waited for too long to the end of list.
-func (q *shardQueue) expire(now time.Duration, list []*seat) []*seat {
-	for q.first != nil && now >= q.first.startBy {
-		s := q.first
-		q.remove(s)
-		list = append(list, s)
-	}
-	return list
-}
-
-// take moves up to n purchases to the end of list: all of them, or the newest where more wait. A
+// take moves up to n purchases to the end of out: all of them, or the newest where more wait. A
 // round of the oldest would take those that are about to give up, and would be too late for all
 // (L7).
-func (q *shardQueue) take(n int, list []*seat) []*seat {
-	s := q.last
-	for range min(n, q.n) - 1 {
-		s = s.prev
+func (q *shardQueue) take(n int, out []*seat) []*seat {
+	s := q.Last()
+	for range min(n, q.Len()) - 1 {
+		s = q.Prev(s)
 	}
 	for s != nil {
-		next := s.next
-		q.remove(s)
-		list = append(list, s)
+		next := q.Next(s)
+		q.Remove(s)
+		out = append(out, s)
 		s = next
 	}
-	return list
+	return out
 }
 
 // line is the purchases that wait for one lane, a node of the stock. One goroutine serves it as
@@ -167,7 +142,7 @@ func (l *line) join(s *seat, shard inventory.ShardID) error {
 			return errLineFull
 		}
 	}
-	q.push(s)
+	q.Push(s)
 	l.waiting++
 	if !q.listed {
 		q.listed = true
@@ -207,15 +182,15 @@ func (l *line) makeRoom(q *shardQueue) *seat {
 		sharing++
 	}
 	for _, other := range l.active {
-		if other.n > longest.n {
+		if other.Len() > longest.Len() {
 			longest = other
 		}
 	}
-	if longest == q || q.n >= l.desk.cfg.Queue/sharing {
+	if longest == q || q.Len() >= l.desk.cfg.Queue/sharing {
 		return nil
 	}
-	s := longest.first
-	longest.remove(s)
+	s := longest.First()
+	longest.Remove(s)
 	l.waiting--
 	return s
 }
@@ -239,8 +214,8 @@ func (l *line) expire() {
 	l.mu.Lock()
 	for _, q := range l.active {
 		expired = q.expire(now, expired)
-		if q.first != nil {
-			next = min(next, q.first.startBy)
+		if s := q.First(); s != nil {
+			next = min(next, s.startBy)
 		}
 	}
 	if l.wakes = next; next < never {
@@ -274,7 +249,7 @@ func (l *line) take() bool {
 	for ; i < len(l.active) && room > 0; i++ {
 		q := l.active[i]
 		l.expired = q.expire(now, l.expired)
-		if q.n > 0 {
+		if q.Len() > 0 {
 			f := l.desk.flights.Get().(*flight)
 			f.queue, f.seats = q, q.take(min(q.limit, room), f.seats)
 			room -= len(f.seats)
@@ -282,7 +257,7 @@ func (l *line) take() bool {
 			l.taken += uint64(len(f.seats))
 			l.flying = append(l.flying, f)
 		}
-		if q.n > 0 {
+		if q.Len() > 0 {
 			again = append(again, q)
 		} else {
 			q.listed = false
@@ -358,7 +333,7 @@ func (l *line) close() {
 	l.closed = true
 	var rest []*seat
 	for _, q := range l.active {
-		rest = q.take(q.n, rest)
+		rest = q.take(q.Len(), rest)
 		q.listed = false
 	}
 	l.active = l.active[:0]

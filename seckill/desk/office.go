@@ -209,23 +209,15 @@ func (o *Office) update(ctx context.Context, id seckill.ActivityID, by seckill.A
 func (o *Office) move(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	to seckill.ActivityState, from ...seckill.ActivityState) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
-		if old == nil {
+		switch {
+		case old == nil:
 			return nil, errNoSuchActivity
+		case old.State != to && !slices.Contains(from, old.State):
+			return nil, &seckill.Refusal{Code: seckill.CodeActivityState, Detail: fmt.Sprintf("The activity is %s.", old.State)}
 		}
 		next := *old
-		if old.State == to {
-			return &next, nil
-		}
-		for _, state := range from {
-			if old.State == state {
-				next.State = to
-				if to == seckill.ActivityEnded {
-					next.EndedAt = o.desk.Now()
-				}
-				return &next, nil
-			}
-		}
-		return nil, &seckill.Refusal{Code: seckill.CodeActivityState, Detail: fmt.Sprintf("The activity is %s.", old.State)}
+		next.State = to
+		return &next, nil
 	})
 }
 
@@ -302,9 +294,50 @@ func (o *Office) Resume(ctx context.Context, id seckill.ActivityID, by seckill.A
 	return o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityPaused)
 }
 
-// End ends an activity for good. Its orders go on.
-func (o *Office) End(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
-	return o.move(ctx, id, by, seckill.ActivityEnded, seckill.ActivityPublished, seckill.ActivityPaused, seckill.ActivityDraft)
+// End ends an activity for good. Its orders go on. One that may still sell is ended only where that
+// is confirmed: there is no way back. This is decided on the activity as it is when it ends.
+func (o *Office) End(ctx context.Context, id seckill.ActivityID, confirmed bool, by seckill.Author) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		if old == nil {
+			return nil, errNoSuchActivity
+		}
+		next := *old
+		if old.State == seckill.ActivityEnded {
+			return &next, nil
+		}
+		now := o.desk.Now()
+		if !confirmed && old.State != seckill.ActivityDraft && now.Before(old.EndsAt) {
+			return nil, seckill.FieldErrors{{Field: "confirm", Detail: "must be true: this ends the sale for good"}}
+		}
+		next.State, next.EndedAt = seckill.ActivityEnded, now
+		return &next, nil
+	})
+}
+
+var errNotEnded = &seckill.Refusal{
+	Code: seckill.CodeActivityState, Detail: "The activity has not ended: only the orders of an ended one are archived and dropped.",
+}
+
+// Archive notes that there is a copy of an ended activity's orders elsewhere, or takes that back
+// where it is zero. The back office drops the activity later, unless it is paid for after the time
+// of the archive. The caller has compared the copy with the orders.
+func (o *Office) Archive(ctx context.Context, id seckill.ActivityID, copied seckill.Archive, by seckill.Author) (*seckill.Activity, error) {
+	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
+		switch {
+		case old == nil:
+			return nil, errNoSuchActivity
+		case old.State != seckill.ActivityEnded:
+			return nil, errNotEnded
+		}
+		next := *old
+		next.Archive = copied
+		return &next, nil
+	})
+}
+
+// KeptUntil returns when the orders of an activity with an archive may be dropped.
+func (o *Office) KeptUntil(a *seckill.Activity) time.Time {
+	return a.Closes().Add(o.desk.cfg.KeptFor())
 }
 
 // Replay tries the parked orders of dead letters again, and returns the outcome of each.

@@ -183,8 +183,44 @@ func TestOffice_Publish(t *testing.T) {
 	}
 }
 
+func TestOffice_EndAsksWhereItMaySell(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name  string
+		state seckill.ActivityState
+		ends  time.Time
+		asks  bool
+	}{
+		{"published", seckill.ActivityPublished, now.Add(time.Hour), true},
+		{"paused", seckill.ActivityPaused, now.Add(time.Hour), true},
+		{"a draft", seckill.ActivityDraft, now.Add(time.Hour), false},
+		{"published, and over", seckill.ActivityPublished, now.Add(-time.Second), false},
+		{"ended", seckill.ActivityEnded, now.Add(time.Hour), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, store := openOffice(t, &stubStock{}, testItems(1, 1))
+			a := *store.activity
+			a.State, a.EndsAt = c.state, c.ends
+			store.activity = &a
+			_, err := o.End(t.Context(), "a", false, seckill.Author{})
+			if fields, ok := errors.AsType[seckill.FieldErrors](err); ok != c.asks || ok && fields[0].Field != "confirm" || !ok && err != nil {
+				t.Fatalf("without confirm: %v", err)
+			}
+			if c.asks && store.activity.State != c.state {
+				t.Errorf("unconfirmed, it is %s", store.activity.State)
+			}
+			if _, err := o.End(t.Context(), "a", true, seckill.Author{}); err != nil || store.activity.State != seckill.ActivityEnded {
+				t.Errorf("confirmed: %v, %s", err, store.activity.State)
+			}
+		})
+	}
+}
+
 func TestOffice_States(t *testing.T) {
 	o, store := openOffice(t, &stubStock{}, testItems(1, 1))
+	end := func(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
+		return o.End(ctx, id, true, by)
+	}
 	for _, step := range []struct {
 		name string
 		move func(context.Context, seckill.ActivityID, seckill.Author) (*seckill.Activity, error)
@@ -195,8 +231,8 @@ func TestOffice_States(t *testing.T) {
 		{"pause", o.Pause, seckill.ActivityPaused, ""},
 		{"pause again", o.Pause, seckill.ActivityPaused, ""},
 		{"resume", o.Resume, seckill.ActivityPublished, ""},
-		{"end", o.End, seckill.ActivityEnded, ""},
-		{"end again", o.End, seckill.ActivityEnded, ""},
+		{"end", end, seckill.ActivityEnded, ""},
+		{"end again", end, seckill.ActivityEnded, ""},
 		{"resume an ended one", o.Resume, seckill.ActivityEnded, seckill.CodeActivityState},
 	} {
 		_, err := step.move(t.Context(), "a", seckill.Author{})

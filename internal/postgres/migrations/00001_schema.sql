@@ -130,6 +130,8 @@ CREATE TABLE activities (
   ends_at        timestamptz NOT NULL,
   payment_window bigint NOT NULL, -- nanoseconds
   ended_at       timestamptz,     -- NULL unless it was ended by hand
+  archived_at    timestamptz,     -- NULL unless there is an archive of its orders
+  archive_sum    text NOT NULL,
   published      boolean NOT NULL,
   week           integer NOT NULL,
   changed        bigint NOT NULL, -- the catalog's version of its last change

@@ -60,8 +60,10 @@ func contractLife(c *contract) {
 	if a := c.public(200, "", "GET", "/v1/activities/life", "", as(s.key)...); a.field("name") != "Better sale" {
 		c.t.Fatalf("the new name: %v", a)
 	}
-	for range 2 {
-		c.admin(200, "", "POST", path+"/end", "")
+	c.admin(400, "invalid-request", "POST", path+"/end", "") // it still sells
+	state("published")
+	for _, body := range []string{`{"confirm":true}`, ""} {
+		c.admin(200, "", "POST", path+"/end", body)
 		state("ended")
 	}
 	for _, verb := range []string{"publish", "pause", "resume"} {

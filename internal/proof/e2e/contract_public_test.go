@@ -98,7 +98,7 @@ func contractWindow(c *contract) {
 	})
 	c.admin(200, "", "POST", path+"/resume", "")
 	c.public(202, "", "POST", "/v1/orders", s.purchase("u2", 1), header...)
-	c.admin(200, "", "POST", path+"/end", "")
+	c.admin(200, "", "POST", path+"/end", `{"confirm":true}`)
 	c.public(409, "ended", "POST", "/v1/orders", s.purchase("u3", 1), header...)
 	if a := buy(201, ""); a.field("order") != id {
 		c.t.Fatalf("a repeat after the end: %v", a)

@@ -376,7 +376,7 @@ func TestRetention(t *testing.T) {
 	id := s.mustBuy(n, "u1", "k")
 	s.pay(n, "p", id, price)
 	s.settled(n)
-	n.admin(200, "POST", "/admin/v1/activities/618/end", "")
+	n.admin(200, "POST", "/admin/v1/activities/618/end", `{"confirm":true}`)
 	if a, _ := s.buy(n, "u1", "k", 1); a.field("order") != id || a.header.Get("Idempotent-Replayed") != "true" {
 		t.Fatalf("repeat after the end: %v", a)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -173,23 +172,11 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512}, 
 
 // call makes a request; header is name, value, name, value.
 func call(method, url, body string, header ...string) (answer, error) {
-	request, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
+	response, text, err := servers.Ask(context.Background(), client, method, url, body, header...)
 	if err != nil {
 		return answer{}, err
 	}
-	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	got, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, got}, err
+	return answer{response.StatusCode, response.Header, text}, nil
 }
 
 // admin makes a request to the admin listener that must be answered with want.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/proof/servers"
 )
 
 // node is a running penstock process.
@@ -121,25 +122,11 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512}, 
 
 // call makes a request; header is name, value, name, value.
 func call(ctx context.Context, method, url, body string, header ...string) (answer, error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	response, text, err := servers.Ask(ctx, client, method, url, body, header...)
 	if err != nil {
 		return answer{}, err
 	}
-	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	a := answer{status: response.StatusCode}
-	if a.body, err = io.ReadAll(response.Body); err != nil {
-		return answer{}, err
-	}
+	a := answer{status: response.StatusCode, body: text}
 	_ = json.Unmarshal(a.body, &a.member) // pages are no JSON
 	return a, nil
 }

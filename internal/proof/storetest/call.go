@@ -37,7 +37,7 @@ func (s *shop) everyCall(ctx context.Context, life string) map[string]error {
 	note("UpdateActivity", err)
 	_, err = s.store.FindActivity(ctx, activity)
 	note("FindActivity", err)
-	_, err = s.store.DropEnded(ctx, s.clock.read().Add(24*time.Hour), 10)
+	_, err = s.store.DropEnded(ctx, s.clock.read().Add(24*time.Hour), time.Time{}, 10)
 	note("DropEnded", err)
 	_, err = s.store.Accept(ctx, seckill.Batch{Pages: s.pages(r)})
 	note("Accept", err)

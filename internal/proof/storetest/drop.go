@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ func dropCases() []testCase {
 		{"ForgetsWhatIsOver", dropOver},
 		{"WaitsForOpenOrdersAndTheOutbox", dropWaits},
 		{"TakesUpToALimit", dropLimit},
+		{"WithAnArchive", dropArchived},
+		{"KeepsWhatWasPaidForSinceItsArchive", dropPaidSince},
 		{"ANameMayComeBack", dropAgain},
 		{"ADraftIsDeletedByItsEdit", deleteDraft},
 	}
@@ -21,7 +24,7 @@ func dropCases() []testCase {
 // dropEnded drops what closed before now.
 func (s *shop) dropEnded(limit int) []seckill.ActivityID {
 	s.t.Helper()
-	got, err := s.store.DropEnded(s.ctx, s.clock.read(), limit)
+	got, err := s.store.DropEnded(s.ctx, s.clock.read(), time.Time{}, limit)
 	s.must(err)
 	return got
 }
@@ -82,6 +85,80 @@ func dropWaits(t *testing.T, open Open) {
 	s.must(err)
 	s.drain()
 	equal(s, "dropped", s.dropEnded(10), []seckill.ActivityID{activity})
+}
+
+// end ends the shop's activity now.
+func (s *shop) end() {
+	s.t.Helper()
+	s.edit(func(a *seckill.Activity) { a.State, a.EndedAt = seckill.ActivityEnded, s.clock.read() })
+}
+
+// archive notes an archive of the shop's activity that is made now.
+func (s *shop) archive() *seckill.Activity {
+	s.t.Helper()
+	return s.edit(func(a *seckill.Activity) { a.Archive = seckill.Archive{At: s.clock.read(), Sum: "c0ffee"} })
+}
+
+func (s *shop) edit(change func(*seckill.Activity)) *seckill.Activity {
+	s.t.Helper()
+	got, err := s.store.UpdateActivity(s.ctx, activity, author, func(a *seckill.Activity) (*seckill.Activity, error) {
+		change(a)
+		return a, nil
+	})
+	s.must(err)
+	return got
+}
+
+// dropArchivedBefore drops what has an archive and closed before a time, and nothing else.
+func (s *shop) dropArchivedBefore(t time.Time) []seckill.ActivityID {
+	s.t.Helper()
+	got, err := s.store.DropEnded(s.ctx, time.Time{}, t, 10)
+	s.must(err)
+	return got
+}
+
+func dropArchived(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	s.pay(seckill.PaymentBooked, s.order(0, "u-1", "k", 1), "p-1")
+	s.end()
+	closed := s.clock.read()
+	s.drain()
+	s.clock.advance(time.Hour)
+	equal(s, "dropped without an archive", s.dropArchivedBefore(s.clock.read()), nil)
+	s.raises(func() { s.archive() })
+	equal(s, "in the catalog", s.catalog().Activities[0].Archive, seckill.Archive{At: s.clock.read(), Sum: "c0ffee"})
+	change := s.lastChange("activity", string(activity))
+	if !strings.Contains(change.After, "c0ffee") || strings.Contains(change.After, "phone-x") {
+		t.Errorf("recorded: %s", change.After)
+	}
+	s.unchanged(func() { s.edit(func(a *seckill.Activity) {}) })
+	equal(s, "dropped as soon as it closed", s.dropArchivedBefore(closed), nil)
+	equal(s, "dropped", s.dropArchivedBefore(closed.Add(time.Microsecond)), []seckill.ActivityID{activity})
+	_, err := s.store.FindActivity(s.ctx, activity)
+	s.wants(err, seckill.ErrNotFound)
+}
+
+func dropPaidSince(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	first, second := s.order(0, "u-1", "k", 1), s.order(0, "u-2", "k", 1)
+	s.cancel(first)
+	s.cancel(second)
+	s.end()
+	s.drain()
+	s.clock.advance(time.Hour)
+	s.pay(seckill.PaymentLate, first, "p-1")
+	s.refund("p-1")
+	s.clock.advance(time.Minute)
+	s.archive()
+	s.clock.advance(time.Minute)
+	s.pay(seckill.PaymentLate, second, "p-2")
+	s.clock.advance(time.Hour)
+	equal(s, "dropped while money has to go back", s.dropEnded(10), nil)
+	s.refund("p-2")
+	equal(s, "dropped though its archive is of before", s.dropArchivedBefore(s.clock.read()), nil)
+	s.archive()
+	equal(s, "dropped", s.dropArchivedBefore(s.clock.read()), []seckill.ActivityID{activity})
+	equal(s, "the payment stays", s.payment("p-2").State, seckill.PaymentStateDone)
 }
 
 func dropLimit(t *testing.T, open Open) {

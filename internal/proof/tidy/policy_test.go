@@ -47,6 +47,7 @@ type arrow struct {
 // tests.
 var arrows = map[string]arrow{
 	"internal/batch":  {why: "natural batching knows nothing of what it carries"},
+	"internal/list":   {why: "a list knows nothing of what is in it"},
 	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
 	"internal/timing": {why: "how long something took, in few numbers; what took it is unknown here"},
 	"internal/webhook": {
@@ -75,7 +76,7 @@ var arrows = map[string]arrow{
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
-		may: []string{"seckill", "internal/batch", "internal/timing", "inventory"},
+		may: []string{"seckill", "internal/batch", "internal/list", "internal/timing", "inventory"},
 		why: "what people ask for, on the seams; it knows neither adapters nor what works by itself",
 	},
 	"seckill/backoffice": {
@@ -83,7 +84,7 @@ var arrows = map[string]arrow{
 		why: "what works by itself, on the seams; it knows neither adapters nor what people ask for",
 	},
 	"internal/kafka": {
-		may: []string{"seckill", "inventory"},
+		may: []string{"seckill", "inventory", "internal/list"},
 		why: "it implements seckill.Queue, whose pages are of inventory's shards",
 	},
 	"internal/sqlite": {
@@ -215,7 +216,7 @@ var owners = map[string]owner{
 // owners, nobody.
 var standard = map[string]owner{
 	"net/http": {
-		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock"},
+		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock", "internal/proof/servers"},
 		why:    "the sale edge is fasthttp; everything else speaks no HTTP",
 	},
 	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},

@@ -113,6 +113,8 @@ CREATE TABLE activities (
   ends_at        INTEGER NOT NULL,
   payment_window INTEGER NOT NULL, -- nanoseconds
   ended_at       INTEGER,          -- NULL unless it was ended by hand
+  archived_at    INTEGER,          -- NULL unless there is an archive of its orders
+  archive_sum    TEXT NOT NULL,
   published      INTEGER NOT NULL CHECK (published IN (0, 1)),
   changed        INTEGER NOT NULL, -- the catalog's version of its last change
   items_changed  INTEGER NOT NULL  -- and of the last change of its items

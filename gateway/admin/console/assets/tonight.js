@@ -31,6 +31,7 @@ export const end = (id) =>
   state('End', 'admin', id, "It ends for good: it can't be begun again. What was ordered goes on.", {
     danger: true,
     confirm: id,
+    body: { confirm: true },
   });
 
 // restock changes how many units there are. The dialog's key makes that happen once, however often

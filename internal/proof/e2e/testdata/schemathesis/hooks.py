@@ -4,7 +4,7 @@
 - What a payment provider sends is signed.
 - An activity ends after it has started; an item is spread over as many shards as there are at most.
 - The SKUs, names and keys of a list are different, and a bucket fills within a week. A percentage is of mode
-  percent, a share of merchants; what ends, ends soon; no limits at all are confirmed.
+  percent, a share of merchants; what ends, ends soon; what can't be undone is confirmed.
 - A switch takes its own values; a breaker's and automatic have no scope, level is of activities; its start is a time.
 - A merchant that is made has a name.
 - A search's first time is before its last, and its cursor is one that an answer had; an amount has a
@@ -129,6 +129,8 @@ def keep_words(case):
             limits(body)
         case "putSwitch":
             switch(case.path_parameters["name"], body)
+        case "end" | "discardDeadLetters":
+            body["confirm"] = True
         case "extendOrders":
             body["by"] = "30m"
         case "settleRefund":
@@ -154,6 +156,8 @@ def before_call(context, case, kwargs):
     positive = meta is None or meta.generation.mode.is_positive
     if positive:
         search(case)
+        if case.operation.definition.raw.get("operationId") == "end" and not isinstance(case.body, dict):
+            case.body, case.media_type = {"confirm": True}, "application/json"
     if not isinstance(case.body, dict):
         return
     case.body = whole(json.loads(json.dumps(case.body)))
