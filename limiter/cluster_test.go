@@ -130,8 +130,8 @@ func (s *site) offer(perSecond int, span time.Duration, req Request, pick func(i
 	for i := range int(span / pause) {
 		n := pick(i)
 		s.done.Go(func() {
-			began := time.Now()
-			d := n.Allow(&req, began)
+			own, began := req, time.Now()
+			d := n.Allow(&own, began)
 			took := time.Since(began)
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -213,7 +213,7 @@ func forEachLimit(t *testing.T, test func(t *testing.T, s *site, rate float64, o
 func (s *site) bounds(nodes int) {
 	s.t.Helper()
 	p := &s.doc.Policies[0]
-	terms := newTerms(p)
+	terms := newTerms(p.Rate, p.Burst)
 	most := terms.tokensOf(terms.window) + float64(int64(nodes)*terms.cap) + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,7 +296,7 @@ func TestCluster_AloneByShares(t *testing.T) {
 // whose clock goes back or ahead neither stop a limit nor double it.
 func TestCluster_PoolForgets(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
-		terms := newTerms(&s.doc.Policies[0])
+		terms := newTerms(s.doc.Policies[0].Rate, s.doc.Policies[0].Burst)
 		burst, again := terms.tokensOf(terms.window), max(0.25*float64(s.doc.Policies[0].Burst), 2)
 		if !terms.strict && float64(s.doc.Policies[0].Burst) < burst {
 			again = burst // a burst below leaseBurst is only known to the nodes

@@ -95,7 +95,7 @@ func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bu
 }
 
 // take is like a table's.
-func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, c *cluster, by *rival, g *grant) bool {
+func (d *directory) take(r *rules, key uint64, owner, name string, req *Request, now int64, c *cluster, by *rival, g *grant) bool {
 	l := r.of(key)
 	if l == nil || l.off {
 		return false
@@ -106,28 +106,34 @@ func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int
 			b = d.add(r, key, owner, name, now)
 		}
 		if b == nil {
-			d.takeAsStranger(l, now, cost, c, g)
-			return true
+			return d.takeAsStranger(l, req, now, c, g)
 		}
-		if asked, gone := b.take(r, now, cost, c, by, g); !gone {
+		if asked, gone := b.take(r, req, now, c, by, g); !gone {
 			return asked
 		}
 	}
 }
 
-func (d *directory) takeAsStranger(l *limit, now, cost int64, c *cluster, g *grant) {
+func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster, g *grant) bool {
+	n := l.price(req)
+	if n == 0 {
+		return false
+	}
+	if l.bare {
+		c = nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strangers++
-	n := l.price(cost)
 	*g = grant{limit: l, directory: d}
 	next, wait := l.spend(d.stranger, now, n)
 	if wait > 0 {
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
-		return
+		return true
 	}
 	d.stranger = next + c.debt(nil, l, n) // strangers are nobody in the cluster
 	g.taken, g.left = n, l.tokens(next, now)
+	return true
 }
 
 // giveBack returns what a stranger took.
@@ -211,7 +217,7 @@ func (b *bucket) followLocked(r *rules) {
 
 // take is like a table's; gone says that the bucket isn't its key's any more. by is who competes
 // for it.
-func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
+func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
@@ -223,7 +229,13 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 	if l == nil || l.off {
 		return false, false
 	}
-	n := l.price(cost)
+	n := l.price(req)
+	if n == 0 {
+		return false, false
+	}
+	if l.bare {
+		c = nil
+	}
 	*g = grant{limit: l, bucket: b}
 	b.share.came(n)
 	at := timeOf(b.last)

@@ -30,8 +30,8 @@ func TestRateLimitFields(t *testing.T) {
 
 // The header of a 429 has the wait of the decision, and the cluster's quota.
 func TestFieldsOfARefusal(t *testing.T) {
-	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 0.2, Burst: 4}), 2)
-	req := Request{Merchant: "m", User: "u", Cost: 2}
+	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 0.2, Burst: 4, Cost: &Cost{Unit: 1}}), 2)
+	req := Request{Merchant: "m", User: "u", Quantity: 2}
 	l.Allow(&req, at(0))
 	d := l.Allow(&req, at(5*time.Second))
 	if got := string(AppendRateLimit(nil, &d)) + " " + string(AppendPolicy(nil, &d)); got != `"user";r=0;t=15 "user";q=4;w=20` {

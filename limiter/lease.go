@@ -66,21 +66,21 @@ type terms struct {
 	window int64 // µs
 }
 
-// newTerms returns the terms of a policy. Numbers stay below 2⁵³, so that a script can multiply
+// newTerms returns the terms of a bucket. Numbers stay below 2⁵³, so that a script can multiply
 // them exactly: above 1 per second the rate is in thousandths, below it the interval is in
 // microseconds.
-func newTerms(p *Policy) terms {
-	t := terms{num: 1e9, den: int64(math.Round(p.Rate * 1000))}
-	if p.Rate < 1 {
-		t.num, t.den = int64(math.Round(1e6/p.Rate)), 1
+func newTerms(rate float64, burst int64) terms {
+	t := terms{num: 1e9, den: int64(math.Round(rate * 1000))}
+	if rate < 1 {
+		t.num, t.den = int64(math.Round(1e6/rate)), 1
 	}
-	t.strict = p.Rate*leaseEvery.Seconds() <= 1
-	burst := float64(p.Burst)
+	t.strict = rate*leaseEvery.Seconds() <= 1
+	most := float64(burst)
 	if !t.strict {
-		t.cap = int64(min(max(p.Rate*leaseAhead.Seconds(), 1), maxLease))
-		burst = max(burst, p.Rate*leaseBurst.Seconds())
+		t.cap = int64(min(max(rate*leaseAhead.Seconds(), 1), maxLease))
+		most = max(most, rate*leaseBurst.Seconds())
 	}
-	t.window = int64(math.Ceil(burst * float64(t.num) / float64(t.den)))
+	t.window = int64(math.Ceil(most * float64(t.num) / float64(t.den)))
 	return t
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 // Request is what a decision is about. A kind whose fields are empty doesn't apply: a status read
-// has no user, a payment notice no caller. The strings are only looked at during the call.
+// has no user. The strings are only looked at during the call. A Request that was allowed has
+// places until Leave, and isn't copied or used for another one before.
 type Request struct {
 	Merchant string
 	Caller   string // of the merchant
@@ -20,15 +21,27 @@ type Request struct {
 	Activity string
 	SKU      string // of the activity
 	IP       netip.Addr
-	// Cost is how many tokens the request takes of each bucket; less than 1 counts as 1. A bucket
-	// that is smaller is taken whole.
-	Cost int
+	// Class and, of a purchase, Quantity say what the request costs: see Cost. A Quantity below 1
+	// counts as 1.
+	Class    Class
+	Quantity int
 	// Shadow makes all policies count only, whatever their mode: for an operator that has switched
 	// limits to shadow.
 	Shadow bool
 	// Assured says that Guaranteed has given a token for it.
 	Assured bool
+
+	held [kinds]holding // once it was allowed
 }
+
+// Bound is what of a policy refuses.
+type Bound uint8
+
+// The bounds.
+const (
+	ByRate Bound = iota
+	ByConcurrency
+)
 
 // Decision is the answer to a Request.
 type Decision struct {
@@ -40,9 +53,12 @@ type Decision struct {
 	// its bucket left, never the global one. nil when there is none. It belongs to the limiter and
 	// doesn't change.
 	Policy *Policy
+	// Bound is what of Policy refused.
+	Bound Bound
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
-	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it.
+	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it. By
+	// ByConcurrency they are the places.
 	Limit     int64
 	Remaining int64
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
@@ -87,6 +103,7 @@ type Limiter struct {
 	tables      [kinds]*table // made when a policy of their kind is first applied, and kept
 	directories [kinds]*directory
 
+	places  places
 	cluster *cluster // fixed; nil: this node is alone by design
 	top     top
 
@@ -99,6 +116,7 @@ type snapshot struct {
 	nodes  int
 	steps  []step // from narrow to wide, only those that have something to ask
 	limits []*limit
+	counts [classes]bool // there are limits on what is of the class
 }
 
 // step is one kind's question to a request. One of table and directory is set.
@@ -112,6 +130,8 @@ type step struct {
 // grant is what a step answered.
 type grant struct {
 	limit *limit
+	kind  kind
+	bound Bound   // that refused
 	left  float64 // tokens
 	taken int64   // 0 when it refused
 	wait  int64   // above 0 when it refused
@@ -155,17 +175,20 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 // none loses one. It doesn't block and doesn't allocate, but for a merchant or caller that is new.
 func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	s := l.snapshot.Load()
+	if int(req.Class) < len(s.counts) && !s.counts[req.Class] {
+		return Decision{Allowed: true, Index: -1}
+	}
 	moment := l.clock.at(now)
-	cost := int64(max(req.Cost, 1))
 	var grants [kinds]grant
 	asked, must := 0, false
 	var shadowed *limit
 	for i := range s.steps {
 		g := &grants[asked]
-		if !l.ask(&s.steps[i], req, moment, cost, g) {
+		if !l.ask(&s.steps[i], req, moment, g) {
 			continue
 		}
 		asked++
+		l.enter(g, s.steps[i].kind, req)
 		must = must || g.must
 		if g.wait > 0 {
 			if !shadow(g, req) {
@@ -184,8 +207,32 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	return l.allowance(grants[:asked], req, shadowed, moment)
 }
 
+// enter takes a place where the grant's limit bounds what is in flight. Where there is none the
+// limit refuses, and its bucket has its tokens again.
+func (l *Limiter) enter(g *grant, k kind, req *Request) {
+	g.kind = k
+	most := g.limit.policy.Concurrency
+	if most == 0 || g.wait > 0 || l.places.enter(k, l.hashOf(k, req), most, &req.held[k]) {
+		return
+	}
+	g.giveBack(l.cluster)
+	g.taken, g.must, g.leased = 0, false, false
+	g.wait, g.bound = int64(placeWait), ByConcurrency
+}
+
+// hashOf returns the key of a request's name of a kind.
+func (l *Limiter) hashOf(k kind, req *Request) uint64 {
+	if k == ip {
+		return l.hashAddr(req.IP)
+	}
+	return l.hashNames(req.names(kindNames[k]))
+}
+
 // shadow reports whether a refusal only counts.
 func shadow(g *grant, req *Request) bool { return req.Shadow || g.limit.shadows(req) }
+
+// told reports whether an answer may say what the limit has left.
+func (l *limit) told() bool { return l.policy.Key != Global && !l.bare }
 
 // shadows reports whether the limit only counts what is of the request's key.
 func (l *limit) shadows(req *Request) bool {
@@ -228,7 +275,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			if shadowed == nil {
 				shadowed = g.limit
 			}
-		} else if part := g.left / float64(g.limit.burst); part < least && g.limit.policy.Key != Global && !g.limit.shadows(req) {
+		} else if part := g.left / float64(g.limit.burst); part < least && g.limit.told() && !g.limit.shadows(req) {
 			least, tightest = part, i
 		}
 	}
@@ -239,6 +286,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			l.count(&grants[i], req, moment)
 		} else {
 			grants[i].limit.tally.allowed(stripe)
+			req.held[grants[i].kind].taken = grants[i].taken
 		}
 	}
 	d := Decision{Allowed: true, Index: -1}
@@ -300,6 +348,7 @@ func (g *grant) owe(c *cluster) {
 // refusal gives back what was granted beside the grant at last, which refused.
 func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
 	stripe := stripeAt(moment)
+	l.Leave(req)
 	for i := range grants {
 		g := &grants[i]
 		switch {
@@ -315,6 +364,9 @@ func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limi
 	}
 	g := &grants[last]
 	g.limit.tally.refused(stripe)
+	if g.bound == ByConcurrency {
+		g.limit.tally.crowded(stripe)
+	}
 	l.count(g, req, moment)
 	d := Decision{Global: g.limit.policy.Key == Global, RetryAfter: time.Duration(g.wait)}
 	d.describe(g)
@@ -344,7 +396,11 @@ const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 // describe says what the bucket of a grant is like.
 func (d *Decision) describe(g *grant) {
-	d.Policy, d.Index, d.Limit = g.limit.policy, g.limit.index, g.limit.burst
+	d.Policy, d.Index, d.Limit, d.Bound = g.limit.policy, g.limit.index, g.limit.burst, g.bound
+	if g.bound == ByConcurrency {
+		d.Limit, d.Reset = g.limit.policy.Concurrency, placeWait
+		return
+	}
 	d.Remaining = int64(max(g.left+tokenSlack, 0))
 	d.Reset = time.Duration(max(float64(d.Limit)-g.left, 0) * float64(g.limit.interval))
 }
@@ -367,9 +423,9 @@ func (g *grant) giveBack(c *cluster) {
 }
 
 // ask puts a step's question. It returns false when the step doesn't concern the request.
-func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool {
+func (l *Limiter) ask(s *step, req *Request, moment int64, g *grant) bool {
 	if s.kind == ip {
-		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, cost, l.cluster, g)
+		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, l.cluster, g)
 	}
 	owner, name := req.names(kindNames[s.kind])
 	if name == "" && s.kind != global {
@@ -378,12 +434,12 @@ func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool 
 	key := l.hashNames(owner, name)
 	if s.directory != nil {
 		var by rival
-		if s.kind == global {
-			by = rival{l.fair, l.fair.of(req.Merchant, cost, moment, l), req.Assured}
+		if all := s.rules.template; s.kind == global && !all.bare {
+			by = rival{l.fair, l.fair.of(req.Merchant, all.price(req), moment, l), req.Assured}
 		}
-		return s.directory.take(s.rules, key, owner, name, moment, cost, l.cluster, &by, g)
+		return s.directory.take(s.rules, key, owner, name, req, moment, l.cluster, &by, g)
 	}
-	return s.table.take(s.rules, key, req, moment, cost, l.cluster, g)
+	return s.table.take(s.rules, key, req, moment, l.cluster, g)
 }
 
 // names returns the names of the request's key of a kind, but of an address.
@@ -472,6 +528,7 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 			next.steps = append(next.steps, s)
 		}
 	}
+	next.count()
 	l.fair.apply(&doc, nodes, l.cluster != nil)
 	l.fairMerchants.Store(l.directories[merchant])
 	l.snapshot.Store(next)
@@ -503,7 +560,7 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	for i := range policies {
 		p := &policies[i]
 		limits[i] = newLimit(p, i, nodes)
-		if p.Key == Global {
+		if p.Key == Global && !limits[i].bare {
 			limits[i].fair = l.fair
 		}
 		if limits[i].tally = kept[counted{p.Name, p.Key}]; limits[i].tally == nil {
@@ -511,6 +568,17 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 		}
 	}
 	return limits
+}
+
+// count notes which classes are limited.
+func (s *snapshot) count() {
+	for _, l := range s.limits {
+		if !l.off {
+			s.counts[Purchase] = s.counts[Purchase] || l.cost.Purchase+l.cost.Unit > 0
+			s.counts[Page] = s.counts[Page] || l.cost.Page > 0
+			s.counts[Status] = s.counts[Status] || l.cost.Status > 0
+		}
+	}
 }
 
 // sortLimits makes the rules of each kind that has policies.

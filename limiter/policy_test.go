@@ -74,6 +74,25 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	f("burst must be at most", func(p *Policy) { p.Burst = math.MaxInt64 })
 	f("", func(p *Policy) { p.Rate, p.Burst = MaxRate, MaxBurst })
 
+	f("concurrency must be from 1 to 1000000; to let nobody in", func(p *Policy) { p.Concurrency = -1 })
+	f("concurrency must be from 1", func(p *Policy) { p.Concurrency = math.MaxInt64 })
+	f("", func(p *Policy) { p.Concurrency = MaxConcurrency })
+	f("", func(p *Policy) { p.Concurrency, p.Rate, p.Burst = 1, 0, 0 })
+	f("rate must be above 0", func(p *Policy) { p.Concurrency, p.Rate = 1, 0 })
+	f("burst must be at least 1", func(p *Policy) { p.Concurrency, p.Burst = 1, 0 })
+	f("cost.purchase must be from 0, which is free, to 1000000", func(p *Policy) { p.Cost = &Cost{Purchase: -1} })
+	f("cost.page must be from 0", func(p *Policy) { p.Cost = &Cost{Page: math.MaxInt64} })
+	f("cost.status must be at most the burst, 400", func(p *Policy) { p.Cost = &Cost{Status: 401} })
+	f("cost.unit must be at most the burst, 400", func(p *Policy) { p.Cost = &Cost{Unit: 401} })
+	for _, key := range []Kind{User, SKU, Activity} {
+		f("cost.status must be 0 with this key", func(p *Policy) { p.Key, p.Cost = key, &Cost{Status: 1} })
+	}
+	f("cost.page must be 0 with this key", func(p *Policy) { p.Key, p.Cost = User, &Cost{Page: 1} })
+	f("cost.page must be 0 with this key", func(p *Policy) { p.Key, p.Cost = SKU, &Cost{Page: 1} })
+	f("", func(p *Policy) { p.Key, p.Cost = Activity, &Cost{Page: 1} })
+	f("cost must charge for something", func(p *Policy) { p.Cost = &Cost{} })
+	f("", func(p *Policy) { p.Cost = &Cost{Purchase: 400, Unit: 400, Page: 400, Status: 400} })
+
 	match := func(want string, key Kind, m string) {
 		t.Helper()
 		f(want, func(p *Policy) { p.Key, p.Match = key, m })

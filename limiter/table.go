@@ -92,8 +92,8 @@ func (s *segment) put(e *slot, key uint64, tat int64) {
 }
 
 // take asks the bucket of a key for the tokens of a request and writes the answer into g. It
-// returns false, and g is not used, when no limit governs the key.
-func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *cluster, g *grant) bool {
+// returns false, and g is not used, when no limit governs the key, or the request is free.
+func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, g *grant) bool {
 	i := t.index(key)
 	s := &t.segments[i]
 	s.mu.Lock()
@@ -107,7 +107,13 @@ func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *clu
 	if l == nil || l.off {
 		return false
 	}
-	n := l.price(cost)
+	n := l.price(req)
+	if n == 0 {
+		return false
+	}
+	if l.bare {
+		c = nil
+	}
 	e, free := s.find(key, now)
 	tat := l.floor
 	switch {

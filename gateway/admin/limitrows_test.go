@@ -38,6 +38,39 @@ func limitRows() []row {
 			wrong("confirm: must be true: this takes all 2 limits away")),
 		put("none, confirmed", `*`, `{"policies":[],"confirm":true,"reason":"none"}`, 200, "", has("applied", "1")),
 		put("none again", `*`, `{"policies":[],"reason":"none"}`, 200, "", has("applied", "1")),
+		put("in flight and by class", `*`, `{"policies":[{"name":"f","key":"caller","concurrency":50,"temporary":{"rate":5,"burst":5,"expires_in":"1m"}},
+			{"name":"c","key":"merchant","rate":1,"burst":9,"cost":{"unit":2,"page":0,"status":null}},{"name":"u","key":"user","rate":null,"concurrency":1}],
+			"reason":"x"}`, 200, "", has("applied", "1")),
+		{name: "in flight and by class", pattern: limits, method: "GET", status: 200, want: func(a *answer) {
+			for _, want := range []string{`{"name":"f","key":"caller","mode":"enforce","concurrency":50,"temporary":{"rate":5,"burst":5,"mode":"enforce"`,
+				`"cost":{"purchase":1,"unit":2,"page":0,"status":0}}`, `{"name":"u","key":"user","mode":"enforce","concurrency":1}`} {
+				if !strings.Contains(a.body, want) {
+					a.t.Errorf("lacks %s: %s", want, a.body)
+				}
+			}
+		}},
+		put("wrong forms", `*`, `{"policies":[{"name":"a","key":"caller","concurrency":"5","rate":1,"burst":1},{"name":"b","key":"user","concurrency":1e3},
+			{"name":"c","key":"ip","rate":1,"burst":1,"cost":{"pages":1}},{"name":"d","key":"sku","rate":1,"burst":1,"cost":1},
+			{"name":"e","key":"merchant","concurrency":99999999999999999999}],"reason":"x"}`,
+			400, problem.InvalidRequest, wrong("policies[0].concurrency: must be a whole number", "policies[1].concurrency: must be a whole number",
+				"policies[2].cost.pages: is unknown", "policies[3].cost: must be a JSON object", "policies[4].concurrency: is out of range")),
+		put("wrong bounds", `*`, `{"policies":[{"name":"a","key":"caller","concurrency":0,"rate":1,"burst":1},{"name":"b","key":"user","concurrency":-3},
+			{"name":"c","key":"ip","rate":1,"burst":1,"cost":{"page":-1}},{"name":"d","key":"sku","rate":1,"burst":1,"cost":{"status":1}},
+			{"name":"e","key":"merchant","concurrency":1000001},{"name":"f","key":"activity","concurrency":1,"rate":1},
+			{"name":"g","key":"global","concurrency":1,"rate":1,"burst":2,"cost":{"purchase":3}}],"reason":"x"}`, 400, problem.InvalidRequest,
+			wrong("policies[5].burst: is required")),
+		put("wrong values of bounds", `*`, `{"policies":[{"name":"a","key":"caller","concurrency":0,"rate":1,"burst":1},{"name":"b","key":"user","concurrency":-3},
+			{"name":"c","key":"ip","rate":1,"burst":1,"cost":{"page":-1}},{"name":"d","key":"sku","rate":1,"burst":1,"cost":{"status":1}},
+			{"name":"e","key":"merchant","concurrency":1000001},{"name":"f","key":"global","concurrency":1,"rate":1,"burst":2,"cost":{"purchase":3}},
+			{"name":"g","key":"caller","match":"m1/x","rate":1,"burst":1,"cost":{"purchase":0}}],"reason":"x"}`, 400, problem.InvalidRequest, wrong(
+			"policies[0].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
+			"policies[1].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
+			"policies[2].cost.page: must be from 0, which is free, to 1000000",
+			"policies[3].cost.status: must be 0 with this key: who asks for an order names no sku",
+			"policies[4].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
+			"policies[5].cost.purchase: must be at most the burst, 2: a bucket never has more",
+			"policies[6].cost: must charge for something; to limit nothing, use the mode off")),
+		put("none of them", `*`, `{"policies":[],"confirm":true,"reason":"none"}`, 200, "", has("applied", "1")),
 		{name: "preview", pattern: limits + "/preview", method: "POST", body: `{"policies":[{"name":"a","key":"caller","rate":1,"burst":1},
 			{"name":"u","key":"user","rate":1,"burst":1}]}`, status: 200, want: has("asked", "0", "refused", "0", "not_previewed", "[u]", "complete", "true")},
 		{name: "preview of a mistake", pattern: limits + "/preview", method: "POST", body: `{"policies":[{"name":"a","key":"caller","rate":-1,"burst":1}]}`,

@@ -97,6 +97,57 @@ func TestOneCallerIsLimited(t *testing.T) {
 	}
 }
 
+// TestLimits_ChargeByWhatIsAskedFor: units, pages and looks at orders take what the policy says; a
+// repeat, a cancellation and the other merchant's page nothing.
+func TestLimits_ChargeByWhatIsAskedFor(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	other := openShopOf(n, "other", terms{quantity: 10, perUser: 0, window: "10m"})
+	replaceLimits(n, `{"name":"callers","key":"caller","match":"acme/web","rate":0.001,"burst":20,"cost":{"purchase":2,"unit":3,"page":4,"status":1}},
+		{"name":"pages","key":"activity","rate":0.001,"burst":1,"cost":{"purchase":0,"page":1}}`, 1)
+	page := func(key string) answer {
+		t.Helper()
+		a, err := call("GET", n.public+"/v1/activities/"+s.activity, "", "Authorization", "Bearer "+key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	limited := func(a answer, limit string) {
+		t.Helper()
+		if a.status != 429 || a.field("limit") != limit || a.header.Get("Retry-After") == "" {
+			t.Errorf("want 429 by %s: %v", limit, a)
+		}
+	}
+	for range 3 {
+		if a := page(other.key); a.status != 404 {
+			t.Fatalf("another's page: %v", a)
+		}
+	}
+	a, err := s.buy(n, "u1", "k", 3) // 11
+	if err != nil || a.status > 202 {
+		t.Fatalf("%v, %v", a, err)
+	}
+	for range 3 {
+		eventually(t, "a repeat is told its order", func() bool {
+			a, err := s.buy(n, "u1", "k", 3)
+			return err == nil && a.status <= 202 && a.header.Get("Idempotent-Replayed") == "true"
+		})
+	}
+	if a := page(s.key); a.status != 200 { // 15
+		t.Fatalf("a page: %v", a)
+	}
+	limited(page(s.key), "pages") // and takes nothing
+	if a, err := s.buy(n, "u2", "k", 2); err != nil || a.status != 429 {
+		t.Fatalf("two units for 8 of 5 tokens: %v, %v", a, err)
+	}
+	order := s.mustBuy(n, "u2", "k") // 20
+	limited(s.order(n, order), "callers")
+	if a := s.cancel(n, order); a.status != 200 {
+		t.Errorf("cancel: %v", a)
+	}
+}
+
 // TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered
 // where there is none left.
 func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
