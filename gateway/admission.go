@@ -321,6 +321,7 @@ type policyRefusals struct {
 type limitRefusal struct {
 	wait  int
 	bound limiter.Bound
+	limit int64 // that it names
 	Denial
 	refusal seckill.Refusal // by which the sale is told
 }
@@ -346,7 +347,7 @@ func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 	}
 	place := &r.policies[d.Index].kept[wait%keptWaits]
 	kept := place.Load()
-	if kept == nil || kept.wait != wait || kept.bound != d.Bound {
+	if kept == nil || kept.wait != wait || kept.bound != d.Bound || kept.limit != d.Limit {
 		kept = newLimitRefusal(d, wait)
 		place.Store(kept)
 	}
@@ -356,10 +357,13 @@ func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
 	after := time.Duration(max(wait, 1)) * time.Second
 	detail := ""
-	if d.Bound == limiter.ByConcurrency {
+	switch d.Bound {
+	case limiter.ByConcurrency:
 		detail = "Too many requests are in flight at once."
+	case limiter.ByQuota:
+		detail = "The quota of this day is used up."
 	}
-	return &limitRefusal{wait, d.Bound, Denial{
+	return &limitRefusal{wait, d.Bound, d.Limit, Denial{
 		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: after, Limit: d.Policy.Name, Detail: detail},
 		RateLimit: string(limiter.AppendRateLimit(nil, d)), RateLimitPolicy: string(limiter.AppendPolicy(nil, d)),
 	}, seckill.Refusal{Code: problem.RateLimited, RetryAfter: after}}

@@ -1,6 +1,9 @@
 package limiter
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // limit is a policy made ready for one node, and the arithmetic of its buckets.
 //
@@ -24,6 +27,9 @@ type limit struct {
 	// bare says that the policy has no bucket, only other bounds. Its bucket has always enough.
 	bare  bool
 	cost  Cost
+	zone  *time.Location            // of a Quota
+	salt  uint64                    // of the kind: keys of two kinds may have one name
+	skus  func(merchant string) int // for a QuotaPerSKU
 	tally *tally
 	terms terms     // with a pool
 	fair  *fairness // of the global limit; nil of the others
@@ -43,6 +49,12 @@ func newLimit(p *Policy, index, nodes int) *limit {
 	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, bare: !p.bucketed(), cost: DefaultCost()}
 	if p.Cost != nil {
 		l.cost = *p.Cost
+	}
+	l.salt = uint64(indexOf(p.Key)+1) * 0x9E3779B97F4A7C15
+	if l.zone = time.UTC; p.Zone != "" {
+		if zone, err := zoneOf(p.Zone); err == nil { // it was validated
+			l.zone = zone
+		}
 	}
 	perSecond, burst := p.Rate, p.Burst
 	if l.bare {

@@ -28,6 +28,8 @@ type modelBucket struct {
 	num    int64
 	den    int64
 	count  int64
+	day    int64
+	used   int64
 }
 
 func newModelPool() *modelPool {
@@ -81,6 +83,15 @@ func (p *modelPool) answer(a *Ask) {
 	b.tat = max(now, b.tat-a.Back*b.num/b.den)
 	room := now + b.window - b.tat
 	a.Granted = max(min(a.Want, (room-a.Keep)*b.den/b.num), min(a.Vital, room*b.den/b.num), 0)
+	if day := (now + a.Offset) / 86_400_000_000; day > b.day {
+		b.day, b.used = day, 0
+	}
+	b.used = max(0, b.used-a.Back)
+	if a.Quota > 0 {
+		a.Granted = min(a.Granted, max(0, a.Quota-b.used))
+	}
+	b.used += a.Granted
+	a.Left = max(0, a.Quota-b.used)
 	b.tat += (a.Granted*b.num + b.den - 1) / b.den
 	b.count += a.Granted - a.Back
 	a.Room, a.Count = now+b.window-b.tat, b.count

@@ -119,12 +119,16 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 	if n == 0 {
 		return false
 	}
-	if l.bare {
-		c = nil
-	}
+	c = l.joins(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strangers++
+	if l.policy.Quota > 0 { // all of them together
+		if wait := c.apart(l, 0, l.policy.Quota, now, n); wait > 0 {
+			*g = grant{limit: l, directory: d, wait: wait, bound: ByQuota, quota: l.policy.Quota}
+			return true
+		}
+	}
 	*g = grant{limit: l, directory: d}
 	next, wait := l.spend(d.stranger, now, n)
 	if wait > 0 {
@@ -233,10 +237,11 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 	if n == 0 {
 		return false, false
 	}
-	if l.bare {
-		c = nil
-	}
+	c = l.joins(c)
 	*g = grant{limit: l, bucket: b}
+	if b.exhausted(c, n, g) {
+		return true, false
+	}
 	b.share.came(n)
 	at := timeOf(b.last)
 	if !b.tokens.AllowN(at, int(n)) {
@@ -272,6 +277,11 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 		g.name, g.must, g.taken = b.share.name, true, n
 		g.floor = l.emptiness(g.left + float64(n))
 	case claimedBy:
+		if wait := c.apart(l, b.key, g.quota, b.last, n); wait > 0 {
+			b.tokens.AllowN(at, -int(n))
+			g.wait, g.bound, g.left = wait, ByQuota, 0
+			return true, false
+		}
 		b.enlist(c)
 		b.owe(at, n, c)
 		g.taken, g.left = n, b.tokens.TokensAt(at)
@@ -279,6 +289,26 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 		g.taken, g.leased = n, c != nil
 	}
 	return true, false
+}
+
+// exhausted finds out the key's quota, and whether it is known to have none left.
+func (b *bucket) exhausted(c *cluster, n int64, g *grant) bool {
+	if b.limit.policy.Quota == 0 {
+		return false
+	}
+	g.quota = b.limit.quotaOf(b.merchant())
+	if g.wait = c.exhausted(b.limit, b.key, g.quota, b.last, n, &b.share); g.wait > 0 {
+		g.bound = ByQuota
+	}
+	return g.wait > 0
+}
+
+// merchant is whose the bucket is.
+func (b *bucket) merchant() string {
+	if b.owner != "" {
+		return b.owner
+	}
+	return b.name
 }
 
 // enlist has the bucket's lease renewed from now on.

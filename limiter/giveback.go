@@ -7,7 +7,7 @@ import "time"
 func (l *Limiter) GiveBack(req *Request, now time.Time) {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)
-	leased := l.cluster != nil && !l.cluster.away.Load()
+	here := l.cluster == nil || l.cluster.away.Load()
 	for i := range s.steps {
 		st := &s.steps[i]
 		taken := req.held[st.kind].taken
@@ -22,9 +22,10 @@ func (l *Limiter) GiveBack(req *Request, now time.Time) {
 			key = l.hashNames(owner, name)
 		}
 		lim := st.rules.of(key)
-		if lim == nil || lim.off || lim.bare {
+		if lim == nil || lim.off {
 			continue
 		}
+		leased := !here && lim.joins(l.cluster) != nil
 		g := grant{limit: lim, taken: taken, leased: leased, table: st.table, key: key}
 		if st.directory != nil {
 			if g.bucket = st.directory.find(key, owner, name); g.bucket == nil {

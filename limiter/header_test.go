@@ -24,6 +24,8 @@ func TestRateLimitFields(t *testing.T) {
 	f(Decision{Policy: slow, Allowed: true, Remaining: 1, Reset: 3600*time.Second - 1}, `"once.an_hour~";r=1;t=3600`, `"once.an_hour~";q=2;w=7200`)
 	f(Decision{Policy: slow, Allowed: true, Remaining: 2}, `"once.an_hour~";r=2;t=0`, `"once.an_hour~";q=2;w=7200`)
 	f(Decision{Policy: &Policy{Name: "odd", Key: IP, Rate: 137, Burst: 10}}, `"odd";r=0;t=1`, `"odd";q=10;w=1`)
+	f(Decision{Policy: caller, Bound: ByQuota, Limit: 5000, RetryAfter: time.Hour}, `"caller";r=0;t=3600`, `"caller";q=5000;w=86400`)
+	f(Decision{Policy: caller, Bound: ByConcurrency, Limit: 50, RetryAfter: time.Second}, `"caller";r=0;t=1`, `"caller";q=50;qu="concurrent-requests"`)
 	f(Decision{Allowed: true}, "", "")
 	f(Decision{Policy: &Policy{Name: "all", Key: Global, Rate: 1, Burst: 1}, Global: true, RetryAfter: time.Second}, "", "")
 }

@@ -1,10 +1,12 @@
 package limiter
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +43,7 @@ type Bound uint8
 const (
 	ByRate Bound = iota
 	ByConcurrency
+	ByQuota
 )
 
 // Decision is the answer to a Request.
@@ -58,7 +61,7 @@ type Decision struct {
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
 	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it. By
-	// ByConcurrency they are the places.
+	// ByConcurrency they are the places, ByQuota the quota.
 	Limit     int64
 	Remaining int64
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
@@ -100,6 +103,7 @@ type Limiter struct {
 
 	mu          sync.Mutex // one Apply at a time, and what it keeps:
 	epoch       uint64
+	skus        func(merchant string) int
 	tables      [kinds]*table // made when a policy of their kind is first applied, and kept
 	directories [kinds]*directory
 
@@ -132,6 +136,7 @@ type grant struct {
 	limit *limit
 	kind  kind
 	bound Bound   // that refused
+	quota int64   // the key's, where it refused
 	left  float64 // tokens
 	taken int64   // 0 when it refused
 	wait  int64   // above 0 when it refused
@@ -166,7 +171,7 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	l.fair = newFairness(cfg.Merchants)
 	l.snapshot.Store(&snapshot{nodes: 1})
 	if pool != nil {
-		l.cluster = newCluster(pool)
+		l.cluster = newCluster(pool, cfg.QuotasOnly)
 	}
 	return l, nil
 }
@@ -200,7 +205,7 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 		}
 	}
 	if must {
-		if at := l.askPool(grants[:asked], req); at >= 0 {
+		if at := l.askPool(grants[:asked], req, moment); at >= 0 {
 			return l.refusal(grants[:asked], at, req, shadowed, moment)
 		}
 	}
@@ -301,7 +306,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 
 // askPool asks the pool for the tokens that no lease has, all at once. It returns which grant
 // refuses, -1 where none does. A grant in shadow that is refused only gets its wait.
-func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
+func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused int) {
 	for i := range grants {
 		if g := &grants[i]; g.must && g.wait == 0 {
 			g.claim = &claim{tokens: g.taken, vital: g.vital}
@@ -320,11 +325,13 @@ func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 		g.must = false // nobody waits any more
 		switch {
 		case !answered:
-			g.owe(l.cluster)
+			if !l.alone(g, req, moment) && refused < 0 && !shadow(g, req) {
+				refused = i
+			}
 		case g.claim.granted:
 			g.leased = true
 		default:
-			g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
+			l.unanswered(g, req, moment)
 			g.taken, g.left = 0, g.limit.terms.tokensOf(g.claim.room)
 			if refused < 0 && !shadow(g, req) {
 				refused = i
@@ -332,6 +339,27 @@ func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 		}
 	}
 	return refused
+}
+
+// unanswered says after how long the pool may grant what it didn't.
+func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
+	g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
+	if quota := g.home().quota(g.limit); quota > 0 && g.claim.left < g.claim.tokens {
+		l.cluster.spent.mark(spentKey(l.hashOf(g.kind, req)^g.limit.salt, quota, g.claim.tokens), moment)
+		g.wait, g.bound, g.quota = g.limit.reset(time.Now()), ByQuota, quota
+	}
+}
+
+// alone decides what the pool was asked for in vain, and reports whether it is let in.
+func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
+	quota := g.home().quota(g.limit)
+	if wait := l.cluster.apart(g.limit, l.hashOf(g.kind, req), quota, moment, g.taken); wait > 0 {
+		g.giveBack(l.cluster)
+		g.wait, g.bound, g.quota, g.taken, g.left = wait, ByQuota, quota, 0, 0
+		return false
+	}
+	g.owe(l.cluster)
+	return true
 }
 
 // owe counts tokens for which the pool was asked in vain.
@@ -364,8 +392,11 @@ func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limi
 	}
 	g := &grants[last]
 	g.limit.tally.refused(stripe)
-	if g.bound == ByConcurrency {
+	switch g.bound {
+	case ByConcurrency:
 		g.limit.tally.crowded(stripe)
+	case ByQuota:
+		g.limit.tally.exhausted(stripe)
 	}
 	l.count(g, req, moment)
 	d := Decision{Global: g.limit.policy.Key == Global, RetryAfter: time.Duration(g.wait)}
@@ -397,8 +428,12 @@ const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 // describe says what the bucket of a grant is like.
 func (d *Decision) describe(g *grant) {
 	d.Policy, d.Index, d.Limit, d.Bound = g.limit.policy, g.limit.index, g.limit.burst, g.bound
-	if g.bound == ByConcurrency {
+	switch g.bound {
+	case ByConcurrency:
 		d.Limit, d.Reset = g.limit.policy.Concurrency, placeWait
+		return
+	case ByQuota:
+		d.Limit, d.Reset = g.quota, time.Duration(g.wait)
 		return
 	}
 	d.Remaining = int64(max(g.left+tokenSlack, 0))
@@ -497,12 +532,15 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if nodes < 1 || nodes > MaxNodes {
 		return fmt.Errorf("limits can be split over 1 to %d nodes, not %d", MaxNodes, nodes)
 	}
+	if l.cluster == nil && slices.ContainsFunc(doc.Policies, func(p Policy) bool { return p.Quota > 0 }) {
+		return errors.New("a quota needs a pool, which counts it")
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	moment := l.clock.at(now)
 	l.epoch++
 	share := nodes
-	if l.cluster != nil {
+	if l.cluster != nil && !l.cluster.quotasOnly {
 		l.cluster.nodes.Store(int64(nodes))
 		share = 1
 	}
@@ -544,6 +582,14 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	return nil
 }
 
+// CountSKUs says how many SKUs a merchant has on sale. It comes before Apply; the count must not
+// block.
+func (l *Limiter) CountSKUs(count func(merchant string) int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skus = count
+}
+
 // makeLimits makes a limit of each policy. A policy that stays what it is keeps its counts.
 func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	type counted struct {
@@ -560,6 +606,10 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	for i := range policies {
 		p := &policies[i]
 		limits[i] = newLimit(p, i, nodes)
+		limits[i].skus = l.skus
+		if p.Quota > 0 && l.cluster.lone.Load() == nil {
+			l.cluster.lone.Store(newTable(maxLone))
+		}
 		if p.Key == Global && !limits[i].bare {
 			limits[i].fair = l.fair
 		}

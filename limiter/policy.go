@@ -3,12 +3,14 @@ package limiter
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines that have none
 	"unicode/utf8"
 )
 
@@ -67,6 +69,15 @@ type Policy struct {
 	// Concurrency is how many requests of a key may be in flight at once on each node; 0 is no
 	// bound. A policy that has one needs no bucket: Rate and Burst may both be 0 then.
 	Concurrency int64 `json:"concurrency,omitempty"`
+	// Quota is how many tokens a key may take in a calendar day, over all nodes; 0 is no bound. Its
+	// day is that of Zone, a place of the time zone database; "" is UTC. Like Concurrency it needs
+	// no bucket.
+	Quota int64  `json:"quota,omitempty"`
+	Zone  string `json:"zone,omitempty"`
+	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with what it has
+	// on sale: it is Quota + QuotaPerSKU × SKUs, at most QuotaMax.
+	QuotaPerSKU int64 `json:"quota_per_sku,omitempty"`
+	QuotaMax    int64 `json:"quota_max,omitempty"`
 	// Cost is what requests take of the bucket; nil is one token for each purchase. What costs
 	// nothing is not counted at all.
 	Cost *Cost `json:"cost,omitempty"`
@@ -173,6 +184,8 @@ const (
 	MaxConcurrency = 1_000_000
 	// MaxCost is the most tokens that anything costs.
 	MaxCost = 1_000_000
+	// MaxQuota is above what a cluster answers in a day.
+	MaxQuota = 1_000_000_000_000
 	// MaxWeight is the largest weight.
 	MaxWeight = 1000
 	// MaxNodes is how many nodes a limit can be split over.
@@ -334,7 +347,7 @@ func (p *Policy) check(m *mistakes) {
 	p.checkBounds(m)
 	p.checkShare(m)
 	if t := p.Temporary; t != nil {
-		own := Policy{Key: p.Key, Rate: t.Rate, Burst: t.Burst, Mode: t.Mode, Percent: t.Percent, Concurrency: p.Concurrency}
+		own := Policy{Key: p.Key, Rate: t.Rate, Burst: t.Burst, Mode: t.Mode, Percent: t.Percent, Concurrency: p.Concurrency, Quota: p.Quota}
 		own.checkValues(m, "temporary.")
 		switch {
 		case t.ExpiresAt.IsZero():
@@ -386,13 +399,16 @@ func (p *Policy) checkValues(m *mistakes, field string) {
 }
 
 // bucketed reports whether the policy is meant to have a bucket.
-func (p *Policy) bucketed() bool { return p.Rate != 0 || p.Burst != 0 || p.Concurrency == 0 }
+func (p *Policy) bucketed() bool {
+	return p.Rate != 0 || p.Burst != 0 || p.Concurrency == 0 && p.Quota == 0
+}
 
 // checkBounds notes what is wrong with what a policy says beside its bucket.
 func (p *Policy) checkBounds(m *mistakes) {
 	if p.Concurrency < 0 || p.Concurrency > MaxConcurrency {
 		m.add("concurrency", "must be from 1 to %d; to let nobody in, use a switch", MaxConcurrency)
 	}
+	p.checkQuota(m)
 	if p.Cost == nil {
 		return
 	}
@@ -405,6 +421,8 @@ func (p *Policy) checkBounds(m *mistakes) {
 			m.add("cost."+c.field, "must be from 0, which is free, to %d", MaxCost)
 		case c.value > p.Burst && p.Burst > 0:
 			m.add("cost."+c.field, "must be at most the burst, %d: a bucket never has more", p.Burst)
+		case c.value > p.Quota && p.Quota > 0:
+			m.add("cost."+c.field, "must be at most the quota, %d", p.Quota)
 		}
 	}
 	if p.Cost.Page > 0 && (p.Key == User || p.Key == SKU) {
@@ -416,6 +434,46 @@ func (p *Policy) checkBounds(m *mistakes) {
 	if *p.Cost == (Cost{}) {
 		m.add("cost", "must charge for something; to limit nothing, use the mode off")
 	}
+}
+
+// checkQuota notes what is wrong with the quota.
+func (p *Policy) checkQuota(m *mistakes) {
+	switch {
+	case p.Quota < 0 || p.Quota > MaxQuota:
+		m.add("quota", "must be from 1 to %d; to let nobody in, use a switch", int64(MaxQuota))
+	case p.Quota > 0 && p.Key == Global:
+		m.add("quota", "must not be given with the key global; to close the shop, use a switch")
+	case p.Quota == 0 && (p.Zone != "" || p.QuotaPerSKU != 0 || p.QuotaMax != 0):
+		m.add("quota", "is required with zone, quota_per_sku and quota_max")
+		return
+	}
+	if _, err := zoneOf(p.Zone); err != nil {
+		m.add("zone", "must be a place of the time zone database, like Asia/Shanghai")
+	}
+	switch {
+	case p.QuotaPerSKU == 0:
+	case p.QuotaPerSKU < 0 || p.QuotaPerSKU > MaxQuota:
+		m.add("quota_per_sku", "must be from 1 to %d", int64(MaxQuota))
+	case p.Key != Merchant && p.Key != Caller:
+		m.add("quota_per_sku", "is for merchants and their callers: it needs the key merchant or caller")
+	case p.QuotaMax == 0:
+		m.add("quota_max", "is required with quota_per_sku")
+	}
+	switch {
+	case p.QuotaMax == 0:
+	case p.QuotaPerSKU == 0:
+		m.add("quota_max", "needs a quota_per_sku, whose bound it is")
+	case p.QuotaMax < p.Quota || p.QuotaMax > MaxQuota:
+		m.add("quota_max", "must be from the quota, %d, to %d", p.Quota, int64(MaxQuota))
+	}
+}
+
+// zoneOf returns a time zone by its name.
+func zoneOf(name string) (*time.Location, error) {
+	if name == "Local" { // each node's own
+		return nil, errors.New("a node's own zone is no place")
+	}
+	return time.LoadLocation(name)
 }
 
 // checkShare notes what is wrong with the share of a merchant.

@@ -655,7 +655,9 @@ func policyLines(policies []any) []string {
 			line += fmt.Sprintf(" rate %s burst %v", rate, m["burst"])
 		}
 		line += fmt.Sprintf(" %v%s", mode, costText(m["cost"]))
-		for _, name := range []string{"percent", "concurrency", "guaranteed", "weight", "expires_at", "expires_in", "temporary"} {
+		for _, name := range []string{
+			"percent", "concurrency", "quota", "zone", "quota_per_sku", "quota_max", "guaranteed", "weight", "expires_at", "expires_in", "temporary",
+		} {
 			if m[name] != nil {
 				line += fmt.Sprintf(" %s %v", name, m[name])
 			}

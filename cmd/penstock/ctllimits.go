@@ -29,6 +29,10 @@ func limitEdits() []*cobra.Command {
 	flags.StringVar(&e.mode, "mode", "", "enforce, shadow, off or percent")
 	flags.IntVar(&e.percent, "percent", 0, "of how many keys in a hundred, with --mode percent")
 	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 takes the bound away")
+	flags.Int64Var(&e.quota, "quota", 0, "tokens a day, over all gateways; 0 takes the bound away")
+	flags.StringVar(&e.zone, "zone", "", "whose day the quota is of, like Asia/Shanghai; without it, UTC")
+	flags.Int64Var(&e.perSKU, "quota-per-sku", 0, "what each SKU that the merchant has on sale adds to the quota; 0 for nothing")
+	flags.Int64Var(&e.quotaMax, "quota-max", 0, "the most that the quota may become so")
 	flags.StringToInt64Var(&e.cost, "cost", nil, "tokens by what is asked for, like purchase=1,unit=0,page=1,status=0; what isn't named stays")
 	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
 	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
@@ -59,7 +63,9 @@ func limitEdits() []*cobra.Command {
 // one has.
 func limitColumns(policies []json.RawMessage) []string {
 	columns := []string{"name", "key", "match", "rate", "burst", "mode"}
-	for _, name := range []string{"percent", "concurrency", "cost", "guaranteed", "weight", "expires_at", "temporary"} {
+	for _, name := range []string{
+		"percent", "concurrency", "quota", "zone", "quota_per_sku", "quota_max", "cost", "guaranteed", "weight", "expires_at", "temporary",
+	} {
 		if slices.ContainsFunc(policies, func(p json.RawMessage) bool {
 			var members map[string]json.RawMessage
 			return json.Unmarshal(p, &members) == nil && members[name] != nil
@@ -109,7 +115,9 @@ type limitEdit struct {
 	rate, guaranteed                float64
 	burst                           int64
 	percent, weight                 int
-	concurrency                     int64
+	concurrency, quota              int64
+	perSKU, quotaMax                int64
+	zone                            string
 	cost                            map[string]int64
 	given                           func(flag string) bool
 }
@@ -120,7 +128,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
 	if at < 0 {
 		need := []string{"key", "rate"}
-		if e.concurrency > 0 {
+		if e.concurrency > 0 || e.quota > 0 {
 			need = need[:1]
 		}
 		for _, flag := range need {
@@ -140,7 +148,9 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	p := maps.Clone(policies[at])
 	policies[at] = p
 	if e.given("expires-in") && p["expires_at"] == nil {
-		for _, flag := range []string{"key", "match", "guaranteed", "weight", "concurrency", "cost"} {
+		for _, flag := range []string{
+			"key", "match", "guaranteed", "weight", "concurrency", "quota", "zone", "quota-per-sku", "quota-max", "cost",
+		} {
 			if e.given(flag) {
 				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be for a while; leave --expires-in out", flag)}
 			}
@@ -190,9 +200,10 @@ func (e *limitEdit) values(p map[string]any) {
 func (e *limitEdit) subject(p map[string]any) {
 	for flag, value := range map[string]any{
 		"key": e.key, "match": e.match, "guaranteed": e.guaranteed, "weight": e.weight, "concurrency": e.concurrency,
+		"quota": e.quota, "zone": e.zone, "quota-per-sku": e.perSKU, "quota-max": e.quotaMax,
 	} {
 		if e.given(flag) {
-			p[flag] = value
+			p[strings.ReplaceAll(flag, "-", "_")] = value
 		}
 	}
 	if p["match"] == "" {
@@ -201,8 +212,16 @@ func (e *limitEdit) subject(p map[string]any) {
 	if p["guaranteed"] == 0.0 {
 		delete(p, "guaranteed")
 	}
-	if p["concurrency"] == int64(0) {
-		delete(p, "concurrency")
+	if p["quota"] == int64(0) { // and all that is said of it
+		maps.DeleteFunc(p, func(name string, _ any) bool { return name == "zone" || strings.HasPrefix(name, "quota") })
+	}
+	for _, name := range []string{"concurrency", "quota_per_sku", "quota_max"} {
+		if p[name] == int64(0) {
+			delete(p, name)
+		}
+	}
+	if p["zone"] == "" {
+		delete(p, "zone")
 	}
 	if !e.given("cost") {
 		return

@@ -237,7 +237,10 @@ func takeLimits(o *object, now time.Time) limiter.Document {
 		p.Match, _ = policy.optionalText("match")
 		p.Concurrency = takeBound(policy, "concurrency", limiter.MaxConcurrency)
 		p.Cost = takeCost(policy)
-		bare := p.Concurrency != 0
+		p.Quota, p.QuotaMax = takeBound(policy, "quota", limiter.MaxQuota), takeBound(policy, "quota_max", limiter.MaxQuota)
+		p.QuotaPerSKU = takeBound(policy, "quota_per_sku", limiter.MaxQuota)
+		p.Zone, _ = policy.optionalText("zone")
+		bare := p.Concurrency != 0 || p.Quota != 0
 		p.Rate, p.Burst, p.Mode, p.Percent = takeValues(policy, bare)
 		if policy.raw["guaranteed"] != nil && string(policy.raw["guaranteed"]) != "null" {
 			p.Guaranteed = policy.decimal("guaranteed")

@@ -148,6 +148,66 @@ func TestLimits_ChargeByWhatIsAskedFor(t *testing.T) {
 	}
 }
 
+// TestLimits_DailyQuota: a caller has its tokens of the day and no more; the answer says when the
+// next day begins; and a merchant's quota follows what it puts on sale.
+func TestLimits_DailyQuota(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	replaceLimits(n, `{"name":"day","key":"caller","quota":5,"cost":{"purchase":0,"unit":1,"page":1}},
+		{"name":"skus","key":"merchant","quota":1,"quota_per_sku":3,"quota_max":7}`, 1)
+	want := func(limit string, a answer) {
+		t.Helper()
+		now := time.Now().UTC()
+		left := now.Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
+		retry, err := strconv.Atoi(a.header.Get("Retry-After"))
+		if a.status != 429 || a.field("limit") != limit || err != nil || time.Duration(retry)*time.Second < left-time.Minute ||
+			!strings.Contains(a.field("detail"), "quota of this day") {
+			t.Errorf("want 429 by %s for %v: %v", limit, left, a)
+		}
+	}
+	if a, err := s.buy(n, "u1", "k", 4); err != nil || a.status > 202 {
+		t.Fatalf("%v, %v", a, err)
+	}
+	a, err := s.buy(n, "u2", "k", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("day", a)
+	if got := a.header.Get("RateLimit-Policy"); got != `"day";q=5;w=86400` {
+		t.Errorf("RateLimit-Policy: %s", got)
+	}
+	s.mustBuy(n, "u2", "k")
+	replaceLimits(n, `{"name":"skus","key":"merchant","quota":1,"quota_per_sku":3,"quota_max":7}`, 1)
+	buyAll := func() (accepted int, last answer) {
+		for i := range 10 {
+			a, err := s.buy(n, fmt.Sprint("s", accepted, "-", i), "k", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last = a; a.status <= 202 {
+				accepted++
+			}
+		}
+		return accepted, last
+	}
+	got, last := buyAll()
+	want("skus", last)
+	if got > 2 { // of 1 + 3, of which 2 are used
+		t.Errorf("%d more are accepted with one SKU", got)
+	}
+	second := openShopOf(n, "acme2", terms{quantity: 10, perUser: 0, window: "10m"})
+	if a, err := second.buy(n, "u", "k", 1); err != nil || a.status > 202 {
+		t.Errorf("another merchant: %v, %v", a, err)
+	}
+	more := strings.ReplaceAll(s.draft(time.Now().Add(-time.Hour), terms{quantity: 10, perUser: 0, window: "10m"}), s.sku, "phone-z")
+	n.admin(200, "PUT", "/admin/v1/activities/more", more)
+	n.admin(200, "POST", "/admin/v1/activities/more/publish", "")
+	eventually(t, "the quota has grown", func() bool {
+		a, err := s.buy(n, fmt.Sprint("m", time.Now().UnixNano()), "k", 1)
+		return err == nil && a.status <= 202
+	})
+}
+
 // TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered
 // where there is none left.
 func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
