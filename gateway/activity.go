@@ -29,12 +29,13 @@ func (x *exchange) activity() {
 		return
 	}
 	x.visit.Caller, x.visit.Activity = caller, seckill.ActivityID(view(name))
+	catalog := x.server.sales.Catalog()
+	sale := catalog.Activity(x.visit.Activity)
+	x.visit.Foreign = sale == nil || sale.Merchant != caller.Merchant
 	if !x.enter() {
 		return
 	}
 	defer x.leave()
-	catalog := x.server.sales.Catalog()
-	sale := catalog.Activity(x.visit.Activity)
 	if sale == nil {
 		catalog = x.server.sales.Fresh(x.deadline())
 		sale = catalog.Activity(x.visit.Activity)

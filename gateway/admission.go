@@ -25,6 +25,7 @@ type Switches interface {
 type Limits interface {
 	Allow(r *limiter.Request, now time.Time) limiter.Decision
 	GiveBack(r *limiter.Request, now time.Time)
+	Leave(r *limiter.Request)
 	Guaranteed(merchant string, now time.Time) bool
 }
 
@@ -49,8 +50,8 @@ type AdmissionConfig struct {
 
 // Admission is the Gate of a gateway: it asks the switches, then for room, then the limits.
 //
-//   - Limits count purchases alone. Asking for an order is what a buyer is told to do, cancelling
-//     and paying must always be possible, and pages come from memory.
+//   - Limits count purchases, and pages and looks at orders where a policy charges for them.
+//     Cancelling and paying must always be possible.
 //   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
 //   - A purchase that a switch has closed takes room, since its order may have to be looked for.
 //   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and
@@ -143,7 +144,7 @@ func (g *Admission) SetShort(short bool) { g.short.Store(short) }
 const (
 	ticketInside  uint64 = 1 << iota // it has a place that it must give back
 	ticketLogged                     // it is logged when it leaves
-	ticketCounted                    // it has taken tokens of limits
+	ticketCounted                    // it has taken tokens and places of limits
 )
 
 // Enter implements Gate.
@@ -193,25 +194,50 @@ func (g *Admission) Enter(v *Visit) *Denial {
 	}
 }
 
-// askLimits asks the limits about a purchase that nothing else keeps out.
+// askLimits asks the limits about a visit that nothing else keeps out.
 func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
-	if v.Settled || v.Repeat || v.Route != "buy" || mode == degrade.LimitsOff {
+	class, counts := limitClass(v.Route)
+	if v.Settled || v.Repeat || !counts || mode == degrade.LimitsOff {
 		return g.settled(v)
 	}
 	if v.limited == nil {
-		v.limited = g.limit(v, &v.asked, mode)
+		v.limited = g.limit(v, class, mode)
 	}
 	if v.limited == nil {
 		v.Ticket |= ticketCounted
 		return nil
 	}
 	if g.paced(v) {
-		g.switches.Leave(&v.asked)
-		v.Ticket &^= ticketInside
+		g.outside(v)
 		return &v.limited.Denial
+	}
+	if class != limiter.Purchase {
+		g.outside(v)
+		return g.deny(v, &v.limited.Denial)
 	}
 	v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
 	return nil
+}
+
+// limitClass says as what a visit of a route counts, and whether it does.
+func limitClass(route string) (class limiter.Class, counts bool) {
+	switch route {
+	case "buy":
+		return limiter.Purchase, true
+	case "activity":
+		return limiter.Page, true
+	case "order":
+		return limiter.Status, true
+	}
+	return 0, false
+}
+
+// outside gives back the room that a visit has.
+func (g *Admission) outside(v *Visit) {
+	if v.Ticket&ticketInside != 0 {
+		g.switches.Leave(&v.asked)
+		v.Ticket &^= ticketInside
+	}
 }
 
 // settled has a purchase that memory refuses wait for its turn while the processor is short: those
@@ -246,13 +272,16 @@ func (g *Admission) turn(arrived time.Time) time.Duration {
 const freshKeys = 500 * time.Millisecond
 
 // limit asks the limits. It returns nil where nothing refuses.
-func (g *Admission) limit(v *Visit, who *degrade.Visit, mode degrade.LimitsMode) *limitRefusal {
-	request := &v.request
+func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode) *limitRefusal {
+	who, request := &v.asked, &v.request
 	*request = limiter.Request{
 		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
-		Assured: v.assured, IP: g.address(v),
+		Assured: v.assured, IP: g.address(v), Class: class, Quantity: v.Quantity,
 	}
-	if g.history != nil {
+	if v.Foreign { // nobody uses up the limit of what isn't its own
+		request.Activity = ""
+	}
+	if g.history != nil && class == limiter.Purchase {
 		g.history.Count(who.Merchant, who.Caller, v.Arrived)
 	}
 	decision := g.limits.Allow(request, v.Arrived)
@@ -290,7 +319,9 @@ type policyRefusals struct {
 
 // limitRefusal is an answer, and the seconds to wait that it names.
 type limitRefusal struct {
-	wait int
+	wait  int
+	bound limiter.Bound
+	limit int64 // that it names
 	Denial
 	refusal seckill.Refusal // by which the sale is told
 }
@@ -316,7 +347,7 @@ func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 	}
 	place := &r.policies[d.Index].kept[wait%keptWaits]
 	kept := place.Load()
-	if kept == nil || kept.wait != wait {
+	if kept == nil || kept.wait != wait || kept.bound != d.Bound || kept.limit != d.Limit {
 		kept = newLimitRefusal(d, wait)
 		place.Store(kept)
 	}
@@ -325,8 +356,15 @@ func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 
 func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
 	after := time.Duration(max(wait, 1)) * time.Second
-	return &limitRefusal{wait, Denial{
-		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: after, Limit: d.Policy.Name},
+	detail := ""
+	switch d.Bound {
+	case limiter.ByConcurrency:
+		detail = "Too many requests are in flight at once."
+	case limiter.ByQuota:
+		detail = "The quota of this day is used up."
+	}
+	return &limitRefusal{wait, d.Bound, d.Limit, Denial{
+		Problem:   problem.Problem{Code: problem.RateLimited, RetryAfter: after, Limit: d.Policy.Name, Detail: detail},
 		RateLimit: string(limiter.AppendRateLimit(nil, d)), RateLimitPolicy: string(limiter.AppendPolicy(nil, d)),
 	}, seckill.Refusal{Code: problem.RateLimited, RetryAfter: after}}
 }
@@ -341,11 +379,12 @@ func (g *Admission) deny(v *Visit, denial *Denial) *Denial {
 
 // Leave implements Gate.
 func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
-	if v.Ticket&ticketInside != 0 {
-		g.switches.Leave(&v.asked)
-	}
-	if v.Ticket&ticketCounted != 0 && v.Replayed {
-		g.limits.GiveBack(&v.request, v.Arrived)
+	g.outside(v)
+	if v.Ticket&ticketCounted != 0 {
+		g.limits.Leave(&v.request)
+		if v.Replayed {
+			g.limits.GiveBack(&v.request, v.Arrived)
+		}
 	}
 	if v.Ticket&ticketLogged != 0 {
 		g.visits.add(v, status, took)

@@ -99,6 +99,91 @@ func TestAdmission_NamesTheLimit(t *testing.T) {
 	}
 }
 
+// TestAdmission_ChargesByClass: pages and looks at orders are refused where a policy charges for
+// them, and what is denied has no room and no place.
+func TestAdmission_ChargesByClass(t *testing.T) {
+	g, room, _ := gated(t, `{"policies":[{"name":"callers","key":"caller","rate":0.001,"burst":7,"mode":"enforce","concurrency":9,
+		"cost":{"purchase":1,"unit":2,"page":1,"status":1}}]}`, noSwitches)
+	enter := func(route string, quantity int) *Denial {
+		v := visit(route, "u")
+		v.Quantity = quantity
+		denial := g.Enter(v)
+		switch {
+		case denial == nil && v.Limited != nil:
+			denial = v.Limited
+			g.Leave(v, 429, time.Millisecond)
+		case denial == nil:
+			g.Leave(v, 200, time.Millisecond)
+		}
+		return denial
+	}
+	for i, c := range []struct {
+		route    string
+		quantity int
+		denied   bool
+	}{
+		{"buy", 2, false}, {"activity", 0, false}, {"buy", 1, true}, {"order", 0, false}, {"activity", 0, true}, {"order", 0, true},
+		{"cancel", 0, false}, {"pay", 0, false},
+	} {
+		denial := enter(c.route, c.quantity)
+		if (denial != nil) != c.denied || denial != nil && (denial.Problem.Code != "rate-limited" || denial.Problem.Limit != "callers") {
+			t.Errorf("visit %d, %s: %+v", i, c.route, denial)
+		}
+	}
+	if s := g.limits.(*limiter.Limiter).Stats(time.Now()); room.Stats().InFlight != 0 || s.Places.InFlight != 0 {
+		t.Errorf("%d are inside for ever, %+v", room.Stats().InFlight, s.Places)
+	}
+}
+
+// TestAdmission_ForeignPages: a page of another's activity takes nothing of the activity's limit.
+func TestAdmission_ForeignPages(t *testing.T) {
+	g, _, _ := gated(t, `{"policies":[{"name":"pages","key":"activity","rate":0.001,"burst":1,"mode":"enforce","cost":{"page":1}}]}`, noSwitches)
+	page := func(foreign bool) *Denial {
+		v := visit("activity", "")
+		v.Activity, v.Foreign = "618", foreign
+		denial := g.Enter(v)
+		if denial == nil {
+			g.Leave(v, 200, time.Millisecond)
+		}
+		return denial
+	}
+	for range 5 {
+		if denial := page(true); denial != nil {
+			t.Fatalf("%+v", denial)
+		}
+	}
+	if page(false) != nil || page(false) == nil {
+		t.Error("the activity's own limit isn't whole")
+	}
+}
+
+// TestAdmission_BoundsWhatIsInFlight: a visit above the bound is told so, and one that has left
+// makes room for one.
+func TestAdmission_BoundsWhatIsInFlight(t *testing.T) {
+	g, _, _ := gated(t, `{"policies":[{"name":"flight","key":"caller","concurrency":2,"mode":"enforce"},
+		{"name":"rate","key":"caller","match":"m1/app","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	inside := []*Visit{visit("buy", "u1"), visit("buy", "u2")}
+	for _, v := range inside {
+		if denial := g.Enter(v); denial != nil || v.Limited != nil {
+			t.Fatalf("%+v, %+v", denial, v.Limited)
+		}
+	}
+	for range 2 { // made, and kept
+		denial := closedByLimit(t, g, visit("buy", "u3"))
+		if p := denial.Problem; p.Code != "rate-limited" || p.Limit != "flight" || p.RetryAfter != time.Second || !strings.Contains(p.Detail, "in flight") ||
+			denial.RateLimitPolicy != `"flight";q=2;qu="concurrent-requests"` || denial.RateLimit != `"flight";r=0;t=1` {
+			t.Errorf("%+v", denial)
+		}
+	}
+	inside[0].Replayed = true
+	g.Leave(inside[0], 200, time.Millisecond)
+	next := visit("buy", "u4")
+	if denial := g.Enter(next); denial != nil || next.Limited != nil {
+		t.Errorf("after one has left: %+v, %+v", denial, next.Limited)
+	}
+	closedByLimit(t, g, visit("buy", "u5"))
+}
+
 // closedByLimit is the answer to a visit that a limit closes, and that has no order.
 func closedByLimit(t *testing.T, g *Admission, v *Visit) *Denial {
 	t.Helper()

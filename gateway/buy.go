@@ -20,7 +20,7 @@ func (x *exchange) buy() {
 	if x.refuseMistakes() {
 		return
 	}
-	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User = caller, p.Activity, p.SKU, p.User
+	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User, x.visit.Quantity = caller, p.Activity, p.SKU, p.User, int(p.Quantity)
 	p.Arrived = x.arrived
 	if !x.offered(p) {
 		return

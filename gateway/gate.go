@@ -34,12 +34,14 @@ type Visit struct {
 	Activity seckill.ActivityID
 	SKU      seckill.SKU     // of a purchase
 	User     seckill.UserID  // of a purchase
+	Quantity int             // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
 	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's
 	// word, unless the peer is trusted.
 	Forwarded string
 	Arrived   time.Time
+	Foreign   bool   // a page of an activity that isn't known as the caller's merchant's
 	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
 	Repeat    bool   // a purchase whose key has an order, as memory knows
 	Replayed  bool   // it was answered with the order that its key had; set before Leave

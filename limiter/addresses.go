@@ -22,6 +22,8 @@ type Addresses struct {
 	seed  maphash.Seed
 	table *table
 	rules *rules
+
+	anything Request // stands for whatever comes
 }
 
 // NewAddresses makes one with full buckets.
@@ -43,6 +45,6 @@ func (a *Addresses) Allow(addr netip.Addr, now time.Time) bool {
 	}
 	b := group(addr).As16()
 	var g grant
-	a.table.take(a.rules, max(1, maphash.Bytes(a.seed, b[:])), nil, a.clock.at(now), 1, nil, &g)
+	a.table.take(a.rules, max(1, maphash.Bytes(a.seed, b[:])), &a.anything, a.clock.at(now), nil, &g)
 	return g.wait == 0
 }

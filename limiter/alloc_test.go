@@ -16,6 +16,44 @@ func sevenKinds() Document {
 	return enforced(policies...)
 }
 
+// TestFiveLevels_OfAMillionUsers_AllocateNothing: what BenchmarkAllow measures, let in and refused,
+// allocates nothing once a million users have been there.
+func TestFiveLevels_OfAMillionUsers_AllocateNothing(t *testing.T) {
+	doc := fiveKinds(MaxRate, MaxBurst)
+	doc.Policies[4].Rate, doc.Policies[4].Burst = 0.001, 6 // of an address, which four users share
+	for i := range doc.Policies {
+		doc.Policies[i].Concurrency = MaxConcurrency
+	}
+	l := newLimiter(t, DefaultConfig(), doc, 1)
+	crowd := newBuyer()
+	decide := func(i int) Decision {
+		req := crowd.be(i % benchUsers)
+		d := l.Allow(req, at(0))
+		l.Leave(req)
+		return d
+	}
+	allowed := 0
+	for i := range benchUsers {
+		if decide(i).Allowed {
+			allowed++
+		}
+	}
+	if allowed < benchUsers*999/1000 { // a few find no slot, and share
+		t.Errorf("%d of a million users are let in", allowed)
+	}
+	i, refused := 0, 0
+	if n := testing.AllocsPerRun(20_000, func() {
+		if i++; !decide(i).Allowed {
+			refused++
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if refused < 5_000 || refused > 15_000 {
+		t.Errorf("%d of 20,000 are refused: want both kinds", refused)
+	}
+}
+
 func TestDecisionsAllocateNothing(t *testing.T) {
 	l := newLimiter(t, testConfig(), sevenKinds(), 1)
 	req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("2001:db8::1")}

@@ -1,6 +1,9 @@
 package limiter
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // limit is a policy made ready for one node, and the arithmetic of its buckets.
 //
@@ -21,9 +24,15 @@ type limit struct {
 	index  int     // of the policy in its document
 	shadow bool
 	off    bool
-	tally  *tally
-	terms  terms     // with a pool
-	fair   *fairness // of the global limit; nil of the others
+	// bare says that the policy has no bucket, only other bounds. Its bucket has always enough.
+	bare  bool
+	cost  Cost
+	zone  *time.Location            // of a Quota
+	salt  uint64                    // of the kind: keys of two kinds may have one name
+	skus  func(merchant string) int // for a QuotaPerSKU
+	tally *tally
+	terms terms     // with a pool
+	fair  *fairness // of the global limit; nil of the others
 
 	rate     float64 // tokens per second, of this node
 	burst    int64   // of this node
@@ -37,18 +46,32 @@ type limit struct {
 // newLimit returns a node's share of a policy that was validated. The share of a burst is at least
 // one token, so a burst below the number of nodes is exceeded by their sum.
 func newLimit(p *Policy, index, nodes int) *limit {
-	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, terms: newTerms(p)}
-	l.rate = p.Rate / float64(nodes)
-	l.burst = max(1, p.Burst/int64(nodes))
+	l := &limit{policy: p, index: index, shadow: p.Mode == Shadow, off: p.Mode == Off, bare: !p.bucketed(), cost: DefaultCost()}
+	if p.Cost != nil {
+		l.cost = *p.Cost
+	}
+	l.salt = uint64(indexOf(p.Key)+1) * 0x9E3779B97F4A7C15
+	if l.zone = time.UTC; p.Zone != "" {
+		if zone, err := zoneOf(p.Zone); err == nil { // it was validated
+			l.zone = zone
+		}
+	}
+	perSecond, burst := p.Rate, p.Burst
+	if l.bare {
+		perSecond, burst = MaxRate, MaxBurst
+	}
+	l.terms = newTerms(perSecond, burst)
+	l.rate = perSecond / float64(nodes)
+	l.burst = max(1, burst/int64(nodes))
 	l.interval = int64(math.Ceil(1e9 / l.rate))
 	l.window = l.burst * l.interval
 	return l
 }
 
-// price returns how many tokens a request of some cost takes. What costs more than a bucket holds
-// takes all of it: else it would be refused for ever, on a node whose share is small, and a client
-// that waits as told would wait for nothing.
-func (l *limit) price(cost int64) int64 { return min(cost, l.burst) }
+// price returns how many tokens a request takes; what takes none is not limited. What costs more
+// than a bucket holds takes all of it: else it would be refused for ever, on a node whose share is
+// small, and a client that waits as told would wait for nothing.
+func (l *limit) price(req *Request) int64 { return min(l.cost.of(req), l.burst) }
 
 // spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how
 // long there will be n tokens.

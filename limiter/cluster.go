@@ -23,6 +23,10 @@ type cluster struct {
 	next    *round // guarded by mu; nil is an empty one
 	renewed []home // guarded by mu: whose leases are renewed
 
+	quotasOnly bool                  // fixed
+	spent      spent                 // the keys that have no quota left
+	lone       atomic.Pointer[table] // buckets of quotas while the node is alone; nil before there are some
+
 	rounds, late, failed, asks atomic.Uint64
 	aloneSince                 atomic.Int64 // Unix time in ns; 0: it isn't
 }
@@ -33,8 +37,8 @@ const maxRenewed = 1 << 15
 // maxAsks bounds the keys of one round that wait; above it requests are decided alone.
 const maxAsks = 1 << 14
 
-func newCluster(pool Pool) *cluster {
-	c := &cluster{pool: pool, kick: make(chan struct{}, 1)}
+func newCluster(pool Pool, quotasOnly bool) *cluster {
+	c := &cluster{pool: pool, quotasOnly: quotasOnly, kick: make(chan struct{}, 1)}
 	c.nodes.Store(1)
 	c.away.Store(true) // until Run has reached the pool
 	c.aloneSince.Store(time.Now().UnixNano())
@@ -64,6 +68,7 @@ type claim struct {
 	vital   bool // it may have what is kept of the bucket
 	granted bool
 	room    int64 // µs, after the answer
+	left    int64 // of the quota, after the answer
 }
 
 func newRound() *round {
@@ -80,6 +85,9 @@ func (r *round) add(name string, h home, l *limit) int {
 		a := Ask{Key: name, Num: t.num, Den: t.den, Window: t.window}
 		if l.fair != nil {
 			a.Keep = l.fair.keep(l)
+		}
+		if l.policy.Quota > 0 {
+			a.Quota, a.Offset = h.quota(l), l.offset(time.Now())
 		}
 		r.asks = append(r.asks, a)
 		r.askers = append(r.askers, asker{home: h, limit: l})
@@ -417,6 +425,14 @@ func (h home) limit() *limit {
 	return nil
 }
 
+// quota is the key's quota. It needs no lock.
+func (h home) quota(l *limit) int64 {
+	if h.bucket != nil {
+		return l.quotaOf(h.bucket.merchant())
+	}
+	return l.policy.Quota
+}
+
 // forget takes the key off the renewals.
 func (h home) forget() {
 	if s := h.share(); s != nil {
@@ -456,7 +472,7 @@ func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 			if c.vital != vital {
 				continue
 			}
-			c.room = answer.Room
+			c.room, c.left = answer.Room, answer.Left
 			if late {
 				continue
 			}

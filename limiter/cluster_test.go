@@ -28,6 +28,8 @@ type modelBucket struct {
 	num    int64
 	den    int64
 	count  int64
+	day    int64
+	used   int64
 }
 
 func newModelPool() *modelPool {
@@ -81,6 +83,15 @@ func (p *modelPool) answer(a *Ask) {
 	b.tat = max(now, b.tat-a.Back*b.num/b.den)
 	room := now + b.window - b.tat
 	a.Granted = max(min(a.Want, (room-a.Keep)*b.den/b.num), min(a.Vital, room*b.den/b.num), 0)
+	if day := (now + a.Offset) / 86_400_000_000; day > b.day {
+		b.day, b.used = day, 0
+	}
+	b.used = max(0, b.used-a.Back)
+	if a.Quota > 0 {
+		a.Granted = min(a.Granted, max(0, a.Quota-b.used))
+	}
+	b.used += a.Granted
+	a.Left = max(0, a.Quota-b.used)
 	b.tat += (a.Granted*b.num + b.den - 1) / b.den
 	b.count += a.Granted - a.Back
 	a.Room, a.Count = now+b.window-b.tat, b.count
@@ -130,8 +141,8 @@ func (s *site) offer(perSecond int, span time.Duration, req Request, pick func(i
 	for i := range int(span / pause) {
 		n := pick(i)
 		s.done.Go(func() {
-			began := time.Now()
-			d := n.Allow(&req, began)
+			own, began := req, time.Now()
+			d := n.Allow(&own, began)
 			took := time.Since(began)
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -213,7 +224,7 @@ func forEachLimit(t *testing.T, test func(t *testing.T, s *site, rate float64, o
 func (s *site) bounds(nodes int) {
 	s.t.Helper()
 	p := &s.doc.Policies[0]
-	terms := newTerms(p)
+	terms := newTerms(p.Rate, p.Burst)
 	most := terms.tokensOf(terms.window) + float64(int64(nodes)*terms.cap) + 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,7 +307,7 @@ func TestCluster_AloneByShares(t *testing.T) {
 // whose clock goes back or ahead neither stop a limit nor double it.
 func TestCluster_PoolForgets(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
-		terms := newTerms(&s.doc.Policies[0])
+		terms := newTerms(s.doc.Policies[0].Rate, s.doc.Policies[0].Burst)
 		burst, again := terms.tokensOf(terms.window), max(0.25*float64(s.doc.Policies[0].Burst), 2)
 		if !terms.strict && float64(s.doc.Policies[0].Burst) < burst {
 			again = burst // a burst below leaseBurst is only known to the nodes

@@ -20,6 +20,8 @@ type Config struct {
 	// registered by hand, so these are many.
 	Merchants int
 	Callers   int
+	// QuotasOnly says that the node is alone: the pool counts its quotas, and nothing else.
+	QuotasOnly bool
 }
 
 // maxKeys bounds each kind's room: 64 Mi keys take 2 to 4 GiB.

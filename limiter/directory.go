@@ -95,7 +95,7 @@ func (d *directory) add(r *rules, key uint64, owner, name string, now int64) *bu
 }
 
 // take is like a table's.
-func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int64, c *cluster, by *rival, g *grant) bool {
+func (d *directory) take(r *rules, key uint64, owner, name string, req *Request, now int64, c *cluster, by *rival, g *grant) bool {
 	l := r.of(key)
 	if l == nil || l.off {
 		return false
@@ -106,28 +106,38 @@ func (d *directory) take(r *rules, key uint64, owner, name string, now, cost int
 			b = d.add(r, key, owner, name, now)
 		}
 		if b == nil {
-			d.takeAsStranger(l, now, cost, c, g)
-			return true
+			return d.takeAsStranger(l, req, now, c, g)
 		}
-		if asked, gone := b.take(r, now, cost, c, by, g); !gone {
+		if asked, gone := b.take(r, req, now, c, by, g); !gone {
 			return asked
 		}
 	}
 }
 
-func (d *directory) takeAsStranger(l *limit, now, cost int64, c *cluster, g *grant) {
+func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster, g *grant) bool {
+	n := l.price(req)
+	if n == 0 {
+		return false
+	}
+	c = l.joins(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.strangers++
-	n := l.price(cost)
+	if l.policy.Quota > 0 { // all of them together
+		if wait := c.apart(l, 0, l.policy.Quota, now, n); wait > 0 {
+			*g = grant{limit: l, directory: d, wait: wait, bound: ByQuota, quota: l.policy.Quota}
+			return true
+		}
+	}
 	*g = grant{limit: l, directory: d}
 	next, wait := l.spend(d.stranger, now, n)
 	if wait > 0 {
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
-		return
+		return true
 	}
 	d.stranger = next + c.debt(nil, l, n) // strangers are nobody in the cluster
 	g.taken, g.left = n, l.tokens(next, now)
+	return true
 }
 
 // giveBack returns what a stranger took.
@@ -211,7 +221,7 @@ func (b *bucket) followLocked(r *rules) {
 
 // take is like a table's; gone says that the bucket isn't its key's any more. by is who competes
 // for it.
-func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
+func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
@@ -223,8 +233,15 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 	if l == nil || l.off {
 		return false, false
 	}
-	n := l.price(cost)
+	n := l.price(req)
+	if n == 0 {
+		return false, false
+	}
+	c = l.joins(c)
 	*g = grant{limit: l, bucket: b}
+	if b.exhausted(c, n, g) {
+		return true, false
+	}
 	b.share.came(n)
 	at := timeOf(b.last)
 	if !b.tokens.AllowN(at, int(n)) {
@@ -260,6 +277,11 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 		g.name, g.must, g.taken = b.share.name, true, n
 		g.floor = l.emptiness(g.left + float64(n))
 	case claimedBy:
+		if wait := c.apart(l, b.key, g.quota, b.last, n); wait > 0 {
+			b.tokens.AllowN(at, -int(n))
+			g.wait, g.bound, g.left = wait, ByQuota, 0
+			return true, false
+		}
 		b.enlist(c)
 		b.owe(at, n, c)
 		g.taken, g.left = n, b.tokens.TokensAt(at)
@@ -267,6 +289,26 @@ func (b *bucket) take(r *rules, now, cost int64, c *cluster, by *rival, g *grant
 		g.taken, g.leased = n, c != nil
 	}
 	return true, false
+}
+
+// exhausted finds out the key's quota, and whether it is known to have none left.
+func (b *bucket) exhausted(c *cluster, n int64, g *grant) bool {
+	if b.limit.policy.Quota == 0 {
+		return false
+	}
+	g.quota = b.limit.quotaOf(b.merchant())
+	if g.wait = c.exhausted(b.limit, b.key, g.quota, b.last, n, &b.share); g.wait > 0 {
+		g.bound = ByQuota
+	}
+	return g.wait > 0
+}
+
+// merchant is whose the bucket is.
+func (b *bucket) merchant() string {
+	if b.owner != "" {
+		return b.owner
+	}
+	return b.name
 }
 
 // enlist has the bucket's lease renewed from now on.

@@ -104,13 +104,13 @@ func TestStrangersOfADirectoryShare(t *testing.T) {
 	}
 	var g grant
 	for i := range 10 {
-		if !d.take(rules, uint64(i), "m", fmt.Sprint(i), now, 1, nil, &rival{}, &g) || (g.wait > 0) != (i >= 4) {
+		if !d.take(rules, uint64(i), "m", fmt.Sprint(i), new(Request), now, nil, &rival{}, &g) || (g.wait > 0) != (i >= 4) {
 			t.Errorf("stranger %d: %+v", i, g)
 		}
 	}
 	g = grant{limit: rules.template, directory: d, taken: 1}
 	g.giveBack(nil)
-	if d.take(rules, 99, "m", "x", now, 1, nil, &rival{}, &g); g.wait > 0 {
+	if d.take(rules, 99, "m", "x", new(Request), now, nil, &rival{}, &g); g.wait > 0 {
 		t.Errorf("a token that was given back is gone: %+v", g)
 	}
 	before := d.stranger

@@ -38,6 +38,13 @@
 //     where the last part is what nodes may hold when t begins, and for limits up to 20 per second
 //     burst + rate × t. No single node lets pass more than burst + rate × t.
 //
+//   - A key takes its quota of tokens in a calendar day, over all nodes, by the pool's clock; a
+//     node that is gone takes what it held of it. Without the pool a key goes on at the quota's
+//     even pace, from the tokens of an hour.
+//
+//   - What is in flight at once, of a key and on this node, is at most what the policy says. A
+//     place is given back by Leave, once.
+//
 //   - Without the pool each node goes on with its part of the tokens as it was, or an even one of a
 //     key that it has not seen. A request waits for the pool for 200 ms at most, once, when it goes
 //     away; while it is away none does. When it is back there is no second burst.

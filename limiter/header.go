@@ -28,12 +28,21 @@ func AppendRateLimit(dst []byte, d *Decision) []byte {
 }
 
 // AppendPolicy appends the value of the RateLimit-Policy field to dst: the policy's quota, which is
-// its burst, and in how many seconds it refills. It appends nothing when AppendRateLimit wouldn't.
+// its burst, and in how many seconds it refills; or that of a day; or how many requests may be in
+// flight at once. It appends nothing when AppendRateLimit wouldn't.
 func AppendPolicy(dst []byte, d *Decision) []byte {
 	if !d.public() {
 		return dst
 	}
 	dst = d.appendName(dst)
+	if d.Bound != ByRate {
+		dst = append(dst, ";q="...)
+		dst = strconv.AppendInt(dst, d.Limit, 10)
+		if d.Bound == ByQuota {
+			return append(dst, ";w=86400"...)
+		}
+		return append(dst, `;qu="concurrent-requests"`...)
+	}
 	dst = append(dst, ";q="...)
 	dst = strconv.AppendInt(dst, d.Policy.Burst, 10)
 	dst = append(dst, ";w="...)

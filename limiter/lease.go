@@ -29,10 +29,15 @@ type Ask struct {
 	// of Want.
 	Keep  int64
 	Vital int64
+	// Quota is how many tokens the bucket grants in a day, 0 where it is no bound, and Offset how
+	// far the day's clock is ahead of UTC, in microseconds.
+	Quota  int64
+	Offset int64
 
 	Granted int64 // the answer
 	Room    int64 // what is left after it, in microseconds
 	Count   int64 // tokens that all nodes were granted since the pool has known the key
+	Left    int64 // what is left of the Quota
 }
 
 const (
@@ -66,21 +71,21 @@ type terms struct {
 	window int64 // µs
 }
 
-// newTerms returns the terms of a policy. Numbers stay below 2⁵³, so that a script can multiply
+// newTerms returns the terms of a bucket. Numbers stay below 2⁵³, so that a script can multiply
 // them exactly: above 1 per second the rate is in thousandths, below it the interval is in
 // microseconds.
-func newTerms(p *Policy) terms {
-	t := terms{num: 1e9, den: int64(math.Round(p.Rate * 1000))}
-	if p.Rate < 1 {
-		t.num, t.den = int64(math.Round(1e6/p.Rate)), 1
+func newTerms(rate float64, burst int64) terms {
+	t := terms{num: 1e9, den: int64(math.Round(rate * 1000))}
+	if rate < 1 {
+		t.num, t.den = int64(math.Round(1e6/rate)), 1
 	}
-	t.strict = p.Rate*leaseEvery.Seconds() <= 1
-	burst := float64(p.Burst)
+	t.strict = rate*leaseEvery.Seconds() <= 1
+	most := float64(burst)
 	if !t.strict {
-		t.cap = int64(min(max(p.Rate*leaseAhead.Seconds(), 1), maxLease))
-		burst = max(burst, p.Rate*leaseBurst.Seconds())
+		t.cap = int64(min(max(rate*leaseAhead.Seconds(), 1), maxLease))
+		most = max(most, rate*leaseBurst.Seconds())
 	}
-	t.window = int64(math.Ceil(burst * float64(t.num) / float64(t.den)))
+	t.window = int64(math.Ceil(most * float64(t.num) / float64(t.den)))
 	return t
 }
 
@@ -100,6 +105,7 @@ type share struct {
 	waiting int64  // tokens that requests wait for, already taken from the local bucket
 	asked   int64  // moment of the last answer
 	short   bool   // it was less than was wanted
+	drained bool   // nothing was left of the quota
 	listed  bool   // it is renewed
 	idle    int    // exchanges since somebody came
 	demand  int64  // tokens that were asked for since the last renewal
@@ -170,7 +176,7 @@ func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
 	case s.lease >= n && now-s.asked <= int64(leaseLife):
 		s.lease -= n
 		return claimed
-	case !l.terms.strict && s.short && now < s.asked+int64(leaseEvery):
+	case !l.terms.strict && s.short && !s.drained && now < s.asked+int64(leaseEvery):
 		return mustWait
 	}
 	return mustAsk
@@ -189,7 +195,7 @@ func (s *share) came(n int64) {
 func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
-	s.short = a.Granted < a.Want
+	s.short, s.drained = a.Granted < a.Want, a.Quota > 0 && a.Left == 0
 	own := max(a.Granted-a.Back, 0)
 	if all := a.Count - s.count; s.known && all >= 0 {
 		fade := math.Exp(-float64(max(now-s.asked, 0)) / float64(partSpan))

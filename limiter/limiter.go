@@ -1,10 +1,12 @@
 package limiter
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,7 +14,8 @@ import (
 )
 
 // Request is what a decision is about. A kind whose fields are empty doesn't apply: a status read
-// has no user, a payment notice no caller. The strings are only looked at during the call.
+// has no user. The strings are only looked at during the call. A Request that was allowed has
+// places until Leave, and isn't copied or used for another one before.
 type Request struct {
 	Merchant string
 	Caller   string // of the merchant
@@ -20,15 +23,28 @@ type Request struct {
 	Activity string
 	SKU      string // of the activity
 	IP       netip.Addr
-	// Cost is how many tokens the request takes of each bucket; less than 1 counts as 1. A bucket
-	// that is smaller is taken whole.
-	Cost int
+	// Class and, of a purchase, Quantity say what the request costs: see Cost. A Quantity below 1
+	// counts as 1.
+	Class    Class
+	Quantity int
 	// Shadow makes all policies count only, whatever their mode: for an operator that has switched
 	// limits to shadow.
 	Shadow bool
 	// Assured says that Guaranteed has given a token for it.
 	Assured bool
+
+	held [kinds]holding // once it was allowed
 }
+
+// Bound is what of a policy refuses.
+type Bound uint8
+
+// The bounds.
+const (
+	ByRate Bound = iota
+	ByConcurrency
+	ByQuota
+)
 
 // Decision is the answer to a Request.
 type Decision struct {
@@ -40,9 +56,12 @@ type Decision struct {
 	// its bucket left, never the global one. nil when there is none. It belongs to the limiter and
 	// doesn't change.
 	Policy *Policy
+	// Bound is what of Policy refused.
+	Bound Bound
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
-	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it.
+	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it. By
+	// ByConcurrency they are the places, ByQuota the quota.
 	Limit     int64
 	Remaining int64
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
@@ -84,9 +103,11 @@ type Limiter struct {
 
 	mu          sync.Mutex // one Apply at a time, and what it keeps:
 	epoch       uint64
+	skus        func(merchant string) int
 	tables      [kinds]*table // made when a policy of their kind is first applied, and kept
 	directories [kinds]*directory
 
+	places  places
 	cluster *cluster // fixed; nil: this node is alone by design
 	top     top
 
@@ -99,6 +120,7 @@ type snapshot struct {
 	nodes  int
 	steps  []step // from narrow to wide, only those that have something to ask
 	limits []*limit
+	counts [classes]bool // there are limits on what is of the class
 }
 
 // step is one kind's question to a request. One of table and directory is set.
@@ -112,6 +134,9 @@ type step struct {
 // grant is what a step answered.
 type grant struct {
 	limit *limit
+	kind  kind
+	bound Bound   // that refused
+	quota int64   // the key's, where it refused
 	left  float64 // tokens
 	taken int64   // 0 when it refused
 	wait  int64   // above 0 when it refused
@@ -146,7 +171,7 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	l.fair = newFairness(cfg.Merchants)
 	l.snapshot.Store(&snapshot{nodes: 1})
 	if pool != nil {
-		l.cluster = newCluster(pool)
+		l.cluster = newCluster(pool, cfg.QuotasOnly)
 	}
 	return l, nil
 }
@@ -155,17 +180,20 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 // none loses one. It doesn't block and doesn't allocate, but for a merchant or caller that is new.
 func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	s := l.snapshot.Load()
+	if int(req.Class) < len(s.counts) && !s.counts[req.Class] {
+		return Decision{Allowed: true, Index: -1}
+	}
 	moment := l.clock.at(now)
-	cost := int64(max(req.Cost, 1))
 	var grants [kinds]grant
 	asked, must := 0, false
 	var shadowed *limit
 	for i := range s.steps {
 		g := &grants[asked]
-		if !l.ask(&s.steps[i], req, moment, cost, g) {
+		if !l.ask(&s.steps[i], req, moment, g) {
 			continue
 		}
 		asked++
+		l.enter(g, s.steps[i].kind, req)
 		must = must || g.must
 		if g.wait > 0 {
 			if !shadow(g, req) {
@@ -177,15 +205,39 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 		}
 	}
 	if must {
-		if at := l.askPool(grants[:asked], req); at >= 0 {
+		if at := l.askPool(grants[:asked], req, moment); at >= 0 {
 			return l.refusal(grants[:asked], at, req, shadowed, moment)
 		}
 	}
 	return l.allowance(grants[:asked], req, shadowed, moment)
 }
 
+// enter takes a place where the grant's limit bounds what is in flight. Where there is none the
+// limit refuses, and its bucket has its tokens again.
+func (l *Limiter) enter(g *grant, k kind, req *Request) {
+	g.kind = k
+	most := g.limit.policy.Concurrency
+	if most == 0 || g.wait > 0 || l.places.enter(k, l.hashOf(k, req), most, &req.held[k]) {
+		return
+	}
+	g.giveBack(l.cluster)
+	g.taken, g.must, g.leased = 0, false, false
+	g.wait, g.bound = int64(placeWait), ByConcurrency
+}
+
+// hashOf returns the key of a request's name of a kind.
+func (l *Limiter) hashOf(k kind, req *Request) uint64 {
+	if k == ip {
+		return l.hashAddr(req.IP)
+	}
+	return l.hashNames(req.names(kindNames[k]))
+}
+
 // shadow reports whether a refusal only counts.
 func shadow(g *grant, req *Request) bool { return req.Shadow || g.limit.shadows(req) }
+
+// told reports whether an answer may say what the limit has left.
+func (l *limit) told() bool { return l.policy.Key != Global && !l.bare }
 
 // shadows reports whether the limit only counts what is of the request's key.
 func (l *limit) shadows(req *Request) bool {
@@ -228,7 +280,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			if shadowed == nil {
 				shadowed = g.limit
 			}
-		} else if part := g.left / float64(g.limit.burst); part < least && g.limit.policy.Key != Global && !g.limit.shadows(req) {
+		} else if part := g.left / float64(g.limit.burst); part < least && g.limit.told() && !g.limit.shadows(req) {
 			least, tightest = part, i
 		}
 	}
@@ -239,6 +291,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			l.count(&grants[i], req, moment)
 		} else {
 			grants[i].limit.tally.allowed(stripe)
+			req.held[grants[i].kind].taken = grants[i].taken
 		}
 	}
 	d := Decision{Allowed: true, Index: -1}
@@ -253,7 +306,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 
 // askPool asks the pool for the tokens that no lease has, all at once. It returns which grant
 // refuses, -1 where none does. A grant in shadow that is refused only gets its wait.
-func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
+func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused int) {
 	for i := range grants {
 		if g := &grants[i]; g.must && g.wait == 0 {
 			g.claim = &claim{tokens: g.taken, vital: g.vital}
@@ -272,11 +325,13 @@ func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 		g.must = false // nobody waits any more
 		switch {
 		case !answered:
-			g.owe(l.cluster)
+			if !l.alone(g, req, moment) && refused < 0 && !shadow(g, req) {
+				refused = i
+			}
 		case g.claim.granted:
 			g.leased = true
 		default:
-			g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
+			l.unanswered(g, req, moment)
 			g.taken, g.left = 0, g.limit.terms.tokensOf(g.claim.room)
 			if refused < 0 && !shadow(g, req) {
 				refused = i
@@ -284,6 +339,27 @@ func (l *Limiter) askPool(grants []grant, req *Request) (refused int) {
 		}
 	}
 	return refused
+}
+
+// unanswered says after how long the pool may grant what it didn't.
+func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
+	g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
+	if quota := g.home().quota(g.limit); quota > 0 && g.claim.left < g.claim.tokens {
+		l.cluster.spent.mark(spentKey(l.hashOf(g.kind, req)^g.limit.salt, quota, g.claim.tokens), moment)
+		g.wait, g.bound, g.quota = g.limit.reset(time.Now()), ByQuota, quota
+	}
+}
+
+// alone decides what the pool was asked for in vain, and reports whether it is let in.
+func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
+	quota := g.home().quota(g.limit)
+	if wait := l.cluster.apart(g.limit, l.hashOf(g.kind, req), quota, moment, g.taken); wait > 0 {
+		g.giveBack(l.cluster)
+		g.wait, g.bound, g.quota, g.taken, g.left = wait, ByQuota, quota, 0, 0
+		return false
+	}
+	g.owe(l.cluster)
+	return true
 }
 
 // owe counts tokens for which the pool was asked in vain.
@@ -300,6 +376,7 @@ func (g *grant) owe(c *cluster) {
 // refusal gives back what was granted beside the grant at last, which refused.
 func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
 	stripe := stripeAt(moment)
+	l.Leave(req)
 	for i := range grants {
 		g := &grants[i]
 		switch {
@@ -315,6 +392,12 @@ func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limi
 	}
 	g := &grants[last]
 	g.limit.tally.refused(stripe)
+	switch g.bound {
+	case ByConcurrency:
+		g.limit.tally.crowded(stripe)
+	case ByQuota:
+		g.limit.tally.exhausted(stripe)
+	}
 	l.count(g, req, moment)
 	d := Decision{Global: g.limit.policy.Key == Global, RetryAfter: time.Duration(g.wait)}
 	d.describe(g)
@@ -344,7 +427,15 @@ const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
 // describe says what the bucket of a grant is like.
 func (d *Decision) describe(g *grant) {
-	d.Policy, d.Index, d.Limit = g.limit.policy, g.limit.index, g.limit.burst
+	d.Policy, d.Index, d.Limit, d.Bound = g.limit.policy, g.limit.index, g.limit.burst, g.bound
+	switch g.bound {
+	case ByConcurrency:
+		d.Limit, d.Reset = g.limit.policy.Concurrency, placeWait
+		return
+	case ByQuota:
+		d.Limit, d.Reset = g.quota, time.Duration(g.wait)
+		return
+	}
 	d.Remaining = int64(max(g.left+tokenSlack, 0))
 	d.Reset = time.Duration(max(float64(d.Limit)-g.left, 0) * float64(g.limit.interval))
 }
@@ -367,9 +458,9 @@ func (g *grant) giveBack(c *cluster) {
 }
 
 // ask puts a step's question. It returns false when the step doesn't concern the request.
-func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool {
+func (l *Limiter) ask(s *step, req *Request, moment int64, g *grant) bool {
 	if s.kind == ip {
-		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, cost, l.cluster, g)
+		return req.IP.IsValid() && s.table.take(s.rules, l.hashAddr(req.IP), req, moment, l.cluster, g)
 	}
 	owner, name := req.names(kindNames[s.kind])
 	if name == "" && s.kind != global {
@@ -378,12 +469,12 @@ func (l *Limiter) ask(s *step, req *Request, moment, cost int64, g *grant) bool 
 	key := l.hashNames(owner, name)
 	if s.directory != nil {
 		var by rival
-		if s.kind == global {
-			by = rival{l.fair, l.fair.of(req.Merchant, cost, moment, l), req.Assured}
+		if all := s.rules.template; s.kind == global && !all.bare {
+			by = rival{l.fair, l.fair.of(req.Merchant, all.price(req), moment, l), req.Assured}
 		}
-		return s.directory.take(s.rules, key, owner, name, moment, cost, l.cluster, &by, g)
+		return s.directory.take(s.rules, key, owner, name, req, moment, l.cluster, &by, g)
 	}
-	return s.table.take(s.rules, key, req, moment, cost, l.cluster, g)
+	return s.table.take(s.rules, key, req, moment, l.cluster, g)
 }
 
 // names returns the names of the request's key of a kind, but of an address.
@@ -441,12 +532,15 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if nodes < 1 || nodes > MaxNodes {
 		return fmt.Errorf("limits can be split over 1 to %d nodes, not %d", MaxNodes, nodes)
 	}
+	if l.cluster == nil && slices.ContainsFunc(doc.Policies, func(p Policy) bool { return p.Quota > 0 }) {
+		return errors.New("a quota needs a pool, which counts it")
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	moment := l.clock.at(now)
 	l.epoch++
 	share := nodes
-	if l.cluster != nil {
+	if l.cluster != nil && !l.cluster.quotasOnly {
 		l.cluster.nodes.Store(int64(nodes))
 		share = 1
 	}
@@ -472,6 +566,7 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 			next.steps = append(next.steps, s)
 		}
 	}
+	next.count()
 	l.fair.apply(&doc, nodes, l.cluster != nil)
 	l.fairMerchants.Store(l.directories[merchant])
 	l.snapshot.Store(next)
@@ -485,6 +580,14 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// CountSKUs says how many SKUs a merchant has on sale. It comes before Apply; the count must not
+// block.
+func (l *Limiter) CountSKUs(count func(merchant string) int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skus = count
 }
 
 // makeLimits makes a limit of each policy. A policy that stays what it is keeps its counts.
@@ -503,7 +606,11 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 	for i := range policies {
 		p := &policies[i]
 		limits[i] = newLimit(p, i, nodes)
-		if p.Key == Global {
+		limits[i].skus = l.skus
+		if p.Quota > 0 && l.cluster.lone.Load() == nil {
+			l.cluster.lone.Store(newTable(maxLone))
+		}
+		if p.Key == Global && !limits[i].bare {
 			limits[i].fair = l.fair
 		}
 		if limits[i].tally = kept[counted{p.Name, p.Key}]; limits[i].tally == nil {
@@ -511,6 +618,17 @@ func (l *Limiter) makeLimits(doc Document, nodes int) []*limit {
 		}
 	}
 	return limits
+}
+
+// count notes which classes are limited.
+func (s *snapshot) count() {
+	for _, l := range s.limits {
+		if !l.off {
+			s.counts[Purchase] = s.counts[Purchase] || l.cost.Purchase+l.cost.Unit > 0
+			s.counts[Page] = s.counts[Page] || l.cost.Page > 0
+			s.counts[Status] = s.counts[Status] || l.cost.Status > 0
+		}
+	}
 }
 
 // sortLimits makes the rules of each kind that has policies.

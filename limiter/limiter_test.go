@@ -246,7 +246,7 @@ func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 func TestRefusalGivesEverythingBack(t *testing.T) {
 	var policies []Policy
 	for _, key := range kindNames {
-		policies = append(policies, Policy{Key: key, Rate: 1, Burst: 50})
+		policies = append(policies, Policy{Key: key, Rate: 1, Burst: 50, Cost: &Cost{Unit: 1}})
 	}
 	req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("2001:db8::1")}
 	for _, cost := range []int{1, 7} {
@@ -254,7 +254,7 @@ func TestRefusalGivesEverythingBack(t *testing.T) {
 		doc.Policies[global].Burst = 10
 		l := newLimiter(t, testConfig(), doc, 1)
 		allowed := 0
-		req.Cost = cost
+		req.Quantity = cost
 		for range 1000 {
 			if d := l.Allow(&req, at(0)); d.Allowed {
 				allowed++
@@ -267,7 +267,7 @@ func TestRefusalGivesEverythingBack(t *testing.T) {
 		}
 		// Without the global limit each bucket has what only the allowed ones took.
 		apply(t, l, enforced(policies[:global]...), 1, 0)
-		req.Cost = 1
+		req.Quantity = 1
 		if got := admit(l, req, 100_000, 0, time.Millisecond); got != 50-allowed*cost {
 			t.Errorf("cost %d: %d tokens are left, want %d", cost, got, 50-allowed*cost)
 		}
@@ -400,8 +400,8 @@ func TestDecisionSaysWhatAndWhen(t *testing.T) {
 // A cost above the bucket takes the whole of it: a small share would refuse it for ever.
 func TestCostAboveTheBucketTakesIt(t *testing.T) {
 	for _, key := range kindNames {
-		l := newLimiter(t, testConfig(), enforced(Policy{Key: key, Rate: 1, Burst: 4}), 2)
-		req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1"), Cost: 4}
+		l := newLimiter(t, testConfig(), enforced(Policy{Key: key, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}), 2)
+		req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1"), Quantity: 4}
 		if !l.Allow(&req, at(0)).Allowed {
 			t.Errorf("%s: refused by a full bucket", key)
 		}

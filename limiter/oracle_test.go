@@ -108,7 +108,13 @@ func (o *oracle) check(r *Request, moment int64, got Decision, said verdicts) er
 			continue
 		}
 		b.advance(moment)
-		n := big.NewRat(min(int64(max(r.Cost, 1)), b.size), 1)
+		if b.policy.Cost.of(r) == 0 {
+			if kind != Global && kind != Caller && kind != Merchant {
+				b.advance(moment)
+			}
+			continue
+		}
+		n := big.NewRat(min(b.policy.Cost.of(r), b.size), 1)
 		short := new(big.Rat).Sub(n, b.tokens)
 		yes, asked := said[name]
 		if !asked {
@@ -199,6 +205,10 @@ func randomDocument(r *rand.Rand, world map[Kind][]string) Document {
 		p.Name = strings.NewReplacer("/", "-").Replace(string(kind) + "-" + match)
 		p.Rate = []float64{0.1, 0.5, 1, 3, 7, 33.3, 137, 999}[r.IntN(8)]
 		p.Burst = []int64{1, 2, 3, 5, 10, 50, 400}[r.IntN(7)]
+		p.Cost = []*Cost{{Unit: 1}, {Purchase: 1}, {Purchase: 1, Unit: 1}}[r.IntN(3)]
+		if (kind == Caller || kind == Global || kind == IP) && r.IntN(8) == 0 {
+			p.Cost = &Cost{Status: 1} // purchases are free
+		}
 		doc.Policies = append(doc.Policies, p)
 	}
 	for _, kind := range kindNames {
@@ -234,7 +244,7 @@ func randomRequest(r *rand.Rand, world map[Kind][]string) Request {
 	case 2:
 		req.Activity, req.SKU = pick(Activity), ""
 	case 3:
-		req.Cost = r.IntN(9) - 1
+		req.Quantity = r.IntN(9) - 1
 	}
 	return req
 }

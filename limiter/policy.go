@@ -1,12 +1,16 @@
 package limiter
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	_ "time/tzdata" // for machines that have none
 	"unicode/utf8"
 )
 
@@ -40,7 +44,7 @@ const (
 )
 
 // Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens
-// a second.
+// a second, and a bound on what is in flight at once.
 //
 // Without Match it is the template for every key of its kind; with Match it is for that one, and
 // the template isn't looked at: not its rate and not its mode, so a policy in mode Off exempts the
@@ -56,11 +60,27 @@ type Policy struct {
 	Name  string  `json:"name"`
 	Key   Kind    `json:"key"`
 	Match string  `json:"match,omitempty"`
-	Rate  float64 `json:"rate"`
-	Burst int64   `json:"burst"`
+	Rate  float64 `json:"rate,omitempty"`
+	Burst int64   `json:"burst,omitempty"`
 	Mode  Mode    `json:"mode"`
 	// Percent is of the keys, 1 to 99, with mode Percent; else 0.
 	Percent int `json:"percent,omitempty"`
+
+	// Concurrency is how many requests of a key may be in flight at once on each node; 0 is no
+	// bound. A policy that has one needs no bucket: Rate and Burst may both be 0 then.
+	Concurrency int64 `json:"concurrency,omitempty"`
+	// Quota is how many tokens a key may take in a calendar day, over all nodes; 0 is no bound. Its
+	// day is that of Zone, a place of the time zone database; "" is UTC. Like Concurrency it needs
+	// no bucket.
+	Quota int64  `json:"quota,omitempty"`
+	Zone  string `json:"zone,omitempty"`
+	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with what it has
+	// on sale: it is Quota + QuotaPerSKU × SKUs, at most QuotaMax.
+	QuotaPerSKU int64 `json:"quota_per_sku,omitempty"`
+	QuotaMax    int64 `json:"quota_max,omitempty"`
+	// Cost is what requests take of the bucket; nil is one token for each purchase. What costs
+	// nothing is not counted at all.
+	Cost *Cost `json:"cost,omitempty"`
 
 	// Guaranteed is the rate that a merchant, named by Match, has for sure while the global bucket
 	// is short, in tokens per second; Rate is its ceiling. Together they are at most the global
@@ -86,11 +106,59 @@ func (e End) MarshalJSON() ([]byte, error) {
 
 // Temporary is what a policy says for a while.
 type Temporary struct {
-	Rate      float64 `json:"rate"`
-	Burst     int64   `json:"burst"`
+	Rate      float64 `json:"rate,omitempty"`
+	Burst     int64   `json:"burst,omitempty"`
 	Mode      Mode    `json:"mode"`
 	Percent   int     `json:"percent,omitempty"`
 	ExpiresAt End     `json:"expires_at"`
+}
+
+// Class says what a request asks for: see Cost.
+type Class uint8
+
+// The classes. What isn't one of them (a cancellation, a payment) is not limited.
+const (
+	Purchase Class = iota
+	Page           // an activity's page
+	Status         // a look at an order
+	classes
+)
+
+// Cost is what a policy charges, in tokens. A purchase of n units costs Purchase + n × Unit.
+type Cost struct {
+	Purchase int64 `json:"purchase"`
+	Unit     int64 `json:"unit"`
+	Page     int64 `json:"page"`
+	Status   int64 `json:"status"`
+}
+
+// DefaultCost is what a policy without a Cost charges.
+func DefaultCost() Cost { return Cost{Purchase: 1} }
+
+// UnmarshalJSON implements json.Unmarshaler. What isn't said is as in DefaultCost.
+func (c *Cost) UnmarshalJSON(text []byte) error {
+	type plain Cost // without this method
+	out := plain(DefaultCost())
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&out); err != nil {
+		return err
+	}
+	*c = Cost(out)
+	return nil
+}
+
+// of returns what a request costs.
+func (c *Cost) of(req *Request) int64 {
+	switch req.Class {
+	case Purchase:
+		return c.Purchase + c.Unit*int64(max(req.Quantity, 1))
+	case Page:
+		return c.Page
+	case Status:
+		return c.Status
+	}
+	return 0
 }
 
 // Document is all the policies of a cluster. Rates and bursts are the cluster's.
@@ -112,6 +180,12 @@ const (
 	MaxBurst = 100_000_000
 	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
 	MaxRefill = 7 * 24 * 3600
+	// MaxConcurrency is above what a node has places for.
+	MaxConcurrency = 1_000_000
+	// MaxCost is the most tokens that anything costs.
+	MaxCost = 1_000_000
+	// MaxQuota is above what a cluster answers in a day.
+	MaxQuota = 1_000_000_000_000
 	// MaxWeight is the largest weight.
 	MaxWeight = 1000
 	// MaxNodes is how many nodes a limit can be split over.
@@ -270,9 +344,10 @@ func (p *Policy) check(m *mistakes) {
 		m.add("key", "must be global, merchant, caller, user, ip, activity or sku")
 	}
 	p.checkValues(m, "")
+	p.checkBounds(m)
 	p.checkShare(m)
 	if t := p.Temporary; t != nil {
-		own := Policy{Key: p.Key, Rate: t.Rate, Burst: t.Burst, Mode: t.Mode, Percent: t.Percent}
+		own := Policy{Key: p.Key, Rate: t.Rate, Burst: t.Burst, Mode: t.Mode, Percent: t.Percent, Concurrency: p.Concurrency, Quota: p.Quota}
 		own.checkValues(m, "temporary.")
 		switch {
 		case t.ExpiresAt.IsZero():
@@ -305,6 +380,9 @@ func (p *Policy) checkValues(m *mistakes, field string) {
 	default:
 		m.add(field+"mode", "must be enforce, shadow, off or percent")
 	}
+	if !p.bucketed() {
+		return
+	}
 	rate := p.checkRate()
 	if rate != "" {
 		m.add(field+"rate", "%s", rate)
@@ -318,6 +396,84 @@ func (p *Policy) checkValues(m *mistakes, field string) {
 		m.add(field+"burst", "would take %.0f s to refill at this rate; at most %d s (a week) are allowed",
 			float64(p.Burst)/p.Rate, MaxRefill)
 	}
+}
+
+// bucketed reports whether the policy is meant to have a bucket.
+func (p *Policy) bucketed() bool {
+	return p.Rate != 0 || p.Burst != 0 || p.Concurrency == 0 && p.Quota == 0
+}
+
+// checkBounds notes what is wrong with what a policy says beside its bucket.
+func (p *Policy) checkBounds(m *mistakes) {
+	if p.Concurrency < 0 || p.Concurrency > MaxConcurrency {
+		m.add("concurrency", "must be from 1 to %d; to let nobody in, use a switch", MaxConcurrency)
+	}
+	p.checkQuota(m)
+	if p.Cost == nil {
+		return
+	}
+	for _, c := range []struct {
+		field string
+		value int64
+	}{{"purchase", p.Cost.Purchase}, {"unit", p.Cost.Unit}, {"page", p.Cost.Page}, {"status", p.Cost.Status}} {
+		switch {
+		case c.value < 0 || c.value > MaxCost:
+			m.add("cost."+c.field, "must be from 0, which is free, to %d", MaxCost)
+		case c.value > p.Burst && p.Burst > 0:
+			m.add("cost."+c.field, "must be at most the burst, %d: a bucket never has more", p.Burst)
+		case c.value > p.Quota && p.Quota > 0:
+			m.add("cost."+c.field, "must be at most the quota, %d", p.Quota)
+		}
+	}
+	if p.Cost.Page > 0 && (p.Key == User || p.Key == SKU) {
+		m.add("cost.page", "must be 0 with this key: a page has no %s", p.Key)
+	}
+	if p.Cost.Status > 0 && (p.Key == User || p.Key == SKU || p.Key == Activity) {
+		m.add("cost.status", "must be 0 with this key: who asks for an order names no %s", p.Key)
+	}
+	if *p.Cost == (Cost{}) {
+		m.add("cost", "must charge for something; to limit nothing, use the mode off")
+	}
+}
+
+// checkQuota notes what is wrong with the quota.
+func (p *Policy) checkQuota(m *mistakes) {
+	switch {
+	case p.Quota < 0 || p.Quota > MaxQuota:
+		m.add("quota", "must be from 1 to %d; to let nobody in, use a switch", int64(MaxQuota))
+	case p.Quota > 0 && p.Key == Global:
+		m.add("quota", "must not be given with the key global; to close the shop, use a switch")
+	case p.Quota == 0 && (p.Zone != "" || p.QuotaPerSKU != 0 || p.QuotaMax != 0):
+		m.add("quota", "is required with zone, quota_per_sku and quota_max")
+		return
+	}
+	if _, err := zoneOf(p.Zone); err != nil {
+		m.add("zone", "must be a place of the time zone database, like Asia/Shanghai")
+	}
+	switch {
+	case p.QuotaPerSKU == 0:
+	case p.QuotaPerSKU < 0 || p.QuotaPerSKU > MaxQuota:
+		m.add("quota_per_sku", "must be from 1 to %d", int64(MaxQuota))
+	case p.Key != Merchant && p.Key != Caller:
+		m.add("quota_per_sku", "is for merchants and their callers: it needs the key merchant or caller")
+	case p.QuotaMax == 0:
+		m.add("quota_max", "is required with quota_per_sku")
+	}
+	switch {
+	case p.QuotaMax == 0:
+	case p.QuotaPerSKU == 0:
+		m.add("quota_max", "needs a quota_per_sku, whose bound it is")
+	case p.QuotaMax < p.Quota || p.QuotaMax > MaxQuota:
+		m.add("quota_max", "must be from the quota, %d, to %d", p.Quota, int64(MaxQuota))
+	}
+}
+
+// zoneOf returns a time zone by its name.
+func zoneOf(name string) (*time.Location, error) {
+	if name == "Local" { // each node's own
+		return nil, errors.New("a node's own zone is no place")
+	}
+	return time.LoadLocation(name)
 }
 
 // checkShare notes what is wrong with the share of a merchant.

@@ -11,7 +11,8 @@ type Preview struct {
 	Refused  uint64 // by policies that are enforced
 	Policies []PreviewPolicy
 	Callers  []PreviewCaller // most refused first
-	// Unseen are the policies of which it can't be said: what came is known by caller alone.
+	// Unseen are the policies of which it can't be said: what came is known by caller alone, and
+	// not for how long it was in flight.
 	Unseen []string
 }
 
@@ -36,7 +37,8 @@ type previewKey struct {
 
 // PreviewOf plays what came against a document, second by second, as if each limit's bucket had
 // been full at the beginning, and as if what comes in a second came evenly. series are of one
-// length. It works on the policies of kinds caller, merchant and global.
+// length. It works on the buckets of policies of kinds caller, merchant and global. A purchase is
+// taken for one of a single unit.
 func PreviewOf(doc *Document, series []Series) Preview {
 	p := newPlay(doc, series)
 	for s := range p.length {
@@ -72,7 +74,7 @@ func newPlay(doc *Document, series []Series) *play {
 				found = previewKey{policy: i, tokens: float64(q.Burst)}
 			}
 		}
-		if found.policy >= 0 && doc.Policies[found.policy].Mode == Off {
+		if found.policy >= 0 && !plays(&doc.Policies[found.policy]) {
 			found.policy = -1
 		}
 		return found
@@ -90,6 +92,18 @@ func newPlay(doc *Document, series []Series) *play {
 		p.lost[i] = make(map[int]float64)
 	}
 	return p
+}
+
+// plays reports whether a policy takes tokens for purchases.
+func plays(p *Policy) bool { return p.Mode != Off && p.bucketed() && purchaseCost(p) > 0 }
+
+// purchaseCost is what a purchase of one unit costs.
+func purchaseCost(p *Policy) float64 {
+	cost := DefaultCost()
+	if p.Cost != nil {
+		cost = *p.Cost
+	}
+	return float64(cost.Purchase + cost.Unit)
 }
 
 // second plays one second.
@@ -156,8 +170,9 @@ func (p *play) pass(key *previewKey, n float64, req Request) float64 {
 		return n
 	}
 	policy := &p.doc.Policies[key.policy]
-	let := min(n, key.tokens+policy.Rate)
-	key.tokens = min(float64(policy.Burst), key.tokens+policy.Rate-let)
+	cost := purchaseCost(policy)
+	let := min(n, (key.tokens+policy.Rate)/cost)
+	key.tokens = min(float64(policy.Burst), key.tokens+policy.Rate-let*cost)
 	p.refused[key.policy] += n - let
 	if policy.Mode == Shadow || policy.Mode == Percent && req.portion(policy.Key) >= policy.Percent {
 		return n
@@ -188,8 +203,8 @@ func (p *play) note(series, policy int, refused float64) {
 func (p *play) result() (out Preview) {
 	for i := range p.doc.Policies {
 		q := &p.doc.Policies[i]
-		switch q.Key {
-		case Global, Merchant, Caller:
+		switch {
+		case (q.Key == Global || q.Key == Merchant || q.Key == Caller) && (q.Mode == Off || plays(q)):
 			out.Policies = append(out.Policies, PreviewPolicy{*q, uint64(p.refused[i] + 0.5)})
 		default:
 			out.Unseen = append(out.Unseen, q.Name)

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -96,5 +97,22 @@ func TestMergeSeries(t *testing.T) {
 	}
 	if c := got[0].Counts; c[0] != 3 || c[historySeconds-4] != 3 || c[historySeconds-3] != 1 || c[historySeconds-1] != 1 {
 		t.Errorf("%v … %v", c[0], c[historySeconds-4:])
+	}
+}
+
+// TestPreview_OfCosts: a purchase takes what the policy charges for one unit; what has no bucket,
+// or charges nothing for purchases, is not previewed.
+func TestPreview_OfCosts(t *testing.T) {
+	counts := make([]uint32, 100)
+	for i := range counts {
+		counts[i] = 10
+	}
+	doc := enforced(
+		Policy{Key: Caller, Rate: 10, Burst: 10, Cost: &Cost{Purchase: 1, Unit: 3}}, Policy{Key: Merchant, Concurrency: 1},
+		Policy{Key: Global, Rate: 1, Burst: 1, Cost: &Cost{Page: 1}},
+	)
+	p := PreviewOf(&doc, []Series{{"m", "c", counts}})
+	if p.Asked != 1000 || p.Refused < 745 || p.Refused > 750 || len(p.Policies) != 1 || !slices.Equal(p.Unseen, []string{"merchant", "global"}) {
+		t.Errorf("%+v", p)
 	}
 }

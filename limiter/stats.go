@@ -17,22 +17,25 @@ const (
 )
 
 type tallyStripe struct {
-	allow, refuse, shadow, giveBack atomic.Uint64
-	_                               [32]byte
+	allow, refuse, shadow, giveBack, crowd, exhaust atomic.Uint64
+	_                                               [16]byte
 }
 
 // stripeAt picks a stripe by the nanosecond, which no two processors keep sharing.
 func stripeAt(moment int64) int { return int(uint64(moment) * 0x9E3779B97F4A7C15 >> (64 - stripeBits)) }
 
-func (t *tally) allowed(stripe int)  { t.stripes[stripe].allow.Add(1) }
-func (t *tally) refused(stripe int)  { t.stripes[stripe].refuse.Add(1) }
-func (t *tally) shadowed(stripe int) { t.stripes[stripe].shadow.Add(1) }
-func (t *tally) returned(stripe int) { t.stripes[stripe].giveBack.Add(1) }
+func (t *tally) allowed(stripe int)   { t.stripes[stripe].allow.Add(1) }
+func (t *tally) refused(stripe int)   { t.stripes[stripe].refuse.Add(1) }
+func (t *tally) exhausted(stripe int) { t.stripes[stripe].exhaust.Add(1) }
+func (t *tally) crowded(stripe int)   { t.stripes[stripe].crowd.Add(1) }
+func (t *tally) shadowed(stripe int)  { t.stripes[stripe].shadow.Add(1) }
+func (t *tally) returned(stripe int)  { t.stripes[stripe].giveBack.Add(1) }
 
 // Stats is what a Limiter has counted, and how full it is.
 type Stats struct {
 	Nodes    int           // that were alive when the document was applied
 	Pool     PoolStats     // of the exchange of tokens
+	Places   PlaceStats    // of policies with a Concurrency
 	Policies []PolicyStats // in the document's order
 	Tables   []TableStats  // of the kinds that have had a policy
 }
@@ -64,11 +67,13 @@ func (c *cluster) stats() PoolStats {
 // PolicyStats counts the decisions that a policy took part in, since it has been applied under its
 // name for its kind. Their sum is how often it was asked.
 type PolicyStats struct {
-	Policy   Policy
-	Allowed  uint64 // it let pass, and so did all others
-	Refused  uint64 // it refused
-	Shadowed uint64 // it would have refused, but it, or the request, is in shadow
-	Returned uint64 // it let pass and got its tokens back, because a wider one refused
+	Policy    Policy
+	Allowed   uint64 // it let pass, and so did all others
+	Refused   uint64 // it refused
+	Crowded   uint64 // of Refused, for want of a place
+	Exhausted uint64 // of Refused, for want of quota
+	Shadowed  uint64 // it would have refused, but it, or the request, is in shadow
+	Returned  uint64 // it let pass and got its tokens back, because a wider one refused
 }
 
 // TableStats says how full the buckets of a kind are.
@@ -85,7 +90,7 @@ type TableStats struct {
 func (l *Limiter) Stats(now time.Time) Stats {
 	s := l.snapshot.Load()
 	moment := l.clock.at(now)
-	out := Stats{Nodes: s.nodes, Pool: l.cluster.stats(), Policies: make([]PolicyStats, len(s.limits))}
+	out := Stats{Nodes: s.nodes, Pool: l.cluster.stats(), Places: l.places.stats(), Policies: make([]PolicyStats, len(s.limits))}
 	for i, lim := range s.limits {
 		out.Policies[i] = lim.stats()
 	}
@@ -114,6 +119,8 @@ func (l *limit) stats() PolicyStats {
 		s := &l.tally.stripes[i]
 		out.Allowed += s.allow.Load()
 		out.Refused += s.refuse.Load()
+		out.Crowded += s.crowd.Load()
+		out.Exhausted += s.exhaust.Load()
 		out.Shadowed += s.shadow.Load()
 		out.Returned += s.giveBack.Load()
 	}

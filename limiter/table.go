@@ -92,8 +92,8 @@ func (s *segment) put(e *slot, key uint64, tat int64) {
 }
 
 // take asks the bucket of a key for the tokens of a request and writes the answer into g. It
-// returns false, and g is not used, when no limit governs the key.
-func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *cluster, g *grant) bool {
+// returns false, and g is not used, when no limit governs the key, or the request is free.
+func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, g *grant) bool {
 	i := t.index(key)
 	s := &t.segments[i]
 	s.mu.Lock()
@@ -107,7 +107,15 @@ func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *clu
 	if l == nil || l.off {
 		return false
 	}
-	n := l.price(cost)
+	n := l.price(req)
+	if n == 0 {
+		return false
+	}
+	c = l.joins(c)
+	if wait := c.exhausted(l, key, l.policy.Quota, now, n, s.shares[key]); wait > 0 {
+		*g = grant{limit: l, table: t, key: key, wait: wait, bound: ByQuota, quota: l.policy.Quota}
+		return true
+	}
 	e, free := s.find(key, now)
 	tat := l.floor
 	switch {
@@ -129,25 +137,11 @@ func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *clu
 		g.wait, g.left = wait, l.tokens(tat, now)
 		return true
 	}
-	if c != nil && g.stranger {
-		next += c.debt(nil, l, n) // strangers are nobody in the cluster
-	} else {
-		switch c.claim(known, l, now, n) {
-		case mustWait:
-			g.wait, g.left = max(1, known.asked+int64(leaseEvery)-now), l.tokens(tat, now)
-			return true
-		case mustAsk:
-			g.must, g.floor = true, l.emptiness(l.tokens(tat, now))
-			if known != nil {
-				known.waiting += n
-				g.name = known.name
-			}
-		case claimedBy:
-			next += c.debt(known, l, n)
-		default:
-			g.leased = c != nil
-		}
+	more, drawn := g.draw(c, known, now, n, tat)
+	if !drawn {
+		return true
 	}
+	next += more
 	switch {
 	case e != nil:
 		e.tat = next
@@ -158,6 +152,35 @@ func (t *table) take(r *rules, key uint64, req *Request, now, cost int64, c *clu
 	}
 	g.taken, g.left = n, l.tokens(next, now)
 	return true
+}
+
+// draw has n tokens of the grant's key from the pool, or from what the node has of it. It returns
+// what they count as above their number, as time, or that the grant refuses. tat is the bucket's.
+func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, drawn bool) {
+	l := g.limit
+	if c != nil && g.stranger && l.policy.Quota == 0 {
+		return c.debt(nil, l, n), true // strangers are nobody in the cluster
+	}
+	switch c.claim(known, l, now, n) {
+	case mustWait:
+		g.wait, g.left = max(1, known.asked+int64(leaseEvery)-now), l.tokens(tat, now)
+		return 0, false
+	case mustAsk:
+		g.must, g.floor = true, l.emptiness(l.tokens(tat, now))
+		if known != nil {
+			known.waiting += n
+			g.name = known.name
+		}
+	case claimedBy:
+		if wait := c.apart(l, g.key, l.policy.Quota, now, n); wait > 0 {
+			g.wait, g.bound, g.quota = wait, ByQuota, l.policy.Quota
+			return 0, false
+		}
+		return c.debt(known, l, n), true
+	default:
+		g.leased = c != nil
+	}
+	return 0, true
 }
 
 // maxShares bounds what a segment knows of keys in the pool.

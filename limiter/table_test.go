@@ -128,16 +128,16 @@ func TestStrangersShare(t *testing.T) {
 	}
 	var g grant
 	for i := range 10 {
-		if !table.take(rules, uint64(1000+i), nil, now, 1, nil, &g) || (g.wait > 0) != (i >= 4) || !g.stranger {
+		if !table.take(rules, uint64(1000+i), new(Request), now, nil, &g) || (g.wait > 0) != (i >= 4) || !g.stranger {
 			t.Errorf("stranger %d: %+v", i, g)
 		}
 	}
 	g = grant{limit: rules.template, key: 1000, stranger: true, taken: 1}
 	table.giveBack(&g)
-	if table.take(rules, 2000, nil, now, 1, nil, &g); g.wait > 0 {
+	if table.take(rules, 2000, new(Request), now, nil, &g); g.wait > 0 {
 		t.Errorf("a token that was given back is gone: %+v", g)
 	}
-	if table.take(rules, 5, nil, now, 1, nil, &g); g.stranger {
+	if table.take(rules, 5, new(Request), now, nil, &g); g.stranger {
 		t.Errorf("who has a slot is a stranger: %+v", g)
 	}
 }
@@ -145,15 +145,15 @@ func TestStrangersShare(t *testing.T) {
 // A bucket that time filled and another key got meanwhile isn't there to be given back to; nobody
 // else's is touched.
 func TestGiveBackAfterTheSlotWent(t *testing.T) {
-	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 4}), 1)
+	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}), 1)
 	table, rules := l.tables[user], l.snapshot.Load().steps[0].rules
 	now := l.clock.at(at(0))
 	var g, other grant
-	table.take(rules, 77, nil, now, 1, nil, &g)
+	table.take(rules, 77, new(Request), now, nil, &g)
 	later := now + int64(time.Minute)
-	table.take(rules, 77+uint64(len(table.segments[0].slots)), nil, later, 3, nil, &other) // the same home
+	table.take(rules, 77+uint64(len(table.segments[0].slots)), &Request{Quantity: 3}, later, nil, &other) // the same home
 	table.giveBack(&g)
-	if table.take(rules, 77+uint64(len(table.segments[0].slots)), nil, later, 2, nil, &other); other.wait == 0 {
+	if table.take(rules, 77+uint64(len(table.segments[0].slots)), &Request{Quantity: 2}, later, nil, &other); other.wait == 0 {
 		t.Errorf("another key got the tokens: %+v", other)
 	}
 }

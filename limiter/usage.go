@@ -105,7 +105,7 @@ func (l *Limiter) shareOf(lim *limit) float64 {
 	if p.Match == "" && p.Key != Global {
 		return 0
 	}
-	if l.cluster == nil {
+	if lim.joins(l.cluster) == nil {
 		return 1
 	}
 	l.mu.Lock()

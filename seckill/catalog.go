@@ -26,6 +26,7 @@ type Catalog struct {
 	byName     stripes[CallerRef, *Caller]
 	activities stripes[ActivityID, *Sale]
 	spread     stripes[ActivityID, *Sale] // those with items that are spread over shards
+	onSale     stripes[MerchantID, int]   // how many items of it are published, or paused
 	numbers    numberTable
 	items      itemTable
 }
@@ -113,6 +114,14 @@ func (s *Sale) Offer(sku SKU) (Offer, bool) {
 		return Offer{}, false
 	}
 	return Offer{&s.Items[i], s}, true
+}
+
+// SKUs returns how many items of a merchant are published, or paused, in all its activities.
+func (c *Catalog) SKUs(merchant MerchantID) int {
+	if c == nil {
+		return 0
+	}
+	return c.onSale.get(hashText(string(merchant)), merchant)
 }
 
 // Merchants goes through all merchants, in no order.
@@ -293,6 +302,7 @@ func (e *CatalogEdit) drop(id ActivityID) {
 	if old == nil {
 		return
 	}
+	e.count(old, -1)
 	for i := range old.Items {
 		next.items.set(next.generation, old.Items[i].ID, place{})
 	}
@@ -323,6 +333,8 @@ func (e *CatalogEdit) activity(a *Activity, itemsKept bool) error {
 	if m := next.Merchant(a.Merchant); m != nil {
 		a.Merchant = m.ID
 	}
+	e.count(old, -1)
+	e.count(sale, 1)
 	if old != nil {
 		sale.number = old.number
 		next.numbers.set(next.generation, sale)
@@ -347,6 +359,19 @@ func (e *CatalogEdit) activity(a *Activity, itemsKept bool) error {
 		next.spread.drop(next.generation, stripe, a.ID)
 	}
 	return nil
+}
+
+// count adds the items of a sale to those that its merchant has on sale, or takes them off.
+func (e *CatalogEdit) count(sale *Sale, sign int) {
+	if sale == nil || sale.State != ActivityPublished && sale.State != ActivityPaused || len(sale.Items) == 0 {
+		return
+	}
+	next, at := e.next, hashText(string(sale.Merchant))
+	if n := next.onSale.get(at, sale.Merchant) + sign*len(sale.Items); n > 0 {
+		next.onSale.set(next.generation, at, sale.Merchant, n)
+	} else {
+		next.onSale.drop(next.generation, at, sale.Merchant)
+	}
 }
 
 func firstSale(sales ...*Sale) *Sale {

@@ -87,6 +87,17 @@ func (c *plainCatalog) same(t rapid.TB, got *Catalog, highest inventory.ItemID) 
 		}
 		callers++
 	}
+	onSale := make(map[MerchantID]int)
+	for _, a := range c.activities {
+		if a.activity.State == ActivityPublished || a.activity.State == ActivityPaused {
+			onSale[a.activity.Merchant] += len(a.activity.Items)
+		}
+	}
+	for _, id := range []MerchantID{"m1", "m2", "m3", "shop", "merchant", ""} {
+		if n := got.SKUs(id); n != onSale[id] {
+			t.Fatalf("%s has %d SKUs, want %d", id, n, onSale[id])
+		}
+	}
 	for id, want := range c.activities {
 		sale := got.Activity(id)
 		if sale == nil || !reflect.DeepEqual(*sale.Activity, want.activity) || !sale.since.Equal(want.since) {
@@ -198,7 +209,7 @@ func drawChange(t *rapid.T, has map[ActivityID]bool, highest *inventory.ItemID) 
 		return CatalogChange{Dropped: id}
 	}
 	a := &Activity{
-		ID: id, Merchant: merchant, Name: "sale", State: rapid.SampledFrom([]ActivityState{ActivityPublished, ActivityPaused}).Draw(t, "state"),
+		ID: id, Merchant: merchant, Name: "sale", State: rapid.SampledFrom([]ActivityState{ActivityPublished, ActivityPaused, ActivityDraft, ActivityEnded}).Draw(t, "state"),
 		StartsAt: time.Unix(1_800_000_000, 0), EndsAt: time.Unix(1_800_000_000+int64(rapid.IntRange(1, 2).Draw(t, "ends")), 0),
 	}
 	if has[id] && rapid.Bool().Draw(t, "kept") {

@@ -644,14 +644,20 @@ func policyLines(policies []any) []string {
 		if match == nil {
 			match = ""
 		}
-		rate := fmt.Sprint(m["rate"])
-		if n, ok := m["rate"].(json.Number); ok {
-			if f, err := n.Float64(); err == nil {
-				rate = fmt.Sprint(f)
+		line := fmt.Sprintf("%v: %v %v", m["name"], m["key"], match)
+		if m["rate"] != nil || m["burst"] != nil {
+			rate := fmt.Sprint(m["rate"])
+			if n, ok := m["rate"].(json.Number); ok {
+				if f, err := n.Float64(); err == nil {
+					rate = fmt.Sprint(f)
+				}
 			}
+			line += fmt.Sprintf(" rate %s burst %v", rate, m["burst"])
 		}
-		line := fmt.Sprintf("%v: %v %v rate %s burst %v %v", m["name"], m["key"], match, rate, m["burst"], mode)
-		for _, name := range []string{"percent", "guaranteed", "weight", "expires_at", "expires_in", "temporary"} {
+		line += fmt.Sprintf(" %v%s", mode, costText(m["cost"]))
+		for _, name := range []string{
+			"percent", "concurrency", "quota", "zone", "quota_per_sku", "quota_max", "guaranteed", "weight", "expires_at", "expires_in", "temporary",
+		} {
 			if m[name] != nil {
 				line += fmt.Sprintf(" %s %v", name, m[name])
 			}
@@ -659,6 +665,22 @@ func policyLines(policies []any) []string {
 		lines[i] = strings.Join(strings.Fields(line), " ")
 	}
 	return lines
+}
+
+// costText is what a policy charges, "" where that is one token for each purchase.
+func costText(cost any) string {
+	charges, _ := cost.(map[string]any)
+	text := ""
+	for _, name := range limitClasses {
+		usual, says := "0", fmt.Sprint(charges[name])
+		if name == "purchase" {
+			usual = "1"
+		}
+		if charges[name] != nil && says != usual {
+			text += " cost." + name + " " + says
+		}
+	}
+	return text
 }
 
 // why is the reason of changes that need one.

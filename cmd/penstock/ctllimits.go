@@ -28,6 +28,12 @@ func limitEdits() []*cobra.Command {
 	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; without it, what --rate gives in a second")
 	flags.StringVar(&e.mode, "mode", "", "enforce, shadow, off or percent")
 	flags.IntVar(&e.percent, "percent", 0, "of how many keys in a hundred, with --mode percent")
+	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 takes the bound away")
+	flags.Int64Var(&e.quota, "quota", 0, "tokens a day, over all gateways; 0 takes the bound away")
+	flags.StringVar(&e.zone, "zone", "", "whose day the quota is of, like Asia/Shanghai; without it, UTC")
+	flags.Int64Var(&e.perSKU, "quota-per-sku", 0, "what each SKU that the merchant has on sale adds to the quota; 0 for nothing")
+	flags.Int64Var(&e.quotaMax, "quota-max", 0, "the most that the quota may become so")
+	flags.StringToInt64Var(&e.cost, "cost", nil, "tokens by what is asked for, like purchase=1,unit=0,page=1,status=0; what isn't named stays")
 	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
 	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
 	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
@@ -57,7 +63,9 @@ func limitEdits() []*cobra.Command {
 // one has.
 func limitColumns(policies []json.RawMessage) []string {
 	columns := []string{"name", "key", "match", "rate", "burst", "mode"}
-	for _, name := range []string{"percent", "guaranteed", "weight", "expires_at", "temporary"} {
+	for _, name := range []string{
+		"percent", "concurrency", "quota", "zone", "quota_per_sku", "quota_max", "cost", "guaranteed", "weight", "expires_at", "temporary",
+	} {
 		if slices.ContainsFunc(policies, func(p json.RawMessage) bool {
 			var members map[string]json.RawMessage
 			return json.Unmarshal(p, &members) == nil && members[name] != nil
@@ -107,6 +115,10 @@ type limitEdit struct {
 	rate, guaranteed                float64
 	burst                           int64
 	percent, weight                 int
+	concurrency, quota              int64
+	perSKU, quotaMax                int64
+	zone                            string
+	cost                            map[string]int64
 	given                           func(flag string) bool
 }
 
@@ -115,7 +127,11 @@ type limitEdit struct {
 func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
 	if at < 0 {
-		for _, flag := range []string{"key", "rate"} {
+		need := []string{"key", "rate"}
+		if e.concurrency > 0 || e.quota > 0 {
+			need = need[:1]
+		}
+		for _, flag := range need {
 			if !e.given(flag) {
 				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: is required: there is no limit %q yet", flag, e.name)}
 			}
@@ -132,14 +148,18 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	p := maps.Clone(policies[at])
 	policies[at] = p
 	if e.given("expires-in") && p["expires_at"] == nil {
-		for _, flag := range []string{"key", "match", "guaranteed", "weight"} {
+		for _, flag := range []string{
+			"key", "match", "guaranteed", "weight", "concurrency", "quota", "zone", "quota-per-sku", "quota-max", "cost",
+		} {
 			if e.given(flag) {
 				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be for a while; leave --expires-in out", flag)}
 			}
 		}
-		while := map[string]any{"rate": p["rate"], "burst": p["burst"], "mode": p["mode"], "expires_in": e.expires}
-		if p["percent"] != nil {
-			while["percent"] = p["percent"]
+		while := map[string]any{"mode": p["mode"], "expires_in": e.expires}
+		for _, name := range []string{"rate", "burst", "percent"} {
+			if p[name] != nil {
+				while[name] = p[name]
+			}
 		}
 		e.values(while)
 		p["temporary"] = while
@@ -178,9 +198,12 @@ func (e *limitEdit) values(p map[string]any) {
 }
 
 func (e *limitEdit) subject(p map[string]any) {
-	for flag, value := range map[string]any{"key": e.key, "match": e.match, "guaranteed": e.guaranteed, "weight": e.weight} {
+	for flag, value := range map[string]any{
+		"key": e.key, "match": e.match, "guaranteed": e.guaranteed, "weight": e.weight, "concurrency": e.concurrency,
+		"quota": e.quota, "zone": e.zone, "quota-per-sku": e.perSKU, "quota-max": e.quotaMax,
+	} {
 		if e.given(flag) {
-			p[flag] = value
+			p[strings.ReplaceAll(flag, "-", "_")] = value
 		}
 	}
 	if p["match"] == "" {
@@ -189,7 +212,33 @@ func (e *limitEdit) subject(p map[string]any) {
 	if p["guaranteed"] == 0.0 {
 		delete(p, "guaranteed")
 	}
+	if p["quota"] == int64(0) { // and all that is said of it
+		maps.DeleteFunc(p, func(name string, _ any) bool { return name == "zone" || strings.HasPrefix(name, "quota") })
+	}
+	for _, name := range []string{"concurrency", "quota_per_sku", "quota_max"} {
+		if p[name] == int64(0) {
+			delete(p, name)
+		}
+	}
+	if p["zone"] == "" {
+		delete(p, "zone")
+	}
+	if !e.given("cost") {
+		return
+	}
+	before, _ := p["cost"].(map[string]any)
+	cost := maps.Clone(before)
+	if cost == nil {
+		cost = make(map[string]any)
+	}
+	for name, n := range e.cost {
+		cost[name] = n
+	}
+	p["cost"] = cost
 }
+
+// limitClasses are what a policy may charge for.
+var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
 // maxEdits is how often an edit is tried again where another change came first.
 const maxEdits = 5

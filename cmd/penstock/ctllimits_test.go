@@ -34,9 +34,26 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: it has no list of policies`},
 		{args: "ctl limits preview -f -", stdin: others,
 			stdout: `^NAME +KEY +MODE +REFUSED\ncaller +caller +enforce +0\n`, stderr: `^not previewed, .*: u\nwould have refused 0 of \d+ purchases`},
+		{args: "ctl limits set flight --key user --concurrency 50 --reason x", stdout: `^version +6\n`, stderr: inForce},
+		{args: "ctl limits set all --cost unit=2,page=1 --reason x", stdout: `^version +7\n`, stderr: inForce},
+		{args: "ctl limits set all --cost pages=1 --reason x", code: 1, stderr: `policies\[1\].cost.pages: is unknown`},
+		{args: "ctl limits set all --cost status=-1 --reason x", code: 1, stderr: `policies\[1\].cost.status: must be from 0`},
+		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce cost.unit 2 cost.page 1\n` +
+			`- m1: [^\n]+\n- flight: user enforce concurrency 50\n\+ u: `},
+		{args: "ctl limits show", stdout: `BURST +MODE +CONCURRENCY +COST +GUARANTEED`, stderr: `^version 7\n$`},
+		{args: "ctl limits set flight --concurrency 0 --reason x", code: 1, stderr: `policies\[3\].rate: is required`},
+		{args: "ctl limits set flight --quota 10000 --zone Asia/Shanghai --reason x", stdout: `^version +8\n`, stderr: inForce},
+		{args: "ctl limits set m1 --quota 1000 --quota-per-sku 50 --quota-max 5000 --reason x", stdout: `^version +9\n`, stderr: inForce},
+		{args: "ctl limits set m1 --quota-per-sku 0 --reason x", code: 1, stderr: `policies\[2\].quota_max: needs a quota_per_sku`},
+		{args: "ctl limits diff -f -", stdin: others, stdout: `quota 1000 quota_per_sku 50 quota_max 5000 guaranteed[^\n]+\n` +
+			`- flight: user enforce concurrency 50 quota 10000 zone Asia/Shanghai\n`},
+		{args: "ctl limits set flight --quota 0 --reason x", stdout: `^version +10\n`, stderr: inForce},
+		{args: "ctl limits set m1 --quota 0 --reason x", stdout: `^version +11\n`, stderr: inForce},
+		{args: "ctl limits remove flight --reason x", stdout: `^version +12\n`, stderr: inForce},
+		{args: "ctl limits set all --cost unit=0,page=0 --reason x", stdout: `^version +13\n`, stderr: inForce},
 		{args: "ctl limits remove nobody --reason x", code: 1, stderr: `there is no limit "nobody"`},
-		{args: "ctl limits remove m1 --reason x", stdout: `^version +6\n`, stderr: inForce},
-		{args: "ctl limits remove all --reason x", stdout: `^version +7\n`, stderr: inForce},
+		{args: "ctl limits remove m1 --reason x", stdout: `^version +14\n`, stderr: inForce},
+		{args: "ctl limits remove all --reason x", stdout: `^version +15\n`, stderr: inForce},
 		{args: "ctl limits remove caller --reason x", code: 2, stderr: `the last limit.* say --yes`},
 	} {
 		s.run(t)

@@ -190,9 +190,16 @@ func takeEnd(o *object, now time.Time) limiter.End {
 	return limiter.End{Time: o.time("expires_at")}
 }
 
-// takeValues takes what a policy may also say for a while.
-func takeValues(o *object) (rate float64, burst int64, mode limiter.Mode, percent int) {
-	rate, burst, mode = o.decimal("rate"), o.integer("burst"), limiter.Enforce
+// takeValues takes what a policy may also say for a while. A policy with other bounds needs no
+// bucket: it may leave rate and burst out.
+func takeValues(o *object, bare bool) (rate float64, burst int64, mode limiter.Mode, percent int) {
+	mode = limiter.Enforce
+	if rated, sized := o.given("rate"), o.given("burst"); !bare || rated || sized {
+		rate, burst = o.decimal("rate"), o.integer("burst")
+		if bare && rate == 0 && burst == 0 && rated && sized {
+			o.add(o.at+"rate", "must be above 0; without a bucket, leave rate and burst out")
+		}
+	}
 	if text, given := o.optionalText("mode"); given {
 		mode = limiter.Mode(text)
 	}
@@ -203,14 +210,14 @@ func takeValues(o *object) (rate float64, burst int64, mode limiter.Mode, percen
 }
 
 // takeTemporary takes what a policy says for a while, nil where it says nothing.
-func takeTemporary(o *object, now time.Time) *limiter.Temporary {
+func takeTemporary(o *object, now time.Time, bare bool) *limiter.Temporary {
 	raw := o.take("temporary")
 	if raw == nil {
 		return nil
 	}
 	inner := parseObject(raw, o.at+"temporary.", o.mistakes)
 	t := new(limiter.Temporary)
-	t.Rate, t.Burst, t.Mode, t.Percent = takeValues(inner)
+	t.Rate, t.Burst, t.Mode, t.Percent = takeValues(inner, bare)
 	t.ExpiresAt = takeEnd(inner, now)
 	inner.end()
 	return t
@@ -228,7 +235,13 @@ func takeLimits(o *object, now time.Time) limiter.Document {
 		policy := parseObject(text, fmt.Sprintf("policies[%d].", i), o.mistakes)
 		p := limiter.Policy{Name: policy.text("name"), Key: limiter.Kind(policy.text("key"))}
 		p.Match, _ = policy.optionalText("match")
-		p.Rate, p.Burst, p.Mode, p.Percent = takeValues(policy)
+		p.Concurrency = takeBound(policy, "concurrency", limiter.MaxConcurrency)
+		p.Cost = takeCost(policy)
+		p.Quota, p.QuotaMax = takeBound(policy, "quota", limiter.MaxQuota), takeBound(policy, "quota_max", limiter.MaxQuota)
+		p.QuotaPerSKU = takeBound(policy, "quota_per_sku", limiter.MaxQuota)
+		p.Zone, _ = policy.optionalText("zone")
+		bare := p.Concurrency != 0 || p.Quota != 0
+		p.Rate, p.Burst, p.Mode, p.Percent = takeValues(policy, bare)
 		if policy.raw["guaranteed"] != nil && string(policy.raw["guaranteed"]) != "null" {
 			p.Guaranteed = policy.decimal("guaranteed")
 		} else {
@@ -237,11 +250,53 @@ func takeLimits(o *object, now time.Time) limiter.Document {
 		if weight := policy.maybeInteger("weight"); weight != nil {
 			p.Weight = int(min(max(*weight, -1), limiter.MaxWeight+1))
 		}
-		p.ExpiresAt, p.Temporary = takeEnd(policy, now), takeTemporary(policy, now)
+		p.ExpiresAt, p.Temporary = takeEnd(policy, now), takeTemporary(policy, now, bare)
 		policy.end()
 		d.Policies = append(d.Policies, p)
 	}
 	return d
+}
+
+// takeBound takes a number of at least 1 that may be missing; it is 0 then, and out of its range
+// where it isn't sound.
+func takeBound(o *object, name string, most int64) int64 {
+	n := o.maybeInteger(name)
+	switch {
+	case n == nil:
+		return 0
+	case *n == 0:
+		return -1 // 0 is what isn't there
+	}
+	return min(max(*n, -1), most+1)
+}
+
+// takeCost takes what a policy charges, nil where it doesn't say.
+func takeCost(o *object) *limiter.Cost {
+	raw := o.take("cost")
+	if raw == nil {
+		return nil
+	}
+	inner := parseObject(raw, o.at+"cost.", o.mistakes)
+	cost := limiter.DefaultCost()
+	for _, c := range []struct {
+		name string
+		to   *int64
+	}{{"purchase", &cost.Purchase}, {"unit", &cost.Unit}, {"page", &cost.Page}, {"status", &cost.Status}} {
+		if n := inner.maybeInteger(c.name); n != nil {
+			*c.to = min(max(*n, -1), limiter.MaxCost+1)
+		}
+	}
+	inner.end()
+	return &cost
+}
+
+// given reports whether a member is there and isn't null. One that is null is taken.
+func (o *object) given(name string) bool {
+	if raw := o.raw[name]; raw != nil && string(raw) != "null" {
+		return true
+	}
+	delete(o.raw, name)
+	return false
 }
 
 // decimal takes a required number.

@@ -221,7 +221,7 @@ func TestExchange_ManyKeys(t *testing.T) {
 func TestScript_ReadsNoRubbish(t *testing.T) {
 	stock, server := fakeStock(t)
 	key := fmt.Sprintf("ps:limit{%d}:global:/", groupOf("global:/"))
-	for _, value := range []string{"", "x", "1 2 3", "-1 0 1 1 1", "1 2 3 4 5 6"} {
+	for _, value := range []string{"", "x", "1 2 3", "-1 0 1 1 1", "1 2 3 4 5 6", "1 2 3 4 5"} {
 		server.Set(key, value)
 		asks := []limiter.Ask{{Key: "global:/", Want: 5, Num: 1000, Den: 1, Window: 3000}}
 		if err := New(stock).Exchange(t.Context(), asks); err != nil || asks[0].Granted != 3 {
@@ -254,5 +254,63 @@ func TestShare(t *testing.T) {
 		if err != nil || fmt.Sprint(got) != step.want {
 			t.Errorf("%v, %v, want %s", got, err, step.want)
 		}
+	}
+}
+
+// TestScript_Quota: a bucket grants what its quota says in a day of its zone, by the server's
+// clock, however that goes; what comes back may be granted again; an edit forgets nothing.
+func TestScript_Quota(t *testing.T) {
+	stock, server := fakeStock(t)
+	pool := New(stock)
+	const hour = time.Hour
+	midnight := time.Date(2026, 6, 18, 0, 0, 0, 0, time.UTC)
+	for i, step := range []struct {
+		at           time.Duration // since midnight UTC
+		back, want   int64
+		quota        int64
+		ahead        time.Duration
+		granted, own int64 // own: what is left
+	}{
+		{hour, 0, 7, 10, 0, 7, 3},
+		{2 * hour, 0, 7, 10, 0, 3, 0},
+		{3 * hour, 0, 7, 10, 0, 0, 0},
+		{3 * hour, 2, 0, 10, 0, 0, 2},
+		{3 * hour, 0, 7, 10, 0, 2, 0},
+		{4 * hour, 0, 7, 15, 0, 5, 0},  // raised
+		{5 * hour, 0, 7, 8, 0, 0, 0},   // lowered below what was granted
+		{6 * hour, 0, 7, 0, 0, 7, 0},   // taken away: no bound
+		{7 * hour, 0, 7, 30, 0, 7, 1},  // and back: all of the day counts
+		{23 * hour, 5, 0, 30, 0, 0, 6}, // of a lease
+		{24*hour - 1, 0, 9, 30, 0, 6, 0},
+		{24 * hour, 3, 9, 10, 0, 9, 1}, // the next day; what comes back is not taken off below nothing
+		{23 * hour, 0, 9, 10, 0, 1, 0}, // the clock goes back: still that day
+		{47 * hour, 0, 9, 10, 0, 0, 0},
+		{90 * hour, 0, 9, 10, 0, 9, 1},                // days later
+		{40 * hour, 0, 9, 10, 0, 9, 1},                // far back: a new day
+		{40*hour - 1, 0, 9, 10, 8 * hour, 1, 0},       // another zone, in which it is today
+		{40 * hour, 0, 9, 10, 8 * hour, 9, 1},         // and now tomorrow
+		{64*hour - 1, 0, 9, 10, 8 * hour, 1, 0},       // until 23:59 there
+		{50 * hour, 0, 9, 10, -5 * hour, 0, 0},        // a zone behind stays on the later day
+		{5*hour + 96*hour, 0, 9, 10, -5 * hour, 9, 1}, // its midnight
+	} {
+		server.SetTime(midnight.Add(step.at - time.Second)) // the bucket fills, where the clock went back
+		fill := []limiter.Ask{{Key: "caller:m/web", Num: 1000, Den: 1, Window: 100_000, Quota: step.quota, Offset: step.ahead.Microseconds()}}
+		if err := pool.Exchange(t.Context(), fill); err != nil {
+			t.Fatal(err)
+		}
+		server.SetTime(midnight.Add(step.at))
+		asks := []limiter.Ask{{
+			Key: "caller:m/web", Back: step.back, Want: step.want, Num: 1000, Den: 1, Window: 100_000, Quota: step.quota, Offset: step.ahead.Microseconds(),
+		}}
+		if err := pool.Exchange(t.Context(), asks); err != nil {
+			t.Fatal(err)
+		}
+		if a := asks[0]; a.Granted != step.granted || a.Left != step.own {
+			t.Errorf("step %d, %+v: granted %d, %d left", i, step, a.Granted, a.Left)
+		}
+	}
+	key := fmt.Sprintf("ps:limit{%d}:caller:m/web", groupOf("caller:m/web"))
+	if ttl := server.TTL(key); ttl < 23*hour || ttl > 25*hour {
+		t.Errorf("a counted day is kept for %v", ttl)
 	}
 }

@@ -87,13 +87,12 @@ func (n *Node) openAdmission() error {
 	if err != nil {
 		return badSetting(err)
 	}
-	var pool limiter.Pool
-	if c.reports.pool != nil {
-		pool = c.reports.pool
-	}
-	if c.limits, err = limiter.New(limiter.DefaultConfig(), pool, time.Now()); err != nil {
+	cfg := limiter.DefaultConfig()
+	cfg.QuotasOnly = !n.cfg.Real()
+	if c.limits, err = limiter.New(cfg, leases.New(n.servers.stock), time.Now()); err != nil {
 		return err
 	}
+	c.limits.CountSKUs(func(merchant string) int { return n.catalogNow().SKUs(seckill.MerchantID(merchant)) })
 	c.reports.meter, c.reports.history = limiter.NewMeter(c.limits), limiter.NewHistory(time.Now())
 	c.admission = gateway.NewAdmission(gateway.AdmissionConfig{
 		ShedRate: n.cfg.shedRate(), LongestPause: n.cfg.Sale.AcceptDeadline, Trusted: trusted, History: c.reports.history,
@@ -102,6 +101,14 @@ func (n *Node) openAdmission() error {
 	}, c.switches, c.limits, part(n.root, "gateway"))
 	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
 	return nil
+}
+
+// catalogNow is the catalog in force, nil before there is one.
+func (n *Node) catalogNow() *seckill.Catalog {
+	if n.sale == nil {
+		return nil
+	}
+	return n.sale.Desk.Catalog()
 }
 
 // ringSettings is rung when the settings have changed: the watchers look at once, and not with
@@ -259,23 +266,33 @@ func (n *Node) limitMetrics() []admin.Sample {
 	for i := range s.Policies[:min(len(s.Policies), maxLimitMetrics)] {
 		policy := &s.Policies[i]
 		label := admin.Label{Name: "policy", Value: policy.Policy.Name}
-		out = append(out, gaugeFloat("penstock_limit_configured_rate", "Rate of a policy, per second and key, over all gateways."+same,
-			policy.Policy.Rate, label))
+		if policy.Policy.Rate > 0 {
+			out = append(out, gaugeFloat("penstock_limit_configured_rate", "Rate of a policy, per second and key, over all gateways."+same,
+				policy.Policy.Rate, label))
+		}
 		share := shares[policy.Policy.Name]
 		if n.control.reports.pool == nil { // this gateway is alone
 			share = 1
 		}
-		if share > 0 {
+		if share > 0 && policy.Policy.Rate > 0 {
 			out = append(out, gaugeFloat("penstock_limit_effective_rate",
 				"What of the rate of a policy with one key this gateway was granted lately, per second.", share*policy.Policy.Rate, label))
 		}
 		for verdict, n := range map[string]uint64{
-			"allowed": policy.Allowed, "refused": policy.Refused, "shadowed": policy.Shadowed, "returned": policy.Returned,
+			"allowed": policy.Allowed, "refused": policy.Refused - policy.Crowded - policy.Exhausted, "crowded": policy.Crowded,
+			"exhausted": policy.Exhausted,
+			"shadowed":  policy.Shadowed, "returned": policy.Returned,
 		} {
 			out = append(out, counter("penstock_limit_decisions_total", "Decisions of a policy, of the first hundred policies.", int64(n),
 				label, admin.Label{Name: "verdict", Value: verdict}))
 		}
 	}
+	out = append(out,
+		gauge("penstock_limit_in_flight", "Places that requests have of limits of what is in flight at once.", s.Places.InFlight),
+		gauge("penstock_limit_in_flight_keys", "Keys with such places.", int64(s.Places.Keys)),
+		gauge("penstock_limit_in_flight_keys_limit", "Keys there is room for.", int64(s.Places.Capacity)),
+		counter("penstock_limit_in_flight_strangers_total", "Decisions by a shared count of places, for want of room.",
+			int64(s.Places.Strangers)))
 	alone := int64(0)
 	if s.Pool.Alone > 0 {
 		alone = 1

@@ -97,6 +97,117 @@ func TestOneCallerIsLimited(t *testing.T) {
 	}
 }
 
+// TestLimits_ChargeByWhatIsAskedFor: units, pages and looks at orders take what the policy says; a
+// repeat, a cancellation and the other merchant's page nothing.
+func TestLimits_ChargeByWhatIsAskedFor(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	other := openShopOf(n, "other", terms{quantity: 10, perUser: 0, window: "10m"})
+	replaceLimits(n, `{"name":"callers","key":"caller","match":"acme/web","rate":0.001,"burst":20,"cost":{"purchase":2,"unit":3,"page":4,"status":1}},
+		{"name":"pages","key":"activity","rate":0.001,"burst":1,"cost":{"purchase":0,"page":1}}`, 1)
+	page := func(key string) answer {
+		t.Helper()
+		a, err := call("GET", n.public+"/v1/activities/"+s.activity, "", "Authorization", "Bearer "+key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	limited := func(a answer, limit string) {
+		t.Helper()
+		if a.status != 429 || a.field("limit") != limit || a.header.Get("Retry-After") == "" {
+			t.Errorf("want 429 by %s: %v", limit, a)
+		}
+	}
+	for range 3 {
+		if a := page(other.key); a.status != 404 {
+			t.Fatalf("another's page: %v", a)
+		}
+	}
+	a, err := s.buy(n, "u1", "k", 3) // 11
+	if err != nil || a.status > 202 {
+		t.Fatalf("%v, %v", a, err)
+	}
+	for range 3 {
+		eventually(t, "a repeat is told its order", func() bool {
+			a, err := s.buy(n, "u1", "k", 3)
+			return err == nil && a.status <= 202 && a.header.Get("Idempotent-Replayed") == "true"
+		})
+	}
+	if a := page(s.key); a.status != 200 { // 15
+		t.Fatalf("a page: %v", a)
+	}
+	limited(page(s.key), "pages") // and takes nothing
+	if a, err := s.buy(n, "u2", "k", 2); err != nil || a.status != 429 {
+		t.Fatalf("two units for 8 of 5 tokens: %v, %v", a, err)
+	}
+	order := s.mustBuy(n, "u2", "k") // 20
+	limited(s.order(n, order), "callers")
+	if a := s.cancel(n, order); a.status != 200 {
+		t.Errorf("cancel: %v", a)
+	}
+}
+
+// TestLimits_DailyQuota: a caller has its tokens of the day and no more; the answer says when the
+// next day begins; and a merchant's quota follows what it puts on sale.
+func TestLimits_DailyQuota(t *testing.T) {
+	n := serve(t, t.TempDir())
+	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
+	replaceLimits(n, `{"name":"day","key":"caller","quota":5,"cost":{"purchase":0,"unit":1,"page":1}},
+		{"name":"skus","key":"merchant","quota":1,"quota_per_sku":3,"quota_max":7}`, 1)
+	want := func(limit string, a answer) {
+		t.Helper()
+		now := time.Now().UTC()
+		left := now.Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
+		retry, err := strconv.Atoi(a.header.Get("Retry-After"))
+		if a.status != 429 || a.field("limit") != limit || err != nil || time.Duration(retry)*time.Second < left-time.Minute ||
+			!strings.Contains(a.field("detail"), "quota of this day") {
+			t.Errorf("want 429 by %s for %v: %v", limit, left, a)
+		}
+	}
+	if a, err := s.buy(n, "u1", "k", 4); err != nil || a.status > 202 {
+		t.Fatalf("%v, %v", a, err)
+	}
+	a, err := s.buy(n, "u2", "k", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("day", a)
+	if got := a.header.Get("RateLimit-Policy"); got != `"day";q=5;w=86400` {
+		t.Errorf("RateLimit-Policy: %s", got)
+	}
+	s.mustBuy(n, "u2", "k")
+	replaceLimits(n, `{"name":"skus","key":"merchant","quota":1,"quota_per_sku":3,"quota_max":7}`, 1)
+	buyAll := func() (accepted int, last answer) {
+		for i := range 10 {
+			a, err := s.buy(n, fmt.Sprint("s", accepted, "-", i), "k", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last = a; a.status <= 202 {
+				accepted++
+			}
+		}
+		return accepted, last
+	}
+	got, last := buyAll()
+	want("skus", last)
+	if got > 2 { // of 1 + 3, of which 2 are used
+		t.Errorf("%d more are accepted with one SKU", got)
+	}
+	second := openShopOf(n, "acme2", terms{quantity: 10, perUser: 0, window: "10m"})
+	if a, err := second.buy(n, "u", "k", 1); err != nil || a.status > 202 {
+		t.Errorf("another merchant: %v, %v", a, err)
+	}
+	more := strings.ReplaceAll(s.draft(time.Now().Add(-time.Hour), terms{quantity: 10, perUser: 0, window: "10m"}), s.sku, "phone-z")
+	n.admin(200, "PUT", "/admin/v1/activities/more", more)
+	n.admin(200, "POST", "/admin/v1/activities/more/publish", "")
+	eventually(t, "the quota has grown", func() bool {
+		a, err := s.buy(n, fmt.Sprint("m", time.Now().UnixNano()), "k", 1)
+		return err == nil && a.status <= 202
+	})
+}
+
 // TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered
 // where there is none left.
 func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {

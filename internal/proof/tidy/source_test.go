@@ -128,7 +128,7 @@ func checkInit(t *tree, report func(where, what string)) {
 				}
 			}
 			for to, spec := range f.imports() {
-				if spec.Name != nil && spec.Name.Name == "_" && to != "embed" && p.dir != "internal/sqlite" {
+				if spec.Name != nil && spec.Name.Name == "_" && to != "embed" && to != "time/tzdata" && p.dir != "internal/sqlite" {
 					report(t.at(spec), "imports "+to+" for its init")
 				}
 				if spec.Name != nil && spec.Name.Name == "." {

@@ -1,0 +1,140 @@
+package limiter
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// joins returns the cluster that has a part in the limit's decisions, nil where this node decides
+// alone.
+func (l *limit) joins(c *cluster) *cluster {
+	if c == nil || l.policy.Quota == 0 && (l.bare || c.quotasOnly) {
+		return nil
+	}
+	return c
+}
+
+// quotaOf returns the quota of a key of a merchant, 0 where there is none.
+func (l *limit) quotaOf(merchant string) int64 {
+	p := l.policy
+	if p.QuotaPerSKU == 0 || l.skus == nil {
+		return p.Quota
+	}
+	high, product := bits.Mul64(uint64(p.QuotaPerSKU), uint64(max(l.skus(merchant), 0)))
+	if high > 0 || product > uint64(p.QuotaMax) {
+		return p.QuotaMax
+	}
+	return min(p.Quota+int64(product), p.QuotaMax)
+}
+
+// offset is how far the clock of the quota's zone is ahead of UTC, in microseconds.
+func (l *limit) offset(now time.Time) int64 {
+	_, seconds := now.In(l.zone).Zone()
+	return int64(seconds) * 1e6
+}
+
+// reset is after how long the quota begins anew, in nanoseconds.
+func (l *limit) reset(now time.Time) int64 {
+	local := now.In(l.zone)
+	next := time.Date(local.Year(), local.Month(), local.Day()+1, 0, 0, 0, 0, l.zone)
+	return int64(max(next.Sub(now), time.Second))
+}
+
+// exhausted returns after how long a key that is known to have no quota left for n tokens has one
+// again, else 0. What a lease still has is of the quota.
+func (c *cluster) exhausted(l *limit, key uint64, quota, now, n int64, known *share) int64 {
+	if c == nil || quota == 0 || known != nil && known.lease >= n || !c.spent.has(spentKey(key^l.salt, quota, n), now) {
+		return 0
+	}
+	return l.reset(time.Now())
+}
+
+// spent remembers which keys had no quota left when the pool was asked last, so that what they
+// refuse isn't asked for. It may forget: then the pool is asked again, which it is every spentSpan
+// anyway. Its memory is fixed.
+type spent struct {
+	slots [spentSlots]spentSlot
+}
+
+// spentSlot has no lock: a key that is read with another one's time is nobody's.
+type spentSlot struct {
+	mixed atomic.Uint64 // key ^ until
+	until atomic.Uint64
+}
+
+const (
+	spentSlots = 1 << 14
+	// spentSpan bounds for how long quota that comes back (of a repeat, of another node's lease, on
+	// the next day) isn't noticed.
+	spentSpan = int64(2 * time.Second)
+)
+
+// spentKey names a question: more tokens of the key, or another quota, are another one.
+func spentKey(key uint64, quota, n int64) uint64 {
+	h := key ^ uint64(quota)*0x9E3779B97F4A7C15 ^ uint64(n)*0xC2B2AE3D27D4EB4F
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	return h ^ h>>33
+}
+
+func (s *spent) has(key uint64, now int64) bool {
+	slot := &s.slots[key%spentSlots]
+	until := slot.until.Load()
+	return slot.mixed.Load()^until == key && now < int64(until)
+}
+
+func (s *spent) mark(key uint64, now int64) {
+	slot := &s.slots[key%spentSlots]
+	until := uint64(now + spentSpan)
+	slot.until.Store(until)
+	slot.mixed.Store(key ^ until)
+}
+
+// maxLone is how many keys are told apart by quota while the node is alone.
+const maxLone = 1 << 14
+
+// apart takes n tokens of a quota while the node decides alone. It returns after how long there are
+// some, 0 where it took them, or where there is no quota.
+//
+// Nobody can say then what the other nodes let in. So a key goes on at the even pace of its quota:
+// the tokens of an hour at once, at least one, and each node has an even part of them. They aren't
+// counted in the pool afterwards.
+func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64) {
+	if c == nil || quota == 0 {
+		return 0
+	}
+	const day, hours = int64(24 * time.Hour), 24
+	nodes := c.nodes.Load()
+	l := limit{burst: max(1, quota/hours/nodes), interval: max(day/quota, 1) * nodes}
+	l.window = l.burst * l.interval
+	return c.lone.Load().spare(max(1, key^of.salt), &l, now, min(n, l.burst))
+}
+
+// spare takes n tokens of a bucket that no rules govern.
+func (t *table) spare(key uint64, l *limit, now, n int64) (wait int64) {
+	s := &t.segments[t.index(key)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now = max(now, s.last)
+	s.last = now
+	e, free := s.find(key, now)
+	tat := int64(0)
+	switch {
+	case e != nil:
+		tat = e.tat
+	case free == nil:
+		tat = s.stranger
+	}
+	next, wait := l.spend(tat, now, n)
+	switch {
+	case wait > 0:
+		return wait
+	case e != nil:
+		e.tat = next
+	case free != nil:
+		s.put(free, key, next)
+	default:
+		s.stranger = next
+	}
+	return 0
+}
