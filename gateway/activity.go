@@ -34,7 +34,7 @@ func (x *exchange) activity() {
 	}
 	defer x.leave()
 	catalog := x.server.sales.Catalog()
-	sale := catalog.Activity(x.visit.Activity)
+	sale := x.catalog().Activity(x.visit.Activity)
 	if sale == nil {
 		catalog = x.server.sales.Fresh(x.deadline())
 		sale = catalog.Activity(x.visit.Activity)

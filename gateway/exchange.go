@@ -29,6 +29,7 @@ type exchange struct {
 	purchase seckill.Purchase
 	offer    seckill.Offer // that is to be bought
 	replayed bool          // the answer is a repeat's
+	probe    bool          // this process probes itself
 	context  *requestContext
 	status   int
 	code     problem.Code // "" after a success
@@ -53,9 +54,11 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 func (x *exchange) finish() {
 	now := time.Now()
 	took := now.Sub(x.arrived)
-	x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
-	if x.route == routeBuy {
-		x.countPurchase(took)
+	if !x.probe { // which is counted where it comes from
+		x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
+		if x.route == routeBuy {
+			x.countPurchase(took)
+		}
 	}
 	x.release()
 }
@@ -78,7 +81,7 @@ func (x *exchange) release() {
 	x.decoder.shrink(len(x.http.Request.Body()))
 	x.decoder.reset()
 	x.http, x.context, x.param, x.id = nil, nil, nil, nil
-	x.visit, x.purchase, x.offer, x.replayed = Visit{}, seckill.Purchase{}, seckill.Offer{}, false
+	x.visit, x.purchase, x.offer, x.replayed, x.probe = Visit{}, seckill.Purchase{}, seckill.Offer{}, false, false
 	if cap(x.body) > maxKeptAnswer {
 		x.body = nil
 	}

@@ -37,6 +37,8 @@ type Sales interface {
 	Repeats(p *seckill.Purchase) bool
 	// Buy keeps nothing of p.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
+	// Probe goes the way of Buy as far as it takes nothing. offer is of Config.Probes.
+	Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
 	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
 	Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error)
@@ -350,6 +352,10 @@ func (x *exchange) authenticate() *seckill.Caller {
 	}
 	hash := sha256.Sum256(key)
 	known := x.server.sales.Catalog().Credential(hash)
+	if known == nil {
+		known = x.server.cfg.Probes.Credential(hash)
+		x.probe = known != nil
+	}
 	if known == nil || !known.Valid(x.arrived) {
 		known = x.server.sales.Fresh(x.deadline()).Credential(hash)
 	}

@@ -90,6 +90,8 @@ func processSettings() []setting {
 			help: "of these, by one address (IPv6: one /64) that is no trusted proxy; 0 is half of them, and at least 64"},
 		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
 			help: "requests of the public listener served at once; more are answered 503 overloaded"},
+		{key: "probe-every", value: func(c *Config) any { return &c.ProbeEvery },
+			help: "how often a gateway buys, asks and reads by its own public listener, without taking anything; 0 never does"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
 			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
 	}

@@ -56,6 +56,7 @@ func (n *Node) collectFrame(now time.Time) {
 	n.collectLimits(f, now)
 	n.collectServers(f)
 	f.Hops = n.collectHops(now)
+	n.collectProbes(f)
 	c.at = now
 	n.live.mu.Lock()
 	defer n.live.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/penstock/penstock/degrade"
 	"github.com/penstock/penstock/gateway"
 	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/probe"
 	"github.com/penstock/penstock/internal/vault"
 	"github.com/penstock/penstock/internal/webhook"
 	"github.com/penstock/penstock/seckill"
@@ -34,6 +35,7 @@ type Node struct {
 	timeouts timeoutSwitch // of the loop that cancels orders
 	totals   saleTotals
 	live     *liveView
+	prober   *probe.Prober // nil where nothing is probed
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -162,7 +164,10 @@ func (n *Node) listen(ctx context.Context) error {
 	for _, what := range n.cfg.ExposedListeners(n.role) {
 		n.log.Warn("not for production", "what", what)
 	}
-	return nil
+	if n.public == nil {
+		return nil
+	}
+	return n.makeProber()
 }
 
 // closeListeners gives the ports back, where nothing has served on them.
@@ -248,6 +253,9 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
 	}
 	if n.role&RoleGateway != 0 {
+		if n.prober != nil {
+			jobs = append(jobs, Job{"probes", degrade.Purchasing, n.runProbes})
+		}
 		feed := webhook.Feed{Hub: n.live.hub, Sender: n.control.webhooks, Log: part(n.root, "webhooks")}
 		jobs = append(jobs, Job{"webhooks", degrade.Purchasing, n.control.webhooks.Run},
 			Job{"events for webhooks", degrade.Purchasing, feed.Run})

@@ -57,6 +57,10 @@ var arrows = map[string]arrow{
 		may: []string{"internal/timing"},
 		why: "the words of the live view; whoever shows a sale needs none of the parts that make it",
 	},
+	"internal/probe": {
+		may: []string{"internal/timing", "internal/wait"},
+		why: "it asks a listener from outside, and knows nothing of what is behind it",
+	},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
@@ -214,7 +218,7 @@ var owners = map[string]owner{
 // owners, nobody.
 var standard = map[string]owner{
 	"net/http": {
-		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock"},
+		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "internal/probe", "cmd/penstock"},
 		why:    "the sale edge is fasthttp; everything else speaks no HTTP",
 	},
 	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},
