@@ -65,7 +65,7 @@ func (x *exchange) finish() {
 
 // countPurchase counts the answer to a purchase for the live view.
 func (x *exchange) countPurchase(took time.Duration) {
-	a := answered{offer: x.offer, caller: x.purchase.Caller, problem: -1, replayed: x.replayed, took: took}
+	a := answered{offer: x.offer, caller: x.purchase.Caller, problem: -1, replayed: x.replayed, waited: x.purchase.Wait > 0, took: took}
 	if x.code != "" {
 		a.problem = x.server.counters.codes[x.code] - len(successes)
 		a.soldOut = x.code == problem.SoldOut

@@ -92,6 +92,10 @@ func processSettings() []setting {
 			help: "requests of the public listener served at once; more are answered 503 overloaded"},
 		{key: "probe-every", value: func(c *Config) any { return &c.ProbeEvery },
 			help: "how often a gateway buys, asks and reads by its own public listener, without taking anything; 0 never does"},
+		{key: "objective-availability", value: func(c *Config) any { return &c.Objectives.Availability },
+			help: "percent of the purchases that must not fail; what is left of the others is the error budget"},
+		{key: "objective-latency", value: func(c *Config) any { return &c.Objectives.Latency },
+			help: "within which 99.9 % of the purchases must be accepted"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
 			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
 	}

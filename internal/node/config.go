@@ -70,6 +70,7 @@ type Config struct {
 	ShedRate int            // 0: by the number of processors
 
 	ProbeEvery time.Duration // how often a gateway probes itself; 0 is never
+	Objectives ObjectivesConfig
 
 	// Version is that of the program, for people.
 	Version string
@@ -97,6 +98,7 @@ func DefaultConfig() Config {
 		Partitions:      8,
 		Wait:            30 * time.Second,
 		ProbeEvery:      10 * time.Second,
+		Objectives:      defaultObjectives(),
 		Announce:        defaultEventsConfig(),
 		Login:           defaultLoginConfig(),
 		Sale:            seckill.DefaultConfig(),
@@ -135,6 +137,7 @@ func (c Config) Mistakes() []error {
 	var errs []error
 	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
 	errs = append(errs, c.validateServers()...)
+	errs = append(errs, c.Objectives.mistakes()...)
 	if err := c.validateProbes(); err != nil {
 		errs = append(errs, err)
 	}
