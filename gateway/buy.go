@@ -14,7 +14,7 @@ func (x *exchange) buy() {
 		return
 	}
 	p := &x.purchase
-	p.Caller, p.Request = caller, view(x.id)
+	p.Caller, p.Request, p.Trace = caller, view(x.id), string(x.trace.Context())
 	p.Key = x.idempotencyKey()
 	x.decoder.purchase(x.http.Request.Body(), p)
 	if x.refuseMistakes() {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -62,6 +63,8 @@ type Config struct {
 	DrainDelay time.Duration
 	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
 	Gate Gate
+	// Trace records requests; nil records none.
+	Trace *trace.Tracer
 	// Probes is what this process probes itself with (seckill.ProbeCatalog), beside the shop's
 	// catalog. nil is nothing.
 	Probes *seckill.Catalog

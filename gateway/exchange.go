@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -30,6 +31,7 @@ type exchange struct {
 	offer    seckill.Offer // that is to be bought
 	replayed bool          // the answer is a repeat's
 	probe    bool          // this process probes itself
+	trace    trace.Request
 	context  *requestContext
 	status   int
 	code     problem.Code // "" after a success
@@ -60,7 +62,35 @@ func (x *exchange) finish() {
 			x.countPurchase(took)
 		}
 	}
+	if x.trace.Traced() {
+		x.endTrace(now)
+	}
 	x.release()
+}
+
+// beginTrace decides whether the request is traced, and says so in the answer.
+func (x *exchange) beginTrace(t *trace.Tracer) {
+	x.trace = t.Begin(x.http.Request.Header.Peek(headerTraceParent), x.arrived)
+	if x.trace.Traced() {
+		x.number = x.trace.Context().AppendHeader(x.number[:0])
+		x.header(keyTraceResponse, x.number)
+	}
+}
+
+// endTrace records what became of a traced request.
+func (x *exchange) endTrace(now time.Time) {
+	r := &routes[x.route]
+	attrs := []trace.Attr{
+		{Key: "http.request.method", Text: string(x.http.Method())}, {Key: "http.route", Text: r.pattern},
+		{Key: "http.response.status_code", Number: int64(x.status)}, {Key: "penstock.request_id", Text: string(x.id)},
+	}
+	for _, a := range []trace.Attr{{Key: "penstock.code", Text: string(x.code)}, {Key: "penstock.order", Text: string(x.purchase.Made())}} {
+		if a.Text != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	x.server.cfg.Trace.End(&x.trace, string(x.http.Method())+" "+r.pattern, x.arrived, now, x.status >= 500, attrs...)
+	x.trace = trace.Request{}
 }
 
 // countPurchase counts the answer to a purchase for the live view.

@@ -290,6 +290,9 @@ func (s *Server) limited(x *exchange) {
 		x.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
 		return
 	}
+	if t := s.cfg.Trace; t != nil {
+		x.beginTrace(t)
+	}
 	r := &routes[x.route]
 	switch {
 	case x.route == routeNone:
@@ -548,6 +551,10 @@ func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 		return // a decision, or our own limit: Stats has it
 	}
 	if n, ok := s.quiet.may(kind, x.arrived); ok {
-		write("request failed", "err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n)
+		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}
+		if x.trace.Traced() {
+			args = append(args, "trace_id", x.trace.Context().Trace())
+		}
+		write("request failed", args...)
 	}
 }

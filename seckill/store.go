@@ -319,6 +319,7 @@ type Acceptance struct {
 	Order   Order
 	Ref     inventory.Ref
 	Ahead   bool
+	Trace   string // of the promise, where it is traced; filled in by the worker, not the store
 }
 
 // Cancellation is an order that its buyer gives up. Queued is what is known of it from its hold,

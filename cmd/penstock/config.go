@@ -96,6 +96,10 @@ func processSettings() []setting {
 			help: "percent of the purchases that must not fail; what is left of the others is the error budget"},
 		{key: "objective-latency", value: func(c *Config) any { return &c.Objectives.Latency },
 			help: "within which 99.9 % of the purchases must be accepted"},
+		{key: "otlp-endpoint", value: func(c *Config) any { return &c.Trace.Endpoint },
+			help: "URL of an OpenTelemetry collector (OTLP over HTTP), like http://collector:4318; without it nothing is traced"},
+		{key: "trace-sample", value: func(c *Config) any { return &c.Trace.Sample },
+			help: "share of the requests that are traced, 0 to 1; a request with a traceparent is traced as that says"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
 			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
 	}

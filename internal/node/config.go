@@ -71,6 +71,7 @@ type Config struct {
 
 	ProbeEvery time.Duration // how often a gateway probes itself; 0 is never
 	Objectives ObjectivesConfig
+	Trace      TraceConfig
 
 	// Version is that of the program, for people.
 	Version string
@@ -99,6 +100,7 @@ func DefaultConfig() Config {
 		Wait:            30 * time.Second,
 		ProbeEvery:      10 * time.Second,
 		Objectives:      defaultObjectives(),
+		Trace:           TraceConfig{Sample: "0.01"},
 		Announce:        defaultEventsConfig(),
 		Login:           defaultLoginConfig(),
 		Sale:            seckill.DefaultConfig(),
@@ -138,6 +140,7 @@ func (c Config) Mistakes() []error {
 	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
 	errs = append(errs, c.validateServers()...)
 	errs = append(errs, c.Objectives.mistakes()...)
+	errs = append(errs, c.Trace.mistakes()...)
 	if err := c.validateProbes(); err != nil {
 		errs = append(errs, err)
 	}

@@ -28,7 +28,7 @@ func (n *Node) adminDeps() admin.Deps {
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
-			n.totals.metrics, n.probeMetrics, n.objectiveMetrics,
+			n.totals.metrics, n.probeMetrics, n.objectiveMetrics, n.traceMetrics,
 		},
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/penstock/penstock/gateway"
 	"github.com/penstock/penstock/gateway/admin"
 	"github.com/penstock/penstock/internal/probe"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/internal/vault"
 	"github.com/penstock/penstock/internal/webhook"
 	"github.com/penstock/penstock/seckill"
@@ -36,6 +37,7 @@ type Node struct {
 	totals   saleTotals
 	live     *liveView
 	prober   *probe.Prober // nil where nothing is probed
+	trace    *trace.Tracer // nil where nothing is traced
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -93,6 +95,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 func (n *Node) plan() []layer {
 	return []layer{
 		{"listeners", n.listen, n.closeListeners},
+		{"traces", n.openTraces, n.closeTraces},
 		{"servers", n.openServers, n.closeServers},
 		{"settings", n.openSettings, nothing},
 		{"sale", n.openSale, n.closeSale},
@@ -196,6 +199,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
 		Held:    n.heldTimeouts,
 		Moved:   n.live.moved.count,
+		Trace:   n.trace,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
