@@ -414,6 +414,7 @@ func (x *exchange) counted() *Denial {
 // address tells the visit what the request is and where it comes from.
 func (x *exchange) address() {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
+	x.visit.Request = view(x.id)
 	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 }
 
@@ -473,6 +474,13 @@ func (x *exchange) leave() {
 	status := x.status
 	if status == 0 {
 		status = fasthttp.StatusInternalServerError
+	}
+	x.visit.Code = x.code
+	if limited := x.visit.Limited; limited != nil && x.code == limited.Problem.Code {
+		x.visit.Limit = limited.Problem.Limit
+	}
+	if x.visit.Order == "" {
+		x.visit.Order = x.purchase.Made()
 	}
 	x.server.gate.Leave(&x.visit, status, time.Since(x.arrived))
 }

@@ -75,11 +75,6 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 	}
 	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	n.live = newLiveView()
-	var err error
-	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
-		return nil, err
-	}
-	n.restore()
 	for _, l := range n.plan() {
 		n.layers = append(n.layers, l)
 		if err := l.start(ctx); err != nil {
@@ -95,6 +90,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 func (n *Node) plan() []layer {
 	return []layer{
 		{"listeners", n.listen, n.closeListeners},
+		{"log and breakers", n.prepare, nothing},
 		{"traces", n.openTraces, n.closeTraces},
 		{"servers", n.openServers, n.closeServers},
 		{"settings", n.openSettings, nothing},
@@ -171,6 +167,17 @@ func (n *Node) listen(ctx context.Context) error {
 		return nil
 	}
 	return n.makeProber()
+}
+
+// prepare names the process in its log, now that it has its ports, and reads what was kept.
+func (n *Node) prepare(context.Context) (err error) {
+	n.root = n.root.With("node", n.name(), "version", n.cfg.Version)
+	n.log = part(n.root, "node")
+	if n.breakers, err = newBreakers(&n.cfg, part(n.root, "breaker")); err != nil {
+		return err
+	}
+	n.restore()
+	return nil
 }
 
 // closeListeners gives the ports back, where nothing has served on them.
