@@ -134,6 +134,9 @@ type Batch struct {
 	// Park says that promises of items whose rows are locked are parked. Without it, ErrLocked is
 	// returned after a short wait.
 	Park bool
+	// By is the person who has the log read again, and for whom each order that is made is recorded
+	// as a change. Such a batch has no Moves. The zero value is a worker.
+	By Author
 }
 
 // OrderStore keeps orders and what has to be told to Redis about them.
