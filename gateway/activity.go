@@ -30,7 +30,7 @@ func (x *exchange) activity() {
 	}
 	x.visit.Caller, x.visit.Activity = caller, seckill.ActivityID(view(name))
 	catalog := x.server.sales.Catalog()
-	sale := catalog.Activity(x.visit.Activity)
+	sale := x.catalog().Activity(x.visit.Activity)
 	x.visit.Foreign = sale == nil || sale.Merchant != caller.Merchant
 	if !x.enter() {
 		return

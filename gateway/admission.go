@@ -372,6 +372,7 @@ func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
 // deny sends a visit away. A visit that is denied does not leave, so it is logged here.
 func (g *Admission) deny(v *Visit, denial *Denial) *Denial {
 	if v.Ticket&ticketLogged != 0 {
+		v.Code, v.Limit = denial.Problem.Code, denial.Problem.Limit
 		g.visits.add(v, denial.Problem.Status(), time.Since(v.Arrived))
 	}
 	return denial
@@ -427,7 +428,8 @@ func classOf(v *Visit) degrade.Class {
 // outage of its own.
 const maxVisitsLogged = 100
 
-// visitLog logs visits one by one, up to maxVisitsLogged in a second; the rest are counted.
+// visitLog logs visits one by one, up to maxVisitsLogged in a second; the rest are counted. A line
+// answers a ticket: whose request it was, what it was answered, and by which limit.
 type visitLog struct {
 	log     *slog.Logger
 	second  atomic.Int64 // Unix time
@@ -448,6 +450,7 @@ func (l *visitLog) add(v *Visit, status int, took time.Duration) {
 	if v.Caller != nil {
 		merchant, caller = string(v.Caller.Merchant), string(v.Caller.Caller)
 	}
-	l.log.Info("visit", "route", v.Route, "status", status, "took", took, "merchant", merchant, "caller", caller,
-		"activity", string(v.Activity), "sku", string(v.SKU), "order", string(v.Order), "left_out", l.leftOut.Swap(0))
+	l.log.Info("visit", "route", v.Route, "status", status, "code", string(v.Code), "limit", v.Limit, "took", took,
+		"request_id", v.Request, "merchant", merchant, "caller", caller, "user", string(v.User), "activity", string(v.Activity),
+		"sku", string(v.SKU), "order", string(v.Order), "left_out", l.leftOut.Swap(0))
 }

@@ -32,6 +32,8 @@ func (s *cheapSales) Repeats(*seckill.Purchase) bool { return false }
 func (s *cheapSales) Buy(context.Context, *seckill.Purchase) (seckill.Receipt, error) {
 	return s.receipt, s.err
 }
+func (s *cheapSales) Probe(context.Context, seckill.Offer, *seckill.Purchase) error { return nil }
+
 func (s *cheapSales) FindOrder(context.Context, *seckill.Caller, seckill.OrderID, time.Duration) (seckill.Order, error) {
 	return s.receipt.Order, s.err
 }

@@ -14,7 +14,7 @@ func (x *exchange) buy() {
 		return
 	}
 	p := &x.purchase
-	p.Caller, p.Request = caller, view(x.id)
+	p.Caller, p.Request, p.Trace = caller, view(x.id), string(x.trace.Context())
 	p.Key = x.idempotencyKey()
 	x.decoder.purchase(x.http.Request.Body(), p)
 	if x.refuseMistakes() {
@@ -25,13 +25,17 @@ func (x *exchange) buy() {
 	if !x.offered(p) {
 		return
 	}
-	x.visit.Settled = x.server.sales.Refuses(p)
+	x.visit.Settled = !x.probe && x.server.sales.Refuses(p)
 	if !x.enter() {
 		return
 	}
 	defer x.leave()
 	p.Arrived = x.visit.Arrived // it may have waited
 	p.Closed, p.ClosedSince = x.visit.Closed, x.visit.ClosedSince
+	if x.probe {
+		x.probePurchase()
+		return
+	}
 	p.Wait = x.wait()
 	defer x.unwait(p.Wait)
 	receipt, err := x.server.sales.Buy(x.deadline(), p)
@@ -57,7 +61,7 @@ func (x *exchange) offered(p *seckill.Purchase) bool {
 		x.offer, item = sale.Offer(p.SKU)
 		return sale, item
 	}
-	if _, item := own(x.server.sales.Catalog()); item {
+	if _, item := own(x.catalog()); item {
 		return true
 	}
 	sale, item := own(x.server.sales.Fresh(x.deadline()))

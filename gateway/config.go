@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/penstock/penstock/internal/trace"
+	"github.com/penstock/penstock/seckill"
 )
 
 // Config has the public listener's limits. DefaultConfig gives the values for production.
@@ -60,6 +63,11 @@ type Config struct {
 	DrainDelay time.Duration
 	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
 	Gate Gate
+	// Trace records requests; nil records none.
+	Trace *trace.Tracer
+	// Probes is what this process probes itself with (seckill.ProbeCatalog), beside the shop's
+	// catalog. nil is nothing.
+	Probes *seckill.Catalog
 }
 
 // The bounds of what Config leaves to be derived.

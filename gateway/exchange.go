@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -29,6 +30,8 @@ type exchange struct {
 	purchase seckill.Purchase
 	offer    seckill.Offer // that is to be bought
 	replayed bool          // the answer is a repeat's
+	probe    bool          // this process probes itself
+	trace    trace.Request
 	context  *requestContext
 	status   int
 	code     problem.Code // "" after a success
@@ -53,16 +56,46 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 func (x *exchange) finish() {
 	now := time.Now()
 	took := now.Sub(x.arrived)
-	x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
-	if x.route == routeBuy {
-		x.countPurchase(took)
+	if !x.probe { // which is counted where it comes from
+		x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
+		if x.route == routeBuy {
+			x.countPurchase(took)
+		}
+	}
+	if x.trace.Traced() {
+		x.endTrace(now)
 	}
 	x.release()
 }
 
+// beginTrace decides whether the request is traced, and says so in the answer.
+func (x *exchange) beginTrace(t *trace.Tracer) {
+	x.trace = t.Begin(x.http.Request.Header.Peek(headerTraceParent), x.arrived)
+	if x.trace.Traced() {
+		x.number = x.trace.Context().AppendHeader(x.number[:0])
+		x.header(keyTraceResponse, x.number)
+	}
+}
+
+// endTrace records what became of a traced request.
+func (x *exchange) endTrace(now time.Time) {
+	r := &routes[x.route]
+	attrs := []trace.Attr{
+		{Key: "http.request.method", Text: string(x.http.Method())}, {Key: "http.route", Text: r.pattern},
+		{Key: "http.response.status_code", Number: int64(x.status)}, {Key: "penstock.request_id", Text: string(x.id)},
+	}
+	for _, a := range []trace.Attr{{Key: "penstock.code", Text: string(x.code)}, {Key: "penstock.order", Text: string(x.purchase.Made())}} {
+		if a.Text != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	x.server.cfg.Trace.End(&x.trace, string(x.http.Method())+" "+r.pattern, x.arrived, now, x.status >= 500, attrs...)
+	x.trace = trace.Request{}
+}
+
 // countPurchase counts the answer to a purchase for the live view.
 func (x *exchange) countPurchase(took time.Duration) {
-	a := answered{offer: x.offer, caller: x.purchase.Caller, problem: -1, replayed: x.replayed, took: took}
+	a := answered{offer: x.offer, caller: x.purchase.Caller, problem: -1, replayed: x.replayed, waited: x.purchase.Wait > 0, took: took}
 	if x.code != "" {
 		a.problem = x.server.counters.codes[x.code] - len(successes)
 		a.soldOut = x.code == problem.SoldOut
@@ -78,7 +111,7 @@ func (x *exchange) release() {
 	x.decoder.shrink(len(x.http.Request.Body()))
 	x.decoder.reset()
 	x.http, x.context, x.param, x.id = nil, nil, nil, nil
-	x.visit, x.purchase, x.offer, x.replayed = Visit{}, seckill.Purchase{}, seckill.Offer{}, false
+	x.visit, x.purchase, x.offer, x.replayed, x.probe = Visit{}, seckill.Purchase{}, seckill.Offer{}, false, false
 	if cap(x.body) > maxKeptAnswer {
 		x.body = nil
 	}

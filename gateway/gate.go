@@ -41,11 +41,14 @@ type Visit struct {
 	// word, unless the peer is trusted.
 	Forwarded string
 	Arrived   time.Time
-	Foreign   bool   // a page of an activity that isn't known as the caller's merchant's
-	Settled   bool   // a purchase that memory refuses: it needs neither a place nor a share of a limit
-	Repeat    bool   // a purchase whose key has an order, as memory knows
-	Replayed  bool   // it was answered with the order that its key had; set before Leave
-	Ticket    uint64 // the gate's own, from Enter to Leave
+	Foreign   bool         // a page of an activity that isn't known as the caller's merchant's
+	Settled   bool         // a purchase that memory refuses: it needs neither a place nor a share of a limit
+	Repeat    bool         // a purchase whose key has an order, as memory knows
+	Replayed  bool         // it was answered with the order that its key had; set before Leave
+	Ticket    uint64       // the gate's own, from Enter to Leave
+	Request   string       // id of the request
+	Code      problem.Code // of the answer, "" of a success; set before Leave
+	Limit     string       // that has refused; set before Leave
 	// Pause is how long a denial has to wait before it is given, see Gate.Enter.
 	Pause time.Duration
 

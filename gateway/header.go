@@ -18,12 +18,14 @@ const (
 	headerIfNoneMatch    = "If-None-Match"
 	headerAccept         = "Accept"
 	headerForwardedFor   = "X-Forwarded-For"
+	headerTraceParent    = "Traceparent"
 )
 
 // The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are.
 // RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
 var (
 	keyRequestID       = []byte("X-Request-Id")
+	keyTraceResponse   = []byte("Traceresponse")
 	keyRetryAfter      = []byte("Retry-After")
 	keyLocation        = []byte("Location")
 	keyReplayed        = []byte("Idempotent-Replayed")

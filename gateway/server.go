@@ -37,6 +37,8 @@ type Sales interface {
 	Repeats(p *seckill.Purchase) bool
 	// Buy keeps nothing of p.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
+	// Probe goes the way of Buy as far as it takes nothing. offer is of Config.Probes.
+	Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
 	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
 	Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error)
@@ -288,6 +290,9 @@ func (s *Server) limited(x *exchange) {
 		x.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
 		return
 	}
+	if t := s.cfg.Trace; t != nil {
+		x.beginTrace(t)
+	}
 	r := &routes[x.route]
 	switch {
 	case x.route == routeNone:
@@ -350,6 +355,10 @@ func (x *exchange) authenticate() *seckill.Caller {
 	}
 	hash := sha256.Sum256(key)
 	known := x.server.sales.Catalog().Credential(hash)
+	if known == nil {
+		known = x.server.cfg.Probes.Credential(hash)
+		x.probe = known != nil
+	}
 	if known == nil || !known.Valid(x.arrived) {
 		known = x.server.sales.Fresh(x.deadline()).Credential(hash)
 	}
@@ -405,6 +414,7 @@ func (x *exchange) counted() *Denial {
 // address tells the visit what the request is and where it comes from.
 func (x *exchange) address() {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
+	x.visit.Request = view(x.id)
 	x.visit.Forwarded = forwarded(x.http.Request.Header.PeekAll(headerForwardedFor))
 }
 
@@ -464,6 +474,13 @@ func (x *exchange) leave() {
 	status := x.status
 	if status == 0 {
 		status = fasthttp.StatusInternalServerError
+	}
+	x.visit.Code = x.code
+	if limited := x.visit.Limited; limited != nil && x.code == limited.Problem.Code {
+		x.visit.Limit = limited.Problem.Limit
+	}
+	if x.visit.Order == "" {
+		x.visit.Order = x.purchase.Made()
 	}
 	x.server.gate.Leave(&x.visit, status, time.Since(x.arrived))
 }
@@ -542,6 +559,10 @@ func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 		return // a decision, or our own limit: Stats has it
 	}
 	if n, ok := s.quiet.may(kind, x.arrived); ok {
-		write("request failed", "err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n)
+		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}
+		if x.trace.Traced() {
+			args = append(args, "trace_id", x.trace.Context().Trace())
+		}
+		write("request failed", args...)
 	}
 }

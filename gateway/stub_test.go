@@ -103,6 +103,8 @@ type stubSales struct {
 	repeats map[string]bool          // keys that have an order, as memory knows
 	inStock func(seckill.Offer) bool // instead of soldOut
 	missing string
+	probe   error // of Probe
+	probes  int   // calls of Probe
 
 	buy    func(context.Context, *seckill.Purchase) (seckill.Receipt, error)
 	find   func(context.Context, *seckill.Caller, seckill.OrderID, time.Duration) (seckill.Order, error)
@@ -178,6 +180,13 @@ func (s *stubSales) Buy(ctx context.Context, p *seckill.Purchase) (seckill.Recei
 	buy := s.buy
 	s.mu.Unlock()
 	return buy(ctx, p)
+}
+
+func (s *stubSales) Probe(context.Context, seckill.Offer, *seckill.Purchase) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.probes++
+	return s.probe
 }
 
 func (s *stubSales) FindOrder(ctx context.Context, c *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error) {

@@ -29,6 +29,7 @@ type traffic struct {
 type trafficSpan struct {
 	all     trafficRow
 	latency [timing.Size]uint32
+	sold    [timing.Size]uint32 // of what was accepted, and had not asked to wait
 
 	sales   map[*seckill.Sale]int32 // places in bySale
 	items   map[*seckill.Item]int32
@@ -77,7 +78,7 @@ func (s *trafficSpan) reset() {
 	clear(s.bySale) // lets go of an old catalog
 	clear(s.byItem)
 	clear(s.byCaller)
-	s.all, s.latency = trafficRow{}, [timing.Size]uint32{}
+	s.all, s.latency, s.sold = trafficRow{}, [timing.Size]uint32{}, [timing.Size]uint32{}
 	s.bySale, s.byItem, s.byCaller = s.bySale[:0], s.byItem[:0], s.byCaller[:0]
 }
 
@@ -88,6 +89,7 @@ type answered struct {
 	problem  int // its place in the catalogue; -1 for a success
 	replayed bool
 	soldOut  bool
+	waited   bool // it asked to wait for its row
 	took     time.Duration
 }
 
@@ -112,6 +114,9 @@ func (t *traffic) add(a *answered) {
 	s := t.now
 	s.all.add(a)
 	s.latency[timing.Bucket(a.took)]++
+	if a.problem < 0 && !a.waited {
+		s.sold[timing.Bucket(a.took)]++
+	}
 	if i, known := s.callers[a.caller]; known {
 		s.byCaller[i].add(a)
 	} else if a.caller != nil && len(s.byCaller) < maxTrafficCallers {
@@ -174,6 +179,7 @@ type ItemName struct {
 type Traffic struct {
 	All        Outcomes
 	Latency    timing.Counts // from the request's arrival until its answer was decided
+	Sold       timing.Counts // of these, what was accepted and had not asked to wait
 	Activities map[seckill.ActivityID]*Outcomes
 	Items      map[ItemName]*ItemOutcomes
 	Callers    map[seckill.CallerRef]*Outcomes
@@ -216,6 +222,9 @@ func (c *counters) sum(out *Traffic, s *trafficSpan) {
 	c.sumRow(&out.All, &s.all)
 	for i, n := range s.latency {
 		out.Latency[i] += uint64(n)
+	}
+	for i, n := range s.sold {
+		out.Sold[i] += uint64(n)
 	}
 	for i := range s.bySale {
 		c.sumRow(outcomesOf(out.Activities, s.bySale[i].sale.ID), &s.bySale[i].trafficRow)

@@ -39,8 +39,8 @@ func TestTraffic_CountsByName(t *testing.T) {
 			t.Errorf("the caller: %s, want %s", one, want)
 		}
 	}
-	if got.Latency.Total() != 6 {
-		t.Errorf("%d times, want 6", got.Latency.Total())
+	if got.Latency.Total() != 6 || got.Sold.Total() != 3 {
+		t.Errorf("%d times, %d of what was sold, want 6 and 3", got.Latency.Total(), got.Sold.Total())
 	}
 	if again := s.TakeTraffic(); again.All.Accepted != 0 || len(again.Activities) != 0 || again.Latency.Total() != 0 {
 		t.Errorf("taken twice: %+v", again)

@@ -204,6 +204,21 @@ func RecordOrder(before OrderState, after *Order) (ChangeRecord, error) {
 	return newChangeRecord(ChangeOrder, string(after.ID), OrderRecord{after.ID, before}, OrderRecord{after.ID, after.State})
 }
 
+// RecordAccepted records the orders that a batch made. Those that existed are left out.
+func RecordAccepted(accepted []Acceptance) (records []ChangeRecord, err error) {
+	for i := range accepted {
+		switch accepted[i].Outcome {
+		case OutcomeOpened, OutcomeRejected, OutcomeParked:
+			r, err := RecordOrder("", &accepted[i].Order)
+			if err != nil {
+				return nil, err
+			}
+			records = append(records, r)
+		}
+	}
+	return records, nil
+}
+
 // RecordRefund records that the money of a payment went back.
 func RecordRefund(before, after *KeptPayment) (ChangeRecord, error) {
 	record := func(k *KeptPayment) RefundRecord {

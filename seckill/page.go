@@ -22,6 +22,7 @@ type Promise struct {
 	Amount   Money
 	Request  string    // id of the request, for people
 	Accepted time.Time // on the gateway's clock, milliseconds; shown to people, never compared
+	Trace    string    // names the span of the request where it is traced (trace.Context); else ""
 }
 
 // Item returns the item that the promise is of.
@@ -59,12 +60,15 @@ type Claimed struct {
 	Quantity int
 }
 
+// maxTrace is the length of the name of a span.
+const maxTrace = 24
+
 // MaxPage is the most promises of one page.
 const MaxPage = 512
 
 // pageVersion is the first byte of every record. A reader stops at a version that it doesn't know;
 // a new one must be readable everywhere before it is written anywhere.
-const pageVersion = 2
+const pageVersion = 3
 
 // Errors of a record. ErrPageVersion is of another version: newer workers can read it. ErrPage is
 // damage; where it stands behind the header, the header is good.
@@ -82,7 +86,8 @@ var (
 //	        check
 //	body    count of texts, the texts: names that promises share,
 //	        count times: merchant, caller, activity, SKU, currency (each a place among the texts),
-//	                     user, request, amount, milliseconds between its acceptance and the page's
+//	                     user, request, amount, milliseconds between its acceptance and the page's,
+//	                     trace
 //	        check
 //
 // A marker ends behind the check of its header.
@@ -121,6 +126,7 @@ func AppendPage(dst []byte, p *Page) []byte {
 		}
 		dst = appendText(appendText(dst, string(r.User)), r.Request)
 		dst = appendNumbers(dst, uint64(r.Amount.Minor), uint64(max(0, put-r.Accepted.UnixMilli())))
+		dst = appendText(dst, r.Trace)
 	}
 	return appendCheck(dst, start)
 }
@@ -252,6 +258,7 @@ func (d *decoder) body(p *Page) {
 		}
 		r.Amount = Money{int64(d.number("amount", MaxPriceMinor*MaxQuantity)), shared[4]}
 		r.Accepted = p.Put.Add(-time.Duration(d.number("age", 1<<40)) * time.Millisecond)
+		r.Trace = d.text("trace", maxTrace)
 		if d.err != nil {
 			return
 		}

@@ -26,7 +26,7 @@ func drawPage(t *rapid.T) Page {
 			User:     UserID(rapid.StringN(0, 32, MaxUserLength).Draw(t, "user")),
 			Quantity: rapid.IntRange(1, MaxQuantity).Draw(t, "quantity"),
 			Amount:   Money{rapid.Int64Range(0, MaxPriceMinor*MaxQuantity).Draw(t, "amount"), "CNY"},
-			Request:  name.Draw(t, "request"),
+			Request:  name.Draw(t, "request"), Trace: rapid.SampledFrom([]string{"", "0123456789abcdef01234567"}).Draw(t, "trace"),
 			Accepted: p.Put.Add(-time.Duration(rapid.Int64Range(0, 5000).Draw(t, "age")) * time.Millisecond),
 		}
 		item := inventory.ItemID(rapid.Uint32Range(1, 1<<32-1).Draw(t, "item"))

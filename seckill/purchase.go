@@ -18,6 +18,7 @@ type Purchase struct {
 	Arrived  time.Time     // when the request arrived, with its monotonic reading: the accept deadline counts from here
 	Wait     time.Duration // how long to wait for the order row after it was accepted; 0 not at all
 	Request  string        // id of the request, for people
+	Trace    string        // names the request's span where it is traced; else "". It is kept
 	// Closed, if there is one, is the answer to a key that has no order: nothing new is sold. A
 	// repeat meets its order as ever. ClosedSince is since when nothing is; nil and zero in
 	// ordinary times.
@@ -36,6 +37,10 @@ func (p *Purchase) OrderID(item inventory.ItemID) OrderID {
 	}
 	return p.id
 }
+
+// Made returns the id of the order that the purchase has become or would have, "" where it was not
+// asked for.
+func (p *Purchase) Made() OrderID { return p.id }
 
 // Receipt says that a purchase is accepted. Order has at least ID and State; the rest is set when
 // the order has a row.

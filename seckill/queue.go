@@ -3,6 +3,7 @@ package seckill
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/penstock/penstock/inventory"
 )
@@ -83,6 +84,20 @@ type Message struct {
 type Haul struct {
 	Messages []Message
 	Moves    []Move
+}
+
+// Stretch is a part of the queue's log: what was put from From on and before To, as far as the
+// workers have read. After is where the part before ended; Most bounds the records of this one.
+type Stretch struct {
+	From, To time.Time
+	After    LogPlace
+	Most     int
+}
+
+// LogPlace is where a reader of a Stretch goes on. Partitions come in their order.
+type LogPlace struct {
+	Partition int32
+	Offset    int64
 }
 
 // Passed reports whether the positions in have have passed those in want. A partition of another

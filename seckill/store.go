@@ -135,6 +135,9 @@ type Batch struct {
 	// Park says that promises of items whose rows are locked are parked. Without it, ErrLocked is
 	// returned after a short wait.
 	Park bool
+	// By is the person who has the log read again, and for whom each order that is made is recorded
+	// as a change. Such a batch has no Moves. The zero value is a worker.
+	By Author
 }
 
 // OrderStore keeps orders and what has to be told to Redis about them.
@@ -320,6 +323,7 @@ type Acceptance struct {
 	Order   Order
 	Ref     inventory.Ref
 	Ahead   bool
+	Trace   string // of the promise, where it is traced; filled in by the worker, not the store
 }
 
 // Cancellation is an order that its buyer gives up. Queued is what is known of it from its hold,

@@ -43,6 +43,7 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 		}),
 		eventsCommand(),
 		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
+		replayCommand(),
 		group("changes", "The record of changes, and how to take one back", changeCommands()...),
 		group("webhooks", "Receivers of alarms and changes", webhookCommands()...),
 		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),

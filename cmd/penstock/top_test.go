@@ -74,6 +74,10 @@ func busy() *live.Snapshot {
 			{Switch: "wait", Value: "off", Since: ptr(sunset.Add(-time.Minute)), Expires: ptr(sunset.Add(14 * time.Minute)), By: "bob", Reason: "\x1b]0;x\x07"}},
 		Hops:   []live.Hop{{Hop: "hold", P50: ptr(1.0), P99: ptr(9.0), Deadline: 500}, {Hop: "row", Deadline: 60_000, Late: 3}},
 		Probes: []live.Probe{{Probe: "buy", Node: "g1", OK: true, Took: 12}, {Probe: "page", Node: "g2", Error: "no answer in 1 s"}},
+		Objectives: []live.Objective{
+			{Objective: "availability", Of: "traffic", Target: 99.99, Actual: ptr(99.995), Budget: ptr(50.0), Asked: 1_000_000, Bad: 50},
+			{Objective: "latency", Of: "probes", Target: 99.9, Limit: ptr(100.0)},
+		},
 		Abnormal: []live.Finding{
 			{Kind: "server-away", Severity: "critical", Subject: "kafka b2", Text: "kafka b2 doesn't answer", Since: ptr(sunset.Add(-125 * time.Second)),
 				Ctl: "penstock ctl nodes list", Runbook: "docs/runbook.md#kafka"},

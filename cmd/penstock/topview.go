@@ -366,7 +366,31 @@ func (v *topView) machines() []string {
 		}
 		lines = append(append(lines, ""), t.draw(v)...)
 	}
-	return lines
+	return append(lines, v.objectives()...)
+}
+
+// objectives lists how far they are kept.
+func (v *topView) objectives() []string {
+	if len(v.snapshot.Objectives) == 0 {
+		return nil
+	}
+	percent := func(p *float64, digits int) string {
+		if p == nil {
+			return unknown
+		}
+		return strconv.FormatFloat(*p, 'f', digits, 64) + " %"
+	}
+	t := newTopTable("OBJECTIVE", "OF", ">TARGET:1", ">IS", ">BUDGET LEFT", ">BAD:2", ">ASKED:3")
+	for i := range v.snapshot.Objectives {
+		o := &v.snapshot.Objectives[i]
+		name := shown(o.Objective)
+		if o.Limit != nil {
+			name += " " + milliseconds(o.Limit)
+		}
+		target := strconv.FormatFloat(o.Target, 'f', -1, 64) + " %"
+		t.row(name, shown(o.Of), target, percent(o.Actual, 3), percent(o.Budget, 0), grouped(int64(o.Bad)), grouped(int64(o.Asked)))
+	}
+	return append([]string{""}, t.draw(v)...)
 }
 
 func nodeState(n *live.Node) string {

@@ -185,7 +185,7 @@ func TestContract(t *testing.T) {
 		}
 	}
 	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), archiveRows(), itemRows(), stockRows(), webhookRows())
-	for _, r := range slices.Concat(rows, letterRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
+	for _, r := range slices.Concat(rows, letterRows(), replayRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
@@ -300,6 +300,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/activities/{activity}/items/{sku}/restock": `{"delta":1,"reason":"more"}`,
 		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
+		"POST /admin/v1/replay":                                    `{"from":"2026-06-18T12:00:00Z","to":"2026-06-18T13:00:00Z"}`,
 		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
 		"POST /admin/v1/activities/{activity}/archive":             `{"sha256":"` + strings.Repeat("0", 64) + `","confirm":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,

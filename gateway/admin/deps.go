@@ -27,6 +27,8 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Queue asks the brokers how far the workers have read each partition.
 	Queue func(ctx context.Context) ([]Partition, error)
+	// Log reads what the queue has kept.
+	Log desk.LogReader
 	// Secrets encrypts the secrets of merchants and webhooks at rest; nil keeps them as they are.
 	Secrets *vault.Vault
 	// Health says how this node does.
@@ -81,6 +83,7 @@ type Office interface {
 	AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*desk.ShardAudit, error)
 	Replay(ctx context.Context, ids []int64, by seckill.Author) ([]seckill.Acceptance, error)
 	Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error)
+	ReplayLog(ctx context.Context, log desk.LogReader, r desk.LogReplay, by seckill.Author) (desk.LogReplayed, error)
 
 	SearchOrders(ctx context.Context, q seckill.OrderQuery) ([]seckill.Order, error)
 	OrdersPaidBy(ctx context.Context, merchant seckill.MerchantID, id seckill.PaymentID) ([]seckill.Order, error)
@@ -113,9 +116,9 @@ type Store interface {
 }
 
 func (d *Deps) validate() error {
-	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil
+	missing := d.Office == nil || d.Store == nil || d.Settings == nil || d.Refresh == nil || d.Catalog == nil || d.Queue == nil || d.Log == nil
 	if missing || d.Health == nil || d.Limits == nil || d.Webhooks == nil {
-		return errors.New("office, store, settings, refresh, catalog, queue, health, limits and webhooks are needed")
+		return errors.New("office, store, settings, refresh, catalog, queue, log, health, limits and webhooks are needed")
 	}
 	return nil
 }

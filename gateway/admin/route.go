@@ -154,6 +154,7 @@ func processRoutes() []route {
 		{get, "/admin/v1/shards/{shard}/audit", viewer, (*call).auditShard},
 		{post, "/admin/v1/shards/{shard}/mend", admin, (*call).mendShard},
 		{get, "/admin/v1/queue", viewer, (*call).getQueue},
+		{post, "/admin/v1/replay", admin, (*call).replayLog},
 		{get, "/admin/v1/live", viewer, (*call).getLive},
 		{get, "/admin/v1/events", viewer, (*call).events},
 

@@ -441,6 +441,27 @@ func archiveRows() []row {
 	}
 }
 
+// replayRows read the log of a shop whose queue has kept nothing.
+func replayRows() []row {
+	const path, times = "/admin/v1/replay", `"from":"2026-06-18T12:00:00Z","to":"2026-06-18T13:00:00Z"`
+	post := func(name, body string, status int, code problem.Code, want func(*answer)) row {
+		return row{name: name, pattern: path, method: "POST", path: path, body: body, status: status, code: code, want: want}
+	}
+	bad := func(name, body string, mistakes ...string) row {
+		return post(name, body, 400, problem.InvalidRequest, wrong(mistakes...))
+	}
+	return []row{
+		post("nothing is kept", `{`+times+`}`, 200, "", has("records", "0")),
+		post("a part of an activity", `{`+times+`,"activity":"a","after":"3:12","limit":10,"dry_run":true,"reason":"x"}`, 200, "", has("dry_run", "true")),
+		bad("no times", `{"dry_run":true}`, "from: is required", "to: is required"),
+		bad("backwards", `{"from":"2026-06-18T13:00:00Z","to":"2026-06-18T12:00:00Z"}`, "to: must be after from"),
+		bad("a year", `{"from":"2026-06-18T13:00:00Z","to":"2027-06-18T12:00:00Z"}`, "to: must be at most 744h0m0s after from"),
+		bad("too many", `{`+times+`,"limit":2001}`, "limit: must be from 1 to 2000"),
+		bad("no place", `{`+times+`,"after":"x"}`, "after: must be the next of an answer"),
+		bad("a place below zero", `{`+times+`,"after":"1:-1"}`, "after: must be the next of an answer"),
+	}
+}
+
 func letterRows() []row {
 	const letters = "/admin/v1/dead-letters"
 	var rows []row

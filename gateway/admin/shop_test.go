@@ -112,6 +112,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 			_, err := s.store.Positions(ctx)
 			return []Partition{{Number: 0, Next: 3, End: 5, Behind: 2, State: "ok"}}, err
 		},
+		Log: s.queue,
 	}
 	s.gateway(&deps, log)
 	config := DefaultConfig()
@@ -543,6 +544,11 @@ func (*memoryQueue) Reserve() error { return nil }
 func (*memoryQueue) Release(int)    {}
 
 func (*memoryQueue) Put(_ inventory.ShardID, _ []byte, _ int, done func(error)) { done(nil) }
+
+// Between implements desk.LogReader: nothing was kept.
+func (*memoryQueue) Between(context.Context, seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
+	return nil, nil, nil
+}
 
 func (*memoryQueue) Mark(context.Context) ([]seckill.Position, error) {
 	return nil, errors.New("nobody works here")

@@ -26,7 +26,8 @@ type Frame struct {
 	Oldest     *float64         `json:"oldest,omitempty"` // Queue.Oldest, of a worker
 	Hops       []FrameHop       `json:"hops,omitempty"`
 	Probes     []Probe          `json:"probes,omitempty"`
-	Broken     map[string]int64 `json:"broken,omitempty"` // counters that must stay 0, those that don't
+	Objectives *FrameObjectives `json:"objectives,omitempty"` // of a gateway
+	Broken     map[string]int64 `json:"broken,omitempty"`     // counters that must stay 0, those that don't
 	Unbalanced []Unbalanced     `json:"unbalanced,omitempty"`
 }
 

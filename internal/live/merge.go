@@ -61,6 +61,7 @@ type Input struct {
 	Shown      []string // activities that are shown without traffic too, the most interesting first
 	Ledgers    map[string]SaleLedger
 	Policies   map[string]Policy
+	Targets    Targets
 	Lag        *int64
 	Letters    int64
 	Money      []Money
@@ -113,6 +114,7 @@ func (m *Merger) Merge(in *Input) *Snapshot {
 	s.Limits, s.Refused = mergeLimits(in, fresh)
 	s.Servers = mergeServers(fresh)
 	s.Hops = mergeHops(fresh, s.Nodes)
+	s.Objectives = mergeObjectives(fresh, in.Targets)
 	m.mergeQueue(s, in, fresh)
 	s.Totals.round()
 	return s

@@ -30,6 +30,8 @@ type Snapshot struct {
 	Hops     []Hop    `json:"hops"`
 	Probes   []Probe  `json:"probes"`
 
+	Objectives []Objective `json:"objectives"` // empty where no gateway is heard
+
 	// Abnormal is everything that isn't normal, the worst first. Empty means: all is well.
 	Abnormal   []Finding `json:"abnormal"`
 	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read

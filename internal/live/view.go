@@ -85,7 +85,7 @@ func (s *Snapshot) Of(merchant string) *Snapshot {
 		At: s.At, Version: s.Version, Complete: s.Complete, Missing: []string{}, Totals: NewRates(), Latency: s.Latency,
 		Activities: []Activity{}, Others: NewRates(), Callers: []Caller{}, Limits: []Limit{}, Refused: []Refused{},
 		Nodes: []Node{}, Servers: []Server{}, Queue: s.Queue, Shards: s.Shards, Money: []Money{}, Switches: []Switch{},
-		Level: s.Level, Hops: s.Hops, Probes: []Probe{}, Abnormal: []Finding{},
+		Level: s.Level, Hops: s.Hops, Probes: []Probe{}, Objectives: []Objective{}, Abnormal: []Finding{},
 	}
 	for i := range s.Activities {
 		if a := &s.Activities[i]; a.Merchant == merchant {

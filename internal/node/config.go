@@ -69,6 +69,10 @@ type Config struct {
 	Gateway  gateway.Config // Gate is set by Start
 	ShedRate int            // 0: by the number of processors
 
+	ProbeEvery time.Duration // how often a gateway probes itself; 0 is never
+	Objectives ObjectivesConfig
+	Trace      TraceConfig
+
 	// Version is that of the program, for people.
 	Version string
 	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token
@@ -94,6 +98,9 @@ func DefaultConfig() Config {
 		KafkaTopic:      "penstock-orders",
 		Partitions:      8,
 		Wait:            30 * time.Second,
+		ProbeEvery:      10 * time.Second,
+		Objectives:      defaultObjectives(),
+		Trace:           TraceConfig{Sample: "0.01"},
 		Announce:        defaultEventsConfig(),
 		Login:           defaultLoginConfig(),
 		Sale:            seckill.DefaultConfig(),
@@ -132,6 +139,11 @@ func (c Config) Mistakes() []error {
 	var errs []error
 	errs = append(errs, checkListen("listen", c.Listen), checkListen("admin-listen", c.AdminListen))
 	errs = append(errs, c.validateServers()...)
+	errs = append(errs, c.Objectives.mistakes()...)
+	errs = append(errs, c.Trace.mistakes()...)
+	if err := c.validateProbes(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("data-dir: is required"))
 	}

@@ -39,7 +39,7 @@ func (n *Node) watchDisk(ctx context.Context) {
 
 // probeDisk tries it once.
 func (n *Node) probeDisk() {
-	err := probe(filepath.Join(n.cfg.DataDir, probeFile))
+	err := tryWriting(filepath.Join(n.cfg.DataDir, probeFile))
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err // readiness is told to everybody: without names of files
 	}
@@ -57,8 +57,8 @@ func (n *Node) probeDisk() {
 	}
 }
 
-// probe writes a file and removes it again.
-func probe(path string) error {
+// tryWriting writes a file and removes it again.
+func tryWriting(path string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

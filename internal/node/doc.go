@@ -8,6 +8,8 @@
 // The parts lie in layers. They start in this order, and stop in the opposite one:
 //
 //	listeners   take their ports; a taken port is the commonest mistake and costs nothing to find
+//	log         names the process in its lines; breakers, and what was kept on disk
+//	traces      where spans go, if anywhere
 //	servers     stock, queue and store: real ones or those in the process
 //	settings    limits and switches
 //	sale        desk, office and back office (NewSale), from the catalog kept on disk if need be

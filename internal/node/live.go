@@ -42,7 +42,8 @@ type liveView struct {
 	unready  []live.Unready
 	stock    map[string]live.SaleLedger // guarded by mu; replaced as a whole
 	audited  map[string][]live.Unbalanced
-	severity map[string]int // guarded by mu: alarms that are raised, by severity
+	severity map[string]int        // guarded by mu: alarms that are raised, by severity
+	tallies  map[string]live.Tally // guarded by mu: what objectives are about, since the start
 }
 
 func newLiveView() *liveView {

@@ -27,6 +27,11 @@ const liveToken = "token-of-the-live-test"
 func openLiveShop(t *testing.T) *liveShop {
 	c := testConfig(t)
 	c.AdminToken = liveToken
+	return openLiveShopOn(t, c)
+}
+
+// openLiveShopOn is openLiveShop with another configuration, whose token is liveToken.
+func openLiveShopOn(t *testing.T, c Config) *liveShop {
 	s := &liveShop{Node: start(t, c, RoleGateway|RoleWorker), t: t}
 	s.call("PUT", s.AdminURL()+"/admin/v1/merchants/m1", `{"name":"Shop"}`, liveToken)
 	var made struct{ Key string }

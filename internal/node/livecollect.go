@@ -20,6 +20,8 @@ type collector struct {
 	latency  window
 	hops     map[string]*window
 	line     lineDelay
+
+	objectives objectives
 }
 
 // window is what a histogram counted in its last ten seconds.
@@ -56,6 +58,8 @@ func (n *Node) collectFrame(now time.Time) {
 	n.collectLimits(f, now)
 	n.collectServers(f)
 	f.Hops = n.collectHops(now)
+	n.collectProbes(f)
+	n.collectObjectives(f, now)
 	c.at = now
 	n.live.mu.Lock()
 	defer n.live.mu.Unlock()
@@ -93,6 +97,7 @@ func (n *Node) collectTraffic(f *live.Frame, span time.Duration) {
 	total := c.latency.total
 	total.Add(&t.Latency)
 	f.Latency = c.latency.look(&total)
+	c.objectives.purchases(t, n.cfg.Objectives.Latency, time.Now())
 	places := make(map[seckill.ActivityID]int, len(t.Activities))
 	now := time.Now()
 	for id, o := range t.Activities {

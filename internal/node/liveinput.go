@@ -96,7 +96,7 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	in := &live.Input{
 		At: now.UTC().Truncate(time.Millisecond), Version: n.cfg.Version, Sale: n.liveSale, Shown: v.shown, Ledgers: v.stock,
 		Lag: n.observed.knownLag(), Known: v.books.knownNodes(now), BooksAway: v.books.away(now), Letters: v.books.letters,
-		LastChange: v.books.change, Policies: v.books.policies,
+		LastChange: v.books.change, Policies: v.books.policies, Targets: n.cfg.Objectives.targets(),
 	}
 	facts := &live.Facts{
 		Broken: make(map[string]int64), Failures: failureCodes(), Limited: string(problem.RateLimited), Unready: v.unready,

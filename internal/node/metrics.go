@@ -22,13 +22,13 @@ func (n *Node) adminDeps() admin.Deps {
 	}
 	return admin.Deps{
 		Office: n.sale.Office, Store: n.servers.database, Settings: n.control.publisher, Refresh: n.sale.Desk.Refresh,
-		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue,
+		Catalog: n.sale.Desk.Catalog, Secrets: n.vault, Health: n.health, Queue: n.lookAtQueue, Log: n.servers.queue,
 		Limits: &n.control.reports, Webhooks: n.control.webhooks, Level: n.control.switches.Level,
 		Live: n.live.hub, Memory: memory,
 		Metrics: []func() []admin.Sample{
 			n.edgeMetrics, n.deskMetrics, n.backOfficeMetrics, n.queueMetrics, n.eventMetrics, n.stockMetrics, n.controlMetrics,
 			n.breakers.metrics, n.databaseMetrics, n.healthMetrics, n.moneyMetrics, n.webhookMetrics, n.liveMetrics,
-			n.totals.metrics,
+			n.totals.metrics, n.probeMetrics, n.objectiveMetrics, n.traceMetrics,
 		},
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/penstock/penstock/degrade"
 	"github.com/penstock/penstock/gateway"
 	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/internal/probe"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/internal/vault"
 	"github.com/penstock/penstock/internal/webhook"
 	"github.com/penstock/penstock/seckill"
@@ -34,6 +36,8 @@ type Node struct {
 	timeouts timeoutSwitch // of the loop that cancels orders
 	totals   saleTotals
 	live     *liveView
+	prober   *probe.Prober // nil where nothing is probed
+	trace    *trace.Tracer // nil where nothing is traced
 	started  time.Time
 
 	public  net.Listener // nil without RoleGateway
@@ -71,11 +75,6 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 	}
 	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	n.live = newLiveView()
-	var err error
-	if n.breakers, err = newBreakers(&n.cfg, part(log, "breaker")); err != nil {
-		return nil, err
-	}
-	n.restore()
 	for _, l := range n.plan() {
 		n.layers = append(n.layers, l)
 		if err := l.start(ctx); err != nil {
@@ -91,6 +90,8 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 func (n *Node) plan() []layer {
 	return []layer{
 		{"listeners", n.listen, n.closeListeners},
+		{"log and breakers", n.prepare, nothing},
+		{"traces", n.openTraces, n.closeTraces},
 		{"servers", n.openServers, n.closeServers},
 		{"settings", n.openSettings, nothing},
 		{"sale", n.openSale, n.closeSale},
@@ -162,6 +163,20 @@ func (n *Node) listen(ctx context.Context) error {
 	for _, what := range n.cfg.ExposedListeners(n.role) {
 		n.log.Warn("not for production", "what", what)
 	}
+	if n.public == nil {
+		return nil
+	}
+	return n.makeProber()
+}
+
+// prepare names the process in its log, now that it has its ports, and reads what was kept.
+func (n *Node) prepare(context.Context) (err error) {
+	n.root = n.root.With("node", n.name(), "version", n.cfg.Version)
+	n.log = part(n.root, "node")
+	if n.breakers, err = newBreakers(&n.cfg, part(n.root, "breaker")); err != nil {
+		return err
+	}
+	n.restore()
 	return nil
 }
 
@@ -191,6 +206,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
 		Held:    n.heldTimeouts,
 		Moved:   n.live.moved.count,
+		Trace:   n.trace,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}
 	if s.events != nil {
@@ -248,6 +264,9 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 		jobs = append(jobs, Job{"first token", degrade.Purchasing, n.makeToken})
 	}
 	if n.role&RoleGateway != 0 {
+		if n.prober != nil {
+			jobs = append(jobs, Job{"probes", degrade.Purchasing, n.runProbes})
+		}
 		feed := webhook.Feed{Hub: n.live.hub, Sender: n.control.webhooks, Log: part(n.root, "webhooks")}
 		jobs = append(jobs, Job{"webhooks", degrade.Purchasing, n.control.webhooks.Run},
 			Job{"events for webhooks", degrade.Purchasing, feed.Run})

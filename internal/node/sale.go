@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 	"github.com/penstock/penstock/seckill/backoffice"
@@ -53,6 +54,9 @@ type Seams struct {
 
 	// Open decrypts payment secrets; nil takes them as they are.
 	Open func(sealed, owner string) (string, error)
+
+	// Trace records what traced orders go through; nil records nothing.
+	Trace *trace.Tracer
 
 	// Name names this process in its pages.
 	Name string
@@ -110,7 +114,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	}
 	d, err := desk.New(cfg, desk.Parts{
 		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
-		Moved: seams.Moved, Open: seams.Open, Log: part(log, "desk"),
+		Moved: seams.Moved, Open: seams.Open, Trace: seams.Trace, Log: part(log, "desk"),
 	})
 	if err != nil {
 		return nil, err
@@ -134,12 +138,12 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	cfg, stock, store := s.cfg, seams.Stock, seams.Store
 	s.Owner = backoffice.NewOwnership(cfg.Shards, seams.Queue.Owned)
 	s.Barrier = backoffice.NewBarrier(seams.Queue, store.Positions, part(log, "barrier"))
-	s.Teller = backoffice.NewTeller(stock, s.suspect, part(log, "teller"))
+	s.Teller = backoffice.NewTeller(stock, s.suspect, seams.Trace, part(log, "teller"))
 	told := func(accepted []seckill.Acceptance) {
 		s.hot.count(accepted)
 		s.Teller.Told(accepted)
 	}
-	s.Worker = backoffice.NewWorker(seams.Queue, store, told, part(log, "worker"))
+	s.Worker = backoffice.NewWorker(seams.Queue, store, told, seams.Trace, part(log, "worker"))
 	s.Relay = backoffice.NewRelay(cfg, stock, store, s.Owner, part(log, "relay"))
 	s.Timeouts = backoffice.NewTimeouts(cfg, store, seams.Held, s.Owner, part(log, "timeouts"))
 	s.Unparker = backoffice.NewUnparker(cfg, store, s.Owner, s.Teller.Told, part(log, "unparker"))

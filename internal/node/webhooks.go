@@ -22,6 +22,7 @@ func (n *Node) openWebhooks() error {
 	version, _, _ := strings.Cut(n.cfg.Version, " ")
 	config.Node, config.Agent, config.Policy = n.name(), "penstock/"+strings.Trim(version, "()"), webhook.Policy{Networks: networks}
 	config.Open = func(sealed, owner string) (string, error) { return n.vault.Open(sealed, owner) }
+	config.Trace = n.trace
 	var owners webhook.Owners
 	if n.cfg.Real() { // the embedded parts serve this node alone
 		owners = n.servers.stock

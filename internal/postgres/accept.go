@@ -26,7 +26,7 @@ func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptan
 	if err != nil {
 		return nil, describe("accept promises", err)
 	}
-	a := &accepting{store: s, pages: cleanPages(b.Pages), letters: b.Letters, moves: moves, park: b.Park, skip: b.Park}
+	a := &accepting{store: s, pages: cleanPages(b.Pages), letters: b.Letters, moves: moves, park: b.Park, skip: b.Park, by: b.By}
 	a.items = make([][]inventory.ItemID, len(a.pages))
 	for i := range a.pages {
 		promises := a.pages[i].Promises
@@ -56,6 +56,7 @@ type accepting struct {
 	items   [][]inventory.ItemID // of the promises, page by page
 	park    bool                 // promises of locked rows may be parked
 	skip    bool                 // locked rows are not waited for
+	by      seckill.Author       // who has the log read again; zero for a worker
 
 	out []seckill.Acceptance
 }
@@ -81,7 +82,14 @@ func (a *accepting) run(ctx context.Context, tx *transaction) error {
 	}
 	changes.Letters = seckill.MergeLetters(a.letters, changes.Letters)
 	queueChanges(tx, f, in.weekOf(pl), changes)
-	return nil
+	if a.by == (seckill.Author{}) {
+		return nil
+	}
+	records, err := seckill.RecordAccepted(a.out)
+	for _, r := range records {
+		tx.record(a.by, r)
+	}
+	return err
 }
 
 // input is what a decision about promises has read.

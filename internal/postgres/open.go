@@ -98,7 +98,7 @@ func prepareSchema(ctx context.Context, config *Config) error {
 	}
 	applied, err := migrate(ctx, config.URL, config.Shards, config.Logger)
 	for _, m := range applied {
-		config.Logger.InfoContext(ctx, "schema migrated", "version", m.Source.Version, "took", m.Duration)
+		config.Logger.InfoContext(ctx, "schema migrated", "schema", m.Source.Version, "took", m.Duration)
 	}
 	if isState(err, insufficientPrivilege) {
 		return fmt.Errorf("%w, and this role may not change it: run penstock migrate as its owner: %w",

@@ -118,7 +118,8 @@ func (w *Watcher) recordOne(ctx context.Context, part Part, a *Amendment) error 
 		}
 		err = w.store.PutSettings(ctx, Document{d.Name, d.Version + 1, newID(), body}, a.Author)
 		if err == nil {
-			w.log.Info("change that was made without the database is recorded", "document", a.Document, "change", a.ID, "version", d.Version+1)
+			w.log.Info("change that was made without the database is recorded", "document", a.Document, "change", a.ID,
+				"document_version", d.Version+1)
 			return nil
 		}
 		if !errors.Is(err, ErrConflict) {

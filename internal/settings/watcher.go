@@ -359,19 +359,19 @@ func (w *Watcher) apply(documents []Document) bool {
 			w.mu.Unlock()
 			if d.Version <= before.Number && before != (Version{}) {
 				w.log.Warn("the database has an earlier version of the settings than this node: it was restored, and its version counts",
-					"document", d.Name, "version", d.Version, "before", before.Number)
+					"document", d.Name, "document_version", d.Version, "before", before.Number)
 			}
 			if err := w.put(part, d); err != nil {
 				w.mu.Lock()
 				w.rejected[d.Name] = d.Identity()
 				w.mu.Unlock()
-				w.log.Error("settings refused, the version before stays in force", "document", d.Name, "version", d.Version, "err", err)
+				w.log.Error("settings refused, the version before stays in force", "document", d.Name, "document_version", d.Version, "err", err)
 				continue
 			}
 			w.mu.Lock()
 			delete(w.rejected, d.Name)
 			w.mu.Unlock()
-			w.log.Info("settings in force", "document", d.Name, "version", d.Version)
+			w.log.Info("settings in force", "document", d.Name, "document_version", d.Version)
 		}
 	}
 	return any
@@ -433,7 +433,7 @@ func (w *Watcher) reapply(due func(name string) bool) {
 			w.mu.Lock()
 			w.next[part.Name] = time.Time{} // it would fail again, at once
 			w.mu.Unlock()
-			w.log.Error("settings in force can't be applied again", "document", d.Name, "version", d.Version, "err", err)
+			w.log.Error("settings in force can't be applied again", "document", d.Name, "document_version", d.Version, "err", err)
 		}
 	}
 }

@@ -37,7 +37,14 @@ func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptan
 		if err := tx.writeChanges(ctx, changes); err != nil {
 			return err
 		}
-		return tx.keepLetters(ctx, seckill.MergeLetters(b.Letters, changes.Letters))
+		if err := tx.keepLetters(ctx, seckill.MergeLetters(b.Letters, changes.Letters)); err != nil || b.By == (seckill.Author{}) {
+			return err
+		}
+		records, err := seckill.RecordAccepted(out)
+		for i := 0; i < len(records) && err == nil; i++ {
+			err = tx.record(ctx, b.By, records[i])
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -175,7 +175,7 @@ func (s *Store) prepareSchema(ctx context.Context, config Config) error {
 		return fmt.Errorf("migrate the schema from version %d to %d: %w", current, known, err)
 	}
 	for _, migration := range applied {
-		config.Logger.InfoContext(ctx, "schema migrated", "version", migration.Source.Version, "took", migration.Duration)
+		config.Logger.InfoContext(ctx, "schema migrated", "schema", migration.Source.Version, "took", migration.Duration)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func TestPolicy_CheckURL(t *testing.T) {
 // An address that a name stands for is looked at when it is dialled, so that a name is no way
 // around the policy.
 func TestPoster_ChecksTheAddressThatItDials(t *testing.T) {
-	p := newPoster(Policy{}, time.Second, "test")
+	p := newPoster(Policy{}, time.Second, "test", nil)
 	for _, url := range []string{"https://10.0.0.1/", "http://192.0.2.1/"} {
 		err := p.post(t.Context(), &Hook{URL: url}, "secret", &Event{ID: "e", Kind: Alarm, Data: []byte("{}")})
 		if err == nil || !strings.Contains(err.Error(), "the receiver must") {

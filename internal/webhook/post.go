@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/penstock/penstock/internal/trace"
 )
 
 // Sign returns a Penstock-Signature of a body: the scheme of payment notices.
@@ -45,13 +47,14 @@ func (e *laterError) Error() string { return "answered " + e.status }
 type poster struct {
 	client *http.Client
 	agent  string
+	trace  *trace.Tracer
 	now    func() time.Time
 }
 
 // schemeKey is where a request leaves its scheme for the dial.
 type schemeKey struct{}
 
-func newPoster(policy Policy, timeout time.Duration, agent string) *poster {
+func newPoster(policy Policy, timeout time.Duration, agent string, tracer *trace.Tracer) *poster {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		scheme, _ := ctx.Value(schemeKey{}).(string)
 		dialer := net.Dialer{Timeout: timeout, ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -75,7 +78,7 @@ func newPoster(policy Policy, timeout time.Duration, agent string) *poster {
 				MaxResponseHeaderBytes: 16 << 10,
 			},
 		},
-		agent: agent, now: time.Now,
+		agent: agent, trace: tracer, now: time.Now,
 	}
 }
 
@@ -95,7 +98,14 @@ func (p *poster) post(ctx context.Context, h *Hook, secret string, e *Event) err
 	request.Header.Set("Penstock-Event", e.Kind)
 	request.Header.Set("Penstock-Delivery", e.ID)
 	request.Header.Set("Penstock-Signature", Sign(secret, p.now(), body))
+	began := time.Now()
+	traced := p.trace.Begin(nil, began)
+	if traced.Traced() {
+		request.Header.Set("Traceparent", string(traced.Context().AppendHeader(nil)))
+	}
 	response, err := p.client.Do(request)
+	p.trace.End(&traced, "webhook", began, time.Now(), err != nil || response.StatusCode/100 != 2,
+		trace.Attr{Key: "penstock.webhook", Text: h.Name}, trace.Attr{Key: "penstock.event", Text: e.ID})
 	if err != nil {
 		return err
 	}

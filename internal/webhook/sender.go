@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/internal/wait"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	Peek    time.Duration // how often a node asks whether another one has sent an event
 	// Open decrypts the secret of a hook. It must not block.
 	Open func(sealed, owner string) (string, error)
+	// Trace records posts; nil records none.
+	Trace *trace.Tracer
 }
 
 // DefaultConfig returns the values for production; Node, Policy and Open are the caller's.
@@ -89,7 +92,7 @@ func New(cfg Config, owners Owners, board Board, log *slog.Logger) (*Sender, err
 		return nil, err
 	}
 	return &Sender{
-		cfg: cfg, owners: owners, board: board, log: log, post: newPoster(cfg.Policy, cfg.Timeout, cfg.Agent),
+		cfg: cfg, owners: owners, board: board, log: log, post: newPoster(cfg.Policy, cfg.Timeout, cfg.Agent, cfg.Trace),
 		changed: make(chan struct{}, 1), lanes: make(map[string]*lane),
 	}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -30,6 +31,7 @@ type Worker struct {
 	queue seckill.Consumer
 	store seckill.Store
 	told  func([]seckill.Acceptance)
+	trace *trace.Tracer
 	log   *slog.Logger
 
 	stuck       map[int32]bool // of Run's goroutine: partitions that are left alone for now
@@ -61,10 +63,11 @@ type WorkerCounts struct {
 }
 
 // NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it
-// must not block.
-func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), log *slog.Logger) *Worker {
+// must not block. tracer records the transactions of traced orders; nil records nothing.
+func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), tracer *trace.Tracer,
+	log *slog.Logger) *Worker {
 	return &Worker{
-		queue: queue, store: store, told: told, log: log, stuck: make(map[int32]bool),
+		queue: queue, store: store, told: told, trace: tracer, log: log, stuck: make(map[int32]bool),
 		unread: make(map[int32]bool), frail: make(map[int32]bool),
 		refused: trouble{log: log, failing: "the store takes no batch, it is tried until it does", over: "the store takes batches again"},
 	}
@@ -174,6 +177,7 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 
 // try brings a batch into the store if the store takes it now.
 func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
+	began := time.Now()
 	accepted, err := w.store.Accept(ctx, *batch)
 	if errors.Is(err, seckill.ErrLocked) && !batch.Park {
 		w.log.Warn("stock rows are locked, their promises are parked", "err", err)
@@ -196,8 +200,41 @@ func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	for i := range batch.Pages {
 		w.took.Observe(now.Sub(batch.Pages[i].Put))
 	}
+	if w.trace != nil {
+		w.traceBatch(batch, accepted, began, now)
+	}
 	w.told(accepted)
 	return nil
+}
+
+// traceBatch records the transaction of a batch for each traced order in it.
+func (w *Worker) traceBatch(batch *seckill.Batch, accepted []seckill.Acceptance, began, now time.Time) {
+	var traced map[seckill.OrderID]*seckill.Page
+	for i := range batch.Pages {
+		page := &batch.Pages[i]
+		for j := range page.Promises {
+			if r := &page.Promises[j]; r.Trace != "" {
+				if traced == nil {
+					traced = make(map[seckill.OrderID]*seckill.Page)
+				}
+				traced[r.Order] = page
+				w.trace.Span(trace.Context(r.Trace), "transaction", began, now, false, trace.Attr{Key: "penstock.order", Text: string(r.Order)},
+					trace.Attr{Key: "penstock.partition", Number: int64(page.Partition)}, trace.Attr{Key: "penstock.offset", Number: page.Offset},
+					trace.Attr{Key: "penstock.pages", Number: int64(len(batch.Pages))})
+			}
+		}
+	}
+	for i := 0; i < len(accepted) && len(traced) > 0; i++ {
+		page := traced[accepted[i].Order.ID]
+		if page == nil {
+			continue
+		}
+		for j := range page.Promises {
+			if page.Promises[j].Order == accepted[i].Order.ID {
+				accepted[i].Trace = page.Promises[j].Trace
+			}
+		}
+	}
 }
 
 // apartPatience is how long a partition is tried alone, beside which others wait, and asidePause
@@ -396,6 +433,7 @@ type Teller struct {
 	// Fixed after NewTeller.
 	stock   seckill.Books
 	suspect func(context.Context, inventory.Ref) error
+	trace   *trace.Tracer
 	log     *slog.Logger
 	told    chan untold
 	failing trouble // of Run's goroutine
@@ -415,9 +453,9 @@ type untold struct {
 // tellQueue is how many transactions may wait to be told.
 const tellQueue = 256
 
-// NewTeller makes a teller. suspect asks for the rebuild of a shard.
-func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, log *slog.Logger) *Teller {
-	return &Teller{stock: stock, suspect: suspect, log: log, told: make(chan untold, tellQueue),
+// NewTeller makes a teller. suspect asks for the rebuild of a shard; tracer may be nil.
+func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref) error, tracer *trace.Tracer, log *slog.Logger) *Teller {
+	return &Teller{stock: stock, suspect: suspect, trace: tracer, log: log, told: make(chan untold, tellQueue),
 		failing: trouble{log: log, failing: "orders can't be confirmed, the sweeper will", over: "orders are confirmed again"}}
 }
 
@@ -496,7 +534,11 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 	}
 	var why error
 	for _, group := range holds {
+		began := time.Now()
 		err := t.stock.Confirm(ctx, group.ref, group.list)
+		if t.trace != nil {
+			t.traceConfirm(accepted, group.ref, began, err)
+		}
 		if err == nil {
 			t.confirmed.Add(int64(len(group.list)))
 			continue
@@ -508,6 +550,16 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 	}
 	if len(holds) > 0 && ctx.Err() == nil {
 		t.failing.note(why)
+	}
+}
+
+// traceConfirm records the confirmation of the traced orders of a shard.
+func (t *Teller) traceConfirm(accepted []seckill.Acceptance, ref inventory.Ref, began time.Time, err error) {
+	now := time.Now()
+	for i := range accepted {
+		if a := &accepted[i]; a.Trace != "" && a.Ref == ref {
+			t.trace.Span(trace.Context(a.Trace), "confirm", began, now, err != nil, trace.Attr{Key: "penstock.shard", Number: int64(ref.Shard)})
+		}
 	}
 }
 

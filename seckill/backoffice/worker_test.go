@@ -60,7 +60,7 @@ func (s *script) Accept(_ context.Context, b seckill.Batch) ([]seckill.Acceptanc
 }
 
 func (s *script) worker() *Worker {
-	return NewWorker(s, s, func([]seckill.Acceptance) {}, slog.New(slog.DiscardHandler))
+	return NewWorker(s, s, func([]seckill.Acceptance) {}, nil, slog.New(slog.DiscardHandler))
 }
 
 func pageOf(users ...seckill.UserID) *seckill.Page {

@@ -165,7 +165,7 @@ func (d *Desk) soldOut(offer seckill.Offer, shard inventory.ShardID) error {
 func (d *Desk) seat(ctx context.Context, offer seckill.Offer, p *seckill.Purchase, id seckill.OrderID) *seat {
 	s := d.seats.Get().(*seat)
 	user, request := clone(string(p.User), p.Request)
-	s.offer, s.caller, s.request, s.arrived = offer, p.Caller.CallerRef, request, p.Arrived
+	s.offer, s.caller, s.request, s.arrived, s.trace = offer, p.Caller.CallerRef, request, p.Arrived, p.Trace
 	s.claim = inventory.Claim{
 		Hold:  inventory.Hold{Item: offer.ID, ID: string(id), Buyer: user, Quantity: p.Quantity},
 		Limit: offer.PerUser, MaxOrders: offer.OrderBound(),

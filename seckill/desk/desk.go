@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/batch"
 	"github.com/penstock/penstock/internal/timing"
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -29,7 +30,9 @@ type Parts struct {
 	Moved func(o *seckill.Order)
 	// Open decrypts a payment secret of an owner, as the catalog has it. nil takes it as it is.
 	Open func(sealed, owner string) (string, error)
-	Log  *slog.Logger // with its component
+	// Trace records what purchases wait for; nil records nothing.
+	Trace *trace.Tracer
+	Log   *slog.Logger // with its component
 }
 
 // Desk serves buyers: it sells, tells an order's status, cancels and books payments. It is safe for
@@ -46,6 +49,7 @@ type Desk struct {
 	moved    func(o *seckill.Order)
 	made     time.Time // the desk's own times are durations since then
 	log      *slog.Logger
+	trace    *trace.Tracer
 	statuses *batch.Batcher[seckill.OrderID, seckill.Order]
 	cancels  *batch.Batcher[seckill.Cancellation, seckill.Moved]
 	payments *batch.Batcher[seckill.Payment, seckill.PaymentResult]
@@ -95,7 +99,7 @@ func New(cfg seckill.Config, parts Parts) (*Desk, error) {
 	}
 	d := &Desk{
 		cfg: cfg, stock: parts.Stock, queue: parts.Queue, store: parts.Store, node: parts.Node, wanted: parts.Wanted,
-		moved: parts.Moved, log: parts.Log,
+		moved: parts.Moved, log: parts.Log, trace: parts.Trace,
 		made:     time.Now(),
 		draining: make(chan struct{}), behind: make(chan struct{}, 1), loading: make(chan struct{}, 1),
 	}

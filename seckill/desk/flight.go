@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -23,7 +24,9 @@ type flight struct {
 	call   inventory.HoldCall
 	page   seckill.Page
 	value  []byte        // the queue's between Put and done
-	heldAt time.Duration // when its holds were given, since the desk was made
+	began  time.Duration // when its holds were asked for, since the desk was made
+	heldAt time.Duration // when they were given
+	traced bool          // one of its purchases is traced
 
 	mu    sync.Mutex
 	seats []*seat // written under mu, while the timer is set
@@ -41,6 +44,7 @@ func newFlight(d *Desk) *flight {
 func (f *flight) board(now time.Duration) bool {
 	f.call.Ref = inventory.Ref{Shard: f.queue.shard, Epoch: f.desk.stock.Epoch(f.queue.shard)}
 	f.call.Seq, f.call.Err = 0, nil
+	f.began, f.traced = now, false
 	kept := f.seats[:0]
 	first := never
 	for _, s := range f.seats {
@@ -53,6 +57,7 @@ func (f *flight) board(now time.Duration) bool {
 			continue
 		}
 		first = min(first, s.answerBy)
+		f.traced = f.traced || s.trace != ""
 		kept = append(kept, s)
 		f.call.Claims = append(f.call.Claims, s.claim)
 	}
@@ -114,6 +119,9 @@ func (f *flight) held(rest []*seat) []*seat {
 	if err == nil && len(f.call.Verdicts) != asked {
 		err = &inventory.UnknownError{Err: fmt.Errorf("the stock answered %d of %d claims", len(f.call.Verdicts), asked)}
 	}
+	if f.traced {
+		f.traceHolds(err)
+	}
 	f.mu.Lock()
 	kept := f.seats[:0]
 	for i, s := range f.seats {
@@ -157,7 +165,7 @@ func (f *flight) put() {
 		f.page.Promises = append(f.page.Promises, seckill.Promise{
 			Order: seckill.OrderID(s.claim.ID), Caller: s.caller, Activity: s.offer.Sale.ID, SKU: s.offer.SKU,
 			User: seckill.UserID(s.claim.Buyer), Quantity: s.claim.Quantity, Amount: amount(s.offer, s.claim.Quantity),
-			Request: s.request, Accepted: s.arrived,
+			Request: s.request, Accepted: s.arrived, Trace: s.trace,
 		})
 	}
 	f.value = seckill.AppendPage(f.value[:0], &f.page)
@@ -173,6 +181,9 @@ func (f *flight) acknowledged(err error) {
 		err = &inventory.UnknownError{Err: fmt.Errorf("put the page: %w", err)}
 	} else {
 		f.desk.hops.Page.Observe(f.desk.now() - f.heldAt)
+	}
+	if f.traced {
+		f.tracePut(err)
 	}
 	for _, s := range f.seats {
 		if !s.timeout {
@@ -199,6 +210,32 @@ func (f *flight) recycle() {
 	f.call.Verdicts = f.call.Verdicts[:0]
 	f.queue = nil
 	f.desk.flights.Put(f)
+}
+
+// traceHolds records how long the traced purchases waited in their line, and for their holds.
+func (f *flight) traceHolds(err error) {
+	d := f.desk
+	began, now := d.made.Add(f.began), time.Now()
+	for _, s := range f.seats {
+		if s.trace == "" {
+			continue
+		}
+		of := trace.Context(s.trace)
+		d.trace.Span(of, "line", s.arrived, began, false, trace.Attr{Key: "penstock.shard", Number: int64(f.call.Ref.Shard)})
+		d.trace.Span(of, "hold", began, now, err != nil, trace.Attr{Key: "penstock.shard", Number: int64(f.call.Ref.Shard)},
+			trace.Attr{Key: "penstock.epoch", Number: int64(f.call.Ref.Epoch)}, trace.Attr{Key: "penstock.holds", Number: int64(len(f.seats))})
+	}
+}
+
+// tracePut records how long the page of the traced purchases took.
+func (f *flight) tracePut(err error) {
+	d := f.desk
+	from, now := d.made.Add(f.heldAt), time.Now()
+	for _, s := range f.seats {
+		if s.trace != "" {
+			d.trace.Span(trace.Context(s.trace), "put", from, now, err != nil, trace.Attr{Key: "penstock.promises", Number: int64(len(f.seats))})
+		}
+	}
 }
 
 // amount returns the price of so many units of an offer.

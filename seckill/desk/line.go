@@ -19,6 +19,7 @@ type seat struct {
 	claim    inventory.Claim
 	caller   seckill.CallerRef
 	request  string
+	trace    string
 	arrived  time.Time
 	startBy  time.Duration    // when it leaves the line, since the desk was made
 	answerBy time.Duration    // when its outcome is unknown

@@ -160,7 +160,7 @@ func (q *stubQueue) Release(n int) {
 
 func (q *stubQueue) Put(_ inventory.ShardID, value []byte, slots int, done func(error)) {
 	page, err := seckill.ParsePage(value)
-	if err != nil || len(page.Promises) != slots {
+	if err != nil || len(page.Promises) != slots && (len(page.Promises) > 0 || slots != 1) { // a probe has none
 		panic("a page of other slots")
 	}
 	q.mu.Lock()

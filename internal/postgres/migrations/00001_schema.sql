@@ -153,7 +153,7 @@ CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
 -- sale is no foreign key: the transaction that inserts items has their activity, and a check for each of
 -- 20,000 items takes seconds.
 CREATE TABLE items (
-  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967295),
+  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967294),
   sale       integer NOT NULL,
   position   integer NOT NULL,
   sku        text COLLATE "C" NOT NULL,

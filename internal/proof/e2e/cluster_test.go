@@ -40,6 +40,7 @@ type cluster struct {
 	redis    *servers.Server
 	kafka    *servers.Server
 	postgres *servers.Server
+	database string // its URL
 	flags    []string
 	dir      string // of the settings that the gateways keep
 	mu       sync.Mutex
@@ -50,9 +51,8 @@ type cluster struct {
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), redis: servers.Redis(t), kafka: servers.NewKafka(t), postgres: servers.NewPostgres(t)}
-	c.flags = []string{
-		"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.postgres.Database(t, ""),
-	}
+	c.database = c.postgres.Database(t, "")
+	c.flags = []string{"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.database}
 	if !*fullFlag {
 		c.flags = append(c.flags, "--accept-deadline", "1s", "--sweep-age", "3s")
 	}

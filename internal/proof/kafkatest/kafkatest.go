@@ -46,6 +46,7 @@ func Exercise(t *testing.T, base kafka.Config) {
 		{"TrimKeepsWhatIsNotCommitted", trimKeeps},
 		{"MissingRecordsAreCounted", missingAreCounted},
 		{"TwoProcessesMakeOneTopic", twoOpen},
+		{"BetweenMovesNothing", betweenMovesNothing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := base

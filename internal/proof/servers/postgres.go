@@ -70,8 +70,20 @@ func (s *Server) Execute(t testing.TB, text string) {
 	}
 }
 
-func (s *Server) execute(ctx context.Context, text string) (err error) {
-	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+// ExecuteIn runs statements in the database of a URL.
+func (s *Server) ExecuteIn(t testing.TB, url, text string) {
+	t.Helper()
+	if err := executeIn(t.Context(), url, text); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+}
+
+func (s *Server) execute(ctx context.Context, text string) error {
+	return executeIn(ctx, s.URL("postgres"), text)
+}
+
+func executeIn(ctx context.Context, url, text string) (err error) {
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}

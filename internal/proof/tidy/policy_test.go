@@ -51,13 +51,18 @@ var arrows = map[string]arrow{
 	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
 	"internal/timing": {why: "how long something took, in few numbers; what took it is unknown here"},
 	"internal/webhook": {
-		may: []string{"internal/live", "internal/wait"},
+		may: []string{"internal/live", "internal/trace", "internal/wait"},
 		why: "it posts the events of the live view, and knows nothing of the parts that make them",
 	},
 	"internal/live": {
 		may: []string{"internal/timing"},
 		why: "the words of the live view; whoever shows a sale needs none of the parts that make it",
 	},
+	"internal/probe": {
+		may: []string{"internal/timing", "internal/wait"},
+		why: "it asks a listener from outside, and knows nothing of what is behind it",
+	},
+	"internal/trace":    {why: "spans of what was traced; what the parts are is unknown here"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
 	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
@@ -76,11 +81,11 @@ var arrows = map[string]arrow{
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
-		may: []string{"seckill", "internal/batch", "internal/list", "internal/timing", "inventory"},
+		may: []string{"seckill", "internal/batch", "internal/list", "internal/timing", "internal/trace", "inventory"},
 		why: "what people ask for, on the seams; it knows neither adapters nor what works by itself",
 	},
 	"seckill/backoffice": {
-		may: []string{"seckill", "internal/wait", "internal/timing", "inventory"},
+		may: []string{"seckill", "internal/wait", "internal/timing", "internal/trace", "inventory"},
 		why: "what works by itself, on the seams; it knows neither adapters nor what people ask for",
 	},
 	"internal/kafka": {
@@ -100,7 +105,7 @@ var arrows = map[string]arrow{
 		why: "the catalogue says what seckill's codes are in HTTP; as constants, the compiler checks their spelling",
 	},
 	"gateway": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/timing"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/timing", "internal/trace"},
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
@@ -191,10 +196,14 @@ var owners = map[string]owner{
 	"github.com/prometheus/client_golang": {owners: []string{"gateway/admin"}, tests: []string{"cmd/penstock"}, why: "writes /metrics, and lints them"},
 	"github.com/coreos/go-oidc/v3":        {owners: []string{"gateway/admin/login"}, why: "OpenID Connect: discovery, keys, ID tokens"},
 	"golang.org/x/oauth2":                 {owners: []string{"gateway/admin/login"}, why: "the authorization code flow with PKCE"},
-	"github.com/HdrHistogram":             {owners: []string{"loadtest"}, why: "latency percentiles"},
-	"github.com/rogpeppe/go-internal":     {tests: []string{everything}, why: "scripts of what a user types"},
-	"pgregory.net/rapid":                  {tests: []string{everything}, why: "random commands against models"},
-	"go.uber.org/goleak":                  {tests: []string{everything}, why: "no goroutine is left behind"},
+	"go.opentelemetry.io": {
+		owners: []string{"internal/trace"}, tests: []string{"internal/node"}, why: "spans, and the way to a collector; a test is one",
+	},
+	"google.golang.org/protobuf":      {tests: []string{"internal/trace", "internal/node"}, why: "reads what a collector gets"},
+	"github.com/HdrHistogram":         {owners: []string{"loadtest"}, why: "latency percentiles"},
+	"github.com/rogpeppe/go-internal": {tests: []string{everything}, why: "scripts of what a user types"},
+	"pgregory.net/rapid":              {tests: []string{everything}, why: "random commands against models"},
+	"go.uber.org/goleak":              {tests: []string{everything}, why: "no goroutine is left behind"},
 	"github.com/redis/rueidis": {
 		owners: []string{"inventory"}, tests: []string{everything}, why: "Redis",
 	},
@@ -216,7 +225,7 @@ var owners = map[string]owner{
 // owners, nobody.
 var standard = map[string]owner{
 	"net/http": {
-		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "cmd/penstock", "internal/proof/servers"},
+		owners: []string{"gateway/admin", "gateway/admin/login", "internal/webhook", "internal/probe", "cmd/penstock", "internal/proof/servers"},
 		why:    "the sale edge is fasthttp; everything else speaks no HTTP",
 	},
 	"net/http/pprof": {owners: []string{"gateway/admin"}, why: "profiles are the admin listener's"},
@@ -262,6 +271,8 @@ var clockExempt = map[string]string{
 
 // backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
 var backgroundExempt = map[exempt]string{
+	{"internal/trace", "End"}:     "a span that has ended waits for nothing: the context has its ids alone",
+	{"internal/trace", "Span"}:    "like End",
 	{"internal/batch", "fly"}:     "a batch belongs to all of its items, so it can end with the context of none; its own timeout bounds it",
 	{"internal/kafka", "send"}:    "a record outlives its request, and the client fails a whole partition with the first record's context",
 	{"seckill/desk", "hold"}:      "a round belongs to all of its purchases, so it can end with the context of none; its own timeout bounds it",

@@ -138,7 +138,7 @@ CREATE TABLE dropped_items (
 -- AUTOINCREMENT, because order ids carry the item's id: the id of a deleted item must not come
 -- back.
 CREATE TABLE items (
-  id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967295),
+  id         INTEGER PRIMARY KEY AUTOINCREMENT CHECK (id BETWEEN 1 AND 4294967294),
   activity   TEXT NOT NULL REFERENCES activities (id),
   position   INTEGER NOT NULL,
   sku        TEXT NOT NULL,

@@ -114,6 +114,19 @@ function Servers() {
     },
     { head: 'Took', number: true, cell: (x) => millis(x.took) },
     { head: 'At', cell: (x) => time(x.at) },
+  ]} />
+  <h3>Objectives</h3><${Table} label="Objectives" rows=${s.objectives} rowKey=${(x) => `${x.objective} ${x.of}`} empty="No gateway is heard." columns=${[
+    { head: 'Objective', cell: (x) => (x.limit === null ? x.objective : `${x.objective} ≤ ${millis(x.limit)}`) },
+    { head: 'Of', cell: (x) => x.of },
+    { head: 'Target', number: true, cell: (x) => `${x.target} %` },
+    { head: 'Is', number: true, cell: (x) => (x.actual === null ? '–' : `${x.actual.toFixed(3)} %`) },
+    {
+      head: 'Budget left',
+      number: true,
+      cell: (x) => (x.budget === null ? '–' : html`<${Tag} kind=${x.budget < 0 ? 'critical' : x.budget < 25 ? 'warning' : 'good'}>${x.budget.toFixed(0)} %<//>`),
+    },
+    { head: 'Bad', number: true, cell: (x) => `${count(x.bad)} of ${count(x.asked)}` },
+    { head: 'Since', cell: (x) => time(x.since) },
   ]} /><//>`;
 }
 

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// replayCounts are the members of a replay's report, in the order in which they are shown.
+var replayCounts = []string{"records", "damaged", "promises", "existed", "made", "missing", "rejected", "parked", "skipped"}
+
+// replayCommand reads the log again, part by part.
+func replayCommand() *cobra.Command {
+	var from, to, activity string
+	var dryRun bool
+	const short = "Read the log again between two times, and make the orders that are missing"
+	cmd := asks(command("replay --from TIME --to TIME", short, cobra.NoArgs, true,
+		func(s *session, _ []string) error {
+			body := map[string]any{"dry_run": dryRun}
+			for name, text := range map[string]string{"from": from, "to": to} {
+				at, err := momentOf(text, time.Now())
+				if err != nil {
+					return &exitError{exitUsage, fmt.Errorf("flag --%s: %w", name, err)}
+				}
+				body[name] = at.UTC().Format(time.RFC3339Nano)
+			}
+			if activity != "" {
+				body["activity"] = activity
+			}
+			if !dryRun {
+				question := fmt.Sprintf("Read the log again from %s to %s, and make the orders that are missing?", body["from"], body["to"])
+				if err := s.sure(question); err != nil {
+					return err
+				}
+			}
+			return s.replay(body)
+		}))
+	cmd.Flags().StringVar(&from, "from", "",
+		"records that were put at this time or later: like 2026-06-18T20:00:00+08:00, or 90m for that long ago")
+	cmd.Flags().StringVar(&to, "to", "0s", "and before this one")
+	cmd.Flags().StringVar(&activity, "activity", "", "orders of this activity alone")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count what is missing, and make nothing")
+	cmd.Long = cmd.Short + `.
+
+It reads beside the workers, and moves no position. An order that has a row stays as it is, one that has none is made by the
+workers' own way, once: it is harmless to do twice, and changes nothing where nothing is missing.
+
+  existed   have a row                      made      became orders now
+  missing   would be tried (--dry-run)      rejected  are impossible now: sold out, or above the buyer's limit
+  parked    fit no item now: dead letters   skipped   their shard was rebuilt since, or their activity is over
+  damaged   records that can't be read
+
+Look at the report of --dry-run first. Then let "penstock audit --deep" look for rows and counters that don't agree.`
+	return cmd
+}
+
+// momentOf reads a time, or how long ago it is.
+func momentOf(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no time like 2026-06-18T20:00:00+08:00, and no duration like 90m", text)
+	}
+	return at, nil
+}
+
+// replay goes through the log part by part, and prints the sum.
+func (s *session) replay(body map[string]any) error {
+	sums := make(map[string]int64)
+	shownAt := time.Now()
+	for {
+		text, _, err := s.call(s.cmd.Context(), adminRequest{method: http.MethodPost, path: []string{"replay"}, body: body})
+		if err != nil {
+			if after, begun := body["after"]; begun {
+				return fmt.Errorf("%w; up to %v the log was read: %d records, %d orders made", err, after, sums["records"], sums["made"])
+			}
+			return err
+		}
+		var part map[string]any
+		if err := json.Unmarshal(text, &part); err != nil {
+			return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		for _, name := range replayCounts {
+			n, ok := part[name].(float64)
+			if !ok {
+				return &exitError{exitFailure, fmt.Errorf("the answer has no %s", name)}
+			}
+			sums[name] += int64(n)
+		}
+		next, more := part["next"].(string)
+		if !more {
+			break
+		}
+		body["after"] = next
+		if time.Since(shownAt) >= plainEvery {
+			shownAt = time.Now()
+			if err := s.note("%s records read, %s orders made, at %s", grouped(sums["records"]), grouped(sums["made"]), next); err != nil {
+				return err
+			}
+		}
+	}
+	report := make(map[string]int64)
+	for _, name := range replayCounts {
+		report[name] = sums[name]
+	}
+	text, err := json.Marshal(report)
+	if err != nil {
+		return err
+	}
+	return s.object(text, replayCounts...)
+}

@@ -1,0 +1,102 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/penstock/penstock/seckill"
+)
+
+// errNoTopic means that the topic was not found yet.
+var errNoTopic = errors.New("kafka: the topic isn't known yet")
+
+// Between returns records that were put within a stretch of time, of one partition, and where to go
+// on; nil where there is no more. It reads beside the workers, as a client of its own that is in no
+// group: it moves nobody's position, neither the group's nor that in the books. What no worker has
+// read yet is left to them: it ends at the positions in the books.
+func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
+	t := q.topic.Load()
+	if t == nil {
+		return nil, nil, errNoTopic
+	}
+	positions, err := q.positions(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	starts, err := q.admin.ListOffsetsAfterMilli(ctx, s.From.UnixMilli(), q.cfg.Topic)
+	if err != nil {
+		return nil, nil, fmt.Errorf("kafka: find where %v is in %s: %w", s.From, q.cfg.Topic, err)
+	}
+	ends, err := q.admin.ListOffsetsAfterMilli(ctx, s.To.UnixMilli(), q.cfg.Topic)
+	if err != nil {
+		return nil, nil, fmt.Errorf("kafka: find where %v is in %s: %w", s.To, q.cfg.Topic, err)
+	}
+	for _, at := range positions {
+		if at.Partition < s.After.Partition {
+			continue
+		}
+		start, known := starts.Lookup(q.cfg.Topic, at.Partition)
+		end, both := ends.Lookup(q.cfg.Topic, at.Partition)
+		switch err := errors.Join(start.Err, end.Err); {
+		case at.Topic != t.id:
+			return nil, nil, fmt.Errorf("kafka: partition %d: %w", at.Partition, errOtherTopic)
+		case !known || !both:
+			return nil, nil, fmt.Errorf("kafka: the topic has no partition %d", at.Partition)
+		case err != nil:
+			return nil, nil, fmt.Errorf("kafka: partition %d can't be asked: %w", at.Partition, err)
+		}
+		from, to := start.Offset, min(end.Offset, at.Next)
+		if at.Partition == s.After.Partition {
+			from = max(from, s.After.Offset)
+		}
+		if from >= to {
+			continue
+		}
+		messages, reached, err := q.stretch(ctx, at.Partition, from, to, s.Most)
+		if err != nil {
+			return nil, nil, err
+		}
+		if reached < to {
+			return messages, &seckill.LogPlace{Partition: at.Partition, Offset: reached}, nil
+		}
+		return messages, &seckill.LogPlace{Partition: at.Partition + 1}, nil
+	}
+	return nil, nil, nil
+}
+
+// stretch reads up to most records of a partition, from an offset on and below another one, and
+// returns the offset behind what was read. Markers count and are left out.
+func (q *Queue) stretch(ctx context.Context, partition int32, from, to int64, most int) (out []seckill.Message, next int64, err error) {
+	client, err := kgo.NewClient(append(q.cfg.clientOptions(),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{q.cfg.Topic: {partition: kgo.NewOffset().At(from)}}),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords(),
+		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kgo.MaxConcurrentFetches(1))...)
+	if err != nil {
+		return nil, 0, fmt.Errorf("kafka: make a reader: %w", err)
+	}
+	defer client.Close()
+	next = from
+	for size, read := 0, 0; next < to && read < most && size < q.cfg.MaxPollBytes; {
+		fetches := client.PollRecords(ctx, min(most-read, pollStep))
+		if errs := fetches.Errors(); len(errs) > 0 {
+			return nil, 0, fmt.Errorf("kafka: read partition %d from %d on: %w", partition, next, errs[0].Err)
+		}
+		records := slices.Collect(fetches.RecordsAll())
+		for _, r := range records {
+			if r.Offset >= to {
+				return out, to, nil
+			}
+			next = r.Offset + 1
+			read++
+			size += len(r.Value)
+			if !r.Attrs.IsControl() && string(r.Key) != markerKey {
+				out = append(out, seckill.Message{Partition: partition, Offset: r.Offset, Value: r.Value})
+			}
+		}
+	}
+	return out, next, nil
+}

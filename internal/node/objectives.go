@@ -1,0 +1,166 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/gateway/admin"
+	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/internal/probe"
+)
+
+// ObjectivesConfig is what an installation promises of its service.
+type ObjectivesConfig struct {
+	Availability string        // percent of the answers that are no failure
+	Latency      time.Duration // within which 99.9 % of the purchases are accepted
+}
+
+func defaultObjectives() ObjectivesConfig {
+	return ObjectivesConfig{Availability: "99.99", Latency: 100 * time.Millisecond}
+}
+
+func (c ObjectivesConfig) mistakes() (errs []error) {
+	if a, err := strconv.ParseFloat(c.Availability, 64); err != nil || !(a >= 50 && a < 100) {
+		errs = append(errs, fmt.Errorf("objective-availability: %q is no percentage from 50 to below 100", c.Availability))
+	}
+	if c.Latency < time.Millisecond || c.Latency > time.Minute {
+		errs = append(errs, errors.New("objective-latency: must be from 1ms to 1m"))
+	}
+	return errs
+}
+
+// targets are the objectives; the config was validated.
+func (c ObjectivesConfig) targets() live.Targets {
+	availability, err := strconv.ParseFloat(c.Availability, 64)
+	if err != nil {
+		availability = 100 // no budget: never reached after Mistakes
+	}
+	return live.Targets{Availability: availability, Latency: c.Latency}
+}
+
+// The span over which objectives are counted, in hours.
+const objectiveHours = 30 * 24
+
+// objectives counts what this gateway has kept of them, hour by hour. It is used by one goroutine;
+// the zero value is empty.
+type objectives struct {
+	traffic, probes talliedHours
+	counted         map[probe.Step]probe.Count // at the look before
+	slow            map[probe.Step]uint64
+}
+
+// talliedHours is a tally of each of the last hours, and since the start.
+type talliedHours struct {
+	all   live.Tally
+	last  live.Tally // of the hours
+	hours [objectiveHours]live.Tally
+	now   int64 // the hour that is counted, since 1970
+}
+
+// add counts at a time.
+func (t *talliedHours) add(more *live.Tally, now time.Time) {
+	hour := now.Unix() / 3600
+	if t.now == 0 {
+		t.now = hour
+	}
+	for range min(hour-t.now, objectiveHours) {
+		t.now++
+		gone := &t.hours[t.now%objectiveHours]
+		t.last.Asked -= gone.Asked
+		t.last.Failed -= gone.Failed
+		t.last.Timed -= gone.Timed
+		t.last.Slow -= gone.Slow
+		*gone = live.Tally{}
+	}
+	t.now = max(t.now, hour)
+	t.all.Add(more)
+	t.last.Add(more)
+	t.hours[t.now%objectiveHours].Add(more)
+}
+
+// decided are the failures that are decisions: what is shed on purpose.
+func decided(code problem.Code) bool { return code == problem.Overloaded || code == problem.Degraded }
+
+// purchases counts what buyers were answered.
+func (o *objectives) purchases(t *gateway.Traffic, limit time.Duration, now time.Time) {
+	tally := live.Tally{Asked: t.All.Accepted + t.All.Replayed, Timed: t.Sold.Total(), Slow: t.Sold.Above(limit)}
+	failures := failureCodes()
+	for code, n := range t.All.Refused {
+		tally.Asked += n
+		if failures[string(code)] && !decided(code) {
+			tally.Failed += n
+		}
+	}
+	o.traffic.add(&tally, now)
+}
+
+// probed counts what came of probes since the last call. A refused one says nothing.
+func (o *objectives) probed(counts []probe.Count, limit time.Duration, now time.Time) {
+	if o.counted == nil {
+		o.counted, o.slow = make(map[probe.Step]probe.Count), make(map[probe.Step]uint64)
+	}
+	var tally live.Tally
+	for _, c := range counts {
+		before := o.counted[c.Step].Outcomes
+		well, failed := c.Outcomes[probe.OK]-before[probe.OK], c.Outcomes[probe.Failed]-before[probe.Failed]
+		slow := c.Took.Counts().Above(limit)
+		tally.Add(&live.Tally{Asked: well + failed, Failed: failed, Timed: well, Slow: slow - o.slow[c.Step]})
+		o.counted[c.Step], o.slow[c.Step] = c, slow
+	}
+	o.probes.add(&tally, now)
+}
+
+// collectObjectives takes how far this gateway keeps the objectives.
+func (n *Node) collectObjectives(f *live.Frame, now time.Time) {
+	if n.role&RoleGateway == 0 {
+		return
+	}
+	o := &n.live.collector.objectives
+	if n.prober != nil {
+		o.probed(n.prober.Counts(), n.cfg.Objectives.Latency, now)
+	}
+	since := n.started
+	if oldest := now.Add(-objectiveHours * time.Hour); oldest.After(since) {
+		since = oldest
+	}
+	f.Objectives = &live.FrameObjectives{Since: since, Traffic: o.traffic.last, Probes: o.probes.last}
+	n.live.mu.Lock()
+	defer n.live.mu.Unlock()
+	n.live.tallies = map[string]live.Tally{live.OfTraffic: o.traffic.all, live.OfProbes: o.probes.all}
+}
+
+// objectiveMetrics are what Prometheus finds the error budget by.
+func (n *Node) objectiveMetrics() (out []admin.Sample) {
+	if n.role&RoleGateway == 0 {
+		return nil
+	}
+	targets := n.cfg.Objectives.targets()
+	n.live.mu.Lock()
+	tallies := n.live.tallies
+	n.live.mu.Unlock()
+	for _, o := range []struct {
+		name   string
+		target float64
+		counts func(live.Tally) (asked, bad uint64)
+	}{
+		{live.ObjectiveAvailability, targets.Availability, func(t live.Tally) (asked, bad uint64) { return t.Asked, t.Failed }},
+		{live.ObjectiveLatency, live.LatencyShare, func(t live.Tally) (asked, bad uint64) { return t.Timed, t.Slow }},
+	} {
+		objective := admin.Label{Name: "objective", Value: o.name}
+		out = append(out, gaugeFloat("penstock_objective_target_ratio",
+			"The share of what is asked that has to go well, by objective."+same, o.target/100, objective))
+		for _, of := range []string{live.OfTraffic, live.OfProbes} {
+			asked, bad := o.counts(tallies[of])
+			labels := []admin.Label{objective, {Name: "of", Value: of}}
+			out = append(out,
+				counter("penstock_objective_asked_total", "What counts for an objective: purchases, or this process's probes.",
+					int64(asked), labels...),
+				counter("penstock_objective_bad_total", "Of these, those that failed, or that took too long.", int64(bad), labels...))
+		}
+	}
+	return out
+}

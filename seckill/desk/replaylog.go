@@ -1,0 +1,142 @@
+package desk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
+)
+
+// LogReader reads what the queue has kept, beside the workers.
+type LogReader interface {
+	// Between returns records of a stretch, and where to go on; nil where there is no more.
+	Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error)
+}
+
+// LogReplay says which records are read again.
+type LogReplay struct {
+	seckill.Stretch
+	Activity seckill.ActivityID // of which alone; "" is of all
+	DryRun   bool               // nothing is made
+}
+
+// LogReplayed is what became of the promises of a part of the log. Existed, Made, Missing,
+// Rejected, Parked and Skipped add up to Promises.
+type LogReplayed struct {
+	Records  int // read
+	Damaged  int // of these, those that can't be read as a whole
+	Promises int // of the activity
+	Existed  int // whose orders have a row
+	Made     int // that became orders now
+	Missing  int // of a dry run: that would be tried
+	Rejected int // that are impossible now
+	Parked   int // that fit no item now: they are dead letters
+	// Skipped are those of which nothing can become any more: their shard was rebuilt since, so
+	// that nobody was given a 202 for what has no row; or their activity is over for good.
+	Skipped int
+	Next    *seckill.LogPlace // nil: this was all
+}
+
+// ReplayLog reads a part of the log again, and makes the orders that have no row by the workers'
+// own way: seckill.DecideAccept under the locks of a worker's transaction, which makes an order
+// once (L4). No position moves. It is harmless to do twice, and changes nothing where nothing is
+// missing.
+func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by seckill.Author) (out LogReplayed, err error) {
+	rows, err := o.store.Shards(ctx)
+	if err != nil {
+		return out, storeFailure("read the shards", err)
+	}
+	epochs := make(map[inventory.ShardID]inventory.Epoch, len(rows))
+	for _, row := range rows {
+		epochs[row.Ref.Shard] = row.Ref.Epoch
+	}
+	messages, next, err := log.Between(ctx, r.Stretch)
+	if err != nil {
+		return out, failure(seckill.CodeUnavailable, fmt.Errorf("read the log: %w", err))
+	}
+	out.Records, out.Next = len(messages), next
+	for i := range messages {
+		page, err := seckill.ParsePage(messages[i].Value)
+		if err != nil {
+			out.Damaged++ // a worker has made dead letters of it, or stands before it
+			continue
+		}
+		page.Partition, page.Offset = messages[i].Partition, messages[i].Offset
+		if err := o.replayPage(ctx, &page, epochs[page.Ref.Shard], &r, by, &out); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// replayPage makes the missing orders of a page.
+func (o *Office) replayPage(ctx context.Context, page *seckill.Page, epoch inventory.Epoch, r *LogReplay, by seckill.Author,
+	out *LogReplayed) error {
+	asked := page.Promises[:0]
+	for i := range page.Promises {
+		if r.Activity == "" || page.Promises[i].Activity == r.Activity {
+			asked = append(asked, page.Promises[i])
+		}
+	}
+	out.Promises += len(asked)
+	if len(asked) == 0 {
+		return nil
+	}
+	ids := make([]seckill.OrderID, len(asked))
+	for i := range asked {
+		ids[i] = asked[i].Order
+	}
+	found, err := o.store.FindOrders(ctx, ids)
+	if err != nil {
+		return storeFailure("find the orders", err)
+	}
+	missing := asked[:0]
+	for i := range asked {
+		offer, known := o.desk.Catalog().Offer(asked[i].Item())
+		switch {
+		case found[i].ID != "":
+			out.Existed++
+		case page.Ref.Epoch < epoch || !known || !offer.Sale.Live(time.Now(), o.desk.cfg.Retention):
+			out.Skipped++
+		default:
+			missing = append(missing, asked[i])
+		}
+	}
+	if r.DryRun {
+		out.Missing += len(missing)
+		return nil
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	page.Promises = missing
+	accepted, err := o.store.Accept(ctx, seckill.Batch{Pages: []seckill.Page{*page}, By: by})
+	if errors.Is(err, seckill.ErrLocked) {
+		return failure(seckill.CodeUnavailable, fmt.Errorf("a stock row is locked, go on from here later: %w", err))
+	}
+	if err != nil {
+		return storeFailure("accept promises", err)
+	}
+	for i := range accepted {
+		out.count(accepted[i].Outcome)
+	}
+	return nil
+}
+
+func (l *LogReplayed) count(outcome seckill.Outcome) {
+	switch outcome {
+	case seckill.OutcomeOpened:
+		l.Made++
+	case seckill.OutcomeExists:
+		l.Existed++
+	case seckill.OutcomeRejected:
+		l.Rejected++
+	case seckill.OutcomeParked:
+		l.Parked++
+	default:
+		l.Skipped++
+	}
+}
