@@ -221,8 +221,12 @@ func (n *Node) openSale(ctx context.Context) error {
 		n.sale.Install(n.kept.catalog, n.kept.rows)
 		n.kept.catalog = nil
 	}
-	if err := n.sale.Desk.Refresh(ctx); err != nil {
-		n.log.Warn("the catalog can't be loaded; trying again", "err", err)
+	// A process starts without waiting for a large catalog, or a server that doesn't answer: the
+	// desk goes on loading.
+	first, cancel := context.WithTimeout(ctx, n.cfg.Sale.StoreTimeout)
+	defer cancel()
+	if err := n.sale.Desk.Refresh(first); err != nil {
+		n.log.Warn("the catalog can't be loaded yet; trying again", "err", err)
 	}
 	return n.checkSecrets()
 }

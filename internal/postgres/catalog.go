@@ -3,11 +3,15 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/penstock/penstock/seckill"
 )
+
+// catalogTime bounds the reading of a million items, which takes some seconds.
+const catalogTime = time.Minute
 
 // LoadCatalog implements seckill.CatalogStore. What it reads is in memory before the first change
 // is handed out: no transaction waits for apply.
@@ -27,7 +31,10 @@ func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, b
 		return now, nil
 	}
 	c := &catalogReading{since: since}
-	if err := s.readSnapshot(ctx, what, func(p *pipe) { c.queue(p) }); err != nil {
+	if err := s.readSnapshot(ctx, what, func(p *pipe) {
+		p.takesLong(catalogTime)
+		c.queue(p)
+	}); err != nil {
 		return seckill.CatalogVersion{}, err
 	}
 	begin(c.whole)

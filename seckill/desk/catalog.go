@@ -47,18 +47,24 @@ func (d *Desk) Run(ctx context.Context) {
 	}
 }
 
+// loadTimeout bounds one loading of the catalog: a million items take some ten seconds when a
+// process starts, and when the database has begun another life.
+const loadTimeout = 2 * time.Minute
+
 // Refresh loads the changes of the catalog since the last time, and puts them in force. One refresh
 // is under way at a time; a change that was written before the call is in force when it returns
 // nil.
 func (d *Desk) Refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.StoreTimeout)
+	turn, cancel := context.WithTimeout(ctx, d.cfg.StoreTimeout)
 	defer cancel()
 	select {
 	case d.loading <- struct{}{}:
 		defer func() { <-d.loading }()
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-turn.Done():
+		return turn.Err()
 	}
+	ctx, cancel = context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
 	next, err := d.load(ctx, d.Catalog(), d.Catalog().Version)
 	if errors.Is(err, errApply) { // the changes don't fit the catalog in force
 		next, err = d.load(ctx, d.Catalog(), seckill.CatalogVersion{})

@@ -190,3 +190,18 @@ func TestDesk_Follow(t *testing.T) {
 		}
 	}
 }
+
+// A million items take some ten seconds. A load that is cut off after the time of one call would
+// never end.
+func TestDesk_ALargeCatalogHasItsTime(t *testing.T) {
+	cfg := seckill.DefaultConfig()
+	var has time.Duration
+	store := &stubStore{loadBy: func(d time.Duration) { has = d }}
+	d := openDesk(t, cfg, Parts{Stock: new(stubStock), Queue: new(stubQueue), Store: store}, nil)
+	if err := d.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if has < 10*cfg.StoreTimeout {
+		t.Errorf("a load has %v, one call of the store %v", has, cfg.StoreTimeout)
+	}
+}

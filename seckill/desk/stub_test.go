@@ -210,6 +210,8 @@ type stubStore struct {
 	fails  error
 	// load is LoadCatalog.
 	load func(since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error)
+	// loadBy hears how long LoadCatalog may take.
+	loadBy func(time.Duration)
 
 	mu      sync.Mutex
 	rows    map[seckill.OrderID]seckill.Order
@@ -223,7 +225,10 @@ func (s *stubStore) RefusePayment(_ context.Context, r seckill.RefusedPayment) e
 	return s.fails
 }
 
-func (s *stubStore) LoadCatalog(_ context.Context, since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
+func (s *stubStore) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
+	if by, ok := ctx.Deadline(); ok && s.loadBy != nil {
+		s.loadBy(time.Until(by))
+	}
 	if s.load == nil {
 		begin(false)
 		return since, nil
