@@ -16,10 +16,12 @@ type Signals struct {
 // AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its
 // default.
 type AutomaticConfig struct {
-	// QueueDelay and Lag are from which on D1, D2 and D3 are entered. An open breaker is D1: it
-	// keeps the load off what it stands before by itself, and polls are to come more slowly.
+	// QueueDelay is from which on D1, D2 and D3 are entered. Lag is that of D1 and D2: promises
+	// wait in the queue as long as they must, so workers that are behind, or a database that is
+	// away, are no reason to send buyers away. An open breaker is D1: it keeps the load off what it
+	// stands before by itself, and polls are to come more slowly.
 	QueueDelay [MaxAutomatic]time.Duration
-	Lag        [MaxAutomatic]int64
+	Lag        [D2]int64
 	// Hold is how long a signal must last: a crowd that is served within a second is no reason.
 	// Default 1 s.
 	Hold time.Duration
@@ -36,7 +38,7 @@ const leaveAt = 70
 func DefaultAutomaticConfig() AutomaticConfig {
 	return AutomaticConfig{
 		QueueDelay: [MaxAutomatic]time.Duration{100 * time.Millisecond, 250 * time.Millisecond, 450 * time.Millisecond},
-		Lag:        [MaxAutomatic]int64{2_000, 10_000, 50_000},
+		Lag:        [D2]int64{2_000, 10_000},
 		Hold:       time.Second, Dwell: 10 * time.Second, Again: time.Minute, MaxDwell: 5 * time.Minute,
 	}
 }
@@ -118,6 +120,8 @@ func (c *AutomaticConfig) level(s Signals, percent int64) (l Level, why string) 
 		if int64(s.QueueDelay)*100 >= int64(c.QueueDelay[i])*percent {
 			byDelay = i + 1
 		}
+	}
+	for i := range D2 {
 		if s.Lag*100 >= c.Lag[i]*percent {
 			byLag = i + 1
 		}

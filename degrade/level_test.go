@@ -199,6 +199,7 @@ func TestAutomatic(t *testing.T) {
 		{"level by level", delay(0), 20 * time.Second, D1},
 		{"to normal", delay(0), 21 * time.Second, D0},
 		{"workers that are behind", Signals{Lag: 12_000}, 2 * time.Second, D2},
+		{"workers that are far behind", Signals{Lag: 1 << 40}, time.Minute, D2},
 		{"and have caught up", Signals{Lag: 0}, 3 * time.Minute, D0},
 		{"a breaker that is open", Signals{Lag: -1, Open: []string{"database reads"}}, 2 * time.Second, D1},
 	} {
