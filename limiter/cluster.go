@@ -98,18 +98,36 @@ func (r *round) add(name string, h home, l *limit) int {
 // wait asks the pool for what grants need, in one round, and waits for the answer. It returns false
 // when there is none: the node is alone.
 func (c *cluster) wait(grants []grant) bool {
-	c.mu.Lock()
-	if c.away.Load() {
-		c.mu.Unlock()
+	r := c.join(grants)
+	if r == nil {
+		for i := range grants {
+			if grants[i].claim != nil {
+				grants[i].uncount()
+			}
+		}
 		return false
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default: // it is about to look
+	}
+	<-r.done
+	return !r.failed
+}
+
+// join puts what grants need into the next round, nil where there is none or no room in it.
+func (c *cluster) join(grants []grant) *round {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away.Load() {
+		return nil
 	}
 	if c.next == nil {
 		c.next = newRound()
 	}
 	r := c.next
 	if len(r.asks) >= maxAsks {
-		c.mu.Unlock()
-		return false
+		return nil
 	}
 	for i := range grants {
 		g := &grants[i]
@@ -122,16 +140,25 @@ func (c *cluster) wait(grants []grant) bool {
 			r.asks[at].Vital += g.claim.tokens
 		}
 		r.asks[at].Floor = max(r.asks[at].Floor, g.floor)
-		r.askers[at].waited += g.claim.tokens
+		if g.counted {
+			r.askers[at].waited += g.claim.tokens
+		}
 		r.askers[at].claims = append(r.askers[at].claims, g.claim)
 	}
-	c.mu.Unlock()
-	select {
-	case c.kick <- struct{}{}:
-	default: // it is about to look
+	return r
+}
+
+// uncount takes back that somebody waits for the tokens of g.
+func (g *grant) uncount() {
+	if !g.counted {
+		return
 	}
-	<-r.done
-	return !r.failed
+	h := g.home()
+	h.lock()
+	defer h.unlock()
+	if s := h.share(); s != nil {
+		s.waiting -= g.claim.tokens
+	}
 }
 
 // refund has the next round give back what a request was granted.

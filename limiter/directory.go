@@ -274,7 +274,7 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 	case mustAsk:
 		b.enlist(c)
 		b.share.waiting += n
-		g.name, g.must, g.taken = b.share.name, true, n
+		g.name, g.must, g.counted, g.taken = b.share.name, true, true, n
 		g.floor = l.emptiness(g.left + float64(n))
 	case claimedBy:
 		if wait := c.apart(l, b.key, g.quota, b.last, n); wait > 0 {

@@ -10,8 +10,8 @@ func (l *Limiter) GiveBack(req *Request, now time.Time) {
 	here := l.cluster == nil || l.cluster.away.Load()
 	for i := range s.steps {
 		st := &s.steps[i]
-		taken := req.held[st.kind].taken
-		if req.held[st.kind].taken = 0; taken == 0 {
+		held := req.held[st.kind]
+		if req.held[st.kind].taken = 0; held.taken == 0 {
 			continue
 		}
 		owner, name, key := "", "", uint64(0)
@@ -25,8 +25,8 @@ func (l *Limiter) GiveBack(req *Request, now time.Time) {
 		if lim == nil || lim.off {
 			continue
 		}
-		leased := !here && lim.joins(l.cluster) != nil
-		g := grant{limit: lim, taken: taken, leased: leased, table: st.table, key: key}
+		leased := held.leased && !here && lim.joins(l.cluster) != nil
+		g := grant{limit: lim, taken: held.taken, leased: leased, stranger: held.unknown, table: st.table, key: key}
 		if st.directory != nil {
 			if g.bucket = st.directory.find(key, owner, name); g.bucket == nil {
 				continue // a stranger, or full again

@@ -149,7 +149,7 @@ func (s *share) giveBack(g *grant) {
 	case s == nil:
 	case g.leased:
 		s.lease += g.taken
-	case g.must:
+	case g.counted:
 		s.waiting -= g.taken
 	}
 }

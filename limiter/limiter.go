@@ -149,12 +149,13 @@ type grant struct {
 	stranger  bool // in a table
 
 	// in the pool
-	must   bool   // it has to be asked
-	leased bool   // the tokens are of a lease
-	name   string // the key's
-	floor  int64  // see Ask
-	claim  *claim // what is waited for
-	vital  bool   // it is within a merchant's share of the global bucket: see fairness
+	must    bool   // it has to be asked
+	counted bool   // its tokens are in the waiting of a share
+	leased  bool   // the tokens are of a lease
+	name    string // the key's
+	floor   int64  // see Ask
+	claim   *claim // what is waited for
+	vital   bool   // it is within a merchant's share of the global bucket: see fairness
 }
 
 // home is where the grant's bucket is.
@@ -221,7 +222,7 @@ func (l *Limiter) enter(g *grant, k kind, req *Request) {
 		return
 	}
 	g.giveBack(l.cluster)
-	g.taken, g.must, g.leased = 0, false, false
+	g.taken, g.must, g.counted, g.leased = 0, false, false, false
 	g.wait, g.bound = int64(placeWait), ByConcurrency
 }
 
@@ -291,7 +292,8 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			l.count(&grants[i], req, moment)
 		} else {
 			grants[i].limit.tally.allowed(stripe)
-			req.held[grants[i].kind].taken = grants[i].taken
+			h := &req.held[grants[i].kind]
+			h.taken, h.leased, h.unknown = grants[i].taken, grants[i].leased, grants[i].stranger
 		}
 	}
 	d := Decision{Allowed: true, Index: -1}
@@ -322,7 +324,7 @@ func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused i
 		if g.claim == nil {
 			continue
 		}
-		g.must = false // nobody waits any more
+		g.must, g.counted = false, false // nobody waits any more
 		switch {
 		case !answered:
 			if !l.alone(g, req, moment) && refused < 0 && !shadow(g, req) {

@@ -40,6 +40,8 @@ type placeKey struct {
 // holding is what a request has of one kind's limit: tokens, and a place.
 type holding struct {
 	taken    int64
+	leased   bool // they are of the pool's
+	unknown  bool // the tokens are of the strangers' bucket
 	place    bool
 	stranger bool // the place is one of the shared count
 	hash     uint64

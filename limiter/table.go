@@ -169,7 +169,7 @@ func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, d
 		g.must, g.floor = true, l.emptiness(l.tokens(tat, now))
 		if known != nil {
 			known.waiting += n
-			g.name = known.name
+			g.name, g.counted = known.name, true
 		}
 	case claimedBy:
 		if wait := c.apart(l, g.key, l.policy.Quota, now, n); wait > 0 {

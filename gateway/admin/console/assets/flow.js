@@ -34,13 +34,37 @@ const before = 'First: penstock ctl limits show -o json > limits.json, and chang
 
 const ctlPut = (v) => ['limits', 'put', '--file', 'limits.json', '--reason', v.reason || 'WHY'];
 
-const number = (text) => Number(text);
+// bounds are what a policy may bound; each may be left out, where there is another one.
+const bounds = ['rate', 'burst', 'concurrency', 'quota'];
+
+// boundFields ask for them; p has what is in force.
+const boundFields = (p) => [
+  { name: 'rate', label: 'Rate a second', type: 'number', value: shown(p?.rate), min: 0.00001, step: 'any' },
+  { name: 'burst', label: 'Burst', type: 'number', value: shown(p?.burst), min: 1, step: 1 },
+  { name: 'concurrency', label: 'In flight at once, on each gateway', type: 'number', value: shown(p?.concurrency), min: 1, step: 1 },
+  { name: 'quota', label: 'In a day', type: 'number', value: shown(p?.quota), min: 1, step: 1 },
+];
+
+const shown = (n) => (n === undefined || n === null ? '' : String(n));
+
+// bounded are the bounds of what was typed; null is none.
+const bounded = (v) => Object.fromEntries(bounds.map((k) => [k, v[k] ? Number(v[k]) : null]));
+
+// inWords says what bounds mean.
+const inWords = (v) =>
+  [
+    v.rate && `${rate(Number(v.rate))}, up to ${count(Number(v.burst || 0))} at once`,
+    v.concurrency && `${count(Number(v.concurrency))} in flight`,
+    v.quota && `${count(Number(v.quota))} a day`,
+  ]
+    .filter(Boolean)
+    .join('; ') || '…';
 
 // Diff is what a change of a policy changes.
 const Diff = ({ before, after }) => {
-  const changed = ['rate', 'burst', 'mode'].filter((k) => String(before?.[k] ?? '') !== String(after[k]));
+  const changed = [...bounds, 'mode'].filter((k) => shown(before?.[k]) !== shown(after[k]));
   if (!changed.length) return html`<p class="note">Nothing is changed yet.</p>`;
-  return html`<ul class="diff" aria-label="What changes">${changed.map((k) => html`<li><b>${k}</b> ${before && html`<del>${String(before[k])}</del> → `}<ins>${String(after[k])}</ins></li>`)}</ul>`;
+  return html`<ul class="diff" aria-label="What changes">${changed.map((k) => html`<li><b>${k}</b> ${before && html`<del>${shown(before[k]) || 'none'}</del> → `}<ins>${shown(after[k]) || 'none'}</ins></li>`)}</ul>`;
 };
 
 // canEnd says whether limits of this server may end by themselves: one that plays limits back
@@ -55,14 +79,14 @@ const canEnd = (signal) =>
 // still what the dialog has shown.
 function edit(p, again, ends) {
   const asShown = (x) => x.name === p.name && x.key === p.key && (x.match ?? '') === (p.match ?? '');
-  const wanted = (v) => ({ rate: number(v.rate), burst: number(v.burst), mode: v.mode });
+  const wanted = (v) => ({ ...bounded(v), mode: v.mode });
   return {
     title: `Limit ${p.name} (${of(p)})`,
     verb: 'Change the limit',
     role: 'operator',
     danger: false,
     effect: (v) =>
-      `${of(p)}: ${rate(number(v.rate))}, up to ${count(number(v.burst))} at once. ${
+      `${of(p)}: ${inWords(v)}. ${
         v.mode === 'enforce'
           ? 'What is above is refused.'
           : v.mode === 'shadow'
@@ -70,16 +94,7 @@ function edit(p, again, ends) {
             : 'It is not asked.'
       }`,
     fields: [
-      {
-        name: 'rate',
-        label: 'Rate a second',
-        type: 'number',
-        required: true,
-        value: String(p.rate),
-        min: 0.00001,
-        step: 'any',
-      },
-      { name: 'burst', label: 'Burst', type: 'number', required: true, value: String(p.burst), min: 1, step: 1 },
+      ...boundFields(p),
       {
         name: 'mode',
         label: 'Mode',
@@ -97,18 +112,13 @@ function edit(p, again, ends) {
     send: async (v) => {
       const { policies, tag } = await readForChange();
       const i = policies.findIndex(asShown);
-      if (
-        i < 0 ||
-        policies[i].rate !== p.rate ||
-        policies[i].burst !== p.burst ||
-        (policies[i].mode ?? 'enforce') !== p.mode
-      ) {
+      if (i < 0 || bounds.some((k) => shown(policies[i][k]) !== shown(p[k])) || (policies[i].mode ?? 'enforce') !== p.mode) {
         throw Object.assign(new Error('Somebody has changed this limit meanwhile. Close this, and look at it again.'), {
           title: 'Not changed',
         });
       }
       policies[i] = v.expires
-        ? { ...policies[i], temporary: { ...wanted(v), expires_in: v.expires } }
+        ? { ...policies[i], temporary: { rate: wanted(v).rate, burst: wanted(v).burst, mode: v.mode, expires_in: v.expires } }
         : { ...policies[i], ...wanted(v) };
       return replace(policies, tag, v.reason);
     },
@@ -125,7 +135,7 @@ const add = (again) => ({
   verb: 'Add the limit',
   role: 'operator',
   effect: (v) =>
-    `${v.match ? `${v.key} ${v.match}` : v.key === 'global' ? 'All purchases' : `Each ${v.key}`}: ${v.rate || '…'} purchases a second.`,
+    `${v.match ? `${v.key} ${v.match}` : v.key === 'global' ? 'All purchases' : `Each ${v.key}`}: ${inWords(v)}.`,
   fields: [
     { name: 'name', label: 'Name', required: true, most: 64 },
     {
@@ -142,8 +152,7 @@ const add = (again) => ({
       when: (v) => v.key !== 'global',
       help: 'A caller or user as merchant/name, an SKU as activity/sku. Empty is each.',
     },
-    { name: 'rate', label: 'Rate a second', type: 'number', required: true, min: 0.00001, step: 'any' },
-    { name: 'burst', label: 'Burst', type: 'number', required: true, min: 1, step: 1 },
+    ...boundFields(),
     { name: 'mode', label: 'Mode', type: 'select', required: true, value: 'shadow', options: modes },
     reason,
   ],
@@ -151,7 +160,7 @@ const add = (again) => ({
   ctlNote: before,
   send: async (v) => {
     const { policies, tag } = await readForChange();
-    const p = { name: v.name, key: v.key, rate: number(v.rate), burst: number(v.burst), mode: v.mode };
+    const p = { name: v.name, key: v.key, ...bounded(v), mode: v.mode };
     return replace([...policies, v.match && v.key !== 'global' ? { ...p, match: v.match } : p], tag, v.reason);
   },
   done: published,
