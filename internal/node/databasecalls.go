@@ -78,6 +78,15 @@ func (d *database) UpdateActivity(ctx context.Context, id seckill.ActivityID, by
 	return s.UpdateActivity(ctx, id, by, change)
 }
 
+// MayDrop implements seckill.Store.
+func (d *database) MayDrop(ctx context.Context, id seckill.ActivityID, before, archived time.Time) (bool, error) {
+	s, err := d.store()
+	if err != nil {
+		return false, err
+	}
+	return s.MayDrop(ctx, id, before, archived)
+}
+
 // DropEnded implements seckill.Store.
 func (d *database) DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]seckill.ActivityID, error) {
 	s, err := d.store()

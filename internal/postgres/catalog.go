@@ -10,8 +10,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// catalogTime bounds the reading of a million items, which takes some seconds.
-const catalogTime = time.Minute
+// lookTime bounds the look whether there is something to read, and catalogTime the reading of a
+// million items, which takes some seconds.
+const (
+	lookTime    = 2 * time.Second
+	catalogTime = time.Minute
+)
 
 // LoadCatalog implements seckill.CatalogStore. What it reads is in memory before the first change
 // is handed out: no transaction waits for apply.
@@ -19,7 +23,9 @@ func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, b
 	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
 	const what = "load the catalog"
 	var now seckill.CatalogVersion
-	err := s.read(ctx, what, func(ctx context.Context, p *pipe) error {
+	look, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	err := s.read(look, what, func(ctx context.Context, p *pipe) error {
 		_, err := p.one(ctx, "SELECT penstock_incarnation(), version FROM catalog", nil, &now.Incarnation, &now.Number)
 		return err
 	})

@@ -11,14 +11,15 @@ import (
 )
 
 // ended has the activities that closed before $1, or before $2 with an archive that has all there
-// is, and have nothing left to do: no open and no parked order, nothing that Redis has yet to be
+// is (no order was made and nothing paid since), and have nothing left to do: no open and no parked order, nothing that Redis has yet to be
 // told, and no money to go back. What is paid for after the close is due, so that looking for it
 // needs no index of its own.
 const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
 			WHERE i.sale = a.sale)::bigint AS sold
 	FROM activities AS a WHERE (least(a.ends_at, a.ended_at) < $1
 		OR a.archived_at IS NOT NULL AND least(a.ends_at, a.ended_at) < $2 AND NOT EXISTS (
-			SELECT FROM payments AS p WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id))
+			SELECT FROM payments AS p WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
+			AND NOT EXISTS (SELECT FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))
 	AND NOT EXISTS (SELECT FROM payments AS p WHERE p.state = 'due' AND p.activity = a.id)
 	AND NOT EXISTS (
 		SELECT FROM items AS i JOIN stock AS s ON s.item = i.id
@@ -31,6 +32,18 @@ type candidate struct {
 	sale int32
 	id   seckill.ActivityID
 	sold int64
+}
+
+// dropTime bounds each statement of a drop: an activity may have 20,000 items.
+const dropTime = time.Minute
+
+// MayDrop implements seckill.CatalogStore.
+func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, archived time.Time) (may bool, err error) {
+	err = s.read(ctx, "look whether an activity may be dropped", func(ctx context.Context, p *pipe) error {
+		may, err = p.exists(ctx, ended+" AND a.id = $3", before, archived, string(id))
+		return err
+	})
+	return may, err
 }
 
 // DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about
@@ -73,6 +86,7 @@ func (s *Store) drop(ctx context.Context, c candidate, before, archived time.Tim
 	}
 	err = s.write(ctx, "drop activity "+string(c.id), func(ctx context.Context, tx *transaction) error {
 		done = false
+		tx.takesLong(dropTime)
 		tx.lockCatalog()
 		tx.exec(`SELECT FROM stock AS s JOIN items AS i ON i.id = s.item WHERE i.sale = $1
 			ORDER BY s.item, s.shard FOR UPDATE OF s`, c.sale)

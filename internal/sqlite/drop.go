@@ -20,13 +20,24 @@ const done = `NOT EXISTS (SELECT 1 FROM payments AS p
 	(s.open > 0 OR ` + parkedOf + ` > 0 OR EXISTS (SELECT 1 FROM outbox WHERE outbox.shard = s.shard AND outbox.item = s.item)))`
 
 // over says that activity a closed before a time, or before another one with an archive that has
-// all there is. What is paid for after the close is due, so that looking for it needs no index of
+// all there is: no order was made and nothing paid since. What is paid for after the close is due, so that looking for it needs no index of
 // its own.
 const over = "(" + closes + " < ?1 OR archived_at IS NOT NULL AND " + closes + ` < ?2 AND NOT EXISTS (SELECT 1 FROM payments AS p
-	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id))`
+	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
+	AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))`
 
 // dropChunk is how many orders one transaction deletes, so that other writers get their turn.
 const dropChunk = 1000
+
+// MayDrop implements seckill.CatalogStore.
+func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, archived time.Time) (may bool, err error) {
+	err = s.read(ctx, "look whether an activity may be dropped", func(q *statements) error {
+		may, err = exists(ctx, q, "SELECT 1 FROM activities AS a WHERE a.id = ?3 AND "+over+" AND "+done,
+			before.UnixMicro(), archived.UnixMicro(), string(id))
+		return err
+	})
+	return may, err
+}
 
 // DropEnded implements seckill.CatalogStore. The activities, their items and the names of their
 // orders in the digests go at once; the orders follow in small transactions. Payments stay.

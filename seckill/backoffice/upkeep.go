@@ -49,18 +49,30 @@ func (u *Upkeep) Run(ctx context.Context) {
 		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep goes on later", "err", err)
 		}
-		if !wait.For(ctx, upkeepEvery) {
+		// All workers look at the same moments: between two that have forgotten their shards' parts of
+		// an activity and the drop of its rows, the auditor must not have the time for two looks.
+		now := u.catalog().Now()
+		if !wait.For(ctx, now.Truncate(upkeepEvery).Add(upkeepEvery).Sub(now)) {
 			return
 		}
 	}
 }
 
-// Step forgets what is over now. What this process can't forget, since the shard is another one's,
-// waits for its owner: activities are deleted when no shard knows their items any more.
+// Step forgets what is over now, as far as the store would delete it. What this process can't
+// forget, since the shard is another one's, waits for its owner: activities are deleted when no
+// shard knows their items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
-	now := time.Now()
+	now := u.catalog().Now()
+	before, archived := u.bounds(now)
 	for sale := range u.catalog().Sales() {
-		if sale.State == seckill.ActivityDraft || sale.Live(now, u.cfg.Retention) || !u.over(sale, now) {
+		if sale.State == seckill.ActivityDraft || sale.Live(time.Now(), u.cfg.Retention) || !u.over(sale, now) {
+			continue
+		}
+		may, err := u.store.MayDrop(ctx, sale.ID, before, archived)
+		if err != nil {
+			return fmt.Errorf("look at activity %s: %w", sale.ID, err)
+		}
+		if !may {
 			continue
 		}
 		known, err := u.forget(ctx, sale)

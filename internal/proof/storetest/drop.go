@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ func dropCases() []testCase {
 		{"TakesUpToALimit", dropLimit},
 		{"WithAnArchive", dropArchived},
 		{"KeepsWhatWasPaidForSinceItsArchive", dropPaidSince},
+		{"KeepsWhatWasOrderedSinceItsArchive", dropOrderedSince},
 		{"ANameMayComeBack", dropAgain},
 		{"ADraftIsDeletedByItsEdit", deleteDraft},
 	}
@@ -112,8 +114,11 @@ func (s *shop) edit(change func(*seckill.Activity)) *seckill.Activity {
 // dropArchivedBefore drops what has an archive and closed before a time, and nothing else.
 func (s *shop) dropArchivedBefore(t time.Time) []seckill.ActivityID {
 	s.t.Helper()
+	may, err := s.store.MayDrop(s.ctx, activity, time.Time{}, t)
+	s.must(err)
 	got, err := s.store.DropEnded(s.ctx, time.Time{}, t, 10)
 	s.must(err)
+	equal(s, "it was said to be one that may be dropped", slices.Contains(got, activity), may)
 	return got
 }
 
@@ -159,6 +164,21 @@ func dropPaidSince(t *testing.T, open Open) {
 	s.archive()
 	equal(s, "dropped", s.dropArchivedBefore(s.clock.read()), []seckill.ActivityID{activity})
 	equal(s, "the payment stays", s.payment("p-2").State, seckill.PaymentStateDone)
+}
+
+// dropOrderedSince: the workers were behind when the archive was made.
+func dropOrderedSince(t *testing.T, open Open) {
+	s := newShop(t, open, goods{"phone-x", 10, 0, 1})
+	s.end()
+	s.clock.advance(time.Hour)
+	s.archive()
+	s.clock.advance(time.Minute)
+	s.pay(seckill.PaymentBooked, s.order(0, "u-1", "k", 1), "p-1")
+	s.drain()
+	s.clock.advance(time.Hour)
+	equal(s, "dropped though its archive lacks an order", s.dropArchivedBefore(s.clock.read()), nil)
+	s.archive()
+	equal(s, "dropped", s.dropArchivedBefore(s.clock.read()), []seckill.ActivityID{activity})
 }
 
 func dropLimit(t *testing.T, open Open) {
