@@ -122,7 +122,8 @@ type CatalogStore interface {
 	// DropEnded deletes up to limit activities with their items, and returns them: those that
 	// closed before a time, and those that have an archive and closed before archived. They have no
 	// open orders, no outbox rows and no money to go back. One that was paid for, or of which an
-	// order was made, since its archive was is kept. Their orders go with the partition, when all of its sales are over.
+	// order was made, since its archive was is kept. Their orders go with the partition, when all
+	// of its sales are over.
 	DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]ActivityID, error)
 	// MayDrop reports whether DropEnded would delete the activity now.
 	MayDrop(ctx context.Context, id ActivityID, before, archived time.Time) (bool, error)

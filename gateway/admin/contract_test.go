@@ -301,7 +301,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/activities/{activity}/items/{sku}":         `{"price":1}`,
 		"POST /admin/v1/dead-letters/replay":                       `{"all":true}`,
 		"POST /admin/v1/replay":                                    `{"from":"2026-06-18T12:00:00Z","to":"2026-06-18T13:00:00Z"}`,
-		"POST /admin/v1/dead-letters/discard":                      `{"all":true}`,
+		"POST /admin/v1/dead-letters/discard":                      `{"all":true,"confirm":true}`,
 		"POST /admin/v1/activities/{activity}/archive":             `{"sha256":"` + strings.Repeat("0", 64) + `","confirm":true}`,
 		"POST /admin/v1/tokens":                                    `{"name":"x","role":"viewer"}`,
 		"POST /admin/v1/refunds/{payment}/done":                    `{"reference":"x"}`,

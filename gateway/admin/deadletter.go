@@ -276,30 +276,15 @@ func (c *call) discardOne() error {
 	return c.discard(s)
 }
 
-// confirmDiscard asks for the member confirm where all dead letters are discarded and there are
-// some.
-func (c *call) confirmDiscard(ctx context.Context) error {
-	letters, err := c.server.deps.Store.DeadLetters(ctx, 0, 1)
-	if err != nil {
-		return failed("read dead letters", err)
-	}
-	m := new(mistakes)
-	if len(letters) > 0 {
-		m.add("confirm", "must be true: this rejects the orders of all dead letters for good")
-	}
-	return m.err()
-}
-
 // discard gives dead letters up.
 func (c *call) discard(s selection) error {
 	ctx, cancel := c.lasting()
 	defer cancel()
 	var doc discardedDoc
 	if s.all && !s.confirmed {
-		if err := c.confirmDiscard(ctx); err != nil {
-			return err
-		}
-		return c.json(http.StatusOK, doc) // there are none
+		m := new(mistakes)
+		m.add("confirm", "must be true: this rejects the orders of all dead letters for good")
+		return m.err()
 	}
 	err := c.each(ctx, s, func(ids []int64) error {
 		n, err := c.server.deps.Office.Discard(ctx, ids, c.author(s.reason))

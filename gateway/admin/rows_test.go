@@ -505,7 +505,7 @@ func letterRows() []row {
 		want: wrong("confirm: must be true: this rejects the orders of all dead letters for good")},
 		row{name: "all with confirm", pattern: letters + "/discard", method: "POST", body: `{"all":true,"confirm":true}`, status: 200,
 			want: has("discarded", "1")})
-	rows = append(rows, row{name: "none there", pattern: letters + "/discard", method: "POST", body: `{"all":true}`, status: 200,
+	rows = append(rows, row{name: "none there", pattern: letters + "/discard", method: "POST", body: `{"all":true,"confirm":true}`, status: 200,
 		want: has("discarded", "0")})
 	return append(rows, row{name: "list", pattern: letters, method: "GET", path: letters + "?limit=2", letters: 3, status: 200,
 		want: func(a *answer) {

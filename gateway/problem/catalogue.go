@@ -202,9 +202,9 @@ var entries = [...]Entry{
 	},
 	{
 		Code: PurchaseLimit, Status: 409, Title: "The buyer's limit is reached",
-		Detail: "The buyer would have more units of this item than one buyer may have.",
-		Client: "Show the buyer the limit; the activity has it as per_user. Open and paid orders count.",
-		Ops:    "Expected. The limit is the item's per_user.",
+		Detail: "The buyer would have more units of this item than one buyer may have, or has made as many orders of it as one buyer may.",
+		Client: "Show the buyer the limit; the activity has it as per_user. Open and paid orders count. Of orders, cancelled ones count, too.",
+		Ops:    "Expected. The limits are the item's per_user and max_orders.",
 	},
 	{
 		Code: NotCancellable, Status: 409, Title: "The order can't be cancelled",

@@ -284,8 +284,13 @@ func (f *finder) node(n *Node) {
 	}
 }
 
+// startGrace is how long an installation whose processes all have just started may take until its
+// shards are open.
+const startGrace = 10 * time.Second
+
 func (f *finder) shards(s *Snapshot) {
-	if s.Shards.Closed > 0 {
+	settled := slices.ContainsFunc(s.Nodes, func(n Node) bool { return s.At.Sub(n.Started) > startGrace })
+	if s.Shards.Closed > 0 && settled {
 		f.add(Finding{
 			Kind: KindShardsClosed, Subject: "shards", Ctl: "penstock audit",
 			Text: fmt.Sprintf("%s closed: their items can't be sold.", countOf(s.Shards.Closed, "shard is", "shards are")),

@@ -94,8 +94,8 @@ type Activity struct {
 	History   []Point  `json:"history"` // like Snapshot.History
 }
 
-// Ledger is where the units are. Sum is available + held + sold, and equals Total when it is
-// balanced. As it is read while the sale runs, a difference may be in flight; the audit decides.
+// Ledger is where the units are, as the shards count them: Total is Available + Held + Sold. The
+// audit says whether the books have as many, and the alarm unbalanced where they don't.
 type Ledger struct {
 	Total     int64      `json:"total"`
 	Available int64      `json:"available"`

@@ -427,7 +427,7 @@ func (n *Node) readItems(ctx context.Context, offers []seckill.Offer) (map[inven
 	}
 	for i := range offers {
 		if ledger, read := out[offers[i].ID]; read {
-			ledger.Total, ledger.At = offers[i].Quantity, &at
+			ledger.Total, ledger.At = ledger.Available+ledger.Held+ledger.Sold, &at
 			out[offers[i].ID] = ledger
 		}
 	}

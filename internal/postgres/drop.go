@@ -11,9 +11,9 @@ import (
 )
 
 // ended has the activities that closed before $1, or before $2 with an archive that has all there
-// is (no order was made and nothing paid since), and have nothing left to do: no open and no parked order, nothing that Redis has yet to be
-// told, and no money to go back. What is paid for after the close is due, so that looking for it
-// needs no index of its own.
+// is (no order was made and nothing paid since), and have nothing left to do: no open and no parked
+// order, nothing that Redis has yet to be told, and no money to go back. What is paid for after the
+// close is due, so that looking for it needs no index of its own.
 const ended = `SELECT a.sale, a.id, (SELECT coalesce(sum(s.sold), 0) FROM items AS i JOIN stock AS s ON s.item = i.id
 			WHERE i.sale = a.sale)::bigint AS sold
 	FROM activities AS a WHERE (least(a.ends_at, a.ended_at) < $1

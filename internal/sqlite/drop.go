@@ -20,8 +20,8 @@ const done = `NOT EXISTS (SELECT 1 FROM payments AS p
 	(s.open > 0 OR ` + parkedOf + ` > 0 OR EXISTS (SELECT 1 FROM outbox WHERE outbox.shard = s.shard AND outbox.item = s.item)))`
 
 // over says that activity a closed before a time, or before another one with an archive that has
-// all there is: no order was made and nothing paid since. What is paid for after the close is due, so that looking for it needs no index of
-// its own.
+// all there is: no order was made and nothing paid since. What is paid for after the close is due,
+// so that looking for it needs no index of its own.
 const over = "(" + closes + " < ?1 OR archived_at IS NOT NULL AND " + closes + ` < ?2 AND NOT EXISTS (SELECT 1 FROM payments AS p
 	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
 	AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))`

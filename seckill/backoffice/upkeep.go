@@ -49,8 +49,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep goes on later", "err", err)
 		}
-		// All workers look at the same moments: between two that have forgotten their shards' parts of
-		// an activity and the drop of its rows, the auditor must not have the time for two looks.
+		// All workers look at the same moments: between two that have forgotten their shards' parts
+		// of an activity and the drop of its rows, the auditor must not have the time for two
+		// looks.
 		now := u.catalog().Now()
 		if !wait.For(ctx, now.Truncate(upkeepEvery).Add(upkeepEvery).Sub(now)) {
 			return
