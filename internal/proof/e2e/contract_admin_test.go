@@ -339,7 +339,8 @@ func contractOperations(c *contract) {
 	c.rows(c.admin, []row{
 		{"dead letters", "GET", "/admin/v1/dead-letters", "", nil, 200, "", `"items":[]`},
 		{"replay all", "POST", "/admin/v1/dead-letters/replay", `{"all":true}`, nil, 200, "", `"replayed":0`},
-		{"discard all", "POST", "/admin/v1/dead-letters/discard", `{"all":true}`, nil, 200, "", `"discarded":0`},
+		{"discard all", "POST", "/admin/v1/dead-letters/discard", `{"all":true,"confirm":true}`, nil, 200, "", `"discarded":0`},
+		{"discard all unasked", "POST", "/admin/v1/dead-letters/discard", `{"all":true}`, nil, 400, "invalid-request", `"confirm"`},
 		{"replay what", "POST", "/admin/v1/dead-letters/replay", `{}`, nil, 400, "invalid-request", `"ids"`},
 		{"replay none", "POST", "/admin/v1/dead-letters/7/replay", "", nil, 404, "unknown-dead-letter", ""},
 		{"discard none", "POST", "/admin/v1/dead-letters/discard", `{"ids":[7]}`, nil, 404, "unknown-dead-letter", ""},

@@ -74,15 +74,45 @@ def limits(body):
         policy["match"] = f"m1/c{i}"
         policy.pop("guaranteed", None)
         policy.pop("weight", None)
+        bounds(policy)
         values(policy, "1h")
-        if policy.get("temporary"):
+        if policy.get("temporary") is not None:
+            bucket(policy["temporary"], 5)
             values(policy["temporary"], "15m")
             policy["temporary"]["expires_in"] = "15m"
     body["confirm"] = True
 
 
+def bounds(policy):
+    quota = policy.get("quota")
+    if policy.get("rate") is None or policy.get("burst") is None:
+        policy.pop("rate", None)
+        policy.pop("burst", None)
+        if quota is None and policy.get("concurrency") is None:
+            policy["concurrency"] = 50
+        if quota is None:
+            policy.pop("cost", None)
+    else:
+        bucket(policy, policy["rate"])
+    if policy.get("cost") is not None:
+        policy["cost"] = {"purchase": 1}
+    if quota is None or policy.get("quota_per_sku") is None or policy.get("quota_max") is None:
+        policy.pop("quota_per_sku", None)
+        policy.pop("quota_max", None)
+    else:
+        policy["quota_max"] = max(policy["quota_max"], quota)
+    if quota is None:
+        policy.pop("zone", None)
+    elif policy.get("zone") is not None:
+        policy["zone"] = "Asia/Shanghai"
+
+
+def bucket(policy, rate):
+    policy["rate"] = policy.get("rate") or rate
+    policy["burst"] = max(1, min(policy.get("burst") or 5, int(policy["rate"] * WEEK)))
+
+
 def values(policy, life):
-    policy["burst"] = max(1, min(policy["burst"], int(policy["rate"] * WEEK)))
     policy.pop("expires_at", None)
     if policy.get("expires_in") is not None:
         policy["expires_in"] = life
@@ -131,9 +161,13 @@ def keep_words(case):
             switch(case.path_parameters["name"], body)
         case "end" | "discardDeadLetters":
             body["confirm"] = True
+        case "replayLog":
+            body["from"], body["to"] = "2026-06-18T20:00:00+08:00", "2026-06-18T21:00:00+08:00"
         case "extendOrders":
             body["by"] = "30m"
         case "settleRefund":
+            if case.query and case.query.get("merchant") is not None:
+                body.pop("merchant", None)
             if body.get("amount") is None or body.get("currency") is None:
                 body.pop("amount", None)
                 body.pop("currency", None)
