@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -48,6 +49,8 @@ func planRevert(ch *seckill.Change) (undo, error) {
 		return planSwitches(ch)
 	case kindWebhooks:
 		return planWebhooks(ch)
+	case settings.KindNode:
+		return nil, notRevertible("Drain and undrain have routes of their own. A node that was removed is known again when it is heard.")
 	}
 	return nil, notRevertible("This version doesn't know changes of this kind.")
 }
