@@ -63,10 +63,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 // forget, since the shard is another one's, waits for its owner: activities are deleted when no
 // shard knows their items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
-	now := u.catalog().Now()
-	before, archived := u.bounds(now)
+	before, archived := u.bounds(u.catalog().Now())
 	for sale := range u.catalog().Sales() {
-		if sale.State == seckill.ActivityDraft || sale.Live(time.Now(), u.cfg.Retention) || !u.over(sale, now) {
+		if sale.State == seckill.ActivityDraft || sale.Live(time.Now(), u.cfg.Retention) || !over(sale, before, archived) {
 			continue
 		}
 		may, err := u.store.MayDrop(ctx, sale.ID, before, archived)
@@ -84,12 +83,12 @@ func (u *Upkeep) Step(ctx context.Context) error {
 			return nil
 		}
 	}
-	return u.drop(ctx, now)
+	return u.drop(ctx, before, archived)
 }
 
-// over reports whether a sale is to be forgotten.
-func (u *Upkeep) over(sale *seckill.Sale, now time.Time) bool {
-	before, archived := u.bounds(now)
+// over reports whether a sale is to be forgotten: it closed before a time, or has an archive and
+// closed before archived.
+func over(sale *seckill.Sale, before, archived time.Time) bool {
 	return sale.Closes().Before(before) || sale.Archive.Sum != "" && sale.Closes().Before(archived)
 }
 
@@ -102,8 +101,7 @@ func (u *Upkeep) bounds(now time.Time) (before, archived time.Time) {
 	return before, now.Add(-u.cfg.KeptFor())
 }
 
-func (u *Upkeep) drop(ctx context.Context, now time.Time) error {
-	before, archived := u.bounds(now)
+func (u *Upkeep) drop(ctx context.Context, before, archived time.Time) error {
 	for {
 		dropped, err := u.store.DropEnded(ctx, before, archived, dropBatch)
 		if err != nil {

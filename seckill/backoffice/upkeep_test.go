@@ -29,7 +29,8 @@ func TestUpkeep_WhatIsOver(t *testing.T) {
 	} {
 		u := &Upkeep{cfg: cfg, dropAfter: c.dropAfter}
 		sale := &seckill.Sale{Activity: &seckill.Activity{EndsAt: now.Add(-c.closed), State: seckill.ActivityEnded, Archive: c.archive}}
-		if got := u.over(sale, now); got != c.want {
+		before, archived := u.bounds(now)
+		if got := over(sale, before, archived); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}
