@@ -20,6 +20,7 @@ type flight struct {
 	acked func(error) // f.acknowledged as a value
 	timer *time.Timer
 
+	line   *line
 	queue  *shardQueue
 	call   inventory.HoldCall
 	page   seckill.Page
@@ -169,11 +170,13 @@ func (f *flight) put() {
 		})
 	}
 	f.value = seckill.AppendPage(f.value[:0], &f.page)
+	f.line.putting.Add(int64(len(f.seats)))
 	f.desk.queue.Put(ref.Shard, f.value, len(f.seats), f.acked)
 }
 
 // acknowledged is the queue's done.
 func (f *flight) acknowledged(err error) {
+	f.line.land(len(f.seats))
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
@@ -208,7 +211,7 @@ func (f *flight) recycle() {
 	clear(f.page.Promises)
 	f.seats, f.call.Claims, f.page.Promises = f.seats[:0], f.call.Claims[:0], f.page.Promises[:0]
 	f.call.Verdicts = f.call.Verdicts[:0]
-	f.queue = nil
+	f.line, f.queue = nil, nil
 	f.desk.flights.Put(f)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/penstock/penstock/internal/list"
@@ -80,7 +81,11 @@ func (q *shardQueue) take(n int, out []*seat) []*seat {
 type line struct {
 	desk *Desk
 
+	landed  chan struct{} // capacity 1: a page has landed since somebody looked
+	putting atomic.Int64  // purchases whose pages are on their way
+
 	// Used by the serving goroutine alone.
+	pause   *time.Timer // of gather
 	flying  []*flight
 	calls   []*inventory.HoldCall
 	expired []*seat
@@ -114,7 +119,12 @@ type LineStats struct {
 }
 
 func newLine(d *Desk) *line {
-	return &line{desk: d, queues: make([]*shardQueue, d.cfg.Shards), wakes: never}
+	l := &line{
+		desk: d, landed: make(chan struct{}, 1), pause: time.NewTimer(gatherTime),
+		queues: make([]*shardQueue, d.cfg.Shards), wakes: never,
+	}
+	l.pause.Stop()
+	return l
 }
 
 func (l *line) stats() LineStats {
@@ -233,8 +243,50 @@ func (l *line) expire() {
 // serve makes rounds until nobody waits.
 func (l *line) serve() {
 	defer l.desk.rounds.Done()
-	for l.take() {
+	for {
+		l.gather()
+		if !l.take() {
+			return
+		}
 		l.hold()
+	}
+}
+
+// gatherTime is the longest that a round is put off.
+const gatherTime = 2 * time.Millisecond
+
+// gather puts the next round off while few purchases wait for it: fewer than half of those whose
+// pages are on their way. What a round and a page cost hardly depends on how many are in them, so
+// that rounds which overlap would each be small. The round begins when pages have landed, and after
+// gatherTime in any case: a page that stalls delays the others by that and no more (L10).
+func (l *line) gather() {
+	late := false
+	for begun := false; !late && l.few(); begun = true {
+		if !begun {
+			l.pause.Reset(gatherTime)
+		}
+		select {
+		case <-l.landed:
+		case <-l.pause.C:
+			late = true
+		}
+	}
+	l.pause.Stop()
+}
+
+// few reports whether somebody waits, but few do, beside those whose pages are on their way.
+func (l *line) few() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting > 0 && 2*int64(l.waiting) < l.putting.Load()
+}
+
+// land notes that the page of so many purchases is not on its way any more.
+func (l *line) land(purchases int) {
+	l.putting.Add(int64(-purchases))
+	select {
+	case l.landed <- struct{}{}:
+	default: // it is noted already
 	}
 }
 
@@ -252,7 +304,7 @@ func (l *line) take() bool {
 		l.expired = q.expire(now, l.expired)
 		if q.Len() > 0 {
 			f := l.desk.flights.Get().(*flight)
-			f.queue, f.seats = q, q.take(min(q.limit, room), f.seats)
+			f.line, f.queue, f.seats = l, q, q.take(min(q.limit, room), f.seats)
 			room -= len(f.seats)
 			l.waiting -= len(f.seats)
 			l.taken += uint64(len(f.seats))

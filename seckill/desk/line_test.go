@@ -76,6 +76,56 @@ func TestLine_NextRoundDoesNotWaitForThePage(t *testing.T) {
 	})
 }
 
+// A round for few purchases waits until the pages before it have landed, and so becomes larger. A
+// page that stalls puts it off by gatherTime and no more.
+func TestLine_SmallRoundWaitsForThePage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		stock := &stubStock{holding: func([]*inventory.HoldCall) { <-hold }}
+		queue := &stubQueue{keep: true}
+		b := &buyers{shop: openShop(t, stock, queue, seckill.DefaultConfig(), testItems(1, 1)...)}
+		line := func() LineStats { return b.shop.Lines()[0] }
+		b.buy(t, 1, "first")
+		synctest.Wait()
+		for i := range 10 {
+			b.buy(t, 1, fmt.Sprint("page", i))
+		}
+		synctest.Wait()
+		hold <- struct{}{}
+		synctest.Wait()
+		queue.finish(0, nil)
+		hold <- struct{}{} // ten are put
+		for i := range 4 {
+			b.buy(t, 1, fmt.Sprint("few", i))
+		}
+		synctest.Wait()
+		if got := line(); got.Rounds != 2 || got.Waiting != 4 {
+			t.Fatalf("few wait beside a page of ten: %+v", got)
+		}
+		close(hold)
+		queue.finish(1, nil)
+		synctest.Wait()
+		if got := line(); got.Rounds != 3 || got.Waiting != 0 {
+			t.Fatalf("the page has landed: %+v", got)
+		}
+		b.buy(t, 1, "alone")
+		time.Sleep(gatherTime - 1)
+		if got := line(); got.Rounds != 3 || got.Waiting != 1 {
+			t.Fatalf("one waits beside a page of four: %+v", got)
+		}
+		time.Sleep(2)
+		if got := line(); got.Rounds != 4 || got.Waiting != 0 {
+			t.Fatalf("it has waited for %v: %+v", gatherTime, got)
+		}
+		queue.finish(2, nil)
+		queue.finish(3, nil)
+		b.running.Wait()
+		if n, _ := b.count(""); n != 16 {
+			t.Errorf("%d were accepted", n)
+		}
+	})
+}
+
 // All purchases that come during a round are in the next one: a write for all shards of the lane,
 // and a page for each.
 func TestLine_RoundIsOneWriteForAllShards(t *testing.T) {
