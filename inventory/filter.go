@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"iter"
 	"slices"
 	"sync/atomic"
 )
@@ -39,8 +38,8 @@ const hashBytes = 8
 //
 // New hashes go into a small table; when that is full, it is merged into a sorted run, which takes
 // two bytes a hash and an index of 256 KB, or four bytes a hash where it is short. So the filter
-// takes what its names need and never has to know their number. A merge rewrites the run once for
-// each 1/64 by which it grows, which is 64 × 5 ns a name.
+// takes what its names need and never has to know their number. A merge copies the run, once for
+// each 1/64 by which it grows.
 //
 // Rejected: Bloom filters (to grow they need the names again, or one filter a step, whose errors
 // add up), cuckoo filters (the same), and the whole hashes (8 bytes and the room of a hash table).
@@ -170,57 +169,43 @@ func (r *nameRun) has(h uint32) bool {
 	return ok
 }
 
-// all yields the hashes in their order.
-func (r *nameRun) all() iter.Seq[uint32] {
-	return func(yield func(uint32) bool) {
-		if r == nil {
-			return
-		}
-		for _, h := range r.whole {
-			if !yield(h) {
-				return
-			}
-		}
-		for upper := 0; upper+1 < len(r.index); upper++ {
-			for _, low := range r.low[r.index[upper]:r.index[upper+1]] {
-				if !yield(uint32(upper)<<16 | uint32(low)) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// push appends a hash that is larger than all before.
-func (r *nameRun) push(h uint32) {
-	if r.index == nil {
-		r.whole = append(r.whole, h)
-		return
-	}
-	r.low = append(r.low, uint16(h))
-	r.index[h>>16+1]++ // a count, until merge makes places of them
-}
-
 // merge returns the union of a run and sorted hashes that it doesn't have.
 func merge(run *nameRun, fresh []uint32) *nameRun {
-	merged, n := new(nameRun), run.len()+len(fresh)
-	if n < shortRun {
-		merged.whole = make([]uint32, 0, n)
-	} else {
-		merged.low, merged.index = make([]uint16, 0, n), make([]uint32, 1<<16+1)
+	n := run.len() + len(fresh)
+	if run == nil {
+		run = new(nameRun)
 	}
-	for h := range run.all() {
-		for len(fresh) > 0 && fresh[0] < h {
-			merged.push(fresh[0])
-			fresh = fresh[1:]
+	if run.index == nil {
+		fresh = union(run.whole, fresh)
+		if n < shortRun {
+			return &nameRun{whole: fresh}
 		}
-		merged.push(h)
+		run = &nameRun{index: make([]uint32, 1<<16+1)}
 	}
-	for _, h := range fresh {
-		merged.push(h)
-	}
-	for upper := 1; upper < len(merged.index); upper++ {
-		merged.index[upper] += merged.index[upper-1]
+	merged := &nameRun{low: make([]uint16, 0, n), index: make([]uint32, 1<<16+1)}
+	for upper := range uint32(1 << 16) {
+		low := run.low[run.index[upper]:run.index[upper+1]]
+		for len(fresh) > 0 && fresh[0]>>16 == upper {
+			h := uint16(fresh[0])
+			at, _ := slices.BinarySearch(low, h)
+			merged.low = append(append(merged.low, low[:at]...), h)
+			low, fresh = low[at:], fresh[1:]
+		}
+		merged.low = append(merged.low, low...)
+		merged.index[upper+1] = uint32(len(merged.low))
 	}
 	return merged
+}
+
+// union returns the union of two sorted sets that have nothing in common.
+func union(a, b []uint32) []uint32 {
+	out := make([]uint32, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] < b[0] {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }

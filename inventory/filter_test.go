@@ -38,20 +38,25 @@ func TestNameFilter(t *testing.T) {
 	if n := f.n.Load(); n != int64(len(names)) || run.index == nil || run.len() < shortRun {
 		t.Errorf("%d names, want %d, of which %d are in the run", n, len(names), run.len())
 	}
-	sorted := slices.Collect(run.all())
+	sorted := collect(run)
 	if !slices.IsSorted(sorted) || len(sorted) != run.len() || len(slices.Compact(sorted)) != run.len() {
 		t.Error("the run isn't a sorted set")
-	}
-	for range run.all() {
-		break
-	}
-	for range merge(nil, []uint32{1, 2}).all() {
-		break
 	}
 	f.clear()
 	if f.has(uint64(sorted[0])<<32) || f.n.Load() != 0 {
 		t.Error("something is left")
 	}
+}
+
+// collect returns the hashes of a run in their order.
+func collect(r *nameRun) []uint32 {
+	out := slices.Clone(r.whole)
+	for upper := 0; upper+1 < len(r.index); upper++ {
+		for _, low := range r.low[r.index[upper]:r.index[upper+1]] {
+			out = append(out, uint32(upper)<<16|uint32(low))
+		}
+	}
+	return out
 }
 
 // What was added is found by whoever looks meanwhile.
