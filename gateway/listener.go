@@ -35,6 +35,7 @@ type listener struct {
 	quiet  *quietLog
 	paused *atomic.Uint64 // counts failed accepts
 	places *limiter.Connections
+	slack  time.Duration                 // by how much a deadline of a connection may be early
 	refuse func(net.Conn, limiter.Place) // answers and closes a connection that has no place; it doesn't block
 
 	closeOnce sync.Once
@@ -108,7 +109,7 @@ func (l *listener) Close() error {
 func (l *listener) Addr() net.Addr { return l.inner.Addr() }
 
 func (l *listener) add(inner net.Conn, place limiter.Place) *conn {
-	c := &conn{Conn: inner, owner: l, reserved: place == limiter.PlaceReserved}
+	c := &conn{Conn: inner, owner: l, slack: l.slack, reserved: place == limiter.PlaceReserved}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns[c] = struct{}{}
@@ -142,7 +143,27 @@ type conn struct {
 	reserved   bool   // serves health checks only, and isn't kept for long
 	turnedAway string // why it has no place
 
-	line firstLine // read and handled by one goroutine, fasthttp's for this connection
+	// Of one goroutine, fasthttp's for this connection.
+	line    firstLine
+	slack   time.Duration
+	readBy  deadline
+	writeBy deadline
+}
+
+// deadline is one that is given to the connection only when it is needed. fasthttp sets three for a
+// request, and a busy connection would never meet one of them.
+type deadline struct {
+	wanted, set time.Time
+}
+
+// due returns the deadline that the connection has to get, if it has another one: an earlier one by
+// less than slack will do.
+func (d *deadline) due(slack time.Duration) (at time.Time, is bool) {
+	if early := d.wanted.Sub(d.set); d.wanted == d.set || !d.wanted.IsZero() && early >= 0 && early < slack {
+		return time.Time{}, false
+	}
+	d.set = d.wanted
+	return d.wanted, true
 }
 
 // firstLine watches how the first line of a connection's first request ends: fasthttp takes a bare
@@ -170,6 +191,11 @@ func (l *firstLine) watch(p []byte) {
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
+	if at, is := c.readBy.due(c.slack); is {
+		if err := c.Conn.SetReadDeadline(at); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 && !c.used.Load() {
 		c.used.Store(true)
@@ -183,14 +209,36 @@ func (c *conn) Read(p []byte) (int, error) {
 // reservedIdle is how long a connection of the reserve may wait for a request: others need it too.
 const reservedIdle = 5 * time.Second
 
-// SetReadDeadline implements net.Conn.
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if at, is := c.writeBy.due(c.slack); is {
+		if err := c.Conn.SetWriteDeadline(at); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetWriteDeadline implements net.Conn, for writes that begin later.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.writeBy.wanted = t
+	return nil
+}
+
+// SetReadDeadline implements net.Conn, for reads that begin later.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.reserved {
 		if most := time.Now().Add(reservedIdle); t.IsZero() || t.After(most) {
 			t = most
 		}
 	}
-	return c.Conn.SetReadDeadline(t)
+	c.readBy.wanted = t
+	return nil
 }
 
 // Close implements net.Conn.

@@ -148,6 +148,48 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
+// TestDeadlines: a read and a write have the deadline that was wanted for them, or one that is
+// earlier by less than slack; never a later one. Those that no call meets are not set.
+func TestDeadlines(t *testing.T) {
+	const slack = time.Second
+	inner, now := &deadlines{}, time.Now()
+	c := &conn{Conn: inner, slack: slack}
+	sets := 0
+	for i, step := range []struct {
+		wanted time.Time
+		set    bool
+	}{
+		{now.Add(5 * time.Second), true},
+		{now.Add(6*time.Second - 1), false},
+		{now.Add(6 * time.Second), true},
+		{now.Add(6*time.Second - 1), true},
+		{time.Time{}, true},
+		{now, true},
+	} {
+		for range 2 { // the first of the two is met by no call
+			if err := errors.Join(c.SetReadDeadline(now.Add(time.Hour)), c.SetDeadline(step.wanted)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, readErr := c.Read(nil)
+		_, writeErr := c.Write(nil)
+		if readErr != io.EOF || writeErr != nil {
+			t.Fatal(readErr, writeErr)
+		}
+		if step.set {
+			sets += 2
+		}
+		if inner.sets != sets {
+			t.Errorf("step %d: %d deadlines were set, want %d", i, inner.sets, sets)
+		}
+		for _, got := range []time.Time{inner.read, inner.write} {
+			if early := step.wanted.Sub(got); step.wanted.IsZero() != got.IsZero() || early < 0 || early >= slack {
+				t.Errorf("step %d: %v early", i, early)
+			}
+		}
+	}
+}
+
 // TestLingerIsBounded refuses a client that never stops sending.
 func TestLingerIsBounded(t *testing.T) {
 	here, there := net.Pipe()

@@ -109,19 +109,33 @@ func TestReserveIsNotKept(t *testing.T) {
 		if err := c.SetReadDeadline(at); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := c.Read(nil); err != io.EOF {
+			t.Fatal(err)
+		}
 		if got := time.Until(c.Conn.(*deadlines).read); got <= 0 || got > reservedIdle {
 			t.Errorf("%v from now", got)
 		}
 	}
 }
 
-// deadlines is a connection that notes its deadline.
+// deadlines is a connection that notes its deadlines.
 type deadlines struct {
 	net.Conn
-	read time.Time
+	read, write time.Time
+	sets        int
+}
+
+func (d *deadlines) Read([]byte) (int, error)    { return 0, io.EOF }
+func (d *deadlines) Write(p []byte) (int, error) { return len(p), nil }
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.write = t
+	d.sets++
+	return nil
 }
 
 func (d *deadlines) SetReadDeadline(t time.Time) error {
 	d.read = t
+	d.sets++
 	return nil
 }

@@ -132,6 +132,7 @@ const slack = 256
 // first. It may be called once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
 	own := newListener(l, s.quiet, &s.acceptPauses, s.places, s.turnAway)
+	own.slack = min(s.cfg.ReadTimeout, s.cfg.WriteTimeout, s.cfg.IdleTimeout) / 8
 	s.mu.Lock()
 	draining, serving := s.draining.Load(), s.listener != nil
 	if !draining && !serving {
