@@ -21,19 +21,46 @@ func (s *Stock) Confirm(ctx context.Context, ref Ref, holds []Hold) error {
 	}
 	return s.chunks(ctx, "confirm", ref, len(holds), func(from, to int) error {
 		_, err := s.ask(ctx, &s.scripts.confirm, ref, 0, func(a *arguments) {
-			a.constant("") // for the hashes
-			for i := range holds[from:to] {
-				h := &holds[from+i]
-				a.head(h)
-				a.body(h)
-				a.number(int64(h.Item))
-				a.number(int64(h.Quantity))
-				a.digest(h)
-			}
+			a.confirm(holds[from:to])
 			a.seal(hashesAt)
 		})
 		return err
 	})
+}
+
+// confirm appends the arguments of lua/confirm.lua.
+func (a *arguments) confirm(holds []Hold) {
+	first, oneItem, oneQuantity := &holds[0], true, true
+	var sum Digest
+	for i := range holds {
+		h := &holds[i]
+		oneItem, oneQuantity = oneItem && h.Item == first.Item, oneQuantity && h.Quantity == first.Quantity
+		if h.Buyer != "" {
+			sum = sum.Add(NameDigest(h.ID))
+		}
+	}
+	a.constant("") // for the hashes
+	a.number(int64(len(holds)))
+	a.number(int64(sum))
+	a.common(oneItem, int64(first.Item))
+	a.common(oneQuantity, int64(first.Quantity))
+	a.digests(holds)
+	for i := range holds {
+		a.head(&holds[i])
+	}
+	for i := range holds {
+		a.body(&holds[i])
+	}
+	for i := range holds {
+		if !oneItem {
+			a.number(int64(holds[i].Item))
+		}
+	}
+	for i := range holds {
+		if !oneQuantity {
+			a.number(int64(holds[i].Quantity))
+		}
+	}
 }
 
 // Settle ends holds. One that the shard forgot leaves a marker: a void one gives nothing back, a

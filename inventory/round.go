@@ -282,13 +282,6 @@ func addClaims(a *arguments, claims []Claim) {
 		oneLimit = oneLimit && l == limit
 		oneOrders = oneOrders && o == orders
 	}
-	common := func(one bool, n int64) {
-		if one {
-			a.number(n)
-		} else {
-			a.constant("")
-		}
-	}
 	items := claims
 	if oneItem {
 		items = claims[:1]
@@ -297,9 +290,9 @@ func addClaims(a *arguments, claims []Claim) {
 	a.number(int64(len(items)))
 	hashesAt := len(a.list)
 	a.constant("")
-	common(oneQuantity, int64(first.Quantity))
-	common(oneLimit, int64(limit))
-	common(oneOrders, int64(orders))
+	a.common(oneQuantity, int64(first.Quantity))
+	a.common(oneLimit, int64(limit))
+	a.common(oneOrders, int64(orders))
 	for i := range items {
 		a.number(int64(items[i].Item))
 	}

@@ -251,6 +251,15 @@ func (a *arguments) number(n int64) {
 	a.mark(from)
 }
 
+// common appends a number that all of a call have, or a mark that a column has them.
+func (a *arguments) common(one bool, n int64) {
+	if one {
+		a.number(n)
+	} else {
+		a.constant("")
+	}
+}
+
 // body appends the body of a hold, as in lua/shard.lua.
 func (a *arguments) body(h *Hold) {
 	from := len(a.buf)
@@ -271,6 +280,15 @@ func (a *arguments) head(h *Hold) {
 
 // digest appends the digest of a hold's name.
 func (a *arguments) digest(h *Hold) { a.number(int64(NameDigest(h.ID))) }
+
+// digests appends the digests of all names in one argument.
+func (a *arguments) digests(holds []Hold) {
+	from := len(a.buf)
+	for i := range holds {
+		a.buf = fmt.Appendf(a.buf, "%012x", uint64(NameDigest(holds[i].ID)))
+	}
+	a.mark(from)
+}
 
 // join makes the hashes so far, where there are some, the argument at the place that was kept for
 // them.

@@ -1,7 +1,12 @@
 -- confirm.lua marks holds whose orders exist.
 --
 -- ARGV[5]  the 8-byte hashes of all heads, joined
--- then for each hold: head, body, item, quantity, digest of the name
+-- ARGV[6]  n, the number of holds
+-- ARGV[7]  the sum of the digests of all names that have a buyer
+-- ARGV[8]  the item of every hold, '' where they differ
+-- ARGV[9]  the quantity of every hold, '' where they differ
+-- ARGV[10] the digests of all names, 12 hexadecimal digits each, joined
+-- then columns: heads; bodies; then, only where they differ: items; quantities
 --
 -- Reply: {OK, seq, length of log}
 --
@@ -10,47 +15,87 @@
 -- the database decides L1); an ordered or ended hold stays as it is. A hold of an item that the
 -- shard doesn't know is passed over: the item was forgotten, or the audit will tell.
 --
--- Cost: HMGET shard, three times; then as needed HSET shard, RPUSH log.
--- O(holds of the call).
-local s, no = begin()
+-- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one HMGET more where a hold isn't
+-- a buyer's only one, or isn't fresh any more. O(holds of the call). As in hold.lua, the loop calls
+-- no Lua function for what is most frequent.
+local n = tonumber(ARGV[6])
+local heads, bodies = 10, 10 + n
+local found = lookup(heads, bodies)
+local s, no = begin(found)
 if no then
   return no
 end
 readBooks(s)
-local holds = index(args(6, #ARGV, 5))
-local u = shelves(args(8, #ARGV, 5))
-local fields, names = {}, {}
-local n = 0
-for i = 6, #ARGV, 5 do
-  local head, body, item, quantity, digest = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4])
-  local value = holds[head]
+local items, quantities = bodies + n, bodies + n
+if ARGV[8] == '' then
+  quantities = items + n
+end
+local u -- the shelves, once a hold needs them
+local fields, m = {}, 0
+local written, names = {}, {}
+
+-- asked returns the item and the quantity of a hold.
+local function asked(i)
+  local item, quantity = ARGV[8], ARGV[9]
+  return item ~= '' and item or ARGV[items + i], quantity ~= '' and quantity or ARGV[quantities + i]
+end
+
+-- confirm returns the new value of a head, nil where it stays as it is, and whether the hold has
+-- become ordered now and has a buyer.
+local function confirm(i, value, body)
+  u = u or shelves(ARGV[8] ~= '' and {ARGV[8]} or args(items + 1, items + n, 1))
   local where, state, held, _, _, buyer
-  n = n + 1
   if value then
     where, state, held, _, _, buyer = entry(value, string.sub(body, 1, TAIL))
   end
-  local new
+  local item, quantity = asked(i)
   if where then
-    if state == 'F' or state == 'D' then
-      s.fresh = s.fresh - tonumber(held)
-      new = become(value, where, 'O')
+    if state ~= 'F' and state ~= 'D' then
+      return nil, false
     end
-  elseif u.now[item] then
-    u.now[item] = u.now[item] - tonumber(quantity)
-    buyer = bought(body)
-    new = added(s, names, value, 'O', quantity, body, n)
+    s.fresh = s.fresh - tonumber(held)
+    return become(value, where, 'O'), buyer
+  elseif not u.now[item] then
+    return nil, false
+  end
+  u.now[item] = u.now[item] - tonumber(quantity)
+  return added(s, names, value, 'O', quantity, body, i), bought(body)
+end
+
+-- Most holds are a buyer's only one, and fresh: all are taken to be counted, and those that are not
+-- are taken out again.
+s.ordered = s.ordered + tonumber(ARGV[7])
+for i = 1, n do
+  local head, body = ARGV[heads + i], ARGV[bodies + i]
+  local value = written[head] or found[5 + i]
+  local held, tail
+  if value then
+    held, tail = string.match(value, '^F(%d+) %d+;()')
+  end
+  local new
+  if held and string.sub(value, tail) == body then
+    s.fresh = s.fresh - tonumber(held)
+    new = 'O' .. string.sub(value, 2)
+  else
+    local counts
+    new, counts = confirm(i, value, body)
+    local counted = bought(body)
+    if (counts or false) ~= (counted or false) then
+      local digest = tonumber(string.sub(ARGV[10], 12 * i - 11, 12 * i), 16)
+      s.ordered = (s.ordered + (counts and digest or -digest)) % MODULUS
+    end
   end
   if new then
-    if buyer then
-      s.ordered = (s.ordered + digest) % MODULUS
-    end
-    holds[head] = new
-    fields[#fields + 1] = head
-    fields[#fields + 1] = new
+    written[head] = new
+    fields[m + 1], fields[m + 2] = head, new
+    m = m + 2
   end
 end
+s.ordered = s.ordered % MODULUS
 call('HSET', SHARD, fields)
-put(s, u)
+if u then
+  put(s, u)
+end
 s.named = join(names, '')
 writeBooks(s)
 commit(s)

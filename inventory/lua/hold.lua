@@ -38,22 +38,6 @@ local function column(common)
   return nil, last
 end
 
--- lookup reads the shard's numbers, and behind those the fields from ARGV[first + 1] to ARGV[behind];
--- what isn't there is false.
-local function lookup(first, behind)
-  local upTo = math.min(first + CHUNK, behind)
-  local out = redis.call('HMGET', SHARD, 'epoch', 'closed', 'seq', 'fresh', 'names', unpack(ARGV, first + 1, upTo))
-  while upTo < behind do
-    local from = upTo
-    upTo = math.min(from + CHUNK, behind)
-    local part = redis.call('HMGET', SHARD, unpack(ARGV, from + 1, upTo))
-    for j = 1, #part do
-      out[5 + from - first + j] = part[j]
-    end
-  end
-  return out
-end
-
 -- What the claim at hand asks for: as text, and as numbers.
 local quantity, units, start, mostText, most, ordersText, holdsAllowed
 

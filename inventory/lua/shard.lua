@@ -74,6 +74,22 @@ local function read(m)
   }
 end
 
+-- lookup reads the shard's numbers, and behind those the fields from ARGV[first + 1] to ARGV[behind];
+-- what isn't there is false.
+local function lookup(first, behind)
+  local upTo = math.min(first + CHUNK, behind)
+  local out = redis.call('HMGET', SHARD, 'epoch', 'closed', 'seq', 'fresh', 'names', unpack(ARGV, first + 1, upTo))
+  while upTo < behind do
+    local from = upTo
+    upTo = math.min(from + CHUNK, behind)
+    local part = redis.call('HMGET', SHARD, unpack(ARGV, from + 1, upTo))
+    for j = 1, #part do
+      out[5 + from - first + j] = part[j]
+    end
+  end
+  return out
+end
+
 -- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose
 -- epoch somebody saw open has forgotten that it was opened, so lost is asked first.
 local function refusal(s)
