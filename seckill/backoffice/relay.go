@@ -46,13 +46,16 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
-// relayPause is how long an empty outbox is left alone: it is what a cancelled unit waits before it
-// is sold again.
-const relayPause = 25 * time.Millisecond
+// An empty outbox is left alone for relayPause, and for longer the longer it stays empty, up to
+// longestRelayPause. It is what a cancelled unit waits before it is sold again.
+const (
+	relayPause        = 25 * time.Millisecond
+	longestRelayPause = 100 * time.Millisecond
+)
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
-	pause := newBackoff()
+	pause, empty := newBackoff(), relayPause
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
 		err := r.Step(ctx)
@@ -64,9 +67,12 @@ func (r *Relay) Run(ctx context.Context) {
 			continue
 		}
 		pause.Reset()
-		if r.delivered.Load() == before {
-			wait.For(ctx, relayPause)
+		if r.delivered.Load() != before {
+			empty = relayPause
+			continue
 		}
+		wait.For(ctx, empty)
+		empty = min(2*empty, longestRelayPause)
 	}
 }
 
