@@ -123,15 +123,11 @@ func eventText(e *event) (string, error) {
 	case live.EventAlarm:
 		var a live.Alarm
 		err := json.Unmarshal(e.Data, &a)
-		at := time.Now()
-		if a.Finding.Since != nil && a.State == live.AlarmRaised {
-			at = *a.Finding.Since
-		}
 		text := fmt.Sprintf("%s %s %s: %s", a.State, a.Finding.Severity, a.Finding.Subject, a.Finding.Text)
 		if a.Finding.Ctl != "" && a.State == live.AlarmRaised {
 			text += " → " + a.Finding.Ctl
 		}
-		return line(at, text), err
+		return line(a.At, text), err
 	}
 	var i live.Incident
 	err := json.Unmarshal(e.Data, &i)

@@ -353,7 +353,7 @@ func TestCtlEvents(t *testing.T) {
 			problemAnswer(w, 403, "forbidden")
 		default:
 			fmt.Fprint(w, "id: 7\nevent: change\ndata: {\"number\":3,\"at\":\"2026-06-18T20:00:00Z\",\"by\":\"amy\",\"text\":\"off\\u001b[2J\"}\n\n"+
-				"id: 8\nevent: alarm\ndata: {\"state\":\"raised\",\"finding\":{\"severity\":\"critical\",\"subject\":\"kafka\",\"text\":\"is away\","+
+				"id: 8\nevent: alarm\ndata: {\"at\":\"2026-06-18T12:00:00Z\",\"state\":\"raised\",\"finding\":{\"severity\":\"critical\",\"subject\":\"kafka\",\"text\":\"is away\","+
 				"\"since\":\"2026-06-18T20:00:00Z\",\"ctl\":\"penstock audit\"}}\n\n"+
 				"id: 9\nevent: node\ndata: {\"at\":\"2026-06-18T20:00:00Z\",\"node\":\"g1\",\"state\":\"lost\",\"text\":\"It is lost.\"}\n\n"+
 				"event: live\ndata: {}\n\n")

@@ -11,6 +11,7 @@ import (
 // while. It is used by one goroutine; NewAlarms makes one.
 type Alarms struct {
 	kinds map[string]Kind
+	ranks map[string]int       // of the kinds, the causes first
 	open  map[[2]string]*alarm // by kind and subject
 }
 
@@ -27,9 +28,9 @@ const maxAlarms = 1_000
 
 // NewAlarms returns alarms of which none is raised.
 func NewAlarms() *Alarms {
-	a := &Alarms{kinds: make(map[string]Kind), open: make(map[[2]string]*alarm)}
-	for _, k := range Kinds() {
-		a.kinds[k.Kind] = k
+	a := &Alarms{kinds: make(map[string]Kind), ranks: make(map[string]int), open: make(map[[2]string]*alarm)}
+	for i, k := range Kinds() {
+		a.kinds[k.Kind], a.ranks[k.Kind] = k, i
 	}
 	return a
 }
@@ -61,11 +62,11 @@ func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []
 		switch {
 		case holds && !one.raised && now.Sub(one.since) >= kind.Raise:
 			one.raised = true
-			news = append(news, Alarm{AlarmRaised, one.finding})
+			news = append(news, Alarm{now, AlarmRaised, one.finding})
 		case !holds && (!one.raised || now.Sub(one.over) >= kind.Clear):
 			delete(a.open, key)
 			if one.raised {
-				news = append(news, Alarm{AlarmCleared, one.finding})
+				news = append(news, Alarm{now, AlarmCleared, one.finding})
 			}
 			continue
 		}
@@ -73,14 +74,16 @@ func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []
 			raised = append(raised, one.finding)
 		}
 	}
-	slices.SortFunc(raised, worseFirst)
-	slices.SortFunc(news, func(x, y Alarm) int { return worseFirst(x.Finding, y.Finding) })
+	slices.SortFunc(raised, a.worseFirst)
+	slices.SortFunc(news, func(x, y Alarm) int { return a.worseFirst(x.Finding, y.Finding) })
 	return raised, news
 }
 
-func worseFirst(a, b Finding) int {
-	return cmp.Or(cmp.Compare(severityRank(a.Severity), severityRank(b.Severity)), strings.Compare(a.Kind, b.Kind),
-		strings.Compare(a.Subject, b.Subject))
+// worseFirst orders findings. Of the same severity what is a cause comes before what it brings
+// about: a server that is away before the answers that fail.
+func (a *Alarms) worseFirst(x, y Finding) int {
+	return cmp.Or(cmp.Compare(severityRank(x.Severity), severityRank(y.Severity)), cmp.Compare(a.ranks[x.Kind], a.ranks[y.Kind]),
+		strings.Compare(x.Subject, y.Subject))
 }
 
 func severityRank(severity string) int {

@@ -58,6 +58,34 @@ func TestAlarms_Hysteresis(t *testing.T) {
 	}
 }
 
+// TestAlarms_CausesFirst: among those of a severity, what is away comes before what that brings
+// about, and a part of a server that is away as a whole is none.
+func TestAlarms_CausesFirst(t *testing.T) {
+	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
+	s.Servers = []Server{
+		{Server: "kafka", Instance: "partition 1", State: ServerDegraded, Nodes: []string{"a"}},
+		{Server: "kafka", State: ServerAway, Nodes: []string{"a", "b"}},
+		{Server: "redis", Instance: "r:1", State: ServerAway, Nodes: []string{"b"}},
+	}
+	s.Probes = []Probe{{Probe: "buy", Node: "a", Error: "no"}}
+	s.Totals = Rates{Requests: 100, Refused: map[string]float64{"unavailable": 100}}
+	facts := &Facts{Failures: map[string]bool{"unavailable": true}}
+	a := NewAlarms()
+	a.Step(Find(s, facts), start())
+	raised, _ := a.Step(Find(s, facts), start().Add(time.Minute))
+	var got []string
+	for i := range raised {
+		got = append(got, raised[i].Kind+" "+raised[i].Subject)
+	}
+	want := []string{"server-away kafka", "server-away redis r:1", "errors purchases", "probe-failing buy on a"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	if text := raised[0].Text; !strings.Contains(text, "as a, b see it") || !strings.Contains(raised[1].Text, "as b sees it") {
+		t.Errorf("%q, %q", text, raised[1].Text)
+	}
+}
+
 func TestAlarms_AreBounded(t *testing.T) {
 	a := NewAlarms()
 	var found []Finding

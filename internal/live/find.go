@@ -56,7 +56,8 @@ type Kind struct {
 	Clear    time.Duration
 }
 
-// Kinds returns all kinds. Each has an entry in docs/runbook.md. A fault is named within two
+// Kinds returns all kinds, causes before what they bring about. Each has an entry in
+// docs/runbook.md. A fault is named within two
 // seconds: those that wait longer are about trends.
 func Kinds() []Kind {
 	const short, long = 3 * time.Second, 15 * time.Second
@@ -157,9 +158,15 @@ func Find(s *Snapshot, facts *Facts) []Finding {
 }
 
 func (f *finder) servers(s *Snapshot) {
+	away := make(map[string]bool) // as a whole
+	for i := range s.Servers {
+		if server := &s.Servers[i]; server.Instance == "" && server.State == ServerAway {
+			away[server.Server] = true
+		}
+	}
 	for i := range s.Servers {
 		server := &s.Servers[i]
-		if server.State == ServerOK {
+		if server.State == ServerOK || server.Instance != "" && away[server.Server] { // its parts say nothing more
 			continue
 		}
 		kind, does := KindServerDegraded, "isn't well"
@@ -169,7 +176,7 @@ func (f *finder) servers(s *Snapshot) {
 		name := strings.TrimSpace(server.Server + " " + server.Instance)
 		f.add(Finding{
 			Kind: kind, Subject: name, Ctl: "penstock check",
-			Text: fmt.Sprintf("%s %s, as %s sees it%s.", name, does, people(server.Nodes), because(server.Detail)),
+			Text: fmt.Sprintf("%s %s, as %s it%s.", name, does, seenBy(server.Nodes), because(server.Detail)),
 		})
 	}
 	for i := range s.Probes {
@@ -190,6 +197,14 @@ func because(why string) string {
 		return ""
 	}
 	return ": " + why
+}
+
+// seenBy says which nodes see something.
+func seenBy(nodes []string) string {
+	if len(nodes) > 1 {
+		return people(nodes) + " see"
+	}
+	return people(nodes) + " sees"
 }
 
 // people lists names in a sentence, the first few.

@@ -56,8 +56,9 @@ type Event struct {
 
 // Alarm is the data of EventAlarm.
 type Alarm struct {
-	State   string  `json:"state"` // raised, cleared
-	Finding Finding `json:"finding"`
+	At      time.Time `json:"at"`    // when it was raised, or had cleared
+	State   string    `json:"state"` // raised, cleared
+	Finding Finding   `json:"finding"`
 }
 
 // The states of an Alarm.

@@ -384,7 +384,12 @@ func mergeLimits(in *Input, fresh []*Frame) ([]Limit, []Refused) {
 		l.Allowed, l.Refused, l.Shadowed = rounded(l.Allowed), rounded(l.Refused), rounded(l.Shadowed)
 		limits = append(limits, *l)
 	}
-	full := func(l *Limit) float64 { return (l.Allowed + l.Refused + l.Shadowed) / max(l.Configured, 1e-9) }
+	full := func(l *Limit) float64 {
+		if l.Configured <= 0 {
+			return 0 // it has no rate
+		}
+		return (l.Allowed + l.Refused + l.Shadowed) / l.Configured
+	}
 	slices.SortFunc(limits, func(a, b Limit) int {
 		return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(full(&b), full(&a)), strings.Compare(a.Policy, b.Policy))
 	})

@@ -167,7 +167,7 @@ func TestLive_ShowsASale(t *testing.T) {
 	if accepted < 5 || accepted > 15 || refused < 4 || cancelled < 0.5 || cancelled > 1.5 {
 		t.Errorf("accepted %v, refused %v, cancelled %v; want about 10, 8 and 1", accepted, refused, cancelled)
 	}
-	if now.LastChange.Text != "activity 618 was changed" || now.LastChange.By != "configured" || now.LastChange.Merchant != "m1" {
+	if now.LastChange.Text != "activity 618 went from draft to published" || now.LastChange.By != "configured" || now.LastChange.Merchant != "m1" {
 		t.Errorf("the last change is %+v", now.LastChange)
 	}
 	if p99 := now.Hops[0].P99; p99 == nil {
@@ -204,18 +204,18 @@ func TestLive_TellsOfFaults(t *testing.T) {
 	}
 	s.see("that all is well", func(s *live.Snapshot) bool { return len(s.Abnormal) == 0 && len(s.Nodes) == 1 })
 	s.call("PUT", s.AdminURL()+"/admin/v1/switches/wait", `{"value":"off","reason":"a test"}`, liveToken)
-	told(live.EventAlarm, `{"state":"raised","finding":{"kind":"switch-set"`)
+	told(live.EventAlarm, `"state":"raised","finding":{"kind":"switch-set"`)
 	now := s.see("the switch", func(s *live.Snapshot) bool { return len(s.Switches) == 1 })
 	if sw := now.Switches[0]; sw.Switch != "wait" || sw.Value != "off" || sw.Reason != "a test" || sw.By != "configured" || sw.Effect == "" {
 		t.Errorf("the switch is %+v", sw)
 	}
 	s.call("PUT", s.AdminURL()+"/admin/v1/switches/wait", `{"value":null,"reason":"over"}`, liveToken)
-	told(live.EventAlarm, `{"state":"cleared","finding":{"kind":"switch-set"`)
+	told(live.EventAlarm, `"state":"cleared","finding":{"kind":"switch-set"`)
 	s.call("PUT", s.AdminURL()+"/admin/v1/merchants/m1", `{"name":"Other"}`, liveToken)
 	told(live.EventChange, `"text":"merchant m1 was changed"`)
 	s.call("PUT", s.AdminURL()+"/admin/v1/switches/level", `{"value":"D4","reason":"a test"}`, liveToken)
 	told(live.EventLevel, `"state":"D4"`)
-	told(live.EventAlarm, `{"state":"raised","finding":{"kind":"level-raised","severity":"critical"`)
+	told(live.EventAlarm, `"state":"raised","finding":{"kind":"level-raised","severity":"critical"`)
 }
 
 // TestMovedOrders_AreBounded: however many activities and callers there are, the sum is right.

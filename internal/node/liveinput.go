@@ -126,11 +126,12 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	return in, facts
 }
 
-// failureCodes are the problem codes that a server is to blame for.
+// failureCodes are the problem codes that a server is to blame for. What a switch or a level
+// refuses is not among them: somebody has decided that, and it is told by itself.
 func failureCodes() map[string]bool {
 	out := make(map[string]bool)
 	for _, e := range problem.Entries() {
-		if e.Status >= 500 {
+		if e.Status >= 500 && e.Code != problem.Degraded {
 			out[string(e.Code)] = true
 		}
 	}
