@@ -119,8 +119,10 @@ var (
 	errUndelivered = errors.New("most records were not acknowledged")
 )
 
-// run tells the breakers, until ctx ends, how the servers do with what is on its way.
-func (b *breakers) run(ctx context.Context, queue *kafka.Queue) {
+// run tells the breakers, until ctx ends, how the servers do with what is on its way. With buyers
+// Kafka's is told, too: it closes by the calls of buyers alone, so that without them it would stay
+// half-open for ever, and be an alarm.
+func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var seen acknowledgements
@@ -129,8 +131,10 @@ func (b *breakers) run(ctx context.Context, queue *kafka.Queue) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if err, busy := seen.judge(queue.Stats(), queue.Partitions()); busy {
-				b.kafka.Report(err, 0)
+			if buyers {
+				if err, busy := seen.judge(queue.Stats(), queue.Partitions()); busy {
+					b.kafka.Report(err, 0)
+				}
 			}
 			for _, g := range b.guards() {
 				g.look(now)

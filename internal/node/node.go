@@ -258,7 +258,7 @@ func (n *Node) startLoops(ctx context.Context) error {
 func (n *Node) ownJobs(ctx context.Context) []Job {
 	jobs := []Job{
 		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
-		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue) }},
+		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue, n.role&RoleGateway != 0) }},
 		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
 		{"live view", degrade.Purchasing, n.runLive}, {"live books", degrade.Purchasing, n.runBooks},
 		{"live stock", degrade.Purchasing, n.runStock},
