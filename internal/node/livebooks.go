@@ -47,18 +47,21 @@ const (
 	maxNews      = 20 // changes that are told at once; of more the newest
 )
 
-// runBooks asks the database until ctx ends.
+// runBooks asks the database until ctx ends. What was changed is looked at at once: a new sale is
+// shown, and a new limit, when the next snapshot is.
 func (n *Node) runBooks(ctx context.Context) {
 	n.live.mu.Lock()
 	n.live.books.newest = -1
 	n.live.mu.Unlock()
+	var seen *seckill.Catalog
 	for i := 0; ; i++ {
 		n.readMembers(ctx)
-		if i%2 == 0 {
-			n.readNews(ctx)
-		}
-		if i%seldomEvery == 0 {
+		changed := i%2 == 0 && n.readNews(ctx)
+		if changed || i%seldomEvery == 0 {
 			n.readSeldom(ctx)
+		}
+		if now := n.sale.Desk.Catalog(); now != seen || i%seldomEvery == 0 {
+			seen = now
 			n.findShown()
 		}
 		if !wait.For(ctx, liveTick) {
@@ -115,13 +118,13 @@ func memberNode(text json.RawMessage) live.Node {
 	}
 }
 
-// readNews reads what people have changed, and tells it.
-func (n *Node) readNews(ctx context.Context) {
+// readNews reads what people have changed, tells it, and reports whether there was any.
+func (n *Node) readNews(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, booksTimeout)
 	defer cancel()
 	news, err := n.servers.database.AdminNews(ctx)
 	if err != nil {
-		return
+		return false
 	}
 	v := n.live
 	v.mu.Lock()
@@ -132,59 +135,30 @@ func (n *Node) readNews(ctx context.Context) {
 		v.mu.Lock()
 		v.books.newest = news.Change
 		v.mu.Unlock()
-		return
+		return false
 	}
-	first := max(told+1, news.Change-maxNews+1)
-	if told < 0 || news.Change < told { // the first look, or the database was restored: what was before is no news
-		first = news.Change
+	first := max(told+1, news.Change-maxNews+1, 1)
+	if news.Change < told { // the database was restored
+		first = max(news.Change-maxNews+1, 1)
 	}
+	isNews := told >= 0 && news.Change > told // else what was before is none
 	for number := first; number <= news.Change; number++ {
 		record, err := n.servers.database.FindChange(ctx, number)
 		if err != nil {
-			return // the rest is told at the next look
+			return true // the rest is told at the next look
 		}
 		change := n.liveChange(&record)
-		if told >= 0 {
+		if isNews {
 			n.publishLive(live.EventChange, change.Merchant, change.At, change)
 		}
 		v.mu.Lock()
-		v.books.newest, v.books.change = number, change
+		v.books.newest = number
+		if !ofSession(&record) {
+			v.books.change = change
+		}
 		v.mu.Unlock()
 	}
-}
-
-// liveChange is a change in a sentence.
-func (n *Node) liveChange(c *seckill.Change) *live.Change {
-	verb := "changed"
-	switch {
-	case c.Before == "":
-		verb = "made"
-	case c.After == "":
-		verb = "deleted"
-	}
-	what := c.Kind + " " + c.Key
-	switch c.Kind {
-	case settings.Limits, settings.Switches:
-		what, verb = c.Kind, "changed (version "+c.Key+")"
-	}
-	text := fmt.Sprintf("%s was %s", what, verb)
-	if c.Reason != "" {
-		text += ", because: " + c.Reason
-	}
-	return &live.Change{Number: c.Number, At: c.At.UTC().Truncate(time.Millisecond), By: c.Actor, Text: text, Merchant: n.changeMerchant(c)}
-}
-
-// changeMerchant is the merchant that a change is about, "" where it is about more, or that isn't
-// known.
-func (n *Node) changeMerchant(c *seckill.Change) string {
-	front, _, _ := strings.Cut(c.Key, "/")
-	switch c.Kind {
-	case seckill.ChangeMerchant, seckill.ChangeCaller, seckill.ChangeRefund:
-		return front
-	case seckill.ChangeActivity, seckill.ChangeStock, seckill.ChangeExtension:
-		return activityMerchant(n.sale.Desk.Catalog(), front)
-	}
-	return ""
+	return true
 }
 
 // readSeldom reads the limits, and whether money has been due for long.
