@@ -317,7 +317,7 @@ func takeDay(m *mistakes, query url.Values, name string, fallback time.Time, res
 	if !query.Has(name) {
 		return fallback
 	}
-	if day, err := time.Parse(time.DateOnly, query.Get(name)); err == nil {
+	if day, err := time.Parse(time.DateOnly, query.Get(name)); err == nil && day.Year() >= 1970 {
 		return day.Add(rest)
 	}
 	before := len(m.errs)
