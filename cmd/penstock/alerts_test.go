@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,9 +39,12 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 			k.metrics[g.Rules[i].Record] = true
 		}
 	}
-	series := regexp.MustCompile(`(?m)^(penstock_\w+)(?:\{(.*)\})? `)
+	series := regexp.MustCompile(`(?m)^((?:penstock|process)_\w+)(?:\{(.*)\})? `)
 	label := regexp.MustCompile(`(\w+)="`)
 	for _, m := range series.FindAllStringSubmatch(scrape(t, serveMetrics(t), "text/plain"), -1) {
+		if strings.HasPrefix(m[1], "process_") { // those are the client library's, and no declarations
+			k.metrics[m[1]] = true
+		}
 		if k.labels[m[1]] == nil {
 			k.labels[m[1]] = map[string]bool{"job": true, "instance": true}
 		}
@@ -54,24 +58,85 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 // check wants every metric and every label that an expression names to exist.
 func (k *known) check(t *testing.T, where, expression string) {
 	t.Helper()
-	selector := regexp.MustCompile(`\b(penstock[_:][\w:]+)(?:\{([^}]*)\})?`)
-	label := regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
-	for _, m := range selector.FindAllStringSubmatch(expression, -1) {
-		if !k.metrics[m[1]] {
-			t.Errorf("%s: there is no metric %s", where, m[1])
-		}
-		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
-			if own := k.labels[m[1]]; own != nil && !own[l[1]] {
-				t.Errorf("%s: %s has no label %s", where, m[1], l[1])
-			}
+	for _, m := range k.mistakes(expression) {
+		t.Errorf("%s: %s", where, m)
+	}
+}
+
+var (
+	selector  = regexp.MustCompile(`\b((?:penstock|process)[_:][\w:]+)(?:\{([^}]*)\})?`)
+	matcher   = regexp.MustCompile(`(\w+) *(?:=~|!~|!=|=)`)
+	byLabels  = regexp.MustCompile(`by \(([^)]*)\) \((?:\w+\()*((?:penstock|process)[_:][\w:]+)`)
+	groupings = regexp.MustCompile(`by \(([^)]*)\)`)
+	inLegend  = regexp.MustCompile(`\{\{ *(\w+) *\}\}`)
+)
+
+// mistakes are the metrics and labels of an expression that there are not.
+func (k *known) mistakes(expression string) (out []string) {
+	lacks := func(metric, label string) {
+		if own := k.labels[metric]; own != nil && !own[label] {
+			out = append(out, metric+" has no label "+label)
 		}
 	}
-	grouped := regexp.MustCompile(`by \(([^)]*)\) \((?:rate\(|increase\()?(penstock_\w+)`)
-	for _, m := range grouped.FindAllStringSubmatch(expression, -1) {
+	for _, m := range selector.FindAllStringSubmatch(expression, -1) {
+		if !k.metrics[m[1]] {
+			out = append(out, "there is no metric "+m[1])
+		}
+		for _, l := range matcher.FindAllStringSubmatch(m[2], -1) {
+			lacks(m[1], l[1])
+		}
+	}
+	for _, m := range byLabels.FindAllStringSubmatch(expression, -1) {
 		for l := range strings.SplitSeq(m[1], ",") {
-			if own := k.labels[m[2]]; own != nil && !own[strings.TrimSpace(l)] {
-				t.Errorf("%s: %s has no label %s", where, m[2], strings.TrimSpace(l))
+			lacks(m[2], strings.TrimSpace(l))
+		}
+	}
+	return out
+}
+
+// legendMistakes are the labels of a legend that the expression's series don't have.
+func (k *known) legendMistakes(expression, legend string) (out []string) {
+	has := make(map[string]bool)
+	unknown := false // the labels of one of the metrics
+	if by := groupings.FindAllStringSubmatch(expression, -1); by != nil {
+		for _, m := range by {
+			for l := range strings.SplitSeq(m[1], ",") {
+				has[strings.TrimSpace(l)] = true
 			}
+		}
+	} else {
+		for _, m := range selector.FindAllStringSubmatch(expression, -1) {
+			unknown = unknown || k.labels[m[1]] == nil
+			maps.Copy(has, k.labels[m[1]])
+		}
+	}
+	for _, m := range inLegend.FindAllStringSubmatch(legend, -1) {
+		if !unknown && !has[m[1]] {
+			out = append(out, "the series have no label "+m[1])
+		}
+	}
+	return out
+}
+
+// TestKnown_FindsMistakes: what checks the dashboard and the rules would find mistakes in them.
+func TestKnown_FindsMistakes(t *testing.T) {
+	k := newKnown(t, readRules(t))
+	for _, c := range []struct{ expression, legend, want string }{
+		{`sum by (code) (rate(penstock_http_requests_total{route="buy"}[1m]))`, "{{code}}", ""},
+		{`histogram_quantile(0.99, sum by (le, hop) (rate(penstock_hop_seconds_bucket[1m])))`, "{{hop}}", ""},
+		{`sum(rate(penstock_http_request_total[1m]))`, "", "there is no metric penstock_http_request_total"},
+		{`rate(process_cpu_second_total{job="penstock"}[1m])`, "", "there is no metric process_cpu_second_total"},
+		{`penstock:no_such:ratio1m > 1`, "", "there is no metric penstock:no_such:ratio1m"},
+		{`penstock_http_requests_total{rout="buy"}`, "", "penstock_http_requests_total has no label rout"},
+		{`sum by (cod) (rate(penstock_http_requests_total[1m]))`, "", "penstock_http_requests_total has no label cod"},
+		{`histogram_quantile(0.5, sum by (le, route, hop) (rate(penstock_http_request_duration_seconds_bucket[1m])))`, "",
+			"penstock_http_request_duration_seconds_bucket has no label hop"},
+		{`sum by (code) (rate(penstock_http_requests_total[1m]))`, "{{route}}", "the series have no label route"},
+		{`penstock_level`, "{{instance}} {{policy}}", "the series have no label policy"},
+	} {
+		found := append(k.mistakes(c.expression), k.legendMistakes(c.expression, c.legend)...)
+		if got := strings.Join(found, "; "); got != c.want {
+			t.Errorf("%s, %s: %q, want %q", c.expression, c.legend, got, c.want)
 		}
 	}
 }
@@ -150,7 +215,7 @@ type dashboard struct {
 		ID                       int
 		Type, Title, Description string
 		GridPos                  struct{ X, Y, W, H int }
-		Targets                  []struct{ Expr string }
+		Targets                  []struct{ Expr, LegendFormat string }
 	}
 }
 
@@ -178,6 +243,9 @@ func TestDashboard(t *testing.T) {
 		}
 		for _, one := range p.Targets {
 			k.check(t, p.Title, one.Expr)
+			for _, m := range k.legendMistakes(one.Expr, one.LegendFormat) {
+				t.Errorf("%s: %s", p.Title, m)
+			}
 		}
 	}
 	if len(seen) < 20 || board.UID != "penstock" {
