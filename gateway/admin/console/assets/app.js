@@ -1,5 +1,5 @@
 // The console: who is there, which screen, and the keys.
-import { html, render, useEffect, useErrorBoundary, useRef, useState } from './lib.js';
+import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from './lib.js';
 import { get, onSignedOut, post, segments, useTabToken } from './api.js';
 import { end, live, start } from './live.js';
 import { Me, ProblemBox } from './ui.js';
@@ -172,8 +172,8 @@ function Shell({ me, leave, failed }) {
   useEffect(() => {
     document.title = `${wall ? 'Wall' : (found?.[1] ?? 'Not found')} · Penstock`;
   }, [screen]);
-  useEffect(() => {
-    document.body.classList.toggle('wall', wall);
+  useLayoutEffect(() => {
+    document.body.classList.toggle('wall', wall); // before charts measure their text
   }, [wall]);
   useKeys(keys, (key) => {
     const at = '1234567890'.indexOf(key);

@@ -5,7 +5,7 @@ import { get, post, segments } from './api.js';
 import { live, useLive } from './live.js';
 import { Loaded, Section, Tag, useBound, useGet } from './ui.js';
 import { Action, reason } from './action.js';
-import { flag, time } from './text.js';
+import { flag, plural, policyWords, time } from './text.js';
 
 const revert = (c, again) => ({
   title: `Take change ${c.number} back`,
@@ -42,6 +42,12 @@ function switched(c) {
   return [...set, ...out].join(', ') || 'changed the switches';
 }
 
+// bounds are what a limit allows, its mode where that isn't to refuse, and what is in force for now.
+const bounds = (p) =>
+  policyWords(p).join(', ') +
+  (p.mode && p.mode !== 'enforce' ? `, ${p.mode}` : '') +
+  (p.temporary ? ` (for now ${bounds(p.temporary) || p.temporary.mode})` : '');
+
 // limited says what a change of limits did.
 function limited(c) {
   const id = (p) => `${p.name} ${p.key} ${p.match ?? ''}`;
@@ -50,10 +56,10 @@ function limited(c) {
   const parts = [];
   for (const p of after) {
     const old = before.find((b) => id(b) === id(p));
-    if (!old) parts.push(`added the limit ${p.name}: ${p.rate}/s`);
+    if (!old) parts.push(`added the limit ${p.name}: ${bounds(p)}`);
     else if (JSON.stringify(old) !== JSON.stringify(p))
       parts.push(
-        `changed the limit ${p.name}: ${old.rate}/s, ${old.mode ?? 'enforce'} → ${p.rate}/s, ${p.mode ?? 'enforce'}`,
+        `changed the limit ${p.name}: ${bounds(old)} → ${bounds(p)}`,
       );
   }
   for (const p of before) if (!after.some((a) => id(a) === id(p))) parts.push(`removed the limit ${p.name}`);
@@ -69,7 +75,7 @@ export function sentence(c) {
     case 'limits':
       return limited(c);
     case 'stock':
-      return `${a?.delta < 0 ? 'took' : 'added'} ${Math.abs(a?.delta ?? 0)} units ${a?.delta < 0 ? 'off' : 'to'} ${key}: ${a?.total ?? '?'} in all`;
+      return `${a?.delta < 0 ? 'took' : 'added'} ${plural(Math.abs(a?.delta ?? 0), 'unit')} ${a?.delta < 0 ? 'off' : 'to'} ${key}: ${a?.total ?? '?'} in all`;
     case 'activity':
       return !b
         ? `made the activity ${key}`
@@ -126,7 +132,11 @@ function Change({ of: c, again, open }) {
 const said = ({ data }) =>
   data.finding ? `${data.state === 'cleared' ? 'over: ' : ''}${data.finding.text}` : data.text;
 
-const eventKinds = { alarm: 'critical', breaker: 'warning', level: 'warning', node: 'plain', rebuild: 'warning' };
+// kindOf is the look of an event: an alarm that is over is good news.
+const kindOf = ({ kind, data }) =>
+  data.state === 'cleared' ? 'good' : (eventKinds[data.finding?.severity] ?? eventKinds[kind] ?? 'plain');
+
+const eventKinds = { critical: 'critical', warning: 'warning', info: 'plain', breaker: 'warning', level: 'warning', rebuild: 'warning' };
 
 export function Changes({ rest }) {
   useLive();
@@ -136,7 +146,7 @@ export function Changes({ rest }) {
   const chosen = Number(rest[0]);
   const one = useGet(chosen ? segments('changes', String(chosen)) : '');
   return html`${chosen > 0 && html`<${Section} title=${`Change ${chosen}`}><${Loaded} of=${one}>${(c) => html`<${Change} of=${c} open=${true} again=${one.again} />`}<//><//>`}
-    <${Section} title="What happened" note=${bound ? '' : 'Changes by people, and what the machines said since this page was opened, newest first.'}><${Loaded} of=${of}>${(
+    <${Section} title="What happened" note=${bound ? '' : 'Changes by people, and what the machines said of late, newest first.'}><${Loaded} of=${of}>${(
       doc,
     ) => {
       const events = live.log.filter((e) => e.kind !== 'change').map((e) => ({ at: e.at, event: e }));
@@ -150,7 +160,7 @@ export function Changes({ rest }) {
           html`<li key=${r.change ? `c${r.change.number}` : `e${r.event.kind}${r.event.id}`}>${
             r.change
               ? html`<${Change} of=${r.change} again=${of.again} />`
-              : html`<p><time datetime=${r.at}>${time(r.at)}</time> <${Tag} kind=${r.event.data.state === 'cleared' ? 'good' : (eventKinds[r.event.kind] ?? 'plain')}>${r.event.kind}<//> ${said(r.event)}</p>`
+              : html`<p><time datetime=${r.at}>${time(r.at)}</time> <${Tag} kind=${kindOf(r.event)}>${r.event.kind}<//> ${said(r.event)}</p>`
           }</li>`,
       )}</ol>
       ${rows.length === 0 && html`<p class="note">Nothing yet.</p>`}

@@ -15,17 +15,21 @@ function colour(name) {
 }
 
 // faint is a colour that lets the grid through.
-const faint = (rgb) => rgb.replace('rgb(', 'rgba(').replace(')', ', 0.35)');
+const faint = (rgb) => rgb.replace('rgb(', 'rgba(').replace(')', ', 0.6)');
 
 const clock = new Intl.DateTimeFormat('sv', { timeStyle: 'medium' });
 
+// incrs are the steps of the time axis, in seconds.
+const incrs = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600];
+
 // options makes what uPlot draws. series: [{ label, colour, fill }].
 function options(width, height, series, stacked) {
+  const size = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize)); // the wall's is larger
   const axis = {
     stroke: colour('quiet'),
     grid: { stroke: colour('line'), width: 1 },
     ticks: { stroke: colour('line') },
-    font: '12px system-ui',
+    font: `${size}px system-ui`,
   };
   return {
     width,
@@ -35,14 +39,14 @@ function options(width, height, series, stacked) {
     cursor: { show: false },
     scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     axes: [
-      { ...axis, space: 90, values: (_, at) => at.map((s) => clock.format(s * 1000)) },
-      { ...axis, size: 52, values: (_, ns) => ns.map((n) => (Number.isInteger(n) ? count(n) : n.toFixed(1))) },
+      { ...axis, space: 7 * size, size: 3 * size, incrs, values: (_, at) => at.map((s) => clock.format(s * 1000)) },
+      { ...axis, size: 4.4 * size, values: (_, ns) => ns.map((n) => (Number.isInteger(n) ? count(n) : n.toFixed(1))) },
     ],
     series: [
       {},
       ...series.map((s) => ({
         stroke: colour(s.colour),
-        width: stacked ? 1 : 2,
+        width: stacked ? 0 : 2, // a line of what is 0 would lie on those below
         fill: stacked ? faint(colour(s.colour)) : undefined,
         points: { show: false },
       })),
@@ -134,6 +138,16 @@ function Numbers({ title, points, series, unit }) {
       )}</tbody></table></div>`;
 }
 
+// usual are the colours of reasons that come often: a reason looks the same in every chart.
+const usual = { 'sold-out': 'c6', 'rate-limited': 'c4', 'purchase-limit': 'c3', overloaded: 'c5', unavailable: 'c1', degraded: 'c2' };
+
+// colourOf is a reason's colour: its own, or else one that no other has here.
+function colourOf(code, taken) {
+  const mine = taken.has(usual[code]) || !usual[code] ? ['c1', 'c2', 'c5', 'c4', 'c3', 'c6'].find((c) => !taken.has(c)) : usual[code];
+  taken.add(mine);
+  return mine;
+}
+
 // reasons are the series of refusals by reason, of the points that there are.
 function reasons(points) {
   const known = new Map();
@@ -144,11 +158,12 @@ function reasons(points) {
     .sort((a, b) => b[1] - a[1])
     .map(([code]) => code);
   const shown = sorted.length > 6 ? sorted.slice(0, 5) : sorted;
-  const series = shown.map((code, i) => ({ label: code, colour: `c${i + 1}`, of: (p) => p.refused?.[code] ?? 0 }));
+  const taken = new Set();
+  const series = shown.map((code) => ({ label: code, colour: colourOf(code, taken), of: (p) => p.refused?.[code] ?? 0 }));
   if (shown.length < sorted.length) {
     series.push({
       label: 'others',
-      colour: 'c6',
+      colour: colourOf('others', taken),
       of: (p) => sorted.slice(5).reduce((n, code) => n + (p.refused?.[code] ?? 0), 0),
     });
   }

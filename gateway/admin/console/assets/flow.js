@@ -6,7 +6,7 @@ import { live, useLive } from './live.js';
 import { Left, Loaded, Section, Table, Tag, useBound, useGet } from './ui.js';
 import { Action, published, reason, until } from './action.js';
 import { change } from './switches.js';
-import { count, percent, rate } from './text.js';
+import { count, percent, policyWords, rate, unknown } from './text.js';
 
 const of = (p) => (p.match ? `${p.key} ${p.match}` : p.key === 'global' ? 'all purchases' : `each ${p.key}`);
 
@@ -51,14 +51,7 @@ const shown = (n) => (n === undefined || n === null ? '' : String(n));
 const bounded = (v) => Object.fromEntries(bounds.map((k) => [k, v[k] ? Number(v[k]) : null]));
 
 // inWords says what bounds mean.
-const inWords = (v) =>
-  [
-    v.rate && `${rate(Number(v.rate))}, up to ${count(Number(v.burst || 0))} at once`,
-    v.concurrency && `${count(Number(v.concurrency))} in flight`,
-    v.quota && `${count(Number(v.quota))} a day`,
-  ]
-    .filter(Boolean)
-    .join('; ') || '…';
+const inWords = (v) => policyWords(bounded(v)).join('; ') || '…';
 
 // Diff is what a change of a policy changes.
 const Diff = ({ before, after }) => {
@@ -103,13 +96,19 @@ function edit(p, again, ends) {
         value: p.mode,
         options: modes.some(([m]) => m === p.mode) ? modes : [...modes, [p.mode, p.mode]],
       },
-      ...(ends ? [until('', [['', 'no end']])] : []),
+      ...(ends ? [{ ...until('', [['', 'no end']]), help: 'An end is of the rate, the burst and the mode.' }] : []),
       reason,
     ],
     diff: (v) => html`<${Diff} before=${p} after=${wanted(v)} />`,
     ctl: ctlPut,
     ctlNote: before,
     send: async (v) => {
+      const lasting = ['concurrency', 'quota'].filter((k) => shown(p[k]) !== shown(wanted(v)[k]));
+      if (v.expires && lasting.length) {
+        throw Object.assign(new Error(`A change of the ${lasting.join(' and the ')} can't end by itself: choose no end.`), {
+          title: 'Not changed',
+        });
+      }
       const { policies, tag } = await readForChange();
       const i = policies.findIndex(asShown);
       if (i < 0 || bounds.some((k) => shown(policies[i][k]) !== shown(p[k])) || (policies[i].mode ?? 'enforce') !== p.mode) {
@@ -203,11 +202,10 @@ export function Flow() {
           cell: (p) =>
             html`<${Tag} kind=${p.mode === 'enforce' ? 'good' : 'warning'}>${p.mode}<//>${p.percent && ` ${p.percent} %`}${
               p.temporary &&
-              html`<br />for now ${rate(p.temporary.rate)}, ${p.temporary.mode ?? 'enforce'}: <${Left} until=${p.temporary.expires_at} />`
+              html`<br />for now ${p.temporary.rate ? rate(p.temporary.rate) : 'no rate'}, ${p.temporary.mode ?? 'enforce'}: <${Left} until=${p.temporary.expires_at} />`
             }${p.expires_at && html`<br />ends in <${Left} until=${p.expires_at} />`}`,
         },
-        { head: 'Configured', number: true, cell: (p) => rate(p.rate) },
-        { head: 'Burst', number: true, cell: (p) => count(p.burst) },
+        { head: 'Configured', cell: (p) => html`<ul class="plainList">${policyWords(p).map((text) => html`<li key=${text}>${text}</li>`)}</ul>` },
         { head: 'Passes', number: true, cell: (p) => rate(p.allowed_per_second) },
         {
           head: 'Used',
@@ -249,7 +247,27 @@ export function Flow() {
         },
         { head: 'On', cell: (t) => t.nodes.map((n) => `${n.node}: ${count(n.refused)}`).join(', ') },
       ]} />`}<//><//>
-    <${Levels} of=${levels} />`;
+    <${Callers} /><${Levels} of=${levels} />`;
+}
+
+// refusals are what is refused of a caller a second, the most first.
+const refusals = (refused) =>
+  Object.entries(refused)
+    .filter(([, n]) => n > 0)
+    .sort(([, a], [, b]) => b - a)
+    .map(([code, n]) => `${code} ${rate(n)}`)
+    .join(', ') || unknown;
+
+// Callers are the programs that buy now, the busiest first.
+function Callers() {
+  useLive();
+  return html`<${Section} title="Callers"><${Table} label="Callers, the busiest first" rows=${live.snapshot?.callers ?? []} rowKey=${(c) => c.caller} empty="No program buys now." columns=${[
+    { head: 'Caller', cell: (c) => html`<b>${c.caller}</b>` },
+    { head: 'Asked', number: true, cell: (c) => rate(c.rates.requests) },
+    { head: 'Orders', number: true, cell: (c) => rate(c.rates.accepted) },
+    { head: 'Paid', number: true, cell: (c) => rate(c.rates.paid) },
+    { head: 'Refused, by reason', wide: true, cell: (c) => refusals(c.rates.refused) },
+  ]} /><//>`;
 }
 
 // setLevel pins a level.

@@ -5,7 +5,7 @@ import { age, live, now, secondsTo, useLive } from './live.js';
 import { Left, Tag, useBound } from './ui.js';
 import { Action } from './action.js';
 import { letIn, stopOrders } from './switches.js';
-import { count, countdown, span, time } from './text.js';
+import { count, countdown, millis, span, time } from './text.js';
 
 // SaleClock counts to the next sale, and from the start of the one that runs.
 function SaleClock() {
@@ -47,9 +47,12 @@ const words = { critical: 'critical', warning: 'warning', info: 'note' };
 export const Runbook = ({ of }) =>
   of && html` <a href=${`#/runbook/${encodeURIComponent(of.split('#')[1] ?? '')}`}>runbook</a>`;
 
+// said reports whether a finding's text names its subject, as a whole or part by part.
+const said = ({ subject, text }) => !subject || subject.split(/[/ ]/).every((part) => text.includes(part));
+
 function Finding({ of }) {
   return html`<li class=${of.severity}><${Tag} kind=${of.severity}>${words[of.severity] ?? of.severity}<//>
-    <span>${of.text}${of.subject && !of.text.includes(of.subject) && html` <span class="note">(${of.subject})</span>`}
+    <span>${of.text}${!said(of) && html` <span class="note">(${of.subject})</span>`}
     ${of.since && html` <span class="note">since ${time(of.since)}</span>`}
     ${of.until && html` · ends in <${Left} until=${of.until} />`}<${Runbook} of=${of.runbook} />
     ${of.ctl && html` <code class="line">${of.ctl}</code>`}</span></li>`;
@@ -57,11 +60,27 @@ function Finding({ of }) {
 
 const order = { critical: 0, warning: 1, info: 2 };
 
+// worstFirst keeps the server's order within a severity, which names causes first; but of each kind
+// one comes before the others, so that ten findings of one kind hide no other.
+function worstFirst(abnormal) {
+  const met = {};
+  return abnormal
+    .map((f) => ({ f, again: (met[f.kind] = (met[f.kind] ?? -1) + 1) }))
+    .sort((a, b) => (order[a.f.severity] ?? 3) - (order[b.f.severity] ?? 3) || a.again - b.again)
+    .map(({ f }) => f);
+}
+
+// stops are the switches that stop orders; null where there is none. They are shown by themselves.
+const stops = (s) => {
+  const all = s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
+  return all.length ? all : null;
+};
+
 // Findings are what isn't normal, the worst first.
 function Findings() {
   const [all, setAll] = useState(false);
   if (!live.snapshot) return null;
-  const found = live.snapshot.abnormal.toSorted((a, b) => (order[a.severity] ?? 3) - (order[b.severity] ?? 3));
+  const found = worstFirst(live.snapshot.abnormal.filter((f) => !(f.kind === 'switch-set' && f.subject.split(' ')[0] === 'orders' && stops(live.snapshot))));
   if (!found.length) return html`<p class="well"><${Tag} kind="good">normal<//> Nothing is out of the ordinary.</p>`;
   const some = all ? found : found.slice(0, 3);
   return html`<ul class="findings" aria-label="What isn't normal">${some.map((f) => html`<${Finding} key=${`${f.kind} ${f.subject}`} of=${f} />`)}
@@ -89,7 +108,7 @@ function Announce() {
 
 // Stopped is one scope whose orders are off.
 const Stopped = ({ of }) => html`<div class="stopped" role="group" aria-label="Orders are stopped">
-  <p><strong>Orders are stopped ${of.scope ? `for ${of.scope}` : 'for everybody'}</strong>${of.since && ` since ${time(of.since)}`}${of.by && ` by ${of.by}`}${
+  <p><strong>Orders are stopped ${of.scope ? `for ${of.scope.replace('=', ' ')}` : 'for everybody'}</strong>${of.since && ` since ${time(of.since)}`}${of.by && ` by ${of.by}`}${
     of.reason && `: ${of.reason}`
   }. ${of.expires ? html`They go on by themselves in <${Left} until=${of.expires} />.` : 'There is no end.'}</p>
   <${Action} role="operator" action=${letIn(of.scope)} kind="go">Let orders in</${Action}></div>`;
@@ -98,14 +117,14 @@ export function Header() {
   useLive();
   const s = live.snapshot;
   const bound = useBound();
-  const stopped = s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
+  const stopped = stops(s) ?? [];
   return html`<div class="now">
     <div class="nowTop"><${SaleClock} />
       ${
         s &&
-        html`<p class="totals"><b>${count(s.totals.accepted)}</b> orders/s · D-level <b>${s.level || 'D0'}</b> · p99 <b>${
-          s.latency.p99 === null ? '–' : `${Math.round(s.latency.p99)} ms`
-        }</b></p>`
+        html`<p class="totals"><b>${count(s.totals.accepted)}</b> orders/s · level <b>${s.level || 'D0'}</b> · answered in <b>${
+          s.latency.p99 === null ? '–' : millis(s.latency.p99)
+        }</b> (p99)</p>`
       }
       <div class="stop"><${Action} role="operator" kind="danger stopButton" action=${stopOrders(s, bound)}>Stop orders</${Action}></div></div>
     ${stopped.map((w) => html`<${Stopped} key=${w.scope} of=${w} />`)}

@@ -47,7 +47,8 @@ export const age = () => (live.received ? (performance.now() - live.received) / 
 // secondsTo is how long it is until a time of the server; below zero it was.
 export const secondsTo = (at) => (Date.parse(at) - now()) / 1000;
 
-let lastID = '';
+const nothing = 'none'; // no node's id: who has seen nothing gets all that is kept
+let lastID = nothing;
 let stop = null;
 
 // start begins to listen; it may be called again.
@@ -64,7 +65,7 @@ export function start() {
 export function end() {
   stop?.();
   stop = null;
-  lastID = '';
+  lastID = nothing;
   Object.assign(live, {
     state: 'connecting',
     problem: '',
@@ -127,7 +128,7 @@ async function listen(over) {
       signal,
       credentials: 'same-origin',
       cache: 'no-store',
-      headers: headers({ Accept: 'text/event-stream', ...(lastID && { 'Last-Event-ID': lastID }) }),
+      headers: headers({ Accept: 'text/event-stream', 'Last-Event-ID': lastID }),
     });
     if (!response.ok) throw problemOf(response, await response.text());
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -61,7 +61,6 @@ function Nodes() {
       { head: 'Orders', number: true, cell: (n) => rate(seen.get(n.node)?.accepted) },
       { head: 'Cores', number: true, cell: (n) => seen.get(n.node)?.cpu?.toFixed(2) },
       { head: 'Memory', number: true, cell: (n) => bytes(seen.get(n.node)?.memory) },
-      { head: 'Lag', number: true, cell: (n) => count(n.status?.lag) },
       {
         head: 'Breakers',
         cell: (n) => {
@@ -74,14 +73,35 @@ function Nodes() {
       {
         head: '',
         cell: (n) => html`<div class="actions">${
-          n.drained
-            ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz says again whether it can answer buyers.', of.again)} />`
-            : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Its /readyz is 503 from within a second, so that a load balancer sends nobody there. It answers what comes all the same.', of.again)} />`
+          !(n.status?.role ?? 'gateway').includes('gateway')
+            ? '' // buyers don't come here
+            : n.drained
+              ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz says again whether it can answer buyers.', of.again)} />`
+              : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Its /readyz is 503 from within a second, so that a load balancer sends nobody there. It answers what comes all the same.', of.again)} />`
         }
       ${n.state === 'silent' && html`<${Action} role="operator" kind="small" action=${forget(n.node, of.again)} />`}</div>`,
       },
     ]} />`}<//><//>`;
 }
+
+// hops say in words what a step of an order's way is, and which server it waits for.
+const hops = {
+  hold: 'a purchase arrives, until its unit is held (Redis)',
+  page: 'held, until Kafka has the promise; then the buyer is told',
+  row: 'promised, until a worker has written the order (database)',
+  confirm: 'written, until Redis knows of it',
+  event: "an order's step, until other systems are told (Kafka)",
+  settings: 'a limit or switch is changed, until it is in force on every gateway',
+};
+
+// probeState is a probe's last answer: a switch, a limit or a load may refuse it, as it refuses
+// buyers; that is no fault.
+const probeState = (x) =>
+  !x.ok
+    ? html`<${Tag} kind="critical">fails<//> ${x.error}`
+    : x.error
+      ? html`<${Tag} kind="warning">refused<//> ${x.error}`
+      : html`<${Tag} kind="good">ok<//>`;
 
 function Servers() {
   const s = live.snapshot;
@@ -99,7 +119,8 @@ function Servers() {
     ['being rebuilt', count(s.shards.rebuilding), s.shards.rebuilding ? 'warning' : ''],
   ]} />
   <h3>The way of an order</h3><${Table} label="Steps of an order's way" rows=${s.hops} rowKey=${(x) => x.hop} empty="Nothing was measured yet." columns=${[
-    { head: 'Step', cell: (x) => x.hop },
+    { head: 'Step', cell: (x) => html`<b>${x.hop}</b>` },
+    { head: 'From, to', wide: true, cell: (x) => hops[x.hop] },
     { head: 'p50', number: true, cell: (x) => millis(x.p50) },
     { head: 'p99', number: true, cell: (x) => millis(x.p99) },
     { head: 'Deadline', number: true, cell: (x) => millis(x.deadline) },
@@ -108,10 +129,7 @@ function Servers() {
   <h3>Probes</h3><${Table} label="Probes" rows=${s.probes} rowKey=${(x) => `${x.node} ${x.probe}`} empty="No gateway probes itself." columns=${[
     { head: 'Probe', cell: (x) => x.probe },
     { head: 'On', cell: (x) => x.node },
-    {
-      head: 'State',
-      cell: (x) => html`<${Tag} kind=${x.ok ? 'good' : 'critical'}>${x.ok ? 'ok' : 'fails'}<//> ${x.error}`,
-    },
+    { head: 'State', cell: probeState },
     { head: 'Took', number: true, cell: (x) => millis(x.took) },
     { head: 'At', cell: (x) => time(x.at) },
   ]} />
@@ -123,7 +141,7 @@ function Servers() {
     {
       head: 'Budget left',
       number: true,
-      cell: (x) => (x.budget === null ? '–' : html`<${Tag} kind=${x.budget < 0 ? 'critical' : x.budget < 25 ? 'warning' : 'good'}>${x.budget.toFixed(0)} %<//>`),
+      cell: (x) => (x.budget === null ? '–' : html`<${Tag} kind=${x.budget < 0 ? 'critical' : x.budget < 25 ? 'warning' : 'good'}>${x.budget < 0 ? 'used up' : `${x.budget.toFixed(0)} %`}<//>`),
     },
     { head: 'Bad', number: true, cell: (x) => `${count(x.bad)} of ${count(x.asked)}` },
     { head: 'Since', cell: (x) => time(x.since) },
@@ -136,9 +154,9 @@ function Queue() {
   return html`<${Section} title="Queue">${
     q &&
     html`<${Tiles} of=${[
-      ['workers behind', q.lag === null ? '–' : `${count(q.lag)} records`, 'big'],
+      ['workers behind', q.lag === null ? '–' : plural(q.lag, 'record'), 'big'],
       ['oldest record', q.oldest === null ? '–' : span(q.oldest)],
-      ['caught up in', q.lag === 0 ? 'now' : q.catch_up === null ? 'not at this rate' : span(q.catch_up)],
+      ['caught up in', q.lag === 0 ? 'now' : q.catch_up === null ? (q.lag > 100 ? 'not at this rate' : 'moments') : span(q.catch_up)],
       ['dead letters', count(q.dead_letters), q.dead_letters ? 'warning' : ''],
     ]} /><${Chart} title="Records behind" points=${live.history} unit=${count} series=${[{ label: 'behind', colour: 'c3', of: (p) => p.lag }]} />`
   }

@@ -60,7 +60,7 @@ export function Orders({ rest }) {
   const not = useMay('support');
   if (not) return html`<p class="warning">Orders name buyers: to find them ${not}.</p>`;
   const id = decodeURIComponent(rest[0] ?? '');
-  return html`<${Search} given=${id.startsWith('find:') ? id.slice(5) : ''} />${id && !id.startsWith('find:') && html`<${Order} key=${id} id=${id} />`}`;
+  return html`<${Search} key=${id} given=${id.startsWith('find:') ? id.slice(5) : ''} />${id && !id.startsWith('find:') && html`<${Order} key=${id} id=${id} />`}`;
 }
 
 function Search({ given }) {

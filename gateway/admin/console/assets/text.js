@@ -74,6 +74,14 @@ export function money(amount, currency) {
   }
 }
 
+// policyWords are the bounds of a limit, each in words.
+export const policyWords = (p) =>
+  [
+    p.rate && `${rate(p.rate)}, up to ${count(p.burst || 0)} at once`,
+    p.concurrency && `${count(p.concurrency)} in flight on each gateway`,
+    p.quota && `${count(p.quota)} a day${p.quota_per_sku ? ` and ${count(p.quota_per_sku)} for each SKU` : ''}`,
+  ].filter(Boolean);
+
 // plural is "1 order", "2 orders".
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 

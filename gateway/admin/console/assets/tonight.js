@@ -7,7 +7,7 @@ import { Left, Loaded, Section, Table, Tag, Tiles, useBound, useGet } from './ui
 import { Action, reason } from './action.js';
 import { Chart, RefusedChart } from './chart.js';
 import { change, stopOrders } from './switches.js';
-import { count, flag, money, percent, rate, span, time } from './text.js';
+import { count, flag, millis, money, percent, plural, rate, span, time } from './text.js';
 
 const activityPath = (id, ...more) => segments('activities', id, ...more);
 
@@ -46,8 +46,8 @@ export function restock(id, skus, sku = skus[0]) {
       return !n
         ? 'Adds units that can be sold, or takes available ones back.'
         : n > 0
-          ? `${count(n)} more units of ${v.sku} can be sold.`
-          : `${count(-n)} units of ${v.sku} that are available are taken off sale.`;
+          ? `${plural(n, 'more unit')} of ${v.sku} can be sold.`
+          : `${plural(-n, 'available unit')} of ${v.sku} ${n === -1 ? 'is' : 'are'} taken off sale.`;
     },
     fields: [
       { name: 'sku', label: 'SKU', required: true, value: sku ?? '', options: skus },
@@ -77,7 +77,7 @@ export function restock(id, skus, sku = skus[0]) {
         { delta: Number(v.delta), reason: v.reason },
         { header: { 'Idempotency-Key': key } },
       ),
-    done: (a) => `${a.sku} has ${count(a.total)} units in all now.`,
+    done: (a) => `${a.sku} has ${plural(a.total, 'unit')} in all now.`,
   };
 }
 
@@ -90,7 +90,7 @@ export const extend = (id) => ({
   fields: [{ name: 'by', label: 'By', required: true, value: '30m', help: 'Like 90s, 30m or 1h30m.' }, reason],
   ctl: (v) => ['activities', 'extend', id, flag('by', v.by), flag('reason', v.reason)],
   send: (v) => post(activityPath(id, 'extend'), { by: v.by, reason: v.reason }),
-  done: (a) => `${count(a.orders)} orders have ${a.by} more.`,
+  done: (a) => `${plural(a.orders, 'order')} got ${a.by} more.`,
 });
 
 // Ledger shows where the units are: three parts and their sum.
@@ -204,7 +204,7 @@ function Items({ of: a }) {
           i.sku,
         )} />`,
     },
-  ]} />${a.more_items > 0 && html`<p class="note">and ${count(a.more_items)} more items</p>`}`;
+  ]} />${a.more_items > 0 && html`<p class="note">and ${plural(a.more_items, 'more item')}</p>`}`;
 }
 
 const shown = 4; // strips whose charts are open by themselves
@@ -219,9 +219,9 @@ export function Tonight({ wall = false }) {
   return html`${!wall && html`<${Installation} of=${s} />`}
     ${sales.length === 0 && html`<p class="note">There is no published activity. <code>penstock ctl activities publish</code> opens one.</p>`}
     ${sales.slice(0, wall ? 2 : undefined).map((a, i) => {
-      const open = opened[a.activity] ?? i < shown;
+      const open = opened[a.activity] ?? (i < shown && a.state !== 'scheduled');
       return html`<${Strip} key=${a.activity} of=${a} open=${open} wall=${wall}
-        toggle=${!wall && sales.length > shown && (() => setOpened({ ...opened, [a.activity]: !open }))} />`;
+        toggle=${!wall && (sales.length > shown || a.state === 'scheduled') && (() => setOpened({ ...opened, [a.activity]: !open }))} />`;
     })}`;
 }
 
@@ -232,8 +232,8 @@ function Installation({ of: s }) {
     ['orders', rate(s.totals.accepted), 'big'],
     ['refused', rate(total(s.totals.refused))],
     ['paid', rate(s.totals.paid)],
-    ['answered in, p50 / p99', `${ms(s.latency.p50)} / ${ms(s.latency.p99)}`],
-    ['workers behind', s.queue.lag === null ? '–' : `${count(s.queue.lag)} records`],
+    ['answered in, p50 / p99', `${millis(s.latency.p50)} / ${millis(s.latency.p99)}`],
+    ['workers behind', s.queue.lag === null ? '–' : plural(s.queue.lag, 'record')],
   ]} /><details><summary>Charts of all activities</summary><div class="charts">
     <${Chart} title="All orders a second" points=${live.history} series=${[
       { label: 'orders', colour: 'c1', of: (p) => p.accepted },
@@ -241,8 +241,6 @@ function Installation({ of: s }) {
     ]} />
     <${RefusedChart} title="All refused a second, by reason" points=${live.history} height=${130} /></div></details><//>`;
 }
-
-const ms = (n) => (n === null ? '–' : `${Math.round(n)} ms`);
 
 // Books is what a token that is bound to a merchant sees in place of the live view: its activities
 // and their books.
