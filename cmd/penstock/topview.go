@@ -426,7 +426,11 @@ func (v *topView) limits() []string {
 		t := newTopTable("LIMIT", "KEY:2", "MODE:1", ">RATE", ">ALLOWED/S", ">REFUSED/S", ">SHADOWED/S:3")
 		for i := range v.snapshot.Limits {
 			l := &v.snapshot.Limits[i]
-			t.row(shown(l.Policy), shown(l.Key), shown(l.Mode), rate(l.Configured), rate(l.Allowed), rate(l.Refused), rate(l.Shadowed))
+			configured := unknown // it bounds what is in flight, or a day
+			if l.Configured > 0 {
+				configured = rate(l.Configured)
+			}
+			t.row(shown(l.Policy), shown(l.Key), shown(l.Mode), configured, rate(l.Allowed), rate(l.Refused), rate(l.Shadowed))
 		}
 		lines = append(lines, t.draw(v)...)
 	}

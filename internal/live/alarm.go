@@ -74,9 +74,26 @@ func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []
 			raised = append(raised, one.finding)
 		}
 	}
-	slices.SortFunc(raised, a.worseFirst)
+	a.sort(raised)
 	slices.SortFunc(news, func(x, y Alarm) int { return a.worseFirst(x.Finding, y.Finding) })
 	return raised, news
+}
+
+// sort orders what is raised, the worst first. Within a severity one of each kind comes before the
+// second of any: there is room for a few lines, and ten nodes that are lost must hide nothing else.
+func (a *Alarms) sort(raised []Finding) {
+	slices.SortFunc(raised, a.worseFirst)
+	met := make(map[string]int)
+	turn := make(map[[2]string]int, len(raised))
+	for i := range raised {
+		f := &raised[i]
+		turn[[2]string{f.Kind, f.Subject}] = met[f.Kind]
+		met[f.Kind]++
+	}
+	slices.SortStableFunc(raised, func(x, y Finding) int {
+		return cmp.Or(cmp.Compare(severityRank(x.Severity), severityRank(y.Severity)),
+			cmp.Compare(turn[[2]string{x.Kind, x.Subject}], turn[[2]string{y.Kind, y.Subject}]))
+	})
 }
 
 // worseFirst orders findings. Of the same severity what is a cause comes before what it brings

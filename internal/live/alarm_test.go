@@ -59,7 +59,8 @@ func TestAlarms_Hysteresis(t *testing.T) {
 }
 
 // TestAlarms_CausesFirst: among those of a severity, what is away comes before what that brings
-// about, and a part of a server that is away as a whole is none.
+// about, and one of each kind before the second of any. A part of a server that is away as a whole
+// is none.
 func TestAlarms_CausesFirst(t *testing.T) {
 	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
 	s.Servers = []Server{
@@ -77,12 +78,12 @@ func TestAlarms_CausesFirst(t *testing.T) {
 	for i := range raised {
 		got = append(got, raised[i].Kind+" "+raised[i].Subject)
 	}
-	want := []string{"server-away kafka", "server-away redis r:1", "errors purchases", "probe-failing buy on a"}
+	want := []string{"server-away kafka", "errors purchases", "probe-failing buy on a", "server-away redis r:1"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%q\nwant %q", got, want)
 	}
-	if text := raised[0].Text; !strings.Contains(text, "as a, b see it") || !strings.Contains(raised[1].Text, "as b sees it") {
-		t.Errorf("%q, %q", text, raised[1].Text)
+	if text := raised[0].Text; !strings.Contains(text, "as a, b see it") || !strings.Contains(raised[3].Text, "as b sees it") {
+		t.Errorf("%q, %q", text, raised[3].Text)
 	}
 }
 

@@ -99,6 +99,10 @@ function ActionDialog({ action, close }) {
   const leaving = useRef(leave);
   leaving.current = leave;
   const box = useModal(() => leaving.current());
+  const closer = useRef(null);
+  useEffect(() => {
+    if (state.said) closer.current?.focus(); // the button that had the focus is gone
+  }, [state.said]);
   const fields = (action.fields ?? []).filter((f) => !f.when || f.when(values));
   const send = async (e) => {
     e.preventDefault();
@@ -118,7 +122,7 @@ function ActionDialog({ action, close }) {
   if (state.said) {
     return html`<dialog ref=${box} aria-labelledby=${title}><h2 id=${title}>${action.title}</h2>
       <div class="said" role="status">${state.said.text}</div>${action.show?.(state.said.answer)}
-      <div class="buttons"><button type="button" class="first" autofocus onClick=${close}>Close</button></div></dialog>`;
+      <div class="buttons"><button type="button" class="first" ref=${closer} onClick=${close}>Close</button></div></dialog>`;
   }
   return html`<dialog ref=${box} aria-labelledby=${title}><form onSubmit=${send}>
     <h2 id=${title}>${action.title}</h2>

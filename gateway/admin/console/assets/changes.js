@@ -33,13 +33,14 @@ function switched(c) {
     Object.entries(w.scope ?? {})
       .map(([k, v]) => ` for ${k} ${v}`)
       .join('') || ' for everybody';
-  const set = after
-    .filter((w) => !before.some((b) => id(b) === id(w)))
-    .map((w) => `set ${w.name} to ${w.value}${scope(w)}`);
-  const out = before
-    .filter((w) => !after.some((a) => id(a) === id(w)))
-    .map((w) => `took ${w.name} ${w.value}${scope(w)} out`);
-  return [...set, ...out].join(', ') || 'changed the switches';
+  const set = after.filter((w) => !before.some((b) => id(b) === id(w)));
+  const place = (w) => w.name + scope(w);
+  const out = before.filter((w) => !after.some((a) => id(a) === id(w)) && !set.some((s) => place(s) === place(w)));
+  const parts = [
+    ...set.map((w) => `set ${w.name} to ${w.value}${scope(w)}`),
+    ...out.map((w) => `took ${w.name} ${w.value}${scope(w)} out`),
+  ];
+  return parts.join(', ') || 'changed the switches';
 }
 
 // bounds are what a limit allows, its mode where that isn't to refuse, and what is in force for now.
@@ -103,7 +104,9 @@ export function sentence(c) {
     case 'dead-letters':
       return a ? 'replayed dead letters' : 'discarded dead letters';
     case 'node':
-      return `changed the node ${key}`;
+      return a?.drain === undefined
+        ? `forgot the node ${key}`
+        : `asked ${key} to take ${a.drain ? 'no new buyers' : 'buyers again'}`;
     default:
       return `changed ${c.kind} ${key}`;
   }

@@ -58,29 +58,15 @@ function Finding({ of }) {
     ${of.ctl && html` <code class="line">${of.ctl}</code>`}</span></li>`;
 }
 
-const order = { critical: 0, warning: 1, info: 2 };
-
-// worstFirst keeps the server's order within a severity, which names causes first; but of each kind
-// one comes before the others, so that ten findings of one kind hide no other.
-function worstFirst(abnormal) {
-  const met = {};
-  return abnormal
-    .map((f) => ({ f, again: (met[f.kind] = (met[f.kind] ?? -1) + 1) }))
-    .sort((a, b) => (order[a.f.severity] ?? 3) - (order[b.f.severity] ?? 3) || a.again - b.again)
-    .map(({ f }) => f);
-}
-
-// stops are the switches that stop orders; null where there is none. They are shown by themselves.
-const stops = (s) => {
-  const all = s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
-  return all.length ? all : null;
-};
+// stops are the switches that stop orders. They are shown by themselves.
+const stops = (s) => s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
 
 // Findings are what isn't normal, the worst first.
 function Findings() {
   const [all, setAll] = useState(false);
   if (!live.snapshot) return null;
-  const found = worstFirst(live.snapshot.abnormal.filter((f) => !(f.kind === 'switch-set' && f.subject.split(' ')[0] === 'orders' && stops(live.snapshot))));
+  const shownAbove = (f) => f.kind === 'switch-set' && stops(live.snapshot).some((w) => f.subject === `orders ${w.scope}`.trim());
+  const found = live.snapshot.abnormal.filter((f) => !shownAbove(f)); // the server has the worst first
   if (!found.length) return html`<p class="well"><${Tag} kind="good">normal<//> Nothing is out of the ordinary.</p>`;
   const some = all ? found : found.slice(0, 3);
   return html`<ul class="findings" aria-label="What isn't normal">${some.map((f) => html`<${Finding} key=${`${f.kind} ${f.subject}`} of=${f} />`)}
@@ -117,7 +103,7 @@ export function Header() {
   useLive();
   const s = live.snapshot;
   const bound = useBound();
-  const stopped = stops(s) ?? [];
+  const stopped = stops(s);
   return html`<div class="now">
     <div class="nowTop"><${SaleClock} />
       ${

@@ -129,7 +129,8 @@ export function Field({ field, value, set }) {
   const input = (e) => set(e.currentTarget.value);
   let control;
   if (type === 'select') {
-    control = html`<select ...${common} value=${value ?? ''} onChange=${input}>
+    // One of them is always chosen. A browser would take "Everybody", first and without a value, for none.
+    control = html`<select ...${{ ...common, required: undefined }} value=${value ?? ''} onChange=${input}>
       ${options.map(([v, text]) => html`<option value=${v} selected=${v === (value ?? '')}>${text}</option>`)}</select>`;
   } else if (type === 'check') {
     control = html`<input type="checkbox" ...${common} checked=${Boolean(value)} onChange=${(e) => set(e.currentTarget.checked)} />`;
