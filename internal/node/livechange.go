@@ -40,6 +40,12 @@ func changeText(c *seckill.Change) string {
 		if now := recorded[seckill.StockRecord](c.After); now.Delta != 0 {
 			return fmt.Sprintf("the stock of %s was changed by %+d to %d", c.Key, now.Delta, now.Total)
 		}
+	case settings.KindNode:
+		if now := recorded[struct{ Drain *bool }](c.After); now.Drain != nil && *now.Drain {
+			return c.Key + " was asked to take no new buyers"
+		} else if now.Drain != nil {
+			return c.Key + " was asked to take buyers again"
+		}
 	case seckill.ChangeToken:
 		switch {
 		case recorded[seckill.TokenRecord](c.After).Session:

@@ -28,6 +28,9 @@ func TestChangeText(t *testing.T) {
 			"the limit a was changed, the limit c was added, the limit b was removed"},
 		{settings.Limits, "3", "", `{"policies":[{"name":"a"},{"name":"b"},{"name":"c"},{"name":"d"}]}`,
 			"the limit a was added, the limit b was added, the limit c was added and 1 more"},
+		{settings.KindNode, "g1", `{"drain":false}`, `{"drain":true}`, "g1 was asked to take no new buyers"},
+		{settings.KindNode, "g1", `{"drain":true}`, `{"drain":false}`, "g1 was asked to take buyers again"},
+		{settings.KindNode, "g1", `{"drain":true}`, "", "node g1 was deleted"},
 		{seckill.ChangeMerchant, "m1", "{}", "{}", "merchant m1 was changed"},
 	} {
 		record := &seckill.Change{Kind: c.kind, Key: c.key, Before: c.before, After: c.after}
