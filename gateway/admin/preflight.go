@@ -39,7 +39,11 @@ type preflight struct {
 	checks []checkDoc
 }
 
+// add notes a check. What is well has nothing to do.
 func (p *preflight) add(check, state, detail, hint string) {
+	if state == checkOK {
+		hint = ""
+	}
 	p.checks = append(p.checks, checkDoc{check, state, detail, hint})
 }
 
@@ -168,7 +172,7 @@ func (p *preflight) stock() {
 	case len(empty) > 0:
 		p.add("stock", checkWarn, "without units: "+listed(empty), "ctl stock restock")
 	default:
-		p.add("stock", checkOK, fmt.Sprintf("%d items, all with units", len(p.sale.Items)), "")
+		p.add("stock", checkOK, counted(len(p.sale.Items), "item", "items")+", all with units", "")
 	}
 	if len(generous) > 0 {
 		p.add("per_user", checkWarn, "one buyer may take all units of "+listed(generous),
@@ -291,7 +295,7 @@ func (p *preflight) limits() {
 	case !perUser:
 		p.add("limits", checkWarn, "none is per user or per address", "one program can take all attempts: ctl limits put")
 	default:
-		p.add("limits", checkOK, fmt.Sprintf("%d policies, all enforced", len(document.Policies)), "")
+		p.add("limits", checkOK, counted(len(document.Policies), "policy", "policies")+", all enforced", "")
 	}
 }
 
@@ -333,7 +337,7 @@ func (p *preflight) nodes() {
 		}
 		versions[status.Version] = true
 	}
-	count := fmt.Sprintf("%d gateways take buyers, %d workers", gateways, workers)
+	count := counted(gateways, "gateway takes", "gateways take") + " buyers, " + counted(workers, "worker", "workers")
 	switch {
 	case gateways == 0:
 		p.add("nodes", checkFail, "no gateway takes buyers", "start one, or ctl nodes undrain")
@@ -378,7 +382,7 @@ func (p *preflight) lag() {
 	case behind > smallLag:
 		p.add("lag", checkWarn, fmt.Sprintf("the workers are %d records behind", behind), "wait until they have caught up, or start more")
 	default:
-		p.add("lag", checkOK, fmt.Sprintf("%d records in %d partitions", behind, len(partitions)), "")
+		p.add("lag", checkOK, counted(int(behind), "record", "records")+" in "+counted(len(partitions), "partition", "partitions"), "")
 	}
 }
 
@@ -450,4 +454,12 @@ func (p *preflight) memory() {
 	default:
 		p.add("memory", checkOK, fmt.Sprintf("the sale's holds need up to %d MB, %d MB are free", need>>20, room>>20), "")
 	}
+}
+
+// counted is a number with its noun.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprint(n, " ", many)
 }

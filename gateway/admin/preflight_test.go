@@ -67,7 +67,7 @@ func TestPreflight_OfASoundSale(t *testing.T) {
 	got := s.preflight("618")
 	checksAre(t, got, map[string]string{
 		"callers": "ok: m1 has 1 that may buy", "stock": "ok: ", "prices": "ok: all alike", "switches": "ok: none is set that reaches the sale",
-		"limits": "ok: 1 policies, all enforced", "lag": "ok: 2 records in 1 partitions", "shards": "ok: 4 open",
+		"limits": "ok: 1 policy, all enforced", "lag": "ok: 2 records in 1 partition", "shards": "ok: 4 open",
 	})
 	// A token that is bound to the merchant sees nothing of the installation.
 	bound := s.preflight("618", s.as(`{"name":"shop","role":"viewer","merchant":"m1"}`)...)

@@ -390,7 +390,7 @@ func stockRows() []row {
 		{name: "unknown", pattern: audit, method: "GET", path: "/admin/v1/activities/who/audit", status: 404,
 			code: problem.UnknownActivity},
 		{name: "looked at", pattern: preflight, method: "GET", status: 200, want: func(a *answer) {
-			if !strings.Contains(a.body, `{"check":"stock","state":"ok","detail":"1 items, all with units","hint":""}`) {
+			if !strings.Contains(a.body, `{"check":"stock","state":"ok","detail":"1 item, all with units","hint":""}`) {
 				a.t.Errorf("%s", a.body)
 			}
 		}},

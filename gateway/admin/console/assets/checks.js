@@ -72,7 +72,7 @@ function Checks({ of: a }) {
         { head: 'Check', cell: (c) => html`<b>${c.check}</b>` },
         { head: 'State', cell: (c) => html`<${Tag} kind=${marks[c.state] ?? 'plain'}>${c.state}<//>` },
         { head: 'Detail', wide: true, cell: (c) => c.detail },
-        { head: 'What to do', wide: true, cell: (c) => (c.state !== 'ok' && c.hint) || '–' },
+        { head: 'What to do', wide: true, cell: (c) => c.hint || '–' },
       ]} />`;
   }}<//>`;
 }
