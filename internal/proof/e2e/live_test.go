@@ -80,4 +80,16 @@ func TestLive_OverTheCluster(t *testing.T) {
 		now := snapshot(here)
 		return now != nil && now.Complete && len(now.Nodes) == 4
 	})
+
+	c.kafka.Pause()
+	c.flush() // a rebuild waits for Kafka, so that workers notice too
+	eventually(t, "without Kafka it is named, and the shards that wait for it", func() bool {
+		now := snapshot(here)
+		return now != nil && abnormal(now, live.KindServerAway, "kafka") && now.Shards.Closed+now.Shards.Rebuilding > 0
+	})
+	c.kafka.Resume()
+	eventually(t, "of the outage nothing is left, on workers neither", func() bool {
+		now := snapshot(here)
+		return now != nil && now.Complete && !slices.ContainsFunc(now.Abnormal, func(f live.Finding) bool { return f.Severity != live.Info })
+	})
 }
