@@ -88,7 +88,7 @@ func TestShop(t *testing.T) {
 		name string
 		run  func(t testing.TB, p *table, binary string)
 	}{
-		{"accepted", accepted}, {"order", order}, {"idle", idle}, {"flush", flushed}, {"million", million},
+		{"accepted", accepted}, {"order", order}, {"idle", idle}, {"flush", flushed}, {"million", million}, {"watched", watched},
 	} {
 		if strings.Contains(r.name, *rows) {
 			t.Run(r.name, func(t *testing.T) {
