@@ -275,8 +275,12 @@ func (c *call) statement() error {
 	query := c.queryNames(m, "from", "to", "format")
 	now := time.Now().UTC()
 	from, to := takeDay(m, query, "from", time.Unix(0, 0).UTC(), 0), takeDay(m, query, "to", now, 24*time.Hour)
-	if len(m.errs) == 0 && !from.Before(to) {
+	switch {
+	case len(m.errs) > 0 || from.Before(to):
+	case query.Has("to"):
 		m.add("parameter to", "must be after from")
+	default:
+		m.add("parameter from", "must be in the past, or before to")
 	}
 	format := takeFormat(m, query, "json", "csv")
 	if err := m.err(); err != nil {
