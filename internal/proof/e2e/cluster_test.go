@@ -48,11 +48,12 @@ type cluster struct {
 	workers  [2]*node // guarded by mu
 }
 
-func startCluster(t testing.TB) *cluster {
+// startCluster starts them, each with further flags.
+func startCluster(t testing.TB, flags ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), redis: servers.Redis(t), kafka: servers.NewKafka(t), postgres: servers.NewPostgres(t)}
 	c.database = c.postgres.Database(t, "")
-	c.flags = []string{"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.database}
+	c.flags = append([]string{"--redis", c.redis.Addr, "--kafka", c.kafka.Addr, "--database", c.database}, flags...)
 	if !*fullFlag {
 		c.flags = append(c.flags, "--accept-deadline", "1s", "--sweep-age", "3s")
 	}

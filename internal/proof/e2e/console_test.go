@@ -15,6 +15,14 @@ var consoleScreens = []string{
 	"tonight", "flow", "switches", "machines", "orders", "money", "merchants", "preflight", "after", "changes", "wall", "runbook/dead-letters", "nothing",
 }
 
+// consoleTables are tables that a screen has in this shop, for people who are bound to no merchant.
+var consoleTables = map[string][]string{
+	"flow":     {"Limits", "Degrade levels"},
+	"machines": {"Nodes", "Servers", "Steps of an order's way", "Probes", "Objectives", "Partitions"},
+	"money":    {"Paid and held units"},
+	"tonight":  {"Items of 618, the hottest first"},
+}
+
 // consoleShop is a server with something to see on every screen.
 type consoleShop struct {
 	*shop
@@ -26,7 +34,7 @@ type consoleShop struct {
 // openConsoleShop starts a server, and has a sale on it.
 func openConsoleShop(t *testing.T) *consoleShop {
 	t.Helper()
-	n := start(t, "serve", "--data-dir", t.TempDir())
+	n := start(t, "serve", "--data-dir", t.TempDir(), "--probe-every", "1s")
 	s := &consoleShop{n: n, tokens: make(map[string]string)}
 	s.shop = openShop(n, terms{quantity: 100, perUser: 5, window: "1h"})
 	n.admin(200, "PUT", "/admin/v1/activities/later", s.draft(time.Now().Add(time.Hour), terms{quantity: 5, window: "1h"}))
@@ -35,7 +43,8 @@ func openConsoleShop(t *testing.T) *consoleShop {
 	}
 	s.tokens["bound"] = n.admin(201, "POST", "/admin/v1/tokens", `{"name":"of-acme","role":"operator","merchant":"acme"}`).field("token")
 	n.admin(200, "PUT", "/admin/v1/limits", `{"policies":[{"name":"each-caller","key":"caller","rate":400,"burst":400},`+
-		`{"name":"all","key":"global","rate":5000,"burst":5000}],"reason":"the console's test"}`, "If-Match", "*")
+		`{"name":"all","key":"global","rate":5000,"burst":5000},{"name":"in-flight","key":"merchant","concurrency":40},`+
+		`{"name":"day","key":"merchant","match":"acme","quota":70000}],"reason":"the console's test"}`, "If-Match", "*")
 	for i := range 3 {
 		s.orders = append(s.orders, s.mustBuy(n, fmt.Sprintf("buyer-%d", i), fmt.Sprintf("k%d", i)))
 	}
@@ -43,7 +52,8 @@ func openConsoleShop(t *testing.T) *consoleShop {
 		t.Fatalf("pay: %v", a)
 	}
 	eventually(t, "the sale in the live view", func() bool {
-		return strings.Contains(string(n.admin(200, "GET", "/admin/v1/live", "").body), `"activity":"618"`)
+		now := string(n.admin(200, "GET", "/admin/v1/live", "").body)
+		return strings.Contains(now, `"activity":"618"`) && strings.Contains(now, `"probe":"page"`)
 	})
 	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second one: it has to go back
 		t.Fatalf("pay: %v", a)
@@ -94,18 +104,29 @@ func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[
 	b.open(screen)
 	b.run(nil, "probe.toggles()")
 	var pressed []struct {
-		Name, Title, Line string
-		Why               bool
+		Name, Title, Line, Stuck string
+		Why                      bool
 	}
-	b.run(&pressed, "probe.buttons('main')")
+	b.run(&pressed, "probe.buttons('body')")
 	for _, p := range pressed {
 		lines[p.Line] = true
-		if p.Title == "" || !strings.HasPrefix(p.Line, "penstock ctl ") || !p.Why {
+		if p.Title == "" || !strings.HasPrefix(p.Line, "penstock ctl ") || !p.Why || p.Stuck != "" {
 			t.Errorf("%s, button %s: %+v", screen, p.Name, p)
 		}
 	}
 	if role == "viewer" && len(pressed) > 0 {
 		t.Errorf("%s: a viewer may %v", screen, pressed)
+	}
+	var tables, odd []string
+	b.run(&tables, "probe.tables()")
+	for _, table := range consoleTables[screen] {
+		if !slices.Contains(tables, table) && role != "bound" {
+			t.Errorf("%s: no table %q among %q", screen, table, tables)
+		}
+	}
+	b.run(&odd, "probe.odd()")
+	if len(odd) > 0 {
+		t.Errorf("%s: odd texts: %q", screen, odd)
 	}
 	var off []string
 	b.run(&off, "probe.off()")
@@ -177,7 +198,7 @@ func TestConsole_DoesWhatItSays(t *testing.T) {
 	b.open("flow")
 	did(b.act("main tbody tr", "Edit", map[string]string{"rate": "321", "reason": "less"}), "in force on the only gateway")
 	if limits := s.n.admin(200, "GET", "/admin/v1/limits", ""); !strings.Contains(string(limits.body), `"rate":321`) ||
-		strings.Count(string(limits.body), `"name"`) != 2 {
+		strings.Count(string(limits.body), `"name"`) != 4 || !strings.Contains(string(limits.body), `"quota":70000`) {
 		t.Errorf("limits: %s", limits.body)
 	}
 
@@ -189,9 +210,53 @@ func TestConsole_DoesWhatItSays(t *testing.T) {
 	}
 
 	b.open("changes")
+	b.run(nil, "probe.until('added the limit day: 70,000 a day')")
 	b.run(nil, "probe.until('the buyer called')")
 	b.run(nil, "probe.until('added 7 units')")
 	did(b.act("main li", "Take back", map[string]string{"reason": "undone"}), "is taken back")
+}
+
+// TestConsole_ByKeysAlone stops orders, and lets them in again, without a mouse.
+func TestConsole_ByKeysAlone(t *testing.T) {
+	s := openConsoleShop(t)
+	b := openBrowser(t)
+	b.logIn(s.n, s.tokens["operator"])
+	b.open("tonight")
+	b.run(nil, "probe.until('Data: now')")
+	reach := func(what, look string) {
+		t.Helper()
+		for range 80 {
+			var there bool
+			b.run(&there, "(() => { const a = document.activeElement; return Boolean(%s); })()", look)
+			if there {
+				return
+			}
+			b.keys("\t")
+		}
+		t.Fatalf("the keyboard doesn't come to %s", what)
+	}
+	b.keys("s")
+	b.run(nil, "probe.until('New orders of everybody')")
+	reach("the reason", "a.name === 'reason'")
+	b.keys("by keys")
+	reach("the button", "a.type === 'submit' && a.closest('dialog')")
+	b.keys("\r")
+	b.run(nil, "probe.until('in force on the only gateway')")
+	b.keys("\r") // closes the dialog
+	b.run(nil, "probe.until('Orders are stopped for everybody')")
+	if a, err := s.buy(s.n, "late", "late", 1); err != nil || a.status != 503 {
+		t.Errorf("a purchase while orders are stopped: %v %v", a, err)
+	}
+	reach("the button that lets orders in", "a.textContent.startsWith('Let orders in')")
+	b.keys("\r")
+	reach("the reason", "a.name === 'reason'")
+	b.keys("right again")
+	reach("the button", "a.type === 'submit' && a.closest('dialog')")
+	b.keys("\r")
+	b.run(nil, "probe.until('in force on the only gateway')")
+	b.keys("\r")
+	b.run(nil, "probe.gone('Orders are stopped')")
+	s.mustBuy(s.n, "late", "late")
 }
 
 // TestConsole_Sessions: what a browser keeps, and what it says when that is over.

@@ -167,6 +167,13 @@ func (b *tab) act(root, name string, values map[string]string) said {
 	return s
 }
 
+// keys presses keys: a text, "\t" for Tab and "\r" for Enter.
+func (b *tab) keys(text string) {
+	b.t.Helper()
+	_, err := chromedp.Run(b.ctx, chromedp.KeyEvent(text))
+	b.must(err)
+}
+
 // logIn logs in by a token.
 func (b *tab) logIn(n *node, token string) {
 	b.t.Helper()

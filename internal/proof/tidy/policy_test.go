@@ -197,9 +197,9 @@ var owners = map[string]owner{
 	"github.com/coreos/go-oidc/v3":        {owners: []string{"gateway/admin/login"}, why: "OpenID Connect: discovery, keys, ID tokens"},
 	"golang.org/x/oauth2":                 {owners: []string{"gateway/admin/login"}, why: "the authorization code flow with PKCE"},
 	"go.opentelemetry.io": {
-		owners: []string{"internal/trace"}, tests: []string{"internal/node"}, why: "spans, and the way to a collector; a test is one",
+		owners: []string{"internal/trace"}, tests: []string{"internal/node", "internal/proof/e2e"}, why: "spans, and the way to a collector; a test is one",
 	},
-	"google.golang.org/protobuf":      {tests: []string{"internal/trace", "internal/node"}, why: "reads what a collector gets"},
+	"google.golang.org/protobuf":      {tests: []string{"internal/trace", "internal/node", "internal/proof/e2e"}, why: "reads what a collector gets"},
 	"github.com/HdrHistogram":         {owners: []string{"loadtest"}, why: "latency percentiles"},
 	"github.com/rogpeppe/go-internal": {tests: []string{everything}, why: "scripts of what a user types"},
 	"pgregory.net/rapid":              {tests: []string{everything}, why: "random commands against models"},

@@ -47,7 +47,8 @@
         button.click();
         await until(`a dialog for ${name}`, dialog);
         const line = dialog().querySelector('.ctl code')?.textContent ?? '';
-        seen.push({ name, title: dialog().querySelector('h2').textContent, line, why: Boolean(dialog().querySelector('[name="reason"]')) });
+        const stuck = [...dialog().querySelectorAll('select:invalid')].map((field) => field.name).join(' '); // the browser wouldn't send it
+        seen.push({ name, title: dialog().querySelector('h2').textContent, line, stuck, why: Boolean(dialog().querySelector('[name="reason"]')) });
         await closed();
       }
       return seen;
@@ -80,6 +81,10 @@
     // off lists the buttons that this role sees and may not use, with the reason.
     off: () => [...document.querySelectorAll('button:disabled')].map((b) => `${b.textContent.trim()}: ${
       document.getElementById(b.getAttribute('aria-describedby'))?.textContent ?? 'NO REASON'}`),
+    // tables are the names of the tables that are there.
+    tables: () => [...document.querySelectorAll('main table caption')].map((c) => c.textContent),
+    // odd are texts that no person would write.
+    odd: () => document.body.innerText.match(/.{0,30}(undefined|NaN|\[object|Infinity|(?<![\d,.])1 (records|orders|units|payments|items|letters|bytes)\b).{0,30}/g) ?? [],
     until: (text) => until(`“${text}” is shown`, () => document.body.innerText.includes(text)),
     gone: (text) => until(`“${text}” is shown no more`, () => !document.body.innerText.includes(text)),
     // faults is what axe finds, and how much wider the page is than the window.
