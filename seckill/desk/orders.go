@@ -136,13 +136,21 @@ func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDet
 	return d, nil
 }
 
+// held says what an order's hold is of.
+func held(o *seckill.Order) string {
+	units := "units"
+	if o.Quantity == 1 {
+		units = "unit"
+	}
+	return fmt.Sprintf("%d %s on shard %d, epoch %d", o.Quantity, units, o.Grant.Shard, o.Grant.Epoch)
+}
+
 // beginning has the steps up to the row. Those before it have the time of the click: the gateway
 // takes all of them within the accept deadline. Where the gateway's clock is ahead of the
 // database's, they are not after the row.
 func beginning(o *seckill.Order) []Step {
 	if o.State == seckill.OrderQueued {
-		detail := fmt.Sprintf("%d units on shard %d, epoch %d; the order has no row yet", o.Quantity, o.Grant.Shard, o.Grant.Epoch)
-		return []Step{{Name: StepHold, Detail: detail, At: time.Now().UTC(), Seen: true}}
+		return []Step{{Name: StepHold, Detail: held(o) + "; the order has no row yet", At: time.Now().UTC(), Seen: true}}
 	}
 	row := Step{At: o.CreatedAt, Name: StepRow, Detail: "the order exists, to be paid by " + o.PayBy.Format(time.RFC3339)}
 	switch {
@@ -156,10 +164,9 @@ func beginning(o *seckill.Order) []Step {
 	if at.After(o.CreatedAt) {
 		at = o.CreatedAt
 	}
-	hold := fmt.Sprintf("%d units on shard %d, epoch %d", o.Quantity, o.Grant.Shard, o.Grant.Epoch)
 	steps := []Step{
 		{At: at, Name: StepClick, Node: o.Node, RequestID: o.Request, Detail: "by caller " + o.Caller.String()},
-		{At: at, Name: StepHold, Node: o.Node, Detail: hold},
+		{At: at, Name: StepHold, Node: o.Node, Detail: held(o)},
 	}
 	if o.Grant.Seq != 0 {
 		steps[1].Detail += fmt.Sprintf(", write %d", o.Grant.Seq)

@@ -242,7 +242,8 @@ func TestConsole_ByKeysAlone(t *testing.T) {
 	reach("the button", "a.type === 'submit' && a.closest('dialog')")
 	b.keys("\r")
 	b.run(nil, "probe.until('in force on the only gateway')")
-	b.keys("\r") // closes the dialog
+	reach("the button that closes the dialog", "a.textContent === 'Close'")
+	b.keys("\r")
 	b.run(nil, "probe.until('Orders are stopped for everybody')")
 	if a, err := s.buy(s.n, "late", "late", 1); err != nil || a.status != 503 {
 		t.Errorf("a purchase while orders are stopped: %v %v", a, err)
@@ -254,6 +255,7 @@ func TestConsole_ByKeysAlone(t *testing.T) {
 	reach("the button", "a.type === 'submit' && a.closest('dialog')")
 	b.keys("\r")
 	b.run(nil, "probe.until('in force on the only gateway')")
+	reach("the button that closes the dialog", "a.textContent === 'Close'")
 	b.keys("\r")
 	b.run(nil, "probe.gone('Orders are stopped')")
 	s.mustBuy(s.n, "late", "late")

@@ -1,7 +1,7 @@
 // Everything that changes something goes through here: a button, and a dialog that says what it
 // will do, asks why, shows the line of `penstock ctl` that does the same, and says what the API
 // answered. Nothing is called done before the API said so.
-import { html, useContext, useEffect, useId, useRef, useState } from './lib.js';
+import { html, useContext, useEffect, useId, useLayoutEffect, useRef, useState } from './lib.js';
 import { Copy, Field, Me, ProblemBox, useMay } from './ui.js';
 import { newKey } from './api.js';
 import { clean, ctlLine } from './text.js';
@@ -100,7 +100,7 @@ function ActionDialog({ action, close }) {
   leaving.current = leave;
   const box = useModal(() => leaving.current());
   const closer = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (state.said) closer.current?.focus(); // the button that had the focus is gone
   }, [state.said]);
   const fields = (action.fields ?? []).filter((f) => !f.when || f.when(values));

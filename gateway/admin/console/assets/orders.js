@@ -119,8 +119,7 @@ function Order({ id }) {
       (
         s,
         i,
-      ) => html`<li key=${i}><time datetime=${s.at}>${time(s.at)}</time> <b>${s.step}</b>${s.seen && html` <span class="note">(as it is now)</span>`}
-      <span>${s.detail}</span>${s.node && html` <span class="note">on ${s.node}</span>`}${s.request_id && html` <span class="note id">${s.request_id}</span>`}</li>`,
+      ) => html`<li key=${i}><time datetime=${s.at}>${time(s.at)}</time> <b>${s.step}</b>${s.seen && html` <span class="note">(as it is now)</span>`}${' '}<span>${s.detail}</span>${s.node && html` <span class="note">on ${s.node}</span>`}${s.request_id && html` <span class="note id">${s.request_id}</span>`}</li>`,
     )}</ol>
     <h3>Payments</h3><${Table} label="Payments" rows=${o.payments} rowKey=${(p) => `${p.payment} ${p.state} ${p.problem}`} empty="No payment came." columns=${[
       { head: 'Payment', cell: (p) => html`<b>${p.payment}</b>` },
