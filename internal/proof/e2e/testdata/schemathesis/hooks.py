@@ -6,7 +6,7 @@
 - The SKUs, names and keys of a list are different, and a bucket fills within a week. A percentage is of mode
   percent, a share of merchants; what ends, ends soon; what can't be undone is confirmed.
 - A switch takes its own values; a breaker's and automatic have no scope, level is of activities; its start is a time.
-- A merchant that is made has a name.
+- A merchant that is made has a name, and a receiver a URL that can be one.
 - A search's first time is before its last, or before now, its caller is one of its merchant, and its cursor is one that an answer had; an amount has a
   currency; the time to pay is moved by 30 days at most; a scope names what there is.
 - A token and a key end within years; a payment secret is not one character again and again.
@@ -149,8 +149,10 @@ def keep_words(case):
     if isinstance(body.get("payment_secret"), str):
         body["payment_secret"] = SECRET.decode()
     match case.operation.definition.raw.get("operationId"):
-        case "putWebhook" if isinstance(body.get("secret"), str):
-            body["secret"] = SECRET.decode()
+        case "putWebhook":
+            body["url"] = "https://ops.example.com/penstock"
+            if isinstance(body.get("secret"), str):
+                body["secret"] = SECRET.decode()
         case "putActivity":
             activity(body)
         case "putMerchant":
