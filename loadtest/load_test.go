@@ -408,7 +408,7 @@ func TestSummary_Audit(t *testing.T) {
 func TestSummary_AuditThatDidNotWait(t *testing.T) {
 	s := &Summary{ReadBack: true, Verdict: Interrupted, Statuses: map[string]int{}, interrupted: true}
 	s.Audit([]Books{{Total: 10, Available: 3, Held: 3, Sold: 4, InFlight: 1, Balanced: true}}, 1, false)
-	if s.Verdict != Interrupted || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "1 units were still in flight") {
+	if s.Verdict != Interrupted || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "still had 1 in flight") {
 		t.Errorf("%s, invariants %v, warnings %q", s.Verdict, s.Invariants, s.Warnings)
 	}
 }

@@ -324,7 +324,7 @@ func (s *Summary) Audit(items []Books, quantity int, waited bool) {
 	s.Books = &sum
 	s.Invariants = append(s.Invariants, balance.invariant(BooksBalance, "the books add up"))
 	if sum.InFlight > 0 && !waited {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("%d units were still in flight when the server's audit was read: audit again later",
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the server's audit still had %d in flight: audit again later",
 			sum.InFlight))
 	}
 	if s.ReadBack {

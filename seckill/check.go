@@ -57,7 +57,7 @@ func (a *Activity) Check(shards int) FieldErrors {
 		add("ends_at", "must be after starts_at")
 	}
 	if a.PaymentWindow < time.Second || a.PaymentWindow > MaxPaymentWindow {
-		add("payment_window", "must be from 1s to %v", MaxPaymentWindow)
+		add("payment_window", "must be from 1s to %dh", MaxPaymentWindow/time.Hour)
 	}
 	if len(a.Items) == 0 || len(a.Items) > MaxItems {
 		add("items", "must be 1 to %d items", MaxItems)

@@ -349,6 +349,22 @@ func TestDecidePayment(t *testing.T) {
 			&KeptPayment{Payment: pay, State: PaymentStateDue, Cause: CauseLate}, PaymentAgain, OrderRefundDue, StockDelta{},
 		},
 		{"id reused", wrong, order(OrderPaid, UnitsSold, ""), &KeptPayment{Payment: pay, State: PaymentStateBooked}, PaymentOtherContent, OrderPaid, StockDelta{}},
+		{
+			"a wrong amount again", wrong, order(OrderPending, UnitsOpen, ""),
+			&KeptPayment{Payment: wrong, State: PaymentStateDue, Cause: CauseWrongAmount}, PaymentMismatch, OrderPending, StockDelta{},
+		},
+		{
+			"another wrong amount", currency, order(OrderPending, UnitsOpen, ""),
+			&KeptPayment{Payment: wrong, State: PaymentStateDue, Cause: CauseWrongAmount}, PaymentMismatch, OrderPending, StockDelta{},
+		},
+		{
+			"a wrong amount, corrected", pay, order(OrderPending, UnitsOpen, ""),
+			&KeptPayment{Payment: wrong, State: PaymentStateDue, Cause: CauseWrongAmount}, PaymentBooked, OrderPaid, StockDelta{Open: -2, Sold: 2},
+		},
+		{
+			"a wrong amount that went back, corrected", pay, order(OrderPending, UnitsOpen, ""),
+			&KeptPayment{Payment: wrong, State: PaymentStateDone, Cause: CauseWrongAmount}, PaymentOtherContent, OrderPending, StockDelta{},
+		},
 		{"late", pay, order(OrderCancelled, UnitsVoid, ReasonPaymentTimeout), nil, PaymentLate, OrderRefundDue, StockDelta{}},
 		{"for a rejected order", pay, order(OrderRejected, UnitsVoid, ReasonSoldOut), nil, PaymentLate, OrderRefundDue, StockDelta{}},
 		{"for a tombstone", pay, tombstone, nil, PaymentLate, OrderRefundDue, StockDelta{}},

@@ -5,7 +5,6 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/penstock/penstock/inventory"
 )
@@ -194,7 +193,3 @@ const (
 	MaxPriceMinor    = 1_000_000_000_000
 	MaxOrders        = 1_000 // of one buyer and item, ended ones included: they are one value in Redis
 )
-
-// String is the amount in minor units with its currency, for people: no exponent of a currency is
-// known here.
-func (m Money) String() string { return fmt.Sprintf("%s %d (minor units)", m.Currency, m.Minor) }

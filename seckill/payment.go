@@ -115,7 +115,9 @@ const MaxRefused = 20
 // It changes order and kept, and writes both to out where they change.
 //
 // A parked order is like one that is still queued. A tombstone has no amount; a payment for it is
-// kept whatever the amount. A notice of a wrong amount may be corrected by one under the same id.
+// kept whatever the amount. A notice of a wrong amount may be corrected by one of the right amount
+// under the same id. Another wrong amount is refused like the first, and changes nothing of what is
+// kept.
 func DecidePayment(p Payment, order *Order, kept map[PaymentKey]*KeptPayment, now time.Time, out *Changes) PaymentResult {
 	earlier, queued := kept[p.Key()], p.Queued
 	p.Queued = false
@@ -128,6 +130,9 @@ func DecidePayment(p Payment, order *Order, kept map[PaymentKey]*KeptPayment, no
 	}
 	switch {
 	case earlier == nil:
+	case !earlier.same(&p) && earlier.isWrong() && earlier.Order == p.Order && p.Amount != order.Amount:
+		out.Refused = append(out.Refused, RefusedPayment{p, CodeAmountMismatch, 1, now})
+		return PaymentResult{PaymentMismatch, *order}
 	case !earlier.same(&p) && !(earlier.isWrong() && earlier.Order == p.Order):
 		out.Refused = append(out.Refused, RefusedPayment{p, CodeKeyReused, 1, now})
 		return PaymentResult{PaymentOtherContent, *order}

@@ -297,8 +297,16 @@ func (c *adminClient) request(ctx context.Context, base string, r adminRequest) 
 	var path strings.Builder
 	path.WriteString("/admin/v1")
 	for _, segment := range r.path {
+		if segment == "" {
+			return nil, &exitError{exitUsage, errors.New("an argument is empty, and has to be a name")}
+		}
+		if segment == "." || segment == ".." { // a name that must not be taken for a step in the path
+			segment = strings.ReplaceAll(segment, ".", "%2E")
+		} else {
+			segment = url.PathEscape(segment)
+		}
 		path.WriteByte('/')
-		path.WriteString(url.PathEscape(segment))
+		path.WriteString(segment)
 	}
 	if len(r.query) > 0 {
 		path.WriteByte('?')

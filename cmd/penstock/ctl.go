@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -118,6 +119,14 @@ func command(use, short string, args cobra.PositionalArgs, change bool, run func
 	}
 	completeArguments(cmd)
 	return cmd
+}
+
+// needsReason is the mistake of a change that has to say why, and doesn't.
+func (s *session) needsReason() error {
+	if s.reason == "" {
+		return &exitError{exitUsage, errors.New("flag --reason: is required")}
+	}
+	return nil
 }
 
 // show sends a request and prints the answer's members.
@@ -300,7 +309,17 @@ func changeCommands() []*cobra.Command {
 				"before", "after")
 		}),
 		command("revert NUMBER", "Take a change back, by a new change", cobra.ExactArgs(1), true, func(s *session, args []string) error {
-			return s.show(post(nil, "changes", args[0], "revert"), "reverted", "kind", "key", "changed")
+			var done struct{ Changed bool }
+			text, err := s.read(s.cmd.Context(), &done, post(nil, "changes", args[0], "revert"))
+			if err != nil {
+				return err
+			}
+			if !done.Changed {
+				if err := s.note("change %s was taken back before: nothing was changed now", args[0]); err != nil {
+					return err
+				}
+			}
+			return s.object(text, "reverted", "kind", "key", "changed")
 		}),
 	}
 }
@@ -323,10 +342,11 @@ func tokenCommands() []*cobra.Command {
 
   viewer     reads, but sees no buyers' names
   support    also finds and cancels orders
-  operator   also runs the sale: switches, limits, pause, resume, restock, revoke, and the revert of these
+  operator   also runs the sale: switches, limits, pause, resume, restock, revoke, drain, and the revert of these
   finance    reads like a viewer, and settles refunds
   admin      does everything`
 	add.Flags().StringVar(&role, "role", "", "viewer, support, operator, finance or admin")
+	oneOf(add, "role", "viewer", "support", "operator", "finance", "admin")
 	add.Flags().StringVar(&merchant, "merchant", "", "bind it to a merchant: it sees and changes nothing of others")
 	add.Flags().StringVar(&life, "expires-in", "", "after which the token ends by itself, like 8h (default: never)")
 	required(add, "role")

@@ -157,9 +157,10 @@ func restockCommand() *cobra.Command {
 	const use = "restock ACTIVITY (SKU --delta N | --file FILE) --reason WHY"
 	cmd := command(use, "Add units, or take available ones back", cobra.RangeArgs(1, 2), true,
 		func(s *session, args []string) error {
+			if err := s.needsReason(); err != nil {
+				return err
+			}
 			switch {
-			case s.reason == "":
-				return &exitError{exitUsage, errors.New("flag --reason: is required")}
 			case (file != "") == (len(args) == 2), s.cmd.Flags().Changed("delta") != (len(args) == 2):
 				return &exitError{exitUsage, errors.New("name an SKU with --delta, or a CSV file of many with --file")}
 			case file != "":

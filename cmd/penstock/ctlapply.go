@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // The kinds of a file of apply, in the order in which they are applied.
@@ -132,7 +134,13 @@ func readApplied(cmd *cobra.Command, path string) ([]applied, error) {
 		}
 		docs, mistakes := appliedDocuments(file, text)
 		for i := range docs {
-			mistakes = append(mistakes, docs[i].check(cmd, file)...)
+			found := docs[i].check(cmd, file)
+			if len(found) == 0 {
+				for _, wrong := range docs[i].values() {
+					found = append(found, fmt.Errorf("%s: %s", docs[i].at, wrong))
+				}
+			}
+			mistakes = append(mistakes, found...)
 		}
 		all, errs = append(all, docs...), append(errs, mistakes...)
 	}
@@ -281,11 +289,17 @@ func applyCommand() *cobra.Command {
 
 // apply shows what differs and changes it.
 func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
-	p := &plan{session: s}
+	p := &plan{session: s, merchants: make(map[string]bool)}
 	for i := range docs {
+		if docs[i].kind == "merchant" {
+			p.merchants[docs[i].text("merchant")] = true
+		}
 		if err := p.add(&docs[i]); err != nil {
 			return err
 		}
+	}
+	if len(p.mistakes) > 0 {
+		return &exitError{exitUsage, errors.Join(p.mistakes...)}
 	}
 	if prune {
 		if err := p.prune(docs); err != nil {
@@ -350,10 +364,13 @@ func (s *session) printChange(c *change) error {
 // plan is what apply found to differ.
 type plan struct {
 	*session
-	changes  []change
-	notes    []string
-	callers  map[string][]map[string]any // by merchant, as they are
-	switches []map[string]any            // as they are set
+	changes   []change
+	notes     []string
+	mistakes  []error                     // what only the server can tell of the files
+	merchants map[string]bool             // that are in the files
+	callers   map[string][]map[string]any // by merchant, as they are
+	switches  []map[string]any            // as they are set
+	values    map[string]string           // which each switch may have
 }
 
 func (p *plan) will(sign, title string, lines []string, do func() error) {
@@ -447,6 +464,9 @@ func (p *plan) callersOf(merchant string) ([]map[string]any, error) {
 
 func (p *plan) caller(a *applied) error {
 	merchant, name := a.text("merchant"), a.text("name")
+	if err := p.needsMerchant(a); err != nil {
+		return err
+	}
 	callers, err := p.callersOf(merchant)
 	if err != nil {
 		return err
@@ -477,6 +497,9 @@ func (p *plan) caller(a *applied) error {
 // activity plans an activity: its document, and then its state.
 func (p *plan) activity(a *applied) error {
 	id := a.text("activity")
+	if err := p.needsMerchant(a); err != nil {
+		return err
+	}
 	is, _, err := p.find("activities", id)
 	if err != nil {
 		return err
@@ -488,7 +511,7 @@ func (p *plan) activity(a *applied) error {
 		return fmt.Errorf("%s: %w", a.at, err)
 	}
 	sign, now := "+", "draft"
-	lines := []string{fmt.Sprintf("%d items", len(itemsOf(want)))}
+	lines := []string{seckill.Counted(len(itemsOf(want)), "item")}
 	if is != nil {
 		sign, now = "~", fmt.Sprint(is["state"])
 		lines = p.activityDiff(id, now, is, want)
@@ -580,7 +603,8 @@ func (p *plan) activityDiff(id, state string, is, want map[string]any) (lines []
 	}
 	if left > 0 {
 		p.notes = append(p.notes, fmt.Sprintf(
-			"activity %s: the quantity of %d items differs and stays: it is %s, see stock restock", id, left, state))
+			"activity %s: the quantity of %s stays as it is, not as the file says: it is %s, see stock restock",
+			id, seckill.Counted(left, "item"), state))
 	}
 	return lines
 }
@@ -619,6 +643,9 @@ func (p *plan) limits(a *applied) error {
 	if len(lines) == 0 {
 		return nil
 	}
+	if err := p.checkPolicies(a, policies); err != nil {
+		return err
+	}
 	sign, none := "~", len(policies) == 0
 	if none {
 		sign = "-" // which asks
@@ -652,7 +679,10 @@ func policyLines(policies []any) []string {
 					rate = fmt.Sprint(f)
 				}
 			}
-			line += fmt.Sprintf(" rate %s burst %v", rate, m["burst"])
+			line += " rate " + rate
+			if m["burst"] != nil {
+				line += fmt.Sprintf(" burst %v", m["burst"])
+			}
 		}
 		line += fmt.Sprintf(" %v%s", mode, costText(m["cost"]))
 		for _, name := range []string{
@@ -700,13 +730,17 @@ func (p *plan) setSwitches() ([]map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.switches = []map[string]any{}
+	p.switches, p.values = []map[string]any{}, make(map[string]string)
 	for _, item := range items {
-		var one struct{ Set []map[string]any }
+		var one struct {
+			Name, Values string
+			Set          []map[string]any
+		}
 		if err := json.Unmarshal(item, &one); err != nil {
 			return nil, fmt.Errorf("read the answer: %w", err)
 		}
 		p.switches = append(p.switches, one.Set...)
+		p.values[one.Name] = one.Values
 	}
 	return p.switches, nil
 }
@@ -716,6 +750,7 @@ func (p *plan) setSwitch(a *applied) error {
 	if err != nil {
 		return err
 	}
+	p.checkSwitch(a)
 	sign, lines := "+", []string{fmt.Sprintf("value: %v", a.doc["value"])}
 	for _, is := range set {
 		if switchKey(fmt.Sprint(is["name"]), is["scope"]) != a.key() || is["expires_at"] != nil {

@@ -70,7 +70,7 @@ func TestCtlApply(t *testing.T) {
 			`.*wrong.csv:4: sku: "b" is on line 2 already\n.*wrong.csv:4: delta: must be from 1`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},
-		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items differs and stays`},
+		step{args: "ctl apply -f " + file, stdout: `^nothing to change`, stderr: `the quantity of 2 items stays as it is`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", stdout: `^state +draft$.*^b +0\.05 CNY +8`},
 		step{args: "ctl activities clone 618 619 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `there is an activity 619 already`},
 		step{args: "ctl activities clone who 620 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `unknown-activity`},
@@ -78,9 +78,39 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl switches set browse static --reason x", stdout: "version", stderr: "browse is static"},
 		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are taken away.*say --yes`},
 		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
-		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "differs"},
+		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "stays as it is"},
 		step{args: "ctl activities delete 618 --yes", code: 1, stderr: `activity-state`},
 	)
+}
+
+const anActivity = "kind: activity\nactivity: x\nmerchant: m\nname: X\nstarts_at: 2095-06-18T20:00:00+08:00\n" +
+	"ends_at: 2096-06-18T22:00:00+08:00\npayment_window: 900s\nitems: [{sku: a, price: 1, currency: CNY, quantity: 1, per_user: 1}]\n"
+
+// TestCtlApply_AsksTheServerBeforeItChanges: what only the server knows is found before the first
+// change, too, and all of it at once.
+func TestCtlApply_AsksTheServerBeforeItChanges(t *testing.T) {
+	operated(t)
+	text := "kind: merchant\nmerchant: m9\nname: Nine\n---\nkind: caller\nmerchant: m8\nname: web\nrights: [buy]\n---\n" + anActivity +
+		"---\nkind: limits\npolicies: [{name: x, key: nobody, rate: 1, burst: 1}]\n---\nkind: switch\nname: wiat\nvalue: \"off\"\n---\n" +
+		"kind: switch\nname: admission\nvalue: 101\n"
+	(&step{args: "ctl apply -f -", stdin: text, code: exitUsage, stderr: `:5: merchant: there is no merchant m8, and no file makes it\n` +
+		`.*:10: merchant: there is no merchant m, .*policies\[0\].key: must be global.*` +
+		`name: there is no switch "wiat", did you mean "wait"\?\n.*value: "101" is none of 0 to 100`}).run(t)
+	(&step{args: "ctl merchants show m9", code: exitFailure, stderr: "unknown-merchant"}).run(t)
+}
+
+func TestTakesValue(t *testing.T) {
+	for _, c := range []struct {
+		values, value string
+		takes         bool
+	}{
+		{"off, on", "on", true}, {"off, on", "o", false}, {"0 to 100", "100", true}, {"0 to 100", "101", false}, {"1 to 60", "0", false},
+		{"1 to 60", "x", false}, {"auto, D0, D1", "D1", true},
+	} {
+		if takesValue(c.values, c.value) != c.takes {
+			t.Errorf("%q of %q: %v", c.value, c.values, !c.takes)
+		}
+	}
 }
 
 func TestCtlApply_SaysEveryMistakeAndChangesNothing(t *testing.T) {
@@ -93,6 +123,13 @@ func TestCtlApply_SaysEveryMistakeAndChangesNothing(t *testing.T) {
 		"- 1\n":                                  `:1: has to be members`,
 		"":                                       `has no document`,
 		"kind: merchant\nmerchant: a\nname: [\n": `is not YAML`,
+		"kind: caller\nmerchant: m\nname: web\nrights: [fly]\n":         `:1: rights: must be a list of buy, merchant or both`,
+		"kind: merchant\nmerchant: a/b\nname: x\n":                      `:1: merchant: must consist of letters`,
+		"kind: switch\nname: wait\nvalue: off\nscope: m1\n":             `:1: scope: must be one of`,
+		strings.Replace(anActivity, "2096", "2094", 1):                  `:1: ends_at: must be after starts_at`,
+		strings.Replace(anActivity, "900s", "soon", 1):                  `:1: payment_window: must be a duration`,
+		strings.Replace(anActivity, "price: 1", "price: x", 1):          `:1: items.price: can't be a string`,
+		strings.Replace(anActivity, "sku: a,", "", 1):                   `:1: items[0].sku: is required`,
 		"kind: limits\npolicies: []\n---\nkind: limits\npolicies: []\n": `:4: limits is at `,
 	} {
 		_, stderr, code := typed(t, text, "ctl", "apply", "-f", "-")
@@ -119,6 +156,27 @@ func TestReadItems_NamesEveryLine(t *testing.T) {
 	}
 	if err == nil || err.Error()+"\n" != want.String() {
 		t.Errorf("%v\nwant\n%s", err, want.String())
+	}
+	many := []byte("sku,price,currency,quantity,per_user\n")
+	broken := []string{
+		"dup,1,CNY,1,1", "a%d,19.99,CNY,1,1", "b%d,1,yen,1,1", "c%d,1,CNY,-1,1", ",1,CNY,1,1", "d%d,1,CNY,1", "e%d,1,CNY,1,1001",
+		"f%d,1,CNY,99999999999999999999,1", "g%d,,CNY,1,1", "h%d,-5,CNY,1,1", "i%d,1,CNY,1,x",
+	}
+	const lines, sound = 100_000, 1_000 // of every thousand one is sound
+	for n := range lines {
+		line := fmt.Sprintf("ok%d,1,CNY,1,1", n)
+		if n%sound > 0 {
+			line = strings.ReplaceAll(broken[n%len(broken)], "%d", fmt.Sprint(n))
+		}
+		many = append(many, line+"\n"...)
+	}
+	_, err = readItems("m.csv", many)
+	said := strings.Split(err.Error(), "\n")
+	if want := lines - lines/sound; len(said) != want { // the first of the doubles is sound; the number of items is said, too
+		t.Errorf("%d mistakes are named, want %d: the last are\n%s", len(said), want, strings.Join(said[len(said)-3:], "\n"))
+	}
+	if last := said[len(said)-1]; !strings.HasSuffix(last, " items: an activity has at most 20000") {
+		t.Errorf("the last line is %q", last)
 	}
 	for text, want := range map[string]string{
 		"": "no header line", "sku,prize\n": `unknown column "prize", did you mean "price"?`, "sku,sku\n": "is there twice",

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // archiveCommand keeps what an ended sale was.
@@ -74,7 +76,8 @@ func (s *session) drop(activity, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.note("%s orders of %s are dropped after %s", grouped(doc.Orders), activity, timeText(doc.KeptUntil, time.Now())); err != nil {
+	err = s.note("%s of %s to be dropped after %s", counted(doc.Orders, "order"), activity, timeText(doc.KeptUntil, time.Now()))
+	if err != nil {
 		return err
 	}
 	return s.object(text, "activity", "orders", "sha256", "kept_until")
@@ -223,11 +226,11 @@ func (s *session) balances(activity string, a *archived) error {
 		case !item.Balanced || item.InFlight > 0:
 			bad("%s/%s: the books don't balance yet: ctl audit %s", activity, item.SKU, activity)
 		case has.open > 0 || item.Held > 0 || item.Orders.Open+item.Orders.Parked > 0:
-			bad("%s/%s: %d units are in open orders, which may still be paid: wait until their time is over", activity, item.SKU,
-				max(has.open, item.Held))
+			bad("%s/%s: open orders have %s, and may still be paid: wait until their time is over", activity, item.SKU,
+				seckill.Counted(max(has.open, item.Held), "unit"))
 		case has.sold != item.Orders.Sold || has.sold != item.Sold:
-			bad("%s/%s: the paid orders have %d units, the books %d in the database and %d in the stock", activity, item.SKU, has.sold,
-				item.Orders.Sold, item.Sold)
+			bad("%s/%s: the paid orders have %s, the books %d in the database and %d in the stock", activity, item.SKU,
+				seckill.Counted(has.sold, "unit"), item.Orders.Sold, item.Sold)
 		}
 	}
 	for sku := range a.items {
@@ -254,9 +257,9 @@ func (s *session) archivedIs(activity, out, digest string, a *archived) error {
 	}
 	var paid []string
 	for _, currency := range slices.Sorted(maps.Keys(a.money)) {
-		paid = append(paid, money(a.money[currency], currency))
+		paid = append(paid, seckill.Money{Minor: a.money[currency], Currency: currency}.String())
 	}
-	text := fmt.Sprintf("%s orders of %s, %s units sold for %s, as the books have them", grouped(a.orders), activity, grouped(sold),
+	text := fmt.Sprintf("%s of %s, %s sold for %s, as the books have them", counted(a.orders, "order"), activity, counted(sold, "unit"),
 		cmp.Or(strings.Join(paid, ", "), "nothing"))
 	if err := s.note("%s", text); err != nil {
 		return err

@@ -24,7 +24,7 @@ func TestCtlArchive(t *testing.T) {
 	}{
 		"as the books have it":    {"ended", paid + gone, books("0", "2", "2"), 0, `^2 orders of a, 2 units sold for 39\.98 CNY, as the books have them\n$`},
 		"it still sells":          {"published", paid, books("0", "2", "2"), 1, `a is published: only an ended activity`},
-		"an open order":           {"ended", paid + open, books("1", "2", "2"), 1, `a/x: 1 units are in open orders`},
+		"an open order":           {"ended", paid + open, books("1", "2", "2"), 1, `a/x: open orders have 1 unit, and may still be paid`},
 		"an order is missing":     {"ended", gone, books("0", "2", "2"), 1, `a/x: the paid orders have 0 units, the books 2 in the database and 2 in the stock`},
 		"an item is missing":      {"ended", paid, `{"items":[]}`, 1, `a/x: has orders, and is not in the books`},
 		"half a line":             {"ended", paid + `{"order":"o2"`, books("0", "2", "2"), 1, `line 2 is no order`},
@@ -89,5 +89,5 @@ func TestCtlDrop(t *testing.T) {
 	(&step{args: drop, code: 1, stderr: "is not what was archived"}).run(t)
 	write(out+".sha256", sum+"  a.ndjson\n")
 	(&step{args: drop, code: 2, stderr: `Drop the orders of a on the server\? .*say --yes`}).run(t)
-	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 orders of a are dropped after 2026-06-27`}).run(t)
+	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 order of a to be dropped after 2026-06-27`}).run(t)
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // bulkActivityCommands are those that make, take away and change activities beside their document.
@@ -140,7 +142,7 @@ func (s *session) restockMany(activity, file, key string) error {
 	if s.json {
 		return s.value(map[string]any{"activity": activity, "lines": len(lines), "changed": done, "key": key})
 	}
-	return s.note("%d items of %s restocked, %d had been before", done, activity, len(lines)-done)
+	return s.note("%s of %s restocked, %d had been before", seckill.Counted(done, "item"), activity, len(lines)-done)
 }
 
 func codeOf(err error) int {

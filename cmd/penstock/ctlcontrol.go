@@ -119,7 +119,7 @@ func (s *session) limitUsage(_ []string) error {
 	}
 	type row struct {
 		Name string  `json:"name"`
-		Rate float64 `json:"rate"`
+		Rate float64 `json:"rate,omitempty"` // a limit may have none
 		rates
 	}
 	var rows []json.RawMessage
@@ -155,10 +155,10 @@ func switchCommands() []*cobra.Command {
 	var allowUnknown bool
 	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
-			body := map[string]any{"value": args[1]}
-			if s.reason != "" {
-				body["reason"] = s.reason
+			if err := s.needsReason(); err != nil {
+				return err
 			}
+			body := map[string]any{"value": args[1], "reason": s.reason}
 			if args[1] == "-" {
 				body["value"] = nil
 			}

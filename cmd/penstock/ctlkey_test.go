@@ -14,7 +14,7 @@ func keySteps() []step {
 		{args: "ctl callers keys find -", stdin: "psk_nobodys\n", code: 1, stderr: `\(404 unknown-key\)`},
 		{args: "ctl merchants put m2 --overlap 24h", stdout: `^merchant +m2\nname +Two\npayment secret +[0-9a-f]{64}\nformer secret until +2\S+ \(in \d+ h\)\n$`},
 		{args: "ctl merchants put m3 --overlap 24h", code: 1, stderr: `name: is required`},
-		{args: "ctl secrets show", stdout: `^sealing key +[0-9a-f]{8}\nkeys +[0-9a-f]{8}\n`},
+		{args: "ctl secrets show", stdout: `^sealing key +[0-9a-f]{8}\nkeys +[0-9a-f]{8}\n\nKEY +KNOWN +SECRETS\n[0-9a-f]{8} +true +\d`},
 		{args: "ctl secrets rewrap", stdout: `^rewrapped +0\nsealing key +[0-9a-f]{8}\n`},
 		{args: "ctl tokens add shop --role viewer --merchant m1 --expires-in 8h", stdout: `role +viewer\nmerchant +m1\ntoken +pst_\S{43}\n.*\nexpires at +2\S+ \(in \d+ h\)\n$`},
 		{args: "ctl tokens add shop --role root", code: 1, stderr: `role: must be viewer, support, operator, finance or admin`},

@@ -22,11 +22,11 @@ func limitEdits() []*cobra.Command {
 			return s.editLimits(e.apply)
 		})
 	flags := set.Flags()
-	flags.StringVar(&e.key, "key", "", "whose: global, merchant, caller, user, ip, activity or sku; needed for a new limit")
+	flags.StringVar(&e.key, "key", "", "whose: "+orList(limiterKeys)+"; needed for a new limit")
 	flags.StringVar(&e.match, "match", "", "the only key that it is for, like m1 or m1/web; without it, it is for every key")
 	flags.Float64Var(&e.rate, "rate", 0, "purchases a second, over all gateways; needed for a new limit")
 	flags.Int64Var(&e.burst, "burst", 0, "how many may come at once; without it, what --rate gives in a second")
-	flags.StringVar(&e.mode, "mode", "", "enforce, shadow, off or percent")
+	flags.StringVar(&e.mode, "mode", "", orList(limiterModes)+": shadow only counts what it would refuse")
 	flags.IntVar(&e.percent, "percent", 0, "of how many keys in a hundred, with --mode percent")
 	flags.Int64Var(&e.concurrency, "concurrency", 0, "how many requests may be in flight at once, on each gateway; 0 takes the bound away")
 	flags.Int64Var(&e.quota, "quota", 0, "tokens a day, over all gateways; 0 takes the bound away")
@@ -38,6 +38,8 @@ func limitEdits() []*cobra.Command {
 	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
 	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
 	e.given = func(name string) bool { return flags.Changed(name) }
+	oneOf(set, "key", limiterKeys...)
+	oneOf(set, "mode", limiterModes...)
 
 	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 		return s.editLimits(func(policies []map[string]any) ([]map[string]any, error) {
@@ -237,6 +239,12 @@ func (e *limitEdit) subject(p map[string]any) {
 	p["cost"] = cost
 }
 
+// limiterKeys and limiterModes are the words that a policy may have.
+var (
+	limiterKeys  = []string{"global", "merchant", "caller", "user", "ip", "activity", "sku"}
+	limiterModes = []string{"enforce", "shadow", "off", "percent"}
+)
+
 // limitClasses are what a policy may charge for.
 var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
@@ -246,6 +254,9 @@ const maxEdits = 5
 // editLimits reads the limits, changes them and puts them back; where somebody else was faster,
 // once more from the start.
 func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, error)) error {
+	if err := s.needsReason(); err != nil {
+		return err
+	}
 	for try := 1; ; try++ {
 		text, header, err := s.call(s.cmd.Context(), get("limits"))
 		if err != nil {
@@ -261,12 +272,9 @@ func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, erro
 		if err != nil {
 			return err
 		}
-		body := map[string]any{"policies": policies}
+		body := map[string]any{"policies": policies, "reason": s.reason}
 		if len(policies) == 0 {
 			body["policies"], body["confirm"] = []any{}, true
-		}
-		if s.reason != "" {
-			body["reason"] = s.reason
 		}
 		request := put(body, "limits")
 		request.header = http.Header{"If-Match": {header.Get("ETag")}}

@@ -170,6 +170,9 @@ func completeFlags(cmd *cobra.Command) error {
 				return completions(cmd, kind, nil)
 			}))
 		}
+		if _, has := cmd.GetFlagCompletionFunc(f.Name); has {
+			return
+		}
 		if f.Name == "types" || f.Name == "role" || f.Name == "state" || f.Name == "format" {
 			errs = append(errs, cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions))
 		}
@@ -178,6 +181,20 @@ func completeFlags(cmd *cobra.Command) error {
 		errs = append(errs, completeFlags(sub))
 	}
 	return errors.Join(errs...)
+}
+
+// oneOf makes a flag complete the words that it may have. A flag that isn't there is a mistake in
+// these files: the command says so when it runs.
+func oneOf(cmd *cobra.Command, flag string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		cmd.RunE = func(*cobra.Command, []string) error { return err }
+	}
+}
+
+// orList is words as a sentence has them: a, b or c.
+func orList(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // suggested adds to an error of a name that the server doesn't know the nearest one that it does.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // orderMembers are the members of an order, in the order in which they are shown.
@@ -17,6 +20,9 @@ var orderMembers = []string{
 	"order", "status", "reason", "merchant", "caller", "activity", "sku", "user", "quantity", "amount", "currency", "created_at", "pay_by",
 	"updated_at", "request_id", "node",
 }
+
+// foundStates are the states in which a search finds orders.
+var foundStates = []string{"pending_payment", "paid", "cancelled", "rejected", "refund_due", "refunded", "parked"}
 
 // searchFlags are the flags of a search of orders, and the parameters that they are.
 var searchFlags = []struct{ name, parameter, help string }{
@@ -28,7 +34,7 @@ var searchFlags = []struct{ name, parameter, help string }{
 	{"sku", "sku", "orders of this SKU"},
 	{"caller", "caller", "orders of this caller: MERCHANT/CALLER, or its own name"},
 	{"merchant", "merchant", "orders of this merchant"},
-	{"state", "state", "orders in this state: pending_payment, paid, cancelled, rejected, refund_due, refunded, parked"},
+	{"state", "state", "orders in this state: " + orList(foundStates)},
 	{"from", "from", "orders made at this time or later, like 2026-06-18T20:00:00+08:00"},
 	{"to", "to", "orders made before this time"},
 }
@@ -38,6 +44,7 @@ func addSearchFlags(cmd *cobra.Command) {
 	for _, f := range searchFlags {
 		cmd.Flags().String(f.name, "", f.help)
 	}
+	oneOf(cmd, "state", foundStates...)
 }
 
 // searchQuery makes the query of the flags that are given.
@@ -108,13 +115,71 @@ func orderCommands() []*cobra.Command {
 	find.Long = find.Short + `.
 
 All flags that are given must fit. An order that is still queued has no row yet: it is found by --order alone.`
-	show := command("show ORDER", "Show an order with its payments and its life, from the click to the refund", cobra.ExactArgs(1), false,
-		func(s *session, args []string) error { return s.showOrder(args[0]) })
+	show := command("show (ORDER | --user USER | --payment PAYMENT | …)",
+		"Show orders with their payments and their life, from the click to the refund, and what happens next", cobra.MaximumNArgs(1), false,
+		func(s *session, args []string) error { return s.showOrders(args) })
+	addSearchFlags(show)
+	show.Long = show.Short + fmt.Sprintf(`.
+
+Names the order, or says what is known of it, as "orders find" takes it: up to %d orders are shown, the newest first.`, mostShown)
 	cancel := command("cancel ORDER", "Give an unpaid order up for its buyer: its units come back", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			return s.show(post(nil, "orders", args[0], "cancel"), "order", "status", "reason", "user", "updated_at")
 		})
 	return []*cobra.Command{find, show, cancel, exportCommand()}
+}
+
+// mostShown is how many orders are shown with all that is known of them.
+const mostShown = 5
+
+// showOrders shows the order that is named, or those that a search finds.
+func (s *session) showOrders(args []string) error {
+	query := searchQuery(s.cmd)
+	switch {
+	case len(args) == 1 && len(query) == 0:
+		return s.showOrder(args[0])
+	case (len(args) == 1) == (len(query) > 0):
+		return &exitError{exitUsage, errors.New("name an order, or say what is known of it: --user, --payment, …")}
+	}
+	found, _, err := s.pages(query, mostShown+1, "orders", "orders")
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return &exitError{exitFailure, errors.New("no order fits")}
+	}
+	var all []json.RawMessage
+	for i := range found[:min(len(found), mostShown)] {
+		var o struct{ Order string }
+		if err := json.Unmarshal(found[i], &o); err != nil {
+			return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+		}
+		if s.json {
+			text, _, err := s.call(s.cmd.Context(), get("orders", o.Order))
+			if err != nil {
+				return err
+			}
+			all = append(all, text)
+			continue
+		}
+		if i > 0 {
+			if _, err := fmt.Fprintln(s.out); err != nil {
+				return err
+			}
+		}
+		if err := s.showOrder(o.Order); err != nil {
+			return err
+		}
+	}
+	if len(found) > mostShown {
+		if err := s.note("there are more: see ctl orders find"); err != nil {
+			return err
+		}
+	}
+	if s.json {
+		return s.value(map[string]any{"items": all})
+	}
+	return nil
 }
 
 // showOrder prints an order, its payments and its timeline.
@@ -154,7 +219,47 @@ func (s *session) showOrder(order string) error {
 			return err
 		}
 	}
+	var o orderAhead
+	if err := json.Unmarshal(text, &o); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	for _, line := range o.next(time.Now()) {
+		if err := s.note("next: %s", line); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// orderAhead is what says how it goes on with an order.
+type orderAhead struct {
+	Status   string
+	PayBy    *time.Time `json:"pay_by"`
+	Payments []struct{ Payment, State string }
+}
+
+// next says what happens to an order if nobody does anything, and what somebody has to do.
+func (o *orderAhead) next(now time.Time) []string {
+	is := map[string]string{
+		"queued":          "a worker makes its row; what is paid meanwhile is kept",
+		"pending_payment": "it is paid, or cancelled when its time to pay is over",
+		"paid":            "nothing, it is paid",
+		"cancelled":       "nothing; a payment that still comes has to go back",
+		"rejected":        "nothing; a payment that still comes has to go back",
+		"refunded":        "nothing, the money went back",
+		"refund_due":      "it reads refunded when all of its money went back",
+		"parked":          "it is tried again; what needs a person is in ctl dead-letters list",
+	}[o.Status]
+	if o.Status == "pending_payment" && o.PayBy != nil {
+		is = "it is paid, or cancelled at " + timeText(*o.PayBy, now) + " unless timeouts are held"
+	}
+	lines := []string{is}
+	for i := range o.Payments {
+		if p := &o.Payments[i]; p.State == "due" {
+			lines = append(lines, "the money of "+p.Payment+" has to go back; when it did: ctl refunds done PAYMENT --reference REFERENCE")
+		}
+	}
+	return lines
 }
 
 // exportCommand writes all orders of an activity as they come.
@@ -169,12 +274,14 @@ func exportCommand() *cobra.Command {
 			return s.stream(adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query}, s.out)
 		})
 	export.Flags().StringVar(&format, "format", "ndjson", "ndjson or csv")
+	oneOf(export, "format", "ndjson", "csv")
 	for _, f := range searchFlags {
 		switch f.name {
 		case "sku", "state", "from", "to":
 			export.Flags().String(f.name, "", f.help)
 		}
 	}
+	oneOf(export, "state", foundStates...)
 	export.Long = export.Short + `.
 
 The orders that are there when it begins, newest first. It ends with an error when the server breaks off: then the
@@ -218,6 +325,7 @@ func refundCommands() []*cobra.Command {
 			return s.showRefunds(refunds, first, state)
 		})
 	list.Flags().StringVar(&state, "state", "due", "due: has to go back; done: went back")
+	oneOf(list, "state", "due", "done")
 	list.Flags().StringVar(&merchant, "merchant", "", "of this merchant alone")
 	list.Flags().IntVar(&limit, "limit", 100, "how many at most")
 
@@ -266,7 +374,8 @@ func (s *session) showRefunds(refunds []json.RawMessage, first json.RawMessage, 
 		return s.value(map[string]any{"refunds": refunds, "sum": members["sum"]})
 	}
 	for _, sum := range page.Sum {
-		if err := s.note("%s: %d payments, %d %s in minor units", state, sum.Count, sum.Amount, sum.Currency); err != nil {
+		money := seckill.Money{Minor: sum.Amount, Currency: sum.Currency}
+		if err := s.note("%s: %s, %s", state, seckill.Counted(sum.Count, "payment"), money); err != nil {
 			return err
 		}
 	}
@@ -310,6 +419,7 @@ func statementCommand() *cobra.Command {
 	cmd.Flags().StringVar(&from, "from", "", "first day (UTC) like 2026-06-18, or a time; default: the beginning")
 	cmd.Flags().StringVar(&to, "to", "", "last day, or a time that is not part of it any more; default: now")
 	cmd.Flags().StringVar(&format, "format", "csv", "csv; with -o json the answer is JSON")
+	oneOf(cmd, "format", "csv")
 	cmd.Long = cmd.Short + `.
 
 Sold and cancelled orders count on the day on which they were paid or cancelled, refunds that are due on the day on

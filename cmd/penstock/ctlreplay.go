@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // replayCounts are the members of a replay's report, in the order in which they are shown.
@@ -77,7 +79,8 @@ func (s *session) replay(body map[string]any) error {
 		text, _, err := s.call(s.cmd.Context(), adminRequest{method: http.MethodPost, path: []string{"replay"}, body: body})
 		if err != nil {
 			if after, begun := body["after"]; begun {
-				return fmt.Errorf("%w; up to %v the log was read: %d records, %d orders made", err, after, sums["records"], sums["made"])
+				return fmt.Errorf("%w; up to %v the log was read: %s, %s made", err, after, seckill.Counted(sums["records"], "record"),
+					seckill.Counted(sums["made"], "order"))
 			}
 			return err
 		}
@@ -99,7 +102,7 @@ func (s *session) replay(body map[string]any) error {
 		body["after"] = next
 		if time.Since(shownAt) >= plainEvery {
 			shownAt = time.Now()
-			if err := s.note("%s records read, %s orders made, at %s", grouped(sums["records"]), grouped(sums["made"]), next); err != nil {
+			if err := s.note("%s read, %s made, at %s", counted(sums["records"], "record"), counted(sums["made"], "order"), next); err != nil {
 				return err
 			}
 		}

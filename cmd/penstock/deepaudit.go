@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"text/tabwriter"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // shardAudit is a shard's deep audit, as the admin API answers it.
@@ -85,8 +87,9 @@ func (s *session) noteDeep(shards []shardAudit, partitions []partitionState) err
 	for i := range partitions {
 		behind += partitions[i].Behind
 	}
-	return s.note("%d shards with %d stock rows, and %d orders whose units count; %d partitions of the queue, %d records not read yet",
-		len(shards), items, orders, len(partitions), behind)
+	return s.note("%s with %s, and %s whose units count; %s of the queue, %s not read yet",
+		seckill.Counted(len(shards), "shard"), seckill.Counted(items, "stock row"), seckill.Counted(orders, "order"),
+		seckill.Counted(len(partitions), "partition"), seckill.Counted(behind, "record"))
 }
 
 func (s *session) printDeep(shards []shardAudit, raw []json.RawMessage, queue json.RawMessage) error {

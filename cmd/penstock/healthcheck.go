@@ -1,22 +1,47 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	neturl "net/url"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// defaultProbe is the public listener where nothing else is said.
-const defaultProbe = "http://127.0.0.1:8080"
+// defaultListen is the public listener where nothing else is said.
+const defaultListen = "127.0.0.1:8080"
 
 // healthcheckBody bounds what is read of a probe's answer, in bytes.
 const healthcheckBody = 4096
+
+// probed is where the public listener is that the environment describes. One that takes every
+// address is asked on this machine's own.
+func probed(environ func(string) string) (string, error) {
+	listen := cmp.Or(environ("PENSTOCK_LISTEN"), defaultListen)
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return "", fmt.Errorf("environment PENSTOCK_LISTEN: %q doesn't say where to ask: use --url", listen)
+	}
+	switch address, err := netip.ParseAddr(host); {
+	case host == "" || err == nil && address.IsUnspecified() && address.Is4():
+		host = "127.0.0.1"
+	case err == nil && address.IsUnspecified():
+		host = "::1"
+	}
+	scheme := "http"
+	if environ("PENSTOCK_TLS_CERT") != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
+}
 
 func healthcheckCommand() *cobra.Command {
 	var url string
@@ -25,19 +50,23 @@ func healthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Exit 0 when a server lives, 4 when it does not: a probe for containers",
 		Long: `Ask a server whether it lives, at /livez; with --ready, whether it can answer buyers, at /readyz. Exits 0 when it says so,
-and 4 when it does not, or does not answer.
+and 4 when it does not, or does not answer. Without --url it is asked at PENSTOCK_LISTEN, as serve and gateway
+take that (by https with PENSTOCK_TLS_CERT), else at http://` + defaultListen + `.
 
 A container that is restarted when it isn't ready is restarted in vain: it may wait for a server that is away.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			url := url
-			switch {
-			case url == "" && ready:
-				url = defaultProbe + "/readyz"
-			case url == "":
-				url = defaultProbe + "/livez"
-			case ready:
+			switch base, err := probed(os.Getenv); {
+			case url != "" && ready:
 				return &exitError{exitUsage, errors.New("flag --ready: is of no use with --url, which names what to ask")}
+			case url != "":
+			case err != nil:
+				return &exitError{exitUsage, err}
+			case ready:
+				url = base + "/readyz"
+			default:
+				url = base + "/livez"
 			}
 			if u, err := neturl.Parse(url); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 				return &exitError{exitUsage, fmt.Errorf("flag --url: %q is not an http URL", url)}
@@ -62,7 +91,7 @@ A container that is restarted when it isn't ready is restarted in vain: it may w
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&url, "url", "", "what to ask (default "+defaultProbe+"/livez)")
+	cmd.Flags().StringVar(&url, "url", "", "what to ask (default http://"+defaultListen+"/livez, or what PENSTOCK_LISTEN says)")
 	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether the server can answer buyers")
 	return cmd
 }

@@ -168,7 +168,9 @@ func readItems(path string, text []byte) ([]any, error) {
 		for _, e := range item.Check(maxShardsOfItems) {
 			t.wrong(e.Field, "%s", e.Detail)
 		}
-		if line, twice := first[string(item.SKU)]; twice {
+		if line, twice := first[string(item.SKU)]; item.SKU == "" {
+			continue // which is a mistake of its own
+		} else if twice {
 			t.wrong("sku", "%q is on line %d already", item.SKU, line)
 		} else {
 			first[string(item.SKU)] = t.line

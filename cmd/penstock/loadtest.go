@@ -18,6 +18,7 @@ import (
 
 	"github.com/penstock/penstock/internal/node"
 	"github.com/penstock/penstock/loadtest"
+	"github.com/penstock/penstock/seckill"
 )
 
 // exitSLOMissed is the exit code of a load test whose --slo was missed.
@@ -252,8 +253,8 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 	case loadtest.Nothing:
 		return &exitError{exitSLOMissed, fmt.Errorf("%s; so nothing was tested: the report has the first answers", s.NothingOf())}
 	case loadtest.Unread:
-		return &exitError{exitDependency, fmt.Errorf("%d orders could not be read back, because the server didn't answer: they are not judged",
-			s.Unread)}
+		return &exitError{exitDependency, fmt.Errorf("%s could not be read back, because the server didn't answer: that is not judged",
+			seckill.Counted(s.Unread, "order"))}
 	case loadtest.Interrupted:
 		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
 	}

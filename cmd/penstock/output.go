@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/seckill"
 )
 
 // printer writes answers to stdout as a table or as JSON.
@@ -84,7 +85,15 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 		if _, err := fmt.Fprintln(p.out); err != nil {
 			return err
 		}
-		if err := p.table(rows, itemMembers); err != nil {
+		columns := itemMembers
+		if name != "items" {
+			first, err := readMembers(rows[0])
+			if err != nil {
+				return err
+			}
+			columns = slices.Sorted(maps.Keys(first))
+		}
+		if err := p.table(rows, columns); err != nil {
 			return err
 		}
 	}
@@ -188,7 +197,7 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 		var minor int64
 		var currency string
 		if json.Unmarshal(raw, &minor) == nil && json.Unmarshal(object["currency"], &currency) == nil && currency != "" {
-			return shown(money(minor, currency))
+			return shown(seckill.Money{Minor: minor, Currency: currency}.String())
 		}
 	case name == "scope":
 		var scope map[string]string
@@ -235,7 +244,7 @@ func cell(raw json.RawMessage) string {
 	var text string
 	var texts []string
 	switch {
-	case len(raw) == 0 || string(raw) == "null":
+	case len(raw) == 0 || string(raw) == "null" || string(raw) == "{}":
 		return ""
 	case json.Unmarshal(raw, &text) == nil:
 	case json.Unmarshal(raw, &texts) == nil:

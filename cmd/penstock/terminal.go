@@ -4,6 +4,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/penstock/penstock/seckill"
 )
 
 // isTerminal reports whether f is a terminal: a character device other than the null device, which
@@ -58,6 +60,12 @@ func (s screen) tick(held bool) string {
 		return s.paint(ansiGreen, "✓")
 	}
 	return s.paint(ansiRed, "✗")
+}
+
+// counted is a number of things, with commas between groups of three digits.
+func counted[T int | int64](n T, one string) string {
+	_, things, _ := strings.Cut(seckill.Counted(n, one), " ")
+	return grouped(n) + " " + things
 }
 
 // grouped writes a number with commas between groups of three digits.

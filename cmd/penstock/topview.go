@@ -13,6 +13,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/penstock/penstock/internal/live"
+	"github.com/penstock/penstock/seckill"
 )
 
 // topPage is what a frame shows below its header.
@@ -223,7 +224,8 @@ func (v *topView) news() []string {
 		lines = append(lines, v.lines(text, 2, "")...)
 	}
 	for _, m := range v.snapshot.Money {
-		lines = append(lines, fmt.Sprintf("due back: %s, %s payments", shown(money(m.Amount, m.Currency)), grouped(m.Count)))
+		money := seckill.Money{Minor: m.Amount, Currency: m.Currency}
+		lines = append(lines, fmt.Sprintf("due back: %s, %s", shown(money.String()), counted(m.Count, "payment")))
 	}
 	return lines
 }
@@ -252,7 +254,7 @@ func (v *topView) activities(items bool) []string {
 		}
 		for j := range a.Items {
 			item := &a.Items[j]
-			state := shown(money(item.Price, item.Currency))
+			state := shown(seckill.Money{Minor: item.Price, Currency: item.Currency}.String())
 			if item.SoldOut {
 				state = "sold out"
 			}

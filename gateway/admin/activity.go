@@ -145,11 +145,11 @@ func (c *call) putActivity() error {
 	if stateGiven && len(m.errs) == 0 {
 		m.add("state", checkState(seckill.ActivityState(state)))
 	}
-	if !c.token.mayMerchant(a.Merchant) {
-		m.add("merchant", fmt.Sprintf("must be %s: the token %s is bound to it", c.token.merchant, c.token.name))
-	}
 	if err := m.err(); err != nil {
 		return err
+	}
+	if !c.token.mayMerchant(a.Merchant) {
+		return c.notOurs()
 	}
 	if isNamed && named != string(a.ID) {
 		return refuse(problem.NotEditable, "The activity in the body is not the one in the path.")

@@ -62,12 +62,13 @@ func (c *call) archive() error {
 		return failed("read the orders", err)
 	case copied.open > 0:
 		return refuse(problem.ActivityState,
-			fmt.Sprintf("%d orders are open, and may still be paid: wait until their time is over.", copied.open))
+			fmt.Sprintf("There may still be payments for %s: wait until their time is over.", seckill.Counted(copied.open, "open order")))
 	case copied.due > 0:
-		return refuse(problem.ActivityState, fmt.Sprintf("The money of %d orders has to go back: settle the refunds first.", copied.due))
+		return refuse(problem.ActivityState,
+			fmt.Sprintf("The money of %s has to go back: settle the refunds first.", seckill.Counted(copied.due, "order")))
 	case copied.sum != sum:
 		return refuse(problem.ActivityState,
-			fmt.Sprintf("The %d orders here are not those of the archive: export them again.", copied.orders))
+			fmt.Sprintf("What is here, %s, isn't what the archive has: export it again.", seckill.Counted(copied.orders, "order")))
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

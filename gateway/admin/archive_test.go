@@ -29,7 +29,7 @@ func TestArchive_TakesWhatIsOverAndCopied(t *testing.T) {
 	open := s.order("u-1", "k")
 	refused("only the orders of an ended one")
 	s.must(200, "POST", "/admin/v1/activities/618/end", `{"confirm":true}`)
-	refused("1 orders are open")
+	refused("payments for 1 open order:")
 	s.must(200, "POST", "/admin/v1/orders/"+string(open)+"/cancel", `{"reason":"x"}`)
 	before := body()
 	status := func() string { return s.must(200, "GET", "/admin/v1/orders/"+string(open), "").member("status") }
@@ -38,7 +38,7 @@ func TestArchive_TakesWhatIsOverAndCopied(t *testing.T) {
 	}
 	refused("has to go back")
 	s.must(200, "POST", "/admin/v1/refunds/p-1/done", `{"reference":"re-1"}`)
-	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "The 1 orders here are not those of the archive") {
+	if a := s.must(409, "POST", path, before); !strings.Contains(a.member("detail"), "What is here, 1 order, isn't what the archive has") {
 		t.Errorf("an archive of before: %s", a.body)
 	}
 

@@ -47,7 +47,7 @@ type keyDoc struct {
 func newKeyDoc(caller *seckill.Caller, k *seckill.CallerKey, used, now time.Time) keyDoc {
 	doc := keyDoc{
 		KeyID: k.ID, Prefix: k.Prefix, State: keyActive,
-		CreatedAt: stampOf(k.Created), ExpiresAt: stampOf(k.Expires), LastUsedAt: stampOf(used),
+		CreatedAt: stampOf(k.Created), ExpiresAt: stampOf(k.Expires), LastUsedAt: lastUse(k.Created, used),
 	}
 	switch {
 	case caller.Revoked || k.Revoked:
@@ -56,6 +56,15 @@ func newKeyDoc(caller *seckill.Caller, k *seckill.CallerKey, used, now time.Time
 		doc.State = keyExpired
 	}
 	return doc
+}
+
+// lastUse is when something was used last, null where it never was. The use is known to the minute:
+// in its first minute that would be before it was made.
+func lastUse(created, used time.Time) *stamp {
+	if used.Equal(created.Truncate(time.Minute)) {
+		return stampOf(created)
+	}
+	return stampOf(used)
 }
 
 // stampOf is null for the zero time.

@@ -94,7 +94,7 @@ func (c *call) takeSelection(confirm bool) (selection, error) {
 	switch {
 	case len(m.errs) > 0:
 	case s.all == (len(raw) > 0):
-		m.add("ids", "must name dead letters, unless all is true")
+		m.add("ids", "must name dead letters, or be left out where all is true")
 	case len(raw) > maxLetters:
 		m.add("ids", fmt.Sprintf("must be at most %d", maxLetters))
 	}

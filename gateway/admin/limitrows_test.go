@@ -35,7 +35,7 @@ func limitRows() []row {
 			"rate":600,"burst":60,"guaranteed":501}],"reason":"x"}`, 400, problem.InvalidRequest, wrong("policies[1].guaranteed: makes the "+
 			`guaranteed rates 501 per second together, above the global rate of 500 (policies[0], "all")`)),
 		put("none without confirm", `*`, `{"policies":[],"reason":"none"}`, 400, problem.InvalidRequest,
-			wrong("confirm: must be true: this takes all 2 limits away")),
+			wrong("confirm: must be true: without limits everybody may ask as often as they want")),
 		put("none, confirmed", `*`, `{"policies":[],"confirm":true,"reason":"none"}`, 200, "", has("applied", "1")),
 		put("none again", `*`, `{"policies":[],"reason":"none"}`, 200, "", has("applied", "1")),
 		put("in flight and by class", `*`, `{"policies":[{"name":"f","key":"caller","concurrency":50,"temporary":{"rate":5,"burst":5,"expires_in":"1m"}},

@@ -106,7 +106,7 @@ func (c *call) putLimits() error {
 	if before, err := parseLimits(&stored); err != nil {
 		return err
 	} else if len(document.Policies) == 0 && len(before.Policies) > 0 && !confirmed {
-		m.add("confirm", fmt.Sprintf("must be true: this takes all %d limits away", len(before.Policies)))
+		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
 		return m.err()
 	}
 	published, err := c.publishLimits(ctx, stored.Version, &document, c.author(reason))

@@ -36,6 +36,8 @@ func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	wrong := fmt.Sprintf("there is no %s %s", kind, name)
 	if near := nearest(name, namesOf(catalog, kind, strings.Contains(name, "/"))); len(near) > 0 {
 		wrong += "; did you mean " + strings.Join(near, ", ") + "?"
+	} else {
+		wrong += "."
 	}
 	return wrong + " With allow_unknown it is set all the same"
 }

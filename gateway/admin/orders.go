@@ -105,7 +105,7 @@ type orderSearch struct {
 
 // takeSearch reads the parameters of a search. With a bound token it is for orders of the token's
 // merchant.
-func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
+func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch, err error) {
 	text := func(name string, longest int) string {
 		value := query.Get(name)
 		switch given := query.Has(name); {
@@ -119,7 +119,6 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 		return value
 	}
 	if id := text("order", seckill.MaxUserLength); id != "" {
-		var err error
 		if s.order, err = seckill.ParseOrderID(id); err != nil {
 			m.add("parameter order", "is not an order id")
 		}
@@ -138,21 +137,8 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch) {
 	if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
 		m.add("parameter to", "must be after from")
 	}
-	s.Merchant = c.boundMerchant(m, "parameter merchant", s.Merchant)
-	return s
-}
-
-// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no
-// other.
-func (c *call) boundMerchant(m *mistakes, field string, asked seckill.MerchantID) seckill.MerchantID {
-	own := c.token.merchant
-	switch {
-	case own == "":
-		return asked
-	case asked != "" && asked != own:
-		m.add(field, fmt.Sprintf("must be %s: the token %s is bound to it", own, c.token.name))
-	}
-	return own
+	s.Merchant, err = c.boundMerchant(s.Merchant)
+	return s, err
 }
 
 // takeCaller takes a caller as merchant/caller, or its own name alone.
@@ -262,7 +248,10 @@ type ordersDoc struct {
 func (c *call) searchOrders() error {
 	m := new(mistakes)
 	query := c.takePage(m, 1, searchNames)
-	s := c.takeSearch(m, query.Values)
+	s, err := c.takeSearch(m, query.Values)
+	if err != nil {
+		return err
+	}
 	if query.names != nil {
 		s.Before = seckill.OrderMark{CreatedAt: query.at, ID: seckill.OrderID(query.names[0])}
 	}
@@ -445,7 +434,10 @@ const exportPage = 1_000
 func (c *call) exportOrders() error {
 	m := new(mistakes)
 	query := c.queryNames(m, append(slices.Clone(searchNames), "format")...)
-	s := c.takeSearch(m, query)
+	s, err := c.takeSearch(m, query)
+	if err != nil {
+		return err
+	}
 	if s.Activity == "" && !query.Has("activity") {
 		m.add("parameter activity", "is required")
 	}
@@ -582,12 +574,26 @@ func (e *export) page(orders []seckill.Order) error {
 	return controller.Flush()
 }
 
+// cellText is text from outside as a cell of CSV. A spreadsheet takes one that begins like a
+// formula for one, and works it out: an apostrophe in front makes it text. What is a number stays
+// as it is.
+func cellText[T ~string](s T) string {
+	text := string(s)
+	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return text
+	}
+	if strings.Trim(text[1:], "0123456789.") == "" && text[0] != '=' && text[0] != '@' {
+		return text
+	}
+	return "'" + text
+}
+
 // columns are an order's values for orderColumns; what is null is empty.
 func (d *orderDoc) columns() []string {
 	return []string{
-		string(d.Order), string(d.Merchant), string(d.Caller), string(d.Activity), string(d.SKU), string(d.User),
+		string(d.Order), cellText(d.Merchant), cellText(d.Caller), cellText(d.Activity), cellText(d.SKU), cellText(d.User),
 		strconv.Itoa(d.Quantity), string(d.Status), orEmpty(d.Reason), strconv.FormatInt(d.Amount, 10), orEmpty(d.Currency),
-		d.CreatedAt.text(), d.PayBy.text(), d.UpdatedAt.text(), orEmpty(d.RequestID), orEmpty(d.Node),
+		d.CreatedAt.text(), d.PayBy.text(), d.UpdatedAt.text(), cellText(orEmpty(d.RequestID)), cellText(orEmpty(d.Node)),
 	}
 }
 

@@ -242,18 +242,22 @@ func TestOrders_ATimelineTellsAWholeLife(t *testing.T) {
 	s.must(200, "GET", "/admin/v1/orders/"+string(id), "").read(&doc)
 	steps := make(map[string]string)
 	var last time.Time
-	for _, step := range doc.Timeline {
+	place := make(map[string]int)
+	for i, step := range doc.Timeline {
+		place[string(step.Step)] = i
 		steps[string(step.Step)] += step.Detail + "; "
-		if at := time.Time(step.At); !step.Seen && step.Step != "settle" && at.Before(last) {
+		if time.Time(step.At).Before(last) {
 			t.Errorf("%s comes before what is listed in front of it", step.Step)
-		} else if !step.Seen && step.Step != "settle" {
-			last = at
 		}
+		last = time.Time(step.At)
+	}
+	if place["row"] > place["confirm"] || place["confirm"] > place["extend"] || place["cancel"] > place["settle"] {
+		t.Errorf("the stock is told of what was written: %v", place)
 	}
 	for step, want := range map[string]string{
 		"click": "m1/app", "hold": "write 7", "page": "partition 2, offset 40", "row": "to be paid by", "extend": "the provider was away",
-		"cancel": "she called", "payment": "pay-1 of CNY 1999", "refused": "idempotency-key-reused", "refund-due": "late", "refund": "re-9",
-		"settle": "was told", "confirm": "in the stock",
+		"cancel": "she called", "payment": "pay-1 of 19.99 CNY", "refused": "idempotency-key-reused", "refund-due": "late", "refund": "re-9",
+		"settle": "the units are back", "confirm": "knows that the order exists",
 	} {
 		if !strings.Contains(steps[step], want) {
 			t.Errorf("step %s: %q has no %q", step, steps[step], want)
@@ -307,6 +311,29 @@ func TestRefunds_AddUp(t *testing.T) {
 	rows, err := csv.NewReader(strings.NewReader(a.body)).ReadAll()
 	if err != nil || len(rows) != 2 || rows[1][13] != fmt.Sprint(4*1999+7) {
 		t.Errorf("%v, %v", rows, err)
+	}
+}
+
+// TestExport_HasNoFormulas: buyers and shops choose these texts, and clerks open them in
+// spreadsheets.
+func TestExport_HasNoFormulas(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "u-1": "u-1", "=1+1": "'=1+1", "@SUM(A1)": "'@SUM(A1)", "\t=1": "'\t=1", "+8613800000000": "+8613800000000", "-5": "-5",
+		"-2+3+cmd|' /C calc'!A0": "'-2+3+cmd|' /C calc'!A0", "+": "+", "'=1": "'=1",
+	} {
+		if got := cellText(text); got != want {
+			t.Errorf("%q is written as %q, want %q", text, got, want)
+		}
+	}
+	s := open(t, nil)
+	s.sell()
+	s.order("=HYPERLINK(1)", "k")
+	a := s.must(200, "GET", "/admin/v1/orders/export?activity=618&format=csv", "")
+	if !strings.Contains(a.body, ",'=HYPERLINK(1),") {
+		t.Error(a.body)
+	}
+	if a := s.must(200, "GET", "/admin/v1/orders/export?activity=618", ""); !strings.Contains(a.body, `"=HYPERLINK(1)"`) {
+		t.Error(a.body)
 	}
 }
 

@@ -77,13 +77,27 @@ func (p *preflight) unseen(check string, err error) {
 	p.add(check, checkWarn, "can't be looked at now: "+err.Error(), "ask again when the servers are well")
 }
 
+// scopeFlag is a switch's scope as ctl takes it; "" for everybody.
+func scopeFlag(s degrade.Scope) string {
+	if s == (degrade.Scope{}) {
+		return ""
+	}
+	kind, name, _ := strings.Cut(s.String(), " ")
+	return " --scope " + kind + "=" + name
+}
+
 // longestSale is how long a sale is at most whose end isn't taken for a slip.
 const longestSale = 366 * 24 * time.Hour
 
 // window looks at the state beside the times.
 func (p *preflight) window() {
 	a := p.sale
-	span := func(d time.Duration) string { return shortDuration(d.Round(time.Second)) }
+	span := func(d time.Duration) string {
+		if d >= 48*time.Hour {
+			return seckill.Counted(int(d.Hours()/24), "day")
+		}
+		return shortDuration(d.Round(time.Second))
+	}
 	switch {
 	case a.State == seckill.ActivityEnded || !p.now.Before(a.EndsAt):
 		p.add("window", checkFail, "the sale is over", "make another like it: ctl activities clone")
@@ -97,7 +111,7 @@ func (p *preflight) window() {
 		p.add("window", checkOK, "it is selling, and ends in "+span(a.EndsAt.Sub(p.now)), "")
 	}
 	if length := a.EndsAt.Sub(a.StartsAt); length > longestSale {
-		p.add("length", checkWarn, fmt.Sprintf("the sale lasts %d days", int(length.Hours()/24)), "is the year of ends_at right?")
+		p.add("length", checkWarn, "the sale lasts "+seckill.Counted(int(length.Hours()/24), "day"), "is the year of ends_at right?")
 	}
 }
 
@@ -172,7 +186,7 @@ func (p *preflight) stock() {
 	case len(empty) > 0:
 		p.add("stock", checkWarn, "without units: "+listed(empty), "ctl stock restock")
 	default:
-		p.add("stock", checkOK, counted(len(p.sale.Items), "item", "items")+", all with units", "")
+		p.add("stock", checkOK, seckill.Counted(len(p.sale.Items), "item")+", all with units", "")
 	}
 	if len(generous) > 0 {
 		p.add("per_user", checkWarn, "one buyer may take all units of "+listed(generous),
@@ -200,7 +214,8 @@ func (p *preflight) prices() {
 		median := prices[len(prices)/2]
 		far := len(prices) > 2 && median > 0 && (item.Price.Minor <= median/farOff || item.Price.Minor/farOff >= median)
 		if item.Price.Minor == 0 || far {
-			odd = append(odd, fmt.Sprintf("%s costs %d %s in minor units, others %d", item.SKU, item.Price.Minor, item.Price.Currency, median))
+			usual := seckill.Money{Minor: median, Currency: item.Price.Currency}
+			odd = append(odd, fmt.Sprintf("%s costs %s, others %s", item.SKU, item.Price, usual))
 		}
 	}
 	switch {
@@ -240,7 +255,7 @@ func (p *preflight) switches() {
 		default:
 			detail += "; it ends at " + s.ExpiresAt.UTC().Format(time.RFC3339)
 		}
-		p.add("switch "+string(s.Name), state, detail, fmt.Sprintf("where it was forgotten: ctl switches set %s -", s.Name))
+		p.add("switch "+string(s.Name), state, detail, "where it was forgotten: ctl switches set "+string(s.Name)+" -"+scopeFlag(s.Scope))
 	}
 	if count == 0 {
 		p.add("switches", checkOK, "none is set that reaches the sale", "")
@@ -295,7 +310,7 @@ func (p *preflight) limits() {
 	case !perUser:
 		p.add("limits", checkWarn, "none is per user or per address", "one program can take all attempts: ctl limits put")
 	default:
-		p.add("limits", checkOK, counted(len(document.Policies), "policy", "policies")+", all enforced", "")
+		p.add("limits", checkOK, seckill.Counted(len(document.Policies), "policy")+", all enforced", "")
 	}
 }
 
@@ -337,7 +352,11 @@ func (p *preflight) nodes() {
 		}
 		versions[status.Version] = true
 	}
-	count := counted(gateways, "gateway takes", "gateways take") + " buyers, " + counted(workers, "worker", "workers")
+	take := " take"
+	if gateways == 1 {
+		take = " takes"
+	}
+	count := seckill.Counted(gateways, "gateway") + take + " buyers, " + seckill.Counted(workers, "worker")
 	switch {
 	case gateways == 0:
 		p.add("nodes", checkFail, "no gateway takes buyers", "start one, or ctl nodes undrain")
@@ -380,9 +399,9 @@ func (p *preflight) lag() {
 	case len(wrong) > 0:
 		p.add("lag", checkFail, listed(wrong), "look at Kafka's own log; audit --deep")
 	case behind > smallLag:
-		p.add("lag", checkWarn, fmt.Sprintf("the workers are %d records behind", behind), "wait until they have caught up, or start more")
+		p.add("lag", checkWarn, "the workers are "+seckill.Counted(behind, "record")+" behind", "wait until they have caught up, or start more")
 	default:
-		p.add("lag", checkOK, counted(int(behind), "record", "records")+" in "+counted(len(partitions), "partition", "partitions"), "")
+		p.add("lag", checkOK, seckill.Counted(behind, "record")+" in "+seckill.Counted(len(partitions), "partition"), "")
 	}
 }
 
@@ -454,12 +473,4 @@ func (p *preflight) memory() {
 	default:
 		p.add("memory", checkOK, fmt.Sprintf("the sale's holds need up to %d MB, %d MB are free", need>>20, room>>20), "")
 	}
-}
-
-// counted is a number with its noun.
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprint(n, " ", many)
 }

@@ -50,7 +50,7 @@ func TestPreflight_OfASaleThatCantGoWell(t *testing.T) {
 	checksAre(t, s.preflight("618"), map[string]string{
 		"window": "fail: it is a draft", "length": "warn: the sale lasts 2", "callers": "fail: m1 has none with a key that may buy",
 		"stock": "warn: without units: b", "per_user": "warn: one buyer may take all units of c",
-		"prices":        "warn: b costs 1999 CNY in minor units, others 199900",
+		"prices":        "warn: b costs 19.99 CNY, others 1999.00 CNY",
 		"switch orders": "fail: orders is off for everybody since", "switch wait": "warn: wait is off for activity 618 since",
 		"limits": "warn: there are none", "redis r:1": "ok: ok", "shards": "ok: 4 open",
 	})

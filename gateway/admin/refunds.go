@@ -91,7 +91,10 @@ func (c *call) listRefunds() error {
 	if query.Has("merchant") {
 		m.add("parameter merchant", seckill.CheckName(string(q.Merchant)))
 	}
-	q.Merchant = c.boundMerchant(m, "parameter merchant", q.Merchant)
+	var err error
+	if q.Merchant, err = c.boundMerchant(q.Merchant); err != nil {
+		return err
+	}
 	if query.Has("state") {
 		if q.State = seckill.PaymentState(query.Get("state")); q.State != seckill.PaymentStateDue && q.State != seckill.PaymentStateDone {
 			m.add("parameter state", "must be due or done")
@@ -147,7 +150,9 @@ func (c *call) settleRefund() error {
 	if r.Merchant = seckill.MerchantID(merchant); given {
 		m.add("merchant", seckill.CheckName(merchant))
 	}
-	r.Merchant = c.boundMerchant(m, "merchant", r.Merchant)
+	if r.Merchant, err = c.boundMerchant(r.Merchant); err != nil {
+		return err
+	}
 	r.Amount = o.takeAmount()
 	reason := c.reason(o, m, false)
 	o.end()
@@ -345,7 +350,7 @@ func (c *call) statementCSV(merchant seckill.MerchantID, lines []seckill.Stateme
 	rows := [][]string{statementColumns}
 	for i := range lines {
 		l := &lines[i]
-		row := []string{l.Day, string(l.Activity), string(l.SKU), l.Currency}
+		row := []string{l.Day, cellText(l.Activity), cellText(l.SKU), l.Currency}
 		for _, n := range []int64{
 			l.Sold.Count, l.Sold.Units, l.Sold.Amount, l.Cancelled.Count, l.Cancelled.Units, l.Cancelled.Amount,
 			l.RefundDue.Count, l.RefundDue.Amount, l.Refunded.Count, l.Refunded.Amount,

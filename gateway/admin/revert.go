@@ -223,6 +223,9 @@ func planActivity(ch *seckill.Change) (undo, error) {
 		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 			return restoreArchive(ctx, c, before, after, by)
 		}, nil
+	case before.State != seckill.ActivityDraft && spreads(&before, &after):
+		return nil, notRevertible("Units of the activity's items lie on more shards since, and stay there. " +
+			"What else the change has changed, change by an edit before the start.")
 	case before.State == after.State:
 		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 			return restoreActivity(ctx, c, before, after, by)
@@ -233,6 +236,14 @@ func planActivity(ch *seckill.Change) (undo, error) {
 		}, nil
 	}
 	return nil, notRevertible(fmt.Sprintf("An activity that was %s once doesn't become %s again.", after.State, before.State))
+}
+
+// spreads reports whether a change has put an item on more shards.
+func spreads(before, after *seckill.Activity) bool {
+	return slices.ContainsFunc(before.Items, func(was seckill.Item) bool {
+		is := findItem(after, was.SKU)
+		return is != nil && is.Spread > was.Spread
+	})
 }
 
 // restoreArchive takes back that an activity's orders may be dropped.

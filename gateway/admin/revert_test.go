@@ -110,6 +110,33 @@ func TestRevertOfAnActivitysDocument(t *testing.T) {
 	}
 }
 
+// TestRevertOfASpread: units that lie on more shards don't come back from there, and the change
+// says so before somebody asks. What was changed without them, or of a draft, is taken back.
+func TestRevertOfASpread(t *testing.T) {
+	s := open(t, nil)
+	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"One"}`)
+	s.must(200, "PUT", "/admin/v1/activities/618", strings.Replace(activityBody, "2026-06-18", "2096-06-18", 1))
+	edit := func(body string) int64 {
+		s.must(200, "POST", "/admin/v1/activities/618/items/phone-x", body)
+		return s.lastChange()
+	}
+	item := func() string { return s.must(200, "GET", "/admin/v1/activities/618", "").member("items") }
+	was := item()
+	s.revert(edit(`{"price":5,"spread":2}`)).reverted(true)
+	if item() != was {
+		t.Errorf("%s, was %s", item(), was)
+	}
+	s.publish("618")
+	s.revert(edit(`{"price":7}`)).reverted(true)
+	spread := edit(`{"price":5,"spread":2}`)
+	now := item()
+	has("revertible", "false")(s.must(200, "GET", fmt.Sprint("/admin/v1/changes/", spread), ""))
+	s.revert(spread).refused(problem.NotRevertible)
+	if item() != now {
+		t.Errorf("%s, was %s: a revert was half done", item(), now)
+	}
+}
+
 func TestL4_ARestockIsRevertedOnce(t *testing.T) {
 	s := open(t, nil)
 	s.sell()

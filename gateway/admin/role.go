@@ -59,7 +59,9 @@ func forBound(pattern string) bool {
 	return false
 }
 
-// bounds keeps a token that is bound to a merchant to what is that merchant's.
+// bounds keeps a token that is bound to a merchant to what is that merchant's. There is one rule:
+// what names another merchant, or is about all of them, is forbidden; what is another merchant's is
+// unknown, as if it weren't there.
 func (c *call) bounds() error {
 	own := c.token.merchant
 	if own == "" {
@@ -67,7 +69,7 @@ func (c *call) bounds() error {
 	}
 	if merchant := c.r.PathValue("merchant"); merchant != "" {
 		if !c.token.mayMerchant(seckill.MerchantID(merchant)) {
-			return refuse(problem.Forbidden, fmt.Sprintf("The token %s is bound to the merchant %s.", c.token.name, own))
+			return c.notOurs()
 		}
 		return nil
 	}
@@ -90,6 +92,24 @@ func (c *call) bounds() error {
 	}
 	return refuse(problem.Forbidden, fmt.Sprintf("This is about all merchants, and the token %s is bound to the merchant %s.",
 		c.token.name, own))
+}
+
+// notOurs is the answer to a bound token that names another merchant.
+func (c *call) notOurs() error {
+	return refuse(problem.Forbidden, fmt.Sprintf("The token %s is bound to the merchant %s.", c.token.name, c.token.merchant))
+}
+
+// boundMerchant is the merchant of which something is asked: with a bound token the token's, and no
+// other.
+func (c *call) boundMerchant(asked seckill.MerchantID) (seckill.MerchantID, error) {
+	own := c.token.merchant
+	switch {
+	case own == "":
+		return asked, nil
+	case asked != "" && asked != own:
+		return own, c.notOurs()
+	}
+	return own, nil
 }
 
 // mayMerchant reports whether the holder may see and do what is of a merchant.

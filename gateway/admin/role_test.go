@@ -149,7 +149,15 @@ func TestTokens_BoundToAMerchant(t *testing.T) {
 		must(404, "GET", "/keys?key="+others.member("key"), "").refused(problem.UnknownKey)
 		must(404, "GET", "/changes/"+othersChange, "").refused(problem.UnknownChange)
 		must(404, "POST", "/changes/"+othersChange+"/revert", "").refused(problem.UnknownChange)
-		must(400, "PUT", "/activities/stolen", strings.Replace(activityBody, `"m1"`, `"m2"`, 1)).refused(problem.InvalidRequest)
+		must(403, "PUT", "/activities/stolen", strings.Replace(activityBody, `"m1"`, `"m2"`, 1)).refused(problem.Forbidden)
+		for _, path := range []string{
+			"/orders?merchant=m2", "/orders?caller=m2/app", "/orders/export?activity=618&merchant=m2", "/refunds?merchant=m2", "/merchants/m2/statement",
+		} {
+			must(403, "GET", path, "").refused(problem.Forbidden)
+		}
+		must(403, "POST", "/refunds/p-1/done", `{"reference":"r","merchant":"m2"}`).refused(problem.Forbidden)
+		must(404, "GET", "/orders/export?activity=other", "").refused(problem.UnknownActivity)
+		must(404, "POST", "/activities/other/extend", `{"by":"1m"}`).refused(problem.UnknownActivity)
 		for _, scope := range []string{"", `"scope":{"merchant":"m2"},`, `"scope":{"activity":"other"},`, `"scope":{"sku":"phone-x"},`, `"scope":{"caller":"m2/app"},`} {
 			must(403, "PUT", "/switches/orders", `{"value":"off",`+scope+`"reason":"theirs"}`).refused(problem.Forbidden)
 		}
@@ -174,8 +182,9 @@ func TestTokens_ExpireAndTellTheirLastUse(t *testing.T) {
 		t.Errorf("used at %v before it was used", used)
 	}
 	s.must(200, "GET", "/admin/v1/merchants", "", as...)
-	if used := fmt.Sprint(brief()["last_used_at"]); !strings.HasSuffix(used, ":00.000Z") {
-		t.Errorf("used at %v", used)
+	made := fmt.Sprint(brief()["created_at"])
+	if used := fmt.Sprint(brief()["last_used_at"]); used < made || used != made && !strings.HasSuffix(used, ":00.000Z") {
+		t.Errorf("made at %s, used at %s", made, used)
 	}
 	if kept, err := s.store.Tokens(t.Context()); err != nil || kept[1].Name != "brief" || kept[1].Used.IsZero() {
 		t.Errorf("the store has %+v, %v", kept, err)

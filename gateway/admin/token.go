@@ -190,7 +190,7 @@ type tokenDoc struct {
 func newTokenDoc(t *seckill.Token, used time.Time) tokenDoc {
 	return tokenDoc{
 		TokenID: t.ID, Name: t.Name, Role: roleName(t.Role), Merchant: t.Merchant, Session: t.Session,
-		CreatedAt: stampOf(t.Created), ExpiresAt: stampOf(t.Expires), LastUsedAt: stampOf(used),
+		CreatedAt: stampOf(t.Created), ExpiresAt: stampOf(t.Expires), LastUsedAt: lastUse(t.Created, used),
 	}
 }
 

@@ -216,7 +216,8 @@ var entries = [...]Entry{
 		Code: AmountMismatch, Status: 409, Title: "The amount doesn't match the order",
 		Detail: "The paid amount or currency isn't the order's. The order is as it was; the payment is kept as money to go back.",
 		Client: "Compare amount and currency with the order, in minor units. A notice that was wrong may be sent again under the " +
-			"same id with the right amount. The same notice gets the same answer.",
+			"same id with the right amount. The same notice gets the same answer, and so does another wrong amount: what is " +
+			"kept of the first stays.",
 		Ops: "The payment is among the refunds, with the cause wrong-amount: settle it with the provider, then mark it done.",
 	},
 	{

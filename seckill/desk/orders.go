@@ -66,8 +66,8 @@ type OrderDetails struct {
 	Steps    []Step
 }
 
-// Step is something that happened to an order. What is read of the stock and of the outbox has the
-// time at which it was read, as their times are not kept; Seen says so.
+// Step is something that happened to an order. What the stock or other systems have yet to be told
+// has the time at which that was read; Seen says so.
 type Step struct {
 	At        time.Time // by the database's clock, but for the click: that is by the gateway's
 	Name      StepName
@@ -125,24 +125,22 @@ func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDet
 		return OrderDetails{}, storeFailure("read what is kept of the order", err)
 	}
 	d := OrderDetails{Order: order, Payments: trail.Payments, Refused: trail.Refused}
+	told, seen := o.told(ctx, &order, &trail)
 	d.Steps = append(d.Steps, beginning(&order)...)
+	d.Steps = append(d.Steps, told...)
 	d.Steps = append(d.Steps, ofPayments(&trail)...)
 	d.Steps = append(d.Steps, ofChanges(&order, &trail)...)
 	if step, ended := ending(&order); ended {
 		d.Steps = append(d.Steps, step)
 	}
-	slices.SortStableFunc(d.Steps, func(a, b Step) int { return a.At.Compare(b.At) })
-	d.Steps = append(d.Steps, o.seen(ctx, &order, &trail)...)
+	slices.SortStableFunc(d.Steps, func(a, b Step) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(rank(a.Name), rank(b.Name))) })
+	d.Steps = append(d.Steps, seen...)
 	return d, nil
 }
 
 // held says what an order's hold is of.
 func held(o *seckill.Order) string {
-	units := "units"
-	if o.Quantity == 1 {
-		units = "unit"
-	}
-	return fmt.Sprintf("%d %s on shard %d, epoch %d", o.Quantity, units, o.Grant.Shard, o.Grant.Epoch)
+	return fmt.Sprintf("%s on shard %d, epoch %d", seckill.Counted(o.Quantity, "unit"), o.Grant.Shard, o.Grant.Epoch)
 }
 
 // beginning has the steps up to the row. Those before it have the time of the click: the gateway
@@ -218,7 +216,7 @@ func ofPayments(t *seckill.OrderTrail) (steps []Step) {
 		r := &t.Refused[i]
 		detail := fmt.Sprintf("%s of %s was refused: %s", r.ID, r.Amount, r.Problem)
 		if r.Count > 1 {
-			detail += fmt.Sprintf(" (%d times)", r.Count)
+			detail += fmt.Sprintf(" (%s)", seckill.Counted(r.Count, "time"))
 		}
 		steps = append(steps, Step{At: r.At, Name: StepRefused, Detail: detail})
 	}
@@ -245,36 +243,53 @@ func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// seen has what is true now of the stock and of the events. A stock that doesn't answer is left
-// out.
-func (o *Office) seen(ctx context.Context, order *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
-	now := o.desk.Now().UTC()
-	if order.State != seckill.OrderQueued {
-		ref := inventory.Ref{Shard: order.Grant.Shard, Epoch: o.desk.stock.Epoch(order.Grant.Shard)}
-		if hold, err := o.stock.Find(ctx, ref, order.Item, string(order.ID)); err == nil {
-			steps = append(steps, Step{At: now, Seen: true, Name: StepConfirm, Detail: "in the stock its units are " + hold.State.String()})
-			if ended := !order.EndedAt.IsZero(); ended && hold.State == inventory.Ordered {
-				steps[0].Detail += "; the stock has yet to be told how the order ended"
-			} else if !ended && hold.State == inventory.Fresh {
-				steps[0].Detail += "; the stock has yet to be told that the order exists"
-			}
-		}
+// rank orders steps of one moment: the stock is told of what was written.
+func rank(name StepName) int {
+	if name == StepSettle {
+		return 1
 	}
-	if !order.EndedAt.IsZero() {
-		settled := Step{At: cmp.Or(order.EndedAt, now), Name: StepSettle, Detail: "the stock was told how the order ended"}
-		if t.Settling {
-			settled = Step{At: now, Seen: true, Name: StepSettle, Detail: "the stock has yet to be told how the order ended"}
-		}
-		steps = append(steps, settled)
+	return 0
+}
+
+// told has what the stock and other systems were told: what they know already, and what is yet to
+// come, as seen now. When the stock was told isn't kept: the row's time, and that of its end, stand
+// for it. A stock that doesn't answer is left out.
+func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.OrderTrail) (known, seen []Step) {
+	if order.State == seckill.OrderQueued {
+		return nil, nil
 	}
-	if t.Announces && order.State != seckill.OrderQueued {
+	now, ended := o.desk.Now().UTC(), !order.EndedAt.IsZero()
+	ref := inventory.Ref{Shard: order.Grant.Shard, Epoch: o.desk.stock.Epoch(order.Grant.Shard)}
+	hold, err := o.stock.Find(ctx, ref, order.Item, string(order.ID))
+	there := err == nil && hold.State != inventory.None
+	switch {
+	case !there:
+	case hold.State == inventory.Fresh && !ended:
+		seen = append(seen, Step{At: now, Seen: true, Name: StepConfirm, Detail: "the stock has yet to be told that the order exists"})
+	case hold.State != inventory.Fresh:
+		known = append(known, Step{At: order.CreatedAt, Name: StepConfirm, Detail: "the stock knows that the order exists"})
+	}
+	switch {
+	case !ended:
+	case t.Settling || there && (hold.State == inventory.Fresh || hold.State == inventory.Ordered):
+		seen = append(seen, Step{At: now, Seen: true, Name: StepSettle, Detail: "the stock has yet to be told how the order ended"})
+	default:
+		s := Step{At: order.EndedAt, Name: StepSettle, Detail: "the stock was told how the order ended"}
+		if there && hold.State == inventory.Void {
+			s.Detail += ": the units are back"
+		} else if there {
+			s.Detail += ": the units are sold"
+		}
+		known = append(known, s)
+	}
+	if t.Announces {
 		e := Step{At: now, Seen: true, Name: StepEvents, Detail: "all steps are published"}
 		if !t.Waiting.IsZero() && !order.UpdatedAt.Before(t.Waiting) {
 			e.Detail = "the last step waits to be published"
 		}
-		steps = append(steps, e)
+		seen = append(seen, e)
 	}
-	return steps
+	return known, seen
 }
 
 // CancelOrder gives an unpaid order up for its buyer, as the buyer's own cancellation does, with a

@@ -277,6 +277,8 @@ func (m *model) pay(p seckill.Payment, now time.Time) seckill.PaymentResult {
 		k.KeptAt = earlier.KeptAt
 	case same:
 		return seckill.PaymentResult{Verdict: seckill.PaymentAgain, Order: o}
+	case wrong && earlier.Order == p.Order && p.Amount != o.Amount:
+		return seckill.PaymentResult{Verdict: seckill.PaymentMismatch, Order: o}
 	case known && !(wrong && earlier.Order == p.Order):
 		return seckill.PaymentResult{Verdict: seckill.PaymentOtherContent, Order: o}
 	}

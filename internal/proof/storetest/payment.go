@@ -122,9 +122,14 @@ func payMismatch(s *shop) {
 		p := paymentOf(o, "p-1")
 		p.Amount = amount
 		equal(s, "order", s.notice(seckill.PaymentMismatch, p), o)
+		equal(s, "what is kept", s.payment("p-1").Amount, seckill.Money{Minor: o.Amount.Minor - 1, Currency: "CNY"})
 	}
 	s.counts(0, 10, 1, 0)
 	equal(s, "outbox", s.outbox(), nil)
+	trail, err := s.store.OrderTrail(s.ctx, &o)
+	s.must(err)
+	equal(s, "refused notices", len(trail.Refused), 1)
+	equal(s, "the refused one", []any{trail.Refused[0].Amount.Currency, trail.Refused[0].Problem}, []any{"USD", seckill.CodeAmountMismatch})
 	s.pay(seckill.PaymentBooked, o, "p-1") // the id was not used up
 }
 

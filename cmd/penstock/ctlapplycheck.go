@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/seckill"
+)
+
+// This file finds what is wrong with the values of apply's files, before anything is changed.
+
+// values says what is wrong with the values of a document by themselves.
+func (a *applied) values() (wrong []string) {
+	add := func(field, detail string) {
+		if detail != "" {
+			wrong = append(wrong, field+": "+detail)
+		}
+	}
+	switch a.kind {
+	case "merchant":
+		add("merchant", seckill.CheckName(a.text("merchant")))
+		add("name", seckill.CheckTitle(a.text("name")))
+	case "caller":
+		add("merchant", seckill.CheckName(a.text("merchant")))
+		add("name", seckill.CheckTitle(a.text("name")))
+		rights, _ := a.doc["rights"].([]any)
+		if len(rights) == 0 || slices.ContainsFunc(rights, func(r any) bool { return r != "buy" && r != "merchant" }) {
+			add("rights", "must be a list of buy, merchant or both")
+		}
+		if shadow, given := a.doc["shadow"]; given && shadow != true && shadow != false {
+			add("shadow", "must be true or false")
+		}
+	case "activity":
+		wrong = append(wrong, a.activityValues()...)
+	case "switch":
+		scope, isScope := a.doc["scope"].(map[string]any)
+		for kind := range scope {
+			isScope = isScope && len(scope) == 1 && slices.Contains([]string{"merchant", "activity", "sku", "caller"}, kind)
+		}
+		if a.doc["scope"] != nil && !isScope {
+			add("scope", "must be one of merchant, activity, sku and caller, like {merchant: m1}")
+		}
+	}
+	return wrong
+}
+
+// activityDocument is an activity as a file has it.
+type activityDocument struct {
+	Activity      string `json:"activity"`
+	Merchant      string `json:"merchant"`
+	Name          string `json:"name"`
+	State         string `json:"state"`
+	StartsAt      string `json:"starts_at"`
+	EndsAt        string `json:"ends_at"`
+	PaymentWindow string `json:"payment_window"`
+	Items         []struct {
+		SKU       string `json:"sku"`
+		Price     int64  `json:"price"`
+		Currency  string `json:"currency"`
+		Quantity  int64  `json:"quantity"`
+		PerUser   int    `json:"per_user"`
+		MaxOrders int    `json:"max_orders"`
+		Spread    *int   `json:"spread"` // nil: on one shard
+	} `json:"items"`
+}
+
+// activityValues says what is wrong with an activity, as the server would. How many shards there
+// are, the server says.
+func (a *applied) activityValues() (wrong []string) {
+	text, err := json.Marshal(a.doc)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var doc activityDocument
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&doc); err != nil {
+		if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return []string{fmt.Sprintf("%s: can't be a %s", kind.Field, kind.Value)}
+		}
+		return []string{strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	is := seckill.Activity{ID: seckill.ActivityID(doc.Activity), Merchant: seckill.MerchantID(doc.Merchant), Name: doc.Name}
+	for _, t := range []struct {
+		field, text string
+		to          *time.Time
+	}{{"starts_at", doc.StartsAt, &is.StartsAt}, {"ends_at", doc.EndsAt, &is.EndsAt}} {
+		if *t.to, err = time.Parse(time.RFC3339, strings.ToUpper(t.text)); err != nil {
+			wrong = append(wrong, t.field+": must be a time like 2026-06-18T20:00:00+08:00 (RFC 3339)")
+		}
+	}
+	if is.PaymentWindow, err = time.ParseDuration(doc.PaymentWindow); err != nil {
+		wrong = append(wrong, "payment_window: must be a duration like 90s, 15m or 1h30m")
+	}
+	for _, item := range doc.Items {
+		is.Items = append(is.Items, seckill.Item{
+			SKU: seckill.SKU(item.SKU), Price: seckill.Money{Minor: item.Price, Currency: item.Currency}, Quantity: item.Quantity,
+			PerUser: item.PerUser, MaxOrders: item.MaxOrders, Spread: *cmp.Or(item.Spread, new(1)),
+		})
+	}
+	if len(wrong) > 0 {
+		return wrong // what follows from it is not said, too
+	}
+	for _, e := range is.Check(maxShardsOfItems) {
+		wrong = append(wrong, e.Field+": "+e.Detail)
+	}
+	return wrong
+}
+
+// wrong notes a mistake that only the server could tell.
+func (p *plan) wrong(a *applied, format string, args ...any) {
+	p.mistakes = append(p.mistakes, fmt.Errorf("%s: %s", a.at, fmt.Sprintf(format, args...)))
+}
+
+// needsMerchant notes where a document is of a merchant that is neither on the server nor in a
+// file.
+func (p *plan) needsMerchant(a *applied) error {
+	id := a.text("merchant")
+	if p.merchants[id] {
+		return nil
+	}
+	is, _, err := p.find("merchants", id)
+	if err == nil && is == nil {
+		p.wrong(a, "merchant: there is no merchant %s, and no file makes it", id)
+	}
+	return err
+}
+
+// checkPolicies has the server check policies, which changes nothing.
+func (p *plan) checkPolicies(a *applied, policies []any) error {
+	_, _, err := p.call(p.cmd.Context(), post(map[string]any{"policies": policies}, "limits", "preview"))
+	problem, ok := errors.AsType[*problemError](err)
+	if !ok || problem.Code != "invalid-request" {
+		return err
+	}
+	for _, e := range problem.Errors {
+		p.wrong(a, "%s: %s", e.Field, e.Detail)
+	}
+	return nil
+}
+
+// checkSwitch notes where there is no such switch, or where it can't have the value.
+func (p *plan) checkSwitch(a *applied) {
+	name := a.text("name")
+	values, known := p.values[name]
+	if !known {
+		var names []string
+		for name := range p.values {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		p.wrong(a, "name: there is no switch %q%s", name, nearest(name, names))
+		return
+	}
+	if value := fmt.Sprint(a.doc["value"]); !takesValue(values, value) {
+		p.wrong(a, "value: %q is none of %s", value, values)
+	}
+}
+
+// takesValue reports whether a value is one of those that a switch's list names: words with commas
+// between, or "0 to 100".
+func takesValue(values, value string) bool {
+	if from, to, ok := strings.Cut(values, " to "); ok {
+		n, err := strconv.Atoi(value)
+		least, _ := strconv.Atoi(from)
+		most, _ := strconv.Atoi(to)
+		return err == nil && n >= least && n <= most
+	}
+	return slices.Contains(strings.Split(values, ", "), value)
+}
