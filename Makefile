@@ -51,8 +51,11 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 		done; \
 	done
 
-sim: ## the simulator on new seeds, for SIMTIME (default 5m)
-	$(GO) test ./internal/proof/sim -run '^TestSim$$' -sim.time=$${SIMTIME:-5m} -timeout 3h -v
+# First what the simulator stands on: the model that is its Redis against the scripts, and its database against the stores' suite.
+sim: ## the simulator: its histories, and new seeds for SIMTIME (default 5m); FROM names the first, RECORD a file that says which were run
+	$(GO) test ./inventory -run '^TestMiniredis$$'
+	$(GO) test ./internal/sqlite -run '^TestStore$$'
+	$(GO) test ./internal/proof/sim -run '^(TestScenarios|TestSim)$$' -sim.time=$${SIMTIME:-5m} -sim.from=$${FROM:-0} -sim.record=$${RECORD:+$$(realpath -m "$$RECORD")} -timeout 0 -v
 
 model: ## the large walks of the protocol's model: a hundred million states, 3 GB, a quarter of an hour
 	GOGC=50 $(GO) test ./internal/proof/protocol -run NoLawBroken -long -timeout 3h -v

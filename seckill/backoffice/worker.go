@@ -526,9 +526,7 @@ func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {
 		if a.Ahead || a.Outcome == seckill.OutcomeRejected {
 			t.report(ctx, a)
 		}
-		units := a.Order.Units
-		exists := units == seckill.UnitsOpen || units == seckill.UnitsParked
-		if exists && a.Outcome != seckill.OutcomeRejected && a.Outcome != seckill.OutcomeSkipped {
+		if units := a.Order.Units; units == seckill.UnitsOpen || units == seckill.UnitsParked {
 			holds.add(a.Ref, a.Order.Hold())
 		}
 	}

@@ -128,7 +128,14 @@ func orderState(o seckill.Order) string {
 
 // ask is a request that is no purchase, and its answer.
 type ask struct {
-	words string // valid once done
+	what     string
+	key      key    // whose order it is about; zero is none's
+	promised bool   // somebody had been promised that order before
+	payment  string // the payment that was sent; "" is none
+	judged   bool   // the checker has seen the answer
+
+	words string // valid once done, like the next
+	ok    bool
 	done  atomic.Bool
 }
 
@@ -152,19 +159,40 @@ func (r *rig) pay(p *process, k key, payment string, quantity int) *ask {
 	mac.Write([]byte(strconv.FormatInt(n.SignedAt, 10) + "."))
 	mac.Write(body)
 	n.MACs = [][32]byte{[32]byte(mac.Sum(nil))}
-	return r.background(p, "pay "+k.String(), func(ctx context.Context) (string, error) {
-		order, err := p.sale.Desk.Pay(ctx, n)
-		return orderState(order), err
-	})
+	a := r.askOf(p, "pay ", k, func(ctx context.Context) (seckill.Order, error) { return p.sale.Desk.Pay(ctx, n) })
+	a.payment = payment
+	return a
 }
 
 // cancel gives the key's order up.
 func (r *rig) cancel(p *process, k key) *ask {
 	r.path.note("%s: cancel %s", p.name, k)
-	return r.background(p, "cancel "+k.String(), func(ctx context.Context) (string, error) {
-		order, err := p.sale.Desk.CancelOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id)
+	return r.askOf(p, cancelling, k, func(ctx context.Context) (seckill.Order, error) {
+		return p.sale.Desk.CancelOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id)
+	})
+}
+
+// cancelling is what is asked of an order that is given up.
+const cancelling = "cancel "
+
+// find asks what became of the key's order.
+func (r *rig) find(p *process, k key) *ask {
+	r.path.note("%s: find %s", p.name, k)
+	return r.askOf(p, "find ", k, func(ctx context.Context) (seckill.Order, error) {
+		return p.sale.Desk.FindOrder(ctx, &seckill.Caller{CallerRef: caller}, k.id, 0)
+	})
+}
+
+// askOf sends a request about the key's order.
+func (r *rig) askOf(p *process, what string, k key, send func(context.Context) (seckill.Order, error)) *ask {
+	promised := r.promised(k)
+	a := r.background(p, what+k.String(), func(ctx context.Context) (string, error) {
+		order, err := send(ctx)
 		return orderState(order), err
 	})
+	a.what, a.key, a.promised = what, k, promised
+	r.asks = append(r.asks, a)
+	return a
 }
 
 // background sends a request and notes the answer.
@@ -178,7 +206,7 @@ func (r *rig) background(p *process, what string, send func(context.Context) (st
 		case err != nil:
 			words = inShort(err)
 		}
-		a.words = words
+		a.words, a.ok = words, err == nil
 		a.done.Store(true)
 		r.path.hear("%s: %s answered %s", p.name, what, words)
 	})

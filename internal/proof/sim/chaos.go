@@ -22,6 +22,7 @@ type chaos struct {
 	random   *rand.Rand
 	odds     odds
 	left     budget
+	alone    bool     // there is one process, and never another one
 	crashed  []string // the names of processes that are dead
 	taken    int      // steps
 	ambushes []ambush // that wait for their calls
@@ -118,7 +119,7 @@ func newOdds(random *rand.Rand) odds {
 		crash: maybe(3), start: 6, pause: maybe(4), resume: 1 + random.IntN(3), cut: maybe(4), mend: 1 + random.IntN(3),
 		rebalance: maybe(2), suspect: maybe(6), lag: maybe(6), failover: maybe(4), lose: maybe(1),
 		backup: maybe(4), restore: maybe(3), tail: maybe(2), anew: seldom(1), jump: seldom(2),
-		down: maybe(2), lock: seldom(4), unlock: 1 + random.IntN(2),
+		down: maybe(2), lock: maybe(4), unlock: 1 + random.IntN(2),
 		buyers: 1 + random.IntN(3), keys: 1 + random.IntN(2),
 		slow: [2]method{slowable[random.IntN(len(slowable))], slowable[random.IntN(len(slowable))]},
 	}
@@ -126,14 +127,27 @@ func newOdds(random *rand.Rand) odds {
 
 // newChaos prepares a run on a rig that is open.
 func newChaos(r *rig, seed uint64, random *rand.Rand) *chaos {
-	c := &chaos{rig: r, seed: seed, random: random, odds: newOdds(random)}
+	c := &chaos{rig: r, seed: seed, random: random, odds: newOdds(random), alone: len(r.processes) == 1}
 	c.left = budget{
 		purchases: 4 + random.IntN(12), dealings: random.IntN(8), disasters: random.IntN(6), troubles: random.IntN(6),
 	}
 	r.path.note("terms %+v", r.terms)
 	r.path.note("odds %+v", c.odds)
 	c.layAmbushes()
+	r.amid = c.writeAmid
 	return c
+}
+
+// writeAmid may execute a call that writes, while a snapshot is read that does not see it.
+func (c *chaos) writeAmid() {
+	for _, call := range c.wire.waiting() {
+		t := methods[call.method]
+		if t.to == database && !t.reads && t.late && !call.executed && c.random.IntN(2) == 0 {
+			c.rig.run(call)
+			c.path.note("%s → %s, in the middle of a snapshot", call, call.said())
+			return
+		}
+	}
 }
 
 // choice is something that may be next.
@@ -427,10 +441,12 @@ func (c *chaos) someWait() time.Duration {
 	return 0
 }
 
-// deal is what somebody else does: pay, cancel, restock, take stock back.
+// deal is what somebody else does: pay, cancel, ask, restock, take stock back.
 func (c *chaos) deal(p *process) {
 	k := c.keys[c.random.IntN(len(c.keys))]
-	switch c.random.IntN(7) {
+	switch c.random.IntN(8) {
+	case 7:
+		c.find(p, k)
 	case 0, 1:
 		c.pay(p, k, fmt.Sprintf("pay-%d", c.random.IntN(4)), 1)
 	case 2, 3:
@@ -462,6 +478,13 @@ func (c *chaos) addTroubles(add func(int, func() error)) {
 			trouble(c.aimed(c.odds.crash, its), p.name+" crashes", func() {
 				c.crash(p)
 				c.crashed = append(c.crashed, p.name)
+			})
+		}
+		if c.alone {
+			add(c.aimed(c.odds.crash, its), func() error {
+				c.left.troubles--
+				c.path.note("%s dies with all that it has, and starts again", p.name)
+				return c.restart(p)
 			})
 		}
 		if !c.wire.isPaused(p.name) {

@@ -128,12 +128,33 @@ func (r *rig) judgeAnswers() error {
 				r.fails("L2 %s was accepted after %v", a.key, a.took)
 			}
 		}
+		if a.err == nil && a.receipt.Order.ID != a.key.id {
+			r.fails("L4 %s was answered with the order %q", a.key, a.receipt.Order.ID)
+		}
 		if a.promises() && a.receipt.Order.Quantity != a.quantity {
 			r.fails("L4 %s asked for %d and was promised %d", a.key, a.quantity, a.receipt.Order.Quantity)
 		}
 		r.judgeRefusal(a)
 	}
+	r.judgeAsks()
 	return nil
+}
+
+// judgeAsks looks at answers about orders: one that was promised is known ever after, unless a
+// server has forgotten something (L2).
+func (r *rig) judgeAsks() {
+	for _, a := range r.asks {
+		if a.judged || !a.done.Load() {
+			continue
+		}
+		a.judged = true
+		if a.ok && a.words == orderState(seckill.Order{}) {
+			r.fails("L4 %sof %s is answered with no order", a.what, a.key)
+		}
+		if a.promised && a.words == string(seckill.CodeUnknownOrder) && !r.lossy() && r.losses == 0 {
+			r.fails("L2 %s was promised, and %sis answered %s", a.key, a.what, a.words)
+		}
+	}
 }
 
 // judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where a shard had
@@ -146,12 +167,34 @@ func (r *rig) judgeRefusal(a *attempt) {
 				r.fails("L6 %s was told sold-out, and shard %d had a unit all the time", a.key, shard)
 			}
 		}
+	case string(seckill.CodePurchaseLimit):
+		if units, made := r.asked(a.key); made < fewOrders && (r.terms.PerUser == 0 || units <= r.terms.PerUser) {
+			r.fails("L5 %s was told %s, and never asked for more than %d units", a.key, a.answer(), units)
+		}
 	case string(seckill.CodeBusy):
 		shard := inventory.Place(r.items[a.key.item], r.terms.Spread, string(a.key.id), shards)
 		for _, p := range r.processes {
 			p.sale.Mover.Wanted(shard, r.items[a.key.item])
 		}
 	}
+}
+
+// fewOrders is less than the most orders that a buyer may make of an item.
+const fewOrders = 10
+
+// asked returns how many units of the key's item its buyer has asked for at most, and under how
+// many keys.
+func (r *rig) asked(k key) (units, keys int) {
+	most := make(map[string]int)
+	for _, a := range r.attempts {
+		if a.key.buyer == k.buyer && a.key.item == k.item {
+			most[a.key.key] = max(most[a.key.key], a.quantity)
+		}
+	}
+	for _, n := range most {
+		units += n
+	}
+	return units, len(most)
 }
 
 // promised reports whether somebody was promised the key's order.
@@ -434,13 +477,17 @@ func (r *rig) checkEnd() error {
 			return err
 		}
 	}
+	if err := r.checkMoney(orders); err != nil {
+		return err
+	}
 	r.checkRepeats(p, orders)
 	r.wire.setDirect(false)
 	for i, a := range audits {
-		if err := r.checkLastBuyer(p, i, a.Available); err != nil {
+		if err := r.checkLastBuyer(p, r.lastKey(i, orders), a.Available); err != nil {
 			return err
 		}
 	}
+	r.checkSlots()
 	letters, err := r.store.DeadLetters(r.ctx, 0, 1000)
 	for _, letter := range letters {
 		r.fails("L2 a record became a dead letter: %s", letter.Problem)
@@ -470,6 +517,80 @@ func (r *rig) nothingHappened(k key) bool {
 		}
 	}
 	return true
+}
+
+// checkMoney: a payment pays one order, of which it is the price, and one that was taken is kept
+// (L4). An order that was given up stays so, and none is timed out before its time.
+func (r *rig) checkMoney(orders []seckill.Order) error {
+	of := make(map[seckill.OrderID]seckill.Order)
+	for _, o := range orders {
+		of[o.ID] = o
+	}
+	booked, kept := make(map[seckill.OrderID]int), make(map[string]seckill.OrderID)
+	for _, a := range r.asks {
+		if _, seen := kept[a.payment]; seen || a.payment == "" {
+			continue
+		}
+		name := a.payment
+		kept[name] = ""
+		found, err := r.store.FindPayments(r.ctx, merchant, seckill.PaymentID(name))
+		if err != nil {
+			return err
+		}
+		for i := range found {
+			p := &found[i]
+			o := of[p.Order]
+			kept[name] = p.Order
+			switch {
+			case p.State == seckill.PaymentStateBooked:
+				booked[p.Order]++
+				if o.State != seckill.OrderPaid || o.Amount != p.Amount {
+					r.fails("L4 %s of %v is booked, and its order of %v is %s", name, p.Amount, o.Amount, orderState(o))
+				}
+			case p.State == seckill.PaymentStateEarly && o.ID != "" && o.State != seckill.OrderParked:
+				r.fails("L4 %s came early, and was never applied", name)
+			case p.State == seckill.PaymentStateEarly && o.ID == "" && !r.lossy() && !r.rebuilt():
+				r.fails("L4 %s was taken for an order that never was", name)
+			case p.State == seckill.PaymentStateDue && p.Cause != seckill.CauseWrongAmount && o.State == seckill.OrderPending:
+				r.fails("L4 %s has to go back, and its order is %s", name, orderState(o))
+			}
+		}
+	}
+	for _, o := range orders {
+		if o.State == seckill.OrderPaid && booked[o.ID] != 1 {
+			r.fails("L4 %s is paid by %d payments", r.alias(string(o.ID)), booked[o.ID])
+		}
+		if o.Reason == seckill.ReasonPaymentTimeout && o.EndedAt.Before(o.PayBy) {
+			r.fails("L2 %s was timed out %v before its time", r.alias(string(o.ID)), o.PayBy.Sub(o.EndedAt))
+		}
+	}
+	for _, a := range r.asks {
+		switch {
+		case !a.done.Load() || !a.ok || r.restores > 0: // no log has payments and cancellations
+		case a.payment != "" && kept[a.payment] != a.key.id:
+			r.fails("L4 %s of %s was taken, and is not kept", a.payment, a.key)
+		case a.what == cancelling && of[a.key.id].Units != seckill.UnitsVoid:
+			r.fails("L4 %s was given up, and is %s", a.key, orderState(of[a.key.id]))
+		}
+	}
+	return nil
+}
+
+// rebuilt reports whether Redis has forgotten holds that nobody was promised.
+func (r *rig) rebuilt() bool {
+	return slices.ContainsFunc(allShards(), func(shard inventory.ShardID) bool { return len(r.epochs[shard]) > 1 })
+}
+
+// checkSlots: every place in a queue's buffer comes back (L8).
+func (r *rig) checkSlots() {
+	for _, p := range r.processes {
+		p.queue.mu.Lock()
+		free := p.queue.slots
+		p.queue.mu.Unlock()
+		if free != r.terms.Slots {
+			r.fails("L8 %s has %d free places for promises of %d, and nobody buys", p.name, free, r.terms.Slots)
+		}
+	}
 }
 
 // checkHoldsAtTheEnd: the shard has every order's hold, in the state that the row is in.
@@ -539,11 +660,33 @@ func (r *rig) checkRepeats(p *process, orders []seckill.Order) {
 	}
 }
 
+// lastKey is the key under which the last buyer of an item comes: somebody who has given up what
+// they had, if there is one, since that doesn't count any more.
+func (r *rig) lastKey(item int, orders []seckill.Order) key {
+	units, gave := make(map[seckill.UserID]int), make(map[seckill.UserID]bool)
+	var buyers []seckill.UserID
+	for i, o := range orders {
+		if k := r.keys[i]; k.item == item && o.ID != "" {
+			buyers = append(buyers, k.buyer)
+			if o.Units == seckill.UnitsVoid {
+				gave[k.buyer] = true
+			} else {
+				units[k.buyer] += o.Quantity
+			}
+		}
+	}
+	for _, buyer := range buyers {
+		if gave[buyer] && (r.terms.PerUser == 0 || units[buyer] < r.terms.PerUser) {
+			return r.keyOf(string(buyer), "once more", item)
+		}
+	}
+	return r.keyOf("the last", "k", item)
+}
+
 // checkLastBuyer: a buyer who comes last gets a unit if there is one (L6), and only then. Where it
 // is on another shard than the buyer's, the buyer is told busy until it moves, and sold-out while
 // it is on its way: then it is available to nobody.
-func (r *rig) checkLastBuyer(p *process, item int, available int64) error {
-	k := r.keyOf("the last", "k", item)
+func (r *rig) checkLastBuyer(p *process, k key, available int64) error {
 	for began := time.Now(); ; {
 		a := r.buy(p, k, 1, 0)
 		if err := r.flow(nothing, ignore); err != nil || r.broken != "" {

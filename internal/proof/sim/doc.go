@@ -14,6 +14,8 @@
 //	go test ./internal/proof/sim                                   fixed seeds, scenarios, mutants' patches
 //	go test ./internal/proof/sim -run 'TestSim$' -sim.seeds 5000   more of the fixed seeds
 //	go test ./internal/proof/sim -run 'TestSim$' -sim.time 1h      new seeds, for so long
+//	go test ./internal/proof/sim -run 'TestSim$' -sim.time 1h -sim.from 5000 -sim.record seeds.txt
+//	                                                               these and on, with a line for each minute's
 //	go test ./internal/proof/sim -run 'TestSim$' -v -sim.seed 17   one seed, with its path
 //	go test ./internal/proof/sim -run 'TestMutants$' -sim.mutants all
 //
@@ -32,7 +34,8 @@
 // # What may go wrong
 //
 //   - To a call: refused, its answer lost or late, executed late or twice.
-//   - To a process: it crashes, it is stopped and goes on, it can't reach one of the servers.
+//   - To a process: it crashes, it is stopped and goes on, it can't reach one of the servers. The
+//     only process of an installation dies with its Redis, and starts again alone.
 //   - To Redis, all of it or one shard's: it fails over to a replica that lags, it is emptied.
 //   - To the queue: partitions without a leader, a lost tail, a topic made anew, a rebalance.
 //   - To the database: it is restored to an earlier moment, somebody has a stock row, its clock
@@ -46,6 +49,9 @@
 //     internal/proof/protocol/testdata/mutants that are about the order of the code.
 //
 // Either way the run ends with all faults off, and time passing until the books balance: check.go.
+// Then it looks at the rest from outside: every order against its hold, every payment against its
+// order, every answer that somebody was given, the places in the queue's buffer. At last one more
+// buyer comes for each item, somebody who gave an earlier order up if there is one.
 //
 // # What it does not have
 //

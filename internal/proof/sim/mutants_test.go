@@ -48,6 +48,12 @@ func expectation(scenario string) proof {
 	return proof{"", "./internal/proof/sim", "TestScenarios/" + scenario, nil}
 }
 
+// seeds is the proof that one of the first seeds breaks a law; law is "" where it is now this one,
+// now that one.
+func seeds(law string) proof {
+	return proof{law, "./internal/proof/sim", "TestSim", []string{"-sim.seeds=1000", "-sim.whole"}}
+}
+
 // conformance holds the Lua scripts against the model, with which the scenarios run.
 var conformance = proof{"", "./inventory", "TestMiniredis", nil}
 
@@ -86,12 +92,22 @@ const (
 	sqliteOutbox = "internal/sqlite/outbox.go"
 	sqliteSnap   = "internal/sqlite/snapshot.go"
 	sqliteSchema = "internal/sqlite/migrations/00001_schema.sql"
+
+	paymentFile    = "seckill/payment.go"
+	orderFile      = "seckill/order.go"
+	lineFile       = "seckill/desk/line.go"
+	payFile        = "seckill/desk/pay.go"
+	restockFile    = "seckill/desk/restock.go"
+	sqliteOrder    = "internal/sqlite/order.go"
+	sqliteBury     = "internal/sqlite/bury.go"
+	sqlitePosition = "internal/sqlite/position.go"
 )
 
 // mutants are all rules.
 func mutants() []mutant {
 	var all []mutant
-	for _, some := range [][]mutant{sweepMutants, rebuildMutants, barrierMutants, workerMutants, deskMutants, stockMutants, luaMutants} {
+	for _, some := range [][]mutant{sweepMutants, rebuildMutants, barrierMutants, workerMutants, deskMutants, stockMutants, luaMutants,
+		decisionMutants, storeMutants, officeMutants, buyerMutants, shelfMutants, scriptMutants} {
 		all = append(all, some...)
 	}
 	return all

@@ -87,6 +87,7 @@ type rig struct {
 	losses    int    // of everything
 	backup    string // the file of a backup; "" is none
 	restores  int
+	restarts  int                         // of the only process, with all that it has
 	tails     int                         // tails that the log has lost, and topics that were made anew
 	gone      map[seckill.OrderID]bool    // orders of which the log lost a record
 	locks     map[seckill.StockKey]func() // stock rows that somebody has, and how they are given back
@@ -95,11 +96,14 @@ type rig struct {
 	jumps     int                         // of the database's clock
 	met       coverage
 
+	amid func() // called while a snapshot is read; nil is nothing
+
 	supply [][shards]supply // of each item, by shard
 
 	unbalanced atomic.Bool // an auditor has seen that the books don't balance
 
 	attempts []*attempt
+	asks     []*ask
 	keys     []key // every key that was used, in order
 	changes  []*stockChange
 
@@ -205,6 +209,25 @@ func (r *rig) restore() error {
 	clear(r.locks)
 	r.wroteOrders = true
 	r.met.hit(r.wire, database, fateBack)
+	return nil
+}
+
+// restart ends the only process and starts it again, as one that has all of its servers within
+// itself: the database opens anew, Redis is empty, and nothing lingers on the way but pages.
+func (r *rig) restart(p *process) error {
+	r.crash(p)
+	r.wire.dropLate(func(c *call) bool { return c.method != callPut })
+	r.lose()
+	r.old = append(r.old, r.store)
+	if err := r.openStore(r.file); err != nil {
+		return err
+	}
+	clear(r.locks)
+	r.restarts++
+	if _, err := r.start(p.name, true); err != nil {
+		return err
+	}
+	r.rebalance()
 	return nil
 }
 

@@ -38,6 +38,7 @@ import (
 //	abandon A put       its caller is told that nobody knows; it stays on the wire, to be executed late
 //	late A put          an abandoned call is executed
 //	free A put          A's puts flow again
+//	amid A raise        while the next snapshots are read, the stopped call is executed
 //	cut A accept        from here on, all of A's are refused, until they are freed; or cut A redis, queue, database
 //
 //	pass 3s             time passes
@@ -512,6 +513,16 @@ func (s *scenario) intervene(verb, process string, m method) error {
 		return nil
 	case "late":
 		return s.lateCall(at)
+	case "amid":
+		s.amid = func() {
+			for _, c := range s.wire.waiting() {
+				if !c.executed && c.heldBy(at) {
+					s.rig.run(c)
+					s.path.note("%s → %s, in the middle of a snapshot", c, c.said())
+				}
+			}
+		}
+		return nil
 	}
 	waiting := slices.DeleteFunc(s.wire.waiting(), func(c *call) bool { return !c.heldBy(at) })
 	if len(waiting) == 0 {

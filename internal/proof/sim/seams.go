@@ -581,12 +581,15 @@ func (s snapshot) String() string {
 }
 
 // Snapshot has a callback that calls Redis. The far side reads all, and the callback runs in the
-// caller.
+// caller. The state that is read is pinned: others may write meanwhile.
 func (s *storeSeam) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 	load func([]inventory.Stocked, []inventory.Entry) error) error {
 	about := s.ref(ref)
 	read, err := through(ctx, s.process, callSnapshot, about, func(ctx context.Context) (read snapshot, err error) {
 		err = s.rig.store.Snapshot(ctx, ref, hot, func(items []inventory.Stocked, entries []inventory.Entry) error {
+			if s.rig.amid != nil {
+				s.rig.amid()
+			}
 			read.items, read.entries = append(read.items, items...), append(read.entries, entries...)
 			return nil
 		})

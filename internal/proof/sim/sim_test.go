@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -24,6 +26,9 @@ var (
 	stepsFlag  = flag.String("sim.steps", "", "with -sim.seed: take these steps only, as 3,7-12")
 	seedsFlag  = flag.Uint64("sim.seeds", fixedSeeds, "how many seeds to run, from 1 on")
 	budgetFlag = flag.Duration("sim.time", 0, "run new seeds for so long, instead of the fixed ones")
+	fromFlag   = flag.Uint64("sim.from", 0, "with -sim.time: the first of the seeds, 0 for any")
+	wholeFlag  = flag.Bool("sim.whole", false, "print a failing seed as it is, and do not make it shorter")
+	recordFlag = flag.String("sim.record", "", "with -sim.time: a file that gets a line for each piece of the run, from where its last line ends")
 )
 
 // fixedSeeds is how many seeds the unit run takes: the same each time, so that a failure is a
@@ -47,8 +52,7 @@ func TestSim(t *testing.T) {
 		}
 		return
 	case *budgetFlag > 0:
-		first, began := rand.Uint64(), time.Now()
-		s.run(t, func(n uint64) (uint64, bool) { return first + n, time.Since(began) < *budgetFlag })
+		s.runFor(t, *budgetFlag)
 	default:
 		s.run(t, func(n uint64) (uint64, bool) { return n + 1, n < *seedsFlag })
 		// A change of the code makes other histories of the same seeds. Some more meet the rest.
@@ -139,7 +143,10 @@ func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)
 						return
 					}
 					if o := s.simulate(t, seed, allSteps); o.broken != "" || t.Failed() {
-						if !failed.Swap(true) {
+						switch first := !failed.Swap(true); {
+						case first && *wholeFlag:
+							t.Errorf("%s\n%s\nrepeat with: %s", o.path, o.broken, repeats(seed, nil))
+						case first:
 							t.Error(s.shrink(t, seed, o))
 						}
 						return
@@ -148,6 +155,76 @@ func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)
 			})
 		}
 	})
+}
+
+// recordEach is how long a piece of a run is that is put on record.
+const recordEach = time.Minute
+
+// runFor runs new seeds for so long. With a record it does it in pieces, each with its line: so a
+// range of seeds can be run on many days, and what was run is known.
+func (s *simulator) runFor(t *testing.T, budget time.Duration) {
+	t.Helper()
+	from := *fromFlag
+	if *recordFlag != "" {
+		last, err := lastOfRecord(*recordFlag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from = max(from, last)
+	}
+	if from == 0 {
+		from = rand.Uint64()
+	}
+	for began := time.Now(); time.Since(began) < budget && !t.Failed(); {
+		piece, end := budget-time.Since(began), time.Now()
+		if *recordFlag != "" {
+			piece = min(piece, recordEach)
+		}
+		end = end.Add(piece)
+		var ran atomic.Uint64
+		s.run(t, func(uint64) (uint64, bool) {
+			if !time.Now().Before(end) {
+				return 0, false
+			}
+			return from + ran.Add(1) - 1, true
+		})
+		if *recordFlag != "" {
+			if err := addToRecord(*recordFlag, from, from+ran.Load(), t.Failed()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from += ran.Load()
+	}
+}
+
+// lastOfRecord returns where the last piece of a record ends, 0 if there is none.
+func lastOfRecord(file string) (last uint64, err error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	for line := range strings.Lines(string(text)) {
+		var from uint64
+		if _, err := fmt.Sscanf(line, "%d %d", &from, &last); err != nil {
+			return 0, fmt.Errorf("%s: %q: %w", file, line, err)
+		}
+	}
+	return last, err
+}
+
+// addToRecord says of the seeds from the first up to the last, which is not among them, how they
+// ended, and when.
+func addToRecord(file string, from, to uint64, failed bool) error {
+	result := "no law broken"
+	if failed {
+		result = "failed"
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%d %d %s %s\n", from, to, time.Now().UTC().Format(time.RFC3339), result)
+	return errors.Join(err, f.Close())
 }
 
 // outcome is what a run came to.
@@ -253,7 +330,7 @@ var mustMeet = []string{
 	"answer sold-out", "answer busy", "answer purchase-limit", "answer idempotency-key-reused", "answer no answer",
 	"order pending_payment", "order paid", "order cancelled cancelled-by-buyer", "order cancelled payment-timeout",
 	"order cancelled not-accepted", "rebuilds", "restores", "tails", "failovers", "losses", "restocks", "withdrawals",
-	"parked", "moved", "skipped", "clock jumps",
+	"parked", "moved", "skipped", "clock jumps", "restarts", "ask paid", "ask queued", "ask unknown-order",
 }
 
 func (m tally) add(r *rig) error {
@@ -271,7 +348,11 @@ func (m tally) add(r *rig) error {
 	if err != nil {
 		return err
 	}
+	for _, a := range r.asks {
+		m["ask "+a.answer()]++
+	}
 	m["runs"]++
+	m["restarts"] += r.restarts
 	for i := range books {
 		m["skipped"] += int(books[i].Skipped)
 	}
