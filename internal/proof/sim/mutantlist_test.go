@@ -416,12 +416,12 @@ var scriptMutants = []mutant{
 	},
 	{
 		"confirm-any (Lua)", "an ended hold is not confirmed",
-		[]patch{{"inventory/lua/confirm.lua", "    if state == 'F' or state == 'D' then\n      s.fresh", "    if state ~= 'O' then\n      s.fresh"}},
+		[]patch{{"inventory/lua/confirm.lua", "    if state ~= 'F' and state ~= 'D' then\n", "    if state == 'O' then\n"}},
 		conformance,
 	},
 	{
 		"confirm-fresh (Lua)", "a confirmed hold is undecided no more",
-		[]patch{{"inventory/lua/confirm.lua", "      s.fresh = s.fresh - tonumber(held)\n", ""}},
+		[]patch{{"inventory/lua/confirm.lua", "    s.fresh = s.fresh - tonumber(held)\n    new = ", "    new = "}},
 		conformance,
 	},
 	{

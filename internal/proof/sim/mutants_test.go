@@ -504,7 +504,7 @@ var luaMutants = []mutant{
 	},
 	{
 		"noputback (Lua)", "a confirmed hold that the shard forgot is put back",
-		[]patch{{"inventory/lua/confirm.lua", "  elseif u.now[item] then\n", "  elseif false then\n"}},
+		[]patch{{"inventory/lua/confirm.lua", "  elseif not u.now[item] then\n", "  elseif true then\n"}},
 		conformance,
 	},
 	{
