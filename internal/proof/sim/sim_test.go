@@ -77,9 +77,9 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestSeedsRepeat: a seed is a whole history. Without that a failure could not be looked at. Requests
-// that are woken in one step join one batch or two, as the scheduler has it, so a seed is repeated
-// on one processor.
+// TestSeedsRepeat: a seed is a whole history. Without that a failure could not be looked at.
+// Requests that are woken in one step join one batch or two, as the scheduler has it, so a seed is
+// repeated on one processor.
 func TestSeedsRepeat(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	s := newSimulator(t)
