@@ -226,9 +226,9 @@ func rejected(o seckill.Order) bool {
 	return o.Reason == seckill.ReasonSoldOut || o.Reason == seckill.ReasonPurchaseLimit
 }
 
-// checkLimits: no buyer has more of an item than allowed (L5). What is parked is decided when its row
-// is free; a promise that should not have been made, since a server forgot another one, is rejected
-// then.
+// checkLimits: no buyer has more of an item than allowed (L5). What is parked is decided when its
+// row is free; a promise that should not have been made, since a server forgot another one, is
+// rejected then.
 func (r *rig) checkLimits(orders []seckill.Order) {
 	if r.terms.PerUser == 0 {
 		return
