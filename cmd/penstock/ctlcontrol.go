@@ -43,6 +43,9 @@ func limitCommands() []*cobra.Command {
 				}
 				body["confirm"] = json.RawMessage("true")
 			}
+			if s.allowsUnknown() {
+				body["allow_unknown"] = json.RawMessage("true")
+			}
 			request := put(body, "limits")
 			request.header = http.Header{"If-Match": {`"` + strings.Trim(tag, `"`) + `"`}}
 			return s.showPublished(request)
@@ -51,6 +54,7 @@ func limitCommands() []*cobra.Command {
 	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
 	required(replace, "file")
 	asks(replace)
+	takesUnknown(replace)
 	return append(limitEdits(), []*cobra.Command{
 		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, func(s *session, _ []string) error {
 			text, _, err := s.call(s.cmd.Context(), get("limits"))
@@ -152,7 +156,6 @@ func (s *session) limitUsage(_ []string) error {
 // switchCommands are those of the switches.
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
-	var allowUnknown bool
 	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"value": args[1]}
@@ -175,14 +178,14 @@ func switchCommands() []*cobra.Command {
 			if starts != "" {
 				body["starts_at"] = starts
 			}
-			if allowUnknown {
+			if s.allowsUnknown() {
 				body["allow_unknown"] = true
 			}
 			return s.showPublished(put(body, "switches", args[0]))
 		})
 	set.Flags().StringVar(&scope, "scope", "", "merchant=M, activity=A, sku=S, sku=A/S or caller=M/C")
 	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or like start-30s with --scope activity=A")
-	set.Flags().BoolVar(&allowUnknown, "allow-unknown", false, "take a scope that names nobody that there is")
+	takesUnknown(set)
 	set.Flags().StringVar(&expires, "expires-in", "", "after which the switch ends by itself, like 15m")
 	return []*cobra.Command{
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {

@@ -37,6 +37,7 @@ func limitEdits() []*cobra.Command {
 	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
 	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
 	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
+	takesUnknown(set)
 	e.given = func(name string) bool { return flags.Changed(name) }
 
 	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
@@ -57,6 +58,20 @@ func limitEdits() []*cobra.Command {
 		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
 		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
 	}
+}
+
+// allowUnknown is the flag of commands that set something for somebody: who isn't there is most
+// likely a slip.
+const allowUnknown = "allow-unknown"
+
+func takesUnknown(cmd *cobra.Command) {
+	cmd.Flags().Bool(allowUnknown, false, "take names of merchants, callers, activities and SKUs that don't exist")
+}
+
+// allowsUnknown reports whether the flag is set.
+func (s *session) allowsUnknown() bool {
+	flag := s.cmd.Flags().Lookup(allowUnknown)
+	return flag != nil && flag.Value.String() == "true"
 }
 
 // limitColumns are the columns of a table of policies: those that every policy has, and those that
@@ -92,6 +107,9 @@ func onLimitFile(verb, short string, run func(s *session, doc map[string]any) er
 	})
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
 	required(cmd, "file")
+	if verb == "preview" {
+		takesUnknown(cmd)
+	}
 	return cmd
 }
 
@@ -268,6 +286,9 @@ func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, erro
 		if s.reason != "" {
 			body["reason"] = s.reason
 		}
+		if s.allowsUnknown() {
+			body["allow_unknown"] = true
+		}
 		request := put(body, "limits")
 		request.header = http.Header{"If-Match": {header.Get("ETag")}}
 		err = s.showPublished(request)
@@ -324,7 +345,8 @@ func limitsDiff(is, want map[string]any) []string {
 
 // previewLimits prints what the limits of a file would have refused.
 func (s *session) previewLimits(doc map[string]any) error {
-	text, _, err := s.call(s.cmd.Context(), post(map[string]any{"policies": doc["policies"]}, "limits", "preview"))
+	body := map[string]any{"policies": doc["policies"], "allow_unknown": s.allowsUnknown()}
+	text, _, err := s.call(s.cmd.Context(), post(body, "limits", "preview"))
 	if err != nil {
 		return err
 	}

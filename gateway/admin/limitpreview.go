@@ -41,6 +41,7 @@ func (c *call) previewLimits() error {
 	}
 	now := c.settingsTime()
 	document := takeLimits(o, now)
+	allowUnknown := o.boolean("allow_unknown")
 	for _, name := range []string{"version", "reason", "confirm"} { // of a body that is to be put
 		o.take(name)
 	}
@@ -49,6 +50,13 @@ func (c *call) previewLimits() error {
 		return err
 	}
 	checkLimits(&document, now, m)
+	if !allowUnknown {
+		before, err := c.limitsInForce()
+		if err != nil {
+			return err
+		}
+		c.unknownMatches(c.context(), &document, &before, m)
+	}
 	if err := m.err(); err != nil {
 		return err
 	}

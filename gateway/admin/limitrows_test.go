@@ -15,7 +15,7 @@ func limitRows() []row {
 	return []row{
 		put("with ends", `*`, `{"policies":[{"name":"all","key":"global","rate":500,"burst":500},{"name":"m1","key":"merchant","match":"m1","rate":400,
 			"burst":40,"guaranteed":300,"weight":2,"mode":"percent","percent":50,"expires_in":"1h",
-			"temporary":{"rate":350,"burst":35,"expires_in":"15m"}}],"reason":"x"}`, 200, "", has("applied", "1")),
+			"temporary":{"rate":350,"burst":35,"expires_in":"15m"}}],"reason":"x","allow_unknown":true}`, 200, "", has("applied", "1")),
 		{name: "with ends", pattern: limits, method: "GET", status: 200, want: func(a *answer) {
 			for _, want := range []string{`"percent":50,"guaranteed":300,"weight":2,"expires_at":"2`, `"temporary":{"rate":350,"burst":35,"mode":"enforce","expires_at":"2`} {
 				if !strings.Contains(a.body, want) {

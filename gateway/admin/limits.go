@@ -34,6 +34,16 @@ func parseLimits(d *settings.Document) (limiter.Document, error) {
 	return out, nil
 }
 
+// limitsInForce returns the limits as this node has them in force: it needs no database.
+func (c *call) limitsInForce() (limiter.Document, error) {
+	w := c.server.deps.Settings.Watcher
+	if w == nil {
+		return limiter.Document{}, nil
+	}
+	stored, _, _ := w.InForce(settings.Limits)
+	return parseLimits(&stored)
+}
+
 func (c *call) currentLimits(ctx context.Context) (settings.Document, error) {
 	stored, _, err := c.limitsNow(ctx)
 	return stored, err
@@ -76,7 +86,7 @@ func (c *call) putLimits() error {
 	now := c.settingsTime()
 	document := takeLimits(o, now)
 	o.take("version") // of a GET that is put back: If-Match says it
-	confirmed := o.boolean("confirm")
+	confirmed, allowUnknown := o.boolean("confirm"), o.boolean("allow_unknown")
 	reason := c.reason(o, m, false)
 	o.end()
 	if err := m.err(); err != nil {
@@ -103,11 +113,18 @@ func (c *call) putLimits() error {
 		c.w.Header().Set("ETag", versionTag(stored.Version))
 		return refuse(problem.PreconditionFailed, "")
 	}
-	if before, err := parseLimits(&stored); err != nil {
+	before, err := parseLimits(&stored)
+	if err != nil {
 		return err
-	} else if len(document.Policies) == 0 && len(before.Policies) > 0 && !confirmed {
+	}
+	if len(document.Policies) == 0 && len(before.Policies) > 0 && !confirmed {
 		m.add("confirm", fmt.Sprintf("must be true: this takes all %d limits away", len(before.Policies)))
-		return m.err()
+	}
+	if !allowUnknown {
+		c.unknownMatches(ctx, &document, &before, m)
+	}
+	if err := m.err(); err != nil {
+		return err
 	}
 	published, err := c.publishLimits(ctx, stored.Version, &document, c.author(reason))
 	if err != nil {
