@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -56,30 +57,58 @@ func limitCommands() []*cobra.Command {
 	asks(replace)
 	takesUnknown(replace)
 	return append(limitEdits(), []*cobra.Command{
-		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, func(s *session, _ []string) error {
-			text, _, err := s.call(s.cmd.Context(), get("limits"))
-			if err != nil {
-				return err
-			}
-			var doc struct {
-				Version  int64
-				Policies []json.RawMessage
-			}
-			if err := json.Unmarshal(text, &doc); err != nil {
-				return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
-			}
-			if s.printer.json {
-				return s.object(text)
-			}
-			if err := s.note("version %d", doc.Version); err != nil {
-				return err
-			}
-			return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
-		}),
+		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, (*session).showLimits),
 		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
 	}...)
+}
+
+// showLimits prints the limits, and what is staged of them.
+func (s *session) showLimits(_ []string) error {
+	text, _, err := s.call(s.cmd.Context(), get("limits"))
+	if err != nil {
+		return err
+	}
+	var doc struct {
+		Version  int64
+		Policies []json.RawMessage
+		Staged   *stagedLimits
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	if err := s.note("version %d", doc.Version); err != nil {
+		return err
+	}
+	if doc.Staged != nil {
+		if err := s.note("%s", doc.Staged); err != nil {
+			return err
+		}
+	}
+	return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
+}
+
+// stagedLimits are limits that some gateways try.
+type stagedLimits struct {
+	Nodes       []string
+	Since       time.Time
+	MaxRefused  float64   `json:"max_refused_percent"`
+	Seconds     int       `json:"within_seconds"`
+	CompletesAt time.Time `json:"completes_at"`
+}
+
+// String says which gateways try them, and what ends that.
+func (l *stagedLimits) String() string {
+	text := fmt.Sprintf("%s tries other limits since %s (see -o json); they are taken back where more than %g %% is refused in %d s",
+		strings.Join(l.Nodes, ", "), l.Since.Format(time.RFC3339), l.MaxRefused, l.Seconds)
+	if !l.CompletesAt.IsZero() {
+		text += ", and are everybody's from " + l.CompletesAt.Format(time.RFC3339) + " on"
+	}
+	return text
 }
 
 // limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are

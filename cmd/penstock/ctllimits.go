@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -54,7 +55,12 @@ func limitEdits() []*cobra.Command {
 	})
 	asks(drop)
 	return []*cobra.Command{
-		set, drop,
+		set, drop, stageCommand(),
+		command("complete", "Put the staged limits in force on all gateways", cobra.NoArgs, true, func(s *session, _ []string) error {
+			return s.endStage(post(nil, "limits", "staged", "complete"))
+		}),
+		command("take-back", "Give the staged limits up: the gateways that try them go back to those before", cobra.NoArgs, true,
+			func(s *session, _ []string) error { return s.endStage(remove("limits", "staged")) }),
 		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
 		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
 	}
@@ -72,6 +78,68 @@ func takesUnknown(cmd *cobra.Command) {
 func (s *session) allowsUnknown() bool {
 	flag := s.cmd.Flags().Lookup(allowUnknown)
 	return flag != nil && flag.Value.String() == "true"
+}
+
+// stageCommand has some gateways try limits first.
+func stageCommand() *cobra.Command {
+	var file, within, complete string
+	var nodes []string
+	var percent int
+	var refused float64
+	cmd := command("stage --file FILE", "Have some gateways try limits first; they take them back by themselves where too much is refused",
+		cobra.NoArgs, true, func(s *session, _ []string) error {
+			text, err := readInput(s.cmd, file)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+			}
+			doc, err := readLimits(text)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+			}
+			policies, _ := doc["policies"].([]any)
+			body := map[string]any{
+				"policies": policies, "max_refused_percent": refused, "within": within, "allow_unknown": s.allowsUnknown(),
+			}
+			if len(policies) == 0 {
+				if err := s.sure("This takes all limits away on these gateways. Go on?"); err != nil {
+					return err
+				}
+				body["confirm"] = true
+			}
+			for name, value := range map[string]any{"nodes": nodes, "percent": percent, "complete_in": complete, "reason": s.reason} {
+				if !reflect.ValueOf(value).IsZero() {
+					body[name] = value
+				}
+			}
+			_, header, err := s.call(s.cmd.Context(), get("limits"))
+			if err != nil {
+				return err
+			}
+			request := put(body, "limits", "staged")
+			request.header = http.Header{"If-Match": {header.Get("ETag")}}
+			return s.showPublished(request)
+		})
+	flags := cmd.Flags()
+	flags.StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
+	flags.StringArrayVar(&nodes, "node", nil, "a gateway that tries them, as nodes list names it; may be given again")
+	flags.IntVar(&percent, "percent", 0, "how many gateways in a hundred try them, instead of --node")
+	flags.Float64Var(&refused, "max-refused", 10, "above how many purchases in a hundred that are refused there they are taken back")
+	flags.StringVar(&within, "within", "10s", "within which time these are counted")
+	flags.StringVar(&complete, "complete-in", "", "after which they are in force on all gateways; without it, when you say complete")
+	required(cmd, "file")
+	takesUnknown(cmd)
+	asks(cmd)
+	return cmd
+}
+
+// endStage ends what is staged now.
+func (s *session) endStage(request adminRequest) error {
+	_, header, err := s.call(s.cmd.Context(), get("limits"))
+	if err != nil {
+		return err
+	}
+	request.header = http.Header{"If-Match": {header.Get("ETag")}}
+	return s.showPublished(request)
 }
 
 // limitColumns are the columns of a table of policies: those that every policy has, and those that

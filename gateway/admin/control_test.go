@@ -438,7 +438,7 @@ func TestMatchesMustExist(t *testing.T) {
 			t.Errorf("%s %s: %s, want %s", method, body, got, want)
 		}
 	}
-	const limits, preview = "/admin/v1/limits", "/admin/v1/limits/preview"
+	const limits, preview, stage = "/admin/v1/limits", "/admin/v1/limits/preview", "/admin/v1/limits/staged"
 	for _, c := range []struct{ key, match, want string }{
 		{"merchant", "m2", "there is no merchant m2; did you mean m1? With"},
 		{"user", "m2/u", "there is no merchant m2; did you mean m1? With"},
@@ -450,6 +450,7 @@ func TestMatchesMustExist(t *testing.T) {
 		two := policy("user", "m1/anybody") + "," + policy(c.key, c.match)
 		refused("PUT", limits, body(two, ""), "policies[1].match: "+c.want)
 		refused("POST", preview, body(two, ""), "policies[1].match: "+c.want)
+		refused("PUT", stage, body(two, `,"percent":50`), "policies[1].match: "+c.want)
 		s.must(200, "POST", preview, body(two, `,"allow_unknown":true`))
 	}
 	known := strings.Join([]string{policy("merchant", "m1"), policy("activity", "618"), policy("sku", "618/phone-x"), policy("user", "m1/u"),
