@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -82,10 +83,11 @@ type Admission struct {
 	history  *limiter.History
 	doors    *limiter.Addresses
 	probes   *limiter.Addresses
-	short    atomic.Bool     // the processor is short
-	let      *limiter.Recent // keys that limits let in
-	asking   *limiter.Recent // keys that limits are asked about
-	seeds    [6]maphash.Seed // of both
+	short    atomic.Bool        // the processor is short
+	let      *limiter.Recent    // keys that limits let in
+	asking   *limiter.Recent    // keys that limits are asked about
+	seeds    [6]maphash.Seed    // of both
+	again    *limiter.Addresses // the free repeats of a key
 	lookups  *limiter.Addresses
 	repeats  atomic.Int64 // that were let in free
 
@@ -124,6 +126,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 		doors: limiter.NewAddresses(cfg.Addresses, time.Now()), probes: limiter.NewAddresses(cfg.Probes, time.Now()),
 		known: cfg.Known, history: cfg.History,
 		let: limiter.NewRecent(letKeys, int64(letSpan)), asking: limiter.NewRecent(askKeys, int64(askSpan)),
+		again:   limiter.NewAddresses(limiter.AddressConfig{Rate: 1, Burst: freeBurst, Room: freeKeys}, time.Now()),
 		lookups: limiter.NewAddresses(limiter.AddressConfig{Rate: lookUps, Burst: lookUps, Room: 1}, time.Now()),
 	}
 	for i := range g.seeds {
@@ -222,7 +225,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return g.settled(v)
 	}
 	key, at := g.keyOf(v), int64(v.Arrived.Sub(g.started))
-	if key != 0 && g.let.Has(key, at) { // it was paid for
+	if key != 0 && g.let.Has(key, at) && g.again.Allow(keyAddr(key), v.Arrived) { // it was paid for
 		g.repeats.Add(1)
 		return nil
 	}
@@ -287,6 +290,10 @@ const (
 	// askSpan is how long limits may take to let somebody in, and askKeys how many do so at once.
 	askSpan = 150 * time.Millisecond
 	askKeys = 1 << 12
+	// freeBurst bounds the free repeats of one key: so many at once, and then one a second. The
+	// contract asks for fewer. Limits are asked about those beyond it.
+	freeBurst = 10
+	freeKeys  = 1 << 13
 )
 
 // lookUps bounds for how many purchases a second that a limit refuses the stock is asked whether
@@ -296,6 +303,13 @@ const lookUps = 200
 
 // Repeats is how many purchases were let in free, as repeats of those that limits had let in here.
 func (g *Admission) Repeats() int64 { return g.repeats.Load() }
+
+// keyAddr is a key as an address of its own, for limiter.Addresses.
+func keyAddr(key uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], key)
+	return netip.AddrFrom16(b)
+}
 
 // keyOf names a purchase as its repeat is named too; 0 where it has no name, or nothing is limited.
 func (g *Admission) keyOf(v *Visit) uint64 {

@@ -192,7 +192,7 @@ func closedByLimit(t *testing.T, g *Admission, v *Visit) *Denial {
 	if denial := g.Enter(v); denial != nil || v.Limited == nil || v.Closed == nil || v.Closed.Code != v.Limited.Problem.Code {
 		t.Fatalf("denied %+v, limited %+v, closed %+v", denial, v.Limited, v.Closed)
 	}
-	if back := v.Arrived.Sub(v.ClosedSince); back < 2*time.Second+freshKeys {
+	if back := v.Arrived.Sub(v.ClosedSince); back < 2*time.Second {
 		t.Errorf("closed since %v: a repeat of an earlier key would be refused from memory", back)
 	}
 	g.Leave(v, v.Limited.Problem.Status(), time.Millisecond)

@@ -300,6 +300,21 @@ func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
 		}
 		leave(v)
 	}
+	again, flood := buy("u2", "k1", nil), 0
+	for range 5 * freeBurst { // the contract asks for no such thing, and limits are asked again
+		v := visit("buy", "u2")
+		v.Key, v.Quantity, v.Arrived = "k1", 1, again.Arrived
+		if denial := g.Enter(v); denial != nil {
+			continue
+		}
+		if v.Closed == nil {
+			flood++
+		}
+		leave(v)
+	}
+	if leave(again); flood != freeBurst {
+		t.Errorf("%d of a flood of repeats are free, want %d", flood, freeBurst)
+	}
 	if n := room.Stats().InFlight; n != 0 {
 		t.Errorf("%d are inside", n)
 	}
