@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -54,11 +57,12 @@ type AdmissionConfig struct {
 //     Cancelling and paying must always be possible.
 //   - A purchase that memory refuses counts for nothing: a sale that is over eats nobody's quota.
 //   - A purchase that a switch has closed takes room, since its order may have to be looked for.
+//   - A repeat of what the limits have let in here a moment ago is free: they aren't asked.
 //   - One that a limit refuses is closed as well: a repeat whose key has an order is told it, and
 //     isn't punished for what the contract asks for. A repeat that limits let in gets its tokens
 //     back.
 //   - A repeat that memory knows counts as an order that exists: it finds room where new ones
-//     don't.
+//     don't, and gets nothing new where there are limits.
 //   - A purchase within its merchant's guaranteed rate is let in where a level turns others away.
 //   - Without a good key, a request counts against its address: see AddressConfig.
 //   - Refusals above ShedRate wait for their turn; while the processor is short those above a
@@ -79,9 +83,16 @@ type Admission struct {
 	history  *limiter.History
 	doors    *limiter.Addresses
 	probes   *limiter.Addresses
-	short    atomic.Bool // the processor is short
+	short    atomic.Bool        // the processor is short
+	let      *limiter.Recent    // keys that limits let in
+	asking   *limiter.Recent    // keys that limits are asked about
+	seeds    [6]maphash.Seed    // of both
+	again    *limiter.Addresses // the free repeats of a key
+	lookups  *limiter.Addresses
+	repeats  atomic.Int64 // that were let in free
 
 	refusals atomic.Pointer[limitRefusals]
+	trial    atomic.Pointer[Trial] // nil: nothing is tried
 
 	// The answers, made once: a refusal allocates nothing.
 	ordersOff   *seckill.Refusal
@@ -114,6 +125,12 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 		}},
 		doors: limiter.NewAddresses(cfg.Addresses, time.Now()), probes: limiter.NewAddresses(cfg.Probes, time.Now()),
 		known: cfg.Known, history: cfg.History,
+		let: limiter.NewRecent(letKeys, int64(letSpan)), asking: limiter.NewRecent(askKeys, int64(askSpan)),
+		again:   limiter.NewAddresses(limiter.AddressConfig{Rate: 1, Burst: freeBurst, Room: freeKeys}, time.Now()),
+		lookups: limiter.NewAddresses(limiter.AddressConfig{Rate: lookUps, Burst: lookUps, Room: 1}, time.Now()),
+	}
+	for i := range g.seeds {
+		g.seeds[i] = maphash.MakeSeed()
 	}
 	if g.known == nil {
 		g.known = func() bool { return true }
@@ -126,6 +143,13 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // SetLimits tells which limits are in force, so that their refusals are made once. It comes after
 // the limits were put in force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
+
+// Trial counts what limits that are tried do: the purchases that came to them, and those that they
+// refused.
+type Trial struct{ Asked, Refused atomic.Int64 }
+
+// SetTrial has purchases counted from now on; nil ends that.
+func (g *Admission) SetTrial(t *Trial) { g.trial.Store(t) }
 
 // scarceShare is the part of ShedRate, as a divisor, that refusals get while the processor is
 // short.
@@ -197,15 +221,36 @@ func (g *Admission) Enter(v *Visit) *Denial {
 // askLimits asks the limits about a visit that nothing else keeps out.
 func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 	class, counts := limitClass(v.Route)
-	if v.Settled || v.Repeat || !counts || mode == degrade.LimitsOff {
+	if v.Settled || !counts || mode == degrade.LimitsOff {
 		return g.settled(v)
 	}
+	key, at := g.keyOf(v), int64(v.Arrived.Sub(g.started))
+	if key != 0 && g.let.Has(key, at) && g.again.Allow(keyAddr(key), v.Arrived) { // it was paid for
+		g.repeats.Add(1)
+		return nil
+	}
+	if v.Repeat {
+		g.recall(v)
+		return nil
+	}
+	twice := key != 0 && g.asking.Has(key, at)
 	if v.limited == nil {
+		if key != 0 && !twice {
+			g.asking.Mark(key, at)
+		}
 		v.limited = g.limit(v, class, mode)
 	}
 	if v.limited == nil {
 		v.Ticket |= ticketCounted
+		if key != 0 {
+			g.let.Mark(key, at)
+		}
 		return nil
+	}
+	if twice && v.Pause == 0 { // its first one may be about to be let in: Redis may have been asked
+		g.outside(v)
+		v.Pause, v.limited = askSpan, nil
+		return g.full // not given: see Gate.Enter
 	}
 	if g.paced(v) {
 		g.outside(v)
@@ -216,7 +261,68 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return g.deny(v, &v.limited.Denial)
 	}
 	v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
+	if everybody := netip.IPv4Unspecified(); g.lookups.Allow(everybody, v.Arrived) {
+		v.ClosedSince = v.ClosedSince.Add(freshKeys) // memory doesn't know so late, and the stock is asked
+	}
 	return nil
+}
+
+// recall has the sale told of a purchase that memory takes for a repeat. Memory is wrong in one of
+// a hundred, so it gets its order or a refusal, and nothing new.
+func (g *Admission) recall(v *Visit) {
+	closed := v.limited
+	switch {
+	case closed != nil: // a limit has refused it
+	case len(g.refusals.Load().policies) == 0:
+		return
+	default:
+		closed = g.fullLimit
+	}
+	v.Closed, v.ClosedSince, v.Limited = &closed.refusal, v.Arrived.Add(-g.lookBack), &closed.Denial
+}
+
+// What is known of keys that were let in here: a repeat within letSpan is free, whether its first
+// one has been answered or not, and whatever the answer was. At 6,000 purchases a second few are
+// forgotten early.
+const (
+	letSpan = 5 * time.Second
+	letKeys = 1 << 17
+	// askSpan is how long limits may take to let somebody in, and askKeys how many do so at once.
+	askSpan = 150 * time.Millisecond
+	askKeys = 1 << 12
+	// freeBurst bounds the free repeats of one key: so many at once, and then one a second. The
+	// contract asks for fewer. Limits are asked about those beyond it.
+	freeBurst = 10
+	freeKeys  = 1 << 13
+)
+
+// lookUps bounds for how many purchases a second that a limit refuses the stock is asked whether
+// their key has an order, though memory says that it had none freshKeys ago: they may be repeats of
+// what another gateway has let in just now.
+const lookUps = 200
+
+// Repeats is how many purchases were let in free, as repeats of those that limits had let in here.
+func (g *Admission) Repeats() int64 { return g.repeats.Load() }
+
+// keyAddr is a key as an address of its own, for limiter.Addresses.
+func keyAddr(key uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], key)
+	return netip.AddrFrom16(b)
+}
+
+// keyOf names a purchase as its repeat is named too; 0 where it has no name, or nothing is limited.
+func (g *Admission) keyOf(v *Visit) uint64 {
+	if v.Key == "" || len(g.refusals.Load().policies) == 0 {
+		return 0
+	}
+	sum := uint64(v.Quantity) * 0x9E3779B97F4A7C15
+	for i, name := range [...]string{
+		string(v.Caller.Merchant), string(v.Caller.Caller), string(v.Activity), string(v.SKU), string(v.User), v.Key,
+	} {
+		sum += maphash.String(g.seeds[i], name)
+	}
+	return max(sum, 1)
 }
 
 // limitClass says as what a visit of a route counts, and whether it does.
@@ -285,13 +391,33 @@ func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode
 		g.history.Count(who.Merchant, who.Caller, v.Arrived)
 	}
 	decision := g.limits.Allow(request, v.Arrived)
+	if t := g.trial.Load(); t != nil && class == limiter.Purchase {
+		t.Asked.Add(1)
+		if !decision.Allowed {
+			t.Refused.Add(1)
+		}
+	}
 	switch {
 	case decision.Allowed:
 		return nil
+	case decision.Bound == limiter.ByCost:
+		return tooDear(&decision)
 	case decision.Global: // it is our capacity, not the caller's share
 		return g.fullLimit
 	}
 	return g.refusals.Load().of(&decision)
+}
+
+// tooDear is the answer to a request that costs more than its key can ever have: less of it may be
+// let in, and no wait helps.
+func tooDear(d *limiter.Decision) *limitRefusal {
+	detail := fmt.Sprintf("costs %d tokens of the limit %q, which has %d at most: ask for less", d.Cost, d.Policy.Name, d.Limit)
+	return &limitRefusal{
+		Denial: Denial{Problem: problem.Problem{
+			Code: problem.InvalidRequest, Errors: []problem.FieldError{{Field: "quantity", Detail: detail}},
+		}},
+		refusal: seckill.Refusal{Code: problem.InvalidRequest},
+	}
 }
 
 // address is where a visit comes from, behind the proxies that are trusted; the zero Addr of one

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,7 +192,7 @@ func closedByLimit(t *testing.T, g *Admission, v *Visit) *Denial {
 	if denial := g.Enter(v); denial != nil || v.Limited == nil || v.Closed == nil || v.Closed.Code != v.Limited.Problem.Code {
 		t.Fatalf("denied %+v, limited %+v, closed %+v", denial, v.Limited, v.Closed)
 	}
-	if back := v.Arrived.Sub(v.ClosedSince); back < 2*time.Second+freshKeys {
+	if back := v.Arrived.Sub(v.ClosedSince); back < 2*time.Second {
 		t.Errorf("closed since %v: a repeat of an earlier key would be refused from memory", back)
 	}
 	g.Leave(v, v.Limited.Problem.Status(), time.Millisecond)
@@ -377,11 +379,15 @@ func BenchmarkAdmission(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			g, _, _ := gated(b, c.limits, noSwitches)
 			b.ReportAllocs()
+			var next atomic.Int64
 			b.RunParallel(func(pb *testing.PB) {
 				fresh := visit("buy", "u1")
 				var v Visit
-				for pb.Next() {
+				key, n := make([]byte, 0, 16), next.Add(1)<<32
+				for ; pb.Next(); n++ { // each under a key of its own
 					v = *fresh
+					key = strconv.AppendInt(key[:0], n, 36)
+					v.Key, v.Arrived = view(key), time.Now()
 					if g.Enter(&v) == nil {
 						g.Leave(&v, 202, 0)
 					}
@@ -429,5 +435,26 @@ func TestAdmission_PacesRefusals(t *testing.T) {
 	g.Leave(inside, 202, 0)
 	if denial := g.Enter(waited); denial != nil {
 		t.Errorf("with room after the pause: %+v", denial)
+	}
+}
+
+// TestAdmission_NamesWhatCanNeverFit: a quantity that costs more than a full bucket is told as the
+// client's mistake, with no time to wait.
+func TestAdmission_NamesWhatCanNeverFit(t *testing.T) {
+	for _, key := range []string{"caller", "global"} {
+		g, _, _ := gated(t, `{"policies":[{"name":"units","key":"`+key+`","rate":1,"burst":4,"mode":"enforce","cost":{"unit":2,"purchase":0}}]}`, noSwitches)
+		v := visit("buy", "u1")
+		v.Quantity = 3
+		denial := closedByLimit(t, g, v)
+		want := problem.FieldError{Field: "quantity", Detail: `costs 6 tokens of the limit "units", which has 4 at most: ask for less`}
+		p := &denial.Problem
+		if p.Code != problem.InvalidRequest || len(p.Errors) != 1 || p.Errors[0] != want || p.RetryAfter != 0 || denial.RateLimit != "" {
+			t.Errorf("%s: %+v", key, denial)
+		}
+		v = visit("buy", "u1")
+		v.Quantity = 2
+		if denial := g.Enter(v); denial != nil || v.Closed != nil {
+			t.Errorf("%s: what fits is refused: %+v", key, v.Limited)
+		}
 	}
 }

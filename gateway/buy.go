@@ -21,6 +21,7 @@ func (x *exchange) buy() {
 		return
 	}
 	x.visit.Caller, x.visit.Activity, x.visit.SKU, x.visit.User, x.visit.Quantity = caller, p.Activity, p.SKU, p.User, int(p.Quantity)
+	x.visit.Key = p.Key
 	p.Arrived = x.arrived
 	if !x.offered(p) {
 		return

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,24 +174,30 @@ func TestRepeats_AreFree(t *testing.T) {
 	s.sales.become(func(sales *stubSales) {
 		sales.repeats = map[string]bool{"known": true}
 		sales.buy = func(_ context.Context, p *seckill.Purchase) (seckill.Receipt, error) {
-			if p.Closed != nil && p.Key == "new" {
+			isNew := strings.HasPrefix(p.Key, "new")
+			if p.Closed != nil && isNew {
 				return seckill.Receipt{}, p.Closed
 			}
-			return seckill.Receipt{Order: testOrder(seckill.OrderQueued), Replayed: p.Key != "new"}, nil
+			return seckill.Receipt{Order: testOrder(seckill.OrderQueued), Replayed: !isNew}, nil
 		}
 	})
 	buy := func(key string) int {
 		resp, _ := do(t, s.request(t, "POST", "/v1/orders", goodBody, "Idempotency-Key", key))
 		return resp.StatusCode
 	}
-	for range 5 {
-		if got := buy("repeat"); got != http.StatusAccepted {
+	for i := range 5 {
+		if got := buy(fmt.Sprint("repeat-", i)); got != http.StatusAccepted {
 			t.Fatalf("a repeat: %d", got)
 		}
 	}
 	for i, want := range []int{202, 202, 429} {
-		if got := buy("new"); got != want {
+		if got := buy(fmt.Sprint("new-", i)); got != want {
 			t.Errorf("purchase %d of a burst of 2, after repeats: %d, want %d", i, got, want)
+		}
+	}
+	for i := range 4 {
+		if got := buy(fmt.Sprint("new-", i%2)); got != http.StatusAccepted {
+			t.Errorf("a repeat of what was let in: %d", got)
 		}
 	}
 	room.Resize(1)
@@ -239,5 +247,196 @@ func TestGuaranteed_BeatsALevel(t *testing.T) {
 	}
 	if n := room.Stats().Refused[degrade.NotAdmitted]; n == 0 {
 		t.Error("what a level turned away isn't counted")
+	}
+}
+
+// TestRepeats_OfWhatWasLetInAreFree: a repeat that comes before its first one is answered, or just
+// after it, costs nothing and is never refused by a limit. Another purchase under the same key is
+// no repeat.
+func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
+	g, room, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":2,"concurrency":1,"mode":"enforce"}]}`, noSwitches)
+	buy := func(user, key string, change func(v *Visit)) *Visit {
+		v := visit("buy", user)
+		v.Key, v.Quantity = key, 1
+		if change != nil {
+			change(v)
+		}
+		if denial := g.Enter(v); denial != nil {
+			t.Fatalf("%+v", denial)
+		}
+		return v
+	}
+	leave := func(v *Visit) { g.Leave(v, 202, time.Millisecond) }
+	first := buy("u1", "k1", nil)
+	for range 5 { // it isn't answered yet, and the user may have one in flight
+		if v := buy("u1", "k1", nil); v.Closed != nil {
+			t.Fatalf("a repeat before the answer is refused: %+v", v.Limited)
+		} else {
+			leave(v)
+		}
+	}
+	leave(first)
+	leave(buy("u1", "k2", nil)) // the repeats have left a token
+	for _, key := range []string{"k1", "k2"} {
+		v := buy("u1", key, nil)
+		if v.Closed != nil {
+			t.Errorf("a repeat of %s is refused: %+v", key, v.Limited)
+		}
+		leave(v)
+	}
+	if n := g.Repeats(); n != 7 {
+		t.Errorf("%d repeats are counted, want 7", n)
+	}
+	for name, change := range map[string]func(v *Visit){
+		"another key":      func(v *Visit) { v.Key = "k3" },
+		"another quantity": func(v *Visit) { v.Quantity = 2 },
+		"another item":     func(v *Visit) { v.SKU = "y" },
+		"another activity": func(v *Visit) { v.Activity = "619" },
+		"long ago":         func(v *Visit) { v.Arrived = v.Arrived.Add(letSpan) },
+	} {
+		v := buy("u1", "k1", change)
+		if v.Closed == nil || v.Limited.Problem.Limit != "users" {
+			t.Errorf("%s: it is let in", name)
+		}
+		leave(v)
+	}
+	again, flood := buy("u2", "k1", nil), 0
+	for range 5 * freeBurst { // the contract asks for no such thing, and limits are asked again
+		v := visit("buy", "u2")
+		v.Key, v.Quantity, v.Arrived = "k1", 1, again.Arrived
+		if denial := g.Enter(v); denial != nil {
+			continue
+		}
+		if v.Closed == nil {
+			flood++
+		}
+		leave(v)
+	}
+	if leave(again); flood != freeBurst {
+		t.Errorf("%d of a flood of repeats are free, want %d", flood, freeBurst)
+	}
+	if n := room.Stats().InFlight; n != 0 {
+		t.Errorf("%d are inside", n)
+	}
+}
+
+// TestRepeats_ThatMemoryMakesUpBuyNothing: memory takes one in a hundred purchases for a repeat. A
+// flood that a limit refuses buys nothing that way.
+func TestRepeats_ThatMemoryMakesUpBuyNothing(t *testing.T) {
+	g, _, _ := gated(t, `{"policies":[{"name":"callers","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	g.SetShort(true)
+	enter := func(i int) *Visit { // as a request does
+		v := visit("buy", fmt.Sprint("u", i))
+		v.Key, v.Quantity = "k", 1
+		if denial := g.Enter(v); denial != nil {
+			v.Repeat, v.Pause = true, 0
+			if denial = g.Enter(v); denial != nil {
+				t.Fatalf("%+v", denial)
+			}
+		}
+		g.Leave(v, 429, 0)
+		return v
+	}
+	let, recalled := 0, 0
+	for i := range 1000 {
+		v := enter(i)
+		if v.Closed == nil {
+			let++
+		} else if v.Limited.Problem.Limit != "callers" {
+			t.Fatalf("%+v", v.Limited)
+		}
+		if v.Repeat {
+			recalled++
+		}
+	}
+	if let != 1 || recalled == 0 {
+		t.Errorf("%d are let in, %d as repeats", let, recalled)
+	}
+}
+
+// slowLimits takes a while to let somebody in.
+type slowLimits struct {
+	*limiter.Limiter
+	asked, open chan struct{}
+}
+
+func (l *slowLimits) Allow(r *limiter.Request, now time.Time) limiter.Decision {
+	d := l.Limiter.Allow(r, now)
+	if d.Allowed {
+		l.asked <- struct{}{}
+		<-l.open
+	}
+	return d
+}
+
+// TestRepeats_WaitForTheFirst: a second purchase under a key about which limits are just asked
+// waits a moment, and then is a repeat.
+func TestRepeats_WaitForTheFirst(t *testing.T) {
+	g, room, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	slow := &slowLimits{g.limits.(*limiter.Limiter), make(chan struct{}), make(chan struct{})}
+	g.limits = slow
+	come := func() *Visit {
+		v := visit("buy", "u1")
+		v.Key, v.Quantity = "k", 1
+		return v
+	}
+	first, second, done := come(), come(), false
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if denial := g.Enter(first); denial != nil || first.Closed != nil {
+			t.Errorf("the first: %+v", denial)
+		}
+	})
+	<-slow.asked
+	if denial := g.Enter(second); denial == nil || second.Pause != askSpan || second.limited != nil {
+		t.Errorf("the second is not told to wait: %+v, %+v", denial, second.Limited)
+	}
+	close(slow.open)
+	wait.Wait()
+	second.Arrived = second.Arrived.Add(second.Pause)
+	if denial := g.Enter(second); denial != nil || second.Closed != nil {
+		t.Errorf("after the wait it is refused: %+v", denial)
+	} else {
+		g.Leave(second, 202, 0)
+		done = true
+	}
+	g.Leave(first, 202, 0)
+	if n := room.Stats().InFlight; n != 0 || !done {
+		t.Errorf("%d are inside", n)
+	}
+	other := come()
+	other.Key = "other"
+	if denial := g.Enter(other); denial != nil || other.Pause != 0 || other.Closed == nil {
+		t.Errorf("another key: %+v, pause %v", denial, other.Pause)
+	}
+}
+
+// TestRepeats_OfOtherGatewaysAreLookedFor: where a limit refuses, the stock is asked about a key
+// that memory can't have heard of yet, so often per second. Memory alone decides about the rest.
+func TestRepeats_OfOtherGatewaysAreLookedFor(t *testing.T) {
+	g, _, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
+	at := time.Now()
+	asked, remembered := 0, 0
+	for i := range 2 * lookUps {
+		for _, key := range []string{"first-", "second-"} {
+			v := visit("buy", fmt.Sprint("u", i))
+			v.Key, v.Quantity, v.Arrived = fmt.Sprint(key, i), 1, at
+			if denial := g.Enter(v); denial != nil {
+				t.Fatalf("%+v", denial)
+			}
+			switch g.Leave(v, 429, 0); {
+			case key == "first-":
+				if v.Closed != nil {
+					t.Fatal("a first purchase is refused")
+				}
+			case v.ClosedSince.Equal(at.Add(-2 * time.Second)): // the accept deadline: since now
+				asked++
+			case v.ClosedSince.Equal(at.Add(-2*time.Second - freshKeys)):
+				remembered++
+			}
+		}
+	}
+	if asked != lookUps || remembered != lookUps {
+		t.Errorf("the stock is asked about %d, memory about %d", asked, remembered)
 	}
 }

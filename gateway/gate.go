@@ -35,6 +35,7 @@ type Visit struct {
 	SKU      seckill.SKU     // of a purchase
 	User     seckill.UserID  // of a purchase
 	Quantity int             // of a purchase
+	Key      string          // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
 	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: anybody's

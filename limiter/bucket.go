@@ -38,6 +38,7 @@ type limit struct {
 	burst    int64   // of this node
 	interval int64   // nanoseconds per token
 	window   int64   // burst × interval: from empty to full
+	most     int64   // tokens that a request can cost: of a full bucket, or of a whole day
 	// floor is the TAT of a key without a bucket, 0 where that is full. After an edit that raised
 	// the burst, such a key has what its full bucket had before, and fills up from there.
 	floor int64
@@ -65,13 +66,24 @@ func newLimit(p *Policy, index, nodes int) *limit {
 	l.burst = max(1, burst/int64(nodes))
 	l.interval = int64(math.Ceil(1e9 / l.rate))
 	l.window = l.burst * l.interval
+	if l.most = l.burst; p.Quota > 0 {
+		l.most = min(l.most, max(p.Quota, p.QuotaMax))
+	}
 	return l
 }
 
-// price returns how many tokens a request takes; what takes none is not limited. What costs more
-// than a bucket holds takes all of it: else it would be refused for ever, on a node whose share is
-// small, and a client that waits as told would wait for nothing.
-func (l *limit) price(req *Request) int64 { return min(l.cost.of(req), l.burst) }
+// price returns how many tokens a request takes; what takes none is not limited.
+func (l *limit) price(req *Request) int64 { return l.cost.of(req) }
+
+// tooDear reports whether n tokens are more than a key can ever have, and has g refuse them then: a
+// client that waited would wait for nothing.
+func (l *limit) tooDear(n int64, g *grant) bool {
+	if n <= l.most {
+		return false
+	}
+	*g = grant{limit: l, wait: 1, bound: ByCost, quota: l.most, left: float64(n)}
+	return true
+}
 
 // spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how
 // long there will be n tokens.

@@ -24,7 +24,7 @@ type cluster struct {
 	renewed []home // guarded by mu: whose leases are renewed
 
 	quotasOnly bool                  // fixed
-	spent      spent                 // the keys that have no quota left
+	spent      *Recent               // the keys that have no quota left
 	lone       atomic.Pointer[table] // buckets of quotas while the node is alone; nil before there are some
 
 	rounds, late, failed, asks atomic.Uint64
@@ -38,7 +38,7 @@ const maxRenewed = 1 << 15
 const maxAsks = 1 << 14
 
 func newCluster(pool Pool, quotasOnly bool) *cluster {
-	c := &cluster{pool: pool, quotasOnly: quotasOnly, kick: make(chan struct{}, 1)}
+	c := &cluster{pool: pool, quotasOnly: quotasOnly, kick: make(chan struct{}, 1), spent: NewRecent(spentSlots, spentSpan)}
 	c.nodes.Store(1)
 	c.away.Store(true) // until Run has reached the pool
 	c.aloneSince.Store(time.Now().UnixNano())
@@ -340,7 +340,23 @@ func (l *Limiter) load(due bool) *round {
 		return nil
 	}
 	c.asks.Add(uint64(len(r.asks)))
+	r.remind()
 	return r
+}
+
+// remind tells the pool what is known of quotas here: after a failover it may have less.
+func (r *round) remind() {
+	for i := range r.asks {
+		if r.asks[i].Quota == 0 {
+			continue
+		}
+		h := r.askers[i].home
+		h.lock()
+		if s := h.share(); s != nil {
+			r.asks[i].Known = s.usage
+		}
+		h.unlock()
+	}
 }
 
 // renewAll adds to a round what the leases of homes need, and returns the homes that go on.

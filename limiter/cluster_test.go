@@ -30,6 +30,7 @@ type modelBucket struct {
 	count  int64
 	day    int64
 	used   int64
+	all    int64
 }
 
 func newModelPool() *modelPool {
@@ -84,13 +85,18 @@ func (p *modelPool) answer(a *Ask) {
 	room := now + b.window - b.tat
 	a.Granted = max(min(a.Want, (room-a.Keep)*b.den/b.num), min(a.Vital, room*b.den/b.num), 0)
 	if day := (now + a.Offset) / 86_400_000_000; day > b.day {
-		b.day, b.used = day, 0
+		b.day, b.used, b.all = day, 0, 0
+	}
+	if a.Known.Day == b.day && a.Known.Granted > b.all {
+		b.all, b.used = a.Known.Granted, max(b.used, a.Known.Used)
 	}
 	b.used = max(0, b.used-a.Back)
 	if a.Quota > 0 {
 		a.Granted = min(a.Granted, max(0, a.Quota-b.used))
 	}
 	b.used += a.Granted
+	b.all += a.Granted
+	a.Usage = DayUse{b.day, b.all, b.used}
 	a.Left = max(0, a.Quota-b.used)
 	b.tat += (a.Granted*b.num + b.den - 1) / b.den
 	b.count += a.Granted - a.Back

@@ -119,6 +119,9 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 	if n == 0 {
 		return false
 	}
+	if l.tooDear(n, g) {
+		return true
+	}
 	c = l.joins(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,6 +239,9 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 	n := l.price(req)
 	if n == 0 {
 		return false, false
+	}
+	if l.tooDear(n, g) {
+		return true, false
 	}
 	c = l.joins(c)
 	*g = grant{limit: l, bucket: b}

@@ -231,7 +231,7 @@ func TestDocument_Guarantees(t *testing.T) {
 		{[]Policy{edited(sure("a", 0), func(p *Policy) { p.Temporary = &Temporary{Rate: -1, Burst: 1, Mode: Enforce} })},
 			"policies[0].temporary.rate: must be above 0; policies[0].temporary.expires_at: is required"},
 	} {
-		err := (&Document{c.policies}).Validate()
+		err := (&Document{Policies: c.policies}).Validate()
 		if got := fmt.Sprint(err); c.want == "" && err != nil || !strings.Contains(got, c.want) {
 			t.Errorf("%s, want %q", got, c.want)
 		}
@@ -242,7 +242,7 @@ func TestDocument_Guarantees(t *testing.T) {
 // changes next is said.
 func TestDocument_At(t *testing.T) {
 	end := func(d time.Duration) End { return End{at(d)} }
-	doc := Document{[]Policy{
+	doc := Document{Policies: []Policy{
 		{Name: "gone", Key: User, Rate: 1, Burst: 1, Mode: Enforce, ExpiresAt: end(time.Second)},
 		{Name: "more", Key: Caller, Rate: 1, Burst: 1, Mode: Enforce, Temporary: &Temporary{Rate: 9, Burst: 9, Mode: Shadow, ExpiresAt: end(2 * time.Second)}},
 	}}

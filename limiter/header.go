@@ -13,7 +13,7 @@ import (
 //
 // Remaining is what this node takes the cluster's bucket to have.
 func AppendRateLimit(dst []byte, d *Decision) []byte {
-	if !d.public() {
+	if !d.public() || d.Bound == ByCost {
 		return dst
 	}
 	wait := d.Reset
@@ -31,7 +31,7 @@ func AppendRateLimit(dst []byte, d *Decision) []byte {
 // its burst, and in how many seconds it refills; or that of a day; or how many requests may be in
 // flight at once. It appends nothing when AppendRateLimit wouldn't.
 func AppendPolicy(dst []byte, d *Decision) []byte {
-	if !d.public() {
+	if !d.public() || d.Bound == ByCost {
 		return dst
 	}
 	dst = d.appendName(dst)

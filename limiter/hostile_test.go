@@ -28,7 +28,7 @@ func TestHostile_TenThousandPolicies(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { l.Allow(&req, at(0)) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	one := Document{append(policies, Policy{Name: "more", Key: User, Rate: 1, Burst: 1, Mode: Enforce})}
+	one := Document{Policies: append(policies, Policy{Name: "more", Key: User, Rate: 1, Burst: 1, Mode: Enforce})}
 	if err := one.Validate(); err == nil {
 		t.Error("one more is taken")
 	}

@@ -33,11 +33,27 @@ type Ask struct {
 	// far the day's clock is ahead of UTC, in microseconds.
 	Quota  int64
 	Offset int64
+	// Known is what the node knows of the day. A pool that knows less of that day has lost some: it
+	// takes what the node knows.
+	Known DayUse
 
-	Granted int64 // the answer
-	Room    int64 // what is left after it, in microseconds
-	Count   int64 // tokens that all nodes were granted since the pool has known the key
-	Left    int64 // what is left of the Quota
+	Granted int64  // the answer
+	Room    int64  // what is left after it, in microseconds
+	Count   int64  // tokens that all nodes were granted since the pool has known the key
+	Left    int64  // what is left of the Quota
+	Usage   DayUse // of the day, after it; only with a Quota
+}
+
+// DayUse is how much of a quota was used on a day. The zero value knows nothing.
+type DayUse struct {
+	Day     int64 `json:"day"`     // since 1970, of the quota's zone
+	Granted int64 `json:"granted"` // tokens; it only grows, so of two counts of a day the higher is newer
+	Used    int64 `json:"used"`    // of them, without those that came back
+}
+
+// Newer reports whether u says more than another one.
+func (u DayUse) Newer(other DayUse) bool {
+	return u.Day > other.Day || u.Day == other.Day && u.Granted > other.Granted
 }
 
 const (
@@ -111,6 +127,8 @@ type share struct {
 	demand  int64  // tokens that were asked for since the last renewal
 	pace    float64
 	renewed int64 // moment of the last renewal
+
+	usage DayUse // of the last answer
 
 	known bool // count is of the last answer
 	count int64
@@ -201,6 +219,9 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 		fade := math.Exp(-float64(max(now-s.asked, 0)) / float64(partSpan))
 		s.own = s.own*fade + float64(own)
 		s.all = s.all*fade + float64(max(all, own))
+	}
+	if a.Quota > 0 && !s.usage.Newer(a.Usage) {
+		s.usage = a.Usage
 	}
 	s.known, s.count, s.asked = true, a.Count, now
 }

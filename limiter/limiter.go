@@ -44,6 +44,7 @@ const (
 	ByRate Bound = iota
 	ByConcurrency
 	ByQuota
+	ByCost // the request costs more tokens than the key can ever have: no wait helps
 )
 
 // Decision is the answer to a Request.
@@ -61,9 +62,12 @@ type Decision struct {
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
 	// Limit is the burst of Policy on this node, Remaining how many tokens are left of it. By
-	// ByConcurrency they are the places, ByQuota the quota.
+	// ByConcurrency they are the places, ByQuota the quota, and ByCost the most that a request can
+	// cost.
 	Limit     int64
 	Remaining int64
+	// Cost is how many tokens the request costs, by ByCost.
+	Cost int64
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
 	// them; 0 when allowed.
 	RetryAfter time.Duration
@@ -136,8 +140,8 @@ type grant struct {
 	limit *limit
 	kind  kind
 	bound Bound   // that refused
-	quota int64   // the key's, where it refused
-	left  float64 // tokens
+	quota int64   // the key's, where it refused; by cost, what it can have
+	left  float64 // tokens; by cost, what the request costs
 	taken int64   // 0 when it refused
 	wait  int64   // above 0 when it refused
 
@@ -347,7 +351,7 @@ func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused i
 func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
 	g.wait = max(1, int64((float64(g.claim.tokens)-g.limit.terms.tokensOf(g.claim.room))/g.limit.rate*1e9))
 	if quota := g.home().quota(g.limit); quota > 0 && g.claim.left < g.claim.tokens {
-		l.cluster.spent.mark(spentKey(l.hashOf(g.kind, req)^g.limit.salt, quota, g.claim.tokens), moment)
+		l.cluster.spent.Mark(spentKey(l.hashOf(g.kind, req)^g.limit.salt, quota, g.claim.tokens), moment)
 		g.wait, g.bound, g.quota = g.limit.reset(time.Now()), ByQuota, quota
 	}
 }
@@ -436,6 +440,9 @@ func (d *Decision) describe(g *grant) {
 		return
 	case ByQuota:
 		d.Limit, d.Reset = g.quota, time.Duration(g.wait)
+		return
+	case ByCost:
+		d.Limit, d.Cost, d.RetryAfter = g.quota, int64(g.left), 0
 		return
 	}
 	d.Remaining = int64(max(g.left+tokenSlack, 0))

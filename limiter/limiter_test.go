@@ -47,7 +47,7 @@ func enforced(policies ...Policy) Document {
 			p.Mode = Enforce
 		}
 	}
-	return Document{policies}
+	return Document{Policies: policies}
 }
 
 func (l *Limiter) statsOf(t testing.TB, name string, when time.Duration) PolicyStats {
@@ -397,21 +397,43 @@ func TestDecisionSaysWhatAndWhen(t *testing.T) {
 	}
 }
 
-// A cost above the bucket takes the whole of it: a small share would refuse it for ever.
-func TestCostAboveTheBucketTakesIt(t *testing.T) {
+// A cost is charged in full. One that a key can never pay is refused as such, takes nothing of any
+// limit, and names no time to wait.
+func TestCostIsChargedInFull(t *testing.T) {
 	for _, key := range kindNames {
-		l := newLimiter(t, testConfig(), enforced(Policy{Key: key, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}), 2)
-		req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1"), Quantity: 4}
+		policy := Policy{Key: key, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}
+		l := newLimiter(t, testConfig(), enforced(policy), 1)
+		req := Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1"), Quantity: 5}
+		for range 3 {
+			d := l.Allow(&req, at(0))
+			if d.Allowed || d.Bound != ByCost || d.Limit != 4 || d.Cost != 5 || d.RetryAfter != 0 || d.Policy.Key != key {
+				t.Errorf("%s: %+v", key, d)
+			}
+			if d.Global != (key == Global) || len(AppendRateLimit(nil, &d))+len(AppendPolicy(nil, &d)) > 0 {
+				t.Errorf("%s: it names tokens to wait for", key)
+			}
+		}
+		req.Quantity = 4
 		if !l.Allow(&req, at(0)).Allowed {
-			t.Errorf("%s: refused by a full bucket", key)
+			t.Errorf("%s: a full bucket refuses all that it has", key)
 		}
-		d := l.Allow(&req, at(0))
-		if d.Allowed || d.RetryAfter.Round(time.Microsecond) != 4*time.Second {
-			t.Errorf("%s: %+v", key, d)
+		l = newLimiter(t, testConfig(), Document{Policies: []Policy{{Name: "s", Key: key, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}, Mode: Shadow}}}, 1)
+		req.Quantity = 5
+		if d := l.Allow(&req, at(0)); !d.Allowed || d.Shadowed == nil {
+			t.Errorf("%s in shadow: %+v", key, d)
 		}
-		if !l.Allow(&req, at(d.RetryAfter)).Allowed {
-			t.Errorf("%s: who waited as told is refused", key)
+	}
+	both := enforced(Policy{Key: Caller, Rate: 1, Burst: 9, Cost: &Cost{Unit: 1}}, Policy{Key: Merchant, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}})
+	l := newLimiter(t, testConfig(), both, 1)
+	dear := Request{Merchant: "m", Caller: "c", Quantity: 5}
+	for range 5 {
+		if d := l.Allow(&dear, at(0)); d.Bound != ByCost || d.Policy.Key != Merchant {
+			t.Fatalf("%+v", d)
 		}
+	}
+	fits := Request{Merchant: "m", Caller: "c", Quantity: 4}
+	if d := l.Allow(&fits, at(0)); !d.Allowed || d.Remaining != 0 {
+		t.Errorf("after what could never fit: %+v", d)
 	}
 }
 

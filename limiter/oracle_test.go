@@ -114,7 +114,7 @@ func (o *oracle) check(r *Request, moment int64, got Decision, said verdicts) er
 			}
 			continue
 		}
-		n := big.NewRat(min(b.policy.Cost.of(r), b.size), 1)
+		n := big.NewRat(b.policy.Cost.of(r), 1)
 		short := new(big.Rat).Sub(n, b.tokens)
 		yes, asked := said[name]
 		if !asked {
@@ -206,6 +206,7 @@ func randomDocument(r *rand.Rand, world map[Kind][]string) Document {
 		p.Rate = []float64{0.1, 0.5, 1, 3, 7, 33.3, 137, 999}[r.IntN(8)]
 		p.Burst = []int64{1, 2, 3, 5, 10, 50, 400}[r.IntN(7)]
 		p.Cost = []*Cost{{Unit: 1}, {Purchase: 1}, {Purchase: 1, Unit: 1}}[r.IntN(3)]
+		p.Burst = max(p.Burst, p.Cost.Purchase+p.Cost.Unit)
 		if (kind == Caller || kind == Global || kind == IP) && r.IntN(8) == 0 {
 			p.Cost = &Cost{Status: 1} // purchases are free
 		}

@@ -164,6 +164,8 @@ func (c *Cost) of(req *Request) int64 {
 // Document is all the policies of a cluster. Rates and bursts are the cluster's.
 type Document struct {
 	Policies []Policy `json:"policies"`
+	// Staged is a change that some nodes try; nil where there is none. Only On looks at it.
+	Staged *Staged `json:"staged,omitempty"`
 }
 
 // Bounds of what a Document may say.
@@ -317,8 +319,10 @@ func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	return out, next
 }
 
-// Prune drops what is over at a time for good.
+// Prune drops what is over at a time for good, and makes a staged change that is complete the
+// document's own.
 func (d *Document) Prune(now time.Time) {
+	d.complete(now)
 	over := func(at End) bool { return !at.IsZero() && !at.After(now) }
 	d.Policies = slices.DeleteFunc(d.Policies, func(p Policy) bool { return over(p.ExpiresAt) })
 	for i := range d.Policies {
@@ -423,6 +427,14 @@ func (p *Policy) checkBounds(m *mistakes) {
 			m.add("cost."+c.field, "must be at most the burst, %d: a bucket never has more", p.Burst)
 		case c.value > p.Quota && p.Quota > 0:
 			m.add("cost."+c.field, "must be at most the quota, %d", p.Quota)
+		}
+	}
+	if sum := p.Cost.Purchase + p.Cost.Unit; p.Cost.Purchase <= MaxCost && p.Cost.Unit <= MaxCost && p.Cost.Purchase > 0 && p.Cost.Unit > 0 {
+		switch {
+		case sum > p.Burst && p.Burst > 0 && p.Cost.Purchase <= p.Burst && p.Cost.Unit <= p.Burst:
+			m.add("cost.unit", "makes a purchase of one unit cost %d, above the burst, %d: a bucket never has more", sum, p.Burst)
+		case sum > p.Quota && p.Quota > 0 && p.Cost.Purchase <= p.Quota && p.Cost.Unit <= p.Quota:
+			m.add("cost.unit", "makes a purchase of one unit cost %d, above the quota, %d", sum, p.Quota)
 		}
 	}
 	if p.Cost.Page > 0 && (p.Key == User || p.Key == SKU) {

@@ -21,7 +21,7 @@ func good(change func(*Policy)) Policy {
 // errorsOf returns what Validate says, a line each.
 func errorsOf(t *testing.T, policies ...Policy) []string {
 	t.Helper()
-	err := (&Document{policies}).Validate()
+	err := (&Document{Policies: policies}).Validate()
 	if err == nil {
 		return nil
 	}
@@ -91,7 +91,9 @@ func TestValidateNamesTheMistake(t *testing.T) {
 	f("cost.page must be 0 with this key", func(p *Policy) { p.Key, p.Cost = SKU, &Cost{Page: 1} })
 	f("", func(p *Policy) { p.Key, p.Cost = Activity, &Cost{Page: 1} })
 	f("cost must charge for something", func(p *Policy) { p.Cost = &Cost{} })
-	f("", func(p *Policy) { p.Cost = &Cost{Purchase: 400, Unit: 400, Page: 400, Status: 400} })
+	f("", func(p *Policy) { p.Cost = &Cost{Purchase: 200, Unit: 200, Page: 400, Status: 400} })
+	f("cost.unit makes a purchase of one unit cost 401, above the burst, 400", func(p *Policy) { p.Cost = &Cost{Purchase: 200, Unit: 201} })
+	f("cost.unit makes a purchase of one unit cost 31, above the quota, 30", func(p *Policy) { p.Quota, p.Cost = 30, &Cost{Purchase: 1, Unit: 30} })
 
 	f("quota must be from 1 to 1000000000000; to let nobody in", func(p *Policy) { p.Quota = -1 })
 	f("quota must be from 1", func(p *Policy) { p.Quota = math.MaxInt64 })
@@ -199,7 +201,7 @@ func TestL8_MistakesAreBounded(t *testing.T) {
 }
 
 func TestTenThousandPolicies(t *testing.T) {
-	doc := Document{make([]Policy, MaxPolicies)}
+	doc := Document{Policies: make([]Policy, MaxPolicies)}
 	for i := range doc.Policies {
 		doc.Policies[i] = good(func(p *Policy) { p.Name, p.Match = fmt.Sprint("p", i), fmt.Sprintf("m/c%d", i) })
 	}
@@ -233,7 +235,7 @@ func FuzzValidate(f *testing.F) {
 	f.Add("a", "user", "m/u", 1e-5, int64(6), "shadow", 1024)
 	f.Add("", "sku", "a//s", math.Inf(1), int64(-1), "", 1)
 	f.Fuzz(func(t *testing.T, name, key, match string, rate float64, burst int64, mode string, nodes int) {
-		doc := Document{[]Policy{{Name: name, Key: Kind(key), Match: match, Rate: rate, Burst: burst, Mode: Mode(mode)}}}
+		doc := Document{Policies: []Policy{{Name: name, Key: Kind(key), Match: match, Rate: rate, Burst: burst, Mode: Mode(mode)}}}
 		small := Config{Users: 1, IPs: 1, SKUs: 1, Activities: 1, Merchants: 1, Callers: 1}
 		l, err := New(small, nil, at(0))
 		if err != nil {

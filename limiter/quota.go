@@ -2,7 +2,6 @@ package limiter
 
 import (
 	"math/bits"
-	"sync/atomic"
 	"time"
 )
 
@@ -44,26 +43,15 @@ func (l *limit) reset(now time.Time) int64 {
 // exhausted returns after how long a key that is known to have no quota left for n tokens has one
 // again, else 0. What a lease still has is of the quota.
 func (c *cluster) exhausted(l *limit, key uint64, quota, now, n int64, known *share) int64 {
-	if c == nil || quota == 0 || known != nil && known.lease >= n || !c.spent.has(spentKey(key^l.salt, quota, n), now) {
+	if c == nil || quota == 0 || known != nil && known.lease >= n || !c.spent.Has(spentKey(key^l.salt, quota, n), now) {
 		return 0
 	}
 	return l.reset(time.Now())
 }
 
-// spent remembers which keys had no quota left when the pool was asked last, so that what they
-// refuse isn't asked for. It may forget: then the pool is asked again, which it is every spentSpan
-// anyway. Its memory is fixed.
-type spent struct {
-	slots [spentSlots]spentSlot
-}
-
-// spentSlot has no lock: a key that is read with another one's time is nobody's.
-type spentSlot struct {
-	mixed atomic.Uint64 // key ^ until
-	until atomic.Uint64
-}
-
 const (
+	// spentSlots is for how many keys it is remembered that they had no quota left when the pool
+	// was asked last, so that what they refuse isn't asked for.
 	spentSlots = 1 << 14
 	// spentSpan bounds for how long quota that comes back (of a repeat, of another node's lease, on
 	// the next day) isn't noticed.
@@ -77,19 +65,6 @@ func spentKey(key uint64, quota, n int64) uint64 {
 	return h ^ h>>33
 }
 
-func (s *spent) has(key uint64, now int64) bool {
-	slot := &s.slots[key%spentSlots]
-	until := slot.until.Load()
-	return slot.mixed.Load()^until == key && now < int64(until)
-}
-
-func (s *spent) mark(key uint64, now int64) {
-	slot := &s.slots[key%spentSlots]
-	until := uint64(now + spentSpan)
-	slot.until.Store(until)
-	slot.mixed.Store(key ^ until)
-}
-
 // maxLone is how many keys are told apart by quota while the node is alone.
 const maxLone = 1 << 14
 
@@ -97,17 +72,17 @@ const maxLone = 1 << 14
 // some, 0 where it took them, or where there is no quota.
 //
 // Nobody can say then what the other nodes let in. So a key goes on at the even pace of its quota:
-// the tokens of an hour at once, at least one, and each node has an even part of them. They aren't
-// counted in the pool afterwards.
+// the tokens of an hour at once, at least those of one request, and each node has an even part of
+// them. They aren't counted in the pool afterwards.
 func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64) {
 	if c == nil || quota == 0 {
 		return 0
 	}
 	const day, hours = int64(24 * time.Hour), 24
 	nodes := c.nodes.Load()
-	l := limit{burst: max(1, quota/hours/nodes), interval: max(day/quota, 1) * nodes}
+	l := limit{burst: max(quota/hours/nodes, n), interval: max(day/quota, 1) * nodes}
 	l.window = l.burst * l.interval
-	return c.lone.Load().spare(max(1, key^of.salt), &l, now, min(n, l.burst))
+	return c.lone.Load().spare(max(1, key^of.salt), &l, now, n)
 }
 
 // spare takes n tokens of a bucket that no rules govern.

@@ -314,3 +314,48 @@ func TestQuota_AllocatesNothingWhenItIsUsedUp(t *testing.T) {
 		s.stop(n)
 	})
 }
+
+// TestQuota_SurvivesAFailover: a replica that takes over has fewer of the day's tokens than were
+// granted. The nodes that know better tell it, so hardly more than the quota is let in, and
+// what came back meanwhile stays back.
+func TestQuota_SurvivesAFailover(t *testing.T) {
+	for _, policy := range []Policy{{Key: Caller, Quota: 50}, {Key: User, Quota: 50, Rate: 1000, Burst: 1000}} {
+		t.Run(string(policy.Key), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, enforced(policy))
+				n := []*siteNode{s.start(2), s.start(2)}
+				let := 0
+				for i := range 10 {
+					got, _ := ask(n[i%2], 4, everybody())
+					let += got
+				}
+				back := everybody()
+				for range 5 { // repeats: the day has their tokens again
+					one := back
+					if n[0].Allow(&one, time.Now()).Allowed {
+						n[0].GiveBack(&one, time.Now())
+					}
+					n[0].Leave(&one)
+				}
+				s.pool.set(func() { // it has lost half of what it granted
+					for _, b := range s.pool.buckets {
+						b.used, b.all = b.used/2, b.all/2
+					}
+				})
+				for i := range 20 {
+					got, _ := ask(n[i%2], 4, everybody())
+					let += got
+				}
+				time.Sleep(3 * time.Second) // leases come back
+				for i := range 4 {
+					got, _ := ask(n[i%2], 4, everybody())
+					let += got
+				}
+				if let < 46 || let > 56 { // a node doesn't know what the other was granted last
+					t.Errorf("%d are let in of 50", let)
+				}
+				s.stop(n...)
+			})
+		})
+	}
+}

@@ -111,6 +111,9 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 	if n == 0 {
 		return false
 	}
+	if l.tooDear(n, g) {
+		return true
+	}
 	c = l.joins(c)
 	if wait := c.exhausted(l, key, l.policy.Quota, now, n, s.shares[key]); wait > 0 {
 		*g = grant{limit: l, table: t, key: key, wait: wait, bound: ByQuota, quota: l.policy.Quota}

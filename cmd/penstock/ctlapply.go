@@ -279,6 +279,7 @@ func applyCommand() *cobra.Command {
 			return s.apply(docs, dryRun, prune, yes)
 		})
 	cmd.Long = applyHelp
+	takesUnknown(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the file or directory, - for stdin")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what differs and change nothing")
 	cmd.Flags().BoolVar(&prune, "prune", false, "take away what no file names")
@@ -651,7 +652,8 @@ func (p *plan) limits(a *applied) error {
 		sign = "-" // which asks
 	}
 	p.will(sign, "limits", lines, func() error {
-		r := put(map[string]any{"policies": policies, "reason": p.why(), "confirm": none}, "limits")
+		body := map[string]any{"policies": policies, "reason": p.why(), "confirm": none, "allow_unknown": p.allowsUnknown()}
+		r := put(body, "limits")
 		r.header = http.Header{"If-Match": {header.Get("ETag")}}
 		_, _, err := p.call(p.cmd.Context(), r)
 		return err
@@ -766,7 +768,7 @@ func (p *plan) setSwitch(a *applied) error {
 }
 
 func (p *plan) putSwitch(name string, value, scope any) error {
-	body := map[string]any{"value": value, "reason": p.why()}
+	body := map[string]any{"value": value, "reason": p.why(), "allow_unknown": p.allowsUnknown()}
 	if scope != nil {
 		body["scope"] = scope
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -43,6 +44,9 @@ func limitCommands() []*cobra.Command {
 				}
 				body["confirm"] = json.RawMessage("true")
 			}
+			if s.allowsUnknown() {
+				body["allow_unknown"] = json.RawMessage("true")
+			}
 			request := put(body, "limits")
 			request.header = http.Header{"If-Match": {`"` + strings.Trim(tag, `"`) + `"`}}
 			return s.showPublished(request)
@@ -51,31 +55,60 @@ func limitCommands() []*cobra.Command {
 	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
 	required(replace, "file")
 	asks(replace)
+	takesUnknown(replace)
 	return append(limitEdits(), []*cobra.Command{
-		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, func(s *session, _ []string) error {
-			text, _, err := s.call(s.cmd.Context(), get("limits"))
-			if err != nil {
-				return err
-			}
-			var doc struct {
-				Version  int64
-				Policies []json.RawMessage
-			}
-			if err := json.Unmarshal(text, &doc); err != nil {
-				return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
-			}
-			if s.printer.json {
-				return s.object(text)
-			}
-			if err := s.note("version %d", doc.Version); err != nil {
-				return err
-			}
-			return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
-		}),
+		command("show", "Show the limits; with -o json, as put takes them", cobra.NoArgs, false, (*session).showLimits),
 		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
 	}...)
+}
+
+// showLimits prints the limits, and what is staged of them.
+func (s *session) showLimits(_ []string) error {
+	text, _, err := s.call(s.cmd.Context(), get("limits"))
+	if err != nil {
+		return err
+	}
+	var doc struct {
+		Version  int64
+		Policies []json.RawMessage
+		Staged   *stagedLimits
+	}
+	if err := json.Unmarshal(text, &doc); err != nil {
+		return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
+	}
+	if s.printer.json {
+		return s.object(text)
+	}
+	if err := s.note("version %d", doc.Version); err != nil {
+		return err
+	}
+	if doc.Staged != nil {
+		if err := s.note("%s", doc.Staged); err != nil {
+			return err
+		}
+	}
+	return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
+}
+
+// stagedLimits are limits that some gateways try.
+type stagedLimits struct {
+	Nodes       []string
+	Since       time.Time
+	MaxRefused  float64   `json:"max_refused_percent"`
+	Seconds     int       `json:"within_seconds"`
+	CompletesAt time.Time `json:"completes_at"`
+}
+
+// String says which gateways try them, and what ends that.
+func (l *stagedLimits) String() string {
+	text := fmt.Sprintf("%s tries other limits since %s (see -o json); they are taken back where more than %g %% is refused in %d s",
+		strings.Join(l.Nodes, ", "), l.Since.Format(time.RFC3339), l.MaxRefused, l.Seconds)
+	if !l.CompletesAt.IsZero() {
+		text += ", and are everybody's from " + l.CompletesAt.Format(time.RFC3339) + " on"
+	}
+	return text
 }
 
 // limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are
@@ -152,7 +185,6 @@ func (s *session) limitUsage(_ []string) error {
 // switchCommands are those of the switches.
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
-	var allowUnknown bool
 	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			if err := s.needsReason(); err != nil {
@@ -175,14 +207,14 @@ func switchCommands() []*cobra.Command {
 			if starts != "" {
 				body["starts_at"] = starts
 			}
-			if allowUnknown {
+			if s.allowsUnknown() {
 				body["allow_unknown"] = true
 			}
 			return s.showPublished(put(body, "switches", args[0]))
 		})
 	set.Flags().StringVar(&scope, "scope", "", "merchant=M, activity=A, sku=S, sku=A/S or caller=M/C")
 	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or like start-30s with --scope activity=A")
-	set.Flags().BoolVar(&allowUnknown, "allow-unknown", false, "take a scope that names nobody that there is")
+	takesUnknown(set)
 	set.Flags().StringVar(&expires, "expires-in", "", "after which the switch ends by itself, like 15m")
 	return []*cobra.Command{
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -37,6 +38,7 @@ func limitEdits() []*cobra.Command {
 	flags.Float64Var(&e.guaranteed, "guaranteed", 0, "the rate that the merchant has for sure while the global limit is used up")
 	flags.IntVar(&e.weight, "weight", 0, "what the merchant's share weighs against the others'")
 	flags.StringVar(&e.expires, "expires-in", "", "after which it is as before, or gone, like 15m")
+	takesUnknown(set)
 	e.given = func(name string) bool { return flags.Changed(name) }
 	oneOf(set, "key", limiterKeys...)
 	oneOf(set, "mode", limiterModes...)
@@ -55,10 +57,91 @@ func limitEdits() []*cobra.Command {
 	})
 	asks(drop)
 	return []*cobra.Command{
-		set, drop,
+		set, drop, stageCommand(),
+		command("complete", "Put the staged limits in force on all gateways", cobra.NoArgs, true, func(s *session, _ []string) error {
+			return s.endStage(post(nil, "limits", "staged", "complete"))
+		}),
+		command("take-back", "Give the staged limits up: the gateways that try them go back to those before", cobra.NoArgs, true,
+			func(s *session, _ []string) error { return s.endStage(remove("limits", "staged")) }),
 		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
 		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
 	}
+}
+
+// allowUnknown is the flag of commands that set something for somebody: who isn't there is most
+// likely a slip.
+const allowUnknown = "allow-unknown"
+
+func takesUnknown(cmd *cobra.Command) {
+	cmd.Flags().Bool(allowUnknown, false, "take names of merchants, callers, activities and SKUs that don't exist")
+}
+
+// allowsUnknown reports whether the flag is set.
+func (s *session) allowsUnknown() bool {
+	flag := s.cmd.Flags().Lookup(allowUnknown)
+	return flag != nil && flag.Value.String() == "true"
+}
+
+// stageCommand has some gateways try limits first.
+func stageCommand() *cobra.Command {
+	var file, within, complete string
+	var nodes []string
+	var percent int
+	var refused float64
+	cmd := command("stage --file FILE", "Have some gateways try limits first; they take them back by themselves where too much is refused",
+		cobra.NoArgs, true, func(s *session, _ []string) error {
+			text, err := readInput(s.cmd, file)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+			}
+			doc, err := readLimits(text)
+			if err != nil {
+				return &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+			}
+			policies, _ := doc["policies"].([]any)
+			body := map[string]any{
+				"policies": policies, "max_refused_percent": refused, "within": within, "allow_unknown": s.allowsUnknown(),
+			}
+			if len(policies) == 0 {
+				if err := s.sure("This takes all limits away on these gateways. Go on?"); err != nil {
+					return err
+				}
+				body["confirm"] = true
+			}
+			for name, value := range map[string]any{"nodes": nodes, "percent": percent, "complete_in": complete, "reason": s.reason} {
+				if !reflect.ValueOf(value).IsZero() {
+					body[name] = value
+				}
+			}
+			_, header, err := s.call(s.cmd.Context(), get("limits"))
+			if err != nil {
+				return err
+			}
+			request := put(body, "limits", "staged")
+			request.header = http.Header{"If-Match": {header.Get("ETag")}}
+			return s.showPublished(request)
+		})
+	flags := cmd.Flags()
+	flags.StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
+	flags.StringArrayVar(&nodes, "node", nil, "a gateway that tries them, as nodes list names it; may be given again")
+	flags.IntVar(&percent, "percent", 0, "how many gateways in a hundred try them, instead of --node")
+	flags.Float64Var(&refused, "max-refused", 10, "above how many purchases in a hundred that are refused there they are taken back")
+	flags.StringVar(&within, "within", "10s", "within which time these are counted")
+	flags.StringVar(&complete, "complete-in", "", "after which they are in force on all gateways; without it, when you say complete")
+	required(cmd, "file")
+	takesUnknown(cmd)
+	asks(cmd)
+	return cmd
+}
+
+// endStage ends what is staged now.
+func (s *session) endStage(request adminRequest) error {
+	_, header, err := s.call(s.cmd.Context(), get("limits"))
+	if err != nil {
+		return err
+	}
+	request.header = http.Header{"If-Match": {header.Get("ETag")}}
+	return s.showPublished(request)
 }
 
 // limitColumns are the columns of a table of policies: those that every policy has, and those that
@@ -94,6 +177,9 @@ func onLimitFile(verb, short string, run func(s *session, doc map[string]any) er
 	})
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the document, like limits show -o json prints it, - for stdin")
 	required(cmd, "file")
+	if verb == "preview" {
+		takesUnknown(cmd)
+	}
 	return cmd
 }
 
@@ -276,6 +362,9 @@ func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, erro
 		if len(policies) == 0 {
 			body["policies"], body["confirm"] = []any{}, true
 		}
+		if s.allowsUnknown() {
+			body["allow_unknown"] = true
+		}
 		request := put(body, "limits")
 		request.header = http.Header{"If-Match": {header.Get("ETag")}}
 		err = s.showPublished(request)
@@ -332,7 +421,8 @@ func limitsDiff(is, want map[string]any) []string {
 
 // previewLimits prints what the limits of a file would have refused.
 func (s *session) previewLimits(doc map[string]any) error {
-	text, _, err := s.call(s.cmd.Context(), post(map[string]any{"policies": doc["policies"]}, "limits", "preview"))
+	body := map[string]any{"policies": doc["policies"], "allow_unknown": s.allowsUnknown()}
+	text, _, err := s.call(s.cmd.Context(), post(body, "limits", "preview"))
 	if err != nil {
 		return err
 	}

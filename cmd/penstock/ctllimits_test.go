@@ -17,6 +17,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 		inForce = `^the limits are in force on the only gateway\n$`
 		others  = `{"policies":[{"name":"caller","key":"caller","rate":40.0,"burst":20},{"name":"u","key":"user","rate":1,"burst":1}]}`
 	)
+	const unknown = `{"policies":[{"name":"web","key":"caller","match":"m9/web","rate":1,"burst":1}]}`
 	for _, s := range []step{
 		{args: "ctl limits set caller --key caller --rate 40 --burst 20 --reason sale", stdout: `^version +1\n`, stderr: inForce},
 		{args: "ctl limits set caller --rate 60 --expires-in 15m --reason rush", stdout: `^version +2\n`,
@@ -27,13 +28,20 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set all --rate 500 --reason x", code: 2, stderr: `flag --key: is required: there is no limit "all" yet`},
 		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +4\n`, stderr: inForce},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
-		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", stdout: `^version +5\n`, stderr: inForce},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", code: 1,
+			stderr: `policies\[2\].match: there is no merchant m1.* With allow_unknown it is set all the same\n$`},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x --allow-unknown", stdout: `^version +5\n`, stderr: inForce},
 		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be for a while`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
 			`- m1: merchant m1 rate 300 burst 30 enforce guaranteed 200 weight 2\n\+ u: user rate 1 burst 1 enforce\n$`},
 		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: it has no list of policies`},
 		{args: "ctl limits preview -f -", stdin: others,
 			stdout: `^NAME +KEY +MODE +REFUSED\ncaller +caller +enforce +0\n`, stderr: `^not previewed, .*: u\nwould have refused 0 of \d+ purchases`},
+		{args: "ctl limits preview -f -", stdin: unknown, code: 1, stderr: `policies\[0\].match: there is no caller m9/web`},
+		{args: "ctl limits preview -f - --allow-unknown", stdin: unknown, stdout: `\nweb +caller +enforce +0\n`, stderr: `would have refused 0`},
+		{args: "ctl limits put -f - --version 5 --reason x", stdin: unknown, code: 1, stderr: `policies\[0\].match: there is no caller m9/web`},
+		{args: "ctl apply -f - --reason x --yes", stdin: "kind: limits\npolicies: [{name: web, key: caller, match: m9/web, rate: 1, burst: 1}]\n", code: 1,
+			stdout: `~ limits`, stderr: `policies\[0\].match: there is no caller m9/web`},
 		{args: "ctl limits set flight --key user --concurrency 50 --reason x", stdout: `^version +6\n`, stderr: inForce},
 		{args: "ctl limits set all --cost unit=2,page=1 --reason x", stdout: `^version +7\n`, stderr: inForce},
 		{args: "ctl limits set all --cost pages=1 --reason x", code: 1, stderr: `policies\[1\].cost.pages: is unknown`},
@@ -53,7 +61,21 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set all --cost unit=0,page=0 --reason x", stdout: `^version +13\n`, stderr: inForce},
 		{args: "ctl limits remove nobody --reason x", code: 1, stderr: `there is no limit "nobody"`},
 		{args: "ctl limits remove m1 --reason x", stdout: `^version +14\n`, stderr: inForce},
-		{args: "ctl limits remove all --reason x", stdout: `^version +15\n`, stderr: inForce},
+		{args: "ctl limits stage -f - --reason x", stdin: others, code: 1, stderr: `nodes: is required, or percent`},
+		{args: "ctl limits stage -f - --percent 40 --complete-in 1h --reason x", stdin: unknown, code: 1, stderr: `there is no caller m9/web`},
+		{args: "ctl limits stage -f - --percent 40 --max-refused 5 --complete-in 1h --reason x", stdin: others, stdout: `^version +15\n`,
+			stderr: `^the limits are tried by 1 of 1 gateways, and that is in force on the only gateway\n$`},
+		{args: "ctl limits show", stdout: `caller +caller +40`,
+			stderr: `^version 15\n\S+ tries other limits since .* where more than 5 % is refused in 10 s, and are everybody's from .* on\n$`},
+		{args: "ctl limits remove all --reason x", code: 1, stderr: `policies: can't be changed while a change of them is staged`},
+		{args: "ctl limits take-back --reason x", stdout: `^version +16\n`, stderr: `^the limits before are in force`},
+		{args: "ctl limits take-back --reason x", code: 1, stderr: `not-found`},
+		{args: "ctl limits stage -f - --percent 40 --reason x", stdin: others, stdout: `^version +17\n`, stderr: `^the limits are tried by 1 of 1`},
+		{args: "ctl limits complete --reason x", stdout: `^version +18\n`, stderr: inForce},
+		{args: "ctl limits diff -f -", stdin: others, stderr: `^no difference from version 18\n$`},
+		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +19\n`, stderr: inForce},
+		{args: "ctl limits remove u --reason x", stdout: `^version +20\n`, stderr: inForce},
+		{args: "ctl limits remove all --reason x", stdout: `^version +21\n`, stderr: inForce},
 		{args: "ctl limits remove caller --reason x", code: 2, stderr: `the last limit.* say --yes`},
 	} {
 		s.run(t)

@@ -185,7 +185,7 @@ func TestContract(t *testing.T) {
 		}
 	}
 	rows := slices.Concat(loginRows(), signInRows(), keyRows(), secretRows(), shopRows(), activityRows(), archiveRows(), itemRows(), stockRows(), webhookRows())
-	for _, r := range slices.Concat(rows, letterRows(), replayRows(), controlRows(), limitRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
+	for _, r := range slices.Concat(rows, letterRows(), replayRows(), controlRows(), limitRows(), stageRows(), nodeRows(), changeRows(), tokenRows(), deepAuditRows(),
 		moneyRows(), liveRows(), openRows()) {
 		if r.path == "" {
 			r.path = fill(r.pattern)
@@ -308,6 +308,7 @@ func unavailable(o operation) (row, bool) {
 		"POST /admin/v1/activities/{activity}/extend":              `{"by":"1m"}`,
 		"PUT /admin/v1/switches/{name}":                            `{"value":"off","reason":"x"}`,
 		"PUT /admin/v1/limits":                                     `{"policies":[],"reason":"x"}`,
+		"PUT /admin/v1/limits/staged":                              `{"policies":[],"percent":5,"reason":"x"}`,
 		"PUT /admin/v1/webhooks/{name}":                            `{"url":"https://ops.example.com/","events":["alarm"]}`,
 	}
 	r := row{

@@ -35,7 +35,7 @@ func controlRows() []row {
 		return r
 	}
 	const good = `{"policies":[{"name":"caller","key":"caller","rate":400.5,"burst":400,"mode":"shadow"},
-		{"name":"big","key":"caller","match":"m1/app","rate":4000,"burst":40}],"reason":"sale"}`
+		{"name":"big","key":"caller","match":"m1/app","rate":4000,"burst":40}],"reason":"sale","allow_unknown":true}`
 	set := func(name, body string, status int, code problem.Code, want func(*answer)) row {
 		return row{name: name + " " + body, pattern: one, path: switches + "/" + name, method: "PUT", body: body, status: status, code: code, want: want}
 	}
@@ -358,7 +358,7 @@ func TestScopesMustExist(t *testing.T) {
 	for scope, near := range map[string]string{
 		`{"merchant":"m2"}`:        "scope: there is no merchant m2; did you mean m1?",
 		`{"activity":"168"}`:       "scope: there is no activity 168; did you mean 618?",
-		`{"activity":"christmas"}`: "scope: there is no activity christmas.",
+		`{"activity":"christmas"}`: "scope: there is no activity christmas. ",
 		`{"sku":"phone-y"}`:        "scope: there is no sku phone-y; did you mean phone-x?",
 		`{"sku":"phone"}`:          "scope: there is no sku phone; did you mean phone-x?",
 		`{"sku":"619/phone-x"}`:    "scope: there is no sku 619/phone-x; did you mean 618/phone-x?",
@@ -366,7 +366,7 @@ func TestScopesMustExist(t *testing.T) {
 	} {
 		a := put(scope, "")
 		a.refused(problem.InvalidRequest)
-		if got := strings.Join(a.mistakes(), "\n"); !strings.HasPrefix(got, strings.TrimSuffix(near, ".")) || !strings.Contains(got, "allow_unknown") {
+		if got := strings.Join(a.mistakes(), "\n"); !strings.HasPrefix(got, near) || !strings.Contains(got, "allow_unknown") {
 			t.Errorf("%s: %s", scope, got)
 		}
 		if a := put(scope, `,"allow_unknown":true`); a.StatusCode != 200 {
@@ -418,5 +418,55 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	changes := s.must(200, "GET", "/admin/v1/changes?limit=4", "").body
 	if n := strings.Count(changes, `"actor":"configured","token_id":"configured","address":"127.0.0.1","reason":"fire","kind":"switches"`); n != 4 {
 		t.Errorf("%d changes are recorded: %s", n, changes)
+	}
+}
+
+// A limit for a name that nobody has limits nobody. It is refused wherever a limit can be written
+// or looked at, unless it was there before.
+func TestMatchesMustExist(t *testing.T) {
+	s := open(t, nil)
+	s.sell()
+	body := func(policies, more string) string { return `{"policies":[` + policies + `],"reason":"x"` + more + `}` }
+	policy := func(key, match string) string {
+		return fmt.Sprintf(`{"name":%q,"key":%q,"match":%q,"rate":1,"burst":1}`, strings.NewReplacer("/", "-", ":", "-").Replace(key+match), key, match)
+	}
+	refused := func(method, path, body, want string) {
+		t.Helper()
+		a := s.do(method, path, body, "If-Match", "*")
+		a.refused(problem.InvalidRequest)
+		if got := strings.Join(a.mistakes(), "\n"); !strings.HasPrefix(got, want) || !strings.Contains(got, "With allow_unknown") {
+			t.Errorf("%s %s: %s, want %s", method, body, got, want)
+		}
+	}
+	const limits, preview, stage = "/admin/v1/limits", "/admin/v1/limits/preview", "/admin/v1/limits/staged"
+	for _, c := range []struct{ key, match, want string }{
+		{"merchant", "m2", "there is no merchant m2; did you mean m1? With"},
+		{"user", "m2/u", "there is no merchant m2; did you mean m1? With"},
+		{"activity", "168", "there is no activity 168; did you mean 618? With"},
+		{"sku", "618/phone-y", "there is no sku 618/phone-y; did you mean 618/phone-x? With"},
+		{"sku", "619/phone-x", "there is no sku 619/phone-x; did you mean 618/phone-x? With"},
+		{"caller", "m1/nobody", "there is no caller m1/nobody. With"},
+	} {
+		two := policy("user", "m1/anybody") + "," + policy(c.key, c.match)
+		refused("PUT", limits, body(two, ""), "policies[1].match: "+c.want)
+		refused("POST", preview, body(two, ""), "policies[1].match: "+c.want)
+		refused("PUT", stage, body(two, `,"percent":50`), "policies[1].match: "+c.want)
+		s.must(200, "POST", preview, body(two, `,"allow_unknown":true`))
+	}
+	known := strings.Join([]string{policy("merchant", "m1"), policy("activity", "618"), policy("sku", "618/phone-x"), policy("user", "m1/u"),
+		policy("ip", "192.0.2.1"), policy("ip", "2001:db8::/64")}, ",")
+	s.must(200, "PUT", limits, body(known, ""), "If-Match", "*")
+	s.must(200, "PUT", limits, body(known+","+policy("merchant", "soon"), `,"allow_unknown":true`), "If-Match", "*")
+	s.must(200, "PUT", limits, body(policy("merchant", "soon")+","+known, ""), "If-Match", "*") // it was there before
+	s.must(200, "POST", preview, body(policy("merchant", "soon"), ""))
+	refused("PUT", limits, body(known+","+policy("activity", "soon"), ""), "policies[6].match: there is no activity soon. With")
+	var many []string
+	for i := range 3 * maxUnknown {
+		many = append(many, policy("activity", fmt.Sprint("none-", i)))
+	}
+	a := s.do("PUT", limits, body(strings.Join(many, ","), ""), "If-Match", "*")
+	a.refused(problem.InvalidRequest)
+	if got := a.mistakes(); len(got) != maxUnknown+1 || !strings.HasPrefix(got[maxUnknown], "policies: may match further names") {
+		t.Errorf("%d mistakes: %s", len(got), got)
 	}
 }

@@ -41,7 +41,8 @@ func (c *call) previewLimits() error {
 	}
 	now := c.settingsTime()
 	document := takeLimits(o, now)
-	for _, name := range []string{"version", "reason", "confirm"} { // of a body that is to be put
+	allowUnknown := o.boolean("allow_unknown")
+	for _, name := range []string{"version", "reason", "confirm", "staged"} { // of a body that is to be put
 		o.take(name)
 	}
 	o.end()
@@ -49,6 +50,13 @@ func (c *call) previewLimits() error {
 		return err
 	}
 	checkLimits(&document, now, m)
+	if !allowUnknown {
+		before, err := c.limitsInForce()
+		if err != nil {
+			return err
+		}
+		c.unknownMatches(c.context(), &document, &before, m)
+	}
 	if err := m.err(); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func limitRows() []row {
 	return []row{
 		put("with ends", `*`, `{"policies":[{"name":"all","key":"global","rate":500,"burst":500},{"name":"m1","key":"merchant","match":"m1","rate":400,
 			"burst":40,"guaranteed":300,"weight":2,"mode":"percent","percent":50,"expires_in":"1h",
-			"temporary":{"rate":350,"burst":35,"expires_in":"15m"}}],"reason":"x"}`, 200, "", has("applied", "1")),
+			"temporary":{"rate":350,"burst":35,"expires_in":"15m"}}],"reason":"x","allow_unknown":true}`, 200, "", has("applied", "1")),
 		{name: "with ends", pattern: limits, method: "GET", status: 200, want: func(a *answer) {
 			for _, want := range []string{`"percent":50,"guaranteed":300,"weight":2,"expires_at":"2`, `"temporary":{"rate":350,"burst":35,"mode":"enforce","expires_at":"2`} {
 				if !strings.Contains(a.body, want) {
@@ -104,5 +104,57 @@ func limitRows() []row {
 			{"name":"u","key":"user","rate":1,"burst":1}]}`, status: 200, want: has("asked", "0", "refused", "0", "not_previewed", "[u]", "complete", "true")},
 		{name: "preview of a mistake", pattern: limits + "/preview", method: "POST", body: `{"policies":[{"name":"a","key":"caller","rate":-1,"burst":1}]}`,
 			status: 400, code: problem.InvalidRequest, want: wrong("policies[0].rate: must be above 0")},
+	}
+}
+
+// stageRows are those of limits that some gateways try.
+func stageRows() []row {
+	const limits, staged = "/admin/v1/limits", "/admin/v1/limits/staged"
+	const policy = `"policies":[{"name":"a","key":"user","rate":1,"burst":1}],"reason":"x"`
+	with := func(name, pattern, method, body, match string, status int, code problem.Code, want func(*answer)) row {
+		r := row{name: name, pattern: pattern, method: method, body: body, status: status, code: code, want: want}
+		if match != "" {
+			r.fields = []string{"If-Match", match}
+		}
+		return r
+	}
+	stage := func(name, body string, status int, code problem.Code, want func(*answer)) row {
+		return with(name, staged, "PUT", `{`+policy+body+`}`, "*", status, code, want)
+	}
+	return []row{
+		with("without If-Match", staged, "PUT", `{`+policy+`,"percent":50}`, "", 428, problem.PreconditionRequired, nil),
+		with("of another version", staged, "PUT", `{`+policy+`,"percent":50}`, `"99999"`, 412, problem.PreconditionFailed, nil),
+		stage("by nobody", ``, 400, problem.InvalidRequest, wrong("nodes: is required, or percent: which gateways try the change")),
+		stage("by two", `,"nodes":["gateway-1"],"percent":5`, 400, problem.InvalidRequest, wrong("percent: must not be given beside nodes")),
+		stage("by all", `,"percent":100`, 400, problem.InvalidRequest, wrong("percent: must be from 1 to 99: for all gateways, put the limits")),
+		stage("by an unknown one", `,"nodes":["gateway-1","gateway-7"]`, 400, problem.InvalidRequest,
+			wrong("nodes[1]: there is no gateway gateway-7; did you mean gateway-1?")),
+		stage("with wrong bounds", `,"percent":5,"max_refused_percent":101,"within":"1h","complete_in":"soon"`, 400, problem.InvalidRequest,
+			wrong("max_refused_percent: must be from 0 to 100, which is never", "within: must be a duration like 90s, 15m or 24h, from 2s to 10m",
+				"complete_in: must be a duration like 90s, 15m or 24h, from 1s to 720h")),
+		stage("wrong limits", `,"percent":5,"colour":1`, 400, problem.InvalidRequest, wrong("colour: is unknown")),
+		with("complete nothing", staged+"/complete", "POST", `{"reason":"x"}`, "*", 404, problem.NotFound, nil),
+		with("take nothing back", staged, "DELETE", "", "*", 404, problem.NotFound, nil),
+		stage("tried", `,"nodes":["gateway-1"],"max_refused_percent":2.5,"within":"30s","complete_in":"1h"`, 200, "",
+			has("applied", "1", "message", "the limits are tried by 1 of 1 gateways, and that is in force on the only gateway")),
+		{name: "tried", pattern: limits, method: "GET", status: 200, want: func(a *answer) {
+			for _, want := range []string{`"policies":[],"staged":{"id":"`, `"policies":[{"name":"a","key":"user","rate":1,"burst":1,"mode":"enforce"}]`,
+				`"nodes":["gateway-1"],"max_refused_percent":2.5,"within_seconds":30,"since":"2`, `"completes_at":"2`} {
+				if !strings.Contains(a.body, want) {
+					a.t.Errorf("lacks %s: %s", want, a.body)
+				}
+			}
+		}},
+		stage("another one meanwhile", `,"percent":50`, 400, problem.InvalidRequest, wrong("policies: "+isStaged)),
+		with("limits meanwhile", limits, "PUT", `{`+policy+`}`, "*", 400, problem.InvalidRequest, wrong("policies: "+isStaged)),
+		with("complete another version", staged+"/complete", "POST", `{"reason":"x"}`, `"99999"`, 412, problem.PreconditionFailed, nil),
+		with("take back without If-Match", staged, "DELETE", "", "", 428, problem.PreconditionRequired, nil),
+		with("complete without If-Match", staged+"/complete", "POST", `{"reason":"x"}`, "", 428, problem.PreconditionRequired, nil),
+		with("take back of another version", staged, "DELETE", "", `"99999"`, 412, problem.PreconditionFailed, nil),
+		with("taken back", staged, "DELETE", "", "*", 200, "", has("message", "the limits before are in force on the only gateway")),
+		{name: "as before", pattern: limits, method: "GET", status: 200, want: has("policies", "[]")},
+		stage("by a percent", `,"percent":1,"complete_in":null,"within":null,"max_refused_percent":null,"nodes":null`, 200, "", has("applied", "1")),
+		with("completed", staged+"/complete", "POST", `{"reason":"x"}`, "*", 200, "", has("message", "the limits are in force on the only gateway")),
+		with("none again", limits, "PUT", `{"policies":[],"confirm":true,"reason":"x"}`, "*", 200, "", has("applied", "1")),
 	}
 }

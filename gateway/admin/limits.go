@@ -20,6 +20,7 @@ import (
 type limitsDoc struct {
 	Version  int64            `json:"version"`
 	Policies []limiter.Policy `json:"policies"`
+	Staged   *limiter.Staged  `json:"staged,omitempty"`
 }
 
 // parseLimits reads a stored version; one that nobody wrote has no policies.
@@ -32,6 +33,18 @@ func parseLimits(d *settings.Document) (limiter.Document, error) {
 		return out, fmt.Errorf("read version %d of the limits: %w", d.Version, err)
 	}
 	return out, nil
+}
+
+// limitsInForce returns the limits as this node has them in force: it needs no database.
+func (c *call) limitsInForce() (limiter.Document, error) {
+	w := c.server.deps.Settings.Watcher
+	if w == nil {
+		return limiter.Document{}, nil
+	}
+	stored, _, now := w.InForce(settings.Limits)
+	d, err := parseLimits(&stored)
+	d.Prune(now)
+	return d, err
 }
 
 func (c *call) currentLimits(ctx context.Context) (settings.Document, error) {
@@ -63,7 +76,56 @@ func (c *call) getLimits() error {
 	}
 	document.Prune(now)
 	c.w.Header().Set("ETag", versionTag(stored.Version))
-	return c.json(http.StatusOK, limitsDoc{stored.Version, document.Policies})
+	return c.json(http.StatusOK, limitsDoc{stored.Version, document.Policies, document.Staged})
+}
+
+// wantedLimits is the body of a request that writes limits.
+type wantedLimits struct {
+	limiter.Document
+	confirmed, allowUnknown bool
+	reason                  string
+}
+
+// takeWanted takes what is common to all bodies that write limits.
+func (c *call) takeWanted(o *object, now time.Time, m *mistakes) wantedLimits {
+	w := wantedLimits{Document: takeLimits(o, now)}
+	o.take("version") // of a GET that is put back: If-Match says it
+	w.confirmed, w.allowUnknown, w.reason = o.boolean("confirm"), o.boolean("allow_unknown"), c.reason(o, m, false)
+	return w
+}
+
+// check notes what is wrong with what is wanted by itself, if it is well formed.
+func (w *wantedLimits) check(c *call, now time.Time, m *mistakes) error {
+	if err := m.err(); err != nil {
+		return err
+	}
+	if len(c.r.Header.Values("If-Match")) == 0 {
+		return refuse(problem.PreconditionRequired, "")
+	}
+	if w.reason == "" {
+		m.add("reason", "is required")
+	}
+	checkLimits(&w.Document, now, m)
+	return m.err()
+}
+
+// limitsToChange reads the limits that If-Match names, as they are at their time.
+func (c *call) limitsToChange(ctx context.Context) (version int64, before limiter.Document, err error) {
+	fields := c.r.Header.Values("If-Match")
+	if len(fields) == 0 {
+		return 0, before, refuse(problem.PreconditionRequired, "")
+	}
+	stored, now, err := c.limitsNow(ctx)
+	if err != nil {
+		return 0, before, err
+	}
+	if !matchesVersion(fields, stored.Version) {
+		c.w.Header().Set("ETag", versionTag(stored.Version))
+		return 0, before, refuse(problem.PreconditionFailed, "")
+	}
+	before, err = parseLimits(&stored)
+	before.Prune(now)
+	return stored.Version, before, err
 }
 
 // putLimits answers PUT /admin/v1/limits.
@@ -74,47 +136,44 @@ func (c *call) putLimits() error {
 		return err
 	}
 	now := c.settingsTime()
-	document := takeLimits(o, now)
-	o.take("version") // of a GET that is put back: If-Match says it
-	confirmed := o.boolean("confirm")
-	reason := c.reason(o, m, false)
+	wanted := c.takeWanted(o, now, m)
+	o.take("staged") // of a GET that is put back
 	o.end()
-	if err := m.err(); err != nil {
-		return err
-	}
-	fields := c.r.Header.Values("If-Match")
-	if len(fields) == 0 {
-		return refuse(problem.PreconditionRequired, "")
-	}
-	if reason == "" {
-		m.add("reason", "is required")
-	}
-	checkLimits(&document, now, m)
-	if err := m.err(); err != nil {
+	if err := wanted.check(c, now, m); err != nil {
 		return err
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	stored, err := c.currentLimits(ctx)
+	version, before, err := c.limitsToChange(ctx)
 	if err != nil {
 		return err
 	}
-	if !matchesVersion(fields, stored.Version) {
-		c.w.Header().Set("ETag", versionTag(stored.Version))
-		return refuse(problem.PreconditionFailed, "")
-	}
-	if before, err := parseLimits(&stored); err != nil {
-		return err
-	} else if len(document.Policies) == 0 && len(before.Policies) > 0 && !confirmed {
+	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
 		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
-		return m.err()
 	}
-	published, err := c.publishLimits(ctx, stored.Version, &document, c.author(reason))
+	if before.Staged != nil {
+		m.add("policies", isStaged)
+	}
+	if !wanted.allowUnknown {
+		c.unknownMatches(ctx, &wanted.Document, &before, m)
+	}
+	if err := m.err(); err != nil {
+		return err
+	}
+	return c.changeLimits(ctx, version, &wanted.Document, wanted.reason, "the limits are")
+}
+
+// isStaged says why limits can't be written.
+const isStaged = "can't be changed while a change of them is staged: complete it or take it back first"
+
+// changeLimits writes a document on top of a version, and answers.
+func (c *call) changeLimits(ctx context.Context, version int64, d *limiter.Document, reason, what string) error {
+	published, err := c.publishLimits(ctx, version, d, c.author(reason))
 	if err != nil {
 		return err
 	}
 	c.w.Header().Set("ETag", versionTag(published.Version))
-	return c.published("the limits are", &published)
+	return c.published(what, &published)
 }
 
 // publishLimits writes a document on top of a version.
@@ -327,6 +386,9 @@ func planLimits(ch *seckill.Change) (undo, error) {
 	if before.Policies == nil {
 		before.Policies = []limiter.Policy{}
 	}
+	if after.Staged == nil { // what was tried isn't tried again
+		before.Staged = nil
+	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 		stored, err := c.currentLimits(ctx)
 		if err != nil {
@@ -336,9 +398,9 @@ func planLimits(ch *seckill.Change) (undo, error) {
 		switch {
 		case err != nil:
 			return false, err
-		case reflect.DeepEqual(now.Policies, before.Policies):
+		case reflect.DeepEqual(now, before):
 			return false, nil
-		case !reflect.DeepEqual(now.Policies, after.Policies):
+		case !reflect.DeepEqual(now, after):
 			return false, overtaken()
 		}
 		if _, err := c.publishLimits(ctx, stored.Version, &before, by); err != nil {

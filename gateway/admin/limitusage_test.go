@@ -31,7 +31,7 @@ func TestLimitUsage(t *testing.T) {
 	for _, missing := range []string{"", "Redis can't be asked what the other gateways say."} {
 		s := open(t, func(_ *Config, d *Deps) { d.Limits = twoGateways{missing} })
 		policies := `{"policies":[{"name":"idle","key":"user","rate":1,"burst":1},{"name":"web","key":"caller","match":"m1/web","rate":400,"burst":400}],` +
-			`"reason":"a test"}`
+			`"reason":"a test","allow_unknown":true}`
 		s.must(http.StatusOK, http.MethodPut, "/admin/v1/limits", policies, "If-Match", "*")
 		got := s.must(http.StatusOK, http.MethodGet, "/admin/v1/limits/usage", "").body
 		rates := func(allowed, refused string) string {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/penstock/penstock/limiter"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -26,10 +27,19 @@ func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	if hasName(c.server.deps.Catalog(), kind, name) {
 		return ""
 	}
+	c.lookAgain(ctx)
+	return wrongName(c.server.deps.Catalog(), kind, name)
+}
+
+// lookAgain looks for a newer catalog, for a name that isn't in the one in force.
+func (c *call) lookAgain(ctx context.Context) {
 	short, cancel := context.WithTimeout(ctx, emergencyPatience)
+	defer cancel()
 	c.server.refresh(short)
-	cancel()
-	catalog := c.server.deps.Catalog()
+}
+
+// wrongName says that a catalog has nobody of that name, and which names are near; "" where it has.
+func wrongName(catalog *seckill.Catalog, kind, name string) string {
 	if hasName(catalog, kind, name) {
 		return ""
 	}
@@ -40,6 +50,63 @@ func (c *call) unknownName(ctx context.Context, kind, name string) string {
 		wrong += "."
 	}
 	return wrong + " With allow_unknown it is set all the same"
+}
+
+// maxUnknown is how many unknown names of one request are told. Each costs a look at all names.
+const maxUnknown = 20
+
+// unknownMatches notes the policies that are for a key that doesn't exist. One that was for it
+// before, in was, stays: its activity may be archived, or its caller revoked.
+func (c *call) unknownMatches(ctx context.Context, d, was *limiter.Document, m *mistakes) {
+	type subject struct {
+		key   limiter.Kind
+		match string
+	}
+	known := make(map[subject]bool, len(was.Policies))
+	for i := range was.Policies {
+		known[subject{was.Policies[i].Key, was.Policies[i].Match}] = true
+	}
+	looked, found := false, 0
+	for i := range d.Policies {
+		p := &d.Policies[i]
+		kind, name := matchedName(p)
+		if kind == "" || known[subject{p.Key, p.Match}] || hasName(c.server.deps.Catalog(), kind, name) {
+			continue
+		}
+		if !looked { // once for all of them
+			c.lookAgain(ctx)
+			looked = true
+		}
+		if wrong := wrongName(c.server.deps.Catalog(), kind, name); wrong != "" {
+			m.add(fmt.Sprintf("policies[%d].match", i), wrong)
+			if found++; found == maxUnknown {
+				m.add("policies", "may match further names that don't exist: not all were looked at")
+				return
+			}
+		}
+	}
+}
+
+// matchedName is the name that has to exist for a policy to match anything, "" where none has to:
+// users and addresses are not known by name.
+func matchedName(p *limiter.Policy) (kind, name string) {
+	if p.Match == "" {
+		return "", ""
+	}
+	switch p.Key {
+	case limiter.Merchant:
+		return kindOfMerchant, p.Match
+	case limiter.User:
+		merchant, _, _ := strings.Cut(p.Match, "/")
+		return kindOfMerchant, merchant
+	case limiter.Caller:
+		return kindOfCaller, p.Match
+	case limiter.Activity:
+		return kindOfActivity, p.Match
+	case limiter.SKU:
+		return kindOfSKU, p.Match
+	}
+	return "", ""
 }
 
 // hasName reports whether the catalog has somebody of that name.

@@ -565,7 +565,7 @@ func TestPagesOfChangesAreBounded(t *testing.T) {
 	const puts = 6
 	for n := range puts {
 		tag := s.must(200, "GET", "/admin/v1/limits", "").Header.Get("ETag")
-		body := `{"reason":"large","policies":[` + strings.ReplaceAll(many.String(), "%d", fmt.Sprint(n+1))[1:] + `]}`
+		body := `{"reason":"large","allow_unknown":true,"policies":[` + strings.ReplaceAll(many.String(), "%d", fmt.Sprint(n+1))[1:] + `]}`
 		s.must(200, "PUT", "/admin/v1/limits", body, "If-Match", tag)
 	}
 	last, seen, pages := s.lastChange(), int64(0), 0

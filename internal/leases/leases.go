@@ -45,7 +45,7 @@ const (
 	// maxKeys bounds the keys of one call: Redis serves nobody else meanwhile.
 	maxKeys = 500
 
-	inArgs, outArgs = 10, 4
+	inArgs, outArgs = 13, 6
 )
 
 var errReply = errors.New("not a reply of the script")
@@ -69,7 +69,9 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 		}
 		c := &calls[at]
 		c.Keys = append(c.Keys, "limit{"+strconv.Itoa(group)+"}:"+a.Key)
-		for _, n := range [inArgs]int64{a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor, a.Keep, a.Vital, a.Quota, a.Offset} {
+		for _, n := range [inArgs]int64{
+			a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor, a.Keep, a.Vital, a.Quota, a.Offset, a.Known.Day, a.Known.Granted, a.Known.Used,
+		} {
 			c.Args = append(c.Args, strconv.FormatInt(n, 10))
 		}
 		places[at] = append(places[at], i)
@@ -127,13 +129,15 @@ func take(asks []limiter.Ask, places []int, reply []string) error {
 		return fmt.Errorf("%w: %d values for %d keys", errReply, len(reply), len(places))
 	}
 	for i, at := range places {
-		for j, to := range [outArgs]*int64{&asks[at].Granted, &asks[at].Room, &asks[at].Count, &asks[at].Left} {
+		a := &asks[at]
+		for j, to := range [outArgs]*int64{&a.Granted, &a.Room, &a.Count, &a.Left, &a.Usage.Day, &a.Usage.Granted} {
 			n, err := strconv.ParseInt(reply[outArgs*i+j], 10, 64)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errReply, err)
 			}
 			*to = n
 		}
+		a.Usage.Used = max(a.Quota-a.Left, 0)
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package leases
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -221,7 +224,7 @@ func TestExchange_ManyKeys(t *testing.T) {
 func TestScript_ReadsNoRubbish(t *testing.T) {
 	stock, server := fakeStock(t)
 	key := fmt.Sprintf("ps:limit{%d}:global:/", groupOf("global:/"))
-	for _, value := range []string{"", "x", "1 2 3", "-1 0 1 1 1", "1 2 3 4 5 6", "1 2 3 4 5"} {
+	for _, value := range []string{"", "x", "1 2 3", "-1 0 1 1 1", "1 2 3 4 5 6", "1 2 3 4 5", "1 2 3 4 5 6 7"} {
 		server.Set(key, value)
 		asks := []limiter.Ask{{Key: "global:/", Want: 5, Num: 1000, Den: 1, Window: 3000}}
 		if err := New(stock).Exchange(t.Context(), asks); err != nil || asks[0].Granted != 3 {
@@ -312,5 +315,114 @@ func TestScript_Quota(t *testing.T) {
 	key := fmt.Sprintf("ps:limit{%d}:caller:m/web", groupOf("caller:m/web"))
 	if ttl := server.TTL(key); ttl < 23*hour || ttl > 25*hour {
 		t.Errorf("a counted day is kept for %v", ttl)
+	}
+}
+
+// TestScript_TakesWhatACallerKnows: where the server has lost some of a day, it goes on with what
+// the caller knew of that day; it never forgets what came back for the sake of an older answer.
+func TestScript_TakesWhatACallerKnows(t *testing.T) {
+	stock, server := fakeStock(t)
+	pool := New(stock)
+	server.SetTime(time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC))
+	key := fmt.Sprintf("ps:limit{%d}:caller:m/web", groupOf("caller:m/web"))
+	exchange := func(back, want int64, known limiter.DayUse) limiter.Ask {
+		t.Helper()
+		asks := []limiter.Ask{{Key: "caller:m/web", Back: back, Want: want, Num: 1, Den: 1, Window: 1_000_000, Quota: 50, Known: known}}
+		if err := pool.Exchange(t.Context(), asks); err != nil {
+			t.Fatal(err)
+		}
+		return asks[0]
+	}
+	none := limiter.DayUse{}
+	exchange(0, 10, none)
+	replica, err := server.Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := exchange(0, 20, none)
+	day := first.Usage.Day
+	if want := (limiter.DayUse{Day: day, Granted: 30, Used: 30}); first.Usage != want || day == 0 {
+		t.Fatalf("%+v", first)
+	}
+	second := exchange(5, 0, none)
+	if want := (limiter.DayUse{Day: day, Granted: 30, Used: 25}); second.Usage != want {
+		t.Fatalf("after five came back: %+v", second)
+	}
+	if a := exchange(0, 0, first.Usage); a.Usage != second.Usage {
+		t.Errorf("an older answer takes back what came back: %+v", a)
+	}
+	for name, lose := range map[string]func(){
+		"a failover": func() { server.Set(key, replica) }, "a flush": func() { server.Del(key) },
+	} {
+		lose()
+		if a := exchange(0, 0, second.Usage); a.Usage != second.Usage || a.Left != 25 {
+			t.Errorf("after %s: %+v, want %+v", name, a, second.Usage)
+		}
+	}
+	server.Set(key, replica)
+	yesterday := second.Usage
+	yesterday.Day--
+	if a := exchange(0, 0, yesterday); a.Left != 40 {
+		t.Errorf("what is known of another day counts: %+v", a)
+	}
+}
+
+// TestKept_RemembersDays: what was used of a day is there after a restart, with a Redis that has
+// forgotten all, also after half a file.
+func TestKept_RemembersDays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "quotas.json")
+	start := func() (*Kept, func(key string, want int64) limiter.Ask) {
+		t.Helper()
+		stock, server := fakeStock(t)
+		server.SetTime(time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC))
+		pool, err := Keep(New(stock), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pool, func(key string, want int64) limiter.Ask {
+			t.Helper()
+			asks := []limiter.Ask{{Key: key, Want: want, Num: 1, Den: 1, Window: 1_000_000, Quota: 50}, {Key: "other", Want: 1, Num: 1, Den: 1, Window: 9}}
+			if err := pool.Exchange(t.Context(), asks); err != nil {
+				t.Fatal(err)
+			}
+			return asks[0]
+		}
+	}
+	pool, take := start()
+	if a := take("a", 30); a.Granted != 30 {
+		t.Fatalf("%+v", a)
+	}
+	take("b", 1)
+	for range 2 { // the second has nothing to write
+		if err := pool.Save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := pool.Len(); n != 2 {
+		t.Errorf("%d keys are kept", n)
+	}
+	pool, take = start()
+	if a := take("a", 30); a.Granted != 20 || a.Left != 0 {
+		t.Errorf("after a restart: %+v", a)
+	}
+	for i := range MaxKept + 10 {
+		pool.days[fmt.Sprint("k", i)] = limiter.DayUse{Day: 1, Granted: 1, Used: 1}
+	}
+	take("late", 1) // those of days that are over give way
+	if n := pool.Len(); n > 4 {
+		t.Errorf("%d keys are kept", n)
+	}
+	if err := pool.Save(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || !json.Valid(text) {
+		t.Fatalf("%s, %v", text, err)
+	}
+	if err := os.WriteFile(path, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Keep(pool, path); err == nil {
+		t.Error("half a file is read")
 	}
 }

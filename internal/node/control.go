@@ -14,6 +14,7 @@ import (
 	"github.com/penstock/penstock/gateway/admin"
 	"github.com/penstock/penstock/internal/leases"
 	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/internal/webhook"
 	"github.com/penstock/penstock/limiter"
 	"github.com/penstock/penstock/seckill"
@@ -29,6 +30,8 @@ type control struct {
 	limits    *limiter.Limiter // nil without RoleGateway
 	admission *gateway.Admission
 	webhooks  *webhook.Sender
+	stage     stage
+	quotas    *leases.Kept  // nil with servers that remember
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
 }
 
@@ -89,7 +92,7 @@ func (n *Node) openAdmission() error {
 	}
 	cfg := limiter.DefaultConfig()
 	cfg.QuotasOnly = !n.cfg.Real()
-	if c.limits, err = limiter.New(cfg, leases.New(n.servers.stock), time.Now()); err != nil {
+	if c.limits, err = limiter.New(cfg, n.limitPool(), time.Now()); err != nil {
 		return err
 	}
 	c.limits.CountSKUs(func(merchant string) int { return n.catalogNow().SKUs(seckill.MerchantID(merchant)) })
@@ -101,6 +104,38 @@ func (n *Node) openAdmission() error {
 	}, c.switches, c.limits, part(n.root, "gateway"))
 	n.cfg.Gateway.Gate, n.cfg.Gateway.Proxies = c.admission, trusted
 	return nil
+}
+
+// limitPool is what counts over all nodes. The embedded Redis forgets with the process, so the
+// day's quotas are kept beside it.
+func (n *Node) limitPool() limiter.Pool {
+	pool := leases.New(n.servers.stock)
+	if n.cfg.Real() {
+		return pool
+	}
+	kept, err := leases.Keep(pool, filepath.Join(n.cfg.DataDir, "quotas.json"))
+	if err != nil {
+		n.log.Error("the days' quotas begin anew: what was kept of them can't be used", "err", err)
+		return pool
+	}
+	n.control.quotas = kept
+	return kept
+}
+
+// keepQuotas writes the day's quotas each second until ctx ends, and then once more.
+func (n *Node) keepQuotas(ctx context.Context) {
+	failed := false
+	for {
+		goes := wait.For(ctx, time.Second)
+		err := n.control.quotas.Save()
+		if err != nil && !failed {
+			n.log.Warn("the days' quotas can't be kept on disk, and would begin anew with this process", "err", err)
+		}
+		failed = err != nil
+		if !goes {
+			return
+		}
+	}
 }
 
 // catalogNow is the catalog in force, nil before there is one.
@@ -151,10 +186,19 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 			return time.Time{}, fmt.Errorf("limits: %w", err)
 		}
 	}
-	document, next = document.At(m.Now)
-	if err := n.control.limits.Apply(document, min(m.Nodes, limiter.MaxNodes), time.Now()); err != nil {
+	stored := document
+	document, tried, next := stored.On(n.control.reports.node, n.control.stage.bad(), m.Now)
+	nodes := min(m.Nodes, limiter.MaxNodes)
+	err = n.control.limits.Apply(document, nodes, time.Now())
+	if err != nil && tried != nil { // then those that everybody has are in force
+		n.control.stage.refuse(tried.ID, "taken back: it can't be applied: "+err.Error())
+		document, tried, next = stored.On(n.control.reports.node, tried.ID, m.Now)
+		err = n.control.limits.Apply(document, nodes, time.Now())
+	}
+	if err != nil {
 		return time.Time{}, err
 	}
+	n.control.admission.SetTrial(n.control.stage.try(tried))
 	n.control.admission.SetLimits(&document)
 	n.control.switches.Weigh(document.Weights())
 	return next, nil
@@ -238,7 +282,7 @@ func (n *Node) controlMetrics() []admin.Sample {
 		}
 		out = append(out, gauge("penstock_processor_short",
 			"1 while what could run waits for the processor, and refusals are slowed down.", short))
-		out = append(out, n.limitMetrics()...)
+		out = append(append(out, n.limitMetrics()...), n.control.trialMetrics()...)
 	}
 	for name, version := range state.Applied {
 		document := admin.Label{Name: "document", Value: name}
@@ -246,6 +290,22 @@ func (n *Node) controlMetrics() []admin.Sample {
 			gauge("penstock_settings_version", "Version of a settings document that is in force.", version.Number, document),
 			gauge("penstock_settings_rejected_version", "Newest version of a settings document that this node refused; 0 without one.",
 				state.Rejected[name].Number, document))
+	}
+	return out
+}
+
+// trialMetrics are those of limits that are tried, and of quotas that are kept on disk.
+func (c *control) trialMetrics() []admin.Sample {
+	tries, taken := c.stage.stats()
+	out := []admin.Sample{
+		gauge("penstock_limits_staged", "1 while this gateway tries a staged change of the limits.", tries),
+		counter("penstock_limits_taken_back_total", "Staged changes of the limits that this gateway has taken back.", taken),
+	}
+	if kept := c.quotas; kept != nil {
+		out = append(out,
+			gauge("penstock_limit_quotas_kept", "Keys of whose quota the day's use is kept on disk, with the embedded parts.", int64(kept.Len())),
+			gauge("penstock_limit_quotas_kept_limit", "Keys there is room for.", leases.MaxKept),
+			counter("penstock_limit_quotas_not_kept_total", "Uses of a quota that are not kept, for want of room.", kept.Full()))
 	}
 	return out
 }
@@ -300,6 +360,8 @@ func (n *Node) limitMetrics() []admin.Sample {
 	out = append(out,
 		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
 		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
+		counter("penstock_limit_repeats_total", "Purchases that limits weren't asked about: repeats of what they had let in a moment ago.",
+			n.control.admission.Repeats()),
 		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
 		counter("penstock_limit_exchanged_keys_total", "Keys in these exchanges.", int64(s.Pool.Asks)),
 		counter("penstock_limit_exchanges_failed_total", "Exchanges that failed.", int64(s.Pool.Failed)),

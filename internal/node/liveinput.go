@@ -284,5 +284,6 @@ func parseLimits(body []byte) (map[string]live.Policy, error) {
 	if err := json.Unmarshal(body, &d); err != nil {
 		return nil, fmt.Errorf("read the limits: %w", err)
 	}
+	d.Prune(time.Now())
 	return policiesOf(&d), nil
 }

@@ -277,7 +277,11 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 	}
 	if n.control.limits != nil {
 		jobs = append(jobs, Job{"leases of limits", degrade.Purchasing, n.control.limits.Run},
-			Job{"reports of limits", degrade.Other, n.control.reports.run})
+			Job{"reports of limits", degrade.Other, n.control.reports.run},
+			Job{"staged limits", degrade.Purchasing, n.watchStage})
+		if n.control.quotas != nil {
+			jobs = append(jobs, Job{"quotas on disk", degrade.Purchasing, n.keepQuotas})
+		}
 	}
 	if n.cfg.Real() {
 		jobs = append(jobs, Job{"catalog on disk", degrade.Other, n.keepCatalog}, Job{"live frames", degrade.Purchasing, n.runFrames})

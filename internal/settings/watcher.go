@@ -43,6 +43,7 @@ type Watcher struct {
 	instance string
 	nudge    chan struct{}
 	orders   chan order
+	again    chan string
 	status   func() json.RawMessage
 
 	known   atomic.Bool // there are settings: from the database, now or in an earlier life
@@ -82,7 +83,7 @@ func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func(
 	}
 	return &Watcher{
 		cfg: cfg.withDefaults(), store: store, board: board, parts: parts, log: log, instance: newID(), status: status,
-		nudge: make(chan struct{}, 1), orders: make(chan order),
+		nudge: make(chan struct{}, 1), orders: make(chan order), again: make(chan string, 1),
 		base: make(map[string]Document), inForce: make(map[string]Document), amendedBy: make(map[string][]string),
 		next: make(map[string]time.Time), rejected: make(Versions), seen: make(Versions), nodes: 1,
 	}, nil
@@ -159,6 +160,8 @@ func (w *Watcher) Run(ctx context.Context) {
 			notes.taken(ctx, w.takeBoard(a))
 			look.Reset(w.boardPause())
 		case <-due.C:
+		case name := <-w.again:
+			w.reapply(func(other string) bool { return other == name })
 		}
 		w.reapplyDue()
 		due.Reset(w.untilDue())
@@ -416,6 +419,14 @@ func (w *Watcher) reapplyDue() {
 		at := w.next[name]
 		return !at.IsZero() && !at.After(now)
 	})
+}
+
+// Reapply has a document applied once more: its part has found out something about it.
+func (w *Watcher) Reapply(name string) {
+	select {
+	case w.again <- name:
+	default: // there is one that was not taken yet, or Run has ended
+	}
 }
 
 func (w *Watcher) reapply(due func(name string) bool) {

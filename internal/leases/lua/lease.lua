@@ -7,14 +7,17 @@
 -- A quota bounds what a bucket grants in a day besides: of a zone whose clock is ahead of UTC.
 --
 -- KEYS     the buckets, each a string: TAT, ' ', tokens that were granted since the key is known,
---          ' ', num, ' ', den, ' ', window, ' ', day (since 1970), ' ', tokens granted on that day
--- ARGV     ten for each key: tokens to give back, tokens that are wanted, num, den, window (from
+--          ' ', num, ' ', den, ' ', window, ' ', day (since 1970), ' ', tokens granted on that day and
+--          not given back, ' ', all tokens granted on that day
+-- ARGV     thirteen for each key: tokens to give back, tokens that are wanted, num, den, window (from
 --          empty to full), floor (how far from full the caller takes the bucket for), what is to be
 --          left in the bucket, in microseconds, how many of the wanted tokens needn't leave it, the
---          quota (0: none), and how far its zone is ahead of UTC, in microseconds
+--          quota (0: none), how far its zone is ahead of UTC, in microseconds, and the last three of
+--          the value as the caller knew them: day, all tokens granted on it, those not given back
 --
--- Reply: four for each key: tokens granted, microseconds that are left of the window after it, the
--- tokens granted since the key is known, and what is left of the quota.
+-- Reply: six for each key: tokens granted, microseconds that are left of the window after it, the
+-- tokens granted since the key is known, what is left of the quota, the day, and all tokens granted
+-- on that day.
 --
 -- Invariants:
 --   In any time t a bucket grants at most its burst and what the rate gives in t.
@@ -24,6 +27,8 @@
 --   When the terms change the bucket keeps its tokens, as far as they fit.
 --   In a day a bucket grants at most its quota, but for tokens that come back after the day has
 --     changed. A clock that goes back by a day or less stays on the later day.
+--   All tokens of a day only grow. Where the server has fewer than a caller knew, it lost some, in a
+--     failover or a restart, and goes on with what that caller knew.
 --   A call that changes nothing but the clock's flow writes nothing. A key outlives its bucket's filling
 --     by some seconds, and its day, and nothing relies on that.
 --
@@ -33,19 +38,19 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local reply = {}
 for i = 1, #KEYS do
-  local at = (i - 1) * 10
+  local at = (i - 1) * 13
   local back, want, num = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local den, window = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local quota, offset = tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
   local today = floor((now + offset) / 86400000000)
-  local tat, count, changed, day, used = 0, 0, false, today, 0
+  local tat, count, changed, day, used, all = 0, 0, false, today, 0, 0
   local value = redis.call('GET', KEYS[i])
   if value then
-    local a, b, c, d, e, f, g = string.match(value, '^(%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    local a, b, c, d, e, f, g, h = string.match(value, '^(%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
     if a then
       tat, count = tonumber(a), tonumber(b)
       if tonumber(f) == today or tonumber(f) == today + 1 then
-        day, used = tonumber(f), tonumber(g)
+        day, used, all = tonumber(f), tonumber(g), tonumber(h)
       end
       local oldNum, oldDen, oldWindow = tonumber(c), tonumber(d), tonumber(e)
       if tat > now + oldWindow then
@@ -65,22 +70,26 @@ for i = 1, #KEYS do
   local room = now + window - tat
   local granted = max(0, min(want, floor((room - tonumber(ARGV[at + 7])) * den / num)))
   granted = max(granted, min(tonumber(ARGV[at + 8]), floor(room * den / num)))
+  if tonumber(ARGV[at + 11]) == day and tonumber(ARGV[at + 12]) > all then
+    all, used, changed = tonumber(ARGV[at + 12]), max(used, tonumber(ARGV[at + 13])), true
+  end
   used = max(0, used - back)
   if quota > 0 then
     granted = min(granted, max(0, quota - used))
   end
-  used = used + granted
+  used, all = used + granted, all + granted
   tat = min(now + window, tat + ceil(granted * num / den))
   count = count + granted - back
   if granted > 0 or back > 0 or changed then
-    local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f', tat, count, num, den, window, day, used)
+    local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', tat, count, num, den, window, day, used, all)
     local life = tat - now
     if quota > 0 then
       life = max(life, (day + 1) * 86400000000 - offset - now)
     end
     redis.call('SET', KEYS[i], text, 'PX', string.format('%.0f', ceil(life / 1000) + 2000))
   end
-  local n = (i - 1) * 4
+  local n = (i - 1) * 6
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = granted, now + window - tat, count, max(0, quota - used)
+  reply[n + 5], reply[n + 6] = day, all
 end
 return reply

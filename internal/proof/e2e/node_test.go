@@ -69,7 +69,7 @@ func start(t testing.TB, args ...string) *node {
 		t.Fatal(err)
 	}
 	n := &node{t: t, exited: make(chan error, 1)}
-	n.cmd = exec.Command(path, append(args, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")...)
+	n.cmd = exec.Command(path, append([]string{args[0], "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args[1:]...)...)
 	n.cmd.Env = append(os.Environ(), "PENSTOCK_ADMIN_TOKEN="+adminToken)
 	n.cmd.Stderr = n
 	stdout, err := n.cmd.StdoutPipe()

@@ -89,6 +89,7 @@ func TestShop(t *testing.T) {
 		run  func(t testing.TB, p *table, binary string)
 	}{
 		{"accepted", accepted}, {"order", order}, {"idle", idle}, {"flush", flushed}, {"million", million}, {"watched", watched},
+		{"flood", flooded},
 	} {
 		if strings.Contains(r.name, *rows) {
 			t.Run(r.name, func(t *testing.T) {

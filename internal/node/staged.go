@@ -1,0 +1,168 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/penstock/penstock/gateway"
+	"github.com/penstock/penstock/internal/settings"
+	"github.com/penstock/penstock/internal/wait"
+	"github.com/penstock/penstock/limiter"
+)
+
+// stage is the staged change of the limits that this gateway tries. What it tries, and under which
+// bound, is written in the settings; only the counts of the last seconds are its own.
+type stage struct {
+	mu      sync.Mutex
+	tried   *limiter.Staged // guarded by mu, like all that follows; nil: none
+	counts  *gateway.Trial
+	seen    []trialCount // at the end of each second, the latest last
+	refused string       // id of a change that was found bad here, and why
+	why     string
+	pending bool  // it isn't known yet that it was taken back for all
+	takes   int64 // changes that this process has taken back
+}
+
+type trialCount struct{ asked, refused int64 }
+
+// leastTried is how many purchases a change must have met before it is judged: one of two is no
+// half.
+const leastTried = 20
+
+// try takes note of which change is in force here from now on, and returns what counts for it.
+func (s *stage) try(tried *limiter.Staged) *gateway.Trial {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case tried == nil:
+		s.tried, s.counts, s.seen = nil, nil, nil
+	case s.tried == nil || s.tried.ID != tried.ID:
+		s.tried, s.counts, s.seen = tried, new(gateway.Trial), []trialCount{{}}
+	}
+	return s.counts
+}
+
+// bad is the id of the change that was found bad here, "" without one.
+func (s *stage) bad() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused
+}
+
+// toTakeBack is the id of the change that has to be taken back for all, "" without one.
+func (s *stage) toTakeBack() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.pending {
+		return ""
+	}
+	return s.refused
+}
+
+// refuse finds a change bad.
+func (s *stage) refuse(id, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused, s.why, s.pending = id, why, true
+}
+
+// second looks at what the change has done by the end of a second, and reports whether it is found
+// bad now.
+func (s *stage) second() (bad bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tried == nil {
+		return false
+	}
+	now := trialCount{s.counts.Asked.Load(), s.counts.Refused.Load()}
+	s.seen = append(s.seen, now)
+	if over := len(s.seen) - 1 - s.tried.Seconds; over > 0 {
+		s.seen = append(s.seen[:0], s.seen[over:]...)
+	}
+	asked, refused := now.asked-s.seen[0].asked, now.refused-s.seen[0].refused
+	if asked < leastTried || 100*float64(refused) <= s.tried.MaxRefused*float64(asked) {
+		return false
+	}
+	s.refused, s.pending = s.tried.ID, true
+	s.why = fmt.Sprintf("taken back: %d of %d purchases were refused within %d s, which is above %g %%", refused, asked, len(s.seen)-1,
+		s.tried.MaxRefused)
+	return true
+}
+
+// watchStage looks each second at what a staged change does here, until ctx ends. Where it is bad,
+// this gateway goes back to the limits before at once, and then takes the change back for all, as
+// soon as the database can be asked.
+func (n *Node) watchStage(ctx context.Context) {
+	s := &n.control.stage
+	for wait.For(ctx, time.Second) {
+		if s.second() {
+			n.log.Error("staged limits are refused by what they do, the limits before are in force here again", "why", s.reason())
+			n.control.watcher.Reapply(settings.Limits)
+		}
+		if id := s.toTakeBack(); id != "" {
+			if err := n.takeBack(ctx, id); err != nil && ctx.Err() == nil {
+				n.log.Warn("staged limits can't be taken back for all yet", "err", err)
+			}
+		}
+	}
+}
+
+func (s *stage) reason() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
+// takeBack takes a staged change out of the limits, if it is still there. Others may do the same at
+// the same time: one of them writes it.
+func (n *Node) takeBack(ctx context.Context, id string) error {
+	s := &n.control.stage
+	for {
+		stored, _, err := n.control.publisher.Store.FindSettings(ctx, settings.Limits)
+		if err != nil {
+			return err
+		}
+		var d limiter.Document
+		if stored.Version > 0 {
+			if err := json.Unmarshal(stored.Body, &d); err != nil {
+				return fmt.Errorf("read version %d of the limits: %w", stored.Version, err)
+			}
+		}
+		if d.Staged == nil || d.Staged.ID != id {
+			s.mu.Lock()
+			s.pending = false
+			s.mu.Unlock()
+			return nil
+		}
+		d.Staged = nil
+		body, err := json.Marshal(d)
+		if err != nil {
+			return fmt.Errorf("encode the limits: %w", err)
+		}
+		by := settings.Author{Actor: "penstock", Reason: n.control.reports.node + ": " + s.reason()}
+		_, err = n.control.publisher.Publish(ctx, settings.Limits, stored.Version, body, by)
+		if errors.Is(err, settings.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.takes++
+		s.mu.Unlock()
+	}
+}
+
+// stats says whether a change is tried here, and how many this process has taken back.
+func (s *stage) stats() (tries, taken int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tried != nil {
+		tries = 1
+	}
+	return tries, s.takes
+}
