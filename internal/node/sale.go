@@ -152,10 +152,10 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	if seams.Alone {
 		s.Rebuilder.Alone()
 	}
-	s.Auditor = backoffice.NewAuditor(cfg, stock, store, s.Owner, part(log, "auditor"))
+	s.Upkeep = backoffice.NewUpkeep(cfg, seams.DropAfter, stock, store, s.Desk.Catalog, s.Owner, s.signals.nudge, part(log, "upkeep"))
+	s.Auditor = backoffice.NewAuditor(cfg, stock, store, s.Owner, s.Upkeep, part(log, "auditor"))
 	s.Mover = backoffice.NewMover(cfg, stock, store, s.Owner, s.spread, part(log, "mover"))
 	s.signals.wanted.Store(&itemFunc{s.Mover.Wanted})
-	s.Upkeep = backoffice.NewUpkeep(cfg, seams.DropAfter, stock, store, s.Desk.Catalog, s.Owner, s.signals.nudge, part(log, "upkeep"))
 }
 
 // joinEvents makes what tells other systems.
