@@ -232,7 +232,8 @@ func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []in
 	return known, u.stock.Forget(ctx, ref, over, nil)
 }
 
-// forgetHolds drops all holds of an item. The store knows their names.
+// forgetHolds drops all holds of an item. The store knows their names; those of the shop have heads
+// that can be told.
 func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item inventory.ItemID) error {
 	for after := seckill.OrderID(""); ; {
 		page, err := u.store.OrdersOf(ctx, item, after, u.cfg.BatchCap)
@@ -240,7 +241,7 @@ func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item invent
 			return fmt.Errorf("read the orders of item %d: %w", item, err)
 		}
 		if len(page) == 0 {
-			return nil
+			return u.stock.Forget(ctx, ref, nil, seckill.WithdrawalHeads(item, ref.Shard))
 		}
 		heads := make([]string, len(page))
 		for j, id := range page {

@@ -25,6 +25,8 @@ const boughtAndOver = `
 	A: buy eve/k1 -> accepted queued
 	A: buy fay/k1 -> accepted queued
 	A works 3s
+	A: restock less -2 -> total 18
+	A works 3s
 	A: pay ann/k1 p1 -> paid
 	A: pay bob/k1 p2 -> paid
 	A: pay cat/k1 p3 -> paid
@@ -52,6 +54,13 @@ func TestAuditor_WhatIsForgottenIsNoLoss(t *testing.T) {
 		audits(t, r, a, b)
 		if _, err := r.store.FindActivity(r.ctx, activity); !errors.Is(err, seckill.ErrNotFound) || r.unbalanced.Load() {
 			t.Fatalf("the activity is not dropped: %v; books don't balance: %t", err, r.unbalanced.Load())
+		}
+		for _, ref := range shardsOf(t, r) {
+			levels, _, err := r.redis.ItemNumbers(r.ctx, ref.Shard, nil)
+			must(t, err)
+			if levels.Names != 0 || levels.Items != 0 || levels.Sold != 0 || levels.Ordered != 0 {
+				t.Errorf("shard %d has not forgotten everything: %+v", ref.Shard, levels)
+			}
 		}
 	})
 	run("a worker crashed while it forgot", func(t *testing.T, r *rig, a, b *process) {
