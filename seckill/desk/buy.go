@@ -65,7 +65,7 @@ func failure(code seckill.Code, err error) *seckill.Failure {
 // A purchase waits once, until its page is acknowledged, or its time is over: the accept deadline,
 // or the deadline of ctx if that is earlier. Otherwise ctx can't end the wait.
 func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Receipt, err error) {
-	offer, err := find(d.activity(ctx, p.Activity), p)
+	offer, err := d.offer(ctx, p)
 	if err != nil {
 		return seckill.Receipt{}, err
 	}
