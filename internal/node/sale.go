@@ -51,6 +51,8 @@ type Seams struct {
 
 	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+	// Full says where the stock takes nothing new; nil is nowhere (see desk.Parts).
+	Full func(shard inventory.ShardID) bool
 
 	// Open decrypts payment secrets; nil takes them as they are.
 	Open func(sealed, owner string) (string, error)
@@ -114,6 +116,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	}
 	d, err := desk.New(cfg, desk.Parts{
 		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
+		Full:  seams.Full,
 		Moved: seams.Moved, Open: seams.Open, Trace: seams.Trace, Log: part(log, "desk"),
 	})
 	if err != nil {
