@@ -142,9 +142,9 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 // withdrawalPrefix tells a withdrawal's hold from an order's.
 const withdrawalPrefix = "w"
 
-// withdrawalHeads is over how many heads the withdrawals of an item from a shard lie. All holds of a
-// head are one value, which is read and written as a whole: a spread item whose units move for hours
-// has a hundred thousand.
+// withdrawalHeads is over how many heads the withdrawals of an item from a shard lie. All holds of
+// a head are one value, which is read and written as a whole: a spread item whose units move for
+// hours has a hundred thousand.
 const withdrawalHeads = 64
 
 // NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a

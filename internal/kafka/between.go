@@ -19,9 +19,9 @@ var errNoTopic = errors.New("kafka: the topic isn't known yet")
 // group: it moves nobody's position, neither the group's nor that in the books. What no worker has
 // read yet is left to them: it ends at the positions in the books.
 //
-// The time of a record is what the log says. Where the brokers wrote it (LogAppendTime), the stretch
-// ends at the first later record. Where it is the clocks of those that put them, one that is ahead
-// says nothing about the records behind its own: the partition is read up to its end.
+// The time of a record is what the log says. Where the brokers wrote it (LogAppendTime), the
+// stretch ends at the first later record. Where it is the clocks of those that put them, one that
+// is ahead says nothing about the records behind its own: the partition is read up to its end.
 func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
 	t := q.topic.Load()
 	if t == nil {
@@ -75,7 +75,8 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 // stretch reads records of a partition, from an offset on and below another one, and returns those
 // of the stretch and the offset behind what was read. It reads up to s.Most of them; markers and
 // records of another time count and are left out.
-func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32, from, to int64) (out []seckill.Message, next int64, err error) {
+func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32, from, to int64) (
+	out []seckill.Message, next int64, err error) {
 	client, err := kgo.NewClient(append(q.cfg.clientOptions(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{q.cfg.Topic: {partition: kgo.NewOffset().At(from)}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords(),

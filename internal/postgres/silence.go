@@ -17,11 +17,11 @@ var errSilent = errors.New("no answer from the database")
 const lastWord = time.Second
 
 // watch looks after a flush of n statements: ended is to be called when it has returned. A server
-// sends answers when all of them are there, so one that says nothing may be slow: each statement has
-// its own time, and they may be many. When a flush has waited for its patience, the server is asked
-// on a connection of its own whether it is at work on it. Where it is, the flush goes on waiting, for
-// as long as its statements may take together. Where it is not, the connection is dead: cancel ends
-// the flush, and as the others are as old as it, none of them is used again.
+// sends answers when all of them are there, so one that says nothing may be slow: each statement
+// has its own time, and they may be many. When a flush has waited for its patience, the server is
+// asked on a connection of its own whether it is at work on it. Where it is, the flush goes on
+// waiting, for as long as its statements may take together. Where it is not, the connection is
+// dead: cancel ends the flush, and as the others are as old as it, none of them is used again.
 func (p *pipe) watch(ctx context.Context, cancel context.CancelCauseFunc, n int) (ended func()) {
 	pid, over := p.conn.PgConn().PID(), make(chan struct{})
 	looked := make(chan struct{})

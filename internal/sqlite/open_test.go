@@ -77,8 +77,8 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// A database that is gone, or of which only the part before its log is there, is not made anew where
-// its owner knows that there was one.
+// A database that is gone, or of which only the part before its log is there, is not made anew
+// where its owner knows that there was one.
 func TestOpen_MakesNoneWhereThereWasOne(t *testing.T) {
 	path := makeDatabase(t)
 	for range 2 {
