@@ -37,8 +37,12 @@ func (x *exchange) activity() {
 	}
 	defer x.leave()
 	if sale == nil {
-		catalog = x.server.sales.Fresh(x.deadline())
-		sale = catalog.Activity(x.visit.Activity)
+		var sure bool
+		catalog, sure = x.server.sales.Fresh(x.deadline())
+		if sale = catalog.Activity(x.visit.Activity); sale == nil && !sure {
+			x.notSeen()
+			return
+		}
 	}
 	if sale == nil || !mayRead(caller, sale) {
 		x.refuse(problem.UnknownActivity)

@@ -24,7 +24,7 @@ type cheapSales struct {
 	receipt seckill.Receipt
 }
 
-func (s *cheapSales) Fresh(context.Context) *seckill.Catalog { return s.catalog }
+func (s *cheapSales) Fresh(context.Context) (*seckill.Catalog, bool) { return s.catalog, true }
 
 func (s *cheapSales) Catalog() *seckill.Catalog      { return s.catalog }
 func (s *cheapSales) Refuses(*seckill.Purchase) bool { return s.err != nil }

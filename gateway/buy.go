@@ -65,14 +65,16 @@ func (x *exchange) offered(p *seckill.Purchase) bool {
 	if _, item := own(x.catalog()); item {
 		return true
 	}
-	sale, item := own(x.server.sales.Fresh(x.deadline()))
-	if item {
+	catalog, sure := x.server.sales.Fresh(x.deadline())
+	switch sale, item := own(catalog); {
+	case item:
 		return true
-	}
-	if sale == nil {
-		x.refuse(problem.UnknownActivity)
-	} else {
+	case !sure:
+		x.notSeen()
+	case sale != nil:
 		x.refuse(problem.UnknownItem)
+	default:
+		x.refuse(problem.UnknownActivity)
 	}
 	return false
 }

@@ -81,3 +81,30 @@ func TestBuy_RepeatsAreNotLimited(t *testing.T) {
 		t.Errorf("a new one: %d %v %s", resp.StatusCode, resp.Header, answer)
 	}
 }
+
+// What isn't in a catalog that can't be had anew may be there all the same: a program that is told
+// that its key or its sale is unknown gives up.
+func TestServer_WhatIsNotSeenIsNotUnknown(t *testing.T) {
+	s := start(t, nil)
+	f := func(status int, method, path, key, body string) {
+		t.Helper()
+		if resp, answer := do(t, s.request(t, method, path, body, "Authorization", "Bearer "+key)); resp.StatusCode != status {
+			t.Errorf("%s %s by %s: status %d, want %d: %s", method, path, key, resp.StatusCode, status, answer)
+		}
+	}
+	other := strings.Replace(goodBody, "618-phones", "just-published", 1)
+	item := strings.Replace(goodBody, "phone-x", "just-added", 1)
+	for _, stale := range []bool{true, false} {
+		s.sales.become(func(sales *stubSales) { sales.stale = stale })
+		status := func(sure int) int {
+			if stale {
+				return 503
+			}
+			return sure
+		}
+		f(status(401), "POST", "/v1/orders", "just-made", goodBody)
+		f(status(404), "POST", "/v1/orders", buyerKey, other)
+		f(status(404), "POST", "/v1/orders", buyerKey, item)
+		f(status(404), "GET", "/v1/activities/just-published", buyerKey, "")
+	}
+}

@@ -27,8 +27,9 @@ type Sales interface {
 	Catalog() *seckill.Catalog
 	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in
 	// Catalog. What was made on another node a moment ago is found here too. Where the look can't
-	// be had soon, it is the catalog in force.
-	Fresh(ctx context.Context) *seckill.Catalog
+	// be had soon, it is the catalog in force; sure is false where the database can't be asked, so
+	// that what isn't there may be there all the same.
+	Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool)
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
 	// doesn't block.
 	Refuses(p *seckill.Purchase) bool
@@ -360,15 +361,30 @@ func (x *exchange) authenticate() *seckill.Caller {
 		known = x.server.cfg.Probes.Credential(hash)
 		x.probe = known != nil
 	}
+	sure := true
 	if known == nil || !known.Valid(x.arrived) {
-		known = x.server.sales.Fresh(x.deadline()).Credential(hash)
+		var catalog *seckill.Catalog
+		catalog, sure = x.server.sales.Fresh(x.deadline())
+		known = catalog.Credential(hash)
 	}
 	if known != nil && known.Valid(x.arrived) {
 		known.Use(x.arrived)
 		return known.Caller
 	}
+	if known == nil && !sure {
+		if !x.stranger() {
+			x.notSeen()
+		}
+		return nil
+	}
 	x.refuseKey(known)
 	return nil
+}
+
+// notSeen answers where something isn't in the catalog, and the catalog can't be had anew: a no
+// would be one for good.
+func (x *exchange) notSeen() {
+	x.problem(&problem.Problem{Code: problem.Unavailable, RetryAfter: time.Second})
 }
 
 // refuseKey answers to a key that lets nobody in. Its holder may know why: it had the key.

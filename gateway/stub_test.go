@@ -105,6 +105,7 @@ type stubSales struct {
 	missing string
 	probe   error // of Probe
 	probes  int   // calls of Probe
+	stale   bool  // the catalog can't be had anew
 
 	buy    func(context.Context, *seckill.Purchase) (seckill.Receipt, error)
 	find   func(context.Context, *seckill.Caller, seckill.OrderID, time.Duration) (seckill.Order, error)
@@ -116,7 +117,11 @@ func newStubSales() *stubSales {
 	return &stubSales{catalog: testCatalog(1), soldOut: make(map[seckill.SKU]bool)}
 }
 
-func (s *stubSales) Fresh(context.Context) *seckill.Catalog { return s.Catalog() }
+func (s *stubSales) Fresh(context.Context) (*seckill.Catalog, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.catalog, !s.stale
+}
 
 func (s *stubSales) Catalog() *seckill.Catalog {
 	s.mu.Lock()

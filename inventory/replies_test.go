@@ -154,3 +154,16 @@ func refusedWith(t *testing.T, s *inventory.Stock, ref inventory.Ref, word strin
 	_, err := numbersOf(t.Context(), s, ref.Shard)
 	return err != nil && strings.Contains(err.Error(), word)
 }
+
+// A server whose memory is nearly used up says so before it refuses what is under way.
+func TestFull_OnARealServer(t *testing.T) {
+	n := newNode(t, servers.Redis(t))
+	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
+	for limit, want := range map[string]bool{"1": true, "0": false, "1gb": false, "100kb": true} {
+		no(t, "set maxmemory", n.ask(t, "CONFIG", "SET", "maxmemory", limit).Error())
+		no(t, "look", s.Ready(t.Context()))
+		if s.Full(3) != want || len(s.Servers()) != 1 || s.Servers()[0].Full() != want {
+			t.Errorf("maxmemory %s: %t, %+v", limit, s.Full(3), s.Servers())
+		}
+	}
+}

@@ -33,8 +33,17 @@ func (e *SafetyError) Error() string {
 type Server struct {
 	Addr    string
 	Primary bool
+	Used    int64 // memory, in bytes; 0 where it doesn't tell
+	Max     int64 // maxmemory, in bytes; 0 is as much as the machine has
 	Err     error // nil where it answers and is configured as it must be
 }
+
+// fullPercent is how much of its maxmemory a server may have used before it is full.
+const fullPercent = 90
+
+// Full reports whether the memory of a primary is nearly used up. Beyond maxmemory it takes no
+// write at all: no order is confirmed, and no unit comes back.
+func (s *Server) Full() bool { return s.Primary && s.Max > 0 && s.Used/fullPercent >= s.Max/100 }
 
 // health is what is known of the servers.
 type health struct {
@@ -89,6 +98,12 @@ func (s *Stock) Servers() []Server {
 	return servers
 }
 
+// Reached returns why the Redis was not reached yet, nil where it was. It asks nobody.
+func (s *Stock) Reached() error {
+	_, err := s.conn()
+	return err
+}
+
 // Ready looks at the servers and reports what is missing: the Redis, some of its servers, the
 // channel of crossings, or a setting without which a server must not keep stock.
 func (s *Stock) Ready(ctx context.Context) error {
@@ -139,8 +154,8 @@ func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
 	l := look{Server: Server{Addr: addr}}
-	info := make([]string, 2)
-	for i, section := range []string{"server", "replication"} {
+	info := make([]string, 3)
+	for i, section := range []string{"server", "replication", "memory"} {
 		text, err := node.Do(ctx, node.B().Info().Section(section).Build()).ToString()
 		if refused, ok := rueidis.IsRedisErr(err); err != nil && !(ok && unsupported(refused)) {
 			l.Err = fmt.Errorf("redis %s does not answer: %w", addr, err)
@@ -150,6 +165,7 @@ func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look
 	}
 	role, told := infoField(info[1], "role")
 	l.Primary = !told || role == "master"
+	l.Used, l.Max = infoNumber(info[2], "used_memory"), infoNumber(info[2], "maxmemory")
 	run, _ := infoField(info[0], "run_id")
 	replication, _ := infoField(info[1], "master_replid")
 	l.identity = identity{run, replication}
@@ -198,7 +214,7 @@ func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Cli
 // is another one.
 func (s *Stock) note(looks []look) error {
 	var errs []error
-	identities := make(map[string]identity)
+	identities, full := make(map[string]identity), make(map[string]bool)
 	h := &s.health
 	h.mu.Lock()
 	clear(h.servers)
@@ -210,8 +226,12 @@ func (s *Stock) note(looks []look) error {
 		if l.Primary && l.identity != (identity{}) {
 			identities[l.Addr] = l.identity
 		}
+		if l.Full() {
+			full[l.Addr] = true
+		}
 	}
 	h.mu.Unlock()
+	s.crowded.Store(&full)
 	for _, l := range looks {
 		s.logOnce(l)
 	}
@@ -287,6 +307,27 @@ func (l *layout) identityOf(shard ShardID, identities map[string]identity) (iden
 		return now, len(identities) == 1
 	}
 	return identity{}, false
+}
+
+// Full reports whether the memory of the shard's server is nearly used up, as it was last looked
+// at: what is new there is better refused, so that what is under way can be ended.
+func (s *Stock) Full(shard ShardID) bool {
+	full := s.crowded.Load()
+	if full == nil || len(*full) == 0 || shard >= MaxShards {
+		return false
+	}
+	lanes := s.lanes.Load()
+	return len(lanes.addrs) == 0 || (*full)[lanes.addrs[lanes.lane[shard]]]
+}
+
+// infoNumber reads a number of INFO, 0 where it isn't told.
+func infoNumber(text, name string) int64 {
+	digits, _ := infoField(text, name)
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // Lane returns the number of the group of shards that one Redis node has: 0 but in a Cluster. It is

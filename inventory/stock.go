@@ -41,6 +41,7 @@ type Stock struct {
 	args    argumentsPool
 	client  atomic.Pointer[rueidis.Client] // nil until the Redis was reached
 	lanes   atomic.Pointer[layout]
+	crowded atomic.Pointer[map[string]bool]  // addresses of servers whose memory is nearly used up; nil before the first look
 	views   atomic.Pointer[[MaxShards]*view] // replaced by Watch, never changed
 	seen    [MaxShards]mark
 	known   atomic.Int64 // heads that all views remember, at most cfg.MaxKnown

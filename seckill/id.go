@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 
 	"github.com/penstock/penstock/inventory"
 )
@@ -140,11 +141,29 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 // withdrawalPrefix tells a withdrawal's hold from an order's.
 const withdrawalPrefix = "w"
 
+// withdrawalHeads is over how many heads the withdrawals of an item from a shard lie. All holds of
+// a head are one value, which is read and written as a whole: a spread item whose units move for
+// hours has a hundred thousand.
+const withdrawalHeads = 64
+
 // NewWithdrawalID derives the name of the hold by which the shop takes units of an item from a
 // shard.
 func NewWithdrawalID(item inventory.ItemID, shard inventory.ShardID, key string) string {
-	user := UserID(binary.BigEndian.AppendUint16(nil, uint16(shard)))
+	return withdrawalID(item, shard, byte(crc32.ChecksumIEEE([]byte(key))%withdrawalHeads), key)
+}
+
+func withdrawalID(item inventory.ItemID, shard inventory.ShardID, part byte, key string) string {
+	user := UserID(append(binary.BigEndian.AppendUint16(nil, uint16(shard)), part))
 	return withdrawalPrefix + string(NewOrderID(item, CallerRef{}, user, key))
+}
+
+// WithdrawalHeads returns the heads that withdrawals of an item from a shard have.
+func WithdrawalHeads(item inventory.ItemID, shard inventory.ShardID) []string {
+	heads := make([]string, withdrawalHeads)
+	for part := range heads {
+		heads[part] = inventory.Head(withdrawalID(item, shard, byte(part), ""))
+	}
+	return heads
 }
 
 // IsWithdrawal reports whether a hold's name is a withdrawal's.

@@ -38,18 +38,18 @@ func checkCommand() *cobra.Command {
 	cmd := command("check", short, cobra.NoArgs, false,
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
-			steps := []func() error{c.servers, c.nodes, c.limits, c.switches}
+			steps := []checkStep{{"servers", c.servers}, {"nodes", c.nodes}, {"limits", c.limits}, {"switches", c.switches}}
 			if activity != "" { // whose preflight looks at all of these too
-				steps = []func() error{func() error { return c.preflight(activity) }}
+				steps = []checkStep{{"sale", func() error { return c.preflight(activity) }}}
 			}
 			if load != "" {
 				if activity == "" {
 					return &exitError{exitUsage, errors.New("flag --loadtest: say which sale it is about: --activity")}
 				}
-				steps = append(steps, func() error { return c.loadTest(activity, load) })
+				steps = append(steps, checkStep{"load test", func() error { return c.loadTest(activity, load) }})
 			}
-			for _, step := range steps {
-				if err := step(); err != nil {
+			for i := range steps {
+				if err := c.take(&steps[i]); err != nil {
 					return err
 				}
 			}
@@ -65,6 +65,28 @@ asked: what it can't see it says.`
 	cmd.Flags().StringVar(&activity, "activity", "", "the sale to look at")
 	cmd.Flags().StringVar(&load, "loadtest", "", "the result of the last load test: its directory, or its summary.json")
 	return named(cmd)
+}
+
+// checkStep is a part of a check.
+type checkStep struct {
+	name string
+	run  func() error
+}
+
+// take runs a step. A server that answers that it can't look now is a finding, beside how its own
+// servers do: then the others are looked at, too. One that doesn't answer ends the check.
+func (c *checker) take(step *checkStep) error {
+	err := step.run()
+	if err == nil || codeOf(err) != exitDependency || c.cmd.Context().Err() != nil {
+		return err
+	}
+	if len(c.findings) == 0 {
+		if c.servers() != nil {
+			return err
+		}
+	}
+	c.found(step.name, "fail", "can't be looked at now: "+err.Error(), "ask again when the servers are well")
+	return nil
 }
 
 // end prints what was found, and fails where a check did.

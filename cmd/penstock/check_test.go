@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,6 +27,24 @@ func TestCheck(t *testing.T) {
 		{args: "ctl callers add m1 web --rights buy", stdout: "psk_"},
 		{args: "ctl activities publish s", stdout: "published", stderr: "^s is published: it sells until 2096-12-31"},
 		{args: "check --activity s -o json", stdout: `"check": "window",\n +"state": "ok"`, stderr: "", code: 0},
+	} {
+		s.run(t)
+	}
+}
+
+// A server whose own servers are away is what a check is for: it says which, and what it can't see.
+func TestCheck_WhileServersAreAway(t *testing.T) {
+	const away = `{"status":503,"code":"unavailable","title":"Not available for the moment","detail":"A part didn't answer."}`
+	answering(t, map[string]string{
+		"/admin/v1/settings": away, "/admin/v1/activities/s/preflight": away,
+		"/readyz?verbose": `{"ready":false,"servers":[{"server":"database","instance":"","state":"away","detail":"connection refused"},
+			{"server":"redis","instance":"","state":"ok","detail":""}],"shards":{"open":0,"closed":0,"rebuilding":0}}`,
+		"/admin/v1/limits": `{"version":1,"policies":[]}`, "/admin/v1/switches": `{"version":1,"switches":[]}`,
+	})
+	found := `^fail +readiness .*^fail +database +away connection refused.*^ok +redis +ok.*^fail +%s +can't be looked at now: .*503`
+	for _, s := range []step{
+		{args: "check", code: 1, stdout: fmt.Sprintf(found, "nodes") + `.*^warn +limits`, stderr: "checks fail"},
+		{args: "check --activity s", code: 1, stdout: fmt.Sprintf(found, "sale"), stderr: "checks fail"},
 	} {
 		s.run(t)
 	}

@@ -79,8 +79,10 @@ func (s *session) replay(body map[string]any) error {
 		text, _, err := s.call(s.cmd.Context(), adminRequest{method: http.MethodPost, path: []string{"replay"}, body: body})
 		if err != nil {
 			if after, begun := body["after"]; begun {
-				return fmt.Errorf("%w; up to %v the log was read: %s, %s made", err, after, seckill.Counted(sums["records"], "record"),
-					seckill.Counted(sums["made"], "order"))
+				if err := s.replayReport(sums); err != nil {
+					return err
+				}
+				return fmt.Errorf("%w; the report is of the log up to %v: run it again, an order that has a row stays as it is", err, after)
 			}
 			return err
 		}
@@ -107,6 +109,11 @@ func (s *session) replay(body map[string]any) error {
 			}
 		}
 	}
+	return s.replayReport(sums)
+}
+
+// replayReport prints what became of the part of the log that was read.
+func (s *session) replayReport(sums map[string]int64) error {
 	report := make(map[string]int64)
 	for _, name := range replayCounts {
 		report[name] = sums[name]

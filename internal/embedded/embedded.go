@@ -82,6 +82,7 @@ type Parts struct {
 	kafka     *kfake.Cluster
 	redis     *miniredis.Miniredis
 	password  string
+	records   bool // the queue had some before
 	stop      context.CancelFunc
 	work      sync.WaitGroup
 
@@ -97,6 +98,9 @@ func (p *Parts) RedisPassword() string { return p.password }
 
 // DatabasePath is where the SQLite database belongs. embedded doesn't open it.
 func (p *Parts) DatabasePath() string { return filepath.Join(p.cfg.DataDir, databaseName) }
+
+// HasRecords reports whether the queue had records when Open came: then there was a database, too.
+func (p *Parts) HasRecords() bool { return p.records }
 
 // trimEvery is how often the queue deletes what the workers have committed. It bounds the log to
 // what comes in within that time, a segment of each partition, and what the workers have yet to do.
@@ -147,9 +151,11 @@ const brokerPort = 9092
 func (p *Parts) startKafka() error {
 	cfg := p.cfg
 	queue := filepath.Join(cfg.DataDir, queueName)
-	if err := prepareQueue(queue); err != nil {
+	records, err := prepareQueue(queue)
+	if err != nil {
 		return err
 	}
+	p.records = records
 	opts := []kfake.Opt{
 		kfake.ListenFn(p.network.Listen),
 		kfake.Ports(brokerPort),
@@ -208,24 +214,24 @@ func (p *Parts) beginEpoch() error {
 	return nil
 }
 
-// prepareQueue looks at kfake's directory before kfake does.
-func prepareQueue(queue string) error {
+// prepareQueue looks at kfake's directory before kfake does, and reports whether it has records.
+func prepareQueue(queue string) (records bool, err error) {
 	// A clean end keeps the members of the group for clients that live on in other processes. Ours
 	// don't: the next worker would wait for the session of one that is gone.
 	if err := os.Remove(filepath.Join(queue, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("embedded: forget the workers of the last run: %w", err)
+		return false, fmt.Errorf("embedded: forget the workers of the last run: %w", err)
 	}
 	// Without these kfake would take the directory for a new one, and begin again at offset 0 in
 	// files full of records.
 	if _, err := os.Stat(filepath.Join(queue, "partitions")); err != nil {
-		return nil
+		return false, nil
 	}
 	for _, name := range []string{"meta.json", "topics.json"} {
 		if _, err := os.Stat(filepath.Join(queue, name)); err != nil {
-			return fmt.Errorf("embedded: the queue in %s has records, but can't be read: %w", queue, err)
+			return false, fmt.Errorf("embedded: the queue in %s has records, but can't be read: %w", queue, err)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func (p *Parts) startRedis() error {

@@ -18,6 +18,10 @@ var errNoTopic = errors.New("kafka: the topic isn't known yet")
 // on; nil where there is no more. It reads beside the workers, as a client of its own that is in no
 // group: it moves nobody's position, neither the group's nor that in the books. What no worker has
 // read yet is left to them: it ends at the positions in the books.
+//
+// The time of a record is what the log says. Where the brokers wrote it (LogAppendTime), the
+// stretch ends at the first later record. Where it is the clocks of those that put them, one that
+// is ahead says nothing about the records behind its own: the partition is read up to its end.
 func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
 	t := q.topic.Load()
 	if t == nil {
@@ -31,9 +35,9 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 	if err != nil {
 		return nil, nil, fmt.Errorf("kafka: find where %v is in %s: %w", s.From, q.cfg.Topic, err)
 	}
-	ends, err := q.admin.ListOffsetsAfterMilli(ctx, s.To.UnixMilli(), q.cfg.Topic)
+	ends, err := q.ends(ctx) // a log that lost its tail ends before the positions
 	if err != nil {
-		return nil, nil, fmt.Errorf("kafka: find where %v is in %s: %w", s.To, q.cfg.Topic, err)
+		return nil, nil, err
 	}
 	for _, at := range positions {
 		if at.Partition < s.After.Partition {
@@ -56,7 +60,7 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 		if from >= to {
 			continue
 		}
-		messages, reached, err := q.stretch(ctx, at.Partition, from, to, s.Most)
+		messages, reached, err := q.stretch(ctx, &s, at.Partition, from, to)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -68,9 +72,11 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 	return nil, nil, nil
 }
 
-// stretch reads up to most records of a partition, from an offset on and below another one, and
-// returns the offset behind what was read. Markers count and are left out.
-func (q *Queue) stretch(ctx context.Context, partition int32, from, to int64, most int) (out []seckill.Message, next int64, err error) {
+// stretch reads records of a partition, from an offset on and below another one, and returns those
+// of the stretch and the offset behind what was read. It reads up to s.Most of them; markers and
+// records of another time count and are left out.
+func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32, from, to int64) (
+	out []seckill.Message, next int64, err error) {
 	client, err := kgo.NewClient(append(q.cfg.clientOptions(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{q.cfg.Topic: {partition: kgo.NewOffset().At(from)}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords(),
@@ -80,23 +86,26 @@ func (q *Queue) stretch(ctx context.Context, partition int32, from, to int64, mo
 	}
 	defer client.Close()
 	next = from
-	for size, read := 0, 0; next < to && read < most && size < q.cfg.MaxPollBytes; {
-		fetches := client.PollRecords(ctx, min(most-read, pollStep))
+	for size, read := 0, 0; next < to && read < s.Most && size < q.cfg.MaxPollBytes; {
+		fetches := client.PollRecords(ctx, min(s.Most-read, pollStep))
 		if errs := fetches.Errors(); len(errs) > 0 {
 			return nil, 0, fmt.Errorf("kafka: read partition %d from %d on: %w", partition, next, errs[0].Err)
 		}
-		records := slices.Collect(fetches.RecordsAll())
-		for _, r := range records {
-			if r.Offset >= to {
+		for _, r := range slices.Collect(fetches.RecordsAll()) {
+			late := !r.Timestamp.Before(s.To)
+			if r.Offset >= to || late && r.Attrs.TimestampType() == appendTime {
 				return out, to, nil
 			}
 			next = r.Offset + 1
 			read++
 			size += len(r.Value)
-			if !r.Attrs.IsControl() && string(r.Key) != markerKey {
+			if !late && !r.Timestamp.Before(s.From) && !r.Attrs.IsControl() && string(r.Key) != markerKey {
 				out = append(out, seckill.Message{Partition: partition, Offset: r.Offset, Value: r.Value})
 			}
 		}
 	}
 	return out, next, nil
 }
+
+// appendTime is the type of a time that a broker wrote.
+const appendTime = 1

@@ -83,6 +83,11 @@ func (q *Queue) bookedPositions(ctx context.Context, t *topicState) ([]seckill.P
 		if err := q.register(ctx, t); err != nil {
 			return nil, err
 		}
+		if !t.anew && slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Topic != t.id && p.Next > 0 }) {
+			q.counts.dataLoss.Add(1)
+			q.cfg.Logger.Error("the database has read another topic of this name: what that one had and no worker had read is gone",
+				"topic", q.cfg.Topic)
+		}
 		if positions, err = q.positions(ctx); err != nil {
 			return nil, err
 		}

@@ -200,5 +200,5 @@ func TestUnsafe(t *testing.T) {
 	f(1, nil, "1 of 3 replicas", "min.insync.replicas is 1")
 	f(3, map[string]string{
 		"min.insync.replicas": "2", "unclean.leader.election.enable": "true", "cleanup.policy": "compact,delete", "retention.ms": "3600000",
-	}, "unclean.leader.election.enable is true", "cleanup.policy is compact,delete", "retention.ms is 1h0m0s")
+	}, "unclean.leader.election.enable is true", "message.timestamp.type is CreateTime", "cleanup.policy is compact,delete", "retention.ms is 1h0m0s")
 }

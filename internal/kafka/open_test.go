@@ -60,6 +60,7 @@ func TestOpen_MakesADurableTopic(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "cleanup.policy": "delete", "retention.ms": "172800000",
+		"message.timestamp.type": "LogAppendTime",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %q, want %q", key, got[key], want)
@@ -104,6 +105,31 @@ func TestOpen_WhileTheBrokerIsAway(t *testing.T) {
 		t.Errorf("%d records", len(seen))
 	}
 	kafkatest.Until(t, func() bool { return len(q.Problems()) == 0 }, func() any { return q.Problems() })
+}
+
+// TestOpen_AnotherTopicThanTheBooksKnow: a topic that was made anew while nobody ran has no promise
+// of the old one. That is said, and counted, once.
+func TestOpen_AnotherTopicThanTheBooksKnow(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	q := kafkatest.Open(t, cfg, books)
+	kafkatest.Produce(t, q, 0, 10)
+	kafkatest.Consume(t, q, books, 10)
+	kafkatest.Close(t, q)
+	if stats := q.Stats(); stats.DataLoss != 0 {
+		t.Fatalf("lost: %d", stats.DataLoss)
+	}
+	if _, err := kafkatest.Admin(t, cfg).DeleteTopic(t.Context(), "penstock-orders"); err != nil {
+		t.Fatal(err)
+	}
+	again := kafkatest.Open(t, cfg, books)
+	kafkatest.Produce(t, again, 10, 20)
+	if seen := kafkatest.Consume(t, again, books, 10); len(seen) != 10 {
+		t.Errorf("%d records of the new topic came", len(seen))
+	}
+	if stats := again.Stats(); stats.DataLoss != 1 {
+		t.Errorf("lost: %d", stats.DataLoss)
+	}
 }
 
 // TestOpen_CloseAtOnce closes a queue that has not found its broker yet.

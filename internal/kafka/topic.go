@@ -84,6 +84,10 @@ func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (kadm.Top
 	}
 }
 
+// logAppendTime has the brokers say when a record was put, not the process that put it: brokers
+// refuse a record from an hour ahead, and delete one by its age.
+const logAppendTime = "LogAppendTime"
+
 func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
 	replication, minInSync := t.replication, t.minInSync
 	if replication == 0 {
@@ -100,6 +104,7 @@ func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
 	settings := map[string]*string{
 		"min.insync.replicas":            set(strconv.Itoa(minInSync)),
 		"unclean.leader.election.enable": set("false"),
+		"message.timestamp.type":         set(logAppendTime),
 	}
 	for key, value := range t.settings {
 		settings[key] = &value
@@ -191,6 +196,9 @@ func unsafeSettings(topic kadm.TopicDetail, settings map[string]string, policy s
 	}
 	if settings["unclean.leader.election.enable"] == "true" {
 		say("unclean.leader.election.enable is true: an election may forget what was acknowledged")
+	}
+	if v, told := settings["message.timestamp.type"]; told && v != logAppendTime {
+		say("message.timestamp.type is %s, should be %s: what a machine with a wrong clock puts is refused, or deleted early", v, logAppendTime)
 	}
 	if v, told := settings["cleanup.policy"]; told && v != policy {
 		say("cleanup.policy is %s, should be %s", v, policy)

@@ -19,6 +19,7 @@ type topicState struct {
 	leaders []int32       // of each partition; -1 where there is none
 	missing []error       // why there is none
 	gone    chan struct{} // closed when another topic was found in its place
+	anew    bool          // it was found in the place of another one, and that was counted
 }
 
 const (
@@ -84,7 +85,7 @@ func (q *Queue) adopt(old, t *topicState) {
 	switch {
 	case old == nil:
 	case old.id == t.id:
-		t.gone = old.gone
+		t.gone, t.anew = old.gone, old.anew
 		if len(t.leaders) > len(old.leaders) {
 			q.part(q.shared.current()) // it doesn't know the new ones
 		}
@@ -92,6 +93,7 @@ func (q *Queue) adopt(old, t *topicState) {
 		q.cfg.Logger.Error("the topic was made anew: what the old one had and no worker had read is gone",
 			"topic", q.cfg.Topic)
 		q.counts.dataLoss.Add(1)
+		t.anew = true
 		q.shared.retire(nil) // it knows the topic by its id
 		for _, l := range *q.lanes.Load() {
 			l.own.retire(nil)

@@ -214,8 +214,12 @@ func stateOf(server, instance, state, detail string) serverState {
 func (n *Node) redisStates(asked error) (states []serverState) {
 	for _, server := range n.servers.stock.Servers() {
 		state, detail := serverOK, ""
-		if server.Err != nil {
+		switch {
+		case server.Err != nil:
 			state, detail = serverAway, server.Err.Error()
+		case server.Full():
+			state = serverDegraded
+			detail = fmt.Sprintf("%d MB of %d MB (maxmemory) are used: new purchases are refused", server.Used>>20, server.Max>>20)
 		}
 		states = append(states, stateOf("redis", server.Addr, state, detail))
 	}
@@ -223,7 +227,12 @@ func (n *Node) redisStates(asked error) (states []serverState) {
 	case len(states) == 0 && asked != nil:
 		states = append(states, stateOf("redis", "", serverAway, asked.Error()))
 	case len(states) == 0:
-		states = append(states, stateOf("redis", "", serverOK, ""))
+		// No shard is known yet, so that none was asked.
+		state, detail := serverOK, ""
+		if err := n.servers.stock.Reached(); err != nil {
+			state, detail = serverAway, err.Error()
+		}
+		states = append(states, stateOf("redis", "", state, detail))
 	}
 	return states
 }

@@ -205,6 +205,8 @@ func (n *Node) deskMetrics() []admin.Sample {
 		counter("penstock_orders_replayed_total", "Repeats of a key that were answered with its order.", desk.Replayed.Load()),
 		counter("penstock_orders_unknown_total", "Requests answered with an unknown outcome.", desk.Unknown.Load()),
 		counter("penstock_orders_late_total", "Purchases acknowledged after the accept deadline.", desk.Late.Load()),
+		counter("penstock_orders_refused_full_total",
+			"Purchases refused because the memory of their shard's Redis is nearly used up.", desk.Full.Load()),
 		counter("penstock_catalog_misses_total", "Look-ups that found nothing in a catalog that could not be refreshed.", desk.Stale.Load()),
 		gauge("penstock_catalog_version", "Version of the catalog in force.", n.sale.Desk.Catalog().Version.Number),
 	}
@@ -381,6 +383,16 @@ func (n *Node) stockMetrics() []admin.Sample {
 		counter("penstock_stock_lost_total", "Answers that showed lost writes.", int64(s.Lost)),
 		counter("penstock_stock_missed_events_total", "Callbacks left out because too many waited.", int64(s.MissedEvents)),
 		counter("penstock_stock_sync_errors_total", "Failed reads of the shards that are followed.", int64(s.SyncErrors)),
+	}
+	for _, server := range n.servers.stock.Servers() {
+		if !server.Primary || server.Used == 0 {
+			continue
+		}
+		label := admin.Label{Name: "server", Value: server.Addr}
+		out = append(out,
+			gauge("penstock_redis_memory_bytes", "Memory that a primary of the Redis uses."+same, server.Used, label),
+			gauge("penstock_redis_memory_limit_bytes",
+				"Its maxmemory; 0 is as much as the machine has. New purchases are refused above 90 % of it."+same, server.Max, label))
 	}
 	n.observed.mu.Lock()
 	defer n.observed.mu.Unlock()

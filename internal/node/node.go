@@ -204,6 +204,7 @@ func (n *Node) openSale(ctx context.Context) error {
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
 		Wanted:  (&wants{ring: s.stock.Ring}).want,
+		Full:    s.stock.Full,
 		Held:    n.heldTimeouts,
 		Moved:   n.live.moved.count,
 		Trace:   n.trace,

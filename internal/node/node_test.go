@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -65,6 +66,29 @@ func get(t testing.TB, url string) (status int, body string) {
 		t.Fatal(err)
 	}
 	return response.StatusCode, string(text)
+}
+
+// TestNode_EmbeddedWithoutItsDatabase: an installation whose database was taken away, or copied
+// without its log, is not begun anew in silence.
+func TestNode_EmbeddedWithoutItsDatabase(t *testing.T) {
+	c := testConfig(t)
+	stop(t, start(t, c, RoleGateway|RoleWorker))
+	files, err := filepath.Glob(filepath.Join(c.DataDir, "penstock.db*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = Start(t.Context(), c, RoleGateway|RoleWorker, slog.New(slog.DiscardHandler))
+	if fault, ok := errors.AsType[*FaultError](err); !ok || !strings.Contains(fault.Error(), "the database is gone") {
+		t.Errorf("started without the database: %v", err)
+	}
+	if files, err = filepath.Glob(filepath.Join(c.DataDir, "penstock.db*")); err != nil || len(files) != 0 {
+		t.Errorf("a database was made: %v, %v", files, err)
+	}
 }
 
 func TestNode_Embedded(t *testing.T) {

@@ -51,6 +51,8 @@ type Seams struct {
 
 	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+	// Full says where the stock takes nothing new; nil is nowhere (see desk.Parts).
+	Full func(shard inventory.ShardID) bool
 
 	// Open decrypts payment secrets; nil takes them as they are.
 	Open func(sealed, owner string) (string, error)
@@ -114,6 +116,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 	}
 	d, err := desk.New(cfg, desk.Parts{
 		Stock: seams.Stock, Queue: seams.BuyerQueue, Store: seams.BuyerStore, Node: seams.Name, Wanted: seams.Wanted,
+		Full:  seams.Full,
 		Moved: seams.Moved, Open: seams.Open, Trace: seams.Trace, Log: part(log, "desk"),
 	})
 	if err != nil {
@@ -152,10 +155,10 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 	if seams.Alone {
 		s.Rebuilder.Alone()
 	}
-	s.Auditor = backoffice.NewAuditor(cfg, stock, store, s.Owner, part(log, "auditor"))
+	s.Upkeep = backoffice.NewUpkeep(cfg, seams.DropAfter, stock, store, s.Desk.Catalog, s.Owner, s.signals.nudge, part(log, "upkeep"))
+	s.Auditor = backoffice.NewAuditor(cfg, stock, store, s.Owner, s.Upkeep, part(log, "auditor"))
 	s.Mover = backoffice.NewMover(cfg, stock, store, s.Owner, s.spread, part(log, "mover"))
 	s.signals.wanted.Store(&itemFunc{s.Mover.Wanted})
-	s.Upkeep = backoffice.NewUpkeep(cfg, seams.DropAfter, stock, store, s.Desk.Catalog, s.Owner, s.signals.nudge, part(log, "upkeep"))
 }
 
 // joinEvents makes what tells other systems.

@@ -91,10 +91,14 @@ func (n *Node) openEmbedded(ctx context.Context) error {
 	}
 	s.database = newDatabase("database", func(ctx context.Context) (fullStore, error) {
 		return sqlite.Open(ctx, sqlite.Config{
-			Path: s.embedded.DatabasePath(), Shards: n.cfg.Sale.Shards, Synchronous: synchronous, Logger: part(n.root, "database"),
+			Path: s.embedded.DatabasePath(), Existing: s.embedded.HasRecords(), Shards: n.cfg.Sale.Shards, Synchronous: synchronous,
+			Logger: part(n.root, "database"),
 		})
 	}, part(n.root, "database"))
-	if err := s.database.try(ctx); err != nil {
+	if err := s.database.try(ctx); errors.Is(err, sqlite.ErrMissing) {
+		return badSetting(fmt.Errorf("data-dir: the queue in %s has records, and the database that they belong to is gone: put "+
+			"penstock.db and penstock.db-wal back, or begin anew in another directory: %w", n.cfg.DataDir, err))
+	} else if err != nil {
 		return err
 	}
 	if _, err := s.database.store(); err != nil {

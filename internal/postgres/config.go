@@ -38,9 +38,10 @@ type Config struct {
 	// none. Default false.
 	Events bool
 
-	// AnswerTimeout is how long the server may say nothing before a connection counts as dead; 0 is
-	// 20 s, twice what one statement may take. Statements that are known to take longer have their
-	// time on top.
+	// AnswerTimeout is how long the server may say nothing before it is asked, on another
+	// connection, whether it is at work on an answer; where it is not, the connection counts as
+	// dead. 0 is 20 s, twice what one statement may take. Statements that are known to take longer
+	// have their time on top.
 	AnswerTimeout time.Duration
 
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -40,6 +41,48 @@ func TestStore_ADeadConnectionIsNotWaitedFor(t *testing.T) {
 	accepted, err := store.Accept(t.Context(), sale.batch(sale.promise("u-1", "k", 1)))
 	if err != nil || len(accepted) != 1 || accepted[0].Outcome != seckill.OutcomeOpened {
 		t.Errorf("the next try, on a new connection: %+v, %v", accepted, err)
+	}
+}
+
+// A server that takes its time is not dead: a flush that waits for a lock for longer than the
+// patience, like one of many slow statements, is waited for, and nobody else loses a connection.
+func TestStore_ASlowAnswerIsWaitedFor(t *testing.T) {
+	url := database(t)
+	store := open(t, postgres.Config{URL: url, AnswerTimeout: 500 * time.Millisecond, MaxConns: 4})
+	sale := newSale(t, store, 100, 0)
+	other := connect(t, url)
+	tx, err := other.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE shards IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		accepted, err := store.Accept(t.Context(), sale.batch(sale.promise("u-1", "k", 1)))
+		if err == nil && accepted[0].Outcome != seckill.OutcomeOpened {
+			err = fmt.Errorf("the promise became %+v", accepted[0])
+		}
+		done <- err
+	}()
+	asking := connect(t, url)
+	for long := false; !long; {
+		select {
+		case err := <-done:
+			t.Fatalf("a promise behind a lock: %v", err)
+		default:
+		}
+		if err := asking.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+			AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '1200ms')`).Scan(&long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("after the lock: %v", err)
 	}
 }
 

@@ -28,19 +28,12 @@ const (
 type pipe struct {
 	conn     *pgx.Conn
 	batch    *pgx.Batch
-	patience time.Duration // how long a flush waits for its answers
-	silent   func()        // called when it has waited for so long
+	patience time.Duration // how long a flush waits for an answer until it asks whether there will be one
+	store    *Store
 }
 
-// errSilent says that a connection gave no answer (L8). The server itself ends what takes too long,
-// so the connection is dead, and nobody told. Whatever was asked may have happened.
-var errSilent = errors.New("no answer from the database")
-
-// newPipe makes a pipe. Where a connection is dead without a word the others are as old as it:
-// none of them is used again.
-func (s *Store) newPipe(conn *pgx.Conn) *pipe {
-	return &pipe{conn, new(pgx.Batch), s.patience, s.pool.Reset}
-}
+// newPipe makes a pipe.
+func (s *Store) newPipe(conn *pgx.Conn) *pipe { return &pipe{conn, new(pgx.Batch), s.patience, s} }
 
 // takesLong queues that each statement of the transaction may take up to d.
 func (p *pipe) takesLong(d time.Duration) {
@@ -86,19 +79,19 @@ func (p *pipe) count(n *int64, text string, args ...any) {
 }
 
 // flush sends what is queued, and returns when all of it was answered. It returns errSilent where
-// the server says nothing at all.
+// the connection is dead, see watch.
 func (p *pipe) flush(ctx context.Context) error {
 	if p.batch.Len() == 0 {
 		return nil
 	}
 	batch := p.batch
 	p.batch = new(pgx.Batch)
-	within, cancel := context.WithTimeout(ctx, p.patience)
-	defer cancel()
+	within, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := p.watch(within, cancel, batch.Len())
 	err := p.conn.SendBatch(within, batch).Close()
-	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		p.silent()
-		return fmt.Errorf("%w for %v: %v", errSilent, p.patience, err)
+	if ended(); err != nil && errors.Is(context.Cause(within), errSilent) {
+		return fmt.Errorf("%w: %v", errSilent, err)
 	}
 	return err
 }

@@ -15,6 +15,10 @@ type Config struct {
 	// Path-shm.
 	Path string
 
+	// Existing makes Open refuse a file that has no database, with ErrMissing, instead of making
+	// one: what belongs to it is there.
+	Existing bool
+
 	// Shards is the installation's number of shards; 4 by default. It is fixed when the database is
 	// made: Open refuses another number with seckill.ErrLayout.
 	Shards int

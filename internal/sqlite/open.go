@@ -27,6 +27,8 @@ var migrations embed.FS
 var (
 	// ErrNewerSchema means that a newer binary has written the file. This one leaves it alone.
 	ErrNewerSchema = errors.New("the database has a newer schema than this program knows")
+	// ErrMissing means that there is no database, or an empty one, where there has to be one.
+	ErrMissing = errors.New("the database is gone")
 	// ErrCorrupt means that the file is no database, another program's, or damaged. Reads and
 	// writes may find it, too.
 	ErrCorrupt = errors.New("the file is damaged or no Penstock database")
@@ -46,7 +48,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	config = config.withDefaults()
 	what := "open database " + config.Path
-	path, err := prepareFile(config.Path)
+	path, err := prepareFile(config.Path, config.Existing)
 	if err != nil {
 		return nil, describe(what, err)
 	}
@@ -80,10 +82,11 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return s, nil
 }
 
-// prepareFile makes the file where there is none, readable by its owner only: it holds payment
-// secrets. SQLite gives its log the same mode. A file that is there is not opened here: closing it
-// would drop the locks that SQLite has on it for another store of this process.
-func prepareFile(path string) (string, error) {
+// prepareFile makes the file where there is none, unless there has to be one. It is readable by its
+// owner only, as it holds payment secrets; SQLite gives its log the same mode. A file that is there
+// is not opened here: closing it would drop the locks that SQLite has on it for another store of
+// this process.
+func prepareFile(path string, existing bool) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -95,6 +98,8 @@ func prepareFile(path string) (string, error) {
 		return path, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
+	case existing:
+		return "", fmt.Errorf("%w: there is no such file", ErrMissing)
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	switch {
@@ -151,7 +156,7 @@ func dsn(path string, pragmas []string) string {
 
 // prepareSchema checks whose file it is and migrates it.
 func (s *Store) prepareSchema(ctx context.Context, config Config) error {
-	if err := s.identify(ctx); err != nil {
+	if err := s.identify(ctx, config.Existing); err != nil {
 		return err
 	}
 	dir, err := fs.Sub(migrations, "migrations")
@@ -182,13 +187,15 @@ func (s *Store) prepareSchema(ctx context.Context, config Config) error {
 
 // identify refuses a file that isn't ours, and marks a new one. A reader looks first: the writer's
 // connection would make the other program's file a WAL database.
-func (s *Store) identify(ctx context.Context) error {
+func (s *Store) identify(ctx context.Context, existing bool) error {
 	var id, tables int64
 	err := s.pool.QueryRowContext(ctx,
 		"SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)").Scan(&id, &tables)
 	switch {
 	case err != nil:
 		return err
+	case tables == 0 && existing:
+		return fmt.Errorf("%w: the file is empty; what was written last is in the file beside it, whose name ends with -wal", ErrMissing)
 	case id == applicationID:
 		return nil
 	case id != 0 || tables != 0:

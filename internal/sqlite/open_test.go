@@ -77,6 +77,25 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
+// A database that is gone, or of which only the part before its log is there, is not made anew
+// where its owner knows that there was one.
+func TestOpen_MakesNoneWhereThereWasOne(t *testing.T) {
+	path := makeDatabase(t)
+	for range 2 {
+		if err := open(t, sqlite.Config{Path: path, Existing: true}).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, damage := range map[string]func(){
+		"empty": func() { write(t, path, nil) }, "gone": func() { remove(t, path) },
+	} {
+		damage()
+		if _, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Existing: true}); !errors.Is(err, sqlite.ErrMissing) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestOpen_RefusesANewerSchema(t *testing.T) {
 	path := makeDatabase(t)
 	edit(t, path, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, 1)")

@@ -47,14 +47,15 @@ type EventRelay struct {
 	cfg       seckill.Config
 	store     EventStore
 	announcer seckill.Announcer
-	log       *slog.Logger
 
+	stuck  trouble // of Run's goroutine
 	counts AnnounceCounts
 }
 
 // NewEventRelay makes a relay.
 func NewEventRelay(cfg seckill.Config, store EventStore, announcer seckill.Announcer, log *slog.Logger) *EventRelay {
-	return &EventRelay{cfg: cfg, store: store, announcer: announcer, log: log}
+	return &EventRelay{cfg: cfg, store: store, announcer: announcer,
+		stuck: trouble{log: log, failing: "order events not announced, they wait", over: "order events are announced again"}}
 }
 
 // Counts returns the relay's counters.
@@ -65,11 +66,14 @@ func (r *EventRelay) Run(ctx context.Context) {
 	pause := newBackoff()
 	for ctx.Err() == nil {
 		n, err := r.Step(ctx)
+		if err == nil {
+			r.stuck.note(nil)
+		}
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {
 				r.counts.Failed.Add(1)
-				r.log.Warn("order events not announced, they wait", "err", err)
+				r.stuck.note(err)
 			}
 			pause.Wait(ctx)
 		case n < announceBatch:
@@ -111,8 +115,8 @@ type Herald struct {
 	catalog   func() *seckill.Catalog
 	inStock   func(seckill.Offer) bool
 	announcer seckill.Announcer
-	log       *slog.Logger
 	nudged    chan struct{}
+	stuck     trouble // of Run's goroutine
 
 	mu      sync.Mutex
 	crossed map[inventory.ItemID]crossing // guarded by mu: not announced yet
@@ -136,8 +140,9 @@ const maxCrossed = 100_000
 func NewHerald(cfg seckill.Config, catalog func() *seckill.Catalog, inStock func(seckill.Offer) bool,
 	announcer seckill.Announcer, log *slog.Logger) *Herald {
 	return &Herald{
-		cfg: cfg, catalog: catalog, inStock: inStock, announcer: announcer, log: log,
+		cfg: cfg, catalog: catalog, inStock: inStock, announcer: announcer,
 		nudged: make(chan struct{}, 1), crossed: make(map[inventory.ItemID]crossing),
+		stuck: trouble{log: log, failing: "stock status not announced, the latest will be", over: "stock status is announced again"},
 	}
 }
 
@@ -201,10 +206,11 @@ func (h *Herald) Step(ctx context.Context) error {
 	defer cancel()
 	if err := h.announcer.Announce(ctx, seckill.StreamStock, events); err != nil {
 		h.counts.Failed.Add(1)
-		h.log.Warn("stock status not announced, the latest will be", "err", err)
+		h.stuck.note(err)
 		h.putBack(now)
 		return err
 	}
+	h.stuck.note(nil)
 	h.counts.Announced.Add(int64(len(events)))
 	return nil
 }

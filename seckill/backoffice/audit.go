@@ -18,13 +18,15 @@ import (
 // It compares which holds are ordered and sold, by digests over their names, since counts agree
 // when a failover has swapped two holds. And it compares the units of items, a page of them at each
 // look, so that its cost does not grow with the number of items. What differs in two looks in the
-// same way, while nothing is on its way, makes the shard suspect.
+// same way, while nothing is on its way, makes the shard suspect. What a shard has forgotten with
+// an activity that is over is no difference: the rows go when every shard has forgotten their part.
 type Auditor struct {
 	// Fixed after NewAuditor.
 	cfg   seckill.Config
 	stock seckill.Stock
 	store seckill.Store
 	owner *Ownership
+	over  *Upkeep
 	log   *slog.Logger
 
 	looks map[inventory.ShardID]*look // of Run's goroutine
@@ -38,6 +40,8 @@ type look struct {
 	after inventory.ItemID // the page of items begins behind this one
 	again bool             // the next look goes to the same page
 	sums  difference
+	known difference // is explained by what was forgotten
+	odd   difference // is not, though something was forgotten
 	items map[inventory.ItemID]imbalance
 }
 
@@ -57,9 +61,9 @@ type imbalance struct {
 // healed (L3): two looks and a rebuild fit into that.
 const auditEvery = 10 * time.Second
 
-// NewAuditor makes an auditor of the shards that owner says.
-func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, owner *Ownership, log *slog.Logger) *Auditor {
-	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, log: log, looks: make(map[inventory.ShardID]*look),
+// NewAuditor makes an auditor of the shards that owner says. over forgets what is over.
+func NewAuditor(cfg seckill.Config, stock seckill.Stock, store seckill.Store, owner *Ownership, over *Upkeep, log *slog.Logger) *Auditor {
+	return &Auditor{cfg: cfg, stock: stock, store: store, owner: owner, over: over, log: log, looks: make(map[inventory.ShardID]*look),
 		blind: trouble{log: log, failing: "books can't be compared with the stock", over: "books are compared with the stock again"}}
 }
 
@@ -108,26 +112,62 @@ func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look
 	if err != nil {
 		return fmt.Errorf("read the sums: %w", err)
 	}
-	levels, _, err := a.stock.ItemNumbers(ctx, shard, nil)
+	found, err := a.differs(ctx, &sums)
 	if err != nil {
-		return fmt.Errorf("read the shard: %w", err)
-	}
-	var found difference
-	still := sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
-	if still && (levels.Ordered != sums.Open || levels.Sold != sums.Sold) {
-		found = difference{levels.Epoch, levels.Ordered.Sub(sums.Open), levels.Sold.Sub(sums.Sold)}
+		return err
 	}
 	again := found != difference{} && found == at.sums
 	at.sums = found
-	if !again {
+	if !again || found == at.known {
 		return nil
+	}
+	if lost, err := a.isLoss(ctx, &sums, at); err != nil || !lost {
+		return err
 	}
 	if now, err := a.store.ShardSums(ctx, shard); err != nil || now != sums {
 		return err
 	}
 	a.log.Error("the books don't balance, a rebuild is due: a shard has other holds than the orders say",
-		"shard", shard, "epoch", levels.Epoch)
+		"shard", shard, "epoch", sums.Ref.Epoch)
 	return a.suspect(ctx, sums.Ref)
+}
+
+// differs returns by how much a shard differs now from sums; nothing while it can't be compared.
+func (a *Auditor) differs(ctx context.Context, sums *seckill.ShardSums) (difference, error) {
+	levels, _, err := a.stock.ItemNumbers(ctx, sums.Ref.Shard, nil)
+	if err != nil {
+		return difference{}, fmt.Errorf("read the shard: %w", err)
+	}
+	still := sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
+	if !still || levels.Ordered == sums.Open && levels.Sold == sums.Sold {
+		return difference{}, nil
+	}
+	return difference{levels.Epoch, levels.Ordered.Sub(sums.Open), levels.Sold.Sub(sums.Sold)}, nil
+}
+
+// isLoss reports whether a difference is more than what was forgotten. What was begun to be
+// forgotten is ended first: of a half nobody knows which. While something is forgotten, it takes
+// two looks that agree: another process that owned the shard may still be at it.
+func (a *Auditor) isLoss(ctx context.Context, sums *seckill.ShardSums, at *look) (bool, error) {
+	gone, sold, err := a.over.forgotten(ctx, sums.Ref.Shard)
+	if err != nil {
+		return false, fmt.Errorf("look at what is forgotten: %w", err)
+	}
+	if len(gone) == 0 {
+		return true, nil
+	}
+	found, err := a.differs(ctx, sums)
+	if err != nil || found == (difference{}) {
+		return false, err
+	}
+	at.sums = found
+	if found == (difference{epoch: sums.Ref.Epoch, sold: inventory.Digest(0).Sub(sold)}) {
+		at.known = found
+		return false, nil
+	}
+	again := found == at.odd
+	at.odd = found
+	return again, nil
 }
 
 func (a *Auditor) suspect(ctx context.Context, ref inventory.Ref) error {
@@ -158,6 +198,9 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 	}
 	odd := make(map[inventory.ItemID]imbalance)
 	for i := range books {
+		if a.over.hasForgotten(&books[i], &items[i]) {
+			continue
+		}
 		if d := compare(&books[i], &levels, &items[i]); d != (imbalance{}) {
 			odd[books[i].Item] = d
 		}

@@ -13,8 +13,8 @@ import (
 
 // Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities
 // closed, or when there is an archive of their orders, it drops their items and holds from the
-// shards, and then deletes them from the store, with their orders. Both go together, since the
-// audit compares them.
+// shards, and then deletes them from the store, with their orders. Between the two, which may last
+// for as long as any of the shards is away, the audit asks it what was forgotten.
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
@@ -49,9 +49,8 @@ func (u *Upkeep) Run(ctx context.Context) {
 		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep goes on later", "err", err)
 		}
-		// All workers look at the same moments: between two that have forgotten their shards' parts
-		// of an activity and the drop of its rows, the auditor must not have the time for two
-		// looks.
+		// All workers look at the same moments, so that the last one to forget its part of an
+		// activity finds that all others have, and drops the rows.
 		now := u.catalog().Now()
 		if !wait.For(ctx, now.Truncate(upkeepEvery).Add(upkeepEvery).Sub(now)) {
 			return
@@ -65,7 +64,7 @@ func (u *Upkeep) Run(ctx context.Context) {
 func (u *Upkeep) Step(ctx context.Context) error {
 	before, archived := u.bounds(u.catalog().Now())
 	for sale := range u.catalog().Sales() {
-		if sale.State == seckill.ActivityDraft || sale.Live(time.Now(), u.cfg.Retention) || !over(sale, before, archived) {
+		if !u.isOver(sale, before, archived) {
 			continue
 		}
 		may, err := u.store.MayDrop(ctx, sale.ID, before, archived)
@@ -84,6 +83,11 @@ func (u *Upkeep) Step(ctx context.Context) error {
 		}
 	}
 	return u.drop(ctx, before, archived)
+}
+
+// isOver reports whether a sale may be forgotten, as far as its times go.
+func (u *Upkeep) isOver(sale *seckill.Sale, before, archived time.Time) bool {
+	return sale.State != seckill.ActivityDraft && !sale.Live(time.Now(), u.cfg.Retention) && over(sale, before, archived)
 }
 
 // over reports whether a sale is to be forgotten: it closed before a time, or has an archive and
@@ -124,6 +128,18 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 	for _, shard := range u.owner.Shards() {
 		mine[shard] = true
 	}
+	for shard, items := range u.places(sale) {
+		left, err := u.forgetAllOn(ctx, shard, items, mine[shard])
+		if err != nil {
+			return false, err
+		}
+		known = known || left
+	}
+	return known, nil
+}
+
+// places returns the items of a sale by their shards.
+func (u *Upkeep) places(sale *seckill.Sale) map[inventory.ShardID][]inventory.ItemID {
 	on := make(map[inventory.ShardID][]inventory.ItemID)
 	for i := range sale.Items {
 		item := &sale.Items[i]
@@ -132,18 +148,57 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 			on[shard] = append(on[shard], item.ID)
 		}
 	}
-	for shard, items := range on {
-		for len(items) > 0 {
-			n := min(len(items), u.cfg.BatchCap)
-			left, err := u.forgetOn(ctx, shard, items[:n], mine[shard])
-			if err != nil {
-				return false, fmt.Errorf("shard %d: %w", shard, err)
-			}
-			known = known || left
-			items = items[n:]
+	return on
+}
+
+// forgetAllOn is forgetOn for any number of items.
+func (u *Upkeep) forgetAllOn(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID, mine bool) (known bool, err error) {
+	for len(items) > 0 {
+		n := min(len(items), u.cfg.BatchCap)
+		left, err := u.forgetOn(ctx, shard, items[:n], mine)
+		if err != nil {
+			return false, fmt.Errorf("shard %d: %w", shard, err)
 		}
+		known = known || left
+		items = items[n:]
 	}
 	return known, nil
+}
+
+// forgotten ends what was begun to be forgotten on a shard of this process, and returns the items
+// that the shard has forgotten while the store has them still, and the digest of their sold orders.
+func (u *Upkeep) forgotten(ctx context.Context, shard inventory.ShardID) ([]inventory.ItemID, inventory.Digest, error) {
+	before, archived := u.bounds(u.catalog().Now())
+	var all []inventory.ItemID
+	for sale := range u.catalog().Sales() {
+		if !u.isOver(sale, before, archived) {
+			continue
+		}
+		items := u.places(sale)[shard]
+		if len(items) == 0 {
+			continue
+		}
+		may, err := u.store.MayDrop(ctx, sale.ID, before, archived)
+		if err == nil && may {
+			_, err = u.forgetAllOn(ctx, shard, items, true)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("activity %s: %w", sale.ID, err)
+		}
+		all = append(all, items...)
+	}
+	return seckill.FindForgotten(ctx, u.stock, u.store, shard, all, u.cfg.BatchCap)
+}
+
+// hasForgotten reports whether a shard has forgotten an item of an activity that is over, which has
+// nothing left to do there.
+func (u *Upkeep) hasForgotten(book *seckill.Book, item *inventory.ItemNumbers) bool {
+	if item.Known || book.Open != 0 || book.Parked != 0 {
+		return false
+	}
+	before, archived := u.bounds(u.catalog().Now())
+	offer, ok := u.catalog().Offer(book.Item)
+	return ok && u.isOver(offer.Sale, before, archived)
 }
 
 // forgetOn drops those of the items that a shard knows, where the shard is this process's: their
@@ -177,7 +232,8 @@ func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []in
 	return known, u.stock.Forget(ctx, ref, over, nil)
 }
 
-// forgetHolds drops all holds of an item. The store knows their names.
+// forgetHolds drops all holds of an item. The store knows their names; those of the shop have heads
+// that can be told.
 func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item inventory.ItemID) error {
 	for after := seckill.OrderID(""); ; {
 		page, err := u.store.OrdersOf(ctx, item, after, u.cfg.BatchCap)
@@ -185,7 +241,7 @@ func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item invent
 			return fmt.Errorf("read the orders of item %d: %w", item, err)
 		}
 		if len(page) == 0 {
-			return nil
+			return u.stock.Forget(ctx, ref, nil, seckill.WithdrawalHeads(item, ref.Shard))
 		}
 		heads := make([]string, len(page))
 		for j, id := range page {

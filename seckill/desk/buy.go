@@ -31,6 +31,9 @@ var (
 	errNoQueue = &seckill.Failure{
 		Code: seckill.CodeUnavailable, RetryAfter: time.Second, Err: errors.New("the queue takes nothing"),
 	}
+	errFull = &seckill.Failure{
+		Code: seckill.CodeOverloaded, RetryAfter: 5 * time.Second, Err: errors.New("the memory of the shard's server is nearly used up"),
+	}
 	errLineFull = &seckill.Failure{
 		Code: seckill.CodeOverloaded, RetryAfter: time.Second, Err: errors.New("too many purchases wait for the shard's node"),
 	}
@@ -65,7 +68,7 @@ func failure(code seckill.Code, err error) *seckill.Failure {
 // A purchase waits once, until its page is acknowledged, or its time is over: the accept deadline,
 // or the deadline of ctx if that is earlier. Otherwise ctx can't end the wait.
 func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Receipt, err error) {
-	offer, err := find(d.activity(ctx, p.Activity), p)
+	offer, err := d.offer(ctx, p)
 	if err != nil {
 		return seckill.Receipt{}, err
 	}
@@ -79,6 +82,11 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 	}
 	if d.stock.SoldOut(ref, offer.ID, string(id)) {
 		return seckill.Receipt{}, d.soldOut(offer, ref.Shard)
+	}
+	// A key that has an order meets it: the answer needs no memory.
+	if d.full(ref.Shard) && d.stock.Absent(ref, string(id), time.Time{}) {
+		d.counts.Full.Add(1)
+		return seckill.Receipt{}, errFull
 	}
 	if err := d.queue.Reserve(); errors.Is(err, seckill.ErrNoSlot) {
 		return seckill.Receipt{}, errNoSlot

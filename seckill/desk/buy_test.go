@@ -2,6 +2,7 @@ package desk
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -453,5 +454,30 @@ func TestL6_SpreadItemIsBusyBeforeItIsSoldOut(t *testing.T) {
 				t.Errorf("refuses: %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// A server whose memory is nearly used up takes nothing new, and a repeat meets its order.
+func TestBuy_NothingNewOnAFullServer(t *testing.T) {
+	stock := &stubStock{absent: true, holds: make(map[string]inventory.Entry)}
+	var full atomic.Bool
+	d := openDesk(t, seckill.DefaultConfig(), Parts{
+		Stock: stock, Queue: &stubQueue{}, Store: &stubStore{}, Full: func(inventory.ShardID) bool { return full.Load() },
+	}, testItems(1, 1))
+	first := wish("ann", "k")
+	if _, err := d.Buy(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	stock.present = string(orderOf(1, first))
+	full.Store(true)
+	if receipt, err := d.Buy(t.Context(), wish("ann", "k")); err != nil || !receipt.Replayed {
+		t.Errorf("a repeat: %+v, %v", receipt, err)
+	}
+	if _, err := d.Buy(t.Context(), wish("bob", "k")); codeOf(t, err) != seckill.CodeOverloaded || d.Counts().Full.Load() != 1 {
+		t.Errorf("a new one: %v, %d refused", err, d.Counts().Full.Load())
+	}
+	full.Store(false)
+	if _, err := d.Buy(t.Context(), wish("bob", "k")); err != nil {
+		t.Error(err)
 	}
 }

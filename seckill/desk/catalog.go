@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/penstock/penstock/internal/batch"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -108,21 +109,46 @@ func (d *Desk) load(ctx context.Context, current *seckill.Catalog, since seckill
 	return current, nil
 }
 
-// activity finds an activity. One that this process doesn't know may have been published on another
-// a moment ago, so a miss looks once more, with all other misses of that moment.
-func (d *Desk) activity(ctx context.Context, id seckill.ActivityID) *seckill.Sale {
-	if sale := d.Catalog().Activity(id); sale != nil && sale.State != seckill.ActivityDraft {
-		return sale
-	}
-	return d.Fresh(ctx).Activity(id)
+// errNotSeen is the answer where something is not in the catalog, and the catalog can't be had
+// anew: it may be there.
+var errNotSeen = &seckill.Failure{
+	Code: seckill.CodeUnavailable, RetryAfter: time.Second, Err: errors.New("not in the catalog, which can't be refreshed"),
 }
 
-// item finds an item, like activity.
-func (d *Desk) item(ctx context.Context, id inventory.ItemID) (seckill.Offer, bool) {
-	if offer, ok := d.Catalog().Offer(id); ok {
-		return offer, true
+// activity finds an activity. One that this process doesn't know may have been published on another
+// a moment ago, so a miss looks once more, with all other misses of that moment. sure is false
+// where that look failed.
+func (d *Desk) activity(ctx context.Context, id seckill.ActivityID) (sale *seckill.Sale, sure bool) {
+	if sale := d.Catalog().Activity(id); sale != nil && sale.State != seckill.ActivityDraft {
+		return sale, true
 	}
-	return d.Fresh(ctx).Offer(id)
+	catalog, sure := d.Fresh(ctx)
+	return catalog.Activity(id), sure
+}
+
+// offer finds the item that p asks for, like activity.
+func (d *Desk) offer(ctx context.Context, p *seckill.Purchase) (seckill.Offer, error) {
+	sale, sure := d.activity(ctx, p.Activity)
+	offer, err := find(sale, p)
+	if err != nil && !sure {
+		return seckill.Offer{}, errNotSeen
+	}
+	return offer, err
+}
+
+// item finds the item of an order, like activity.
+func (d *Desk) item(ctx context.Context, id inventory.ItemID) (seckill.Offer, error) {
+	if offer, ok := d.Catalog().Offer(id); ok {
+		return offer, nil
+	}
+	catalog, sure := d.Fresh(ctx)
+	switch offer, ok := catalog.Offer(id); {
+	case ok:
+		return offer, nil
+	case !sure:
+		return seckill.Offer{}, errNotSeen
+	}
+	return seckill.Offer{}, errUnknownOrder
 }
 
 // Bounds of a look for a newer catalog: how long it may take, and how many may wait for one. The
@@ -134,14 +160,18 @@ const (
 )
 
 // Fresh returns the catalog after a look for a newer one, together with all that ask at that
-// moment. Where the store can't be asked, or too many wait, it is the one in force.
-func (d *Desk) Fresh(ctx context.Context) *seckill.Catalog {
-	if !d.failing.Load() {
+// moment. Where the store can't be asked, or too many wait, it is the one in force. sure is false
+// where the store can't be asked: what isn't in the catalog may be there all the same.
+func (d *Desk) Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool) {
+	sure = !d.failing.Load()
+	if sure {
 		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 		defer cancel()
 		if _, err := d.misses.Do(ctx, struct{}{}); err != nil {
 			d.counts.Stale.Add(1)
+			sure = errors.Is(err, batch.ErrFull)
 		}
 	}
-	return d.Catalog()
+	catalog = d.Catalog()
+	return catalog, sure && catalog.Version != (seckill.CatalogVersion{})
 }

@@ -156,6 +156,37 @@ func TestDesk_RunSurvivesTheStore(t *testing.T) {
 	})
 }
 
+// What isn't in a catalog that can't be had anew may be there all the same: a payment provider that
+// is told that there is no such order gives up, and the money is lost.
+func TestDesk_WhatIsNotSeenIsNotUnknown(t *testing.T) {
+	s := openShop(t, &stubStock{}, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+	s.store.load = func(since seckill.CatalogVersion, _ func(bool), _ func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
+		return since, errors.New("away")
+	}
+	p := wish("ann", "k")
+	p.Activity = "new"
+	order := orderOf(7, p)
+	ask := func() map[string]error {
+		_, bought := s.Buy(t.Context(), p)
+		_, paid := s.Pay(t.Context(), &seckill.Notice{Payment: seckill.Payment{ID: "p", Order: order}})
+		_, found := s.FindOrder(t.Context(), testCaller, order, 0)
+		_, signed := s.Pay(t.Context(), notice(orderOf(1, wish("ann", "k")), "just-rolled", time.Now()))
+		return map[string]error{"buy": bought, "pay": paid, "find": found, "pay by a new secret": signed}
+	}
+	for what, err := range ask() {
+		if code := codeOf(t, err); code != seckill.CodeUnavailable {
+			t.Errorf("%s: %s: %v", what, code, err)
+		}
+	}
+	s.store.load = nil
+	no := []seckill.Code{seckill.CodeUnknownActivity, seckill.CodeUnknownOrder, seckill.CodeInvalidSignature}
+	for what, err := range ask() {
+		if code := codeOf(t, err); !slices.Contains(no, code) {
+			t.Errorf("of a fresh catalog: %s: %s: %v", what, code, err)
+		}
+	}
+}
+
 func TestDesk_Install(t *testing.T) {
 	d := openDesk(t, seckill.DefaultConfig(), Parts{Stock: &stubStock{}, Queue: &stubQueue{}, Store: &stubStore{}}, nil)
 	loaded := d.Catalog()

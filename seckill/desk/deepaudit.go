@@ -180,8 +180,9 @@ func (o *Office) isOver(id inventory.ItemID) bool {
 }
 
 // otherHolds reports whether a shard has other holds than the orders say, in each of several looks
-// at which nothing was on its way.
+// at which nothing was on its way, and more differs than what was forgotten.
 func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool, error) {
+	var first seckill.ShardSums
 	for look := range auditLooks {
 		sums, err := o.store.ShardSums(ctx, shard)
 		if err != nil {
@@ -191,7 +192,10 @@ func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool,
 		if err != nil {
 			return false, failure(seckill.CodeUnavailable, fmt.Errorf("read the stock: %w", err))
 		}
-		still := sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
+		if look == 0 {
+			first = sums
+		}
+		still := sums == first && sums.Pending == 0 && levels.Fresh == 0 && !levels.Closed && levels.Epoch == sums.Ref.Epoch
 		if !still || levels.Ordered == sums.Open && levels.Sold == sums.Sold {
 			return false, nil
 		}
@@ -199,7 +203,31 @@ func (o *Office) otherHolds(ctx context.Context, shard inventory.ShardID) (bool,
 			if err := pause(ctx, auditPause); err != nil {
 				return false, failure(seckill.CodeUnavailable, err)
 			}
+			continue
+		}
+		_, sold, err := seckill.FindForgotten(ctx, o.stock, o.store, shard, o.overOn(shard), auditBatch)
+		if err != nil {
+			return false, storeFailure("look at what is forgotten", err)
+		}
+		return levels.Ordered != sums.Open || levels.Sold != sums.Sold.Sub(sold), nil
+	}
+	return false, nil
+}
+
+// overOn returns the items of a shard that the stock may have forgotten.
+func (o *Office) overOn(shard inventory.ShardID) (items []inventory.ItemID) {
+	cfg := &o.desk.cfg
+	for sale := range o.desk.Catalog().Sales() {
+		if sale.State == seckill.ActivityDraft || sale.Live(time.Now(), cfg.Retention) {
+			continue
+		}
+		for i := range sale.Items {
+			for j := range sale.Items[i].Spread {
+				if inventory.ShardAt(sale.Items[i].ID, j, cfg.Shards) == shard {
+					items = append(items, sale.Items[i].ID)
+				}
+			}
 		}
 	}
-	return true, nil
+	return items
 }

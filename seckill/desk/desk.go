@@ -25,6 +25,9 @@ type Parts struct {
 	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has:
 	// units are to be moved. It must not block. nil is nobody.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
+	// Full reports whether the memory of the shard's server is nearly used up: new purchases are
+	// refused there. It must not block. nil is never.
+	Full func(shard inventory.ShardID) bool
 	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is
 	// nobody.
 	Moved func(o *seckill.Order)
@@ -45,6 +48,7 @@ type Desk struct {
 	store    seckill.Store
 	node     string
 	wanted   func(shard inventory.ShardID, item inventory.ItemID)
+	full     func(shard inventory.ShardID) bool
 	open     func(sealed, owner string) (string, error)
 	moved    func(o *seckill.Order)
 	made     time.Time // the desk's own times are durations since then
@@ -86,6 +90,7 @@ type Counts struct {
 	Replayed atomic.Int64
 	Unknown  atomic.Int64 // answered with an unknown outcome
 	Late     atomic.Int64 // of those: acknowledged after the accept deadline
+	Full     atomic.Int64 // refused, since the memory of the shard's server is nearly used up
 	Stale    atomic.Int64 // looked up in a catalog that could not be refreshed, and not found
 }
 
@@ -108,6 +113,9 @@ func New(cfg seckill.Config, parts Parts) (*Desk, error) {
 	}
 	if d.moved == nil {
 		d.moved = func(*seckill.Order) {}
+	}
+	if d.full = parts.Full; d.full == nil {
+		d.full = func(inventory.ShardID) bool { return false }
 	}
 	d.seats.New = func() any { return &seat{done: make(chan struct{}, 1)} }
 	d.flights.New = func() any { return newFlight(d) }

@@ -361,8 +361,11 @@ func (o *Office) Discard(ctx context.Context, ids []int64, by seckill.Author) (i
 
 // offer finds an item by its names. A draft may have been published elsewhere a moment ago.
 func (o *Office) offer(ctx context.Context, id seckill.ActivityID, sku seckill.SKU) (seckill.Offer, error) {
-	sale := o.desk.activity(ctx, id)
-	if sale == nil {
+	sale, sure := o.desk.activity(ctx, id)
+	switch {
+	case sale == nil && !sure:
+		return seckill.Offer{}, errNotSeen
+	case sale == nil:
 		return seckill.Offer{}, errNoSuchActivity
 	}
 	offer, ok := sale.Offer(sku)

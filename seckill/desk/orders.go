@@ -107,9 +107,9 @@ func (o *Office) orderOf(ctx context.Context, id seckill.OrderID) (seckill.Order
 	if err != nil || order.ID != "" {
 		return order, inventory.Ref{}, err
 	}
-	offer, ok := o.desk.item(ctx, id.Item())
-	if !ok {
-		return seckill.Order{}, inventory.Ref{}, errUnknownOrder
+	offer, err := o.desk.item(ctx, id.Item())
+	if err != nil {
+		return seckill.Order{}, inventory.Ref{}, err
 	}
 	return o.desk.findQueued(ctx, id, seckill.CallerRef{Merchant: offer.Sale.Merchant})
 }

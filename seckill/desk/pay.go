@@ -32,9 +32,9 @@ var (
 // queued is kept, and applied when the order has a row: the answer is the queued order. An order
 // whose row is locked is waited for, as long as a purchase may take.
 func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error) {
-	offer, ok := d.item(ctx, n.Order.Item())
-	if !ok {
-		return seckill.Order{}, errUnknownOrder
+	offer, err := d.item(ctx, n.Order.Item())
+	if err != nil {
+		return seckill.Order{}, err
 	}
 	merchant := d.Catalog().Merchant(offer.Sale.Merchant)
 	if merchant == nil {
@@ -42,7 +42,7 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 	}
 	payment := n.Payment
 	payment.Merchant, payment.Activity, payment.SKU, payment.Queued = merchant.ID, offer.Sale.ID, offer.SKU, false
-	if err := d.checkSignature(n, merchant); err != nil {
+	if err := d.checkSigned(ctx, n, merchant); err != nil {
 		return seckill.Order{}, err
 	}
 	if age := d.Now().Sub(time.Unix(n.SignedAt, 0)); age > SignatureAge || age < -SignatureAge {
@@ -102,6 +102,23 @@ func (d *Desk) noteRefused(ctx context.Context, p *seckill.Payment, problem seck
 	if err := d.store.RefusePayment(ctx, seckill.RefusedPayment{Payment: *p, Problem: problem}); err != nil {
 		d.log.Warn("a refused payment notice is not kept", "order", p.Order, "payment", p.ID, "problem", problem, "err", err)
 	}
+}
+
+// checkSigned is checkSignature, by the newest secrets: those of the catalog in force may have been
+// rolled on another node a moment ago.
+func (d *Desk) checkSigned(ctx context.Context, n *seckill.Notice, m *seckill.Merchant) error {
+	err := d.checkSignature(n, m)
+	if err != error(errBadSignature) {
+		return err
+	}
+	catalog, sure := d.Fresh(ctx)
+	if newer := catalog.Merchant(m.ID); newer != nil && newer != m {
+		err = d.checkSignature(n, newer)
+	}
+	if err == error(errBadSignature) && !sure {
+		return errNotSeen
+	}
+	return err
 }
 
 // checkSignature checks the notice's signature against the merchant's secrets that are valid now. A

@@ -43,7 +43,10 @@ type LogReplayed struct {
 // ReplayLog reads a part of the log again, and makes the orders that have no row by the workers'
 // own way: seckill.DecideAccept under the locks of a worker's transaction, which makes an order
 // once (L4). No position moves. It is harmless to do twice, and changes nothing where nothing is
-// missing.
+// missing. What says that a store lost something makes the shard suspect, as it does to a worker.
+//
+// Each record is on its own. Where one fails behind others, what became of those is returned with
+// the place of this one as Next, and no error: the next call meets it first.
 func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by seckill.Author) (out LogReplayed, err error) {
 	rows, err := o.store.Shards(ctx)
 	if err != nil {
@@ -57,17 +60,26 @@ func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by s
 	if err != nil {
 		return out, failure(seckill.CodeUnavailable, fmt.Errorf("read the log: %w", err))
 	}
-	out.Records, out.Next = len(messages), next
+	out.Next = next
 	for i := range messages {
 		page, err := seckill.ParsePage(messages[i].Value)
 		if err != nil {
+			out.Records++
 			out.Damaged++ // a worker has made dead letters of it, or stands before it
 			continue
 		}
 		page.Partition, page.Offset = messages[i].Partition, messages[i].Offset
-		if err := o.replayPage(ctx, &page, epochs[page.Ref.Shard], &r, by, &out); err != nil {
+		done := out
+		if err := o.replayPage(ctx, &page, epochs[page.Ref.Shard], &r, by, &done); err != nil {
+			if i > 0 {
+				o.log.WarnContext(ctx, "a replay of the log ends early, it can go on from there", "partition", page.Partition,
+					"offset", page.Offset, "err", err)
+				out.Next, err = &seckill.LogPlace{Partition: page.Partition, Offset: page.Offset}, nil
+			}
 			return out, err
 		}
+		done.Records++
+		out = done
 	}
 	return out, nil
 }
@@ -120,8 +132,17 @@ func (o *Office) replayPage(ctx context.Context, page *seckill.Page, epoch inven
 	if err != nil {
 		return storeFailure("accept promises", err)
 	}
+	suspect := false
 	for i := range accepted {
 		out.count(accepted[i].Outcome)
+		suspect = suspect || accepted[i].Ahead || accepted[i].Outcome == seckill.OutcomeRejected
+	}
+	if suspect {
+		if err := o.store.MarkSuspect(ctx, accepted[0].Ref); err != nil {
+			// The orders have rows now, so that a repeat would not ask again.
+			o.log.ErrorContext(ctx, "a store has lost something, and no rebuild could be asked for: the audit has to find it",
+				"shard", page.Ref.Shard, "err", err)
+		}
 	}
 	return nil
 }

@@ -76,8 +76,11 @@ func (d *Desk) find(ctx context.Context, id seckill.OrderID, caller *seckill.Cal
 // the stock had no hold.
 func (d *Desk) findQueued(ctx context.Context, id seckill.OrderID, caller seckill.CallerRef) (seckill.Order, inventory.Ref, error) {
 	var none inventory.Ref
-	offer, ok := d.item(ctx, id.Item())
-	if !ok || offer.Sale.Merchant != caller.Merchant || !offer.Sale.Live(time.Now(), d.cfg.Retention) {
+	offer, err := d.item(ctx, id.Item())
+	if err != nil {
+		return seckill.Order{}, none, err
+	}
+	if offer.Sale.Merchant != caller.Merchant || !offer.Sale.Live(time.Now(), d.cfg.Retention) {
 		return seckill.Order{}, none, errUnknownOrder
 	}
 	ref := d.ref(offer, string(id))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/penstock/penstock/internal/node"
 	"github.com/penstock/penstock/inventory"
@@ -58,6 +59,9 @@ const (
 	partMover     = "mover"
 )
 
+// dropAfter is when an activity is dropped. No run lasts so long, but one that says so.
+const dropAfter = 30 * 24 * time.Hour
+
 // start starts a process of that name. It has loaded the catalog when start returns, as a real one
 // has before it serves. alone says that all others are dead, as an embedded process does.
 func (r *rig) start(name string, alone bool) (*process, error) {
@@ -70,6 +74,7 @@ func (r *rig) start(name string, alone bool) (*process, error) {
 	var err error
 	p.sale, err = node.NewSale(r.cfg, node.Seams{
 		Stock: p.stock, Queue: p.queue, Store: p.store, Signals: p.signals, Name: name, Alone: alone,
+		DropAfter: dropAfter,
 	}, node.RoleGateway|node.RoleWorker, slog.New(&pathLog{p}))
 	if err != nil {
 		return nil, err

@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// errSilent says that a connection gave no answer and will give none: it is dead, and nobody told
+// (L8). Whatever was asked may have happened.
+var errSilent = errors.New("no answer from the database")
+
+// lastWord is how long an answer may still be under way when the server has nothing to do any more.
+const lastWord = time.Second
+
+// watch looks after a flush of n statements: ended is to be called when it has returned. A server
+// sends answers when all of them are there, so one that says nothing may be slow: each statement
+// has its own time, and they may be many. When a flush has waited for its patience, the server is
+// asked on a connection of its own whether it is at work on it. Where it is, the flush goes on
+// waiting, for as long as its statements may take together. Where it is not, the connection is
+// dead: cancel ends the flush, and as the others are as old as it, none of them is used again.
+func (p *pipe) watch(ctx context.Context, cancel context.CancelCauseFunc, n int) (ended func()) {
+	pid, over := p.conn.PgConn().PID(), make(chan struct{})
+	looked := make(chan struct{})
+	first := time.AfterFunc(p.patience, func() {
+		defer close(looked)
+		for look := 1; ; look++ {
+			if wait := p.patience; look > n || !p.store.isAtWork(ctx, pid) {
+				if pauseFor(over, min(wait, lastWord)) {
+					p.store.pool.Reset()
+					cancel(errSilent)
+				}
+				return
+			} else if !pauseFor(over, wait) {
+				return
+			}
+		}
+	})
+	return func() {
+		close(over)
+		if !first.Stop() {
+			cancel(nil) // ends a question that is under way
+			<-looked
+		}
+	}
+}
+
+// pauseFor waits for d, and reports false where over came first.
+func pauseFor(over <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-over:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// isAtWork asks the server whether it works for a connection. One that can't say so, having no room
+// for the question, is taken for one that does.
+func (s *Store) isAtWork(ctx context.Context, pid uint32) bool {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	config := s.pool.Config().ConnConfig
+	config.Tracer = nil
+	conn, err := pgx.ConnectConfig(ctx, config)
+	var answer *pgconn.PgError
+	if err != nil {
+		return errors.As(err, &answer)
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing was written
+	works := false
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active')", int64(pid)).Scan(&works)
+	return works || errors.As(err, &answer)
+}

@@ -1,0 +1,29 @@
+package seckill
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/penstock/penstock/inventory"
+)
+
+// The holds of the shop on an item lie over some heads, which can be told without their keys. What
+// an order's id tells is proven by decide_test.go and page_test.go.
+func TestWithdrawalHeads(t *testing.T) {
+	heads := WithdrawalHeads(7, 3)
+	met := make(map[string]bool)
+	for i := range 1000 {
+		id := NewWithdrawalID(7, 3, fmt.Sprint("move ", i))
+		if !IsWithdrawal(id) || !slices.Contains(heads, inventory.Head(id)) {
+			t.Fatalf("%s has another head than %q", id, heads)
+		}
+		met[inventory.Head(id)] = true
+	}
+	if len(met) < len(heads)/2 {
+		t.Errorf("%d of %d heads are used", len(met), len(heads))
+	}
+	if other := NewWithdrawalID(7, 4, "move 1"); slices.Contains(heads, inventory.Head(other)) {
+		t.Error("two shards share a head")
+	}
+}
