@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/penstock/penstock/seckill"
 )
 
 // replayCounts are the members of a replay's report, in the order in which they are shown.
