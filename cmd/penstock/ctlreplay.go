@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
 )
 
 // replayCounts are the members of a replay's report, in the order in which they are shown.
