@@ -92,7 +92,8 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},
 		{args: "ctl merchants show who", code: 1, stderr: `^penstock: The merchant is unknown: .* \(404 unknown-merchant\)\n$`},
 
-		{args: "ctl callers add m1 app --rights buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
+		{args: "ctl callers add m1 app --rights " +
+			"buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
 		{args: "ctl callers add m1 load --rights buy --shadow -o json", stdout: `"shadow": true`},
 		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
@@ -146,9 +147,10 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl limits show", stdout: `^NAME +KEY +MATCH +RATE +BURST +MODE\n$`, stderr: `^version 0\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `{"version":0,"policies":[{"name":"caller","key":"caller","rate":40,"burst":20}]}`,
 			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^the limits are in force on the only gateway\n$`},
-		{args: "ctl limits put --file - --reason sale", stdin: `{"version":1,"policies":[]}`, code: 2, stderr: `takes all limits away.* say --yes`},
+		{args: "ctl limits put --file - --reason sale", stdin: `{"version":1,"policies":[]}`, code: 2, stderr: `removes all limits.* or --yes`},
 		{args: "ctl limits put --file - --yes --reason sale", stdin: `{"version":0,"policies":[]}`, code: 1, stderr: `precondition-failed`},
-		{args: "ctl limits put --file - --version 1 --reason sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
+		{args: "ctl limits put --file - --version 1 --reason " +
+			"sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
 			stderr: `policies\[0\].rate: must be above 0`},
 		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `say which version`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
@@ -175,9 +177,9 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl nodes list", stdout: `^NODE .*\n\S+@127\.0\.0\.1:\d+ +gateway and worker +current +\d+ +false `},
 		{args: "ctl nodes list -o json", stdout: `"role": "gateway and worker"`},
 		{args: "ctl nodes drain nobody", code: 1, stderr: `unknown-node`},
-		{args: "ctl limits put --file - --reason sale --version 2", stdin: `{"policies":[]}`, code: 2, stderr: `takes all limits away.* say --yes`},
-		{args: "ctl dead-letters discard --all", code: 2, stderr: `Discard all dead letters\? .* say --yes`},
-		{args: "ctl activities delete 618", code: 2, stderr: `Delete the draft 618 .* say --yes`},
+		{args: "ctl limits put --file - --reason sale --version 2", stdin: `{"policies":[]}`, code: 2, stderr: `removes all limits.* or --yes`},
+		{args: "ctl dead-letters discard --all", code: 2, stderr: `Discard all dead letters\? .* or --yes`},
+		{args: "ctl activities delete 618", code: 2, stderr: `Delete the draft 618 .* or --yes`},
 		{args: "ctl nodes undrain nobody", code: 1, stderr: `unknown-node`},
 		{args: "ctl nodes remove nobody", code: 1, stderr: `unknown-node`},
 		{args: "ctl switches set admission 40 --scope merchant=m4 --reason later --allow-unknown", stdout: `^version +3\n`, stderr: `m4`},
@@ -189,10 +191,11 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},
 		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or all of them with --all`},
 
-		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
+		{args: "ctl tokens add night --role " +
+			"operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
 		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
-		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* say --yes\n$`},
+		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* or --yes\n$`},
 		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it sells nothing any more`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 	}, keySteps()...) {
@@ -235,7 +238,8 @@ func TestCtlKnowsWhomToAsk(t *testing.T) {
 		{args: "audit", code: 2, stderr: `^penstock: no admin token: set PENSTOCK_ADMIN_TOKEN, or name a file with --token-file\n$`},
 		{args: "audit --token-file /no/such/file", code: 2, stderr: `^penstock: flag --token-file: open /no/such/file: `},
 		{args: "audit --token-file " + file, stdout: "ACTIVITY"},
-		{args: "ctl audit --admin localhost:8081 --token-file " + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
+		{args: "ctl audit --admin localhost:8081 --token-file " +
+			"" + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
 		{args: "ctl audit --admin http://127.0.0.1:1 --token-file " + file, code: 4, stderr: `connection refused`},
 	} {
 		s.run(t)
@@ -328,7 +332,8 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
 	})
-	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^it isn't known whether that happened: repeat it with --key [A-Z2-7]{26},`}).run(t)
+	(&step{args: "ctl stock restock a x --delta 1 --reason " +
+		"r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26},`}).run(t)
 }
 
 // What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
@@ -342,7 +347,8 @@ func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
 	for _, one := range []step{
 		{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +a\uFFFDb\uFFFD\uFFFD\n$"},
 		{args: "ctl merchants list -o json", stdout: `"name": "a\\u202eb\\u009b\\u2066"`},
-		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: \uFFFD\\[2J: x\n$"},
+		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: " +
+			"\uFFFD\\[2J: x\n$"},
 		{args: "ctl switches set orders off --reason x", stderr: "^not on n\uFFFD\\[31m\n$", stdout: "lagging +n\uFFFD"},
 	} {
 		one.run(t)

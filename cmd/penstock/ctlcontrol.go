@@ -29,7 +29,7 @@ func limitCommands() []*cobra.Command {
 				tag = string(body["version"])
 			}
 			if tag == "" {
-				return &exitError{exitUsage, errors.New("say which version this is a change of: by --version, or as \"version\" in the file")}
+				return &exitError{exitUsage, errors.New("the version that this changes is missing: give --version, or \"version\" in the file")}
 			}
 			if s.reason != "" {
 				if body["reason"], err = json.Marshal(s.reason); err != nil {
@@ -38,7 +38,7 @@ func limitCommands() []*cobra.Command {
 			}
 			var policies []json.RawMessage
 			if json.Unmarshal(body["policies"], &policies) == nil && policies != nil && len(policies) == 0 {
-				if err := s.sure("This takes all limits away: then everybody may ask as often as they want. Go on?"); err != nil {
+				if err := s.sure("This removes all limits: nobody is limited then. Go on?"); err != nil {
 					return err
 				}
 				body["confirm"] = json.RawMessage("true")
@@ -48,7 +48,7 @@ func limitCommands() []*cobra.Command {
 			return s.showPublished(request)
 		})
 	replace.Flags().StringVarP(&file, "file", "f", "", "the document, - for stdin")
-	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
+	replace.Flags().StringVar(&version, "version", "", "the version that this changes, instead of the one in the file")
 	required(replace, "file")
 	asks(replace)
 	return append(limitEdits(), []*cobra.Command{
@@ -72,14 +72,14 @@ func limitCommands() []*cobra.Command {
 			}
 			return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
 		}),
-		command("usage", "Show what each limit lets pass and refuses on each gateway, and the keys it refuses most", cobra.NoArgs, false,
+		command("usage", "Show how much each limit allows and refuses on each gateway, and the keys refused most", cobra.NoArgs, false,
 			(*session).limitUsage),
 		replace,
 	}...)
 }
 
-// limitUsage prints what the limits do: a line for each policy and gateway, then the keys that are
-// refused most.
+// limitUsage prints how much the limits allow and refuse: a line for each policy and gateway, then
+// the keys that are refused most.
 func (s *session) limitUsage(_ []string) error {
 	text, _, err := s.call(s.cmd.Context(), get("limits", "usage"))
 	if err != nil {
@@ -153,7 +153,8 @@ func (s *session) limitUsage(_ []string) error {
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
 	var allowUnknown bool
-	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
+	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - removes the "+
+		"setting", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			if err := s.needsReason(); err != nil {
 				return err
@@ -182,13 +183,14 @@ func switchCommands() []*cobra.Command {
 		})
 	set.Flags().StringVar(&scope, "scope", "", "merchant=M, activity=A, sku=S, sku=A/S or caller=M/C")
 	set.Flags().StringVar(&starts, "starts-at", "", "when it begins: a time, or like start-30s with --scope activity=A")
-	set.Flags().BoolVar(&allowUnknown, "allow-unknown", false, "take a scope that names nobody that there is")
-	set.Flags().StringVar(&expires, "expires-in", "", "after which the switch ends by itself, like 15m")
+	set.Flags().BoolVar(&allowUnknown, "allow-unknown", false, "accept a scope whose merchant, activity, item or caller doesn't exist")
+	set.Flags().StringVar(&expires, "expires-in", "", "when the setting expires, like 15m")
 	return []*cobra.Command{
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"switches"}, "name", "value", "default", "values", "effect")
 		}),
-		command("active", "List what is set, for whom, by whom and why", cobra.NoArgs, false, func(s *session, _ []string) error {
+		command("active", "List the switches that are set, with scope, author and "+
+			"reason", cobra.NoArgs, false, func(s *session, _ []string) error {
 			items, err := s.adminClient.list(s.cmd.Context(), "after", 0, "switches")
 			if err != nil {
 				return err
@@ -207,7 +209,7 @@ func switchCommands() []*cobra.Command {
 	}
 }
 
-// settingsCommands are those of limits and switches together.
+// settingsCommands are the commands about the versions of limits, switches and webhooks.
 func settingsCommands() []*cobra.Command {
 	return []*cobra.Command{
 		command("show", "Show the newest versions, and which of them each node runs", cobra.NoArgs, false, func(s *session, _ []string) error {
@@ -242,7 +244,7 @@ func settingsCommands() []*cobra.Command {
 // levelCommands are those of the degrade levels.
 func levelCommands() []*cobra.Command {
 	return []*cobra.Command{
-		command("show", "Show the levels, what each turns off, and at which one the server is", cobra.NoArgs, false,
+		command("show", "Show the degrade levels, what each turns off, and the present level", cobra.NoArgs, false,
 			func(s *session, _ []string) error {
 				text, _, err := s.call(s.cmd.Context(), get("levels"))
 				if err != nil {
@@ -270,7 +272,7 @@ func levelCommands() []*cobra.Command {
 // nodeCommands are those of the nodes.
 func nodeCommands() []*cobra.Command {
 	commands := []*cobra.Command{
-		command("list", "List gateways and workers, with what they have in force and how they do", cobra.NoArgs, false,
+		command("list", "List gateways and workers, with their state and their versions of the settings", cobra.NoArgs, false,
 			func(s *session, _ []string) error { return s.listNodes() }),
 		command("remove NODE", "Forget a node that won't come back", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			if err := s.show(remove("nodes", args[0])); err != nil {
@@ -280,7 +282,7 @@ func nodeCommands() []*cobra.Command {
 		}),
 	}
 	for verb, short := range map[string]string{
-		"drain": "Have a gateway take no new buyers: its /readyz is 503", "undrain": "Have a drained gateway take buyers again",
+		"drain": "Stop new traffic to a gateway: its /readyz turns to 503", "undrain": "Let a drained gateway take traffic again",
 	} {
 		cmd := command(verb+" NODE", short, cobra.ExactArgs(1), true, func(s *session, args []string) error { return s.drain(args[0], verb) })
 		if verb == "drain" {
@@ -291,11 +293,11 @@ func nodeCommands() []*cobra.Command {
 	return commands
 }
 
-// drain has a gateway take no new buyers, or take them again.
+// drain stops new traffic to a gateway, or lets it come again.
 func (s *session) drain(node, verb string) error {
-	is := "takes buyers again: its /readyz is 200 where nothing else is wrong"
+	is := "takes traffic again: its /readyz is 200 unless something else is wrong"
 	if verb == "drain" {
-		is = "takes no new buyers: its /readyz is 503. What it has taken is answered"
+		is = "takes no new traffic: its /readyz is 503. Requests in flight are answered"
 		var doc struct {
 			Nodes []struct {
 				Node, State string
@@ -329,7 +331,7 @@ func (s *session) drain(node, verb string) error {
 	return s.object(text, "node", "drained")
 }
 
-// listNodes prints the nodes, with what each said last beside what it has in force.
+// listNodes prints the nodes: the last report of each, and its versions of the settings.
 func (s *session) listNodes() error {
 	text, _, err := s.call(s.cmd.Context(), get("nodes"))
 	if err != nil {
@@ -357,8 +359,8 @@ func (s *session) listNodes() error {
 		"node", "role", "state", "silent_ms", "drained", "not_yet", "in_flight", "breakers", "lag", "started", "version")
 }
 
-// showPublished prints where a change is in force, and says it on stderr: also what is not in force
-// everywhere, or not recorded yet.
+// showPublished prints on which nodes a change is in force. On stderr it tells if that isn't
+// everywhere, or if the change isn't recorded yet.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// limitEdits are the commands that change one limit, or say what a change would do.
+// limitEdits are the commands that change one limit, or show the effect of a change.
 func limitEdits() []*cobra.Command {
 	var e limitEdit
-	set := command("set NAME", "Add a limit, or change what is said of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
+	set := command("set NAME", "Add a limit, or change values of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			e.name = args[0]
 			return s.editLimits(e.apply)
@@ -41,14 +41,14 @@ func limitEdits() []*cobra.Command {
 	oneOf(set, "key", limiterKeys...)
 	oneOf(set, "mode", limiterModes...)
 
-	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+	drop := command("remove NAME", "Remove a limit", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 		return s.editLimits(func(policies []map[string]any) ([]map[string]any, error) {
 			left := slices.DeleteFunc(slices.Clone(policies), func(p map[string]any) bool { return p["name"] == args[0] })
 			if len(left) == len(policies) {
 				return nil, &exitError{exitFailure, fmt.Errorf("there is no limit %q", args[0])}
 			}
 			if len(left) == 0 {
-				return left, s.sure("This is the last limit: nobody is limited without it. Go on?")
+				return left, s.sure("This is the last limit: without it nobody is limited. Go on?")
 			}
 			return left, nil
 		})
@@ -56,7 +56,7 @@ func limitEdits() []*cobra.Command {
 	asks(drop)
 	return []*cobra.Command{
 		set, drop,
-		onLimitFile("diff", "Show what would be different with the limits of a file", (*session).diffLimits),
+		onLimitFile("diff", "Show the differences between the limits of a file and those in force", (*session).diffLimits),
 		onLimitFile("preview", "Show what the limits of a file would have refused in the last 15 minutes", (*session).previewLimits),
 	}
 }
@@ -106,12 +106,12 @@ func readLimits(text []byte) (map[string]any, error) {
 		return nil, err
 	}
 	if _, ok := doc["policies"].([]any); !ok {
-		return nil, errors.New("it has no list of policies")
+		return nil, errors.New("the member policies is missing, or is no list")
 	}
 	return doc, nil
 }
 
-// limitEdit is what set was told. given reports whether a flag was.
+// limitEdit has the flags of set. given reports whether a flag was given.
 type limitEdit struct {
 	name, key, match, mode, expires string
 	rate, guaranteed                float64
@@ -154,7 +154,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 			"key", "match", "guaranteed", "weight", "concurrency", "quota", "zone", "quota-per-sku", "quota-max", "cost",
 		} {
 			if e.given(flag) {
-				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be for a while; leave --expires-in out", flag)}
+				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be set for a while only: leave --expires-in out", flag)}
 			}
 		}
 		while := map[string]any{"mode": p["mode"], "expires_in": e.expires}
@@ -214,7 +214,7 @@ func (e *limitEdit) subject(p map[string]any) {
 	if p["guaranteed"] == 0.0 {
 		delete(p, "guaranteed")
 	}
-	if p["quota"] == int64(0) { // and all that is said of it
+	if p["quota"] == int64(0) { // and its other members
 		maps.DeleteFunc(p, func(name string, _ any) bool { return name == "zone" || strings.HasPrefix(name, "quota") })
 	}
 	for _, name := range []string{"concurrency", "quota_per_sku", "quota_max"} {
@@ -248,11 +248,11 @@ var (
 // limitClasses are what a policy may charge for.
 var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
-// maxEdits is how often an edit is tried again where another change came first.
+// maxEdits is how many times an edit is tried when other changes come first.
 const maxEdits = 5
 
-// editLimits reads the limits, changes them and puts them back; where somebody else was faster,
-// once more from the start.
+// editLimits reads the limits, changes them and puts them back. If another change came first, it
+// starts again.
 func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, error)) error {
 	if err := s.needsReason(); err != nil {
 		return err
@@ -311,7 +311,7 @@ func (s *session) diffLimits(doc map[string]any) error {
 	return nil
 }
 
-// limitsDiff are the policies that one document has and the other has not, as lines.
+// limitsDiff returns the policies that only one of the documents has, as lines.
 func limitsDiff(is, want map[string]any) []string {
 	before, _ := is["policies"].([]any)
 	after, _ := want["policies"].([]any)
@@ -356,7 +356,7 @@ func (s *session) previewLimits(doc map[string]any) error {
 		}
 	}
 	if len(out.Unseen) > 0 {
-		if err := s.note("not previewed, since what came is known by caller alone: %s", strings.Join(out.Unseen, ", ")); err != nil {
+		if err := s.note("not previewed, because the history is by caller only: %s", strings.Join(out.Unseen, ", ")); err != nil {
 			return err
 		}
 	}

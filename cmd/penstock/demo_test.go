@@ -45,7 +45,7 @@ func TestL3_DemoBalances(t *testing.T) {
 		`(?m)^  accepted: you have an order +[1-9]`,
 		`(?m)^  sold out +[1-9]`,
 		`✓ total 40 = [0-9]+ sold \+ [0-9]+ held \+ [0-9]+ available: it adds up`,
-		`✓ the audit says what the buyers were told`,
+		`✓ the audit agrees with the buyers' answers`,
 		`✓ no-oversell`,
 		`seed 618`,
 	} {

@@ -134,9 +134,11 @@ func TestLoadTest_EachBrokenShopIsCaught(t *testing.T) {
 		stderr string
 		broken string
 	}{
-		"sound":         {&wrongShop{stock: 100}, []string{"--slo", "p99(accepted)<1h, error_rate<0.1%"}, exitOK, "", ""},
-		"oversells":     {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units of 618/phone-x were taken at once, the stock is 100", "no-oversell"},
-		"loses orders":  {&wrongShop{stock: 100, fault: "loses orders"}, nil, exitLawBroken, "was accepted and can't be found (404)", "promise-kept"},
+		"sound": {&wrongShop{stock: 100}, []string{"--slo", "p99(accepted)<1h, error_rate<0.1%"}, exitOK, "", ""},
+		"oversells": {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units of 618/phone-x were taken at " +
+			"once, the stock is 100", "no-oversell"},
+		"loses orders": {&wrongShop{stock: 100, fault: "loses orders"}, nil, exitLawBroken, "was accepted and can't be found " +
+			"(404)", "promise-kept"},
 		"answers twice": {&wrongShop{stock: 1000, fault: "answers twice"}, nil, exitLawBroken, "was answered with order", "one-key-one-order"},
 		"stalls": {
 			&wrongShop{stock: 100, stall: 300 * time.Millisecond}, []string{"--slo", "p80<150ms", "--connections", "2"}, exitSLOMissed, "slo missed: p80<150ms", "",
@@ -267,7 +269,7 @@ func TestLoadTest_RefusesWhatMakesNoSense(t *testing.T) {
 		"--rate 1 --pay 80% --cancel 30%":          "pay and cancel: are",
 		"--rate 1 --pay 80%":                       "pay: needs the merchant's payment secret",
 		"--rate 1 --slo p99":                       "flag --slo: \"p99\" is not like",
-		"--rate 1 --stages 0@0s,5@5s":              "flag --rate: and flag --stages say both",
+		"--rate 1 --stages 0@0s,5@5s":              "flag --rate: and flag --stages both set the rate",
 		"--stages 5@5s,5@3s":                       "flag --stages: \"3s\" is not a time",
 		"--stages 5@0s":                            "has no second point",
 		"--stages 5":                               "is not RATE@TIME",
