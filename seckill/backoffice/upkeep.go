@@ -11,14 +11,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Upkeep forgets what is over, so that nothing grows without bound (L8): a time after activities
-// closed, or when there is an archive of their orders, it drops their items and holds from the
-// shards, and then deletes them from the store, with their orders. Both go together, since the
-// audit compares them.
+// Upkeep deletes ended activities, so that nothing grows without bound (L8). A time after an
+// activity has closed, or when its orders have an archive, it drops the items and holds from the
+// shards, and then deletes the activity with its orders from the store. It does both at once, since
+// the audit compares them.
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
-	dropAfter time.Duration // 0 keeps everything that has no archive
+	dropAfter time.Duration // 0 keeps activities without an archive
 	stock     seckill.Stock
 	store     seckill.Store
 	catalog   func() *seckill.Catalog
@@ -33,9 +33,9 @@ const upkeepEvery = 10 * time.Minute
 // dropBatch is how many activities one transaction deletes.
 const dropBatch = 16
 
-// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, those with an
-// archive as soon as their keys may be forgotten and nothing can be paid any more. 0 keeps those
-// without one.
+// NewUpkeep makes the part. Activities are dropped dropAfter after they closed; 0 keeps them. Those
+// with an archive are dropped as soon as their keys may be forgotten and nothing can be paid any
+// more.
 func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
 	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
 	return &Upkeep{
@@ -49,9 +49,8 @@ func (u *Upkeep) Run(ctx context.Context) {
 		if err := u.Step(ctx); err != nil && ctx.Err() == nil {
 			u.log.Warn("upkeep goes on later", "err", err)
 		}
-		// All workers look at the same moments: between two that have forgotten their shards' parts
-		// of an activity and the drop of its rows, the auditor must not have the time for two
-		// looks.
+		// All workers look at the same moments: the auditor must not look twice between the time
+		// when the shards forget an activity and the drop of its rows.
 		now := u.catalog().Now()
 		if !wait.For(ctx, now.Truncate(upkeepEvery).Add(upkeepEvery).Sub(now)) {
 			return
@@ -59,9 +58,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 	}
 }
 
-// Step forgets what is over now, as far as the store would delete it. What this process can't
-// forget, since the shard is another one's, waits for its owner: activities are deleted when no
-// shard knows their items any more.
+// Step drops the ended activities that the store may delete now. It only changes shards of this
+// process; others wait for their owners. An activity is deleted from the store when no shard knows
+// its items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
 	before, archived := u.bounds(u.catalog().Now())
 	for sale := range u.catalog().Sales() {
@@ -86,14 +85,14 @@ func (u *Upkeep) Step(ctx context.Context) error {
 	return u.drop(ctx, before, archived)
 }
 
-// over reports whether a sale is to be forgotten: it closed before a time, or has an archive and
+// over reports whether a sale must be dropped: it closed before a time, or has an archive and
 // closed before archived.
 func over(sale *seckill.Sale, before, archived time.Time) bool {
 	return sale.Closes().Before(before) || sale.Archive.Sum != "" && sale.Closes().Before(archived)
 }
 
-// bounds returns before when activities closed that are dropped now, and those of them that have an
-// archive.
+// bounds returns the times before which an activity must have closed to be dropped now: without and
+// with an archive.
 func (u *Upkeep) bounds(now time.Time) (before, archived time.Time) {
 	if u.dropAfter > 0 {
 		before = now.Add(-max(u.dropAfter, u.cfg.Retention))
@@ -146,8 +145,8 @@ func (u *Upkeep) forget(ctx context.Context, sale *seckill.Sale) (known bool, er
 	return known, nil
 }
 
-// forgetOn drops those of the items that a shard knows, where the shard is this process's: their
-// holds first, the items last, so that what a crash leaves is found again. It reports whether the
+// forgetOn drops those of the items that a shard knows, if this process owns the shard: the holds
+// first and the items last, so that the rest is found again after a crash. It reports whether the
 // shard still knows one.
 func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []inventory.ItemID, mine bool) (known bool, err error) {
 	levels, items, err := u.stock.ItemNumbers(ctx, shard, ids)

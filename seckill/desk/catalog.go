@@ -13,8 +13,8 @@ import (
 // Catalog returns the catalog in force. It is never nil.
 func (d *Desk) Catalog() *seckill.Catalog { return d.catalog.Load() }
 
-// Install puts a catalog in force that was kept from an earlier life, so that a process sells while
-// the database is away. It does nothing where a catalog was loaded already.
+// Install puts in force a catalog that an earlier process has kept, so that this process can sell
+// while the database is away. It does nothing if a catalog was loaded already.
 func (d *Desk) Install(kept *seckill.Catalog) {
 	d.loading <- struct{}{}
 	defer func() { <-d.loading }()
@@ -24,8 +24,8 @@ func (d *Desk) Install(kept *seckill.Catalog) {
 	}
 }
 
-// Run keeps the catalog fresh until ctx ends, with a look at every tick. A store that is away
-// leaves the catalog that was loaded last in force.
+// Run refreshes the catalog at every tick until ctx ends. While the store can't be reached, the
+// last catalog stays in force.
 func (d *Desk) Run(ctx context.Context) {
 	tick := time.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
@@ -42,7 +42,7 @@ func (d *Desk) Run(ctx context.Context) {
 		if err != nil {
 			d.log.Warn("the catalog can't be refreshed: the last one stays in force", "err", err)
 		} else {
-			d.log.Info("the catalog is fresh again")
+			d.log.Info("the catalog is refreshed again")
 		}
 	}
 }
@@ -52,8 +52,7 @@ func (d *Desk) Run(ctx context.Context) {
 const loadTimeout = 2 * time.Minute
 
 // Refresh loads the changes of the catalog since the last time, and puts them in force. One refresh
-// is under way at a time; a change that was written before the call is in force when it returns
-// nil.
+// runs at a time. A change that was written before the call is in force when Refresh returns nil.
 func (d *Desk) Refresh(ctx context.Context) error {
 	turn, cancel := context.WithTimeout(ctx, d.cfg.StoreTimeout)
 	defer cancel()
@@ -108,8 +107,8 @@ func (d *Desk) load(ctx context.Context, current *seckill.Catalog, since seckill
 	return current, nil
 }
 
-// activity finds an activity. One that this process doesn't know may have been published on another
-// a moment ago, so a miss looks once more, with all other misses of that moment.
+// activity finds an activity. An unknown activity may have been published on another node a moment
+// ago, so a miss refreshes the catalog once, together with all other misses of that moment.
 func (d *Desk) activity(ctx context.Context, id seckill.ActivityID) *seckill.Sale {
 	if sale := d.Catalog().Activity(id); sale != nil && sale.State != seckill.ActivityDraft {
 		return sale
@@ -125,16 +124,16 @@ func (d *Desk) item(ctx context.Context, id inventory.ItemID) (seckill.Offer, bo
 	return d.Fresh(ctx).Offer(id)
 }
 
-// Bounds of a look for a newer catalog: how long it may take, and how many may wait for one. The
-// others make do with the catalog in force, so that a flood of invented names and keys can't fill
+// Bounds of a look for a newer catalog: its time, and the number of requests that may wait for it.
+// Further requests use the catalog in force, so that a flood of invented names and keys can't fill
 // the desk.
 const (
 	freshTimeout = 500 * time.Millisecond
 	freshWaiting = 256
 )
 
-// Fresh returns the catalog after a look for a newer one, together with all that ask at that
-// moment. Where the store can't be asked, or too many wait, it is the one in force.
+// Fresh refreshes the catalog, once for all requests of that moment, and returns it. If the store
+// can't be asked, or too many requests wait, it returns the catalog in force.
 func (d *Desk) Fresh(ctx context.Context) *seckill.Catalog {
 	if !d.failing.Load() {
 		ctx, cancel := context.WithTimeout(ctx, freshTimeout)
