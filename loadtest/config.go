@@ -52,7 +52,7 @@ type Config struct {
 	// Patience is the longest Retry-After that a buyer waits for; one who should wait longer
 	// leaves.
 	Patience time.Duration
-	// Deadline bounds the crowd as a whole; who was not served by then leaves.
+	// Deadline bounds the crowd as a whole; buyers that were not served by then leave.
 	Deadline time.Duration
 	// VerifyWithin is how long orders may take after the crowd to read as settled.
 	VerifyWithin time.Duration

@@ -39,8 +39,8 @@ func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 	return out
 }
 
-// The pace of what the database is asked for: who is there twice a second, since a lost node is to
-// be named within two; what changes seldom every fifth second.
+// How often the database is asked: for the nodes twice a second, since a lost node must be reported
+// within two seconds; for slow data every fifth second.
 const (
 	booksTimeout = time.Second
 	seldomEvery  = 10 // ticks

@@ -58,7 +58,7 @@ type Config struct {
 	Key      string
 	Activity string // as it stands in a path
 	SKU      string
-	// Users are so many names of buyers that take turns: who buys decides which shard is asked.
+	// Users is the number of buyers' names that take turns: the buyer decides which shard is asked.
 	Users int
 	// Missing is the problem code that an order has that isn't there. Refusals are those that are a
 	// decision and no failure.
