@@ -214,14 +214,6 @@ func (r *Rates) less(other *Rates) {
 	}
 }
 
-// RefusedAll is how many are refused, whatever the code.
-func (r *Rates) RefusedAll() (n float64) {
-	for _, x := range r.Refused {
-		n += x
-	}
-	return n
-}
-
 // heat is by what the hottest come first.
 func (r *Rates) heat() float64 { return r.Requests + r.Paid + r.Cancelled }
 
