@@ -152,7 +152,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl limits put --file - --version 1 --reason " +
 			"sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
 			stderr: `policies\[0\].rate: must be above 0`},
-		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `say which version`},
+		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `the version that this changes is missing`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
 		{args: "ctl limits show", stdout: `\ncaller +caller +40 +20 +enforce\n$`, stderr: `^version 1\n$`},
 		{args: "ctl limits show -o json", stdout: `"version": 1,`},

@@ -26,7 +26,7 @@ func runDemo(ctx context.Context, args ...string) (stdout, stderr string, code i
 	return out.String(), messages.String(), code
 }
 
-// L3: after the crowd has gone, the units add up, and the books say what the buyers were told.
+// L3: after the crowd has gone, the units add up, and the audit agrees with their answers.
 func TestL3_DemoBalances(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts the whole process")

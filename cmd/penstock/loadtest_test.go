@@ -385,7 +385,7 @@ func TestLoadTest_ScenarioMistakesHaveFileAndLine(t *testing.T) {
 		"phases:\n- {rate: 5, duration: 5s, mix: {bye: 1}}":                         `unknown key "bye", did you mean "buy"?`,
 		"phases:\n- {rate: 5, duration: 5s, mix: {buy: 50%, browse: 60%}}":          "buy and browse: are 1.1 together",
 		"phases:\n- {rate: 5, duration: 5s, mix: {pay: 60%, cancel: 60%}}":          "s.yaml:2: phase 1: pay and cancel: are 1.2 together",
-		head + "rate: 5\nphases:\n- {rate: 5, duration: 5s}":                        "s.yaml:5: the scenario's phases say how fast",
+		head + "rate: 5\nphases:\n- {rate: 5, duration: 5s}":                        "s.yaml:5: the scenario's phases set rate",
 		"phases:\n- &a {rate: 5, duration: 5s}\n- *a":                               "s.yaml:3: a phase: is key: value pairs",
 		"phases: [" + strings.Repeat("{rate: 1, duration: 1s},", maxPhases+1) + "]": "s.yaml:1: phases: is a list of 1 to 1000",
 	} {

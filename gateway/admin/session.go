@@ -21,42 +21,42 @@ import (
 // LoginConfig configures the login of people: by a token, and by OpenID Connect if there is a
 // provider.
 type LoginConfig struct {
-	Provider *login.Provider
-	Grants   []Grant
+	Provider   *login.Provider
+	GroupRoles []GroupRole
 	// Life is how long a session lasts; above zero.
 	Life time.Duration
 	// Secure means that browsers reach the listener over TLS: cookies are restricted to TLS then.
 	Secure bool
 }
 
-// Grant gives a role to everybody of a group.
-type Grant struct {
+// GroupRole gives a role to everybody of a group.
+type GroupRole struct {
 	Group    string
 	Role     seckill.Role
 	Merchant seckill.MerchantID // "" is all of them
 }
 
-// ParseGrant reads group=role or group=role@merchant.
-func ParseGrant(text string) (Grant, error) {
+// ParseGroupRole reads group=role or group=role@merchant.
+func ParseGroupRole(text string) (GroupRole, error) {
 	at := strings.LastIndexByte(text, '=')
 	if at <= 0 {
-		return Grant{}, fmt.Errorf("%q is not like group=role or group=role@merchant", text)
+		return GroupRole{}, fmt.Errorf("%q is not like group=role or group=role@merchant", text)
 	}
 	role, merchant, bound := strings.Cut(text[at+1:], "@")
-	g := Grant{Group: text[:at], Role: roleNamed(role), Merchant: seckill.MerchantID(merchant)}
+	g := GroupRole{Group: text[:at], Role: roleNamed(role), Merchant: seckill.MerchantID(merchant)}
 	if g.Role == roleNone {
-		return Grant{}, fmt.Errorf("%q: the role %s", text, checkRole(role))
+		return GroupRole{}, fmt.Errorf("%q: the role %s", text, checkRole(role))
 	}
 	if wrong := seckill.CheckName(merchant); bound && wrong != "" {
-		return Grant{}, fmt.Errorf("%q: the merchant %s", text, wrong)
+		return GroupRole{}, fmt.Errorf("%q: the merchant %s", text, wrong)
 	}
 	return g, nil
 }
 
 // grant returns the strongest grant of a person's groups. A grant for all merchants is stronger
 // than one for a single merchant.
-func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
-	power := func(g *Grant) int {
+func (c *LoginConfig) grant(groups []string) (best GroupRole, ok bool) {
+	power := func(g *GroupRole) int {
 		p := int(g.Role)
 		if g.Role == seckill.RoleFinance { // it includes less than an operator
 			p = int(seckill.RoleSupport)
@@ -66,8 +66,8 @@ func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
 		}
 		return p
 	}
-	for i := range c.Grants {
-		if g := &c.Grants[i]; slices.Contains(groups, g.Group) && (!ok || power(g) > power(&best)) {
+	for i := range c.GroupRoles {
+		if g := &c.GroupRoles[i]; slices.Contains(groups, g.Group) && (!ok || power(g) > power(&best)) {
 			best, ok = *g, true
 		}
 	}
@@ -224,7 +224,7 @@ func (c *call) attempt() (a attempt) {
 }
 
 // openSession gives a person a session: a token in a cookie, of which the store has the hash.
-func (c *call) openSession(ctx context.Context, person *login.Person, grant Grant) error {
+func (c *call) openSession(ctx context.Context, person *login.Person, grant GroupRole) error {
 	life := c.server.cfg.Login.Life
 	secret := newSecret("pss_")
 	token := newToken(secret)

@@ -78,6 +78,8 @@ var rules = []rule{
 		checkSuppressed},
 	{"laws", "each law is a promise to merchants and buyers, and has a test named after it: TestL1_…",
 		checkLaws},
+	{"proofs", "a file without a test beside it looks untested, unless CONTRIBUTING.md says where its proof is",
+		checkProofs},
 	{"law-pages", "docs/laws.md says which tests prove a law; a test that isn't there proves nothing",
 		checkLawPages},
 	{"adr", "decisions are found by their number and read in the same four parts",
