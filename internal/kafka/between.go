@@ -15,9 +15,9 @@ import (
 var errNoTopic = errors.New("kafka: the topic isn't known yet")
 
 // Between returns records that were put within a stretch of time, of one partition, and where to go
-// on; nil where there is no more. It reads beside the workers, as a client of its own that is in no
-// group: it moves nobody's position, neither the group's nor that in the books. What no worker has
-// read yet is left to them: it ends at the positions in the books.
+// on; nil where there is no more. It reads with a client of its own that is in no group, so it
+// moves no position. Records that no worker has read yet are left to the workers: it ends at the
+// positions in the books.
 func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
 	t := q.topic.Load()
 	if t == nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/gateway/admin/login"
 )
 
-// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody
-// does.
+// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer, that
+// is off.
 type LoginConfig struct {
 	Issuer       string
 	ClientID     string

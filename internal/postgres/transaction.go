@@ -32,8 +32,8 @@ type pipe struct {
 	silent   func()        // called when it has waited for so long
 }
 
-// errSilent says that a connection gave no answer (L8). The server itself ends what takes too long,
-// so the connection is dead, and nobody told. Whatever was asked may have happened.
+// errSilent means that a connection gave no answer (L8). The server itself ends statements that
+// take too long, so the connection must be dead. The call may have taken effect.
 var errSilent = errors.New("no answer from the database")
 
 // newPipe makes a pipe. Where a connection is dead without a word the others are as old as it:
@@ -65,7 +65,7 @@ func eachRow(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
 	return rows.Err()
 }
 
-// lock is each for a query that takes rows of stock. Rows that somebody has for too long are
+// lock is each for a query that takes rows of stock. Rows that are locked for too long give
 // ErrLocked.
 func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
 	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
@@ -85,8 +85,8 @@ func (p *pipe) count(n *int64, text string, args ...any) {
 	})
 }
 
-// flush sends what is queued, and returns when all of it was answered. It returns errSilent where
-// the server says nothing at all.
+// flush sends what is queued, and returns when all of it was answered. It returns errSilent if the
+// server doesn't answer at all.
 func (p *pipe) flush(ctx context.Context) error {
 	if p.batch.Len() == 0 {
 		return nil
@@ -176,8 +176,8 @@ func (tx *transaction) readClock() {
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // write runs fn in a transaction, and again when the transaction lost against others. Errors are
-// wrapped with what. After an error the transaction has usually not happened; where the connection
-// broke in the middle of its commit nobody knows, so every method may be repeated.
+// wrapped with what. After an error the transaction has usually not happened; if the connection
+// broke during the commit, the outcome is unknown. So every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
