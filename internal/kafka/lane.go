@@ -208,7 +208,7 @@ func (l *lane) closedError() error {
 }
 
 // expire splits the shared client where a record of the lane stalls, and fails records of its own
-// client that wait for too long: the client can't take back what it has sent, so it goes.
+// client that wait for too long: the client can't take back sent records, so it is closed.
 func (l *lane) expire(now, timeout time.Duration) {
 	l.mu.Lock()
 	first := l.flying.First()
