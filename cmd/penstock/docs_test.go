@@ -13,7 +13,7 @@ import (
 
 // foreignFlags are flags in the docs that belong to other programs, such as helm and docker.
 var foreignFlags = map[string]bool{
-	"help": true, "from-literal": true, "from-file": true, "offline": true, "now": true, "read-only": true, "cap-drop": true, "build": true,
+	"help": true, "from-literal": true, "from-file": true, "offline": true, "now": true, "read-only": true, "cap-drop": true, "build": true, "for": true,
 }
 
 // foreignNames are names in the docs that look like metrics or settings and are neither: database
