@@ -46,8 +46,8 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
-// The pause after an empty outbox. It grows while the outbox stays empty. A cancelled unit waits for
-// about this long before it is on sale again.
+// The pause after an empty outbox. It grows while the outbox stays empty. A cancelled unit waits
+// for about this long before it is on sale again.
 const (
 	relayPause        = 25 * time.Millisecond
 	longestRelayPause = 100 * time.Millisecond
