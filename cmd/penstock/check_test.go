@@ -12,8 +12,7 @@ import (
 
 func TestCheck(t *testing.T) {
 	operated(t)
-	const sale = "kind: merchant\nmerchant: m1\nname: Shop\n---\nkind: activity\nactivity: s\nmerchant: m1\nname: S\nstarts_at: " +
-		"2026-01-01T00:00:00Z\n" +
+	const sale = "kind: merchant\nmerchant: m1\nname: Shop\n---\nkind: activity\nactivity: s\nmerchant: m1\nname: S\nstarts_at: 2026-01-01T00:00:00Z\n" +
 		"ends_at: 2096-12-31T00:00:00Z\npayment_window: 15m\nitems:\n- {sku: a, price: 199900, currency: CNY, quantity: 1, per_user: 1}\n" +
 		"- {sku: b, price: 1999, currency: CNY, quantity: 0, per_user: 1}\n- {sku: c, price: 209900, currency: CNY, quantity: 1, per_user: 1}\n"
 	for _, s := range []step{

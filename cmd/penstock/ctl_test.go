@@ -92,8 +92,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl merchants show m1", stdout: `^merchant +m1\nname +Phones\n$`},
 		{args: "ctl merchants show who", code: 1, stderr: `^penstock: The merchant is unknown: .* \(404 unknown-merchant\)\n$`},
 
-		{args: "ctl callers add m1 app --rights " +
-			"buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
+		{args: "ctl callers add m1 app --rights buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
 		{args: "ctl callers add m1 load --rights buy --shadow -o json", stdout: `"shadow": true`},
 		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
 		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
@@ -149,8 +148,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^the limits are in force on the only gateway\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `{"version":1,"policies":[]}`, code: 2, stderr: `removes all limits.* or --yes`},
 		{args: "ctl limits put --file - --yes --reason sale", stdin: `{"version":0,"policies":[]}`, code: 1, stderr: `precondition-failed`},
-		{args: "ctl limits put --file - --version 1 --reason " +
-			"sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
+		{args: "ctl limits put --file - --version 1 --reason sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
 			stderr: `policies\[0\].rate: must be above 0`},
 		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `the version that this changes is missing`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
@@ -191,8 +189,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl dead-letters discard", code: 2, stderr: `or all of them with --all`},
 		{args: "ctl dead-letters replay 1 --all", code: 2, stderr: `or all of them with --all`},
 
-		{args: "ctl tokens add night --role " +
-			"operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
+		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
 		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
 		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* or --yes\n$`},
@@ -238,8 +235,7 @@ func TestCtlKnowsWhomToAsk(t *testing.T) {
 		{args: "audit", code: 2, stderr: `^penstock: no admin token: set PENSTOCK_ADMIN_TOKEN, or name a file with --token-file\n$`},
 		{args: "audit --token-file /no/such/file", code: 2, stderr: `^penstock: flag --token-file: open /no/such/file: `},
 		{args: "audit --token-file " + file, stdout: "ACTIVITY"},
-		{args: "ctl audit --admin localhost:8081 --token-file " +
-			"" + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
+		{args: "ctl audit --admin localhost:8081 --token-file " + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
 		{args: "ctl audit --admin http://127.0.0.1:1 --token-file " + file, code: 4, stderr: `connection refused`},
 	} {
 		s.run(t)
@@ -332,8 +328,7 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
 	})
-	(&step{args: "ctl stock restock a x --delta 1 --reason " +
-		"r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26},`}).run(t)
+	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26},`}).run(t)
 }
 
 // What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
@@ -347,8 +342,7 @@ func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
 	for _, one := range []step{
 		{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +a\uFFFDb\uFFFD\uFFFD\n$"},
 		{args: "ctl merchants list -o json", stdout: `"name": "a\\u202eb\\u009b\\u2066"`},
-		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: " +
-			"\uFFFD\\[2J: x\n$"},
+		{args: "ctl merchants show m1", code: 4, stderr: "^penstock: \uFFFD\\]0;x\uFFFD: \uFFFDA \\(503 unavailable\\)\npenstock: \uFFFD\\[2J: x\n$"},
 		{args: "ctl switches set orders off --reason x", stderr: "^not on n\uFFFD\\[31m\n$", stdout: "lagging +n\uFFFD"},
 	} {
 		one.run(t)

@@ -66,8 +66,7 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl activities edit-item 618 b --price 7 --per-user 1", stdout: `^b +.*7`},
 		step{args: "ctl apply -f " + file + " --dry-run", stdout: `item b: price: 7 → 5$.*item b: per_user: 1 → 0`, stderr: "1 to change"},
 		step{args: "ctl apply -f " + file, stdout: `~ activity 618`, stderr: `1 changed`},
-		step{args: "ctl stock restock 618 --file " +
-			"" + dir + "/wrong.csv --reason x", code: 2, stderr: `wrong.csv:3: sku: the activity has no item "c"\n` +
+		step{args: "ctl stock restock 618 --file " + dir + "/wrong.csv --reason x", code: 2, stderr: `wrong.csv:3: sku: the activity has no item "c"\n` +
 			`.*wrong.csv:4: sku: "b" is on line 2 already\n.*wrong.csv:4: delta: must be from 1`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^2 items of 618 restocked, 0 had been`},
 		step{args: "ctl stock restock 618 --file " + dir + "/more.csv --reason x --key k", stderr: `^0 items of 618 restocked, 2 had been`},

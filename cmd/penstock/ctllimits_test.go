@@ -26,12 +26,9 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set caller --rate 40 --burst 20 --reason calm", stdout: `^version +3\n`, stderr: inForce},
 		{args: "ctl limits set all --rate 500 --reason x", code: 2, stderr: `flag --key: is required: there is no limit "all" yet`},
 		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +4\n`, stderr: inForce},
-		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason " +
-			"x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
-		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason " +
-			"x", stdout: `^version +5\n`, stderr: inForce},
-		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason " +
-			"x", code: 2, stderr: `flag --guaranteed: can't be set for a while only`},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
+		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", stdout: `^version +5\n`, stderr: inForce},
+		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be set for a while only`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
 			`- m1: merchant m1 rate 300 burst 30 enforce guaranteed 200 weight 2\n\+ u: user rate 1 burst 1 enforce\n$`},
 		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: the member policies is missing`},

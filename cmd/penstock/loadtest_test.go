@@ -134,11 +134,9 @@ func TestLoadTest_EachBrokenShopIsCaught(t *testing.T) {
 		stderr string
 		broken string
 	}{
-		"sound": {&wrongShop{stock: 100}, []string{"--slo", "p99(accepted)<1h, error_rate<0.1%"}, exitOK, "", ""},
-		"oversells": {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units of 618/phone-x were taken at " +
-			"once, the stock is 100", "no-oversell"},
-		"loses orders": {&wrongShop{stock: 100, fault: "loses orders"}, nil, exitLawBroken, "was accepted and can't be found " +
-			"(404)", "promise-kept"},
+		"sound":         {&wrongShop{stock: 100}, []string{"--slo", "p99(accepted)<1h, error_rate<0.1%"}, exitOK, "", ""},
+		"oversells":     {&wrongShop{stock: 100, fault: "oversells"}, nil, exitLawBroken, "110 units of 618/phone-x were taken at once, the stock is 100", "no-oversell"},
+		"loses orders":  {&wrongShop{stock: 100, fault: "loses orders"}, nil, exitLawBroken, "was accepted and can't be found (404)", "promise-kept"},
 		"answers twice": {&wrongShop{stock: 1000, fault: "answers twice"}, nil, exitLawBroken, "was answered with order", "one-key-one-order"},
 		"stalls": {
 			&wrongShop{stock: 100, stall: 300 * time.Millisecond}, []string{"--slo", "p80<150ms", "--connections", "2"}, exitSLOMissed, "slo missed: p80<150ms", "",
