@@ -328,7 +328,7 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
 	})
-	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26},`}).run(t)
+	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26};`}).run(t)
 }
 
 // What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
