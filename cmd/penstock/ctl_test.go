@@ -371,10 +371,10 @@ func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
 		code               int
 		stdout, stderr     string
 	}{
-		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shards`},
+		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shard`},
 		{"counters", `"findings":[{"kind":"counters","activity":"a","sku":"x","item":7,"detail":"other"}]`, `{"partition":0,"state":"ok"}`, 98,
 			`counters +a/x +other`, `shard 0, counters of a/x: other`},
-		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shards`},
+		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shard`},
 		{"a lost log", `"findings":[]`, `{"partition":3,"next":9,"start":0,"end":5,"state":"lost"}`, 98, `MENDED`,
 			`partition 3: the workers are at 9, the log has 0 to 5`},
 		{"rebuilding", `"findings":[],"rebuilding":true`, `{"partition":0,"state":"ok"}`, 4, `MENDED`, `shard 0 is being rebuilt`},

@@ -59,7 +59,7 @@ A container that is restarted when it isn't ready is restarted in vain: it may w
 			url := url
 			switch base, err := probed(os.Getenv); {
 			case url != "" && ready:
-				return &exitError{exitUsage, errors.New("flag --ready: is of no use with --url, which names what to ask")}
+				return &exitError{exitUsage, errors.New("flag --ready: can't be used with --url, which names the whole URL")}
 			case url != "":
 			case err != nil:
 				return &exitError{exitUsage, err}
