@@ -29,15 +29,14 @@ func EmergencyNames() []Name {
 // Amendment is a change of one switch that was made while the database was away.
 type Amendment struct {
 	Switch
-	Unset bool `json:"unset,omitempty"` // what is set for the scope is taken out
+	Unset bool `json:"unset,omitempty"` // the value of the scope is removed
 }
 
 // maxRecorded is how many ids of amendments a document remembers: more than may wait at once.
 const maxRecorded = 128
 
-// AmendDocument returns the text of a document with an amendment, under whose id it is remembered;
-// recorded is true where the document has it already. An amendment that would make the document
-// unsound is an error.
+// AmendDocument returns the text of a document with an amendment, and with its id; recorded is true
+// if the document has it already. An amendment that would make the document invalid is an error.
 func AmendDocument(text []byte, id string, amendment []byte) (amended []byte, recorded bool, err error) {
 	d, err := ParseDocument(text)
 	if err != nil {

@@ -9,21 +9,21 @@ import (
 // Signals are what a node measures of itself.
 type Signals struct {
 	QueueDelay time.Duration // how long a purchase waits in the line now
-	Lag        int64         // records that no worker has committed; negative where it isn't known
+	Lag        int64         // records that no worker has committed yet; negative if unknown
 	Open       []string      // breakers that are open or half-open
 }
 
 // AutomaticConfig says when a level is entered and left by itself. The zero value of a field is its
 // default.
 type AutomaticConfig struct {
-	// QueueDelay is from which on D1, D2 and D3 are entered. Lag is that of D1 and D2: promises
-	// wait in the queue as long as they must, so workers that are behind, or a database that is
-	// away, are no reason to send buyers away. An open breaker is D1: it keeps the load off what it
-	// stands before by itself, and polls are to come more slowly.
+	// QueueDelay has the delays from which D1, D2 and D3 are entered. Lag has those of D1 and D2
+	// only: promises can wait in the queue, so slow workers or a missing database are no reason to
+	// refuse buyers. An open breaker means D1: it already protects its dependency, and clients
+	// should poll more slowly.
 	QueueDelay [MaxAutomatic]time.Duration
 	Lag        [D2]int64
-	// Hold is how long a signal must last: a crowd that is served within a second is no reason.
-	// Default 1 s.
+	// Hold is how long a signal must last before a level is entered. Default 1 s: a crowd that is
+	// served within a second needs no level.
 	Hold time.Duration
 	// Dwell is how long a level is kept at least, and how long the signals must be below Below of
 	// what enters it. Default 10 s. A level that is entered again within Again doubles it, up to

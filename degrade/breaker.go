@@ -13,8 +13,8 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// ErrOpen is what a breaker answers instead of letting a call begin. It is a refusal: the
-// dependency wasn't asked.
+// ErrOpen is the error of a breaker that lets no call begin. It is a refusal: the dependency was
+// not called.
 var ErrOpen = errors.New("circuit breaker is open")
 
 // What gobreaker is told of a call.
@@ -43,15 +43,15 @@ type BreakerMode int32
 // The modes.
 const (
 	BreakerAuto    BreakerMode = iota // the breaker, by what it sees
-	BreakerOpen                       // somebody who wants the dependency left alone
-	BreakerClosed                     // somebody who knows better than the breaker
-	BreakerObserve                    // nobody: it goes through its states and counts what it would refuse, but refuses nothing
+	BreakerOpen                       // a person: the dependency is not called
+	BreakerClosed                     // a person: the dependency is called
+	BreakerObserve                    // the breaker changes its states and counts what it would refuse, but refuses nothing
 )
 
 // String is the mode as people write it.
 func (m BreakerMode) String() string { return [...]string{"auto", "open", "closed", "observe"}[m] }
 
-// BreakerConfig is what a breaker goes by. A call is a whole batch where calls are batched.
+// BreakerConfig is a breaker's configuration. If calls are batched, a call is a whole batch.
 type BreakerConfig struct {
 	// Name is the dependency's, for OnChange.
 	Name string
@@ -85,9 +85,9 @@ type BreakerConfig struct {
 	// takes the place of a probe back that hasn't ended after twice that time. Default 1 s, as
 	// calls of the stock have.
 	Deadline time.Duration
-	// OnChange, if set, is told of changes of state: one at a time, in order, each from where the
-	// one before went to. A state that was over before it could be told is left out. It runs on the
-	// goroutine of whoever made the change, without any lock, and may call the breaker.
+	// OnChange, if set, is called for changes of state: one at a time, in order, each from the
+	// state of the call before. A state that ended before its call is left out. It runs on the
+	// goroutine that made the change, without a lock, and may call the breaker.
 	OnChange func(name string, from, to BreakerState)
 }
 
@@ -112,9 +112,9 @@ const (
 	buckets = 10
 	// jitter is by how much pauses vary, up and down.
 	jitter = 0.2
-	// calm is for how many times LongestPause a breaker must have been closed for the next pause to
-	// be the first again. A dependency that breaks down sooner breaks down under the load, so that
-	// it gets more rest and not the same again.
+	// calm is how many times LongestPause a breaker must be closed until the next pause is
+	// FirstPause again. A dependency that fails sooner probably fails under the load, so it gets
+	// longer pauses.
 	calm = 5
 
 	longestWindow = time.Hour // bounds all times, so that no sum of them overflows
@@ -246,8 +246,8 @@ func NewBreaker(cfg BreakerConfig) (*Breaker, error) {
 func (b *Breaker) clock() time.Duration { return time.Since(b.start) }
 
 // Refuses reports whether Begin would refuse now. It is for refusing before any work: while the
-// breaker is closed it costs an atomic load. What it lets through may be refused by Begin yet,
-// because the places of probes are given by Begin alone.
+// breaker is closed it costs an atomic load. Begin may still refuse, because only Begin gives out
+// the places of probes.
 func (b *Breaker) Refuses() bool {
 	p := b.period.Load()
 	return p.state != StateClosed && b.turnsAway(p)
@@ -270,7 +270,7 @@ type BreakerCall struct {
 	began   time.Duration
 }
 
-// Begin begins a call, or returns ErrOpen. Whoever begins one must End or Abandon it once.
+// Begin begins a call, or returns ErrOpen. End or Abandon each call once.
 func (b *Breaker) Begin() (BreakerCall, error) {
 	p := b.period.Load()
 	if p.state == StateClosed {
@@ -404,9 +404,9 @@ func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err er
 // case: during a pause, a success that wasn't slow is a sign of life, and ends the pause. Without a
 // free place for a probe, a success doesn't count, and a failure is that of the oldest probe.
 //
-// Reports alone don't bound how many calls are made until the first result after a pause. Whoever
-// can hold back a call should Begin it before any work, End it with its acknowledgement, and Report
-// only what has no call.
+// Reports alone don't bound how many calls are made until the first result after a pause. If
+// possible, Begin a call before any work and End it with its acknowledgement. Use Report only for
+// results that have no call.
 func (b *Breaker) Report(err error, took time.Duration) {
 	now := b.clock()
 	o := b.judge(err, took)
@@ -568,8 +568,8 @@ func (b *Breaker) pause() time.Duration {
 	return time.Duration(length * (1 - jitter + 2*jitter*b.random()))
 }
 
-// SetMode changes who decides. A change of mode forgets all that was seen; whatever is under way,
-// ends without deciding anything. It panics where there is no such mode.
+// SetMode changes who decides. A change of mode forgets all results; calls in flight end without
+// effect on the state. It panics on an unknown mode.
 func (b *Breaker) SetMode(mode BreakerMode) {
 	_ = mode.String() // panics before anything is changed
 	now := b.clock()
@@ -623,9 +623,9 @@ func (b *Breaker) tellChange(from, to BreakerState) {
 // Mode returns the mode.
 func (b *Breaker) Mode() BreakerMode { return b.period.Load().mode }
 
-// State returns the state. A breaker whose pause is over is half-open, even if nobody has come
-// since; OnChange is told when somebody does. In BreakerObserve it is the state that BreakerAuto
-// would have.
+// State returns the state. A breaker is half-open after its pause, even without a call since;
+// OnChange is called at the next call. In BreakerObserve it is the state that BreakerAuto would
+// have.
 func (b *Breaker) State() BreakerState {
 	state, _ := b.stateAt(b.clock())
 	return state

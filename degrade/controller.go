@@ -19,7 +19,7 @@ const (
 	LoadTest // of callers whose traffic is a test
 )
 
-// Visit is what a decision is made by. Its strings are not kept.
+// Visit has the data for a decision. Its strings are not kept.
 type Visit struct {
 	Class    Class
 	Merchant string
@@ -60,8 +60,8 @@ type Verdict struct {
 	Limits    LimitsMode
 	Log       bool      // it is logged
 	Since     time.Time // of a purchase that a switch has closed: since when it is closed
-	// Spared says that a level has closed the purchase, and not a person: one within its merchant's
-	// guaranteed rate is let in all the same.
+	// Spared means that a degrade level refuses the purchase, not a person. A purchase within its
+	// merchant's guaranteed rate is let in nevertheless.
 	Spared bool
 }
 
@@ -107,8 +107,8 @@ func NewController() *Controller {
 	return c
 }
 
-// Apply puts a document in force as it is at now, and returns when it has to be applied again
-// (zero: there is no such time). A document that isn't sound changes nothing.
+// Apply puts a document in force as it is at now, and returns when to apply it again (zero: never).
+// An invalid document changes nothing.
 func (c *Controller) Apply(d Document, now time.Time) (next time.Time, err error) {
 	if err := d.Validate(); err != nil {
 		return time.Time{}, err
@@ -215,12 +215,12 @@ func (c *Controller) TimeoutsHeld(merchant, activity string) bool {
 // it isn't, all activities are alike.
 func (c *Controller) TimeoutsScoped() bool { return c.current.Load().timeouts.scoped }
 
-// Resize says how many visits may be under way.
+// Resize sets how many visits may be in flight.
 func (c *Controller) Resize(capacity int) { c.capacity.Store(int64(capacity)) }
 
-// Enter decides about a visit. One that is settled needs no place. A purchase that a switch has
-// closed takes one: its order may have to be looked for. A visit for which there is no room, and
-// one that is spared, is counted by TurnAway.
+// Enter decides about a visit. A settled visit needs no place. A purchase that a switch refuses
+// takes a place, because its order may have to be looked up. Call TurnAway to count a visit without
+// room, or a spared one.
 func (c *Controller) Enter(v *Visit) Verdict {
 	s := c.current.Load()
 	verdict := Verdict{
@@ -312,8 +312,8 @@ func (c *Controller) Leave(v *Visit) {
 	}
 }
 
-// portion maps a buyer to 0 to 99, for each activity differently and on every node alike: who is
-// let in stays in, wherever it asks and however often.
+// portion maps a buyer to 0 to 99: differently for each activity, but equally on every node. So a
+// buyer that is let in stays let in, on any node and any number of times.
 func portion(activity, user string) int32 {
 	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a
 	h := uint64(offset)

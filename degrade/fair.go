@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Places are divided between merchants while they are short: one that sends twenty times what it
-// has places for takes none that another needs.
+// When places are short, they are divided between merchants: a merchant that sends twenty times its
+// part doesn't take places that others need.
 //
 // A merchant may have as many places as spreadPlaces times those that are free, by its weight
 // (Choudhury and Hahne, Dynamic Queue Length Thresholds for Shared-Memory Packet Switches, 1998).
@@ -35,13 +35,13 @@ type tenant struct {
 type places struct {
 	tenants atomic.Pointer[map[string]*tenant]
 	busy    atomic.Int64 // merchants that have places
-	// fit is how many new orders the node serves within fitDelay; 0 where that is no question.
+	// fit is how many new orders the node serves within fitDelay; 0 if it isn't limited by that.
 	fit  atomic.Int64
 	slow int // looks in a row with a longer delay; of the goroutine that calls Fit
 }
 
-// Weigh says what a merchant's places weigh against those of another, where it isn't 1. Merchants
-// that are inside keep their weight until they come after the next Weigh.
+// Weigh sets the weights of merchants whose weight isn't 1. A merchant with requests in flight gets
+// its new weight at its next request.
 func (c *Controller) Weigh(weights map[string]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,8 +115,8 @@ const (
 )
 
 // Fit fits the places for new orders to how long purchases wait in the line now (Little's law), so
-// that whoever sends too much is turned away before everybody waits. It is called by one goroutine,
-// at an even pace.
+// that merchants that send too much are refused before all have to wait. Call it from one
+// goroutine, at regular intervals.
 func (c *Controller) Fit(delay time.Duration) {
 	p := &c.places
 	most := c.capacity.Load() * newOrderShare / 100

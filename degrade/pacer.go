@@ -29,7 +29,7 @@ func NewPacer(rate int, longest time.Duration) *Pacer {
 }
 
 // Wait takes a turn and returns how long it is until then, from now, a time since any moment that
-// stays the same. No wait is longer than the longest: who would have to wait longer takes no turn.
+// stays the same. No wait is longer than the longest: a caller that would wait longer gets no turn.
 func (p *Pacer) Wait(now time.Duration) time.Duration {
 	for {
 		before := p.turn.Load()

@@ -28,7 +28,7 @@ type snapshot struct {
 	set    int // switches in force
 	now    Level
 	pinned bool
-	// levelAdmits says that a level has set admission for everybody.
+	// levelAdmits means that a level has set admission for everybody.
 	levelAdmits bool
 	since       time.Time // since when orders and admission are as they are, of this process's clock
 	before      []closing // as they were earlier, the last one first
@@ -47,8 +47,8 @@ const (
 	forgetAfter = time.Minute
 )
 
-// follows has s go on where an earlier snapshot ends: what closes sales as before has closed them
-// since before.
+// follows takes over the times of an earlier snapshot: sales that were closed before keep the time
+// since when.
 func (s *snapshot) follows(last *snapshot) {
 	if reflect.DeepEqual(last.orders, s.orders) && reflect.DeepEqual(last.admission, s.admission) {
 		s.since, s.before = last.since, last.before
@@ -62,9 +62,8 @@ func (s *snapshot) follows(last *snapshot) {
 	}
 }
 
-// closedSince returns since when new orders are closed to a visit to which they are: other values
-// of the switches that closed them too make no difference, so nobody has to look again for orders
-// that were begun meanwhile.
+// closedSince returns the time from which new orders are closed to a visit. Changes between values
+// that all close them don't reset it, so orders from before needn't be looked up again.
 func (s *snapshot) closedSince(v *Visit) time.Time {
 	since := s.since
 	for i := range s.before {

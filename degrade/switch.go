@@ -28,8 +28,8 @@ const (
 	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
 	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only say which they would
 
-	// auto, open, closed, observe: who decides whether Redis, Kafka, the database is called for
-	// buyers, see BreakerMode. For everybody only.
+	// auto, open, closed, observe: whether the breaker or a person decides that Redis, Kafka or the
+	// database is called for buyers, see BreakerMode. For everybody only.
 	RedisBreaker    Name = "redis-breaker"
 	KafkaBreaker    Name = "kafka-breaker"
 	DatabaseBreaker Name = "database-breaker"

@@ -15,9 +15,8 @@ import (
 
 // activity answers GET /v1/activities/{activity}.
 //
-// The entity tag covers everything but server_time, which changes with every answer: so the tag is
-// weak. A client that gets a 304 keeps the page it has; the Date of the 304 tells it the server's
-// time.
+// The entity tag is weak: it covers everything except server_time, which changes with every answer.
+// A client that gets a 304 keeps the page it has. The Date of the 304 tells it the server's time.
 func (x *exchange) activity() {
 	caller := x.authenticate()
 	if caller == nil {
@@ -62,8 +61,8 @@ func (x *exchange) activity() {
 	x.answer(200, jsonType)
 }
 
-// mayRead reports whether the caller sees the activity: only its merchant's, and drafts only with
-// the merchant right.
+// mayRead reports whether the caller may see the activity. A caller sees activities of its own
+// merchant only, and drafts only with the merchant right.
 func mayRead(caller *seckill.Caller, sale *seckill.Sale) bool {
 	return sale.Merchant == caller.Merchant && (sale.State != seckill.ActivityDraft || caller.Rights&seckill.RightMerchant != 0)
 }
@@ -80,7 +79,7 @@ type activityPages struct {
 	pages   sync.Map                        // *seckill.Sale → *page
 }
 
-// page is an activity as it is served. It doesn't change but for looked.
+// page is an activity as it is served. Only looked ever changes.
 type page struct {
 	stock        []bool // by item
 	etag         []byte // with W/
@@ -89,8 +88,8 @@ type page struct {
 	looked       atomic.Int64 // when the stock was last compared, in nanoseconds after started
 }
 
-// current returns the page of sale at now; with static, one that was rendered at any time, if there
-// is one.
+// current returns the page of sale at now. With static it returns any page that was rendered
+// before, however old, if there is one.
 func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, now time.Time, static bool) *page {
 	if known := a.catalog.Load(); known != catalog && a.catalog.CompareAndSwap(known, catalog) {
 		a.forget(catalog)
@@ -104,7 +103,7 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 		}
 		looked := p.looked.Load()
 		if at-looked < int64(a.age) || !p.looked.CompareAndSwap(looked, at) {
-			return p // fresh, or somebody else is looking right now
+			return p // new enough, or another request is comparing the stock right now
 		}
 		if a.same(sale, p) {
 			return p
@@ -117,7 +116,7 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 }
 
 // forget drops the pages of activities that are not the catalog's any more. A request that still
-// has an older catalog may bring one back until the next change.
+// uses an older catalog may bring a page back until the next change.
 func (a *activityPages) forget(catalog *seckill.Catalog) {
 	a.pages.Range(func(key, _ any) bool {
 		if sale, ok := key.(*seckill.Sale); ok && catalog.Activity(sale.ID) != sale {

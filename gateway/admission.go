@@ -16,15 +16,16 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Switches decide by what operators have set and by what is under way; *degrade.Controller
-// implements them. Their methods must not block.
+// Switches decide whether a visit is let in, from the switches that operators have set and from the
+// number of requests in flight. *degrade.Controller implements it. Their methods must not block.
 type Switches interface {
 	Enter(v *degrade.Visit) degrade.Verdict
 	Leave(v *degrade.Visit)
 	TurnAway(cause degrade.Cause)
 }
 
-// Limits decide by how often somebody has come; *limiter.Limiter implements them.
+// Limits decide whether a visit is let in, from the rates of its merchant, caller and buyer.
+// *limiter.Limiter implements it.
 type Limits interface {
 	Allow(r *limiter.Request, now time.Time) limiter.Decision
 	GiveBack(r *limiter.Request, now time.Time)
@@ -32,26 +33,28 @@ type Limits interface {
 	Guaranteed(merchant string, now time.Time) bool
 }
 
-// AdmissionConfig has what an Admission is told once.
+// AdmissionConfig is the fixed configuration of an Admission.
 type AdmissionConfig struct {
-	// ShedRate is how many refusals for want of room go out at once, per second. Further ones wait
-	// for their turn, for LongestPause at most. A refusal costs 15 to 25 µs, most of it in the
-	// kernel.
+	// ShedRate is how many refusals per second are answered without a pause. Refusals above this
+	// rate wait for their turn, for at most LongestPause. A refusal costs 15 to 25 µs, most of it
+	// in the kernel.
 	ShedRate     int
 	LongestPause time.Duration
 	// Trusted are the proxies whose X-Forwarded-For is believed.
 	Trusted []netip.Prefix
-	// Addresses bounds what one address may ask for without a good key or signature: it is answered
-	// 429 above that. Probes does it for health checks, apart, so that neither uses up the other's.
+	// Addresses limits requests without a valid key or signature, by client address; above the
+	// limit they are answered 429. Probes is a separate limit for health checks, so that neither
+	// uses up the other.
 	Addresses, Probes limiter.AddressConfig
-	// History is told of each purchase that comes to the limits; nil remembers none.
+	// History records each purchase that the limits are asked about; nil records none.
 	History *limiter.History
-	// Known reports whether there are settings at all; nobody is let in before. It must not block.
-	// nil: there are.
+	// Known reports whether this process has loaded any settings. Until then nobody is let in. It
+	// must not block. nil means that settings are always known.
 	Known func() bool
 }
 
-// Admission is the Gate of a gateway: it asks the switches, then for room, then the limits.
+// Admission is the Gate of a gateway: it asks the switches first, then the room (requests in
+// flight), then the limits.
 //
 //   - Limits count purchases, and pages and looks at orders where a policy charges for them.
 //     Cancelling and paying must always be possible.
@@ -78,7 +81,7 @@ type Admission struct {
 	known    func() bool
 	visits   *visitLog
 	pacer    *degrade.Pacer
-	scarce   *degrade.Pacer // while the processor is short
+	scarce   *degrade.Pacer // used while the processor is overloaded
 	started  time.Time
 	history  *limiter.History
 	doors    *limiter.Addresses
@@ -99,12 +102,12 @@ type Admission struct {
 	notAdmitted *seckill.Refusal
 	browseOff   *Denial
 	full        *Denial
-	fullLimit   *limitRefusal // full, by the global limit
+	fullLimit   *limitRefusal // no room, because of the global limit
 	unknown     *Denial
 	tooMany     *Denial
 }
 
-// NewAdmission makes an admission that knows no limits yet.
+// NewAdmission makes an admission without limits: SetLimits sets them.
 func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *slog.Logger) *Admission {
 	const soon = 2 * time.Second // a switch was set by a person, who takes more than a second to set it back
 	g := &Admission{
@@ -118,7 +121,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 		}},
 		full: &Denial{Problem: problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}},
 		unknown: &Denial{Problem: problem.Problem{
-			Code: problem.Unavailable, Detail: "This process has no settings yet, and serves nobody without.", RetryAfter: soon,
+			Code: problem.Unavailable, Detail: "This process hasn't loaded its settings yet.", RetryAfter: soon,
 		}},
 		tooMany: &Denial{Problem: problem.Problem{
 			Code: problem.RateLimited, Detail: "This address asks too often without a good key.", RetryAfter: soon, Limit: addressLimit,
@@ -140,8 +143,8 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 	return g
 }
 
-// SetLimits tells which limits are in force, so that their refusals are made once. It comes after
-// the limits were put in force.
+// SetLimits prepares the refusals of the limits document d. Call it after the limiter has put d in
+// force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
 
 // Trial counts what limits that are tried do: the purchases that came to them, and those that they
@@ -155,13 +158,13 @@ func (g *Admission) SetTrial(t *Trial) { g.trial.Store(t) }
 // short.
 const scarceShare = 4
 
-// addressLimit is the name of the limit of strangers' addresses.
+// addressLimit is the public name of the limit for requests without a valid key, by address.
 const addressLimit = "address"
 
-// Short reports whether the processor is short.
+// Short reports whether the processor is overloaded.
 func (g *Admission) Short() bool { return g.short.Load() }
 
-// SetShort tells whether the processor is short.
+// SetShort sets whether the processor is overloaded.
 func (g *Admission) SetShort(short bool) { g.short.Store(short) }
 
 // What a ticket says of a visit.
@@ -218,7 +221,7 @@ func (g *Admission) Enter(v *Visit) *Denial {
 	}
 }
 
-// askLimits asks the limits about a visit that nothing else keeps out.
+// askLimits asks the limits about a visit that switches and room let in.
 func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 	class, counts := limitClass(v.Route)
 	if v.Settled || !counts || mode == degrade.LimitsOff {
@@ -346,11 +349,11 @@ func (g *Admission) outside(v *Visit) {
 	}
 }
 
-// settled has a purchase that memory refuses wait for its turn while the processor is short: those
-// who are sold something need it.
+// settled delays a purchase that is refused from memory while the processor is overloaded: buyers
+// who can still get a unit need the processor.
 func (g *Admission) settled(v *Visit) *Denial {
 	if v.Settled && g.short.Load() && g.paced(v) {
-		return g.full // not given: see Gate.Enter
+		return g.full // not sent, because v.Pause is set: see Gate.Enter
 	}
 	return nil
 }
@@ -373,8 +376,9 @@ func (g *Admission) turn(arrived time.Time) time.Duration {
 	return g.pacer.Wait(arrived.Sub(g.started))
 }
 
-// freshKeys is how old an order must be for a repeat of its key to be told it, from memory, where a
-// limit refuses: gateways have the names of what was taken within that. A younger one costs a call.
+// freshKeys is how old an order must be so that its key is known from memory on every gateway. A
+// repeat of an older key that a limit refuses gets its order without a call; a younger one costs a
+// call to Redis.
 const freshKeys = 500 * time.Millisecond
 
 // limit asks the limits. It returns nil where nothing refuses.
@@ -384,7 +388,7 @@ func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode
 		Merchant: who.Merchant, Caller: who.Caller, User: who.User, Activity: who.Activity, SKU: who.SKU, Shadow: mode == degrade.LimitsShadow,
 		Assured: v.assured, IP: g.address(v), Class: class, Quantity: v.Quantity,
 	}
-	if v.Foreign { // nobody uses up the limit of what isn't its own
+	if v.Foreign { // a caller can't use up the limits of another merchant
 		request.Activity = ""
 	}
 	if g.history != nil && class == limiter.Purchase && who.Merchant != string(seckill.ProbeMerchant) {
@@ -447,9 +451,9 @@ type policyRefusals struct {
 type limitRefusal struct {
 	wait  int
 	bound limiter.Bound
-	limit int64 // that it names
+	limit int64 // the number that the answer names
 	Denial
-	refusal seckill.Refusal // by which the sale is told
+	refusal seckill.Refusal // the same answer, for seckill
 }
 
 // keptWaits is how many answers a policy keeps. Most buckets have a token again within seconds;
@@ -464,8 +468,8 @@ func newLimitRefusals(d *limiter.Document) *limitRefusals {
 	return r
 }
 
-// of returns the answer to a decision. One by another document, which is just coming or going, is
-// made for it alone.
+// of returns the answer to a decision. An answer for another document, at the moment of a change,
+// is not kept.
 func (r *limitRefusals) of(d *limiter.Decision) *limitRefusal {
 	wait := int(min((d.RetryAfter+time.Second-1)/time.Second, 1<<20))
 	if d.Index < 0 || d.Index >= len(r.policies) || d.Remaining != 0 || r.policies[d.Index].policy != *d.Policy {
@@ -495,7 +499,7 @@ func newLimitRefusal(d *limiter.Decision, wait int) *limitRefusal {
 	}, seckill.Refusal{Code: problem.RateLimited, RetryAfter: after}}
 }
 
-// deny sends a visit away. A visit that is denied does not leave, so it is logged here.
+// deny refuses a visit. Leave isn't called for a refused visit, so it is logged here.
 func (g *Admission) deny(v *Visit, denial *Denial) *Denial {
 	if v.Ticket&ticketLogged != 0 {
 		v.Code, v.Limit = denial.Problem.Code, denial.Problem.Limit
@@ -518,8 +522,8 @@ func (g *Admission) Leave(v *Visit, status int, took time.Duration) {
 	}
 }
 
-// Stranger implements Gate: such refusals wait for their turn with the others, but those of health
-// checks.
+// Stranger implements Gate: these refusals wait for their turn like the others, except those of
+// health checks.
 func (g *Admission) Stranger(v *Visit) *Denial {
 	doors := g.doors
 	if v.Route == "live" || v.Route == "ready" {
@@ -550,12 +554,12 @@ func classOf(v *Visit) degrade.Class {
 	return degrade.Existing
 }
 
-// maxVisitsLogged is how many visits are logged in a second: a log that a crowd can fill is an
-// outage of its own.
+// maxVisitsLogged is how many visits are logged in a second: a crowd must not be able to fill the
+// log.
 const maxVisitsLogged = 100
 
 // visitLog logs visits one by one, up to maxVisitsLogged in a second; the rest are counted. A line
-// answers a ticket: whose request it was, what it was answered, and by which limit.
+// has what a support case needs: the request's owner, the answer, and the limit that refused it.
 type visitLog struct {
 	log     *slog.Logger
 	second  atomic.Int64 // Unix time

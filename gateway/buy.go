@@ -51,8 +51,8 @@ func (x *exchange) buy() {
 	x.accepted(&receipt)
 }
 
-// offered reports whether the caller's merchant sells the item, or answers: the limits of what is
-// others' are not asked, so nobody can use them up, and invented names need no bucket.
+// offered reports whether the caller's merchant sells the item; if not, it answers. It comes before
+// the limits: a caller can't use up another merchant's limits, and invented names need no bucket.
 func (x *exchange) offered(p *seckill.Purchase) bool {
 	own := func(catalog *seckill.Catalog) (sale *seckill.Sale, item bool) {
 		sale = catalog.Activity(p.Activity)
@@ -79,7 +79,7 @@ func (x *exchange) offered(p *seckill.Purchase) bool {
 	return false
 }
 
-// mayBuy reports whether the caller has the right to, or answers.
+// mayBuy reports whether the caller has the right to buy; if not, it answers.
 func (x *exchange) mayBuy(caller *seckill.Caller) bool {
 	if caller.Rights&seckill.RightBuy == 0 {
 		x.visit.Caller = caller // for the log
@@ -89,7 +89,7 @@ func (x *exchange) mayBuy(caller *seckill.Caller) bool {
 	return true
 }
 
-// idempotencyKey returns the key; what is wrong with it is among the decoder's mistakes.
+// idempotencyKey returns the key. If the key is wrong, it adds that to the decoder's mistakes.
 func (x *exchange) idempotencyKey() string {
 	switch fields := x.http.Request.Header.PeekAll(headerIdempotencyKey); {
 	case len(fields) == 0:
@@ -122,8 +122,8 @@ func (x *exchange) accepted(r *seckill.Receipt) {
 	x.answer(status, jsonType)
 }
 
-// pollAfter is when a queued order may be asked for again, in seconds. It isn't jittered: those who
-// ask came one by one.
+// pollAfter is when a queued order may be asked for again, in seconds. It has no jitter: the
+// requests that ask arrived at different times.
 func (x *exchange) pollAfter() int64 { return max(int64(x.visit.PollAfter), 1) }
 
 // appendReceipt appends what a buyer is told of an accepted order.

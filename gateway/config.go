@@ -22,14 +22,14 @@ type Config struct {
 	// WriteBuffer is the size of a connection's write buffer in bytes. All answers but long
 	// activities fit in one.
 	WriteBuffer int
-	// ReadTimeout is how long a request may take to arrive, from its first byte (of a new
-	// connection: from the start) to its last. It is what a slow client can cost.
+	// ReadTimeout is how long a request may take to arrive, from its first byte to its last; for a
+	// new connection, from the accept. It bounds what a slow client costs.
 	ReadTimeout time.Duration
-	// WriteTimeout is how long writing an answer may take, counted from when the answer is there.
+	// WriteTimeout is how long writing an answer may take, from the moment the answer is complete.
 	WriteTimeout time.Duration
-	// IdleTimeout is how long a connection may wait for its next request. It is above the 60 s
-	// after which most load balancers close theirs: who closes first must not be the one that can't
-	// know of a request under way.
+	// IdleTimeout is how long a connection may wait for its next request. It is longer than the 60
+	// s after which most load balancers close an idle connection: if the server closed first, a
+	// request might already be on its way.
 	IdleTimeout time.Duration
 	// MaxConnections is how many connections may be open, idle ones included; more get a 503
 	// overloaded and are closed. A sixteenth of them, at most 16, serves health checks only. It
@@ -37,40 +37,41 @@ type Config struct {
 	// database and files. 0 means half of the file limit, at most 65,536 (some 12 KiB of buffers
 	// each).
 	MaxConnections int
-	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counting as one;
-	// more get a 503 overloaded. 0 means half of MaxConnections, and at least 64.
+	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counts as one
+	// address; more get a 503 overloaded. 0 means half of MaxConnections, and at least 64.
 	MaxPerAddress int
 	// Proxies are the networks of the proxies in front: MaxPerAddress doesn't hold for them.
 	Proxies []netip.Prefix
-	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded in our words. It
-	// must be below MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections, at
-	// most 8,192: at 5 ms per request that is 1.6 million requests per second, so whatever reaches
-	// it is a stall.
+	// MaxInFlight is how many requests may be worked on at once; more are answered 503 overloaded.
+	// It must be below MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections,
+	// at most 8,192: at 5 ms per request that is 1.6 million requests per second, so this limit is
+	// only reached when something stalls.
 	MaxInFlight int
-	// MaxWaiting is how many requests may use a Prefer: wait; those above are answered without
-	// waiting. 0 means half of MaxInFlight: waiters must not take the place of buyers.
+	// MaxWaiting is how many requests may use a Prefer: wait; requests above it are answered
+	// without waiting. 0 means half of MaxInFlight: waiting requests must not take the places of
+	// new buyers.
 	MaxWaiting int
 	// MaxWait is the longest wait that Prefer: wait gets; the contract says 10 s.
 	MaxWait time.Duration
 	// RequestTimeout is the deadline of a request after it has arrived. It must be above MaxWait:
 	// the rest is for the accept deadline and a slow store.
 	RequestTimeout time.Duration
-	// StockAge is for how long an activity's page may be served without looking at its items' stock
+	// StockAge is how long an activity's page may be served before its items' stock is looked at
 	// again. Looking costs up to 200 atomic reads; 50 ms is far within the second that L6 allows.
 	StockAge time.Duration
-	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, for load
-	// balancers that ask it: two of their intervals. 0 where nobody asks.
+	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, so that
+	// load balancers notice: set it to two of their check intervals. 0 if no load balancer asks.
 	DrainDelay time.Duration
 	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
 	Gate Gate
 	// Trace records requests; nil records none.
 	Trace *trace.Tracer
-	// Probes is what this process probes itself with (seckill.ProbeCatalog), beside the shop's
-	// catalog. nil is nothing.
+	// Probes is the catalog of this process's own probes (seckill.ProbeCatalog), beside the shop's
+	// catalog. nil: no probes.
 	Probes *seckill.Catalog
 }
 
-// The bounds of what Config leaves to be derived.
+// The bounds of values that are derived when Config leaves them 0.
 const (
 	mostConnections = 65_536
 	mostInFlight    = 8_192
@@ -78,7 +79,8 @@ const (
 	mostReserved    = 16
 )
 
-// Resolve fills what is 0, as New does, and checks it against the process's file limit.
+// Resolve replaces zero values by derived ones, as New does, and checks them against the process's
+// file limit.
 func (c Config) Resolve() (Config, error) { return c.derive(fileLimit()) }
 
 // reserved is how many of the connections serve health checks only.
@@ -147,8 +149,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// derive fills what is 0 and checks it against the process's file limit; files 0 means that there
-// is none.
+// derive replaces zero values and checks them against the file limit; files 0 means that there is
+// no limit.
 func (c Config) derive(files uint64) (Config, error) {
 	if c.MaxConnections < 0 {
 		return c, c.Validate()
@@ -164,7 +166,7 @@ func (c Config) derive(files uint64) (Config, error) {
 			fmt.Errorf("max-connections: %d must be at most %d, half of the file limit (ulimit -n)", c.MaxConnections, files/2))
 	}
 	if c.MaxConnections < 2 {
-		return c, fmt.Errorf("max-connections: the file limit (ulimit -n) of %d is too low to serve anybody", files)
+		return c, fmt.Errorf("max-connections: the file limit (ulimit -n) of %d is too low: raise it", files)
 	}
 	if c.MaxPerAddress == 0 {
 		c.MaxPerAddress = min(max(c.MaxConnections/2, leastPerAddress), c.MaxConnections)

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// requestContext is a request's context: a deadline whose timer exists only once somebody waits on
-// it. Most refusals come from memory and never do; a timer and four allocations for each would cost
-// more than the refusal itself.
+// requestContext is a request's context: a deadline whose timer is made only when something waits
+// for it. Most refusals come from memory and never wait. A timer and four allocations would cost
+// more than such a refusal itself.
 //
-// It isn't pooled: a batch may hold it longer than the request lasts.
+// It isn't pooled: a batch may keep it longer than the request lasts.
 type requestContext struct {
 	at time.Time
 
@@ -55,16 +55,6 @@ func (c *requestContext) started() context.Context {
 		}
 	}
 	return c.inner
-}
-
-// Sooner returns a context that ends at that time, or with c. It needs no tie to c, which would
-// cost as much as another one: until the handler has returned, nothing but time ends a request's
-// context.
-func (c *requestContext) Sooner(at time.Time) (context.Context, context.CancelFunc) {
-	if c.at.Before(at) {
-		at = c.at
-	}
-	return context.WithDeadline(noParent{}, at)
 }
 
 // end is called when the request is answered.

@@ -54,23 +54,3 @@ func TestRequestContextEndsWithItsRequest(t *testing.T) {
 		}
 	})
 }
-
-func TestRequestContextSooner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := &requestContext{at: time.Now().Add(time.Second)}
-		for _, at := range []time.Time{c.at.Add(-time.Millisecond), c.at.Add(time.Hour)} {
-			child, cancel := c.Sooner(at)
-			defer cancel()
-			if got, _ := child.Deadline(); got.After(at) || got.After(c.at) {
-				t.Errorf("ends at %v, want the earlier of %v and %v", got, at, c.at)
-			}
-			<-child.Done()
-			if !errors.Is(child.Err(), context.DeadlineExceeded) {
-				t.Error(child.Err())
-			}
-		}
-		if c.inner != nil {
-			t.Error("it started a timer of its own")
-		}
-	})
-}

@@ -16,15 +16,15 @@ import (
 )
 
 // decoder reads the two bodies this listener takes: flat JSON objects of a few fields. It collects
-// every mistake instead of stopping at the first. What it returns points into its parser, until the
-// next body.
+// every mistake instead of stopping at the first. Returned strings point into its parser: they are
+// valid until the next body.
 type decoder struct {
 	parser fastjson.Parser
 	errs   []problem.FieldError
 	seen   uint32 // bit i: the i-th field of the body was there
 }
 
-// Bounds of what is kept and told.
+// Bounds of kept memory and of error lists.
 const (
 	maxFieldErrors = 16
 	maxFieldName   = 64
@@ -60,7 +60,7 @@ func (d *decoder) reset() {
 	d.errs, d.seen = d.errs[:0], 0
 }
 
-// shrink lets go of what a large body has left behind.
+// shrink frees the memory of a large body.
 func (d *decoder) shrink(body int) {
 	if body > maxKeptBody {
 		d.parser = fastjson.Parser{}
@@ -163,8 +163,8 @@ func (d *decoder) object(body []byte) *fastjson.Object {
 	return nil
 }
 
-// syntaxDetail says where a body stops being JSON. The standard library knows the place, at a price
-// that only mistakes pay.
+// syntaxDetail says where a body stops being JSON. The standard library finds the place; it is
+// slower, but only wrong bodies pay for it.
 func syntaxDetail(body []byte) string {
 	var nothing struct{}
 	var syntax *json.SyntaxError
@@ -237,7 +237,8 @@ func (d *decoder) integer(field string, v *fastjson.Value, least, most int64) in
 	return n
 }
 
-// isNegative reports whether a number has a sign: minus zero is no whole number to every parser.
+// isNegative reports whether a number has a sign: not every parser takes minus zero for a whole
+// number.
 func isNegative(v *fastjson.Value) bool { return bytes.HasPrefix(v.MarshalTo(nil), []byte("-")) }
 
 // isInteger reports whether a number is written with digits only.

@@ -13,8 +13,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// exchange is one request and its answer while the handler runs. It is pooled: begin sets
-// everything that a request before may have left.
+// exchange is one request and its answer while the handler runs. It is pooled: begin resets
+// everything that an earlier request may have left.
 type exchange struct {
 	// Fixed after it was made.
 	server *Server
@@ -28,7 +28,7 @@ type exchange struct {
 	id       []byte // the request id: the client's, or in scratch
 	visit    Visit
 	purchase seckill.Purchase
-	offer    seckill.Offer // that is to be bought
+	offer    seckill.Offer // the item to buy
 	replayed bool          // the answer is a repeat's
 	probe    bool          // this process probes itself
 	trace    trace.Request
@@ -52,11 +52,11 @@ func (x *exchange) begin(ctx *fasthttp.RequestCtx, arrived time.Time) {
 	x.header(keyNoSniff, valueNosniff)
 }
 
-// finish counts the answer and lets go of everything that belongs to the request.
+// finish counts the answer and releases everything that belongs to the request.
 func (x *exchange) finish() {
 	now := time.Now()
 	took := now.Sub(x.arrived)
-	if !x.probe { // which is counted where it comes from
+	if !x.probe { // probes are counted by the prober
 		x.server.counters.add(x.stripe, x.route, x.status, x.code, took, x.id, now)
 		if x.route == routeBuy {
 			x.countPurchase(took)
@@ -77,7 +77,7 @@ func (x *exchange) beginTrace(t *trace.Tracer) {
 	}
 }
 
-// endTrace records what became of a traced request.
+// endTrace records the outcome of a traced request.
 func (x *exchange) endTrace(now time.Time) {
 	r := &routes[x.route]
 	attrs := []trace.Attr{
@@ -103,7 +103,7 @@ func (x *exchange) countPurchase(took time.Duration) {
 	x.stripe.traffic.add(&a)
 }
 
-// release lets go of everything that belongs to the request.
+// release drops all references to the request.
 func (x *exchange) release() {
 	if x.context != nil {
 		x.context.end()
@@ -120,7 +120,7 @@ func (x *exchange) release() {
 // maxKeptAnswer is the largest answer whose buffer is kept: activities with many items are larger.
 const maxKeptAnswer = 8 << 10
 
-// takeRequestID uses the client's request id where it is sound, and makes one otherwise.
+// takeRequestID uses the client's request id if it is valid, and makes one otherwise.
 func (x *exchange) takeRequestID() {
 	if id := x.http.Request.Header.Peek(headerRequestID); isRequestID(id) {
 		x.id = id
@@ -131,8 +131,8 @@ func (x *exchange) takeRequestID() {
 	x.http.Response.Header.SetCanonical(keyRequestID, x.id)
 }
 
-// requestIDs makes request ids: 12 random characters of this process, and a count. Unique is all
-// they need to be.
+// requestIDs makes request ids: 12 random characters of this process, and a count. They need only
+// be unique.
 type requestIDs struct {
 	prefix string
 	count  atomic.Uint64
@@ -192,12 +192,13 @@ func (x *exchange) answer(status int, contentType string) {
 	x.http.Response.SetBody(x.body)
 }
 
-// refuse answers with a problem that has no more to say than its code.
+// refuse answers with a problem that has nothing but its code.
 func (x *exchange) refuse(code problem.Code) {
 	x.problem(&problem.Problem{Code: code})
 }
 
-// refuseMistakes answers with everything that the decoder found wrong, if there is something.
+// refuseMistakes answers with all mistakes that the decoder found. It reports false if there are
+// none.
 func (x *exchange) refuseMistakes() bool {
 	if len(x.decoder.errs) == 0 {
 		return false

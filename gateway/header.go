@@ -74,8 +74,8 @@ func isVisible(b []byte, most int) bool {
 // maxRequestID is the longest request id that is taken from a client.
 const maxRequestID = 64
 
-// isRequestID reports whether a client's request id is sound: it goes into answers and logs, so
-// nothing that could end a quoted string or a field in either is let through.
+// isRequestID reports whether a client's request id is sound: it is written into answers and logs,
+// so it must not have characters that end a quoted string or a field there.
 func isRequestID(b []byte) bool {
 	return isVisible(b, maxRequestID) && !bytes.ContainsAny(b, "\"'\\<>,;`")
 }
@@ -96,8 +96,8 @@ func bearer(field []byte) []byte {
 // maxCallerKey bounds what is hashed; caller keys have some 50 characters.
 const maxCallerKey = 256
 
-// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is
-// taken for JSON.
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. A missing content
+// type counts as JSON.
 func isJSON(contentType []byte) bool {
 	if len(contentType) == 0 {
 		return true
@@ -118,8 +118,8 @@ func isJSON(contentType []byte) bool {
 }
 
 // preferredWait returns the wait of Prefer fields (RFC 7240), at most most and in whole seconds. As
-// that RFC says, the first wait counts and what isn't understood is ignored: a field that can't be
-// parsed asks for nothing from there on.
+// the RFC says, the first wait counts, and preferences that aren't understood are ignored. A field
+// that can't be parsed is ignored from that place on.
 func preferredWait(fields [][]byte, most time.Duration) time.Duration {
 	for _, field := range fields {
 		for len(field) > 0 {
@@ -173,8 +173,8 @@ const maxMACs = 8
 
 // parseSignature reads a Penstock-Signature: members name=value with commas between, and space
 // around them. There is one t, with 1 to 12 digits, and a v1 for each secret that the provider
-// signs with. A v1 that isn't 64 hex digits can't fit, and members of other names are schemes of
-// another time: both are passed over.
+// signs with. A v1 that isn't 64 hex digits can't match, and members of other names belong to other
+// schemes: both are skipped.
 func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
 	signed := false
 	for len(field) > 0 {
@@ -197,7 +197,7 @@ func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
 				return 0, nil, false
 			}
 			if len(value) != hex.EncodedLen(len(mac)) {
-				continue // it can't fit
+				continue // it can't match
 			}
 			if _, err := hex.Decode(mac[:], value); err == nil {
 				macs = append(macs, mac)
@@ -210,7 +210,8 @@ func parseSignature(field []byte) (signedAt int64, macs [][32]byte, ok bool) {
 	return signedAt, macs, true
 }
 
-// signatureTime reads the t of a signature. The signature is over t's number: it has one spelling.
+// signatureTime reads the t of a signature. The signature covers the number t, so only one spelling
+// is allowed.
 func signatureTime(digits []byte) (seconds int64, ok bool) {
 	if len(digits) == 0 || len(digits) > 12 || digits[0] == '0' && len(digits) > 1 {
 		return 0, false

@@ -6,13 +6,13 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// Health says how this process does, from memory. Its methods must not block.
+// Health tells the state of this process, from memory. Its methods must not block.
 type Health interface {
-	// Missing names what this process needs to answer buyers and doesn't have; "" where it has all.
-	// It is about this process alone, never about what all nodes share.
+	// Missing names what this process lacks to answer buyers; "" if it lacks nothing. It tells
+	// about this process alone, never about servers that all nodes share.
 	Missing() string
-	// AppendReport appends the JSON document of /readyz?verbose. ready and draining are what it
-	// begins with.
+	// AppendReport appends the JSON document of /readyz?verbose. The document begins with ready and
+	// draining.
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 
@@ -26,8 +26,8 @@ func (x *exchange) live() {
 // draining is why a process that shuts down isn't ready.
 const draining = "draining"
 
-// readiness answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose it
-// tells about servers and shards too, which do not decide.
+// readiness answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose the
+// answer tells about servers and shards, too; they don't change the status.
 func (x *exchange) readiness() {
 	var missing []string
 	drains := x.server.draining.Load()

@@ -26,8 +26,9 @@ const (
 	lingerTime  = 500 * time.Millisecond
 )
 
-// listener accepts connections and knows those that are open. fasthttp ends its Serve at any error
-// of Accept but a timeout; here the errors of a machine that is short of something are waited out.
+// listener accepts connections and knows those that are open. fasthttp's Serve ends at any error of
+// Accept except a timeout. This listener waits and tries again when the machine is short of a
+// resource.
 type listener struct {
 	// Fixed.
 	inner  net.Listener
@@ -83,8 +84,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// passes reports whether an error of accept is the machine's or one connection's, not the
-// listener's.
+// passes reports whether an error of Accept is temporary: caused by the machine or by one
+// connection, not by the listener.
 func passes(err error) bool {
 	for _, errno := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EINTR, syscall.EAGAIN} {
@@ -127,7 +128,7 @@ func (l *listener) closeConns(pick func(*conn) bool) int {
 	}
 	l.mu.Unlock()
 	for _, c := range picked {
-		_ = c.Close() // nobody is left to tell
+		_ = c.Close() // nobody reads the error
 	}
 	return len(picked)
 }
@@ -167,7 +168,7 @@ func (d *deadline) due(slack time.Duration) (at time.Time, is bool) {
 }
 
 // firstLine watches how the first line of a connection's first request ends: fasthttp takes a bare
-// LF too, and keeps no trace of it. Lines without a byte before it are passed over.
+// LF too, and doesn't tell. Empty lines before it are skipped.
 type firstLine struct {
 	ended bool
 	bare  bool // it ended with LF alone
@@ -206,7 +207,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// reservedIdle is how long a connection of the reserve may wait for a request: others need it too.
+// reservedIdle is how long a reserved connection may wait for a request: other health checks need
+// its place.
 const reservedIdle = 5 * time.Second
 
 // Write implements net.Conn.

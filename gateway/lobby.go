@@ -10,9 +10,9 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// The lobby answers connections that have no place: one request each, with a 503 in our words, and
-// then they are closed. fasthttp's own answer is plain text, comes before the request was read, and
-// is lost to a reset.
+// The lobby answers connections that are above a limit: each gets one answer, a 503 with a problem
+// document, and is closed. fasthttp's own answer is plain text, comes before the request was read,
+// and is lost to a reset.
 
 // Bounds of the lobby. Connections above lobbySeats are closed without an answer.
 const (
@@ -59,14 +59,14 @@ func (s *Server) turnAway(inner net.Conn, place limiter.Place) {
 	}
 	if s.inLobby.Add(1) > lobbySeats {
 		s.inLobby.Add(-1)
-		_ = inner.Close() // there is nobody to tell
+		_ = inner.Close() // nobody reads the error
 		return
 	}
 	s.lobbyWork.Go(func() {
 		defer s.inLobby.Add(-1)
 		c := &conn{Conn: inner, turnedAway: detail}
 		c.linger.Store(true)
-		_ = s.lobby.ServeConn(c) // what went wrong is the connection's end, like its success
+		_ = s.lobby.ServeConn(c) // the connection ends here in any case
 	})
 }
 

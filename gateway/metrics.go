@@ -8,9 +8,9 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// stripes is how many copies of the counters there are. Each exchange counts in one of them, and an
-// exchange stays with its processor for as long as the pool lets it: no two processors write to the
-// same cache line often.
+// stripes is how many copies of the counters there are. Each exchange counts in one of them, and
+// the pool keeps an exchange with one processor most of the time. So two processors rarely write to
+// the same cache line.
 const stripes = 32
 
 // successes are the statuses of answers that are no problems, in the order of their counters.
@@ -31,8 +31,8 @@ var latencyBounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// class is a kind of answer that has a latency histogram of its own: refusals from memory would
-// hide how long a sale takes.
+// class is a kind of answer that has a latency histogram of its own: fast refusals from memory
+// would otherwise hide the latency of accepted purchases.
 type class uint8
 
 const (
@@ -77,10 +77,10 @@ type counters struct {
 	spare  *trafficSpan // guarded by taking
 }
 
-// sampleEvery is how often a bucket takes another request as its exemplar.
+// sampleEvery is the shortest time between two exemplars of a bucket.
 const sampleEvery = time.Second
 
-// sampled is one of the latest requests of a bucket: what to look for in the logs.
+// sampled is a recent request of a bucket, to find it in the logs.
 type sampled struct {
 	next atomic.Int64 // when another one is taken, in nanoseconds after counters.since
 
@@ -96,11 +96,11 @@ type Exemplar struct {
 	At   time.Time
 }
 
-// RequestID is that of the request.
+// RequestID returns the request's id.
 func (e *Exemplar) RequestID() string { return string(e.id[:e.size]) }
 
-// sample keeps a request where the bucket's is old enough. It allocates nothing and waits for
-// nobody.
+// sample makes a request the bucket's exemplar, if the present one is old enough. It doesn't
+// allocate or block.
 func (c *counters) sample(s *sampled, id []byte, took time.Duration, now time.Time) {
 	at, next := int64(now.Sub(c.since)), s.next.Load()
 	if at < next || !s.next.CompareAndSwap(next, at+int64(sampleEvery)) || !s.mu.TryLock() {
@@ -145,7 +145,7 @@ func (c *counters) add(to *stripe, r routeID, status int, code problem.Code, too
 	c.sample(&c.samples[r][of][bucket], id, took, now)
 }
 
-// Stats is what a Server has counted since it was made, and what it is doing now.
+// Stats are a Server's counters since it was made, and its present gauges.
 type Stats struct {
 	Routes []RouteStats
 

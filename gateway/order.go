@@ -33,8 +33,7 @@ func (x *exchange) findOrder() {
 	x.order(&order)
 }
 
-// cancelOrder answers POST /v1/orders/{order}/cancel. It takes no body; one that comes is not
-// looked at.
+// cancelOrder answers POST /v1/orders/{order}/cancel. It takes no body; a body is ignored.
 func (x *exchange) cancelOrder() {
 	caller := x.authenticate()
 	if caller == nil || !x.mayBuy(caller) {
@@ -57,7 +56,8 @@ func (x *exchange) cancelOrder() {
 	x.order(&order)
 }
 
-// orderID returns a copy of the path's order id, or answers: what isn't an order id names no order.
+// orderID returns a copy of the path's order id, or answers 404: a text that isn't an order id
+// names no order.
 func (x *exchange) orderID() (seckill.OrderID, bool) {
 	id, err := seckill.ParseOrderID(string(x.param))
 	if err != nil {
@@ -77,7 +77,7 @@ func (x *exchange) order(o *seckill.Order) {
 	x.answer(200, jsonType)
 }
 
-// publicState is the state as the public knows it. A parked order is one that is still on its way.
+// publicState is the state as the public sees it. A parked order reads as queued.
 func publicState(o *seckill.Order) seckill.OrderState {
 	if o.State == seckill.OrderParked {
 		return seckill.OrderQueued
@@ -85,7 +85,7 @@ func publicState(o *seckill.Order) seckill.OrderState {
 	return o.State
 }
 
-// publicReason is the reason as the public knows it: why an order is parked is ours to know.
+// publicReason is the reason as the public sees it: the reason for parking an order stays internal.
 func publicReason(o *seckill.Order) seckill.Reason {
 	if o.State == seckill.OrderParked {
 		return seckill.ReasonNone
@@ -93,8 +93,8 @@ func publicReason(o *seckill.Order) seckill.Reason {
 	return o.Reason
 }
 
-// appendOrder appends an order. All members are always there; what isn't known yet, or doesn't
-// apply, is null.
+// appendOrder appends an order. All members are always present; a value that isn't known yet, or
+// doesn't apply, is null.
 func appendOrder(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `{"order":`...)
 	dst = problem.AppendString(dst, string(o.ID))

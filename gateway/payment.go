@@ -9,8 +9,8 @@ import (
 
 const fieldSignature = "header " + headerSignature
 
-// pay answers POST /v1/payments. The signature is the only credential; whose secret made it is
-// known once the order's merchant is, so Sales checks it.
+// pay answers POST /v1/payments. The signature is the only credential. Its secret belongs to the
+// order's merchant, which only Sales knows: so Sales checks the signature.
 func (x *exchange) pay() {
 	n, ok := x.signature()
 	if !ok || !x.acceptsBody() {
@@ -27,7 +27,7 @@ func (x *exchange) pay() {
 	n.Amount.Currency = strings.Clone(n.Amount.Currency)
 	x.visit.Order = n.Order
 	if x.enter() && x.settle(&n) {
-		x.pause() // it has no place any more
+		x.pause() // it has already left, so it takes no room while it waits
 	}
 }
 

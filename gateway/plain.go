@@ -2,11 +2,11 @@ package gateway
 
 import "github.com/penstock/penstock/seckill"
 
-// plainPurchase reads a purchase that is written as nearly every client writes it: one object with
-// the four fields, each once, in any order, texts of visible ASCII without a backslash, and a
-// number of digits. It reports false for any other body, sound or not, and may have filled p then:
-// the full decoder reads it again. What it accepts the full decoder accepts with the same result.
-// The full decoder needs five passes.
+// plainPurchase reads a purchase in the form that nearly every client sends: one object with the
+// four fields, each once, in any order, texts of visible ASCII without a backslash, and a number of
+// digits only. It reports false for any other body, valid or not. It may have changed p then, and
+// the full decoder reads the body again. Every body that it accepts is accepted by the full decoder
+// with the same result. The full decoder needs five passes.
 //
 // p points into body afterwards.
 func plainPurchase(body []byte, p *seckill.Purchase) bool {
@@ -40,7 +40,7 @@ func plainPurchase(body []byte, p *seckill.Purchase) bool {
 	return !s.odd && len(s.rest) == 0
 }
 
-// scanner reads tokens. odd is set by the first one that isn't plain.
+// scanner reads tokens. odd is set when a token isn't in the plain form.
 type scanner struct {
 	rest []byte
 	odd  bool

@@ -13,9 +13,9 @@ func (x *exchange) catalog() *seckill.Catalog {
 	return x.server.sales.Catalog()
 }
 
-// probePurchase answers a purchase by which this process probes itself. It has come the way of
-// every purchase so far, and is refused by what would refuse a buyer. The answer says more than a
-// buyer is told: nobody else has the key.
+// probePurchase answers a purchase with which this process probes itself. It takes the way of every
+// purchase, and a condition that refuses buyers refuses it, too. The answer tells more than a
+// buyer's: only this process has the key.
 func (x *exchange) probePurchase() {
 	p := &x.purchase
 	if limited := x.visit.Limited; limited != nil {

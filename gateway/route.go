@@ -5,7 +5,7 @@ import "bytes"
 // routeID numbers the routes.
 type routeID uint8
 
-// The routes. routeNone is what no route takes.
+// The routes. routeNone stands for paths that no route matches.
 const (
 	routeNone routeID = iota
 	routeBuy
@@ -21,7 +21,7 @@ const (
 	routeCount
 )
 
-// route is one path pattern and what it takes.
+// route is one path pattern, with the methods it takes.
 type route struct {
 	name    string // in Stats and for the Gate
 	pattern string // as in openapi.yaml

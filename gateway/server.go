@@ -33,12 +33,13 @@ type Sales interface {
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
 	// doesn't block.
 	Refuses(p *seckill.Purchase) bool
-	// Repeats reports that the key of p has an order, as far as memory knows. False says nothing.
-	// It doesn't block.
+	// Repeats reports whether it is certain from memory that the key of p has an order. False means
+	// only that memory doesn't know. It doesn't block.
 	Repeats(p *seckill.Purchase) bool
-	// Buy keeps nothing of p.
+	// Buy buys. It keeps no reference to p after it returns.
 	Buy(ctx context.Context, p *seckill.Purchase) (seckill.Receipt, error)
-	// Probe goes the way of Buy as far as it takes nothing. offer is of Config.Probes.
+	// Probe does what Buy does, up to the point where a unit would be taken. offer is one of
+	// Config.Probes.
 	Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error
 	FindOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID, wait time.Duration) (seckill.Order, error)
 	CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error)
@@ -125,8 +126,8 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 	return s, nil
 }
 
-// slack is how many more connections fasthttp may know than are open: it learns a moment later that
-// one was closed.
+// slack is how many closed connections fasthttp may still count as open: it notices a close a
+// moment later.
 const slack = 256
 
 // Serve answers the connections of l until Shutdown, and returns nil then, also when Shutdown came
@@ -156,7 +157,7 @@ func (s *Server) Serve(l net.Listener) error {
 // ctx ends first, the connections that are left are closed in the middle and the error says how
 // many. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock() // so that a Serve under way sees the drain, or its listener is seen here
+	s.mu.Lock() // a concurrent Serve either sees the drain, or Shutdown sees its listener
 	first := s.draining.CompareAndSwap(false, true)
 	l := s.listener
 	s.mu.Unlock()
@@ -172,7 +173,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 	}
 	err := l.Close()
-	// fasthttp takes a connection without a request for a busy one in its first five seconds.
+	// For five seconds fasthttp counts a new connection without a request as busy.
 	l.closeConns(func(c *conn) bool { return !c.used.Load() })
 	if late := s.http.ShutdownWithContext(ctx); late != nil {
 		n := l.closeConns(func(*conn) bool { return true })
@@ -195,7 +196,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	if c, ok := ctx.Conn().(*conn); ok {
 		if !c.used.Load() {
-			_ = c.Close() // nothing was asked: a client would take an answer for that to the request it is about to send
+			_ = c.Close() // there was no request: the client would take an answer for that of its next request
 			return
 		}
 		c.linger.Store(true)
@@ -224,7 +225,7 @@ func unreadable(err error) *problem.Problem {
 }
 
 // guarded runs f and reports whether it returned. If it panicked, the request is answered as
-// internal and its connection is closed; x is not used again, whatever state it is in.
+// internal and its connection is closed. x may be in any state then and is not used again.
 func (s *Server) guarded(x *exchange, f func(*Server, *exchange)) (returned bool) {
 	defer func() {
 		if returned {
@@ -339,9 +340,8 @@ const (
 	challengeSignature = headerSignature + ` realm="penstock", algorithm="hmac-sha256"`
 )
 
-// authenticate finds the caller by its key, or answers. A request names exactly one key. What
-// counts is when the request arrived: a key that expires while its request is worked on has let it
-// in.
+// authenticate finds the caller by its key, or answers. A request names exactly one key. A key must
+// be valid when the request arrives; it may expire while the request is worked on.
 func (x *exchange) authenticate() *seckill.Caller {
 	fields := x.http.Request.Header.PeekAll(headerAuthorization)
 	var key []byte
@@ -407,8 +407,8 @@ func (x *exchange) refuseKey(known *seckill.Credential) {
 	x.problem(&p)
 }
 
-// stranger counts a request without a good key or signature against its address, and lets it wait
-// for its turn. Where the address asks too often it answers, and reports true.
+// stranger counts a request without a valid key or signature against its client address, and makes
+// it wait for its turn. If the address asks too often, stranger answers and reports true.
 func (x *exchange) stranger() bool {
 	denial := x.counted()
 	if x.visit.Pause > 0 {
@@ -420,8 +420,8 @@ func (x *exchange) stranger() bool {
 	return denial != nil
 }
 
-// counted counts a request without a good key or signature against its address. The answer has to
-// wait for the visit's pause, and is the denial where there is one.
+// counted counts a request without a valid key or signature against its client address. The answer
+// must wait for the visit's pause. If counted returns a denial, that is the answer.
 func (x *exchange) counted() *Denial {
 	x.visit.Pause = 0
 	x.address()
@@ -450,7 +450,7 @@ func (x *exchange) enter() bool {
 	x.address()
 	denial := x.server.gate.Enter(&x.visit)
 	if denial != nil && x.route == routeBuy && x.server.sales.Repeats(&x.purchase) {
-		x.visit.Repeat, x.visit.Pause = true, 0 // what exists has room where new orders don't
+		x.visit.Repeat, x.visit.Pause = true, 0 // existing orders have room when new ones have none
 		denial = x.server.gate.Enter(&x.visit)
 	}
 	if denial != nil && x.visit.Pause > 0 {
@@ -464,7 +464,7 @@ func (x *exchange) enter() bool {
 	return false
 }
 
-// denied answers with a gate's no.
+// denied answers with a gate's denial.
 func (x *exchange) denied(denial *Denial) {
 	if denial.RateLimit != "" {
 		x.headerText(keyRateLimit, denial.RateLimit)
@@ -475,8 +475,8 @@ func (x *exchange) denied(denial *Denial) {
 	x.problem(&denial.Problem)
 }
 
-// pause lets a visit wait in front of the gate. It isn't worked on meanwhile, and arrives when it
-// comes back: nothing has been done for it yet. Connections bound how many wait.
+// pause makes a visit wait in front of the gate. Its arrival time is set anew afterwards, since
+// nothing was done for it before. The number of connections bounds how many visits wait.
 func (x *exchange) pause() {
 	x.server.inFlight.Add(-1)
 	x.server.paused.Add(1)
@@ -486,7 +486,7 @@ func (x *exchange) pause() {
 	x.visit.Arrived = time.Now()
 }
 
-// leave tells the gate that the visit is over; a status of 0 is a panic on its way.
+// leave tells the gate that the visit is over; a status of 0 means a panic.
 func (x *exchange) leave() {
 	status := x.status
 	if status == 0 {
@@ -502,8 +502,8 @@ func (x *exchange) leave() {
 	x.server.gate.Leave(&x.visit, status, time.Since(x.arrived))
 }
 
-// wait takes a place among those who wait and returns for how long this request may: as long as it
-// prefers, or not at all where all places are taken. unwait gives the place back.
+// wait takes one of the MaxWaiting places and returns how long this request may wait: as long as it
+// prefers, or 0 if all places are taken. unwait gives the place back.
 func (x *exchange) wait() time.Duration {
 	fields := x.http.Request.Header.PeekAll(headerPrefer)
 	if len(fields) == 0 || x.visit.NoWait {
@@ -526,7 +526,7 @@ func (x *exchange) unwait(wait time.Duration) {
 	}
 }
 
-// applied tells which preference was honoured.
+// applied sets Preference-Applied.
 func (x *exchange) applied(wait time.Duration) {
 	if wait <= 0 {
 		return
@@ -536,8 +536,8 @@ func (x *exchange) applied(wait time.Duration) {
 	x.header(keyPreference, x.number)
 }
 
-// logRefusal writes who was refused for a credential, and from where: after an incident it is asked
-// for.
+// logRefusal logs a refused credential, with its owner and the client's address, for the analysis
+// of an incident.
 func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	kind, message := kindUnauthenticated, "caller key refused"
 	switch code {
@@ -557,7 +557,7 @@ func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	s.quiet.log.Warn(message, args...)
 }
 
-// client is the address that a request came from, behind the proxies that are trusted.
+// client returns the client's address, behind trusted proxies.
 func (s *Server) client(x *exchange) string {
 	remote, ok := x.http.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -566,7 +566,7 @@ func (s *Server) client(x *exchange) string {
 	return limiter.ClientIP(remote.AddrPort().Addr(), forwarded(x.http.Request.Header.PeekAll(headerForwardedFor)), s.cfg.Proxies).String()
 }
 
-// logFailure writes what the public isn't told.
+// logFailure logs an error whose text the public doesn't get.
 func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 	kind, write := kindUnavailable, s.quiet.log.Warn
 	switch {

@@ -403,7 +403,7 @@ func TestL8_InFlightIsBounded(t *testing.T) {
 	all.Wait()
 }
 
-// TestL8_WaitersAreBounded gives one place to wait; who finds it taken is answered without waiting.
+// TestL8_WaitersAreBounded gives one place to wait; a second request is answered without waiting.
 func TestL8_WaitersAreBounded(t *testing.T) {
 	s := start(t, func(c *Config) { c.MaxWaiting = 1 })
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -9,18 +9,18 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// This file refuses what two HTTP servers could read differently, and fasthttp takes. A proxy in
-// front may check or strip fields: what it reads must be what we read (RFC 9112, sections 2.2, 3,
-// 5, 6 and 7.1).
+// This file refuses requests that fasthttp accepts but another HTTP server could read differently.
+// A proxy in front may check or remove fields, so it must read the same request as this server (RFC
+// 9112, sections 2.2, 3, 5, 6 and 7.1).
 
-// The details of these refusals.
+// The texts of these refusals.
 const (
 	notStrictLine   = "The request line doesn't end with CR LF: end each line of the header with both."
 	notStrictEnd    = "A header line doesn't end with CR LF: end each line of the header with both."
 	isFolded        = "A header line is folded: put each field on one line."
 	isSpacedName    = "A header field's name has a space: a name is one token."
 	isTwoFramings   = "The request has both Content-Length and Transfer-Encoding: send one of them."
-	isNotChunked    = "The only Transfer-Encoding here is chunked: send it, or a Content-Length."
+	isNotChunked    = "The only Transfer-Encoding taken here is chunked: send that, or a Content-Length."
 	hasTrailers     = "The request has trailer fields: send all fields in the header."
 	isSameFieldMore = "Content-Type, Content-Encoding, Expect, Transfer-Encoding and Content-Length may be there once."
 	notHost         = "The Host field is not a host with an optional port."
@@ -127,8 +127,8 @@ var (
 	valueContinue        = []byte("100-continue")
 )
 
-// isHost reports whether a Host field is uri-host [ ":" port ] (RFC 3986); an empty one, which
-// HTTP/1.0 may have, is.
+// isHost reports whether a Host field is uri-host [ ":" port ] (RFC 3986). An empty field is valid:
+// HTTP/1.0 allows it.
 func isHost(host []byte) bool {
 	for i, c := range host {
 		switch {
@@ -144,8 +144,8 @@ func isHost(host []byte) bool {
 
 var hostMarks = []byte("-._~%!$&'()*+,;=[]:")
 
-// speaks reports whether the request's version is one that is spoken here. A higher minor version
-// may be answered as 1.1, but fasthttp takes it for 1.0.
+// speaks reports whether the request's HTTP version is supported. A higher minor version could be
+// answered as 1.1, but fasthttp takes it for 1.0.
 func (x *exchange) speaks() bool {
 	switch string(x.http.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":
@@ -185,9 +185,9 @@ func (x *exchange) closing() {
 	}
 }
 
-// expected decides about a request whose client waits for 100 Continue. What can be refused by the
-// header alone is refused before the client sends its body; a request without one is answered. Any
-// other status than 100 is the answer's.
+// expected decides about a request whose client waits for 100 Continue. A request that can be
+// refused by its header is refused before the client sends its body; a request without a body is
+// answered. It returns 100, or the status of the answer.
 func (s *Server) expected(ctx *fasthttp.RequestCtx) int {
 	x := s.exchanges.Get().(*exchange)
 	x.begin(ctx, time.Now())

@@ -9,27 +9,27 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Bounds of what is counted by name on one stripe, between two looks. What comes when a table is
-// full is counted in the sums alone. A name that has much of the traffic is among the first.
+// Bounds of the tables of one stripe between two calls of TakeTraffic. When a table is full,
+// further names are counted in the sums only. A name with much traffic comes early and so has a
+// place.
 const (
 	maxTrafficSales   = 128
 	maxTrafficItems   = 512
 	maxTrafficCallers = 128
 )
 
-// traffic counts the answers to purchases by activity, item and caller, for the live view. A
-// stripe's is locked by the exchanges of that stripe alone, and for as long as a few additions
-// take.
+// traffic counts the answers to purchases by activity, item and caller, for the live view. Only the
+// exchanges of one stripe share its lock, and they hold it for a few additions.
 type traffic struct {
 	mu  sync.Mutex
 	now *trafficSpan // guarded by mu; nil before the first purchase
 }
 
-// trafficSpan is what a stripe counted between two looks.
+// trafficSpan is what a stripe counted between two calls of TakeTraffic.
 type trafficSpan struct {
 	all     trafficRow
 	latency [timing.Size]uint32
-	sold    [timing.Size]uint32 // of what was accepted, and had not asked to wait
+	sold    [timing.Size]uint32 // accepted purchases that did not ask to wait
 
 	sales   map[*seckill.Sale]int32 // places in bySale
 	items   map[*seckill.Item]int32
@@ -75,7 +75,7 @@ func (s *trafficSpan) reset() {
 	clear(s.sales)
 	clear(s.items)
 	clear(s.callers)
-	clear(s.bySale) // lets go of an old catalog
+	clear(s.bySale) // drops references to an old catalog
 	clear(s.byItem)
 	clear(s.byCaller)
 	s.all, s.latency, s.sold = trafficRow{}, [timing.Size]uint32{}, [timing.Size]uint32{}
@@ -84,12 +84,12 @@ func (s *trafficSpan) reset() {
 
 // answered is the outcome of one purchase.
 type answered struct {
-	offer    seckill.Offer // zero where the request named none of its caller's
+	offer    seckill.Offer // zero if the request named no item of its caller's merchant
 	caller   *seckill.Caller
 	problem  int // its place in the catalogue; -1 for a success
 	replayed bool
 	soldOut  bool
-	waited   bool // it asked to wait for its row
+	waited   bool // it asked to wait until the order exists
 	took     time.Duration
 }
 
@@ -174,12 +174,12 @@ type ItemName struct {
 	SKU      seckill.SKU
 }
 
-// Traffic is what purchases were answered in a span of time: all of them, and by activity, item and
-// caller those of the busiest. The caller owns it.
+// Traffic counts the answers to purchases in a span of time: in all, and for the busiest
+// activities, items and callers. The caller owns it.
 type Traffic struct {
 	All        Outcomes
 	Latency    timing.Counts // from the request's arrival until its answer was decided
-	Sold       timing.Counts // of these, what was accepted and had not asked to wait
+	Sold       timing.Counts // of these, accepted purchases that did not ask to wait
 	Activities map[seckill.ActivityID]*Outcomes
 	Items      map[ItemName]*ItemOutcomes
 	Callers    map[seckill.CallerRef]*Outcomes
@@ -192,7 +192,7 @@ func (s *Server) TakeTraffic() *Traffic {
 		Callers: make(map[seckill.CallerRef]*Outcomes),
 	}
 	c := s.counters
-	c.taking.Lock() // one at a time: it has the one spare span
+	c.taking.Lock() // one call at a time: there is one spare span
 	defer c.taking.Unlock()
 	for i := range c.stripes {
 		if c.spare == nil {

@@ -12,8 +12,8 @@ import (
 func (s *Stock) boardKey(board string) string { return s.cfg.Prefix + ":board:" + board }
 
 // Pin leaves a note on a board that all processes on this Redis read, in place of one of that name.
-// Notes are forgotten with the Redis, and no replica is waited for: they may name what is true
-// elsewhere, or what its author pins again.
+// Notes are lost with the Redis, and Pin doesn't wait for replicas. So a note must be stored
+// elsewhere, too, or be pinned again by its author.
 func (s *Stock) Pin(ctx context.Context, board, name, text string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -24,7 +24,7 @@ func (s *Stock) Pin(ctx context.Context, board, name, text string) error {
 	return noted("pin a note", board, err)
 }
 
-// Unpin takes notes off a board. Names that have none are passed over.
+// Unpin takes notes off a board. Names without a note are ignored.
 func (s *Stock) Unpin(ctx context.Context, board string, names ...string) error {
 	if len(names) == 0 {
 		return nil
@@ -61,9 +61,9 @@ func noted(what, board string, err error) error {
 // ownerKey is the key of a name that a node may own.
 func (s *Stock) ownerKey(name string) string { return s.cfg.Prefix + ":owner:" + name }
 
-// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the owner
-// there is. It is forgotten with the Redis, and a failover may forget it or have it twice: whoever
-// owns it must bear that another one believes so, too.
+// Own gives a name to owner for a time, or prolongs the time if owner has it, and returns the
+// present owner. Ownership is lost with the Redis, and after a failover two nodes may own a name:
+// an owner must tolerate that.
 func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (s *Stock) Own(ctx context.Context, name, owner string, d time.Duration) (s
 	return is, nil
 }
 
-// Release takes a name from whoever has it.
+// Release ends the ownership of a name, whoever its owner is.
 func (s *Stock) Release(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func (s *Stock) Release(ctx context.Context, name string) error {
 	return nil
 }
 
-// Assign gives a name to owner for a time, whoever has it.
+// Assign gives a name to owner for a time, even if another one owns it.
 func (s *Stock) Assign(ctx context.Context, name, owner string, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 	defer cancel()

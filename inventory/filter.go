@@ -5,11 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// hashName is the hash under which the shard's log and every process remember a head. It is part of
-// what is written to Redis: two versions that hash differently must not work on one shard.
+// hashName is the hash under which the shard's log and every process remember a head. The hash is
+// written to Redis, so versions with different hashes must not work on the same shard.
 //
-// Eight bytes at a time, each multiplied in, then splitmix64's finish. Two heads that share a hash
-// cost a question to Redis, never a wrong answer.
+// Eight bytes at a time, each multiplied in, then splitmix64's finish. Two heads with the same hash
+// cost a call to Redis, and never cause a wrong answer.
 func hashName(name string) uint64 {
 	const prime = 0x9e3779b97f4a7c15
 	h := uint64(len(name)) * prime

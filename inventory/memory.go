@@ -15,8 +15,8 @@ type Memory struct {
 	Max  int64 // 0: as much as the machine has
 }
 
-// Memory asks every primary how much memory it uses, and may use. A server that doesn't tell is an
-// error.
+// Memory asks every primary how much memory it uses, and may use. It returns an error if a server
+// doesn't tell.
 func (s *Stock) Memory(ctx context.Context) ([]Memory, error) {
 	client, err := s.conn()
 	if err != nil {

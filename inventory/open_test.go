@@ -173,7 +173,7 @@ func TestL10_OpenWithoutARedis(t *testing.T) {
 	config.set(func(s *settings) { s.config["maxmemory-policy"] = "allkeys-lru" })
 	b.on(config.answer)
 	var safety *SafetyError
-	if err := s.Ready(t.Context()); !errors.As(err, &safety) || !said.has("is not as it must be") {
+	if err := s.Ready(t.Context()); !errors.As(err, &safety) || !said.has("is configured unsafely") {
 		t.Errorf("ready with a Redis that evicts: %v", err)
 	}
 	config.set(func(s *settings) { s.config = good(); s.config["appendonly"] = "no" })

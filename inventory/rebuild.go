@@ -10,12 +10,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Close begins a rebuild: it empties the shard and marks it {ref.Epoch, closed}. ErrEpoch where a
-// later epoch stands, or this one is open, or has something loaded: a late repeat of a close must
-// not take away what its own rebuild has written.
+// Close begins a rebuild: it empties the shard and marks it {ref.Epoch, closed}. ErrEpoch: the
+// shard has a later epoch, or this epoch is open or has loaded data. So a late repeat of a close
+// can't delete what its own rebuild has written.
 //
-// It returns when every replica that is connected has the mark; an error may have taken effect. A
-// failover that forgot a close would let an older epoch go on selling while its rebuild has
+// It returns when every connected replica has the mark. After an error the close may have taken
+// effect. If a failover forgot a close, an older epoch would go on selling after its rebuild has
 // counted.
 func (s *Stock) Close(ctx context.Context, ref Ref) error {
 	return s.chunks(ctx, "close", ref, 1, func(int, int) error {
@@ -24,9 +24,10 @@ func (s *Stock) Close(ctx context.Context, ref Ref) error {
 	})
 }
 
-// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
-// there any more. An item or a name that is loaded already stays as it is, so a Load may be
-// repeated, and many may run at once. items and entries of any number are sent Cap at a time.
+// Load writes items and holds into the shard that ref's own Close left; ErrEpoch: the shard isn't
+// in that state any more. Items and names that are loaded already are not changed, so a Load may be
+// repeated, and several may run at once. items and entries may have any length; they are sent in
+// parts of Cap.
 func (s *Stock) Load(ctx context.Context, ref Ref, items []Stocked, entries []Entry) error {
 	for i := range items {
 		if items[i].Item == 0 {
@@ -79,10 +80,10 @@ func (s *Stock) load(ctx context.Context, ref Ref, items []Stocked, entries []En
 	return err
 }
 
-// Open opens the shard that ref's own Close left; ErrEpoch where it isn't there any more, ErrLost
-// where it has not just so many items and heads of names as were loaded: loads are not waited for,
-// and a failover may keep the close and forget them. A shard that is open under ref's epoch already
-// stays as it is. Like Close it waits for the replicas.
+// Open opens the shard that ref's own Close left; ErrEpoch: the shard isn't in that state any more.
+// ErrLost: the numbers of items and heads differ from what was loaded; replicas don't confirm
+// loads, so a failover may keep the close and lose loaded data. If the shard is open under ref's
+// epoch already, nothing changes. Like Close it waits for the replicas.
 func (s *Stock) Open(ctx context.Context, ref Ref, items, names int64) error {
 	return s.chunks(ctx, "open", ref, 1, func(int, int) error {
 		_, err := s.replicated(ctx, &s.scripts.open, ref, 0, 0, func(a *arguments) {
@@ -95,7 +96,7 @@ func (s *Stock) Open(ctx context.Context, ref Ref, items, names int64) error {
 }
 
 // Forget drops items, and the holds whose names have these heads. Heads may come in many calls; the
-// items last. What is not there is dropped already.
+// items last. Unknown items and heads are ignored.
 func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []string) error {
 	for _, head := range heads {
 		if head == "" || len(head) > maxName-TailLength {
@@ -108,7 +109,7 @@ func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []str
 	})
 }
 
-// maxForgets is how often heads are read again when somebody changed their holds meanwhile.
+// maxForgets is how many times heads are read again when their holds have changed meanwhile.
 const maxForgets = 5
 
 // forget reads heads and drops them, and items. The digests of the holds that go are counted here,
@@ -198,9 +199,9 @@ func countForgotten(head, value string) (forgotten, error) {
 	return f, err
 }
 
-// replicated is ask for what a failover must not forget: it runs the script and waits until all
-// connected replicas have what it wrote. Both on one connection: WAIT waits for what its own
-// connection has written.
+// replicated is ask for writes that a failover must not lose: it runs the script and waits until
+// all connected replicas have the writes. Both use one connection, because WAIT waits for the
+// writes of its own connection.
 func (s *Stock) replicated(
 	ctx context.Context, sc *script, ref Ref, seen uint64, extra int, fill func(*arguments),
 ) (reply, error) {
@@ -217,7 +218,8 @@ func (s *Stock) replicated(
 		call, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
 		defer cancel()
 		at := s.now()
-		// EVAL, not EVALSHA: these calls are rare, and worth no second trip after NOSCRIPT.
+		// EVAL, not EVALSHA: these calls are rare, and EVAL needs no second round trip after
+		// NOSCRIPT.
 		cmd := c.B().Eval().Script(sc.source).Numkeys(int64(len(keys))).Key(keys...).Arg(a.list...).Build()
 		messages, err := c.Do(call, cmd).ToArray()
 		if sc == &s.scripts.doom {
@@ -269,9 +271,8 @@ func (s *Stock) waitForReplicas(ctx context.Context, c rueidis.DedicatedClient) 
 	return nil
 }
 
-// waitForLog waits until the server's append-only file has what c has written. A server that has
-// none, or is older than Redis 7.2, can't be waited for: what it may forget is its operator's
-// choice.
+// waitForLog waits until the server's append-only file has what c has written. It can't wait for a
+// server without such a file, or older than Redis 7.2: the operator accepts the loss then.
 func (s *Stock) waitForLog(ctx context.Context, c rueidis.DedicatedClient) error {
 	timeout := strconv.FormatInt(s.cfg.ReplicaTimeout.Milliseconds(), 10)
 	reached, err := c.Do(ctx, c.B().Arbitrary("WAITAOF", "1", "0", timeout).Build()).AsIntSlice()

@@ -10,13 +10,13 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Hold takes units for many buyers, or says why not. All calls go to their shards in one write, and
-// each gets its own answer: Verdicts and Seq, or Err. Calls of one Redis node belong together (see
-// Lane); where a Cluster's calls are of several, each node gets its own in one write.
+// Hold takes units for many buyers. All calls go to their shards in one write, and each gets its
+// own answer: Verdicts and Seq, or Err. The calls should be of one Redis node (see Lane); in a
+// Cluster, each node gets its calls in one write.
 //
-// A repeat with the same name is answered like the first claim and takes nothing. Of a call whose
-// Err wraps *UnknownError the holds may have been taken; after any other Err none was. A call has
-// at most MaxCall claims. A withdrawal's limits don't count.
+// A repeat with the same name is answered like the first claim and takes nothing. If a call's Err
+// wraps *UnknownError, its holds may have been taken; after any other Err none was. A call has at
+// most MaxCall claims. A withdrawal's limits don't count.
 func (s *Stock) Hold(ctx context.Context, calls []*HoldCall) {
 	sent := make([]*HoldCall, 0, len(calls))
 	for _, c := range calls {
@@ -52,7 +52,7 @@ func (s *Stock) Hold(ctx context.Context, calls []*HoldCall) {
 	}
 }
 
-// admit reports why a call makes no sense, or is known to be refused.
+// admit returns an error if a call is invalid, or is certain to be refused.
 func (s *Stock) admit(c *HoldCall) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (s *Stock) admit(c *HoldCall) error {
 	return s.checkRunning()
 }
 
-// Validate reports whether the call makes sense: its shard, and each of its claims.
+// Validate checks the call: its shard, and each of its claims.
 func (c *HoldCall) Validate() error {
 	if err := c.Ref.Validate(); err != nil {
 		return err
@@ -83,8 +83,8 @@ func (c *HoldCall) Validate() error {
 	return nil
 }
 
-// round sends valid calls and sets their answers. It returns what the first of them met that is
-// Redis's or the network's fault.
+// round sends valid calls and sets their answers. It returns the first error that is the fault of
+// Redis or the network.
 func (s *Stock) round(ctx context.Context, calls []*HoldCall) error {
 	client, err := s.conn()
 	if err != nil {
@@ -119,8 +119,8 @@ type run struct {
 // maxRunClaims bounds how long a run of several shards keeps Redis busy: a few milliseconds.
 const maxRunClaims = MaxCall
 
-// runs divides a round. A Cluster's script has keys of one slot, so there each call is a run; and
-// everywhere else too, once a run of several has met what it should never meet.
+// runs divides a round. In a Cluster a script has keys of one slot, so each call is a run. The same
+// is done elsewhere after a run of several calls has found damaged keys.
 func (s *Stock) runs(client rueidis.Client, calls []*HoldCall) []run {
 	if s.apart.Load() || client.Mode() == rueidis.ClientModeCluster {
 		return single(calls)
@@ -193,14 +193,14 @@ func isCrossSlot(err error) bool {
 	return ok && strings.HasPrefix(refused.Error(), "CROSSSLOT")
 }
 
-// land answers the calls of a run, and returns what it met that is Redis's or the network's fault.
+// land answers the calls of a run, and returns an error that is the fault of Redis or the network.
 func (s *Stock) land(r run, at time.Duration) error {
 	replies, err := r.result.ToArray()
 	if len(r.calls) > 1 && ReplyOf(err) == ReplyUnknown {
-		// A command failed, in a shard whose keys are not what they should be. The shards in front
-		// of it may have given their holds. From now on they have nothing to do with each other.
+		// A command failed, in a shard whose keys are not what they should be. The shards before it
+		// may have given their holds. From now on each call is a run of its own.
 		s.apart.Store(true)
-		s.cfg.Logger.Error("a shard's keys in Redis are not what they must be", "err", err)
+		s.cfg.Logger.Error("a shard's keys in Redis are damaged", "err", err)
 	}
 	err = s.outcome(err)
 	if err == nil && len(replies) != len(r.calls) {
@@ -313,7 +313,7 @@ func addClaims(a *arguments, claims []Claim) {
 	a.join(hashesAt)
 }
 
-// limits returns what counts for the buyer: nothing for a withdrawal.
+// limits returns the buyer's limits; a withdrawal has none.
 func (c *Claim) limits() (units, orders int) {
 	if c.Buyer == "" {
 		return 0, 0

@@ -14,9 +14,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// SafetyError says that a server must not keep stock as it is configured: it may throw keys away
-// when its memory is full, or a replaced primary may go on taking writes for longer than
-// Config.MaxReplicaLag.
+// SafetyError means that a server's configuration is unsafe for stock: it may evict keys when its
+// memory is full, or a replaced primary may take writes for longer than Config.MaxReplicaLag.
 type SafetyError struct {
 	Addr    string
 	Setting string // of the server
@@ -29,7 +28,7 @@ func (e *SafetyError) Error() string {
 	return fmt.Sprintf("redis %s has %s %s and may lose stock: set it to %s", e.Addr, e.Setting, e.Value, e.Want)
 }
 
-// Server is one server as it was last looked at, at most some ten seconds ago.
+// Server is the state of a server, some ten seconds old at most.
 type Server struct {
 	Addr    string
 	Primary bool
@@ -62,8 +61,8 @@ func (h *health) init() {
 	h.deaf = h.missing
 }
 
-// identity names a server's life and the line of its data: it changes when the server is restarted,
-// and when another one takes its place.
+// identity names a server's life and the line of its data: it changes when the server restarts, or
+// is replaced by another one.
 type identity struct{ run, replication string }
 
 // away takes note of a try to connect that failed.
@@ -122,7 +121,7 @@ func (s *Stock) Ready(ctx context.Context) error {
 	return err
 }
 
-// look is what one server said.
+// look is the result of asking one server.
 type look struct {
 	Server
 	identity identity
@@ -130,7 +129,7 @@ type look struct {
 }
 
 // examine looks at all servers: whether they answer, how they are configured, and whether they are
-// the same as before. It reports what is wrong with them.
+// the same as before. It returns what is wrong as an error.
 func (s *Stock) examine(ctx context.Context) error {
 	client, err := s.conn()
 	if err != nil {
@@ -174,7 +173,7 @@ func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look
 	return l
 }
 
-// checkSettings reports what makes a server unfit, and what its operator should know.
+// checkSettings returns an error for unsafe settings, and a warning for the operator.
 func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Client, replicas string) (warning string, unfit error) {
 	values := make(map[string]string)
 	for _, name := range []string{"maxmemory-policy", "appendonly", "min-replicas-to-write", "min-replicas-max-lag"} {
@@ -210,8 +209,7 @@ func (s *Stock) checkSettings(ctx context.Context, addr string, node rueidis.Cli
 	return warning, nil
 }
 
-// note keeps what the servers said, logs what is new, and has the owner told of shards whose server
-// is another one.
+// note keeps the results, logs changes, and reports shards whose server was replaced to OnSuspect.
 func (s *Stock) note(looks []look) error {
 	var errs []error
 	identities, full := make(map[string]identity), make(map[string]bool)
@@ -239,7 +237,7 @@ func (s *Stock) note(looks []look) error {
 	return errors.Join(errs...)
 }
 
-// logOnce logs what a server's operator should know, when it is something else than the last time.
+// logOnce logs a server's problem or warning, if it differs from the last one.
 func (s *Stock) logOnce(l look) {
 	text := l.warning
 	if l.Err != nil {
@@ -252,15 +250,15 @@ func (s *Stock) logOnce(l look) {
 	switch {
 	case text == before:
 	case l.Err != nil:
-		s.cfg.Logger.Error("a Redis server is not as it must be", "addr", l.Addr, "err", l.Err, "warning", l.warning)
+		s.cfg.Logger.Error("a Redis server does not answer, or is configured unsafely", "addr", l.Addr, "err", l.Err, "warning", l.warning)
 	case l.warning != "":
 		s.cfg.Logger.Warn("a Redis server may forget stock", "addr", l.Addr, "warning", l.warning)
 	default:
-		s.cfg.Logger.Info("a Redis server is as it must be again", "addr", l.Addr)
+		s.cfg.Logger.Info("a Redis server answers and is configured safely again", "addr", l.Addr)
 	}
 }
 
-// suspect has OnSuspect told the watched shards whose server is not the one that it was.
+// suspect reports watched shards whose server was replaced to OnSuspect.
 func (s *Stock) suspect(identities map[string]identity) {
 	lanes := s.lanes.Load()
 	var shards []ShardID
@@ -281,7 +279,7 @@ func (s *Stock) suspect(identities map[string]identity) {
 		next[shard] = now
 	}
 	s.health.mu.Unlock()
-	// Where there is no room for the event, the next look finds the same again.
+	// If the queue of events is full, the next look finds the same again.
 	if len(shards) > 0 && !s.emit(event{kind: eventSuspect, shards: shards}) {
 		s.kick()
 		return
@@ -339,8 +337,8 @@ func (s *Stock) Lane(shard ShardID) int {
 	return int(s.lanes.Load().lane[shard])
 }
 
-// survey looks up which node of a Cluster has which shard. Where there is no Cluster, or it doesn't
-// say, all stays as it is.
+// survey looks up which node of a Cluster has which shard. Without a Cluster, or without an answer,
+// nothing changes.
 func (s *Stock) survey(ctx context.Context, client rueidis.Client) {
 	if s.cfg.MasterName != "" {
 		return

@@ -11,33 +11,33 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 )
 
-// view is what this process remembers of a watched shard under one epoch, so that sold-out costs
-// nothing.
+// view is this process's memory of a watched shard under one epoch, so that the answer sold-out
+// costs nothing.
 //
 // A refusal from memory must be right twice: the item has nothing, and the buyer has no hold of it
-// yet (else the key may be a repeat, and is owed its order). Each shard therefore keeps a log of
-// the hashes of all heads and of all crossings, in the order in which they happened. The view
-// follows it: heads go into a filter, crossings into a table of items. It knows the shard as of a
-// moment when it has followed the log to the end that the log had at that moment. So a refusal
+// yet (otherwise the key may be a repeat, which must get its order). Each shard therefore keeps a
+// log of the hashes of all heads and of all crossings, in the order in which they happened. The
+// view follows it: heads go into a filter, crossings into a table of items. It knows the shard as
+// of a moment when it has followed the log to the end that the log had at that moment. So a refusal
 // needs:
 //
 //	a moment not older than staleAfter, the item out in the log, and the head's hash not in the filter.
 //
 // Heads are put into the filter before a later crossing is put into the table, and a reader looks
-// at the table first: what it finds out there, all earlier heads are in the filter.
+// at the table first: if the table says out, the filter has all earlier heads.
 //
 // The view learns of crossings in three ways, and follows at once where an item is out: by the log,
-// by messages on the channel, and by the verdict sold out. Where messages and verdicts are missed,
-// the poll finds them: it looks at a view that has not been sure for cfg.Poll, and where that shard
-// was written to, the view is synced. There is never more than one sync at a time. A reply that
-// shows no longer log than was followed makes the view sure, without a sync, and so does one that
-// shows the seq of the last such reply: every write takes one.
+// by messages on the channel, and by the verdict sold out. If messages and verdicts are missed, the
+// poll finds the crossings: it looks at a view that has not been sure for cfg.Poll, and syncs it if
+// its shard was written to. At most one sync runs at a time. A reply makes the view sure without a
+// sync if its log is no longer than what was followed, or if its seq is that of the last such
+// reply, since every write increments the seq.
 type view struct {
 	// Fixed after newView.
 	ref   Ref
 	stock *Stock
 	finds *batch.Batcher[findIn, Entry]
-	later bool // an earlier view was there: what is new to this one is news
+	later bool // there was an earlier view, so a change is reported as a crossing
 
 	names   nameFilter
 	sure    atomic.Pointer[moment]
@@ -55,10 +55,10 @@ type view struct {
 	untold   []ItemID // guarded by mu: items of which OnCrossing has to be told
 }
 
-// moment is when a view knew its shard. It never changes.
+// moment is the time at which a view knew its shard. It never changes.
 type moment struct {
 	at    time.Duration // the shard was so at that time or later
-	shut  bool          // closed, lost or of another epoch: nothing can be said
+	shut  bool          // closed, lost or of another epoch: the state is unknown
 	blind bool          // heads are not known
 }
 
@@ -69,8 +69,8 @@ const (
 	syncAgain // running, and asked for since it began
 )
 
-// newView returns a view that knows nothing. before is the shard's view under an earlier epoch, or
-// nil: what was last seen stays what InStock says until the new view is sure.
+// newView returns a view without knowledge. before is the shard's view under an earlier epoch, or
+// nil: InStock uses its last state until the new view is sure.
 func (s *Stock) newView(ref Ref, before *view) (*view, error) {
 	v := &view{ref: ref, stock: s, later: before != nil, page: minPage}
 	v.items.Store(newItemTable(minItems))
@@ -109,7 +109,7 @@ func (v *view) inStock(item ItemID) (bool, time.Duration) {
 	return !v.items.Load().has(item, bitOut), age
 }
 
-// observe takes a reply: how long the log is at a seq, of a shard that answered well to what was
+// observe takes the length of the log and the seq from a good reply of the shard to a call that was
 // sent at at.
 func (v *view) observe(log int64, seq uint64, at time.Duration) {
 	v.mu.Lock()
@@ -120,8 +120,8 @@ func (v *view) observe(log int64, seq uint64, at time.Duration) {
 	v.mu.Unlock()
 }
 
-// glance takes the shard's numbers of at or later, and reports whether they say that nothing was
-// written since the view had followed the log to its end. Else it has to be synced.
+// glance takes the shard's numbers, which were read at at or later. It reports whether nothing was
+// written since the view had followed the log to its end; otherwise the view must be synced.
 func (v *view) glance(levels *Numbers, at time.Duration) bool {
 	if levels.Epoch != v.ref.Epoch || levels.Closed {
 		return false
@@ -158,7 +158,7 @@ func (v *view) shut() {
 	}
 }
 
-// sync has the view follow its shard, soon and in the background.
+// sync starts following the shard in the background.
 func (v *view) sync() {
 	for {
 		switch state := v.syncing.Load(); state {
@@ -179,7 +179,7 @@ func (v *view) sync() {
 	}
 }
 
-// run follows the shard until nobody asks for it any more.
+// run follows the shard until no further sync is asked for.
 func (v *view) run(ctx context.Context) {
 	for {
 		select {
@@ -324,7 +324,7 @@ func (v *view) followed(seq uint64, at time.Duration) {
 	v.surely(at)
 }
 
-// isBlind reports whether the view has given up on names.
+// isBlind reports whether the view has stopped remembering names.
 func (v *view) isBlind() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

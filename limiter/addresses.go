@@ -10,13 +10,13 @@ import (
 type AddressConfig struct {
 	Rate  float64 // per second; 0: there is no limit
 	Burst int64
-	// Room is how many addresses are told apart; those beyond it share buckets. Each takes 32
-	// bytes.
+	// Room is how many addresses have a bucket of their own; further ones share buckets. Each takes
+	// 32 bytes.
 	Room int
 }
 
-// Addresses limits what comes from an address, an IPv6 /64 counting as one. A nil one allows
-// everything. It is safe for concurrent use; its memory is fixed, whatever addresses come.
+// Addresses limits the requests of each address; an IPv6 /64 counts as one. A nil Addresses allows
+// everything. It is safe for concurrent use. Its memory is fixed.
 type Addresses struct {
 	clock *clock
 	seed  maphash.Seed

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// groupBits is how much of an IPv6 address counts: a subscriber gets a /64 at least, and can
-	// take a new address of it for each request.
+	// groupBits is how much of an IPv6 address counts: a subscriber has at least a /64, and can use
+	// another address of it for each request.
 	groupBits = 64
 	// maxHops bounds the proxies that are looked through. Real chains have two or three.
 	maxHops = 32
@@ -32,11 +32,11 @@ func group(a netip.Addr) netip.Addr {
 // remote is the connection's other end, forwardedFor the X-Forwarded-For field (several in one,
 // joined with commas in their order), trusted the proxies' networks, IPv4 ones in IPv4 notation.
 //
-// Each proxy appends whom it got the request from, so the field is believed from its end on, and
-// only as far as trusted proxies wrote it: what a client puts into it stands in front of the
-// client's own address and is never reached. From an untrusted remote the field isn't looked at.
-// Where it ends, or holds something that is no address, the last trusted proxy is the answer: all
-// that it hides then share its limit. The work is bounded, whatever is sent.
+// Each proxy appends the address of its client. So the field is read from its end, and only as far
+// as trusted proxies wrote it: what a client puts into it stands in front of the client's own
+// address and is never reached. If remote is not trusted, the field is ignored. If it ends, or has
+// something that is no address, the answer is the last trusted proxy: all clients behind it share
+// its limit. The work is bounded, whatever is sent.
 //
 // The field is a string because addresses are parsed from strings; it isn't kept.
 func ClientIP(remote netip.Addr, forwardedFor string, trusted []netip.Prefix) netip.Addr {

@@ -530,8 +530,8 @@ func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 	return served, refused
 }
 
-// answer brings an answer home: who waits is told, the rest becomes the lease, and the local bucket
-// has no more tokens than the cluster's.
+// answer takes an answer of the pool: waiting requests get their tokens, the rest becomes the
+// lease, and the local bucket never has more tokens than the cluster's.
 func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
 	if h == (home{}) {
 		return

@@ -384,9 +384,9 @@ func (r *rival) floor(keep float64) float64 {
 	return 0
 }
 
-// Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one: who
-// has it is let in where others are turned away for want of capacity. Request.Assured says so to
-// Allow.
+// Guaranteed takes a token of a merchant's guaranteed rate, and reports whether there was one. A
+// request with it is let in when others are refused for lack of capacity. Set Request.Assured for
+// Allow then.
 func (l *Limiter) Guaranteed(merchant string, now time.Time) bool {
 	moment := l.clock.at(now)
 	t := l.fair.of(merchant, 0, moment, l)

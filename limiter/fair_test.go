@@ -227,7 +227,7 @@ func TestDocument_Guarantees(t *testing.T) {
 		{[]Policy{all, edited(sure("a", 1), func(p *Policy) { p.Weight = -1 })}, "policies[1].weight: must be from 1 to 1000"},
 		{[]Policy{edited(all, func(p *Policy) { p.Mode, p.Percent = Percent, 5 })}, "policies[0].mode: must not be percent"},
 		{[]Policy{edited(sure("a", 0), func(p *Policy) { p.Mode = Percent })}, "policies[0].percent: must be from 1 to 99"},
-		{[]Policy{edited(sure("a", 0), func(p *Policy) { p.Percent = 5 })}, "policies[0].percent: must not be given"},
+		{[]Policy{edited(sure("a", 0), func(p *Policy) { p.Percent = 5 })}, "policies[0].percent: needs the mode percent"},
 		{[]Policy{edited(sure("a", 0), func(p *Policy) { p.Temporary = &Temporary{Rate: -1, Burst: 1, Mode: Enforce} })},
 			"policies[0].temporary.rate: must be above 0; policies[0].temporary.expires_at: is required"},
 	} {

@@ -9,9 +9,9 @@ import (
 // AppendRateLimit appends the value of the RateLimit field
 // (draft-ietf-httpapi-ratelimit-headers-10) to dst: how many requests the policy still has, and
 // after how many seconds it has the next one or, of an allowed request, all of them. It appends
-// nothing when there is no policy, or it is the global one, whose state is nobody's business.
+// nothing if there is no policy, or if it is the global one, whose state isn't public.
 //
-// Remaining is what this node takes the cluster's bucket to have.
+// Remaining is this node's estimate of the cluster's bucket.
 func AppendRateLimit(dst []byte, d *Decision) []byte {
 	if !d.public() || d.Bound == ByCost {
 		return dst

@@ -8,13 +8,13 @@ import (
 
 // Pool has the cluster's buckets, one for each key; internal/leases keeps them in Redis.
 type Pool interface {
-	// Exchange gives back and takes tokens for all asks, and fills in their answers. An error says
-	// that nothing is known of any of them. Only one call is made at a time.
+	// Exchange gives back and takes tokens for all asks, and fills in their answers. After an error
+	// the outcome of all asks is unknown. Only one call is made at a time.
 	Exchange(ctx context.Context, asks []Ask) error
 }
 
-// Ask is what a node wants of one bucket of the cluster, and the answer. The bucket gains Den
-// tokens in Num microseconds, and takes Window microseconds from empty to full.
+// Ask is a node's request for tokens of one bucket of the cluster, with the answer. The bucket
+// gains Den tokens in Num microseconds, and takes Window microseconds from empty to full.
 type Ask struct {
 	Key    string
 	Back   int64 // tokens that were granted and are not needed
@@ -22,11 +22,11 @@ type Ask struct {
 	Num    int64
 	Den    int64
 	Window int64
-	// Floor says how far from full the node takes the bucket for, in microseconds. It counts where
-	// the pool takes it for full: a pool that has forgotten gives nobody a second burst.
+	// Floor is how far from full the bucket is for this node, in microseconds. The pool uses it if
+	// it has no record of the bucket, so that a pool that has lost its data gives no second burst.
 	Floor int64
-	// Keep is what is left in the bucket, in microseconds of the window, but for the Vital tokens
-	// of Want.
+	// Keep is what must stay in the bucket, in microseconds of the window; only the Vital tokens of
+	// Want may use it.
 	Keep  int64
 	Vital int64
 	// Quota is how many tokens the bucket grants in a day, 0 where it is no bound, and Offset how
@@ -57,20 +57,20 @@ func (u DayUse) Newer(other DayUse) bool {
 }
 
 const (
-	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. What has
-	// less than a token in that time is asked for request by request: rates up to 20 per second.
+	// leaseEvery is the pause between two exchanges for a key whose tokens are leased. A limit with
+	// less than one token in that time (up to 20 per second) is asked for request by request.
 	leaseEvery = 50 * time.Millisecond
 	// leaseAhead bounds what a node holds of one key: the tokens of this time.
 	leaseAhead = 2 * leaseEvery
-	// leaseBurst is the least burst of a leased key over all nodes, in time: what is given back
-	// must find room. Each node by itself keeps to the policy's burst.
+	// leaseBurst is the least burst of a leased key over all nodes, in time: tokens that are given
+	// back must have room. Each node by itself keeps to the policy's burst.
 	leaseBurst = 4 * leaseEvery
 	// leaseLife is how long a lease may be spent after the last exchange.
 	leaseLife = 5 * leaseEvery
 	// patience is how long a request, and an exchange, waits for the pool. Then the node goes on
 	// alone, until an exchange is answered again.
 	patience = 100 * time.Millisecond
-	// idleTicks is after how many exchanges a key that nobody comes for is forgotten.
+	// idleTicks is the number of exchanges after which a key without requests is forgotten.
 	idleTicks = 40
 	// partSpan is over how long a node's part of a key's tokens is measured.
 	partSpan = 2 * time.Second

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Request is what a decision is about. A kind whose fields are empty doesn't apply: a status read
-// has no user. The strings are only looked at during the call. A Request that was allowed has
-// places until Leave, and isn't copied or used for another one before.
+// Request is what a decision is about. A kind with empty fields doesn't apply: a status read has no
+// user. The strings are only read during the call. An allowed Request has places until Leave: don't
+// copy it or use it again before.
 type Request struct {
 	Merchant string
 	Caller   string // of the merchant
@@ -23,20 +23,20 @@ type Request struct {
 	Activity string
 	SKU      string // of the activity
 	IP       netip.Addr
-	// Class and, of a purchase, Quantity say what the request costs: see Cost. A Quantity below 1
-	// counts as 1.
+	// Class, and for a purchase Quantity, determine the cost of the request: see Cost. A Quantity
+	// below 1 counts as 1.
 	Class    Class
 	Quantity int
-	// Shadow makes all policies count only, whatever their mode: for an operator that has switched
-	// limits to shadow.
+	// Shadow makes all policies only count, whatever their mode: the operator has switched limits
+	// to shadow.
 	Shadow bool
-	// Assured says that Guaranteed has given a token for it.
+	// Assured means that Guaranteed has given a token for it.
 	Assured bool
 
 	held [kinds]holding // once it was allowed
 }
 
-// Bound is what of a policy refuses.
+// Bound is the part of a policy that refused.
 type Bound uint8
 
 // The bounds.
@@ -50,14 +50,14 @@ const (
 // Decision is the answer to a Request.
 type Decision struct {
 	Allowed bool
-	// Global says that the global limit refused: it is the system's capacity that is used up, not
-	// the caller's share of it.
+	// Global means that the global limit refused: the system's capacity is used up, not the
+	// caller's share.
 	Global bool
-	// Policy is the one that refused; of an allowed request, the enforced one that has the least of
-	// its bucket left, never the global one. nil when there is none. It belongs to the limiter and
-	// doesn't change.
+	// Policy is the policy that refused. For an allowed request it is the enforced policy with the
+	// least left in its bucket, never the global one. nil when there is none. It belongs to the
+	// limiter and doesn't change.
 	Policy *Policy
-	// Bound is what of Policy refused.
+	// Bound is the part of Policy that refused.
 	Bound Bound
 	// Index is the place of Policy in its document, -1 without one.
 	Index int
@@ -71,7 +71,7 @@ type Decision struct {
 	// RetryAfter is when Policy will have the tokens that were asked for, if nobody else takes
 	// them; 0 when allowed.
 	RetryAfter time.Duration
-	// Reset is when the bucket will be full, if nobody takes of it.
+	// Reset is the time until the bucket is full, unless others take tokens.
 	Reset time.Duration
 	// Shadowed is the narrowest policy that would have refused, had it been enforced, or nil.
 	Shadowed *Policy
@@ -96,8 +96,8 @@ const (
 // slot.
 var kindNames = [kinds]Kind{Caller, User, IP, SKU, Activity, Merchant, Global}
 
-// Limiter decides requests by the policies that were last applied. It is safe for use by many
-// goroutines; New makes it.
+// Limiter decides about requests by the last applied policies. It is safe for concurrent use. Make
+// it with New.
 type Limiter struct {
 	cfg    Config // the three are fixed
 	clock  *clock
@@ -165,9 +165,9 @@ type grant struct {
 // home is where the grant's bucket is.
 func (g *grant) home() home { return home{bucket: g.bucket, table: g.table, key: g.key} }
 
-// New returns a limiter that has no policies yet and allows everything. now is the time by the
-// clock of which all other times will be. With a pool, limits hold over all nodes that share it,
-// and Run has to run; nil is a node alone.
+// New returns a limiter that has no policies yet and allows everything. All other times must be of
+// the same clock as now. With a pool, limits hold over all nodes that share it, and Run must be
+// running; nil means that this node is alone.
 func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -181,8 +181,9 @@ func New(cfg Config, pool Pool, now time.Time) (*Limiter, error) {
 	return l, nil
 }
 
-// Allow decides a request that arrived at now: all policies that concern it have a token for it, or
-// none loses one. It doesn't block and doesn't allocate, but for a merchant or caller that is new.
+// Allow decides about a request that arrived at now: either all policies that apply have tokens for
+// it, or none loses any. It allocates only for a new merchant or caller. It doesn't block, except
+// that it may wait for the pool (see the package comment).
 func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	s := l.snapshot.Load()
 	if int(req.Class) < len(s.counts) && !s.counts[req.Class] {
@@ -530,10 +531,10 @@ func (l *Limiter) hashAddr(a netip.Addr) uint64 {
 }
 
 // Apply puts a document in force on a node that is one of some number of nodes. With a pool the
-// number says only what a node's part is of a key that it hasn't seen; without one the nodes share
-// each limit evenly. The document is validated and made ready as a whole, then swapped in; after an
-// error, all is as before. Buckets keep their tokens, as far as they fit: see limit. Nobody gets a
-// token by an edit. When Apply returns, every later Allow decides by the document, which is copied.
+// number is only used for keys that this node hasn't seen; without a pool the nodes share each
+// limit evenly. The document is validated as a whole; after an error nothing has changed. Buckets
+// keep their tokens, as far as they fit: see limit. An edit gives no tokens. When Apply returns,
+// every later Allow decides by the document, which is copied.
 func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	if err := doc.Validate(); err != nil {
 		return err
@@ -591,8 +592,8 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	return nil
 }
 
-// CountSKUs says how many SKUs a merchant has on sale. It comes before Apply; the count must not
-// block.
+// CountSKUs sets the function that returns how many SKUs a merchant has on sale. Call it before
+// Apply; count must not block.
 func (l *Limiter) CountSKUs(count func(merchant string) int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

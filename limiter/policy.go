@@ -14,12 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// Kind says whose tokens a policy counts.
+// Kind is the kind of keys of a policy: each key has a bucket.
 type Kind string
 
 // The kinds. A caller and a user belong to a merchant, a SKU to an activity: the same name
-// elsewhere is somebody else. An IPv6 address counts with its /64, which is what one subscriber
-// gets.
+// elsewhere is another key. An IPv6 address counts with its /64, which belongs to one subscriber.
 const (
 	Global   Kind = "global"
 	Merchant Kind = "merchant"
@@ -30,7 +29,7 @@ const (
 	SKU      Kind = "sku"
 )
 
-// Mode says what a policy does with a request that is above it.
+// Mode is what a policy does with a request above its limit.
 type Mode string
 
 // The modes. Shadow counts what the policy would refuse if it alone were enforced, and refuses
@@ -46,9 +45,9 @@ const (
 // Policy is one limit: a bucket of Burst tokens for each key of its kind, refilled with Rate tokens
 // a second, and a bound on what is in flight at once.
 //
-// Without Match it is the template for every key of its kind; with Match it is for that one, and
-// the template isn't looked at: not its rate and not its mode, so a policy in mode Off exempts the
-// key that it matches. Match is written
+// Without Match it is the template for every key of its kind; with Match it is for that key alone,
+// and replaces the template. So a policy in mode Off exempts the key that it matches. Match is
+// written
 //
 //	merchant, activity   name
 //	caller, user         merchant/name
@@ -74,25 +73,24 @@ type Policy struct {
 	// no bucket.
 	Quota int64  `json:"quota,omitempty"`
 	Zone  string `json:"zone,omitempty"`
-	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with what it has
-	// on sale: it is Quota + QuotaPerSKU × SKUs, at most QuotaMax.
+	// QuotaPerSKU makes the quota of a merchant, or of each of its callers, grow with the SKUs it
+	// has on sale: the quota is Quota + QuotaPerSKU × SKUs, at most QuotaMax.
 	QuotaPerSKU int64 `json:"quota_per_sku,omitempty"`
 	QuotaMax    int64 `json:"quota_max,omitempty"`
-	// Cost is what requests take of the bucket; nil is one token for each purchase. What costs
-	// nothing is not counted at all.
+	// Cost has the tokens that requests take; nil is one token for each purchase. A request that
+	// costs nothing is not counted.
 	Cost *Cost `json:"cost,omitempty"`
 
-	// Guaranteed is the rate that a merchant, named by Match, has for sure while the global bucket
-	// is short, in tokens per second; Rate is its ceiling. Together they are at most the global
+	// Guaranteed is the rate that the merchant of Match keeps while the global bucket is short, in
+	// tokens per second; Rate is its ceiling. All guaranteed rates together are at most the global
 	// rate.
 	Guaranteed float64 `json:"guaranteed,omitempty"`
-	// Weight is the merchant's part of what the guaranteed rates leave, against those of the
-	// others; 0 counts as 1.
+	// Weight is the merchant's weight when the rest of the global rate is divided; 0 counts as 1.
 	Weight int `json:"weight,omitempty"`
 
 	// ExpiresAt ends the policy. The zero time is never.
 	ExpiresAt End `json:"expires_at,omitzero"`
-	// Temporary is in force instead of the policy's own values until it ends; nil is nothing.
+	// Temporary replaces the policy's own values until it ends; nil is none.
 	Temporary *Temporary `json:"temporary,omitempty"`
 }
 
@@ -104,7 +102,7 @@ func (e End) MarshalJSON() ([]byte, error) {
 	return e.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z07:00"`), nil
 }
 
-// Temporary is what a policy says for a while.
+// Temporary has values of a policy for a while.
 type Temporary struct {
 	Rate      float64 `json:"rate,omitempty"`
 	Burst     int64   `json:"burst,omitempty"`
@@ -113,10 +111,10 @@ type Temporary struct {
 	ExpiresAt End     `json:"expires_at"`
 }
 
-// Class says what a request asks for: see Cost.
+// Class is the kind of a request: see Cost.
 type Class uint8
 
-// The classes. What isn't one of them (a cancellation, a payment) is not limited.
+// The classes. Other requests (cancellations, payments) are not limited.
 const (
 	Purchase Class = iota
 	Page           // an activity's page
@@ -135,7 +133,7 @@ type Cost struct {
 // DefaultCost is what a policy without a Cost charges.
 func DefaultCost() Cost { return Cost{Purchase: 1} }
 
-// UnmarshalJSON implements json.Unmarshaler. What isn't said is as in DefaultCost.
+// UnmarshalJSON implements json.Unmarshaler. Missing members are as in DefaultCost.
 func (c *Cost) UnmarshalJSON(text []byte) error {
 	type plain Cost // without this method
 	out := plain(DefaultCost())
@@ -173,10 +171,10 @@ const (
 	MaxPolicies   = 10_000
 	MaxNameLength = 64
 	MaxUserLength = 128
-	// MinRate is once in 100,000 s, a little less than once a day: what is rarer is a quota of the
-	// calendar and should be kept where a restart doesn't forget it.
+	// MinRate is once in 100,000 s, a little less than once a day. For rarer events use a quota,
+	// which survives a restart.
 	MinRate = 1e-5
-	// MaxRate is far above what a cluster answers; above it, a number is a slip of the keyboard.
+	// MaxRate is far above the capacity of a cluster: a larger number is a typing mistake.
 	MaxRate = 1e7
 	// MaxBurst is the largest bucket.
 	MaxBurst = 100_000_000
@@ -293,8 +291,8 @@ func (d *Document) checkGuarantees(m *mistakes) {
 	}
 }
 
-// At returns the document as it is in force at a time: without what is over, and with what is
-// temporary in its place; and when it will be another one, the zero time for never.
+// At returns the document that is in force at a time: without expired policies, and with temporary
+// values in place. next is when it changes; the zero time is never.
 func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	ends := func(at End) bool { // and is not over
 		if at.IsZero() || !at.After(now) {
@@ -370,7 +368,7 @@ func (p *Policy) checkValues(m *mistakes, field string) {
 	switch p.Mode {
 	case Enforce, Shadow, Off:
 		if p.Percent != 0 {
-			m.add(field+"percent", "must not be given but with mode percent")
+			m.add(field+"percent", "needs the mode percent")
 		}
 	case Percent:
 		if p.Percent < 1 || p.Percent > 99 {
@@ -441,7 +439,7 @@ func (p *Policy) checkBounds(m *mistakes) {
 		m.add("cost.page", "must be 0 with this key: a page has no %s", p.Key)
 	}
 	if p.Cost.Status > 0 && (p.Key == User || p.Key == SKU || p.Key == Activity) {
-		m.add("cost.status", "must be 0 with this key: who asks for an order names no %s", p.Key)
+		m.add("cost.status", "must be 0 with this key: a request for an order names no %s", p.Key)
 	}
 	if *p.Cost == (Cost{}) {
 		m.add("cost", "must charge for something; to limit nothing, use the mode off")

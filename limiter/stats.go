@@ -31,7 +31,7 @@ func (t *tally) crowded(stripe int)   { t.stripes[stripe].crowd.Add(1) }
 func (t *tally) shadowed(stripe int)  { t.stripes[stripe].shadow.Add(1) }
 func (t *tally) returned(stripe int)  { t.stripes[stripe].giveBack.Add(1) }
 
-// Stats is what a Limiter has counted, and how full it is.
+// Stats has a Limiter's counters, and its present use of memory.
 type Stats struct {
 	Nodes    int           // that were alive when the document was applied
 	Pool     PoolStats     // of the exchange of tokens
@@ -40,14 +40,14 @@ type Stats struct {
 	Tables   []TableStats  // of the kinds that have had a policy
 }
 
-// PoolStats says how the exchange of tokens with the pool goes. It is zero without a pool.
+// PoolStats is the state of the exchange of tokens with the pool. It is zero without a pool.
 type PoolStats struct {
-	Alone  time.Duration // since when the node decides alone; 0: it doesn't
+	Alone  time.Duration // how long the node has decided alone; 0: it doesn't
 	Leases int           // keys whose leases are renewed
 	Rounds uint64        // exchanges that ended
 	Asks   uint64        // keys in them
 	Failed uint64        // exchanges that failed
-	Late   uint64        // exchanges that nobody waited for any more
+	Late   uint64        // exchanges that ended after their requests had stopped waiting
 }
 
 func (c *cluster) stats() PoolStats {
@@ -68,20 +68,20 @@ func (c *cluster) stats() PoolStats {
 // name for its kind. Their sum is how often it was asked.
 type PolicyStats struct {
 	Policy    Policy
-	Allowed   uint64 // it let pass, and so did all others
+	Allowed   uint64 // allowed by it and by all other policies
 	Refused   uint64 // it refused
-	Crowded   uint64 // of Refused, for want of a place
-	Exhausted uint64 // of Refused, for want of quota
-	Shadowed  uint64 // it would have refused, but it, or the request, is in shadow
-	Returned  uint64 // it let pass and got its tokens back, because a wider one refused
+	Crowded   uint64 // of Refused, because no place was free
+	Exhausted uint64 // of Refused, because the quota was used up
+	Shadowed  uint64 // it would have refused, but the policy or the request is in shadow
+	Returned  uint64 // it allowed, and got its tokens back because a wider policy refused
 }
 
-// TableStats says how full the buckets of a kind are.
+// TableStats is the use of the buckets of a kind.
 type TableStats struct {
 	Key       Kind
 	Capacity  int    // slots; above half of them, keys begin to find none
 	Live      int    // buckets that aren't full
-	Strangers uint64 // decisions by a shared bucket, for want of a slot
+	Strangers uint64 // decisions by a shared bucket, because no slot was free
 	Evictions uint64 // slots that went from a full bucket to another key
 }
 

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Report is what one node says of its limits: how much they let pass and refuse, and whom.
+// Report is one node's usage of its limits: how much they allow and refuse, and the keys refused
+// most.
 type Report struct {
 	Alone    bool          `json:"alone,omitempty"` // it decides by its last shares
 	Policies []PolicyUsage `json:"policies"`        // those that were asked lately, the busiest ones
@@ -15,14 +16,14 @@ type Report struct {
 	Span     float64       `json:"span"` // seconds that Top is of
 }
 
-// PolicyUsage is what a policy does on a node, in requests per second.
+// PolicyUsage is the usage of a policy on a node, in requests per second.
 type PolicyUsage struct {
 	Name     string  `json:"name"`
 	Allowed  float64 `json:"allowed"`
 	Refused  float64 `json:"refused"`
 	Shadowed float64 `json:"shadowed,omitempty"`
-	// Share is which part of the tokens of its only key (of everybody, or of the match) the node
-	// was granted lately; 0 where that isn't known.
+	// Share is the node's part of the tokens that its only key (global, or the match) was granted
+	// lately; 0 if unknown.
 	Share float64 `json:"share,omitempty"`
 }
 
@@ -32,7 +33,7 @@ const (
 	maxTop      = 50  // keys
 )
 
-// Meter makes a limiter's reports: it remembers what was counted at the last one. It is safe for
+// Meter makes a limiter's reports: it remembers the counters of the last report. It is safe for
 // concurrent use.
 type Meter struct {
 	limits *Limiter // fixed
@@ -135,7 +136,7 @@ type NodeReport struct {
 	Report
 }
 
-// Usage is what all nodes say of their limits together.
+// Usage is the usage of the limits over all nodes.
 type Usage struct {
 	Policies []ClusterUsage
 	Top      []ClusterHot
@@ -149,7 +150,7 @@ type ClusterUsage struct {
 	Nodes []NodeUsage
 }
 
-// NodeUsage is what a policy does on a node.
+// NodeUsage is the usage of a policy on a node.
 type NodeUsage struct {
 	Node string
 	PolicyUsage

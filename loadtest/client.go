@@ -82,7 +82,7 @@ func newShop(targets []string, who credentials, timeout time.Duration, connectio
 	return s, nil
 }
 
-// reach reports an error when nobody listens at a target, which is worth more than a million failed
+// reach returns an error if nothing listens at a target. That is more useful than a million failed
 // requests.
 func (s *shop) reach(ctx context.Context) error {
 	dialer := net.Dialer{Timeout: s.timeout}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// clock is time as a load sees it: the machine's, or in tests one that stands still until somebody
-// waits.
+// clock is time as a load sees it: the machine's, or in tests one that stands still until a
+// goroutine waits.
 type clock struct {
 	now func() time.Time
 	// at returns a channel that is readable once t has come, and a function that gives the timer

@@ -29,7 +29,7 @@ type Config struct {
 	Price         int64
 	Currency      string
 
-	// Buyers is how many there are.
+	// Buyers is the number of buyers.
 	Buyers int
 	// Within spreads the buyers' first clicks evenly over a time: departures are fixed in advance
 	// and latency counts from them. 0 is a closed model: the next buyer comes when an earlier one
@@ -38,7 +38,7 @@ type Config struct {
 	// Seed decides what each buyer does. Names of buyers and keys contain it: the same seed twice
 	// at one sale is the same crowd repeating itself.
 	Seed uint64
-	// Habits are what buyers do.
+	// Habits are the habits of the buyers.
 	Habits Habits
 
 	// Concurrency is how many buyers are served at once. Connections are at most twice that, since
@@ -49,10 +49,10 @@ type Config struct {
 	// Attempts is how often one key is sent at most, the first time included and double clicks not,
 	// while the answer says to come again or doesn't come.
 	Attempts int
-	// Patience is the longest Retry-After that a buyer waits for; one who should wait longer
+	// Patience is the longest Retry-After that a buyer waits for; a buyer that should wait longer
 	// leaves.
 	Patience time.Duration
-	// Deadline bounds the crowd as a whole; who was not served by then leaves.
+	// Deadline bounds the crowd as a whole; buyers that were not served by then leave.
 	Deadline time.Duration
 	// VerifyWithin is how long orders may take after the crowd to read as settled.
 	VerifyWithin time.Duration
@@ -111,7 +111,7 @@ const (
 	maxTime        = 24 * time.Hour
 )
 
-// Validate reports everything that is wrong with the config, a line for each.
+// Validate returns all mistakes in the config, a line for each.
 func (c *Config) Validate() error {
 	var wrong flaws
 	wrong.target(c.Target)

@@ -14,7 +14,7 @@ type Crowd struct {
 	clock clock
 }
 
-// NewCrowd makes a crowd, or reports everything that is wrong with cfg.
+// NewCrowd makes a crowd, or returns all mistakes in cfg.
 func NewCrowd(cfg Config) (*Crowd, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func NewCrowd(cfg Config) (*Crowd, error) {
 	return &Crowd{cfg, realClock()}, nil
 }
 
-// Progress is how far a crowd is.
+// Progress is the progress of a crowd.
 type Progress struct {
 	Stage    Stage
 	Done     int   // buyers served, or orders read back
@@ -51,8 +51,8 @@ type run struct {
 	ledger  *ledger
 	start   time.Time
 	goods   []*goods // a crowd buys one
-	// spareAway says that an order for which nobody answered proves nothing. A demo has its server
-	// in the same process, so that it does.
+	// spareAway means that an order which the server didn't answer proves nothing. In a demo, whose
+	// server is in the same process, it does.
 	spareAway bool
 
 	// Atomic.
@@ -185,9 +185,8 @@ func (r *run) progress(stage Stage) Progress {
 // shortestWait is what a buyer waits where the answer names no time.
 const shortestWait = 100 * time.Millisecond
 
-// comeBack says whether one who has sent a request so many times asks again after this answer, and
-// when. A shop that gives no answer is asked again soon: with the same key nothing can be bought
-// twice.
+// comeBack reports whether a buyer sends a request again after this answer, and when. sent is how
+// many times it was sent. Without an answer it is sent again soon: the same key never buys twice.
 func (r *run) comeBack(sent int, ans *answer) (time.Duration, bool) {
 	if sent >= r.cfg.Attempts || !ans.passing() {
 		return 0, false

@@ -21,8 +21,8 @@ type Item struct {
 	// Stock is how many units this load can get at most, Available how many are there for it from
 	// the start.
 	Stock, Available int
-	// PerUser is how many units one user may have. 0 means what the sale's page says; where that
-	// says nothing, the limit is not judged.
+	// PerUser is how many units one user may have. 0 means what the sale's page says; if the page
+	// has no limit, the limit is not judged.
 	PerUser int
 	// Price (per unit, in minor units) and Currency are needed to pay. Where Price is 0 they are
 	// the page's.
@@ -56,7 +56,7 @@ func newGoods(item *Item, callers ...int) *goods {
 	return &goods{Item: *item, callers: callers, head: head}
 }
 
-// purchase says which goods a key buys, and whose it is. It never changes.
+// purchase has the goods and the owner of a key. It never changes.
 type purchase struct {
 	goods     *goods
 	caller    int // index of the shop's callers

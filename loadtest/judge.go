@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Invariant is something that has to hold of the answers of any sale. Detail says what was looked
-// at, or what breaks it.
+// Invariant is a condition that must hold for the answers of any sale. Detail tells what was
+// checked, or what breaks it.
 type Invariant struct {
 	Name   string `json:"name"`
 	Held   bool   `json:"held"`
@@ -41,16 +41,16 @@ func (p *proofs) invariant(name, held string) Invariant {
 	return Invariant{name, false, detail}
 }
 
-// judge says which invariants hold. Those that need what is not known are left out: the stock, a
-// limit, or orders that were not read back.
+// judge checks the invariants. It leaves out those that need unknown data: the stock, a limit, or
+// orders that were not read back.
 func (r *run) judge(readBack bool) []Invariant {
 	orders, cfg := r.ledger.orders, &r.cfg
 	out := []Invariant{
 		r.ledger.keys.invariant(OneKeyOneOrder, fmt.Sprintf("%d keys with an order", len(orders))),
 		r.ledger.shared.invariant(OneOrderOneKey, fmt.Sprintf("%d orders", len(orders))),
 	}
-	// A larger purchase may not fit what is left; and a key that has several orders took more than
-	// anybody was told.
+	// A larger purchase may not fit what is left; and a key that has several orders took more units
+	// than the answers show.
 	known := slices.DeleteFunc(slices.Clone(r.goods), func(g *goods) bool { return !g.Known })
 	if len(known) > 0 && cfg.Quantity == 1 && r.ledger.keys.count == 0 {
 		out = append(out, judgeSoldOut(known))
@@ -70,7 +70,7 @@ func (r *run) judge(readBack bool) []Invariant {
 	return append(out, judgeSettled(orders)...)
 }
 
-// broken says what is wrong with how a promised order reads, and "" when nothing is.
+// broken returns what is wrong with a promised order that was read back, or "".
 func (o *order) broken(cfg *Config) string {
 	e := &o.end
 	switch {
@@ -87,7 +87,7 @@ func (o *order) broken(cfg *Config) string {
 	case !slices.Contains([]string{statusPending, statusPaid, statusCancelled, statusRefundDue, statusRefunded}, e.Status):
 		return fmt.Sprintf("has the unknown status %q", e.Status)
 	}
-	// A server of another make may leave a member out; what it says has to be true.
+	// Another implementation may leave a member out; but a member that is there must be right.
 	for _, m := range []struct{ name, got, want string }{
 		{"user", e.User, o.user}, {"activity", e.Activity, o.goods.Activity}, {"sku", e.SKU, o.goods.SKU},
 	} {

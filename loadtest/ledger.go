@@ -62,8 +62,8 @@ type ledger struct {
 
 func newLedger() *ledger { return &ledger{byID: make(map[string]*order)} }
 
-// place returns the order of that id, and keeps it when it is new. One that another key has already
-// is kept as a contradiction, and what is returned then belongs to the caller alone.
+// place returns the order of that id, and keeps it when it is new. If another key has that id
+// already, it keeps the contradiction, and returns an order that only the caller uses.
 func (l *ledger) place(p *purchase, id string) *order {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ErrSale is wrapped by errors that say why a load can't be sent to this sale.
+// ErrSale is wrapped by errors about a sale to which a load can't be sent.
 var ErrSale = errors.New("the sale can't be loaded")
 
 // Load is a load that was not sent yet: an open model, whose requests leave on schedule whatever
@@ -20,7 +20,7 @@ type Load struct {
 	clock clock
 }
 
-// NewLoad makes a load, or reports everything that is wrong with cfg.
+// NewLoad makes a load, or returns all mistakes in cfg.
 func NewLoad(cfg LoadConfig) (*Load, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -28,7 +28,7 @@ func NewLoad(cfg LoadConfig) (*Load, error) {
 	return &Load{cfg, realClock()}, nil
 }
 
-// LoadProgress is how far a load is.
+// LoadProgress is the progress of a load.
 type LoadProgress struct {
 	Stage    Stage
 	Done     int64 // departures that left or were dropped, or orders read back
@@ -160,7 +160,7 @@ func (l *load) leaves(now time.Time, late time.Duration, crowded bool) bool {
 	return true
 }
 
-// play sends what is due and learns from the answer.
+// play sends the due request and records the answer.
 func (l *load) play(h *hand, due time.Time, t *task) {
 	h.door = int(t.number % int64(len(l.shop.doors)))
 	if t.order != nil {
@@ -340,7 +340,7 @@ func (l *load) watch(stage Stage, f func()) {
 	watch(l.load.ProgressEvery, tell, f)
 }
 
-// far says how far the load is.
+// far returns the progress of the load.
 func (l *load) far(stage Stage) LoadProgress {
 	orders, promised := l.ledger.size()
 	p := LoadProgress{

@@ -135,8 +135,8 @@ func TestLoad_FollowsAcceptedOrders(t *testing.T) {
 	cfg.Phases[0].Mix = Mix{Poll: 1, Pay: 0.6, Cancel: 0.2}
 	cfg.PollFor = time.Hour
 	r := sendLoad(t, cfg)
-	// Two polls say queued, the third comes at least 50 ms after the click; who has cancelled by
-	// then sees no confirmation.
+	// Two polls say queued, the third comes at least 50 ms after the click; a buyer that has
+	// cancelled by then sees no confirmation.
 	if r.Poll.Sent < 3*500 || r.Confirmed.Count() < int64(500-r.Statuses["cancelled"]) || r.Confirmed.Count() > 500 || r.Confirmed.Quantile(0.01) < firstPoll {
 		t.Errorf("%d polls, %d confirmed, the quickest after %v", r.Poll.Sent, r.Confirmed.Count(), r.Confirmed.Quantile(0))
 	}

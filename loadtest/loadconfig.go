@@ -21,22 +21,22 @@ type LoadConfig struct {
 	// often.
 	Items    []Item
 	Quantity int
-	// Zipf says how unevenly the items of an activity are liked: the k-th of Items is bought in
-	// proportion to k^-Zipf. 0 is evenly; in shops it is about 1.
+	// Zipf is how uneven the demand for an activity's items is: the k-th of Items is bought in
+	// proportion to k^-Zipf. 0 is even; in shops it is about 1.
 	Zipf float64
 	// PaymentSecrets of the items' merchants are needed to pay.
 	PaymentSecrets []string
 
-	// Users is how many there are; each purchase is one of theirs.
+	// Users is the number of users; each purchase is by one of them.
 	Users int
-	// Seed decides what each departure is, and whose. Names of users and keys contain it.
+	// Seed decides the kind and the user of each departure. Names of users and keys contain it.
 	Seed uint64
-	// Phases are what leaves when.
+	// Phases have the rates and mixes over time.
 	Phases []Phase
 
-	// Connections is how many requests are under way at most; each target has as many connections
-	// at most. Departures for which no place is free leave as soon as one is, and their latency has
-	// counted since they were due.
+	// Connections is the most requests in flight, and the most connections to each target. A
+	// departure without a free place leaves as soon as there is one; its latency counts from when
+	// it was due.
 	Connections int
 	// RequestTimeout is how long a request may take before its outcome counts as not known. A
 	// departure that could not leave within it is dropped.
@@ -85,7 +85,7 @@ const (
 	maxCount   = 1_000_000_000
 )
 
-// Validate reports everything that is wrong with the config, a line for each.
+// Validate returns all mistakes in the config, a line for each.
 func (c *LoadConfig) Validate() error {
 	var wrong flaws
 	if len(c.Targets) < 1 || len(c.Targets) > maxTargets {
@@ -193,7 +193,7 @@ func (c *LoadConfig) validatePhases(wrong *flaws) {
 	}
 }
 
-// Validate reports everything that is wrong with the mix, a line for each.
+// Validate returns all mistakes in the mix, a line for each.
 func (m *Mix) Validate() error {
 	var wrong flaws
 	m.validate(&wrong)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Generator is what the load generator says of itself.
+// Generator has the load generator's measurements of itself.
 type Generator struct {
 	Elapsed     time.Duration // until the last answer
 	CPU         time.Duration // of the whole process
@@ -18,7 +18,7 @@ type Generator struct {
 	Memory      int64 // bytes that the process has from the system
 }
 
-// LoadResult is what a load met. It is the caller's.
+// LoadResult is the result of a load. The caller owns it.
 type LoadResult struct {
 	Result // without Served; Lag is of departures that left late though a place was free for them
 
@@ -57,8 +57,8 @@ func (r *LoadResult) Answered() int64 {
 	return n
 }
 
-// Errors returns how many of them ended without an answer, or with one that a sound request to a
-// sound server never gets.
+// Errors returns how many of them ended without an answer, or with one that a valid request to a
+// healthy server never gets.
 func (r *LoadResult) Errors() int64 {
 	n := int64(0)
 	for _, t := range r.tallies() {
@@ -122,7 +122,7 @@ const (
 	trustedCrowded = 0.01
 )
 
-// Warnings says in plain words where the generator, and not the server, may have made the numbers.
+// Warnings names, for people, the numbers that may come from the generator and not from the server.
 func (r *LoadResult) Warnings() []string {
 	var out []string
 	if lag := r.Lag.Quantile(0.99); lag > trustedLag {

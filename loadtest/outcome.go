@@ -7,7 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Action is what a request was for.
+// Action is the kind of a request.
 type Action uint8
 
 // The actions.
@@ -26,7 +26,7 @@ func (a Action) String() string {
 	return [...]string{"buy", "pay", "cancel", "read", "poll", "browse"}[a]
 }
 
-// Outcome is what an answer means to the one who asked.
+// Outcome is the meaning of an answer for the client.
 type Outcome uint8
 
 // The outcomes. Each request has exactly one.
@@ -52,7 +52,7 @@ func (o Outcome) String() string {
 	}[o]
 }
 
-// Decided reports whether the outcome is a no that the same request will get again.
+// Decided reports whether the outcome is a refusal that the same request will get again.
 func (o Outcome) Decided() bool { return o == SoldOut || o == PurchaseLimit || o == Refused }
 
 // Codes of requests that got no answer or an unreadable one; they stand beside the server's own

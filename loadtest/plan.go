@@ -15,7 +15,7 @@ type Phase struct {
 	Mix      Mix
 }
 
-// Mix is what the departures of a phase are, as shares from 0 to 1.
+// Mix has the kinds of departures of a phase, as shares from 0 to 1.
 type Mix struct {
 	Browse      float64 // of departures: look at the sale's page; the others are purchases
 	Repeat      float64 // of purchases: an earlier one again, with its key, from a few seconds before
@@ -29,7 +29,7 @@ type Mix struct {
 // double click.
 func DefaultMix() Mix { return Mix{Repeat: 0.1, DoubleClick: 0.05} }
 
-// plan says when each departure of a load is due and what it is. It is a function of phases and
+// plan has the due time and the kind of each departure of a load. It is a function of phases and
 // seed, needs memory for neither departures nor users, and is fixed before the first one leaves: a
 // slow answer delays nobody.
 type plan struct {
@@ -171,7 +171,7 @@ func (p *plan) origin(i int64) int64 {
 	return i
 }
 
-// user returns whose purchase departure i is, a number below the number of users.
+// user returns the user of departure i, a number below the number of users.
 func (p *plan) user(i int64) uint64 { return p.dice(i, dieUser) % p.users }
 
 // goods returns what departure i buys or looks at, and by which caller it does.

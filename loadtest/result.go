@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Result is what a crowd met. It is the caller's.
+// Result is the result of a crowd. The caller owns it.
 type Result struct {
 	Seed        uint64
 	Interrupted bool          // the context ended early: nothing was read back

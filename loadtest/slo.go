@@ -127,8 +127,8 @@ func knownScope(scope string) bool {
 	return scope == scopeAll || scope == scopeConfirmed || scope == scopeService
 }
 
-// Measure compares an SLO with what a load met. A latency of something that never came is missed:
-// nothing shows that it is kept.
+// Measure compares an SLO with a load's result. If there was no answer of that kind, its latency is
+// missed, since nothing shows that it is kept.
 func (s SLO) Measure(r *LoadResult) SLOResult {
 	out := SLOResult{SLO: s.text}
 	var value float64

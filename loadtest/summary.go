@@ -17,7 +17,7 @@ var summarySchema []byte
 // SummarySchema returns the JSON Schema of a Summary.
 func SummarySchema() []byte { return append([]byte(nil), summarySchema...) }
 
-// RunCard says which run a report is of, and how to repeat it.
+// RunCard identifies the run of a report, and tells how to repeat it.
 type RunCard struct {
 	Command string    `json:"command"` // without secrets
 	Version string    `json:"version"`
@@ -123,7 +123,7 @@ func seriesReport(slots []Stretch, width time.Duration) SeriesReport {
 	return out
 }
 
-// Verdict is what came of a load, in a word.
+// Verdict is the outcome of a load, in a word.
 type Verdict string
 
 // The verdicts; a broken invariant weighs more than a missed SLO, that more than orders that
@@ -154,7 +154,8 @@ type Percentiles struct {
 	Max  float64 `json:"max"`
 }
 
-// GeneratorReport is what the generator says of itself, and how far its numbers can be believed.
+// GeneratorReport has the generator's measurements of itself, and whether its numbers can be
+// trusted.
 type GeneratorReport struct {
 	Planned       int64       `json:"planned"` // departures
 	Dropped       int64       `json:"dropped"`
@@ -184,7 +185,7 @@ type Books struct {
 	Balanced  bool   `json:"balanced"`
 }
 
-// Settled reports whether nothing is on its way any more and the equation holds.
+// Settled reports whether nothing is in flight any more and the equation holds.
 func (b *Books) Settled() bool {
 	return b.Balanced && b.InFlight == 0 && b.Total == b.Available+b.Held+b.Sold
 }
@@ -257,8 +258,8 @@ func (s *Summary) parts(r *LoadResult) {
 	}
 }
 
-// NothingOf says what was asked for and never had, as a sentence without its full stop; "" where
-// all was had.
+// NothingOf names, as a sentence without a full stop, an action that was asked for and never
+// succeeded; "" if all did.
 func (s *Summary) NothingOf() string { return s.nothing }
 
 // outcomesOf lists the outcomes of a tally, the most frequent first.
@@ -307,9 +308,9 @@ const (
 	BooksAgree   = "audit-agrees"   // the books have at least the units that this load was promised and still has
 )
 
-// Audit adds what the server's own books say after the load, item by item. waited says that the
-// server had all the time that it may need; without it units that are still on their way between
-// its stores prove nothing, and are a warning.
+// Audit adds the server's own audit after the load, item by item. waited means that the server had
+// all the time it may need. Without it, units in flight between its stores prove nothing, and are a
+// warning.
 func (s *Summary) Audit(items []Books, quantity int, waited bool) {
 	sum := Books{Balanced: true}
 	var balance proofs

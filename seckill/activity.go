@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// ActivityState is where an activity is in its life: draft → published ⇄ paused → ended.
+// ActivityState is the state of an activity: draft → published ⇄ paused → ended.
 type ActivityState string
 
 // The states of an activity. Only a published one sells, and only within its window.
@@ -32,10 +32,10 @@ type Activity struct {
 	Items         []Item
 }
 
-// Archive is a copy of an activity's orders that is kept elsewhere: they may be dropped here, if
-// nothing about them has changed since.
+// Archive describes a copy of an activity's orders that is kept elsewhere. The orders may be
+// dropped here if nothing about them has changed since.
 type Archive struct {
-	At  time.Time // the orders are there as they were then, or later
+	At  time.Time // the copy has the orders as they were at this time, or later
 	Sum string    // SHA-256 of the export, in hex
 }
 

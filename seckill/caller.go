@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Caller is a program that a merchant lets in. It is immutable once it is in a Catalog. Its orders,
-// its idempotency keys and its limits are the caller's, whichever of its keys it shows.
+// Caller is a program of a merchant that may call the public API. It is immutable once it is in a
+// Catalog. Orders, idempotency keys and limits belong to the caller, whichever of its keys it uses.
 type Caller struct {
 	CallerRef
 	Name    string
 	Rights  Rights
-	Shadow  bool // its traffic is load testing, shed first
+	Shadow  bool // its traffic is a load test, and is refused first under load
 	Revoked bool // none of its keys is valid
 	Created time.Time
 	Keys    []CallerKey // in the order in which they were made
@@ -26,7 +26,7 @@ type KeyID string
 // CallerKey is a key of a caller, without the key itself.
 type CallerKey struct {
 	ID      KeyID
-	Prefix  string   // how the key begins, for people
+	Prefix  string   // the beginning of the key, for people
 	Hash    [32]byte // SHA-256 of the key
 	Created time.Time
 	Expires time.Time // zero: never
@@ -42,19 +42,19 @@ func (k CallerKey) same(other CallerKey) bool {
 // Expired reports whether the key's time is over at now, on the database's clock.
 func (k *CallerKey) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 
-// Live reports whether the key is valid at now, where its caller is.
+// Live reports whether the key is valid at now, provided that its caller is not revoked.
 func (k *CallerKey) Live(now time.Time) bool { return !k.Revoked && !k.Expired(now) }
 
-// Limits of a caller's keys (L8). Keys that are dead are kept for a while, so that one that turns
-// up somewhere can still be told whose it was.
+// Limits of a caller's keys (L8). Dead keys are kept for a while, so that the owner of a leaked key
+// can be found.
 const (
-	MaxKeys     = 10 // that are live
+	MaxKeys     = 10 // live keys
 	maxDeadKeys = 20
 )
 
 // Answers of a caller's changes that are decisions.
 var (
-	// ErrTooMany means that there are as many as there may be.
+	// ErrTooMany means that the maximum number is reached.
 	ErrTooMany = errors.New("too many")
 	// ErrRevoked means that the caller is revoked.
 	ErrRevoked = errors.New("revoked")
@@ -86,7 +86,7 @@ func (c *Caller) Key(id KeyID) *CallerKey {
 	return nil
 }
 
-// SetRevoked decides whether a caller is revoked; ErrNotFound where there is none.
+// SetRevoked returns the caller with revoked set; ErrNotFound if old is nil.
 func SetRevoked(old *Caller, revoked bool) (*Caller, error) {
 	if old == nil {
 		return nil, ErrNotFound
@@ -125,7 +125,7 @@ func (c *Caller) AddKey(key CallerKey, now time.Time) error {
 	return nil
 }
 
-// Retire ends every live key but one after overlap at the latest: at once where that is 0.
+// Retire makes every live key except one expire after overlap at the latest; 0 is at once.
 func (c *Caller) Retire(but KeyID, now time.Time, overlap time.Duration) {
 	until := now.Add(overlap)
 	for i := range c.Keys {
@@ -140,9 +140,9 @@ func (c *Caller) Retire(but KeyID, now time.Time, overlap time.Duration) {
 	}
 }
 
-// NewCaller decides what becomes of a caller that is added with a key, where there is old or nil:
-// ErrExists when the name is in use. A caller that was revoked comes back with the rights it is
-// given now and with the new key only. It is the same caller, so it finds its orders.
+// NewCaller decides about a caller that is added with a key. old is the caller of that name, or
+// nil. ErrExists: the name is in use. A revoked caller comes back, with the rights of wanted and
+// only the new key. It is the same caller, so it finds its orders.
 func NewCaller(old, wanted *Caller, key CallerKey, now time.Time) (*Caller, error) {
 	next := *wanted
 	switch {
@@ -165,8 +165,8 @@ func AddCaller(ctx context.Context, store CatalogStore, c Caller, key CallerKey,
 	return err
 }
 
-// PutMerchant creates or renames a merchant. An empty PaymentSecret leaves the one there is;
-// another one takes its place at once.
+// PutMerchant creates or renames a merchant. An empty PaymentSecret keeps the present one; another
+// one replaces it at once.
 func PutMerchant(ctx context.Context, store CatalogStore, m Merchant, by Author) error {
 	_, err := store.UpdateMerchant(ctx, m.ID, by, func(old *Merchant, now time.Time) (*Merchant, error) {
 		if old == nil {
@@ -181,8 +181,8 @@ func PutMerchant(ctx context.Context, store CatalogStore, m Merchant, by Author)
 	return err
 }
 
-// MerchantEdit is a change of a merchant under way, inside a store's transaction that has its row.
-// It says what is to be recorded; changed is false where there is nothing to write.
+// MerchantEdit runs a change of a merchant, inside a store's transaction that has its row. It
+// returns the change record; changed is false if there is nothing to write.
 func MerchantEdit(old *Merchant, now time.Time, change func(*Merchant, time.Time) (*Merchant, error)) (
 	next *Merchant, r ChangeRecord, changed bool, err error) {
 	var own *Merchant
@@ -197,7 +197,7 @@ func MerchantEdit(old *Merchant, now time.Time, change func(*Merchant, time.Time
 	if old != nil && next.same(old) {
 		return next, r, false, nil
 	}
-	if !now.Before(next.FormerUntil) { // it is of no use any more
+	if !now.Before(next.FormerUntil) { // it isn't valid any more
 		next.FormerSecret, next.FormerUntil = "", time.Time{}
 	}
 	r, err = RecordMerchant(old, next)
@@ -235,7 +235,7 @@ func LostKeys(before, after *Caller) (lost []KeyID) {
 	return lost
 }
 
-// settled is a time as stores keep it, to the microsecond.
+// settled rounds a time as stores do, to the microsecond.
 func settled(t time.Time) time.Time {
 	if t.IsZero() {
 		return time.Time{}
@@ -243,8 +243,8 @@ func settled(t time.Time) time.Time {
 	return t.UTC().Truncate(time.Microsecond)
 }
 
-// Credential is a key as the hot path sees it. Its methods are safe for concurrent use and take no
-// lock.
+// Credential is a key with its caller, for the hot path. Its methods are safe for concurrent use
+// and take no lock.
 type Credential struct {
 	CallerKey
 	Caller *Caller
@@ -252,11 +252,11 @@ type Credential struct {
 	use    *keyUse
 }
 
-// keyUse is when a key was used; the catalogs before and after share it. Both are minutes since
+// keyUse has the times of a key's last use. Successive catalogs share it. Both are minutes since
 // 1970 on the database's clock, 0 for never.
 type keyUse struct{ last, noted atomic.Int64 }
 
-// Valid reports whether the credential lets its caller in at now, on this process's clock.
+// Valid reports whether the credential is valid at now, on this process's clock.
 func (c *Credential) Valid(now time.Time) bool {
 	return !c.Caller.Revoked && !c.Revoked && !c.Late(now)
 }
@@ -266,15 +266,16 @@ func (c *Credential) Late(now time.Time) bool {
 	return !c.Expires.IsZero() && c.Expired(now.Add(c.clock.offset()))
 }
 
-// Use notes that the key was used at now, on this process's clock. It writes once a minute.
+// Use records that the key was used at now, on this process's clock. It writes at most once a
+// minute.
 func (c *Credential) Use(now time.Time) {
 	if minute := now.Add(c.clock.offset()).Unix() / 60; c.use.last.Load() < minute {
 		c.use.last.Store(minute)
 	}
 }
 
-// LastUse returns the minute in which the key was used last as far as this process has seen, the
-// zero time for never.
+// LastUse returns the minute of the key's last use that this process knows; the zero time for
+// never.
 func (c *Credential) LastUse() time.Time { return minuteTime(c.use.last.Load()) }
 
 func minuteTime(minute int64) time.Time {
@@ -284,15 +285,15 @@ func minuteTime(minute int64) time.Time {
 	return time.Unix(minute*60, 0).UTC()
 }
 
-// KeyUse says in which minute a key was used last.
+// KeyUse is the minute of a key's last use.
 type KeyUse struct {
 	CallerRef
 	Key KeyID
 	At  time.Time
 }
 
-// UnnotedUses returns the uses of keys that were not noted yet, up to limit. noted says that a
-// store has them.
+// UnnotedUses returns up to limit uses of keys that are not stored yet. Call noted after a store
+// has them.
 func (c *Catalog) UnnotedUses(limit int) (uses []KeyUse, noted func()) {
 	type seen struct {
 		use    *keyUse

@@ -13,8 +13,8 @@ import (
 // Catalog is an immutable snapshot of merchants, callers and activities, indexed for the hot path.
 // Its lookups don't allocate and keep nothing of their arguments. A nil Catalog is empty.
 //
-// The next catalog shares with it everything that does not change: a change costs by its own size,
-// not by the catalog's (see stripes and itemTable).
+// The next catalog shares all unchanged parts with it: the cost of a change depends on its own
+// size, not on the catalog's (see stripes and itemTable).
 type Catalog struct {
 	Version CatalogVersion
 	Loaded  time.Time // on this process's clock
@@ -31,7 +31,7 @@ type Catalog struct {
 	items      itemTable
 }
 
-// Sale is an activity as the hot path sees it.
+// Sale is an activity, indexed for the hot path.
 type Sale struct {
 	*Activity
 	skus       *skuIndex
@@ -41,14 +41,15 @@ type Sale struct {
 	notStarted *Refusal
 }
 
-// Offer is an item as the hot path sees it. The zero value is none.
+// Offer is an item with its activity, for the hot path. The zero value is no offer.
 type Offer struct {
 	*Item
 	Sale *Sale
 }
 
-// clock tells how far the database's clock is ahead of this process's. Sales begin and end by the
-// database's: all gateways sell in the same window, however wrong their own clocks are.
+// clock has the difference between the database's clock and this process's. Sales begin and end by
+// the database's clock, so all gateways sell in the same window, however wrong their own clocks
+// are.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) offset() time.Duration { return time.Duration(c.ahead.Load()) }
@@ -148,8 +149,8 @@ func (c *Catalog) Sales() iter.Seq[*Sale] {
 	return c.activities.all
 }
 
-// Spread goes through the items that are spread over several shards, in no order. It costs by the
-// activities that have some.
+// Spread goes through the items that are spread over several shards, in no order. Its cost depends
+// on the number of activities with such items.
 func (c *Catalog) Spread() iter.Seq[Offer] {
 	return func(yield func(Offer) bool) {
 		if c == nil {
@@ -174,8 +175,8 @@ func (c *Catalog) Now() time.Time {
 	return time.Now().Add(c.clock.offset())
 }
 
-// SetClock says how far the database's clock is ahead of this process's: of this catalog, and of
-// those that are made of it.
+// SetClock sets how far the database's clock is ahead of this process's, for this catalog and for
+// those made from it.
 func (c *Catalog) SetClock(ahead time.Duration) {
 	if c != nil {
 		c.clock.ahead.Store(int64(ahead))
@@ -188,9 +189,9 @@ var (
 	errPaused = &Refusal{Code: CodePaused, Detail: "The sale is paused.", RetryAfter: 2 * time.Second}
 )
 
-// Refusal says why the offer can't be bought at now, nil where it can, and since when no order of
-// it can be new. That is later than the moment it closed by grace, the longest a purchase may take:
-// one that arrived in time may still take its hold. Both times are on this process's clock.
+// Refusal returns why the offer can't be bought at now; nil if it can. closed is the time after
+// which no new order of it can begin: the moment it closed, plus grace, the longest time that a
+// purchase may take. Both times are on this process's clock.
 func (o Offer) Refusal(now time.Time, grace time.Duration) (refusal *Refusal, since time.Time) {
 	a, ahead := o.Sale.Activity, o.Sale.clock.offset()
 	closes, starts := a.Closes().Add(-ahead), a.StartsAt.Add(-ahead)
@@ -207,14 +208,14 @@ func (o Offer) Refusal(now time.Time, grace time.Duration) (refusal *Refusal, si
 	return nil, time.Time{}
 }
 
-// Live reports whether the activity's stock is still needed at now, on this process's clock: it may
-// have been sold, and its keys may not be forgotten yet.
+// Live reports whether the activity's stock is still needed at now, on this process's clock: units
+// of it may have been sold, and its keys may still be remembered.
 func (s *Sale) Live(now time.Time, retention time.Duration) bool {
 	return s.State != ActivityDraft &&
 		now.Add(s.clock.offset()).Before(s.Closes().Add(retention+s.PaymentWindow))
 }
 
-// Place returns the shard of a hold on the offer, in an installation of so many shards.
+// Place returns the shard of a hold on the offer, in an installation with that many shards.
 func (o Offer) Place(id string, shards int) inventory.ShardID {
 	return inventory.Place(o.ID, o.Spread, id, shards)
 }
@@ -232,8 +233,8 @@ type CatalogEdit struct {
 	earlier *Catalog
 }
 
-// Edit begins the next catalog. earlier may be nil. With whole, what is not applied is gone; what
-// did not change since keeps the time it was first seen.
+// Edit begins the next catalog. earlier may be nil. With whole, entries that are not applied are
+// deleted. An unchanged activity keeps the time at which it was first seen.
 func (c *Catalog) Edit(whole bool, now time.Time) *CatalogEdit {
 	next := &Catalog{clock: new(clock)}
 	if c != nil && whole {
@@ -247,11 +248,11 @@ func (c *Catalog) Edit(whole bool, now time.Time) *CatalogEdit {
 	return &CatalogEdit{next: next, earlier: c}
 }
 
-// errItemsMissing means that a store left items out that were never read: load the catalog anew.
+// errItemsMissing means that a store left out items that were never read: load the whole catalog.
 var errItemsMissing = errors.New("an activity came without its items, and they are not known")
 
-// Apply puts a change into the next catalog, which keeps what the change points to. An error means
-// that the catalog must be loaded anew, as a whole.
+// Apply puts a change into the next catalog, which keeps references to the change's data. After an
+// error the whole catalog must be loaded.
 func (e *CatalogEdit) Apply(change CatalogChange) error {
 	switch {
 	case change.Merchant != nil:

@@ -8,23 +8,22 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Config are the times and sizes that the protocol leans on. Every process of one installation must
-// run the same ones.
+// Config has the times and sizes of the protocol. All processes of an installation must use the
+// same values.
 type Config struct {
-	// AcceptDeadline is how long after a request's arrival a 202 may still be given. Longer
-	// forgives a slower queue, but every rebuild waits it out.
+	// AcceptDeadline is how long after a request's arrival a 202 may still be given. A longer time
+	// tolerates a slower queue, but every rebuild waits for it.
 	AcceptDeadline time.Duration
-	// ReplicaLag is how long a Redis primary that was replaced may go on taking writes: what
-	// min-replicas-max-lag says, and 0 for a single Redis.
+	// ReplicaLag is how long a replaced Redis primary may still take writes: the value of
+	// min-replicas-max-lag, and 0 for a single Redis.
 	ReplicaLag time.Duration
 	// Shards is the number of shards of the installation; it is fixed when the database is made.
 	Shards int
-	// SweepAge is how long a hold must lie untouched before the sweeper asks what became of it. It
-	// must be longer than WaitOut, so that no attempt that touched the hold still lives.
+	// SweepAge is how long a hold must be untouched before the sweeper decides it. It must be
+	// longer than WaitOut, so that no attempt with this hold is still running.
 	SweepAge time.Duration
-	// Tick is how often the back office looks for work nobody told it about: catalog changes, due
-	// timeouts, the outbox, shards that are shut. It is also how late a gateway may learn of a
-	// revoked caller or a new epoch.
+	// Tick is how often the back office looks for work: catalog changes, due timeouts, the outbox,
+	// closed shards. It is also how late a gateway may learn of a revoked caller or a new epoch.
 	Tick time.Duration
 	// Retention is how long after an activity's end its keys are remembered in the stock.
 	Retention time.Duration
@@ -82,16 +81,15 @@ func (c Config) Validate() error {
 // its answer to the network.
 const answerMargin = time.Second
 
-// WaitOut returns how long it takes, after a shard was closed or a hold doomed, until no 202 of
-// before can be given any more: the accept deadline, the time that a replaced Redis primary may go
-// on taking writes, and a margin.
+// WaitOut returns the time after a shard was closed, or a hold was doomed, until no earlier
+// purchase can get a 202 any more: the accept deadline, ReplicaLag, and a margin.
 func (c Config) WaitOut() time.Duration { return c.AcceptDeadline + c.ReplicaLag + answerMargin }
 
 // StartBy returns how long after a purchase's arrival its hold must be asked for: a quarter of the
 // accept deadline. A purchase that waits longer has failed, and nothing happened.
 func (c Config) StartBy() time.Duration { return c.AcceptDeadline / 4 }
 
-// KeptFor is how long the orders of an activity are kept after its close, at least: its keys are
-// remembered, and it may be paid for until then. A queue's records are older than that, unless it
-// keeps them for longer than its default of a week.
+// KeptFor is how long the orders of an activity are kept after its close, at least: until then its
+// keys are remembered, and its orders may be paid. With the queue's default of a week, its records
+// don't live as long.
 func (c *Config) KeptFor() time.Duration { return c.Retention + MaxPaymentWindow }

@@ -15,7 +15,7 @@ type StockKey struct {
 	Shard inventory.ShardID
 }
 
-// Ledger is a stock row as a transaction locked it, with what the decision needs of its item. The
+// Ledger is a stock row that a transaction has locked, with the data of its item for decisions. The
 // functions of this file move its counts.
 type Ledger struct {
 	Activity      ActivityID
@@ -45,27 +45,30 @@ type BuyerKey struct {
 	User UserID
 }
 
-// AcceptInput is what a worker's transaction has read, under its locks, for DecideAccept. The maps
-// are changed to what is true after the batch, so that a promise that comes twice is met by its
-// first.
+// AcceptInput has what a worker's transaction has read under its locks, for DecideAccept.
+// DecideAccept updates the maps, so that a promise that comes twice in a batch finds its first
+// order.
 type AcceptInput struct {
 	Epochs   map[inventory.ShardID]inventory.Epoch // of the pages' shards, held FOR SHARE
 	Stock    map[StockKey]*Ledger                  // locked
-	Locked   map[StockKey]bool                     // somebody else has the row
-	Existing map[OrderID]Order                     // of the promises, those that have a row
+	Locked   map[StockKey]bool                     // another transaction has the row
+	Existing map[OrderID]Order                     // the promises' orders that have a row
 	Bought   map[BuyerKey]int64                    // units open and sold, of items with a limit
 	Now      time.Time                             // the database's clock
 }
 
 // DecideAccept decides which promises of a page become orders. It is called inside the transaction
-// that has the rows, and checks L1 and L5 where they can't be forgotten. Everything to write goes
-// to out. The result has one Acceptance per promise.
+// that has the rows, and checks L1 and L5 there. Everything to write is added to out. The result
+// has one Acceptance per promise.
 //
-//   - An order that has a row exists, whatever the page says.
-//   - A page of an older epoch: nobody was given a 202 for what has no row. Skipped, and counted.
-//   - A page of a later epoch is taken like one of the shard's own: the books are behind.
+//   - A promise whose order has a row: it exists, whatever the page says.
+//   - A page of an older epoch: promises without a row were never acknowledged with a 202. They are
+//     skipped and counted.
+//   - A page of a later epoch: it is accepted like one of the shard's epoch, because the database
+//     is behind.
 //   - A promise whose row is locked, or that fits no item, is parked: it keeps its unit.
-//   - L1 and L5 refuse: rejected. A store has lost what it had acknowledged.
+//   - A promise that would break L1 or L5: rejected. It means that a store has lost data that it
+//     had acknowledged.
 func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	accepted := make([]Acceptance, len(p.Promises))
 	epoch := in.Epochs[p.Ref.Shard]
@@ -93,8 +96,8 @@ func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	return accepted
 }
 
-// CheckLocked returns ErrLocked where a promise was parked for a locked row: before a batch may
-// park, it waits for the row.
+// CheckLocked returns ErrLocked if a promise was parked for a locked row, because a batch must wait
+// for the row before it may park.
 func CheckLocked(accepted []Acceptance) error {
 	for i := range accepted {
 		if o := &accepted[i].Order; accepted[i].Outcome == OutcomeParked && o.Reason == ReasonLocked {
@@ -143,15 +146,14 @@ func decideNew(o *Order, in *AcceptInput, key StockKey) Outcome {
 	return OutcomeOpened
 }
 
-// fits reports whether the order is one that this row can take: of the same names, at the same
-// price.
+// fits reports whether the order fits the row: it has the same names and the same price.
 func (l *Ledger) fits(o *Order) bool {
 	return l.Activity == o.Activity && l.SKU == o.SKU && l.Merchant == o.Caller.Merchant &&
 		o.Amount == Money{l.Price.Minor * int64(o.Quantity), l.Price.Currency}
 }
 
-// DecideUnpark decides about a parked order under its stock row again, and writes what it became.
-// Its own units count as parked until then.
+// DecideUnpark decides about a parked order again, under its stock row, and writes the result. Its
+// own units count as parked until then.
 func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 	key := before.Stock()
 	after := *before
@@ -168,9 +170,9 @@ func DecideUnpark(before *Order, in *AcceptInput, out *Changes) Acceptance {
 	return Acceptance{Outcome: outcome, Order: after, Ref: ref}
 }
 
-// DecideCancelQueued makes the row of an order that its buyer gives up before a worker has made it:
-// cancelled at once, never open, since an open row must have a record in the log. ok is false where
-// the epoch of the hold that the desk saw is over: then there is nothing to cancel.
+// DecideCancelQueued makes the row of an order that is cancelled before a worker has made it. The
+// row is cancelled at once and never open, because an open row must have a record in the log. ok is
+// false if the epoch of the hold that the desk saw is over: then there is nothing to cancel.
 func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, out *Changes) (o Order, ok bool) {
 	if c.Ref.Epoch != epoch {
 		return Order{}, false
@@ -181,7 +183,7 @@ func DecideCancelQueued(c *Cancellation, epoch inventory.Epoch, now time.Time, o
 	return o, true
 }
 
-// DecideEvent applies an event to an order with a row, and writes it where it moves.
+// DecideEvent applies an event to an order with a row, and writes the order if its state changes.
 func DecideEvent(before Order, e Event, now time.Time, out *Changes) Moved {
 	after := before
 	if !after.Apply(e, now) {
@@ -192,9 +194,8 @@ func DecideEvent(before Order, e Event, now time.Time, out *Changes) Moved {
 }
 
 // DecideBury makes the tombstone of a hold whose order never came: cancelled, not accepted, nothing
-// held. Its primary key makes a record that comes later harmless. row says whose it is, nil where
-// the item is gone; a tombstone has no caller, so nobody but the holder of the order id's tag can
-// read it.
+// held. Its primary key makes a later record harmless. row has the names of its item; nil if the
+// item is gone. A tombstone has no caller, so only the caller with the order id's tag can read it.
 func DecideBury(h inventory.Hold, ref inventory.Ref, row *Ledger, now time.Time, out *Changes) Order {
 	o := Order{
 		ID: OrderID(h.ID), Item: h.Item, User: UserID(h.Buyer), Quantity: h.Quantity,
@@ -226,8 +227,8 @@ func PublishRestocks(shares map[StockKey]int64) []Outgoing {
 	return rows
 }
 
-// AddUnits is the restock of units that come to a shard with a stock change or a move, whose id it
-// has.
+// AddUnits returns the restock of units that come to a shard with a stock change or a move; id is
+// that of the change or move.
 func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units int64) Outgoing {
 	return Outgoing{
 		Ref:     inventory.Ref{Shard: shard},
@@ -235,8 +236,8 @@ func AddUnits(item inventory.ItemID, shard inventory.ShardID, id string, units i
 	}
 }
 
-// SettleTaken is the settlement of a hold by the shop: sold where its units have left the total,
-// void where the hold is buried.
+// SettleTaken returns the settlement of a hold by the shop: sold if its units have left the total,
+// void if the hold has a tombstone.
 func SettleTaken(t *Taken, kind inventory.Kind) Outgoing {
 	return Outgoing{Ref: t.Ref, Settlement: inventory.Settlement{Hold: t.Hold, Kind: kind}, Stock: true}
 }
@@ -251,15 +252,15 @@ func Share(units int64, i, k int) int64 {
 	return share
 }
 
-// Changes collects what a transaction writes: rows, counts, and what other systems are told. The
-// functions of this file fill it; a store writes it and knows nothing of what it means.
+// Changes collects what a transaction writes: rows, counts, and events for other systems. The
+// functions of this file fill it; a store writes it without knowing its meaning.
 type Changes struct {
 	Inserted []Order
-	Updated  []Order // as they are afterwards
+	Updated  []Order // with their new values
 	Stock    map[StockKey]*StockDelta
 	Shards   map[inventory.ShardID]*ShardDelta
 	Outbox   []Outgoing
-	Steps    []Step // for those who follow orders
+	Steps    []Step // to publish as events
 	Letters  []DeadLetter
 	Payments []KeptPayment // new ones, and those that changed
 	Refused  []RefusedPayment
@@ -315,7 +316,7 @@ func (c *Changes) movePaid(before, after *Order, k *KeptPayment) {
 	c.Steps[len(c.Steps)-1] = stepOf(after, k, false)
 }
 
-// move writes a row that changes. Units that end leave a settlement.
+// move writes a changed row. If its units ended, it adds a settlement.
 func (c *Changes) move(before, after *Order) {
 	c.Updated = append(c.Updated, *after)
 	if after.State != before.State {
@@ -357,7 +358,7 @@ func (c *Changes) count(o *Order, key StockKey, sign int64) {
 	}
 }
 
-// settle leaves in the outbox how the order's hold ends.
+// settle adds the end of the order's hold to the outbox.
 func (c *Changes) settle(o *Order, kind inventory.Kind) {
 	c.Outbox = append(c.Outbox, Outgoing{
 		Ref:        inventory.Ref{Shard: o.Grant.Shard},

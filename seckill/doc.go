@@ -1,7 +1,7 @@
 // Package seckill has the words of a sale and its decisions: activities, orders, pages of the
 // queue, payments, the catalog, and the interfaces Stock, Queue and Store on which a sale works.
-// Package seckill/desk does what people ask for, package seckill/backoffice what works by itself. A
-// store calls the functions Decide… inside its transaction and writes what they say:
+// Package seckill/desk serves requests; package seckill/backoffice has the background work. A store
+// calls the functions Decide… inside its transaction and writes their result:
 //
 //	changes := seckill.NewChanges()
 //	accepted := seckill.DecideAccept(&page, input, changes)
@@ -22,6 +22,6 @@
 // outcome happened.
 //
 // Invariants: nothing here starts a goroutine, waits, or knows HTTP, Redis, Kafka or SQL. Three
-// kinds of no are never mixed: *Refusal is a decision, *Failure means that nothing happened,
-// *Unknown means that it may have happened.
+// kinds of errors are never mixed: *Refusal is a decision, *Failure means that nothing happened,
+// *Unknown means that the outcome is unknown.
 package seckill

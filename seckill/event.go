@@ -9,25 +9,25 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Announcer tells other systems what happened, as CloudEvents 1.0; internal/kafka implements it.
-// Announce returns nil once all events are on durable storage. After an error some of them may be,
-// and the call is repeated: at least once.
+// Announcer publishes events to other systems, as CloudEvents 1.0; internal/kafka implements it.
+// Announce returns nil when all events are on durable storage. After an error some may be stored,
+// and the call must be repeated: delivery is at least once.
 type Announcer interface {
 	Announce(ctx context.Context, stream Stream, events []Announcement) error
 }
 
-// Stream says what a list of announcements is about.
+// Stream is the subject of a list of announcements.
 type Stream uint8
 
 // The streams. StreamStock has the crossings of items from none available to some and back: the
-// last one of an item is what is true. StreamOrders has every step of every order.
+// last one of an item is its present state. StreamOrders has every step of every order.
 const (
 	StreamStock Stream = iota + 1
 	StreamOrders
 )
 
-// Announcement is an event as other systems get it, without what belongs to the transport.
-// docs/events.md is its contract.
+// Announcement is an event for other systems, without the members of the transport. docs/events.md
+// is its contract.
 type Announcement struct {
 	ID      string    // the same whenever the event is announced again
 	Type    string    // with its version: consumers ignore types they don't know
@@ -68,8 +68,8 @@ type paymentData struct {
 }
 
 // AnnounceStep makes the announcement of a step: the order as it was after it. An order is created,
-// paid, cancelled and rejected once, so that order and state name the step; the others are named by
-// the payment and the time, too.
+// paid, cancelled and rejected once, so order and state are enough for the id of such a step. The
+// ids of other steps also have the payment and the time.
 func AnnounceStep(s *Step) (Announcement, error) {
 	step, about, id := string(s.State), "order", string(s.ID)+"."
 	switch {
@@ -108,9 +108,8 @@ func AnnounceStep(s *Step) (Announcement, error) {
 	}, nil
 }
 
-// StockStatus is what is known of an item: whether it had a unit available when its shard was at
-// Seq of Ref's epoch. Of two, the one of the later epoch is newer, and within an epoch the one of
-// the higher seq.
+// StockStatus tells whether an item had a unit available when its shard was at Seq of Ref's epoch.
+// A later epoch is newer; within an epoch, a higher seq is newer.
 type StockStatus struct {
 	Ref      inventory.Ref
 	Item     inventory.ItemID

@@ -31,9 +31,9 @@ type (
 //
 //	item id (4 bytes, big endian) | digest of the buyer (11) | tag of the caller (4) | digest of the key (6)
 //
-// It is derived from what was asked, so that a repeat of a purchase meets its own hold. The first
-// 24 characters are the head: they name item and buyer (inventory.Head). The rest tells the orders
-// of one buyer apart.
+// It is derived from the purchase, so a repeat of a purchase has the same id and finds its own
+// hold. The first 24 characters are the head: they name item and buyer (inventory.Head). The rest
+// distinguishes the orders of one buyer.
 type OrderID string
 
 const (
@@ -94,7 +94,7 @@ func digestOf(prefix []byte, parts ...string) [sha256.Size]byte {
 	return sha256.Sum256(in)
 }
 
-// ParseOrderID checks the form of an order id; it does not say that the order exists.
+// ParseOrderID checks the form of an order id; it does not check that the order exists.
 func ParseOrderID(s string) (OrderID, error) {
 	var raw [orderIDBytes]byte
 	if !decodeOrderID(s, &raw) {
@@ -113,7 +113,7 @@ func (id OrderID) Item() inventory.ItemID {
 }
 
 // Of reports whether the id carries the caller's tag. Two callers share a tag with probability
-// 2^-32, so where the order row is at hand, its caller decides.
+// 2^-32, so use the caller of the order row if there is one.
 func (id OrderID) Of(caller CallerRef) bool {
 	var raw [orderIDBytes]byte
 	return decodeOrderID(string(id), &raw) && [4]byte(raw[headBytes:headBytes+4]) == caller.tag()

@@ -24,8 +24,8 @@ func (o *Order) promise() *Promise {
 }
 
 // letterOf returns the dead letter of a parked order that fits no item, made of its row.
-// DecideAccept makes the letters of promises; this one is DecideUnpark's, for an order that was
-// parked for a locked row and turned out to fit no item when it was tried again.
+// DecideAccept makes the letters of promises. This one is for DecideUnpark: an order that was
+// parked for a locked row, and fits no item when it is tried again.
 func letterOf(o *Order) DeadLetter {
 	page := Page{
 		PageHeader: PageHeader{
@@ -53,8 +53,8 @@ func LetterOrders(l *DeadLetter) []OrderID {
 	return ids
 }
 
-// readAnew returns a parked order as the promise of its record says: where only the header could be
-// read when it was parked, the row has no more than the order's id and units.
+// readAnew returns a parked order with the data of its promise. If only the record's header was
+// readable when the order was parked, its row has only id and units.
 func readAnew(parked *Order, p *Page, r *Promise) Order {
 	o := *parked
 	o.Caller, o.Activity, o.SKU, o.User, o.Amount = r.Caller, r.Activity, r.SKU, r.User, r.Amount
@@ -62,8 +62,8 @@ func readAnew(parked *Order, p *Page, r *Promise) Order {
 	return o
 }
 
-// MergeLetters returns the letters of a batch, and those of its promises that no letter of the
-// batch is about: where a whole record is kept, one letter is enough.
+// MergeLetters returns the letters of a batch, and those of promises that no letter of the batch
+// covers. One letter is enough for a whole record.
 func MergeLetters(batch, promises []DeadLetter) []DeadLetter {
 	if len(promises) == 0 {
 		return batch
@@ -99,7 +99,7 @@ func DecideReplay(letters []DeadLetter, pages map[int64]Page, in *AcceptInput, o
 	return accepted, done
 }
 
-// replay is dead letters that are tried again.
+// replay is a replay of dead letters in progress.
 type replay struct {
 	pages   map[int64]Page
 	in      *AcceptInput
@@ -139,8 +139,8 @@ func (r *replay) promise(page *Page, p *Promise) []Acceptance {
 	return DecideAccept(&single, r.in, r.changes)
 }
 
-// unpark tries a parked order again, as it reads now. Where its stock row is locked it stays as it
-// is: it has a dead letter, so nobody but a replay tries it.
+// unpark tries a parked order again, as it reads now. If its stock row is locked, it stays parked.
+// It has a dead letter, so only a replay tries it again.
 func (r *replay) unpark(o, read *Order) Acceptance {
 	key := o.Stock()
 	if o.State != OrderParked || r.in.Locked[key] {

@@ -6,18 +6,18 @@ import "time"
 type Merchant struct {
 	ID   MerchantID
 	Name string
-	// PaymentSecret signs payment notices. It is kept as it was sealed (see Secrets), and never
-	// logged; "" is none.
+	// PaymentSecret signs payment notices. It is kept encrypted (see Secrets) and never logged; ""
+	// is none.
 	PaymentSecret string
 	// FormerSecret is the payment secret before, which is valid until FormerUntil: while a secret
 	// is rolled, the provider may sign with either.
 	FormerSecret string
 	FormerUntil  time.Time
 
-	resealed bool // until MerchantEdit: the secrets are sealed otherwise, and are the same
+	resealed bool // the same secrets are encrypted with another key; read by MerchantEdit
 }
 
-// Reseal takes the merchant's secrets as they are sealed now.
+// Reseal replaces the merchant's secrets by the same secrets, encrypted with another key.
 func (m *Merchant) Reseal(payment, former string) {
 	m.PaymentSecret, m.FormerSecret, m.resealed = payment, former, true
 }
@@ -29,8 +29,8 @@ func (m *Merchant) same(other *Merchant) bool {
 	return a == b && m.FormerUntil.Equal(other.FormerUntil)
 }
 
-// Roll gives the merchant a new payment secret at now, as it is sealed. The one before stays valid
-// for overlap; 0 ends it at once. A secret that was former already ends now.
+// Roll gives the merchant a new payment secret at now; sealed is its encrypted form. The present
+// secret stays valid for overlap; 0 ends it at once. A former secret ends now.
 func (m *Merchant) Roll(sealed string, now time.Time, overlap time.Duration) {
 	m.FormerSecret, m.FormerUntil = "", time.Time{}
 	if overlap > 0 && m.PaymentSecret != "" {

@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// OrderState is where an order is in its life. An order that has no row yet is OrderQueued.
+// OrderState is the state of an order. An order without a row yet is OrderQueued.
 type OrderState string
 
 // The states of an order.
@@ -21,7 +21,7 @@ const (
 	OrderRefunded  OrderState = "refunded"
 )
 
-// Reason says why an order was cancelled or rejected.
+// Reason is why an order was cancelled or rejected.
 type Reason string
 
 // The reasons.
@@ -32,13 +32,13 @@ const (
 	ReasonNotAccepted    Reason = "not-accepted"
 	ReasonSoldOut        Reason = "sold-out"
 	ReasonPurchaseLimit  Reason = "purchase-limit"
-	ReasonDiscarded      Reason = "discarded" // an operator gave its dead letter up
+	ReasonDiscarded      Reason = "discarded" // an operator discarded its dead letter
 	ReasonLocked         Reason = "locked"    // of a parked order: its item's row was locked
 	ReasonUnfit          Reason = "unfit"     // of a parked order: no item fits its promise
 )
 
-// UnitState says what became of an order's units: open while the order may still be paid, then sold
-// or void. It never changes back.
+// UnitState is the state of an order's units: open while the order may still be paid, then sold or
+// void. It never changes back.
 type UnitState string
 
 // The states of an order's units.
@@ -89,14 +89,13 @@ type Order struct {
 // Stock names the order's stock row.
 func (o *Order) Stock() StockKey { return StockKey{o.Item, o.Grant.Shard} }
 
-// Hold returns the hold that stands behind the order.
+// Hold returns the order's hold.
 func (o *Order) Hold() inventory.Hold {
 	return inventory.Hold{Item: o.Item, ID: string(o.ID), Buyer: string(o.User), Quantity: o.Quantity}
 }
 
 // Provenance is where and when the order's hold was given, and the record of the queue that has its
-// promise. Seq is 0 where there is no such record, as in a cancellation that came before the
-// worker.
+// promise. Seq is 0 if there is no such record, as for a cancellation that came before the worker.
 type Provenance struct {
 	Shard     inventory.ShardID
 	Epoch     inventory.Epoch
@@ -111,11 +110,11 @@ type Event uint8
 // The events.
 const (
 	EventPaid      Event = iota + 1 // the right amount was paid
-	EventCancelled                  // the buyer gave it up
+	EventCancelled                  // the buyer cancelled it
 	EventTimedOut                   // pay_by passed
 	EventRefundDue                  // the shop takes a paid order back
 	EventRefunded                   // the money went back
-	EventDiscarded                  // an operator gave a parked order up
+	EventDiscarded                  // an operator discarded a parked order
 )
 
 // step is a state and what happens to the units on the way into it.
@@ -125,8 +124,7 @@ type step struct {
 	units  UnitState // "" leaves them
 }
 
-// transitions is the whole life of an order after its row was made. What is not listed cannot
-// happen.
+// transitions lists all transitions of an order with a row. Others can't happen.
 var transitions = map[OrderState]map[Event]step{
 	OrderPending: {
 		EventPaid:      {OrderPaid, ReasonNone, UnitsSold},
@@ -141,11 +139,11 @@ var transitions = map[OrderState]map[Event]step{
 	OrderCancelled: {EventPaid: {state: OrderRefundDue}},
 	OrderRejected:  {EventPaid: {state: OrderRefundDue}},
 	OrderRefundDue: {EventRefunded: {state: OrderRefunded}},
-	OrderRefunded:  {EventPaid: {state: OrderRefundDue}}, // somebody pays once more
+	OrderRefunded:  {EventPaid: {state: OrderRefundDue}}, // another payment came
 }
 
-// Apply moves the order by an event at now and reports whether it may move. The reason of a
-// cancelled order stays when a late payment turns it refund_due: it says why the money goes back.
+// Apply moves the order by an event at now and reports whether it may move. A cancelled order keeps
+// its reason when a late payment makes it refund_due: it tells why the money goes back.
 func (o *Order) Apply(e Event, now time.Time) bool {
 	next, ok := transitions[o.State][e]
 	if !ok {

@@ -37,13 +37,13 @@ const (
 	CodeRefundAmount      Code = "refund-amount"  // another amount is due
 )
 
-// Refusal is a decision: no, for a reason the public may know. It is a value, never retried by us,
-// never a failure to a breaker. Values are shared and must not be changed.
+// Refusal is a decision against a request, with a public reason. This system never retries it, and
+// breakers don't count it as a failure. Values are shared and must not be changed.
 type Refusal struct {
 	Code       Code
 	Detail     string        // for a person; "" uses the code's own text
 	StartsAt   time.Time     // of not-started
-	RetryAfter time.Duration // 0: no point in a retry
+	RetryAfter time.Duration // 0: a retry doesn't help
 }
 
 // Error implements error.
@@ -67,8 +67,8 @@ func (f *Failure) Error() string { return fmt.Sprintf("%s: %v", f.Code, f.Err) }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Unknown means that it may have happened. Order is where to ask; only the same key may be sent
-// again.
+// Unknown means that the outcome is unknown. Order is the id to ask for; only the same key may be
+// sent again.
 type Unknown struct {
 	Order      OrderID
 	RetryAfter time.Duration

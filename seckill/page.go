@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Promise is an accepted purchase: enough to make its order without asking anybody.
+// Promise is an accepted purchase, with all the data for its order.
 type Promise struct {
 	Order    OrderID
 	Caller   CallerRef
@@ -25,10 +25,10 @@ type Promise struct {
 	Trace    string    // names the span of the request where it is traced (trace.Context); else ""
 }
 
-// Item returns the item that the promise is of.
+// Item returns the promise's item.
 func (r *Promise) Item() inventory.ItemID { return r.Order.Item() }
 
-// Hold returns the hold that stands behind the promise.
+// Hold returns the promise's hold.
 func (r *Promise) Hold() inventory.Hold {
 	return inventory.Hold{Item: r.Item(), ID: string(r.Order), Buyer: string(r.User), Quantity: r.Quantity}
 }
@@ -39,13 +39,13 @@ type Page struct {
 	PageHeader
 	Promises []Promise
 
-	// Where the page was read; zero for one that was not. They are no part of its encoding.
+	// The place where the page was read; zero if it was not read from a log. They are not encoded.
 	Partition int32
 	Offset    int64
 }
 
-// PageHeader is what can be read of a page though the rest is damaged: it names every promise with
-// its units, so that they can be parked.
+// PageHeader is the part of a page that can be read even if the rest is damaged: it names every
+// promise with its units, so that they can be parked.
 type PageHeader struct {
 	Ref    inventory.Ref
 	Seq    uint64    // the shard's, after the holds were taken
@@ -70,15 +70,15 @@ const MaxPage = 512
 // a new one must be readable everywhere before it is written anywhere.
 const pageVersion = 3
 
-// Errors of a record. ErrPageVersion is of another version: newer workers can read it. ErrPage is
-// damage; where it stands behind the header, the header is good.
+// Errors of a record. ErrPageVersion is of another version: newer workers can read it. ErrPage
+// means damage. If only the body is damaged, the header is valid.
 var (
 	ErrPageVersion = errors.New("a page of an unknown version")
 	ErrPage        = errors.New("a damaged page")
 )
 
-// AppendPage appends the page's encoding to dst. All numbers are unsigned varints (encoding/binary)
-// and a text is its length and its bytes, but where the table says otherwise. Both checks are
+// AppendPage appends the page's encoding to dst. Unless the table says otherwise, numbers are
+// unsigned varints (encoding/binary), and a text is its length and its bytes. Both checks are
 // CRC-32C (RFC 3720), 4 bytes big endian, over all of their part.
 //
 //	header  version (1 byte), shard, epoch, seq, node, milliseconds since 1970, count,
@@ -136,7 +136,8 @@ func (r *Promise) shared() [5]string {
 	return [...]string{string(r.Caller.Merchant), string(r.Caller.Caller), string(r.Activity), string(r.SKU), r.Amount.Currency}
 }
 
-// textTable gives texts their places. A page has few different ones, mostly the same as before.
+// textTable collects texts and gives each a place. A page has few different texts, and mostly the
+// same one as before.
 type textTable struct {
 	list  []string
 	known map[string]int // made when the list is long
@@ -185,8 +186,8 @@ func appendCheck(dst []byte, start int) []byte {
 	return binary.BigEndian.AppendUint32(dst, castagnoli(dst[start:]))
 }
 
-// ParsePage decodes a record. It keeps nothing of b. An error wraps ErrPageVersion or ErrPage and
-// says what is wrong. Where only the body is damaged, the page has its header and no promises.
+// ParsePage decodes a record. It keeps nothing of b. An error wraps ErrPageVersion or ErrPage. If
+// only the body is damaged, the page has its header and no promises.
 func ParsePage(b []byte) (Page, error) {
 	var p Page
 	if len(b) == 0 || b[0] != pageVersion {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Payment is a provider's notice that money came, its signature already checked. Activity and SKU
-// are those of the order's item.
+// Payment is a provider's notice of a payment, with a checked signature. Activity and SKU are those
+// of the order's item.
 type Payment struct {
 	Merchant MerchantID
 	ID       PaymentID
@@ -14,7 +14,7 @@ type Payment struct {
 	Amount   Money
 	Activity ActivityID
 	SKU      SKU
-	// Queued says that the order's hold was seen: where the order has no row yet, the payment is
+	// Queued means that the order's hold was seen: if the order has no row yet, the payment is
 	// kept, and applied when there is one.
 	Queued bool
 }
@@ -22,7 +22,7 @@ type Payment struct {
 // Key names the payment.
 func (p *Payment) Key() PaymentKey { return PaymentKey{p.Merchant, p.ID} }
 
-// same reports whether two notices say the same.
+// same reports whether two notices are equal.
 func (p *Payment) same(other *Payment) bool {
 	return p.Order == other.Order && p.Amount == other.Amount
 }
@@ -33,13 +33,13 @@ type PaymentKey struct {
 	ID       PaymentID
 }
 
-// PaymentVerdict is what a payment did.
+// PaymentVerdict is the effect of a payment.
 type PaymentVerdict uint8
 
-// The verdicts. PaymentBooked moved the order to paid; PaymentLate met an order that can't take it
-// and is kept: the order is refund_due, or stays as it is when another payment has paid it, and the
-// money is to go back. PaymentEarly is kept for an order that is still queued. PaymentAgain is a
-// repeat. PaymentMismatch is kept as money to go back, and changes nothing else. The others changed
+// The verdicts. PaymentBooked moved the order to paid. PaymentLate came to an order that can't take
+// it, and is kept as a refund that is due: the order is refund_due, or unchanged if another payment
+// has paid it. PaymentEarly is kept for an order that is still queued. PaymentAgain is a repeat.
+// PaymentMismatch is kept as a refund that is due, and changes nothing else. The others changed
 // nothing.
 const (
 	PaymentBooked PaymentVerdict = iota + 1
@@ -49,17 +49,17 @@ const (
 	PaymentMismatch     // wrong amount or currency
 	PaymentNoOrder      // no row of that merchant under that id
 	PaymentOtherContent // the payment's id was used for another order or amount
-	PaymentLocked       // nothing was decided: somebody has the order's row
+	PaymentLocked       // nothing was decided: another transaction has the order's row
 )
 
-// PaymentResult is what a payment did, and the order afterwards; its ID is empty where it has no
-// row.
+// PaymentResult is the effect of a payment, and the order afterwards; the order's ID is empty if it
+// has no row.
 type PaymentResult struct {
 	Verdict PaymentVerdict
 	Order   Order
 }
 
-// PaymentState is what became of a payment's money.
+// PaymentState is the state of a payment's money.
 type PaymentState string
 
 // The states of a payment.
@@ -82,21 +82,21 @@ const (
 	CauseRejected    RefundCause = "rejected"     // the order was accepted, but impossible
 )
 
-// KeptPayment is a payment row: what was paid, and what became of the money. An early payment
-// becomes one of the others when its order has a row. A booked one never changes.
+// KeptPayment is a payment row: the payment, and the state of its money. An early payment becomes
+// one of the others when its order has a row. A booked one never changes.
 type KeptPayment struct {
 	Payment   // Queued is false
 	State     PaymentState
 	Cause     RefundCause // of one that is due or done
 	KeptAt    time.Time   // when its notice came
-	DoneAt    time.Time   // when it was told that the money went back; zero before, like the next
+	DoneAt    time.Time   // when the refund was recorded; zero before, like the next two
 	DoneBy    string      // the operator
 	Reference string      // the provider's, of the refund
 
 	fresh bool // no row has it yet
 }
 
-// IsNew reports whether a decision has made the payment: there is no row of it yet.
+// IsNew reports whether the payment has no row yet.
 func (k *KeptPayment) IsNew() bool { return k.fresh }
 
 // RefusedPayment is a signed notice that was refused. Equal ones of an order are counted.
@@ -111,8 +111,8 @@ type RefusedPayment struct {
 const MaxRefused = 20
 
 // DecidePayment is a payment's decision, called inside the transaction that holds the order's row.
-// order is nil when there is no row, kept has the payments that are kept under the notices' keys.
-// It changes order and kept, and writes both to out where they change.
+// order is nil if there is no row; kept has the stored payments by their keys. It changes order and
+// kept, and adds changed ones to out.
 //
 // A parked order is like one that is still queued. A tombstone has no amount; a payment for it is
 // kept whatever the amount. A notice of a wrong amount may be corrected by one of the right amount
@@ -146,7 +146,7 @@ func DecidePayment(p Payment, order *Order, kept map[PaymentKey]*KeptPayment, no
 	return decideKept(&keep, order, kept, now, out)
 }
 
-// isWrong reports whether the payment is of a wrong amount, and nobody has sent the money back.
+// isWrong reports whether the payment has a wrong amount, and was not refunded yet.
 func (k *KeptPayment) isWrong() bool {
 	return k.State == PaymentStateDue && k.Cause == CauseWrongAmount
 }
@@ -168,7 +168,7 @@ func decideEarly(keep, earlier *KeptPayment, queued bool, kept map[PaymentKey]*K
 	return PaymentResult{Verdict: PaymentEarly}
 }
 
-// decideKept books a payment, or keeps it as money to go back.
+// decideKept books a payment, or keeps it as a refund that is due.
 func decideKept(keep *KeptPayment, order *Order, kept map[PaymentKey]*KeptPayment, now time.Time, out *Changes) PaymentResult {
 	verdict := PaymentLate
 	keep.State = PaymentStateDue
@@ -195,28 +195,27 @@ func decideKept(keep *KeptPayment, order *Order, kept map[PaymentKey]*KeptPaymen
 	return PaymentResult{verdict, *order}
 }
 
-// Refund says that the money of a payment went back.
+// Refund records that a payment was refunded.
 type Refund struct {
 	Merchant  MerchantID
 	Payment   PaymentID
 	Reference string // the provider's
-	// Amount is what went back; nil is what was due. Nothing but the whole is taken.
+	// Amount is the refunded amount, which must be the whole amount due; nil means that amount.
 	Amount *Money
 }
 
-// Answers to a refund that can't be told. ErrNotFound where there is no such payment.
+// Errors of a refund, besides ErrNotFound for an unknown payment.
 var (
-	// ErrRefunded means that the money went back before.
+	// ErrRefunded means that the payment was refunded before.
 	ErrRefunded = errors.New("the money went back already")
-	// ErrNotDue means that nothing of the payment has to go back.
+	// ErrNotDue means that no refund is due.
 	ErrNotDue = errors.New("nothing is due")
 	// ErrRefundAmount means that another amount is due.
 	ErrRefundAmount = errors.New("another amount is due")
 )
 
-// DecideRefund notes that a payment's money went back, and moves the order to refunded where
-// nothing else of it is due. order is nil where its row is gone. It changes kept and order, and
-// writes both to out.
+// DecideRefund records a refund, and moves the order to refunded if no other refund of it is due.
+// order is nil if its row is gone. It changes kept and order, and writes both to out.
 func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by Author, now time.Time, out *Changes) error {
 	switch {
 	case kept == nil:
@@ -240,9 +239,9 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 	return nil
 }
 
-// Step is an order as it was after something that other systems are told: it moved, or, where Money
-// is set, the money of Payment has to go back or went back. One that ParseSteps returns has of its
-// order what AnnounceStep tells.
+// Step is an event of an order, with the order after it: the order changed its state, or, if Money
+// is set, Payment must be or was refunded. A Step of ParseSteps has only the members of its order
+// that AnnounceStep uses.
 type Step struct {
 	Order
 	Payment PaymentID // the payment that made the step; "" where none did
@@ -264,7 +263,7 @@ func stepOf(o *Order, k *KeptPayment, money bool) Step {
 	return s
 }
 
-// LastPayments returns what is to be written of each payment of the changes, in their order.
+// LastPayments returns the last value of each payment of the changes, in their order.
 func (c *Changes) LastPayments() []KeptPayment {
 	last := make(map[PaymentKey]int, len(c.Payments))
 	for i := range c.Payments {

@@ -7,8 +7,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// The names of what gateways probe themselves with. No merchant, activity or caller of a shop can
-// have them: CheckName refuses the colon.
+// The names of the merchant, caller, activity and item of probes. No merchant, activity or caller
+// of a shop can have them: CheckName refuses the colon.
 const (
 	ProbeMerchant MerchantID = ":probe"
 	ProbeActivity ActivityID = ":probe"
@@ -16,13 +16,13 @@ const (
 	ProbeSKU      SKU        = "probe"
 )
 
-// ProbeItem is the item of probes. It has no units and no row on any shard, ever: no database gives
-// its id out. So nothing can be taken of it.
+// ProbeItem is the item of probes. It never has units or a row on any shard, since no database
+// gives out its id. So no unit can be taken.
 const ProbeItem inventory.ItemID = math.MaxUint32
 
-// ProbeCatalog returns a catalog that has nothing but what a gateway probes itself with: a caller
-// with one key, and an activity that is always on sale, with an item spread over all shards. It
-// stands beside the shop's catalog and is no part of it.
+// ProbeCatalog returns a catalog for a gateway's probes: a caller with one key, and an activity
+// that is always on sale, with an item spread over all shards. It is not part of the shop's
+// catalog.
 func ProbeCatalog(keyHash [32]byte, shards int) (*Catalog, error) {
 	edit := (*Catalog)(nil).Edit(true, time.Now())
 	for _, change := range []CatalogChange{

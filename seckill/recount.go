@@ -25,12 +25,12 @@ type RecountItem struct {
 // Oversold reports whether the rows break L1: more units are sold or open than there are.
 func (i *RecountItem) Oversold() bool { return i.Known && i.Rows.Open+i.Rows.Sold > i.Total }
 
-// Differs reports whether counters and rows say different things.
+// Differs reports whether the counters differ from the sums of the rows.
 func (i *RecountItem) Differs() bool { return i.Counted != i.Rows }
 
-// Mendable reports whether the counters differ and may be set to what the rows say. Rows are the
-// truth: each was written with its counter in one transaction. Where they break L1 a person has to
-// decide.
+// Mendable reports whether the counters differ and may be set to the sums of the rows. The rows are
+// the truth: each was written with its counter in one transaction. If the rows break L1, a person
+// must decide.
 func (i *RecountItem) Mendable() bool { return i.Differs() && !i.Oversold() }
 
 // NameSums are the digests of a shard's names: of orders that are open or parked, and of sold ones.
@@ -48,7 +48,7 @@ type Recount struct {
 	items map[inventory.ItemID]*RecountItem // while it is filled
 }
 
-// NewRecount returns one without rows, for a store to fill.
+// NewRecount returns a recount without rows, for a store to fill.
 func NewRecount(sums ShardSums) *Recount {
 	return &Recount{Ref: sums.Ref, Counted: NameSums{sums.Open, sums.Sold}, items: make(map[inventory.ItemID]*RecountItem)}
 }
@@ -61,7 +61,7 @@ func (r *Recount) AddStock(item inventory.ItemID, total int64, counted UnitCount
 	i.Counted.Parked += counted.Parked
 }
 
-// AddParked adds the counter of parked units, where it is not with the stock row.
+// AddParked adds the counter of parked units, for stores that keep it outside the stock row.
 func (r *Recount) AddParked(item inventory.ItemID, units int64) { r.item(item).Counted.Parked += units }
 
 // AddOrder adds an order whose units are open, sold or parked.
@@ -99,7 +99,7 @@ func (r *Recount) Done() {
 	r.items = nil
 }
 
-// Mendable returns the items whose counters may be set right, and whether the digests differ.
+// Mendable returns the items whose counters may be corrected, and whether the digests differ.
 func (r *Recount) Mendable() (items []RecountItem, sums bool) {
 	for i := range r.Items {
 		if r.Items[i].Mendable() {
@@ -120,7 +120,7 @@ type countedItem struct {
 	UnitCounts
 }
 
-// RecordRecount records that a shard's counters and digests were set to what its rows say.
+// RecordRecount records that a shard's counters and digests were set to the sums of its rows.
 func RecordRecount(r *Recount) (ChangeRecord, error) {
 	items, _ := r.Mendable()
 	was, now := recountRecord{Sums: r.Counted}, recountRecord{Sums: r.Rows}

@@ -7,20 +7,20 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Stock is what a sale needs of its stock; inventory.Stock and stocktest.Model implement it. Every
-// method may be called from many goroutines and repeated for ever. An error that wraps
-// *inventory.UnknownError may have taken effect. Any other error means that nothing happened.
-// inventory.ErrClosed, ErrEpoch and ErrLost are answers of the shard.
+// Stock has the methods of the stock that a sale needs; inventory.Stock and stocktest.Model
+// implement it. Every method may be called from many goroutines, and repeated any number of times.
+// An error that wraps *inventory.UnknownError may have taken effect. Any other error means that
+// nothing happened. inventory.ErrClosed, ErrEpoch and ErrLost are answers of the shard.
 type Stock interface {
 	Holder
 	Books
 	Repair
 }
 
-// Holder is what the desk asks of the stock.
+// Holder has the methods of the stock that the desk uses.
 type Holder interface {
-	// Hold takes units for many buyers, or says why not. All calls go to their shards in one write;
-	// each gets its own answer. Calls of one Redis node belong together (see Lane).
+	// Hold takes units for many buyers. All calls go to their shards in one write; each gets its
+	// own answers. The calls should be of one Redis node (see Lane).
 	Hold(ctx context.Context, calls []*inventory.HoldCall)
 	// Lane returns the number of the group of shards that one Redis node has: shards of one lane
 	// are best asked together. The numbers are small and begin at 0. It is a hint and may change.
@@ -28,24 +28,24 @@ type Holder interface {
 	// Find returns a hold with its state; State is None where there is none.
 	Find(ctx context.Context, ref inventory.Ref, item inventory.ItemID, id string) (inventory.Entry, error)
 
-	// Watch tells which shards to follow, and under which epochs. It replaces the earlier list.
+	// Watch sets the shards to follow, with their epochs. It replaces the earlier list.
 	Watch(refs []inventory.Ref)
 	// Epoch returns the epoch that this process follows of the shard; 0 where none was told yet.
 	Epoch(shard inventory.ShardID) inventory.Epoch
 	// SoldOut reports, from memory, that the item has no unit on the shard and that no hold with
 	// the head of id exists there.
 	SoldOut(ref inventory.Ref, item inventory.ItemID, id string) bool
-	// Absent reports, from memory, that no hold with the head of id existed at since. False means:
-	// ask Find.
+	// Absent reports, from memory, that no hold with the head of id existed at since. False means
+	// that memory doesn't know: call Find.
 	Absent(ref inventory.Ref, id string, since time.Time) bool
 	// InStock reports whether the item was last seen with a unit on the shard, and how old that is.
-	// An item of which nothing else is known is in stock.
+	// An unknown item counts as in stock.
 	InStock(shard inventory.ShardID, item inventory.ItemID) (inStock bool, age time.Duration)
 }
 
-// Books is how the stock is told what the store decided, and how it is read.
+// Books has the methods that tell the stock what the store decided, and those that read the stock.
 type Books interface {
-	// Confirm marks holds whose orders exist; one that the shard forgot is put back.
+	// Confirm marks holds whose orders exist. A hold that the shard has forgotten is restored.
 	Confirm(ctx context.Context, ref inventory.Ref, holds []inventory.Hold) error
 	// Settle ends holds.
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
@@ -58,23 +58,23 @@ type Books interface {
 	ItemNumbers(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error)
 }
 
-// Repair is what sweeper and rebuilder ask of the stock.
+// Repair has the methods of the stock that sweeper and rebuilder use.
 type Repair interface {
 	// Note begins a sweep: it returns the shard's seq. Fresh holds last touched at or below it are
 	// old once the sweep's age has passed.
 	Note(ctx context.Context, ref inventory.Ref) (uint64, error)
-	// Old returns fresh or doomed holds last touched at or below note, about limit of them. What it
-	// looked at goes to the end of the line, so that holds that can't be decided hide no others;
-	// more is false when it has been through all. A caller begins with cursor 0 and hands on what
-	// it got.
+	// Old returns fresh or doomed holds last touched at or below note, about limit of them. The
+	// holds that it looked at move to the end, so that undecidable holds don't hide others. more is
+	// false when all were looked at. Begin with cursor 0, and pass the returned cursor to the next
+	// call.
 	Old(ctx context.Context, ref inventory.Ref, note uint64, cursor int64, limit int) (old []inventory.Entry, next int64, more bool, err error)
 	// Doom dooms those of the holds that are fresh and not touched since note. It returns, for
-	// each, its state afterwards. It returns when the connected replicas have it: a doom must not
-	// be forgotten.
+	// each, its state afterwards. It returns when the connected replicas have the doom, which must
+	// not be lost.
 	Doom(ctx context.Context, ref inventory.Ref, note uint64, holds []inventory.Hold) ([]inventory.State, error)
 
-	// Close empties the shard and marks it {ref.Epoch, closed}. ErrEpoch where a later epoch
-	// stands, or this one is open. It returns when the connected replicas have the mark.
+	// Close empties the shard and marks it {ref.Epoch, closed}. ErrEpoch: the shard has a later
+	// epoch, or is open under this one. It returns when the connected replicas have the mark.
 	Close(ctx context.Context, ref inventory.Ref) error
 	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
 	// there any more. It may be called again with the same, and from many goroutines.

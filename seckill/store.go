@@ -11,8 +11,8 @@ import (
 // Store keeps the truth: totals, orders, changes. internal/sqlite and internal/postgres implement
 // it and pass internal/proof/storetest. Every method is one transaction (unless it says otherwise),
 // safe for concurrent use by many processes, and may be repeated after an error. Times come from
-// the database's clock. What a change means for rows and counts is decided by the pure functions of
-// this package; a store only writes what they say (Changes).
+// the database's clock. The pure functions of this package decide what a change means for rows and
+// counts. A store only writes their result (Changes).
 //
 // Everything that decides is an UPDATE with its condition in the WHERE. No row updated is ErrMoved
 // or ErrFenced: begin again. The four conditions are:
@@ -42,7 +42,7 @@ var (
 	// ErrMoved means that another worker, or a restored database, has moved the position: read
 	// again from the position in the store.
 	ErrMoved = errors.New("the position has moved")
-	// ErrLocked means that somebody has had the row of an item locked for too long.
+	// ErrLocked means that another transaction has locked the row of an item for too long.
 	ErrLocked = errors.New("a stock row is locked")
 	// ErrKeyReused means that the idempotency key was used for something else.
 	ErrKeyReused = errors.New("idempotency key reused")
@@ -55,23 +55,23 @@ var (
 	ErrLayout = errors.New("another layout")
 )
 
-// Author says who changes something and why.
+// Author is the author of a change, with the reason.
 type Author struct {
 	Actor   string
-	Token   string // the id of the token; "" for what works by itself
-	Address string // from where, without a port; "" where it isn't known
+	Token   string // the id of the token; "" for a change that the system makes itself
+	Address string // the client's address without a port; "" if unknown
 	Reason  string
 }
 
-// CatalogVersion says up to where a catalog was read. The zero value has read nothing. Versions of
-// different incarnations can't be compared.
+// CatalogVersion is the point up to which a catalog was read. The zero value is the beginning.
+// Versions of different incarnations can't be compared.
 type CatalogVersion struct {
 	Incarnation string
 	Number      int64
 }
 
-// CatalogChange is one thing of the catalog as it is now: just one of its members is set. An
-// activity whose items did not change since the caller's version comes without them (ItemsKept).
+// CatalogChange is one present entry of the catalog. Exactly one of its members is set. An activity
+// whose items did not change since the caller's version comes without them (ItemsKept).
 type CatalogChange struct {
 	Merchant  *Merchant
 	Caller    *Caller
@@ -80,37 +80,37 @@ type CatalogChange struct {
 	Dropped   ActivityID // it is gone
 }
 
-// CatalogStore keeps what changes seldom: merchants, callers, activities.
+// CatalogStore keeps merchants, callers and activities, which change seldom.
 type CatalogStore interface {
-	// LoadCatalog hands everything that changed since a version to apply, and returns the version
-	// it has read. whole says that it is everything there is: what is not handed out is gone. That
-	// is so where since is zero or of another incarnation. begin is called before the first change,
-	// also when there is none. Merchants come before callers and activities. Activities hold their
-	// items in the order of their places. Quantities are those of the moment, and go stale: a
-	// restock is no catalog change.
+	// LoadCatalog passes everything that changed since a version to apply, and returns the version
+	// it has read. whole means that the whole catalog was passed: an entry that was not passed is
+	// deleted. whole is true if since is zero or of another incarnation. begin is called before the
+	// first change, also when there is none. Merchants come before callers and activities.
+	// Activities hold their items in the order of their places. Quantities are those of this moment
+	// only: a restock is no change of the catalog.
 	LoadCatalog(ctx context.Context, since CatalogVersion, begin func(whole bool),
 		apply func(CatalogChange) error) (CatalogVersion, error)
 	// FindActivity reads an activity with its present quantities, or ErrNotFound.
 	FindActivity(ctx context.Context, id ActivityID) (*Activity, error)
 
-	// UpdateMerchant reads a merchant (nil when there is none), lets change say what it becomes
-	// (see MerchantEdit), and writes that with a change record. now is the database's time. A
-	// change that changes nothing is not recorded. An error from change is returned and nothing is
-	// written. change must be pure: it may run again, and it may keep and change what it is handed.
+	// UpdateMerchant reads a merchant (nil if there is none), calls change to compute the new one
+	// (see MerchantEdit), and writes it with a change record. now is the database's time. A change
+	// that changes nothing is not recorded. An error from change is returned and nothing is
+	// written. change must be pure: it may run again, and it owns its arguments.
 	UpdateMerchant(ctx context.Context, id MerchantID, by Author,
 		change func(old *Merchant, now time.Time) (*Merchant, error)) (*Merchant, error)
 	// UpdateCaller is UpdateMerchant for a caller with its keys (see CallerEdit); ErrNotFound
 	// without its merchant.
 	UpdateCaller(ctx context.Context, ref CallerRef, by Author,
 		change func(old *Caller, now time.Time) (*Caller, error)) (*Caller, error)
-	// NoteKeyUses keeps when keys were used last, where that is later than what is kept. Those of
-	// keys that are gone are left out. It is no change of the catalog and is not recorded.
+	// NoteKeyUses stores the last uses of keys that are later than the stored ones. It ignores
+	// deleted keys. It is no change of the catalog and is not recorded.
 	NoteKeyUses(ctx context.Context, uses []KeyUse) error
-	// KeyUses returns when the keys of a caller were used last, those that ever were.
+	// KeyUses returns the last use of each key of a caller; a key that was never used is left out.
 	KeyUses(ctx context.Context, ref CallerRef) ([]KeyUse, error)
 
-	// UpdateActivity reads an activity (nil when there is none), lets change say what it becomes,
-	// and writes that with a change record. New items (ID 0) get ids, and a stock row for each of
+	// UpdateActivity reads an activity (nil if there is none), calls change to compute the new one,
+	// and writes it with a change record. New items (ID 0) get ids, and a stock row for each of
 	// their shards; items that are no longer listed are deleted (only a draft's are). Quantity is
 	// written to the stock rows while the activity is a draft, and moves by restock afterwards. A
 	// draft that becomes published leaves the restocks of PublishRestocks in the outbox, in the
@@ -120,40 +120,40 @@ type CatalogStore interface {
 	UpdateActivity(ctx context.Context, id ActivityID, by Author,
 		change func(old *Activity) (*Activity, error)) (*Activity, error)
 	// DropEnded deletes up to limit activities with their items, and returns them: those that
-	// closed before a time, and those that have an archive and closed before archived. They have no
-	// open orders, no outbox rows and no money to go back. One that was paid for, or of which an
-	// order was made, since its archive was is kept. Their orders go with the partition, when all
-	// of its sales are over.
+	// closed before a time, and those that have an archive and closed before archived. An activity
+	// with open orders, outbox rows or refunds due is not deleted; neither is one with a payment or
+	// a new order since its archive. The orders are deleted with their partition, when all of its
+	// sales are over.
 	DropEnded(ctx context.Context, before, archived time.Time, limit int) ([]ActivityID, error)
 	// MayDrop reports whether DropEnded would delete the activity now.
 	MayDrop(ctx context.Context, id ActivityID, before, archived time.Time) (bool, error)
 }
 
-// Batch is what a worker's transaction takes: pages, records that no worker can read, and how far
-// the positions move.
+// Batch is the input of a worker's transaction: pages, unreadable records, and the moves of the
+// positions.
 type Batch struct {
 	Pages   []Page
 	Letters []DeadLetter
 	Moves   []Move
-	// Park says that promises of items whose rows are locked are parked. Without it, ErrLocked is
-	// returned after a short wait.
+	// Park means that promises of items with locked rows are parked. Without it, Accept returns
+	// ErrLocked after a short wait.
 	Park bool
-	// By is the person who has the log read again, and for whom each order that is made is recorded
-	// as a change. Such a batch has no Moves. The zero value is a worker.
+	// By is the person that replays the log. Each order that is made is recorded as a change by
+	// this person. Such a batch has no Moves. The zero value is a worker.
 	By Author
 }
 
-// OrderStore keeps orders and what has to be told to Redis about them.
+// OrderStore keeps orders, and the outbox of what Redis must be told about them.
 type OrderStore interface {
 	// Accept makes order rows of promises, as DecideAccept decides under the rows of their shards
-	// and items, keeps letters, and moves the positions; all in one transaction. It returns what
-	// became of each promise, page by page. ErrMoved where a position is not its move's From.
+	// and items, keeps letters, and moves the positions; all in one transaction. It returns the
+	// outcome of each promise, page by page. ErrMoved: a position is not the From of its move.
 	Accept(ctx context.Context, b Batch) ([]Acceptance, error)
-	// Positions returns the workers' position of every partition that the books know.
+	// Positions returns the workers' position in every known partition.
 	Positions(ctx context.Context) ([]Position, error)
-	// AddPartitions makes the partitions 0 to n-1 of a topic known to workers and barriers, those
-	// that are new at offset 0. A topic of another id begins anew at offset 0. ErrLayout where the
-	// books know more than n.
+	// AddPartitions adds the partitions 0 to n-1 of a topic for workers and barriers; new ones
+	// begin at offset 0. With another topic id, all begin again at offset 0. ErrLayout: more than n
+	// partitions are known.
 	AddPartitions(ctx context.Context, topic TopicID, n int32) error
 
 	// FindOrders returns the orders that exist, in the order of ids; the others have an empty ID.
@@ -162,18 +162,20 @@ type OrderStore interface {
 	OrdersOf(ctx context.Context, item inventory.ItemID, after OrderID, limit int) ([]OrderID, error)
 	// Cancel applies EventCancelled to each, and returns each order as it is afterwards (empty ID:
 	// no such order) and whether it moved now. The row of an order that is still queued is made
-	// cancelled at once, under the epoch of its hold; where that epoch is over, it is as if there
-	// were no order. Orders whose rows are locked have Locked set, and are to be tried again.
+	// cancelled at once, under the epoch of its hold; if that epoch is over, the result is the same
+	// as for an unknown order. Orders whose rows are locked have Locked set, and are to be tried
+	// again.
 	Cancel(ctx context.Context, cancels []Cancellation) ([]Moved, error)
 	// Pay books payments, as DecidePayment decides. Those whose order's row is locked have the
-	// verdict PaymentLocked, and are to be tried again.
+	// verdict PaymentLocked, and must be tried again.
 	Pay(ctx context.Context, payments []Payment) ([]PaymentResult, error)
 	// TimeOut applies EventTimedOut to up to limit orders of the shards whose pay_by has passed,
-	// oldest first, and returns how many. Rows that are locked are left for the next time, and so
-	// are orders of the activities in held.
+	// oldest first, and returns how many. Locked rows are left for the next call, and so are orders
+	// of the activities in held.
 	TimeOut(ctx context.Context, shards []inventory.ShardID, held []ActivityID, limit int) (int, error)
-	// Unpark tries up to limit parked orders of the shards again, those that were tried longest ago
-	// first. A parked order with a dead letter is tried only when its letter is replayed.
+	// Unpark tries up to limit parked orders of the shards again, beginning with those whose last
+	// try is longest ago. A parked order with a dead letter is tried only when its letter is
+	// replayed.
 	Unpark(ctx context.Context, shards []inventory.ShardID, limit int) ([]Acceptance, error)
 	// Bury writes tombstones for holds whose orders don't exist (withdrawals too). ErrFenced unless
 	// the shard's epoch is ref's and the incarnation is the database's. Each tombstone leaves a
@@ -181,10 +183,10 @@ type OrderStore interface {
 	// not buried.
 	Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error)
 
-	// Relay hands up to limit outbox rows of the shards with an id above after to deliver, in the
-	// order of their ids. Each comes with its shard's epoch as the same statement read it. Relay
-	// deletes the rows whose index deliver returns. It returns the id of the last row it handed
-	// out, 0 when there was none. Rows may be handed out more than once, also to two relays.
+	// Relay passes up to limit outbox rows of the shards, with ids above after and in their order,
+	// to deliver. Each comes with its shard's epoch as the same statement read it. Relay deletes
+	// the rows whose index deliver returns. It returns the id of the last row it passed, 0 if there
+	// was none. A row may be passed more than once, also to two relays.
 	Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 		deliver func(ctx context.Context, rows []Outgoing) (delivered []int)) (last int64, err error)
 }
@@ -202,11 +204,11 @@ type StockStore interface {
 	// Fence makes ref.Epoch the shard's epoch, where it is the last one given out and the
 	// incarnation is the database's; ErrFenced otherwise. Repeating it changes nothing.
 	Fence(ctx context.Context, ref inventory.Ref, incarnation string) error
-	// Snapshot reads the shard at one moment after ref's fence and hands it to load in pages of a
+	// Snapshot reads the shard at one moment after ref's fence and passes it to load in pages of a
 	// bounded size: its published items, then its holds, those of one item together and in the
 	// order of their names. Open and parked orders are Ordered, paid ones Sold, the others Void;
 	// withdrawals too. The outbox rows of stock changes that the snapshot counts are deleted in the
-	// same transaction, which commits when load has returned nil for all. hot are items that come
+	// same transaction, which commits when load has returned nil for all. The items in hot come
 	// first. ErrFenced where the epoch is not ref's, or its snapshot was committed before: between
 	// fence and snapshot no outbox row of a stock change is handed out, since the snapshot counts
 	// it.
@@ -216,7 +218,8 @@ type StockStore interface {
 	MarkSuspect(ctx context.Context, ref inventory.Ref) error
 
 	// Restock raises the item's total once per key, and leaves restocks in the outbox. replayed is
-	// true when the key was used before for the same; ErrKeyReused for something else.
+	// true if the key was used before for the same change; ErrKeyReused if it was used for another
+	// one.
 	Restock(ctx context.Context, c StockChange, by Author) (total int64, replayed bool, err error)
 	// Withdraw lowers the item's total once per key, for units that holds have taken, and leaves a
 	// settlement (sold) of each hold in the outbox. The sum of the holds is -c.Delta. ErrFenced
@@ -236,11 +239,11 @@ type StockStore interface {
 	// ShardBooks returns the books of items of a shard with an id above after, in order, up to
 	// limit.
 	ShardBooks(ctx context.Context, shard inventory.ShardID, after inventory.ItemID, limit int) ([]Book, error)
-	// ShardSums returns what the audit compares of a shard, read at one moment.
+	// ShardSums returns the sums of a shard that the audit compares, read at one moment.
 	ShardSums(ctx context.Context, shard inventory.ShardID) (ShardSums, error)
 	// Recount reads a shard at one moment: its counters and digests, and what its orders' rows add
-	// up to. With mend those that are mendable are set to what the rows say, in the same
-	// transaction and with a change record; what is returned is as it was before.
+	// up to. With mend, differing counters that are mendable are set to the sums of the rows, in
+	// the same transaction and with a change record. The result has the values from before.
 	Recount(ctx context.Context, shard inventory.ShardID, mend bool, by Author) (*Recount, error)
 	// Unpublished returns how many restocks of the activity's publication still wait in the outbox.
 	Unpublished(ctx context.Context, id ActivityID) (int, error)
@@ -250,9 +253,9 @@ type StockStore interface {
 type ShardRow struct {
 	Ref       inventory.Ref
 	NextEpoch inventory.Epoch // the last one given out
-	Suspect   bool            // somebody saw this epoch lose writes: rebuild it
-	// Unloaded says that the epoch was fenced, and its snapshot wasn't taken: no stock change of
-	// the shard is relayed. Where the shard is open all the same, a database was restored: rebuild
+	Suspect   bool            // this epoch has lost writes: rebuild it
+	// Unloaded means that the epoch was fenced, but its snapshot wasn't taken yet: no stock change
+	// of the shard is relayed. If the shard is open nevertheless, a database was restored: rebuild
 	// it.
 	Unloaded bool
 }
@@ -273,12 +276,12 @@ type Taken struct {
 	Hold inventory.Hold
 }
 
-// AdminStore keeps what the admin listener shows and changes beside the catalog.
+// AdminStore keeps changes, dead letters and admin tokens, for the admin listener.
 type AdminStore interface {
 	// Changes returns up to limit changes with a number below before (0: the newest), newest first.
 	Changes(ctx context.Context, before int64, limit int) ([]Change, error)
-	// AdminNews returns how far the records for people go: it costs the same however many there
-	// are.
+	// AdminNews returns the number of the newest change, and a bounded count of dead letters. Its
+	// cost doesn't grow with their number.
 	AdminNews(ctx context.Context) (AdminNews, error)
 	// FindChange returns one change, or ErrNotFound.
 	FindChange(ctx context.Context, number int64) (Change, error)
@@ -286,30 +289,29 @@ type AdminStore interface {
 	// DeadLetters returns up to limit dead letters with an id above after, in order.
 	DeadLetters(ctx context.Context, after int64, limit int) ([]DeadLetter, error)
 	// ReplayDeadLetters tries the parked orders of dead letters again, as DecideUnpark decides, and
-	// deletes the letters whose orders are all parked no more. A letter of a whole record is read
-	// anew by ParsePage first. It returns what became of each order.
+	// deletes the letters that have no parked order any more. A letter of a whole record is parsed
+	// again by ParsePage first. It returns the outcome of each order.
 	ReplayDeadLetters(ctx context.Context, ids []int64, by Author) ([]Acceptance, error)
-	// DiscardDeadLetters gives dead letters up and returns how many there were: their parked orders
+	// DiscardDeadLetters discards dead letters and returns how many there were: their parked orders
 	// become rejected (ReasonDiscarded), and their units come back.
 	DiscardDeadLetters(ctx context.Context, ids []int64, by Author) (int, error)
 
-	// AddToken adds an admin token, as AdmitToken decides about those that there are, and returns
-	// it with its times.
+	// AddToken adds an admin token if AdmitToken allows it, and returns it with its times.
 	AddToken(ctx context.Context, t Token, life time.Duration, by Author) (Token, error)
 	// Tokens returns all tokens, expired ones too, in the order of their names and ids.
 	Tokens(ctx context.Context) ([]Token, error)
 	// DropToken deletes a token; ErrNotFound without it.
 	DropToken(ctx context.Context, id TokenID, by Author) error
-	// NoteTokenUse keeps when a token was used last, where that is later than what is kept. It is
-	// not recorded.
+	// NoteTokenUse stores the last use of a token, if it is later than the stored one. It is not
+	// recorded.
 	NoteTokenUse(ctx context.Context, u TokenUse) error
 }
 
-// Outcome is what a worker's transaction made of a promise.
+// Outcome is the outcome of a promise in a worker's transaction.
 type Outcome uint8
 
-// The outcomes. OutcomeSkipped is a promise of an older epoch without a row: nobody was given a 202
-// for it. OutcomeParked keeps its unit and becomes an order later.
+// The outcomes. OutcomeSkipped is a promise of an older epoch without a row: it was never
+// acknowledged with a 202. OutcomeParked keeps its unit and becomes an order later.
 const (
 	OutcomeOpened Outcome = iota + 1
 	OutcomeExists
@@ -319,18 +321,18 @@ const (
 )
 
 // Acceptance is a promise's outcome. Order is the row, where there is one. Ref is the shard under
-// its epoch at that moment. Ahead says that the promise was of a later epoch: the books are behind,
-// and the shard is to be rebuilt.
+// its epoch at that moment. Ahead means that the promise was of a later epoch: the database is
+// behind, and the shard must be rebuilt.
 type Acceptance struct {
 	Outcome Outcome
 	Order   Order
 	Ref     inventory.Ref
 	Ahead   bool
-	Trace   string // of the promise, where it is traced; filled in by the worker, not the store
+	Trace   string // the promise's span if it is traced; set by the worker, not by the store
 }
 
-// Cancellation is an order that its buyer gives up. Queued is what is known of it from its hold,
-// under Ref, where it has no row yet; nil where it has one.
+// Cancellation is the cancellation of an order. Queued has the data of an order without a row, from
+// its hold under Ref; nil if the order has a row.
 type Cancellation struct {
 	Order  OrderID
 	Queued *Promise
@@ -342,7 +344,7 @@ type Cancellation struct {
 type Moved struct {
 	Order  Order
 	Now    bool
-	Locked bool // nothing was decided: somebody has the row
+	Locked bool // nothing was decided: another transaction has the row
 }
 
 // Outgoing is an outbox row: a settlement, or a restock when Restock.Item is not 0. Stock says that
@@ -362,7 +364,7 @@ type StockChange struct {
 }
 
 // Book is the database's side of an item's stock equation on one shard, in units. PendingUnits and
-// PendingStock are what the outbox still has to tell Redis: units of ended orders, and the sum of
+// PendingStock are still in the outbox, to be told to Redis: units of ended orders, and the sum of
 // restocks and withdrawals. Published is false while the item is a draft's.
 type Book struct {
 	Item         inventory.ItemID
@@ -386,12 +388,12 @@ type Change struct {
 	At     time.Time
 	Author
 	Kind   string // merchant, caller, activity, stock, token, dead-letters, order, refund, extension
-	Key    string // which one
-	Before string // JSON, "" when it was made
-	After  string // JSON, "" when it was deleted
+	Key    string // the name of the object
+	Before string // JSON; "" for a new object
+	After  string // JSON; "" for a deleted object
 }
 
-// AdminNews is how far the records for people go.
+// AdminNews tells whether there are new changes or dead letters.
 type AdminNews struct {
 	Change  int64 // the number of the newest change; 0 without one
 	Letters int64 // dead letters, at most MaxLettersCounted
@@ -400,8 +402,7 @@ type AdminNews struct {
 // MaxLettersCounted is how many dead letters AdminNews counts at most.
 const MaxLettersCounted = 10_000
 
-// DeadLetter is a record that no worker can use, or a promise of one that is parked for its own
-// fault.
+// DeadLetter is a record that no worker can read, or a promise that fits no item and is parked.
 type DeadLetter struct {
 	ID        int64
 	Order     OrderID // the parked order; "" for a whole record

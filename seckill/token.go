@@ -2,7 +2,7 @@ package seckill
 
 import "time"
 
-// Role is what a person or a program may do by the admin API. The zero value may nothing.
+// Role is a set of rights in the admin API. The zero value has no rights.
 type Role uint8
 
 // The roles. A viewer reads, but sees no buyers' names. Support also finds and cancels orders. An
@@ -16,7 +16,7 @@ const (
 	RoleAdmin
 )
 
-// Includes reports whether the role may do what another one is needed for.
+// Includes reports whether the role has all rights of need.
 func (r Role) Includes(need Role) bool {
 	switch need {
 	case 0:
@@ -34,17 +34,18 @@ func (r Role) Includes(need Role) bool {
 	}
 }
 
-// TokenID names an admin token. It is no secret, and is never given out twice.
+// TokenID names an admin token. It is no secret, and is never used again.
 type TokenID string
 
-// Token lets somebody use the admin API.
+// Token is a credential for the admin API.
 type Token struct {
 	ID   TokenID
 	Name string
 	Role Role
-	// Merchant bounds it to what is of one merchant; "" is all of them.
+	// Merchant restricts it to one merchant; "" means all.
 	Merchant MerchantID
-	// Session says that a person got it by logging in: Name is the person's, who may have several.
+	// Session means that it was made by a login. Name is the person's name then; a person may have
+	// several sessions.
 	Session bool
 	Hash    [32]byte // SHA-256 of the token
 	Created time.Time
@@ -55,12 +56,13 @@ type Token struct {
 // Expired reports whether the token's time is over at now, on the database's clock.
 func (t *Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now.Before(t.Expires) }
 
-// MaxTokens bounds what every request to the admin API is compared with (L8).
+// MaxTokens is the most tokens of an installation: every request to the admin API is compared with
+// all (L8).
 const MaxTokens = 1_000
 
-// AdmitToken decides about a token that is added at now to those that there are. It settles the
-// token's times, and returns which expired ones make room for it: ErrExists where the name is
-// taken, ErrTooMany where there is no room. life is how long the token is valid, 0 for ever.
+// AdmitToken decides whether the token t may be added to all at now. It sets the token's times, and
+// returns the expired tokens to delete for it. ErrExists: the name is taken. ErrTooMany: there is
+// no room. life is how long the token is valid; 0 is for ever.
 func AdmitToken(all []Token, t *Token, life time.Duration, now time.Time) (drop []TokenID, err error) {
 	t.Created, t.Expires, t.Used = now, time.Time{}, time.Time{}
 	if life > 0 {
@@ -80,7 +82,7 @@ func AdmitToken(all []Token, t *Token, life time.Duration, now time.Time) (drop 
 	return drop, nil
 }
 
-// TokenUse says in which minute a token was used last.
+// TokenUse is the minute of a token's last use.
 type TokenUse struct {
 	Token TokenID
 	At    time.Time

@@ -18,14 +18,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The environment of commands that talk to a running server. The token's is also the setting
-// admin-token of serve.
+// The environment variables of commands that talk to a running server. The token's variable is also
+// that of the setting admin-token.
 const (
 	envAdmin      = "PENSTOCK_ADMIN"
 	envAdminToken = "PENSTOCK_ADMIN_TOKEN"
 )
 
-// maxAdminAnswer bounds what is read of an answer, in bytes: a page of activities with 200 items
+// maxAdminAnswer is the largest answer that is read, in bytes: a page of activities with 200 items
 // each is the largest.
 const maxAdminAnswer = 64 << 20
 
@@ -33,23 +33,23 @@ const maxAdminAnswer = 64 << 20
 // time.
 type adminClient struct {
 	urls   []string // of admin listeners, without slashes at their ends
-	at     int      // the listener that is asked first: the one that was reached last
+	at     int      // index of the listener to ask first: the last one that answered
 	token  string
 	reason string // sent with every change
 	http   http.Client
-	follow http.Client // the same, for answers that go on
+	follow http.Client // for answers that have no end, like streams of events
 }
 
-// dialTimeout is how long a listener may take to take a connection, before the next one is tried.
+// dialTimeout is how long a connection to a listener may take before the next listener is tried.
 const dialTimeout = 5 * time.Second
 
-// newClient makes a client of the listeners at urls. timeout is for one request with its answer.
+// newClient makes a client for the listeners at urls. timeout bounds one request with its answer.
 func newClient(urls []string, token string, timeout time.Duration) *adminClient {
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: dialTimeout, IdleConnTimeout: time.Minute,
 	}
-	// The token is for the server that was named, and for no other that it names.
+	// Redirects aren't followed: the token must not go to another server.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &adminClient{
 		urls: urls, token: token, http: http.Client{Transport: transport, CheckRedirect: stay, Timeout: timeout},
@@ -57,8 +57,8 @@ func newClient(urls []string, token string, timeout time.Duration) *adminClient 
 	}
 }
 
-// adminURLs reads addresses of admin listeners, with commas between. source is where they were
-// said.
+// adminURLs reads URLs of admin listeners, separated by commas. source names where the text comes
+// from, for errors.
 func adminURLs(text, source string) ([]string, error) {
 	var urls []string
 	for _, one := range strings.Split(text, ",") {
@@ -73,8 +73,8 @@ func adminURLs(text, source string) ([]string, error) {
 }
 
 // send sends a request to the first listener that takes a connection, beginning with the one that
-// did so last. Once a connection was made a request may have been taken, so that it isn't sent to
-// another. build makes the request for a listener.
+// did so last. After a connection is made, the request isn't sent to another listener: the first
+// may have done it. build makes the request for a listener.
 func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
 	var unreached []error
 	for range c.urls {
@@ -97,17 +97,17 @@ func (c *adminClient) send(client *http.Client, build func(base string) (*http.R
 	return nil, nil, &exitError{exitDependency, errors.Join(unreached...)}
 }
 
-// addAdminFlags declares what every command needs that talks to a server.
+// addAdminFlags declares the flags of every command that talks to a server.
 func addAdminFlags(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.String("admin", "http://127.0.0.1:8081",
-		"URL of the server's admin listener, or several with commas between: the first that can be reached is asked (environment: "+envAdmin+")")
+		"URL of the server's admin listener, or several separated by commas: the first that answers is used (environment: "+envAdmin+")")
 	flags.String("token-file", "", "file with the admin token, - for stdin (environment: "+envAdminToken+" has the token itself)")
 	flags.Duration("timeout", 2*time.Minute, "how long one request may take")
 	flags.StringP("output", "o", "table", "how to print the answer: table or json")
 }
 
-// newAdminClient makes a client of a command's flags and environment.
+// newAdminClient makes a client from a command's flags and environment.
 func newAdminClient(cmd *cobra.Command) (*adminClient, error) {
 	flags := cmd.Flags()
 	text, err := flags.GetString("admin")
@@ -164,7 +164,7 @@ func adminToken(cmd *cobra.Command) (string, error) {
 	return token, nil
 }
 
-// maxInput bounds what is read of a file or of stdin, in bytes.
+// maxInput is the largest file or stdin that is read, in bytes.
 const maxInput = 16 << 20
 
 // readInput reads a file, or stdin for "-".
@@ -218,8 +218,8 @@ type adminRequest struct {
 	body   any // nil: none
 }
 
-// call sends a request and returns the body of a good answer. A server that can't be reached, or
-// isn't ready, is a dependency.
+// call sends a request and returns the body of a successful answer. If the server can't be reached,
+// or isn't ready, the error has exitDependency.
 func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage, http.Header, error) {
 	request, response, err := c.ask(ctx, &c.http, r)
 	if err != nil {
@@ -244,12 +244,12 @@ func (c *adminClient) call(ctx context.Context, r adminRequest) (json.RawMessage
 	return nil, nil, answerError(r, request, response, text)
 }
 
-// ask sends a request and returns whatever was answered; the caller closes its body.
+// ask sends a request and returns the answer, successful or not; the caller closes its body.
 func (c *adminClient) ask(ctx context.Context, client *http.Client, r adminRequest) (*http.Request, *http.Response, error) {
 	return c.send(client, func(base string) (*http.Request, error) { return c.request(ctx, base, r) })
 }
 
-// read sends a request and decodes the good answer.
+// read sends a request and decodes the successful answer.
 func (c *adminClient) read(ctx context.Context, answer any, r adminRequest) (json.RawMessage, error) {
 	text, _, err := c.call(ctx, r)
 	if err != nil {
@@ -261,7 +261,7 @@ func (c *adminClient) read(ctx context.Context, answer any, r adminRequest) (jso
 	return text, nil
 }
 
-// readError reads the rest of an answer that isn't a success, and returns what it says.
+// readError reads the rest of an answer that isn't a success, and returns it as an error.
 func readError(r adminRequest, request *http.Request, response *http.Response) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxInput))
 	if err != nil {
@@ -270,7 +270,7 @@ func readError(r adminRequest, request *http.Request, response *http.Response) e
 	return answerError(r, request, response, text)
 }
 
-// answerError is what an answer that isn't a success says.
+// answerError makes an error of an answer that isn't a success.
 func answerError(r adminRequest, request *http.Request, response *http.Response, text []byte) error {
 	problem := new(problemError)
 	if err := json.Unmarshal(text, problem); err != nil || problem.Code == "" {
@@ -335,14 +335,14 @@ type adminPage struct {
 	Next  json.RawMessage   `json:"next"`
 }
 
-// list reads a list page by page, up to most entries (0: all). cursor is the parameter that goes
-// on.
+// list reads a list page by page, up to most entries (0: all). cursor is the query parameter for
+// the next page.
 func (c *adminClient) list(ctx context.Context, cursor string, most int, path ...string) ([]json.RawMessage, error) {
 	var items []json.RawMessage
 	query := url.Values{}
 	for {
 		if most > 0 {
-			query.Set("limit", strconv.Itoa(min(most-len(items), 200))) // what every list gives at once
+			query.Set("limit", strconv.Itoa(min(most-len(items), 200))) // the largest page of every list
 		}
 		text, _, err := c.call(ctx, adminRequest{method: http.MethodGet, path: path, query: query})
 		if err != nil {
@@ -356,6 +356,6 @@ func (c *adminClient) list(ctx context.Context, cursor string, most int, path ..
 		if len(page.Next) == 0 || len(page.Items) == 0 || most > 0 && len(items) >= most {
 			return items, nil
 		}
-		query.Set(cursor, strings.Trim(string(page.Next), `"`)) // ids have nothing that JSON escapes
+		query.Set(cursor, strings.Trim(string(page.Next), `"`)) // ids have no characters that JSON escapes
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// auditCommand checks the books of a running server.
+// auditCommand makes penstock audit and ctl audit, which check the stock of a running server.
 func auditCommand() *cobra.Command {
 	cmd := auditItems("audit [ACTIVITY...]")
 	addAdminFlags(cmd)
@@ -41,7 +41,7 @@ func (a *itemAudit) verdict() string {
 	return "balanced"
 }
 
-// activityAudit is an activity's audit, as it came and as it was read.
+// activityAudit is an activity's audit, as JSON and decoded.
 type activityAudit struct {
 	raw      json.RawMessage
 	Activity string      `json:"activity"`
@@ -54,9 +54,9 @@ func auditItems(use string) *cobra.Command {
 		func(s *session, args []string) error {
 			switch {
 			case mend && !deep:
-				return &exitError{exitUsage, errors.New("flag --mend: goes with --deep")}
+				return &exitError{exitUsage, errors.New("flag --mend: needs --deep")}
 			case deep && len(args) > 0:
-				return &exitError{exitUsage, errors.New("flag --deep: looks at everything, and takes no activities")}
+				return &exitError{exitUsage, errors.New("flag --deep: audits everything: name no activities")}
 			case deep:
 				return s.deepAudit(mend)
 			}
@@ -140,7 +140,7 @@ func (s *session) printAudits(audits []activityAudit) error {
 	return lines.Flush()
 }
 
-// verdict returns an error that names the items whose equation doesn't hold, or can't be looked at.
+// verdict returns an error that names the items whose equation doesn't hold, or can't be checked.
 func verdict(audits []activityAudit) error {
 	var broken, unknown []error
 	for i := range audits {
@@ -159,7 +159,8 @@ func verdict(audits []activityAudit) error {
 	return audited(broken, unknown)
 }
 
-// audited is what an audit ends with: laws that are broken, and what couldn't be looked at.
+// audited makes the error at the end of an audit: broken are failed equations, unknown is what
+// couldn't be checked.
 func audited(broken, unknown []error) error {
 	switch {
 	case len(broken) > 0:

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// finding is what a check found.
+// finding is the result of one check.
 type finding struct {
 	Check  string `json:"check"`
 	State  string `json:"state"` // ok, warn or fail
@@ -44,7 +44,7 @@ func checkCommand() *cobra.Command {
 			}
 			if load != "" {
 				if activity == "" {
-					return &exitError{exitUsage, errors.New("flag --loadtest: say which sale it is about: --activity")}
+					return &exitError{exitUsage, errors.New("flag --loadtest: needs --activity, the sale of the load test")}
 				}
 				steps = append(steps, checkStep{"load test", func() error { return c.loadTest(activity, load) }})
 			}
@@ -129,8 +129,8 @@ type nodeHealth struct {
 	Shards  struct{ Open, Closed, Rebuilding int }
 }
 
-// isWell reports whether everything is as it should be. In its first second a node knows too
-// little.
+// isWell reports whether everything is normal. A node that started less than a second ago may not
+// know it yet.
 func (h *nodeHealth) isWell() bool {
 	for _, server := range h.Servers {
 		if server.State != "ok" {
@@ -140,7 +140,7 @@ func (h *nodeHealth) isWell() bool {
 	return h.Shards.Open > 0 && h.Shards.Closed+h.Shards.Rebuilding == 0
 }
 
-// healthLooks is how often a node is asked again that isn't well.
+// healthLooks is how many times an abnormal node is asked again.
 const healthLooks = 5
 
 func (c *checker) health() (report nodeHealth, err error) {
@@ -157,14 +157,14 @@ func (c *checker) health() (report nodeHealth, err error) {
 	return report, nil
 }
 
-// servers asks the node how its servers and the shards do.
+// servers asks the node for the state of its servers and of the shards.
 func (c *checker) servers() error {
 	report, err := c.health()
 	for range healthLooks {
 		if err != nil || report.isWell() {
 			break
 		}
-		select { // the node looks once a second
+		select { // the node updates its report once a second
 		case <-c.cmd.Context().Done():
 			return c.cmd.Context().Err()
 		case <-time.After(time.Second / 2):
@@ -194,7 +194,7 @@ func (c *checker) ask(doc any, path ...string) error {
 	return err
 }
 
-// nodes asks which nodes have the newest limits and switches in force.
+// nodes checks that every node has the newest limits and switches in force.
 func (c *checker) nodes() error {
 	var doc struct {
 		Nodes []struct{ Node, State string }
@@ -229,7 +229,7 @@ func (c *checker) limits() error {
 	}
 	switch {
 	case len(doc.Policies) == 0:
-		c.found("limits", "warn", "there are none", "without a limit per user one program can take all attempts: ctl limits put")
+		c.found("limits", "warn", "there are none", "without a limit per user, one program can send all the purchases: ctl limits put")
 	case len(idle) > 0:
 		c.found("limits", "warn", strings.Join(idle, ", "), "a policy that isn't enforced refuses nobody")
 	default:
@@ -238,7 +238,7 @@ func (c *checker) limits() error {
 	return nil
 }
 
-// switches names those that are set: one that was forgotten spoils a sale.
+// switches lists the switches that are set: a forgotten one can spoil a sale.
 func (c *checker) switches() error {
 	set, err := (&plan{session: c.session}).setSwitches()
 	if err != nil {
@@ -247,7 +247,7 @@ func (c *checker) switches() error {
 	for _, is := range set {
 		name := switchKey(fmt.Sprint(is["name"]), is["scope"])
 		detail := fmt.Sprintf("%s: %v since %v by %v: %v", name, is["value"], is["since"], is["by"], is["reason"])
-		c.found("switch", "warn", detail, "take it out where it was forgotten: ctl switches set NAME -")
+		c.found("switch", "warn", detail, "if it was forgotten, take it out: ctl switches set NAME -")
 	}
 	if len(set) == 0 {
 		c.found("switches", "ok", "none is set", "")

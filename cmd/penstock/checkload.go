@@ -11,12 +11,11 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// farAbove is how many times the rate of a load test a limit must be to let in what was never
-// tried.
+// farAbove is the factor above a load test's rate from which a limit is reported as too high: it
+// lets in rates that were never tested.
 const farAbove = 4
 
-// loadTest compares the limits that reach a sale with what its last load test achieved. Purchases
-// count to the limits, so theirs is the rate.
+// loadTest compares the limits of a sale with the purchase rate that its last load test achieved.
 func (c *checker) loadTest(activity, path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, summaryFile)
@@ -56,7 +55,7 @@ func purchaseRate(s *loadtest.Summary) float64 {
 	for _, m := range s.Outcomes {
 		bought += m.Count
 	}
-	for _, action := range []string{"buy", "browse"} { // departures; what follows an order is none
+	for _, action := range []string{"buy", "browse"} { // the departures; requests that follow an order are none
 		all += s.Actions[action].Count
 	}
 	if all == 0 {
@@ -65,14 +64,14 @@ func purchaseRate(s *loadtest.Summary) float64 {
 	return s.AchievedRate * float64(bought) / float64(all)
 }
 
-// loadLimit is a limit as a comparison needs it.
+// loadLimit is a limit, with the members that the comparison needs.
 type loadLimit struct {
 	Name, Key, Match, Mode string
 	Rate                   float64
 }
 
-// reaches reports whether the limit is one of the sale's, of a kind that a crowd shares. Those of
-// users and addresses are each buyer's own.
+// reaches reports whether the limit applies to the sale and is shared by many buyers. Limits of
+// users and addresses are not: each buyer has its own.
 func (l *loadLimit) reaches(merchant, activity string) bool {
 	if l.Mode != "enforce" {
 		return false
@@ -90,9 +89,9 @@ func (l *loadLimit) reaches(merchant, activity string) bool {
 	return false
 }
 
-// compareLimits looks at each limit beside the rate of all purchases, or of each caller's.
+// compareLimits compares each limit with the rate of all purchases, or of one caller's.
 func (c *checker) compareLimits(limits []loadLimit, merchant, activity string, all, ofCaller float64) {
-	named := make(map[string]bool) // kinds that have a limit of this name of their own
+	named := make(map[string]bool) // kinds that have a limit for this very name
 	for i := range limits {
 		if limits[i].Match != "" && limits[i].Key != "caller" && limits[i].reaches(merchant, activity) {
 			named[limits[i].Key] = true
@@ -111,9 +110,10 @@ func (c *checker) compareLimits(limits []loadLimit, merchant, activity string, a
 		switch {
 		case tried == 0:
 		case l.Rate < tried:
-			c.found("limit "+l.Name, "warn", detail+": it refuses what was tried", "ctl limits put, or rehearse with the limits of the sale")
+			c.found("limit "+l.Name, "warn", detail+": it would refuse that load", "ctl limits put, or rehearse with the limits of the sale")
 		case l.Rate > farAbove*tried:
-			c.found("limit "+l.Name, "warn", detail+": it lets in what was never tried", "rehearse at that rate, or lower it: ctl limits put")
+			c.found("limit "+l.Name, "warn", detail+": it lets in much more than was tested", "rehearse at that rate, or lower the "+
+				"limit: ctl limits put")
 		default:
 			c.found("limit "+l.Name, "ok", detail, "")
 		}

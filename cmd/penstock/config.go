@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/node"
 )
 
-// Config is everything that a command can be told: a node's Config, and how to log.
+// Config has all settings of a command: a node's Config, and those of the log.
 type Config struct {
 	node.Config
 	LogLevel  string
@@ -28,13 +28,13 @@ func defaultConfig() Config {
 	return cfg
 }
 
-// setting is one value that flags, environment and file can set: key is its flag, its YAML key, and
-// in capitals with underscores after PENSTOCK_, its environment variable.
+// setting is one value that flags, environment and file can set: key is the name of its flag and
+// its YAML key. Its environment variable is PENSTOCK_ and the key, in capitals with underscores.
 type setting struct {
 	key    string
 	help   string
 	value  func(*Config) any // a pointer to string, []string, bool, int or time.Duration
-	secret bool              // no flag: it would show in the process list
+	secret bool              // it has no flag, which would show in the process list
 }
 
 // allSettings is the one table behind flags, environment, file and `config check`.
@@ -50,24 +50,25 @@ func processSettings() []setting {
 		{key: "admin-listen", value: func(c *Config) any { return &c.AdminListen },
 			help: "address of the admin listener; port 0 picks a free one"},
 		{key: "tls-cert", value: func(c *Config) any { return &c.ListenTLS.Cert },
-			help: "PEM file of the public listener's certificate, with those that lead to its authority; read anew every second"},
+			help: "PEM file with the public listener's certificate and its intermediate certificates; read again every second"},
 		{key: "tls-key", value: func(c *Config) any { return &c.ListenTLS.Key },
-			help: "PEM file of the key of --tls-cert"},
+			help: "PEM file with the key of --tls-cert"},
 		{key: "admin-tls-cert", value: func(c *Config) any { return &c.AdminTLS.Cert },
-			help: "PEM file of the admin listener's certificate"},
+			help: "PEM file with the admin listener's certificate and its intermediate certificates"},
 		{key: "admin-tls-key", value: func(c *Config) any { return &c.AdminTLS.Key },
-			help: "PEM file of the key of --admin-tls-cert"},
+			help: "PEM file with the key of --admin-tls-cert"},
 		{key: "data-dir", value: func(c *Config) any { return &c.DataDir },
-			help: "directory of the embedded parts, one process at a time; on real servers, of the catalog and settings in force last"},
+			help: "directory of the embedded parts, for one process at a time; on real servers, of the last catalog and settings, for " +
+				"starts without the database"},
 		{key: "durable", value: func(c *Config) any { return &c.Durable },
-			help: "embedded parts: sync every write to disk, to survive a power loss too; slower"},
+			help: "embedded parts: sync every write to disk, to survive a power loss, too; slower"},
 		{key: "admin-token", value: func(c *Config) any { return &c.AdminToken }, secret: true,
-			help: "first admin token"},
+			help: "admin token of this configuration; default: the first start makes one"},
 		{key: "secrets-key", value: func(c *Config) any { return &c.SecretsKey }, secret: true,
-			help: "keys that encrypt payment secrets at rest, as in --secrets-key-file, with commas between"},
+			help: "keys that encrypt payment secrets at rest, as in --secrets-key-file, separated by commas"},
 		{key: "secrets-key-file", value: func(c *Config) any { return &c.SecretsKeyFile },
-			help: "file of the keys that encrypt payment secrets at rest: 32 bytes in base64 a line, the first one encrypts; " +
-				"the embedded parts make one in --data-dir"},
+			help: "file with the keys that encrypt payment secrets at rest, one a line: 32 bytes in base64; the first encrypts, all decrypt; " +
+				"the embedded parts make a file in --data-dir"},
 		{key: "open-metrics", value: func(c *Config) any { return &c.OpenMetrics },
 			help: "serve /metrics on the admin listener without a token"},
 		{key: "log-level", value: func(c *Config) any { return &c.LogLevel },
@@ -75,57 +76,57 @@ func processSettings() []setting {
 		{key: "log-format", value: func(c *Config) any { return &c.LogFormat },
 			help: "text or json"},
 		{key: "drain-delay", value: func(c *Config) any { return &c.Gateway.DrainDelay },
-			help: "how long a stop goes on taking connections after /readyz has turned 503, for load balancers to notice"},
+			help: "on a stop, how long connections are still accepted after /readyz has turned to 503, so that load balancers notice"},
 		{key: "shutdown-timeout", value: func(c *Config) any { return &c.ShutdownTimeout },
-			help: "how long a stop may take to answer what is in flight"},
+			help: "on a stop, how long requests in flight may take to be answered"},
 		{key: "wait", value: func(c *Config) any { return &c.Wait },
-			help: "how long migrate waits for a database that is away; the other commands start without it"},
+			help: "how long migrate waits for a database that can't be reached; the other commands start without it"},
 		{key: "trusted-proxies", value: func(c *Config) any { return &c.TrustedProxies },
-			help: "addresses or networks of the proxies in front, with commas between; their X-Forwarded-For is believed"},
+			help: "addresses or networks of the proxies in front, separated by commas; their X-Forwarded-For is trusted"},
 		{key: "webhook-networks", value: func(c *Config) any { return &c.WebhookNetworks },
-			help: "private networks in which receivers of webhooks may be, with commas between; there by http, too"},
+			help: "private networks in which receivers of webhooks may be, separated by commas; http is allowed there, too"},
 		{key: "max-connections", value: func(c *Config) any { return &c.Gateway.MaxConnections },
 			help: "open connections of the public listener; 0 is half of the file limit (ulimit -n), at most 65536"},
 		{key: "max-connections-per-address", value: func(c *Config) any { return &c.Gateway.MaxPerAddress },
-			help: "of these, by one address (IPv6: one /64) that is no trusted proxy; 0 is half of them, and at least 64"},
+			help: "open connections of one client address (IPv6: one /64), except trusted proxies; 0 is half of --max-connections, and at least 64"},
 		{key: "max-in-flight", value: func(c *Config) any { return &c.Gateway.MaxInFlight },
-			help: "requests of the public listener served at once; more are answered 503 overloaded"},
+			help: "requests that the public listener serves at once; more are answered 503 overloaded; 0 is 7/8 of --max-connections, at most 8192"},
 		{key: "probe-every", value: func(c *Config) any { return &c.ProbeEvery },
-			help: "how often a gateway buys, asks and reads by its own public listener, without taking anything; 0 never does"},
+			help: "how often a gateway tests its own public listener with a purchase that takes nothing; 0 never"},
 		{key: "objective-availability", value: func(c *Config) any { return &c.Objectives.Availability },
-			help: "percent of the purchases that must not fail; what is left of the others is the error budget"},
+			help: "objective: percent of purchases that must not fail; the rest, up to 100, is the error budget"},
 		{key: "objective-latency", value: func(c *Config) any { return &c.Objectives.Latency },
-			help: "within which 99.9 % of the purchases must be accepted"},
+			help: "objective: time within which 99.9 % of the accepted purchases must be answered"},
 		{key: "otlp-endpoint", value: func(c *Config) any { return &c.Trace.Endpoint },
-			help: "URL of an OpenTelemetry collector (OTLP over HTTP), like http://collector:4318; without it nothing is traced"},
+			help: "URL of an OpenTelemetry collector (OTLP over HTTP), like http://collector:4318; default: no tracing"},
 		{key: "trace-sample", value: func(c *Config) any { return &c.Trace.Sample },
-			help: "share of the requests that are traced, 0 to 1; a request with a traceparent is traced as that says"},
+			help: "share of requests that are traced, 0 to 1; a traceparent of the request decides first"},
 		{key: "shed-rate", value: func(c *Config) any { return &c.ShedRate },
-			help: "refusals per second (503 overloaded, 429, 401) that go out at once, further ones wait for their turn; 0 is 2000 per processor"},
+			help: "refusals per second (503 overloaded, 429, 401) that are sent without delay; more wait for their turn; 0 is 2000 per processor"},
 	}
 }
 
-// loginSettings are about people who log in to the admin listener.
+// loginSettings are about people that log in to the admin listener.
 func loginSettings() []setting {
 	return []setting{
 		{key: "oidc-issuer", value: func(c *Config) any { return &c.Login.Issuer },
 			help: "OpenID provider by which people log in to the admin listener, like https://login.example.com/realms/shop"},
 		{key: "oidc-client-id", value: func(c *Config) any { return &c.Login.ClientID },
-			help: "our name at --oidc-issuer"},
+			help: "client id of Penstock at --oidc-issuer"},
 		{key: "oidc-client-secret", value: func(c *Config) any { return &c.Login.ClientSecret }, secret: true,
-			help: "our secret at --oidc-issuer; without it, PKCE alone"},
+			help: "client secret of Penstock at --oidc-issuer; default: none, PKCE alone"},
 		{key: "oidc-redirect-url", value: func(c *Config) any { return &c.Login.RedirectURL },
-			help: "the admin listener's /login/callback, as browsers reach it"},
+			help: "full URL of the admin listener's /login/callback, as browsers reach it"},
 		{key: "oidc-groups-claim", value: func(c *Config) any { return &c.Login.GroupsClaim },
 			help: "claim of the ID token that lists a person's groups"},
 		{key: "oidc-scopes", value: func(c *Config) any { return &c.Login.Scopes },
-			help: "scopes to ask for beside openid, with commas between"},
+			help: "scopes to ask for beside openid, separated by commas"},
 		{key: "oidc-roles", value: func(c *Config) any { return &c.Login.Roles },
-			help: "roles of groups, as group=role or group=role@merchant, with commas between; the most that one gives counts"},
+			help: "roles of groups, as group=role or group=role@merchant, separated by commas; of a person's roles the strongest counts"},
 		{key: "oidc-session", value: func(c *Config) any { return &c.Login.Session },
-			help: "how long a login lasts, by a token too"},
+			help: "how long a login lasts, also one with a token"},
 		{key: "admin-hosts", value: func(c *Config) any { return &c.AdminHosts },
-			help: "names by which browsers reach the admin listener, with commas between; addresses and localhost need no name"},
+			help: "host names by which browsers reach the admin listener, separated by commas; IP addresses and localhost are always allowed"},
 	}
 }
 
@@ -133,71 +134,71 @@ func loginSettings() []setting {
 func serverSettings() []setting {
 	return []setting{
 		{key: "redis", value: func(c *Config) any { return &c.Redis },
-			help: "addresses host:port of the Redis, its Sentinels or its Cluster's nodes, with commas between"},
+			help: "host:port of Redis, or of its Sentinels or Cluster nodes, separated by commas"},
 		{key: "redis-master", value: func(c *Config) any { return &c.RedisMaster },
-			help: "name under which the Sentinels at --redis know the Redis"},
+			help: "name of the primary at the Sentinels; --redis has the Sentinels then"},
 		{key: "redis-username", value: func(c *Config) any { return &c.RedisUser },
-			help: "user of the Redis"},
+			help: "user for Redis"},
 		{key: "redis-password", value: func(c *Config) any { return &c.RedisSecret }, secret: true,
-			help: "password of the Redis"},
+			help: "password for Redis"},
 		{key: "redis-sentinel-username", value: func(c *Config) any { return &c.SentinelUser },
-			help: "user of the Sentinels"},
+			help: "user for the Sentinels"},
 		{key: "redis-sentinel-password", value: func(c *Config) any { return &c.SentinelSecret }, secret: true,
-			help: "password of the Sentinels"},
+			help: "password for the Sentinels"},
 		{key: "redis-min-replicas", value: func(c *Config) any { return &c.MinReplicas },
-			help: "replicas that must be connected when a shard is closed or opened; 1 or more where one may be promoted"},
+			help: "replicas that must be connected when a shard is closed or opened; at least 1 if a replica may be promoted"},
 		{key: "redis-replica-lag", value: func(c *Config) any { return &c.Sale.ReplicaLag },
-			help: "how long a replaced Redis primary may go on taking writes: its min-replicas-max-lag; 0 for a single Redis"},
+			help: "how long a replaced primary may still take writes: the min-replicas-max-lag of Redis; 0 for a single Redis"},
 		{key: "redis-tls", value: func(c *Config) any { return &c.RedisTransport.TLS },
-			help: "reach the Redis and its Sentinels over TLS"},
+			help: "use TLS to Redis and its Sentinels"},
 		{key: "redis-ca", value: func(c *Config) any { return &c.RedisTransport.CA },
 			help: "PEM file with the CA for Redis; default: the system's CAs"},
 		{key: "redis-cert", value: func(c *Config) any { return &c.RedisTransport.Cert },
-			help: "PEM file of our certificate for the Redis, read anew for each connection"},
+			help: "PEM file with the client certificate for Redis; read again for each connection"},
 		{key: "redis-key", value: func(c *Config) any { return &c.RedisTransport.Key },
-			help: "PEM file of the key of --redis-cert"},
+			help: "PEM file with the key of --redis-cert"},
 		{key: "kafka", value: func(c *Config) any { return &c.Kafka },
-			help: "addresses host:port of some Kafka brokers, with commas between"},
+			help: "host:port of some Kafka brokers, separated by commas"},
 		{key: "kafka-topic", value: func(c *Config) any { return &c.KafkaTopic },
-			help: "topic of the accepted orders; made where it is missing"},
+			help: "topic of the accepted orders; created if missing"},
 		{key: "kafka-partitions", value: func(c *Config) any { return &c.Partitions },
-			help: "partitions of the topic when it is made"},
+			help: "partitions of the topic when it is created"},
 		{key: "kafka-replication", value: func(c *Config) any { return &c.Replication },
-			help: "replicas of the topic when it is made; 0 is three, or as many as there are brokers"},
+			help: "replicas of the topic when it is created; 0 is three, or the number of brokers if that is less"},
 		{key: "kafka-tls", value: func(c *Config) any { return &c.KafkaTransport.TLS },
-			help: "reach the Kafka brokers over TLS"},
+			help: "use TLS to the Kafka brokers"},
 		{key: "kafka-ca", value: func(c *Config) any { return &c.KafkaTransport.CA },
 			help: "PEM file with the CA for Kafka; default: the system's CAs"},
 		{key: "kafka-cert", value: func(c *Config) any { return &c.KafkaTransport.Cert },
-			help: "PEM file of our certificate for the brokers, read anew for each connection"},
+			help: "PEM file with the client certificate for the brokers; read again for each connection"},
 		{key: "kafka-key", value: func(c *Config) any { return &c.KafkaTransport.Key },
-			help: "PEM file of the key of --kafka-cert"},
+			help: "PEM file with the key of --kafka-cert"},
 		{key: "kafka-sasl", value: func(c *Config) any { return &c.KafkaSASL },
-			help: "how to log in to the brokers: plain, scram-sha-256 or scram-sha-512; without it, not at all"},
+			help: "SASL login to the brokers: plain, scram-sha-256 or scram-sha-512; default: no login"},
 		{key: "kafka-username", value: func(c *Config) any { return &c.KafkaUser },
-			help: "user of --kafka-sasl"},
+			help: "user for --kafka-sasl"},
 		{key: "kafka-password", value: func(c *Config) any { return &c.KafkaSecret }, secret: true,
-			help: "password of --kafka-sasl"},
+			help: "password for --kafka-sasl"},
 		{key: "drop-ended-after", value: func(c *Config) any { return &c.DropAfter },
-			help: "PostgreSQL: drop ended activities with their orders this long after they closed; 0 keeps them"},
+			help: "PostgreSQL: drop ended activities with their orders after this time; 0 keeps them"},
 		{key: "database", value: func(c *Config) any { return &c.Database },
 			help: "PostgreSQL, as postgres://user:password@host:port/name?sslmode=verify-full&sslrootcert=FILE"},
 		{key: "keep-schema", value: func(c *Config) any { return &c.KeepSchema },
-			help: "leave the database's schema as it is, and refuse one that is behind: penstock migrate brings it up to date"},
+			help: "don't migrate the database's schema at the start, and refuse an older one; penstock migrate updates it"},
 	}
 }
 
-// eventSettings are about what other systems hear.
+// eventSettings are about events for other systems.
 func eventSettings() []setting {
 	return []setting{
 		{key: "events", value: func(c *Config) any { return &c.Announce.Events },
-			help: "on or off: publish stock status and orders' steps to Kafka for other systems; on real servers only"},
+			help: "on or off: publish stock status and order events to Kafka for other systems; on real servers only"},
 		{key: "events-source", value: func(c *Config) any { return &c.Announce.Source },
 			help: "ce_source of these events: a URI reference that names this installation"},
 		{key: "stock-status-topic", value: func(c *Config) any { return &c.Announce.StockTopic },
-			help: "topic of the stock status; made where it is missing"},
+			help: "topic of the stock status; created if missing"},
 		{key: "order-events-topic", value: func(c *Config) any { return &c.Announce.OrderTopic },
-			help: "topic of orders' steps; made where it is missing"},
+			help: "topic of the order events; created if missing"},
 	}
 }
 
@@ -206,23 +207,23 @@ func eventSettings() []setting {
 func saleSettings() []setting {
 	return []setting{
 		{key: "slots", value: func(c *Config) any { return &c.Slots },
-			help: "accepted orders that may wait for the queue's acknowledgement at once"},
+			help: "purchases that may wait for Kafka's acknowledgement at once; more are refused"},
 		{key: "max-known", value: func(c *Config) any { return &c.MaxKnown },
-			help: "names of holds remembered for refusals from memory, of all shards; some 2.5 bytes each"},
+			help: "holds to remember for refusals from memory, over all shards; some 2.5 bytes each"},
 		{key: "shards", value: func(c *Config) any { return &c.Shards },
 			help: "shards of the installation, fixed when its database is made; 0 is 16, and 4 for the embedded parts"},
 		{key: "queue", value: func(c *Config) any { return &c.Sale.Queue },
-			help: "purchases, status reads, cancels or payments that may wait at once, of each"},
+			help: "requests that may wait for a batch at once, of each kind: purchases, status reads, cancels, payments"},
 		{key: "accept-deadline", value: func(c *Config) any { return &c.Sale.AcceptDeadline },
-			help: "how long after its arrival an order may still be accepted"},
+			help: "how long after its arrival a purchase may still be accepted"},
 		{key: "sweep-age", value: func(c *Config) any { return &c.Sale.SweepAge },
-			help: "how long a hold lies untouched before the sweeper decides it"},
+			help: "how long a hold stays without an order before the sweeper decides it"},
 		{key: "tick", value: func(c *Config) any { return &c.Sale.Tick },
 			help: "how often the background work looks for changes"},
 		{key: "retention", value: func(c *Config) any { return &c.Sale.Retention },
-			help: "how long after an activity's end its keys are remembered"},
+			help: "how long idempotency keys are remembered after an activity's end"},
 		{key: "batch-cap", value: func(c *Config) any { return &c.Sale.BatchCap },
-			help: "most items of one statement or stock call"},
+			help: "most entries of one database statement or one stock call"},
 		{key: "store-timeout", value: func(c *Config) any { return &c.Sale.StoreTimeout },
 			help: "how long one database batch may take"},
 	}
@@ -271,8 +272,8 @@ func (s setting) set(c *Config, text string) error {
 	return nil
 }
 
-// addConfigFlags declares --config and a flag for every setting that may have one. Values are
-// applied by loadConfig, so that flags win over the environment, and the environment over the file.
+// addConfigFlags declares --config and a flag for every setting that may have one. loadConfig
+// applies the values: flags win over the environment, and the environment over the file.
 func addConfigFlags(flags *pflag.FlagSet) {
 	defaults := defaultConfig()
 	flags.String("config", "", "YAML file of settings (environment: PENSTOCK_CONFIG)")
@@ -325,7 +326,7 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) string) (Config, erro
 			}
 		}
 	}
-	// A value that couldn't be read is a mistake once, and the default in its place is none.
+	// A value that couldn't be read is reported once. The default in its place is not reported.
 	for _, err := range config.validate() {
 		errs = append(errs, located(err, origin))
 	}
@@ -346,7 +347,7 @@ func sortByLine(errs []error) {
 	slices.SortStableFunc(errs, func(a, b error) int { return cmp.Compare(line(a), line(b)) })
 }
 
-// located says where the value was set whose key err begins with.
+// located puts in front of err where the value was set. err begins with the value's key.
 func located(err error, origin map[string]string) error {
 	key, _, _ := strings.Cut(err.Error(), ":")
 	if where, ok := origin[key]; ok {
@@ -367,7 +368,7 @@ func (c *Config) validate() []error {
 	return errs
 }
 
-// suggestion names the known key that is nearest to name, where one is near.
+// suggestion names the known key that is nearest to name, if one is near enough.
 func suggestion(name string, known map[string]setting) string {
 	best, distance := "", min(len(name)/3+2, 4) // the more letters, the more slips
 	for key := range known {

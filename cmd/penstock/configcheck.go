@@ -12,7 +12,7 @@ import (
 func configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check [FILE]",
-		Short: "Validate a configuration file, with the environment, without starting anything",
+		Short: "Check a configuration file together with the environment; starts nothing",
 		Long: `Validate a configuration file without starting anything, together with the environment (PENSTOCK_…): secrets have no
 place in a file. All mistakes are reported at once, each with file, line and a suggestion where one is near. Exits 2 when
 there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.`,
@@ -21,7 +21,7 @@ there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.
 			file := cmd.Flags().Lookup("config")
 			switch {
 			case len(args) == 1 && file.Changed:
-				return &exitError{exitUsage, errors.New("two files are named: give FILE or --config")}
+				return &exitError{exitUsage, errors.New("two files are named: give either FILE or --config")}
 			case len(args) == 1:
 				if err := cmd.Flags().Set("config", args[0]); err != nil {
 					return err
@@ -41,7 +41,7 @@ there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.
 	return group("config", "Work with configuration files", check)
 }
 
-// commandConfig loads the configuration of a command that has the settings' flags.
+// commandConfig loads the configuration of a command that has flags for the settings.
 func commandConfig(cmd *cobra.Command) (Config, error) {
 	config, err := loadConfig(cmd.Flags(), os.Getenv)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// applyFile sets what a YAML file says, and notes file:line of each key in origin. Every error
+// applyFile sets the values of a YAML file, and keeps file:line of each key in origin. Every error
 // begins with file:line.
 func applyFile(c *Config, path string, origin map[string]string) []error {
 	text, err := os.ReadFile(path)
@@ -44,7 +44,7 @@ func applyFile(c *Config, path string, origin map[string]string) []error {
 		case origin[name] != "":
 			at("%s: was set already, at %s", name, origin[name])
 		case value.Tag == "!!null":
-			at("%s: has no value: give it one, or take the line out", name)
+			at("%s: has no value: give it one, or delete the line", name)
 		default:
 			text, ok := s.text(c, value)
 			if !ok {
@@ -60,7 +60,7 @@ func applyFile(c *Config, path string, origin map[string]string) []error {
 	return errs
 }
 
-// yamlLine is where yaml's errors say the line.
+// yamlLine finds the line number in errors of the yaml package.
 var yamlLine = regexp.MustCompile(`\bline (\d+):? ?`)
 
 // yamlError begins with file:line where the line is known.
@@ -74,8 +74,8 @@ func yamlError(path string, err error) error {
 	return fmt.Errorf("%s%s: is not YAML: %s", path, line, text)
 }
 
-// yamlDocument returns the one document of a file; nil where there is none. A second one is a
-// mistake: it would be passed over.
+// yamlDocument returns the document of a file; nil if there is none. A second document is a
+// mistake: it would be ignored.
 func yamlDocument(path string, text []byte) (*yaml.Node, []error) {
 	var doc, more yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
@@ -97,7 +97,7 @@ func yamlDocument(path string, text []byte) (*yaml.Node, []error) {
 
 // secondDocument returns the line on which the second document begins.
 func secondDocument(text []byte) int {
-	seen := false // something that the mark ends
+	seen := false // the document before the mark has content
 	for i, line := range bytes.Split(text, []byte("\n")) {
 		line = bytes.TrimRight(line, " \t\r")
 		switch mark := bytes.HasPrefix(line, []byte("---")); {
@@ -110,8 +110,8 @@ func secondDocument(text []byte) int {
 	return 1
 }
 
-// text returns a YAML value as set takes it: a scalar, or for a list a sequence of them. false is
-// neither.
+// text returns a YAML value as text for set: a scalar, or a sequence of scalars for a list. ok is
+// false for anything else.
 func (s setting) text(c *Config, value *yaml.Node) (string, bool) {
 	if value.Kind == yaml.ScalarNode {
 		return value.Value, true

@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// asks gives a command the flag without which it asks before it does what can't be undone.
+// asks adds the flag --yes. Without it, the command asks before it does something that can't be
+// undone.
 func asks(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().Bool("yes", false, "don't ask")
 	return cmd
 }
 
-// sure asks, unless --yes was said.
+// sure asks for confirmation, unless --yes is given.
 func (s *session) sure(question string) error {
 	if yes, err := s.cmd.Flags().GetBool("yes"); err != nil || yes {
 		return err
@@ -24,12 +25,12 @@ func (s *session) sure(question string) error {
 	return s.confirm(question)
 }
 
-// confirm asks before something that can't be undone. Without a terminal nobody can answer: then
-// --yes is needed.
+// confirm asks before something that can't be undone. Without a terminal it fails: then --yes is
+// needed.
 func (s *session) confirm(question string) error {
 	in, ok := s.cmd.InOrStdin().(*os.File)
 	if !ok || !isTerminal(in) {
-		return &exitError{exitUsage, fmt.Errorf("%s Nobody can be asked here: say --yes", question)}
+		return &exitError{exitUsage, fmt.Errorf("%s This needs a terminal, or --yes", question)}
 	}
 	if _, err := fmt.Fprintf(s.cmd.ErrOrStderr(), "%s [y/N] ", shown(question)); err != nil {
 		return err

@@ -27,35 +27,35 @@ server says no, 2 for a mistake on the command line, 4 when the server can't be 
 	ctl.AddCommand(
 		applyCommand(),
 		group("merchants", "Shops", merchantCommands()...),
-		group("callers", "Programs that merchants let in", callerCommands()...),
+		group("callers", "Programs that may call the public API, and their keys", callerCommands()...),
 		group("activities", "Sales", activityCommands()...),
 		group("stock", "Units", restockCommand()),
 		group("orders", "Orders: find them, and what happened to them", orderCommands()...),
 		group("refunds", "Refunds: money that has to go back", refundCommands()...),
 		auditItems("audit [ACTIVITY...]"),
-		group("limits", "How much of everything everybody may ask for", limitCommands()...),
-		group("switches", "What is on and what is off", switchCommands()...),
+		group("limits", "Rate limits of merchants, callers, users and others", limitCommands()...),
+		group("switches", "Switches that turn parts of the service on or off", switchCommands()...),
 		group("settings", "Which limits, switches and webhooks each node has in force", settingsCommands()...),
-		group("levels", "What a server does without when it has too much to do", levelCommands()...),
+		group("levels", "Degrade levels: which parts a server turns off under load", levelCommands()...),
 		group("nodes", "Gateways and workers", nodeCommands()...),
 		command("live", "Show the live view once, as top --once does", cobra.NoArgs, false, func(s *session,
 			_ []string) error {
 			return s.liveOnce()
 		}),
 		eventsCommand(),
-		group("dead-letters", "Records that no worker can use", deadLetterCommands()...),
+		group("dead-letters", "Records and orders that a worker could not use", deadLetterCommands()...),
 		replayCommand(),
 		group("changes", "The record of changes, and how to take one back", changeCommands()...),
 		group("webhooks", "Receivers of alarms and changes", webhookCommands()...),
-		group("secrets", "By which keys payment secrets are encrypted", secretCommands()...),
+		group("secrets", "Encryption keys of payment secrets", secretCommands()...),
 		group("tokens", "Tokens of the admin API", tokenCommands()...),
 	)
 	return named(ctl)
 }
 
-// named has a command and those below it complete names on a server.
+// named makes a command and its subcommands complete names that are on a server.
 func named(cmd *cobra.Command) *cobra.Command {
-	if err := completeFlags(cmd); err != nil { // a mistake in these files: the command says so when it runs
+	if err := completeFlags(cmd); err != nil { // a mistake in this package: the command reports it when it runs
 		cmd.RunE = func(*cobra.Command, []string) error { return err }
 	}
 	return cmd
@@ -90,8 +90,8 @@ func newSession(cmd *cobra.Command) (*session, error) {
 	return &session{client, out, cmd}, nil
 }
 
-// command makes a command that runs in a session. change says that it changes something, so that it
-// takes a --reason.
+// command makes a command that runs in a session. change adds --reason, for commands that change
+// something.
 func command(use, short string, args cobra.PositionalArgs, change bool, run func(s *session, args []string) error) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: args,
@@ -162,7 +162,7 @@ func post(body any, path ...string) adminRequest {
 
 func remove(path ...string) adminRequest { return adminRequest{method: http.MethodDelete, path: path} }
 
-// note tells a person something on stderr.
+// note writes a message for a person to stderr.
 func (s *session) note(format string, args ...any) error {
 	_, err := fmt.Fprintln(s.cmd.ErrOrStderr(), shown(fmt.Sprintf(format, args...)))
 	return err
@@ -189,8 +189,8 @@ func merchantCommands() []*cobra.Command {
 			return s.show(put(body, "merchants", args[0]), "merchant", "name", "payment_secret", "former_secret_until")
 		})
 	change.Flags().StringVar(&name, "name", "", "name for people; needed where the merchant is new")
-	change.Flags().StringVar(&overlap, "overlap", "", "roll the payment secret: the one before stays valid that long, like 24h; "+
-		"without --payment-secret-file a new one is made and shown once")
+	change.Flags().StringVar(&overlap, "overlap", "", "roll the payment secret: the old one stays valid this long, like 24h; "+
+		"without --payment-secret-file, a new one is made and shown once")
 	change.Flags().StringVar(&secretFile, "payment-secret-file", "", "file with the secret that signs payment notices, - for stdin")
 	return []*cobra.Command{
 		command("list", "List merchants", cobra.NoArgs, false, func(s *session, _ []string) error {
@@ -204,8 +204,8 @@ func merchantCommands() []*cobra.Command {
 	}
 }
 
-// required marks flags that have to be given. A flag that isn't there is a mistake in this file:
-// the command says so when it runs.
+// required marks flags that must be given. A name without a flag is a mistake in this package: the
+// command reports it when it runs.
 func required(cmd *cobra.Command, names ...string) {
 	for _, name := range names {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -217,13 +217,13 @@ func required(cmd *cobra.Command, names ...string) {
 func callerCommands() []*cobra.Command {
 	var rights []string
 	var shadow bool
-	add := command("add MERCHANT NAME --rights buy", "Let a program in; its key is shown once", cobra.ExactArgs(2), true,
+	add := command("add MERCHANT NAME --rights buy", "Add a caller; its key is shown once", cobra.ExactArgs(2), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"name": args[1], "rights": rights, "shadow": shadow}
 			return s.show(post(body, "merchants", args[0], "callers"), "merchant", "caller", "key", "name", "rights", "shadow")
 		})
 	add.Flags().StringSliceVar(&rights, "rights", nil, "what it may do: buy, merchant, or both with a comma")
-	add.Flags().BoolVar(&shadow, "shadow", false, "its traffic is load testing, and is shed first")
+	add.Flags().BoolVar(&shadow, "shadow", false, "its traffic is a load test, and is refused first under load")
 	required(add, "rights")
 	return []*cobra.Command{
 		command("list MERCHANT", "List a merchant's callers", cobra.ExactArgs(1), false, func(s *session, args []string) error {
@@ -252,7 +252,7 @@ func deadLetterCommands() []*cobra.Command {
 		members     []string
 	}{
 		{"replay", "Try the orders of dead letters again", []string{"letters", "replayed", "opened", "rejected", "parked"}},
-		{"discard", "Give dead letters up for good: their orders are rejected", []string{"discarded"}},
+		{"discard", "Discard dead letters: their orders are rejected, for good", []string{"discarded"}},
 	} {
 		cmd := command(verb.name+" (ID... | --all)", verb.short, cobra.ArbitraryArgs, true, func(s *session, args []string) error {
 			all, err := s.cmd.Flags().GetBool("all")
@@ -280,7 +280,7 @@ func deadLetterCommands() []*cobra.Command {
 			}
 			return s.show(post(body, "dead-letters", verb.name), verb.members...)
 		})
-		cmd.Flags().Bool("all", false, "all that there are now")
+		cmd.Flags().Bool("all", false, "all present dead letters")
 		if verb.name == "discard" {
 			asks(cmd)
 		}

@@ -146,11 +146,11 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl limits show", stdout: `^NAME +KEY +MATCH +RATE +BURST +MODE\n$`, stderr: `^version 0\n$`},
 		{args: "ctl limits put --file - --reason sale", stdin: `{"version":0,"policies":[{"name":"caller","key":"caller","rate":40,"burst":20}]}`,
 			stdout: `^version +1\napplied +1\nnodes +1\nlagging +\n$`, stderr: `^the limits are in force on the only gateway\n$`},
-		{args: "ctl limits put --file - --reason sale", stdin: `{"version":1,"policies":[]}`, code: 2, stderr: `takes all limits away.* say --yes`},
+		{args: "ctl limits put --file - --reason sale", stdin: `{"version":1,"policies":[]}`, code: 2, stderr: `removes all limits.* or --yes`},
 		{args: "ctl limits put --file - --yes --reason sale", stdin: `{"version":0,"policies":[]}`, code: 1, stderr: `precondition-failed`},
 		{args: "ctl limits put --file - --version 1 --reason sale", stdin: `{"policies":[{"name":"a","key":"caller","rate":0,"burst":1}]}`, code: 1,
 			stderr: `policies\[0\].rate: must be above 0`},
-		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `say which version`},
+		{args: "ctl limits put --file - --reason sale --yes", stdin: `{"policies":[]}`, code: 2, stderr: `the version that this changes is missing`},
 		{args: "ctl limits put --file - --reason sale", stdin: `policies:`, code: 2, stderr: `flag --file`},
 		{args: "ctl limits show", stdout: `\ncaller +caller +40 +20 +enforce\n$`, stderr: `^version 1\n$`},
 		{args: "ctl limits show -o json", stdout: `"version": 1,`},
@@ -175,9 +175,9 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl nodes list", stdout: `^NODE .*\n\S+@127\.0\.0\.1:\d+ +gateway and worker +current +\d+ +false `},
 		{args: "ctl nodes list -o json", stdout: `"role": "gateway and worker"`},
 		{args: "ctl nodes drain nobody", code: 1, stderr: `unknown-node`},
-		{args: "ctl limits put --file - --reason sale --version 2", stdin: `{"policies":[]}`, code: 2, stderr: `takes all limits away.* say --yes`},
-		{args: "ctl dead-letters discard --all", code: 2, stderr: `Discard all dead letters\? .* say --yes`},
-		{args: "ctl activities delete 618", code: 2, stderr: `Delete the draft 618 .* say --yes`},
+		{args: "ctl limits put --file - --reason sale --version 2", stdin: `{"policies":[]}`, code: 2, stderr: `removes all limits.* or --yes`},
+		{args: "ctl dead-letters discard --all", code: 2, stderr: `Discard all dead letters\? .* or --yes`},
+		{args: "ctl activities delete 618", code: 2, stderr: `Delete the draft 618 .* or --yes`},
 		{args: "ctl nodes undrain nobody", code: 1, stderr: `unknown-node`},
 		{args: "ctl nodes remove nobody", code: 1, stderr: `unknown-node`},
 		{args: "ctl switches set admission 40 --scope merchant=m4 --reason later --allow-unknown", stdout: `^version +3\n`, stderr: `m4`},
@@ -192,7 +192,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl tokens add night --role operator", stdout: `^name +night\nrole +operator\ntoken +pst_\S{43}\ntoken id +t-\S{10}\nexpires at +\n$`},
 		{args: "ctl tokens list", stdout: `^TOKEN ID +NAME .*\nconfigured +configured +admin .*\nt-\S{10} +night +operator +2\S+Z`},
 		{args: "ctl tokens delete night", stderr: `^deleted night\n$`},
-		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* say --yes\n$`},
+		{args: "ctl activities end 618", code: 2, stderr: `^penstock: End 618 for good\? .* or --yes\n$`},
 		{args: "ctl activities end 618 --yes", stdout: `state +ended\n$`, stderr: `^618 is ended: it sells nothing any more`},
 		{args: "ctl activities resume 618", code: 1, stderr: `activity-state`},
 	}, keySteps()...) {
@@ -328,7 +328,7 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/activities/a/items/x/restock": `{"type":"/problems/unavailable","title":"Not now","status":503,"detail":"Away.","code":"unavailable"}`,
 	})
-	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^it isn't known whether that happened: repeat it with --key [A-Z2-7]{26},`}).run(t)
+	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26};`}).run(t)
 }
 
 // What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
@@ -371,10 +371,10 @@ func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
 		code               int
 		stdout, stderr     string
 	}{
-		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shards`},
+		{"in order", `"findings":[]`, `{"partition":0,"state":"ok"}`, 0, `MENDED\n$`, `^1 shard`},
 		{"counters", `"findings":[{"kind":"counters","activity":"a","sku":"x","item":7,"detail":"other"}]`, `{"partition":0,"state":"ok"}`, 98,
 			`counters +a/x +other`, `shard 0, counters of a/x: other`},
-		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shards`},
+		{"mended", `"findings":[{"kind":"digests","detail":"other","mended":"set"}]`, `{"partition":0,"state":"ok"}`, 0, `digests +all +other +set`, `^1 shard`},
 		{"a lost log", `"findings":[]`, `{"partition":3,"next":9,"start":0,"end":5,"state":"lost"}`, 98, `MENDED`,
 			`partition 3: the workers are at 9, the log has 0 to 5`},
 		{"rebuilding", `"findings":[],"rebuilding":true`, `{"partition":0,"state":"ok"}`, 4, `MENDED`, `shard 0 is being rebuilt`},

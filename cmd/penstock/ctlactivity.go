@@ -60,7 +60,7 @@ What "show -o json" prints may be changed and put back.`
 	commands = append(commands, bulkActivityCommands()...)
 	for _, verb := range []struct{ name, short string }{
 		{"publish", "Open a draft for sale"}, {"pause", "Stop selling until resume"},
-		{"resume", "Take a pause back"}, {"end", "End an activity for good"},
+		{"resume", "Sell again after a pause"}, {"end", "End an activity for good"},
 	} {
 		cmd := command(verb.name+" ACTIVITY", verb.short, cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			return s.changeState(args[0], verb.name)
@@ -73,13 +73,13 @@ What "show -o json" prints may be changed and put back.`
 	return append(commands, extendCommand(), archiveCommand(), dropCommand())
 }
 
-// changeState takes an activity to another state, and says what that means now.
+// changeState moves an activity to another state, and tells what follows from it.
 func (s *session) changeState(activity, verb string) error {
 	var body any
 	if verb == "end" {
 		body = map[string]any{"confirm": true}
 		question := fmt.Sprintf(
-			"End %s for good? Nothing of it is sold any more, and that can't be taken back; open orders can still be paid.", activity)
+			"End %s for good? It sells nothing any more, and this can't be undone; open orders can still be paid.", activity)
 		if err := s.sure(question); err != nil {
 			return err
 		}
@@ -113,9 +113,9 @@ func (s *session) changeState(activity, verb string) error {
 	return s.object(text, "activity", "state")
 }
 
-// readDocument reads one YAML mapping; JSON is YAML too. What is wrong with its members is the
-// server's to say. A time is handed on as it is written: YAML reads times more loosely than RFC
-// 3339, and takes a date for midnight in UTC.
+// readDocument reads one YAML mapping; JSON is YAML too. The server checks its members. A time is
+// passed on as it is written: YAML reads times more loosely than RFC 3339, and takes a date for
+// midnight in UTC.
 func readDocument(cmd *cobra.Command, path string) (map[string]any, error) {
 	text, err := readInput(cmd, path)
 	if err != nil {
@@ -155,7 +155,7 @@ func restockCommand() *cobra.Command {
 	var delta int64
 	var key, file string
 	const use = "restock ACTIVITY (SKU --delta N | --file FILE) --reason WHY"
-	cmd := command(use, "Add units, or take available ones back", cobra.RangeArgs(1, 2), true,
+	cmd := command(use, "Add units to an item's stock, or take available units back", cobra.RangeArgs(1, 2), true,
 		func(s *session, args []string) error {
 			if err := s.needsReason(); err != nil {
 				return err
@@ -173,7 +173,7 @@ func restockCommand() *cobra.Command {
 			r.header = http.Header{"Idempotency-Key": {key}}
 			text, header, err := s.call(s.cmd.Context(), r)
 			if coded, ok := errors.AsType[*exitError](err); ok && coded.code == exitDependency {
-				return errors.Join(err, s.note("it isn't known whether that happened: repeat it with --key %s, and it happens once", key))
+				return errors.Join(err, s.note("the outcome is unknown: repeat the command with --key %s; it takes effect once", key))
 			}
 			if err != nil {
 				return err
@@ -187,6 +187,6 @@ func restockCommand() *cobra.Command {
 		})
 	cmd.Flags().Int64Var(&delta, "delta", 0, "units to add; below zero, units to take back")
 	cmd.Flags().StringVar(&key, "key", "", "idempotency key: the same key changes the stock once (default: a random one)")
-	cmd.Flags().StringVarP(&file, "file", "f", "", "CSV file of many items: a header with sku,delta; nothing is changed where a line is wrong")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "CSV file of many items: a header with sku,delta; if a line is wrong, nothing is changed")
 	return cmd
 }

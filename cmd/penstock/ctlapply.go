@@ -70,7 +70,7 @@ Everything is read and checked before anything is changed. The units of a publis
 see stock restock. With --prune drafts and callers of these merchants that no file names are deleted and revoked,
 and switches that no file names are taken out.`
 
-// applied is one document of a file.
+// applied is one document of a file, with its place.
 type applied struct {
 	kind string
 	at   string // file:line
@@ -82,7 +82,7 @@ func (a *applied) text(name string) string {
 	return s
 }
 
-// key names the thing among those of its kind.
+// key returns the name of the object within its kind.
 func (a *applied) key() string {
 	switch a.kind {
 	case "merchant":
@@ -193,8 +193,7 @@ func appliedDocuments(path string, text []byte) (docs []applied, errs []error) {
 	return docs, errs
 }
 
-// check says what is wrong with a document by itself, and reads the items that it takes from a
-// file.
+// check checks a document by itself, and reads the items of its items_from file.
 func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", a.at, fmt.Sprintf(format, args...)))
@@ -232,7 +231,7 @@ func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 		return errs
 	}
 	if state, there := a.doc["state"]; there && state != "draft" && state != "published" && state != "paused" {
-		wrong("state: must be draft, published or paused: an activity is ended by hand")
+		wrong("state: must be draft, published or paused; to end an activity: ctl activities end")
 	}
 	from, there := a.doc["items_from"]
 	delete(a.doc, "items_from")
@@ -259,11 +258,11 @@ func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 	return errs
 }
 
-// change is one thing that apply will do.
+// change is one change that apply will make.
 type change struct {
-	sign  string // + made, ~ changed, - taken away
+	sign  string // + created, ~ changed, - removed
 	title string
-	lines []string // what differs
+	lines []string // the differences
 	do    func() error
 }
 
@@ -282,13 +281,13 @@ func applyCommand() *cobra.Command {
 	takesUnknown(cmd)
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the file or directory, - for stdin")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what differs and change nothing")
-	cmd.Flags().BoolVar(&prune, "prune", false, "take away what no file names")
-	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask before something is taken away")
+	cmd.Flags().BoolVar(&prune, "prune", false, "remove what no file names")
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask before something is removed")
 	required(cmd, "file")
 	return cmd
 }
 
-// apply shows what differs and changes it.
+// apply shows the differences and makes the changes.
 func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 	p := &plan{session: s, merchants: make(map[string]bool)}
 	for i := range docs {
@@ -330,7 +329,7 @@ func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 		return s.note("%d to change; nothing was changed (--dry-run)", len(p.changes))
 	}
 	if taken > 0 && !yes {
-		if err := s.confirm(fmt.Sprintf("%d of these are taken away. Go on?", taken)); err != nil {
+		if err := s.confirm(fmt.Sprintf("%d of these are removed. Go on?", taken)); err != nil {
 			return err
 		}
 	}
@@ -343,7 +342,7 @@ func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 	return s.note("%d changed", len(p.changes))
 }
 
-// maxDiffLines bounds what is shown of one thing.
+// maxDiffLines is the most lines that are shown of one change.
 const maxDiffLines = 20
 
 func (s *session) printChange(c *change) error {
@@ -362,7 +361,7 @@ func (s *session) printChange(c *change) error {
 	return nil
 }
 
-// plan is what apply found to differ.
+// plan has the changes that apply will make.
 type plan struct {
 	*session
 	changes   []change
@@ -378,7 +377,7 @@ func (p *plan) will(sign, title string, lines []string, do func() error) {
 	p.changes = append(p.changes, change{sign, title, lines, do})
 }
 
-// find reads a thing; nil where there is none.
+// find reads an object of the server; nil if there is none.
 func (p *plan) find(path ...string) (map[string]any, http.Header, error) {
 	text, header, err := p.call(p.cmd.Context(), get(path...))
 	if problem, ok := errors.AsType[*problemError](err); ok && problem.Status == http.StatusNotFound {
@@ -433,8 +432,8 @@ func (p *plan) merchant(a *applied) error {
 
 func differs(name string, was, is any) string { return fmt.Sprintf("%s: %v → %v", name, was, is) }
 
-// callersOf reads a merchant's callers that may come in, once; none where there is no such merchant
-// yet.
+// callersOf reads a merchant's callers that aren't revoked, and keeps them. A merchant that doesn't
+// exist yet has none.
 func (p *plan) callersOf(merchant string) ([]map[string]any, error) {
 	if known, ok := p.callers[merchant]; ok {
 		return known, nil
@@ -479,7 +478,7 @@ func (p *plan) caller(a *applied) error {
 		}
 		if fmt.Sprint(c["rights"]) != fmt.Sprint(a.doc["rights"]) || c["shadow"] != shadow {
 			return &exitError{exitFailure, fmt.Errorf(
-				"%s: the caller %s has the rights %v, shadow %v: they can't be changed, revoke it and name another one",
+				"%s: the caller %s has the rights %v, shadow %v: they can't be changed: revoke it, and add a caller with another name",
 				a.at, a.key(), c["rights"], c["shadow"])}
 		}
 		return nil
@@ -543,7 +542,7 @@ func stateVerbs(is, want string) []string {
 	}[is+" "+want]
 }
 
-// normal is a document as the API takes it: with JSON's numbers.
+// normal returns a document with JSON's numbers, as the API takes it.
 func normal(doc map[string]any) (map[string]any, error) {
 	text, err := json.Marshal(doc)
 	if err != nil {
@@ -560,7 +559,8 @@ func itemsOf(doc map[string]any) []any {
 	return items
 }
 
-// activityDiff says what differs. What only a restock changes is noted, and left as it is.
+// activityDiff returns the differences as lines. A different quantity of a published item is only
+// noted, since a restock must change it.
 func (p *plan) activityDiff(id, state string, is, want map[string]any) (lines []string) {
 	for _, name := range []string{"merchant", "name", "starts_at", "ends_at", "payment_window"} {
 		if !sameValue(name, is[name], want[name]) {
@@ -576,7 +576,7 @@ func (p *plan) activityDiff(id, state string, is, want map[string]any) (lines []
 	for _, item := range itemsOf(want) {
 		members, ok := item.(map[string]any)
 		if !ok {
-			continue // the server says what is wrong with it
+			continue // the server will report the mistake
 		}
 		was := known[fmt.Sprint(members["sku"])]
 		delete(known, fmt.Sprint(members["sku"]))
@@ -649,7 +649,7 @@ func (p *plan) limits(a *applied) error {
 	}
 	sign, none := "~", len(policies) == 0
 	if none {
-		sign = "-" // which asks
+		sign = "-" // so that apply asks
 	}
 	p.will(sign, "limits", lines, func() error {
 		body := map[string]any{"policies": policies, "reason": p.why(), "confirm": none, "allow_unknown": p.allowsUnknown()}
@@ -661,7 +661,7 @@ func (p *plan) limits(a *applied) error {
 	return nil
 }
 
-// policyLines are policies as text that can be compared.
+// policyLines returns policies as lines of text, for a comparison.
 func policyLines(policies []any) []string {
 	lines := make([]string, len(policies))
 	for i, policy := range policies {
@@ -699,7 +699,7 @@ func policyLines(policies []any) []string {
 	return lines
 }
 
-// costText is what a policy charges, "" where that is one token for each purchase.
+// costText tells what a policy charges; "" for the default, one token a purchase.
 func costText(cost any) string {
 	charges, _ := cost.(map[string]any)
 	text := ""
@@ -715,7 +715,7 @@ func costText(cost any) string {
 	return text
 }
 
-// why is the reason of changes that need one.
+// why returns the reason for changes that need one.
 func (p *plan) why() string {
 	if p.reason != "" {
 		return p.reason
@@ -723,7 +723,7 @@ func (p *plan) why() string {
 	return "ctl apply"
 }
 
-// setSwitches reads what is set of all switches, once.
+// setSwitches reads all switches that are set, and keeps them.
 func (p *plan) setSwitches() ([]map[string]any, error) {
 	if p.switches != nil {
 		return p.switches, nil
@@ -776,8 +776,8 @@ func (p *plan) putSwitch(name string, value, scope any) error {
 	return err
 }
 
-// prune plans to take away drafts and callers of the merchants of the files, and switches, that no
-// file names.
+// prune plans the removal of drafts, callers and switches that no file names. It only looks at
+// merchants that the files name.
 func (p *plan) prune(docs []applied) error {
 	named := make(map[string]bool)
 	merchants := make(map[string]bool)
@@ -799,7 +799,8 @@ func (p *plan) prune(docs []applied) error {
 		switch {
 		case !merchants[a.Merchant] || named["activity "+a.Activity] || a.State == "ended":
 		case a.State != "draft":
-			p.notes = append(p.notes, fmt.Sprintf("activity %s is in no file, but it is %s: it stays, end it by hand", a.Activity, a.State))
+			p.notes = append(p.notes, fmt.Sprintf("activity %s is in no file, but it is %s: it stays; to end it: ctl activities "+
+				"end", a.Activity, a.State))
 		default:
 			p.will("-", "activity "+a.Activity, nil, func() error {
 				_, _, err := p.call(p.cmd.Context(), remove("activities", a.Activity))

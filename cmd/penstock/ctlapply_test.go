@@ -76,7 +76,7 @@ func TestCtlApply(t *testing.T) {
 		step{args: "ctl activities clone who 620 --starts-at 2096-01-01T00:00:00Z", code: 1, stderr: `unknown-activity`},
 		step{args: "ctl callers add m1 app --rights buy", stdout: "psk_"},
 		step{args: "ctl switches set browse static --reason x", stdout: "version", stderr: "browse is static"},
-		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are taken away.*say --yes`},
+		step{args: "ctl apply --prune -f " + file, code: 2, stdout: `- activity 619$.*- caller m1/app$.*- switch browse$`, stderr: `3 of these are removed.*or --yes`},
 		step{args: "ctl apply --prune --yes -f " + file, stdout: `- activity 619`, stderr: `3 changed$`},
 		step{args: "ctl apply --prune -f " + file, stdout: `^nothing to change`, stderr: "stays as it is"},
 		step{args: "ctl activities delete 618 --yes", code: 1, stderr: `activity-state`},

@@ -24,7 +24,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// archiveCommand keeps what an ended sale was.
+// archiveCommand exports an ended activity's orders.
 func archiveCommand() *cobra.Command {
 	var out string
 	cmd := command("archive ACTIVITY --out FILE",
@@ -41,11 +41,11 @@ processes.`
 	return cmd
 }
 
-// dropCommand gives up what there is an archive of.
+// dropCommand lets the server drop an activity's orders that are in an archive.
 func dropCommand() *cobra.Command {
 	var file string
 	cmd := asks(command("drop ACTIVITY --archive FILE",
-		"Let the orders of an ended activity be dropped, of which FILE is the archive", cobra.ExactArgs(1), true,
+		"Let the server drop the orders of an ended activity; FILE is their archive", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error { return s.drop(args[0], file) }))
 	cmd.Long = cmd.Short + `.
 
@@ -58,13 +58,13 @@ is dropped, ctl changes revert takes the mark back.`
 	return cmd
 }
 
-// drop marks an activity whose archive is at hand.
+// drop marks an activity to be dropped, after it has checked the archive.
 func (s *session) drop(activity, path string) error {
 	sum, err := checkArchive(path)
 	if err != nil {
 		return err
 	}
-	question := fmt.Sprintf("Drop the orders of %s on the server? %s will be all there is of them.", activity, path)
+	question := fmt.Sprintf("Drop the orders of %s on the server? Only %s will have them.", activity, path)
 	if err := s.sure(question); err != nil {
 		return err
 	}
@@ -83,7 +83,8 @@ func (s *session) drop(activity, path string) error {
 	return s.object(text, "activity", "orders", "sha256", "kept_until")
 }
 
-// checkArchive returns the checksum of an archive, which is what the file beside it says.
+// checkArchive returns the checksum of an archive, after it has compared it with the .sha256 file
+// beside the archive.
 func checkArchive(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -110,7 +111,7 @@ func (s *session) archive(activity, out string) error {
 	sum := out + ".sha256"
 	for _, path := range []string{out, sum} {
 		if _, err := os.Lstat(path); err == nil {
-			return &exitError{exitUsage, fmt.Errorf("flag --out: %s is there already: an archive is never written over", path)}
+			return &exitError{exitUsage, fmt.Errorf("flag --out: %s is there already: an archive is never overwritten", path)}
 		}
 	}
 	var sale struct{ State string }
@@ -125,7 +126,7 @@ func (s *session) archive(activity, out string) error {
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
 	}
-	defer os.Remove(part) // where it was not renamed
+	defer os.Remove(part) // if it was not renamed
 	archive := &archived{hash: sha256.New(), items: make(map[string]*archivedItem)}
 	query := url.Values{"activity": {activity}, "format": {"ndjson"}}
 	lines, counting := io.Pipe()
@@ -137,7 +138,7 @@ func (s *session) archive(activity, out string) error {
 	}()
 	request := adminRequest{method: http.MethodGet, path: []string{"orders", "export"}, query: query}
 	err = s.stream(request, io.MultiWriter(file, archive.hash, counting))
-	counting.Close() // the writer of a pipe has nothing to lose
+	counting.Close() // closing a pipe's reader can't fail
 	err = errors.Join(<-counted, err)
 	if err == nil {
 		err = s.balances(activity, archive)
@@ -158,7 +159,7 @@ func (s *session) archive(activity, out string) error {
 	return s.archivedIs(activity, out, digest, archive)
 }
 
-// archived is what an export has, as it is read.
+// archived sums up an export.
 type archived struct {
 	hash   hash.Hash
 	orders int64

@@ -88,6 +88,6 @@ func TestCtlDrop(t *testing.T) {
 	write(out+".sha256", strings.Repeat("0", 64)+"  a.ndjson\n")
 	(&step{args: drop, code: 1, stderr: "is not what was archived"}).run(t)
 	write(out+".sha256", sum+"  a.ndjson\n")
-	(&step{args: drop, code: 2, stderr: `Drop the orders of a on the server\? .*say --yes`}).run(t)
+	(&step{args: drop, code: 2, stderr: `Drop the orders of a on the server\? .*or --yes`}).run(t)
 	(&step{args: drop + " --yes", stdout: `sha256 +` + sum, stderr: `^1 order of a to be dropped after 2026-06-27`}).run(t)
 }

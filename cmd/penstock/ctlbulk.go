@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// bulkActivityCommands are those that make, take away and change activities beside their document.
+// bulkActivityCommands are the commands that clone, delete and edit activities without a document.
 func bulkActivityCommands() []*cobra.Command {
 	return []*cobra.Command{cloneCommand(), deleteDraftCommand(), editItemCommand()}
 }
@@ -58,7 +58,7 @@ The quantities are what the items have now, restocks included.`
 	return cmd
 }
 
-// moveActivity moves an activity's window to another start.
+// moveActivity moves an activity's selling time to another start.
 func moveActivity(doc map[string]any, at time.Time) error {
 	var window [2]time.Time
 	for i, member := range []string{"starts_at", "ends_at"} {
@@ -74,7 +74,7 @@ func moveActivity(doc map[string]any, at time.Time) error {
 }
 
 func deleteDraftCommand() *cobra.Command {
-	return asks(command("delete ACTIVITY", "Delete a draft; what was published once stays", cobra.ExactArgs(1), true,
+	return asks(command("delete ACTIVITY", "Delete a draft; a published activity can't be deleted", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			if err := s.sure(fmt.Sprintf("Delete the draft %s with its items?", args[0])); err != nil {
 				return err
@@ -98,7 +98,7 @@ func editItemCommand() *cobra.Command {
 				}
 			}
 			if len(body) == 0 {
-				return &exitError{exitUsage, errors.New("say what changes: --price, --per-user or --spread")}
+				return &exitError{exitUsage, errors.New("name what to change: --price, --per-user or --spread")}
 			}
 			return s.show(post(body, "activities", args[0], "items", args[1]), activityMembers...)
 		})
@@ -108,7 +108,7 @@ func editItemCommand() *cobra.Command {
 	return cmd
 }
 
-// restockMany restocks the items of a CSV file, after all of its lines are found sound.
+// restockMany restocks the items of a CSV file, after it has checked all lines.
 func (s *session) restockMany(activity, file, key string) error {
 	doc, err := s.items(activity)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *session) restockMany(activity, file, key string) error {
 		if err != nil {
 			why := fmt.Errorf("%s:%d: %s: %w", file, l.line, l.sku, err)
 			return errors.Join(&exitError{codeOf(err), why}, s.note(
-				"the lines before line %d are done; mend the file and repeat it with --key %s, and each line happens once", l.line, key))
+				"the lines before line %d are done; correct the file and repeat the command with --key %s: each line takes effect once", l.line, key))
 		}
 		if header.Get("Idempotent-Replayed") != "true" {
 			done++

@@ -30,7 +30,7 @@ func limitCommands() []*cobra.Command {
 				tag = string(body["version"])
 			}
 			if tag == "" {
-				return &exitError{exitUsage, errors.New("say which version this is a change of: by --version, or as \"version\" in the file")}
+				return &exitError{exitUsage, errors.New("the version that this changes is missing: give --version, or \"version\" in the file")}
 			}
 			if s.reason != "" {
 				if body["reason"], err = json.Marshal(s.reason); err != nil {
@@ -39,7 +39,7 @@ func limitCommands() []*cobra.Command {
 			}
 			var policies []json.RawMessage
 			if json.Unmarshal(body["policies"], &policies) == nil && policies != nil && len(policies) == 0 {
-				if err := s.sure("This takes all limits away: then everybody may ask as often as they want. Go on?"); err != nil {
+				if err := s.sure("This removes all limits: nobody is limited then. Go on?"); err != nil {
 					return err
 				}
 				body["confirm"] = json.RawMessage("true")
@@ -52,7 +52,7 @@ func limitCommands() []*cobra.Command {
 			return s.showPublished(request)
 		})
 	replace.Flags().StringVarP(&file, "file", "f", "", "the document, - for stdin")
-	replace.Flags().StringVar(&version, "version", "", "the version that it is a change of, instead of the file's")
+	replace.Flags().StringVar(&version, "version", "", "the version that this changes, instead of the one in the file")
 	required(replace, "file")
 	asks(replace)
 	takesUnknown(replace)
@@ -220,7 +220,8 @@ func switchCommands() []*cobra.Command {
 		command("list", "List switches", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.showAll([]string{"switches"}, "name", "value", "default", "values", "effect")
 		}),
-		command("active", "List what is set, for whom, by whom and why", cobra.NoArgs, false, func(s *session, _ []string) error {
+		command("active", "List the switches that are set, with scope, author and "+
+			"reason", cobra.NoArgs, false, func(s *session, _ []string) error {
 			items, err := s.adminClient.list(s.cmd.Context(), "after", 0, "switches")
 			if err != nil {
 				return err
@@ -239,7 +240,7 @@ func switchCommands() []*cobra.Command {
 	}
 }
 
-// settingsCommands are those of limits and switches together.
+// settingsCommands are the commands about the versions of limits, switches and webhooks.
 func settingsCommands() []*cobra.Command {
 	return []*cobra.Command{
 		command("show", "Show the newest versions, and which of them each node runs", cobra.NoArgs, false, func(s *session, _ []string) error {
@@ -274,7 +275,7 @@ func settingsCommands() []*cobra.Command {
 // levelCommands are those of the degrade levels.
 func levelCommands() []*cobra.Command {
 	return []*cobra.Command{
-		command("show", "Show the levels, what each turns off, and at which one the server is", cobra.NoArgs, false,
+		command("show", "Show the degrade levels, what each turns off, and the present level", cobra.NoArgs, false,
 			func(s *session, _ []string) error {
 				text, _, err := s.call(s.cmd.Context(), get("levels"))
 				if err != nil {
@@ -302,7 +303,7 @@ func levelCommands() []*cobra.Command {
 // nodeCommands are those of the nodes.
 func nodeCommands() []*cobra.Command {
 	commands := []*cobra.Command{
-		command("list", "List gateways and workers, with what they have in force and how they do", cobra.NoArgs, false,
+		command("list", "List gateways and workers, with their state and their versions of the settings", cobra.NoArgs, false,
 			func(s *session, _ []string) error { return s.listNodes() }),
 		command("remove NODE", "Forget a node that won't come back", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 			if err := s.show(remove("nodes", args[0])); err != nil {
@@ -312,7 +313,7 @@ func nodeCommands() []*cobra.Command {
 		}),
 	}
 	for verb, short := range map[string]string{
-		"drain": "Have a gateway take no new buyers: its /readyz is 503", "undrain": "Have a drained gateway take buyers again",
+		"drain": "Stop new traffic to a gateway: its /readyz turns to 503", "undrain": "Let a drained gateway take traffic again",
 	} {
 		cmd := command(verb+" NODE", short, cobra.ExactArgs(1), true, func(s *session, args []string) error { return s.drain(args[0], verb) })
 		if verb == "drain" {
@@ -323,11 +324,11 @@ func nodeCommands() []*cobra.Command {
 	return commands
 }
 
-// drain has a gateway take no new buyers, or take them again.
+// drain stops new traffic to a gateway, or lets it come again.
 func (s *session) drain(node, verb string) error {
-	is := "takes buyers again: its /readyz is 200 where nothing else is wrong"
+	is := "takes traffic again: its /readyz is 200 unless something else is wrong"
 	if verb == "drain" {
-		is = "takes no new buyers: its /readyz is 503. What it has taken is answered"
+		is = "takes no new traffic: its /readyz is 503. Requests in flight are answered"
 		var doc struct {
 			Nodes []struct {
 				Node, State string
@@ -361,7 +362,7 @@ func (s *session) drain(node, verb string) error {
 	return s.object(text, "node", "drained")
 }
 
-// listNodes prints the nodes, with what each said last beside what it has in force.
+// listNodes prints the nodes: the last report of each, and its versions of the settings.
 func (s *session) listNodes() error {
 	text, _, err := s.call(s.cmd.Context(), get("nodes"))
 	if err != nil {
@@ -389,8 +390,8 @@ func (s *session) listNodes() error {
 		"node", "role", "state", "silent_ms", "drained", "not_yet", "in_flight", "breakers", "lag", "started", "version")
 }
 
-// showPublished prints where a change is in force, and says it on stderr: also what is not in force
-// everywhere, or not recorded yet.
+// showPublished prints on which nodes a change is in force. On stderr it tells if that isn't
+// everywhere, or if the change isn't recorded yet.
 func (s *session) showPublished(r adminRequest) error {
 	text, _, err := s.call(s.cmd.Context(), r)
 	if err != nil {

@@ -34,7 +34,7 @@ func eventsCommand() *cobra.Command {
 		})
 	cmd.Flags().StringSliceVar(&types, "types", nil,
 		"which ones, with commas between (default: all but live): "+strings.Join(live.EventTypes(), ", "))
-	cmd.Flags().StringVar(&after, "after", "", "the id of the last event that was seen: what came later, and is still kept, comes first")
+	cmd.Flags().StringVar(&after, "after", "", "id of the last event that was seen: the kept events after it come first")
 	cmd.Long = cmd.Short + `, a line each, until ^C.
 
 With -o json each line is an object with id, event and data. When the connection breaks it is made again, and goes on after the last
@@ -42,7 +42,8 @@ event that came.`
 	return cmd
 }
 
-// events prints events as they come. A connection that breaks is told on stderr, and made again.
+// events prints events as they come. When the connection breaks, it says so on stderr and connects
+// again.
 func (s *session) events(feed *liveFeed) error {
 	ctx := s.cmd.Context()
 	pause := wait.Backoff{First: 250 * time.Millisecond, Longest: 5 * time.Second}
@@ -50,7 +51,7 @@ func (s *session) events(feed *liveFeed) error {
 	for {
 		err := feed.follow(ctx, func() {
 			seen = true
-			if broken { // a note that can't be written is no reason to stop what is written to stdout
+			if broken { // a failed note to stderr must not stop the output to stdout
 				_ = s.note("connected again")
 			}
 			broken = false
@@ -85,7 +86,7 @@ func (s *session) events(feed *liveFeed) error {
 func (s *session) event(e *event) error {
 	if s.json {
 		if !json.Valid(e.Data) {
-			return &exitError{exitFailure, fmt.Errorf("read event %s: it is no JSON", e.ID)}
+			return &exitError{exitFailure, fmt.Errorf("read event %s: it isn't JSON", e.ID)}
 		}
 		line, err := json.Marshal(map[string]any{"id": e.ID, "event": e.Type, "data": json.RawMessage(e.Data)})
 		if err != nil {
@@ -102,7 +103,7 @@ func (s *session) event(e *event) error {
 	return err
 }
 
-// eventText is an event in a line: when, what, and one sentence.
+// eventText writes an event as one line: time, type, and a sentence.
 func eventText(e *event) (string, error) {
 	line := func(at time.Time, text string) string {
 		return fmt.Sprintf("%s  %-8s %s", at.Local().Format(time.RFC3339), shown(e.Type), shown(text))

@@ -35,7 +35,7 @@ func keyCommands() []*cobra.Command {
 			}
 			return s.note("revoked %s of %s/%s; the list of changes can take it back", args[2], args[0], args[1])
 		})
-	find := command("find FILE", "Tell whose key that is; FILE has the key, - is stdin", cobra.ExactArgs(1), false,
+	find := command("find FILE", "Find the owner of a key; FILE has the key, - is stdin", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error {
 			text, err := readInput(s.cmd, args[0])
 			if err != nil {
@@ -50,7 +50,7 @@ The key is read from a file, so that it gets into no history of a shell and no l
 	return []*cobra.Command{list, addKeyCommand(), rollKeyCommand(), revoke, find}
 }
 
-// addKey makes a key and says what is in force now.
+// addKey makes a key and prints it.
 func (s *session) addKey(merchant, caller string, body map[string]any) error {
 	members := append([]string{"merchant", "caller", "key"}, keyMembers...)
 	return s.show(post(body, "merchants", merchant, "callers", caller, "keys"), members...)
@@ -69,7 +69,7 @@ func addKeyCommand() *cobra.Command {
 			}
 			return s.note("the caller's other keys stay valid")
 		})
-	add.Flags().StringVar(&life, "expires-in", "", "after which the key ends by itself, like 2160h (default: never)")
+	add.Flags().StringVar(&life, "expires-in", "", "after which when the key expires, like 2160h (default: never)")
 	return add
 }
 
@@ -95,7 +95,8 @@ func rollKeyCommand() *cobra.Command {
 
 // secretCommands are those of the keys that encrypt payment secrets.
 func secretCommands() []*cobra.Command {
-	rewrap := command("rewrap", "Encrypt all payment secrets by the first key", cobra.NoArgs, true, func(s *session, _ []string) error {
+	rewrap := command("rewrap", "Encrypt all payment secrets again, with the first "+
+		"key", cobra.NoArgs, true, func(s *session, _ []string) error {
 		return s.show(post(nil, "secrets", "rewrap"), "rewrapped", "sealing_key", "keys", "sealed")
 	})
 	rewrap.Long = rewrap.Short + `. It is the last step of a change of that key:
@@ -104,7 +105,7 @@ func secretCommands() []*cobra.Command {
   2. Make it the first line on every node, and restart them again: what is new is encrypted by it.
   3. Run this. When "secrets show" names the new key alone, the old line may go.`
 	return []*cobra.Command{
-		command("show", "Show by which keys payment secrets are encrypted", cobra.NoArgs, false, func(s *session, _ []string) error {
+		command("show", "Show which keys encrypt the payment secrets", cobra.NoArgs, false, func(s *session, _ []string) error {
 			return s.show(get("secrets"), "sealing_key", "keys", "sealed")
 		}),
 		rewrap,

@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// limitEdits are the commands that change one limit, or say what a change would do.
+// limitEdits are the commands that change one limit, or show the effect of a change.
 func limitEdits() []*cobra.Command {
 	var e limitEdit
-	set := command("set NAME", "Add a limit, or change what is said of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
+	set := command("set NAME", "Add a limit, or change values of one; with --expires-in, only for a while", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			e.name = args[0]
 			return s.editLimits(e.apply)
@@ -43,14 +43,14 @@ func limitEdits() []*cobra.Command {
 	oneOf(set, "key", limiterKeys...)
 	oneOf(set, "mode", limiterModes...)
 
-	drop := command("remove NAME", "Take a limit away", cobra.ExactArgs(1), true, func(s *session, args []string) error {
+	drop := command("remove NAME", "Remove a limit", cobra.ExactArgs(1), true, func(s *session, args []string) error {
 		return s.editLimits(func(policies []map[string]any) ([]map[string]any, error) {
 			left := slices.DeleteFunc(slices.Clone(policies), func(p map[string]any) bool { return p["name"] == args[0] })
 			if len(left) == len(policies) {
 				return nil, &exitError{exitFailure, fmt.Errorf("there is no limit %q", args[0])}
 			}
 			if len(left) == 0 {
-				return left, s.sure("This is the last limit: nobody is limited without it. Go on?")
+				return left, s.sure("This is the last limit: without it nobody is limited. Go on?")
 			}
 			return left, nil
 		})
@@ -192,12 +192,12 @@ func readLimits(text []byte) (map[string]any, error) {
 		return nil, err
 	}
 	if _, ok := doc["policies"].([]any); !ok {
-		return nil, errors.New("it has no list of policies")
+		return nil, errors.New("the member policies is missing, or is no list")
 	}
 	return doc, nil
 }
 
-// limitEdit is what set was told. given reports whether a flag was.
+// limitEdit has the flags of set. given reports whether a flag was given.
 type limitEdit struct {
 	name, key, match, mode, expires string
 	rate, guaranteed                float64
@@ -240,7 +240,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 			"key", "match", "guaranteed", "weight", "concurrency", "quota", "zone", "quota-per-sku", "quota-max", "cost",
 		} {
 			if e.given(flag) {
-				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be for a while; leave --expires-in out", flag)}
+				return nil, &exitError{exitUsage, fmt.Errorf("flag --%s: can't be set for a while only: leave --expires-in out", flag)}
 			}
 		}
 		while := map[string]any{"mode": p["mode"], "expires_in": e.expires}
@@ -300,7 +300,7 @@ func (e *limitEdit) subject(p map[string]any) {
 	if p["guaranteed"] == 0.0 {
 		delete(p, "guaranteed")
 	}
-	if p["quota"] == int64(0) { // and all that is said of it
+	if p["quota"] == int64(0) { // and its other members
 		maps.DeleteFunc(p, func(name string, _ any) bool { return name == "zone" || strings.HasPrefix(name, "quota") })
 	}
 	for _, name := range []string{"concurrency", "quota_per_sku", "quota_max"} {
@@ -334,11 +334,11 @@ var (
 // limitClasses are what a policy may charge for.
 var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
-// maxEdits is how often an edit is tried again where another change came first.
+// maxEdits is how many times an edit is tried when other changes come first.
 const maxEdits = 5
 
-// editLimits reads the limits, changes them and puts them back; where somebody else was faster,
-// once more from the start.
+// editLimits reads the limits, changes them and puts them back. If another change came first, it
+// starts again.
 func (s *session) editLimits(edit func([]map[string]any) ([]map[string]any, error)) error {
 	if err := s.needsReason(); err != nil {
 		return err
@@ -400,7 +400,7 @@ func (s *session) diffLimits(doc map[string]any) error {
 	return nil
 }
 
-// limitsDiff are the policies that one document has and the other has not, as lines.
+// limitsDiff returns the policies that only one of the documents has, as lines.
 func limitsDiff(is, want map[string]any) []string {
 	before, _ := is["policies"].([]any)
 	after, _ := want["policies"].([]any)
@@ -446,7 +446,7 @@ func (s *session) previewLimits(doc map[string]any) error {
 		}
 	}
 	if len(out.Unseen) > 0 {
-		if err := s.note("not previewed, since what came is known by caller alone: %s", strings.Join(out.Unseen, ", ")); err != nil {
+		if err := s.note("not previewed, because the history is by caller only: %s", strings.Join(out.Unseen, ", ")); err != nil {
 			return err
 		}
 	}

@@ -34,7 +34,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be for a while`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
 			`- m1: merchant m1 rate 300 burst 30 enforce guaranteed 200 weight 2\n\+ u: user rate 1 burst 1 enforce\n$`},
-		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: it has no list of policies`},
+		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: the member policies is missing`},
 		{args: "ctl limits preview -f -", stdin: others,
 			stdout: `^NAME +KEY +MODE +REFUSED\ncaller +caller +enforce +0\n`, stderr: `^not previewed, .*: u\nwould have refused 0 of \d+ purchases`},
 		{args: "ctl limits preview -f -", stdin: unknown, code: 1, stderr: `policies\[0\].match: there is no caller m9/web`},

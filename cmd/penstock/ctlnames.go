@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// This file knows which names there are on a server: for the shell that completes a word, and for
-// people who mistyped one.
+// This file asks a server for names: to complete words in a shell, and to suggest the right name
+// after a typing mistake.
 
-// nameTimeout bounds how long a server is asked for names: somebody waits at a key.
+// nameTimeout bounds how long a server is asked for names, since a person waits for the completion.
 const nameTimeout = 2 * time.Second
 
 // namesOf lists the names of a kind, as usage lines call it: MERCHANT, ACTIVITY, NODE, SWITCH,
@@ -125,7 +125,7 @@ func completeArguments(cmd *cobra.Command) {
 	}
 }
 
-// completions are the names of a kind, or none where no server tells them in time.
+// completions returns the names of a kind, or none if no server answers in time.
 func completions(cmd *cobra.Command, kind string, of []string) ([]string, cobra.ShellCompDirective) {
 	const nothing = cobra.ShellCompDirectiveNoFileComp
 	client, err := newAdminClient(cmd)
@@ -152,7 +152,7 @@ func completions(cmd *cobra.Command, kind string, of []string) ([]string, cobra.
 			return nil, nothing
 		}
 	}
-	// A shell takes a tab for the end of a name, and a line for one.
+	// Shells split names at tabs and line ends.
 	all = slices.DeleteFunc(all, func(name string) bool { return strings.ContainsFunc(name, isCommand) })
 	return all, nothing
 }
@@ -203,7 +203,7 @@ func (s *session) suggested(err error) error {
 	if !errors.As(err, &refused) {
 		return err
 	}
-	// Which kind, and where in the path its name and the names before it are.
+	// The kind, the place of its name in the path, and the places of the names before it.
 	kind, at, of := "", 1, []int(nil)
 	switch refused.Code {
 	case "unknown-activity":
@@ -231,7 +231,7 @@ func (s *session) suggested(err error) error {
 	defer cancel()
 	names, failed := s.namesOf(ctx, kind, before)
 	if failed != nil {
-		return err // which says what matters
+		return err // the first error is the important one
 	}
 	if near := nearest(path[at], names); near != "" {
 		return fmt.Errorf("%w; there is no %q%s", err, path[at], near)

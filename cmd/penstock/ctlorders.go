@@ -27,7 +27,7 @@ var foundStates = []string{"pending_payment", "paid", "cancelled", "rejected", "
 // searchFlags are the flags of a search of orders, and the parameters that they are.
 var searchFlags = []struct{ name, parameter, help string }{
 	{"user", "user", "orders of this buyer"},
-	{"order", "order", "the order with this id, also while it is queued"},
+	{"order", "order", "the order with this id, even if it is queued"},
 	{"payment", "payment", "the order of this payment"},
 	{"request-id", "request_id", "the order of this request (X-Request-Id)"},
 	{"activity", "activity", "orders of this activity"},
@@ -98,7 +98,7 @@ func (s *session) pages(query url.Values, most int, name string, path ...string,
 func orderCommands() []*cobra.Command {
 	var limit int
 	find := command("find [--user USER | --payment PAYMENT | …]",
-		"Find orders, newest first, also in mid-sale and cancelled ones", cobra.NoArgs, false,
+		"Find orders of any state, newest first, even during a sale", cobra.NoArgs, false,
 		func(s *session, _ []string) error {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
@@ -266,7 +266,7 @@ func (o *orderAhead) next(now time.Time) []string {
 func exportCommand() *cobra.Command {
 	var format string
 	export := command("export ACTIVITY [--format ndjson|csv]",
-		"Write all orders of an activity to stdout, also while it sells", cobra.ExactArgs(1), false,
+		"Write all orders of an activity to stdout, even while it sells", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error {
 			query := searchQuery(s.cmd)
 			query.Set("activity", args[0])
@@ -289,7 +289,7 @@ output isn't all of them. --timeout bounds the whole export.`
 	return export
 }
 
-// stream copies a good answer, however large it is.
+// stream copies a successful answer of any size.
 func (s *session) stream(r adminRequest, to io.Writer) error {
 	request, response, err := s.ask(s.cmd.Context(), &s.http, r)
 	if err != nil {
@@ -309,7 +309,7 @@ func refundCommands() []*cobra.Command {
 	var state, merchant string
 	var limit int
 	list := command("list [--state due|done] [--merchant MERCHANT]",
-		"List payments that have to go back, the last ones first, with their sums",
+		"List payments to refund, newest first, with their sums",
 		cobra.NoArgs, false, func(s *session, _ []string) error {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
@@ -331,7 +331,7 @@ func refundCommands() []*cobra.Command {
 
 	var reference, of, currency string
 	var amount int64
-	done := command("done PAYMENT --reference REFERENCE", "Note that the money of a payment went back", cobra.ExactArgs(1), true,
+	done := command("done PAYMENT --reference REFERENCE", "Record that a payment was refunded", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"reference": reference}
 			if of != "" {
@@ -344,8 +344,8 @@ func refundCommands() []*cobra.Command {
 				"state", "done_at", "reference")
 		})
 	done.Flags().StringVar(&reference, "reference", "", "the provider's reference of the refund")
-	done.Flags().StringVar(&of, "merchant", "", "whose payment it is; needed where several merchants have one with this id")
-	done.Flags().Int64Var(&amount, "amount", 0, "what went back, in minor units: refused where another amount is due")
+	done.Flags().StringVar(&of, "merchant", "", "the payment's merchant; needed if several merchants have a payment with this id")
+	done.Flags().Int64Var(&amount, "amount", 0, "the refunded amount in minor units; refused if another amount is due")
 	done.Flags().StringVar(&currency, "currency", "", "the currency of --amount")
 	done.MarkFlagsRequiredTogether("amount", "currency")
 	required(done, "reference")
@@ -417,7 +417,7 @@ func statementCommand() *cobra.Command {
 			return s.show(r)
 		})
 	cmd.Flags().StringVar(&from, "from", "", "first day (UTC) like 2026-06-18, or a time; default: the beginning")
-	cmd.Flags().StringVar(&to, "to", "", "last day, or a time that is not part of it any more; default: now")
+	cmd.Flags().StringVar(&to, "to", "", "last day, or the time at which it ends; default: now")
 	cmd.Flags().StringVar(&format, "format", "csv", "csv; with -o json the answer is JSON")
 	oneOf(cmd, "format", "csv")
 	cmd.Long = cmd.Short + `.

@@ -16,7 +16,7 @@ var replayCounts = []string{"records", "damaged", "promises", "existed", "made",
 func replayCommand() *cobra.Command {
 	var from, to, activity string
 	var dryRun bool
-	const short = "Read the log again between two times, and make the orders that are missing"
+	const short = "Read the queue's records of a span of time again, and make missing orders"
 	cmd := asks(command("replay --from TIME --to TIME", short, cobra.NoArgs, true,
 		func(s *session, _ []string) error {
 			body := map[string]any{"dry_run": dryRun}
@@ -39,9 +39,9 @@ func replayCommand() *cobra.Command {
 			return s.replay(body)
 		}))
 	cmd.Flags().StringVar(&from, "from", "",
-		"records that were put at this time or later: like 2026-06-18T20:00:00+08:00, or 90m for that long ago")
-	cmd.Flags().StringVar(&to, "to", "0s", "and before this one")
-	cmd.Flags().StringVar(&activity, "activity", "", "orders of this activity alone")
+		"start of the span: a time like 2026-06-18T20:00:00+08:00, or 90m for that long ago")
+	cmd.Flags().StringVar(&to, "to", "0s", "end of the span, in the same form")
+	cmd.Flags().StringVar(&activity, "activity", "", "only orders of this activity")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "count what is missing, and make nothing")
 	cmd.Long = cmd.Short + `.
 
@@ -57,7 +57,7 @@ Look at the report of --dry-run first. Then let "penstock audit --deep" look for
 	return cmd
 }
 
-// momentOf reads a time, or how long ago it is.
+// momentOf reads a time, or a duration before now.
 func momentOf(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
 		return now.Add(-ago), nil

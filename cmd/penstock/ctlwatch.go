@@ -13,8 +13,8 @@ import (
 // watchEvery is how often --watch looks.
 const watchEvery = 2 * time.Second
 
-// watch runs a command again and again until ^C, and prints what it says when that has changed: on
-// a terminal in the same place. A server that is away for a while doesn't end it.
+// watch repeats a command until ^C, and prints its output when it has changed; on a terminal, in
+// the same place. A server that can't be reached doesn't end it.
 func (s *session) watch(run func(*session, []string) error, args []string) error {
 	ctx := s.cmd.Context()
 	out, on := s.out, screenOf(os.Stdout, os.Getenv)
@@ -51,7 +51,7 @@ func (s *session) watch(run func(*session, []string) error, args []string) error
 	}
 }
 
-// show prints a text, on a terminal instead of the one before.
+// show prints a text. On a terminal it replaces the text before.
 func show(out io.Writer, on screen, text []byte) error {
 	head := ""
 	if on.redraws {

@@ -16,7 +16,7 @@ func webhookCommands() []*cobra.Command {
 	return []*cobra.Command{
 		command("list", "List webhooks, and how the deliveries go", cobra.NoArgs, false, (*session).listWebhooks),
 		setWebhookCommand(),
-		command("delete NAME", "Delete a webhook; what waits for it is forgotten", cobra.ExactArgs(1), true,
+		command("delete NAME", "Delete a webhook; its waiting deliveries are dropped", cobra.ExactArgs(1), true,
 			func(s *session, args []string) error {
 				if err := s.show(remove("webhooks", args[0])); err != nil {
 					return err
@@ -26,7 +26,7 @@ func webhookCommands() []*cobra.Command {
 	}
 }
 
-// listWebhooks prints the webhooks; what failed last is a text.
+// listWebhooks prints the webhooks, each with its last error.
 func (s *session) listWebhooks(_ []string) error {
 	text, _, err := s.call(s.cmd.Context(), get("webhooks"))
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *session) listWebhooks(_ []string) error {
 func setWebhookCommand() *cobra.Command {
 	var url, secretFile string
 	var events []string
-	set := command("set NAME --url URL --events alarm,change", "Tell a receiver of events, by signed HTTP posts", cobra.ExactArgs(1), true,
+	set := command("set NAME --url URL --events alarm,change", "Send events to a receiver, by signed HTTP posts", cobra.ExactArgs(1), true,
 		func(s *session, args []string) error {
 			body := map[string]any{"url": url, "events": events}
 			if secretFile != "" {

@@ -39,7 +39,8 @@ type partitionState struct {
 	Detail    string `json:"detail"`
 }
 
-// deepAudit audits every shard and the queue. With mend, what is safe to repair is repaired.
+// deepAudit audits every shard and the queue. With mend, it repairs the differences that are safe
+// to repair.
 func (s *session) deepAudit(mend bool) error {
 	var shards []shardAudit
 	var raw []json.RawMessage
@@ -112,7 +113,7 @@ func (s *session) printDeep(shards []shardAudit, raw []json.RawMessage, queue js
 	return lines.Flush()
 }
 
-// name is what a finding is about, for a person.
+// name returns the subject of a finding, for people.
 func (f *shardFinding) name() string {
 	switch {
 	case f.Activity != "":
@@ -123,8 +124,8 @@ func (f *shardFinding) name() string {
 	return "all"
 }
 
-// deepVerdict returns an error that names what is wrong and was not repaired, or can't be looked
-// at.
+// deepVerdict returns an error with the differences that were not repaired, and with the parts that
+// couldn't be audited.
 func deepVerdict(shards []shardAudit, partitions []partitionState) error {
 	var broken, unknown []error
 	for i := range shards {

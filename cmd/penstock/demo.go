@@ -72,7 +72,7 @@ Buyers come as fast as earlier ones are answered, so a machine is full while the
 			flags.AddFlag(f)
 		}
 	}
-	// The parts' ordinary news would run through the progress bar.
+	// Ordinary log lines would disturb the progress bar.
 	if level := flags.Lookup("log-level"); level != nil {
 		level.DefValue = demoLogLevel
 	}
@@ -88,7 +88,7 @@ func demoSettings() []string {
 // demoLogLevel is the demo's own default.
 const demoLogLevel = "warn"
 
-// Bounds of what a demo may be asked for: it is meant to be over before the coffee is.
+// maxDemoBuyers keeps a demo short.
 const maxDemoBuyers = 1_000_000
 
 // prepare reads the settings and checks the demo's own flags.
@@ -142,7 +142,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	d.takeFreePorts(ctx)
 	token := d.config.AdminToken
 	d.config.OnFirstToken = func(made string) { token = made }
-	d.config.Gateway.DrainDelay = 0 // nobody balances a load here
+	d.config.Gateway.DrainDelay = 0 // there is no load balancer
 	n, err := node.Start(ctx, d.config.Config, node.RoleGateway|node.RoleWorker, log)
 	if err != nil {
 		return failure(err)
@@ -215,7 +215,7 @@ func (d *demo) crowd(ctx context.Context, url string, sale demoSale) (*loadtest.
 	return result, errors.Join(err, bar.err)
 }
 
-// ended is the error of a demo that did not get to its audit.
+// ended returns the error of a demo that ended before its audit.
 func (d *demo) ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return &exitError{exitInterrupted, errors.New("interrupted before the audit")}
@@ -224,7 +224,7 @@ func (d *demo) ended(ctx context.Context, err error) error {
 }
 
 // takeFreePorts replaces a default address whose port is taken by one with a free port, and says
-// so. An address that somebody chose stays: it is then an error that it is taken.
+// so. An address that the user chose stays: if its port is taken, that is an error.
 func (d *demo) takeFreePorts(ctx context.Context) {
 	defaults := defaultConfig()
 	for _, l := range []struct {
@@ -238,14 +238,14 @@ func (d *demo) takeFreePorts(ctx context.Context) {
 		}
 		host, _, err := net.SplitHostPort(l.usual)
 		if err != nil {
-			continue // the process will say what is wrong with it
+			continue // the process will report the mistake
 		}
 		*l.addr = net.JoinHostPort(host, "0")
 		fmt.Fprintf(d.messages, "%s is taken, using a free port (%s chooses one)\n", l.usual, l.flag)
 	}
 }
 
-// taken reports whether somebody listens on addr already.
+// taken reports whether another process listens on addr.
 func taken(ctx context.Context, addr string) bool {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", addr)

@@ -26,7 +26,7 @@ func runDemo(ctx context.Context, args ...string) (stdout, stderr string, code i
 	return out.String(), messages.String(), code
 }
 
-// L3: after the crowd has gone, the units add up, and the books say what the buyers were told.
+// L3: after the crowd has gone, the units add up, and the audit agrees with their answers.
 func TestL3_DemoBalances(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts the whole process")
@@ -45,7 +45,7 @@ func TestL3_DemoBalances(t *testing.T) {
 		`(?m)^  accepted: you have an order +[1-9]`,
 		`(?m)^  sold out +[1-9]`,
 		`✓ total 40 = [0-9]+ sold \+ [0-9]+ held \+ [0-9]+ available: it adds up`,
-		`✓ the audit says what the buyers were told`,
+		`✓ the audit agrees with the buyers' answers`,
 		`✓ no-oversell`,
 		`seed 618`,
 	} {

@@ -26,7 +26,7 @@ func newDemoShop(url, token string) *demoShop {
 	return &demoShop{client}
 }
 
-// demoSale is what the crowd needs to know of an open sale.
+// demoSale has what the crowd needs to buy.
 type demoSale struct {
 	callerKey     string
 	paymentSecret string
@@ -42,7 +42,7 @@ func (s *demoShop) open(ctx context.Context, units int, now time.Time) (demoSale
 	}
 	activity := map[string]any{
 		"merchant": demoMerchant, "name": "Demo sale", "payment_window": "15m",
-		// A day, so that who keeps the demo running can go on with it.
+		// A day, for a demo that keeps running.
 		"starts_at": now.Add(-time.Minute).UTC().Format(time.RFC3339), "ends_at": now.Add(24 * time.Hour).UTC().Format(time.RFC3339),
 		"items": []any{map[string]any{
 			"sku": demoSKU, "price": demoPrice, "currency": demoCurrency, "quantity": units, "per_user": demoPerUser,
@@ -64,13 +64,13 @@ func (s *demoShop) open(ctx context.Context, units int, now time.Time) (demoSale
 	return demoSale{callerKey: caller.Key, paymentSecret: merchant.PaymentSecret}, nil
 }
 
-// settled reports whether nothing is on its way any more and the equation holds.
+// settled reports whether nothing is in flight and the stock equation holds.
 func (a *itemAudit) settled() bool {
 	return a.Balanced && !a.Rebuilding && a.InFlight == 0 && a.Total == a.Available+a.Held+a.Sold
 }
 
-// auditWithin is what L3 gives every unit to be accounted for after the traffic stopped, auditEvery
-// how often that is looked at.
+// auditWithin is the time after the end of the traffic in which L3 wants every unit accounted for.
+// auditEvery is the time between two looks.
 const (
 	auditWithin = 60 * time.Second
 	auditEvery  = 50 * time.Millisecond
@@ -104,7 +104,7 @@ func (s *demoShop) audit(ctx context.Context) (itemAudit, error) {
 	}
 }
 
-// call sends a request, and decodes a good answer into answer, unless that is nil.
+// call sends a request, and decodes a successful answer into answer, unless that is nil.
 func (s *demoShop) call(ctx context.Context, request adminRequest, answer any) error {
 	text, _, err := s.client.call(ctx, request)
 	if err != nil || answer == nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// demoReport is what came of the demo's sale.
+// demoReport is the outcome of the demo's sale.
 type demoReport struct {
 	units  int
 	cores  int
@@ -17,7 +17,7 @@ type demoReport struct {
 	audit  itemAudit
 }
 
-// broken returns what doesn't hold, a line each.
+// broken returns the violations, a line each.
 func (r *demoReport) broken() []string {
 	var out []string
 	for _, i := range r.result.Broken() {
@@ -34,8 +34,8 @@ func (r *demoReport) broken() []string {
 	return out
 }
 
-// agrees reports whether the books say what the buyers were told. Nobody else was buying, and
-// nothing has timed out yet.
+// agrees reports whether the audit agrees with the buyers' answers. There were no other buyers, and
+// no order has timed out yet.
 func (r *demoReport) agrees() bool {
 	return r.audit.Sold == int64(r.result.Statuses["paid"]) && r.audit.Held == int64(r.result.Statuses["pending_payment"])
 }
@@ -72,7 +72,7 @@ func demoAnswers() []struct {
 		{"accepted: you have an order", []loadtest.Outcome{loadtest.Accepted}},
 		{"accepted already: the same order again", []loadtest.Outcome{loadtest.Replayed}},
 		{"sold out", []loadtest.Outcome{loadtest.SoldOut}},
-		{"you have your share already", []loadtest.Outcome{loadtest.PurchaseLimit}},
+		{"the limit per buyer is reached", []loadtest.Outcome{loadtest.PurchaseLimit}},
 		{"no, for another reason", []loadtest.Outcome{loadtest.Refused}},
 		{"come back later, nothing happened", []loadtest.Outcome{loadtest.Limited, loadtest.Shed, loadtest.Degraded}},
 		{"not known yet, ask for the order", []loadtest.Outcome{loadtest.Unknown}},
@@ -82,7 +82,7 @@ func demoAnswers() []struct {
 
 func (r *demoReport) answers(b *strings.Builder, s screen) {
 	buy := &r.result.Buy
-	title := fmt.Sprintf("%-42s%10s%12s%12s", "What they were told", "times", "median", "99 of 100")
+	title := fmt.Sprintf("%-42s%10s%12s%12s", "Answers", "times", "median", "99 of 100")
 	fmt.Fprintf(b, "\n%s\n", s.paint(ansiBold, title))
 	for _, a := range demoAnswers() {
 		times := buy.Count(a.outcomes...)
@@ -99,10 +99,10 @@ func (r *demoReport) answers(b *strings.Builder, s screen) {
 
 func (r *demoReport) books(b *strings.Builder, s screen) {
 	a := &r.audit
-	fmt.Fprintf(b, "\n%s\n", s.paint(ansiBold, "Where the units are now, by the shop's own audit"))
+	fmt.Fprintf(b, "\n%s\n", s.paint(ansiBold, "Where the units are now, according to the shop's audit"))
 	fmt.Fprintf(b, "  %-12s%8s   paid\n", "sold", grouped(a.Sold))
 	fmt.Fprintf(b, "  %-12s%8s   in orders that wait for their payment\n", "held", grouped(a.Held))
-	fmt.Fprintf(b, "  %-12s%8s   never asked for, or cancelled when the crowd had gone\n", "available", grouped(a.Available))
+	fmt.Fprintf(b, "  %-12s%8s   never bought, or cancelled when no buyer was left\n", "available", grouped(a.Available))
 	if n := r.result.Statuses["cancelled"]; n > 0 {
 		fmt.Fprintf(b, "  %s more orders were cancelled; their units went back on sale at once\n", grouped(n))
 	}
@@ -112,7 +112,7 @@ func (r *demoReport) books(b *strings.Builder, s screen) {
 	}
 	fmt.Fprintf(b, "  %s total %s = %s sold + %s held + %s available: %s\n", s.tick(a.settled()),
 		grouped(a.Total), grouped(a.Sold), grouped(a.Held), grouped(a.Available), verdict)
-	fmt.Fprintf(b, "  %s %s\n", s.tick(r.agrees()), "the audit says what the buyers were told")
+	fmt.Fprintf(b, "  %s %s\n", s.tick(r.agrees()), "the audit agrees with the buyers' answers")
 }
 
 func (r *demoReport) checks(b *strings.Builder, s screen) {

@@ -1,6 +1,6 @@
 package main
 
-// exitError is an error that says with which code the process ends.
+// exitError is an error with the exit code of the process.
 type exitError struct {
 	code int
 	err  error

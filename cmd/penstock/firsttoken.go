@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 )
 
-// firstTokenFile is where the first admin token is kept until somebody takes it, in the data
-// directory.
+// firstTokenFile is the file in the data directory that has the first admin token, until the
+// operator takes it.
 const firstTokenFile = "first-admin-token"
 
-// tellFirstToken tells the first admin token once: to a person at a terminal, else to a file that
-// nobody else can read. A log would carry it to wherever logs go.
+// tellFirstToken shows the first admin token once: on a terminal, or else in a file that only the
+// user can read. It is never logged, because logs are copied to other places.
 func tellFirstToken(token, dir string, terminal io.Writer, log *slog.Logger) {
 	if terminal != nil {
 		if _, err := fmt.Fprintf(terminal, "first admin token, shown only now: %s\n", token); err == nil {
@@ -22,14 +22,14 @@ func tellFirstToken(token, dir string, terminal io.Writer, log *slog.Logger) {
 	}
 	path := filepath.Join(dir, firstTokenFile)
 	if err := writePrivate(path, token+"\n"); err != nil {
-		log.Error("the first admin token can't be kept: set PENSTOCK_ADMIN_TOKEN, and delete the token named first",
+		log.Error("the first admin token can't be written to a file: set PENSTOCK_ADMIN_TOKEN, and delete the token named first",
 			"component", "node", "path", path, "err", err)
 		return
 	}
 	log.Warn("the first admin token is in a file: take it from there, and delete the file", "component", "node", "path", path)
 }
 
-// writePrivate writes a new file that its owner alone can read. One that is there is replaced.
+// writePrivate writes a file that only its owner can read. An existing file is replaced.
 func writePrivate(path, text string) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err

@@ -19,7 +19,7 @@ import (
 // defaultListen is the public listener where nothing else is said.
 const defaultListen = "127.0.0.1:8080"
 
-// healthcheckBody bounds what is read of a probe's answer, in bytes.
+// healthcheckBody is how much of a probe's answer is read, in bytes.
 const healthcheckBody = 4096
 
 // probed is where the public listener is that the environment describes. One that takes every
@@ -48,7 +48,7 @@ func healthcheckCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Exit 0 when a server lives, 4 when it does not: a probe for containers",
+		Short: "Exit 0 if a server is alive, 4 if not: a probe for containers",
 		Long: `Ask a server whether it lives, at /livez; with --ready, whether it can answer buyers, at /readyz. Exits 0 when it says so,
 and 4 when it does not, or does not answer. Without --url it is asked at PENSTOCK_LISTEN, as serve and gateway
 take that (by https with PENSTOCK_TLS_CERT), else at http://` + defaultListen + `.
@@ -59,7 +59,7 @@ A container that is restarted when it isn't ready is restarted in vain: it may w
 			url := url
 			switch base, err := probed(os.Getenv); {
 			case url != "" && ready:
-				return &exitError{exitUsage, errors.New("flag --ready: is of no use with --url, which names what to ask")}
+				return &exitError{exitUsage, errors.New("flag --ready: can't be used with --url, which names the whole URL")}
 			case url != "":
 			case err != nil:
 				return &exitError{exitUsage, err}

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// heapRoom is how much a process may allocate between two collections of its memory, at least. Go
-// waits for as much as is alive, which is some 15 MB in a process with a small catalog: it would
-// collect ten times a second under load, for a seventh of a worker's processor time.
+// heapRoom is the least that a process may allocate between two garbage collections, in bytes. By
+// default Go collects when the heap has doubled. A process with a small catalog has some 15 MB
+// alive: under load it would collect ten times a second, which takes a seventh of a worker's
+// processor time.
 const heapRoom = 64 << 20
 
-// heapLook is how often the room is set anew for what is alive by then.
+// heapLook is how often the percentage is set anew, for the present size of the heap.
 const heapLook = 2 * time.Second
 
 // keepHeapRoom gives the process its heapRoom until stop is called. A percentage that the
@@ -46,8 +47,8 @@ func keepHeapRoom(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// roomyPercent is the percentage of what is alive that leaves heapRoom: Go's own 100 where that is
-// more.
+// roomyPercent returns the garbage collector's percentage that leaves heapRoom above live bytes; at
+// least Go's default of 100.
 func roomyPercent(live uint64) int {
 	const most = 1_600
 	if live == 0 {

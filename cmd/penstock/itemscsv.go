@@ -25,7 +25,7 @@ type csvTable struct {
 	line    int
 }
 
-// openCSV reads the header: needed columns must be there, others may.
+// openCSV reads the header: it must have the needed columns, and may have the optional ones.
 func openCSV(path string, text []byte, needed, optional []string) *csvTable {
 	t := &csvTable{path: path, columns: make(map[string]int)}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
@@ -84,7 +84,7 @@ func (t *csvTable) wrong(column, format string, args ...any) {
 	t.errs = append(t.errs, fmt.Errorf("%s:%d: %s%s", t.path, t.line, column, fmt.Sprintf(format, args...)))
 }
 
-// next goes to the next sound line; false is the end.
+// next goes to the next valid line; false is the end.
 func (t *csvTable) next() bool {
 	if t.reader == nil {
 		return false
@@ -111,7 +111,7 @@ func (t *csvTable) next() bool {
 	}
 }
 
-// text returns a value; "" where the column isn't there.
+// text returns a value; "" if there is no such column.
 func (t *csvTable) text(column string) string {
 	if i, ok := t.columns[column]; ok {
 		return t.record[i]
@@ -119,7 +119,7 @@ func (t *csvTable) text(column string) string {
 	return ""
 }
 
-// number returns a whole number; an empty one is fallback.
+// number returns a whole number; fallback if the value is empty.
 func (t *csvTable) number(column string, fallback int64, required bool) int64 {
 	text := strings.TrimSpace(t.text(column))
 	if _, there := t.columns[column]; !there || text == "" {
@@ -149,10 +149,11 @@ var (
 	restockColumns  = []string{"sku", "delta"}
 )
 
-// maxShardsOfItems is the most that any installation has. How many this one has, the server says.
+// maxShardsOfItems is the most shards of any installation. The server checks against its own
+// number.
 const maxShardsOfItems = 1024
 
-// readItems reads the items of a CSV file, or returns all that is wrong with it, line by line.
+// readItems reads the items of a CSV file. The error has every mistake, with its line.
 func readItems(path string, text []byte) ([]any, error) {
 	t := openCSV(path, text, itemColumns, moreItemColumns)
 	var items []any
@@ -198,7 +199,7 @@ type restockLine struct {
 	delta int64
 }
 
-// readRestocks reads a CSV file of restocks, or returns all that is wrong with it.
+// readRestocks reads a CSV file of restocks. The error has every mistake, with its line.
 func readRestocks(path string, text []byte, known func(sku string) bool) ([]restockLine, error) {
 	t := openCSV(path, text, restockColumns, nil)
 	var lines []restockLine

@@ -25,7 +25,7 @@ type event struct {
 }
 
 // readEvents calls take for each event of a stream, until that ends or take returns an error. heard
-// is called whenever something came, comments included.
+// is called for every line that comes, comments included.
 func readEvents(stream io.Reader, heard func(), take func(event) error) error {
 	lines := bufio.NewScanner(stream)
 	lines.Buffer(make([]byte, 0, 64<<10), maxAdminAnswer)
@@ -33,7 +33,7 @@ func readEvents(stream io.Reader, heard func(), take func(event) error) error {
 	for lines.Scan() {
 		heard()
 		line := bytes.TrimSuffix(lines.Bytes(), []byte("\r"))
-		if len(line) == 0 { // the end of an event; one without data is none
+		if len(line) == 0 { // the end of an event; an event without data doesn't count
 			if len(e.Data) > 0 {
 				e.Data = bytes.TrimSuffix(e.Data, []byte("\n"))
 				if err := take(e); err != nil {
@@ -57,25 +57,25 @@ func readEvents(stream io.Reader, heard func(), take func(event) error) error {
 	if err := lines.Err(); err != nil {
 		return err
 	}
-	return io.ErrUnexpectedEOF // a stream of events has no end of its own
+	return io.ErrUnexpectedEOF // a stream of events never ends by itself
 }
 
-// liveFeed follows what happens in an installation. It belongs to one goroutine.
+// liveFeed follows the events of an installation. It belongs to one goroutine.
 type liveFeed struct {
 	client *adminClient
-	types  []string      // which events; nil is all
+	types  []string      // the types of events to follow; nil is all
 	after  string        // the id of the last event that was seen; "" is none
-	quiet  time.Duration // a connection on which nothing comes for so long is taken for dead
+	quiet  time.Duration // a connection without data for so long counts as broken
 }
 
 var (
 	errQuiet = errors.New("nothing was heard")
-	// errNoEvents says that a server has no stream of events.
+	// errNoEvents means that a server has no stream of events.
 	errNoEvents = errors.New("the server has no stream of events")
 )
 
-// follow takes events until the connection ends, and says why it did. A server that says no is an
-// *exitError of exitFailure.
+// follow takes events until the connection ends, and returns the cause. If the server refuses, that
+// is an *exitError with exitFailure.
 func (f *liveFeed) follow(ctx context.Context, connected func(), take func(event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -126,15 +126,16 @@ func (f *liveFeed) poll(ctx context.Context) (*live.Snapshot, error) {
 	return s, nil
 }
 
-// sighting is a snapshot, or why there is none now.
+// sighting is a snapshot, or the reason why there is none now.
 type sighting struct {
 	snapshot *live.Snapshot
 	err      error
 }
 
-// watch says what it sees, once a second, until ctx ends; then it returns nil. It goes by events,
-// and asks each second where a server has none. When a connection breaks it says so and comes
-// again, to the next listener where there are several. A server that says no ends it.
+// watch calls say with a sighting, once a second, until ctx ends; then it returns nil. It follows
+// the stream of events; if a server has none, it polls once a second. When a connection breaks, it
+// tells say and connects again, to the next listener if there are several. A refusal of the server
+// ends it.
 func (f *liveFeed) watch(ctx context.Context, say func(sighting)) error {
 	pause := wait.Backoff{First: 250 * time.Millisecond, Longest: 3 * time.Second}
 	for {

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// compareFile is where a comparison has its charts.
+// compareFile is the file of a comparison's charts.
 const compareFile = "compare.html"
 
 func compareCommand() *cobra.Command {
@@ -56,7 +56,7 @@ machine, or one had a generator that was late, a note on stderr says so.`,
 		},
 	}
 	cmd.Flags().StringP("output", "o", "table", "how to print the comparison: table or json")
-	cmd.Flags().String("html", "", "where the page with the charts goes (default "+compareFile+" in B)")
+	cmd.Flags().String("html", "", "file for the page with the charts (default "+compareFile+" in B)")
 	return cmd
 }
 

@@ -14,13 +14,13 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// loadOptions is what a load test can be told.
+// loadOptions are the settings of a load test.
 type loadOptions struct {
 	config     loadtest.LoadConfig
 	activities []string
 	skus       []string      // of the only activity; of several, each after its activity and a slash; * is all
-	each       loadtest.Item // what every item has
-	mix        loadtest.Mix  // of phases that have none of their own
+	each       loadtest.Item // the values that all items share
+	mix        loadtest.Mix  // for phases without a mix of their own
 	rate       float64
 	duration   time.Duration
 	stages     []loadtest.Phase // of --stages
@@ -49,13 +49,13 @@ type loadSetting struct {
 	bare  string // the value of the flag without one
 	help  string
 	set   func(o *loadOptions, text string) error
-	// list is there instead of set where there may be several values: with commas between, unless
-	// whole says that a value may have commas itself, or as a list in a scenario.
+	// list replaces set for a setting with several values. They are separated by commas, unless
+	// whole is set because a value may have commas, or they are a list in a scenario.
 	list  func(o *loadOptions, values []string) error
 	whole bool
 }
 
-// apply sets the value that a text is.
+// apply sets the value from a text.
 func (s loadSetting) apply(o *loadOptions, text string) error {
 	if s.list == nil {
 		return s.set(o, text)
@@ -83,29 +83,31 @@ func loadSettings() []loadSetting {
 				o.rate = rate
 				return err
 			}},
-		{key: "duration", usual: d.duration.String(), help: "how long departures go on",
+		{key: "duration", usual: d.duration.String(), help: "how long the load lasts",
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.duration })},
 		{key: "stages", help: "rates at times, with even ramps between, instead of --rate and --duration: 0@0s,5000@10s,5000@30s",
 			set: func(o *loadOptions, s string) (err error) { o.stages, err = parseStages(s); return err }},
-		{key: "users", usual: strconv.Itoa(d.config.Users), help: "how many users there are; each purchase is one's",
+		{key: "users", usual: strconv.Itoa(d.config.Users), help: "how many users buy; each purchase is by one of them",
 			set: intOption(func(o *loadOptions) *int { return &o.config.Users })},
-		{key: "seed", usual: "0", help: "decides what each departure is and whose; 0 takes a new one, the report tells which",
+		{key: "seed", usual: "0", help: "seed of the random choices; 0 takes a new one, which the report names",
 			set: func(o *loadOptions, s string) (err error) { o.config.Seed, err = parseNumber(s); return err }},
-		{key: "connections", usual: strconv.Itoa(d.config.Connections), help: "requests under way at most, and connections per target",
+		{key: "connections", usual: strconv.Itoa(d.config.Connections), help: "most requests in flight, and most connections to each target",
 			set: intOption(func(o *loadOptions) *int { return &o.config.Connections })},
-		{key: "request-timeout", usual: d.config.RequestTimeout.String(), help: "how long a request may take, and a departure be late",
+		{key: "request-timeout", usual: d.config.RequestTimeout.String(), help: "how long a request may take, and how late it may be sent",
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.RequestTimeout })},
-		{key: "verify-within", usual: d.config.VerifyWithin.String(), help: "how long accepted orders may take after the load to leave the queue",
+		{key: "verify-within", usual: d.config.VerifyWithin.String(), help: "after the load, how long accepted orders may take to " +
+			"leave the queue",
 			set: durationOption(func(o *loadOptions) *time.Duration { return &o.config.VerifyWithin })},
-		{key: "max-errors", usual: d.maxErrors, help: "share of requests that may be errors: no answer, or one that a sound server never gives",
+		{key: "max-errors", usual: d.maxErrors, help: "share of requests that may be errors: no answer, or an answer that a healthy " +
+			"server never gives",
 			set: func(o *loadOptions, s string) error {
 				_, err := loadtest.ParseShare(s)
 				o.maxErrors = s
 				return err
 			}},
-		{key: "out", usual: d.dir, help: "directory of " + summaryFile + " and " + reportFile + ", made when it is missing",
+		{key: "out", usual: d.dir, help: "directory of " + summaryFile + " and " + reportFile + ", created if missing",
 			set: textOption(func(o *loadOptions) *string { return &o.dir })},
-		{key: "admin", help: "URL of the admin listener: learn the stock from the audit, and check it afterwards",
+		{key: "admin", help: "URL of the admin listener: read the stock from the audit, and check it afterwards",
 			set: textOption(func(o *loadOptions) *string { return &o.admin })},
 		{key: "admin-token", help: "token of the admin listener (environment: " + envAdminToken + ")",
 			set: textOption(func(o *loadOptions) *string { return &o.adminToken })},
@@ -116,16 +118,17 @@ func loadSettings() []loadSetting {
 func saleOptions() []loadSetting {
 	d := defaultLoadOptions()
 	return []loadSetting{
-		{key: "target", help: "URL of the public listener, or several of one shop with commas between",
+		{key: "target", help: "URL of the public listener, or several of one shop, separated by commas",
 			list: listOption(func(o *loadOptions) *[]string { return &o.config.Targets })},
-		{key: "caller-key", help: "the caller's key, or several with commas between, of several merchants too (environment: PENSTOCK_CALLER_KEY)",
+		{key: "caller-key", help: "the caller's key, or several separated by commas, also of several merchants (environment: " +
+			"PENSTOCK_CALLER_KEY)",
 			list: listOption(func(o *loadOptions) *[]string { return &o.config.CallerKeys })},
-		{key: "activity", help: "the activity, or several with commas between: each is bought from as often",
+		{key: "activity", help: "the activity, or several separated by commas: each gets the same share of purchases",
 			list: listOption(func(o *loadOptions) *[]string { return &o.activities })},
-		{key: "sku", help: "the item, or several with commas between; * is all of the sale's page; of several activities ACTIVITY/SKU",
+		{key: "sku", help: "the item, or several separated by commas; * is all items of the sale's page; with several activities, ACTIVITY/SKU",
 			list: listOption(func(o *loadOptions) *[]string { return &o.skus })},
 		{key: "zipf", usual: strconv.FormatFloat(d.config.Zipf, 'g', -1, 64),
-			help: "how unevenly items are liked: the k-th of a sale is bought in proportion to 1/k^ZIPF; 0 is evenly",
+			help: "how uneven the demand is: the k-th item of a sale is bought in proportion to 1/k^ZIPF; 0 is even",
 			set: func(o *loadOptions, s string) (err error) {
 				if o.config.Zipf, err = strconv.ParseFloat(s, 64); err != nil {
 					err = fmt.Errorf("%q is not a number like 1", s)
@@ -134,11 +137,11 @@ func saleOptions() []loadSetting {
 			}},
 		{key: "quantity", usual: "1", help: "units per purchase",
 			set: intOption(func(o *loadOptions) *int { return &o.config.Quantity })},
-		{key: "stock", usual: "0", help: "units of each item that are there for this load alone, to judge overselling; 0 is not known",
+		{key: "stock", usual: "0", help: "units of each item that only this load can buy, to detect overselling; 0 is unknown",
 			set: intOption(func(o *loadOptions) *int { return &o.each.Stock })},
-		{key: "per-user", usual: "0", help: "units a user may have; 0 is what the sale's page says",
+		{key: "per-user", usual: "0", help: "units that one user may have; 0 takes the sale's page",
 			set: intOption(func(o *loadOptions) *int { return &o.each.PerUser })},
-		{key: "price", usual: "0", help: "price of a unit in minor units, to pay; 0 is what the sale's page says",
+		{key: "price", usual: "0", help: "price of a unit in minor units, for payments; 0 takes the sale's page",
 			set: func(o *loadOptions, s string) error {
 				price, err := parseNumber(s)
 				o.each.Price = int64(min(price, 1<<62))
@@ -147,7 +150,8 @@ func saleOptions() []loadSetting {
 		{key: "currency", usual: d.each.Currency, help: "currency of --price",
 			set: textOption(func(o *loadOptions) *string { return &o.each.Currency })},
 		{key: "payment-secret",
-			help: "the merchant's payment secret, to pay; a scenario may list several merchants' (environment: PENSTOCK_PAYMENT_SECRET)",
+			help: "the merchant's payment secret, for payments; a scenario may list several merchants' secrets (environment: " +
+				"PENSTOCK_PAYMENT_SECRET)",
 			list: listOption(func(o *loadOptions) *[]string { return &o.config.PaymentSecrets }), whole: true},
 	}
 }
@@ -159,13 +163,13 @@ func mixOptions(d loadtest.Mix) []loadSetting {
 			set: func(o *loadOptions, s string) (err error) { *field(&o.mix), err = loadtest.ParseShare(s); return err }}
 	}
 	return []loadSetting{
-		share("repeat", "", "share of purchases that are an earlier one again, with its key", d.Repeat,
+		share("repeat", "", "share of purchases that repeat an earlier one, with its key", d.Repeat,
 			func(m *loadtest.Mix) *float64 { return &m.Repeat }),
-		share("double-click", "", "share of purchases that are the one just before again, with its key", d.DoubleClick,
+		share("double-click", "", "share of purchases that repeat the one just before, with its key", d.DoubleClick,
 			func(m *loadtest.Mix) *float64 { return &m.DoubleClick }),
-		share("browse", "10%", "share of departures that look at the sale's page", d.Browse,
+		share("browse", "10%", "share of departures that read the sale's page", d.Browse,
 			func(m *loadtest.Mix) *float64 { return &m.Browse }),
-		share("poll", "100%", "share of accepted orders that are asked for until they are confirmed", d.Poll,
+		share("poll", "100%", "share of accepted orders that are polled until they are confirmed", d.Poll,
 			func(m *loadtest.Mix) *float64 { return &m.Poll }),
 		share("pay", "", "share of accepted orders that are paid", d.Pay,
 			func(m *loadtest.Mix) *float64 { return &m.Pay }),
@@ -229,7 +233,7 @@ func parseStages(text string) ([]loadtest.Phase, error) {
 			return nil, fmt.Errorf("%q is not a time like 10s, or earlier than the one before", at)
 		}
 		if i == 0 && t > 0 {
-			lastRate = r // it was so from the start
+			lastRate = r // the first rate holds from the start
 		}
 		if t > lastTime {
 			phases = append(phases, loadtest.Phase{Name: fmt.Sprintf("%v to %v", lastTime, t), Duration: t - lastTime, From: lastRate, To: r})
@@ -306,10 +310,10 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 // everything stands for all items of a sale's page.
 const everything = "*"
 
-// goods makes the items of what was said.
+// goods makes the items from the settings.
 func (o *loadOptions) goods() error {
 	if len(o.activities) == 0 {
-		return nil // the config says that it is required
+		return nil // the check of the configuration reports it
 	}
 	if len(o.skus) == 0 {
 		return fmt.Errorf("%s: is required; %s is all items of the sale's page", o.where("sku"), everything)
@@ -351,7 +355,7 @@ func (o *loadOptions) goods() error {
 	return nil
 }
 
-// plan makes the phases of what was said.
+// plan makes the phases from the settings.
 func (o *loadOptions) plan() error {
 	timed := o.origin["rate"]
 	if timed == "" {
@@ -359,14 +363,14 @@ func (o *loadOptions) plan() error {
 	}
 	switch {
 	case len(o.stages) > 0 && timed != "":
-		return fmt.Errorf("%s: and %s say both how fast", timed, o.origin["stages"])
+		return fmt.Errorf("%s: and %s both set the rate: give one of them", timed, o.origin["stages"])
 	case len(o.stages) > 0:
 		o.config.Phases = o.stages
 	case len(o.phases) > 0 && timed != "":
-		return fmt.Errorf("%s: the scenario's phases say how fast and how long", timed)
+		return fmt.Errorf("%s: the scenario's phases set rate and duration", timed)
 	case len(o.phases) > 0:
 		o.config.Phases = o.phases
-		return nil // they have their mixes
+		return nil // the phases have their own mixes
 	case o.rate == 0:
 		return errors.New("flag --rate: is required, or --stages, or a --scenario with phases")
 	default:
@@ -378,7 +382,7 @@ func (o *loadOptions) plan() error {
 	return nil
 }
 
-// where says where a setting was made.
+// where tells where a setting was set.
 func (o *loadOptions) where(key string) string {
 	if where, ok := o.origin[key]; ok && strings.HasPrefix(where, "flag ") {
 		return where
@@ -388,7 +392,8 @@ func (o *loadOptions) where(key string) string {
 	return "flag --" + key
 }
 
-// located adds to a mistake that begins with a setting's name where it was made.
+// located puts in front of a mistake where its setting was set. The mistake begins with the
+// setting's name.
 func (o *loadOptions) located(err error) error {
 	key, rest, ok := strings.Cut(err.Error(), ": ")
 	if known := slices.ContainsFunc(loadSettings(), func(s loadSetting) bool { return s.key == key }); !ok || !known {

@@ -12,18 +12,17 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// loadBar shows how far a load is, and how often each answer comes: on a terminal in a few lines
-// that are drawn again and again, elsewhere a line a second. Its methods are called by one
-// goroutine at a time.
+// loadBar shows the progress of a load, and the rate of each answer. On a terminal it redraws a few
+// lines; elsewhere it writes a line a second. Its methods are called by one goroutine at a time.
 type loadBar struct {
 	out    io.Writer
 	screen screen
 	width  func() int // of the terminal
 
 	stage loadtest.Stage
-	past  []loadtest.LoadProgress // what rates are measured from: the last second
+	past  []loadtest.LoadProgress // the progress of the last second, to compute rates
 	told  time.Duration           // when a plain line was written last; zero: not in this stage
-	drawn int                     // lines that stand on the terminal
+	drawn int                     // lines that are on the terminal now
 	err   error                   // the first failed write; nothing is written after it
 }
 
@@ -31,7 +30,7 @@ func newLoadBar(out io.Writer, s screen) *loadBar {
 	return &loadBar{out: out, screen: s, width: func() int { return columns(os.Stderr) }}
 }
 
-// rateOver is the time that rates are of.
+// rateOver is the span of time over which rates are computed.
 const rateOver = time.Second
 
 // show draws p.
@@ -57,7 +56,7 @@ func (b *loadBar) show(p loadtest.LoadProgress) {
 	}
 }
 
-// since returns how often something came a second.
+// since returns a rate per second.
 func since(n, before int64, p, last *loadtest.LoadProgress) string {
 	passed := p.Elapsed - last.Elapsed
 	if passed <= 0 {
@@ -66,7 +65,7 @@ func since(n, before int64, p, last *loadtest.LoadProgress) string {
 	return rate(float64(n-before)/passed.Seconds()) + "/s"
 }
 
-// line is everything in one line.
+// line returns the progress as one line.
 func (b *loadBar) line(p, last *loadtest.LoadProgress) string {
 	if p.Stage == loadtest.Checking {
 		return fmt.Sprintf("%s of %s orders read back", grouped(p.Done), grouped(p.Of))
@@ -97,7 +96,7 @@ func (b *loadBar) tail(p *loadtest.LoadProgress) string {
 	return text
 }
 
-// lines is the same in a line for each outcome.
+// lines returns the progress with a line for each outcome.
 func (b *loadBar) lines(p, last *loadtest.LoadProgress) []string {
 	full := b.screen.paint(ansiGreen, bar(loadtest.Progress{Done: int(p.Done), Of: int(p.Of)})) + " "
 	if p.Stage == loadtest.Checking {
@@ -118,8 +117,7 @@ func (b *loadBar) lines(p, last *loadtest.LoadProgress) []string {
 	return lines
 }
 
-// draw puts lines where the ones before stand. None may be longer than the terminal is wide, or it
-// would take two.
+// draw replaces the lines on the terminal. A line must not be longer than the terminal is wide.
 func (b *loadBar) draw(lines []string) {
 	width := b.width()
 	var text strings.Builder

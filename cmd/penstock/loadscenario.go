@@ -24,7 +24,7 @@ type scenario struct {
 // maxPhases bounds a scenario.
 const maxPhases = 1000
 
-// readScenario sets what a file says. The mix of the phases starts from the file's own.
+// readScenario reads the settings of a file. The mix of a phase starts from the file's mix.
 func (o *loadOptions) readScenario(cmd *cobra.Command, path string) []error {
 	text, err := readInput(cmd, path)
 	if err != nil {
@@ -45,8 +45,8 @@ func (s *scenario) at(n *yaml.Node, format string, args ...any) {
 	s.errs = append(s.errs, fmt.Errorf("%s:%d: %s", s.path, n.Line, fmt.Sprintf(format, args...)))
 }
 
-// members calls f for each member of a mapping, and complains of everything that is none, unknown,
-// or there twice.
+// members calls f for each member of a mapping. It reports values that aren't mappings, and keys
+// that are unknown or given twice.
 func (s *scenario) members(n *yaml.Node, what string, known []string, f func(key string, at, value *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
 		s.at(n, "%s: is key: value pairs", what)
@@ -68,7 +68,7 @@ func (s *scenario) members(n *yaml.Node, what string, known []string, f func(key
 	}
 }
 
-// nearest names the known key that is nearest to name, where one is near.
+// nearest names the known key that is nearest to name, if one is near enough.
 func nearest(name string, known []string) string {
 	set := make(map[string]setting, len(known))
 	for _, k := range known {
@@ -106,7 +106,7 @@ func (s *scenario) root(n *yaml.Node) {
 	for _, one := range loadSettings() {
 		settings[one.key] = one
 	}
-	// The phases last: theirs is the mix of the file where they have none.
+	// The phases come last, since a phase without a mix takes that of the file.
 	var phases *yaml.Node
 	known := append(slices.Sorted(maps.Keys(settings)), "slo", "phases")
 	s.members(n, "a scenario", known, func(key string, at, value *yaml.Node) {
@@ -158,7 +158,7 @@ func (s *scenario) phases(n *yaml.Node) {
 	}
 }
 
-// phase reads one phase, and reports whether it is sound.
+// phase reads one phase, and reports whether it is valid.
 func (s *scenario) phase(i int, n *yaml.Node) (loadtest.Phase, bool) {
 	before := len(s.errs)
 	p := loadtest.Phase{Name: fmt.Sprintf("phase %d", i+1), From: -1, To: -1, Mix: s.options.mix}
@@ -206,7 +206,7 @@ func (s *scenario) phase(i int, n *yaml.Node) (loadtest.Phase, bool) {
 	return p, len(s.errs) == before
 }
 
-// mix reads the shares of a phase. Buy and browse are the departures, so one of them says both.
+// mix reads the shares of a phase. Buy and browse are 100 % together, so one of them is enough.
 func (s *scenario) mix(n *yaml.Node, m *loadtest.Mix) {
 	settings := make(map[string]loadSetting)
 	for _, one := range mixOptions(loadtest.DefaultMix()) {
@@ -237,6 +237,6 @@ func (s *scenario) mix(n *yaml.Node, m *loadtest.Mix) {
 	case !browses:
 		m.Browse = 1 - buy
 	case buy+m.Browse < 0.9999 || buy+m.Browse > 1.0001:
-		s.at(n, "buy and browse: are %g together, and have to be all departures: 100%%", buy+m.Browse)
+		s.at(n, "buy and browse: are %g together, but must be 100%%", buy+m.Browse)
 	}
 }

@@ -78,7 +78,7 @@ A load generator that was the bottleneck itself says so on stderr and in the rep
 // loadTest is one run of the command.
 type loadTest struct {
 	loadOptions
-	command string // to repeat it, without secrets
+	command string // the command that repeats the run, without secrets
 	json    bool
 	bar     *loadBar
 
@@ -117,7 +117,7 @@ func prepareLoadTest(cmd *cobra.Command) (*loadTest, error) {
 	return t, nil
 }
 
-// commandLine is the command that repeats a run; secrets are taken from the environment.
+// commandLine returns the command that repeats a run; it takes secrets from the environment.
 func commandLine(flags *pflag.FlagSet, seed uint64) string {
 	words := []string{"penstock", "loadtest"}
 	flags.Visit(func(f *pflag.Flag) {
@@ -138,7 +138,7 @@ func commandLine(flags *pflag.FlagSet, seed uint64) string {
 	return strings.Join(append(words, fmt.Sprintf("--seed=%d", seed)), " ")
 }
 
-// secretEnv are the flags that may not be shown, with the variables that set them too.
+// secretEnv are the flags whose values must not be shown, with their environment variables.
 var secretEnv = map[string]string{
 	"caller-key": "PENSTOCK_CALLER_KEY", "payment-secret": "PENSTOCK_PAYMENT_SECRET", "admin-token": envAdminToken,
 }
@@ -153,7 +153,7 @@ func quoteWord(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// run sends the load and reports.
+// run sends the load and writes the report.
 func (t *loadTest) run(ctx context.Context) error {
 	if err := os.MkdirAll(t.dir, 0o755); err != nil {
 		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
@@ -218,7 +218,7 @@ func (t *loadTest) write(s *loadtest.Summary) error {
 	return t.bar.err
 }
 
-// replaceFile writes a file that is never seen half written.
+// replaceFile writes a file at once: a reader never sees half of it.
 func replaceFile(path string, text []byte) error {
 	temporary := path + ".part"
 	if err := os.WriteFile(temporary, text, 0o644); err != nil {
@@ -256,22 +256,22 @@ func (t *loadTest) verdict(s *loadtest.Summary) error {
 		return &exitError{exitDependency, fmt.Errorf("%s could not be read back, because the server didn't answer: that is not judged",
 			seckill.Counted(s.Unread, "order"))}
 	case loadtest.Interrupted:
-		return &exitError{exitInterrupted, errors.New("interrupted: the report is about what had left by then")}
+		return &exitError{exitInterrupted, errors.New("interrupted: the report covers the requests that were sent before")}
 	}
 	return nil
 }
 
-// shopBooks asks for the server's audit of the items that are bought.
+// shopBooks reads the server's audits of the items that the load buys.
 type shopBooks struct {
 	client *adminClient
 	items  []loadtest.Item
 }
 
-// booksBefore reads the audit, where an admin listener was named, and learns from it the stock, and
-// which items a sale has.
+// booksBefore reads the audit, if an admin listener is named. The audit has the stock and the items
+// of a sale.
 func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 	if t.admin == "" {
-		return nil, nil //nolint:nilnil // no books is a sound answer
+		return nil, nil //nolint:nilnil // no admin listener, no books
 	}
 	urls, err := adminURLs(t.admin, t.where("admin"))
 	if err != nil {
@@ -295,7 +295,7 @@ func (t *loadTest) booksBefore(ctx context.Context) (*shopBooks, error) {
 			one := item
 			one.SKU = a.SKU
 			if item.Stock == 0 {
-				// What others hold now may come back; what is sold does not.
+				// Units that others hold now may come back; sold units don't.
 				one.Known, one.Stock, one.Available = true, int(a.Total-a.Sold), int(a.Available)
 			}
 			if !slices.ContainsFunc(b.items, func(i loadtest.Item) bool { return i.String() == one.String() }) {
@@ -347,11 +347,11 @@ func (b *shopBooks) books(ctx context.Context) ([]loadtest.Books, error) {
 	return out, nil
 }
 
-// afterInterrupt is how long the audit is waited for when a load was ended early.
+// afterInterrupt is how long to wait for the audit after an interrupted load.
 const afterInterrupt = 2 * time.Second
 
-// after waits until nothing is in flight, for as long as L3 allows, and returns the audit as it is
-// then.
+// after waits until nothing is in flight, for at most the time that L3 allows, and returns the
+// audit of that moment.
 func (b *shopBooks) after(ctx context.Context) ([]loadtest.Books, error) {
 	within := auditWithin
 	if ctx.Err() != nil {

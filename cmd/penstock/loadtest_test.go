@@ -267,7 +267,7 @@ func TestLoadTest_RefusesWhatMakesNoSense(t *testing.T) {
 		"--rate 1 --pay 80% --cancel 30%":          "pay and cancel: are",
 		"--rate 1 --pay 80%":                       "pay: needs the merchant's payment secret",
 		"--rate 1 --slo p99":                       "flag --slo: \"p99\" is not like",
-		"--rate 1 --stages 0@0s,5@5s":              "flag --rate: and flag --stages say both",
+		"--rate 1 --stages 0@0s,5@5s":              "flag --rate: and flag --stages both set the rate",
 		"--stages 5@5s,5@3s":                       "flag --stages: \"3s\" is not a time",
 		"--stages 5@0s":                            "has no second point",
 		"--stages 5":                               "is not RATE@TIME",
@@ -383,7 +383,7 @@ func TestLoadTest_ScenarioMistakesHaveFileAndLine(t *testing.T) {
 		"phases:\n- {rate: 5, duration: 5s, mix: {bye: 1}}":                         `unknown key "bye", did you mean "buy"?`,
 		"phases:\n- {rate: 5, duration: 5s, mix: {buy: 50%, browse: 60%}}":          "buy and browse: are 1.1 together",
 		"phases:\n- {rate: 5, duration: 5s, mix: {pay: 60%, cancel: 60%}}":          "s.yaml:2: phase 1: pay and cancel: are 1.2 together",
-		head + "rate: 5\nphases:\n- {rate: 5, duration: 5s}":                        "s.yaml:5: the scenario's phases say how fast",
+		head + "rate: 5\nphases:\n- {rate: 5, duration: 5s}":                        "s.yaml:5: the scenario's phases set rate",
 		"phases:\n- &a {rate: 5, duration: 5s}\n- *a":                               "s.yaml:3: a phase: is key: value pairs",
 		"phases: [" + strings.Repeat("{rate: 1, duration: 1s},", maxPhases+1) + "]": "s.yaml:1: phases: is a list of 1 to 1000",
 	} {

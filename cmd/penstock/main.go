@@ -32,7 +32,7 @@ func main() {
 	ctx, signals := catchSignals(context.Background(), os.Exit)
 	code := run(ctx, rootCommand(), os.Args[1:])
 	if signals.got.Load() != 0 && !signals.patient.Load() && code != exitOK {
-		code = signals.code() // whatever became of it, that is why
+		code = signals.code() // the signal is the cause, whatever the error
 	}
 	os.Exit(code)
 }
@@ -76,7 +76,7 @@ environment, the environment over the file.`,
 		checkCommand(), topCommand(), ctlCommand(), configCommand(), healthcheckCommand(), versionCommand())
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" { // cobra's own takes the name of a shell it doesn't know for a wish for help
+		if cmd.Name() == "completion" { // cobra shows the help for an unknown shell, and succeeds
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			cmd.Args = onlyCommands
 		}
@@ -99,12 +99,12 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// release and commit are set by the linker where the Go toolchain sees no repository, as in the
+// release and commit are set by the linker if the Go toolchain sees no repository, as in the
 // Dockerfile: -ldflags "-X main.release=v1.2.3 -X main.commit=…".
 var release, commit string
 
-// version says which build this is: its version, its commit and its Go. The Go toolchain has
-// recorded them, or the linker was told.
+// version describes this build: its version, its commit and its Go version. The Go toolchain
+// records them, or the linker sets them.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -136,7 +136,7 @@ func parseLevel(s string) (slog.Level, error) {
 	return level, nil
 }
 
-// newLogger writes to stderr: data is for stdout.
+// newLogger makes a logger that writes to stderr; stdout is for data.
 func newLogger(c Config) (*slog.Logger, error) {
 	level, err := parseLevel(c.LogLevel)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/postgres"
 )
 
-// migratePause is how long the database is left alone between two tries to reach it.
+// migratePause is the pause between two attempts to reach the database.
 const migratePause = 250 * time.Millisecond
 
 // migrateCommand brings the schema of a database up to date.
@@ -56,7 +56,7 @@ Exits 4 when the database can't be reached within --wait.`,
 			flags.Int(s.key, *p, help)
 		}
 	}
-	flags.BoolVar(&dryRun, "dry-run", false, "print what would be done, and change nothing")
+	flags.BoolVar(&dryRun, "dry-run", false, "print the migrations that would run, and change nothing")
 	return cmd
 }
 
@@ -71,8 +71,8 @@ func migrateSettings() []setting {
 	return needed
 }
 
-// migrateConfig reads the file, the environment and the flags as loadConfig does, but wants no more
-// than a database.
+// migrateConfig reads the file, the environment and the flags as loadConfig does, but needs only a
+// database.
 func migrateConfig(flags *pflag.FlagSet, environ func(string) string) (Config, error) {
 	config := defaultConfig()
 	var errs []error
@@ -102,7 +102,7 @@ func migrateConfig(flags *pflag.FlagSet, environ func(string) string) (Config, e
 	return config, errors.Join(errs...)
 }
 
-// migrate migrates. A database that can't be reached is tried again until patience ends.
+// migrate migrates. If the database can't be reached, it tries again until patience ends.
 func migrate(ctx context.Context, patience <-chan struct{}, config Config, dryRun bool, out, messages io.Writer) error {
 	for told := false; ; told = true {
 		err := postgres.Migrate(ctx, config.Database, config.Shards, dryRun, out)

@@ -46,7 +46,7 @@ func (p *printer) list(items []json.RawMessage, members ...string) error {
 	return p.table(items, members)
 }
 
-// object prints an object: as it is, or the named members one a line and those that are lists of
+// object prints an object: as JSON, or the named members one a line, and members that are lists of
 // objects as tables.
 func (p *printer) object(text json.RawMessage, members ...string) error {
 	if p.json {
@@ -68,7 +68,7 @@ func (p *printer) object(text json.RawMessage, members ...string) error {
 			continue
 		}
 		if name == "currency" && isMoney(object) {
-			continue // it stands with the amount
+			continue // the amount includes it
 		}
 		if _, err := fmt.Fprintf(lines, "%s\t%s\n", strings.ReplaceAll(name, "_", " "), member(object, name, time.Now())); err != nil {
 			return err
@@ -116,8 +116,8 @@ func (p *printer) value(v any) error {
 	return err
 }
 
-// escaped writes what a terminal would take for a command as JSON escapes: such characters are in
-// its strings only.
+// escaped replaces characters that control a terminal by JSON escapes. In JSON they only occur in
+// strings.
 func escaped(text string) string {
 	if !strings.ContainsFunc(text, isCommand) {
 		return text
@@ -133,12 +133,12 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// isCommand reports whether a terminal does something for a character instead of showing it:
-// control characters, and those that change the order of what is shown around them.
+// isCommand reports whether a terminal acts on a character instead of showing it: control
+// characters, and those that change the order of the text around them.
 func isCommand(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 || problem.Reorders(r) }
 
-// shown is text from outside as it may be printed: what a terminal would take for a command is
-// shown, not done.
+// shown makes text from outside safe to print: characters that control a terminal are shown as
+// escapes.
 func shown(text string) string {
 	return strings.Map(func(r rune) rune {
 		if isCommand(r) {
@@ -148,7 +148,7 @@ func shown(text string) string {
 	}, text)
 }
 
-// table prints one line per object; what an object doesn't have is empty.
+// table prints one line per object; a missing member is empty.
 func (p *printer) table(items []json.RawMessage, members []string) error {
 	if slices.Contains(members, "price") || slices.Contains(members, "amount") {
 		members = slices.DeleteFunc(slices.Clone(members), func(name string) bool { return name == "currency" })
@@ -188,8 +188,8 @@ func isMoney(object map[string]json.RawMessage) bool {
 	return object["currency"] != nil && (object["price"] != nil || object["amount"] != nil)
 }
 
-// member is an object's member as a person reads it: money in its currency's major unit, and times
-// in the zone of this machine, as RFC 3339 and with the span to those that are to come.
+// member returns an object's member for people: money in its currency's major unit, and times as
+// RFC 3339 in the zone of this machine. A future time also has the span until then.
 func member(object map[string]json.RawMessage, name string, now time.Time) string {
 	raw := object[name]
 	switch {
@@ -229,7 +229,7 @@ func isTime(name string) bool {
 	return strings.HasSuffix(name, "_at") || strings.HasSuffix(name, "_until")
 }
 
-// timeText is a time in this machine's zone, with how far off it is where it is still to come.
+// timeText writes a time in this machine's zone. A future time also has the span until then.
 func timeText(at, now time.Time) string {
 	text := at.Local().Format("2006-01-02T15:04:05.999Z07:00")
 	if left := at.Sub(now); left > 0 {
@@ -238,8 +238,8 @@ func timeText(at, now time.Time) string {
 	return text
 }
 
-// cell is a JSON value as a person reads it. What a terminal would take for a command is shown, not
-// done: names and reasons come from outside.
+// cell returns a JSON value for people. Characters that control a terminal are escaped: names and
+// reasons come from outside.
 func cell(raw json.RawMessage) string {
 	var text string
 	var texts []string

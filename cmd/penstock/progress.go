@@ -9,15 +9,14 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// barWidth is the length of the bar in characters; with what stands beside it a line fits 100
-// columns.
+// barWidth is the length of the bar in characters; the whole line fits 100 columns.
 const barWidth = 30
 
-// plainEvery is how often a stream that can't be redrawn gets a line.
+// plainEvery is how often a line is written where redrawing isn't possible.
 const plainEvery = time.Second
 
-// progressBar shows how far a crowd is: one line that is drawn again and again on a terminal,
-// elsewhere a line a second. Its methods are called by one goroutine at a time.
+// progressBar shows the progress of a crowd. On a terminal it redraws one line; elsewhere it writes
+// a line a second. Its methods are called by one goroutine at a time.
 type progressBar struct {
 	out    io.Writer
 	screen screen
@@ -68,7 +67,7 @@ func bar(p loadtest.Progress) string {
 	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
 }
 
-// describe says the same in words.
+// describe writes the progress in words.
 func describe(p loadtest.Progress) string {
 	if p.Stage == loadtest.Checking {
 		return fmt.Sprintf("%s of %s orders read back", grouped(p.Done), grouped(p.Of))

@@ -13,7 +13,7 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	return roleCommand(node.RoleGateway|node.RoleWorker, "serve", "Run everything in one process: gateway, workers, admin",
+	return roleCommand(node.RoleGateway|node.RoleWorker, "serve", "Run everything in one process: gateway, worker and admin listener",
 		`Run everything in one process: the public listener, the workers and the admin listener. Without --redis, --kafka and
 --database it works on embedded parts that are kept in --data-dir, and survives kill -9 and a restart with nothing lost.
 
@@ -21,7 +21,7 @@ The first start makes an admin token and prints it once, unless PENSTOCK_ADMIN_T
 }
 
 func gatewayCommand() *cobra.Command {
-	return roleCommand(node.RoleGateway, "gateway", "Run the half that answers buyers, on real servers",
+	return roleCommand(node.RoleGateway, "gateway", "Run a gateway, which answers buyers; needs Redis, Kafka and PostgreSQL",
 		`Run the half of penstock that answers buyers: the public listener and the admin listener. It needs --redis, --kafka and
 --database, and "penstock worker" processes on the same ones. Any number of gateways may run.
 
@@ -30,7 +30,7 @@ Kafka answer. Without one it waits for the database, and /readyz answers 503 unt
 }
 
 func workerCommand() *cobra.Command {
-	return roleCommand(node.RoleWorker, "worker", "Run the half that makes orders, on real servers",
+	return roleCommand(node.RoleWorker, "worker", "Run a worker, which makes the orders; needs Redis, Kafka and PostgreSQL",
 		`Run the half of penstock that turns accepted purchases into orders, ends them, gives stock back and rebuilds it, with an
 admin listener of its own. It needs --redis, --kafka and --database. Any number of workers may run.`)
 }
@@ -61,7 +61,7 @@ func serve(ctx context.Context, config Config, role node.Role, out io.Writer) er
 		return &exitError{exitUsage, err}
 	}
 	told := config
-	told.LogLevel = defaultConfig().LogLevel // whatever else is told, where the first token is
+	told.LogLevel = defaultConfig().LogLevel // at any log level, tell where the first token is
 	shown, err := newLogger(told)
 	if err != nil {
 		return &exitError{exitUsage, err}
@@ -113,7 +113,7 @@ func serve(ctx context.Context, config Config, role node.Role, out io.Writer) er
 	return nil
 }
 
-// failure gives an error without an exit code the one that it stands for.
+// failure gives an error its exit code, if it has none.
 func failure(err error) error {
 	var coded *exitError
 	var fault *node.FaultError

@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// interruptGrace is how long a command may take to end after a signal, when it has nothing to bring
-// to an end: to say what is known of a request under way.
+// interruptGrace is how long an ordinary command may take to end after a signal, so that it can
+// report on a request in flight.
 const interruptGrace = time.Second
 
-// interrupts is what the signals have said.
+// interrupts keeps which signals came.
 type interrupts struct {
-	patient atomic.Bool  // the command brings its work to an end by itself
+	patient atomic.Bool  // the command finishes its work by itself
 	got     atomic.Int32 // the first signal's number; 0 before
-	stop    func()       // lets go of the signals
+	stop    func()       // stops catching signals
 }
 
-// interruptsKey is where a context has them.
+// interruptsKey is the key of interrupts in a context.
 type interruptsKey struct{}
 
 // catchSignals returns a context that ends with the first of SIGINT, SIGTERM and SIGHUP. All three
-// mean the same: a terminal that is closed must not cost more than a supervisor that stops the
-// process. A SIGHUP that is ignored already, as nohup does it, stays ignored.
+// mean the same: closing a terminal stops a process in order, just as a supervisor does. If SIGHUP
+// is ignored already, as with nohup, it stays ignored.
 //
-// A command that doesn't end soon after is ended here, unless it has called lasts: it may hang in a
-// read from a pipe that nobody writes. A second ^C ends every command at once.
+// If a command doesn't end soon, exit ends it, unless it has called lasts: it may hang in a read
+// from a pipe. A second ^C ends every command at once.
 func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *interrupts) {
 	in := new(interrupts)
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, interruptsKey{}, in))
@@ -57,7 +57,7 @@ func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *i
 		grace := time.NewTimer(interruptGrace)
 		for {
 			select {
-			case s := <-signals: // SIGTERM comes twice from supervisors that mean the process and its group
+			case s := <-signals: // some supervisors send SIGTERM twice: to the process and to its group
 				if s == os.Interrupt {
 					exit(exitInterrupted)
 				}
@@ -76,15 +76,15 @@ func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *i
 // code is the exit code of a command that a signal has ended, as shells have it.
 func (in *interrupts) code() int { return 128 + int(in.got.Load()) }
 
-// lasts says that the command ends by itself when ctx does, however long that takes.
+// lasts declares that the command ends by itself after ctx has ended, however long that takes.
 func lasts(ctx context.Context) {
 	if in, ok := ctx.Value(interruptsKey{}).(*interrupts); ok {
 		in.patient.Store(true)
 	}
 }
 
-// keepsPrivate says that the files which the process makes are its user's alone. In a test, whose
-// process makes other files too, it does nothing.
+// keepsPrivate makes new files of the process readable by its user only. In a test it does nothing,
+// since the test's process makes other files, too.
 func keepsPrivate(ctx context.Context) {
 	if _, ok := ctx.Value(interruptsKey{}).(*interrupts); ok {
 		privateFiles()

@@ -19,14 +19,14 @@ func isTerminal(f *os.File) bool {
 	return err != nil || !os.SameFile(info, null)
 }
 
-// screen says what the terminal behind a stream can show.
+// screen has the abilities of the terminal behind a stream.
 type screen struct {
 	redraws bool // a line may be drawn again
 	colors  bool
 }
 
-// screenOf looks at a stream and the environment: NO_COLOR (no-color.org) turns colors off whatever
-// its value, a dumb terminal can do neither.
+// screenOf looks at a stream and the environment: NO_COLOR (no-color.org) turns colors off,
+// whatever its value. A dumb terminal can neither redraw nor show colors.
 func screenOf(f *os.File, environ func(string) string) screen {
 	if !isTerminal(f) || environ("TERM") == "dumb" {
 		return screen{}
@@ -46,7 +46,7 @@ const (
 	ansiClear      = "\x1b[H\x1b[2J"
 )
 
-// paint puts text in a color, where there are colors.
+// paint colors text, if the terminal has colors.
 func (s screen) paint(color, text string) string {
 	if !s.colors {
 		return text
@@ -54,7 +54,7 @@ func (s screen) paint(color, text string) string {
 	return color + text + ansiPlain
 }
 
-// tick is the sign for what holds, and for what doesn't.
+// tick returns the sign for a condition that holds or doesn't hold.
 func (s screen) tick(held bool) string {
 	if held {
 		return s.paint(ansiGreen, "✓")

@@ -23,7 +23,7 @@ func topCommand() *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Live view in a terminal: what isn't normal, activities with rates and stock, nodes and servers",
+		Short: "Live view in a terminal: problems, activities with rates and stock, nodes and servers",
 		Long: `Live view of a running installation in a terminal, once a second: what isn't normal, activities with rates and stock,
 nodes and servers, limits and switches.
 
@@ -83,7 +83,7 @@ func (s *session) liveOnce() error {
 	return err
 }
 
-// plainWidth is how wide a frame is where nothing tells.
+// plainWidth is the width of a frame if the width is unknown.
 const plainWidth = 100
 
 // columns returns how wide the terminal behind f is, or what COLUMNS says.
@@ -105,10 +105,10 @@ func unicodeTerminal(environ func(string) string) bool {
 			return strings.Contains(locale, "utf-8") || strings.Contains(locale, "utf8")
 		}
 	}
-	return true // most that say nothing do
+	return true // without a locale, most terminals do
 }
 
-// liveFrames prints a frame each two seconds, on a terminal on which nothing can be drawn anew.
+// liveFrames prints a frame every two seconds, for a terminal that can't redraw.
 func (s *session) liveFrames(feed *liveFeed) error {
 	lasts(s.cmd.Context())
 	view := topView{width: columns(os.Stdout), plain: true}
@@ -134,11 +134,11 @@ func (s *session) liveFrames(feed *liveFeed) error {
 	}
 }
 
-// liveScreen shows the live view on a terminal until somebody quits.
+// liveScreen shows the live view on a terminal until the user quits.
 func (s *session) liveScreen(feed *liveFeed, on screen) error {
 	ctx := s.cmd.Context()
-	lasts(ctx) // the terminal is given back as it was
-	// Before anything is drawn: a server that can't be reached, or says no, is told on the plain
+	lasts(ctx) // the terminal must be restored before the end
+	// The first poll comes before anything is drawn, so that an error is shown on the plain
 	// terminal.
 	first, err := feed.poll(ctx)
 	if err != nil {
@@ -182,7 +182,7 @@ func newTopModel(view topView, clock func() time.Time) *topModel {
 	return m
 }
 
-// second is a second that has passed.
+// second is the message that a second has passed.
 type second struct{}
 
 func nextSecond() tea.Cmd { return tea.Tick(time.Second, func(time.Time) tea.Msg { return second{} }) }
@@ -208,7 +208,7 @@ func (m *topModel) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, nil
 }
 
-// see takes what a feed says.
+// see takes a sighting of the feed.
 func (m *topModel) see(one sighting) {
 	if one.err != nil {
 		m.view.trouble = one.err.Error()
@@ -217,7 +217,7 @@ func (m *topModel) see(one sighting) {
 	m.view.snapshot, m.view.received, m.view.trouble = one.snapshot, m.clock(), ""
 }
 
-// press does what a key stands for, and reports whether that is to quit.
+// press acts on a key, and reports whether the key is to quit.
 func (m *topModel) press(key string) (quit bool) {
 	page := max(m.height-8, 1)
 	switch key {
@@ -246,7 +246,7 @@ func (m *topModel) press(key string) (quit bool) {
 	case "home", "g":
 		m.scroll = 0
 	case "end", "G":
-		m.scroll = 1 << 20 // the frame knows where it ends
+		m.scroll = 1 << 20 // frame limits it to the last line
 	}
 	return false
 }
@@ -259,6 +259,6 @@ func (m *topModel) View() tea.View {
 	lines, m.scroll = m.view.frame(m.height, m.scroll)
 	view := tea.NewView(strings.Join(lines, "\n"))
 	view.AltScreen = true
-	view.DisableBracketedPasteMode = true // nothing is typed in here
+	view.DisableBracketedPasteMode = true // there is no text input
 	return view
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// topPage is what a frame shows below its header.
+// topPage is a page of the view, below the header.
 type topPage int
 
 const (
@@ -27,12 +27,11 @@ const (
 	pages
 )
 
-// topView is a snapshot as it is drawn. All text of the snapshot comes from outside and goes
-// through shown.
+// topView draws a snapshot. All text of the snapshot comes from outside and goes through shown.
 type topView struct {
 	snapshot *live.Snapshot // not nil when it is drawn
 	received time.Time      // zero: now
-	trouble  string         // why there is nothing newer; "" where all is well
+	trouble  string         // why there is no newer snapshot; "" if there is no trouble
 	now      time.Time
 	zone     *time.Location // of the times that are shown; nil is the machine's
 	page     topPage
@@ -41,11 +40,11 @@ type topView struct {
 	plain    bool // ASCII alone
 }
 
-// unknown stands for a number that nobody knows.
+// unknown stands for a number that isn't known.
 const unknown = "-"
 
-// frame returns a screen full: the header, a part of the page from line scroll on, and the keys. It
-// returns scroll as it could be.
+// frame returns the lines of a screen: the header, the page from line scroll on, and the keys. It
+// also returns scroll, limited to the length of the page.
 func (v *topView) frame(height, scroll int) ([]string, int) {
 	head := v.header()
 	if v.page != pageHeader {
@@ -63,7 +62,7 @@ func (v *topView) frame(height, scroll int) ([]string, int) {
 	return v.clip(lines), scroll
 }
 
-// whole returns everything, one after the other.
+// whole returns all pages, one after the other.
 func (v *topView) whole() []string {
 	lines := v.header()
 	for _, part := range [][]string{v.news(), v.tonight(), v.machines(), v.limits()} {
@@ -72,7 +71,7 @@ func (v *topView) whole() []string {
 	return v.clip(lines)
 }
 
-// clip cuts lines at the width, and leaves out what ASCII doesn't have where there is nothing else.
+// clip cuts lines at the width. On an ASCII terminal it replaces or drops other characters.
 func (v *topView) clip(lines []string) []string {
 	tail := "…"
 	if v.plain {
@@ -99,7 +98,7 @@ func (v *topView) body() []string {
 	return v.summary()
 }
 
-// header says how the installation does, and how old that is.
+// header returns the installation's totals, and how old they are.
 func (v *topView) header() []string {
 	s := v.snapshot
 	parts := []string{v.screen.paint(ansiBold, "Penstock"), v.clock(s.At), v.freshness()}
@@ -130,10 +129,10 @@ func (v *topView) header() []string {
 	return append(lines, v.wrap(parts)...)
 }
 
-// staleAfter is from when on the age of data is told.
+// staleAfter is the age from which the view shows the age of its data.
 const staleAfter = 3 * time.Second
 
-// freshness says how old the data is, by this machine's clock alone.
+// freshness tells how old the data is, by this machine's clock alone.
 func (v *topView) freshness() string {
 	age := time.Duration(0)
 	if !v.received.IsZero() {
@@ -148,13 +147,13 @@ func (v *topView) freshness() string {
 	return v.screen.paint(ansiGreen, "live")
 }
 
-// abnormal lists what isn't normal, a line each, at most so many.
+// abnormal lists the findings, a line each, at most most lines.
 func (v *topView) abnormal(most int) []string {
 	found := v.snapshot.Abnormal
 	switch {
 	case len(found) > 0:
-	case v.trouble != "": // it says nothing of now
-		return []string{v.screen.paint(ansiYellow, "All was well when somebody answered last.")}
+	case v.trouble != "": // the snapshot is not of now
+		return []string{v.screen.paint(ansiYellow, "All was well at the last answer.")}
 	case !v.snapshot.Complete:
 		return []string{v.screen.paint(ansiYellow, "All is well, as far as it is known.")}
 	default:
@@ -191,7 +190,7 @@ func (v *topView) severity(s string) string {
 	return text
 }
 
-// summary is the first page: the news, then the shortest of the others.
+// summary is the first page: the findings, then the shortest of the other pages.
 func (v *topView) summary() []string {
 	lines := append(v.news(), "")
 	lines = append(lines, v.activities(false)...)
@@ -199,7 +198,7 @@ func (v *topView) summary() []string {
 	return append(lines, v.servers()...)
 }
 
-// news is everything that isn't normal with what to do, the last change, and money to go back.
+// news lists all findings with a hint for each, the last change, and the refunds that are due.
 func (v *topView) news() []string {
 	lines := []string{v.title("NOT NORMAL")}
 	if len(v.snapshot.Abnormal) == 0 {
@@ -272,7 +271,7 @@ func (v *topView) activities(items bool) []string {
 	return lines
 }
 
-// units are available, total, held and sold, as far as somebody has read them.
+// units returns available, total, held and sold, or unknown.
 func units(l *live.Ledger) []string {
 	if l.At == nil {
 		return []string{unknown, unknown, unknown, unknown}
@@ -280,7 +279,7 @@ func units(l *live.Ledger) []string {
 	return []string{grouped(l.Available), grouped(l.Total), grouped(l.Held), grouped(l.Sold)}
 }
 
-// state is an activity's state, and when that changes.
+// state returns an activity's state, and when it changes.
 func (v *topView) state(a *live.Activity) string {
 	switch a.State {
 	case "scheduled":
@@ -291,7 +290,7 @@ func (v *topView) state(a *live.Activity) string {
 	return shown(a.State)
 }
 
-// until is a time to come, as a span by the installation's clock.
+// until returns the span until a future time, by the installation's clock.
 func (v *topView) until(t time.Time) string {
 	left := t.Sub(v.snapshot.At).Seconds()
 	if left <= 0 {
@@ -300,7 +299,7 @@ func (v *topView) until(t time.Time) string {
 	return "in " + seconds(left)
 }
 
-// when is a time with its zone, and how long that is from now.
+// when returns a future time with its zone, and the span until then.
 func (v *topView) when(t time.Time) string {
 	return v.until(t) + ", at " + v.clock(t)
 }
@@ -371,7 +370,7 @@ func (v *topView) machines() []string {
 	return append(lines, v.objectives()...)
 }
 
-// objectives lists how far they are kept.
+// objectives lists the objectives and what is left of their error budgets.
 func (v *topView) objectives() []string {
 	if len(v.snapshot.Objectives) == 0 {
 		return nil
@@ -419,7 +418,7 @@ func (v *topView) servers() []string {
 	return t.draw(v)
 }
 
-// limits lists what limits refuse, callers and switches.
+// limits lists the limits with their refusals, the callers and the switches.
 func (v *topView) limits() []string {
 	var lines []string
 	if len(v.snapshot.Limits) == 0 {
@@ -474,7 +473,7 @@ func (v *topView) limits() []string {
 	return append(lines, t.draw(v)...)
 }
 
-// keys is the last line: which page this is, and how to leave it.
+// keys returns the last line: the pages, and the keys for them.
 func (v *topView) keys(scroll, most int) string {
 	titles := []string{"1 header", "2 tonight", "3 machines", "4 limits"}
 	if v.width < 60 {
@@ -502,8 +501,8 @@ func (v *topView) wrap(parts []string) []string {
 	return lines
 }
 
-// lines breaks text into at most so many lines; those after the first are indented, and so is the
-// first if it is an indented thing's own.
+// lines breaks text into at most most lines. The lines after the first are indented; so is the
+// first if text begins with spaces.
 func (v *topView) lines(text string, most int, indent string) []string {
 	room := max(v.width-len(indent), 10)
 	broken := strings.Split(ansi.Wrap(text, room, " "), "\n")
@@ -596,8 +595,8 @@ func bytesText(n int64) string {
 	return grouped(n>>20) + " MB"
 }
 
-// topTable is a table that fits a width: columns that matter less are left out, then the first one
-// is cut.
+// topTable is a table that fits a width: it drops the less important columns first, then cuts the
+// first column.
 type topTable struct {
 	columns []topColumn
 	rows    int
@@ -606,12 +605,12 @@ type topTable struct {
 type topColumn struct {
 	title string
 	right bool
-	drop  int // the larger, the sooner it is left out; -1 stays
+	drop  int // the column with the largest value is dropped first; -1 is never dropped
 	cells []string
 }
 
-// newTopTable makes a table of titles such as ">HELD:5": aligned to the right, and the fifth to
-// stay.
+// newTopTable makes a table of titles such as ">HELD:5": > aligns to the right, and 5 is the
+// column's drop value.
 func newTopTable(titles ...string) *topTable {
 	t := &topTable{columns: make([]topColumn, len(titles))}
 	for i, title := range titles {

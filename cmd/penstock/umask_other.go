@@ -2,5 +2,5 @@
 
 package main
 
-// privateFiles does nothing where files have no modes.
+// privateFiles does nothing on systems without file modes.
 func privateFiles() {}

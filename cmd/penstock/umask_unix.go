@@ -4,6 +4,6 @@ package main
 
 import "syscall"
 
-// privateFiles has every file and directory that this process makes be its user's alone: the queue
-// has buyers' names, and the database has secrets.
+// privateFiles makes all new files and directories of this process readable by its user only: the
+// queue has buyers' names, and the database has secrets.
 func privateFiles() { syscall.Umask(0o077) }

@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// unknownCommand is the error of a word that is no command of cmd, with the nearest one that is.
+// unknownCommand returns the error for a word that is no command of cmd. It names the nearest
+// command.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	var names []string
 	for _, sub := range cmd.Commands() {
@@ -23,7 +24,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return fmt.Errorf("unknown command %q for %q: see %s --help", word, cmd.CommandPath(), cmd.CommandPath())
 }
 
-// onlyCommands refuses every argument of a command that has commands of its own.
+// onlyCommands refuses arguments of a command that only has subcommands.
 func onlyCommands(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -31,15 +32,15 @@ func onlyCommands(cmd *cobra.Command, args []string) error {
 	return unknownCommand(cmd, args[0])
 }
 
-// askedUnknown returns the error of args that ask for the help of a command that there isn't. cobra
-// would print the help of the command before it, and succeed.
+// askedUnknown returns an error if args ask for the help of an unknown command. cobra would print
+// the help of the parent command, and succeed.
 func askedUnknown(root *cobra.Command, args []string) error {
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		return nil
 	}
 	cmd, rest, err := root.Find(args)
 	if err != nil || !cmd.HasSubCommands() {
-		return nil //nolint:nilerr // cobra says it itself
+		return nil //nolint:nilerr // cobra reports it
 	}
 	help := slices.ContainsFunc(rest, func(arg string) bool { return arg == "--help" || arg == "-h" || arg == "--help=true" })
 	if word := firstWord(cmd, rest); help && word != "" {
@@ -74,7 +75,7 @@ func firstWord(cmd *cobra.Command, args []string) string {
 	return ""
 }
 
-// unknownFlag adds the nearest flag to pflag's error of one that there isn't.
+// unknownFlag adds the nearest flag to pflag's error about an unknown flag.
 func unknownFlag(cmd *cobra.Command, err error) error {
 	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !ok {
@@ -92,7 +93,7 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	return err
 }
 
-// helpCommand is cobra's, but for an unknown topic, which is a mistake.
+// helpCommand is cobra's help command, except that an unknown topic is an error.
 func helpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND...]",

@@ -74,8 +74,8 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// maxListedItems bounds a page of activities by their items: a page ends earlier where they have
-// many.
+// maxListedItems bounds a page of activities by their items: a page is shorter if its activities
+// have many items.
 const maxListedItems = seckill.MaxItems
 
 // listActivities answers GET /admin/v1/activities.
@@ -121,8 +121,8 @@ func (c *call) getActivity() error {
 	return c.json(http.StatusOK, newActivityDoc(a))
 }
 
-// putActivity answers PUT /admin/v1/activities/{activity}. What a GET answers may be put back: the
-// members that can't be changed so are taken when they say what is.
+// putActivity answers PUT /admin/v1/activities/{activity}. The answer of a GET may be put back:
+// members that can't be changed this way are accepted if they are unchanged.
 func (c *call) putActivity() error {
 	m := new(mistakes)
 	done, err := c.takeLargeBody()
@@ -177,7 +177,7 @@ func (c *call) putActivity() error {
 	return c.json(http.StatusOK, newActivityDoc(stored))
 }
 
-// illegibleSKU says what is wrong with how an SKU reads, or "".
+// illegibleSKU returns what makes an SKU unreadable, or "".
 func illegibleSKU(s string) string {
 	if wrong := problem.IllegibleText(s); wrong != "" {
 		return wrong
@@ -196,7 +196,7 @@ func checkState(s seckill.ActivityState) string {
 	return "must be draft, published, paused or ended"
 }
 
-// takeActivity takes an activity's members. What the values must be is the office's to say.
+// takeActivity takes an activity's members. The office checks the values.
 func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 	a := seckill.Activity{
 		ID:            id,
@@ -279,7 +279,7 @@ type restockDoc struct {
 	Activity seckill.ActivityID `json:"activity"`
 	SKU      seckill.SKU        `json:"sku"`
 	Delta    int64              `json:"delta"`
-	Total    int64              `json:"total"` // now, which a repeat may find changed since
+	Total    int64              `json:"total"` // the present total; later changes are included when a request is repeated
 }
 
 // restock answers POST /admin/v1/activities/{activity}/items/{sku}/restock.
@@ -329,8 +329,8 @@ type auditItemDoc struct {
 	Sold      int64       `json:"sold"`
 	Balanced  bool        `json:"balanced"`
 	InFlight  int64       `json:"in_flight"`
-	// Rebuilding says that the item's stock is being written anew: nothing can be said of it for
-	// the moment.
+	// Rebuilding means that the item's stock is being rebuilt: its numbers are unknown for the
+	// moment.
 	Rebuilding bool `json:"rebuilding"`
 	// Orders is the database's side, in units.
 	Orders struct {
@@ -339,7 +339,7 @@ type auditItemDoc struct {
 		Sold   int64 `json:"sold"`
 	} `json:"orders"`
 	Rejected int64 `json:"rejected"` // accepted orders that became impossible
-	Skipped  int64 `json:"skipped"`  // promises that nobody was given
+	Skipped  int64 `json:"skipped"`  // promises that were never acknowledged
 }
 
 // audit answers GET /admin/v1/activities/{activity}/audit.

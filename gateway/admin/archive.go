@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// archiveMargin is by how much the clocks of this process and the database may differ: what is paid
-// for so short before an archive counts as later.
+// archiveMargin allows for a difference between the clocks of this process and the database: a
+// payment this short before an archive counts as later.
 const archiveMargin = 10 * time.Second
 
 type archivedDoc struct {
@@ -24,8 +24,8 @@ type archivedDoc struct {
 	KeptUntil stamp              `json:"kept_until"` // its orders are dropped after it
 }
 
-// archive answers POST /admin/v1/activities/{activity}/archive: the orders may be dropped here,
-// since the client has them. That it has all of them is shown by the checksum of its export.
+// archive answers POST /admin/v1/activities/{activity}/archive: it lets the server drop the orders,
+// since the client has exported them. The checksum of the export proves that it is complete.
 func (c *call) archive() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -78,7 +78,7 @@ func (c *call) archive() error {
 	return c.json(http.StatusOK, archivedDoc{a.ID, copied.orders, sum, stamp(a.Archive.At), stamp(c.server.deps.Office.KeptUntil(a))})
 }
 
-// orderCopy is what an export of an activity has.
+// orderCopy is the summary of an activity's export.
 type orderCopy struct {
 	orders, open, due int64
 	sum               string

@@ -12,17 +12,17 @@ import (
 )
 
 // consoleField is a field that every change of a session has to have. A page of another site can't
-// send it without being asked first (CORS preflight), and nobody here says yes.
+// send it without a CORS preflight, which this listener refuses.
 const consoleField = "X-Penstock-Console"
 
-// guardSession keeps a session to the console: by the names that this listener is known by, and for
-// a change only where no other site can have sent it. It stands beside the check of Sec-Fetch-Site
-// and Origin, which every request passes.
+// guardSession allows a session only from the console: the Host must be one of this listener's
+// names, and a change must not come from another site. Every request has also passed the check of
+// Sec-Fetch-Site and Origin.
 func (c *call) guardSession() error {
 	if err := c.guardHost(); err != nil {
 		return err
 	}
-	if c.r.Method == http.MethodGet || c.r.Method == http.MethodHead || c.route.pattern == logoutPath { // to be logged out harms nobody
+	if c.r.Method == http.MethodGet || c.r.Method == http.MethodHead || c.route.pattern == logoutPath { // a forged logout does no harm
 		return nil
 	}
 	if c.r.Header.Get(consoleField) == "" {
@@ -32,9 +32,9 @@ func (c *call) guardSession() error {
 	return nil
 }
 
-// guardHost refuses a Host that isn't one of this listener's. Otherwise a site whose name is made
-// to point here (DNS rebinding) would be of the console's origin. An address is no name that
-// anybody can make point here.
+// guardHost refuses a Host that isn't one of this listener's. Otherwise a site could make its name
+// point to this listener (DNS rebinding) and would share the console's origin. IP addresses can't
+// be redirected like this, so they are allowed.
 func (c *call) guardHost() error {
 	host := hostName(c.r.Host)
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -55,7 +55,7 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// legible is a short text from outside as it may be shown.
+// legible makes a short text from outside safe to show.
 func legible(text string) string {
 	if len(text) > maxHost {
 		text = text[:maxHost]
@@ -71,8 +71,8 @@ func legible(text string) string {
 // maxHost is how long a host's name may be (RFC 1035), in bytes.
 const maxHost = 253
 
-// secure reports whether the browser has reached the listener over TLS, here or at a proxy that is
-// trusted: then cookies are for TLS alone.
+// secure reports whether the browser uses TLS, to this listener or to a trusted proxy. Cookies are
+// restricted to TLS then.
 func (c *call) secure() bool {
 	if c.server.cfg.Login.Secure {
 		return true

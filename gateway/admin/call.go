@@ -27,13 +27,13 @@ type call struct {
 	server *Server
 	w      *answerWriter
 	r      *http.Request
-	sent   *http.Request // as net/http made it: it finds trailers there when the body has been read
+	sent   *http.Request // the request as net/http made it, which gets the trailers once the body is read
 	route  *route
-	token  identity // who asks; zero on routes that are open
-	most   int64    // the largest body, 0 where it is the ordinary one
+	token  identity // the holder of the token; zero on routes without one
+	most   int64    // the largest body in bytes; 0 is Config.MaxBody
 }
 
-// identity is who holds a token.
+// identity is the holder of a token.
 type identity struct {
 	id       seckill.TokenID
 	name     string
@@ -79,13 +79,13 @@ func refuse(code problem.Code, detail string) error {
 	return &refusal{problem.Problem{Code: code, Detail: detail}}
 }
 
-// failed wraps what a store's call returned: nothing is known to have happened, and every call here
-// may be repeated.
+// failed wraps an error of a store's call. The call may have had no effect, and every call here may
+// be repeated.
 func failed(what string, err error) error {
 	return &seckill.Failure{Code: problem.Unavailable, RetryAfter: time.Second, Err: fmt.Errorf("%s: %w", what, err)}
 }
 
-// fail answers with what the public may know of err, and logs what it may not.
+// fail answers with the public part of err, and logs the rest.
 func (c *call) fail(err error) {
 	var p problem.Problem
 	if r, ok := errors.AsType[*refusal](err); ok {
@@ -155,19 +155,19 @@ func (c *call) routeName() string {
 // id is the request id.
 func (c *call) id() string { return c.w.Header().Get("X-Request-Id") }
 
-// author is who makes a change, and why.
+// author returns the author of a change, with the reason.
 func (c *call) author(reason string) seckill.Author {
 	return seckill.Author{Actor: c.token.name, Token: string(c.token.id), Address: c.address(), Reason: reason}
 }
 
-// bodilessAuthor is the author of a change that has no body: its reason stands in the header.
+// bodilessAuthor is the author of a change that has no body: the header has its reason.
 func (c *call) bodilessAuthor() (seckill.Author, error) {
 	m := new(mistakes)
 	reason := c.reason(nil, m, false)
 	return c.author(reason), m.err()
 }
 
-// address is where the request came from, behind the proxies that are trusted.
+// address returns the client's address, behind trusted proxies.
 func (c *call) address() string {
 	remote, err := netip.ParseAddrPort(c.r.RemoteAddr)
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *call) lasting() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(c.r.Context()), c.server.cfg.RequestTimeout)
 }
 
-// takeLargeBody lets the body be a large one, where not too many are under way. done ends that.
+// takeLargeBody allows a large body, unless too many are in progress. Call done at the end.
 func (c *call) takeLargeBody() (done func(), err error) {
 	select {
 	case c.server.large <- struct{}{}:
@@ -222,8 +222,8 @@ func (c *call) body(m *mistakes, optional bool) (*object, error) {
 	return parseObject(text, "", m), nil
 }
 
-// isJSON reports whether a body of that content type is read as JSON in UTF-8. No content type is
-// taken for JSON.
+// isJSON reports whether a body of that content type is read as JSON in UTF-8. A missing content
+// type counts as JSON.
 func isJSON(contentType string) bool {
 	if contentType == "" {
 		return true
@@ -233,11 +233,11 @@ func isJSON(contentType string) bool {
 	return err == nil && mediaType == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
-// maxReason bounds why somebody changes something, in characters.
+// maxReason is the longest reason of a change, in characters.
 const maxReason = 500
 
-// reason takes the member "reason" of a body, or the field X-Reason where a body says nothing (o
-// may be nil). Required says that the body has to have one.
+// reason takes the member "reason" of a body, or the header field X-Reason if the body has none (o
+// may be nil). If required, the body must have it.
 func (c *call) reason(o *object, m *mistakes, required bool) string {
 	reason := latin1(c.r.Header.Get("X-Reason"))
 	m.add("header X-Reason", checkReason(reason))
@@ -290,7 +290,7 @@ func (c *call) onlyReason() (string, error) {
 	return reason, m.err()
 }
 
-// number reads a whole number of the query; what is missing is fallback.
+// number reads a whole number of the query; fallback if it is missing.
 func (c *call) number(m *mistakes, name string, fallback, least, most int64) int64 {
 	query := c.r.URL.Query()
 	if !query.Has(name) {
@@ -313,7 +313,7 @@ func (s stamp) MarshalJSON() ([]byte, error) {
 	return time.Time(s).UTC().AppendFormat([]byte{'"'}, problem.TimeFormat+`"`), nil
 }
 
-// refuseOverloaded says that a queue is full.
+// refuseOverloaded is the refusal for a full queue.
 func refuseOverloaded() error {
 	return &refusal{problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second}}
 }

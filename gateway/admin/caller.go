@@ -45,12 +45,11 @@ func (c *call) addCaller() error {
 	return c.json(http.StatusCreated, doc)
 }
 
-// nameAttempts is how many ids are tried: with 30 bits of chance in each but the first, two are
-// enough.
+// nameAttempts is how many ids are tried. All but the first have 30 random bits, so two are enough.
 const nameAttempts = 4
 
-// nameCaller adds a caller under an id made of its name: the name itself where it may be one and is
-// free. The name of a caller that was revoked is free: it comes back, with the new key alone.
+// nameCaller adds a caller under an id made of its name: the name itself if it is a valid id and
+// free. The name of a revoked caller is free: that caller comes back, with the new key only.
 func (c *call) nameCaller(ctx context.Context, caller seckill.Caller, key seckill.CallerKey,
 	by seckill.Author) (*seckill.Caller, error) {
 	caller.Caller = seckill.CallerID(caller.Name)

@@ -16,11 +16,11 @@ import (
 // repositories.
 const callerKeyPrefix = "psk_"
 
-// shownOfKey is how much of a key is kept and shown, in bytes: enough for people, and of no use to
-// somebody who guesses.
+// shownOfKey is how much of a key is kept and shown, in bytes: enough for people to recognize it,
+// and too little to guess the rest.
 const shownOfKey = len(callerKeyPrefix) + 6
 
-// newCallerKey makes a key, and what is kept of it.
+// newCallerKey makes a key, and its record with the hash.
 func newCallerKey() (secret string, key seckill.CallerKey) {
 	secret = newSecret(callerKeyPrefix)
 	return secret, seckill.CallerKey{
@@ -28,7 +28,7 @@ func newCallerKey() (secret string, key seckill.CallerKey) {
 	}
 }
 
-// The states of a key. One of a revoked caller reads as revoked.
+// The states of a key. A key of a revoked caller counts as revoked.
 const (
 	keyActive  = "active"
 	keyExpired = "expired"
@@ -76,8 +76,8 @@ func stampOf(t time.Time) *stamp {
 	return &s
 }
 
-// keyUses returns when the caller's keys were used last: as the store has it from all nodes, or as
-// this node has seen since.
+// keyUses returns when the caller's keys were used last: from the store, or from this node if that
+// is later.
 func (c *call) keyUses(ctx context.Context, v *seckill.Catalog, caller *seckill.Caller) (map[seckill.KeyID]time.Time, error) {
 	noted, err := c.server.deps.Store.KeyUses(ctx, caller.CallerRef)
 	if err != nil {
@@ -133,8 +133,7 @@ func (c *call) listKeys() error {
 	}{docs})
 }
 
-// Bounds of how long a key or a token may be valid, and of how long an old one stays so beside a
-// new one.
+// Bounds of the life of a key or a token, and of the time an old key stays valid beside a new one.
 const (
 	minLife    = time.Second
 	maxLife    = 10 * 365 * 24 * time.Hour
@@ -162,8 +161,8 @@ type madeKeyDoc struct {
 	keyDoc
 }
 
-// addKey answers POST /admin/v1/merchants/{merchant}/callers/{caller}/keys. With an overlap the
-// caller's other keys end after it.
+// addKey answers POST /admin/v1/merchants/{merchant}/callers/{caller}/keys. With an overlap, the
+// caller's other keys end after that time.
 func (c *call) addKey() error {
 	m := new(mistakes)
 	o, err := c.body(m, true)
@@ -205,7 +204,7 @@ func (c *call) addKey() error {
 func keyRefusal(err error) error {
 	switch {
 	case errors.Is(err, seckill.ErrTooMany):
-		return refuse(problem.NotEditable, fmt.Sprintf("The caller has %d valid keys, the most there may be: revoke one first.", seckill.MaxKeys))
+		return refuse(problem.NotEditable, fmt.Sprintf("The caller has %d valid keys, the maximum: revoke one first.", seckill.MaxKeys))
 	case errors.Is(err, seckill.ErrRevoked):
 		return refuse(problem.NotEditable, "The caller is revoked. Add it again under its name, or revert the revocation.")
 	}
@@ -249,7 +248,7 @@ type foundKeyDoc struct {
 }
 
 // findKey answers GET /admin/v1/keys?key=… and POST /admin/v1/keys with the key in the body, where
-// it gets into no log and no history.
+// it isn't written into logs and histories.
 func (c *call) findKey() error {
 	m := new(mistakes)
 	field, secret := "parameter key", c.r.URL.Query().Get("key")

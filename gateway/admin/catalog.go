@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// catalog returns the catalog with everything that was written before the call.
+// catalog returns a catalog that includes everything that was written before the call.
 func (s *Server) catalog(ctx context.Context) (*seckill.Catalog, error) {
 	if err := s.deps.Refresh(ctx); err != nil {
 		return nil, failed("read the catalog", err)
@@ -32,12 +32,12 @@ func (s *Server) findActivity(ctx context.Context, id seckill.ActivityID) (*seck
 	return a, nil
 }
 
-// sorted returns what a catalog has of something, by its name.
+// sorted returns all values of a sequence, sorted by key.
 func sorted[T any, K cmp.Ordered](all iter.Seq[T], key func(T) K) []T {
 	return slices.SortedFunc(all, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 }
 
-// own is the part of a list that a holder may see.
+// own returns the part of a list that a holder may see.
 func own[T any](all iter.Seq[T], may func(T) bool) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for one := range all {
@@ -48,8 +48,8 @@ func own[T any](all iter.Seq[T], may func(T) bool) iter.Seq[T] {
 	}
 }
 
-// page is a part of a list. Next is what to ask for as after (of changes: before) to go on; it is
-// missing on the last page.
+// page is a part of a list. Next is the value of the parameter after for the next page (for
+// changes: before); it is missing on the last page.
 type page[T any] struct {
 	Items []T `json:"items"`
 	Next  any `json:"next,omitempty"`

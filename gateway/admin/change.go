@@ -26,17 +26,17 @@ type changeDoc struct {
 	At     stamp  `json:"at"`
 	Actor  string `json:"actor"`
 	// Token is the id of the token, and Address where the change was asked for; both are missing
-	// for what works by itself.
+	// for changes that the system makes itself.
 	Token   string `json:"token_id,omitempty"`
 	Address string `json:"address,omitempty"`
 	Reason  string `json:"reason"`
 	Kind    string `json:"kind"`
 	Key     string `json:"key"`
-	// Before and After are as this listener answers the thing itself; null where there was, or is,
-	// none.
+	// Before and After have the object in the form in which this listener answers it; null if there
+	// was, or is, none.
 	Before any `json:"before"`
 	After  any `json:"after"`
-	// Revertible says that a revert may succeed, if nothing was changed on top of it.
+	// Revertible means that a revert will succeed unless a later change touched the same object.
 	Revertible bool `json:"revertible"`
 }
 
@@ -49,7 +49,7 @@ func newChangeDoc(ch *seckill.Change, who *identity) changeDoc {
 	}
 }
 
-// What is answered of them, where it isn't the document of the thing itself.
+// The documents of changes that differ from the document of the object itself.
 type (
 	merchantChangeDoc struct {
 		merchantDoc
@@ -73,7 +73,7 @@ type (
 	}
 	orderChangeDoc struct {
 		Order  seckill.OrderID     `json:"order"`
-		Status *seckill.OrderState `json:"status"` // null where it had no row
+		Status *seckill.OrderState `json:"status"` // null if it had no row
 	}
 	refundChangeDoc struct {
 		Payment   seckill.PaymentID    `json:"payment"`
@@ -102,8 +102,8 @@ type (
 	}
 )
 
-// readChange turns one side of a change into what is answered. Only known members get through, so
-// nothing that a store should not have written can leave here.
+// readChange makes the answer for one side of a change. It copies known members only, so unexpected
+// data in the store can't leak.
 func readChange(kind, text string, who *identity) any {
 	if text == "" {
 		return nil
@@ -152,7 +152,7 @@ func readChange(kind, text string, who *identity) any {
 	return unreadable{true}
 }
 
-// unreadable stands for what a later version wrote.
+// unreadable stands for a change that a later version wrote.
 type unreadable struct {
 	Unreadable bool `json:"unreadable"`
 }

@@ -9,22 +9,22 @@ import (
 
 // Config has the admin listener's limits. DefaultConfig gives the values for production.
 type Config struct {
-	// Token is an admin token that is always valid, whatever the store says: the way in when there
-	// is no other. "" is none.
+	// Token is an admin token that is always valid, whatever the store says: it works even when no
+	// other token does. "" is none.
 	Token string
 	// Proxies are the networks of proxies in front, whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
-	// Login lets people in beside tokens.
+	// Login configures the login of people.
 	Login LoginConfig
 	// Hosts are the names by which browsers reach the listener, in lower case and without a port.
 	// Addresses and localhost need not be named.
 	Hosts []string
 	// OpenMetrics serves /metrics without a token, for scrapers that can't send one. Metrics name
-	// activities and SKUs, and show how a sale goes: open them only where the listener is reached
-	// by nobody else.
+	// activities and SKUs, and show how a sale goes: set it only if no one else can reach the
+	// listener.
 	OpenMetrics bool
-	// Version says which build this is, for penstock_build_info: its number, its revision where it
-	// has one, and its Go, with a space between.
+	// Version is the build for penstock_build_info: number, revision if known, and Go version,
+	// separated by spaces.
 	Version string
 	// MaxBody is the largest body in bytes; more is a 413. Only an activity may be larger:
 	// MaxLargeBody. 20,000 items with the longest names have some 5 MB.
@@ -39,8 +39,8 @@ type Config struct {
 	ReadHeaderTimeout time.Duration
 	// ReadTimeout is how long a whole request may take to arrive.
 	ReadTimeout time.Duration
-	// RequestTimeout is the deadline of what a request asks for. A publish opens up to 200 items
-	// within it; what is not open by then is answered 503, and publishing again goes on.
+	// RequestTimeout is the deadline for the work of a request. A publish that can't open all items
+	// in time is answered 503; publishing again continues.
 	RequestTimeout time.Duration
 	// WriteTimeout bounds a request from the end of its header to the end of its answer. It must be
 	// above RequestTimeout.
@@ -57,11 +57,11 @@ type Config struct {
 	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be
 	// below MaxConnections.
 	MaxInFlight int
-	// TokenAge is how long the list of tokens may be used without asking the store: how late a node
-	// learns that a token was deleted on another.
+	// TokenAge is how long the list of tokens is used without asking the store. A token that was
+	// deleted on another node stays valid for at most this time.
 	TokenAge time.Duration
-	// TokenGrace is how long the list may be used while the store can't be asked: operators need
-	// this listener most when something is down.
+	// TokenGrace is how long the list may be used while the store can't be reached: operators need
+	// this listener most during an outage.
 	TokenGrace time.Duration
 }
 
@@ -86,7 +86,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// maxToken bounds what is hashed of an Authorization field.
+// maxToken is the longest token that is hashed, in bytes.
 const maxToken = 256
 
 // Validate checks the values, and each against the others.

@@ -94,14 +94,14 @@ func controlRows() []row {
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
-		set("orders", `{"reason":"x"}`, 400, problem.InvalidRequest, wrong("value: is required; null takes out what is set for the scope")),
+		set("orders", `{"reason":"x"}`, 400, problem.InvalidRequest, wrong("value: is required; null removes the value of the scope")),
 		set("orders", `{"value":"maybe","reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be one of off, on")),
 		set("orders", `{"value":true,"reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be one of off, on")),
 		set("admission", `{"value":101,"reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be a whole number from 0 to 100")),
 		set("admission", `{"value":1.5,"reason":"x"}`, 400, problem.InvalidRequest, wrong("value: must be a whole number from 0 to 100")),
 		set("orders", `{"value":"on","scope":{},"reason":"x"}`, 200, "", has("version", "6")),
 		set("orders", `{"value":"on","scope":{"merchant":""},"reason":"x"}`, 400, problem.InvalidRequest,
-			wrong("scope: must name somebody; without a scope it is for everybody")),
+			wrong("scope: must have a name; without a scope the switch is for everybody")),
 		set("orders", `{"value":"on","scope":{"merchant":"a","sku":"b"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must be one of merchant, activity, sku, caller")),
 		set("orders", `{"value":"on","scope":{"caller":"app"},"reason":"x"}`, 400, problem.InvalidRequest,
@@ -115,7 +115,7 @@ func controlRows() []row {
 		set("orders", `{"value":"on","scope":{"merchant":"m1/x"},"reason":"x"}`, 400, problem.InvalidRequest,
 			wrong("scope: must consist of letters, digits and ._~-")),
 		set("orders", `{"value":"on","scope":{"planet":"mars"},"reason":"x"}`, 400, problem.InvalidRequest, wrong("scope.planet: is unknown",
-			"scope: must name somebody; without a scope it is for everybody")),
+			"scope: must have a name; without a scope the switch is for everybody")),
 		set("orders", `{"value":"on","reason":"x","expires_in":"soon"}`, 400, problem.InvalidRequest,
 			wrong("expires_in: must be a duration like 90s, 15m or 1h30m, from 1s to 720h")),
 		set("level", `{"value":"D1","reason":"x","scope":{"merchant":"m1"}}`, 400, problem.InvalidRequest,
@@ -341,7 +341,7 @@ func TestChangesInForceNowhere(t *testing.T) {
 	s.stopGateway()
 	a := s.do("PUT", "/admin/v1/switches/orders", `{"value":"off","reason":"x"}`)
 	a.refused(problem.Unavailable)
-	if !strings.Contains(a.body, "Version 1 is written, but in force on 0 of 0 gateways") {
+	if !strings.Contains(a.body, "Version 1 is written, but no gateway is running") {
 		t.Error(a.body)
 	}
 	s.do("PUT", "/admin/v1/limits", `{"policies":[],"reason":"x"}`, "If-Match", `"0"`).refused(problem.Unavailable)

@@ -18,7 +18,7 @@ type deadLetterDoc struct {
 	At        stamp  `json:"at"`
 	Problem   string `json:"problem"`
 	// Order is the parked order that the letter is about; it is missing for a whole record. Orders
-	// are all that its header names.
+	// are the orders that the record's header names.
 	Order  seckill.OrderID   `json:"order,omitempty"`
 	Orders []seckill.OrderID `json:"orders,omitempty"`
 	Value  []byte            `json:"value,omitempty"` // base64; it names buyers, so only support sees it
@@ -68,7 +68,7 @@ const letterBatch = 100
 // maxLetters is how many dead letters one request may name.
 const maxLetters = 1_000
 
-// selection is which dead letters a request means.
+// selection has the dead letters that a request names.
 type selection struct {
 	all    bool
 	ids    []int64 // sorted, each once
@@ -77,8 +77,7 @@ type selection struct {
 	confirmed bool
 }
 
-// takeSelection reads {"ids": […]} or {"all": true}, with confirm where what follows can't be
-// undone.
+// takeSelection reads {"ids": […]} or {"all": true}, and confirm, if the action can't be undone.
 func (c *call) takeSelection(confirm bool) (selection, error) {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -123,8 +122,8 @@ func (c *call) pathLetter() (selection, error) {
 	return selection{ids: []int64{id}, reason: reason}, nil
 }
 
-// each calls f with the ids of the selected dead letters, in batches, until f says stop. All is
-// what there is now: a letter that comes while this goes on isn't taken.
+// each calls f with the ids of the selected dead letters, in batches, until f returns an error. All
+// means the letters of this moment; letters that come later aren't taken.
 func (c *call) each(ctx context.Context, s selection, f func(ids []int64) error) error {
 	if !s.all {
 		for ids := range slices.Chunk(s.ids, letterBatch) {
@@ -195,10 +194,10 @@ func (c *call) lastLetter(ctx context.Context) (last int64, err error) {
 	}
 }
 
-// replayedDoc counts the orders of replayed letters by what became of them. Letters whose orders
-// are still parked stay.
+// replayedDoc counts the orders of replayed letters by outcome. Letters whose orders are still
+// parked stay.
 type replayedDoc struct {
-	Letters  int `json:"letters"`  // that were tried
+	Letters  int `json:"letters"`  // the letters that were tried
 	Replayed int `json:"replayed"` // orders that are parked no more
 	Opened   int `json:"opened"`
 	Rejected int `json:"rejected"`
@@ -276,7 +275,7 @@ func (c *call) discardOne() error {
 	return c.discard(s)
 }
 
-// discard gives dead letters up.
+// discard discards dead letters: their orders are rejected.
 func (c *call) discard(s selection) error {
 	ctx, cancel := c.lasting()
 	defer cancel()

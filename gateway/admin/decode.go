@@ -70,14 +70,14 @@ type object struct {
 }
 
 // parseObject reads text, which must be one JSON object and nothing else. encoding/json alone would
-// take a member twice, or stop at the first mistake.
+// accept a repeated member, and stop at the first mistake.
 func parseObject(text []byte, at string, m *mistakes) *object {
 	o := &object{raw: make(map[string]json.RawMessage), mistakes: m}
 	o.parse(text, at)
 	return o
 }
 
-// parse makes o the object that text is. The members are parts of text.
+// parse reads text into o. The members are slices of text.
 func (o *object) parse(text []byte, at string) {
 	o.at = at
 	clear(o.raw)
@@ -95,15 +95,16 @@ func (o *object) parse(text []byte, at string) {
 	}
 }
 
-// surrogates notes a text that has half of a surrogate pair: a decoder would read U+FFFD.
+// surrogates adds a mistake if text has half of a surrogate pair, which a decoder would read as
+// U+FFFD.
 func (o *object) surrogates(text []byte, where string) {
 	if o.at == "" && problem.LoneSurrogate(text) {
 		o.add(where, "has half of a surrogate pair in a string")
 	}
 }
 
-// explain says what is wrong with text, which is not one JSON value. The members before the mistake
-// are taken, so that theirs are told, too.
+// explain adds what is wrong with text, which is not one JSON value. It takes the members before
+// the mistake, so that their mistakes are reported, too.
 func (o *object) explain(text []byte, where string) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	if first, err := d.Token(); err != nil {
@@ -123,7 +124,7 @@ func (o *object) explain(text []byte, where string) {
 			o.add(where, "is not valid JSON: "+syntax(err))
 			return
 		}
-		key, _ := name.(string) // the decoder takes nothing else for a name
+		key, _ := name.(string) // the decoder accepts only strings as names
 		o.put(key, value)
 	}
 	if _, err := d.Token(); err != nil {
@@ -142,7 +143,7 @@ func (o *object) put(key string, value json.RawMessage) {
 	o.raw[key] = value
 }
 
-// split takes the members of text, which is a sound JSON object. An activity has 20,000 of them: a
+// split takes the members of text, which is a valid JSON object. An activity has 20,000 of them: a
 // json.Decoder for each would take a second.
 func (o *object) split(text []byte) {
 	i := skipSpace(text, 1)
@@ -152,7 +153,7 @@ func (o *object) split(text []byte) {
 		if name := text[i+1 : end-1]; bytes.IndexByte(name, '\\') < 0 {
 			key = string(name)
 		} else if json.Unmarshal(text[i:end], &key) != nil {
-			return // it is sound
+			return // the object is valid
 		}
 		i = skipSpace(text, skipSpace(text, end)+1) // behind the colon
 		end = skipValue(text, i)
@@ -170,7 +171,7 @@ func skipSpace(text []byte, i int) int {
 	return i
 }
 
-// skipValue returns the end of the sound JSON value that begins at i.
+// skipValue returns the end of the valid JSON value that begins at i.
 func skipValue(text []byte, i int) int {
 	depth := 0
 	for ; i < len(text); i++ {
@@ -204,7 +205,7 @@ func skipValue(text []byte, i int) int {
 	return i
 }
 
-// syntax says what the decoder met.
+// syntax describes a decoder's error.
 func syntax(err error) string {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "it ends too early"
@@ -231,7 +232,7 @@ func (o *object) need(name string) json.RawMessage {
 	return raw
 }
 
-// end notes the members that nobody took.
+// end adds a mistake for each member that was not taken.
 func (o *object) end() {
 	for _, name := range slices.Sorted(maps.Keys(o.raw)) {
 		o.add(o.at+name, "is unknown")
@@ -252,7 +253,7 @@ func (o *object) string(name string, raw json.RawMessage) string {
 // text takes a required string.
 func (o *object) text(name string) string { return o.string(name, o.need(name)) }
 
-// checked takes a required string that check has nothing against.
+// checked takes a required string, and adds the mistake that check finds.
 func (o *object) checked(name string, check func(string) string) string {
 	raw := o.need(name)
 	s := o.string(name, raw)
@@ -276,7 +277,7 @@ func (o *object) integer(name string) int64 {
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
 	switch {
-	case err == nil && (n != 0 || raw[0] != '-'): // minus zero is no whole number to every parser
+	case err == nil && (n != 0 || raw[0] != '-'): // not every parser takes minus zero for a whole number
 		return n
 	case errors.Is(err, strconv.ErrRange):
 		o.add(o.at+name, "is out of range")
@@ -309,7 +310,8 @@ func (o *object) boolean(name string) bool {
 	return string(raw) == "true"
 }
 
-// time takes a required RFC 3339 time, to the millisecond: what is answered must be what is kept.
+// time takes a required RFC 3339 time, to the millisecond: the stored value must be the one in the
+// answer.
 func (o *object) time(name string) time.Time {
 	raw := o.need(name)
 	s := o.string(name, raw)
@@ -324,9 +326,9 @@ func (o *object) time(name string) time.Time {
 	return t.Truncate(time.Millisecond)
 }
 
-// parseTime reads a time of RFC 3339, and nothing else: a time that is read loosely is another time
-// than was meant. time.Parse alone takes an hour of one digit, a comma before the fraction, and
-// offsets of a day; it doesn't take the small t and z that the RFC allows.
+// parseTime reads a time of RFC 3339, and nothing else, because a loose reading may find a time
+// that was not intended. time.Parse alone takes an hour of one digit, a comma before the fraction,
+// and offsets of a day; it doesn't take the small t and z that the RFC allows.
 func parseTime(s string) (time.Time, bool) {
 	const form = "0000-00-00T00:00:00"
 	rest, ok := fits(s, form)
@@ -366,7 +368,7 @@ func fits(s, form string) (rest string, ok bool) {
 	return s[len(form):], true
 }
 
-// checkTitle says what is wrong with a name that is shown to people, or "".
+// checkTitle returns what is wrong with a name for people, or "".
 func checkTitle(s string) string {
 	if wrong := seckill.CheckTitle(s); wrong != "" {
 		return wrong

@@ -16,7 +16,7 @@ type shardAuditDoc struct {
 	Epoch  int64 `json:"epoch"`
 	Items  int   `json:"items"`
 	Orders int64 `json:"orders"` // whose units count
-	// Rebuilding says that the shard is being written anew, so that its stock was not compared.
+	// Rebuilding means that the shard is being rebuilt, so its stock was not compared.
 	Rebuilding bool         `json:"rebuilding"`
 	Findings   []findingDoc `json:"findings"`
 }
@@ -45,11 +45,11 @@ func (c *call) mendShard() error {
 func (c *call) deepAudit(mend bool, reason string) error {
 	number, err := strconv.ParseUint(c.r.PathValue("shard"), 10, 16)
 	if err != nil {
-		return refuse(problem.NotFound, "There is no shard of this number.")
+		return refuse(problem.NotFound, "There is no shard with this number.")
 	}
 	a, err := c.server.deps.Office.AuditShard(c.context(), int(number), mend, c.author(reason))
 	if errors.Is(err, seckill.ErrNotFound) {
-		return refuse(problem.NotFound, "There is no shard of this number.")
+		return refuse(problem.NotFound, "There is no shard with this number.")
 	}
 	if err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// Deps is what the listener works with. All fields are needed, where nothing else is said.
+// Deps has the parts that the listener uses. A field is needed unless its comment says otherwise.
 type Deps struct {
 	Office Office
 	Store  Store
-	// Settings changes what every node has in force.
+	// Settings publishes changes of limits, switches and webhooks to all nodes.
 	Settings *settings.Publisher
-	// Refresh brings what was written to the catalog into force on this node; the others look for
+	// Refresh brings a written catalog into force on this node; the other nodes notice it
 	// themselves.
 	Refresh func(ctx context.Context) error
 	// Catalog returns the catalog in force on this node. It must not block.
@@ -31,16 +31,16 @@ type Deps struct {
 	Log desk.LogReader
 	// Secrets encrypts the secrets of merchants and webhooks at rest; nil keeps them as they are.
 	Secrets *vault.Vault
-	// Health says how this node does.
+	// Health tells the state of this node.
 	Health Health
-	// Limits says what the gateways let pass and refuse.
+	// Limits reports how much the gateways allow and refuse by their limits.
 	Limits LimitReports
-	// Memory asks the servers of the stock how much memory they use. nil: the stock has none of its
-	// own.
+	// Memory asks the servers of the stock how much memory they use. nil: the stock is in this
+	// process.
 	Memory func(ctx context.Context) ([]StockMemory, error)
-	// Webhooks says how the deliveries to receivers of events go.
+	// Webhooks reports the state of the deliveries to receivers of events.
 	Webhooks Webhooks
-	// Level says at which degrade level this node is. It must not block. nil: it has none.
+	// Level returns this node's degrade level. It must not block. nil: the node has no levels.
 	Level func() degrade.LevelState
 	// Live has the live view; nil: there is none.
 	Live *live.Hub
@@ -49,25 +49,26 @@ type Deps struct {
 	Metrics []func() []Sample
 }
 
-// Health says how a node does, from memory. Its methods must not block.
+// Health tells the state of a node, from memory. Its methods must not block.
 type Health interface {
-	// Missing names what the node needs to answer buyers and doesn't have; "" where it has all.
+	// Missing names what the node lacks to answer buyers; "" if it lacks nothing.
 	Missing() string
 	// AppendReport appends the JSON document of /readyz?verbose, which begins with ready and
 	// draining.
 	AppendReport(dst []byte, ready, draining bool) []byte
 }
 
-// LimitReports says what the gateways let pass and refuse by their limits.
+// LimitReports reports how much the gateways allow and refuse by their limits.
 type LimitReports interface {
-	// LimitReports returns the reports that there are, and says what is missing, if something is.
+	// LimitReports returns the reports that are there. missing names what is missing; "" if nothing
+	// is.
 	LimitReports(ctx context.Context) (reports []limiter.NodeReport, missing string)
-	// LimitHistory returns what came to the limits of all gateways in the last limiter.HistorySpan,
-	// and says what is missing, if something is.
+	// LimitHistory returns the requests that all gateways' limits counted in the last
+	// limiter.HistorySpan. missing names what is missing; "" if nothing is.
 	LimitHistory(ctx context.Context) (series []limiter.Series, missing string)
 }
 
-// Office is what of *desk.Office the listener uses.
+// Office has the methods of *desk.Office that the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
 	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
@@ -96,8 +97,8 @@ type Office interface {
 	Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error)
 }
 
-// Store is what of seckill.Store the listener uses: merchants and callers have no rules but those
-// of their fields, which are checked here.
+// Store has the methods of seckill.Store that the listener uses. For merchants and callers the only
+// rules are those of their fields, which this package checks.
 type Store interface {
 	FindActivity(ctx context.Context, id seckill.ActivityID) (*seckill.Activity, error)
 	UpdateMerchant(ctx context.Context, id seckill.MerchantID, by seckill.Author,

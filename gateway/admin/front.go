@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// index answers GET /: the console's page. Its text without scripts says what else there is here.
+// index answers GET /: the console's page. Without scripts it names the listener's other pages.
 func (c *call) index() error {
 	c.page(http.StatusOK)
 	return nil
@@ -21,7 +21,7 @@ func (c *call) page(status int) {
 	h.Set("Content-Security-Policy", console.Policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	c.file(status, c.server.console.Page(), "no-cache") // it names the version of the files
+	c.file(status, c.server.console.Page(), "no-cache") // it has the version of the files, so it must not be cached
 }
 
 // asset answers GET /console/{version}/{file}.
@@ -31,7 +31,7 @@ func (c *call) asset() error {
 		return refuse(problem.NotFound, "The console has no such file.")
 	}
 	keep := "public, max-age=31536000, immutable"
-	if !current { // of another version of Penstock, whose page a browser still shows
+	if !current { // a browser may still show the page of another version of Penstock
 		keep = "no-store"
 	}
 	c.w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -39,7 +39,8 @@ func (c *call) asset() error {
 	return nil
 }
 
-// file answers with a file, compressed where the client takes that, or says that the client has it.
+// file answers with a file, compressed if the client accepts that, or with 304 if the client has
+// it.
 func (c *call) file(status int, f *console.File, keep string) {
 	h, body, tag := c.w.Header(), f.Body, `"`+f.Tag+`"`
 	h.Set("Cache-Control", keep)
@@ -70,7 +71,7 @@ func takesGzip(field string) bool {
 	return false
 }
 
-// nothing answers a path that there isn't. A person who follows a link sees the console say so.
+// nothing answers an unknown path. A browser gets the console's page, which tells it.
 func (c *call) nothing() {
 	reads := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
 	if reads && strings.Contains(c.r.Header.Get("Accept"), "text/html") {

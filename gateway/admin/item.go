@@ -7,8 +7,8 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// editItem answers POST /admin/v1/activities/{activity}/items/{sku}. It says what changes; what it
-// doesn't say stays.
+// editItem answers POST /admin/v1/activities/{activity}/items/{sku}. The body has the members to
+// change; the others stay.
 func (c *call) editItem() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)

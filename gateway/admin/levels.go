@@ -15,7 +15,7 @@ type levelDoc struct {
 	Buyers   string                 `json:"buyers"`
 }
 
-// levelsDoc is the table, and at which level this node is.
+// levelsDoc is the table of the levels, and this node's level.
 type levelsDoc struct {
 	Level      string            `json:"level"`
 	Pinned     bool              `json:"pinned"`

@@ -66,7 +66,7 @@ func limitRows() []row {
 			"policies[0].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
 			"policies[1].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
 			"policies[2].cost.page: must be from 0, which is free, to 1000000",
-			"policies[3].cost.status: must be 0 with this key: who asks for an order names no sku",
+			"policies[3].cost.status: must be 0 with this key: a request for an order names no sku",
 			"policies[4].concurrency: must be from 1 to 1000000; to let nobody in, use a switch",
 			"policies[5].cost.purchase: must be at most the burst, 2: a bucket never has more",
 			"policies[6].cost: must charge for something; to limit nothing, use the mode off")),

@@ -23,7 +23,7 @@ type limitsDoc struct {
 	Staged   *limiter.Staged  `json:"staged,omitempty"`
 }
 
-// parseLimits reads a stored version; one that nobody wrote has no policies.
+// parseLimits reads a stored version. Version 0, before the first write, has no policies.
 func parseLimits(d *settings.Document) (limiter.Document, error) {
 	out := limiter.Document{Policies: []limiter.Policy{}}
 	if d.Version == 0 {
@@ -64,7 +64,7 @@ func (c *call) limitsNow(ctx context.Context) (settings.Document, time.Time, err
 // versionTag is a version as an entity tag.
 func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
-// getLimits answers GET /admin/v1/limits. What is over is not shown: it isn't in force any more.
+// getLimits answers GET /admin/v1/limits. It leaves out expired policies and values.
 func (c *call) getLimits() error {
 	stored, now, err := c.limitsNow(c.context())
 	if err != nil {
@@ -214,7 +214,7 @@ func (c *call) settingsTime() time.Time {
 	return time.Now()
 }
 
-// checkLimits notes what is wrong with a document that is to be in force from now on.
+// checkLimits adds the mistakes of a new document.
 func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
 	if wrong, ok := errors.AsType[limiter.FieldErrors](d.Validate()); ok {
 		for _, e := range wrong {
@@ -249,8 +249,8 @@ func takeEnd(o *object, now time.Time) limiter.End {
 	return limiter.End{Time: o.time("expires_at")}
 }
 
-// takeValues takes what a policy may also say for a while. A policy with other bounds needs no
-// bucket: it may leave rate and burst out.
+// takeValues takes the values that a policy may also have for a while only. A policy with other
+// bounds needs no bucket: it may leave out rate and burst.
 func takeValues(o *object, bare bool) (rate float64, burst int64, mode limiter.Mode, percent int) {
 	mode = limiter.Enforce
 	if rated, sized := o.given("rate"), o.given("burst"); !bare || rated || sized {
@@ -268,7 +268,7 @@ func takeValues(o *object, bare bool) (rate float64, burst int64, mode limiter.M
 	return rate, burst, mode, percent
 }
 
-// takeTemporary takes what a policy says for a while, nil where it says nothing.
+// takeTemporary takes a policy's values for a while; nil if it has none.
 func takeTemporary(o *object, now time.Time, bare bool) *limiter.Temporary {
 	raw := o.take("temporary")
 	if raw == nil {
@@ -282,7 +282,7 @@ func takeTemporary(o *object, now time.Time, bare bool) *limiter.Temporary {
 	return t
 }
 
-// takeLimits takes the policies. What their values must be is the limiter's to say.
+// takeLimits takes the policies. Package limiter checks their values.
 func takeLimits(o *object, now time.Time) limiter.Document {
 	d := limiter.Document{Policies: []limiter.Policy{}}
 	raw := o.list("policies")
@@ -316,20 +316,20 @@ func takeLimits(o *object, now time.Time) limiter.Document {
 	return d
 }
 
-// takeBound takes a number of at least 1 that may be missing; it is 0 then, and out of its range
-// where it isn't sound.
+// takeBound takes a number of at least 1 that may be missing; it returns 0 then, and -1 for an
+// invalid number.
 func takeBound(o *object, name string, most int64) int64 {
 	n := o.maybeInteger(name)
 	switch {
 	case n == nil:
 		return 0
 	case *n == 0:
-		return -1 // 0 is what isn't there
+		return -1 // 0 means missing
 	}
 	return min(max(*n, -1), most+1)
 }
 
-// takeCost takes what a policy charges, nil where it doesn't say.
+// takeCost takes a policy's costs; nil if it has none.
 func takeCost(o *object) *limiter.Cost {
 	raw := o.take("cost")
 	if raw == nil {
@@ -376,8 +376,7 @@ func (o *object) decimal(name string) float64 {
 	return 0
 }
 
-// planLimits puts back the policies that were there before, if those there now are the ones that
-// the change left.
+// planLimits reverts to the policies before a change, if nothing has changed the limits since.
 func planLimits(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[limiter.Document](ch)
 	if err != nil {

@@ -86,8 +86,8 @@ func (c *call) limitUsage() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// usedPolicies joins the policies with what is done by them, the ones that refuse most first.
-// Policies that nobody asks come last, in their own order.
+// usedPolicies joins the policies with their usage; those that refuse most come first. Policies
+// without traffic come last, in their own order.
 func usedPolicies(policies []limiter.Policy, used []limiter.ClusterUsage) []limitPolicyDoc {
 	out := []limitPolicyDoc{}
 	done := make(map[string]bool)

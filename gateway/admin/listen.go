@@ -15,9 +15,9 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// placedListener gives each connection a place, or an answer and an end: a client that hoards idle
-// ones must not keep others waiting in the kernel's queue. net/http itself waits out a lack of file
-// descriptors.
+// placedListener gives each connection a place; without a free place it answers and closes it. So a
+// client with many idle connections doesn't keep others waiting in the kernel's queue. net/http
+// itself waits when file descriptors are short.
 type placedListener struct {
 	net.Listener
 	server *Server
@@ -74,7 +74,7 @@ func (c *placedConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Write implements net.Conn. What net/http answers by itself is answered in our words.
+// Write implements net.Conn. Answers that net/http makes itself are replaced by problem documents.
 func (c *placedConn) Write(b []byte) (int, error) {
 	if own := c.server.inOurWords(b); own != nil {
 		if _, err := c.Conn.Write(own); err != nil {
@@ -85,11 +85,12 @@ func (c *placedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// netHTTPError is how an answer of net/http's own goes on after its status line: an answer of a
-// handler has a Date.
+// netHTTPError follows the status line in net/http's own answers. Answers of handlers have a Date
+// there.
 var netHTTPError = []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")
 
-// inOurWords returns the answer to a request that net/http couldn't read, and nil for any other.
+// inOurWords returns a problem document for a request that net/http couldn't read, and nil for any
+// other.
 func (s *Server) inOurWords(b []byte) []byte {
 	line, _, ok := bytes.Cut(b, []byte("\r\n"))
 	if !ok || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) || len(line) < 12 || !bytes.HasPrefix(b[len(line):], netHTTPError) {
@@ -124,8 +125,8 @@ func (s *Server) raw(p *problem.Problem, id string) []byte {
 	return out.Bytes()
 }
 
-// turnAway answers a connection that has no place, in the background: its request is read, since an
-// answer before it would be lost.
+// turnAway answers a connection that has no place, in the background: it reads the request first,
+// because an earlier answer would be lost.
 func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 	s.refused.Add(1)
 	detail := "Too many connections are open."

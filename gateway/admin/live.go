@@ -15,11 +15,10 @@ import (
 	"github.com/penstock/penstock/internal/live"
 )
 
-// noLive says that there is nothing to show yet: the first snapshot comes within a second of the
-// start.
+// noLive is the answer before the first snapshot, which comes within a second of the start.
 func noLive() error {
 	return &refusal{problem.Problem{
-		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "There is no snapshot yet: this node has just started, or ends.",
+		Code: problem.Unavailable, RetryAfter: time.Second, Detail: "There is no snapshot: this node has just started, or is stopping.",
 	}}
 }
 
@@ -58,25 +57,25 @@ func (c *call) getLive() error {
 	return nil
 }
 
-// reader says how much of a snapshot the holder may see.
+// reader returns which parts of a snapshot the holder may see.
 func (c *call) reader() live.Reader {
 	return live.Reader{Merchant: string(c.token.merchant), Buyers: c.token.seesBuyers()}
 }
 
 // The times of a stream of events.
 const (
-	// eventsHeartbeat is how often a comment is sent where nothing else is, so that proxies keep
-	// the connection and a client that is gone is noticed.
+	// eventsHeartbeat is how often a comment is sent when there are no events. It makes proxies
+	// keep the connection, and shows when the client is gone.
 	eventsHeartbeat = 10 * time.Second
-	// eventsWrite is how long one write may take: a reader that is slower is cut off.
+	// eventsWrite is how long one write may take; a slower client is disconnected.
 	eventsWrite = 5 * time.Second
-	// eventsCheck is how often it is looked whether the token still lets its holder in.
+	// eventsCheck is how often the token is checked again.
 	eventsCheck = time.Second
-	// eventsRetry is when a client is told to come again, in milliseconds.
+	// eventsRetry is the pause before a client connects again, in milliseconds.
 	eventsRetry = 1000
 )
 
-// eventsFilter reads which events are wanted, and after which one.
+// eventsFilter reads the types of events to send, and the id of the last event that the client has.
 func (c *call) eventsFilter() (live.Filter, error) {
 	query := c.r.URL.Query()
 	m := new(mistakes)
@@ -123,17 +122,17 @@ func (c *call) events() error {
 	case errors.Is(err, live.ErrFull):
 		return &refusal{problem.Problem{
 			Code: problem.Overloaded, RetryAfter: 5 * time.Second,
-			Detail: fmt.Sprintf("%d watchers are connected to this node, the most there may be.", live.MaxWatchers),
+			Detail: fmt.Sprintf("This node has %d watchers already, the maximum.", live.MaxWatchers),
 		}}
 	case err != nil:
 		return noLive()
 	}
 	defer watcher.Close()
-	// A stream is no request that is worked on: others keep their places.
+	// A stream doesn't count as a request in flight, so that it takes no place of others.
 	c.server.inFlight.Add(-1)
 	defer c.server.inFlight.Add(1)
 	s := &eventStream{call: c, out: http.NewResponseController(c.w), reader: c.reader()}
-	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // it would end the request
+	if err := s.out.SetReadDeadline(time.Time{}); err != nil { // the deadline would end the request
 		return fmt.Errorf("keep the connection: %w", err)
 	}
 	c.eventsHeader()
@@ -157,7 +156,7 @@ type eventStream struct {
 }
 
 // run writes until the client goes away or is too slow, the hub ends, the process stops, or the
-// token lets its holder in no more.
+// token is not valid any more.
 func (s *eventStream) run(ctx context.Context, watcher *live.Watcher) {
 	heartbeat, check := time.NewTicker(eventsHeartbeat), time.NewTicker(eventsCheck)
 	defer heartbeat.Stop()
@@ -227,7 +226,7 @@ func (s *eventStream) flush() error {
 // has more.
 const maxKeptBuffer = 256 << 10
 
-// stillMay reports whether the token still lets its holder in, with the same rights.
+// stillMay reports whether the token is still valid, with the same rights.
 func (c *call) stillMay(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.server.cfg.RequestTimeout)
 	defer cancel()
@@ -235,7 +234,7 @@ func (c *call) stillMay(ctx context.Context) bool {
 	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated {
 		return false
 	}
-	// A store that can't be asked ends nothing: the holder was let in, and operators need this most
-	// then.
+	// If the store can't be asked, the stream goes on: the holder was let in, and operators need
+	// the view most at such a time.
 	return err != nil || who.merchant == c.token.merchant && who.role.Includes(c.route.role)
 }

@@ -164,8 +164,8 @@ func (s *shop) happens(kind, merchant, text string) {
 	}
 }
 
-// TestEvents_Resume: who comes back with the id of the last event gets what it missed, once and in
-// order.
+// TestEvents_Resume: a client that comes back with the id of the last event gets the missed events,
+// once and in order.
 func TestEvents_Resume(t *testing.T) {
 	s := open(t, nil)
 	s.live.Show(sampleSnapshot())

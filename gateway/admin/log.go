@@ -10,8 +10,8 @@ import (
 // quietFor is how long a kind of message keeps silent after it was written.
 const quietFor = 10 * time.Second
 
-// quietLog writes messages that anybody who reaches the listener can provoke: at most one of a kind
-// in quietFor, with the number of those left out.
+// quietLog writes messages that clients can provoke: at most one of a kind in quietFor, with the
+// number of those left out.
 type quietLog struct {
 	log   *slog.Logger
 	since time.Time

@@ -17,7 +17,7 @@ type merchantDoc struct {
 	Merchant      seckill.MerchantID `json:"merchant"`
 	Name          string             `json:"name"`
 	PaymentSecret string             `json:"payment_secret,omitempty"` // once
-	// FormerUntil is until when the payment secret before is valid.
+	// FormerUntil is the time until which the former payment secret is valid.
 	FormerUntil *stamp `json:"former_secret_until,omitempty"`
 }
 
@@ -29,8 +29,8 @@ func newMerchantDoc(m *seckill.Merchant, now time.Time) merchantDoc {
 	return doc
 }
 
-// The bounds of a secret that somebody brings along, in bytes: a shorter one can be guessed, from
-// one signed notice and without asking us.
+// The bounds of a secret in a request, in bytes. A shorter secret can be guessed offline from one
+// signed notice.
 const (
 	minPaymentSecret = 16
 	maxPaymentSecret = 256
@@ -67,17 +67,17 @@ func (c *call) getMerchant() error {
 	return c.json(http.StatusOK, newMerchantDoc(m, v.Now()))
 }
 
-// merchantWish is what a PUT of a merchant asks for.
+// merchantWish is the content of a PUT of a merchant.
 type merchantWish struct {
 	id      seckill.MerchantID
 	name    string // "" leaves it
 	secret  string // "" leaves it, or makes one
-	roll    bool   // there is to be a new secret, beside the old one for overlap
+	roll    bool   // replace the secret; the old one stays valid for overlap
 	overlap time.Duration
 }
 
-// putMerchant answers PUT /admin/v1/merchants/{merchant}. A merchant without a payment secret gets
-// one, and one whose secret is rolled without a new one.
+// putMerchant answers PUT /admin/v1/merchants/{merchant}. It makes a payment secret for a merchant
+// without one, and for a roll that brings none.
 func (c *call) putMerchant() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -124,8 +124,8 @@ func (c *call) putMerchant() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// changeMerchant decides what becomes of a merchant, nil where there is none; made is a new secret
-// that nobody knows yet.
+// changeMerchant computes the new record of a merchant; old is nil for a new merchant. made is a
+// secret that was made here, to be shown once.
 func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now time.Time) (next *seckill.Merchant, made string, err error) {
 	next = &seckill.Merchant{ID: wish.id}
 	if old != nil {
@@ -153,16 +153,16 @@ func (s *Server) changeMerchant(old *seckill.Merchant, wish *merchantWish, now t
 	return next, made, nil
 }
 
-// checkSecret says what is wrong with a secret that somebody brings along for something, or "".
+// checkSecret returns what is wrong with a secret in a request, or "".
 func checkSecret(s, owner string) string {
 	switch {
 	case len(s) < minPaymentSecret || !isVisible(s, maxPaymentSecret):
-		return fmt.Sprintf("must be %d to %d visible ASCII characters, of chance: without one, %s gets one",
+		return fmt.Sprintf("must be %d to %d random visible ASCII characters; leave it out, and %s gets a new one",
 			minPaymentSecret, maxPaymentSecret, owner)
 	case vault.IsSealed(s):
 		return "must not begin with " + vault.Prefix
 	case strings.Trim(s, s[:1]) == "":
-		return "must not be one character again and again"
+		return "must not be a single character repeated"
 	}
 	return ""
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Kind says what a sample is.
+// Kind is the kind of a sample.
 type Kind uint8
 
 // The kinds of samples. A counter only goes up while the process lives; its name ends in _total.
@@ -25,8 +25,8 @@ const (
 	HistogramKind
 )
 
-// Sample is one metric at one moment: how the other parts hand over what they count, without
-// knowing Prometheus.
+// Sample is one metric at one moment: other parts report their metrics as samples and need not know
+// Prometheus.
 type Sample struct {
 	Name      string // penstock_<part>_<what>_<unit>
 	Help      string // the same for every sample of a name
@@ -39,9 +39,9 @@ type Sample struct {
 // Label is one label of a sample.
 type Label struct{ Name, Value string }
 
-// Histogram is the value of a sample of HistogramKind. Counts has one entry per bound, for what is
-// at most that and above the bound before, and one more for the rest. Bounds and Sum are in the
-// unit of the name.
+// Histogram is the value of a sample of HistogramKind. Counts has one entry for each bound: the
+// observations up to that bound and above the one before. One more entry counts the rest. Bounds
+// and Sum are in the unit of the name.
 type Histogram struct {
 	Bounds []float64
 	Counts []uint64
@@ -55,18 +55,17 @@ type Histogram struct {
 type Exemplar struct {
 	Value  float64
 	At     time.Time
-	Labels []Label // at most 128 characters, names included
+	Labels []Label // at most 128 characters in all, names included
 }
 
-// sampler makes a collector of a function. It describes nothing: its samples are known when they
-// are asked for.
+// sampler makes a collector of a function. It describes nothing, because its samples are only known
+// at a scrape.
 type sampler struct{ samples func() []Sample }
 
 // Describe implements prometheus.Collector.
 func (sampler) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector. A sample that can't be one is reported, and the others
-// are served.
+// Collect implements prometheus.Collector. An invalid sample is reported; the others are served.
 func (s sampler) Collect(out chan<- prometheus.Metric) {
 	for _, sample := range s.samples() {
 		metric, err := sample.metric()
@@ -121,7 +120,7 @@ func exemplars(all []Exemplar) []prometheus.Exemplar {
 	return out
 }
 
-// metrics is the server's registry, and what it counts itself.
+// metrics is the server's registry, with the metrics of the listener itself.
 type metrics struct {
 	handler  http.Handler
 	requests *prometheus.CounterVec
@@ -158,7 +157,7 @@ func newMetrics(s *Server) (*metrics, error) {
 	return m, nil
 }
 
-// buildInfo says which build this is, as labels of a gauge that is always 1. A version like
+// buildInfo tells which build this is, by the labels of a gauge that is always 1. A version like
 // "v1.2.3 0123456789ab go1.26.0" has the number and the revision in front.
 func buildInfo(version string) prometheus.Collector {
 	number, rest, _ := strings.Cut(version, " ")
@@ -177,7 +176,7 @@ func (m *metrics) count(route string, status int, took time.Duration) {
 	m.took.WithLabelValues(route).Observe(took.Seconds())
 }
 
-// samples is what the listener itself has at this moment.
+// samples returns the listener's own samples.
 func (s *Server) samples() []Sample {
 	ready := 1.0
 	if s.deps.Health.Missing() != "" || s.draining.Load() {

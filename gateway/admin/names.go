@@ -20,9 +20,8 @@ const (
 	kindOfSKU      = "sku"      // of any activity, or activity/sku
 )
 
-// unknownName says that there is nobody of that name, and which names are near; "" where there is.
-// What was made on another node a moment ago is looked for; where the database is away, the catalog
-// in force decides.
+// unknownName returns an error text with similar names if a name is unknown, and "" if it is known.
+// It looks for a newer catalog first; if the database is away, the catalog in force decides.
 func (c *call) unknownName(ctx context.Context, kind, name string) string {
 	if hasName(c.server.deps.Catalog(), kind, name) {
 		return ""
@@ -171,8 +170,7 @@ func namesOf(c *seckill.Catalog, kind string, both bool) iter.Seq[string] {
 	}
 }
 
-// The bounds of what is offered instead of an unknown name: how many, and how many letters may
-// differ.
+// The bounds of suggestions for an unknown name: their number, and how many letters may differ.
 const (
 	maxNear     = 3
 	maxDistance = 3
@@ -210,8 +208,8 @@ func nearest(name string, all iter.Seq[string]) []string {
 	return out
 }
 
-// distance is how many letters have to be put in, taken out or replaced to make b of a
-// (Levenshtein); what is above maxDistance isn't counted further.
+// distance returns how many letters must be inserted, deleted or replaced to make b from a
+// (Levenshtein). It stops counting above maxDistance.
 func distance(a, b string) int {
 	if d := len(a) - len(b); d > maxDistance || -d > maxDistance {
 		return maxDistance + 1

@@ -24,7 +24,7 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// orderDoc is an order for operators: what its caller reads, and whose it is.
+// orderDoc is an order for operators: the public members, and merchant, caller, request and node.
 type orderDoc struct {
 	Order     seckill.OrderID    `json:"order"`
 	Merchant  seckill.MerchantID `json:"merchant"`
@@ -72,8 +72,8 @@ func stampOrNull(t time.Time) *stamp {
 	return &s
 }
 
-// queryNames refuses parameters of a query that mean nothing here, and those that are there twice:
-// a search with a name that is misspelt would find everything.
+// queryNames refuses unknown parameters of a query, and repeated ones: otherwise a search with a
+// misspelt parameter would find everything.
 func (c *call) queryNames(m *mistakes, known ...string) url.Values {
 	query, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -96,7 +96,7 @@ var searchNames = []string{
 	"user", "order", "payment", "request_id", "activity", "sku", "caller", "merchant", "state", "from", "to",
 }
 
-// orderSearch is what a search of orders asks for.
+// orderSearch has the parameters of a search of orders.
 type orderSearch struct {
 	seckill.OrderQuery
 	order   seckill.OrderID
@@ -178,8 +178,7 @@ func takeTime(m *mistakes, query url.Values, name string) time.Time {
 	return t
 }
 
-// fingerprint tells a query from others: all of its parameters but those that move through its
-// pages.
+// fingerprint identifies a query: it covers all parameters except those for paging.
 func fingerprint(query url.Values) [8]byte {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(query)) {
@@ -191,7 +190,7 @@ func fingerprint(query url.Values) [8]byte {
 	return [8]byte(sum[:8])
 }
 
-// newCursor makes what to send as after: a time and names, for one query.
+// newCursor makes a value for the parameter after: a time and names, valid for one query.
 func newCursor(query url.Values, at time.Time, names ...string) string {
 	mark := fingerprint(query)
 	raw := binary.BigEndian.AppendUint64(mark[:], uint64(at.UnixMicro()))
@@ -221,11 +220,11 @@ func cursorOf(m *mistakes, query url.Values, count int) (at time.Time, names []s
 	return at, nil, false
 }
 
-// pageQuery is what a search that goes through pages is asked with.
+// pageQuery has the parameters of a search with pages.
 type pageQuery struct {
 	url.Values
 	limit int
-	at    time.Time // where the page before ended: a time
+	at    time.Time // the end of the page before: a time
 	names []string  // and names; nil for the first page
 }
 
@@ -273,7 +272,7 @@ func (c *call) searchOrders() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// findOrders finds a page of orders, and says whether there are others behind it.
+// findOrders finds a page of orders. more reports whether further pages follow.
 func (c *call) findOrders(s *orderSearch, limit int) (orders []seckill.Order, more bool, err error) {
 	office := c.server.deps.Office
 	switch {
@@ -335,8 +334,8 @@ type orderPaymentDoc struct {
 	Count     int                 `json:"count,omitempty"`
 }
 
-// stepDoc is a step of an order's life. Seen says that at is when this was read, not when it
-// happened.
+// stepDoc is a step of an order's life. If seen is set, at is the time when the step was read, not
+// when it happened.
 type stepDoc struct {
 	At        stamp         `json:"at"`
 	Step      desk.StepName `json:"step"`
@@ -346,7 +345,7 @@ type stepDoc struct {
 	Seen      bool          `json:"seen,omitempty"`
 }
 
-// pathOrder reads the order id of the path: what isn't one names no order.
+// pathOrder reads the order id of the path. A text that isn't an order id names no order.
 func (c *call) pathOrder() (seckill.OrderID, error) {
 	id, err := seckill.ParseOrderID(c.r.PathValue("order"))
 	if err != nil {
@@ -429,8 +428,8 @@ func (c *call) cancelOrder() error {
 const exportPage = 1_000
 
 // exportOrders answers GET /admin/v1/orders/export: all orders that were there when it began,
-// newest first, as a stream. Where the store fails in the middle the connection is broken off: half
-// an export must not look like a whole one.
+// newest first, as a stream. If the store fails in the middle, the connection is broken off: half
+// an export must not look complete.
 func (c *call) exportOrders() error {
 	m := new(mistakes)
 	query := c.queryNames(m, append(slices.Clone(searchNames), "format")...)
@@ -455,7 +454,7 @@ func (c *call) exportOrders() error {
 	if v.Activity(s.Activity) == nil || !c.token.mayActivity(v, s.Activity) {
 		return refuse(problem.UnknownActivity, "There is no activity with this name.")
 	}
-	done, err := c.takeLargeBody() // as much work as one: few at once
+	done, err := c.takeLargeBody() // it is as much work as a large body: few at once
 	if err != nil {
 		return err
 	}
@@ -518,7 +517,7 @@ func newExport(c *call, format, name string) *export {
 	h.Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", "orders-"+name+"."+format))
 	c.w.WriteHeader(http.StatusOK)
 	if e.csv != nil {
-		_ = e.csv.Write(orderColumns) // told by the first flush
+		_ = e.csv.Write(orderColumns) // the first flush returns the error
 	}
 	return e
 }

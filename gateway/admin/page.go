@@ -18,7 +18,7 @@ import (
 //go:embed openapi.yaml
 var contract []byte
 
-// pages are what never changes, made once.
+// pages are the answers that never change, made once.
 type pages struct {
 	html map[string][]byte // problems by code; the index is under ""
 	text map[string][]byte
@@ -41,8 +41,8 @@ const (
 	typeText  = "text/plain; charset=utf-8"
 	typeYAML  = "application/yaml"
 	forAWhile = "public, max-age=300"
-	// problemPolicy lets the pages of package problem have the style they carry; they have no
-	// script, and nothing of outside.
+	// problemPolicy allows the inline style of package problem's pages. They have no scripts and
+	// load nothing.
 	problemPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -90,8 +90,8 @@ func (c *call) live() error { return c.json(http.StatusOK, healthDoc{Status: "al
 // draining is why a process that shuts down isn't ready.
 const draining = "draining"
 
-// ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose it tells
-// about servers and shards too, which do not decide.
+// ready answers GET /readyz: 200, or 503 with the name of what is missing. With ?verbose the answer
+// tells about servers and shards, too; they don't change the status.
 func (c *call) ready() error {
 	missing, drains := c.server.deps.Health.Missing(), c.server.draining.Load()
 	if drains {

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// checkDoc is one thing that was looked at before a sale.
+// checkDoc is the result of one check before a sale.
 type checkDoc struct {
 	Check  string `json:"check"`
 	State  string `json:"state"`
@@ -27,8 +27,8 @@ type checkDoc struct {
 // The states of a check.
 const (
 	checkOK   = "ok"
-	checkWarn = "warn" // it may be meant so
-	checkFail = "fail" // the sale can't go well so
+	checkWarn = "warn" // it may be intended
+	checkFail = "fail" // the sale will not work like this
 )
 
 // preflight looks at a sale before it starts.
@@ -47,8 +47,8 @@ func (p *preflight) add(check, state, detail, hint string) {
 	p.checks = append(p.checks, checkDoc{check, state, detail, hint})
 }
 
-// getPreflight answers GET /admin/v1/activities/{activity}/preflight. What can't be looked at now
-// is a check that says so. A token that is bound to a merchant sees what is the merchant's.
+// getPreflight answers GET /admin/v1/activities/{activity}/preflight. A check that can't be made
+// now is reported as such. A token that is bound to a merchant sees only that merchant's data.
 func (c *call) getPreflight() error {
 	sale, err := c.server.findActivity(c.context(), c.pathActivity())
 	if err != nil {
@@ -89,7 +89,7 @@ func scopeFlag(s degrade.Scope) string {
 // longestSale is how long a sale is at most whose end isn't taken for a slip.
 const longestSale = 366 * 24 * time.Hour
 
-// window looks at the state beside the times.
+// window checks the activity's state and times.
 func (p *preflight) window() {
 	a := p.sale
 	span := func(d time.Duration) string {
@@ -115,7 +115,7 @@ func (p *preflight) window() {
 	}
 }
 
-// callers looks whether a program can buy.
+// callers checks whether a caller can buy.
 func (p *preflight) callers() {
 	buyers, soon := 0, time.Time{}
 	for caller := range p.server.deps.Catalog().Callers() {
@@ -166,7 +166,7 @@ func listed(names []string) string {
 	return strings.Join(names, ", ") + more
 }
 
-// stock looks for items that nobody can buy.
+// stock finds items that can't be bought.
 func (p *preflight) stock() {
 	var empty, generous []string
 	for i := range p.sale.Items {
@@ -194,10 +194,11 @@ func (p *preflight) stock() {
 	}
 }
 
-// farOff is how many times the median a price must be to look wrong: 100 is a price in major units.
+// farOff is the factor from the median at which a price looks wrong: a factor of 100 is a price in
+// major units.
 const farOff = 50
 
-// prices looks for those that look 100 times off beside the others of the sale.
+// prices finds prices that are far from the others of the sale.
 func (p *preflight) prices() {
 	byCurrency := make(map[string][]int64)
 	for i := range p.sale.Items {
@@ -222,13 +223,13 @@ func (p *preflight) prices() {
 	case len(odd) > 0:
 		p.add("prices", checkWarn, listed(odd), "prices are in minor units: ctl activities edit-item before the start")
 	case len(byCurrency) > 1:
-		p.add("prices", checkWarn, fmt.Sprintf("the sale has %d currencies", len(byCurrency)), "is that meant so?")
+		p.add("prices", checkWarn, fmt.Sprintf("the sale has %d currencies", len(byCurrency)), "is that intended?")
 	case len(p.sale.Items) > 0:
 		p.add("prices", checkOK, "all alike", "")
 	}
 }
 
-// switches names those that are set and reach the sale: one that was forgotten spoils it.
+// switches lists the switches that are set and apply to the sale: a forgotten one can spoil it.
 func (p *preflight) switches() {
 	_, document, _, now, err := p.switchesInForce()
 	if err != nil {
@@ -258,11 +259,11 @@ func (p *preflight) switches() {
 		p.add("switch "+string(s.Name), state, detail, "where it was forgotten: ctl switches set "+string(s.Name)+" -"+scopeFlag(s.Scope))
 	}
 	if count == 0 {
-		p.add("switches", checkOK, "none is set that reaches the sale", "")
+		p.add("switches", checkOK, "none is set that applies to the sale", "")
 	}
 }
 
-// reaches reports whether a switch of that scope is one of the sale's.
+// reaches reports whether a switch of that scope applies to the sale.
 func (p *preflight) reaches(s *degrade.Scope) bool {
 	merchant, _, _ := strings.Cut(s.Caller, "/")
 	switch {
@@ -280,7 +281,7 @@ func (p *preflight) reaches(s *degrade.Scope) bool {
 	return true
 }
 
-// limits looks whether there are some, and whether they are enforced.
+// limits checks that there are limits, and that they are enforced.
 func (p *preflight) limits() {
 	stored, err := p.currentLimits(p.context())
 	if err != nil {
@@ -304,18 +305,18 @@ func (p *preflight) limits() {
 	}
 	switch {
 	case len(document.Policies) == 0:
-		p.add("limits", checkWarn, "there are none", "without a limit per user one program can take all attempts: ctl limits put")
+		p.add("limits", checkWarn, "there are none", "without a limit per user, one program can send all the purchases: ctl limits put")
 	case len(idle) > 0:
 		p.add("limits", checkWarn, listed(idle), "a policy that isn't enforced refuses nobody")
 	case !perUser:
-		p.add("limits", checkWarn, "none is per user or per address", "one program can take all attempts: ctl limits put")
+		p.add("limits", checkWarn, "none is per user or per address", "one program can send all the purchases: ctl limits put")
 	default:
 		p.add("limits", checkOK, seckill.Counted(len(document.Policies), "policy")+", all enforced", "")
 	}
 }
 
-// nodes looks whether gateways and workers live, run the same version, and have the newest settings
-// in force.
+// nodes checks that gateways and workers are alive, run the same version, and have the newest
+// settings in force.
 func (p *preflight) nodes() {
 	members, documents, err := p.members()
 	if err != nil {
@@ -375,10 +376,10 @@ func (p *preflight) nodes() {
 	}
 }
 
-// smallLag is how many records workers may be behind before a sale without anybody minding.
+// smallLag is how many records the workers may be behind before a sale without a warning.
 const smallLag = 1000
 
-// lag looks how far the workers are behind.
+// lag checks how far the workers are behind.
 func (p *preflight) lag() {
 	ctx, cancel := context.WithTimeout(p.context(), 3*time.Second)
 	defer cancel()
@@ -405,8 +406,8 @@ func (p *preflight) lag() {
 	}
 }
 
-// servers says how this node finds Redis, Kafka, the database and the shards. What is wrong with
-// the topic's settings is Kafka's detail.
+// servers checks the state of Redis, Kafka, the database and the shards, as this node sees them.
+// Kafka's detail tells about wrong settings of the topic.
 func (p *preflight) servers() {
 	var report struct {
 		Servers []struct{ Server, Instance, State, Detail string }
@@ -439,7 +440,7 @@ type StockMemory struct {
 // holdBytes is what a hold costs in Redis, as docs/production.md says.
 const holdBytes = 200
 
-// memory looks whether the stock's servers have room for a hold for each unit of the sale.
+// memory checks that the stock's servers have memory for a hold for each unit of the sale.
 func (p *preflight) memory() {
 	if p.server.deps.Memory == nil {
 		return // the stock is in this process
@@ -464,7 +465,7 @@ func (p *preflight) memory() {
 	switch {
 	case !bounded:
 		p.add("memory", checkWarn, fmt.Sprintf("a Redis has no maxmemory: %d MB are used, the sale's holds need up to %d MB", used>>20, need>>20),
-			"set maxmemory below what the machine has, so that Redis refuses before the system ends it")
+			"set maxmemory below the machine's memory, so that Redis refuses writes before the system kills it")
 	case need > room:
 		p.add("memory", checkFail, fmt.Sprintf("the sale's holds need up to %d MB, and %d MB are free", need>>20, room>>20),
 			"raise maxmemory, or add servers")

@@ -66,7 +66,7 @@ func TestPreflight_OfASoundSale(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/limits", `{"policies":[{"name":"user","key":"user","rate":4,"burst":4}],"reason":"sale"}`, "If-Match", tag)
 	got := s.preflight("618")
 	checksAre(t, got, map[string]string{
-		"callers": "ok: m1 has 1 that may buy", "stock": "ok: ", "prices": "ok: all alike", "switches": "ok: none is set that reaches the sale",
+		"callers": "ok: m1 has 1 that may buy", "stock": "ok: ", "prices": "ok: all alike", "switches": "ok: none is set that applies to the sale",
 		"limits": "ok: 1 policy, all enforced", "lag": "ok: 2 records in 1 partition", "shards": "ok: 4 open",
 	})
 	// A token that is bound to the merchant sees nothing of the installation.

@@ -29,7 +29,7 @@ type refundDoc struct {
 	DoneAt    *stamp               `json:"done_at,omitempty"`
 	DoneBy    string               `json:"done_by,omitempty"`
 	Reference string               `json:"reference,omitempty"`
-	// OrderStatus is the order's after a refund was settled; null where its row is gone.
+	// OrderStatus is the order's status after a refund was settled; null if its row is gone.
 	OrderStatus *seckill.OrderState `json:"order_status,omitempty"`
 }
 
@@ -180,7 +180,7 @@ func checkReference(s string) string {
 	return problem.IllegibleText(s)
 }
 
-// takeAmount takes amount and currency, which are there both or not at all.
+// takeAmount takes amount and currency, which must be given together.
 func (o *object) takeAmount() *seckill.Money {
 	given := func(name string) bool { return o.raw[name] != nil && string(o.raw[name]) != "null" }
 	if !given("amount") && !given("currency") {
@@ -192,14 +192,14 @@ func (o *object) takeAmount() *seckill.Money {
 	return &money
 }
 
-// extendDoc says how many orders have more time to pay.
+// extendDoc tells how many orders got more time to pay.
 type extendDoc struct {
 	Activity seckill.ActivityID `json:"activity"`
 	By       string             `json:"by"`
 	Orders   int64              `json:"orders"`
 }
 
-// maxExtension bounds by how much the time to pay may be moved at once.
+// maxExtension is the most that one request may extend the time to pay.
 const maxExtension = 30 * 24 * time.Hour
 
 // extend answers POST /admin/v1/activities/{activity}/extend.
@@ -321,7 +321,7 @@ func (c *call) statement() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// takeDay takes a time, or a day (UTC), which stands for its beginning and rest.
+// takeDay takes a time, or a day (UTC). A day means its beginning plus rest.
 func takeDay(m *mistakes, query url.Values, name string, fallback time.Time, rest time.Duration) time.Time {
 	if !query.Has(name) {
 		return fallback

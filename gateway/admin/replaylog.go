@@ -19,7 +19,7 @@ const (
 	maxReplaySpan = 31 * 24 * time.Hour
 )
 
-// replayedLogDoc is what became of a part of the log.
+// replayedLogDoc counts the records and orders of a replayed part of the log.
 type replayedLogDoc struct {
 	DryRun   bool    `json:"dry_run"`
 	Records  int     `json:"records"`
@@ -34,8 +34,8 @@ type replayedLogDoc struct {
 	Next     *string `json:"next"`
 }
 
-// replayLog answers POST /admin/v1/replay: it reads a part of the log again. A long stretch of time
-// takes many calls, each from where the one before ended.
+// replayLog answers POST /admin/v1/replay: it reads a part of the log again. A long span of time
+// takes many calls; each continues at the end of the call before.
 func (c *call) replayLog() error {
 	m := new(mistakes)
 	o, err := c.body(m, false)
@@ -87,7 +87,7 @@ func (c *call) replayLog() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// parsePlace reads where a part of the log has ended.
+// parsePlace reads the place in the log at which a call ended.
 func parsePlace(text string) (at seckill.LogPlace, ok bool) {
 	partition, offset, _ := strings.Cut(text, ":")
 	p, err := strconv.ParseInt(partition, 10, 32)

@@ -15,12 +15,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// undo takes one change back. It reports whether that changed something: a change that was taken
-// back before stays so.
+// undo reverts one change. It reports whether that changed something: a change that was reverted
+// before stays reverted.
 type undo func(ctx context.Context, c *call, by seckill.Author) (changed bool, err error)
 
-// planRevert says how a change is taken back, or why it can't be. It looks at the change alone;
-// whether something else was changed on top of it is found out by the undo.
+// planRevert returns how to revert a change, or an error that tells why it can't be reverted. It
+// looks at the change alone; the undo checks for later changes.
 func planRevert(ch *seckill.Change) (undo, error) {
 	switch ch.Kind {
 	case seckill.ChangeMerchant:
@@ -32,17 +32,17 @@ func planRevert(ch *seckill.Change) (undo, error) {
 	case seckill.ChangeStock:
 		return planStock(ch)
 	case seckill.ChangeToken:
-		return nil, notRevertible("A token can't be brought back: nobody knows it any more. Make a new one, or delete this one.")
+		return nil, notRevertible("A token can't be restored, since only its hash was stored. Make a new one, or delete this one.")
 	case seckill.ChangeDeadLetters:
 		return nil, notRevertible("Dead letters that were replayed or discarded don't come back.")
 	case seckill.ChangeOrder:
 		return nil, notRevertible("An order that was cancelled doesn't come back: its units may be sold again.")
 	case seckill.ChangeRefund:
-		return nil, notRevertible("Money that went back doesn't come back.")
+		return nil, notRevertible("A refund can't be reverted here: the money went back.")
 	case seckill.ChangeExtension:
 		return nil, notRevertible("Buyers were told that they have more time.")
 	case seckill.ChangeCounters:
-		return nil, notRevertible("The counters say what the orders' rows add up to: there is nothing to go back to.")
+		return nil, notRevertible("The counters were corrected to the sums of the orders' rows; the old values were wrong.")
 	case kindLimits:
 		return planLimits(ch)
 	case kindSwitches:
@@ -90,12 +90,12 @@ func prolongs(before, after *seckill.CallerRecord) bool {
 
 func notRevertible(detail string) error { return refuse(problem.NotRevertible, detail) }
 
-// overtaken says that somebody changed the same thing later.
+// overtaken is the refusal if a later change touched the same object.
 func overtaken() error {
 	return notRevertible("Something else was changed on top of it. Read the current value and change that.")
 }
 
-// sides decodes both sides of a change; made says that there was nothing before.
+// sides decodes both sides of a change; made means that there was nothing before.
 func sides[T any](ch *seckill.Change) (before, after T, made bool, err error) {
 	if ch.After == "" {
 		return before, after, false, notRevertible("It was deleted, and doesn't come back.")
@@ -119,7 +119,7 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 	case after.Resealed:
 		return nil, notRevertible("The merchant's secrets are the same as before: only the key that encrypts them was changed.")
 	case after.NewPaymentSecret:
-		return nil, notRevertible("A payment secret can't be brought back: put the merchant with the one it is to have.")
+		return nil, notRevertible("A payment secret can't be restored: put the merchant with the secret it should have.")
 	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 		change := func(now *seckill.Merchant, _ time.Time) (*seckill.Merchant, error) {
@@ -140,8 +140,8 @@ func planMerchant(ch *seckill.Change) (undo, error) {
 	}, nil
 }
 
-// planCaller takes back what was done to a caller and its keys. Nothing is deleted: an addition is
-// taken back by revoking, a revocation by its opposite.
+// planCaller reverts a change of a caller and its keys. Nothing is deleted: an addition is reverted
+// by revoking, and a revocation by taking it back.
 func planCaller(ch *seckill.Change) (undo, error) {
 	before, after, made, err := sides[seckill.CallerRecord](ch)
 	if err != nil {
@@ -166,7 +166,7 @@ func planCaller(ch *seckill.Change) (undo, error) {
 	}, nil
 }
 
-// undoCaller makes of a caller what it was before a change, in what the change has changed.
+// undoCaller restores the parts of a caller that a change has changed.
 func undoCaller(now *seckill.Caller, before, after *seckill.CallerRecord, made bool) error {
 	if made {
 		now.Revoked = true
@@ -197,7 +197,7 @@ func undoCaller(now *seckill.Caller, before, after *seckill.CallerRecord, made b
 	return nil
 }
 
-// undone is the answer of an undo that was written, or that errSame has ended.
+// undone turns the result of a write into that of an undo; errSame means unchanged.
 func (c *call) undone(_ any, err error) (changed bool, _ error) {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return false, r
@@ -280,8 +280,7 @@ func restoreState(ctx context.Context, c *call, id seckill.ActivityID, to seckil
 	return err == nil, err
 }
 
-// restoreActivity puts the document that was there before, if the one there now is the one that the
-// change left.
+// restoreActivity restores the document before a change, if the present one is the one after it.
 func restoreActivity(ctx context.Context, c *call, before, after seckill.Activity, by seckill.Author) (bool, error) {
 	now, err := c.server.deps.Store.FindActivity(ctx, before.ID)
 	switch {
@@ -313,8 +312,8 @@ func findItem(a *seckill.Activity, sku seckill.SKU) *seckill.Item {
 	return nil
 }
 
-// sameDocument reports whether now is what was once put as a. The state doesn't count, nor do the
-// quantities of what was published: they change by other ways.
+// sameDocument reports whether now still equals a. It ignores the state, and quantities of
+// published items, which change in other ways.
 func sameDocument(now, a *seckill.Activity) bool {
 	return now.Merchant == a.Merchant && now.Name == a.Name && now.StartsAt.Equal(a.StartsAt) && now.EndsAt.Equal(a.EndsAt) &&
 		now.PaymentWindow == a.PaymentWindow && slices.EqualFunc(now.Items, a.Items, func(n, i seckill.Item) bool {
@@ -323,8 +322,8 @@ func sameDocument(now, a *seckill.Activity) bool {
 	})
 }
 
-// planStock takes units back that were added, or adds what was taken. Its key is one that no client
-// can send, so a revert happens once, however often it is asked for.
+// planStock reverts a restock by the opposite restock. Its idempotency key is one that no client
+// can send, so a revert takes effect once, however often it is requested.
 func planStock(ch *seckill.Change) (undo, error) {
 	_, after, _, err := sides[seckill.StockRecord](ch)
 	if err != nil {
@@ -348,7 +347,7 @@ type revertedDoc struct {
 	Changed  bool   `json:"changed"` // false: it was taken back before
 }
 
-// revertChange answers POST /admin/v1/changes/{n}/revert. What it does is a new change.
+// revertChange answers POST /admin/v1/changes/{n}/revert. The revert is recorded as a new change.
 func (c *call) revertChange() error {
 	reason, err := c.onlyReason()
 	if err != nil {

@@ -45,7 +45,7 @@ func checkRole(name string) string {
 }
 
 // forBound reports whether a token that is bound to a merchant may ask for a path that names none:
-// its handler leaves out what is of other merchants. All other such paths are about the whole
+// its handler leaves out the data of other merchants. All other such paths are about the whole
 // installation.
 func forBound(pattern string) bool {
 	switch pattern {
@@ -79,7 +79,7 @@ func (c *call) bounds() error {
 			return err
 		}
 		sale := v.Activity(id)
-		if sale == nil && c.r.Method == "PUT" { // a new one: what it says is looked at
+		if sale == nil && c.r.Method == "PUT" { // a new activity: the handler checks its merchant
 			return nil
 		}
 		if sale == nil || !c.token.mayMerchant(sale.Merchant) {
@@ -117,11 +117,11 @@ func (who *identity) mayMerchant(id seckill.MerchantID) bool {
 	return who.merchant == "" || who.merchant == id
 }
 
-// seesBuyers reports whether the holder may see who bought.
+// seesBuyers reports whether the holder may see the names of buyers.
 func (who *identity) seesBuyers() bool { return who.role.Includes(seckill.RoleSupport) }
 
-// mayActivity reports whether the holder may see and do what is of an activity. One that is gone
-// belongs to nobody.
+// mayActivity reports whether the holder may see and change an activity. A deleted activity belongs
+// to no merchant.
 func (who *identity) mayActivity(v *seckill.Catalog, id seckill.ActivityID) bool {
 	if who.merchant == "" {
 		return true
@@ -130,8 +130,8 @@ func (who *identity) mayActivity(v *seckill.Catalog, id seckill.ActivityID) bool
 	return sale != nil && sale.Merchant == who.merchant
 }
 
-// mayScope reports whether the holder may flip a switch for a scope: with a bound token one of its
-// merchant.
+// mayScope reports whether the holder may set a switch for a scope. A bound token needs a scope of
+// its merchant.
 func (who *identity) mayScope(v *seckill.Catalog, s *degrade.Scope) bool {
 	if who.merchant == "" {
 		return true
@@ -151,12 +151,12 @@ func (who *identity) mayScope(v *seckill.Catalog, s *degrade.Scope) bool {
 	return false // a SKU of every activity, or everybody
 }
 
-// boundScope says why a holder may not flip a switch for a scope.
+// boundScope tells why a holder may not set a switch for a scope.
 func boundScope(who *identity) string {
 	return fmt.Sprintf("The token %s is bound to the merchant %s: give a scope that is of this merchant.", who.name, who.merchant)
 }
 
-// mayChange reports whether the holder may see a change: with a bound token one of its merchant.
+// mayChange reports whether the holder may see a change. A bound token sees those of its merchant.
 func (who *identity) mayChange(v *seckill.Catalog, ch *seckill.Change) bool {
 	if who.merchant == "" {
 		return true

@@ -14,7 +14,7 @@ import (
 type route struct {
 	method  string
 	pattern string       // as in openapi.yaml; a wildcard ends with a slash
-	role    seckill.Role // what is needed: it, or a role that includes it; roleNone asks for no token
+	role    seckill.Role // the needed role, or one that includes it; roleNone needs no token
 	handle  func(*call) error
 }
 
@@ -25,7 +25,7 @@ const (
 	logoutPath               = "/logout"
 )
 
-// routes is the whole listener: every path, and which role it needs.
+// routes lists all paths of the listener, with the role that each needs.
 func routes() []route {
 	const (
 		merchant = "/admin/v1/merchants/{merchant}"
@@ -92,7 +92,7 @@ func routes() []route {
 	}...)
 }
 
-// recordRoutes are those of what is kept for people: dead letters, and changes.
+// recordRoutes are the routes of dead letters and changes.
 func recordRoutes() []route {
 	const (
 		letters = "/admin/v1/dead-letters"
@@ -134,7 +134,7 @@ func orderRoutes() []route {
 	}
 }
 
-// processRoutes are those about this process, its servers, and who is told of it.
+// processRoutes are the routes of this process, its servers, and webhooks.
 func processRoutes() []route {
 	const (
 		webhooks = "/admin/v1/webhooks"
@@ -167,7 +167,7 @@ func processRoutes() []route {
 	}
 }
 
-// peopleRoutes are those of people who log in.
+// peopleRoutes are the routes of logins.
 func peopleRoutes() []route {
 	return []route{
 		{http.MethodGet, "/login", roleNone, (*call).beginLogin},
@@ -185,8 +185,8 @@ type resource struct {
 	allow   string
 }
 
-// newMux makes a mux of paths: methods are matched here, so that a wrong one is answered in our
-// words.
+// newMux makes a mux of paths: methods are matched here, so that a wrong one is answered with a
+// problem document.
 func newMux(s *Server, all []route) *http.ServeMux {
 	resources := make(map[string]*resource)
 	for i := range all {
@@ -238,7 +238,7 @@ func (res *resource) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	res.server.serve(c, r)
 }
 
-// callKey is where ServeHTTP leaves its call for the mux's handlers.
+// callKey is the context key of the call, for the mux's handlers.
 type callKey struct{}
 
 func withCall(ctx context.Context, c *call) context.Context {

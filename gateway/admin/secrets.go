@@ -13,16 +13,16 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// sealedDoc says how many secrets are encrypted by a key.
+// sealedDoc counts the secrets that are encrypted by a key.
 type sealedDoc struct {
 	Key     string `json:"key"`     // its id; "" for secrets that are kept in the clear
 	Secrets int    `json:"secrets"` // of merchants, those of a roll's overlap included, and of webhooks
-	Known   bool   `json:"known"`   // this node can read them
+	Known   bool   `json:"known"`   // this node has the key, and can read them
 }
 
 type secretsDoc struct {
 	SealingKey string      `json:"sealing_key"` // "": new secrets are kept in the clear
-	Keys       []string    `json:"keys"`        // that this node has
+	Keys       []string    `json:"keys"`        // the keys that this node has
 	Sealed     []sealedDoc `json:"sealed"`
 }
 
@@ -127,7 +127,7 @@ func rewrap(secrets *vault.Vault, m *seckill.Merchant) (changed bool, err error)
 	former, err2 := secrets.Rewrap(m.FormerSecret, string(m.ID))
 	if err := errors.Join(err, err2); err != nil {
 		return false, refuse(problem.NotEditable,
-			"The payment secret of merchant "+string(m.ID)+" can't be read: "+err.Error()+". Some merchants are done already.")
+			"The payment secret of merchant "+string(m.ID)+" can't be decrypted: "+err.Error()+". The merchants before it are encrypted anew.")
 	}
 	if payment == m.PaymentSecret && former == m.FormerSecret {
 		return false, nil

@@ -122,7 +122,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.metrics.count(c.routeName(), cmp.Or(c.w.status, http.StatusOK), time.Since(began))
 	}()
 	defer func() { s.recovered(c, recover()) }()
-	health := r.URL.Path == "/livez" || r.URL.Path == "/readyz" // answered under any load
+	health := r.URL.Path == "/livez" || r.URL.Path == "/readyz" // always answered, under any load
 	switch {
 	case isReserved(r.Context()) && !health:
 		c.w.Header().Set("Connection", "close")
@@ -130,7 +130,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case inFlight > int64(s.cfg.MaxInFlight) && !health:
 		c.problem(&problem.Problem{Code: problem.Overloaded, RetryAfter: time.Second})
 	case !isClean(r.URL.EscapedPath()):
-		c.problem(&problem.Problem{Code: problem.NotFound}) // the mux would redirect, in words of its own
+		c.problem(&problem.Problem{Code: problem.NotFound}) // the mux would redirect
 	default:
 		s.mux.ServeHTTP(c.w, r.WithContext(withCall(r.Context(), c)))
 	}
@@ -153,7 +153,7 @@ func (c *call) prepare() {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
-// isRequestID reports whether a client's request id is sound: it goes into answers and logs.
+// isRequestID reports whether a client's request id is valid: it is written into answers and logs.
 func isRequestID(id string) bool {
 	return isVisible(id, seckill.MaxKeyLength) && !strings.ContainsAny(id, "\"'\\<>,;`")
 }
@@ -161,7 +161,7 @@ func isRequestID(id string) bool {
 // newID makes a request id.
 func (s *Server) newID() string { return s.idPrefix + strconv.FormatUint(s.ids.Add(1), 36) }
 
-// recovered turns a panic into an answer, where there is none yet. A panic costs one request.
+// recovered answers a request that panicked, unless an answer has begun. A panic costs one request.
 func (s *Server) recovered(c *call, v any) {
 	if v == nil {
 		return
@@ -191,12 +191,13 @@ func (s *Server) serve(c *call, r *http.Request) {
 	}
 }
 
-// single are the fields that may be there once: of two, a proxy and this listener may each take
-// another.
+// single are the fields that may be there only once. If there were two, a proxy and this listener
+// might use different ones.
 var single = [...]string{"Authorization", "Content-Type", "Content-Encoding", "Expect", "Idempotency-Key", "Last-Event-Id", "X-Reason"}
 
-// strict refuses what two HTTP servers could read differently and net/http takes. net/http hides a
-// Content-Length beside a Transfer-Encoding, so a connection with chunks ends with its answer.
+// strict refuses requests that net/http accepts but another HTTP server could read differently.
+// net/http hides a Content-Length beside a Transfer-Encoding, so a connection with chunks ends with
+// its answer.
 func (s *Server) strict(c *call) error {
 	for _, name := range single {
 		if len(c.r.Header[name]) > 1 {
@@ -212,7 +213,7 @@ func (s *Server) strict(c *call) error {
 	return nil
 }
 
-// admit checks how the request is written, where it comes from, and whether who asks may.
+// admit checks the request's form and origin, and the rights of its sender.
 func (s *Server) admit(c *call) error {
 	if err := s.strict(c); err != nil {
 		return err
@@ -244,7 +245,7 @@ func (s *Server) admit(c *call) error {
 	return c.bounds()
 }
 
-// unknown is the answer to who shows no token that is known, or couldn't be looked up.
+// unknown answers a request whose token is missing, unknown, or couldn't be looked up.
 func (c *call) unknown(err error) error {
 	if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
@@ -254,8 +255,8 @@ func (c *call) unknown(err error) error {
 	return err
 }
 
-// refresh brings a written catalog into force here. When that fails, the background refresh does it
-// within moments.
+// refresh brings a written catalog into force on this node. If that fails, the background refresh
+// does it soon after.
 func (s *Server) refresh(ctx context.Context) {
 	if err := s.deps.Refresh(ctx); err != nil {
 		s.quiet.write(kindRefresh, slog.LevelWarn, "change is written, but not in force here yet", "err", err)

@@ -18,45 +18,45 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// LoginConfig lets people in by a token that they show, and by OpenID Connect where there is a
+// LoginConfig configures the login of people: by a token, and by OpenID Connect if there is a
 // provider.
 type LoginConfig struct {
-	Provider *login.Provider
-	Grants   []Grant
+	Provider   *login.Provider
+	GroupRoles []GroupRole
 	// Life is how long a session lasts; above zero.
 	Life time.Duration
-	// Secure says that browsers reach the listener over TLS: cookies are for TLS alone then.
+	// Secure means that browsers reach the listener over TLS: cookies are restricted to TLS then.
 	Secure bool
 }
 
-// Grant gives a role to everybody of a group.
-type Grant struct {
+// GroupRole gives a role to everybody of a group.
+type GroupRole struct {
 	Group    string
 	Role     seckill.Role
 	Merchant seckill.MerchantID // "" is all of them
 }
 
-// ParseGrant reads group=role or group=role@merchant.
-func ParseGrant(text string) (Grant, error) {
+// ParseGroupRole reads group=role or group=role@merchant.
+func ParseGroupRole(text string) (GroupRole, error) {
 	at := strings.LastIndexByte(text, '=')
 	if at <= 0 {
-		return Grant{}, fmt.Errorf("%q is not like group=role or group=role@merchant", text)
+		return GroupRole{}, fmt.Errorf("%q is not like group=role or group=role@merchant", text)
 	}
 	role, merchant, bound := strings.Cut(text[at+1:], "@")
-	g := Grant{Group: text[:at], Role: roleNamed(role), Merchant: seckill.MerchantID(merchant)}
+	g := GroupRole{Group: text[:at], Role: roleNamed(role), Merchant: seckill.MerchantID(merchant)}
 	if g.Role == roleNone {
-		return Grant{}, fmt.Errorf("%q: the role %s", text, checkRole(role))
+		return GroupRole{}, fmt.Errorf("%q: the role %s", text, checkRole(role))
 	}
 	if wrong := seckill.CheckName(merchant); bound && wrong != "" {
-		return Grant{}, fmt.Errorf("%q: the merchant %s", text, wrong)
+		return GroupRole{}, fmt.Errorf("%q: the merchant %s", text, wrong)
 	}
 	return g, nil
 }
 
-// grant returns what a person of these groups may: the most that one of them gives. A grant for all
-// merchants is more than one for a single merchant.
-func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
-	power := func(g *Grant) int {
+// grant returns the strongest grant of a person's groups. A grant for all merchants is stronger
+// than one for a single merchant.
+func (c *LoginConfig) grant(groups []string) (best GroupRole, ok bool) {
+	power := func(g *GroupRole) int {
 		p := int(g.Role)
 		if g.Role == seckill.RoleFinance { // it includes less than an operator
 			p = int(seckill.RoleSupport)
@@ -66,16 +66,16 @@ func (c *LoginConfig) grant(groups []string) (best Grant, ok bool) {
 		}
 		return p
 	}
-	for i := range c.Grants {
-		if g := &c.Grants[i]; slices.Contains(groups, g.Group) && (!ok || power(g) > power(&best)) {
+	for i := range c.GroupRoles {
+		if g := &c.GroupRoles[i]; slices.Contains(groups, g.Group) && (!ok || power(g) > power(&best)) {
 			best, ok = *g, true
 		}
 	}
 	return best, ok
 }
 
-// The names of cookies. Behind TLS they have a prefix by which browsers take them from this host
-// alone.
+// The names of cookies. With TLS they have a prefix that makes browsers accept them from this host
+// only.
 const (
 	sessionName  = "penstock_session"
 	attemptName  = "penstock_login"
@@ -85,7 +85,7 @@ const (
 // attemptLife is how long a person may take to log in.
 const attemptLife = 10 * time.Minute
 
-// sessionCookie returns the session that a browser shows, or "".
+// sessionCookie returns the session of a browser's cookie, or "".
 func (c *call) sessionCookie() string {
 	if cookie, err := c.r.Cookie(c.cookieName(sessionName)); err == nil {
 		return cookie.Value
@@ -100,8 +100,8 @@ func (c *call) cookieName(name string) string {
 	return name
 }
 
-// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser shows it
-// when it comes back from the provider, and never with a request that another site makes it send.
+// setCookie sets a cookie for life, and deletes it where that is 0. It is Lax: a browser sends it
+// when it comes back from the provider, and not with requests that other sites cause.
 func (c *call) setCookie(name, value string, life time.Duration) {
 	cookie := &http.Cookie{
 		Name: c.cookieName(name), Value: value, Path: "/", MaxAge: int(life / time.Second), HttpOnly: true,
@@ -113,7 +113,7 @@ func (c *call) setCookie(name, value string, life time.Duration) {
 	http.SetCookie(c.w, cookie)
 }
 
-// attempt is what the browser keeps of a login under way.
+// attempt is the state of a login in progress, which the browser keeps.
 type attempt struct {
 	login.Attempt
 	Next string // where to go afterwards
@@ -137,7 +137,8 @@ func (c *call) beginLogin() error {
 	return c.redirect(target)
 }
 
-// localPath is a path of this listener, and / for everything else: nobody is sent to another site.
+// localPath returns path if it is one of this listener, and / otherwise: the login must not
+// redirect to another site.
 func localPath(path string) string {
 	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsFunc(path, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || r == '\\'
@@ -197,7 +198,7 @@ func (c *call) endLogin() error {
 	return c.redirect(cmp.Or(begun.Next, "/"))
 }
 
-// shownQuery is what the query has of these parameters, as it may be shown.
+// shownQuery returns these parameters of the query, made safe to show.
 func (c *call) shownQuery(names ...string) string {
 	var shown []string
 	for _, name := range names {
@@ -208,7 +209,7 @@ func (c *call) shownQuery(names ...string) string {
 	return strings.Join(shown, ": ")
 }
 
-// attempt is the login that this browser has begun; the zero value where there is none.
+// attempt returns the login that this browser has begun; the zero value if there is none.
 func (c *call) attempt() (a attempt) {
 	cookie, err := c.r.Cookie(c.cookieName(attemptName))
 	if err != nil {
@@ -223,7 +224,7 @@ func (c *call) attempt() (a attempt) {
 }
 
 // openSession gives a person a session: a token in a cookie, of which the store has the hash.
-func (c *call) openSession(ctx context.Context, person *login.Person, grant Grant) error {
+func (c *call) openSession(ctx context.Context, person *login.Person, grant GroupRole) error {
 	life := c.server.cfg.Login.Life
 	secret := newSecret("pss_")
 	token := newToken(secret)
@@ -240,7 +241,7 @@ func (c *call) openSession(ctx context.Context, person *login.Person, grant Gran
 func (c *call) logout() error {
 	c.setCookie(sessionName, "", 0)
 	if !c.token.session {
-		return refuse(problem.Forbidden, "This is no session, but a token: it ends when it is deleted.")
+		return refuse(problem.Forbidden, "This is a token, not a session: delete the token to end it.")
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()

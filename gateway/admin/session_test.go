@@ -200,7 +200,7 @@ func openToPeople(t *testing.T) (*shop, *identityProvider) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Login = LoginConfig{Provider: provider, Life: time.Hour, Grants: []Grant{
+		c.Login = LoginConfig{Provider: provider, Life: time.Hour, GroupRoles: []GroupRole{
 			{"night", seckill.RoleOperator, ""}, {"shop", seckill.RoleAdmin, "m1"}, {"books", seckill.RoleFinance, ""},
 		}}
 	})
@@ -384,18 +384,18 @@ func TestLogin_WithoutItsProvider(t *testing.T) {
 	none.must(404, "GET", "/login/callback", "").refused(problem.NotFound)
 }
 
-func TestParseGrant(t *testing.T) {
-	for text, want := range map[string]Grant{
+func TestParseGroupRole(t *testing.T) {
+	for text, want := range map[string]GroupRole{
 		"night=operator":      {"night", seckill.RoleOperator, ""},
 		"cn=a,ou=b=finance":   {"cn=a,ou=b", seckill.RoleFinance, ""},
 		"shop-42=viewer@acme": {"shop-42", seckill.RoleViewer, "acme"},
 		"x":                   {}, "=admin": {}, "x=root": {}, "x=admin@": {}, "x=admin@a/b": {},
 	} {
-		if got, err := ParseGrant(text); got != want || (err == nil) != (want != Grant{}) {
+		if got, err := ParseGroupRole(text); got != want || (err == nil) != (want != GroupRole{}) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
-	c := LoginConfig{Grants: []Grant{
+	c := LoginConfig{GroupRoles: []GroupRole{
 		{"a", seckill.RoleViewer, ""}, {"b", seckill.RoleAdmin, "m1"}, {"c", seckill.RoleOperator, ""}, {"d", seckill.RoleFinance, ""},
 	}}
 	for groups, want := range map[string]seckill.Role{
@@ -432,7 +432,7 @@ func loginRows() []row {
 				s.t.Fatal(err)
 			}
 			before = s.server.cfg.Login
-			s.server.cfg.Login = LoginConfig{Provider: provider, Life: time.Hour, Grants: []Grant{{"night", seckill.RoleViewer, ""}}}
+			s.server.cfg.Login = LoginConfig{Provider: provider, Life: time.Hour, GroupRoles: []GroupRole{{"night", seckill.RoleViewer, ""}}}
 			p.become(false, false, map[string]any{"groups": groups})
 			b := &browser{s, make(map[string]string)}
 			back = pathOf(b.authorize(b.get("/login").Header.Get("Location")))

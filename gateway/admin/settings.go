@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/settings"
 )
 
-// settingsDoc is which version there is of each document, and what the nodes have in force.
+// settingsDoc has the newest version of each document, and the versions in force on the nodes.
 type settingsDoc struct {
 	Documents []documentDoc `json:"documents"`
 	Nodes     []memberDoc   `json:"nodes"`
@@ -21,22 +21,22 @@ type documentDoc struct {
 	settings.Version
 }
 
-// memberDoc is what a node that enforces has in force.
+// memberDoc has the versions that a gateway has in force.
 type memberDoc struct {
 	Node     string            `json:"node"`
 	State    string            `json:"state"`
 	SilentMS int64             `json:"silent_ms"`
 	Applied  settings.Versions `json:"applied"`
-	Refused  settings.Versions `json:"refused"` // the newest that it wouldn't take
+	Refused  settings.Versions `json:"refused"` // the newest version that it refused as invalid
 	NotYet   []string          `json:"not_yet"` // the documents whose newest version it doesn't have in force
 }
 
-// The states of a node; the later, the more there is to do.
+// The states of a node, from normal to bad.
 const (
 	nodeCurrent  = "current"
-	nodeBehind   = "behind"   // on its way
-	nodeRefusing = "refusing" // it found the newest version wrong, and goes on with the one before
-	nodeSilent   = "silent"   // not heard of for longer than a node that lives takes
+	nodeBehind   = "behind"   // it doesn't have the newest version yet
+	nodeRefusing = "refusing" // the newest version is invalid for it, so it keeps the one before
+	nodeSilent   = "silent"   // it has not reported for longer than a live node does
 )
 
 // newestSettings reads which version there is of each document.
@@ -111,7 +111,7 @@ func newMemberDoc(m *settings.Member, newest []documentDoc) memberDoc {
 	return doc
 }
 
-// nodeDoc is a node: what it has in force, and how it does, as it said last.
+// nodeDoc is a node: its versions in force, and its last status report.
 type nodeDoc struct {
 	memberDoc
 	Drained bool            `json:"drained"` // a person has asked it to take no new buyers

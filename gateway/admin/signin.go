@@ -13,20 +13,20 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// The session of a person who has shown a token ends with that token. Its id is the token's, a dot,
-// and letters of its own; so it is known whose it is without a field in the store. The token of the
-// configuration has no row there: its sessions are hashed together with it, and are valid where
-// that token is, for as long as it is.
+// The session of a person who logged in with a token ends with that token. Its id is the token's
+// id, a dot, and random letters, so the store needs no field for the token. The token of the
+// configuration has no row in the store. Its sessions are hashed together with it, so they are
+// valid as long as that token is configured.
 const (
 	ofToken           = "."
-	configuredSession = "psc_" // begins the secret of such a session
+	configuredSession = "psc_" // prefix of the secret of such a session
 )
 
-// maxSessions is how many sessions a token may have; the oldest makes room. Without a bound,
-// somebody with a token could take the place of all others (seckill.MaxTokens).
+// maxSessions is how many sessions a token may have; a new one replaces the oldest. Without a
+// bound, one token could use up all of seckill.MaxTokens.
 const maxSessions = 20
 
-// hash is what the store has of a token.
+// hash returns the hash by which the store knows a token.
 func (t *tokens) hash(token string) [32]byte {
 	if strings.HasPrefix(token, configuredSession) && t.configured != nil {
 		return sha256.Sum256(append([]byte(token), t.configured[:]...))
@@ -43,8 +43,8 @@ func orphaned(list []seckill.Token, session seckill.TokenID) bool {
 	return !slices.ContainsFunc(list, func(t seckill.Token) bool { return string(t.ID) == id })
 }
 
-// logIn answers POST /login: who shows a token gets a session, so that the browser need not keep
-// the token. It lasts no longer than the token.
+// logIn answers POST /login: it opens a session for a token, so that the browser needn't keep the
+// token. The session doesn't outlive the token.
 func (c *call) logIn() error {
 	if err := c.guardHost(); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *call) logIn() error {
 	}
 	who, err := c.server.tokens.identify(c.context(), "Bearer "+shown, "")
 	if err == nil && who.session {
-		err = refuse(problem.Unauthenticated, "This is no token, but a session: it can't open another one.")
+		err = refuse(problem.Unauthenticated, "This is a session, not a token: a session can't open another session.")
 	}
 	if err != nil {
 		return c.unknown(err)
@@ -79,7 +79,7 @@ func (c *call) logIn() error {
 	}))
 }
 
-// signIn keeps a session of a token's holder.
+// signIn stores a session of a token's holder.
 func (c *call) signIn(ctx context.Context, who *identity) (session seckill.Token, secret string, err error) {
 	if err := c.makeRoom(ctx, who.id); err != nil {
 		return session, "", err
@@ -102,7 +102,7 @@ func (c *call) signIn(ctx context.Context, who *identity) (session seckill.Token
 	return session, secret, err
 }
 
-// makeRoom ends the oldest sessions of a token that has as many as there may be.
+// makeRoom ends a token's oldest sessions, if it has maxSessions.
 func (c *call) makeRoom(ctx context.Context, id seckill.TokenID) error {
 	list, err := c.server.deps.Store.Tokens(ctx)
 	if err != nil {

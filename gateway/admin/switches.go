@@ -29,13 +29,13 @@ type publishedDoc struct {
 	Message  string   `json:"message"` // what is in force where, for people
 }
 
-// published answers a change of the settings: what was changed, and where it is in force. A change
-// that nobody has in force is told as an error: it is easily taken for one that holds.
+// published answers a change of the settings: what was changed, and where it is in force. If no
+// gateway has it in force, the answer is an error, because a success would be misunderstood.
 func (c *call) published(what string, p *settings.Published) error {
 	if p.Nodes == 0 {
 		return &refusal{problem.Problem{
 			Code: problem.Unavailable, RetryAfter: time.Second,
-			Detail: fmt.Sprintf("Version %d is written, but in force on 0 of 0 gateways: none is known. One that starts will have it in force.",
+			Detail: fmt.Sprintf("Version %d is written, but no gateway is running: it is in force on 0 of 0. A gateway that starts will use it.",
 				p.Version),
 		}}
 	}
@@ -56,7 +56,7 @@ func (v switchValue) MarshalJSON() ([]byte, error) {
 	return json.Marshal(v.text)
 }
 
-// setDoc is a switch that somebody set, for a scope.
+// setDoc is the value of a switch that is set for a scope.
 type setDoc struct {
 	Name      degrade.Name  `json:"name"`
 	Scope     degrade.Scope `json:"scope,omitzero"`
@@ -66,8 +66,8 @@ type setDoc struct {
 	Since     stamp         `json:"since"`
 	StartsAt  *stamp        `json:"starts_at,omitempty"`
 	ExpiresAt *stamp        `json:"expires_at,omitempty"`
-	// Unrecorded says that it was set while the database was away, and is in force without being
-	// written there yet.
+	// Unrecorded means that it was set while the database was away. It is in force, but not written
+	// to the database yet.
 	Unrecorded bool `json:"unrecorded,omitempty"`
 }
 
@@ -92,10 +92,10 @@ func newSetDocs(switches []degrade.Switch) []setDoc {
 	return docs
 }
 
-// switchDoc is a switch and everything that is set of it.
+// switchDoc is a switch with all its values that are set.
 type switchDoc struct {
 	Name    degrade.Name `json:"name"`
-	Value   switchValue  `json:"value"` // for everybody that is in no scope
+	Value   switchValue  `json:"value"` // outside of all scopes
 	Default switchValue  `json:"default"`
 	Values  string       `json:"values"`
 	Effect  string       `json:"effect"`
@@ -121,8 +121,8 @@ func (c *call) currentSwitches(ctx context.Context) (settings.Document, degrade.
 	return stored, document, now, nil
 }
 
-// switchesInForce reads the switches: as the database has them, or where it is away or something
-// waits to be recorded, as this node has them in force. amended are the changes that aren't
+// switchesInForce reads the switches from the database. If the database is away, or changes aren't
+// recorded yet, it returns those in force on this node. amended are the changes that aren't
 // recorded.
 func (c *call) switchesInForce() (version int64, d degrade.Document, amended []degrade.Amendment, now time.Time, err error) {
 	if w := c.server.deps.Settings.Watcher; w != nil {
@@ -175,17 +175,17 @@ func (c *call) listSwitches() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// The bounds of a switch's end: a shorter time is over before it is in force everywhere, a longer
-// one is no end.
+// The bounds of a switch's end: a shorter time may be over before the switch is in force
+// everywhere, and a longer one would be forgotten.
 const (
 	minExpiry = time.Second
 	maxExpiry = 30 * 24 * time.Hour
 )
 
-// levelExpiry is how long a level that a person has pinned lasts, where nothing else is said.
+// levelExpiry is how long a pinned level lasts by default.
 const levelExpiry = time.Hour
 
-// startOf is the beginning of a switch relative to its activity's.
+// startOf begins a starts_at that is relative to the start of an activity, as in start-30s.
 const startOf = "start"
 
 // plan finds when a switch begins: at a time, or relative to the start of the activity that it is
@@ -222,10 +222,10 @@ func (c *call) plan(ctx context.Context, w *wantedSwitch, m *mistakes) error {
 // wantedSwitch is the body of a PUT.
 type wantedSwitch struct {
 	degrade.Switch
-	unset        bool // its value is null: what is set for the scope is taken out
+	unset        bool // its value is null: the value of the scope is removed
 	expiresIn    time.Duration
 	starts       string // when it begins; "" at once
-	allowUnknown bool   // the scope may name somebody that isn't there
+	allowUnknown bool   // the scope may name an unknown merchant, activity, item or caller
 }
 
 // at returns the switch as it is set at now.
@@ -241,7 +241,7 @@ func (w *wantedSwitch) at(now time.Time, by string) degrade.Switch {
 	return s
 }
 
-// String says what is wanted, for people.
+// String describes the wanted change, for people.
 func (w *wantedSwitch) String() string {
 	if w.unset {
 		return fmt.Sprintf("%s is not set for %s,", w.Name, w.Scope)
@@ -291,7 +291,7 @@ func (c *call) putSwitch() error {
 	return c.published(wanted.String(), &published)
 }
 
-// unknownScope says that a scope names nobody that there is, or "".
+// unknownScope returns an error text if the name in a scope is unknown, and "" if it is known.
 func (c *call) unknownScope(ctx context.Context, s *degrade.Scope) string {
 	for _, named := range []struct{ kind, name string }{
 		{kindOfMerchant, s.Merchant}, {kindOfActivity, s.Activity}, {kindOfSKU, s.SKU}, {kindOfCaller, s.Caller},
@@ -306,11 +306,12 @@ func (c *call) unknownScope(ctx context.Context, s *degrade.Scope) string {
 	return ""
 }
 
-// emergencyPatience is how long a change waits for the database where it can be made without.
+// emergencyPatience is how long a change of an emergency switch waits for the database before it is
+// made without.
 const emergencyPatience = 1500 * time.Millisecond
 
-// setSwitch writes a switch into the database, or where that is away and the switch is one for
-// emergencies, has it in force without.
+// setSwitch writes a switch into the database. If the database is away, an emergency switch is put
+// in force without it.
 func (c *call) setSwitch(ctx context.Context, wanted *wantedSwitch, m *mistakes) (settings.Published, error) {
 	write := func(ctx context.Context) (settings.Published, error) {
 		p, _, err := c.changeSwitches(ctx, c.author(wanted.Reason), func(d *degrade.Document, now time.Time) error {
@@ -344,13 +345,14 @@ func (c *call) setSwitch(ctx context.Context, wanted *wantedSwitch, m *mistakes)
 		if _, away := errors.AsType[*seckill.Failure](err); !away {
 			return p, err
 		}
-		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "switch can't be written, and is set without the database",
+		c.server.quiet.write(kindUnavailable, slog.LevelWarn, "switch set without the database, which can't be reached",
 			"switch", string(wanted.Name), "err", err)
 	}
 	return c.amendSwitches(ctx, wanted)
 }
 
-// onlyInEmergency says which switches can be set while the database is away.
+// onlyInEmergency is the refusal of a switch that can't be set while the database is away; it names
+// those that can.
 func (c *call) onlyInEmergency(err error) error {
 	c.server.quiet.write(kindUnavailable, slog.LevelWarn, "admin request not served", "route", c.routeName(), "request", c.id(), "err", err)
 	var names []string
@@ -399,7 +401,7 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 	delete(o.raw, "value")
 	switch {
 	case !given:
-		o.add("value", "is required; null takes out what is set for the scope")
+		o.add("value", "is required; null removes the value of the scope")
 	case string(raw) == "null":
 		w.unset = true
 	default:
@@ -422,7 +424,7 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 		} else if given > 1 {
 			o.add("scope", "must be one of merchant, activity, sku, caller")
 		} else if w.Scope == (degrade.Scope{}) && given > 0 {
-			o.add("scope", "must name somebody; without a scope it is for everybody")
+			o.add("scope", "must have a name; without a scope the switch is for everybody")
 		}
 	}
 	if text, given := o.optionalText("expires_in"); given {
@@ -431,7 +433,7 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 			o.add("expires_in", fmt.Sprintf("must be a duration like 90s, 15m or 1h30m, from %v to %v", minExpiry, shortDuration(maxExpiry)))
 		}
 		if w.unset {
-			o.add("expires_in", "means nothing where a switch is taken out")
+			o.add("expires_in", "must not be given when a value is removed")
 		}
 		w.expiresIn = d
 	}
@@ -446,14 +448,14 @@ func takeSwitch(o *object, name degrade.Name) wantedSwitch {
 	return w
 }
 
-// maxTries is how often a change that was overtaken by another one is made again on top of it.
+// maxTries is how many times a change is tried when other changes come first.
 const maxTries = 8
 
-// errSame says that a change would change nothing.
+// errSame means that a change would change nothing.
 var errSame = errors.New("nothing to change")
 
-// changeSwitches changes the switches that are in force, on top of whatever others change at the
-// same time. changed is false where change says errSame.
+// changeSwitches changes the switches that are in force, together with concurrent changes of
+// others. changed is false if change returns errSame.
 func (c *call) changeSwitches(ctx context.Context, by seckill.Author,
 	change func(d *degrade.Document, now time.Time) error,
 ) (p settings.Published, changed bool, err error) {
@@ -483,8 +485,8 @@ func (c *call) changeSwitches(ctx context.Context, by seckill.Author,
 	return p, false, refuseOverloaded()
 }
 
-// planSwitches takes back what a change did to each switch, and leaves what others did to other
-// switches since.
+// planSwitches reverts a change for the switches that it changed. Later changes of other switches
+// stay.
 func planSwitches(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[degrade.Document](ch)
 	if err != nil {
@@ -507,7 +509,7 @@ func planSwitches(ch *seckill.Change) (undo, error) {
 				}
 				same = false
 				d.Unset(t.Name, t.Scope, now)
-				for _, s := range was { // each outlives the next: what is beneath comes back when that one is over
+				for _, s := range was { // sorted by end, latest first: an earlier value comes back when a later one expires
 					d.Set(s, now)
 				}
 			}
@@ -520,7 +522,7 @@ func planSwitches(ch *seckill.Change) (undo, error) {
 	}, nil
 }
 
-// touchedSwitches returns what differs between two documents, whether it was over by then or not.
+// touchedSwitches returns the switches that differ between two documents, expired ones included.
 func touchedSwitches(before, after *degrade.Document) []degrade.Switch {
 	var out []degrade.Switch
 	for _, side := range [][]degrade.Switch{after.Switches, before.Switches} {

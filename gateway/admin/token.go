@@ -20,11 +20,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// configuredName is the name and the id of the token that the configuration sets. No other can be
-// made under it.
+// configuredName is the name and the id of the token in the configuration. No other token can have
+// it.
 const configuredName = "configured"
 
-// tokens knows who holds which token.
+// tokens finds the holders of tokens.
 type tokens struct {
 	// Fixed after newTokens.
 	store      Store
@@ -38,7 +38,7 @@ type tokens struct {
 	used map[seckill.TokenID]time.Time // guarded by mu; the minute of the last use, by this node
 }
 
-// tokenList is what the store had at a moment.
+// tokenList is the store's list of tokens at a moment.
 type tokenList struct {
 	tokens []seckill.Token
 	read   time.Time
@@ -53,8 +53,8 @@ func newTokens(cfg Config, store Store, now func() time.Time) *tokens {
 	return t
 }
 
-// identify returns who holds a token: that of an Authorization field, or of a session's cookie
-// where there is no field. Every hash is compared, each in constant time.
+// identify returns the holder of the token in an Authorization field, or in a session's cookie if
+// there is no field. Every hash is compared, each in constant time.
 func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, error) {
 	token := cookie
 	if field != "" {
@@ -99,11 +99,10 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 	}, nil
 }
 
-// useTimeout bounds how long a request waits for the note of its token's use, once a minute.
+// useTimeout bounds the write of a token's last use, which a request waits for once a minute.
 const useTimeout = 250 * time.Millisecond
 
-// use notes that a token was used, once a minute. Where the store can't take it, the minute is
-// lost.
+// use records that a token was used, once a minute. If the store fails, that minute isn't recorded.
 func (t *tokens) use(ctx context.Context, id seckill.TokenID) {
 	minute := t.now().UTC().Truncate(time.Minute)
 	t.mu.Lock()
@@ -120,10 +119,10 @@ func (t *tokens) use(ctx context.Context, id seckill.TokenID) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, useTimeout)
 	defer cancel()
-	_ = t.store.NoteTokenUse(ctx, seckill.TokenUse{Token: id, At: minute}) // the request is worth more than its note
+	_ = t.store.NoteTokenUse(ctx, seckill.TokenUse{Token: id, At: minute}) // a failed record must not fail the request
 }
 
-// lastUse is the minute in which a token was used last: the store's, or this node's where that is
+// lastUse returns the minute in which a token was used last: the store's, or this node's if that is
 // later.
 func (t *tokens) lastUse(id seckill.TokenID, stored time.Time) time.Time {
 	t.mu.Lock()
@@ -159,15 +158,15 @@ func (t *tokens) forget() {
 	}
 }
 
-// newSecret returns a prefix and 32 random bytes in base64url: what a person can copy with a double
-// click.
+// newSecret returns a prefix and 32 random bytes in base64url, which a double click selects as a
+// whole.
 func newSecret(prefix string) string {
 	var raw [32]byte
 	rand.Read(raw[:]) // never fails
 	return prefix + base64.RawURLEncoding.EncodeToString(raw[:])
 }
 
-// newPaymentSecret returns 32 random bytes in hex: what every provider's form takes.
+// newPaymentSecret returns 32 random bytes in hex, a form that every payment provider takes.
 func newPaymentSecret() string {
 	var raw [32]byte
 	rand.Read(raw[:]) // never fails
@@ -194,7 +193,8 @@ func newTokenDoc(t *seckill.Token, used time.Time) tokenDoc {
 	}
 }
 
-// listTokens answers GET /admin/v1/tokens: sessions too, and what has expired, until it makes room.
+// listTokens answers GET /admin/v1/tokens. It includes sessions, and expired tokens until new ones
+// need their room.
 func (c *call) listTokens() error {
 	list, err := c.server.deps.Store.Tokens(c.context())
 	if err != nil {
@@ -259,7 +259,7 @@ func (c *call) addToken() error {
 
 const nameTaken = "There is a token of this name: delete it first, or choose another name."
 
-// newToken is what is kept of a token.
+// newToken returns the record of a token, which has its hash.
 func newToken(secret string) seckill.Token {
 	return seckill.Token{ID: seckill.TokenID("t-" + randomLetters(10)), Hash: sha256.Sum256([]byte(secret))}
 }
@@ -271,7 +271,8 @@ func (s *Server) keepToken(ctx context.Context, t seckill.Token, life time.Durat
 	case errors.Is(err, seckill.ErrExists):
 		return t, refuse(problem.AlreadyExists, nameTaken)
 	case errors.Is(err, seckill.ErrTooMany):
-		return t, refuse(problem.NotEditable, fmt.Sprintf("There are %d tokens and sessions already, the most there may be.", seckill.MaxTokens))
+		return t, refuse(problem.NotEditable, fmt.Sprintf("There are %d tokens and sessions already, the maximum: delete some "+
+			"first.", seckill.MaxTokens))
 	case err != nil:
 		return t, failed("keep the token", err)
 	}
@@ -291,7 +292,7 @@ func (c *call) pathToken(list []seckill.Token) *seckill.Token {
 	return nil
 }
 
-// dropToken answers DELETE /admin/v1/tokens/{token}. The last way in stays.
+// dropToken answers DELETE /admin/v1/tokens/{token}. The last admin token can't be deleted.
 func (c *call) dropToken() error {
 	by, err := c.bodilessAuthor()
 	if err != nil {
@@ -299,7 +300,7 @@ func (c *call) dropToken() error {
 	}
 	configured := c.server.tokens.configured != nil
 	if c.r.PathValue("token") == configuredName && configured {
-		return refuse(problem.NotEditable, "The configuration sets this token: take it out there.")
+		return refuse(problem.NotEditable, "This token is set in the configuration: remove it there.")
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
@@ -316,7 +317,7 @@ func (c *call) dropToken() error {
 	}
 	others := slices.ContainsFunc(list, func(t seckill.Token) bool { return t.ID != token.ID && lets(t) })
 	if lets(*token) && !others && !configured {
-		return refuse(problem.NotEditable, "This is the last token with the role admin that lasts: make another one first.")
+		return refuse(problem.NotEditable, "This is the last token with the role admin that doesn't expire: make another one first.")
 	}
 	err = c.server.deps.Store.DropToken(ctx, token.ID, by)
 	switch {

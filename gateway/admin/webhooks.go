@@ -16,21 +16,21 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Webhooks is what of *webhook.Sender the listener uses.
+// Webhooks are the methods of *webhook.Sender that the listener uses.
 type Webhooks interface {
-	// CheckURL says what is wrong with the URL of a receiver, or "".
+	// CheckURL returns what is wrong with the URL of a receiver, or "".
 	CheckURL(text string) string
-	// States returns how the deliveries go, by node and hook. With an error it has at least this
-	// node's.
+	// States returns the states of the deliveries, by node and hook. With an error it has at least
+	// those of this node.
 	States(ctx context.Context) (map[string]map[string]webhook.State, error)
 }
 
-// webhookDoc is a receiver, and how the deliveries to it go.
+// webhookDoc is a receiver, and the state of its deliveries.
 type webhookDoc struct {
 	Name   string   `json:"name"`
 	URL    string   `json:"url"`
 	Events []string `json:"events"`
-	Secret string   `json:"secret,omitempty"` // once, where it was made
+	Secret string   `json:"secret,omitempty"` // shown once, when it was made
 	webhook.State
 	LastOK    *stamp      `json:"last_ok"` // the state's, as the listener writes times
 	LastError *attemptDoc `json:"last_error"`
@@ -56,7 +56,7 @@ func newWebhookDoc(name, url string, events []string, secret string, state webho
 
 type webhooksDoc struct {
 	Version  int64        `json:"version"`
-	Missing  string       `json:"missing"` // what of the states isn't known; "" where all is
+	Missing  string       `json:"missing"` // which states aren't known; "" if all are
 	Webhooks []webhookDoc `json:"webhooks"`
 }
 
@@ -73,11 +73,11 @@ func (c *call) currentWebhooks(ctx context.Context) (settings.Document, webhook.
 	return stored, document, nil
 }
 
-// deliveries returns how the deliveries to each hook go, over all nodes.
+// deliveries returns the state of the deliveries to each hook, over all nodes.
 func (c *call) deliveries() (states map[string]webhook.State, missing string) {
 	nodes, err := c.server.deps.Webhooks.States(c.context())
 	if err != nil {
-		missing = "Redis can't be asked how the deliveries of the other gateways go."
+		missing = "Redis can't be reached: the deliveries of other gateways are unknown."
 	}
 	states = make(map[string]webhook.State)
 	for _, hooks := range nodes {
@@ -145,7 +145,7 @@ func (c *call) putWebhook() error {
 			return errSame
 		}
 		if old == nil && len(d.Webhooks) >= webhook.MaxHooks {
-			return refuse(problem.NotEditable, fmt.Sprintf("There are %d webhooks already, the most there may be.", webhook.MaxHooks))
+			return refuse(problem.NotEditable, fmt.Sprintf("There are %d webhooks already, the maximum: delete one first.", webhook.MaxHooks))
 		}
 		d.Put(wish)
 		return nil
@@ -177,7 +177,7 @@ func (o *object) takeKinds(name string) []string {
 	return kinds
 }
 
-// deleteWebhook answers DELETE /admin/v1/webhooks/{name}. What waits for the receiver is forgotten.
+// deleteWebhook answers DELETE /admin/v1/webhooks/{name}. Its waiting deliveries are dropped.
 func (c *call) deleteWebhook() error {
 	by, err := c.bodilessAuthor()
 	if err != nil {
@@ -226,7 +226,8 @@ func (c *call) changeWebhooks(ctx context.Context, by seckill.Author, change fun
 	return false, refuseOverloaded()
 }
 
-// sameHook reports whether two hooks do the same, whichever keys seal their secrets. nil is none.
+// sameHook reports whether two hooks are equal, even if different keys encrypt their secrets. nil
+// is none.
 func (c *call) sameHook(a, b *webhook.Hook) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -243,7 +244,7 @@ func (c *call) sameSecret(a, b *webhook.Hook) bool {
 	return err == nil && err2 == nil && one == two
 }
 
-// sameShown reports whether two hooks do the same but for their secrets. nil is none.
+// sameShown reports whether two hooks are equal except for their secrets. nil is none.
 func sameShown(a, b *webhook.Hook) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -251,9 +252,9 @@ func sameShown(a, b *webhook.Hook) bool {
 	return a.URL == b.URL && slices.Equal(a.Events, b.Events)
 }
 
-// planWebhooks takes back what a change did to each hook, and leaves what others did to other hooks
-// since. Secrets are not recorded: a hook keeps the one that it has, and a change of a secret, or a
-// hook that was deleted with it, can't be taken back.
+// planWebhooks reverts a change for the hooks that it changed. Later changes of other hooks stay.
+// Secrets are not recorded, so a hook keeps its present secret. A changed secret, or a deleted
+// hook, can't be reverted.
 func planWebhooks(ch *seckill.Change) (undo, error) {
 	before, after, _, err := sides[webhook.Document](ch)
 	if err != nil {
@@ -316,8 +317,8 @@ type hookChangeDoc struct {
 	Events []string `json:"events"`
 }
 
-// newHookChangeDocs shows hooks without secrets. The path of a URL may be one, so only admins see
-// it.
+// newHookChangeDocs shows hooks without secrets. The path of a URL may be secret, so only admins
+// see it.
 func newHookChangeDocs(d *webhook.Document, who *identity) []hookChangeDoc {
 	docs := make([]hookChangeDoc, len(d.Webhooks))
 	for i := range d.Webhooks {
@@ -333,7 +334,8 @@ func newHookChangeDocs(d *webhook.Document, who *identity) []hookChangeDoc {
 	return docs
 }
 
-// rewrapWebhooks seals the secrets of all hooks by the first key, and returns how many it changed.
+// rewrapWebhooks encrypts the secrets of all hooks with the first key, and returns how many it
+// changed.
 func (c *call) rewrapWebhooks(ctx context.Context, by seckill.Author) (rewrapped int, err error) {
 	_, err = c.changeWebhooks(ctx, by, func(d *webhook.Document) error {
 		rewrapped = 0

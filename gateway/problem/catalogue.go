@@ -8,7 +8,7 @@ type Entry struct {
 	Status    int           // of HTTP
 	Title     string        // short, the same in every answer
 	Retryable bool          // the very same request, with the same key, may succeed later
-	Retry     time.Duration // how long to wait when the answer knows nothing better; 0: no Retry-After then
+	Retry     time.Duration // how long to wait when the answer sets no time itself; 0: no Retry-After
 	Admin     bool          // only the admin listener answers it
 	Detail    string        // for a person, when the answer has nothing more precise to say
 	Client    string        // what a client program should do
@@ -33,8 +33,8 @@ func Entries() []*Entry {
 	return out
 }
 
-// entryOf returns the entry of a code, and that of Internal for a code nobody described: an answer
-// is always possible.
+// entryOf returns the entry of a code. A code without an entry gets that of Internal, so that an
+// answer is always possible.
 func entryOf(code Code) *Entry {
 	if e, ok := byCode[code]; ok {
 		return e
@@ -55,9 +55,9 @@ func index(all []Entry) map[Code]*Entry {
 	return m
 }
 
-// oneSecond is the wait of answers that know nothing better. Overload and outages of a part are
-// over, or known, within seconds; the jitter that the server adds keeps clients from coming back in
-// one wave.
+// oneSecond is the wait of answers that set no time themselves. Overload and outages are over, or
+// known, within seconds. The jitter that the server adds keeps clients from coming back in one
+// wave.
 const oneSecond = time.Second
 
 // entries is the catalogue, in the order of its index page: by status.

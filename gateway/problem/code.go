@@ -50,8 +50,8 @@ const (
 	Internal             Code = "internal"
 )
 
-// The codes that only the admin listener answers, beside those of package seckill about activities,
-// stock and refunds.
+// The codes of the admin listener alone. Those about activities, stock and refunds are package
+// seckill's.
 const (
 	UnknownCaller        Code = "unknown-caller"
 	UnknownSwitch        Code = "unknown-switch"

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// The pages are for people who met a problem's type in a log or an answer. They are written by
+// The pages explain a problem's type, as it stands in logs and answers. The HTML is written by
 // hand: html/template would keep the linker from dropping unused methods of the whole program, and
-// what is shown is only the catalogue.
+// the pages show only the catalogue.
 
 const pageHead = `<!doctype html>
 <html lang="en">

@@ -13,12 +13,12 @@ import (
 // ContentType is the media type of the bodies that Append makes.
 const ContentType = "application/problem+json"
 
-// Problem is one answer. The zero value of every field but Code leaves its member out, or leaves it
-// to the catalogue.
+// Problem is one answer. Code is needed. A zero value of any other field leaves its member out, or
+// takes it from the catalogue.
 type Problem struct {
 	Code       Code
 	Detail     string        // "" uses the catalogue's
-	RetryAfter time.Duration // what the client should wait; Append writes it in milliseconds, Seconds is for the header
+	RetryAfter time.Duration // how long the client should wait; Append writes milliseconds, Seconds is for the header
 	StartsAt   time.Time     // of not-started
 	Order      string        // where the outcome is unknown
 	Limit      string        // the name of the limit that was hit
@@ -60,11 +60,11 @@ func Number(name string, value int64) Member { return Member{name, strconv.Appen
 // Status returns the problem's HTTP status.
 func (p *Problem) Status() int { return entryOf(p.Code).Status }
 
-// FromError says to the public what err means. A refusal says its reason. Of everything else only
-// the kind is told, never its text: a failure or an unknown outcome is a 503, the latter with the
-// order to ask for; whatever has no kind is internal.
+// FromError makes the public answer for err. A refusal tells its reason. Of any other error the
+// public gets the kind, never the text: a failure is a 503; an unknown outcome is a 503 with the
+// order to ask for; any other error is internal.
 //
-// RetryAfter is set wherever the code is one to be waited for; the caller adds jitter.
+// RetryAfter is set if waiting helps; the caller adds jitter.
 func FromError(err error) Problem {
 	var p Problem
 	if refusal, ok := errors.AsType[*seckill.Refusal](err); ok {
@@ -79,7 +79,7 @@ func FromError(err error) Problem {
 		p = Problem{Code: Internal}
 	}
 	e, known := byCode[p.Code]
-	if !known { // a code without an entry would be a status nobody chose
+	if !known { // a code without an entry has no status
 		return Problem{Code: Internal}
 	}
 	if p.RetryAfter <= 0 && p.StartsAt.IsZero() {

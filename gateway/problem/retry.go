@@ -2,25 +2,26 @@ package problem
 
 import "time"
 
-// Bounds of the jitter. Two seconds are the least that spreads clients which only read whole
-// seconds; five the most that a buyer who waits for the start of a sale should lose by it.
+// Bounds of the jitter. Two seconds is the least that spreads clients which read whole seconds
+// only. Five seconds is the most that a buyer should lose at the start of a sale.
 const (
 	minSpread = 2 * time.Second
 	maxSpread = 5 * time.Second
 )
 
-// longest is the longest wait that is told, before its jitter. A sale may start in the year 9999. A
+// longest is the longest wait in an answer, before jitter. A sale may start in the year 9999. A
 // timer of 32 bits of milliseconds, as browsers and Node.js have, ends at once when it is set for
 // more than 24.8 days, and a time.Duration ends in 292 years: in both cases clients would come back
-// without a pause. One that comes back after 24 days is told the rest.
+// without a pause. A client that comes back after 24 days gets the rest of the wait.
 const (
 	longest     = 24 * 24 * time.Hour
 	longestTold = longest + maxSpread
 )
 
-// Jitter returns d and a random part on top, never less than d: a fixed wait sends everybody who
-// was refused in one second back in one second. The part is uniform below d, but at least below
-// minSpread and at most below maxSpread. random returns 64 random bits (math/rand/v2.Uint64).
+// Jitter returns d and a random part on top, never less than d: with a fixed wait, all clients that
+// were refused within one second would come back within one second. The part is uniform below d,
+// but at least below minSpread and at most below maxSpread. random returns 64 random bits
+// (math/rand/v2.Uint64).
 func Jitter(d time.Duration, random func() uint64) time.Duration {
 	if d <= 0 {
 		return 0

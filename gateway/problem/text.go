@@ -10,11 +10,11 @@ import (
 // Both listeners take such texts from programs, and people read them later in tables, terminals and
 // logs.
 //
-//   - A text without a visible character is a value that the program didn't have. All buyers
-//     without a name would be one buyer.
-//   - U+FFFD is what a program has made of bytes that it couldn't read. Different names become one.
-//   - Control characters, line separators and bidirectional controls change how what is around them
-//     is shown.
+//   - A text without a visible character is a missing value of the program. All buyers without a
+//     name would be one buyer.
+//   - U+FFFD stands for bytes that a program couldn't decode. Different names would become one.
+//   - Control characters, line separators and bidirectional controls change how the text around
+//     them is shown.
 func IllegibleText(s string) string {
 	visible := false
 	for i, r := range s {
@@ -37,7 +37,7 @@ func IllegibleText(s string) string {
 	return ""
 }
 
-// Reorders reports whether a character breaks the line, or changes the order in which what is
+// Reorders reports whether a character breaks the line, or changes the order in which the text
 // around it is shown.
 func Reorders(r rune) bool {
 	switch {
@@ -49,7 +49,7 @@ func Reorders(r rune) bool {
 	return false
 }
 
-// isVisible reports whether a character leaves ink by itself.
+// isVisible reports whether a character is visible by itself.
 func isVisible(r rune) bool {
 	if r < 0x80 {
 		return r > ' ' && r != 0x7f
@@ -62,7 +62,7 @@ func isVisible(r rune) bool {
 	return true
 }
 
-// blank is the first and the last of each range of characters beyond ASCII that leave no ink:
+// blank is the first and the last of each range of characters beyond ASCII that are invisible:
 // spaces, accents without a letter, joiners and fillers, variation selectors, and tags. The
 // contracts of both listeners have the same ranges in their patterns.
 var blank = [...]rune{
@@ -72,7 +72,7 @@ var blank = [...]rune{
 }
 
 // LoneSurrogate reports whether valid JSON has an escaped UTF-16 surrogate without its other half:
-// no text, and read differently by every parser.
+// it is no valid text, and parsers read it in different ways.
 func LoneSurrogate(body []byte) bool {
 	for {
 		i := bytes.IndexByte(body, '\\')

@@ -55,7 +55,7 @@ func openDirectory(path string) (*directory, error) {
 		return nil, err
 	}
 	d := &directory{path, lock}
-	// Only now is it sure that nobody else writes the format.
+	// With the lock, no other process writes the format.
 	err = checkFormat(path)
 	if err == nil {
 		err = writeFormat(path)
@@ -66,7 +66,7 @@ func openDirectory(path string) (*directory, error) {
 	return d, nil
 }
 
-// makeDirectory makes a directory that nobody else may look into.
+// makeDirectory makes a directory that only its owner can read.
 func makeDirectory(path string) error {
 	err := os.Mkdir(path, 0o700)
 	if errors.Is(err, os.ErrExist) {

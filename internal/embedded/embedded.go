@@ -22,22 +22,22 @@ import (
 	"github.com/penstock/penstock/internal/kafka"
 )
 
-// Config says where the embedded parts keep their data, and how well. The zero value of each field
-// but DataDir means its default.
+// Config configures where the embedded parts keep their data, and how durably. The zero value of
+// each field but DataDir means its default.
 type Config struct {
 	// DataDir is made if it is missing; its parent must exist.
 	DataDir string
 	// Durable makes the queue wait for the disk (fsync) before it acknowledges, so that a promise
-	// outlives a power failure too. The database has a switch of its own; a promise is as durable
-	// as the weaker of both. Default false: kill -9 and crashes of the process are survived either
-	// way.
+	// survives a power failure, too. The database has a setting of its own; a promise is as durable
+	// as the weaker of both. Default false. Crashes of the process, and kill -9, lose nothing in
+	// either case.
 	Durable bool
 	// Topic is the queue's topic. Default "penstock-orders".
 	Topic string
 	// Partitions is how many partitions the topic gets when the directory is new. Default 4, one
 	// for each shard of an embedded installation.
 	Partitions int
-	// Logger gets what the parts have to say. Default: nothing.
+	// Logger is for the parts' log. Default: none.
 	Logger *slog.Logger
 
 	segmentBytes int // smaller in tests
@@ -60,7 +60,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports all that is wrong with c.
+// Validate returns all mistakes in c.
 func (c Config) Validate() error {
 	var errs []error
 	if c.DataDir == "" {
@@ -72,8 +72,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Parts are running. End them with Close, after everything that uses them. All methods are safe for
-// concurrent use.
+// Parts are the running parts. End them with Close, after everything that uses them. All methods
+// are safe for concurrent use.
 type Parts struct {
 	// Fixed after Open.
 	cfg       Config
@@ -93,10 +93,10 @@ type Parts struct {
 // DialRedis connects to Redis within the process, through no network.
 func (p *Parts) DialRedis(context.Context) (net.Conn, error) { return p.redis.Dial() }
 
-// RedisPassword is what Redis wants to hear. It is another one after each start.
+// RedisPassword is the password for Redis. It is new after each start.
 func (p *Parts) RedisPassword() string { return p.password }
 
-// DatabasePath is where the SQLite database belongs. embedded doesn't open it.
+// DatabasePath is the path for the SQLite database. This package doesn't open it.
 func (p *Parts) DatabasePath() string { return filepath.Join(p.cfg.DataDir, databaseName) }
 
 // HasRecords reports whether the queue had records when Open came: then there was a database, too.
@@ -106,8 +106,7 @@ func (p *Parts) HasRecords() bool { return p.records }
 // what comes in within that time, a segment of each partition, and what the workers have yet to do.
 const trimEvery = time.Minute
 
-// QueueConfig is how the queue reaches the broker, which can be reached in no other way, and what
-// it must do for it.
+// QueueConfig returns the queue's configuration. The broker can be reached only with it.
 func (p *Parts) QueueConfig(slots int) kafka.Config {
 	return kafka.Config{
 		Brokers:    p.kafka.ListenAddrs(),
@@ -145,7 +144,7 @@ func Open(ctx context.Context, cfg Config) (*Parts, error) {
 	return p, nil
 }
 
-// brokerPort is a port of the virtual network, which nobody outside can reach.
+// brokerPort is a port of the virtual network, which can't be reached from outside.
 const brokerPort = 9092
 
 func (p *Parts) startKafka() error {
@@ -163,9 +162,9 @@ func (p *Parts) startKafka() error {
 		kfake.WithLogger(brokerLog{cfg.Logger}),
 		kfake.DataDir(queue),
 		kfake.BrokerConfigs(map[string]string{
-			// Never by age or size: a log that is emptied so begins at offset 0 again after a
-			// crash, below the workers' position. Penstock deletes what is committed, but the last
-			// record.
+			// Never by age or size: a log that was emptied would begin at offset 0 again after a
+			// crash, below the workers' position. Penstock deletes committed records, except the
+			// last one.
 			"log.retention.ms":    "-1",
 			"log.retention.bytes": "-1",
 			"log.segment.bytes":   strconv.Itoa(cfg.segmentBytes),
@@ -306,8 +305,8 @@ func (p *Parts) Close() error {
 // brokerLog hands kfake's log on.
 type brokerLog struct{ log *slog.Logger }
 
-// Logf implements kfake.Logger. kfake's warnings are about data it could not read or write: nothing
-// to overlook.
+// Logf implements kfake.Logger. kfake's warnings are about data that it could not read or write, so
+// they are errors.
 func (l brokerLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	to := slog.LevelDebug
 	switch level {

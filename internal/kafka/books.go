@@ -9,8 +9,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Books is the part of the database that the queue asks: which partitions there are, and how far
-// the workers have read each. seckill.Store is one.
+// Books has the methods of the database that the queue uses: the known partitions, and the workers'
+// position in each. seckill.Store implements it.
 type Books interface {
 	// Positions returns the workers' position of every partition that the books know.
 	Positions(ctx context.Context) ([]seckill.Position, error)
@@ -105,8 +105,7 @@ func (q *Queue) readBooks(ctx context.Context, t *topicState) error {
 		return q.tooFew(t, len(positions))
 	}
 	if !covers(positions, t, len(positions)) {
-		// A worker takes a topic that was made anew into the books. Until then nobody would read
-		// it.
+		// A worker registers a new topic in the database. Until then no worker would read it.
 		q.setKnown(0)
 		return fmt.Errorf("kafka: the books know another topic than %s as it is now; a worker will register it", q.cfg.Topic)
 	}

@@ -151,7 +151,7 @@ func (q *Queue) part(s *sender) bool {
 }
 
 // share lets the partitions use one client again, when they have been well for long enough, and
-// ends clients that nobody needs.
+// ends clients that aren't needed.
 func (q *Queue) share(now time.Duration, lanes []*lane) {
 	h := &q.sharing
 	if !q.apart.Load() {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Config says where the queue lives and what it may take. The zero value of each field but Brokers
-// means its default.
+// Config configures the brokers, the topic and the limits of the queue. The zero value of each
+// field but Brokers means its default.
 type Config struct {
 	// Brokers are seeds, host:port; the rest of the cluster is learnt from them.
 	Brokers []string
@@ -20,10 +20,10 @@ type Config struct {
 	// Group is the workers' consumer group. Default "penstock-workers".
 	Group string
 
-	// Worker says that this process polls. It registers the topic's partitions in the books.
+	// Worker means that this process polls. It registers the topic's partitions in the database.
 	Worker bool
-	// KnownPartitions is how many partitions a gateway may use before it has read the books: what
-	// it knew when it ran last. Default 0: none.
+	// KnownPartitions is how many partitions a gateway may use before it has read the database: the
+	// number of its last run. Default 0: none.
 	KnownPartitions int
 
 	// Partitions is how many partitions a topic gets that is made by Open; an existing one keeps
@@ -60,7 +60,7 @@ type Config struct {
 	MaxPollBytes int
 
 	// DeliveryTimeout is the longest that a record waits for its acknowledgement before it fails.
-	// Default 10 s: five times the accept deadline, nobody waits any more.
+	// Default 10 s: five times the accept deadline, when no purchase waits any more.
 	DeliveryTimeout time.Duration
 	// StallAfter is how long a record may wait for its acknowledgement before its partition counts
 	// as slow, and others are used where there are any that aren't. After four times as long the
@@ -93,8 +93,8 @@ type Config struct {
 	// Dial, if set, makes the connections. It is how the embedded brokers are reached. It excludes
 	// TLS.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Logger gets what the client has to say, at its own levels but one: its information is our
-	// debug. Default: nothing.
+	// Logger is for the client's log, at the client's levels, except that information is logged at
+	// debug level. Default: none.
 	Logger *slog.Logger
 }
 
@@ -141,7 +141,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports all that is wrong with c.
+// Validate returns all mistakes in c.
 func (c Config) Validate() error {
 	d := c.withDefaults()
 	var errs []error

@@ -13,12 +13,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// consumer is this process's member of the workers' group. The group only says which partitions are
-// whose. Where they are read from is in the books, and the database compares: a worker that was put
-// out of the group, or that reads beside another one, changes nothing. So nothing here holds a
-// rebalance up.
+// consumer is this process's member of the workers' group. The group only assigns partitions. The
+// positions are in the database, which compares them: a worker that was put out of the group, or
+// that reads beside another one, changes nothing. So nothing here holds a rebalance up.
 type consumer struct {
-	// turn holds a value while nobody polls, rewinds or closes: one of them is under way at a time.
+	// turn holds a value while no Poll, Rewind or Close runs: one of them runs at a time.
 	turn chan struct{}
 	// Guarded by turn.
 	client   *kgo.Client // nil until the first Poll

@@ -31,7 +31,7 @@ var (
 	ErrLayout = fmt.Errorf("kafka: %w", seckill.ErrLayout)
 )
 
-// Class is what an error of Kafka means for the record or the call that met it.
+// Class is the meaning of an error of Kafka for a record or a call.
 type Class uint8
 
 // The classes. An error of Put stays unknown to its caller whatever the class: an earlier attempt
@@ -56,7 +56,7 @@ func (c Class) String() string {
 	return [...]string{"none", "unknown", "refused", "failure", "wait"}[c]
 }
 
-// classOf says what the codes of Kafka mean.
+// classOf returns the class of an error code of Kafka.
 func classOf(code *kerr.Error) Class {
 	switch code {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp,
@@ -97,7 +97,7 @@ func Classify(err error) Class {
 	return ClassUnknown
 }
 
-// final reports whether an error of a look at the cluster says that the configuration is wrong, so
+// final reports whether an error of a look at the cluster means that the configuration is wrong, so
 // that waiting doesn't help.
 func final(err error) bool {
 	if errors.Is(err, ErrTopic) || errors.Is(err, ErrLayout) {

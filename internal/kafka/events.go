@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// EventsConfig says where announcements go. The zero value of each field is its default.
+// EventsConfig configures the topics of announcements. The zero value of each field is its default.
 type EventsConfig struct {
 	// StockTopic is the topic of stock status. It is compacted: the last record of an item stays
 	// for ever, so that a reader who begins at its start learns the status of every item. Default
@@ -61,8 +61,8 @@ var _ seckill.Announcer = (*Events)(nil)
 const maxEvents = 10_000
 
 // NewEvents returns a publisher on the brokers of cfg, of which it takes how they are reached, and
-// the topics' Partitions, Replication, MinInSync and Retention. Nothing is asked of the brokers
-// before the first Announce: that other systems hear of a sale is no condition for it.
+// the topics' Partitions, Replication, MinInSync and Retention. It doesn't connect before the first
+// Announce, because a sale must not depend on its events.
 func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -177,7 +177,7 @@ func (e *Events) record(topic string, a *seckill.Announcement) *kgo.Record {
 }
 
 // Close waits until ctx ends for the events on their way and closes the client. An Announce under
-// way fails; its events are announced again by whoever relays them next.
+// way fails; the next relay announces its events again.
 func (e *Events) Close(ctx context.Context) error {
 	err := e.client.Flush(ctx)
 	e.client.Close()

@@ -18,7 +18,7 @@ type place struct {
 	lost bool             // the log isn't the one that at is of: it is read from its start
 }
 
-// next says what to do with a record.
+// next is what to do with a record.
 type next uint8
 
 const (

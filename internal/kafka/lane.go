@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/list"
 )
 
-// health is what is known of a partition. Puts go to the healthiest ones.
+// health is the state of a partition. Puts go to the healthiest ones.
 type health int32
 
 // The healths. Slow is a record that waits for too long, or did when it was acknowledged last. Down
@@ -114,8 +114,8 @@ func (l *lane) send(p *page) {
 	p.sender = s
 	s.pages.Add(1)
 	l.add(p)
-	// The context is nobody's: the client fails all records of a partition when the first one's
-	// context ends, and the caller's deadline is the caller's own business.
+	// The context belongs to no caller: the client fails all records of a partition when the first
+	// one's context ends. Callers watch their own deadlines.
 	s.client.TryProduce(context.Background(), &p.record, p.landed)
 }
 
@@ -208,7 +208,7 @@ func (l *lane) closedError() error {
 }
 
 // expire splits the shared client where a record of the lane stalls, and fails records of its own
-// client that wait for too long: the client can't take back what it has sent, so it goes.
+// client that wait for too long: the client can't take back sent records, so it is closed.
 func (l *lane) expire(now, timeout time.Duration) {
 	l.mu.Lock()
 	first := l.flying.First()

@@ -7,11 +7,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// clientLog hands the client's log on. What it calls information is how the protocol goes (joins,
-// metadata, fetches): debug to everybody but itself.
+// clientLog passes the client's log on. The client's information is about the protocol (joins,
+// metadata, fetches), so it is logged at debug level.
 type clientLog struct{ log *slog.Logger }
 
-// Level returns the most talkative level that somebody listens to.
+// Level returns the most detailed level that is logged.
 func (l clientLog) Level() kgo.LogLevel {
 	switch ctx := context.Background(); {
 	case l.log.Enabled(ctx, slog.LevelDebug):

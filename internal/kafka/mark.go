@@ -82,7 +82,7 @@ func (q *Queue) joinRound(ctx context.Context, until time.Time) (*round, error) 
 	return m.next, nil
 }
 
-// runRounds writes rounds as long as somebody waits for one.
+// runRounds writes rounds while calls wait for one.
 func (q *Queue) runRounds(ctx context.Context) {
 	ctx, cancel := q.inside(ctx, nil)
 	defer cancel()
@@ -196,7 +196,7 @@ func (r *round) landed(partition int) {
 	delete(r.waiting, partition)
 }
 
-// late says what a round still waits for.
+// late returns an error that names what a round still waits for.
 func (r *round) late(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -37,8 +37,8 @@ func (q *Queue) producerOptions() []kgo.Opt {
 	}
 }
 
-// Reserve implements seckill.Queue. A closed queue has no slots, nor has one without any partition
-// that could take something: then the error wraps ErrDown and says why.
+// Reserve implements seckill.Queue. A closed queue has no slots. If no partition can take records,
+// the error wraps ErrDown.
 func (q *Queue) Reserve() error {
 	if why := q.down.Load(); why != nil {
 		q.counts.refused.Add(1)

@@ -8,8 +8,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Progress is how far the workers have read a partition that the books know, beside what its log
-// has.
+// Progress is how far the workers have read a partition, compared with its log.
 type Progress struct {
 	seckill.Position
 	Start int64 // of the log
@@ -20,8 +19,8 @@ type Progress struct {
 // Behind returns how many records the workers have yet to read.
 func (p *Progress) Behind() int64 { return max(0, p.End-max(p.Next, p.Start)) }
 
-// Lost reports whether the log is not the one that the position is of: it lost its end, or records
-// that nobody has read.
+// Lost reports whether the log doesn't match the position: it has lost its end, or records that
+// were not read yet.
 func (p *Progress) Lost() bool { return p.Err == nil && (p.Next > p.End || p.Next < p.Start) }
 
 // errOtherTopic means that the position is of a topic of the same name that is gone.

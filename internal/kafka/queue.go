@@ -62,9 +62,9 @@ type Queue struct {
 }
 
 // Open returns a queue. It looks for the topic, makes it if it is missing, and reads the books. A
-// server that is away, or a partition without a leader, is no error: the queue connects when it
-// can, and Problems says what is missing. An error says that the configuration is wrong. ctx bounds
-// Open only.
+// server that can't be reached, or a partition without a leader, is no error: the queue connects
+// when it can, and Problems tells what is missing. An error means that the configuration is wrong.
+// ctx bounds Open only.
 func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
@@ -120,8 +120,8 @@ func (q *Queue) firstLook(ctx context.Context) error {
 	}
 }
 
-// Unsafe says what was found of the topic that is good enough for trying, and not for promising:
-// one replica, acknowledgements that stand for one, elections that may forget.
+// Unsafe names settings of the topic that are unsafe for production: one replica, acknowledgements
+// by one replica, unclean elections.
 func (q *Queue) Unsafe() []string {
 	q.stateMu.Lock()
 	defer q.stateMu.Unlock()

@@ -12,9 +12,9 @@ import (
 // Mechanism is a way to log in to a broker.
 type Mechanism string
 
-// The mechanisms. MechanismNone doesn't log in. MechanismPlain shows the password to whoever can
-// read the connection, so it belongs under TLS; with the others the broker proves that it knows the
-// password, and nobody who listens learns it.
+// The mechanisms. MechanismNone doesn't log in. MechanismPlain sends the password in the clear, so
+// use it with TLS only. With the others the broker proves that it knows the password, and a
+// listener doesn't learn it.
 const (
 	MechanismNone        Mechanism = ""
 	MechanismPlain       Mechanism = "plain"
@@ -45,7 +45,7 @@ func (s SASL) validate() error {
 	return fmt.Errorf("SASL mechanism %q is none of %s, %s and %s", s.Mechanism, MechanismPlain, MechanismScramSHA256, MechanismScramSHA512)
 }
 
-// mechanism is s as the client takes it, nil where nobody logs in.
+// mechanism returns s for the client; nil without a login.
 func (s SASL) mechanism() sasl.Mechanism {
 	switch s.Mechanism {
 	case MechanismPlain:

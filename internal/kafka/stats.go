@@ -18,7 +18,7 @@ type counts struct {
 	oldest                 atomic.Int64 // milliseconds since 1970; 0: nothing is pending
 }
 
-// Stats says how full the queue is and what it has done since Open.
+// Stats has the queue's present state and its counters since Open.
 type Stats struct {
 	Slots    int   // the bound
 	Reserved int64 // slots that are taken
@@ -38,7 +38,8 @@ type Stats struct {
 	Committed int64 // records below the moves that Committed was told of
 
 	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its
-	// producer's clock. It is zero when there is none. Its age is how far the workers are behind.
+	// producer's clock. It is zero when there is none. Its age shows how far the workers are
+	// behind.
 	Oldest time.Time
 
 	PollErrors int64 // what went wrong while polling, by partition
@@ -81,7 +82,7 @@ func (q *Queue) Stats() Stats {
 	}
 }
 
-// PartitionState is what is known of a partition by putting into it.
+// PartitionState is the state of a partition, as the producer sees it.
 type PartitionState struct {
 	Partition int32
 	Leader    int32         // -1 where there is none

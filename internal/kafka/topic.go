@@ -40,7 +40,8 @@ func (c Config) clientOptions() []kgo.Opt {
 	return opts
 }
 
-// topicSpec is a topic as it is made where it is missing; one that exists keeps what it has.
+// topicSpec has the settings of a topic that is created if it is missing; an existing topic keeps
+// its own.
 type topicSpec struct {
 	name        string
 	partitions  int
@@ -178,7 +179,7 @@ func (t topicSpec) checkInSync(topic kadm.TopicDetail, settings map[string]strin
 	return nil
 }
 
-// leastRetention is the shortest retention that gives somebody time to bring workers back.
+// leastRetention is the shortest retention that gives an operator time to bring workers back.
 const leastRetention = 24 * time.Hour
 
 // unsafeSettings says which of a topic's settings are no good for production. policy is the cleanup

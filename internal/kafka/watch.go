@@ -29,8 +29,8 @@ const (
 	tendEvery = 200 * time.Millisecond
 )
 
-// look learns what there is to know of the topic and of the books. It changes what is known where
-// it succeeds, and keeps what it could not learn anew.
+// look reads the state of the topic and the positions in the database. It updates the parts that it
+// could read, and keeps the others.
 func (q *Queue) look(ctx context.Context) error {
 	topicErr := q.lookAtTopic(ctx)
 	var booksErr error
@@ -139,7 +139,7 @@ func (q *Queue) check(ctx context.Context, spec topicSpec, detail kadm.TopicDeta
 	return nil
 }
 
-// setKnown says how many partitions pages may be put into.
+// setKnown sets how many partitions pages may be put into.
 func (q *Queue) setKnown(n int) {
 	if n > 0 {
 		fresh := len(*q.lanes.Load())
@@ -214,8 +214,8 @@ func (q *Queue) lookLoop(ctx context.Context) {
 	}
 }
 
-// tendLoop looks after the lanes until ctx ends: it fails what waits for too long, notices what is
-// slow, and tries what failed.
+// tendLoop looks after the lanes until ctx ends: it fails records that wait for too long, marks
+// slow lanes, and tries failed ones again.
 func (q *Queue) tendLoop(ctx context.Context) {
 	tick := time.NewTicker(min(tendEvery, max(q.cfg.StallAfter/2, time.Millisecond)))
 	defer tick.Stop()
@@ -238,7 +238,7 @@ func (q *Queue) tendLoop(ctx context.Context) {
 	}
 }
 
-// Problems says what the queue lacks, in words. It is empty when all is well.
+// Problems describes what the queue lacks. It is empty if nothing is wrong.
 func (q *Queue) Problems() []string {
 	q.stateMu.Lock()
 	topicErr, booksErr := q.topicErr, q.booksErr

@@ -42,7 +42,7 @@ const (
 	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and
 	// one server has no more than that many calls in a write.
 	groups = 8
-	// maxKeys bounds the keys of one call: Redis serves nobody else meanwhile.
+	// maxKeys bounds the keys of one call, because Redis serves nothing else meanwhile.
 	maxKeys = 500
 
 	inArgs, outArgs = 13, 6
@@ -87,21 +87,21 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 	return nil
 }
 
-// Report is what a node has said of itself lately, and how old that is.
+// Report is a node's last text, and its age.
 type Report struct {
 	Node string
 	Age  time.Duration
 	Text string
 }
 
-// Board is where nodes leave texts of one sort for the others.
+// Board has the texts of one kind that nodes leave for one another.
 type Board struct {
 	Name string
 	Life time.Duration // how long a text is told
 }
 
-// Share leaves a node's text with the others', and returns all of them. An empty text takes the
-// node's away; without a node none is left.
+// Share leaves a node's text with the others', and returns all of them. An empty text removes the
+// node's; without a node it only reads.
 func (p *Pool) Share(ctx context.Context, board Board, node, text string) ([]Report, error) {
 	life := strconv.FormatInt(board.Life.Milliseconds(), 10)
 	calls := []inventory.ScriptCall{{Keys: []string{board.Name}, Args: []string{node, text, life}}}

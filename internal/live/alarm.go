@@ -35,8 +35,8 @@ func NewAlarms() *Alarms {
 	return a
 }
 
-// Step takes what isn't normal at now. It returns the alarms that are raised, the worst first, and
-// those that were raised or have cleared just now.
+// Step takes the findings of now. It returns the alarms that are raised, the worst first, and those
+// that were raised or have cleared just now.
 func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []Alarm) {
 	for i := range found {
 		key := [2]string{found[i].Kind, found[i].Subject}

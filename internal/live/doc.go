@@ -1,5 +1,5 @@
-// Package live has what an operator sees of a running installation, by the second: the words that
-// nodes, the admin listener, `penstock top` and the console share.
+// Package live has the live view of a running installation: the types that nodes, the admin
+// listener, `penstock top` and the console share.
 //
-// It imports nothing of ours, so that whoever shows a sale needs none of the parts that make it.
+// It imports none of the parts that make a sale, so a program can show a sale without them.
 package live

@@ -47,7 +47,7 @@ const (
 	KindViewPartial    = "view-partial"
 )
 
-// Kind is a kind of findings: how bad one is, and when it is told. A condition has to hold for
+// Kind is a kind of findings: its severity, and when it is reported. A condition has to hold for
 // Raise until an alarm is raised, and to be over for Clear until it has cleared.
 type Kind struct {
 	Kind     string
@@ -56,9 +56,8 @@ type Kind struct {
 	Clear    time.Duration
 }
 
-// Kinds returns all kinds, causes before what they bring about. Each has an entry in
-// docs/runbook.md. A fault is named within two
-// seconds: those that wait longer are about trends.
+// Kinds returns all kinds, causes before their effects. Each has an entry in docs/runbook.md. A
+// fault is reported within two seconds; kinds that wait longer are about trends.
 func Kinds() []Kind {
 	const short, long = 3 * time.Second, 15 * time.Second
 	return []Kind{
@@ -96,7 +95,7 @@ const (
 	UnreadyBefore = 15 * time.Minute // how long before its start a sale has to be ready
 )
 
-// Facts are what findings need beside the snapshot.
+// Facts has the data that findings need besides the snapshot.
 type Facts struct {
 	Partial string           // why the other nodes' frames can't be read; ""
 	Broken  map[string]int64 // counters that must be 0, those that aren't
@@ -116,7 +115,7 @@ type Unbalanced struct {
 	Detail   string `json:"detail"`
 }
 
-// Unready is a sale that begins soon and lacks something.
+// Unready is a sale that begins soon and is not ready.
 type Unready struct {
 	Activity, Merchant, Lacks string
 	StartsAt                  time.Time
@@ -138,8 +137,7 @@ func (f *finder) add(one Finding) {
 	f.out = append(f.out, one)
 }
 
-// Find returns what isn't normal at this moment, without regard to how long. At most 20 of a kind
-// are told.
+// Find returns the findings of this moment, however short. It returns at most 20 of a kind.
 func Find(s *Snapshot, facts *Facts) []Finding {
 	f := &finder{kinds: make(map[string]Kind), count: make(map[string]int)}
 	for _, k := range Kinds() {
@@ -471,7 +469,7 @@ func (f *finder) hops(s *Snapshot) {
 	}
 }
 
-// hopText says what a hop is.
+// hopText describes a hop.
 func hopText(hop string) string {
 	switch hop {
 	case HopHold:

@@ -10,9 +10,8 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// Frame is what one node says of itself each second. Nodes leave their frames where every admin
-// listener finds them. Rates are of the node's last full second; Latency and Hops are of its last
-// ten.
+// Frame is one node's report of a second. Nodes share their frames with all admin listeners. Rates
+// are of the node's last full second; Latency and Hops are of its last ten.
 type Frame struct {
 	Node       Node             `json:"node"` // Age, Lost and Behind are filled in by the reader
 	All        Rates            `json:"all"`  // of the node
@@ -99,8 +98,8 @@ const (
 	maxFrameText    = 200 // bytes of a text from elsewhere
 )
 
-// Encode returns the frame as JSON of at most MaxFrame bytes. What is least busy is left out where
-// it would be longer.
+// Encode returns the frame as JSON of at most MaxFrame bytes. If it would be longer, the least busy
+// entries are left out.
 func (f *Frame) Encode() ([]byte, error) {
 	f.trim(MaxActivities, MaxCallers, maxFrameItems)
 	for keep := MaxActivities; ; keep /= 2 {
@@ -118,7 +117,7 @@ func (f *Frame) Encode() ([]byte, error) {
 	}
 }
 
-// trim leaves out what is least busy.
+// trim leaves out the least busy entries.
 func (f *Frame) trim(activities, callers, items int) {
 	f.Activities = f.Activities[:min(len(f.Activities), activities)]
 	for i := range f.Activities {
@@ -151,7 +150,7 @@ func clip(s string) string {
 	return s[:cut] + "…"
 }
 
-// DecodeFrame reads a frame. Members that a later version has are passed over.
+// DecodeFrame reads a frame. Unknown members, of a later version, are ignored.
 func DecodeFrame(text []byte) (*Frame, error) {
 	var f Frame
 	if len(text) > MaxFrame {
@@ -212,14 +211,6 @@ func (r *Rates) less(other *Rates) {
 	for code, n := range other.Refused {
 		r.Refused[code] = max(0, r.Refused[code]-n)
 	}
-}
-
-// RefusedAll is how many are refused, whatever the code.
-func (r *Rates) RefusedAll() (n float64) {
-	for _, x := range r.Refused {
-		n += x
-	}
-	return n
 }
 
 // heat is by what the hottest come first.

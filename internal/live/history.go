@@ -61,7 +61,7 @@ func (s *series) list(at int64) []Point {
 	return out
 }
 
-// Add keeps what a snapshot says of its second.
+// Add keeps a snapshot's rates as the point of its second.
 func (h *Histories) Add(s *Snapshot) {
 	at := s.At.Unix()
 	h.mu.Lock()

@@ -36,7 +36,7 @@ const (
 	maxPending  = 32  // live events that a reader may be late with until it is cut off
 )
 
-// ErrFull says that a hub has as many watchers as it may have; ErrClosed that it has ended.
+// ErrFull means that a hub has its maximum of watchers; ErrClosed means that it has ended.
 var (
 	ErrFull   = errors.New("too many watchers")
 	ErrClosed = errors.New("the live view has ended")
@@ -76,16 +76,16 @@ type Incident struct {
 	Text    string    `json:"text"`    // one plain sentence
 }
 
-// Filter says which events a watcher wants.
+// Filter selects a watcher's events.
 type Filter struct {
 	Types []string // nil is all
 	// Merchant restricts to what is about one merchant: its own events, and snapshots of its own
 	// data.
 	Merchant string
-	// After is the id of the last event that it has seen: what is kept of later ones comes first.
-	// "" is none; of an id that isn't known any more, all that is kept comes first.
+	// After is the id of the last event that the watcher has seen: later events that are kept come
+	// first. "" is none. If the id is not known any more, all kept events come first.
 	After string
-	// Kept asks for all that is kept, where After is "".
+	// Kept asks for all kept events, if After is "".
 	Kept bool
 }
 
@@ -96,8 +96,8 @@ func (f *Filter) takes(e *Event) bool {
 	return f.Merchant == "" || e.Type == EventLive || e.Merchant == f.Merchant
 }
 
-// Hub hands events to those that watch. It waits for none of them. It is safe for concurrent use;
-// its zero value isn't ready, NewHub makes one.
+// Hub passes events to its watchers. It waits for none of them. It is safe for concurrent use; its
+// zero value isn't ready, NewHub makes one.
 //
 //	w, err := hub.Subscribe(live.Filter{Types: []string{live.EventAlarm, live.EventChange}})
 //	if err != nil { … }

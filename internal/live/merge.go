@@ -10,13 +10,13 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// Heard is a node's frame, and how old it was when it was read.
+// Heard is a node's frame, and its age when it was read.
 type Heard struct {
 	Frame *Frame
 	Age   time.Duration
 }
 
-// Known is a node as the database knows it: it is known until it says goodbye, or until a person
+// Known is a node in the database. A node is known until it stops in order, or until a person
 // removes it.
 type Known struct {
 	Node     string
@@ -26,12 +26,12 @@ type Known struct {
 	Status   Node          // as it told the database last; zero where nothing is known
 }
 
-// Sale is what the catalog says of an activity.
+// Sale is an activity, from the catalog.
 type Sale struct {
 	Name, Merchant, State string
 	StartsAt, EndsAt      time.Time
 	Items                 int
-	// Item returns what the catalog and the memory say of an item.
+	// Item returns an item, from the catalog and the stock's memory.
 	Item func(sku string) (item Item, known bool)
 }
 
@@ -47,15 +47,16 @@ type Policy struct {
 	Rate      float64
 }
 
-// Input is everything that a snapshot is made of.
+// Input has the data for a snapshot.
 type Input struct {
 	At      time.Time
 	Version string
 	Frames  []Heard
 	Known   []Known
-	// BooksAway says that the database can't be asked who is there: silence there means nothing.
+	// BooksAway means that the list of nodes can't be read from the database, so a node that is
+	// missing there may be alive.
 	BooksAway bool
-	// Partial says why the frames of other nodes can't be read; "" where they can.
+	// Partial tells why the frames of other nodes can't be read; "" if they can.
 	Partial    string
 	Sale       func(activity string) (Sale, bool)
 	Shown      []string // activities that are shown without traffic too, the most interesting first
@@ -87,7 +88,7 @@ type trend struct {
 // StaleAfter holds.
 const lostAfter = 1500 * time.Millisecond
 
-// Merge makes a snapshot. Of the findings it has none yet.
+// Merge makes a snapshot, without findings yet.
 func (m *Merger) Merge(in *Input) *Snapshot {
 	s := &Snapshot{
 		At: in.At, Version: in.Version, Totals: NewRates(), Others: NewRates(), Missing: []string{}, History: []Point{},
@@ -168,8 +169,8 @@ func (n *mergedNode) lost(in *Input) bool {
 	return false
 }
 
-// mergeNodes joins what nodes say with what the database knows of them. missing are those that are
-// known and whose frames are too old.
+// mergeNodes joins the frames with the nodes in the database. missing are known nodes without a
+// recent frame.
 func mergeNodes(in *Input) (nodes []Node, missing []string) {
 	byName := make(map[string]*mergedNode)
 	for i := range in.Known {

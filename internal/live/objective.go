@@ -24,7 +24,7 @@ type Targets struct {
 	Latency      time.Duration // of LatencyShare percent of the purchases
 }
 
-// Tally counts what objectives are about. Failures are answers of 5xx that nobody has decided.
+// Tally counts requests for the objectives. Failures are answers of 5xx that are not decisions.
 type Tally struct {
 	Asked  uint64 `json:"asked"`
 	Failed uint64 `json:"failed,omitempty"`
@@ -47,7 +47,7 @@ type FrameObjectives struct {
 	Probes  Tally     `json:"probes"`
 }
 
-// Objective is how far an objective is kept.
+// Objective is the state of an objective.
 type Objective struct {
 	Objective string    `json:"objective"` // availability, latency
 	Of        string    `json:"of"`        // traffic, probes

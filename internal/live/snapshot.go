@@ -2,9 +2,9 @@ package live
 
 import "time"
 
-// Snapshot is what all nodes show together at one moment. It is the JSON document of GET
-// /admin/v1/live and of each `live` event. Rates are per second, over the last full second unless
-// the field says otherwise. Lists are never null. Numbers that nobody knows are null, not zero.
+// Snapshot is the state of all nodes at one moment. It is the JSON document of GET /admin/v1/live
+// and of each `live` event. Rates are per second, over the last full second unless the field says
+// otherwise. Lists are never null. Unknown numbers are null, not zero.
 type Snapshot struct {
 	At       time.Time `json:"at"`       // when it was merged, on the clock of the node that answers
 	Version  string    `json:"version"`  // of that node
@@ -32,7 +32,7 @@ type Snapshot struct {
 
 	Objectives []Objective `json:"objectives"` // empty where no gateway is heard
 
-	// Abnormal is everything that isn't normal, the worst first. Empty means: all is well.
+	// Abnormal has the findings, the worst first. It is empty if all is well.
 	Abnormal   []Finding `json:"abnormal"`
 	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
 
@@ -69,7 +69,7 @@ type Point struct {
 	Lag      *int64             `json:"lag"`
 }
 
-// Latency is in milliseconds; null where nothing was answered.
+// Latency is in milliseconds; null if nothing was answered.
 type Latency struct {
 	P50  *float64 `json:"p50"`
 	P99  *float64 `json:"p99"`
@@ -86,7 +86,7 @@ type Activity struct {
 	EndsAt   time.Time `json:"ends_at"`
 	Rates    Rates     `json:"rates"`
 	Ledger   Ledger    `json:"ledger"`
-	// SoldOutIn is seconds until nothing is left at the rate of the last minute; null where nothing
+	// SoldOutIn is seconds until nothing is left at the rate of the last minute; null if nothing
 	// sells.
 	SoldOutIn *float64 `json:"sold_out_in"`
 	Items     []Item   `json:"items"` // hottest first, at most MaxItems
@@ -94,8 +94,8 @@ type Activity struct {
 	History   []Point  `json:"history"` // like Snapshot.History
 }
 
-// Ledger is where the units are, as the shards count them: Total is Available + Held + Sold. The
-// audit says whether the books have as many, and the alarm unbalanced where they don't.
+// Ledger has the numbers of units, as the shards count them: Total is Available + Held + Sold. The
+// audit compares them with the database, and the alarm unbalanced reports a difference.
 type Ledger struct {
 	Total     int64      `json:"total"`
 	Available int64      `json:"available"`
@@ -177,7 +177,7 @@ type Server struct {
 	Nodes    []string `json:"nodes"` // that see it so
 }
 
-// Queue is how far the workers are.
+// Queue is the workers' progress in the queue.
 type Queue struct {
 	Lag     *int64   `json:"lag"`      // records
 	Oldest  *float64 `json:"oldest"`   // seconds: age of the oldest record that is taken and not committed

@@ -38,7 +38,7 @@ func (v *View) hasStock() bool {
 		slices.ContainsFunc(v.snapshot.Activities, func(a Activity) bool { return a.Ledger.At != nil })
 }
 
-// Reader says how much somebody may see.
+// Reader has the rights of a reader.
 type Reader struct {
 	Merchant string // "" is everything
 	Buyers   bool   // the names of buyers too

@@ -119,9 +119,9 @@ var (
 	errUndelivered = errors.New("most records were not acknowledged")
 )
 
-// run tells the breakers, until ctx ends, how the servers do with what is on its way. With buyers
-// Kafka's is told, too: it closes by the calls of buyers alone, so that without them it would stay
-// half-open for ever, and be an alarm.
+// run reports calls and records in flight to the breakers, until ctx ends. Kafka's breaker gets
+// reports only with buyers: it closes by the calls of buyers alone. Without them it would stay
+// half-open for ever, and raise an alarm.
 func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -356,9 +356,9 @@ func (q *guardedQueue) Put(shard inventory.ShardID, value []byte, slots int, don
 // acknowledgements judges a queue by looking at its counters now and then.
 type acknowledgements struct{ acked, failed int64 } // at the last look
 
-// judge says how the queue did since the last look; busy is false where there was nothing to do. A
-// partition that fails or stalls alone is no fault of Kafka's: the queue uses others. Kafka is at
-// fault where most records fail, or where something is on its way and every partition stalls.
+// judge returns the result of the queue since the last look; busy is false if there was nothing to
+// do. A single failing partition is not Kafka's fault, since the queue uses others. Kafka is at
+// fault if most records fail, or if records are in flight and every partition stalls.
 func (a *acknowledgements) judge(s kafka.Stats, partitions []kafka.PartitionState) (err error, busy bool) {
 	acked, failed := s.Acked-a.acked, s.Failed-a.failed
 	a.acked, a.failed = s.Acked, s.Failed

@@ -16,8 +16,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Config is everything that a process can be told: the parts' own Configs, and where to find
-// things. The errors of Validate begin with the key of a setting, as users write it.
+// Config is the configuration of a process: the parts' own Configs, and the addresses of servers.
+// The errors of Validate begin with the key of a setting, as users write it.
 type Config struct {
 	Listen          string
 	AdminListen     string
@@ -51,7 +51,7 @@ type Config struct {
 	KeepSchema  bool
 	Wait        time.Duration // how long a migration waits for the database
 
-	// How they are reached; the database's URL says so itself.
+	// How to connect to them; the database's URL has its own parameters.
 	RedisTransport Transport
 	SentinelUser   string
 	SentinelSecret string
@@ -75,8 +75,8 @@ type Config struct {
 
 	// Version is that of the program, for people.
 	Version string
-	// OnFirstToken, if set, is told the first admin token when it is made. That is where no token
-	// is known at all, and may be long after Start where the database was away.
+	// OnFirstToken, if set, is called with the first admin token when it is made, because there is
+	// no token yet. That may be long after Start, if the database could not be reached.
 	OnFirstToken func(token string)
 }
 
@@ -116,7 +116,7 @@ const maxShedRate = 100_000_000
 // Real reports whether the process works with real servers.
 func (c *Config) Real() bool { return len(c.Redis) > 0 && len(c.Kafka) > 0 && c.Database != "" }
 
-// Derive returns c with what depends on other values filled in.
+// Derive returns c with the values that depend on others.
 func (c Config) Derive() Config {
 	switch {
 	case c.Shards > 0:
@@ -267,9 +267,9 @@ func databaseName(text string) string {
 	return u.Scheme + "://" + host + u.EscapedPath()
 }
 
-// FaultError says why a process can't start. Settings is true where a setting is wrong, and false
-// where a server answers that it can't be used as it is. A server that is away is no fault: it is
-// waited for.
+// FaultError is why a process can't start. Settings is true if a setting is wrong, and false if a
+// server answers but can't be used. A server that can't be reached is no fault: the process waits
+// for it.
 type FaultError struct {
 	Settings bool
 	Err      error

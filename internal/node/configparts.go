@@ -17,7 +17,7 @@ import (
 // This file has what the parts refuse when they are opened, said before anything is: `config check`
 // must refuse what `serve` refuses, with the key.
 
-// checkListen says what is wrong with an address to listen on.
+// checkListen returns what is wrong with an address to listen on.
 func checkListen(key, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -118,7 +118,7 @@ func isTopic(name string) bool {
 // in hex, and guesses cost nothing but requests.
 const leastToken = 16
 
-// ShortToken says that the admin token that was configured is too short, or "".
+// ShortToken returns a warning if the configured admin token is too short, and "" otherwise.
 func (c *Config) ShortToken() string {
 	if c.AdminToken == "" || len(c.AdminToken) >= leastToken {
 		return ""

@@ -39,7 +39,7 @@ type control struct {
 // second.
 const publishWait = time.Second
 
-// openSettings brings limits and switches into force, before anybody is served.
+// openSettings brings limits and switches into force before the first request is served.
 func (n *Node) openSettings(ctx context.Context) error {
 	c := &n.control
 	c.switches = degrade.NewController()
@@ -240,8 +240,8 @@ func (n *Node) name() string {
 	return host[:min(len(host), seckill.MaxNameLength-len(at))] + at // a page has no room for more
 }
 
-// settingsFile is where the settings are kept for a start without the database; "" where they can't
-// be kept.
+// settingsFile returns the file that keeps the settings for a start without the database; "" if
+// they can't be kept.
 func (n *Node) settingsFile() string {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		n.log.Warn("settings are not kept on disk", "data-dir", n.cfg.DataDir, "err", err)

@@ -72,8 +72,9 @@ func (d *database) try(ctx context.Context) error {
 	return unfit(fmt.Errorf("%s: %w", d.name, err))
 }
 
-// start opens the store, or goes on without it and tries again in the background. It fails where
-// the database answers that it can't be used; where it answers so later, failed is told.
+// start opens the store. If the database can't be reached, start returns and tries again in the
+// background. It fails if the database answers but can't be used; if that happens later, it calls
+// failed.
 func (d *database) start(ctx context.Context, failed func(error)) error {
 	first, cancel := context.WithTimeout(ctx, startPatience)
 	err := d.try(first)

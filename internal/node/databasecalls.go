@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// This file hands calls on to the store, where there is one already (database.store).
+// This file passes calls on to the store, once there is one (database.store).
 
 // LoadCatalog implements seckill.Store.
 func (d *database) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),

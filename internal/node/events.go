@@ -10,7 +10,7 @@ const (
 	eventsOff = "off"
 )
 
-// EventsConfig says whether and where other systems are told of a sale.
+// EventsConfig configures the events for other systems.
 type EventsConfig struct {
 	Events     string // eventsOn or eventsOff
 	StockTopic string
@@ -22,10 +22,10 @@ func defaultEventsConfig() EventsConfig {
 	return EventsConfig{Events: eventsOn, StockTopic: "stock-status", OrderTopic: "order-events", Source: "/penstock"}
 }
 
-// announces reports whether other systems are told.
+// announces reports whether events are published for other systems.
 func (c *Config) announces() bool { return c.Real() && c.Announce.Events == eventsOn }
 
-// validateEvents checks what is said of events.
+// validateEvents checks the settings of events.
 func (c *Config) validateEvents() []error {
 	var errs []error
 	a := &c.Announce

@@ -48,7 +48,7 @@ const (
 	serverAway     = "away"
 )
 
-// shardState is what was seen of a shard last.
+// shardState is the last known state of a shard.
 type shardState uint8
 
 const (
@@ -186,7 +186,8 @@ func (n *Node) lookAtShards(ctx context.Context, some int) (counts shardCounts, 
 	return counts, err
 }
 
-// lookAtServers says how each server does, the worst first. stock is what asking a shard said.
+// lookAtServers returns the state of each server, the worst first. stock is the error of asking a
+// shard.
 func (n *Node) lookAtServers(stock error) []serverState {
 	states := slices.Concat(n.redisStates(stock), n.kafkaStates(), n.databaseStates(), n.settingsStates())
 	seen := make(map[string]serverState, len(states))
@@ -329,7 +330,7 @@ func (n *Node) lookAtClock(ctx context.Context) {
 	n.sale.Desk.SetOffset(ahead)
 }
 
-// lookAtQueue says how far the workers have read each partition.
+// lookAtQueue returns how far the workers have read each partition.
 func (n *Node) lookAtQueue(ctx context.Context) ([]admin.Partition, error) {
 	progress, err := n.servers.queue.Progress(ctx)
 	if err != nil {

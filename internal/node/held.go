@@ -44,8 +44,9 @@ func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 	return held(n.sale.Desk.Catalog(), s.switches, n.control.switches), nil
 }
 
-// held lists the activities whose orders are not cancelled for now, as one of the controllers says.
-// An activity whose orders' time may be over has been in the catalog for at least as long.
+// held lists the activities whose orders are not cancelled for now, according to any of the
+// controllers. An activity whose orders' time may be over has been in the catalog for at least as
+// long.
 func held(catalog *seckill.Catalog, all ...*degrade.Controller) backoffice.Held {
 	scoped := false
 	isHeld := func(merchant, activity string) bool {

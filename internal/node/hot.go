@@ -18,7 +18,7 @@ type hotItems struct {
 	shards map[inventory.ShardID]map[inventory.ItemID]int // guarded by mu
 }
 
-// Bounds of what is counted of a shard, and of what is told.
+// Bounds of the items that are counted and returned for a shard.
 const (
 	maxCounted = 1024
 	maxHot     = 64

@@ -87,7 +87,7 @@ func readKept(path string, shards int) (k keptNode, err error) {
 	return k, err
 }
 
-// restore reads what was kept, where something was. Without a sound file there is nothing.
+// restore reads the kept catalog and shards. Without a valid file it does nothing.
 func (n *Node) restore() {
 	if !n.cfg.Real() {
 		return // the embedded database is never away

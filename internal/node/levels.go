@@ -50,8 +50,8 @@ func (n *Node) findLevel(ctx context.Context) {
 	}
 }
 
-// sellingSince knows when purchases were last taken from the lines. Where nothing is sold, refusals
-// take the processor from nobody.
+// sellingSince remembers when purchases were last taken from the lines. While nothing is sold,
+// refusals take the processor from no purchase.
 type sellingSince struct {
 	taken uint64
 	at    time.Time
@@ -69,9 +69,9 @@ func (s *sellingSince) look(lines map[int]desk.LineStats, now time.Time) {
 
 func (s *sellingSince) lately(now time.Time) bool { return now.Sub(s.at) < time.Second }
 
-// lineDelay estimates how long purchases wait in the lines: as many as wait take as long as so many
-// took to be served (Little's law), at least since the line last moved, and not longer than
-// somebody was seen waiting.
+// lineDelay estimates how long purchases wait in the lines: the waiting purchases will take as long
+// as the same number took before (Little's law). The estimate is at least the time since the line
+// last moved, and at most the longest wait that was seen.
 type lineDelay struct {
 	lanes map[int]laneDelay
 }

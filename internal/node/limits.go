@@ -53,7 +53,7 @@ func (l *limitReports) run(ctx context.Context) {
 	}
 }
 
-// leave leaves a text with the others'. Where that fails the next one is soon, and who asks is told
+// leave writes a text to the board. If that fails, the next one follows soon, and readers are told
 // what is missing.
 func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) {
 	if text, err := json.Marshal(what); err == nil {
@@ -61,7 +61,7 @@ func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) 
 	}
 }
 
-// LimitHistory implements admin.LimitReports. What other gateways say is some seconds old.
+// LimitHistory implements admin.LimitReports. The data of other gateways is some seconds old.
 func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Series, missing string) {
 	var nodes [][]limiter.Series
 	var ages []int

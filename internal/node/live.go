@@ -12,9 +12,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// liveView is what this node shows of the whole installation, by the second. Each part of the work
-// has a loop of its own, so that a server that stalls holds up nothing but what it is asked for:
-// the view itself is merged of what is in memory.
+// liveView is this node's view of the whole installation, once a second. Each part of the work has
+// a loop of its own, so that a stalled server delays only its own part. The view itself is made
+// from memory.
 //
 //	collect   counts this node's second into a frame                       (runLive)
 //	exchange  leaves the frame in Redis and reads those of the others      (runFrames)
@@ -71,7 +71,7 @@ func (n *Node) runLive(ctx context.Context) {
 	}
 }
 
-// showLive merges what is known, tells what has changed, and with whole shows the snapshot.
+// showLive merges the known data and sends changes; with whole, it sends the snapshot.
 func (n *Node) showLive(whole bool) {
 	v := n.live
 	input, facts := n.liveInput(time.Now())

@@ -39,8 +39,8 @@ func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 	return out
 }
 
-// The pace of what the database is asked for: who is there twice a second, since a lost node is to
-// be named within two; what changes seldom every fifth second.
+// How often the database is asked: for the nodes twice a second, since a lost node must be reported
+// within two seconds; for slow data every fifth second.
 const (
 	booksTimeout = time.Second
 	seldomEvery  = 10 // ticks
@@ -185,14 +185,14 @@ func (n *Node) readSeldom(ctx context.Context) {
 	n.live.books.policies, n.live.books.moneyOld = policies, len(old) > 0
 }
 
-// The horizons of what is shown without traffic, and of what has to be ready.
+// How long before its start an activity is shown without traffic, and must be ready.
 const (
 	shownBefore = 24 * time.Hour
 	maxChecked  = 200 // items of a sale that is about to begin
 )
 
-// findShown finds the activities that are shown though nobody buys, and what sales lack that are
-// about to begin. It costs by the number of activities.
+// findShown finds the activities that are shown without traffic, and what is missing for sales that
+// begin soon. Its cost depends on the number of activities.
 func (n *Node) findShown() {
 	catalog := n.sale.Desk.Catalog()
 	now := catalog.Now()
@@ -235,7 +235,7 @@ func (n *Node) findShown() {
 	n.live.shown, n.live.unready = names, unready
 }
 
-// lacks says what a sale lacks that is about to begin, "" where it lacks nothing.
+// lacks returns what is missing for a sale that begins soon; "" if nothing is.
 func (n *Node) lacks(sale *seckill.Sale, state string) string {
 	switch state {
 	case string(seckill.ActivityDraft):
@@ -257,8 +257,8 @@ func (n *Node) lacks(sale *seckill.Sale, state string) string {
 	return ""
 }
 
-// runStock reads the stock of what is shown each second while somebody watches, and compares stock
-// and books of one activity now and then, until ctx ends.
+// runStock reads the stock of the shown activities once a second while the live view has watchers.
+// From time to time it compares stock and database of one activity. It runs until ctx ends.
 func (n *Node) runStock(ctx context.Context) {
 	whole := make(map[string]wholeLook)
 	for i := 0; wait.For(ctx, time.Second); i++ {
@@ -286,7 +286,7 @@ const (
 	stockAtATime = 1_000 // items of one call
 )
 
-// wholeLook is when an activity was read as a whole, and what was seen.
+// wholeLook is a complete reading of an activity, and its time.
 type wholeLook struct {
 	at     time.Time
 	ledger live.Ledger

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// collector makes this node's frames. It remembers what was counted at the frame before. It is used
-// by one goroutine.
+// collector makes this node's frames. It remembers the counters of the frame before. It is used by
+// one goroutine.
 type collector struct {
 	at       time.Time // of the frame before; zero before the first
 	used     time.Duration
@@ -220,7 +220,7 @@ func (n *Node) collectServers(f *live.Frame) {
 	}
 }
 
-// collectHops takes how long the hops on this node take, and how old what is on them is.
+// collectHops collects the times of the hops on this node, and the age of the oldest entry on each.
 func (n *Node) collectHops(now time.Time) (out []live.FrameHop) {
 	c := &n.live.collector
 	if c.hops == nil {
@@ -257,7 +257,7 @@ func (n *Node) hopTimes() map[string]*timing.Histogram {
 	return out
 }
 
-// hopAges returns how old the oldest is that is on a hop now, where that is known.
+// hopAges returns the age of the oldest entry on each hop now, if known.
 func (n *Node) hopAges(now time.Time) map[string]time.Duration {
 	out := make(map[string]time.Duration)
 	if n.role&RoleGateway != 0 {

@@ -165,7 +165,7 @@ func addMoney(to []live.Money, sum *seckill.RefundSum) []live.Money {
 	return to
 }
 
-// liveSale says what the catalog and the memory know of an activity.
+// liveSale returns what the catalog and the stock's memory have of an activity.
 func (n *Node) liveSale(id string) (live.Sale, bool) {
 	catalog := n.sale.Desk.Catalog()
 	sale := catalog.Activity(seckill.ActivityID(id))

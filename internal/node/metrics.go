@@ -68,7 +68,8 @@ type observedShard struct {
 	known  bool
 }
 
-// observations are what has to be asked for, and is kept so that a scrape waits for nobody.
+// observations are values that servers must be asked for. They are kept, so that a scrape doesn't
+// wait.
 type observations struct {
 	mu      sync.Mutex
 	shards  map[inventory.ShardID]observedShard // guarded by mu

@@ -7,8 +7,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// observedMoney is what was last seen of money that has to go back, and of payments that came
-// before their orders.
+// observedMoney has the last sums of refunds that are due, and of payments that came before their
+// orders.
 type observedMoney struct{ due, early []seckill.RefundSum }
 
 // observeMoney reads both; nil where the database doesn't answer.

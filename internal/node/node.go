@@ -64,9 +64,9 @@ type layer struct {
 	stop  func(context.Context) error
 }
 
-// Start starts a process. It returns when the process serves. An error is a *FaultError where a
-// setting or a server is at fault; what was started is stopped again. A server that is away is no
-// error.
+// Start starts a process. It returns when the process serves. An error is a *FaultError if a
+// setting or a server is at fault; all started parts are stopped then. A server that can't be
+// reached is no error.
 func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node, error) {
 	cfg = cfg.Derive()
 	n := &Node{
@@ -105,9 +105,9 @@ func (n *Node) plan() []layer {
 // nothing is the stop of a layer whose loops end with the others.
 func nothing(context.Context) error { return nil }
 
-// Stop ends the process within ctx: the public listener turns unready, waits for the drain delay
-// and answers what is in flight, then the other layers stop, the last one first. Stopping twice is
-// the same as once.
+// Stop ends the process within ctx. The public listener turns unready, waits for the drain delay
+// and answers the requests in flight. Then the other layers stop, the last one first. Stopping
+// twice is the same as once.
 func (n *Node) Stop(ctx context.Context) error {
 	n.stopOnce.Do(func() {
 		n.health.draining.Store(true)
@@ -169,7 +169,8 @@ func (n *Node) listen(ctx context.Context) error {
 	return n.makeProber()
 }
 
-// prepare names the process in its log, now that it has its ports, and reads what was kept.
+// prepare adds the process's name to its log, now that its ports are known, and reads the kept
+// files.
 func (n *Node) prepare(context.Context) (err error) {
 	n.root = n.root.With("node", n.name(), "version", n.cfg.Version)
 	n.log = part(n.root, "node")
@@ -180,7 +181,7 @@ func (n *Node) prepare(context.Context) (err error) {
 	return nil
 }
 
-// closeListeners gives the ports back, where nothing has served on them.
+// closeListeners closes listeners on which nothing has served.
 func (n *Node) closeListeners(context.Context) error {
 	var errs []error
 	for _, l := range []net.Listener{n.public, n.private} {
@@ -254,8 +255,8 @@ func (n *Node) startLoops(ctx context.Context) error {
 	return nil
 }
 
-// ownJobs are the loops of the process itself. They tell how it does, and never wait, but for what
-// is kept for a later start.
+// ownJobs are the loops of the process itself. They report the state of the process. They never
+// wait for a degrade level, except the job that keeps files for a later start.
 func (n *Node) ownJobs(ctx context.Context) []Job {
 	jobs := []Job{
 		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
@@ -345,7 +346,8 @@ func (n *Node) servePublic(context.Context) error {
 	return nil
 }
 
-// shutPublic answers what is in flight. Requests that wait for an order get the answer there is.
+// shutPublic answers the requests in flight. Requests that wait for an order get the answer of that
+// moment.
 func (n *Node) shutPublic(ctx context.Context) error {
 	if n.gateway == nil {
 		return nil
@@ -363,9 +365,9 @@ func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) err
 	}()
 }
 
-// awaitShards waits, with embedded parts, until all shards are open: whoever serves alone opens
-// what the last process left, which takes moments. The port is taken by then, so buyers wait for
-// their first answer instead of being told to come again.
+// awaitShards waits, with embedded parts, until all shards are open: a process that serves alone
+// opens the shards of the process before, which takes moments. The port is open by then, so buyers
+// wait for their first answer instead of a refusal.
 func (n *Node) awaitShards(ctx context.Context) error {
 	if n.servers.embedded == nil || n.role&RoleWorker == 0 {
 		return nil

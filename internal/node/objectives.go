@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/probe"
 )
 
-// ObjectivesConfig is what an installation promises of its service.
+// ObjectivesConfig has the service level objectives of an installation.
 type ObjectivesConfig struct {
 	Availability string        // percent of the answers that are no failure
 	Latency      time.Duration // within which 99.9 % of the purchases are accepted
@@ -82,7 +82,7 @@ func (t *talliedHours) add(more *live.Tally, now time.Time) {
 	t.hours[t.now%objectiveHours].Add(more)
 }
 
-// decided are the failures that are decisions: what is shed on purpose.
+// decided reports whether a failure is a decision: a request that was refused on purpose.
 func decided(code problem.Code) bool { return code == problem.Overloaded || code == problem.Degraded }
 
 // purchases counts what buyers were answered.
@@ -98,7 +98,7 @@ func (o *objectives) purchases(t *gateway.Traffic, limit time.Duration, now time
 	o.traffic.add(&tally, now)
 }
 
-// probed counts what came of probes since the last call. A refused one says nothing.
+// probed counts the probes since the last call. A refused probe doesn't count.
 func (o *objectives) probed(counts []probe.Count, limit time.Duration, now time.Time) {
 	if o.counted == nil {
 		o.counted, o.slow = make(map[probe.Step]probe.Count), make(map[probe.Step]uint64)

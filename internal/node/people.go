@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/gateway/admin/login"
 )
 
-// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer nobody
-// does.
+// LoginConfig lets people log in to the admin listener by OpenID Connect. Without an issuer, that
+// is off.
 type LoginConfig struct {
 	Issuer       string
 	ClientID     string
@@ -61,7 +61,7 @@ func (c *LoginConfig) mistakes() []error {
 		errs = append(errs, errors.New("oidc-roles: is required with oidc-issuer: nobody would have a role"))
 	}
 	for _, text := range c.Roles {
-		if _, err := admin.ParseGrant(text); err != nil {
+		if _, err := admin.ParseGroupRole(text); err != nil {
 			errs = append(errs, fmt.Errorf("oidc-roles: %w", err))
 		}
 	}
@@ -94,11 +94,11 @@ func (c *LoginConfig) admin() (admin.LoginConfig, error) {
 		return out, nil
 	}
 	for _, text := range c.Roles {
-		grant, err := admin.ParseGrant(text)
+		grant, err := admin.ParseGroupRole(text)
 		if err != nil {
 			return out, fmt.Errorf("oidc-roles: %w", err)
 		}
-		out.Grants = append(out.Grants, grant)
+		out.GroupRoles = append(out.GroupRoles, grant)
 	}
 	var err error
 	out.Provider, err = login.New(c.provider())

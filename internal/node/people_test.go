@@ -38,8 +38,8 @@ func TestConfig_Login(t *testing.T) {
 		})
 	}
 	got, err := good.admin()
-	want := []admin.Grant{{Group: "night", Role: seckill.RoleOperator}, {Group: "shop", Role: seckill.RoleViewer, Merchant: "m1"}}
-	if err != nil || got.Provider == nil || !got.Secure || len(got.Grants) != 2 || got.Grants[0] != want[0] || got.Grants[1] != want[1] {
+	want := []admin.GroupRole{{Group: "night", Role: seckill.RoleOperator}, {Group: "shop", Role: seckill.RoleViewer, Merchant: "m1"}}
+	if err != nil || got.Provider == nil || !got.Secure || len(got.GroupRoles) != 2 || got.GroupRoles[0] != want[0] || got.GroupRoles[1] != want[1] {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

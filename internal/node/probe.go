@@ -29,8 +29,8 @@ func (c *Config) validateProbes() error {
 	return nil
 }
 
-// makeProber makes what probes the public listener, nil where nothing is to be probed. The key is
-// known to this process alone, and ends with it.
+// makeProber makes the prober of the public listener; nil if probes are off. The key is known to
+// this process alone, and ends with it.
 func (n *Node) makeProber() error {
 	if n.cfg.ProbeEvery == 0 {
 		return nil

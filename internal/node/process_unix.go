@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// processorTime returns how much processor time this process has used; known is false where that
-// can't be told.
+// processorTime returns how much processor time this process has used; known is false if the system
+// doesn't tell.
 func processorTime() (used time.Duration, known bool) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

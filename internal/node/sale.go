@@ -25,36 +25,39 @@ const (
 	RoleWorker                   // makes orders, ends them, keeps the stock healthy
 )
 
-// Seams are what a sale works on.
+// Seams are the parts that a sale works with.
 type Seams struct {
 	Stock seckill.Stock
 	Queue seckill.Queue
 	Store seckill.Store
-	// BuyerQueue and BuyerStore are Queue and Store as buyers reach them, with breakers in front.
-	// nil is Queue and Store themselves. What works by itself goes past breakers: it must try until
-	// it succeeds.
+	// BuyerQueue and BuyerStore are Queue and Store for buyers' requests, behind breakers. nil
+	// means Queue and Store themselves. Background work doesn't use breakers: it must try until it
+	// succeeds.
 	BuyerQueue seckill.Producer
 	BuyerStore seckill.Store
-	// Signals hears what the stock tells by itself. It is made first, with NewSignals, since the
-	// stock wants to know whom to tell when it is opened.
+	// Signals has the stock's callbacks. Make it first, with NewSignals, since the stock needs it
+	// when it is opened.
 	Signals *Signals
 
-	// Held says of which orders the time to pay doesn't end for now; nil is of none.
+	// Held returns the orders that are not timed out for now; nil means none.
 	Held func(ctx context.Context) (backoffice.Held, error)
 
-	// Announcer tells other systems; nil is nobody. Seen says when an item was last seen to cross.
+	// Announcer publishes events to other systems; it may be nil. Seen reports when an item was
+	// last seen to cross.
 	Announcer seckill.Announcer
 	Seen      func(shard inventory.ShardID, item inventory.ItemID) (inventory.Sighting, bool)
 
-	// Moved is told of orders that the desk has paid or cancelled; nil is nobody (see desk.Parts).
+	// Moved is called for orders that the desk has paid or cancelled; it may be nil (see
+	// desk.Parts).
 	Moved func(o *seckill.Order)
 
-	// Wanted is told where units of a spread item are wanted; nil is nobody (see desk.Parts).
+	// Wanted is called when units of a spread item are wanted on a shard; it may be nil (see
+	// desk.Parts).
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
 	// Full says where the stock takes nothing new; nil is nowhere (see desk.Parts).
 	Full func(shard inventory.ShardID) bool
 
-	// Open decrypts payment secrets; nil takes them as they are.
+	// Open decrypts payment secrets; nil means that they are not encrypted.
 	Open func(sealed, owner string) (string, error)
 
 	// Trace records what traced orders go through; nil records nothing.
@@ -64,12 +67,12 @@ type Seams struct {
 	Name string
 	// DropAfter is how long after an activity closed it is deleted with its orders; 0 is never.
 	DropAfter time.Duration
-	// Alone says that no other process serves buyers: the first rebuild of a shard waits nobody
-	// out.
+	// Alone means that no other process serves buyers: the first rebuild of a shard needs no
+	// wait-out.
 	Alone bool
 }
 
-// Sale is the parts of a sale, joined. Those of the back office are nil without RoleWorker. Each
+// Sale has the joined parts of a sale. Those of the back office are nil without RoleWorker. Each
 // part may be run by its loop (Runs), or driven step by step, as the simulator does.
 type Sale struct {
 	// Fixed after NewSale.
@@ -200,7 +203,8 @@ type Job struct {
 	Run  func(context.Context)
 }
 
-// Jobs are the loops of all parts. What makes orders and what keeps the stock right never waits.
+// Jobs are the loops of all parts. The loops that make orders and keep the stock correct never wait
+// for a degrade level.
 func (s *Sale) Jobs() []Job {
 	jobs := []Job{
 		{"catalog", degrade.Purchasing, s.Desk.Run}, {"follow", degrade.Purchasing, s.RunFollow},
@@ -228,7 +232,7 @@ func (s *Sale) Jobs() []Job {
 // Close ends the desk. The loops must have ended; pages that the queue still has end with it.
 func (s *Sale) Close() { s.Desk.Close() }
 
-// Install puts in force what was kept from an earlier life: a catalog, and the shards' rows.
+// Install puts in force a catalog and shards' rows that an earlier process has kept.
 func (s *Sale) Install(kept *seckill.Catalog, rows []seckill.ShardRow) {
 	s.Desk.Install(kept)
 	if s.rows.CompareAndSwap(nil, &rows) {
@@ -268,7 +272,7 @@ func (s *Sale) RunFollow(ctx context.Context) {
 	}
 }
 
-// Follow reads the shards' rows once, and has the desk follow them.
+// Follow reads the shards' rows once, and passes them to the desk.
 func (s *Sale) Follow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StoreTimeout)
 	defer cancel()
@@ -336,8 +340,8 @@ func (s *Sale) RunSuspect(ctx context.Context) {
 	}
 }
 
-// Suspect asks once for the rebuild of the shards that were seen to have lost writes. Those that
-// could not be asked for stay.
+// Suspect asks once for the rebuild of the shards that were seen to have lost writes. It keeps
+// those for which it could not ask.
 func (s *Sale) Suspect(ctx context.Context) error {
 	var errs []error
 	for _, ref := range s.signals.suspects() {

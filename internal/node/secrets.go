@@ -17,9 +17,8 @@ import (
 // keyFile is the name of the key in the data directory of the embedded parts.
 const keyFile = "secrets.key"
 
-// openVault finds the keys that encrypt payment secrets at rest: those of the settings. The
-// embedded parts make one where there is none; on real servers secrets are kept in the clear
-// without one.
+// openVault opens the keys that encrypt payment secrets at rest, from the settings. Without a key
+// the embedded parts make one, and real servers store secrets in the clear.
 func (n *Node) openVault(ctx context.Context) (err error) {
 	text, source, err := n.cfg.secretsKeys()
 	if err != nil {
@@ -69,8 +68,8 @@ func (c *Config) checkSecretsKeys() error {
 	return err
 }
 
-// ownKey reads the key of the embedded parts, or makes it. A key that is lost is not replaced: what
-// it has encrypted can't be read without it.
+// ownKey reads the key of the embedded parts, or makes it. A lost key is not replaced, because the
+// secrets that it encrypted can't be read without it.
 func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
 	raw, err := os.ReadFile(path)
 	if err == nil {
@@ -129,8 +128,8 @@ func lockedSecrets(ctx context.Context, store seckill.CatalogStore, v *vault.Vau
 }
 
 // checkSecrets refuses to start where none of the encrypted payment secrets can be read: the
-// process has no key, or that of another installation. Some that can't be read are an error in the
-// log: the others are not to suffer.
+// process has no key, or that of another installation. If only some can't be read, it logs an
+// error, so that the other merchants can work.
 func (n *Node) checkSecrets() error {
 	var l locked
 	for m := range n.sale.Desk.Catalog().Merchants() {

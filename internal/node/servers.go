@@ -169,8 +169,8 @@ func (n *Node) openStock(ctx context.Context, config inventory.Config) error {
 	return nil
 }
 
-// closeServers closes what was opened: the stock first, which nobody asks any more, the database
-// after the queue, which reads its books from it.
+// closeServers closes the opened servers: the stock first, which is not used any more; the database
+// after the queue, which reads its positions from it.
 func (n *Node) closeServers(ctx context.Context) error {
 	s := &n.servers
 	var errs []error

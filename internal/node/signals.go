@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Signals is what a stock tells by itself, kept until the sale takes it. It is made before both.
-// Its methods don't block and are safe for concurrent use. It keeps one note a shard at most.
+// Signals keeps the callbacks of a stock until the sale takes them. It is made before both. Its
+// methods don't block and are safe for concurrent use. It keeps at most one note for each shard.
 type Signals struct {
 	// Fixed after NewSignals.
 	suspected chan struct{} // has a value after a shard became suspect; capacity 1
@@ -27,12 +27,12 @@ type Signals struct {
 	wanted  atomic.Pointer[itemFunc] // of an item that is wanted on a shard
 }
 
-// itemFunc is told of an item on a shard.
+// itemFunc is a callback about an item on a shard.
 type itemFunc struct {
 	call func(shard inventory.ShardID, item inventory.ItemID)
 }
 
-// NewSignals makes one that nobody has told anything yet.
+// NewSignals makes an empty Signals.
 func NewSignals() *Signals {
 	return &Signals{
 		suspected: make(chan struct{}, 1), changed: make(chan struct{}, 1),
@@ -40,7 +40,7 @@ func NewSignals() *Signals {
 	}
 }
 
-// OnLost is told of an answer that showed lost writes.
+// OnLost is called for an answer that showed lost writes.
 func (s *Signals) OnLost(ref inventory.Ref) {
 	s.mu.Lock()
 	s.lost[ref.Shard] = max(s.lost[ref.Shard], ref.Epoch)
@@ -48,7 +48,7 @@ func (s *Signals) OnLost(ref inventory.Ref) {
 	signal(s.suspected)
 }
 
-// OnSuspect is told of the shards of a server that may have forgotten writes.
+// OnSuspect is called with the shards of a server that may have lost writes.
 func (s *Signals) OnSuspect(shards []inventory.ShardID) {
 	s.mu.Lock()
 	for _, shard := range shards {
@@ -60,7 +60,7 @@ func (s *Signals) OnSuspect(shards []inventory.ShardID) {
 	signal(s.suspected)
 }
 
-// OnEpoch is told of a shard of a later epoch than the watched one.
+// OnEpoch is called for a shard with a later epoch than the watched one.
 func (s *Signals) OnEpoch(shard inventory.ShardID, epoch inventory.Epoch) {
 	s.mu.Lock()
 	s.later[shard] = max(s.later[shard], epoch)
@@ -68,14 +68,14 @@ func (s *Signals) OnEpoch(shard inventory.ShardID, epoch inventory.Epoch) {
 	signal(s.changed)
 }
 
-// OnCrossing is told of an item that had units and has none, or the other way round.
+// OnCrossing is called for an item that had units and has none, or the other way round.
 func (s *Signals) OnCrossing(shard inventory.ShardID, item inventory.ItemID, _ bool) {
 	if f := s.crossed.Load(); f != nil {
 		f.call(shard, item)
 	}
 }
 
-// OnWanted is told of a spread item that is wanted on a shard which has no unit.
+// OnWanted is called for a spread item that is wanted on a shard without a unit.
 func (s *Signals) OnWanted(shard inventory.ShardID, item inventory.ItemID) {
 	if f := s.wanted.Load(); f != nil {
 		f.call(shard, item)

@@ -25,7 +25,7 @@ type nodeStatus struct {
 	Lag        *int64            `json:"lag"`             // records that no worker has committed; null where it isn't known
 }
 
-// status is what this node tells of itself. It asks nobody.
+// status is this node's report about itself, from memory alone.
 func (n *Node) status() json.RawMessage {
 	s := nodeStatus{
 		Role: n.role.name(), Version: n.cfg.Version, Started: n.started, Breakers: n.breakers.disturbed(), Partitions: make(map[string]string),

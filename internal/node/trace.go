@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/trace"
 )
 
-// TraceConfig says of which requests spans are recorded, and where they go.
+// TraceConfig configures which requests are traced, and the collector.
 type TraceConfig struct {
 	Endpoint string // "" records none
 	Sample   string // share of the requests, 0 to 1

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/kafka"
 )
 
-// Transport says how the connections to a server are secured. Its files are PEM.
+// Transport configures TLS for the connections to a server. Its files are PEM.
 type Transport struct {
 	TLS  bool
 	CA   string // the authority of the server's certificate; "" is those that the system trusts
@@ -132,8 +132,8 @@ func sslModes() []string {
 	return []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 }
 
-// validateDatabase checks the database's URL as far as it says how the connection is secured. Its
-// errors never show the URL, which has a password.
+// validateDatabase checks the parts of the database's URL about TLS. Its errors never show the URL,
+// which has a password.
 func (c *Config) validateDatabase() []error {
 	if c.Database == "" {
 		return nil
@@ -174,8 +174,8 @@ func (c *Config) validateDatabase() []error {
 	return errs
 }
 
-// Exposed says which connections somebody on the way could read or take over. What stays on this
-// machine is not on the way.
+// Exposed names the connections without TLS that leave this machine: others on the network could
+// read or change them.
 func (c *Config) Exposed() []string {
 	var out []string
 	if !c.RedisTransport.TLS && !local(c.Redis...) {
@@ -204,7 +204,7 @@ func (c *Config) Exposed() []string {
 	return out
 }
 
-// ExposedListeners says which listeners other machines reach in clear.
+// ExposedListeners names the listeners that other machines reach without TLS.
 func (c *Config) ExposedListeners(role Role) []string {
 	var out []string
 	add := func(key, addr string, secured ListenTLS, what string) {

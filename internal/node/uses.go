@@ -12,8 +12,8 @@ const (
 	noteMost  = 1_000 // keys at a time; the others wait for the next time
 )
 
-// noteUses keeps in the database when callers' keys were used last, until ctx ends, and what is new
-// once more then. Requests only set a number in memory.
+// noteUses stores the last use of callers' keys in the database, until ctx ends, and once more at
+// the end. Requests only set a number in memory.
 func (n *Node) noteUses(ctx context.Context) {
 	tick := time.NewTicker(noteEvery)
 	defer tick.Stop()

@@ -19,8 +19,8 @@ import (
 const acceptPatience = 500 * time.Millisecond
 
 // Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the rows and
-// reads what the decision needs, and one that writes and commits. Where rows stay locked that no
-// promise of the batch needs, since their orders are there, it is tried once more without them.
+// reads what the decision needs, and one that writes and commits. If rows stay locked that no
+// promise of the batch needs, because their orders exist already, it tries once more without them.
 func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	moves, err := joinMoves(b.Moves)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Bury implements seckill.OrderStore. The shard's row is held under its two conditions; whether an
-// order or its tombstone comes first is decided by the primary key.
+// Bury implements seckill.OrderStore. The shard's row is held under its two conditions; the primary
+// key decides whether an order or its tombstone comes first.
 func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string, holds []inventory.Hold) ([]bool, error) {
 	var out []bool
 	what := fmt.Sprintf("bury holds of shard %d in epoch %d", ref.Shard, ref.Epoch)
@@ -33,7 +33,7 @@ func (s *Store) Bury(ctx context.Context, ref inventory.Ref, incarnation string,
 	return out, nil
 }
 
-// buried is what there is of holds that are to be buried.
+// buried has the rows of holds that are about to get tombstones.
 type buried struct {
 	*found
 	withdrawals map[string]bool // by their holds: whether it is buried

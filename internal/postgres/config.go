@@ -13,16 +13,16 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Config says where the database is and how it is used. Open fills in the defaults.
+// Config configures the connection to the database, and its use. Open fills in the defaults.
 type Config struct {
-	// URL says where the database is and who asks:
-	// postgres://user:password@host:port/name?sslmode=verify-full. Several hosts may be named, with
-	// target_session_attrs=read-write; settings of the session may be given, and win over ours.
+	// URL has the database's address and user:
+	// postgres://user:password@host:port/name?sslmode=verify-full. It may have several hosts, with
+	// target_session_attrs=read-write. Session settings in it win over those of this package.
 	URL string
 
-	// MaxConns is how many connections a process has at most; 10 by default. Everything comes in
-	// batches, one under way for each kind of call: a process that is gateway and worker at once
-	// has eight kinds, and two are left for people. More would only wait for the same rows.
+	// MaxConns is how many connections a process has at most; 10 by default. Calls come in batches,
+	// one in flight for each kind of call. A process that is gateway and worker has eight kinds,
+	// and two connections are left for people. More connections would only wait for the same rows.
 	MaxConns int
 
 	// Shards is how many shards the installation has. It is fixed when the database is made: 16
@@ -30,12 +30,11 @@ type Config struct {
 	// 0. Open refuses a database that has another number.
 	Shards int
 
-	// KeepSchema makes Open leave the schema as it is, and refuse one that is behind; by default it
-	// is brought up to date.
+	// KeepSchema makes Open refuse an older schema instead of migrating it.
 	KeepSchema bool
 
-	// Events keeps every step of every order for RelayEvents; without it other systems hear of
-	// none. Default false.
+	// Events keeps every step of every order for RelayEvents; without it there are no order events.
+	// Default false.
 	Events bool
 
 	// AnswerTimeout is how long the server may say nothing before it is asked, on another
@@ -47,7 +46,7 @@ type Config struct {
 	// Now stands in for the database's clock in tests; nil, the default, asks the database.
 	Now func() time.Time
 
-	// Logger hears of migrations and of transactions that were tried again; nobody does by default.
+	// Logger logs migrations and repeated transactions. Default: none.
 	Logger *slog.Logger
 
 	tracer pgx.QueryTracer // tests look at the plans of what it hears
@@ -88,7 +87,7 @@ var sessionSettings = map[string]string{
 	"tcp_keepalives_count":    "3",
 }
 
-// Validate says what is wrong with the configuration, all of it.
+// Validate returns all mistakes in the configuration.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.URL == "" {

@@ -47,8 +47,8 @@ func (s *Store) MayDrop(ctx context.Context, id seckill.ActivityID, before, arch
 }
 
 // DropEnded implements seckill.CatalogStore. Payments and changes stay for ever: they are about
-// money and people. before must be so long ago that nobody repeats a purchase any more, and that
-// the queue has no record of it.
+// money and people. before must be so long ago that no purchase is repeated any more, and the queue
+// has no record of it.
 //
 // An activity is dropped in a transaction of its own. Its orders stay until the last activity of
 // their week is gone and the week is over, and nobody finds them any more; then their partition is

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Cancel implements seckill.OrderStore. It waits for nobody but, for a moment, for stock rows.
+// Cancel implements seckill.OrderStore. It waits only for stock rows, for a moment.
 func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]seckill.Moved, error) {
 	ids := make([]seckill.OrderID, len(cancels))
 	var shards []int32 // of orders that may have no row yet
@@ -88,7 +88,7 @@ func (tx *transaction) lockForEvents(ctx context.Context, pl places, ids []secki
 	return e, tx.awaitStock(ctx, e.stock, e.keys())
 }
 
-// readMissing finds out of the orders that were not taken which ones are there: somebody has them.
+// readMissing finds which of the orders that were not locked exist: another transaction has them.
 // Of the others it reads the homes anew, since new rows may be made of them.
 func (tx *transaction) readMissing(ctx context.Context, e *ends, pl places, ids []seckill.OrderID) error {
 	e.homes, e.locked = pl.homes, make(map[seckill.OrderID]bool)

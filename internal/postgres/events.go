@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// insertSteps queues the steps of a transaction, where somebody wants to hear of them. A row has
-// many of them, encoded: the relay need not read their orders again.
+// insertSteps queues the steps of a transaction, if events are on. A row has many of them, encoded:
+// the relay need not read their orders again.
 func insertSteps(tx *transaction, steps []seckill.Step) {
 	if !tx.events || len(steps) == 0 {
 		return
@@ -34,8 +34,8 @@ const eventsLock = 0x5073746b_00000002
 
 // RelayEvents implements backoffice.EventStore. The process that relays has an advisory lock of its
 // transaction, so that the steps of one order go out in their order. The transaction is open while
-// deliver runs, and idle: it has no snapshot and has written nothing, so it keeps nobody from
-// vacuuming. A process that stops in the middle loses it with its session
+// deliver runs, and idle: it has no snapshot and has written nothing, so it doesn't hold up a
+// vacuum. A process that stops in the middle loses it with its session
 // (idle_in_transaction_session_timeout).
 //
 // The ids are given out before the commits, so a step may appear below others that were relayed

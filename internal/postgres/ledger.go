@@ -43,8 +43,7 @@ const ledgers = `SELECT s.item, s.shard, a.id, a.merchant, i.sku, i.price, i.cur
 	FROM unnest($1::bigint[], $2::int[]) AS k (item, shard) JOIN stock AS s USING (item, shard)
 	JOIN items AS i ON i.id = s.item JOIN activities AS a USING (sale)`
 
-// How rows of stock are taken: in their order, by waiting for them, or without those that somebody
-// has.
+// How rows of stock are locked: in their order, waiting for locked ones, or leaving them out.
 const (
 	lockLedgers     = ledgers + " ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s"
 	lockFreeLedgers = lockLedgers + " SKIP LOCKED"
@@ -111,7 +110,7 @@ func queueEpochs(p *pipe, how string, shards []int32) map[inventory.ShardID]inve
 	return epochs
 }
 
-// skipLocked leaves out rows that somebody has.
+// skipLocked leaves out rows that another transaction has locked.
 const skipLocked = " SKIP LOCKED"
 
 // setLockTimeout queues a bound for the statements behind it, until the transaction ends or
@@ -171,7 +170,8 @@ func (b *buyers) queue(p *pipe) map[seckill.BuyerKey]int64 {
 	return b.bought
 }
 
-// orderStock locks the stock rows of orders whose units are open, but for those that somebody has.
+// orderStock locks the stock rows of orders whose units are open, except rows that another
+// transaction has locked.
 const orderStock = `SELECT s.item, s.shard FROM stock AS s JOIN (
 		SELECT DISTINCT item, shard FROM orders WHERE week = $1 AND id = ANY($2) AND units = 'open'
 	) AS o USING (item, shard) ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s SKIP LOCKED`

@@ -21,16 +21,16 @@ var (
 	// ErrOlderSchema means that the database has to be migrated first, and that Open was told not
 	// to.
 	ErrOlderSchema = errors.New("the database has an older schema than this program needs")
-	// ErrServer means that the server is none that this package works with.
+	// ErrServer means that this package doesn't support the server.
 	ErrServer = errors.New("the server is not PostgreSQL 15 or later")
 )
 
 // minServerVersion is PostgreSQL 15, the oldest that this package is tested with.
 const minServerVersion = 150000
 
-// Open connects to the database and brings its schema up to date. A database that can't be reached
-// is an error at once, one that Unreachable knows. seckill.ErrLayout means that the installation
-// has another number of shards than the configuration.
+// Open connects to the database and brings its schema up to date. If the database can't be reached,
+// Open returns an error at once, for which Unreachable is true. seckill.ErrLayout means that the
+// installation has another number of shards than the configuration.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)

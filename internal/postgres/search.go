@@ -105,8 +105,8 @@ func (s *Store) OrderTrail(ctx context.Context, o *seckill.Order) (seckill.Order
 // extendTimeout bounds the one statement that moves pay_by of all open orders of an activity.
 const extendTimeout = 5 * time.Minute
 
-// ExtendOrders implements seckill.OrderBooks. Orders that somebody is about to pay or cancel are
-// waited for.
+// ExtendOrders implements seckill.OrderBooks. It waits for orders that another transaction is about
+// to pay or cancel.
 func (s *Store) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time.Duration, by seckill.Author) (int64, error) {
 	var n int64
 	err := s.write(ctx, "extend the orders of activity "+string(id), func(ctx context.Context, tx *transaction) error {

@@ -15,8 +15,8 @@ import (
 
 var _ settings.Store = (*Store)(nil)
 
-// ExchangeSettings implements settings.Store. Nodes whose name a new instance has taken over are
-// deleted, unless somebody else is doing that.
+// ExchangeSettings implements settings.Store. It deletes nodes whose name a new instance has taken
+// over, unless another transaction is doing that.
 func (s *Store) ExchangeSettings(ctx context.Context, b settings.Beat) (settings.Update, error) {
 	applied, err := json.Marshal(b.Applied)
 	rejected, err2 := json.Marshal(b.Rejected)
@@ -142,8 +142,8 @@ func (s *Store) clockNow() *time.Time {
 	return &now
 }
 
-// SettingsMembers implements settings.Store. What a node said last is forgotten with a crash of the
-// database, which node there is not.
+// SettingsMembers implements settings.Store. A crash of the database loses the last reports of
+// nodes, but not the list of nodes.
 func (s *Store) SettingsMembers(ctx context.Context) ([]settings.Member, error) {
 	scan := func(rows pgx.Rows) (settings.Member, error) {
 		var m settings.Member

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Fault says whose fault an error is, and so what helps.
+// Fault is the cause of an error, which decides what to do about it.
 type Fault uint8
 
 // The faults. A record is never given up because of FaultWait or FaultAgain: the server was at
@@ -61,7 +61,7 @@ var states = map[string]Fault{
 	"26000": FaultAgain,
 }
 
-// FaultOf says whose fault an error of this package is.
+// FaultOf returns the cause of an error of this package.
 func FaultOf(err error) Fault {
 	var failed *pgconn.PgError
 	switch {
@@ -107,10 +107,10 @@ func isState(err error, codes ...string) bool {
 	return false
 }
 
-// Unreachable reports whether an error of Open or Migrate passes by itself: there is no server to
-// ask yet, it is starting up or shutting down, out of connections, memory or disk, or it went away
-// in the middle. Nothing was done, and later it may be there. What the server says about this
-// process is none: a wrong password, no such database, a missing right.
+// Unreachable reports whether an error of Open or Migrate may pass by itself: the server can't be
+// reached, is starting up or shutting down, is out of connections, memory or disk, or the
+// connection broke. Nothing was done, and a later attempt may succeed. What the server says about
+// this process is none: a wrong password, no such database, a missing right.
 func Unreachable(err error) bool {
 	var failed *pgconn.PgError
 	if errors.As(err, &failed) {

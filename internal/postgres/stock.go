@@ -135,8 +135,8 @@ func (s *Store) Restock(ctx context.Context, c seckill.StockChange, by seckill.A
 	return total, replayed, nil
 }
 
-// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the
-// units are gone.
+// Withdraw implements seckill.StockStore. A repeat is recognized even if the epochs have changed:
+// the units are gone.
 func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
 	by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("withdraw from item %d", c.Item)

@@ -81,8 +81,9 @@ func (s *Store) findDue(ctx context.Context, shards []int32, without []int64, he
 // timeOutRounds bounds how often TimeOut looks for others when all that it found was locked.
 const timeOutRounds = 4
 
-// TimeOut implements seckill.OrderStore. Orders that somebody is about to pay or cancel are left
-// out. Those of items whose rows are locked are, too, and hide no others.
+// TimeOut implements seckill.OrderStore. It leaves out orders whose rows another transaction has
+// locked, to pay or cancel them. It also leaves out orders of items with locked rows, without
+// hiding others.
 func (s *Store) TimeOut(ctx context.Context, shards []inventory.ShardID, held []seckill.ActivityID, limit int) (int, error) {
 	count := 0
 	without, apart := []int64{}, make([]string, len(held))

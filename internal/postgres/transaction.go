@@ -58,7 +58,7 @@ func eachRow(rows pgx.Rows, scan func(rows pgx.Rows) error) error {
 	return rows.Err()
 }
 
-// lock is each for a query that takes rows of stock. Rows that somebody has for too long are
+// lock is each for a query that takes rows of stock. Rows that are locked for too long give
 // ErrLocked.
 func (p *pipe) lock(scan func(rows pgx.Rows) error, text string, args ...any) {
 	p.batch.Queue(text, args...).Query(func(rows pgx.Rows) error {
@@ -169,8 +169,8 @@ func (tx *transaction) readClock() {
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // write runs fn in a transaction, and again when the transaction lost against others. Errors are
-// wrapped with what. After an error the transaction has usually not happened; where the connection
-// broke in the middle of its commit nobody knows, so every method may be repeated.
+// wrapped with what. After an error the transaction has usually not happened; if the connection
+// broke during the commit, the outcome is unknown. So every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
 	if !s.enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)

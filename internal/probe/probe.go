@@ -1,8 +1,9 @@
-// Package probe asks a public listener what a buyer asks, now and then, and remembers what it said.
+// Package probe sends a buyer's requests to a public listener at intervals, and remembers the
+// results.
 //
 //	p := probe.New(probe.Config{Every: 10 * time.Second, URL: url, Key: key, …})
 //	go p.Run(ctx)
-//	p.Results() // what came of the last one of each
+//	p.Results() // the last result of each step
 //
 // It promises that a probe ends within Config.Patience, that a step that fails leaves the next one
 // a chance, and that a refusal is told from a failure: a sale that was stopped is not one that
@@ -27,7 +28,7 @@ import (
 	"github.com/penstock/penstock/internal/wait"
 )
 
-// Step is what is asked for.
+// Step is one of a probe's requests.
 type Step string
 
 // The steps, in their order.
@@ -40,7 +41,7 @@ const (
 // Steps are all steps.
 func Steps() []Step { return []Step{Buy, Status, Page} }
 
-// Outcome says what came of a step.
+// Outcome is the outcome of a step.
 type Outcome string
 
 // The outcomes.
@@ -50,7 +51,7 @@ const (
 	Failed  Outcome = "failed"
 )
 
-// Config is what is probed. All of it is needed.
+// Config configures a Prober. All fields are needed.
 type Config struct {
 	Every    time.Duration
 	Patience time.Duration // for one step
@@ -58,17 +59,17 @@ type Config struct {
 	Key      string
 	Activity string // as it stands in a path
 	SKU      string
-	// Users are so many names of buyers that take turns: who buys decides which shard is asked.
+	// Users is the number of buyers' names that take turns: the buyer decides which shard is asked.
 	Users int
-	// Missing is the problem code that an order has that isn't there. Refusals are those that are a
-	// decision and no failure.
+	// Missing is the problem code for an unknown order. Refusals are the codes that are decisions,
+	// not failures.
 	Missing  string
 	Refusals []string
-	// Skip reports that nothing is to be asked for now.
+	// Skip reports whether to leave out this round.
 	Skip func() bool
 }
 
-// Result is what came of a step.
+// Result is the result of a step.
 type Result struct {
 	Step    Step
 	Outcome Outcome
@@ -77,7 +78,7 @@ type Result struct {
 	Error   string // of what isn't OK
 }
 
-// Count is how often a step came to an end, and how long those took that were OK.
+// Count counts a step's outcomes, with the times of the successful ones.
 type Count struct {
 	Step     Step
 	Outcomes map[Outcome]uint64
@@ -122,7 +123,7 @@ func (p *Prober) Run(ctx context.Context) {
 	}
 }
 
-// Round probes once, by a connection of its own, so that a listener that accepts none is found too.
+// Round probes once, on a new connection, so that it also finds a listener that accepts none.
 func (p *Prober) Round(ctx context.Context) {
 	if p.cfg.Skip() {
 		p.mu.Lock()
@@ -241,7 +242,8 @@ func (p *Prober) ask(ctx context.Context, method, path, body string, round int) 
 	return out, nil
 }
 
-// Results returns what came of the last probe of each step, in their order; none before the first.
+// Results returns the last result of each step, in the order of the steps; none before the first
+// round.
 func (p *Prober) Results() (out []Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

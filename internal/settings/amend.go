@@ -27,12 +27,12 @@ var ErrRecorded = errors.New("the amendment is recorded already")
 // MaxAmendments is how many amendments of all documents may wait to be recorded.
 const MaxAmendments = 64
 
-// ErrTooManyAmendments says that no further amendment is taken until some are recorded.
+// ErrTooManyAmendments means that no further amendment is accepted until some are recorded.
 var ErrTooManyAmendments = errors.New("too many changes wait to be recorded")
 
-// Board is where nodes leave notes for one another while the database is away: *inventory.Stock has
-// one in Redis. A note is forgotten with the Redis, so whoever needs it there pins it again.
-// Methods are safe for concurrent use.
+// Board has notes that nodes leave for one another while the database is away; *inventory.Stock
+// implements it in Redis. Notes are lost with the Redis, so a node pins the notes that it needs
+// again. Methods are safe for concurrent use.
 type Board interface {
 	// Pin leaves a note under a name, in place of one that was there.
 	Pin(ctx context.Context, board, name, text string) error
@@ -135,8 +135,8 @@ type boardAnswer struct {
 	err   error
 }
 
-// askBoard reads the amendments, pins those that only this node knows, takes off those that are
-// recorded, and says what this node has in force.
+// askBoard reads the amendments, pins those that only this node knows, removes recorded ones, and
+// reports this node's versions.
 func (w *Watcher) askBoard(ctx context.Context) (a boardAnswer) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()

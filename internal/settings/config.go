@@ -11,9 +11,9 @@ type Config struct {
 	// Node names this process for people; a new process of the same name takes the place of one
 	// that died.
 	Node string
-	// Enforces says that this process is one of those where a change has to be in force: a gateway.
+	// Enforces means that this process enforces the settings: it is a gateway.
 	Enforces bool
-	// Path is the file that keeps what was in force last; "" keeps nothing.
+	// Path is the file that keeps the documents that were in force last; "" keeps none.
 	Path string
 	// Poll is the longest time between two looks at the database. 200 ms by default: with the call
 	// itself and the application a change is in force well within the second that is promised. Each

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// kept is the file of what was in force last.
+// kept is the file with the documents that were in force last.
 type kept struct {
 	Sum     string          // hex SHA-256 of Content: half a file, or one that somebody edited, is worse than none
 	Content json.RawMessage // keptContent
@@ -37,7 +37,7 @@ type keptDocument struct {
 // maxKept bounds the file that is read, in bytes: the documents have at most a megabyte each.
 const maxKept = 8 << 20
 
-// restore reads what was in force last, and reports whether there was a sound file.
+// restore reads the documents that were in force last, and reports whether there was a valid file.
 func (w *Watcher) restore() (documents map[string]Document, ok bool) {
 	if w.cfg.Path == "" {
 		return nil, false
@@ -87,8 +87,7 @@ func sum(content []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-// keep writes what is in force. A disk that refuses is told of, and changes nothing for those who
-// are served.
+// keep writes the documents in force. A failure of the disk is logged, and doesn't affect requests.
 func (w *Watcher) keep() {
 	if w.cfg.Path == "" {
 		return

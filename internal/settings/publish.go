@@ -13,13 +13,13 @@ import (
 // Publisher makes changes and waits for the nodes. Its fields are fixed before its first use.
 type Publisher struct {
 	Store Store
-	// Board and Watcher are for changes while the database is away; nil where there are none.
+	// Board and Watcher are for changes while the database is away; they may be nil.
 	Board   Board
 	Watcher *Watcher
-	// Nudge, if there is one, makes this process's own watcher look now, and those of the others.
+	// Nudge, if set, makes all watchers look now.
 	Nudge func()
-	// Took, if there is one, is told how long a change took until it was in force on every gateway
-	// that is alive; all is false where it wasn't within Wait.
+	// Took, if set, is called with the time until a change was in force on every gateway that is
+	// alive; all is false if that took longer than Wait.
 	Took func(d time.Duration, all bool)
 	// Wait bounds how long Publish waits for the nodes; the contract says one second.
 	Wait time.Duration
@@ -35,7 +35,7 @@ type Published struct {
 	Why      []string // of each that lags, why
 }
 
-// String says where it is in force, for people.
+// String tells where it is in force, for people.
 func (p *Published) String() string {
 	var b strings.Builder
 	switch {
@@ -67,8 +67,8 @@ func (p *Published) lag(node, why string) {
 const lookEvery = 25 * time.Millisecond
 
 // Publish writes body as the version after the given one, and returns when every node that is alive
-// has it in force or has refused it, or after Wait. The error is about the writing alone: once it
-// is written it is published, whoever lags.
+// has it in force or has refused it, or after Wait. An error means that the version was not
+// written. A written version is published, even if some nodes lag.
 func (p *Publisher) Publish(ctx context.Context, name string, version int64, body []byte, by Author) (Published, error) {
 	made := Version{version + 1, newID()}
 	if err := p.Store.PutSettings(ctx, Document{name, made.Number, made.ID, body}, by); err != nil {
@@ -85,8 +85,8 @@ func (p *Publisher) nudge() {
 	}
 }
 
-// await looks until nobody is on its way any more, or Wait is over. A look that fails is no reason
-// to fail: what was made stands.
+// await looks until every node has answered, or Wait is over. It ignores a failed look, because the
+// change is written.
 func (p *Publisher) await(ctx context.Context, out Published, look func(context.Context) (Published, int, error)) Published {
 	ctx, cancel := context.WithTimeout(ctx, p.Wait)
 	defer cancel()
@@ -161,12 +161,12 @@ func count(name string, made, newest Version, members []Member) (out Published, 
 	return out, pending
 }
 
-// ErrNoWay says that a change can't be made: neither the database nor the board can be asked, and
-// this node enforces nothing.
+// ErrNoWay means that a change can't be made: neither the database nor the board can be reached,
+// and this node enforces nothing.
 var ErrNoWay = errors.New("neither the database nor Redis can be asked, and this process is no gateway")
 
-// Amend makes a change while the database is away: over the board on all nodes, or where that is
-// away too on this node alone. It is recorded when the database is back. It returns as Publish
+// Amend makes a change while the database is away: through the board on all nodes, or, if that is
+// away too, on this node alone. It is recorded when the database is back. It returns as Publish
 // does.
 func (p *Publisher) Amend(ctx context.Context, name string, body []byte, by Author) (Published, error) {
 	if p.Watcher == nil || p.Board == nil {

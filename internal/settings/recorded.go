@@ -14,8 +14,8 @@ import (
 const secretMember = "secret"
 
 // Recorded returns the bodies before and after a change as the record of changes has them: without
-// secrets. A mark stands for each secret. It says whether both sides have the same one, and nothing
-// else: it is an HMAC by a key that is forgotten.
+// secrets. A mark stands for each secret. It shows only whether both sides have the same secret: it
+// is an HMAC with a key that is not kept.
 func Recorded(before, after []byte) (was, is string, err error) {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails

@@ -15,14 +15,14 @@ const (
 	Webhooks = "webhooks"
 )
 
-// ErrConflict is the answer to a change of a version that isn't the newest one any more.
+// ErrConflict means that the changed version isn't the newest any more.
 var ErrConflict = errors.New("changed by somebody else in the meantime")
 
 // Names returns the names of all documents.
 func Names() []string { return []string{Limits, Switches, Webhooks} }
 
-// Document is one version of a document. The zero version, of a document that nobody ever wrote,
-// has no ID and no body.
+// Document is one version of a document. The zero version, before the first write, has no ID and no
+// body.
 type Document struct {
 	Name    string
 	Version int64
@@ -30,21 +30,20 @@ type Document struct {
 	Body    []byte // JSON; not to be changed
 }
 
-// Identity returns which version it is.
+// Identity returns the document's version.
 func (d *Document) Identity() Version { return Version{d.Version, d.ID} }
 
-// Version names one version of a document. A database that was restored gives numbers out again:
-// versions are the same only where number and ID are. The zero value is that of a document that
-// nobody ever wrote.
+// Version names one version of a document. A restored database uses numbers again, so versions are
+// equal only if both number and ID are. The zero value is the version before the first write.
 type Version struct {
 	Number int64  `json:"version"`
 	ID     string `json:"id,omitempty"`
 }
 
-// ErrNoMember says that no node of that name is known.
+// ErrNoMember means that no node with that name is known.
 var ErrNoMember = errors.New("no such node is known")
 
-// Author says who changes something and why.
+// Author is the author of a change, with the reason.
 type Author struct {
 	Actor   string
 	Token   string // the id of the admin token
@@ -56,7 +55,7 @@ type Author struct {
 // version.
 type Versions map[string]Version
 
-// Beat is what a node says of itself. Instance is different in every process; Node names it for
+// Beat is a node's report about itself. Instance is different in every process; Node names it for
 // people.
 type Beat struct {
 	Instance string
@@ -68,7 +67,7 @@ type Beat struct {
 	Status   json.RawMessage // how it does, for people; nil says nothing
 }
 
-// Update is what a node is told.
+// Update is the answer to a Beat.
 type Update struct {
 	Now       time.Time  // the database's clock
 	Nodes     int        // that enforce and are alive, this one included if it does
@@ -76,8 +75,8 @@ type Update struct {
 	Documents []Document // those whose newest version isn't the one in Seen; the zero version where there is none any more
 }
 
-// News returns what a node that has seen those versions is to be told, of the newest version of
-// each document that there is. The stores' answers are made by it.
+// News returns the newest documents that a node with the versions seen doesn't have yet. The stores
+// use it for their answers.
 func News(seen Versions, newest []Document) (news []Document) {
 	exists := make(map[string]bool)
 	for _, d := range newest {
@@ -94,7 +93,7 @@ func News(seen Versions, newest []Document) (news []Document) {
 	return news
 }
 
-// Member is a node as the others see it. It is known until it leaves, or until a person removes it.
+// Member is a known node. A node is known until it leaves, or until a person removes it.
 type Member struct {
 	Instance string
 	Node     string
@@ -113,15 +112,15 @@ const KindNode = "node"
 // MemberRecord is a node in a change record, as JSON.
 func MemberRecord(drain bool) string { return fmt.Sprintf(`{"drain":%v}`, drain) }
 
-// AliveFor is how long a node that says nothing is taken for alive. After that it is still known:
-// it may be cut off and serve. A node that stops in order says so. One of the same name forgets it,
-// once it is silent.
+// AliveFor is how long a silent node counts as alive. After that it is still known, because it may
+// be cut off and still serve. A node that stops in order leaves the list. A new node of the same
+// name replaces a silent one.
 const AliveFor = 1500 * time.Millisecond
 
 // Store keeps the documents and the list of nodes; internal/sqlite and internal/postgres implement
 // it. Methods are safe for concurrent use by many processes.
 type Store interface {
-	// ExchangeSettings tells of a node, and returns what it doesn't know yet.
+	// ExchangeSettings records a node's report, and returns the news for it.
 	ExchangeSettings(ctx context.Context, b Beat) (Update, error)
 	// LeaveSettings forgets a node.
 	LeaveSettings(ctx context.Context, instance string) error

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Moment is what a part may need to know beside the document.
+// Moment has what a part may need besides the document.
 type Moment struct {
 	Now   time.Time // the database's clock
 	Nodes int       // that are alive, this one included; at least 1
@@ -27,8 +27,8 @@ type Moment struct {
 type Part struct {
 	Name  string
 	Apply func(d Document, m Moment) (next time.Time, err error)
-	// Amend returns the body of a document with an amendment; ErrRecorded where it has it already.
-	// nil: it can't be amended.
+	// Amend returns the body of a document with an amendment; ErrRecorded if it has it already. nil
+	// means that the document can't be amended.
 	Amend func(body []byte, a Amendment) ([]byte, error)
 }
 
@@ -72,8 +72,8 @@ type order struct {
 	done      chan struct{}
 }
 
-// NewWatcher makes a watcher of parts. Nothing is in force before Start. status, which may be nil,
-// says how the node does.
+// NewWatcher makes a watcher of parts. Nothing is in force before Start. status returns the node's
+// status report; it may be nil.
 func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func() json.RawMessage, log *slog.Logger) (*Watcher, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -92,9 +92,9 @@ func NewWatcher(cfg Config, store Store, board Board, parts []Part, status func(
 // newID returns the id of a version, an amendment or a process.
 func newID() string { return rand.Text() }
 
-// Start puts in force what is there: the newest versions, or where the database is away what was in
-// force last, or else documents that nobody wrote; Known says which. It fails only when a part
-// refuses even those.
+// Start puts documents in force: the newest versions; if the database is away, those that were in
+// force last; otherwise empty ones. Known reports whether there were any. It fails only if a part
+// refuses even empty ones.
 func (w *Watcher) Start(ctx context.Context) error {
 	kept, ok := w.restore()
 	w.known.Store(ok)
@@ -123,8 +123,8 @@ func (w *Watcher) Start(ctx context.Context) error {
 }
 
 // Run looks for newer versions until ctx ends, then tells the others that this node has left. The
-// database and the board are asked beside the loop, so that what ends meanwhile ends in time,
-// however long an answer takes.
+// database and the board are asked outside the loop, so that expiries take effect in time, however
+// long an answer takes.
 func (w *Watcher) Run(ctx context.Context) {
 	answers, notes := newAsking(w.ask), newAsking(w.askBoard)
 	poll, due, look := time.NewTimer(w.pause()), time.NewTimer(w.untilDue()), time.NewTimer(0)
@@ -190,7 +190,7 @@ func (a *asking[T]) ask(ctx context.Context) {
 	go func() { a.out <- a.question(ctx) }()
 }
 
-// taken says that an answer was taken from out, and whether to ask once more.
+// taken is called when an answer was taken from out; more asks once more.
 func (a *asking[T]) taken(ctx context.Context, more bool) {
 	more = more || a.again
 	a.busy, a.again = false, false
@@ -253,7 +253,7 @@ func (w *Watcher) leave(ctx context.Context) {
 // pause is until the next look.
 func (w *Watcher) pause() time.Duration { return w.cfg.Poll - mathrand.N(w.cfg.Poll/5+1) }
 
-// untilDue is until something has to be applied again; where nothing has, an hour as good as any.
+// untilDue returns the time until a document must be applied again; an hour if none must.
 func (w *Watcher) untilDue() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -266,7 +266,7 @@ func (w *Watcher) untilDue() time.Duration {
 	return max(wait, 0)
 }
 
-// look asks the database, applies what is new, and at once says so.
+// look asks the database, applies new versions, and reports that at once.
 func (w *Watcher) look(ctx context.Context) {
 	for range 2 {
 		if !w.take(ctx, w.ask(ctx)) {
@@ -282,8 +282,7 @@ type answer struct {
 	err          error
 }
 
-// ask says what this node runs, and what it knows. What was changed without the database is
-// recorded first.
+// ask reports this node's versions to the database. Amendments are recorded first.
 func (w *Watcher) ask(ctx context.Context) answer {
 	a := w.exchange(ctx)
 	w.mu.Lock()
@@ -380,7 +379,7 @@ func (w *Watcher) apply(documents []Document) bool {
 	return any
 }
 
-// put puts one document in force, with what was amended of it. A panic of the part is a refusal.
+// put puts one document in force, with its amendments. A panic of the part is a refusal.
 func (w *Watcher) put(part Part, base Document) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -470,7 +469,7 @@ func (w *Watcher) lookDone() {
 	}
 }
 
-// State is what a watcher has done.
+// State has the state and the counters of a watcher.
 type State struct {
 	Known    bool          // there are settings: read from the database, now or in an earlier life
 	Applied  Versions      // in force
@@ -481,7 +480,7 @@ type State struct {
 	Away     error         // why the last look failed; nil where it did not
 }
 
-// State returns what the watcher has done.
+// State returns the watcher's state.
 func (w *Watcher) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -495,15 +494,15 @@ func (w *Watcher) State() State {
 	return s
 }
 
-// Known reports whether there are settings at all: read from the database, now or in an earlier
-// life.
+// Known reports whether there are any settings: read from the database by this process, or kept by
+// an earlier one.
 func (w *Watcher) Known() bool { return w.known.Load() }
 
 // Drained reports whether a person has asked this node to take no new buyers.
 func (w *Watcher) Drained() bool { return w.drained.Load() }
 
-// InForce returns a document as it is in force here, with what waits to be recorded, and those
-// amendments, oldest first. now is the database's clock.
+// InForce returns a document as it is in force here, including amendments that wait to be recorded,
+// and these amendments, oldest first. now is the database's clock.
 func (w *Watcher) InForce(name string) (d Document, waiting []Amendment, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Config says where the database is and how it is kept. Open fills in the defaults.
+// Config configures the database's file and its durability. Open fills in the defaults.
 type Config struct {
 	// Path is the database file. Its directory must exist; beside it SQLite keeps Path-wal and
 	// Path-shm.
@@ -32,14 +32,14 @@ type Config struct {
 	// so more would only hold more page caches.
 	Readers int
 
-	// Events keeps every step of every order for RelayEvents; without it other systems hear of
-	// none. Default false.
+	// Events keeps every step of every order for RelayEvents; without it there are no order events.
+	// Default false.
 	Events bool
 
 	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
 	Now func() time.Time
 
-	// Logger hears of migrations; nobody does by default.
+	// Logger logs migrations. Default: none.
 	Logger *slog.Logger
 }
 
@@ -52,7 +52,7 @@ const (
 	maxReaders     = 64
 )
 
-// Validate says what is wrong with the configuration, all of it.
+// Validate returns all mistakes in the configuration.
 func (c *Config) Validate() error {
 	var errs []error
 	if c.Path == "" {
@@ -73,7 +73,7 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// withDefaults returns the configuration with what was left out.
+// withDefaults returns the configuration with defaults for missing values.
 func (c Config) withDefaults() Config {
 	if c.Synchronous == "" {
 		c.Synchronous = synchronousNormal

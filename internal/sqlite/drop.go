@@ -12,16 +12,16 @@ import (
 // closes is when an activity stops selling, as seckill.Activity.Closes says; it is indexed.
 const closes = "min(ends_at, ifnull(ended_at, ends_at))"
 
-// done says that nothing of activity a is under way: no open or parked order, no outbox row, and no
-// money to go back.
+// done is the condition that activity a has no open or parked order, no outbox row, and no refund
+// due.
 const done = `NOT EXISTS (SELECT 1 FROM payments AS p
 	WHERE p.state IN ('due', 'done') AND p.state = 'due' AND p.activity = a.id)
 	AND NOT EXISTS (SELECT 1 FROM items AS i CROSS JOIN stock AS s ON s.item = i.id WHERE i.activity = a.id AND
 	(s.open > 0 OR ` + parkedOf + ` > 0 OR EXISTS (SELECT 1 FROM outbox WHERE outbox.shard = s.shard AND outbox.item = s.item)))`
 
-// over says that activity a closed before a time, or before another one with an archive that has
-// all there is: no order was made and nothing paid since. What is paid for after the close is due,
-// so that looking for it needs no index of its own.
+// over is the condition that activity a closed before a time, or before another time with a
+// complete archive: no order was made or paid since. A payment after the close is a refund due, so
+// looking for it needs no index of its own.
 const over = "(" + closes + " < ?1 OR archived_at IS NOT NULL AND " + closes + ` < ?2 AND NOT EXISTS (SELECT 1 FROM payments AS p
 	WHERE p.state IN ('due', 'done') AND p.kept_at >= a.archived_at AND p.activity = a.id)
 	AND NOT EXISTS (SELECT 1 FROM orders AS o WHERE o.activity = a.id AND o.created_at >= a.archived_at))`

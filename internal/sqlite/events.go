@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// insertSteps keeps the steps of a transaction, where somebody wants to hear of them.
+// insertSteps keeps the steps of a transaction, if events are on.
 func insertSteps(ctx context.Context, tx *transaction, steps []seckill.Step) error {
 	if !tx.events {
 		return nil

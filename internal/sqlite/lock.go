@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// stockLocks are stock rows that somebody is said to have.
+// stockLocks are stock rows that count as locked by another process.
 type stockLocks struct {
 	mu  sync.Mutex
 	had map[seckill.StockKey]int // by how many; guarded by mu

@@ -79,8 +79,8 @@ func (s *Store) FindOrders(ctx context.Context, ids []seckill.OrderID) ([]seckil
 	return out, nil
 }
 
-// held reports whether the order has open units of a stock row that somebody else has: an event
-// would change the row's counts.
+// held reports whether the order has open units on a locked stock row: an event would change the
+// row's counts.
 func (tx *transaction) held(o *seckill.Order) bool {
 	return o.Units == seckill.UnitsOpen && tx.locked[o.Stock()]
 }

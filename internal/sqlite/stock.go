@@ -103,8 +103,8 @@ func (tx *transaction) changeOnce(ctx context.Context, c seckill.StockChange, by
 	return item, false, tx.record(ctx, by, record)
 }
 
-// Withdraw implements seckill.StockStore. A repeat is told so whatever the epochs are by then: the
-// units are gone.
+// Withdraw implements seckill.StockStore. A repeat is recognized even if the epochs have changed:
+// the units are gone.
 func (s *Store) Withdraw(ctx context.Context, c seckill.StockChange, holds []seckill.Taken,
 	by seckill.Author) (total int64, replayed bool, err error) {
 	what := fmt.Sprintf("withdraw from item %d", c.Item)

@@ -37,7 +37,7 @@ func (w *writer) connect(ctx context.Context) error {
 	return nil
 }
 
-// drop gives up a connection of which nobody knows in what state it is.
+// drop closes a connection whose state is unknown.
 func (w *writer) drop() error {
 	if w.conn == nil {
 		return nil

@@ -1,4 +1,4 @@
-// Package timing keeps many durations in few numbers.
+// Package timing counts durations in histograms of fixed size.
 //
 //	var took timing.Histogram
 //	took.Observe(time.Since(began))

@@ -19,7 +19,7 @@ import (
 	otel "go.opentelemetry.io/otel/trace"
 )
 
-// Config says where spans go and of which requests they are.
+// Config configures the collector, and which requests are traced.
 type Config struct {
 	Endpoint string  // URL of the collector, without /v1/traces; "" traces nothing
 	Sample   float64 // share of the requests that come without a trace of their own, 0 to 1
@@ -39,7 +39,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Bounds of what is recorded: a client that asks for a trace of everything gets so many.
+// Bounds of recorded spans, also for a client that asks for a trace of every request.
 const (
 	mostTraces = 200   // begun in a second, by one process
 	mostQueued = 4_096 // spans that wait for the collector
@@ -71,7 +71,7 @@ type Stats struct {
 	Lost    int64 // given up, since the collector did not take them
 }
 
-// Open makes a tracer; nil where nothing is to be traced. It asks nobody: a collector that is away
+// Open makes a tracer; nil if tracing is off. It doesn't connect: a collector that can't be reached
 // is no error. Close ends it.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Tracer, error) {
 	if err := cfg.Validate(); err != nil {
@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Tracer, error) {
 	return t, nil
 }
 
-// Close sends what is recorded, until ctx ends.
+// Close sends the recorded spans, until ctx ends.
 func (t *Tracer) Close(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -113,7 +113,7 @@ func (t *Tracer) Stats() Stats {
 	}
 }
 
-// Request is a request that may be traced. The zero value isn't.
+// Request is a request that may be traced. The zero value is not traced.
 type Request struct {
 	trace  [16]byte
 	span   [8]byte
@@ -134,8 +134,8 @@ func (r *Request) Context() Context {
 	return Context(raw[:])
 }
 
-// Begin decides whether a request is traced: as its traceparent says, or by chance where it has
-// none that can be read.
+// Begin decides whether a request is traced: as its traceparent says, or at random if it has no
+// valid one.
 func (t *Tracer) Begin(traceparent []byte, now time.Time) (r Request) {
 	if t == nil {
 		return r
@@ -180,14 +180,14 @@ func newSpanID() (id otel.SpanID) {
 	return id
 }
 
-// Attr is something to know of a span: a text, or a number where the text is "".
+// Attr is an attribute of a span: a text, or a number if the text is "".
 type Attr struct {
 	Key    string
 	Text   string
 	Number int64
 }
 
-// End records the span of a request that has ended. It does nothing where it isn't traced.
+// End records the span of a request that has ended. It does nothing if the request isn't traced.
 func (t *Tracer) End(r *Request, name string, from, to time.Time, failed bool, attrs ...Attr) {
 	if t == nil || !r.Traced() {
 		return
@@ -199,7 +199,7 @@ func (t *Tracer) End(r *Request, name string, from, to time.Time, failed bool, a
 	t.record(context.WithValue(ctx, givenKey{}, r), name, otel.SpanKindServer, from, to, failed, attrs)
 }
 
-// Span records a part of a trace that has ended. It does nothing where parent is none.
+// Span records a part of a trace that has ended. It does nothing if parent is empty.
 func (t *Tracer) Span(parent Context, name string, from, to time.Time, failed bool, attrs ...Attr) {
 	if t == nil || !parent.Valid() {
 		return

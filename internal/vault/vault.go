@@ -1,5 +1,4 @@
-// Package vault seals secrets that are kept at rest, so that a copy of the database alone is of no
-// use.
+// Package vault encrypts secrets at rest, so that a copy of the database alone doesn't reveal them.
 //
 //	v, err := vault.Parse(text)          // what the key file has
 //	sealed := v.Seal("whsec-…", "m1")    // what is kept
@@ -26,7 +25,7 @@ import (
 	"strings"
 )
 
-// Prefix begins everything that is sealed. What begins otherwise was never sealed.
+// Prefix begins every sealed text. A text without it was never sealed.
 const Prefix = "sealed:1:"
 
 // keySize is the size of every key, in bytes.
@@ -36,7 +35,7 @@ const keySize = 32
 var (
 	// ErrNoKey means that a secret is sealed with a key that the vault doesn't have.
 	ErrNoKey = errors.New("no key")
-	// ErrDamaged means that what is sealed is damaged, or was sealed for another owner.
+	// ErrDamaged means that a sealed text is damaged, or was sealed for another owner.
 	ErrDamaged = errors.New("can't be opened: it is damaged, or of another owner")
 )
 
@@ -56,7 +55,7 @@ func NewKey() string {
 }
 
 // Parse reads keys, one a line or with commas between: 32 bytes each, in base64 or hex. The first
-// one seals. Empty lines and those that begin with # say nothing. The error never has a key.
+// one seals. Empty lines and those that begin with # are ignored. The error never has a key.
 func Parse(text string) (*Vault, error) {
 	v := new(Vault)
 	number := 0
@@ -87,7 +86,7 @@ func Parse(text string) (*Vault, error) {
 	return v, nil
 }
 
-// idOf names a key: a digest says nothing about a random key.
+// idOf names a key by a digest, which reveals nothing about a random key.
 func idOf(raw []byte) string {
 	sum := sha256.Sum256(append([]byte("penstock secrets key "), raw...))
 	return hex.EncodeToString(sum[:4])
@@ -148,7 +147,7 @@ func (v *Vault) wrap(own []byte, data, owner string) string {
 	return Prefix + k.id + ":" + base64.RawURLEncoding.EncodeToString(wrapped) + ":" + data
 }
 
-// Open decrypts what Seal made; what was never sealed is returned as it is.
+// Open decrypts a sealed text; a text that was never sealed is returned unchanged.
 func (v *Vault) Open(text, owner string) (string, error) {
 	if !IsSealed(text) {
 		return text, nil
@@ -193,8 +192,8 @@ func (v *Vault) unwrap(text, owner string) (own []byte, data string, err error) 
 	return nil, "", fmt.Errorf("%w %s: it is not in secrets-key or secrets-key-file", ErrNoKey, parts[0])
 }
 
-// Rewrap returns text sealed with the first key. What is already so is returned as it is; what was
-// never sealed is sealed. The secret itself is not decrypted.
+// Rewrap returns text sealed with the first key. A text that already is so is returned unchanged; a
+// text that was never sealed is sealed. The secret itself is not decrypted.
 func (v *Vault) Rewrap(text, owner string) (string, error) {
 	switch {
 	case v == nil || text == "" || KeyOf(text) == v.keys[0].id:

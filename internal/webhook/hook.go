@@ -16,7 +16,7 @@ type Hook struct {
 	Secret string   `json:"secret"` // that signs, as internal/vault has sealed it for Owner
 }
 
-// Owner is for whom the secret of a hook is sealed.
+// Owner returns the owner name with which the secret of a hook is encrypted.
 func Owner(name string) string { return "webhook " + name }
 
 // Wants reports whether events of a kind are sent to it.
@@ -27,11 +27,11 @@ type Document struct {
 	Webhooks []Hook `json:"webhooks"` // by name
 }
 
-// MaxHooks is how many hooks there may be.
+// MaxHooks is the most hooks of an installation.
 const MaxHooks = 32
 
-// ParseDocument reads a document; an empty text is one without hooks. It refuses members that it
-// doesn't know: they may mean something.
+// ParseDocument reads a document; an empty text is one without hooks. It refuses unknown members,
+// because they may be important.
 func ParseDocument(text []byte) (d Document, err error) {
 	if len(text) == 0 {
 		return d, nil
@@ -47,7 +47,7 @@ func ParseDocument(text []byte) (d Document, err error) {
 	return d, nil
 }
 
-// Find returns the hook of a name, nil where there is none.
+// Find returns the hook with a name, or nil.
 func (d *Document) Find(name string) *Hook {
 	for i := range d.Webhooks {
 		if d.Webhooks[i].Name == name {
@@ -112,7 +112,7 @@ func (e *Event) body() ([]byte, error) {
 	return text, nil
 }
 
-// State is how the deliveries to a receiver go.
+// State is the state of the deliveries to a receiver.
 type State struct {
 	Waiting   int            `json:"waiting"`    // events in the queue, the one under way included
 	Sent      int64          `json:"sent"`       // events that were taken
@@ -128,8 +128,9 @@ type FailedAttempt struct {
 	Error string    `json:"error"`
 }
 
-// Merge returns what states of several nodes say together. All nodes queue the same events, so what
-// waits and what was given up is the most of one node, and what was sent is the sum.
+// Merge joins the states of several nodes. All nodes queue the same events, so the numbers of
+// waiting and given-up events are the maximum of the nodes, and the number of sent events is the
+// sum.
 func Merge(states ...State) (out State) {
 	for i := range states {
 		s := &states[i]

@@ -66,7 +66,7 @@ func (l *lane) head() (*Event, Hook, time.Time) {
 	return l.queue[0].event, l.hook, l.queue[0].since
 }
 
-// drop takes an event out of the queue, if it is still there; givenUp says that the receiver never
+// drop takes an event out of the queue, if it is still there; givenUp means that the receiver never
 // got it.
 func (l *lane) drop(e *Event, givenUp bool) {
 	l.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Policy says which receivers may be reached, so that a hook is no way into the network around an
-// installation.
+// Policy decides which receivers may be reached, so that a hook gives no access to the network
+// around an installation.
 //
 //   - Addresses of this machine (loopback) may be reached, by http too.
 //   - Public addresses may be reached, by https.

@@ -53,16 +53,16 @@ type Owners interface {
 	// Own gives a name to owner for a time, or prolongs that where owner has it, and returns the
 	// owner there is.
 	Own(ctx context.Context, name, owner string, d time.Duration) (string, error)
-	// Assign gives a name to owner, whoever has it.
+	// Assign gives a name to owner, even if another one owns it.
 	Assign(ctx context.Context, name, owner string, d time.Duration) error
-	// Release takes a name from whoever has it.
+	// Release ends the ownership of a name, whoever its owner is.
 	Release(ctx context.Context, name string) error
 }
 
-// done owns what was sent. No node has that name: theirs have an @.
+// done is the owner of sent events. No node has that name: names of nodes have an @.
 const done = "done"
 
-// Board is where nodes leave notes for one another: *inventory.Stock has one in Redis.
+// Board has notes that nodes leave for one another; *inventory.Stock implements it in Redis.
 type Board interface {
 	Pin(ctx context.Context, board, name, text string) error
 	Unpin(ctx context.Context, board string, names ...string) error
@@ -86,7 +86,7 @@ type Sender struct {
 	lanes map[string]*lane // by name; guarded by mu
 }
 
-// New makes a sender without receivers. owners is nil where there is no other node.
+// New makes a sender without receivers. owners is nil if there is no other node.
 func New(cfg Config, owners Owners, board Board, log *slog.Logger) (*Sender, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -97,8 +97,8 @@ func New(cfg Config, owners Owners, board Board, log *slog.Logger) (*Sender, err
 	}, nil
 }
 
-// Apply puts a document in force. What waits for a receiver that stays is kept, and goes to its new
-// URL at once.
+// Apply puts a document in force. Waiting events of a receiver that stays are kept, and go to its
+// new URL at once.
 func (s *Sender) Apply(d Document) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,8 +255,8 @@ func (s *Sender) attempt(ctx context.Context, l *lane, h *Hook, e *Event, backof
 	return 0
 }
 
-// claim returns the node that is to send an event: this one, where there is no other or owners
-// can't be asked for.
+// claim returns the node that must send an event: this one, if there is no other or the owners
+// can't be reached.
 func (s *Sender) claim(ctx context.Context, name string, d time.Duration) string {
 	if s.owners == nil {
 		return s.cfg.Node
@@ -290,7 +290,7 @@ func withoutURL(err error) error {
 // CheckURL says what is wrong with the URL of a receiver, or "".
 func (s *Sender) CheckURL(text string) string { return s.cfg.Policy.CheckURL(text) }
 
-// Own returns how this node's deliveries go, by hook.
+// Own returns the states of this node's deliveries, by hook.
 func (s *Sender) Own() map[string]State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -301,7 +301,7 @@ func (s *Sender) Own() map[string]State {
 	return out
 }
 
-// tell pins this node's states to the board, where they aren't what it told last.
+// tell pins this node's states to the board, if they have changed.
 func (s *Sender) tell(ctx context.Context, told string) string {
 	states := s.Own()
 	text, err := json.Marshal(states)
@@ -322,8 +322,8 @@ func (s *Sender) takeOff(ctx context.Context) {
 	}
 }
 
-// States returns the states that each node has told, by node and hook, this one's as they are now.
-// With an error there are at least this node's.
+// States returns the last reported states by node and hook, and the present ones of this node. With
+// an error it returns at least those of this node.
 func (s *Sender) States(ctx context.Context) (map[string]map[string]State, error) {
 	out := map[string]map[string]State{s.cfg.Node: s.Own()}
 	notes, err := s.board.Notes(ctx, boardStates)

@@ -6,7 +6,7 @@
 -- Reply: {OK, seq, length of log, states}: one letter per hold, that of its state afterwards, N
 -- where there is no hold.
 --
--- Invariant: only a fresh hold that nobody touched since the note is doomed; its head stays in
+-- Invariant: only a fresh hold that was not touched since the note is doomed; its head stays in
 -- young.
 --
 -- Cost: HMGET and HSET shard, twice. O(holds).

@@ -9,8 +9,8 @@
 -- Reply: {OK, seq, length of log, elements left, head, value, ...}
 --
 -- Invariant: a head that still has a fresh or doomed hold goes back, to the right, in one element;
--- others leave young. So a head that nobody can decide hides none, a pass ends, and young has no
--- more than was ever held and is not decided.
+-- others leave young. So an undecidable head hides none, a pass ends, and young has no more than
+-- was ever held and is not decided.
 --
 -- Cost: HMGET shard; LPOP young and HMGET shard for each element; RPUSH young; HSET shard. O(heads
 -- looked at), which are the elements up to CHUNK heads, or one element.

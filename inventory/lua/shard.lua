@@ -45,9 +45,9 @@
 --     item without one has.
 --   Every write takes one seq, so (epoch, seq) names one state of the shard.
 --
--- No command behind a script's first write can fail, but on keys that somebody else made: an error
--- reply means that nothing was changed. PUBLISH, which an ACL may forbid, is a pcall: the watchers'
--- poll finds what it would have said.
+-- No command behind a script's first write can fail, but on keys that another program made: an
+-- error reply means that nothing was changed. PUBLISH, which an ACL may forbid, is a pcall: the
+-- watchers' poll finds what it would have said.
 --
 -- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and
 -- gopher-lua (5120, of which table.concat needs two per element).
@@ -91,7 +91,7 @@ local function lookup(first, behind)
 end
 
 -- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose
--- epoch somebody saw open has forgotten that it was opened, so lost is asked first.
+-- epoch that was seen open has forgotten that it was opened, so lost is asked first.
 local function refusal(s)
   local epoch = tonumber(ARGV[base + 1])
   if s.epoch < epoch then

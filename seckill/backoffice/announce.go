@@ -13,13 +13,12 @@ import (
 )
 
 // EventStore keeps every step of every order for other systems, written in the transaction of the
-// step itself: none is made up and none forgotten. internal/sqlite and internal/postgres implement
-// it.
+// step itself, so no step is missing or wrong. internal/sqlite and internal/postgres implement it.
 type EventStore interface {
-	// RelayEvents hands about limit of the oldest steps to deliver, each with its order as it was
-	// after it, and deletes them when deliver returns nil. Those of one order come in their order.
-	// It returns how many were delivered: 0 when there are none, and while another process is at
-	// it. Steps may be handed out more than once.
+	// RelayEvents passes about limit of the oldest steps to deliver, each with its order after the
+	// step, and deletes them when deliver returns nil. The steps of one order come in sequence. It
+	// returns how many were delivered: 0 if there are none, or while another process does the same.
+	// A step may be passed more than once.
 	RelayEvents(ctx context.Context, limit int, deliver func(ctx context.Context, steps []seckill.Step) error) (int, error)
 	// EventsWaiting returns how long the oldest step has waited, by the database's clock; 0 when
 	// there is none.
@@ -39,8 +38,8 @@ type AnnounceCounts struct {
 	Failed    atomic.Int64 // announcements that failed, and were or will be repeated
 }
 
-// EventRelay announces the steps of orders. It works beside the sale: whatever happens to it, steps
-// wait in the store and nobody else waits for them. One EventRelay runs in one goroutine; any
+// EventRelay announces the steps of orders. It works independently of the sale: if it fails, steps
+// wait in the store, and no other part waits for them. One EventRelay runs in one goroutine; any
 // number of processes may run one, and one of them works at a time.
 type EventRelay struct {
 	// Fixed after NewEventRelay.
@@ -77,8 +76,8 @@ func (r *EventRelay) Run(ctx context.Context) {
 			}
 			pause.Wait(ctx)
 		case n < announceBatch:
-			// Nobody waits for an event, and one announcement of many costs the brokers and the
-			// store a fraction of many announcements.
+			// No part waits for an event, and one announcement of many events is much cheaper than
+			// many announcements.
 			pause.Reset()
 			wait.For(ctx, r.cfg.Tick)
 		default:
@@ -105,10 +104,10 @@ func (r *EventRelay) Step(ctx context.Context) (int, error) {
 	return n, err
 }
 
-// Herald announces items that go from none available to some, and back. It keeps only what is true
-// now: of crossings that it could not announce in time, the last one goes out. Any number of
-// processes may run one, and each announces what it sees; a status carries epoch and seq of the
-// shard, by which a consumer tells an older one. Crossed is safe for concurrent use.
+// Herald announces items that go from none available to some, and back. It keeps only the present
+// state: of several crossings that it could not announce in time, it announces the last one. Any
+// number of processes may run one, and each announces what it sees. A status has the epoch and seq
+// of the shard, so that a consumer can ignore older ones. Crossed is safe for concurrent use.
 type Herald struct {
 	// Fixed after NewHerald.
 	cfg       seckill.Config
@@ -135,8 +134,8 @@ type crossing struct {
 // (L8).
 const maxCrossed = 100_000
 
-// NewHerald makes a herald of the catalog's items. inStock says, from memory, whether an item has a
-// unit on any of its shards.
+// NewHerald makes a herald of the catalog's items. inStock reports, from memory, whether an item
+// has a unit on any of its shards.
 func NewHerald(cfg seckill.Config, catalog func() *seckill.Catalog, inStock func(seckill.Offer) bool,
 	announcer seckill.Announcer, log *slog.Logger) *Herald {
 	return &Herald{
@@ -149,7 +148,7 @@ func NewHerald(cfg seckill.Config, catalog func() *seckill.Catalog, inStock func
 // Counts returns the herald's counters.
 func (h *Herald) Counts() *AnnounceCounts { return &h.counts }
 
-// Crossed says that an item has crossed on a shard, as of seq. It never blocks.
+// Crossed reports a crossing of an item on a shard, as of seq. It never blocks.
 func (h *Herald) Crossed(ref inventory.Ref, seq uint64, item inventory.ItemID) {
 	h.mu.Lock()
 	_, waits := h.crossed[item]
@@ -223,7 +222,7 @@ func (h *Herald) take() map[inventory.ItemID]crossing {
 	return now
 }
 
-// putBack keeps what could not be announced, where nothing newer is known.
+// putBack keeps crossings that could not be announced, unless there are newer ones.
 func (h *Herald) putBack(old map[inventory.ItemID]crossing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Auditor compares the owned shards with the books. A failover forgets what was acknowledged.
-// Mostly the shard's seq or the server's run id shows it; where others have driven the seq past it
-// since, nothing is left that shows it but the books.
+// Auditor compares the owned shards with the database. A failover may lose acknowledged writes.
+// Mostly the shard's seq or the server's run id shows that. If later writes have raised the seq
+// again, only a comparison with the database shows it.
 //
 // It compares which holds are ordered and sold, by digests over their names, since counts agree
 // when a failover has swapped two holds. And it compares the units of items, a page of them at each
@@ -33,7 +33,7 @@ type Auditor struct {
 	blind trouble                     // of Run's goroutine
 }
 
-// look is where the audit of a shard stands.
+// look is the state of a shard's audit.
 type look struct {
 	next  time.Time
 	err   error            // of the last look
@@ -45,20 +45,22 @@ type look struct {
 	items map[inventory.ItemID]imbalance
 }
 
-// difference is by how much a shard's digests differ from the books; zero is not at all.
+// difference is the difference between a shard's digests and the database's; zero if they are
+// equal.
 type difference struct {
 	epoch      inventory.Epoch
 	open, sold inventory.Digest
 }
 
-// imbalance is by how much an item's numbers on a shard differ from its book; zero is not at all.
+// imbalance is the difference between an item's numbers on a shard and in the database; zero if
+// they are equal.
 type imbalance struct {
 	epoch             inventory.Epoch
 	units, held, sold int64
 }
 
-// auditEvery is the time between two looks at a shard. A leak gets a minute to show itself and be
-// healed (L3): two looks and a rebuild fit into that.
+// auditEvery is the time between two looks at a shard. A leak must be found and repaired within a
+// minute (L3): two looks and a rebuild fit into that.
 const auditEvery = 10 * time.Second
 
 // NewAuditor makes an auditor of the shards that owner says. over forgets what is over.
@@ -104,9 +106,9 @@ func (a *Auditor) shard(ctx context.Context, shard inventory.ShardID, at *look) 
 	return a.items(ctx, shard, at)
 }
 
-// digests compares which holds are ordered and sold. They are comparable while nothing is on its
-// way: no outbox row, no fresh hold, and no change of the books between two readings around that of
-// the shard.
+// digests compares which holds are ordered and sold. They are comparable while nothing is in
+// flight: no outbox row, no fresh hold, and no change of the books between two readings around that
+// of the shard.
 func (a *Auditor) digests(ctx context.Context, shard inventory.ShardID, at *look) error {
 	sums, err := a.store.ShardSums(ctx, shard)
 	if err != nil {
@@ -223,9 +225,8 @@ func (a *Auditor) items(ctx context.Context, shard inventory.ShardID, at *look) 
 	return nil
 }
 
-// compare compares an item's book with the shard. While a stock change is on its way nobody can say
-// whether the shard has it already; held and sold are comparable while nothing at all is on its
-// way.
+// compare compares an item's book with the shard. While a stock change is in flight, the shard may
+// or may not have it; held and sold are comparable only while nothing at all is in flight.
 func compare(b *seckill.Book, levels *inventory.Numbers, item *inventory.ItemNumbers) imbalance {
 	var d imbalance
 	if !b.Published || levels.Closed || levels.Epoch != b.Epoch || b.PendingStock != 0 {

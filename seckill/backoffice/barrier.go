@@ -13,14 +13,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Barrier tells when everything that was acknowledged before now has its row. Reading the end of a
-// log is not linearizable: a leader that was replaced and doesn't know it answers with an old end.
-// So a marker is written into every partition, acknowledged like a page, and the workers' positions
-// in the store are watched until they have passed all markers.
+// Barrier waits until every page that is acknowledged by now has its rows. Reading the end of a log
+// is not enough, since it is not linearizable: a replaced leader that doesn't know it yet answers
+// with an old end. So a marker is written into every partition, acknowledged like a page, and the
+// workers' positions in the store are watched until they have passed all markers.
 //
-// All that wait when a round begins share it; a wait that begins later takes the next round. So one
-// barrier serves every shard whose doom or close was complete before its first marker was sent. It
-// is safe for concurrent use; Run must run.
+// All calls that wait when a round begins share it; later calls take the next round. So one barrier
+// serves every shard whose doom or close was complete before its first marker was sent. It is safe
+// for concurrent use; Run must run.
 type Barrier struct {
 	// Fixed after NewBarrier.
 	queue     seckill.Producer
@@ -29,7 +29,7 @@ type Barrier struct {
 	asked     chan struct{}
 
 	mu   sync.Mutex
-	next *round // guarded by mu: of those that wait for a round to begin; nil is nobody
+	next *round // guarded by mu: the round of the waiting calls; nil if none waits
 
 	counts BarrierCounts
 }
@@ -46,8 +46,8 @@ type round struct {
 	err  error // read after over is closed
 }
 
-// barrierTimeout is how long one barrier may take until it is written again: the log may have lost
-// the tail with its markers.
+// barrierTimeout is how long one barrier may take before its markers are written again: the log may
+// have lost them.
 const barrierTimeout = 30 * time.Second
 
 // positionLook is the pause between two looks at the workers' positions.
@@ -63,8 +63,8 @@ func NewBarrier(queue seckill.Producer, positions func(context.Context) ([]secki
 // Counts returns the barrier's counters.
 func (b *Barrier) Counts() *BarrierCounts { return &b.counts }
 
-// Pass returns nil when everything that was acknowledged before the call has its row. An error
-// means that this could not be told in time: the caller begins again.
+// Pass returns nil when everything that was acknowledged before the call has its row. After an
+// error that isn't known; the caller must begin again.
 func (b *Barrier) Pass(ctx context.Context) error {
 	b.mu.Lock()
 	if b.next == nil {
@@ -93,11 +93,11 @@ func (b *Barrier) Run(ctx context.Context) {
 	}
 }
 
-// Step takes all that wait now through one round.
+// Step runs one round for all calls that wait now.
 func (b *Barrier) Step(ctx context.Context) error {
 	b.mu.Lock()
 	r := b.next
-	b.next = nil // who comes now waits for markers that are not sent yet
+	b.next = nil // later calls wait for markers that are not sent yet
 	b.mu.Unlock()
 	if r == nil {
 		return nil

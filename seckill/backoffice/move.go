@@ -14,14 +14,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Mover moves units between the shards of spread items, where a buyer was told busy: the buyer's
-// shard has none left, and another one has some. Half of the fullest one's go to the shards that
-// are wanted. The owner of the item's first shard does it. Units move as a withdrawal and a restock
-// do: a hold by the shop, one transaction that changes both totals, and a settlement there and a
-// restock here through the outbox. So a unit is never in two places, and a crash after any step
-// leaves a hold that the sweeper decides.
+// Mover moves units between the shards of spread items after a buyer got the answer busy: the
+// buyer's shard has no unit, and another one has some. Half of the fullest shard's units go to the
+// wanted shards. The owner of the item's first shard does it. Units move as a withdrawal and a
+// restock do: a hold by the shop, one transaction that changes both totals, and, through the
+// outbox, a settlement on the one shard and a restock on the other. So a unit is never in two
+// places, and a crash after any step leaves a hold that the sweeper decides.
 //
-// Nothing moves that nobody asked for: the last unit would go round and round, and each move leaves
+// It moves units only on demand. Otherwise the last unit would move for ever, and each move leaves
 // a marker. Wanted is safe for concurrent use.
 type Mover struct {
 	// Fixed after NewMover.
@@ -40,12 +40,11 @@ type Mover struct {
 	moved atomic.Int64
 }
 
-// moveEvery is the pause between two looks at what is wanted: a buyer whose shard is empty is told
-// busy for about as long.
+// moveEvery is the pause between two looks at what is wanted: a buyer whose shard is empty gets
+// busy for about this long.
 const moveEvery = 100 * time.Millisecond
 
-// maxWanted is how many items may be wanted at a time; what comes beyond it is asked for again
-// (L8).
+// maxWanted is how many items may be wanted at a time; further ones must be asked for again (L8).
 const maxWanted = 10_000
 
 // NewMover makes a mover.
@@ -60,8 +59,7 @@ func NewMover(cfg seckill.Config, stock seckill.Stock, store seckill.StockStore,
 // Moved returns how many units were moved.
 func (m *Mover) Moved() int64 { return m.moved.Load() }
 
-// Wanted says that a buyer of an item was told busy, since the shard has no unit. It does not
-// block.
+// Wanted reports that a buyer of an item got busy because the shard has no unit. It does not block.
 func (m *Mover) Wanted(shard inventory.ShardID, item inventory.ItemID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,7 +80,7 @@ func (m *Mover) Run(ctx context.Context) {
 	}
 }
 
-// Step moves units to where they were wanted since the last step.
+// Step moves units to the shards where they were wanted since the last step.
 func (m *Mover) Step(ctx context.Context) {
 	m.mu.Lock()
 	wanted := m.wanted
@@ -136,8 +134,8 @@ func (m *Mover) item(ctx context.Context, offer seckill.Offer, wanted map[invent
 	return nil
 }
 
-// move takes units by a hold, and moves them in one transaction. What fails leaves a hold that the
-// sweeper gives back.
+// move takes units by a hold, and moves them in one transaction. After a failure the sweeper gives
+// the hold's units back.
 func (m *Mover) move(ctx context.Context, item inventory.ItemID, from, to inventory.ShardID, units int) error {
 	key := "move " + strconv.FormatInt(m.began, 36) + " " + strconv.FormatInt(m.moves.Add(1), 10)
 	ref := inventory.Ref{Shard: from, Epoch: m.stock.Epoch(from)}
@@ -148,7 +146,7 @@ func (m *Mover) move(ctx context.Context, item inventory.ItemID, from, to invent
 	case call.Err != nil:
 		return call.Err
 	case call.Verdicts[0] != inventory.Held:
-		return nil // somebody was faster
+		return nil // buyers have taken the units
 	}
 	if err := m.store.MoveUnits(ctx, seckill.Taken{Ref: ref, Hold: hold}, to); err != nil {
 		return err

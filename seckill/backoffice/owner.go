@@ -7,10 +7,10 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Ownership says on which shards this process works: those whose preferred partitions the consumer
-// group has given to it. While the group can't be asked it stays with what it had, and after
-// orphaned it takes all shards: the servers behind them may be well, and two that do the same do no
-// harm. It is safe for concurrent use.
+// Ownership has the shards on which this process works: those whose preferred partitions the
+// consumer group has given to it. While the group doesn't answer, it keeps its shards. After
+// orphaned it takes all shards, since their servers may be well, and two processes that do the same
+// do no harm. It is safe for concurrent use.
 type Ownership struct {
 	// Fixed after NewOwnership.
 	shards int
@@ -21,7 +21,7 @@ type Ownership struct {
 	heard time.Time           // guarded by mu: when the group last said something
 }
 
-// orphaned is how long the consumer group may say nothing until shards are taken without it.
+// orphaned is how long the consumer group may be silent before this process takes all shards.
 const orphaned = 30 * time.Second
 
 // NewOwnership makes one for an installation of so many shards. owned tells the partitions of this

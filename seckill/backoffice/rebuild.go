@@ -15,23 +15,22 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Rebuilder writes shards anew from the store, under their next epochs: those that Redis forgot,
-// that somebody saw lose writes, that a crashed rebuild left closed, or that are ahead of restored
-// books. All shards that need it go together:
+// Rebuilder rebuilds shards from the store, under their next epochs: shards that Redis has
+// forgotten, that have lost writes, that a crashed rebuild left closed, or that are ahead of a
+// restored database. All shards that need it are rebuilt together:
 //
-//  1. close: each shard's next epoch, given out by the store, goes into the shard, closed, and the
-//     replicas have it,
-//  2. the wait-out passes, from the last close on: every 202 of the epochs before has been given,
+//  1. close: each shard is closed under its next epoch, which the store gives out, and the replicas
+//     have the close,
+//  2. the wait-out passes after the last close: every 202 of earlier epochs has been sent by then,
 //  3. a barrier: every promise has its row,
-//  4. fence: the new epoch becomes the shard's, where it is the last one given out and the database
-//     is still the incarnation of before the barrier; then the snapshot, in a transaction of its
+//  4. fence: the new epoch becomes the shard's, if it is the last one given out and the database
+//     has the same incarnation as before the barrier; then the snapshot, in a transaction of its
 //     own,
-//  5. load, and open where the shard still shows this rebuild's own close, with all that was
-//     loaded.
+//  5. load, and open, if the shard still has this rebuild's own close and all that was loaded.
 //
-// One wait and one barrier serve all of them. From step 4 on each shard goes its own way: the one
-// with the most wanted item first and alone, so that it sells soon, and then several at a time.
-// Each step may crash: the shard stays closed, nobody is promised anything, and its owner begins
+// One wait and one barrier serve all of them. From step 4 on the shards are written separately:
+// first, alone, the shard with the most wanted item, so that it sells soon; then several at a time.
+// If a step crashes, the shard stays closed, no purchase of it is accepted, and its owner begins
 // again under a higher epoch. Two rebuilders of one shard do no harm: the later epoch wins.
 type Rebuilder struct {
 	// Fixed after NewRebuilder.
@@ -40,7 +39,7 @@ type Rebuilder struct {
 	store   seckill.Store
 	barrier *Barrier
 	owner   *Ownership
-	hot     func(inventory.ShardID) Hot // what comes first; nil is nothing
+	hot     func(inventory.ShardID) Hot // the items to load first; may be nil
 	opened  func(context.Context)       // called after a shard has opened
 	log     *slog.Logger
 	alone   bool // no other process serves buyers
@@ -54,11 +53,11 @@ type Rebuilder struct {
 	mu     sync.Mutex
 	busy   map[inventory.ShardID]bool   // guarded by mu: shards under rebuild here
 	mine   map[inventory.ShardID]bool   // guarded by mu: shards that this process has opened
-	others map[inventory.ShardID]closed // guarded by mu: shards that somebody else has closed
+	others map[inventory.ShardID]closed // guarded by mu: shards that another process has closed
 }
 
-// Hot is what buyers want most of a shard: the items, the first one first, and how many orders that
-// one had. The zero value is nothing.
+// Hot has the items of a shard that buyers want most, in that order, and the number of orders of
+// the first. The zero value is none.
 type Hot struct {
 	Items  []inventory.ItemID
 	Orders int
@@ -70,7 +69,7 @@ type closed struct {
 	since time.Time
 }
 
-// abandoned is how long a shard may stay closed under one epoch until its rebuilder is taken for
+// abandoned is how long a shard may stay closed under one epoch before its rebuilder counts as
 // dead.
 const abandoned = 5 * time.Second
 
@@ -83,8 +82,8 @@ const aloneFor = 3 * time.Second
 // loadParallel is how many calls load one shard at a time.
 const loadParallel = 4
 
-// NewRebuilder makes a rebuilder for the shards that owner says. opened is called after each shard
-// that it opened.
+// NewRebuilder makes a rebuilder for the shards of owner. opened is called after each shard that it
+// opened.
 func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
 	hot func(inventory.ShardID) Hot, opened func(context.Context), log *slog.Logger) *Rebuilder {
 	return &Rebuilder{
@@ -95,9 +94,9 @@ func NewRebuilder(cfg seckill.Config, stock seckill.Stock, store seckill.Store, 
 	}
 }
 
-// Alone tells, before the first call, that no other process serves buyers, and that those which did
-// are dead: nobody can be given a 202 of a shard that this process has not opened yet, so its first
-// rebuild here need not wait one out.
+// Alone declares, before the first call, that no other process serves buyers any more. So no 202
+// can be given for a shard that this process has not opened yet, and its first rebuild needn't
+// wait.
 func (r *Rebuilder) Alone() { r.alone = true }
 
 // Rebuilt returns how many rebuilds opened a shard.
@@ -110,7 +109,7 @@ func (r *Rebuilder) Progress() (shards int, holds int64) {
 	return len(r.busy), r.loading.Load()
 }
 
-// Run heals until ctx ends.
+// Run rebuilds shards until ctx ends.
 func (r *Rebuilder) Run(ctx context.Context) {
 	pause := newBackoff()
 	for wait.For(ctx, r.cfg.Tick) {
@@ -167,7 +166,7 @@ func (r *Rebuilder) Step(ctx context.Context) error {
 	return nil
 }
 
-// Wait returns when no rebuild is under way here.
+// Wait returns when this process has no rebuild in progress.
 func (r *Rebuilder) Wait() { r.work.Wait() }
 
 func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
@@ -181,7 +180,7 @@ func (r *Rebuilder) isBusy(shard inventory.ShardID) bool {
 func (r *Rebuilder) needs(ctx context.Context, row seckill.ShardRow, levels inventory.Numbers) (bool, error) {
 	switch {
 	case levels.Epoch == 0 || levels.Epoch < row.Ref.Epoch:
-		return true, nil // it forgot
+		return true, nil // it has forgotten its data
 	case levels.Closed:
 		return r.isAbandoned(row.Ref.Shard, levels.Epoch), nil
 	case levels.Epoch == row.Ref.Epoch && !row.Unloaded:
@@ -202,8 +201,8 @@ func (r *Rebuilder) isAbandoned(shard inventory.ShardID, epoch inventory.Epoch) 
 	return r.alone || time.Since(seen.since) >= abandoned
 }
 
-// isRestored reports whether an open shard is of a later epoch than the books, read after the
-// shard, or of one whose snapshot they don't know: a database was restored.
+// isRestored reports whether an open shard has a later epoch than the database, which is read after
+// the shard, or an epoch without a snapshot there. Both mean that a database was restored.
 func (r *Rebuilder) isRestored(ctx context.Context, shard inventory.ShardID, epoch inventory.Epoch) (bool, error) {
 	rows, err := r.store.Shards(ctx)
 	if err != nil {
@@ -274,7 +273,7 @@ func (r *Rebuilder) writeAll(ctx context.Context, refs []inventory.Ref, incarnat
 		})
 		select {
 		case <-written:
-		case <-time.After(aloneFor): // its server may be sick, and theirs well
+		case <-time.After(aloneFor): // its server may be slow, and the others' not
 		}
 		refs = refs[1:]
 	}
@@ -301,7 +300,7 @@ func (r *Rebuilder) done(shards []inventory.ShardID) {
 }
 
 // neverOpened reports whether no shard was ever opened and no record ever read: then there is no
-// promise to wait for. An error is no: waiting does no harm.
+// promise to wait for. It is false after an error, since waiting does no harm.
 func (r *Rebuilder) neverOpened(ctx context.Context) bool {
 	rows, err := r.store.Shards(ctx)
 	if err != nil || slices.ContainsFunc(rows, func(row seckill.ShardRow) bool { return row.Ref.Epoch != 0 || row.NextEpoch != 0 }) {
@@ -365,7 +364,7 @@ type loader struct {
 	places chan struct{}
 	work   sync.WaitGroup
 
-	items, names int64  // that the shard must have in the end
+	items, names int64  // numbers that the shard must have at the end
 	head         string // of the last hold: all of a head come together
 
 	mu  sync.Mutex

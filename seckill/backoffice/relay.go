@@ -30,14 +30,14 @@ type Relay struct {
 	refused   atomic.Int64
 }
 
-// rest is how long a shard that takes nothing is left alone.
+// rest is the pause of a shard that refuses.
 type rest struct {
 	pause wait.Backoff
 	until time.Time
-	said  bool // that it takes nothing
+	said  bool // the refusal is logged
 }
 
-// NewRelay makes a relay for the shards that owner says.
+// NewRelay makes a relay for the shards of owner.
 func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Relay {
 	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, log: log, resting: make(map[inventory.ShardID]*rest),
 		stuck: trouble{log: log, failing: "the outbox can't be relayed", over: "the outbox is relayed again"}}
@@ -46,8 +46,8 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
-// An empty outbox is left alone for relayPause, and for longer the longer it stays empty, up to
-// longestRelayPause. It is what a cancelled unit waits before it is sold again.
+// The pause after an empty outbox. It grows while the outbox stays empty. A cancelled unit waits
+// for about this long before it is on sale again.
 const (
 	relayPause        = 25 * time.Millisecond
 	longestRelayPause = 100 * time.Millisecond
@@ -77,7 +77,7 @@ func (r *Relay) Run(ctx context.Context) {
 }
 
 // Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard
-// that takes nothing now keeps no other waiting.
+// that refuses doesn't delay others.
 func (r *Relay) Step(ctx context.Context) error {
 	shards := r.awake(time.Now())
 	for after := int64(0); len(shards) > 0; {
@@ -91,7 +91,7 @@ func (r *Relay) Step(ctx context.Context) error {
 	return nil
 }
 
-// awake returns the owned shards that are not left alone at now.
+// awake returns the owned shards that don't pause at now.
 func (r *Relay) awake(now time.Time) []inventory.ShardID {
 	var shards []inventory.ShardID
 	for _, shard := range r.owner.Shards() {
@@ -116,7 +116,7 @@ func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
 }
 
 // tell sends the rows of one shard: its restocks, then its settlements. A withdrawal's settlement
-// comes after the restock that it may lean on.
+// comes after the restock that it may depend on.
 func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outgoing, of []int) (arrived []int) {
 	var restocks []inventory.Restock
 	var ends []inventory.Settlement
@@ -145,8 +145,8 @@ func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outg
 	return arrived
 }
 
-// sent counts and reports a delivery. A shard that refuses is left alone for a while: one that is
-// closed or of another epoch is being rebuilt, and its rows wait for it.
+// sent counts and reports a delivery. A shard that refuses pauses for a while: if it is closed or
+// has another epoch, it is being rebuilt, and its rows wait.
 func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
 	if err == nil {
 		r.delivered.Add(int64(rows))
@@ -170,12 +170,12 @@ func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error
 	return false
 }
 
-// rebuilding reports whether a shard refused because it is being rebuilt, or has to be.
+// rebuilding reports whether a shard refused because it is being rebuilt, or must be.
 func rebuilding(err error) bool {
 	return errors.Is(err, inventory.ErrClosed) || errors.Is(err, inventory.ErrEpoch) || errors.Is(err, inventory.ErrLost)
 }
 
-// byRef groups what goes to the same shard into one call, in the order of first appearance.
+// byRef groups values for the same shard into one call, in the order of first appearance.
 type byRef[T any] []refGroup[T]
 
 type refGroup[T any] struct {

@@ -13,21 +13,19 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Sweeper decides the holds that nobody finished: their buyer never came back, their page was lost,
-// or their confirmation was. No clock of one machine is compared with another's: it notes a shard's
-// seq, lets its own monotonic clock run for the sweep age, and takes what is still fresh at or
-// below the note.
+// Sweeper decides unfinished holds: their buyer never came back, or their page or confirmation was
+// lost. It compares no clocks of different machines: it notes a shard's seq, waits for the sweep
+// age by its own monotonic clock, and takes the holds that are still fresh at or below the note.
 //
-//  1. Holds whose order has a row are told what the row says: confirmed, or settled. States are
-//     compared; no message is expected.
-//  2. The others are doomed, if nobody touched them since, and the replicas have that: from now on
-//     a repeat of their key puts no page, and a failover does not forget it.
-//  3. The wait-out passes, so that nobody can be given a 202 for a touch of before the doom, and
-//     then a barrier, so that every page of before has its row. One wait and one barrier serve all
-//     shards.
+//  1. Holds whose order has a row are confirmed or settled, as the row says. States are compared;
+//     no message is needed.
+//  2. The others are doomed if they were not touched since, and the replicas have the doom. From
+//     now on a repeat of their key puts no page, and a failover doesn't forget that.
+//  3. The wait-out passes, so that no 202 can be given for a touch before the doom. Then a barrier
+//     passes, so that every earlier page has its row. One wait and one barrier serve all shards.
 //  4. A tombstone is written under the order's id, in a transaction that compares the shard's epoch
-//     and the database's incarnation with those of before the doom. Where there is a row by then,
-//     the order exists. The relay settles the hold of a tombstone.
+//     and the database's incarnation with those before the doom. If there is a row by then, the
+//     order exists. The relay settles the hold of a tombstone.
 //
 // A crash after any step leaves the hold fresh or doomed, and the next sweep begins it again.
 type Sweeper struct {
@@ -52,25 +50,25 @@ type Sweeper struct {
 // SweepCounts counts what a sweeper decided since it was made.
 type SweepCounts struct {
 	Confirmed atomic.Int64
-	Settled   atomic.Int64 // ended orders of which the stock did not know it
+	Settled   atomic.Int64 // ended orders whose holds the stock had not settled yet
 	Buried    atomic.Int64
 }
 
-// note is a sweep under way: what is fresh at or below seq is old at due.
+// note is a sweep in progress: holds that are fresh at or below seq are old at due.
 type note struct {
 	epoch inventory.Epoch
 	seq   uint64
 	due   time.Time
 }
 
-// doom is what was doomed of a shard.
+// doom has the doomed holds of a shard.
 type doom struct {
 	ref         inventory.Ref
 	incarnation string
 	holds       []inventory.Hold
 }
 
-// NewSweeper makes a sweeper for the shards that owner says.
+// NewSweeper makes a sweeper for the shards of owner.
 func NewSweeper(cfg seckill.Config, stock seckill.Stock, store seckill.Store, barrier *Barrier, owner *Ownership,
 	log *slog.Logger) *Sweeper {
 	return &Sweeper{cfg: cfg, stock: stock, store: store, barrier: barrier, owner: owner, log: log,
@@ -88,7 +86,7 @@ func (s *Sweeper) Run(ctx context.Context) {
 	}
 }
 
-// RunBury decides what was doomed, until ctx ends.
+// RunBury decides doomed holds until ctx ends.
 func (s *Sweeper) RunBury(ctx context.Context) {
 	for wait.Woken(ctx, s.doomed) {
 		if err := s.Bury(ctx); err != nil && ctx.Err() == nil {
@@ -97,8 +95,8 @@ func (s *Sweeper) RunBury(ctx context.Context) {
 	}
 }
 
-// Step notes the shards that have no note and sweeps those whose note is due. What fails is logged
-// and comes again; it keeps no other shard waiting.
+// Step notes the shards that have no note and sweeps those whose note is due. A failure is logged
+// and tried again; it doesn't delay other shards.
 func (s *Sweeper) Step(ctx context.Context) {
 	shards := s.owner.Shards()
 	mine := make(map[inventory.ShardID]bool, len(shards))
@@ -189,7 +187,7 @@ func (s *Sweeper) sweep(ctx context.Context, ref inventory.Ref, n note) error {
 	return nil
 }
 
-// await hands what was doomed to RunBury.
+// await passes doomed holds to RunBury.
 func (s *Sweeper) await(d doom) {
 	if len(d.holds) == 0 {
 		return
@@ -203,7 +201,7 @@ func (s *Sweeper) await(d doom) {
 	}
 }
 
-// tellRows tells the stock what the rows of old holds say, and returns the holds without one.
+// tellRows confirms or settles old holds that have rows, and returns the holds without one.
 func (s *Sweeper) tellRows(ctx context.Context, ref inventory.Ref, old []inventory.Entry) (orphans []inventory.Hold, err error) {
 	if len(old) == 0 {
 		return nil, nil
@@ -236,7 +234,7 @@ func (s *Sweeper) tellRows(ctx context.Context, ref inventory.Ref, old []invento
 	return orphans, s.confirm(ctx, ref, open)
 }
 
-// doom dooms the holds that nobody touched since the note and returns those that are doomed now.
+// doom dooms the holds that were not touched since the note, and returns those that are doomed now.
 func (s *Sweeper) doom(ctx context.Context, ref inventory.Ref, n note, orphans []inventory.Hold) ([]inventory.Hold, error) {
 	if len(orphans) == 0 {
 		return nil, nil
@@ -254,8 +252,8 @@ func (s *Sweeper) doom(ctx context.Context, ref inventory.Ref, n note, orphans [
 	return doomed, nil
 }
 
-// Bury decides all that is doomed: one wait-out and one barrier, then each shard's holds. One
-// shard's failure keeps no other from being decided; its holds come again with its next sweep.
+// Bury decides all doomed holds: after one wait-out and one barrier, shard by shard. A shard's
+// failure doesn't stop the others; its holds come again with its next sweep.
 func (s *Sweeper) Bury(ctx context.Context) error {
 	s.mu.Lock()
 	dooms := len(s.pending)
@@ -279,8 +277,8 @@ func (s *Sweeper) Bury(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// waitOut returns when no 202 can be given for what was doomed before, and what was promised has
-// its row.
+// waitOut returns when no 202 can be given any more for holds that were doomed before, and every
+// promise has its row.
 func (s *Sweeper) waitOut(ctx context.Context) error {
 	if !wait.For(ctx, s.cfg.WaitOut()) {
 		return ctx.Err()
@@ -292,8 +290,8 @@ func (s *Sweeper) waitOut(ctx context.Context) error {
 }
 
 // bury decides doomed holds in the store. The relay settles those that get a tombstone; a
-// withdrawal's hold is settled here as well, since no row tells a later sweep of a tombstone whose
-// settlement a Redis has lost again.
+// withdrawal's hold is settled here as well. If Redis lost that settlement, no order row would show
+// it to a later sweep.
 func (s *Sweeper) bury(ctx context.Context, d *doom) error {
 	for holds := d.holds; len(holds) > 0; {
 		n := min(len(holds), s.cfg.BatchCap)

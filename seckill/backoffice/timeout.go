@@ -17,16 +17,16 @@ type TimeoutStore interface {
 	ApplyEarly(ctx context.Context, limit int) (int, error)
 }
 
-// Held says of which orders the time to pay doesn't end for now, while a payment provider is away:
-// of all, or of those of some activities.
+// Held names orders that are not timed out for now, while a payment provider is away: all, or those
+// of some activities.
 type Held struct {
 	All        bool
 	Activities []seckill.ActivityID
 }
 
 // Timeouts cancels orders whose time to pay is over. The store decides each by one conditional
-// update, so that a payment and a timeout can never both win. It also applies payments that came
-// before their orders had rows, before it looks for orders to cancel.
+// update, so that a payment and a timeout can never both win. Before that, it applies payments that
+// came before their orders had rows.
 type Timeouts struct {
 	// Fixed after NewTimeouts.
 	cfg   seckill.Config
@@ -39,8 +39,8 @@ type Timeouts struct {
 	applied   atomic.Int64
 }
 
-// NewTimeouts makes the part for the shards that owner says. held is asked before each look for
-// orders; nil is none are held.
+// NewTimeouts makes the part for the shards that owner says. held is called before each look for
+// orders; nil means that none are held.
 func NewTimeouts(cfg seckill.Config, store TimeoutStore, held func(ctx context.Context) (Held, error), owner *Ownership,
 	log *slog.Logger) *Timeouts {
 	if held == nil {
@@ -94,8 +94,8 @@ func (t *Timeouts) Step(ctx context.Context) error {
 	}
 }
 
-// applyEarly applies the payments whose orders have rows by now. Several workers may do so at once:
-// each payment is applied once.
+// applyEarly applies early payments whose orders have rows now. Several workers may call it at
+// once: each payment is applied once.
 func (t *Timeouts) applyEarly(ctx context.Context) error {
 	for {
 		n, err := t.store.ApplyEarly(ctx, t.cfg.BatchCap)
@@ -120,7 +120,7 @@ type Unparker struct {
 // unparkEvery is the pause between two tries.
 const unparkEvery = time.Second
 
-// NewUnparker makes the part. told is handed what became of each order.
+// NewUnparker makes the part. told is called with the outcome of each order.
 func NewUnparker(cfg seckill.Config, store seckill.Store, owner *Ownership, told func([]seckill.Acceptance), log *slog.Logger) *Unparker {
 	return &Unparker{cfg: cfg, store: store, owner: owner, told: told,
 		stuck: trouble{log: log, failing: "parked orders can't be tried again", over: "parked orders are tried again"}}

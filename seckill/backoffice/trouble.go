@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// trouble says once that something fails, and once that it doesn't any more, however often it is
-// tried in between. It is used by one goroutine. Its texts are said as they are, so that they can
-// be searched for.
+// trouble logs once that something fails, and once that it works again, however many times it is
+// tried in between. It is used by one goroutine. Its texts are constants, so that they can be
+// searched for.
 type trouble struct {
 	log     *slog.Logger
-	failing string // said when it fails first
-	over    string // said when it goes on again
+	failing string // logged at the first failure
+	over    string // logged at the next success
 
 	since time.Time // zero: it does not fail
 }
 
-// note takes note of a try. args go with what is said of an error.
+// note records an attempt. args are attributes of the log line about an error.
 func (t *trouble) note(err error, args ...any) {
 	switch {
 	case err != nil && t.since.IsZero():

@@ -18,7 +18,7 @@ import (
 type Upkeep struct {
 	// Fixed after NewUpkeep.
 	cfg       seckill.Config
-	dropAfter time.Duration // 0 keeps everything that has no archive
+	dropAfter time.Duration // 0 keeps activities without an archive
 	stock     seckill.Stock
 	store     seckill.Store
 	catalog   func() *seckill.Catalog
@@ -33,9 +33,9 @@ const upkeepEvery = 10 * time.Minute
 // dropBatch is how many activities one transaction deletes.
 const dropBatch = 16
 
-// NewUpkeep makes the part. Activities are dropped dropAfter after they closed, those with an
-// archive as soon as their keys may be forgotten and nothing can be paid any more. 0 keeps those
-// without one.
+// NewUpkeep makes the part. Activities are dropped dropAfter after they closed; 0 keeps them. Those
+// with an archive are dropped as soon as their keys may be forgotten and nothing can be paid any
+// more.
 func NewUpkeep(cfg seckill.Config, dropAfter time.Duration, stock seckill.Stock, store seckill.Store,
 	catalog func() *seckill.Catalog, owner *Ownership, nudge func(), log *slog.Logger) *Upkeep {
 	return &Upkeep{
@@ -58,9 +58,9 @@ func (u *Upkeep) Run(ctx context.Context) {
 	}
 }
 
-// Step forgets what is over now, as far as the store would delete it. What this process can't
-// forget, since the shard is another one's, waits for its owner: activities are deleted when no
-// shard knows their items any more.
+// Step drops the ended activities that the store may delete now. It only changes shards of this
+// process; others wait for their owners. An activity is deleted from the store when no shard knows
+// its items any more.
 func (u *Upkeep) Step(ctx context.Context) error {
 	before, archived := u.bounds(u.catalog().Now())
 	for sale := range u.catalog().Sales() {
@@ -96,8 +96,8 @@ func over(sale *seckill.Sale, before, archived time.Time) bool {
 	return sale.Closes().Before(before) || sale.Archive.Sum != "" && sale.Closes().Before(archived)
 }
 
-// bounds returns before when activities closed that are dropped now, and those of them that have an
-// archive.
+// bounds returns the times before which an activity must have closed to be dropped now: without and
+// with an archive.
 func (u *Upkeep) bounds(now time.Time) (before, archived time.Time) {
 	if u.dropAfter > 0 {
 		before = now.Add(-max(u.dropAfter, u.cfg.Retention))

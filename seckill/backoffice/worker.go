@@ -18,14 +18,14 @@ import (
 )
 
 // Worker makes orders of pages. For each poll it writes one transaction: order rows, stock rows,
-// outbox rows, and the position. So what is read twice is written once, and nothing that was not
-// written counts as read. A worker that lived through a restored database, or whose partition went
-// to another one, gets ErrMoved and reads again from the position in the store.
+// outbox rows, and the position. So a record that is read twice is written once, and a record that
+// was not written doesn't count as read. After a restore of the database, or when another worker
+// took the partition, a worker gets ErrMoved and reads again from the position in the store.
 //
-// Nothing is given up. An error of the store is waited out, whatever it is: only the decision
-// itself parks a promise (seckill.DecideAccept). A row that somebody has locked for too long parks
-// its item's promises, and no others. A partition that alone can't be committed is set aside, and
-// the others go on (see acceptApart).
+// No promise is given up. After any error of the store the worker tries again; only the decision
+// itself parks a promise (seckill.DecideAccept). A row that is locked for too long parks its item's
+// promises only. If a single partition can't be committed, it is set aside, and the others go on
+// (see acceptApart).
 type Worker struct {
 	// Fixed after NewWorker.
 	queue seckill.Consumer
@@ -34,7 +34,7 @@ type Worker struct {
 	trace *trace.Tracer
 	log   *slog.Logger
 
-	stuck       map[int32]bool // of Run's goroutine: partitions that are left alone for now
+	stuck       map[int32]bool // of Run's goroutine: partitions that are paused for now
 	unread      map[int32]bool // of Run's goroutine: partitions with a record that this worker can't read
 	frail       map[int32]bool // of Run's goroutine: partitions that could not be committed when others could
 	again       time.Time      // of Run's goroutine: when those of stuck are tried again
@@ -45,8 +45,8 @@ type Worker struct {
 	took   timing.Histogram
 }
 
-// WorkerCounts counts what a worker made of promises since it was made. Opened, Exists, Rejected,
-// Skipped and Parked add up to those that it committed.
+// WorkerCounts counts a worker's promises by outcome, since the worker was made. Opened, Exists,
+// Rejected, Skipped and Parked add up to all that it committed.
 type WorkerCounts struct {
 	Batches  atomic.Int64
 	Pages    atomic.Int64
@@ -57,13 +57,13 @@ type WorkerCounts struct {
 	Parked   atomic.Int64
 	Letters  atomic.Int64 // damaged pages that became dead letters
 	Retries  atomic.Int64 // transactions that failed and were tried again
-	Rewinds  atomic.Int64 // times that the position was not where it was read from
+	Rewinds  atomic.Int64 // times that the position in the store had moved
 	Stuck    atomic.Int64 // partitions that stand still now before a record that this worker can't read
 	Aside    atomic.Int64 // partitions that were set aside, since they alone could not be committed
 }
 
-// NewWorker makes a worker. told is handed what each transaction decided, once it is committed; it
-// must not block. tracer records the transactions of traced orders; nil records nothing.
+// NewWorker makes a worker. told is called with the outcomes of each committed transaction; it must
+// not block. tracer records the transactions of traced orders; nil records nothing.
 func NewWorker(queue seckill.Consumer, store seckill.Store, told func([]seckill.Acceptance), tracer *trace.Tracer,
 	log *slog.Logger) *Worker {
 	return &Worker{
@@ -97,8 +97,8 @@ func (w *Worker) Run(ctx context.Context) {
 // same.
 const idleLook = 5 * time.Second
 
-// Step takes one haul from the queue all the way, and tries until ctx ends. After an error nothing
-// was committed, and the haul comes again. It returns nil, too, when nothing came for a while.
+// Step polls the queue once and commits the records, trying until ctx ends. After an error nothing
+// was committed, and the records come again. If no record comes for a while, it returns nil.
 func (w *Worker) Step(ctx context.Context) error {
 	if err := w.unstick(ctx); err != nil {
 		return err
@@ -123,8 +123,8 @@ func (w *Worker) Step(ctx context.Context) error {
 	return nil
 }
 
-// lookBack reads again from the positions in the store when the database has begun another life: a
-// restored one has taken them back, and where no record comes nothing else shows it.
+// lookBack reads again from the positions in the store if the database has another incarnation. A
+// restore sets the positions back, and without new records nothing else would show it.
 func (w *Worker) lookBack(ctx context.Context) error {
 	now, err := w.store.Incarnation(ctx)
 	if err != nil {
@@ -140,7 +140,7 @@ func (w *Worker) lookBack(ctx context.Context) error {
 	return nil
 }
 
-// accept brings a batch into the store, however long it takes.
+// accept commits a batch, however long it takes.
 func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	pause := newBackoff()
 	for try := 0; ; try++ {
@@ -175,7 +175,7 @@ func (w *Worker) accept(ctx context.Context, batch seckill.Batch) error {
 	}
 }
 
-// try brings a batch into the store if the store takes it now.
+// try commits a batch, with one attempt.
 func (w *Worker) try(ctx context.Context, batch *seckill.Batch) error {
 	began := time.Now()
 	accepted, err := w.store.Accept(ctx, *batch)
@@ -237,18 +237,18 @@ func (w *Worker) traceBatch(batch *seckill.Batch, accepted []seckill.Acceptance,
 	}
 }
 
-// apartPatience is how long a partition is tried alone, beside which others wait, and asidePause
-// how long one is set aside.
+// apartPatience is how long a partition is tried alone while others wait. asidePause is how long a
+// partition is set aside.
 const (
 	apartPatience = time.Second
 	asidePause    = 2 * time.Second
 )
 
-// acceptApart finds out whose fault it is that the store takes no batch: it tries each partition
-// for itself. Where some can be committed, or the store answers at least, those that can't are set
-// aside for a while: the row of a shard or of a position may be locked, and that is no reason for
-// the others to wait (L10). It reports false where the store is at fault: then all wait for it; and
-// where a position has moved (ErrMoved), for a try whose answer was lost may have moved it.
+// acceptApart finds the cause when a batch can't be committed: it tries each partition separately.
+// If some can be committed, or the store at least answers, the others are set aside for a while: a
+// locked row of a shard or of a position must not delay other partitions (L10). It reports false if
+// the store itself fails, so that all wait for it. It also reports false if a position has moved
+// (ErrMoved), which may be the effect of an attempt whose answer was lost.
 func (w *Worker) acceptApart(ctx context.Context, batch seckill.Batch, try int) (failed error, goOn bool) {
 	parts := partsOf(&batch)
 	var left []int32
@@ -339,12 +339,12 @@ func (w *Worker) rewind(ctx context.Context) error {
 	return nil
 }
 
-// stuckPause is how long a partition with a record of an unknown version is left alone.
+// stuckPause is how long a partition pauses at a record of an unknown version.
 const stuckPause = 10 * time.Second
 
-// read makes a batch of a haul. A partition stands still before a record of an unknown version: a
-// newer worker will read it. A damaged record has its orders parked, as far as its header names
-// them, and is kept as a dead letter; where the header is damaged, too, the partition stands still.
+// read makes a batch of a haul. A partition stops at a record of an unknown version, until a newer
+// worker reads it. For a damaged record, the orders that its header names are parked, and the
+// record is kept as a dead letter. If the header is damaged, too, the partition stops.
 func (w *Worker) read(haul *seckill.Haul) seckill.Batch {
 	var batch seckill.Batch
 	stands := make(map[int32]int64) // partition: the offset that it stands still before
@@ -396,8 +396,7 @@ func (w *Worker) unstick(ctx context.Context) error {
 	return w.rewind(ctx)
 }
 
-// bare makes promises of all that a damaged page's header tells. They fit no item, so they are
-// parked.
+// bare makes promises from the header of a damaged page. They fit no item, so they are parked.
 func bare(page *seckill.Page) []seckill.Promise {
 	promises := make([]seckill.Promise, len(page.Orders))
 	for i, claimed := range page.Orders {
@@ -426,9 +425,9 @@ func (w *Worker) count(batch *seckill.Batch, accepted []seckill.Acceptance) {
 	}
 }
 
-// Teller tells the stock which orders exist, beside the worker, and asks for the rebuild of shards
-// whose books are behind or whose promises turned out impossible. It is best effort: what it drops
-// or fails to tell is found by the sweeper and the auditor. Told is safe for concurrent use.
+// Teller confirms holds in the stock, concurrently with the worker. It also asks for the rebuild of
+// shards whose database is behind, or whose promises were impossible. It is best effort: the
+// sweeper and the auditor find what it misses. Told is safe for concurrent use.
 type Teller struct {
 	// Fixed after NewTeller.
 	stock   seckill.Books
@@ -441,10 +440,10 @@ type Teller struct {
 	confirmed atomic.Int64
 	dropped   atomic.Int64
 	took      timing.Histogram
-	oldest    atomic.Int64 // when what is being told was committed, in nanoseconds since 1970; 0: nothing is
+	oldest    atomic.Int64 // commit time of what is being told now, in nanoseconds since 1970; 0: nothing is
 }
 
-// untold is what a transaction decided, and when it was committed.
+// untold has the outcomes of a transaction, and its commit time.
 type untold struct {
 	at       time.Time
 	accepted []seckill.Acceptance
@@ -459,7 +458,7 @@ func NewTeller(stock seckill.Books, suspect func(context.Context, inventory.Ref)
 		failing: trouble{log: log, failing: "orders can't be confirmed, the sweeper will", over: "orders are confirmed again"}}
 }
 
-// Told hands over what a transaction decided. It does not block.
+// Told passes the outcomes of a transaction to the teller. It does not block.
 func (t *Teller) Told(accepted []seckill.Acceptance) {
 	if len(accepted) == 0 {
 		return
@@ -471,8 +470,8 @@ func (t *Teller) Told(accepted []seckill.Acceptance) {
 	}
 }
 
-// Took returns how long holds took from their orders' commit until they were confirmed, and for how
-// long the oldest that isn't yet has waited.
+// Took returns the times from an order's commit to the confirmation of its hold, and how long the
+// oldest unconfirmed one has waited.
 func (t *Teller) Took() (took *timing.Histogram, oldest time.Duration) {
 	if at := t.oldest.Load(); at != 0 {
 		oldest = max(0, time.Since(time.Unix(0, at)))
@@ -561,7 +560,7 @@ func (t *Teller) traceConfirm(accepted []seckill.Acceptance, ref inventory.Ref, 
 	}
 }
 
-// report asks for a rebuild. What fails here is found by the auditor.
+// report asks for a rebuild. If that fails, the auditor finds the shard.
 func (t *Teller) report(ctx context.Context, a *seckill.Acceptance) {
 	if a.Outcome == seckill.OutcomeRejected {
 		t.log.Error("an accepted order is impossible: a store lost what it had acknowledged",

@@ -12,8 +12,8 @@ import (
 // Audit is an item's stock equation: total = available + held + sold. Total is the store's;
 // available, held and sold are the stock's, summed over the item's shards. InFlight counts the
 // units on their way between the two: held without an order yet, ended but not settled yet,
-// restocked but not applied yet. Once nothing is in flight, held and sold must be the store's open
-// and sold orders too.
+// restocked but not applied yet. If nothing is in flight, held and sold must equal the store's open
+// and sold orders.
 type Audit struct {
 	Item      inventory.ItemID
 	SKU       seckill.SKU
@@ -28,14 +28,14 @@ type Audit struct {
 	Parked  int64
 	Ordered int64
 	// Rejected and Skipped tell of the past: accepted orders that became impossible, and promises
-	// of older epochs that nobody was given.
+	// of older epochs that were never acknowledged.
 	Rejected int64
 	Skipped  int64
-	Closed   bool // a shard is being rebuilt: nothing can be said
+	Closed   bool // a shard is being rebuilt, so the equation can't be checked
 }
 
-// How often an item is read before an imbalance is believed, and the pause between: stock and store
-// are two systems, and orders move between the two readings.
+// How many times an item is read before an imbalance is reported, and the pause between. Stock and
+// store are two systems, and orders move between the two readings.
 const (
 	auditLooks = 5
 	auditPause = 50 * time.Millisecond
@@ -92,7 +92,7 @@ func balanced(audits []Audit) bool {
 	return true
 }
 
-// pause waits, or returns why ctx ended.
+// pause waits for d, or returns the error of ctx.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -151,7 +151,7 @@ type reading struct {
 	item  inventory.ItemNumbers
 }
 
-// add adds a shard of the item. over says that the stock may have forgotten the activity.
+// add adds a shard of the item. over means that the stock may have forgotten the activity.
 func (a *Audit) add(b *seckill.Book, r reading, over bool) {
 	a.Total += b.Total
 	a.Open, a.Parked, a.Ordered = a.Open+b.Open, a.Parked+b.Parked, a.Ordered+b.Sold
@@ -175,8 +175,8 @@ func (a *Audit) add(b *seckill.Book, r reading, over bool) {
 	a.Balanced = a.Balanced && balances(b, r)
 }
 
-// inFlight counts the item's units on their way. Units that are held and belong to no row are those
-// of fresh holds; an item has no more of them than its shard.
+// inFlight counts the item's units on their way. Held units without a row are those of fresh holds;
+// an item has at most as many as its shard.
 func inFlight(b *seckill.Book, r reading) int64 {
 	rowless := min(max(r.item.Held-b.Open-b.Parked-b.PendingUnits, 0), r.shard.Fresh)
 	return rowless + b.PendingUnits + magnitude(b.PendingStock)

@@ -62,11 +62,11 @@ func failure(code seckill.Code, err error) *seckill.Failure {
 // (L2).
 //
 // Errors are *seckill.Refusal, *seckill.Failure or *seckill.Unknown. A refusal from memory costs no
-// I/O; it is given only where no order of this key can exist, so that a repeat meets its order even
+// I/O; it is only given if no order of this key can exist, so that a repeat gets its order even
 // when all is sold out.
 //
-// A purchase waits once, until its page is acknowledged, or its time is over: the accept deadline,
-// or the deadline of ctx if that is earlier. Otherwise ctx can't end the wait.
+// A purchase waits once: until its page is acknowledged, or until the accept deadline or the
+// deadline of ctx, whichever is earlier. Cancelling ctx doesn't end the wait.
 func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Receipt, err error) {
 	offer, err := d.offer(ctx, p)
 	if err != nil {
@@ -104,8 +104,8 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 	return receipt, err
 }
 
-// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory: a gate that
-// asks first spends nothing else on p. False says nothing. It neither blocks nor does I/O.
+// Refuses reports whether it is certain from memory that Buy would refuse p, so that a gate spends
+// nothing else on p. False means only that memory doesn't know. It neither blocks nor does I/O.
 func (d *Desk) Refuses(p *seckill.Purchase) bool {
 	offer, err := find(d.Catalog().Activity(p.Activity), p)
 	if err != nil {
@@ -124,8 +124,8 @@ func (d *Desk) Refuses(p *seckill.Purchase) bool {
 	return ref.Epoch != 0 && d.stock.SoldOut(ref, offer.ID, id)
 }
 
-// Repeats reports that the key of p has an order, as far as memory knows. False says nothing: the
-// order may be younger than what this process has heard. It neither blocks nor does I/O.
+// Repeats reports whether it is certain from memory that the key of p has an order. False means
+// only that memory doesn't know: the order may be too new. It neither blocks nor does I/O.
 func (d *Desk) Repeats(p *seckill.Purchase) bool {
 	offer, err := find(d.Catalog().Activity(p.Activity), p)
 	if err != nil {
@@ -133,7 +133,7 @@ func (d *Desk) Repeats(p *seckill.Purchase) bool {
 	}
 	id := string(p.OrderID(offer.ID))
 	ref := d.ref(offer, id)
-	const nobody = "" // a head that no hold has: absent wherever memory can say anything
+	const nobody = "" // a head that no hold has: Absent is true whenever memory knows the shard
 	return ref.Epoch != 0 && d.stock.Absent(ref, nobody, time.Time{}) && !d.stock.Absent(ref, id, time.Time{})
 }
 
@@ -149,8 +149,8 @@ func find(sale *seckill.Sale, p *seckill.Purchase) (seckill.Offer, error) {
 	return offer, nil
 }
 
-// closed says why nothing new is sold to p, nil where it is, and since when on this process's clock
-// no order of the offer can be new.
+// closed returns why p can't make a new order; nil if it can. It also returns the time, on this
+// process's clock, from which no order of the offer can be new.
 func (d *Desk) closed(offer seckill.Offer, p *seckill.Purchase) (*seckill.Refusal, time.Time) {
 	if closed, since := offer.Refusal(p.Arrived, d.cfg.AcceptDeadline); closed != nil {
 		return closed, since
@@ -158,7 +158,7 @@ func (d *Desk) closed(offer seckill.Offer, p *seckill.Purchase) (*seckill.Refusa
 	return p.Closed, p.ClosedSince.Add(d.cfg.AcceptDeadline)
 }
 
-// soldOut answers a purchase whose shard has no unit: it is sold out where no other shard has one.
+// soldOut answers a purchase whose shard has no unit: it is sold out if no other shard has one.
 func (d *Desk) soldOut(offer seckill.Offer, shard inventory.ShardID) error {
 	if d.elsewhere(offer, shard) {
 		if d.wanted != nil {
@@ -194,7 +194,7 @@ func clone(a, b string) (string, string) {
 	return copied[:len(a)], copied[len(a):]
 }
 
-// leave gives a seat back. One that its flight may still know is left alone.
+// leave returns a seat to the pool, unless its flight may still refer to it.
 func (d *Desk) leave(s *seat) {
 	if s.timeout {
 		return
@@ -208,8 +208,8 @@ func (d *Desk) lineOf(shard inventory.ShardID) *line {
 	return d.lines[d.stock.Lane(shard)%len(d.lines)]
 }
 
-// elapsed returns how long ago arrived was: by the monotonic or by the wall clock, whichever says
-// more. A machine that was suspended sees it on one of them only.
+// elapsed returns how long ago arrived was: by the monotonic or by the wall clock, whichever is
+// longer. After a suspend of the machine only one of them has advanced.
 func elapsed(arrived, now time.Time) time.Duration {
 	return max(now.Sub(arrived), time.Duration(now.UnixNano()-arrived.UnixNano()))
 }
@@ -268,7 +268,8 @@ func (d *Desk) receipt(ctx context.Context, s *seat, p *seckill.Purchase, r *sec
 	return nil
 }
 
-// unavailable turns the error of a call into a public one: nothing happened, or it may have.
+// unavailable turns the error of a call into a *seckill.Failure, or into a *seckill.Unknown if it
+// may have taken effect.
 func (d *Desk) unavailable(id seckill.OrderID, err error) error {
 	var known *seckill.Failure
 	var unknown *inventory.UnknownError
@@ -300,8 +301,8 @@ func (d *Desk) replay(ctx context.Context, id seckill.OrderID) (seckill.Receipt,
 	return seckill.Receipt{Order: public(order), Replayed: true}, nil
 }
 
-// replayOrRefuse answers a purchase to which nothing new is sold: with its order where the key has
-// one, else with the refusal.
+// replayOrRefuse answers a purchase that can't make a new order: with the order of its key, or with
+// the refusal.
 func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID,
 	refusal *seckill.Refusal, since time.Time) (seckill.Receipt, error) {
 	if d.neverHeld(offer, string(id), refusal, since) {
@@ -328,7 +329,7 @@ func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer se
 	return seckill.Receipt{}, d.unavailable(id, errOnItsWay)
 }
 
-// neverHeld reports, from memory, that no order of that id was begun before since, or that it is
+// neverHeld reports, from memory, that no order with that id was begun before since, or that it is
 // forgotten.
 func (d *Desk) neverHeld(offer seckill.Offer, id string, closed *seckill.Refusal, since time.Time) bool {
 	if !offer.Sale.Live(time.Now(), d.cfg.Retention) {

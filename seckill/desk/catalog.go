@@ -14,8 +14,8 @@ import (
 // Catalog returns the catalog in force. It is never nil.
 func (d *Desk) Catalog() *seckill.Catalog { return d.catalog.Load() }
 
-// Install puts a catalog in force that was kept from an earlier life, so that a process sells while
-// the database is away. It does nothing where a catalog was loaded already.
+// Install puts in force a catalog that an earlier process has kept, so that this process can sell
+// while the database is away. It does nothing if a catalog was loaded already.
 func (d *Desk) Install(kept *seckill.Catalog) {
 	d.loading <- struct{}{}
 	defer func() { <-d.loading }()
@@ -25,8 +25,8 @@ func (d *Desk) Install(kept *seckill.Catalog) {
 	}
 }
 
-// Run keeps the catalog fresh until ctx ends, with a look at every tick. A store that is away
-// leaves the catalog that was loaded last in force.
+// Run refreshes the catalog at every tick until ctx ends. While the store can't be reached, the
+// last catalog stays in force.
 func (d *Desk) Run(ctx context.Context) {
 	tick := time.NewTicker(d.cfg.Tick)
 	defer tick.Stop()
@@ -43,7 +43,7 @@ func (d *Desk) Run(ctx context.Context) {
 		if err != nil {
 			d.log.Warn("the catalog can't be refreshed: the last one stays in force", "err", err)
 		} else {
-			d.log.Info("the catalog is fresh again")
+			d.log.Info("the catalog is refreshed again")
 		}
 	}
 }
@@ -53,8 +53,7 @@ func (d *Desk) Run(ctx context.Context) {
 const loadTimeout = 2 * time.Minute
 
 // Refresh loads the changes of the catalog since the last time, and puts them in force. One refresh
-// is under way at a time; a change that was written before the call is in force when it returns
-// nil.
+// runs at a time. A change that was written before the call is in force when Refresh returns nil.
 func (d *Desk) Refresh(ctx context.Context) error {
 	turn, cancel := context.WithTimeout(ctx, d.cfg.StoreTimeout)
 	defer cancel()
@@ -151,8 +150,8 @@ func (d *Desk) item(ctx context.Context, id inventory.ItemID) (seckill.Offer, er
 	return seckill.Offer{}, errUnknownOrder
 }
 
-// Bounds of a look for a newer catalog: how long it may take, and how many may wait for one. The
-// others make do with the catalog in force, so that a flood of invented names and keys can't fill
+// Bounds of a look for a newer catalog: its time, and the number of requests that may wait for it.
+// Further requests use the catalog in force, so that a flood of invented names and keys can't fill
 // the desk.
 const (
 	freshTimeout = 500 * time.Millisecond

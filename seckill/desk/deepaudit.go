@@ -9,20 +9,20 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// FindingKind is what is wrong.
+// FindingKind is the kind of a difference.
 type FindingKind string
 
 // The kinds of findings. Oversold is for a person to decide; the others can be mended.
 const (
 	// FindingOversold is a broken L1: the rows of an item have more units than its total.
 	FindingOversold FindingKind = "oversold"
-	// FindingCounters are counters of an item that say something else than the rows of its orders.
+	// FindingCounters are counters of an item that differ from the sums of its orders' rows.
 	FindingCounters FindingKind = "counters"
-	// FindingDigests are digests of a shard that say something else than the rows.
+	// FindingDigests are digests of a shard that differ from those of its rows.
 	FindingDigests FindingKind = "digests"
-	// FindingStock is an item whose numbers in the stock don't fit the books.
+	// FindingStock is an item whose numbers in the stock differ from those in the database.
 	FindingStock FindingKind = "stock"
-	// FindingHolds is a shard that has other holds than the orders say.
+	// FindingHolds is a shard whose holds don't match the orders.
 	FindingHolds FindingKind = "holds"
 )
 
@@ -31,8 +31,8 @@ type Finding struct {
 	Kind   FindingKind
 	Item   inventory.ItemID // 0: the shard as a whole
 	Detail string           // for a person
-	// Mended is what was done about it, "" for nothing: counters and digests are set to what the
-	// rows say, a stock that differs is written anew by a rebuild.
+	// Mended tells how it was repaired, "" if it was not. Counters and digests are set to the sums
+	// of the rows; a shard whose stock differs is rebuilt.
 	Mended string
 }
 
@@ -42,14 +42,14 @@ type ShardAudit struct {
 	Shards   int   // of the installation
 	Items    int   // on the shard
 	Orders   int64 // whose units count
-	Closed   bool  // it is being rebuilt: the stock was not compared
+	Closed   bool  // it is being rebuilt, so its stock was not compared
 	Findings []Finding
 }
 
 // AuditShard reads every order of a shard, and compares the rows with the counters and digests, and
-// these with the stock. It takes time and a read of the whole shard. What is on its way between
-// store and stock is no finding: a difference must be there in several looks. With mend it repairs
-// what is safe to repair; a broken L1 is not. seckill.ErrNotFound where there is no such shard.
+// these with the stock. It takes time and a read of the whole shard. Units in flight between store
+// and stock are no finding: a difference must be seen several times. With mend it repairs what is
+// safe to repair; a broken L1 is not. seckill.ErrNotFound: there is no such shard.
 func (o *Office) AuditShard(ctx context.Context, shard int, mend bool, by seckill.Author) (*ShardAudit, error) {
 	if shard < 0 || shard >= o.desk.cfg.Shards {
 		return nil, fmt.Errorf("shard %d of %d: %w", shard, o.desk.cfg.Shards, seckill.ErrNotFound)
@@ -105,7 +105,7 @@ func (a *ShardAudit) addRows(r *seckill.Recount, mend bool) {
 	}
 }
 
-// compareStock adds what the stock shows, and reports whether that was anything.
+// compareStock adds the differences between stock and database, and reports whether there are any.
 func (o *Office) compareStock(ctx context.Context, a *ShardAudit) (differ bool, err error) {
 	suspects, err := o.unbalanced(ctx, a, 0, auditBatch, true)
 	for look := 2; err == nil && len(suspects) > 0 && look <= auditLooks; look++ {
@@ -173,7 +173,7 @@ func (o *Office) unbalanced(ctx context.Context, a *ShardAudit, after inventory.
 	}
 }
 
-// isOver reports whether the stock may have forgotten an item.
+// isOver reports whether the stock may already have forgotten an item, after its activity.
 func (o *Office) isOver(id inventory.ItemID) bool {
 	offer, ok := o.desk.Catalog().Offer(id)
 	return !ok || !offer.Sale.Live(time.Now(), o.desk.cfg.Retention)

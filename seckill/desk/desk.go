@@ -16,14 +16,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Parts are the things that a desk works with. All of them are needed.
+// Parts are the parts that a desk works with. All are needed unless a comment says otherwise.
 type Parts struct {
 	Stock seckill.Holder
 	Queue seckill.Producer
 	Store seckill.Store
 	Node  string // names this gateway in its pages
-	// Wanted is told of a spread item of which a buyer's shard has no unit and another one has:
-	// units are to be moved. It must not block. nil is nobody.
+	// Wanted is called for a spread item if a buyer's shard has no unit but another shard has:
+	// units should be moved. It must not block. It may be nil.
 	Wanted func(shard inventory.ShardID, item inventory.ItemID)
 	// Full reports whether the memory of the shard's server is nearly used up: new purchases are
 	// refused there. It must not block. nil is never.
@@ -31,7 +31,7 @@ type Parts struct {
 	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is
 	// nobody.
 	Moved func(o *seckill.Order)
-	// Open decrypts a payment secret of an owner, as the catalog has it. nil takes it as it is.
+	// Open decrypts a payment secret of the catalog. nil means that secrets are not encrypted.
 	Open func(sealed, owner string) (string, error)
 	// Trace records what purchases wait for; nil records nothing.
 	Trace *trace.Tracer
@@ -75,7 +75,7 @@ type Desk struct {
 	hops    Hops
 }
 
-// Hops are how long purchases take from hop to hop, sampled: one purchase of each page.
+// Hops are the times of purchases between hops, sampled: one purchase of each page.
 type Hops struct {
 	Hold timing.Histogram // from the arrival of the purchase that waited longest until its unit is held
 	Page timing.Histogram // from there until the page is acknowledged
@@ -156,8 +156,8 @@ func fill[T any](out []T) func([]T, error) error {
 	}
 }
 
-// Close stops the desk's lines and batches. It returns when all is still, but for pages that the
-// queue still has: it closes after the desk.
+// Close stops the desk's lines and batches, and waits for them. Pages that the queue still has are
+// not waited for: close the queue after the desk.
 func (d *Desk) Close() {
 	d.StopWaiting()
 	for _, l := range d.lines {
@@ -170,7 +170,8 @@ func (d *Desk) Close() {
 	d.misses.Close()
 }
 
-// StopWaiting ends all waits for orders at once, as a drain begins: each gets the answer there is.
+// StopWaiting ends all waits for orders, at the beginning of a drain: each request gets the answer
+// of that moment.
 func (d *Desk) StopWaiting() {
 	if d.drained.CompareAndSwap(false, true) {
 		close(d.draining)
@@ -213,11 +214,11 @@ func (d *Desk) Follow(rows []seckill.ShardRow) {
 	d.stock.Watch(refs)
 }
 
-// Behind has a value after a shard answered that it is of a later epoch than this process knows:
-// the shards' rows are to be read, and followed.
+// Behind has a value after a shard answered with a later epoch than this process knows: read the
+// shards' rows and call Follow.
 func (d *Desk) Behind() <-chan struct{} { return d.behind }
 
-// isBehind says that a shard is of a later epoch.
+// isBehind signals that a shard has a later epoch.
 func (d *Desk) isBehind() {
 	select {
 	case d.behind <- struct{}{}:
@@ -228,8 +229,8 @@ func (d *Desk) isBehind() {
 // now is the time since the desk was made.
 func (d *Desk) now() time.Duration { return time.Since(d.made) }
 
-// SetOffset tells by how much the database's clock is ahead of this process's. Sales open and close
-// by the database's.
+// SetOffset sets how far the database's clock is ahead of this process's. Sales open and close by
+// the database's clock.
 func (d *Desk) SetOffset(ahead time.Duration) {
 	d.offset.Store(int64(ahead))
 	d.Catalog().SetClock(ahead)
@@ -259,7 +260,7 @@ func (d *Desk) shard(offer seckill.Offer, i int) inventory.ShardID {
 }
 
 // InStock reports whether the offer was last seen with a unit on any of its shards, and how old
-// that is. A draft is in stock when it will have a unit.
+// that is. A draft is in stock if it will have a unit.
 func (d *Desk) InStock(offer seckill.Offer) (inStock bool, age time.Duration) {
 	if offer.Sale.State == seckill.ActivityDraft {
 		return offer.Quantity > 0, 0
@@ -274,8 +275,8 @@ func (d *Desk) InStock(offer seckill.Offer) (inStock bool, age time.Duration) {
 	return false, age
 }
 
-// Gone reports whether the offer is known to have no unit on any of its shards. It is the other way
-// round from InStock where a shard isn't known: then nothing is said.
+// Gone reports whether the offer is known to have no unit on any of its shards. It is false if a
+// shard is unknown, for which InStock is true.
 func (d *Desk) Gone(offer seckill.Offer) bool {
 	for i := range offer.Spread {
 		shard := d.shard(offer, i)
@@ -286,8 +287,8 @@ func (d *Desk) Gone(offer seckill.Offer) bool {
 	return true
 }
 
-// elsewhere reports whether a shard other than this one may have a unit of the offer: it was last
-// seen with one, or this process knows nothing of it.
+// elsewhere reports whether another shard may have a unit of the offer: it was last seen with one,
+// or it is unknown to this process.
 func (d *Desk) elsewhere(offer seckill.Offer, but inventory.ShardID) bool {
 	for i := range offer.Spread {
 		if shard := d.shard(offer, i); shard != but {

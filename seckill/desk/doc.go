@@ -1,5 +1,5 @@
-// Package desk serves people: buyers buy, find, cancel and pay; a shop puts activities on
-// sale, restocks them and audits them. Package backoffice has the parts that work by themselves.
+// Package desk serves requests: buyers buy, find, cancel and pay; a shop puts activities on sale,
+// restocks them and audits them. Package backoffice has the background work.
 //
 //	parts := desk.Parts{Stock: stock, Queue: queue, Store: store, Node: "gw-1", Log: log}
 //	d, err := desk.New(cfg, parts)
@@ -23,13 +23,11 @@
 //     line. A shard with a crowd larger than a round serves the newest first. Rounds are kept
 //     short.
 //   - L8: a line, a round, a page and every batch are bounded; Lines and Queues show them.
-//   - L10: lines share nothing but slots. An answer of a shard concerns the purchases of that
-//     shard.
+//   - L10: lines share only slots. An answer of a shard affects only the purchases of that shard.
 //
 // It does not promise an order among buyers, nor that a purchase with an unknown outcome happened.
 // There is no undo: after the hold was asked for, any fault is *seckill.Unknown, and the buyer's
-// repeat or the sweeper decides. An undo would race with a repeat that was promised the very same
-// hold.
+// repeat or the sweeper decides. An undo would race with a repeat that was promised the same hold.
 //
 // # Invariants
 //

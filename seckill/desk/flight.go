@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// flight is the purchases of one shard in one round, from the hold to the acknowledgement of their
+// flight has the purchases of one shard in one round, from the hold to the acknowledgement of their
 // page.
 //
 // The line's goroutine owns it until its page is put; the queue's done owns it from then on. Its
@@ -79,7 +79,8 @@ func (f *flight) board(now time.Duration) bool {
 // expireStep is the shortest time between two looks of a flight's timer.
 const expireStep = 5 * time.Millisecond
 
-// expire is the timer's: it answers purchases that have run out of time. Their outcome is unknown.
+// expire runs when the timer goes off: it answers purchases whose time is over. Their outcome is
+// unknown.
 func (f *flight) expire() {
 	now := f.desk.now()
 	next := never
@@ -109,7 +110,7 @@ func (f *flight) expire() {
 }
 
 // held is called when the hold call has returned: the purchases with a fresh hold become a page.
-// The others have their answers, and are added to rest to be woken.
+// The other purchases have their answers; they are added to rest, to be woken.
 func (f *flight) held(rest []*seat) []*seat {
 	asked := len(f.seats)
 	if asked == 0 {
@@ -127,7 +128,7 @@ func (f *flight) held(rest []*seat) []*seat {
 	kept := f.seats[:0]
 	for i, s := range f.seats {
 		switch {
-		case s.timeout: // it has its answer: nothing more is done for it
+		case s.timeout: // it is answered already
 			continue
 		case err != nil:
 			s.err = err

@@ -22,7 +22,7 @@ type seat struct {
 	request  string
 	trace    string
 	arrived  time.Time
-	startBy  time.Duration    // when it leaves the line, since the desk was made
+	startBy  time.Duration    // when it leaves the line at the latest, since the desk was made
 	answerBy time.Duration    // when its outcome is unknown
 	done     chan struct{}    // capacity 1
 	links    list.Links[seat] // in its queue; guarded by the line's mu
@@ -32,7 +32,7 @@ type seat struct {
 	ref     inventory.Ref
 	seq     uint64
 	err     error
-	timeout bool // answered by its flight's timer; guarded by the flight's mu, which may still know it
+	timeout bool // answered by its flight's timer, and the flight may still refer to it; guarded by the flight's mu
 }
 
 // Links has the seat's place in its queue (see list.Element).
@@ -41,7 +41,7 @@ func (s *seat) Links() *list.Links[seat] { return &s.links }
 // wake hands the answer to the purchase. The seat belongs to the purchase from then on.
 func (s *seat) wake() { s.done <- struct{}{} }
 
-// shardQueue is the purchases of one shard that wait, the longest waiting first. The line's mu
+// shardQueue has the waiting purchases of one shard, the longest waiting first. The line's mu
 // guards it.
 type shardQueue struct {
 	list.List[seat, *seat]
@@ -59,9 +59,8 @@ func (q *shardQueue) expire(now time.Duration, out []*seat) []*seat {
 	return out
 }
 
-// take moves up to n purchases to the end of out: all of them, or the newest where more wait. A
-// round of the oldest would take those that are about to give up, and would be too late for all
-// (L7).
+// take moves up to n purchases to the end of out: all of them, or the newest where more wait. The
+// oldest are about to time out: a round of them would be too late for all (L7).
 func (q *shardQueue) take(n int, out []*seat) []*seat {
 	s := q.Last()
 	for range min(n, q.Len()) - 1 {
@@ -76,8 +75,8 @@ func (q *shardQueue) take(n int, out []*seat) []*seat {
 	return out
 }
 
-// line is the purchases that wait for one lane, a node of the stock. One goroutine serves it as
-// long as somebody waits: round after round, each with the holds of all shards that have something.
+// line has the purchases that wait for one lane, a node of the stock. One goroutine serves it while
+// purchases wait: round after round, each with the holds of all shards with waiting purchases.
 type line struct {
 	desk *Desk
 
@@ -136,8 +135,8 @@ func (l *line) stats() LineStats {
 // roundPages bounds a round: the purchases of so many full pages.
 const roundPages = 8
 
-// join puts the purchase into the queue of its shard, or answers why not. A line that is full is
-// fair among its shards: one that has more than its part makes room for one that has less.
+// join puts the purchase into the queue of its shard, or answers why not. A full line is fair among
+// its shards: a shard with more than its part makes room for one with less.
 func (l *line) join(s *seat, shard inventory.ShardID) error {
 	l.mu.Lock()
 	if l.closed {
@@ -185,8 +184,8 @@ func (l *line) queue(shard inventory.ShardID) *shardQueue {
 	return l.queues[shard]
 }
 
-// makeRoom takes the longest waiting purchase out of the longest queue, where q has less than its
-// part of the line. l.mu is held.
+// makeRoom takes the longest waiting purchase out of the longest queue, if q has less than its part
+// of the line. l.mu is held.
 func (l *line) makeRoom(q *shardQueue) *seat {
 	longest, sharing := q, len(l.active)
 	if !q.listed {
@@ -216,8 +215,8 @@ func (l *line) setTimer(at time.Duration) {
 	l.timer.Reset(at - l.desk.now())
 }
 
-// expire is the timer's: it fails the purchases that waited too long, and sets the timer for the
-// next one.
+// expire runs when the timer goes off: it fails the purchases that waited too long, and sets the
+// timer for the next one.
 func (l *line) expire() {
 	now := l.desk.now()
 	next := never
@@ -240,7 +239,7 @@ func (l *line) expire() {
 	}
 }
 
-// serve makes rounds until nobody waits.
+// serve makes rounds until no purchase waits.
 func (l *line) serve() {
 	defer l.desk.rounds.Done()
 	for {
@@ -362,9 +361,8 @@ func (l *line) hold() {
 	l.rest = l.rest[:0]
 }
 
-// pace keeps a round short: where holds take so long that those in it would be too late in the end,
-// the rounds become smaller. Many gateways share a node, and its time is shared by how much each
-// asks for.
+// pace keeps a round short. If holds take so long that the round's purchases would be too late, it
+// makes rounds smaller. Gateways share a node's time in proportion to the size of their rounds.
 func (l *line) pace(took time.Duration) {
 	const least = 8
 	startBy, most := l.desk.cfg.StartBy(), min(l.desk.cfg.BatchCap, seckill.MaxPage)

@@ -77,7 +77,7 @@ func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill
 	})
 }
 
-// amend returns the activity that replaces old (nil: there is none) when a is put.
+// amend returns the activity that replaces old (nil: a new one) when a is put.
 func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	next := *a
 	next.Items = append([]seckill.Item(nil), a.Items...)
@@ -121,11 +121,11 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 	return &next, nil
 }
 
-// startMargin is how long before the start the last change of a price must be made: by then every
-// node has it in force.
+// startMargin is how long before the start prices can last be changed, so that every node has them
+// in force at the start.
 const startMargin = 2 * time.Second
 
-// amendItem makes of an item what next is, where the activity, which is not a draft, allows that.
+// amendItem changes an item to next, if the activity, which is not a draft, allows it.
 func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) error {
 	switch {
 	case *item == *next:
@@ -139,7 +139,7 @@ func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) er
 	return nil
 }
 
-// ItemEdit is what changes of an item; what is nil stays.
+// ItemEdit has the values of an item to change; nil leaves a value.
 type ItemEdit struct {
 	Price   *int64 // in minor units
 	PerUser *int
@@ -204,8 +204,8 @@ func (o *Office) update(ctx context.Context, id seckill.ActivityID, by seckill.A
 	return a, nil
 }
 
-// move takes an activity from one of the states in from to the state to; from to itself nothing
-// happens.
+// move moves an activity from one of the states in from to the state to. If it is in to already,
+// nothing happens.
 func (o *Office) move(ctx context.Context, id seckill.ActivityID, by seckill.Author,
 	to seckill.ActivityState, from ...seckill.ActivityState) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
@@ -231,8 +231,8 @@ var errUnitsMoving = &seckill.Failure{
 
 // Publish opens a draft for sale. It returns when the units of all items have reached the stock,
 // and this process sells from their shards: in a new installation these are opened in its first
-// moments. After about ten seconds it gives up waiting, not publishing: publishing a published
-// activity waits on.
+// moments. After about ten seconds it returns an error, but the activity stays published;
+// publishing it again continues the wait.
 func (o *Office) Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	a, err := o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityDraft)
 	if err != nil {
@@ -284,18 +284,19 @@ func (o *Office) sellsFrom(ctx context.Context, shards map[inventory.ShardID]boo
 	return true
 }
 
-// Pause stops a published activity's sales until Resume. Its orders go on.
+// Pause stops a published activity's sales until Resume. Its orders are not affected.
 func (o *Office) Pause(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	return o.move(ctx, id, by, seckill.ActivityPaused, seckill.ActivityPublished)
 }
 
-// Resume takes a pause back.
+// Resume ends a pause.
 func (o *Office) Resume(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error) {
 	return o.move(ctx, id, by, seckill.ActivityPublished, seckill.ActivityPaused)
 }
 
-// End ends an activity for good. Its orders go on. One that may still sell is ended only where that
-// is confirmed: there is no way back. This is decided on the activity as it is when it ends.
+// End ends an activity for good. Its orders are not affected. An activity that may still sell is
+// only ended with confirm, because this can't be undone. The store's transaction decides, on the
+// activity's state at that moment.
 func (o *Office) End(ctx context.Context, id seckill.ActivityID, confirmed bool, by seckill.Author) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
 		if old == nil {
@@ -318,9 +319,9 @@ var errNotEnded = &seckill.Refusal{
 	Code: seckill.CodeActivityState, Detail: "The activity has not ended: only the orders of an ended one are archived and dropped.",
 }
 
-// Archive notes that there is a copy of an ended activity's orders elsewhere, or takes that back
-// where it is zero. The back office drops the activity later, unless it is paid for after the time
-// of the archive. The caller has compared the copy with the orders.
+// Archive records that there is a copy of an ended activity's orders elsewhere; a zero copy reverts
+// that. The back office drops the activity later, unless it is paid for after the time of the
+// archive. The caller has compared the copy with the orders.
 func (o *Office) Archive(ctx context.Context, id seckill.ActivityID, copied seckill.Archive, by seckill.Author) (*seckill.Activity, error) {
 	return o.update(ctx, id, by, func(old *seckill.Activity) (*seckill.Activity, error) {
 		switch {
@@ -349,7 +350,7 @@ func (o *Office) Replay(ctx context.Context, ids []int64, by seckill.Author) ([]
 	return accepted, nil
 }
 
-// Discard gives dead letters up for good and returns how many there were: their parked orders are
+// Discard discards dead letters for good and returns how many there were: their parked orders are
 // rejected, and the units come back.
 func (o *Office) Discard(ctx context.Context, ids []int64, by seckill.Author) (int, error) {
 	n, err := o.store.DiscardDeadLetters(ctx, ids, by)
@@ -375,8 +376,8 @@ func (o *Office) offer(ctx context.Context, id seckill.ActivityID, sku seckill.S
 	return offer, nil
 }
 
-// storeFailure wraps a store's error: decisions and field errors stay as they are, the rest is a
-// failure.
+// storeFailure wraps a store's error: decisions and field errors are returned unchanged, any other
+// error as a failure.
 func storeFailure(what string, err error) error {
 	var refusal *seckill.Refusal
 	var fields seckill.FieldErrors

@@ -57,8 +57,8 @@ func (o *Office) OrdersPaidBy(ctx context.Context, merchant seckill.MerchantID, 
 	return orders, nil
 }
 
-// OrderDetails is an order with everything that is known of it. Steps are its life, from the click
-// on.
+// OrderDetails is an order with everything that is known about it. Steps are its history, from the
+// click on.
 type OrderDetails struct {
 	Order    seckill.Order
 	Payments []seckill.KeptPayment
@@ -69,7 +69,7 @@ type OrderDetails struct {
 // Step is something that happened to an order. What the stock or other systems have yet to be told
 // has the time at which that was read; Seen says so.
 type Step struct {
-	At        time.Time // by the database's clock, but for the click: that is by the gateway's
+	At        time.Time // on the database's clock, except for the click: on the gateway's
 	Name      StepName
 	Node      string // "" where it isn't known
 	RequestID string // of the click
@@ -77,7 +77,7 @@ type Step struct {
 	Seen      bool
 }
 
-// StepName says what happened.
+// StepName is the kind of a step.
 type StepName string
 
 // The steps.
@@ -153,7 +153,7 @@ func beginning(o *seckill.Order) []Step {
 	row := Step{At: o.CreatedAt, Name: StepRow, Detail: "the order exists, to be paid by " + o.PayBy.Format(time.RFC3339)}
 	switch {
 	case o.Reason == seckill.ReasonNotAccepted:
-		row.Detail = "nobody finished this purchase: its units came back, and the order will never be"
+		row.Detail = "this purchase was never finished: its units came back, and there will be no order"
 		return []Step{row}
 	case o.State == seckill.OrderParked:
 		row.Detail = "the order waits: its item's row was locked, or no item fits it"
@@ -292,8 +292,7 @@ func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.Orde
 	return known, seen
 }
 
-// CancelOrder gives an unpaid order up for its buyer, as the buyer's own cancellation does, with a
-// change record.
+// CancelOrder cancels an unpaid order for its buyer, with a change record.
 func (o *Office) CancelOrder(ctx context.Context, id seckill.OrderID, by seckill.Author) (seckill.Order, error) {
 	order, ref, err := o.orderOf(ctx, id)
 	if err != nil {
@@ -302,8 +301,7 @@ func (o *Office) CancelOrder(ctx context.Context, id seckill.OrderID, by seckill
 	return o.desk.cancel(ctx, order, ref, by)
 }
 
-// Refunds returns up to q.Limit payments that have to go back, or went back, those that came last
-// first.
+// Refunds returns up to q.Limit payments that must be or were refunded, newest first.
 func (o *Office) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
 	found, err := o.store.Refunds(ctx, q)
 	if err != nil {
@@ -321,8 +319,8 @@ func (o *Office) RefundSums(ctx context.Context, state seckill.PaymentState, mer
 	return sums, nil
 }
 
-// SettleRefund notes that a payment went back. Without a merchant the payment's id must name one
-// payment.
+// SettleRefund records that a payment was refunded. Without a merchant the payment's id must name
+// one payment.
 func (o *Office) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.Author) (seckill.KeptPayment, seckill.Order, error) {
 	var none seckill.KeptPayment
 	found, err := o.store.FindPayments(ctx, r.Merchant, r.Payment)
@@ -343,11 +341,11 @@ func (o *Office) SettleRefund(ctx context.Context, r seckill.Refund, by seckill.
 	kept, order, err := o.store.SettleRefund(ctx, r, by)
 	switch {
 	case errors.Is(err, seckill.ErrRefunded):
-		detail := fmt.Sprintf("The payment went back at %s, with the reference %s, as %s has said.",
+		detail := fmt.Sprintf("The payment was refunded at %s with the reference %s, as recorded by %s.",
 			kept.DoneAt.UTC().Format(time.RFC3339), kept.Reference, kept.DoneBy)
 		return none, order, &seckill.Refusal{Code: seckill.CodeRefundSettled, Detail: detail}
 	case errors.Is(err, seckill.ErrNotDue):
-		detail := fmt.Sprintf("The payment is %s: nothing of it has to go back.", kept.State)
+		detail := fmt.Sprintf("The payment is %s: no refund is due.", kept.State)
 		return none, order, &seckill.Refusal{Code: seckill.CodeNotRefundable, Detail: detail}
 	case errors.Is(err, seckill.ErrRefundAmount):
 		detail := fmt.Sprintf("%s is due, and nothing but the whole can be settled.", found[0].Amount)
@@ -372,7 +370,7 @@ func (o *Office) ExtendOrders(ctx context.Context, id seckill.ActivityID, d time
 	return n, nil
 }
 
-// Statement adds up what moved of a merchant in [from, to).
+// Statement sums up a merchant's sales, cancellations and refunds in [from, to).
 func (o *Office) Statement(ctx context.Context, merchant seckill.MerchantID, from, to time.Time) ([]seckill.StatementRow, error) {
 	lines, err := o.store.Statement(ctx, merchant, from, to)
 	if err != nil {

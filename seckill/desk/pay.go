@@ -27,10 +27,10 @@ var (
 	}
 )
 
-// Pay books a payment notice once, however often it is sent. A payment that its order can no longer
-// take, or of a wrong amount, is kept as money that has to go back. One of an order that is still
-// queued is kept, and applied when the order has a row: the answer is the queued order. An order
-// whose row is locked is waited for, as long as a purchase may take.
+// Pay books a payment notice once, however often it is sent. A payment that comes too late, or has
+// a wrong amount, is kept as a refund that is due. A payment of a queued order is kept, and applied
+// when the order has a row; the answer is the queued order. If the order's row is locked, Pay waits
+// for at most the accept deadline.
 func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error) {
 	offer, err := d.item(ctx, n.Order.Item())
 	if err != nil {
@@ -68,8 +68,8 @@ func (d *Desk) Pay(ctx context.Context, n *seckill.Notice) (seckill.Order, error
 	return public(order), nil
 }
 
-// book has the store decide about a payment, and returns the order afterwards: its row, or what is
-// known of it from its hold while it is queued.
+// book calls the store to decide about a payment, and returns the order afterwards: its row, or the
+// data of its hold while it is queued.
 func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.PaymentResult, seckill.Order, error) {
 	var queued seckill.Order
 	result, err := d.payments.Do(ctx, payment)
@@ -97,7 +97,7 @@ func (d *Desk) book(ctx context.Context, payment seckill.Payment) (seckill.Payme
 	return result, queued, nil
 }
 
-// noteRefused keeps a refused notice for people. Nobody depends on that.
+// noteRefused keeps a refused notice for people to read; nothing else uses it.
 func (d *Desk) noteRefused(ctx context.Context, p *seckill.Payment, problem seckill.Code) {
 	if err := d.store.RefusePayment(ctx, seckill.RefusedPayment{Payment: *p, Problem: problem}); err != nil {
 		d.log.Warn("a refused payment notice is not kept", "order", p.Order, "payment", p.ID, "problem", problem, "err", err)
@@ -122,7 +122,8 @@ func (d *Desk) checkSigned(ctx context.Context, n *seckill.Notice, m *seckill.Me
 }
 
 // checkSignature checks the notice's signature against the merchant's secrets that are valid now. A
-// secret that can't be opened is our fault: where no other one fits, the provider is to come back.
+// secret that can't be decrypted is the server's fault: unless another secret fits, the answer asks
+// the provider to try again.
 func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
 	var failed error
 	for _, sealed := range m.Secrets(d.Now()) {
@@ -147,8 +148,8 @@ func (d *Desk) checkSignature(n *seckill.Notice, m *seckill.Merchant) error {
 	return errBadSignature
 }
 
-// signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One that fits is
-// enough. Nothing is signed with an empty secret.
+// signedWith checks the notice's MACs: HMAC-SHA256 (RFC 2104) over "t.body". One valid MAC is
+// enough. An empty secret never matches.
 func signedWith(n *seckill.Notice, secret string) bool {
 	if secret == "" {
 		return false

@@ -10,13 +10,13 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Probe goes the way of Buy with an item that has no units (seckill.ProbeItem), and reports what
-// fails on it: it takes a slot, waits in the line of its shard, has the stock's script run beside
-// the holds of buyers, and puts a page without promises. Nothing is taken, promised or written but
-// that page, which workers pass over. p is of seckill.ProbeCatalog; offer is its item.
+// Probe does what Buy does, with an item that has no units (seckill.ProbeItem), and reports the
+// first failure: it takes a slot, waits in the line of its shard, has the stock's script run beside
+// the holds of buyers, and puts a page without promises. Only that page is written, and workers
+// skip it; nothing is taken or promised. p is for seckill.ProbeCatalog; offer is its item.
 //
-// nil means that a purchase would have been accepted now, had there been a unit. An error is a
-// *seckill.Failure, and says at which step.
+// nil means that a purchase of an available unit would have been accepted now. An error is a
+// *seckill.Failure that names the step.
 func (d *Desk) Probe(ctx context.Context, offer seckill.Offer, p *seckill.Purchase) error {
 	if offer.ID != seckill.ProbeItem {
 		return failure(seckill.CodeUnavailable, fmt.Errorf("item %d is none for probes", offer.ID))

@@ -10,32 +10,32 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// LogReader reads what the queue has kept, beside the workers.
+// LogReader reads old records of the queue, independently of the workers.
 type LogReader interface {
-	// Between returns records of a stretch, and where to go on; nil where there is no more.
+	// Between returns records of a stretch, and the place to go on; nil at the end.
 	Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error)
 }
 
-// LogReplay says which records are read again.
+// LogReplay selects the records to read again.
 type LogReplay struct {
 	seckill.Stretch
-	Activity seckill.ActivityID // of which alone; "" is of all
+	Activity seckill.ActivityID // only orders of this activity; "" is all
 	DryRun   bool               // nothing is made
 }
 
-// LogReplayed is what became of the promises of a part of the log. Existed, Made, Missing,
+// LogReplayed counts the promises of a part of the log by outcome. Existed, Made, Missing,
 // Rejected, Parked and Skipped add up to Promises.
 type LogReplayed struct {
 	Records  int // read
 	Damaged  int // of these, those that can't be read as a whole
 	Promises int // of the activity
-	Existed  int // whose orders have a row
-	Made     int // that became orders now
-	Missing  int // of a dry run: that would be tried
-	Rejected int // that are impossible now
-	Parked   int // that fit no item now: they are dead letters
-	// Skipped are those of which nothing can become any more: their shard was rebuilt since, so
-	// that nobody was given a 202 for what has no row; or their activity is over for good.
+	Existed  int // orders that had a row
+	Made     int // orders that were made now
+	Missing  int // in a dry run: orders that would be tried
+	Rejected int // orders that are impossible now
+	Parked   int // orders that fit no item now: they are dead letters
+	// Skipped are promises that can't become orders any more. Either their shard was rebuilt since,
+	// and a promise without a row was never acknowledged with a 202; or their activity was dropped.
 	Skipped int
 	Next    *seckill.LogPlace // nil: this was all
 }

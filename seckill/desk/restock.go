@@ -18,9 +18,9 @@ type Restocked struct {
 	Replayed bool
 }
 
-// Restock changes an item's total by delta, once per key. Units are taken back by holds of the shop
-// first, so never more than are available; then the total changes in a transaction that sees the
-// holds' epochs.
+// Restock changes an item's total by delta, once per key. To take units back, the shop first holds
+// them, so it never takes more than are available. Then the total changes, in a transaction that
+// checks the holds' epochs.
 func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, key string, delta int64,
 	by seckill.Author) (Restocked, error) {
 	offer, err := o.offer(ctx, id, sku)
@@ -41,12 +41,12 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 	}
 	taken, err := o.takeBack(ctx, offer, key, -delta)
 	if errors.Is(err, errInsufficientStock) {
-		// The units may be with an attempt under the same key that came between the look for its
-		// holds and the look for units.
+		// A concurrent attempt with the same key may have the units: it came after the look for its
+		// holds.
 		taken, err = o.takeBack(ctx, offer, key, -delta)
 	}
 	if err != nil {
-		// Such an attempt may also have come to its end meanwhile: then its holds are sold.
+		// Such an attempt may also have finished meanwhile: then its holds are sold.
 		if done, found, lookup := o.restockedBefore(ctx, id, sku, change); found && lookup == nil {
 			return done, nil
 		}
@@ -55,8 +55,8 @@ func (o *Office) Restock(ctx context.Context, id seckill.ActivityID, sku seckill
 	return o.change(ctx, change, taken, by)
 }
 
-// restockedBefore answers a repeat with the item's present total; found is false where nothing was
-// done under the change's key.
+// restockedBefore answers a repeat with the item's present total; found is false if the change's
+// key was not used before.
 func (o *Office) restockedBefore(ctx context.Context, id seckill.ActivityID, sku seckill.SKU,
 	c seckill.StockChange) (done Restocked, found bool, err error) {
 	earlier, found, err := o.store.FindStockChange(ctx, c.Item, c.Key)
@@ -111,8 +111,8 @@ type share struct {
 }
 
 // takeBack holds units of the offer for the shop, on as many of its shards as are needed. It
-// refuses where fewer are available. There is no undo: if a buyer comes between, the sweeper gives
-// the held units back.
+// refuses if fewer are available. There is no undo: if a buyer takes units meanwhile, the sweeper
+// gives the held units back.
 func (o *Office) takeBack(ctx context.Context, offer seckill.Offer, key string, units int64) ([]seckill.Taken, error) {
 	shares, err := o.shares(ctx, offer, key)
 	if err != nil {
@@ -142,7 +142,8 @@ func (o *Office) takeBack(ctx context.Context, offer seckill.Offer, key string, 
 	return taken, nil
 }
 
-// taken says why a call of a withdrawal did not get its units. alone says that it is the only one.
+// taken returns why a call of a withdrawal did not get its units. alone means that it is the only
+// call.
 func (o *Office) taken(call *inventory.HoldCall, alone bool) error {
 	if call.Err != nil || len(call.Verdicts) != 1 {
 		err := cmp.Or(call.Err, errors.New("the stock did not answer the claim"))
@@ -203,8 +204,8 @@ func (o *Office) shares(ctx context.Context, offer seckill.Offer, key string) ([
 	return shares, nil
 }
 
-// divide says how many units to take of each share. The hold of an earlier attempt stays as it is;
-// the rest is taken where most is available.
+// divide says how many units to take of each share. The hold of an earlier attempt is kept; the
+// rest is taken from the shards with the most available units.
 func divide(shares []share, units int64) error {
 	for i := range shares {
 		s := &shares[i]

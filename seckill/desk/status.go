@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Looks for a row, and for one that is locked: a worker needs a few milliseconds at best, and a
-// crowd that waits must not be the load.
+// The pauses between looks for an order's row, and for a locked row. A worker needs a few
+// milliseconds at best, and waiting clients must not overload the store.
 const (
 	firstLook   = 5 * time.Millisecond
 	longestLook = 200 * time.Millisecond
@@ -63,7 +63,7 @@ func (d *Desk) find(ctx context.Context, id seckill.OrderID, caller *seckill.Cal
 	if order.ID == "" {
 		return d.findQueued(ctx, id, caller.CallerRef)
 	}
-	// A tombstone knows the merchant at most; the tag in the id has to do for the caller.
+	// A tombstone has no caller, so the caller tag in the id decides.
 	if order.Caller == caller.CallerRef || order.Caller == (seckill.CallerRef{Merchant: caller.Merchant}) ||
 		order.Caller == (seckill.CallerRef{}) {
 		return order, ref, nil
@@ -72,8 +72,8 @@ func (d *Desk) find(ctx context.Context, id seckill.OrderID, caller *seckill.Cal
 }
 
 // findQueued answers for an order of the caller that has no row: queued while the stock holds its
-// units, unknown otherwise. Absence is only said where the store had no row both before and after
-// the stock had no hold.
+// units, unknown otherwise. An order counts as unknown only if the store had no row both before and
+// after the stock had no hold.
 func (d *Desk) findQueued(ctx context.Context, id seckill.OrderID, caller seckill.CallerRef) (seckill.Order, inventory.Ref, error) {
 	var none inventory.Ref
 	offer, err := d.item(ctx, id.Item())
@@ -132,8 +132,8 @@ func (d *Desk) awaitRow(ctx context.Context, id seckill.OrderID, wait time.Durat
 	return row, ok
 }
 
-// lookAgain calls look, with growing pauses before each time, until it returns true, the wait is
-// over or the desk drains.
+// lookAgain calls look after growing pauses, until it returns true, the wait is over or the desk
+// drains.
 func (d *Desk) lookAgain(ctx context.Context, wait time.Duration, look func() bool) {
 	if wait <= 0 {
 		return
@@ -159,10 +159,10 @@ func (d *Desk) lookAgain(ctx context.Context, wait time.Duration, look func() bo
 	}
 }
 
-// CancelOrder gives an unpaid order up and its units back. Cancelling a cancelled order changes
-// nothing and succeeds. The row of an order that is still queued is made cancelled at once: workers
-// that lag behind a crowd should not keep a buyer from giving units back. The hold that the desk
-// saw entitles it to that: the row is made under the epoch of that hold or not at all.
+// CancelOrder cancels an unpaid order and gives its units back. Cancelling a cancelled order
+// changes nothing and succeeds. A queued order gets a cancelled row at once, so that a buyer
+// needn't wait for workers that lag behind. The row is made under the epoch of the hold that the
+// desk saw, or not at all.
 func (d *Desk) CancelOrder(ctx context.Context, caller *seckill.Caller, id seckill.OrderID) (seckill.Order, error) {
 	order, ref, err := d.find(ctx, id, caller)
 	if err != nil {

@@ -1,16 +1,15 @@
-// Package console has the pages by which people run a sale in a browser: what is in assets, made
-// ready to be served.
+// Package console serves the pages with which people run a sale in a browser: the files of assets.
 //
 //	c := console.New(console.Config{OIDC: true})
 //	page := c.Page()                      // the one page; everything else is loaded by it
 //	f, current := c.File(version, name)   // a script, a style, a picture; f is nil where there is none
 //
-// There is no build step: the files are ES modules and a style, as a browser takes them. The page
-// names each by a version, which is a hash of them all, so that a browser may keep them for ever.
-// The scripts ask the admin API like any other client, and have no rights of their own: what a role
-// may not do is refused by the API.
+// There is no build step: the files are ES modules and a stylesheet. The page names them with a
+// version, a hash of all files, so that a browser may cache them for ever. The scripts ask the
+// admin API like any other client, and have no rights of their own: the API checks every role.
 //
-// A Console is safe for concurrent use. What it returns belongs to it and must not be changed.
+// A Console is safe for concurrent use. The files that it returns are shared and must not be
+// changed.
 package console
 
 import (
@@ -50,20 +49,20 @@ type File struct {
 	Gzip []byte // the same, compressed; nil where that is no smaller
 }
 
-// Console is all of it.
+// Console has all files, ready to serve.
 type Console struct {
 	cfg  Config
 	load func() *loaded
 }
 
-// loaded is what is made at the first look.
+// loaded has the files after the first request.
 type loaded struct {
 	version string
 	page    *File
 	files   map[string]*File
 }
 
-// New makes a console. The files are compressed when somebody looks at it first.
+// New makes a console. The files are compressed at the first request.
 func New(cfg Config) *Console {
 	c := &Console{cfg: cfg}
 	c.load = sync.OnceValue(c.read)
@@ -76,14 +75,14 @@ func (c *Console) Page() *File { return c.load().page }
 // Version returns the hash of all files.
 func (c *Console) Version() string { return c.load().version }
 
-// File returns a file of the console, or nil. current says that version is the one that there is:
-// then a browser may keep the file for ever.
+// File returns a file of the console, or nil. current means that version is the present one, so a
+// browser may cache the file for ever.
 func (c *Console) File(version, name string) (f *File, current bool) {
 	all := c.load()
 	return all.files[name], version == all.version
 }
 
-// types are the content types of what is in assets. What isn't listed is not served.
+// types are the content types of the files in assets. Files of other types are not served.
 var types = map[string]string{
 	".js":  "text/javascript; charset=utf-8",
 	".css": "text/css; charset=utf-8",
@@ -125,8 +124,7 @@ func (c *Console) read() *loaded {
 	return all
 }
 
-// fill writes a page: scripts are told to the browser at once, before the first of them asks for
-// the next.
+// fill writes the page. It names all scripts as preloads, so that a browser fetches them at once.
 func (c *Console) fill(page []byte, version string, names []string) []byte {
 	var preloads bytes.Buffer
 	slices.Sort(names)
@@ -155,8 +153,8 @@ func newFile(kind string, body []byte) *File {
 	return f
 }
 
-// must returns v. What is embedded can be read, and a buffer takes everything: an error is a
-// mistake of the build.
+// must returns v. It panics on an error, which can only be a mistake of the build: reading embedded
+// files and writing to buffers can't fail.
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic("console: " + err.Error())

@@ -4,9 +4,9 @@
 //	attempt, url, err := p.Begin(ctx)                 // keep the attempt in the browser, send it to url
 //	person, err := p.Finish(ctx, attempt, code, now)  // when it comes back with a code
 //
-// Nothing is asked of the provider before the first login: a provider that is away keeps nobody
-// from starting. Its endpoints are kept once they were found; its keys are read anew when it
-// changes them. A *Refusal says what is wrong with a login, for the person; any other error means
+// Nothing is asked of the provider before the first login: a process can start while the provider
+// is away. The endpoints are kept once they are found; the keys are read again when the provider
+// changes them. A *Refusal tells the person what is wrong with the login; any other error means
 // that the provider can't be asked now. A Provider is safe for concurrent use.
 package login
 
@@ -29,24 +29,24 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Config names the provider, and this client as the provider knows it.
+// Config names the provider, and this client at the provider.
 type Config struct {
 	Issuer       string // its URL; the discovery document is below it
 	ClientID     string
 	ClientSecret string // "" for a public client, which has PKCE alone
-	RedirectURL  string // ours, where it sends people back to
+	RedirectURL  string // the URL of this listener to which the provider sends people back
 	GroupsClaim  string // the claim of the ID token that lists a person's groups
 	Scopes       []string
 }
 
-// maxSkew is how far the provider's clock may be from ours. An ID token is made just before it
-// comes.
+// maxSkew is the largest allowed difference between the provider's clock and this machine's. An ID
+// token is made just before it comes.
 const maxSkew = 2 * time.Minute
 
 // Bounds of a request to the provider.
 const (
 	timeout    = 5 * time.Second
-	retryAfter = time.Second // after a failed look for the endpoints
+	retryAfter = time.Second // after the endpoints could not be read
 )
 
 // Validate checks the values. Each error begins with the key of a setting.
@@ -81,14 +81,14 @@ func (r *Refusal) Error() string { return r.Detail }
 
 func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
 
-// Attempt is a login under way. It belongs into the browser that began it, and nowhere else.
+// Attempt is a login under way. Keep it in the browser that began it, and nowhere else.
 type Attempt struct {
 	State    string
 	Nonce    string
 	Verifier string
 }
 
-// Person is who has logged in.
+// Person is a person who has logged in.
 type Person struct {
 	Subject string // the provider's name for the person, which never changes
 	Name    string // for people: an e-mail address, a user name, or the subject
@@ -142,7 +142,7 @@ func (p *Provider) oauth(found *oidc.Provider) *oauth2.Config {
 	}
 }
 
-// Begin begins a login, and returns where the browser is to go.
+// Begin begins a login, and returns the URL to send the browser to.
 func (p *Provider) Begin(ctx context.Context) (Attempt, string, error) {
 	found, err := p.discover(ctx)
 	if err != nil {
@@ -158,8 +158,7 @@ func random() string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Finish ends a login: it gives the code back to the provider, and checks the ID token that it
-// gets.
+// Finish ends a login: it sends the code to the provider, and checks the ID token in the answer.
 func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, now time.Time) (Person, error) {
 	if a.State == "" || subtle.ConstantTimeCompare([]byte(a.State), []byte(state)) != 1 {
 		return Person{}, refuse("This login was not begun in this browser, or too long ago. Begin it again.")
@@ -183,8 +182,8 @@ func (p *Provider) Finish(ctx context.Context, a Attempt, state, code string, no
 	return p.check(ctx, found, raw, a.Nonce, now)
 }
 
-// check checks an ID token, and reads who it is about. The times are checked here: go-oidc tells
-// neither whose clock is wrong, nor by how much.
+// check checks an ID token, and reads its person. The times are checked here, because go-oidc
+// doesn't tell by how much a clock is wrong.
 func (p *Provider) check(ctx context.Context, found *oidc.Provider, raw, nonce string, now time.Time) (Person, error) {
 	verifier := found.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, SkipExpiryCheck: true})
 	token, err := verifier.Verify(ctx, raw)
@@ -233,10 +232,10 @@ func (p *Provider) check(ctx context.Context, found *oidc.Provider, raw, nonce s
 	return person, nil
 }
 
-// maxLegible bounds what is shown of a text from outside, in bytes.
+// maxLegible is how much of a text from outside is shown, in bytes.
 const maxLegible = 120
 
-// legible is a text from outside as it may be shown and logged.
+// legible makes a text from outside safe to show and log.
 func legible(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == utf8.RuneError {

@@ -27,8 +27,8 @@ func (n *node) metric(name string) float64 {
 	return value
 }
 
-// restless buy and ask for orders without end, four of them, until stop is called; what they are
-// told is counted.
+// restless buy and ask for orders without end, four of them, until stop is called; their answers
+// are counted.
 type restless struct {
 	sold, looked, unavailable, unknown atomic.Int64
 	stop                               func()

@@ -258,8 +258,8 @@ func TestL2_ClusterSurvivesKills(t *testing.T) {
 }
 
 // TestL2_ClusterSurvivesStops: Redis, Kafka and PostgreSQL are stopped in turn, for longer than any
-// deadline; nobody is told anything but an honest 503, and everything goes on afterwards. Without
-// PostgreSQL it sells on.
+// deadline; clients get honest 503s only, and everything goes on afterwards. Without PostgreSQL it
+// sells on.
 func TestL2_ClusterSurvivesStops(t *testing.T) {
 	z := trial(
 		size{1100, 1200, 16 * time.Second, [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},

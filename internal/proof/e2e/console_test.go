@@ -153,7 +153,7 @@ func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[
 	b.resize(1440, 1000)
 }
 
-// TestConsole_DoesWhatItSays does a night's work in the console, and asks the API what came of it.
+// TestConsole_DoesWhatItSays does a night's work in the console, and checks the results by the API.
 func TestConsole_DoesWhatItSays(t *testing.T) {
 	s := openConsoleShop(t)
 	b := openBrowser(t)

@@ -32,8 +32,8 @@ func shell(t testing.TB, want int, admin string, args ...string) (stdout, stderr
 	return out.String(), messages.String()
 }
 
-// TestContractAcrossKills: what was answered before a kill -9 is what is answered after it, and
-// nobody else has the data meanwhile.
+// TestContractAcrossKills: what was answered before a kill -9 is what is answered after it, and no
+// other user can read the data meanwhile.
 func TestContractAcrossKills(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)

@@ -267,7 +267,7 @@ func named(names []string, n *node) bool {
 }
 
 // TestLimits_EndByThemselves: a limit that ends is in force until then, and what was there before
-// is in force again; nobody has to do anything.
+// is in force again; no person has to act.
 func TestLimits_EndByThemselves(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})

@@ -178,7 +178,7 @@ func TestL5_TheLimitPerBuyer(t *testing.T) {
 	}
 }
 
-// TestL6_NoFalseSoldOut: a unit that comes back is sold again; nobody is told sold-out from an old
+// TestL6_NoFalseSoldOut: a unit that comes back is sold again; no buyer gets sold-out from an old
 // memory.
 func TestL6_NoFalseSoldOut(t *testing.T) {
 	n := serve(t, t.TempDir())

@@ -61,8 +61,7 @@ func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted 
 }
 
 // TestOneCallerIsLimited: what is admitted is the burst and what the rate gives in the time there
-// was, whatever the load; a refusal says which limit it was; and an edit gives nobody a full
-// bucket.
+// was, whatever the load; a refusal says which limit it was; and an edit fills no bucket.
 func TestOneCallerIsLimited(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 100_000, perUser: 0, window: "10m"})

@@ -43,7 +43,7 @@ func replay(n *node, dryRun bool) (sum replayed) {
 }
 
 // TestL4_Replay: on real servers, the log of a sale is read again and nothing changes; a row that
-// somebody has deleted by hand comes back, once.
+// was deleted by hand comes back, once.
 func TestL4_Replay(t *testing.T) {
 	c := startCluster(t)
 	n := c.gateway(0)

@@ -60,8 +60,8 @@ func (s *shop) buy(n *node, user, key string, quantity int, header ...string) (a
 	return call("POST", n.public+"/v1/orders", body, append(header, "Authorization", "Bearer "+s.key, "Idempotency-Key", key)...)
 }
 
-// mustBuy buys one unit and waits for the order. While shards open it is told to ask again with the
-// same key, and does.
+// mustBuy buys one unit and waits for the order. While shards open, the answer is to ask again with
+// the same key, and it does.
 func (s *shop) mustBuy(n *node, user, key string) string {
 	s.t.Helper()
 	var a answer

@@ -162,8 +162,8 @@ func (c *crowd) until(ctx context.Context, rng *rand.Rand, p *purchase, gateway 
 	}
 }
 
-// try sends a purchase once. done means that the buyer need not ask again; after is how long it is
-// told to wait.
+// try sends a purchase once. done means that the buyer need not ask again; after is the
+// Retry-After.
 func (c *crowd) try(ctx context.Context, p *purchase, gateway int) (done bool, after time.Duration) {
 	it := &c.sale.items[p.item]
 	body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":%q,"quantity":1}`, it.activity, it.sku, p.user)

@@ -112,7 +112,7 @@ func (k *kind) run(t *testing.T, s *site) (o outcome) {
 	return o
 }
 
-// affected says what stood still once the fault had settled.
+// affected returns what stood still after the first moments of the fault.
 func (f *fault) affected() (all []string) {
 	c, from := f.crowd, f.began.Add(settles)
 	if f.ended.After(from) {

@@ -11,7 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// redisKinds harm a single Redis. Its items are the whole sale: nobody buys while it is away.
+// redisKinds harm a single Redis. It has all items of the sale: no purchase succeeds while it is
+// away.
 func redisKinds() []*kind {
 	away := []string{purchases}
 	set := func(name, bad, good string) func(*fault) {

@@ -52,7 +52,7 @@ func newProxy(t testing.TB) *proxy {
 	return p
 }
 
-// aim says which server the proxy stands before. It must be called before anybody connects.
+// aim sets the server behind the proxy. Call it before the first connection.
 func (p *proxy) aim(target string) { p.target = target }
 
 func (p *proxy) accept() {

@@ -289,7 +289,7 @@ func redisTry(ctx context.Context, server *servers.Server, command ...string) (s
 	return fmt.Sprint(m.String()), nil
 }
 
-// field returns what a command that answers in lines says behind "name:"; "" where it says nothing.
+// field returns the value behind "name:" in the lines of a command's output; "" if there is none.
 func field(t testing.TB, server *servers.Server, name string, command ...string) string {
 	t.Helper()
 	for line := range strings.Lines(redisDo(t, server, command...)) {

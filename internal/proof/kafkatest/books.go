@@ -79,7 +79,7 @@ func (b *Books) Now() []seckill.Position {
 // errAway is what books say that are away.
 var errAway = errors.New("the books are away, says the test")
 
-// SetAway lets every call fail, until it is told otherwise.
+// SetAway makes every call fail until it is unset.
 func (b *Books) SetAway(away bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -313,7 +313,7 @@ func (c *crew) until(cond func() bool) {
 }
 
 // rebalanceLosesNothing lets workers come and go while records arrive. One of them polls and is
-// stuck with what it got, which holds nobody up.
+// stuck with its records, which doesn't delay the others.
 func rebalanceLosesNothing(t *testing.T, cfg kafka.Config) {
 	cfg.Partitions, cfg.MaxPoll = 4, 20
 	c := newCrew(t, cfg)

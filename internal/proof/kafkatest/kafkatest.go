@@ -20,7 +20,8 @@ import (
 // it.
 const Patience = 2 * time.Minute
 
-// Exercise runs the suite. base says how the broker is reached; names and sizes are the tests' own.
+// Exercise runs the suite. base configures the connection to the broker; the tests set names and
+// sizes.
 func Exercise(t *testing.T, base kafka.Config) {
 	for _, test := range []struct {
 		name string

@@ -48,7 +48,7 @@ func (w *walk) joinOlder(s *state, rule, name string, a int, join func(t *state,
 	}
 }
 
-// underWay reports whether somebody waits for a barrier at that offset.
+// underWay reports whether a process waits for a barrier at that offset.
 func underWay(s *state, end int8) bool {
 	for k := range maxWorkers {
 		if s.rebuilds[k].stage == 3 && s.rebuilds[k].end == end {
@@ -63,9 +63,9 @@ func underWay(s *state, end int8) bool {
 	return false
 }
 
-// sharedBarrier: one barrier serves everybody of both shards whose wait-out was over before its
-// marker was written. It leads to no new state: it is as if each had written its own, one directly
-// after the other. So what is proven with barriers of one's own holds for shared ones.
+// sharedBarrier: one barrier serves all of both shards whose wait-out was over before its marker
+// was written. It leads to no new state: it is as if each had written its own, one directly after
+// the other. So a proof with separate barriers holds for shared ones.
 func (w *walk) sharedBarrier(s *state) {
 	t, early := *s, *s
 	served, wait := 0, false

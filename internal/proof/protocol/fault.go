@@ -92,7 +92,7 @@ func (w *walk) forgetWork(t *state, sawPassed func(end int8) bool) {
 	}
 }
 
-// excuse drops the promises that nobody can know of any more: the log lost their record, no other
+// excuse drops the promises that are lost without a trace: the log lost their record, no other
 // record of them is left, and there is no row.
 func (w *walk) excuse(t *state) {
 	for o := range w.Orders {

@@ -7,7 +7,7 @@ package protocol
 // The restock comes before the settlement. So the unit is always seen: as the hold of the move on
 // the first shard, or as available on the second. Only then may "all are empty" mean sold out.
 
-// byShop reports whether an order is the shop's: it has no record, and nobody is promised anything.
+// byShop reports whether an order is the shop's: it has no record and no promise.
 func (w *walk) byShop(o int) bool { return w.Orders[o].Buyer == shop || w.Orders[o].Buyer == mover }
 
 // move returns the order that is a move, or -1, and the items from and to which it moves a unit.

@@ -32,7 +32,7 @@ func Walk(o Options) (Result, error) {
 	return w.run(), nil
 }
 
-// start is a sale that is open, with nobody there yet.
+// start is an open sale before the first purchase.
 func (w *walk) start() *state {
 	var first state
 	first.db.total = w.Units

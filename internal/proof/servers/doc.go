@@ -1,4 +1,4 @@
-// Package servers starts the real ones for tests: PostgreSQL, Redis and its Sentinel, a Kafka
+// Package servers starts real servers for tests: PostgreSQL, Redis and its Sentinel, a Kafka
 // broker, by deploy/local-stack, on free ports of 127.0.0.1 and with data of their own. For pages
 // it has a real browser.
 //

@@ -71,7 +71,7 @@ func start(kind string, args []string) (*Server, error) {
 	}
 }
 
-// FreePort returns a port that nobody listens on now.
+// FreePort returns a port on which no process listens now.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	port, err := freePort()

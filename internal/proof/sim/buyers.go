@@ -234,7 +234,7 @@ func inShort(err error) string {
 	}
 }
 
-// stockChange is a restock or a withdrawal that somebody asked for.
+// stockChange is a requested restock or withdrawal.
 type stockChange struct {
 	seckill.StockChange
 	done atomic.Bool // somebody was told that it is made

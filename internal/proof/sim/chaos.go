@@ -321,7 +321,7 @@ func (c *chaos) cutOff(call *call) {
 	c.wire.answer(call, call.method.unknown(errReset))
 }
 
-// fate decides what becomes of a call.
+// fate decides the outcome of a call.
 func (c *chaos) fate(call *call) {
 	if call.executed {
 		c.path.note("%s → %s, answered now", call, call.said())
@@ -421,8 +421,9 @@ func (c *chaos) someKey() key {
 	return c.keyOf(buyer, fmt.Sprintf("k%d", 1+c.random.IntN(c.odds.keys)), c.random.IntN(len(c.items)))
 }
 
-// someQuantity is mostly that of the key. A buyer who uses a key for two quantities is told so, but
-// by a shard that has forgotten the first; so nobody does where servers forget.
+// someQuantity is mostly that of the key. A buyer who uses a key for two quantities is refused,
+// except by a shard that has forgotten the first. So it is always that of the key when servers
+// forget.
 func (c *chaos) someQuantity(k key) int {
 	quantity := 1
 	if k.key == "k2" && k.buyer == "bob" {
@@ -592,7 +593,7 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 	}
 }
 
-// shuffleGroup gives each partition to somebody, to nobody who is stopped if there is another one.
+// shuffleGroup gives each partition to a process, and to a stopped one only if there is no other.
 func (c *chaos) shuffleGroup() {
 	awake := slices.DeleteFunc(slices.Clone(c.processes), func(p *process) bool { return c.wire.isPaused(p.name) })
 	if len(awake) == 0 {

@@ -389,7 +389,7 @@ var idle = map[method]bool{
 	callIncarnation: true, callNote: true,
 }
 
-// isQuiet says what is still under way, or "".
+// isQuiet returns what is still in flight, or "".
 func (r *rig) isQuiet() (string, error) {
 	for _, a := range r.attempts {
 		if !a.done.Load() {
@@ -415,7 +415,7 @@ func (r *rig) isQuiet() (string, error) {
 	return "", nil
 }
 
-// isBalanced says what of a stock row is still under way, or differs, or "".
+// isBalanced returns which part of a stock row is still in flight, or differs, or "".
 func (r *rig) isBalanced(b *seckill.Book) (string, error) {
 	levels, items, err := r.redis.ItemNumbers(r.ctx, b.Shard, []inventory.ItemID{b.Item})
 	if err != nil {
@@ -622,7 +622,7 @@ func (r *rig) checkHoldsAtTheEnd(orders []seckill.Order) error {
 	return nil
 }
 
-// checkTotal: the total is what it was, and each change that somebody was told of, once.
+// checkTotal: the total is the first one plus each acknowledged change, once.
 func (r *rig) checkTotal(item int, total int64) error {
 	want := r.terms.Units
 	for _, c := range r.changes {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// fate is what became of a call.
+// fate is the outcome of a call.
 type fate string
 
 // The fates.

@@ -63,7 +63,7 @@ const (
 const dropAfter = 30 * 24 * time.Hour
 
 // start starts a process of that name. It has loaded the catalog when start returns, as a real one
-// has before it serves. alone says that all others are dead, as an embedded process does.
+// has before it serves. alone means that all others are dead, as for an embedded process.
 func (r *rig) start(name string, alone bool) (*process, error) {
 	p := &process{rig: r, name: name, dead: make(chan struct{}), member: new(member), signals: node.NewSignals(),
 		cut: make(map[server]bool)}
@@ -169,7 +169,7 @@ func (p *process) noteLost(ref inventory.Ref, err error) {
 	}
 }
 
-// crash kills a process. Its calls in flight may still be executed; nobody hears of them.
+// crash kills a process. Its calls in flight may still be executed, but their answers are lost.
 func (r *rig) crash(p *process) {
 	close(p.dead)
 	p.stop()
@@ -191,7 +191,7 @@ func (r *rig) bury() {
 	r.dead = nil
 }
 
-// pathLog writes a process's log into the path. A process that has crashed says nothing more.
+// pathLog writes a process's log into the path. A crashed process writes nothing more.
 type pathLog struct{ process *process }
 
 func (l *pathLog) Enabled(_ context.Context, level slog.Level) bool {

@@ -172,7 +172,7 @@ func (r *rig) jump(d time.Duration) {
 	r.jumps++
 }
 
-// lock has somebody take an item's stock row on a shard; unlock gives it back.
+// lock locks an item's stock row on a shard, as another transaction would; unlock frees it.
 func (r *rig) lock(key seckill.StockKey) {
 	if r.locks[key] == nil {
 		r.locks[key] = r.store.LockStock(key.Item, key.Shard)

@@ -392,7 +392,7 @@ func (s *scenario) giveAll(processes []*process) {
 	s.log.assign(owners)
 }
 
-// asks lets somebody ask a process for something, or a part of it take a step.
+// asks sends a request to a process, or lets a part of it take a step.
 func (s *scenario) asks(name string, words []string, want string) error {
 	p := s.process(name)
 	if p == nil || len(words) == 0 {
@@ -423,7 +423,7 @@ func (s *scenario) asks(name string, words []string, want string) error {
 	return nil
 }
 
-// request sends what somebody asks for and returns what will have been answered.
+// request sends a request and returns its coming answer.
 func (s *scenario) request(p *process, words []string) (func() string, error) {
 	if len(words) < 2 {
 		return nil, errScenario

@@ -351,7 +351,7 @@ func (w *wire) still() []*call {
 	return slices.Clone(w.late)
 }
 
-// orphan ends the puts of a process that has crashed: nobody waits for them who could leave.
+// orphan ends the puts of a process that has crashed: no caller waits for them any more.
 func (w *wire) orphan(process string) {
 	w.look()
 	w.mu.Lock()

@@ -52,8 +52,8 @@ type World struct {
 	Lose   func()                  // forgets everything
 	Save   func() (restore func()) // restore puts everything back to what it was at Save, as a failover that forgets does
 
-	// Check reports whether what is stored of the shard is sound in itself; nil where nobody can
-	// tell.
+	// Check reports whether the stored data of the shard is consistent; it is nil if that can't be
+	// checked.
 	Check func(shard inventory.ShardID) error
 }
 

@@ -234,7 +234,8 @@ func (d *duel) drawNote(t *rapid.T) uint64 {
 	return rapid.SampledFrom(append([]uint64{0}, d.notes...)).Draw(t, "note")
 }
 
-// old makes a pass of one call: how the calls of a longer one divide the holds is nobody's promise.
+// old makes a pass of one call, since no implementation promises how several calls divide the
+// holds.
 func (d *duel) old(t *rapid.T) {
 	tested, model, ref := d.pick(t)
 	note := d.drawNote(t)
@@ -269,8 +270,8 @@ func (d *duel) sweep(t *rapid.T) {
 	}
 }
 
-// forget drops heads, and items with them: an item that leaves with holds of it staying is nobody's
-// promise.
+// forget drops heads, and items with them: no implementation promises anything about holds that
+// stay without their item.
 func (d *duel) forget(t *rapid.T) {
 	tested, model, ref := d.pick(t)
 	heads := make([]string, 0, 4)
@@ -363,8 +364,8 @@ func (d *duel) watch() {
 	}
 }
 
-// failover forgets what happened since a moment ago, or everything. Whoever saw more is told; then
-// the shard is rebuilt.
+// failover forgets what happened since a moment ago, or everything. A process that saw later writes
+// is told; then the shard is rebuilt.
 func (d *duel) failover() {
 	restore, modelRestore := d.world.Save(), d.model.Save()
 	claims := []inventory.Claim{{Hold: Named(1, "late", "u9", 1)}}

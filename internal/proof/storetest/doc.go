@@ -1,5 +1,5 @@
 // Package storetest is the conformance suite of seckill.Store: what SQLite and PostgreSQL must both
-// do, case by case, and against a model in memory for the sequences that nobody thought of.
+// do, case by case, and against a model in memory for unforeseen sequences.
 //
 //	storetest.Exercise(t, func(t *testing.T, now func() time.Time) seckill.Store {
 //		return open(t, now, storetest.Shards) // a new, empty store

@@ -37,7 +37,7 @@ func (s *shop) keep(letters ...seckill.DeadLetter) {
 	s.acceptBatch(nil, seckill.Batch{Letters: letters})
 }
 
-// replay replays letters and checks what became of each order.
+// replay replays letters and checks the outcome of each order.
 func (s *shop) replay(want []seckill.Outcome, ids ...int64) []seckill.Acceptance {
 	s.t.Helper()
 	got, err := s.store.ReplayDeadLetters(s.ctx, ids, author)

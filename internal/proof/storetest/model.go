@@ -104,7 +104,7 @@ func (m *model) used(key seckill.StockKey) int64 {
 	return m.units(key.Item, onShard(key.Shard), seckill.UnitsOpen, seckill.UnitsSold, seckill.UnitsParked)
 }
 
-// accept says what becomes of a promise of a page under ref.
+// accept returns the outcome of a promise of a page under ref.
 func (m *model) accept(ref inventory.Ref, r seckill.Promise, now time.Time) seckill.Acceptance {
 	item, at := m.item(r.Item()), m.ref(ref.Shard)
 	a := seckill.Acceptance{Ref: at, Ahead: ref.Epoch > at.Epoch}
@@ -196,7 +196,7 @@ func (m *model) settle(o seckill.Order, kind inventory.Kind) {
 	m.outbox = append(m.outbox, settlement(inventory.Ref{Shard: o.Grant.Shard}, o, kind))
 }
 
-// held reports whether an event of the order would change a row that somebody has.
+// held reports whether an event of the order would change a locked row.
 func (m *model) held(o *seckill.Order) bool {
 	return o.Units == seckill.UnitsOpen && m.locked[o.Stock()]
 }
@@ -342,7 +342,7 @@ func (m *model) restocked(shard inventory.ShardID, item inventory.ItemID, id str
 		Ref: inventory.Ref{Shard: shard}, Restock: inventory.Restock{Item: item, ID: id, Units: units}, Stock: true})
 }
 
-// once says whether a stock change was made before under its key, and what is against it.
+// once reports whether a stock change was made before under its key, or returns the error for it.
 func (m *model) once(c seckill.StockChange) (replayed bool, err error) {
 	for made := range m.changes {
 		if made.Item == c.Item && made.Key == c.Key {
@@ -374,7 +374,7 @@ func (m *model) restock(c seckill.StockChange) (replayed bool, err error) {
 	return false, nil
 }
 
-// mayTake says what is against taking a hold's units; again says that it was done before.
+// mayTake returns the error of taking a hold's units; again means that it was done before.
 func (m *model) mayTake(t seckill.Taken) (again bool, err error) {
 	known, ok := m.holds[t.Hold.ID]
 	row := m.item(t.Hold.Item).rows[t.Ref.Shard]

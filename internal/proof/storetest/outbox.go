@@ -187,7 +187,7 @@ func relayUnopened(t *testing.T, open Open) {
 	equal(s, "rows after it", s.outbox(), nil)
 }
 
-// sortedRows makes outbox rows comparable where their order is nobody's business.
+// sortedRows makes outbox rows comparable if their order doesn't matter.
 func sortedRows(rows []seckill.Outgoing) []seckill.Outgoing {
 	slices.SortFunc(rows, func(a, b seckill.Outgoing) int {
 		return cmp.Or(cmp.Compare(a.Ref.Shard, b.Ref.Shard), cmp.Compare(a.Restock.Item, b.Restock.Item),

@@ -126,8 +126,8 @@ func putTogether(t *testing.T, open Open) {
 	equal(s.shop, "winners", won.Load(), 1)
 }
 
-// A node is told of every document whose newest version isn't the one it knows: also where it knows
-// a later one, or another one of that number, of a database that was restored since.
+// A node gets every document whose newest version isn't the one it knows. That includes a node that
+// knows a later version, or another one with that number, from a database that was restored since.
 func exchangeNew(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.put(settings.Limits, 0, `{"a":1}`)

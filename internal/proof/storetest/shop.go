@@ -288,7 +288,7 @@ func (s *shop) pages(promises ...seckill.Promise) []seckill.Page {
 	return pages
 }
 
-// accept accepts promises under their shards' epochs and checks what became of each.
+// accept accepts promises under their shards' epochs and checks the outcome of each.
 func (s *shop) accept(want []seckill.Outcome, promises ...seckill.Promise) []seckill.Acceptance {
 	s.t.Helper()
 	return s.acceptBatch(want, seckill.Batch{Pages: s.pages(promises...)})
@@ -394,7 +394,7 @@ func (s *shop) drain() []seckill.Outgoing {
 	return s.relay(allShards, everyRow)
 }
 
-// everyRow says that all rows are delivered.
+// everyRow answers that all rows are delivered.
 func everyRow(rows []seckill.Outgoing) []int {
 	all := make([]int, len(rows))
 	for i := range all {

@@ -6,11 +6,11 @@ package tidy
 // topLevel is everything that may stand at the root. Not all of it has to be there yet.
 var topLevel = map[string]string{
 	"cmd":       "what a person starts",
-	"gateway":   "HTTP, and nothing but",
+	"gateway":   "HTTP and nothing else",
 	"limiter":   "may this caller, now?",
 	"degrade":   "may the system, now?",
 	"seckill":   "activities, purchases, orders",
-	"inventory": "who may have which unit",
+	"inventory": "holds on units, in Redis",
 	"loadtest":  "a black-box load generator",
 	"internal":  "adapters and tools",
 	"docs":      "for people",
@@ -56,7 +56,7 @@ var arrows = map[string]arrow{
 	},
 	"internal/live": {
 		may: []string{"internal/timing"},
-		why: "the words of the live view; whoever shows a sale needs none of the parts that make it",
+		why: "the words of the live view; a program that shows a sale needs none of the parts that make it",
 	},
 	"internal/probe": {
 		may: []string{"internal/timing", "internal/wait"},
@@ -71,7 +71,7 @@ var arrows = map[string]arrow{
 		may: []string{"internal/batch"},
 		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
 	},
-	"limiter": {why: "whom a bucket belongs to is a string; where the cluster's buckets are is behind its Pool"},
+	"limiter": {why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
 	"internal/leases": {
 		may: []string{"limiter", "inventory"},
 		why: "it is the limiter's pool on the connection to the Redis that inventory owns",
@@ -109,7 +109,7 @@ var arrows = map[string]arrow{
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
-	"gateway/admin/login":   {why: "people by OpenID Connect; what they may is decided by others"},
+	"gateway/admin/login":   {why: "people by OpenID Connect; others decide about their rights"},
 	"docs":                  {why: "pages for people as files; it needs nothing of ours"},
 	"gateway/admin/console": {why: "the pages as files; they ask the admin API like everybody, so the package needs nothing of ours"},
 	"gateway/admin": {

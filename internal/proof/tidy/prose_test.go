@@ -94,7 +94,7 @@ func paragraphs(file string, lines []string) (all []paragraph) {
 
 var sentenceEnd = regexp.MustCompile(`[.!?:]\s+`)
 
-// sentences returns the sentences of a paragraph. What follows a colon is one of its own.
+// sentences returns the sentences of a paragraph. The part behind a colon counts as a sentence.
 func (p *paragraph) sentences() []string {
 	text := listItem.ReplaceAllString(p.text, "")
 	var all []string
@@ -115,13 +115,16 @@ func checkSentenceLength(t *tree, report func(where, what string)) {
 	}
 }
 
-var bareWho = regexp.MustCompile(`^(Who|Whom|Whose)\b`)
+var bareWho = regexp.MustCompile(`^(?i:who|whom|whose)\b`)
 
+// checkBareWho looks at each clause that stands behind a full stop, a colon or a semicolon.
 func checkBareWho(t *tree, report func(where, what string)) {
 	for _, p := range t.prose() {
 		for _, s := range p.sentences() {
-			if bareWho.MatchString(s) && !strings.HasSuffix(s, "?") {
-				report(p.where, fmt.Sprintf("begins with a bare who: %.40s…", s))
+			for clause := range strings.SplitSeq(s, "; ") {
+				if bareWho.MatchString(clause) && !strings.HasSuffix(s, "?") {
+					report(p.where, fmt.Sprintf("begins with a bare who: %.40s…", clause))
+				}
 			}
 		}
 	}
