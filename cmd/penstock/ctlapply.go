@@ -289,11 +289,11 @@ func applyCommand() *cobra.Command {
 
 // apply shows the differences and makes the changes.
 func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
-	p := &plan{session: s, merchants: make(map[string]bool)}
+	p := &plan{session: s, merchants: make(map[string]bool), made: make(map[string]bool)}
 	for i := range docs {
-		if docs[i].kind == "merchant" {
-			p.merchants[docs[i].text("merchant")] = true
-		}
+		p.makes(&docs[i])
+	}
+	for i := range docs {
 		if err := p.add(&docs[i]); err != nil {
 			return err
 		}
@@ -368,6 +368,7 @@ type plan struct {
 	notes     []string
 	mistakes  []error                     // what only the server can tell of the files
 	merchants map[string]bool             // that are in the files
+	made      map[string]bool             // what the files make, as a limit's match has it
 	callers   map[string][]map[string]any // by merchant, as they are
 	switches  []map[string]any            // as they are set
 	values    map[string]string           // which each switch may have

@@ -68,8 +68,8 @@ func limitEdits() []*cobra.Command {
 	}
 }
 
-// allowUnknown is the flag of commands that set something for somebody: who isn't there is most
-// likely a slip.
+// allowUnknown is the flag of commands that set something for a name: one that doesn't exist is
+// most likely a slip.
 const allowUnknown = "allow-unknown"
 
 func takesUnknown(cmd *cobra.Command) {

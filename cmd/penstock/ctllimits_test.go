@@ -31,7 +31,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", code: 1,
 			stderr: `policies\[2\].match: there is no merchant m1.* With allow_unknown it is set all the same\n$`},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x --allow-unknown", stdout: `^version +5\n`, stderr: inForce},
-		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be for a while`},
+		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be set for a while only`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +
 			`- m1: merchant m1 rate 300 burst 30 enforce guaranteed 200 weight 2\n\+ u: user rate 1 burst 1 enforce\n$`},
 		{args: "ctl limits diff -f -", stdin: `{}`, code: 2, stderr: `flag --file: -: the member policies is missing`},
@@ -40,8 +40,8 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits preview -f -", stdin: unknown, code: 1, stderr: `policies\[0\].match: there is no caller m9/web`},
 		{args: "ctl limits preview -f - --allow-unknown", stdin: unknown, stdout: `\nweb +caller +enforce +0\n`, stderr: `would have refused 0`},
 		{args: "ctl limits put -f - --version 5 --reason x", stdin: unknown, code: 1, stderr: `policies\[0\].match: there is no caller m9/web`},
-		{args: "ctl apply -f - --reason x --yes", stdin: "kind: limits\npolicies: [{name: web, key: caller, match: m9/web, rate: 1, burst: 1}]\n", code: 1,
-			stdout: `~ limits`, stderr: `policies\[0\].match: there is no caller m9/web`},
+		{args: "ctl apply -f - --reason x --yes", stdin: "kind: limits\npolicies: [{name: web, key: caller, match: m9/web, rate: 1, burst: 1}]\n", code: 2,
+			stderr: `policies\[0\].match: there is no caller m9/web`},
 		{args: "ctl limits set flight --key user --concurrency 50 --reason x", stdout: `^version +6\n`, stderr: inForce},
 		{args: "ctl limits set all --cost unit=2,page=1 --reason x", stdout: `^version +7\n`, stderr: inForce},
 		{args: "ctl limits set all --cost pages=1 --reason x", code: 1, stderr: `policies\[1\].cost.pages: is unknown`},
@@ -76,7 +76,11 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +19\n`, stderr: inForce},
 		{args: "ctl limits remove u --reason x", stdout: `^version +20\n`, stderr: inForce},
 		{args: "ctl limits remove all --reason x", stdout: `^version +21\n`, stderr: inForce},
-		{args: "ctl limits remove caller --reason x", code: 2, stderr: `the last limit.* say --yes`},
+		{args: "ctl apply -f - --reason x --yes",
+			stdin:  "kind: merchant\nmerchant: m8\nname: M8\n---\nkind: limits\npolicies: [{name: m8, key: merchant, match: m8, rate: 9, burst: 9}]\n",
+			stdout: `^\+ merchant m8\n`, stderr: `^2 changed\n$`},
+		{args: "ctl limits show", stdout: `\nm8 +merchant +m8 +9 +9 +enforce`, stderr: `^version 22\n$`},
+		{args: "ctl limits remove m8 --reason x", code: 2, stderr: `the last limit.* or --yes\n$`},
 	} {
 		s.run(t)
 	}
