@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -120,8 +121,7 @@ var (
 )
 
 // run reports calls and records in flight to the breakers, until ctx ends. Kafka's breaker gets
-// reports only with buyers: it closes by the calls of buyers alone. Without them it would stay
-// half-open for ever, and raise an alarm.
+// reports only with buyers: without them nothing is refused by it, and it need not open.
 func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -132,7 +132,9 @@ func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 			return
 		case now := <-tick.C:
 			if buyers {
-				if err, busy := seen.judge(queue.Stats(), queue.Partitions()); busy {
+				partitions := queue.Partitions()
+				err, busy := seen.judge(queue.Stats(), partitions)
+				if busy || b.kafka.State() != degrade.StateClosed && allWell(partitions) {
 					b.kafka.Report(err, 0)
 				}
 			}
@@ -375,4 +377,10 @@ func (a *acknowledgements) judge(s kafka.Stats, partitions []kafka.PartitionStat
 		return errStalled, true
 	}
 	return nil, false
+}
+
+// allWell reports whether each partition takes records. The queue tries those that didn't by
+// itself, so that a breaker closes again where nobody buys.
+func allWell(partitions []kafka.PartitionState) bool {
+	return len(partitions) > 0 && !slices.ContainsFunc(partitions, func(p kafka.PartitionState) bool { return p.Health != "well" })
 }

@@ -113,7 +113,7 @@ func TestLine_SmallRoundWaitsForThePage(t *testing.T) {
 		if got := line(); got.Rounds != 3 || got.Waiting != 1 {
 			t.Fatalf("one waits beside a page of four: %+v", got)
 		}
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		if got := line(); got.Rounds != 4 || got.Waiting != 0 {
 			t.Fatalf("it has waited for %v: %+v", gatherTime, got)
 		}

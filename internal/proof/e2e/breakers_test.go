@@ -121,3 +121,19 @@ func TestBreakersOpenAndClose(t *testing.T) {
 		t.Errorf("%d sold: %+v", r.sold.Load(), got)
 	}
 }
+
+// TestBreakersCloseWhereNobodyBuys: with its server back, a breaker closes without a buyer and
+// without the gateway's probes.
+func TestBreakersCloseWhereNobodyBuys(t *testing.T) {
+	c := startCluster(t, "--probe-every", "0")
+	n := c.gateway(0)
+	s := openShop(n, terms{quantity: 1_000_000, perUser: 1, window: "10m"})
+	r := s.restless(n)
+	eventually(t, "orders are sold", func() bool { return r.sold.Load() > 20 })
+	c.kafka.Pause()
+	const state = `penstock_breaker_state{server="kafka",server_instance=""}`
+	eventually(t, "Kafka's breaker opens", func() bool { return n.metric(state) >= 1 })
+	r.stop()
+	c.kafka.Resume()
+	eventually(t, "Kafka's breaker closes", func() bool { return n.metric(state) == 0 })
+}
