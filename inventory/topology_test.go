@@ -628,6 +628,7 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 	no(t, primary.Addr, err)
 	replica := newNode(t, servers.Redis(t, append(safely, "--replicaof", host, port)...))
 	until(t, "the replica is filled", func() bool { return replica.field(t, "master_link_status", "INFO", "replication") == "up" })
+	until(t, "the primary counts the replica", func() bool { return primary.field(t, "min_slaves_good_slaves", "INFO", "replication") == "1" })
 	sentinel := newNode(t, servers.Sentinel(t, "sentinel monitor sale "+host+" "+port+" 1",
 		"sentinel down-after-milliseconds sale 500", "sentinel failover-timeout sale 3000"))
 	until(t, "the Sentinel knows the replica", func() bool {
