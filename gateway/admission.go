@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,7 @@ type Admission struct {
 	short    atomic.Bool        // the processor is short
 	let      *limiter.Recent    // keys that limits let in
 	asking   *limiter.Recent    // keys that limits are asked about
+	askMu    [64]sync.Mutex     // one by key: notes in asking are made one after another
 	seeds    [6]maphash.Seed    // of both
 	again    *limiter.Addresses // the free repeats of a key
 	lookups  *limiter.Addresses
@@ -236,10 +238,11 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		g.recall(v)
 		return nil
 	}
-	twice := key != 0 && g.asking.Has(key, at)
 	if v.limited == nil {
-		if key != 0 && !twice {
-			g.asking.Mark(key, at)
+		if key != 0 && v.Pause == 0 && !g.asks(key, at) { // its first one may be about to be let in: Redis may have been asked
+			g.outside(v)
+			v.Pause = askSpan
+			return g.full // not sent, because v.Pause is set: see Gate.Enter
 		}
 		v.limited = g.limit(v, class, mode)
 	}
@@ -249,11 +252,6 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 			g.let.Mark(key, at)
 		}
 		return nil
-	}
-	if twice && v.Pause == 0 { // its first one may be about to be let in: Redis may have been asked
-		g.outside(v)
-		v.Pause, v.limited = askSpan, nil
-		return g.full // not given: see Gate.Enter
 	}
 	if g.paced(v) {
 		g.outside(v)
@@ -268,6 +266,19 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		v.ClosedSince = v.ClosedSince.Add(freshKeys) // memory doesn't know so late, and the stock is asked
 	}
 	return nil
+}
+
+// asks notes that limits are asked about a key from now on. It reports false where they are
+// already.
+func (g *Admission) asks(key uint64, at int64) bool {
+	mu := &g.askMu[key%uint64(len(g.askMu))]
+	mu.Lock()
+	defer mu.Unlock()
+	if g.asking.Has(key, at) {
+		return false
+	}
+	g.asking.Mark(key, at)
+	return true
 }
 
 // recall has the sale told of a purchase that memory takes for a repeat. Memory is wrong in one of

@@ -67,7 +67,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 			stderr: `^the limits are tried by 1 of 1 gateways, and that is in force on the only gateway\n$`},
 		{args: "ctl limits show", stdout: `caller +caller +40`,
 			stderr: `^version 15\n\S+ tries other limits since .* where more than 5 % is refused in 10 s, and are everybody's from .* on\n$`},
-		{args: "ctl limits remove all --reason x", code: 1, stderr: `policies: can't be changed while a change of them is staged`},
+		{args: "ctl limits remove all --reason x", code: 1, stderr: `can't be changed while a change of them is staged`},
 		{args: "ctl limits take-back --reason x", stdout: `^version +16\n`, stderr: `^the limits before are in force`},
 		{args: "ctl limits take-back --reason x", code: 1, stderr: `not-found`},
 		{args: "ctl limits stage -f - --percent 40 --reason x", stdin: others, stdout: `^version +17\n`, stderr: `^the limits are tried by 1 of 1`},

@@ -145,8 +145,8 @@ func stageRows() []row {
 				}
 			}
 		}},
-		stage("another one meanwhile", `,"percent":50`, 400, problem.InvalidRequest, wrong("policies: "+isStaged)),
-		with("limits meanwhile", limits, "PUT", `{`+policy+`}`, "*", 400, problem.InvalidRequest, wrong("policies: "+isStaged)),
+		stage("another one meanwhile", `,"percent":50`, 409, problem.NotEditable, has("detail", isStaged)),
+		with("limits meanwhile", limits, "PUT", `{`+policy+`}`, "*", 409, problem.NotEditable, has("detail", isStaged)),
 		with("complete another version", staged+"/complete", "POST", `{"reason":"x"}`, `"99999"`, 412, problem.PreconditionFailed, nil),
 		with("take back without If-Match", staged, "DELETE", "", "", 428, problem.PreconditionRequired, nil),
 		with("complete without If-Match", staged+"/complete", "POST", `{"reason":"x"}`, "", 428, problem.PreconditionRequired, nil),

@@ -148,11 +148,11 @@ func (c *call) putLimits() error {
 	if err != nil {
 		return err
 	}
+	if before.Staged != nil {
+		return refuse(problem.NotEditable, isStaged)
+	}
 	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
 		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
-	}
-	if before.Staged != nil {
-		m.add("policies", isStaged)
 	}
 	if !wanted.allowUnknown {
 		c.unknownMatches(ctx, &wanted.Document, &before, m)
@@ -164,7 +164,7 @@ func (c *call) putLimits() error {
 }
 
 // isStaged says why limits can't be written.
-const isStaged = "can't be changed while a change of them is staged: complete it or take it back first"
+const isStaged = "The limits can't be changed while a change of them is staged: complete it or take it back first."
 
 // changeLimits writes a document on top of a version, and answers.
 func (c *call) changeLimits(ctx context.Context, version int64, d *limiter.Document, reason, what string) error {

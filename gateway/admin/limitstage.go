@@ -79,7 +79,7 @@ func (c *call) stageLimits() error {
 		return err
 	}
 	if before.Staged != nil {
-		m.add("policies", isStaged)
+		return refuse(problem.NotEditable, isStaged)
 	}
 	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
 		m.add("confirm", fmt.Sprintf("must be true: this takes all %d limits away", len(before.Policies)))

@@ -299,7 +299,7 @@ var barrierMutants = []mutant{
 
 // joinsEarly lets all that come while a barrier is under way share it.
 var joinsEarly = []patch{
-	{barrierFile, "	b.next = nil // who comes now waits for markers that are not sent yet\n", ""},
+	{barrierFile, "	b.next = nil // later calls wait for markers that are not sent yet\n", ""},
 	{barrierFile, "	r.err = b.pass(ctx)\n", "	r.err = b.pass(ctx)\n	b.mu.Lock()\n	b.next = nil\n	b.mu.Unlock()\n"},
 }
 
