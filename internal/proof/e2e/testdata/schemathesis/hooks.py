@@ -160,6 +160,13 @@ def keep_words(case):
             body["name"] = body.get("name") or "Shop"
         case "putLimits" | "previewLimits":
             limits(body)
+        case "stageLimits":
+            limits(body)
+            body.pop("nodes", None)
+            body["percent"] = 50
+            for name, value in (("within", "30s"), ("complete_in", "1h")):
+                if body.get(name) is not None:
+                    body[name] = value
         case "putSwitch":
             switch(case.path_parameters["name"], body)
         case "end" | "discardDeadLetters":
