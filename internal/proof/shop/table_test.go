@@ -84,6 +84,7 @@ func TestShop(t *testing.T) {
 	binary := build(t)
 	p := &table{t: t}
 	defer p.print()
+	found := false
 	for _, r := range []struct {
 		name string
 		run  func(t testing.TB, p *table, binary string)
@@ -92,12 +93,16 @@ func TestShop(t *testing.T) {
 		{"flood", flooded},
 	} {
 		if strings.Contains(r.name, *rows) {
+			found = true
 			t.Run(r.name, func(t *testing.T) {
 				p.t = t
 				r.run(t, p, binary)
 			})
 			p.t = t
 		}
+	}
+	if !found {
+		t.Fatalf("no row has %q in its name", *rows)
 	}
 }
 
