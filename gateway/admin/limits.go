@@ -128,6 +128,25 @@ func (c *call) limitsToChange(ctx context.Context) (version int64, before limite
 	return stored.Version, before, err
 }
 
+// limitsToReplace reads the limits that others are wanted in place of, now or on trial, and notes
+// what is wrong with the others beside them.
+func (c *call) limitsToReplace(ctx context.Context, wanted *wantedLimits, m *mistakes) (int64, limiter.Document, error) {
+	version, before, err := c.limitsToChange(ctx)
+	if err != nil {
+		return 0, before, err
+	}
+	if before.Staged != nil {
+		return 0, before, refuse(problem.NotEditable, isStaged)
+	}
+	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
+		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
+	}
+	if !wanted.allowUnknown {
+		c.unknownMatches(ctx, &wanted.Document, &before, m)
+	}
+	return version, before, nil
+}
+
 // putLimits answers PUT /admin/v1/limits.
 func (c *call) putLimits() error {
 	m := new(mistakes)
@@ -144,18 +163,9 @@ func (c *call) putLimits() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	version, before, err := c.limitsToChange(ctx)
+	version, _, err := c.limitsToReplace(ctx, &wanted, m)
 	if err != nil {
 		return err
-	}
-	if before.Staged != nil {
-		return refuse(problem.NotEditable, isStaged)
-	}
-	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
-		m.add("confirm", "must be true: without limits everybody may ask as often as they want")
-	}
-	if !wanted.allowUnknown {
-		c.unknownMatches(ctx, &wanted.Document, &before, m)
 	}
 	if err := m.err(); err != nil {
 		return err

@@ -74,18 +74,9 @@ func (c *call) stageLimits() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	version, before, err := c.limitsToChange(ctx)
+	version, before, err := c.limitsToReplace(ctx, &wanted, m)
 	if err != nil {
 		return err
-	}
-	if before.Staged != nil {
-		return refuse(problem.NotEditable, isStaged)
-	}
-	if len(wanted.Policies) == 0 && len(before.Policies) > 0 && !wanted.confirmed {
-		m.add("confirm", fmt.Sprintf("must be true: this takes all %d limits away", len(before.Policies)))
-	}
-	if !wanted.allowUnknown {
-		c.unknownMatches(ctx, &wanted.Document, &before, m)
 	}
 	known, err := c.chooseNodes(ctx, &stage, m)
 	if err != nil {
