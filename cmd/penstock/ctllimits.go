@@ -90,13 +90,9 @@ func stageCommand() *cobra.Command {
 	var refused float64
 	cmd := command("stage --file FILE", "Have some gateways try limits first; they take them back by themselves where too much is refused",
 		cobra.NoArgs, true, func(s *session, _ []string) error {
-			text, err := readInput(s.cmd, file)
+			doc, err := readLimitFile(s.cmd, file)
 			if err != nil {
-				return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
-			}
-			doc, err := readLimits(text)
-			if err != nil {
-				return &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+				return err
 			}
 			policies, _ := doc["policies"].([]any)
 			body := map[string]any{
@@ -161,17 +157,26 @@ func limitColumns(policies []json.RawMessage) []string {
 	return columns
 }
 
+// readLimitFile reads the document of limits that --file names.
+func readLimitFile(cmd *cobra.Command, file string) (map[string]any, error) {
+	text, err := readInput(cmd, file)
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
+	}
+	doc, err := readLimits(text)
+	if err != nil {
+		return nil, &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+	}
+	return doc, nil
+}
+
 // onLimitFile makes a command that reads a document of limits and changes nothing.
 func onLimitFile(verb, short string, run func(s *session, doc map[string]any) error) *cobra.Command {
 	var file string
 	cmd := command(verb+" --file FILE", short, cobra.NoArgs, false, func(s *session, _ []string) error {
-		text, err := readInput(s.cmd, file)
+		doc, err := readLimitFile(s.cmd, file)
 		if err != nil {
-			return &exitError{exitUsage, fmt.Errorf("flag --file: %w", err)}
-		}
-		doc, err := readLimits(text)
-		if err != nil {
-			return &exitError{exitUsage, fmt.Errorf("flag --file: %s: %w", file, err)}
+			return err
 		}
 		return run(s, doc)
 	})
