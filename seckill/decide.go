@@ -71,6 +71,7 @@ type AcceptInput struct {
 //     had acknowledged.
 func DecideAccept(p *Page, in *AcceptInput, out *Changes) []Acceptance {
 	accepted := make([]Acceptance, len(p.Promises))
+	out.Inserted, out.Steps = slices.Grow(out.Inserted, len(p.Promises)), slices.Grow(out.Steps, len(p.Promises))
 	epoch := in.Epochs[p.Ref.Shard]
 	for i := range p.Promises {
 		r := &p.Promises[i]

@@ -67,10 +67,39 @@ type paymentData struct {
 	Cause    RefundCause `json:"cause,omitempty"`
 }
 
-// AnnounceStep makes the announcement of a step: the order as it was after it. An order is created,
-// paid, cancelled and rejected once, so order and state are enough for the id of such a step. The
-// ids of other steps also have the payment and the time.
-func AnnounceStep(s *Step) (Announcement, error) {
+// AnnounceSteps makes the announcement of each step: the order as it was after it.
+func AnnounceSteps(steps []Step) ([]Announcement, error) {
+	events := make([]Announcement, len(steps))
+	var created, payBy, updated timeText
+	for i := range steps {
+		s := &steps[i]
+		var err error
+		if events[i], err = announceStep(s, created.of(s.CreatedAt), payBy.of(s.PayBy), updated.of(s.UpdatedAt)); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// timeText is a time and its text. Orders of a batch have the same times, and a text costs as much
+// as a third of an announcement.
+type timeText struct {
+	at   time.Time
+	text string
+}
+
+// of returns the text of a time.
+func (t *timeText) of(at time.Time) string {
+	if t.text == "" || !at.Equal(t.at) {
+		t.at, t.text = at, eventTime(at)
+	}
+	return t.text
+}
+
+// announceStep makes the announcement of a step. An order is created, paid, cancelled and rejected
+// once, so order and state are enough for the id of such a step. The ids of other steps also have
+// the payment and the time.
+func announceStep(s *Step, created, payBy, updated string) (Announcement, error) {
 	step, about, id := string(s.State), "order", string(s.ID)+"."
 	switch {
 	case s.Money == PaymentStateDone:
@@ -87,7 +116,7 @@ func AnnounceStep(s *Step) (Announcement, error) {
 	data := orderData{
 		Order: s.ID, Merchant: s.Caller.Merchant, Activity: s.Activity, SKU: s.SKU, User: s.User, Quantity: s.Quantity,
 		Status: s.State, Amount: s.Amount.Minor,
-		CreatedAt: eventTime(s.CreatedAt), PayBy: eventTime(s.PayBy), UpdatedAt: eventTime(s.UpdatedAt),
+		CreatedAt: created, PayBy: payBy, UpdatedAt: updated,
 	}
 	if s.Reason != ReasonNone {
 		data.Reason = &s.Reason

@@ -241,7 +241,7 @@ func DecideRefund(r *Refund, kept *KeptPayment, order *Order, othersDue bool, by
 
 // Step is an event of an order, with the order after it: the order changed its state, or, if Money
 // is set, Payment must be or was refunded. A Step of ParseSteps has only the members of its order
-// that AnnounceStep uses.
+// that AnnounceSteps uses.
 type Step struct {
 	Order
 	Payment PaymentID // the payment that made the step; "" where none did

@@ -13,7 +13,7 @@ const MaxSteps = 128
 // stepsVersion is the first byte of an encoding of steps.
 const stepsVersion = 1
 
-// AppendSteps appends the encoding of steps to dst: what AnnounceStep tells of each, so that an
+// AppendSteps appends the encoding of steps to dst: what AnnounceSteps tells of each, so that an
 // announcement reads nothing but this. Numbers and texts are as in AppendPage; a difference is a
 // signed varint.
 //
@@ -70,7 +70,7 @@ func ParseSteps(b []byte) ([]Step, error) {
 	d := decoder{rest: b[1:]}
 	texts := d.texts(9*MaxSteps, maxStepText)
 	n := int(d.number("count", MaxSteps))
-	var steps []Step
+	steps := make([]Step, 0, n)
 	var before int64
 	for range n {
 		var s Step

@@ -45,11 +45,12 @@ func (c EventsConfig) withDefaults() EventsConfig {
 // sale's records.
 type Events struct {
 	// Fixed after NewEvents.
-	cfg    Config
-	events EventsConfig
-	client *kgo.Client
-	admin  *kadm.Client
-	specs  map[seckill.Stream]topicSpec
+	cfg                      Config
+	events                   EventsConfig
+	client                   *kgo.Client
+	admin                    *kadm.Client
+	specs                    map[seckill.Stream]topicSpec
+	version, source, content kgo.RecordHeader // those that all records have
 
 	mu    sync.Mutex
 	ready map[seckill.Stream]bool // guarded by mu: topics that were found or made
@@ -97,7 +98,10 @@ func NewEvents(cfg Config, events EventsConfig) (*Events, error) {
 				"cleanup.policy": "delete", "retention.ms": retentionMS(cfg.Retention),
 			}),
 		},
-		ready: make(map[seckill.Stream]bool),
+		version: kgo.RecordHeader{Key: "ce_specversion", Value: []byte("1.0")},
+		source:  kgo.RecordHeader{Key: "ce_source", Value: []byte(events.Source)},
+		content: kgo.RecordHeader{Key: "content-type", Value: []byte("application/json")},
+		ready:   make(map[seckill.Stream]bool),
 	}, nil
 }
 
@@ -111,8 +115,13 @@ func (e *Events) Announce(ctx context.Context, stream seckill.Stream, events []s
 		return err
 	}
 	records := make([]*kgo.Record, len(events))
+	var at time.Time
+	var atText []byte
 	for i := range events {
-		records[i] = e.record(spec.name, &events[i])
+		if a := &events[i]; i == 0 || !a.Time.Equal(at) { // most of a batch have one time
+			at, atText = a.Time, a.Time.UTC().AppendFormat(nil, time.RFC3339Nano)
+		}
+		records[i] = e.record(spec.name, &events[i], atText)
 	}
 	if err := e.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		switch {
@@ -159,19 +168,20 @@ func (e *Events) forget(stream seckill.Stream, topic string) {
 	e.client.PurgeTopicsFromClient(topic)
 }
 
-// record is an event in binary mode: attributes are headers, the data is the value.
-func (e *Events) record(topic string, a *seckill.Announcement) *kgo.Record {
+// record is an event in binary mode: attributes are headers, the data is the value. at is the text
+// of its time.
+func (e *Events) record(topic string, a *seckill.Announcement, at []byte) *kgo.Record {
 	header := func(key, value string) kgo.RecordHeader { return kgo.RecordHeader{Key: key, Value: []byte(value)} }
 	return &kgo.Record{
 		Topic: topic, Key: []byte(a.Key), Value: a.Data,
 		Headers: []kgo.RecordHeader{
-			header("ce_specversion", "1.0"),
+			e.version,
 			header("ce_id", a.ID),
-			header("ce_source", e.events.Source),
+			e.source,
 			header("ce_type", a.Type),
-			header("ce_time", a.Time.UTC().Format(time.RFC3339Nano)),
+			{Key: "ce_time", Value: at},
 			header("ce_subject", a.Subject),
-			header("content-type", "application/json"),
+			e.content,
 		},
 	}
 }

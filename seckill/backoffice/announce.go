@@ -89,12 +89,9 @@ func (r *EventRelay) Run(ctx context.Context) {
 // Step announces one batch of steps and returns how many.
 func (r *EventRelay) Step(ctx context.Context) (int, error) {
 	n, err := r.store.RelayEvents(ctx, announceBatch, func(ctx context.Context, steps []seckill.Step) error {
-		events := make([]seckill.Announcement, len(steps))
-		for i := range steps {
-			var err error
-			if events[i], err = seckill.AnnounceStep(&steps[i]); err != nil {
-				return err
-			}
+		events, err := seckill.AnnounceSteps(steps)
+		if err != nil {
+			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 		defer cancel()
