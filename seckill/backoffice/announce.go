@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
@@ -62,26 +61,26 @@ func (r *EventRelay) Counts() *AnnounceCounts { return &r.counts }
 
 // Run works until ctx ends.
 func (r *EventRelay) Run(ctx context.Context) {
-	pause := newBackoff()
+	pause, idle := newBackoff(), idlePause(r.cfg)
 	for ctx.Err() == nil {
 		n, err := r.Step(ctx)
-		if err == nil {
-			r.stuck.note(nil)
-		}
-		switch {
-		case err != nil:
+		if err != nil {
 			if ctx.Err() == nil {
 				r.counts.Failed.Add(1)
 				r.stuck.note(err)
 			}
 			pause.Wait(ctx)
-		case n < announceBatch:
+			continue
+		}
+		r.stuck.note(nil)
+		pause.Reset()
+		if n > 0 {
+			idle.Reset()
+		}
+		if n < announceBatch {
 			// No part waits for an event, and one announcement of many events is much cheaper than
 			// many announcements.
-			pause.Reset()
-			wait.For(ctx, r.cfg.Tick)
-		default:
-			pause.Reset()
+			idle.Wait(ctx)
 		}
 	}
 }

@@ -47,15 +47,15 @@ func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore,
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
 // The pause after an empty outbox. It grows while the outbox stays empty. A cancelled unit waits
-// for about this long before it is on sale again.
+// for this long at most before it is on sale again.
 const (
 	relayPause        = 25 * time.Millisecond
-	longestRelayPause = 100 * time.Millisecond
+	longestRelayPause = 200 * time.Millisecond
 )
 
 // Run works until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
-	pause, empty := newBackoff(), relayPause
+	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause}
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
 		err := r.Step(ctx)
@@ -68,11 +68,10 @@ func (r *Relay) Run(ctx context.Context) {
 		}
 		pause.Reset()
 		if r.delivered.Load() != before {
-			empty = relayPause
+			idle.Reset()
 			continue
 		}
-		wait.For(ctx, empty)
-		empty = min(2*empty, longestRelayPause)
+		idle.Wait(ctx)
 	}
 }
 
@@ -197,4 +196,10 @@ func (g *byRef[T]) add(ref inventory.Ref, v T) {
 // newBackoff returns the back-off of a part that can't go on: 20 ms to 2 s.
 func newBackoff() *wait.Backoff {
 	return &wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
+}
+
+// idlePause returns the pauses of a part that finds nothing to do: a tick, and four ticks where
+// nothing comes. What an idle process costs is mostly its questions to the database.
+func idlePause(cfg seckill.Config) *wait.Backoff {
+	return &wait.Backoff{First: cfg.Tick, Longest: 4 * cfg.Tick}
 }

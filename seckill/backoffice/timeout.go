@@ -58,11 +58,15 @@ func (t *Timeouts) Applied() int64 { return t.applied.Load() }
 
 // Run works until ctx ends.
 func (t *Timeouts) Run(ctx context.Context) {
-	pause := newBackoff()
-	for wait.For(ctx, t.cfg.Tick) {
+	pause, idle := newBackoff(), idlePause(t.cfg)
+	for idle.Wait(ctx) {
+		before := t.cancelled.Load() + t.applied.Load()
 		err := t.Step(ctx)
 		if ctx.Err() == nil {
 			t.stuck.note(err)
+		}
+		if t.cancelled.Load()+t.applied.Load() != before {
+			idle.Reset()
 		}
 		if err != nil {
 			pause.Wait(ctx)
