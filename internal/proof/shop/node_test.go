@@ -20,9 +20,10 @@ type site struct {
 	flags            []string
 }
 
-func newSite(t testing.TB, binary string) *site {
+// newSite starts the servers. redisArgs are added to Redis's command line.
+func newSite(t testing.TB, binary string, redisArgs ...string) *site {
 	t.Helper()
-	redis, kafka, postgres := servers.Redis(t), servers.NewKafka(t), servers.NewPostgres(t)
+	redis, kafka, postgres := servers.Redis(t, redisArgs...), servers.NewKafka(t), servers.NewPostgres(t)
 	url := postgres.Database(t, "")
 	return &site{
 		t: t, binary: binary, redisAt: redis.Addr, kafkaAt: kafka.Addr,
@@ -31,6 +32,10 @@ func newSite(t testing.TB, binary string) *site {
 		flags:    []string{"--redis", redis.Addr, "--kafka", kafka.Addr, "--database", url},
 	}
 }
+
+// unrewritten are arguments of a Redis whose append-only file is never rewritten. A rewrite reads
+// all that Redis has, for seconds, and would count in the turn of the way that it falls into.
+var unrewritten = []string{"--auto-aof-rewrite-percentage", "0"}
 
 // node is a running penstock.
 type node struct {

@@ -108,7 +108,7 @@ func TestShop(t *testing.T) {
 
 // accepted compares the way to a 202 with its peers, without a worker.
 func accepted(t testing.TB, p *table, binary string) {
-	s := newSite(t, binary)
+	s := newSite(t, binary, unrewritten...)
 	worker := s.node("worker")
 	gateway := s.node("gateway")
 	bearer := gateway.desk.open()
@@ -213,7 +213,7 @@ func order(t testing.TB, p *table, binary string) {
 
 // orderOn starts an installation and returns a turn that buys and waits for the rows.
 func orderOn(t testing.TB, binary string) func(int) cost {
-	s := newSite(t, binary)
+	s := newSite(t, binary, unrewritten...)
 	worker, gateway := s.node("worker"), s.node("gateway")
 	bearer := gateway.desk.open()
 	items := gateway.desk.sell("one", 1, 10_000_000, 0)
