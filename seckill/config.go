@@ -22,9 +22,9 @@ type Config struct {
 	// SweepAge is how long a hold must be untouched before the sweeper decides it. It must be
 	// longer than WaitOut, so that no attempt with this hold is still running.
 	SweepAge time.Duration
-	// Tick is how often the back office looks for work: catalog changes, closed shards, and due
-	// timeouts and order events, which it looks for up to four times less often while there are none.
-	// It is also how late a gateway may learn of a revoked caller or a new epoch.
+	// Tick is how often the back office looks for work: catalog changes, closed shards, due
+	// timeouts, order events. While there are none of the last two, it looks up to four times less
+	// often. It is also how late a gateway may learn of a revoked caller or a new epoch.
 	Tick time.Duration
 	// Retention is how long after an activity's end its keys are remembered in the stock.
 	Retention time.Duration

@@ -398,6 +398,8 @@ func nodeState(n *live.Node) string {
 	switch {
 	case n.Lost:
 		return "LOST " + seconds(n.Age)
+	case n.Unseen:
+		return "UNSEEN"
 	case n.Draining:
 		return "draining"
 	case n.Behind:

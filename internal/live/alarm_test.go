@@ -107,6 +107,7 @@ func everything() (*Snapshot, *Facts) {
 	s.Nodes = []Node{
 		{Node: "a", Role: "nothing", Version: "v1", Level: "D4", Breakers: map[string]string{"kafka": "open"}, Behind: true},
 		{Node: "b", Role: "gateway", Version: "v2", Draining: true}, {Node: "c", Lost: true, Age: 3},
+		{Node: "d", Version: "v2", Unseen: true},
 	}
 	s.Shards = Shards{Open: 1, Closed: 1, Rebuilding: 2}
 	s.Queue = Queue{Lag: &lag, Oldest: &oldest, Letters: 2}

@@ -26,6 +26,7 @@ const (
 	KindLagGrowing     = "lag-growing"
 	KindRecordOld      = "record-old"
 	KindNodeLost       = "node-lost"
+	KindNodeUnseen     = "node-unseen"
 	KindNodeDraining   = "node-draining"
 	KindNodeBehind     = "node-behind"
 	KindNoGateway      = "no-gateway"
@@ -65,7 +66,7 @@ func Kinds() []Kind {
 		{KindBreakerOpen, Critical, 0, short},
 		{KindShardsClosed, Critical, 0, short}, {KindShardsRebuilt, Warning, 0, short},
 		{KindLagGrowing, Warning, 20 * time.Second, long}, {KindRecordOld, Critical, short, long},
-		{KindNodeLost, Critical, 0, short}, {KindNodeDraining, Info, 0, 0},
+		{KindNodeLost, Critical, 0, short}, {KindNodeUnseen, Critical, 0, short}, {KindNodeDraining, Info, 0, 0},
 		{KindNodeBehind, Warning, short, short}, {KindNoGateway, Critical, 0, short}, {KindNoWorker, Critical, 0, short},
 		{KindVersions, Warning, long, long},
 		{KindSwitchSet, Info, 0, 0}, {KindSwitchStale, Warning, 0, 0}, {KindLevel, Warning, 0, short},
@@ -267,6 +268,12 @@ func (f *finder) nodes(s *Snapshot, facts *Facts) {
 
 // node is about a node that lives.
 func (f *finder) node(n *Node) {
+	if n.Unseen {
+		f.add(Finding{
+			Kind: KindNodeUnseen, Subject: n.Node, Ctl: "penstock ctl nodes list",
+			Text: n.Node + " lives, but its numbers don't come: it can't reach Redis, or has no time for anything.",
+		})
+	}
 	for _, name := range slices.Sorted(maps.Keys(n.Breakers)) {
 		f.add(Finding{
 			Kind: KindBreakerOpen, Subject: name + " on " + n.Node, Ctl: "penstock ctl switches list",

@@ -112,6 +112,7 @@ type Hub struct {
 	number   uint64                // guarded by mu: of the newest
 	view     *View                 // guarded by mu: the newest; nil before the first
 	looked   time.Time             // guarded by mu: when somebody asked for a snapshot last
+	began    time.Time             // guarded by mu: when these looks began, after a time without any
 	watchers map[*Watcher]struct{} // guarded by mu
 	closed   bool                  // guarded by mu
 	cut      uint64                // guarded by mu: watchers that were too slow
@@ -263,19 +264,30 @@ func (h *Hub) Show(s *Snapshot) {
 
 // View returns the newest snapshot, nil before the first.
 func (h *Hub) View() *View {
+	v, _ := h.look()
+	return v
+}
+
+// look returns the newest snapshot, and until when the stock may be waited for.
+func (h *Hub) look() (v *View, until time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.looked = time.Now()
-	return h.view
+	now := time.Now()
+	if h.looked.IsZero() || now.Sub(h.looked) >= watchedFor {
+		h.began = now
+	}
+	h.looked = now
+	return h.view, h.began.Add(firstLook)
 }
 
 // firstLook bounds how long Look waits for the stock.
 const firstLook = 3 * time.Second
 
 // Look is View for somebody that looks once: where nobody has watched lately, it waits for the
-// stock to be read, for three seconds at most, or until ctx ends.
+// stock to be read, for three seconds at most, or until ctx ends. Where the stock did not come in
+// that time, as while Redis is away, later looks don't wait for it.
 func (h *Hub) Look(ctx context.Context) *View {
-	v := h.View()
+	v, until := h.look()
 	if v == nil || v.hasStock() {
 		return v
 	}
@@ -284,7 +296,7 @@ func (h *Hub) Look(ctx context.Context) *View {
 		return v
 	}
 	defer w.Close()
-	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for {
 		select {

@@ -179,11 +179,19 @@ func TestHub_LookWaitsForTheStock(t *testing.T) {
 			t.Error("it waited for what it has")
 		}
 		h.Show(&Snapshot{Activities: []Activity{{Activity: "618"}}})
-		if l := h.Look(t.Context()).Snapshot().Activities[0].Ledger; l.At != nil || time.Since(at) != time.Second+firstLook {
+		if l := h.Look(t.Context()).Snapshot().Activities[0].Ledger; l.At != nil || time.Since(at) != firstLook {
 			t.Errorf("%+v after %v", l, time.Since(at))
 		}
+		if h.Look(t.Context()); time.Since(at) != firstLook {
+			t.Error("it waited again for a stock that doesn't come")
+		}
+		time.Sleep(watchedFor)
+		if h.Look(t.Context()); time.Since(at) != firstLook+watchedFor+firstLook {
+			t.Error("it didn't wait after a time without looks")
+		}
 		h.Show(&Snapshot{})
-		if h.Look(t.Context()); time.Since(at) != time.Second+firstLook {
+		time.Sleep(watchedFor)
+		if h.Look(t.Context()); time.Since(at) != 2*(firstLook+watchedFor) {
 			t.Error("it waited for the stock of no activity")
 		}
 	})

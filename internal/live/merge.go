@@ -10,10 +10,10 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// Heard is a node's frame, and its age when it was read.
+// Heard is a node's frame, its age now, and its age when it was read.
 type Heard struct {
-	Frame *Frame
-	Age   time.Duration
+	Frame     *Frame
+	Age, Read time.Duration
 }
 
 // Known is a node in the database. A node is known until it stops in order, or until a person
@@ -75,6 +75,13 @@ type Input struct {
 type Merger struct {
 	lags   []trend            // of the last ten seconds
 	stocks map[string][]trend // available units of the shown activities, of the last minute
+	heard  map[string]hearing // of the nodes
+}
+
+// hearing is what is remembered of a node without a frame.
+type hearing struct {
+	since  time.Time // when it was seen first
+	framed bool      // it has left a frame once
 }
 
 // trend is a number at a moment.
@@ -88,6 +95,13 @@ type trend struct {
 // StaleAfter holds.
 const lostAfter = 1500 * time.Millisecond
 
+// unseenAfter is how old a node's frame may be until the node counts as unseen, while the database
+// hears it. firstFrame is how long a node may take until its first frame.
+const (
+	unseenAfter = 2 * time.Second
+	firstFrame  = 15 * time.Second
+)
+
 // Merge makes a snapshot, without findings yet.
 func (m *Merger) Merge(in *Input) *Snapshot {
 	s := &Snapshot{
@@ -96,7 +110,7 @@ func (m *Merger) Merge(in *Input) *Snapshot {
 		Money: append([]Money{}, in.Money...), MoneyOf: in.MoneyOf, Switches: append([]Switch{}, in.Switches...),
 		Level: "D0", Hops: []Hop{}, Probes: []Probe{}, Abnormal: []Finding{}, LastChange: in.LastChange,
 	}
-	s.Nodes, s.Missing = mergeNodes(in)
+	s.Nodes, s.Missing = m.mergeNodes(in)
 	s.Complete = len(s.Missing) == 0 && in.Partial == ""
 	fresh := freshFrames(in)
 	var latency timing.Counts
@@ -145,6 +159,7 @@ type mergedNode struct {
 	Node
 	known  *Known         // nil where the database doesn't know it
 	framed *time.Duration // the age of its frame; nil where there is none
+	read   time.Duration  // the age that its frame had when it was read
 }
 
 // age is how long it wasn't heard, whichever way.
@@ -169,9 +184,18 @@ func (n *mergedNode) lost(in *Input) bool {
 	return false
 }
 
+// unseen reports whether frames of a node that lives are missing. seen is for how long it is known,
+// and framed whether it has left one before.
+func (n *mergedNode) unseen(seen time.Duration, framed bool) bool {
+	if n.framed == nil {
+		return framed || seen > firstFrame
+	}
+	return n.read > unseenAfter
+}
+
 // mergeNodes joins the frames with the nodes in the database. missing are known nodes without a
 // recent frame.
-func mergeNodes(in *Input) (nodes []Node, missing []string) {
+func (m *Merger) mergeNodes(in *Input) (nodes []Node, missing []string) {
 	byName := make(map[string]*mergedNode)
 	for i := range in.Known {
 		k := &in.Known[i]
@@ -181,8 +205,11 @@ func mergeNodes(in *Input) (nodes []Node, missing []string) {
 	}
 	for i := range in.Frames {
 		h := &in.Frames[i]
-		n := &mergedNode{Node: h.Frame.Node, framed: &h.Age}
+		n := &mergedNode{Node: h.Frame.Node, framed: &h.Age, read: h.Read}
 		if other := byName[n.Node.Node]; other != nil && other.known != nil {
+			if h.Age > unseenAfter && other.known.Silent < h.Age { // the database has heard more since
+				n.Level, n.InFlight, n.Breakers, n.Lag = other.Level, other.InFlight, other.Breakers, other.Lag
+			}
 			n.known, n.Behind, n.Draining = other.known, other.Behind, n.Draining || other.known.Draining
 		} else if len(in.Known) > 0 && h.Age > StaleAfter {
 			continue // it has said goodbye
@@ -190,9 +217,16 @@ func mergeNodes(in *Input) (nodes []Node, missing []string) {
 		byName[n.Node.Node] = n
 	}
 	nodes, missing = []Node{}, []string{}
+	heard := make(map[string]hearing, len(byName))
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		n := byName[name]
+		before, known := m.heard[name]
+		if !known {
+			before.since = in.At
+		}
+		heard[name] = hearing{before.since, before.framed || n.framed != nil}
 		n.Age, n.Lost = rounded(n.age().Seconds()), n.lost(in)
+		n.Unseen = !n.Lost && in.Partial == "" && n.unseen(in.At.Sub(before.since), before.framed)
 		if n.Breakers == nil {
 			n.Breakers = map[string]string{}
 		}
@@ -201,6 +235,7 @@ func mergeNodes(in *Input) (nodes []Node, missing []string) {
 			missing = append(missing, name)
 		}
 	}
+	m.heard = heard
 	return nodes, missing
 }
 

@@ -87,7 +87,7 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 // TestMerge_Nodes: a node is lost when no way that works has heard it, and missing when its frame
 // is old.
 func TestMerge_Nodes(t *testing.T) {
-	frame := func(name string, age time.Duration) Heard { return Heard{gateway(name, NewRates()), age} }
+	frame := func(name string, age time.Duration) Heard { return Heard{Frame: gateway(name, NewRates()), Age: age} }
 	known := func(name string, silent time.Duration) Known { return Known{Node: name, Silent: silent} }
 	for name, c := range map[string]struct {
 		in         Input
@@ -119,6 +119,42 @@ func TestMerge_Nodes(t *testing.T) {
 		if want := c.miss == "[]" && c.in.Partial == ""; s.Complete != want {
 			t.Errorf("%s: complete %v, want %v", name, s.Complete, want)
 		}
+	}
+}
+
+// TestMerge_Unseen: a node that the database hears and that leaves no frames is named, with what it
+// told the database last. One that has just come, or is lost, isn't.
+func TestMerge_Unseen(t *testing.T) {
+	m := new(Merger)
+	step := func(second int, partial string, frames ...Heard) string {
+		t.Helper()
+		s := m.Merge(&Input{
+			At: start().Add(time.Duration(second) * time.Second), Sale: sales, Partial: partial, Frames: frames,
+			Known: []Known{{Node: "a", Status: Node{Role: "gateway", Level: "D2", Breakers: map[string]string{"redis 0": "open"}}}},
+		})
+		return words(s.Nodes[0].Unseen, s.Nodes[0].Lost, s.Nodes[0].Level, s.Nodes[0].Breakers)
+	}
+	frame := func(age time.Duration) Heard { return Heard{Frame: gateway("a", NewRates()), Age: age, Read: age} }
+	unread := Heard{Frame: gateway("a", NewRates()), Age: time.Minute, Read: time.Second}
+	for i, c := range []struct{ got, want string }{
+		{step(0, ""), "false false D2 map[redis 0:open]"}, // it has just come
+		{step(10, ""), "false false D2 map[redis 0:open]"},
+		{step(16, ""), "true false D2 map[redis 0:open]"}, // it had the time
+		{step(17, "", frame(time.Second)), "false false D0 map[]"},
+		{step(18, "", frame(unseenAfter)), "false false D0 map[]"},
+		{step(19, "", frame(unseenAfter+1)), "true false D2 map[redis 0:open]"},
+		{step(20, "", frame(time.Minute)), "true false D2 map[redis 0:open]"},
+		{step(21, ""), "true false D2 map[redis 0:open]"},                       // Redis has forgotten its frame
+		{step(22, "x", frame(time.Minute)), "false false D2 map[redis 0:open]"}, // no frames can be read
+		{step(23, "", unread), "false false D2 map[redis 0:open]"},              // nor is that known yet
+	} {
+		if c.got != c.want {
+			t.Errorf("step %d: %s, want %s", i, c.got, c.want)
+		}
+	}
+	s := m.Merge(&Input{At: start(), Sale: sales, Known: []Known{{Node: "a", Silent: time.Minute}}})
+	if !s.Nodes[0].Lost || s.Nodes[0].Unseen {
+		t.Errorf("one that nobody hears: %+v", s.Nodes[0])
 	}
 }
 

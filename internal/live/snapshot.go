@@ -155,8 +155,9 @@ type Node struct {
 	Role     string            `json:"role"`
 	Version  string            `json:"version"`
 	Started  time.Time         `json:"started"`
-	Age      float64           `json:"age"`  // seconds since it was heard
-	Lost     bool              `json:"lost"` // not heard for StaleAfter
+	Age      float64           `json:"age"`    // seconds since it was heard
+	Lost     bool              `json:"lost"`   // not heard, neither by a frame nor by the database
+	Unseen   bool              `json:"unseen"` // it leaves no frames, though the database hears it
 	Draining bool              `json:"draining"`
 	Level    string            `json:"level"`
 	InFlight int64             `json:"in_flight"`

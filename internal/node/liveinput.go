@@ -107,7 +107,7 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	}
 	since := now.Sub(v.heard.at)
 	for _, h := range v.heard.frames {
-		h.Age += since
+		h.Read, h.Age = h.Age, h.Age+since
 		in.Frames = append(in.Frames, h)
 	}
 	if v.heard.err != nil {
