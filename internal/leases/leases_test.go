@@ -1,8 +1,8 @@
 package leases
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/big"
@@ -513,13 +513,70 @@ func TestKept_RemembersDays(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
-	if err != nil || !json.Valid(text) {
-		t.Fatalf("%s, %v", text, err)
-	}
-	if err := os.WriteFile(path, text[:len(text)/2], 0o600); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Keep(pool, path); err == nil {
-		t.Error("half a file is read")
+	first := bytes.IndexByte(text, '\n')
+	for _, c := range []struct {
+		size int
+		good bool
+	}{{first / 2, false}, {first + 1, true}, {first + 5, true}, {len(text) - 1, true}, {len(text), true}} {
+		if err := os.WriteFile(path, text[:c.size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Keep(pool, path)
+		if c.good != (err == nil) {
+			t.Errorf("%d of %d bytes: %v", c.size, len(text), err)
+		}
+		if err == nil && c.size > first+1 && c.size < len(text) { // the half line is not gone on with
+			again.remember("new", limiter.DayUse{Day: 1 << 40, Granted: 1, Used: 1})
+			if err := again.Save(); err != nil {
+				t.Fatal(err)
+			}
+			if third, err := Keep(pool, path); err != nil || third.days["new"].Used != 1 || third.days["a"].Used == 0 {
+				t.Errorf("after %d of %d bytes: %+v, %v", c.size, len(text), third, err)
+			}
+		}
+	}
+}
+
+// TestKept_WritesWhatHasChanged: of many keys, those that changed are written, and the file stays
+// within twice of what is known.
+func TestKept_WritesWhatHasChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "quotas.json")
+	pool, err := Keep(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		t.Helper()
+		if err := pool.Save(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	for i := range 20_000 {
+		pool.remember(fmt.Sprint("caller:m/", i), limiter.DayUse{Day: 20_000, Granted: 1, Used: 1})
+	}
+	whole := size()
+	pool.remember("caller:m/7", limiter.DayUse{Day: 20_000, Granted: 2, Used: 2})
+	if more := size() - whole; more > 100 {
+		t.Errorf("%d bytes are written for one key", more)
+	}
+	for round := range 200 {
+		for i := range 500 {
+			pool.remember(fmt.Sprint("caller:m/", i), limiter.DayUse{Day: 20_000, Granted: int64(round + 3), Used: int64(round + 3)})
+		}
+		if got := size(); got > 2*whole+leastOthers {
+			t.Fatalf("the file has %d bytes, of %d for all keys", got, whole)
+		}
+	}
+	again, err := Keep(nil, path)
+	if err != nil || again.Len() != 20_000 || again.days["caller:m/499"].Used != 202 || again.days["caller:m/19999"].Used != 1 {
+		t.Errorf("%+v, %v", again.days["caller:m/499"], err)
 	}
 }
