@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -87,14 +86,14 @@ type Admission struct {
 	history  *limiter.History
 	doors    *limiter.Addresses
 	probes   *limiter.Addresses
-	short    atomic.Bool        // the processor is short
-	let      *limiter.Recent    // keys that limits let in
-	asking   *limiter.Recent    // keys that limits are asked about
-	askMu    [64]sync.Mutex     // one by key: notes in asking are made one after another
-	seeds    [6]maphash.Seed    // of both
-	again    *limiter.Addresses // the free repeats of a key
-	lookups  *limiter.Addresses
-	repeats  atomic.Int64 // that were let in free
+	short    atomic.Bool     // the processor is short
+	let      *limiter.Recent // keys that limits let in
+	asking   *limiter.Recent // keys that limits are asked about
+	askMu    [64]sync.Mutex  // one by key: notes in asking are made one after another
+	seeds    [6]maphash.Seed // of both
+	again    *limiter.Keys   // the free repeats of a key
+	lookups  *limiter.Keys   // of everybody together
+	repeats  atomic.Int64    // that were let in free
 
 	refusals atomic.Pointer[limitRefusals]
 	trial    atomic.Pointer[Trial] // nil: nothing is tried
@@ -131,8 +130,8 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 		doors: limiter.NewAddresses(cfg.Addresses, time.Now()), probes: limiter.NewAddresses(cfg.Probes, time.Now()),
 		known: cfg.Known, history: cfg.History,
 		let: limiter.NewRecent(letKeys, int64(letSpan)), asking: limiter.NewRecent(askKeys, int64(askSpan)),
-		again:   limiter.NewAddresses(limiter.AddressConfig{Rate: 1, Burst: freeBurst, Room: freeKeys}, time.Now()),
-		lookups: limiter.NewAddresses(limiter.AddressConfig{Rate: lookUps, Burst: lookUps, Room: 1}, time.Now()),
+		again:   limiter.NewKeys(1, freeBurst, freeKeys, time.Now()),
+		lookups: limiter.NewKeys(lookUps, lookUps, 1, time.Now()),
 	}
 	for i := range g.seeds {
 		g.seeds[i] = maphash.MakeSeed()
@@ -230,7 +229,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return g.settled(v)
 	}
 	key, at := g.keyOf(v), int64(v.Arrived.Sub(g.started))
-	if key != 0 && g.let.Has(key, at) && g.again.Allow(keyAddr(key), v.Arrived) { // it was paid for
+	if key != 0 && g.let.Has(key, at) && g.again.Allow(key, v.Arrived) { // it was paid for
 		g.repeats.Add(1)
 		return nil
 	}
@@ -262,7 +261,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return g.deny(v, &v.limited.Denial)
 	}
 	v.Closed, v.ClosedSince, v.Limited = &v.limited.refusal, v.Arrived.Add(-g.lookBack), &v.limited.Denial
-	if everybody := netip.IPv4Unspecified(); g.lookups.Allow(everybody, v.Arrived) {
+	if everybody := uint64(1); g.lookups.Allow(everybody, v.Arrived) {
 		v.ClosedSince = v.ClosedSince.Add(freshKeys) // memory doesn't know so late, and the stock is asked
 	}
 	return nil
@@ -317,13 +316,6 @@ const lookUps = 200
 
 // Repeats is how many purchases were let in free, as repeats of those that limits had let in here.
 func (g *Admission) Repeats() int64 { return g.repeats.Load() }
-
-// keyAddr is a key as an address of its own, for limiter.Addresses.
-func keyAddr(key uint64) netip.Addr {
-	var b [16]byte
-	binary.BigEndian.PutUint64(b[:8], key)
-	return netip.AddrFrom16(b)
-}
 
 // keyOf names a purchase as its repeat is named too; 0 where it has no name, or nothing is limited.
 func (g *Admission) keyOf(v *Visit) uint64 {

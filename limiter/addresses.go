@@ -18,12 +18,8 @@ type AddressConfig struct {
 // Addresses limits the requests of each address; an IPv6 /64 counts as one. A nil Addresses allows
 // everything. It is safe for concurrent use. Its memory is fixed.
 type Addresses struct {
-	clock *clock
-	seed  maphash.Seed
-	table *table
-	rules *rules
-
-	anything Request // stands for whatever comes
+	seed maphash.Seed
+	keys *Keys
 }
 
 // NewAddresses makes one with full buckets.
@@ -31,11 +27,7 @@ func NewAddresses(cfg AddressConfig, now time.Time) *Addresses {
 	if cfg.Rate <= 0 {
 		return nil
 	}
-	p := &Policy{Name: "address", Key: IP, Rate: cfg.Rate, Burst: max(cfg.Burst, 1), Mode: Enforce}
-	return &Addresses{
-		clock: newClock(now), seed: maphash.MakeSeed(), table: newTable(max(cfg.Room, 1)),
-		rules: &rules{epoch: 1, template: newLimit(p, 0, 1)},
-	}
+	return &Addresses{seed: maphash.MakeSeed(), keys: NewKeys(cfg.Rate, cfg.Burst, cfg.Room, now)}
 }
 
 // Allow takes a token of the address, if it has one. An invalid address is allowed.
@@ -44,7 +36,5 @@ func (a *Addresses) Allow(addr netip.Addr, now time.Time) bool {
 		return true
 	}
 	b := group(addr).As16()
-	var g grant
-	a.table.take(a.rules, max(1, maphash.Bytes(a.seed, b[:])), &a.anything, a.clock.at(now), nil, &g)
-	return g.wait == 0
+	return a.keys.Allow(maphash.Bytes(a.seed, b[:]), now)
 }

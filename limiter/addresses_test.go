@@ -23,7 +23,7 @@ func TestAddresses(t *testing.T) {
 	if !ask("192.0.2.2", 0) || !ask("192.0.2.1", 100*time.Millisecond) {
 		t.Error("another address, or the same one later, is refused")
 	}
-	slots, let := len(a.table.slots), 0
+	slots, let := len(a.keys.table.slots), 0
 	for i := range uint32(100_000) {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], i|0x0a000000)
@@ -31,8 +31,8 @@ func TestAddresses(t *testing.T) {
 			let++
 		}
 	}
-	if len(a.table.slots) != slots || let > slots+5*len(a.table.segments) {
-		t.Errorf("%d of 100,000 invented addresses are let in, with %d slots", let, len(a.table.slots))
+	if len(a.keys.table.slots) != slots || let > slots+5*len(a.keys.table.segments) {
+		t.Errorf("%d of 100,000 invented addresses are let in, with %d slots", let, len(a.keys.table.slots))
 	}
 	if none := NewAddresses(AddressConfig{}, at(0)); !none.Allow(netip.Addr{}, at(0)) || !a.Allow(netip.Addr{}, at(0)) {
 		t.Error("no limit, or no address, is refused")

@@ -85,6 +85,9 @@ func (l *limit) tooDear(n int64, g *grant) bool {
 	return true
 }
 
+// timeOf is how long the bucket takes to gain some tokens.
+func (l *limit) timeOf(tokens float64) int64 { return int64(tokens * float64(l.interval)) }
+
 // spend takes n tokens, at most burst, from a bucket. It returns the bucket's new TAT, or after how
 // long there will be n tokens.
 func (l *limit) spend(tat, now, n int64) (next, wait int64) {

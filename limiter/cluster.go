@@ -2,6 +2,8 @@ package limiter
 
 import (
 	"context"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +15,8 @@ import (
 // that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a
 // leaf: nothing is locked under it.
 type cluster struct {
-	pool  Pool // fixed
+	pool  Pool   // fixed
+	node  uint32 // fixed: of what it owes
 	nodes atomic.Int64
 	// away says that the node decides alone. It is changed under mu.
 	away atomic.Bool
@@ -27,6 +30,7 @@ type cluster struct {
 	spent      *Recent               // the keys that have no quota left
 	lone       atomic.Pointer[table] // buckets of quotas while the node is alone; nil before there are some
 
+	numbers                    atomic.Int64 // of what it owes
 	rounds, late, failed, asks atomic.Uint64
 	aloneSince                 atomic.Int64 // Unix time in ns; 0: it isn't
 }
@@ -38,7 +42,10 @@ const maxRenewed = 1 << 15
 const maxAsks = 1 << 14
 
 func newCluster(pool Pool, quotasOnly bool) *cluster {
-	c := &cluster{pool: pool, quotasOnly: quotasOnly, kick: make(chan struct{}, 1), spent: NewRecent(spentSlots, spentSpan)}
+	c := &cluster{
+		pool: pool, node: rand.Uint32N(math.MaxUint32) + 1, quotasOnly: quotasOnly, kick: make(chan struct{}, 1),
+		spent: NewRecent(spentSlots, spentSpan),
+	}
 	c.nodes.Store(1)
 	c.away.Store(true) // until Run has reached the pool
 	c.aloneSince.Store(time.Now().UnixNano())
@@ -82,7 +89,7 @@ func (r *round) add(name string, h home, l *limit) int {
 		at = len(r.asks)
 		r.keys[name] = at
 		t := &l.terms
-		a := Ask{Key: name, Num: t.num, Den: t.den, Window: t.window}
+		a := Ask{Key: name, Num: t.num, Den: t.den, Window: t.window, Deep: t.deep}
 		if l.fair != nil {
 			a.Keep = l.fair.keep(l)
 		}
@@ -266,13 +273,20 @@ func (l *Limiter) Run(ctx context.Context) {
 		case <-tick.C:
 			due = true
 		case <-give.C:
-			if flying != nil {
+			if flying == nil {
+				continue
+			}
+			select {
+			case err := <-landed: // this node was late, not the pool
+				due = l.land(flying, err) || due
+				flying = nil
+			default:
 				c.late.Add(1)
 				flying.fail()
 				c.isolate()
 			}
 		case err := <-landed:
-			l.land(flying, err)
+			due = l.land(flying, err) || due
 			flying = nil
 		}
 	}
@@ -287,8 +301,8 @@ func (f *flight) fail() {
 	}
 }
 
-// land takes the end of an exchange.
-func (l *Limiter) land(f *flight, err error) {
+// land takes the end of an exchange, and reports whether the pool is back with it.
+func (l *Limiter) land(f *flight, err error) (back bool) {
 	c := l.cluster
 	c.rounds.Add(1)
 	if err != nil {
@@ -296,24 +310,34 @@ func (l *Limiter) land(f *flight, err error) {
 		f.fail()
 		f.round.forsake()
 		c.isolate()
-		return
+		return false
 	}
 	now := l.clock.at(time.Now())
 	r := f.round
 	for i := range r.asks {
-		r.askers[i].home.answer(&r.asks[i], &r.askers[i], now, f.failed)
+		r.askers[i].home.answer(&r.asks[i], &r.askers[i], now, f.failed, c)
 	}
 	if f.failed {
-		return // its answer came too late; the next one may not
+		return false // its answer came too late; the next one may not
 	}
+	back = c.away.Load()
 	c.rejoin()
 	close(r.done)
+	return back
 }
 
 // load returns the next round, nil where there is nothing to ask. With due it renews the leases,
-// and where the node is alone asks whether the pool is back.
+// and tells the pool what the node owes. Where the node is alone it only asks whether the pool is
+// back: of what is asked in vain, nobody knows whether it was granted.
 func (l *Limiter) load(due bool) *round {
 	c := l.cluster
+	if c.away.Load() {
+		if !due {
+			return nil
+		}
+		c.asks.Add(1)
+		return &round{asks: []Ask{{Key: "probe", Num: 1, Den: 1, Window: 1}}, askers: []asker{{}}, done: make(chan struct{})}
+	}
 	c.mu.Lock()
 	r := c.next
 	c.next = nil
@@ -331,10 +355,6 @@ func (l *Limiter) load(due bool) *round {
 		c.mu.Lock()
 		c.renewed = append(kept, c.renewed...)
 		c.mu.Unlock()
-		if c.away.Load() && len(r.asks) == 0 {
-			r.asks = append(r.asks, Ask{Key: "probe", Num: 1, Den: 1, Window: 1})
-			r.askers = append(r.askers, asker{})
-		}
 	}
 	if r == nil || len(r.asks) == 0 {
 		return nil
@@ -362,7 +382,6 @@ func (r *round) remind() {
 // renewAll adds to a round what the leases of homes need, and returns the homes that go on.
 func (l *Limiter) renewAll(r *round, homes []home) []home {
 	now := l.clock.at(time.Now())
-	away := l.cluster.away.Load()
 	kept := homes[:0]
 	for _, h := range homes {
 		h.lock()
@@ -374,26 +393,26 @@ func (l *Limiter) renewAll(r *round, homes []home) []home {
 		}
 		back, want, keep := s.renew(lim, now)
 		floor := h.emptiness(now)
-		keep = keep || away // what was known when the pool went is what the node goes by
 		if !keep && back == 0 {
 			h.forget()
 			h.unlock()
 			continue
 		}
-		name := s.name
-		h.unlock()
-		kept = append(kept, h)
-		if back > 0 || want > 0 {
-			at := r.add(name, h, lim)
+		if back > 0 || want > 0 || s.indebted() {
+			at := r.add(s.name, h, lim)
+			s.tell(&r.asks[at], l.cluster, now)
 			r.asks[at].Back += back
 			r.asks[at].Want += want
 			r.asks[at].Floor = max(r.asks[at].Floor, floor)
 		}
+		h.unlock()
+		kept = append(kept, h)
 	}
 	return kept
 }
 
-// giveAll gives back what this node holds: it stops, and the others may have it.
+// giveAll gives back what this node holds, and tells what it owes: it stops, and the others may have
+// what there is.
 func (l *Limiter) giveAll(ctx context.Context) {
 	c := l.cluster
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -402,11 +421,12 @@ func (l *Limiter) giveAll(ctx context.Context) {
 	homes := c.renewed
 	c.renewed = nil
 	c.mu.Unlock()
-	r := newRound()
+	r, now := newRound(), l.clock.at(time.Now())
 	for _, h := range homes {
 		h.lock()
-		if s, lim := h.share(), h.limit(); s != nil && lim != nil && s.lease > 0 {
+		if s, lim := h.share(), h.limit(); s != nil && lim != nil && (s.lease > 0 || s.indebted()) {
 			at := r.add(s.name, h, lim)
+			s.tell(&r.asks[at], c, now)
 			r.asks[at].Back += s.lease
 			s.lease = 0
 		}
@@ -532,19 +552,28 @@ func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 
 // answer takes an answer of the pool: waiting requests get their tokens, the rest becomes the
 // lease, and the local bucket never has more tokens than the cluster's.
-func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
+//
+// Those whom a late answer was for have gone on alone, or are about to: what it grants is theirs.
+func (h home) answer(a *Ask, asker *asker, now int64, late bool, c *cluster) {
 	if h == (home{}) {
 		return
 	}
 	h.lock()
 	defer h.unlock()
 	served, refused := asker.serve(a, late)
+	l := h.limit()
+	s := h.share()
+	if s == nil && late && a.Granted > 0 && l != nil {
+		s = h.table.shareAs(&h.table.segments[h.table.index(h.key)], h.key, a.Key, c)
+	}
 	held := int64(0)
-	if s := h.share(); s != nil {
+	if s != nil {
 		s.answer(a, now, asker.waited, served)
+		if l != nil {
+			s.pay(l)
+		}
 		held = s.lease + s.waiting
 	}
-	l := h.limit()
 	if l == nil {
 		return
 	}
@@ -555,7 +584,7 @@ func (h home) answer(a *Ask, asker *asker, now int64, late bool) {
 		h.bucket.lower(now, most)
 	case h.table != nil:
 		s := &h.table.segments[h.table.index(h.key)]
-		s.giveBack(h.key, refused, l)
+		s.giveBack(h.key, refused, 0, l)
 		s.lower(h.key, l, now, most)
 	}
 }

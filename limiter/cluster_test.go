@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,7 +22,19 @@ type modelPool struct {
 	buckets map[string]*modelBucket // guarded by mu
 	hangs   chan struct{}           // calls hang until it is closed; nil: they don't
 	fails   bool
+	fault   func() fault // of the next call; nil: there is none. guarded by mu
 }
+
+// fault is what happens to one call.
+type fault int
+
+const (
+	none    fault = iota
+	late          // it is answered after everybody has stopped waiting
+	dropped       // nothing happens, and that is known late
+	unheard       // it happens, and nobody is told
+	delayed       // the same, and it happens only after the next call has begun
+)
 
 type modelBucket struct {
 	tat    int64 // µs
@@ -31,6 +45,9 @@ type modelBucket struct {
 	day    int64
 	used   int64
 	all    int64
+	from   int64 // µs, like to: in between it was full and nobody came
+	to     int64
+	debts  map[Debt]bool // that are charged
 }
 
 func newModelPool() *modelPool {
@@ -45,7 +62,10 @@ func (p *modelPool) set(change func()) {
 
 func (p *modelPool) Exchange(ctx context.Context, asks []Ask) error {
 	p.mu.Lock()
-	hangs, fails := p.hangs, p.fails
+	hangs, fails, what := p.hangs, p.fails, none
+	if p.fault != nil {
+		what = p.fault()
+	}
 	p.mu.Unlock()
 	if fails {
 		return errors.New("away")
@@ -59,26 +79,72 @@ func (p *modelPool) Exchange(ctx context.Context, asks []Ask) error {
 			return errors.New("timed out")
 		}
 	}
+	switch time.Sleep(p.latency / 2); what {
+	case late:
+		p.answerAll(asks)
+		time.Sleep(2 * patience)
+		return nil
+	case dropped:
+		time.Sleep(2 * patience)
+		return errors.New("the call was lost")
+	case unheard:
+		p.answerAll(slices.Clone(asks))
+		time.Sleep(2 * patience)
+		return errors.New("the answer was lost")
+	case delayed:
+		own := slices.Clone(asks)
+		time.AfterFunc(2*patience+5*p.latency, func() { p.answerAll(own) })
+		time.Sleep(2 * patience)
+		return errors.New("the call was delayed")
+	}
+	p.answerAll(asks)
 	time.Sleep(p.latency / 2)
+	return nil
+}
+
+func (p *modelPool) answerAll(asks []Ask) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for i := range asks {
 		p.answer(&asks[i])
 	}
-	p.mu.Unlock()
-	time.Sleep(p.latency / 2)
-	return nil
 }
 
 func (p *modelPool) answer(a *Ask) {
 	now := time.Now().Add(p.skew).UnixMicro()
 	b := p.buckets[a.Key]
 	if b == nil {
-		b = &modelBucket{window: a.Window, num: a.Num, den: a.Den}
+		b = &modelBucket{window: a.Window, num: a.Num, den: a.Den, debts: make(map[Debt]bool)}
 		p.buckets[a.Key] = b
 	}
-	b.tat = min(b.tat, now+b.window)
-	if b.tat <= now {
-		b.tat = now + min(a.Floor, b.window)
+	if b.tat > now+b.window+a.Deep {
+		b.tat = now + b.window
+	}
+	full := b.tat <= now
+	if full {
+		if from := max(b.tat, now-60e6); now-from >= b.to-b.from || now-b.to > 5e6 {
+			b.from, b.to = from, now
+		}
+		b.tat = now
+	}
+	if a.Owed > 0 && !b.debts[a.Debt] {
+		cost := (a.Owed*b.num + b.den - 1) / b.den
+		from := max(b.from, now-a.Span)
+		paid := max(min(b.to-from, cost-a.Depth), 0)
+		if paid > 0 {
+			b.from = from + paid
+		}
+		cost -= paid
+		fresh := int64(float64(cost) * min(1, float64(a.Deep)/float64(a.Span+1)))
+		b.tat = min(b.tat+cost, max(b.tat, now+b.window)+fresh, now+b.window+a.Deep)
+		b.count += a.Owed
+		b.used += a.Owed
+		b.all += a.Owed
+		b.debts[a.Debt] = true
+	}
+	if floor := now + min(a.Floor, b.window); full && b.tat < floor {
+		b.from -= floor - b.tat // the caller took what others gave alone into account
+		b.tat = floor
 	}
 	b.window, b.num, b.den = a.Window, a.Num, a.Den // no test of these edits it
 	b.tat = max(now, b.tat-a.Back*b.num/b.den)
@@ -225,6 +291,14 @@ func forEachLimit(t *testing.T, test func(t *testing.T, s *site, rate float64, o
 	}
 }
 
+// slack is what may be let in above the rate in a stretch of any length: the burst over all nodes,
+// what they hold, and what each of them gave alone since it was charged last.
+func (s *site) slack(nodes int) float64 {
+	p := &s.doc.Policies[0]
+	terms := newTerms(p.Rate, p.Burst)
+	return terms.tokensOf(terms.window) + float64(nodes)*(float64(terms.cap)+p.Rate*4*patience.Seconds()/float64(nodes)+1)
+}
+
 // bounds wants no stretch of time to have more than the bound in the package's documentation: the
 // burst over all nodes, what the rate gives in it, and what the nodes held when it began.
 func (s *site) bounds(nodes int) {
@@ -343,6 +417,53 @@ func TestCluster_PoolForgets(t *testing.T) {
 		}
 		s.stop(n...)
 	})
+}
+
+// TestCluster_ChargesWhatIsGivenAlone: exchanges of three nodes are late, fail, or are lost half way,
+// again and again. A node decides alone then, while the pool grants the others what it has. What was
+// given alone is charged, once: so what is let in doesn't grow beyond the limit with the time.
+func TestCluster_ChargesWhatIsGivenAlone(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		fault fault
+		pause time.Duration // between two faults, at most; 0: one in four exchanges
+		least float64       // of the rate: tokens of an answer that was lost are nobody's
+	}{
+		{"late", late, time.Second, 0.97},
+		{"dropped", dropped, time.Second, 0.95},
+		{"unheard", unheard, time.Second, 0.6},
+		{"delayed", delayed, time.Second, 0.75},
+		{"late nearly always", late, 0, 0.75},
+		{"dropped nearly always", dropped, 0, 0.75},
+		{"unheard nearly always", unheard, 0, 0.6},
+		{"delayed nearly always", delayed, 0, 0.6},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
+				n := []*siteNode{s.start(3), s.start(3), s.start(3)}
+				rng := rand.New(rand.NewPCG(13, uint64(c.fault)))
+				next := time.Now()
+				s.pool.set(func() {
+					s.pool.fault = func() fault {
+						if c.pause > 0 && time.Now().Before(next) || c.pause == 0 && rng.IntN(4) > 0 {
+							return none
+						}
+						next = time.Now().Add(time.Duration(rng.Int64N(int64(c.pause) + 1)))
+						return c.fault
+					}
+				})
+				const span = 60 * time.Second
+				from := s.now()
+				s.offer(offered, span, req, func(i int) *siteNode { return n[i%3] })
+				got, want := float64(s.between(from, s.now())), rate*span.Seconds()
+				t.Logf("%.0f of %.0f", got, want)
+				if most := want + s.slack(3); got > most || got < c.least*want-2 {
+					t.Errorf("%.0f in %v, want %.0f to %.0f", got, span, c.least*want-2, most)
+				}
+				s.stop(n...)
+			})
+		})
+	}
 }
 
 // TestCluster_GivesBack: tokens of a narrow limit are there again when a wider one, which the pool

@@ -138,7 +138,8 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
 		return true
 	}
-	d.stranger = next + c.debt(nil, l, n) // strangers are nobody in the cluster
+	g.over = c.over(nil, n) // strangers are nobody in the cluster
+	d.stranger = next + l.timeOf(g.over)
 	g.taken, g.left = n, l.tokens(next, now)
 	return true
 }
@@ -147,7 +148,7 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 func (d *directory) giveBack(g *grant) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.stranger -= g.taken * g.limit.interval
+	d.stranger -= g.limit.timeOf(float64(g.taken) + g.over)
 }
 
 // prepare gives a bucket, under the old rules, to each key that needs one because it is about to
@@ -289,7 +290,7 @@ func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, 
 			return true, false
 		}
 		b.enlist(c)
-		b.owe(at, n, c)
+		g.alone, g.over = true, b.owe(at, n, c)
 		g.taken, g.left = n, b.tokens.TokensAt(at)
 	default:
 		g.taken, g.leased = n, c != nil
@@ -327,19 +328,27 @@ func (b *bucket) enlist(c *cluster) {
 	}
 }
 
-// owe takes from the bucket what n tokens count as above n while the node is alone. The bucket may
-// be left in debt.
-func (b *bucket) owe(at time.Time, n int64, c *cluster) {
+// owe takes from the bucket what n tokens count as above n while the node is alone, and notes that
+// the pool did not grant them. The bucket may be left in debt.
+func (b *bucket) owe(at time.Time, n int64, c *cluster) (over float64) {
 	s := &b.share
-	s.carry += float64(n) * (s.alone(c.nodes.Load()) - 1)
-	whole := int64(s.carry)
+	s.owe(n, b.limit, b.last)
+	over = c.over(s, n)
+	s.carry += over
+	whole := int64(max(s.carry, 0))
 	s.carry -= float64(whole)
-	for burst := int64(b.tokens.Burst()); whole > 0; whole -= burst {
-		b.tokens.ReserveN(at, int(min(whole, burst)))
+	b.spend(at, whole)
+	return over
+}
+
+// spend takes n tokens, whether they are there or not.
+func (b *bucket) spend(at time.Time, n int64) {
+	for burst := int64(b.tokens.Burst()); n > 0; n -= burst {
+		b.tokens.ReserveN(at, int(min(n, burst)))
 	}
 }
 
-// lower takes tokens from the bucket so that no more are left.
+// lower takes tokens from the bucket so that no more are left; below 0 it is in debt.
 func (b *bucket) lower(now int64, tokens float64) {
 	b.last = max(b.last, now)
 	if b.limit == nil || tokens >= b.tokens.TokensAt(timeOf(b.last)) {
@@ -353,6 +362,7 @@ func (b *bucket) fill(tokens float64) {
 	b.tokens = rate.NewLimiter(rate.Limit(b.limit.rate), int(b.limit.burst))
 	empty := b.last - int64(max(tokens, 0)/b.limit.rate*1e9)
 	b.tokens.AllowN(timeOf(empty), int(b.limit.burst))
+	b.spend(timeOf(b.last), int64(-min(tokens, 0)))
 }
 
 // giveBack returns tokens. They are bounded by the burst when they are next counted.
@@ -360,6 +370,7 @@ func (b *bucket) giveBack(g *grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.tokens.AllowN(timeOf(b.last), -int(g.taken))
+	b.share.carry -= g.over
 	b.share.giveBack(g)
 }
 

@@ -35,7 +35,11 @@
 //     max(burst, rate × 200 ms) + rate × t + rate × 100 ms × nodes
 //
 //     where the last part is what nodes may hold when t begins, and for limits up to 20 per second
-//     burst + rate × t. No single node lets pass more than burst + rate × t.
+//     burst + rate × t. No single node lets pass more than burst + rate × t. What nodes let pass
+//     while the pool is late or away comes on top, until the pool has charged it.
+//
+//   - The pool is told what a node let pass alone, and charges it once, in the first exchanges after
+//     it is back. So exchanges that are late or lost all the time add nothing in the long run.
 //
 //   - A key takes its quota of tokens in a calendar day, over all nodes, by the pool's clock;
 //     tokens that a lost node held are lost. Without the pool a key goes on at the quota's average
@@ -53,6 +57,8 @@
 //
 // It does not promise:
 //
+//   - That all is charged: a node that dies alone tells nothing, and one that alone was cut off for
+//     long is charged with its last second and one bucket at most.
 //   - A fair share in the first tenth of a second in which merchants compete: shares are of what
 //     was asked for before. A guaranteed rate is split evenly over nodes until they know where it
 //     is used.

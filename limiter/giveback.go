@@ -26,7 +26,9 @@ func (l *Limiter) GiveBack(req *Request, now time.Time) {
 			continue
 		}
 		leased := held.leased && !here && lim.joins(l.cluster) != nil
-		g := grant{limit: lim, taken: held.taken, leased: leased, stranger: held.unknown, table: st.table, key: key}
+		g := grant{
+			limit: lim, taken: held.taken, leased: leased, alone: held.alone, over: held.over, stranger: held.unknown, table: st.table, key: key,
+		}
 		if st.directory != nil {
 			if g.bucket = st.directory.find(key, owner, name); g.bucket == nil {
 				continue // a stranger, or full again

@@ -33,15 +33,33 @@ type Ask struct {
 	// far the day's clock is ahead of UTC, in microseconds.
 	Quota  int64
 	Offset int64
+	// Owed are tokens that the node let pass in the last Span microseconds without having been
+	// granted any, because the pool was late or away. The bucket is charged with them. Debt names
+	// them: what one name stands for is charged once, however often it is told. Where nobody came to
+	// the bucket in that time, what it gained and had no room for pays for them first, as far as
+	// Depth: so far from full would they alone have left it. Those of the last Deep microseconds may
+	// leave it with less than none, by as much at most.
+	Owed  int64
+	Debt  Debt
+	Span  int64
+	Depth int64
+	Deep  int64
 	// Known is what the node knows of the day. A pool that knows less of that day has lost some: it
 	// takes what the node knows.
 	Known DayUse
 
 	Granted int64  // the answer
-	Room    int64  // what is left after it, in microseconds
+	Room    int64  // what is left after it, in microseconds; below 0 where there is less than none
 	Count   int64  // tokens that all nodes were granted since the pool has known the key
 	Left    int64  // what is left of the Quota
 	Usage   DayUse // of the day, after it; only with a Quota
+}
+
+// Debt names tokens that a node let pass alone. The zero value names none. Of one node and bucket, a
+// higher number is told only when all lower ones are charged.
+type Debt struct {
+	Node   uint32 // by chance, for as long as the node runs; above 0
+	Number int64
 }
 
 // DayUse is how much of a quota was used on a day. The zero value knows nothing.
@@ -85,6 +103,7 @@ type terms struct {
 	num    int64
 	den    int64
 	window int64 // µs
+	deep   int64 // µs that the bucket may have less than none
 }
 
 // newTerms returns the terms of a bucket. Numbers stay below 2⁵³, so that a script can multiply
@@ -102,8 +121,17 @@ func newTerms(rate float64, burst int64) terms {
 		most = max(most, rate*leaseBurst.Seconds())
 	}
 	t.window = int64(math.Ceil(most * float64(t.num) / float64(t.den)))
+	t.deep = max(deepest.Microseconds(), min(t.window, deepTokens*t.num/t.den))
 	return t
 }
+
+const (
+	// deepest bounds how far below empty a bucket is charged: by the tokens of this time, or by a
+	// burst of deepTokens at most, whichever is more. What nodes let pass alone beyond it is not
+	// charged: a caller must not be refused for as long as a node was cut off.
+	deepest    = time.Second
+	deepTokens = 20
+)
 
 // maxLease bounds the tokens of one ask, so that their product with num is exact.
 const maxLease = 4_000_000
@@ -130,6 +158,9 @@ type share struct {
 
 	usage DayUse // of the last answer
 
+	owes owed // what was let pass alone, and the pool has not been told of
+	told owed // what it was told of, without having answered yet
+
 	known bool // count is of the last answer
 	count int64
 	own   float64 // tokens that this node was granted, and all nodes, lately
@@ -151,13 +182,12 @@ func (s *share) part(nodes int64) float64 {
 // for the cluster's, of which the other nodes take their parts meanwhile.
 func (s *share) alone(nodes int64) float64 { return 1 / s.part(nodes) }
 
-// debt is how much longer a bucket takes to fill because n tokens count as more while the node is
-// alone.
-func (c *cluster) debt(s *share, l *limit, n int64) int64 {
+// over is what n tokens count as above their number while the node is alone.
+func (c *cluster) over(s *share, n int64) float64 {
 	if c == nil {
 		return 0
 	}
-	return int64(float64(n*l.interval) * (s.alone(c.nodes.Load()) - 1))
+	return float64(n) * (s.alone(c.nodes.Load()) - 1)
 }
 
 // giveBack returns tokens of a request that was refused: to the lease that they are of, or as what
@@ -167,6 +197,10 @@ func (s *share) giveBack(g *grant) {
 	case s == nil:
 	case g.leased:
 		s.lease += g.taken
+	case g.alone && s.owes.tokens >= g.taken:
+		s.owes.less(g.taken, g.limit)
+	case g.alone:
+		s.lease += g.taken // the pool was told of them: they are as good as granted
 	case g.counted:
 		s.waiting -= g.taken
 	}
@@ -182,22 +216,81 @@ const (
 	claimedBy                // the node decides alone: see share.alone
 )
 
+// owe notes tokens that the node lets pass alone, until it can tell the pool.
+func (s *share) owe(n int64, l *limit, now int64) {
+	if s == nil {
+		return
+	}
+	if s.owes.tokens == 0 {
+		s.owes.since = now
+	}
+	s.owes.tokens += n
+	s.owes.full = max(s.owes.full, now) + l.terms.timeOf(n)
+}
+
+// owed are tokens that a node let pass alone.
+type owed struct {
+	tokens int64
+	since  int64 // moment of the first
+	full   int64 // moment at which a bucket would be full again that lost only these
+	number int64 // of their Debt, once the pool is told
+}
+
+// pay has tokens of the lease stand for such as were let pass alone.
+func (s *share) pay(l *limit) {
+	n := min(s.owes.tokens, s.lease)
+	s.lease -= n
+	s.owes.less(n, l)
+}
+
+// less takes n tokens off.
+func (o *owed) less(n int64, l *limit) {
+	o.tokens -= n
+	o.full -= l.terms.timeOf(n)
+}
+
+// tell puts what the node owes into an ask. It is told again until the pool has answered.
+func (s *share) tell(a *Ask, c *cluster, now int64) {
+	if s.told.tokens == 0 {
+		if s.owes.tokens == 0 {
+			return
+		}
+		s.told, s.owes = s.owes, owed{}
+		s.told.number = c.numbers.Add(1)
+	}
+	a.Owed, a.Debt = s.told.tokens, Debt{c.node, s.told.number}
+	a.Span, a.Depth = max(now-s.told.since, 0)/1000, max(s.told.full-now, 0)/1000
+}
+
+// timeOf is how long the cluster's bucket takes to gain n tokens, in nanoseconds.
+func (t *terms) timeOf(n int64) int64 {
+	return int64(float64(n) * float64(t.num) / float64(t.den) * 1000)
+}
+
 // claim claims n tokens of a lease. s is nil where there is no room to know anything.
 func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
 	switch {
 	case c == nil:
 		return claimed
+	case s.spend(n, now):
+		return claimed
 	case c.away.Load():
 		return claimedBy
 	case s == nil:
 		return mustAsk
-	case s.lease >= n && now-s.asked <= int64(leaseLife):
-		s.lease -= n
-		return claimed
 	case !l.terms.strict && s.short && !s.drained && now < s.asked+int64(leaseEvery):
 		return mustWait
 	}
 	return mustAsk
+}
+
+// spend takes n tokens of the lease, if there are so many.
+func (s *share) spend(n, now int64) bool {
+	if s == nil || s.lease < n || now-s.asked > int64(leaseLife) {
+		return false
+	}
+	s.lease -= n
+	return true
 }
 
 // came notes that tokens are asked for.
@@ -214,7 +307,7 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
 	s.short, s.drained = a.Granted < a.Want, a.Quota > 0 && a.Left == 0
-	own := max(a.Granted-a.Back, 0)
+	own := max(a.Granted+a.Owed-a.Back, 0)
 	if all := a.Count - s.count; s.known && all >= 0 {
 		fade := math.Exp(-float64(max(now-s.asked, 0)) / float64(partSpan))
 		s.own = s.own*fade + float64(own)
@@ -224,7 +317,13 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 		s.usage = a.Usage
 	}
 	s.known, s.count, s.asked = true, a.Count, now
+	if a.Owed > 0 && a.Debt.Number == s.told.number {
+		s.told = owed{}
+	}
 }
+
+// indebted reports whether the pool has not been charged yet with all that the node let pass alone.
+func (s *share) indebted() bool { return s.owes.tokens > 0 || s.told.tokens > 0 }
 
 // renew returns what to give back and to want, by what was asked for since the last time, and
 // whether the key is still of interest.
@@ -239,7 +338,7 @@ func (s *share) renew(l *limit, now int64) (back, want int64, keep bool) {
 	if quiet {
 		s.idle++
 		back, s.lease = s.lease, 0
-		return back, 0, s.idle < idleTicks || s.waiting > 0
+		return back, 0, s.idle < idleTicks || s.waiting > 0 || s.indebted()
 	}
 	if now-s.asked > int64(leaseLife) {
 		back, s.lease = s.lease, 0

@@ -153,13 +153,15 @@ type grant struct {
 	stranger  bool // in a table
 
 	// in the pool
-	must    bool   // it has to be asked
-	counted bool   // its tokens are in the waiting of a share
-	leased  bool   // the tokens are of a lease
-	name    string // the key's
-	floor   int64  // see Ask
-	claim   *claim // what is waited for
-	vital   bool   // it is within a merchant's share of the global bucket: see fairness
+	must    bool    // it has to be asked
+	counted bool    // its tokens are in the waiting of a share
+	leased  bool    // the tokens are of a lease
+	alone   bool    // nobody granted them: the node owes them to the pool
+	over    float64 // what they count as above their number then
+	name    string  // the key's
+	floor   int64   // see Ask
+	claim   *claim  // what is waited for
+	vital   bool    // it is within a merchant's share of the global bucket: see fairness
 }
 
 // home is where the grant's bucket is.
@@ -227,7 +229,7 @@ func (l *Limiter) enter(g *grant, k kind, req *Request) {
 		return
 	}
 	g.giveBack(l.cluster)
-	g.taken, g.must, g.counted, g.leased = 0, false, false, false
+	g.taken, g.must, g.counted, g.leased, g.alone = 0, false, false, false, false
 	g.wait, g.bound = int64(placeWait), ByConcurrency
 }
 
@@ -299,6 +301,7 @@ func (l *Limiter) allowance(grants []grant, req *Request, shadowed *limit, momen
 			grants[i].limit.tally.allowed(stripe)
 			h := &req.held[grants[i].kind]
 			h.taken, h.leased, h.unknown = grants[i].taken, grants[i].leased, grants[i].stranger
+			h.alone, h.over = grants[i].alone, grants[i].over
 		}
 	}
 	d := Decision{Allowed: true, Index: -1}
@@ -357,9 +360,17 @@ func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
 	}
 }
 
-// alone decides what the pool was asked for in vain, and reports whether it is let in.
+// alone decides what the pool was asked for in vain, and reports whether it is let in. A late answer
+// may have brought the tokens meanwhile.
 func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
-	quota := g.home().quota(g.limit)
+	h := g.home()
+	h.lock()
+	g.leased = h.share().spend(g.taken, moment)
+	h.unlock()
+	if g.leased {
+		return true
+	}
+	quota := h.quota(g.limit)
 	if wait := l.cluster.apart(g.limit, l.hashOf(g.kind, req), quota, moment, g.taken); wait > 0 {
 		g.giveBack(l.cluster)
 		g.wait, g.bound, g.quota, g.taken, g.left = wait, ByQuota, quota, 0, 0
@@ -369,7 +380,7 @@ func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
 	return true
 }
 
-// owe counts tokens for which the pool was asked in vain.
+// owe notes tokens for which the pool was asked in vain.
 func (g *grant) owe(c *cluster) {
 	if g.table != nil {
 		g.table.owe(g, c)
@@ -377,7 +388,7 @@ func (g *grant) owe(c *cluster) {
 	}
 	g.bucket.mu.Lock()
 	defer g.bucket.mu.Unlock()
-	g.bucket.owe(timeOf(g.bucket.last), g.taken, c)
+	g.alone, g.over = true, g.bucket.owe(timeOf(g.bucket.last), g.taken, c)
 }
 
 // refusal gives back what was granted beside the grant at last, which refused.

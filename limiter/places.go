@@ -41,6 +41,8 @@ type placeKey struct {
 type holding struct {
 	taken    int64
 	leased   bool // they are of the pool's
+	alone    bool // nobody granted them
+	over     float64
 	unknown  bool // the tokens are of the strangers' bucket
 	place    bool
 	stranger bool // the place is one of the shared count

@@ -73,7 +73,7 @@ const maxLone = 1 << 14
 //
 // Nobody can say then what the other nodes let in. So a key goes on at the even pace of its quota:
 // the tokens of an hour at once, at least those of one request, and each node has an even part of
-// them. They aren't counted in the pool afterwards.
+// them. The pool is told of them afterwards.
 func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64) {
 	if c == nil || quota == 0 {
 		return 0

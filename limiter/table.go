@@ -132,7 +132,7 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 	next, wait := l.spend(tat, now, n)
 	*g = grant{limit: l, table: t, key: key, stranger: e == nil && free == nil}
 	var known *share
-	if c != nil && !g.stranger && (!l.terms.strict || tat > now) { // most buyers come once, and need no share
+	if c != nil && !g.stranger && (!l.terms.strict || tat > now || c.away.Load()) { // most buyers come once, and need no share
 		known = t.shareOf(s, l, key, req, c)
 		known.came(n)
 	}
@@ -162,7 +162,8 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, drawn bool) {
 	l := g.limit
 	if c != nil && g.stranger && l.policy.Quota == 0 {
-		return c.debt(nil, l, n), true // strangers are nobody in the cluster
+		g.over = c.over(nil, n) // strangers are nobody in the cluster
+		return l.timeOf(g.over), true
 	}
 	switch c.claim(known, l, now, n) {
 	case mustWait:
@@ -179,7 +180,9 @@ func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, d
 			g.wait, g.bound, g.quota = wait, ByQuota, l.policy.Quota
 			return 0, false
 		}
-		return c.debt(known, l, n), true
+		known.owe(n, l, now)
+		g.alone, g.over = true, c.over(known, n)
+		return l.timeOf(g.over), true
 	default:
 		g.leased = c != nil
 	}
@@ -192,6 +195,14 @@ const maxShares = 128
 // shareOf returns what is known of a key in the pool, nil where there is no room. The segment's
 // lock is held.
 func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
+	if known := s.shares[key]; known != nil {
+		return t.shareAs(s, key, known.name, c)
+	}
+	return t.shareAs(s, key, req.poolName(l.policy.Key), c)
+}
+
+// shareAs is shareOf for a key whose name in the pool is known.
+func (t *table) shareAs(s *segment, key uint64, name string, c *cluster) *share {
 	known := s.shares[key]
 	if known == nil {
 		if len(s.shares) >= maxShares && !s.dropShare() {
@@ -200,7 +211,7 @@ func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *clust
 		if s.shares == nil {
 			s.shares = make(map[uint64]*share)
 		}
-		known = &share{name: req.poolName(l.policy.Key)}
+		known = &share{name: name}
 		s.shares[key] = known
 	}
 	if !known.listed {
@@ -232,11 +243,11 @@ func (s *segment) tatOf(key uint64, l *limit) int64 {
 	return l.floor
 }
 
-// lower takes tokens from a key's bucket so that no more are left.
+// lower takes tokens from a key's bucket so that no more are left; below 0 it is in debt.
 func (s *segment) lower(key uint64, l *limit, now int64, tokens float64) {
 	now = max(now, s.last)
 	s.last = now
-	tat := now + l.window - int64(max(tokens, 0)*float64(l.interval))
+	tat := now + l.window - int64(tokens*float64(l.interval))
 	e, free := s.find(key, now)
 	switch {
 	case tat <= now:
@@ -247,10 +258,10 @@ func (s *segment) lower(key uint64, l *limit, now int64, tokens float64) {
 	}
 }
 
-// giveBack returns tokens to a key's bucket.
-func (s *segment) giveBack(key uint64, n int64, l *limit) {
+// giveBack returns tokens to a key's bucket, and what they counted as more.
+func (s *segment) giveBack(key uint64, n int64, over float64, l *limit) {
 	if e, _ := s.find(key, s.last); e != nil {
-		e.tat -= n * l.interval
+		e.tat -= n*l.interval + l.timeOf(over)
 	} // else the bucket became full and was forgotten
 }
 
@@ -265,22 +276,29 @@ func (t *table) giveBack(g *grant) (orphaned bool) {
 		return false
 	}
 	if g.stranger {
-		s.stranger -= g.taken * l.interval
+		s.stranger -= g.taken*l.interval + l.timeOf(g.over)
 		return false
 	}
-	s.giveBack(g.key, g.taken, l)
+	s.giveBack(g.key, g.taken, g.over, l)
 	known := s.shares[g.key]
 	known.giveBack(g)
 	return known == nil && g.leased
 }
 
-// owe takes from a bucket what the tokens of g count as above their number while the node is alone.
+// owe takes from a bucket what the tokens of g count as above their number while the node is alone,
+// and notes that the pool did not grant them.
 func (t *table) owe(g *grant, c *cluster) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var known *share
+	if !g.stranger {
+		known = t.shareAs(s, g.key, g.name, c)
+	}
+	known.owe(g.taken, g.limit, s.last)
+	g.alone, g.over = true, c.over(known, g.taken)
 	if e, _ := s.find(g.key, s.last); e != nil {
-		e.tat += c.debt(s.shares[g.key], g.limit, g.taken)
+		e.tat += g.limit.timeOf(g.over)
 	}
 }
 

@@ -1,6 +1,7 @@
 package leases
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,14 +16,20 @@ import (
 )
 
 // Kept is a pool that remembers in a file how much of its day's quota each key has used, for a
-// Redis that forgets with its process. It is safe for concurrent use.
+// Redis that forgets with its process. It is safe for concurrent use, but for Save, of which there
+// is one call at a time.
+//
+// The file has lines of JSON, each with the keys that had changed; the first one has all of them.
+// When the other lines are longer than that, the file is written anew.
 type Kept struct {
 	pool limiter.Pool // fixed
 	path string       // fixed
 
+	first, others int64 // bytes of the file's first line, 0 to write it anew, and of its other lines; of Save
+
 	mu    sync.Mutex
 	days  map[string]limiter.DayUse // guarded by mu
-	fresh bool                      // days has what the file has not; guarded by mu
+	fresh map[string]limiter.DayUse // of days, what the file has not; guarded by mu
 	last  int64                     // the latest day; guarded by mu
 	swept int64                     // the latest day on which older ones were dropped; guarded by mu
 	full  int64                     // keys that found no room; guarded by mu
@@ -36,7 +43,7 @@ const maxKeptBytes = 64 << 20
 
 // Keep returns a pool that goes on where the file was written last. There may be none yet.
 func Keep(pool limiter.Pool, path string) (*Kept, error) {
-	k := &Kept{pool: pool, path: path, days: make(map[string]limiter.DayUse)}
+	k := &Kept{pool: pool, path: path, days: make(map[string]limiter.DayUse), fresh: make(map[string]limiter.DayUse)}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, nil
@@ -49,7 +56,7 @@ func Keep(pool limiter.Pool, path string) (*Kept, error) {
 		text, err = os.ReadFile(path)
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &k.days)
+		err = k.read(text)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the days' quotas: %w", err)
@@ -57,7 +64,41 @@ func Keep(pool limiter.Pool, path string) (*Kept, error) {
 	for _, u := range k.days {
 		k.last = max(k.last, u.Day)
 	}
+	if len(k.days) > MaxKept {
+		k.sweep()
+	}
 	return k, nil
+}
+
+// read takes the lines of a file. The last one may be half there: its process was killed.
+func (k *Kept) read(text []byte) error {
+	for at := 0; at < len(text); {
+		line := text[at:]
+		end := bytes.IndexByte(line, '\n')
+		if end < 0 && at > 0 {
+			k.first = 0
+			return nil
+		} else if end < 0 {
+			end = len(line)
+		}
+		var days map[string]limiter.DayUse
+		if err := json.Unmarshal(line[:end], &days); err != nil {
+			return err
+		}
+		maps.Copy(k.days, days)
+		if at == 0 {
+			k.first = int64(end + 1)
+		} else {
+			k.others += int64(end + 1)
+		}
+		at += end + 1
+	}
+	return nil
+}
+
+// sweep drops what is known of days that are over; zones are at most a day apart.
+func (k *Kept) sweep() {
+	maps.DeleteFunc(k.days, func(_ string, old limiter.DayUse) bool { return old.Day < k.last-1 })
 }
 
 // Exchange implements limiter.Pool.
@@ -92,14 +133,13 @@ func (k *Kept) remember(key string, u limiter.DayUse) {
 	k.last = max(k.last, u.Day)
 	if !known && len(k.days) >= MaxKept && k.swept < k.last {
 		k.swept = k.last
-		// Zones are at most a day apart.
-		maps.DeleteFunc(k.days, func(_ string, old limiter.DayUse) bool { return old.Day < k.last-1 })
+		k.sweep()
 	}
 	if !known && len(k.days) >= MaxKept {
 		k.full++
 		return
 	}
-	k.days[key], k.fresh = u, true
+	k.days[key], k.fresh[key] = u, u
 }
 
 // Len is how many keys are remembered.
@@ -119,31 +159,63 @@ func (k *Kept) Full() int64 {
 // Save writes what was not written yet. A process that dies meets the file before or after.
 func (k *Kept) Save() error {
 	k.mu.Lock()
-	fresh, days := k.fresh, k.days
-	if fresh {
-		days, k.fresh = maps.Clone(days), false
+	fresh := k.fresh
+	if len(fresh) > 0 {
+		k.fresh = make(map[string]limiter.DayUse)
 	}
 	k.mu.Unlock()
-	if !fresh {
+	if len(fresh) == 0 {
 		return nil
 	}
-	if err := k.write(days); err != nil {
+	write := k.add
+	if k.first == 0 || k.others > max(k.first, leastOthers) {
+		write = k.replace
+	}
+	if err := write(fresh); err != nil {
+		k.first = 0 // half a line may be there
 		k.mu.Lock()
-		k.fresh = true
+		maps.Copy(fresh, k.fresh) // what is newer
+		k.fresh = fresh
 		k.mu.Unlock()
 		return fmt.Errorf("keep the days' quotas: %w", err)
 	}
 	return nil
 }
 
-func (k *Kept) write(days map[string]limiter.DayUse) error {
+// leastOthers is how much is added to a file before it is written anew, however short it is.
+const leastOthers = 1 << 20
+
+// add adds a line to the file.
+func (k *Kept) add(fresh map[string]limiter.DayUse) error {
+	text, err := json.Marshal(fresh)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(k.path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	n, err := file.Write(append(text, '\n'))
+	k.others += int64(n)
+	return errors.Join(err, file.Close())
+}
+
+// replace writes the file anew, with all that is known.
+func (k *Kept) replace(map[string]limiter.DayUse) error {
+	k.mu.Lock()
+	days := maps.Clone(k.days)
+	k.mu.Unlock()
 	text, err := json.Marshal(days)
 	if err != nil {
 		return err
 	}
 	fresh := filepath.Join(filepath.Dir(k.path), "."+filepath.Base(k.path)+".new")
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
+	if err := os.WriteFile(fresh, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(fresh, k.path)
+	if err := os.Rename(fresh, k.path); err != nil {
+		return err
+	}
+	k.first, k.others = int64(len(text)+1), 0
+	return nil
 }

@@ -45,7 +45,7 @@ const (
 	// maxKeys bounds the keys of one call, because Redis serves nothing else meanwhile.
 	maxKeys = 500
 
-	inArgs, outArgs = 13, 6
+	inArgs, outArgs = 19, 6
 )
 
 var errReply = errors.New("not a reply of the script")
@@ -71,6 +71,7 @@ func (p *Pool) Exchange(ctx context.Context, asks []limiter.Ask) error {
 		c.Keys = append(c.Keys, "limit{"+strconv.Itoa(group)+"}:"+a.Key)
 		for _, n := range [inArgs]int64{
 			a.Back, a.Want, a.Num, a.Den, a.Window, a.Floor, a.Keep, a.Vital, a.Quota, a.Offset, a.Known.Day, a.Known.Granted, a.Known.Used,
+			a.Owed, a.Span, a.Depth, a.Deep, int64(a.Debt.Node), a.Debt.Number,
 		} {
 			c.Args = append(c.Args, strconv.FormatInt(n, 10))
 		}

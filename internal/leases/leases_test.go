@@ -1,8 +1,8 @@
 package leases
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/big"
@@ -318,6 +318,103 @@ func TestScript_Quota(t *testing.T) {
 	}
 }
 
+// TestScript_ChargesWhatIsOwed: a bucket of 10 per second and 5 at once is charged with what nodes
+// let pass alone: once, down below empty by a second at most, and not with what it had no room for
+// in the same time.
+func TestScript_ChargesWhatIsOwed(t *testing.T) {
+	const second = 1_000_000
+	noon := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
+	type step struct {
+		at                  time.Duration
+		want, owed          int64
+		span, depth, floor  int64
+		node                uint32
+		number              int64
+		granted, left, used int64 // left: microseconds
+	}
+	for name, steps := range map[string][]step{
+		"once, whoever tells it again": {
+			{owed: 2, span: 100_000, node: 1, number: 7, left: -200_000, used: 2},
+			{owed: 2, span: 100_000, node: 1, number: 7, left: -200_000, used: 2},
+			{owed: 9, span: 100_000, node: 1, number: 6, left: -200_000, used: 2}, // of an exchange that was delayed
+			{owed: 1, span: 100_000, node: 2, number: 1, left: -300_000, used: 3},
+			{owed: 1, span: 100_000, node: 1, number: 8, left: -400_000, used: 4},
+			{owed: 1, span: 100_000, node: 2, number: 1, left: -400_000, used: 4},
+			{at: 400 * time.Millisecond, want: 1, granted: 0, left: 0, used: 4},
+			{at: 500 * time.Millisecond, want: 5, granted: 1, left: 0, used: 5},
+			{at: 30 * time.Second, owed: 1, span: 30 * second, node: 1, number: 8, left: 500_000, used: 5},
+		},
+		"by a second at most": {
+			{owed: 8, span: 900_000, node: 1, number: 1, left: -800_000, used: 8},
+			{owed: 8, span: 900_000, node: 2, number: 1, left: -second, used: 16},
+		},
+		"what is older than a second leaves it empty": {
+			{at: 300 * time.Millisecond, want: 1, granted: 1, left: 200_000, used: 1},
+			{at: 300 * time.Millisecond, owed: 40, span: 8*second - 1, node: 1, number: 1, left: -500_000, used: 41},
+		},
+		"what is given to a full bucket is taken from it": {
+			{at: 20 * time.Second, owed: 3, span: 150_000, depth: 300_000 - 150_000, node: 1, number: 1, left: 350_000, used: 3},
+		},
+		"three nodes were alone for 20 s, as long as the server": {
+			{at: 20 * time.Second, owed: 67, span: 20 * second, depth: 100_000, floor: 500_000, node: 1, number: 1, left: 0, used: 67},
+			{at: 21 * time.Second, owed: 70, span: 21 * second, depth: 100_000, floor: 500_000, node: 2, number: 1, left: 0, used: 137},
+			{at: 21 * time.Second, owed: 70, span: 21 * second, depth: 100_000, floor: 500_000, node: 3, number: 1, left: -9_523, used: 207},
+		},
+		"the clock goes back": {
+			{owed: 9, span: 100_000, node: 1, number: 1, left: -900_000, used: 9},
+			{at: -time.Hour, left: 0, used: 9},
+			{at: 100*time.Millisecond - time.Hour, want: 3, granted: 1, left: 0, used: 10},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stock, server := fakeStock(t)
+			ask := limiter.Ask{Key: "caller:m/web", Num: 100_000, Den: 1, Window: 500_000, Quota: 1000, Deep: second}
+			exchange := func(at time.Duration) limiter.Ask {
+				t.Helper()
+				server.SetTime(noon.Add(at))
+				asks := []limiter.Ask{ask}
+				if err := New(stock).Exchange(t.Context(), asks); err != nil {
+					t.Fatal(err)
+				}
+				return asks[0]
+			}
+			var before limiter.Ask // others have come all the time, and there is nothing left
+			for at := -10 * time.Second; at <= 0; at += 100 * time.Millisecond {
+				ask.Want = 5
+				before = exchange(at)
+			}
+			for i, s := range steps {
+				ask.Want, ask.Floor = s.want, s.floor
+				ask.Owed, ask.Span, ask.Depth, ask.Debt = s.owed, s.span, s.depth, limiter.Debt{Node: s.node, Number: s.number}
+				a := exchange(s.at)
+				used, count := a.Usage.Used-before.Usage.Used, a.Count-before.Count
+				if a.Granted != s.granted || a.Room != s.left || used != s.used || count != s.used {
+					t.Errorf("step %d: granted %d, %d µs left, count %d, used %d; want %d, %d, %d", i, a.Granted, a.Room, count, used,
+						s.granted, s.left, s.used)
+				}
+			}
+		})
+	}
+}
+
+// TestScript_KnowsALimitedNumberOfDebtors: a bucket's value stays small, whoever owes it something.
+func TestScript_KnowsALimitedNumberOfDebtors(t *testing.T) {
+	stock, server := fakeStock(t)
+	server.SetTime(time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC))
+	for node := range uint32(100) {
+		asks := []limiter.Ask{{
+			Key: "caller:m/web", Num: 1, Den: 1, Window: 1_000_000, Owed: 1, Deep: 1_000_000, Debt: limiter.Debt{Node: 4e9 + node, Number: 1 << 52},
+		}}
+		if err := New(stock).Exchange(t.Context(), asks); err != nil || asks[0].Count != int64(node)+1 {
+			t.Fatalf("%+v, %v", asks[0], err)
+		}
+	}
+	key := fmt.Sprintf("ps:limit{%d}:caller:m/web", groupOf("caller:m/web"))
+	if value, err := server.Get(key); err != nil || len(value) > 700 || strings.Count(value, ":") != 16 {
+		t.Errorf("%s, %v", value, err)
+	}
+}
+
 // TestScript_TakesWhatACallerKnows: where the server has lost some of a day, it goes on with what
 // the caller knew of that day; it never forgets what came back for the sake of an older answer.
 func TestScript_TakesWhatACallerKnows(t *testing.T) {
@@ -416,13 +513,70 @@ func TestKept_RemembersDays(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
-	if err != nil || !json.Valid(text) {
-		t.Fatalf("%s, %v", text, err)
-	}
-	if err := os.WriteFile(path, text[:len(text)/2], 0o600); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Keep(pool, path); err == nil {
-		t.Error("half a file is read")
+	first := bytes.IndexByte(text, '\n')
+	for _, c := range []struct {
+		size int
+		good bool
+	}{{first / 2, false}, {first + 1, true}, {first + 5, true}, {len(text) - 1, true}, {len(text), true}} {
+		if err := os.WriteFile(path, text[:c.size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Keep(pool, path)
+		if c.good != (err == nil) {
+			t.Errorf("%d of %d bytes: %v", c.size, len(text), err)
+		}
+		if err == nil && c.size > first+1 && c.size < len(text) { // the half line is not gone on with
+			again.remember("new", limiter.DayUse{Day: 1 << 40, Granted: 1, Used: 1})
+			if err := again.Save(); err != nil {
+				t.Fatal(err)
+			}
+			if third, err := Keep(pool, path); err != nil || third.days["new"].Used != 1 || third.days["a"].Used == 0 {
+				t.Errorf("after %d of %d bytes: %+v, %v", c.size, len(text), third, err)
+			}
+		}
+	}
+}
+
+// TestKept_WritesWhatHasChanged: of many keys, those that changed are written, and the file stays
+// within twice of what is known.
+func TestKept_WritesWhatHasChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "quotas.json")
+	pool, err := Keep(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		t.Helper()
+		if err := pool.Save(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	for i := range 20_000 {
+		pool.remember(fmt.Sprint("caller:m/", i), limiter.DayUse{Day: 20_000, Granted: 1, Used: 1})
+	}
+	whole := size()
+	pool.remember("caller:m/7", limiter.DayUse{Day: 20_000, Granted: 2, Used: 2})
+	if more := size() - whole; more > 100 {
+		t.Errorf("%d bytes are written for one key", more)
+	}
+	for round := range 200 {
+		for i := range 500 {
+			pool.remember(fmt.Sprint("caller:m/", i), limiter.DayUse{Day: 20_000, Granted: int64(round + 3), Used: int64(round + 3)})
+		}
+		if got := size(); got > 2*whole+leastOthers {
+			t.Fatalf("the file has %d bytes, of %d for all keys", got, whole)
+		}
+	}
+	again, err := Keep(nil, path)
+	if err != nil || again.Len() != 20_000 || again.days["caller:m/499"].Used != 202 || again.days["caller:m/19999"].Used != 1 {
+		t.Errorf("%+v, %v", again.days["caller:m/499"], err)
 	}
 }

@@ -88,6 +88,11 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 		d.counts.Full.Add(1)
 		return seckill.Receipt{}, errFull
 	}
+	return d.sell(ctx, p, offer, id, ref)
+}
+
+// sell holds the units of p, puts its promise and waits for both.
+func (d *Desk) sell(ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID, ref inventory.Ref) (receipt seckill.Receipt, err error) {
 	if err := d.queue.Reserve(); errors.Is(err, seckill.ErrNoSlot) {
 		return seckill.Receipt{}, errNoSlot
 	} else if err != nil {
@@ -302,7 +307,8 @@ func (d *Desk) replay(ctx context.Context, id seckill.OrderID) (seckill.Receipt,
 }
 
 // replayOrRefuse answers a purchase that can't make a new order: with the order of its key, or with
-// the refusal.
+// the refusal. A key that has units and no row yet is promised them once more, where only the gate
+// would have turned it away: no promise is made for the first time after the end of a sale.
 func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID,
 	refusal *seckill.Refusal, since time.Time) (seckill.Receipt, error) {
 	if d.neverHeld(offer, string(id), refusal, since) {
@@ -325,6 +331,13 @@ func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer se
 	}
 	if order, err := d.statuses.Do(ctx, id); err == nil && order.ID != "" {
 		return seckill.Receipt{Order: public(order), Replayed: true}, nil
+	}
+	if hold.State == inventory.Fresh && refusal == p.Closed {
+		receipt, err := d.sell(ctx, p, offer, id, ref)
+		var failed *seckill.Failure
+		if !errors.As(err, &failed) {
+			return receipt, err
+		}
 	}
 	return seckill.Receipt{}, d.unavailable(id, errOnItsWay)
 }

@@ -58,6 +58,38 @@ func TestBuy(t *testing.T) {
 	})
 }
 
+// TestBuy_RepeatThatTheGateCloses: a key that has units, and no row yet, gets its promise, also where
+// a switch or a limit closes purchases; a new key gets the refusal.
+func TestBuy_RepeatThatTheGateCloses(t *testing.T) {
+	stock, queue := &stubStock{holds: map[string]inventory.Entry{}}, &stubQueue{}
+	s := openShop(t, stock, queue, seckill.DefaultConfig(), testItems(1, 1)...)
+	buy := func(key string) (seckill.Receipt, error) {
+		p := wish("u-1", key)
+		p.Closed, p.ClosedSince = &seckill.Refusal{Code: seckill.CodeOverloaded}, p.Arrived.Add(-time.Hour)
+		return s.Buy(t.Context(), p)
+	}
+	first, err := s.Buy(t.Context(), wish("u-1", "k-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := buy("k-1"); err != nil || !r.Replayed || r.Order.ID != first.Order.ID || r.Order.State != seckill.OrderQueued {
+		t.Errorf("a repeat: %+v, %v", r, err)
+	}
+	if _, err := buy("k-2"); codeOf(t, err) != seckill.CodeOverloaded {
+		t.Errorf("a new one: %v", err)
+	}
+	if len(queue.pages) != 2 || len(stock.holds) != 1 {
+		t.Errorf("%d pages, %d holds", len(queue.pages), len(stock.holds))
+	}
+	queue.refuses = errors.New("no leader")
+	if _, err := buy("k-1"); codeOf(t, err) != "unknown" {
+		t.Errorf("a repeat while the queue is away: %v", err)
+	}
+	if n := queue.taken(); n != 0 {
+		t.Errorf("%d slots are left", n)
+	}
+}
+
 // Every verdict has its answer, and takes a slot only where it puts a promise.
 func TestBuy_Verdicts(t *testing.T) {
 	for _, c := range []struct {

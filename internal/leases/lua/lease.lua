@@ -6,21 +6,33 @@
 --
 -- A quota bounds what a bucket grants in a day besides: of a zone whose clock is ahead of UTC.
 --
+-- A caller that can't reach the server lets tokens pass that nobody granted. It owes them, and the
+-- bucket is charged with them as soon as the server is told.
+--
 -- KEYS     the buckets, each a string: TAT, ' ', tokens that were granted since the key is known,
 --          ' ', num, ' ', den, ' ', window, ' ', day (since 1970), ' ', tokens granted on that day and
---          not given back, ' ', all tokens granted on that day
--- ARGV     thirteen for each key: tokens to give back, tokens that are wanted, num, den, window (from
+--          not given back, ' ', all tokens granted on that day, ' ', two moments in between which the
+--          bucket was full and nobody came, ' ', the last number that each caller was charged for
+--          ('-' where there is none): caller ':' number ',' each
+-- ARGV     nineteen for each key: tokens to give back, tokens that are wanted, num, den, window (from
 --          empty to full), floor (how far from full the caller takes the bucket for), what is to be
 --          left in the bucket, in microseconds, how many of the wanted tokens needn't leave it, the
---          quota (0: none), how far its zone is ahead of UTC, in microseconds, and the last three of
---          the value as the caller knew them: day, all tokens granted on it, those not given back
+--          quota (0: none), how far its zone is ahead of UTC, in microseconds, three of the value as
+--          the caller knew them: day, all tokens granted on it, those not given back; tokens that the
+--          caller owes, since how many microseconds, how far from full they alone would have left the
+--          bucket, how far below empty it may be charged, the caller, and the number of what it owes
 --
--- Reply: six for each key: tokens granted, microseconds that are left of the window after it, the
--- tokens granted since the key is known, what is left of the quota, the day, and all tokens granted
--- on that day.
+-- Reply: six for each key: tokens granted, microseconds that are left of the window after it (below
+-- 0 for less than none), the tokens granted since the key is known, what is left of the quota, the
+-- day, and all tokens granted on that day.
 --
 -- Invariants:
---   In any time t a bucket grants at most its burst and what the rate gives in t.
+--   In any time t a bucket grants at most its burst and what the rate gives in t, and so much less
+--     as it is charged.
+--   What is owed is charged once, however often a caller tells it: of the last 16 callers that owed
+--     something in this minute it is known what they were charged for.
+--   What is owed is paid by what the bucket had no room for in the same time, of a minute at most. Of the rest, what is
+--     not older than the bucket may be below empty may leave it there; the others may leave it empty.
 --   A clock that goes back makes no bucket emptier than empty, so it fills from there; one that
 --     jumps ahead is worth one full bucket.
 --   A bucket that is full, or that the server forgot, is no fuller than the caller takes it for.
@@ -38,22 +50,26 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
 local reply = {}
 for i = 1, #KEYS do
-  local at = (i - 1) * 13
+  local at = (i - 1) * 19
   local back, want, num = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local den, window = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
   local quota, offset = tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
   local today = floor((now + offset) / 86400000000)
+  local owed, deep = tonumber(ARGV[at + 14]), tonumber(ARGV[at + 17])
   local tat, count, changed, day, used, all = 0, 0, false, today, 0, 0
+  local from, to, charged = 0, 0, '-'
   local value = redis.call('GET', KEYS[i])
   if value then
-    local a, b, c, d, e, f, g, h = string.match(value, '^(%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    local a, b, c, d, e, f, g, h, j, k, l =
+      string.match(value, '^(%d+) (-?%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ([-%d:,]+)$')
     if a then
       tat, count = tonumber(a), tonumber(b)
+      from, to, charged = tonumber(j), tonumber(k), l
       if tonumber(f) == today or tonumber(f) == today + 1 then
         day, used, all = tonumber(f), tonumber(g), tonumber(h)
       end
       local oldNum, oldDen, oldWindow = tonumber(c), tonumber(d), tonumber(e)
-      if tat > now + oldWindow then
+      if tat > now + oldWindow + (charged == '-' and 0 or deep) then
         tat, changed = now + oldWindow, true
       end
       if oldNum ~= num or oldDen ~= den or oldWindow ~= window then
@@ -63,8 +79,41 @@ for i = 1, #KEYS do
       end
     end
   end
-  if tat <= now then
-    tat = now + min(tonumber(ARGV[at + 6]), window)
+  local full = tat <= now
+  if full then
+    local since = max(tat, now - 60000000)
+    if now - since >= to - from or now - to > 5000000 then -- until then it may have to pay for others
+      from, to = since, now
+    end
+    tat = now
+  end
+  if owed > 0 then
+    local caller, number = ARGV[at + 18], tonumber(ARGV[at + 19])
+    local last, others, n = 0, '', 0
+    for who, what in string.gmatch(charged, '(%d+):(%d+),') do
+      if who == caller then
+        last = tonumber(what)
+      elseif n < 15 then
+        others, n = others .. who .. ':' .. what .. ',', n + 1
+      end
+    end
+    if number > last then
+      local cost, span = ceil(owed * num / den), tonumber(ARGV[at + 15])
+      local since = max(from, now - span)
+      local paid = max(0, min(min(to, now) - since, cost - tonumber(ARGV[at + 16])))
+      if paid > 0 then
+        from = since + paid
+      end
+      cost = cost - paid
+      tat = min(tat + cost, max(tat, now + window) + floor(cost * min(1, deep / (span + 1))), now + window + deep)
+      charged = caller .. ':' .. ARGV[at + 19] .. ',' .. others
+      count, used, all, changed = count + owed, used + owed, all + owed, true
+    end
+  end
+  local least = now + min(tonumber(ARGV[at + 6]), window)
+  if full and tat < least then
+    from = max(0, from - (least - tat)) -- the caller reckons with what others owe
+    tat = least
   end
   tat = max(now, tat - floor(back * num / den))
   local room = now + window - tat
@@ -78,11 +127,17 @@ for i = 1, #KEYS do
     granted = min(granted, max(0, quota - used))
   end
   used, all = used + granted, all + granted
-  tat = min(now + window, tat + ceil(granted * num / den))
+  if granted > 0 then
+    tat = min(now + window, tat + ceil(granted * num / den))
+  end
   count = count + granted - back
   if granted > 0 or back > 0 or changed then
-    local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f', tat, count, num, den, window, day, used, all)
+    local text = string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %.0f %s',
+      tat, count, num, den, window, day, used, all, from, to, charged)
     local life = tat - now
+    if charged ~= '-' then
+      life = max(life, 60000000)
+    end
     if quota > 0 then
       life = max(life, (day + 1) * 86400000000 - offset - now)
     end

@@ -1,0 +1,27 @@
+package limiter
+
+import "time"
+
+// Keys limits the requests of each key, on this node alone. A key is a number whose bits are spread
+// evenly, like a hash; 0 and 1 are the same. It is safe for concurrent use. Its memory is fixed.
+type Keys struct {
+	clock *clock // all fixed
+	table *table
+	rules *rules
+
+	anything Request // stands for whatever comes
+}
+
+// NewKeys makes one with full buckets, of so many tokens a second and at once, and with room for
+// some number of keys; further ones share buckets. Each takes 32 bytes.
+func NewKeys(perSecond float64, burst int64, room int, now time.Time) *Keys {
+	p := &Policy{Name: "key", Key: IP, Rate: perSecond, Burst: max(burst, 1), Mode: Enforce}
+	return &Keys{clock: newClock(now), table: newTable(max(room, 1)), rules: &rules{epoch: 1, template: newLimit(p, 0, 1)}}
+}
+
+// Allow takes a token of the key, if it has one.
+func (k *Keys) Allow(key uint64, now time.Time) bool {
+	var g grant
+	k.table.take(k.rules, max(1, key), &k.anything, k.clock.at(now), nil, &g)
+	return g.wait == 0
+}
