@@ -43,8 +43,22 @@ func (a *Addresses) Allow(addr netip.Addr, now time.Time) bool {
 	if a == nil || !addr.IsValid() {
 		return true
 	}
-	b := group(addr).As16()
 	var g grant
-	a.table.take(a.rules, max(1, maphash.Bytes(a.seed, b[:])), &a.anything, a.clock.at(now), nil, &g)
+	a.table.take(a.rules, a.key(addr), &a.anything, a.clock.at(now), nil, &g)
 	return g.wait == 0
+}
+
+// GiveBack returns a token that Allow has taken of the address. The bucket gets no fuller than
+// full.
+func (a *Addresses) GiveBack(addr netip.Addr) {
+	if a == nil || !addr.IsValid() {
+		return
+	}
+	a.table.giveBack(&grant{table: a.table, key: a.key(addr), taken: 1})
+}
+
+// key is an address's key in the table; a /64 has one.
+func (a *Addresses) key(addr netip.Addr) uint64 {
+	b := group(addr).As16()
+	return max(1, maphash.Bytes(a.seed, b[:]))
 }
