@@ -75,8 +75,9 @@ func adminURLs(text, source string) ([]string, error) {
 	return urls, nil
 }
 
-// send sends a request to the first listener that answers, beginning with the one that did so last. After a connection is made, the request isn't sent to another listener: the first
-// may have done it. build makes the request for a listener.
+// send sends a request to the first listener that answers, beginning with the one that did so last.
+// After a connection is made, the request isn't sent to another listener: the first may have done
+// it. build makes the request for a listener.
 func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
 	var unreached []error
 	for range c.urls {
@@ -385,6 +386,10 @@ func (c *adminClient) list(ctx context.Context, cursor string, most int, path ..
 		if len(page.Next) == 0 || len(page.Items) == 0 || most > 0 && len(items) >= most {
 			return items, nil
 		}
-		query.Set(cursor, strings.Trim(string(page.Next), `"`)) // ids have no characters that JSON escapes
+		next := strings.Trim(string(page.Next), `"`) // ids have no characters that JSON escapes
+		if next == query.Get(cursor) {
+			return nil, &exitError{exitFailure, fmt.Errorf("read the list: the page after %s is followed by itself", shown(next))}
+		}
+		query.Set(cursor, next)
 	}
 }

@@ -87,6 +87,23 @@ func TestCtlPassesOverAListenerThatHangs(t *testing.T) {
 	}
 }
 
+// TestCtlListsEndWhereAServerRepeatsItself: a cursor that leads to itself is an error, not a list
+// without an end.
+func TestCtlListsEndWhereAServerRepeatsItself(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked > 10 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write([]byte(`{"items":[{"merchant":"m1"}],"next":"same"}`)) // the client tells
+	}))
+	defer s.Close()
+	items, err := newClient([]string{s.URL}, ctlToken, time.Minute).list(t.Context(), "after", 0, "merchants")
+	if codeOf(err) != exitFailure || asked != 2 {
+		t.Errorf("%d items after %d requests, %v", len(items), asked, err)
+	}
+}
+
 const ctlActivity = `
 merchant: m1
 name: 618 Phones
