@@ -30,6 +30,9 @@ type Config struct {
 	// Dial, if set, makes every connection, whatever the address: for a Redis within the process,
 	// which is no Cluster.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Memory, if set, tells the memory that is used and the most that may be, in bytes, of a Redis
+	// within the process, which doesn't know it. Else the server's INFO does.
+	Memory func() (used, most int64)
 	// Prefix begins the name of every key and channel. Default "ps".
 	Prefix string
 

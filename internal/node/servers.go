@@ -110,7 +110,7 @@ func (n *Node) openEmbedded(ctx context.Context) error {
 		return unfit(fmt.Errorf("queue: %w", err))
 	}
 	return n.openStock(ctx, inventory.Config{
-		Addrs: []string{"in this process"}, Dial: s.embedded.DialRedis, Password: s.embedded.RedisPassword(),
+		Addrs: []string{"in this process"}, Dial: s.embedded.DialRedis, Password: s.embedded.RedisPassword(), Memory: s.embedded.Memory,
 	})
 }
 
