@@ -14,7 +14,7 @@ GRANT SELECT, INSERT ON changes, settings, payments TO penstock_app;
 GRANT UPDATE (order_id, activity, sku, amount, currency, state, cause, kept_at, done_at, done_by, reference)
   ON payments TO penstock_app; -- a wrong amount may be corrected; whose payment it is stays
 GRANT SELECT, UPDATE ON catalog, shards, shard_loads, shard_digests TO penstock_app;
-GRANT SELECT, INSERT, UPDATE ON merchants, callers, orders, refused_payments, positions TO penstock_app;
+GRANT SELECT, INSERT, UPDATE ON merchants, callers, orders, refused_payments, positions, kafka_cluster TO penstock_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON caller_keys, tokens, activities, dropped_activities, items, stock, stock_exceptions TO penstock_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox, order_events, members, beats, dead_letters TO penstock_app;
 GRANT SELECT, INSERT, DELETE ON stock_changes, withdrawals TO penstock_app;

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -286,6 +287,18 @@ func (s *Server) probed(x *exchange) {
 	}
 }
 
+// nothing answers a path that nothing has. An operator who asks the wrong listener is told so.
+func (x *exchange) nothing() {
+	p := problem.Problem{Code: problem.NotFound}
+	if bytes.HasPrefix(x.http.URI().PathOriginal(), adminPath) {
+		p.Detail = "This is the public listener: the admin API is on the other one (admin-listen)."
+	}
+	x.problem(&p)
+}
+
+// adminPath begins the paths of the admin API.
+var adminPath = []byte("/admin/")
+
 // limited answers within the in-flight limit.
 func (s *Server) limited(x *exchange) {
 	defer s.inFlight.Add(-1)
@@ -300,7 +313,7 @@ func (s *Server) limited(x *exchange) {
 	switch {
 	case x.route == routeNone:
 		if !x.stranger() {
-			x.refuse(problem.NotFound)
+			x.nothing()
 		}
 		return
 	case !r.takes(x.http.Method()):

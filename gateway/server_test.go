@@ -45,6 +45,10 @@ func TestMethodsAndUnknownPaths(t *testing.T) {
 	f("GET", "/", 404, problem.NotFound, "")
 	f("POST", "/v2/orders", 404, problem.NotFound, "")
 	f("BREW", "/coffee", 404, problem.NotFound, "")
+	_, body := do(t, s.request(t, "GET", "/admin/v1/activities", ""))
+	if !strings.Contains(body, "public listener") {
+		t.Errorf("of the other listener's paths it says %s", body)
+	}
 }
 
 // TestHead asks for the head of every readable path: the status and fields of a GET, without its

@@ -17,6 +17,7 @@ import (
 const (
 	notStrictLine   = "The request line doesn't end with CR LF: end each line of the header with both."
 	notStrictEnd    = "A header line doesn't end with CR LF: end each line of the header with both."
+	hasFragment     = "The path has a fragment (#): send what is in front of it alone."
 	isFolded        = "A header line is folded: put each field on one line."
 	isSpacedName    = "A header field's name has a space: a name is one token."
 	isTwoFramings   = "The request has both Content-Length and Transfer-Encoding: send one of them."
@@ -45,6 +46,8 @@ func (x *exchange) ambiguous() string {
 		return hasTrailers
 	case !isHost(h.Host()):
 		return notHost
+	case bytes.IndexByte(h.RequestURI(), '#') >= 0: // one server cuts it off, another has it in the path
+		return hasFragment
 	}
 	return ""
 }

@@ -67,6 +67,9 @@ func TestAmbiguousRequests(t *testing.T) {
 	bad("two content types", length+"Content-Type: application/json\r\nContent-Type: text/plain\r\n", goodBody)
 	bad("two encodings", length+"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n", goodBody)
 	bad("two expectations", length+"Expect: 100-continue\r\nExpect: other\r\n", goodBody)
+	for _, target := range []string{"/v1/orders#x", "/v1/orders?a#b", "/#/v1/orders", "http://x/v1/orders#x"} {
+		f(target, "POST "+target+" HTTP/1.1\r\nHost: x\r\n"+sound+length+"\r\n"+goodBody, 400, problem.InvalidRequest)
+	}
 	post("an unknown expectation", length+"Expect: other\r\n", goodBody, 417, problem.ExpectationFailed)
 	for _, host := range []string{"a b", "a/b", "user@a", "a:x", "a:80:90", "a\\b", "a?b", "a#b", `"a"`, "a\tb", "\x7f", "ä"} {
 		f("host "+host, "GET /livez HTTP/1.1\r\nHost: "+host+"\r\n\r\n", 400, problem.InvalidRequest)

@@ -30,8 +30,16 @@ type Config struct {
 	// Dial, if set, makes every connection, whatever the address: for a Redis within the process,
 	// which is no Cluster.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Memory, if set, tells the memory that is used and the most that may be, in bytes, of a Redis
+	// within the process, which doesn't know it. Else the server's INFO does.
+	Memory func() (used, most int64)
 	// Prefix begins the name of every key and channel. Default "ps".
 	Prefix string
+
+	// Owner, if set, names the installation whose stock this is. A Close writes the name into the
+	// shard, and refuses a shard that has another one (ErrForeign): it would empty it. Open refuses
+	// such a Redis, too. An error of Owner keeps a Close from being made.
+	Owner func(ctx context.Context) (string, error)
 
 	// Cap is the most holds, restocks or heads of one call; longer lists are sent in several.
 	// HoldCalls are not cut: their caller decides. Default 512: larger calls cost Redis no less for
@@ -76,6 +84,7 @@ type Config struct {
 	//   - OnRing: a process passed a message to Ring.
 	//   - OnSuspect: a server of these watched shards was restarted or replaced. It may have
 	//     forgotten writes that nobody can prove.
+	//   - OnForeign: the Redis has the stock of another installation.
 	// They are called one after another on a goroutine of the Stock and may call it back. While one
 	// takes its time, calls of OnRing may be left out; the others come again. nil is nobody.
 	OnLost     func(ref Ref)
@@ -83,6 +92,7 @@ type Config struct {
 	OnCrossing func(shard ShardID, item ItemID, inStock bool)
 	OnRing     func(message string)
 	OnSuspect  func(shards []ShardID)
+	OnForeign  func(err error)
 
 	// Logger gets what goes wrong in the background. nil discards.
 	Logger *slog.Logger
@@ -124,6 +134,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.OnSuspect == nil {
 		c.OnSuspect = func([]ShardID) {}
+	}
+	if c.OnForeign == nil {
+		c.OnForeign = func(error) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -241,6 +241,8 @@ var (
 	// ErrLost means the shard shows less than somebody has seen of it: an epoch or a seq that went
 	// back.
 	ErrLost = errors.New("shard has lost writes")
+	// ErrForeign means that the Redis has the stock of another installation.
+	ErrForeign = errors.New("it has the stock of another installation")
 )
 
 // UnknownError says that a call may have been executed: its reply never came. Errors of any other

@@ -84,7 +84,7 @@ func (s *Stock) start(ctx context.Context) error {
 // that no waiting will change.
 func wrong(err error) error {
 	var safety *SafetyError
-	if errors.As(err, &safety) {
+	if errors.As(err, &safety) || errors.Is(err, ErrForeign) {
 		return err
 	}
 	var refused *rueidis.RedisError
@@ -163,7 +163,7 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 	case <-ctx.Done():
 		return
 	}
-	err = errors.Join(err, s.examine(ctx))
+	err = errors.Join(err, s.examine(ctx), s.checkOwner(ctx, client))
 	select {
 	case first <- err:
 	default:
@@ -180,6 +180,9 @@ func (s *Stock) attend(ctx context.Context, first chan<- error) {
 			return
 		}
 		_ = s.examine(ctx) // health keeps it
+		if err := s.checkOwner(ctx, client); err != nil {
+			s.emit(event{kind: eventForeign, err: err}) // where it is left out, the next look tells it
+		}
 		if !wait(ctx, attendPause) {
 			return
 		}

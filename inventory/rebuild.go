@@ -14,14 +14,54 @@ import (
 // shard has a later epoch, or this epoch is open or has loaded data. So a late repeat of a close
 // can't delete what its own rebuild has written.
 //
+// ErrForeign: another installation has the shard (Config.Owner); OnForeign is told, too.
+//
 // It returns when every connected replica has the mark. After an error the close may have taken
 // effect. If a failover forgot a close, an older epoch would go on selling after its rebuild has
 // counted.
 func (s *Stock) Close(ctx context.Context, ref Ref) error {
 	return s.chunks(ctx, "close", ref, 1, func(int, int) error {
-		_, err := s.replicated(ctx, &s.scripts.close, ref, 0, 0, func(a *arguments) { a.seal(0) })
+		owner, err := s.owner(ctx)
+		if err != nil {
+			return fmt.Errorf("look whose stock this is: %w", err)
+		}
+		_, err = s.replicated(ctx, &s.scripts.close, ref, 0, 0, func(a *arguments) {
+			a.text(owner)
+			a.seal(0)
+		})
+		if errors.Is(err, ErrForeign) {
+			s.emit(event{kind: eventForeign, err: err}) // where it is left out, the next close tells it
+		}
 		return err
 	})
+}
+
+// checkOwner returns ErrForeign if the Redis has the stock of another installation. It looks at the
+// first shard, and only says no where it knows: a Close looks at its own shard again.
+func (s *Stock) checkOwner(ctx context.Context, client rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	owner, err := s.owner(ctx)
+	if err != nil || owner == "" {
+		return nil //nolint:nilerr // nobody can tell now
+	}
+	has, err := client.Do(ctx, client.B().Hget().Key(s.keys[0].keys[0]).Field(ownerField).Build()).ToString()
+	if err != nil || has == owner {
+		return nil //nolint:nilerr // it has none, or doesn't answer
+	}
+	return fmt.Errorf("%w: its owner is %q, this one is %q: name the Redis that belongs to the database, or empty this one if "+
+		"nobody needs it", ErrForeign, has, owner)
+}
+
+// ownerField is where close.lua keeps the owner.
+const ownerField = "owner"
+
+// owner is the name of Config.Owner, "" where nobody asks.
+func (s *Stock) owner(ctx context.Context) (string, error) {
+	if s.cfg.Owner == nil {
+		return "", nil
+	}
+	return s.cfg.Owner(ctx)
 }
 
 // Load writes items and holds into the shard that ref's own Close left; ErrEpoch: the shard isn't

@@ -165,6 +165,9 @@ func (s *Stock) look(ctx context.Context, addr string, node rueidis.Client) look
 	role, told := infoField(info[1], "role")
 	l.Primary = !told || role == "master"
 	l.Used, l.Max = infoNumber(info[2], "used_memory"), infoNumber(info[2], "maxmemory")
+	if s.cfg.Memory != nil {
+		l.Used, l.Max = s.cfg.Memory()
+	}
 	run, _ := infoField(info[0], "run_id")
 	replication, _ := infoField(info[1], "master_replid")
 	l.identity = identity{run, replication}

@@ -42,6 +42,7 @@ const (
 	codeLost
 	codeEpoch
 	codeClosed
+	codeForeign
 )
 
 // reply is what a script answered.
@@ -87,6 +88,8 @@ func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 			refused.err = ErrEpoch
 		case codeClosed:
 			refused.err = ErrClosed
+		case codeForeign:
+			refused.err = ErrForeign
 		default:
 			return malformed("code %d", ints[0])
 		}

@@ -317,6 +317,7 @@ type event struct {
 	view    *view     // of eventCrossing
 	message string    // of eventRing
 	shards  []ShardID // of eventSuspect
+	err     error     // of eventForeign
 }
 
 type eventKind uint8
@@ -327,6 +328,7 @@ const (
 	eventCrossing
 	eventRing
 	eventSuspect
+	eventForeign
 )
 
 // emit has deliver call back soon, and reports whether there was room. It never blocks.
@@ -358,6 +360,8 @@ func (s *Stock) deliver(ctx context.Context) {
 				s.cfg.OnRing(e.message)
 			case eventSuspect:
 				s.cfg.OnSuspect(e.shards)
+			case eventForeign:
+				s.cfg.OnForeign(e.err)
 			}
 		}
 	}

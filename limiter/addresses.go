@@ -35,6 +35,20 @@ func (a *Addresses) Allow(addr netip.Addr, now time.Time) bool {
 	if a == nil || !addr.IsValid() {
 		return true
 	}
+	return a.keys.Allow(a.key(addr), now)
+}
+
+// GiveBack returns a token that Allow has taken of the address. The bucket gets no fuller than
+// full.
+func (a *Addresses) GiveBack(addr netip.Addr) {
+	if a == nil || !addr.IsValid() {
+		return
+	}
+	a.keys.GiveBack(a.key(addr))
+}
+
+// key is an address's key; a /64 has one.
+func (a *Addresses) key(addr netip.Addr) uint64 {
 	b := group(addr).As16()
-	return a.keys.Allow(maphash.Bytes(a.seed, b[:]), now)
+	return maphash.Bytes(a.seed, b[:])
 }

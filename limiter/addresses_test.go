@@ -38,3 +38,23 @@ func TestAddresses(t *testing.T) {
 		t.Error("no limit, or no address, is refused")
 	}
 }
+
+// TestAddresses_GiveBack: what was given back can be taken again, and no more than that.
+func TestAddresses_GiveBack(t *testing.T) {
+	a := NewAddresses(AddressConfig{Rate: 1e-3, Burst: 3, Room: 100}, at(0))
+	addr := netip.MustParseAddr("192.0.2.1")
+	a.GiveBack(addr) // one that has taken none
+	for i := range 10 {
+		if !a.Allow(addr, at(0)) {
+			t.Fatalf("request %d, after as many were given back", i)
+		}
+		a.GiveBack(addr)
+	}
+	for i := range 5 {
+		if got := a.Allow(addr, at(0)); got != (i < 3) {
+			t.Errorf("request %d of a burst of 3: %v", i, got)
+		}
+	}
+	a.GiveBack(netip.Addr{})
+	(*Addresses)(nil).GiveBack(addr)
+}

@@ -25,3 +25,8 @@ func (k *Keys) Allow(key uint64, now time.Time) bool {
 	k.table.take(k.rules, max(1, key), &k.anything, k.clock.at(now), nil, &g)
 	return g.wait == 0
 }
+
+// GiveBack returns a token that Allow has taken of the key. The bucket gets no fuller than full.
+func (k *Keys) GiveBack(key uint64) {
+	k.table.giveBack(&grant{table: k.table, key: max(1, key), taken: 1})
+}

@@ -271,6 +271,9 @@ func (t *table) giveBack(g *grant) (orphaned bool) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.rules == nil { // nobody has taken anything of this segment
+		return false
+	}
 	l := s.rules.of(g.key) // may be newer than g.limit: tokens are returned as tokens
 	if l == nil {
 		return false

@@ -53,6 +53,8 @@ var (
 	// ErrLayout means that the installation has another number of shards or more partitions than
 	// asked for.
 	ErrLayout = errors.New("another layout")
+	// ErrForeign means that a server has the data of another installation.
+	ErrForeign = errors.New("it belongs to another installation")
 )
 
 // Author is the author of a change, with the reason.

@@ -32,15 +32,18 @@ const maxAdminAnswer = 64 << 20
 // adminClient talks to the admin API of a running installation. It is used by one goroutine at a
 // time.
 type adminClient struct {
-	urls   []string // of admin listeners, without slashes at their ends
-	at     int      // index of the listener to ask first: the last one that answered
+	urls   []string      // of admin listeners, without slashes at their ends
+	at     int           // index of the listener to ask first: the last one that answered
+	lives  string        // URL of the listener that has answered; "" is none yet
+	wait   time.Duration // for the first answer of one of several listeners
 	token  string
 	reason string // sent with every change
 	http   http.Client
 	follow http.Client // for answers that have no end, like streams of events
 }
 
-// dialTimeout is how long a connection to a listener may take before the next listener is tried.
+// dialTimeout is how long a connection to a listener, or its first answer, may take before the next
+// listener is tried.
 const dialTimeout = 5 * time.Second
 
 // newClient makes a client for the listeners at urls. timeout bounds one request with its answer.
@@ -52,7 +55,7 @@ func newClient(urls []string, token string, timeout time.Duration) *adminClient 
 	// Redirects aren't followed: the token must not go to another server.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &adminClient{
-		urls: urls, token: token, http: http.Client{Transport: transport, CheckRedirect: stay, Timeout: timeout},
+		urls: urls, token: token, wait: dialTimeout, http: http.Client{Transport: transport, CheckRedirect: stay, Timeout: timeout},
 		follow: http.Client{Transport: transport, CheckRedirect: stay},
 	}
 }
@@ -72,15 +75,21 @@ func adminURLs(text, source string) ([]string, error) {
 	return urls, nil
 }
 
-// send sends a request to the first listener that takes a connection, beginning with the one that
-// did so last. After a connection is made, the request isn't sent to another listener: the first
-// may have done it. build makes the request for a listener.
+// send sends a request to the first listener that answers, beginning with the one that did so last.
+// After a connection is made, the request isn't sent to another listener: the first may have done
+// it. build makes the request for a listener.
 func (c *adminClient) send(client *http.Client, build func(base string) (*http.Request, error)) (*http.Request, *http.Response, error) {
 	var unreached []error
 	for range c.urls {
-		request, err := build(c.urls[c.at])
+		base := c.urls[c.at]
+		request, err := build(base)
 		if err != nil {
 			return nil, nil, err
+		}
+		if err := c.greet(request.Context(), base); err != nil {
+			unreached = append(unreached, &exitError{exitDependency, err})
+			c.at = (c.at + 1) % len(c.urls)
+			continue
 		}
 		response, err := client.Do(request)
 		if err == nil {
@@ -95,6 +104,27 @@ func (c *adminClient) send(client *http.Client, build func(base string) (*http.R
 		c.at = (c.at + 1) % len(c.urls)
 	}
 	return nil, nil, &exitError{exitDependency, errors.Join(unreached...)}
+}
+
+// greet asks one of several listeners whether it is alive, before the first request to it. One that
+// takes connections and doesn't answer would hold the command up for as long as a request may take,
+// and a request that was sent can't go to another listener. A single listener isn't asked.
+func (c *adminClient) greet(ctx context.Context, base string) error {
+	if len(c.urls) == 1 || c.lives == base {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.wait)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/livez", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := c.follow.Do(request)
+	if err != nil {
+		return err
+	}
+	c.lives = base // whatever it says
+	return response.Body.Close()
 }
 
 // addAdminFlags declares the flags of every command that talks to a server.
@@ -356,6 +386,10 @@ func (c *adminClient) list(ctx context.Context, cursor string, most int, path ..
 		if len(page.Next) == 0 || len(page.Items) == 0 || most > 0 && len(items) >= most {
 			return items, nil
 		}
-		query.Set(cursor, strings.Trim(string(page.Next), `"`)) // ids have no characters that JSON escapes
+		next := strings.Trim(string(page.Next), `"`) // ids have no characters that JSON escapes
+		if next == query.Get(cursor) {
+			return nil, &exitError{exitFailure, fmt.Errorf("read the list: the page after %s is followed by itself", shown(next))}
+		}
+		query.Set(cursor, next)
 	}
 }

@@ -382,6 +382,35 @@ func suggestion(name string, known map[string]setting) string {
 	return fmt.Sprintf(", did you mean %q?", best)
 }
 
+// misspelt returns an error for a variable of the environment that is nearly a setting's: it would
+// be passed over in silence. Others that begin with PENSTOCK_ are left alone, like those that
+// Kubernetes makes for a service named penstock.
+func misspelt(environ []string) error {
+	plain := func(name string) string { return strings.ReplaceAll(name, "_", "") }
+	settings, known := allSettings(), make(map[string]bool)
+	for _, s := range settings {
+		known[s.env()] = true
+	}
+	var errs []error
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "PENSTOCK_") || value == "" || known[name] {
+			continue
+		}
+		for _, s := range settings {
+			d := editDistance(plain(name), plain(s.env()))
+			if d == 0 || d == 1 && len(s.key) >= shortestNear {
+				errs = append(errs, fmt.Errorf("environment %s: unknown setting, did you mean %s?", name, s.env()))
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// shortestNear is the length of the shortest key that one slip doesn't make into another word.
+const shortestNear = 5
+
 // editDistance is Levenshtein's distance.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)

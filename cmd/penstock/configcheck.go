@@ -29,8 +29,8 @@ there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.
 			case !file.Changed && os.Getenv("PENSTOCK_CONFIG") == "":
 				return &exitError{exitUsage, errors.New("no file is named: give FILE, --config or PENSTOCK_CONFIG")}
 			}
-			if _, err := loadConfig(cmd.Flags(), os.Getenv); err != nil {
-				return &exitError{exitUsage, err}
+			if _, err := commandConfig(cmd); err != nil {
+				return err
 			}
 			name := cmp.Or(file.Value.String(), os.Getenv("PENSTOCK_CONFIG"))
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", name)
@@ -44,7 +44,7 @@ there is one. The file is FILE, or that of --config, or that of PENSTOCK_CONFIG.
 // commandConfig loads the configuration of a command that has flags for the settings.
 func commandConfig(cmd *cobra.Command) (Config, error) {
 	config, err := loadConfig(cmd.Flags(), os.Getenv)
-	if err != nil {
+	if err = errors.Join(misspelt(os.Environ()), err); err != nil {
 		return Config{}, &exitError{exitUsage, err}
 	}
 	return config, nil

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/penstock/penstock/internal/node"
 )
@@ -50,6 +51,56 @@ func (s *step) run(t *testing.T) {
 		if stream.want == "" && stream.got != "" || !regexp.MustCompile("(?ms)"+stream.want).MatchString(stream.got) {
 			t.Errorf("penstock %s: %s is\n%swant %q", s.args, stream.name, stream.got, stream.want)
 		}
+	}
+}
+
+// TestCtlPassesOverAListenerThatHangs: one that takes connections and doesn't answer delays the
+// command by the wait for its first answer, and no more.
+func TestCtlPassesOverAListenerThatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	asked := make(chan string, 10)
+	stuck := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path
+		<-hang
+	}))
+	defer stuck.Close()
+	defer close(hang)
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(`{"path":"` + r.URL.Path + `"}`)) // the client tells
+	}))
+	defer good.Close()
+	c := newClient([]string{stuck.URL, good.URL}, ctlToken, time.Minute)
+	c.wait = 50 * time.Millisecond
+	for range 2 {
+		text, _, err := c.call(t.Context(), get("me"))
+		if err != nil || string(text) != `{"path":"/admin/v1/me"}` {
+			t.Fatalf("%s, %v", text, err)
+		}
+	}
+	if len(asked) != 1 || <-asked != "/livez" {
+		t.Error("the listener that hangs was asked more than whether it lives")
+	}
+	c = newClient([]string{stuck.URL, stuck.URL + "/"}, ctlToken, time.Minute)
+	c.wait = 50 * time.Millisecond
+	if _, _, err := c.call(t.Context(), get("me")); codeOf(err) != exitDependency {
+		t.Errorf("where all hang: %v", err)
+	}
+}
+
+// TestCtlListsEndWhereAServerRepeatsItself: a cursor that leads to itself is an error, not a list
+// without an end.
+func TestCtlListsEndWhereAServerRepeatsItself(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked > 10 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write([]byte(`{"items":[{"merchant":"m1"}],"next":"same"}`)) // the client tells
+	}))
+	defer s.Close()
+	items, err := newClient([]string{s.URL}, ctlToken, time.Minute).list(t.Context(), "after", 0, "merchants")
+	if codeOf(err) != exitFailure || asked != 2 {
+		t.Errorf("%d items after %d requests, %v", len(items), asked, err)
 	}
 }
 

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"io/fs"
+	"math"
 	"os"
+	"path"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,9 +22,10 @@ const heapRoom = 64 << 20
 // heapLook is how often the percentage is set anew, for the present size of the heap.
 const heapLook = 2 * time.Second
 
-// keepHeapRoom gives the process its heapRoom until stop is called. A percentage that the
+// keepHeapRoom gives the process its heapRoom until stop is called, within its control groups. A percentage that the
 // environment sets (GOGC) stays as it is.
 func keepHeapRoom(ctx context.Context) (stop func()) {
+	keepWithinGroups()
 	if os.Getenv("GOGC") != "" {
 		return func() {}
 	}
@@ -45,6 +51,41 @@ func keepHeapRoom(ctx context.Context) (stop func()) {
 		}
 	}()
 	return func() { cancel(); <-done }
+}
+
+// keepWithinGroups gives Go a memory limit of nine tenths of what the control groups allow, so that
+// garbage is collected before the kernel ends the process. A limit that the environment sets
+// (GOMEMLIMIT) stays as it is.
+func keepWithinGroups() {
+	if limit := groupLimit(os.DirFS("/")); os.Getenv("GOMEMLIMIT") == "" && limit != math.MaxInt64 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
+}
+
+// groupLimit returns the smallest limit of the process's control groups (version 2), from its own
+// up to the root, in bytes; math.MaxInt64 is none, as it is for Go's limit.
+func groupLimit(root fs.FS) int64 {
+	least := int64(math.MaxInt64)
+	text, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return least
+	}
+	for line := range strings.Lines(string(text)) {
+		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok {
+			continue
+		}
+		for group = path.Clean("/" + group); ; group = path.Dir(group) {
+			limit, err := fs.ReadFile(root, path.Join("sys/fs/cgroup", group, "memory.max"))
+			if n, bad := strconv.ParseInt(strings.TrimSpace(string(limit)), 10, 64); err == nil && bad == nil && n > 0 {
+				least = min(least, n)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return least
 }
 
 // roomyPercent returns the garbage collector's percentage that leaves heapRoom above live bytes; at

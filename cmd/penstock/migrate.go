@@ -19,7 +19,7 @@ const migratePause = 250 * time.Millisecond
 
 // migrateCommand brings the schema of a database up to date.
 func migrateCommand() *cobra.Command {
-	var dryRun bool
+	var dryRun, forgetKafka bool
 	cmd := &cobra.Command{
 		Use:   "migrate --database URL",
 		Short: "Bring the schema of the PostgreSQL database up to date",
@@ -30,6 +30,9 @@ after another.
 The gateway and the worker do the same at their start. Migrate by hand where they run with a role that may not change
 the schema: see docs/production.md.
 
+A database is bound to the Kafka cluster and the topic that its first worker reached; processes that find others stop. Where
+Kafka has moved, with all its records, run this with --forget-kafka: the next worker binds the database again.
+
 Exits 4 when the database can't be reached within --wait.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,7 +42,11 @@ Exits 4 when the database can't be reached within --wait.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), config.Wait)
 			defer cancel()
-			return migrate(cmd.Context(), ctx.Done(), config, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			err = migrate(cmd.Context(), ctx.Done(), config, dryRun, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err != nil || !forgetKafka {
+				return err
+			}
+			return forget(cmd.Context(), config, dryRun, cmd.OutOrStdout())
 		},
 	}
 	flags := cmd.Flags()
@@ -57,7 +64,26 @@ Exits 4 when the database can't be reached within --wait.`,
 		}
 	}
 	flags.BoolVar(&dryRun, "dry-run", false, "print the migrations that would run, and change nothing")
+	flags.BoolVar(&forgetKafka, "forget-kafka", false, "unbind the database from its Kafka cluster: Kafka has moved, with all its records")
 	return cmd
+}
+
+// forget unbinds the database from its Kafka cluster.
+func forget(ctx context.Context, config Config, dryRun bool, out io.Writer) error {
+	if dryRun {
+		_, err := fmt.Fprintln(out, "-- would unbind the database from its Kafka cluster")
+		return err
+	}
+	cluster, err := postgres.ForgetKafka(ctx, config.Database)
+	switch {
+	case err != nil:
+		return failure(fmt.Errorf("database: %w", err))
+	case cluster == "":
+		_, err = fmt.Fprintln(out, "the database was bound to no Kafka cluster")
+	default:
+		_, err = fmt.Fprintf(out, "the database is no longer bound to the Kafka cluster %s: the next worker binds it again\n", cluster)
+	}
+	return err
 }
 
 // migrateSettings are the settings that a migration needs.

@@ -38,6 +38,7 @@ func askedUnknown(root *cobra.Command, args []string) error {
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
 		return nil
 	}
+	root.InitDefaultHelpCmd() // cobra would add it only when it runs
 	cmd, rest, err := root.Find(args)
 	if err != nil || !cmd.HasSubCommands() {
 		return nil //nolint:nilerr // cobra reports it

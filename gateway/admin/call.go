@@ -167,14 +167,22 @@ func (c *call) bodilessAuthor() (seckill.Author, error) {
 	return c.author(reason), m.err()
 }
 
-// address returns the client's address, behind trusted proxies.
+// address returns the client's address as text, "" if it has none.
 func (c *call) address() string {
+	if client := c.client(); client.IsValid() {
+		return client.String()
+	}
+	return ""
+}
+
+// client returns the client's address, behind trusted proxies; the zero Addr if it has none.
+func (c *call) client() netip.Addr {
 	remote, err := netip.ParseAddrPort(c.r.RemoteAddr)
 	if err != nil {
-		return ""
+		return netip.Addr{}
 	}
 	forwarded := strings.Join(c.r.Header["X-Forwarded-For"], ",")
-	return limiter.ClientIP(remote.Addr(), forwarded, c.server.cfg.Proxies).String()
+	return limiter.ClientIP(remote.Addr(), forwarded, c.server.cfg.Proxies)
 }
 
 // context is the context of a read: it ends when the client goes away.

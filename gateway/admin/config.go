@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/penstock/penstock/limiter"
 )
 
 // Config has the admin listener's limits. DefaultConfig gives the values for production.
@@ -57,6 +59,10 @@ type Config struct {
 	// MaxInFlight is how many requests may be worked on; more are a 503 overloaded. It must be
 	// below MaxConnections.
 	MaxInFlight int
+	// Guesses limits the wrong tokens of each client address; an IPv6 /64 counts as one. Above it
+	// requests with a token are answered 429, except with long tokens that were let in from that
+	// address before. A zero Rate is no limit.
+	Guesses limiter.AddressConfig
 	// TokenAge is how long the list of tokens is used without asking the store. A token that was
 	// deleted on another node stays valid for at most this time.
 	TokenAge time.Duration
@@ -81,6 +87,7 @@ func DefaultConfig() Config {
 		MaxConnections:    256,
 		MaxPerAddress:     128,
 		MaxInFlight:       64,
+		Guesses:           limiter.AddressConfig{Rate: 5, Burst: 300, Room: 4096},
 		TokenAge:          500 * time.Millisecond,
 		TokenGrace:        time.Hour,
 	}

@@ -230,8 +230,9 @@ const maxKeptBuffer = 256 << 10
 func (c *call) stillMay(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, c.server.cfg.RequestTimeout)
 	defer cancel()
-	who, err := c.server.tokens.identify(ctx, c.r.Header.Get("Authorization"), c.sessionCookie())
-	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated {
+	tokens := c.server.tokens
+	who, err := tokens.identify(ctx, tokens.hash(bearer(c.r.Header.Get("Authorization"), c.sessionCookie())))
+	if r, refused := errors.AsType[*refusal](err); refused && r.Code == problem.Unauthenticated || errors.Is(err, errUnknownToken) {
 		return false
 	}
 	// If the store can't be asked, the stream goes on: the holder was let in, and operators need

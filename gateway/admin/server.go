@@ -37,6 +37,7 @@ type Server struct {
 	console   *console.Console
 	idPrefix  string
 	tokens    *tokens
+	guesses   *guesses
 	places    *limiter.Connections
 
 	stopping chan struct{} // closed when Shutdown begins: streams end
@@ -66,6 +67,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 		stopping: make(chan struct{}),
 	}
 	s.tokens = newTokens(cfg, deps.Store, func() time.Time { return deps.Catalog().Now() })
+	s.guesses = newGuesses(cfg.Guesses)
 	var err error
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
@@ -231,7 +233,7 @@ func (s *Server) admit(c *call) error {
 			return err
 		}
 	}
-	who, err := s.tokens.identify(c.context(), field, cookie)
+	who, err := c.identify(bearer(field, cookie))
 	if err != nil {
 		return c.unknown(err)
 	}
@@ -247,11 +249,18 @@ func (s *Server) admit(c *call) error {
 
 // unknown answers a request whose token is missing, unknown, or couldn't be looked up.
 func (c *call) unknown(err error) error {
-	if r, ok := errors.AsType[*refusal](err); ok && r.Code == problem.Unauthenticated {
-		c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-		c.server.quiet.write(kindTokens, slog.LevelWarn, "admin token refused", "client", c.address(), "route", c.routeName(),
-			"request_id", c.id())
+	r, ok := errors.AsType[*refusal](err)
+	if !ok {
+		return err
 	}
+	message := "admin token refused"
+	switch r.Code {
+	case problem.Unauthenticated:
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
+	case problem.RateLimited:
+		message = "too many wrong admin tokens from one address"
+	}
+	c.server.quiet.write(kindTokens, slog.LevelWarn, message, "client", c.address(), "route", c.routeName(), "request_id", c.id())
 	return err
 }
 

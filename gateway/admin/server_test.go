@@ -157,7 +157,7 @@ func TestTokensOutliveTheStoreForAWhile(t *testing.T) {
 		cfg := DefaultConfig()
 		store := &flaky{err: errors.New("away")}
 		tokens := newTokens(cfg, store, time.Now)
-		who := func() (identity, error) { return tokens.identify(t.Context(), "Bearer pst_x", "") }
+		who := func() (identity, error) { return tokens.identify(t.Context(), tokens.hash("pst_x")) }
 		unavailable := func() {
 			t.Helper()
 			_, err := who()

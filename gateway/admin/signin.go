@@ -59,7 +59,7 @@ func (c *call) logIn() error {
 	if err := m.err(); err != nil {
 		return err
 	}
-	who, err := c.server.tokens.identify(c.context(), "Bearer "+shown, "")
+	who, err := c.identify(bearer("Bearer "+shown, ""))
 	if err == nil && who.session {
 		err = refuse(problem.Unauthenticated, "This is a session, not a token: a session can't open another session.")
 	}

@@ -53,20 +53,25 @@ func newTokens(cfg Config, store Store, now func() time.Time) *tokens {
 	return t
 }
 
-// identify returns the holder of the token in an Authorization field, or in a session's cookie if
-// there is no field. Every hash is compared, each in constant time.
-func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, error) {
-	token := cookie
-	if field != "" {
-		scheme, rest, _ := strings.Cut(field, " ")
-		if token = strings.TrimLeft(rest, " "); !strings.EqualFold(scheme, "Bearer") {
-			token = ""
-		}
+// errUnknownToken is the answer to a token that nobody has: a guess, or one that was deleted.
+var errUnknownToken = errors.New("unknown token")
+
+// bearer returns the token of an Authorization field, or a session's cookie if there is no field;
+// "" if there is neither.
+func bearer(field, cookie string) string {
+	if field == "" {
+		return cookie
 	}
-	if !isVisible(token, maxToken) {
-		return identity{}, refuse(problem.Unauthenticated, "The request has no admin token: send Authorization: Bearer <token>.")
+	scheme, rest, _ := strings.Cut(field, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
 	}
-	hash := t.hash(token)
+	return strings.TrimLeft(rest, " ")
+}
+
+// identify returns the holder of the token with a hash. Every hash is compared, each in constant
+// time.
+func (t *tokens) identify(ctx context.Context, hash [32]byte) (identity, error) {
 	if t.configured != nil && subtle.ConstantTimeCompare(hash[:], t.configured[:]) == 1 {
 		t.use(ctx, configuredName)
 		return identity{id: configuredName, name: configuredName, role: seckill.RoleAdmin}, nil
@@ -83,7 +88,7 @@ func (t *tokens) identify(ctx context.Context, field, cookie string) (identity, 
 	}
 	switch {
 	case found == nil:
-		return identity{}, refuse(problem.Unauthenticated, "The admin token isn't known here, or was deleted.")
+		return identity{}, errUnknownToken
 	case orphaned(list, found.ID):
 		return identity{}, refuse(problem.Unauthenticated, "The token of this session was deleted: log in again.")
 	case found.Expired(t.now()):

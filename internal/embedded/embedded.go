@@ -220,17 +220,42 @@ func prepareQueue(queue string) (records bool, err error) {
 	if err := os.Remove(filepath.Join(queue, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("embedded: forget the workers of the last run: %w", err)
 	}
+	records, err = hasRecords(filepath.Join(queue, "partitions"))
+	if err != nil || !records {
+		return false, err
+	}
 	// Without these kfake would take the directory for a new one, and begin again at offset 0 in
 	// files full of records.
-	if _, err := os.Stat(filepath.Join(queue, "partitions")); err != nil {
-		return false, nil
-	}
 	for _, name := range []string{"meta.json", "topics.json"} {
 		if _, err := os.Stat(filepath.Join(queue, name)); err != nil {
 			return false, fmt.Errorf("embedded: the queue in %s has records, but can't be read: %w", queue, err)
 		}
 	}
 	return true, nil
+}
+
+// segmentExt is how kfake's files with records end.
+const segmentExt = ".dat"
+
+// hasRecords reports whether any segment of kfake's partitions has a byte. The directories alone
+// say nothing: a first start makes them before the database, and may be stopped in between. A
+// partition that was written to always keeps its last record.
+func hasRecords(partitions string) (found bool, err error) {
+	err = filepath.WalkDir(partitions, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != segmentExt {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && info.Size() > 0 {
+			found = true
+			return fs.SkipAll
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("embedded: look for records of the queue: %w", err)
+	}
+	return found, nil
 }
 
 func (p *Parts) startRedis() error {

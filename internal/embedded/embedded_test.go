@@ -172,6 +172,27 @@ func TestFirstStartThatDiedIsTakenUp(t *testing.T) {
 	open(t, embedded.Config{DataDir: dir})
 }
 
+// TestFirstStartThatWasStoppedHasNoRecords: the queue is made before the database. A first start
+// that ends in between must not leave a directory that wants a database back.
+func TestFirstStartThatWasStoppedHasNoRecords(t *testing.T) {
+	cfg := embedded.Config{DataDir: t.TempDir()}
+	for range 2 {
+		parts := open(t, cfg)
+		if parts.HasRecords() {
+			t.Fatal("records, and nobody has put one")
+		}
+		closeParts(t, parts)
+	}
+	parts := open(t, cfg)
+	queue := kafkatest.Open(t, queueConfig(parts), new(kafkatest.Books))
+	kafkatest.Produce(t, queue, 0, 1)
+	kafkatest.Close(t, queue)
+	closeParts(t, parts)
+	if parts = open(t, cfg); !parts.HasRecords() {
+		t.Error("no records, and there is one")
+	}
+}
+
 func TestOpenGivesBackWhatItTook(t *testing.T) {
 	cfg := embedded.Config{DataDir: t.TempDir()}
 	ended, cancel := context.WithCancel(t.Context())

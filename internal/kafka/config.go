@@ -85,6 +85,14 @@ type Config struct {
 	// retention of its own and needs it.
 	TrimEvery time.Duration
 
+	// Claim, if set, is asked at every look whether the cluster with this id is the installation's.
+	// seckill.ErrForeign says no; other errors keep a worker from the topic until they are over.
+	// adopt takes whatever topic is there. Without it, and with Claim, a topic is refused that has
+	// records and is not in the books: they are another installation's. Without Claim nobody asks.
+	Claim func(ctx context.Context, cluster string) (adopt bool, err error)
+	// OnForeign is told of such a refusal that comes after Open; Open returns it. nil is nobody.
+	OnForeign func(err error)
+
 	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's
 	// advertised address.
 	TLS *tls.Config

@@ -100,7 +100,7 @@ func Classify(err error) Class {
 // final reports whether an error of a look at the cluster means that the configuration is wrong, so
 // that waiting doesn't help.
 func final(err error) bool {
-	if errors.Is(err, ErrTopic) || errors.Is(err, ErrLayout) {
+	if errors.Is(err, ErrTopic) || errors.Is(err, ErrLayout) || errors.Is(err, seckill.ErrForeign) {
 		return true
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {

@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/kafka"
 	"github.com/penstock/penstock/internal/proof/kafkatest"
+	"github.com/penstock/penstock/seckill"
 )
 
 func TestOpen_RefusesWeakTopics(t *testing.T) {
@@ -177,4 +179,94 @@ func TestConfig_Validate(t *testing.T) {
 			t.Errorf("%s: opened", test.name)
 		}
 	}
+}
+
+// TestOpen_AsksWhoseTheClusterIs: in the cluster of another installation nothing is made, joined or
+// put.
+func TestOpen_AsksWhoseTheClusterIs(t *testing.T) {
+	_, cfg := broker(t)
+	cfg.Topic, cfg.Worker = "whose", true
+	var asked atomic.Pointer[string]
+	cfg.Claim = func(_ context.Context, cluster string) (bool, error) {
+		asked.Store(&cluster)
+		return false, fmt.Errorf("%w: it is another shop's", seckill.ErrForeign)
+	}
+	_, err := kafka.Open(t.Context(), cfg, new(kafkatest.Books))
+	if !errors.Is(err, seckill.ErrForeign) || !strings.Contains(err.Error(), cfg.Brokers[0]) || *asked.Load() == "" {
+		t.Errorf("Open: %v, asked for %v", err, asked.Load())
+	}
+	listed, err := kafkatest.Admin(t, cfg).ListTopics(t.Context(), cfg.Topic)
+	if err != nil || listed.Has(cfg.Topic) && listed[cfg.Topic].Err == nil {
+		t.Errorf("the topic: %+v, %v", listed, err)
+	}
+}
+
+// TestOpen_WhileNobodyCanTellWhoseTheClusterIs a worker waits, and a gateway goes on with what it
+// knows.
+func TestOpen_WhileNobodyCanTellWhoseTheClusterIs(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	cfg.Worker = true
+	kafkatest.Produce(t, kafkatest.Open(t, cfg, books), 0, 1) // the topic is there, and registered
+	var away atomic.Bool
+	away.Store(true)
+	cfg.LookEvery = 10 * time.Millisecond
+	cfg.Claim = func(context.Context, string) (bool, error) {
+		if away.Load() {
+			return false, errors.New("the database is away")
+		}
+		return false, nil
+	}
+	worker := kafkatest.Open(t, cfg, books)
+	if problems := strings.Join(worker.Problems(), "; "); !strings.Contains(problems, "whose the cluster is") {
+		t.Errorf("the worker's problems: %s", problems)
+	}
+	cfg.Worker = false
+	kafkatest.Produce(t, kafkatest.Open(t, cfg, books), 1, 2)
+	away.Store(false)
+	kafkatest.Consume(t, worker, books, 2)
+}
+
+// TestOpen_RefusesAnothersTopic: clusters may have one id, where it was copied from an example. A
+// topic with records that the books don't know is another installation's.
+func TestOpen_RefusesAnothersTopic(t *testing.T) {
+	_, cfg := broker(t)
+	theirs, ours := new(kafkatest.Books), new(kafkatest.Books)
+	cfg.Worker = true
+	kafkatest.Produce(t, kafkatest.Open(t, cfg, theirs), 0, 10)
+	adopt := false
+	cfg.Claim = func(context.Context, string) (bool, error) { return adopt, nil }
+	refused := func(books *kafkatest.Books) {
+		t.Helper()
+		_, err := kafka.Open(t.Context(), cfg, books)
+		if !errors.Is(err, seckill.ErrForeign) || !strings.Contains(err.Error(), "has records") {
+			t.Errorf("Open: %v", err)
+		}
+		if n := len(books.Now()); n > 0 && books == ours {
+			t.Errorf("the books have %d partitions of it", n)
+		}
+	}
+	refused(ours)
+	kafkatest.Open(t, cfg, theirs) // whose it is
+	t.Run("also where the books know another one", func(t *testing.T) {
+		mine := cfg
+		mine.Topic = "mine"
+		known := new(kafkatest.Books)
+		kafkatest.Open(t, mine, known)
+		refused(known)
+		gateway := cfg
+		gateway.Worker = false
+		if _, err := kafka.Open(t.Context(), gateway, known); !errors.Is(err, seckill.ErrForeign) {
+			t.Errorf("a gateway: %v", err)
+		}
+	})
+	t.Run("a gateway without books waits for a worker", func(t *testing.T) {
+		gateway := cfg
+		gateway.Worker = false
+		kafkatest.Open(t, gateway, new(kafkatest.Books))
+	})
+	t.Run("unless it is to be adopted", func(t *testing.T) {
+		adopt = true
+		kafkatest.Consume(t, kafkatest.Open(t, cfg, ours), ours, 10)
+	})
 }

@@ -51,6 +51,10 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 	if err := q.client.Ping(ctx); err != nil {
 		return fmt.Errorf("kafka: reach brokers %v: %w", q.cfg.Brokers, err)
 	}
+	adopt, err := q.claim(ctx)
+	if err != nil {
+		return err
+	}
 	spec := topicSpec{
 		name: q.cfg.Topic, partitions: q.cfg.Partitions, replication: q.cfg.Replication, minInSync: q.cfg.MinInSync,
 		settings: map[string]string{"cleanup.policy": "delete", "retention.ms": retentionMS(q.cfg.Retention)},
@@ -71,12 +75,68 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 		t.leaders, t.missing = append(t.leaders, leader), append(t.missing, p.Err)
 	}
 	old := q.topic.Load()
+	if old == nil && !adopt {
+		if err := q.checkOurs(ctx, t); err != nil {
+			return err
+		}
+	}
 	if old == nil || old.id != t.id {
 		if err := q.check(ctx, spec, detail); err != nil {
 			return err
 		}
 	}
 	q.adopt(old, t)
+	return nil
+}
+
+// claim asks whose the cluster is, before anything is done in it. A gateway goes on where nobody
+// can tell: promises may be put while the database is away, and a worker doesn't read then.
+func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
+	if q.cfg.Claim == nil {
+		return true, nil
+	}
+	brokers, err := q.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return false, fmt.Errorf("kafka: ask for the cluster's id: %w", err)
+	}
+	adopt, err = q.cfg.Claim(ctx, brokers.Cluster)
+	if errors.Is(err, seckill.ErrForeign) {
+		return false, fmt.Errorf("kafka: brokers %v: %w", q.cfg.Brokers, err)
+	}
+	if err != nil && q.cfg.Worker {
+		return false, fmt.Errorf("kafka: look whose the cluster is: %w", err)
+	}
+	return adopt, nil
+}
+
+// checkOurs refuses a topic with records that the books don't know. Nobody puts a record before a
+// worker has registered the topic, so they are another installation's: a worker would take the
+// partitions from its workers. Clusters may have the same id, where it was copied from an example.
+// A topic that was made anew is empty, or found in the place of one that is known.
+func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
+	positions, err := q.positions(ctx)
+	if err != nil && q.cfg.Worker {
+		return err
+	}
+	known := slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Topic == t.id })
+	if err != nil || known || len(positions) == 0 && !q.cfg.Worker { // a gateway waits for a worker
+		return nil
+	}
+	ends, err := q.ends(ctx)
+	if err != nil {
+		return err
+	}
+	for p := range t.leaders {
+		end, ok := ends.Lookup(q.cfg.Topic, int32(p))
+		switch {
+		case !ok:
+		case end.Err != nil:
+			return fmt.Errorf("kafka: look for records of partition %d: %w", p, end.Err)
+		case end.Offset > 0:
+			return fmt.Errorf("kafka: brokers %v: %w: the topic %s has records, and the database knows nothing of it",
+				q.cfg.Brokers, seckill.ErrForeign, q.cfg.Topic)
+		}
+	}
 	return nil
 }
 
@@ -206,6 +266,9 @@ func (q *Queue) lookLoop(ctx context.Context) {
 			said = ""
 		default:
 			q.counts.lookErrors.Add(1)
+			if errors.Is(err, seckill.ErrForeign) && q.cfg.OnForeign != nil {
+				q.cfg.OnForeign(err)
+			}
 			if err.Error() != said { // an outage is told once
 				q.cfg.Logger.Warn("the queue isn't all there", "err", err)
 			}

@@ -131,6 +131,35 @@ func (d *database) stats() postgres.Stats {
 	return postgres.Stats{}
 }
 
+// postgres returns the store where it is PostgreSQL, and nil where it is embedded.
+func (d *database) postgres() (*postgres.Store, error) {
+	s, err := d.store()
+	if err != nil {
+		return nil, err
+	}
+	store, _ := s.(*postgres.Store)
+	return store, nil
+}
+
+// lineage returns what tells this installation from others; "" of an embedded one, which shares no
+// server.
+func (d *database) lineage(ctx context.Context) (string, error) {
+	store, err := d.postgres()
+	if err != nil || store == nil {
+		return "", err
+	}
+	return store.Lineage(ctx)
+}
+
+// claimKafka returns seckill.ErrForeign if the database belongs to another Kafka cluster.
+func (d *database) claimKafka(ctx context.Context, cluster string, worker bool) (adopt bool, err error) {
+	store, err := d.postgres()
+	if err != nil || store == nil {
+		return err == nil, err
+	}
+	return store.ClaimKafka(ctx, cluster, worker)
+}
+
 // now returns the database's time.
 func (d *database) now(ctx context.Context) (time.Time, error) {
 	_, now, err := d.FindSettings(ctx, settings.Switches)

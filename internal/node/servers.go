@@ -12,6 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/postgres"
 	"github.com/penstock/penstock/internal/sqlite"
 	"github.com/penstock/penstock/inventory"
+	"github.com/penstock/penstock/seckill"
 )
 
 // serverSet is the stock, the queue and the store of a node, and what they stand on.
@@ -55,8 +56,9 @@ func (n *Node) openReal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	queue.Claim, queue.OnForeign = n.claimKafka, func(err error) { n.fail(n.wrongKafka(err)) }
 	if err := n.openQueue(ctx, queue); err != nil {
-		return unfit(fmt.Errorf("kafka %s: %w", strings.Join(n.cfg.Kafka, ","), err))
+		return n.wrongKafka(err)
 	}
 	for _, what := range append(n.cfg.Exposed(), s.queue.Unsafe()...) {
 		n.log.Warn("not for production", "what", what)
@@ -69,6 +71,7 @@ func (n *Node) openReal(ctx context.Context) error {
 		return badSetting(err)
 	}
 	return n.openStock(ctx, inventory.Config{
+		Owner: s.database.lineage, OnForeign: n.foreign,
 		Addrs: n.cfg.Redis, MasterName: n.cfg.RedisMaster, Username: n.cfg.RedisUser, Password: n.cfg.RedisSecret,
 		SentinelUsername: n.cfg.SentinelUser, SentinelPassword: n.cfg.SentinelSecret, TLS: secure,
 		MinReplicas: n.cfg.MinReplicas, MaxReplicaLag: n.cfg.Sale.ReplicaLag,
@@ -110,7 +113,7 @@ func (n *Node) openEmbedded(ctx context.Context) error {
 		return unfit(fmt.Errorf("queue: %w", err))
 	}
 	return n.openStock(ctx, inventory.Config{
-		Addrs: []string{"in this process"}, Dial: s.embedded.DialRedis, Password: s.embedded.RedisPassword(),
+		Addrs: []string{"in this process"}, Dial: s.embedded.DialRedis, Password: s.embedded.RedisPassword(), Memory: s.embedded.Memory,
 	})
 }
 
@@ -137,6 +140,26 @@ func (n *Node) queueConfig() (kafka.Config, error) {
 		Worker: n.role&RoleWorker != 0, KnownPartitions: n.kept.partitions,
 		Partitions: n.cfg.Partitions, Replication: n.cfg.Replication, Slots: n.cfg.Slots, Logger: part(n.root, "queue"),
 	}, nil
+}
+
+// claimKafka says whether the Kafka cluster with an id is the database's.
+func (n *Node) claimKafka(ctx context.Context, cluster string) (adopt bool, err error) {
+	return n.servers.database.claimKafka(ctx, cluster, n.role&RoleWorker != 0)
+}
+
+// wrongKafka says what to do about a Kafka of another installation. A worker would read none of
+// this installation's promises there, and its sweeper would decide that there are none.
+func (n *Node) wrongKafka(err error) error {
+	if errors.Is(err, seckill.ErrForeign) {
+		err = fmt.Errorf("%w: name the cluster and the topic that belong to the database (kafka, kafka-topic), or, if Kafka has moved "+
+			"with all its records, run penstock migrate --forget-kafka first", err)
+	}
+	return unfit(fmt.Errorf("kafka %s: %w", strings.Join(n.cfg.Kafka, ","), err))
+}
+
+// foreign ends the process, which was given the Redis of another installation.
+func (n *Node) foreign(err error) {
+	n.fail(unfit(fmt.Errorf("redis %s: %w", strings.Join(n.cfg.Redis, ","), err)))
 }
 
 // openEvents makes what tells other systems. It asks nothing of the brokers yet: a sale doesn't

@@ -24,6 +24,7 @@ func TestGrants_AreNoMore(t *testing.T) {
 		"DELETE FROM callers", "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)", "UPDATE settings SET body = ''",
 		"SELECT FROM orders_0", "UPDATE stock_changes SET delta = 1", "UPDATE installation SET shards = 1", "DELETE FROM shards",
 		"DELETE FROM positions", "UPDATE withdrawals SET buried = true", "INSERT INTO weeks VALUES (1)",
+		"DELETE FROM kafka_cluster",
 	} {
 		if _, err := conn.Exec(t.Context(), text); code(err) != "42501" {
 			t.Errorf("%s: %v", text, err)

@@ -6,7 +6,7 @@
 -- first three only:
 --   KEYS[1] shard     hash, of three kinds of fields, which their lengths keep apart:
 --     its numbers: epoch, closed (0 or 1), seq, fresh (units), names (heads), items, ordered and
---       sold (digests)
+--       sold (digests); and owner, the installation whose shard it is
 --     units: item -> available
 --     holds: head -> the holds of one buyer on one item, see below
 --   KEYS[2] young     list: heads that have a fresh or doomed hold, each behind a byte with its
@@ -32,7 +32,7 @@
 -- So a new value is one '..'.
 --
 -- Replies begin with a code. OK is followed by seq, length of the log and what the script adds;
--- LOST, CLOSED and EPOCH are followed by the shard's epoch, and nothing was changed.
+-- LOST, CLOSED, EPOCH and FOREIGN are followed by the shard's epoch, and nothing was changed.
 --
 -- Invariants, between any two scripts on an open shard:
 --   An item's total = available + sold + the quantities of its F, D and O. Items in units and in
@@ -53,7 +53,7 @@
 -- gopher-lua (5120, of which table.concat needs two per element).
 local KEYS, ARGV = KEYS, ARGV -- globals are slow
 local SHARD, YOUNG, LOG, TOTALS, RESTOCKS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local OK, LOST, EPOCH, CLOSED = 0, 1, 2, 3
+local OK, LOST, EPOCH, CLOSED, FOREIGN = 0, 1, 2, 3, 4
 local base = 0
 local CHUNK = 1000
 local TAIL = 16

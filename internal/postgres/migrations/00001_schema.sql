@@ -53,6 +53,15 @@ CREATE TABLE positions (
   leader_epoch integer NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+-- The Kafka cluster that has this installation's promises, by the id that Kafka gave it. The first worker
+-- that reaches one writes it. A process that finds another cluster stops: it would read no promise of this
+-- installation, and its sweeper would bury them all. An empty id is one that the owner has let go: the next
+-- worker writes its own, and takes the topic as it is.
+CREATE TABLE kafka_cluster (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  id  text NOT NULL COLLATE "C"
+);
+
 -- The catalog's version: raised in the transaction of every change that a gateway must learn of. What
 -- changed has the version of its change. The row is the lock of those changes. Activities that were dropped
 -- at a version up to horizon are remembered no more.

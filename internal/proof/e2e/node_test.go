@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-const adminToken = "e2e-admin-token"
+const adminToken = "e2e-admin-token-of-the-tests"
 
 // patience bounds every wait: far above what a loaded machine needs, so that only a hang meets it.
 const patience = 60 * time.Second

@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/penstock/penstock/seckill"
+)
+
+// Lineage returns what tells this database from others. A copy of a database has the same one.
+func (s *Store) Lineage(ctx context.Context) (lineage string, err error) {
+	err = s.read(ctx, "read the lineage", func(ctx context.Context, p *pipe) error {
+		_, err := p.one(ctx, "SELECT lineage FROM installation", nil, &lineage)
+		return err
+	})
+	return lineage, err
+}
+
+// ClaimKafka returns seckill.ErrForeign if the database belongs to another Kafka cluster than the
+// one with this id. A worker's claim binds a database that belongs to none. adopt reports that the
+// owner has let it go before (ForgetKafka): whatever topic is there is its topic from now on.
+func (s *Store) ClaimKafka(ctx context.Context, cluster string, worker bool) (adopt bool, err error) {
+	bound := ""
+	err = s.write(ctx, "claim the Kafka cluster", func(ctx context.Context, tx *transaction) (err error) {
+		bound, adopt = "", false
+		if worker {
+			adopt, err = tx.one(ctx, "UPDATE kafka_cluster SET id = $1 WHERE id = '' RETURNING id", []any{cluster}, &bound)
+			if err != nil {
+				return err
+			}
+			tx.exec("INSERT INTO kafka_cluster (id) VALUES ($1) ON CONFLICT DO NOTHING", cluster)
+		}
+		_, err = tx.one(ctx, "SELECT id FROM kafka_cluster", nil, &bound)
+		return err
+	})
+	if err == nil && bound != "" && bound != cluster {
+		return false, fmt.Errorf("%w: the database's promises are in the Kafka cluster %q, this is %q", seckill.ErrForeign, bound, cluster)
+	}
+	return adopt && err == nil, err
+}
+
+// ForgetKafka unbinds the database at url from its Kafka cluster, and returns that one's id, "" if
+// there was none. The next worker binds it again, and takes the topic as it is.
+func ForgetKafka(ctx context.Context, url string) (cluster string, err error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return "", err
+	}
+	prepare(config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return "", describe("forget the Kafka cluster", oneLine(err))
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	err = conn.QueryRow(ctx, `WITH before AS (SELECT id FROM kafka_cluster)
+		INSERT INTO kafka_cluster (id) VALUES ('') ON CONFLICT (one) DO UPDATE SET id = ''
+		RETURNING coalesce((SELECT id FROM before), '')`).Scan(&cluster)
+	return cluster, describe("forget the Kafka cluster", err)
+}
