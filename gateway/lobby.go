@@ -53,8 +53,8 @@ func (s *Server) turnAway(inner net.Conn, place limiter.Place) {
 	if place == limiter.PlaceAddress {
 		detail, message = manyOfAddress, "too many connections of one address are open"
 	}
-	if n, ok := s.quiet.may(kindCrowded, time.Now()); ok {
-		s.quiet.log.Warn(message, "peer", inner.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections,
+	if n, ok := s.quiet.May(kindCrowded, time.Now()); ok {
+		s.quiet.Log.Warn(message, "peer", inner.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections,
 			"max_connections_per_address", s.cfg.MaxPerAddress, "left_out", n)
 	}
 	if s.inLobby.Add(1) > lobbySeats {

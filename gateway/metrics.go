@@ -209,7 +209,7 @@ func (s *Server) Stats() Stats {
 		RejectedConns: s.rejected.Load(),
 		AcceptPauses:  s.acceptPauses.Load(),
 		Panics:        s.panics.Load(),
-		LogLeftOut:    s.quiet.leftOut(),
+		LogLeftOut:    s.quiet.LeftOut(),
 		Draining:      s.draining.Load(),
 	}
 	for r := range out.Routes {

@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/quietlog"
 	"github.com/penstock/penstock/limiter"
 	"github.com/penstock/penstock/seckill"
 )
@@ -56,7 +57,7 @@ type Server struct {
 	sales    Sales
 	gate     Gate
 	health   Health
-	quiet    *quietLog
+	quiet    *quietlog.Log
 	http     *fasthttp.Server
 	lobby    *fasthttp.Server // answers connections that have no place
 	places   *limiter.Connections
@@ -93,7 +94,7 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 	}
 	now := time.Now()
 	s := &Server{
-		cfg: cfg, sales: sales, gate: cfg.Gate, health: health, quiet: newQuietLog(log, now),
+		cfg: cfg, sales: sales, gate: cfg.Gate, health: health, quiet: quietlog.New(log, kindCount, now),
 		counters: newCounters(), ids: newRequestIDs(), random: rand.Uint64,
 		help: newHelpPages(), pages: &activityPages{started: now, age: cfg.StockAge, inStock: sales.InStock},
 	}
@@ -240,8 +241,8 @@ func (s *Server) guarded(x *exchange, f func(*Server, *exchange)) (returned bool
 func (s *Server) panicked(x *exchange, cause any) {
 	s.panics.Add(1)
 	ctx := x.http
-	if n, ok := s.quiet.may(kindPanic, time.Now()); ok {
-		s.quiet.log.Error("panic in a request", "cause", fmt.Sprint(cause), "route", routes[x.route].name,
+	if n, ok := s.quiet.May(kindPanic, time.Now()); ok {
+		s.quiet.Log.Error("panic in a request", "cause", fmt.Sprint(cause), "route", routes[x.route].name,
 			"request_id", string(x.id), "left_out", n, "stack", string(debug.Stack()))
 	}
 	if x.context != nil {
@@ -546,7 +547,7 @@ func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	case problem.Forbidden:
 		kind, message = kindForbidden, "right refused"
 	}
-	n, ok := s.quiet.may(kind, x.arrived)
+	n, ok := s.quiet.May(kind, x.arrived)
 	if !ok {
 		return
 	}
@@ -554,7 +555,7 @@ func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	if c := x.visit.Caller; c != nil {
 		args = append(args, "merchant", string(c.Merchant), "caller", string(c.Caller))
 	}
-	s.quiet.log.Warn(message, args...)
+	s.quiet.Log.Warn(message, args...)
 }
 
 // client returns the client's address, behind trusted proxies.
@@ -568,14 +569,14 @@ func (s *Server) client(x *exchange) string {
 
 // logFailure logs an error whose text the public doesn't get.
 func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
-	kind, write := kindUnavailable, s.quiet.log.Warn
+	kind, write := kindUnavailable, s.quiet.Log.Warn
 	switch {
 	case p.Code == problem.Internal:
-		kind, write = kindInternal, s.quiet.log.Error
+		kind, write = kindInternal, s.quiet.Log.Error
 	case p.Code != problem.Unavailable:
 		return // a decision, or our own limit: Stats has it
 	}
-	if n, ok := s.quiet.may(kind, x.arrived); ok {
+	if n, ok := s.quiet.May(kind, x.arrived); ok {
 		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}
 		if x.trace.Traced() {
 			args = append(args, "trace_id", x.trace.Context().Trace())

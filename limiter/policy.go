@@ -12,6 +12,8 @@ import (
 	"time"
 	_ "time/tzdata" // for machines that have none
 	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/field"
 )
 
 // Kind is the kind of keys of a policy: each key has a bucket.
@@ -194,39 +196,21 @@ const (
 	MaxMistakes = 100
 )
 
-// FieldError says what is wrong with one field of a Document.
-type FieldError struct {
-	Field  string // policies[3].rate
-	Detail string
-}
-
 // FieldErrors says what is wrong with a Document, field by field.
-type FieldErrors []FieldError
-
-// Error implements error.
-func (e FieldErrors) Error() string {
-	var b strings.Builder
-	for i, f := range e {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(f.Field + ": " + f.Detail)
-	}
-	return b.String()
-}
+type FieldErrors = field.Errors
 
 // mistakes collects FieldErrors up to MaxMistakes.
 type mistakes struct {
-	list  FieldErrors
-	field string // of what is being looked at, as a prefix
+	list   FieldErrors
+	prefix string // of the field that is looked at
 }
 
-func (m *mistakes) add(field, format string, args ...any) {
+func (m *mistakes) add(name, format string, args ...any) {
 	switch n := len(m.list); {
 	case n < MaxMistakes:
-		m.list = append(m.list, FieldError{m.field + field, fmt.Sprintf(format, args...)})
+		m.list = append(m.list, field.Error{Field: m.prefix + name, Detail: fmt.Sprintf(format, args...)})
 	case n == MaxMistakes:
-		m.list = append(m.list, FieldError{"policies", "have more mistakes than are listed here"})
+		m.list = append(m.list, field.Error{Field: "policies", Detail: "have more mistakes than are listed here"})
 	}
 }
 
@@ -245,7 +229,7 @@ func (d *Document) Validate() error {
 	subjects := make(map[subject]int, len(d.Policies))
 	for i := range d.Policies {
 		p := &d.Policies[i]
-		m.field = fmt.Sprintf("policies[%d].", i)
+		m.prefix = fmt.Sprintf("policies[%d].", i)
 		p.check(&m)
 		if first, twice := names[p.Name]; twice {
 			m.add("name", "is the name of policies[%d] too", first)
@@ -277,7 +261,7 @@ func (d *Document) checkGuarantees(m *mistakes) {
 		if p.Guaranteed <= 0 || p.Key != Merchant {
 			continue
 		}
-		m.field = fmt.Sprintf("policies[%d].", i)
+		m.prefix = fmt.Sprintf("policies[%d].", i)
 		sum += p.Guaranteed
 		switch {
 		case all < 0:

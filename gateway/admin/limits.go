@@ -227,9 +227,7 @@ func (c *call) settingsTime() time.Time {
 // checkLimits adds the mistakes of a new document.
 func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
 	if wrong, ok := errors.AsType[limiter.FieldErrors](d.Validate()); ok {
-		for _, e := range wrong {
-			m.add(e.Field, e.Detail)
-		}
+		m.addAll(wrong)
 	}
 	for i := range d.Policies {
 		p := &d.Policies[i]
@@ -375,15 +373,11 @@ func (o *object) decimal(name string) float64 {
 		return 0
 	}
 	n, err := strconv.ParseFloat(string(raw), 64)
-	switch {
-	case err == nil:
-		return n
-	case errors.Is(err, strconv.ErrRange):
-		o.add(o.at+name, "is out of range")
-	default:
-		o.add(o.at+name, "must be a number")
+	if err != nil {
+		o.noNumber(name, err, "must be a number")
+		return 0
 	}
-	return 0
+	return n
 }
 
 // planLimits reverts to the policies before a change, if nothing has changed the limits since.

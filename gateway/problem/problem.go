@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/penstock/penstock/internal/field"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -28,10 +29,7 @@ type Problem struct {
 
 // FieldError says what is wrong with one field of the body (its name), one header field ("header
 // Idempotency-Key") or one parameter.
-type FieldError struct {
-	Field  string
-	Detail string
-}
+type FieldError = field.Error
 
 // Member is an extension member of a body: Text or Number makes it.
 type Member struct {

@@ -8,9 +8,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/limiter"
 )
 
@@ -116,7 +116,8 @@ func (k *Kept) Full() int64 {
 	return k.full
 }
 
-// Save writes what was not written yet. A process that dies meets the file before or after.
+// Save writes what was not written yet. A process or machine that dies finds the file before or
+// after it.
 func (k *Kept) Save() error {
 	k.mu.Lock()
 	fresh, days := k.fresh, k.days
@@ -141,9 +142,5 @@ func (k *Kept) write(days map[string]limiter.DayUse) error {
 	if err != nil {
 		return err
 	}
-	fresh := filepath.Join(filepath.Dir(k.path), "."+filepath.Base(k.path)+".new")
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, k.path)
+	return atomicfile.Write(k.path, text, 0o600)
 }

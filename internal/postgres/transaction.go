@@ -172,10 +172,10 @@ func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond)
 // wrapped with what. After an error the transaction has usually not happened; if the connection
 // broke during the commit, the outcome is unknown. So every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	return describe(what, s.transact(ctx, what, fn))
 }
 

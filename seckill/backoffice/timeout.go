@@ -60,15 +60,7 @@ func (t *Timeouts) Applied() int64 { return t.applied.Load() }
 func (t *Timeouts) Run(ctx context.Context) {
 	pause := newBackoff()
 	for wait.For(ctx, t.cfg.Tick) {
-		err := t.Step(ctx)
-		if ctx.Err() == nil {
-			t.stuck.note(err)
-		}
-		if err != nil {
-			pause.Wait(ctx)
-			continue
-		}
-		pause.Reset()
+		t.stuck.attempt(ctx, t.Step(ctx), pause)
 	}
 }
 

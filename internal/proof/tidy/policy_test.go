@@ -46,10 +46,13 @@ type arrow struct {
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by
 // tests.
 var arrows = map[string]arrow{
-	"internal/batch":  {why: "natural batching knows nothing of what it carries"},
-	"internal/list":   {why: "a list knows nothing of what is in it"},
-	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
-	"internal/timing": {why: "how long something took, in few numbers; what took it is unknown here"},
+	"internal/batch":      {why: "natural batching knows nothing of what it carries"},
+	"internal/atomicfile": {why: "how a file is replaced; what is in it is unknown here"},
+	"internal/field":      {why: "mistakes in a document, field by field; which document is unknown here"},
+	"internal/quietlog":   {why: "it counts messages; what they say is unknown here"},
+	"internal/list":       {why: "a list knows nothing of what is in it"},
+	"internal/vault":      {why: "it encrypts texts at rest, and knows nothing of what they are for"},
+	"internal/timing":     {why: "how long something took, in few numbers; what took it is unknown here"},
 	"internal/webhook": {
 		may: []string{"internal/live", "internal/trace", "internal/wait"},
 		why: "it posts the events of the live view, and knows nothing of the parts that make them",
@@ -64,20 +67,20 @@ var arrows = map[string]arrow{
 	},
 	"internal/trace":    {why: "spans of what was traced; what the parts are is unknown here"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
-	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
+	"internal/settings": {may: []string{"internal/atomicfile"}, why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
 	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
 	"inventory": {
 		may: []string{"internal/batch"},
 		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
 	},
-	"limiter": {why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
+	"limiter": {may: []string{"internal/field"}, why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
 	"internal/leases": {
-		may: []string{"limiter", "inventory"},
+		may: []string{"limiter", "inventory", "internal/atomicfile"},
 		why: "it is the limiter's pool on the connection to the Redis that inventory owns",
 	},
 	"seckill": {
-		may: []string{"inventory"},
+		may: []string{"inventory", "internal/field"},
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
@@ -93,19 +96,19 @@ var arrows = map[string]arrow{
 		why: "it implements seckill.Queue, whose pages are of inventory's shards",
 	},
 	"internal/sqlite": {
-		may: []string{"seckill", "internal/settings", "inventory"},
+		may: []string{"seckill", "internal/settings", "internal/wait", "inventory"},
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"internal/postgres": {
-		may: []string{"seckill", "internal/settings", "inventory"},
+		may: []string{"seckill", "internal/settings", "internal/wait", "inventory"},
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"gateway/problem": {
-		may: []string{"seckill"},
+		may: []string{"seckill", "internal/field"},
 		why: "the catalogue says what seckill's codes are in HTTP; as constants, the compiler checks their spelling",
 	},
 	"gateway": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/timing", "internal/trace"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/quietlog", "internal/timing", "internal/trace"},
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
@@ -115,13 +118,13 @@ var arrows = map[string]arrow{
 	"gateway/admin": {
 		may: []string{
 			"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "internal/live",
-			"gateway/admin/login", "gateway/admin/console", "internal/webhook", "docs",
+			"gateway/admin/login", "gateway/admin/console", "internal/webhook", "internal/field", "internal/quietlog", "docs",
 		},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
 	"internal/embedded": {
-		may:   []string{"internal/kafka"},
+		may:   []string{"internal/kafka", "internal/atomicfile"},
 		tests: []string{"seckill", "inventory"}, // what a durable promise costs
 		why:   "it opens the parts that run in the process, and says in the adapters' own configuration how they are reached",
 	},
@@ -132,6 +135,7 @@ var arrows = map[string]arrow{
 	"cmd/penstock": {
 		may: []string{
 			"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "internal/live", "internal/wait",
+			"internal/atomicfile",
 		},
 		tests: []string{"degrade"}, // the page of switches
 		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
