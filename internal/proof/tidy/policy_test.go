@@ -1,9 +1,9 @@
 package tidy
 
-// This file is policy: what the rules allow, as data with reasons. To make a build pass is no
+// This file is policy: what the rules allow, as data with reasons. "It makes the build pass" is no
 // reason.
 
-// topLevel is everything that may stand at the root. Not all of it has to be there yet.
+// topLevel lists everything that may be in the root directory. Not all of it has to exist.
 var topLevel = map[string]string{
 	"cmd":       "what a person starts",
 	"gateway":   "HTTP and nothing else",
@@ -162,7 +162,7 @@ var arrows = map[string]arrow{
 	"internal/proof/servers": {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
-// everything is everybody, or every package.
+// everything means every package.
 const everything = "*"
 
 // testPackages are imported by test files and by one another only.
@@ -254,10 +254,11 @@ var standard = map[string]owner{
 	"crypto/md5":     {why: "broken"},
 }
 
-// exempt is a name in a package that a rule would refuse. Its entry says why it is right there.
+// exempt is a name in a package that a rule would refuse. Its entry says why it is allowed.
 type exempt struct{ dir, name string }
 
-// stateExempt are package variables that may stay though the rule can't see that they never change.
+// stateExempt are package variables that are allowed, though the rule can't see that they never
+// change.
 var stateExempt = map[exempt]string{
 	{"internal/proof/servers", "all"}: "the servers that all tests of a binary share: started once, ended by Main",
 
@@ -267,13 +268,13 @@ var stateExempt = map[exempt]string{
 	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
 }
 
-// clockExempt are scripts that may look at the server's clock.
+// clockExempt are scripts that may read the server's clock.
 var clockExempt = map[string]string{
 	"internal/leases/lua/lease.lua":  "no two nodes' clocks are compared, so tokens flow by the server's; replicas get what was written",
 	"internal/leases/lua/report.lua": "reports are as old as the server says",
 }
 
-// backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
+// backgroundExempt are functions outside cmd and tests that may use context.Background.
 var backgroundExempt = map[exempt]string{
 	{"internal/trace", "End"}:     "a span that has ended waits for nothing: the context has its ids alone",
 	{"internal/trace", "Span"}:    "like End",
@@ -290,11 +291,11 @@ var contextFieldExempt = map[exempt]string{
 	{"gateway", "requestContext"}: "it is a context itself, around one that is made only when somebody waits",
 }
 
-// banned is a call that is refused outside its places.
+// banned is a call that is allowed in some packages only.
 type banned struct {
 	pkg   string
-	names []string // nil is every name
-	dirs  []string // product packages that may
+	names []string // nil means every name
+	dirs  []string // product packages that may use it
 	tests bool     // tests may
 	why   string
 }
