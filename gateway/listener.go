@@ -129,7 +129,7 @@ func (l *listener) closeConns(pick func(*conn) bool) int {
 	}
 	l.mu.Unlock()
 	for _, c := range picked {
-		_ = c.Close() // nobody reads the error
+		_ = c.Close() // the error is not used
 	}
 	return len(picked)
 }

@@ -20,7 +20,7 @@ const (
 	lobbyTimeout = time.Second
 )
 
-// What a connection without a place is told.
+// The answers to a connection without a place.
 const (
 	manyOpen      = "Too many connections are open."
 	manyOfAddress = "Too many connections of this address are open: use each for many requests."
@@ -59,7 +59,7 @@ func (s *Server) turnAway(inner net.Conn, place limiter.Place) {
 	}
 	if s.inLobby.Add(1) > lobbySeats {
 		s.inLobby.Add(-1)
-		_ = inner.Close() // nobody reads the error
+		_ = inner.Close() // the error is not used
 		return
 	}
 	s.lobbyWork.Go(func() {

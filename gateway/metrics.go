@@ -164,7 +164,7 @@ type Stats struct {
 	Draining      bool
 }
 
-// RouteStats is what was answered on one route.
+// RouteStats counts the answers of one route.
 type RouteStats struct {
 	Route   string // its name; "none" is what no route took
 	Answers []Answers

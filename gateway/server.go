@@ -27,9 +27,9 @@ type Sales interface {
 	// Catalog returns the catalog in force. It doesn't block.
 	Catalog() *seckill.Catalog
 	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in
-	// Catalog. What was made on another node a moment ago is found here too. Where the look can't
-	// be had soon, it is the catalog in force; sure is false where the database can't be asked, so
-	// that what isn't there may be there all the same.
+	// Catalog. It has entries that were just made on another node. If the look takes too long, it
+	// returns the catalog in force. sure is false if the database can't be asked: then a missing
+	// entry may exist after all.
 	Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool)
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
 	// doesn't block.
@@ -210,7 +210,7 @@ func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	}
 }
 
-// unreadable is what the public is told about a request that could not be read.
+// unreadable is the answer to a request that could not be read.
 func unreadable(err error) *problem.Problem {
 	var header *fasthttp.ErrSmallBuffer
 	var network net.Error
@@ -382,13 +382,13 @@ func (x *exchange) authenticate() *seckill.Caller {
 	return nil
 }
 
-// notSeen answers where something isn't in the catalog, and the catalog can't be had anew: a no
-// would be one for good.
+// notSeen answers when something isn't in the catalog, and the catalog can't be refreshed. A "not
+// found" would be final for the client.
 func (x *exchange) notSeen() {
 	x.problem(&problem.Problem{Code: problem.Unavailable, RetryAfter: time.Second})
 }
 
-// refuseKey answers to a key that lets nobody in. Its holder may know why: it had the key.
+// refuseKey answers to a key that is not valid. It may say why, because the client has the key.
 func (x *exchange) refuseKey(known *seckill.Credential) {
 	p := problem.Problem{Code: problem.Unauthenticated}
 	challenge := challengeBadKey
@@ -429,7 +429,7 @@ func (x *exchange) counted() *Denial {
 	return x.server.gate.Stranger(&x.visit)
 }
 
-// address tells the visit what the request is and where it comes from.
+// address sets the visit's request data and the client's address.
 func (x *exchange) address() {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
 	x.visit.Request = view(x.id)
@@ -574,7 +574,7 @@ func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
 	case p.Code == problem.Internal:
 		kind, write = kindInternal, s.quiet.Log.Error
 	case p.Code != problem.Unavailable:
-		return // a decision, or our own limit: Stats has it
+		return // a decision, or our own limit: Stats counts it
 	}
 	if n, ok := s.quiet.May(kind, x.arrived); ok {
 		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}

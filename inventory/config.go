@@ -84,7 +84,7 @@ type Config struct {
 	OnRing     func(message string)
 	OnSuspect  func(shards []ShardID)
 
-	// Logger gets what goes wrong in the background. nil discards.
+	// Logger gets the errors of the background work. nil discards them.
 	Logger *slog.Logger
 }
 

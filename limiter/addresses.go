@@ -23,7 +23,7 @@ type Addresses struct {
 	table *table
 	rules *rules
 
-	anything Request // stands for whatever comes
+	anything Request // stands for any key
 }
 
 // NewAddresses makes one with full buckets.

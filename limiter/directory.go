@@ -138,7 +138,7 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
 		return true
 	}
-	d.stranger = next + c.debt(nil, l, n) // strangers are nobody in the cluster
+	d.stranger = next + c.debt(nil, l, n) // strangers have no bucket in the cluster
 	g.taken, g.left = n, l.tokens(next, now)
 	return true
 }
@@ -309,7 +309,7 @@ func (b *bucket) exhausted(c *cluster, n int64, g *grant) bool {
 	return g.wait > 0
 }
 
-// merchant is whose the bucket is.
+// merchant is the owner of the bucket.
 func (b *bucket) merchant() string {
 	if b.owner != "" {
 		return b.owner

@@ -38,9 +38,9 @@ type Ask struct {
 	Known DayUse
 
 	Granted int64  // the answer
-	Room    int64  // what is left after it, in microseconds
+	Room    int64  // the rest of the window after it, in microseconds
 	Count   int64  // tokens that all nodes were granted since the pool has known the key
-	Left    int64  // what is left of the Quota
+	Left    int64  // the rest of the Quota
 	Usage   DayUse // of the day, after it; only with a Quota
 }
 
@@ -78,7 +78,7 @@ const (
 	leastPart = 1.0 / MaxNodes
 )
 
-// terms are what the pool has to know of a limit.
+// terms are the values of a limit that the pool needs.
 type terms struct {
 	strict bool  // each request is asked for
 	cap    int64 // tokens that a node may hold
@@ -113,7 +113,7 @@ func (t *terms) tokensOf(micros int64) float64 {
 	return float64(micros) * float64(t.den) / float64(t.num)
 }
 
-// share is what a node knows of a key's bucket in the pool. The zero value knows nothing. It is
+// share is a node's knowledge of a key's bucket in the pool. The zero value knows nothing. It is
 // guarded by the lock of the bucket's home.
 type share struct {
 	name    string // in the pool
@@ -123,7 +123,7 @@ type share struct {
 	short   bool   // it was less than was wanted
 	drained bool   // nothing was left of the quota
 	listed  bool   // it is renewed
-	idle    int    // exchanges since somebody came
+	idle    int    // exchanges since the last request
 	demand  int64  // tokens that were asked for since the last renewal
 	pace    float64
 	renewed int64 // moment of the last renewal
@@ -160,8 +160,8 @@ func (c *cluster) debt(s *share, l *limit, n int64) int64 {
 	return int64(float64(n*l.interval) * (s.alone(c.nodes.Load()) - 1))
 }
 
-// giveBack returns tokens of a request that was refused: to the lease that they are of, or as what
-// nobody waits for any more.
+// giveBack returns the tokens of a refused request: to their lease, or as tokens that no request
+// waits for any more.
 func (s *share) giveBack(g *grant) {
 	switch {
 	case s == nil:
@@ -182,7 +182,7 @@ const (
 	claimedBy                // the node decides alone: see share.alone
 )
 
-// claim claims n tokens of a lease. s is nil where there is no room to know anything.
+// claim claims n tokens of a lease. s is nil if there is no room for a share.
 func (c *cluster) claim(s *share, l *limit, now, n int64) outcome {
 	switch {
 	case c == nil:
@@ -208,8 +208,8 @@ func (s *share) came(n int64) {
 	}
 }
 
-// answer takes an answer into account. waited is what requests waited for in this ask, served what
-// of it was granted.
+// answer applies an answer. waited is the number of tokens that requests waited for, served the
+// number that they got.
 func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served
@@ -226,8 +226,8 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.known, s.count, s.asked = true, a.Count, now
 }
 
-// renew returns what to give back and to want, by what was asked for since the last time, and
-// whether the key is still of interest.
+// renew returns how many tokens to give back and to want, by the demand since the last time, and
+// whether the key is still in use.
 func (s *share) renew(l *limit, now int64) (back, want int64, keep bool) {
 	passed := max(float64(now-s.renewed)/1e9, 1e-3)
 	if s.renewed == 0 {

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // for machines that have none
+	_ "time/tzdata" // for machines without a time zone database
 	"unicode/utf8"
 
 	"github.com/penstock/penstock/internal/field"
@@ -124,7 +124,7 @@ const (
 	classes
 )
 
-// Cost is what a policy charges, in tokens. A purchase of n units costs Purchase + n × Unit.
+// Cost has a policy's costs, in tokens. A purchase of n units costs Purchase + n × Unit.
 type Cost struct {
 	Purchase int64 `json:"purchase"`
 	Unit     int64 `json:"unit"`
@@ -132,7 +132,7 @@ type Cost struct {
 	Status   int64 `json:"status"`
 }
 
-// DefaultCost is what a policy without a Cost charges.
+// DefaultCost is the cost of a policy without a Cost.
 func DefaultCost() Cost { return Cost{Purchase: 1} }
 
 // UnmarshalJSON implements json.Unmarshaler. Missing members are as in DefaultCost.
@@ -148,7 +148,7 @@ func (c *Cost) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// of returns what a request costs.
+// of returns the cost of a request.
 func (c *Cost) of(req *Request) int64 {
 	switch req.Class {
 	case Purchase:
@@ -182,11 +182,11 @@ const (
 	MaxBurst = 100_000_000
 	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
 	MaxRefill = 7 * 24 * 3600
-	// MaxConcurrency is above what a node has places for.
+	// MaxConcurrency is more than the places of a node.
 	MaxConcurrency = 1_000_000
 	// MaxCost is the most tokens that anything costs.
 	MaxCost = 1_000_000
-	// MaxQuota is above what a cluster answers in a day.
+	// MaxQuota is more than a cluster answers in a day.
 	MaxQuota = 1_000_000_000_000
 	// MaxWeight is the largest weight.
 	MaxWeight = 1000
@@ -301,8 +301,7 @@ func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	return out, next
 }
 
-// Prune drops what is over at a time for good, and makes a staged change that is complete the
-// document's own.
+// Prune drops everything that has ended at a time, and puts a completed stage into the document.
 func (d *Document) Prune(now time.Time) {
 	d.complete(now)
 	over := func(at End) bool { return !at.IsZero() && !at.After(now) }
@@ -347,7 +346,7 @@ func (p *Policy) check(m *mistakes) {
 	}
 }
 
-// checkValues notes what is wrong with what a policy may also say for a while.
+// checkValues adds the mistakes in values that may also be temporary.
 func (p *Policy) checkValues(m *mistakes, field string) {
 	switch p.Mode {
 	case Enforce, Shadow, Off:
@@ -389,7 +388,7 @@ func (p *Policy) bucketed() bool {
 	return p.Rate != 0 || p.Burst != 0 || p.Concurrency == 0 && p.Quota == 0
 }
 
-// checkBounds notes what is wrong with what a policy says beside its bucket.
+// checkBounds adds the mistakes in a policy's values beside its bucket.
 func (p *Policy) checkBounds(m *mistakes) {
 	if p.Concurrency < 0 || p.Concurrency > MaxConcurrency {
 		m.add("concurrency", "must be from 1 to %d; to let nobody in, use a switch", MaxConcurrency)

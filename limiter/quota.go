@@ -65,15 +65,15 @@ func spentKey(key uint64, quota, n int64) uint64 {
 	return h ^ h>>33
 }
 
-// maxLone is how many keys are told apart by quota while the node is alone.
+// maxLone is how many keys have their own quota while the node is alone.
 const maxLone = 1 << 14
 
 // apart takes n tokens of a quota while the node decides alone. It returns after how long there are
 // some, 0 where it took them, or where there is no quota.
 //
-// Nobody can say then what the other nodes let in. So a key goes on at the even pace of its quota:
-// the tokens of an hour at once, at least those of one request, and each node has an even part of
-// them. They aren't counted in the pool afterwards.
+// Then it is unknown how much the other nodes admit. So a key goes on at the even pace of its
+// quota: the tokens of an hour at once, at least those of one request. Each node has an even part
+// of them. They aren't counted in the pool afterwards.
 func (c *cluster) apart(of *limit, key uint64, quota, now, n int64) (wait int64) {
 	if c == nil || quota == 0 {
 		return 0

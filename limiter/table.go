@@ -162,7 +162,7 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, drawn bool) {
 	l := g.limit
 	if c != nil && g.stranger && l.policy.Quota == 0 {
-		return c.debt(nil, l, n), true // strangers are nobody in the cluster
+		return c.debt(nil, l, n), true // strangers have no bucket in the cluster
 	}
 	switch c.claim(known, l, now, n) {
 	case mustWait:
@@ -186,11 +186,10 @@ func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, d
 	return 0, true
 }
 
-// maxShares bounds what a segment knows of keys in the pool.
+// maxShares bounds the number of shares in a segment.
 const maxShares = 128
 
-// shareOf returns what is known of a key in the pool, nil where there is no room. The segment's
-// lock is held.
+// shareOf returns the share of a key, nil if there is no room. The segment's lock is held.
 func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
 	known := s.shares[key]
 	if known == nil {
@@ -209,7 +208,7 @@ func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *clust
 	return known
 }
 
-// dropShare makes room by dropping one of a few that nobody came for lately.
+// dropShare makes room by dropping one of a few shares without recent requests.
 func (s *segment) dropShare() bool {
 	looks := 8
 	for key, known := range s.shares {

@@ -2,8 +2,8 @@ package seckill
 
 import "github.com/penstock/penstock/inventory"
 
-// OutboxRow is an Outgoing as the columns of a store: what the stock is told, with words that stay
-// the same from release to release. Name is the hold's or the restock's; Buyer is "" of a restock.
+// OutboxRow is an Outgoing in the form of a store's columns, with kinds that never change. Name is
+// that of the hold or the restock; Buyer is "" for a restock.
 type OutboxRow struct {
 	Kind     string
 	Item     inventory.ItemID
@@ -20,7 +20,7 @@ const (
 	outboxPublish = "publish"
 )
 
-// Row returns what a store keeps of o, beside its shard and Stock.
+// Row returns the columns of o, without its shard and Stock.
 func (o *Outgoing) Row() OutboxRow {
 	if r := &o.Restock; r.Item != 0 {
 		row := OutboxRow{Kind: outboxRestock, Item: r.Item, Name: r.ID, Quantity: r.Units}

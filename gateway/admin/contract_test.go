@@ -320,7 +320,7 @@ func unavailable(o operation) (row, bool) {
 	if o.method+r.path == "GET/admin/v1/keys" {
 		r.path += "?key=psk_x"
 	}
-	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" || r.path == "/admin/v1/events" { // only the caller's token has to be read
+	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" || r.path == "/admin/v1/events" { // needs only the token
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}
 	}
 	return r, o.Responses["503"] != nil

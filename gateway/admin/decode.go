@@ -62,8 +62,8 @@ func (m *mistakes) err() error {
 	return &refusal{problem.Problem{Code: problem.InvalidRequest, Errors: errs}}
 }
 
-// object is a JSON object whose members are taken one by one; what is left at the end is unknown.
-// Every mistake is noted and gives a zero value.
+// object is a JSON object whose members are taken one by one. The members that are left at the end
+// are unknown ones. Every mistake is recorded and gives a zero value.
 type object struct {
 	at  string // in front of a member's name in mistakes
 	raw map[string]json.RawMessage
@@ -357,7 +357,8 @@ func parseTime(s string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// fits cuts form from the front of s: a digit for each 0, a T in either case, the rest as it is.
+// fits cuts form from the front of s: a digit for each 0, a T in either case, every other character
+// exactly.
 func fits(s, form string) (rest string, ok bool) {
 	if len(s) < len(form) {
 		return "", false

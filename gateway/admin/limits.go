@@ -94,7 +94,7 @@ func (c *call) takeWanted(o *object, now time.Time, m *mistakes) wantedLimits {
 	return w
 }
 
-// check notes what is wrong with what is wanted by itself, if it is well formed.
+// check adds the mistakes in the wanted limits, if they are well formed.
 func (w *wantedLimits) check(c *call, now time.Time, m *mistakes) error {
 	if err := m.err(); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (c *call) limitsToChange(ctx context.Context) (version int64, before limite
 	return stored.Version, before, err
 }
 
-// limitsToReplace reads the limits that others are wanted in place of, now or on trial, and notes
-// what is wrong with the others beside them.
+// limitsToReplace reads the limits that are to be replaced, now or on trial, and adds the mistakes
+// that the new ones have compared with them.
 func (c *call) limitsToReplace(ctx context.Context, wanted *wantedLimits, m *mistakes) (int64, limiter.Document, error) {
 	version, before, err := c.limitsToChange(ctx)
 	if err != nil {
@@ -389,7 +389,7 @@ func planLimits(ch *seckill.Change) (undo, error) {
 	if before.Policies == nil {
 		before.Policies = []limiter.Policy{}
 	}
-	if after.Staged == nil { // what was tried isn't tried again
+	if after.Staged == nil { // a staged change isn't staged again
 		before.Staged = nil
 	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {

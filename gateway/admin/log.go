@@ -44,7 +44,7 @@ func (q quietLog) write(kind int, level slog.Level, message string, args ...any)
 	}
 }
 
-// httpLog is where net/http logs: broken connections, mostly. It is a slog.Handler.
+// httpLog gets the messages of net/http, mostly about broken connections. It is a slog.Handler.
 type httpLog struct{ quiet quietLog }
 
 // Enabled implements slog.Handler.
@@ -62,7 +62,7 @@ func (l httpLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 // WithGroup implements slog.Handler; net/http has none.
 func (l httpLog) WithGroup(string) slog.Handler { return l }
 
-// scrapeLog is where promhttp logs collectors that fail.
+// scrapeLog gets the messages of promhttp about collectors that fail.
 type scrapeLog struct{ quiet quietLog }
 
 // Println implements promhttp.Logger.

@@ -300,7 +300,7 @@ func restoreActivity(ctx context.Context, c *call, before, after seckill.Activit
 		return false, overtaken()
 	}
 	for i := range before.Items {
-		// Restocks are changes of their own.
+		// Each restock is a separate change.
 		if item := findItem(now, before.Items[i].SKU); item != nil && now.State != seckill.ActivityDraft {
 			before.Items[i].Quantity = item.Quantity
 		}

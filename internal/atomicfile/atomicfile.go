@@ -3,7 +3,7 @@
 //
 //	err := atomicfile.Write(path, text, 0o600)
 //
-// or, for what is written piece by piece and checked before it counts:
+// or, for a file that is written in pieces and checked before it becomes visible:
 //
 //	f, err := atomicfile.Create(path, 0o600)
 //	if err != nil {
@@ -31,7 +31,7 @@ import (
 	"strings"
 )
 
-// suffix is what the name of an unfinished file ends with.
+// suffix is the end of the name of an unfinished file.
 const suffix = ".new"
 
 // Write replaces the file at path by data. A new file gets perm, less the process's umask.
@@ -53,7 +53,7 @@ type File struct {
 	temp *os.File // nil after Commit or Discard
 }
 
-// disk is what decides whether a file survives; a test has another one.
+// disk has the calls that decide whether a file survives; tests replace them.
 type disk struct {
 	sync   func(*os.File) error
 	rename func(from, to string) error
@@ -103,7 +103,7 @@ func (f *File) Commit() error {
 	return errors.Join(f.disk.sync(directory), directory.Close())
 }
 
-// Discard removes what was written. After Commit it does nothing.
+// Discard removes the unfinished file. After Commit it does nothing.
 func (f *File) Discard() error {
 	if f.temp == nil {
 		return nil
@@ -113,8 +113,8 @@ func (f *File) Discard() error {
 	return err
 }
 
-// Unfinished reports whether a file of this name is what a process left that died while it wrote
-// the file called of. Both are names without a directory.
+// Unfinished reports whether a file of this name was left by a process that died while it wrote the
+// file named of. Both are names without a directory.
 func Unfinished(name, of string) bool {
 	return strings.HasPrefix(name, of+".") && strings.HasSuffix(name, suffix)
 }

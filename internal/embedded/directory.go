@@ -77,8 +77,8 @@ func makeDirectory(path string) error {
 	return err
 }
 
-// checkOurs refuses a directory that has anything in it but no format file. The lock and a
-// half-written format file don't count: they are what a first start leaves that dies at once.
+// checkOurs refuses a directory that isn't empty and has no format file. The lock and a
+// half-written format file don't count: a first start that dies at once leaves them.
 func checkOurs(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -154,7 +154,7 @@ func checkFormat(path string) error {
 	return nil
 }
 
-// writeFormat writes the format file where there is none.
+// writeFormat writes the format file if there is none.
 func writeFormat(path string) error {
 	name := filepath.Join(path, formatName)
 	if _, err := os.Stat(name); err == nil {

@@ -80,7 +80,7 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 	return nil
 }
 
-// adopt makes t the topic as it is known.
+// adopt makes t the known topic.
 func (q *Queue) adopt(old, t *topicState) {
 	switch {
 	case old == nil:
@@ -206,7 +206,7 @@ func (q *Queue) lookLoop(ctx context.Context) {
 			said = ""
 		default:
 			q.counts.lookErrors.Add(1)
-			if err.Error() != said { // an outage is told once
+			if err.Error() != said { // an outage is logged once
 				q.cfg.Logger.Warn("the queue isn't all there", "err", err)
 			}
 			said = err.Error()
@@ -238,7 +238,7 @@ func (q *Queue) tendLoop(ctx context.Context) {
 	}
 }
 
-// Problems describes what the queue lacks. It is empty if nothing is wrong.
+// Problems describes the queue's faults. It is empty if there are none.
 func (q *Queue) Problems() []string {
 	q.stateMu.Lock()
 	topicErr, booksErr := q.topicErr, q.booksErr

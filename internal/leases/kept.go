@@ -22,13 +22,13 @@ type Kept struct {
 
 	mu    sync.Mutex
 	days  map[string]limiter.DayUse // guarded by mu
-	fresh bool                      // days has what the file has not; guarded by mu
+	fresh bool                      // days has changes that the file doesn't have; guarded by mu
 	last  int64                     // the latest day; guarded by mu
 	swept int64                     // the latest day on which older ones were dropped; guarded by mu
 	full  int64                     // keys that found no room; guarded by mu
 }
 
-// MaxKept is how many keys are remembered. Those beyond it begin anew with the process.
+// MaxKept is how many keys are remembered. Other keys begin at zero when the process starts.
 const MaxKept = 1 << 16
 
 // maxKeptBytes bounds the file that is read.
@@ -83,7 +83,7 @@ func (k *Kept) Exchange(ctx context.Context, asks []limiter.Ask) error {
 	return nil
 }
 
-// remember takes note of a key's day. The caller holds mu.
+// remember records a key's day. The caller holds mu.
 func (k *Kept) remember(key string, u limiter.DayUse) {
 	before, known := k.days[key]
 	if known && before == u || !known && u.Granted == 0 {
@@ -116,8 +116,8 @@ func (k *Kept) Full() int64 {
 	return k.full
 }
 
-// Save writes what was not written yet. A process or machine that dies finds the file before or
-// after it.
+// Save writes the changes since the last Save. After a crash of the process or machine, the file is
+// the old one or the new one.
 func (k *Kept) Save() error {
 	k.mu.Lock()
 	fresh, days := k.fresh, k.days

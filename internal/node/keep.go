@@ -19,8 +19,8 @@ import (
 // keptFile is the name of the kept catalog in the data directory.
 const keptFile = "catalog.kept"
 
-// keepMagic begins the file, with the version of what stands before the catalog: the number of
-// shards and of the topic's partitions, each in 4 bytes, big endian.
+// keepMagic is the beginning of the file. It has the version of the head before the catalog: the
+// number of shards and of the topic's partitions, each in 4 bytes, big endian.
 const keepMagic = "penstock node\n\x01"
 
 // keptNode is what a process keeps for a start without its servers.

@@ -14,12 +14,12 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// serverSet is the stock, the queue and the store of a node, and what they stand on.
+// serverSet has the stock, the queue and the store of a node, and their connections.
 type serverSet struct {
 	embedded *embedded.Parts // nil with real servers
 	database *database
 	queue    *kafka.Queue
-	events   *kafka.Events // nil where nobody is told
+	events   *kafka.Events // nil: no events
 	stock    *inventory.Stock
 }
 
@@ -139,8 +139,8 @@ func (n *Node) queueConfig() (kafka.Config, error) {
 	}, nil
 }
 
-// openEvents makes what tells other systems. It asks nothing of the brokers yet: a sale doesn't
-// wait for those who hear of it.
+// openEvents makes the part that sends events to other systems. It sends no request to the brokers
+// yet, because a sale doesn't wait for its events.
 func (n *Node) openEvents(queue kafka.Config) error {
 	if !n.cfg.announces() || n.role&RoleWorker == 0 {
 		return nil

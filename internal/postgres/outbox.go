@@ -29,8 +29,8 @@ func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 }
 
 // outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has
-// opened yet stay: its first snapshot counts what they say. So do stock changes while the snapshot
-// of the shard's epoch is not taken: it counts them, and deletes their rows.
+// opened yet stay: its first snapshot counts them. Stock changes also stay while the snapshot of
+// the shard's epoch is not taken: it counts them, and deletes their rows.
 const outgoing = `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
 	FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id CROSS JOIN LATERAL (
 		SELECT * FROM outbox WHERE outbox.shard = s.id AND id > $2 AND NOT (stock AND l.epoch <> s.epoch)

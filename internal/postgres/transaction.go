@@ -123,8 +123,8 @@ func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, err
 	return n, p.flush(ctx)
 }
 
-// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that
-// is not used again.
+// rollbackTimeout bounds a ROLLBACK, which never has to wait for a lock. A connection that can't do
+// it in time is not used again.
 const rollbackTimeout = time.Second
 
 // rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails
@@ -236,7 +236,7 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 		}
 		s.retries.Add(1)
 		s.log.DebugContext(ctx, "transaction tried again", "what", what, "try", try, "err", err)
-		timer := time.NewTimer(pause/2 + rand.N(pause)) // apart from those it met
+		timer := time.NewTimer(pause/2 + rand.N(pause)) // except those that it has already
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -17,7 +17,7 @@ import (
 
 // kept is the file with the documents that were in force last.
 type kept struct {
-	Sum     string          // hex SHA-256 of Content: half a file, or one that somebody edited, is worse than none
+	Sum     string          // hex SHA-256 of Content: a file that is incomplete or was edited is not used
 	Content json.RawMessage // keptContent
 }
 

@@ -2,8 +2,8 @@
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or something was
--- loaded under this one: a late repeat of a close must not take away what its own rebuild has
+-- Invariant: refused with EPOCH if the shard has a later epoch, is open under this one, or has
+-- loaded data under this one: a late repeat of a close must not delete what its own rebuild has
 -- loaded. Afterwards seq is 0, and every call of another epoch is refused.
 --
 -- Cost: UNLINK, HSET shard. O(1) for the caller; Redis frees the memory in the background.

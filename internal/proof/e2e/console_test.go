@@ -191,7 +191,7 @@ func TestConsole_DoesWhatItSays(t *testing.T) {
 	did(b.act("main article", "Pause", map[string]string{"reason": "a break"}), "is paused now")
 	b.run(nil, "probe.until('Resume…')")
 	did(b.act("main article", "Resume", map[string]string{"reason": "on"}), "is published now")
-	did(b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "7", "reason": "found some"}), "107 units in all")
+	did(b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "7", "reason": "found some"}), "107 units in total")
 	if got := b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "-5000", "reason": "too many"}); got.Good ||
 		!strings.Contains(got.Text, "insufficient-stock") {
 		t.Errorf("what the API refused: %+v", got)
