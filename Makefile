@@ -1,4 +1,4 @@
-# What a developer types. `make` prints this list; every target says what it does behind its ##.
+# The commands of a developer. `make` prints this list; the text after ## describes a target.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,8 +7,8 @@ GO ?= go
 # Pinned here and not in go.mod: a linter is no dependency of the product.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-# Packages where the race detector finds nothing and takes ten times as long (one goroutine at a time), and those that
-# start real processes.
+# Packages that the race detector slows down ten times without finding anything (one goroutine at a
+# time), and packages that start real processes.
 UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 
@@ -21,7 +21,7 @@ install: ## get what the tests need: Go modules, redis-server, postgresql, the K
 	$(GO) mod download
 	deploy/local-stack install
 
-# The tests on real servers fail here when one is missing, instead of being skipped.
+# Here the tests on real servers fail if a server is missing, instead of being skipped.
 test: export PENSTOCK_TEST_SERVERS = 1
 test: install ## all tests, with the race detector where it can find something; needs a network the first time
 	$(GO) test -race -timeout 40m $(RACED)
@@ -51,7 +51,8 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s) each
 		done; \
 	done
 
-# First what the simulator stands on: the model that is its Redis against the scripts, and its database against the stores' suite.
+# First the base of the simulator: its model of Redis against the scripts, and its database against
+# the stores' suite.
 sim: ## the simulator: its histories, and new seeds for SIMTIME (default 5m); FROM names the first, RECORD a file that says which were run
 	$(GO) test ./inventory -run '^TestMiniredis$$'
 	$(GO) test ./internal/sqlite -run '^TestStore$$'

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Signals are what a node measures of itself.
+// Signals are a node's measurements of itself.
 type Signals struct {
 	QueueDelay time.Duration // how long a purchase waits in the line now
 	Lag        int64         // records that no worker has committed yet; negative if unknown
@@ -25,13 +25,13 @@ type AutomaticConfig struct {
 	// Hold is how long a signal must last before a level is entered. Default 1 s: a crowd that is
 	// served within a second needs no level.
 	Hold time.Duration
-	// Dwell is how long a level is kept at least, and how long the signals must be below Below of
-	// what enters it. Default 10 s. A level that is entered again within Again doubles it, up to
-	// MaxDwell. Defaults 1 min and 5 min.
+	// Dwell is how long a level is kept at least, and how long the signals must stay below the
+	// share Below of the level's threshold. Default 10 s. A level that is entered again within
+	// Again doubles it, up to MaxDwell. Defaults 1 min and 5 min.
 	Dwell, Again, MaxDwell time.Duration
 }
 
-// leaveAt is the share of what enters a level below which it is left, in percent.
+// leaveAt is the percentage of a level's threshold below which the level is left.
 const leaveAt = 70
 
 // DefaultAutomaticConfig returns the values for production.
@@ -52,7 +52,7 @@ type Automatic struct {
 	since   time.Duration // when level was entered
 	left    time.Duration // when a level was last left downwards; negative before
 	dwell   time.Duration
-	higher  Level         // what the signals have asked for since rising
+	higher  Level         // the level that the signals have asked for since rising
 	rising  time.Duration // negative: they don't ask for more
 	calm    time.Duration // since when the signals are low enough to leave; negative: they aren't
 	reasons string
@@ -63,8 +63,8 @@ func NewAutomatic(cfg AutomaticConfig) *Automatic {
 	return &Automatic{cfg: cfg, left: -1, rising: -1, calm: -1, dwell: cfg.Dwell}
 }
 
-// Step takes what was measured at now, a time since any moment that stays the same, and returns the
-// level and why it is so.
+// Step takes the measurements at now, and returns the level with its reason. now is a time since a
+// fixed moment.
 func (a *Automatic) Step(s Signals, now time.Duration) (Level, string) {
 	wants, why := a.cfg.level(s, 100)
 	switch {

@@ -17,14 +17,14 @@ import (
 // not called.
 var ErrOpen = errors.New("circuit breaker is open")
 
-// What gobreaker is told of a call.
+// The results of a call for gobreaker.
 var (
 	errCounts     = errors.New("counts against the dependency")
 	errNeutral    = errors.New("says nothing about the dependency")
 	errUnfinished = errors.New("call panicked or ended its goroutine")
 )
 
-// BreakerState is what a breaker does with calls.
+// BreakerState is the state of a breaker.
 type BreakerState int32
 
 // The states.
@@ -215,8 +215,8 @@ type period struct {
 	// Of StateClosed: calls that ended, by whether they failed, and by whether they were slow. They
 	// take no part in forced modes.
 	failing, slow *gobreaker.CircuitBreaker[struct{}]
-	// Of StateOpen and StateHalfOpen that nobody forced. Its own pause is over at once, because it
-	// couldn't be ended early.
+	// For StateOpen and StateHalfOpen, if they were not forced. The gobreaker's own pause ends at
+	// once, because it couldn't be ended early.
 	probes *gobreaker.TwoStepCircuitBreaker[struct{}]
 }
 
@@ -311,7 +311,7 @@ func (b *Breaker) beginProbe() (BreakerCall, error) {
 // none.
 func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	p := b.period.Load()
-	if p.refuses(now) { // for ever, if it was told to
+	if p.refuses(now) { // for ever, if it was forced
 		return nil
 	}
 	for len(b.running) > 0 && now >= b.running[0].began+2*b.cfg.Deadline {
@@ -383,8 +383,8 @@ func (c BreakerCall) End(err error) {
 // again.
 func (c BreakerCall) Abandon() { c.End(context.Canceled) }
 
-// Do makes a call of f, which must have a timeout of its own. A panic or runtime.Goexit in f is a
-// failure, and goes on.
+// Do calls f, which must have its own timeout. A panic or runtime.Goexit in f is a failure, and is
+// passed on.
 func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err error) {
 	call, err := b.Begin()
 	if err != nil {
@@ -396,13 +396,14 @@ func (b *Breaker) Do(ctx context.Context, f func(context.Context) error) (err er
 	return err
 }
 
-// Report tells of a result that came without Begin: an acknowledgement of something sent earlier,
-// or what a watchdog found. took says when it began; 0 is an observation of this moment, such as
-// "the oldest record has waited for too long".
+// Report reports a result without Begin: an acknowledgement of something sent earlier, or a finding
+// of a watchdog. took says when it began; 0 is an observation of this moment, such as "the oldest
+// record has waited for too long".
 //
-// What began before the breaker's last change of state doesn't count, as with End, but for one
-// case: during a pause, a success that wasn't slow is a sign of life, and ends the pause. Without a
-// free place for a probe, a success doesn't count, and a failure is that of the oldest probe.
+// As with End, a call that began before the breaker's last change of state doesn't count, with one
+// exception: during a pause, a success that wasn't slow shows that the server works, and ends the
+// pause. Without a free place for a probe, a success doesn't count, and a failure counts for the
+// oldest probe.
 //
 // Reports alone don't bound how many calls are made until the first result after a pause. If
 // possible, Begin a call before any work and End it with its acknowledgement. Use Report only for
@@ -450,7 +451,7 @@ func (b *Breaker) signLocked(p *period, o outcome, now, took time.Duration) {
 	}
 }
 
-// outcome is what a call says about the dependency.
+// outcome is the result of a call, as it counts for the dependency.
 type outcome struct{ failed, slow, neutral bool }
 
 func (b *Breaker) judge(err error, took time.Duration) outcome {
@@ -646,7 +647,7 @@ type BreakerStats struct {
 	Slow       int64 // of them, failed or not
 	Refused    int64 // by Begin; in BreakerObserve, what it would have refused
 	TurnedAway int64 // by Refuses, likewise
-	Trips      int64 // how often it opened, again or anew, without being told to
+	Trips      int64 // how often it opened without being forced
 	Mode       BreakerMode
 	State      BreakerState
 	Since      time.Time // when State began

@@ -193,7 +193,8 @@ func TestBreaker(t *testing.T) {
 		{"the window is as long as it says", "fail 4; wait 1799ms; fail 1; open"},
 		{"the window moves in parts", "fail 2; wait 1s; fail 2; wait 1s; fail 2; closed; fail 1; open"},
 		{"old successes are forgotten", "ok 100; wait 2s; fail 5; open"},
-		// gobreaker alone would look at the part of the window in which these began, which is over.
+		// gobreaker alone would count these in the part of the window in which they began. That
+		// part is over.
 		{"calls longer than the window count", "begin a b c d e; wait 3s; end a fail; end b fail; end c fail; end d fail; end e fail; open"},
 
 		{"a pause lasts", "fail 5; pause 500ms; wait 499999999ns; refuses; refused 1; open; wait 1ns; lets; half-open"},
@@ -356,8 +357,7 @@ func TestBreaker_Do(t *testing.T) {
 				if (after.State == StateClosed) != c.closed {
 					t.Errorf("state is %v", after.State)
 				}
-				// Whatever happened, no place is lost: it closes without waiting for overdue
-				// probes.
+				// No place is ever lost: it closes without waiting for overdue probes.
 				time.Sleep(time.Second)
 				for range 3 {
 					if err := b.Do(t.Context(), func(context.Context) error { return nil }); err != nil {
@@ -411,7 +411,7 @@ func TestBreaker_DoHandsThroughPanicContextAndError(t *testing.T) {
 	t.Errorf("Do returned %v", err)
 }
 
-// Pauses vary by a fifth, and the longest ones no less than the others.
+// Pauses vary by a fifth, the longest ones too.
 func TestBreaker_PausesVary(t *testing.T) {
 	for _, c := range []struct {
 		streak      int
@@ -483,8 +483,8 @@ func TestBreakerConfig(t *testing.T) {
 	}
 }
 
-// OnChange holds no lock: it may use all of the breaker, and a change that it makes is told after
-// it returned.
+// OnChange is called without a lock, so it may use the whole breaker. A change that it makes is
+// reported after it has returned.
 func TestBreaker_OnChangeMayCallTheBreaker(t *testing.T) {
 	var b *Breaker
 	var told []string
@@ -514,7 +514,7 @@ func TestBreaker_OnChangeMayCallTheBreaker(t *testing.T) {
 	}
 }
 
-// One OnChange that panics doesn't keep the others from being told.
+// The others are still called when one OnChange panics.
 func TestBreaker_OnChangeMayPanic(t *testing.T) {
 	told := 0
 	b := testBreaker(t, func(string, BreakerState, BreakerState) {
@@ -541,7 +541,7 @@ func TestBreaker_ZeroCallEnds(t *testing.T) {
 	BreakerCall{}.Abandon()
 }
 
-// Calls of a closed breaker cost no garbage, nor does being turned away.
+// Calls of a closed breaker allocate nothing, and neither does a refusal.
 func TestBreaker_Allocations(t *testing.T) {
 	b := testBreaker(t, nil)
 	for name, f := range map[string]func(){
@@ -580,7 +580,7 @@ func TestBreaker_Allocations(t *testing.T) {
 	}
 }
 
-// However many come at once after a pause, exactly Probes get through.
+// After a pause exactly Probes calls get through, however many come at once.
 func TestBreaker_ProbesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := testBreaker(t, nil)
@@ -606,8 +606,8 @@ func TestBreaker_ProbesAtOnce(t *testing.T) {
 	})
 }
 
-// Everything at once: what was counted is what was done, and OnChange heard one unbroken story, one
-// sentence at a time.
+// Everything at once: the counts match the calls, and OnChange gets each change once and in order,
+// never two at a time.
 func TestBreaker_Concurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var telling atomic.Bool
@@ -683,8 +683,8 @@ func TestBreaker_Concurrently(t *testing.T) {
 	})
 }
 
-// breakerModel says what a breaker has to do, by its rules alone: it keeps every call and counts
-// anew each time.
+// breakerModel computes the right behaviour of a breaker from its rules alone. It keeps every call
+// and counts anew each time.
 type breakerModel struct {
 	cfg       BreakerConfig
 	mode      BreakerMode
@@ -727,10 +727,10 @@ func (m *breakerModel) trip(now time.Time) {
 	m.want.Trips++
 }
 
-// trusted says whether calls begin without a place.
+// trusted reports whether calls begin without a place.
 func (m *breakerModel) trusted() bool { return m.mode == BreakerClosed || m.state == StateClosed }
 
-// free says whether a probe could begin, and drops overdue ones.
+// free reports whether a probe could begin, and drops overdue ones.
 func (m *breakerModel) free(now time.Time) bool {
 	if m.mode == BreakerOpen || m.state == StateOpen && now.Before(m.until) {
 		return false
@@ -840,7 +840,7 @@ func (m *breakerModel) sample(failed, slow bool, now time.Time) {
 			}
 		}
 	}
-	// A good call opens nothing, though a bad one before it may have been one too few.
+	// A good call never opens the breaker, even when one more bad call would have.
 	if n >= float64(m.cfg.MinCalls) && (failed && nFailed/n >= 0.5 || slow && nSlow/n >= 0.6) {
 		m.trip(now)
 	}
@@ -913,7 +913,7 @@ func TestBreaker_AgainstAModel(t *testing.T) {
 	}
 }
 
-// walk does random things to a breaker and its model, and compares all that can be seen after each.
+// walk makes random calls of a breaker and its model, and compares their visible state after each.
 func walk(t *testing.T, seed uint64, steps int) (BreakerStats, error) {
 	r := rand.New(rand.NewPCG(seed, 618))
 	b := testBreaker(t, nil)

@@ -50,9 +50,9 @@ func (c Cause) String() string {
 	return [causes]string{"none", "orders-off", "not-admitted", "browse-off", "full"}[c]
 }
 
-// Verdict is what a visit may have.
+// Verdict is the decision about a visit.
 type Verdict struct {
-	Cause     Cause // None: it is let in
+	Cause     Cause // None: it is admitted
 	Inside    bool  // it has taken a place, and must Leave
 	NoWait    bool  // it doesn't get a Prefer: wait
 	Static    bool  // it gets activity pages as they were rendered last
@@ -61,7 +61,7 @@ type Verdict struct {
 	Log       bool      // it is logged
 	Since     time.Time // of a purchase that a switch has closed: since when it is closed
 	// Spared means that a degrade level refuses the purchase, not a person. A purchase within its
-	// merchant's guaranteed rate is let in nevertheless.
+	// merchant's guaranteed rate is still admitted.
 	Spared bool
 }
 
@@ -83,7 +83,7 @@ type stripe struct {
 // Controller decides. Its methods are safe for concurrent use. Before Apply everything is as
 // normal, and before Resize there is no limit to what is under way.
 type Controller struct {
-	mu        sync.Mutex     // of those who change something
+	mu        sync.Mutex     // held by changes
 	document  Document       // guarded by mu
 	ahead     time.Duration  // of the document's clock from this process's; guarded by mu
 	automatic Level          // guarded by mu
@@ -140,7 +140,7 @@ const (
 // String is the mode as the switch has it.
 func (m AutomaticMode) String() string { return [...]string{"on", "shadow", "off"}[m] }
 
-// Found is what a node's signals ask for.
+// Found is the level that a node's signals ask for.
 type Found struct {
 	Level Level
 	Why   string // "" at D0
@@ -176,9 +176,9 @@ func (c *Controller) mode() AutomaticMode { return AutomaticMode(c.current.Load(
 type LevelState struct {
 	Level      Level
 	Pinned     bool             // by a person
-	Mode       AutomaticMode    // whether it goes by what was found
+	Mode       AutomaticMode    // whether it uses the level of the signals
 	Found      Found            // what its signals ask for
-	Activities map[string]Level // those that have a level of their own
+	Activities map[string]Level // those with their own level
 }
 
 // Level returns at which level the node is, and why.
@@ -297,8 +297,7 @@ func (c Class) share() int64 {
 	return 100
 }
 
-// TurnAway counts a visit that isn't let in for want of room, or of which Spared turned out not to
-// help.
+// TurnAway counts a visit that is refused for lack of room, or whose Spared did not help.
 func (c *Controller) TurnAway(cause Cause) { c.count(cause) }
 
 func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }

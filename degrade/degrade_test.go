@@ -67,7 +67,7 @@ func TestSwitchesForNewOrders(t *testing.T) {
 		{"orders sku=x: off", OrdersOff},
 		{"orders sku=618/x: off", OrdersOff},
 		{"orders sku=619/x: off", None},
-		// An emergency stop is not overridden by what is narrower.
+		// A narrower switch doesn't override an emergency stop.
 		{"orders: off|orders merchant=m1: on|orders caller=m1/web: on|orders activity=618: on|orders sku=618/x: on", OrdersOff},
 		{"orders merchant=m1: off|orders sku=618/x: on", OrdersOff},
 		{"orders: on|orders caller=m1/web: off", OrdersOff},
@@ -129,8 +129,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// An edit of other switches must not look as if orders had been closed anew: whoever is refused
-// would ask the stock again whether there is an order.
+// An edit of other switches must not look as if orders had been closed again. Otherwise each
+// refused buyer would ask the stock again whether there is an order.
 func TestController_SinceStays(t *testing.T) {
 	c := controller(t, "orders: off")
 	before := c.Enter(purchase()).Since
@@ -150,7 +150,7 @@ func TestController_SinceStays(t *testing.T) {
 	}
 }
 
-// A purchase that a switch has closed takes a place: its order may have to be looked for.
+// A purchase that a switch refuses still takes a place, because its order may have to be looked up.
 func TestController_ClosedTakesRoom(t *testing.T) {
 	c := controller(t, "orders: off")
 	c.Resize(1)
@@ -171,8 +171,8 @@ func TestController_ClosedTakesRoom(t *testing.T) {
 	}
 }
 
-// TestAdmissionTakesItsShareAndKeepsIt: the share of buyers is what was asked for, and a buyer that
-// is in at a share is in at every higher one.
+// TestAdmissionTakesItsShareAndKeepsIt: the configured share of buyers is admitted. A buyer that is
+// admitted at one share is admitted at every higher one.
 func TestAdmissionTakesItsShareAndKeepsIt(t *testing.T) {
 	const buyers = 20_000
 	in := make(map[string]bool)
@@ -351,7 +351,7 @@ func TestDocuments(t *testing.T) {
 	if len(d.Switches) != 0 {
 		t.Errorf("%+v", d)
 	}
-	// What ends gives way to what was there before it, where that has no earlier end.
+	// When a setting ends, the one before it applies again, unless that has ended too.
 	half := set(t, "admission: 50")
 	tenth := set(t, "admission: 10")
 	tenth.ExpiresAt = start.Add(time.Hour)

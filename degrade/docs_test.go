@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The tables of the docs are those of the answers.
+// The tables in the docs match the answers of the code.
 func TestDocs_HaveTheTables(t *testing.T) {
 	text, err := os.ReadFile("../docs/degradation.md")
 	if err != nil {

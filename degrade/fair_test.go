@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// shop is a server of purchases that take their turn in a line, in virtual time.
+// shop serves purchases one after the other, in virtual time.
 type shop struct {
 	c      *Controller
 	rate   float64 // served per second
@@ -26,7 +26,7 @@ func newShop(capacity int, rate float64) *shop {
 	return s
 }
 
-// run offers purchases of merchants, each evenly at its rate, for some milliseconds.
+// run sends purchases of merchants for some milliseconds, each merchant evenly at its rate.
 func (s *shop) run(offered map[string]float64, millis int) {
 	for ms := range millis {
 		for _, name := range slices.Sorted(maps.Keys(offered)) {
@@ -90,7 +90,7 @@ func TestPlaces_OneTakesNoneFromTheOthers(t *testing.T) {
 	}
 }
 
-// TestPlaces_ByWeight: merchants that all want more have places by weight.
+// TestPlaces_ByWeight: when all merchants want more places, each gets places by its weight.
 func TestPlaces_ByWeight(t *testing.T) {
 	s := newShop(800, 1000)
 	s.c.Weigh(map[string]int{"heavy": 3})
@@ -100,8 +100,8 @@ func TestPlaces_ByWeight(t *testing.T) {
 	}
 }
 
-// TestPlaces_Fit: a line that is long before the places are taken leaves less room, so that the
-// others aren't turned away by a level, and all places come back when it is over.
+// TestPlaces_Fit: while the line is long, there are fewer places, so that no level has to refuse
+// the others. All places come back afterwards.
 func TestPlaces_Fit(t *testing.T) {
 	s := newShop(8000, 1000)
 	s.fitted = true
@@ -116,7 +116,7 @@ func TestPlaces_Fit(t *testing.T) {
 	}
 }
 
-// TestPlaces_InventedMerchants: memory has a bound.
+// TestPlaces_InventedMerchants: memory stays bounded whatever names come.
 func TestPlaces_InventedMerchants(t *testing.T) {
 	c := NewController()
 	c.Resize(1000)
@@ -137,8 +137,8 @@ func TestPlaces_InventedMerchants(t *testing.T) {
 	}
 }
 
-// TestController_SparesTheGuaranteed: a level that turns buyers away says so, a person's switch
-// doesn't.
+// TestController_SparesTheGuaranteed: a level that refuses buyers spares the guaranteed ones, a
+// person's switch doesn't.
 func TestController_SparesTheGuaranteed(t *testing.T) {
 	for _, c := range []struct {
 		switches []string

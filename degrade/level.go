@@ -2,7 +2,8 @@ package degrade
 
 import "fmt"
 
-// Level is how much the system does without, for a while, so that what matters most goes on.
+// Level is how many functions the system turns off for a while, so that the most important ones go
+// on.
 type Level uint8
 
 // The levels.
@@ -31,7 +32,7 @@ type LevelSetting struct {
 type LevelDescription struct {
 	Level    Level
 	Name     string
-	Sets     []LevelSetting // beside what the levels below set; of one switch the highest level's counts
+	Sets     []LevelSetting // in addition to the levels below; for the same switch the highest level wins
 	Holds    Tier           // jobs of this tier and those below wait; 0 holds none
 	TurnsOff string         // for people
 	Buyers   string         // what buyers see then
@@ -76,7 +77,7 @@ func (l Level) holds() (t Tier) {
 	return t
 }
 
-// settings returns what a level sets, with what those below it set.
+// settings returns the settings of a level and of those below it.
 func (l Level) settings() map[Name]int32 {
 	out := make(map[Name]int32)
 	for _, d := range Levels() {

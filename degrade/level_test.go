@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Every level's settings are values that the switches can have, and each level turns off more than
-// the one below it.
+// The switches accept every value that a level sets, and each level turns off more than the one
+// below it.
 func TestLevels_AreSound(t *testing.T) {
 	for i, d := range Levels() {
 		if d.Level != Level(i) || d.Name == "" || d.TurnsOff == "" || d.Buyers == "" || d.Level.String() != fmt.Sprint("D", i) {
@@ -39,21 +39,21 @@ func TestController_Levels(t *testing.T) {
 		switches []string
 		found    Level
 		want     Level
-		few      int // of 1,000 buyers at least this many are let in, and at most so many more as a share may be off
+		few      int // at least so many of 1,000 buyers are admitted, and at most as many more as a share may deviate
 		verdict  func(Verdict) bool
 	}{
 		{nil, D0, D0, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 1 }},
 		{nil, D1, D1, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 5 }},
 		{nil, D2, D2, 1000, func(v Verdict) bool { return v.NoWait && !v.Static && v.PollAfter == 5 }},
 		{nil, D3, D3, 860, func(v Verdict) bool { return true }},
-		{nil, D5, D3, 860, func(v Verdict) bool { return true }}, // people alone go further
+		{nil, D5, D3, 860, func(v Verdict) bool { return true }}, // only people go further
 		{[]string{"level: D4"}, D0, D4, 60, func(v Verdict) bool { return v.PollAfter == 10 && v.Static }},
 		{[]string{"level: D5"}, D0, D5, 0, func(v Verdict) bool { return v.Cause == OrdersOff }},
 		{[]string{"level: D0"}, D3, D0, 1000, func(v Verdict) bool { return !v.NoWait && !v.Static && v.PollAfter == 1 }},
 		{[]string{"level: auto"}, D2, D2, 1000, func(v Verdict) bool { return v.NoWait }},
 		{[]string{"automatic: shadow"}, D3, D0, 1000, func(v Verdict) bool { return !v.NoWait }},
 		{[]string{"automatic: off"}, D3, D0, 1000, func(v Verdict) bool { return !v.NoWait }},
-		// What a person has set counts more than a level.
+		// A person's setting wins over a level.
 		{[]string{"level: D4", "poll-interval: 2", "admission: 100"}, D0, D4, 1000, func(v Verdict) bool { return v.PollAfter == 2 && v.NoWait }},
 		{[]string{"level: D3", "admission merchant=m1: 100"}, D0, D3, 1000, func(v Verdict) bool { return v.NoWait }},
 		// An activity has a level of its own, in both directions.
@@ -105,7 +105,8 @@ func TestController_HoldsJobs(t *testing.T) {
 	}
 }
 
-// A switch may be planned: what is set stays in force until it begins, and again when it is over.
+// A switch may be planned: the former value stays in force until the planned one begins, and is in
+// force again after its end.
 func TestDocument_PlannedSwitches(t *testing.T) {
 	var d Document
 	d.Set(set(t, "poll-interval: 3"), start)
@@ -137,8 +138,8 @@ func TestDocument_PlannedSwitches(t *testing.T) {
 	}
 }
 
-// A buyer who was closed out stays closed out since then, whatever other value closes it now:
-// nobody looks again for its order.
+// A buyer stays refused since the first refusal, even if another value refuses it now: its order
+// isn't looked up again.
 func TestController_ClosedSinceStays(t *testing.T) {
 	c := controller(t, "admission: 0")
 	before := c.Enter(purchase()).Since

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestPacer: a burst goes out at once, then one refusal an interval, and none waits longer than the
+// TestPacer: a burst is sent at once, then one refusal per interval. None waits longer than the
 // longest wait.
 func TestPacer(t *testing.T) {
 	p := NewPacer(1000, time.Second)

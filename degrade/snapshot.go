@@ -34,7 +34,7 @@ type snapshot struct {
 	before      []closing // as they were earlier, the last one first
 }
 
-// closing is what closed sales at an earlier time.
+// closing has the switches that closed sales at an earlier time.
 type closing struct {
 	orders, admission values
 	since             time.Time
@@ -118,8 +118,8 @@ func (s *snapshot) of(name Name) *values {
 	}
 }
 
-// build makes the snapshot of a sound document at now, where the node itself is at a level, and
-// says when it has to be built again: a switch begins or ends then.
+// build makes the snapshot of a valid document at now, for a node at a level. It returns when it
+// has to be built again, because a switch begins or ends then.
 func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.Time) {
 	s = &snapshot{since: time.Now(), now: automatic}
 	for _, k := range kinds() {
@@ -149,8 +149,8 @@ func build(d *Document, now time.Time, automatic Level) (s *snapshot, next time.
 	return s, next
 }
 
-// applyLevels sets what the levels set, where no person has set it: for everybody, and for the
-// activities that have a level of their own.
+// applyLevels applies the settings of the levels where no person has set the switch: for everybody,
+// and for the activities with their own level.
 func (s *snapshot) applyLevels(byHand map[Name]bool) {
 	if pin := s.level.everybody; pin > 0 {
 		s.now, s.pinned = Level(pin-1), true

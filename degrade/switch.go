@@ -35,7 +35,7 @@ const (
 	DatabaseBreaker Name = "database-breaker"
 )
 
-// kind is what a switch may be.
+// kind is the kind of values of a switch.
 type kind struct {
 	name        Name
 	words       []string // its values are these, by index; or
@@ -187,8 +187,8 @@ type Scope struct {
 	Caller string `json:"caller,omitempty"` // as merchant/caller
 }
 
-// Check says what is wrong with a scope for that switch, or "". Whether there is somebody of that
-// name isn't asked.
+// Check returns the mistake in a scope for that switch, or "". It doesn't check that the name
+// exists.
 func (s Scope) Check(name Name) string {
 	set := 0
 	for _, name := range []string{s.Merchant, s.Activity, s.SKU, s.Caller} {

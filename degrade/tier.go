@@ -1,7 +1,7 @@
 package degrade
 
-// Tier says how much depends on a job that works by itself. Where there is too little of something,
-// a lower tier does without it first. Of visits, the Class says it.
+// Tier is the importance of a background job. When a resource is short, a lower tier loses it
+// first. For visits, the Class has that role.
 type Tier uint8
 
 // The tiers, the highest first.

@@ -1,10 +1,9 @@
-// Package docs has the pages for people that the program itself shows. They are what is in this
-// directory, and nothing else is.
+// Package docs has the pages for people that the program itself shows, as files of this directory.
 package docs
 
 import _ "embed"
 
-// Runbook is runbook.md: what to do, an entry for each thing that may wake somebody.
+// Runbook is runbook.md: what to do, with an entry for each kind of alarm.
 //
 //go:embed runbook.md
 var Runbook []byte

@@ -48,8 +48,8 @@ type AdmissionConfig struct {
 	Addresses, Probes limiter.AddressConfig
 	// History records each purchase that the limits are asked about; nil records none.
 	History *limiter.History
-	// Known reports whether this process has loaded any settings. Until then nobody is let in. It
-	// must not block. nil means that settings are always known.
+	// Known reports whether this process has loaded any settings. Until then no visit is admitted.
+	// It must not block. nil means that settings are always known.
 	Known func() bool
 }
 
@@ -110,7 +110,7 @@ type Admission struct {
 
 // NewAdmission makes an admission without limits: SetLimits sets them.
 func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *slog.Logger) *Admission {
-	const soon = 2 * time.Second // a switch was set by a person, who takes more than a second to set it back
+	const soon = 2 * time.Second // a person sets a switch, and needs more than a second to set it back
 	g := &Admission{
 		switches: switches, limits: limits, trusted: cfg.Trusted, lookBack: cfg.LongestPause + freshKeys, visits: &visitLog{log: log},
 		pacer: degrade.NewPacer(cfg.ShedRate, cfg.LongestPause), started: time.Now(),
@@ -168,7 +168,7 @@ func (g *Admission) Short() bool { return g.short.Load() }
 // SetShort sets whether the processor is overloaded.
 func (g *Admission) SetShort(short bool) { g.short.Store(short) }
 
-// What a ticket says of a visit.
+// The flags of a ticket.
 const (
 	ticketInside  uint64 = 1 << iota // it has a place that it must give back
 	ticketLogged                     // it is logged when it leaves
@@ -222,7 +222,7 @@ func (g *Admission) Enter(v *Visit) *Denial {
 	}
 }
 
-// askLimits asks the limits about a visit that switches and room let in.
+// askLimits asks the limits about a visit that has passed switches and room.
 func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 	class, counts := limitClass(v.Route)
 	if v.Settled || !counts || mode == degrade.LimitsOff {
@@ -238,7 +238,7 @@ func (g *Admission) askLimits(v *Visit, mode degrade.LimitsMode) *Denial {
 		return nil
 	}
 	if v.limited == nil {
-		if key != 0 && v.Pause == 0 && !g.asks(key, at) { // its first one may be about to be let in: Redis may have been asked
+		if key != 0 && v.Pause == 0 && !g.asks(key, at) { // its first request may be admitted at this moment: Redis may have been asked
 			g.outside(v)
 			v.Pause = askSpan
 			return g.full // not sent, because v.Pause is set: see Gate.Enter
@@ -280,8 +280,8 @@ func (g *Admission) asks(key uint64, at int64) bool {
 	return true
 }
 
-// recall has the sale told of a purchase that memory takes for a repeat. Memory is wrong in one of
-// a hundred, so it gets its order or a refusal, and nothing new.
+// recall passes a purchase to the sale that memory takes for a repeat. Memory is wrong in one of a
+// hundred cases, so the purchase gets its order or a refusal, and never a new order.
 func (g *Admission) recall(v *Visit) {
 	closed := v.limited
 	switch {
@@ -294,13 +294,13 @@ func (g *Admission) recall(v *Visit) {
 	v.Closed, v.ClosedSince, v.Limited = &closed.refusal, v.Arrived.Add(-g.lookBack), &closed.Denial
 }
 
-// What is known of keys that were let in here: a repeat within letSpan is free, whether its first
-// one has been answered or not, and whatever the answer was. At 6,000 purchases a second few are
-// forgotten early.
+// The memory of keys that were admitted here. A repeat within letSpan is free, with any answer of
+// the first request, or none yet. At 6,000 purchases a second few keys are forgotten early.
 const (
 	letSpan = 5 * time.Second
 	letKeys = 1 << 17
-	// askSpan is how long limits may take to let somebody in, and askKeys how many do so at once.
+	// askSpan is how long limits may take to admit a visit, and askKeys how many visits wait for
+	// them at once.
 	askSpan = 150 * time.Millisecond
 	askKeys = 1 << 12
 	// freeBurst bounds the free repeats of one key: so many at once, and then one a second. The
@@ -309,12 +309,13 @@ const (
 	freeKeys  = 1 << 13
 )
 
-// lookUps bounds for how many purchases a second that a limit refuses the stock is asked whether
-// their key has an order, though memory says that it had none freshKeys ago: they may be repeats of
-// what another gateway has let in just now.
+// lookUps bounds a kind of look-up per second. When a limit refuses a purchase whose key had no
+// order freshKeys ago, the stock is asked for its order, because it may be a repeat of a purchase
+// that another gateway has just admitted.
 const lookUps = 200
 
-// Repeats is how many purchases were let in free, as repeats of those that limits had let in here.
+// Repeats is how many purchases were admitted free, as repeats of purchases that limits had
+// admitted here.
 func (g *Admission) Repeats() int64 { return g.repeats.Load() }
 
 // keyOf names a purchase as its repeat is named too; 0 where it has no name, or nothing is limited.
@@ -331,7 +332,7 @@ func (g *Admission) keyOf(v *Visit) uint64 {
 	return max(sum, 1)
 }
 
-// limitClass says as what a visit of a route counts, and whether it does.
+// limitClass returns the class of a route's visits for limits, and whether they count.
 func limitClass(route string) (class limiter.Class, counts bool) {
 	switch route {
 	case "buy":
@@ -415,8 +416,8 @@ func (g *Admission) limit(v *Visit, class limiter.Class, mode degrade.LimitsMode
 	return g.refusals.Load().of(&decision)
 }
 
-// tooDear is the answer to a request that costs more than its key can ever have: less of it may be
-// let in, and no wait helps.
+// tooDear is the answer to a request that costs more than its key can ever have. A smaller request
+// may be admitted; waiting doesn't help.
 func tooDear(d *limiter.Decision) *limitRefusal {
 	detail := fmt.Sprintf("costs %d tokens of the limit %q, which has %d at most: ask for less", d.Cost, d.Policy.Name, d.Limit)
 	return &limitRefusal{
@@ -427,8 +428,8 @@ func tooDear(d *limiter.Decision) *limitRefusal {
 	}
 }
 
-// address is where a visit comes from, behind the proxies that are trusted; the zero Addr of one
-// that comes by no network.
+// address is the client's address, behind trusted proxies; the zero Addr for a visit without a
+// network.
 func (g *Admission) address(v *Visit) netip.Addr {
 	peer, ok := v.Peer.(*net.TCPAddr)
 	if !ok {

@@ -50,7 +50,7 @@ func gated(t testing.TB, limits, switches string) (*Admission, *degrade.Controll
 
 const noLimits, noSwitches = `{"policies":[]}`, `{"switches":[]}`
 
-// visit is a visit of a caller, whose connection comes from a proxy.
+// visit returns a visit of a caller behind a proxy.
 func visit(route, user string) *Visit {
 	v := &Visit{
 		Route: route, Peer: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 1}, Arrived: time.Now(), Forwarded: "192.0.2.1",
@@ -101,8 +101,8 @@ func TestAdmission_NamesTheLimit(t *testing.T) {
 	}
 }
 
-// TestAdmission_ChargesByClass: pages and looks at orders are refused where a policy charges for
-// them, and what is denied has no room and no place.
+// TestAdmission_ChargesByClass: reads of pages and orders are refused where a policy charges for
+// them. A refused request keeps no place.
 func TestAdmission_ChargesByClass(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"callers","key":"caller","rate":0.001,"burst":7,"mode":"enforce","concurrency":9,
 		"cost":{"purchase":1,"unit":2,"page":1,"status":1}}]}`, noSwitches)
@@ -137,7 +137,8 @@ func TestAdmission_ChargesByClass(t *testing.T) {
 	}
 }
 
-// TestAdmission_ForeignPages: a page of another's activity takes nothing of the activity's limit.
+// TestAdmission_ForeignPages: reading the page of another merchant's activity takes nothing from
+// the activity's limit.
 func TestAdmission_ForeignPages(t *testing.T) {
 	g, _, _ := gated(t, `{"policies":[{"name":"pages","key":"activity","rate":0.001,"burst":1,"mode":"enforce","cost":{"page":1}}]}`, noSwitches)
 	page := func(foreign bool) *Denial {
@@ -159,8 +160,8 @@ func TestAdmission_ForeignPages(t *testing.T) {
 	}
 }
 
-// TestAdmission_BoundsWhatIsInFlight: a visit above the bound is told so, and one that has left
-// makes room for one.
+// TestAdmission_BoundsWhatIsInFlight: a visit above the bound is refused with this reason, and each
+// one that leaves makes room for one.
 func TestAdmission_BoundsWhatIsInFlight(t *testing.T) {
 	g, _, _ := gated(t, `{"policies":[{"name":"flight","key":"caller","concurrency":2,"mode":"enforce"},
 		{"name":"rate","key":"caller","match":"m1/app","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
@@ -253,8 +254,8 @@ func TestAdmission_PacesUnknownKeys(t *testing.T) {
 	}
 }
 
-// A purchase that memory refuses takes no token, nor a place, and needs none to be there; but
-// switches come first.
+// A purchase that memory refuses takes no token and no place, and is answered when there are none.
+// Switches are asked before.
 func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	settled := func() *Visit {
 		v := visit("buy", "u1")
@@ -294,8 +295,8 @@ func TestAdmission_ChargesNothingForWhatIsSettled(t *testing.T) {
 	}
 }
 
-// TestAdmission_LetsRepeatsThroughWhenOrdersAreOff: the sale decides, knowing what to answer to a
-// key that has no order.
+// TestAdmission_LetsRepeatsThroughWhenOrdersAreOff: the sale decides, because only it knows whether
+// a key has an order.
 func TestAdmission_LetsRepeatsThroughWhenOrdersAreOff(t *testing.T) {
 	for _, body := range []string{`{"name":"orders","value":"off"`, `{"name":"admission","value":"0"`} {
 		body = `{"switches":[` + body + `,"reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`
@@ -338,8 +339,8 @@ func TestAdmission_RefusesWithoutAllocating(t *testing.T) {
 	}
 }
 
-// TestAdmission_KeepsNoRefusalOfAnotherDocument: between two documents an answer is never that of
-// the wrong one.
+// TestAdmission_KeepsNoRefusalOfAnotherDocument: after a change of the settings, no answer comes
+// from the former document.
 func TestAdmission_KeepsNoRefusalOfAnotherDocument(t *testing.T) {
 	old := limiter.Document{Policies: []limiter.Policy{{Name: "old", Key: limiter.Caller, Rate: 1, Burst: 1}}}
 	r := newLimitRefusals(&old)
@@ -363,7 +364,7 @@ func TestAdmission_LogsSomeVisits(t *testing.T) {
 		g.Enter(v)
 		g.Leave(v, 200, time.Millisecond)
 	}
-	// The test may meet the turn of a second or two.
+	// A second or two may pass during the test.
 	if n := strings.Count(log.String(), "msg=visit route=order status=200"); n < maxVisitsLogged || n >= 3*maxVisitsLogged {
 		t.Errorf("%d lines for %d visits", n, 3*maxVisitsLogged)
 	}
@@ -384,7 +385,7 @@ func BenchmarkAdmission(b *testing.B) {
 				fresh := visit("buy", "u1")
 				var v Visit
 				key, n := make([]byte, 0, 16), next.Add(1)<<32
-				for ; pb.Next(); n++ { // each under a key of its own
+				for ; pb.Next(); n++ { // each with its own key
 					v = *fresh
 					key = strconv.AppendInt(key[:0], n, 36)
 					v.Key, v.Arrived = view(key), time.Now()
@@ -438,8 +439,8 @@ func TestAdmission_PacesRefusals(t *testing.T) {
 	}
 }
 
-// TestAdmission_NamesWhatCanNeverFit: a quantity that costs more than a full bucket is told as the
-// client's mistake, with no time to wait.
+// TestAdmission_NamesWhatCanNeverFit: a quantity that costs more than a full bucket is answered as
+// the client's mistake, without Retry-After.
 func TestAdmission_NamesWhatCanNeverFit(t *testing.T) {
 	for _, key := range []string{"caller", "global"} {
 		g, _, _ := gated(t, `{"policies":[{"name":"units","key":"`+key+`","rate":1,"burst":4,"mode":"enforce","cost":{"unit":2,"purchase":0}}]}`, noSwitches)

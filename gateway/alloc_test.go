@@ -115,7 +115,7 @@ func TestRefusalsAllocateLittle(t *testing.T) {
 	f("activity", 0, requestContextOf("GET", "/v1/activities/618-phones", "", buyerKey), nil, nil, 200)
 }
 
-// BenchmarkHandle is what the handler costs without a network.
+// BenchmarkHandle measures the handler without a network.
 func BenchmarkHandle(b *testing.B) {
 	for name, err := range map[string]error{"refused": no(seckill.CodeSoldOut), "accepted": nil} {
 		b.Run(name, func(b *testing.B) {
@@ -139,7 +139,7 @@ type pipe struct {
 	conn   net.Conn
 	from   *bufio.Reader
 	sent   []byte
-	answer int // bytes of one answer; all must be alike
+	answer int // bytes of one answer; all must have the same size
 }
 
 func newPipe(b *testing.B, addr, request string) *pipe {
@@ -175,9 +175,8 @@ func (p *pipe) run(b *testing.B) time.Duration {
 	return time.Since(began)
 }
 
-// BenchmarkRefusedAgainstBare asks a sold-out item over loopback, and a fasthttp server that does
-// nothing but write an answer of the same size, in turns: each burst of the one is followed by a
-// burst of the other.
+// BenchmarkRefusedAgainstBare sends purchases of a sold-out item over loopback. In turns with them,
+// it sends bursts to a fasthttp server that only writes an answer of the same size.
 func BenchmarkRefusedAgainstBare(b *testing.B) {
 	ours := cheapServer(b, &cheapSales{err: no(seckill.CodeSoldOut)}, nil)
 	body := problem.Append(nil, &problem.Problem{Code: problem.SoldOut})

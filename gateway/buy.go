@@ -126,7 +126,7 @@ func (x *exchange) accepted(r *seckill.Receipt) {
 // requests that ask arrived at different times.
 func (x *exchange) pollAfter() int64 { return max(int64(x.visit.PollAfter), 1) }
 
-// appendReceipt appends what a buyer is told of an accepted order.
+// appendReceipt appends the answer for an accepted order.
 func appendReceipt(dst []byte, o *seckill.Order) []byte {
 	dst = append(dst, `{"order":`...)
 	dst = problem.AppendString(dst, string(o.ID))

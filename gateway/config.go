@@ -40,7 +40,7 @@ type Config struct {
 	// MaxPerAddress is how many connections one address may have open, an IPv6 /64 counts as one
 	// address; more get a 503 overloaded. 0 means half of MaxConnections, and at least 64.
 	MaxPerAddress int
-	// Proxies are the networks of the proxies in front: MaxPerAddress doesn't hold for them.
+	// Proxies are the networks of trusted proxies: MaxPerAddress doesn't apply to them.
 	Proxies []netip.Prefix
 	// MaxInFlight is how many requests may be worked on at once; more are answered 503 overloaded.
 	// It must be below MaxConnections, or it would never be reached. 0 means 7/8 of MaxConnections,
@@ -62,7 +62,7 @@ type Config struct {
 	// DrainDelay is how long Shutdown goes on accepting after /readyz has turned to 503, so that
 	// load balancers notice: set it to two of their check intervals. 0 if no load balancer asks.
 	DrainDelay time.Duration
-	// Gate decides who may come in, before Sales is asked. nil lets everybody in.
+	// Gate decides which visits are admitted, before Sales is asked. nil admits all.
 	Gate Gate
 	// Trace records requests; nil records none.
 	Trace *trace.Tracer

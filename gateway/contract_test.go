@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +22,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// row is one row of the contract: a request, what Sales or the gate says to it, and what must come
-// back.
+// row is one row of the contract: a request, the answer of Sales or the gate, and the expected
+// response.
 type row struct {
 	name   string
 	method string
@@ -39,7 +40,7 @@ type row struct {
 
 var orderPath = "/v1/orders/" + string(testOrderID)
 
-// goodSignature has the right form; whether it is the body's is for Sales to say.
+// goodSignature has the right form. Sales decides whether it fits the body.
 var goodSignature = "t=1781740800,v1=" + strings.Repeat("0a", 32)
 
 func paymentBody(order seckill.OrderID) string {
@@ -83,7 +84,7 @@ var (
 
 func no(code seckill.Code) error { return &seckill.Refusal{Code: code} }
 
-// limited is what a limiter says.
+// limited is the answer of a limiter that refuses.
 var limited = &Denial{
 	Problem:   problem.Problem{Code: problem.RateLimited, Limit: "caller", RetryAfter: 1500 * time.Millisecond},
 	RateLimit: `"caller";r=0;t=2`, RateLimitPolicy: `"caller";q=400;w=1`,
@@ -293,7 +294,7 @@ func otherRows() []row {
 	return rows
 }
 
-// stubGate says what a test wants it to, and remembers who left.
+// stubGate answers as the test sets, and remembers the visits that left.
 type stubGate struct {
 	mu     sync.Mutex
 	denial *Denial // guarded by mu, like the rest
@@ -326,9 +327,9 @@ func (g *stubGate) become(denial *Denial) {
 	g.denial = denial
 }
 
-// TestContract sends a request for every row of the contract to a live server and holds each answer
-// against what is promised: status, code, header fields, members, and the schemas of openapi.yaml.
-// At the end, every status that openapi.yaml documents must have been seen.
+// TestContract sends a request for every row of the contract to a running server. It checks each
+// answer against the contract: status, code, header fields, members, and the schemas of
+// openapi.yaml. At the end, every status in openapi.yaml must have been seen.
 func TestContract(t *testing.T) {
 	document, err := libopenapi.NewDocument(contract)
 	if err != nil {
@@ -372,7 +373,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// checkRow holds an answer against its row, and against what holds for every answer.
+// checkRow checks an answer against its row, and against the rules for all answers.
 func checkRow(t *testing.T, r *row, resp *http.Response, body string) {
 	t.Helper()
 	if resp.StatusCode != r.status {
@@ -431,7 +432,7 @@ func checkRow(t *testing.T, r *row, resp *http.Response, body string) {
 	}
 }
 
-// openAPIFile is as much of openapi.yaml as the tests look at.
+// openAPIFile has the parts of openapi.yaml that the tests read.
 type openAPIFile struct {
 	Paths map[string]map[string]struct {
 		Responses map[string]any
@@ -500,4 +501,42 @@ func TestContractHasTheCodes(t *testing.T) {
 	if got := readContract(t).Components.Schemas["Code"].Enum; !slices.Equal(got, want) {
 		t.Errorf("openapi.yaml has %v, the catalogue %v", got, want)
 	}
+}
+
+// TestContracts_KeysAreNoTexts: in a line like {description: First, then} YAML ends the text at the
+// comma, and the rest becomes a key without a value.
+func TestContracts_KeysAreNoTexts(t *testing.T) {
+	for _, name := range []string{"openapi.yaml", "admin/openapi.yaml"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var document any
+		if err := yaml.Unmarshal(text, &document); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keysWithoutValue(document) {
+			if strings.Contains(key, " ") {
+				t.Errorf("%s: the end of a text became the key %q: quote the text", name, key)
+			}
+		}
+	}
+}
+
+// keysWithoutValue returns all keys of a YAML document whose value is null.
+func keysWithoutValue(node any) (keys []string) {
+	switch node := node.(type) {
+	case map[string]any:
+		for key, value := range node {
+			if value == nil {
+				keys = append(keys, key)
+			}
+			keys = append(keys, keysWithoutValue(value)...)
+		}
+	case []any:
+		for _, value := range node {
+			keys = append(keys, keysWithoutValue(value)...)
+		}
+	}
+	return keys
 }

@@ -42,7 +42,7 @@ func TestRequestContextEndsWithItsRequest(t *testing.T) {
 		if !errors.Is(waitedOn.Err(), context.Canceled) {
 			t.Error(waitedOn.Err())
 		}
-		kept := &requestContext{at: time.Now().Add(time.Hour)} // by a batch, say
+		kept := &requestContext{at: time.Now().Add(time.Hour)} // for example, by a batch
 		kept.end()
 		if !errors.Is(kept.Err(), context.Canceled) {
 			t.Error(kept.Err())

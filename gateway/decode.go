@@ -29,7 +29,7 @@ const (
 	maxFieldErrors = 16
 	maxFieldName   = 64
 	maxDepth       = 4       // the bodies are flat; fastjson's errors grow with each level, without a bound
-	maxKeptBody    = 2 << 10 // a parser that has seen more isn't kept: it holds a value for each comma it has met
+	maxKeptBody    = 2 << 10 // a parser that has seen more isn't reused: it holds a value for each comma that it has read
 )
 
 const wholeBody = "body"

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestLogDetail: with the switch log-detail on, one line says of a request whose it was, what it
-// was answered and which limit refused it; with it off, which is normal, none does.
+// TestLogDetail: with the switch log-detail on, one line per request has the caller, the answer,
+// and the limit that refused it. With the switch off, which is normal, there is no such line.
 func TestLogDetail(t *testing.T) {
 	const limits = `{"policies":[{"name":"users","key":"user","rate":1,"burst":1,"mode":"enforce"}]}`
 	const on = `{"switches":[{"name":"log-detail","value":"on","reason":"x","by":"ann","since":"2026-06-18T12:00:00Z"}]}`

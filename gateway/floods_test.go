@@ -33,9 +33,9 @@ func guardedAdmission(t testing.TB, trusted ...netip.Prefix) (*Admission, *degra
 	return NewAdmission(cfg, controller, limits, slog.New(slog.DiscardHandler)), controller, limits
 }
 
-// TestFloods_WithoutAKey: what comes without a good key counts against its address, whatever it
-// asks for and whatever X-Forwarded-For says; health checks have a limit of their own, and those
-// with a key none of these.
+// TestFloods_WithoutAKey: a request without a valid key counts against its address, for any path
+// and any X-Forwarded-For. Health checks have their own limit. Requests with a key have none of
+// these.
 func TestFloods_WithoutAKey(t *testing.T) {
 	g, _, _ := guardedAdmission(t)
 	s := start(t, func(c *Config) { c.Gate = g })
@@ -79,8 +79,8 @@ func TestFloods_WithoutAKey(t *testing.T) {
 	}
 }
 
-// TestFloods_BadSignatures: a payment whose signature the sale refuses counts too, and holds no
-// place while it waits.
+// TestFloods_BadSignatures: a payment with a wrong signature counts too, and holds no place while
+// it waits.
 func TestFloods_BadSignatures(t *testing.T) {
 	g, room, _ := guardedAdmission(t)
 	s := start(t, func(c *Config) { c.Gate = g })
@@ -102,8 +102,8 @@ func TestFloods_BadSignatures(t *testing.T) {
 	}
 }
 
-// TestFloods_BehindAProxy: a trusted proxy's word counts, and each client behind it for itself;
-// nobody else's word does.
+// TestFloods_BehindAProxy: each client behind a trusted proxy counts for itself. The header of an
+// untrusted sender is ignored.
 func TestFloods_BehindAProxy(t *testing.T) {
 	g, _, _ := guardedAdmission(t, netip.MustParsePrefix("10.0.0.0/8"))
 	ask := func(peer, forwarded string) bool {
@@ -119,7 +119,7 @@ func TestFloods_BehindAProxy(t *testing.T) {
 		want            bool
 	}{
 		{"10.0.0.1", "192.0.2.1", false},
-		{"10.0.0.2", "198.51.100.1, 192.0.2.1", false}, // what the client itself wrote stands in front
+		{"10.0.0.2", "198.51.100.1, 192.0.2.1", false}, // the client's own value comes first
 		{"10.0.0.1", "192.0.2.2", true},
 		{"203.0.113.9", "192.0.2.51", false}, // forged
 		{"203.0.113.10", "192.0.2.1", true},  // not through the proxy
@@ -130,7 +130,8 @@ func TestFloods_BehindAProxy(t *testing.T) {
 	}
 }
 
-// TestFloods_SettledRefusalsArePaced while the processor is short, and at once otherwise.
+// TestFloods_SettledRefusalsArePaced: refusals from memory are delayed while the processor is busy,
+// and sent at once otherwise.
 func TestFloods_SettledRefusalsArePaced(t *testing.T) {
 	g, _, _ := gated(t, noLimits, noSwitches)
 	paced := func() (n int) {
@@ -161,8 +162,8 @@ func TestFloods_SettledRefusalsArePaced(t *testing.T) {
 	}
 }
 
-// TestRepeats_AreFree: a repeat gets back what limits took, and where all places are taken, one
-// that memory knows comes in with those of orders that exist.
+// TestRepeats_AreFree: a repeat gets its tokens back. While all places are taken, a repeat that
+// memory knows uses the places for existing orders.
 func TestRepeats_AreFree(t *testing.T) {
 	g, room, limits := guardedAdmission(t)
 	document := limiter.Document{Policies: []limiter.Policy{{Name: "callers", Key: limiter.Caller, Rate: 1e-4, Burst: 2, Mode: limiter.Enforce}}}
@@ -215,8 +216,8 @@ func TestRepeats_AreFree(t *testing.T) {
 	}
 }
 
-// TestGuaranteed_BeatsALevel: where a level lets one in ten buyers in, a merchant within its
-// guaranteed rate loses nobody; above it, it is like the others.
+// TestGuaranteed_BeatsALevel: while a level admits one in ten buyers, a merchant within its
+// guaranteed rate loses none. Above that rate it is treated like the others.
 func TestGuaranteed_BeatsALevel(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"all","key":"global","rate":1000,"burst":1000,"mode":"enforce"},
 		{"name":"sure","key":"merchant","match":"m1","rate":1000,"burst":1000,"guaranteed":100,"mode":"enforce"}]}`,
@@ -250,9 +251,9 @@ func TestGuaranteed_BeatsALevel(t *testing.T) {
 	}
 }
 
-// TestRepeats_OfWhatWasLetInAreFree: a repeat that comes before its first one is answered, or just
-// after it, costs nothing and is never refused by a limit. Another purchase under the same key is
-// no repeat.
+// TestRepeats_OfWhatWasLetInAreFree: a repeat that comes before the answer to the first request, or
+// just after it, costs nothing, and no limit refuses it. Another purchase with the same key is no
+// repeat.
 func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":2,"concurrency":1,"mode":"enforce"}]}`, noSwitches)
 	buy := func(user, key string, change func(v *Visit)) *Visit {
@@ -295,7 +296,7 @@ func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
 		{"another quantity", func(v *Visit) { v.Quantity = 2 }},
 		{"another item", func(v *Visit) { v.SKU = "y" }},
 		{"another activity", func(v *Visit) { v.Activity = "619" }},
-		{"long ago", func(v *Visit) { v.Arrived = v.Arrived.Add(letSpan) }}, // the last: refusals are paced by arrivals
+		{"long ago", func(v *Visit) { v.Arrived = v.Arrived.Add(letSpan) }}, // last, because arrivals delay refusals
 	} {
 		v := buy("u1", "k1", c.change)
 		if v.Closed == nil || v.Limited.Problem.Limit != "users" {
@@ -304,7 +305,7 @@ func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
 		leave(v)
 	}
 	again, flood := buy("u2", "k1", nil), 0
-	for range 5 * freeBurst { // the contract asks for no such thing, and limits are asked again
+	for range 5 * freeBurst { // the contract doesn't ask for it, and limits are asked again
 		v := visit("buy", "u2")
 		v.Key, v.Quantity, v.Arrived = "k1", 1, again.Arrived
 		if denial := g.Enter(v); denial != nil {
@@ -323,8 +324,8 @@ func TestRepeats_OfWhatWasLetInAreFree(t *testing.T) {
 	}
 }
 
-// TestRepeats_ThatMemoryMakesUpBuyNothing: memory takes one in a hundred purchases for a repeat. A
-// flood that a limit refuses buys nothing that way.
+// TestRepeats_ThatMemoryMakesUpBuyNothing: memory mistakes one in a hundred purchases for a repeat.
+// A flood that a limit refuses must not buy anything this way.
 func TestRepeats_ThatMemoryMakesUpBuyNothing(t *testing.T) {
 	g, _, _ := gated(t, `{"policies":[{"name":"callers","key":"caller","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
 	g.SetShort(true)
@@ -357,7 +358,7 @@ func TestRepeats_ThatMemoryMakesUpBuyNothing(t *testing.T) {
 	}
 }
 
-// slowLimits takes a while to let somebody in.
+// slowLimits takes a while to admit a visit.
 type slowLimits struct {
 	*limiter.Limiter
 	asked, open chan struct{}
@@ -372,8 +373,8 @@ func (l *slowLimits) Allow(r *limiter.Request, now time.Time) limiter.Decision {
 	return d
 }
 
-// TestRepeats_WaitForTheFirst: a second purchase under a key about which limits are just asked
-// waits a moment, and then is a repeat.
+// TestRepeats_WaitForTheFirst: while limits are asked about a key, a second purchase with this key
+// waits a moment, and is then a repeat.
 func TestRepeats_WaitForTheFirst(t *testing.T) {
 	g, room, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
 	slow := &slowLimits{g.limits.(*limiter.Limiter), make(chan struct{}), make(chan struct{})}
@@ -414,8 +415,8 @@ func TestRepeats_WaitForTheFirst(t *testing.T) {
 	}
 }
 
-// TestRepeats_OfOtherGatewaysAreLookedFor: where a limit refuses, the stock is asked about a key
-// that memory can't have heard of yet, so often per second. Memory alone decides about the rest.
+// TestRepeats_OfOtherGatewaysAreLookedFor: when a limit refuses a key that memory can't know yet,
+// the stock is asked, a bounded number of times per second. Memory alone decides about the rest.
 func TestRepeats_OfOtherGatewaysAreLookedFor(t *testing.T) {
 	g, _, _ := gated(t, `{"policies":[{"name":"users","key":"user","rate":0.001,"burst":1,"mode":"enforce"}]}`, noSwitches)
 	at := time.Now()
@@ -432,7 +433,7 @@ func TestRepeats_OfOtherGatewaysAreLookedFor(t *testing.T) {
 				if v.Closed != nil {
 					t.Fatal("a first purchase is refused")
 				}
-			case v.ClosedSince.Equal(at.Add(-2 * time.Second)): // the accept deadline: since now
+			case v.ClosedSince.Equal(at.Add(-2 * time.Second)): // the accept deadline, counted from now
 				asked++
 			case v.ClosedSince.Equal(at.Add(-2*time.Second - freshKeys)):
 				remembered++

@@ -39,8 +39,8 @@ type Visit struct {
 	Key      string          // of a purchase
 	Order    seckill.OrderID // of everything about an order
 	Peer     net.Addr        // the connection's other end: behind a proxy, the proxy
-	// Forwarded is what X-Forwarded-For says, all of its fields with commas between: not to be
-	// believed unless the peer is a trusted proxy.
+	// Forwarded is the value of X-Forwarded-For, all of its fields joined by commas. It can be
+	// trusted only if the peer is a trusted proxy.
 	Forwarded string
 	Arrived   time.Time
 	Foreign   bool         // the activity isn't one of the caller's merchant
@@ -56,7 +56,7 @@ type Visit struct {
 
 	// What the gate restricts for a visit that it lets in. Zero values restrict nothing.
 
-	NoWait bool // Prefer: wait is not honoured
+	NoWait bool // Prefer: wait is ignored
 	Static bool // an activity's page may be served as it was last rendered, however old
 	// PollAfter is after how many seconds a queued order may be asked for again; 0 is 1.
 	PollAfter int

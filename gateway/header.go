@@ -8,7 +8,7 @@ import (
 )
 
 // The header fields of requests. Idempotency-Key follows
-// draft-ietf-httpapi-idempotency-key-header-07 but for its value, which is taken as it is sent.
+// draft-ietf-httpapi-idempotency-key-header-07, except that its value is used exactly as sent.
 const (
 	headerAuthorization  = "Authorization"
 	headerIdempotencyKey = "Idempotency-Key"
@@ -47,7 +47,7 @@ var (
 // view returns b as a string without a copy: it lives and changes with b.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// forwarded returns the fields as one, with commas between, as RFC 9110 has it.
+// forwarded joins the fields by commas, as RFC 9110 allows.
 func forwarded(fields [][]byte) string {
 	switch len(fields) {
 	case 0:
@@ -74,7 +74,7 @@ func isVisible(b []byte, most int) bool {
 // maxRequestID is the longest request id that is taken from a client.
 const maxRequestID = 64
 
-// isRequestID reports whether a client's request id is sound: it is written into answers and logs,
+// isRequestID reports whether a client's request id is valid. It is written into answers and logs,
 // so it must not have characters that end a quoted string or a field there.
 func isRequestID(b []byte) bool {
 	return isVisible(b, maxRequestID) && !bytes.ContainsAny(b, "\"'\\<>,;`")

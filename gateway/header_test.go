@@ -57,7 +57,7 @@ func FuzzPreferredWait(f *testing.F) {
 		if wait > 0 && !bytes.Contains(bytes.ToLower(field), []byte("wait")) {
 			t.Fatalf("%q: %v out of nothing", field, wait)
 		}
-		// A preference in front that can be parsed changes nothing.
+		// A preference before it that can be parsed changes nothing.
 		if again := preferredWait([][]byte{append([]byte(`a="b,;\"", `), field...)}, 10*time.Second); again != wait {
 			t.Fatalf("%q: %v, then %v", field, wait, again)
 		}

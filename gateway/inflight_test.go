@@ -15,9 +15,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestInFlight_GivesItsPlaceBackOnce: a request that is above the bound is told which one and when
-// to come again; and one that ends in an answer, a panic, past its deadline, or without its client,
-// makes room for one other.
+// TestInFlight_GivesItsPlaceBackOnce: a request above the bound gets the bound's name and a time to
+// retry. A request that ends makes room for exactly one other: after an answer, a panic, a passed
+// deadline, or a lost client.
 func TestInFlight_GivesItsPlaceBackOnce(t *testing.T) {
 	const bound = 2
 	g, room, limits := guardedAdmission(t)
@@ -69,7 +69,7 @@ func TestInFlight_GivesItsPlaceBackOnce(t *testing.T) {
 			}
 			<-entered
 		}
-		if how != "late" { // those may be over
+		if how != "late" { // those may have ended
 			for _, path := range []string{"POST /v1/orders", "GET /v1/activities/618-phones", "GET /v1/orders/" + string(testOrder(seckill.OrderQueued).ID)} {
 				method, path, _ := strings.Cut(path, " ")
 				body := ""

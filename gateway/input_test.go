@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// mistakes returns what errors lists, as "field: detail".
+// mistakes returns the entries of errors, as "field: detail".
 func mistakes(t *testing.T, body string) []string {
 	t.Helper()
 	var p struct {
@@ -94,7 +94,7 @@ func TestBadPurchases(t *testing.T) {
 	f(strings.Repeat(`{"a":`, 3<<10), "body: is nested too deeply")
 }
 
-// TestUnknownFieldsAreBounded sends more mistakes than are told.
+// TestUnknownFieldsAreBounded sends more mistakes than an answer lists.
 func TestUnknownFieldsAreBounded(t *testing.T) {
 	s := start(t, nil)
 	var body strings.Builder
@@ -230,7 +230,7 @@ func TestBadPayments(t *testing.T) {
 	f(`{"payment":"p","order":"`+id+`","amount":1,"currency":"CNY","merchant":"m"}`, "merchant: isn't a field of this request")
 }
 
-// TestPaymentsOwnTheirStrings keeps a notice beyond its call, as a batch does, and overwrites the
+// TestPaymentsOwnTheirStrings keeps a notice after its call, as a batch does, and overwrites the
 // request's memory.
 func TestPaymentsOwnTheirStrings(t *testing.T) {
 	s := start(t, nil)
@@ -298,8 +298,8 @@ func TestPlainPurchase(t *testing.T) {
 	}
 }
 
-// FuzzPurchase holds the decoder against the standard library's: what it accepts, encoding/json
-// reads alike.
+// FuzzPurchase compares the decoder with the standard library's: encoding/json reads everything
+// that it accepts, with the same result.
 func FuzzPurchase(f *testing.F) {
 	for _, seed := range []string{goodBody, `{"activity":"\ud83d\ude00","sku":"s","user":"u","quantity":1000}`,
 		`{"quantity":1e3}`, `[[[[[`, "{\"a\":\"\xff\"}",

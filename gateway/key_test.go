@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestCallerKeys_SayWhyTheyAreNotValid: the holder of a key is told that it has expired or was
-// revoked. What counts is when the request arrived, on the database's clock.
+// TestCallerKeys_SayWhyTheyAreNotValid: the answer says that the key has expired or was revoked.
+// The time of arrival decides, by the database's clock.
 func TestCallerKeys_SayWhyTheyAreNotValid(t *testing.T) {
 	s := start(t, nil)
 	s.sales.become(buying(testOrder(seckill.OrderQueued), false, nil))
@@ -57,8 +57,8 @@ func TestCallerKeys_SayWhyTheyAreNotValid(t *testing.T) {
 	}
 }
 
-// TestCallerKeys_ThatExpireWhileTheirRequestIsWorkedOn let it in: nothing is taken back in the
-// middle.
+// TestCallerKeys_ThatExpireWhileTheirRequestIsWorkedOn: the request still succeeds, because its key
+// was valid on arrival.
 func TestCallerKeys_ThatExpireWhileTheirRequestIsWorkedOn(t *testing.T) {
 	s := start(t, nil)
 	shop := testCaller("shop", "web", buyerKey, seckill.RightBuy)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/penstock/penstock/internal/quietlog"
 	"github.com/penstock/penstock/limiter"
 )
 
@@ -33,7 +34,7 @@ type listener struct {
 	// Fixed.
 	inner  net.Listener
 	stop   chan struct{}
-	quiet  *quietLog
+	quiet  *quietlog.Log
 	paused *atomic.Uint64 // counts failed accepts
 	places *limiter.Connections
 	slack  time.Duration                 // by how much a deadline of a connection may be early
@@ -46,7 +47,7 @@ type listener struct {
 	conns map[*conn]struct{} // guarded by mu: one lock per connection, none per request
 }
 
-func newListener(inner net.Listener, quiet *quietLog, paused *atomic.Uint64, places *limiter.Connections,
+func newListener(inner net.Listener, quiet *quietlog.Log, paused *atomic.Uint64, places *limiter.Connections,
 	refuse func(net.Conn, limiter.Place),
 ) *listener {
 	return &listener{
@@ -71,8 +72,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		l.paused.Add(1)
-		if n, ok := l.quiet.may(kindAccept, time.Now()); ok {
-			l.quiet.log.Warn("can't accept a connection, trying again", "err", err, "pause", pause, "left_out", n)
+		if n, ok := l.quiet.May(kindAccept, time.Now()); ok {
+			l.quiet.Log.Warn("can't accept a connection, trying again", "err", err, "pause", pause, "left_out", n)
 		}
 		wait := time.NewTimer(pause)
 		select {
@@ -128,7 +129,7 @@ func (l *listener) closeConns(pick func(*conn) bool) int {
 	}
 	l.mu.Unlock()
 	for _, c := range picked {
-		_ = c.Close() // nobody reads the error
+		_ = c.Close() // the error is not used
 	}
 	return len(picked)
 }

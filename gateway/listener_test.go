@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/penstock/penstock/internal/quietlog"
 	"github.com/penstock/penstock/limiter"
 )
 
@@ -53,7 +54,7 @@ func TestListenerWaitsOutAShortage(t *testing.T) {
 		}
 		short.errs = append(short.errs, syscall.ENFILE, syscall.ECONNABORTED)
 		log, pauses := &safeBuffer{}, atomic.Uint64{}
-		l := newListener(short, newQuietLog(slog.New(slog.NewTextHandler(log, nil)), time.Now()), &pauses, noLimit(), nil)
+		l := newListener(short, quietlog.New(slog.New(slog.NewTextHandler(log, nil)), kindCount, time.Now()), &pauses, noLimit(), nil)
 		c, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +82,7 @@ func TestListenerWaitsOutAShortage(t *testing.T) {
 }
 
 func TestListenerPassesOtherErrorsOn(t *testing.T) {
-	l := newListener(&shortListener{errs: []error{syscall.EBADF}}, newQuietLog(slog.New(slog.DiscardHandler),
+	l := newListener(&shortListener{errs: []error{syscall.EBADF}}, quietlog.New(slog.New(slog.DiscardHandler), kindCount,
 		time.Now()), new(atomic.Uint64), noLimit(), nil)
 	if _, err := l.Accept(); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("got %v", err)
@@ -94,7 +95,7 @@ func TestListenerCloseEndsAPause(t *testing.T) {
 		for i := range endless.errs {
 			endless.errs[i] = syscall.EMFILE
 		}
-		l := newListener(endless, newQuietLog(slog.New(slog.DiscardHandler), time.Now()), new(atomic.Uint64), noLimit(), nil)
+		l := newListener(endless, quietlog.New(slog.New(slog.DiscardHandler), kindCount, time.Now()), new(atomic.Uint64), noLimit(), nil)
 		ended := make(chan error)
 		go func() {
 			_, err := l.Accept()
@@ -111,7 +112,7 @@ func TestListenerCloseEndsAPause(t *testing.T) {
 	})
 }
 
-// TestServerSurvivesAShortage serves over a listener that is out of files at first.
+// TestServerSurvivesAShortage serves on a listener that has no file descriptors at first.
 func TestServerSurvivesAShortage(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -148,8 +149,8 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestDeadlines: a read and a write have the deadline that was wanted for them, or one that is
-// earlier by less than slack; never a later one. Those that no call meets are not set.
+// TestDeadlines: a read and a write have the requested deadline, or one that is earlier by less
+// than slack, and never a later one. A deadline that no call can reach is not set.
 func TestDeadlines(t *testing.T) {
 	const slack = time.Second
 	inner, now := &deadlines{}, time.Now()
@@ -166,7 +167,7 @@ func TestDeadlines(t *testing.T) {
 		{time.Time{}, true},
 		{now, true},
 	} {
-		for range 2 { // the first of the two is met by no call
+		for range 2 { // no call can reach the first of the two
 			if err := errors.Join(c.SetReadDeadline(now.Add(time.Hour)), c.SetDeadline(step.wanted)); err != nil {
 				t.Fatal(err)
 			}

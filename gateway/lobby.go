@@ -20,7 +20,7 @@ const (
 	lobbyTimeout = time.Second
 )
 
-// What a connection without a place is told.
+// The answers to a connection without a place.
 const (
 	manyOpen      = "Too many connections are open."
 	manyOfAddress = "Too many connections of this address are open: use each for many requests."
@@ -53,13 +53,13 @@ func (s *Server) turnAway(inner net.Conn, place limiter.Place) {
 	if place == limiter.PlaceAddress {
 		detail, message = manyOfAddress, "too many connections of one address are open"
 	}
-	if n, ok := s.quiet.may(kindCrowded, time.Now()); ok {
-		s.quiet.log.Warn(message, "peer", inner.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections,
+	if n, ok := s.quiet.May(kindCrowded, time.Now()); ok {
+		s.quiet.Log.Warn(message, "peer", inner.RemoteAddr().String(), "max_connections", s.cfg.MaxConnections,
 			"max_connections_per_address", s.cfg.MaxPerAddress, "left_out", n)
 	}
 	if s.inLobby.Add(1) > lobbySeats {
 		s.inLobby.Add(-1)
-		_ = inner.Close() // nobody reads the error
+		_ = inner.Close() // the error is not used
 		return
 	}
 	s.lobbyWork.Go(func() {

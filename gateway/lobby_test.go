@@ -29,7 +29,7 @@ func ask(t *testing.T, s *running, request string) (*http.Response, string, *buf
 
 const probe = "GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n"
 
-// turnedAway holds an answer against what a connection without a place must get.
+// turnedAway checks an answer to a connection without a place.
 func turnedAway(t *testing.T, resp *http.Response, body string, detail string) {
 	t.Helper()
 	if resp.StatusCode != 503 || resp.Header.Get("Content-Type") != problem.ContentType || resp.Header.Get("Retry-After") == "" ||
@@ -39,7 +39,7 @@ func turnedAway(t *testing.T, resp *http.Response, body string, detail string) {
 	}
 }
 
-// TestConnectionsAboveTheLimit opens as many as there may be, and more.
+// TestConnectionsAboveTheLimit opens as many connections as are allowed, and more.
 func TestConnectionsAboveTheLimit(t *testing.T) {
 	s := start(t, func(c *Config) { c.MaxConnections, c.MaxInFlight = 8, 6 })
 	for range 8 {
@@ -59,7 +59,7 @@ func TestConnectionsAboveTheLimit(t *testing.T) {
 	}
 }
 
-// TestReservedConnections: the last connections answer health checks, whoever holds the others.
+// TestReservedConnections: the last connections answer health checks while all others are taken.
 func TestReservedConnections(t *testing.T) {
 	s := start(t, func(c *Config) { c.MaxConnections, c.MaxInFlight, c.MaxPerAddress = 32, 30, 32 })
 	for range 30 {
@@ -102,7 +102,7 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
-// TestReserveIsNotKept: a connection of the reserve that asks nothing more makes room.
+// TestReserveIsNotKept: an idle connection of the reserve makes room.
 func TestReserveIsNotKept(t *testing.T) {
 	c := &conn{reserved: true, Conn: &deadlines{}}
 	for _, at := range []time.Time{{}, time.Now().Add(time.Hour)} {
@@ -118,7 +118,7 @@ func TestReserveIsNotKept(t *testing.T) {
 	}
 }
 
-// deadlines is a connection that notes its deadlines.
+// deadlines is a connection that records its deadlines.
 type deadlines struct {
 	net.Conn
 	read, write time.Time

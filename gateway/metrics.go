@@ -164,7 +164,7 @@ type Stats struct {
 	Draining      bool
 }
 
-// RouteStats is what was answered on one route.
+// RouteStats counts the answers of one route.
 type RouteStats struct {
 	Route   string // its name; "none" is what no route took
 	Answers []Answers
@@ -209,7 +209,7 @@ func (s *Server) Stats() Stats {
 		RejectedConns: s.rejected.Load(),
 		AcceptPauses:  s.acceptPauses.Load(),
 		Panics:        s.panics.Load(),
-		LogLeftOut:    s.quiet.leftOut(),
+		LogLeftOut:    s.quiet.LeftOut(),
 		Draining:      s.draining.Load(),
 	}
 	for r := range out.Routes {

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// limitedGate closes every purchase, as a limit does, and counts those that came to it.
+// limitedGate refuses every purchase, as a limit does, and counts them.
 type limitedGate struct {
 	came   int
 	denial Denial
@@ -28,8 +28,8 @@ func (g *limitedGate) Enter(v *Visit) *Denial {
 func (g *limitedGate) Leave(*Visit, int, time.Duration) {}
 func (g *limitedGate) Stranger(*Visit) *Denial          { return nil }
 
-// TestBuy_OthersLimitsAreNotAsked: what isn't the caller's own, or isn't there, comes to no gate
-// and uses up nobody's tokens.
+// TestBuy_OthersLimitsAreNotAsked: a purchase of an activity or item that doesn't exist, or isn't
+// the caller's, asks no gate and takes no tokens.
 func TestBuy_OthersLimitsAreNotAsked(t *testing.T) {
 	gate := new(limitedGate)
 	s := start(t, func(c *Config) { c.Gate = gate })
@@ -52,8 +52,8 @@ func TestBuy_OthersLimitsAreNotAsked(t *testing.T) {
 	}
 }
 
-// TestBuy_RepeatsAreNotLimited: where a limit refuses, a key that has an order is told it, and any
-// other one which limit it was.
+// TestBuy_RepeatsAreNotLimited: when a limit refuses, a key with an order gets that order. Any
+// other key gets the limit's name.
 func TestBuy_RepeatsAreNotLimited(t *testing.T) {
 	gate := new(limitedGate)
 	decision := limiter.Decision{Policy: &limiter.Policy{Name: "callers", Key: limiter.Caller, Rate: 1, Burst: 1}, RetryAfter: time.Second}
@@ -82,8 +82,8 @@ func TestBuy_RepeatsAreNotLimited(t *testing.T) {
 	}
 }
 
-// What isn't in a catalog that can't be had anew may be there all the same: a program that is told
-// that its key or its sale is unknown gives up.
+// While the catalog can't be refreshed, a missing key or sale may exist after all. A program that
+// is told "unknown" would give up.
 func TestServer_WhatIsNotSeenIsNotUnknown(t *testing.T) {
 	s := start(t, nil)
 	f := func(status int, method, path, key, body string) {

@@ -13,12 +13,8 @@ func (x *exchange) findOrder() {
 	if caller == nil {
 		return
 	}
-	id, ok := x.orderID()
+	id, ok := x.enterOrder(caller)
 	if !ok {
-		return
-	}
-	x.visit.Caller, x.visit.Order = caller, id
-	if !x.enter() {
 		return
 	}
 	defer x.leave()
@@ -39,12 +35,8 @@ func (x *exchange) cancelOrder() {
 	if caller == nil || !x.mayBuy(caller) {
 		return
 	}
-	id, ok := x.orderID()
+	id, ok := x.enterOrder(caller)
 	if !ok {
-		return
-	}
-	x.visit.Caller, x.visit.Order = caller, id
-	if !x.enter() {
 		return
 	}
 	defer x.leave()
@@ -54,6 +46,16 @@ func (x *exchange) cancelOrder() {
 		return
 	}
 	x.order(&order)
+}
+
+// enterOrder begins the work on the path's order, or answers. After ok the caller leaves.
+func (x *exchange) enterOrder(caller *seckill.Caller) (id seckill.OrderID, ok bool) {
+	id, ok = x.orderID()
+	if !ok {
+		return "", false
+	}
+	x.visit.Caller, x.visit.Order = caller, id
+	return id, x.enter()
 }
 
 // orderID returns a copy of the path's order id, or answers 404: a text that isn't an order id

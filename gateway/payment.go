@@ -31,7 +31,8 @@ func (x *exchange) pay() {
 	}
 }
 
-// settle pays for a visit that was let in, and answers. It reports whether the answer has to wait.
+// settle passes on the payment of an admitted visit, and answers. It reports whether the answer has
+// to wait.
 func (x *exchange) settle(n *seckill.Notice) (wait bool) {
 	defer x.leave()
 	order, err := x.server.sales.Pay(x.deadline(), n)

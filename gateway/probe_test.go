@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestProbe: this process's own key goes the way of buyers up to the sale, reaches Sales.Probe
-// instead of Buy, and is counted nowhere.
+// TestProbe: a purchase with this process's own key takes the same way as a buyer's, calls
+// Sales.Probe instead of Buy, and is counted nowhere.
 func TestProbe(t *testing.T) {
 	const key = "probe-of-the-test"
 	catalog, err := seckill.ProbeCatalog(sha256.Sum256([]byte(key)), 4)

@@ -2,5 +2,5 @@
 
 package gateway
 
-// underRace says that pools drop what they are given, at random: allocations can't be counted.
+// underRace says that sync.Pool drops values at random, so allocations can't be counted.
 const underRace = true

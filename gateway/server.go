@@ -17,6 +17,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/quietlog"
 	"github.com/penstock/penstock/limiter"
 	"github.com/penstock/penstock/seckill"
 )
@@ -27,9 +28,9 @@ type Sales interface {
 	// Catalog returns the catalog in force. It doesn't block.
 	Catalog() *seckill.Catalog
 	// Fresh returns the catalog after a look for a newer one, for a caller that found nothing in
-	// Catalog. What was made on another node a moment ago is found here too. Where the look can't
-	// be had soon, it is the catalog in force; sure is false where the database can't be asked, so
-	// that what isn't there may be there all the same.
+	// Catalog. It has entries that were just made on another node. If the look takes too long, it
+	// returns the catalog in force. sure is false if the database can't be asked: then a missing
+	// entry may exist after all.
 	Fresh(ctx context.Context) (catalog *seckill.Catalog, sure bool)
 	// Refuses reports that Buy has nothing but a refusal for p, and knows it from memory. It
 	// doesn't block.
@@ -57,7 +58,7 @@ type Server struct {
 	sales    Sales
 	gate     Gate
 	health   Health
-	quiet    *quietLog
+	quiet    *quietlog.Log
 	http     *fasthttp.Server
 	lobby    *fasthttp.Server // answers connections that have no place
 	places   *limiter.Connections
@@ -94,7 +95,7 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 	}
 	now := time.Now()
 	s := &Server{
-		cfg: cfg, sales: sales, gate: cfg.Gate, health: health, quiet: newQuietLog(log, now),
+		cfg: cfg, sales: sales, gate: cfg.Gate, health: health, quiet: quietlog.New(log, kindCount, now),
 		counters: newCounters(), ids: newRequestIDs(), random: rand.Uint64,
 		help: newHelpPages(), pages: &activityPages{started: now, age: cfg.StockAge, inStock: sales.InStock},
 	}
@@ -210,7 +211,7 @@ func (s *Server) handleUnreadable(ctx *fasthttp.RequestCtx, err error) {
 	}
 }
 
-// unreadable is what the public is told about a request that could not be read.
+// unreadable is the answer to a request that could not be read.
 func unreadable(err error) *problem.Problem {
 	var header *fasthttp.ErrSmallBuffer
 	var network net.Error
@@ -241,8 +242,8 @@ func (s *Server) guarded(x *exchange, f func(*Server, *exchange)) (returned bool
 func (s *Server) panicked(x *exchange, cause any) {
 	s.panics.Add(1)
 	ctx := x.http
-	if n, ok := s.quiet.may(kindPanic, time.Now()); ok {
-		s.quiet.log.Error("panic in a request", "cause", fmt.Sprint(cause), "route", routes[x.route].name,
+	if n, ok := s.quiet.May(kindPanic, time.Now()); ok {
+		s.quiet.Log.Error("panic in a request", "cause", fmt.Sprint(cause), "route", routes[x.route].name,
 			"request_id", string(x.id), "left_out", n, "stack", string(debug.Stack()))
 	}
 	if x.context != nil {
@@ -394,13 +395,13 @@ func (x *exchange) authenticate() *seckill.Caller {
 	return nil
 }
 
-// notSeen answers where something isn't in the catalog, and the catalog can't be had anew: a no
-// would be one for good.
+// notSeen answers when something isn't in the catalog, and the catalog can't be refreshed. A "not
+// found" would be final for the client.
 func (x *exchange) notSeen() {
 	x.problem(&problem.Problem{Code: problem.Unavailable, RetryAfter: time.Second})
 }
 
-// refuseKey answers to a key that lets nobody in. Its holder may know why: it had the key.
+// refuseKey answers to a key that is not valid. It may say why, because the client has the key.
 func (x *exchange) refuseKey(known *seckill.Credential) {
 	p := problem.Problem{Code: problem.Unauthenticated}
 	challenge := challengeBadKey
@@ -441,7 +442,7 @@ func (x *exchange) counted() *Denial {
 	return x.server.gate.Stranger(&x.visit)
 }
 
-// address tells the visit what the request is and where it comes from.
+// address sets the visit's request data and the client's address.
 func (x *exchange) address() {
 	x.visit.Route, x.visit.Arrived, x.visit.Peer = routes[x.route].name, x.arrived, x.http.RemoteAddr()
 	x.visit.Request = view(x.id)
@@ -559,7 +560,7 @@ func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	case problem.Forbidden:
 		kind, message = kindForbidden, "right refused"
 	}
-	n, ok := s.quiet.may(kind, x.arrived)
+	n, ok := s.quiet.May(kind, x.arrived)
 	if !ok {
 		return
 	}
@@ -567,7 +568,7 @@ func (s *Server) logRefusal(x *exchange, code problem.Code) {
 	if c := x.visit.Caller; c != nil {
 		args = append(args, "merchant", string(c.Merchant), "caller", string(c.Caller))
 	}
-	s.quiet.log.Warn(message, args...)
+	s.quiet.Log.Warn(message, args...)
 }
 
 // client returns the client's address, behind trusted proxies.
@@ -581,14 +582,14 @@ func (s *Server) client(x *exchange) string {
 
 // logFailure logs an error whose text the public doesn't get.
 func (s *Server) logFailure(x *exchange, p *problem.Problem, err error) {
-	kind, write := kindUnavailable, s.quiet.log.Warn
+	kind, write := kindUnavailable, s.quiet.Log.Warn
 	switch {
 	case p.Code == problem.Internal:
-		kind, write = kindInternal, s.quiet.log.Error
+		kind, write = kindInternal, s.quiet.Log.Error
 	case p.Code != problem.Unavailable:
-		return // a decision, or our own limit: Stats has it
+		return // a decision, or our own limit: Stats counts it
 	}
-	if n, ok := s.quiet.may(kind, x.arrived); ok {
+	if n, ok := s.quiet.May(kind, x.arrived); ok {
 		args := []any{"err", err, "route", routes[x.route].name, "request_id", string(x.id), "order", p.Order, "left_out", n}
 		if x.trace.Traced() {
 			args = append(args, "trace_id", x.trace.Context().Trace())

@@ -68,7 +68,7 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// TestUnreadableRequests sends what fasthttp answers before any handler of ours.
+// TestUnreadableRequests sends requests that fasthttp answers before any of our handlers.
 func TestUnreadableRequests(t *testing.T) {
 	s := start(t, nil)
 	f := func(name, request string, status int, code problem.Code) {
@@ -111,8 +111,8 @@ func TestLargestBodyAndExpectContinue(t *testing.T) {
 	}
 }
 
-// TestUnusedConnectionsAreClosed: a client may open a connection in advance. An answer on it would
-// be read as that to its first request.
+// TestUnusedConnectionsAreClosed: a client may open a connection in advance. It would take an
+// answer on it for the answer to its first request.
 func TestUnusedConnectionsAreClosed(t *testing.T) {
 	s := start(t, func(c *Config) { c.ReadTimeout = 30 * time.Millisecond })
 	if got, err := io.ReadAll(s.dial(t)); err != nil || len(got) != 0 {
@@ -218,8 +218,8 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// TestConnectionsLeakNothing sends requests that set everything, then ones that set nothing, on the
-// same connection.
+// TestConnectionsLeakNothing sends requests that set every field, then requests that set none, on
+// the same connection.
 func TestConnectionsLeakNothing(t *testing.T) {
 	gate := &stubGate{}
 	s := start(t, func(c *Config) { c.Gate = gate })
@@ -367,8 +367,8 @@ func TestOutsidersCannotFillTheLog(t *testing.T) {
 	}
 }
 
-// TestL8_InFlightIsBounded fills the server; the surplus is refused in our words while health is
-// still answered.
+// TestL8_InFlightIsBounded fills the server. Further requests are refused in our form, and health
+// checks are still answered.
 func TestL8_InFlightIsBounded(t *testing.T) {
 	s := start(t, func(c *Config) { c.MaxInFlight = 2 })
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -549,7 +549,7 @@ func TestActivityIsServedFromMemory(t *testing.T) {
 	}
 }
 
-// TestActivityStockIsLookedAtOncePerAge asks for a page at chosen times.
+// TestActivityStockIsLookedAtOncePerAge reads a page at chosen times.
 func TestActivityStockIsLookedAtOncePerAge(t *testing.T) {
 	looks, inStock := 0, true
 	began := time.Now()
@@ -663,8 +663,8 @@ func TestShutdownIsBounded(t *testing.T) {
 	close(release)
 }
 
-// TestDrainDelay keeps serving while load balancers learn from /readyz that they shouldn't ask any
-// more.
+// TestDrainDelay: the server keeps serving while load balancers learn from /readyz that it is about
+// to stop.
 func TestDrainDelay(t *testing.T) {
 	s := start(t, func(c *Config) { c.DrainDelay = time.Hour })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -752,8 +752,8 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestPausedDenials: a visit that has to wait in front of the gate isn't in flight meanwhile, is
-// asked for again, and arrives then.
+// TestPausedDenials: a visit that has to wait before the gate isn't in flight meanwhile. Afterwards
+// the gate is asked again, with that time as its arrival.
 func TestPausedDenials(t *testing.T) {
 	const pause = 20 * time.Millisecond
 	gate := new(stubGate)
@@ -799,8 +799,8 @@ func TestPausedDenials(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreLogged: a guessed key or signature leaves a line with where it came from, and not
-// more than one in a while.
+// TestRefusalsAreLogged: a guessed key or signature is logged with its client's address, at a
+// bounded rate.
 func TestRefusalsAreLogged(t *testing.T) {
 	s := start(t, func(c *Config) { c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	s.sales.become(paying(seckill.Order{}, no(seckill.CodeInvalidSignature)))

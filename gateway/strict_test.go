@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestAmbiguousRequests sends what a proxy and a server may read in two ways, as a purchase that is
-// sound otherwise. Each is refused, its connection ends, and nothing is bought.
+// TestAmbiguousRequests sends valid purchases with a framing that a proxy and a server may read in
+// two ways. Each is refused, its connection ends, and nothing is bought.
 func TestAmbiguousRequests(t *testing.T) {
 	s := start(t, nil)
 	s.sales.become(buying(testOrder(seckill.OrderQueued), false, nil))
@@ -87,8 +87,8 @@ func TestAmbiguousRequests(t *testing.T) {
 	}
 }
 
-// TestExpectContinue asks before it sends. Whatever the header alone decides is answered at once,
-// without a 100.
+// TestExpectContinue asks before it sends a body. When the header alone decides, the answer comes
+// at once, without a 100.
 func TestExpectContinue(t *testing.T) {
 	s := start(t, nil)
 	s.sales.become(buying(testOrder(seckill.OrderQueued), false, nil))

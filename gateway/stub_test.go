@@ -94,7 +94,7 @@ func catalogOf(version int64, changes ...seckill.CatalogChange) *seckill.Catalog
 	return edit.Done(seckill.CatalogVersion{Incarnation: "test", Number: version})
 }
 
-// stubSales answers what a test wants it to.
+// stubSales answers as the test sets.
 type stubSales struct {
 	mu      sync.Mutex // guards everything below
 	catalog *seckill.Catalog
@@ -105,7 +105,7 @@ type stubSales struct {
 	missing string
 	probe   error // of Probe
 	probes  int   // calls of Probe
-	stale   bool  // the catalog can't be had anew
+	stale   bool  // the catalog can't be refreshed
 
 	buy    func(context.Context, *seckill.Purchase) (seckill.Receipt, error)
 	find   func(context.Context, *seckill.Caller, seckill.OrderID, time.Duration) (seckill.Order, error)
@@ -129,7 +129,7 @@ func (s *stubSales) Catalog() *seckill.Catalog {
 	return s.catalog
 }
 
-// become changes what is answered from now on.
+// become changes the answers from now on.
 func (s *stubSales) become(change func(*stubSales)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

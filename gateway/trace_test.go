@@ -24,8 +24,8 @@ func tracedServers(t testing.TB) map[string]*Server {
 	return out
 }
 
-// TestTrace_UntracedAllocatesNothing: a purchase that isn't traced allocates what it does without a
-// tracer, which is the same as without this at all (TestRefusalsAllocateLittle).
+// TestTrace_UntracedAllocatesNothing: a purchase that isn't traced allocates the same with a tracer
+// and without one. TestRefusalsAllocateLittle bounds that number.
 func TestTrace_UntracedAllocatesNothing(t *testing.T) {
 	if underRace {
 		t.Skip("pools drop what they are given under the race detector")
@@ -45,7 +45,7 @@ func TestTrace_UntracedAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkTrace is a purchase that isn't traced, without a tracer and with one.
+// BenchmarkTrace measures a purchase that isn't traced, without a tracer and with one.
 func BenchmarkTrace(b *testing.B) {
 	for name, s := range tracedServers(b) {
 		b.Run(name, func(b *testing.B) {

@@ -25,7 +25,7 @@ type traffic struct {
 	now *trafficSpan // guarded by mu; nil before the first purchase
 }
 
-// trafficSpan is what a stripe counted between two calls of TakeTraffic.
+// trafficSpan has the counts of a stripe between two calls of TakeTraffic.
 type trafficSpan struct {
 	all     trafficRow
 	latency [timing.Size]uint32
@@ -185,7 +185,7 @@ type Traffic struct {
 	Callers    map[seckill.CallerRef]*Outcomes
 }
 
-// TakeTraffic returns what was counted since the last call. It has one user: the live view.
+// TakeTraffic returns the counts since the last call. It has one user: the live view.
 func (s *Server) TakeTraffic() *Traffic {
 	out := &Traffic{
 		All: newOutcomes(), Activities: make(map[seckill.ActivityID]*Outcomes), Items: make(map[ItemName]*ItemOutcomes),
@@ -217,7 +217,7 @@ func (s *Server) TakeTraffic() *Traffic {
 
 func newOutcomes() Outcomes { return Outcomes{Refused: make(map[problem.Code]uint64)} }
 
-// sum adds a span up.
+// sum returns the sum of a span.
 func (c *counters) sum(out *Traffic, s *trafficSpan) {
 	c.sumRow(&out.All, &s.all)
 	for i, n := range s.latency {

@@ -9,8 +9,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestTraffic_CountsByName: each purchase counts once in all, for its activity, its item and its
-// caller; what names nothing of the caller's counts in all and for the caller alone.
+// TestTraffic_CountsByName: each purchase counts once in the total, once for its activity, its item
+// and its caller. A purchase with names that aren't the caller's counts in the total and for the
+// caller only.
 func TestTraffic_CountsByName(t *testing.T) {
 	sales := &cheapSales{receipt: seckill.Receipt{Order: seckill.Order{ID: "o", State: seckill.OrderQueued}}}
 	s := cheapServer(t, sales, nil)
@@ -47,8 +48,8 @@ func TestTraffic_CountsByName(t *testing.T) {
 	}
 }
 
-// TestTraffic_IsBounded: however many names there are, the tables stay as they are and the sums are
-// right, also while the counts are taken.
+// TestTraffic_IsBounded: with any number of names, the tables keep their size and the sums are
+// right, also while the counts are read.
 func TestTraffic_IsBounded(t *testing.T) {
 	c := newCounters()
 	var work sync.WaitGroup
@@ -86,7 +87,7 @@ func TestTraffic_IsBounded(t *testing.T) {
 	}
 }
 
-// BenchmarkTraffic is what counting a purchase for the live view costs.
+// BenchmarkTraffic measures the counting of a purchase for the live view.
 func BenchmarkTraffic(b *testing.B) {
 	c := newCounters()
 	offers := make([]seckill.Offer, 8)
@@ -105,7 +106,7 @@ func BenchmarkTraffic(b *testing.B) {
 	})
 }
 
-// BenchmarkBuy is the handler's whole work for a purchase, without what sells it.
+// BenchmarkBuy measures the handler's whole work for a purchase, without the sale behind it.
 func BenchmarkBuy(b *testing.B) {
 	sales := &cheapSales{receipt: seckill.Receipt{Order: seckill.Order{ID: "o", State: seckill.OrderQueued}}}
 	s := cheapServer(b, sales, nil)

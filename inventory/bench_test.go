@@ -13,11 +13,11 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// BenchmarkHold takes units on a redis-server, as lines of a gateway do: one round after another,
-// each of so many claims in all, over one shard or sixteen. Every claim is of a buyer without holds
-// and must be given. redis-µs/claim is the processor time of the redis-server, all its threads,
-// which a busy machine changes less than the rate; ns/op is of one claim. INVENTORY_REDIS names
-// another Redis, which is emptied.
+// BenchmarkHold takes units on a redis-server, as the lines of a gateway do: one round after
+// another, each with a fixed number of claims, over one shard or sixteen. Every claim is of a new
+// buyer and must succeed. redis-µs/claim is the processor time of all threads of the redis-server.
+// A busy machine changes it less than the rate. ns/op is per claim. INVENTORY_REDIS names another
+// Redis, which is emptied.
 func BenchmarkHold(b *testing.B) {
 	addr := os.Getenv("INVENTORY_REDIS")
 	if addr == "" {
@@ -28,7 +28,7 @@ func BenchmarkHold(b *testing.B) {
 		{1, 1, 1}, {1, 1, 64}, {1, 1, 512}, {1, 10_000, 64}, {1, 10_000, 512}, {16, 10_000, 64}, {16, 10_000, 512},
 	} {
 		b.Run(fmt.Sprintf("shards=%d/items=%d/claims=%d", c.shards, c.items, c.claims), func(b *testing.B) {
-			newKeys(b, addr).do("FLUSHALL") // what others have left makes none slower
+			newKeys(b, addr).do("FLUSHALL") // data of other tests must not slow this one down
 			bench := newHoldBench(b, addr, c.shards, c.items)
 			rounds := (b.N + c.claims - 1) / c.claims
 			prepared := bench.prepare(rounds, c.claims)
@@ -75,7 +75,8 @@ func newHoldBench(b testing.TB, addr string, shards, items int) *holdBench {
 	return h
 }
 
-// prepare returns rounds of so many claims, of items and shards in turn, each of another buyer.
+// prepare returns rounds of so many claims. They go through items and shards in turn, each with
+// another buyer.
 func (h *holdBench) prepare(rounds, claims int) [][]*inventory.HoldCall {
 	prepared := make([][]*inventory.HoldCall, rounds)
 	for i := range prepared {
@@ -99,7 +100,7 @@ func (h *holdBench) prepare(rounds, claims int) [][]*inventory.HoldCall {
 	return prepared
 }
 
-// given fails where a claim was not.
+// given fails if a claim was refused.
 func (h *holdBench) given(calls []*inventory.HoldCall) {
 	h.Helper()
 	for _, c := range calls {
@@ -112,7 +113,7 @@ func (h *holdBench) given(calls []*inventory.HoldCall) {
 	}
 }
 
-// BenchmarkSoldOut is a refusal from memory, among 100,000 names.
+// BenchmarkSoldOut measures a refusal from memory, among 100,000 names.
 func BenchmarkSoldOut(b *testing.B) {
 	h := newHoldBench(b, miniredis.RunT(b).Addr(), 1, 1)
 	ref := h.refs[0]

@@ -38,7 +38,7 @@ func TestStock_OwnsNames(t *testing.T) {
 	}
 }
 
-// A board keeps a text for each name until it is taken away.
+// A board keeps a text for each name until it is removed.
 func TestStock_KeepsBoards(t *testing.T) {
 	b := newBed(t)
 	s, other := b.process(Config{}), b.process(Config{})

@@ -111,8 +111,8 @@ func TestErrorsWithinAScriptAreUnknown(t *testing.T) {
 	}
 }
 
-// A connection that breaks, a reply that never comes, and one that makes no sense leave the outcome
-// unknown.
+// The outcome is unknown after a broken connection, a missing reply, and a reply that makes no
+// sense.
 func TestLostRepliesAreUnknown(t *testing.T) {
 	release := make(chan struct{})
 	for name, reply := range map[string]func(c *server.Peer){
@@ -161,14 +161,14 @@ func TestLostRepliesAreUnknown(t *testing.T) {
 	}
 }
 
-// Where no connection can be made nothing was sent.
+// When no connection can be made, nothing was sent.
 func TestRefusedConnectionsAreFailures(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
 	ref := b.opened(s, 5)
 	b.redis.Close()
 	for name := range everyCall(t.Context(), s, ref) {
-		// The first calls may find the old connection breaking under them.
+		// The old connection may break during the first calls.
 		b.until(name+" is a failure", func() bool { return kindOf(everyCall(t.Context(), s, ref)[name]) == "failure" })
 	}
 }
@@ -228,8 +228,7 @@ func TestCallersThatLeave(t *testing.T) {
 	}
 }
 
-// The calls of one round travel in one write, and a caller may use its strings again when it is
-// answered.
+// The calls of one round are sent in one write. A caller may reuse its strings after the answer.
 func TestRoundsTravelTogether(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -276,7 +275,7 @@ func TestRoundsTravelTogether(t *testing.T) {
 	}
 }
 
-// roundOf returns a call of one claim for each shard, all of the same buyer.
+// roundOf returns a call with one claim for each shard, all for the same buyer.
 func roundOf(refs []Ref, id string) []*HoldCall {
 	var calls []*HoldCall
 	for _, ref := range refs {
@@ -295,7 +294,7 @@ func (b *bed) shelves(s *Stock, n int) (refs []Ref) {
 	return refs
 }
 
-// runsOf counts the runs of hold.lua from now on, and hands each to meet with its number of keys.
+// runsOf counts the runs of hold.lua from now on, and calls meet for each with its number of keys.
 func (b *bed) runsOf(s *Stock, meet func(c *server.Peer, keys string) (answered bool)) *atomic.Int64 {
 	runs := new(atomic.Int64)
 	b.on(func(c *server.Peer, command string, args ...string) bool {
@@ -308,8 +307,8 @@ func (b *bed) runsOf(s *Stock, meet func(c *server.Peer, keys string) (answered 
 	return runs
 }
 
-// A round is one run of the script, in which every shard decides for itself: one that is closed,
-// one of another epoch and one that forgot all refuse their own call.
+// A round is one run of the script, and every shard decides for itself: a closed shard, one with
+// another epoch and an empty one each refuse their own call.
 func TestARoundIsOneRun(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -339,7 +338,7 @@ func TestARoundIsOneRun(t *testing.T) {
 	}
 }
 
-// A round with more claims than one run may have is several.
+// A round with more claims than one run may have is split into several runs.
 func TestALargeRoundIsSeveralRuns(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -359,8 +358,8 @@ func TestALargeRoundIsSeveralRuns(t *testing.T) {
 	}
 }
 
-// Something in front of a Cluster takes no keys of several slots: each shard is asked by itself
-// from then on, and nothing fails.
+// A proxy in front of a Cluster may refuse keys of several slots. From then on each shard is asked
+// separately, and nothing fails.
 func TestCrossSlotSplitsARound(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -372,7 +371,7 @@ func TestCrossSlotSplitsARound(t *testing.T) {
 		}
 		return false
 	})
-	for round, want := range []int64{1 + 3 + 3, 3} { // refused, and not known; known
+	for round, want := range []int64{1 + 3 + 3, 3} { // refused, and the script unknown; known
 		runs.Store(0)
 		calls := roundOf(refs, fmt.Sprint("o", round))
 		s.Hold(t.Context(), calls)
@@ -388,8 +387,8 @@ func TestCrossSlotSplitsARound(t *testing.T) {
 	}
 }
 
-// TestL10_SpoiledKeysAreOneShards has somebody overwrite a shard's keys: the round that meets it
-// ends unknown, for those in front of it may have got their holds, and from then on only that shard
+// TestL10_SpoiledKeysAreOneShards: the keys of a shard are overwritten. The round that meets them
+// ends unknown, because the calls before it may have got their holds. From then on only that shard
 // fails.
 func TestL10_SpoiledKeysAreOneShards(t *testing.T) {
 	b := newBed(t)
@@ -417,7 +416,7 @@ func TestL10_SpoiledKeysAreOneShards(t *testing.T) {
 	}
 }
 
-// A server that has no room refuses a whole round, and nothing happened.
+// A server without free memory refuses a whole round, and nothing happens.
 func TestARefusedRoundChangedNothing(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -440,7 +439,7 @@ func TestARefusedRoundChangedNothing(t *testing.T) {
 	}
 }
 
-// What all claims of a call have in common is sent once, the rest in columns.
+// Values that all claims of a call share are sent once, the others in columns.
 func TestClaimArguments(t *testing.T) {
 	claim := func(item ItemID, buyer string, quantity, limit, orders int) Claim {
 		return Claim{Hold{item, "head-" + buyer + "0123456789abcdef", buyer, quantity}, limit, orders}
@@ -524,7 +523,7 @@ func TestScriptsThatRedisForgot(t *testing.T) {
 	}
 }
 
-// Shards that nobody watches are served too, with as many finds in flight as there are slots.
+// Shards that are not watched are served too, with as many finds in flight as there are slots.
 func TestUnwatchedShards(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -612,8 +611,8 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// TestGuard: the guard sees the calls that a buyer waits for, and what Redis answered; a call that
-// it doesn't make has not happened.
+// TestGuard: the guard sees each call that a buyer waits for, and its result. A call that it
+// doesn't make has not happened.
 func TestGuard(t *testing.T) {
 	b := newBed(t)
 	errShut := errors.New("shut")
@@ -705,7 +704,7 @@ func claims(n int) *HoldCall {
 	return call
 }
 
-// A call allocates for itself, not for its claims.
+// The allocations of a call don't grow with its claims.
 func TestHoldAllocatesByTheCall(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector makes pools forget")
@@ -717,14 +716,14 @@ func TestHoldAllocatesByTheCall(t *testing.T) {
 	for _, n := range []int{1, 64, 512} {
 		call := claims(n)
 		calls := []*HoldCall{call}
-		s.holdCommand(client, calls, false) // what is pooled is made
+		s.holdCommand(client, calls, false) // the pools are filled
 		if got := testing.AllocsPerRun(100, func() { s.holdCommand(client, calls, false) }); got > 12 {
 			t.Errorf("%v allocations for a call of %d claims", got, n)
 		}
 	}
 }
 
-// BenchmarkClaims makes the arguments of a call of 64 claims.
+// BenchmarkClaims measures making the arguments of a call of 64 claims.
 func BenchmarkClaims(b *testing.B) {
 	s := &Stock{}
 	call := claims(64)

@@ -225,7 +225,7 @@ func (s *Stock) ItemNumbers(ctx context.Context, shard ShardID, items []ItemID) 
 	return state.Numbers, found, nil
 }
 
-// parseItem reads what levels.lua says of an item.
+// parseItem reads an item from the reply of levels.lua.
 func parseItem(item ItemID, units, totals string) (ItemNumbers, error) {
 	if units == "" {
 		return ItemNumbers{Item: item}, nil
@@ -238,7 +238,7 @@ func parseItem(item ItemID, units, totals string) (ItemNumbers, error) {
 	return ItemNumbers{Item: item, Known: true, Available: available, Held: total - available - sold, Sold: sold}, nil
 }
 
-// state is what levels.lua says of a shard.
+// state is a shard in the reply of levels.lua.
 type state struct {
 	Numbers
 	log int64 // elements of the log

@@ -94,7 +94,7 @@ type Config struct {
 	OnSuspect  func(shards []ShardID)
 	OnForeign  func(err error)
 
-	// Logger gets what goes wrong in the background. nil discards.
+	// Logger gets the errors of the background work. nil discards them.
 	Logger *slog.Logger
 }
 

@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer stock.Stop()
 
-	// A shard that knows nothing is loaded under its first epoch, and opened.
+	// An empty shard is loaded under its first epoch, and opened.
 	ref, phone := inventory.Ref{Shard: 0, Epoch: 1}, inventory.ItemID(7)
 	must(stock.Close(ctx, ref))
 	must(stock.Load(ctx, ref, []inventory.Stocked{{Item: phone, Total: 2, Available: 2}}, nil))

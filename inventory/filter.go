@@ -49,7 +49,7 @@ type nameFilter struct {
 	fresh int          // of them in the table; add's own
 }
 
-// filterState is what has looks at. The table is filled while it does.
+// filterState is the data that has reads. The table is filled at the same time.
 type filterState struct {
 	run   *nameRun // nil is none
 	table nameTable

@@ -21,7 +21,7 @@ func TestNameFilter(t *testing.T) {
 	for i := range 300_000 {
 		h := some()
 		if i%1000 == 0 {
-			h = rng.Uint64N(3) << 32 // 0 and 1 share a place
+			h = rng.Uint64N(3) << 32 // 0 and 1 have the same place
 		}
 		f.add(h)
 		names[short(h)] = true
@@ -59,7 +59,7 @@ func collect(r *nameRun) []uint32 {
 	return out
 }
 
-// What was added is found by whoever looks meanwhile.
+// A name that was added is found at once, also during a merge.
 func TestNameFilter_IsReadWhileItGrows(t *testing.T) {
 	var f nameFilter
 	var wg sync.WaitGroup
@@ -83,8 +83,8 @@ func TestNameFilter_IsReadWhileItGrows(t *testing.T) {
 	}
 }
 
-// 10 million names of 16 shards take no more than 25 MB and half a megabyte a shard's merge, and
-// one name in a thousand or fewer is met by mistake.
+// 10 million names of 16 shards take at most 25 MB, and half a megabyte per shard for a merge. At
+// most one name in a thousand is found by mistake.
 func TestL8_NameFilterIsSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a second")
@@ -92,7 +92,7 @@ func TestL8_NameFilterIsSmall(t *testing.T) {
 	const shards, names, mistakes = 16, 625_000, 1_000_000
 	heap := func() int64 {
 		runtime.GC()
-		runtime.GC() // what pools held is let go by the second
+		runtime.GC() // the second one frees the content of pools
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
@@ -118,7 +118,7 @@ func TestL8_NameFilterIsSmall(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
-// The hash is kept in Redis: a version that changes it reads another's log wrongly.
+// The hash is stored in Redis. A version with another hash would misread the log.
 func TestHashNameStaysAsItIs(t *testing.T) {
 	for name, want := range map[string]uint64{
 		"": 0, "a": 0x613732f6c54c1e84, "12345678": 0xef93bc764dda31d0, "0123456789abcdefghjkmnpqrstvwxyz": 0xaaf5c37704fa3c6b,

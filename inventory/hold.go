@@ -107,7 +107,7 @@ type Claim struct {
 	MaxOrders int
 }
 
-// State is what a shard knows of a hold.
+// State is the state of a hold in a shard.
 type State uint8
 
 // The states of a hold. Void and Sold are markers: the hold has ended, its name is remembered.
@@ -155,8 +155,8 @@ const (
 // Fresh reports whether the hold is fresh after the call: taken now, or met again.
 func (v Verdict) Fresh() bool { return v == Held || v == HeldAgain }
 
-// HoldCall is what one shard is asked by a batch, and what it answers. Its strings must stay
-// unchanged until Hold has returned.
+// HoldCall is a batch's call to one shard, with its answer. Its strings must stay unchanged until
+// Hold has returned.
 type HoldCall struct {
 	Ref    Ref
 	Claims []Claim
@@ -255,7 +255,7 @@ func (e *UnknownError) Error() string { return "outcome unknown: " + e.Err.Error
 // Unwrap returns the cause.
 func (e *UnknownError) Unwrap() error { return e.Err }
 
-// Limits of what a hold or a restock may be.
+// Limits of a hold and of a restock.
 const (
 	maxName  = 256
 	maxUnits = 1_000_000_000

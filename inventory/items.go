@@ -15,15 +15,15 @@ type itemTable struct {
 
 type itemSlot struct {
 	word atomic.Uint64 // item << bits, and bits; 0 is free
-	seq  uint64        // of the last crossing that was seen, by whatever way
+	seq  uint64        // of the last crossing that was seen, from any source
 }
 
-// The bits of a slot. They are set where the item has no unit: as it was last seen, as the log
-// says, and as OnCrossing was told.
+// The bits of a slot. Each is set if the item has no unit: when it was last seen, by the log, and
+// in the last call of OnCrossing.
 const (
-	bitOut       = 1 << iota // as it was last seen, by whatever way
+	bitOut       = 1 << iota // when it was last seen, from any source
 	bitLogged                // as the log says, of the newest crossing that was seen
-	bitTold                  // as OnCrossing was told
+	bitTold                  // in the last call of OnCrossing
 	bitUntold                // the item is in view.untold
 	bitInherited             // from the view before: this one has seen nothing of the item yet
 
@@ -71,7 +71,7 @@ func (t *itemTable) put(word, seq uint64) {
 	t.n++
 }
 
-// inherit returns the table with which the next view begins: what was last seen, and what was told.
+// inherit returns the table for the next view: the last seen states, and those of OnCrossing.
 func (t *itemTable) inherit() *itemTable {
 	next := newItemTable(minItems)
 	for i := range t.slots {
@@ -93,8 +93,8 @@ func (v *view) cross(item ItemID, seq uint64, has, logged bool) {
 		word = uint64(item) << itemBits
 		table.n++
 	}
-	// Once something newer was heard than what the log has said, the log has to say it too before
-	// the item counts as out in the log: in between there may be heads that were not followed.
+	// After a crossing was heard that is newer than the log, the item counts as out only when the
+	// log was read up to that crossing: there may be unread heads before it.
 	switch newest := isNew || word&bitInherited != 0 || seq >= slot.seq; {
 	case newest && (logged || seq > slot.seq):
 		slot.seq = seq
@@ -117,8 +117,8 @@ func setBit(word, bit uint64, on bool) uint64 {
 	return word &^ bit
 }
 
-// tellLater has OnCrossing told of an item where it doesn't know yet, and returns the item's new
-// word. The caller holds mu.
+// tellLater plans a call of OnCrossing for an item, if it is news, and returns the item's new word.
+// The caller holds mu.
 func (v *view) tellLater(word uint64) uint64 {
 	if (word&bitOut != 0) == (word&bitTold != 0) || word&bitUntold != 0 {
 		return word
@@ -153,7 +153,7 @@ type crossing struct {
 	has  bool
 }
 
-// tell tells of the crossings since the last call.
+// tell calls OnCrossing for the crossings since the last call.
 func (v *view) tell(onCrossing func(ShardID, ItemID, bool)) {
 	var news []crossing
 	v.mu.Lock()

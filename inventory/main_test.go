@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }
 
-// bed is a miniredis that can be told to misbehave, and the stocks on it.
+// bed is a miniredis with faults on demand, and the stocks on it.
 type bed struct {
 	*testing.T
 	redis *miniredis.Miniredis
@@ -43,17 +43,18 @@ func (b *bed) hooked() {
 	})
 }
 
-// restart has a Redis that was closed come back with what it had.
+// restart starts a closed Redis again, with the data that it had.
 func (b *bed) restart() {
 	b.Helper()
 	b.no(b.redis.Restart())
 	b.hooked()
 }
 
-// on has hook see every command, also those of scripts; one for which it returns true is done.
+// on calls hook for every command, also those of scripts. If it returns true, the command is not
+// executed further.
 func (b *bed) on(hook server.Hook) { b.hook.Store(&hook) }
 
-// off has commands go their way again.
+// off removes the hook.
 func (b *bed) off() { b.hook.Store(nil) }
 
 // process returns a new process's stock; its background goroutines end with the test.
@@ -113,7 +114,7 @@ func take(b *bed, s *Stock, ref Ref, id string) *HoldCall {
 	return call
 }
 
-// holds holds one unit and fails where the verdict is another.
+// holds holds one unit and fails if the verdict is another.
 func (b *bed) holds(s *Stock, ref Ref, id string, want Verdict) {
 	b.Helper()
 	call := take(b, s, ref, id)
@@ -151,7 +152,7 @@ func absent(s *Stock, ref Ref, id string, since time.Time) bool {
 	return s.Absent(ref, unit(id).ID, since)
 }
 
-// inStock reports whether s believes in a unit of the bed's item.
+// inStock reports whether s takes the bed's item to be in stock.
 func inStock(s *Stock, shard ShardID) bool {
 	in, _ := s.InStock(shard, shelf)
 	return in

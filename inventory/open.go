@@ -107,7 +107,7 @@ func clientOption(cfg Config) rueidis.ClientOption {
 		// Without it a ctx that ends closes the connection, and a slow Redis gets a storm of new
 		// ones.
 		AlwaysPipelining: true,
-		// Nothing is repeated behind our back: the caller knows what may be.
+		// The client repeats nothing by itself: the caller decides what may be repeated.
 		DisableRetry: true,
 		// Nothing is cached by the client: views know better what is news.
 		DisableCache: true,
@@ -253,7 +253,7 @@ func (s *Stock) Stop() {
 	}()
 	select {
 	case <-still:
-	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed: what it does ends with it
+	case <-time.After(2 * s.cfg.CallTimeout): // the client hasn't noticed: its calls end with it
 	}
 	if client := s.client.Load(); client != nil {
 		(*client).Close()

@@ -16,7 +16,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 )
 
-// settings makes a bed's Redis tell these settings and these fields of INFO.
+// settings makes a bed's Redis return these settings and these fields of INFO.
 type settings struct {
 	mu     sync.Mutex
 	config map[string]string // nil: there is no CONFIG
@@ -52,7 +52,7 @@ func (s *settings) answer(c *server.Peer, command string, args ...string) bool {
 	return true
 }
 
-// good are the settings of a server that may keep stock.
+// good are the settings of a server that is fit to keep stock.
 func good() map[string]string {
 	return map[string]string{
 		"maxmemory-policy": "noeviction", "appendonly": "yes", "min-replicas-to-write": "1", "min-replicas-max-lag": "2",
@@ -139,8 +139,8 @@ func (l *logged) has(words string) bool {
 	return slices.ContainsFunc(l.lines, func(line string) bool { return strings.Contains(line, words) })
 }
 
-// A Redis that is away stops nobody from starting; it is used when it is there, and a setting that
-// is wrong is told then.
+// A process starts while Redis is away. Redis is used when it is back, and a wrong setting is
+// reported then.
 func TestL10_OpenWithoutARedis(t *testing.T) {
 	b := newBed(t)
 	addr := b.addr
@@ -227,7 +227,7 @@ func TestAnotherServerIsSuspect(t *testing.T) {
 	}
 }
 
-// Doom, Close and Open return when the replicas have what was written.
+// Doom, Close and Open return after the replicas have the writes.
 func TestCloseAndOpenWaitForReplicas(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -358,7 +358,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-// Shards are numbered by the nodes that have them, in the order of slots.
+// Shards are numbered by their nodes, in the order of slots.
 func TestLayout(t *testing.T) {
 	slots := []slotRange{{0, 99, "a:1"}, {100, 199, "b:1"}, {200, 299, "a:1"}}
 	slotOf := func(shard ShardID) int64 { return int64(shard) }

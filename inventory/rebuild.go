@@ -85,7 +85,7 @@ func (s *Stock) Load(ctx context.Context, ref Ref, items []Stocked, entries []En
 	})
 }
 
-// between returns s[from:to], cut to what there is.
+// between returns s[from:to], cut to the length of s.
 func between[T any](s []T, from, to int) []T {
 	from, to = min(max(from, 0), len(s)), min(max(to, 0), len(s))
 	return s[from:to]
@@ -212,7 +212,7 @@ func (s *Stock) values(ctx context.Context, ref Ref, heads []string) ([]string, 
 	return values, readOnly(err)
 }
 
-// forgotten is what a shard's numbers lose with a head.
+// forgotten is the amount by which a shard's numbers shrink with a head.
 type forgotten struct {
 	fresh         int64
 	ordered, sold Digest

@@ -60,7 +60,7 @@ func redisWorld(t *testing.T, addr string, processes int) stocktest.World {
 	return w
 }
 
-// keys looks at what is in a Redis behind a Stock's back.
+// keys reads the keys of a Redis without a Stock.
 type keys struct {
 	testing.TB
 	addr   string
@@ -77,7 +77,7 @@ func newKeys(t testing.TB, addr string) *keys {
 	return &keys{t, addr, client}
 }
 
-// do makes a command and fails where Redis refuses it.
+// do runs a command and fails if Redis refuses it.
 func (k *keys) do(command ...string) []string {
 	k.Helper()
 	r := k.client.Do(context.Background(), k.client.B().Arbitrary(command...).Build()) // also in a cleanup
@@ -111,7 +111,7 @@ func (k *keys) save() (restore func()) {
 	}
 }
 
-// stored is what a shard's keys hold.
+// stored is the content of a shard's keys.
 type stored struct {
 	meta, units, totals, values map[string]string
 	young, log                  []string
@@ -136,8 +136,8 @@ func (k *keys) read(shard inventory.ShardID) stored {
 	return s
 }
 
-// check reports where a shard's keys break the invariants on top of lua/shard.lua. Of an item the
-// total is checked only where it was ever one: the suite loads numbers that don't add up.
+// check reports where a shard's keys break the invariants at the top of lua/shard.lua. The total of
+// an item is checked only if it once was right, because the suite loads numbers that don't add up.
 func (k *keys) check(shard inventory.ShardID) error {
 	s := k.read(shard)
 	if len(s.meta) == 0 {
@@ -197,7 +197,7 @@ func (s *stored) checkYoung(undecided map[string]bool) error {
 	return nil
 }
 
-// checkLog reports what the log doesn't say: a head, or whether an item has units.
+// checkLog reports what is missing in the log: a head, or whether an item has units.
 func (s *stored) checkLog(named map[uint64]bool) error {
 	out := map[string]bool{}
 	for _, element := range s.log {
@@ -232,7 +232,7 @@ func (s *stored) checkLog(named map[uint64]bool) error {
 	return nil
 }
 
-// pairs makes a map of what HGETALL answers.
+// pairs makes a map of an answer to HGETALL.
 func pairs(values []string) map[string]string {
 	m := make(map[string]string, len(values)/2)
 	for pair := range slices.Chunk(values, 2) {

@@ -7,18 +7,18 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Reply is what an error reply of Redis means for the call that met it.
+// Reply is the meaning of an error reply of Redis for its call.
 type Reply uint8
 
-// The meanings. A call that met ReplyWait or ReplyRefused has done nothing, and its error says so.
+// The meanings. A call with ReplyWait or ReplyRefused has done nothing, and its error says so.
 const (
 	// ReplyNone is no error reply.
 	ReplyNone Reply = iota
 	// ReplyWait is a server that can't do it now: nothing was done, and a little later it may do
 	// it.
 	ReplyWait
-	// ReplyRefused is a server that says no to this process: nothing was done, and waiting doesn't
-	// help. Somebody has to change a setting or a right.
+	// ReplyRefused: the server refuses this process. Nothing was done, and waiting doesn't help. A
+	// person has to change a setting or a right.
 	ReplyRefused
 	// ReplyUnknown came from within a script, which may have written something before.
 	ReplyUnknown
@@ -27,8 +27,8 @@ const (
 // String returns the meaning's name.
 func (r Reply) String() string { return [...]string{"none", "wait", "refused", "unknown"}[r] }
 
-// replies is what error replies mean, by the word that they begin with. What is not listed is
-// ReplyUnknown: of a reply that nobody foresaw it must not be said that nothing happened.
+// replies has the meanings of error replies, by their first word. An unlisted reply is
+// ReplyUnknown: after an unforeseen reply it must not be claimed that nothing happened.
 //
 // Redis checks all of ReplyWait before it runs a script, or before the first write of one: a script
 // that has written is never stopped by them. So they say that nothing was done, whether they name

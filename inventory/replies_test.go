@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Every reply of the table that one redis-server can be brought to. None of the calls that met it
-// has done anything, and the shard sells on when the fault is over.
+// Every reply of the table that a test can provoke on one redis-server. A call that gets it has
+// done nothing, and the shard sells on after the fault.
 func TestReplyOf_OnARealServer(t *testing.T) {
 	config := func(name, value string) []string { return []string{"CONFIG", "SET", name, value} }
 	for _, c := range []struct {
@@ -50,8 +50,7 @@ func TestReplyOf_OnARealServer(t *testing.T) {
 	}
 }
 
-// refusedBy has calls refused by a reply, and fails where one leaves doubt whether it did
-// something.
+// refusedBy makes calls that a reply refuses, and fails if the outcome of one is unknown.
 func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string, reads bool) {
 	t.Helper()
 	_, held := claim(t, s, ref, hold("a", "u-a", 1))
@@ -69,7 +68,7 @@ func refusedBy(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string,
 	}
 }
 
-// A script that runs for too long keeps the server from all others.
+// A script that runs for too long blocks the server for all others.
 func TestReplyOf_ABusyServer(t *testing.T) {
 	n := newNode(t, servers.Redis(t, "--busy-reply-threshold", "1"))
 	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
@@ -85,7 +84,7 @@ func TestReplyOf_ABusyServer(t *testing.T) {
 	shop.holds(ref, "after", inventory.Held)
 }
 
-// A server that reads its data, as after a start, takes no calls.
+// A server that loads its data, as after a start, refuses calls.
 func TestReplyOf_ALoadingServer(t *testing.T) {
 	n := newNode(t, servers.Redis(t, "--enable-debug-command", "local", "--loading-process-events-interval-bytes", "1024"))
 	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})
@@ -103,7 +102,7 @@ func TestReplyOf_ALoadingServer(t *testing.T) {
 	shop.holds(ref, "after", inventory.Held)
 }
 
-// A Cluster whose slots nobody has answers nothing.
+// A Cluster with unassigned slots refuses calls.
 func TestReplyOf_AClusterThatIsDown(t *testing.T) {
 	n := newNode(t, servers.Redis(t, "--cluster-enabled", "yes", "--cluster-port", servers.FreePort(t)))
 	slots := func(command string) {
@@ -148,14 +147,13 @@ func numbersOf(ctx context.Context, s *inventory.Stock, shard inventory.ShardID)
 	return numbers, err
 }
 
-// refusedWith reports whether a read is refused by a word of Redis. One that times out says
-// nothing.
+// refusedWith reports whether Redis refuses a read with this word. A timeout counts as neither.
 func refusedWith(t *testing.T, s *inventory.Stock, ref inventory.Ref, word string) bool {
 	_, err := numbersOf(t.Context(), s, ref.Shard)
 	return err != nil && strings.Contains(err.Error(), word)
 }
 
-// A server whose memory is nearly used up says so before it refuses what is under way.
+// A server with little free memory reports it before it refuses calls in flight.
 func TestFull_OnARealServer(t *testing.T) {
 	n := newNode(t, servers.Redis(t))
 	s := openStock(t, inventory.Config{Addrs: []string{n.Addr}})

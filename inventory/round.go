@@ -220,7 +220,7 @@ func (s *Stock) land(r run, at time.Duration) error {
 	return err
 }
 
-// answer sets what a call is answered.
+// answer sets the answer of a call.
 func (s *Stock) answer(c *HoldCall, messages []rueidis.RedisMessage, err error, at time.Duration) {
 	r, err := s.took(c.Ref, messages, err, 1, at)
 	if err != nil {

@@ -44,11 +44,11 @@ const fullPercent = 90
 // write at all: no order is confirmed, and no unit comes back.
 func (s *Server) Full() bool { return s.Primary && s.Max > 0 && s.Used/fullPercent >= s.Max/100 }
 
-// health is what is known of the servers.
+// health is the known state of the servers.
 type health struct {
 	mu       sync.Mutex
 	servers  map[string]Server    // guarded by mu
-	warned   map[string]string    // guarded by mu: what was logged of a server last
+	warned   map[string]string    // guarded by mu: the last state of each server that was logged
 	identity map[ShardID]identity // guarded by mu: the server that a watched shard was on
 	missing  error                // guarded by mu: why there is no client yet
 	deaf     error                // guarded by mu: why crossings are not heard
@@ -65,7 +65,7 @@ func (h *health) init() {
 // is replaced by another one.
 type identity struct{ run, replication string }
 
-// away takes note of a try to connect that failed.
+// away records a failed attempt to connect.
 func (h *health) away(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -79,7 +79,7 @@ func (h *health) why() error {
 	return h.missing
 }
 
-// subscribed takes note of whether crossings are heard.
+// subscribed records whether the subscription to crossings works.
 func (h *health) subscribed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *Stock) Servers() []Server {
 	return servers
 }
 
-// Reached returns why the Redis was not reached yet, nil where it was. It asks nobody.
+// Reached returns why the Redis was not reached yet, nil if it was. It does no I/O.
 func (s *Stock) Reached() error {
 	_, err := s.conn()
 	return err
@@ -295,7 +295,7 @@ func (s *Stock) suspect(identities map[string]identity) {
 // layout says which Redis node has which shard. The zero value is one node that has all.
 type layout struct {
 	lane  [MaxShards]uint16
-	addrs []string // of the lanes' primaries; empty where there is no Cluster
+	addrs []string // of the lanes' primaries; empty without a Cluster
 }
 
 // identityOf returns the identity of the shard's server.

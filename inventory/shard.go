@@ -45,7 +45,7 @@ const (
 	codeForeign
 )
 
-// reply is what a script answered.
+// reply is a script's answer.
 type reply struct {
 	seq  uint64
 	log  int64 // elements of the log
@@ -61,7 +61,7 @@ type refusedError struct {
 func (e *refusedError) Error() string { return fmt.Sprintf("%v (epoch %d)", e.err, e.epoch) }
 func (e *refusedError) Unwrap() error { return e.err }
 
-// errReply means that a script answered what it never answers.
+// errReply means that a script gave an impossible answer.
 var errReply = errors.New("malformed reply")
 
 // parseReply reads a script's reply. extra is how many elements the script adds at least. A reply
@@ -101,7 +101,7 @@ func parseReply(messages []rueidis.RedisMessage, extra int) (reply, error) {
 	return reply{seq: uint64(ints[1]), log: ints[2], rest: messages[len(ints):]}, nil
 }
 
-// text returns element i of what the script added. A call that looks at it knows that it is there.
+// text returns element i of the script's own elements. The caller knows that it exists.
 func (r *reply) text(i int) (string, error) {
 	s, err := r.rest[i].ToString()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Every script says on top what goes in and what comes out.
+// Every script begins with a description of its input and output.
 func TestScriptsCarryTheirContracts(t *testing.T) {
 	files, err := luaFiles.ReadDir("lua")
 	if err != nil {
@@ -107,7 +107,7 @@ func FuzzParseCrossings(f *testing.F) {
 	})
 }
 
-// FuzzLog gives a view any element of the log: it takes it or says that it can't.
+// FuzzLog gives any element of the log to a view: the view applies it or reports an error.
 func FuzzLog(f *testing.F) {
 	for _, element := range []string{"", "N", "N12345678", "N1234567", "C", "C1", "C1 2+ 3-", "C1 2", "X", "C1 4294967296+"} {
 		f.Add(element)

@@ -63,7 +63,7 @@ func (st *Stats) add(b batch.Stats) {
 	st.Full += b.Refused
 }
 
-// dropped takes note that a view has ended, and keeps what it has counted.
+// dropped records that a view has ended, and keeps its counts.
 func (s *Stock) dropped(v *view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -46,7 +46,7 @@ type Stock struct {
 	seen    [MaxShards]mark
 	known   atomic.Int64 // heads that all views remember, at most cfg.MaxKnown
 	failing atomic.Bool  // the last sync failed
-	apart   atomic.Bool  // each shard gets a run of hold.lua of its own, see runs
+	apart   atomic.Bool  // each shard gets its own run of hold.lua, see runs
 
 	rounds, calls, claims, full, lost, missed, syncErrors atomic.Uint64 // counted for Stats
 
@@ -239,7 +239,7 @@ func (s *Stock) head(a *arguments, ref Ref, seen uint64) {
 	a.constant(s.channel, s.keys[ref.Shard].number)
 }
 
-// took reads the reply to a call that was sent at at, and takes note of what it shows.
+// took reads the reply to a call that was sent at at, and records what it shows.
 func (s *Stock) took(ref Ref, messages []rueidis.RedisMessage, err error, extra int, at time.Duration) (reply, error) {
 	var r reply
 	if err == nil {
@@ -277,7 +277,7 @@ func (s *Stock) seenOf(ref Ref) uint64 {
 	return m.seq
 }
 
-// saw takes note of a seq of the shard.
+// saw records a seq of the shard.
 func (s *Stock) saw(ref Ref, seq uint64) {
 	m := &s.seen[ref.Shard]
 	m.mu.Lock()
@@ -290,7 +290,7 @@ func (s *Stock) saw(ref Ref, seq uint64) {
 	}
 }
 
-// refused takes note of a refusal of a whole call.
+// refused records a refusal of a whole call.
 func (s *Stock) refused(ref Ref, refused *refusedError) {
 	v := s.watched(ref)
 	if v != nil {

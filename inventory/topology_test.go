@@ -20,8 +20,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// patience bounds each wait for something that happens in the background. It is far above what any
-// takes, so that only a hang reaches it.
+// patience bounds each wait for background work. It is far longer than any of that work, so only a
+// hang reaches it.
 const patience = 60 * time.Second
 
 // until waits until ok is true.
@@ -40,7 +40,7 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// no fails where there is an error.
+// no fails if there is an error.
 func no(t testing.TB, what string, err error) {
 	t.Helper()
 	if err != nil {
@@ -74,7 +74,7 @@ func (n *node) ask(t testing.TB, command ...string) rueidis.RedisResult {
 	return r
 }
 
-// field returns what a command that answers in lines says behind "name:"; "" where it says nothing.
+// field returns the value behind "name:" in an answer of lines, "" if it isn't there.
 func (n *node) field(t testing.TB, name string, command ...string) string {
 	t.Helper()
 	text, err := n.ask(t, command...).ToString()
@@ -94,7 +94,7 @@ func newCluster(t *testing.T) []*node {
 	var buses []string
 	for range 3 {
 		bus := servers.FreePort(t) // by default it is 10,000 above the port, which may be none
-		// What is left of a Cluster goes on only without full coverage.
+		// The rest of a Cluster goes on only if full coverage isn't required.
 		nodes = append(nodes, newNode(t, servers.Redis(t, "--cluster-enabled", "yes", "--cluster-port", bus,
 			"--cluster-require-full-coverage", "no")))
 		buses = append(buses, bus)
@@ -134,7 +134,7 @@ func refsOn(t *testing.T, nodes []*node, perNode int) [][]inventory.Ref {
 	return refs
 }
 
-// ear collects what a Stock calls back about.
+// ear collects the callbacks of a Stock.
 type ear struct {
 	mu    sync.Mutex
 	lost  map[inventory.Ref]bool
@@ -181,21 +181,21 @@ func (e *ear) heard(ring string) bool {
 	return e.rings[ring]
 }
 
-// heardBack reports whether the shard's item was heard to be back in stock.
+// heardBack reports whether a callback said that the shard's item is back in stock.
 func (e *ear) heardBack(shard inventory.ShardID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.back[shard]
 }
 
-// doubts reports whether the shard was told to be suspect.
+// doubts reports whether a callback said that the shard is suspect.
 func (e *ear) doubts(shard inventory.ShardID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.doubt[shard]
 }
 
-// lostRefs returns the shards of which OnLost was told.
+// lostRefs returns the shards that OnLost was called for.
 func (e *ear) lostRefs() map[inventory.Ref]bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -234,7 +234,7 @@ func (s sale) rebuilt(ref inventory.Ref, units int64) {
 	no(s, "open", s.Stock.Open(s.Context(), ref, 1, 0))
 }
 
-// holds takes a unit and fails where the verdict is none of want.
+// holds takes a unit and fails if the verdict is none of want.
 func (s sale) holds(ref inventory.Ref, id string, want ...inventory.Verdict) {
 	s.Helper()
 	verdict, err := claim(s, s.Stock, ref, hold(id, "u-"+id, 1))
@@ -271,7 +271,7 @@ func (s sale) voids(ref inventory.Ref, id string) {
 	no(s, "settle "+id, s.Settle(s.Context(), ref, []inventory.Settlement{{Hold: hold(id, "u-"+id, 1), Kind: inventory.SettleVoid}}))
 }
 
-// levels fails where the item's or the shard's numbers are others.
+// levels fails if the item's or the shard's numbers differ.
 func (s sale) levels(ref inventory.Ref, available, held, gone, fresh, names int64) {
 	s.Helper()
 	l, items, err := s.ItemNumbers(s.Context(), ref.Shard, []inventory.ItemID{sold})
@@ -364,8 +364,8 @@ func rush(t *testing.T, s *inventory.Stock, refs []inventory.Ref, buyers int) ma
 	return held
 }
 
-// TestCluster_IsHeardAcrossNodes has a process that may read no key: what it knows it was told by
-// the other's messages, whichever node each of them is connected to.
+// TestCluster_IsHeardAcrossNodes has a process that can't read keys. It learns everything from the
+// other's messages, with each of them connected to any node.
 func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 	nodes := newCluster(t)
 	refs := slices.Concat(refsOn(t, nodes, 1)...)
@@ -393,8 +393,8 @@ func TestCluster_IsHeardAcrossNodes(t *testing.T) {
 		crossings := 0
 		id := func() string { return fmt.Sprint("o", crossings) }
 		near.holds(ref, id(), inventory.Held)
-		// All is said again with each look: a message is lost where a subscription is being made
-		// anew.
+		// Everything is sent again with each look, because a message is lost while a subscription
+		// is being renewed.
 		until(t, fmt.Sprintf("shard %d is heard to be sold out", ref.Shard), func() bool {
 			if !inStock() {
 				return true
@@ -449,7 +449,7 @@ func TestCluster_OneNodeHangs(t *testing.T) {
 		s.holds(ref, "before", inventory.Held)
 	}
 	nodes[0].Pause()
-	// The last shard of the node is for a close, which may be executed when the node goes on.
+	// The last shard of the node is for a close, which may be executed after the node goes on.
 	rebuilt := inventory.Ref{Shard: refs[0][2].Shard, Epoch: 2}
 	for round := range 3 {
 		if round == 2 {
@@ -483,8 +483,8 @@ func TestCluster_OneNodeHangs(t *testing.T) {
 	}
 }
 
-// agreeThatOneFailed waits until the nodes that are left have given up the one that hangs: what
-// doesn't want full coverage serves its own slots all the same.
+// agreeThatOneFailed waits until the remaining nodes have marked the hanging one as failed. Without
+// the requirement of full coverage they still serve their own slots.
 func agreeThatOneFailed(t *testing.T, left []*node) {
 	t.Helper()
 	const name = "cluster-node-timeout"
@@ -496,7 +496,7 @@ func agreeThatOneFailed(t *testing.T, left []*node) {
 	for _, n := range left {
 		until(t, n.Addr+" has given up the node that hangs", func() bool { return n.field(t, "cluster_slots_fail", "CLUSTER", "INFO") != "0" })
 	}
-	for _, n := range left { // or a slow machine has them give up each other
+	for _, n := range left { // otherwise on a slow machine they mark each other as failed
 		n.ask(t, "CONFIG", "SET", name, before[name])
 	}
 	for _, n := range left {
@@ -504,8 +504,8 @@ func agreeThatOneFailed(t *testing.T, left []*node) {
 	}
 }
 
-// callsOn makes calls on each of refs, and a close, and returns their errors. It fails where one
-// gives up only with the test.
+// callsOn makes calls on each of refs, and a close, and returns their errors. It fails if a call
+// lasts as long as the test.
 func callsOn(t *testing.T, s *inventory.Stock, refs []inventory.Ref, rebuilt inventory.Ref) map[string]error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -619,8 +619,8 @@ func TestL10_Cluster_OneNodeIsAwayAtTheStart(t *testing.T) {
 	s.holds(refs[1][0], "o1", inventory.Held)
 }
 
-// TestSentinel_ThePromotedReplicaSellsOn kills the primary when its replica has all holds: both
-// processes go on with what it holds.
+// TestSentinel_ThePromotedReplicaSellsOn kills the primary when its replica has all holds. Both
+// processes go on with the replica's data.
 func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 	safely := []string{"--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"}
 	primary := newNode(t, servers.Redis(t, append(safely, "--repl-diskless-sync-delay", "0")...))
@@ -655,8 +655,8 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 
 	no(t, "ready", near.Ready(t.Context())) // it knows the primary now
 	primary.Kill()
-	// A promoted server that asks for a replica and has none takes no writes: the operator allows
-	// it.
+	// A promoted server that requires a replica and has none refuses writes, so the operator has to
+	// allow them.
 	replica.ask(t, "CONFIG", "SET", "min-replicas-to-write", "0")
 	for i, ref := range refs {
 		near.eventually(ref, "near")
@@ -681,8 +681,7 @@ func TestSentinel_ThePromotedReplicaSellsOn(t *testing.T) {
 	until(t, "the other server is suspect", func() bool { return nearEar.doubts(1) && nearEar.doubts(2) })
 	ringBoth(t, near.Stock, nearEar, farEar)
 	ringBoth(t, far.Stock, nearEar, farEar)
-	// A primary without a replica may be one that was left behind: it must not be taken as having
-	// closed.
+	// A primary without a replica may be an old one after a failover, so its Close must not count.
 	var unknown *inventory.UnknownError
 	if err := near.Stock.Close(t.Context(), inventory.Ref{Shard: 1, Epoch: 2}); !errors.As(err, &unknown) {
 		t.Errorf("a close without a replica: %v", err)

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A repeat of a key whose hold exists must reach Redis though everything is sold out, on whatever
-// node it arrives: it is owed its order, not a refusal.
+// A repeat of a key with a hold must reach Redis on every node, even when everything is sold out:
+// the right answer is its order, not a refusal.
 func TestL4_RepeatsMeetTheirHoldsWhenSoldOut(t *testing.T) {
 	b := newBed(t)
 	near, far := b.process(Config{}), b.process(Config{})
@@ -62,7 +62,7 @@ func TestL4_RepeatsOfALongLog(t *testing.T) {
 	b.until("forgotten", func() bool { return far.Stats().Known == 0 })
 }
 
-// A unit that comes back ends sold-out on every node: by the message alone, and by the poll alone.
+// When a unit comes back, sold-out ends on every node: by the message alone, and by the poll alone.
 func TestL6_AUnitBackEndsSoldOut(t *testing.T) {
 	ways := map[string]func(s *Stock) server.Hook{
 		"message": func(s *Stock) server.Hook {
@@ -110,8 +110,8 @@ func TestL6_AUnitBackEndsSoldOut(t *testing.T) {
 	}
 }
 
-// A refusal shows that an item has nothing; the view must follow at once, not with the next poll.
-// And where nothing happens, answers keep it young without a sync.
+// A refusal shows that an item has no units. The view must follow at once, not with the next poll.
+// When nothing changes, answers keep the view fresh without a sync.
 func TestARefusalIsFollowedAtOnce(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{Poll: maxPoll})
@@ -142,8 +142,8 @@ func TestARefusalIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// A shard that is silent is looked at, and followed only where somebody else wrote to it. One that
-// answers all the time needs neither.
+// A silent shard is polled, and its log is read only if another process has written to it. A shard
+// that answers all the time needs neither.
 func TestPollsAreForTheSilent(t *testing.T) {
 	b := newBed(t)
 	s, other := b.process(Config{Poll: 100 * time.Millisecond}), b.process(Config{})
@@ -187,7 +187,7 @@ func TestPollsAreForTheSilent(t *testing.T) {
 	}
 }
 
-// What nobody has confirmed for a while isn't believed any more.
+// Knowledge that wasn't confirmed for a while isn't used any more.
 func TestL6_NoAnswerFromMemoryWithoutARecentOne(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{Poll: 10 * time.Millisecond})
@@ -318,7 +318,7 @@ func TestWatchedEpochsMoveOn(t *testing.T) {
 	b.holds(s, later, "o3", HeldAgain)
 }
 
-// An item that had units is told to be sold out by the rebuild that finds it so.
+// A rebuild that finds an item without units reports it as sold out.
 func TestARebuildTellsWhatChanged(t *testing.T) {
 	b := newBed(t)
 	onCrossing, crossings := heardCrossings()
@@ -355,8 +355,8 @@ func TestL1_LostWritesAreToldToTheWatcher(t *testing.T) {
 	}
 }
 
-// A failover brings back a shard of the same epoch with a lower seq, or one that was never opened;
-// the first call that meets it says so, with a poll or without.
+// A failover may bring back a shard of the same epoch with a lower seq, or one that was never
+// opened. The first call detects it, with a poll or without.
 func TestL1_AShardThatWentBackIsLost(t *testing.T) {
 	b := newBed(t)
 	lost := make(chan Ref, 1000)
@@ -411,8 +411,8 @@ func TestCallbacksMayCallBackAndTakeTheirTime(t *testing.T) {
 	b.no(next(b, "callback", done))
 }
 
-// A crossing that is heard before the log has said it: an item counts as out only when the log was
-// followed to the newest that was heard, for heads may have come in between.
+// A crossing may be heard before it is read from the log. An item counts as sold out only after the
+// log was read up to the newest crossing, because heads may have come in between.
 func TestL4_HeardIsNotFollowed(t *testing.T) {
 	s := &Stock{cfg: Config{}.WithDefaults(), events: make(chan event, 10)}
 	v := &view{ref: Ref{1, 1}, stock: s, later: true}
@@ -447,7 +447,7 @@ func TestL4_HeardIsNotFollowed(t *testing.T) {
 	}
 }
 
-// Many items cross; each is told once for what it is at last.
+// Many items cross. Each is reported once, with its last state.
 func TestItemTable(t *testing.T) {
 	s := &Stock{cfg: Config{}.WithDefaults(), events: make(chan event, 10)}
 	v := &view{ref: Ref{1, 1}, stock: s, later: true}
@@ -495,7 +495,7 @@ func TestAnswersFromMemoryDontAllocate(t *testing.T) {
 	}
 }
 
-// Crossings, and nothing else, are published: what the channel says is what the shop's pages show.
+// Only crossings are published, because the shop's pages show what the channel says.
 func TestOnlyCrossingsArePublished(t *testing.T) {
 	b := newBed(t)
 	s := b.process(Config{})
@@ -553,7 +553,7 @@ func TestOnlyCrossingsArePublished(t *testing.T) {
 			t.Fatalf("%s: %v", step.does, err)
 		}
 		if step.want == "" {
-			continue // what is published too much comes before the next that is wanted
+			continue // an unwanted message would come before the next expected one
 		}
 		if got := next(b, "message", heard); got != step.want {
 			t.Fatalf("%s: %q is published, want %q", step.does, got, step.want)
@@ -581,7 +581,7 @@ func TestHeardMessages(t *testing.T) {
 	}
 }
 
-// A Redis that goes away and comes back is served again, and heard again.
+// After a Redis comes back, calls and messages work again.
 func TestRedisComesBack(t *testing.T) {
 	b := newBed(t)
 	onCrossing, crossings := heardCrossings()

@@ -184,8 +184,8 @@ func (s *Stock) glance(ctx context.Context, views []*view) {
 	}
 }
 
-// synced takes note of how a sync ended. The first failure after a success is logged, and the first
-// success after a failure: in between there is nothing new to say, four times a second and shard.
+// synced records how a sync ended. It logs the first failure after a success, and the first success
+// after a failure. A sync runs four times per second and shard, so the others are not logged.
 func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	if ctx.Err() != nil {
 		return
@@ -202,9 +202,9 @@ func (s *Stock) synced(ctx context.Context, ref Ref, err error) {
 	}
 }
 
-// listen hears crossings until ctx ends. It answers on ready, when the subscription stands or has
-// failed for the first time. After each subscription all views are synced, for what was said while
-// nobody listened, and the servers are looked at: they may be others now.
+// listen receives crossings until ctx ends. It signals on ready when the subscription works or has
+// failed for the first time. After each subscription all views are synced, because messages may
+// have been missed, and the servers are checked, because they may be others now.
 func (s *Stock) listen(ctx context.Context, client rueidis.Client, ready chan<- error) {
 	answer := func(err error) {
 		s.health.subscribed(err)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestAddresses: each address has its own bucket, an IPv6 /64 is one, and invented ones cost no
-// memory and get less than they would each.
+// TestAddresses: each address has its own bucket, and an IPv6 /64 counts as one address. Invented
+// addresses cost no memory, and together get less than separate buckets would give.
 func TestAddresses(t *testing.T) {
 	a := NewAddresses(AddressConfig{Rate: 10, Burst: 5, Room: 100}, at(0))
 	ask := func(addr string, when time.Duration) bool { return a.Allow(netip.MustParseAddr(addr), at(when)) }

@@ -16,8 +16,8 @@ func sevenKinds() Document {
 	return enforced(policies...)
 }
 
-// TestFiveLevels_OfAMillionUsers_AllocateNothing: what BenchmarkAllow measures, let in and refused,
-// allocates nothing once a million users have been there.
+// TestFiveLevels_OfAMillionUsers_AllocateNothing: after a million users, the decisions of
+// BenchmarkAllow allocate nothing, whether they admit or refuse.
 func TestFiveLevels_OfAMillionUsers_AllocateNothing(t *testing.T) {
 	doc := fiveKinds(MaxRate, MaxBurst)
 	doc.Policies[4].Rate, doc.Policies[4].Burst = 0.001, 6 // of an address, which four users share

@@ -15,9 +15,9 @@ import (
 
 const benchUsers = 1_000_000
 
-// buyer makes the requests of a crowd: a million users, of whom four share an address, at thirty
-// callers of three merchants. As in the gateway, the caller's names are its record's, and the
-// user's lies in a buffer that was just written.
+// buyer makes the requests of a crowd: a million users, four per address, at thirty callers of
+// three merchants. As in the gateway, the caller's names come from its record, and the user's name
+// is in a buffer that was just written.
 type buyer struct {
 	Request
 	merchants, callers []string
@@ -40,7 +40,7 @@ func (b *buyer) be(i int) *Request {
 	return &b.Request
 }
 
-// fiveKinds are limits that everybody is far below, or far above.
+// fiveKinds are limits far above, or far below, what everybody asks for.
 func fiveKinds(callerRate float64, callerBurst int64) Document {
 	return enforced(
 		Policy{Key: Global, Rate: MaxRate, Burst: MaxBurst}, Policy{Key: Merchant, Rate: MaxRate, Burst: MaxBurst},
@@ -48,8 +48,8 @@ func fiveKinds(callerRate float64, callerBurst int64) Document {
 	)
 }
 
-// mapLimiter is what one writes first: a rate.Limiter per key in a map, under a lock, and nothing
-// is ever forgotten.
+// mapLimiter is the simple solution: a rate.Limiter per key in a map, under a lock. Nothing is ever
+// removed.
 type mapLimiter struct {
 	mu       sync.Mutex
 	limiters map[string]*rate.Limiter
@@ -125,7 +125,7 @@ func BenchmarkAllow(b *testing.B) {
 	})
 }
 
-// An edit of everything while a million users have buckets.
+// It measures an edit of all policies while a million users have buckets.
 func BenchmarkApply(b *testing.B) {
 	l, err := New(DefaultConfig(), nil, at(0))
 	if err != nil {

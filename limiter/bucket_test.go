@@ -52,8 +52,8 @@ func TestCarryKeepsTokens(t *testing.T) {
 			t.Errorf("%v tokens of %v/s burst %d are %v of %v/s burst %d, want %v", before, oldRate, oldBurst, got, newRate, newBurst, want)
 		}
 	}
-	f(1, 10, 1000, 10, 4, 4)   // a faster refill is no token
-	f(1000, 10, 1, 10, 4, 4)   // a slower one takes none
+	f(1, 10, 1000, 10, 4, 4)   // a faster refill gives no token at once
+	f(1000, 10, 1, 10, 4, 4)   // a slower one takes no token
 	f(1, 10, 1, 100, 4, 4)     // a larger bucket has to be filled
 	f(1, 10, 1, 100, 10, 10)   // even if the smaller one was full
 	f(1, 100, 1, 10, 50, 10)   // a smaller one can't hold them all
@@ -87,7 +87,7 @@ func TestClock(t *testing.T) {
 	f(time.Second, time.Second)
 	f(-time.Second, -time.Second)
 	f(time.Hour, time.Hour)                               // a jump ahead is time
-	f(time.Hour-30*time.Second, time.Hour-30*time.Second) // a goroutine that came late
+	f(time.Hour-30*time.Second, time.Hour-30*time.Second) // a goroutine with an older time
 	f(0, time.Hour)                                       // a clock that was set back: time goes on
 	f(2*time.Second, time.Hour+2*time.Second)
 	f(-24*time.Hour, time.Hour+2*time.Second)

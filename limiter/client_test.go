@@ -23,16 +23,16 @@ func TestClientIP(t *testing.T) {
 		}
 	}
 	f("198.51.100.7", "", "198.51.100.7")
-	f("198.51.100.7", "203.0.113.1", "198.51.100.7") // who isn't trusted says nothing
+	f("198.51.100.7", "203.0.113.1", "198.51.100.7") // the header of an untrusted sender is ignored
 	f("::ffff:198.51.100.7", "203.0.113.1", "198.51.100.7")
 	f("10.0.0.1", "", "10.0.0.1")
 	f("10.0.0.1", "203.0.113.1", "203.0.113.1")
 	f("::ffff:10.0.0.1", "203.0.113.1", "203.0.113.1")
 	f("10.0.0.1", "1.1.1.1, 203.0.113.1", "203.0.113.1")  // the client forged the first
-	f("10.0.0.1", "10.9.9.9, 203.0.113.1", "203.0.113.1") // even as one of ours
+	f("10.0.0.1", "10.9.9.9, 203.0.113.1", "203.0.113.1") // even as a trusted proxy
 	f("10.0.0.1", "203.0.113.1,10.0.0.2 ,\t10.0.0.3", "203.0.113.1")
 	f("10.0.0.1", "10.0.0.2, 10.0.0.3", "10.0.0.2")   // all are ours
-	f("10.0.0.1", "203.0.113.1, unknown", "10.0.0.1") // the last proxy doesn't know
+	f("10.0.0.1", "203.0.113.1, unknown", "10.0.0.1") // the last proxy doesn't name the client
 	f("10.0.0.1", "203.0.113.1, unknown, 10.0.0.2", "10.0.0.2")
 	f("10.0.0.1", "203.0.113.1,", "10.0.0.1")
 	f("10.0.0.1", ",,,,", "10.0.0.1")
@@ -49,12 +49,12 @@ func TestClientIP(t *testing.T) {
 	f("10.0.0.1", "::ffff:203.0.113.1", "203.0.113.1")
 	f("fd00::1", "2001:db8::1", "2001:db8::1")
 	f("fe80::1%eth0", "2001:db8::1", "2001:db8::1")
-	f("fe80::1%eth0", "fe80::2%x", "fe80::1") // zones mean something only on the machine that wrote them
+	f("fe80::1%eth0", "fe80::2%x", "fe80::1") // a zone has a meaning only on its own machine
 	f("10.0.0.1", strings.Repeat("1", 1000), "10.0.0.1")
 
 	chain := strings.Repeat("10.0.0.2, ", maxHops-2) + "10.0.0.2"
 	f("10.0.0.1", "203.0.113.1, "+chain, "203.0.113.1")
-	f("10.0.0.1", "203.0.113.1, 10.0.0.3, "+chain, "10.0.0.3") // longer chains aren't looked through
+	f("10.0.0.1", "203.0.113.1, 10.0.0.3, "+chain, "10.0.0.3") // longer chains aren't read
 
 	if got := ClientIP(netip.Addr{}, "203.0.113.1", trustedNets()); got.IsValid() {
 		t.Errorf("nobody is %v", got)
@@ -92,7 +92,8 @@ func FuzzClientIP(f *testing.F) {
 		if !trusts(nets, from.Unmap().WithZone("")) && got != from.Unmap().WithZone("") {
 			t.Fatalf("%v isn't trusted and is %v", from, got)
 		}
-		// Whatever a client sends in front, its proxy appends the client, and that is the answer.
+		// A client may send any header. Its proxy appends the client's address, and that is the
+		// result.
 		client := netip.MustParseAddr("203.0.113.1")
 		if got := ClientIP(netip.MustParseAddr("10.0.0.1"), forged+", "+forwarded+","+client.String(), nets); got != client {
 			t.Fatalf("forged %q, %q: %v", forged, forwarded, got)

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// cluster is the limiter's part in a cluster: which tokens it asks the pool for, and who waits.
+// cluster is the limiter's part in a cluster: the tokens that it asks the pool for, and the waiting
+// requests.
 //
 // Requests that need tokens of the pool join the next round; one round is on its way at a time, so
 // that rounds grow with the load. Every leaseEvery a round also renews the leases. Its lock is a
@@ -52,7 +53,7 @@ func newCluster(pool Pool, quotasOnly bool) *cluster {
 	return c
 }
 
-// round is what is asked of the pool in one exchange.
+// round has the requests to the pool of one exchange.
 type round struct {
 	keys   map[string]int // index in asks
 	asks   []Ask
@@ -61,7 +62,7 @@ type round struct {
 	failed bool // set before done is closed
 }
 
-// asker is who an answer is for.
+// asker is the receiver of an answer.
 type asker struct {
 	home   home
 	limit  *limit
@@ -69,10 +70,10 @@ type asker struct {
 	claims []*claim // of requests that wait
 }
 
-// claim is what a request waits for.
+// claim is the tokens that a request waits for.
 type claim struct {
 	tokens  int64
-	vital   bool // it may have what is kept of the bucket
+	vital   bool // it may use the tokens that are kept in the bucket
 	granted bool
 	room    int64 // µs, after the answer
 	left    int64 // of the quota, after the answer
@@ -122,7 +123,7 @@ func (c *cluster) wait(grants []grant) bool {
 	return !r.failed
 }
 
-// join puts what grants need into the next round, nil where there is none or no room in it.
+// join adds the tokens that grants need to the next round; nil if there is none, or it has no room.
 func (c *cluster) join(grants []grant) *round {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +156,7 @@ func (c *cluster) join(grants []grant) *round {
 	return r
 }
 
-// uncount takes back that somebody waits for the tokens of g.
+// uncount subtracts the tokens of g from those that are waited for.
 func (g *grant) uncount() {
 	if !g.counted {
 		return
@@ -168,7 +169,7 @@ func (g *grant) uncount() {
 	}
 }
 
-// refund has the next round give back what a request was granted.
+// refund makes the next round return a request's tokens.
 func (c *cluster) refund(g *grant) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +196,7 @@ func (c *cluster) renew(h home) bool {
 	return true
 }
 
-// isolate makes the node decide alone, and lets go who waits for the next round.
+// isolate makes the node decide alone, and ends the waits for the next round.
 func (c *cluster) isolate() {
 	c.mu.Lock()
 	if !c.away.Swap(true) {
@@ -211,7 +212,7 @@ func (c *cluster) isolate() {
 	}
 }
 
-// forsake takes note that there will be no answers.
+// forsake records that there will be no answers.
 func (r *round) forsake() {
 	for i := range r.askers {
 		a := &r.askers[i]
@@ -235,7 +236,7 @@ func (c *cluster) rejoin() {
 type flight struct {
 	round  *round
 	began  time.Time
-	failed bool // nobody waits for it any more
+	failed bool // no request waits for it any more
 }
 
 // Run exchanges tokens with the pool until ctx ends, and then gives back what this node holds.
@@ -292,7 +293,7 @@ func (l *Limiter) Run(ctx context.Context) {
 	}
 }
 
-// fail lets go who waits for a round.
+// fail ends the waits for a round.
 func (f *flight) fail() {
 	if !f.failed {
 		f.failed = true
@@ -364,7 +365,8 @@ func (l *Limiter) load(due bool) *round {
 	return r
 }
 
-// remind tells the pool what is known of quotas here: after a failover it may have less.
+// remind tells the pool this node's counts of quotas, because after a failover it may have lower
+// ones.
 func (r *round) remind() {
 	for i := range r.asks {
 		if r.asks[i].Quota == 0 {
@@ -379,7 +381,7 @@ func (r *round) remind() {
 	}
 }
 
-// renewAll adds to a round what the leases of homes need, and returns the homes that go on.
+// renewAll adds the needs of the homes' leases to a round, and returns the homes that go on.
 func (l *Limiter) renewAll(r *round, homes []home) []home {
 	now := l.clock.at(time.Now())
 	kept := homes[:0]
@@ -434,12 +436,12 @@ func (l *Limiter) giveAll(ctx context.Context) {
 		h.unlock()
 	}
 	if len(r.asks) > 0 {
-		_ = c.pool.Exchange(ctx, r.asks) // else the others have to do without: the strict side
+		_ = c.pool.Exchange(ctx, r.asks) // otherwise the others lack these tokens: the strict side
 	}
 }
 
-// home is where the local bucket of a key is, and what is known of it in the pool. Its methods but
-// lock and unlock need its lock. The zero value is nowhere.
+// home is the place of a key's local bucket, and the known state of its bucket in the pool. All
+// methods except lock and unlock need its lock. The zero value is no place.
 type home struct {
 	bucket *bucket
 	table  *table
@@ -526,8 +528,8 @@ func (l *limit) emptiness(tokens float64) int64 {
 	return int64(max(float64(l.burst)-tokens, 0) / l.rate * 1e6)
 }
 
-// serve tells those who wait what is theirs of an answer, those first whose claims are vital. It
-// returns how many tokens were given to them and how many not.
+// serve divides an answer among the waiting requests, those with vital claims first. It returns how
+// many tokens they got, and how many are missing.
 func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 	left := answer.Granted
 	for _, vital := range [...]bool{true, false} {

@@ -169,7 +169,7 @@ func (p *modelPool) answer(a *Ask) {
 	a.Room, a.Count = now+b.window-b.tat, b.count
 }
 
-// site is some nodes on one pool, and when requests were let in.
+// site is some nodes on one pool, with the times of admitted requests.
 type site struct {
 	t    *testing.T
 	pool *modelPool
@@ -207,7 +207,7 @@ func (s *site) start(nodes int) *siteNode {
 	return &siteNode{l, cancel}
 }
 
-// offer sends requests at a rate for a while, each to the node that pick names.
+// offer sends requests at a rate for a while, each to the node that pick returns.
 func (s *site) offer(perSecond int, span time.Duration, req Request, pick func(i int) *siteNode) {
 	pause := time.Second / time.Duration(perSecond)
 	for i := range int(span / pause) {
@@ -230,7 +230,7 @@ func (s *site) offer(perSecond int, span time.Duration, req Request, pick func(i
 	}
 }
 
-// between counts what was let in from a time on until another.
+// between counts the requests that were admitted between two times.
 func (s *site) between(from, to time.Duration) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,7 +243,7 @@ func (s *site) between(from, to time.Duration) int {
 	return n
 }
 
-// holds wants every ten seconds from a time on until another to have what the rate gives.
+// holds checks that in every ten seconds between two times the rate was admitted.
 func (s *site) holds(what string, rate, within float64, from, to time.Duration) {
 	s.t.Helper()
 	want := rate * 10
@@ -267,9 +267,9 @@ func (s *site) stop(nodes ...*siteNode) {
 	s.done.Wait()
 }
 
-// kindsOfLimit are a large limit, whose tokens are leased, of a key in a directory and in a table,
-// one with a burst that is smaller than a lease, and a small limit, which is decided request by
-// request.
+// kindsOfLimit has large limits, whose tokens are leased: of a key in a directory, of a key in a
+// table, and one with a burst smaller than a lease. It also has a small limit, which the pool
+// decides request by request.
 var kindsOfLimit = []struct {
 	policy  Policy
 	offered int
@@ -320,9 +320,9 @@ func (s *site) bounds(nodes int) {
 	}
 }
 
-// TestCluster_HoldsTheRate offers ten times a limit to one node, to all evenly, and to one after
-// another: what is let in is what the limit says, over any ten seconds; a node that joins, one that
-// leaves and one that is gone without a word make no step.
+// TestCluster_HoldsTheRate sends ten times a limit: all to one node, evenly to all, and to one
+// after another. Over any ten seconds the limit's rate is admitted. A node that joins, leaves or
+// dies doesn't change that.
 func TestCluster_HoldsTheRate(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 		n := []*siteNode{s.start(3), s.start(3), s.start(3)}
@@ -348,8 +348,8 @@ func TestCluster_HoldsTheRate(t *testing.T) {
 	})
 }
 
-// TestCluster_AloneByShares stops the pool for 20 s: each node goes on with its part, no request
-// waits, and when the pool is back there is no second burst.
+// TestCluster_AloneByShares stops the pool for 20 s. Each node goes on with its share, and no
+// request waits. When the pool is back, there is no second burst.
 func TestCluster_AloneByShares(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 		for what, pick := range map[string]func(n []*siteNode, i int) *siteNode{
@@ -383,8 +383,8 @@ func TestCluster_AloneByShares(t *testing.T) {
 	})
 }
 
-// TestCluster_PoolForgets: a pool that has lost what it knew, one that answers with errors, and one
-// whose clock goes back or ahead neither stop a limit nor double it.
+// TestCluster_PoolForgets: a limit is neither stopped nor doubled by a pool that has lost its data,
+// one that answers with errors, or one whose clock jumps.
 func TestCluster_PoolForgets(t *testing.T) {
 	forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 		terms := newTerms(s.doc.Policies[0].Rate, s.doc.Policies[0].Burst)
@@ -475,7 +475,7 @@ func TestCluster_GivesBack(t *testing.T) {
 		n := s.start(1)
 		req := Request{Merchant: "m", Caller: "c", User: "u"}
 		allowed := 0
-		for range 20 { // one in a second is what the merchant has
+		for range 20 { // the merchant's rate is one per second
 			for range 5 {
 				if n.Allow(&req, time.Now()).Allowed {
 					allowed++
@@ -496,8 +496,8 @@ func TestCluster_GivesBack(t *testing.T) {
 	})
 }
 
-// TestL8_SharesAreBounded invents users and callers without end: what is kept for the pool stays
-// bounded.
+// TestL8_SharesAreBounded invents more and more users and callers: the state kept for the pool
+// stays bounded.
 func TestL8_SharesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Rate: 1, Burst: 5}, Policy{Key: SKU, Rate: 100, Burst: 5}))

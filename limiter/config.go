@@ -13,7 +13,7 @@ type Config struct {
 	// sale's crowd has a million users; its addresses are fewer, because many share one.
 	Users int
 	IPs   int
-	// SKUs and Activities are what may be on sale at once, 64 bytes each.
+	// SKUs and Activities are how many may be on sale at once, 64 bytes each.
 	SKUs       int
 	Activities int
 	// Merchants and Callers take 16 to 32 bytes each, and 250 when they have come once. Both are

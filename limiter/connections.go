@@ -19,7 +19,7 @@ type ConnectionsConfig struct {
 	Exempt []netip.Prefix
 }
 
-// Place is what a new connection gets.
+// Place is the kind of place that a new connection gets.
 type Place uint8
 
 // The places.

@@ -41,8 +41,8 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestConnectionsWithoutALimitPerAddress: a listener may be told of none, and may have connections
-// that are no TCP.
+// TestConnectionsWithoutALimitPerAddress: a listener may have no such limit, and may have
+// connections that are not TCP.
 func TestConnectionsWithoutALimitPerAddress(t *testing.T) {
 	c := NewConnections(ConnectionsConfig{Most: 2})
 	pipe, _ := net.Pipe()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestCost_ByClass: each class takes what the policy charges for it, and what is free is not asked,
-// by each kind of key.
+// TestCost_ByClass: for each kind of key, a class takes the policy's cost for it. A free class is
+// not checked.
 func TestCost_ByClass(t *testing.T) {
 	for _, key := range []Kind{Caller, IP, Activity, Merchant, Global} {
 		l := newLimiter(t, testConfig(), enforced(Policy{Key: key, Rate: 0.001, Burst: 20, Cost: &Cost{Purchase: 2, Unit: 3, Page: 1}}), 1)
@@ -45,8 +45,8 @@ func TestCost_ByClass(t *testing.T) {
 	}
 }
 
-// TestCost_IsGivenBack: what was taken comes back, also where the cost was edited meanwhile, and
-// once.
+// TestCost_IsGivenBack: the taken tokens come back exactly once, also if the cost was edited
+// meanwhile.
 func TestCost_IsGivenBack(t *testing.T) {
 	doc := func(unit int64) Document {
 		return enforced(Policy{Key: Caller, Rate: 0.001, Burst: 100, Cost: &Cost{Unit: unit}}, Policy{Key: User, Rate: 0.001, Burst: 100, Cost: &Cost{Unit: unit}})
@@ -67,7 +67,7 @@ func TestCost_IsGivenBack(t *testing.T) {
 	}
 }
 
-// TestCost_RefusedByAWiderLimit: with costs that differ by policy, each has back what it gave.
+// TestCost_RefusedByAWiderLimit: costs differ by policy, and each policy gets back what it gave.
 func TestCost_RefusedByAWiderLimit(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Caller, Rate: 0.001, Burst: 100, Cost: &Cost{Unit: 7}},
@@ -101,7 +101,7 @@ func TestCost_AsJSON(t *testing.T) {
 	}
 }
 
-// TestCost_NothingIsLimited: a class that no policy charges for costs no look.
+// TestCost_NothingIsLimited: a class that no policy charges for is not checked.
 func TestCost_NothingIsLimited(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Caller, Rate: 0.001, Burst: 1}), 1)
 	for range 5 {

@@ -310,7 +310,7 @@ func (b *bucket) exhausted(c *cluster, n int64, g *grant) bool {
 	return g.wait > 0
 }
 
-// merchant is whose the bucket is.
+// merchant is the owner of the bucket.
 func (b *bucket) merchant() string {
 	if b.owner != "" {
 		return b.owner

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// rate.Limiter doesn't say that a negative number gives tokens back. The directory relies on it.
+// The documentation of rate.Limiter doesn't say that a negative number gives tokens back. The
+// directory relies on it.
 func TestRateLimiterTakesTokensBack(t *testing.T) {
 	lim := rate.NewLimiter(1, 10)
 	f := func(n int, when time.Duration, ok bool, tokens float64) {
@@ -30,8 +31,8 @@ func TestRateLimiterTakesTokensBack(t *testing.T) {
 	f(1, 2*time.Second, true, 0)
 }
 
-// What the wrapper is for: a bare rate.Limiter credits an interval twice when times come late. If
-// this fails, it has been mended.
+// The wrapper exists because rate.Limiter credits an interval twice when times come late. If this
+// test fails, rate.Limiter has been fixed.
 func TestRateLimiterBelievesLateTimes(t *testing.T) {
 	lim := rate.NewLimiter(10, 10)
 	allowed := 0
@@ -59,8 +60,8 @@ func TestRateLimiterBelievesLateTimes(t *testing.T) {
 	}
 }
 
-// More callers than there is room for share a bucket. It is never another's, and its tokens come
-// back like any others.
+// Callers beyond the room share a bucket. It never belongs to another key, and its tokens come back
+// like any others.
 func TestL8_DirectoryIsBounded(t *testing.T) {
 	const callers = 20_000
 	l := newLimiter(t, testConfig(), enforced(

@@ -46,7 +46,7 @@ type fairness struct {
 	shared  bool      // other nodes have a part of the global bucket
 }
 
-// fairTerms are what a merchant's policy says of its share.
+// fairTerms are a merchant's terms for its share, from its policy.
 type fairTerms struct {
 	guaranteed float64 // tokens per second, of the cluster
 	weight     float64
@@ -69,7 +69,7 @@ type tenant struct {
 type pace struct{ tat, interval, window atomic.Int64 }
 
 const (
-	// settleEvery is how often shares are found anew.
+	// settleEvery is how often shares are computed.
 	settleEvery = int64(100e6)
 	// settleSpan is over how long it is measured what merchants ask for.
 	settleSpan = 0.5
@@ -129,8 +129,8 @@ func (p *pace) set(rate float64) {
 	p.interval.Store(interval)
 }
 
-// apply takes what a document says of shares. The global bucket is shared by some number of nodes;
-// shared says that it is one bucket for all of them.
+// apply takes the terms of shares from a document. The global bucket is divided between a number of
+// nodes; shared means that it is one bucket for all of them.
 func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,7 +151,8 @@ func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 	f.due.Store(0)
 }
 
-// shareTerms returns what a document says of merchants' shares, and of those that have no policy.
+// shareTerms returns a document's terms for merchants' shares, and those for merchants without a
+// policy.
 func shareTerms(doc *Document) (terms map[string]fairTerms, others fairTerms) {
 	terms, others = make(map[string]fairTerms), fairTerms{weight: 1}
 	for i := range doc.Policies {
@@ -169,7 +170,7 @@ func shareTerms(doc *Document) (terms map[string]fairTerms, others fairTerms) {
 	return terms, others
 }
 
-// Weights returns what the document says of merchants' weights, where it isn't 1.
+// Weights returns the document's weights of merchants, without those that are 1.
 func (d *Document) Weights() map[string]int {
 	weights := make(map[string]int)
 	for i := range d.Policies {
@@ -245,7 +246,8 @@ func (f *fairness) list(t *tenant, now int64) {
 	t.listed.Store(true)
 }
 
-// contest finds out whether merchants compete. A node doesn't know who comes to the others.
+// contest finds out whether merchants compete. A node doesn't know which merchants come to other
+// nodes.
 func (f *fairness) contest() { f.contested.Store(len(f.active) > 1 || f.shared) }
 
 func (f *fairness) termsOf(t *tenant) fairTerms {
@@ -255,7 +257,7 @@ func (f *fairness) termsOf(t *tenant) fairTerms {
 	return f.others
 }
 
-// settle finds the shares anew. part says which part of a merchant's purchases this node has.
+// settle computes the shares. part is the part of a merchant's purchases that this node has.
 func (f *fairness) settle(now int64, part func(merchant string) (float64, bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -302,7 +304,7 @@ func (f *fairness) divide(part func(merchant string) (float64, bool)) {
 	}
 }
 
-// need is what a merchant asks for beyond its guaranteed rate.
+// need is a merchant's demand beyond its guaranteed rate.
 type need struct {
 	index          int // of the caller's choosing
 	beyond, weight float64
@@ -335,14 +337,14 @@ func (f *fairness) reserve(l *limit) int64 {
 	return min(l.burst/2, max(int64(l.rate*reserveSpan), 1))
 }
 
-// keep is what a purchase of rank excess leaves in the pool, in microseconds.
+// keep is how much a purchase of rank excess must leave in the pool, in microseconds.
 func (f *fairness) keep(l *limit) int64 {
 	return int64(float64(f.reserve(l)) * float64(l.terms.num) / float64(l.terms.den))
 }
 
-// rival is who takes tokens of the global bucket.
+// rival is the merchant that takes tokens of the global bucket.
 type rival struct {
-	fair    *fairness // nil: there is nobody to compete with
+	fair    *fairness // nil: without competitors
 	tenant  *tenant   // nil: it has no share
 	assured bool      // it has spent a token of its guaranteed rate already
 }
@@ -373,7 +375,7 @@ func (r *rival) vital(n, now int64) bool {
 	return r.assured || r.tenant != nil && (r.tenant.sure.take(n, now) || r.tenant.fair.take(n, now))
 }
 
-// floor is what a purchase within the merchant's share leaves.
+// floor is how much a purchase within the merchant's share must leave.
 func (r *rival) floor(keep float64) float64 {
 	switch {
 	case !r.tenant.sated.Load():

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// merchants offers requests of merchants, each evenly at its rate, and counts what is let in.
+// merchants sends requests of merchants, each evenly at its rate, and counts those that are
+// admitted.
 type merchants map[string]float64
 
 func (m merchants) offer(l *Limiter, from, to time.Duration) map[string]int {
@@ -30,7 +31,7 @@ func (m merchants) offer(l *Limiter, from, to time.Duration) map[string]int {
 	return let
 }
 
-// within wants a merchant to have had a rate, within 5 %.
+// within checks that a merchant was admitted at a rate, within 5 %.
 func within(t *testing.T, let map[string]int, name string, rate float64, span time.Duration) {
 	t.Helper()
 	want := rate * span.Seconds()
@@ -41,8 +42,8 @@ func within(t *testing.T, let map[string]int, name string, rate float64, span ti
 
 const fairSpan = 20 * time.Second
 
-// TestFair_OneTakesNothingFromTheOthers: a merchant at twenty times its share gets what the others
-// leave.
+// TestFair_OneTakesNothingFromTheOthers: a merchant at twenty times its share gets only what the
+// others don't use.
 func TestFair_OneTakesNothingFromTheOthers(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 1000, Burst: 500}), 1)
 	let := merchants{"a": 190, "b": 190, "c": 100, "d": 7, "hog": 4000}.offer(l, 0, fairSpan)
@@ -54,22 +55,22 @@ func TestFair_OneTakesNothingFromTheOthers(t *testing.T) {
 	}
 }
 
-// TestFair_MaxMinByWeight: those that want more than there is divide it by weight.
+// TestFair_MaxMinByWeight: merchants that together want more than the limit divide it by weight.
 func TestFair_MaxMinByWeight(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Global, Rate: 1000, Burst: 200},
 		Policy{Name: "heavy", Key: Merchant, Match: "heavy", Rate: 5000, Burst: 5000, Weight: 3},
 	), 1)
 	all := merchants{"heavy": 3000, "light": 3000, "small": 150}
-	all.offer(l, 0, time.Second) // the burst is whose comes first
+	all.offer(l, 0, time.Second) // whoever comes first gets the burst
 	let := all.offer(l, time.Second, time.Second+fairSpan)
 	within(t, let, "small", 150, fairSpan)
 	within(t, let, "heavy", 850*3/4, fairSpan)
 	within(t, let, "light", 850/4, fairSpan)
 }
 
-// TestFair_GuaranteedAndCeiling: a guaranteed rate is there however many want more, the rate of the
-// policy is the most that its merchant gets, and what is guaranteed and not used is for the others.
+// TestFair_GuaranteedAndCeiling: a guaranteed rate is kept whatever the others want. A merchant
+// gets at most the rate of its policy. The others may use a guaranteed rate that isn't used.
 func TestFair_GuaranteedAndCeiling(t *testing.T) {
 	doc := enforced(
 		Policy{Key: Global, Rate: 1000, Burst: 500},
@@ -97,8 +98,7 @@ func TestFair_GuaranteedAndCeiling(t *testing.T) {
 	}
 }
 
-// TestFair_AloneHasAll: without anybody to compete with, a merchant has the limit to its last
-// token.
+// TestFair_AloneHasAll: a merchant alone gets the whole limit.
 func TestFair_AloneHasAll(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 10, Burst: 100}), 1)
 	got := 0
@@ -112,15 +112,15 @@ func TestFair_AloneHasAll(t *testing.T) {
 	}
 }
 
-// TestFair_WhoComesLater has its share within moments, though the limit was used up by one.
+// TestFair_WhoComesLater: a merchant that comes later gets its share within moments, even after
+// another one has used up the limit.
 func TestFair_WhoComesLater(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 1000, Burst: 1000}), 1)
 	merchants{"hog": 20_000}.offer(l, 0, 10*time.Second)
 	within(t, merchants{"hog": 20_000, "late": 400}.offer(l, 10*time.Second, 20*time.Second), "late", 400, 10*time.Second)
 }
 
-// TestFair_InventedMerchants: memory doesn't grow with names, and those known go on having their
-// share.
+// TestFair_InventedMerchants: memory doesn't grow with names, and known merchants keep their share.
 func TestFair_InventedMerchants(t *testing.T) {
 	cfg := testConfig()
 	cfg.Merchants = 50
@@ -137,8 +137,8 @@ func TestFair_InventedMerchants(t *testing.T) {
 	}
 }
 
-// TestFair_OverNodes: the hog comes to two nodes, a small merchant to the third alone, another one
-// to all.
+// TestFair_OverNodes: a flooding merchant uses two nodes, a small merchant only the third, another
+// one uses all.
 func TestFair_OverNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(
@@ -204,7 +204,7 @@ func TestGuaranteed_IsSpentOnce(t *testing.T) {
 	}
 }
 
-// TestDocument_Guarantees: what can't be given is refused, with the field.
+// TestDocument_Guarantees: guarantees that can't be kept are refused, with the field.
 func TestDocument_Guarantees(t *testing.T) {
 	all := Policy{Name: "all", Key: Global, Rate: 100, Burst: 100, Mode: Enforce}
 	sure := func(name string, rate float64) Policy {
@@ -238,8 +238,8 @@ func TestDocument_Guarantees(t *testing.T) {
 	}
 }
 
-// TestDocument_At: what is over is gone, what is temporary is in its place until then, and when it
-// changes next is said.
+// TestDocument_At: policies that have ended are gone, a temporary one applies until its end, and
+// the time of the next change is returned.
 func TestDocument_At(t *testing.T) {
 	end := func(d time.Duration) End { return End{at(d)} }
 	doc := Document{Policies: []Policy{
@@ -314,8 +314,8 @@ func TestGiveBack(t *testing.T) {
 	}
 }
 
-// TestFair_AloneOverNodes: a merchant alone has the whole limit over three nodes, though none of
-// them knows that nobody comes to the others, and its first burst.
+// TestFair_AloneOverNodes: a merchant alone gets the whole limit and its first burst over three
+// nodes, though no node knows that the others are idle.
 func TestFair_AloneOverNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: Global, Rate: 300, Burst: 100}))

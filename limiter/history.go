@@ -61,7 +61,7 @@ func (r *historyRow) add(second uint64) {
 		next := old + 1
 		if old>>32 != second {
 			if old>>32 > second {
-				return // later than it should be by a quarter of an hour
+				return // a quarter of an hour too late
 			}
 			next = second<<32 + 1
 		}
@@ -118,14 +118,14 @@ func (h *History) add(merchant, caller string, second uint64) *historyRow {
 	return row
 }
 
-// Series is what came of one caller, second by second.
+// Series has the purchases of one caller, second by second.
 type Series struct {
 	Merchant string   `json:"m"`
 	Caller   string   `json:"c"`
 	Counts   []uint32 `json:"n"` // oldest first, up to now
 }
 
-// Series returns what came up to the second of now, which isn't over, of all callers that came.
+// Series returns the purchases of all callers, without the present second.
 func (h *History) Series(now time.Time) []Series {
 	out := []Series{}
 	second := h.second(now)

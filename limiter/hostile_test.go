@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestHostile_TenThousandPolicies are applied, decide, and cost a decision no more memory.
+// TestHostile_TenThousandPolicies: ten thousand policies are applied and work, and a decision needs
+// no more memory.
 func TestHostile_TenThousandPolicies(t *testing.T) {
 	var policies []Policy
 	for i := range MaxPolicies {
@@ -34,8 +35,8 @@ func TestHostile_TenThousandPolicies(t *testing.T) {
 	}
 }
 
-// TestHostile_InventedNames: after each kind has met 100,000 invented keys at one moment, the heap
-// is as large as after the first few, and no key has had more than its burst.
+// TestHostile_InventedNames: each kind gets 100,000 invented keys at one moment. The heap is as
+// large as after the first few, and no key gets more than its burst.
 func TestHostile_InventedNames(t *testing.T) {
 	var policies []Policy
 	for _, key := range kindNames {
@@ -71,8 +72,8 @@ func TestHostile_InventedNames(t *testing.T) {
 	runtime.KeepAlive(l)
 }
 
-// TestHostile_ClockJumps: a clock that jumps, ahead and back, is worth one full bucket and refuses
-// nobody for good; shares of merchants go on, too.
+// TestHostile_ClockJumps: a clock that jumps ahead and back gives at most one full bucket, and
+// refuses nobody for ever. Shares of merchants go on, too.
 func TestHostile_ClockJumps(t *testing.T) {
 	for _, jump := range []time.Duration{time.Hour, -time.Hour, -30 * time.Second, 20 * 365 * 24 * time.Hour, -20 * 365 * 24 * time.Hour} {
 		l := newLimiter(t, testConfig(), enforced(Policy{Key: Global, Rate: 100, Burst: 50}), 1)

@@ -51,7 +51,7 @@ type Ask struct {
 	Granted int64  // the answer
 	Room    int64  // what is left after it, in microseconds; below 0 where there is less than none
 	Count   int64  // tokens that all nodes were granted since the pool has known the key
-	Left    int64  // what is left of the Quota
+	Left    int64  // the rest of the Quota
 	Usage   DayUse // of the day, after it; only with a Quota
 }
 
@@ -96,7 +96,7 @@ const (
 	leastPart = 1.0 / MaxNodes
 )
 
-// terms are what the pool has to know of a limit.
+// terms are the values of a limit that the pool needs.
 type terms struct {
 	strict bool  // each request is asked for
 	cap    int64 // tokens that a node may hold
@@ -141,7 +141,7 @@ func (t *terms) tokensOf(micros int64) float64 {
 	return float64(micros) * float64(t.den) / float64(t.num)
 }
 
-// share is what a node knows of a key's bucket in the pool. The zero value knows nothing. It is
+// share is a node's knowledge of a key's bucket in the pool. The zero value knows nothing. It is
 // guarded by the lock of the bucket's home.
 type share struct {
 	name    string // in the pool
@@ -151,7 +151,7 @@ type share struct {
 	short   bool   // it was less than was wanted
 	drained bool   // nothing was left of the quota
 	listed  bool   // it is renewed
-	idle    int    // exchanges since somebody came
+	idle    int    // exchanges since the last request
 	demand  int64  // tokens that were asked for since the last renewal
 	pace    float64
 	renewed int64 // moment of the last renewal
@@ -190,8 +190,8 @@ func (c *cluster) over(s *share, n int64) float64 {
 	return float64(n) * (s.alone(c.nodes.Load()) - 1)
 }
 
-// giveBack returns tokens of a request that was refused: to the lease that they are of, or as what
-// nobody waits for any more.
+// giveBack returns the tokens of a refused request: to their lease, or as tokens that no request
+// waits for any more.
 func (s *share) giveBack(g *grant) {
 	switch {
 	case s == nil:
@@ -301,8 +301,8 @@ func (s *share) came(n int64) {
 	}
 }
 
-// answer takes an answer into account. waited is what requests waited for in this ask, served what
-// of it was granted.
+// answer applies an answer. waited is the number of tokens that requests waited for, served the
+// number that they got.
 func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.waiting -= waited
 	s.lease += a.Granted - served

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Request is what a decision is about. A kind with empty fields doesn't apply: a status read has no
+// Request has the data for a decision. A kind with empty fields doesn't apply: a status read has no
 // user. The strings are only read during the call. An allowed Request has places until Leave: don't
 // copy it or use it again before.
 type Request struct {
@@ -135,7 +135,7 @@ type step struct {
 	directory *directory
 }
 
-// grant is what a step answered.
+// grant is the answer of a step.
 type grant struct {
 	limit *limit
 	kind  kind
@@ -164,7 +164,7 @@ type grant struct {
 	vital   bool    // it is within a merchant's share of the global bucket: see fairness
 }
 
-// home is where the grant's bucket is.
+// home is the place of the grant's bucket.
 func (g *grant) home() home { return home{bucket: g.bucket, table: g.table, key: g.key} }
 
 // New returns a limiter that has no policies yet and allows everything. All other times must be of
@@ -220,8 +220,8 @@ func (l *Limiter) Allow(req *Request, now time.Time) Decision {
 	return l.allowance(grants[:asked], req, shadowed, moment)
 }
 
-// enter takes a place where the grant's limit bounds what is in flight. Where there is none the
-// limit refuses, and its bucket has its tokens again.
+// enter takes a place if the grant's limit bounds requests in flight. If there is none, the limit
+// refuses, and its bucket gets its tokens back.
 func (l *Limiter) enter(g *grant, k kind, req *Request) {
 	g.kind = k
 	most := g.limit.policy.Concurrency
@@ -332,7 +332,7 @@ func (l *Limiter) askPool(grants []grant, req *Request, moment int64) (refused i
 		if g.claim == nil {
 			continue
 		}
-		g.must, g.counted = false, false // nobody waits any more
+		g.must, g.counted = false, false // no request waits any more
 		switch {
 		case !answered:
 			if !l.alone(g, req, moment) && refused < 0 && !shadow(g, req) {
@@ -391,7 +391,7 @@ func (g *grant) owe(c *cluster) {
 	g.alone, g.over = true, g.bucket.owe(timeOf(g.bucket.last), g.taken, c)
 }
 
-// refusal gives back what was granted beside the grant at last, which refused.
+// refusal gives back all grants except the one at last, which refused.
 func (l *Limiter) refusal(grants []grant, last int, req *Request, shadowed *limit, moment int64) Decision {
 	stripe := stripeAt(moment)
 	l.Leave(req)
@@ -443,7 +443,7 @@ func (l *Limiter) count(g *grant, req *Request, moment int64) {
 // maxAddr is the length of the longest address.
 const maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 
-// describe says what the bucket of a grant is like.
+// describe returns the state of a grant's bucket.
 func (d *Decision) describe(g *grant) {
 	d.Policy, d.Index, d.Limit, d.Bound = g.limit.policy, g.limit.index, g.limit.burst, g.bound
 	switch g.bound {

@@ -61,7 +61,7 @@ func (l *Limiter) statsOf(t testing.TB, name string, when time.Duration) PolicyS
 	return PolicyStats{}
 }
 
-// admit offers requests at a rate over a time and returns how many are allowed.
+// admit sends requests at a rate over a time and returns how many are allowed.
 func admit(l *Limiter, req Request, perSecond int, from, to time.Duration) int {
 	allowed := 0
 	for i := int64(0); ; i++ {
@@ -112,8 +112,8 @@ func TestChangeUnderLoadIsNoBurst(t *testing.T) {
 	}
 }
 
-// Nobody gains by an edit that raises the burst: neither who has no bucket, nor who had a policy of
-// its own, nor who gets one.
+// No key gains tokens by an edit that raises the burst: neither a key without a bucket, nor a key
+// that had its own policy, nor one that gets its own policy.
 func TestEditGivesNobodyABucket(t *testing.T) {
 	for _, key := range []Kind{Caller, User} {
 		req := func(name string) Request { return Request{Merchant: "m", Caller: name, User: name} }
@@ -141,8 +141,8 @@ func TestEditGivesNobodyABucket(t *testing.T) {
 	}
 }
 
-// A key that never had a bucket gets a large one of its own, still nearly empty, and loses it
-// again: it has what it had.
+// A key without a bucket gets a large one, which is still nearly empty, and loses it again: its
+// tokens stay the same.
 func TestEditsUndoneGiveNothing(t *testing.T) {
 	for _, key := range []Kind{Caller, User} {
 		template := func(burst int64) Policy { return Policy{Name: "t", Key: key, Rate: 1, Burst: burst} }
@@ -155,7 +155,8 @@ func TestEditsUndoneGiveNothing(t *testing.T) {
 	}
 }
 
-// Without a template only matched keys are limited. When it comes back, who had a bucket has it.
+// Without a template only matched keys are limited. When the template comes back, keys have their
+// former buckets.
 func TestTemplateComesAndGoes(t *testing.T) {
 	for _, key := range []Kind{Caller, User} {
 		template := Policy{Name: "t", Key: key, Rate: 0.01, Burst: 5}
@@ -202,14 +203,14 @@ func TestEditsByTheHundredGiveNothing(t *testing.T) {
 			}
 		}
 	}
-	// Three buckets that were never full twice, and a second of the highest rate.
+	// At most three buckets that fill once each, and a second of the highest rate.
 	if allowed > 3*(32+16) {
 		t.Errorf("%d admitted in a second of edits", allowed)
 	}
 }
 
-// A caller that floods is refused by its own limit, and its merchant's other callers have all that
-// is the merchant's.
+// A caller that floods is refused by its own limit. Its merchant's other callers have the whole
+// limit of the merchant.
 func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Caller, Rate: 0.001, Burst: 10}, Policy{Key: Merchant, Rate: 0.001, Burst: 100}, Policy{Key: Global, Rate: 0.01, Burst: 1000},
@@ -228,7 +229,7 @@ func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 			t.Errorf("another caller has %d of 10", got)
 		}
 	}
-	// Now the merchant's tokens are gone. Its refusal takes no caller's.
+	// Now the merchant's tokens are gone. A refusal by its limit takes no tokens of a caller.
 	req := Request{Merchant: "m", Caller: "last"}
 	for range 1000 {
 		if d := l.Allow(&req, at(time.Second)); d.Allowed || d.Policy.Name != "merchant" {
@@ -241,7 +242,7 @@ func TestFloodTouchesNothingThatIsShared(t *testing.T) {
 	}
 }
 
-// What every step took is given back when the widest one refuses: exactly, and by every kind of
+// When the widest limit refuses, every other limit gets its tokens back exactly, for every kind of
 // bucket.
 func TestRefusalGivesEverythingBack(t *testing.T) {
 	var policies []Policy
@@ -315,8 +316,8 @@ func TestShadowCountsAndRefusesNothing(t *testing.T) {
 	f("merchant", 5, 5, 1, 0)
 }
 
-// A shadow bucket is as an enforced one would be: it gives back what a wider refusal undoes, and a
-// turn to enforce is no gift.
+// A shadow bucket works like an enforced one. It gets its tokens back when a wider limit refuses.
+// Switching it to enforce gives no additional tokens.
 func TestShadowBucketIsWhatAnEnforcedOneWouldBe(t *testing.T) {
 	doc := func(mode Mode) Document {
 		return enforced(Policy{Key: Caller, Rate: 0.001, Burst: 5, Mode: mode}, Policy{Key: Merchant, Rate: 0.001, Burst: 3})
@@ -355,7 +356,8 @@ func TestPolicyOfOnesOwnReplacesTheTemplate(t *testing.T) {
 	f(20, "IPv4", Request{IP: netip.MustParseAddr("192.0.2.1")})
 }
 
-// Kinds don't meet though their names do, and neither do the parts of a name.
+// Keys of different kinds with the same name are different, and so are names whose joined parts are
+// equal.
 func TestKeysAreApart(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Caller, Rate: 0.001, Burst: 1}, Policy{Key: User, Rate: 0.001, Burst: 1}, Policy{Key: SKU, Rate: 0.001, Burst: 1},
@@ -397,8 +399,8 @@ func TestDecisionSaysWhatAndWhen(t *testing.T) {
 	}
 }
 
-// A cost is charged in full. One that a key can never pay is refused as such, takes nothing of any
-// limit, and names no time to wait.
+// A cost is charged in full. A cost that a key can never pay is refused with that reason. It takes
+// no tokens, and gives no time to wait.
 func TestCostIsChargedInFull(t *testing.T) {
 	for _, key := range kindNames {
 		policy := Policy{Key: key, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}
@@ -498,7 +500,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-// A policy that keeps name and kind keeps its counts; what is new begins at nothing.
+// A policy that keeps name and kind keeps its counts. A new policy begins at zero.
 func TestStatsOutliveEdits(t *testing.T) {
 	req := Request{Merchant: "m", Caller: "c", User: "u"}
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Caller, Rate: 1, Burst: 2}, Policy{Name: "x", Key: User, Rate: 1, Burst: 9}), 1)
@@ -526,8 +528,8 @@ func TestStatsOutliveEdits(t *testing.T) {
 	}
 }
 
-// Time stands still, so whatever many goroutines and edits do, no more than the first burst may be
-// admitted by any bucket.
+// Time stands still, so each bucket admits at most its first burst, whatever the goroutines and
+// edits do.
 func TestConcurrentRequestsAndEdits(t *testing.T) {
 	const burst = 5000
 	doc := func(i int) Document {

@@ -13,8 +13,8 @@ import (
 
 var oracleSeed = flag.Uint64("oracle.seed", 0, "run this seed of TestAgainstTheOracle instead of 1 to 40")
 
-// oracle is the limiter in its plainest and slowest form: exact rational tokens, and a bucket for
-// every key of a small world from the start, so that nothing is ever forgotten or found again.
+// oracle is the limiter in its simplest and slowest form. Tokens are exact rational numbers. Every
+// key of a small world has a bucket from the start, so no bucket is ever dropped or made again.
 type oracle struct {
 	buckets map[Kind]map[string]*oracleBucket
 	inForce map[Kind]bool
@@ -87,11 +87,11 @@ func policyFor(doc Document, kind Kind, key string) Policy {
 	return found
 }
 
-// verdicts is what each policy said to one request.
+// verdicts has the decision of each policy about one request.
 type verdicts map[string]bool
 
-// check demands the verdicts that the oracle has, and takes the tokens. Where a bucket is within a
-// rounding error of the cost, the limiter is believed.
+// check compares the verdicts with the oracle's, and takes the tokens. When a bucket is within a
+// rounding error of the cost, the limiter's verdict counts.
 func (o *oracle) check(r *Request, moment int64, got Decision, said verdicts) error {
 	close := big.NewRat(1, 100_000)
 	var takes []func()
@@ -143,7 +143,7 @@ func (o *oracle) check(r *Request, moment int64, got Decision, said verdicts) er
 	return nil
 }
 
-// keyOf writes a request's key of a kind like a match.
+// keyOf returns a request's key of a kind, in the form of a match.
 func keyOf(kind Kind, r *Request) string {
 	two := func(owner, name string) string {
 		if name == "" {
@@ -168,8 +168,8 @@ func keyOf(kind Kind, r *Request) string {
 	return ""
 }
 
-// newWorld names the keys that there are. Those of one table are of different segments, each of
-// which keeps its own time.
+// newWorld names all keys. The keys of one table are in different segments, and each segment has
+// its own time.
 func newWorld(l *Limiter) map[Kind][]string {
 	world := map[Kind][]string{Global: {""}}
 	for m := range 2 {
@@ -250,7 +250,7 @@ func randomRequest(r *rand.Rand, world map[Kind][]string) Request {
 	return req
 }
 
-// votes reads how often each policy has said yes, and no.
+// votes returns how often each policy has admitted and refused.
 func votes(l *Limiter) (yes, no []uint64) {
 	for _, lim := range l.snapshot.Load().limits {
 		p := lim.stats()
@@ -259,8 +259,8 @@ func votes(l *Limiter) (yes, no []uint64) {
 	return yes, no
 }
 
-// TestAgainstTheOracle makes random requests and edits while the clock creeps, runs, comes late,
-// and jumps both ways.
+// TestAgainstTheOracle makes random requests and edits, while the clock creeps, runs, comes late,
+// and jumps forward and back.
 func TestAgainstTheOracle(t *testing.T) {
 	seeds := []uint64{*oracleSeed}
 	if *oracleSeed == 0 {

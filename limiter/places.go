@@ -18,8 +18,8 @@ const (
 	placeStripes = 64
 	// maxPlaces bounds the keys of a stripe: all together are more than a node has requests.
 	maxPlaces = 1024
-	// placeWait is after how long a request that found no place may come again. Nobody knows when
-	// one is free.
+	// placeWait is the Retry-After of a request that found no place. It is a guess: the time of the
+	// next free place is unknown.
 	placeWait = time.Second
 )
 
@@ -37,7 +37,7 @@ type placeKey struct {
 	hash uint64
 }
 
-// holding is what a request has of one kind's limit: tokens, and a place.
+// holding has what a request has taken from one kind's limit: tokens, and a place.
 type holding struct {
 	taken    int64
 	leased   bool // they are of the pool's

@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// everybody is a request that each kind has a key of.
+// everybody is a request with a key of each kind.
 func everybody() Request {
 	return Request{Merchant: "m", Caller: "c", User: "u", Activity: "a", SKU: "s", IP: netip.MustParseAddr("192.0.2.1")}
 }
 
-// TestPlaces_BoundWhatIsInFlight: as many as a policy says, by each kind of key; another key has
-// its own; a place that is given back twice is one place; and a refusal takes no token.
+// TestPlaces_BoundWhatIsInFlight, for each kind of key: a policy bounds the requests in flight,
+// another key has its own bound, a place that is given back twice counts once, and a refusal takes
+// no token.
 func TestPlaces_BoundWhatIsInFlight(t *testing.T) {
 	for k, key := range kindNames {
 		l := newLimiter(t, testConfig(), enforced(Policy{Key: key, Rate: 0.001, Burst: 10, Concurrency: 3}), 1)
@@ -50,7 +51,7 @@ func TestPlaces_BoundWhatIsInFlight(t *testing.T) {
 		if got := l.statsOf(t, string(key), 0); got.Refused != 6 || got.Crowded != 6 {
 			t.Errorf("%s: %+v", key, got)
 		}
-		// Of ten tokens four are used: what found no place took none.
+		// Of ten tokens four are used: a request without a place took none.
 		for _, req := range []*Request{&inside[1], &inside[2], &first} {
 			l.Leave(req)
 		}
@@ -68,7 +69,8 @@ func TestPlaces_BoundWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// TestPlaces_AreAllOrNothing: what a wider limit refuses has no place of a narrower one.
+// TestPlaces_AreAllOrNothing: a request that a wider limit refuses keeps no place of a narrower
+// one.
 func TestPlaces_AreAllOrNothing(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(
 		Policy{Key: Caller, Concurrency: 2}, Policy{Key: User, Rate: 1, Burst: 50, Concurrency: 2}, Policy{Key: Merchant, Rate: 0.001, Burst: 1},
@@ -84,7 +86,7 @@ func TestPlaces_AreAllOrNothing(t *testing.T) {
 	}
 }
 
-// TestPlaces_NeedNoBucket: a policy may bound nothing but what is in flight.
+// TestPlaces_NeedNoBucket: a policy may bound only the requests in flight.
 func TestPlaces_NeedNoBucket(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Concurrency: 1}), 1)
 	for range 10_000 {
@@ -104,7 +106,8 @@ func TestPlaces_NeedNoBucket(t *testing.T) {
 	}
 }
 
-// TestPlaces_Shadow counts what it would refuse, and lets it in without a place.
+// TestPlaces_Shadow: a shadow policy counts the requests that it would refuse, and admits them
+// without a place.
 func TestPlaces_Shadow(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: Caller, Concurrency: 2, Mode: Shadow}, Policy{Key: User, Concurrency: 4}), 1)
 	for i := range 6 {
@@ -118,7 +121,7 @@ func TestPlaces_Shadow(t *testing.T) {
 	}
 }
 
-// TestPlaces_SurviveEdits: an edit gives nobody a place, and none is lost by one.
+// TestPlaces_SurviveEdits: an edit neither adds nor loses places.
 func TestPlaces_SurviveEdits(t *testing.T) {
 	with := func(n int64) Document { return enforced(Policy{Key: Caller, Rate: 1, Burst: 1000, Concurrency: n}) }
 	l := newLimiter(t, testConfig(), with(3), 1)
@@ -192,8 +195,8 @@ func TestPlaces_Concurrently(t *testing.T) {
 	}
 }
 
-// TestL8_PlacesAreBounded: a million keys in flight take the room that there is, and those beyond
-// it share a count.
+// TestL8_PlacesAreBounded: a million keys in flight use the fixed room. Keys beyond it share a
+// count.
 func TestL8_PlacesAreBounded(t *testing.T) {
 	var p places
 	const keys = 1_000_000

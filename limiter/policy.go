@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" // for machines that have none
+	_ "time/tzdata" // for machines without a time zone database
 	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/field"
 )
 
 // Kind is the kind of keys of a policy: each key has a bucket.
@@ -122,7 +124,7 @@ const (
 	classes
 )
 
-// Cost is what a policy charges, in tokens. A purchase of n units costs Purchase + n × Unit.
+// Cost has a policy's costs, in tokens. A purchase of n units costs Purchase + n × Unit.
 type Cost struct {
 	Purchase int64 `json:"purchase"`
 	Unit     int64 `json:"unit"`
@@ -130,7 +132,7 @@ type Cost struct {
 	Status   int64 `json:"status"`
 }
 
-// DefaultCost is what a policy without a Cost charges.
+// DefaultCost is the cost of a policy without a Cost.
 func DefaultCost() Cost { return Cost{Purchase: 1} }
 
 // UnmarshalJSON implements json.Unmarshaler. Missing members are as in DefaultCost.
@@ -146,7 +148,7 @@ func (c *Cost) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// of returns what a request costs.
+// of returns the cost of a request.
 func (c *Cost) of(req *Request) int64 {
 	switch req.Class {
 	case Purchase:
@@ -180,11 +182,11 @@ const (
 	MaxBurst = 100_000_000
 	// MaxRefill is the longest time, in seconds, that an empty bucket may take to fill: a week.
 	MaxRefill = 7 * 24 * 3600
-	// MaxConcurrency is above what a node has places for.
+	// MaxConcurrency is more than the places of a node.
 	MaxConcurrency = 1_000_000
 	// MaxCost is the most tokens that anything costs.
 	MaxCost = 1_000_000
-	// MaxQuota is above what a cluster answers in a day.
+	// MaxQuota is more than a cluster answers in a day.
 	MaxQuota = 1_000_000_000_000
 	// MaxWeight is the largest weight.
 	MaxWeight = 1000
@@ -194,39 +196,21 @@ const (
 	MaxMistakes = 100
 )
 
-// FieldError says what is wrong with one field of a Document.
-type FieldError struct {
-	Field  string // policies[3].rate
-	Detail string
-}
-
 // FieldErrors says what is wrong with a Document, field by field.
-type FieldErrors []FieldError
-
-// Error implements error.
-func (e FieldErrors) Error() string {
-	var b strings.Builder
-	for i, f := range e {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(f.Field + ": " + f.Detail)
-	}
-	return b.String()
-}
+type FieldErrors = field.Errors
 
 // mistakes collects FieldErrors up to MaxMistakes.
 type mistakes struct {
-	list  FieldErrors
-	field string // of what is being looked at, as a prefix
+	list   FieldErrors
+	prefix string // of the field that is looked at
 }
 
-func (m *mistakes) add(field, format string, args ...any) {
+func (m *mistakes) add(name, format string, args ...any) {
 	switch n := len(m.list); {
 	case n < MaxMistakes:
-		m.list = append(m.list, FieldError{m.field + field, fmt.Sprintf(format, args...)})
+		m.list = append(m.list, field.Error{Field: m.prefix + name, Detail: fmt.Sprintf(format, args...)})
 	case n == MaxMistakes:
-		m.list = append(m.list, FieldError{"policies", "have more mistakes than are listed here"})
+		m.list = append(m.list, field.Error{Field: "policies", Detail: "have more mistakes than are listed here"})
 	}
 }
 
@@ -245,7 +229,7 @@ func (d *Document) Validate() error {
 	subjects := make(map[subject]int, len(d.Policies))
 	for i := range d.Policies {
 		p := &d.Policies[i]
-		m.field = fmt.Sprintf("policies[%d].", i)
+		m.prefix = fmt.Sprintf("policies[%d].", i)
 		p.check(&m)
 		if first, twice := names[p.Name]; twice {
 			m.add("name", "is the name of policies[%d] too", first)
@@ -277,7 +261,7 @@ func (d *Document) checkGuarantees(m *mistakes) {
 		if p.Guaranteed <= 0 || p.Key != Merchant {
 			continue
 		}
-		m.field = fmt.Sprintf("policies[%d].", i)
+		m.prefix = fmt.Sprintf("policies[%d].", i)
 		sum += p.Guaranteed
 		switch {
 		case all < 0:
@@ -317,8 +301,7 @@ func (d *Document) At(now time.Time) (out Document, next time.Time) {
 	return out, next
 }
 
-// Prune drops what is over at a time for good, and makes a staged change that is complete the
-// document's own.
+// Prune drops everything that has ended at a time, and puts a completed stage into the document.
 func (d *Document) Prune(now time.Time) {
 	d.complete(now)
 	over := func(at End) bool { return !at.IsZero() && !at.After(now) }
@@ -363,7 +346,7 @@ func (p *Policy) check(m *mistakes) {
 	}
 }
 
-// checkValues notes what is wrong with what a policy may also say for a while.
+// checkValues adds the mistakes in values that may also be temporary.
 func (p *Policy) checkValues(m *mistakes, field string) {
 	switch p.Mode {
 	case Enforce, Shadow, Off:
@@ -405,7 +388,7 @@ func (p *Policy) bucketed() bool {
 	return p.Rate != 0 || p.Burst != 0 || p.Concurrency == 0 && p.Quota == 0
 }
 
-// checkBounds notes what is wrong with what a policy says beside its bucket.
+// checkBounds adds the mistakes in a policy's values beside its bucket.
 func (p *Policy) checkBounds(m *mistakes) {
 	if p.Concurrency < 0 || p.Concurrency > MaxConcurrency {
 		m.add("concurrency", "must be from 1 to %d; to let nobody in, use a switch", MaxConcurrency)

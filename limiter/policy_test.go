@@ -18,7 +18,7 @@ func good(change func(*Policy)) Policy {
 	return p
 }
 
-// errorsOf returns what Validate says, a line each.
+// errorsOf returns the mistakes that Validate finds, one per line.
 func errorsOf(t *testing.T, policies ...Policy) []string {
 	t.Helper()
 	err := (&Document{Policies: policies}).Validate()

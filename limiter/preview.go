@@ -5,24 +5,24 @@ import (
 	"slices"
 )
 
-// Preview is what a document would have refused of what came.
+// Preview has the number of past purchases that a document would have refused.
 type Preview struct {
 	Asked    uint64
 	Refused  uint64 // by policies that are enforced
 	Policies []PreviewPolicy
 	Callers  []PreviewCaller // most refused first
-	// Unseen are the policies of which it can't be said: what came is known by caller alone, and
-	// not for how long it was in flight.
+	// Unseen are the policies without a preview: purchases are known only by caller, and the time
+	// that they were in flight is not known.
 	Unseen []string
 }
 
-// PreviewPolicy is what one policy would have refused, or counted as refused.
+// PreviewPolicy has the number that one policy would have refused, or counted as refused.
 type PreviewPolicy struct {
 	Policy  Policy
 	Refused uint64
 }
 
-// PreviewCaller is what a caller would have been refused.
+// PreviewCaller has the number of a caller's purchases that would have been refused.
 type PreviewCaller struct {
 	Merchant, Caller string
 	Asked, Refused   uint64
@@ -97,7 +97,7 @@ func newPlay(doc *Document, series []Series) *play {
 // plays reports whether a policy takes tokens for purchases.
 func plays(p *Policy) bool { return p.Mode != Off && p.bucketed() && purchaseCost(p) > 0 }
 
-// purchaseCost is what a purchase of one unit costs.
+// purchaseCost returns the cost of a purchase of one unit.
 func purchaseCost(p *Policy) float64 {
 	cost := DefaultCost()
 	if p.Cost != nil {
@@ -236,7 +236,7 @@ func (p *play) result() (out Preview) {
 	return out
 }
 
-// MergeSeries adds up what came to several nodes, by caller. Each node's series end that many
+// MergeSeries adds up the purchases of several nodes, by caller. Each node's series end that many
 // seconds before now.
 func MergeSeries(nodes [][]Series, ages []int) []Series {
 	type name struct{ merchant, caller string }

@@ -16,8 +16,8 @@ func repeat(n uint32, count int) []uint32 {
 	return out
 }
 
-// TestPreviewOf: what is refused is what the buckets wouldn't have had, told by policy and by
-// caller.
+// TestPreviewOf: it refuses the purchases for which the buckets would have had no tokens, by policy
+// and by caller.
 func TestPreviewOf(t *testing.T) {
 	series := []Series{{"m1", "web", repeat(500, 100)}, {"m1", "app", repeat(10, 100)}, {"m2", "web", repeat(300, 100)}}
 	doc := enforced(
@@ -58,8 +58,8 @@ func TestPreviewOf(t *testing.T) {
 	}
 }
 
-// TestHistory: counts come back by second; what is older than its span is forgotten, and there is
-// room for so many callers.
+// TestHistory: it returns counts by second. Counts older than its span are dropped, and the number
+// of callers is bounded.
 func TestHistory(t *testing.T) {
 	h := NewHistory(at(0))
 	for i := range 10 {
@@ -87,7 +87,7 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestMergeSeries adds up what came to two nodes, of which one told it three seconds ago.
+// TestMergeSeries adds up the counts of two nodes. One of them reported three seconds ago.
 func TestMergeSeries(t *testing.T) {
 	got := MergeSeries([][]Series{
 		{{"m", "web", repeat(1, historySeconds)}}, {{"m", "web", repeat(2, historySeconds)}, {"m", "app", repeat(5, historySeconds)}},
@@ -100,8 +100,8 @@ func TestMergeSeries(t *testing.T) {
 	}
 }
 
-// TestPreview_OfCosts: a purchase takes what the policy charges for one unit; what has no bucket,
-// or charges nothing for purchases, is not previewed.
+// TestPreview_OfCosts: a purchase takes the policy's cost of one unit. A policy without a bucket,
+// or with free purchases, is not previewed.
 func TestPreview_OfCosts(t *testing.T) {
 	counts := make([]uint32, 100)
 	for i := range counts {

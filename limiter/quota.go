@@ -65,7 +65,7 @@ func spentKey(key uint64, quota, n int64) uint64 {
 	return h ^ h>>33
 }
 
-// maxLone is how many keys are told apart by quota while the node is alone.
+// maxLone is how many keys have their own quota while the node is alone.
 const maxLone = 1 << 14
 
 // apart takes n tokens of a quota while the node decides alone. It returns after how long there are

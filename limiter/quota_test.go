@@ -10,7 +10,7 @@ import (
 
 // The clock of synctest begins at midnight UTC of the first of January 2000.
 
-// ask asks some number of times, one after another, and returns how many are let in and the last
+// ask asks several times, one after another. It returns how many were admitted, and the last
 // refusal.
 func ask(n *siteNode, times int, req Request) (let int, refused Decision) {
 	for range times {
@@ -27,9 +27,9 @@ func ask(n *siteNode, times int, req Request) (let int, refused Decision) {
 	return let, refused
 }
 
-// TestQuota_OverTheCluster: three nodes let in what the quota says in a day, whichever of them is
-// asked, also after one has started anew; the refusal says when the next day begins; then there is
-// as much again. By each kind of key, with a bucket and without one.
+// TestQuota_OverTheCluster: three nodes together admit the day's quota, whichever of them is asked,
+// also after one has restarted. The refusal says when the next day begins; then the quota is there
+// again. This holds for each kind of key, with a bucket and without one.
 func TestQuota_OverTheCluster(t *testing.T) {
 	for _, policy := range []Policy{
 		{Key: Caller, Quota: 50}, {Key: User, Quota: 50}, {Key: Merchant, Quota: 50, Rate: 15, Burst: 400}, {Key: SKU, Quota: 50, Rate: 1000, Burst: 1000},
@@ -59,7 +59,7 @@ func TestQuota_OverTheCluster(t *testing.T) {
 				n[0].stop()
 				time.Sleep(time.Second)
 				n[0] = s.start(3)
-				time.Sleep(3 * time.Second) // what it had leased is back
+				time.Sleep(3 * time.Second) // its leased tokens are back
 				if got, refused := ask(n[0], 20, everybody()); got != 0 || refused.Bound != ByQuota {
 					t.Errorf("after a restart %d are let in, then %+v", got, refused)
 				}
@@ -86,8 +86,8 @@ func TestQuota_OverTheCluster(t *testing.T) {
 	}
 }
 
-// TestQuota_IsAskedForSeldom: a key without quota costs the pool a question every now and then,
-// however often it comes.
+// TestQuota_IsAskedForSeldom: a key without quota left asks the pool only now and then, however
+// often it comes.
 func TestQuota_IsAskedForSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Quota: 5, Rate: 10, Burst: 100_000}))
@@ -105,8 +105,8 @@ func TestQuota_IsAskedForSeldom(t *testing.T) {
 	})
 }
 
-// TestQuota_CountsTokens: what a request costs is taken, a repeat gives it back, a wider limit's
-// refusal too, and a larger quota is in force at once, as far as nobody knows better.
+// TestQuota_CountsTokens: a request takes its cost. A repeat gives it back, and so does the refusal
+// of a wider limit. A larger quota is in force at once.
 func TestQuota_CountsTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		doc := func(quota int64) Document {
@@ -192,8 +192,8 @@ func TestQuota_PoolIsAway(t *testing.T) {
 	}
 }
 
-// TestQuota_BySKUs: a merchant's quota follows what it has on sale, up to its bound, and so does
-// that of its callers.
+// TestQuota_BySKUs: a merchant's quota grows with its items on sale, up to its bound, and so do the
+// quotas of its callers.
 func TestQuota_BySKUs(t *testing.T) {
 	for _, key := range []Kind{Merchant, Caller} {
 		synctest.Test(t, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestQuota_BySKUs(t *testing.T) {
 	}
 }
 
-// TestQuota_Strangers: users that find no room of their own have a quota all the same.
+// TestQuota_Strangers: users without their own room have a quota too.
 func TestQuota_Strangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: User, Quota: 2}))
@@ -244,8 +244,8 @@ func TestQuota_Strangers(t *testing.T) {
 	})
 }
 
-// TestQuota_AloneByDesign: with QuotasOnly the pool counts quotas and is asked for nothing else;
-// and without a pool a quota is refused, since nobody would count it.
+// TestQuota_AloneByDesign: with QuotasOnly the pool only counts quotas. Without a pool, a policy
+// with a quota is refused, because nothing would count it.
 func TestQuota_AloneByDesign(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(Policy{Key: Caller, Rate: 5, Burst: 8}, Policy{Key: User, Rate: 500, Burst: 500}))
@@ -318,9 +318,9 @@ func TestQuota_AllocatesNothingWhenItIsUsedUp(t *testing.T) {
 	})
 }
 
-// TestQuota_SurvivesAFailover: a replica that takes over has fewer of the day's tokens than were
-// granted. The nodes that know better tell it, so hardly more than the quota is let in, and
-// what came back meanwhile stays back.
+// TestQuota_SurvivesAFailover: after a failover the replica has counted fewer tokens of the day
+// than were granted. The nodes tell it their counts, so hardly more than the quota is admitted, and
+// returned tokens stay returned.
 func TestQuota_SurvivesAFailover(t *testing.T) {
 	for _, policy := range []Policy{{Key: Caller, Quota: 50}, {Key: User, Quota: 50, Rate: 1000, Burst: 1000}} {
 		t.Run(string(policy.Key), func(t *testing.T) {

@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestRecent_RemembersNoKeyThatDidNotCome: against a map, it may forget, and never makes up.
+// TestRecent_RemembersNoKeyThatDidNotCome: compared with a map, it may forget a key, but never
+// reports one that did not come.
 func TestRecent_RemembersNoKeyThatDidNotCome(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const span = 10
@@ -30,8 +31,8 @@ func TestRecent_RemembersNoKeyThatDidNotCome(t *testing.T) {
 	})
 }
 
-// TestRecent_KeepsWhatItHasRoomFor: at a quarter of its room it forgets few keys, and it is fit for
-// many goroutines.
+// TestRecent_KeepsWhatItHasRoomFor: at a quarter of its room it forgets few keys. Many goroutines
+// may use it.
 func TestRecent_KeepsWhatItHasRoomFor(t *testing.T) {
 	const keys = 1 << 14
 	r := NewRecent(4*keys, 100)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestDocument_On: a staged change is in force on the nodes that it names, and on all from its end
-// on; a node that has refused it goes by what the others have.
+// TestDocument_On: a staged change is in force on the named nodes, and on all nodes after the stage
+// has ended. A node that has refused it uses the same policies as the others.
 func TestDocument_On(t *testing.T) {
 	now := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
 	old, soon, later := Policy{Name: "old", ExpiresAt: End{now.Add(2 * time.Hour)}}, now.Add(time.Minute), now.Add(time.Hour)

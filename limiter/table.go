@@ -189,11 +189,10 @@ func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, d
 	return 0, true
 }
 
-// maxShares bounds what a segment knows of keys in the pool.
+// maxShares bounds the number of shares in a segment.
 const maxShares = 128
 
-// shareOf returns what is known of a key in the pool, nil where there is no room. The segment's
-// lock is held.
+// shareOf returns the share of a key, nil if there is no room. The segment's lock is held.
 func (t *table) shareOf(s *segment, l *limit, key uint64, req *Request, c *cluster) *share {
 	if known := s.shares[key]; known != nil {
 		return t.shareAs(s, key, known.name, c)
@@ -220,7 +219,7 @@ func (t *table) shareAs(s *segment, key uint64, name string, c *cluster) *share 
 	return known
 }
 
-// dropShare makes room by dropping one of a few that nobody came for lately.
+// dropShare makes room by dropping one of a few shares without recent requests.
 func (s *segment) dropShare() bool {
 	looks := 8
 	for key, known := range s.shares {

@@ -16,8 +16,8 @@ func (s *Stats) table(key Kind) TableStats {
 	return TableStats{}
 }
 
-// A hundred thousand users are invented where there is room for a thousand. Memory stays what it
-// is; those without room share.
+// A hundred thousand invented users come to a table with room for a thousand. Memory doesn't grow,
+// and those without room share.
 func TestL8_TableIsBounded(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 2}), 1)
 	before := len(l.tables[user].slots)
@@ -42,7 +42,7 @@ func TestL8_TableIsBounded(t *testing.T) {
 	if s := l.Stats(at(2 * time.Second)); s.table(User).Live != 0 {
 		t.Errorf("two seconds later: %+v", s.table(User))
 	}
-	for i := range 1000 { // their slots are free for real users, each with a bucket of its own
+	for i := range 1000 { // their slots are free for real users, each with its own bucket
 		if req := (&Request{Merchant: "m", User: fmt.Sprint("real", i)}); !l.Allow(req, at(3*time.Second)).Allowed {
 			t.Fatalf("user %d is refused", i)
 		}
@@ -52,7 +52,7 @@ func TestL8_TableIsBounded(t *testing.T) {
 	}
 }
 
-// A million users at once fit the default, nearly all with a bucket of their own, and take no
+// A million users at once fit the default. Nearly all have their own bucket, and they take no
 // memory beyond the table.
 func TestL8_AMillionUsersFit(t *testing.T) {
 	l := newLimiter(t, DefaultConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 3}), 1)
@@ -84,8 +84,7 @@ func TestL8_AMillionUsersFit(t *testing.T) {
 	}
 }
 
-// However the table is flooded, a bucket that isn't full is never forgotten, so nobody gets another
-// full one.
+// In any flood, a bucket that isn't full is never dropped, so no key gets a second full one.
 func TestEvictionGivesNobodyABucket(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -110,7 +109,7 @@ func TestEvictionGivesNobodyABucket(t *testing.T) {
 		t.Fatalf("nothing was evicted: %+v", s)
 	}
 	for u, n := range admitted {
-		// One that was a stranger first had some of the strangers' tokens.
+		// A user that was a stranger first has used some of the strangers' tokens.
 		if n > 20+seconds/2+20 {
 			t.Errorf("user %d: %d admitted in %d s at 0.5/s, burst 20 (seed %d)", u, n, seconds, seed)
 		}
@@ -142,8 +141,8 @@ func TestStrangersShare(t *testing.T) {
 	}
 }
 
-// A bucket that time filled and another key got meanwhile isn't there to be given back to; nobody
-// else's is touched.
+// A bucket may be full again, and then be given to another key. A late return of tokens finds no
+// bucket then, and changes no other key's.
 func TestGiveBackAfterTheSlotWent(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 1, Burst: 4, Cost: &Cost{Unit: 1}}), 1)
 	table, rules := l.tables[user], l.snapshot.Load().steps[0].rules

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestTop_FindsTheHeavyHitters: keys that are refused often are found among a hundred thousand that
-// are not, with counts that are too high by what is told at most.
+// TestTop_FindsTheHeavyHitters: keys that are refused often are found among a hundred thousand
+// others. Their counts are too high by at most the reported error.
 func TestTop_FindsTheHeavyHitters(t *testing.T) {
 	var top top
 	r := rand.New(rand.NewPCG(1, 2))
@@ -51,7 +51,8 @@ func TestTop_FindsTheHeavyHitters(t *testing.T) {
 	}
 }
 
-// TestUsage says over two nodes who is refused, by which limit, and how much each node lets pass.
+// TestUsage: over two nodes it reports which keys are refused, by which limit, and how much each
+// node admits.
 func TestUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, enforced(
@@ -97,7 +98,7 @@ func TestUsage(t *testing.T) {
 	})
 }
 
-// TestTop_AllocatesNothing: a refusal is counted on the way of a flood.
+// TestTop_AllocatesNothing: refusals are counted during a flood.
 func TestTop_AllocatesNothing(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(Policy{Key: User, Rate: 0.01, Burst: 1}, Policy{Key: IP, Rate: 0.01, Burst: 1}), 1)
 	user := Request{Merchant: "m", User: "u"}

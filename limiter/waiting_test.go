@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// What requests wait for is counted in a share once, and taken off once. A count that drifts below
-// zero would take tokens from a key for good.
+// The tokens that requests wait for are added to a share once, and subtracted once. A count that
+// drifts below zero would take tokens from a key for ever.
 func TestLimiter_ABurstComesBackAfterEachPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := New(DefaultConfig(), newModelPool(), time.Now())

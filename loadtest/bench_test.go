@@ -32,7 +32,7 @@ func BenchmarkCrowd_SoldOut(b *testing.B) {
 	b.ReportMetric(result.Rate(), "requests/s")
 }
 
-// The ceiling of the generator: a schedule that nobody could keep, at the same handler.
+// The highest rate of the generator: a schedule that is too fast for it, at the same handler.
 func BenchmarkLoad_SoldOut(b *testing.B) {
 	cfg := DefaultLoadConfig()
 	cfg.Targets, cfg.CallerKeys = []string{serveSoldOut(b)}, []string{"key"}

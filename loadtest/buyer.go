@@ -9,7 +9,7 @@ import (
 // maxTries is how many keys one buyer uses at most.
 const maxTries = 2
 
-// intent is what becomes of an accepted order.
+// intent is the buyer's plan for an accepted order.
 type intent uint8
 
 const (
@@ -18,8 +18,9 @@ const (
 	giveUp
 )
 
-// stage is where a buyer stands. The order matters: all keys are pressed before anything is paid or
-// cancelled, so that two accepted orders of one buyer are known to have been open at the same time.
+// stage is the present step of a buyer. The order matters: all keys are pressed before anything is
+// paid or cancelled, so that two accepted orders of one buyer are known to have been open at the
+// same time.
 type stage uint8
 
 const (
@@ -46,7 +47,7 @@ type buyer struct {
 // try is one key of a buyer and what was learned about it.
 type try struct {
 	key       string
-	order     *order // what the server said this key's order is; nil while it said nothing
+	order     *order // the order that the server named for this key; nil while it named none
 	uncertain bool   // an answer was lost or said "unknown": an order may exist that nobody told about
 	refused   bool   // decided: no
 	intent    intent
@@ -188,8 +189,8 @@ func (w *worker) press(b *buyer, t *try, since time.Time) time.Duration {
 	return 0
 }
 
-// doubleClick sends the same purchase twice at once and returns the answer that decides: the
-// refusal, where there is one.
+// doubleClick sends the same purchase twice at once and returns the answer that counts: the
+// refusal, if there is one.
 func (w *worker) doubleClick(b *buyer, t *try, since time.Time) *answer {
 	w.crowd.doubleClicks.Add(1)
 	go func() {

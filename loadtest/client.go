@@ -20,9 +20,9 @@ const (
 	userAgent = "penstock-loadtest"
 	// maxAnswer bounds the body of an answer; those of the contract have some hundred bytes.
 	maxAnswer = 64 << 10
-	// maxCode bounds what is kept of a code.
+	// maxCode bounds the length of a kept code.
 	maxCode = 64
-	// maxSample bounds what is kept of an answer that should not be, for the report.
+	// maxSample bounds the part of a wrong answer that is kept for the report.
 	maxSample = 300
 	// longestRetryAfter bounds what a server can say in seconds, so that it fits a time.Duration.
 	longestRetryAfter = 1 << 20
@@ -43,7 +43,7 @@ type door struct {
 	base   string // scheme and host
 }
 
-// credentials are what requests are signed with.
+// credentials are the keys and secrets of requests.
 type credentials struct{ callerKeys, paymentSecrets []string }
 
 // newShop makes the server that listens at targets, each with as many connections at most.
@@ -124,7 +124,7 @@ type answer struct {
 	retryAfter time.Duration
 	latency    time.Duration
 	at         time.Time // when it came
-	sample     string    // of a failed answer: what came instead
+	sample     string    // of a failed answer: the received text
 }
 
 func newHand(s *shop) *hand {
@@ -193,7 +193,7 @@ func (h *hand) read(o *order, wait time.Duration, since time.Time) *answer {
 	return h.send(Read, since)
 }
 
-// poll asks for an order as its buyer does who waits for it.
+// poll reads an order, like a buyer who waits for it.
 func (h *hand) poll(o *order, since time.Time) *answer {
 	h.prepare(fasthttp.MethodGet, "/v1/orders/"+url.PathEscape(o.id))
 	h.request.Header.Set(fasthttp.HeaderAuthorization, h.shop.bearers[o.caller])

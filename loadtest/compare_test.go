@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ran is a summary of a load with an accepted purchase each milliseconds ms.
+// ran returns a summary of a load with an accepted purchase every milliseconds ms.
 func ran(rate float64, ms int) *Summary {
 	r := &LoadResult{Length: 10 * time.Second, SlotWidth: time.Second, Planned: int64(10 * rate), Left: int64(10 * rate), ReadBack: true}
 	r.Scheduled, r.Service, r.Lag = newLatency(), newLatency(), newLatency()
@@ -57,8 +57,8 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// Loads that were not alike are compared, and that is said; what only one of them met is no number
-// of the other.
+// Different loads are compared, with a note that they differ. An answer that only one of them got
+// has no number for the other.
 func TestCompare_LoadsThatAreNotAlike(t *testing.T) {
 	a, b := ran(100, 20), ran(200, 20)
 	b.Outcomes[SoldOut.String()] = Measure{Count: 3}

@@ -151,7 +151,7 @@ func (h *Habits) validate(wrong *flaws) {
 	wrong.endings(h.Pay, h.Cancel)
 }
 
-// flaws is what is wrong with a config, a line for each.
+// flaws are the mistakes of a config, one per line.
 type flaws []error
 
 func (f *flaws) add(format string, args ...any) { *f = append(*f, fmt.Errorf(format, args...)) }
@@ -192,14 +192,14 @@ func (f *flaws) shares(all []share) {
 	}
 }
 
-// endings checks what becomes of accepted orders.
+// endings checks the shares of what buyers do with accepted orders.
 func (f *flaws) endings(pay, cancel float64) {
 	if pay+cancel > 1 {
 		f.add("pay and cancel: are %v together, more than all orders", pay+cancel)
 	}
 }
 
-// plain reports whether s can stand in a URL path, a header field and a JSON string as it is.
+// plain reports whether s can be put unchanged into a URL path, a header field and a JSON string.
 func plain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {

@@ -56,7 +56,7 @@ type run struct {
 	spareAway bool
 
 	// Atomic.
-	served       atomic.Int64 // buyers who are gone
+	served       atomic.Int64 // buyers who have left
 	doubleClicks atomic.Int64
 	repeats      atomic.Int64
 	retries      atomic.Int64
@@ -182,7 +182,7 @@ func (r *run) progress(stage Stage) Progress {
 	return p
 }
 
-// shortestWait is what a buyer waits where the answer names no time.
+// shortestWait is how long a buyer waits if the answer names no time.
 const shortestWait = 100 * time.Millisecond
 
 // comeBack reports whether a buyer sends a request again after this answer, and when. sent is how
@@ -245,7 +245,7 @@ func (r *run) learn(b *buyer, t *try, ans *answer, afterwards bool) {
 	}
 }
 
-// purchase is what a try buys.
+// purchase is the purchase of a try.
 func (r *run) purchase(b *buyer, t *try) *purchase {
 	return &purchase{goods: r.goods[0], user: b.user, key: t.key}
 }

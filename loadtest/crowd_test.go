@@ -20,7 +20,7 @@ func testCrowd(s *stub, url string) Config {
 	cfg.PaymentSecret, cfg.Price, cfg.Currency = stubSecret, 1999, "CNY"
 	cfg.Buyers, cfg.Concurrency, cfg.Seed = 400, 8, 618
 	cfg.Habits.Repeat, cfg.Habits.SecondTry = 0.5, 0.5
-	cfg.VerifyWithin = 20 * time.Minute // readers who wait move the still clock for each other
+	cfg.VerifyWithin = 20 * time.Minute // waiting readers move the still clock for each other
 	return cfg
 }
 
@@ -83,7 +83,7 @@ func TestCrowd_EachFaultIsCaughtByName(t *testing.T) {
 				}
 			}
 			want := 8
-			if slices.Contains(c.want, OneKeyOneOrder) { // then nobody can say how many units were taken
+			if slices.Contains(c.want, OneKeyOneOrder) { // then the number of taken units is unknown
 				want = 7
 			}
 			if len(got.Invariants) != want {
@@ -202,7 +202,7 @@ func TestCrowd_LeavesWhenAskedTooOftenOrForTooLong(t *testing.T) {
 func TestCrowd_AnUnknownOutcomeIsNotAPromise(t *testing.T) {
 	s := newStub(t, 1000, 1, honest)
 	s.before = func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool {
-		if sent == 1 { // it did not happen after all: the order is never made
+		if sent == 1 { // it did not happen: the order is never made
 			problem(ctx, 503, "unavailable", "lost-"+key)
 		}
 		return sent == 1
@@ -319,7 +319,7 @@ func TestCrowd_AConnectionThatBreaksIsRepeated(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		return false // and it happened all the same: the answer is what got lost
+		return false // it happened, and only the answer was lost
 	}
 	cfg := testCrowd(s, s.listen())
 	cfg.Habits = Habits{}
@@ -332,8 +332,8 @@ func TestCrowd_AConnectionThatBreaksIsRepeated(t *testing.T) {
 	}
 }
 
-// Coordinated omission: a shop that stands still for three seconds, once, must show in the latency
-// of all who would have come meanwhile, and not only of the one who was being served.
+// Coordinated omission: a shop stands still once, for three seconds. That must show in the latency
+// of every buyer who would have come meanwhile, not only of the one who was being served.
 func TestCrowd_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	stall := func(s *stub, _ *fasthttp.RequestCtx, _ string, _ int) bool {
 		if s.total == 100 {
@@ -430,7 +430,7 @@ func TestNewBuyer_IsAFunctionOfSeedAndNumber(t *testing.T) {
 	}
 }
 
-// evenly is an arrival policy of 100 in a second, each of which is its number.
+// evenly is an arrival policy of 100 per second. Each arrival is its number.
 type evenly struct{ start time.Time }
 
 func (evenly) number() int64                              { return 100 }

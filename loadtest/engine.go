@@ -157,7 +157,7 @@ func (e *engine[T]) rest(ctx context.Context, due time.Time) {
 	}
 }
 
-// picked is what pick found.
+// picked is the result of pick.
 type picked uint8
 
 const (

@@ -40,7 +40,7 @@ func Example() {
 	// broken: no-oversell
 }
 
-// carelessShop has as much of the public contract as buyers need that press once and don't pay.
+// carelessShop has the part of the public contract for buyers who press once and don't pay.
 type carelessShop struct {
 	mu     sync.Mutex
 	units  int               // guarded by mu

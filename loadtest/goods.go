@@ -40,7 +40,7 @@ type goods struct {
 	head    []byte // of the body of a purchase, up to the user
 
 	// Atomic.
-	units        atomic.Int64           // that can have been taken by now: of keys sent and not refused for good
+	units        atomic.Int64           // that may be taken by now: of keys that were sent and not finally refused
 	soldOut      atomic.Int64           // final answers "sold out" that came later than soldOutGrace after the start
 	soldOutFalse atomic.Int64           // of those: while the stock can't have been taken
 	counts       [outcomes]atomic.Int64 // answers to purchases
@@ -104,13 +104,13 @@ func newTaste(all []*goods, zipf float64) taste {
 	return t
 }
 
-// of returns what a share from 0 to below 1 stands for.
+// of returns the entry for a share from 0 to below 1.
 func (t *taste) of(share float64) *goods {
 	n := sort.Search(len(t.upTo), func(i int) bool { return t.upTo[i] > share })
 	return t.goods[min(n, len(t.goods)-1)] // the last sum may be a hair below 1
 }
 
-// activityPage is what a sale's page says.
+// activityPage has the content of a sale's page.
 type activityPage struct {
 	Items []struct {
 		SKU      string `json:"sku"`
@@ -180,7 +180,7 @@ func (c *LoadConfig) activities() []string {
 	return out
 }
 
-// itemsOf returns what is bought of an activity, with what its page knows.
+// itemsOf returns the items that are bought of an activity, with the data of its page.
 func (c *LoadConfig) itemsOf(activity string, page *activityPage) ([]Item, error) {
 	var out []Item
 	there := make(map[string]bool) // one that was named need not come again with the page

@@ -16,7 +16,7 @@ func TestTaste_FollowsAPowerLawInEachActivity(t *testing.T) {
 			all = append(all, newGoods(&Item{Activity: activity, SKU: fmt.Sprint(i)}, 0))
 		}
 	}
-	for zipf, want := range map[float64]float64{0: 1, 1: 2, 2: 4} { // how often the first is liked for once that the second is
+	for zipf, want := range map[float64]float64{0: 1, 1: 2, 2: 4} { // how often the first is chosen for each time that the second is
 		p := newPlan([]Phase{{Duration: time.Hour, From: 100, To: 100}}, 618, 10, newTaste(all, zipf))
 		counts := make(map[string]float64)
 		const count = 100_000
@@ -42,8 +42,8 @@ func TestTaste_FollowsAPowerLawInEachActivity(t *testing.T) {
 	}
 }
 
-// mall sells three items in each of two activities of two merchants, with one caller for each and
-// one for both.
+// mall has two merchants with one activity each, and three items per activity. Each merchant has
+// one caller, and one more caller is for both.
 func mall(t *testing.T, f fault) (*stub, LoadConfig) {
 	s := newStub(t, 20, 2, f)
 	s.skus = []string{"phone-x", `10" tablet, größer`, "tv"}
@@ -94,7 +94,7 @@ func TestLoad_SeveralItemsActivitiesAndCallers(t *testing.T) {
 	}
 }
 
-// Each item has its own stock: one that is oversold is found though others have units left.
+// Each item has its own stock: an oversold item is found even if others have units left.
 func TestLoad_OneOversoldItemOfMany(t *testing.T) {
 	_, cfg := mall(t, oversells)
 	cfg.Phases[0].Mix = Mix{}

@@ -29,7 +29,7 @@ const (
 	CancelKept     = "cancel-kept"       // a cancellation that was confirmed shows in its order
 )
 
-// invariant makes one from what breaks it.
+// invariant makes one from its proofs.
 func (p *proofs) invariant(name, held string) Invariant {
 	if p.count == 0 {
 		return Invariant{name, true, held}
@@ -137,7 +137,7 @@ func (o *order) open(end time.Time) (s span, ok bool) {
 	case o.promised && o.cancelled && o.end.Status == statusCancelled:
 		s.until = o.givenUp
 		return s, s.until.After(s.from)
-	default: // timed out, rejected, lost: nobody told when the units went back
+	default: // timed out, rejected, lost: it is unknown when the units went back
 		return s, false
 	}
 }

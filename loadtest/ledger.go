@@ -47,7 +47,7 @@ type ending struct {
 	found   bool
 	missing bool   // 404, and again
 	trouble string // why it could not be read
-	away    bool   // nobody answered: nothing is known, and nothing proven
+	away    bool   // there was no answer: nothing is known, and nothing proven
 }
 
 // ledger has every order that was named, and the contradictions seen on the way.
@@ -107,10 +107,10 @@ func (l *ledger) forgot(key, id, code string) {
 	l.keys.add("key %s has order %s, and its repeat was refused: %s", key, id, code)
 }
 
-// maxProofs is how many proofs of one broken invariant are told; the others are counted.
+// maxProofs is how many proofs of one broken invariant are listed; the others are counted.
 const maxProofs = 3
 
-// proofs are what breaks an invariant.
+// proofs are the proofs that an invariant is broken.
 type proofs struct {
 	count int
 	first []string

@@ -182,7 +182,7 @@ func (l *load) count(action Action, ans *answer, sent time.Time) {
 	l.tallies.record(action, ans)
 	l.series.record(action, ans)
 	if ans.code == codeConnection {
-		return // nobody waited for it
+		return // no buyer waited for it
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -277,7 +277,7 @@ const (
 	thinkMore  = 2 * time.Second
 )
 
-// accept notes a promise and decides, from the seed, what becomes of the order.
+// accept records a promise and decides, from the seed, what the buyer does with the order.
 func (l *load) accept(origin int64, p *purchase, ans *answer, click time.Time) {
 	o, fresh := l.name(origin, p, ans, true)
 	if !fresh {
@@ -357,7 +357,7 @@ func (l *load) far(stage Stage) LoadProgress {
 	return p
 }
 
-// usage is what the process had used at a time.
+// usage has the resources that the process had used at a time.
 type usage struct {
 	at      time.Time
 	cpu     time.Duration
@@ -375,7 +375,7 @@ func usageNow() usage {
 	return u
 }
 
-// since returns what was used since before; the memory is all there is.
+// since returns the use since before; the memory is the present total.
 func (u usage) since(before usage) Generator {
 	return Generator{
 		Elapsed: u.at.Sub(before.at), CPU: u.cpu - before.cpu, CPUKnown: u.cpuSeen && before.cpuSeen, Cores: runtime.GOMAXPROCS(0),

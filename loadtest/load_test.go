@@ -135,8 +135,8 @@ func TestLoad_FollowsAcceptedOrders(t *testing.T) {
 	cfg.Phases[0].Mix = Mix{Poll: 1, Pay: 0.6, Cancel: 0.2}
 	cfg.PollFor = time.Hour
 	r := sendLoad(t, cfg)
-	// Two polls say queued, the third comes at least 50 ms after the click; a buyer that has
-	// cancelled by then sees no confirmation.
+	// The first two polls say queued. The third comes at least 50 ms after the click. A buyer who
+	// has cancelled by then sees no confirmation.
 	if r.Poll.Sent < 3*500 || r.Confirmed.Count() < int64(500-r.Statuses["cancelled"]) || r.Confirmed.Count() > 500 || r.Confirmed.Quantile(0.01) < firstPoll {
 		t.Errorf("%d polls, %d confirmed, the quickest after %v", r.Poll.Sent, r.Confirmed.Count(), r.Confirmed.Quantile(0))
 	}
@@ -151,9 +151,9 @@ func TestLoad_FollowsAcceptedOrders(t *testing.T) {
 	}
 }
 
-// Coordinated omission: one stall of a shop that is asked on schedule is charged for all who came
-// meanwhile. What is demanded are lower bounds: a busy machine makes latencies longer, never
-// shorter.
+// Coordinated omission: purchases follow a schedule, so one stall of the shop counts for everyone
+// who came meanwhile. The test checks lower bounds, because a busy machine makes latencies longer,
+// never shorter.
 func TestLoad_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	s := newStub(t, 1, 1, honest)
@@ -171,7 +171,7 @@ func TestLoad_AStallShowsInEveryScheduledLatency(t *testing.T) {
 	if slow := r.Scheduled.Quantile(0.72); r.Scheduled.Max() < stall || slow < stall/2 {
 		t.Errorf("since due: max %v, p72 %v; want at least %v and %v", r.Scheduled.Max(), slow, stall, stall/2)
 	}
-	// The two that were under way are all that a closed model would see.
+	// A closed model would see only the two that were under way.
 	if r.Crowded < 150 || r.Left != 500 {
 		t.Errorf("%d of %d departures waited for a connection, want all of the stall", r.Crowded, r.Left)
 	}
@@ -265,8 +265,8 @@ func TestLoad_LooksAtTheSaleFirst(t *testing.T) {
 	}
 }
 
-// conforms checks a value against a JSON Schema, as far as the words go that summary.schema.json
-// uses; another word is an error.
+// conforms checks a value against a JSON Schema. It knows the keywords that summary.schema.json
+// uses; any other keyword is an error.
 func conforms(root, schema map[string]any, value any, at string) []string {
 	var wrong []string
 	bad := func(format string, args ...any) { wrong = append(wrong, at+": "+fmt.Sprintf(format, args...)) }
@@ -404,7 +404,7 @@ func TestSummary_Audit(t *testing.T) {
 	}
 }
 
-// Units that are on their way after a load that was cut short prove nothing.
+// After a load that was cut short, units in flight prove nothing.
 func TestSummary_AuditThatDidNotWait(t *testing.T) {
 	s := &Summary{ReadBack: true, Verdict: Interrupted, Statuses: map[string]int{}, interrupted: true}
 	s.Audit([]Books{{Total: 10, Available: 3, Held: 3, Sold: 4, InFlight: 1, Balanced: true}}, 1, false)
@@ -462,7 +462,7 @@ func TestReport_IsOnePageThatNeedsNothingElse(t *testing.T) {
 			t.Errorf("%d <%s>, %d </%s>", open, tag, closed, tag)
 		}
 	}
-	// A load to which nothing was answered has a report too.
+	// A load without any answer has a report too.
 	empty := string(NewSummary(&LoadResult{}, nil, RunCard{}).HTML())
 	if strings.Contains(empty, "%!") || strings.Contains(empty, "NaN") || !strings.Contains(empty, "</html>") {
 		t.Errorf("an empty report: %s", empty)
@@ -516,7 +516,7 @@ func TestLoadConfig_ValidateNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// A load of which nothing came is no success, though no promise was broken.
+// A load without accepted purchases is no success, though no promise was broken.
 func TestSummary_OfALoadThatGotNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		mix  Mix
@@ -541,7 +541,7 @@ func TestSummary_OfALoadThatGotNothing(t *testing.T) {
 	}
 }
 
-// What was refused every time was not tested either, though each answer is one of the contract.
+// Purchases that were always refused were not tested either, though each answer fits the contract.
 func TestSummary_OfALoadThatWasRefused(t *testing.T) {
 	for code, words := range map[string]string{
 		"degraded": "no purchase was accepted: 40 degraded", "not-started": "no purchase was accepted: 40 refused",
@@ -559,7 +559,7 @@ func TestSummary_OfALoadThatWasRefused(t *testing.T) {
 	}
 }
 
-// An order for which nobody answers is not judged, and the run is no success.
+// An order that can't be read is not judged, and the run is no success.
 func TestSummary_OfAServerThatIsAwayInTheEnd(t *testing.T) {
 	s := newStub(t, 1000, 1000, honest)
 	s.beforeRead = func(ctx *fasthttp.RequestCtx, _ string, _ int) bool {

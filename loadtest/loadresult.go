@@ -36,7 +36,7 @@ type LoadResult struct {
 	Service      *Latency      // of the same, since they were sent
 	Confirmed    *Latency      // from the click until the buyer saw the order
 	Created      int           // orders that were named and exist
-	Unread       int           // orders for which nobody answered when they were read back
+	Unread       int           // orders that could not be read back
 	ReadBack     bool          // all orders were read back
 	Items        []Part        // the goods, as the load has them
 	Callers      []Part        // as the load has them; a key is a secret, so they are numbers

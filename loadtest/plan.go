@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Phase is a stretch of a load: for Duration the rate of departures goes evenly from From to To,
-// per second.
+// Phase is a part of a load: for Duration the rate of departures goes evenly from From to To, per
+// second.
 type Phase struct {
 	Name     string
 	Duration time.Duration
@@ -118,7 +118,7 @@ func (p *plan) dice(i int64, die uint64) uint64 {
 // share returns the same as a number from 0 to below 1.
 func (p *plan) share(i int64, die uint64) float64 { return float64(p.dice(i, die)>>11) / (1 << 53) }
 
-// kind is what a departure is.
+// kind is the kind of a departure.
 type kind uint8
 
 const (

@@ -47,7 +47,7 @@ func (s *Summary) HTML() []byte {
 	return []byte(p.String())
 }
 
-// sold says what was bought.
+// sold describes the purchases.
 func (s *Summary) sold() string {
 	if len(s.Items) == 1 {
 		return s.Items[0].Name
@@ -73,7 +73,7 @@ func (p *page) warnings(texts []string, end string) {
 	p.f("</div>")
 }
 
-// text escapes what comes from outside.
+// text escapes foreign text.
 func text(s string) string { return html.EscapeString(s) }
 
 func (p *page) verdict() {

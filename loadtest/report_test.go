@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// The report in a real browser, of a load that met everything: all of it is there, inside its
-// frames, and nothing was refused or run.
+// The report of a load with every kind of answer is shown in a real browser. Everything is visible
+// inside its frames, nothing was blocked, and no script was run.
 func TestReport_InABrowser(t *testing.T) {
 	s := newStub(t, 100, 2, honest)
 	url := s.listen()

@@ -8,7 +8,7 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// member is what a walk saw.
+// member is a member that a walk has seen.
 type member struct {
 	name, value string
 	isString    bool
@@ -51,7 +51,7 @@ func TestScanObject(t *testing.T) {
 	}
 }
 
-// Whatever encoding/json takes for an object has the same members here.
+// Every object that encoding/json accepts has the same members here.
 func FuzzScanObject(f *testing.F) {
 	f.Add([]byte(`{"order":"order-1","status":"queued"}`))
 	f.Add([]byte(`{"type":"/problems/sold-out","status":409,"detail":"a \"word\"","errors":[{"field":"x"}]}`))
@@ -59,7 +59,7 @@ func FuzzScanObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		got, ok := walk(text)
 		if !json.Valid(text) || !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{")) {
-			return // whatever it says, it came back
+			return // any result is fine, as long as it returns
 		}
 		if !ok {
 			t.Fatalf("%q is an object", text)

@@ -7,7 +7,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Stretch is what happened in one stretch of a load's time.
+// Stretch has the counts of one span of a load's time.
 type Stretch struct {
 	Start     time.Duration   // from the start of the load
 	Planned   float64         // departures that were due
@@ -31,7 +31,7 @@ const (
 // ten times the memory.
 const slotDigits = 2
 
-// series is what happened over time.
+// series has the counts over time.
 type series struct {
 	start time.Time
 	width time.Duration

@@ -52,7 +52,7 @@ func (c *stillClock) clock() clock {
 	return clock{now: c.now, at: func(t time.Time) (<-chan time.Time, func()) { return c.wait(t), func() {} }}
 }
 
-// stub is a tiny shop of the public contract that can be told to be wrong in one way.
+// stub is a tiny shop with the public contract, and with one fault that a test chooses.
 type stub struct {
 	t       *testing.T
 	clock   *stillClock
@@ -60,7 +60,7 @@ type stub struct {
 	perUser int
 	fault   fault
 
-	// What is set here answers itself when it returns true.
+	// A function that is set here has answered the request when it returns true.
 	before     func(s *stub, ctx *fasthttp.RequestCtx, key string, sent int) bool // purchases, and how often the key came
 	beforeRead func(ctx *fasthttp.RequestCtx, id string, sent int) bool           // reads, and how often the order was read
 	page       string                                                             // of the activity; "" is none
@@ -128,7 +128,7 @@ func (s *stub) listen() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	// Broken connections are this stub's doing; what comes of them is what the tests look at.
+	// This stub breaks connections on purpose; the tests check the consequences.
 	server := &fasthttp.Server{Handler: s.handle, NoDefaultServerHeader: true, Logger: log.New(io.Discard, "", 0)}
 	var serving sync.WaitGroup
 	serving.Go(func() {

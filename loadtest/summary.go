@@ -55,7 +55,7 @@ type Summary struct {
 	DoubleClicks  int64                `json:"double_clicks"`
 	Statuses      map[string]int       `json:"statuses"` // of accepted orders, in the end
 	ReadBack      bool                 `json:"read_back"`
-	Unread        int                  `json:"orders_unread"` // nobody answered for them
+	Unread        int                  `json:"orders_unread"` // they could not be read
 	Samples       map[string]string    `json:"samples"`       // the first answer of each code that should not be
 	Books         *Books               `json:"audit,omitempty"`
 	Items         []PartReport         `json:"items"`      // those that were asked for most, at most maxParts
@@ -65,7 +65,7 @@ type Summary struct {
 	Series        SeriesReport         `json:"series"`
 	Generator     GeneratorReport      `json:"generator"`
 	Run           RunCard              `json:"run"`
-	nothing       string               // what was asked for and never had, as a sentence
+	nothing       string               // a request that was never granted, as a sentence
 	interrupted   bool
 }
 

@@ -19,7 +19,7 @@ const (
 // memory here.
 const maxCodes = 64
 
-// otherCode counts what came after maxCodes names.
+// otherCode counts further codes after maxCodes names.
 const otherCode = "other"
 
 // Latency is a distribution of latencies.
@@ -29,7 +29,7 @@ func newLatency() *Latency {
 	return &Latency{hdrhistogram.New(shortestLatency.Microseconds(), longestLatency.Microseconds(), latencyDigits)}
 }
 
-// record counts d; what is out of range counts at the edge.
+// record counts d; a value out of range counts at the edge.
 func (l *Latency) record(d time.Duration) {
 	us := min(max(d.Microseconds(), shortestLatency.Microseconds()), longestLatency.Microseconds())
 	if err := l.histogram.RecordValue(us); err != nil {
@@ -151,7 +151,7 @@ func (t *tallies) late(by time.Duration) {
 	t.lag.record(by)
 }
 
-// sent returns how many requests of an action were answered, or given up.
+// sent returns how many requests of an action were answered, or failed.
 func (t *tallies) sent(action Action) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -4,5 +4,5 @@ package loadtest
 
 import "time"
 
-// cpuTime returns the processor time that this process has used, and false where nobody knows.
+// cpuTime returns the processor time that this process has used, and false if it is unknown.
 func cpuTime() (time.Duration, bool) { return 0, false }

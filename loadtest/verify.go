@@ -43,7 +43,7 @@ func (r *run) check(ctx context.Context) {
 	deadline := began.Add(r.cfg.VerifyWithin)
 	unanswered := &patience{within: r.cfg.VerifyWithin}
 	unanswered.renew(began)
-	orders := r.ledger.orders // nobody else is left
+	orders := r.ledger.orders // no other goroutine is left
 	var next atomic.Int64
 	var readers sync.WaitGroup
 	for range min(r.cfg.Concurrency, len(orders), maxReaders) {

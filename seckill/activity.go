@@ -47,7 +47,7 @@ type Item struct {
 	ID        inventory.ItemID // given by the store
 	SKU       SKU
 	Price     Money
-	Quantity  int64 // total units: what was asked for at first, plus restocks
+	Quantity  int64 // total units: the first quantity, plus restocks
 	PerUser   int   // the most units one buyer may have; 0 is no limit
 	MaxOrders int   // the most orders one buyer may make, ended ones included; 0 is the default
 	Spread    int   // over how many shards the item is spread; at least 1

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// plainCatalog is the catalog as plain maps that are copied whole: the model of Catalog.
+// plainCatalog is the model of Catalog: plain maps that are copied at each edit.
 type plainCatalog struct {
 	loaded     time.Time
 	merchants  map[MerchantID]*Merchant

@@ -64,7 +64,7 @@ func TestReadCatalog_Empty(t *testing.T) {
 	}
 }
 
-// Every damage is seen: a byte that changed, a file that ends early.
+// Every damage is detected: a changed byte, and a file that ends early.
 func TestReadCatalog_Damaged(t *testing.T) {
 	file := kept(t, bigCatalog(t, 3, 30, 5), []ShardRow{{NextEpoch: 7}})
 	for i := range file {

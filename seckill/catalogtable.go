@@ -108,7 +108,8 @@ func hashText(s string) uint8 {
 	return uint8(h ^ h>>8)
 }
 
-// place is where an item stands: in the activity of a number (0: nowhere), at a place of its items.
+// place is the place of an item: the number of its activity (0: none), and the index among its
+// items.
 type place struct{ number, place uint32 }
 
 // itemTable finds items by id: a tree of three levels over the 32 bits of an id. A page covers

@@ -6,28 +6,12 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/field"
 )
 
-// FieldError says what is wrong with one field.
-type FieldError struct {
-	Field  string
-	Detail string
-}
-
 // FieldErrors says what is wrong with a document, field by field.
-type FieldErrors []FieldError
-
-// Error implements error.
-func (e FieldErrors) Error() string {
-	var b strings.Builder
-	for i, f := range e {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(f.Field + ": " + f.Detail)
-	}
-	return b.String()
-}
+type FieldErrors = field.Errors
 
 // MaxPaymentWindow bounds how long a unit may be kept from others unpaid.
 const MaxPaymentWindow = 7 * 24 * time.Hour
@@ -36,8 +20,8 @@ const MaxPaymentWindow = 7 * 24 * time.Hour
 // shards.
 func (a *Activity) Check(shards int) FieldErrors {
 	var errs FieldErrors
-	add := func(field, format string, args ...any) {
-		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
+	add := func(name, format string, args ...any) {
+		errs = append(errs, field.Error{Field: name, Detail: fmt.Sprintf(format, args...)})
 	}
 	if err := CheckName(string(a.ID)); err != "" {
 		add("activity", "%s", err)
@@ -64,12 +48,12 @@ func (a *Activity) Check(shards int) FieldErrors {
 	}
 	seen := make(map[SKU]bool, len(a.Items))
 	for i := range a.Items {
-		field := fmt.Sprintf("items[%d].", i)
+		prefix := fmt.Sprintf("items[%d].", i)
 		for _, e := range a.Items[i].Check(shards) {
-			add(field+e.Field, "%s", e.Detail)
+			add(prefix+e.Field, "%s", e.Detail)
 		}
 		if seen[a.Items[i].SKU] {
-			add(field+"sku", "is listed twice")
+			add(prefix+"sku", "is listed twice")
 		}
 		seen[a.Items[i].SKU] = true
 	}
@@ -80,8 +64,8 @@ func (a *Activity) Check(shards int) FieldErrors {
 // shards.
 func (i *Item) Check(shards int) FieldErrors {
 	var errs FieldErrors
-	add := func(field, format string, args ...any) {
-		errs = append(errs, FieldError{field, fmt.Sprintf(format, args...)})
+	add := func(name, format string, args ...any) {
+		errs = append(errs, field.Error{Field: name, Detail: fmt.Sprintf(format, args...)})
 	}
 	if err := CheckSKU(string(i.SKU)); err != "" {
 		add("sku", "%s", err)

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// TestL2_WaitOutOutlivesAReplacedPrimary: a wait-out lasts until nobody can be given a 202 for a
-// hold of before. A primary that a failover left behind takes holds for the replica lag, and the
-// last of them may be promised for the accept deadline.
+// TestL2_WaitOutOutlivesAReplacedPrimary: after a wait-out no 202 can be given for an earlier hold.
+// An old primary after a failover takes holds for as long as the replica lag, and the last one may
+// be promised within the accept deadline.
 func TestL2_WaitOutOutlivesAReplacedPrimary(t *testing.T) {
 	for _, lag := range []time.Duration{0, time.Second, 2 * time.Second, 10 * time.Second} {
 		cfg := DefaultConfig()

@@ -74,7 +74,7 @@ func TestL1_WorkerRejectsWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// The worker counts the buyer's units in the store and in the batch.
+// The worker counts the buyer's units both in the store and in the batch.
 func TestL5_WorkerChecksTheBuyersLimit(t *testing.T) {
 	in := testInput(testLedger(100, 0, 0, 2))
 	in.Bought[BuyerKey{1, "u1"}] = 1
@@ -576,7 +576,7 @@ func (b *books) step(t *rapid.T) {
 	b.write(t, out)
 }
 
-// move does something to a row that is there.
+// move makes a random transition of an existing row.
 func (b *books) move(t *rapid.T, kind string, locked map[StockKey]bool, out *Changes) {
 	ids := slices.Sorted(maps.Keys(b.rows))
 	if len(ids) == 0 {
@@ -602,7 +602,7 @@ func (b *books) move(t *rapid.T, kind string, locked map[StockKey]bool, out *Cha
 	}
 }
 
-// promise draws one of a few, so that the same come again. Some fit no item.
+// promise draws one of a few promises, so that some come again. Some fit no item.
 func (b *books) promise(t *rapid.T) Promise {
 	item := inventory.ItemID(rapid.IntRange(1, 3).Draw(t, "item"))
 	p := testPromise(item, rapid.SampledFrom([]string{"u1", "u2", "u3"}).Draw(t, "user"),

@@ -200,7 +200,7 @@ type Money struct {
 	Currency string `json:"currency"`
 }
 
-// Limits of what a name, a purchase and a sale may be (L8).
+// Limits of a name, a purchase and a sale (L8).
 const (
 	MaxNameLength    = 64
 	MaxUserLength    = 128

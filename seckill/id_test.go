@@ -8,8 +8,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// The holds of the shop on an item lie over some heads, which can be told without their keys. What
-// an order's id tells is proven by decide_test.go and page_test.go.
+// The shop's own holds on an item use a few heads, which can be computed without their keys.
+// decide_test.go and page_test.go prove the content of an order's id.
 func TestWithdrawalHeads(t *testing.T) {
 	heads := WithdrawalHeads(7, 3)
 	met := make(map[string]bool)

@@ -128,7 +128,7 @@ func (r *replay) letter(l *DeadLetter) (out []Acceptance, finished bool) {
 	return out, finished
 }
 
-// promise is a promise of a record that is read anew.
+// promise is a promise of a record that is read again.
 func (r *replay) promise(page *Page, p *Promise) []Acceptance {
 	o, ok := r.in.Existing[p.Order]
 	if ok && o.State == OrderParked {

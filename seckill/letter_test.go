@@ -33,7 +33,7 @@ func TestLetterOrders(t *testing.T) {
 	}
 }
 
-// TestLetterOf: the letter of an order's row reads back as the promise that it was.
+// TestLetterOf: the letter that is made from an order's row decodes to the original promise.
 func TestLetterOf(t *testing.T) {
 	o := Order{
 		ID: NewOrderID(7, CallerRef{"m", "c"}, "u", "k"), Item: 7, Caller: CallerRef{"m", "c"}, Activity: "a", SKU: "s",

@@ -48,7 +48,7 @@ func (m *Merchant) Secrets(now time.Time) (sealed [2]string) {
 	return sealed
 }
 
-// Rights is a set of what a caller may do.
+// Rights is a set of rights of a caller.
 type Rights uint8
 
 // The rights. RightBuy places, reads and cancels the caller's own orders; RightMerchant reads the

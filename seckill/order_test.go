@@ -60,7 +60,7 @@ func TestOrder_Apply(t *testing.T) {
 	}
 }
 
-// A refund's order still says why it was cancelled.
+// The order of a refund keeps the reason of its cancellation.
 func TestOrder_LatePaymentKeepsReason(t *testing.T) {
 	order := Order{State: OrderCancelled, Reason: ReasonPaymentTimeout, Units: UnitsVoid}
 	if !order.Apply(EventPaid, time.Unix(1, 0)) || order.State != OrderRefundDue || order.Reason != ReasonPaymentTimeout {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// OrderBooks is what people ask about orders and money, beside the sale. Reads go by an index, also
-// while orders are being made.
+// OrderBooks answers people's questions about orders and money, beside the sale. Reads use an
+// index, also while orders are being made.
 type OrderBooks interface {
 	// SearchOrders returns up to q.Limit orders that fit q, newest first.
 	SearchOrders(ctx context.Context, q OrderQuery) ([]Order, error)
-	// FindPayments returns what is kept under a payment's id, of one merchant or of all ("").
+	// FindPayments returns the payments with an id, of one merchant or of all ("").
 	FindPayments(ctx context.Context, merchant MerchantID, id PaymentID) ([]KeptPayment, error)
-	// OrderTrail returns what is kept of an order beside its row; o needs no more than its ID where
-	// there is none.
+	// OrderTrail returns the stored data of an order beside its row. If there is no row, o needs
+	// only its ID.
 	OrderTrail(ctx context.Context, o *Order) (OrderTrail, error)
 
 	// ApplyEarly applies up to limit early payments whose orders have a row by now, as
@@ -91,14 +91,14 @@ func (m OrderMark) Compare(other OrderMark) int {
 // Mark is the order's place in a list.
 func (o *Order) Mark() OrderMark { return OrderMark{o.CreatedAt, o.ID} }
 
-// OrderTrail is what is kept of an order beside its row.
+// OrderTrail is the stored data of an order beside its row.
 type OrderTrail struct {
 	Payments []KeptPayment    // by the time of their notices
 	Refused  []RefusedPayment // by time
 	Changes  []Change         // by people: of the order, and extensions of its activity; oldest first
 	Settling bool             // the outbox still has to tell the stock how its hold ends
-	// Announces says that steps are told to other systems, and Waiting since when the oldest of all
-	// steps waits for that; zero where none does.
+	// Announces says whether steps are sent to other systems. Waiting is the time since when the
+	// oldest step waits for that; zero if none does.
 	Announces bool
 	Waiting   time.Time
 }

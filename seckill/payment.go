@@ -78,7 +78,7 @@ const (
 	CauseNone        RefundCause = ""
 	CauseLate        RefundCause = "late"         // the order was cancelled before
 	CauseSecond      RefundCause = "second"       // another payment came before it
-	CauseWrongAmount RefundCause = "wrong-amount" // it isn't what the order costs
+	CauseWrongAmount RefundCause = "wrong-amount" // it isn't the order's price
 	CauseRejected    RefundCause = "rejected"     // the order was accepted, but impossible
 )
 
@@ -93,7 +93,7 @@ type KeptPayment struct {
 	DoneBy    string      // the operator
 	Reference string      // the provider's, of the refund
 
-	fresh bool // no row has it yet
+	fresh bool // its order has no row yet
 }
 
 // IsNew reports whether the payment has no row yet.

@@ -66,7 +66,7 @@ type Position struct {
 }
 
 // Move says that the records of a partition were read from From to To. It is part of the
-// transaction that writes what they say, which compares From with what the store has.
+// transaction that writes their orders, which compares From with the position in the store.
 type Move struct {
 	From Position
 	To   Position
@@ -79,22 +79,23 @@ type Message struct {
 	Value     []byte
 }
 
-// Haul is what one Poll returned: records, and how far they reach. The moves cover markers and
-// records that were passed over, too.
+// Haul is the result of one Poll: records, and how far they reach. The moves cover markers and
+// skipped records, too.
 type Haul struct {
 	Messages []Message
 	Moves    []Move
 }
 
-// Stretch is a part of the queue's log: what was put from From on and before To, as far as the
-// workers have read. After is where the part before ended; Most bounds the records of this one.
+// Stretch is a range of the queue's log: the records that were put from From on and before To, as
+// far as the workers have read. After is the end of the previous part; Most bounds the records of
+// this part.
 type Stretch struct {
 	From, To time.Time
 	After    LogPlace
 	Most     int
 }
 
-// LogPlace is where a reader of a Stretch goes on. Partitions come in their order.
+// LogPlace is the place where a reader of a Stretch goes on. Partitions come in their order.
 type LogPlace struct {
 	Partition int32
 	Offset    int64

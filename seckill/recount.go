@@ -12,8 +12,8 @@ import (
 // UnitCounts are an item's units on a shard by the state of their orders.
 type UnitCounts struct{ Open, Sold, Parked int64 }
 
-// RecountItem is an item on a shard: what its counters say, and what its orders' rows add up to. An
-// item without a stock row has parked units at most.
+// RecountItem is an item on a shard: its counters, and the sums of its orders' rows. An item
+// without a stock row has parked units at most.
 type RecountItem struct {
 	Item    inventory.ItemID
 	Known   bool // there is a stock row

@@ -30,7 +30,7 @@ type Holder interface {
 
 	// Watch sets the shards to follow, with their epochs. It replaces the earlier list.
 	Watch(refs []inventory.Ref)
-	// Epoch returns the epoch that this process follows of the shard; 0 where none was told yet.
+	// Epoch returns the shard's epoch that this process follows; 0 if none was set yet.
 	Epoch(shard inventory.ShardID) inventory.Epoch
 	// SoldOut reports, from memory, that the item has no unit on the shard and that no hold with
 	// the head of id exists there.
@@ -51,8 +51,8 @@ type Books interface {
 	Settle(ctx context.Context, ref inventory.Ref, ends []inventory.Settlement) error
 	// Restock adds units. It returns for each whether it is applied, now or before.
 	Restock(ctx context.Context, ref inventory.Ref, restocks []inventory.Restock) (applied []bool, err error)
-	// AllNumbers reads several shards, each at a moment of its own, whatever their epochs; a shard
-	// that knows nothing has Epoch 0. errs has an error for each that could not be read.
+	// AllNumbers reads several shards in any epoch, each at its own moment; an empty shard has
+	// Epoch 0. errs has an error for each that could not be read.
 	AllNumbers(ctx context.Context, shards []inventory.ShardID) (all []inventory.Numbers, errs []error)
 	// ItemNumbers reads items of the shard at one moment with its levels, whatever its epoch.
 	ItemNumbers(ctx context.Context, shard inventory.ShardID, items []inventory.ItemID) (inventory.Numbers, []inventory.ItemNumbers, error)
@@ -79,10 +79,9 @@ type Repair interface {
 	// Load writes items and holds into the shard that ref's own Close left; ErrEpoch where it isn't
 	// there any more. It may be called again with the same, and from many goroutines.
 	Load(ctx context.Context, ref inventory.Ref, items []inventory.Stocked, entries []inventory.Entry) error
-	// Open opens the shard that ref's own Close left, once it has all that was loaded: that many
-	// items and heads of names. ErrEpoch where the close isn't there any more, ErrLost where a
-	// failover kept it and forgot what was loaded since. It returns when the connected replicas
-	// have it.
+	// Open opens the shard that ref's own Close closed, if it has all loaded data: that many items
+	// and heads of names. ErrEpoch: it is no longer closed by that Close. ErrLost: a failover kept
+	// the close and lost loaded data. It returns when the connected replicas have it.
 	Open(ctx context.Context, ref inventory.Ref, items, names int64) error
 	// Forget drops items, and the holds of theirs whose names have these heads. Heads may come in
 	// many calls; the items last.

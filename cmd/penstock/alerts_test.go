@@ -15,11 +15,11 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// Prometheus' parser, as a package, would bring the clients of a dozen clouds into go.sum. Its own
-// tool reads and tries the expressions instead (TestPromQL, TestAlertsFire). What it can't know is
-// checked by the others: metrics and labels that are renamed, and links to entries of the runbook.
+// Prometheus' parser, as a package, would add the clients of a dozen clouds to go.sum. Its own tool
+// reads and tries the expressions instead (TestPromQL, TestAlertsFire). The other tests check what
+// the tool can't know: renamed metrics and labels, and links to entries of the runbook.
 
-// known is what expressions may name.
+// known has the names that expressions may use.
 type known struct {
 	metrics map[string]bool
 	labels  map[string]map[string]bool // of the metrics that a process has served
@@ -55,7 +55,7 @@ func newKnown(t *testing.T, rules *ruleFile) *known {
 	return k
 }
 
-// check wants every metric and every label that an expression names to exist.
+// check fails where an expression names a metric or a label that doesn't exist.
 func (k *known) check(t *testing.T, where, expression string) {
 	t.Helper()
 	for _, m := range k.mistakes(expression) {
@@ -71,7 +71,7 @@ var (
 	inLegend  = regexp.MustCompile(`\{\{ *(\w+) *\}\}`)
 )
 
-// mistakes are the metrics and labels of an expression that there are not.
+// mistakes returns the metrics and labels of an expression that don't exist.
 func (k *known) mistakes(expression string) (out []string) {
 	lacks := func(metric, label string) {
 		if own := k.labels[metric]; own != nil && !own[label] {
@@ -94,7 +94,7 @@ func (k *known) mistakes(expression string) (out []string) {
 	return out
 }
 
-// legendMistakes are the labels of a legend that the expression's series don't have.
+// legendMistakes returns the labels of a legend that the expression's series don't have.
 func (k *known) legendMistakes(expression, legend string) (out []string) {
 	has := make(map[string]bool)
 	unknown := false // the labels of one of the metrics
@@ -118,7 +118,7 @@ func (k *known) legendMistakes(expression, legend string) (out []string) {
 	return out
 }
 
-// TestKnown_FindsMistakes: what checks the dashboard and the rules would find mistakes in them.
+// TestKnown_FindsMistakes: the check of the dashboard and the rules finds mistakes in them.
 func TestKnown_FindsMistakes(t *testing.T) {
 	k := newKnown(t, readRules(t))
 	for _, c := range []struct{ expression, legend, want string }{
@@ -164,7 +164,7 @@ func readRules(t *testing.T) *ruleFile {
 	return rules
 }
 
-// headings are the names that links to a page's headings have.
+// headings returns the anchors of a page's headings, as links use them.
 func headings(page string) map[string]bool {
 	out := make(map[string]bool)
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
@@ -174,8 +174,8 @@ func headings(page string) map[string]bool {
 	return out
 }
 
-// TestAlerts: the rules name metrics and labels that exist; and each alert says how bad it is,
-// beside which alarm it stands, and which entry of the runbook tells what to do.
+// TestAlerts: the rules name metrics and labels that exist. Each alert has a severity, the alarm
+// that it belongs to, and an entry of the runbook that tells what to do.
 func TestAlerts(t *testing.T) {
 	rules := readRules(t)
 	k := newKnown(t, rules)
@@ -208,7 +208,7 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// dashboard is what the tests look at in a dashboard.
+// dashboard has the parts of a dashboard that the tests read.
 type dashboard struct {
 	UID    string
 	Panels []struct {
@@ -287,7 +287,7 @@ func TestPromQL(t *testing.T) {
 	}
 }
 
-// TestAlertsFire: each alert is quiet, then fires when what it is for happens.
+// TestAlertsFire: each alert is quiet at first, and fires when its cause happens.
 func TestAlertsFire(t *testing.T) {
 	files := []string{"prometheus/rules_test.yaml", "prometheus/rules_slow_test.yaml"}
 	cases := ""

@@ -21,8 +21,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Helm itself is a hundred megabytes and minutes of building. Its templates are Go's with some
-// functions, so the few that the chart uses are here; where there is a helm, it has to agree.
+// Building Helm takes minutes and a hundred megabytes. Its templates are Go's with additional
+// functions. This file has those that the chart uses. Where helm is installed, its output has to be
+// the same.
 
 const chartDir = deployDir + "/helm/penstock"
 
@@ -59,7 +60,7 @@ func newChart(t *testing.T) *chart {
 	return c
 }
 
-// functions are those of Helm's that the chart uses.
+// functions are the functions of Helm that the chart uses.
 func (c *chart) functions() template.FuncMap {
 	return template.FuncMap{
 		"include": func(name string, data any) (string, error) {
@@ -102,7 +103,7 @@ func (c *chart) functions() template.FuncMap {
 	}
 }
 
-// render returns what the templates make of values over the chart's own, by file.
+// render renders the templates, with values over the chart's own. It returns the texts by file.
 func (c *chart) render(t *testing.T, over map[string]any) map[string]string {
 	t.Helper()
 	version := c.meta["appVersion"].(string)
@@ -127,7 +128,7 @@ func (c *chart) render(t *testing.T, over map[string]any) map[string]string {
 	return out
 }
 
-// merged is a tree of values with another one laid over it.
+// merged returns a tree of values, overridden by another one.
 func merged(under, over map[string]any) map[string]any {
 	out := make(map[string]any, len(under))
 	for key, value := range under {
@@ -163,7 +164,7 @@ func objects(t *testing.T, text string) []map[string]any {
 	}
 }
 
-// TestHelmChart_Values: the schema takes the chart's own values, and refuses what people get wrong.
+// TestHelmChart_Values: the schema accepts the chart's own values, and refuses common mistakes.
 func TestHelmChart_Values(t *testing.T) {
 	c := newChart(t)
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(readDeploy(t, "helm/penstock/values.schema.json")))
@@ -229,8 +230,8 @@ networkPolicy:
 `,
 }
 
-// TestHelmChart_Renders: whatever the values, the chart makes objects with unique names; and helm
-// makes the same ones, where there is one.
+// TestHelmChart_Renders: with all these values, the chart makes objects with unique names. Where
+// helm is installed, it makes the same objects.
 func TestHelmChart_Renders(t *testing.T) {
 	c := newChart(t)
 	helm, noHelm := exec.LookPath("helm")
@@ -273,7 +274,7 @@ func TestHelmChart_Renders(t *testing.T) {
 	}
 }
 
-// withoutChecksums takes the settings' checksums and their text out of objects.
+// withoutChecksums removes the settings' checksums and their text from objects.
 func withoutChecksums(all ...map[string]map[string]any) {
 	for _, objects := range all {
 		for _, one := range objects {
@@ -297,7 +298,7 @@ func nameOf(object map[string]any) string {
 	return kind + "/" + name
 }
 
-// dig follows keys into a tree; nil where one is missing.
+// dig follows keys into a tree. It returns nil where a key is missing.
 func dig(tree any, keys ...string) any {
 	for _, key := range keys {
 		m, ok := tree.(map[string]any)
@@ -309,7 +310,7 @@ func dig(tree any, keys ...string) any {
 	return tree
 }
 
-// TestKubernetes_IsTheChart: the plain manifests are what the chart renders for them.
+// TestKubernetes_IsTheChart: the plain manifests are the chart's output.
 func TestKubernetes_IsTheChart(t *testing.T) {
 	c := newChart(t)
 	want := make(map[string]string)

@@ -73,8 +73,8 @@ type checkStep struct {
 	run  func() error
 }
 
-// take runs a step. A server that answers that it can't look now is a finding, beside how its own
-// servers do: then the others are looked at, too. One that doesn't answer ends the check.
+// take runs a step. If the server answers that it can't check something now, that is a finding, and
+// the check goes on. A server that doesn't answer ends the check.
 func (c *checker) take(step *checkStep) error {
 	err := step.run()
 	if err == nil || codeOf(err) != exitDependency || c.cmd.Context().Err() != nil {
@@ -89,7 +89,7 @@ func (c *checker) take(step *checkStep) error {
 	return nil
 }
 
-// end prints what was found, and fails where a check did.
+// end prints the findings, and fails if a check has failed.
 func (c *checker) end() error {
 	failed := 0
 	for i := range c.findings {

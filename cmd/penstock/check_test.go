@@ -32,7 +32,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A server whose own servers are away is what a check is for: it says which, and what it can't see.
+// A check is most useful when Redis, Kafka or the database is away: it says which one, and what it
+// can't see.
 func TestCheck_WhileServersAreAway(t *testing.T) {
 	const away = `{"status":503,"code":"unavailable","title":"Not available for the moment","detail":"A part didn't answer."}`
 	answering(t, map[string]string{

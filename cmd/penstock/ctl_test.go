@@ -114,7 +114,7 @@ items:
   - {sku: phone-x, price: 199900, currency: CNY, quantity: 10, per_user: 2}
 `
 
-// operated starts a whole process that the commands of this test talk to.
+// operated starts a whole process for the commands of this test.
 func operated(t *testing.T) *node.Node {
 	t.Helper()
 	if testing.Short() {
@@ -128,7 +128,7 @@ func operated(t *testing.T) *node.Node {
 	return p
 }
 
-// TestCtl drives every command against a running process, in the order in which a shop would.
+// TestCtl runs every command against a running process, in the order of a shop's work.
 func TestCtl(t *testing.T) {
 	operated(t)
 	for _, s := range append([]step{
@@ -251,7 +251,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 	}
 }
 
-// TestCtl_SaysHowItIsCalled: without a command, and with a wrong one.
+// TestCtl_SaysHowItIsCalled: ctl shows its usage without a command, and with a wrong one.
 func TestCtl_SaysHowItIsCalled(t *testing.T) {
 	operated(t)
 	for _, s := range []step{
@@ -325,7 +325,7 @@ func answering(t *testing.T, answers map[string]string) {
 	t.Setenv(envAdminToken, ctlToken)
 }
 
-// L1 and L3 can't be broken on purpose, so the server is one that lies.
+// L1 and L3 can't be broken on purpose, so this server lies.
 func TestAuditTellsABrokenEquation(t *testing.T) {
 	item := func(sku, rest string) string {
 		return `{"sku":"` + sku + `","total":10,"available":8,"held":1,"sold":2,"in_flight":0,` + rest + `}`
@@ -355,7 +355,7 @@ func TestAuditTellsABrokenEquation(t *testing.T) {
 	}
 }
 
-// TestCtl_CompletesWords: those that a flag may have are known without a server.
+// TestCtl_CompletesWords: the values of a flag are completed without a server.
 func TestCtl_CompletesWords(t *testing.T) {
 	for _, one := range []step{
 		{args: "__complete ctl limits set x --key u", stdout: `^global\n.*user\n`, stderr: "ShellCompDirectiveNoFileComp"},
@@ -368,7 +368,7 @@ func TestCtl_CompletesWords(t *testing.T) {
 	}
 }
 
-// What a name has of a terminal's commands is shown, not done.
+// Terminal commands in a name are shown as text and not executed.
 func TestCtlShowsNoEscapeSequences(t *testing.T) {
 	answering(t, map[string]string{"/admin/v1/merchants": `{"items":[{"merchant":"m1","name":"\u001b[2J\u009bA\nB"}]}`})
 	(&step{args: "ctl merchants list", stdout: "^MERCHANT +NAME\nm1 +\uFFFD\\[2J\uFFFDA\uFFFDB\n$"}).run(t)
@@ -382,8 +382,8 @@ func TestCtlTellsTheKeyOfALostRestock(t *testing.T) {
 	(&step{args: "ctl stock restock a x --delta 1 --reason r", code: 4, stderr: `^the outcome is unknown: repeat the command with --key [A-Z2-7]{26};`}).run(t)
 }
 
-// What a server answers is shown and not done, wherever it stands: in errors, in JSON and in
-// messages too.
+// Terminal commands in a server's answer are shown as text and not executed: in errors, in JSON and
+// in messages.
 func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
 	answering(t, map[string]string{
 		"/admin/v1/merchants":       `{"items":[{"merchant":"m1","name":"a\u202eb` + "\u009b\u2066" + `"}]}`,
@@ -400,7 +400,7 @@ func TestCtlShowsNoCommandsOfTheServer(t *testing.T) {
 	}
 }
 
-// A redirect is told and not followed: the token is for the server that was named.
+// A redirect is reported and not followed: the token is for the named server only.
 func TestCtlFollowsNoRedirect(t *testing.T) {
 	asked := make(chan string, 8)
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.Header.Get("Authorization") }))
@@ -415,7 +415,7 @@ func TestCtlFollowsNoRedirect(t *testing.T) {
 	}
 }
 
-// What a deep audit finds is broken until it is mended, and what can't be looked at is no finding.
+// A finding of a deep audit stays until it is repaired. A part that can't be read is no finding.
 func TestDeepAuditTellsWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name, shard, queue string

@@ -366,9 +366,9 @@ type plan struct {
 	*session
 	changes   []change
 	notes     []string
-	mistakes  []error                     // what only the server can tell of the files
+	mistakes  []error                     // mistakes in the files that only the server can find
 	merchants map[string]bool             // that are in the files
-	made      map[string]bool             // what the files make, as a limit's match has it
+	made      map[string]bool             // things that the files make, in the form of a limit's match
 	callers   map[string][]map[string]any // by merchant, as they are
 	switches  []map[string]any            // as they are set
 	values    map[string]string           // which each switch may have
@@ -700,7 +700,7 @@ func policyLines(policies []any) []string {
 	return lines
 }
 
-// costText tells what a policy charges; "" for the default, one token a purchase.
+// costText describes a policy's costs; "" for the default, one token per purchase.
 func costText(cost any) string {
 	charges, _ := cost.(map[string]any)
 	text := ""

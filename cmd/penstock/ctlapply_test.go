@@ -86,8 +86,8 @@ func TestCtlApply(t *testing.T) {
 const anActivity = "kind: activity\nactivity: x\nmerchant: m\nname: X\nstarts_at: 2095-06-18T20:00:00+08:00\n" +
 	"ends_at: 2096-06-18T22:00:00+08:00\npayment_window: 900s\nitems: [{sku: a, price: 1, currency: CNY, quantity: 1, per_user: 1}]\n"
 
-// TestCtlApply_AsksTheServerBeforeItChanges: what only the server knows is found before the first
-// change, too, and all of it at once.
+// TestCtlApply_AsksTheServerBeforeItChanges: mistakes that only the server can find are reported
+// before the first change, all at once.
 func TestCtlApply_AsksTheServerBeforeItChanges(t *testing.T) {
 	operated(t)
 	text := "kind: merchant\nmerchant: m9\nname: Nine\n---\nkind: caller\nmerchant: m8\nname: web\nrights: [buy]\n---\n" + anActivity +
@@ -162,7 +162,7 @@ func TestReadItems_NamesEveryLine(t *testing.T) {
 		"dup,1,CNY,1,1", "a%d,19.99,CNY,1,1", "b%d,1,yen,1,1", "c%d,1,CNY,-1,1", ",1,CNY,1,1", "d%d,1,CNY,1", "e%d,1,CNY,1,1001",
 		"f%d,1,CNY,99999999999999999999,1", "g%d,,CNY,1,1", "h%d,-5,CNY,1,1", "i%d,1,CNY,1,x",
 	}
-	const lines, sound = 100_000, 1_000 // of every thousand one is sound
+	const lines, sound = 100_000, 1_000 // one of a thousand is valid
 	for n := range lines {
 		line := fmt.Sprintf("ok%d,1,CNY,1,1", n)
 		if n%sound > 0 {
@@ -172,7 +172,7 @@ func TestReadItems_NamesEveryLine(t *testing.T) {
 	}
 	_, err = readItems("m.csv", many)
 	said := strings.Split(err.Error(), "\n")
-	if want := lines - lines/sound; len(said) != want { // the first of the doubles is sound; the number of items is said, too
+	if want := lines - lines/sound; len(said) != want { // the first of the duplicates is valid; the number of items is reported, too
 		t.Errorf("%d mistakes are named, want %d: the last are\n%s", len(said), want, strings.Join(said[len(said)-3:], "\n"))
 	}
 	if last := said[len(said)-1]; !strings.HasSuffix(last, " items: an activity has at most 20000") {

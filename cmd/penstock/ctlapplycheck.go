@@ -119,8 +119,7 @@ func (p *plan) wrong(a *applied, format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf("%s: %s", a.at, fmt.Sprintf(format, args...)))
 }
 
-// needsMerchant notes where a document is of a merchant that is neither on the server nor in a
-// file.
+// needsMerchant adds a mistake if a document's merchant is neither on the server nor in a file.
 func (p *plan) needsMerchant(a *applied) error {
 	id := a.text("merchant")
 	if p.merchants[id] {
@@ -151,8 +150,8 @@ func (p *plan) makes(a *applied) {
 	}
 }
 
-// checkPolicies has the server check policies, which changes nothing. A policy may match what the
-// files make.
+// checkPolicies makes the server check policies, without a change. A policy may match something
+// that the files make.
 func (p *plan) checkPolicies(a *applied, policies []any) error {
 	body := map[string]any{"policies": policies, "allow_unknown": p.allowsUnknown()}
 	_, _, err := p.call(p.cmd.Context(), post(body, "limits", "preview"))
@@ -160,7 +159,7 @@ func (p *plan) checkPolicies(a *applied, policies []any) error {
 	if !ok || problem.Code != "invalid-request" {
 		return err
 	}
-	made := make(map[string]bool) // the fields that name what the files make
+	made := make(map[string]bool) // fields that name something that the files make
 	for i := range policies {
 		policy, _ := policies[i].(map[string]any)
 		match, _ := policy["match"].(string)
@@ -177,7 +176,7 @@ func (p *plan) checkPolicies(a *applied, policies []any) error {
 	return nil
 }
 
-// checkSwitch notes where there is no such switch, or where it can't have the value.
+// checkSwitch adds a mistake if there is no such switch, or if it can't have the value.
 func (p *plan) checkSwitch(a *applied) {
 	name := a.text("name")
 	values, known := p.values[name]

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -121,12 +122,11 @@ func (s *session) archive(activity, out string) error {
 	if sale.State != "ended" {
 		return &exitError{exitFailure, fmt.Errorf("%s is %s: only an ended activity is archived: ctl activities end", activity, sale.State)}
 	}
-	part := out + ".part"
-	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // buyers' names are in it
+	file, err := atomicfile.Create(out, 0o600) // buyers' names are in it
 	if err != nil {
 		return &exitError{exitUsage, fmt.Errorf("flag --out: %w", err)}
 	}
-	defer os.Remove(part) // if it was not renamed
+	defer file.Discard()
 	archive := &archived{hash: sha256.New(), items: make(map[string]*archivedItem)}
 	query := url.Values{"activity": {activity}, "format": {"ndjson"}}
 	lines, counting := io.Pipe()
@@ -143,17 +143,14 @@ func (s *session) archive(activity, out string) error {
 	if err == nil {
 		err = s.balances(activity, archive)
 	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	digest := hex.EncodeToString(archive.hash.Sum(nil))
-	if err := os.WriteFile(sum, []byte(digest+"  "+filepath.Base(out)+"\n"), 0o600); err != nil {
+	if err := atomicfile.Write(sum, []byte(digest+"  "+filepath.Base(out)+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := os.Rename(part, out); err != nil {
+	if err := file.Commit(); err != nil {
 		return err
 	}
 	return s.archivedIs(activity, out, digest, archive)

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// limitCommands are those of the limits.
+// limitCommands returns the commands about limits.
 func limitCommands() []*cobra.Command {
 	var file, version string
 	replace := command("put --file FILE", "Replace the limits, by a JSON document like the one that show prints", cobra.NoArgs, true,
@@ -182,7 +182,7 @@ func (s *session) limitUsage(_ []string) error {
 	return s.printer.list(doc.Top, "policy", "key", "refused", "uncertain")
 }
 
-// switchCommands are those of the switches.
+// switchCommands returns the commands about switches.
 func switchCommands() []*cobra.Command {
 	var scope, expires, starts string
 	set := command("set SWITCH VALUE", "Set a switch, for everybody or for a --scope; the value - takes it out", cobra.ExactArgs(2), true,
@@ -272,7 +272,7 @@ func settingsCommands() []*cobra.Command {
 	}
 }
 
-// levelCommands are those of the degrade levels.
+// levelCommands returns the commands about degrade levels.
 func levelCommands() []*cobra.Command {
 	return []*cobra.Command{
 		command("show", "Show the degrade levels, what each turns off, and the present level", cobra.NoArgs, false,
@@ -300,7 +300,7 @@ func levelCommands() []*cobra.Command {
 	}
 }
 
-// nodeCommands are those of the nodes.
+// nodeCommands returns the commands about nodes.
 func nodeCommands() []*cobra.Command {
 	commands := []*cobra.Command{
 		command("list", "List gateways and workers, with their state and their versions of the settings", cobra.NoArgs, false,

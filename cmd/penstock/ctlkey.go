@@ -11,7 +11,7 @@ import (
 // keyMembers are the members of a key, in the order in which they are shown.
 var keyMembers = []string{"key_id", "prefix", "state", "created_at", "expires_at", "last_used_at"}
 
-// keyCommands are those of callers' keys.
+// keyCommands returns the commands about callers' keys.
 func keyCommands() []*cobra.Command {
 	list := command("list MERCHANT CALLER", "List a caller's keys, and when each was used last", cobra.ExactArgs(2), false,
 		func(s *session, args []string) error {
@@ -93,7 +93,7 @@ func rollKeyCommand() *cobra.Command {
 	return roll
 }
 
-// secretCommands are those of the keys that encrypt payment secrets.
+// secretCommands returns the commands about the keys that encrypt payment secrets.
 func secretCommands() []*cobra.Command {
 	rewrap := command("rewrap", "Encrypt all payment secrets again, with the first "+
 		"key", cobra.NoArgs, true, func(s *session, _ []string) error {

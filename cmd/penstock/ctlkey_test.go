@@ -1,6 +1,6 @@
 package main
 
-// keySteps are those of TestCtl about keys, secrets and tokens, in a shop that has the merchant m1
+// keySteps are the steps of TestCtl about keys, secrets and tokens. The shop has the merchant m1
 // with the caller app, and the merchant m2.
 func keySteps() []step {
 	return []step{

@@ -215,8 +215,8 @@ type limitEdit struct {
 	given                           func(flag string) bool
 }
 
-// apply sets the policy of that name. Where it stays and is to be different for a while, only what
-// it says for a while is set.
+// apply sets the policy of that name. If the change is temporary, only the policy's temporary
+// values are set.
 func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	at := slices.IndexFunc(policies, func(p map[string]any) bool { return p["name"] == e.name })
 	if at < 0 {
@@ -268,7 +268,7 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 	return policies, nil
 }
 
-// values sets what a policy may also say for a while.
+// values sets the values that a policy may also have temporarily.
 func (e *limitEdit) values(p map[string]any) {
 	if e.given("rate") {
 		p["rate"], p["burst"] = e.rate, int64(max(math.Ceil(e.rate), 1))
@@ -336,7 +336,7 @@ var (
 	limiterModes = []string{"enforce", "shadow", "off", "percent"}
 )
 
-// limitClasses are what a policy may charge for.
+// limitClasses are the classes that a policy may charge for.
 var limitClasses = [...]string{"purchase", "unit", "page", "status"}
 
 // maxEdits is how many times an edit is tried when other changes come first.
@@ -424,7 +424,7 @@ func limitsDiff(is, want map[string]any) []string {
 	return lines
 }
 
-// previewLimits prints what the limits of a file would have refused.
+// previewLimits prints how much the limits of a file would have refused.
 func (s *session) previewLimits(doc map[string]any) error {
 	body := map[string]any{"policies": doc["policies"], "allow_unknown": s.allowsUnknown()}
 	text, _, err := s.call(s.cmd.Context(), post(body, "limits", "preview"))

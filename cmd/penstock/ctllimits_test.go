@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestCtl_EditsLimits adds, changes and takes away limits one by one, asks before the last one
-// goes, and says what others would do.
+// TestCtl_EditsLimits adds, changes and removes limits one by one. ctl asks before it removes the
+// last one, and says what an edit would do.
 func TestCtl_EditsLimits(t *testing.T) {
 	operated(t)
 	const (
@@ -86,7 +86,7 @@ func TestCtl_EditsLimits(t *testing.T) {
 	}
 }
 
-// TestLimitEdit_KeepsWhatItWasNotTold: only what the flags say is changed, and the burst with the
+// TestLimitEdit_KeepsWhatItWasNotTold: only what the flags name is changed, and the burst with the
 // rate.
 func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
 	e := limitEdit{name: "a", rate: 9, given: func(flag string) bool { return flag == "rate" }}
@@ -96,8 +96,8 @@ func TestLimitEdit_KeepsWhatItWasNotTold(t *testing.T) {
 	}
 }
 
-// TestCtl_EditsOnTopOfOthers: an edit that meets another change is made again on top of it, some
-// times.
+// TestCtl_EditsOnTopOfOthers: an edit that conflicts with another change is made again on top of
+// it, a few times.
 func TestCtl_EditsOnTopOfOthers(t *testing.T) {
 	version, conflicts := 1, 2
 	var put []string

@@ -231,14 +231,14 @@ func (s *session) showOrder(order string) error {
 	return nil
 }
 
-// orderAhead is what says how it goes on with an order.
+// orderAhead has the members of an order that decide what happens next.
 type orderAhead struct {
 	Status   string
 	PayBy    *time.Time `json:"pay_by"`
 	Payments []struct{ Payment, State string }
 }
 
-// next says what happens to an order if nobody does anything, and what somebody has to do.
+// next describes what happens to an order by itself, and what a person has to do.
 func (o *orderAhead) next(now time.Time) []string {
 	is := map[string]string{
 		"queued":          "a worker makes its row; what is paid meanwhile is kept",

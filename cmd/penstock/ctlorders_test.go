@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestOrderAhead_SaysWhatHappensNext: every state that a server tells has its words.
+// TestOrderAhead_SaysWhatHappensNext: every state that a server reports has a text.
 func TestOrderAhead_SaysWhatHappensNext(t *testing.T) {
 	now := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
 	for status, want := range map[string]string{
@@ -28,7 +28,7 @@ func TestOrderAhead_SaysWhatHappensNext(t *testing.T) {
 	}
 }
 
-// TestCtl_ShowsAnOrderByWhatIsKnown: one command answers what became of a buyer's order.
+// TestCtl_ShowsAnOrderByWhatIsKnown: one command finds a buyer's order and shows its state.
 func TestCtl_ShowsAnOrderByWhatIsKnown(t *testing.T) {
 	const order = `{"order":"o-1","status":"refund_due","reason":"payment-timeout","user":"u-17","quantity":1,"amount":1999,"currency":"CNY",` +
 		`"payments":[{"payment":"p-1","amount":1999,"currency":"CNY","state":"due","cause":"late","at":"2026-06-18T12:20:00Z"}],` +

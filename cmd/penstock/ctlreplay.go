@@ -110,7 +110,7 @@ func (s *session) replay(body map[string]any) error {
 	return s.replayReport(sums)
 }
 
-// replayReport prints what became of the part of the log that was read.
+// replayReport prints the results of the part of the log that was read.
 func (s *session) replayReport(sums map[string]int64) error {
 	report := make(map[string]int64)
 	for _, name := range replayCounts {

@@ -2,7 +2,8 @@ package main
 
 import "testing"
 
-// TestCtl_Replay: the log of a process is read again, asked first, and with times that make sense.
+// TestCtl_Replay: ctl asks before it reads the log of a process again, and refuses times that make
+// no sense.
 func TestCtl_Replay(t *testing.T) {
 	operated(t)
 	for _, s := range []step{

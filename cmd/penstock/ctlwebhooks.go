@@ -11,7 +11,7 @@ import (
 // webhookMembers are the members of a webhook, in the order in which they are shown.
 var webhookMembers = []string{"name", "url", "events", "waiting", "sent", "given_up", "last_ok", "last_error"}
 
-// webhookCommands are those of the receivers of events.
+// webhookCommands returns the commands about webhooks.
 func webhookCommands() []*cobra.Command {
 	return []*cobra.Command{
 		command("list", "List webhooks, and how the deliveries go", cobra.NoArgs, false, (*session).listWebhooks),

@@ -123,7 +123,7 @@ func (d *demo) prepare(flags *pflag.FlagSet, environ func(string) string) error 
 	return errors.Join(errs...)
 }
 
-// run runs the demo in a directory of its own, which is gone afterwards.
+// run runs the demo in a new directory, which is removed afterwards.
 func (d *demo) run(ctx context.Context) (err error) {
 	log, err := newLogger(d.config)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestL3_DemoBalances(t *testing.T) {
 	}
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
-	t.Setenv("PENSTOCK_DATA_DIR", "/nowhere") // a demo keeps off what belongs to a server
+	t.Setenv("PENSTOCK_DATA_DIR", "/nowhere") // a demo doesn't touch a server's data
 	out, messages, code := runDemo(t.Context(),
 		"--buyers", "600", "--units", "40", "--seed", "618", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	if code != exitOK {
@@ -98,7 +98,7 @@ func TestDemo_TakesFreePortsInsteadOfDefaultsOnly(t *testing.T) {
 	listener, err := net.Listen("tcp", defaultConfig().Listen)
 	if err == nil {
 		defer listener.Close()
-	} // otherwise somebody else has the default port, which is as good
+	} // otherwise another process has the default port, which is fine too
 	const chosen = "127.0.0.1:1"
 	var messages bytes.Buffer
 	d := demo{config: Config{Config: node.Config{Listen: defaultConfig().Listen, AdminListen: chosen}}, messages: &messages}
@@ -210,7 +210,8 @@ func TestScreenOf_NoTerminal(t *testing.T) {
 	}
 }
 
-// TestScreenOf_Terminal: NO_COLOR and TERM=dumb are heeded, on a terminal that could do both.
+// TestScreenOf_Terminal: NO_COLOR and TERM=dumb are obeyed, on a terminal that has colors and a
+// cursor.
 func TestScreenOf_Terminal(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {

@@ -20,13 +20,12 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// No container engine is asked here: what can be known of these files without one is that they say
-// what the binary understands.
+// These tests use no container engine. Without one, they can check that the binary understands the
+// settings in these files.
 
 const deployDir = "../../deploy"
 
-// understood loads the configuration that a command line and an environment make, as the command
-// would.
+// understood loads the configuration from a command line and an environment, as the command would.
 func understood(t *testing.T, args []string, environ map[string]string) Config {
 	t.Helper()
 	cmd, rest, err := rootCommand().Find(args)
@@ -57,7 +56,7 @@ func readDeploy(t *testing.T, name string) string {
 	return string(text)
 }
 
-// composeService is what the test looks at in a service of compose.yaml.
+// composeService has the parts of a service of compose.yaml that the test reads.
 type composeService struct {
 	Image       string                           `yaml:"image"`
 	Build       struct{ Args map[string]string } `yaml:"build"`
@@ -69,8 +68,8 @@ type composeService struct {
 	ReadOnly    bool                             `yaml:"read_only"`
 }
 
-// TestCompose: two gateways and two workers whose settings are understood, on servers that compose
-// starts first.
+// TestCompose: compose starts the servers first, then two gateways and two workers, with settings
+// that the binary understands.
 func TestCompose(t *testing.T) {
 	var file struct {
 		Services map[string]composeService `yaml:"services"`
@@ -121,7 +120,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// otherImages are the images of deploy/.env, by their variables.
+// otherImages returns the images of deploy/.env, by their variables.
 func otherImages(t *testing.T) map[string]string {
 	t.Helper()
 	images := make(map[string]string)
@@ -131,7 +130,7 @@ func otherImages(t *testing.T) map[string]string {
 	return images
 }
 
-// TestImages: every image of others has a version or a digest, and is named in one place.
+// TestImages: every foreign image has a version or a digest, and is named in one place.
 func TestImages(t *testing.T) {
 	images := otherImages(t)
 	pinned := regexp.MustCompile(`^[a-z./]+:\d[\w.-]*(@sha256:[0-9a-f]{64})?$`)
@@ -152,8 +151,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// TestPinImages: digests are written behind the tags, in both files; asked again they are written
-// anew; and a registry that answers something else changes nothing.
+// TestPinImages: the script writes digests behind the tags, in both files. A second run writes them
+// again. A wrong answer of a registry changes nothing.
 func TestPinImages(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"pin-images", ".env", "Dockerfile"} {
@@ -223,8 +222,8 @@ func keysOf(m map[string]any) []string {
 	return keys
 }
 
-// TestDockerfile: it is built with the Go that go.mod asks for, runs as nobody in particular from
-// nothing but its own files, and starts, and is looked at, with words that the binary understands.
+// TestDockerfile: it is built with the Go version of go.mod. It runs as an unprivileged user, with
+// only its own files. The binary understands its command and its health check.
 func TestDockerfile(t *testing.T) {
 	text := strings.ReplaceAll(readDeploy(t, "Dockerfile"), "\\\n", " ")
 	module, err := os.ReadFile("../../go.mod")
@@ -288,8 +287,8 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// TestDockerfile_HasTheSources: no file that the binary is built of is kept from the build, and the
-// variables that the linker is told of exist.
+// TestDockerfile_HasTheSources: no source file of the binary is excluded from the build, and the
+// variables that the linker sets exist.
 func TestDockerfile_HasTheSources(t *testing.T) {
 	list := exec.Command("go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}", ".")
 	out, err := list.Output()
@@ -321,8 +320,8 @@ func TestDockerfile_HasTheSources(t *testing.T) {
 	}
 }
 
-// TestSystemdUnits: what they start is understood, and systemd understands them, where there is
-// one.
+// TestSystemdUnits: the binary understands their commands. Where systemd is installed, it
+// understands the units.
 func TestSystemdUnits(t *testing.T) {
 	for _, role := range []string{"gateway", "worker"} {
 		t.Run(role, func(t *testing.T) {
@@ -361,8 +360,8 @@ func TestSystemdUnits(t *testing.T) {
 	}
 }
 
-// TestDebianPackage: what it installs is there, its example of settings is understood, and its
-// services start what it installs.
+// TestDebianPackage: the files that it installs exist, its example of settings is valid, and its
+// services start the installed binary.
 func TestDebianPackage(t *testing.T) {
 	var file struct {
 		Contents []struct{ Src, Dst, Type string }
@@ -408,7 +407,7 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
-// TestRelease: the newest version of the changelog is the chart's, the manifests' and the pages'.
+// TestRelease: the chart, the manifests and the pages have the newest version of the changelog.
 func TestRelease(t *testing.T) {
 	newest := regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$`).FindStringSubmatch(readDeploy(t, "../CHANGELOG.md"))
 	if newest == nil {
@@ -432,7 +431,7 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// selfSigned makes a certificate that vouches for itself, and returns the files of it and its key.
+// selfSigned makes a self-signed certificate, and returns its file and the file of its key.
 func selfSigned(t *testing.T, dir string) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -463,8 +462,8 @@ func selfSigned(t *testing.T, dir string) (cert, key string) {
 	return cert, key
 }
 
-// TestProductionPage: the file of docs/production.md is understood, and every setting and flag that
-// the pages name exists.
+// TestProductionPage: the configuration file of docs/production.md is valid, and every setting and
+// flag that the pages name exists.
 func TestProductionPage(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := selfSigned(t, dir)

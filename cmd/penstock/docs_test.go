@@ -29,7 +29,7 @@ var (
 	docCtl      = regexp.MustCompile(`\bctl ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+(?:-[a-z]+)*))?`)
 )
 
-// TestDocs_NameWhatThereIs: the flags, variables, metrics and ctl commands that a page names exist.
+// TestDocs_NameWhatThereIs: every flag, variable, metric and ctl command that a page names exists.
 func TestDocs_NameWhatThereIs(t *testing.T) {
 	metrics := declaredMetrics(t)
 	flags, variables, commands := make(map[string]bool), make(map[string]bool), make(map[string]bool)
@@ -78,8 +78,8 @@ func TestDocs_NameWhatThereIs(t *testing.T) {
 	}
 }
 
-// docPages returns the paths of the pages for people, without the generated ones and the
-// decisions, which speak of their own time.
+// docPages returns the paths of the pages for people. The generated ones are left out, and so are
+// the decisions, which describe their own time.
 func docPages(t *testing.T) (pages []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.md", "docs/*.md"} {

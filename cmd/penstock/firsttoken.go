@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
+
+	"github.com/penstock/penstock/internal/atomicfile"
 )
 
 // firstTokenFile is the file in the data directory that has the first admin token, until the
@@ -21,26 +22,10 @@ func tellFirstToken(token, dir string, terminal io.Writer, log *slog.Logger) {
 		}
 	}
 	path := filepath.Join(dir, firstTokenFile)
-	if err := writePrivate(path, token+"\n"); err != nil {
+	if err := atomicfile.Write(path, []byte(token+"\n"), 0o600); err != nil {
 		log.Error("the first admin token can't be written to a file: set PENSTOCK_ADMIN_TOKEN, and delete the token named first",
 			"component", "node", "path", path, "err", err)
 		return
 	}
 	log.Warn("the first admin token is in a file: take it from there, and delete the file", "component", "node", "path", path)
-}
-
-// writePrivate writes a file that only its owner can read. An existing file is replaced.
-func writePrivate(path, text string) error {
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(text)
-	if closed := file.Close(); err == nil {
-		err = closed
-	}
-	return err
 }

@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// defaultListen is the public listener where nothing else is said.
+// defaultListen is the default address of the public listener.
 const defaultListen = "127.0.0.1:8080"
 
 // healthcheckBody is how much of a probe's answer is read, in bytes.
 const healthcheckBody = 4096
 
-// probed is where the public listener is that the environment describes. One that takes every
-// address is asked on this machine's own.
+// probed returns the address of the public listener, from the environment. A listener on all
+// addresses is asked on the loopback address.
 func probed(environ func(string) string) (string, error) {
 	listen := cmp.Or(environ("PENSTOCK_LISTEN"), defaultListen)
 	host, port, err := net.SplitHostPort(listen)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestProbed: a container that listens elsewhere is asked there.
+// TestProbed: the health check asks at the address on which the container listens.
 func TestProbed(t *testing.T) {
 	for listen, want := range map[string]string{
 		"": "127.0.0.1:8080", "127.0.0.1:9000": "127.0.0.1:9000", ":9000": "127.0.0.1:9000", "0.0.0.0:9000": "127.0.0.1:9000",

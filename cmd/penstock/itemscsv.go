@@ -170,7 +170,7 @@ func readItems(path string, text []byte) ([]any, error) {
 			t.wrong(e.Field, "%s", e.Detail)
 		}
 		if line, twice := first[string(item.SKU)]; item.SKU == "" {
-			continue // which is a mistake of its own
+			continue // which is another mistake
 		} else if twice {
 			t.wrong("sku", "%q is on line %d already", item.SKU, line)
 		} else {

@@ -20,10 +20,10 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// kubernetesVersions are the oldest and the newest that the manifests are held against.
+// kubernetesVersions are the oldest and the newest version that the manifests are checked against.
 var kubernetesVersions = []string{"1.31.0", "1.37.0"}
 
-// podSpec is what the tests look at in a pod. encoding/json finds its keys, whatever their case.
+// podSpec has the parts of a pod that the tests read. encoding/json ignores the case of its keys.
 type podSpec struct {
 	AutomountServiceAccountToken  *bool
 	TerminationGracePeriodSeconds int
@@ -35,7 +35,7 @@ type podSpec struct {
 	Containers                []container
 }
 
-// container is what the tests look at in a container.
+// container has the parts of a container that the tests read.
 type container struct {
 	Image string
 	Args  []string
@@ -60,7 +60,7 @@ type container struct {
 	}
 }
 
-// workload is a Deployment or a Job, as far as the tests look at it.
+// workload has the parts of a Deployment or a Job that the tests read.
 type workload struct {
 	Metadata struct{ Name string }
 	Spec     struct {
@@ -71,7 +71,7 @@ type workload struct {
 	}
 }
 
-// decoded is a tree as a type.
+// decoded decodes a tree into a type.
 func decoded[T any](t *testing.T, tree any) (out T) {
 	t.Helper()
 	text, err := json.Marshal(tree)
@@ -127,8 +127,7 @@ func workloads(t *testing.T) map[string]workload {
 	return all
 }
 
-// TestKubernetes_Schemas: the manifests, the chart's objects and Kubernetes agree about every
-// field.
+// TestKubernetes_Schemas: Kubernetes knows every field of the manifests and of the chart's objects.
 func TestKubernetes_Schemas(t *testing.T) {
 	files := manifestFiles(t)
 	c := newChart(t)
@@ -154,8 +153,8 @@ func TestKubernetes_Schemas(t *testing.T) {
 	}
 }
 
-// TestKubernetes_Settings: what the pods are started with is understood, every secret has its place
-// and no other, and a stop has the time that the settings give it.
+// TestKubernetes_Settings: the binary understands the settings of the pods. Each secret is mounted
+// where it belongs and nowhere else. A stop has as much time as the settings give it.
 func TestKubernetes_Settings(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "penstock.yaml")
 	cert, _ := selfSigned(t, t.TempDir())
@@ -214,7 +213,7 @@ func TestKubernetes_Settings(t *testing.T) {
 	}
 }
 
-// swapped is a command line with another file.
+// swapped returns a command line with another file.
 func swapped(args []string, from, to string) []string {
 	args = slices.Clone(args)
 	for i := range args {
@@ -223,7 +222,7 @@ func swapped(args []string, from, to string) []string {
 	return args
 }
 
-// dockerEnvironment is what the image sets.
+// dockerEnvironment returns the variables that the image sets.
 func dockerEnvironment(t *testing.T) map[string]string {
 	t.Helper()
 	environ := make(map[string]string)
@@ -233,8 +232,8 @@ func dockerEnvironment(t *testing.T) map[string]string {
 	return environ
 }
 
-// TestKubernetes_Probes: the probes ask a listener that answers there, and each port is where the
-// image listens.
+// TestKubernetes_Probes: the probes ask a listener that answers, and the image listens on each
+// port.
 func TestKubernetes_Probes(t *testing.T) {
 	config := defaultConfig()
 	config.Listen, config.AdminListen, config.DataDir = "127.0.0.1:0", "127.0.0.1:0", t.TempDir()
@@ -280,8 +279,8 @@ func TestKubernetes_Probes(t *testing.T) {
 	}
 }
 
-// TestKubernetes_Closed: the pods have no right that they don't need, the admin listener is open to
-// nobody by default, and one pod may go while the others stay.
+// TestKubernetes_Closed: the pods have no unneeded rights, the admin listener is closed by default,
+// and only one pod at a time may be evicted.
 func TestKubernetes_Closed(t *testing.T) {
 	all := workloads(t)
 	if len(all) != 3 {
@@ -340,7 +339,7 @@ func TestKubernetes_Closed(t *testing.T) {
 	}
 }
 
-// TestKubernetes_Kustomize: kustomize joins the files, where there is a kubectl.
+// TestKubernetes_Kustomize: where kubectl is installed, kustomize joins the files.
 func TestKubernetes_Kustomize(t *testing.T) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {

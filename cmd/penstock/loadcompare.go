@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/loadtest"
 )
 
@@ -81,7 +82,7 @@ func readReport(path string) (*loadtest.Summary, error) {
 
 // showComparison writes the page, and prints the numbers.
 func showComparison(cmd *cobra.Command, p *printer, c *loadtest.Comparison, path string) error {
-	if err := replaceFile(path, c.HTML()); err != nil {
+	if err := atomicfile.Write(path, c.HTML(), 0o644); err != nil {
 		return err
 	}
 	for _, note := range append(c.Notes, "charts: "+path) {

@@ -20,7 +20,7 @@ type loadOptions struct {
 	activities []string
 	skus       []string      // of the only activity; of several, each after its activity and a slash; * is all
 	each       loadtest.Item // the values that all items share
-	mix        loadtest.Mix  // for phases without a mix of their own
+	mix        loadtest.Mix  // for phases without their own mix
 	rate       float64
 	duration   time.Duration
 	stages     []loadtest.Phase // of --stages

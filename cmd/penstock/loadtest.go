@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/internal/node"
 	"github.com/penstock/penstock/loadtest"
 	"github.com/penstock/penstock/seckill"
@@ -205,7 +206,7 @@ func (t *loadTest) write(s *loadtest.Summary) error {
 		name string
 		text []byte
 	}{{summaryFile, text}, {reportFile, s.HTML()}} {
-		if err := replaceFile(filepath.Join(t.dir, file.name), file.text); err != nil {
+		if err := atomicfile.Write(filepath.Join(t.dir, file.name), file.text, 0o644); err != nil {
 			return err
 		}
 	}
@@ -216,15 +217,6 @@ func (t *loadTest) write(s *loadtest.Summary) error {
 		return err
 	}
 	return t.bar.err
-}
-
-// replaceFile writes a file at once: a reader never sees half of it.
-func replaceFile(path string, text []byte) error {
-	temporary := path + ".part"
-	if err := os.WriteFile(temporary, text, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
 }
 
 // verdict is the error that the command ends with, after the warnings.

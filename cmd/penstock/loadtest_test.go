@@ -20,7 +20,7 @@ import (
 	"github.com/penstock/penstock/loadtest"
 )
 
-// wrongShop is a shop of the public contract that can be told to be wrong in one way.
+// wrongShop serves the public contract, with one fault that the test chooses.
 type wrongShop struct {
 	stock int
 	fault string
@@ -93,7 +93,7 @@ func problemAnswer(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, `{"type":"/problems/%[1]s","status":%[2]d,"code":%[1]q}`, code, status)
 }
 
-// open serves the shop until the test ends, and returns the flags to load it.
+// open serves the shop until the test ends. It returns the flags of a load test against it.
 func (s *wrongShop) open(t *testing.T, out string) []string {
 	s.orders, s.keys = make(map[string]string), make(map[string]string)
 	server := httptest.NewServer(s)
@@ -222,7 +222,7 @@ func TestLoadTest_ChecksTheAudit(t *testing.T) {
 				case asked == 1:
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":100,"balanced":true}]}`)
 				case c.sold < 0:
-					// Not settled for as long as anybody waits; the test does not.
+					// This never settles, however long one waits; the test doesn't wait.
 					fmt.Fprint(w, `{"items":[{"sku":"phone-x","total":100,"available":0,"held":99,"sold":0,"balanced":false}]}`)
 				default:
 					fmt.Fprintf(w, `{"items":[{"sku":"phone-x","total":100,"available":%d,"sold":%d,"balanced":true}]}`, 100-c.sold, c.sold)
@@ -231,7 +231,7 @@ func TestLoadTest_ChecksTheAudit(t *testing.T) {
 			t.Cleanup(books.Close)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if c.sold < 0 { // the audit is then waited for a few seconds only
+			if c.sold < 0 { // the audit then waits a few seconds only
 				shop.seen = func(n int) {
 					if n == 200 {
 						cancel()
@@ -433,8 +433,8 @@ func TestLoadBar(t *testing.T) {
 		b.show(p)
 	}
 	b.end()
-	// A line for the bar, and in the third step one for sold-out, above which the fourth begins
-	// anew.
+	// One line is for the bar. In the third step one is for sold-out, and the fourth step begins
+	// again above it.
 	if got := out.String(); strings.Count(got, "\n") != 1+2 || strings.Count(got, ansiEraseLine) != len(steps)+1 || strings.Count(got, "\x1b[1A") != 1 {
 		t.Errorf("redrawn: %q", got)
 	}

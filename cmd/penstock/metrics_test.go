@@ -28,8 +28,8 @@ import (
 
 var updatePages = flag.Bool("update", false, "write the generated pages of docs anew")
 
-// TestMetricsAreDocumented: docs/metrics.md lists what the code exports, no more and no less, and a
-// process exports it like that.
+// TestMetricsAreDocumented: docs/metrics.md lists exactly the metrics that the code exports, as a
+// process exports them.
 func TestMetricsAreDocumented(t *testing.T) {
 	const page = "../../docs/metrics.md"
 	declared := declaredMetrics(t)
@@ -68,7 +68,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// serveMetrics starts a process that has done a little of everything, and returns the URL of its
+// serveMetrics starts a process, does a little of everything in it, and returns the URL of its
 // metrics.
 func serveMetrics(t *testing.T) string {
 	t.Helper()
@@ -90,7 +90,7 @@ func serveMetrics(t *testing.T) string {
 	return p.AdminURL() + "/metrics"
 }
 
-// openForMetrics has the process do a little of everything that has metrics only where it is done.
+// openForMetrics makes the process do everything whose metrics appear only once it was done.
 func openForMetrics(t *testing.T, p *node.Node, token string) {
 	t.Helper()
 	shop := newDemoShop(p.AdminURL(), token)
@@ -106,7 +106,7 @@ func openForMetrics(t *testing.T, p *node.Node, token string) {
 	if err := shop.call(t.Context(), limits, nil); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 2 { // the second one is one that a limit refuses
+	for i := range 2 { // a limit refuses the second one
 		body := fmt.Sprintf(`{"activity":%q,"sku":%q,"user":"u-%d","quantity":1}`, demoActivity, demoSKU, i)
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.PublicURL()+"/v1/orders", strings.NewReader(body))
 		if err != nil {
@@ -147,10 +147,10 @@ func scrape(t *testing.T, url, accept string) string {
 	return string(text)
 }
 
-// metric is what is said of a metric beside its name.
+// metric describes a metric, without its name.
 type metric struct{ kind, help string }
 
-// scrapedMetrics are our own metrics, as a scrape has them.
+// scrapedMetrics returns our own metrics, as a scrape has them.
 func scrapedMetrics(text string) map[string]metric {
 	all := make(map[string]metric)
 	for line := range strings.Lines(text) {
@@ -172,9 +172,9 @@ func scrapedMetrics(text string) map[string]metric {
 	return all
 }
 
-// declaredMetrics are the metrics that the code has, also those that one process alone never shows:
-// of parts that it lacks, or of what hasn't happened in it. They are read from the source, where
-// each is a call with a name and a help, or a literal with both.
+// declaredMetrics returns all metrics in the code. One process alone doesn't show them all: it may
+// lack a part, or something hasn't happened in it. They are read from the source, where each is a
+// call with a name and a help, or a literal with both.
 func declaredMetrics(t *testing.T) map[string]metric {
 	t.Helper()
 	var files []*ast.File
@@ -225,7 +225,7 @@ func (s source) constant(n ast.Node) bool {
 	return true
 }
 
-// declaration is the metric that a node of the syntax declares, "" where it declares none.
+// declaration returns the metric that a node of the syntax declares, "" for none.
 func (s source) declaration(n ast.Node) (name string, m metric) {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -264,7 +264,7 @@ func (s source) declaration(n ast.Node) (name string, m metric) {
 	return name, m
 }
 
-// kindOf is the kind that a name like HistogramKind or CounterOpts is of.
+// kindOf returns the kind in a name like HistogramKind or CounterOpts.
 func kindOf(e ast.Expr) string {
 	selector, ok := e.(*ast.SelectorExpr)
 	if !ok {
@@ -278,7 +278,7 @@ func kindOf(e ast.Expr) string {
 	return ""
 }
 
-// text is what a constant text says; "" where it is none.
+// text returns the value of a constant text, "" for anything else.
 func (s source) text(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -293,7 +293,7 @@ func (s source) text(e ast.Expr) string {
 	return ""
 }
 
-// metricsPage renders what the code says of our own metrics.
+// metricsPage renders the page of our own metrics from the code.
 func metricsPage(all map[string]metric) string {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\nWhat `/metrics` on the admin listener exports beside the `go_*` and `process_*` ones. A test makes\n" +

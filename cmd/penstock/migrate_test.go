@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// TestMigrate runs what a user types and sees on a real server.
+// TestMigrate runs the commands of a user on a real server, and checks their output.
 func TestMigrate(t *testing.T) {
 	server := servers.NewPostgres(t)
 	url := server.Database(t, "")

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// TestReferenceIsGenerated: the pages of docs/reference say what the code says.
+// TestReferenceIsGenerated: the pages of docs/reference match the code.
 func TestReferenceIsGenerated(t *testing.T) {
 	for name, page := range map[string]string{
 		"commands.md": commandsPage(), "settings.md": settingsPage(), "problems.md": problemsPage(), "switches.md": switchesPage(),
@@ -60,7 +60,7 @@ func commandsPage() string {
 	return b.String()
 }
 
-// walkCommands visits a command and all below it that a person is shown.
+// walkCommands visits a command and its visible subcommands.
 func walkCommands(cmd *cobra.Command, visit func(*cobra.Command)) {
 	if cmd.Hidden || cmd.Name() == "help" {
 		return
@@ -71,7 +71,7 @@ func walkCommands(cmd *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
-// fenceHelp returns what a command does and how it is called, as code: its line breaks are its own.
+// fenceHelp returns a command's help text and usage, as code: its line breaks stay.
 func fenceHelp(cmd *cobra.Command) string {
 	text := cmd.Long
 	if text == "" {

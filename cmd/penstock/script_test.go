@@ -11,8 +11,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"penstock": main})
 }
 
-// TestScripts runs what a user types and sees; the scripts are in testdata/script, one subject
-// each.
+// TestScripts runs the scripts in testdata/script: commands of a user, and their output. Each
+// script has one subject.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true})
 }

@@ -73,7 +73,7 @@ func catchSignals(ctx context.Context, exit func(code int)) (context.Context, *i
 	return ctx, in
 }
 
-// code is the exit code of a command that a signal has ended, as shells have it.
+// code is the exit code of a command that a signal has ended, as in shells.
 func (in *interrupts) code() int { return 128 + int(in.got.Load()) }
 
 // lasts declares that the command ends by itself after ctx has ended, however long that takes.

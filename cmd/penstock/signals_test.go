@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// TestSignals_EndACommand: every one of them ends the context, and a command that doesn't end by
-// itself.
+// TestSignals_EndACommand: each of them ends the context, and a command that doesn't end by itself.
 func TestSignals_EndACommand(t *testing.T) {
 	for s, code := range map[syscall.Signal]int{syscall.SIGHUP: 129, syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		if signal.Ignored(s) { // the tests run under nohup, and it stays so
@@ -30,7 +29,7 @@ func TestSignals_EndACommand(t *testing.T) {
 	}
 }
 
-// TestSignals_LeaveWhatLasts: a command that ends by itself is left alone, until a second ^C.
+// TestSignals_LeaveWhatLasts: a command that ends by itself goes on, until a second ^C.
 func TestSignals_LeaveWhatLasts(t *testing.T) {
 	ended := make(chan int, 1)
 	ctx, in := catchSignals(context.Background(), func(code int) { ended <- code })

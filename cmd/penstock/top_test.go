@@ -20,7 +20,8 @@ import (
 	"github.com/penstock/penstock/internal/live"
 )
 
-// updateFrames is the variable that has the frames in testdata/top written as they are now.
+// updateFrames is the environment variable that makes the test write the frames in testdata/top
+// anew.
 const updateFrames = "PENSTOCK_UPDATE_FRAMES"
 
 func ptr[T any](v T) *T { return &v }
@@ -28,8 +29,8 @@ func ptr[T any](v T) *T { return &v }
 // sunset is the time of the snapshots of these tests.
 var sunset = time.Date(2026, 6, 18, 20, 15, 3, 0, time.UTC)
 
-// busy is a snapshot of a sale with everything that can be shown, and names that would do something
-// to a terminal.
+// busy is a snapshot of a sale with everything that can be shown, and with terminal commands in
+// names.
 func busy() *live.Snapshot {
 	read := sunset.Add(-time.Second)
 	rates := func(accepted, soldOut, limited float64) live.Rates {
@@ -90,7 +91,7 @@ func busy() *live.Snapshot {
 	return s
 }
 
-// Each page at the sizes that terminals have. To see what has changed: PENSTOCK_UPDATE_FRAMES=1 go
+// Each page is drawn at common sizes of terminals. To see the changes: PENSTOCK_UPDATE_FRAMES=1 go
 // test ./cmd/penstock -run TestTopView, and git diff.
 func TestTopView_Frames(t *testing.T) {
 	quiet := &live.Snapshot{At: sunset, Complete: true, Level: "D0"}
@@ -153,7 +154,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// Whatever the size, and whatever is in it, a frame is as high as the terminal and never wider.
+// At any size and with any content, a frame is as high as the terminal and never wider.
 func TestTopView_FitsEveryTerminal(t *testing.T) {
 	for _, snapshot := range []*live.Snapshot{busy(), {}} {
 		for page := range pages {
@@ -213,7 +214,7 @@ func TestTopModel_Keys(t *testing.T) {
 	}
 }
 
-// watched is a server of the live view that tests tell what to do.
+// watched is a server of the live view that tests control.
 type watched struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -275,8 +276,8 @@ func TestTop_Once(t *testing.T) {
 	(&step{args: "top", code: 1, stderr: "401 unauthenticated"}).run(t)
 }
 
-// A feed goes by events, says when the connection breaks, comes again, and ends when the server
-// says no.
+// A feed follows the events. It reports a broken connection, connects again, and ends when the
+// server refuses.
 func TestLiveFeed_ComesAgain(t *testing.T) {
 	s := newWatched(t)
 	text, err := json.Marshal(busy())
@@ -308,8 +309,7 @@ func TestLiveFeed_ComesAgain(t *testing.T) {
 	}
 }
 
-// Where there are no events a server is asked; where nothing comes any more the connection is taken
-// for dead.
+// A server without events is polled. A connection on which nothing comes any more counts as dead.
 func TestLiveFeed_WithoutEvents(t *testing.T) {
 	s := newWatched(t)
 	feed := &liveFeed{client: newClient([]string{"http://127.0.0.1:1", s.URL}, ctlToken, time.Minute), quiet: time.Minute}

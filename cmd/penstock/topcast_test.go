@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTopRecording: docs/top/top.cast is an asciicast of a terminal of 80 by 24, small, in which
-// every screen is shown and the terminal is given back. docs/top/record makes it.
+// TestTopRecording: docs/top/top.cast is a small asciicast of a terminal of 80 by 24. It shows
+// every screen, and restores the terminal at the end. docs/top/record makes it.
 func TestTopRecording(t *testing.T) {
 	text := readDeploy(t, "../docs/top/top.cast")
 	if len(text) > 64<<10 {

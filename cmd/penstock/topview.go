@@ -40,7 +40,7 @@ type topView struct {
 	plain    bool // ASCII alone
 }
 
-// unknown stands for a number that isn't known.
+// unknown is shown for an unknown number.
 const unknown = "-"
 
 // frame returns the lines of a screen: the header, the page from line scroll on, and the keys. It
@@ -152,7 +152,7 @@ func (v *topView) abnormal(most int) []string {
 	found := v.snapshot.Abnormal
 	switch {
 	case len(found) > 0:
-	case v.trouble != "": // the snapshot is not of now
+	case v.trouble != "": // the snapshot is old
 		return []string{v.screen.paint(ansiYellow, "All was well at the last answer.")}
 	case !v.snapshot.Complete:
 		return []string{v.screen.paint(ansiYellow, "All is well, as far as it is known.")}

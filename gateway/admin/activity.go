@@ -206,7 +206,7 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 		EndsAt:        o.time("ends_at"),
 		PaymentWindow: o.duration("payment_window"),
 	}
-	if seckill.CheckTitle(a.Name) == "" { // what else is wrong with it the office says
+	if seckill.CheckTitle(a.Name) == "" { // the office finds other mistakes
 		o.add("name", problem.IllegibleText(a.Name))
 	}
 	raw := o.list("items")
@@ -226,7 +226,7 @@ func takeActivity(o *object, id seckill.ActivityID) seckill.Activity {
 			MaxOrders: item.count("max_orders", false, 0),
 			Spread:    item.count("spread", false, 1),
 		})
-		if sku := string(a.Items[i].SKU); seckill.CheckSKU(sku) == "" { // what else is wrong with it the office says
+		if sku := string(a.Items[i].SKU); seckill.CheckSKU(sku) == "" { // the office finds other mistakes
 			item.add(item.at+"sku", illegibleSKU(sku))
 		}
 		item.end()

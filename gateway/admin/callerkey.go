@@ -58,8 +58,8 @@ func newKeyDoc(caller *seckill.Caller, k *seckill.CallerKey, used, now time.Time
 	return doc
 }
 
-// lastUse is when something was used last, null where it never was. The use is known to the minute:
-// in its first minute that would be before it was made.
+// lastUse is the time of the last use, null if there was none. It is known to the minute, so in the
+// first minute it would be before the creation.
 func lastUse(created, used time.Time) *stamp {
 	if used.Equal(created.Truncate(time.Minute)) {
 		return stampOf(created)

@@ -16,7 +16,7 @@ func keyRows() []row {
 	const all, one = "/admin/v1/merchants/{merchant}/callers/{caller}/keys",
 		"/admin/v1/merchants/{merchant}/callers/{caller}/keys/{key_id}"
 	const find, who = "/admin/v1/keys", "/admin/v1/merchants/who/callers/app/keys"
-	var made *answer // of the row's before
+	var made *answer // of the row before
 	maker := func(name string) func(*shop) {
 		return func(s *shop) {
 			made = s.must(201, "POST", "/admin/v1/merchants/m1/callers", fmt.Sprintf(`{"name":%q,"rights":["buy"]}`, name))
@@ -91,7 +91,7 @@ func (a *answer) keys() []map[string]any {
 	return list.Keys
 }
 
-// lets reports whether a key lets its caller in.
+// lets reports whether a key admits its caller.
 func (s *shop) lets(key string) bool {
 	known := s.desk.Catalog().Credential(sha256.Sum256([]byte(key)))
 	return known != nil && known.Valid(time.Now())

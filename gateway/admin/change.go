@@ -152,7 +152,7 @@ func readChange(kind, text string, who *identity) any {
 	return unreadable{true}
 }
 
-// unreadable stands for a change that a later version wrote.
+// unreadable is shown for a change that a later version wrote.
 type unreadable struct {
 	Unreadable bool `json:"unreadable"`
 }
@@ -207,8 +207,8 @@ func (c *call) listChanges() error {
 	return c.json(http.StatusOK, page[changeDoc]{docs, next})
 }
 
-// The bounds of what a page of changes reads: a document of limits may have a megabyte, and a
-// change has two of them.
+// The bounds of a page of changes: a document of limits may have a megabyte, and a change has two
+// of them.
 const (
 	changesBytes   = 1 << 20
 	changesAtATime = 8

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// openAPIFile is as much of openapi.yaml as the tests look at.
+// openAPIFile has the parts of openapi.yaml that the tests read.
 type openAPIFile struct {
 	Paths map[string]map[string]yaml.Node
 }
@@ -71,7 +71,7 @@ func TestContractHasTheRoutesAndTheirRoles(t *testing.T) {
 	}
 }
 
-// fill puts names that are known into a path.
+// fill puts existing names into a path.
 func fill(pattern string) string {
 	return strings.NewReplacer("{merchant}", "m1", "{caller}", "app", "{activity}", "618", "{sku}", "phone-x", "{id}", "1", "{n}", "1",
 		"{token}", "viewer", "{key_id}", "k-unknown", "{shard}", "1", "{code}", "sold-out", "{name}", "orders", "{node}", "gateway-1", "{payment}", "pay-1",
@@ -88,14 +88,14 @@ type row struct {
 	before       func(*shop)
 	after        func(*shop)
 	letters      int                                   // how many dead letters there are before it
-	place        func(ids []int64) (path, body string) // makes the request of their ids
+	place        func(ids []int64) (path, body string) // makes the request from their ids
 	revertLast   bool                                  // path is that of reverting the newest change
 	status       int
 	code         problem.Code
 	want         func(*answer)
 }
 
-// checked is a shop whose answers are held against openapi.yaml.
+// checked is a shop whose answers are checked against openapi.yaml.
 type checked struct {
 	*shop
 	check validator.Validator
@@ -139,7 +139,7 @@ func (c *checked) run(t *testing.T, pattern string, r *row) {
 }
 
 func (c *checked) validate(a *answer) (bool, string) {
-	if a.StatusCode == http.StatusMethodNotAllowed { // what isn't in the contract can't be held against it
+	if a.StatusCode == http.StatusMethodNotAllowed { // a path outside the contract can't be checked
 		return true, ""
 	}
 	if strings.HasPrefix(a.Header.Get("Content-Type"), "text/") || a.Header.Get("Content-Type") == typeYAML ||
@@ -159,9 +159,8 @@ func (c *checked) validate(a *answer) (bool, string) {
 	return ok, out.String()
 }
 
-// TestContract sends a request for every row of the contract to a live listener and holds each
-// answer against openapi.yaml. At the end, every status that openapi.yaml documents must have been
-// seen.
+// TestContract sends a request for every row of the contract to a running listener, and checks each
+// answer against openapi.yaml. At the end, every status in openapi.yaml must have been seen.
 func TestContract(t *testing.T) {
 	document, err := libopenapi.NewDocument(contract)
 	if err != nil {
@@ -194,9 +193,9 @@ func TestContract(t *testing.T) {
 	}
 	c.t = whole
 
-	alone := func(_ *Config, deps *Deps) { deps.Settings.Watcher = nil } // without a store nothing is in force
+	alone := func(_ *Config, deps *Deps) { deps.Settings.Watcher = nil } // without a store no setting is in force
 	broken := &checked{open(t, alone), check, seen}
-	broken.sell() // so that the store alone is what is missing
+	broken.sell() // so that only the store is missing
 	if err := broken.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +215,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// refusals are the rows that every path with a token has, and every path with a body.
+// refusals returns the rows that every path with a token has, and those of every path with a body.
 func refusals(s *shop, o operation) []row {
 	var rows []row
 	path := fill(o.path)
@@ -238,7 +237,7 @@ func refusals(s *shop, o operation) []row {
 			}
 		}
 		add("from another site", 403, problem.CrossOrigin, "", "Sec-Fetch-Site", "cross-site", "Origin", "http://evil.example")
-		if o.method == http.MethodGet { // a read has nothing that another site could do
+		if o.method == http.MethodGet { // another site gains nothing by a read
 			rows = rows[:len(rows)-1]
 		}
 	}
@@ -274,7 +273,7 @@ func refusals(s *shop, o operation) []row {
 	return rows
 }
 
-// badQuery are the rows of lists.
+// badQuery returns the rows of lists with wrong parameters.
 func badQuery(o operation, path string) []row {
 	if o.Responses["400"] == nil {
 		return nil
@@ -289,7 +288,7 @@ func badQuery(o operation, path string) []row {
 	return rows
 }
 
-// unavailable is the row of a path whose store is away.
+// unavailable returns the row of a path whose store is away.
 func unavailable(o operation) (row, bool) {
 	bodies := map[string]string{
 		"PUT /admin/v1/merchants/{merchant}":                       `{"name":"Shop"}`,
@@ -321,7 +320,7 @@ func unavailable(o operation) (row, bool) {
 	if o.method+r.path == "GET/admin/v1/keys" {
 		r.path += "?key=psk_x"
 	}
-	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" || r.path == "/admin/v1/events" { // only who asks has to be read
+	if r.path == metricsPath || r.path == "/debug/pprof/" || r.path == "/logout" || r.path == "/admin/v1/me" || r.path == "/admin/v1/events" { // needs only the token
 		r.fields = []string{"Authorization", "Bearer pst_unknown"}
 	}
 	return r, o.Responses["503"] != nil

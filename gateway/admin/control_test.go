@@ -159,7 +159,7 @@ func nodeRows() []row {
 	}
 }
 
-// A level is planned by its activity's start, and ends by itself.
+// A level is planned for its activity's start, and ends by itself.
 func TestLevelsArePlanned(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -172,7 +172,7 @@ func TestLevelsArePlanned(t *testing.T) {
 		`{"value":"D1","reason":"the crowd comes","scope":{"activity":"618"},"starts_at":"start-30s","expires_in":"150s"}`)
 	has("version", "1", "applied", "1")(a)
 	list := s.must(200, "GET", "/admin/v1/switches", "").body
-	if activity.StartsAt.After(time.Now()) { // else it is over
+	if activity.StartsAt.After(time.Now()) { // otherwise it is over
 		for _, want := range []string{`"starts_at":"` + at(-30*time.Second), `"expires_at":"` + at(2*time.Minute)} {
 			if !strings.Contains(list, want) {
 				t.Errorf("lacks %s: %s", want, list)
@@ -275,8 +275,8 @@ func TestRevertOfLimits(t *testing.T) {
 	}
 }
 
-// A switch that is over gives way to the one beneath it, also after a revert: else a sale that was
-// switched off opens by itself.
+// When a switch ends, the one before it applies again, also after a revert. Otherwise a sale that
+// was switched off would open by itself.
 func TestRevertOfASwitchKeepsWhatIsBeneath(t *testing.T) {
 	s := open(t, nil)
 	layers := func() int {
@@ -319,7 +319,7 @@ func TestRevertOfASwitchLeavesTheOthers(t *testing.T) {
 	}
 }
 
-// A change names the nodes that don't have it in force. One that is cut off is named until a person
+// A change names the nodes that have not applied it. A node that is cut off is named until a person
 // removes it.
 func TestChangesNameTheNodesThatLag(t *testing.T) {
 	s := open(t, nil)
@@ -335,7 +335,7 @@ func TestChangesNameTheNodesThatLag(t *testing.T) {
 		s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":"on","reason":"x"}`))
 }
 
-// A change that is in force nowhere is written, and told as an error.
+// A change that no node has applied is written, and reported as an error.
 func TestChangesInForceNowhere(t *testing.T) {
 	s := open(t, nil)
 	s.stopGateway()
@@ -347,8 +347,8 @@ func TestChangesInForceNowhere(t *testing.T) {
 	s.do("PUT", "/admin/v1/limits", `{"policies":[],"reason":"x"}`, "If-Match", `"0"`).refused(problem.Unavailable)
 }
 
-// A scope that nobody has is most likely a slip: the sale goes on, and whoever set the switch
-// believes that it has stopped.
+// A scope that doesn't exist is most likely a typing mistake. The sale would go on, while the
+// operator believes that it has stopped.
 func TestScopesMustExist(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -378,11 +378,11 @@ func TestScopesMustExist(t *testing.T) {
 			t.Errorf("%s: %s", scope, a.body)
 		}
 	}
-	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x","scope":{"merchant":"m2"}}`) // taking out needs nobody
+	s.must(200, "PUT", "/admin/v1/switches/orders", `{"value":null,"reason":"x","scope":{"merchant":"m2"}}`) // removing it needs no such name
 }
 
-// While the database is away the switches for emergencies can be set; what is set is told as not
-// recorded, and recorded when it is back, under the name of its author.
+// While the database is away, the switches for emergencies can be set. The answer says that the
+// change isn't recorded. When the database is back, it is recorded under the name of its author.
 func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	s := open(t, nil)
 	s.must(200, "PUT", "/admin/v1/switches/wait", `{"value":"off","reason":"x"}`)
@@ -421,8 +421,8 @@ func TestSwitchesWithoutTheDatabase(t *testing.T) {
 	}
 }
 
-// A limit for a name that nobody has limits nobody. It is refused wherever a limit can be written
-// or looked at, unless it was there before.
+// A limit for a name that doesn't exist limits nobody. It is refused wherever a limit can be
+// written or previewed, unless it was there before.
 func TestMatchesMustExist(t *testing.T) {
 	s := open(t, nil)
 	s.sell()

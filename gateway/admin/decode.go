@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/field"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -43,7 +44,7 @@ func (m *mistakes) add(field, detail string) {
 	m.errs = append(m.errs, problem.FieldError{Field: field, Detail: detail})
 }
 
-func (m *mistakes) addAll(errs seckill.FieldErrors) {
+func (m *mistakes) addAll(errs field.Errors) {
 	for _, e := range errs {
 		m.add(e.Field, e.Detail)
 	}
@@ -61,8 +62,8 @@ func (m *mistakes) err() error {
 	return &refusal{problem.Problem{Code: problem.InvalidRequest, Errors: errs}}
 }
 
-// object is a JSON object whose members are taken one by one; what is left at the end is unknown.
-// Every mistake is noted and gives a zero value.
+// object is a JSON object whose members are taken one by one. The members that are left at the end
+// are unknown ones. Every mistake is recorded and gives a zero value.
 type object struct {
 	at  string // in front of a member's name in mistakes
 	raw map[string]json.RawMessage
@@ -276,15 +277,19 @@ func (o *object) integer(name string) int64 {
 		return 0
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
-	switch {
-	case err == nil && (n != 0 || raw[0] != '-'): // not every parser takes minus zero for a whole number
+	if err == nil && (n != 0 || raw[0] != '-') { // not every parser takes minus zero for a whole number
 		return n
-	case errors.Is(err, strconv.ErrRange):
-		o.add(o.at+name, "is out of range")
-	default:
-		o.add(o.at+name, "must be a whole number")
 	}
+	o.noNumber(name, err, "must be a whole number")
 	return 0
+}
+
+// noNumber notes why a text is no number: its size, or its form.
+func (o *object) noNumber(name string, err error, form string) {
+	if errors.Is(err, strconv.ErrRange) {
+		form = "is out of range"
+	}
+	o.add(o.at+name, form)
 }
 
 // count takes a whole number that fits an int; one that isn't required and is missing is fallback.
@@ -352,7 +357,8 @@ func parseTime(s string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// fits cuts form from the front of s: a digit for each 0, a T in either case, the rest as it is.
+// fits cuts form from the front of s: a digit for each 0, a T in either case, every other character
+// exactly.
 func fits(s, form string) (rest string, ok bool) {
 	if len(s) < len(form) {
 		return "", false

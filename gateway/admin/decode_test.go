@@ -72,7 +72,7 @@ func FuzzTakeActivity(f *testing.F) {
 		if m.err() != nil {
 			return
 		}
-		// What is taken without a mistake is what is answered, and taken again.
+		// A document that is accepted comes back the same in the answer, and is accepted again.
 		doc, err := json.Marshal(newActivityDoc(&a))
 		if err != nil || !utf8.Valid(doc) {
 			t.Fatalf("%v: %s", err, doc)
@@ -136,7 +136,7 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
-// TestLooseValues has values that parsers read differently, or read as no value.
+// TestLooseValues sends values that parsers read differently, or read as missing.
 func TestLooseValues(t *testing.T) {
 	f := func(text, want string) {
 		t.Helper()
@@ -184,7 +184,7 @@ func BenchmarkTakeActivity(b *testing.B) {
 	}
 }
 
-// Splitting a sound object by hand finds what encoding/json finds.
+// Splitting a valid object by hand finds the same members as encoding/json.
 func FuzzSplit(f *testing.F) {
 	for _, text := range []string{
 		`{}`, ` {"a":1}`, `{"a":[{"b":"}"},2] , "c" : {"d":[]},"e":"\"\\"}`, `{"a\u0041":null,"":-1.5e3,"t":true}`, `{"a":1,"a":2}`,

@@ -1,7 +1,7 @@
 // Package admin is the second listener: what a shop and its operators ask for (merchants, callers,
 // activities, stock, dead letters, changes, tokens), and what machines read (metrics, profiles,
-// health). It speaks net/http, because nobody here is in a hurry and everything here needs what
-// net/http has: disconnects, timeouts per answer, protection against other sites.
+// health). It uses net/http, because speed isn't important here, and it needs the features of
+// net/http: disconnects, timeouts per answer, protection against other sites.
 //
 // A request's path: the in-flight limit lets it in; the route is matched; the token and its role
 // are checked; the body is decoded, all mistakes at once; an Office or a Store decides; the answer

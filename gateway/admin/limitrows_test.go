@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/gateway/problem"
 )
 
-// limitRows are those of limits that end, are shared or are taken away, and of their preview.
+// limitRows returns the rows of limits that end, are shared or are removed, and of their preview.
 func limitRows() []row {
 	const limits = "/admin/v1/limits"
 	put := func(name, match, body string, status int, code problem.Code, want func(*answer)) row {
@@ -107,7 +107,7 @@ func limitRows() []row {
 	}
 }
 
-// stageRows are those of limits that some gateways try.
+// stageRows returns the rows of limits that some gateways try.
 func stageRows() []row {
 	const limits, staged = "/admin/v1/limits", "/admin/v1/limits/staged"
 	const policy = `"policies":[{"name":"a","key":"user","rate":1,"burst":1}],"reason":"x"`

@@ -94,7 +94,7 @@ func (c *call) takeWanted(o *object, now time.Time, m *mistakes) wantedLimits {
 	return w
 }
 
-// check notes what is wrong with what is wanted by itself, if it is well formed.
+// check adds the mistakes in the wanted limits, if they are well formed.
 func (w *wantedLimits) check(c *call, now time.Time, m *mistakes) error {
 	if err := m.err(); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (c *call) limitsToChange(ctx context.Context) (version int64, before limite
 	return stored.Version, before, err
 }
 
-// limitsToReplace reads the limits that others are wanted in place of, now or on trial, and notes
-// what is wrong with the others beside them.
+// limitsToReplace reads the limits that are to be replaced, now or on trial, and adds the mistakes
+// that the new ones have compared with them.
 func (c *call) limitsToReplace(ctx context.Context, wanted *wantedLimits, m *mistakes) (int64, limiter.Document, error) {
 	version, before, err := c.limitsToChange(ctx)
 	if err != nil {
@@ -227,9 +227,7 @@ func (c *call) settingsTime() time.Time {
 // checkLimits adds the mistakes of a new document.
 func checkLimits(d *limiter.Document, now time.Time, m *mistakes) {
 	if wrong, ok := errors.AsType[limiter.FieldErrors](d.Validate()); ok {
-		for _, e := range wrong {
-			m.add(e.Field, e.Detail)
-		}
+		m.addAll(wrong)
 	}
 	for i := range d.Policies {
 		p := &d.Policies[i]
@@ -375,15 +373,11 @@ func (o *object) decimal(name string) float64 {
 		return 0
 	}
 	n, err := strconv.ParseFloat(string(raw), 64)
-	switch {
-	case err == nil:
-		return n
-	case errors.Is(err, strconv.ErrRange):
-		o.add(o.at+name, "is out of range")
-	default:
-		o.add(o.at+name, "must be a number")
+	if err != nil {
+		o.noNumber(name, err, "must be a number")
+		return 0
 	}
-	return 0
+	return n
 }
 
 // planLimits reverts to the policies before a change, if nothing has changed the limits since.
@@ -395,7 +389,7 @@ func planLimits(ch *seckill.Change) (undo, error) {
 	if before.Policies == nil {
 		before.Policies = []limiter.Policy{}
 	}
-	if after.Staged == nil { // what was tried isn't tried again
+	if after.Staged == nil { // a staged change isn't staged again
 		before.Staged = nil
 	}
 	return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {

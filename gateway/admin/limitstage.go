@@ -13,13 +13,13 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// Bounds of a staged change, and what it has where nothing else is said.
+// Bounds of a staged change, and its defaults.
 const (
 	minWithin, usualWithin, maxWithin = 2 * time.Second, 10 * time.Second, 10 * time.Minute
 	usualRefused                      = 10 // percent
 )
 
-// wantedStage is what a body says of a staged change beside the limits.
+// wantedStage has the members of a staged change's body beside the limits.
 type wantedStage struct {
 	limiter.Staged
 	percent int

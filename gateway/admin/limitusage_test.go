@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// twoGateways say what they let pass and refuse.
+// twoGateways reports what two gateways admit and refuse.
 type twoGateways struct{ missing string }
 
 func (twoGateways) LimitHistory(context.Context) ([]limiter.Series, string) {

@@ -23,7 +23,7 @@ type placedListener struct {
 	server *Server
 }
 
-// Bounds of what is done for a connection without a place: connections above lobbySeats are closed
+// Bounds of the work for connections without a place: connections above lobbySeats are closed
 // without an answer.
 const (
 	lobbySeats   = 32
@@ -135,7 +135,7 @@ func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 	}
 	if s.inLobby.Add(1) > lobbySeats {
 		s.inLobby.Add(-1)
-		_ = c.Close() // there is nobody to tell
+		_ = c.Close() // nobody waits for this error
 		return
 	}
 	s.lobby.Go(func() {
@@ -153,11 +153,11 @@ func (s *Server) turnAway(c net.Conn, place limiter.Place) {
 			id = s.newID()
 		}
 		p := problem.Problem{Code: problem.Overloaded, Detail: detail, RetryAfter: time.Second}
-		_, _ = c.Write(s.raw(&p, id)) // it ends here, whatever came of it
+		_, _ = c.Write(s.raw(&p, id)) // it ends here, with or without success
 	})
 }
 
-// placeKey is where a request's context has its connection.
+// placeKey is the context key of a request's connection.
 type placeKey struct{}
 
 func withConn(ctx context.Context, c net.Conn) context.Context {

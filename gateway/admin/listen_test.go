@@ -35,8 +35,8 @@ func (s *shop) ask(request string) (*http.Response, string) {
 
 const probe = "GET /livez HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n\r\n"
 
-// TestConnectionsAboveTheLimits: the last ones answer health checks, those above get a 503 in our
-// words.
+// TestConnectionsAboveTheLimits: the last connections answer health checks. Those above the limit
+// get a 503 in our form.
 func TestConnectionsAboveTheLimits(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) { c.MaxConnections, c.MaxInFlight, c.MaxPerAddress = 32, 16, 32 })
 	s.client.CloseIdleConnections()

@@ -143,7 +143,7 @@ func (w *sse) next() (e sseEvent, ok bool) {
 	return e, false
 }
 
-// want reads events until one fits.
+// want reads events until one matches.
 func (w *sse) want(kind, part string) sseEvent {
 	w.t.Helper()
 	for {
@@ -201,7 +201,8 @@ func TestEvents_Resume(t *testing.T) {
 	}
 }
 
-// TestEvents_End: a stream ends with its token, with the hub's places, and with the listener.
+// TestEvents_End: a stream ends when its token ends, when the hub gives its place away, and when
+// the listener ends.
 func TestEvents_End(t *testing.T) {
 	s := open(t, nil)
 	t.Run("with its token", func(t *testing.T) {
@@ -245,8 +246,7 @@ func TestEvents_End(t *testing.T) {
 	})
 }
 
-// TestEvents_OutliveTheTimeouts: a stream goes on though requests have to be read and answered in
-// time.
+// TestEvents_OutliveTheTimeouts: a stream goes on beyond the timeouts of ordinary requests.
 func TestEvents_OutliveTheTimeouts(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) {
 		c.ReadTimeout, c.RequestTimeout, c.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond
@@ -257,8 +257,8 @@ func TestEvents_OutliveTheTimeouts(t *testing.T) {
 	w.want(live.EventNode, "late")
 }
 
-// TestEvents_OfAMerchant: a bound token sees its merchant's data and events, and nothing of nodes
-// and servers.
+// TestEvents_OfAMerchant: a token bound to a merchant sees the merchant's data and events, and no
+// nodes and servers.
 func TestEvents_OfAMerchant(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -291,8 +291,8 @@ func TestEvents_OfAMerchant(t *testing.T) {
 	}
 }
 
-// TestLive_ViewersSeeNoBuyers: a limit may refuse a buyer, whose name support sees and a viewer
-// doesn't.
+// TestLive_ViewersSeeNoBuyers: the name of a buyer that a limit refuses is visible to support, and
+// hidden from viewers.
 func TestLive_ViewersSeeNoBuyers(t *testing.T) {
 	s := open(t, nil)
 	s.live.Show(sampleSnapshot())

@@ -3,24 +3,13 @@ package admin
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
 	"time"
+
+	"github.com/penstock/penstock/internal/quietlog"
 )
 
-// quietFor is how long a kind of message keeps silent after it was written.
-const quietFor = 10 * time.Second
-
-// quietLog writes messages that clients can provoke: at most one of a kind in quietFor, with the
-// number of those left out.
-type quietLog struct {
-	log   *slog.Logger
-	since time.Time
-	kinds [kindCount]struct {
-		next    atomic.Int64 // when it may be written again, in nanoseconds after since
-		leftOut atomic.Int64
-	}
-	total atomic.Int64 // messages left out, ever
-}
+// quietLog writes messages that clients can provoke.
+type quietLog struct{ log *quietlog.Log }
 
 // The kinds of messages.
 const (
@@ -35,35 +24,28 @@ const (
 	kindCount
 )
 
-func newQuietLog(log *slog.Logger) *quietLog {
-	q := &quietLog{log: log, since: time.Now()}
-	for i := range q.kinds {
-		q.kinds[i].next.Store(-1)
-	}
-	return q
+func newQuietLog(log *slog.Logger) quietLog {
+	return quietLog{quietlog.New(log, kindCount, time.Now())}
 }
 
 // write logs a message unless one of its kind was written lately.
-func (q *quietLog) write(kind int, level slog.Level, message string, args ...any) {
-	k := &q.kinds[kind]
-	at, next := int64(time.Since(q.since)), k.next.Load()
-	if at < next || !k.next.CompareAndSwap(next, at+int64(quietFor)) {
-		k.leftOut.Add(1)
-		q.total.Add(1)
+func (q quietLog) write(kind int, level slog.Level, message string, args ...any) {
+	n, ok := q.log.May(kind, time.Now())
+	if !ok {
 		return
 	}
-	if n := k.leftOut.Swap(0); n > 0 {
+	if n > 0 {
 		args = append(args, "left_out", n)
 	}
 	if level >= slog.LevelError {
-		q.log.Error(message, args...)
+		q.log.Log.Error(message, args...)
 	} else {
-		q.log.Warn(message, args...)
+		q.log.Log.Warn(message, args...)
 	}
 }
 
-// httpLog is where net/http logs: broken connections, mostly. It is a slog.Handler.
-type httpLog struct{ quiet *quietLog }
+// httpLog gets the messages of net/http, mostly about broken connections. It is a slog.Handler.
+type httpLog struct{ quiet quietLog }
 
 // Enabled implements slog.Handler.
 func (httpLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -80,8 +62,8 @@ func (l httpLog) WithAttrs([]slog.Attr) slog.Handler { return l }
 // WithGroup implements slog.Handler; net/http has none.
 func (l httpLog) WithGroup(string) slog.Handler { return l }
 
-// scrapeLog is where promhttp logs collectors that fail.
-type scrapeLog struct{ quiet *quietLog }
+// scrapeLog gets the messages of promhttp about collectors that fail.
+type scrapeLog struct{ quiet quietLog }
 
 // Println implements promhttp.Logger.
 func (l scrapeLog) Println(v ...any) {

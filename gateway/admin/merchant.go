@@ -230,13 +230,9 @@ func (o *object) takeRights() seckill.Rights {
 
 // listCallers answers GET /admin/v1/merchants/{merchant}/callers, the revoked ones included.
 func (c *call) listCallers() error {
-	v, err := c.server.catalog(c.context())
+	v, merchant, err := c.pathMerchant()
 	if err != nil {
 		return err
-	}
-	merchant := seckill.MerchantID(c.r.PathValue("merchant"))
-	if v.Merchant(merchant) == nil {
-		return refuse(problem.UnknownMerchant, "")
 	}
 	name := func(c *seckill.Caller) string { return string(c.Caller) }
 	part, next, err := cut(c, sorted(own(v.Callers(), func(c *seckill.Caller) bool { return c.Merchant == merchant }), name), name)
@@ -248,6 +244,19 @@ func (c *call) listCallers() error {
 		docs[i] = newCallerDoc(part[i])
 	}
 	return c.json(http.StatusOK, page[callerDoc]{docs, next})
+}
+
+// pathMerchant reads the catalog, and the merchant that the path names, which has to be in it.
+func (c *call) pathMerchant() (*seckill.Catalog, seckill.MerchantID, error) {
+	v, err := c.server.catalog(c.context())
+	if err != nil {
+		return nil, "", err
+	}
+	merchant := seckill.MerchantID(c.r.PathValue("merchant"))
+	if v.Merchant(merchant) == nil {
+		return nil, "", refuse(problem.UnknownMerchant, "")
+	}
+	return v, merchant, nil
 }
 
 // pathCaller is the caller that the path names.

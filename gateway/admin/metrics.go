@@ -201,7 +201,7 @@ func (s *Server) samples() []Sample {
 			float64(s.refused.Load())),
 		counter("penstock_admin_panics_total", "Requests of the admin listener that ended in a panic.", float64(s.panics.Load())),
 		counter("penstock_admin_log_left_out_total", "Messages of the admin listener that were not logged, because one of their kind was lately.",
-			float64(s.quiet.total.Load())),
+			float64(s.quiet.log.LeftOut())),
 	}
 }
 

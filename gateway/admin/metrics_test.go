@@ -30,7 +30,7 @@ func TestSamplesBecomeMetrics(t *testing.T) {
 	}
 }
 
-// A part that hands over nonsense is reported, and hides nobody else's metrics.
+// A part with broken metrics is reported, and the metrics of the others still appear.
 func TestBadSamplesLeaveTheOthers(t *testing.T) {
 	f := func(bad ...Sample) {
 		t.Helper()

@@ -37,7 +37,8 @@ func (c *call) lookAgain(ctx context.Context) {
 	c.server.refresh(short)
 }
 
-// wrongName says that a catalog has nobody of that name, and which names are near; "" where it has.
+// wrongName returns an error text with similar names if a catalog doesn't have the name, "" if it
+// has.
 func wrongName(catalog *seckill.Catalog, kind, name string) string {
 	if hasName(catalog, kind, name) {
 		return ""
@@ -51,7 +52,8 @@ func wrongName(catalog *seckill.Catalog, kind, name string) string {
 	return wrong + " With allow_unknown it is set all the same"
 }
 
-// maxUnknown is how many unknown names of one request are told. Each costs a look at all names.
+// maxUnknown is how many unknown names of one request are reported. Each costs a search of all
+// names.
 const maxUnknown = 20
 
 // unknownMatches notes the policies that are for a key that doesn't exist. One that was for it
@@ -108,7 +110,7 @@ func matchedName(p *limiter.Policy) (kind, name string) {
 	return "", ""
 }
 
-// hasName reports whether the catalog has somebody of that name.
+// hasName reports whether the catalog has that name.
 func hasName(c *seckill.Catalog, kind, name string) bool {
 	first, second, both := strings.Cut(name, "/")
 	switch kind {
@@ -176,8 +178,8 @@ const (
 	maxDistance = 3
 )
 
-// nearest returns the names that are near to one, the nearest first: those that differ in a few
-// letters, or have it as a part.
+// nearest returns the names that are similar to one, the most similar first: names that differ in a
+// few letters, or contain it.
 func nearest(name string, all iter.Seq[string]) []string {
 	type candidate struct {
 		name     string

@@ -228,8 +228,8 @@ type pageQuery struct {
 	names []string  // and names; nil for the first page
 }
 
-// takePage takes the query of a search whose cursor has a time and some names; known are the
-// parameters that it has beside those of its pages.
+// takePage takes the query of a search whose cursor has a time and some names. known are its
+// parameters beside those of the pages.
 func (c *call) takePage(m *mistakes, names int, known []string) pageQuery {
 	q := pageQuery{Values: c.queryNames(m, append(slices.Clone(known), "limit", "after")...)}
 	q.limit = int(c.number(m, "limit", defaultPage, 1, maxPage))
@@ -573,9 +573,8 @@ func (e *export) page(orders []seckill.Order) error {
 	return controller.Flush()
 }
 
-// cellText is text from outside as a cell of CSV. A spreadsheet takes one that begins like a
-// formula for one, and works it out: an apostrophe in front makes it text. What is a number stays
-// as it is.
+// cellText returns foreign text as a cell of CSV. A spreadsheet would execute a text that begins
+// like a formula, so an apostrophe is put before it. A number stays as it is.
 func cellText[T ~string](s T) string {
 	text := string(s)
 	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {

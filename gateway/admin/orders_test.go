@@ -21,7 +21,7 @@ func (s *stamp) UnmarshalJSON(text []byte) error { return (*time.Time)(s).Unmars
 // app is the caller of these orders.
 var app = seckill.CallerRef{Merchant: "m1", Caller: "app"}
 
-// promise is an order of 618's phone-x.
+// promise returns an order for phone-x of activity 618.
 func (s *shop) promise(user seckill.UserID, key string) seckill.Promise {
 	s.t.Helper()
 	a, err := s.store.FindActivity(s.t.Context(), "618")
@@ -57,7 +57,7 @@ func (s *shop) accept(p seckill.Promise) seckill.OrderID {
 	return p.Order
 }
 
-// pay gives notice of a payment of an order of 618's phone-x.
+// pay reports a payment for an order of phone-x.
 func (s *shop) pay(order seckill.OrderID, payment seckill.PaymentID, minor int64) seckill.PaymentVerdict {
 	s.t.Helper()
 	p := seckill.Payment{
@@ -225,7 +225,8 @@ func TestOrders_ACursorBelongsToItsQuery(t *testing.T) {
 	}
 }
 
-// TestOrders_ATimelineTellsAWholeLife: a buyer says that she paid, and her order reads cancelled.
+// TestOrders_ATimelineTellsAWholeLife: a buyer has paid, and her order is cancelled; the timeline
+// explains it.
 func TestOrders_ATimelineTellsAWholeLife(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -314,7 +315,7 @@ func TestRefunds_AddUp(t *testing.T) {
 	}
 }
 
-// TestExport_HasNoFormulas: buyers and shops choose these texts, and clerks open them in
+// TestExport_HasNoFormulas: buyers and shops choose these texts, and people open them in
 // spreadsheets.
 func TestExport_HasNoFormulas(t *testing.T) {
 	for text, want := range map[string]string{

@@ -119,7 +119,7 @@ func (c *call) ready() error {
 // profile answers GET /debug/pprof/…
 func (c *call) profile() error {
 	h := c.w.Header()
-	h.Set("Content-Security-Policy", problemPolicy) // the index has a style of its own
+	h.Set("Content-Security-Policy", problemPolicy) // the index has its own style
 	switch name := strings.TrimPrefix(c.r.URL.Path, "/debug/pprof/"); name {
 	case "cmdline":
 		pprof.Cmdline(c.w, c.r)

@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// preflight returns what a check of a sale said, by the check's name, as "state: detail".
+// preflight returns the results of a check of a sale, by the check's name, as "state: detail".
 func (s *shop) preflight(activity string, fields ...string) map[string]string {
 	s.t.Helper()
 	var doc struct{ Checks []checkDoc }

@@ -291,13 +291,9 @@ func (c *call) statement() error {
 	if err := m.err(); err != nil {
 		return err
 	}
-	v, err := c.server.catalog(c.context())
+	_, merchant, err := c.pathMerchant()
 	if err != nil {
 		return err
-	}
-	merchant := seckill.MerchantID(c.r.PathValue("merchant"))
-	if v.Merchant(merchant) == nil {
-		return refuse(problem.UnknownMerchant, "")
 	}
 	lines, err := c.server.deps.Office.Statement(c.context(), merchant, from, to)
 	if err != nil {

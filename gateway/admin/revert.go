@@ -109,13 +109,21 @@ func sides[T any](ch *seckill.Change) (before, after T, made bool, err error) {
 	return before, after, ch.Before == "", nil
 }
 
+// edited is like sides, of something that a revert can't delete: a change that made it is refused
+// with made.
+func edited[T any](ch *seckill.Change, made string) (before, after T, err error) {
+	before, after, isNew, err := sides[T](ch)
+	if err == nil && isNew {
+		err = notRevertible(made)
+	}
+	return before, after, err
+}
+
 func planMerchant(ch *seckill.Change) (undo, error) {
-	before, after, made, err := sides[seckill.MerchantRecord](ch)
+	before, after, err := edited[seckill.MerchantRecord](ch, "A merchant can't be deleted. Revoke its callers and end its activities instead.")
 	switch {
 	case err != nil:
 		return nil, err
-	case made:
-		return nil, notRevertible("A merchant can't be deleted. Revoke its callers and end its activities instead.")
 	case after.Resealed:
 		return nil, notRevertible("The merchant's secrets are the same as before: only the key that encrypts them was changed.")
 	case after.NewPaymentSecret:
@@ -213,12 +221,10 @@ func (c *call) undone(_ any, err error) (changed bool, _ error) {
 
 // planActivity takes back a pause, a resume, or a change of the document.
 func planActivity(ch *seckill.Change) (undo, error) {
-	before, after, made, err := sides[seckill.Activity](ch)
+	before, after, err := edited[seckill.Activity](ch, "An activity can't be deleted. End it instead.")
 	switch {
 	case err != nil:
 		return nil, err
-	case made:
-		return nil, notRevertible("An activity can't be deleted. End it instead.")
 	case !before.Archive.Equal(after.Archive):
 		return func(ctx context.Context, c *call, by seckill.Author) (bool, error) {
 			return restoreArchive(ctx, c, before, after, by)
@@ -294,7 +300,7 @@ func restoreActivity(ctx context.Context, c *call, before, after seckill.Activit
 		return false, overtaken()
 	}
 	for i := range before.Items {
-		// Restocks are changes of their own.
+		// Each restock is a separate change.
 		if item := findItem(now, before.Items[i].SKU); item != nil && now.State != seckill.ActivityDraft {
 			before.Items[i].Quantity = item.Quantity
 		}

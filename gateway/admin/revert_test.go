@@ -102,7 +102,7 @@ func TestRevertOfAnActivitysDocument(t *testing.T) {
 
 	s.publish("618")
 	renamed := put("618 Phones", "618 Telephones")
-	s.restock(5, "k1") // a change of its own, which a revert of the name leaves alone
+	s.restock(5, "k1") // a separate change, which a revert of the name doesn't touch
 	s.revert(renamed).reverted(true)
 	doc := s.must(200, "GET", "/admin/v1/activities/618", "")
 	if doc.member("name") != "618 Phones" || !strings.Contains(doc.member("items"), "quantity:15") {
@@ -110,8 +110,8 @@ func TestRevertOfAnActivitysDocument(t *testing.T) {
 	}
 }
 
-// TestRevertOfASpread: units that lie on more shards don't come back from there, and the change
-// says so before somebody asks. What was changed without them, or of a draft, is taken back.
+// TestRevertOfASpread: units that were spread over more shards can't be brought back, and the
+// change says so before anybody tries. Other changes, and changes of a draft, are reverted.
 func TestRevertOfASpread(t *testing.T) {
 	s := open(t, nil)
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"One"}`)
@@ -172,7 +172,7 @@ func TestRevertOfARestockThatIsSold(t *testing.T) {
 	s.revert(more).refused(problem.InsufficientStock)
 }
 
-// FuzzPlanRevert reads changes that no store of ours writes.
+// FuzzPlanRevert reads changes that none of our stores would write.
 func FuzzPlanRevert(f *testing.F) {
 	f.Add(seckill.ChangeActivity, "618", `{"State":"draft"}`, `{"State":"published"}`)
 	f.Add(seckill.ChangeCaller, "m1/app", "", `{"Revoked":true}`)

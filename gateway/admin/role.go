@@ -59,9 +59,9 @@ func forBound(pattern string) bool {
 	return false
 }
 
-// bounds keeps a token that is bound to a merchant to what is that merchant's. There is one rule:
-// what names another merchant, or is about all of them, is forbidden; what is another merchant's is
-// unknown, as if it weren't there.
+// bounds restricts a token that is bound to a merchant to that merchant's data. The rule: a request
+// that names another merchant, or is about all merchants, is forbidden. Data of another merchant is
+// unknown, as if it didn't exist.
 func (c *call) bounds() error {
 	own := c.token.merchant
 	if own == "" {

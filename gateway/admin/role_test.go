@@ -10,14 +10,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// as returns the fields of a request with a token that is made now.
+// as returns the header fields of a request with a new token.
 func (s *shop) as(body string) []string {
 	s.t.Helper()
 	return []string{"Authorization", "Bearer " + s.must(201, "POST", "/admin/v1/tokens", body).member("token")}
 }
 
-// TestAnOperatorRunsTheNight: limit, switch, pause, resume, restock, revoke and revert, without an
-// admin.
+// TestAnOperatorRunsTheNight: an operator can limit, switch, pause, resume, restock, revoke and
+// revert, without an admin.
 func TestAnOperatorRunsTheNight(t *testing.T) {
 	s := open(t, nil)
 	s.sell()
@@ -64,11 +64,12 @@ func TestAnOperatorRunsTheNight(t *testing.T) {
 	s.must(200, "PUT", "/admin/v1/merchants/m1", `{"name":"Other"}`)
 	refused("POST", "/changes/"+s.last()+"/revert", "")
 	s.must(201, "POST", "/admin/v1/merchants/m1/callers/app/keys", `{"overlap":"1h"}`)
-	refused("POST", "/changes/"+s.last()+"/revert", "") // it would give the old key its life back
+	refused("POST", "/changes/"+s.last()+"/revert", "") // it would make the old key valid again
 	has("revertible", "false")(must(200, "GET", "/changes/"+s.last(), ""))
 }
 
-// TestRoles_AreAPartialOrder: which role may do what another is needed for.
+// TestRoles_AreAPartialOrder: for each pair of roles, whether one may do everything that the other
+// may.
 func TestRoles_AreAPartialOrder(t *testing.T) {
 	for _, r := range roles {
 		var got []string

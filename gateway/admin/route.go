@@ -114,7 +114,7 @@ func recordRoutes() []route {
 	}
 }
 
-// orderRoutes are those of orders and of money.
+// orderRoutes returns the routes of orders and of money.
 func orderRoutes() []route {
 	const (
 		orders  = "/admin/v1/orders"

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// has wants members of an answer's object, as text.
+// has expects these members in an answer's object, as text.
 func has(members ...string) func(*answer) {
 	return func(a *answer) {
 		a.t.Helper()
@@ -26,7 +26,7 @@ func has(members ...string) func(*answer) {
 	}
 }
 
-// wrong wants a 400 to say exactly this.
+// wrong expects a 400 with exactly these mistakes.
 func wrong(mistakes ...string) func(*answer) {
 	return func(a *answer) {
 		a.t.Helper()
@@ -36,7 +36,7 @@ func wrong(mistakes ...string) func(*answer) {
 	}
 }
 
-// keys wants the first member of each item of a list.
+// keys expects these values as the first member of each item of a list.
 func keys(name string, want ...string) func(*answer) {
 	return func(a *answer) {
 		a.t.Helper()
@@ -247,7 +247,7 @@ func activityRows() []row {
 		"paused"}, {"pause", 200, "paused"},
 		{"publish", 409, ""}, {"resume", 200, "published"}, {"end", 400, ""}, {"end", 200, "ended"}, {"end", 200, "ended"}, {"publish", 409, ""},
 		{"pause", 409, ""}, {"resume", 409, ""}}
-	const firstEnd = 9 // ended once, it takes no confirmation
+	const firstEnd = 9 // it has ended before, so no confirmation is needed
 	for i, step := range steps {
 		r := row{name: fmt.Sprintf("step %d", i), pattern: one + "/" + step.verb, method: "POST",
 			path: "/admin/v1/activities/new/" + step.verb, status: step.status,
@@ -275,7 +275,7 @@ func activityRows() []row {
 	return append(rows, []row{
 		{name: "ended", pattern: one, method: "PUT", path: "/admin/v1/activities/new", body: activityBody, status: 409,
 			code: problem.ActivityState},
-		// No second draft of one may be ended: the way back is closed at once.
+		// A second draft can't be ended.
 		{name: "draft", pattern: one, method: "PUT", path: "/admin/v1/activities/gone", body: activityBody, status: 200},
 		{name: "end of a draft", pattern: one + "/end", method: "POST", path: "/admin/v1/activities/gone/end", status: 200,
 			want: has("state", "ended")},
@@ -399,8 +399,8 @@ func stockRows() []row {
 	}
 }
 
-// leak gives the stock units that nobody has, or takes them away by a hold that nobody knows. Each
-// name does so once.
+// leak adds units to the stock without the database, or removes some by a hold without an order.
+// Each name does so once.
 func (s *shop) leak(name string, units int) {
 	s.t.Helper()
 	offer, _ := s.desk.Catalog().Activity("618").Offer("phone-x")
@@ -441,7 +441,7 @@ func archiveRows() []row {
 	}
 }
 
-// replayRows read the log of a shop whose queue has kept nothing.
+// replayRows read the log of a shop whose queue is empty.
 func replayRows() []row {
 	const path, times = "/admin/v1/replay", `"from":"2026-06-18T12:00:00Z","to":"2026-06-18T13:00:00Z"`
 	post := func(name, body string, status int, code problem.Code, want func(*answer)) row {
@@ -465,7 +465,7 @@ func replayRows() []row {
 func letterRows() []row {
 	const letters = "/admin/v1/dead-letters"
 	var rows []row
-	// Letters that no version can read stay when they are replayed, until they are discarded.
+	// Letters that no version can read stay after a replay, until they are discarded.
 	for _, verb := range []struct{ name, done, everything, all string }{
 		{"replay", "letters", `{"all":true}`, "208"}, {"discard", "discarded", `{"all":true,"confirm":true}`, "413"},
 	} {
@@ -545,7 +545,7 @@ func changeRows() []row {
 
 func tokenRows() []row {
 	const all, one = "/admin/v1/tokens", "/admin/v1/tokens/{token}"
-	var made *answer // of the row's before
+	var made *answer // of the row before
 	return []row{
 		{name: "made", pattern: all, method: "POST", body: `{"name":"night","role":"operator","reason":"shift"}`, status: 201,
 			want: func(a *answer) {

@@ -40,7 +40,7 @@ func secretRows() []row {
 	}
 }
 
-// vaultOf is a vault of some keys, the first of which seals.
+// vaultOf returns a vault with some keys. The first one encrypts.
 func vaultOf(t *testing.T, keys ...string) *vault.Vault {
 	t.Helper()
 	v, err := vault.Parse(strings.Join(keys, "\n"))

@@ -28,7 +28,7 @@ type Server struct {
 	// Fixed after New.
 	cfg       Config
 	deps      Deps
-	quiet     *quietLog
+	quiet     quietLog
 	mux       *http.ServeMux
 	crossSite *http.CrossOriginProtection
 	metrics   *metrics

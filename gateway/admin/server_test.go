@@ -41,7 +41,7 @@ func TestSecretsLeaveOnce(t *testing.T) {
 
 	seen := s.log.String()
 	for _, r := range routes() {
-		stream := r.pattern == "/admin/v1/events" // it shows what GET /admin/v1/live does, and doesn't end
+		stream := r.pattern == "/admin/v1/events" // it shows the same as GET /admin/v1/live, and doesn't end
 		if r.method == http.MethodGet && !stream && !strings.HasPrefix(r.pattern, "/debug") {
 			seen += s.do("GET", fill(r.pattern), "").body
 		}
@@ -294,7 +294,7 @@ func TestL8_RequestsAndConnectionsAreLimited(t *testing.T) {
 	if a := <-done; a.StatusCode != 200 {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
-	// Both connections are idle now; the next is closed at once.
+	// Both connections are idle now. The next one is closed at once.
 	conn := dial(t, s)
 	defer conn.Close()
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -349,7 +349,7 @@ func TestMalformedRequests(t *testing.T) {
 func TestShutdownAnswersWhatIsInFlight(t *testing.T) {
 	s := open(t, nil)
 	arrived, let := make(chan struct{}), make(chan struct{})
-	s.server.http.RegisterOnShutdown(sync.OnceFunc(func() { close(let) })) // the shutdown waits for the request, the request for the shutdown
+	s.server.http.RegisterOnShutdown(sync.OnceFunc(func() { close(let) })) // the shutdown waits for the request, and the request waits for the shutdown
 	s.setHealth(health{asked: func() {
 		close(arrived)
 		<-let
@@ -487,8 +487,8 @@ func TestHandlerWorksWithoutAListener(t *testing.T) {
 	}
 }
 
-// TestAmbiguousRequests sends what a proxy in front may read otherwise, and what reads as a value
-// that isn't there.
+// TestAmbiguousRequests sends requests that a proxy in front may read differently, and requests
+// with a value that may be read as missing.
 func TestAmbiguousRequests(t *testing.T) {
 	s := open(t, nil)
 	f := func(status int, fields, body string) {
@@ -535,8 +535,7 @@ func TestAmbiguousRequests(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreLogged: a guess leaves a line with where it came from, and not more than one in a
-// while.
+// TestRefusalsAreLogged: a guessed token is logged with its client's address, at a bounded rate.
 func TestRefusalsAreLogged(t *testing.T) {
 	s := open(t, nil)
 	for range 20 {
@@ -554,8 +553,7 @@ func TestRefusalsAreLogged(t *testing.T) {
 	}
 }
 
-// TestPagesOfChangesAreBounded writes changes that are large, and reads all of them in pages that
-// are not.
+// TestPagesOfChangesAreBounded writes large changes, and reads all of them in small pages.
 func TestPagesOfChangesAreBounded(t *testing.T) {
 	s := open(t, nil)
 	var many strings.Builder

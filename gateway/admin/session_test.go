@@ -23,8 +23,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// identityProvider is a small OpenID provider: it lets everybody in as ann, and tells what a test
-// wants.
+// identityProvider is a small OpenID provider. It logs everybody in as ann, and returns the claims
+// that a test sets.
 type identityProvider struct {
 	t    *testing.T
 	http *httptest.Server
@@ -32,7 +32,7 @@ type identityProvider struct {
 
 	mu        sync.Mutex
 	challenge map[string]url.Values // by code
-	claims    map[string]any        // over the right ones
+	claims    map[string]any        // overrides the right ones
 	away      bool
 	foreign   bool // signs with a key that isn't its own
 }
@@ -49,7 +49,7 @@ func newIdentityProvider(t *testing.T) *identityProvider {
 	return p
 }
 
-// become changes what the provider does from now on.
+// become changes the provider's behaviour from now on.
 func (p *identityProvider) become(away, foreign bool, claims map[string]any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *identityProvider) idToken(asked url.Values) string {
 	return signed + "." + b64(signature)
 }
 
-// browser keeps cookies, and goes nowhere by itself.
+// browser keeps cookies, and follows no redirect by itself.
 type browser struct {
 	s       *shop
 	cookies map[string]string
@@ -167,7 +167,7 @@ func (b *browser) sendBody(method, target, body string, fields ...string) *answe
 	return a
 }
 
-// authorize asks the provider to let ann in, and returns where the browser is sent to.
+// authorize asks the provider to log ann in, and returns the URL of the redirect.
 func (b *browser) authorize(target string) string {
 	b.s.t.Helper()
 	client := &http.Client{
@@ -207,7 +207,8 @@ func openToPeople(t *testing.T) (*shop, *identityProvider) {
 	return s, p
 }
 
-// pathOf is a URL without its host: the redirect URL of the tests names none of a shop.
+// pathOf returns a URL without its host: the redirect URL of the tests has another host than the
+// shop.
 func pathOf(target string) string {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -300,8 +301,8 @@ func (b *browser) again() *answer {
 	return b.get(pathOf(b.authorize(a.Header.Get("Location"))))
 }
 
-// TestLogin_DoesNotTrustTheProvider: a provider that is away, lies, or has a wrong clock is told
-// apart, and gives nobody a session.
+// TestLogin_DoesNotTrustTheProvider: a provider that is away, lies, or has a wrong clock gives
+// nobody a session. Each case has its own message.
 func TestLogin_DoesNotTrustTheProvider(t *testing.T) {
 	s, p := openToPeople(t)
 	before := s.lastChange()
@@ -361,8 +362,8 @@ func TestLogin_DoesNotTrustTheProvider(t *testing.T) {
 	}
 }
 
-// TestLogin_WithoutItsProvider: one that is away keeps nobody from tokens, and is found when it is
-// back.
+// TestLogin_WithoutItsProvider: tokens work while the provider is away. The provider is used again
+// when it is back.
 func TestLogin_WithoutItsProvider(t *testing.T) {
 	s, p := openToPeople(t)
 	p.become(true, false, nil)
@@ -419,7 +420,7 @@ func TestLocalPath(t *testing.T) {
 
 func loginRows() []row {
 	const begin, end = "/login", "/login/callback"
-	fields := []string{"Authorization", "", "Cookie", ""} // of a browser; the row's before fills it in
+	fields := []string{"Authorization", "", "Cookie", ""} // of a browser; the row before fills it in
 	var back string
 	var before LoginConfig
 	with := func(groups ...string) func(*shop) {

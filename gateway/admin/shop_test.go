@@ -85,7 +85,7 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// open starts a shop; change may change its configuration and what it works with.
+// open starts a shop. change may change its configuration and its parts.
 func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	t.Helper()
 	s := &shop{t: t, stock: stocktest.NewModel(), queue: new(memoryQueue), log: new(logged), live: live.NewHub(),
@@ -135,7 +135,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	return s
 }
 
-// gateway has the process be a gateway, as far as its settings go: it takes every document.
+// gateway makes the process a gateway for the settings: it accepts every document.
 func (s *shop) gateway(deps *Deps, log *slog.Logger) {
 	s.t.Helper()
 	s.settings = &shopSettings{Store: s.store}
@@ -239,10 +239,10 @@ func (s *shopSettings) Notes(_ context.Context, board string) (map[string]string
 	return out, nil
 }
 
-// health is what a test has the node say of itself.
+// health is the node's report of itself, set by the test.
 type health struct {
 	missing string
-	asked   func() // called by each Missing; may be nil
+	asked   func() // called at each Missing; may be nil
 }
 
 func (s *shop) setHealth(h health) { s.health.Store(&h) }
@@ -333,8 +333,8 @@ type answer struct {
 	body string
 }
 
-// request makes a request. fields are names and values of header fields; an empty value takes the
-// field away.
+// request makes a request. fields are names and values of header fields; an empty value removes the
+// field.
 func (s *shop) request(method, path, body string, fields ...string) *http.Request {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
@@ -409,7 +409,7 @@ func (a *answer) refused(code problem.Code) {
 	}
 }
 
-// mistakes returns what a 400 says, as "field: detail".
+// mistakes returns the errors of a 400, as "field: detail".
 func (a *answer) mistakes() []string {
 	a.t.Helper()
 	var p struct {
@@ -423,7 +423,7 @@ func (a *answer) mistakes() []string {
 	return out
 }
 
-// activityBody is an activity that may be put, with an item phone-x of 10 units.
+// activityBody is a valid activity, with an item phone-x of 10 units.
 const activityBody = `{"merchant":"m1","name":"618 Phones","starts_at":"2026-06-18T20:00:00.1239+08:00",` +
 	`"ends_at":"2096-06-18T22:00:00+08:00","payment_window":"15m","items":[{"sku":"phone-x","price":1999,"currency":"CNY","quantity":10,"per_user":2}]}`
 
@@ -435,7 +435,7 @@ func (s *shop) sell() {
 	s.publish("618")
 }
 
-// publish publishes an activity, while its units go to the stock.
+// publish publishes an activity, and delivers its units to the stock.
 func (s *shop) publish(id string) {
 	s.t.Helper()
 	s.beginDelivery()
@@ -443,7 +443,7 @@ func (s *shop) publish(id string) {
 	s.must(200, "POST", "/admin/v1/activities/"+id+"/publish", "")
 }
 
-// beginDelivery tells the stock what the store has for it, again and again, until endDelivery.
+// beginDelivery delivers the store's outbox to the stock, again and again, until endDelivery.
 func (s *shop) beginDelivery() {
 	s.delivering, s.delivered = make(chan struct{}), make(chan struct{})
 	go func() {
@@ -466,7 +466,7 @@ func (s *shop) endDelivery() {
 	<-s.delivered
 }
 
-// restock changes the stock of 618's phone-x, and tells the stock.
+// restock changes the stock of phone-x, and delivers the change.
 func (s *shop) restock(delta int, key string) *answer {
 	s.t.Helper()
 	a := s.must(200, "POST", "/admin/v1/activities/618/items/phone-x/restock", fmt.Sprintf(`{"delta":%d,"reason":"test"}`,
@@ -475,7 +475,7 @@ func (s *shop) restock(delta int, key string) *answer {
 	return a
 }
 
-// deliver tells the stock what the store has for it.
+// deliver delivers the store's outbox to the stock.
 func (s *shop) deliver() {
 	s.t.Helper()
 	if err := s.relay.Step(s.t.Context()); err != nil {
@@ -483,7 +483,7 @@ func (s *shop) deliver() {
 	}
 }
 
-// available is how many units of 618's phone-x the stock has, by the audit.
+// available returns the available units of phone-x, as the audit counts them.
 func (s *shop) available() int64 {
 	s.t.Helper()
 	var doc auditDoc
@@ -512,7 +512,7 @@ func (s *shop) revert(n int64) *answer {
 	return s.do("POST", fmt.Sprintf("/admin/v1/changes/%d/revert", n), "")
 }
 
-// letters keeps n dead letters that are no records, and returns their ids.
+// letters stores n dead letters that can't be read as records, and returns their ids.
 func (s *shop) letters(n int) []int64 {
 	s.t.Helper()
 	if n == 0 {
@@ -562,7 +562,7 @@ func (takenNames) UpdateCaller(context.Context, seckill.CallerRef, seckill.Autho
 	return nil, seckill.ErrExists
 }
 
-// stubborn is an office that ends nothing and takes nothing.
+// stubborn is an office that refuses to end activities and to take units.
 type stubborn struct {
 	Office
 	err error

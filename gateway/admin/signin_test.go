@@ -132,8 +132,8 @@ func TestLogIn_MakesRoom(t *testing.T) {
 	first.get("/admin/v1/me").refused(problem.Unauthenticated)
 }
 
-// TestSession_IsForTheConsoleAlone: what a page of another site, or of a name that points here,
-// could make a browser send.
+// TestSession_IsForTheConsoleAlone sends what a page of another site, or of another name for this
+// host, could make a browser send.
 func TestSession_IsForTheConsoleAlone(t *testing.T) {
 	s := open(t, func(c *Config, _ *Deps) { c.Hosts = []string{"ops.example.com"} })
 	b := newBrowser(s)
@@ -184,7 +184,7 @@ func TestSession_IsForTLSAloneBehindTLS(t *testing.T) {
 		t.Fatalf("cookies %v", slices.Collect(maps.Keys(b.cookies)))
 	}
 	has("role", "admin")(b.send("GET", "/admin/v1/me", "X-Forwarded-Proto", "https"))
-	b.get("/admin/v1/me").refused(problem.Unauthenticated) // in clear, its cookie has another name
+	b.get("/admin/v1/me").refused(problem.Unauthenticated) // without TLS, its cookie has another name
 	t.Run("a stranger's word about the proxy is none", func(t *testing.T) {
 		s := open(t, nil)
 		b := newBrowser(s)

@@ -42,7 +42,7 @@ func (c *call) published(what string, p *settings.Published) error {
 	return c.json(http.StatusOK, publishedDoc{p.Version, p.Recorded, p.Applied, p.Nodes, p.Lagging, what + " " + p.String()})
 }
 
-// switchValue is a switch's value as it is answered: a number where the switch has numbers.
+// switchValue is a switch's value in an answer: a number if the switch has numbers.
 type switchValue struct {
 	name degrade.Name
 	text string
@@ -228,7 +228,7 @@ type wantedSwitch struct {
 	allowUnknown bool   // the scope may name an unknown merchant, activity, item or caller
 }
 
-// at returns the switch as it is set at now.
+// at returns the switch with its values at now.
 func (w *wantedSwitch) at(now time.Time, by string) degrade.Switch {
 	s := w.Switch
 	s.By, s.Since = by, now.Truncate(time.Millisecond)

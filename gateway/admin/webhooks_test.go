@@ -63,7 +63,7 @@ func webhookRows() []row {
 		row{name: "deleted", pattern: one, path: pager, method: "DELETE", status: 204})...)
 }
 
-// stored is the webhooks as the database has them.
+// stored returns the webhooks as the database has them.
 func (s *shop) stored() webhook.Document {
 	s.t.Helper()
 	stored, _, err := s.store.FindSettings(s.t.Context(), settings.Webhooks)
@@ -124,7 +124,7 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	has("rewrapped", "1")(s.must(200, "POST", "/admin/v1/secrets/rewrap", `{"reason":"the yearly change"}`))
 	is(fresh, "https://a.example/token", one)
 	s.revert(moved).reverted(false)
-	s.revert(s.lastChange()).refused(problem.NotRevertible) // the secret is another one, for all that is recorded
+	s.revert(s.lastChange()).refused(problem.NotRevertible) // the record says that the secret has changed
 
 	rolled := put("https://a.example/token", two)
 	s.revert(rolled).refused(problem.NotRevertible)
@@ -143,7 +143,7 @@ func TestWebhooks_AreSealedRecordedAndReverted(t *testing.T) {
 	}
 }
 
-// Without a key for secrets they lie in the document as they are, and not in the record of changes.
+// Without a key, secrets are unencrypted in the document, and never in the record of changes.
 func TestWebhooks_RecordNoSecret(t *testing.T) {
 	s := open(t, nil)
 	const pager, one, two = "/admin/v1/webhooks/pager", "whsec-one-0123456789", "whsec-two-0123456789"

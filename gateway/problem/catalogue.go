@@ -2,7 +2,7 @@ package problem
 
 import "time"
 
-// Entry is what the catalogue says about a code.
+// Entry is the catalogue's entry for a code.
 type Entry struct {
 	Code      Code
 	Status    int           // of HTTP

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// The pages explain a problem's type, as it stands in logs and answers. The HTML is written by
-// hand: html/template would keep the linker from dropping unused methods of the whole program, and
-// the pages show only the catalogue.
+// The pages explain a problem's type, which logs and answers name. The HTML is written by hand:
+// html/template would keep the linker from dropping unused methods of the whole program, and the
+// pages show only the catalogue.
 
 const pageHead = `<!doctype html>
 <html lang="en">

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/penstock/penstock/internal/field"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -28,10 +29,7 @@ type Problem struct {
 
 // FieldError says what is wrong with one field of the body (its name), one header field ("header
 // Idempotency-Key") or one parameter.
-type FieldError struct {
-	Field  string
-	Detail string
-}
+type FieldError = field.Error
 
 // Member is an extension member of a body: Text or Number makes it.
 type Member struct {
@@ -90,8 +88,9 @@ func FromError(err error) Problem {
 
 const unknownDetail = "The outcome is unknown: it may have happened. Ask for the order, or repeat the same request with the same key."
 
-// Append appends the problem's body to dst: type, title, status, detail, code, retryable, then what
-// else is set. It allocates nothing but what dst needs to grow, and keeps nothing of p.
+// Append appends the problem's body to dst: type, title, status, detail, code, retryable, then the
+// other members that are set. It allocates nothing but what dst needs to grow, and keeps nothing of
+// p.
 func Append(dst []byte, p *Problem) []byte {
 	e := entryOf(p.Code)
 	if p.Detail == "" {

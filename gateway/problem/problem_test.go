@@ -101,7 +101,7 @@ func TestAppend(t *testing.T) {
 	f(Problem{Code: Unavailable, Detail: "a \"b\"\n\x00\x7f\xff é", Order: "0abc", RetryAfter: time.Microsecond},
 		`{"type":"/problems/unavailable","title":"Not available for the moment","status":503,"detail":"a \"b\"\u000a\u0000\u007f`+"\uFFFD"+` é",`+
 			`"code":"unavailable","retryable":true,"retry_after_ms":1,"order":"0abc"}`)
-	f(Problem{Code: InvalidRequest, Errors: []FieldError{{"sku", "is missing"}, {"a\"b", "isn't known"}}},
+	f(Problem{Code: InvalidRequest, Errors: []FieldError{{Field: "sku", Detail: "is missing"}, {Field: "a\"b", Detail: "isn't known"}}},
 		`{"type":"/problems/invalid-request","title":"The request is not valid","status":400,`+
 			`"detail":"Something in the request is missing or has a value it can't have.","code":"invalid-request","retryable":false,`+
 			`"errors":[{"field":"sku","detail":"is missing"},{"field":"a\"b","detail":"isn't known"}]}`)
@@ -130,7 +130,7 @@ func FuzzAppend(f *testing.F) {
 	f.Add("sold-out", "detail", "field")
 	f.Add("made-up", "\"\\\x00\u2028", "\xff\xfe")
 	f.Fuzz(func(t *testing.T, code, detail, field string) {
-		p := Problem{Code: Code(code), Detail: detail, Order: field, Errors: []FieldError{{field, detail}}, Extra: []Member{Text(field, detail)}}
+		p := Problem{Code: Code(code), Detail: detail, Order: field, Errors: []FieldError{{Field: field, Detail: detail}}, Extra: []Member{Text(field, detail)}}
 		body := Append(nil, &p)
 		var back struct {
 			Detail string

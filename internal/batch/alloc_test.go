@@ -11,9 +11,8 @@ import (
 	"weak"
 )
 
-// An item allocates nothing once the Batcher is warm. A call does, for its context: nothing that
-// lives on may see a context used again. So a lone Do costs what a context costs, and a full batch
-// no more.
+// An item allocates nothing once the Batcher is warm. A call allocates its context, because a
+// context can't be used again. So a lone Do costs one context, and so does a full batch.
 func TestDo_AllocatesNothingPerItem(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -45,8 +44,8 @@ func TestDo_AllocatesNothingPerItem(t *testing.T) {
 	}
 }
 
-// crowd is size goroutines that each do one item per round, in at most two calls: one for those who
-// come first, one for the rest.
+// crowd runs size goroutines. Each does one item per round, in at most two calls: one for the first
+// items, one for the rest.
 type crowd struct {
 	*Batcher[int, int]
 	size        uint64
@@ -101,13 +100,13 @@ func (c *crowd) round() {
 	}
 }
 
-// However an item ends, its memory serves the next one.
+// The memory of an item is used for the next one, however the item has ended.
 func TestDo_RecyclesEveryItem(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector makes sync.Pool forget")
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // sync.Pool has a shelf per thread
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // sync.Pool keeps values per thread
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, roomy)
 		made := 0
@@ -130,7 +129,7 @@ func TestDo_RecyclesEveryItem(t *testing.T) {
 	})
 }
 
-// What went through a Batcher can be collected, though the Batcher stays.
+// Values that went through a Batcher can be garbage-collected while the Batcher lives.
 func TestDo_KeepsNothing(t *testing.T) {
 	type big [1 << 16]byte
 	b, err := New(roomy, func(_ context.Context, in, out []*big) error {

@@ -242,7 +242,7 @@ func (b *Batcher[In, Out]) takeBack(it *item[In, Out]) bool {
 	return b.queue.remove(it)
 }
 
-// recycle makes it ready for the next Do. Nobody else may know it any more.
+// recycle makes it ready for the next Do. Nothing else may refer to it any more.
 func (b *Batcher[In, Out]) recycle(it *item[In, Out]) {
 	var (
 		in  In
@@ -300,7 +300,7 @@ func (b *Batcher[In, Out]) take(f *flight[In, Out]) bool {
 	return true
 }
 
-// fly makes one call and answers its items, whatever the call does.
+// fly makes one call and always answers its items.
 func (b *Batcher[In, Out]) fly(f *flight[In, Out]) {
 	for _, it := range f.items {
 		f.in = append(f.in, it.in)
@@ -345,7 +345,7 @@ func (b *Batcher[In, Out]) answer(f *flight[In, Out], err error) {
 	f.items, f.in, f.out = f.items[:0], f.in[:0], f.out[:0]
 }
 
-// flight holds what a call works on. Its memory goes from call to call.
+// flight holds the data of a call. Its memory is reused by later calls.
 type flight[In, Out any] struct {
 	items []*item[In, Out]
 	in    []In

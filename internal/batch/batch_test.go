@@ -25,7 +25,7 @@ func double(_ context.Context, in, out []int) error {
 	return nil
 }
 
-// rig is a Batcher whose calls wait for a word from the test. It lives in a synctest bubble.
+// rig is a Batcher whose calls wait until the test ends them. It lives in a synctest bubble.
 type rig struct {
 	*Batcher[int, int]
 	t     *testing.T
@@ -54,7 +54,7 @@ func newRig(t *testing.T, cfg Config) *rig {
 		if err := double(ctx, in, out); err != nil {
 			return err
 		}
-		return (<-word)() // where it fails, nobody may see out
+		return (<-word)() // where it fails, nobody may close it
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func (r *rig) do(ctx context.Context, v int) <-chan answer {
 	return c
 }
 
-// end lets the i-th call in flight do how (nil: succeed), and waits for what follows.
+// end ends the i-th call in flight by how (nil: success), and waits for the consequences.
 func (r *rig) end(i int, how func() error) {
 	r.t.Helper()
 	if how == nil {
@@ -239,7 +239,7 @@ func TestL8_QueueIsBounded(t *testing.T) {
 		if got := r.Stats(); got.Refused != 2 || got.Queued != 2 {
 			t.Errorf("stats are %+v", got)
 		}
-		cancel() // what is taken back makes room
+		cancel() // a withdrawn item makes room
 		synctest.Wait()
 		r.do(t.Context(), 5)
 		wantAnswer(t, r.do(t.Context(), 6), answer{err: ErrFull})
@@ -315,7 +315,7 @@ func TestDo_ContextEndsInFlight(t *testing.T) {
 		if r.ctxs[0].Err() != nil {
 			t.Error("the call ended with one caller's context")
 		}
-		// Others are served, and the late answer reaches none of them.
+		// Other items are served, and none of them gets the late answer.
 		stays := r.do(t.Context(), 2)
 		r.end(0, nil)
 		if r.ctxs[0].Err() == nil {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// The benchmarks set Do beside what it replaces, a mutex around one call per item, for two calls:
-// one that costs nothing, which shows what batching itself costs, and one round trip over loopback
-// TCP, which shows what it is for.
+// The benchmarks compare Do with a mutex around one call per item, for two kinds of calls. A call
+// that costs nothing shows the cost of batching itself. A round trip over loopback TCP shows its
+// gain.
 //
 //	go test -run='^$' -bench=. -count=10 ./internal/batch | benchstat -col /way -
 
@@ -55,8 +55,8 @@ func compare(b *testing.B, call func(context.Context, []int, []int) error) {
 	}
 }
 
-// crowded runs do b.N times on crowd goroutines, each with a cancellable context of its own, as
-// requests have.
+// crowded runs do b.N times on crowd goroutines. Each has its own cancellable context, like a
+// request.
 func crowded(b *testing.B, crowd int, do func(ctx context.Context, v int) error) {
 	b.ReportAllocs()
 	var wg sync.WaitGroup

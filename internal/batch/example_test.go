@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/batch"
 )
 
-// A store that reads many rows in one query serves buyers who each ask for one.
+// A store that can read many rows in one query serves buyers that ask for one row each.
 func Example() {
 	prices := map[string]int{"phone-x": 1999, "phone-y": 2999}
 	b, err := batch.New(batch.Config{Cap: 500, Queue: 10_000, Timeout: time.Second},

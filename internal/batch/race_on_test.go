@@ -2,4 +2,4 @@
 
 package batch
 
-const raceEnabled = true // the detector allocates, and makes sync.Pool forget
+const raceEnabled = true // the race detector allocates, and makes sync.Pool drop values

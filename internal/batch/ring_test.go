@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The ring does what a slice does, and its memory stays in proportion to what it held.
+// The ring behaves like a slice, and its memory stays in proportion to its content.
 func FuzzRing(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, uint8(seed*13))

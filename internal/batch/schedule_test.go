@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// FuzzSchedule runs a schedule of Do, cancel, Close and ends of calls, one step at a time, beside a
-// model that knows exactly what each step must bring about: which call begins with which items, and
-// who is answered what.
+// FuzzSchedule runs a schedule of Do, cancel, Close and ends of calls, one step at a time. A model
+// computes the exact result of each step: which call begins with which items, and which answer each
+// item gets.
 func FuzzSchedule(f *testing.F) {
 	f.Add([]byte{2, 2, 1, 0, 0, 0, 0, 9, 3, 3})
 	for seed := range uint64(200) {
@@ -44,7 +44,7 @@ func FuzzSchedule(f *testing.F) {
 
 var errCall = errors.New("call failed")
 
-// model says what a Batcher does, as plainly as possible.
+// model is a Batcher in its simplest form.
 type model struct {
 	t   *testing.T
 	cfg Config
@@ -161,8 +161,8 @@ func (m *model) close() {
 	m.closed, m.still = true, still
 }
 
-// check compares the Batcher with the model: all that is over is answered as it must be, and
-// nothing else is.
+// check compares the Batcher with the model: exactly the items that have ended are answered, and
+// with the right answers.
 func (m *model) check() {
 	m.t.Helper()
 	m.rig.want(m.calls...)
@@ -212,8 +212,8 @@ func (m *model) finish() {
 }
 
 // FuzzRaces lets many goroutines do, cancel and close at the same time, so that the steps of
-// FuzzSchedule overlap. The order is nobody's; what must hold is that each item is answered once,
-// sent at most once, and sent exactly when its answer says so.
+// FuzzSchedule overlap. In any order, each item is answered once, is sent at most once, and is sent
+// exactly when its answer says so.
 func FuzzRaces(f *testing.F) {
 	for seed := range uint64(40) {
 		f.Add(seed)
@@ -283,7 +283,7 @@ func (g *tangle) run() {
 		})
 	}
 	early := g.seed%4 == 0
-	if early { // in the thick of it
+	if early { // in the middle of the run
 		closers.Go(func() {
 			for g.Stats().Batches < 20 {
 				runtime.Gosched()
@@ -297,7 +297,7 @@ func (g *tangle) run() {
 	g.check(answers, early)
 }
 
-// one does v with a ctx that may end at any moment.
+// one calls Do for v, with a ctx that may end at any moment.
 func (g *tangle) one(random *rand.Rand, v int) answer {
 	ctx, cancel := context.WithCancel(g.t.Context())
 	var canceller sync.WaitGroup

@@ -22,10 +22,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// childVariable names the environment variable that makes the test binary a child process: one that
-// has the data directory in it, and produces and consumes until it is killed. firstVariable is the
-// number of its first record, booksVariable is where the database is that would be there in its
-// place.
+// childVariable is the environment variable that makes the test binary a child process. Its value
+// is the data directory; the child produces and consumes until it is killed. firstVariable has the
+// number of its first record. booksVariable has the path of the file that stands for the database.
 const (
 	childVariable = "PENSTOCK_TEST_CHILD"
 	firstVariable = "PENSTOCK_TEST_FIRST"
@@ -119,7 +118,7 @@ func consumeForEver(ctx context.Context, queue *kafka.Queue, books *kafkatest.Bo
 	}
 }
 
-// process is a child and what it said so far.
+// process is a child and its output so far.
 type process struct {
 	cmd    *exec.Cmd
 	lines  *bufio.Scanner
@@ -128,7 +127,7 @@ type process struct {
 	books  []seckill.Position
 }
 
-// startChild starts a child. It is killed at the end at the latest.
+// startChild starts a child. The end of the test kills it at the latest.
 func startChild(t *testing.T, dir string, first int, books []seckill.Position) *process {
 	t.Helper()
 	text, err := json.Marshal(books)
@@ -157,7 +156,7 @@ func startChild(t *testing.T, dir string, first int, books []seckill.Position) *
 	return p
 }
 
-// hear reads a line and says whether there was one.
+// hear reads a line, and reports whether there was one.
 func (p *process) hear(t *testing.T) bool {
 	t.Helper()
 	if !p.lines.Scan() {
@@ -175,7 +174,7 @@ func (p *process) hear(t *testing.T) bool {
 	return true
 }
 
-// kill kills the child like kill -9, hears its last words and waits for its end.
+// kill kills the child like kill -9, reads the rest of its output and waits for its end.
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Kill(); err != nil {
@@ -189,8 +188,8 @@ func (p *process) kill(t *testing.T) {
 	}
 }
 
-// TestL2_KillKeepsPromises kills processes that produce, consume and trim, time and again on one
-// directory, and looks whether all is there that they were promised.
+// TestL2_KillKeepsPromises kills processes that produce, consume and trim, again and again on one
+// directory. It checks that every acknowledged record is still there.
 func TestL2_KillKeepsPromises(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	seed := rand.Uint64()
@@ -217,8 +216,8 @@ func TestL2_KillKeepsPromises(t *testing.T) {
 	}
 }
 
-// checkAfterKill opens the directory that a killed process left. What was acknowledged and not
-// worked on must come. It returns where the books are then.
+// checkAfterKill opens the directory of a killed process. Each record that was acknowledged and not
+// processed must come. It returns the positions of the books.
 func checkAfterKill(t *testing.T, dir string, child *process) []seckill.Position {
 	t.Helper()
 	parts := open(t, embedded.WithSegmentBytes(embedded.Config{DataDir: dir, Partitions: 2}, 64<<10))
@@ -226,7 +225,7 @@ func checkAfterKill(t *testing.T, dir string, child *process) []seckill.Position
 	books := booksAt(child.books)
 	queue := kafkatest.Open(t, queueConfig(parts), books)
 	defer kafkatest.Close(t, queue)
-	kafkatest.Produce(t, queue, 1<<40, 1<<40+100) // a fresh producer is taken
+	kafkatest.Produce(t, queue, 1<<40, 1<<40+100) // a new producer is accepted
 	for key := range kafkatest.ConsumeUntil(t, queue, books, kafkatest.Mark(t, queue)) {
 		n, err := strconv.Atoi(key)
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/penstock/penstock/internal/atomicfile"
 )
 
 // Names in the data directory.
@@ -75,8 +77,8 @@ func makeDirectory(path string) error {
 	return err
 }
 
-// checkOurs refuses a directory that has anything in it but no format file. The lock and a
-// half-written format file don't count: they are what a first start leaves that dies at once.
+// checkOurs refuses a directory that isn't empty and has no format file. The lock and a
+// half-written format file don't count: a first start that dies at once leaves them.
 func checkOurs(path string) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -87,11 +89,13 @@ func checkOurs(path string) error {
 		switch e.Name() {
 		case formatName:
 			return nil
-		case lockName, formatName + ".tmp":
+		case lockName, formatName + ".tmp": // earlier releases write .tmp
 		case "lost+found", ".snapshot", ".snapshots", ".zfs", ".Trashes", ".DS_Store", ".fseventsd", ".Spotlight-V100",
 			"System Volume Information", "$RECYCLE.BIN", "aquota.user", "aquota.group": // what systems put on a fresh volume
 		default:
-			foreign = e.Name()
+			if !atomicfile.Unfinished(e.Name(), formatName) {
+				foreign = e.Name()
+			}
 		}
 	}
 	if foreign != "" {
@@ -150,13 +154,13 @@ func checkFormat(path string) error {
 	return nil
 }
 
-// writeFormat writes the format file where there is none.
+// writeFormat writes the format file if there is none.
 func writeFormat(path string) error {
 	name := filepath.Join(path, formatName)
 	if _, err := os.Stat(name); err == nil {
 		return nil
 	}
-	if err := writeFile(path, formatName, fmt.Appendf(nil, "penstock %d\n", formatVersion)); err != nil {
+	if err := atomicfile.Write(name, fmt.Appendf(nil, "penstock %d\n", formatVersion), 0o600); err != nil {
 		return fmt.Errorf("embedded: write the format: %w", err)
 	}
 	return nil
@@ -177,36 +181,10 @@ func (d *directory) nextEpoch(last int32) (int32, error) {
 		last = max(last, int32(n))
 	}
 	next := last + 1
-	if err := writeFile(d.path, epochName, fmt.Appendf(nil, "%d\n", next)); err != nil {
+	if err := atomicfile.Write(filepath.Join(d.path, epochName), fmt.Appendf(nil, "%d\n", next), 0o600); err != nil {
 		return 0, fmt.Errorf("embedded: write the epoch: %w", err)
 	}
 	return next, nil
-}
-
-// writeFile makes a file durable, whole or not at all.
-func writeFile(path, name string, text []byte) error {
-	full := filepath.Join(path, name)
-	f, err := os.OpenFile(full+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(full+".tmp", full); err != nil {
-		return err
-	}
-	return syncDirectory(path)
-}
-
-// syncDirectory makes the names in a directory durable.
-func syncDirectory(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // close gives the directory back. The lock file stays: removing it could take it from under the

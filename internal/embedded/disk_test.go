@@ -42,7 +42,7 @@ func segments(t *testing.T, dir string) []string {
 	return files
 }
 
-// size is how many bytes the files below a directory have.
+// size returns the bytes of all files below a directory.
 func size(t testing.TB, dir string) (total int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
@@ -61,7 +61,7 @@ func size(t testing.TB, dir string) (total int64) {
 	return total
 }
 
-// damage is what a power failure without fsync does to the newest segment.
+// damage damages the newest segment as a power failure without fsync would.
 type damage struct {
 	name string
 	do   func(file string, size int64) error
@@ -89,9 +89,9 @@ func damages() []damage {
 	}
 }
 
-// TestL2_TornTailIsReadAgain damages the newest segment, and produces as many records as were lost
-// before a worker comes: its position lies within the log again. The batches before the damage
-// stay, the log says what it cut off, and nothing that came then is passed over.
+// TestL2_TornTailIsReadAgain damages the newest segment. Before a worker comes, it produces as many
+// records as were lost, so the worker's position lies within the log again. The batches before the
+// damage stay, the log reports the cut, and no later record is skipped.
 func TestL2_TornTailIsReadAgain(t *testing.T) {
 	source := embedded.WithSegmentBytes(embedded.Config{DataDir: filepath.Join(t.TempDir(), "data"), Partitions: 1}, 4<<10)
 	books := new(kafkatest.Books)
@@ -138,7 +138,7 @@ func TestL2_TornTailIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestLostLogBeginsAnew loses the whole log, and the books go on.
+// TestLostLogBeginsAnew deletes the whole log, and the books continue.
 func TestLostLogBeginsAnew(t *testing.T) {
 	source := embedded.Config{DataDir: filepath.Join(t.TempDir(), "data"), Partitions: 1}
 	books := new(kafkatest.Books)
@@ -151,7 +151,7 @@ func TestLostLogBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	queue = kafkatest.Open(t, queueConfig(open(t, cfg)), books)
-	kafkatest.Produce(t, queue, 100, 250) // beyond the position that the books have
+	kafkatest.Produce(t, queue, 100, 250) // behind the position in the books
 	if seen := kafkatest.ConsumeUntil(t, queue, books, kafkatest.Mark(t, queue)); len(seen) != 150 {
 		t.Errorf("%d of 150 records came", len(seen))
 	}
@@ -160,7 +160,7 @@ func TestLostLogBeginsAnew(t *testing.T) {
 	}
 }
 
-// TestQueueWithoutItsIndexIsRefused loses what says that there are records.
+// TestQueueWithoutItsIndexIsRefused deletes the index of a queue that has records.
 func TestQueueWithoutItsIndexIsRefused(t *testing.T) {
 	source := embedded.Config{DataDir: filepath.Join(t.TempDir(), "data")}
 	kafkatest.Produce(t, kafkatest.Open(t, queueConfig(open(t, source)), new(kafkatest.Books)), 0, 10)
@@ -175,8 +175,8 @@ func TestQueueWithoutItsIndexIsRefused(t *testing.T) {
 	}
 }
 
-// TestL8_TrimBoundsTheDisk produces and consumes many times what the log may keep, and crashes now
-// and then.
+// TestL8_TrimBoundsTheDisk produces and consumes many times more than the log may keep, and crashes
+// now and then.
 func TestL8_TrimBoundsTheDisk(t *testing.T) {
 	const segmentBytes, round, rounds = 64 << 10, 2_000, 12
 	cfg := embedded.WithSegmentBytes(embedded.Config{DataDir: filepath.Join(t.TempDir(), "data"), Partitions: 2}, segmentBytes)
@@ -208,14 +208,13 @@ func TestL8_TrimBoundsTheDisk(t *testing.T) {
 	t.Logf("%d bytes per record", perRound/round)
 }
 
-// TestDeadConsumerDoesNotDelayTheNext closes the brokers under a worker that has records in its
-// hands and could not leave its group. The next start must not wait until the group has given it
-// up.
+// TestDeadConsumerDoesNotDelayTheNext closes the brokers while a worker processes records and can't
+// leave its group. The next start must not wait until the group drops that worker.
 func TestDeadConsumerDoesNotDelayTheNext(t *testing.T) {
 	cfg := embedded.Config{DataDir: filepath.Join(t.TempDir(), "data")}
 	patient := func(parts *embedded.Parts) kafka.Config {
 		cfg := queueConfig(parts)
-		cfg.SessionTimeout = 2 * kafkatest.Patience // beyond what the test has
+		cfg.SessionTimeout = 2 * kafkatest.Patience // more than the test has
 		cfg.RebalanceTimeout = cfg.SessionTimeout
 		return cfg
 	}

@@ -14,8 +14,8 @@
 //     directory that Open made is its user's alone.
 //
 // It does not promise replication, and it is not for load: kfake works in one goroutine. Its log
-// keeps every record until somebody deletes it (the queue of Parts.QueueConfig does), and never by
-// age, because nobody else can say which records were worked on.
+// keeps every record until a client deletes it (the queue of Parts.QueueConfig does), and never
+// deletes by age, because only the client knows which records were processed.
 //
 // Layout of the directory:
 //

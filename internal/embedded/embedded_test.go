@@ -49,7 +49,7 @@ func closeParts(t testing.TB, parts *embedded.Parts) {
 	}
 }
 
-// queueConfig is the parts' own without the background trimming, which tests do by hand.
+// queueConfig returns the parts' configuration without background trimming. Tests trim by hand.
 func queueConfig(parts *embedded.Parts) kafka.Config {
 	cfg := parts.QueueConfig(0)
 	cfg.TrimEvery = 0
@@ -164,7 +164,7 @@ func TestAFreshVolumeIsTaken(t *testing.T) {
 
 func TestFirstStartThatDiedIsTakenUp(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"lock": "1\n", "format.tmp": "pen"} {
+	for name, text := range map[string]string{"lock": "1\n", "format.tmp": "pen", "format.0123456789abcdef.new": "pen"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -14,14 +14,14 @@ import (
 // errNoTopic means that the topic was not found yet.
 var errNoTopic = errors.New("kafka: the topic isn't known yet")
 
-// Between returns records that were put within a stretch of time, of one partition, and where to go
-// on; nil where there is no more. It reads beside the workers, as a client of its own that is in no
-// group: it moves nobody's position, neither the group's nor that in the books. What no worker has
-// read yet is left to them: it ends at the positions in the books.
+// Between returns records of one partition that were put within a range of time, and where to go
+// on; nil if there are no more. It has its own client, in no group, so it moves no position:
+// neither the group's nor the one in the books. It ends at the positions in the books, so unread
+// records are left to the workers.
 //
-// The time of a record is what the log says. Where the brokers wrote it (LogAppendTime), the
-// stretch ends at the first later record. Where it is the clocks of those that put them, one that
-// is ahead says nothing about the records behind its own: the partition is read up to its end.
+// The time of a record comes from the log. If the brokers wrote it (LogAppendTime), the range ends
+// at the first later record. If the producers wrote it, a clock may be ahead, so a late record
+// doesn't end the range: the partition is read up to its end.
 func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error) {
 	t := q.topic.Load()
 	if t == nil {
@@ -72,9 +72,9 @@ func (q *Queue) Between(ctx context.Context, s seckill.Stretch) ([]seckill.Messa
 	return nil, nil, nil
 }
 
-// stretch reads records of a partition, from an offset on and below another one, and returns those
-// of the stretch and the offset behind what was read. It reads up to s.Most of them; markers and
-// records of another time count and are left out.
+// stretch reads records of a partition between two offsets. It returns the records in the range of
+// time, and the offset after the last one read. It reads at most s.Most records; markers and
+// records of another time count, and are left out.
 func (q *Queue) stretch(ctx context.Context, s *seckill.Stretch, partition int32, from, to int64) (
 	out []seckill.Message, next int64, err error) {
 	client, err := kgo.NewClient(append(q.cfg.clientOptions(),

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestBetween_AClockThatIsAheadHidesNobody: of a topic that has the times of those that put its
-// records, one from far ahead doesn't end a stretch. What else there is, is proven by the suite.
+// TestBetween_AClockThatIsAheadHidesNobody: where a topic has the producers' times, a record from
+// the future doesn't end the range. The suite proves the other cases.
 func TestBetween_AClockThatIsAheadHidesNobody(t *testing.T) {
 	_, cfg := broker(t)
 	cfg.Partitions = 1
@@ -46,7 +46,7 @@ func TestBetween_AClockThatIsAheadHidesNobody(t *testing.T) {
 	}
 }
 
-// readBetween reads a stretch, part by part.
+// readBetween reads a range, part by part.
 func readBetween(t *testing.T, q *kafka.Queue, s seckill.Stretch) (keys []string) {
 	t.Helper()
 	for {

@@ -72,8 +72,8 @@ func covers(positions []seckill.Position, t *topicState, n int) bool {
 	return true
 }
 
-// bookedPositions returns the positions of all of the topic's partitions. A worker registers what
-// the books lack, also after they were restored from a time before.
+// bookedPositions returns the positions of all of the topic's partitions. A worker registers
+// partitions that the books lack, also after a restore from an earlier time.
 func (q *Queue) bookedPositions(ctx context.Context, t *topicState) ([]seckill.Position, error) {
 	positions, err := q.positions(ctx)
 	if err != nil {

@@ -69,8 +69,8 @@ func (c *carrier) connect() error {
 	return nil
 }
 
-// retire replaces a sender; nil is whatever sender there is. What it has in flight fails, or goes
-// on elsewhere if it was split.
+// retire replaces a sender; nil means the present one. Its records in flight fail, or are sent by
+// others after a split.
 func (c *carrier) retire(s *sender) {
 	c.use.Lock()
 	old := c.sender
@@ -107,7 +107,7 @@ func (c *carrier) rest() {
 	}
 }
 
-// close ends the carrier for good. Records in flight fail.
+// close ends the carrier. Records in flight fail.
 func (c *carrier) close() {
 	c.use.Lock()
 	c.closed = true
@@ -123,15 +123,15 @@ const (
 	steady      = 10 * time.Minute
 )
 
-// sharing is what tendLoop knows of the shared client.
+// sharing is tendLoop's state of the shared client.
 type sharing struct {
 	calm   time.Duration // how long all must be well before they share again
 	since  time.Duration // since when all are well, on the queue's clock; 0: they aren't
 	joined time.Duration // when they shared again last
 }
 
-// split gives every partition a client of its own, because a record of the shared one failed or
-// waits for too long.
+// split gives every partition its own client, because a record of the shared one failed or waits
+// for too long.
 func (q *Queue) split(s *sender) {
 	if q.part(s) {
 		q.cfg.Logger.Warn("a partition holds up others, each has a client of its own now")

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// TestQueue_SharesAgainWhenAllAreWell goes through bad times in which one partition of three is
-// sick.
+// TestQueue_SharesAgainWhenAllAreWell makes one partition of three sick, several times.
 func TestQueue_SharesAgainWhenAllAreWell(t *testing.T) {
 	q := &Queue{cfg: Config{Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}}
 	q.shared.q = q
@@ -31,7 +30,7 @@ func TestQueue_SharesAgainWhenAllAreWell(t *testing.T) {
 		{time.Hour, true, true},
 		{0, false, true},
 		{firstCalm - 1, false, true},
-		{0, true, true}, // sick again: what went before doesn't count
+		{0, true, true}, // sick again: the time before doesn't count
 		{0, false, true},
 		{firstCalm, false, false},
 	} {

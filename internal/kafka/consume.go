@@ -47,7 +47,7 @@ func (q *Queue) consumerOptions(t *topicState) []kgo.Opt {
 		kgo.ConsumerGroup(q.cfg.Group),
 		kgo.ConsumeTopics(q.cfg.Topic),
 		kgo.DisableAutoCommit(),
-		// Never pass a record over, wherever the log is not as the books have it.
+		// Never skip a record when the log differs from the books.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.KeepControlRecords(), // a position may lie behind one
@@ -138,7 +138,7 @@ func (c *consumer) drop(ctx context.Context) {
 }
 
 func (c *consumer) close(ctx context.Context) {
-	<-c.turn // who has it learns that the queue closes
+	<-c.turn // its holder learns that the queue closes
 	if c.client != nil {
 		c.drop(ctx)
 	}
@@ -196,7 +196,7 @@ func (q *Queue) pollOnce(ctx context.Context, client *kgo.Client) (seckill.Haul,
 	}
 	h := haul{q: q, client: client}
 	h.take(client.PollRecords(inside, min(pollStep, q.cfg.MaxPoll)))
-	var now context.Context // none: what is there already
+	var now context.Context // none: the records that are there already
 	for h.records > 0 && h.records < q.cfg.MaxPoll && h.bytes < q.cfg.MaxPollBytes {
 		fetches := client.PollRecords(now, min(pollStep, q.cfg.MaxPoll-h.records))
 		if len(fetches) == 0 {

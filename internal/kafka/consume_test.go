@@ -57,8 +57,8 @@ func TestQueue_PollEndsWithItsContext(t *testing.T) {
 	kafkatest.Consume(t, q, books, 10)
 }
 
-// TestQueue_PartitionsWaitForTheBooks has a database that is away when the group gives partitions,
-// and when a worker goes back.
+// TestQueue_PartitionsWaitForTheBooks: the database is away when the group assigns partitions, and
+// when a worker goes back.
 func TestQueue_PartitionsWaitForTheBooks(t *testing.T) {
 	_, cfg := broker(t)
 	books := new(kafkatest.Books)
@@ -91,8 +91,8 @@ func TestQueue_PartitionsWaitForTheBooks(t *testing.T) {
 	}
 }
 
-// TestQueue_MemberThatWasPutOut is forgotten by its group. It joins again, and what it could not
-// commit comes again.
+// TestQueue_MemberThatWasPutOut: a member that its group has removed joins again. Records that it
+// could not commit come again.
 func TestQueue_MemberThatWasPutOut(t *testing.T) {
 	for _, fenced := range []*kerr.Error{kerr.UnknownMemberID, kerr.IllegalGeneration} {
 		t.Run(fenced.Message, func(t *testing.T) {
@@ -126,8 +126,8 @@ func TestQueue_MemberThatWasPutOut(t *testing.T) {
 	}
 }
 
-// wantAll is where the books are when so many records were committed; the shards of kafkatest.Put
-// say how many of them each of three partitions has.
+// wantAll waits until the books have so many committed records. The shards of kafkatest.Put decide
+// how many of them each of three partitions has.
 func wantAll(books *kafkatest.Books, records int) []seckill.Position {
 	want := books.Now()
 	for p := range want {
@@ -163,8 +163,8 @@ func TestQueue_PollDoesNotSpin(t *testing.T) {
 	})
 }
 
-// TestQueue_MarkNamesThePartition has a partition that takes no marker. Those who call meanwhile
-// wait for their own deadlines only, and the next round succeeds.
+// TestQueue_MarkNamesThePartition: a partition refuses markers. Callers in that time wait for their
+// own deadlines only, and the next round succeeds.
 func TestQueue_MarkNamesThePartition(t *testing.T) {
 	cluster, cfg := broker(t)
 	books := new(kafkatest.Books)

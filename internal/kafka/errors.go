@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Answers that callers may want to tell apart.
+// Errors that callers may want to distinguish.
 var (
 	// ErrClosed means that the queue is closed or closing.
 	ErrClosed = errors.New("kafka: queue closed")
@@ -109,7 +109,7 @@ func final(err error) bool {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // TLS where there is none
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok { // TLS to a port without TLS
 		return true
 	}
 	code, ok := errors.AsType[*kerr.Error](err)
@@ -120,9 +120,9 @@ func final(err error) bool {
 	}, code)
 }
 
-// hungUp reports whether a broker ended the connection before it said anything, or in the login.
-// That is what it does with TLS or SASL where it has none, or the reverse, and some do it with a
-// wrong password. A broker that is just stopping does it as well.
+// hungUp reports whether a broker ended the connection before its first answer, or during the
+// login. A broker does this if only one side uses TLS or SASL, and some do it for a wrong password.
+// A broker that is stopping does it as well.
 func (c Config) hungUp(err error) bool {
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); ok {
 		return true
@@ -130,7 +130,8 @@ func (c Config) hungUp(err error) bool {
 	return c.SASL.Mechanism != MechanismNone && errors.Is(err, io.EOF)
 }
 
-// otherTopic reports whether an error may mean that the topic was deleted, or made anew.
+// otherTopic reports whether an error may mean that the topic was deleted, or deleted and made
+// again.
 func otherTopic(err error) bool {
 	return errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition) ||
 		errors.Is(err, kerr.InconsistentTopicID)

@@ -41,8 +41,7 @@ func (c EventsConfig) withDefaults() EventsConfig {
 }
 
 // Events is seckill.Announcer on Kafka: CloudEvents 1.0, by the Kafka protocol binding's binary
-// mode. It has a client of its own, so that nothing it does, waits for or buffers stands before the
-// sale's records.
+// mode. It has its own client, so that its requests and buffers never delay the sale's records.
 type Events struct {
 	// Fixed after NewEvents.
 	cfg                      Config
@@ -160,7 +159,8 @@ func (e *Events) prepare(ctx context.Context, stream seckill.Stream, spec topicS
 	return nil
 }
 
-// forget has the next Announce look for the stream's topic again: it was deleted, or made anew.
+// forget makes the next Announce look for the stream's topic again, because it was deleted, or
+// deleted and made again.
 func (e *Events) forget(stream seckill.Stream, topic string) {
 	e.mu.Lock()
 	delete(e.ready, stream)

@@ -81,7 +81,8 @@ func TestEventsAreCloudEvents(t *testing.T) {
 	}
 }
 
-// TestEventTopics looks at what was made: as durable as the cluster allows, the stock's compacted.
+// TestEventTopics checks the topics that were made: as durable as the cluster allows, and the
+// stock's topic is compacted.
 func TestEventTopics(t *testing.T) {
 	_, cfg := broker(t, kfake.Ports(9092, 9093, 9094))
 	cfg.Partitions, cfg.Retention = 4, 48*time.Hour
@@ -131,7 +132,7 @@ func TestEventsSurviveTheirTopic(t *testing.T) {
 	if _, err := kadm.NewClient(reader(t, cfg)).DeleteTopics(t.Context(), "order-events"); err != nil {
 		t.Fatal(err)
 	}
-	err := announce() // met by the error, by which it learns of it
+	err := announce() // it gets the error, and learns of it that way
 	for err != nil && t.Context().Err() == nil {
 		err = announce()
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
-// tryTooLarge has a broker that takes smaller records than others do. The record is refused, and
-// its partition is as well as before. Of the other codes of the table, those of a topic that is
-// gone are tried by the suite; the rest needs several brokers, and is tried below.
+// tryTooLarge uses a broker with a small limit for records. The record is refused, and its
+// partition stays healthy. The suite tries the codes of a deleted topic. The remaining codes need
+// several brokers, and are tried below.
 func tryTooLarge(t *testing.T, addr string) {
 	cfg := kafka.Config{Brokers: []string{addr}, Replication: 1, Partitions: 1, Topic: "too-large", Worker: true}
 	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
@@ -51,8 +51,9 @@ func tryTooLarge(t *testing.T, addr string) {
 	kafkatest.Until(t, func() bool { return put() == nil }, why)
 }
 
-// What the client retries by itself ends as a success, or with the record's time: then the outcome
-// is unknown, whatever the last code was. What it doesn't retry is told as it is.
+// A code that the client retries ends in success, or when the record's time is over. Then the
+// outcome is unknown, whatever the last code was. A code that it doesn't retry is reported as it
+// is.
 func TestClassify_WhatBrokersSay(t *testing.T) {
 	for code, want := range map[*kerr.Error]kafka.Class{
 		kerr.NotEnoughReplicas:            kafka.ClassNone,

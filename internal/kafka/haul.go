@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// place is where a partition is read.
+// place is the position at which a partition is read.
 type place struct {
-	at   seckill.Position // what the next move is from
+	at   seckill.Position // the start of the next move
 	hole int64            // the offset of a record that came too early, and was asked for again
 	lost bool             // the log isn't the one that at is of: it is read from its start
 }
@@ -62,7 +62,7 @@ func (p *place) moved(offset int64, epoch int32) {
 	p.hole, p.lost = 0, false
 }
 
-// haul is what one Poll collects.
+// haul has the records that one Poll collects.
 type haul struct {
 	q       *Queue
 	client  *kgo.Client
@@ -74,7 +74,7 @@ type haul struct {
 	err     error
 }
 
-// take adds what was fetched.
+// take adds fetched records.
 func (h *haul) take(fetches kgo.Fetches) {
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if p.Err != nil {
@@ -86,7 +86,7 @@ func (h *haul) take(fetches kgo.Fetches) {
 	})
 }
 
-// partition adds the records of a partition as far as they follow what was taken before.
+// partition adds the records of a partition that directly follow the earlier ones.
 func (h *haul) partition(p kgo.FetchTopicPartition) {
 	c := &h.q.consumer
 	c.mu.Lock()
@@ -156,8 +156,8 @@ func (h *haul) seek(p *place, what next, got int64) {
 	h.seeks[p.at.Partition] = to
 }
 
-// failed notes a partition's error, and lets the partition rest where the client would meet it
-// again at once. What the group or the context says ends the Poll.
+// failed records a partition's error. If the client would get it again at once, the partition
+// rests. An error of the group or of the context ends the Poll.
 func (h *haul) failed(p kgo.FetchTopicPartition) {
 	q := h.q
 	var (

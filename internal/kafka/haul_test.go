@@ -6,8 +6,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestPlace_Judge says what becomes of a record that comes to a place: nothing that may be there is
-// ever passed over.
+// TestPlace_Judge lists what happens to a record at each place: no record is ever skipped.
 func TestPlace_Judge(t *testing.T) {
 	const none = -1
 	for _, test := range []struct {

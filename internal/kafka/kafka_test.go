@@ -32,7 +32,7 @@ func TestConformance(t *testing.T) {
 	kafkatest.Exercise(t, cfg)
 }
 
-// answers counts what Put's done was called with, per record.
+// answers counts the calls of Put's done, per record.
 type answers struct {
 	calls  []atomic.Int32
 	acked  atomic.Int64
@@ -84,7 +84,7 @@ func waitFor(t *testing.T, q *kafka.Queue, ok func(kafka.Stats) bool) {
 
 func idle(s kafka.Stats) bool { return s.Reserved == 0 && s.InFlight == 0 && s.Bytes == 0 }
 
-// waitForHealth waits until a partition is as well as it should be.
+// waitForHealth waits until a partition has the expected health.
 func waitForHealth(t *testing.T, q *kafka.Queue, partition int, health string) {
 	t.Helper()
 	kafkatest.Until(t, func() bool { return q.Partitions()[partition].Health == health }, func() any { return q.Partitions() })
@@ -105,9 +105,9 @@ func produces(kreq kmsg.Request, partitions ...int32) bool {
 	return len(partitions) == 0
 }
 
-// stall holds back the answers to produce requests for partitions, and what comes after them on the
-// same connection, until release is called. held gets a value for each. That is what a broker does
-// whose replicas don't answer.
+// stall delays the answers to produce requests for partitions, and all later answers on the same
+// connection, until release is called. held gets a value for each. A broker does this while its
+// replicas don't answer.
 func stall(cluster *kfake.Cluster, partitions ...int32) (held <-chan struct{}, release func()) {
 	requests, gate := make(chan struct{}, 10_000), make(chan struct{})
 	cluster.ControlKey(int16(kmsg.Produce), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
@@ -120,8 +120,8 @@ func stall(cluster *kfake.Cluster, partitions ...int32) (held <-chan struct{}, r
 	return requests, sync.OnceFunc(func() { close(gate) })
 }
 
-// leaderless takes the leader of partitions out of every metadata response, and refuses what is put
-// into them, until elect is called.
+// leaderless removes the leader of partitions from every metadata response, and refuses records for
+// them, until elect is called.
 func leaderless(cluster *kfake.Cluster, partitions ...int32) (elect func()) {
 	fault := cluster.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Produce, kmsg.Fetch, kmsg.ListOffsets}, Topic: "penstock-orders", Partitions: partitions, Count: -1,

@@ -40,7 +40,7 @@ type lane struct {
 	leader  int32                  // guarded by mu: -1 where there is none
 	err     error                  // guarded by mu: why a record failed, while none is acknowledged since
 	missing error                  // guarded by mu: why there is no leader
-	shown   health                 // guarded by mu: as it was told last
+	shown   health                 // guarded by mu: the last reported state
 	since   time.Time              // guarded by mu: since when
 	probed  time.Duration          // guarded by mu: when the last probe was sent, on the queue's clock
 
@@ -72,7 +72,7 @@ func newLane(q *Queue, partition int32) *lane {
 	return l
 }
 
-// health looks at the lane as it is now.
+// health returns the present health of the lane.
 func (l *lane) health(now time.Duration) health {
 	if l.isDown.Load() {
 		return down
@@ -233,7 +233,7 @@ func (l *lane) expire(now, timeout time.Duration) {
 	}
 }
 
-// led notes what the cluster says of the partition's leader.
+// led records the partition's leader, as the cluster reports it.
 func (l *lane) led(leader int32, missing error) {
 	l.mu.Lock()
 	l.leader = leader

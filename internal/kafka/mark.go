@@ -196,7 +196,7 @@ func (r *round) landed(partition int) {
 	delete(r.waiting, partition)
 }
 
-// late returns an error that names what a round still waits for.
+// late returns an error that names the partitions that a round still waits for.
 func (r *round) late(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

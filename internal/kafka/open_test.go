@@ -109,8 +109,8 @@ func TestOpen_WhileTheBrokerIsAway(t *testing.T) {
 	kafkatest.Until(t, func() bool { return len(q.Problems()) == 0 }, func() any { return q.Problems() })
 }
 
-// TestOpen_AnotherTopicThanTheBooksKnow: a topic that was made anew while nobody ran has no promise
-// of the old one. That is said, and counted, once.
+// TestOpen_AnotherTopicThanTheBooksKnow: a topic that was deleted and made again while no process
+// ran has none of the old promises. This is logged and counted once.
 func TestOpen_AnotherTopicThanTheBooksKnow(t *testing.T) {
 	_, cfg := broker(t)
 	books := new(kafkatest.Books)

@@ -18,8 +18,9 @@ const spareRecords = 64
 // default limit.
 const maxBatchBytes = 1_000_000
 
-// producerOptions are those of a carrier's client. It has no timeout of its own for a record: it
-// wouldn't hold for one that was sent. The carrier replaces the client instead.
+// producerOptions returns the options of a carrier's client. The client has no timeout for a
+// record, because a timeout wouldn't end one that was sent. The carrier replaces the client
+// instead.
 func (q *Queue) producerOptions() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RequiredAcks(kgo.AllISRAcks()),

@@ -35,14 +35,14 @@ func TestQueue_PutTellsTheError(t *testing.T) {
 		t.Errorf("state: %+v", state)
 	}
 	fault.Remove()
-	waitForHealth(t, q, 0, "well") // nobody put anything meanwhile: it was tried
+	waitForHealth(t, q, 0, "well") // no record was put meanwhile: the queue tried by itself
 	kafkatest.Produce(t, q, 1, 100)
 	if seen := kafkatest.ConsumeUntil(t, q, books, kafkatest.Mark(t, q)); len(seen) != 99 || seen[kafkatest.Key(0)] != 0 {
 		t.Errorf("%d records, the refused one %d times", len(seen), seen[kafkatest.Key(0)])
 	}
 }
 
-// TestQueue_RefusedRecordLeavesThePartitionWell has a broker that takes no large records.
+// TestQueue_RefusedRecordLeavesThePartitionWell uses a broker that refuses large records.
 func TestQueue_RefusedRecordLeavesThePartitionWell(t *testing.T) {
 	cluster, cfg := broker(t)
 	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
@@ -165,7 +165,7 @@ func TestL8_StallFillsSlotsAndRecovers(t *testing.T) {
 	q.Release(cfg.Slots)
 }
 
-// fakeControl is what kfake leaves behind when it is closed while it holds requests back.
+// fakeControl is a goroutine that kfake leaves behind when it is closed while it delays requests.
 const fakeControl = "github.com/twmb/franz-go/pkg/kfake.(*Cluster).runControl.func1"
 
 func TestQueue_CloseFailsWhatTheBrokerKeeps(t *testing.T) {
@@ -203,8 +203,8 @@ func TestQueue_CloseFailsWhatTheBrokerKeeps(t *testing.T) {
 	}
 }
 
-// TestQueue_PutAndCloseRace closes while others put and mark: each record is answered once,
-// whatever side of the line it fell on.
+// TestQueue_PutAndCloseRace closes while others put and mark: each record is answered once, before
+// or after the close.
 func TestQueue_PutAndCloseRace(t *testing.T) {
 	_, cfg := broker(t)
 	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
@@ -284,8 +284,8 @@ func TestL10_LeaderlessPartitionIsAvoided(t *testing.T) {
 	waitForHealth(t, q, 2, "well")
 }
 
-// TestL10_StalledPartitionHoldsUpNothingElse has a partition whose replicas don't answer, so that
-// the broker answers nothing else on the connection.
+// TestL10_StalledPartitionHoldsUpNothingElse: the replicas of one partition don't answer, so the
+// broker answers nothing else on that connection.
 func TestL10_StalledPartitionHoldsUpNothingElse(t *testing.T) {
 	cluster, cfg := broker(t)
 	cfg.DeliveryTimeout, cfg.StallAfter = time.Minute, 50*time.Millisecond
@@ -316,14 +316,14 @@ func TestL10_StalledPartitionHoldsUpNothingElse(t *testing.T) {
 	q.Release(1)
 	release()
 	stalled.check(t)
-	waitForHealth(t, q, 1, "well") // by a record that was tried: the last one was late
+	waitForHealth(t, q, 1, "well") // by a record that was tried, because the last one was late
 	if stats := q.Stats(); stats.Failed != 0 {
 		t.Errorf("stats: %+v", stats)
 	}
 }
 
-// TestQueue_RecordFailsInTime keeps records for longer than they may wait. They fail, the way to
-// the partition is made anew, and is tried.
+// TestQueue_RecordFailsInTime delays records for longer than they may wait. They fail. The queue
+// then connects to the partition again, and tries it.
 func TestQueue_RecordFailsInTime(t *testing.T) {
 	cluster, cfg := broker(t)
 	cfg.DeliveryTimeout, cfg.StallAfter, cfg.Partitions = time.Second, 50*time.Millisecond, 1

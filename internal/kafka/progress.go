@@ -13,7 +13,7 @@ type Progress struct {
 	seckill.Position
 	Start int64 // of the log
 	End   int64 // behind the last record
-	Err   error // why nothing can be said of the log
+	Err   error // why the state of the log is unknown
 }
 
 // Behind returns how many records the workers have yet to read.

@@ -39,8 +39,8 @@ type Queue struct {
 	inFlight atomic.Int64               // records and markers whose done has not returned
 	closed   atomic.Bool
 
-	shared  carrier        // of all partitions, unless apart
-	apart   atomic.Bool    // each partition has a client of its own
+	shared  carrier        // shared by all partitions, unless they are apart
+	apart   atomic.Bool    // each partition has its own client
 	sharing sharing        // tendLoop's
 	lanesMu sync.Mutex     // held while lanes are added
 	retired sync.WaitGroup // clients that were replaced and are being closed
@@ -98,7 +98,7 @@ func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 	return q, nil
 }
 
-// openTries is how often Open tries what may be a wrong configuration.
+// openTries is how often Open tries again after an error that may be a wrong configuration.
 const openTries = 3
 
 // firstLook returns an error only where waiting doesn't help.

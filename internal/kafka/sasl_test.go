@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/kafkatest"
 )
 
-// TestSASL logs in with every mechanism, and is turned away with a wrong password and without one.
+// TestSASL logs in with every mechanism, and is refused with a wrong password and without one.
 func TestSASL(t *testing.T) {
 	for mechanism, fake := range map[kafka.Mechanism]string{
 		kafka.MechanismPlain: "PLAIN", kafka.MechanismScramSHA256: "SCRAM-SHA-256", kafka.MechanismScramSHA512: "SCRAM-SHA-512",

@@ -31,11 +31,11 @@ type Stats struct {
 	Rejected int64 // Put ended with one that it is
 	Promises int64 // slots of records that ended well
 	Rerouted int64 // records that went to another partition than their shard prefers
-	Splits   int64 // times that partitions got clients of their own, because one held up the others
+	Splits   int64 // how often partitions got their own clients, because one delayed the others
 	Markers  int64 // markers that were acknowledged
 
 	Polled    int64 // records that Poll returned, or passed over as markers
-	Committed int64 // records below the moves that Committed was told of
+	Committed int64 // records below the moves that were passed to Committed
 
 	// Oldest is when the oldest record was produced that was polled and isn't committed yet, on its
 	// producer's clock. It is zero when there is none. Its age shows how far the workers are

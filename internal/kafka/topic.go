@@ -16,7 +16,7 @@ import (
 // seconds, and buyers wait for two.
 const metadataMinAge = 250 * time.Millisecond
 
-// clientOptions are those of every client of this package.
+// clientOptions returns the options of every client of this package.
 func (c Config) clientOptions() []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.ClientID("penstock"),

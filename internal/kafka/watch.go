@@ -301,7 +301,7 @@ func (q *Queue) tendLoop(ctx context.Context) {
 	}
 }
 
-// Problems describes what the queue lacks. It is empty if nothing is wrong.
+// Problems describes the queue's faults. It is empty if there are none.
 func (q *Queue) Problems() []string {
 	q.stateMu.Lock()
 	topicErr, booksErr := q.topicErr, q.booksErr

@@ -9,9 +9,9 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/limiter"
 )
 
@@ -35,7 +35,7 @@ type Kept struct {
 	full  int64                     // keys that found no room; guarded by mu
 }
 
-// MaxKept is how many keys are remembered. Those beyond it begin anew with the process.
+// MaxKept is how many keys are remembered. Other keys begin at zero when the process starts.
 const MaxKept = 1 << 16
 
 // maxKeptBytes bounds the file that is read.
@@ -124,7 +124,7 @@ func (k *Kept) Exchange(ctx context.Context, asks []limiter.Ask) error {
 	return nil
 }
 
-// remember takes note of a key's day. The caller holds mu.
+// remember records a key's day. The caller holds mu.
 func (k *Kept) remember(key string, u limiter.DayUse) {
 	before, known := k.days[key]
 	if known && before == u || !known && u.Granted == 0 {
@@ -156,7 +156,8 @@ func (k *Kept) Full() int64 {
 	return k.full
 }
 
-// Save writes what was not written yet. A process that dies meets the file before or after.
+// Save writes the changes since the last Save. After a crash of the process or machine, the file is
+// the old one or the new one.
 func (k *Kept) Save() error {
 	k.mu.Lock()
 	fresh := k.fresh
@@ -209,11 +210,7 @@ func (k *Kept) replace(map[string]limiter.DayUse) error {
 	if err != nil {
 		return err
 	}
-	fresh := filepath.Join(filepath.Dir(k.path), "."+filepath.Base(k.path)+".new")
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, k.path); err != nil {
+	if err := atomicfile.Write(k.path, append(text, '\n'), 0o600); err != nil {
 		return err
 	}
 	k.first, k.others = int64(len(text)+1), 0

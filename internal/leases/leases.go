@@ -98,7 +98,7 @@ type Report struct {
 // Board has the texts of one kind that nodes leave for one another.
 type Board struct {
 	Name string
-	Life time.Duration // how long a text is told
+	Life time.Duration // how long a text is returned
 }
 
 // Share leaves a node's text with the others', and returns all of them. An empty text removes the

@@ -52,7 +52,7 @@ func stockOn(t testing.TB, addr string, timeout time.Duration) *inventory.Stock 
 	return stock
 }
 
-// model is a bucket in exact tokens.
+// model is a bucket with exact tokens.
 type model struct {
 	num, den, window int64
 	tokens           *big.Rat // at; what is above a full bucket is its time since then
@@ -66,7 +66,7 @@ func (m *model) full() *big.Rat {
 	return new(big.Rat).Mul(rat(m.window, 1), rat(m.den, m.num))
 }
 
-// flow lets time pass until now. Where that is before, what has flowed since flows again later.
+// flow lets time pass until now. When the clock goes back, tokens of that time flow a second time.
 func (m *model) flow(now int64) (emptied bool) {
 	m.tokens = new(big.Rat).Add(m.tokens, new(big.Rat).Mul(rat(now-m.at, 1), rat(m.den, m.num)))
 	m.at = now
@@ -76,8 +76,8 @@ func (m *model) flow(now int64) (emptied bool) {
 	return emptied
 }
 
-// answer wants what the script granted to be within a token of what the model has, never above it
-// by more than what rounding to microseconds allows, and takes it.
+// answer compares the script's grant with the model's tokens, and takes it. The grant is within one
+// token of them, and above them only by what rounding to microseconds allows.
 func (m *model) answer(a *limiter.Ask, now int64) error {
 	edited := m.flow(now)
 	if full := m.full(); m.tokens.Cmp(full) > 0 && (m.num != a.Num || m.den != a.Den || m.window != a.Window) {
@@ -112,7 +112,7 @@ func (m *model) answer(a *limiter.Ask, now int64) error {
 	if room := float64(a.Room) * float64(m.den) / float64(m.num); room > left+slack || room < left-1-slack {
 		return fmt.Errorf("room for %.3f tokens, the model has %.3f", room, left)
 	}
-	m.tokens = new(big.Rat).Mul(rat(a.Room, 1), rat(m.den, m.num)) // what was rounded, is
+	m.tokens = new(big.Rat).Mul(rat(a.Room, 1), rat(m.den, m.num)) // what was rounded
 	if a.Granted == 0 && a.Back == 0 && !edited {                  // nothing is written, and the floor is not kept
 		m.tokens = before
 	}
@@ -122,8 +122,8 @@ func (m *model) answer(a *limiter.Ask, now int64) error {
 	return nil
 }
 
-// TestScript_AgreesWithTheModel sends random asks of a few buckets while their terms are edited,
-// and the server's clock creeps, jumps and goes back.
+// TestScript_AgreesWithTheModel sends random requests for tokens of a few buckets. Meanwhile their
+// terms are edited, and the server's clock creeps, jumps and goes back.
 func TestScript_AgreesWithTheModel(t *testing.T) {
 	seeds := []uint64{*seedFlag}
 	if *seedFlag == 0 {
@@ -203,7 +203,7 @@ func runModel(t *testing.T, r *rand.Rand) error {
 	return nil
 }
 
-// TestExchange_ManyKeys asks for more keys than go into one call.
+// TestExchange_ManyKeys asks for more keys than fit into one call.
 func TestExchange_ManyKeys(t *testing.T) {
 	stock, _ := fakeStock(t)
 	asks := make([]limiter.Ask, groups*maxKeys+100)
@@ -220,7 +220,7 @@ func TestExchange_ManyKeys(t *testing.T) {
 	}
 }
 
-// TestScript_ReadsNoRubbish: a value that isn't ours counts for nothing.
+// TestScript_ReadsNoRubbish: a value in another form is ignored.
 func TestScript_ReadsNoRubbish(t *testing.T) {
 	stock, server := fakeStock(t)
 	key := fmt.Sprintf("ps:limit{%d}:global:/", groupOf("global:/"))
@@ -233,7 +233,7 @@ func TestScript_ReadsNoRubbish(t *testing.T) {
 	}
 }
 
-// TestShare: a report is there for ten seconds, or until it is taken away.
+// TestShare: a report lasts for ten seconds, or until it is removed.
 func TestShare(t *testing.T) {
 	stock, server := fakeStock(t)
 	pool := New(stock)
@@ -260,8 +260,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// TestScript_Quota: a bucket grants what its quota says in a day of its zone, by the server's
-// clock, however that goes; what comes back may be granted again; an edit forgets nothing.
+// TestScript_Quota: a bucket grants its quota once per day of its zone, by the server's clock, even
+// if that jumps. Returned tokens may be granted again, and an edit forgets nothing.
 func TestScript_Quota(t *testing.T) {
 	stock, server := fakeStock(t)
 	pool := New(stock)
@@ -282,10 +282,10 @@ func TestScript_Quota(t *testing.T) {
 		{4 * hour, 0, 7, 15, 0, 5, 0},  // raised
 		{5 * hour, 0, 7, 8, 0, 0, 0},   // lowered below what was granted
 		{6 * hour, 0, 7, 0, 0, 7, 0},   // taken away: no bound
-		{7 * hour, 0, 7, 30, 0, 7, 1},  // and back: all of the day counts
+		{7 * hour, 0, 7, 30, 0, 7, 1},  // restored: the whole day counts
 		{23 * hour, 5, 0, 30, 0, 0, 6}, // of a lease
 		{24*hour - 1, 0, 9, 30, 0, 6, 0},
-		{24 * hour, 3, 9, 10, 0, 9, 1}, // the next day; what comes back is not taken off below nothing
+		{24 * hour, 3, 9, 10, 0, 9, 1}, // the next day; returned tokens don't make the count negative
 		{23 * hour, 0, 9, 10, 0, 1, 0}, // the clock goes back: still that day
 		{47 * hour, 0, 9, 10, 0, 0, 0},
 		{90 * hour, 0, 9, 10, 0, 9, 1},                // days later
@@ -464,8 +464,8 @@ func TestScript_TakesWhatACallerKnows(t *testing.T) {
 	}
 }
 
-// TestKept_RemembersDays: what was used of a day is there after a restart, with a Redis that has
-// forgotten all, also after half a file.
+// TestKept_RemembersDays: the use of a day is known after a restart with an empty Redis, also when
+// a file was half written.
 func TestKept_RemembersDays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "quotas.json")
 	start := func() (*Kept, func(key string, want int64) limiter.Ask) {
@@ -505,7 +505,7 @@ func TestKept_RemembersDays(t *testing.T) {
 	for i := range MaxKept + 10 {
 		pool.days[fmt.Sprint("k", i)] = limiter.DayUse{Day: 1, Granted: 1, Used: 1}
 	}
-	take("late", 1) // those of days that are over give way
+	take("late", 1) // those of past days are dropped
 	if n := pool.Len(); n > 4 {
 		t.Errorf("%d keys are kept", n)
 	}

@@ -14,7 +14,7 @@ import (
 
 var spanFlag = flag.Duration("leases.span", 1500*time.Millisecond, "how long TestNodes_ShareALimit offers in each of its phases")
 
-// crowd offers requests to nodes, and counts what is let in.
+// crowd sends requests to nodes, and counts those that are admitted.
 type crowd struct {
 	t     *testing.T
 	nodes []*limiter.Limiter
@@ -26,8 +26,8 @@ type crowd struct {
 	slow    int                              // requests that waited for more than 20 ms; guarded by mu
 }
 
-// offer sends 4,000 requests a second for a while, one in eight of them of one user, the others of
-// one caller. to says which node gets the i-th.
+// offer sends 4,000 requests a second for a while: one in eight comes from one user, the others
+// from one caller. to returns the node of the i-th request.
 func (c *crowd) offer(span time.Duration, to func(i int) int) {
 	const every, each = 5 * time.Millisecond, 20
 	var all sync.WaitGroup
@@ -63,8 +63,8 @@ func (c *crowd) ask(n *limiter.Limiter, user bool) {
 	}
 }
 
-// bounds wants no stretch of time to have more than the limit's bound: the burst, what the rate
-// gives in it, and what the nodes held when it began.
+// bounds checks every span of time against the limit's bound: the burst, plus the rate times the
+// span, plus the tokens that nodes held at its beginning.
 func (c *crowd) bounds(p *limiter.Policy, held time.Duration) {
 	c.t.Helper()
 	c.mu.Lock()
@@ -81,7 +81,7 @@ func (c *crowd) bounds(p *limiter.Policy, held time.Duration) {
 	}
 }
 
-// report says what was let in, in any span from a time on until another.
+// report logs how many requests were admitted, in spans between two times.
 func (c *crowd) report(what string, from, to, span time.Duration) {
 	for kind, let := range c.let {
 		low, high := math.MaxInt, 0
@@ -100,10 +100,10 @@ func (c *crowd) report(what string, from, to, span time.Duration) {
 	c.longest, c.slow = 0, 0
 }
 
-// TestNodes_ShareALimit has three nodes on a real Redis, and offers ten times their limits to one
-// of them, evenly, and to one after another; a fourth comes and goes; Redis stops for a while. What
-// is let in stays within the bound. Times are the machine's, so the test says them and judges only
-// by the bound.
+// TestNodes_ShareALimit runs three nodes on a real Redis, with ten times their limits: all to one
+// node, evenly, and to one after another. A fourth node comes and goes, and Redis stops for a
+// while. The admitted requests stay within the bound. Times depend on the machine, so the test logs
+// them and judges only by the bound.
 func TestNodes_ShareALimit(t *testing.T) {
 	redis := servers.Redis(t)
 	document := limiter.Document{Policies: []limiter.Policy{

@@ -79,8 +79,8 @@ func (a *Alarms) Step(found []Finding, now time.Time) (raised []Finding, news []
 	return raised, news
 }
 
-// sort orders what is raised, the worst first. Within a severity one of each kind comes before the
-// second of any: there is room for a few lines, and ten nodes that are lost must hide nothing else.
+// sort sorts raised alarms, the worst first. Within a severity one of each kind comes before the
+// second of any kind: there is room for a few lines, and ten lost nodes must not hide other alarms.
 func (a *Alarms) sort(raised []Finding) {
 	slices.SortFunc(raised, a.worseFirst)
 	met := make(map[string]int)
@@ -96,8 +96,8 @@ func (a *Alarms) sort(raised []Finding) {
 	})
 }
 
-// worseFirst orders findings. Of the same severity what is a cause comes before what it brings
-// about: a server that is away before the answers that fail.
+// worseFirst sorts findings. Within a severity, a cause comes before its consequences: a missing
+// server before the answers that fail.
 func (a *Alarms) worseFirst(x, y Finding) int {
 	return cmp.Or(cmp.Compare(severityRank(x.Severity), severityRank(y.Severity)), cmp.Compare(a.ranks[x.Kind], a.ranks[y.Kind]),
 		strings.Compare(x.Subject, y.Subject))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestAlarms_Hysteresis: an alarm is raised when its condition has held for long enough, and clears
-// when that was over for long enough; what flickers in between is told once.
+// TestAlarms_Hysteresis: an alarm is raised after its condition has lasted long enough, and cleared
+// after it has been gone long enough. A condition that flickers is reported once.
 func TestAlarms_Hysteresis(t *testing.T) {
 	a := NewAlarms()
 	now := start()
@@ -40,7 +40,7 @@ func TestAlarms_Hysteresis(t *testing.T) {
 		{time.Second, nil, "cleared server-away;0"},
 		{0, []string{KindLagGrowing}, "0"},
 		{10 * time.Second, []string{KindLagGrowing}, "0"},
-		{time.Second, nil, "0"}, // it was over before it was told
+		{time.Second, nil, "0"}, // it was over before it was reported
 		{10 * time.Second, []string{KindLagGrowing}, "0"},
 		{20 * time.Second, []string{KindLagGrowing}, "raised lag-growing;1"},
 		{14 * time.Second, nil, "1"},
@@ -58,9 +58,9 @@ func TestAlarms_Hysteresis(t *testing.T) {
 	}
 }
 
-// TestAlarms_CausesFirst: among those of a severity, what is away comes before what that brings
-// about, and one of each kind before the second of any. A part of a server that is away as a whole
-// is none.
+// TestAlarms_CausesFirst: within a severity, a missing server comes before its consequences, and
+// one alarm of each kind comes before the second of any kind. When a whole server is away, its
+// parts raise no alarms.
 func TestAlarms_CausesFirst(t *testing.T) {
 	s := new(Merger).Merge(&Input{At: start(), Sale: sales})
 	s.Servers = []Server{
@@ -98,7 +98,7 @@ func TestAlarms_AreBounded(t *testing.T) {
 	}
 }
 
-// everything is a snapshot in which nothing is as it should be.
+// everything is a snapshot in which every part has a fault.
 func everything() (*Snapshot, *Facts) {
 	lag, oldest := int64(lagNoticed+1), 60.0
 	now, since, later := start(), start().Add(-48*time.Hour), start().Add(10*time.Minute)
@@ -127,8 +127,8 @@ func everything() (*Snapshot, *Facts) {
 	}
 }
 
-// TestFind_Everything: each kind is found, in a sentence, with a command and a place in the
-// runbook; and nothing is found where all is well.
+// TestFind_Everything: each kind is found, with a sentence, a command and a link to the runbook.
+// Nothing is found where all is well.
 func TestFind_Everything(t *testing.T) {
 	found := make(map[string]Finding)
 	for _, f := range Find(everything()) {
@@ -167,7 +167,7 @@ func TestFind_IsBounded(t *testing.T) {
 	}
 }
 
-// TestRunbook_HasEveryKind: whoever is paged by an alarm finds its entry.
+// TestRunbook_HasEveryKind: each kind of alarm has an entry in the runbook.
 func TestRunbook_HasEveryKind(t *testing.T) {
 	text, err := os.ReadFile("../../docs/runbook.md")
 	if err != nil {

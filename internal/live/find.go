@@ -78,7 +78,7 @@ func Kinds() []Kind {
 	}
 }
 
-// runbook is where the entries of kinds are.
+// runbook is the page with the entries of the kinds.
 const runbook = "docs/runbook.md#"
 
 // Bounds beyond which something isn't normal.
@@ -91,7 +91,7 @@ const (
 	limitedLeast = 10.0 // per second
 	maxOfKind    = 20
 
-	MoneyOldAfter = 24 * time.Hour   // for how long money may be due until somebody is told
+	MoneyOldAfter = 24 * time.Hour   // for how long money may be due before it is a finding
 	SwitchGetsOld = 24 * time.Hour   // for how long a switch may be set without an end
 	UnreadyBefore = 15 * time.Minute // how long before its start a sale has to be ready
 )

@@ -65,7 +65,7 @@ type FrameServer struct {
 type FrameHop struct {
 	Hop    string       `json:"hop"`
 	Took   Distribution `json:"took,omitempty"`
-	Oldest float64      `json:"oldest,omitempty"` // milliseconds: of what is on this hop now, where that is known
+	Oldest float64      `json:"oldest,omitempty"` // milliseconds: the age of the oldest on this hop now, if known
 }
 
 // Distribution is timing.Counts as pairs of bucket and count, without the empty ones.
@@ -213,7 +213,7 @@ func (r *Rates) less(other *Rates) {
 	}
 }
 
-// heat is by what the hottest come first.
+// heat is the value by which the hottest items are sorted.
 func (r *Rates) heat() float64 { return r.Requests + r.Paid + r.Cancelled }
 
 // SortHottest puts the frame's activities, their items and the callers in order, the hottest first.

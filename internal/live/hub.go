@@ -72,15 +72,14 @@ type Incident struct {
 	At      time.Time `json:"at"`
 	Node    string    `json:"node"`    // "" where it is about no node
 	Subject string    `json:"subject"` // the breaker; ""
-	State   string    `json:"state"`   // what it is now
+	State   string    `json:"state"`   // its present state
 	Text    string    `json:"text"`    // one plain sentence
 }
 
 // Filter selects a watcher's events.
 type Filter struct {
 	Types []string // nil is all
-	// Merchant restricts to what is about one merchant: its own events, and snapshots of its own
-	// data.
+	// Merchant restricts the feed to one merchant: its events, and snapshots of its data.
 	Merchant string
 	// After is the id of the last event that the watcher has seen: later events that are kept come
 	// first. "" is none. If the id is not known any more, all kept events come first.
@@ -156,7 +155,7 @@ func (h *Hub) Subscribe(f Filter) (*Watcher, error) {
 	return w, nil
 }
 
-// missedLocked returns what is kept of what the watcher has not seen.
+// missedLocked returns the kept events that the watcher has not seen.
 func (h *Hub) missedLocked(f *Filter) (missed []Event) {
 	after, known := h.numberOf(f.After)
 	if f.After == "" && !f.Kept {
@@ -325,10 +324,10 @@ func (h *Hub) WithHistory(v *View, r Reader) ([]byte, error) {
 	return NewView(h.past.Fill(v.snapshot)).JSON(r)
 }
 
-// watchedFor is for how long after a look the stock is read as if somebody watched.
+// watchedFor is for how long after a look the stock is still read.
 const watchedFor = 10 * time.Second
 
-// Watched reports whether somebody looks at snapshots: what costs something is read for them alone.
+// Watched reports whether anybody watches snapshots. Expensive data is read only then.
 func (h *Hub) Watched() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -343,14 +342,14 @@ func (h *Hub) Watched() bool {
 	return false
 }
 
-// HubStats is what a hub does.
+// HubStats has a hub's numbers.
 type HubStats struct {
 	Watchers int
 	Kept     int
 	Cut      uint64 // watchers that were too slow
 }
 
-// Stats returns what the hub does.
+// Stats returns the hub's numbers.
 func (h *Hub) Stats() HubStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()

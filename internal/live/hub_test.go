@@ -87,8 +87,8 @@ func TestHub_Resume(t *testing.T) {
 	}
 }
 
-// TestHub_Bounds: a watcher that doesn't read is cut off, and the others go on; there are so many
-// places.
+// TestHub_Bounds: a watcher that doesn't read is dropped, and the others go on. The number of
+// watchers is bounded.
 func TestHub_Bounds(t *testing.T) {
 	h := NewHub()
 	slow, err := h.Subscribe(Filter{})
@@ -128,7 +128,7 @@ func TestHub_Bounds(t *testing.T) {
 	}
 }
 
-// TestHub_Watched: stock is read for those that see snapshots, and not for alarms alone.
+// TestHub_Watched: stock is read only while somebody watches snapshots, not for alarms.
 func TestHub_Watched(t *testing.T) {
 	h := NewHub()
 	alarms, err := h.Subscribe(Filter{Types: []string{EventAlarm}})
@@ -155,8 +155,8 @@ func TestHub_Watched(t *testing.T) {
 	}
 }
 
-// TestHub_LookWaitsForTheStock: somebody that looks once gets the stock, which is read for those
-// that watch alone. Without it, what there is must do.
+// TestHub_LookWaitsForTheStock: a single look gets the stock too, though stock is otherwise read
+// only for watchers. If it doesn't come in time, the snapshot is given without it.
 func TestHub_LookWaitsForTheStock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub()

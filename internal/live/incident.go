@@ -54,7 +54,7 @@ func Incidents(before, now *Snapshot) (out []TypedIncident) {
 	return out
 }
 
-// nodeIncidents compares a node with what it was; nil is: it wasn't there.
+// nodeIncidents compares a node with its former state; nil if it is new.
 func nodeIncidents(was, n *Node, add func(kind, node, subject, state, text string)) {
 	if was == nil {
 		version := n.Version
@@ -71,7 +71,7 @@ func nodeIncidents(was, n *Node, add func(kind, node, subject, state, text strin
 		add(EventNode, n.Node, "", NodeBack, n.Node+" is heard again.")
 	}
 	if n.Lost {
-		return // what it said last is old
+		return // its last report is old
 	}
 	switch {
 	case n.Draining && !was.Draining:

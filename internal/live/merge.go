@@ -154,7 +154,7 @@ func freshFrames(in *Input) (fresh []*Frame) {
 	return fresh
 }
 
-// mergedNode is a node as it is joined of two ways to hear it.
+// mergedNode is a node, joined from two sources: its frame and the database.
 type mergedNode struct {
 	Node
 	known  *Known         // nil where the database doesn't know it
@@ -294,7 +294,7 @@ func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 	}
 }
 
-// describe fills in what the catalog and the stock say of an activity.
+// describe fills in an activity's data from the catalog and the stock.
 func (m *Merger) describe(a *Activity, in *Input, hot []*FrameItem) {
 	sale, known := in.Sale(a.Activity)
 	if !known {

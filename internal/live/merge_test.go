@@ -38,7 +38,7 @@ func gateway(name string, all Rates, activities ...FrameActivity) *Frame {
 	}
 }
 
-// words are values in one line.
+// words formats values in one line.
 func words(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
 
 func TestMerge_AddsNodesUp(t *testing.T) {
@@ -84,8 +84,8 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	}
 }
 
-// TestMerge_Nodes: a node is lost when no way that works has heard it, and missing when its frame
-// is old.
+// TestMerge_Nodes: a node is lost when no working way has news of it, and missing when its frame is
+// old.
 func TestMerge_Nodes(t *testing.T) {
 	frame := func(name string, age time.Duration) Heard { return Heard{Frame: gateway(name, NewRates()), Age: age} }
 	known := func(name string, silent time.Duration) Known { return Known{Node: name, Silent: silent} }
@@ -186,7 +186,7 @@ func TestMerge_Trends(t *testing.T) {
 	}
 }
 
-// TestSnapshot_HasNoNulls: a list is never null, whatever is unknown.
+// TestSnapshot_HasNoNulls: a list is never null, even if its content is unknown.
 func TestSnapshot_HasNoNulls(t *testing.T) {
 	f := gateway("a", NewRates(), FrameActivity{Activity: "618", Rates: rates(1, 0)})
 	f.Limits = []FrameLimit{{Policy: "p", Allowed: 1}}
@@ -216,7 +216,8 @@ func TestSnapshot_HasNoNulls(t *testing.T) {
 	}
 }
 
-// TestFrame_IsBounded: a frame of the busiest node there may be is short, and comes back as it was.
+// TestFrame_IsBounded: the frame of the busiest possible node is short, and decodes to the same
+// values.
 func TestFrame_IsBounded(t *testing.T) {
 	f := gateway(strings.Repeat("n", 64), NewRates())
 	for i := range 500 {

@@ -2,7 +2,7 @@ package live
 
 import "time"
 
-// The objectives: what is promised of the service, in percent of what is asked.
+// The objectives of the service, in percent of its requests.
 const (
 	ObjectiveAvailability = "availability" // of the answers that are no failure
 	ObjectiveLatency      = "latency"      // of the purchases that are answered in time
@@ -54,7 +54,7 @@ type Objective struct {
 	Target    float64   `json:"target"`    // percent
 	Limit     *float64  `json:"limit"`     // of latency: milliseconds
 	Actual    *float64  `json:"actual"`    // percent; null where nothing was asked
-	Budget    *float64  `json:"budget"`    // what is left of the failures that may be, percent; below 0: more failed
+	Budget    *float64  `json:"budget"`    // percentage of the allowed failures that is left; below 0: more failed
 	Asked     uint64    `json:"asked"`
 	Bad       uint64    `json:"bad"`
 	Since     time.Time `json:"since"` // of the oldest node's count

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestMergeObjectives: what gateways count is added up, and the budget is what is left of the
-// failures that may be.
+// TestMergeObjectives: the counts of all gateways are added up, and the budget is the number of
+// failures that are still allowed.
 func TestMergeObjectives(t *testing.T) {
 	targets := Targets{Availability: 99.9, Latency: 100 * time.Millisecond}
 	frame := func(since time.Duration, traffic, probes Tally) *Frame {

@@ -238,7 +238,7 @@ type Probe struct {
 type Finding struct {
 	Kind     string     `json:"kind"`
 	Severity string     `json:"severity"` // critical, warning, info
-	Subject  string     `json:"subject"`  // of what: a node, a server, an activity …
+	Subject  string     `json:"subject"`  // its subject: a node, a server, an activity …
 	Text     string     `json:"text"`     // one plain sentence
 	Since    *time.Time `json:"since"`
 	Until    *time.Time `json:"until"` // when it ends by itself

@@ -56,7 +56,7 @@ func (v *View) JSON(r Reader) ([]byte, error) {
 	return t.text, t.err
 }
 
-// hidden stands for the name of a buyer that a reader may not see.
+// hidden replaces the name of a buyer that a reader may not see.
 const hidden = "(a buyer)"
 
 // For returns the part of a snapshot that a reader may see.

@@ -17,10 +17,10 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// breakers stand in front of the servers, in what buyers wait for: one for each node of the Redis,
-// one for Kafka as a whole (its partitions look after themselves), and two for the database, since
-// reads may be well where writes are not. What works by itself has pauses of its own and goes past
-// them: it must try until it succeeds.
+// breakers protect the servers in the calls that buyers wait for: one for each node of the Redis,
+// one for Kafka as a whole (the queue itself avoids bad partitions), and two for the database,
+// since reads may work while writes don't. Background work doesn't use them: it has its own pauses,
+// and must try until it succeeds.
 type breakers struct {
 	// Fixed after newBreakers.
 	log           *slog.Logger
@@ -41,7 +41,7 @@ func newBreakers(cfg *Config, log *slog.Logger) (*breakers, error) {
 	return b, errors.Join(errs[:]...)
 }
 
-// breakerConfig is how a breaker goes by calls that take deadline at most.
+// breakerConfig returns the configuration of a breaker for calls that take at most deadline.
 func breakerConfig(server, instance string, deadline time.Duration, log *slog.Logger) degrade.BreakerConfig {
 	c := degrade.DefaultBreakerConfig(server)
 	c.OnChange = func(server string, from, to degrade.BreakerState) {
@@ -111,7 +111,7 @@ func (b *breakers) setModes(switches *degrade.Controller) {
 	}
 }
 
-// lookEvery is how often the servers are judged by what hasn't ended: often enough to open a
+// lookEvery is how often the servers are judged by calls that haven't ended: often enough to open a
 // breaker within a second and a half of a stall.
 const lookEvery = 100 * time.Millisecond
 
@@ -379,8 +379,8 @@ func (a *acknowledgements) judge(s kafka.Stats, partitions []kafka.PartitionStat
 	return nil, false
 }
 
-// allWell reports whether each partition takes records. The queue tries those that didn't by
-// itself, so that a breaker closes again where nobody buys.
+// allWell reports whether each partition takes records. The queue itself tries bad partitions, so
+// that a breaker closes again without buyers.
 func allWell(partitions []kafka.PartitionState) bool {
 	return len(partitions) > 0 && !slices.ContainsFunc(partitions, func(p kafka.PartitionState) bool { return p.Health != "well" })
 }

@@ -53,7 +53,7 @@ func TestAcknowledgements_Judge(t *testing.T) {
 	}
 }
 
-// heldQueue is a queue that acknowledges when it is told to.
+// heldQueue is a queue that acknowledges when the test says so.
 type heldQueue struct {
 	seckill.Producer
 	reserved int
@@ -75,9 +75,9 @@ func (q *heldQueue) answer(err error) {
 	q.waiting = nil
 }
 
-// TestStalledKafkaRefusesBeforeTheHold takes a queue through an outage: no slot while the breaker
-// is open, then as many as there are probes, a longer pause after one failed, and all slots once
-// they were acknowledged.
+// TestStalledKafkaRefusesBeforeTheHold takes a queue through an outage. While the breaker is open
+// there are no slots. Then there are as many slots as probes, and a longer pause after a failed
+// one. All slots are back once the probes were acknowledged.
 func TestStalledKafkaRefusesBeforeTheHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := testBreakers(t, nil)
@@ -124,7 +124,7 @@ func TestStalledKafkaRefusesBeforeTheHold(t *testing.T) {
 		}
 		behind.answer(nil)
 		b.kafka.Report(nil, 0)         // the queue moves: no need to wait for the pause's end
-		<-time.After(time.Millisecond) // in this bubble time stands still otherwise
+		<-time.After(time.Millisecond) // otherwise time stands still in this bubble
 		if got := reserve(10); got != 3 {
 			t.Fatalf("%d slots after a sign of life, want those of the probes", got)
 		}
@@ -136,7 +136,7 @@ func TestStalledKafkaRefusesBeforeTheHold(t *testing.T) {
 	})
 }
 
-// brokenStore fails what buyers ask for.
+// brokenStore fails the calls that buyers cause.
 type brokenStore struct {
 	seckill.Store
 	asked int
@@ -159,7 +159,7 @@ func (s *brokenStore) Pay(context.Context, []seckill.Payment) ([]seckill.Payment
 	return nil, errAway
 }
 
-// testBreakers are those of a default configuration that change may change.
+// testBreakers returns the breakers of the default configuration, changed by change.
 func testBreakers(t *testing.T, change func(*Config)) *breakers {
 	t.Helper()
 	cfg := DefaultConfig().Derive()
@@ -173,7 +173,7 @@ func testBreakers(t *testing.T, change func(*Config)) *breakers {
 	return b
 }
 
-// A database that fails is not asked any more, unless the switch says so. Reads go on while writes
+// A failing database is not called any more, unless the switch says so. Reads go on while writes
 // fail.
 func TestGuardedStore(t *testing.T) {
 	b, behind := testBreakers(t, nil), new(brokenStore)
@@ -211,7 +211,7 @@ func TestGuardedStore(t *testing.T) {
 	}
 }
 
-// A node of the Redis that fails keeps nobody from the others.
+// A failing Redis node doesn't affect the other nodes.
 func TestBreakers_ByLane(t *testing.T) {
 	b := testBreakers(t, nil)
 	ask := func(lane int, result error) error {
@@ -230,7 +230,7 @@ func TestBreakers_ByLane(t *testing.T) {
 	}
 }
 
-// One call that takes long is one failure, however often it is looked at, and ends as none.
+// One slow call is one failure, however often it is looked at. Its end is no second one.
 func TestGuard_ReportsACallOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, err := newGuard("redis", "0", 0, slog.New(slog.DiscardHandler))
@@ -277,7 +277,7 @@ func TestGuard_ReportsACallOnce(t *testing.T) {
 	})
 }
 
-// A call that panics is a failure, and takes no place for ever.
+// A call that panics is a failure, and gives its place back.
 func TestGuard_Panic(t *testing.T) {
 	g, err := newGuard("redis", "0", 0, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -292,7 +292,7 @@ func TestGuard_Panic(t *testing.T) {
 	}
 }
 
-// Deadlines are settings, and whatever they are, a call can be slow before it is over.
+// Deadlines are settings. With any of them, a call counts as slow before its deadline.
 func TestBreakers_ShortDeadlines(t *testing.T) {
 	b := testBreakers(t, func(c *Config) {
 		c.Sale.AcceptDeadline, c.Sale.StoreTimeout = 100*time.Millisecond, 100*time.Millisecond

@@ -256,8 +256,8 @@ func (c *Config) shedRate() int {
 	return 2000 * runtime.GOMAXPROCS(0)
 }
 
-// databaseName is where a database is, and how it is called: nothing else of its URL, since
-// passwords have more than one place there.
+// databaseName returns a database's address and name, and nothing else of its URL, because
+// passwords may be in several places there.
 func databaseName(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {

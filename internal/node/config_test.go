@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Names of servers are logged: no password may be in them, wherever the URL has it.
+// Names of servers are logged, so they have no password, wherever the URL has it.
 func TestDatabaseName_ShowsNoPassword(t *testing.T) {
 	for text, want := range map[string]string{
 		"postgres://u:hush@db:5432/penstock?sslmode=require":       "postgres://db:5432/penstock",

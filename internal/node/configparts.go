@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// This file has what the parts refuse when they are opened, said before anything is: `config check`
+// This file has the checks that the parts make when they are opened, made earlier: `config check`
 // must refuse what `serve` refuses, with the key.
 
 // checkListen returns what is wrong with an address to listen on.
@@ -44,7 +44,7 @@ func (c *Config) validateParts() []error {
 	errs := Apart(gateway)
 	stock := inventory.Config{
 		Addrs: []string{"any"}, Poll: c.Sale.Tick, MaxKnown: c.MaxKnown, MinReplicas: c.MinReplicas,
-		MaxReplicaLag: max(c.Sale.ReplicaLag, 1), // a missing one has an error of its own
+		MaxReplicaLag: max(c.Sale.ReplicaLag, 1), // a missing one has its own error
 	}
 	errs = append(errs, named(stock.Validate(), map[string]string{
 		"poll": "tick", "max known": "max-known", "min replicas": "redis-min-replicas",

@@ -20,8 +20,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// control is what operators change while a node runs: limits, switches and webhooks. Workers
-// enforce none, but know the switches.
+// control has the parts that operators change while a node runs: limits, switches and webhooks.
+// Workers enforce none of them, but know the switches.
 type control struct {
 	publisher *settings.Publisher
 	watcher   *settings.Watcher
@@ -76,8 +76,8 @@ func (n *Node) openSettings(ctx context.Context) error {
 	return c.watcher.Start(ctx)
 }
 
-// What an address may ask for without a good key, and of health, on one gateway. Balancers and
-// probes ask some times a second, and many of them may stand behind one address.
+// The limits of an address on one gateway, for requests without a valid key and for health checks.
+// Load balancers and probes ask several times a second, and many of them may share one address.
 var (
 	strangers = limiter.AddressConfig{Rate: 100, Burst: 400, Room: 1 << 16}
 	probes    = limiter.AddressConfig{Rate: 50, Burst: 200, Room: 1 << 14}
@@ -106,8 +106,8 @@ func (n *Node) openAdmission() error {
 	return nil
 }
 
-// limitPool is what counts over all nodes. The embedded Redis forgets with the process, so the
-// day's quotas are kept beside it.
+// limitPool is the pool that counts over all nodes. The embedded Redis is empty after each start,
+// so the day's quotas are kept in a file.
 func (n *Node) limitPool() limiter.Pool {
 	pool := leases.New(n.servers.stock)
 	if n.cfg.Real() {

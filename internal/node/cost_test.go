@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// countedStock and countedStore count the calls of what works by itself.
+// countedStock and countedStore count the calls of the background work.
 type countedStock struct {
 	*stocktest.Model
 	calls *atomic.Int64
@@ -78,7 +78,7 @@ func (s *countedStore) ShardBooks(ctx context.Context, shard inventory.ShardID, 
 	return s.Store.ShardBooks(ctx, shard, after, limit)
 }
 
-// quietQueue is a queue that nobody puts anything into.
+// quietQueue is a queue without records.
 type quietQueue struct{ seckill.Queue }
 
 func (quietQueue) Owned() ([]int32, int) { return []int32{0}, 1 }
@@ -86,8 +86,8 @@ func (quietQueue) Mark(context.Context) ([]seckill.Position, error) {
 	return nil, nil
 }
 
-// TestL9_IdleItemsCostNoCall: everything that works by itself makes as many calls for 800 items on
-// sale as for 80.
+// TestL9_IdleItemsCostNoCall: the background work makes as many calls for 800 items on sale as for
+// 80.
 func TestL9_IdleItemsCostNoCall(t *testing.T) {
 	few, many := callsOfAMinute(t, 80), callsOfAMinute(t, 800)
 	if few == 0 || many != few {
@@ -123,7 +123,7 @@ func callsOfAMinute(t *testing.T, items int) (calls int64) {
 			go func() { run(ctx); running <- struct{}{} }()
 		}
 		publishItems(t, sale, store, items)
-		wait.For(ctx, time.Minute) // what publishing left to do
+		wait.For(ctx, time.Minute) // work that is left from publishing
 		before := count.Load()
 		wait.For(ctx, time.Minute)
 		calls = count.Load() - before

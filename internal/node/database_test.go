@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// away is what an open says of a server that isn't there.
+// away is the error of an open when the server doesn't answer.
 func away(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -41,7 +41,7 @@ func (n *Node) watchDisk(ctx context.Context) {
 func (n *Node) probeDisk() {
 	err := tryWriting(filepath.Join(n.cfg.DataDir, probeFile))
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		err = path.Err // readiness is told to everybody: without names of files
+		err = path.Err // everybody may read the readiness, so it has no names of files
 	}
 	var before *error
 	if err == nil {

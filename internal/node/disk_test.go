@@ -28,7 +28,7 @@ func TestNode_ADataDirectoryThatCantBeWrittenIsMissing(t *testing.T) {
 	}
 }
 
-// sound is a process whose settings are known.
+// sound returns a process whose settings are known.
 type sound struct{}
 
 func (sound) Known() bool   { return true }

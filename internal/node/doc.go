@@ -18,9 +18,9 @@
 //
 // The simulator joins a sale with NewSale too, on the same seams.
 //
-// It promises that a process starts and serves while any server is away, from what it kept, and
-// says what is missing; and that it is ready as soon as it has a catalog, whatever the servers do.
-// It does not promise that it can sell then: what a purchase needs is asked for when it comes.
+// It promises that a process starts and serves while any server is away, with the data that it
+// kept, and says what is missing. It is ready as soon as it has a catalog, whatever the servers do.
+// It does not promise that it can sell then: a purchase asks the servers that it needs.
 //
 // Invariants: a layer is stopped once and only if it was started; nothing is closed before what
 // uses it; a loop ends when its context does.

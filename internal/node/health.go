@@ -15,8 +15,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// health is what this process knows of itself, of its servers and of the shards. Both listeners
-// answer from it (gateway.Health); a loop keeps it.
+// health is the known state of this process, of its servers and of the shards. Both listeners
+// answer from it (gateway.Health); a loop updates it.
 type health struct {
 	// Fixed before the listeners serve.
 	hasCatalog func() bool
@@ -65,7 +65,7 @@ type shardCounts struct {
 	Rebuilding int `json:"rebuilding"`
 }
 
-// report is what /readyz?verbose answers.
+// report is the answer to /readyz?verbose.
 type report struct {
 	Ready    bool          `json:"ready"`
 	Draining bool          `json:"draining"`

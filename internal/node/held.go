@@ -20,8 +20,8 @@ type timeoutSwitch struct {
 	next     time.Time // when a switch ends; zero: none does
 }
 
-// heldTimeouts says of which orders the time to pay doesn't end for now. What this node has in
-// force counts, too: it may have been set while the database was away.
+// heldTimeouts says for which orders the time to pay doesn't end for now. Values in force on this
+// node count, too: they may have been set while the database was away.
 func (n *Node) heldTimeouts(ctx context.Context) (backoffice.Held, error) {
 	s := &n.timeouts
 	d, now, err := n.servers.database.FindSettings(ctx, settings.Switches)

@@ -11,8 +11,8 @@ import (
 )
 
 // hotItems counts, roughly, which items are ordered most: they are loaded first when their shard is
-// written anew. It keeps few counts: when a shard has too many, all are halved and those of nothing
-// are dropped. It is safe for concurrent use.
+// rebuilt. It keeps few counts: when a shard has too many, all are halved, and zeros are dropped.
+// It is safe for concurrent use.
 type hotItems struct {
 	mu     sync.Mutex
 	shards map[inventory.ShardID]map[inventory.ItemID]int // guarded by mu
@@ -28,7 +28,7 @@ func newHotItems() *hotItems {
 	return &hotItems{shards: make(map[inventory.ShardID]map[inventory.ItemID]int)}
 }
 
-// count counts what a worker's transaction took.
+// count counts the orders of a worker's transaction.
 func (h *hotItems) count(accepted []seckill.Acceptance) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -12,14 +12,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/seckill"
 )
 
 // keptFile is the name of the kept catalog in the data directory.
 const keptFile = "catalog.kept"
 
-// keepMagic begins the file, with the version of what stands before the catalog: the number of
-// shards and of the topic's partitions, each in 4 bytes, big endian.
+// keepMagic is the beginning of the file. It has the version of the head before the catalog: the
+// number of shards and of the topic's partitions, each in 4 bytes, big endian.
 const keepMagic = "penstock node\n\x01"
 
 // keptNode is what a process keeps for a start without its servers.
@@ -31,16 +32,11 @@ type keptNode struct {
 
 // writeKept replaces the file at path: a reader, or a process that dies, meets the old one or the
 // new one. Nobody else may read it, since it has payment secrets.
-func writeKept(path string, k *keptNode) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), keptFile+".*") // of mode 0600
+func writeKept(path string, k *keptNode) error {
+	file, err := atomicfile.Create(path, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
 	head := []byte(keepMagic)
 	head = binary.BigEndian.AppendUint32(head, uint32(len(k.rows)))
 	head = binary.BigEndian.AppendUint32(head, uint32(k.partitions))
@@ -48,22 +44,10 @@ func writeKept(path string, k *keptNode) (err error) {
 	if err == nil {
 		err = seckill.WriteCatalog(file, k.catalog, k.rows)
 	}
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
-	}
-	return syncDirectory(filepath.Dir(path))
-}
-
-// syncDirectory makes a rename last.
-func syncDirectory(path string) error {
-	directory, err := os.Open(path)
 	if err != nil {
-		return err
+		return errors.Join(err, file.Discard())
 	}
-	return errors.Join(directory.Sync(), directory.Close())
+	return file.Commit()
 }
 
 // readKept reads the file at path, of an installation of so many shards.

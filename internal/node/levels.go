@@ -10,11 +10,11 @@ import (
 	"github.com/penstock/penstock/seckill/desk"
 )
 
-// lookAtSignals is how often the level is found anew.
+// lookAtSignals is how often the level is computed.
 const lookAtSignals = 100 * time.Millisecond
 
-// findLevel has the node go by its own signals until ctx ends: a node that is sick degrades what
-// goes through it, and nothing else.
+// findLevel sets the node's level by its own signals until ctx ends: a node with a problem degrades
+// only its own traffic.
 func (n *Node) findLevel(ctx context.Context) {
 	automatic := degrade.NewAutomatic(degrade.DefaultAutomaticConfig())
 	began := time.Now()
@@ -78,8 +78,8 @@ type lineDelay struct {
 
 type laneDelay struct {
 	taken uint64
-	moved time.Time // when it last took somebody, or had nobody waiting
-	busy  time.Time // since when somebody waits
+	moved time.Time // when it last served a purchase, or had none waiting
+	busy  time.Time // since when a purchase waits
 	rate  float64   // purchases a second, smoothed
 	at    time.Time
 }

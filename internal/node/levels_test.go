@@ -17,7 +17,7 @@ func TestLineDelay(t *testing.T) {
 		now = now.Add(100 * time.Millisecond)
 		return l.look(map[int]desk.LineStats{0: {Waiting: waiting, Taken: taken}}, now)
 	}
-	for i := range uint64(50) { // 10,000 a second, and nobody waits
+	for i := range uint64(50) { // 10,000 per second, so that none waits
 		if d := look(0, i*1000); d != 0 {
 			t.Fatalf("nobody waits, for %v", d)
 		}

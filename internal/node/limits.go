@@ -10,17 +10,17 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// limitReports are what the gateways say of their limits. They leave their reports in Redis, so
-// that every node can tell all of them. It is safe for concurrent use.
+// limitReports are the gateways' reports of their limits. They are stored in Redis, so that every
+// node can show all of them. It is safe for concurrent use.
 type limitReports struct {
 	node    string
 	meter   *limiter.Meter   // nil without RoleGateway, like the next
-	history *limiter.History // what came to the limits
+	history *limiter.History // purchases that came to the limits
 	pool    *leases.Pool     // nil with the embedded parts
 }
 
-// reportEvery is how often a gateway leaves its report, and historyEvery how often what came to its
-// limits.
+// reportEvery is how often a gateway stores its report, and historyEvery how often it stores the
+// history of its limits.
 const (
 	reportEvery  = time.Second
 	historyEvery = 10 * time.Second

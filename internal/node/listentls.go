@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ListenTLS are the files by which a listener speaks TLS; without them it speaks in clear.
+// ListenTLS has the files for TLS on a listener; without them the listener doesn't encrypt.
 type ListenTLS struct {
 	Cert string // PEM: the certificate, and those that lead to its authority
 	Key  string

@@ -47,7 +47,7 @@ func openLiveShopOn(t *testing.T, c Config) *liveShop {
 	return s
 }
 
-// call sends a request until it isn't answered with a server's failure.
+// call sends a request until the answer isn't a failure of the server.
 func (s *liveShop) call(method, url, body, token string, header ...string) []byte {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
@@ -94,7 +94,7 @@ func (s *liveShop) buy(sku, user string) string {
 	return order.Order
 }
 
-// see reads snapshots until one fits.
+// see reads snapshots until one matches.
 func (s *liveShop) see(what string, fits func(*live.Snapshot) bool) *live.Snapshot {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
@@ -121,8 +121,7 @@ func (s *liveShop) see(what string, fits func(*live.Snapshot) bool) *live.Snapsh
 	}
 }
 
-// TestLive_ShowsASale: what is bought, refused, cancelled and left is in the snapshots, each in its
-// place.
+// TestLive_ShowsASale: the snapshots show what was bought, refused and cancelled, and what is left.
 func TestLive_ShowsASale(t *testing.T) {
 	s := openLiveShop(t)
 	s.see("the sale without traffic", func(s *live.Snapshot) bool {
@@ -178,8 +177,8 @@ func TestLive_ShowsASale(t *testing.T) {
 	}
 }
 
-// TestLive_TellsOfFaults: what an operator does and what breaks is told as events and as alarms,
-// with their ends.
+// TestLive_TellsOfFaults: an operator's actions and faults become events and alarms, with their
+// ends.
 func TestLive_TellsOfFaults(t *testing.T) {
 	s := openLiveShop(t)
 	w, err := s.live.hub.Subscribe(live.Filter{Types: []string{live.EventAlarm, live.EventChange, live.EventLevel}})
@@ -218,7 +217,7 @@ func TestLive_TellsOfFaults(t *testing.T) {
 	told(live.EventAlarm, `"state":"raised","finding":{"kind":"level-raised","severity":"critical"`)
 }
 
-// TestMovedOrders_AreBounded: however many activities and callers there are, the sum is right.
+// TestMovedOrders_AreBounded: the sum is right with any number of activities and callers.
 func TestMovedOrders_AreBounded(t *testing.T) {
 	var m movedOrders
 	for i := range 3 * maxMoved {

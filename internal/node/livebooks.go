@@ -15,19 +15,19 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// liveBooks is what the database said last, for the live view.
+// liveBooks is the latest data from the database, for the live view.
 type liveBooks struct {
 	members  []live.Known // as they were at the time that follows
 	at       time.Time    // zero before the first answer
 	failed   bool         // the last try to read them failed
-	newest   int64        // the number of the newest change that was told; -1 before the first look
+	newest   int64        // the number of the newest change that was published; -1 before the first look
 	letters  int64
 	change   *live.Change
 	policies map[string]live.Policy
 	moneyOld bool
 }
 
-// away reports that the database can't be asked who is there.
+// away records that the database can't be asked for the nodes.
 func (b *liveBooks) away(now time.Time) bool { return b.failed || now.Sub(b.at) > booksTimeout }
 
 // knownNodes returns the nodes, each silent for as long as has passed since the database was asked.
@@ -44,11 +44,11 @@ func (b *liveBooks) knownNodes(now time.Time) []live.Known {
 const (
 	booksTimeout = time.Second
 	seldomEvery  = 10 // ticks
-	maxNews      = 20 // changes that are told at once; of more the newest
+	maxNews      = 20 // how many changes are published at once; if there are more, the newest
 )
 
-// runBooks asks the database until ctx ends. What was changed is looked at at once: a new sale is
-// shown, and a new limit, when the next snapshot is.
+// runBooks asks the database until ctx ends. Changes are read at once: the next snapshot shows a
+// new sale or a new limit.
 func (n *Node) runBooks(ctx context.Context) {
 	n.live.mu.Lock()
 	n.live.books.newest = -1
@@ -77,7 +77,7 @@ func (n *Node) readMembers(ctx context.Context) {
 	members, err := n.servers.database.SettingsMembers(ctx)
 	if err != nil {
 		n.live.mu.Lock()
-		n.live.books.failed = true // what was known last stays
+		n.live.books.failed = true // the last known data stays
 		n.live.mu.Unlock()
 		return
 	}
@@ -107,7 +107,7 @@ func (n *Node) readMembers(ctx context.Context) {
 	n.live.books.members, n.live.books.at, n.live.books.failed = known, now, false
 }
 
-// memberNode is what a node told the database of itself.
+// memberNode is a node's report in the database.
 func memberNode(text json.RawMessage) live.Node {
 	var s nodeStatus
 	if len(text) == 0 || json.Unmarshal(text, &s) != nil { // another version's
@@ -141,7 +141,7 @@ func (n *Node) readNews(ctx context.Context) bool {
 	if news.Change < told { // the database was restored
 		first = max(news.Change-maxNews+1, 1)
 	}
-	isNews := told >= 0 && news.Change > told // else what was before is none
+	isNews := told >= 0 && news.Change > told // otherwise there was none before
 	for number := first; number <= news.Change; number++ {
 		record, err := n.servers.database.FindChange(ctx, number)
 		if err != nil {
@@ -292,7 +292,8 @@ type wholeLook struct {
 	ledger live.Ledger
 }
 
-// leads reports whether this node is the first that lives: what one node has to do, this one does.
+// leads reports whether this node is the first live one: it does the work that only one node should
+// do.
 func (n *Node) leads(s *live.Snapshot) bool {
 	for i := range s.Nodes {
 		if !s.Nodes[i].Lost {
@@ -302,7 +303,7 @@ func (n *Node) leads(s *live.Snapshot) bool {
 	return false
 }
 
-// readStock reads the hottest items of what a snapshot shows, and the next activity as a whole.
+// readStock reads the hottest items in a snapshot, and all items of the next activity.
 func (n *Node) readStock(ctx context.Context, s *live.Snapshot, whole map[string]wholeLook) {
 	ctx, cancel := context.WithTimeout(ctx, stockTimeout)
 	defer cancel()
@@ -429,8 +430,8 @@ func addLedgers(a live.Ledger, b *live.Ledger) live.Ledger {
 	return live.Ledger{Total: a.Total + b.Total, Available: a.Available + b.Available, Held: a.Held + b.Held, Sold: a.Sold + b.Sold, At: a.At}
 }
 
-// ledgerOf is an activity's stock: the items that were read now, and the sum over all, which is of
-// now where all were read.
+// ledgerOf returns an activity's stock: the items that were just read, and the sum over all items,
+// which is current if all were read.
 func ledgerOf(offers []seckill.Offer, read map[inventory.ItemID]live.Ledger, at time.Time, sale *seckill.Sale,
 	look wholeLook) live.SaleLedger {
 	out := live.SaleLedger{Items: make(map[string]live.Ledger, len(offers))}
@@ -469,7 +470,7 @@ func (n *Node) auditOne(ctx context.Context, s *live.Snapshot, turn int) {
 	defer cancel()
 	audits, err := n.sale.Office.Audit(ctx, seckill.ActivityID(name))
 	if err != nil {
-		return // a server is away, which is told by others
+		return // a server is away, which other code reports
 	}
 	var found []live.Unbalanced
 	for i := range audits {

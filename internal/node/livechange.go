@@ -23,8 +23,8 @@ func (n *Node) liveChange(c *seckill.Change) *live.Change {
 	return &live.Change{Number: c.Number, At: c.At.UTC().Truncate(time.Millisecond), By: c.Actor, Text: text, Merchant: n.changeMerchant(c)}
 }
 
-// changeText says what a change did. A record that can't be read, of another version, is a change
-// all the same.
+// changeText describes a change. A record of another version, which can't be read, still gets a
+// text.
 func changeText(c *seckill.Change) string {
 	switch c.Kind {
 	case settings.Switches:
@@ -63,14 +63,14 @@ func changeText(c *seckill.Change) string {
 	return fmt.Sprintf("%s %s was changed", c.Kind, c.Key)
 }
 
-// ofSession reports whether somebody has logged in or out: that is recorded, and changes nothing
-// that anybody would look for.
+// ofSession reports whether a change is a login or a logout. It is recorded, but is no news for
+// operators.
 func ofSession(c *seckill.Change) bool {
 	return c.Kind == seckill.ChangeToken &&
 		(recorded[seckill.TokenRecord](c.Before).Session || recorded[seckill.TokenRecord](c.After).Session)
 }
 
-// recorded reads a side of a change record; the zero value where there is none.
+// recorded reads a side of a change record; the zero value if there is none.
 func recorded[T any](text string) (v T) {
 	if text == "" || json.Unmarshal([]byte(text), &v) != nil {
 		var none T

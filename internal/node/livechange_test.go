@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestChangeText: the last change is told in a sentence that says what was done.
+// TestChangeText: the last change is described in a sentence.
 func TestChangeText(t *testing.T) {
 	const orders = `{"name":"orders","value":"off","scope":{"activity":"618"},"since":"2026-06-18T00:00:00Z","reason":"x"}`
 	const wait = `{"name":"wait","value":"off","scope":{},"since":"2026-06-18T00:00:00Z","reason":"x"}`

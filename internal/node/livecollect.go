@@ -24,7 +24,7 @@ type collector struct {
 	objectives objectives
 }
 
-// window is what a histogram counted in its last ten seconds.
+// window has the counts of a histogram in its last ten seconds.
 type window struct {
 	total timing.Counts   // since the start
 	past  []timing.Counts // total at the looks before, oldest first
@@ -32,7 +32,7 @@ type window struct {
 
 const windowLooks = 10
 
-// look takes the histogram as it is now, and returns the counts of the last ten looks.
+// look reads the histogram, and returns the counts of the last ten looks.
 func (w *window) look(total *timing.Counts) live.Distribution {
 	w.total = *total
 	w.past = append(w.past, w.total)
@@ -69,7 +69,7 @@ func (n *Node) collectFrame(now time.Time) {
 	n.live.own = f
 }
 
-// liveNode is what this process says of itself.
+// liveNode returns this process's report of itself.
 func (n *Node) liveNode(c *collector, span time.Duration) live.Node {
 	out := live.Node{
 		Node: n.name(), Role: n.role.name(), Version: n.cfg.Version, Started: n.started, Memory: residentMemory(),
@@ -132,8 +132,8 @@ func ratesOf(o *gateway.Outcomes, span time.Duration) live.Rates {
 	return r
 }
 
-// collectMoves takes what was paid and cancelled: by the desk one by one, by the workers' timeouts
-// as sums.
+// collectMoves takes the paid and cancelled orders: those of the desk one by one, those of the
+// workers' timeouts as sums.
 func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 	moved := n.live.moved.take()
 	all := moved.all
@@ -179,7 +179,7 @@ func (n *Node) collectMoves(f *live.Frame, span time.Duration) {
 	}
 }
 
-// collectLimits takes what the limits let pass and refuse.
+// collectLimits takes the limits' counts of admitted and refused requests.
 func (n *Node) collectLimits(f *live.Frame, now time.Time) {
 	if n.control.reports.meter == nil {
 		return

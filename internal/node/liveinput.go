@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// framesBoard is where frames are left in Redis. The words about missing nodes need older ones,
+// framesBoard is the board of frames in Redis. The text about a missing node needs older frames,
 // too.
 func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
@@ -126,8 +126,8 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	return in, facts
 }
 
-// failureCodes are the problem codes that a server is to blame for. What a switch or a level
-// refuses is not among them: somebody has decided that, and it is told by itself.
+// failureCodes are the problem codes of a server's faults. Refusals by a switch or a level are not
+// among them: they are decisions, and have their own findings.
 func failureCodes() map[string]bool {
 	out := make(map[string]bool)
 	for _, e := range problem.Entries() {
@@ -138,7 +138,7 @@ func failureCodes() map[string]bool {
 	return out
 }
 
-// liveMoney is what has to go back, of all and by merchant.
+// liveMoney is the money that has to go back, in total and by merchant.
 func (n *Node) liveMoney() (all []live.Money, byMerchant map[string][]live.Money) {
 	n.observed.mu.Lock()
 	defer n.observed.mu.Unlock()
@@ -165,7 +165,7 @@ func addMoney(to []live.Money, sum *seckill.RefundSum) []live.Money {
 	return to
 }
 
-// liveSale returns what the catalog and the stock's memory have of an activity.
+// liveSale returns an activity's data from the catalog and from the stock's memory.
 func (n *Node) liveSale(id string) (live.Sale, bool) {
 	catalog := n.sale.Desk.Catalog()
 	sale := catalog.Activity(seckill.ActivityID(id))
@@ -188,7 +188,7 @@ func (n *Node) liveSale(id string) (live.Sale, bool) {
 	}, true
 }
 
-// saleState is an activity's state for people: what it is, and where in its window.
+// saleState is an activity's state for people: its state, and the part of its window.
 func saleState(sale *seckill.Sale, now time.Time) string {
 	switch {
 	case sale.State == seckill.ActivityDraft:

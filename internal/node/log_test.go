@@ -25,8 +25,8 @@ func (b *linesBuffer) Write(p []byte) (int, error) {
 	return b.text.Write(p)
 }
 
-// TestLog_EachLineSaysWhoseItIs: every line of a process that starts, fails at its servers, and
-// stops has its component, and the node and version that it is of.
+// TestLog_EachLineSaysWhoseItIs: a process starts, can't reach its servers, and stops. Every line
+// has the component, the node and the version.
 func TestLog_EachLineSaysWhoseItIs(t *testing.T) {
 	c := testConfig(t)
 	c.AdminToken, c.Version, c.Listen = liveToken, "v7", "127.0.0.1:0"

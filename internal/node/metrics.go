@@ -81,7 +81,7 @@ type observations struct {
 	announcing timing.Histogram // ages of the oldest step of an order that waits, at each look
 }
 
-// shard notes what a shard said.
+// shard records a shard's numbers.
 func (o *observations) shard(id inventory.ShardID, levels inventory.Numbers, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -144,7 +144,8 @@ func (n *Node) lookAtMoney(ctx context.Context) {
 	n.observed.money = money
 }
 
-// edgeMetrics are the public listener's: what was answered, how fast, and how full its limits are.
+// edgeMetrics are the public listener's metrics: its answers, their times, and the use of its
+// limits.
 func (n *Node) edgeMetrics() []admin.Sample {
 	if n.gateway == nil {
 		return nil
@@ -227,7 +228,7 @@ func (n *Node) deskMetrics() []admin.Sample {
 	return out
 }
 
-// backOfficeMetrics are those of what works by itself.
+// backOfficeMetrics are the metrics of the background work.
 func (n *Node) backOfficeMetrics() []admin.Sample {
 	s := n.sale
 	if s.Worker == nil {
@@ -368,8 +369,8 @@ func (n *Node) eventMetrics() []admin.Sample {
 	return out
 }
 
-// stockMetrics are those of the stock, and of the shards as they were seen last. A shard that could
-// not be read is left out: unknown is not zero.
+// stockMetrics are the metrics of the stock, and of the shards when they were last read. A shard
+// that could not be read is left out: unknown is not zero.
 func (n *Node) stockMetrics() []admin.Sample {
 	s := n.servers.stock.Stats()
 	out := []admin.Sample{

@@ -195,7 +195,7 @@ func (n *Node) closeListeners(context.Context) error {
 	return errors.Join(errs...)
 }
 
-// openSale joins the parts of the sale, and puts in force what was kept.
+// openSale joins the parts of the sale, and puts the kept data in force.
 func (n *Node) openSale(ctx context.Context) error {
 	s := &n.servers
 	if err := n.openVault(ctx); err != nil {

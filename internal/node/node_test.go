@@ -18,7 +18,7 @@ import (
 
 var keyHash = sha256.Sum256([]byte("k-1"))
 
-// testConfig is that of a node on free ports, in a directory of its own.
+// testConfig returns the configuration of a node on free ports, in its own directory.
 func testConfig(t testing.TB) Config {
 	t.Helper()
 	c := DefaultConfig()
@@ -68,8 +68,8 @@ func get(t testing.TB, url string) (status int, body string) {
 	return response.StatusCode, string(text)
 }
 
-// TestNode_EmbeddedWithoutItsDatabase: an installation whose database was taken away, or copied
-// without its log, is not begun anew in silence.
+// TestNode_EmbeddedWithoutItsDatabase: when the database was removed, or copied without its log,
+// the node doesn't silently start a new one.
 func TestNode_EmbeddedWithoutItsDatabase(t *testing.T) {
 	c := testConfig(t)
 	stop(t, start(t, c, RoleGateway|RoleWorker))
@@ -119,12 +119,12 @@ func TestNode_Embedded(t *testing.T) {
 	}
 }
 
-// nowhere are servers that nobody reaches.
+// nowhere has addresses of servers that don't answer.
 func nowhere(c *Config) {
 	c.Redis, c.Kafka, c.Database = []string{"127.0.0.1:1"}, []string{"127.0.0.1:1"}, "postgres://u@127.0.0.1:1/x?sslmode=disable"
 }
 
-// keepSettings leaves what a gateway keeps of limits and switches where nobody ever set any.
+// keepSettings writes the file of a gateway that knows: no limits and switches were ever set.
 func keepSettings(t *testing.T, dir string) {
 	t.Helper()
 	const content = "{}"
@@ -193,7 +193,7 @@ func TestNode_DrainDelay(t *testing.T) {
 	c := testConfig(t)
 	c.Gateway.DrainDelay = 300 * time.Millisecond
 	n := start(t, c, RoleGateway|RoleWorker)
-	get(t, n.PublicURL()+"/livez") // is answered once it serves: nobody waits for what doesn't
+	get(t, n.PublicURL()+"/livez") // is answered once it serves
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

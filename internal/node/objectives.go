@@ -45,8 +45,8 @@ func (c ObjectivesConfig) targets() live.Targets {
 // The span over which objectives are counted, in hours.
 const objectiveHours = 30 * 24
 
-// objectives counts what this gateway has kept of them, hour by hour. It is used by one goroutine;
-// the zero value is empty.
+// objectives counts the good and bad requests of this gateway, hour by hour. It is used by one
+// goroutine; the zero value is empty.
 type objectives struct {
 	traffic, probes talliedHours
 	counted         map[probe.Step]probe.Count // at the look before
@@ -133,7 +133,7 @@ func (n *Node) collectObjectives(f *live.Frame, now time.Time) {
 	n.live.tallies = map[string]live.Tally{live.OfTraffic: o.traffic.all, live.OfProbes: o.probes.all}
 }
 
-// objectiveMetrics are what Prometheus finds the error budget by.
+// objectiveMetrics are the metrics from which Prometheus computes the error budget.
 func (n *Node) objectiveMetrics() (out []admin.Sample) {
 	if n.role&RoleGateway == 0 {
 		return nil

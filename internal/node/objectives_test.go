@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// TestObjectives: failures count that nobody decided, slow ones of those that were accepted, and
-// what is older than thirty days is forgotten.
+// TestObjectives: it counts failures, without decided refusals, and slow answers among the accepted
+// ones. Counts older than thirty days are dropped.
 func TestObjectives(t *testing.T) {
 	var o objectives
 	now := time.Date(2026, 6, 18, 0, 30, 0, 0, time.UTC)

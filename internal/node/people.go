@@ -35,7 +35,7 @@ const (
 	maxSession = 7 * 24 * time.Hour
 )
 
-// provider is what the settings say of the identity provider.
+// provider returns the settings of the identity provider.
 func (c *LoginConfig) provider() login.Config {
 	return login.Config{
 		Issuer: c.Issuer, ClientID: c.ClientID, ClientSecret: c.ClientSecret, RedirectURL: c.RedirectURL,
@@ -87,7 +87,7 @@ func (c *Config) adminHosts() ([]string, error) {
 	return hosts, nil
 }
 
-// admin is what the admin listener works with. The values are sound.
+// admin returns the parts of the admin listener. The settings are valid.
 func (c *LoginConfig) admin() (admin.LoginConfig, error) {
 	out := admin.LoginConfig{Life: c.Session, Secure: strings.HasPrefix(c.RedirectURL, "https:")}
 	if c.Issuer == "" {

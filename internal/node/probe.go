@@ -53,7 +53,7 @@ func (n *Node) makeProber() error {
 	return nil
 }
 
-// ownURL is where this process reaches its own public listener.
+// ownURL is the URL by which this process reaches its own public listener.
 func (n *Node) ownURL() string {
 	host, port, err := net.SplitHostPort(n.public.Addr().String())
 	if err != nil {
@@ -68,7 +68,7 @@ func (n *Node) ownURL() string {
 // runProbes probes until ctx ends.
 func (n *Node) runProbes(ctx context.Context) { n.prober.Run(ctx) }
 
-// collectProbes takes what came of the last probes.
+// collectProbes takes the results of the last probes.
 func (n *Node) collectProbes(f *live.Frame) {
 	if n.prober == nil {
 		return

@@ -9,8 +9,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// TestProbes: a gateway probes itself and shows it; nobody's orders, stock or rates have anything
-// of it; and where the queue takes nothing, the alarm names the step.
+// TestProbes: a gateway probes itself and shows the result. The probes appear in no orders, stock
+// or rates. When the queue takes nothing, the alarm names that step.
 func TestProbes(t *testing.T) {
 	c := testConfig(t)
 	c.ProbeEvery = leastProbes

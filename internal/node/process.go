@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// residentMemory returns the resident memory of this process in bytes: what the kernel says, or
-// where it has no /proc what the Go runtime has got from it.
+// residentMemory returns the resident memory of this process in bytes: from the kernel, or, without
+// /proc, the memory that the Go runtime has got from the system.
 func residentMemory() int64 {
 	const pages = 1 // in /proc/self/statm, proc(5)
 	if text, err := os.ReadFile("/proc/self/statm"); err == nil {

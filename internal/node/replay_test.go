@@ -39,8 +39,8 @@ func pageOf(t *testing.T, log desk.LogReader, s seckill.Stretch) seckill.Page {
 	}
 }
 
-// TestL4_AReplayedLogMakesNothingTwice: the log of a sale is read again and again, and nothing
-// changes: no order, no position, no change. A promise whose order has no row becomes one, once,
+// TestL4_AReplayedLogMakesNothingTwice: reading the log of a sale again and again changes no order,
+// no position and no record of changes. A promise without an order's row becomes an order, once,
 // and that is recorded.
 func TestL4_AReplayedLogMakesNothingTwice(t *testing.T) {
 	c := testConfig(t)

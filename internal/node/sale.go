@@ -91,7 +91,7 @@ type Sale struct {
 	Auditor   *backoffice.Auditor
 	Mover     *backoffice.Mover
 	Upkeep    *backoffice.Upkeep
-	Events    *backoffice.EventRelay // nil where nobody is told, like the next
+	Events    *backoffice.EventRelay // nil: no events, like the next
 	Herald    *backoffice.Herald
 
 	cfg     seckill.Config
@@ -199,7 +199,7 @@ func (s *Sale) spread() (offers []seckill.Offer) {
 // Job is a loop that works by itself until its context ends.
 type Job struct {
 	Name string
-	Tier degrade.Tier // the lower waits first where there is too much to do
+	Tier degrade.Tier // under overload, the lower tier waits first
 	Run  func(context.Context)
 }
 
@@ -281,7 +281,7 @@ func (s *Sale) Follow(ctx context.Context) error {
 		err = fmt.Errorf("%w: the database has %d shards, this process was told %d", seckill.ErrLayout, len(rows), s.cfg.Shards)
 	}
 	if err != nil {
-		s.follow(s.Rows()) // under epochs that the stock has told of since
+		s.follow(s.Rows()) // under later epochs that the stock has reported since
 		return err
 	}
 	s.rows.Store(&rows)
@@ -290,9 +290,9 @@ func (s *Sale) Follow(ctx context.Context) error {
 	return nil
 }
 
-// follow has the desk follow the rows, or later epochs that the stock has told of. A shard shows a
-// later epoch than the books when it is being rebuilt, and when the books were restored or can't be
-// read.
+// follow makes the desk follow the rows, or later epochs that the stock has reported. A shard shows
+// a later epoch than the books when it is being rebuilt, and when the books were restored or can't
+// be read.
 func (s *Sale) follow(rows []seckill.ShardRow) {
 	if len(rows) == 0 {
 		return

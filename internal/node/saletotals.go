@@ -33,7 +33,7 @@ const (
 	saleTotalsIdle = 10 * time.Minute
 )
 
-// otherSales stands for the activities without a place. No name has a blank.
+// otherSales is the name for all activities without a place. No real name has a blank.
 const otherSales = "(other)"
 
 // row returns an activity's place, or that of the others. The caller holds mu.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/penstock/penstock/internal/atomicfile"
 	"github.com/penstock/penstock/internal/vault"
 	"github.com/penstock/penstock/seckill"
 )
@@ -87,12 +88,8 @@ func (n *Node) ownKey(ctx context.Context, path string) (string, error) {
 			"put the file back, or set secrets-key-file", path, strings.Join(locked.keys, ", ")))
 	}
 	key := vault.NewKey()
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("data-dir: %w", err)
-	}
-	_, err = file.WriteString("# Encrypts the payment secrets in this directory. Keep a copy somewhere else.\n" + key + "\n")
-	if err = errors.Join(err, file.Sync(), file.Close(), syncDirectory(filepath.Dir(path))); err != nil {
+	text := "# Encrypts the payment secrets in this directory. Keep a copy somewhere else.\n" + key + "\n"
+	if err := atomicfile.Write(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("data-dir: %s: %w", path, err)
 	}
 	return key, nil

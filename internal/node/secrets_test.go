@@ -35,7 +35,7 @@ func putSecret(t *testing.T, n *Node, merchant, secret string) {
 	}
 }
 
-// opened is a merchant's payment secret as the desk reads it.
+// opened returns a merchant's payment secret as the desk reads it.
 func opened(t *testing.T, n *Node, merchant string) string {
 	t.Helper()
 	secret, err := n.vault.Open(n.sale.Desk.Catalog().Merchant(seckill.MerchantID(merchant)).PaymentSecret, merchant)

@@ -24,12 +24,12 @@ import (
 
 const testSecret = "s3cret"
 
-// secured are the means to prove who is who.
+// secured has the certificates and passwords of servers and clients.
 type secured struct {
 	right, wrong            *authority
 	serverCert, serverKey   string
 	clientCert, clientKey   string
-	strangeCert, strangeKey string // of a client whom the wrong authority vouches for
+	strangeCert, strangeKey string // of a client with a certificate of the wrong authority
 }
 
 func newSecured(t *testing.T) *secured {
@@ -48,14 +48,14 @@ func newSecured(t *testing.T) *secured {
 	return s
 }
 
-// attempt is a try to reach a server. refused is a part of the error, "" where it is let in.
+// attempt is a try to connect to a server. refused is a part of the expected error, "" for success.
 type attempt struct {
 	name    string
 	change  func(c *Config)
 	refused []string
 }
 
-// check makes attempts, each on a copy of the configuration that is let in.
+// check makes attempts, each with a changed copy of the right configuration.
 func check(t *testing.T, good Config, open func(ctx context.Context, c *Config) error, attempts []attempt) {
 	t.Helper()
 	for _, a := range append([]attempt{{"AsItShouldBe", func(*Config) {}, nil}}, attempts...) {
@@ -83,8 +83,7 @@ func check(t *testing.T, good Config, open func(ctx context.Context, c *Config) 
 	}
 }
 
-// Go says the first, and where it is the server that hangs up, what is read of it depends on who is
-// quicker.
+// Go returns the first error. When the server hangs up, timing decides which one that is.
 var (
 	unknownAuthority = []string{"certificate signed by unknown authority"}
 	clientRefused    = []string{"remote error: tls: ", "connection reset", "EOF", "broken pipe"}
@@ -104,8 +103,8 @@ func documentedUser(t *testing.T) []string {
 	return strings.Fields(strings.Replace(string(line[1]), "CHANGE-ME", testSecret, 1))
 }
 
-// useStock makes every call of a stock once, so that each script and each command is one that the
-// user may use.
+// useStock makes every call of a stock once, to prove that the user may run each script and each
+// command.
 func useStock(ctx context.Context, stock *inventory.Stock) error {
 	ref := inventory.Ref{Shard: 1, Epoch: 1}
 	name := func(n string) string { return n + strings.Repeat("-", 26) }
@@ -153,7 +152,7 @@ func useStock(ctx context.Context, stock *inventory.Stock) error {
 	return nil
 }
 
-// TestSecured_Redis reaches a Redis that asks for certificates and a password.
+// TestSecured_Redis connects to a Redis that requires certificates and a password.
 func TestSecured_Redis(t *testing.T) {
 	s := newSecured(t)
 	port := servers.FreePort(t)
@@ -175,7 +174,7 @@ func TestSecured_Redis(t *testing.T) {
 			return err
 		}
 		defer stock.Stop()
-		if err := stock.Ready(ctx); err != nil { // one that can't be reached is no error of Open
+		if err := stock.Ready(ctx); err != nil { // a server that can't be reached is no error of Open
 			return err
 		}
 		return useStock(ctx, stock)
@@ -189,7 +188,7 @@ func TestSecured_Redis(t *testing.T) {
 	})
 }
 
-// TestSecured_Kafka reaches a broker that asks for certificates, and for a password by each
+// TestSecured_Kafka connects to a broker that requires certificates, and a password by each
 // mechanism.
 func TestSecured_Kafka(t *testing.T) {
 	s := newSecured(t)
@@ -224,7 +223,7 @@ func TestSecured_Kafka(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		// The client tries again for as long as somebody waits: a broker that hangs up may be
+		// The client tries again as long as its caller waits, because a broker that hangs up may be
 		// starting.
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -263,8 +262,8 @@ func (b *newBooks) AddPartitions(_ context.Context, topic seckill.TopicID, n int
 	return nil
 }
 
-// TestSecured_Postgres reaches a PostgreSQL that lets its user in over TLS only, with a certificate
-// and a password.
+// TestSecured_Postgres connects to a PostgreSQL that accepts its user over TLS only, with a
+// certificate and a password.
 func TestSecured_Postgres(t *testing.T) {
 	s := newSecured(t)
 	s.mayBeReadBy(t, "postgres", s.serverCert, s.serverKey, s.right.file)
@@ -309,7 +308,7 @@ func TestSecured_Postgres(t *testing.T) {
 	})
 }
 
-// mayBeReadBy gives files to the user that a server runs as where the tests run as root.
+// mayBeReadBy gives files to the user of a server, where the tests run as root.
 func (s *secured) mayBeReadBy(t *testing.T, name string, files ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {

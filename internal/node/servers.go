@@ -15,12 +15,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// serverSet is the stock, the queue and the store of a node, and what they stand on.
+// serverSet has the stock, the queue and the store of a node, and their connections.
 type serverSet struct {
 	embedded *embedded.Parts // nil with real servers
 	database *database
 	queue    *kafka.Queue
-	events   *kafka.Events // nil where nobody is told
+	events   *kafka.Events // nil: no events
 	stock    *inventory.Stock
 }
 

@@ -2,8 +2,8 @@ package node
 
 import "testing"
 
-// TestShortage: the processor is short while enough of what could run had to wait long enough, and
-// for a second after that.
+// TestShortage: the processor is short while enough goroutines wait long enough to run, and for a
+// second afterwards.
 func TestShortage(t *testing.T) {
 	s := newShortage()
 	buckets := []float64{0, 0.001, 0.002, 0.01}
@@ -25,5 +25,5 @@ func TestShortage(t *testing.T) {
 			t.Error("short for ever")
 		}
 	}
-	newShortage().look() // what the runtime tells can be read
+	newShortage().look() // the runtime's metrics can be read
 }

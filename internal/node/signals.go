@@ -21,7 +21,7 @@ type Signals struct {
 
 	mu    sync.Mutex
 	lost  map[inventory.ShardID]inventory.Epoch // guarded by mu: suspect under this epoch; 0 is whichever it has
-	later map[inventory.ShardID]inventory.Epoch // guarded by mu: the latest epoch that the stock has told of
+	later map[inventory.ShardID]inventory.Epoch // guarded by mu: the latest epoch that the stock has reported
 
 	crossed atomic.Pointer[itemFunc] // of an item that went or came back
 	wanted  atomic.Pointer[itemFunc] // of an item that is wanted on a shard
@@ -97,7 +97,8 @@ func (s *Signals) suspects() (refs []inventory.Ref) {
 	return refs
 }
 
-// latest returns the rows under the later of their epochs and those that the stock has told of.
+// latest returns the rows, each with the later one of its epoch and the epoch that the stock has
+// reported.
 func (s *Signals) latest(rows []seckill.ShardRow) []seckill.ShardRow {
 	s.mu.Lock()
 	defer s.mu.Unlock()

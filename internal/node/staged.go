@@ -29,11 +29,11 @@ type stage struct {
 
 type trialCount struct{ asked, refused int64 }
 
-// leastTried is how many purchases a change must have met before it is judged: one of two is no
-// half.
+// leastTried is how many purchases are needed before a change is judged: one refusal in two says
+// little.
 const leastTried = 20
 
-// try takes note of which change is in force here from now on, and returns what counts for it.
+// try records which change is in force here from now on, and returns its counts.
 func (s *stage) try(tried *limiter.Staged) *gateway.Trial {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,8 +70,7 @@ func (s *stage) refuse(id, why string) {
 	s.refused, s.why, s.pending = id, why, true
 }
 
-// second looks at what the change has done by the end of a second, and reports whether it is found
-// bad now.
+// second checks the change's counts at the end of a second, and reports whether the change is bad.
 func (s *stage) second() (bad bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,9 +92,9 @@ func (s *stage) second() (bad bool) {
 	return true
 }
 
-// watchStage looks each second at what a staged change does here, until ctx ends. Where it is bad,
-// this gateway goes back to the limits before at once, and then takes the change back for all, as
-// soon as the database can be asked.
+// watchStage checks each second what a staged change does here, until ctx ends. If it is bad, this
+// gateway returns to the former limits at once. Then it takes the change back for all, as soon as
+// the database answers.
 func (n *Node) watchStage(ctx context.Context) {
 	s := &n.control.stage
 	for wait.For(ctx, time.Second) {

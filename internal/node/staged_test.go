@@ -6,8 +6,8 @@ import (
 	"github.com/penstock/penstock/limiter"
 )
 
-// TestStage_FindsWhatIsBad: it counts over the time that is given, from the moment at which the
-// change is tried, and judges nothing by a few purchases.
+// TestStage_FindsWhatIsBad: it counts for the given time, from the beginning of the trial, and
+// doesn't judge by a few purchases.
 func TestStage_FindsWhatIsBad(t *testing.T) {
 	var s stage
 	count := s.try(&limiter.Staged{ID: "s1", MaxRefused: 10, Seconds: 3})

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/degrade"
 )
 
-// nodeStatus is what a node tells of itself, for people. The JSON is of GET /admin/v1/nodes.
+// nodeStatus is a node's report of itself, for people. GET /admin/v1/nodes shows the JSON.
 type nodeStatus struct {
 	Role       string            `json:"role"`
 	Version    string            `json:"version"`

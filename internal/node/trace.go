@@ -53,7 +53,7 @@ func (n *Node) closeTraces(ctx context.Context) error {
 	return nil
 }
 
-// traceMetrics are those of the traces, none where there are none.
+// traceMetrics are the metrics of traces; empty without a tracer.
 func (n *Node) traceMetrics() []admin.Sample {
 	if n.trace == nil {
 		return nil

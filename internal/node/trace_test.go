@@ -79,8 +79,8 @@ func (c *spanCollector) of(t *testing.T, trace string, names ...string) map[stri
 	}
 }
 
-// TestTrace_OneOrder: a collector gets one order's way over gateway and worker, under one trace id;
-// and nothing of an order that wasn't to be traced.
+// TestTrace_OneOrder: a collector gets the spans of one order from gateway and worker, under one
+// trace id, and none of an untraced order.
 func TestTrace_OneOrder(t *testing.T) {
 	spans := newSpanCollector(t)
 	c := testConfig(t)

@@ -23,11 +23,10 @@ type Transport struct {
 	Key  string
 }
 
-// redisTLS returns how connections to the Redis and its Sentinels are secured, nil where they are
-// in clear.
+// redisTLS returns the TLS configuration for the Redis and its Sentinels, nil without TLS.
 func (c *Config) redisTLS() (*tls.Config, error) { return c.RedisTransport.config("redis") }
 
-// kafkaTLS returns how connections to the Kafka brokers are secured, nil where they are in clear.
+// kafkaTLS returns the TLS configuration for the Kafka brokers, nil without TLS.
 func (c *Config) kafkaTLS() (*tls.Config, error) { return c.KafkaTransport.config("kafka") }
 
 // kafkaSASL returns how to log in to the Kafka brokers.
@@ -59,7 +58,7 @@ func (t Transport) config(prefix string) (*tls.Config, error) {
 		if _, err := readPair(t.Cert, t.Key); err != nil {
 			errs = append(errs, fmt.Errorf("%s-cert: %w", prefix, err))
 		}
-		// Read anew for each connection: a certificate that is renewed in time needs no restart.
+		// Read again for each connection: a certificate that is renewed in time needs no restart.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return readPair(t.Cert, t.Key) }
 	case t.Cert != "":
 		errs = append(errs, fmt.Errorf("%s-cert: needs %s-key", prefix, prefix))

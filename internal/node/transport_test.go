@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestTransportConfig reads files that fit, do not fit, and have expired.
+// TestTransportConfig reads files that match, don't match, and have expired.
 func TestTransportConfig(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir, "ca")
@@ -63,8 +63,7 @@ func TestTransportConfig(t *testing.T) {
 	f(Transport{TLS: true, Cert: old, Key: oldKey}, "kafka-cert: "+old+": expired at ")
 }
 
-// TestExposed says which connections are in clear, and leaves those alone that stay on this
-// machine.
+// TestExposed: connections without encryption are named, except those on this machine.
 func TestExposed(t *testing.T) {
 	f := func(c Config, want ...string) {
 		t.Helper()
@@ -88,7 +87,7 @@ func TestExposed(t *testing.T) {
 	})
 }
 
-// A listener that other machines reach is named, and says nothing where only this machine does.
+// A listener that other machines can reach is named. One that only this machine can reach is not.
 func TestExposedListeners(t *testing.T) {
 	for _, c := range []struct {
 		listen, admin string

@@ -13,8 +13,8 @@ import (
 // the item follow.
 const ringWanted = "wanted "
 
-// wantedEvery is how often one gateway asks for units of one item on one shard, however many buyers
-// are told busy.
+// wantedEvery is how often one gateway asks for units of one item on one shard, even if many buyers
+// get busy.
 const wantedEvery = 100 * time.Millisecond
 
 // maxWanted is how many shards of items are remembered as asked for (L8).

@@ -18,9 +18,9 @@ import (
 // acceptPatience is how long Accept waits for a stock row before it is ErrLocked.
 const acceptPatience = 500 * time.Millisecond
 
-// Accept implements seckill.OrderStore. It is two round trips: one that begins, takes the rows and
-// reads what the decision needs, and one that writes and commits. If rows stay locked that no
-// promise of the batch needs, because their orders exist already, it tries once more without them.
+// Accept implements seckill.OrderStore. It takes two round trips: one begins, locks the rows and
+// reads the data for the decision, and one writes and commits. If rows stay locked that no promise
+// of the batch needs, because their orders exist already, it tries once more without them.
 func (s *Store) Accept(ctx context.Context, b seckill.Batch) ([]seckill.Acceptance, error) {
 	moves, err := joinMoves(b.Moves)
 	if err != nil {
@@ -56,7 +56,7 @@ type accepting struct {
 	items   [][]inventory.ItemID // of the promises, page by page
 	park    bool                 // promises of locked rows may be parked
 	skip    bool                 // locked rows are not waited for
-	by      seckill.Author       // who has the log read again; zero for a worker
+	by      seckill.Author       // the author who has the log read again; zero for a worker
 
 	out []seckill.Acceptance
 }
@@ -92,14 +92,14 @@ func (a *accepting) run(ctx context.Context, tx *transaction) error {
 	return err
 }
 
-// input is what a decision about promises has read.
+// input has the data that a decision about promises has read.
 type input struct {
 	*seckill.AcceptInput
 	there map[seckill.StockKey]bool // rows that there are, locked or not
 }
 
-// weekOf returns the partition of a new order: its item's, where the item is still there. What was
-// remembered of it may be older than the partition's end.
+// weekOf returns the partition of a new order: that of its item, if the item still exists. A
+// remembered home may be older than the partition's end.
 func (in input) weekOf(pl places) func(*seckill.Order) int32 {
 	return func(o *seckill.Order) int32 {
 		if key := o.Stock(); in.Stock[key] == nil && !in.there[key] {
@@ -160,8 +160,8 @@ func (a *accepting) queueStock(p *pipe, keys []seckill.StockKey) map[seckill.Sto
 	return queueLedgers(p, lockLedgers, keys)
 }
 
-// queueBuyers queues the reading of the orders that are there, and of what the buyers of items with
-// a limit have.
+// queueBuyers queues the reading of the existing orders, and of the units of buyers of items with a
+// limit.
 func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKey]int64) {
 	f, bought := newFound(), make(map[seckill.BuyerKey]int64)
 	heads, limited, others := make(map[int32][]string), make(map[int32][]string), make(map[int32][]string)
@@ -201,7 +201,7 @@ func (a *accepting) queueBuyers(p *pipe, pl places) (*found, map[seckill.BuyerKe
 	return f, bought
 }
 
-// readNewLimits reads what the buyers of items have that got their limit since their home was
+// readNewLimits reads the buyers' units of items that got their limit after their home was
 // remembered.
 func (a *accepting) readNewLimits(ctx context.Context, tx *transaction, pl places, in input) error {
 	who := newBuyers()
@@ -282,7 +282,7 @@ func cleanPage(p seckill.Page) seckill.Page {
 	return p
 }
 
-// clean replaces what a text of the database can't have: bytes that are no UTF-8, and zeros.
+// clean replaces the bytes that a text in the database can't have: invalid UTF-8 and zeros.
 func clean(s string) string {
 	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return s

@@ -128,8 +128,8 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// activityTime is what an activity of 20,000 items takes on a busy machine, at most, and
-// activitySettings let it wait for another one that is being written.
+// activityTime is the longest time that an activity of 20,000 items takes on a busy machine.
+// activitySettings let it wait for another activity that is being written.
 const (
 	activityTime     = time.Minute
 	activitySettings = "SELECT set_config('lock_timeout', '30s', true)"
@@ -141,10 +141,10 @@ type edit struct {
 	tx   *transaction
 	by   seckill.Author
 	sale int32   // 0 until it is written
-	drop []int64 // items whose stock rows are to be made anew
+	drop []int64 // items whose stock rows are made again
 }
 
-// write writes what the activity becomes, and returns it as it is then.
+// write writes the new activity, and returns it as stored.
 func (e *edit) write(ctx context.Context) (*seckill.Activity, error) {
 	if gone, err := e.Deletes(); err != nil {
 		return nil, err

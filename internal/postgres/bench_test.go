@@ -21,7 +21,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// BenchmarkStore measures what a sale asks of the store, on a server that waits for its disk.
+// BenchmarkStore measures the calls of a sale, on a server that waits for its disk.
 func BenchmarkStore(b *testing.B) {
 	server := servers.NewPostgres(b)
 	storetest.Benchmark(b, func(b *testing.B, now func() time.Time) seckill.Store {
@@ -29,8 +29,8 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-// BenchmarkOrders measures how orders are made of promises, on a server that waits for its disk. An
-// operation is one order. "many" has the orders of a page over a thousand items.
+// BenchmarkOrders measures how promises become orders, on a server that waits for its disk. An
+// operation is one order. "many" spreads the orders of a page over a thousand items.
 func BenchmarkOrders(b *testing.B) {
 	server := servers.NewPostgres(b)
 	for _, way := range []struct {
@@ -143,8 +143,8 @@ func benchBatch(sales []*sale, n, end int) seckill.Batch {
 	return seckill.Batch{Pages: []seckill.Page{page}}
 }
 
-// BenchmarkEvents measures what it costs a worker that other systems hear of its orders. An
-// operation is one order: made, and with relayed=true handed to a broker that takes no time, too.
+// BenchmarkEvents measures what events cost a worker. An operation is one order. With relayed=true
+// its event is also given to a broker that takes no time.
 func BenchmarkEvents(b *testing.B) {
 	server := servers.NewPostgres(b)
 	for _, way := range []struct{ events, relayed bool }{{false, false}, {true, false}, {true, true}} {
@@ -181,7 +181,7 @@ func BenchmarkPublish(b *testing.B) {
 	reportCPU(b, before, cpu())
 }
 
-// benchOrders adds orders behind the store's back, in pages of an item each, as workers do.
+// benchOrders adds orders without the store, in pages of one item each, as workers do.
 func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	b.Helper()
 	execute(b, conn, `INSERT INTO orders
@@ -194,8 +194,8 @@ func benchOrders(b *testing.B, conn *pgx.Conn, page, orders int, due string) {
 	execute(b, conn, "UPDATE stock AS s SET open = o.n FROM (SELECT item, shard, count(*) AS n FROM orders GROUP BY 1, 2) AS o WHERE s.item = o.item AND s.shard = o.shard")
 }
 
-// BenchmarkSnapshot measures a snapshot of a shard with a million orders, beside as many of the
-// other three.
+// BenchmarkSnapshot measures a snapshot of a shard with a million orders; the other three shards
+// have a million more.
 func BenchmarkSnapshot(b *testing.B) {
 	const orders = 1_000_000
 	server := servers.NewPostgres(b)
@@ -206,7 +206,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		namedSale(b, store, seckill.ActivityID(fmt.Sprint("b-", i)), seckill.MaxItemQuantity, 0)
 	}
 	benchOrders(b, connect(b, url), 500, 2*orders, "now() + interval '1 hour'")
-	// All of them are of one shard: half of them are moved there, a page in two.
+	// All belong to one shard. Every second page is moved there.
 	execute(b, connect(b, url), "UPDATE orders SET shard = CASE WHEN item % 2 = 0 THEN $1::int ELSE ($1::int + 1) % 4 END", int32(s.ref.Shard))
 	execute(b, connect(b, url), "INSERT INTO stock SELECT DISTINCT o.item, o.shard, 10000000 FROM orders AS o ON CONFLICT DO NOTHING")
 	execute(b, connect(b, url), "VACUUM ANALYZE orders")
@@ -225,8 +225,8 @@ func BenchmarkSnapshot(b *testing.B) {
 	reportCPU(b, before, cpu())
 }
 
-// BenchmarkTimeOut measures a pass of time-outs with nothing due, beside 5,000 selling activities
-// with open orders.
+// BenchmarkTimeOut measures a pass of time-outs with nothing due, while 5,000 activities sell and
+// have open orders.
 func BenchmarkTimeOut(b *testing.B) {
 	server := servers.NewPostgres(b)
 	url := copyTemplate(b, server)

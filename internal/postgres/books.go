@@ -11,7 +11,7 @@ import (
 )
 
 // bookColumns are the books of stock rows s, each with its item i, its activity a, its shard h, and
-// what the outbox still has to say of it.
+// its sums in the outbox.
 const bookColumns = `s.item, i.sku, s.shard, h.epoch, a.published, s.total, s.open, s.sold, coalesce(e.parked, 0),
 	coalesce(o.units, 0)::bigint, coalesce(o.stock, 0)::bigint, coalesce(e.skipped, 0), coalesce(e.rejected, 0)`
 

@@ -42,8 +42,8 @@ type buried struct {
 	changes     *seckill.Changes
 }
 
-// readBuried holds the shard's row under the epoch and the incarnation, and reads what there is of
-// the holds.
+// readBuried locks the shard's row under the epoch and the incarnation, and reads the rows of the
+// holds.
 func (s *Store) readBuried(ctx context.Context, tx *transaction, ref inventory.Ref, incarnation string,
 	holds []inventory.Hold) (*buried, error) {
 	var ids []seckill.OrderID
@@ -95,7 +95,7 @@ func (b *buried) week(o *seckill.Order) int32 {
 	return b.places.week(o.Item)
 }
 
-// bury makes the tombstone of a hold where there is neither an order nor a tombstone, and reports
+// bury makes the tombstone of a hold if there is neither an order nor a tombstone, and reports
 // whether there is an order.
 func (b *buried) bury(h *inventory.Hold, ref inventory.Ref, tx *transaction) bool {
 	if seckill.IsWithdrawal(h.ID) {

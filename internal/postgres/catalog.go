@@ -17,8 +17,8 @@ const (
 	catalogTime = time.Minute
 )
 
-// LoadCatalog implements seckill.CatalogStore. What it reads is in memory before the first change
-// is handed out: no transaction waits for apply.
+// LoadCatalog implements seckill.CatalogStore. All changes are in memory before the first one is
+// passed to apply, so no transaction waits for apply.
 func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, begin func(whole bool),
 	apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {
 	const what = "load the catalog"
@@ -52,7 +52,7 @@ func (s *Store) LoadCatalog(ctx context.Context, since seckill.CatalogVersion, b
 	return c.now, nil
 }
 
-// catalogReading is what changed since a version, as it was read.
+// catalogReading has the changes since a version.
 type catalogReading struct {
 	since   seckill.CatalogVersion
 	now     seckill.CatalogVersion

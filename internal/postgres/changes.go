@@ -5,9 +5,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// queueChanges queues what a decision says. f are the orders that were read for it, week gives the
-// partition of new ones. The order of the statements is that of all locks: the digests come last,
-// since all who write about a shard meet there.
+// queueChanges queues the changes of a decision. f has the orders that were read for it, week
+// returns the partition of new ones. The statements follow the common order of locks: the digests
+// come last, because all writers of a shard need them.
 func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c *seckill.Changes) {
 	insertOrders(tx, week, c.Inserted)
 	updateOrders(tx, f, week, c.Updated)
@@ -72,7 +72,7 @@ func updateDigests(tx *transaction, deltas map[inventory.ShardID]*seckill.ShardD
 	if len(shards) == 0 {
 		return
 	}
-	if len(shards) > 1 { // an UPDATE takes its rows in whatever order its plan has
+	if len(shards) > 1 { // an UPDATE locks its rows in the order of its plan
 		tx.exec(`SELECT FROM shard_digests WHERE shard = ANY($1) AND slot = pg_backend_pid() % $2::int
 			ORDER BY shard FOR NO KEY UPDATE`, shards, digestSlots)
 	}

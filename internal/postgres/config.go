@@ -49,7 +49,7 @@ type Config struct {
 	// Logger logs migrations and repeated transactions. Default: none.
 	Logger *slog.Logger
 
-	tracer pgx.QueryTracer // tests look at the plans of what it hears
+	tracer pgx.QueryTracer // tests check the plans of its statements
 }
 
 const (
@@ -62,8 +62,8 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// sessionSettings are what this package asks of a session, as the reasons beside them say. What the
-// URL says has the last word.
+// sessionSettings are the session settings of this package, each with its reason. Settings in the
+// URL override them.
 var sessionSettings = map[string]string{
 	"application_name": "penstock",
 	// A commit that was acknowledged must survive: the queue forgets the records of it.

@@ -33,8 +33,8 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, looks at what it
-// left, and lets the next one go on from there.
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, checks the
+// database, and lets the next process go on from there.
 func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	url, random := database(t), seeded(t)
 	store := open(t, postgres.Config{URL: url})
@@ -50,8 +50,7 @@ func checkSurvivors(t *testing.T, round int, store *postgres.Store, said []byte)
 	t.Logf("round %d: %d lines said, %d orders survived", round, bytes.Count(said, []byte("\n")), orders)
 }
 
-// killAfter starts a victim, kills it when it has said so many lines, and returns everything it
-// said.
+// killAfter starts a victim, kills it after so many lines of output, and returns its whole output.
 func killAfter(t *testing.T, url string, lines int) []byte {
 	t.Helper()
 	victim := exec.Command(os.Args[0])
@@ -78,7 +77,7 @@ func killAfter(t *testing.T, url string, lines int) []byte {
 	return said
 }
 
-// notes keeps what a writer says, and tells when there are so many lines.
+// notes keeps a writer's output, and signals when it has so many lines.
 type notes struct {
 	mu     sync.Mutex
 	text   bytes.Buffer
@@ -95,8 +94,8 @@ func (n *notes) Write(p []byte) (int, error) {
 	return n.text.Write(p)
 }
 
-// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server under a writer, at a random
-// moment. The writer's store is the one that finds the server again.
+// TestL2_NothingCommittedIsLostByTheServersKill9 kills the server at a random moment while a writer
+// works. The same store of the writer connects again.
 func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 	server, random := servers.NewPostgres(t), seeded(t)
 	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
@@ -113,7 +112,7 @@ func TestL2_NothingCommittedIsLostByTheServersKill9(t *testing.T) {
 		if err := <-written; err == nil || errors.Is(err, context.Canceled) {
 			t.Fatalf("the writer ended with %v", err)
 		}
-		// A backend that was forked as the kill went round outlives its postmaster for a moment.
+		// A backend that was forked during the kill outlives its postmaster for a moment.
 		for ctx, cancel := context.WithTimeout(t.Context(), time.Minute); ; {
 			if _, err := store.Shards(ctx); err != nil {
 				if ctx.Err() != nil {
@@ -149,7 +148,7 @@ func TestStore_AServerThatHangs(t *testing.T) {
 	}
 }
 
-// A restart is a new life of the database: what was read in the last one decides nothing any more.
+// A restart is a new life of the database: nothing that was read before it decides any more.
 func TestL2_ARestartIsANewIncarnation(t *testing.T) {
 	server := servers.NewPostgres(t)
 	store := open(t, postgres.Config{URL: copyTemplate(t, server)})
@@ -161,7 +160,7 @@ func TestL2_ARestartIsANewIncarnation(t *testing.T) {
 	promise := s.promise("u-1", "k", 1)
 	hold := promise.Hold()
 	_, err := store.Bury(t.Context(), s.ref, life, []inventory.Hold{hold})
-	for t.Context().Err() == nil && err != nil && !errors.Is(err, seckill.ErrFenced) { // over a connection of before
+	for t.Context().Err() == nil && err != nil && !errors.Is(err, seckill.ErrFenced) { // over an earlier connection
 		_, err = store.Bury(t.Context(), s.ref, life, []inventory.Hold{hold})
 	}
 	if !errors.Is(err, seckill.ErrFenced) {

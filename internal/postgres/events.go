@@ -46,10 +46,10 @@ func (s *Store) RelayEvents(ctx context.Context, limit int, deliver func(context
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d at most", what, limit)
 	}
-	if !s.enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	defer func() { err = describe(what, err) }()
 	conn, done, err := s.keep(ctx) // deliver may ask the store
 	if err != nil {

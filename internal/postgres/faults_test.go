@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// provoked makes a server answer with an error, and undoes that.
+// provoked makes a server answer with an error, and removes the cause afterwards.
 type provoked struct {
 	name  string
 	code  string
@@ -30,8 +30,8 @@ type provoked struct {
 // endSessions has the processes make new connections.
 const endSessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = '" + app + "'"
 
-// Every place of the table that a server can be brought to: it answers with the code that the table
-// has, nothing has happened, and the same batch is taken when the fault is over.
+// For every code in the table that a test can provoke: the server answers with that code, nothing
+// has happened, and the same batch is accepted after the fault.
 func TestFaultOf_OnARealServer(t *testing.T) {
 	raise := func(code string) []string {
 		return []string{
@@ -62,7 +62,7 @@ func TestFaultOf_OnARealServer(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			url := database(t)
 			admin := connect(t, url)
-			setUp := open(t, postgres.Config{URL: url}) // as the superuser, which no fault here is about
+			setUp := open(t, postgres.Config{URL: url}) // as the superuser, because none of these faults affects it
 			s := newSale(t, setUp, 10, 2)
 			must(t, setUp.AddPartitions(t.Context(), topic, 1))
 			if p.param[0] != "" {
@@ -106,8 +106,8 @@ func TestFaultOf_OnARealServer(t *testing.T) {
 	}
 }
 
-// Many transactions together can fill the server's lock table. The one that finds no room is not at
-// fault.
+// Many transactions together can fill the server's lock table. The one that finds no room isn't the
+// cause.
 func TestFaultOf_TheLockTableIsFull(t *testing.T) {
 	server := servers.NewPostgres(t, "-c", "max_locks_per_transaction=10", "-c", "max_connections=20")
 	url := copyTemplate(t, server)
@@ -128,8 +128,8 @@ func TestFaultOf_TheLockTableIsFull(t *testing.T) {
 	}
 }
 
-// What a server says that is starting, stopping, or out of something passes. What it says about
-// this process does not.
+// Errors of a server that starts, stops, or lacks a resource pass by themselves. Errors about this
+// process don't.
 func TestUnreachable(t *testing.T) {
 	for code, want := range map[string]bool{
 		"57P03": true, "57P01": true, "53300": true, "53200": true, "53100": true, "57014": true, "55P03": true, "40001": true,

@@ -49,8 +49,8 @@ const (
 	lockFreeLedgers = lockLedgers + " SKIP LOCKED"
 )
 
-// exceptions has the parked units of given keys. A statement of its own: behind the one that took
-// the locks it sees what their last holders have committed.
+// exceptions has the parked units of given keys. It is a separate statement: after the one that
+// took the locks, it sees everything that the former holders of the locks have committed.
 const exceptions = `SELECT e.item, e.shard, e.parked FROM unnest($1::bigint[], $2::int[]) AS k (item, shard)
 	JOIN stock_exceptions AS e USING (item, shard) WHERE e.parked > 0`
 
@@ -131,13 +131,13 @@ const ordersOfBuyers = "SELECT week, " + orderColumns + ` FROM unnest($2::text[]
 		SELECT * FROM orders WHERE week = $1 AND id >= b.head AND id < b.head || '~' ORDER BY id OFFSET 0
 	) AS o WHERE units IN ('open', 'sold') OR id = ANY($3)`
 
-// boughtBy is the same for buyers of whom only the units are asked for.
+// boughtBy is the same for buyers, of which only the units are needed.
 const boughtBy = `SELECT o.item, o."user", sum(o.quantity)::bigint FROM unnest($2::text[]) AS b (head) CROSS JOIN LATERAL (
 		SELECT item, "user", quantity FROM orders WHERE week = $1 AND id >= b.head AND id < b.head || '~'
 			AND units IN ('open', 'sold') ORDER BY id OFFSET 0
 	) AS o GROUP BY 1, 2`
 
-// buyers are those whose units are asked for, by the weeks of the items.
+// buyers are the buyers whose units are read, by the weeks of the items.
 type buyers struct {
 	bought map[seckill.BuyerKey]int64
 	heads  map[int32][]string
@@ -147,7 +147,7 @@ func newBuyers() *buyers {
 	return &buyers{make(map[seckill.BuyerKey]int64), make(map[int32][]string)}
 }
 
-// add asks for what the buyer of an order has of its item, which has a home.
+// add asks for the units of an order's item that its buyer has. The item has a home.
 func (b *buyers) add(h home, id seckill.OrderID, item inventory.ItemID, user seckill.UserID) {
 	key := seckill.BuyerKey{Item: item, User: user}
 	if _, asked := b.bought[key]; !asked {

@@ -24,8 +24,8 @@ func (s *Store) DeadLetters(ctx context.Context, after int64, limit int) ([]seck
 }
 
 // insertLetters queues dead letters; each is kept once. At is the database's. A problem is for
-// people: what of it is no text is replaced, as the table would refuse it, and a letter must never
-// be refused.
+// people: invalid characters in it are replaced, because the table would refuse them, and a letter
+// must never be refused.
 func insertLetters(tx *transaction, letters []seckill.DeadLetter) {
 	if len(letters) == 0 {
 		return

@@ -22,12 +22,13 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// victimURL tells this test binary to be the process that is killed: it names the database.
+// victimURL is the variable that makes this test binary the process to be killed. Its value names
+// the database.
 const victimURL = "PENSTOCK_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
 	if url := os.Getenv(victimURL); url != "" {
-		fmt.Fprintln(os.Stderr, writeUntilKilled(url)) // it comes here only when something went wrong
+		fmt.Fprintln(os.Stderr, writeUntilKilled(url)) // reached only when something went wrong
 		os.Exit(1)
 	}
 	// Each random sequence has a database of its own, which takes longer to make than to use. The
@@ -46,8 +47,7 @@ func writeUntilKilled(url string) error {
 	return storetest.WriteUntilKilled(context.Background(), patient{store}, os.Stdout)
 }
 
-// patient is a store whose payments and cancels come again until no row is locked, as those of a
-// desk do.
+// patient is a store that repeats payments and cancels until no row is locked, as a desk does.
 type patient struct{ *postgres.Store }
 
 func (p patient) Pay(ctx context.Context, payments []seckill.Payment) ([]seckill.PaymentResult, error) {
@@ -71,9 +71,9 @@ func (p patient) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]
 
 var author = seckill.Author{Actor: "ann", Reason: "a test"}
 
-// template is a database that others are copied from, which is faster than to migrate each. It is
-// migrated by an owner, and another role may do in it what deploy/postgres-grants.sql says: as in
-// production.
+// template is the database that others are copied from, because copying is faster than migrating.
+// As in production, an owner migrates it, and another role has the rights of
+// deploy/postgres-grants.sql.
 const (
 	template = "penstock_template"
 	owner    = "penstock_owner"
@@ -116,7 +116,7 @@ func makeTemplate(t testing.TB, admin *pgx.Conn, url string) {
 	conn, err := pgx.Connect(t.Context(), url)
 	must(t, err)
 	execute(t, conn, "ALTER SCHEMA public OWNER TO "+owner) // of the copies, too
-	must(t, conn.Close(t.Context()))                        // or nobody can copy it
+	must(t, conn.Close(t.Context()))                        // otherwise it can't be copied
 	must(t, postgres.Migrate(t.Context(), as(owner, url), storetest.Shards, false, t.Output()))
 	text, err := os.ReadFile(grants)
 	must(t, err)
@@ -126,12 +126,12 @@ func makeTemplate(t testing.TB, admin *pgx.Conn, url string) {
 	must(t, err, conn.Close(t.Context()))
 }
 
-// idle are databases that a test has left: to empty one takes a tenth of the time that it takes to
-// make one.
+// idle are databases that earlier tests have left. Emptying one takes a tenth of the time of making
+// one.
 var idle = make(chan string, 4)
 
-// recycled returns a database with the schema and nothing in it, maybe one that was used before.
-// The test must leave its schema as it is.
+// recycled returns a database with the schema and no rows. It may have been used before. The test
+// must not change its schema.
 func recycled(t testing.TB) string {
 	t.Helper()
 	var url string
@@ -155,7 +155,7 @@ type keeper struct{ testing.TB }
 
 func (keeper) Cleanup(func()) {}
 
-// empty takes everything out of a database.
+// empty deletes all rows of a database.
 func empty(t testing.TB, url string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -177,7 +177,7 @@ func empty(t testing.TB, url string) {
 	must(t, conn.Close(t.Context()))
 }
 
-// connect connects to a database behind the store's back.
+// connect connects to a database without the store.
 func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -195,8 +195,8 @@ func execute(t testing.TB, conn *pgx.Conn, text string, args ...any) {
 	}
 }
 
-// open opens a store that the test's cleanup closes; with a database of its own, and no more rights
-// than a process needs, where none is given.
+// open opens a store that the test's cleanup closes. Without a given database it makes one, with
+// only the rights that a process needs.
 func open(t testing.TB, config postgres.Config) *postgres.Store {
 	t.Helper()
 	if config.URL == "" {

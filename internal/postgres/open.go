@@ -107,8 +107,8 @@ func prepareSchema(ctx context.Context, config *Config) error {
 	return err
 }
 
-// schemaVersion asks the database for the version of its schema, 0 where there is none. It changes
-// nothing, and needs no right but to read.
+// schemaVersion returns the version of the database's schema, 0 if there is none. It changes
+// nothing, and needs only the right to read.
 func schemaVersion(ctx context.Context, url string) (version int64, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {

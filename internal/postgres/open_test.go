@@ -23,7 +23,7 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// Processes that start together find the schema made once.
+// When processes start together, the schema is made once.
 func TestOpen_MigratesOnceHoweverManyStart(t *testing.T) {
 	url := servers.Postgres(t)
 	var wg sync.WaitGroup

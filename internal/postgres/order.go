@@ -83,8 +83,7 @@ func (f *found) stay(o *seckill.Order) int32 { return f.in[o.ID] }
 // are.
 const (
 	findOrders = "SELECT week, " + orderColumns + " FROM orders WHERE week = $1 AND id = ANY($2)"
-	// awaitOrders takes them; lockOrders leaves out what somebody else has. All take them in one
-	// order.
+	// awaitOrders waits for locked rows; lockOrders skips them. All lock rows in the same order.
 	awaitOrders = findOrders + " ORDER BY id FOR NO KEY UPDATE"
 	lockOrders  = awaitOrders + skipLocked
 )
@@ -262,8 +261,8 @@ func (c *commonRows) add(r *common) int32 {
 	return place
 }
 
-// target is what orders become, and where they are. A batch has few, so it is written in few
-// statements.
+// target is the new state of orders, and their partition. A batch has few targets, so it is written
+// in few statements.
 type target struct {
 	week    int32
 	state   seckill.OrderState

@@ -10,26 +10,6 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// What an outbox row tells Redis.
-const (
-	outboxSold    = "sold"
-	outboxVoid    = "void"
-	outboxRestock = "restock"
-	outboxPublish = "publish"
-)
-
-func outboxKind(r *seckill.Outgoing) string {
-	switch {
-	case r.Restock.Publish:
-		return outboxPublish
-	case r.Restock.Item != 0:
-		return outboxRestock
-	case r.Settlement.Kind == inventory.SettleSold:
-		return outboxSold
-	}
-	return outboxVoid
-}
-
 func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 	if len(rows) == 0 {
 		return
@@ -39,14 +19,9 @@ func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 	kinds, stocks := make([]string, n), make([]bool, n)
 	names, buyers := make([]string, n), make([]string, n)
 	for i := range rows {
-		r := &rows[i]
-		shards[i], kinds[i], stocks[i] = int32(r.Ref.Shard), outboxKind(r), r.Stock
-		if r.Restock.Item != 0 {
-			items[i], names[i], quantities[i] = int64(r.Restock.Item), r.Restock.ID, r.Restock.Units
-			continue
-		}
-		h := &r.Settlement.Hold
-		items[i], names[i], buyers[i], quantities[i] = int64(h.Item), h.ID, h.Buyer, int64(h.Quantity)
+		r := rows[i].Row()
+		shards[i], stocks[i] = int32(rows[i].Ref.Shard), rows[i].Stock
+		kinds[i], items[i], names[i], buyers[i], quantities[i] = r.Kind, int64(r.Item), r.Name, r.Buyer, r.Quantity
 	}
 	tx.exec(`INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity)
 		SELECT * FROM unnest($1::int[], $2::bigint[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bigint[])`,
@@ -54,8 +29,8 @@ func insertOutbox(tx *transaction, rows []seckill.Outgoing) {
 }
 
 // outgoing has the rows of shards, each with its shard's epoch. Rows of a shard that no fence has
-// opened yet stay: its first snapshot counts what they say. So do stock changes while the snapshot
-// of the shard's epoch is not taken: it counts them, and deletes their rows.
+// opened yet stay: its first snapshot counts them. Stock changes also stay while the snapshot of
+// the shard's epoch is not taken: it counts them, and deletes their rows.
 const outgoing = `SELECT o.id, o.shard, s.epoch, o.item, o.kind, o.stock, o.name, o.buyer, o.quantity
 	FROM shards AS s JOIN shard_loads AS l ON l.shard = s.id CROSS JOIN LATERAL (
 		SELECT * FROM outbox WHERE outbox.shard = s.id AND id > $2 AND NOT (stock AND l.epoch <> s.epoch)
@@ -71,27 +46,17 @@ type outboxRows struct {
 }
 
 func (o *outboxRows) scan(rows pgx.Rows) error {
-	var id, epoch, item, quantity int64
+	var id, epoch, item int64
 	var shard int32
-	var kind, name, buyer string
-	var row seckill.Outgoing
-	if err := rows.Scan(&id, &shard, &epoch, &item, &kind, &row.Stock, &name, &buyer, &quantity); err != nil {
+	var row seckill.OutboxRow
+	var out seckill.Outgoing
+	if err := rows.Scan(&id, &shard, &epoch, &item, &row.Kind, &out.Stock, &row.Name, &row.Buyer, &row.Quantity); err != nil {
 		return err
 	}
-	row.Ref = inventory.Ref{Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch)}
-	switch kind {
-	case outboxRestock, outboxPublish:
-		row.Restock = inventory.Restock{
-			Item: inventory.ItemID(item), ID: name, Units: quantity, Publish: kind == outboxPublish,
-		}
-	default:
-		row.Settlement.Hold = inventory.Hold{Item: inventory.ItemID(item), ID: name, Buyer: buyer, Quantity: int(quantity)}
-		row.Settlement.Kind = inventory.SettleVoid
-		if kind == outboxSold {
-			row.Settlement.Kind = inventory.SettleSold
-		}
-	}
-	o.ids, o.shards, o.rows = append(o.ids, id), append(o.shards, shard), append(o.rows, row)
+	out.Ref = inventory.Ref{Shard: inventory.ShardID(shard), Epoch: inventory.Epoch(epoch)}
+	row.Item = inventory.ItemID(item)
+	out.SetRow(&row)
+	o.ids, o.shards, o.rows = append(o.ids, id), append(o.shards, shard), append(o.rows, out)
 	return nil
 }
 
@@ -103,10 +68,10 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d rows at most", what, limit)
 	}
-	if !s.enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	var out outboxRows
 	err := s.query(ctx, what, func(ctx context.Context, p *pipe) error {
 		out = outboxRows{}

@@ -74,7 +74,7 @@ func scanPayment(rows pgx.Rows) (seckill.KeptPayment, error) {
 	return k, err
 }
 
-// queueKept queues the reading of what is kept under the payments' merchants and ids.
+// queueKept queues the reading of the stored payments with these merchants and ids.
 func queueKept(p *pipe, payments []seckill.Payment) map[seckill.PaymentKey]*seckill.KeptPayment {
 	byMerchant := make(map[seckill.MerchantID][]string)
 	for i := range payments {
@@ -205,8 +205,8 @@ func (s *Store) FindPayments(ctx context.Context, merchant seckill.MerchantID, i
 		WHERE payment = $1 AND ($2 = '' OR merchant = $2) ORDER BY merchant`, string(id), string(merchant))
 }
 
-// Refunds implements seckill.OrderBooks. The state stands in the statement, so that its index is
-// used.
+// Refunds implements seckill.OrderBooks. The state is written into the statement, so that its index
+// is used.
 func (s *Store) Refunds(ctx context.Context, q seckill.RefundQuery) ([]seckill.KeptPayment, error) {
 	text := "SELECT " + paymentColumns + " FROM payments WHERE (kept_at, merchant, payment) < ($1, $2, $3) AND " + stateOf(q.State)
 	mark := q.Before

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// listener notes every statement that a store sends, with the arguments that it was sent with last.
+// listener records every statement that a store sends, with its latest arguments.
 type listener struct {
 	mu    sync.Mutex
 	heard map[string][]any
@@ -46,11 +46,12 @@ func (l *listener) note(text string, args []any) {
 	l.heard[text] = args
 }
 
-// growing are the tables that grow with the sale, or for ever; orders are by their partitions.
+// growing are the tables that grow with the sale, or for ever. Orders are listed by their
+// partitions.
 var growing = regexp.MustCompile(
 	`Seq Scan on (orders_[1-9]\w*|payments|stock|stock_changes|withdrawals|changes|dead_letters|outbox|order_events|items)\b`)
 
-// planScenario is a sale of a store, as large as a plan needs to go wrong, beside other weeks.
+// planScenario is a sale that is large enough to show bad plans, beside the orders of other weeks.
 type planScenario struct {
 	*testing.T
 	store *Store
@@ -121,8 +122,7 @@ func (s *planScenario) fence() {
 	s.no(s.store.Snapshot(s.Context(), s.ref, []inventory.ItemID{1}, func([]inventory.Stocked, []inventory.Entry) error { return nil }))
 }
 
-// fill adds rows behind the store's back. Nothing is analyzed: nobody does in the first minute of a
-// sale.
+// fill adds rows without the store. ANALYZE isn't run, as in the first minute of a sale.
 func (s *planScenario) fill(rows int) {
 	s.Helper()
 	for _, text := range []string{
@@ -146,7 +146,7 @@ func (s *planScenario) fill(rows int) {
 	}
 }
 
-// work asks the store for everything that a sale asks for, in batches.
+// work makes all calls of a sale, in batches.
 func (s *planScenario) work() {
 	s.Helper()
 	ctx, caller := s.Context(), seckill.CallerRef{Merchant: "m1", Caller: "app"}
@@ -262,8 +262,8 @@ func (s *planScenario) office() {
 	s.no(err)
 }
 
-// None of the statements of a sale may walk through a table that grows, sort all that is due, or
-// look at another week's orders.
+// No statement of a sale may scan a growing table, sort everything that is due, or read another
+// week's orders.
 func TestPlans(t *testing.T) {
 	heard := &listener{heard: make(map[string][]any)}
 	s := newPlanScenario(t, heard)

@@ -45,7 +45,8 @@ func queueMoves(p *pipe, moved *int64, moves []seckill.Move) {
 		partitions[i], topics[i], from[i], to[i] = m.From.Partition, m.From.Topic, m.From.Next, m.To.Next
 		fromEpochs[i], toEpochs[i] = m.From.LeaderEpoch, m.To.LeaderEpoch
 	}
-	// The rows are taken in their order first: an UPDATE takes them in whatever order its plan has.
+	// The rows are locked in their order first, because an UPDATE locks them in the order of its
+	// plan.
 	p.count(moved, `WITH m AS MATERIALIZED (
 			SELECT p."partition", m.next, m.leader_epoch
 			FROM unnest($1::int[], $2::uuid[], $3::bigint[], $4::int[], $5::bigint[], $6::int[])

@@ -16,8 +16,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// race is a sale on a database with two processes, and a visitor who holds rows until all of them
-// wait: so two transactions meet at the very place where they have to decide which one was first.
+// race is a sale on a database with two processes, and a visitor that locks rows until both wait.
+// So two transactions meet exactly where they have to decide which one was first.
 type race struct {
 	*sale
 	t       *testing.T
@@ -38,8 +38,8 @@ func newRace(t *testing.T, total int64, perUser int) *race {
 	return r
 }
 
-// meet holds the rows that a statement names, starts both, waits until both wait for them or for
-// each other, and lets them go.
+// meet locks the rows of a statement and starts both. When both wait for the rows or for each
+// other, it unlocks them.
 func (r *race) meet(hold string, both ...func(*postgres.Store) error) {
 	r.t.Helper()
 	execute(r.t, r.visitor, "BEGIN")
@@ -47,7 +47,7 @@ func (r *race) meet(hold string, both ...func(*postgres.Store) error) {
 	done := make(chan error, len(both))
 	for i, f := range both {
 		go func() { done <- f(r.stores[i]) }()
-		r.waiting(i + 1) // one after another, so that the first to come is known
+		r.waiting(i + 1) // one after the other, so that the first one is known
 	}
 	execute(r.t, r.visitor, "COMMIT")
 	for range both {
@@ -57,14 +57,13 @@ func (r *race) meet(hold string, both ...func(*postgres.Store) error) {
 	}
 }
 
-// What both have to have before they decide.
+// Rows that both must lock before they decide.
 const (
 	theStock = "SELECT FROM stock FOR UPDATE"
 	theShard = "SELECT FROM shards FOR UPDATE"
 )
 
-// lockPatience is how long transactions have until they wait for a lock: those that don't take it
-// never will.
+// lockPatience is how long the test waits for a transaction to wait for a lock.
 const lockPatience = 30 * time.Second
 
 // waiting waits until so many transactions wait for a lock.
@@ -85,7 +84,7 @@ func (r *race) waiting(n int) {
 	}
 }
 
-// accept returns a racer that accepts promises and notes what became of the first.
+// accept returns a racer that accepts promises and records the outcome of the first.
 func (s *sale) accept(into *seckill.Acceptance, list ...seckill.Promise) func(*postgres.Store) error {
 	b := s.batch(list...)
 	return func(store *postgres.Store) error {
@@ -97,7 +96,7 @@ func (s *sale) accept(into *seckill.Acceptance, list ...seckill.Promise) func(*p
 	}
 }
 
-// check holds the books, the orders and the digests against each other.
+// check compares the books, the orders and the digests with each other.
 func (r *race) check(open, sold int64) {
 	r.t.Helper()
 	b := r.book(r.t, r.stores[0])
@@ -193,8 +192,8 @@ func TestL2_TwoWorkersWithOnePosition(t *testing.T) {
 	r.check(1, 0)
 }
 
-// An order and its tombstone have no row in common before one of them is there: the primary key
-// decides.
+// An order and its tombstone have no common row to lock before one of them exists, so the primary
+// key decides.
 func TestL4_ARecordAndItsTombstone(t *testing.T) {
 	for _, recordFirst := range []bool{true, false} {
 		t.Run(fmt.Sprint("recordFirst=", recordFirst), func(t *testing.T) {
@@ -252,7 +251,7 @@ func TestL2_ARecordAndAFence(t *testing.T) {
 	}
 }
 
-// FOR KEY SHARE would be too weak for the shard's row: it lets a fence pass.
+// FOR KEY SHARE would be too weak for the shard's row, because it doesn't stop a fence.
 func TestL2_AFenceWaitsForAWorkerInTheMiddle(t *testing.T) {
 	r := newRace(t, 10, 0)
 	next, life := nextRef(t, r.stores[0], r.ref.Shard), incarnation(t, r.stores[0])
@@ -271,9 +270,8 @@ func TestL2_AFenceWaitsForAWorkerInTheMiddle(t *testing.T) {
 	}
 }
 
-// A restock is counted by the snapshot, or relayed under the new epoch: never both, never neither.
-// Until the snapshot is taken it is not relayed, since nobody knows yet which of the two it will
-// be.
+// A restock is either counted by the snapshot, or relayed under the new epoch. It is not relayed
+// before the snapshot, because until then it isn't known which one applies.
 func TestL1_ARestockAndASnapshot(t *testing.T) {
 	r := newRace(t, 10, 2)
 	store := r.stores[0]
@@ -314,7 +312,8 @@ func TestL1_ARestockAndASnapshot(t *testing.T) {
 	}
 }
 
-// One order's end: the first one to have the row decides, and the other reads it, or comes again.
+// Two calls end one order: the first one to lock the row decides. The other one reads the result,
+// or comes again.
 func TestL4_APaymentAndACancel(t *testing.T) {
 	r := newRace(t, 10, 2)
 	o := r.order(t, r.stores[0], "u-1", "k")
@@ -348,7 +347,7 @@ func cancel(t testing.TB, store *postgres.Store, o seckill.Order) seckill.Moved 
 	return got[0]
 }
 
-// Two orders have no row in common but the payment's, which both insert.
+// Two orders share no row except the payment's, which both insert.
 func TestL4_OnePaymentForTwoOrders(t *testing.T) {
 	r := newRace(t, 10, 0)
 	other := namedSale(t, r.stores[0], "a2", 10, 0)
@@ -427,8 +426,8 @@ func TestL10_ALockedStockRowStopsItsItemOnly(t *testing.T) {
 	}
 }
 
-// The end of an order waits for a worker that has the stock row for the length of a batch: a hot
-// item's row is hardly ever free.
+// The end of an order waits while a worker locks the stock row for a batch. The row of a hot item
+// is hardly ever free.
 func TestPay_GetsAStockRowThatIsBusy(t *testing.T) {
 	r := newRace(t, 10, 0)
 	o := r.order(t, r.stores[0], "u-1", "k")
@@ -443,7 +442,7 @@ func TestPay_GetsAStockRowThatIsBusy(t *testing.T) {
 	}
 }
 
-// An order that somebody is about to pay is left out, and the next one is timed out.
+// An order that is being paid is skipped, and the next one is timed out.
 func TestTimeOut_GoesAroundWhatIsBusy(t *testing.T) {
 	r := newRace(t, 10, 0)
 	a, b := r.order(t, r.stores[0], "u-1", "k"), r.order(t, r.stores[0], "u-2", "k")

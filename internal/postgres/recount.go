@@ -112,7 +112,7 @@ func queueRecount(p *pipe, shard inventory.ShardID, r **seckill.Recount) {
 	}, countedOrders, int32(shard))
 }
 
-// mend queues that counters and digests become what the rows say.
+// mend queues the correction of counters and digests to match the rows.
 func (tx *transaction) mend(r *seckill.Recount, by seckill.Author) error {
 	items, sums := r.Mendable()
 	if len(items) == 0 && !sums {

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Counters that somebody has changed by hand are found, and set to what the rows say where that
+// Counters that were changed by hand are found. They are corrected to match the rows, where that
 // breaks no law.
 func TestRecount_MendsCounters(t *testing.T) {
 	r := newRace(t, 10, 0)
@@ -56,7 +56,7 @@ func TestRecount_MendsCounters(t *testing.T) {
 	}
 }
 
-// A process needs no more rights to mend than it has.
+// The usual rights of a process are enough for the repair.
 func TestRecount_AsTheProcessesRole(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: as(app, url), KeepSchema: true})

@@ -11,7 +11,7 @@ import (
 
 var settingsAuthor = settings.Author{Actor: "ann", Reason: "a test"}
 
-// TestStore runs the whole suite with the rights that deploy/postgres-grants.sql gives; here is
+// TestStore runs the whole suite with the rights of deploy/postgres-grants.sql. This test lists
 // what they don't allow.
 func TestGrants_AreNoMore(t *testing.T) {
 	url := as(app, database(t))
@@ -38,7 +38,7 @@ func TestGrants_AreNoMore(t *testing.T) {
 	}
 }
 
-// A process that finds the schema behind says what has to be done about it.
+// A process that finds an older schema says what to do.
 func TestOpen_WithoutTheRightToMigrate(t *testing.T) {
 	url := database(t)
 	execute(t, connect(t, url), "DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)")
@@ -48,7 +48,8 @@ func TestOpen_WithoutTheRightToMigrate(t *testing.T) {
 	}
 }
 
-// The functions of the owner's find the owner's tables, whatever the caller has put in their way.
+// The owner's functions use the owner's tables, even if the caller has made others with the same
+// names.
 func TestAddWeek_IgnoresTheCallersTables(t *testing.T) {
 	url := as(app, database(t))
 	conn := connect(t, url)

@@ -18,8 +18,8 @@ var searchColumns = map[seckill.OrderIndex]string{
 	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
 }
 
-// searchText looks in some weeks for the newest orders of each value of an index. A condition on an
-// empty value is met by every order.
+// searchText searches some weeks for the newest orders of each value of an index. An empty value in
+// a condition matches every order.
 func searchText(column string) string {
 	return `SELECT o.* FROM unnest($2::text[]) AS v (value) CROSS JOIN LATERAL (
 			SELECT week, ` + orderColumns + ` FROM orders WHERE week = ANY($1) AND orders.` + column + ` = v.value

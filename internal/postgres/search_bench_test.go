@@ -12,9 +12,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// BenchmarkSearch measures how long people wait for the orders of a buyer in mid-sale: 500,000
-// orders are there, 100,000 of them of one buyer, and 1,000 more are made each second. An operation
-// is one search for a page; its p50 and p99 are what counts.
+// BenchmarkSearch measures how long people wait for the orders of a buyer during a sale. There are
+// 500,000 orders, 100,000 of them of one buyer, and 1,000 more are made each second. An operation
+// is one search for a page. Its p50 and p99 matter.
 func BenchmarkSearch(b *testing.B) {
 	const orders, page, big = 500_000, 500, "u-big"
 	store := open(b, postgres.Config{URL: copyTemplate(b, servers.NewPostgres(b))})
@@ -69,7 +69,7 @@ func BenchmarkSearch(b *testing.B) {
 						return
 					case <-tick.C:
 					}
-					// On schedule: what a slow write has delayed is made up for.
+					// Writes follow a schedule, so a slow write doesn't lower the rate.
 					for due := int(time.Since(began) / every * 100); made-before < due; {
 						start := time.Now()
 						if err := write(100); err != nil {

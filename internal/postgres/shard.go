@@ -68,7 +68,7 @@ func (s *Store) Fence(ctx context.Context, ref inventory.Ref, incarnation string
 	})
 }
 
-// whyFenced returns ErrFenced with the shard's row, or ErrNotFound where there is no such shard.
+// whyFenced returns ErrFenced with the shard's row, or ErrNotFound if there is no such shard.
 func whyFenced(ctx context.Context, p *pipe, ref inventory.Ref) error {
 	var epoch, next int64
 	var life string

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// errSilent says that a connection gave no answer and will give none: it is dead, and nobody told
-// (L8). Whatever was asked may have happened.
+// errSilent means that a connection is silently dead: it gave no answer and will give none (L8).
+// The calls on it may have happened.
 var errSilent = errors.New("no answer from the database")
 
 // lastWord is how long an answer may still be under way when the server has nothing to do any more.

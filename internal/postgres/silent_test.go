@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// A firewall that forgets connections leaves both ends with one that is dead, and neither is told.
+// When a firewall forgets a connection, it is dead, and neither end learns of it.
 func TestStore_ADeadConnectionIsNotWaitedFor(t *testing.T) {
 	url := database(t)
 	config := connect(t, url).Config()
@@ -44,8 +44,8 @@ func TestStore_ADeadConnectionIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// A server that takes its time is not dead: a flush that waits for a lock for longer than the
-// patience, like one of many slow statements, is waited for, and nobody else loses a connection.
+// A slow server is not dead. A flush may wait for a lock, or for many slow statements, longer than
+// the patience. It is waited for, and no other connection is closed.
 func TestStore_ASlowAnswerIsWaitedFor(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url, AnswerTimeout: 500 * time.Millisecond, MaxConns: 4})
@@ -86,8 +86,8 @@ func TestStore_ASlowAnswerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// muffler hands bytes on between clients and a server, but for those of connections that it was
-// told to muffle: they stay open, and no byte passes.
+// muffler forwards bytes between clients and a server. Muffled connections stay open, but no byte
+// passes.
 type muffler struct {
 	addr     string
 	epoch    atomic.Int64 // connections of an earlier one are muffled
@@ -139,7 +139,7 @@ func (p *muffler) close() {
 	p.work.Wait()
 }
 
-// muffle cuts off all connections of now, and nobody hears of it.
+// muffle silently stops all present connections.
 func (p *muffler) muffle() { p.epoch.Add(1) }
 
 func (p *muffler) copy(to, from net.Conn, born int64) {

@@ -50,10 +50,10 @@ const (
 func (s *Store) Snapshot(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID,
 	load func([]inventory.Stocked, []inventory.Entry) error) error {
 	what := fmt.Sprintf("read a snapshot of shard %d in epoch %d", ref.Shard, ref.Epoch)
-	if !s.enter() { // also for the time of load: Close waits for it
+	if !s.calls.Enter() { // also for the time of load: Close waits for it
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	conn, done, err := s.keep(ctx)
 	if err != nil {
 		return describe(what, err)

@@ -28,9 +28,9 @@ const (
 // String returns the fault's name.
 func (f Fault) String() string { return [...]string{"none", "wait", "again", "data", "invariant"}[f] }
 
-// states is whose fault an error is, by SQLSTATE (appendix A of PostgreSQL's manual), or by its
-// class, the first two characters. What is not listed waits: a code that nobody foresaw must not
-// cost a promise.
+// states maps an SQLSTATE (appendix A of PostgreSQL's manual), or its class, the first two
+// characters, to the kind of fault. An unlisted code waits: an unforeseen code must not cost a
+// promise.
 //
 //	08  the connection broke                     wait
 //	22  a value is none of its type              data: text that is no UTF-8, a number out of range

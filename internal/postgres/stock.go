@@ -190,14 +190,14 @@ func checkTaken(c seckill.StockChange, holds []seckill.Taken) error {
 	return nil
 }
 
-// taken is what was read of holds by the shop.
+// taken has the rows that were read for holds by the shop.
 type taken struct {
 	epochs map[inventory.ShardID]inventory.Epoch
 	buried map[string]bool // withdrawals that there are: whether they are buried
 }
 
-// queueTaken holds the shards' rows, and reads what became of the holds. A hold that is buried
-// after that is met at its primary key, and the transaction begins again.
+// queueTaken locks the shards' rows, and reads the rows of the holds. If a hold is buried after
+// that, its primary key conflicts, and the transaction begins again.
 func queueTaken(p *pipe, holds []seckill.Taken) *taken {
 	t := &taken{buried: make(map[string]bool)}
 	var shards []int32

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -38,9 +38,7 @@ type Store struct {
 
 	retries atomic.Int64
 
-	life   sync.Mutex
-	closed bool           // guarded by life
-	calls  sync.WaitGroup // under way; grows only under life while not closed
+	calls wait.Calls
 }
 
 // ShardCount returns how many shards the installation has, as it was fixed when the database was
@@ -66,19 +64,6 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// enter begins a call; false means that the store is closed. What entered must leave.
-func (s *Store) enter() bool {
-	s.life.Lock()
-	defer s.life.Unlock()
-	if s.closed {
-		return false
-	}
-	s.calls.Add(1)
-	return true
-}
-
-func (s *Store) leave() { s.calls.Done() }
-
 // keep acquires a connection for a call that keeps it while something else works. The caller calls
 // done, and has entered.
 func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err error) {
@@ -97,12 +82,7 @@ func (s *Store) keep(ctx context.Context) (conn *pgxpool.Conn, done func(), err 
 
 // Close waits for the calls under way and closes the connections. Closing twice is fine.
 func (s *Store) Close() error {
-	s.life.Lock()
-	again := s.closed
-	s.closed = true
-	s.life.Unlock()
-	s.calls.Wait()
-	if !again {
+	if s.calls.Close() {
 		s.pool.Close()
 	}
 	return nil
@@ -110,10 +90,10 @@ func (s *Store) Close() error {
 
 // read runs fn with a connection. Each statement of fn sees a state of its own.
 func (s *Store) read(ctx context.Context, what string, fn func(ctx context.Context, p *pipe) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	return describe(what, s.query(ctx, what, fn))
 }
 

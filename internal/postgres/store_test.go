@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// L1 stands in the table itself: code that forgot it could not write.
+// The table itself enforces L1, so wrong code can't break it.
 func TestL1_TheTableRefusesToOversell(t *testing.T) {
 	url := database(t)
 	newSale(t, open(t, postgres.Config{URL: url}), 100, 0)
@@ -48,8 +48,8 @@ func TestChangesAndSettings_AreAppendOnly(t *testing.T) {
 	}
 }
 
-// A promise whose texts the tables would refuse must not stop its partition: it is an order, or it
-// is parked.
+// A promise with texts that the tables refuse must not stop its partition: it becomes an order, or
+// it is parked.
 func TestAccept_TakesAnyText(t *testing.T) {
 	store := open(t, postgres.Config{})
 	s := newSale(t, store, 100, 2)
@@ -91,7 +91,7 @@ func TestL5_ALimitThatIsSetLater(t *testing.T) {
 	}
 }
 
-// Promises that fit nothing are kept even where the item is sold out: they are no sale.
+// Promises that fit no item are kept even when the item is sold out, because they sell nothing.
 func TestAccept_ParksBesideASoldOutItem(t *testing.T) {
 	store := open(t, postgres.Config{})
 	s := newSale(t, store, 1, 0)
@@ -106,8 +106,8 @@ func TestAccept_ParksBesideASoldOutItem(t *testing.T) {
 	}
 }
 
-// An order of an item that nobody knows is among the strays, and is found there. When its item is
-// there, it moves to the item's week.
+// An order of an unknown item is kept among the strays, and is found there. When its item exists,
+// the order moves to the item's week.
 func TestAccept_KeepsStrays(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
@@ -171,7 +171,7 @@ func TestUpdateActivity_SurvivesAPanicOfChange(t *testing.T) {
 	s.order(t, store, "u-1", "k")
 }
 
-// The database's clock is the one that counts, and its microseconds survive.
+// The database's clock decides, and its microseconds are kept.
 func TestStore_TakesTheDatabasesTime(t *testing.T) {
 	url := database(t)
 	store := open(t, postgres.Config{URL: url})
@@ -213,7 +213,7 @@ func TestIncarnation_IsReadByAnOrdinaryRole(t *testing.T) {
 	}
 }
 
-// Calls may keep a connection while they wait for another one only where there is always one more.
+// A call may keep a connection while it waits for another one only if there is always one more.
 func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 	store := open(t, postgres.Config{MaxConns: 4, Events: true})
 	s := newSale(t, store, 1000, 0)
@@ -243,8 +243,8 @@ func TestStore_CallsThatNeedTwoConnectionsDontStarve(t *testing.T) {
 	wg.Wait()
 }
 
-// After a failover the connections there are lead to a server that may only read. They are given up
-// for new ones.
+// After a failover the old connections lead to a server that is read-only. They are replaced by new
+// ones.
 func TestStore_LeavesAServerThatMayOnlyRead(t *testing.T) {
 	url := database(t)
 	name := connect(t, url).Config().Database
@@ -276,7 +276,7 @@ func TestStats(t *testing.T) {
 	})))
 }
 
-// What can't be delivered costs a read: no row is locked, and nothing is written.
+// A row that can't be delivered costs one read: no row is locked, and nothing is written.
 func TestRelay_LocksNothing(t *testing.T) {
 	url := database(t)
 	store, other := open(t, postgres.Config{URL: url}), open(t, postgres.Config{URL: url})
@@ -412,8 +412,7 @@ func clockedSale(t *testing.T, store *postgres.Store, id seckill.ActivityID, now
 	return s
 }
 
-// A week that is dropped keeps nobody waiting for long: not even for somebody who reads orders all
-// day.
+// Dropping a week blocks nobody for long, not even when somebody reads orders all day.
 func TestDropEnded_GivesWayToOrders(t *testing.T) {
 	url := database(t)
 	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)
@@ -456,7 +455,7 @@ func TestDropWeek_RefusesWhatIsInUse(t *testing.T) {
 	}
 }
 
-// A reader of the catalog that was away for longer than drops are remembered reads all of it.
+// A reader of the catalog that missed too many drops reads the whole catalog.
 func TestLoadCatalog_ForgetsOldDrops(t *testing.T) {
 	url := database(t)
 	clock := time.Date(2026, 6, 18, 12, 0, 0, 0, time.UTC)

@@ -123,8 +123,8 @@ func (p *pipe) change(ctx context.Context, text string, args ...any) (int64, err
 	return n, p.flush(ctx)
 }
 
-// rollbackTimeout bounds a ROLLBACK, which waits for nobody. A connection that can't even do that
-// is not used again.
+// rollbackTimeout bounds a ROLLBACK, which never has to wait for a lock. A connection that can't do
+// it in time is not used again.
 const rollbackTimeout = time.Second
 
 // rollback ends a transaction that did not end by itself, also when ctx has ended. Where that fails
@@ -172,10 +172,10 @@ func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond)
 // wrapped with what. After an error the transaction has usually not happened; if the connection
 // broke during the commit, the outcome is unknown. So every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	return describe(what, s.transact(ctx, what, fn))
 }
 
@@ -236,7 +236,7 @@ func (s *Store) retry(ctx context.Context, what string, f func() error) error {
 		}
 		s.retries.Add(1)
 		s.log.DebugContext(ctx, "transaction tried again", "what", what, "try", try, "err", err)
-		timer := time.NewTimer(pause/2 + rand.N(pause)) // apart from those it met
+		timer := time.NewTimer(pause/2 + rand.N(pause)) // except those that it has already
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

@@ -29,9 +29,9 @@ func weekOf(ends, now time.Time) int32 {
 	return int32(min(max(ends.Unix()/secondsOfWeek, this), this+weeksAhead))
 }
 
-// home is what is remembered of an item. Its week names the partition of its orders; it is given
-// out with the item, and never changes. limited says that its buyers had a limit when it was asked
-// for: a hint.
+// home is the remembered data of an item. week names the partition of its orders; it is fixed when
+// the item is made. limited says whether its buyers had a limit when it was read; it is only a
+// hint.
 type home struct {
 	week    int32
 	limited bool

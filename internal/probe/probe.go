@@ -166,7 +166,7 @@ func (p *Prober) Round(ctx context.Context) {
 	})
 }
 
-// step runs one step and notes what came of it.
+// step runs one step and records its result.
 func (p *Prober) step(ctx context.Context, step Step, run func(context.Context) error) {
 	began := time.Now()
 	err := run(ctx)
@@ -191,13 +191,13 @@ func (p *Prober) step(ctx context.Context, step Step, run func(context.Context) 
 	p.counts[step][r.Outcome]++
 }
 
-// problem is an answer that isn't what was asked for.
+// problem is an unexpected answer.
 type problem struct{ code, text string }
 
 // Error implements error.
 func (p *problem) Error() string { return p.text }
 
-// answer is what the listener said.
+// answer is the listener's answer.
 type answer struct {
 	status int
 	header http.Header

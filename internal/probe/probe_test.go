@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestProber_Round: each answer of a listener is told as what it is.
+// TestProber_Round: each answer of a listener is classified correctly.
 func TestProber_Round(t *testing.T) {
 	problem := func(status int, code string) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {

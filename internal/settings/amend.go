@@ -18,7 +18,7 @@ type Amendment struct {
 	At       time.Time       `json:"at"`   // the database's clock, as the node of its author knew it
 	Node     string          `json:"node"` // where it was made
 	Author   Author          `json:"author"`
-	Body     json.RawMessage `json:"body"` // what it changes, as the part of the document has it
+	Body     json.RawMessage `json:"body"` // the change, in the form of the document's part
 }
 
 // ErrRecorded is Part.Amend's answer where a document has the amendment already.
@@ -49,7 +49,7 @@ const (
 	boardNodes      = "nodes"
 )
 
-// nodeNote is what a node says of itself on the board.
+// nodeNote is a node's report on the board.
 type nodeNote struct {
 	Node    string   `json:"node"`
 	Applied Versions `json:"applied"`
@@ -128,7 +128,7 @@ func (w *Watcher) recordOne(ctx context.Context, part Part, a *Amendment) error 
 	}
 }
 
-// boardAnswer is what the board said.
+// boardAnswer is the board's answer.
 type boardAnswer struct {
 	notes map[string]string // the amendments; nil where the board couldn't be asked
 	roll  map[string]string // the nodes, by instance
@@ -206,7 +206,7 @@ func pinAmendment(ctx context.Context, board Board, a *Amendment) error {
 	return board.Pin(ctx, boardAmendments, a.ID, string(text))
 }
 
-// note is what this node says of itself. The caller holds mu.
+// note returns this node's report. The caller holds mu.
 func (w *Watcher) note() nodeNote {
 	n := nodeNote{Node: w.cfg.Node, Applied: make(Versions)}
 	for _, part := range w.parts {
@@ -217,7 +217,8 @@ func (w *Watcher) note() nodeNote {
 	return n
 }
 
-// takeBoard puts in force what the board has, and reports whether there is something to tell it.
+// takeBoard puts the board's content in force, and reports whether there is something to write to
+// it.
 func (w *Watcher) takeBoard(a boardAnswer) bool {
 	w.mu.Lock()
 	w.boardAway = a.err != nil

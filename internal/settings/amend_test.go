@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// publisher is one that runs in a node's process.
+// publisher returns a publisher in a node's process.
 func (s *site) publisher(n *node) *Publisher {
 	return &Publisher{Store: s.store, Board: s.board, Watcher: n.Watcher, Nudge: n.Nudge, Wait: time.Second}
 }
@@ -28,8 +28,8 @@ func (s *site) amend(n *node, text string) Published {
 // says reports whether the node has a text in force.
 func (n *node) says(text string) bool { return strings.Contains(n.last(), text) }
 
-// A database that was restored is right, though its number is lower, and also where it has made a
-// version of a number that a node knows another one of.
+// A restored database is right, even if its version number is lower, and even if it has given a
+// known number to another version.
 func TestWatcher_TheDatabaseIsRight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -53,8 +53,8 @@ func TestWatcher_TheDatabaseIsRight(t *testing.T) {
 	})
 }
 
-// A node that can't be reached while the database is restored and goes on is not taken for one that
-// has the newest version, though its number is higher.
+// A node may be unreachable while the database is restored and continues. The node doesn't count as
+// having the newest version, though its number is higher.
 func TestPublish_ComparesIdentities(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -86,7 +86,7 @@ func TestPublish_ComparesIdentities(t *testing.T) {
 	})
 }
 
-// A node that is cut off is named for as long as that lasts, or until a person removes it.
+// A node that is cut off is named until it is back, or until a person removes it.
 func TestPublish_NamesWhoIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -116,8 +116,8 @@ func TestPublish_ToNobody(t *testing.T) {
 	}
 }
 
-// While the database is away a change goes over the board to all nodes. It is recorded once when
-// the database is back, under its author's name, and nothing changes for those who are served.
+// While the database is away, a change reaches all nodes through the board. It is recorded once
+// when the database is back, under its author's name. Buyers notice nothing of that.
 func TestAmend_OverTheBoard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 7*time.Minute)
@@ -216,7 +216,8 @@ func TestAmend_SurvivesAnEmptiedBoard(t *testing.T) {
 	})
 }
 
-// What waits is bounded, and what a part finds wrong is given up and not kept for ever.
+// The number of waiting amendments is bounded. One that a part refuses is dropped and not kept for
+// ever.
 func TestAmend_IsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -243,8 +244,8 @@ func TestAmend_IsBounded(t *testing.T) {
 	})
 }
 
-// A node says whether it ever had settings: the first start without a database is not like a later
-// one.
+// A node reports whether it ever had settings, because a first start without a database differs
+// from a later one.
 func TestWatcher_KnowsWhetherItEverHadAny(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "settings.json")
 	synctest.Test(t, func(t *testing.T) {

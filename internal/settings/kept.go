@@ -9,15 +9,15 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/penstock/penstock/internal/atomicfile"
 )
 
 // kept is the file with the documents that were in force last.
 type kept struct {
-	Sum     string          // hex SHA-256 of Content: half a file, or one that somebody edited, is worse than none
+	Sum     string          // hex SHA-256 of Content: a file that is incomplete or was edited is not used
 	Content json.RawMessage // keptContent
 }
 
@@ -106,7 +106,7 @@ func (w *Watcher) keep() {
 }
 
 // writeKept replaces the file: a reader, or a process that dies, meets the old one or the new one.
-func writeKept(path string, content *keptContent) (err error) {
+func writeKept(path string, content *keptContent) error {
 	inner, err := json.Marshal(content)
 	if err != nil {
 		return err
@@ -115,18 +115,5 @@ func writeKept(path string, content *keptContent) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), strings.TrimPrefix(filepath.Base(path), ".")+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = file.Write(text)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+	return atomicfile.Write(path, text, 0o600)
 }

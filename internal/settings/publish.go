@@ -28,7 +28,7 @@ type Publisher struct {
 // Published is a change that was made, and where it is in force.
 type Published struct {
 	Version  int64
-	Recorded bool     // it is in the database; else it is an amendment of that version
+	Recorded bool     // it is in the database; otherwise it is an amendment of that version
 	Applied  int      // nodes that have it in force
 	Nodes    int      // nodes there are that enforce; 0 is an error of the installation
 	Lagging  []string // the others, by name: behind, silent, or refusing it; never nil
@@ -63,7 +63,7 @@ func (p *Published) lag(node, why string) {
 	p.Lagging, p.Why = slices.Insert(p.Lagging, i, node), slices.Insert(p.Why, i, why)
 }
 
-// lookEvery is the pause between two looks at who has the new version.
+// lookEvery is the pause between two checks of which nodes have the new version.
 const lookEvery = 25 * time.Millisecond
 
 // Publish writes body as the version after the given one, and returns when every node that is alive
@@ -115,8 +115,8 @@ func (p *Publisher) took(began time.Time, all bool) {
 	}
 }
 
-// look says where a version is in force, and how many nodes may still be on their way to it. A node
-// that has the newest one has it too, where others have written since.
+// look returns where a version is in force, and how many nodes may still apply it. A node with a
+// newer version counts as having it.
 func (p *Publisher) look(ctx context.Context, name string, made Version) (Published, int, error) {
 	members, err := p.Store.SettingsMembers(ctx)
 	if err != nil {
@@ -219,7 +219,7 @@ func (p *Publisher) lookAtBoard(ctx context.Context, version int64, id string) (
 	return out, pending, nil
 }
 
-// alone is what can be said of an amendment that is in force here, and of which the others can't be
+// alone returns the result for an amendment that is in force here, when the other nodes can't be
 // asked.
 func (w *Watcher) alone(version int64) Published {
 	w.mu.Lock()
@@ -247,7 +247,7 @@ func (p *Publisher) Remove(ctx context.Context, node string, by Author) error {
 		return nil
 	}
 	notes, err := p.Board.Notes(ctx, boardNodes)
-	if err != nil { // it is told of there until somebody removes it again
+	if err != nil { // it is listed there until it is removed again
 		return nil
 	}
 	for instance, text := range notes {

@@ -72,7 +72,7 @@ type Update struct {
 	Now       time.Time  // the database's clock
 	Nodes     int        // that enforce and are alive, this one included if it does
 	Drain     bool       // a person has asked this node to take no new buyers
-	Documents []Document // those whose newest version isn't the one in Seen; the zero version where there is none any more
+	Documents []Document // documents whose newest version differs from the one in Seen; the zero version if it doesn't exist any more
 }
 
 // News returns the newest documents that a node with the versions seen doesn't have yet. The stores
@@ -101,7 +101,7 @@ type Member struct {
 	Applied  Versions
 	Rejected Versions
 	Drain    bool            // a person has asked it to take no new buyers
-	Silent   time.Duration   // since it was heard of last, on the database's clock
+	Silent   time.Duration   // since its last report, on the database's clock
 	Status   json.RawMessage // as it said last; nil where nothing is known
 }
 

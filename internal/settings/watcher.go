@@ -238,7 +238,7 @@ func (w *Watcher) Nudge() {
 	}
 }
 
-// leave forgets this node: one that stopped in order lags behind nothing.
+// leave removes this node from the list, because a stopped node doesn't lag.
 func (w *Watcher) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
@@ -275,7 +275,7 @@ func (w *Watcher) look(ctx context.Context) {
 	}
 }
 
-// answer is what the database said, and when it was asked.
+// answer is the database's answer, and the time of the request.
 type answer struct {
 	update       Update
 	began, ended time.Time
@@ -316,9 +316,8 @@ func (w *Watcher) exchange(ctx context.Context) answer {
 	return a
 }
 
-// take applies what the database said, and reports whether there is something to tell it. A
-// database that is away leaves everything as it is. Its clock is taken to have been read in the
-// middle of the call.
+// take applies the database's answer, and reports whether there is something to write to it. If the
+// database is away, nothing changes. Its clock counts as read in the middle of the call.
 func (w *Watcher) take(ctx context.Context, a answer) bool {
 	if a.err != nil {
 		if ctx.Err() == nil {
@@ -409,7 +408,7 @@ func (w *Watcher) moment() Moment {
 	return Moment{time.Now().Add(w.offset), w.nodes}
 }
 
-// reapplyDue applies again what has something that ends now.
+// reapplyDue applies the documents again in which something ends now.
 func (w *Watcher) reapplyDue() {
 	now := w.moment().Now
 	w.reapply(func(name string) bool {

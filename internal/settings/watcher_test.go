@@ -247,8 +247,8 @@ func newSite(t *testing.T, offset time.Duration) *site {
 	return s
 }
 
-// node is a node with one part; it refuses the body "bad", panics on "mad", and ends what a body
-// "until" says 10 s behind its start.
+// node is a node with one part. The part refuses the body "bad", panics on "mad", and ends the body
+// "until" 10 s after its start.
 type node struct {
 	*Watcher
 	stop context.CancelFunc
@@ -364,8 +364,8 @@ func TestPublishWaitsForEveryNode(t *testing.T) {
 	})
 }
 
-// TestPublishNamesWhoLags: a node that says nothing any more, first while it passes for alive and
-// then when it doesn't.
+// TestPublishNamesWhoLags: a node stops reporting; it is named while it still counts as alive, and
+// afterwards.
 func TestPublishNamesWhoLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, 0)
@@ -485,8 +485,8 @@ func TestLastKnownGoodIsInForceWithoutTheDatabase(t *testing.T) {
 	}
 }
 
-// A file of another installation is good for a start without a database only: then the database
-// says what there is, be it nothing.
+// A file of another installation is used only for a start without a database. After that the
+// database decides, even if it is empty.
 func TestWhatAnotherInstallationKeptIsForgotten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "settings.json")
 	synctest.Test(t, func(t *testing.T) {

@@ -72,7 +72,7 @@ func (tx *transaction) move(ctx context.Context, moves []seckill.Move) error {
 	return nil
 }
 
-// claim is what a promise or a parked order needs to know of: its row, its stock row, its buyer.
+// claim has the keys that a promise or a parked order needs: its row, its stock row, its buyer.
 type claim struct {
 	order seckill.OrderID
 	key   seckill.StockKey

@@ -54,7 +54,7 @@ func readItems(ctx context.Context, q querier, ids []seckill.ActivityID, add fun
 	})
 }
 
-// findActivity returns nil where there is none.
+// findActivity returns nil if there is none.
 func findActivity(ctx context.Context, q querier, id seckill.ActivityID) (*seckill.Activity, error) {
 	var found *seckill.Activity
 	rows, err := q.query(ctx, "SELECT "+activityColumns+" FROM activities WHERE id = ?", string(id))
@@ -128,7 +128,7 @@ type edit struct {
 	version int64 // the catalog's, of this change
 }
 
-// putActivity writes what an activity becomes, and returns it as it is then.
+// putActivity writes the new activity, and returns it as stored.
 func (tx *transaction) putActivity(ctx context.Context, by seckill.Author, old, next *seckill.Activity) (*seckill.Activity, error) {
 	e := edit{ActivityEdit: &seckill.ActivityEdit{Old: old, Next: next, Shards: tx.shards}}
 	if old != nil {

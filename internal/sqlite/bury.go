@@ -71,8 +71,7 @@ func (tx *transaction) buryWithdrawal(ctx context.Context, ref inventory.Ref, h 
 	return exists(ctx, tx, "SELECT 1 FROM withdrawals WHERE hold = ? AND buried = 0", h.ID)
 }
 
-// insertWithdrawal writes what became of a withdrawal's hold, and reports whether nothing had
-// before.
+// insertWithdrawal writes the end of a withdrawal's hold, and reports whether it had none before.
 func (tx *transaction) insertWithdrawal(ctx context.Context, shard inventory.ShardID, h inventory.Hold, buried bool) (bool, error) {
 	n, err := tx.change(ctx, `INSERT INTO withdrawals (hold, item, shard, quantity, buried, at) VALUES (?, ?, ?, ?, ?, ?)
 		ON CONFLICT DO NOTHING`, h.ID, int64(h.Item), int64(shard), h.Quantity, buried, tx.now.UnixMicro())

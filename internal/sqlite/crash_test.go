@@ -19,12 +19,13 @@ import (
 	"github.com/penstock/penstock/internal/sqlite"
 )
 
-// victimPath tells this test binary to be the process that is killed: it names the database.
+// victimPath is the variable that makes this test binary the process to be killed. Its value is the
+// database's path.
 const victimPath = "PENSTOCK_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(victimPath); path != "" {
-		fmt.Fprintln(os.Stderr, writeUntilKilled(path)) // it comes here only when something went wrong
+		fmt.Fprintln(os.Stderr, writeUntilKilled(path)) // reached only when something went wrong
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
@@ -38,8 +39,8 @@ func writeUntilKilled(path string) error {
 	return storetest.WriteUntilKilled(context.Background(), store, os.Stdout)
 }
 
-// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, opens what it
-// left, and lets the next one go on from there.
+// TestL2_NothingCommittedIsLostByKill9 kills a writing process at a random moment, opens its
+// database, and lets the next process go on from there.
 func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("PENSTOCK_TEST_SEED"); s != "" {
@@ -65,8 +66,7 @@ func TestL2_NothingCommittedIsLostByKill9(t *testing.T) {
 	}
 }
 
-// killAfter starts a victim, kills it when it has said so many lines, and returns everything it
-// said.
+// killAfter starts a victim, kills it after so many lines of output, and returns its whole output.
 func killAfter(t *testing.T, path string, lines int) []byte {
 	t.Helper()
 	victim := exec.Command(os.Args[0])

@@ -20,7 +20,7 @@ func TestEvents(t *testing.T) {
 		})
 		return store
 	})
-	// What waits may be much, and is only looked at from its oldest end.
+	// Many events may wait. Only the oldest ones are read.
 	t.Run("Plans", func(t *testing.T) {
 		store := openForPlans(t, Config{})
 		heard := 0

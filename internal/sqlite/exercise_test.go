@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// short is what a statement may walk through: lists of its own, tables of a bounded size, and
-// indexes of parked orders, of payments that came before their orders, and of what waits to be
-// published. Of the steps of orders only the oldest is looked at.
+// short has what a statement may scan: its own lists, tables of a bounded size, and the indexes of
+// parked orders, of payments that came before their orders, and of items that wait to be published.
+// Of the steps of orders only the oldest one is read.
 var short = []string{
 	"CONSTANT ROW", "json_each", "wanted", "one", "k", "d", "buyer",
 	"installation", "catalog", "shards", "positions", "tokens", "dropped_items",
@@ -44,8 +44,7 @@ func TestStore(t *testing.T) {
 		})
 		return store
 	})
-	// None of the statements that the suite has made the store prepare may walk through a table
-	// that grows, or sort orders.
+	// No statement that the suite uses may scan a growing table, or sort orders.
 	t.Run("Plans", func(t *testing.T) {
 		if len(shapes) < 80 {
 			t.Errorf("only %d statements were heard of", len(shapes))

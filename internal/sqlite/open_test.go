@@ -45,7 +45,7 @@ func merchants(t *testing.T, store *sqlite.Store) (names []string, err error) {
 	return names, err
 }
 
-// edit runs SQL on a file behind the store's back.
+// edit runs SQL on a file without the store.
 func edit(t *testing.T, path, text string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -77,8 +77,8 @@ func TestOpen_KeepsWhatWasWritten(t *testing.T) {
 	}
 }
 
-// A database that is gone, or of which only the part before its log is there, is not made anew
-// where its owner knows that there was one.
+// A database that is missing, or whose log is missing, is not silently made anew when its owner
+// knows that it existed.
 func TestOpen_MakesNoneWhereThereWasOne(t *testing.T) {
 	path := makeDatabase(t)
 	for range 2 {
@@ -165,7 +165,7 @@ func overwrite(t *testing.T, path string, from, n int) {
 
 func TestOpen_DamageFoundLaterIsCalledDamage(t *testing.T) {
 	path := makeDatabase(t)
-	overwrite(t, path, 4096, 1<<20) // everything but the page that says what there is
+	overwrite(t, path, 4096, 1<<20) // everything but the schema's page
 	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
 	if err == nil {
 		defer func() {
@@ -185,7 +185,7 @@ func TestOpen_SaysWhereItCannotWrite(t *testing.T) {
 	if err := os.Chmod(closed, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() == 0 { // nothing is closed to root, but here is no place for files
+	if os.Geteuid() == 0 { // root may write everywhere, but not here
 		closed = "/proc"
 	}
 	for name, path := range map[string]string{
@@ -200,7 +200,8 @@ func TestOpen_SaysWhereItCannotWrite(t *testing.T) {
 	}
 }
 
-// The number of shards decides where every item lies: another one would lose them all.
+// The number of shards decides on which shard an item lies. With another number, all items would be
+// lost.
 func TestOpen_RefusesAnotherNumberOfShards(t *testing.T) {
 	path := makeDatabase(t)
 	_, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Shards: 16})
@@ -218,8 +219,8 @@ func TestOpen_RefusesAnotherNumberOfShards(t *testing.T) {
 	}
 }
 
-// Each life of the database is another one: what lived through a restart must not pass for a part
-// of it.
+// Each life of the database has its own id: work from before a restart must not be taken for work
+// of the new life.
 func TestOpen_BeginsANewIncarnation(t *testing.T) {
 	path := makeDatabase(t)
 	lives := make(map[string]bool)

@@ -143,7 +143,7 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 	return out, nil
 }
 
-// cancel decides one cancellation; orders is changed to what is true after it.
+// cancel decides one cancellation, and updates orders.
 func (tx *transaction) cancel(c *seckill.Cancellation, orders map[seckill.OrderID]seckill.Order,
 	epochs map[inventory.ShardID]inventory.Epoch, changes *seckill.Changes) seckill.Moved {
 	before, exists := orders[c.Order]

@@ -9,31 +9,11 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// What an outbox row tells Redis.
-const (
-	outboxSold    = "sold"
-	outboxVoid    = "void"
-	outboxRestock = "restock"
-	outboxPublish = "publish"
-)
-
 func (tx *transaction) insertOutbox(ctx context.Context, rows []seckill.Outgoing) error {
 	const query = "INSERT INTO outbox (shard, item, kind, stock, name, buyer, quantity) VALUES {(?,?,?,?,?,?,?)}"
 	return insert(ctx, tx.statements, query, rows, func(args []any, r *seckill.Outgoing) []any {
-		args = append(args, int64(r.Ref.Shard))
-		if restock := &r.Restock; restock.Item != 0 {
-			kind := outboxRestock
-			if restock.Publish {
-				kind = outboxPublish
-			}
-			return append(args, int64(restock.Item), kind, r.Stock, restock.ID, "", restock.Units)
-		}
-		end := &r.Settlement
-		kind := outboxVoid
-		if end.Kind == inventory.SettleSold {
-			kind = outboxSold
-		}
-		return append(args, int64(end.Item), kind, r.Stock, end.ID, end.Buyer, int64(end.Quantity))
+		row := r.Row()
+		return append(args, int64(r.Ref.Shard), int64(row.Item), row.Kind, r.Stock, row.Name, row.Buyer, row.Quantity)
 	})
 }
 
@@ -44,10 +24,10 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 	if limit <= 0 {
 		return 0, fmt.Errorf("%s: %d rows at most", what, limit)
 	}
-	if !s.enter() { // also for the time of deliver: Close waits for it
+	if !s.calls.Enter() { // also for the time of deliver: Close waits for it
 		return 0, fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	ids, rows, err := s.readOutbox(ctx, shards, after, limit)
 	if err != nil {
 		return 0, describe(what, err)
@@ -99,19 +79,8 @@ func (s *Store) readOutbox(ctx context.Context, shards []inventory.ShardID, afte
 
 func scanOutgoing(rows *sql.Rows, id *int64) (seckill.Outgoing, error) {
 	var r seckill.Outgoing
-	var item inventory.ItemID
-	var kind, name, buyer string
-	var quantity int64
-	err := rows.Scan(id, &r.Ref.Shard, &r.Ref.Epoch, &item, &kind, &r.Stock, &name, &buyer, &quantity)
-	switch kind {
-	case outboxRestock, outboxPublish:
-		r.Restock = inventory.Restock{Item: item, ID: name, Units: quantity, Publish: kind == outboxPublish}
-	default:
-		r.Settlement.Hold = inventory.Hold{Item: item, ID: name, Buyer: buyer, Quantity: int(quantity)}
-		r.Settlement.Kind = inventory.SettleVoid
-		if kind == outboxSold {
-			r.Settlement.Kind = inventory.SettleSold
-		}
-	}
+	var row seckill.OutboxRow
+	err := rows.Scan(id, &r.Ref.Shard, &r.Ref.Epoch, &row.Item, &row.Kind, &r.Stock, &row.Name, &row.Buyer, &row.Quantity)
+	r.SetRow(&row)
 	return r, err
 }

@@ -80,7 +80,7 @@ func readPayments(ctx context.Context, q querier, tail string, args ...any) ([]s
 	return out, err
 }
 
-// findPayments returns what is kept under the payments' merchants and ids.
+// findPayments returns the stored payments with these merchants and ids.
 func (tx *transaction) findPayments(ctx context.Context, payments []seckill.Payment) (map[seckill.PaymentKey]*seckill.KeptPayment, error) {
 	byMerchant := make(map[seckill.MerchantID][]seckill.PaymentID)
 	for i := range payments {

@@ -71,7 +71,7 @@ func recount(ctx context.Context, q querier, shard inventory.ShardID) (*seckill.
 	return r, err
 }
 
-// mend makes counters and digests what the rows say.
+// mend corrects counters and digests to match the rows.
 func (tx *transaction) mend(ctx context.Context, r *seckill.Recount, by seckill.Author) error {
 	items, sums := r.Mendable()
 	if len(items) == 0 && !sums {

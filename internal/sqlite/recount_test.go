@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Counters that somebody has changed by hand are found, and set to what the rows say.
+// Counters that were changed by hand are found, and corrected to match the rows.
 func TestRecount_MendsCounters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	store := open(t, sqlite.Config{Path: path})

@@ -16,8 +16,8 @@ var searchColumns = map[seckill.OrderIndex]string{
 	seckill.OrdersByActivity: "activity", seckill.OrdersByState: "state",
 }
 
-// searchText is a search for one value of an index, from the newest order on. A condition on an
-// empty value is met by every order.
+// searchText is a search for one value of an index, from the newest order on. An empty value in a
+// condition matches every order.
 func searchText(column string) string {
 	return "SELECT " + orderColumns + " FROM orders INDEXED BY orders_by_" + column + " WHERE " + column + ` = ?1
 		AND created_at <= ?2 AND created_at >= ?3 AND (created_at < ?2 OR id < ?4) AND created_at < ?5

@@ -27,8 +27,8 @@ type member struct {
 	seen time.Time
 }
 
-// note notes a node and tells what it is to know of the nodes. Those of a name that a new instance
-// has taken over are forgotten.
+// note records a node and returns the other nodes' state. Former instances of a node's name are
+// removed.
 func (m *members) note(b *settings.Beat, now time.Time) (u settings.Update) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -83,7 +83,7 @@ func (tx *transaction) atEpochOf(ctx context.Context, ref inventory.Ref, incarna
 	return err
 }
 
-// whyFenced returns ErrFenced with the shard's row, or ErrNotFound where there is no such shard.
+// whyFenced returns ErrFenced with the shard's row, or ErrNotFound if there is no such shard.
 func (tx *transaction) whyFenced(ctx context.Context, ref inventory.Ref) error {
 	var epoch, next int64
 	var incarnation string

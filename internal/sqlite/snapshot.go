@@ -38,7 +38,7 @@ func (l *loader) addEntry(e inventory.Entry) error {
 	return nil
 }
 
-// flush hands over what there is. load may keep it.
+// flush passes the collected rows to load, which may keep them.
 func (l *loader) flush() error {
 	if len(l.items) == 0 && len(l.entries) == 0 {
 		return nil

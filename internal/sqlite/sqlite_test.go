@@ -84,7 +84,7 @@ func (s shopOf) outcomes(promises ...seckill.Promise) []seckill.Outcome {
 	return out
 }
 
-// Names are bytes to SQLite, whatever they are to anybody else.
+// SQLite compares names as bytes.
 func TestL5_HoldsForNamesThatAreNoText(t *testing.T) {
 	store := open(t, sqlite.Config{})
 	s := sale(t, store)
@@ -121,8 +121,8 @@ func TestAccept_RecoversFromARecordThatTheTablesRefuse(t *testing.T) {
 	}
 }
 
-// L1 stands in the table itself, as does that changes are only added: code that forgot it could not
-// write.
+// The tables themselves enforce L1, and that changes are only added, so wrong code can't break
+// them.
 func TestL1_TheTablesRefuseToOversell(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "penstock.db")
 	store := open(t, sqlite.Config{Path: path})

@@ -77,7 +77,7 @@ func (s *statements) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, stmt := range s.kept {
-		_ = stmt.Close() // its connection is closed next, and that error is told
+		_ = stmt.Close() // its connection is closed next, and that error is returned
 	}
 	clear(s.kept)
 }
@@ -111,7 +111,7 @@ func (s *statements) queryShape(ctx context.Context, sh shape, args []any) (*sql
 	return stmt.QueryContext(ctx, args...)
 }
 
-// querier is where rows come from: prepared statements, or a snapshot.
+// querier is the source of rows: prepared statements, or a snapshot.
 type querier interface {
 	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 	queryShape(ctx context.Context, sh shape, args []any) (*sql.Rows, error)

@@ -223,8 +223,8 @@ func findStockChange(ctx context.Context, q querier, item inventory.ItemID, key 
 	return c, true, nil
 }
 
-// bookColumns are those of a stock row s of an item i of an activity a. What its outbox rows still
-// have to say is summed up per row: the outbox is short, or its index is used.
+// bookColumns are the columns for a stock row s of an item i of an activity a. Its outbox rows are
+// summed up per row: the outbox is short, or its index is used.
 const bookColumns = `s.item, i.sku, s.shard, (SELECT epoch FROM shards WHERE id = s.shard), a.published,
 	s.total, s.open, s.sold, ` + parkedOf + `,
 	(SELECT ifnull(sum(quantity), 0) FROM outbox WHERE shard = s.shard AND item = s.item AND stock = 0),

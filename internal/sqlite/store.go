@@ -11,6 +11,7 @@ import (
 	driver "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
+	"github.com/penstock/penstock/internal/wait"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -33,9 +34,7 @@ type Store struct {
 	// the database.
 	incarnation string
 
-	life   sync.Mutex
-	closed bool           // guarded by life
-	calls  sync.WaitGroup // under way; grows only under life while not closed
+	calls wait.Calls
 
 	relaying sync.Mutex // held by the RelayEvents under way
 
@@ -49,30 +48,13 @@ func (s *Store) now() time.Time { return fromMicros(s.clock().UnixMicro()) }
 
 func fromMicros(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// enter begins a call; false means that the store is closed. What entered must leave.
-func (s *Store) enter() bool {
-	s.life.Lock()
-	defer s.life.Unlock()
-	if s.closed {
-		return false
-	}
-	s.calls.Add(1)
-	return true
-}
-
-func (s *Store) leave() { s.calls.Done() }
-
 // Close waits for the calls under way and closes the file; its write-ahead log is folded in.
 // Closing twice is fine.
 func (s *Store) Close() error {
-	s.life.Lock()
-	again := s.closed
-	s.closed = true
-	s.life.Unlock()
-	s.calls.Wait()
+	first := s.calls.Close()
 	s.writer.turn <- struct{}{}
 	defer func() { <-s.writer.turn }()
-	if again {
+	if !first {
 		return nil
 	}
 	s.readers.close()
@@ -84,10 +66,10 @@ func (s *Store) Close() error {
 
 // read runs fn with the readers' prepared statements. Each query of fn sees a state of its own.
 func (s *Store) read(ctx context.Context, what string, fn func(q *statements) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	return describe(what, fn(s.readers))
 }
 
@@ -132,10 +114,10 @@ func (s *Store) readSnapshot(ctx context.Context, what string, fn func(sn snapsh
 
 // readState runs fn on one state, with a connection of a pool.
 func (s *Store) readState(ctx context.Context, pool *sql.DB, what string, fn func(sn snapshot) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	sn, err := beginSnapshot(ctx, pool)
 	if err != nil {
 		return describe(what, err)

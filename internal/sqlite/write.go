@@ -20,7 +20,8 @@ func (tx *transaction) insertOrders(ctx context.Context, orders []seckill.Order)
 	return insert(ctx, tx.statements, query, orders, bindOrder)
 }
 
-// target is what an order becomes. A batch has few, so its orders are written in few statements.
+// target is an order's new state. A batch has few targets, so its orders are written in few
+// statements.
 type target struct {
 	state   seckill.OrderState
 	reason  seckill.Reason
@@ -29,7 +30,7 @@ type target struct {
 	ended   bool // at that moment
 }
 
-// writeChanges writes what the decisions of seckill say.
+// writeChanges writes the changes that package seckill has decided.
 func (tx *transaction) writeChanges(ctx context.Context, c *seckill.Changes) error {
 	if err := tx.insertOrders(ctx, c.Inserted); err != nil {
 		return err

@@ -61,10 +61,10 @@ type transaction struct {
 // begun runs to its end, which its batch bounds: a commit that was broken off would leave the
 // caller not knowing. Errors are wrapped with what.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {
-	if !s.enter() {
+	if !s.calls.Enter() {
 		return fmt.Errorf("%s: %w", what, ErrClosed)
 	}
-	defer s.leave()
+	defer s.calls.Leave()
 	return describe(what, s.inTurn(ctx, fn))
 }
 

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestBucket_Bounds: each duration is below the bound of its bucket and not below that of the one
-// before, and the bound is at most a quarter above it.
+// TestBucket_Bounds: each duration lies between the bound of the bucket before and the bound of its
+// own. Its own bound is at most a quarter above it.
 func TestBucket_Bounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := time.Duration(rapid.Int64Range(0, int64(2*time.Minute)).Draw(t, "d"))

@@ -35,7 +35,7 @@ func (c Context) AppendHeader(dst []byte) []byte {
 	return append(dst, "-01"...)
 }
 
-// parent is what a traceparent says.
+// parent is the content of a traceparent.
 type parent struct {
 	trace   [16]byte
 	span    [8]byte

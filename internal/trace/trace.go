@@ -50,7 +50,7 @@ const (
 // Tracer records spans. nil records nothing. It is safe for concurrent use.
 type Tracer struct {
 	// Fixed after Open.
-	threshold uint64 // a random number below it is a trace
+	threshold uint64 // a request whose random number is below it is traced
 	all       bool
 	provider  *sdk.TracerProvider
 	tracer    otel.Tracer
@@ -68,7 +68,7 @@ type Stats struct {
 	Refused int64 // that were not, since too many were
 	Spans   int64 // recorded
 	Sent    int64 // taken by the collector
-	Lost    int64 // given up, since the collector did not take them
+	Lost    int64 // dropped, because the collector did not accept them
 }
 
 // Open makes a tracer; nil if tracing is off. It doesn't connect: a collector that can't be reached
@@ -254,7 +254,7 @@ func (g givenIDs) NewSpanID(ctx context.Context, _ otel.TraceID) otel.SpanID {
 	return newSpanID()
 }
 
-// sender sends spans, and counts and tells what becomes of them: the library would write to its own
+// sender sends spans, and counts and logs the results, because the library would write to its own
 // log.
 type sender struct {
 	to         *otlptrace.Exporter

@@ -67,8 +67,8 @@ func open(t testing.TB, url string, sample float64) *Tracer {
 	return tracer
 }
 
-// TestTracer_Begin: a request is traced as it says itself, by chance where it says nothing, and in
-// a flood of those that want it, most are not.
+// TestTracer_Begin: a request's own header decides whether it is traced. Without one, chance
+// decides. In a flood of requests that ask for it, most are not traced.
 func TestTracer_Begin(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
@@ -131,8 +131,7 @@ func TestTracer_Nil(t *testing.T) {
 	}
 }
 
-// TestTracer_Sends: spans arrive with the ids that were told before they ended, under their
-// parents.
+// TestTracer_Sends: spans arrive under their parents, with the ids that were given out before.
 func TestTracer_Sends(t *testing.T) {
 	var mu sync.Mutex
 	spans := make(map[string]*otlp.Span)
@@ -182,7 +181,8 @@ func TestTracer_Sends(t *testing.T) {
 	}
 }
 
-// TestTracer_CollectorRefuses: what the collector doesn't take is counted, and nobody else notices.
+// TestTracer_CollectorRefuses: spans that the collector refuses are counted, and nothing else is
+// affected.
 func TestTracer_CollectorRefuses(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	defer server.Close()
@@ -197,7 +197,8 @@ func TestTracer_CollectorRefuses(t *testing.T) {
 	}
 }
 
-// TestTracer_UntracedAllocatesNothing: what isn't traced costs no memory, with a tracer or without.
+// TestTracer_UntracedAllocatesNothing: an untraced request allocates nothing, with a tracer or
+// without.
 func TestTracer_UntracedAllocatesNothing(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()

@@ -1,6 +1,6 @@
 // Package vault encrypts secrets at rest, so that a copy of the database alone doesn't reveal them.
 //
-//	v, err := vault.Parse(text)          // what the key file has
+//	v, err := vault.Parse(text)          // the content of the key file
 //	sealed := v.Seal("whsec-…", "m1")    // what is kept
 //	secret, err := v.Open(sealed, "m1")
 //

@@ -1,4 +1,4 @@
-// Package wait is the one way to wait and to back off.
+// Package wait is the one way to wait, to back off, and to close what has calls under way.
 //
 //	pause := wait.Backoff{First: 20 * time.Millisecond, Longest: 2 * time.Second}
 //	for try() != nil && pause.Wait(ctx) {
@@ -11,6 +11,7 @@ package wait
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -60,3 +61,36 @@ func (b *Backoff) Next() time.Duration {
 
 // Reset makes the next pause the first one again.
 func (b *Backoff) Reset() { b.next = 0 }
+
+// Calls are the calls under way of something that can be closed. It is safe for concurrent use. The
+// zero value is open and has no calls.
+type Calls struct {
+	mu     sync.Mutex
+	closed bool           // guarded by mu
+	under  sync.WaitGroup // grows only under mu while not closed
+}
+
+// Enter begins a call. It reports false once Close was called; after true the caller must Leave.
+func (c *Calls) Enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.under.Add(1)
+	return true
+}
+
+// Leave ends a call.
+func (c *Calls) Leave() { c.under.Done() }
+
+// Close lets no more calls in, and waits for those under way. It reports whether this was the first
+// Close.
+func (c *Calls) Close() (first bool) {
+	c.mu.Lock()
+	first = !c.closed
+	c.closed = true
+	c.mu.Unlock()
+	c.under.Wait()
+	return first
+}

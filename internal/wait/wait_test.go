@@ -47,3 +47,36 @@ func TestWoken(t *testing.T) {
 		t.Error("woken by the end of its context")
 	}
 }
+
+func TestCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Calls
+		if !c.Enter() || !c.Enter() {
+			t.Fatal("an open one refuses calls")
+		}
+		closed := false
+		go func() {
+			if !c.Close() {
+				t.Error("the first Close says that there was one before")
+			}
+			closed = true
+		}()
+		synctest.Wait()
+		if c.Enter() {
+			t.Error("a call was let in after Close")
+		}
+		c.Leave()
+		synctest.Wait()
+		if closed {
+			t.Error("Close did not wait for the second call")
+		}
+		c.Leave()
+		synctest.Wait()
+		if !closed {
+			t.Error("Close still waits")
+		}
+		if c.Close() {
+			t.Error("the second Close says that it is the first")
+		}
+	})
+}

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/live"
 )
 
-// fed starts a sender that is fed by a hub of its own.
+// fed starts a sender with its own hub.
 func fed(t *testing.T, node string, m *memory, url string) *live.Hub {
 	t.Helper()
 	s, _ := start(t, node, m, nil)
@@ -40,7 +40,7 @@ func lag(state string) live.Alarm {
 	return live.Alarm{State: state, Finding: live.Finding{Kind: "queue-lag", Subject: "queue"}}
 }
 
-// Two nodes see the same; the receiver is told once of each step, also of one that comes again.
+// Two nodes see the same events. The receiver gets each step once, also when an alarm comes again.
 func TestFeed_OneIDForAllNodes(t *testing.T) {
 	m, r := newMemory(), newReceiver(t, takes)
 	a, b := fed(t, "a@1", m, r.url), fed(t, "b@1", m, r.url)
@@ -64,7 +64,7 @@ func TestFeed_OneIDForAllNodes(t *testing.T) {
 			return is && nodes == 2
 		})
 	}
-	// A node that has just started finds the alarm that is known.
+	// A node that has just started finds that the alarm was sent already.
 	publish(t, live.EventAlarm, lag(live.AlarmRaised), fed(t, "c@1", m, r.url))
 	publish(t, live.EventChange, live.Change{Number: 8}, a, b)
 	if g := r.next(); g.id() != "change-8" {
@@ -72,7 +72,7 @@ func TestFeed_OneIDForAllNodes(t *testing.T) {
 	}
 }
 
-// While owners can't be asked for, each node sends, under one id as far as clocks agree on the
+// While ownership can't be decided, each node sends. The id is the same if the clocks agree on the
 // minute.
 func TestFeed_WithoutClaims(t *testing.T) {
 	m, r := newMemory(), newReceiver(t, takes)

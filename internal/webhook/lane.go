@@ -11,7 +11,7 @@ type queued struct {
 	since time.Time // when it was queued, on this process's clock
 }
 
-// lane is what waits for one receiver.
+// lane has the waiting events of one receiver.
 type lane struct {
 	name    string        // fixed
 	filled  chan struct{} // there is something; capacity 1

@@ -11,7 +11,7 @@ func TestPolicy_CheckURL(t *testing.T) {
 	open := Policy{Networks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("169.254.0.0/16")}}
 	for _, c := range []struct {
 		url       string
-		none, own string // what is wrong without networks, and with those above
+		none, own string // the errors without networks, and with those above
 	}{
 		{"https://ops.example.com/hook?x=1", "", ""},
 		{"https://93.184.216.34/", "", ""},
@@ -63,8 +63,7 @@ func TestPolicy_CheckURL(t *testing.T) {
 	}
 }
 
-// An address that a name stands for is looked at when it is dialled, so that a name is no way
-// around the policy.
+// The address of a name is checked when it is dialled, so that a name can't bypass the policy.
 func TestPoster_ChecksTheAddressThatItDials(t *testing.T) {
 	p := newPoster(Policy{}, time.Second, "test", nil)
 	for _, url := range []string{"https://10.0.0.1/", "http://192.0.2.1/"} {

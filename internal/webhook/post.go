@@ -42,8 +42,8 @@ type laterError struct {
 // Error implements error.
 func (e *laterError) Error() string { return "answered " + e.status }
 
-// poster posts. Each post has a connection of its own: events are rare, and what a receiver does
-// with one is no matter of the next.
+// poster sends posts. Each post has its own connection: events are rare, and a bad connection
+// doesn't affect the next post.
 type poster struct {
 	client *http.Client
 	agent  string
@@ -51,7 +51,7 @@ type poster struct {
 	now    func() time.Time
 }
 
-// schemeKey is where a request leaves its scheme for the dial.
+// schemeKey is the context key of a request's scheme, for the dial.
 type schemeKey struct{}
 
 func newPoster(policy Policy, timeout time.Duration, agent string, tracer *trace.Tracer) *poster {

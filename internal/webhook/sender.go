@@ -23,7 +23,7 @@ type Config struct {
 	Timeout time.Duration // of one post, from the dial to the header of the answer
 	First   time.Duration // pause after an attempt that failed; the next ones are twice as long each, by half of chance
 	Longest time.Duration // pause
-	GiveUp  time.Duration // age at which an event is given up
+	GiveUp  time.Duration // age at which an event is dropped
 	Peek    time.Duration // how often a node asks whether another one has sent an event
 	// Open decrypts the secret of a hook. It must not block.
 	Open func(sealed, owner string) (string, error)

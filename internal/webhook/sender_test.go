@@ -27,10 +27,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "whsec-0123456789abcdef"
 
-// bound is how long a test waits for what must come.
+// bound is how long a test waits for an expected event.
 const bound = 30 * time.Second
 
-// got is a post that a receiver was sent.
+// got is a post that a receiver got.
 type got struct {
 	header http.Header
 	body   string
@@ -38,7 +38,7 @@ type got struct {
 
 func (g *got) id() string { return g.header.Get("Penstock-Delivery") }
 
-// receiver is a live one. answer says what becomes of the n-th post, from 1 on.
+// receiver is a running receiver. answer returns the response to the n-th post, from 1 on.
 type receiver struct {
 	t     *testing.T
 	url   string
@@ -258,8 +258,8 @@ func checkSigned(t *testing.T, g *got) {
 	}
 }
 
-// A receiver that hangs, one that refuses connections and one that answers 500 delay nobody: the
-// good one has everything, in order.
+// A receiver that hangs, one that refuses connections and one that answers 500 don't delay the
+// others: the good one gets every event, in order.
 func TestSender_BadReceiversDelayNoOther(t *testing.T) {
 	end := make(chan struct{})
 	hangs := newReceiver(t, func(_ int64, _ http.ResponseWriter, r *http.Request) {
@@ -377,8 +377,8 @@ func TestSender_GivesUpWhatIsTooOld(t *testing.T) {
 	eventually(t, "it is given up", func() bool { return s.Own()["one"].GivenUp == 1 && s.Own()["one"].Waiting == 0 })
 }
 
-// What waits for a receiver that has moved goes to its new URL at once, and what waits for one that
-// was deleted is forgotten.
+// Waiting events go to a receiver's new URL at once. Waiting events of a deleted receiver are
+// dropped.
 func TestSender_FollowsChanges(t *testing.T) {
 	broken := newReceiver(t, func(_ int64, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 	good := newReceiver(t, takes)
@@ -421,8 +421,8 @@ func TestSender_OneOfManySendsEach(t *testing.T) {
 	})
 }
 
-// A node that dies while it sends leaves the event to the others. One id says that it is the same
-// event.
+// When a node dies while it sends, another node sends the event. The same id shows that it is the
+// same event.
 func TestSender_AnotherNodeTakesOver(t *testing.T) {
 	m, hang := newMemory(), make(chan struct{})
 	r := newReceiver(t, func(n int64, _ http.ResponseWriter, q *http.Request) {
@@ -466,7 +466,7 @@ func TestSender_EachSendsWhileClaimsAreAway(t *testing.T) {
 	}
 }
 
-// A secret that can't be read sends nothing unsigned.
+// When the secret can't be read, nothing is sent unsigned.
 func TestSender_SendsNothingUnsigned(t *testing.T) {
 	r := newReceiver(t, takes)
 	s, _ := start(t, "a@1", newMemory(), nil)

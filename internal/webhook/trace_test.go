@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/trace"
 )
 
-// TestSender_Traceparent: a post that is traced says so to its receiver.
+// TestSender_Traceparent: a traced post carries a traceparent.
 func TestSender_Traceparent(t *testing.T) {
 	spans := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer spans.Close()

@@ -1,13 +1,13 @@
--- books.lua stands between shard.lua and the scripts that change or read an item's books. It has no
+-- books.lua is put between shard.lua and the scripts that change or read an item's books. It has no
 -- effect by itself.
 --
--- Reply: none, for it is no script.
+-- Reply: none, because it is not a script by itself.
 --
 -- Invariant: those of shard.lua.
 --
 -- Cost: few commands over many arguments; see the scripts.
 
--- readBooks adds to the shard's numbers those that change seldom.
+-- readBooks adds the shard's rarely changed numbers.
 local function readBooks(s)
   local m = redis.call('HMGET', SHARD, 'items', 'ordered', 'sold')
   s.items, s.ordered, s.sold = tonumber(m[1] or 0), tonumber(m[2] or 0), tonumber(m[3] or 0)
@@ -18,7 +18,7 @@ local function writeBooks(s)
   redis.call('HSET', SHARD, 'items', text(s.items), 'ordered', text(s.ordered), 'sold', text(s.sold))
 end
 
--- index returns head -> value in holds; false is a head that isn't there.
+-- index returns head -> value in holds; false for a head that isn't there.
 local function index(heads)
   local values, out = hmget(SHARD, heads), {}
   for i = 1, #heads do
@@ -27,9 +27,9 @@ local function index(heads)
   return out
 end
 
--- entry looks through a value. It returns where the entry with the tail begins, and its state,
--- quantity and touch, or nils; then the units and the number of fresh and doomed entries, and
--- whether the value has a buyer.
+-- entry searches a value. It returns where the entry with the tail begins, and its state, quantity
+-- and touch, or nils; then the units and the number of fresh and doomed entries, and whether the
+-- value has a buyer.
 local function entry(value, tail)
   local at, where, state, quantity, touch, undecided = 1, nil, nil, nil, nil, 0
   while true do
@@ -79,8 +79,8 @@ local function shelves(items)
   return u
 end
 
--- put writes changed shelves back and takes note of crossings. A new item has units unless a
--- crossing says otherwise.
+-- put writes changed shelves back and records crossings. A new item has units unless a crossing
+-- says otherwise.
 local function put(s, u)
   local fields = {}
   for i = 1, #u.items do
@@ -122,8 +122,8 @@ local function writeLedger(u, b, changed)
   call('HSET', TOTALS, fields)
 end
 
--- added returns the value of a head with one more hold in front. Where the head is new, its hash, the n-th
--- of ARGV[5], goes to names.
+-- added returns the value of a head with one more hold in front. If the head is new, its hash, the
+-- n-th of ARGV[5], is added to names.
 local function added(s, names, value, state, quantity, body, n)
   local new = state .. quantity .. ' ' .. s.now .. ';'
   if value then

@@ -12,12 +12,12 @@
 --
 -- Invariant: a fresh or doomed hold becomes ordered; a hold that isn't there is put back as ordered
 -- and takes its units, so that available may fall below 0 (then Redis has forgotten something, and
--- the database decides L1); an ordered or ended hold stays as it is. A hold of an item that the
--- shard doesn't know is passed over: the item was forgotten, or the audit will tell.
+-- the database decides L1); an ordered or ended hold stays as it is. A hold of an unknown item is
+-- skipped: the item was forgotten, or the audit will report it.
 --
--- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one HMGET more where a hold isn't
--- a buyer's only one, or isn't fresh any more. O(holds of the call). As in hold.lua, the loop calls
--- no Lua function for what is most frequent.
+-- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one HMGET more if a hold isn't a
+-- buyer's only one, or isn't fresh any more. O(holds of the call). As in hold.lua, the loop calls
+-- no Lua function for the most frequent case.
 local n = tonumber(ARGV[6])
 local heads, bodies = 10, 10 + n
 local found = lookup(heads, bodies)
@@ -40,7 +40,7 @@ local function asked(i)
   return item ~= '' and item or ARGV[items + i], quantity ~= '' and quantity or ARGV[quantities + i]
 end
 
--- confirm returns the new value of a head, nil where it stays as it is, and whether the hold has
+-- confirm returns the new value of a head, nil if it stays the same, and whether the hold has
 -- become ordered now and has a buyer.
 local function confirm(i, value, body)
   u = u or shelves(ARGV[8] ~= '' and {ARGV[8]} or args(items + 1, items + n, 1))
@@ -62,8 +62,8 @@ local function confirm(i, value, body)
   return added(s, names, value, 'O', quantity, body, i), bought(body)
 end
 
--- Most holds are a buyer's only one, and fresh: all are taken to be counted, and those that are not
--- are taken out again.
+-- Most holds are a buyer's only one, and fresh. So all are counted first, and the others are
+-- subtracted again.
 s.ordered = s.ordered + tonumber(ARGV[7])
 for i = 1, n do
   local head, body = ARGV[heads + i], ARGV[bodies + i]

@@ -3,8 +3,8 @@
 -- ARGV[5]  note
 -- then for each hold: head, tail
 --
--- Reply: {OK, seq, length of log, states}: one letter per hold, that of its state afterwards, N
--- where there is no hold.
+-- Reply: {OK, seq, length of log, states}: one letter per hold: its state afterwards, N if there is
+-- no hold.
 --
 -- Invariant: only a fresh hold that was not touched since the note is doomed; its head stays in
 -- young.

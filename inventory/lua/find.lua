@@ -2,7 +2,7 @@
 --
 -- then heads from ARGV[5]
 --
--- Reply: {OK, seq, length of log, value, ...}: the value in holds of each head, '' where there is
+-- Reply: {OK, seq, length of log, value, ...}: the value in holds of each head, '' if there is
 -- none.
 --
 -- Invariant: changes nothing.

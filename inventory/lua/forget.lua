@@ -5,12 +5,11 @@
 -- fresh and doomed holds, digest of its ordered and of its sold ones
 -- then items
 --
--- Reply: {OK, seq, length of log, left}: how many heads have another value now and were left as
--- they are.
+-- Reply: {OK, seq, length of log, left}: how many heads have another value now, and were not
+-- dropped.
 --
 -- Invariant: a head is dropped with all its holds, or not at all. Units are not changed: the item
--- leaves with them. An item that had nothing crosses, since one of which nothing is known is in
--- stock.
+-- is dropped with them. A sold-out item crosses, because an unknown item counts as in stock.
 --
 -- Cost: HMGET shard; HDEL shard, totals and restocks; RPUSH log; HSET shard.
 -- O(heads and items).

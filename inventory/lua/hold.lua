@@ -1,6 +1,6 @@
 -- hold.lua takes units for many buyers, or says why not, on one shard or on several of one server.
--- Running a script costs as much as a dozen holds, so a round is one run where the server allows
--- that: a Cluster's scripts have keys of one slot.
+-- Running a script costs as much as a dozen holds, so a round is one run if the server allows it.
+-- (In a Cluster all keys of a script must be in one slot.)
 --
 -- KEYS are three of each shard, and ARGV those of each shard, one behind the other:
 -- ARGV[5]  n, the number of claims
@@ -17,19 +17,19 @@
 --   A held, B again (fresh), C ordered, D ended, E doomed, F sold out, G over the limit,
 --   H too many, I reused with another quantity, J the shard doesn't know the item
 --
--- Invariant: available never falls below 0 here. A name that is there decides first, whatever the
--- stock; then an unknown item; then an item that has nothing; then the buyer's limits; then the
--- quantity. Refused claims write nothing. A hold met again is touched. Claims of one call are taken
--- in their order and see each other.
+-- Invariant: available never falls below 0 here. An existing name decides first, whatever the
+-- stock; then an unknown item; then an item without units; then the buyer's limits; then the
+-- quantity. Refused claims write nothing. A repeated hold is touched. Claims of one call are
+-- decided in their order and see each other.
 --
 -- Cost: for each shard HMGET; then as needed HSET, RPUSH young and log. O(claims of the call), and
--- O(holds of a buyer who has some). In a flood Redis does little else, and a command that a script
--- calls costs as much as a claim, so all that a shard has of a call is read at once and written at
--- once: columns go to HMGET as they came, replies are read by position, and the loop calls no Lua
+-- O(holds of a buyer who has some). In a flood Redis does little else, and a command in a script
+-- costs as much as a claim. So everything that a call needs of a shard is read at once and written
+-- at once. Columns go to HMGET unchanged, replies are read by position, and the loop calls no Lua
 -- function for a buyer's first hold.
 local n, last = 0, 0 -- claims; element i of a column is ARGV[column + i]
 
--- column returns what all claims have in common, or where their column begins.
+-- column returns the common value of all claims, or where their column begins.
 local function column(common)
   if ARGV[common] ~= '' then
     return ARGV[common], nil
@@ -38,11 +38,11 @@ local function column(common)
   return nil, last
 end
 
--- What the claim at hand asks for: as text, and as numbers.
+-- The values of the present claim: as text, and as numbers.
 local quantity, units, start, mostText, most, ordersText, holdsAllowed
 
--- meet returns the verdict on a claim whose buyer has holds, and the new value, nil where it stays
--- as it is; then whether units are taken, and whether the head goes into young.
+-- meet returns the verdict on a claim whose buyer has holds, and the new value, nil if it stays the
+-- same; then whether units are taken, and whether the head is added to young.
 local function meet(s, value, body, available)
   local tail = string.sub(body, 1, TAIL)
   local at, count, used, undecided = 1, 0, 0, false
@@ -102,7 +102,7 @@ local function serve()
   end
   quantity, mostText, ordersText = nil, nil, nil
 
-  -- What this call changes: item -> available; head -> value; and all that as HSET takes it.
+  -- The changes of this call: item -> available; head -> value; and both in the form of HSET.
   local left, was, touched = {}, {}, {}
   local oneItem = different == 1 and ARGV[items + 1]
   local holds = 5 + different -- the value of head i is found[holds + i]

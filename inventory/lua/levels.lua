@@ -1,4 +1,4 @@
--- levels.lua reads the shard's numbers, whatever its epoch, and a stretch of its log or some items.
+-- levels.lua reads the shard's numbers in any epoch, and a range of its log or some items.
 --
 -- ARGV[5]  position in the log to read from, 0 is its beginning
 -- ARGV[6]  how many elements to read at most; 0 reads none
@@ -9,7 +9,7 @@
 -- then for each item available, '' where the shard doesn't know it, and its totals. A shard that
 -- isn't there answers zeros.
 --
--- Invariant: changes nothing; all is of one moment.
+-- Invariant: changes nothing; all values are of one moment.
 --
 -- Cost: HMGET shard and totals, LLEN and LRANGE log. O(elements and items), and
 -- O(position / elements per node), from the nearer end, to get there.

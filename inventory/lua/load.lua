@@ -7,9 +7,9 @@
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH unless the shard is closed under just this epoch. An item or a name
--- that is there stays as it is, so loads can be repeated and come at the same time. What holds say
--- changes no units: the items say it.
+-- Invariant: refused with EPOCH unless the shard is closed under exactly this epoch. An existing
+-- item or name stays as it is, so loads can be repeated and can run at the same time. Holds change
+-- no units: the items already include them.
 --
 -- Cost: HMGET shard; HSET shard and totals; RPUSH log. O(items and holds of the
 -- call).

@@ -1,5 +1,5 @@
--- old.lua takes a stretch of young, from its left, and answers the heads in it that have a fresh or
--- doomed hold last touched at or below a note.
+-- old.lua takes a range of young, from its left, and returns the heads in it with a fresh or doomed
+-- hold that was last touched at or below a note.
 --
 -- ARGV[5]  note
 -- ARGV[6]  how many elements of young are left of this pass; 0 begins one, and takes all that are
@@ -8,9 +8,9 @@
 --
 -- Reply: {OK, seq, length of log, elements left, head, value, ...}
 --
--- Invariant: a head that still has a fresh or doomed hold goes back, to the right, in one element;
--- others leave young. So an undecidable head hides none, a pass ends, and young has no more than
--- was ever held and is not decided.
+-- Invariant: heads that still have a fresh or doomed hold go back, to the right, in one element;
+-- others leave young. So a head that can't be decided hides no other, a pass ends, and young has at
+-- most the heads that were held and are not decided.
 --
 -- Cost: HMGET shard; LPOP young and HMGET shard for each element; RPUSH young; HSET shard. O(heads
 -- looked at), which are the elements up to CHUNK heads, or one element.
@@ -25,7 +25,7 @@ end
 local reply, found, looked = {OK, s.seq, 0, 0}, 0, 0
 local back, met = {}, {}
 
--- cut returns the heads of an element, without those that were met before.
+-- cut returns the heads of an element, without those that were seen before.
 local function cut(element)
   local heads, at = {}, 1
   while at <= #element do

@@ -5,10 +5,10 @@
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: refused with EPOCH unless the shard carries just this epoch, and with LOST where a
--- closed one has not just what was loaded: a failover that kept the close forgot it. A shard that
--- is open under it was opened by this call, sent twice; the write of its epoch gives WAIT something
--- to wait for. The message has no crossing: it tells that there is a new epoch.
+-- Invariant: refused with EPOCH unless the shard has exactly this epoch, and with LOST if a closed
+-- shard does not have exactly the loaded data: a failover kept the close and forgot some data. If
+-- the shard is open under this epoch, this call was sent twice; the write of its epoch gives WAIT
+-- something to wait for. The message has no crossing: it announces a new epoch.
 --
 -- Cost: HSET shard; PUBLISH. O(1).
 local s = read()

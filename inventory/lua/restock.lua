@@ -5,9 +5,9 @@
 -- Reply: {OK, seq, length of log, applied}: for each a '1' where it is applied, now or before, and
 -- a '0' where it is not.
 --
--- Invariant: an id adds once per item and epoch, however often it comes. A publish makes an item
--- that the shard doesn't know, and is applied already where it knows it; its id is not kept. A
--- restock of an item that the shard doesn't know is not applied.
+-- Invariant: an id adds once per item and epoch, however often it comes. A publish makes an unknown
+-- item; for a known item it counts as already applied. Its id is not kept. A restock of an unknown
+-- item is not applied.
 --
 -- Cost: HMGET shard, totals and restocks; then as needed HSET of these, RPUSH log; PUBLISH
 -- when an item had nothing. O(restocks of the call), and O(ids of an item).
@@ -23,7 +23,7 @@ for i = 1, #u.items do
   ids[u.items[i]] = joined[i]
 end
 
--- met reports whether an id is among those that were joined.
+-- met reports whether an id is among the joined ids.
 local function met(text, id)
   local at = 1
   while at <= #text do

@@ -6,10 +6,9 @@
 -- Reply: {OK, seq, length of log}
 --
 -- Invariant: void gives a hold's units back to available; sold keeps them, as sold or, of a
--- withdrawal (no buyer), out of the total. What counts is what the hold says, not the call. A hold
--- that isn't there gives nothing back and leaves the marker; a sold one takes its units, for the
--- order is a fact. A marker stays as it is. A hold of an item that the shard doesn't know leaves
--- nothing.
+-- withdrawal (no buyer), out of the total. The values of the hold count, not those of the call. A
+-- missing hold gives nothing back and leaves the marker; if it is sold, its units are taken,
+-- because the order exists. A marker stays as it is. A hold of an unknown item leaves nothing.
 --
 -- Cost: HMGET shard and totals; then as needed HSET of these, RPUSH log; PUBLISH when an
 -- item had nothing. O(holds of the call).
@@ -23,8 +22,8 @@ local u = shelves(args(8, #ARGV, 6))
 local b, changed = ledger(u), {}
 local fields, names = {}, {}
 
--- move does to the units and digests what the end of a hold means. taken says that its units are
--- not available now.
+-- move applies the end of a hold to the units and digests. taken means that its units are not
+-- available now.
 local function move(item, units, kind, buyer, taken)
   if not u.now[item] then
     return

@@ -1,5 +1,5 @@
 -- shard.lua stands in front of every other script of this folder; lua.go joins them. It has no
--- effect by itself. What is only for scripts for which no buyer waits is in books.lua: each
+-- effect by itself. Functions for scripts that no buyer waits for are in books.lua, because each
 -- function here costs every call a fraction of a microsecond.
 --
 -- A shard is five keys with one hash tag. Every script gets them in this order; hold.lua gets the
@@ -29,7 +29,7 @@
 -- and then '=', item, ' ', buyer. States: F fresh, D doomed, O ordered, and the markers V void and
 -- S sold. A call has the last tail with what follows as one argument, the body:
 --   tail, '=', item, ' ', buyer
--- So a new value is one '..'.
+-- So a new value is made by one '..'.
 --
 -- Replies begin with a code. OK is followed by seq, length of the log and what the script adds;
 -- LOST, CLOSED, EPOCH and FOREIGN are followed by the shard's epoch, and nothing was changed.
@@ -45,9 +45,9 @@
 --     item without one has.
 --   Every write takes one seq, so (epoch, seq) names one state of the shard.
 --
--- No command behind a script's first write can fail, but on keys that another program made: an
+-- No command after a script's first write can fail, except on keys that another program made. So an
 -- error reply means that nothing was changed. PUBLISH, which an ACL may forbid, is a pcall: the
--- watchers' poll finds what it would have said.
+-- watchers' poll finds the same change.
 --
 -- Cost: few commands over many arguments. CHUNK keeps unpack within the stacks of Redis (8000) and
 -- gopher-lua (5120, of which table.concat needs two per element).
@@ -59,13 +59,13 @@ local CHUNK = 1000
 local TAIL = 16
 local MODULUS = 281474976710656 -- 2^48
 
--- text writes a number: '%d' costs a third of '%.0f', and of what redis.call would do.
+-- text formats a number: '%d' costs a third of '%.0f', and a third of redis.call's own conversion.
 local function text(n)
   return string.format('%d', n)
 end
 
--- read returns the shard's numbers, without those of readBooks; a shard that isn't there is all
--- zeros. m has them where they were read already.
+-- read returns the shard's numbers, without those of readBooks; all zeros if the shard doesn't
+-- exist. m has them if they were read already.
 local function read(m)
   m = m or redis.call('HMGET', SHARD, 'epoch', 'closed', 'seq', 'fresh', 'names')
   return {
@@ -74,8 +74,8 @@ local function read(m)
   }
 end
 
--- lookup reads the shard's numbers, and behind those the fields from ARGV[first + 1] to ARGV[behind];
--- what isn't there is false.
+-- lookup reads the shard's numbers, and after those the fields from ARGV[first + 1] to
+-- ARGV[behind]; a missing field is false.
 local function lookup(first, behind)
   local upTo = math.min(first + CHUNK, behind)
   local out = redis.call('HMGET', SHARD, 'epoch', 'closed', 'seq', 'fresh', 'names', unpack(ARGV, first + 1, upTo))
@@ -90,8 +90,8 @@ local function lookup(first, behind)
   return out
 end
 
--- refusal returns the reply to a call that this shard must not take, or nil. A closed shard whose
--- epoch that was seen open has forgotten that it was opened, so lost is asked first.
+-- refusal returns the reply to a call that this shard must refuse, or nil. If the shard is closed,
+-- but was seen open in this epoch, it has forgotten that, so LOST is checked first.
 local function refusal(s)
   local epoch = tonumber(ARGV[base + 1])
   if s.epoch < epoch then
@@ -106,8 +106,8 @@ local function refusal(s)
   return nil
 end
 
--- begin reads the shard for a write, as read does; the write takes the next seq. now is that seq as
--- it stands in holds.
+-- begin reads the shard for a write, like read; the write takes the next seq. now is that seq in
+-- the form of holds.
 local function begin(m)
   local s = read(m)
   local no = refusal(s)
@@ -116,7 +116,7 @@ local function begin(m)
   return s, no
 end
 
--- cross takes note that an item has units now, or has none any more.
+-- cross records that an item has units now, or has none any more.
 local function cross(s, item, has)
   s.crossed[#s.crossed + 1] = item .. (has and '+' or '-')
 end
@@ -133,8 +133,8 @@ local function join(pieces, between)
   return table.concat(joined, between)
 end
 
--- keep appends to the log what the script has seen: s.named, the hashes of new heads, and then the
--- crossings, as seq, and for each ' ', item and '+' or '-'. The watchers read names first, so a
+-- keep appends to the log what the script has recorded: s.named, the hashes of new heads, and then
+-- the crossings, as seq, and for each ' ', item and '+' or '-'. The watchers read names first, so a
 -- sold-out item never hides a name.
 local function keep(s)
   local crossings = #s.crossed > 0 and s.now .. ' ' .. join(s.crossed, ' ')
@@ -164,7 +164,7 @@ local function commit(s)
   publish(s)
 end
 
--- hmget reads many fields; what isn't there is false.
+-- hmget reads many fields; a missing field is false.
 local function hmget(key, fields)
   local n = #fields
   if n == 0 then
@@ -182,7 +182,7 @@ local function hmget(key, fields)
   return out
 end
 
--- call gives a command all of args, CHUNK at a time, and none when there are none.
+-- call runs a command with all of args, CHUNK at a time; without args it runs nothing.
 local function call(command, key, args)
   local n = #args
   for i = 1, n, CHUNK do

@@ -31,7 +31,7 @@ const announceTimeout = 10 * time.Second
 // deleted in tens of milliseconds.
 const announceBatch = 2_000
 
-// AnnounceCounts counts what was announced.
+// AnnounceCounts counts the announced steps.
 type AnnounceCounts struct {
 	Announced atomic.Int64
 	Failed    atomic.Int64 // announcements that failed, and were or will be repeated
@@ -175,7 +175,7 @@ func (h *Herald) Run(ctx context.Context) {
 	}
 }
 
-// Step announces what has crossed and was not announced.
+// Step announces the crossings that were not announced yet.
 func (h *Herald) Step(ctx context.Context) error {
 	now := h.take()
 	events := make([]seckill.Announcement, 0, len(now))

@@ -103,7 +103,7 @@ func (m *Mover) Step(ctx context.Context) {
 	}
 }
 
-// item moves half of what the fullest shard of the item has to those that are wanted and empty.
+// item moves half of the units of the item's fullest shard to its empty shards that have buyers.
 func (m *Mover) item(ctx context.Context, offer seckill.Offer, wanted map[inventory.ShardID]bool) error {
 	var empty []inventory.ShardID
 	var full inventory.ShardID

@@ -236,7 +236,7 @@ func (r *Rebuilder) heal(ctx context.Context, shards []inventory.ShardID) {
 	if !first && !r.dead(refs) && !wait.For(ctx, r.cfg.WaitOut()) {
 		return
 	}
-	incarnation, err := r.store.Incarnation(ctx) // of before the barrier
+	incarnation, err := r.store.Incarnation(ctx) // from before the barrier
 	if err == nil {
 		err = r.barrier.Pass(ctx)
 	}
@@ -330,7 +330,7 @@ func (r *Rebuilder) close(ctx context.Context, shard inventory.ShardID) (invento
 	return ref, nil
 }
 
-// write fences one shard, loads what the snapshot has, hot items first, and opens it.
+// write fences one shard, loads the snapshot, hot items first, and opens it.
 func (r *Rebuilder) write(ctx context.Context, ref inventory.Ref, hot []inventory.ItemID, incarnation string, began time.Time) error {
 	if err := r.store.Fence(ctx, ref, incarnation); err != nil {
 		return fmt.Errorf("fence: %w", err)

@@ -58,15 +58,9 @@ func (r *Relay) Run(ctx context.Context) {
 	pause, idle := newBackoff(), wait.Backoff{First: relayPause, Longest: longestRelayPause}
 	for ctx.Err() == nil {
 		before := r.delivered.Load()
-		err := r.Step(ctx)
-		if ctx.Err() == nil {
-			r.stuck.note(err)
-		}
-		if err != nil {
-			pause.Wait(ctx)
+		if !r.stuck.attempt(ctx, r.Step(ctx), pause) {
 			continue
 		}
-		pause.Reset()
 		if r.delivered.Load() != before {
 			idle.Reset()
 			continue

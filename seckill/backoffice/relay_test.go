@@ -12,12 +12,12 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// outbox is a store with one row of each of two shards, and a stock of which shard 0 is closed.
+// outbox is a store with one row for each of two shards, and a stock whose shard 0 is closed.
 type outbox struct {
 	seckill.OrderStore
 	seckill.Books
 
-	asked map[inventory.ShardID]int // passes that took the shard's row
+	asked map[inventory.ShardID]int // passes that read the shard's row
 	done  map[inventory.ShardID]bool
 }
 
@@ -46,8 +46,8 @@ func (o *outbox) Settle(_ context.Context, ref inventory.Ref, _ []inventory.Sett
 	return nil
 }
 
-// A row that can't be delivered is not taken again at every look, and keeps no other shard's
-// waiting.
+// A row that can't be delivered is not read again at every pass, and doesn't delay the rows of
+// other shards.
 func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{asked: make(map[inventory.ShardID]int), done: make(map[inventory.ShardID]bool)}

@@ -47,7 +47,7 @@ type Sweeper struct {
 	counts SweepCounts
 }
 
-// SweepCounts counts what a sweeper decided since it was made.
+// SweepCounts counts the decisions of a sweeper since it was made.
 type SweepCounts struct {
 	Confirmed atomic.Int64
 	Settled   atomic.Int64 // ended orders whose holds the stock had not settled yet
@@ -162,7 +162,7 @@ const maxDoomed = 100_000
 
 // sweep goes through the shard's old holds once.
 func (s *Sweeper) sweep(ctx context.Context, ref inventory.Ref, n note) error {
-	incarnation, err := s.store.Incarnation(ctx) // of before the dooms
+	incarnation, err := s.store.Incarnation(ctx) // from before the dooms
 	if err != nil {
 		return fmt.Errorf("read the database's incarnation: %w", err)
 	}

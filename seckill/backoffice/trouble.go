@@ -1,8 +1,11 @@
 package backoffice
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	"github.com/penstock/penstock/internal/wait"
 )
 
 // trouble logs once that something fails, and once that it works again, however many times it is
@@ -26,4 +29,18 @@ func (t *trouble) note(err error, args ...any) {
 		t.log.Info(t.over, "after", time.Since(t.since).Round(time.Millisecond))
 		t.since = time.Time{}
 	}
+}
+
+// attempt notes an attempt that ended with err, and pauses after a failure. It reports success. An
+// attempt that ctx has ended is not noted.
+func (t *trouble) attempt(ctx context.Context, err error, pause *wait.Backoff) bool {
+	if ctx.Err() == nil {
+		t.note(err)
+	}
+	if err != nil {
+		pause.Wait(ctx)
+		return false
+	}
+	pause.Reset()
+	return true
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// away is a stock that nobody reaches, while it is so.
+// away is a stock that can't be reached while err is set.
 type away struct {
 	seckill.Stock
 	err error
@@ -34,7 +34,7 @@ func (rows) Shards(context.Context) ([]seckill.ShardRow, error) {
 	return []seckill.ShardRow{{Ref: inventory.Ref{Shard: 0, Epoch: 1}}, {Ref: inventory.Ref{Shard: 1, Epoch: 1}}}, nil
 }
 
-// A Redis that is away for long is one line of the log, and so is its return.
+// A long absence of Redis makes one line of the log, and so does its return.
 func TestRebuilder_SaysOnceThatItSeesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer

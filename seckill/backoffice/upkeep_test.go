@@ -7,8 +7,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// What Step does with a sale that is over is proven by internal/proof/storetest (DropEnded) and by
-// the simulator.
+// internal/proof/storetest (DropEnded) and the simulator prove what Step does with a sale that is
+// over.
 func TestUpkeep_WhatIsOver(t *testing.T) {
 	cfg := seckill.DefaultConfig()
 	now := time.Date(2026, 6, 30, 12, 0, 0, 0, time.UTC)

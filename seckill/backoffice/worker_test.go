@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// script is a queue and a store for one worker: it hands out hauls and answers transactions in
-// turn.
+// script is a queue and a store for one worker. It returns hauls and answers transactions, in the
+// given order.
 type script struct {
 	seckill.Consumer
 	seckill.Store
@@ -23,7 +23,7 @@ type script struct {
 	hauls   []seckill.Haul
 	answers []error // of Accept; nil where there is none left
 
-	refuses map[int32]error // what Accept says to batches with a move of a partition
+	refuses map[int32]error // the answer of Accept to batches with a move of a partition
 	silent  bool            // the store doesn't answer
 
 	taken   []seckill.Batch
@@ -198,9 +198,9 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 			}
 		}
 		step(0, "ann") // the other partition goes on in the same step
-		step(0, "ann") // what comes of the partition meanwhile is passed over
+		step(0, "ann") // records of the partition are skipped meanwhile
 		time.Sleep(asidePause)
-		step(1, "ann", "cid") // the row is still locked, and nobody waits for it
+		step(1, "ann", "cid") // the row is still locked, and the worker doesn't wait for it
 		delete(s.refuses, 1)
 		step(1, "ann", "cid", "bob")
 		if n := w.Counts().Aside.Load(); n != 1 {
@@ -209,8 +209,8 @@ func TestL10_APartitionThatCantBeCommittedStopsItselfOnly(t *testing.T) {
 	})
 }
 
-// Two tries whose answers were lost have moved both positions: each partition alone is refused
-// then, and the worker reads again from where they are.
+// Two attempts with lost answers have moved both positions. Each partition alone is refused then,
+// and the worker reads again from the new positions.
 func TestL3_PositionsThatMovedAreReadAgain(t *testing.T) {
 	ann, bob := seckill.AppendPage(nil, pageOf("ann")), seckill.AppendPage(nil, pageOf("bob"))
 	synctest.Test(t, func(t *testing.T) {

@@ -41,7 +41,7 @@ func TestBuy_Allocations(t *testing.T) {
 	}
 }
 
-// crowdAllocations returns the allocations of one purchase where 256 buyers buy again and again.
+// crowdAllocations returns the allocations per purchase while 256 buyers buy again and again.
 func crowdAllocations(t *testing.T) float64 {
 	const crowd, each = 256, 40
 	stock, queue := &fastStock{trip: time.Millisecond}, newFastQueue(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// A sound book: of 10 units, 3 are in open orders, 1 is parked, 2 are sold.
+// A book that balances: of 10 units, 3 are in open orders, 1 is parked, 2 are sold.
 func book(item inventory.ItemID, shard inventory.ShardID, edit func(*seckill.Book)) seckill.Book {
 	b := seckill.Book{
 		Item: item, SKU: sku(int(item)), Shard: shard, Epoch: 1, Published: true, Total: 10, Open: 3, Parked: 1, Sold: 2,
@@ -117,7 +117,7 @@ func TestOffice_AuditSumsUp(t *testing.T) {
 	})
 }
 
-// Between the readings of the two systems orders move: an imbalance that goes away was none.
+// Orders move between the reads of the two systems, so an imbalance that goes away was none.
 func TestOffice_AuditLooksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stock := &moving{stubStock: &stubStock{shards: map[inventory.ShardID]inventory.Numbers{3: {Epoch: 1}}}}

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// fastStock holds everything after a pause that stands for the round trip.
+// fastStock accepts every claim after a pause that stands for the round trip.
 type fastStock struct {
 	stubStock
 	trip time.Duration
@@ -74,9 +74,9 @@ func processorTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkBuy shows the cost of the desk itself: cpu-ns/op is the process's time for a purchase,
-// from Buy to its receipt, with the page encoded and everybody woken. A round trip to the stock
-// takes 200 µs here.
+// BenchmarkBuy measures the cost of the desk itself. cpu-ns/op is the processor time of a purchase,
+// from Buy to its receipt, including the encoding of the page and all wake-ups. A round trip to the
+// stock takes 200 µs here.
 func BenchmarkBuy(b *testing.B) {
 	for _, crowd := range []int{128, 1024} {
 		for _, items := range []int{1, 16} {
@@ -115,7 +115,7 @@ func BenchmarkBuy(b *testing.B) {
 	}
 }
 
-// BenchmarkRefuse is a purchase that memory refuses.
+// BenchmarkRefuse measures a purchase that memory refuses.
 func BenchmarkRefuse(b *testing.B) {
 	stock := &stubStock{soldOut: func(inventory.ShardID) bool { return true }}
 	s := openShop(b, stock, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)

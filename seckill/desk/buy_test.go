@@ -131,8 +131,8 @@ func TestBuy_Verdicts(t *testing.T) {
 	}
 }
 
-// A fault of a call is its purchases' alone: those of another shard in the same round are sold
-// (L10).
+// A fault of a call affects only its own purchases: those of another shard in the same round are
+// sold (L10).
 func TestL10_AShardsFaultIsItsOwn(t *testing.T) {
 	lost := errors.New("connection refused")
 	for _, c := range []struct {
@@ -197,7 +197,7 @@ func TestL10_AShardsFaultIsItsOwn(t *testing.T) {
 	}
 }
 
-// health says on which shard the i-th buyer is.
+// health returns the shard of the i-th buyer.
 func health(i int) seckill.Code {
 	if i%2 == 0 {
 		return "sick"
@@ -205,8 +205,8 @@ func health(i int) seckill.Code {
 	return "well"
 }
 
-// The bytes of a page are the queue's until it is done with them, also when the buyers were
-// answered long ago; and a late acknowledgement is nobody else's answer.
+// The queue owns the bytes of a page until it is done, even if the buyers were answered long ago. A
+// late acknowledgement doesn't answer another purchase.
 func TestBuy_LatePageIsNobodyElses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := &stubQueue{keep: true}
@@ -293,7 +293,7 @@ func TestL2_SuspendedMachinePromisesNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := openShop(t, &stubStock{}, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
 			p := wish("u", "k")
-			// The timers see nothing of it: they were set when the machine was awake.
+			// The timers don't notice it, because they were set while the machine was awake.
 			var r seckill.Receipt
 			p.Arrived = skewed(p.Arrived, -c.monotonic, -c.wall)
 			err := s.receipt(t.Context(), &seat{offer: mustOffer(t, s), verdict: inventory.Held}, p, &r)
@@ -313,8 +313,8 @@ func mustOffer(t *testing.T, s *shop) seckill.Offer {
 	return offer
 }
 
-// skewed moves the two clocks of a time apart, which time.Time itself does not do: wall has a flag
-// in its highest bit, seconds since 1885 in 33 bits and nanoseconds in 30; ext is the monotonic
+// skewed moves the two clocks of a time apart, which time.Time itself can't do. wall has a flag in
+// its highest bit, seconds since 1885 in 33 bits and nanoseconds in 30. ext is the monotonic
 // reading.
 func skewed(t time.Time, monotonic, wall time.Duration) time.Time {
 	inside := (*struct {
@@ -327,8 +327,7 @@ func skewed(t time.Time, monotonic, wall time.Duration) time.Time {
 	return t
 }
 
-// TestRepeats: a key is a repeat where memory knows its order, and only where memory can say
-// anything.
+// TestRepeats: a key is a repeat if memory knows its order, and memory is in use for the item.
 func TestRepeats(t *testing.T) {
 	p := wish("u", "k")
 	id := string(orderOf(1, p))
@@ -354,7 +353,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// Buy keeps the word of Refuses: it refuses without I/O, and only where Buy refuses.
+// Refuses agrees with Buy: it refuses without I/O, and only if Buy refuses too.
 func TestRefuses(t *testing.T) {
 	gone := func(inventory.ShardID) bool { return true }
 	for _, c := range []struct {
@@ -462,7 +461,7 @@ func TestL6_SpreadItemIsBusyBeforeItIsSoldOut(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		memory  bool // it knows that the buyer's shard is empty
+		memory  bool // memory knows that the buyer's shard is empty
 		inStock func(inventory.ShardID) bool
 		code    seckill.Code
 	}{
@@ -489,7 +488,7 @@ func TestL6_SpreadItemIsBusyBeforeItIsSoldOut(t *testing.T) {
 	}
 }
 
-// A server whose memory is nearly used up takes nothing new, and a repeat meets its order.
+// A server with little free memory accepts nothing new, and a repeat still gets its order.
 func TestBuy_NothingNewOnAFullServer(t *testing.T) {
 	stock := &stubStock{absent: true, holds: make(map[string]inventory.Entry)}
 	var full atomic.Bool

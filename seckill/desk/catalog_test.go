@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// changes is a log of activities that a store hands out from a version on.
+// changes is a log of activities that a store returns from a version on.
 type changes struct {
 	mu   sync.Mutex
 	life string
@@ -97,7 +97,8 @@ func TestDesk_Refresh(t *testing.T) {
 	})
 }
 
-// An activity that was published elsewhere a moment ago is found by one look for all that miss it.
+// When an activity was just published on another node, one look at the store finds it for all
+// callers that miss it.
 func TestDesk_FreshLooksOnceForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &changes{life: "test"}
@@ -156,8 +157,8 @@ func TestDesk_RunSurvivesTheStore(t *testing.T) {
 	})
 }
 
-// What isn't in a catalog that can't be had anew may be there all the same: a payment provider that
-// is told that there is no such order gives up, and the money is lost.
+// While the catalog can't be refreshed, a missing entry may exist after all. A payment provider
+// that gets "no such order" gives up, and the money is lost.
 func TestDesk_WhatIsNotSeenIsNotUnknown(t *testing.T) {
 	s := openShop(t, &stubStock{}, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
 	s.store.load = func(since seckill.CatalogVersion, _ func(bool), _ func(seckill.CatalogChange) error) (seckill.CatalogVersion, error) {

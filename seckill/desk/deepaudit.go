@@ -77,7 +77,7 @@ func (o *Office) AuditShard(ctx context.Context, shard int, mend bool, by seckil
 	return a, nil
 }
 
-// addRows adds what the recount shows.
+// addRows adds the findings of the recount.
 func (a *ShardAudit) addRows(r *seckill.Recount, mend bool) {
 	for i := range r.Items {
 		item := &r.Items[i]

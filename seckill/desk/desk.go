@@ -28,8 +28,8 @@ type Parts struct {
 	// Full reports whether the memory of the shard's server is nearly used up: new purchases are
 	// refused there. It must not block. nil is never.
 	Full func(shard inventory.ShardID) bool
-	// Moved is told of an order that the desk has paid or cancelled. It must not block. nil is
-	// nobody.
+	// Moved is called with an order that the desk has paid or cancelled. It must not block. nil: no
+	// call.
 	Moved func(o *seckill.Order)
 	// Open decrypts a payment secret of the catalog. nil means that secrets are not encrypted.
 	Open func(sealed, owner string) (string, error)

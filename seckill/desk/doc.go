@@ -4,7 +4,7 @@
 //	parts := desk.Parts{Stock: stock, Queue: queue, Store: store, Node: "gw-1", Log: log}
 //	d, err := desk.New(cfg, parts)
 //	err = d.Refresh(ctx)          // loads the catalog; Run keeps it fresh
-//	d.Follow(rows)                // of store.Shards, whenever somebody has read them
+//	d.Follow(rows)                // of store.Shards, after each reading
 //	receipt, err := d.Buy(ctx, &purchase)
 //
 // # How a purchase goes

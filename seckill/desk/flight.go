@@ -205,7 +205,7 @@ func (f *flight) end() {
 	}
 }
 
-// recycle makes the flight ready for the next round. Nobody knows it any more.
+// recycle makes the flight ready for the next round. Nothing refers to it any more.
 func (f *flight) recycle() {
 	clear(f.seats)
 	clear(f.call.Claims)

@@ -80,7 +80,7 @@ func (q *shardQueue) take(n int, out []*seat) []*seat {
 type line struct {
 	desk *Desk
 
-	landed  chan struct{} // capacity 1: a page has landed since somebody looked
+	landed  chan struct{} // capacity 1: a page was acknowledged since the last look
 	putting atomic.Int64  // purchases whose pages are on their way
 
 	// Used by the serving goroutine alone.
@@ -92,7 +92,7 @@ type line struct {
 
 	mu       sync.Mutex // guards the rest
 	queues   []*shardQueue
-	active   []*shardQueue // those where somebody waits; the first one is served first
+	active   []*shardQueue // shards with waiting purchases; the first one is served first
 	spare    []*shardQueue
 	waiting  int
 	serving  bool
@@ -273,7 +273,8 @@ func (l *line) gather() {
 	l.pause.Stop()
 }
 
-// few reports whether somebody waits, but few do, beside those whose pages are on their way.
+// few reports whether there are waiting purchases, but few compared with those whose pages are on
+// their way.
 func (l *line) few() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

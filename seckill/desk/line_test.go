@@ -21,7 +21,7 @@ type outcome struct {
 	took time.Duration
 }
 
-// buyers lets purchases begin, and collects their outcomes.
+// buyers starts purchases, and collects their outcomes.
 type buyers struct {
 	shop    *shop
 	running sync.WaitGroup
@@ -76,8 +76,8 @@ func TestLine_NextRoundDoesNotWaitForThePage(t *testing.T) {
 	})
 }
 
-// A round for few purchases waits until the pages before it have landed, and so becomes larger. A
-// page that stalls puts it off by gatherTime and no more.
+// A round for few purchases waits until earlier pages are acknowledged, and so becomes larger. A
+// page that stalls delays it by gatherTime at most.
 func TestLine_SmallRoundWaitsForThePage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -154,8 +154,8 @@ func TestLine_RoundIsOneWriteForAllShards(t *testing.T) {
 	})
 }
 
-// A Redis node that hangs stops its own lane only. In that lane, a hold that was asked for is
-// unknown at the accept deadline, and purchases that wait fail after a quarter of it (L10).
+// A hanging Redis node stops only its own lane. In that lane, a requested hold is unknown at the
+// accept deadline, and waiting purchases fail after a quarter of it (L10).
 func TestL10_LaneThatHangsStopsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := seckill.DefaultConfig()
@@ -234,8 +234,8 @@ func TestLine_ServesTheNewestOfACrowd(t *testing.T) {
 	})
 }
 
-// A line is bounded, and fair among its shards: the crowd of one can't keep out a buyer of another
-// (L8).
+// A line is bounded, and fair among its shards: the crowd of one shard can't keep out a buyer of
+// another (L8).
 func TestL8_LineIsBoundedAndFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := seckill.DefaultConfig()
@@ -259,7 +259,8 @@ func TestL8_LineIsBoundedAndFair(t *testing.T) {
 		for _, o := range b.told[2:] {
 			refused = append(refused, o.user)
 		}
-		// The other shard gets its part, and the longest waiting of the crowd make room.
+		// The other shard gets its part. The purchases of the crowd that have waited longest make
+		// room.
 		if want := []string{"crowd0", "crowd1", "crowd2", "crowd3", "crowd4", "other5"}; !slices.Equal(refused, want) {
 			t.Errorf("refused %v, want %v", refused, want)
 		}
@@ -274,7 +275,7 @@ func TestL8_LineIsBoundedAndFair(t *testing.T) {
 	})
 }
 
-// A round is bounded over all shards; those that had no place come first in the next.
+// A round is bounded over all shards. Purchases without a place come first in the next round.
 func TestL8_RoundIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := seckill.DefaultConfig()
@@ -336,7 +337,7 @@ func TestDesk_CloseAnswersTheLine(t *testing.T) {
 	})
 }
 
-// Rounds become smaller where holds take so long that they would be too late, and grow again.
+// Rounds become smaller while holds take so long that they would be too late, and grow again.
 func TestLine_KeepsRoundsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var pause atomic.Int64 // for each claim
@@ -416,8 +417,8 @@ func TestLine_AnswersEverybodyOnce(t *testing.T) {
 	}
 }
 
-// acknowledge ends one of the pages that are kept, or leaves them for a while. It reports whether
-// there was one.
+// acknowledge ends one of the kept pages, or leaves them for a while. It reports whether there was
+// one.
 func (q *stubQueue) acknowledge(draw func(int) int) bool {
 	q.mu.Lock()
 	if len(q.dones) == 0 || draw(3) == 0 {

@@ -68,7 +68,7 @@ func (s *officeStore) Withdraw(_ context.Context, c seckill.StockChange, taken [
 	return 100 + c.Delta, false, s.changed
 }
 
-// openOffice returns an office with an activity of such items.
+// openOffice returns an office with an activity of these items.
 func openOffice(t *testing.T, stock *stubStock, items []seckill.Item) (*Office, *officeStore) {
 	t.Helper()
 	store := &officeStore{stubStore: stubStore{rows: map[seckill.OrderID]seckill.Order{}}}
@@ -118,7 +118,7 @@ func TestOffice_PutActivity(t *testing.T) {
 			a := draft
 			a.Items = slices.Clone(draft.Items)
 			for i := range a.Items {
-				a.Items[i].ID = 0 // a shop doesn't know it
+				a.Items[i].ID = 0 // the merchant doesn't see it
 			}
 			c.edit(&a)
 			got, err := o.PutActivity(t.Context(), a, seckill.Author{})

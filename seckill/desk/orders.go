@@ -91,7 +91,7 @@ const (
 	StepPayment   StepName = "payment" // a payment notice came, and was kept
 	StepRefused   StepName = "refused" // a payment notice came, and was refused
 	StepPaid      StepName = "paid"    // it is paid
-	StepCancel    StepName = "cancel"  // it was given up
+	StepCancel    StepName = "cancel"  // it was cancelled
 	StepTimeout   StepName = "timeout" // it was not paid in time
 	StepReject    StepName = "reject"  // it was accepted, but impossible
 	StepSettle    StepName = "settle"  // the stock knows how it ended
@@ -100,8 +100,8 @@ const (
 	StepEvents    StepName = "events" // other systems were told
 )
 
-// orderOf returns an order's row, or, where it has none, what is known of it from its hold, and
-// where that is.
+// orderOf returns an order's row. Without a row it returns the data of the hold, and the hold's
+// place.
 func (o *Office) orderOf(ctx context.Context, id seckill.OrderID) (seckill.Order, inventory.Ref, error) {
 	order, err := o.desk.row(ctx, id)
 	if err != nil || order.ID != "" {
@@ -223,8 +223,8 @@ func ofPayments(t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// ofChanges has what operators did. A cancellation is the order's ending; the change says who did
-// it.
+// ofChanges has the operators' changes. A cancellation is the end of the order; the change has its
+// author.
 func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	for i := range t.Changes {
 		c := &t.Changes[i]
@@ -243,7 +243,7 @@ func ofChanges(o *seckill.Order, t *seckill.OrderTrail) (steps []Step) {
 	return steps
 }
 
-// rank orders steps of one moment: the stock is told of what was written.
+// rank sorts steps of the same time: a write comes before the stock is told of it.
 func rank(name StepName) int {
 	if name == StepSettle {
 		return 1
@@ -251,9 +251,9 @@ func rank(name StepName) int {
 	return 0
 }
 
-// told has what the stock and other systems were told: what they know already, and what is yet to
-// come, as seen now. When the stock was told isn't kept: the row's time, and that of its end, stand
-// for it. A stock that doesn't answer is left out.
+// told has what the stock and other systems have been told, and what they have yet to be told, as
+// of now. The time at which the stock was told isn't stored, so the time of the row, and of its
+// end, are used. A stock that doesn't answer is left out.
 func (o *Office) told(ctx context.Context, order *seckill.Order, t *seckill.OrderTrail) (known, seen []Step) {
 	if order.State == seckill.OrderQueued {
 		return nil, nil

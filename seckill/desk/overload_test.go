@@ -13,15 +13,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// places is how many purchases a gateway lets in at once: 80 % of 8,192 requests in flight.
+// places is how many purchases a gateway admits at once: 80 % of 8,192 requests in flight.
 const places = 6_553
 
-// A hot item with many gateways: each of twenty gateways has a twentieth of what the shard's node
-// can do, which the crowd in front of it exceeds ten times over. The real desk and line run in
-// virtual time, with one of the gateways: a hold call takes as long as its claims take at the
-// gateway's share. Pages are acknowledged after 5 ms. The accepted rate stays at 90 % of its peak
-// or above, from a share of 200/s on, where a full round would take longer than the accept
-// deadline, to 20,000/s.
+// A hot item with many gateways: each of twenty gateways has a twentieth of the capacity of the
+// shard's node. Its crowd wants up to ten times as much. The real desk and line of one gateway run
+// in virtual time. A hold call takes as long as its claims take at the gateway's share. Pages are
+// acknowledged after 5 ms. The accepted rate stays at 90 % of its peak or above, for shares from
+// 200/s to 20,000/s. At 200/s a full round would take longer than the accept deadline.
 func TestL7_AcceptedRateUnderOverload(t *testing.T) {
 	for _, share := range []int{200, 500, 2_000, 5_000, 20_000} {
 		t.Run(strconv.Itoa(share), func(t *testing.T) {
@@ -41,7 +40,7 @@ func TestL7_AcceptedRateUnderOverload(t *testing.T) {
 	}
 }
 
-// accepted returns how many purchases a second are accepted when load times the share arrive.
+// accepted returns how many purchases per second are accepted when load times the share arrive.
 func accepted(t *testing.T, share int, load float64) (rate float64) {
 	const warm, measured = 2 * time.Second, 2 * time.Second
 	synctest.Test(t, func(t *testing.T) {

@@ -26,8 +26,8 @@ func notice(id seckill.OrderID, secret string, at time.Time) *seckill.Notice {
 	return n
 }
 
-// TestPay_WhileASecretIsRolled: the old secret is valid as long as it was said, and one signature
-// that fits is enough. A secret that can't be opened is our fault.
+// TestPay_WhileASecretIsRolled: the old secret stays valid for the announced time, and one matching
+// signature is enough. A secret that can't be decrypted is a fault of the server.
 func TestPay_WhileASecretIsRolled(t *testing.T) {
 	id := orderOf(1, wish("u-1", "k-1"))
 	broken := errors.New("no key")
@@ -35,7 +35,7 @@ func TestPay_WhileASecretIsRolled(t *testing.T) {
 		name    string
 		secrets []string
 		past    time.Duration // since the roll
-		closed  string        // the secret that can't be opened
+		closed  string        // the secret that can't be decrypted
 		code    seckill.Code
 	}{
 		{"with the new secret", []string{"secret"}, 0, "", ""},

@@ -12,7 +12,7 @@ import (
 
 // LogReader reads old records of the queue, independently of the workers.
 type LogReader interface {
-	// Between returns records of a stretch, and the place to go on; nil at the end.
+	// Between returns records of a range of time, and the place to go on; nil at the end.
 	Between(ctx context.Context, s seckill.Stretch) ([]seckill.Message, *seckill.LogPlace, error)
 }
 
@@ -45,8 +45,8 @@ type LogReplayed struct {
 // once (L4). No position moves. It is harmless to do twice, and changes nothing where nothing is
 // missing. What says that a store lost something makes the shard suspect, as it does to a worker.
 //
-// Each record is on its own. Where one fails behind others, what became of those is returned with
-// the place of this one as Next, and no error: the next call meets it first.
+// Each record is decided separately. If one fails after others, the results of those are returned
+// without an error, and Next is the place of the failed one: the next call begins with it.
 func (o *Office) ReplayLog(ctx context.Context, log LogReader, r LogReplay, by seckill.Author) (out LogReplayed, err error) {
 	rows, err := o.store.Shards(ctx)
 	if err != nil {

@@ -66,7 +66,7 @@ func openReplay(t *testing.T, accept func(seckill.Page) (seckill.Acceptance, err
 	return NewOffice(d, new(stubStock)), store
 }
 
-// What says to a worker that a store has lost something says so to a replay.
+// An error that tells a worker that a store has lost data tells a replay the same.
 func TestReplayLog_AsksForARebuild(t *testing.T) {
 	ref := inventory.Ref{Shard: 1, Epoch: 1}
 	for name, c := range map[string]struct {
@@ -86,7 +86,7 @@ func TestReplayLog_AsksForARebuild(t *testing.T) {
 	}
 }
 
-// A record that fails takes nothing away of what was done before it, and is where a replay goes on.
+// When a record fails, the work before it stays done, and the replay goes on at that record.
 func TestReplayLog_AFailureKeepsWhatWasDone(t *testing.T) {
 	var fails error
 	o, _ := openReplay(t, func(p seckill.Page) (seckill.Acceptance, error) {

@@ -120,8 +120,8 @@ func TestOffice_WithdrawalMeetsBuyers(t *testing.T) {
 	}
 }
 
-// TestL4_AWithdrawalThatEndedMeanwhile: an attempt under the same key came to its end between the
-// look for it and the look for its holds.
+// TestL4_AWithdrawalThatEndedMeanwhile: an attempt with the same key ended after it was looked up,
+// and before its holds were read.
 func TestL4_AWithdrawalThatEndedMeanwhile(t *testing.T) {
 	for name, hold := range map[string]inventory.Entry{
 		"its hold is sold":       {Hold: inventory.Hold{Quantity: 3}, State: inventory.Sold},

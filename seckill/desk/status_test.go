@@ -80,8 +80,8 @@ func (s *stubStore) become(id seckill.OrderID, state seckill.OrderState) {
 	s.rows[id] = seckill.Order{ID: id, State: state, Caller: testCaller.CallerRef}
 }
 
-// A cancellation doesn't wait for the workers: the desk has the row made cancelled, under the epoch
-// of the hold that it found, and only where it found one.
+// A cancellation doesn't wait for the workers. If the desk finds the hold, the store writes a
+// cancelled row under the hold's epoch.
 func TestCancelOrder(t *testing.T) {
 	p := wish("u-1", "k-1")
 	id := orderOf(1, p)

@@ -19,7 +19,7 @@ type stubStock struct {
 	epoch      inventory.Epoch                            // 0 is 1; negative is none
 	holding    func(calls []*inventory.HoldCall)          // called before a round is answered
 	verdict    func(inventory.Ref, int) inventory.Verdict // of the n-th claim of a call; nil: by the maps
-	fails      func(inventory.ShardID) error              // of a call; nil: none does
+	fails      func(inventory.ShardID) error              // of a call; nil: none fails
 	soldOut    func(inventory.ShardID) bool               // the answer from memory
 	inStock    func(inventory.ShardID) bool               // the answer from memory
 	unfollowed *inventory.ShardID                         // a shard without an epoch
@@ -210,7 +210,7 @@ type stubStore struct {
 	fails  error
 	// load is LoadCatalog.
 	load func(since seckill.CatalogVersion, begin func(bool), apply func(seckill.CatalogChange) error) (seckill.CatalogVersion, error)
-	// loadBy hears how long LoadCatalog may take.
+	// loadBy gets the time that LoadCatalog may take.
 	loadBy func(time.Duration)
 
 	mu      sync.Mutex

@@ -33,7 +33,7 @@ var assets embed.FS
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; " +
 	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// Base is the path below which the files are, with their version behind it.
+// Base is the path of the files; their version follows it.
 const Base = "/console/"
 
 // Config says what the page offers.
@@ -92,7 +92,7 @@ var types = map[string]string{
 // pageName is the page itself, whose text has the marks below.
 const pageName = "assets/page.html"
 
-// The marks of the page, and what stands in their places.
+// The placeholders of the page, and their values.
 const (
 	markVersion  = "{{version}}"
 	markOIDC     = "{{oidc}}"

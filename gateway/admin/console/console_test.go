@@ -26,8 +26,8 @@ func TestConsole_PageNamesWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestAssets_AskNobodyElse: the scripts load nothing from elsewhere, run no text as code, and make
-// no text markup.
+// TestAssets_AskNobodyElse: the scripts load nothing from other hosts, never run a text as code,
+// and never turn a text into markup.
 func TestAssets_AskNobodyElse(t *testing.T) {
 	imports := regexp.MustCompile(`(?m)(?:\}\s*from|^import uPlot from|^import htm from|^import)\s*['"]([^'"]+)['"]`)
 	err := fs.WalkDir(assets, "assets", func(name string, d fs.DirEntry, err error) error {

@@ -1,4 +1,4 @@
--- lease.lua gives back tokens to buckets and grants others.
+-- lease.lua returns tokens to buckets, and grants tokens.
 --
 -- A bucket is one moment, at which it will be full again (the TAT of the generic cell rate
 -- algorithm), in microseconds of the server's clock. All numbers are integers below 2^53. A bucket

@@ -1,4 +1,4 @@
--- report.lua leaves a node's report with the others', and reads those that are fresh.
+-- report.lua stores a node's report, and reads all fresh reports.
 --
 -- KEYS[1]  hash: node -> microseconds of the server's clock, ' ', report
 -- ARGV[1]  node; '' leaves none
@@ -7,7 +7,7 @@
 --
 -- Reply: three for each report: node, age in milliseconds, report.
 --
--- Invariant: no report that is older than that, or of the future, is kept or answered.
+-- Invariant: no report that is older than that, or from the future, is kept or returned.
 --
 -- Cost: TIME, HSET or HDEL, HGETALL, PEXPIRE. O(nodes).
 local time = redis.call('TIME')

@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// metric reads a number off /metrics; -1 where there is none.
+// metric reads a number from /metrics; -1 if it isn't there.
 func (n *node) metric(name string) float64 {
 	n.t.Helper()
 	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(n.admin(200, "GET", "/metrics", "").body)
@@ -27,8 +27,8 @@ func (n *node) metric(name string) float64 {
 	return value
 }
 
-// restless buy and ask for orders without end, four of them, until stop is called; their answers
-// are counted.
+// restless are four clients that buy and read orders until stop is called. Their answers are
+// counted.
 type restless struct {
 	sold, looked, unavailable, unknown atomic.Int64
 	stop                               func()
@@ -55,7 +55,7 @@ func (s *shop) restless(n *node) *restless {
 			select {
 			case <-over:
 				return
-			case <-time.After(5 * time.Millisecond): // they are restless, not a flood
+			case <-time.After(5 * time.Millisecond): // they come often, but are no flood
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func (s *shop) restless(n *node) *restless {
 	return r
 }
 
-// count takes an answer down. A server that is away is no reason for any answer but these.
+// count counts an answer. A missing server may cause only these answers.
 func (r *restless) count(t testing.TB, a answer, err error, good *atomic.Int64) {
 	switch {
 	case err != nil:
@@ -76,14 +76,15 @@ func (r *restless) count(t testing.TB, a answer, err error, good *atomic.Int64) 
 		r.unavailable.Add(1)
 	case a.status == http.StatusServiceUnavailable && a.field("code") == "outcome-unknown":
 		r.unknown.Add(1)
-	case a.status == http.StatusNotFound: // its row is on its way
+	case a.status == http.StatusNotFound: // its row isn't written yet
 	default:
 		t.Errorf("neither served nor an honest 503: %v", a)
 	}
 }
 
-// TestBreakersOpenAndClose stops each server under a crowd: the breaker before it opens, nothing
-// more is held while Kafka's is open, and with the server all comes back, the stock balanced.
+// TestBreakersOpenAndClose stops each server under a crowd. The breaker before it opens, and
+// nothing is held while Kafka's is open. When the server is back, everything works again, and the
+// stock balances.
 func TestBreakersOpenAndClose(t *testing.T) {
 	c := startCluster(t)
 	n := c.gateway(0)
@@ -122,7 +123,7 @@ func TestBreakersOpenAndClose(t *testing.T) {
 	}
 }
 
-// TestBreakersCloseWhereNobodyBuys: with its server back, a breaker closes without a buyer and
+// TestBreakersCloseWhereNobodyBuys: when its server is back, a breaker closes without buyers and
 // without the gateway's probes.
 func TestBreakersCloseWhereNobodyBuys(t *testing.T) {
 	c := startCluster(t, "--probe-every", "0")

@@ -19,14 +19,14 @@ import (
 
 var fullFlag = flag.Bool("e2e.full", false, "run the trials of a cluster at full size and length, with the settings of production")
 
-// size is how large a trial is: a crowd of buyers comes, evenly spread, to units.
+// size is the size of a trial: the number of buyers, the time in which they come, and the units.
 type size struct {
 	units, buyers int
-	over          time.Duration    // the arrivals; 0 is 64 buyers at a time, as fast as they are answered
+	over          time.Duration    // the time of all arrivals; 0: 64 buyers at a time, as fast as they are answered
 	stops         [3]time.Duration // how long PostgreSQL, Kafka and Redis are away
 }
 
-// trial returns the small size, or the full one where it was asked for.
+// trial returns the small size, or the full one if a flag asks for it.
 func trial(small, full size) size {
 	if *fullFlag {
 		return full
@@ -76,8 +76,8 @@ func (c *cluster) gateway(i int) *node {
 	return c.gateways[i%2]
 }
 
-// replace ends a process with a signal and starts another in its place. While it is away the other
-// one is used.
+// replace ends a process with a signal and starts another in its place. Meanwhile the other process
+// is used.
 func (c *cluster) replace(nodes *[2]*node, i int, role string, signal syscall.Signal) {
 	c.t.Helper()
 	c.mu.Lock()
@@ -108,7 +108,7 @@ func (c *cluster) flush() {
 	}
 }
 
-// tally is what a crowd was told.
+// tally counts the answers to a crowd.
 type tally struct {
 	mu       sync.Mutex
 	promised map[string]string // key → order
@@ -123,9 +123,9 @@ func (t *tally) promises() int {
 	return len(t.promised)
 }
 
-// persistent is a buyer who wants one unit: sends the purchase, sometimes twice at once, and again
-// through any gateway while the answer is lost, a failure or unknown; after it was accepted,
-// sometimes once more. It gives up on a refusal, and after patience.
+// persistent is a buyer who wants one unit. It sends the purchase, sometimes twice at once. While
+// the answer is lost, a failure or unknown, it repeats it through any gateway. After acceptance it
+// sometimes sends it once more. It gives up on a refusal, and after patience.
 func (c *cluster) persistent(s *shop, told *tally, i int) {
 	rng := rand.New(rand.NewPCG(618, uint64(i)))
 	user, key := fmt.Sprint("u", i), fmt.Sprint("k", i)
@@ -154,12 +154,12 @@ func (c *cluster) persistent(s *shop, told *tally, i int) {
 	}
 }
 
-// note takes an answer down; done means that the buyer need not ask again.
+// note records an answer; done means that the buyer need not ask again.
 func (t *tally) note(key string, a answer) (done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch code := a.field("code"); {
-	case a.field("reason") == "not-accepted": // nobody promised it, and the repeat is told how it ended
+	case a.field("reason") == "not-accepted": // it was never promised, and the repeat gets its end
 		if t.promised[key] != "" {
 			t.strange = append(t.strange, fmt.Sprintf("L2: key %s was promised %s, then told not-accepted", key, t.promised[key]))
 		}
@@ -184,8 +184,8 @@ func (t *tally) note(key string, a answer) (done bool) {
 	}
 }
 
-// crowd sends the buyers while trouble happens, and waits for both. Trouble learns when a
-// percentage of them has come.
+// crowd sends the buyers while trouble runs, and waits for both. trouble is told when a percentage
+// of them has come.
 func (c *cluster) crowd(s *shop, z size, trouble func(told *tally, come func(percent int))) *tally {
 	told := &tally{promised: make(map[string]string)}
 	var parts sync.WaitGroup
@@ -212,8 +212,8 @@ func (c *cluster) crowd(s *shop, z size, trouble func(told *tally, come func(per
 	return told
 }
 
-// proveAll checks the laws after a crowd: every promise is one order of its buyer, nothing strange
-// was said, and the stock is balanced.
+// proveAll checks the laws after a crowd: every promise is one order of its buyer, no answer was
+// wrong, and the stock is balanced.
 func (c *cluster) proveAll(s *shop, told *tally, units int) {
 	c.t.Helper()
 	for _, strange := range told.strange {
@@ -235,8 +235,8 @@ func (c *cluster) proveAll(s *shop, told *tally, units int) {
 	}
 }
 
-// TestL2_ClusterSurvivesKills: each of the four processes is killed once and Redis emptied once,
-// amid a crowd on both gateways.
+// TestL2_ClusterSurvivesKills: during a crowd on both gateways, each of the four processes is
+// killed once, and Redis is emptied once.
 func TestL2_ClusterSurvivesKills(t *testing.T) {
 	z := trial(size{units: 1200, buyers: 1800}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)
@@ -258,8 +258,8 @@ func TestL2_ClusterSurvivesKills(t *testing.T) {
 }
 
 // TestL2_ClusterSurvivesStops: Redis, Kafka and PostgreSQL are stopped in turn, for longer than any
-// deadline; clients get honest 503s only, and everything goes on afterwards. Without PostgreSQL it
-// sells on.
+// deadline; clients get only the right 503s, and everything goes on afterwards. Without PostgreSQL
+// the sale goes on.
 func TestL2_ClusterSurvivesStops(t *testing.T) {
 	z := trial(
 		size{1100, 1200, 16 * time.Second, [3]time.Duration{4 * time.Second, 4 * time.Second, 4 * time.Second}},

@@ -15,7 +15,8 @@ var consoleScreens = []string{
 	"tonight", "flow", "switches", "machines", "orders", "money", "merchants", "preflight", "after", "changes", "wall", "runbook/dead-letters", "nothing",
 }
 
-// consoleTables are tables that a screen has in this shop, for people who are bound to no merchant.
+// consoleTables are the tables of each screen in this shop, for people who are not bound to a
+// merchant.
 var consoleTables = map[string][]string{
 	"flow":     {"Limits", "Degrade levels"},
 	"machines": {"Nodes", "Servers", "Steps of an order's way", "Probes", "Objectives", "Partitions"},
@@ -31,7 +32,7 @@ type consoleShop struct {
 	orders []string          // the first is paid, the others are open
 }
 
-// openConsoleShop starts a server, and has a sale on it.
+// openConsoleShop starts a server with a sale.
 func openConsoleShop(t *testing.T) *consoleShop {
 	t.Helper()
 	n := start(t, "serve", "--data-dir", t.TempDir(), "--probe-every", "1s")
@@ -55,14 +56,14 @@ func openConsoleShop(t *testing.T) *consoleShop {
 		now := string(n.admin(200, "GET", "/admin/v1/live", "").body)
 		return strings.Contains(now, `"activity":"618"`) && strings.Contains(now, `"probe":"page"`)
 	})
-	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second one: it has to go back
+	if a := s.pay(n, "pay-2", s.orders[0], price); a.status != 200 { // a second payment, which has to go back
 		t.Fatalf("pay: %v", a)
 	}
 	return s
 }
 
-// TestConsole_EveryScreenOfEveryRole opens every screen as every role, presses every button, and
-// has axe look at each, in light and dark, on a desk and on a phone.
+// TestConsole_EveryScreenOfEveryRole opens every screen as every role and presses every button. axe
+// checks each screen, in light and dark, in the sizes of a desktop and of a phone.
 func TestConsole_EveryScreenOfEveryRole(t *testing.T) {
 	s := openConsoleShop(t)
 	lines := make(map[string]bool)
@@ -97,7 +98,7 @@ func TestConsole_EveryScreenOfEveryRole(t *testing.T) {
 	})
 }
 
-// look opens a screen, presses its buttons, and has it looked at.
+// look opens a screen, presses its buttons, and has axe check it.
 func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[string]bool) {
 	t.Helper()
 	b.t = t
@@ -138,7 +139,7 @@ func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[
 	for _, scheme := range []string{"light", "dark"} {
 		b.prefer(scheme)
 		for _, width := range []int64{1440, 360} {
-			if role != "admin" && (scheme == "dark") != (width == 360) { // the others have the same screens, with buttons that are off
+			if role != "admin" && (scheme == "dark") != (width == 360) { // the other roles have the same screens, with some buttons disabled
 				continue
 			}
 			b.resize(width, 900)
@@ -153,7 +154,8 @@ func (s *consoleShop) look(t *testing.T, b *tab, role, screen string, lines map[
 	b.resize(1440, 1000)
 }
 
-// TestConsole_DoesWhatItSays does a night's work in the console, and checks the results by the API.
+// TestConsole_DoesWhatItSays does an operator's work in the console, and checks the results by the
+// API.
 func TestConsole_DoesWhatItSays(t *testing.T) {
 	s := openConsoleShop(t)
 	b := openBrowser(t)
@@ -189,7 +191,7 @@ func TestConsole_DoesWhatItSays(t *testing.T) {
 	did(b.act("main article", "Pause", map[string]string{"reason": "a break"}), "is paused now")
 	b.run(nil, "probe.until('Resume…')")
 	did(b.act("main article", "Resume", map[string]string{"reason": "on"}), "is published now")
-	did(b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "7", "reason": "found some"}), "107 units in all")
+	did(b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "7", "reason": "found some"}), "107 units in total")
 	if got := b.act("main article", "Restock", map[string]string{"sku": s.sku, "delta": "-5000", "reason": "too many"}); got.Good ||
 		!strings.Contains(got.Text, "insufficient-stock") {
 		t.Errorf("what the API refused: %+v", got)
@@ -216,7 +218,7 @@ func TestConsole_DoesWhatItSays(t *testing.T) {
 	did(b.act("main li", "Take back", map[string]string{"reason": "undone"}), "is taken back")
 }
 
-// TestConsole_ByKeysAlone stops orders, and lets them in again, without a mouse.
+// TestConsole_ByKeysAlone closes orders, and opens them again, without a mouse.
 func TestConsole_ByKeysAlone(t *testing.T) {
 	s := openConsoleShop(t)
 	b := openBrowser(t)
@@ -261,7 +263,7 @@ func TestConsole_ByKeysAlone(t *testing.T) {
 	s.mustBuy(s.n, "late", "late")
 }
 
-// TestConsole_Sessions: what a browser keeps, and what it says when that is over.
+// TestConsole_Sessions: what a browser keeps, and what the page says when the session has ended.
 func TestConsole_Sessions(t *testing.T) {
 	s := openConsoleShop(t)
 	b := openBrowser(t)
@@ -327,7 +329,7 @@ func TestConsole_Sessions(t *testing.T) {
 	})
 }
 
-// TestConsole_SaysThatTheDataIsOld: the server ends, and what is shown gets older.
+// TestConsole_SaysThatTheDataIsOld: the server ends, and the page says how old its data is.
 func TestConsole_SaysThatTheDataIsOld(t *testing.T) {
 	s := openConsoleShop(t)
 	b := openBrowser(t)

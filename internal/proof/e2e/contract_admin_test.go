@@ -28,11 +28,11 @@ func contractLife(c *contract) {
 	if put.field("state") != "draft" || put.field("payment_window") != "15m" {
 		c.t.Fatalf("put: %v", put)
 	}
-	c.admin(200, "", "PUT", path, string(put.body)) // what was answered may be put back
+	c.admin(200, "", "PUT", path, string(put.body)) // an answer may be sent back as a request
 	c.admin(409, "activity-state", "POST", path+"/pause", "")
 	c.admin(409, "activity-state", "POST", path+"/resume", "")
 	state("draft")
-	// The shop's own programs may look at it, buyers' may not.
+	// The shop's own programs may read it, buyers' programs may not.
 	c.public(404, "unknown-activity", "GET", "/v1/activities/life", "", as(s.key)...)
 	preview := c.public(200, "", "GET", "/v1/activities/life", "", as(c.caller(s, "editor", `"merchant"`))...)
 	if preview.field("state") != "draft" || !strings.Contains(string(preview.body), `"stock":"in_stock"`) || preview.header.Get("Cache-Control") != "no-store" {
@@ -70,7 +70,8 @@ func contractLife(c *contract) {
 		c.admin(409, "activity-state", "POST", path+"/"+verb, "")
 	}
 	c.admin(409, "activity-state", "PUT", path, draft)
-	// A draft that is ended is over too: it neither sells nor takes units, and says so.
+	// A draft that was ended has ended too: it sells nothing and accepts no units, and its state
+	// says so.
 	c.admin(200, "", "PUT", path+"-2", draft)
 	c.admin(200, "", "POST", path+"-2/end", "")
 	c.admin(409, "activity-state", "POST", path+"-2/publish", "")
@@ -201,7 +202,7 @@ func contractRestock(c *contract) {
 	if got := s.settled(c.n); got != (stock{Total: 4, Available: 1, Held: 3, Balanced: true}) {
 		c.t.Fatalf("%+v", got)
 	}
-	// Units of a draft: more may be added, fewer are put.
+	// Units of a draft: a restock may add some; to have fewer, the draft is put again.
 	c.admin(200, "", "PUT", "/admin/v1/activities/restock-2", s.draft(time.Now(), terms{quantity: 2, window: "10m"}))
 	more := strings.Replace(path, "s/restock", "s/restock-2", 1)
 	total(c.admin(200, "", "POST", more, `{"delta":3,"reason":"r"}`, "Idempotency-Key", "k"), "5", "")
@@ -355,7 +356,7 @@ func contractOperations(c *contract) {
 	})
 }
 
-// shell runs the program to its end, asking the node where it asks anything.
+// shell runs the program to its end. Its commands ask the node.
 func (c *contract) shell(want int, args ...string) (stdout, stderr string) {
 	c.t.Helper()
 	return shell(c.t, want, c.n.private, args...)
@@ -406,7 +407,7 @@ func contractShell(c *contract) {
 	}
 }
 
-// contractProblems: each problem that was answered is explained, on the listener that answers it.
+// contractProblems: each problem in an answer has a page on the listener that gave it.
 func contractProblems(c *contract) {
 	if len(c.codes) < 25 {
 		c.t.Fatalf("only %d problems were answered", len(c.codes))

@@ -38,14 +38,14 @@ func contractBuy(c *contract) {
 	if a := buy(201, "", "u1", "k2", 1, "Prefer", "wait=10"); a.field("order") == id {
 		c.t.Fatalf("another key: %v", a)
 	}
-	// One unit is left: two are too many, one isn't.
+	// One unit is left: a purchase of two is refused, of one accepted.
 	buy(409, "sold-out", "u3", "two", 2)
 	last := buy(201, "", "u3", "one", 1, "Prefer", "wait=10").field("order")
 	buy(409, "sold-out", "u4", "k", 1)
 	if got := s.settled(c.n); got != (stock{Total: 4, Held: 4, Balanced: true}) {
 		c.t.Fatalf("%+v", got)
 	}
-	// What is given up is for sale again, and the key that was refused may be used for it.
+	// A cancelled unit is on sale again, and the refused key may buy it.
 	c.public(200, "", "POST", "/v1/orders/"+last+"/cancel", "", as(s.key)...)
 	eventually(c.t, "the unit is for sale again", func() bool {
 		a, err := s.buy(c.n, "u4", "k", 1, "Prefer", "wait=10")
@@ -85,7 +85,7 @@ func contractWindow(c *contract) {
 	if after, bad := strconv.Atoi(early.header.Get("Retry-After")); err != nil || !at.Equal(starts) || bad != nil || after < 30 || early.field("retryable") != "true" {
 		c.t.Fatalf("not-started: %v", early)
 	}
-	// Before its start, a published sale may be moved.
+	// Before its start, a published sale may be moved to another time.
 	c.admin(200, "", "PUT", path, s.draft(time.Now().Add(-time.Minute), terms))
 	id := buy(202, "").field("order")
 	c.admin(200, "", "POST", path+"/pause", "")
@@ -239,7 +239,7 @@ func contractOrders(c *contract) {
 		{"cancel again", "POST", path + "/cancel", "", as(s.key), 200, "", `"status":"cancelled","reason":"cancelled-by-buyer"`},
 		{"read", "GET", path, "", as(s.key), 200, "", `"status":"cancelled"`},
 	})
-	// An order that was only just accepted is cancelled all the same.
+	// An order can be cancelled immediately after its acceptance.
 	early := c.public(202, "", "POST", "/v1/orders", s.purchase("u1", 1), as(s.key, "Idempotency-Key", "early")...).field("order")
 	eventually(c.t, "the queued order is cancelled", func() bool { return s.cancel(c.n, early).field("status") == "cancelled" })
 	paid := s.mustBuy(c.n, "u2", "paid")
@@ -284,7 +284,7 @@ func contractPayments(c *contract) {
 	if a := c.notice(s, 200, "", paid("p2", id, price, "CNY")); a.field("status") != "paid" {
 		c.t.Fatalf("paid twice: %v", a)
 	}
-	// Paid before it exists: the notice is waited for, not lost.
+	// Paid before the order exists: the notice is kept.
 	early := c.public(202, "", "POST", "/v1/orders", s.purchase("u3", 1), as(s.key, "Idempotency-Key", "k")...).field("order")
 	eventually(c.t, "the queued order is paid", func() bool { return s.pay(c.n, "p3", early, price).field("status") == "paid" })
 	// Paid after it was given up.
@@ -410,8 +410,7 @@ func contractService(c *contract) {
 	}
 }
 
-// contractWire: what is no sound HTTP is refused with a problem on a connection that is then
-// closed, whatever it asks for.
+// contractWire: malformed HTTP is refused with a problem, and the connection is closed.
 func contractWire(c *contract) {
 	address := strings.TrimPrefix(c.n.public, "http://")
 	for _, r := range []struct {
@@ -453,7 +452,7 @@ func wire(address, request string) (answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return answer{}, err
 	}
-	// The server may answer and close before it has read all: what counts is its answer.
+	// The server may answer and close before it has read everything. Only its answer matters.
 	go func() { _, _ = io.WriteString(conn, request) }()
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, nil)
@@ -467,7 +466,7 @@ func wire(address, request string) (answer, error) {
 	}
 	header := response.Header.Clone()
 	if response.Close {
-		header.Set("Connection", "close") // net/http takes it out
+		header.Set("Connection", "close") // net/http removes it
 	}
 	if _, err := reader.ReadByte(); err == nil {
 		return answer{}, errors.New("something comes after the answer")

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// shell runs the program to its end and returns what it said; admin is the listener that its
-// commands ask.
+// shell runs the program to its end and returns its output. admin is the listener that its commands
+// ask.
 func shell(t testing.TB, want int, admin string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	path, err := binary()
@@ -32,8 +32,8 @@ func shell(t testing.TB, want int, admin string, args ...string) (stdout, stderr
 	return out.String(), messages.String()
 }
 
-// TestContractAcrossKills: what was answered before a kill -9 is what is answered after it, and no
-// other user can read the data meanwhile.
+// TestContractAcrossKills: the answers before a kill -9 and after it are the same, and no other
+// user of the machine can read the data.
 func TestContractAcrossKills(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// contract drives one node row by row, and checks of every answer what the contract says of all of
-// them.
+// contract drives one node row by row, and checks the general rules of the contract for every
+// answer.
 type contract struct {
 	t     testing.TB
 	n     *node
@@ -58,7 +58,7 @@ func (c *contract) ask(base string, status int, code, method, path, body string,
 	return a
 }
 
-// sound checks what holds of every answer.
+// sound checks the general rules for every answer.
 func (c *contract) sound(method string, a answer) {
 	c.t.Helper()
 	if id := a.header.Get("X-Request-Id"); id == "" || len(id) > 64 {
@@ -115,7 +115,7 @@ func (c *contract) rows(ask func(status int, code, method, path, body string, he
 	}
 }
 
-// TestContract drives the public contract as a stranger reads it, in order and out of order.
+// TestContract drives the public contract as a new user would read it, in order and out of order.
 func TestContract(t *testing.T) {
 	c := &contract{t, serve(t, t.TempDir()), make(map[string]bool)}
 	for _, part := range []struct {
@@ -155,7 +155,7 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// sale opens a sale of its own for a part.
+// sale opens a separate sale for a part.
 func (c *contract) sale(name string, terms terms) *shop {
 	c.t.Helper()
 	s := foundShop(c.n, "m-"+name, name)

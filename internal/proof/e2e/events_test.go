@@ -18,7 +18,7 @@ type stockEvent struct {
 	Seq   int    `json:"seq"`
 }
 
-// crossings are the statuses that a consumer learns of who compares epoch and seq, as
+// crossings returns the statuses that a consumer accepts, if it compares epoch and seq as
 // docs/events.md asks.
 func crossings(t testing.TB, records []servers.Record) string {
 	t.Helper()
@@ -40,8 +40,8 @@ func crossings(t testing.TB, records []servers.Record) string {
 	return strings.Join(told, " ")
 }
 
-// TestEvents: other systems hear of every crossing and of every step of every order, also when a
-// worker is killed. Nobody hears of anything twice who knows an event by its id.
+// TestEvents: other systems get every crossing and every step of every order, also when a worker is
+// killed. A consumer that compares ids gets each event once.
 func TestEvents(t *testing.T) {
 	c := startCluster(t)
 	s := openShop(c.gateway(0), terms{quantity: 1, window: "15m"})
@@ -70,7 +70,8 @@ func TestEvents(t *testing.T) {
 				ids = append(ids, id)
 			}
 		}
-		// Orders have keys, and so partitions, of their own: between two of them there is no order.
+		// Each order has its own key, and so its own partition: events of two orders have no common
+		// order.
 		slices.SortStableFunc(ids, func(a, b string) int {
 			return cmp.Compare(strings.Index(first+second, a[:40]), strings.Index(first+second, b[:40]))
 		})

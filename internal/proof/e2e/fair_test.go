@@ -33,8 +33,8 @@ func replaceLimits(n *node, policies string, gateways int) {
 	everywhere(n.t, n.admin(200, "PUT", "/admin/v1/limits", `{"policies":[`+policies+`],"reason":"a test"}`, "If-Match", tag), gateways)
 }
 
-// TestFair_OneMerchantTakesNothing: while one merchant uses the global limit up many times over,
-// each of the others has its share, of which 95 in 100 purchases are accepted.
+// TestFair_OneMerchantTakesNothing: one merchant sends many times the global limit. Each of the
+// others still gets its share: 95 of 100 of its purchases within that are accepted.
 func TestFair_OneMerchantTakesNothing(t *testing.T) {
 	n := serve(t, t.TempDir())
 	wide := terms{quantity: 100_000, perUser: 0, window: "10m"}
@@ -92,8 +92,8 @@ func TestFair_OneMerchantTakesNothing(t *testing.T) {
 	t.Logf("the hog: %d accepted, %d refused", hogs[1].Load(), hogs[0].Load())
 }
 
-// TestPages_OutliveEverything: with Redis, Kafka and the database gone, a gateway still answers an
-// activity's page, and so does one that starts then.
+// TestPages_OutliveEverything: without Redis, Kafka and the database, a gateway still answers an
+// activity's page, and so does a gateway that starts then.
 func TestPages_OutliveEverything(t *testing.T) {
 	c := startCluster(t)
 	n := c.gateway(0)
@@ -190,9 +190,9 @@ func (c *cutter) set(cut bool) {
 	}
 }
 
-// TestSwitches_AHundredChanges are made under load on three gateways, and each is in force on all
-// of them when it is answered. One that is stopped and one that is cut off from the database are
-// named.
+// TestSwitches_AHundredChanges: a hundred changes are made under load on three gateways. Each is in
+// force on all of them when it is answered. A stopped gateway and one without the database are
+// named in the answer.
 func TestSwitches_AHundredChanges(t *testing.T) {
 	c := startCluster(t)
 	postgres := newCutter(t, c.postgres.Addr)
@@ -266,8 +266,8 @@ func named(names []string, n *node) bool {
 	return false
 }
 
-// TestLimits_EndByThemselves: a limit that ends is in force until then, and what was there before
-// is in force again; no person has to act.
+// TestLimits_EndByThemselves: a temporary limit is in force until its end. Then the former limits
+// are in force again, without a person.
 func TestLimits_EndByThemselves(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
@@ -294,8 +294,8 @@ func TestLimits_EndByThemselves(t *testing.T) {
 	}
 }
 
-// TestLimits_PreviewOfAllGateways: a worker tells what limits would have refused of what came to
-// both gateways.
+// TestLimits_PreviewOfAllGateways: a worker reports how much of the traffic on both gateways the
+// limits would have refused.
 func TestLimits_PreviewOfAllGateways(t *testing.T) {
 	c := startCluster(t)
 	s := openShop(c.gateway(0), terms{quantity: 1000, perUser: 0, window: "10m"})

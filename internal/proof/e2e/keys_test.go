@@ -10,9 +10,9 @@ import (
 )
 
 // TestKeys_RolledUnderLoad: a caller's key is rolled three times while buyers press. No request
-// fails; one that a busy machine sheds is sent again, as its answer says. The caller stays the
-// same: an order of the first key is read with each later one, the repeat of its Idempotency-Key
-// meets it, and it is cancelled with the last.
+// fails; one that a busy machine refuses is sent again, as its answer says. The caller stays the
+// same. Each later key can read an order of the first key, a repeat of its Idempotency-Key finds
+// that order, and the last key cancels it.
 func TestKeys_RolledUnderLoad(t *testing.T) {
 	const buyers, rolls = 4, 3
 	n := serve(t, t.TempDir())
@@ -62,7 +62,7 @@ func TestKeys_RolledUnderLoad(t *testing.T) {
 		made := n.admin(201, "POST", keys, "")
 		fresh := made.field("key")
 		current.Store(&fresh)
-		// The old key is revoked when no request has it any more, as its owner would do it.
+		// The old key is revoked when no request uses it any more, as its owner would do it.
 		eventually(t, "all requests carry the new key", func() bool {
 			for b := range sent {
 				if sent[b].Load() != &fresh {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// serve starts everything in one process, with a sweep age that a test can wait for.
+// serve starts everything in one process, with a sweep age that is short enough for a test.
 func serve(t testing.TB, dir string, args ...string) *node {
 	t.Helper()
 	return start(t, append([]string{"serve", "--data-dir", dir, "--accept-deadline", "1s", "--sweep-age", "3s"}, args...)...)
@@ -40,8 +40,8 @@ func press(t testing.TB, n int, buy func(i int) (answer, error)) []answer {
 	return answers
 }
 
-// accepted returns the order ids of 201 and 202 answers, and fails on answers that are neither
-// those nor in refusals.
+// accepted returns the order ids of 201 and 202 answers. It fails on any other answer that isn't in
+// refusals.
 func accepted(t testing.TB, answers []answer, refusals ...string) map[string]int {
 	t.Helper()
 	orders := make(map[string]int)
@@ -81,8 +81,8 @@ func TestL1_NoOversell(t *testing.T) {
 	}
 }
 
-// TestL2_AnAcceptedOrderExists: every 202 is an order in the end, also when the process is killed
-// right behind it.
+// TestL2_AnAcceptedOrderExists: every 202 becomes an order, also when the process is killed
+// directly after the answer.
 func TestL2_AnAcceptedOrderExists(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -119,8 +119,7 @@ func TestL3_NoLeak(t *testing.T) {
 	s.mustBuy(n, "u1", "another-key") // and the buyers' counts came back with them
 }
 
-// TestL4_Once: one key, one order, in whatever state it is; payments, cancels and restocks happen
-// once.
+// TestL4_Once: one key has one order, in any state. Payments, cancels and restocks happen once.
 func TestL4_Once(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1, perUser: 1, window: "10m"})
@@ -203,8 +202,8 @@ func TestL6_NoFalseSoldOut(t *testing.T) {
 	}
 }
 
-// TestL7_OverloadSheds: far more connections than may be worked on at once: each is answered, most
-// with a clean 503, and the process goes on as before.
+// TestL7_OverloadSheds: far more requests come than may be worked on at once. Each is answered,
+// most with a proper 503, and the process goes on as before.
 func TestL7_OverloadSheds(t *testing.T) {
 	n := serve(t, t.TempDir(), "--max-in-flight", "8", "--max-connections", "512")
 	s := openShop(n, terms{quantity: 10_000, perUser: 1, window: "10m"})
@@ -243,9 +242,9 @@ func TestL8_NothingGrowsWithoutBound(t *testing.T) {
 	s.mustBuy(n, "u1", "k")
 }
 
-// TestKillAmidACrowd is the embedded promise: kill -9 three times amid a crowd; every promise is
-// one order, no unit leaks, and repeats of the keys whose answer was lost meet their order or buy
-// now.
+// TestKillAmidACrowd proves the promise of the embedded parts. The process is killed with -9 three
+// times during a crowd. Every promise is one order, no unit leaks, and a key whose answer was lost
+// gets its order or buys now.
 func TestKillAmidACrowd(t *testing.T) {
 	const units, buyers = 400, 900
 	dir := t.TempDir()
@@ -295,8 +294,8 @@ func TestKillAmidACrowd(t *testing.T) {
 	}
 }
 
-// TestStopDrains: SIGTERM amid a crowd, even twice, answers what is in flight, exits 0, and nothing
-// is lost.
+// TestStopDrains: after SIGTERM during a crowd, even twice, the process answers the requests in
+// flight and exits with 0. Nothing is lost.
 func TestStopDrains(t *testing.T) {
 	dir := t.TempDir()
 	n := serve(t, dir)
@@ -339,8 +338,8 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
-// TestLatePaymentIsKept: a payment after the timeout turns the order refund_due, and the unit stays
-// given back.
+// TestLatePaymentIsKept: a payment after the timeout makes the order refund_due, and the unit stays
+// on sale.
 func TestLatePaymentIsKept(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1, perUser: 1, window: "1s"})
@@ -368,8 +367,8 @@ func TestLatePaymentIsKept(t *testing.T) {
 	}
 }
 
-// TestRetention: until it is over, a repeat meets its order after the sale's end too; afterwards
-// the key is forgotten and the order is still there.
+// TestRetention: within the retention, a repeat finds its order after the sale's end too.
+// Afterwards the key is forgotten, and the order still exists.
 func TestRetention(t *testing.T) {
 	n := serve(t, t.TempDir(), "--retention", "2s")
 	s := openShop(n, terms{quantity: 5, perUser: 1, window: "1s"})

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// limit replaces the limits by one on the caller, of which every answer must be that it is in force
+// limit replaces all limits by one on the caller. The answer must say that it is in force
 // everywhere.
 func limit(n *node, rate, burst int) {
 	n.t.Helper()
@@ -21,7 +21,7 @@ func limit(n *node, rate, burst int) {
 	everywhere(n.t, n.admin(200, "PUT", "/admin/v1/limits", body, "If-Match", tag), 1)
 }
 
-// everywhere wants a change to be in force on every node.
+// everywhere checks that a change is in force on every node.
 func everywhere(t testing.TB, a answer, nodes int) {
 	t.Helper()
 	var got struct {
@@ -40,8 +40,8 @@ func flick(n *node, name, body string) answer {
 	return n.admin(200, "PUT", "/admin/v1/switches/"+name, body)
 }
 
-// flood buys n times and returns how many were admitted, and for how long the server can have been
-// at it: from before the first request was sent until after the last answer came.
+// flood buys n times. It returns how many were admitted, and the longest time that the server can
+// have worked on them: from before the first request until after the last answer.
 func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted int, took time.Duration, refused []answer) {
 	t.Helper()
 	began := time.Now()
@@ -60,8 +60,8 @@ func flood(t testing.TB, n *node, s *shop, name string, requests int) (admitted 
 	return admitted, took, refused
 }
 
-// TestOneCallerIsLimited: what is admitted is the burst and what the rate gives in the time there
-// was, whatever the load; a refusal says which limit it was; and an edit fills no bucket.
+// TestOneCallerIsLimited: under any load the limit admits its burst, plus the rate times the time.
+// A refusal names the limit. An edit fills no bucket.
 func TestOneCallerIsLimited(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 100_000, perUser: 0, window: "10m"})
@@ -81,7 +81,7 @@ func TestOneCallerIsLimited(t *testing.T) {
 			t.Fatalf("refusal: %v", a)
 		}
 	}
-	// The bucket is empty, or as good as. A larger one is as empty as it was.
+	// The bucket is empty, or nearly. A larger bucket stays as empty.
 	limit(n, 1, 10_000)
 	admitted, took, _ = flood(t, n, s, "b", 500)
 	if most := rate + took.Seconds() + burst; float64(admitted) > most {
@@ -96,8 +96,8 @@ func TestOneCallerIsLimited(t *testing.T) {
 	}
 }
 
-// TestLimits_ChargeByWhatIsAskedFor: units, pages and looks at orders take what the policy says; a
-// repeat, a cancellation and the other merchant's page nothing.
+// TestLimits_ChargeByWhatIsAskedFor: units, pages and reads of orders take the costs in the policy.
+// A repeat, a cancellation and the other merchant's page take nothing.
 func TestLimits_ChargeByWhatIsAskedFor(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
@@ -147,8 +147,8 @@ func TestLimits_ChargeByWhatIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestLimits_DailyQuota: a caller has its tokens of the day and no more; the answer says when the
-// next day begins; and a merchant's quota follows what it puts on sale.
+// TestLimits_DailyQuota: a caller gets its tokens of the day and no more. The answer says when the
+// next day begins. A merchant's quota grows with its items on sale.
 func TestLimits_DailyQuota(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
@@ -207,8 +207,8 @@ func TestLimits_DailyQuota(t *testing.T) {
 	})
 }
 
-// TestASaleThatIsOverEatsNobodysQuota: what is refused from memory takes no token, and is answered
-// where there is none left.
+// TestASaleThatIsOverEatsNobodysQuota: a refusal from memory takes no token, and is given even if
+// no tokens are left.
 func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 2, perUser: 0, window: "10m"})
@@ -232,8 +232,8 @@ func TestASaleThatIsOverEatsNobodysQuota(t *testing.T) {
 	}
 }
 
-// TestSwitches: off, on, by scope, and back by itself; a repeat meets its order while new ones are
-// refused.
+// TestSwitches: off, on, by scope, and back by itself. A repeat finds its order while new purchases
+// are refused.
 func TestSwitches(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 1000, perUser: 0, window: "10m"})
@@ -323,7 +323,7 @@ func TestSwitches(t *testing.T) {
 	s.settled(n)
 }
 
-// visited is the line of a visit to an activity's page.
+// visited returns the log line of a visit to an activity's page.
 var visited = regexp.MustCompile(`msg=visit .*route=activity status=200`)
 
 // TestSettingsSurviveARestart: limits and switches are in force before the first request after a
@@ -343,7 +343,7 @@ func TestSettingsSurviveARestart(t *testing.T) {
 }
 
 // TestChangesReachEveryNode: two gateways on real servers. A change made on one is in force on both
-// when it is answered; one that is stopped is named; what ends, ends on both.
+// when it is answered. A stopped gateway is named. A temporary change ends on both.
 func TestChangesReachEveryNode(t *testing.T) {
 	c := startCluster(t)
 	a, b := c.gateway(0), c.gateway(1)
@@ -416,7 +416,7 @@ func TestChangesReachEveryNode(t *testing.T) {
 			admitted++
 		}
 	}
-	gained := 100 * time.Since(began).Seconds() // half of it was what one of two nodes had
+	gained := 100 * time.Since(began).Seconds() // one of two nodes had half of it
 	if least, most := min(400, 0.75*gained-5), gained+60; float64(admitted) < least || float64(admitted) > most {
 		t.Errorf("%d admitted on one of two nodes, want %.0f to %.0f", admitted, least, most)
 	}

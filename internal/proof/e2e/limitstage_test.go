@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestLimits_RepeatsAreNeverRefused: a buyer that has one purchase in a thousand seconds repeats it
-// at once, also before it is answered, and on another gateway. No limit refuses that, and it buys
-// once.
+// TestLimits_RepeatsAreNeverRefused: a buyer with a limit of one purchase per thousand seconds
+// repeats it at once, also before the answer, and on another gateway. No limit refuses the repeat,
+// and it buys once.
 func TestLimits_RepeatsAreNeverRefused(t *testing.T) {
 	c := startCluster(t)
 	a, b := c.gateway(0), c.gateway(1)
@@ -54,9 +54,9 @@ func TestLimits_RepeatsAreNeverRefused(t *testing.T) {
 	}
 }
 
-// TestLimits_Staged: limits that one of two gateways tries are in force there alone, also after
-// that gateway was killed, and when nobody that began it lives any more. Where they refuse too much
-// they are taken back by themselves; else a person or their time completes them.
+// TestLimits_Staged: limits that one of two gateways tries are in force only there, also after that
+// gateway was killed, and after the node that began the stage is gone. If they refuse too much,
+// they are taken back automatically. Otherwise a person completes them, or the end of their time.
 func TestLimits_Staged(t *testing.T) {
 	c := startCluster(t)
 	a, b := c.gateway(0), c.gateway(1)
@@ -138,8 +138,8 @@ func TestLimits_Staged(t *testing.T) {
 	tight(a)
 }
 
-// TestLimits_PreviewSaysWhatIsRefused: of the same crowd, limits refuse as many as their preview
-// has said, of each caller.
+// TestLimits_PreviewSaysWhatIsRefused: for each caller, limits refuse as many of the same crowd as
+// the preview has said.
 func TestLimits_PreviewSaysWhatIsRefused(t *testing.T) {
 	n := serve(t, t.TempDir())
 	s := openShop(n, terms{quantity: 10_000, perUser: 0, window: "10m"})
@@ -171,7 +171,7 @@ func TestLimits_PreviewSaysWhatIsRefused(t *testing.T) {
 			Asked, Refused int
 		}
 	}
-	eventually(t, "all that came is known", func() bool { // the second that isn't over isn't
+	eventually(t, "all that came is known", func() bool { // the current second isn't counted yet
 		a := n.admin(200, "POST", "/admin/v1/limits/preview", `{"policies":[`+policies+`]}`)
 		if err := json.Unmarshal(a.body, &said); err != nil {
 			t.Fatal(err)

@@ -28,8 +28,8 @@ func abnormal(s *live.Snapshot, kind, subject string) bool {
 	})
 }
 
-// TestLive_OverTheCluster: one gateway shows what the other one sells. A stopped node is named as
-// missing and lost, and is back when it goes on; without Redis each node shows itself and names the
+// TestLive_OverTheCluster: one gateway shows the sales of the other one. A stopped node is named as
+// missing and lost, and is back when it goes on. Without Redis each node shows itself and names the
 // others.
 func TestLive_OverTheCluster(t *testing.T) {
 	c := startCluster(t)

@@ -21,7 +21,8 @@ import (
 
 const adminToken = "e2e-admin-token-of-the-tests"
 
-// patience bounds every wait: far above what a loaded machine needs, so that only a hang meets it.
+// patience bounds every wait. It is far longer than a loaded machine needs, so only a hang reaches
+// it.
 const patience = 60 * time.Second
 
 // binary is the program under test, built once.
@@ -61,7 +62,7 @@ type node struct {
 	stderr  bytes.Buffer // guarded by mu
 }
 
-// start runs penstock with args on free ports and waits until it says where it listens.
+// start runs penstock with args on free ports and waits until it prints its addresses.
 func start(t testing.TB, args ...string) *node {
 	t.Helper()
 	path, err := binary()
@@ -109,7 +110,7 @@ func start(t testing.TB, args ...string) *node {
 	return n
 }
 
-// Write collects what the process says on stderr.
+// Write collects the process's stderr.
 func (n *node) Write(p []byte) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -2,5 +2,5 @@
 
 package e2e
 
-// raceEnabled has the processes built as the tests are.
+// raceEnabled makes the tests build the processes with the race detector, like themselves.
 const raceEnabled = true

@@ -9,11 +9,13 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// contractCases bounds the test: a few for each operation find what changes of the contract break.
+// contractCases bounds the test: a few cases for each operation are enough to find what a change
+// breaks.
 var contractCases = flag.Int("contract.cases", 3, "how many requests Schemathesis makes up for each operation")
 
-// TestContract_Schemathesis sends both listeners what their contracts allow, forbid and link, and
-// holds the answers against them. What JSON Schema can't say is in testdata/schemathesis/hooks.py.
+// TestContract_Schemathesis sends both listeners requests that their contracts allow, forbid and
+// link, and checks the answers against the contracts. Rules beyond JSON Schema are in
+// testdata/schemathesis/hooks.py.
 func TestContract_Schemathesis(t *testing.T) {
 	n := start(t, "serve", "--data-dir", t.TempDir())
 	s := foundShop(n, "m1", "618-phones")

@@ -26,9 +26,10 @@ func readInForce(t *testing.T, a answer) (got inForce) {
 	return got
 }
 
-// TestSwitchesHoldOverTheCluster: three gateways on real servers. A switch is in force on 3 of 3; a
-// stopped node is named for as long as it is stopped, and a killed one until it is removed. With
-// PostgreSQL away orders are closed over Redis on all of them, which is recorded when it is back.
+// TestSwitchesHoldOverTheCluster: three gateways on real servers. A switch is in force on 3 of 3. A
+// stopped node is named while it is stopped, and a killed one until it is removed. Without
+// PostgreSQL, Redis carries the switch that closes orders to all gateways. The change is recorded
+// when PostgreSQL is back.
 func TestSwitchesHoldOverTheCluster(t *testing.T) {
 	c := startCluster(t)
 	gateways := []*node{c.gateway(0), c.gateway(1), c.start("gateway")}

@@ -38,7 +38,7 @@ func openShop(n *node, terms terms) *shop {
 	return s
 }
 
-// foundShop makes a merchant and a caller; there is no sale yet.
+// foundShop makes a merchant and a caller, without a sale.
 func foundShop(n *node, merchant, activity string) *shop {
 	n.t.Helper()
 	s := &shop{t: n.t, merchant: merchant, activity: activity, sku: "phone-x"}
@@ -47,7 +47,7 @@ func foundShop(n *node, merchant, activity string) *shop {
 	return s
 }
 
-// draft is the body that puts the shop's sale, for two hours.
+// draft is the request body of the shop's sale, for two hours.
 func (s *shop) draft(starts time.Time, terms terms) string {
 	return fmt.Sprintf(
 		`{"merchant":%q,"name":"Sale","starts_at":%q,"ends_at":%q,"payment_window":%q,"items":[{"sku":%q,"price":%d,"currency":"CNY","quantity":%d,"per_user":%d}]}`,
@@ -60,8 +60,8 @@ func (s *shop) buy(n *node, user, key string, quantity int, header ...string) (a
 	return call("POST", n.public+"/v1/orders", body, append(header, "Authorization", "Bearer "+s.key, "Idempotency-Key", key)...)
 }
 
-// mustBuy buys one unit and waits for the order. While shards open, the answer is to ask again with
-// the same key, and it does.
+// mustBuy buys one unit and waits for the order. While shards open, the answer says to repeat with
+// the same key, and mustBuy does so.
 func (s *shop) mustBuy(n *node, user, key string) string {
 	s.t.Helper()
 	var a answer

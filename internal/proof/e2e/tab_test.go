@@ -20,8 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// axe is axe-core, which finds what keeps people from using a page (MPL-2.0, see
-// testdata/axe/LICENSE).
+// axe is axe-core, which finds accessibility faults of a page (MPL-2.0, see testdata/axe/LICENSE).
 //
 //go:embed testdata/axe/axe.min.js
 var axe string
@@ -35,7 +34,7 @@ type tab struct {
 	ctx context.Context
 
 	mu         sync.Mutex
-	complaints []string // guarded by mu; of the page: what failed, and what its policy blocked
+	complaints []string // guarded by mu; the page's failures, and what its policy blocked
 }
 
 // browserPatience bounds everything that a test does in a tab.
@@ -60,8 +59,7 @@ func openBrowser(t testing.TB) *tab {
 	return b
 }
 
-// listen notes what the browser complains about. An answer that is no success is none of the page's
-// mistakes.
+// listen records the browser's complaints. An error answer of the server is no fault of the page.
 func (b *tab) listen(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,7 +116,7 @@ func (b *tab) run(out any, format string, args ...any) {
 	}
 }
 
-// prefer has the tab be of a system that is light or dark.
+// prefer sets the tab's color scheme, light or dark.
 func (b *tab) prefer(scheme string) {
 	b.t.Helper()
 	features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}
@@ -132,7 +130,7 @@ func (b *tab) resize(width, height int64) {
 	b.must(chromedp.Do(b.ctx, chromedp.EmulateViewport(width, height)))
 }
 
-// shoot keeps a picture of the page where PENSTOCK_SCREENSHOTS names a directory.
+// shoot saves a picture of the page if PENSTOCK_SCREENSHOTS names a directory.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("PENSTOCK_SCREENSHOTS")
@@ -150,14 +148,14 @@ func (b *tab) open(path string) {
 	b.run(nil, "probe.open(%q)", path)
 }
 
-// said is what the console says after a change.
+// said returns the console's message after a change.
 type said struct {
 	Good bool   `json:"good"`
 	Text string `json:"text"`
 	Line string `json:"line"`
 }
 
-// act does what a button does, for real.
+// act presses a button and confirms.
 func (b *tab) act(root, name string, values map[string]string) said {
 	b.t.Helper()
 	fields, err := json.Marshal(values)

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// span is what a collector was sent, with the process that it came from.
+// span is a span that a collector got, with its process.
 type span struct {
 	*otlp.Span
 	from string
@@ -78,7 +78,7 @@ func (c *collector) of(trace string) map[string]span {
 	return out
 }
 
-// TestTrace_OneOrderOverTwoProcesses: a collector gets one order's way from the gateway that took
+// TestTrace_OneOrderOverTwoProcesses: a collector gets one order's spans from the gateway that took
 // it and from the worker that wrote its row, as one trace under the caller's span.
 func TestTrace_OneOrderOverTwoProcesses(t *testing.T) {
 	spans := newCollector(t)

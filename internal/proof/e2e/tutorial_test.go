@@ -12,7 +12,7 @@ import (
 )
 
 // TestTutorial runs the commands of docs/tutorial.md, one after another in one shell, and compares
-// what they print with the page. An … of the page stands for any text on its line.
+// their output with the page. An … on the page stands for any text on its line.
 func TestTutorial(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/tutorial.md")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
-// tutorialStep is a block of commands, and the block of answers behind it.
+// tutorialStep is a block of commands, and the block of output after it.
 type tutorialStep struct {
 	commands string
 	text     string

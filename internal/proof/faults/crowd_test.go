@@ -32,8 +32,8 @@ type crowd struct {
 	bought   []*purchase // guarded by mu, like all below
 	promises []promise
 	reads    []time.Time // orders that were read
-	unready  []string    // looks at /readyz that were answered no
-	broken   []string    // laws that answers broke
+	unready  []string    // failed checks of /readyz
+	broken   []string    // broken laws that answers showed
 	came     int
 	served   int // of them, by a final answer
 	rejected int
@@ -62,7 +62,7 @@ type promise struct {
 	gateway int
 }
 
-// buyersAtOnce bounds the crowd that waits: beyond it nobody comes.
+// buyersAtOnce bounds the number of waiting buyers: beyond it no more come.
 const buyersAtOnce = 100
 
 // newCrowd lets buyers come until stop.
@@ -148,7 +148,7 @@ func (c *crowd) purchase(item int, user, key string, again bool) *purchase {
 	return p
 }
 
-// until tries until there is a final answer, or the buyer gives up.
+// until repeats until there is a final answer, or the buyer gives up.
 func (c *crowd) until(ctx context.Context, rng *rand.Rand, p *purchase, gateway int) bool {
 	// They come again later and later, and not before they were asked to.
 	for again := (wait.Backoff{First: 250 * time.Millisecond, Longest: 2 * time.Second}); ; gateway = rng.IntN(2) {
@@ -178,7 +178,7 @@ func (c *crowd) try(ctx context.Context, p *purchase, gateway int) (done bool, a
 	return c.note(p, gateway, &a), time.Duration(a.member.RetryMS) * time.Millisecond
 }
 
-// note takes an answer down.
+// note records an answer.
 func (c *crowd) note(p *purchase, gateway int, a *answer) (done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +201,7 @@ func (c *crowd) note(p *purchase, gateway int, a *answer) (done bool) {
 			if p.order != "" {
 				wrong("L2")
 			}
-			return true // nobody promised it, and the repeat is told how it ended
+			return true // it was never promised, and the repeat gets its end
 		}
 		if p.order == "" {
 			p.order, p.at = m.Order, time.Now()
@@ -301,7 +301,7 @@ func (c *crowd) read(ctx context.Context, i int) {
 	}
 }
 
-// promised counts the promises since then of items that which takes; nil takes all.
+// promised counts the promises since then, of the items that which accepts; nil accepts all.
 func (c *crowd) promised(since time.Time, which func(*item) bool) int {
 	return len(c.promisesIn(since, time.Now(), which))
 }

@@ -16,13 +16,13 @@ type disk struct {
 	dir string
 }
 
-// diskBytes is the size of a disk that is not full: far above what a run writes.
+// diskBytes is the size of a disk that is not full: far more than a run writes.
 const diskBytes = 1 << 30
 
 // newDisk mounts a disk for the test. It is nil where mounting is not permitted.
 func newDisk(t testing.TB) *disk {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "penstock-disk-") // PostgreSQL, which is somebody else, has to get through
+	dir, err := os.MkdirTemp("", "penstock-disk-") // PostgreSQL runs as another user, and needs access
 	no(t, "make a directory", err)
 	t.Cleanup(func() { no(t, "remove a directory", os.Remove(dir)) })
 	d := &disk{t, dir}
@@ -38,8 +38,8 @@ func newDisk(t testing.TB) *disk {
 	return d
 }
 
-// folder makes a directory on the disk. Where the tests run as root it is PostgreSQL's, which
-// doesn't.
+// folder makes a directory on the disk. Where the tests run as root, PostgreSQL's user owns it,
+// because PostgreSQL doesn't run as root.
 func (d *disk) folder(name string) string {
 	d.t.Helper()
 	path := filepath.Join(d.dir, name)
@@ -68,7 +68,8 @@ func (d *disk) free() {
 
 func (d *disk) resize(bytes int64) {
 	d.t.Helper()
-	// What is written between the look and here makes the size too small; the kernel then says so.
+	// A write between the check and here makes the size too small. The kernel then returns an
+	// error.
 	for try := 0; ; try++ {
 		err := syscall.Mount("penstock-faults", d.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", bytes))
 		if err == nil {

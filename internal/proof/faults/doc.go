@@ -6,11 +6,12 @@
 //
 // Each kind happens during a sale of 60 items in 4 activities, on two gateways and two workers of
 // the real binary with real servers. Buyers come at a steady rate over HTTP, click twice, repeat
-// their keys, cancel and pay. Afterwards the laws are checked from outside: by what buyers were
-// told, by queries of the database, by the numbers in Redis, and by `penstock audit`. Kinds that
-// can share an installation do; one that does not come to its end is the last of its installation.
+// their keys, cancel and pay. Afterwards the laws are checked from outside: by the buyers' answers,
+// by queries of the database, by the numbers in Redis, and by `penstock audit`. Kinds share an
+// installation where they can. After a kind that fails to end, its installation is not used
+// further.
 //
-// It promises that a law that was broken fails the test, and that the failure prints how to repeat
-// it. Nothing that it asserts depends on how fast the machine is. It needs Linux; what needs a
-// mount is skipped, with a line that says so, where mounting is not permitted.
+// It promises that a broken law fails the test, and that the failure prints how to repeat it. No
+// assertion depends on the speed of the machine. It needs Linux. Where mounting is not permitted,
+// the kinds that need a mount are skipped, with a line that says so.
 package faults

@@ -16,21 +16,21 @@ type kind struct {
 	what   string // for the table
 	on     string // its installation, of layouts
 	harm   func(*fault)
-	may    []string // what may stand still, of the words below: what design and runbook say of it
+	may    []string // what may stop, as the runbook says: some of the constants below
 	excuse excuse
-	before func(*site)   // what is made ready before the sale is opened
+	before func(*site)   // preparation before the sale is opened
 	starts time.Duration // when the sale begins, from now; buyers come before that
 }
 
 // What a fault may affect.
 const (
-	purchases = "purchases"  // nobody is promised anything
+	purchases = "purchases"  // no purchase is promised
 	status    = "status"     // no order can be read
-	readiness = "readiness"  // a gateway that was not harmed itself is not ready
+	readiness = "readiness"  // an unharmed gateway is not ready
 	rows      = "new orders" // promises don't become orders
 )
 
-// fault is a kind at work.
+// fault is a kind while it is tried.
 type fault struct {
 	*testing.T
 	*kind
@@ -42,7 +42,7 @@ type fault struct {
 	counted      [2]int64 // orders when it began and just before it ended, -1 where they can't be counted
 }
 
-// during does harm, lets it last, and mends it.
+// during causes the fault, waits, and repairs it.
 func (f *fault) during(d time.Duration, harm, mend func()) {
 	f.Helper()
 	f.counted[0] = f.countOrders()
@@ -75,7 +75,7 @@ type outcome struct {
 	promised int
 	during   int
 	stood    time.Duration // the longest time without a promise
-	again    time.Duration // from the end of the fault to the end of that, 0 where it sold on
+	again    time.Duration // from the end of the fault to the end of that time, 0 if the sale went on
 	affected []string
 	lost     int
 	rejected int
@@ -84,8 +84,8 @@ type outcome struct {
 	skipped  bool
 }
 
-// settles is how long into a fault others may be affected, too: until breakers open, and a group or
-// a cluster notices.
+// settles is how long after the beginning of a fault other parts may be affected too: until
+// breakers open, and a group or a cluster notices it.
 const settles = 3 * time.Second
 
 // run tries a kind.
@@ -112,7 +112,7 @@ func (k *kind) run(t *testing.T, s *site) (o outcome) {
 	return o
 }
 
-// affected returns what stood still after the first moments of the fault.
+// affected returns what had stopped after the first moments of the fault.
 func (f *fault) affected() (all []string) {
 	c, from := f.crowd, f.began.Add(settles)
 	if f.ended.After(from) {
@@ -133,8 +133,8 @@ func (f *fault) affected() (all []string) {
 	return all
 }
 
-// gap returns the longest time without a promise that began while the fault lasted or right behind
-// it, and how much of it lay behind the end of the fault.
+// gap returns the longest time without a promise that began during the fault or directly after it,
+// and the part of it after the end of the fault.
 func (f *fault) gap() (longest, again time.Duration) {
 	last := f.began
 	for _, p := range f.crowd.promisesIn(f.began, f.ended.Add(patience), nil) {
@@ -182,7 +182,7 @@ func TestFaults(t *testing.T) {
 		on, all := left[0].on, len(left)
 		t.Run(fmt.Sprint(on, "-", part), func(t *testing.T) {
 			s := layouts[on](t)
-			for ended := true; len(left) > 0 && left[0].on == on && ended; { // one that did not end has left its fault behind
+			for ended := true; len(left) > 0 && left[0].on == on && ended; { // a kind that did not end has left its fault in place
 				k := left[0]
 				left = left[1:]
 				t.Run(k.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// topic is that of the orders.
+// topic is the topic of the orders.
 const topic = "penstock-orders"
 
 // kafkaKinds harm a single broker. Without it nothing is promised, and nothing new becomes an
@@ -123,7 +123,7 @@ func brokerKinds() []*kind {
 	}
 }
 
-// assign gives a partition of the topic to brokers, and returns when they have it.
+// assign moves a partition of the topic to brokers, and returns when they have it.
 func assign(t testing.TB, s *site, partition int32, brokers []int32) {
 	t.Helper()
 	admin := s.brokers(t)

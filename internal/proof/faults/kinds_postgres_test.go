@@ -63,7 +63,7 @@ func postgresKinds() []*kind {
 	return append(all, proxied("postgres", func(s *site) *proxy { return s.toPostgres }, 250*time.Millisecond, away...)...)
 }
 
-// holding has a transaction open that has locked what a query selects.
+// holding keeps a transaction open that has locked the rows of a query.
 func (f *fault) holding(d time.Duration, query string, args ...any) {
 	f.Helper()
 	conn, err := f.s.connect(f.Context())
@@ -105,7 +105,7 @@ func fillLocks(t testing.TB, conn *pgx.Conn) {
 	}
 }
 
-// hogConnections keeps every connection that the database has to give.
+// hogConnections takes all connections of the database.
 func hogConnections(f *fault) {
 	var all sync.WaitGroup
 	ctx, cancel := context.WithCancel(f.Context())

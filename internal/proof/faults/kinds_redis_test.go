@@ -96,7 +96,7 @@ func clusterKinds() []*kind {
 	}
 }
 
-// shardKeys are the names of a shard's keys, as inventory/lua/shard.lua has them.
+// shardKeys returns the names of a shard's keys, as in inventory/lua/shard.lua.
 var shardKeys = []string{"totals", "restocks", "shard", "young", "log"}
 
 // moveSlot moves the shard of the item that most buyers want.

@@ -58,11 +58,12 @@ func processKinds() []*kind {
 	}
 }
 
-// clockKinds have a node with another clock. Its program is built for it, which takes a while.
+// clockKinds run a node with another clock. A separate program is built for it, which takes a
+// while.
 func clockKinds() []*kind {
 	return []*kind{
 		{name: "clock-ahead", what: "a gateway's wall clock is 5 s ahead when the sale opens", on: "single", starts: 9 * time.Second,
-			may: []string{purchases, status, rows}, // before the sale opens there is nothing
+			may: []string{purchases, status, rows}, // before the sale opens there is no data
 			before: func(s *site) {
 				s.killGateway(1)
 				s.startGateway(1, ahead)

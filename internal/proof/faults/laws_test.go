@@ -14,9 +14,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// excuse is what a kind takes from an installation that no installation can bear.
+// excuse is a loss by a fault that no installation can survive completely.
 type excuse struct {
-	lostLog   bool // a log lost records: promises of before the fault may be gone with them
+	lostLog   bool // a log lost records: promises before the fault may be lost with them
 	lostStock bool // a Redis lost what it had acknowledged: promises may end as rejected
 }
 
@@ -31,7 +31,7 @@ type stockRow struct{ total, open, sold, parked int64 }
 
 func (r stockRow) available() int64 { return r.total - r.open - r.sold - r.parked }
 
-// verdict is what the laws say of a trial.
+// verdict is the result of checking the laws after a trial.
 type verdict struct {
 	broken []string
 	lost   int // promises that a log lost
@@ -41,7 +41,7 @@ func (v *verdict) breaks(format string, args ...any) {
 	v.broken = append(v.broken, fmt.Sprintf(format, args...))
 }
 
-// judge checks the laws after the crowd has gone.
+// judge checks the laws after the crowd.
 func (c *crowd) judge(t testing.TB, f *fault) *verdict {
 	t.Helper()
 	v := &verdict{broken: c.broken}
@@ -76,7 +76,7 @@ func (c *crowd) balanced(t testing.TB, v *verdict) {
 	v.breaks("L3: the stock isn't balanced after %v: %s", patience, last)
 }
 
-// flying sums what is in flight.
+// flying returns the sum of units in flight.
 func flying(t testing.TB, out string) (n int64) {
 	t.Helper()
 	if out == "" {
@@ -98,8 +98,8 @@ func flying(t testing.TB, out string) (n int64) {
 	return n
 }
 
-// deepAudit compares every order with counters, stock and queue, until that is well or patience
-// ends. A log that was made anew, or lost its tail, is behind the books until enough was written.
+// deepAudit compares every order with counters, stock and queue, until all agree or patience ends.
+// A log that was made anew, or lost its tail, is behind the books until enough was written.
 func (c *crowd) deepAudit(t testing.TB, f *fault) (out, messages string, code int) {
 	t.Helper()
 	for began := time.Now(); ; pause(t, 500*time.Millisecond) {
@@ -182,7 +182,7 @@ func (c *crowd) readBooks(t testing.TB) (map[string]row, map[string]stockRow) {
 	return rows, stock
 }
 
-// judgeOrders compares what buyers were told with the rows (L2, L4).
+// judgeOrders compares the buyers' answers with the rows (L2, L4).
 func (c *crowd) judgeOrders(v *verdict, f *fault, rows map[string]row) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,7 +259,7 @@ func (c *crowd) judgeUnits(v *verdict, rows map[string]row, stock map[string]sto
 	}
 }
 
-// judgeRedis compares what Redis has with the books (L3).
+// judgeRedis compares the numbers in Redis with the books (L3).
 func (c *crowd) judgeRedis(t testing.TB, v *verdict, stock map[string]stockRow) {
 	t.Helper()
 	for i := range c.sale.items {
@@ -277,7 +277,7 @@ func (c *crowd) judgeRedis(t testing.TB, v *verdict, stock map[string]stockRow) 
 	}
 }
 
-// judgeByHTTP checks the promises of a site without a database of its own by reading each order.
+// judgeByHTTP checks the promises by reading each order, for a site without its own database.
 func (c *crowd) judgeByHTTP(t testing.TB, v *verdict) {
 	t.Helper()
 	sold := make(map[int]int)
@@ -313,7 +313,7 @@ func (c *crowd) judgeByHTTP(t testing.TB, v *verdict) {
 	}
 }
 
-// clock is how a moment is printed.
+// clock is the format of a printed time.
 const clock = "15:04:05.000"
 
 // list joins at most so many lines.

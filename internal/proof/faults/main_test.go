@@ -22,8 +22,8 @@ var (
 
 const adminToken = "faults-admin-token-0123456789"
 
-// patience bounds every wait for something that has to happen. It is far above what a loaded
-// machine needs, so that only a hang reaches it.
+// patience bounds every wait for an expected event. It is far longer than a loaded machine needs,
+// so only a hang reaches it.
 const patience = 3 * time.Minute
 
 // clockAhead is how far ahead the wall clock of one kind's gateway is.
@@ -61,7 +61,7 @@ func build(name string, flags ...string) (string, error) {
 }
 
 // aheadOverlay writes the overlay (go help build) of a standard library whose wall clock is ahead.
-// A Go program asks the kernel for the time, so nothing around it can say another one.
+// A Go program reads the time from the kernel, so it can't be changed from outside.
 func aheadOverlay(dir string) (string, error) {
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -93,7 +93,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// pause waits, and fails the test where that has ended.
+// pause waits, and fails the test if its context has ended.
 func pause(t testing.TB, d time.Duration) {
 	t.Helper()
 	if !wait.For(t.Context(), d) {
@@ -111,7 +111,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// no fails where there is an error.
+// no fails if there is an error.
 func no(t testing.TB, what string, err error) {
 	t.Helper()
 	if err != nil {

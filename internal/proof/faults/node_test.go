@@ -25,11 +25,11 @@ type node struct {
 	cmd     *exec.Cmd
 	public  string
 	private string
-	log     string // a file with what it said on stderr
+	log     string // a file with its stderr
 	exited  chan struct{}
 }
 
-// startNode starts penstock on free ports and returns when it says where it listens.
+// startNode starts penstock on free ports and returns when it has printed its addresses.
 func startNode(t testing.TB, program func() (string, error), role string, args ...string) *node {
 	t.Helper()
 	path, err := program()
@@ -131,7 +131,7 @@ func call(ctx context.Context, method, url, body string, header ...string) (answ
 	return a, nil
 }
 
-// admin makes a request to the admin listener that must succeed. A server that is just coming back
+// admin makes a request to the admin listener that must succeed. A server that has just come back
 // may refuse it for a while.
 func (n *node) admin(method, path, body string) answer {
 	n.t.Helper()

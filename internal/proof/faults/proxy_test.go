@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// proxy is a TCP proxy in front of a server, which can harm what passes it. Its methods are safe
+// proxy is a TCP proxy in front of a server. It can disturb the connections. Its methods are safe
 // for concurrent use.
 type proxy struct {
 	addr   string
@@ -20,14 +20,14 @@ type proxy struct {
 	parts    sync.WaitGroup
 
 	mu     sync.Mutex
-	silent bool               // guarded by mu: new connections are taken, and nothing is ever answered
+	silent bool               // guarded by mu: new connections are accepted, and never answered
 	pairs  map[*pair]struct{} // guarded by mu
 }
 
 // pair is a client's connection with the one to the server.
 type pair struct {
 	client, server net.Conn
-	dead           atomic.Bool // the client's data goes nowhere
+	dead           atomic.Bool // the client's data is dropped
 }
 
 func (p *pair) close() {
@@ -74,7 +74,7 @@ func (p *proxy) serve(conn net.Conn) {
 	p.mu.Unlock()
 	defer p.forget(q)
 	if silent {
-		_, _ = io.Copy(io.Discard, conn) // until somebody gives up
+		_, _ = io.Copy(io.Discard, conn) // until one side gives up
 		return
 	}
 	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
@@ -93,7 +93,7 @@ func (p *proxy) serve(conn net.Conn) {
 	p.copy(q, server, conn)
 }
 
-// copy moves data until an end is gone.
+// copy moves data until one end is closed.
 func (p *proxy) copy(q *pair, to, from net.Conn) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -129,8 +129,8 @@ func (p *proxy) cut() {
 	}
 }
 
-// halfOpen leaves the clients of all connections without their server, and without knowing it:
-// nothing is answered, and nothing is closed. New connections are the same until healed.
+// halfOpen silently cuts all clients off from their server: nothing is answered, and nothing is
+// closed. New connections are treated the same until heal.
 func (p *proxy) halfOpen() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

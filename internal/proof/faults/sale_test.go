@@ -13,7 +13,7 @@ const (
 	activities  = 4
 	perActivity = 15
 	items       = activities * perActivity
-	units       = 150 // of each item: the few that most want sell out, the others don't
+	units       = 150 // of each item: the most wanted ones sell out, the others don't
 	price       = 1999
 )
 

@@ -20,7 +20,8 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// site is a running installation. The tests reach its servers directly, penstock where it is told.
+// site is a running installation. The tests connect to its servers directly, penstock through the
+// proxies.
 type site struct {
 	t        *testing.T
 	redis    []*servers.Server
@@ -35,8 +36,8 @@ type site struct {
 	toRedis, toKafka, toPostgres *proxy
 
 	flags    []string
-	dirs     [2]string               // what the gateways keep
-	gateways [2]atomic.Pointer[node] // both the same in a site of one process
+	dirs     [2]string               // files that the gateways keep
+	gateways [2]atomic.Pointer[node] // the same process in a site of one process
 	workers  [2]atomic.Pointer[node] // none in a site of one process
 	harmed   [2]atomic.Bool          // gateways that need not be ready now
 	bearer   string                  // the caller's key
@@ -44,7 +45,7 @@ type site struct {
 	trials   int
 }
 
-// The times of an installation under faults: short ones, that a trial can wait for.
+// The times of an installation under faults. They are short enough for a trial.
 var shortTimes = []string{"--accept-deadline", "1s", "--sweep-age", "4s", "--drain-delay", "0s"}
 
 // layouts are the installations.
@@ -60,7 +61,7 @@ func openSingle(t *testing.T) *site {
 	s := &site{t: t, toRedis: newProxy(t), toKafka: newProxy(t), toPostgres: newProxy(t)}
 	s.tables, s.logs = newDisk(t), newDisk(t)
 	s.redis = []*servers.Server{servers.Redis(t)}
-	behind := net.JoinHostPort("127.0.0.1", servers.FreePort(t)) // brokers tell their clients where to go on
+	behind := net.JoinHostPort("127.0.0.1", servers.FreePort(t)) // brokers tell their clients the addresses to use
 	s.toKafka.aim(behind)
 	properties := []string{"PROXIED://" + behind + "/" + s.toKafka.addr}
 	if s.logs != nil {
@@ -143,8 +144,8 @@ func openCluster(t *testing.T) *site {
 // slots are those of a Redis Cluster.
 const slots = 16384
 
-// openPostgres starts a PostgreSQL with a database, whose tables are on a disk of their own where
-// that can be.
+// openPostgres starts a PostgreSQL with a database. Its tables are on a separate disk, where
+// mounting is permitted.
 func (s *site) openPostgres(t *testing.T, args ...string) {
 	s.postgres, s.database = servers.NewPostgres(t, args...), "sale"
 	where := ""
@@ -194,7 +195,7 @@ func (s *site) startGateway(i int, program func() (string, error)) {
 	s.harmed[i].Store(false)
 }
 
-// openEmbedded starts one process with all its parts, on a disk of its own.
+// openEmbedded starts one process with all its parts, on a separate disk.
 func openEmbedded(t *testing.T) *site {
 	s := &site{t: t, tables: newDisk(t)}
 	if s.tables == nil {
@@ -214,7 +215,7 @@ func (s *site) startServe() {
 	}
 }
 
-// node returns a process whose admin listener serves.
+// node returns a process whose admin listener answers.
 func (s *site) node() *node {
 	for i := range s.gateways {
 		if !s.harmed[i].Load() {
@@ -235,7 +236,7 @@ func (s *site) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, s.postgres.URL(s.database))
 }
 
-// execute runs statements on a connection of their own.
+// execute runs statements on a new connection.
 func (s *site) execute(t testing.TB, statements ...string) {
 	t.Helper()
 	conn, err := s.connect(t.Context())

@@ -8,14 +8,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// betweenMovesNothing reads a stretch of time again: each record of it comes once, none from
-// outside of it and none that no worker has read, however small the parts are; and neither the
-// books nor what comes to the worker change.
+// betweenMovesNothing reads a range of time again, in parts of any size. Each record in the range
+// comes once. None comes from outside it, and none that no worker has read. The books don't change,
+// and neither do the worker's records.
 func betweenMovesNothing(t *testing.T, cfg kafka.Config) {
 	books := new(Books)
 	q := Open(t, cfg, books)
 	ctx := Context(t)
-	moment := func() time.Time { // of its own: the brokers tell milliseconds apart
+	moment := func() time.Time { // a new millisecond, because brokers keep times in milliseconds
 		before := time.Now().Add(2 * time.Millisecond)
 		for time.Now().Before(before) {
 			Mark(t, q)

@@ -9,9 +9,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Books are kafka.Books in memory, with the two rules of a store that the queue leans on: a topic
-// of another id begins anew, and a move is committed only from where the position is. The zero
-// value is empty. All methods are safe for concurrent use.
+// Books are kafka.Books in memory, with the two rules of a store that the queue needs: a topic with
+// another id begins anew, and a move is committed only from the present position. The zero value is
+// empty. All methods are safe for concurrent use.
 type Books struct {
 	mu        sync.Mutex
 	positions []seckill.Position
@@ -76,7 +76,7 @@ func (b *Books) Now() []seckill.Position {
 	return slices.Clone(b.positions)
 }
 
-// errAway is what books say that are away.
+// errAway is the error of books that are away.
 var errAway = errors.New("the books are away, says the test")
 
 // SetAway makes every call fail until it is unset.

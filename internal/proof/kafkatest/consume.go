@@ -85,8 +85,8 @@ func markersPass(t *testing.T, cfg kafka.Config) {
 	}
 }
 
-// callersShareMarkers lets many call Mark at once. Each of them first acknowledges a record, which
-// must lie below its markers.
+// callersShareMarkers makes many callers call Mark at once. Each first gets a record acknowledged,
+// which must lie before its markers.
 func callersShareMarkers(t *testing.T, cfg kafka.Config) {
 	books := new(Books)
 	q := Open(t, cfg, books)
@@ -133,7 +133,7 @@ func callersShareMarkers(t *testing.T, cfg kafka.Config) {
 	}
 }
 
-// booksOverrideTheGroup has a group that committed elsewhere.
+// booksOverrideTheGroup has a group with other committed offsets.
 func booksOverrideTheGroup(t *testing.T, cfg kafka.Config) {
 	ctx := Context(t)
 	books := new(Books)
@@ -190,7 +190,7 @@ func rewindRepeats(t *testing.T, cfg kafka.Config) {
 			t.Fatal(err)
 		}
 	}
-	// A database that was restored to a time before.
+	// A database that was restored to an earlier time.
 	for p := range before {
 		books.Set(seckill.Position{Topic: before[p].Topic, Partition: int32(p), LeaderEpoch: -1})
 	}

@@ -1,7 +1,6 @@
-// Package kafkatest has what every broker must pass that carries Penstock's promises: kfake in the
-// tests of package kafka and of package embedded, Apache Kafka in the end-to-end tests.
+// Package kafkatest has the suite that every broker of Penstock must pass: kfake in the tests of
+// package kafka and of package embedded, Apache Kafka in the end-to-end tests.
 //
-// It knows the broker only through the protocol, so it tests what a broker does by itself; what
-// happens when a broker misbehaves is tested with kfake's faults, in package kafka. Each test makes
-// topics and groups of its own, and leaves them.
+// It knows the broker only through the protocol, so it tests a broker that works. Package kafka
+// tests faults of a broker, with kfake. Each test makes its own topics and groups, and leaves them.
 package kafkatest

@@ -16,8 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Patience bounds each test. It is far above what any of them takes, so that only a hang reaches
-// it.
+// Patience bounds each test. It is far longer than any of them takes, so only a hang reaches it.
 const Patience = 2 * time.Minute
 
 // Exercise runs the suite. base configures the connection to the broker; the tests set names and
@@ -55,7 +54,7 @@ func Exercise(t *testing.T, base kafka.Config) {
 			cfg.Group = "group-" + rand.Text()
 			cfg.Worker = true
 			cfg.LookEvery = 100 * time.Millisecond
-			cfg.StallAfter, cfg.DeliveryTimeout = 20*time.Second, time.Minute // a busy machine is no sick broker
+			cfg.StallAfter, cfg.DeliveryTimeout = 20*time.Second, time.Minute // a slow answer of a busy machine is no fault of the broker
 			if cfg.Partitions == 0 {
 				cfg.Partitions = 3
 			}
@@ -83,7 +82,7 @@ func Open(t testing.TB, cfg kafka.Config, books kafka.Books) *kafka.Queue {
 	return q
 }
 
-// Close closes a queue, and gives it all the time it needs.
+// Close closes a queue, without a deadline of its own.
 func Close(t testing.TB, q *kafka.Queue) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), Patience)
@@ -93,7 +92,7 @@ func Close(t testing.TB, q *kafka.Queue) {
 	}
 }
 
-// Until waits until cond holds. what tells what is missing when it doesn't.
+// Until waits until cond holds. what says what is missing if it never does.
 func Until(t testing.TB, cond func() bool, what func() any) {
 	t.Helper()
 	ctx := Context(t)
@@ -124,7 +123,7 @@ func Value(n int) []byte {
 // KeyOf returns the key of a message.
 func KeyOf(m seckill.Message) string { return string(m.Value[:keyLength]) }
 
-// Put puts record n with a slot of its own.
+// Put puts record n with its own slot.
 func Put(q *kafka.Queue, n int, done func(error)) {
 	if err := q.Reserve(); err != nil {
 		done(err)
@@ -199,7 +198,7 @@ func commit(t testing.TB, q *kafka.Queue, books *Books, haul seckill.Haul) {
 	q.Committed(haul.Moves)
 }
 
-// Mark writes markers, and gives them all the time they need.
+// Mark writes markers, without a deadline of its own.
 func Mark(t testing.TB, q *kafka.Queue) []seckill.Position {
 	t.Helper()
 	for ctx := Context(t); ; {
@@ -221,7 +220,7 @@ func sum(positions []seckill.Position) (total int64) {
 	return total
 }
 
-// Admin returns an admin client of the test's own.
+// Admin returns an admin client for the test.
 func Admin(t testing.TB, cfg kafka.Config) *kadm.Client {
 	t.Helper()
 	opts := []kgo.Opt{kgo.SeedBrokers(cfg.Brokers...), kgo.MetadataMinAge(10 * time.Millisecond)}

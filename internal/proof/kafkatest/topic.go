@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// lostLogIsReadAgain has books that are ahead of the log: they know an epoch that the log doesn't
-// have, or a place behind its end.
+// lostLogIsReadAgain has books that are ahead of the log: they have an epoch that the log doesn't
+// have, or an offset behind its end.
 func lostLogIsReadAgain(t *testing.T, cfg kafka.Config) {
 	cfg.Partitions = 1
 	for _, test := range []struct {
@@ -61,8 +61,8 @@ func topicAnew(t *testing.T, cfg kafka.Config) {
 	if _, err := admin.DeleteTopic(ctx, cfg.Topic); err != nil {
 		t.Fatal(err)
 	}
-	// A broker deletes in the background, so the name may be taken for a while. The queues make it,
-	// too.
+	// A broker deletes in the background, so the name may be taken for a while. The queues may make
+	// the topic, too.
 	for {
 		_, err := admin.CreateTopic(ctx, int32(cfg.Partitions), 1, nil, cfg.Topic)
 		listed, _ := admin.ListTopics(ctx, cfg.Topic)

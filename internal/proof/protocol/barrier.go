@@ -36,7 +36,8 @@ func (w *walk) barrier(s *state, name string, a int, next func(t *state, end int
 	}
 }
 
-// joinOlder is what a doom or a close may not do: take a barrier whose marker is written already.
+// joinOlder is the forbidden step of a doom or a close: it takes a barrier whose marker was already
+// written.
 func (w *walk) joinOlder(s *state, rule, name string, a int, join func(t *state, end int8)) {
 	if !w.without(rule) {
 		return

@@ -38,7 +38,7 @@ func (w *walk) attemptSteps(s *state) {
 			if w.without("undo") {
 				w.giveBack(&t.redis[w.home(w.Attempts[a])], w.Attempts[a], try.epoch)
 			}
-			if try.page == 0 { // else its page may still be on its way
+			if try.page == 0 { // otherwise its page may still be on its way
 				t.attempts[a].epoch = 0
 			}
 		})
@@ -108,7 +108,7 @@ func (w *walk) takeHolds(t *state, i int, isolated bool, batch uint8, epoch int8
 		case holdFresh:
 			got = true
 			h.noted[o] = looksOld || h.noted[o] && w.without("notouch")
-		case holdOrdered: // the order is there: the answer names it
+		case holdOrdered: // the order exists: the answer names it
 			if w.known(t, o) && !w.byShop(o) {
 				t.promised |= 1 << o
 			}
@@ -154,7 +154,8 @@ func (w *walk) pageSteps(s *state, lead int) {
 	w.emit("the page of attempts %A, of epoch %b, never arrives", int(page), int(epoch), &never)
 }
 
-// giveBack is what there is not: a purchase that failed after its hold, and gives its unit back.
+// giveBack is a step that the protocol does not have: a purchase that failed after its hold gives
+// its unit back.
 func (w *walk) giveBack(h *shard, o int, epoch int8) {
 	if w.usable(h, epoch) && h.hold[o] == holdFresh {
 		h.hold[o], h.noted[o] = holdNone, false

@@ -16,7 +16,7 @@ func (w *walk) faultSteps(s *state) {
 	w.on = nobodys
 	w.storeFaults(s)
 	for i := range w.Shards {
-		if s.lossy[i] && !s.suspect[i] { // LOST, or another run id: perhaps nobody notices
+		if s.lossy[i] && !s.suspect[i] { // LOST, or another run id: it may go unnoticed
 			w.on = i
 			w.try(s, "somebody notices the failover", -1, -1, func(t *state) { t.suspect[i] = true })
 		}
@@ -74,7 +74,7 @@ func (w *walk) storeFaults(s *state) {
 }
 
 // forgetWork: a sweep, and the barrier of a rebuild, count only for the incarnation of the database
-// in which they were begun. What they rest on may have been forgotten since.
+// in which they were begun. The database may have lost the data that they rely on.
 func (w *walk) forgetWork(t *state, sawPassed func(end int8) bool) {
 	for k := range maxWorkers {
 		for o := range w.Orders {

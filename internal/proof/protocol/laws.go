@@ -117,8 +117,8 @@ func (w *walk) agree(s *state, i int, countsOnly bool) bool {
 	return same || countsOnly
 }
 
-// good is where every run must be able to end: quiet and balanced, or out of epochs, which is a
-// bound of the walk, not of the design.
+// good reports whether a run may end here: quiet and balanced, or out of epochs. Running out of
+// epochs is a bound of the walk, not of the design.
 func (w *walk) good(s *state) bool {
 	quiet, bound := w.quiet(s), s.rebuilds == [maxWorkers]rebuild{}
 	balanced, stopped := quiet, false

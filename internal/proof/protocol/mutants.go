@@ -5,7 +5,7 @@ import "strings"
 // Mutant is a rule that can be left out: a simpler design that looks right.
 type Mutant struct {
 	Name string
-	Rule string // what holds with it
+	Rule string // the law that holds with it
 	Walk string // a small walk, as Parse reads it, in which a law breaks without the rule
 }
 
@@ -68,7 +68,7 @@ func Mutants() []Mutant {
 // Without returns the options of the mutant's walk, with the rule left out.
 func (m Mutant) Without() string {
 	text := m.Walk + " fair without=" + m.Name
-	if m.Name == "notouch" { // nothing else leans on it: the wait after a doom covers the same case
+	if m.Name == "notouch" { // nothing else needs it: the wait after a doom covers the same case
 		text += ",nodoomout"
 	}
 	return strings.TrimSpace(text)

@@ -12,7 +12,7 @@ type Options struct {
 	Orders     []Order          // at most 3
 	Attempts   []int            // the order of each attempt, at most 3
 	Units      [maxItems]int8   // of each item at the start
-	Faults     [numFaults]uint8 // how often each may happen
+	Faults     [numFaults]uint8 // how often each fault may happen
 	Epochs     int8             // the highest epoch of a shard; then no rebuild is started any more
 	Shards     int              // 1 or 2: item i lives on shard i modulo Shards
 	Spread     bool             // items 0 and 1 are the rows of one item, on two shards
@@ -193,7 +193,8 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// validateSpread looks at what only a spread item has, and may not have.
+// validateSpread checks the options that only a spread item may have, and those that it may not
+// have.
 func (o *Options) validateSpread() error {
 	if o.Spread && o.Shards != maxShards {
 		return fmt.Errorf("a spread item has %d shards, shards is %d", maxShards, o.Shards)

@@ -16,7 +16,8 @@ var (
 	single  = flag.String("walk", "", "for TestWalk_One: the walk, as the words that Parse reads")
 )
 
-// walked walks what the words say. The caller prints again, with how it went, if it is not content.
+// walked walks the options in words. again is the command to repeat it with its result, for a
+// caller that is not satisfied to print.
 func walked(t *testing.T, words string) (r Result, again string) {
 	t.Helper()
 	o, err := Parse(words)
@@ -50,8 +51,8 @@ func TestWalk_One(t *testing.T) {
 	}
 }
 
-// walks are the sales that are walked. The number of states is pinned: a change of the model moves
-// it, and should say in its commit why by so much.
+// walks are the sales that are walked. The number of states is fixed here. A change of the model
+// changes it, and its commit should say why.
 var walks = []struct {
 	words  string
 	states int
@@ -131,8 +132,8 @@ func TestWalk_NoLawBroken(t *testing.T) {
 	}
 }
 
-// Every rule carries weight: without it, a law breaks. The shortest way there is kept as text, to
-// be read, and reviewed when it changes.
+// Every rule is needed: without it, a law breaks. The shortest path to that is kept as text, to be
+// read, and to be reviewed when it changes.
 func TestMutants_EachBreaksALaw(t *testing.T) {
 	sound := map[string]bool{} // walks that were done with every rule
 	for _, m := range Mutants() {

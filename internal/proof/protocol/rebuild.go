@@ -53,7 +53,7 @@ func (w *walk) rebuildSteps(s *state, k int) {
 	}
 }
 
-// takeEpoch: an epoch above the books', above the shard's, and never one that was given out before,
+// takeEpoch: the epoch is above the books' and above the shard's. It was never given out before,
 // even by a database that has forgotten it.
 func (w *walk) takeEpoch(s *state, k int) {
 	i := w.rebuilt(k)

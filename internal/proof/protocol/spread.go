@@ -4,8 +4,9 @@ package protocol
 // shop moves a unit between them: a hold by the shop on one, one transaction that moves the totals,
 // a restock on the other, and then a settlement on the first, both through the outbox.
 //
-// The restock comes before the settlement. So the unit is always seen: as the hold of the move on
-// the first shard, or as available on the second. Only then may "all are empty" mean sold out.
+// The restock comes before the settlement. So the unit is always visible: as the hold of the move
+// on the first shard, or as available on the second. Because of this, "all are empty" means sold
+// out.
 
 // byShop reports whether an order is the shop's: it has no record and no promise.
 func (w *walk) byShop(o int) bool { return w.Orders[o].Buyer == shop || w.Orders[o].Buyer == mover }
@@ -125,8 +126,8 @@ func (w *walk) moving(t *state) bool {
 	return hold == holdFresh || hold == holdDoomed || hold == holdOrdered
 }
 
-// availableSomewhere is the truth: a shard has a unit, or will have it when it opens, or a move
-// has.
+// availableSomewhere reports the truth: a shard has a unit, or will have it when it opens, or a
+// move has one.
 func (w *walk) availableSomewhere(t *state) bool {
 	for item := range maxItems {
 		h := &t.redis[w.shardOf(item)]

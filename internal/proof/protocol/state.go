@@ -2,8 +2,8 @@ package protocol
 
 import "math/bits"
 
-// The state is what there is at one moment, in every server and every process. It is made of bytes
-// only, so that it is hashed as plain memory.
+// The state has everything that exists at one moment, in every server and every process. It
+// consists of bytes only, so that it can be hashed as plain memory.
 
 const maxShards, maxItems, maxOrders, maxAttempts, maxWorkers, maxLate = 2, 2, 3, 3, 2, 2
 
@@ -30,7 +30,7 @@ type shard struct {
 	restocked uint8           // the ids of restocks that are known in this epoch, a bit each
 }
 
-// books is the database: what a restore takes back as a whole.
+// books is the database. A restore takes it back as a whole.
 type books struct {
 	epoch [maxShards]int8  // the shard's
 	next  [maxShards]int8  // the last epoch given out
@@ -62,7 +62,7 @@ type message struct {
 	order, epoch int8
 }
 
-// The kinds restock and restockMove are followed by what they are the id of.
+// To the kinds restock and restockMove the number of the item or order is added.
 const restock, restockMove = 100, 101
 
 // kindName is a kind of message in words.
@@ -101,9 +101,9 @@ type rebuild struct {
 
 type state struct {
 	redis   [maxShards]shard
-	other   [maxShards]shard // the replica; in a split the old primary, which knows of nothing
+	other   [maxShards]shard // the replica; in a split the old primary, which doesn't know of the failover
 	split   [maxShards]bool
-	suspect [maxShards]bool // somebody asked for a rebuild
+	suspect [maxShards]bool // a rebuild was requested
 	db      books
 	backup  books
 	kept    bool // there is a backup
@@ -120,7 +120,7 @@ type state struct {
 	cursor  int8            // with nocas: the position that a worker has in memory
 	begun   [maxShards]int8 // with noshardlock: the epochs that a worker's transaction has read
 
-	// Known to nobody in the system.
+	// No part of the system knows these.
 	promised     uint8           // orders that were answered 202
 	falseSoldOut bool            // sold-out was told while a unit was available
 	gone         uint8           // orders of which the log lost a record

@@ -64,7 +64,7 @@ type walk struct {
 	from   uint32      // the state whose steps are being taken
 	moved  bool        // it has a step that is no fault
 	fault  bool        // the step that is being taken is a fault
-	on     int         // the shard that it is about, for the path, or nobodys
+	on     int         // the shard of the step, for the path, or nobodys
 }
 
 // node is a state that was found, and is still to be looked at.

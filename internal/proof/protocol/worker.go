@@ -86,7 +86,7 @@ func (w *walk) accept(t *state, o int, epoch int8, park bool) {
 	}
 	switch {
 	case t.db.row[o] != rowNone:
-	case epoch < current && !w.without("nofence"): // nobody was promised it
+	case epoch < current && !w.without("nofence"): // it was never promised
 	case epoch > current && w.without("noaheadaccept"):
 	case park && w.without("noparkrow"):
 	case park:

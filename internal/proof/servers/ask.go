@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Ask makes a request to a process under test, and returns its answer, read whole. A body is JSON;
-// header is name, value, name, value. How long it may take is the client's.
+// Ask makes a request to a process under test, and returns its whole answer. A body is JSON; header
+// is name, value, name, value. The client's timeout applies.
 func Ask(ctx context.Context, client *http.Client, method, url, body string, header ...string) (*http.Response, []byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {

@@ -15,21 +15,21 @@ import (
 	"time"
 )
 
-// Look is what a person would see of a page in a window of some width.
+// Look describes a page as a person sees it in a window of some width.
 type Look struct {
 	Title    string
-	Text     string   // as it is laid out, without what is hidden
+	Text     string   // as it is laid out, without hidden elements
 	Charts   int      // SVG elements that take up room
 	Overflow int      // pixels by which the page is wider than the window
-	Outside  []string // texts of charts that stick out of them, or are wider than their table cell
-	Console  []string // what the browser complained about: blocked parts, scripts that failed
+	Outside  []string // texts that reach out of their chart, or are wider than their table cell
+	Console  []string // the browser's complaints: blocked parts, scripts that failed
 }
 
-// renderTimeout bounds a browser's start and end: a second or four on an idle machine.
+// renderTimeout bounds a browser's start and end. They take one to four seconds on an idle machine.
 const renderTimeout = 3 * time.Minute
 
-// probe measures the page it stands in, when that is laid out. It is no part of the page that is
-// tested, whose policy forbids it.
+// probe measures its page after the layout. It isn't part of the tested page, whose policy forbids
+// scripts.
 const probe = `<script>addEventListener("load", () => {
 	const outside = [], charts = [...document.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().width > 0)
 	for (const s of charts) for (const t of s.querySelectorAll("text")) {

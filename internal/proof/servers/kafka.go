@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Kafka returns the address of a broker that all tests of the binary share: topics and groups must
-// have names of their own.
+// Kafka returns the address of a broker that all tests of the binary share: names of topics and
+// groups must be unique.
 func Kafka(t testing.TB) string {
 	t.Helper()
 	return all.get(t, kindKafka).Addr
@@ -28,9 +28,8 @@ func NewKafka(t testing.TB, args ...string) *Server {
 	return own(t, kindKafka, args)
 }
 
-// KafkaCluster starts n brokers of one cluster for the test, each of which is a controller, too.
-// Its topics have a replica on each of them, unless they say otherwise. args are as those of
-// NewKafka.
+// KafkaCluster starts n brokers of one cluster for the test. Each is also a controller. By default
+// a topic has a replica on each of them. args are as in NewKafka.
 func KafkaCluster(t testing.TB, n int, args ...string) []*Server {
 	t.Helper()
 	need(t, kindKafka)
@@ -43,7 +42,7 @@ func KafkaCluster(t testing.TB, n int, args ...string) []*Server {
 	brokers := make([]*Server, n)
 	errs := make([]error, n)
 	var starts sync.WaitGroup
-	for i := range n { // none is ready before most of them are there
+	for i := range n { // none is ready before most of them run
 		starts.Go(func() { brokers[i], errs[i] = start(kindKafka, append(slices.Clip(args), fmt.Sprint("node.id=", i+1))) })
 	}
 	starts.Wait()
@@ -105,7 +104,7 @@ type Record struct {
 	Headers    map[string]string
 }
 
-// Records reads a topic from its start until enough says so. The topic need not be there yet.
+// Records reads a topic from its start until enough returns true. The topic need not exist yet.
 func (s *Server) Records(t testing.TB, topic string, enough func([]Record) bool) []Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)

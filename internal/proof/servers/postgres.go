@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// unsafe makes a PostgreSQL that doesn't wait for its disk: what a process writes survives kill -9
-// of it all the same.
+// unsafe has the settings of a PostgreSQL that doesn't wait for its disk. Its data still survives a
+// kill -9 of the process.
 var unsafe = []string{"-c", "fsync=off", "-c", "full_page_writes=off"}
 
 // Postgres returns the URL of a new, empty database. Its server is shared by all tests of the
@@ -27,8 +27,8 @@ func SharedPostgres(t testing.TB) *Server {
 	return all.get(t, kindPostgres, unsafe...)
 }
 
-// NewPostgres starts a PostgreSQL for the test, as safe as it comes. args are added to its command
-// line.
+// NewPostgres starts a PostgreSQL for the test, with its default durability. args are added to its
+// command line.
 func NewPostgres(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return own(t, kindPostgres, args)

@@ -24,9 +24,9 @@ type Server struct {
 
 	kind string
 	args []string
-	dir  string // with its data and its log; of nobody else
+	dir  string // with its data and its log; not shared
 	port string
-	t    testing.TB // nil of a shared one
+	t    testing.TB // nil for a shared one
 
 	process *exec.Cmd     // nil while it is stopped
 	exited  chan struct{} // closed when process has ended
@@ -34,11 +34,11 @@ type Server struct {
 	paused  bool // by Pause
 }
 
-// Data is the directory of the server's data, which is its own. It may be looked at, and changed
-// while the server is stopped.
+// Data is the directory of the server's data. It may be read, and it may be changed while the
+// server is stopped.
 func (s *Server) Data() string { return filepath.Join(s.dir, "data") }
 
-// Patience bounds each wait for a server. It is far above what any takes, so that only a hang
+// Patience bounds each wait for a server. It is far longer than any server takes, so only a hang
 // reaches it.
 const Patience = 10 * time.Minute
 
@@ -49,8 +49,7 @@ func start(kind string, args []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// PostgreSQL runs as a user of its own where the tests run as root, and has to get through to
-	// its data.
+	// Where the tests run as root, PostgreSQL runs as another user, which needs access to its data.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -103,7 +102,8 @@ func (s *Server) run() error {
 	defer log.Close()
 	cmd := exec.Command(script, append([]string{s.kind, s.Data(), s.port}, s.args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A session of its own: a terminal's Ctrl-C is for the tests, which end their servers then.
+	// The server has its own session: a terminal's Ctrl-C is for the tests, which then end their
+	// servers.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -202,7 +202,7 @@ func childrenOf(pid int) ([]int, error) {
 	return children, nil
 }
 
-// Pause stops the server as a machine stops that hangs: connections stay, nothing is answered.
+// Pause stops the server like a machine that hangs: connections stay, and nothing is answered.
 // Resume lets it go on.
 func (s *Server) Pause() { s.signals(syscall.SIGSTOP) }
 
@@ -244,7 +244,7 @@ func (s *Server) Restart() {
 	s.Start()
 }
 
-// goodbye is the signal that asks for an orderly end, without waiting for clients.
+// goodbye is the signal for an orderly end that doesn't wait for clients.
 func (s *Server) goodbye() syscall.Signal {
 	if s.kind == kindPostgres {
 		return syscall.SIGINT
@@ -255,14 +255,14 @@ func (s *Server) goodbye() syscall.Signal {
 // endPatience is how long a server may take for an orderly end.
 const endPatience = 20 * time.Second
 
-// stop ends the process, if it is there, and waits for it: in order, then for sure.
+// stop ends the process, if it runs, and waits for it: first in order, then by SIGKILL.
 func (s *Server) stop(signal syscall.Signal) error {
 	if s.process == nil {
 		return nil
 	}
 	// The guard ends first: when the process is waited for, its id may become another's.
 	err := s.guard.end()
-	if s.paused && !s.over(0) { // a test failed meanwhile: a paused process hears SIGKILL only, and its children nothing
+	if s.paused && !s.over(0) { // a test failed meanwhile: a paused process gets SIGKILL only, and its children no signal
 		err = errors.Join(err, signalAll(s.process.Process.Pid, syscall.SIGCONT))
 		s.paused = false
 	}
@@ -321,15 +321,15 @@ func (s *Server) lastLines() string {
 	return string(text)
 }
 
-// guard is a process that ends a server whose tests could not: they panicked, ran out of time, or
-// were killed.
+// guard is a process that ends a server when the tests can't: they panicked, timed out, or were
+// killed.
 type guard struct {
 	cmd  *exec.Cmd
 	hold io.Closer // closed by the kernel when this process is gone
 }
 
-// guardScript waits for the end of its input, then ends the server as Stop would, and takes its
-// data away.
+// guardScript waits for the end of its input. Then it ends the server as Stop would, and removes
+// its data.
 const guardScript = `cat >/dev/null; kill -INT "$1"; sleep 3; kill -CONT "$1"; kill -KILL "$1"
 sleep 1; rm -rf "$2" || { sleep 5; rm -rf "$2"; }` // its children may write for a moment
 

@@ -33,7 +33,7 @@ type shared struct {
 var all = shared{started: make(map[string]*Server), failed: make(map[string]error)}
 
 // Main runs the tests of a package that uses shared servers, and ends those afterwards.
-// goleak.VerifyTestMain takes it, too.
+// goleak.VerifyTestMain accepts it too.
 type Main struct{ M *testing.M }
 
 // Run runs the tests and returns their exit code.
@@ -104,7 +104,7 @@ func (s *Server) endWith(t testing.TB) {
 	})
 }
 
-// need skips the test, or fails it, where the server can't be had.
+// need skips or fails the test where the server isn't installed.
 func need(t testing.TB, kind string) {
 	t.Helper()
 	if testing.Short() {
@@ -126,7 +126,7 @@ func need(t testing.TB, kind string) {
 	}
 }
 
-// stack finds deploy/local-stack, from the package that is tested upwards.
+// stack finds deploy/local-stack, in the tested package's directory and those above.
 func stack() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -150,22 +150,21 @@ func stack() (string, error) {
 // and returns what it printed. failed says that it found something.
 func Schemathesis(t testing.TB, dir string, env []string, args ...string) (output string, failed bool) {
 	t.Helper()
-	work := t.TempDir() // it leaves things behind
+	work := t.TempDir() // it leaves files behind
 	if err := os.CopyFS(work, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	return runTool(t, work, env, "schemathesis", args)
 }
 
-// KubernetesValidate holds files of manifests against the schemas of a version of Kubernetes, which
-// allow nothing beside them, and returns what it printed. failed says that it found something.
+// KubernetesValidate checks files of manifests against the strict schemas of a version of
+// Kubernetes, and returns the output. failed says that it found a mistake.
 func KubernetesValidate(t testing.TB, version string, files ...string) (output string, failed bool) {
 	t.Helper()
 	return runTool(t, ".", nil, "kubernetes-validate", append([]string{"--strict", "-k", version}, files...))
 }
 
-// Promtool runs Prometheus' own tool, and returns what it printed. failed says that it found
-// something.
+// Promtool runs Prometheus' own tool, and returns its output. failed says that it found a mistake.
 func Promtool(t testing.TB, args ...string) (output string, failed bool) {
 	t.Helper()
 	return runTool(t, ".", nil, "promtool", args)

@@ -19,7 +19,8 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// orphanVariable tells this test binary to start a server and to die without ending it.
+// orphanVariable is the variable that makes this test binary start a server and die without ending
+// it.
 const orphanVariable = "PENSTOCK_TEST_ORPHAN"
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(servers.Main{M: m}) }

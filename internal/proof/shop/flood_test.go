@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// flooded measures what a sale keeps beside floods of refusals on the same processors: keys that
-// nobody has, an item that is sold out, and both. The sale alone and beside them take turns. What
-// the load itself takes is on the same processors, too: the floods come from clients that wait for
-// their answers, as browsers do.
+// flooded measures how much of a sale's rate remains during floods of refusals on the same
+// processors: unknown keys, a sold-out item, and both. The sale alone and the sale with floods take
+// turns. The load generator uses the same processors, too. The floods come from clients that wait
+// for their answers, as browsers do.
 func flooded(t testing.TB, p *table, binary string) {
 	const buyers, crowd = 32, 256
 	s := newSite(t, binary)
@@ -47,7 +47,7 @@ func flooded(t testing.TB, p *table, binary string) {
 	c := turns(ways, buyers)
 	p.add(fmt.Sprintf("a sale alone, %d connections", buyers), "%.0f/s", median(c["alone"], rate))
 	for i := 1; i < len(ways); i += 2 {
-		kept := make([]cost, *rounds) // against the turn before: others use the machine, too
+		kept := make([]cost, *rounds) // compared with the turn before, because others use the machine, too
 		for round := range kept {
 			kept[round].rate = c[ways[i].name][round].rate / c["alone"][round*len(ways)/2+i/2].rate
 		}

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// load is what wrk saw.
+// load is wrk's result.
 type load struct {
 	answers int64 // all
 	refused int64 // of them, neither 2xx nor 3xx
@@ -24,8 +24,8 @@ type load struct {
 	took    time.Duration
 }
 
-// buy has wrk buy for a while over so many connections, each time as another buyer. Items are taken
-// evenly from items, which is the list of activity/sku.
+// buy makes wrk buy for a while over so many connections, each time as another buyer. It takes
+// items evenly from the list of activity/sku.
 func buy(t testing.TB, url, bearer string, connections int, d time.Duration, items []string) load {
 	t.Helper()
 	wrk, err := exec.LookPath("wrk")
@@ -95,8 +95,7 @@ type desk struct {
 	url string
 }
 
-// ask sends a request and returns the answer's body. It fails the test where the answer is no
-// success.
+// ask sends a request and returns the answer's body. It fails the test if the answer is no success.
 func (d *desk) ask(method, path string, body any) []byte {
 	d.t.Helper()
 	var text []byte
@@ -136,7 +135,7 @@ func (d *desk) open() (bearer string) {
 	return "Bearer " + caller.Key
 }
 
-// item is one of an activity that is put.
+// item is an item of an activity.
 type item struct {
 	SKU      string `json:"sku"`
 	Price    int    `json:"price"`
@@ -186,6 +185,6 @@ func attempt(t testing.TB, url, bearer, name, user string) int {
 		return 0
 	}
 	defer answer.Body.Close()
-	_, _ = io.Copy(io.Discard, answer.Body) // the status is all that counts
+	_, _ = io.Copy(io.Discard, answer.Body) // only the status matters
 	return answer.StatusCode
 }

@@ -16,7 +16,7 @@ var (
 	rows     = flag.String("shop.rows", "", "only the rows whose name has this in it")
 )
 
-// A peer is this test binary, started again with the peer's name in the environment.
+// A peer is this test binary, started with the peer's name in the environment.
 const peerVariable = "PENSTOCK_SHOP_PEER"
 
 func TestMain(m *testing.M) {

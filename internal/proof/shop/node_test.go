@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
-// site is an installation on real servers of its own.
+// site is an installation on its own real servers.
 type site struct {
 	t                testing.TB
 	binary           string
@@ -71,7 +71,7 @@ type cost struct {
 	total float64 // microseconds, of all processes
 }
 
-// costOf runs f, which makes operations, and returns what each cost the processes.
+// costOf runs f, which makes operations, and returns the cost of each for the processes.
 func costOf(processes []*process, f func() (operations int64, took time.Duration)) cost {
 	before := make([]time.Duration, len(processes))
 	for i, p := range processes {

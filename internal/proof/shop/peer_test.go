@@ -46,7 +46,7 @@ func runPeer(name string) int {
 const bareAnswer = `{"type":"/problems/sold-out","title":"Sold out","status":409,"detail":"Nothing is left of this item.",` +
 	`"code":"sold-out","retryable":false}`
 
-// bare answers a refusal of penstock's size, and does nothing else.
+// bare answers with a refusal of penstock's size, and does nothing else.
 func bare(ctx *fasthttp.RequestCtx) {
 	ctx.SetStatusCode(fasthttp.StatusConflict)
 	ctx.SetContentType("application/problem+json")
@@ -58,9 +58,9 @@ func bare(ctx *fasthttp.RequestCtx) {
 // 202 when the record is acknowledged. Its script takes the unit, and keeps the buyer's limit and
 // the idempotency key.
 //
-// It is given what costs it nothing to have: the client's pipeline for concurrent calls, a linger
-// of 0. It leaves out nearly all that makes a sale safe: epochs, lost writes, doom, deadlines,
-// limits of what waits, refusals from memory, metrics.
+// It gets the easy optimizations: the client's pipeline for concurrent calls, a linger of 0. It
+// leaves out nearly everything that makes a sale safe: epochs, detection of lost writes, doom,
+// deadlines, bounded queues, refusals from memory, metrics.
 type plain struct {
 	redis  rueidis.Client
 	kafka  *kgo.Client

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// patience bounds every wait for a process: far above what a loaded machine needs.
+// patience bounds every wait for a process. It is far longer than a loaded machine needs.
 const patience = 2 * time.Minute
 
-// process is one that is measured.
+// process is a measured process.
 type process struct {
 	name string
 	pid  int
-	cmd  *exec.Cmd // nil of a server that somebody else started
+	cmd  *exec.Cmd // nil for a server that this package did not start
 	log  *bytes.Buffer
 }
 
@@ -35,8 +35,8 @@ func build(t testing.TB) string {
 	return path
 }
 
-// launch starts a command that is ended with the test, and hands each line of its output to line
-// until that returns true.
+// launch starts a command that ends with the test. It calls line with each line of the output until
+// line returns true.
 func launch(t testing.TB, name string, cmd *exec.Cmd, line func(string) bool) *process {
 	t.Helper()
 	p := &process{name: name, cmd: cmd, log: new(bytes.Buffer)}

@@ -21,9 +21,8 @@ func fill(d *desk, prefix string, n, size int) (activities []string) {
 	return activities
 }
 
-// idle measures items on sale that nobody buys: how long publishing 100,000 of them takes, alone
-// and while another item sells as fast as the machine can, and what two gateways and two workers
-// then use.
+// idle measures items on sale without buyers: how long it takes to publish 100,000 of them, alone
+// and while another item sells at full speed, and what two gateways and two workers then use.
 func idle(t testing.TB, p *table, binary string) {
 	s := newSite(t, binary)
 	workers := []*node{s.node("worker"), s.node("worker")}

@@ -75,8 +75,8 @@ func turns(ways []way, connections int) map[string][]cost {
 
 func turnTime() time.Duration { return time.Duration(*seconds) * time.Second }
 
-// TestShop prints the table of docs/performance.md. It measures and asserts nothing but that all
-// answers are the ones that were to be measured.
+// TestShop prints the table of docs/performance.md. It asserts only that the measured answers are
+// the expected ones.
 func TestShop(t *testing.T) {
 	if !*measure {
 		t.Skip("measures, for many minutes: run it with -shop.measure, or make bench-shop")
@@ -175,7 +175,7 @@ func accepted(t testing.TB, p *table, binary string) {
 	}
 }
 
-// untilSells buys until it is accepted: units of a sale that was just published are on their way.
+// untilSells buys until a purchase is accepted: units of a new sale take a moment to arrive.
 func untilSells(t testing.TB, url, bearer, name, user string) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -256,7 +256,7 @@ func untilCaughtUp(d *desk, activity string) {
 	d.t.Fatal("the workers do not catch up")
 }
 
-// pause waits, and fails the test where that has ended.
+// pause waits, and fails the test if its context has ended.
 func pause(t testing.TB, d time.Duration) {
 	t.Helper()
 	if !wait.For(t.Context(), d) {

@@ -12,9 +12,9 @@ import (
 // watchers is how many people look at the console.
 const watchers = 10
 
-// watched measures what people who watch the live view cost a gateway: beside a sale that takes all
-// cores, by order, and while nobody buys, of a core. There are ten activities with twenty items
-// each, so that there is something to show.
+// watched measures what people who watch the live view cost a gateway. During a sale on all cores
+// it is the time per order. Without buyers it is the share of a core. There are ten activities with
+// twenty items each.
 func watched(t testing.TB, p *table, binary string) {
 	s := newSite(t, binary)
 	worker, gateway := s.node("worker"), s.node("gateway")
@@ -27,7 +27,7 @@ func watched(t testing.TB, p *table, binary string) {
 		untilSells(t, gateway.public, bearer, name, "first")
 	}
 	buy(t, gateway.public, bearer, 128, turnTime(), items) // warms the JVM
-	worker.stop(t)                                         // what it does later is no part of a turn
+	worker.stop(t)                                         // its later work is no part of a turn
 	sell := func(int) cost {
 		return costOf([]*process{gateway.process}, func() (int64, time.Duration) {
 			l := buy(t, gateway.public, bearer, 128, turnTime(), items)

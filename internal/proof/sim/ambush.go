@@ -2,8 +2,8 @@ package sim
 
 import "slices"
 
-// ambush is a fault that waits for a call of its method. Without these, late steps of the protocol,
-// which are seldom on the wire, would seldom meet a fault.
+// ambush is a fault that waits for a call of its method. The late steps of the protocol are seldom
+// on the wire. Without ambushes they would seldom get a fault.
 type ambush struct {
 	method method
 	fate   fate
@@ -58,7 +58,7 @@ func (c *chaos) spring() (bool, error) {
 	return false, nil
 }
 
-// strike has a fate meet a call.
+// strike applies a fate to a call.
 func (c *chaos) strike(call *call, f fate) error {
 	p := c.process(call.process)
 	switch f {
@@ -92,7 +92,7 @@ func (c *chaos) perhapsRun(call *call) {
 	}
 }
 
-// goBack takes the call's server back to an earlier moment, at the latest to that before the call.
+// goBack takes the call's server back to a moment before the call.
 func (c *chaos) goBack(call *call) error {
 	switch methods[call.method].to {
 	case redis:

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// key is an idempotency key and whose it is.
+// key is an idempotency key and its buyer.
 type key struct {
 	buyer seckill.UserID
 	key   string
@@ -46,7 +46,7 @@ type attempt struct {
 	done    atomic.Bool
 
 	crashed         bool // the process died before it could answer
-	mayHaveHappened bool // it was told so, or nothing: its process crashed
+	mayHaveHappened bool // it was told that the outcome is unknown, or its process crashed
 	judged          bool // the checker has seen the answer
 }
 
@@ -85,7 +85,7 @@ func (r *rig) buy(p *process, k key, quantity int, wait time.Duration) *attempt 
 	return a
 }
 
-// answer says in a word or two what the buyer was told.
+// answer returns the buyer's answer in a word or two.
 func (a *attempt) answer() string {
 	switch {
 	case !a.done.Load():
@@ -129,8 +129,8 @@ func orderState(o seckill.Order) string {
 // ask is a request that is no purchase, and its answer.
 type ask struct {
 	what     string
-	key      key    // whose order it is about; zero is none's
-	promised bool   // somebody had been promised that order before
+	key      key    // the key of its order; zero for none
+	promised bool   // that order had been promised before
 	payment  string // the payment that was sent; "" is none
 	judged   bool   // the checker has seen the answer
 
@@ -172,7 +172,7 @@ func (r *rig) cancel(p *process, k key) *ask {
 	})
 }
 
-// cancelling is what is asked of an order that is given up.
+// cancelling is the request to cancel an order.
 const cancelling = "cancel "
 
 // find asks what became of the key's order.
@@ -213,7 +213,7 @@ func (r *rig) background(p *process, what string, send func(context.Context) (st
 	return a
 }
 
-// inShort says in a word what an error is to the one who asked.
+// inShort names an error in a word, as the caller sees it.
 func inShort(err error) string {
 	var (
 		refusal *seckill.Refusal
@@ -237,7 +237,7 @@ func inShort(err error) string {
 // stockChange is a requested restock or withdrawal.
 type stockChange struct {
 	seckill.StockChange
-	done atomic.Bool // somebody was told that it is made
+	done atomic.Bool // it was acknowledged
 }
 
 // restock asks for a change of an item's total.
@@ -277,7 +277,7 @@ func (r *rig) changeOf(item int, name string, delta int64) *stockChange {
 	return c
 }
 
-// suspect asks for a rebuild, as a person does who distrusts a shard.
+// suspect asks for a rebuild, as a person would.
 func (r *rig) suspect(shard inventory.ShardID) error {
 	rows, err := r.store.Shards(r.ctx)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// chaos is a driver that a seed decides everything of: first what may go wrong at all in this run
-// and how often, then each step. A run with few kinds of faults goes deeper into those than one
-// with all of them.
+// chaos is a driver in which a seed decides everything: first which faults may happen in this run
+// and how often, then each step. A run with few kinds of faults tries those more thoroughly than a
+// run with all of them.
 //
 // Each step has random numbers of its own. So a run with some steps left out is much like the whole
 // one, and a failing seed can be made shorter.
@@ -22,7 +22,7 @@ type chaos struct {
 	random   *rand.Rand
 	odds     odds
 	left     budget
-	alone    bool     // there is one process, and never another one
+	alone    bool     // there is only ever one process
 	crashed  []string // the names of processes that are dead
 	taken    int      // steps
 	ambushes []ambush // that wait for their calls
@@ -31,16 +31,16 @@ type chaos struct {
 // budget is how much is still to come.
 type budget struct {
 	purchases int
-	dealings  int // of merchants, payers and those who cancel
-	disasters int // of servers, and of those who distrust them
+	dealings  int // of merchants, payments and cancellations
+	disasters int // of servers, and requests for rebuilds
 	troubles  int // of processes: crashes, pauses, partitions
 }
 
-// odds are weights: of everything that may be next, each has its weight's chance.
+// odds are weights: each possible next step has a chance in proportion to its weight.
 type odds struct {
-	// What becomes of a call.
+	// The outcomes of a call.
 	let, refuse, reset, late, delay, twice int
-	// What becomes of one whose caller has gone.
+	// The outcomes of a call whose caller has gone.
 	lateRuns, lateVanishes int
 
 	part                      map[string]int
@@ -54,18 +54,18 @@ type odds struct {
 	// slow are calls that mostly wait while everything else goes on.
 	slow [2]method
 
-	// How many there are to choose from: few, so that they meet.
+	// How many of each there are: few, so that the same ones come again.
 	buyers, keys int
 }
 
-// slowable are the calls whose slowness matters: something else may decide meanwhile.
+// slowable are the calls whose delay matters, because something else may decide meanwhile.
 var slowable = []method{
 	callHold, callPut, callAccept, callConfirm, callSettle, callBury, callDoom, callClose, callLoad, callOpen, callFence,
 	callSnapshot, callForget, callWithdraw, callMove, callRestock, callMark, callPositions, callCancel, callOrders,
 	callOutbox, callOld, callNextEpoch, callIncarnation,
 }
 
-// rare are calls that a run makes seldom, if at all. Faults are aimed at them.
+// rare are calls that a run makes seldom or never. Faults are aimed at them.
 var rare = map[method]bool{
 	callAccept: true, callActivity: true, callBooks: true, callBury: true, callCancel: true, callChange: true, callFence: true,
 	callForget: true, callMove: true, callNextEpoch: true, callOrders: true, callPay: true, callPositions: true,
@@ -156,7 +156,7 @@ type choice struct {
 	do     func() error
 }
 
-// run takes the steps that takes says, then the quiet end.
+// run makes the steps that takes allows, then the quiet end.
 func (c *chaos) run(takes func(step int) bool) error {
 	for step := range chaosSteps {
 		if !takes(step) {
@@ -214,8 +214,7 @@ func (c *chaos) step() error {
 	return nil
 }
 
-// How long time passes: less than anything waits for, and about as long as the ages of the
-// protocol.
+// How much time passes: less than any wait, or about as long as the ages of the protocol.
 var (
 	shortTimes = []time.Duration{10 * time.Millisecond, 60 * time.Millisecond, 300 * time.Millisecond}
 	longTimes  = []time.Duration{900 * time.Millisecond, 1900 * time.Millisecond, 3100 * time.Millisecond, 6100 * time.Millisecond}
@@ -228,11 +227,11 @@ func (c *chaos) passSome(times []time.Duration) error {
 	return nil
 }
 
-// smoothCalls is how many calls go through at most while all goes smoothly.
+// smoothCalls is how many calls may go through in a time without faults.
 const smoothCalls = 60
 
-// goSmoothly lets parts work and calls through for a while, but slow ones: so runs get far, and
-// faults meet late steps, too.
+// goSmoothly lets parts work and calls go through for a while, except slow ones. So runs get far,
+// and late steps get faults, too.
 func (c *chaos) goSmoothly() error {
 	c.path.note("for a while all goes smoothly")
 	for _, p := range c.processes {
@@ -258,7 +257,7 @@ func (c *chaos) goSmoothly() error {
 	return c.passSome(longTimes)
 }
 
-// addCalls adds what may become of the calls on the wire.
+// addCalls adds the possible outcomes of the calls on the wire.
 func (c *chaos) addCalls(add func(int, func() error)) {
 	for _, call := range c.wire.waiting() {
 		weight := 12
@@ -284,7 +283,7 @@ func (c *chaos) addCalls(add func(int, func() error)) {
 	}
 }
 
-// addLateCalls adds what may become of calls whose callers have gone.
+// addLateCalls adds the possible outcomes of calls whose callers have gone.
 func (c *chaos) addLateCalls(add func(int, func() error)) {
 	for _, call := range c.wire.still() {
 		add(c.odds.lateRuns, func() error { c.lateRuns(call); return nil })
@@ -342,7 +341,7 @@ func (c *chaos) fate(call *call) {
 	c.meet(call, order[c.pick(weights)])
 }
 
-// meet has one of these fates meet a call.
+// meet applies one of these fates to a call.
 func (c *chaos) meet(call *call, is fate) {
 	if is != fateRefused && is != fateLate {
 		c.rig.run(call)
@@ -387,7 +386,7 @@ func (c *chaos) pick(weights []int) int {
 	return 0
 }
 
-// addPeople adds what parts and people may do.
+// addPeople adds the actions of parts and people.
 func (c *chaos) addPeople(add func(int, func() error)) {
 	for _, p := range c.processes {
 		if c.wire.isPaused(p.name) {
@@ -421,9 +420,9 @@ func (c *chaos) someKey() key {
 	return c.keyOf(buyer, fmt.Sprintf("k%d", 1+c.random.IntN(c.odds.keys)), c.random.IntN(len(c.items)))
 }
 
-// someQuantity is mostly that of the key. A buyer who uses a key for two quantities is refused,
-// except by a shard that has forgotten the first. So it is always that of the key when servers
-// forget.
+// someQuantity is mostly the key's quantity. A buyer who uses a key for two quantities is refused,
+// except by a shard that has forgotten the first one. So it is always the key's quantity when
+// servers may forget.
 func (c *chaos) someQuantity(k key) int {
 	quantity := 1
 	if k.key == "k2" && k.buyer == "bob" {
@@ -442,7 +441,7 @@ func (c *chaos) someWait() time.Duration {
 	return 0
 }
 
-// deal is what somebody else does: pay, cancel, ask, restock, take stock back.
+// deal is an action of other people: pay, cancel, ask, restock, take stock back.
 func (c *chaos) deal(p *process) {
 	k := c.keys[c.random.IntN(len(c.keys))]
 	switch c.random.IntN(8) {
@@ -460,7 +459,7 @@ func (c *chaos) deal(p *process) {
 	}
 }
 
-// addTroubles adds what may happen to processes, and to the ways between them and the servers.
+// addTroubles adds the faults of processes, and of their connections to the servers.
 func (c *chaos) addTroubles(add func(int, func() error)) {
 	if c.left.troubles == 0 {
 		return
@@ -499,7 +498,7 @@ func (c *chaos) addTroubles(add func(int, func() error)) {
 	}
 }
 
-// pause stops a process. Half of the time its workers' group waits for it no longer.
+// pause stops a process. Half of the time its group of workers drops it.
 func (c *chaos) pause(p *process) {
 	c.met.strike(c.wire, p.name, fatePaused)
 	c.wire.pause(p.name)
@@ -509,7 +508,7 @@ func (c *chaos) pause(p *process) {
 	}
 }
 
-// addRepairs adds what ends troubles, and what moves work from one process to another.
+// addRepairs adds the steps that end faults, and those that move work from one process to another.
 func (c *chaos) addRepairs(add func(int, func() error)) {
 	for i, name := range c.crashed {
 		add(c.odds.start, func() error {
@@ -548,7 +547,7 @@ func (c *chaos) addRepairs(add func(int, func() error)) {
 	}
 }
 
-// addDisasters adds what makes a server forget, and a shard be rebuilt.
+// addDisasters adds the faults that make a server forget, so that a shard has to be rebuilt.
 func (c *chaos) addDisasters(add func(int, func() error)) {
 	if c.left.disasters == 0 {
 		return
@@ -606,7 +605,7 @@ func (c *chaos) shuffleGroup() {
 	c.log.assign(owners)
 }
 
-// settle ends the run: late calls come now or never, and then all is quiet.
+// settle ends the run: late calls are executed now or never, and then the quiet end begins.
 func (c *chaos) settle() error {
 	c.heal()
 	c.look()

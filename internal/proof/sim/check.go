@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// check looks at the laws that hold at every moment. It reads the far sides directly.
+// check checks the laws that hold at every moment. It reads the servers directly.
 func (r *rig) check() error {
 	if r.wroteStock && r.broken == "" {
 		r.wroteStock = false
@@ -39,7 +39,8 @@ func (r *rig) check() error {
 	return r.checkBooks(orders)
 }
 
-// checkStock looks at what is available: never less than nothing, and since when something is (L6).
+// checkStock checks the available units: never below zero. It also keeps since when there are some
+// (L6).
 func (r *rig) checkStock() error {
 	for shard := range inventory.ShardID(shards) {
 		levels, items, err := r.redis.ItemNumbers(r.ctx, shard, r.items)
@@ -47,8 +48,8 @@ func (r *rig) checkStock() error {
 			return err
 		}
 		for i := range items {
-			// A failover may bring back units that were sold; what it forgot is the database's to
-			// refuse.
+			// A failover may bring back units that were sold. The database refuses to sell them
+			// again.
 			if items[i].Available < 0 && !r.lossy() {
 				r.fails("L3 available is %d on shard %d", items[i].Available, shard)
 			}
@@ -58,7 +59,7 @@ func (r *rig) checkStock() error {
 	return nil
 }
 
-// supply is since when an item has units on a shard.
+// supply is the time since when an item has units on a shard.
 type supply struct {
 	has   bool
 	since time.Time
@@ -71,12 +72,12 @@ func (s *supply) see(has bool) {
 	s.has = has
 }
 
-// lossy reports whether a server has lost what it had acknowledged, and not all of it.
+// lossy reports whether a server has lost a part of what it had acknowledged.
 func (r *rig) lossy() bool { return r.failovers+r.restores+r.tails > 0 }
 
-// checkSuspicion: an auditor has seen that the books don't balance, though no server forgot
-// anything. It may be wrong where stock changes that add up to nothing are on their way for longer
-// than it looks; then a rebuild does no harm.
+// checkSuspicion: an auditor has found that the books don't balance, though no server forgot
+// anything. It may be wrong when stock changes that add up to zero are on their way for longer than
+// it looks. A rebuild does no harm then.
 func (r *rig) checkSuspicion() error {
 	onTheirWay := false
 	_, err := r.store.Relay(r.ctx, allShards(), 0, 1000, func(_ context.Context, rows []seckill.Outgoing) []int {
@@ -107,7 +108,7 @@ func (r *rig) orders() ([]seckill.Order, error) {
 	return r.store.FindOrders(r.ctx, ids)
 }
 
-// judgeAnswers looks at new answers to buyers: L2 leans on no 202 being given after the accept
+// judgeAnswers checks new answers to buyers. L2 requires that no 202 is given after the accept
 // deadline.
 func (r *rig) judgeAnswers() error {
 	for _, a := range r.attempts {
@@ -118,8 +119,7 @@ func (r *rig) judgeAnswers() error {
 		r.wroteOrders = true
 		late := a.took > r.cfg.AcceptDeadline && a.wait == 0
 		if late && a.promises() && a.receipt.Order.State == seckill.OrderQueued {
-			// An order that is parked reads as queued, and has its row: it may be told of at any
-			// time.
+			// A parked order reads as queued, and has its row, so any answer may name it.
 			rows, err := r.store.FindOrders(r.ctx, []seckill.OrderID{a.key.id})
 			if err != nil {
 				return err
@@ -140,8 +140,8 @@ func (r *rig) judgeAnswers() error {
 	return nil
 }
 
-// judgeAsks looks at answers about orders: one that was promised is known ever after, unless a
-// server has forgotten something (L2).
+// judgeAsks checks answers about orders: a promised order is known for ever, unless a server has
+// forgotten something (L2).
 func (r *rig) judgeAsks() {
 	for _, a := range r.asks {
 		if a.judged || !a.done.Load() {
@@ -157,8 +157,8 @@ func (r *rig) judgeAsks() {
 	}
 }
 
-// judgeRefusal looks at an answer that no unit is left: one of one unit is wrong where a shard had
-// one all the time (L6). A buyer who was told busy makes the movers go.
+// judgeRefusal checks an answer that no unit is left. For a purchase of one unit it is wrong if a
+// shard had one all the time (L6). An answer busy wakes the movers.
 func (r *rig) judgeRefusal(a *attempt) {
 	switch a.answer() {
 	case string(seckill.CodeSoldOut):
@@ -179,10 +179,10 @@ func (r *rig) judgeRefusal(a *attempt) {
 	}
 }
 
-// fewOrders is less than the most orders that a buyer may make of an item.
+// fewOrders is below the largest number of orders that a buyer may make of an item.
 const fewOrders = 10
 
-// asked returns how many units of the key's item its buyer has asked for at most, and under how
+// asked returns the most units of the key's item that its buyer can have asked for, and with how
 // many keys.
 func (r *rig) asked(k key) (units, keys int) {
 	most := make(map[string]int)
@@ -197,7 +197,7 @@ func (r *rig) asked(k key) (units, keys int) {
 	return units, len(most)
 }
 
-// promised reports whether somebody was promised the key's order.
+// promised reports whether the key's order was promised.
 func (r *rig) promised(k key) bool {
 	for _, a := range r.attempts {
 		if a.key == k && a.promises() {
@@ -207,8 +207,8 @@ func (r *rig) promised(k key) bool {
 	return false
 }
 
-// checkPromises: whatever was promised is never buried, and rejected only after a server has lost
-// what it had acknowledged. Nobody can know of a promise whose row and record are gone.
+// checkPromises: a promised order is never buried. It is rejected only after a server has lost
+// acknowledged data. A promise whose row and record are both lost is excused.
 func (r *rig) checkPromises(orders []seckill.Order) {
 	for i, o := range orders {
 		switch {
@@ -221,14 +221,14 @@ func (r *rig) checkPromises(orders []seckill.Order) {
 	}
 }
 
-// rejected reports whether the order was rejected, whatever was paid for it since.
+// rejected reports whether the order was rejected, even if it was paid since.
 func rejected(o seckill.Order) bool {
 	return o.Reason == seckill.ReasonSoldOut || o.Reason == seckill.ReasonPurchaseLimit
 }
 
-// checkLimits: no buyer has more of an item than allowed (L5). What is parked is decided when its
-// row is free; a promise that should not have been made, since a server forgot another one, is
-// rejected then.
+// checkLimits: no buyer has more of an item than allowed (L5). A parked order is decided when its
+// row is free. If it was promised only because a server forgot another promise, it is rejected
+// then.
 func (r *rig) checkLimits(orders []seckill.Order) {
 	if r.terms.PerUser == 0 {
 		return
@@ -252,7 +252,7 @@ func (r *rig) checkLimits(orders []seckill.Order) {
 	}
 }
 
-// checkBooks: no more is open and sold than there is (L1), and the counts are those of the rows.
+// checkBooks: open and sold units are at most the total (L1), and the counts match the rows.
 func (r *rig) checkBooks(orders []seckill.Order) error {
 	books, err := r.store.ActivityBooks(r.ctx, activity)
 	if err != nil {
@@ -290,9 +290,8 @@ const (
 	quietStep  = time.Second
 )
 
-// quiet lets everything go through and time pass until the books balance and nothing is under way;
-// then it checks what has to hold at the end. Processes that are dead stay dead, as long as one
-// lives.
+// quiet lets everything go through and time pass until the books balance and nothing is under way.
+// Then it checks the rules for the end. Dead processes stay dead, as long as one lives.
 func (r *rig) quiet() error {
 	r.path.note("quiet")
 	r.heal()
@@ -312,8 +311,8 @@ func (r *rig) quiet() error {
 			return r.checkEnd()
 		}
 		if !probed && time.Since(began) > quietLimit/4 {
-			// A worker finds out with the next record that its position is not the one in the
-			// books: where somebody has registered a topic that is no more, late.
+			// With the next record a worker finds that its position differs from the books. This
+			// happens when a deleted topic was registered late.
 			probed = true
 			r.log.mark(seckill.AppendPage(nil, &seckill.Page{PageHeader: seckill.PageHeader{Put: time.Now()}}))
 		}
@@ -326,7 +325,7 @@ func (r *rig) quiet() error {
 	return nil
 }
 
-// beginAll makes every part that rests take its next step.
+// beginAll starts the next step of every resting part.
 func (r *rig) beginAll() {
 	for _, p := range r.processes {
 		for _, part := range p.parts {
@@ -351,8 +350,8 @@ func (r *rig) heal() {
 	}
 }
 
-// flow lets every call go through in the order of arrival until none waits, but those that held
-// keeps. let hears of each that went.
+// flow lets every call go through in the order of arrival until none waits, except those that held
+// keeps. let is called for each.
 func (r *rig) flow(held func(*call) bool, let func(*call)) error {
 	const patience = 5_000 // calls; more of them without time passing is a loop
 	for range patience {
@@ -378,7 +377,7 @@ func (r *rig) flow(held func(*call) bool, let func(*call)) error {
 	return nil
 }
 
-// nothing holds no call back, and ignore does not listen.
+// nothing is a held that keeps no call, and ignore is a let that does nothing.
 func nothing(*call) bool { return false }
 func ignore(*call)       {}
 
@@ -498,7 +497,7 @@ func (r *rig) checkEnd() error {
 	return err
 }
 
-// checkOrdersAtTheEnd: every promise has a row, and an attempt that was told that nothing happened
+// checkOrdersAtTheEnd: every promise has a row, and an attempt that was answered "nothing happened"
 // has none.
 func (r *rig) checkOrdersAtTheEnd(orders []seckill.Order) {
 	for i, o := range orders {
@@ -512,7 +511,7 @@ func (r *rig) checkOrdersAtTheEnd(orders []seckill.Order) {
 	}
 }
 
-// nothingHappened reports whether every attempt of the key was refused or failed for sure.
+// nothingHappened reports whether every attempt of the key was refused or certainly failed.
 func (r *rig) nothingHappened(k key) bool {
 	for _, a := range r.attempts {
 		if a.key == k && (a.promises() || a.err == nil || a.mayHaveHappened) {
@@ -522,8 +521,8 @@ func (r *rig) nothingHappened(k key) bool {
 	return true
 }
 
-// checkMoney: a payment pays one order, of which it is the price, and one that was taken is kept
-// (L4). An order that was given up stays so, and none is timed out before its time.
+// checkMoney: a payment pays one order and is its price, and an accepted payment is kept (L4). A
+// cancelled order stays cancelled, and none times out early.
 func (r *rig) checkMoney(orders []seckill.Order) error {
 	of := make(map[seckill.OrderID]seckill.Order)
 	for _, o := range orders {
@@ -579,7 +578,7 @@ func (r *rig) checkMoney(orders []seckill.Order) error {
 	return nil
 }
 
-// rebuilt reports whether Redis has forgotten holds that nobody was promised.
+// rebuilt reports whether Redis has forgotten holds without a promise.
 func (r *rig) rebuilt() bool {
 	return slices.ContainsFunc(allShards(), func(shard inventory.ShardID) bool { return len(r.epochs[shard]) > 1 })
 }
@@ -645,8 +644,7 @@ func (r *rig) checkTotal(item int, total int64) error {
 	return nil
 }
 
-// checkRepeats: a repeat of a key that has an order is answered with that order, by whichever
-// process.
+// checkRepeats: every process answers a repeat of a key that has an order with that order.
 func (r *rig) checkRepeats(p *process, orders []seckill.Order) {
 	for i, o := range orders {
 		if o.ID == "" {
@@ -663,8 +661,8 @@ func (r *rig) checkRepeats(p *process, orders []seckill.Order) {
 	}
 }
 
-// lastKey is the key under which the last buyer of an item comes: somebody who has given up what
-// they had, if there is one, since that doesn't count any more.
+// lastKey is the key of an item's last buyer: one who has cancelled an order, if there is one,
+// because a cancelled order no longer counts against the limit.
 func (r *rig) lastKey(item int, orders []seckill.Order) key {
 	units, gave := make(map[seckill.UserID]int), make(map[seckill.UserID]bool)
 	var buyers []seckill.UserID
@@ -686,9 +684,9 @@ func (r *rig) lastKey(item int, orders []seckill.Order) key {
 	return r.keyOf("the last", "k", item)
 }
 
-// checkLastBuyer: a buyer who comes last gets a unit if there is one (L6), and only then. Where it
-// is on another shard than the buyer's, the buyer is told busy until it moves, and sold-out while
-// it is on its way: then it is available to nobody.
+// checkLastBuyer: a buyer who comes last gets a unit if there is one (L6), and only then. If it is
+// on another shard than the buyer's, the answer is busy until it moves, and sold-out while it is on
+// its way, because then nobody can buy it.
 func (r *rig) checkLastBuyer(p *process, k key, available int64) error {
 	for began := time.Now(); ; {
 		a := r.buy(p, k, 1, 0)
@@ -697,7 +695,7 @@ func (r *rig) checkLastBuyer(p *process, k key, available int64) error {
 		}
 		told := a.answer()
 		moving := told == string(seckill.CodeBusy) || told == string(seckill.CodeSoldOut) && r.terms.Spread > 1 && available > 0
-		moving = moving || told == "failed" // the shard is rebuilt, since somebody had seen it lose writes
+		moving = moving || told == "failed" // the shard is rebuilt, because lost writes were detected
 		if moving && time.Since(began) < lastBuyerLimit {
 			r.beginAll()
 			r.pass(quietStep / 5)

@@ -27,11 +27,11 @@ var fates = []fate{
 	fateDone, fateRefused, fateLost, fateSlow, fateLate, fateTwice, fateCut, fatePaused, fateCrashed, fateBack,
 }
 
-// setUp are the calls of the installation's setting up and of what the simulator does not drive;
-// and those of the quiet end alone.
+// setUp has the calls that are made only to set the installation up, by parts that the simulator
+// does not drive, or at the quiet end.
 var setUp = []method{callUnpublished, callDrop}
 
-// possible reports whether a fate may meet a call.
+// possible reports whether a call may get a fate.
 func (f fate) possible(m method) bool {
 	t := methods[m]
 	switch f {
@@ -51,12 +51,12 @@ type cell struct {
 	fate   fate
 }
 
-// coverage counts what calls have met.
+// coverage counts the fates of calls.
 type coverage map[cell]int
 
 func (c coverage) add(m method, f fate) { c[cell{m, f}]++ }
 
-// hit counts a fate that meets all calls to a server that are under way.
+// hit counts a fate for all calls to a server that are under way.
 func (c coverage) hit(w *wire, to server, f fate) {
 	for _, call := range w.under() {
 		if methods[call.method].to == to {
@@ -65,7 +65,7 @@ func (c coverage) hit(w *wire, to server, f fate) {
 	}
 }
 
-// strike counts a fate that meets all calls of a process that are under way.
+// strike counts a fate for all calls of a process that are under way.
 func (c coverage) strike(w *wire, process string, f fate) {
 	for _, call := range w.under() {
 		if call.process == process {
@@ -74,7 +74,7 @@ func (c coverage) strike(w *wire, process string, f fate) {
 	}
 }
 
-// missing returns what could have been met and was not.
+// missing returns the possible cells that never happened.
 func (c coverage) missing() (cells []cell) {
 	for _, m := range driven() {
 		for _, f := range fates {

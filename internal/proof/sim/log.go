@@ -11,7 +11,7 @@ import (
 // partitions is how many the log has: two, so that pages overtake each other and members share.
 const partitions = 2
 
-// topic is the log's id. A topic that is made anew has another one.
+// topic is the log's id. A topic that was deleted and made again has another one.
 func topicID(made int) seckill.TopicID { return seckill.TopicID{byte(made)} }
 
 // record is one of the log, with the leader epoch in which it was written.
@@ -37,8 +37,8 @@ type member struct {
 	stale bool                       // it has to ask the store where to begin
 }
 
-// append writes a record behind all others of the shard's preferred partition, or of another one
-// where that has no leader, and returns its place. ok is false where no partition takes it.
+// append writes a record at the end of the shard's preferred partition, or of another one if that
+// has no leader, and returns its place. ok is false if no partition takes it.
 func (l *log) append(shard inventory.ShardID, value []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,8 +52,8 @@ func (l *log) append(shard inventory.ShardID, value []byte) bool {
 	return false
 }
 
-// mark writes a marker into every partition, and returns the positions behind them. ok is false
-// where one of them does not take it.
+// mark writes a marker into every partition, and returns the positions after them. ok is false if
+// one of them does not take it.
 func (l *log) mark(value []byte) (behind []seckill.Position, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,8 +88,8 @@ func (l *log) setDown(p int, down bool) {
 	l.down[p%partitions] = down
 }
 
-// makeAnew makes the topic anew, and returns the records that are gone with it. Every member asks
-// the store again where to begin.
+// makeAnew deletes the topic and makes it again. It returns the lost records. Every member asks the
+// store again where to begin.
 func (l *log) makeAnew() (lost []record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,8 +1,8 @@
 package sim
 
-// More rules, with names of their own. What a history does not show, the seeds do.
+// More rules, with their own names. If no scenario shows a rule, the seeds do.
 
-// decisionMutants are of what is decided of orders and payments.
+// decisionMutants break the decisions about orders and payments.
 var decisionMutants = []mutant{
 	{
 		"batch-twice", "a promise that comes twice in a batch meets its own row",
@@ -96,7 +96,7 @@ var decisionMutants = []mutant{
 	},
 }
 
-// storeMutants are of the conditions of the store.
+// storeMutants break the conditions of the store.
 var storeMutants = []mutant{
 	{
 		"epoch-next", "an epoch is above the last one that was given out",
@@ -160,7 +160,7 @@ var storeMutants = []mutant{
 	},
 }
 
-// officeMutants are of what works by itself.
+// officeMutants break the background work.
 var officeMutants = []mutant{
 	{
 		"lookback", "an idle worker looks whether the database is another one",
@@ -259,7 +259,7 @@ var officeMutants = []mutant{
 	},
 }
 
-// buyerMutants are of what people ask for.
+// buyerMutants break the answers to people.
 var buyerMutants = []mutant{
 	{
 		"slot-held", "a purchase that is not held gives its place in the buffer back",
@@ -335,7 +335,7 @@ var buyerMutants = []mutant{
 	},
 }
 
-// shelfMutants are of the shard, in the model with which the simulator runs.
+// shelfMutants break the shard, in the model that the simulator uses.
 var shelfMutants = []mutant{
 	{
 		"settle-marker", "a hold that has ended is not settled again",
@@ -386,7 +386,7 @@ var shelfMutants = []mutant{
 	},
 }
 
-// scriptMutants are of the shard, in Lua.
+// scriptMutants break the shard, in Lua.
 var scriptMutants = []mutant{
 	{
 		"settle-marker (Lua)", "a hold that has ended is not settled again",

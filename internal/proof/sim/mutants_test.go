@@ -36,28 +36,28 @@ type proof struct {
 	args []string
 }
 
-// history is the proof that a scenario ends in a broken law. What it expects on the way is not
-// looked at.
+// history is the proof that a scenario ends in a broken law. Its expectations on the way are
+// ignored.
 func history(law, scenario string) proof {
 	return proof{law, "./internal/proof/sim", "TestScenarios/" + scenario, []string{"-sim.laws"}}
 }
 
-// expectation is the proof that a scenario does not go as it says. That is all there is to see
-// where the audit heals what is broken.
+// expectation is the proof that a scenario does not go as written. Nothing else is visible where
+// the audit repairs the damage.
 func expectation(scenario string) proof {
 	return proof{"", "./internal/proof/sim", "TestScenarios/" + scenario, nil}
 }
 
-// seeds is the proof that one of the first seeds breaks a law; law is "" where it is now this one,
-// now that one.
+// seeds is the proof that one of the first seeds breaks a law. law is "" if it isn't always the
+// same one.
 func seeds(law string) proof {
 	return proof{law, "./internal/proof/sim", "TestSim", []string{"-sim.seeds=1000", "-sim.whole"}}
 }
 
-// conformance holds the Lua scripts against the model, with which the scenarios run.
+// conformance compares the Lua scripts with the model that the scenarios use.
 var conformance = proof{"", "./inventory", "TestMiniredis", nil}
 
-// replicated is a test of inventory's.
+// replicated is a test of package inventory.
 var replicated = proof{"", "./inventory", "TestCloseAndOpenWaitForReplicas", nil}
 
 // fencedWorker is a test of two transactions at once. SQLite has one at a time, and so has the
@@ -67,10 +67,10 @@ var fencedWorker = proof{"", "./internal/postgres", "TestL2_AFenceWaitsForAWorke
 // movedOnce is a case of the stores' suite.
 var movedOnce = proof{"", "./internal/sqlite", "TestStore/Stock/TestL4_UnitsAreMovedOncePerHold", nil}
 
-// judged is a test of the real consumer: the simulator's log has one of its own.
+// judged is a test of the real consumer, because the simulator's log has its own.
 var judged = proof{"", "./internal/kafka", "TestPlace_Judge", nil}
 
-// waitedOut is a test of the times: no primary of the simulator is left behind by a failover.
+// waitedOut is a test of the times, because the simulator has no old primary after a failover.
 var waitedOut = proof{"L2", "./seckill", "TestL2_WaitOutOutlivesAReplacedPrimary", nil}
 
 const (
@@ -283,7 +283,7 @@ var barrierMutants = []mutant{
 	{
 		"stuckbarrier", "a barrier that the log lost is written again",
 		[]patch{{barrierFile, "context.WithTimeout(ctx, barrierTimeout)", "context.WithTimeout(ctx, 100*barrierTimeout)"}},
-		expectation("lost-markers"), // in the end a record comes, and lets the barrier pass
+		expectation("lost-markers"), // finally a record comes, and the barrier is passed
 	},
 	{
 		"barrierearly", "a barrier serves no shard whose close came after its marker",
@@ -297,7 +297,7 @@ var barrierMutants = []mutant{
 	},
 }
 
-// joinsEarly lets all that come while a barrier is under way share it.
+// joinsEarly shares a barrier with every caller that comes while it is under way.
 var joinsEarly = []patch{
 	{barrierFile, "	b.next = nil // later calls wait for markers that are not sent yet\n", ""},
 	{barrierFile, "	r.err = b.pass(ctx)\n", "	r.err = b.pass(ctx)\n	b.mu.Lock()\n	b.next = nil\n	b.mu.Unlock()\n"},
@@ -319,7 +319,7 @@ var workerMutants = []mutant{
 		"norewind", "a worker whose position has moved reads again from there",
 		[]patch{{workerFile, "it reads again from there\", \"err\", err)\n			return w.rewind(ctx)\n",
 			"it reads again from there\", \"err\", err)\n			return nil\n"}},
-		expectation("crash-9-restored"), // after a while it asks whether the database is still the same
+		expectation("crash-9-restored"), // after a while it checks whether the database is still the same
 	},
 	{
 		"nofence (pages)", "pages of an older epoch without a row do not count",
@@ -527,9 +527,9 @@ var luaMutants = []mutant{
 // mutantsTable is the table of all mutants.
 const mutantsTable = "testdata/mutants.md"
 
-// TestMutants takes each rule out of the code. In every run it makes sure that it still could: a
+// TestMutants takes each rule out of the code. Every run checks that the patches still apply: a
 // text that the code doesn't have any more is an error. With -sim.mutants it compiles the code
-// without the rule (go test -overlay), and a test must fail that passes with it.
+// without the rule (go test -overlay). A test that passes with the rule must then fail.
 func TestMutants(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", "..", ".."))
 	if err != nil {
@@ -568,7 +568,7 @@ func TestMutants(t *testing.T) {
 	checkTable(t, table.String())
 }
 
-// checkTable compares the table with the one that is kept, for docs/laws.md to point to.
+// checkTable compares the table with the stored one, which docs/laws.md links to.
 func checkTable(t *testing.T, table string) {
 	t.Helper()
 	if *tableFlag {
@@ -588,7 +588,7 @@ func (m *mutant) row() string {
 	return "| `" + m.name + "` | " + m.rule + " | " + test + " | " + m.caught.law + " |"
 }
 
-// brokenLaw is what the simulator says of it.
+// brokenLaw returns the law that the simulator reports as broken.
 var brokenLaw = regexp.MustCompile(`BROKEN .{0,100}`)
 
 // passes demands that the whole test passes with all rules in force, once for all mutants.

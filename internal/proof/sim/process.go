@@ -105,7 +105,7 @@ func (r *rig) start(name string, alone bool) (*process, error) {
 	return p, errors.Join(p.sale.Desk.Refresh(p.ctx), p.sale.Follow(p.ctx))
 }
 
-// gone returns an error when the process is dead or ctx has ended.
+// gone returns an error if the process is dead or ctx has ended.
 func (p *process) gone(ctx context.Context) error {
 	select {
 	case <-p.dead:
@@ -157,7 +157,7 @@ func (p *process) watch(ctx context.Context) error {
 	return errors.Join(p.sale.Suspect(ctx), p.sale.Follow(ctx))
 }
 
-// pollItem and pollName are the name of a hold that nobody has.
+// pollItem and pollName name a hold that doesn't exist.
 const (
 	pollItem = inventory.ItemID(1)
 	pollName = "a poll asks for this one alone"

@@ -21,7 +21,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// The shop that everything happens in.
+// The shop of all runs.
 const (
 	merchant = seckill.MerchantID("m1")
 	activity = seckill.ActivityID("sale")
@@ -51,8 +51,8 @@ type terms struct {
 // spread.
 const shards = 2
 
-// times are the ages of the protocol. Their order is the product's, their length is as short as a
-// run that has to pass many of them likes it.
+// times are the ages of the protocol. They are in the same order as the product's, but short,
+// because a run has to pass many of them.
 func times() seckill.Config {
 	c := seckill.DefaultConfig()
 	c.AcceptDeadline, c.SweepAge = 2*time.Second, 6*time.Second
@@ -81,8 +81,8 @@ type rig struct {
 
 	processes []*process // alive, by name
 	dead      []*process
-	replica   func() // brings up a replica that lags; nil where it doesn't
-	lags      int    // the shard whose replica lags, everyShard is that of all
+	replica   func() // brings up a lagging replica; nil if none lags
+	lags      int    // the shard whose replica lags; everyShard means all
 	failovers int    // that forgot something
 	losses    int    // of everything
 	backup    string // the file of a backup; "" is none
@@ -90,8 +90,8 @@ type rig struct {
 	restarts  int                         // of the only process, with all that it has
 	tails     int                         // tails that the log has lost, and topics that were made anew
 	gone      map[seckill.OrderID]bool    // orders of which the log lost a record
-	locks     map[seckill.StockKey]func() // stock rows that somebody has, and how they are given back
-	skew      atomic.Int64                // how far the database's clock is ahead of all others
+	locks     map[seckill.StockKey]func() // locked stock rows, and how to unlock them
+	skew      atomic.Int64                // by how much the database's clock is ahead of all others
 	parks     int                         // orders that were parked
 	jumps     int                         // of the database's clock
 	met       coverage
@@ -212,8 +212,8 @@ func (r *rig) restore() error {
 	return nil
 }
 
-// restart ends the only process and starts it again, as one that has all of its servers within
-// itself: the database opens anew, Redis is empty, and nothing lingers on the way but pages.
+// restart ends the only process and starts it again, as with embedded parts: the database opens
+// anew, Redis is empty, and only pages are still on their way.
 func (r *rig) restart(p *process) error {
 	r.crash(p)
 	r.wire.dropLate(func(c *call) bool { return c.method != callPut })
@@ -297,7 +297,7 @@ func (r *rig) pass(d time.Duration) {
 	r.look()
 }
 
-// run executes a call. Its caller hears nothing yet.
+// run executes a call. Its caller gets no answer yet.
 func (r *rig) run(c *call) {
 	r.wire.run(c)
 	t := methods[c.method]
@@ -317,8 +317,8 @@ func (r *rig) run(c *call) {
 	}
 }
 
-// answer delivers the answer of a call that was executed. A close, an open or a doom is answered
-// when the replicas have it, and all that was written before.
+// answer delivers the answer of an executed call. A close, an open or a doom is answered when the
+// replicas have it, and all earlier writes.
 func (r *rig) answer(c *call) {
 	waits := c.method == callClose || c.method == callOpen || c.method == callDoom
 	if c.err == nil && waits && (r.lags == everyShard || r.lags == int(c.shard)) {
@@ -340,8 +340,8 @@ func (r *rig) lagging(shard int) {
 	}
 }
 
-// failover brings up the replica: what was written since it lags is forgotten, and so is who was
-// waiting for it to catch up.
+// failover brings up the replica. Writes since it began to lag are forgotten, and calls that wait
+// for the replica fail.
 func (r *rig) failover() {
 	r.replica()
 	r.replica = nil
@@ -357,9 +357,9 @@ func (r *rig) lose() {
 	r.cutRedis()
 }
 
-// cutRedis breaks what can't survive the end of a Redis: the wait for its replicas, and rebuild
-// calls that linger on the way. Those are sent once, by one process; the others have no memory
-// either and may come whenever they like.
+// cutRedis ends what can't survive the end of a Redis: the waits for its replicas, and late rebuild
+// calls. Rebuild calls are sent once, by one process. The other late calls may still be executed at
+// any time.
 func (r *rig) cutRedis() {
 	r.wroteStock = true
 	r.met.hit(r.wire, redis, fateBack)
@@ -423,15 +423,15 @@ type path struct {
 	heard []string // guarded by mu: of goroutines that ran since the driver looked
 }
 
-// note writes what the driver does.
+// note writes an action of the driver.
 func (p *path) note(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lines = append(p.lines, p.line(format, args))
 }
 
-// hear writes what a goroutine says. Those that spoke in the same step are put into an order
-// that doesn't depend on the Go scheduler.
+// hear writes a message of a goroutine. Messages of the same step are sorted, so that their order
+// doesn't depend on the Go scheduler.
 func (p *path) hear(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -448,7 +448,7 @@ func (p *path) line(format string, args []any) string {
 
 const incarnation = ", in incarnation "
 
-// look takes over what was heard.
+// look takes over the collected messages.
 func (p *path) look() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -64,13 +64,13 @@ import (
 // quiet end.
 type scenario struct {
 	*rig
-	lawsOnly bool // what the text expects is not looked at, and lines that make no sense any more are passed over
+	lawsOnly bool // expectations in the text are ignored, and lines that make no sense any more are skipped
 	stopped  []stop
 	last     map[string]*attempt
 	polling  map[string]bool // processes whose worker may read on: a worker reads when the text says so
 }
 
-// stop keeps a process's calls of a method.
+// stop holds back a process's calls of a method.
 type stop struct {
 	process string
 	method  method
@@ -80,8 +80,8 @@ type stop struct {
 // errScenario means that a line makes no sense.
 var errScenario = errors.New("no such line")
 
-// runScenario runs a text in the shop that its first line opens. With lawsOnly the text is only a
-// history, and what has to hold are the laws.
+// runScenario runs a text in the shop that its first line opens. With lawsOnly only the laws are
+// checked, not the text's expectations.
 func runScenario(r *rig, text string, lawsOnly bool) error {
 	s := &scenario{rig: r, lawsOnly: lawsOnly, last: make(map[string]*attempt), polling: make(map[string]bool)}
 	s.giveAll(s.processes)
@@ -116,7 +116,7 @@ func runScenario(r *rig, text string, lawsOnly bool) error {
 	return s.quiet()
 }
 
-// flow lets calls through, but those that are stopped. Those that are cut are refused.
+// flow lets calls go through, except stopped ones. Calls over a cut connection are refused.
 func (s *scenario) flow() error {
 	for {
 		err := s.rig.flow(func(c *call) bool {
@@ -150,7 +150,7 @@ func (c *call) heldBy(s stop) bool {
 	return c.process == s.process && (c.method == s.method || s.method == method(methods[c.method].to))
 }
 
-// line does what a line says.
+// line executes a line.
 func (s *scenario) line(line string) error {
 	words := strings.Fields(line)
 	name, asks := strings.CutSuffix(words[0], ":")
@@ -243,7 +243,7 @@ func (s *scenario) works(name string, words []string) error {
 	return err
 }
 
-// passes lets time pass, a bit at a time, and whatever wakes go on.
+// passes lets time pass in small steps, and lets everything that wakes go on.
 func (s *scenario) passes(word string) error {
 	d, err := time.ParseDuration(word)
 	if err != nil {
@@ -405,7 +405,7 @@ func (s *scenario) asks(name string, words []string, want string) error {
 		switch {
 		case !part.busy.Load():
 			p.begin(part)
-		case part.name != partWorker: // which waits for records and goes on by itself
+		case part.name != partWorker: // a worker waits for records and goes on by itself
 			return fmt.Errorf("the %s is at it", part.name)
 		}
 		return nil
@@ -562,7 +562,7 @@ func (s *scenario) lateCall(at stop) error {
 	return fmt.Errorf("no %s of %s is late", at.method, at.process)
 }
 
-// expect compares what a line says with what there is.
+// expect compares a line's expectation with the state.
 func (s *scenario) expect(what string, words []string) error {
 	switch what {
 	case "order", "hold", "answer":
@@ -635,7 +635,7 @@ func (s *scenario) expectBooks(words []string) error {
 	})
 }
 
-// expectOf compares what there is of a key.
+// expectOf compares the state of a key.
 func (s *scenario) expectOf(what, word, want string) error {
 	k, err := s.key(word)
 	if err != nil {

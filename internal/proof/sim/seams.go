@@ -20,13 +20,13 @@ var (
 	_ seckill.Store = (*storeSeam)(nil)
 )
 
-// none is the answer of a call that has nothing to say.
+// none is the answer of a call without a result.
 type none struct{}
 
 func only(_ none, err error) error { return err }
 
-// stockSeam is a process's way to Redis. What a process answers from memory is answered by the
-// model, which always knows.
+// stockSeam is a process's connection to Redis. Questions that a process answers from memory are
+// answered by the model, which always knows.
 type stockSeam struct {
 	*process
 	far *stocktest.Model // as this process sees it
@@ -58,14 +58,14 @@ func holdNames(holds []inventory.Hold) []string {
 	return names
 }
 
-// heard takes note of a shard that has lost writes, as inventory's OnLost does.
+// heard records a shard that has lost writes, like inventory's OnLost.
 func (s *stockSeam) heard(ref inventory.Ref, err error) error {
 	s.noteLost(ref, err)
 	return err
 }
 
 func (s *stockSeam) Hold(ctx context.Context, calls []*inventory.HoldCall) {
-	// Each call goes its own way: they are for different shards.
+	// Each call is sent separately: they are for different shards.
 	for _, c := range calls {
 		far := &inventory.HoldCall{Ref: c.Ref, Claims: slices.Clone(c.Claims)}
 		about := s.at(c.Ref)
@@ -298,7 +298,7 @@ func (q *queueSeam) Put(shard inventory.ShardID, value []byte, slots int, done f
 		return
 	}
 	select {
-	case <-q.dead: // and nobody listens any more
+	case <-q.dead: // and nobody waits any more
 	default:
 		q.rig.wire.arrive(c)
 	}
@@ -372,14 +372,14 @@ func (q *queueSeam) Committed([]seckill.Move) {}
 
 func (q *queueSeam) Owned() ([]int32, int) { return q.far.owned(q.member), partitions }
 
-// storeSeam is a process's way to the database. What the sale's parts don't call goes straight
-// through.
+// storeSeam is a process's connection to the database. Methods that the sale's parts don't call go
+// straight through.
 type storeSeam struct {
 	*process
 	seckill.Store
 }
 
-// news is what a LoadCatalog has read.
+// news is the result of a LoadCatalog.
 type news struct {
 	version seckill.CatalogVersion
 	whole   bool
@@ -509,8 +509,8 @@ func (s *storeSeam) Bury(ctx context.Context, ref inventory.Ref, incarnation str
 	})
 }
 
-// Relay has a callback that calls Redis, so it runs in its caller. The seam stands in front of the
-// reading of the outbox, and in front of the deletion.
+// Relay has a callback that calls Redis, so it runs in its caller. There is a seam before the
+// outbox is read, and one before rows are deleted.
 func (s *storeSeam) Relay(ctx context.Context, shards []inventory.ShardID, after int64, limit int,
 	deliver func(context.Context, []seckill.Outgoing) []int) (int64, error) {
 	pass := func(context.Context) (none, error) { return none{}, nil }
@@ -570,7 +570,7 @@ func (s *storeSeam) Fence(ctx context.Context, ref inventory.Ref, incarnation st
 	}))
 }
 
-// snapshot is what a Snapshot has read.
+// snapshot is the result of a Snapshot.
 type snapshot struct {
 	items   []inventory.Stocked
 	entries []inventory.Entry

@@ -103,7 +103,7 @@ func (r *rig) letAll() {
 	}
 }
 
-// moveIn makes Redis and the log what they were when the shop was made.
+// moveIn sets Redis and the log to their state when the shop was made.
 func (r *rig) moveIn(s *shop) error {
 	r.items = s.items
 	rows, err := r.store.Shards(r.ctx)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shrinkTime is how long a failing seed is made shorter.
+// shrinkTime bounds the time for making a failing seed shorter.
 const shrinkTime = 30 * time.Second
 
 func allSteps(int) bool { return true }

@@ -31,8 +31,8 @@ var (
 	recordFlag = flag.String("sim.record", "", "with -sim.time: a file that gets a line for each piece of the run, from where its last line ends")
 )
 
-// fixedSeeds is how many seeds the unit run takes: the same each time, so that a failure is a
-// change's.
+// fixedSeeds is how many seeds the unit run takes. They are the same each time, so a failure comes
+// from a change.
 const fixedSeeds = 5000
 
 // TestSim runs the sale under faults and looks at L1 to L6 after every step. A failure names the
@@ -56,7 +56,8 @@ func TestSim(t *testing.T) {
 		s.runFor(t, *budgetFlag)
 	default:
 		s.run(t, func(n uint64) (uint64, bool) { return n + 1, n < *seedsFlag })
-		// A change of the code makes other histories of the same seeds. Some more meet the rest.
+		// A change of the code gives the same seeds other histories. A few more seeds cover the
+		// rest.
 		const more = fixedSeeds / 10
 		for next := uint64(fixedSeeds); *seedsFlag == fixedSeeds && next < 2*fixedSeeds; next += more {
 			if t.Failed() || len(s.coverage.missing()) == 0 {
@@ -77,9 +78,9 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestSeedsRepeat: a seed is a whole history. Without that a failure could not be looked at.
-// Requests that are woken in one step join one batch or two, as the scheduler has it, so a seed is
-// repeated on one processor.
+// TestSeedsRepeat: a seed always gives the same history. Without that a failure could not be
+// studied. Requests that are woken in one step join one batch or two, depending on the scheduler,
+// so a seed is repeated on one processor.
 func TestSeedsRepeat(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	s := newSimulator(t)
@@ -91,7 +92,7 @@ func TestSeedsRepeat(t *testing.T) {
 	}
 }
 
-// fork returns where two paths part, with what came before.
+// fork returns the first difference of two paths, with the lines before it.
 func fork(first, second string) string {
 	a, b := strings.Split(first, "\n"), strings.Split(second, "\n")
 	at := 0
@@ -102,7 +103,7 @@ func fork(first, second string) string {
 	return strings.Join(a[from:min(at+3, len(a))], "\n") + "\n\nand\n\n" + strings.Join(b[at:min(at+3, len(b))], "\n")
 }
 
-// simulator runs seeds and adds up what they met.
+// simulator runs seeds and adds up their counts.
 type simulator struct {
 	shops *shops
 	dir   string
@@ -117,8 +118,8 @@ func newSimulator(t *testing.T) *simulator {
 	return &simulator{shops: newShops(t, dir), dir: dir, met: make(tally), coverage: make(coverage)}
 }
 
-// newDir makes a directory for databases: in memory where that is easily had, since nothing of it
-// has to outlive the test.
+// newDir makes a directory for databases. It is in memory where possible, because nothing has to
+// survive the test.
 func newDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "penstock-sim-")
@@ -133,7 +134,7 @@ func newDir(t *testing.T) string {
 	return dir
 }
 
-// run runs the seeds that next gives out, several at a time, until one fails.
+// run runs the seeds that next returns, several at a time, until one fails.
 func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)) {
 	var given atomic.Uint64
 	var failed atomic.Bool
@@ -161,7 +162,7 @@ func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)
 	})
 }
 
-// recordEach is how long a piece of a run is that is put on record.
+// recordEach is the length of a recorded part of a run.
 const recordEach = time.Minute
 
 // runFor runs new seeds for so long. With a record it does it in pieces, each with its line: so a
@@ -216,8 +217,7 @@ func lastOfRecord(file string) (last uint64, err error) {
 	return last, err
 }
 
-// addToRecord says of the seeds from the first up to the last, which is not among them, how they
-// ended, and when.
+// addToRecord records how the seeds from first up to, but without, last ended, and when.
 func addToRecord(file string, from, to uint64, failed bool) error {
 	result := "no law broken"
 	if failed {
@@ -231,7 +231,7 @@ func addToRecord(file string, from, to uint64, failed bool) error {
 	return errors.Join(err, f.Close())
 }
 
-// outcome is what a run came to.
+// outcome is the result of a run.
 type outcome struct {
 	broken string // the law, "" is none
 	path   string
@@ -245,7 +245,7 @@ func (s *simulator) simulate(t *testing.T, seed uint64, takes func(int) bool) (o
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir) // and what is left goes with the parent
+	defer os.RemoveAll(dir) // the rest is removed with the parent
 	random := rand.New(rand.NewPCG(seed, 0))
 	terms := newTerms(random)
 	shop := s.shops.of(t, terms)
@@ -267,7 +267,7 @@ func (s *simulator) simulate(t *testing.T, seed uint64, takes func(int) bool) (o
 	return o
 }
 
-// add adds what a run met.
+// add adds a run's counts.
 func (s *simulator) add(r *rig) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,7 +277,7 @@ func (s *simulator) add(r *rig) error {
 	return s.met.add(r)
 }
 
-// shops are those that were made, by their terms.
+// shops are the shops that were made, by their terms.
 type shops struct {
 	template string
 	dir      string
@@ -324,11 +324,11 @@ func newTemplate(t *testing.T, dir string) string {
 	return file
 }
 
-// tally counts what runs have met.
+// tally counts events of runs.
 type tally map[string]int
 
-// mustMeet is what the fixed seeds have to meet, and each many times do: a simulator that never
-// gets there proves nothing.
+// mustMeet lists the events that the fixed seeds have to reach, and do reach many times. A
+// simulator that never reaches them would prove nothing.
 var mustMeet = []string{
 	"answer accepted queued", "answer again queued", "answer again pending_payment", "answer unknown", "answer failed",
 	"answer sold-out", "answer busy", "answer purchase-limit", "answer idempotency-key-reused", "answer no answer",

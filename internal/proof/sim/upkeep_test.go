@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// boughtAndOver is a sale on both shards whose orders are paid, and which is over for so long that
-// it is dropped.
+// boughtAndOver is a sale on both shards. Its orders are paid, and it has been over for so long
+// that it is dropped.
 const boughtAndOver = `
 	sale units=20 spread=2 processes=A,B
 	A: buy ann/k1 -> accepted queued
@@ -36,9 +36,9 @@ const boughtAndOver = `
 	A works 3s
 `
 
-// Each worker forgets its own shards' part of an activity that is over, whenever it gets to it.
-// Until the last one has, and the rows are gone, the books have orders that a shard has forgotten.
-// That is no loss, however long it lasts; what else differs still is one.
+// Each worker makes its own shards forget an activity that is over, at any time. Until the last one
+// has, and the rows are deleted, the books have orders that a shard has forgotten. That is no loss,
+// however long it lasts. Any other difference is one.
 func TestAuditor_WhatIsForgottenIsNoLoss(t *testing.T) {
 	shops := newShops(t, newDir(t))
 	run := func(name string, do func(t *testing.T, r *rig, a, b *process)) {

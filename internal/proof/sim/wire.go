@@ -66,7 +66,7 @@ const (
 	callActivity    method = "activity"
 )
 
-// server is what a call goes to.
+// server is the target of a call.
 type server string
 
 // The servers.
@@ -78,16 +78,16 @@ const (
 
 var servers = []server{redis, queue, database}
 
-// traits say what may happen to a call.
+// traits are the possible fates of a call.
 type traits struct {
 	to    server
-	reads bool // it changes nothing: executed late it is as good as not executed
+	reads bool // it changes nothing, so executing it late is like not executing it
 	late  bool // it may be executed after its caller gave up
 	twice bool // it may be executed once more, later
 }
 
-// methods has the traits of each. A hold is sent once, by the round that waits for it. The halves
-// of a relay run in its caller, and so does what a snapshot is loaded with.
+// methods has the traits of each method. A hold is sent once, by the round that waits for it. Both
+// halves of a relay run in its caller, and so does the loading of a snapshot.
 var methods = map[method]traits{
 	callHold:    {to: redis, late: true},
 	callFind:    {to: redis, reads: true},
@@ -137,8 +137,8 @@ var methods = map[method]traits{
 	callActivity:    {to: database},
 }
 
-// What goes wrong on a wire. errRefused is a failure: nothing happened. errReset is one where the
-// caller can't know.
+// The errors of a wire. errRefused is a failure: nothing happened. After errReset the caller can't
+// know whether it happened.
 var (
 	errRefused = errors.New("connection refused")
 	errReset   = errors.New("connection reset")
@@ -153,10 +153,10 @@ func (m method) unknown(cause error) error {
 	return cause
 }
 
-// call is a call over a seam, from when it is made until nothing of it is left.
+// call is a call over a seam, from its beginning until it can have no more effects.
 type call struct {
-	process string // whose call it is
-	actor   string // who in the process makes it
+	process string // the calling process
+	actor   string // the part of the process that makes it
 	method  method
 	about   string
 	number  int // in the order of arrival
@@ -167,7 +167,7 @@ type call struct {
 	ready   func() bool         // whether the far side can answer yet; nil is always
 
 	// Guarded by the wire's mu.
-	frozen   bool // it was made by a process that is paused: nobody has it yet
+	frozen   bool // it was made by a paused process, and is not sent yet
 	executed bool
 	value    any // the far side's answer, once executed
 	err      error
@@ -176,8 +176,8 @@ type call struct {
 
 func (c *call) String() string { return c.process + " " + c.actor + ": " + string(c.method) + c.about }
 
-// wire has all calls that are under way. Callers add to it and leave it; everything else is the
-// driver's, who looks at it when all callers wait.
+// wire has all calls that are under way. Callers add to it and leave it. The driver does everything
+// else, while all callers wait.
 type wire struct {
 	mu      sync.Mutex
 	direct  bool            // guarded by mu: calls are executed at once, by their callers
@@ -188,8 +188,8 @@ type wire struct {
 	numbers int
 }
 
-// pause stops a process. Its calls may be executed, but none is answered, and none that it makes
-// goes out: its timers run on in here, which a stopped process does not see.
+// pause stops a process. Its calls may be executed, but are not answered, and new calls are not
+// sent. Its timers go on in the simulator, unlike those of a really stopped process.
 func (w *wire) pause(process string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -209,7 +209,7 @@ func (w *wire) resume(process string) {
 	}
 }
 
-// died forgets that a process was paused. What it had not sent is never sent.
+// died forgets that a process was paused. Its unsent calls are never sent.
 func (w *wire) died(process string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -241,8 +241,8 @@ func (w *wire) arrive(c *call) {
 	w.arrived = append(w.arrived, c)
 }
 
-// look numbers what has arrived. What arrived in the same step is put into an order that doesn't
-// depend on the Go scheduler.
+// look numbers the calls that have arrived. Calls of the same step are sorted, so that their order
+// doesn't depend on the Go scheduler.
 func (w *wire) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -262,7 +262,7 @@ func byName(a, b *call) int {
 		cmp.Compare(a.method, b.method), cmp.Compare(a.about, b.about))
 }
 
-// run executes a call on the far side; the caller hears nothing yet.
+// run executes a call on the server. The caller gets no answer yet.
 func (w *wire) run(c *call) {
 	value, err := c.execute()
 	w.mu.Lock()
@@ -270,7 +270,7 @@ func (w *wire) run(c *call) {
 	c.executed, c.value, c.err = true, value, err
 }
 
-// answer gives a call's caller the far side's answer, or err where that isn't nil.
+// answer gives the server's answer to the caller, or err if that isn't nil.
 func (w *wire) answer(c *call, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -285,8 +285,8 @@ func (w *wire) answer(c *call, err error) {
 	c.deliver(c.value, c.err)
 }
 
-// leave ends a call whose caller doesn't wait any more, and reports whether it had been answered
-// just now. What was not executed yet may be, later.
+// leave ends a call whose caller doesn't wait any more, and reports whether it had just been
+// answered. A call that was not executed yet may still be executed later.
 func (w *wire) leave(c *call) (answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -379,13 +379,13 @@ func actorOf(ctx context.Context) string {
 	return "desk" // a batch belongs to all of its callers
 }
 
-// through makes a call over a seam. run is what the far side does; it gets a context that does not
-// end with the caller's.
+// through makes a call over a seam. run is executed on the server's side. Its context does not end
+// with the caller's.
 func through[T any](ctx context.Context, p *process, m method, about string, run func(context.Context) (T, error)) (T, error) {
 	return throughAt(ctx, p, m, 0, about, run)
 }
 
-// throughAt is through for a call that a shard's replicas have, too, when it is answered.
+// throughAt is through for a call that is answered only when a shard's replicas have it, too.
 func throughAt[T any](ctx context.Context, p *process, m method, shard inventory.ShardID, about string,
 	run func(context.Context) (T, error)) (T, error) {
 	var zero T
@@ -428,7 +428,7 @@ func throughAt[T any](ctx context.Context, p *process, m method, shard inventory
 	return zero, m.unknown(cause)
 }
 
-// changedNothing reports whether the far side found nothing to do.
+// changedNothing reports whether the server found nothing to do.
 func (c *call) changedNothing() bool {
 	switch v := c.value.(type) {
 	case int:
@@ -439,7 +439,7 @@ func (c *call) changedNothing() bool {
 	return false
 }
 
-// said is what the far side answered, in a few words.
+// said returns the server's answer in a few words.
 func (c *call) said() string {
 	if !c.executed {
 		return "nothing yet"

@@ -389,7 +389,7 @@ func publishItems(s *session) {
 	s.hold("o1", "u1", 3, 0, inventory.Held)
 	s.restock(publish(4), true)
 	s.levels(1, 3, 0, 3)
-	s.restock(s.more("publish", 2), true) // a restock of that id is another thing
+	s.restock(s.more("publish", 2), true) // a restock with that id is independent of it
 	s.levels(3, 3, 0, 3)
 	s.item++
 	s.restock(publish(0), true)
@@ -510,8 +510,8 @@ func holdAtOnce(s *session) {
 	s.levels(0, units, 0, units)
 }
 
-// holdTogether has a hold of every state, and in each call what an earlier hold of it changes for a
-// later one.
+// holdTogether has a hold of every state. In each call, earlier holds change the result of later
+// ones.
 func holdTogether(s *session) {
 	n := s.named
 	s.open(12, s.entry("sold", "u1", 1, inventory.Sold), s.entry("void", "u1", 1, inventory.Void),
@@ -669,7 +669,7 @@ func sweepMany(s *session) {
 			s.Fatalf("%d old holds at note %d, %d a call, want %d", n, c.note, c.limit, c.want)
 		}
 	}
-	// Of each look only a few can be decided; every pass goes on where the others have not been.
+	// Each look can decide only a few. Every pass goes on where the others have not been.
 	var voided int64
 	for left := 2499; left > 0; {
 		decided := 0
@@ -753,8 +753,8 @@ func invalidCalls(s *session) {
 	}
 }
 
-// everyCall makes each call that a shard of another epoch refuses and fails where one is answered
-// otherwise.
+// everyCall makes each call that a shard with another epoch refuses, and fails if one is answered
+// differently.
 func everyCall(s *session, ref inventory.Ref, want error) {
 	s.Helper()
 	ctx := s.Context()
@@ -817,7 +817,7 @@ func rebuildSteps(s *session) {
 	s.is(s.Load(ctx, at(3), items, entry), inventory.ErrEpoch)
 	s.is(s.Stock.Open(ctx, at(3), 0, 0), inventory.ErrEpoch)
 	s.no(s.Load(ctx, at(2), items, nil))
-	s.is(s.Stock.Close(ctx, at(2)), inventory.ErrEpoch) // a late repeat must not take the load away
+	s.is(s.Stock.Close(ctx, at(2)), inventory.ErrEpoch) // a late repeat must not delete the loaded data
 	s.no(s.Load(ctx, at(2), nil, entry))
 	s.is(s.Stock.Close(ctx, at(2)), inventory.ErrEpoch)
 	s.no(s.Stock.Open(ctx, at(2), 1, 1))

@@ -10,8 +10,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// RedisCPU returns a function that asks the redis-server at addr for the processor time that it has
-// used.
+// RedisCPU returns a function that reads the processor time used by the redis-server at addr.
 func RedisCPU(t testing.TB, addr string) func() time.Duration {
 	t.Helper()
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{addr}, DisableCache: true})

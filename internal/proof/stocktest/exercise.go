@@ -46,7 +46,7 @@ var (
 	_ Stock = (*inventory.Stock)(nil)
 )
 
-// World is an empty Redis, or what stands for one, and processes that use it.
+// World is an empty Redis, or a substitute, and processes that use it.
 type World struct {
 	Stocks []Stock
 	Lose   func()                  // forgets everything
@@ -57,7 +57,7 @@ type World struct {
 	Check func(shard inventory.ShardID) error
 }
 
-// check fails where what is stored of the shard isn't sound.
+// check fails if the stored data of the shard is inconsistent.
 func (w *World) check(t interface{ Fatal(...any) }, shard inventory.ShardID) {
 	if w.Check == nil {
 		return
@@ -91,8 +91,8 @@ func Exercise(t *testing.T, open func(t *testing.T, processes int) World) {
 	t.Run("random_calls_are_answered_like_the_model's", func(t *testing.T) { exerciseRandom(t, open) })
 }
 
-// session is a test of one item on one shard by one process, with fatal errors where nothing else
-// is said.
+// session is a test of one item on one shard by one process. Errors are fatal unless stated
+// otherwise.
 type session struct {
 	*testing.T
 	World
@@ -121,7 +121,7 @@ func (s *session) open(available int64, entries ...inventory.Entry) {
 	s.no(s.Stock.Open(s.Context(), s.ref, 1, int64(len(heads))))
 }
 
-// no fails where there is an error.
+// no fails if there is an error.
 func (s *session) no(err error) {
 	s.Helper()
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *session) no(err error) {
 	}
 }
 
-// is fails where err is not of the kind want.
+// is fails if err is not of the kind want.
 func (s *session) is(err, want error) {
 	s.Helper()
 	if !errors.Is(err, want) {
@@ -144,7 +144,7 @@ type asked struct {
 	want  inventory.Verdict
 }
 
-// holds holds in one call and fails where a verdict is another. It returns the shard's seq.
+// holds holds in one call and fails if a verdict differs. It returns the shard's seq.
 func (s *session) holds(batch ...asked) uint64 {
 	s.Helper()
 	call := &inventory.HoldCall{Ref: s.ref}
@@ -161,7 +161,7 @@ func (s *session) holds(batch ...asked) uint64 {
 	return call.Seq
 }
 
-// hold holds and fails where the verdict is another. It returns the shard's seq.
+// hold holds and fails if the verdict differs. It returns the shard's seq.
 func (s *session) hold(id, buyer string, quantity, limit int, want inventory.Verdict) uint64 {
 	s.Helper()
 	return s.holds(asked{s.named(id, buyer, quantity), limit, want})
@@ -186,7 +186,7 @@ func (s *session) settle(id, buyer string, quantity int, kind inventory.Kind) {
 	s.no(s.Settle(s.Context(), s.ref, []inventory.Settlement{{Hold: s.named(id, buyer, quantity), Kind: kind}}))
 }
 
-// restock adds units and fails where it isn't applied as wanted.
+// restock adds units and fails if it isn't applied as wanted.
 func (s *session) restock(r inventory.Restock, want bool) {
 	s.Helper()
 	applied, err := s.Restock(s.Context(), s.ref, []inventory.Restock{r})
@@ -207,8 +207,8 @@ func numbersOf(ctx context.Context, stock Stock, shard inventory.ShardID) (inven
 	return all[0], errs[0]
 }
 
-// levels fails where the item's available, held or sold units, or the shard's fresh ones, differ.
-// It returns the shard's levels.
+// levels fails if the item's available, held or sold units, or the shard's fresh ones, differ. It
+// returns the shard's levels.
 func (s *session) levels(available, held, sold, fresh int64) inventory.Numbers {
 	s.Helper()
 	l, items, err := s.ItemNumbers(s.Context(), s.ref.Shard, []inventory.ItemID{s.item})
@@ -220,7 +220,7 @@ func (s *session) levels(available, held, sold, fresh int64) inventory.Numbers {
 	return l
 }
 
-// digests fails where the shard's digests are not those of the names.
+// digests fails if the shard's digests don't match the names.
 func (s *session) digests(ordered, sold []inventory.Hold) {
 	s.Helper()
 	l, err := numbersOf(s.Context(), s, s.ref.Shard)
@@ -237,7 +237,7 @@ func sum(holds []inventory.Hold) (d inventory.Digest) {
 	return d
 }
 
-// state fails where the hold's state is another.
+// state fails if the hold's state differs.
 func (s *session) state(id, buyer string, want inventory.State) inventory.Entry {
 	s.Helper()
 	name := s.named(id, buyer, 1).ID
@@ -257,8 +257,8 @@ func (s *session) note() uint64 {
 	return seq
 }
 
-// pass returns what one pass of Old finds, limit a call, by name; it fails where a state is another
-// than fresh or doomed, or the pass doesn't end.
+// pass returns the holds that one pass of Old finds, at most limit per call, by name. It fails if a
+// state is neither fresh nor doomed, or if the pass doesn't end.
 func (s *session) pass(note uint64, limit int) map[string]inventory.Entry {
 	s.Helper()
 	found := make(map[string]inventory.Entry)
@@ -281,7 +281,7 @@ func (s *session) pass(note uint64, limit int) map[string]inventory.Entry {
 	return found
 }
 
-// old fails where one pass finds other holds than these, each as id/buyer.
+// old fails if one pass finds other holds than these, each as id/buyer.
 func (s *session) old(note uint64, want string) {
 	s.Helper()
 	found := s.pass(note, 10)
@@ -297,7 +297,7 @@ func (s *session) old(note uint64, want string) {
 	}
 }
 
-// doom dooms one hold and fails where its state afterwards is another.
+// doom dooms one hold and fails if its state afterwards differs.
 func (s *session) doom(note uint64, id, buyer string, want inventory.State) {
 	s.Helper()
 	states, err := s.Doom(s.Context(), s.ref, note, []inventory.Hold{s.named(id, buyer, 1)})
@@ -307,14 +307,14 @@ func (s *session) doom(note uint64, id, buyer string, want inventory.State) {
 	}
 }
 
-// doomed holds and dooms.
+// doomed makes a hold and dooms it.
 func (s *session) doomed(id, buyer string, quantity int) {
 	s.Helper()
 	s.hold(id, buyer, quantity, 0, inventory.Held)
 	s.doom(s.note(), id, buyer, inventory.Doomed)
 }
 
-// soon waits until ok is true: what is answered from memory may be behind for a moment.
+// soon waits until ok is true, because answers from memory may be behind for a moment.
 func (s *session) soon(what string, ok func() bool) {
 	s.Helper()
 	deadline := time.NewTimer(10 * time.Second)

@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/inventory"
 )
 
-// Model is a stock in memory that does what the contracts of inventory say, at once and without
-// goroutines or clocks. It is safe for concurrent use. Peer gives what another process would have.
+// Model is a stock in memory that follows the contracts of inventory, at once and without
+// goroutines or clocks. It is safe for concurrent use. Peer returns the stock of another process.
 type Model struct {
 	world   *world
 	seen    map[inventory.Ref]uint64              // guarded by world.mu: highest seq this process has seen
@@ -37,7 +37,7 @@ type shard struct {
 	young  []string           // heads, as lua/shard.lua has them: one or more for each that has a fresh or doomed hold
 }
 
-// item is an item's numbers. held is what is left of the total.
+// item has an item's numbers. held is the rest of the total.
 type item struct {
 	total, available, sold int64
 	restocks               map[string]bool
@@ -51,7 +51,7 @@ type hold struct {
 // undecided reports whether a sweep has to look at the hold.
 func (h *hold) undecided() bool { return h.State == inventory.Fresh || h.State == inventory.Doomed }
 
-// NewModel returns a stock that knows nothing.
+// NewModel returns an empty stock.
 func NewModel() *Model {
 	m := &Model{world: &world{shards: make(map[inventory.ShardID]*shard)}}
 	return m.Peer()
@@ -62,8 +62,8 @@ func (m *Model) Peer() *Model {
 	return &Model{m.world, make(map[inventory.Ref]uint64), make(map[inventory.ShardID]inventory.Epoch)}
 }
 
-// Save returns a function that puts all shards back to what they are now, as a failover to a
-// replica that was behind does. It may be called more than once.
+// Save returns a function that restores all shards to their present state, like a failover to a
+// replica that was behind. It may be called more than once.
 func (m *Model) Save() (restore func()) {
 	m.world.mu.Lock()
 	defer m.world.mu.Unlock()
@@ -101,7 +101,7 @@ func (m *Model) Lose() {
 	clear(m.world.shards)
 }
 
-// Entries returns all that the shard knows of holds, in the order of their names.
+// Entries returns all holds of the shard, in the order of their names.
 func (m *Model) Entries(id inventory.ShardID) []inventory.Entry {
 	m.world.mu.Lock()
 	defer m.world.mu.Unlock()
@@ -141,7 +141,7 @@ func (s *shard) clone() *shard {
 	return &c
 }
 
-// add puts a hold there.
+// add adds a hold.
 func (s *shard) add(e inventory.Entry, touch uint64) *hold {
 	h := &hold{e, touch}
 	s.holds[e.ID] = h
@@ -149,7 +149,7 @@ func (s *shard) add(e inventory.Entry, touch uint64) *hold {
 	return h
 }
 
-// at locks the world and returns the shard of a call that is meant for ref. The caller calls done.
+// at locks the world and returns the shard for a call under ref. The caller calls done.
 func (m *Model) at(ref inventory.Ref) (s *shard, done func(), err error) {
 	if err := ref.Validate(); err != nil {
 		return nil, func() {}, err
@@ -245,8 +245,8 @@ func (s *shard) hold(want inventory.Claim) inventory.Verdict {
 	return inventory.Held
 }
 
-// buyer returns what the holds of a head count: units against the limit, holds, and whether some of
-// them are undecided.
+// buyer returns counts of a head's holds: units against the limit, holds, and whether some are
+// undecided.
 func (s *shard) buyer(head string) (units int64, made int, undecided bool) {
 	for _, h := range s.heads[head] {
 		made++
@@ -672,7 +672,7 @@ func (m *Model) Open(_ context.Context, ref inventory.Ref, items, names int64) e
 	return nil
 }
 
-// rebuilding locks the world and returns the shard that carries just ref's epoch. The caller calls
+// rebuilding locks the world and returns the shard if it has exactly ref's epoch. The caller calls
 // done.
 func (m *Model) rebuilding(ref inventory.Ref) (s *shard, done func(), err error) {
 	if err := ref.Validate(); err != nil {

@@ -1,9 +1,9 @@
 package stocktest
 
-// PlainHold is the Lua script that one would write first; benchmarks measure what the shards' own
-// scripts cost beside it. It takes units, and keeps the buyer's limit and the purchase's name: KEYS
-// are stock, buyers and names, ARGV are name, buyer, quantity and limit. It answers 1 where the
-// units were taken, 2 where this name took them before, 0 where they are gone, -1 over the limit.
+// PlainHold is the simple Lua script for this task. Benchmarks compare the cost of the shards' own
+// scripts with it. It takes units, and keeps the buyer's limit and the purchase's name. KEYS are
+// stock, buyers and names; ARGV are name, buyer, quantity and limit. It answers 1 if the units were
+// taken, 2 if this name took them before, 0 if there are not enough, -1 over the limit.
 const PlainHold = `
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 2 end
 local quantity = tonumber(ARGV[3])

@@ -30,7 +30,7 @@ func exerciseRandom(t *testing.T, open func(t *testing.T, processes int) World) 
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        d.levels,
 			"hold":    d.hold,
-			"hold2":   d.hold, // holds are what happens most
+			"hold2":   d.hold, // holds are the most frequent
 			"hold3":   d.hold,
 			"find":    d.find,
 			"confirm": d.confirm,
@@ -77,7 +77,7 @@ func (d *duel) pick(t *rapid.T) (tested, model Stock, ref inventory.Ref) {
 	return d.world.Stocks[i], d.model.Stocks[i], ref
 }
 
-// same fails where two answers differ.
+// same fails if two answers differ.
 func (d *duel) same(what string, got any, gotErr error, want any, wantErr error) {
 	d.Helper()
 	if kind(gotErr) != kind(wantErr) || gotErr == nil && !reflect.DeepEqual(got, want) {
@@ -85,7 +85,7 @@ func (d *duel) same(what string, got any, gotErr error, want any, wantErr error)
 	}
 }
 
-// kind names what an error is.
+// kind names the kind of an error.
 func kind(err error) string {
 	var unknown *inventory.UnknownError
 	switch {
@@ -105,7 +105,7 @@ func kind(err error) string {
 	return "other: " + err.Error()
 }
 
-// few are drawn from so that they meet again.
+// few has few values, so that the same ones are drawn again.
 var (
 	someID       = rapid.SampledFrom([]string{"a", "b", "c", "d"})
 	someQuantity = rapid.SampledFrom([]int{1, 1, 1, 2})
@@ -162,8 +162,8 @@ func drawClaims(t *rapid.T) []inventory.Claim {
 	return claims
 }
 
-// stale waits for an answer from memory that is wrong to be put right: what another process did a
-// moment ago may not have been heard.
+// stale waits until a wrong answer from memory is corrected: a process may not know yet what
+// another one did a moment ago.
 func (d *duel) stale(what string, wrong func() bool) {
 	deadline := time.Now().Add(time.Second)
 	for wrong() {
@@ -258,8 +258,8 @@ func (d *duel) doom(t *rapid.T) {
 	d.same("doom", fmt.Sprint(got), gotErr, fmt.Sprint(want), wantErr)
 }
 
-// sweep dooms what nobody touches between its note and its doom. The notes that doom draws are
-// mostly too old to doom anything.
+// sweep dooms holds that are not touched between its note and its doom. The notes that doom draws
+// are mostly too old to doom anything.
 func (d *duel) sweep(t *rapid.T) {
 	taken := len(d.notes)
 	d.note(t)
@@ -364,8 +364,8 @@ func (d *duel) watch() {
 	}
 }
 
-// failover forgets what happened since a moment ago, or everything. A process that saw later writes
-// is told; then the shard is rebuilt.
+// failover forgets the writes since a recent moment, or everything. A process that saw later writes
+// detects it; then the shard is rebuilt.
 func (d *duel) failover() {
 	restore, modelRestore := d.world.Save(), d.model.Save()
 	claims := []inventory.Claim{{Hold: Named(1, "late", "u9", 1)}}

@@ -57,7 +57,7 @@ func acceptAgain(s *shop) {
 	equal(s, "order", again.Order, first)
 	s.counts(0, 10, 2, 0)
 
-	// Whatever became of it, and whatever epoch it is by now.
+	// In any state of the order, and in any later epoch.
 	gone, old := s.cancel(first), s.ref(0)
 	s.fence(s.shard(0))
 	again = s.acceptAt(old, []seckill.Outcome{exists}, r)[0]
@@ -115,7 +115,7 @@ func acceptSoldOut(t *testing.T, open Open) {
 	equal(s, "rejected", s.book(0).Rejected, 2)
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{
 		settlement(s.ref(0), got[1].Order, inventory.SettleVoid), settlement(s.ref(0), got[3].Order, inventory.SettleVoid)})
-	// A repeat meets the rejection, and is not counted again.
+	// A repeat gets the rejection, and is not counted again.
 	s.accept([]seckill.Outcome{exists}, s.promise(0, "u-2", "k", 3))
 	equal(s, "rejected", s.book(0).Rejected, 2)
 	equal(s, "outbox", len(s.outbox()), 2)
@@ -210,7 +210,7 @@ func acceptUnlimited(t *testing.T, open Open) {
 	s.counts(0, 100, 90, 0)
 }
 
-// acceptMany is larger than any statement's list, with repeats in every place.
+// acceptMany accepts more promises than fit in one statement, with repeats at every position.
 func acceptMany(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"a", 400, 0, 1}, goods{"b", 10_000, 3, 1}, goods{"c", 10_000, 0, 2})
 	var promises []seckill.Promise
@@ -250,7 +250,7 @@ func acceptNames(t *testing.T, open Open) {
 	for _, name := range names {
 		o := s.order(0, name, "k", 1)
 		equal(s, "user", s.find(o.ID).User, name)
-		s.accept([]seckill.Outcome{rejected}, s.promise(0, name, "l", 1)) // L5 finds each under its own name only
+		s.accept([]seckill.Outcome{rejected}, s.promise(0, name, "l", 1)) // L5 counts each under its own name only
 	}
 	s.counts(0, 100, int64(len(names)), 0)
 }

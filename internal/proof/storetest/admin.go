@@ -102,7 +102,7 @@ func noSecrets(t *testing.T, open Open) {
 	}
 }
 
-// addToken adds a token, and returns it as it is kept.
+// addToken adds a token, and returns it as it is stored.
 func (s *shop) addToken(t seckill.Token, life time.Duration) seckill.Token {
 	s.t.Helper()
 	kept, err := s.store.AddToken(s.ctx, t, life, author)
@@ -151,7 +151,7 @@ func tokens(t *testing.T, open Open) {
 	equal(s, "after an hour", s.tokens(), []seckill.Token{again, second})
 }
 
-// tokenUses: the last use only goes forward, and is not recorded.
+// tokenUses: the last use only goes forward, and makes no record of changes.
 func tokenUses(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	want := s.addToken(seckill.Token{ID: "t-1", Name: "bob", Role: seckill.RoleViewer, Hash: [32]byte{1}}, 0)

@@ -10,9 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Benchmark measures what a store is asked for in a sale, in the batches in which it is asked. An
-// operation is one order, or one item that is published. The store that open opens has Shards
-// shards.
+// Benchmark measures the calls of a store during a sale, in the usual batches. An operation is one
+// order, or one published item. The store that open opens has Shards shards.
 func Benchmark(b *testing.B, open func(b *testing.B, now func() time.Time) seckill.Store) {
 	for _, batch := range []int{1, 50, 500} {
 		b.Run(fmt.Sprintf("Accept/batch=%d", batch), func(b *testing.B) { newBench(b, open).accept(b, batch) })
@@ -154,7 +153,7 @@ func (s bench) take500(promises []seckill.Promise) error {
 	return err
 }
 
-// fill makes orders of the promises, outside of what is measured.
+// fill makes orders of the promises, without measuring it.
 func (s bench) fill(promises []seckill.Promise) []seckill.OrderID {
 	s.t.Helper()
 	ids := make([]seckill.OrderID, len(promises))

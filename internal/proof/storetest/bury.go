@@ -70,7 +70,7 @@ func buryTwice(s *shop) {
 	a, b := s.hold(0, "u-1", "k", 1), s.hold(0, "u-2", "k", 1)
 	s.bury(s.ref(0), []bool{false, false, false}, a, b, a)
 	equal(s, "settlements", len(s.outbox()), 2)
-	s.bury(s.ref(0), []bool{false, false}, b, a) // a sweeper that crashed begins again
+	s.bury(s.ref(0), []bool{false, false}, b, a) // a sweeper begins again after a crash
 	equal(s, "settlements", len(s.drain()), 2)
 	s.bury(s.ref(0), []bool{false, false}, b, a)
 	equal(s, "settlements", len(s.outbox()), 0)
@@ -87,7 +87,7 @@ func buryThenAccept(s *shop) {
 	moved, err := s.store.Cancel(s.ctx, []seckill.Cancellation{queued(r, s.ref(0))})
 	s.must(err)
 	equal(s, "cancelled", moved[0], seckill.Moved{Order: tombstone})
-	s.order(0, "u-1", "l", 2) // what is buried counts against nobody's limit
+	s.order(0, "u-1", "l", 2) // a buried hold counts against no limit
 }
 
 func buryFenced(s *shop) {
@@ -105,13 +105,13 @@ func buryFenced(s *shop) {
 	s.bury(s.ref(0), []bool{false}, r.Hold())
 	s.bury(s.ref(0), []bool{})
 
-	// Given out is not fenced: the last epoch's sweeper may go on.
+	// An epoch that was given out does not fence yet: the sweeper of the last epoch may go on.
 	_, err := s.store.NextEpoch(s.ctx, s.shard(0))
 	s.must(err)
 	s.bury(s.ref(0), []bool{false}, s.hold(0, "u-2", "k", 1))
 }
 
-// buryRestored: a sweep that lived through a restore of the database knows nothing of its rows.
+// buryRestored: after a restore of the database, a sweep from before it must not decide.
 func buryRestored(s *shop) {
 	r := s.promise(0, "u-1", "k", 1)
 	for _, incarnation := range []string{"", "another life", s.incarnation() + "x"} {
@@ -143,7 +143,7 @@ func buryWithdrawal(s *shop) {
 	equal(s, "a tombstone is a stock change", found, false)
 }
 
-// buryStranger: a hold of an item that the books don't know, as after a restore.
+// buryStranger: the hold's item is not in the books, as after a restore.
 func buryStranger(s *shop) {
 	h := inventory.Hold{
 		Item: 4711, ID: string(seckill.NewOrderID(4711, caller, "u-1", "k")), Buyer: "u-1", Quantity: 1}

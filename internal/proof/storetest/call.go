@@ -166,8 +166,7 @@ func closedStore(s *shop) {
 	s.must(s.store.Close())
 }
 
-// closeWaits closes while a relay delivers: the row that it delivered is deleted before Close
-// returns.
+// closeWaits closes while a relay delivers: the delivered row is deleted before Close returns.
 func closeWaits(s *shop) {
 	s.cancelled(0, 1)
 	var delivered atomic.Bool

@@ -84,8 +84,8 @@ func loadEverything(t *testing.T, open Open) {
 	equal(s, "kept", len(got.Kept), 0)
 }
 
-// loadChanges: a gateway asks for what changed. Of an activity whose items did not change it has
-// them.
+// loadChanges: a gateway asks for changes. The items of an activity are not sent again when they
+// did not change.
 func loadChanges(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 10, 2, 1}, goods{"phone-y", 20, 0, 3})
 	s.putActivity(s.draft("books", goods{"b", 5, 0, 1}))
@@ -129,7 +129,7 @@ func (s *shop) findActivity(id seckill.ActivityID) *seckill.Activity {
 	return a
 }
 
-// loadForeign: versions of another life of the database say nothing.
+// loadForeign: versions of another life of the database are ignored.
 func loadForeign(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 10, 2, 1})
 	want := s.catalog()
@@ -222,8 +222,7 @@ func keepSecret(t *testing.T, open Open) {
 	s.lastChange("merchant", string(merchant))
 }
 
-// rollSecret: the secret before stays valid for a while, and each rolling forgets the one before
-// it.
+// rollSecret: the former secret stays valid for a while. The next rolling removes it.
 func rollSecret(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	roll := func(secret string, overlap time.Duration) seckill.Merchant {
@@ -304,11 +303,10 @@ func addCaller(t *testing.T, open Open) {
 	s.unchanged(func() { s.wants(s.addCaller(c, key), seckill.ErrExists) })
 	s.must(seckill.PutMerchant(s.ctx, s.store, seckill.Merchant{ID: "m2", Name: "Others"}, author))
 	c.Merchant = "m2"
-	s.must(s.addCaller(c, key)) // names are a merchant's own, and so are the ids of keys
+	s.must(s.addCaller(c, key)) // each merchant has its own names, and its own ids of keys
 }
 
-// reviveCaller: a caller that is added again under its name is the same one, with the new key
-// alone.
+// reviveCaller: a caller that is added again under its name is the same one, with only the new key.
 func reviveCaller(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
@@ -343,7 +341,7 @@ func revokeCaller(t *testing.T, open Open) {
 	}
 }
 
-// callerKeys: a caller has several keys, which come and go by themselves.
+// callerKeys: a caller has several keys, which are added and removed independently.
 func callerKeys(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	s.sell()
@@ -575,8 +573,8 @@ func spreadItems(t *testing.T, open Open) {
 	equal(s, "activity", s.findActivity("books"), a)
 }
 
-// publishItems: the units of a published activity go to each shard as restocks, and are in no shard
-// before.
+// publishItems: the units of a published activity go to each shard as restocks. Before that no
+// shard has them.
 func publishItems(t *testing.T, open Open) {
 	s := newShop(t, open)
 	draft := s.putActivity(s.draft("books", goods{"a", 5, 0, 1}, goods{"b", 7, 0, 3}, goods{"c", 0, 0, 1}))
@@ -613,7 +611,7 @@ func publishItems(t *testing.T, open Open) {
 	unpublished(0)
 	equal(s, "outbox", s.outbox(), nil)
 
-	// It is published once: a pause and what follows leaves nothing.
+	// It is published once: a pause and a resume add no rows.
 	for _, state := range []seckill.ActivityState{seckill.ActivityPaused, seckill.ActivityPublished, seckill.ActivityEnded} {
 		_, err := s.store.UpdateActivity(s.ctx, "books", author, func(a *seckill.Activity) (*seckill.Activity, error) {
 			a.State = state

@@ -14,22 +14,21 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// What WriteUntilKilled says of an order.
+// The words of WriteUntilKilled about an order.
 const (
 	saidOpened    = "opened"
 	saidPaid      = "paid"
 	saidCancelled = "cancelled"
 )
 
-// crashBatch is how many orders are written at once; a third of them is paid, a third cancelled,
+// crashBatch is how many orders are written at once. A third of them is paid, a third is cancelled,
 // the rest stays open.
 const crashBatch = 12
 
 // WriteUntilKilled writes orders, payments and cancels to the store until ctx ends, the store
-// fails, or the process is killed. Each line that it writes to said, by one Write, says what a call
-// that has returned did. A store may be written to again and again: each time begins under a new
-// epoch, as a restart does. The position of a partition moves with the orders, by one for each
-// batch.
+// fails, or the process is killed. After each call it writes one line to said, in one Write, with
+// the result. It may be used on the same store again and again. Each time begins with a new epoch,
+// like a restart. The position of a partition moves by one with each batch of orders.
 func WriteUntilKilled(ctx context.Context, store seckill.Store, said io.Writer) error {
 	s := &shop{t: panics{}, ctx: ctx, store: store, clock: &clock{now: time.Now()}}
 	if err := s.startAgain(); err != nil {
@@ -86,7 +85,7 @@ func say(said io.Writer, what string, orders []seckill.Order) error {
 	return err
 }
 
-// panics is the reporter of a process that has no test: it ends with what is wrong.
+// panics is the reporter of a process without a test: it panics with the error.
 type panics struct{}
 
 func (panics) Helper()                           {}
@@ -95,7 +94,7 @@ func (panics) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, arg
 func (panics) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
 func (panics) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
-// startAgain makes the shop where there is none, and fences its shards.
+// startAgain makes the shop if it doesn't exist, and fences its shards.
 func (s *shop) startAgain() error {
 	a, err := s.store.FindActivity(s.ctx, activity)
 	switch {
@@ -140,10 +139,10 @@ func (s *shop) endOrders(accepted <-chan []seckill.Order, said io.Writer) error 
 	return nil
 }
 
-// CheckSurvivors checks that a store, opened again, has everything that WriteUntilKilled said
-// before it was killed, and nothing half done: counts and digests are those of the orders, every
-// ended order has its settlement, and the position is behind each batch of orders. It returns how
-// many orders there are.
+// CheckSurvivors checks a store that was opened again after a kill. It must have everything that
+// WriteUntilKilled reported, and nothing half done. Counts and digests match the orders, every
+// ended order has its settlement, and the position is after each batch of orders. It returns the
+// number of orders.
 func CheckSurvivors(t *testing.T, store seckill.Store, said io.Reader) int {
 	t.Helper()
 	s := &shop{t: t, ctx: t.Context(), store: store, clock: &clock{now: time.Now()}}

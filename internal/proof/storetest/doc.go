@@ -1,5 +1,5 @@
-// Package storetest is the conformance suite of seckill.Store: what SQLite and PostgreSQL must both
-// do, case by case, and against a model in memory for unforeseen sequences.
+// Package storetest is the conformance suite of seckill.Store, for SQLite and PostgreSQL. It has a
+// case per rule, and compares random sequences with a model in memory.
 //
 //	storetest.Exercise(t, func(t *testing.T, now func() time.Time) seckill.Store {
 //		return open(t, now, storetest.Shards) // a new, empty store
@@ -9,10 +9,10 @@
 // and the office. Cases that prove a law are named after it (TestL1_…). Each of the four conditions
 // has its cases: Position_…, Epoch_…, NextEpoch_…, Incarnation_….
 //
-// What it does not: it knows nothing of files, servers or power. That a commit survives a crash is
-// shown by the store's own tests, with WriteUntilKilled as the victim and CheckSurvivors as the
-// judge.
+// What it does not: it knows nothing of files, servers or power. The store's own tests show that a
+// commit survives a crash. They use WriteUntilKilled for the process to be killed, and
+// CheckSurvivors for the check.
 //
-// A store that implements Locker shows what it does with locked rows; the cases of others are
+// The cases about locked rows need a store that implements Locker; for other stores they are
 // skipped.
 package storetest

@@ -95,7 +95,7 @@ func (s *shop) end() {
 	s.edit(func(a *seckill.Activity) { a.State, a.EndedAt = seckill.ActivityEnded, s.clock.read() })
 }
 
-// archive notes an archive of the shop's activity that is made now.
+// archive records an archive of the shop's activity, made now.
 func (s *shop) archive() *seckill.Activity {
 	s.t.Helper()
 	return s.edit(func(a *seckill.Activity) { a.Archive = seckill.Archive{At: s.clock.read(), Sum: "c0ffee"} })
@@ -111,7 +111,7 @@ func (s *shop) edit(change func(*seckill.Activity)) *seckill.Activity {
 	return got
 }
 
-// dropArchivedBefore drops what has an archive and closed before a time, and nothing else.
+// dropArchivedBefore drops only activities with an archive that closed before a time.
 func (s *shop) dropArchivedBefore(t time.Time) []seckill.ActivityID {
 	s.t.Helper()
 	may, err := s.store.MayDrop(s.ctx, activity, time.Time{}, t)
@@ -219,7 +219,7 @@ func dropAgain(t *testing.T, open Open) {
 		[]seckill.Outcome{parked}, s.old(r))
 }
 
-// old is a promise of an item that is gone, under another key.
+// old is a promise of a deleted item, with another key.
 func (s *shop) old(r seckill.Promise) seckill.Promise {
 	r.Order = seckill.NewOrderID(r.Item(), caller, r.User, "another key")
 	return r
@@ -245,7 +245,7 @@ func deleteDraft(t *testing.T, open Open) {
 	change := s.lastChange("activity", "books")
 	equal(s, "after", change.After, "")
 	equal(s, "dropped in the catalog", s.since(version).Dropped, []seckill.ActivityID{"books"})
-	// What was on sale once, and what isn't there, can't be deleted so.
+	// An activity that was once on sale, or doesn't exist, can't be deleted this way.
 	s.unchanged(func() {
 		for _, id := range []seckill.ActivityID{activity, "books"} {
 			if _, err := s.store.UpdateActivity(s.ctx, id, author, gone); err == nil {

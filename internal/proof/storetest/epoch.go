@@ -92,8 +92,8 @@ func nextEpoch(t *testing.T, open Open) {
 	s.wants(err, seckill.ErrNotFound)
 }
 
-// nextEpochClock: a database that was restored gives out none that it gave out before, since its
-// clock went on.
+// nextEpochClock: a restored database never gives out an epoch a second time, because its clock
+// went on.
 func nextEpochClock(t *testing.T, open Open) {
 	s := emptyShop(t, open)
 	next := func() inventory.Epoch {
@@ -110,7 +110,7 @@ func nextEpochClock(t *testing.T, open Open) {
 	equal(s, "with a clock that goes back", next(), now+1001)
 }
 
-// fenceLast: a slow rebuilder must not fence away what a later one has opened.
+// fenceLast: a slow rebuilder must not fence a shard that a later one has opened.
 func fenceLast(s *shop) {
 	first, err := s.store.NextEpoch(s.ctx, s.shard(0))
 	s.must(err)
@@ -126,8 +126,7 @@ func fenceLast(s *shop) {
 	s.wants(s.store.Fence(s.ctx, inventory.Ref{Shard: Shards, Epoch: second}, s.incarnation()), seckill.ErrNotFound)
 }
 
-// fenceRestored: a rebuild that lived through a restore has waited for records that are read again
-// now.
+// fenceRestored: a rebuild from before a restore has waited for records that are now read again.
 func fenceRestored(s *shop) {
 	epoch, err := s.store.NextEpoch(s.ctx, s.shard(0))
 	s.must(err)
@@ -222,7 +221,7 @@ func takeFails(s *shop) {
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{s.restockRow(0, s.shard(0), "s", 1)})
 }
 
-// takeMoment: what happens while a snapshot is loaded is not in it, and is told afterwards.
+// takeMoment: changes during the loading of a snapshot are not in it, and are relayed afterwards.
 func takeMoment(s *shop) {
 	o := s.order(0, "u-1", "k", 2)
 	s.fenceOnly(s.shard(0))
@@ -307,7 +306,7 @@ func takeHot(t *testing.T, open Open) {
 	}
 }
 
-// takeShard: of a spread item each shard has its own part.
+// takeShard: each shard has its own part of a spread item.
 func takeShard(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 30, 0, 3}, goods{"phone-y", 30, 0, 1})
 	s.putActivity(s.draft("books", goods{"draft", 5, 0, Shards}))

@@ -47,8 +47,8 @@ func ExerciseNoEvents(t *testing.T, open Open) {
 	equal(s, "steps", s.steps(100), nil)
 }
 
-// eventsOfALargeBatch: a transaction that makes many orders is told in pages, each order once and
-// in order.
+// eventsOfALargeBatch: the events of a transaction with many orders come in pages, each order once
+// and in order.
 func eventsOfALargeBatch(t *testing.T, open Open) {
 	const orders = 257
 	s := newShop(t, open, goods{"phone-x", orders, 0, 1})
@@ -72,7 +72,7 @@ func eventsOfALargeBatch(t *testing.T, open Open) {
 	equal(s, "orders", got, want)
 }
 
-// events returns the shop's store as the one of events.
+// events returns the shop's store as an EventStore.
 func (s *shop) events() EventStore {
 	s.t.Helper()
 	store, ok := s.store.(EventStore)
@@ -95,7 +95,7 @@ func (s *shop) steps(limit int) []seckill.Step {
 	return got
 }
 
-// asSteps are orders as a step shows them: with what other systems are told, and no more.
+// asSteps returns orders as steps, with only the members that other systems get.
 func asSteps(orders ...seckill.Order) []seckill.Step {
 	steps := make([]seckill.Step, len(orders))
 	for i, o := range orders {
@@ -108,14 +108,14 @@ func asSteps(orders ...seckill.Order) []seckill.Step {
 	return steps
 }
 
-// by is the step that a payment made of an order.
+// by returns the step of an order by a payment.
 func by(o seckill.Order, k seckill.KeptPayment) seckill.Step {
 	step := asSteps(o)[0]
 	step.Payment, step.Paid, step.Cause = k.ID, k.Amount, k.Cause
 	return step
 }
 
-// money is the step of a payment that has to go back, or went back; o is its order afterwards.
+// money returns the step of a payment that has to go back, or went back. o is its order afterwards.
 func money(o seckill.Order, k seckill.KeptPayment) seckill.Step {
 	step := by(o, k)
 	step.Money, step.UpdatedAt = k.State, k.KeptAt
@@ -162,7 +162,7 @@ func eventsOfNothing(s *shop) {
 	s.must(err)
 	equal(s, "steps", s.steps(100), append(asSteps(o), by(paid, s.payment("p-1"))))
 
-	// The order stays paid, and somebody has to send money back all the same.
+	// The order stays paid, and the second payment still has to go back.
 	s.pay(seckill.PaymentLate, o, "p-2")
 	equal(s, "steps of a second payment", s.steps(100), []seckill.Step{money(paid, s.payment("p-2"))})
 }
@@ -171,7 +171,7 @@ func eventsOfTombstones(s *shop) {
 	r := s.promise(0, "u-1", "k", 1)
 	s.bury(s.ref(0), []bool{false}, r.Hold())
 	equal(s, "steps", s.steps(100), asSteps(s.find(r.Order)))
-	// Money for it is a step: somebody has to give it back.
+	// A payment for it is a step, because it has to go back.
 	due := s.notice(seckill.PaymentLate, seckill.Payment{Merchant: merchant, ID: "p-1", Order: r.Order, Amount: r.Amount})
 	k := s.payment("p-1")
 	equal(s, "steps", s.steps(100), []seckill.Step{by(due, k), money(due, k)})
@@ -221,7 +221,7 @@ func eventsOnce(s *shop) {
 	equal(s, "steps", s.steps(10), []seckill.Step{by(paid, s.payment("p-1"))})
 }
 
-// eventsReenter: what is written while a relay delivers is not deleted by it.
+// eventsReenter: a relay doesn't delete steps that are written while it delivers.
 func eventsReenter(s *shop) {
 	o := s.order(0, "u-1", "k", 1)
 	var paid seckill.Order

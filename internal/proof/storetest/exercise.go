@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Exercise runs every case against stores that open makes. Each case gets a store of its own.
+// Exercise runs every case against stores that open makes. Each case gets its own store.
 func Exercise(t *testing.T, open Open) {
 	groups := []struct {
 		name  string
@@ -44,7 +44,7 @@ func Exercise(t *testing.T, open Open) {
 	t.Run("TestL1_TestL4_TestL5_RandomSequencesMatchTheModel", func(t *testing.T) { exerciseModel(t, open) })
 }
 
-// testCase is a rule of the contract and what shows that it holds.
+// testCase is a rule of the contract, and the test of it.
 type testCase struct {
 	name string
 	run  func(t *testing.T, open Open)
@@ -55,7 +55,7 @@ func selling(name string, run func(s *shop)) testCase {
 	return testCase{name, func(t *testing.T, open Open) { run(newShop(t, open, goods{"phone-x", 10, 2, 1})) }}
 }
 
-// wants checks an error against the sentinel it must wrap.
+// wants checks that an error wraps a sentinel.
 func (s *shop) wants(got, want error) {
 	s.t.Helper()
 	if !errors.Is(got, want) {
@@ -63,8 +63,7 @@ func (s *shop) wants(got, want error) {
 	}
 }
 
-// equal compares two values, with a name for what they are. A slice of nothing is nil or not, as
-// the store likes.
+// equal compares two values that have a name. An empty slice may be nil or not.
 func equal[T any](s *shop, what string, got, want T) {
 	s.t.Helper()
 	if g, w := reflect.ValueOf(got), reflect.ValueOf(want); g.IsValid() && g.Kind() == reflect.Slice && g.Len() == 0 && w.Len() == 0 {
@@ -99,7 +98,7 @@ func (s *shop) version() int64 {
 	return s.catalog().Version.Number
 }
 
-// catalog is what a store hands out of it.
+// catalog is the catalog as a store returns it.
 type catalog struct {
 	Version    seckill.CatalogVersion
 	Whole      bool
@@ -110,7 +109,7 @@ type catalog struct {
 	Dropped    []seckill.ActivityID
 }
 
-// catalog returns everything there is.
+// catalog returns the whole catalog.
 func (s *shop) catalog() catalog {
 	s.t.Helper()
 	c := s.since(seckill.CatalogVersion{})
@@ -118,8 +117,7 @@ func (s *shop) catalog() catalog {
 	return c
 }
 
-// since returns what changed since a version. Merchants, callers and activities come in the order
-// of their names.
+// since returns the changes since a version. Merchants, callers and activities are sorted by name.
 func (s *shop) since(version seckill.CatalogVersion) catalog {
 	s.t.Helper()
 	var c catalog

@@ -163,7 +163,7 @@ func replayLocked(s *shop) {
 func replaySoldOut(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 2, 0, 1})
 	s.order(0, "u-1", "k", 2)
-	s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-2", "k", 1)) // a shard that forgot gave it a unit
+	s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-2", "k", 1)) // a shard that forgot an order gave it a unit
 	letters := s.letters()
 	s.reprice(price.Minor + 1)
 	got := s.replay([]seckill.Outcome{rejected}, letters[0].ID)[0]
@@ -186,8 +186,8 @@ func (s *shop) damaged(promises ...seckill.Promise) (header seckill.Page, value 
 	return header, value
 }
 
-// parkDamaged parks a damaged page as a worker does: each order by what the header says of it, with
-// a letter for the whole record.
+// parkDamaged parks a damaged page as a worker does: each order with the data in the header, and
+// one letter for the whole record.
 func (s *shop) parkDamaged(promises ...seckill.Promise) (value []byte) {
 	s.t.Helper()
 	page, value := s.damaged(promises...)
@@ -201,8 +201,8 @@ func (s *shop) parkDamaged(promises ...seckill.Promise) (value []byte) {
 	return value
 }
 
-// replayRecord: a damaged page parks its orders. When a worker can read it, a replay makes orders
-// of them.
+// replayRecord: a damaged page parks its orders. When a worker can read the page, a replay decides
+// them.
 func replayRecord(s *shop) {
 	a, b := s.promise(0, "u-1", "k", 1), s.promise(0, "u-2", "k", 2)
 	value := s.parkDamaged(a, b)
@@ -229,7 +229,8 @@ func replayRecord(s *shop) {
 	equal(s, "letters", s.letters(), letters)
 	s.sums()
 
-	// A record that was kept whole is read like one of the log: without rows of its orders, too.
+	// A record that was kept whole is read like a record of the log, even if its orders have no
+	// rows.
 	page := s.page(s.ref(0), s.promise(0, "u-3", "k", 1), a)
 	s.keep(seckill.DeadLetter{Partition: 2, Offset: 10, Problem: "late", Value: seckill.AppendPage(nil, &page)})
 	s.replay([]seckill.Outcome{opened, exists}, s.letters()[1].ID)

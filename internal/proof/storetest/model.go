@@ -9,9 +9,9 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// model is what a store must be equal to: maps and loops, too simple to be wrong. It keeps no
-// counts and no digests, but adds the orders up whenever one is asked for. It knows nothing of
-// seckill's decisions.
+// model is a simple store of maps and loops, which a real store must be equal to. It keeps no
+// counts and no digests, but computes them from the orders each time. It doesn't use seckill's
+// decisions.
 type model struct {
 	items    []*modelItem
 	shards   map[inventory.ShardID]*modelShard
@@ -81,7 +81,7 @@ func (m *model) ref(shard inventory.ShardID) inventory.Ref {
 	return inventory.Ref{Shard: shard, Epoch: m.shards[shard].epoch}
 }
 
-// units adds up the units of orders of a stock row, or of a buyer over all rows of an item.
+// units adds up the units of the orders of a stock row, or of a buyer over all rows of an item.
 func (m *model) units(item inventory.ItemID, of func(o *seckill.Order) bool, states ...seckill.UnitState) (sum int64) {
 	for _, o := range m.orders {
 		if o.Item == item && of(&o) && slices.Contains(states, o.Units) {
@@ -99,7 +99,7 @@ func ofBuyer(user seckill.UserID) func(*seckill.Order) bool {
 	return func(o *seckill.Order) bool { return o.User == user }
 }
 
-// used is what is not available of a stock row.
+// used returns the units of a stock row that are not available.
 func (m *model) used(key seckill.StockKey) int64 {
 	return m.units(key.Item, onShard(key.Shard), seckill.UnitsOpen, seckill.UnitsSold, seckill.UnitsParked)
 }
@@ -127,7 +127,7 @@ func (m *model) accept(ref inventory.Ref, r seckill.Promise, now time.Time) seck
 	return a
 }
 
-// become decides about an order that is none yet, or is parked, and keeps it.
+// become decides about an order without a row, or a parked one, and keeps the result.
 func (m *model) become(o *seckill.Order, now time.Time) (outcome seckill.Outcome) {
 	item, key := m.item(o.Item), o.Stock()
 	delete(m.orders, o.ID) // it does not count against itself
@@ -201,7 +201,7 @@ func (m *model) held(o *seckill.Order) bool {
 	return o.Units == seckill.UnitsOpen && m.locked[o.Stock()]
 }
 
-// end ends an open order and reports whether it was one. A buyer may give a parked one up, too.
+// end ends an open order and reports whether it was open. A buyer may cancel a parked one, too.
 func (m *model) end(id seckill.OrderID, state seckill.OrderState, reason seckill.Reason, now time.Time) bool {
 	o, ok := m.orders[id]
 	given := state == seckill.OrderCancelled && reason == seckill.ReasonBuyer
@@ -218,7 +218,7 @@ func (m *model) end(id seckill.OrderID, state seckill.OrderState, reason seckill
 	return true
 }
 
-// cancel cancels an order, or makes the row of one whose hold was seen under c.Ref.
+// cancel cancels an order. If there is only a hold under c.Ref, it makes a cancelled row.
 func (m *model) cancel(c seckill.Cancellation, now time.Time) seckill.Moved {
 	o, ok := m.orders[c.Order]
 	switch {
@@ -331,7 +331,7 @@ func (m *model) bury(ref inventory.Ref, h inventory.Hold, now time.Time) bool {
 	return false
 }
 
-// withdrawn leaves how a withdrawal's hold ends in the outbox.
+// withdrawn puts the end of a withdrawal's hold into the outbox.
 func (m *model) withdrawn(shard inventory.ShardID, h inventory.Hold, kind inventory.Kind) {
 	m.outbox = append(m.outbox, seckill.Outgoing{
 		Ref: inventory.Ref{Shard: shard}, Settlement: inventory.Settlement{Hold: h, Kind: kind}, Stock: true})
@@ -374,7 +374,7 @@ func (m *model) restock(c seckill.StockChange) (replayed bool, err error) {
 	return false, nil
 }
 
-// mayTake returns the error of taking a hold's units; again means that it was done before.
+// mayTake returns the error of taking a hold's units; again means that they were taken before.
 func (m *model) mayTake(t seckill.Taken) (again bool, err error) {
 	known, ok := m.holds[t.Hold.ID]
 	row := m.item(t.Hold.Item).rows[t.Ref.Shard]
@@ -429,7 +429,7 @@ func (m *model) moveUnits(t seckill.Taken, to inventory.ShardID) error {
 	return nil
 }
 
-// snapshot returns the shard as a snapshot of it must be, and absorbs its stock changes.
+// snapshot returns the expected snapshot of the shard, and absorbs its stock changes.
 func (m *model) snapshot(shard inventory.ShardID) snapshot {
 	m.shards[shard].taken = m.shards[shard].epoch
 	m.outbox = slices.DeleteFunc(m.outbox, func(row seckill.Outgoing) bool { return row.Ref.Shard == shard && row.Stock })
@@ -463,7 +463,7 @@ func (m *model) snapshot(shard inventory.ShardID) snapshot {
 	return out
 }
 
-// rows returns the outbox as a relay must see it, in some order.
+// rows returns the expected outbox, in any order.
 func (m *model) rows() []seckill.Outgoing {
 	var out []seckill.Outgoing
 	for _, row := range m.outbox {
@@ -506,7 +506,7 @@ func (m *model) books() []seckill.Book {
 	return out
 }
 
-// sums returns what the audit compares of a shard.
+// sums returns the sums of a shard that the audit compares.
 func (m *model) sums(shard inventory.ShardID) seckill.ShardSums {
 	out := seckill.ShardSums{Ref: m.ref(shard)}
 	for _, o := range m.orders {
@@ -527,7 +527,7 @@ func (m *model) sums(shard inventory.ShardID) seckill.ShardSums {
 	return out
 }
 
-// shardRows returns the shards as the store must list them.
+// shardRows returns the expected list of shards.
 func (m *model) shardRows() []seckill.ShardRow {
 	out := make([]seckill.ShardRow, Shards)
 	for shard, at := range m.shards {

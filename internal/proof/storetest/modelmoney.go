@@ -87,7 +87,7 @@ func (m *model) refundSums(state seckill.PaymentState) []seckill.RefundSum {
 	return out
 }
 
-// statement adds up what moved in [from, to).
+// statement adds up the payments and refunds in [from, to).
 func (m *model) statement(from, to time.Time) []seckill.StatementRow {
 	var s seckill.Statement
 	add := func(at time.Time, a seckill.ActivityID, sku seckill.SKU, amount seckill.Money, what string, units int) {
@@ -141,7 +141,7 @@ func (r *modelRun) refund(t *rapid.T) {
 	}
 	k, ok := r.model.payments[seckill.PaymentKey{Merchant: merchant, ID: refund.Payment}]
 	if o := r.model.orders[k.Order]; ok && r.model.held(&o) && k.State == seckill.PaymentStateDue {
-		return // a store may refuse that or not: the order doesn't move
+		return // a store may refuse that or not, because the order doesn't move
 	}
 	kept, order, err := r.store.SettleRefund(r.ctx, refund, author)
 	wantKept, wantOrder, refused := r.model.settleRefund(refund, author, r.clock.read())
@@ -172,7 +172,7 @@ func (r *modelRun) extend(t *rapid.T) {
 	equal(r.shop, "orders extended", n, want)
 }
 
-// compareMoney looks at what a store shows of payments.
+// compareMoney compares the payments that a store shows.
 func (r *modelRun) compareMoney() {
 	for _, state := range []seckill.PaymentState{seckill.PaymentStateDue, seckill.PaymentStateDone} {
 		want := r.model.kept(state)
@@ -196,7 +196,7 @@ func (r *modelRun) compareMoney() {
 	}
 }
 
-// statement compares a statement with the model's, and what it says is sold with the ledger.
+// statement compares a statement with the model's, and its sold units with the ledger.
 func (r *modelRun) statement(t *rapid.T) {
 	from := r.clock.read().Add(-time.Duration(rapid.IntRange(0, 120).Draw(t, "minutes")) * time.Minute)
 	to := r.clock.read().Add(time.Microsecond)
@@ -229,7 +229,7 @@ func (r *modelRun) statement(t *rapid.T) {
 	equal(r.shop, "money due by the statement, less by the refunds", due, 0)
 }
 
-// search asks for orders by some of what may be asked for, page by page.
+// search asks for orders by some of the possible criteria, page by page.
 func (r *modelRun) search(t *rapid.T) {
 	q := seckill.OrderQuery{Activities: []seckill.ActivityID{activity, "none"}, Limit: rapid.IntRange(1, 4).Draw(t, "limit")}
 	asked := func(what string) bool { return rapid.IntRange(0, 2).Draw(t, what) == 0 }

@@ -29,7 +29,7 @@ func moneyCases() []testCase {
 	}
 }
 
-// payment returns what is kept under an id.
+// payment returns the payment with an id.
 func (s *shop) payment(id seckill.PaymentID) seckill.KeptPayment {
 	s.t.Helper()
 	found, err := s.store.FindPayments(s.ctx, merchant, id)
@@ -55,7 +55,7 @@ func (s *shop) refunds(state seckill.PaymentState) []seckill.KeptPayment {
 	return got
 }
 
-// wrongly pays a yuan more than an order costs.
+// wrongly pays one yuan more than an order costs.
 func (s *shop) wrongly(o seckill.Order, id seckill.PaymentID) {
 	s.t.Helper()
 	p := paymentOf(o, id)
@@ -189,7 +189,7 @@ func (s *shop) early(r seckill.Promise, id seckill.PaymentID) seckill.Payment {
 	return seckill.Payment{Merchant: merchant, ID: id, Order: r.Order, Amount: r.Amount, Activity: r.Activity, SKU: r.SKU, Queued: true}
 }
 
-// payEarly gives notice of an early payment, and checks the verdict.
+// payEarly reports an early payment, and checks the verdict.
 func (s *shop) payEarly(want seckill.PaymentVerdict, p seckill.Payment) {
 	s.t.Helper()
 	got, err := s.store.Pay(s.ctx, []seckill.Payment{p})
@@ -222,7 +222,7 @@ func earlyApplied(s *shop) {
 	s.applyEarly(0)
 	s.pay(seckill.PaymentAgain, o, "p-1")
 
-	// It may also come again by itself, when the order has its row.
+	// The notice may also come again by itself, when the order has its row.
 	second := s.promise(0, "u-3", "k", 1)
 	s.payEarly(seckill.PaymentEarly, s.early(second, "p-3"))
 	s.accept([]seckill.Outcome{opened}, second)
@@ -251,8 +251,8 @@ func earlyAgain(s *shop) {
 	other = s.early(s.promise(0, "u-2", "k", 1), "p-1")
 	s.payEarly(seckill.PaymentOtherContent, other)
 
-	// Two payments come before the order: one pays it, the other has to go back; and so has a wrong
-	// amount.
+	// Two payments come before the order. One pays it, the other has to go back. A wrong amount has
+	// to go back, too.
 	wrong := s.early(r, "p-3")
 	wrong.Amount.Minor++
 	s.clock.advance(time.Second)
@@ -361,8 +361,8 @@ func trailOfAnOrder(s *shop) {
 	equal(s, "of an order that isn't there", len(trail.Payments)+len(trail.Changes), 0)
 }
 
-// searchOneMoment: a page of the queue is one moment, and pages of a search must not lose or repeat
-// any of it.
+// searchOneMoment: all orders of a page of the queue have the same time. Pages of a search must not
+// lose or repeat any of them.
 func searchOneMoment(s *shop) {
 	var all []seckill.Promise
 	for i := range 7 {

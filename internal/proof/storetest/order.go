@@ -26,7 +26,7 @@ func orderCases() []testCase {
 	}
 }
 
-// given makes cancellations of orders that have rows.
+// given returns cancellations of orders that have rows.
 func given(ids ...seckill.OrderID) []seckill.Cancellation {
 	out := make([]seckill.Cancellation, len(ids))
 	for i := range ids {
@@ -135,7 +135,7 @@ func cancelEnded(s *shop) {
 	equal(s, "outbox", s.outbox(), nil)
 }
 
-// queued makes the cancellation of a promise that has no row, as its hold was seen under ref.
+// queued returns the cancellation of a promise without a row, whose hold was seen under ref.
 func queued(r seckill.Promise, ref inventory.Ref) seckill.Cancellation {
 	return seckill.Cancellation{Order: r.Order, Queued: &r, Ref: ref}
 }
@@ -163,7 +163,7 @@ func cancelThenAccept(s *shop) {
 	s.counts(0, 10, 0, 0)
 	equal(s, "settlements", len(s.outbox()), 1)
 
-	// A row is met, whatever is known of the hold.
+	// An existing row decides, whatever is known of the hold.
 	o := s.order(0, "u-2", "k", 1)
 	got, err = s.store.Cancel(s.ctx, []seckill.Cancellation{queued(s.promise(0, "u-2", "k", 1), beside(s.ref(0), -1))})
 	s.must(err)

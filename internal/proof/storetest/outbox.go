@@ -127,8 +127,8 @@ func relayReenters(s *shop) {
 	s.counts(0, 10, 0, 0)
 }
 
-// relayMeanwhile: a slow relay delivers a row that a fast one has delivered and deleted. A row that
-// was written since must not be taken for it.
+// relayMeanwhile: a slow relay delivers a row that a fast one has delivered and deleted. It must
+// not delete a row that was written since.
 func relayMeanwhile(s *shop) {
 	s.cancelled(0, 1)
 	var later seckill.Order
@@ -141,8 +141,8 @@ func relayMeanwhile(s *shop) {
 	equal(s, "outbox", s.outbox(), []seckill.Outgoing{settlement(s.ref(0), later, inventory.SettleVoid)})
 }
 
-// relayTwice: while rows are being delivered another relay gets the same ones, or none of them.
-// What both delivered is gone.
+// relayTwice: while rows are being delivered, another relay gets the same ones, or none of them.
+// Rows that both delivered are deleted.
 func relayTwice(s *shop) {
 	s.cancelled(0, 2)
 	_, err := s.store.Relay(s.ctx, allShards, 0, 10, func(_ context.Context, rows []seckill.Outgoing) []int {
@@ -155,8 +155,8 @@ func relayTwice(s *shop) {
 	equal(s, "outbox", s.outbox(), nil)
 }
 
-// relayFenced: a restock that is handed out between a fence and its snapshot has the new epoch, and
-// is counted by the snapshot. If it were delivered behind the load, its units would be there twice.
+// relayFenced: a restock that is relayed between a fence and its snapshot would have the new epoch,
+// and the snapshot counts it too. If it were delivered after the load, its units would count twice.
 func relayFenced(s *shop) {
 	gone := s.cancelled(0, 1)[0]
 	restock := s.restock(0, "r", 5)
@@ -171,8 +171,7 @@ func relayFenced(s *shop) {
 	s.restock(0, "t", 1)
 	equal(s, "rows behind it", len(s.drain()), 1)
 
-	// Once it was taken, rows are on their way: a second snapshot of the epoch would count them,
-	// too.
+	// After the snapshot, rows are relayed. A second snapshot of the epoch would count them, too.
 	_, err := s.tryTake(s.ref(0))
 	s.wants(err, seckill.ErrFenced)
 }

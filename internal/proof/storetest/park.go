@@ -51,7 +51,7 @@ func (s *shop) unpark(limit int, want ...seckill.Outcome) []seckill.Acceptance {
 	return got
 }
 
-// parkedRow is the row of a promise that was parked just now.
+// parkedRow is the row of a promise that was just parked.
 func (s *shop) parkedRow(r seckill.Promise, reason seckill.Reason) seckill.Order {
 	return s.row(r, seckill.OrderParked, reason, seckill.UnitsParked)
 }
@@ -107,8 +107,8 @@ func lockedAlone(t *testing.T, open Open) {
 	s.sums()
 }
 
-// parkBeyondTotal: whatever is parked, and however much is sold by a shard that forgot, the
-// partition goes on.
+// parkBeyondTotal: the partition goes on, whatever is parked, and however much a shard that forgot
+// has sold.
 func parkBeyondTotal(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 2, 0, 1})
 	s.order(0, "u-1", "k", 2)
@@ -198,8 +198,8 @@ func unparkShards(s *shop) {
 	equal(s, "tried", len(got), 1)
 }
 
-// unparkLetters: an order that is parked for its own fault waits for its letter. One that turns out
-// to be so when it is tried again gets a letter, too.
+// unparkLetters: an order that is parked because of its own fault waits for its letter. If the
+// fault is found when the order is tried again, it gets a letter, too.
 func unparkLetters(s *shop) {
 	s.accept([]seckill.Outcome{parked}, s.unfit(0, "u-1", "k", 1))
 	equal(s, "letters", len(s.letters()), 1)
@@ -228,8 +228,8 @@ func parkedAgain(s *shop) {
 	s.sums()
 }
 
-// cancelParked: a parked order can be given up, whatever it is parked for; a replay of its letter
-// then only finds it.
+// cancelParked: a parked order can be cancelled, whatever the cause. A replay of its letter then
+// finds it cancelled.
 func cancelParked(s *shop) {
 	odd := s.unfit(0, "u-1", "k", 1)
 	unlock := s.lock(0, s.shard(0))
@@ -257,8 +257,8 @@ func cancelParked(s *shop) {
 	s.sums()
 }
 
-// lockedEvents: a cancel, a payment or a time-out of a locked row changes nothing and says so;
-// those beside it go on.
+// lockedEvents: a cancel, a payment or a time-out of a locked row changes nothing and returns an
+// error. Those of other rows go on.
 func lockedEvents(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 10, 0, 1}, goods{"phone-y", 10, 0, 1})
 	a, b, c := s.order(0, "u-1", "k", 1), s.order(1, "u-1", "k", 1), s.order(1, "u-2", "k", 1)

@@ -98,8 +98,8 @@ func payOtherContent(s *shop) {
 	equal(s, "the other order", s.find(b.ID), b)
 	s.counts(0, 10, 1, 1)
 
-	// Another merchant's payment of the same id is another payment; of this merchant's order it is
-	// none.
+	// The same payment id of another merchant is another payment, and can't pay this merchant's
+	// order.
 	other := paymentOf(b, "p-1")
 	other.Merchant = "m2"
 	s.notice(seckill.PaymentNoOrder, other)
@@ -139,7 +139,7 @@ func payLate(s *shop) {
 	s.clock.advance(time.Minute)
 	got := s.pay(seckill.PaymentLate, o, "p-1")
 	o.State, o.UpdatedAt = seckill.OrderRefundDue, s.clock.read()
-	equal(s, "order", got, o) // the reason stays: it says why the money goes back
+	equal(s, "order", got, o) // the reason stays, because it says why the money goes back
 	s.counts(0, 10, 0, 0)
 	equal(s, "outbox", s.outbox(), nil)
 	s.pay(seckill.PaymentAgain, o, "p-1")

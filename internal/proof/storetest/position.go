@@ -114,7 +114,7 @@ func positionCompared(s *shop) {
 	s.counts(0, 10, 1, 0)
 }
 
-// positionWhole: a log that lost its tail has other records behind the same offset.
+// positionWhole: a log that lost its tail has other records at the same offsets.
 func positionWhole(s *shop) {
 	s.must(s.store.AddPartitions(s.ctx, topic, 1))
 	s.acceptBatch(nil, seckill.Batch{Moves: []seckill.Move{{From: at(0, 0, -1), To: at(0, 5, 2)}}})

@@ -14,13 +14,14 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// The world of the random sequences is small, so that its inhabitants meet.
+// The random sequences use few names, so that their calls meet.
 const (
 	modelUsers = 3
 	modelKeys  = 3
 )
 
-// modelRun is one random sequence: a store, its model, and what the store's relay has delivered.
+// modelRun is one random sequence: a store, its model, and the rows that the store's relay has
+// delivered.
 type modelRun struct {
 	*shop
 	model     *model
@@ -71,7 +72,7 @@ func exerciseModel(t *testing.T, open Open) {
 	})
 }
 
-// compare looks at everything a store shows.
+// compare compares everything that a store shows.
 func (r *modelRun) compare(*rapid.T) {
 	var ids []seckill.OrderID
 	var want []seckill.Order
@@ -112,7 +113,7 @@ func (r *modelRun) compare(*rapid.T) {
 	r.laws(orders, books)
 }
 
-// laws holds what the store shows against the laws, without the model's decisions.
+// laws checks the laws on what the store shows, without the model's decisions.
 func (r *modelRun) laws(orders []seckill.Order, books []seckill.Book) {
 	for _, b := range books {
 		if b.Open < 0 || b.Sold < 0 || b.Open+b.Sold > b.Total {
@@ -221,7 +222,7 @@ func (r *modelRun) pay(t *rapid.T) {
 	for range rapid.IntRange(1, 4).Draw(t, "payments") {
 		r0, _ := r.drawPromise(t)
 		p := seckill.Payment{Merchant: merchant, ID: seckill.PaymentID(fmt.Sprint(rapid.IntRange(0, 9).Draw(t, "payment"))), Order: r0.Order}
-		p.Amount = r0.Amount // of some quantity, so often a wrong one
+		p.Amount = r0.Amount // of a random quantity, so often a wrong one
 		if rapid.IntRange(0, 9).Draw(t, "whose") == 0 {
 			p.Merchant = "m2"
 		}
@@ -235,15 +236,15 @@ func (r *modelRun) pay(t *rapid.T) {
 	got, err := r.store.Pay(r.ctx, payments)
 	r.must(err)
 	for i := range got {
-		if got[i].Verdict == seckill.PaymentLocked { // what it says of the order is the store's choice
+		if got[i].Verdict == seckill.PaymentLocked { // the store may return any state of the order
 			got[i].Order, want[i].Order = seckill.Order{}, seckill.Order{}
 		}
 	}
 	equal(r.shop, "results", got, want)
 }
 
-// timeOut lets the store choose among orders of the same age, and checks that it took none before
-// an older one.
+// timeOut lets the store choose among orders of the same age, and checks that it took no order
+// before an older one.
 func (r *modelRun) timeOut(t *rapid.T) {
 	r.clock.advance(time.Duration(rapid.IntRange(0, 12).Draw(t, "minutes")) * time.Minute)
 	limit := rapid.IntRange(1, 4).Draw(t, "limit")
@@ -443,7 +444,7 @@ func (r *modelRun) change(t *rapid.T) {
 		total, again, err = r.store.Withdraw(r.ctx, c, holds, author)
 	}
 	if refused != nil {
-		for _, h := range holds { // of several refusals a store chooses
+		for _, h := range holds { // a store may choose among several refusals
 			if _, other := r.model.mayTake(h); other != nil && errors.Is(err, other) {
 				refused = other
 			}

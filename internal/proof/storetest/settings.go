@@ -48,7 +48,7 @@ func (s *settingsShop) put(name string, version int64, body string) {
 	s.must(s.settings.PutSettings(s.ctx, versionOf(name, version+1, body), settingsAuthor))
 }
 
-// versionOf is a version whose id says which one it is.
+// versionOf returns a version with an id made from its number.
 func versionOf(name string, version int64, body string) settings.Document {
 	return settings.Document{Name: name, Version: version, ID: fmt.Sprint(name, "-", version, "-", body), Body: []byte(body)}
 }
@@ -126,8 +126,8 @@ func putTogether(t *testing.T, open Open) {
 	equal(s.shop, "winners", won.Load(), 1)
 }
 
-// A node gets every document whose newest version isn't the one it knows. That includes a node that
-// knows a later version, or another one with that number, from a database that was restored since.
+// A node gets every document whose newest version differs from its own. A node may also know a
+// later version, or another one with the same number, from a database that was restored since.
 func exchangeNew(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.put(settings.Limits, 0, `{"a":1}`)
@@ -199,8 +199,8 @@ func membersLeave(t *testing.T, open Open) {
 	equal(s.shop, "members", s.members(), nil)
 }
 
-// A process that was killed is forgotten when one of its name is there, and not before it has been
-// silent.
+// A killed process is forgotten when another one with its name has come, and not before it has been
+// silent for a while.
 func membersSuccessors(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.beat("i1", "n1")
@@ -211,7 +211,7 @@ func membersSuccessors(t *testing.T, open Open) {
 	equal(s.shop, "members", s.members(), []string{"n1 0s"})
 }
 
-// A person removes a node that will not come back. One that does is known again.
+// A person removes a node that will not come back. If it does come back, it is known again.
 func membersRemoved(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	s.beat("i1", "n1")
@@ -227,7 +227,7 @@ func membersRemoved(t *testing.T, open Open) {
 	})
 }
 
-// A drained node hears of it with its next beat; its successor is not drained.
+// A drained node learns of it with its next beat. Its successor is not drained.
 func membersDrained(t *testing.T, open Open) {
 	s := newSettingsShop(t, open)
 	equal(s.shop, "drained", s.beat("i1", "n1").Drain, false)

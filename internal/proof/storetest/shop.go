@@ -18,14 +18,14 @@ const Shards = 4
 // closed by the test's cleanup; closing twice is fine.
 type Open func(t *testing.T, now func() time.Time) seckill.Store
 
-// Locker is a store that can be told to lock a stock row, as if another process had it, until
-// unlock is called. Unlocking twice is fine.
+// Locker is a store that can lock a stock row, as another process would, until unlock is called.
+// Unlocking twice is fine.
 type Locker interface {
 	LockStock(item inventory.ItemID, shard inventory.ShardID) (unlock func())
 }
 
-// Blocker is a Locker whose locks are real: people's changes of the row wait for unlock, so random
-// sequences don't lock.
+// Blocker is a Locker with real locks: changes by people wait for unlock, so random sequences don't
+// lock.
 type Blocker interface {
 	Locker
 	Blocks()
@@ -53,7 +53,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// The shop that most cases sell in.
+// The shop of most cases.
 const (
 	merchant = seckill.MerchantID("m1")
 	activity = seckill.ActivityID("618-phones")
@@ -71,7 +71,7 @@ var (
 	allShards = []inventory.ShardID{0, 1, 2, 3}
 )
 
-// shop is a store with an activity, and the means to say things about it in a line.
+// shop is a store with an activity, and short methods for tests of it.
 type shop struct {
 	t     reporter
 	ctx   context.Context
@@ -82,7 +82,7 @@ type shop struct {
 	refs map[inventory.ShardID]inventory.Ref
 }
 
-// reporter is what a shop needs of *testing.T, *testing.B and *rapid.T.
+// reporter has the methods of *testing.T, *testing.B and *rapid.T that a shop needs.
 type reporter interface {
 	Helper()
 	Error(args ...any)
@@ -108,7 +108,7 @@ func newShop(t *testing.T, open Open, list ...goods) *shop {
 	return s
 }
 
-// emptyShop opens a store with nothing in it.
+// emptyShop opens an empty store.
 func emptyShop(t *testing.T, open Open) *shop {
 	t.Helper()
 	c := newClock()
@@ -126,7 +126,7 @@ func (s *shop) sell(list ...goods) {
 	s.items = s.putActivity(a).Items
 }
 
-// draft describes an activity as the shop would put it.
+// draft returns an activity as the shop would put it.
 func (s *shop) draft(id seckill.ActivityID, list ...goods) *seckill.Activity {
 	now := s.clock.read()
 	a := &seckill.Activity{
@@ -176,7 +176,7 @@ func (s *shop) incarnation() string {
 	return got
 }
 
-// snapshot is what a store hands out of a shard.
+// snapshot is a shard as a store returns it.
 type snapshot struct {
 	Items   []inventory.Stocked
 	Entries []inventory.Entry
@@ -321,7 +321,7 @@ func (s *shop) order(i int, user seckill.UserID, key string, quantity int) secki
 	return s.accept([]seckill.Outcome{opened}, s.promise(i, user, key, quantity))[0].Order
 }
 
-// row is the row of a promise that was accepted just now, in that state.
+// row is the row of a promise that was just accepted, in that state.
 func (s *shop) row(r seckill.Promise, state seckill.OrderState, reason seckill.Reason, units seckill.UnitState) seckill.Order {
 	now, ref := s.clock.read(), s.place(&r)
 	o := seckill.Order{
@@ -403,7 +403,7 @@ func everyRow(rows []seckill.Outgoing) []int {
 	return all
 }
 
-// relay goes through the outbox of shards once and returns what was handed out.
+// relay goes through the outbox of shards once and returns the relayed rows.
 func (s *shop) relay(shards []inventory.ShardID, deliver func([]seckill.Outgoing) []int) []seckill.Outgoing {
 	s.t.Helper()
 	var all []seckill.Outgoing
@@ -425,7 +425,7 @@ func (s *shop) relay(shards []inventory.ShardID, deliver func([]seckill.Outgoing
 
 func user(n int) seckill.UserID { return seckill.UserID(fmt.Sprintf("u-%d", n)) }
 
-// lock locks the stock row of item i on a shard, or skips the case where the store can't.
+// lock locks the stock row of item i on a shard, or skips the case if the store can't.
 func (s *shop) lock(i int, shard inventory.ShardID) (unlock func()) {
 	s.t.Helper()
 	locker, ok := s.store.(Locker)

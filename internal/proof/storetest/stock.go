@@ -141,8 +141,8 @@ func restockTooMuch(s *shop) {
 	equal(s, "quantity", s.quantity(0), seckill.MaxItemQuantity)
 }
 
-// restockDraft: an item that was never on sale has no units in Redis. What it gets then is in the
-// restock of its publication, and must not be told twice.
+// restockDraft: an item that was never on sale has no units in Redis. The restock of its
+// publication includes all its units, so a restock before that must not be relayed.
 func restockDraft(s *shop) {
 	draft := s.putActivity(s.draft("books", goods{"a", 5, 0, 1}))
 	item := draft.Items[0].ID
@@ -214,7 +214,7 @@ func withdraw(s *shop) {
 func withdrawAgain(s *shop) {
 	s.withdraw(0, "k", 4)
 	s.drain()
-	for range 2 { // the units are gone, whatever epoch it is by now
+	for range 2 { // the units are taken, in any later epoch
 		s.unchanged(func() {
 			total, replayed, err := s.tryWithdraw(0, "k", -4, s.taken(0, s.shard(0), "k", 4))
 			s.must(err)
@@ -241,7 +241,7 @@ func withdrawTooMuch(s *shop) {
 	})
 	s.counts(0, 10, 2, 1)
 	equal(s, "outbox", s.outbox(), nil)
-	equal(s, "total", s.withdraw(0, "k", 7), 3) // the key was not used up; what is left is all gone
+	equal(s, "total", s.withdraw(0, "k", 7), 3) // the key was not used up; all remaining units are taken
 	s.accept([]seckill.Outcome{rejected}, s.promise(0, "u-3", "k", 1))
 }
 
@@ -254,8 +254,8 @@ func withdrawSpread(t *testing.T, open Open) {
 	equal(s, "total", total, 7)
 	equal(s, "totals", []int64{s.bookOn(0, home).Total, s.bookOn(0, next).Total}, []int64{1, 2})
 	equal(s, "outbox", sortedRows(s.drain()), sortedRows([]seckill.Outgoing{soldRow(a), soldRow(b)}))
-	// One hold that can't be taken takes none: of another epoch, too large, or of a shard without
-	// the item.
+	// If one hold can't be taken, none is taken: it has another epoch, is too large, or its shard
+	// doesn't have the item.
 	late := s.taken(0, next, "l", 1)
 	late.Ref.Epoch--
 	for _, refused := range []struct {
@@ -331,7 +331,7 @@ func moveAgain(t *testing.T, open Open) {
 		s.bury(s.refs[from], []bool{true}, hold.Hold)
 	}
 	s.fence(from)
-	s.must(s.store.MoveUnits(s.ctx, hold, to)) // whatever epoch it is by now
+	s.must(s.store.MoveUnits(s.ctx, hold, to)) // in any later epoch
 	s.counts(0, 12, 0, 0)
 }
 
@@ -517,7 +517,7 @@ func (s *shop) sums(strangers ...seckill.OrderID) {
 	}
 }
 
-// recounted holds a shard's counters and digests against its rows.
+// recounted compares a shard's counters and digests with its rows.
 func (s *shop) recounted(shard inventory.ShardID) {
 	s.t.Helper()
 	r, err := s.store.Recount(s.ctx, shard, false, author)
@@ -528,7 +528,7 @@ func (s *shop) recounted(shard inventory.ShardID) {
 	}
 }
 
-// recount: what is in order stays as it is, also where it is to be mended, and leaves no record.
+// recount: correct numbers stay the same, also when a repair is requested, and make no record.
 func recount(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 10, 0, 2}, goods{"phone-y", 10, 0, 1})
 	sold := s.order(0, "u-1", "k", 2)

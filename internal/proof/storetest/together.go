@@ -36,8 +36,8 @@ func inParallel(t testing.TB, n int, f func(worker int) error) {
 	wg.Wait()
 }
 
-// workersNeverOversell: the same promises come to all workers, as redeliveries do, three times what
-// is there.
+// workersNeverOversell: the same promises come to all workers, as redeliveries do, for three times
+// the units.
 func workersNeverOversell(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 100, 0, 1})
 	var promises []seckill.Promise
@@ -144,7 +144,7 @@ func paymentOrTimeOut(t *testing.T, open Open) {
 	s.checkShards()
 }
 
-// workersMovePositions: of all the workers that have read from a position, one moves it.
+// workersMovePositions: several workers have read from a position, and exactly one moves it.
 func workersMovePositions(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 1000, 0, 1})
 	s.must(s.store.AddPartitions(s.ctx, topic, 1))
@@ -180,7 +180,7 @@ type crowd struct {
 	settled map[string]int                      // settlements by hold; guarded by mu
 }
 
-// ref returns a shard under the epoch that the crowd last heard of.
+// ref returns a shard under the latest epoch that the crowd knows.
 func (c *crowd) ref(shard inventory.ShardID) inventory.Ref {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +258,7 @@ func (c *crowd) look(int) error {
 	return nil
 }
 
-// parts returns what runs beside each other; each gets the number of its round.
+// parts returns the functions that run concurrently. Each gets the number of its round.
 func (c *crowd) parts() []func(i int) error {
 	return []func(i int) error{
 		c.work, c.work, c.rebuild, c.look,
@@ -292,7 +292,7 @@ func (c *crowd) parts() []func(i int) error {
 	}
 }
 
-// everythingAtOnce runs all of the processes' parts against one item and looks at it throughout.
+// everythingAtOnce runs all of the processes' parts against one item, and checks it all the time.
 func everythingAtOnce(t *testing.T, open Open) {
 	s := newShop(t, open, goods{"phone-x", 40, 3, 2})
 	c := &crowd{shop: s, refs: s.refs, settled: make(map[string]int)}
@@ -340,7 +340,7 @@ func (s *shop) checkShards() map[inventory.ShardID]snapshot {
 	return out
 }
 
-// checkSnapshot says where a snapshot's counts are not those of its holds.
+// checkSnapshot reports where a snapshot's counts don't match its holds.
 func checkSnapshot(got snapshot) error {
 	type sums struct{ ordered, sold int64 }
 	held := make(map[inventory.ItemID]sums)

@@ -45,7 +45,7 @@ func checkImports(t *tree, report func(where, what string)) {
 	}
 }
 
-// checkPermissions looks for permissions that nobody uses: one that is there is taken for a
+// checkPermissions looks for unused permissions, because a reader takes each permission for a
 // decision.
 func checkPermissions(t *tree, report func(where, what string)) {
 	for _, p := range t.packages {
@@ -140,7 +140,7 @@ func checkDependencies(t *tree, report func(where, what string)) {
 
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// ownerOf returns the entry with the longest prefix of an import path.
+// ownerOf returns the entry with the longest matching prefix of an import path.
 func ownerOf(importPath string) (owner, bool) {
 	for at := importPath; at != "." && at != "/"; at = path.Dir(at) {
 		if o, ok := owners[at]; ok {
@@ -162,7 +162,7 @@ func (o owner) allows(dir string, test bool) bool {
 	return (test || slices.Contains(testPackages, dir)) && (slices.Contains(o.tests, dir) || slices.Contains(o.tests, everything))
 }
 
-// String lists who may.
+// String lists the packages that may.
 func (o owner) String() string {
 	who := slices.Clone(o.owners)
 	for _, dir := range o.tests {

@@ -9,7 +9,7 @@ import (
 func checkBannedCalls(t *tree, report func(where, what string)) {
 	for _, p := range t.packages {
 		for _, f := range p.all() {
-			_, bubble := f.imports()["testing/synctest"] // there, a sleep takes no time
+			_, bubble := f.imports()["testing/synctest"] // a sleep there takes no time
 			for _, d := range f.ast.Decls {
 				fn, _ := d.(*ast.FuncDecl)
 				ast.Inspect(d, func(n ast.Node) bool {
@@ -61,7 +61,7 @@ func checkContext(t *tree, report func(where, what string)) {
 					}
 				case *ast.TypeSpec:
 					s, ok := n.Type.(*ast.StructType)
-					test := f.test || slices.Contains(testPackages, p.dir) // what a test sets up lives as long as the test
+					test := f.test || slices.Contains(testPackages, p.dir) // a test's setup lives as long as the test
 					if !ok || test || contextFieldExempt[exempt{p.dir, n.Name.Name}] != "" {
 						return true
 					}

@@ -60,7 +60,7 @@ func (d *diagram) links() []link {
 	return all
 }
 
-// compare reports what a diagram has and shouldn't, and the other way round.
+// compare reports what a diagram has and shouldn't have, and what it lacks.
 func (d *diagram) compare(want []link, report func(where, what string)) {
 	got := d.links()
 	for _, l := range want {
@@ -96,7 +96,7 @@ func checkDiagrams(t *tree, report func(where, what string)) {
 	}
 }
 
-// checkPackagePicture wants the imports of the product's files, without those that follow from
+// checkPackagePicture requires the imports of the product's files, without those that follow from
 // others.
 func checkPackagePicture(t *tree, d *diagram, report func(where, what string)) {
 	imports := make(map[string]map[string]bool)
@@ -138,8 +138,8 @@ func checkPackagePicture(t *tree, d *diagram, report func(where, what string)) {
 	d.compare(want, report)
 }
 
-// checkOrderStates wants the table of transitions in seckill, with each event in words, and every
-// state of an order that has a row.
+// checkOrderStates requires the table of transitions in seckill, with each event in words, and
+// every state of an order with a row.
 func checkOrderStates(t *tree, d *diagram, report func(where, what string)) {
 	p := t.find("seckill")
 	if p == nil {
@@ -219,8 +219,8 @@ func inWords(name string) string {
 
 var writesState = regexp.MustCompile(`(?:become\(\w+, \w+|added\(\w+, \w+, \w+), '([A-Z])'`)
 
-// checkHoldStates wants the states of inventory, arrows that are named after the scripts which
-// write them, and an arrow for each state that a script writes by its letter.
+// checkHoldStates requires the states of inventory. Each arrow is named after the script that
+// writes the state, and each state that a script writes by its letter has an arrow.
 func checkHoldStates(t *tree, d *diagram, report func(where, what string)) {
 	const folder = "inventory/lua/"
 	p := t.find("inventory")
@@ -270,7 +270,7 @@ func checkHoldStates(t *tree, d *diagram, report func(where, what string)) {
 
 var methodName = regexp.MustCompile(`\b([A-Z]\w+)\.([A-Z]\w+)\b`)
 
-// checkSequence wants the methods to exist that the messages name.
+// checkSequence requires that the methods in the messages exist.
 func checkSequence(t *tree, d *diagram, report func(where, what string)) {
 	methods := make(map[string]bool)
 	for _, p := range t.packages {

@@ -1,5 +1,5 @@
-// Package tidy is the rules of this repository, as tests: what CONVENTIONS.md asks for and a
-// program can see.
+// Package tidy has the rules of this repository, as tests: the conventions that a program can
+// check.
 //
 // Each rule is a function over the parsed tree, with the reason it prints when it is broken.
 // TestTidy applies all of them to the repository; TestRules_FindWhatTheyShould applies them to the

@@ -69,7 +69,7 @@ func (s *luaScript) checkContract(prelude *luaScript, report func(where, what st
 	head := strings.ToLower(luaHead(s.text))
 	for _, part := range parts {
 		if part == "reply" && prelude == s {
-			part = "repl" // it speaks of all replies
+			part = "repl" // it describes all replies
 		}
 		if !strings.Contains(head, strings.ToLower(part)) {
 			report(s.path, "the comment on top doesn't say: "+part)
@@ -111,7 +111,7 @@ func (s *luaScript) checkCalls(report func(where, what string)) {
 	}
 }
 
-// checkWrapped looks at the calls of functions that take a key.
+// checkWrapped checks the calls of functions that take a key.
 func (s *luaScript) checkWrapped(where, code string, report func(where, what string)) {
 	for name, at := range s.wrappers {
 		call := regexp.MustCompile(`(?:^|[^\w.])` + name + `\(([^()]*)`)
@@ -160,7 +160,7 @@ func luaHead(text string) string {
 	return strings.Join(head, "\n")
 }
 
-// luaKeys returns the locals that are made of a KEYS entry and nothing else.
+// luaKeys returns the locals whose value is just a KEYS entry.
 func luaKeys(text string) map[string]bool {
 	keys := map[string]bool{}
 	for _, m := range luaLocal.FindAllStringSubmatch(text, -1) {

@@ -1,9 +1,9 @@
 package tidy
 
-// This file is policy: what the rules allow, as data with reasons. To make a build pass is no
+// This file is policy: what the rules allow, as data with reasons. "It makes the build pass" is no
 // reason.
 
-// topLevel is everything that may stand at the root. Not all of it has to be there yet.
+// topLevel lists everything that may be in the root directory. Not all of it has to exist.
 var topLevel = map[string]string{
 	"cmd":       "what a person starts",
 	"gateway":   "HTTP and nothing else",
@@ -46,10 +46,13 @@ type arrow struct {
 // arrows is the whole list; a package that isn't in it may not be. Test packages may be imported by
 // tests.
 var arrows = map[string]arrow{
-	"internal/batch":  {why: "natural batching knows nothing of what it carries"},
-	"internal/list":   {why: "a list knows nothing of what is in it"},
-	"internal/vault":  {why: "it encrypts texts at rest, and knows nothing of what they are for"},
-	"internal/timing": {why: "how long something took, in few numbers; what took it is unknown here"},
+	"internal/batch":      {why: "natural batching knows nothing of what it carries"},
+	"internal/atomicfile": {why: "how a file is replaced; what is in it is unknown here"},
+	"internal/field":      {why: "mistakes in a document, field by field; which document is unknown here"},
+	"internal/quietlog":   {why: "it counts messages; what they say is unknown here"},
+	"internal/list":       {why: "a list knows nothing of what is in it"},
+	"internal/vault":      {why: "it encrypts texts at rest, and knows nothing of what they are for"},
+	"internal/timing":     {why: "how long something took, in few numbers; what took it is unknown here"},
 	"internal/webhook": {
 		may: []string{"internal/live", "internal/trace", "internal/wait"},
 		why: "it posts the events of the live view, and knows nothing of the parts that make them",
@@ -64,20 +67,20 @@ var arrows = map[string]arrow{
 	},
 	"internal/trace":    {why: "spans of what was traced; what the parts are is unknown here"},
 	"internal/wait":     {why: "how to wait and to back off knows nothing of what is waited for"},
-	"internal/settings": {why: "versioned documents; what they mean is known to the parts that apply them"},
+	"internal/settings": {may: []string{"internal/atomicfile"}, why: "versioned documents; what they mean is known to the parts that apply them"},
 	"degrade":           {why: "it decides by switches and measurements alone, so that it can't fall with what it protects"},
 	"loadtest":          {why: "a black box: it trusts nothing of ours, or its verdict would be ours"},
 	"inventory": {
 		may: []string{"internal/batch"},
 		why: "holds are names and numbers; what they are for is unknown here, so Redis can be rebuilt and proven alone",
 	},
-	"limiter": {why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
+	"limiter": {may: []string{"internal/field"}, why: "the owner of a bucket is a string, and the cluster's buckets are behind its Pool"},
 	"internal/leases": {
-		may: []string{"limiter", "inventory"},
+		may: []string{"limiter", "inventory", "internal/atomicfile"},
 		why: "it is the limiter's pool on the connection to the Redis that inventory owns",
 	},
 	"seckill": {
-		may: []string{"inventory"},
+		may: []string{"inventory", "internal/field"},
 		why: "the sale declares the seams Stock, Queue and Store, and imports no adapter",
 	},
 	"seckill/desk": {
@@ -93,19 +96,19 @@ var arrows = map[string]arrow{
 		why: "it implements seckill.Queue, whose pages are of inventory's shards",
 	},
 	"internal/sqlite": {
-		may: []string{"seckill", "internal/settings", "inventory"},
+		may: []string{"seckill", "internal/settings", "internal/wait", "inventory"},
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"internal/postgres": {
-		may: []string{"seckill", "internal/settings", "inventory"},
+		may: []string{"seckill", "internal/settings", "internal/wait", "inventory"},
 		why: "it implements seckill.Store, whose methods speak of inventory's items, epochs and holds",
 	},
 	"gateway/problem": {
-		may: []string{"seckill"},
+		may: []string{"seckill", "internal/field"},
 		why: "the catalogue says what seckill's codes are in HTTP; as constants, the compiler checks their spelling",
 	},
 	"gateway": {
-		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/timing", "internal/trace"},
+		may:   []string{"gateway/problem", "limiter", "degrade", "seckill", "internal/quietlog", "internal/timing", "internal/trace"},
 		tests: []string{"inventory"}, // a stub of the sale makes items
 		why:   "it asks in the order of the picture, and knows neither Redis nor Kafka nor SQL nor stock",
 	},
@@ -115,13 +118,13 @@ var arrows = map[string]arrow{
 	"gateway/admin": {
 		may: []string{
 			"gateway/problem", "limiter", "degrade", "seckill", "seckill/desk", "internal/settings", "internal/vault", "internal/live",
-			"gateway/admin/login", "gateway/admin/console", "internal/webhook", "docs",
+			"gateway/admin/login", "gateway/admin/console", "internal/webhook", "internal/field", "internal/quietlog", "docs",
 		},
 		tests: []string{"inventory", "seckill/backoffice", "internal/sqlite"}, // a shop on a real store
 		why:   "the other listener: other rights, other failure budget",
 	},
 	"internal/embedded": {
-		may:   []string{"internal/kafka"},
+		may:   []string{"internal/kafka", "internal/atomicfile"},
 		tests: []string{"seckill", "inventory"}, // what a durable promise costs
 		why:   "it opens the parts that run in the process, and says in the adapters' own configuration how they are reached",
 	},
@@ -132,6 +135,7 @@ var arrows = map[string]arrow{
 	"cmd/penstock": {
 		may: []string{
 			"internal/node", "internal/postgres", "loadtest", "seckill", "gateway/problem", "internal/live", "internal/wait",
+			"internal/atomicfile",
 		},
 		tests: []string{"degrade"}, // the page of switches
 		why:   "commands: flags, help, exit codes. It starts a node, migrates a database, loads a server, and has no policy",
@@ -158,7 +162,7 @@ var arrows = map[string]arrow{
 	"internal/proof/servers": {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
-// everything is everybody, or every package.
+// everything means every package.
 const everything = "*"
 
 // testPackages are imported by test files and by one another only.
@@ -250,10 +254,11 @@ var standard = map[string]owner{
 	"crypto/md5":     {why: "broken"},
 }
 
-// exempt is a name in a package that a rule would refuse. Its entry says why it is right there.
+// exempt is a name in a package that a rule would refuse. Its entry says why it is allowed.
 type exempt struct{ dir, name string }
 
-// stateExempt are package variables that may stay though the rule can't see that they never change.
+// stateExempt are package variables that are allowed, though the rule can't see that they never
+// change.
 var stateExempt = map[exempt]string{
 	{"internal/proof/servers", "all"}: "the servers that all tests of a binary share: started once, ended by Main",
 
@@ -263,13 +268,13 @@ var stateExempt = map[exempt]string{
 	{"gateway/problem", "byCode"}: "an index of the catalogue, made of it once and never changed",
 }
 
-// clockExempt are scripts that may look at the server's clock.
+// clockExempt are scripts that may read the server's clock.
 var clockExempt = map[string]string{
 	"internal/leases/lua/lease.lua":  "no two nodes' clocks are compared, so tokens flow by the server's; replicas get what was written",
 	"internal/leases/lua/report.lua": "reports are as old as the server says",
 }
 
-// backgroundExempt are functions outside cmd and tests that may make a context out of nothing.
+// backgroundExempt are functions outside cmd and tests that may use context.Background.
 var backgroundExempt = map[exempt]string{
 	{"internal/trace", "End"}:     "a span that has ended waits for nothing: the context has its ids alone",
 	{"internal/trace", "Span"}:    "like End",
@@ -286,11 +291,11 @@ var contextFieldExempt = map[exempt]string{
 	{"gateway", "requestContext"}: "it is a context itself, around one that is made only when somebody waits",
 }
 
-// banned is a call that is refused outside its places.
+// banned is a call that is allowed in some packages only.
 type banned struct {
 	pkg   string
-	names []string // nil is every name
-	dirs  []string // product packages that may
+	names []string // nil means every name
+	dirs  []string // product packages that may use it
 	tests bool     // tests may
 	why   string
 }

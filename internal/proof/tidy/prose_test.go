@@ -158,8 +158,7 @@ func checkProseWidth(t *tree, report func(where, what string)) {
 
 var contractText = regexp.MustCompile(`^( *)(- )?(description|summary): +(.*)$`)
 
-// contractLines returns the words of descriptions and summaries, by line; the other lines are
-// empty.
+// contractLines returns the text of descriptions and summaries, by line. The other lines are empty.
 func contractLines(text string) []string {
 	lines := strings.Split(text, "\n")
 	prose := make([]string, len(lines))
@@ -211,7 +210,7 @@ func checkLogMessages(t *tree, report func(where, what string)) {
 	}
 }
 
-// isLogger reports whether an expression is named like a logger.
+// isLogger reports whether an expression has the name of a logger.
 func isLogger(x ast.Expr) bool {
 	switch x := x.(type) {
 	case *ast.Ident:
@@ -222,8 +221,8 @@ func isLogger(x ast.Expr) bool {
 	return false
 }
 
-// isPutTogether reports whether a text is made at run time: by a call, or as a sum of what is no
-// literal. A variable is none of these: it is a wrapper's parameter.
+// isPutTogether reports whether a text is made at run time: by a call, or as a sum of other things
+// than literals. A variable is allowed, because it is a wrapper's parameter.
 func isPutTogether(x ast.Expr) bool {
 	switch x := x.(type) {
 	case *ast.CallExpr:

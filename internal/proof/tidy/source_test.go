@@ -197,7 +197,7 @@ func checkGenerated(t *tree, report func(where, what string)) {
 	}
 }
 
-// The patterns are put together here so that this file doesn't match itself.
+// The patterns are joined from parts, so that this file doesn't match itself.
 var (
 	machinePaths  = regexp.MustCompile(`(^|[\s"'` + "`" + `(=:,])(/(root|home|Users|work)/|[A-Z]:\\Users)`)
 	registryHosts = regexp.MustCompile(`(proxy|sum)\.` + `golang\.org|registry\.` + `npmjs|files\.python` + `hosted|pypi\.` + `org|` +
@@ -227,7 +227,7 @@ func checkUnfinished(t *tree, report func(where, what string)) {
 		if !slices.Contains([]string{".go", ".lua", ".sql", ".md", ".yaml", ".yml", ".js", ".css", ".html"}, path.Ext(f.path)) {
 			continue
 		}
-		if strings.HasPrefix(f.path, "internal/proof/tidy/") { // it speaks of them
+		if strings.HasPrefix(f.path, "internal/proof/tidy/") { // it describes them
 			continue
 		}
 		for i, line := range strings.Split(f.text, "\n") {

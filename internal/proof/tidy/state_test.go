@@ -96,7 +96,7 @@ func (f *goFile) immutable(e ast.Expr) bool {
 	}
 }
 
-// findChanges notes the package variables that a file changes, with where.
+// findChanges records the package variables that a file changes, with the places.
 func findChanges(f *goFile, changed map[types.Object]ast.Node) {
 	note := func(e ast.Expr, at ast.Node) {
 		if v, ok := f.names.Uses[root(e)].(*types.Var); ok && v.Parent() == v.Pkg().Scope() {

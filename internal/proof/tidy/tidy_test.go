@@ -112,8 +112,8 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// Each file of testdata is a small tree with what the rule of its name has to find in it, and
-// nothing else. The comment of the archive lists that, one finding a line.
+// Each file of testdata is a small tree for the rule of its name. The comment of the archive lists
+// all findings, one per line.
 func TestRules_FindWhatTheyShould(t *testing.T) {
 	for _, r := range rules {
 		t.Run(r.name, func(t *testing.T) {

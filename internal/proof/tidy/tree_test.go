@@ -45,7 +45,7 @@ type goFile struct {
 	text  string
 	test  bool
 	ast   *ast.File
-	names *types.Info // what its identifiers refer to, as far as that can be told without the imported packages
+	names *types.Info // the objects of its identifiers, as far as they are known without the imported packages
 }
 
 // all returns the files of a package, tests too.
@@ -128,7 +128,7 @@ func skip(d fs.DirEntry) error {
 func (t *tree) read(fsys fs.FS, name string, dirs map[string]*pkg) error {
 	data, err := fs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was there a moment ago: somebody's temporary file
+		return nil // deleted meanwhile: a temporary file
 	}
 	if err != nil {
 		return err
@@ -165,8 +165,8 @@ func (t *tree) read(fsys fs.FS, name string, dirs map[string]*pkg) error {
 	return nil
 }
 
-// resolve finds out what the identifiers of a package's files refer to. Imports are not followed:
-// what belongs to other packages stays unknown, but for the package name itself.
+// resolve finds the objects of the identifiers in a package's files. Imports are not followed:
+// objects of other packages stay unknown, except the package name itself.
 func (t *tree) resolve(name string, files []*goFile) {
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{}}
 	conf := types.Config{
@@ -223,7 +223,7 @@ func (f *goFile) selected(e ast.Expr) (importPath, name string) {
 	return "", ""
 }
 
-// imports returns the paths that a file imports, with where.
+// imports returns the paths that a file imports, with their places.
 func (f *goFile) imports() map[string]*ast.ImportSpec {
 	out := make(map[string]*ast.ImportSpec, len(f.ast.Imports))
 	for _, spec := range f.ast.Imports {

@@ -45,8 +45,8 @@ func glossary(t *tree, page string) (entries []glossaryEntry) {
 	return entries
 }
 
-// checkGlossary holds the table of words against the code: each word is used in its packages, and
-// no exported type elsewhere is called so.
+// checkGlossary compares the table of words with the code: each word is used in its packages, and
+// no exported type elsewhere has that name.
 func checkGlossary(t *tree, report func(where, what string)) {
 	for _, e := range glossary(t, "ARCHITECTURE.md") {
 		for _, home := range e.homes {
@@ -78,7 +78,7 @@ func uses(p *pkg, word string) bool {
 	return slices.ContainsFunc(p.files, func(f *goFile) bool { return pattern.MatchString(f.text) })
 }
 
-// checkWordElsewhere reports exported types of a package that are called by a word of others.
+// checkWordElsewhere reports exported types of a package whose name is a word of other packages.
 func checkWordElsewhere(t *tree, p *pkg, word string, report func(where, what string)) {
 	called := strings.ToLower(strings.NewReplacer("-", "", " ", "").Replace(word))
 	parts := len(strings.Fields(strings.ReplaceAll(word, "-", " ")))

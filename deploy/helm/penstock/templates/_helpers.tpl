@@ -63,8 +63,9 @@ spec:
   serviceAccountName: {{ include "penstock.name" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  # SIGTERM starts the drain: /readyz is 503 at once, and the listener goes on for drain-delay. That
-  # is what a preStop hook would sleep for, so there is none. The sum is below this.
+  # SIGTERM starts the drain: /readyz answers 503 at once, and the listener goes on for drain-delay.
+  # So no preStop hook with a sleep is needed. All times of the shutdown together are below this
+  # value.
   terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets:
@@ -119,8 +120,8 @@ spec:
         - {name: http, containerPort: 8080}
         {{- end }}
         - {name: admin, containerPort: 8081}
-      # A process that has no catalog yet, or waits for a server that is away, is alive and not ready:
-      # restarting it would be in vain.
+      # A process that has no catalog yet, or waits for a server that is away, is alive and not
+      # ready: a restart would not help.
       startupProbe:
         httpGet: {path: /livez, port: admin}
         periodSeconds: 1
@@ -148,7 +149,7 @@ spec:
   volumes:
     - name: settings
       configMap: {name: {{ include "penstock.name" $root }}-settings}
-    # It outlives a restart of the container, which is what the catalog in it is for.
+    # It survives a restart of the container, so the new process finds the catalog in it.
     - name: data
       emptyDir: {sizeLimit: {{ .values.dataSize }}}
     {{- with include "penstock.tlsVolume" $root }}

@@ -1,6 +1,6 @@
-// Everything that changes something goes through here: a button, and a dialog that says what it
-// will do, asks why, shows the line of `penstock ctl` that does the same, and says what the API
-// answered. Nothing is called done before the API said so.
+// All changes go through here: a button, and a dialog. The dialog says what will happen, asks for a
+// reason, shows the command of `penstock ctl` that does the same, and shows the API's answer. A
+// change is called done only after the API has said so.
 import { html, useContext, useEffect, useId, useLayoutEffect, useRef, useState } from './lib.js';
 import { Copy, Field, Me, ProblemBox, useMay } from './ui.js';
 import { newKey } from './api.js';
@@ -13,10 +13,10 @@ export const reason = {
   type: 'long',
   most: 500,
   required: true,
-  help: 'It goes into the list of changes.',
+  help: 'It is kept in the list of changes.',
 };
 
-// until is the field of what ends by itself.
+// until is the field of a change that ends by itself.
 export const until = (value = '10m', more = [['', 'no end']]) => ({
   name: 'expires',
   label: 'Ends by itself after',
@@ -38,18 +38,19 @@ let show = () => {};
 
 // perform opens the dialog of an action:
 //   title, verb          what it is, and the word on its button
-//   role                 that it needs
-//   effect(values)       what it will do, in plain words
-//   fields               as in Field; a value is taken as it is there when the dialog opens
-//   confirm              a word that has to be typed
-//   ctl(values, key)     the words behind `penstock ctl`; key is an idempotency key, one for each dialog
-//   ctlNote              what a shell has to do before
-//   send(values, key)    does it, and returns the answer
-//   done(answer, values) says what the API answered
-//   after(answer)        is called then
+//   role                 the role that it needs
+//   effect(values)       what will happen, in plain words
+//   fields               as in Field; a value is read when the dialog opens
+//   confirm              a word that the person has to type
+//   ctl(values, key)     the words after `penstock ctl`; key is an idempotency key, one for each dialog
+//   ctlNote              what has to be done in the shell before
+//   send(values, key)    makes the change, and returns the answer
+//   done(answer, values) describes the answer
+//   after(answer)        is called afterwards
 export const perform = (action) => show(action);
 
-// Action is the button of an action. A role that may not do it sees the button, and why it is off.
+// Action is the button of an action. For a role that may not use it, the button is disabled, with the
+// reason.
 export function Action({ action, kind = '', children }) {
   const not = useMay(action.role);
   const why = useId();
@@ -59,7 +60,7 @@ export function Action({ action, kind = '', children }) {
     <span class="note" id=${why}>${not}</span></span>`;
 }
 
-// Dialogs is where the dialog is. There is one at a time.
+// Dialogs is the place of the dialog. There is one at a time.
 export function Dialogs() {
   const [open, set] = useState(null);
   useEffect(() => {
@@ -68,7 +69,7 @@ export function Dialogs() {
   return open && html`<${ActionDialog} key=${open.at} action=${open.action} close=${() => set(null)} />`;
 }
 
-// useModal opens a <dialog>, and gives the focus back when it is gone.
+// useModal opens a <dialog>, and gives the focus back when it is closed.
 export function useModal(close) {
   const box = useRef(null);
   useEffect(() => {
@@ -148,7 +149,7 @@ function ActionDialog({ action, close }) {
   </form></dialog>`;
 }
 
-// published says where a change of limits or switches is in force, in the API's own words.
+// published shows where a change of limits or switches is in force, in the API's words.
 export const published = (answer) => html`${answer.message}.
   ${answer.lagging.length > 0 && html`<br /><strong>Not yet on ${answer.lagging.join(', ')}.</strong>`}
   ${!answer.recorded && html`<br />It is not recorded yet: the database is away.`}`;

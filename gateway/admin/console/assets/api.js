@@ -1,8 +1,7 @@
-// The admin API, asked as every client asks it. What it answers is what is shown: nothing here
-// guesses a result.
+// The admin API, used like any client. The console shows its answers, and never guesses a result.
 import { clean } from './text.js';
 
-// Problem is an answer that isn't a success: RFC 9457, as the API wrote it.
+// Problem is an error answer (RFC 9457), in the API's words.
 export class Problem extends Error {
   constructor(status, doc) {
     super(doc.detail || doc.title);
@@ -17,7 +16,7 @@ export class Problem extends Error {
   }
 }
 
-// The token of this tab, where the store couldn't keep a session. It is in this variable alone, and
+// The token of this tab, if the store couldn't store a session. Only this variable has it, and it is
 // gone with the tab.
 let tabToken = '';
 
@@ -25,14 +24,14 @@ export const useTabToken = (token) => {
   tabToken = token;
 };
 
-// onSignedOut is called when the API doesn't know us (any more).
+// onSignedOut is called when the API doesn't accept the session (any more).
 let signedOut = () => {};
 export const onSignedOut = (f) => {
   signedOut = f;
 };
 export const signOut = () => signedOut();
 
-// headers are those that every request has.
+// headers are the header fields of every request.
 export const headers = (more = {}) => ({
   'X-Penstock-Console': '1',
   ...(tabToken && { Authorization: `Bearer ${tabToken}` }),
@@ -42,7 +41,7 @@ export const headers = (more = {}) => ({
 // segments makes a path; each part is escaped.
 export const segments = (...parts) => `/admin/v1/${parts.map(encodeURIComponent).join('/')}`;
 
-// query makes a query of what is given.
+// query makes a query from the non-empty values.
 export function query(values) {
   const given = Object.entries(values).filter(([, v]) => v !== undefined && v !== null && v !== '');
   return given.length ? `?${new URLSearchParams(given)}` : '';
@@ -52,7 +51,7 @@ export function query(values) {
 // back (raw).
 const parse = (text, raw) => JSON.parse(text, raw ? undefined : (_, v) => (typeof v === 'string' ? clean(v) : v));
 
-// problemOf reads an answer that is no success.
+// problemOf reads an error answer.
 export function problemOf(response, text) {
   let doc;
   try {
@@ -63,14 +62,14 @@ export function problemOf(response, text) {
   if (typeof doc?.title === 'string') return new Problem(response.status, doc);
   return new Problem(response.status, {
     title: `HTTP ${response.status}`,
-    detail: clean(text.slice(0, 300)) || 'The answer says no more.',
+    detail: clean(text.slice(0, 300)) || 'The answer has no details.',
   });
 }
 
 const waitForRead = 20_000;
 const waitForChange = 80_000; // the server gives up before
 
-// call asks, and returns the answer's document; null where it has none. It throws a Problem.
+// call sends a request and returns the answer's document; null if it has none. It throws a Problem.
 export async function call(method, path, { body, header, raw, signal, full } = {}) {
   const reads = method === 'GET';
   const limit = AbortSignal.timeout(reads ? waitForRead : waitForChange);
@@ -113,7 +112,7 @@ export const post = (path, body, options) => call('POST', path, { body, ...optio
 export const put = (path, body, options) => call('PUT', path, { body, ...options });
 export const del = (path, reason) => call('DELETE', path, { header: reason ? { 'X-Reason': fieldText(reason) } : {} });
 
-// fieldText is a text as a header field takes it: bytes of UTF-8.
+// fieldText is a text for a header field: bytes of UTF-8.
 const fieldText = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 // pages reads a list to its end, or to most entries.

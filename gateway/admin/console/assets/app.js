@@ -1,4 +1,4 @@
-// The console: who is there, which screen, and the keys.
+// The console: the login, the screens, and the keys.
 import { html, render, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState } from './lib.js';
 import { get, onSignedOut, post, segments, useTabToken } from './api.js';
 import { end, live, start } from './live.js';
@@ -17,7 +17,7 @@ import { Changes } from './changes.js';
 import { RunbookScreen } from './runbook.js';
 import { time } from './text.js';
 
-// screens in their order: their path, name, and whether a person who is bound to a merchant has it.
+// screens in their order: path, name, and whether a person who is bound to a merchant has it.
 const screens = [
   ['tonight', 'Tonight', Tonight, true],
   ['flow', 'Flow', Flow, false],
@@ -43,12 +43,12 @@ const store = {
     try {
       localStorage.setItem(`penstock.${name}`, value);
     } catch {
-      /* a private window keeps nothing */
+      /* a private window stores nothing */
     }
   },
 };
 
-// applyTheme sets light, dark, or what the system says.
+// applyTheme sets light, dark, or the system's theme.
 function applyTheme(theme) {
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
@@ -79,7 +79,7 @@ function useHash() {
 
 // Login asks for a token, or sends the person to the identity provider.
 function Login({ said, enter }) {
-  const box = useRef(null); // what a password manager fills in need not be an event
+  const box = useRef(null); // a password manager may fill it in without an event
   const [state, setState] = useState({ busy: false, problem: null });
   const oidc = document.documentElement.dataset.oidc === 'yes';
   const log = async (e) => {
@@ -94,7 +94,7 @@ function Login({ said, enter }) {
         return;
       }
       try {
-        // the database is away, so that no session can be kept: this tab keeps the token
+        // the database is away, so no session can be stored: this tab keeps the token
         useTabToken(token);
         enter(await get(segments('me')));
       } catch (again) {
@@ -107,7 +107,7 @@ function Login({ said, enter }) {
     ${oidc && html`<p><a class="button first" href="/login">Log in with your account</a></p><p class="note">or</p>`}
     <form onSubmit=${log}><input type="text" hidden autocomplete="username" value="penstock" readonly /><label for="token">Admin token</label>
       <input id="token" type="password" required autocomplete="current-password" ref=${box} />
-      <p class="note">The browser keeps a session in its place, which scripts can't read. A token is made by <code>penstock ctl tokens add</code>.</p>
+      <p class="note">Instead of the token, the browser keeps a session that scripts can't read. <code>penstock ctl tokens add</code> makes a token.</p>
       <${ProblemBox} problem=${state.problem} /><button type="submit" class="first" disabled=${state.busy}>${state.busy ? 'Logging in …' : 'Log in'}</button></form></main>`;
 }
 
@@ -115,30 +115,30 @@ const help = [
   ['1 … 9, 0', 'the screens, in their order'],
   ['/', 'find an order'],
   ['s', 'stop orders (opens the dialog)'],
-  ['w', 'wall view, to be read from afar'],
-  ['t', 'light, dark, or as the system has it'],
+  ['w', 'wall view, readable from a distance'],
+  ['t', 'light, dark, or the system\'s theme'],
   ['?', 'this help'],
   ['Esc', 'close a dialog'],
 ];
 
-// Help lists the keys, and turns them off for who needs that (WCAG 2.1.4).
+// Help lists the keys, and can turn them off (WCAG 2.1.4).
 function Help({ close, keys, setKeys }) {
   const box = useModal(close);
   return html`<dialog ref=${box} aria-labelledby="helpTitle"><h2 id="helpTitle">Keys</h2>
     <dl class="facts">${help.map(([key, what]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`)}</dl>
-    <label class="check"><input type="checkbox" checked=${keys} onChange=${(e) => setKeys(e.currentTarget.checked)} /> Single keys are on</label>
-    <p class="note">Every button shows the line of <code>penstock ctl</code> that does the same. The <a href="/openapi.yaml">admin API</a> and the <a href="/problems">error codes</a> are here, too.</p>
+    <label class="check"><input type="checkbox" checked=${keys} onChange=${(e) => setKeys(e.currentTarget.checked)} /> Use single keys</label>
+    <p class="note">Every dialog shows the command of <code>penstock ctl</code> that does the same. The <a href="/openapi.yaml">admin API</a> and the <a href="/problems">error codes</a> are here, too.</p>
     <div class="buttons"><button type="button" class="first" autofocus onClick=${close}>Close</button></div></dialog>`;
 }
 
-// Boundary keeps a mistake in one screen from taking the others down.
+// Boundary keeps an error in one screen from breaking the others.
 function Boundary({ children }) {
   const [error, reset] = useErrorBoundary();
   if (!error) return children;
   return html`<div class="problem" role="alert"><strong>This screen has failed</strong><p>${String(error.message ?? error)}</p><button type="button" onClick=${reset}>Try again</button></div>`;
 }
 
-// useKeys are the keys of the whole page. They are off while something is typed, and in dialogs.
+// useKeys handles the keys of the whole page. They are off while a person types, and in dialogs.
 function useKeys(on, act) {
   const current = useRef(act);
   current.current = act;

@@ -1,5 +1,5 @@
-// Changes: who changed what, as sentences, beside alarms and other events on one time line; with
-// what was before and after, and the way back.
+// Changes: the recorded changes as sentences, with alarms and other events on one time line. Each
+// change has the values before and after, and a button to revert it.
 import { html, useState } from './lib.js';
 import { get, post, segments } from './api.js';
 import { live, useLive } from './live.js';
@@ -11,20 +11,20 @@ const revert = (c, again) => ({
   title: `Take change ${c.number} back`,
   verb: 'Take back',
   role: 'operator',
-  effect: () => `A new change restores what was before: ${sentence(c)}.`,
+  effect: () => `A new change restores the values from before this one: ${sentence(c)}.`,
   fields: [reason],
   ctl: (v) => ['changes', 'revert', c.number, flag('reason', v.reason)],
   send: (v) => post(segments('changes', String(c.number), 'revert'), { reason: v.reason }),
   done: (a) =>
     a.changed
       ? `Change ${a.reverted} is taken back.`
-      : `Change ${a.reverted} had been taken back before: nothing was changed.`,
+      : `Change ${a.reverted} was already taken back: nothing was changed.`,
   after: again,
 });
 
 const list = (doc, ...keys) => (Array.isArray(doc) ? doc : (keys.map((k) => doc?.[k]).find(Array.isArray) ?? []));
 
-// switched says what a change of switches did, by what is in one list and not in the other.
+// switched describes a change of switches, by the entries that only one of the lists has.
 function switched(c) {
   const id = (w) => `${w.name} ${w.value} ${JSON.stringify(w.scope ?? {})} ${w.since}`;
   const before = list(c.before, 'switches', 'items'),
@@ -43,13 +43,13 @@ function switched(c) {
   return parts.join(', ') || 'changed the switches';
 }
 
-// bounds are what a limit allows, its mode where that isn't to refuse, and what is in force for now.
+// bounds are the bounds of a limit, its mode if that isn't enforce, and its temporary values.
 const bounds = (p) =>
   policyWords(p).join(', ') +
   (p.mode && p.mode !== 'enforce' ? `, ${p.mode}` : '') +
   (p.temporary ? ` (for now ${bounds(p.temporary) || p.temporary.mode})` : '');
 
-// limited says what a change of limits did.
+// limited describes a change of limits.
 function limited(c) {
   const id = (p) => `${p.name} ${p.key} ${p.match ?? ''}`;
   const before = list(c.before, 'policies'),
@@ -67,7 +67,7 @@ function limited(c) {
   return parts.join(', ') || 'changed the limits';
 }
 
-// sentence says what a change did.
+// sentence describes a change.
 export function sentence(c) {
   const { before: b, after: a, key } = c;
   switch (c.kind) {
@@ -76,7 +76,7 @@ export function sentence(c) {
     case 'limits':
       return limited(c);
     case 'stock':
-      return `${a?.delta < 0 ? 'took' : 'added'} ${plural(Math.abs(a?.delta ?? 0), 'unit')} ${a?.delta < 0 ? 'off' : 'to'} ${key}: ${a?.total ?? '?'} in all`;
+      return `${a?.delta < 0 ? 'took' : 'added'} ${plural(Math.abs(a?.delta ?? 0), 'unit')} ${a?.delta < 0 ? 'off' : 'to'} ${key}: ${a?.total ?? '?'} in total`;
     case 'activity':
       return !b
         ? `made the activity ${key}`
@@ -96,7 +96,7 @@ export function sentence(c) {
     case 'caller':
       return !b ? `let ${key} in` : !b.revoked && a?.revoked ? `revoked ${key}` : `changed the caller ${key}`;
     case 'refund':
-      return `noted that payment ${key} went back`;
+      return `recorded that payment ${key} went back`;
     case 'extension':
       return `gave the open orders of ${key} more time`;
     case 'order':
@@ -131,11 +131,11 @@ function Change({ of: c, again, open }) {
     ${c.revertible ? html`<${Action} role="operator" kind="small" action=${revert(c, again)} />` : ''}</article>`;
 }
 
-// said is an event of the stream as a sentence.
+// said is an event of the stream, as a sentence.
 const said = ({ data }) =>
   data.finding ? `${data.state === 'cleared' ? 'over: ' : ''}${data.finding.text}` : data.text;
 
-// kindOf is the look of an event: an alarm that is over is good news.
+// kindOf is the style of an event: an alarm that is over is good.
 const kindOf = ({ kind, data }) =>
   data.state === 'cleared' ? 'good' : (eventKinds[data.finding?.severity] ?? eventKinds[kind] ?? 'plain');
 
@@ -149,7 +149,7 @@ export function Changes({ rest }) {
   const chosen = Number(rest[0]);
   const one = useGet(chosen ? segments('changes', String(chosen)) : '');
   return html`${chosen > 0 && html`<${Section} title=${`Change ${chosen}`}><${Loaded} of=${one}>${(c) => html`<${Change} of=${c} open=${true} again=${one.again} />`}<//><//>`}
-    <${Section} title="What happened" note=${bound ? '' : 'Changes by people, and what the machines said of late, newest first.'}><${Loaded} of=${of}>${(
+    <${Section} title="What happened" note=${bound ? '' : 'Changes by people, and recent events of the machines, newest first.'}><${Loaded} of=${of}>${(
       doc,
     ) => {
       const events = live.log.filter((e) => e.kind !== 'change').map((e) => ({ at: e.at, event: e }));

@@ -1,10 +1,10 @@
-// Charts of the last 15 minutes. A chart is a picture with a sentence that says the same, and a
-// table for who wants the numbers.
+// Charts of the last 15 minutes. A chart is a picture, with a sentence that says the same, and a
+// table of the numbers.
 import uPlot from './vendor/uplot.js';
 import { html, useEffect, useRef } from './lib.js';
 import { count, rate, time, unknown } from './text.js';
 
-// colour is what a CSS variable is now, in light or dark.
+// colour is the present value of a CSS variable, in light or dark.
 function colour(name) {
   const probe = document.createElement('span');
   probe.style.color = `var(--${name})`;
@@ -22,7 +22,7 @@ const clock = new Intl.DateTimeFormat('sv', { timeStyle: 'medium' });
 // incrs are the steps of the time axis, in seconds.
 const incrs = [1, 2, 5, 10, 15, 30, 60, 120, 180, 300, 600];
 
-// options makes what uPlot draws. series: [{ label, colour, fill }].
+// options returns the options of uPlot. series: [{ label, colour, fill }].
 function options(width, height, series, stacked) {
   const size = Math.round(0.8 * parseFloat(getComputedStyle(document.body).fontSize)); // the wall's is larger
   const axis = {
@@ -117,7 +117,7 @@ function stack(columns) {
   return columns.map((column) => column.map((v, i) => (sums[i] += v ?? 0)));
 }
 
-// RefusedChart is the stack of what is refused, by reason.
+// RefusedChart is the stack of refusals, by reason.
 export function RefusedChart({ title, points, height }) {
   const series = reasons(points);
   if (!series.length)
@@ -138,10 +138,10 @@ function Numbers({ title, points, series, unit }) {
       )}</tbody></table></div>`;
 }
 
-// usual are the colours of reasons that come often: a reason looks the same in every chart.
+// usual are the colours of frequent reasons: a reason has the same colour in every chart.
 const usual = { 'sold-out': 'c6', 'rate-limited': 'c4', 'purchase-limit': 'c3', overloaded: 'c5', unavailable: 'c1', degraded: 'c2' };
 
-// colourOf is a reason's colour: its own, or else one that no other has here.
+// colourOf is a reason's colour: its own, or one that no other has here.
 function colourOf(code, taken) {
   const mine = taken.has(usual[code]) || !usual[code] ? ['c1', 'c2', 'c5', 'c4', 'c3', 'c6'].find((c) => !taken.has(c)) : usual[code];
   taken.add(mine);

@@ -13,7 +13,7 @@ const publish = (id, again) => ({
   title: `Publish ${id}`,
   verb: 'Publish',
   role: 'admin',
-  effect: () => 'Its units go into the stock. It sells from its start on.',
+  effect: () => 'Its units go into the stock. The sale begins at its start.',
   fields: [reason],
   ctl: (v) => ['activities', 'publish', id, flag('reason', v.reason)],
   send: (v) => post(segments('activities', id, 'publish'), { reason: v.reason }),
@@ -34,7 +34,7 @@ const useActivities = () => useGet((signal) => pages(segments('activities'), { s
 
 const named = (list) => list.map((a) => [a.activity, `${a.name} (${a.activity}, ${a.state})`]);
 
-// Preflight asks the server's own checks.
+// Preflight shows the server's own checks.
 export function Preflight() {
   const all = useActivities();
   const [chosen, choose] = useState('');
@@ -42,7 +42,7 @@ export function Preflight() {
     const open = list
       .filter((a) => a.state !== 'ended')
       .sort((a, b) => Date.parse(a.starts_at) - Date.parse(b.starts_at));
-    if (!open.length) return html`<p class="note">There is no activity that is yet to end.</p>`;
+    if (!open.length) return html`<p class="note">Every activity has ended.</p>`;
     const a = open.find((x) => x.activity === chosen) ?? open[0];
     return html`<${Pick} label="Activity" list=${named(open)} value=${a.activity} set=${choose} />
       <${Section} title=${a.name} note=${`${a.activity} of ${a.merchant}, ${a.state}, ${time(a.starts_at)} to ${time(a.ends_at)}; ${plural(a.items.length, 'item')}, ${plural(
@@ -59,7 +59,7 @@ export function Preflight() {
 function Checks({ of: a }) {
   const of = useGet(segments('activities', a.activity, 'preflight'), 15);
   if (of.problem?.status === 404 && of.problem.code === 'not-found') {
-    return html`<p class="note">This server has no preflight checks; its audit says whether every unit is accounted for.</p><${Audit} activity=${a.activity} />`;
+    return html`<p class="note">This server has no preflight checks; its audit shows whether every unit is accounted for.</p><${Audit} activity=${a.activity} />`;
   }
   return html`<${Loaded} of=${of}>${(doc) => {
     const worst = doc.checks.some((c) => c.state === 'fail')
@@ -67,7 +67,7 @@ function Checks({ of: a }) {
       : doc.checks.some((c) => c.state === 'warn')
         ? 'warn'
         : 'ok';
-    return html`<p><${Tag} kind=${marks[worst]}>${worst === 'ok' ? 'ready' : worst === 'warn' ? 'ready, but look' : 'not ready'}<//></p>
+    return html`<p><${Tag} kind=${marks[worst]}>${worst === 'ok' ? 'ready' : worst === 'warn' ? 'ready, with warnings' : 'not ready'}<//></p>
       <${Table} label="Checks" rows=${doc.checks} rowKey=${(c) => c.check} columns=${[
         { head: 'Check', cell: (c) => html`<b>${c.check}</b>` },
         { head: 'State', cell: (c) => html`<${Tag} kind=${marks[c.state] ?? 'plain'}>${c.state}<//>` },
@@ -77,7 +77,7 @@ function Checks({ of: a }) {
   }}<//>`;
 }
 
-// verdict is the outcome of an item's equation in a word.
+// verdict is the result of an item's equation, in a word.
 const verdict = (i) =>
   i.rebuilding
     ? ['warning', 'rebuilding']
@@ -87,7 +87,7 @@ const verdict = (i) =>
         ? ['warning', `${count(i.in_flight)} in flight`]
         : ['good', 'balanced'];
 
-// Audit is the certificate: every unit of every item, from the stock and the database at once.
+// Audit shows every unit of every item, from the stock and the database at once.
 function Audit({ activity }) {
   const of = useGet(segments('activities', activity, 'audit'));
   return html`<${Loaded} of=${of}>${(doc) => {
@@ -110,7 +110,7 @@ function Audit({ activity }) {
   }}<//>`;
 }
 
-// After is what is looked at when a sale is over.
+// After is the screen for a sale that is over.
 export function After() {
   const all = useActivities();
   const [chosen, choose] = useState('');

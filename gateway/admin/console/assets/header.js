@@ -1,5 +1,5 @@
-// What stands above every screen: the clock, what isn't normal, the last change, how fresh all of
-// it is, and the one red button.
+// The top of every screen: the clock, everything that isn't normal, the last change, the age of the
+// data, and the red button.
 import { html, useState } from './lib.js';
 import { age, live, now, secondsTo, useLive } from './live.js';
 import { Left, Tag, useBound } from './ui.js';
@@ -7,7 +7,7 @@ import { Action } from './action.js';
 import { letIn, stopOrders } from './switches.js';
 import { count, countdown, millis, span, time } from './text.js';
 
-// SaleClock counts to the next sale, and from the start of the one that runs.
+// SaleClock counts down to the next sale, and up from the start of the running one.
 function SaleClock() {
   const all = live.snapshot?.activities ?? [];
   const until = (a, at) => secondsTo(a[at]);
@@ -27,7 +27,7 @@ function SaleClock() {
     ${running && next && html`<span class="of">next: ${next.name || next.activity} T− ${countdown(until(next, 'starts_at'))}</span>`}</div>`;
 }
 
-// Freshness says how old the numbers are, and whose are missing.
+// Freshness shows the age of the numbers, and the nodes whose numbers are missing.
 function Freshness() {
   const s = live.snapshot;
   const old = age();
@@ -43,11 +43,11 @@ function Freshness() {
 
 const words = { critical: 'critical', warning: 'warning', info: 'note' };
 
-// Runbook is a link to the entry that says what to do.
+// Runbook is a link to the entry for a finding.
 export const Runbook = ({ of }) =>
   of && html` <a href=${`#/runbook/${encodeURIComponent(of.split('#')[1] ?? '')}`}>runbook</a>`;
 
-// said reports whether a finding's text names its subject, as a whole or part by part.
+// said reports whether a finding's text names its subject, whole or in parts.
 const said = ({ subject, text }) => !subject || subject.split(/[/ ]/).every((part) => text.includes(part));
 
 function Finding({ of }) {
@@ -58,7 +58,7 @@ function Finding({ of }) {
     ${of.ctl && html` <code class="line">${of.ctl}</code>`}</span></li>`;
 }
 
-// stops are the switches that stop orders. They are shown by themselves.
+// stops are the switches that stop orders. They are shown separately.
 const stops = (s) => s?.switches.filter((w) => w.switch === 'orders' && w.value === 'off') ?? [];
 
 // Findings are what isn't normal, the worst first.
@@ -77,7 +77,7 @@ function Findings() {
     }</ul>`;
 }
 
-// Announce tells a screen reader when what isn't normal changes, and not each second.
+// Announce tells a screen reader when the findings change, and not each second.
 function Announce() {
   const s = live.snapshot;
   const kinds = s?.abnormal.filter((f) => f.severity !== 'info').map((f) => f.text) ?? [];
@@ -92,7 +92,7 @@ function Announce() {
   return html`<p class="quiet" role="status" aria-live="polite">${text}</p>`;
 }
 
-// Stopped is one scope whose orders are off.
+// Stopped is a scope with stopped orders.
 const Stopped = ({ of }) => html`<div class="stopped" role="group" aria-label="Orders are stopped">
   <p><strong>Orders are stopped ${of.scope ? `for ${of.scope.replace('=', ' ')}` : 'for everybody'}</strong>${of.since && ` since ${time(of.since)}`}${of.by && ` by ${of.by}`}${
     of.reason && `: ${of.reason}`

@@ -1,5 +1,5 @@
-// The libraries, as the other modules use them. Text that is put into html`…` is text for ever: it
-// is never read as markup.
+// The libraries, as the other modules use them. Text in html`…` is always
+// text: it is never read as markup.
 import { h } from './vendor/preact.js';
 import htm from './vendor/htm.js';
 

@@ -1,6 +1,5 @@
-// The live view: one stream of server-sent events, which every screen looks at. When it breaks,
-// that is said at once, what is shown gets its age, and it is begun again with the id of the last
-// event.
+// The live view: one stream of server-sent events for all screens. When it breaks, the page says so
+// at once and shows the age of its data. It connects again with the id of the last event.
 import { headers, problemOf, signOut } from './api.js';
 import { clean } from './text.js';
 import { useEffect, useState } from './lib.js';
@@ -10,7 +9,7 @@ const keepLog = 200; // events that aren't snapshots
 const silence = 4_000; // ms without an event, after which the stream counts as broken
 const wait = [500, 1_000, 2_000, 5_000]; // ms before the next try; the last one again and again
 
-// live is what is known. It is changed in place; draw tells whoever looks.
+// live is the latest data. It is changed in place; draw redraws the components that use it.
 export const live = {
   state: 'connecting', // connecting, open, broken, refused
   problem: '', // why it is broken
@@ -26,8 +25,8 @@ export const live = {
 const watchers = new Set();
 const draw = () => watchers.forEach((f) => f());
 
-// useLive draws a component again with each event, and each second: ages and countdowns go on while
-// the stream doesn't.
+// useLive redraws a component with each event and each second, so ages and countdowns go on while the
+// stream doesn't.
 export function useLive() {
   const [, again] = useState(0);
   useEffect(() => {
@@ -44,14 +43,14 @@ export const now = () => Date.now() + live.offset;
 // age is the seconds since the last snapshot came.
 export const age = () => (live.received ? (performance.now() - live.received) / 1000 : null);
 
-// secondsTo is how long it is until a time of the server; below zero it was.
+// secondsTo is the time until a time of the server, in seconds; below zero it has passed.
 export const secondsTo = (at) => (Date.parse(at) - now()) / 1000;
 
 const nothing = 'none'; // no node's id: who has seen nothing gets all that is kept
 let lastID = nothing;
 let stop = null;
 
-// start begins to listen; it may be called again.
+// start opens the stream; it may be called again.
 export function start() {
   if (stop) return;
   const over = new AbortController();
@@ -61,7 +60,7 @@ export function start() {
   run(over.signal);
 }
 
-// end stops listening and forgets everything: what one person may see isn't shown to the next.
+// end closes the stream and forgets everything: the next person may have fewer rights.
 export function end() {
   stop?.();
   stop = null;
@@ -112,15 +111,15 @@ async function run(over) {
   }
 }
 
-// listen reads the stream until it ends. fetch, and not EventSource, says with which status a
-// server refuses it.
+// listen reads the stream until it ends. It uses fetch, because EventSource doesn't give the status
+// of a refusal.
 async function listen(over) {
   const broken = new AbortController();
   const signal = AbortSignal.any([over, broken.signal]);
   let timer;
   const heard = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => broken.abort(new Error('Nothing has come for some seconds.')), silence);
+    timer = setTimeout(() => broken.abort(new Error('No data has come for some seconds.')), silence);
   };
   try {
     heard();
@@ -153,7 +152,7 @@ async function listen(over) {
   }
 }
 
-// take takes one event.
+// take handles one event.
 function take(block) {
   let kind = 'message',
     data = '';
@@ -176,7 +175,7 @@ function take(block) {
   draw();
 }
 
-// show takes a snapshot. Only the first one has the past: the others are its next second.
+// show handles a snapshot. Only the first one has the history; each of the others adds a second.
 function show(s) {
   const at = Math.floor(Date.parse(s.at) / 1000);
   live.offset = Date.parse(s.at) - Date.now();
@@ -197,7 +196,7 @@ function show(s) {
   live.snapshot = s;
 }
 
-// longer is a history with one more point, or the one that the server sent.
+// longer returns the history with one more point, or the history that the server sent.
 function longer(old, sent, next) {
   if (sent?.length) return sent.at(-1).at < next.at ? [...sent, next] : sent;
   if (old.length && old.at(-1).at >= next.at) return old;

@@ -1,5 +1,5 @@
-// Machines: gateways and workers, the servers that they need, how far the workers are behind, and
-// records that no worker can use.
+// Machines: gateways and workers, their servers, the lag of the workers, and records that no worker
+// can use.
 import { html, useState } from './lib.js';
 import { del, pages, post, segments } from './api.js';
 import { live, useLive } from './live.js';
@@ -16,7 +16,7 @@ const drain = (verb, node, effect, again) => ({
   fields: [reason],
   ctl: (v) => ['nodes', verb.toLowerCase(), node, flag('reason', v.reason)],
   send: (v) => post(segments('nodes', node, verb.toLowerCase()), { reason: v.reason }),
-  done: (a) => (a.drained ? `${a.node} is asked to take no new buyers.` : `${a.node} is asked to take buyers again.`),
+  done: (a) => (a.drained ? `${a.node} takes no new buyers from now on.` : `${a.node} takes buyers again.`),
   after: again,
 });
 
@@ -25,7 +25,7 @@ const forget = (node, again) => ({
   verb: 'Forget',
   role: 'operator',
   effect: () =>
-    "For a machine that won't come back: changes stop waiting for it. One that lives is known again at once.",
+    "For a machine that won't come back: changes no longer wait for it. A node that still runs registers again at once.",
   fields: [reason],
   ctl: (v) => ['nodes', 'remove', node, flag('reason', v.reason)],
   send: (v) => del(segments('nodes', node), v.reason),
@@ -76,26 +76,26 @@ function Nodes() {
           !(n.status?.role ?? 'gateway').includes('gateway')
             ? '' // buyers don't come here
             : n.drained
-              ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz says again whether it can answer buyers.', of.again)} />`
-              : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Its /readyz is 503 from within a second, so that a load balancer sends nobody there. It answers what comes all the same.', of.again)} />`
+              ? html`<${Action} role="operator" kind="small go" action=${drain('Undrain', n.node, 'Its /readyz answers again whether it can serve buyers.', of.again)} />`
+              : html`<${Action} role="operator" kind="small" action=${drain('Drain', n.node, 'Within a second its /readyz answers 503, so that a load balancer sends no new buyers there. It still answers every request.', of.again)} />`
         }
       ${n.state === 'silent' && html`<${Action} role="operator" kind="small" action=${forget(n.node, of.again)} />`}</div>`,
       },
     ]} />`}<//><//>`;
 }
 
-// hops say in words what a step of an order's way is, and which server it waits for.
+// hops describes each step of an order's way, with the server that it waits for.
 const hops = {
-  hold: 'a purchase arrives, until its unit is held (Redis)',
-  page: 'held, until Kafka has the promise; then the buyer is told',
-  row: 'promised, until a worker has written the order (database)',
-  confirm: 'written, until Redis knows of it',
-  event: "an order's step, until other systems are told (Kafka)",
-  settings: 'a limit or switch is changed, until it is in force on every gateway',
+  hold: 'from the arrival of a purchase until its unit is held (Redis)',
+  page: 'from the hold until Kafka has the promise; then the buyer is answered',
+  row: 'from the promise until a worker has written the order (database)',
+  confirm: 'from the written order until Redis knows of it',
+  event: "from a step of an order until other systems are told (Kafka)",
+  settings: 'from the change of a limit or switch until it is in force on every gateway',
 };
 
-// probeState is a probe's last answer: a switch, a limit or a load may refuse it, as it refuses
-// buyers; that is no fault.
+// probeState is a probe's last answer. A switch, a limit or overload may refuse it, like a buyer;
+// that is no fault.
 const probeState = (x) =>
   !x.ok
     ? html`<${Tag} kind="critical">fails<//> ${x.error}`
@@ -107,7 +107,7 @@ function Servers() {
   const s = live.snapshot;
   if (!s) return html`<p class="note">No live data.</p>`;
   const kind = { ok: 'good', degraded: 'warning', away: 'critical' };
-  return html`<${Section} title="Servers"><${Table} label="Servers" rows=${s.servers} rowKey=${(x) => `${x.server} ${x.instance} ${x.state} ${x.detail}`} empty="Nothing is known of servers." columns=${[
+  return html`<${Section} title="Servers"><${Table} label="Servers" rows=${s.servers} rowKey=${(x) => `${x.server} ${x.instance} ${x.state} ${x.detail}`} empty="No server is known yet." columns=${[
     { head: 'Server', cell: (x) => html`<b>${x.server}</b> ${x.instance}` },
     { head: 'State', cell: (x) => html`<${Tag} kind=${kind[x.state] ?? 'plain'}>${x.state}<//>` },
     { head: 'Detail', wide: true, cell: (x) => x.detail || '–' },
@@ -133,7 +133,7 @@ function Servers() {
     { head: 'Took', number: true, cell: (x) => millis(x.took) },
     { head: 'At', cell: (x) => time(x.at) },
   ]} />
-  <h3>Objectives</h3><${Table} label="Objectives" rows=${s.objectives} rowKey=${(x) => `${x.objective} ${x.of}`} empty="No gateway is heard." columns=${[
+  <h3>Objectives</h3><${Table} label="Objectives" rows=${s.objectives} rowKey=${(x) => `${x.objective} ${x.of}`} empty="No gateway reports." columns=${[
     { head: 'Objective', cell: (x) => (x.limit === null ? x.objective : `${x.objective} ≤ ${millis(x.limit)}`) },
     { head: 'Of', cell: (x) => x.of },
     { head: 'Target', number: true, cell: (x) => `${x.target} %` },
@@ -185,7 +185,7 @@ const letters = (verb, ids, effect, again, more = {}) => ({
   ...more,
 });
 
-// decoded shows a record: what of it is text, and its length. It is binary.
+// decoded shows the texts and the length of a binary record.
 function decoded(value) {
   try {
     const raw = atob(value);
@@ -211,8 +211,8 @@ function Letters() {
       return html`${
         some.length > 0 &&
         html`<div class="actions chosen" role="group" aria-label="The chosen dead letters"><b>${some.length} chosen</b>
-        <${Action} role="admin" action=${letters('Replay', some, 'Their orders are tried again.', again, { done: (a) => `Of ${plural(a.letters, 'letter')}, ${plural(a.opened, 'order')} opened, ${a.rejected} rejected, ${a.parked} still fit nothing.` })} />
-        <${Action} role="admin" kind="danger" action=${letters('Discard', some, 'Their orders are rejected and their units come back. There is no way back.', again, { danger: true, confirm: 'discard', done: (a) => `${plural(a.discarded, 'letter')} discarded.` })} /></div>`
+        <${Action} role="admin" action=${letters('Replay', some, 'Their orders are tried again.', again, { done: (a) => `Of ${plural(a.letters, 'letter')}: ${plural(a.opened, 'order')} opened, ${a.rejected} rejected, ${a.parked} still fit no item.` })} />
+        <${Action} role="admin" kind="danger" action=${letters('Discard', some, 'Their orders are rejected and their units come back. It is final.', again, { danger: true, confirm: 'discard', done: (a) => `${plural(a.discarded, 'letter')} discarded.` })} /></div>`
       }
       <${Table} label="Dead letters" rows=${list} rowKey=${(l) => l.id} empty="There are none." columns=${[
         {

@@ -1,12 +1,11 @@
-// Merchants and keys: shops, the programs that they let in, and the keys of these programs. Also
-// tokens of people.
+// Merchants and keys: shops, their callers, and the keys of these callers. Also tokens of people.
 import { html, useRef, useState } from './lib.js';
 import { del, pages, post, put, segments } from './api.js';
 import { Copy, Loaded, ProblemBox, Section, Table, Tag, useBound, useGet, useMay } from './ui.js';
 import { Action, reason } from './action.js';
 import { ctlLine, flag, time } from './text.js';
 
-// Once shows a secret that is never shown again.
+// Once shows a secret, which is never shown again.
 const Once = ({ name, secret }) =>
   html`<div class="once"><p><strong>This is the only time that ${name} is shown.</strong></p><${Copy} text=${secret} of=${name} /></div>`;
 
@@ -14,7 +13,7 @@ const life = {
   name: 'life',
   label: 'Ends after',
   placeholder: 'never',
-  help: 'A duration like 2160h. Empty is never.',
+  help: 'A duration like 2160h. Empty means never.',
 };
 
 const callerPath = (m, c, ...more) => segments('merchants', m, 'callers', c, ...more);
@@ -31,7 +30,7 @@ const addMerchant = (again) => ({
   ],
   ctl: (v) => ['merchants', 'put', v.id || 'MERCHANT', flag('name', v.name || 'NAME'), flag('reason', v.reason)],
   send: (v) => put(segments('merchants', v.id), { name: v.name, reason: v.reason }),
-  done: (a) => `${a.merchant} is there.`,
+  done: (a) => `The merchant ${a.merchant} is added.`,
   show: (a) => a.payment_secret && html`<${Once} name="the payment secret" secret=${a.payment_secret} />`,
   after: again,
 });
@@ -42,7 +41,7 @@ const rollSecret = (m, again) => ({
   role: 'admin',
   danger: true,
   effect: (v) =>
-    `A new secret is made and shown once. The one before stays valid for ${v.overlap || '…'}: give the payment provider the new one meanwhile.`,
+    `A new secret is made and shown once. The former one stays valid for ${v.overlap || '…'}: give the payment provider the new one in that time.`,
   fields: [{ name: 'overlap', label: 'The old one stays valid for', required: true, value: '24h' }, reason],
   ctl: (v) => ['merchants', 'put', m, flag('overlap', v.overlap), flag('reason', v.reason)],
   send: (v) => put(segments('merchants', m), { overlap: v.overlap, reason: v.reason }),

@@ -1,4 +1,4 @@
-// Money: what has to go back, what went back, and what buyers may still pay.
+// Money: refunds that are due, refunds that are done, and the time that buyers have to pay.
 import { html, useState } from './lib.js';
 import { get, post, query, segments } from './api.js';
 import { live, useLive } from './live.js';
@@ -10,25 +10,25 @@ import { count, flag, money, plural, time } from './text.js';
 
 const causes = {
   late: 'came for a cancelled order',
-  second: 'a second one for an order that is paid',
-  'wrong-amount': 'not what the order costs',
+  second: 'a second payment for a paid order',
+  'wrong-amount': "not the order's price",
   rejected: 'its order was rejected',
 };
 
-// done notes that the provider sent money back. What is shown has to be what is due: the API is
-// told both.
+// done records that the provider sent money back. It sends the amount that is shown, so the API can
+// refuse another one.
 const done = (r, again) => ({
   title: `Payment ${r.payment} went back`,
   verb: 'Mark as refunded',
   role: 'finance',
-  effect: () => `It moves no money: it notes that the provider sent ${money(r.amount, r.currency)} back.`,
+  effect: () => `It moves no money. It records that the provider sent ${money(r.amount, r.currency)} back.`,
   fields: [
     {
       name: 'reference',
       label: 'Reference of the refund',
       required: true,
       most: 200,
-      help: 'As the provider names it.',
+      help: "The provider's reference.",
     },
     reason,
   ],
@@ -103,7 +103,7 @@ function Refunds() {
                 html`<${Action} role="finance" kind="small" action=${done(r, of.again)}>Mark as refunded</${Action}>`,
             }
           : { head: 'Went back', cell: (r) => `${time(r.done_at)} by ${r.done_by ?? '–'}, ${r.reference ?? ''}` },
-      ]} />${doc.more && html`<p class="note">There are more: penstock ctl refunds list lists all.</p>`}`}<//><//>`;
+      ]} />${doc.more && html`<p class="note">There are more: penstock ctl refunds list shows all.</p>`}`}<//><//>`;
 }
 
 const timeouts = {
@@ -112,7 +112,7 @@ const timeouts = {
   default: 'on',
   values: 'on, held',
   effect:
-    "While it is held, no order is cancelled because it wasn't paid in time. For the time that a payment provider is away.",
+    "While it is held, no order is cancelled for lack of payment. Use it while a payment provider is away.",
 };
 
 function Timeouts() {
@@ -131,7 +131,7 @@ function Timeouts() {
       )}</div><//>`;
 }
 
-// Paid is what was sold and what came late, from the live view.
+// Paid shows paid and unpaid units, from the live view.
 function Paid() {
   const s = live.snapshot;
   if (!s) return null;

@@ -1,5 +1,5 @@
-// Orders: one box finds an order by whatever a buyer has in hand; then its life, its payments, and
-// its cancellation.
+// Orders: one box finds an order by anything that a buyer may know. The order is shown with its
+// timeline, its payments and its cancellation.
 import { html, useState } from './lib.js';
 import { get, post, query, segments } from './api.js';
 import { Copy, Loaded, Section, Table, Tag, useGet, useMay } from './ui.js';
@@ -8,7 +8,7 @@ import { ctlLine, flag, money, time } from './text.js';
 
 const orderID = /^[0-9a-hjkmnp-tv-z]{40}$/;
 
-// find asks for every kind that the text may be, at once.
+// find searches for the text as every kind that it may be, at once.
 async function find(text, signal) {
   if (orderID.test(text))
     return { orders: (await get(`${segments('orders')}${query({ order: text })}`, { signal })).orders, by: 'order' };
@@ -41,14 +41,14 @@ const states = {
 export const OrderState = ({ of }) =>
   html`<${Tag} kind=${states[of.status] ?? 'plain'}>${of.status}<//>${of.reason && html` <span class="note">${of.reason}</span>`}`;
 
-// cancel gives an unpaid order up.
+// cancel cancels an unpaid order.
 const cancel = (order, again) => ({
   title: 'Cancel the order',
   verb: 'Cancel the order',
   role: 'support',
   danger: true,
   effect: () =>
-    `The order of ${order.user} for ${order.quantity} × ${order.sku} is given up, and its units come back to sale.`,
+    `The order of ${order.user} for ${order.quantity} × ${order.sku} is cancelled, and its units are on sale again.`,
   fields: [reason],
   ctl: (v) => ['orders', 'cancel', order.order, flag('reason', v.reason)],
   send: (v) => post(segments('orders', order.order, 'cancel'), { reason: v.reason }),
@@ -79,7 +79,7 @@ function Search({ given }) {
       html`<${Loaded} of=${of}>${(doc) => html`<${Section} title="Found" note=${
         doc.orders.length
           ? `by ${doc.by}, newest first${doc.more ? '; there are more: name the activity or a time with penstock ctl orders find' : ''}`
-          : `No order has ${given} as its user, payment or request id. One that is still queued is found by its id alone.`
+          : `No order has ${given} as its user, payment or request id. An order that is still queued is found only by its id.`
       }>
       ${doc.orders.length > 0 && html`<${OrderList} of=${doc.orders} />`}
       <p class="ctl">The same from a shell: <${Copy} of="the line" text=${ctlLine(['orders', 'find', flag({ request_id: 'request-id' }[doc.by.split(', ')[0]] ?? (doc.by.split(', ')[0] || 'user'), given)])} /></p><//>`}<//>`

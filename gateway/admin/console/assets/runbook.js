@@ -1,9 +1,9 @@
-// The runbook: the entry for what isn't normal, as the server has it.
+// The runbook: the entry for a finding, from the server.
 import { html } from './lib.js';
 import { clean } from './text.js';
 import { Loaded, useGet } from './ui.js';
 
-// slug is a heading as links name it.
+// slug is the anchor of a heading in links.
 const slug = (heading) =>
   heading
     .toLowerCase()
@@ -28,7 +28,7 @@ const read = async (signal) => {
   return entries(clean(await response.text()));
 };
 
-// words shows a text as it stands, with what is bold or code.
+// words shows a text with its bold and code parts.
 const words = (line) =>
   line
     .split(/(\*\*[^*]+\*\*|`[^`]+`)/)

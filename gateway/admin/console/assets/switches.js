@@ -1,4 +1,4 @@
-// Switches: what is on and what is off, for whom, until when and why.
+// Switches: their values, scopes, ends and reasons.
 import { html, useState } from './lib.js';
 import { get, put, segments } from './api.js';
 import { live, useLive } from './live.js';
@@ -6,16 +6,16 @@ import { Left, Loaded, Section, Table, Tag, useBound, useGet } from './ui.js';
 import { Action, published, reason, until } from './action.js';
 import { flag, time } from './text.js';
 
-// scopeText is a scope as `penstock ctl` writes it: "" is everybody.
+// scopeText is a scope in the form of `penstock ctl`; "" means everybody.
 export const scopeText = (scope) => Object.entries(scope ?? {}).map(([kind, name]) => `${kind}=${name}`)[0] ?? '';
 
-// scopeOf is such a text as the API takes it.
+// scopeOf turns such a text into the form of the API.
 const scopeOf = (text) => {
   const at = text.indexOf('=');
   return at < 0 ? undefined : { [text.slice(0, at)]: text.slice(at + 1) };
 };
 
-// names are the names that there are, by kind, from the live view.
+// names returns the known names, by kind, from the live view.
 function names(s) {
   const all = { activity: [], merchant: [], caller: [], sku: [] };
   for (const a of s?.activities ?? []) {
@@ -27,7 +27,7 @@ function names(s) {
   return all;
 }
 
-// scopeFields pick a scope: a kind, and a name with those that there are.
+// scopeFields are the fields for a scope: a kind, and a name with the known ones.
 export function scopeFields(s, bound, kinds = ['activity', 'merchant', 'caller', 'sku']) {
   const known = names(s);
   const labels = {
@@ -69,7 +69,7 @@ export function scopeFields(s, bound, kinds = ['activity', 'merchant', 'caller',
 
 const picked = (v) => (v.kind ? `${v.kind}=${v.scope}` : '');
 
-// put the value of a switch; null takes it out.
+// setSwitch sets the value of a switch; null removes it.
 const setSwitch = (name, value, v, scope) =>
   put(segments('switches', name), {
     value,
@@ -97,8 +97,8 @@ export const stopOrders = (s, bound, scope) => ({
   role: 'operator',
   danger: true,
   effect: (v) =>
-    `New orders ${v.kind ? `of ${v.kind} ${v.scope || '…'}` : 'of everybody'} are answered 503 degraded, on every node within a second. ` +
-    'What was ordered goes on: status, payment and cancellation work.',
+    `New orders ${v.kind ? `of ${v.kind} ${v.scope || '…'}` : 'of everybody'} get 503 degraded, on every node within a second. ` +
+    'Existing orders go on: status, payment and cancellation work.',
   fields: [
     ...scopeFields(s, bound).map((f) =>
       scope && f.name === 'scope'
@@ -115,19 +115,19 @@ export const stopOrders = (s, bound, scope) => ({
   done: published,
 });
 
-// letIn takes a stop back.
+// letIn ends a stop.
 export const letIn = (scope) => ({
   title: 'Let orders in again',
   verb: 'Let orders in',
   role: 'operator',
-  effect: () => `New orders ${scope ? `of ${scope}` : 'of everybody'} are taken again.`,
+  effect: () => `New orders ${scope ? `of ${scope}` : 'of everybody'} are accepted again.`,
   fields: [reason],
   ctl: (v) => ctlSet('orders', null, v, scope),
   send: (v) => setSwitch('orders', null, v, scope),
   done: published,
 });
 
-// choices are the values of a switch that has words; one with numbers has none.
+// choices are the values of a switch with words; null for a switch with numbers.
 const choices = (sw) => (typeof sw.default === 'number' ? null : sw.values.split(', '));
 
 // change sets one switch.
@@ -164,7 +164,7 @@ export function change(sw, s, bound, again) {
         name: 'starts',
         label: 'Begins later',
         placeholder: 'start-30s',
-        help: 'A time, or relative to the start of the activity that it is for, like start-30s.',
+        help: 'A time, or a time relative to the start of the activity in its scope, like start-30s.',
       },
       until('30m'),
       reason,
@@ -176,13 +176,13 @@ export function change(sw, s, bound, again) {
   };
 }
 
-// takeOut takes out what is set for a scope.
+// takeOut removes the value of a scope.
 const takeOut = (set, again) => ({
   title: `Take ${set.name} out`,
   verb: 'Take out',
   role: 'operator',
   effect: () =>
-    `${set.name} is no longer ${set.value} for ${scopeText(set.scope) || 'everybody'}: what was set before, or the default, is in force again.`,
+    `${set.name} is no longer ${set.value} for ${scopeText(set.scope) || 'everybody'}: the former value, or the default, is in force again.`,
   fields: [reason],
   ctl: (v) => ctlSet(set.name, null, v, scopeText(set.scope)),
   send: (v) => setSwitch(set.name, null, v, scopeText(set.scope)),
@@ -192,7 +192,7 @@ const takeOut = (set, again) => ({
 
 const day = 24 * 3600 * 1000;
 
-// stale is a switch that somebody may have forgotten: set for more than a day, with no end.
+// stale is a switch that may have been forgotten: set for more than a day, with no end.
 const stale = (set) => !set.expires_at && Date.now() - Date.parse(set.since) > day;
 
 export function Switches() {
@@ -201,8 +201,8 @@ export function Switches() {
   const of = useGet(segments('switches'), 3);
   return html`<${Loaded} of=${of}>${(doc) => {
     const set = doc.items.flatMap((i) => i.set);
-    return html`<${Section} title="What is set" note=${doc.unrecorded ? `${doc.unrecorded} changes were made while the database was away, and aren't recorded yet.` : ''}>
-      <${Table} label="Switches that are set" rows=${set} empty="Nothing is set: everything is at its default." rowClass=${(w) => (stale(w) ? 'amber' : '')} columns=${[
+    return html`<${Section} title="What is set" note=${doc.unrecorded ? `${doc.unrecorded} changes were made while the database was away, and are not recorded yet.` : ''}>
+      <${Table} label="Switches that are set" rows=${set} empty="No switch is set: all have their defaults." rowClass=${(w) => (stale(w) ? 'amber' : '')} columns=${[
         { head: 'Switch', cell: (w) => html`<b>${w.name}</b> ${w.value}` },
         { head: 'For', cell: (w) => scopeText(w.scope) || 'everybody' },
         {
@@ -235,7 +235,7 @@ export function Switches() {
   }}<//>`;
 }
 
-// History is what was changed of switches.
+// History lists the changes of switches.
 function History() {
   const [open, set] = useState(false);
   const of = useGet(

@@ -1,8 +1,8 @@
-// How values read: numbers, times, money. Nobody knows a null: it is shown as a dash, never as 0.
+// How values are shown: numbers, times, money. A null is unknown: it is shown as a dash, never as 0.
 
 export const unknown = '–';
 
-// Characters that a name may hide in: controls, and those that turn the direction of text.
+// Characters that can hide in a name: controls, and those that change the direction of text.
 const hidden =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
@@ -43,7 +43,7 @@ export function span(seconds) {
   return `${Math.floor(s / 86400)} days`;
 }
 
-// countdown is seconds like 1:02:03, with all digits that a big clock has.
+// countdown is seconds like 1:02:03, with all digits, for a big clock.
 export function countdown(seconds) {
   const s = Math.abs(Math.floor(seconds));
   const two = (n) => String(n).padStart(2, '0');
@@ -55,7 +55,7 @@ export function countdown(seconds) {
 const day = new Intl.DateTimeFormat('sv', { dateStyle: 'short' });
 const clock = new Intl.DateTimeFormat('sv', { timeStyle: 'medium' });
 
-// time is a moment on the clock of whoever reads it; the day is left out where it is today.
+// time is a moment in the local time of the reader, without the day if that is today.
 export function time(at, today = Date.now()) {
   if (!at) return unknown;
   const t = new Date(at);
@@ -74,7 +74,7 @@ export function money(amount, currency) {
   }
 }
 
-// policyWords are the bounds of a limit, each in words.
+// policyWords returns the bounds of a limit, each in words.
 export const policyWords = (p) =>
   [
     p.rate && `${rate(p.rate)}, up to ${count(p.burst || 0)} at once`,
@@ -85,10 +85,10 @@ export const policyWords = (p) =>
 // plural is "1 order", "2 orders".
 export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? '' : 's'}`;
 
-// quote writes an argument as a shell takes it.
+// quote quotes an argument for a shell.
 export const quote = (s) => (/^[A-Za-z0-9._~\/:=@%+,-]+$/.test(s) ? s : `'${s.replaceAll("'", `'\\''`)}'`);
 
-// ctlLine is the line that does the same from a shell. What isn't given is left out.
+// ctlLine is the command that does the same from a shell. Empty values are left out.
 export const ctlLine = (words) =>
   [
     'penstock',
@@ -100,6 +100,6 @@ export const ctlLine = (words) =>
       .map(quote),
   ].join(' ');
 
-// flag is a flag of such a line, or nothing where it has no value.
+// flag is a flag of such a command, or nothing if it has no value.
 export const flag = (name, value) =>
   value === undefined || value === null || value === '' ? [] : [`--${name}`, value];

@@ -1,5 +1,4 @@
-// Tonight: a strip for each activity. What is bought, what is refused and why, where the units are,
-// and the buttons.
+// Tonight: a strip for each activity, with purchases, refusals and their reasons, units, and buttons.
 import { html, useState } from './lib.js';
 import { pages, post, segments } from './api.js';
 import { live, secondsTo, useLive } from './live.js';
@@ -11,7 +10,7 @@ import { count, flag, millis, money, percent, plural, rate, span, time } from '.
 
 const activityPath = (id, ...more) => segments('activities', id, ...more);
 
-// state moves an activity on.
+// state is the action that moves an activity to another state.
 const state = (verb, role, id, effect, more = {}) => ({
   title: `${verb} ${id}`,
   verb,
@@ -25,17 +24,17 @@ const state = (verb, role, id, effect, more = {}) => ({
 });
 
 export const pause = (id) =>
-  state('Pause', 'operator', id, 'Buyers are answered 503 degraded until you resume it. What was ordered goes on.');
+  state('Pause', 'operator', id, 'Buyers get 503 degraded until you resume it. Existing orders go on.');
 export const resume = (id) => state('Resume', 'operator', id, 'Buyers can buy again.');
 export const end = (id) =>
-  state('End', 'admin', id, "It ends for good: it can't be begun again. What was ordered goes on.", {
+  state('End', 'admin', id, "It ends for good and can't be started again. Existing orders go on.", {
     danger: true,
     confirm: id,
     body: { confirm: true },
   });
 
-// restock changes how many units there are. The dialog's key makes that happen once, however often
-// it is sent.
+// restock changes the number of units. With the dialog's key it happens once, however often it is
+// sent.
 export function restock(id, skus, sku = skus[0]) {
   return {
     title: `Restock ${id}`,
@@ -44,7 +43,7 @@ export function restock(id, skus, sku = skus[0]) {
     effect: (v) => {
       const n = Number(v.delta);
       return !n
-        ? 'Adds units that can be sold, or takes available ones back.'
+        ? 'Adds units for sale, or takes available units back.'
         : n > 0
           ? `${plural(n, 'more unit')} of ${v.sku} can be sold.`
           : `${plural(-n, 'available unit')} of ${v.sku} ${n === -1 ? 'is' : 'are'} taken off sale.`;
@@ -58,7 +57,7 @@ export function restock(id, skus, sku = skus[0]) {
         required: true,
         value: '',
         step: 1,
-        help: 'Below zero takes units back.',
+        help: 'A number below zero takes units back.',
       },
       reason,
     ],
@@ -77,7 +76,7 @@ export function restock(id, skus, sku = skus[0]) {
         { delta: Number(v.delta), reason: v.reason },
         { header: { 'Idempotency-Key': key } },
       ),
-    done: (a) => `${a.sku} has ${plural(a.total, 'unit')} in all now.`,
+    done: (a) => `${a.sku} has ${plural(a.total, 'unit')} in total now.`,
   };
 }
 
@@ -225,7 +224,7 @@ export function Tonight({ wall = false }) {
     })}`;
 }
 
-// Installation is everything together.
+// Installation shows the totals of all activities.
 function Installation({ of: s }) {
   return html`<${Section} title="All together"><${Tiles} of=${[
     ['asked', rate(s.totals.requests)],
@@ -242,11 +241,11 @@ function Installation({ of: s }) {
     <${RefusedChart} title="All refused a second, by reason" points=${live.history} height=${130} /></div></details><//>`;
 }
 
-// Books is what a token that is bound to a merchant sees in place of the live view: its activities
+// Books is shown to a token that is bound to a merchant, in place of the live view: its activities
 // and their books.
 function Books() {
   const of = useGet((signal) => pages(segments('activities'), { signal }), 10, 'activities');
-  return html`<${Section} title="Activities" note="Live rates are about all merchants; these are the books.">
+  return html`<${Section} title="Activities" note="Live rates cover all merchants, so they are not shown here. These are the books.">
     <${Loaded} of=${of}>${(list) => (list.length ? list.map((a) => html`<${Book} key=${a.activity} of=${a} />`) : html`<p class="note">There is no activity.</p>`)}<//><//>`;
 }
 

@@ -1,10 +1,10 @@
-// What screens are made of.
+// The parts of screens.
 import { html, createContext, useContext, useEffect, useId, useRef, useState } from './lib.js';
 import { get } from './api.js';
 import { secondsTo } from './live.js';
 import { span, time, unknown } from './text.js';
 
-// Me is who is logged in: { name, role, merchant, session, expires_at }.
+// Me is the person who is logged in: { name, role, merchant, session, expires_at }.
 export const Me = createContext(null);
 
 const included = {
@@ -15,7 +15,7 @@ const included = {
   viewer: ['viewer'],
 };
 
-// useMay says why this person may not do what needs a role; '' where she may.
+// useMay returns why this person may not use an action of a role; '' if the person may.
 export function useMay(role) {
   const me = useContext(Me);
   return included[me.role].includes(role) ? '' : `needs the role ${role}, yours is ${me.role}`;
@@ -24,9 +24,9 @@ export function useMay(role) {
 // useBound is the merchant that the person is bound to, or ''.
 export const useBound = () => useContext(Me).merchant ?? '';
 
-// useGet reads a document, again every so many seconds, and when again() is called. What was read
-// last stays when a read fails: then problem says why, and at how old it is. ask is a path, or a
-// function that is given a signal; '' asks nothing.
+// useGet reads a document, then again every so many seconds, and when again() is called. When a read
+// fails, the last document stays; problem has the error, and at the time of the document. ask is a
+// path, or a function that gets a signal; '' reads nothing.
 export function useGet(ask, every = 0, key = ask) {
   const [state, set] = useState({ doc: null, problem: null, at: 0, busy: true });
   const [turn, again] = useState(0);
@@ -53,7 +53,7 @@ export function useGet(ask, every = 0, key = ask) {
   return { ...state, doc: state.key === key ? state.doc : null, again: () => again((n) => n + 1) };
 }
 
-// ProblemBox shows an answer that is no success, as the API wrote it.
+// ProblemBox shows an error answer, in the API's words.
 export function ProblemBox({ problem }) {
   if (!problem) return null;
   return html`<div class="problem" role="alert"><strong>${problem.title ?? 'It failed'}</strong>
@@ -63,16 +63,16 @@ export function ProblemBox({ problem }) {
   </div>`;
 }
 
-// Loaded shows a document that was read, or why there is none. An old one that can't be read again
-// stays, with its age.
+// Loaded shows a document, or why there is none. When it can't be read again, the old one stays,
+// with its time.
 export function Loaded({ of, children }) {
   if (!of.doc && of.problem) return html`<${ProblemBox} problem=${of.problem} />`;
   if (!of.doc) return html`<p class="note">Reading …</p>`;
-  return html`${of.problem && html`<p class="warning" role="status">This is of ${time(of.at)}: ${of.problem.message}</p>`}${children(of.doc)}`;
+  return html`${of.problem && html`<p class="warning" role="status">This was read at ${time(of.at)}: ${of.problem.message}</p>`}${children(of.doc)}`;
 }
 
-// Table is a table of rows. columns: [{ head, cell(row), number, wide }]. It scrolls by itself
-// where it is too wide.
+// Table is a table of rows. columns: [{ head, cell(row), number, wide }]. It scrolls if it is
+// too wide.
 export function Table({ label, columns, rows, empty = 'None.', rowKey, rowClass }) {
   if (!rows.length) return html`<p class="note">${empty}</p>`;
   return html`<div class="scroll" role="region" aria-label=${label} tabindex="0"><table><caption class="quiet">${label}</caption>
@@ -84,8 +84,7 @@ export function Table({ label, columns, rows, empty = 'None.', rowKey, rowClass 
     </tbody></table></div>`;
 }
 
-// Copy puts a text into the clipboard; where the browser has none (plain http), it selects the
-// text.
+// Copy copies a text to the clipboard. Where the browser has none (plain http), it selects the text.
 export function Copy({ text, of }) {
   const box = useRef(null);
   const [said, say] = useState('');
@@ -111,10 +110,10 @@ export function Left({ until, over = 'over' }) {
   return html`<span class="left">${s > 0 ? span(s) : over}</span>`;
 }
 
-// Tag is a state: a word, and a colour beside it.
+// Tag is a state: a word with a colour.
 export const Tag = ({ kind, children }) => html`<span class=${`tag ${kind}`}>${children}</span>`;
 
-// Tiles are a few numbers that matter.
+// Tiles shows a few important numbers.
 export const Tiles = ({ of }) =>
   html`<dl class="tiles">${of.filter(Boolean).map(
     ([name, value, kind]) => html`
