@@ -3,9 +3,9 @@
 --
 --   psql "$OWNER_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-grants.sql
 --
--- The owner migrates; the processes run as penstock_app, with --keep-schema. They can't make, change or
--- drop a table (the weeks' partitions are made and dropped by functions with the owner's rights), delete an
--- order, or change what was recorded.
+-- The owner migrates; the processes run as penstock_app, with --keep-schema. They can't make,
+-- change or drop a table (the weeks' partitions are made and dropped by functions with the owner's
+-- rights), delete an order, or change what was recorded.
 
 GRANT USAGE ON SCHEMA public TO penstock_app;
 

@@ -6,9 +6,11 @@
 --
 -- Invariant: refused with EPOCH where a later epoch stands, or this one is open, or something was
 -- loaded under this one: a late repeat of a close must not take away what its own rebuild has
--- loaded, and with FOREIGN where another installation has the shard. Afterwards seq is 0, and every call of another epoch is refused.
+-- loaded, and with FOREIGN where another installation has the shard. Afterwards seq is 0, and every
+-- call of another epoch is refused.
 --
--- Cost: HGET shard, UNLINK, HSET shard twice. O(1) for the caller; Redis frees the memory in the background.
+-- Cost: HGET shard, UNLINK, HSET shard twice. O(1) for the caller; Redis frees the memory in the
+-- background.
 local s = read()
 readBooks(s)
 local epoch, owner = tonumber(ARGV[1]), ARGV[5]

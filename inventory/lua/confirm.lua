@@ -10,10 +10,11 @@
 --
 -- Reply: {OK, seq, length of log}
 --
--- Invariant: a fresh or doomed hold becomes ordered; a hold that isn't there is put back as ordered
--- and takes its units, so that available may fall below 0 (then Redis has forgotten something, and
--- the database decides L1); an ordered or ended hold stays as it is. A hold of an unknown item is
--- skipped: the item was forgotten, or the audit will report it.
+-- Invariants:
+--   A fresh or doomed hold becomes ordered. An ordered or ended hold stays as it is.
+--   A hold that isn't there is put back as ordered and takes its units, so available may fall below
+--     0. Then Redis has forgotten something, and the database decides L1.
+--   A hold of an unknown item is skipped: the item was forgotten, or the audit will report it.
 --
 -- Cost: HMGET shard, twice; then as needed HSET shard, RPUSH log; one HMGET more if a hold isn't a
 -- buyer's only one, or isn't fresh any more. O(holds of the call). As in hold.lua, the loop calls

@@ -1,10 +1,12 @@
 -- +goose Up
 
--- Times are timestamptz, with microseconds. Prices and amounts are minor units. Names are opaque and
--- compared byte by byte, so their collation is C. There is no way down: a backup is the way back.
+-- Times are timestamptz, with microseconds. Prices and amounts are minor units. Names are opaque
+-- and compared byte by byte, so their collation is C. There is no way down: a backup is the way
+-- back.
 
--- What is true of the whole installation. shards is fixed when the database is made; penstock.shards is a
--- setting of the session that migrates. lineage tells this database from others.
+-- What is true of the whole installation. shards is fixed when the database is made;
+-- penstock.shards is a setting of the session that migrates. lineage tells this database from
+-- others.
 CREATE TABLE installation (
   one     boolean PRIMARY KEY DEFAULT true CHECK (one),
   shards  integer NOT NULL CHECK (shards BETWEEN 1 AND 1024),
@@ -14,8 +16,9 @@ INSERT INTO installation (shards, lineage)
   VALUES (coalesce(nullif(current_setting('penstock.shards', true), ''), '16')::integer,
     replace(gen_random_uuid()::text, '-', ''));
 
--- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its epoch, so
--- a fence ends the suspicion. The row is held FOR SHARE by those who decide under the shard's epoch.
+-- next_epoch is the last epoch that was given out. A shard is suspect while suspect_epoch is its
+-- epoch, so a fence ends the suspicion. The row is held FOR SHARE by those who decide under the
+-- shard's epoch.
 CREATE TABLE shards (
   id            integer PRIMARY KEY,
   epoch         bigint NOT NULL DEFAULT 0,
@@ -24,18 +27,18 @@ CREATE TABLE shards (
 ) WITH (fillfactor = 20);
 INSERT INTO shards (id) SELECT generate_series(0, shards - 1) FROM installation;
 
--- The last epoch whose snapshot was taken. Until it is the shard's own, the stock changes in the outbox are
--- not relayed: the snapshot that is under way counts them. A table of its own, because a snapshot takes
--- long, and must not keep the shard's row from others.
+-- The last epoch whose snapshot was taken. Until it is the shard's own, the stock changes in the
+-- outbox are not relayed: the snapshot that is under way counts them. A table of its own, because a
+-- snapshot takes long, and must not keep the shard's row from others.
 CREATE TABLE shard_loads (
   shard integer PRIMARY KEY REFERENCES shards (id),
   epoch bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 INSERT INTO shard_loads (shard) SELECT id FROM shards;
 
--- Sums of the names of orders whose units are open or parked, and of those whose units are sold, modulo
--- 2^48 (inventory.DigestModulus). A shard's sum is that of its slots; transactions that write at the same
--- time mostly use different ones.
+-- Sums of the names of orders whose units are open or parked, and of those whose units are sold,
+-- modulo 2^48 (inventory.DigestModulus). A shard's sum is that of its slots; transactions that
+-- write at the same time mostly use different ones.
 CREATE TABLE shard_digests (
   shard integer NOT NULL REFERENCES shards (id),
   slot  integer NOT NULL,
@@ -53,18 +56,18 @@ CREATE TABLE positions (
   leader_epoch integer NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- The Kafka cluster that has this installation's promises, by the id that Kafka gave it. The first worker
--- that reaches one writes it. A process that finds another cluster stops: it would read no promise of this
--- installation, and its sweeper would bury them all. An empty id is one that the owner has let go: the next
--- worker writes its own, and takes the topic as it is.
+-- The Kafka cluster that has this installation's promises, by the id that Kafka gave it. The first
+-- worker that reaches one writes it. A process that finds another cluster stops: it would read no
+-- promise of this installation, and its sweeper would bury them all. An empty id is one that the
+-- owner has let go: the next worker writes its own, and takes the topic as it is.
 CREATE TABLE kafka_cluster (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   id  text NOT NULL COLLATE "C"
 );
 
--- The catalog's version: raised in the transaction of every change that a gateway must learn of. What
--- changed has the version of its change. The row is the lock of those changes. Activities that were dropped
--- at a version up to horizon are remembered no more.
+-- The catalog's version: raised in the transaction of every change that a gateway must learn of.
+-- What changed has the version of its change. The row is the lock of those changes. Activities that
+-- were dropped at a version up to horizon are remembered no more.
 CREATE TABLE catalog (
   one     boolean PRIMARY KEY DEFAULT true CHECK (one),
   version bigint NOT NULL,
@@ -96,8 +99,8 @@ CREATE TABLE callers (
 );
 CREATE INDEX callers_changed ON callers (changed);
 
--- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change of
--- the catalog.
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no
+-- change of the catalog.
 CREATE TABLE caller_keys (
   merchant text COLLATE "C" NOT NULL,
   caller   text COLLATE "C" NOT NULL,
@@ -126,9 +129,9 @@ CREATE TABLE tokens (
   used     timestamptz
 );
 
--- sale is the activity's number. It is never given out twice, as names may be. published says that the
--- activity was on sale once: its items have units in Redis from then on. week is the partition of its
--- orders: the week in which it was to end when it was made, which never changes.
+-- sale is the activity's number. It is never given out twice, as names may be. published says that
+-- the activity was on sale once: its items have units in Redis from then on. week is the partition
+-- of its orders: the week in which it was to end when it was made, which never changes.
 CREATE TABLE activities (
   id             text COLLATE "C" PRIMARY KEY,
   sale           integer GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -158,9 +161,9 @@ CREATE TABLE dropped_activities (
 );
 CREATE INDEX dropped_activities_changed ON dropped_activities (changed);
 
--- Order ids carry the item's id, so one must not come back; an identity column doesn't give it out again.
--- sale is no foreign key: the transaction that inserts items has their activity, and a check for each of
--- 20,000 items takes seconds.
+-- Order ids carry the item's id, so one must not come back; an identity column doesn't give it out
+-- again. sale is no foreign key: the transaction that inserts items has their activity, and a check
+-- for each of 20,000 items takes seconds.
 CREATE TABLE items (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (id BETWEEN 1 AND 4294967294),
   sale       integer NOT NULL,
@@ -174,9 +177,9 @@ CREATE TABLE items (
   UNIQUE (sale, sku)
 );
 
--- The units of an item on a shard. The CHECK is L1: whatever the code above it does, an item cannot be
--- oversold. The row is the lock of the units. It is rewritten with every batch, so it has room for its next
--- versions on its page.
+-- The units of an item on a shard. The CHECK is L1: whatever the code above it does, an item cannot
+-- be oversold. The row is the lock of the units. It is rewritten with every batch, so it has room
+-- for its next versions on its page.
 CREATE TABLE stock (
   item  bigint NOT NULL,
   shard integer NOT NULL,
@@ -188,9 +191,10 @@ CREATE TABLE stock (
 ) WITH (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX stock_of_shard ON stock (shard, item);
 
--- Promises that did not become orders in the ordinary way: units of parked orders, and how many were
--- skipped and rejected. They are no columns of stock, because a promise must be parkable where its stock
--- row is locked, missing, or sold out by a shard that forgot. Few items ever have such a row.
+-- Promises that did not become orders in the ordinary way: units of parked orders, and how many
+-- were skipped and rejected. They are no columns of stock, because a promise must be parkable where
+-- its stock row is locked, missing, or sold out by a shard that forgot. Few items ever have such a
+-- row.
 CREATE TABLE stock_exceptions (
   item     bigint NOT NULL,
   shard    integer NOT NULL,
@@ -206,9 +210,10 @@ CREATE TABLE weeks (
   week integer PRIMARY KEY
 );
 
--- A partition for each week, by the end of the sale; week 0 has those whose item was not known. An order
--- says everything about itself, so that it can be kept elsewhere when its partition is dropped. Nothing
--- refers to items here: who inserts has read them, and a lookup per order would tell what is known.
+-- A partition for each week, by the end of the sale; week 0 has those whose item was not known. An
+-- order says everything about itself, so that it can be kept elsewhere when its partition is
+-- dropped. It has no foreign key to items: the transaction that inserts has read them, and a
+-- look-up for each order would tell nothing new.
 CREATE TABLE orders (
   week       integer NOT NULL,
   id         text COLLATE "C" NOT NULL,
@@ -240,24 +245,25 @@ CREATE TABLE orders (
   PRIMARY KEY (id, week)
 ) PARTITION BY RANGE (week);
 
--- What a snapshot reads. Equal keys are kept in the order of the rows' places, so a batch adds its entries
--- at the end of a few pages, and 7 bytes each. The rows are then read in their order on the disk.
+-- What a snapshot reads. Equal keys are kept in the order of the rows' places, so a batch adds its
+-- entries at the end of a few pages, and 7 bytes each. The rows are then read in their order on the
+-- disk.
 CREATE INDEX orders_of_shard ON orders (shard, item);
 -- Time-outs, oldest first.
 CREATE INDEX orders_to_time_out ON orders (shard, pay_by) WHERE state = 'pending_payment';
 -- Parked orders to try again, those tried longest ago first.
 CREATE INDEX orders_to_unpark ON orders (shard, updated_at) WHERE state = 'parked' AND reason = 'locked';
 
--- What operators look for, newest first. Orders of a batch have one created_at, so all but the first of
--- an index's values are kept once for a batch, with 7 bytes an order.
+-- What operators look for, newest first. Orders of a batch have one created_at, so all but the
+-- first of an index's values are kept once for a batch, with 7 bytes an order.
 CREATE INDEX orders_by_user ON orders ("user", created_at);
 CREATE INDEX orders_by_request ON orders (request);
 CREATE INDEX orders_by_caller ON orders (caller, created_at);
 CREATE INDEX orders_by_activity ON orders (activity, created_at);
 CREATE INDEX orders_by_state ON orders (state, created_at);
 
--- Every payment that a provider told of, and what became of the money. early: its order has no row yet. due:
--- it has to go back, for its cause. done: it went back.
+-- Every payment that a provider told of, and what became of the money. early: its order has no row
+-- yet. due: it has to go back, for its cause. done: it went back.
 CREATE TABLE payments (
   merchant  text COLLATE "C" NOT NULL,
   payment   text COLLATE "C" NOT NULL,
@@ -295,8 +301,8 @@ CREATE TABLE refused_payments (
   PRIMARY KEY (order_id, merchant, payment, amount, currency, problem)
 );
 
--- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not by a
--- share of what is left.
+-- What Redis has yet to be told. Rows live for milliseconds, so it is vacuumed by their number, not
+-- by a share of what is left.
 CREATE TABLE outbox (
   id       bigint GENERATED ALWAYS AS IDENTITY,
   shard    integer NOT NULL,
@@ -332,8 +338,9 @@ CREATE TABLE withdrawals (
 );
 CREATE INDEX withdrawals_of_shard ON withdrawals (shard, item);
 
--- Records that no worker can use (order_id is ''), and parked orders that are so for their own fault. A
--- topic that is made anew has the same partitions and offsets, so a digest tells records apart.
+-- Records that no worker can use (order_id is ''), and parked orders that are so for their own
+-- fault. A topic that is made anew has the same partitions and offsets, so a digest tells records
+-- apart.
 CREATE TABLE dead_letters (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   order_id    text COLLATE "C" NOT NULL,
@@ -346,8 +353,9 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", md5(value)) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of. A row has many steps of a
--- transaction, encoded (seckill.AppendSteps), with all that is told of their orders. They hardly compress.
+-- Steps of orders and of their money that other systems have yet to hear of. A row has many steps
+-- of a transaction, encoded (seckill.AppendSteps), with all that is told of their orders. They
+-- hardly compress.
 CREATE TABLE order_events (
   id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at    timestamptz NOT NULL, -- of the first step
@@ -373,8 +381,8 @@ CREATE TABLE changes (
 -- What operators did to an order, and to all orders of an activity.
 CREATE INDEX changes_of_orders ON changes (key) WHERE kind IN ('order', 'extension');
 
--- Every version of every settings document; append-only. Who made it, and why, is in changes. The id is random: a
--- database that was restored gives numbers out again.
+-- Every version of every settings document; append-only. Its author and the reason are in changes.
+-- The id is random: a database that was restored gives numbers out again.
 CREATE TABLE settings (
   name    text COLLATE "C" NOT NULL,
   version bigint NOT NULL CHECK (version > 0),
@@ -384,8 +392,8 @@ CREATE TABLE settings (
   PRIMARY KEY (name, version)
 );
 
--- The nodes that there are: each until it says goodbye, or until a person removes it. Logged, so that a node that is
--- cut off is still known after a crash of the database.
+-- The nodes that there are: each until it says goodbye, or until a person removes it. Logged, so
+-- that a node that is cut off is still known after a crash of the database.
 CREATE TABLE members (
   instance text COLLATE "C" PRIMARY KEY,
   name     text COLLATE "C" NOT NULL,
@@ -394,8 +402,8 @@ CREATE TABLE members (
   joined   timestamptz NOT NULL
 );
 
--- What each of them said last, some four times a second. Unlogged: after a crash of the database they say it again
--- within a second, and no replica needs to know.
+-- What each of them said last, some four times a second. Unlogged: after a crash of the database
+-- they say it again within a second, and no replica needs to know.
 CREATE UNLOGGED TABLE beats (
   instance text COLLATE "C" PRIMARY KEY,
   seen     timestamptz NOT NULL,
@@ -415,8 +423,9 @@ CREATE TRIGGER changes_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ch
 CREATE TRIGGER settings_are_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON settings
   EXECUTE FUNCTION penstock_append_only();
 
--- This life of the database. Each part changes with one kind of new life: another database, one that was
--- restored from a dump, a restart, and the promotion of a standby or a recovery to a point in time.
+-- This life of the database. Each part changes with one kind of new life: another database, one
+-- that was restored from a dump, a restart, and the promotion of a standby or a recovery to a point
+-- in time.
 -- +goose StatementBegin
 CREATE FUNCTION penstock_incarnation() RETURNS text LANGUAGE sql STABLE AS $$
   SELECT concat_ws('.',
@@ -428,7 +437,8 @@ CREATE FUNCTION penstock_incarnation() RETURNS text LANGUAGE sql STABLE AS $$
 $$;
 -- +goose StatementEnd
 
--- The functions below run with their owner's rights, so that a process needs none to make or drop tables.
+-- The functions below run with their owner's rights, so that a process needs none to make or drop
+-- tables.
 
 -- +goose StatementBegin
 CREATE FUNCTION penstock_add_week(week integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$

@@ -22,7 +22,8 @@ type paragraph struct {
 
 var listItem = regexp.MustCompile(`^\s*([-*]|\d+\.)\s`)
 
-// prose returns the paragraphs of pages and of Go comments. Code, tables and headings are none.
+// prose returns the paragraphs of pages, and of comments in Go, Lua and SQL. Code, tables and
+// headings are none.
 func (t *tree) prose() (all []paragraph) {
 	for _, f := range t.texts {
 		switch path.Ext(f.path) {
@@ -30,6 +31,8 @@ func (t *tree) prose() (all []paragraph) {
 			all = append(all, paragraphs(f.path, pageLines(f.text))...)
 		case ".go":
 			all = append(all, paragraphs(f.path, commentLines(f.text))...)
+		case ".lua", ".sql":
+			all = append(all, paragraphs(f.path, dashLines(f.text))...)
 		}
 	}
 	return all
@@ -68,6 +71,23 @@ func commentLines(text string) []string {
 			continue
 		}
 		lines[i] = m[1]
+	}
+	return lines
+}
+
+var (
+	dashComment = regexp.MustCompile(`^\s*-- ?(.*)$`)
+	argument    = regexp.MustCompile(`^(KEYS|ARGV)\b`)
+)
+
+// dashLines is commentLines for Lua and SQL. An argument of a script begins an item of a list.
+func dashLines(text string) []string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = ""
+		if m := dashComment.FindStringSubmatch(line); m != nil {
+			lines[i] = argument.ReplaceAllString(m[1], "- $0")
+		}
 	}
 	return lines
 }
@@ -142,6 +162,8 @@ func checkProseWidth(t *tree, report func(where, what string)) {
 			prose = pageLines(f.text)
 		case ".go":
 			prose = commentLines(f.text)
+		case ".lua", ".sql":
+			prose = dashLines(f.text)
 		case ".yaml":
 			if path.Base(f.path) == "openapi.yaml" {
 				prose = contractLines(f.text)

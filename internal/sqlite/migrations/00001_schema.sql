@@ -73,8 +73,8 @@ CREATE TABLE callers (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX callers_changed ON callers (changed);
 
--- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no change
--- of the catalog.
+-- The keys of callers, dead ones too. used is the minute in which a key was used last; it is no
+-- change of the catalog.
 CREATE TABLE caller_keys (
   merchant TEXT NOT NULL,
   caller   TEXT NOT NULL,
@@ -307,8 +307,8 @@ CREATE TABLE dead_letters (
 CREATE UNIQUE INDEX dead_letters_of_record ON dead_letters ("partition", "offset", digest) WHERE order_id = '';
 CREATE UNIQUE INDEX dead_letters_of_order ON dead_letters (order_id) WHERE order_id <> '';
 
--- Steps of orders and of their money that other systems have yet to hear of. A row has many steps of
--- a transaction, encoded, with all that is told of their orders. AUTOINCREMENT, because a relay
+-- Steps of orders and of their money that other systems have yet to hear of. A row has many steps
+-- of a transaction, encoded, with all that is told of their orders. AUTOINCREMENT, because a relay
 -- deletes by id after it has delivered.
 CREATE TABLE order_events (
   id    INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -346,7 +346,7 @@ CREATE TRIGGER changes_are_not_deleted BEFORE DELETE ON changes BEGIN
 END;
 -- +goose StatementEnd
 
--- Every version of every settings document; append-only. Who made it, and why, is in changes.
+-- Every version of every settings document; append-only. Its author and the reason are in changes.
 CREATE TABLE settings (
   name    TEXT NOT NULL,
   version INTEGER NOT NULL CHECK (version > 0),
