@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/penstock/penstock/gateway/problem"
 	"github.com/penstock/penstock/seckill"
@@ -111,8 +112,8 @@ func (c *call) takeSearch(m *mistakes, query url.Values) (s orderSearch, err err
 		switch given := query.Has(name); {
 		case given && value == "":
 			m.add("parameter "+name, "must not be empty: leave it out")
-		case len(value) > longest:
-			m.add("parameter "+name, fmt.Sprintf("must be at most %d bytes", longest))
+		case utf8.RuneCountInString(value) > longest:
+			m.add("parameter "+name, fmt.Sprintf("must be at most %d characters", longest))
 		case given:
 			m.add("parameter "+name, problem.IllegibleText(value))
 		}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/penstock/penstock/gateway/problem"
 	"github.com/penstock/penstock/seckill"
@@ -128,7 +129,7 @@ func (c *call) listRefunds() error {
 	return c.json(http.StatusOK, doc)
 }
 
-// maxReference bounds a provider's reference, in bytes.
+// maxReference bounds a provider's reference, in characters.
 const maxReference = 200
 
 // settleRefund answers POST /admin/v1/refunds/{payment}/done.
@@ -174,8 +175,8 @@ func checkReference(s string) string {
 	switch {
 	case s == "":
 		return "must not be empty"
-	case len(s) > maxReference:
-		return fmt.Sprintf("must be at most %d bytes", maxReference)
+	case utf8.RuneCountInString(s) > maxReference:
+		return fmt.Sprintf("must be at most %d characters", maxReference)
 	}
 	return problem.IllegibleText(s)
 }
