@@ -39,6 +39,10 @@ type cluster struct {
 // maxRenewed bounds the keys whose leases are renewed. The others ask request by request.
 const maxRenewed = 1 << 15
 
+// maxTold bounds for how many keys one round tells what the node owes: after an outage all have
+// something, and the pool has other work.
+const maxTold = 1 << 11
+
 // maxAsks bounds the keys of one round that wait; above it requests are decided alone.
 const maxAsks = 1 << 14
 
@@ -384,7 +388,7 @@ func (r *round) remind() {
 // renewAll adds the needs of the homes' leases to a round, and returns the homes that go on.
 func (l *Limiter) renewAll(r *round, homes []home) []home {
 	now := l.clock.at(time.Now())
-	kept := homes[:0]
+	kept, told := homes[:0], 0
 	for _, h := range homes {
 		h.lock()
 		s, lim := h.share(), h.limit()
@@ -400,9 +404,13 @@ func (l *Limiter) renewAll(r *round, homes []home) []home {
 			h.unlock()
 			continue
 		}
-		if back > 0 || want > 0 || s.indebted() {
+		tells := s.indebted() && told < maxTold
+		if back > 0 || want > 0 || tells {
 			at := r.add(s.name, h, lim)
-			s.tell(&r.asks[at], l.cluster, now)
+			if tells {
+				told++
+				s.tell(&r.asks[at], l.cluster, now)
+			}
 			r.asks[at].Back += back
 			r.asks[at].Want += want
 			r.asks[at].Floor = max(r.asks[at].Floor, floor)

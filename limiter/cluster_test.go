@@ -23,6 +23,7 @@ type modelPool struct {
 	hangs   chan struct{}           // calls hang until it is closed; nil: they don't
 	fails   bool
 	fault   func() fault // of the next call; nil: there is none. guarded by mu
+	largest int          // number of asks. guarded by mu
 }
 
 // fault is what happens to one call.
@@ -105,6 +106,7 @@ func (p *modelPool) Exchange(ctx context.Context, asks []Ask) error {
 func (p *modelPool) answerAll(asks []Ask) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.largest = max(p.largest, len(asks))
 	for i := range asks {
 		p.answer(&asks[i])
 	}
@@ -492,6 +494,44 @@ func TestCluster_GivesBack(t *testing.T) {
 			t.Errorf("the caller's bucket has lost %.2f tokens to 3 requests", taken)
 		}
 		s.pool.mu.Unlock()
+		s.stop(n)
+	})
+}
+
+// TestL8_WhatIsOwedIsBounded invents 100,000 users while the pool is away. What is kept of them is
+// bounded, and is told in rounds of a bounded size when it is back, once for each.
+func TestL8_WhatIsOwedIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: User, Rate: 1, Burst: 5}))
+		n := s.start(1)
+		s.pool.set(func() { s.pool.fails = true })
+		time.Sleep(200 * time.Millisecond)
+		for i := range 100_000 {
+			req := Request{Merchant: "m", User: fmt.Sprint("u", i)}
+			n.Allow(&req, time.Now())
+		}
+		n.cluster.mu.Lock()
+		kept := len(n.cluster.renewed)
+		n.cluster.mu.Unlock()
+		if kept == 0 || kept > maxRenewed {
+			t.Fatalf("%d keys are kept, at most %d", kept, maxRenewed)
+		}
+		s.pool.set(func() { s.pool.fails = false })
+		time.Sleep(5 * time.Second)
+		charged := int64(0)
+		s.pool.mu.Lock()
+		if s.pool.largest > maxTold {
+			t.Errorf("a round has %d keys, at most %d", s.pool.largest, maxTold)
+		}
+		for key, b := range s.pool.buckets {
+			if charged += b.count; b.count > 1 {
+				t.Errorf("%s is charged with %d tokens, it took 1", key, b.count)
+			}
+		}
+		s.pool.mu.Unlock()
+		if charged != int64(kept) {
+			t.Errorf("%d tokens are charged, of %d users that are known", charged, kept)
+		}
 		s.stop(n)
 	})
 }
