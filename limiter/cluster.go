@@ -421,8 +421,8 @@ func (l *Limiter) renewAll(r *round, homes []home) []home {
 	return kept
 }
 
-// giveAll gives back what this node holds, and tells what it owes: it stops, and the others may have
-// what there is.
+// giveAll gives back what this node holds, and tells what it owes: it stops, and the others may
+// have what there is.
 func (l *Limiter) giveAll(ctx context.Context) {
 	c := l.cluster
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -35,10 +35,10 @@ type Ask struct {
 	Offset int64
 	// Owed are tokens that the node let pass in the last Span microseconds without having been
 	// granted any, because the pool was late or away. The bucket is charged with them. Debt names
-	// them: what one name stands for is charged once, however often it is told. Where nobody came to
-	// the bucket in that time, what it gained and had no room for pays for them first, as far as
-	// Depth: so far from full would they alone have left it. Those of the last Deep microseconds may
-	// leave it with less than none, by as much at most.
+	// them: what one name stands for is charged once, however often it is told. Where nobody came
+	// to the bucket in that time, what it gained and had no room for pays for them first, as far as
+	// Depth: so far from full would they alone have left it. Those of the last Deep microseconds
+	// may leave it with less than none, by as much at most.
 	Owed  int64
 	Debt  Debt
 	Span  int64
@@ -55,8 +55,8 @@ type Ask struct {
 	Usage   DayUse // of the day, after it; only with a Quota
 }
 
-// Debt names tokens that a node let pass alone. The zero value names none. Of one node and bucket, a
-// higher number is told only when all lower ones are charged.
+// Debt names tokens that a node let pass alone. The zero value names none. Of one node and bucket,
+// a higher number is told only when all lower ones are charged.
 type Debt struct {
 	Node   uint32 // by chance, for as long as the node runs; above 0
 	Number int64

@@ -360,8 +360,8 @@ func (l *Limiter) unanswered(g *grant, req *Request, moment int64) {
 	}
 }
 
-// alone decides what the pool was asked for in vain, and reports whether it is let in. A late answer
-// may have brought the tokens meanwhile.
+// alone decides what the pool was asked for in vain, and reports whether it is let in. A late
+// answer may have brought the tokens meanwhile.
 func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
 	h := g.home()
 	h.lock()

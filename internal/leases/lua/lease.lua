@@ -9,40 +9,57 @@
 -- A caller that can't reach the server lets tokens pass that nobody granted. It owes them, and the
 -- bucket is charged with them as soon as the server is told.
 --
--- KEYS     the buckets, each a string: TAT, ' ', tokens that were granted since the key is known,
---          ' ', num, ' ', den, ' ', window, ' ', day (since 1970), ' ', tokens granted on that day and
---          not given back, ' ', all tokens granted on that day, ' ', two moments in between which the
---          bucket was full and nobody came, ' ', the last number that each caller was charged for
---          ('-' where there is none): caller ':' number ',' each
--- ARGV     nineteen for each key: tokens to give back, tokens that are wanted, num, den, window (from
---          empty to full), floor (how far from full the caller takes the bucket for), what is to be
---          left in the bucket, in microseconds, how many of the wanted tokens needn't leave it, the
---          quota (0: none), how far its zone is ahead of UTC, in microseconds, three of the value as
---          the caller knew them: day, all tokens granted on it, those not given back; tokens that the
---          caller owes, since how many microseconds, how far from full they alone would have left the
---          bucket, how far below empty it may be charged, the caller, and the number of what it owes
+-- KEYS     the buckets. Each is a string of these, with spaces in between:
+--            TAT.
+--            Tokens that were granted since the key is known.
+--            num, den and window.
+--            Day (since 1970).
+--            Tokens granted on that day and not given back.
+--            All tokens granted on that day.
+--            Two moments in between which the bucket was full and nobody came.
+--            The last number that each caller was charged for: caller ':' number ',' ('-': none).
+-- ARGV     nineteen for each key; times are in microseconds:
+--             1  Tokens to give back.
+--             2  Tokens that are wanted.
+--             3  num, and den.
+--             5  Window, from empty to full.
+--             6  Floor: how far from full the caller takes the bucket for.
+--             7  What is to be left in the bucket.
+--             8  How many of the wanted tokens needn't leave it.
+--             9  The quota (0: none).
+--            10  How far its zone is ahead of UTC.
+--            11  The day of the value as the caller knew it.
+--            12  All tokens granted on it, and those not given back.
+--            14  Tokens that the caller owes.
+--            15  Since when the oldest of them is.
+--            16  How far from full they alone would have left the bucket.
+--            17  How far below empty it may be charged.
+--            18  The caller, and the number of what it owes.
 --
--- Reply: six for each key: tokens granted, microseconds that are left of the window after it (below
--- 0 for less than none), the tokens granted since the key is known, what is left of the quota, the
--- day, and all tokens granted on that day.
+-- Reply: six for each key:
+--             1  Tokens granted.
+--             2  What is left of the window after it, below 0 for less than none.
+--             3  Tokens granted since the key is known.
+--             4  What is left of the quota.
+--             5  The day, and all tokens granted on it.
 --
 -- Invariants:
 --   In any time t a bucket grants at most its burst and what the rate gives in t, and so much less
 --     as it is charged.
---   What is owed is charged once, however often a caller tells it: of the last 16 callers that owed
---     something in this minute it is known what they were charged for.
---   What is owed is paid by what the bucket had no room for in the same time, of a minute at most. Of the rest, what is
---     not older than the bucket may be below empty may leave it there; the others may leave it empty.
+--   What is owed is charged once, however often a caller tells it. What the last 16 callers of this
+--     minute were charged for is known.
+--   What the bucket had no room for in the same time, of a minute at most, pays for it first. Of
+--     the rest, only what is young may leave the bucket below empty.
 --   A clock that goes back makes no bucket emptier than empty, so it fills from there; one that
 --     jumps ahead is worth one full bucket.
 --   A bucket that is full, or that the server forgot, is no fuller than the caller takes it for.
 --   When the terms change the bucket keeps its tokens, as far as they fit.
 --   In a day a bucket grants at most its quota, but for tokens that come back after the day has
 --     changed. A clock that goes back by a day or less stays on the later day.
---   All tokens of a day only grow. Where the server has fewer than a caller knew, it lost some, in a
---     failover or a restart, and goes on with what that caller knew.
---   A call that changes nothing but the clock's flow writes nothing. A key outlives its bucket's filling
---     by some seconds, and its day, and nothing relies on that.
+--   All tokens of a day only grow. Where the server has fewer than a caller knew, it lost some, in
+--     a failover or a restart, and goes on with what that caller knew.
+--   A call that changes nothing but the clock's flow writes nothing. A key outlives its bucket's
+--     filling by some seconds, and its day, and nothing relies on that.
 --
 -- Cost: TIME, and GET and SET for each key. O(keys).
 local time = redis.call('TIME')
@@ -82,7 +99,7 @@ for i = 1, #KEYS do
   local full = tat <= now
   if full then
     local since = max(tat, now - 60000000)
-    if now - since >= to - from or now - to > 5000000 then -- until then it may have to pay for others
+    if now - since >= to - from or now - to > 5000000 then -- until then it may pay for others
       from, to = since, now
     end
     tat = now
