@@ -26,6 +26,9 @@ func (r *rig) check() error {
 			return err
 		}
 	}
+	if now := r.disk.answers.version(); now != r.version {
+		r.version, r.wroteOrders = now, true
+	}
 	if !r.wroteOrders || r.broken != "" {
 		return nil
 	}
