@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,10 @@ type Config struct {
 
 	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
 	Now func() time.Time
+
+	// Connect, where it is not nil, replaces how the file's connections are opened: own is the
+	// driver's way, dsn says what for. The simulator keeps connections for the next store.
+	Connect func(dsn string, own driver.Connector) driver.Connector
 
 	// Logger logs migrations. Default: none.
 	Logger *slog.Logger

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	sqldriver "database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -52,11 +53,11 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, describe(what, err)
 	}
-	write, err := driver.NewConnector(dsn(path, writerPragmas(config.Synchronous)))
+	write, err := config.connector(dsn(path, writerPragmas(config.Synchronous)))
 	if err != nil {
 		return nil, describe(what, err)
 	}
-	read, err := driver.NewConnector(dsn(path, readerPragmas))
+	read, err := config.connector(dsn(path, readerPragmas))
 	if err != nil {
 		return nil, describe(what, err)
 	}
@@ -80,6 +81,15 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.Join(describe(what, err), s.Close())
 	}
 	return s, nil
+}
+
+// connector returns how connections are opened.
+func (c *Config) connector(dsn string) (sqldriver.Connector, error) {
+	own, err := driver.NewConnector(dsn)
+	if err != nil || c.Connect == nil {
+		return own, err
+	}
+	return c.Connect(dsn, own), nil
 }
 
 // prepareFile makes the file where there is none, unless there has to be one. It is readable by its

@@ -105,7 +105,7 @@ func (c *chaos) goBack(call *call) error {
 		c.perhapsRun(call)
 		c.loseTail(c.random.IntN(partitions), 1)
 	case database:
-		if c.backup == "" {
+		if c.backup == nil {
 			if err := c.takeBackup(); err != nil {
 				return err
 			}

@@ -26,6 +26,7 @@ type chaos struct {
 	crashed  []string // the names of processes that are dead
 	taken    int      // steps
 	ambushes []ambush // that wait for their calls
+	choices  []choice // of the step under way
 }
 
 // budget is how much is still to come.
@@ -183,10 +184,10 @@ func (c *chaos) run(takes func(step int) bool) error {
 
 // step does one of the things that may be next.
 func (c *chaos) step() error {
-	var choices []choice
+	c.choices = c.choices[:0]
 	add := func(weight int, do func() error) {
 		if weight > 0 {
-			choices = append(choices, choice{weight, do})
+			c.choices = append(c.choices, choice{weight, do})
 		}
 	}
 	c.addCalls(add)
@@ -199,14 +200,14 @@ func (c *chaos) step() error {
 	add(c.odds.longTime, func() error { return c.passSome(longTimes) })
 	add(c.odds.smooth, c.goSmoothly)
 	sum := 0
-	for _, choice := range choices {
+	for _, choice := range c.choices {
 		sum += choice.weight
 	}
 	if sum == 0 { // everything sleeps
 		return c.passSome(longTimes)
 	}
 	n := c.random.IntN(sum)
-	for _, choice := range choices {
+	for _, choice := range c.choices {
 		if n -= choice.weight; n < 0 {
 			return choice.do()
 		}
@@ -394,7 +395,7 @@ func (c *chaos) addPeople(add func(int, func() error)) {
 		}
 		for _, part := range p.parts {
 			if !part.busy.Load() {
-				add(c.odds.part[part.name], func() error { p.begin(part); return nil })
+				add(c.odds.part[part.name], part.next)
 			}
 		}
 		if c.left.purchases > 0 {
@@ -570,7 +571,7 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 	disaster(c.aimed(c.odds.tail, of(queue)), "the log loses a tail", func() { c.loseTail(c.random.IntN(partitions), 1+c.random.IntN(2)) })
 	disaster(c.odds.anew, "the topic is made anew", c.makeAnew)
 	disaster(c.odds.jump, "the database's clock jumps ahead", func() { c.jump(longTimes[c.random.IntN(len(longTimes))]) })
-	if c.backup == "" {
+	if c.backup == nil {
 		add(c.odds.backup, func() error { c.path.note("the database is copied"); return c.takeBackup() })
 	} else {
 		add(c.aimed(c.odds.restore, of(database)), func() error {

@@ -26,6 +26,9 @@ func (r *rig) check() error {
 			return err
 		}
 	}
+	if now := r.disk.answers.version(); now != r.version {
+		r.version, r.wroteOrders = now, true
+	}
 	if !r.wroteOrders || r.broken != "" {
 		return nil
 	}
@@ -409,6 +412,33 @@ func (r *rig) isQuiet() (string, error) {
 	for i := range books {
 		if still, err := r.isBalanced(&books[i]); still != "" || err != nil {
 			return still, err
+		}
+	}
+	return r.isApplied()
+}
+
+// isApplied returns which payment waits for its order though that is there, or "". The order may
+// have come with the calls before: a payment is applied by the step after that.
+func (r *rig) isApplied() (string, error) {
+	for _, a := range r.asks {
+		if a.payment == "" {
+			continue
+		}
+		found, err := r.store.FindPayments(r.ctx, merchant, seckill.PaymentID(a.payment))
+		if err != nil {
+			return "", err
+		}
+		for i := range found {
+			if found[i].State != seckill.PaymentStateEarly {
+				continue
+			}
+			orders, err := r.store.FindOrders(r.ctx, []seckill.OrderID{found[i].Order})
+			if err != nil {
+				return "", err
+			}
+			if orders[0].ID != "" {
+				return fmt.Sprintf("%s waits for its order, which is %s", a.payment, orderState(orders[0])), nil
+			}
 		}
 	}
 	return "", nil

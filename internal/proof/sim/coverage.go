@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // fate is the outcome of a call.
@@ -86,8 +87,8 @@ func (c coverage) missing() (cells []cell) {
 	return cells
 }
 
-// driven returns the calls that runs make, in order.
-func driven() (all []method) {
+// driven returns the calls that runs make, in order. They are everybody's to read.
+var driven = sync.OnceValue(func() (all []method) {
 	for m := range methods {
 		if !slices.Contains(setUp, m) {
 			all = append(all, m)
@@ -97,7 +98,7 @@ func driven() (all []method) {
 		return strings.Compare(string(methods[a].to+" "+server(a)), string(methods[b].to+" "+server(b)))
 	})
 	return all
-}
+})
 
 // String is the table: a line for each call, a column for each fate, with a dash where it can't
 // happen.

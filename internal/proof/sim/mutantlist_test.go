@@ -77,7 +77,7 @@ var decisionMutants = []mutant{
 		"no-early2", "a payment that came before the row is applied when there is one",
 		[]patch{{"seckill/backoffice/timeout.go", "func (t *Timeouts) applyEarly(ctx context.Context) error {\n",
 			"func (t *Timeouts) applyEarly(ctx context.Context) error {\n	if ctx != nil {\n		return nil\n	}\n"}},
-		seeds("L4"),
+		history("L3", "parked-and-paid"),
 	},
 	{
 		"too-early-out", "an order is not timed out before its time",

@@ -39,6 +39,7 @@ type process struct {
 type part struct {
 	name string
 	step func(context.Context) error
+	next func() error // begins the step
 	busy atomic.Bool
 }
 
@@ -96,6 +97,9 @@ func (r *rig) start(name string, alone bool) (*process, error) {
 		{name: partRebuilder, step: p.sale.Rebuilder.Step},
 		{name: partAuditor, step: quietly(p.sale.Auditor.Step)},
 		{name: partMover, step: quietly(p.sale.Mover.Step)},
+	}
+	for _, part := range p.parts {
+		part.next = func() error { p.begin(part); return nil }
 	}
 	r.processes = append(r.processes, p)
 	slices.SortFunc(r.processes, func(a, b *process) int { return strings.Compare(a.name, b.name) })

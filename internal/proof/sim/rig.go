@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -69,14 +65,15 @@ type rig struct {
 	terms terms
 	path  *path
 	began time.Time
-	dir   string
+	disks *disks
 
 	wire  *wire
 	redis *stocktest.Model
 	log   *log
 	store *sqlite.Store   // that all processes reach now
-	file  string          // of store
+	disk  *disk           // of store
 	old   []*sqlite.Store // that a restore has replaced
+	used  []*disk         // of old
 	items []inventory.ItemID
 
 	processes []*process // alive, by name
@@ -85,7 +82,7 @@ type rig struct {
 	lags      int    // the shard whose replica lags; everyShard means all
 	failovers int    // that forgot something
 	losses    int    // of everything
-	backup    string // the file of a backup; "" is none
+	backup    image  // nil is none
 	restores  int
 	restarts  int                         // of the only process, with all that it has
 	tails     int                         // tails that the log has lost, and topics that were made anew
@@ -112,14 +109,15 @@ type rig struct {
 	epochs  map[inventory.ShardID][]inventory.Epoch // guarded by namesMu: in the order of their first mention
 
 	wroteStock  bool   // Redis has changed since the last check
-	wroteOrders bool   // the database has
+	wroteOrders bool   // so has the database, or what was said of it
+	version     uint64 // of the disk that was checked
 	broken      string // the law that broke
 }
 
-// newRig opens a shop with these processes. dir is the rig's own.
-func newRig(ctx context.Context, s *shop, dir string, t terms, names ...string) (*rig, error) {
-	r := emptyRig(ctx, dir, t)
-	if err := r.openStore(s.file); err != nil {
+// newRig opens a shop with these processes.
+func newRig(ctx context.Context, s *shop, t terms, names ...string) (*rig, error) {
+	r := emptyRig(ctx, s.disks, t)
+	if err := r.openStore(s.image); err != nil {
 		return nil, err
 	}
 	if err := r.moveIn(s); err != nil {
@@ -135,9 +133,10 @@ func newRig(ctx context.Context, s *shop, dir string, t terms, names ...string) 
 }
 
 // emptyRig is an installation without a database.
-func emptyRig(ctx context.Context, dir string, t terms) *rig {
+func emptyRig(ctx context.Context, disks *disks, t terms) *rig {
 	r := &rig{
-		ctx: ctx, cfg: times(), terms: t, began: time.Now(), path: new(path), wire: new(wire), dir: dir,
+		ctx: context.WithoutCancel(ctx), // nothing has to watch it, then
+		cfg: times(), terms: t, began: time.Now(), path: new(path), wire: new(wire), disks: disks,
 		redis: stocktest.NewModel(), log: new(log), names: make(map[string]string),
 		epochs: make(map[inventory.ShardID][]inventory.Epoch), gone: make(map[seckill.OrderID]bool),
 		locks: make(map[seckill.StockKey]func()), met: make(coverage),
@@ -147,20 +146,27 @@ func emptyRig(ctx context.Context, dir string, t terms) *rig {
 	return r
 }
 
-// openStore opens a copy of a database file, which all processes reach from now on.
-func (r *rig) openStore(from string) error {
-	file := filepath.Join(r.dir, fmt.Sprintf("penstock-%d.db", len(r.old)))
-	for _, end := range []string{"", "-wal"} {
-		if err := copyFile(file+end, from+end); err != nil && (end == "" || !errors.Is(err, fs.ErrNotExist)) {
-			return err
-		}
-	}
-	store, err := sqlite.Open(r.ctx, sqlite.Config{Path: file, Readers: 2, Shards: shards, Now: r.now})
+// openStore opens a database with this in it, which all processes reach from now on.
+func (r *rig) openStore(from image) error {
+	disk, err := r.disks.take(r.ctx, from)
 	if err != nil {
 		return err
 	}
-	r.store, r.file = store, file
+	store, err := sqlite.Open(r.ctx, sqlite.Config{
+		Path: disk.file, Readers: 2, Shards: shards, Now: r.now, Connect: disk.connect,
+	})
+	if err != nil {
+		return err
+	}
+	r.store, r.disk = store, disk
 	return nil
+}
+
+// replaceStore opens a database that takes the place of the one that all processes reach.
+func (r *rig) replaceStore(from image) error {
+	r.old, r.used = append(r.old, r.store), append(r.used, r.disk)
+	r.wroteOrders = true
+	return r.openStore(from)
 }
 
 // now is the database's clock.
@@ -187,27 +193,19 @@ func (r *rig) unlock(key seckill.StockKey) {
 }
 
 // takeBackup keeps the database as it is now. No transaction that writes is open.
-func (r *rig) takeBackup() error {
-	backup := filepath.Join(r.dir, fmt.Sprintf("backup-%d.db", r.restores))
-	for _, end := range []string{"", "-wal"} {
-		if err := copyFile(backup+end, r.file+end); err != nil && (end == "" || !errors.Is(err, fs.ErrNotExist)) {
-			return err
-		}
-	}
-	r.backup = backup
-	return nil
+func (r *rig) takeBackup() (err error) {
+	r.backup, err = r.disk.read(r.ctx)
+	return err
 }
 
 // restore puts the backup into the database's place. Transactions that are open end in the old one.
 func (r *rig) restore() error {
-	r.old = append(r.old, r.store)
-	if err := r.openStore(r.backup); err != nil {
+	if err := r.replaceStore(r.backup); err != nil {
 		return err
 	}
-	r.backup = ""
+	r.backup = nil
 	r.restores++
 	clear(r.locks)
-	r.wroteOrders = true
 	r.met.hit(r.wire, database, fateBack)
 	return nil
 }
@@ -218,8 +216,11 @@ func (r *rig) restart(p *process) error {
 	r.crash(p)
 	r.wire.dropLate(func(c *call) bool { return c.method != callPut })
 	r.lose()
-	r.old = append(r.old, r.store)
-	if err := r.openStore(r.file); err != nil {
+	now, err := r.disk.read(r.ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.replaceStore(now); err != nil {
 		return err
 	}
 	clear(r.locks)
@@ -256,9 +257,12 @@ func (r *rig) close() error {
 		r.crash(r.processes[0])
 	}
 	r.bury()
-	errs := []error{r.store.Close()}
-	for _, old := range r.old {
-		errs = append(errs, old.Close())
+	var errs []error
+	for _, store := range append(r.old, r.store) {
+		errs = append(errs, store.Close())
+	}
+	for _, disk := range append(r.used, r.disk) {
+		r.disks.give(disk)
 	}
 	return errors.Join(errs...)
 }
@@ -308,12 +312,8 @@ func (r *rig) run(c *call) {
 			}
 		}
 	}
-	switch {
-	case t.reads || c.changedNothing():
-	case t.to == redis:
+	if t.to == redis && !t.reads {
 		r.wroteStock = true
-	case t.to == database:
-		r.wroteOrders = true
 	}
 }
 
@@ -462,18 +462,4 @@ func (p *path) String() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.lines, "\n")
-}
-
-func copyFile(to, from string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }

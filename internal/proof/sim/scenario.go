@@ -290,7 +290,7 @@ func (s *scenario) disaster(line string) error {
 	case "backup":
 		return s.takeBackup()
 	case "restore":
-		if s.backup == "" {
+		if s.backup == nil {
 			return errors.New("there is no backup")
 		}
 		return s.restore()

@@ -14,7 +14,7 @@ var lawsFlag = flag.Bool("sim.laws", false, "look at the laws only, not at what 
 // TestScenarios runs the files of testdata: the crash table of the design, row by row, and the
 // races that its rules are about.
 func TestScenarios(t *testing.T) {
-	shops := newShops(t, newDir(t))
+	shops := newShops(t)
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
 	if err != nil || len(files) == 0 {
 		t.Fatal(err, "no scenarios")
@@ -39,14 +39,10 @@ func play(t *testing.T, shops *shops, text string) {
 		t.Fatal(err)
 	}
 	shop := shops.of(t, terms)
-	dir, err := os.MkdirTemp(shops.dir, "scenario-")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var broken, path string
 	var failed error
 	synctest.Test(t, func(t *testing.T) {
-		r, err := newRig(t.Context(), shop, dir, terms, names...)
+		r, err := newRig(t.Context(), shop, terms, names...)
 		if err != nil {
 			t.Fatal(err)
 		}

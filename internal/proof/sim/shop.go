@@ -13,7 +13,8 @@ import (
 // shop is an installation whose activity is on sale, as a run finds it: publishing takes as long as
 // a fifth of a run, and is the same each time.
 type shop struct {
-	file  string // the database
+	disks *disks
+	image image // the database
 	items []inventory.ItemID
 }
 
@@ -23,17 +24,19 @@ func (t terms) of() terms {
 	return t
 }
 
-// makeShop makes a merchant, a caller and an activity in a copy of the template, and publishes it.
-func makeShop(ctx context.Context, template, dir string, t terms) (*shop, error) {
-	r := emptyRig(ctx, dir, t)
-	if err := r.openStore(template); err != nil {
+// makeShop makes a merchant, a caller and an activity in a database with the schema, and publishes
+// it.
+func makeShop(ctx context.Context, disks *disks, schema image, t terms) (*shop, error) {
+	r := emptyRig(ctx, disks, t)
+	if err := r.openStore(schema); err != nil {
 		return nil, err
 	}
 	err := r.store.AddPartitions(ctx, topicID(0), partitions)
 	if err == nil {
 		err = r.openShop()
 	}
-	return &shop{r.file, r.items}, errors.Join(err, r.close())
+	image, reading := r.disk.read(ctx)
+	return &shop{disks, image, r.items}, errors.Join(err, reading, r.close())
 }
 
 // openShop makes the merchant and the caller, and has a process publish the activity, with nothing

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -92,6 +93,17 @@ func TestSeedsRepeat(t *testing.T) {
 	}
 }
 
+// TestAnswers_AreTheDatabases: what a disk answers from memory is what the database answers.
+func TestAnswers_AreTheDatabases(t *testing.T) {
+	s := newSimulator(t)
+	s.shops.disks.doubted = true
+	for seed := uint64(1); seed <= 20; seed++ {
+		if o := s.simulate(t, seed, allSteps); o.broken != "" || strings.Contains(o.path, "from memory") {
+			t.Errorf("%s\n%s", o.path, o.broken)
+		}
+	}
+}
+
 // fork returns the first difference of two paths, with the lines before it.
 func fork(first, second string) string {
 	a, b := strings.Split(first, "\n"), strings.Split(second, "\n")
@@ -106,7 +118,6 @@ func fork(first, second string) string {
 // simulator runs seeds and adds up their counts.
 type simulator struct {
 	shops *shops
-	dir   string
 
 	mu       sync.Mutex
 	met      tally    // guarded by mu
@@ -114,8 +125,7 @@ type simulator struct {
 }
 
 func newSimulator(t *testing.T) *simulator {
-	dir := newDir(t)
-	return &simulator{shops: newShops(t, dir), dir: dir, met: make(tally), coverage: make(coverage)}
+	return &simulator{shops: newShops(t), met: make(tally), coverage: make(coverage)}
 }
 
 // newDir makes a directory for databases. It is in memory where possible, because nothing has to
@@ -136,6 +146,7 @@ func newDir(t *testing.T) string {
 
 // run runs the seeds that next returns, several at a time, until one fails.
 func (s *simulator) run(t *testing.T, next func(n uint64) (seed uint64, ok bool)) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is little to keep
 	var given atomic.Uint64
 	var failed atomic.Bool
 	t.Run("seeds", func(t *testing.T) {
@@ -241,16 +252,11 @@ type outcome struct {
 // simulate runs a seed.
 func (s *simulator) simulate(t *testing.T, seed uint64, takes func(int) bool) (o outcome) {
 	t.Helper()
-	dir, err := os.MkdirTemp(s.dir, "seed-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir) // the rest is removed with the parent
 	random := rand.New(rand.NewPCG(seed, 0))
 	terms := newTerms(random)
 	shop := s.shops.of(t, terms)
 	synctest.Test(t, func(t *testing.T) {
-		r, err := newRig(t.Context(), shop, dir, terms, []string{"A", "B", "C"}[:1+random.IntN(3)]...)
+		r, err := newRig(t.Context(), shop, terms, []string{"A", "B", "C"}[:1+random.IntN(3)]...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,15 +285,23 @@ func (s *simulator) add(r *rig) error {
 
 // shops are the shops that were made, by their terms.
 type shops struct {
-	template string
-	dir      string
+	disks  *disks
+	schema image // a database with nothing but the schema
 
 	mu   sync.Mutex
 	made map[terms]*shop // guarded by mu
 }
 
-func newShops(t *testing.T, dir string) *shops {
-	return &shops{template: newTemplate(t, dir), dir: dir, made: make(map[terms]*shop)}
+func newShops(t *testing.T) *shops {
+	t.Helper()
+	dir := newDir(t)
+	disks := &disks{dir: dir}
+	t.Cleanup(func() {
+		if err := disks.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &shops{disks: disks, schema: newSchema(t, dir), made: make(map[terms]*shop)}
 }
 
 // of returns the shop of these terms.
@@ -297,23 +311,21 @@ func (s *shops) of(t *testing.T, want terms) *shop {
 	defer s.mu.Unlock()
 	want = want.of()
 	if s.made[want] == nil {
-		dir, err := os.MkdirTemp(s.dir, "shop-")
-		if err != nil {
-			t.Fatal(err)
-		}
 		synctest.Test(t, func(t *testing.T) {
-			if s.made[want], err = makeShop(t.Context(), s.template, dir, want); err != nil {
+			shop, err := makeShop(t.Context(), s.disks, s.schema, want)
+			if err != nil {
 				t.Fatal(err)
 			}
+			s.made[want] = shop
 		})
 	}
 	return s.made[want]
 }
 
-// newTemplate makes a database file with the schema, which each run copies.
-func newTemplate(t *testing.T, dir string) string {
+// newSchema makes a database with the schema.
+func newSchema(t *testing.T, dir string) image {
 	t.Helper()
-	file := filepath.Join(dir, "template.db")
+	file := filepath.Join(dir, "schema.db")
 	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: file, Shards: shards})
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +333,11 @@ func newTemplate(t *testing.T, dir string) string {
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return file
+	made, err := readImage(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }
 
 // tally counts events of runs.

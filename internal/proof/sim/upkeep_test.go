@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,7 +39,7 @@ const boughtAndOver = `
 // has, and the rows are deleted, the books have orders that a shard has forgotten. That is no loss,
 // however long it lasts. Any other difference is one.
 func TestAuditor_WhatIsForgottenIsNoLoss(t *testing.T) {
-	shops := newShops(t, newDir(t))
+	shops := newShops(t)
 	run := func(name string, do func(t *testing.T, r *rig, a, b *process)) {
 		t.Run(name, func(t *testing.T) { inOverSale(t, shops, do) })
 	}
@@ -97,10 +96,8 @@ func inOverSale(t *testing.T, shops *shops, do func(t *testing.T, r *rig, a, b *
 	terms, names, err := openingOf(boughtAndOver)
 	must(t, err)
 	shop := shops.of(t, terms)
-	dir, err := os.MkdirTemp(shops.dir, "upkeep-")
-	must(t, err)
 	synctest.Test(t, func(t *testing.T) {
-		r, err := newRig(t.Context(), shop, dir, terms, names...)
+		r, err := newRig(t.Context(), shop, terms, names...)
 		must(t, err)
 		defer func() { must(t, r.close()) }()
 		if err := runLines(r, boughtAndOver); err != nil {

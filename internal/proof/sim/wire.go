@@ -428,17 +428,6 @@ func throughAt[T any](ctx context.Context, p *process, m method, shard inventory
 	return zero, m.unknown(cause)
 }
 
-// changedNothing reports whether the server found nothing to do.
-func (c *call) changedNothing() bool {
-	switch v := c.value.(type) {
-	case int:
-		return (c.method == callTimeOut || c.method == callEarly) && v == 0
-	case []seckill.Acceptance:
-		return c.method == callUnpark && len(v) == 0
-	}
-	return false
-}
-
 // said returns the server's answer in a few words.
 func (c *call) said() string {
 	if !c.executed {
