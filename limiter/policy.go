@@ -168,7 +168,7 @@ type Document struct {
 	Staged *Staged `json:"staged,omitempty"`
 }
 
-// Bounds of what a Document may say.
+// Bounds of a Document's values.
 const (
 	MaxPolicies   = 10_000
 	MaxNameLength = 64
@@ -508,7 +508,7 @@ func (p *Policy) checkRate() string {
 	return ""
 }
 
-// checkMatch says what is wrong with the match of a policy whose kind is known, or "".
+// checkMatch returns the mistake in the match of a policy of a known kind, or "".
 func (p *Policy) checkMatch() string {
 	if p.Match == "" {
 		return ""
@@ -591,7 +591,7 @@ func checkName(s string) string {
 	return ""
 }
 
-// checkUser says what is wrong with a user's id, which is of the caller's making, or "".
+// checkUser returns the mistake in a user's id, which the caller has made, or "".
 func checkUser(s string) string {
 	switch {
 	case s == "":

@@ -16,7 +16,7 @@ import (
 const (
 	kindOfMerchant = "merchant"
 	kindOfCaller   = "caller"   // merchant/caller
-	kindOfActivity = "activity" // as sku also with /sku behind it
+	kindOfActivity = "activity" // as a SKU, also followed by /sku
 	kindOfSKU      = "sku"      // of any activity, or activity/sku
 )
 

@@ -26,7 +26,7 @@ type Policy struct {
 // MaxURL is the longest URL of a receiver, in bytes.
 const MaxURL = 2048
 
-// CheckURL says what is wrong with the URL of a receiver, or "".
+// CheckURL returns the mistake in the URL of a receiver, or "".
 func (p Policy) CheckURL(text string) string {
 	u, err := url.Parse(text)
 	switch {

@@ -138,7 +138,7 @@ func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDet
 	return d, nil
 }
 
-// held says what an order's hold is of.
+// held describes an order's hold: its units, its shard and its epoch.
 func held(o *seckill.Order) string {
 	return fmt.Sprintf("%s on shard %d, epoch %d", seckill.Counted(o.Quantity, "unit"), o.Grant.Shard, o.Grant.Epoch)
 }
