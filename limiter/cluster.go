@@ -413,8 +413,8 @@ func (l *Limiter) renewAll(r *round, homes []home) []home {
 	return kept
 }
 
-// giveAll gives back what this node holds, and tells what it owes: it stops, and the others may have
-// what there is.
+// giveAll returns the tokens of this node, and tells the pool its debt, because it stops and the
+// others may use the tokens.
 func (l *Limiter) giveAll(ctx context.Context) {
 	c := l.cluster
 	ctx, cancel := context.WithTimeout(ctx, patience)

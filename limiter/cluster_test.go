@@ -419,9 +419,9 @@ func TestCluster_PoolForgets(t *testing.T) {
 	})
 }
 
-// TestCluster_ChargesWhatIsGivenAlone: exchanges of three nodes are late, fail, or are lost half way,
-// again and again. A node decides alone then, while the pool grants the others what it has. What was
-// given alone is charged, once: so what is let in doesn't grow beyond the limit with the time.
+// TestCluster_ChargesWhatIsGivenAlone: again and again, exchanges of three nodes are late, fail, or
+// are lost halfway. A node decides alone then, while the pool grants the others what it has. What
+// was given alone is charged, once: so what is let in doesn't grow beyond the limit with the time.
 func TestCluster_ChargesWhatIsGivenAlone(t *testing.T) {
 	for _, c := range []struct {
 		what  string

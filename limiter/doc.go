@@ -38,8 +38,9 @@
 //     burst + rate × t. No single node lets pass more than burst + rate × t. What nodes let pass
 //     while the pool is late or away comes on top, until the pool has charged it.
 //
-//   - The pool is told what a node let pass alone, and charges it once, in the first exchanges after
-//     it is back. So exchanges that are late or lost all the time add nothing in the long run.
+//   - The pool is told the tokens that a node has spent alone, and charges them once, in the first
+//     exchanges after it is back. So exchanges that are always late or lost add nothing in the
+//     long run.
 //
 //   - A key takes its quota of tokens in a calendar day, over all nodes, by the pool's clock;
 //     tokens that a lost node held are lost. Without the pool a key goes on at the quota's average

@@ -33,12 +33,12 @@ type Ask struct {
 	// far the day's clock is ahead of UTC, in microseconds.
 	Quota  int64
 	Offset int64
-	// Owed are tokens that the node let pass in the last Span microseconds without having been
-	// granted any, because the pool was late or away. The bucket is charged with them. Debt names
-	// them: what one name stands for is charged once, however often it is told. Where nobody came to
-	// the bucket in that time, what it gained and had no room for pays for them first, as far as
-	// Depth: so far from full would they alone have left it. Those of the last Deep microseconds may
-	// leave it with less than none, by as much at most.
+	// Owed are the tokens that the node has spent in the last Span microseconds without a grant,
+	// because the pool was late or away. The pool charges them to the bucket, once for each Debt,
+	// however often it is told. If no other node used the bucket in that time, the tokens that it
+	// gained and had no room for pay first, up to Depth: as far from full as Owed alone would have
+	// left it. Those of the last Deep microseconds may take the bucket below empty, by as much at
+	// most.
 	Owed  int64
 	Debt  Debt
 	Span  int64

@@ -141,9 +141,9 @@ func TestQuota_CountsTokens(t *testing.T) {
 	})
 }
 
-// TestQuota_PoolIsAway: for as long as the pool is away a key goes on at the pace of its quota: an
-// hour's part at once, then evenly. It is neither stopped nor let in without end, and the pool counts
-// it afterwards.
+// TestQuota_PoolIsAway: while the pool is away, a key goes on at the pace of its quota: the share
+// of an hour at once, then evenly. It is neither stopped nor unlimited, and the pool counts it
+// afterwards.
 func TestQuota_PoolIsAway(t *testing.T) {
 	for _, policy := range []Policy{{Key: Caller, Quota: 2400}, {Key: User, Quota: 2400, Rate: 1000, Burst: 1000}} {
 		synctest.Test(t, func(t *testing.T) {

@@ -92,7 +92,9 @@ func (d *Desk) Buy(ctx context.Context, p *seckill.Purchase) (receipt seckill.Re
 }
 
 // sell holds the units of p, puts its promise and waits for both.
-func (d *Desk) sell(ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID, ref inventory.Ref) (receipt seckill.Receipt, err error) {
+func (d *Desk) sell(
+	ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID, ref inventory.Ref,
+) (receipt seckill.Receipt, err error) {
 	if err := d.queue.Reserve(); errors.Is(err, seckill.ErrNoSlot) {
 		return seckill.Receipt{}, errNoSlot
 	} else if err != nil {

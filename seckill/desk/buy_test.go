@@ -58,8 +58,8 @@ func TestBuy(t *testing.T) {
 	})
 }
 
-// TestBuy_RepeatThatTheGateCloses: a key that has units, and no row yet, gets its promise, also where
-// a switch or a limit closes purchases; a new key gets the refusal.
+// TestBuy_RepeatThatTheGateCloses: a key with units and without a row gets its promise, also while
+// a switch or a limit closes purchases. A new key gets the refusal.
 func TestBuy_RepeatThatTheGateCloses(t *testing.T) {
 	stock, queue := &stubStock{holds: map[string]inventory.Entry{}}, &stubQueue{}
 	s := openShop(t, stock, queue, seckill.DefaultConfig(), testItems(1, 1)...)
