@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Class is how much depends on a visit; the lower, the more.
+// Class is the importance of a visit; the lowest is the most important.
 type Class uint8
 
 // The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of

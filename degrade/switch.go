@@ -278,8 +278,8 @@ func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now
 // Active reports whether the switch is in force at now: it has begun, and isn't over.
 func (s *Switch) Active(now time.Time) bool { return !s.StartsAt.After(now) && !s.Over(now) }
 
-// covers reports whether s is in force all the time that other is from now on, so that other would
-// never show beneath it.
+// covers reports whether s is in force from now on for as long as other would be, so that other
+// would never have an effect.
 func (s *Switch) covers(other *Switch, now time.Time) bool {
 	return (!s.StartsAt.After(now) || !s.StartsAt.After(other.StartsAt)) && !other.outlives(s)
 }

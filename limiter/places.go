@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// places counts what is in flight, by key, for policies with a Concurrency. It is of this node
-// alone: what it guards, places and connections, are the node's too.
+// places counts what is in flight, by key, for policies with a Concurrency. It counts on this node
+// only, because it protects places and connections of the node.
 //
 // A key is in it only while it has requests in flight. Its memory is bounded: keys that find no
 // room share one count of their kind and stripe.

@@ -252,7 +252,7 @@ func (d *Document) Validate() error {
 	return m.list
 }
 
-// checkGuarantees notes guaranteed rates that the global one can't give.
+// checkGuarantees adds mistakes for guaranteed rates that exceed the global rate.
 func (d *Document) checkGuarantees(m *mistakes) {
 	all := slices.IndexFunc(d.Policies, func(p Policy) bool { return p.Key == Global && p.Mode == Enforce })
 	sum := 0.0
@@ -552,8 +552,8 @@ func (p *Policy) canonicalMatch() string {
 	return p.Match
 }
 
-// matchedAddr returns the address that a match of kind IP stands for, which of an IPv6 network is
-// its first, or the zero Addr.
+// matchedAddr returns the address of a match of kind IP, or the zero Addr. For an IPv6 network it
+// is the first address.
 func matchedAddr(match string) netip.Addr {
 	if net, err := netip.ParsePrefix(match); err == nil {
 		if !net.Addr().Is6() || net.Addr().Is4In6() || net.Bits() != groupBits {

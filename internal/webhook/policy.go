@@ -17,8 +17,8 @@ import (
 //   - Other addresses (private, shared, link-local, and all else that is not public) may be reached
 //     only in Networks; there by http, too.
 //
-// It is asked twice: with the URL, when a hook is put, and with the address that is dialled, each
-// time. So a name that comes to stand for another address is no way around it.
+// It is applied twice: to the URL, when a hook is put, and to the dialled address, at each post. So
+// a name can't bypass it by changing its address.
 type Policy struct {
 	Networks []netip.Prefix
 }

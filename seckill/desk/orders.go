@@ -114,7 +114,7 @@ func (o *Office) orderOf(ctx context.Context, id seckill.OrderID) (seckill.Order
 	return o.desk.findQueued(ctx, id, seckill.CallerRef{Merchant: offer.Sale.Merchant})
 }
 
-// OrderDetails returns what is known of an order.
+// OrderDetails returns all known data of an order.
 func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDetails, error) {
 	order, _, err := o.orderOf(ctx, id)
 	if err != nil {
