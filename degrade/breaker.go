@@ -37,7 +37,7 @@ const (
 // String is the state as metrics have it.
 func (s BreakerState) String() string { return [...]string{"closed", "open", "half-open"}[s] }
 
-// BreakerMode says who decides.
+// BreakerMode is the mode of a breaker.
 type BreakerMode int32
 
 // The modes.
@@ -181,7 +181,7 @@ func (c BreakerConfig) Validate() error {
 //   - Asking one for its state can change it, and takes a lock. Here neither is so.
 type Breaker struct {
 	cfg    BreakerConfig
-	start  time.Time      // times are durations since, which has no wall clock's steps
+	start  time.Time      // times are durations since it, so steps of the wall clock don't matter
 	random func() float64 // from 0 to 1
 	period atomic.Pointer[period]
 	_      [64]byte // period is read by every buyer: what follows is written by every call
@@ -204,8 +204,8 @@ type Breaker struct {
 	}
 }
 
-// period is from one change of state or mode to the next. But for until and the gobreakers it is
-// fixed.
+// period is the time from one change of state or mode to the next. Only until and the gobreakers
+// change in it.
 type period struct {
 	mode  BreakerMode
 	state BreakerState
@@ -325,8 +325,8 @@ func (b *Breaker) placeLocked(now time.Duration) (done func(error)) {
 	return done
 }
 
-// weighLocked has calls refused while all places are taken, and no longer than the oldest probe may
-// keep its own.
+// weighLocked refuses calls while all places are taken, at most until the oldest probe loses its
+// place.
 func (b *Breaker) weighLocked() {
 	p := b.period.Load()
 	if p.state != StateHalfOpen {
@@ -590,7 +590,7 @@ func (b *Breaker) SetMode(mode BreakerMode) {
 	b.tell(news)
 }
 
-// newsLocked reports whether OnChange is to be told something.
+// newsLocked reports whether OnChange has to be called.
 func (b *Breaker) newsLocked() bool {
 	return b.cfg.OnChange != nil && !b.telling && b.told != b.period.Load().state
 }

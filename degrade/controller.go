@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Class is how much depends on a visit; the lower, the more.
+// Class is the importance of a visit; the lowest is the most important.
 type Class uint8
 
 // The classes. Existing is the status, cancellation or payment of an order that exists; a repeat of
@@ -16,7 +16,7 @@ const (
 	Existing Class = iota
 	NewOrder
 	Browsing
-	LoadTest // of callers whose traffic is a test
+	LoadTest // of callers with test traffic
 )
 
 // Visit has the data for a decision. Its strings are not kept.
@@ -29,7 +29,7 @@ type Visit struct {
 	User     string
 	Settled  bool // its answer is in memory: it needs no room, and doesn't Leave
 
-	tenant *tenant // whose place it has, nil where that isn't counted
+	tenant *tenant // the merchant whose place it has, nil if not counted
 }
 
 // Cause is why a visit was sent away.
@@ -302,7 +302,7 @@ func (c *Controller) TurnAway(cause Cause) { c.count(cause) }
 
 func (c *Controller) count(cause Cause) { c.stripes[rand.Uint32()%stripes].counts[cause].Add(1) }
 
-// Leave gives back the place of a visit that was let in, the same that entered.
+// Leave gives back the place of an admitted visit, the same value that entered.
 func (c *Controller) Leave(v *Visit) {
 	c.inFlight.Add(-1)
 	if v.tenant != nil {

@@ -20,8 +20,8 @@ import (
 const (
 	// spreadPlaces: a merchant alone gets 8/9 of the places for new orders.
 	spreadPlaces = 8
-	// maxTenants bounds the merchants that are counted; above it they have places like those that
-	// are not.
+	// maxTenants bounds the merchants that are counted. The others share places like uncounted
+	// ones.
 	maxTenants = 16_384
 )
 
@@ -109,7 +109,7 @@ const (
 	// fitDelay is how long purchases may wait in the line before new ones find less room. It is
 	// below what enters D3, which turns away buyers of all merchants alike.
 	fitDelay = 300 * time.Millisecond
-	// fitLooks is for how many looks in a row it must be exceeded.
+	// fitLooks is how many times in a row it must be exceeded.
 	fitLooks = 3
 	leastFit = 64
 )

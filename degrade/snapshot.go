@@ -30,8 +30,8 @@ type snapshot struct {
 	pinned bool
 	// levelAdmits means that a level has set admission for everybody.
 	levelAdmits bool
-	since       time.Time // since when orders and admission are as they are, of this process's clock
-	before      []closing // as they were earlier, the last one first
+	since       time.Time // since when orders and admission have their values, by this process's clock
+	before      []closing // their earlier values, the last one first
 }
 
 // closing has the switches that closed sales at an earlier time.

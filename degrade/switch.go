@@ -26,7 +26,7 @@ const (
 	Timeouts     Name = "timeouts"      // on, held: whether orders that aren't paid in time are cancelled. For merchants and activities.
 
 	LevelSwitch     Name = "level"     // auto, D0 to D5: the degrade level, for everybody or for one activity; see Levels
-	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only say which they would
+	AutomaticSwitch Name = "automatic" // on, shadow, off: whether nodes enter levels by themselves, or only report the level
 
 	// auto, open, closed, observe: whether the breaker or a person decides that Redis, Kafka or the
 	// database is called for buyers, see BreakerMode. For everybody only.
@@ -91,7 +91,7 @@ const (
 	browseOff    = int32(2)
 )
 
-// LimitsMode says what limits do.
+// LimitsMode is the mode of all limits.
 type LimitsMode int32
 
 // The modes, as the switch limits has them.
@@ -160,7 +160,7 @@ func (k kind) parse(text string) (int32, bool) {
 	return int32(n), err == nil && int32(n) >= k.least && int32(n) <= k.most && strconv.Itoa(int(n)) == text
 }
 
-// CheckValue says what is wrong with a value of a switch, or "".
+// CheckValue returns the mistake in a value of a switch, or "".
 func CheckValue(name Name, text string) string {
 	_, k, ok := kindOf(name)
 	switch {
@@ -178,7 +178,7 @@ func CheckValue(name Name, text string) string {
 	return ""
 }
 
-// Scope says for whom a switch is. The zero value is everybody. At most one member is set.
+// Scope is the scope of a switch. The zero value is everybody. At most one member is set.
 type Scope struct {
 	Merchant string `json:"merchant,omitempty"`
 	Activity string `json:"activity,omitempty"`
@@ -260,7 +260,7 @@ const (
 	MaxSwitches = 1000
 )
 
-// Switch is a switch that somebody set, for a scope.
+// Switch is a value of a switch that was set for a scope.
 type Switch struct {
 	Name      Name      `json:"name"`
 	Scope     Scope     `json:"scope,omitzero"`
@@ -278,8 +278,8 @@ func (s *Switch) Over(now time.Time) bool { return !s.ExpiresAt.IsZero() && !now
 // Active reports whether the switch is in force at now: it has begun, and isn't over.
 func (s *Switch) Active(now time.Time) bool { return !s.StartsAt.After(now) && !s.Over(now) }
 
-// covers reports whether s is in force all the time that other is from now on, so that other would
-// never show beneath it.
+// covers reports whether s is in force from now on for as long as other would be, so that other
+// would never have an effect.
 func (s *Switch) covers(other *Switch, now time.Time) bool {
 	return (!s.StartsAt.After(now) || !s.StartsAt.After(other.StartsAt)) && !other.outlives(s)
 }
@@ -338,8 +338,8 @@ func (s *Switch) outlives(other *Switch) bool {
 	return !other.ExpiresAt.IsZero() && (s.ExpiresAt.IsZero() || s.ExpiresAt.After(other.ExpiresAt))
 }
 
-// Set sets s on top of those of the same name and scope: they are in force again when s is over, if
-// they aren't over then. What is over at now is dropped.
+// Set sets s on top of the values of the same name and scope. They are in force again when s ends,
+// if they haven't ended. Values that have ended at now are dropped.
 func (d *Document) Set(s Switch, now time.Time) {
 	d.drop(func(old *Switch) bool {
 		return old.Over(now) || old.Name == s.Name && old.Scope == s.Scope && s.covers(old, now)

@@ -75,11 +75,11 @@ type activityPages struct {
 	age     time.Duration
 	inStock func(seckill.Offer) (inStock bool, age time.Duration)
 
-	catalog atomic.Pointer[seckill.Catalog] // whose activities the pages are of
+	catalog atomic.Pointer[seckill.Catalog] // the catalog of the pages' activities
 	pages   sync.Map                        // *seckill.Sale → *page
 }
 
-// page is an activity as it is served. Only looked ever changes.
+// page is the rendered page of an activity. Only looked ever changes.
 type page struct {
 	stock        []bool // by item
 	etag         []byte // with W/
@@ -115,8 +115,8 @@ func (a *activityPages) current(catalog *seckill.Catalog, sale *seckill.Sale, no
 	return p
 }
 
-// forget drops the pages of activities that are not the catalog's any more. A request that still
-// uses an older catalog may bring a page back until the next change.
+// forget drops the pages of activities that are no longer in the catalog. A request that still uses
+// an older catalog may bring a page back until the next change.
 func (a *activityPages) forget(catalog *seckill.Catalog) {
 	a.pages.Range(func(key, _ any) bool {
 		if sale, ok := key.(*seckill.Sale); ok && catalog.Activity(sale.ID) != sale {

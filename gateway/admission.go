@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// Switches decide whether a visit is let in, from the switches that operators have set and from the
+// Switches decide whether a visit is admitted, by the switches that operators have set and the
 // number of requests in flight. *degrade.Controller implements it. Their methods must not block.
 type Switches interface {
 	Enter(v *degrade.Visit) degrade.Verdict
@@ -24,7 +24,7 @@ type Switches interface {
 	TurnAway(cause degrade.Cause)
 }
 
-// Limits decide whether a visit is let in, from the rates of its merchant, caller and buyer.
+// Limits decide whether a visit is admitted, by the rates of its merchant, caller and buyer.
 // *limiter.Limiter implements it.
 type Limits interface {
 	Allow(r *limiter.Request, now time.Time) limiter.Decision
@@ -87,13 +87,13 @@ type Admission struct {
 	doors    *limiter.Addresses
 	probes   *limiter.Addresses
 	short    atomic.Bool     // the processor is short
-	let      *limiter.Recent // keys that limits let in
+	let      *limiter.Recent // keys that limits have admitted
 	asking   *limiter.Recent // keys that limits are asked about
 	askMu    [64]sync.Mutex  // one by key: notes in asking are made one after another
 	seeds    [6]maphash.Seed // of both
 	again    *limiter.Keys   // the free repeats of a key
 	lookups  *limiter.Keys   // of everybody together
-	repeats  atomic.Int64    // that were let in free
+	repeats  atomic.Int64    // that were admitted free
 
 	refusals atomic.Pointer[limitRefusals]
 	trial    atomic.Pointer[Trial] // nil: nothing is tried
@@ -148,7 +148,7 @@ func NewAdmission(cfg AdmissionConfig, switches Switches, limits Limits, log *sl
 // force.
 func (g *Admission) SetLimits(d *limiter.Document) { g.refusals.Store(newLimitRefusals(d)) }
 
-// Trial counts what limits that are tried do: the purchases that came to them, and those that they
+// Trial has the counts of limits on trial: the purchases that came to them, and those that they
 // refused.
 type Trial struct{ Asked, Refused atomic.Int64 }
 
@@ -541,7 +541,7 @@ func (g *Admission) Stranger(v *Visit) *Denial {
 	return nil
 }
 
-// classOf says how much depends on a visit.
+// classOf returns the importance of a visit.
 func classOf(v *Visit) degrade.Class {
 	switch v.Route {
 	case "buy":

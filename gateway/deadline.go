@@ -15,7 +15,7 @@ type requestContext struct {
 	at time.Time
 
 	mu     sync.Mutex
-	inner  context.Context // guarded by mu; nil until somebody waits
+	inner  context.Context // guarded by mu; nil until it is needed
 	cancel context.CancelFunc
 	over   bool // guarded by mu
 }

@@ -18,8 +18,8 @@ type Gate interface {
 	// sets v.Pause, the denial isn't final: Enter is called again after the pause, with v.Pause
 	// unchanged, and the second answer is final.
 	Enter(v *Visit) *Denial
-	// Leave is called once for every visit that was let in, when its answer is decided. status is
-	// the HTTP status; took is the time since the arrival.
+	// Leave is called once for every admitted visit, when its answer is decided. status is the HTTP
+	// status; took is the time since the arrival.
 	Leave(v *Visit, status int, took time.Duration)
 	// Stranger counts a request without a valid key or signature against its client address. Only
 	// Route, Peer, Forwarded and Arrived of v are set. It returns a denial if the address asks too
@@ -54,7 +54,7 @@ type Visit struct {
 	// Pause is how long a denial waits before it is sent, see Gate.Enter.
 	Pause time.Duration
 
-	// What the gate restricts for a visit that it lets in. Zero values restrict nothing.
+	// The gate's restrictions of an admitted visit. Zero values restrict nothing.
 
 	NoWait bool // Prefer: wait is ignored
 	Static bool // an activity's page may be served as it was last rendered, however old

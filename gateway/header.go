@@ -21,8 +21,8 @@ const (
 	headerTraceParent    = "Traceparent"
 )
 
-// The header fields of answers, spelled as in their RFCs: fasthttp writes them as they are.
-// RateLimit and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
+// The header fields of answers, spelled as in their RFCs: fasthttp writes them unchanged. RateLimit
+// and RateLimit-Policy follow draft-ietf-httpapi-ratelimit-headers-11.
 var (
 	keyRequestID       = []byte("X-Request-Id")
 	keyTraceResponse   = []byte("Traceresponse")

@@ -151,7 +151,7 @@ type Stats struct {
 
 	InFlight    int64 // requests being worked on
 	MaxInFlight int64
-	Waiting     int64 // of those: in a Prefer: wait
+	Waiting     int64 // of these, in a Prefer: wait
 	MaxWaiting  int64
 	Paused      int64 // requests in front of the gate, beside those in flight
 	Connections int64 // open, idle ones included

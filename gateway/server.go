@@ -288,7 +288,7 @@ func (s *Server) probed(x *exchange) {
 	}
 }
 
-// nothing answers a path that nothing has. An operator who asks the wrong listener is told so.
+// nothing answers a path without a route. It tells an operator who asks the wrong listener.
 func (x *exchange) nothing() {
 	p := problem.Problem{Code: problem.NotFound}
 	if bytes.HasPrefix(x.http.URI().PathOriginal(), adminPath) {
@@ -489,8 +489,8 @@ func (x *exchange) denied(denial *Denial) {
 	x.problem(&denial.Problem)
 }
 
-// pause makes a visit wait in front of the gate. Its arrival time is set anew afterwards, since
-// nothing was done for it before. The number of connections bounds how many visits wait.
+// pause makes a visit wait before the gate. Its arrival time is then set again, because nothing was
+// done for it before. The number of connections bounds how many visits wait.
 func (x *exchange) pause() {
 	x.server.inFlight.Add(-1)
 	x.server.paused.Add(1)

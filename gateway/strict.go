@@ -27,8 +27,7 @@ const (
 	notHost         = "The Host field is not a host with an optional port."
 )
 
-// ambiguous says what is wrong with a request's head and framing, or returns "". It allocates
-// nothing.
+// ambiguous returns the mistake in a request's head and framing, or "". It allocates nothing.
 func (x *exchange) ambiguous() string {
 	h := &x.http.Request.Header
 	if c, ok := x.http.Conn().(*conn); ok && c.line.bare {

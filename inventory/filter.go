@@ -60,7 +60,7 @@ const (
 	minSlots  = 64
 	minMerge  = 4096    // a table of fewer is not merged
 	mergeRate = 64      // a run is merged again when it grows by one in so many
-	shortRun  = 1 << 17 // hashes from which on an index pays
+	shortRun  = 1 << 17 // number of hashes from which an index is worth it
 )
 
 // short is the part of a hash that a filter keeps; 0 means free, so it shares a place with 1.

@@ -168,7 +168,7 @@ type HoldCall struct {
 	Err      error
 }
 
-// Kind says how Settle ends a hold.
+// Kind is the way in which Settle ends a hold.
 type Kind uint8
 
 // The ways to settle: SettleSold keeps the buyer's count and moves the units to sold (a
@@ -238,8 +238,7 @@ var (
 	ErrClosed = errors.New("shard is closed")
 	// ErrEpoch means the shard has a higher epoch than the call.
 	ErrEpoch = errors.New("shard is of a later epoch")
-	// ErrLost means the shard shows less than somebody has seen of it: an epoch or a seq that went
-	// back.
+	// ErrLost means that the shard has lost writes: its epoch or its seq went back.
 	ErrLost = errors.New("shard has lost writes")
 	// ErrForeign means that the Redis has the stock of another installation.
 	ErrForeign = errors.New("it has the stock of another installation")

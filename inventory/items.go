@@ -140,7 +140,7 @@ func (v *view) forgetInherited() {
 	}
 }
 
-// hasNews reports whether OnCrossing has to be told something.
+// hasNews reports whether OnCrossing has to be called.
 func (v *view) hasNews() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

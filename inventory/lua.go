@@ -50,7 +50,7 @@ func loadScripts() (*scripts, error) {
 			source += heads[1]
 		}
 		source += string(body)
-		sum := sha1.Sum([]byte(source)) // the name under which Redis keeps a script; nothing is secured by it
+		sum := sha1.Sum([]byte(source)) // Redis's name of a script; it isn't used for security
 		*to = script{source: source, sha: hex.EncodeToString(sum[:]), keys: len(keyNames)}
 	}
 	s.hold.keys = holdKeys

@@ -43,7 +43,7 @@ func (s *Stock) checkOwner(ctx context.Context, client rueidis.Client) error {
 	defer cancel()
 	owner, err := s.owner(ctx)
 	if err != nil || owner == "" {
-		return nil //nolint:nilerr // nobody can tell now
+		return nil //nolint:nilerr // unknown now
 	}
 	has, err := client.Do(ctx, client.B().Hget().Key(s.keys[0].keys[0]).Field(ownerField).Build()).ToString()
 	if err != nil || has == owner {
@@ -56,7 +56,7 @@ func (s *Stock) checkOwner(ctx context.Context, client rueidis.Client) error {
 // ownerField is where close.lua keeps the owner.
 const ownerField = "owner"
 
-// owner is the name of Config.Owner, "" where nobody asks.
+// owner is the name of Config.Owner, "" if it isn't checked.
 func (s *Stock) owner(ctx context.Context) (string, error) {
 	if s.cfg.Owner == nil {
 		return "", nil
@@ -152,8 +152,8 @@ func (s *Stock) Forget(ctx context.Context, ref Ref, items []ItemID, heads []str
 // maxForgets is how many times heads are read again when their holds have changed meanwhile.
 const maxForgets = 5
 
-// forget reads heads and drops them, and items. The digests of the holds that go are counted here,
-// so a head is dropped only if it still is as it was read.
+// forget reads heads and drops them, and items. The digests of the dropped holds are computed here,
+// so a head is dropped only if it is unchanged since it was read.
 func (s *Stock) forget(ctx context.Context, ref Ref, items []ItemID, heads []string) error {
 	for range maxForgets {
 		values, err := s.values(ctx, ref, heads)

@@ -18,7 +18,7 @@ type Script struct{ source, sha string }
 
 // NewScript returns the script of some source.
 func NewScript(source string) *Script {
-	sum := sha1.Sum([]byte(source)) // the name under which Redis keeps a script; nothing is secured by it
+	sum := sha1.Sum([]byte(source)) // Redis's name of a script; it isn't used for security
 	return &Script{source, hex.EncodeToString(sum[:])}
 }
 

@@ -72,7 +72,7 @@ func (h *health) away(err error) {
 	h.missing = err
 }
 
-// why returns why there is no client yet.
+// why returns the reason why there is no client yet.
 func (h *health) why() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -52,7 +52,7 @@ type view struct {
 	kept     int64    // guarded by mu: this view's part of stock.known
 	blind    bool     // guarded by mu: too many heads to remember; the filter is empty and stays so
 	dropped  bool     // guarded by mu: no longer watched
-	untold   []ItemID // guarded by mu: items of which OnCrossing has to be told
+	untold   []ItemID // guarded by mu: items that OnCrossing has to be called for
 }
 
 // moment is the time at which a view knew its shard. It never changes.

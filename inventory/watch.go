@@ -88,9 +88,8 @@ func (s *Stock) Absent(ref Ref, id string, since time.Time) bool {
 }
 
 // InStock reports whether the item was last seen with a unit on the shard, and how long ago the
-// shard was known. An item of which nothing else is known is in stock: a buyer who is told so
-// wrongly learns better from Hold, one who is told sold-out goes away. On a shard that isn't
-// watched nothing is in stock.
+// shard was known. An unknown item counts as in stock: if that is wrong, Hold corrects it, but a
+// buyer who gets a wrong sold-out goes away. On a shard that isn't watched nothing is in stock.
 func (s *Stock) InStock(shard ShardID, item ItemID) (bool, time.Duration) {
 	v := s.viewAt(shard)
 	if v == nil {

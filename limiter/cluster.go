@@ -25,7 +25,7 @@ type cluster struct {
 
 	mu      sync.Mutex
 	next    *round // guarded by mu; nil is an empty one
-	renewed []home // guarded by mu: whose leases are renewed
+	renewed []home // guarded by mu: the keys whose leases are renewed
 
 	quotasOnly bool                  // fixed
 	spent      *Recent               // the keys that have no quota left
@@ -563,7 +563,7 @@ func (a *asker) serve(answer *Ask, late bool) (served, refused int64) {
 // answer takes an answer of the pool: waiting requests get their tokens, the rest becomes the
 // lease, and the local bucket never has more tokens than the cluster's.
 //
-// Those whom a late answer was for have gone on alone, or are about to: what it grants is theirs.
+// Requests that a late answer was for have gone on alone, or are about to: its tokens are theirs.
 func (h home) answer(a *Ask, asker *asker, now int64, late bool, c *cluster) {
 	if h == (home{}) {
 		return

@@ -138,7 +138,7 @@ func (d *directory) takeAsStranger(l *limit, req *Request, now int64, c *cluster
 		g.wait, g.left = wait, l.tokens(d.stranger, now)
 		return true
 	}
-	g.over = c.over(nil, n) // strangers are nobody in the cluster
+	g.over = c.over(nil, n) // strangers have no bucket in the cluster
 	d.stranger = next + l.timeOf(g.over)
 	g.taken, g.left = n, l.tokens(next, now)
 	return true
@@ -223,8 +223,8 @@ func (b *bucket) followLocked(r *rules) {
 	}
 }
 
-// take is like a table's; gone says that the bucket isn't its key's any more. by is who competes
-// for it.
+// take is like a table's; gone says that the bucket no longer belongs to its key. by is the
+// competing merchant.
 func (b *bucket) take(r *rules, req *Request, now int64, c *cluster, by *rival, g *grant) (asked, gone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -374,8 +374,8 @@ func (b *bucket) giveBack(g *grant) {
 	b.share.giveBack(g)
 }
 
-// retire reports whether the bucket is full, and so the same as none; if so, it is nobody's from
-// now on.
+// retire reports whether the bucket is full, and so the same as none; if so, it is free from now
+// on.
 func (b *bucket) retire(now int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

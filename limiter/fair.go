@@ -62,7 +62,7 @@ type tenant struct {
 	sated  atomic.Bool  // it asks for no more than its share
 
 	demand float64 // tokens per second, smoothed; guarded by fairness.mu, like what follows
-	seen   int64   // moment of the last settlement before which it came
+	seen   int64   // the last settlement before which it came
 }
 
 // pace is a bucket without a lock: see limit for its one moment. An interval of 0 has no tokens.
@@ -85,7 +85,7 @@ const (
 	reserveSpan = 0.1
 )
 
-// rank says how far down a purchase may empty the global bucket.
+// rank is the level down to which a purchase may empty the global bucket.
 type rank uint8
 
 const (

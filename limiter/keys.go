@@ -9,7 +9,7 @@ type Keys struct {
 	table *table
 	rules *rules
 
-	anything Request // stands for whatever comes
+	anything Request // stands for any key
 }
 
 // NewKeys makes one with full buckets, of so many tokens a second and at once, and with room for

@@ -158,8 +158,8 @@ type share struct {
 
 	usage DayUse // of the last answer
 
-	owes owed // what was let pass alone, and the pool has not been told of
-	told owed // what it was told of, without having answered yet
+	owes owed // tokens spent while alone, that the pool doesn't know of
+	told owed // tokens that it was told of, without an answer yet
 
 	known bool // count is of the last answer
 	count int64
@@ -200,7 +200,7 @@ func (s *share) giveBack(g *grant) {
 	case g.alone && s.owes.tokens >= g.taken:
 		s.owes.less(g.taken, g.limit)
 	case g.alone:
-		s.lease += g.taken // the pool was told of them: they are as good as granted
+		s.lease += g.taken // the pool was told of them, so they count as granted
 	case g.counted:
 		s.waiting -= g.taken
 	}
@@ -216,7 +216,7 @@ const (
 	claimedBy                // the node decides alone: see share.alone
 )
 
-// owe notes tokens that the node lets pass alone, until it can tell the pool.
+// owe records tokens that the node spends while alone, until it can tell the pool.
 func (s *share) owe(n int64, l *limit, now int64) {
 	if s == nil {
 		return
@@ -228,7 +228,7 @@ func (s *share) owe(n int64, l *limit, now int64) {
 	s.owes.full = max(s.owes.full, now) + l.terms.timeOf(n)
 }
 
-// owed are tokens that a node let pass alone.
+// owed has tokens that a node has spent while alone.
 type owed struct {
 	tokens int64
 	since  int64 // moment of the first
@@ -236,7 +236,7 @@ type owed struct {
 	number int64 // of their Debt, once the pool is told
 }
 
-// pay has tokens of the lease stand for such as were let pass alone.
+// pay uses tokens of the lease for tokens that were spent while alone.
 func (s *share) pay(l *limit) {
 	n := min(s.owes.tokens, s.lease)
 	s.lease -= n
@@ -249,7 +249,7 @@ func (o *owed) less(n int64, l *limit) {
 	o.full -= l.terms.timeOf(n)
 }
 
-// tell puts what the node owes into an ask. It is told again until the pool has answered.
+// tell puts the node's debt into an ask. It is sent again until the pool has answered.
 func (s *share) tell(a *Ask, c *cluster, now int64) {
 	if s.told.tokens == 0 {
 		if s.owes.tokens == 0 {
@@ -322,7 +322,7 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	}
 }
 
-// indebted reports whether the pool has not been charged yet with all that the node let pass alone.
+// indebted reports whether the node has spent tokens alone that the pool has not charged yet.
 func (s *share) indebted() bool { return s.owes.tokens > 0 || s.told.tokens > 0 }
 
 // renew returns what to give back and to want, by what was asked for since the last time, and

@@ -156,7 +156,7 @@ type grant struct {
 	must    bool    // it has to be asked
 	counted bool    // its tokens are in the waiting of a share
 	leased  bool    // the tokens are of a lease
-	alone   bool    // nobody granted them: the node owes them to the pool
+	alone   bool    // they were not granted: the node owes them to the pool
 	over    float64 // what they count as above their number then
 	name    string  // the key's
 	floor   int64   // see Ask
@@ -380,7 +380,7 @@ func (l *Limiter) alone(g *grant, req *Request, moment int64) bool {
 	return true
 }
 
-// owe notes tokens for which the pool was asked in vain.
+// owe records tokens that the pool was asked for without an answer.
 func (g *grant) owe(c *cluster) {
 	if g.table != nil {
 		g.table.owe(g, c)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// places counts what is in flight, by key, for policies with a Concurrency. It is of this node
-// alone: what it guards, places and connections, are the node's too.
+// places counts what is in flight, by key, for policies with a Concurrency. It counts on this node
+// only, because it protects places and connections of the node.
 //
 // A key is in it only while it has requests in flight. Its memory is bounded: keys that find no
 // room share one count of their kind and stripe.
@@ -31,7 +31,7 @@ type placeStripe struct {
 	_         [40]byte
 }
 
-// placeKey is a key of a kind; a hash of 0 stands for all that find no room.
+// placeKey is a key of a kind; a hash of 0 is the common one of keys without room.
 type placeKey struct {
 	kind kind
 	hash uint64
@@ -93,7 +93,7 @@ func (p *places) leave(k kind, h *holding) {
 	}
 }
 
-// PlaceStats says what is in flight under policies with a Concurrency.
+// PlaceStats has the numbers in flight under policies with a Concurrency.
 type PlaceStats struct {
 	InFlight  int64
 	Keys      int    // that have something in flight

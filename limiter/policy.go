@@ -168,7 +168,7 @@ type Document struct {
 	Staged *Staged `json:"staged,omitempty"`
 }
 
-// Bounds of what a Document may say.
+// Bounds of a Document's values.
 const (
 	MaxPolicies   = 10_000
 	MaxNameLength = 64
@@ -252,7 +252,7 @@ func (d *Document) Validate() error {
 	return m.list
 }
 
-// checkGuarantees notes guaranteed rates that the global one can't give.
+// checkGuarantees adds mistakes for guaranteed rates that exceed the global rate.
 func (d *Document) checkGuarantees(m *mistakes) {
 	all := slices.IndexFunc(d.Policies, func(p Policy) bool { return p.Key == Global && p.Mode == Enforce })
 	sum := 0.0
@@ -508,7 +508,7 @@ func (p *Policy) checkRate() string {
 	return ""
 }
 
-// checkMatch says what is wrong with the match of a policy whose kind is known, or "".
+// checkMatch returns the mistake in the match of a policy of a known kind, or "".
 func (p *Policy) checkMatch() string {
 	if p.Match == "" {
 		return ""
@@ -552,8 +552,8 @@ func (p *Policy) canonicalMatch() string {
 	return p.Match
 }
 
-// matchedAddr returns the address that a match of kind IP stands for, which of an IPv6 network is
-// its first, or the zero Addr.
+// matchedAddr returns the address of a match of kind IP, or the zero Addr. For an IPv6 network it
+// is the first address.
 func matchedAddr(match string) netip.Addr {
 	if net, err := netip.ParsePrefix(match); err == nil {
 		if !net.Addr().Is6() || net.Addr().Is4In6() || net.Bits() != groupBits {
@@ -591,7 +591,7 @@ func checkName(s string) string {
 	return ""
 }
 
-// checkUser says what is wrong with a user's id, which is of the caller's making, or "".
+// checkUser returns the mistake in a user's id, which the caller has made, or "".
 func checkUser(s string) string {
 	switch {
 	case s == "":

@@ -108,7 +108,7 @@ func purchaseCost(p *Policy) float64 {
 
 // second plays one second.
 func (p *play) second(s int) {
-	left := make([]float64, len(p.series)) // what narrower limits let pass
+	left := make([]float64, len(p.series)) // purchases that narrower limits admit
 	byMerchant := make(map[string]float64)
 	for i := range p.series {
 		if s < len(p.series[i].Counts) {
@@ -163,8 +163,8 @@ func (p *play) divide(want map[string]float64, have float64) map[string]float64 
 	return out
 }
 
-// pass lets a bucket run for a second, and returns how many of n it lets pass. A policy that
-// refuses nobody lets all pass, and what it would have refused is counted.
+// pass runs a bucket for a second, and returns how many of n it admits. A policy that doesn't
+// refuse admits all, and the refusals that it would have made are counted.
 func (p *play) pass(key *previewKey, n float64, req Request) float64 {
 	if key.policy < 0 {
 		return n

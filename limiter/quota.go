@@ -33,7 +33,7 @@ func (l *limit) offset(now time.Time) int64 {
 	return int64(seconds) * 1e6
 }
 
-// reset is after how long the quota begins anew, in nanoseconds.
+// reset is the time until the quota begins again, in nanoseconds.
 func (l *limit) reset(now time.Time) int64 {
 	local := now.In(l.zone)
 	next := time.Date(local.Year(), local.Month(), local.Day()+1, 0, 0, 0, 0, l.zone)
@@ -50,8 +50,8 @@ func (c *cluster) exhausted(l *limit, key uint64, quota, now, n int64, known *sh
 }
 
 const (
-	// spentSlots is for how many keys it is remembered that they had no quota left when the pool
-	// was asked last, so that what they refuse isn't asked for.
+	// spentSlots is how many keys are remembered as without quota, since the last answer of the
+	// pool, so that the pool isn't asked for them again.
 	spentSlots = 1 << 14
 	// spentSpan bounds for how long quota that comes back (of a repeat, of another node's lease, on
 	// the next day) isn't noticed.

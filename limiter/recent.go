@@ -10,7 +10,7 @@ type Recent struct {
 	span  int64
 }
 
-// recentSlot has no lock: a key that is read with another one's time is nobody's.
+// recentSlot has no lock: a key that is read together with another key's time matches no key.
 type recentSlot struct {
 	mixed atomic.Uint64 // key ^ until
 	until atomic.Uint64

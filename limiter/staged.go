@@ -10,7 +10,7 @@ import (
 type Staged struct {
 	ID       string   `json:"id"` // random
 	Policies []Policy `json:"policies"`
-	// Nodes are the names of those that enforce it. The others go on with the document's own
+	// Nodes are the names of the nodes that enforce it. The others go on with the document's own
 	// policies.
 	Nodes []string `json:"nodes"`
 	// MaxRefused is how many purchases in a hundred the limits of one of these nodes may refuse

@@ -162,7 +162,7 @@ func (t *table) take(r *rules, key uint64, req *Request, now int64, c *cluster, 
 func (g *grant) draw(c *cluster, known *share, now, n, tat int64) (more int64, drawn bool) {
 	l := g.limit
 	if c != nil && g.stranger && l.policy.Quota == 0 {
-		g.over = c.over(nil, n) // strangers are nobody in the cluster
+		g.over = c.over(nil, n) // strangers have no bucket in the cluster
 		return l.timeOf(g.over), true
 	}
 	switch c.claim(known, l, now, n) {
@@ -270,7 +270,7 @@ func (t *table) giveBack(g *grant) (orphaned bool) {
 	s := &t.segments[t.index(g.key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rules == nil { // nobody has taken anything of this segment
+	if s.rules == nil { // no tokens of this segment were taken
 		return false
 	}
 	l := s.rules.of(g.key) // may be newer than g.limit: tokens are returned as tokens

@@ -11,7 +11,7 @@ import (
 // most.
 type Report struct {
 	Alone    bool          `json:"alone,omitempty"` // it decides by its last shares
-	Policies []PolicyUsage `json:"policies"`        // those that were asked lately, the busiest ones
+	Policies []PolicyUsage `json:"policies"`        // the busiest policies of late
 	Top      []Hot         `json:"top"`
 	Span     float64       `json:"span"` // seconds that Top is of
 }

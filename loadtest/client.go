@@ -259,7 +259,7 @@ func (a *answer) read(r *fasthttp.Response) {
 	}
 }
 
-// knownCode returns a code as a string without allocating for those that a crowd meets in numbers.
+// knownCode returns a code as a string, without allocating for frequent codes.
 func knownCode(b []byte) string {
 	switch string(b) {
 	case "sold-out":

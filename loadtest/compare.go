@@ -114,7 +114,7 @@ func (c *Comparison) outcome(name string, count func(string, func(*Summary) int6
 	if c.of[0].Outcomes[name].Count+c.of[1].Outcomes[name].Count == 0 {
 		return
 	}
-	if name != Accepted.String() { // whose number stands above
+	if name != Accepted.String() { // the load of the number above
 		count(name, func(s *Summary) int64 { return s.Outcomes[name].Count })
 	}
 	latency(name+":", func(s *Summary) *Percentiles {

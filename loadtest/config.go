@@ -102,8 +102,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Limits of what a crowd may be (L8): what is kept grows with buyers, sockets and memory with
-// concurrency.
+// Limits of a crowd (L8): its data grows with buyers, its sockets and memory with concurrency.
 const (
 	maxBuyers      = 10_000_000
 	maxConcurrency = 10_000

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// arrivals is an arrival policy: when something arrives, and what. It is fixed before the first
+// arrivals is an arrival policy: the times and the kinds of arrivals. It is fixed before the first
 // arrival leaves, so that a slow answer delays nobody.
 type arrivals[T any] interface {
 	// number is how many there are.

@@ -79,7 +79,7 @@ func (g *goods) refused(quantity int, ans *answer, start time.Time) {
 	}
 }
 
-// taste says which item a purchase is of. It is fixed after newTaste.
+// taste chooses the item of a purchase. It is fixed after newTaste.
 type taste struct {
 	goods []*goods
 	upTo  []float64 // the sum of the shares up to each of goods; the last is 1

@@ -142,8 +142,8 @@ func (o *order) open(end time.Time) (s span, ok bool) {
 	}
 }
 
-// most returns how many spans there were at once at most. At one instant, those that end do so
-// before others begin: that may have been so.
+// most returns the largest number of spans at one time. At the same instant, ends count before
+// beginnings, because that order is possible.
 func most(spans []span) int {
 	type change struct {
 		at time.Time

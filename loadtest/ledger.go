@@ -35,7 +35,7 @@ type order struct {
 	end        ending
 }
 
-// ending is how an order read in the end.
+// ending is the last known state of an order.
 type ending struct {
 	Activity string `json:"activity"`
 	SKU      string `json:"sku"`

@@ -138,8 +138,8 @@ func (l *load) number() int64         { return l.plan.count }
 func (l *load) due(i int64) time.Time { return l.start.Add(l.plan.due(i)) }
 func (l *load) arrive(i int64) task   { return task{number: i} }
 
-// crowdedFrom is how late a departure has to be for its reason to be asked. Below it is what timers
-// and scheduling cost.
+// crowdedFrom is how late a departure has to be for its cause to matter. Shorter delays come from
+// timers and scheduling.
 const crowdedFrom = time.Millisecond
 
 // leaves notes how late a departure is. It is dropped where it could not leave within the time that

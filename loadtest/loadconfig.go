@@ -72,8 +72,8 @@ func DefaultLoadConfig() LoadConfig {
 	}
 }
 
-// Limits of what a load may be (L8). What is kept grows with accepted orders, sockets and memory
-// with connections.
+// Limits of a load (L8). Its data grows with accepted orders, its sockets and memory with
+// connections.
 const (
 	maxTargets = 64
 	maxCallers = 64     // each reads the page of each activity before the load

@@ -36,7 +36,7 @@ const (
 	Done                         // 200 to a payment, a cancellation or a read
 	SoldOut                      // 409 sold-out
 	PurchaseLimit                // 409 purchase-limit
-	Refused                      // any other decided no: not started, ended, not cancellable, key reused, risk, no such order
+	Refused                      // any other refusal: not started, ended, not cancellable, key reused, risk, no such order
 	Limited                      // 429: a limit was hit, nothing happened
 	Shed                         // 503 overloaded: nothing happened
 	Degraded                     // 503 degraded: switched off or paused, nothing happened
@@ -63,8 +63,8 @@ const (
 	codeUnreadable = "unreadable-answer"
 )
 
-// classify says what an answer means. err is the transport's, status and ans are only looked at
-// without one.
+// classify returns the outcome of an answer. err is the transport's error; status and ans are used
+// only without one.
 func classify(action Action, status int, ans *answer, err error) (Outcome, string) {
 	if err != nil {
 		if timeout := net.Error(nil); errors.Is(err, fasthttp.ErrTimeout) || errors.As(err, &timeout) && timeout.Timeout() {

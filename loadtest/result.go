@@ -23,7 +23,7 @@ type Result struct {
 	Samples                map[string]string // the first answer of each code that should not be
 
 	Promised int            // orders that were accepted
-	Kept     int            // of those: found as they should be; 0 when interrupted
+	Kept     int            // of these, found as expected; 0 when interrupted
 	Statuses map[string]int // of the promised orders, in the end
 
 	Invariants []Invariant

@@ -92,7 +92,7 @@ func (e *ActivityEdit) ItemsChanged() bool {
 	return e.Old == nil || !slices.Equal(e.Old.Items, e.Next.Items)
 }
 
-// ChangeRows decides about the stock rows of an item that changes. anew says that those there are
+// ChangeRows decides about the stock rows of an item that changes. anew says that the existing rows
 // must be deleted first.
 func (e *ActivityEdit) ChangeRows(was, item *Item) (anew bool) {
 	switch {

@@ -91,8 +91,8 @@ func (i *Item) Check(shards int) FieldErrors {
 	return errs
 }
 
-// CheckName says what is wrong with an id that appears in URLs: 1 to MaxNameLength letters, digits
-// and ._~-, or "".
+// CheckName returns the mistake in an id that appears in URLs, or "". An id has 1 to MaxNameLength
+// letters, digits and ._~-.
 func CheckName(s string) string {
 	if s == "" {
 		return "is required"
@@ -135,7 +135,7 @@ func CheckSKU(s string) string {
 // MaxTitleLength bounds a name that is shown to people, in characters.
 const MaxTitleLength = 200
 
-// CheckTitle says what is wrong with a name that is shown to people, or "".
+// CheckTitle returns the mistake in a name that is shown to people, or "".
 func CheckTitle(s string) string {
 	switch {
 	case strings.TrimSpace(s) == "":

@@ -37,7 +37,7 @@ type Announcement struct {
 	Data    []byte    // JSON
 }
 
-// eventTimeFormat is that of the public API.
+// eventTimeFormat is the format of times in the public API.
 const eventTimeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // orderData is the JSON of an order's step: the members that GET /v1/orders/{order} answers, the

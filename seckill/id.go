@@ -138,7 +138,7 @@ func decodeOrderID(s string, raw *[orderIDBytes]byte) bool {
 	return bad < 32
 }
 
-// withdrawalPrefix tells a withdrawal's hold from an order's.
+// withdrawalPrefix marks the hold of a withdrawal.
 const withdrawalPrefix = "w"
 
 // withdrawalHeads is over how many heads the withdrawals of an item from a shard lie. All holds of

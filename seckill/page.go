@@ -293,7 +293,7 @@ func (d *decoder) places(texts []string, n int) (out [9]string) {
 	return out
 }
 
-// check reads the check of what was read since the part began, and begins the next part.
+// check reads and compares the checksum of the present part, and begins the next part.
 func (d *decoder) check() {
 	if d.err != nil {
 		return

@@ -53,7 +53,7 @@ type Consumer interface {
 	Owned() (partitions []int32, all int)
 }
 
-// TopicID tells a topic from another one of the same name that was made later.
+// TopicID identifies a topic: another topic that was made later with the same name has another id.
 type TopicID [16]byte
 
 // Position is a place in a partition: the offset of the next record that is to be read. LeaderEpoch
@@ -72,7 +72,7 @@ type Move struct {
 	To   Position
 }
 
-// Message is a record as it was polled.
+// Message is a polled record.
 type Message struct {
 	Partition int32
 	Offset    int64

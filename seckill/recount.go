@@ -36,8 +36,7 @@ func (i *RecountItem) Mendable() bool { return i.Differs() && !i.Oversold() }
 // NameSums are the digests of a shard's names: of orders that are open or parked, and of sold ones.
 type NameSums struct{ Open, Sold inventory.Digest }
 
-// Recount is a shard as it was at one moment: its counters and digests, and what its rows add up
-// to.
+// Recount is a shard at one moment: its counters and digests, and the sums of its rows.
 type Recount struct {
 	Ref     inventory.Ref
 	Orders  int64         // whose units count

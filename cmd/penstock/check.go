@@ -39,7 +39,7 @@ func checkCommand() *cobra.Command {
 		func(s *session, _ []string) error {
 			c := &checker{session: s}
 			steps := []checkStep{{"servers", c.servers}, {"nodes", c.nodes}, {"limits", c.limits}, {"switches", c.switches}}
-			if activity != "" { // whose preflight looks at all of these too
+			if activity != "" { // its preflight checks all of these too
 				steps = []checkStep{{"sale", func() error { return c.preflight(activity) }}}
 			}
 			if load != "" {

@@ -34,7 +34,7 @@ type setting struct {
 	key    string
 	help   string
 	value  func(*Config) any // a pointer to string, []string, bool, int or time.Duration
-	secret bool              // it has no flag, which would show in the process list
+	secret bool              // it has no flag, because the process list would show it
 }
 
 // allSettings is the one table behind flags, environment, file and `config check`.

@@ -73,7 +73,7 @@ What "show -o json" prints may be changed and put back.`
 	return append(commands, extendCommand(), archiveCommand(), dropCommand())
 }
 
-// changeState moves an activity to another state, and tells what follows from it.
+// changeState moves an activity to another state, and prints what this means.
 func (s *session) changeState(activity, verb string) error {
 	var body any
 	if verb == "end" {

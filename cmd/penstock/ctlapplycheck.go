@@ -16,7 +16,7 @@ import (
 
 // This file finds what is wrong with the values of apply's files, before anything is changed.
 
-// values says what is wrong with the values of a document by themselves.
+// values returns the mistakes in a document's values that need no other document.
 func (a *applied) values() (wrong []string) {
 	add := func(field, detail string) {
 		if detail != "" {
@@ -71,8 +71,8 @@ type activityDocument struct {
 	} `json:"items"`
 }
 
-// activityValues says what is wrong with an activity, as the server would. How many shards there
-// are, the server says.
+// activityValues returns the mistakes in an activity, like the server. Only the server knows the
+// number of shards.
 func (a *applied) activityValues() (wrong []string) {
 	text, err := json.Marshal(a.doc)
 	if err != nil {

@@ -242,7 +242,7 @@ func (s *session) balances(activity string, a *archived) error {
 	return nil
 }
 
-// archivedIs says what was archived.
+// archivedIs prints a summary of the archive.
 func (s *session) archivedIs(activity, out, digest string, a *archived) error {
 	sold := int64(0)
 	for _, item := range a.items {

@@ -78,7 +78,7 @@ func (s *session) deepAudit(mend bool) error {
 	return deepVerdict(shards, queue.Partitions)
 }
 
-// noteDeep says how much was looked at.
+// noteDeep prints how much was checked.
 func (s *session) noteDeep(shards []shardAudit, partitions []partitionState) error {
 	var items int
 	var orders, behind int64

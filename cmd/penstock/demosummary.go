@@ -128,7 +128,7 @@ func (r *demoReport) checks(b *strings.Builder, s screen) {
 	}
 }
 
-// demoNext tells where to go from here, while the demo keeps serving.
+// demoNext prints the next steps, while the demo keeps serving.
 func demoNext(publicURL, adminURL, callerKey, token string) string {
 	return fmt.Sprintf(`
 The shop keeps serving until ^C: API %[1]s, admin %[2]s.

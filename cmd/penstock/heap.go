@@ -19,11 +19,11 @@ import (
 // processor time.
 const heapRoom = 64 << 20
 
-// heapLook is how often the percentage is set anew, for the present size of the heap.
+// heapLook is how often the percentage is computed again, for the present size of the heap.
 const heapLook = 2 * time.Second
 
-// keepHeapRoom gives the process its heapRoom until stop is called, within its control groups. A percentage that the
-// environment sets (GOGC) stays as it is.
+// keepHeapRoom gives the process its heapRoom until stop is called, within its control groups. A
+// percentage in the environment (GOGC) stays as it is.
 func keepHeapRoom(ctx context.Context) (stop func()) {
 	keepWithinGroups()
 	if os.Getenv("GOGC") != "" {

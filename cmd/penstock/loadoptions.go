@@ -307,7 +307,7 @@ func (o *loadOptions) read(cmd *cobra.Command, environ func(string) string) erro
 	return errors.Join(o.goods(), o.plan())
 }
 
-// everything stands for all items of a sale's page.
+// everything is the name for all items of a sale's page.
 const everything = "*"
 
 // goods makes the items from the settings.

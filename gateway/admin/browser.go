@@ -47,7 +47,7 @@ func (c *call) guardHost() error {
 		legible(host)))
 }
 
-// hostName is the name of a host as it is compared: without its port, in lower case.
+// hostName returns a host's name for comparisons: without its port, in lower case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

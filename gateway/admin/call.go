@@ -273,8 +273,8 @@ func checkReason(s string) string {
 	return problem.IllegibleText(s)
 }
 
-// latin1 returns the value of a field of the header. One that isn't UTF-8 is in ISO 8859-1, as it
-// was for fields before RFC 9110.
+// latin1 returns the value of a field of the header. A value that isn't UTF-8 is in ISO 8859-1, the
+// encoding of fields before RFC 9110.
 func latin1(value string) string {
 	if utf8.ValidString(value) {
 		return value

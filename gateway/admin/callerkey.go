@@ -12,8 +12,7 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// callerKeyPrefix tells a caller key from other secrets, for people and for scanners of
-// repositories.
+// callerKeyPrefix marks caller keys, for people and for scanners of repositories.
 const callerKeyPrefix = "psk_"
 
 // shownOfKey is how much of a key is kept and shown, in bytes: enough for people to recognize it,

@@ -27,7 +27,7 @@ type Deps struct {
 	Catalog func() *seckill.Catalog
 	// Queue asks the brokers how far the workers have read each partition.
 	Queue func(ctx context.Context) ([]Partition, error)
-	// Log reads what the queue has kept.
+	// Log reads the records that the queue has kept.
 	Log desk.LogReader
 	// Secrets encrypts the secrets of merchants and webhooks at rest; nil keeps them as they are.
 	Secrets *vault.Vault

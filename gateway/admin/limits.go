@@ -109,7 +109,7 @@ func (w *wantedLimits) check(c *call, now time.Time, m *mistakes) error {
 	return m.err()
 }
 
-// limitsToChange reads the limits that If-Match names, as they are at their time.
+// limitsToChange reads the limits that If-Match names, with the values at the present time.
 func (c *call) limitsToChange(ctx context.Context) (version int64, before limiter.Document, err error) {
 	fields := c.r.Header.Values("If-Match")
 	if len(fields) == 0 {

@@ -16,7 +16,7 @@ import (
 const (
 	kindOfMerchant = "merchant"
 	kindOfCaller   = "caller"   // merchant/caller
-	kindOfActivity = "activity" // as sku also with /sku behind it
+	kindOfActivity = "activity" // as a SKU, also followed by /sku
 	kindOfSKU      = "sku"      // of any activity, or activity/sku
 )
 
@@ -137,7 +137,7 @@ func hasName(c *seckill.Catalog, kind, name string) bool {
 	return false
 }
 
-// namesOf are all names of a kind; of SKUs with their activities, if both.
+// namesOf returns all names of a kind. With both, SKUs also come with their activities.
 func namesOf(c *seckill.Catalog, kind string, both bool) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		switch kind {

@@ -493,7 +493,7 @@ func takeFormat(m *mistakes, query url.Values, formats ...string) string {
 	return format
 }
 
-// export writes orders as they are read.
+// export writes orders while they are read.
 type export struct {
 	call *call
 	out  *bufio.Writer

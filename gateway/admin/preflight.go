@@ -39,7 +39,7 @@ type preflight struct {
 	checks []checkDoc
 }
 
-// add notes a check. What is well has nothing to do.
+// add records a check. A check that is ok has no hint.
 func (p *preflight) add(check, state, detail, hint string) {
 	if state == checkOK {
 		hint = ""

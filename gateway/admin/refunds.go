@@ -84,7 +84,7 @@ func sumsOf(sums []seckill.RefundSum) []refundSumDoc {
 	return docs
 }
 
-// listRefunds answers GET /admin/v1/refunds, those that came last first.
+// listRefunds answers GET /admin/v1/refunds, the latest first.
 func (c *call) listRefunds() error {
 	m := new(mistakes)
 	query := c.takePage(m, 2, []string{"state", "merchant"})

@@ -53,7 +53,7 @@ func newTokens(cfg Config, store Store, now func() time.Time) *tokens {
 	return t
 }
 
-// errUnknownToken is the answer to a token that nobody has: a guess, or one that was deleted.
+// errUnknownToken is the answer to an unknown token: a guess, or one that was deleted.
 var errUnknownToken = errors.New("unknown token")
 
 // bearer returns the token of an Authorization field, or a session's cookie if there is no field;
@@ -138,8 +138,8 @@ func (t *tokens) lastUse(id seckill.TokenID, stored time.Time) time.Time {
 	return stored
 }
 
-// list returns the tokens, as the store had them at most age ago; at most grace ago while it can't
-// be asked.
+// list returns the tokens. They were read at most age ago, or, while the store can't be asked, at
+// most grace ago.
 func (t *tokens) list(ctx context.Context) ([]seckill.Token, error) {
 	known, now := t.known.Load(), time.Now()
 	if known != nil && now.Sub(known.read) < t.age {

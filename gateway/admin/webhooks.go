@@ -198,7 +198,7 @@ func (c *call) deleteWebhook() error {
 }
 
 // changeWebhooks changes the hooks, on top of whatever others change at the same time. changed is
-// false where change says errSame.
+// false if change returns errSame.
 func (c *call) changeWebhooks(ctx context.Context, by seckill.Author, change func(d *webhook.Document) error) (changed bool, err error) {
 	for range maxTries {
 		stored, document, err := c.currentWebhooks(ctx)

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// IllegibleText says what is wrong with a text that names or explains something, or returns "".
-// Both listeners take such texts from programs, and people read them later in tables, terminals and
+// IllegibleText returns the mistake in a text that names or explains something, or "". Both
+// listeners take such texts from programs, and people read them later in tables, terminals and
 // logs.
 //
 //   - A text without a visible character is a missing value of the program. All buyers without a

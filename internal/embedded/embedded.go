@@ -269,8 +269,8 @@ func (p *Parts) startRedis() error {
 	if err := conn.Close(); err != nil {
 		return fmt.Errorf("embedded: start Redis: %w", err)
 	}
-	// miniredis has no CONFIG. A client that asks is owed the truth: it evicts nothing. Of other
-	// settings it says nothing, as Redis does of those that it doesn't have.
+	// miniredis has no CONFIG. The true answer to a client is that it evicts nothing. For other
+	// settings it returns nothing, like Redis for settings that it doesn't have.
 	err = server.Server().Register("CONFIG", func(c *redisserver.Peer, _ string, args []string) {
 		switch {
 		case len(args) != 2 || !strings.EqualFold(args[0], "GET"):

@@ -90,7 +90,7 @@ type Config struct {
 	// adopt takes whatever topic is there. Without it, and with Claim, a topic is refused that has
 	// records and is not in the books: they are another installation's. Without Claim nobody asks.
 	Claim func(ctx context.Context, cluster string) (adopt bool, err error)
-	// OnForeign is told of such a refusal that comes after Open; Open returns it. nil is nobody.
+	// OnForeign is called with such a refusal after Open; Open itself returns it. nil: no call.
 	OnForeign func(err error)
 
 	// TLS, if set, is used for every connection. An empty ServerName is the host of each broker's

@@ -119,7 +119,7 @@ func (l *lane) send(p *page) {
 	s.client.TryProduce(context.Background(), &p.record, p.landed)
 }
 
-// add notes a page that is in flight, behind those that were put before it.
+// add records a page in flight, after the earlier ones.
 func (l *lane) add(p *page) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

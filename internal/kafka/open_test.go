@@ -181,8 +181,8 @@ func TestConfig_Validate(t *testing.T) {
 	}
 }
 
-// TestOpen_AsksWhoseTheClusterIs: in the cluster of another installation nothing is made, joined or
-// put.
+// TestOpen_AsksWhoseTheClusterIs: in the cluster of another installation, Open makes no topic,
+// joins no group and puts no record.
 func TestOpen_AsksWhoseTheClusterIs(t *testing.T) {
 	_, cfg := broker(t)
 	cfg.Topic, cfg.Worker = "whose", true

@@ -117,7 +117,7 @@ func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
-// wantInSync is the number of replicas an acknowledgement should stand for: all but one, of three
+// wantInSync is the number of replicas that an acknowledgement should need: all but one, of three
 // or more.
 func wantInSync(replication int) int {
 	if replication >= 3 {
@@ -158,7 +158,7 @@ func topicSettings(ctx context.Context, admin *kadm.Client, name string) (map[st
 	return settings, nil
 }
 
-// checkInSync refuses a topic whose acknowledgements stand for fewer replicas than is asked for.
+// checkInSync refuses a topic whose acknowledgements need fewer replicas than required.
 func (t topicSpec) checkInSync(topic kadm.TopicDetail, settings map[string]string) error {
 	replication, want := replicas(topic), t.minInSync
 	if want == 0 {

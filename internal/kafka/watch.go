@@ -140,7 +140,7 @@ func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
 	return nil
 }
 
-// adopt makes t the topic as it is known.
+// adopt makes t the known topic.
 func (q *Queue) adopt(old, t *topicState) {
 	switch {
 	case old == nil:

@@ -20,7 +20,7 @@ import (
 // is one call at a time.
 //
 // The file has lines of JSON, each with the keys that had changed; the first one has all of them.
-// When the other lines are longer than that, the file is written anew.
+// When the other lines are longer than that, the whole file is written again.
 type Kept struct {
 	pool limiter.Pool // fixed
 	path string       // fixed
@@ -183,7 +183,7 @@ func (k *Kept) Save() error {
 	return nil
 }
 
-// leastOthers is how much is added to a file before it is written anew, however short it is.
+// leastOthers is how much is added at least to a file before it is written again.
 const leastOthers = 1 << 20
 
 // add adds a line to the file.
@@ -201,7 +201,7 @@ func (k *Kept) add(fresh map[string]limiter.DayUse) error {
 	return errors.Join(err, file.Close())
 }
 
-// replace writes the file anew, with all that is known.
+// replace writes the whole file again.
 func (k *Kept) replace(map[string]limiter.DayUse) error {
 	k.mu.Lock()
 	days := maps.Clone(k.days)

@@ -39,8 +39,8 @@ func New(run Runner) *Pool {
 }
 
 const (
-	// groups is over how many hash tags the keys are spread: a Cluster's nodes share the work, and
-	// one server has no more than that many calls in a write.
+	// groups is the number of hash tags of the keys. So a Cluster's nodes share the work, and one
+	// server gets at most that many calls in a write.
 	groups = 8
 	// maxKeys bounds the keys of one call, because Redis serves nothing else meanwhile.
 	maxKeys = 500

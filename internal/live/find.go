@@ -12,7 +12,7 @@ import (
 // Severities.
 const (
 	Critical = "critical" // buyers notice, or will soon, or a law is broken
-	Warning  = "warning"  // somebody should look today
+	Warning  = "warning"  // an operator should look today
 	Info     = "info"     // not as usual, and meant so
 )
 
@@ -99,7 +99,7 @@ const (
 // Facts has the data that findings need besides the snapshot.
 type Facts struct {
 	Partial string           // why the other nodes' frames can't be read; ""
-	Broken  map[string]int64 // counters that must be 0, those that aren't
+	Broken  map[string]int64 // counters that must be 0, without those that are 0
 	// Failures are the problem codes with a status of 500 or above.
 	Failures   map[string]bool
 	Limited    string // the problem code of a limit's refusal

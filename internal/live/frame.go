@@ -26,7 +26,7 @@ type Frame struct {
 	Hops       []FrameHop       `json:"hops,omitempty"`
 	Probes     []Probe          `json:"probes,omitempty"`
 	Objectives *FrameObjectives `json:"objectives,omitempty"` // of a gateway
-	Broken     map[string]int64 `json:"broken,omitempty"`     // counters that must stay 0, those that don't
+	Broken     map[string]int64 `json:"broken,omitempty"`     // counters that must stay 0, without those that are 0
 	Unbalanced []Unbalanced     `json:"unbalanced,omitempty"`
 }
 

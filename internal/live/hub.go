@@ -16,7 +16,7 @@ import (
 // The types of events.
 const (
 	EventLive    = "live"    // a Snapshot, once a second; it has no id and is never sent again
-	EventChange  = "change"  // somebody changed something: a Change
+	EventChange  = "change"  // a change was recorded: a Change
 	EventAlarm   = "alarm"   // a finding was raised or has cleared: an Alarm
 	EventNode    = "node"    // a node came, is lost, drains, or has gone: an Incident
 	EventRebuild = "rebuild" // shards are being rebuilt, or are open again: an Incident
@@ -32,7 +32,7 @@ func EventTypes() []string {
 // Bounds of a Hub.
 const (
 	MaxWatchers = 64  // subscriptions at once
-	MaxKept     = 512 // events that are kept for those that come back
+	MaxKept     = 512 // events that are kept for clients that come back
 	maxPending  = 32  // live events that a reader may be late with until it is cut off
 )
 
@@ -110,7 +110,7 @@ type Hub struct {
 	kept     []Event               // guarded by mu: the newest MaxKept but live ones, oldest first
 	number   uint64                // guarded by mu: of the newest
 	view     *View                 // guarded by mu: the newest; nil before the first
-	looked   time.Time             // guarded by mu: when somebody asked for a snapshot last
+	looked   time.Time             // guarded by mu: the time of the last request for a snapshot
 	began    time.Time             // guarded by mu: when these looks began, after a time without any
 	watchers map[*Watcher]struct{} // guarded by mu
 	closed   bool                  // guarded by mu

@@ -35,7 +35,7 @@ type Sale struct {
 	Item func(sku string) (item Item, known bool)
 }
 
-// SaleLedger is an activity's stock as it was read last.
+// SaleLedger is an activity's stock at the last reading.
 type SaleLedger struct {
 	All   *Ledger // of the whole activity; nil where it wasn't read
 	Items map[string]Ledger
@@ -144,7 +144,7 @@ func millis(c *timing.Counts, q float64) *float64 {
 	return &ms
 }
 
-// freshFrames returns those that still count.
+// freshFrames returns the frames that still count.
 func freshFrames(in *Input) (fresh []*Frame) {
 	for i := range in.Frames {
 		if in.Frames[i].Age <= StaleAfter {
@@ -239,8 +239,8 @@ func (m *Merger) mergeNodes(in *Input) (nodes []Node, missing []string) {
 	return nodes, missing
 }
 
-// mergeActivities adds the activities up, the hottest first, with those that are shown without
-// traffic.
+// mergeActivities adds up the activities, the hottest first, including those without traffic that
+// are shown too.
 func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 	type sum struct {
 		rates Rates
@@ -331,7 +331,7 @@ func (m *Merger) describe(a *Activity, in *Input, hot []*FrameItem) {
 	a.SoldOutIn = m.soldOutIn(a)
 }
 
-// soldOutIn tells from the last minute when nothing is left.
+// soldOutIn estimates from the last minute when nothing is left.
 func (m *Merger) soldOutIn(a *Activity) *float64 {
 	if m.stocks == nil {
 		m.stocks = make(map[string][]trend)

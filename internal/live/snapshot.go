@@ -18,7 +18,7 @@ type Snapshot struct {
 	Others     Rates      `json:"others"`
 	Callers    []Caller   `json:"callers"` // hottest first, at most MaxCallers
 	Limits     []Limit    `json:"limits"`  // that refuse or are asked now, the fullest first
-	Refused    []Refused  `json:"refused"` // who is refused by which limit, most first
+	Refused    []Refused  `json:"refused"` // the callers that a limit refuses, most refusals first
 
 	Nodes    []Node   `json:"nodes"`
 	Servers  []Server `json:"servers"`

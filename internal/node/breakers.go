@@ -147,7 +147,7 @@ func (b *breakers) run(ctx context.Context, queue *kafka.Queue, buyers bool) {
 	}
 }
 
-// metrics are those of the breakers.
+// metrics returns the metrics of the breakers.
 func (b *breakers) metrics() []admin.Sample {
 	var out []admin.Sample
 	add := func(server, instance string, breaker *degrade.Breaker) {

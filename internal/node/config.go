@@ -31,7 +31,7 @@ type Config struct {
 	OpenMetrics     bool
 	ShutdownTimeout time.Duration
 	TrustedProxies  []string // addresses and networks
-	WebhookNetworks []string // private ones, in which receivers of webhooks may be
+	WebhookNetworks []string // private networks that may have receivers of webhooks
 	Slots           int
 	MaxKnown        int
 	Shards          int // of the installation; 0 is 16, and 4 with the embedded parts

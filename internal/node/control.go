@@ -190,7 +190,7 @@ func (n *Node) applyLimits(d settings.Document, m settings.Moment) (next time.Ti
 	document, tried, next := stored.On(n.control.reports.node, n.control.stage.bad(), m.Now)
 	nodes := min(m.Nodes, limiter.MaxNodes)
 	err = n.control.limits.Apply(document, nodes, time.Now())
-	if err != nil && tried != nil { // then those that everybody has are in force
+	if err != nil && tried != nil { // then the limits of everybody are in force
 		n.control.stage.refuse(tried.ID, "taken back: it can't be applied: "+err.Error())
 		document, tried, next = stored.On(n.control.reports.node, tried.ID, m.Now)
 		err = n.control.limits.Apply(document, nodes, time.Now())
@@ -254,7 +254,7 @@ func (n *Node) settingsFile() string {
 	return filepath.Join(n.cfg.DataDir, file)
 }
 
-// controlMetrics are those of limits, switches and settings.
+// controlMetrics returns the metrics of limits, switches and settings.
 func (n *Node) controlMetrics() []admin.Sample {
 	s, state := n.control.switches.Stats(), n.control.watcher.State()
 	out := []admin.Sample{
@@ -294,7 +294,7 @@ func (n *Node) controlMetrics() []admin.Sample {
 	return out
 }
 
-// trialMetrics are those of limits that are tried, and of quotas that are kept on disk.
+// trialMetrics returns the metrics of limits on trial, and of quotas that are kept on disk.
 func (c *control) trialMetrics() []admin.Sample {
 	tries, taken := c.stage.stats()
 	out := []admin.Sample{
@@ -314,7 +314,7 @@ func (c *control) trialMetrics() []admin.Sample {
 // make a scrape too large.
 const maxLimitMetrics = 100
 
-// limitMetrics are those of the limits.
+// limitMetrics returns the metrics of the limits.
 func (n *Node) limitMetrics() []admin.Sample {
 	s := n.control.limits.Stats(time.Now())
 	out := []admin.Sample{gauge("penstock_limit_policies", "Policies in force.", int64(len(s.Policies)))}

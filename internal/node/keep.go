@@ -30,8 +30,8 @@ type keptNode struct {
 	partitions int // of the queue
 }
 
-// writeKept replaces the file at path: a reader, or a process that dies, meets the old one or the
-// new one. Nobody else may read it, since it has payment secrets.
+// writeKept replaces the file at path, whole or not at all. Only this user may read it, because it
+// has payment secrets.
 func writeKept(path string, k *keptNode) error {
 	file, err := atomicfile.Create(path, 0o600)
 	if err != nil {

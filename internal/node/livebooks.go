@@ -17,7 +17,7 @@ import (
 
 // liveBooks is the latest data from the database, for the live view.
 type liveBooks struct {
-	members  []live.Known // as they were at the time that follows
+	members  []live.Known // as of the following time
 	at       time.Time    // zero before the first answer
 	failed   bool         // the last try to read them failed
 	newest   int64        // the number of the newest change that was published; -1 before the first look
@@ -145,7 +145,7 @@ func (n *Node) readNews(ctx context.Context) bool {
 	for number := first; number <= news.Change; number++ {
 		record, err := n.servers.database.FindChange(ctx, number)
 		if err != nil {
-			return true // the rest is told at the next look
+			return true // the rest is published at the next look
 		}
 		change := n.liveChange(&record)
 		if isNews {

@@ -23,7 +23,7 @@ import (
 // too.
 func framesBoard() leases.Board { return leases.Board{Name: "live-frames", Life: 10 * time.Second} }
 
-// heardFrames are the other nodes' frames as they were read last.
+// heardFrames are the other nodes' frames at the last reading.
 type heardFrames struct {
 	frames []live.Heard
 	at     time.Time // when they were read; zero before

@@ -5,7 +5,7 @@ import (
 	"github.com/penstock/penstock/internal/timing"
 )
 
-// liveMetrics are those of the live view: hops, alarms, watchers.
+// liveMetrics returns the metrics of the live view: hops, alarms, watchers.
 func (n *Node) liveMetrics() []admin.Sample {
 	var out []admin.Sample
 	for hop, took := range n.hopTimes() {

@@ -62,7 +62,7 @@ func seconds(name, help string, d time.Duration) admin.Sample {
 	return gaugeFloat(name, help, d.Seconds())
 }
 
-// observedShard is a shard's levels as they were seen last.
+// observedShard is a shard's levels at the last reading.
 type observedShard struct {
 	levels inventory.Numbers
 	known  bool
@@ -284,7 +284,7 @@ func batchMetrics(name string, s batch.Stats) []admin.Sample {
 	}
 }
 
-// databaseMetrics are those of the connections to PostgreSQL.
+// databaseMetrics returns the metrics of the connections to PostgreSQL.
 func (n *Node) databaseMetrics() []admin.Sample {
 	if !n.cfg.Real() { // the embedded database has no connections
 		return nil

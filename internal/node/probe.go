@@ -82,7 +82,7 @@ func (n *Node) collectProbes(f *live.Frame) {
 	}
 }
 
-// probeMetrics are those of the probes.
+// probeMetrics returns the metrics of the probes.
 func (n *Node) probeMetrics() (out []admin.Sample) {
 	if n.prober == nil {
 		return nil

@@ -240,7 +240,7 @@ func (s *Sale) Install(kept *seckill.Catalog, rows []seckill.ShardRow) {
 	}
 }
 
-// Rows returns the shards' rows as they were read last, none before.
+// Rows returns the shards' rows of the last reading; none before the first.
 func (s *Sale) Rows() []seckill.ShardRow {
 	if rows := s.rows.Load(); rows != nil {
 		return *rows

@@ -102,7 +102,7 @@ func (n *Node) merchantOf(id seckill.ActivityID) seckill.MerchantID {
 	return ""
 }
 
-// metrics are those of the sales.
+// metrics returns the metrics of the sales.
 func (t *saleTotals) metrics() []admin.Sample {
 	t.mu.Lock()
 	defer t.mu.Unlock()

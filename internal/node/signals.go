@@ -82,7 +82,7 @@ func (s *Signals) OnWanted(shard inventory.ShardID, item inventory.ItemID) {
 	}
 }
 
-// nudge has the shards' rows read again soon.
+// nudge makes the shards' rows be read again soon.
 func (s *Signals) nudge() { signal(s.changed) }
 
 // suspects returns the suspect shards, in their order, and forgets them.

@@ -62,7 +62,7 @@ func networks(key string, texts []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// webhookMetrics are those of this node's deliveries.
+// webhookMetrics returns the metrics of this node's deliveries.
 func (n *Node) webhookMetrics() []admin.Sample {
 	var out []admin.Sample
 	for name, s := range n.control.webhooks.Own() {

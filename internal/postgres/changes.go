@@ -19,8 +19,8 @@ func queueChanges(tx *transaction, f *found, week func(*seckill.Order) int32, c 
 	updateDigests(tx, c.Shards)
 }
 
-// updateStock queues changes of counts. The rows of those whose units move are locked already; the
-// others have no more than exceptions.
+// updateStock queues changes of counts. Rows whose units move are locked already; the other rows
+// change only their parked units.
 func updateStock(tx *transaction, deltas map[seckill.StockKey]*seckill.StockDelta) {
 	var items, open, sold []int64
 	var shards []int32

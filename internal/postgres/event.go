@@ -47,7 +47,7 @@ func (s *Store) Cancel(ctx context.Context, cancels []seckill.Cancellation) ([]s
 	return out, nil
 }
 
-// recordCancel queues the record of what an operator did instead of the buyer.
+// recordCancel queues the change record of an operator's cancellation.
 func recordCancel(tx *transaction, c *seckill.Cancellation, before seckill.OrderState, m *seckill.Moved) error {
 	if c.By.Actor == "" || !m.Now {
 		return nil
@@ -64,7 +64,7 @@ func recordCancel(tx *transaction, c *seckill.Cancellation, before seckill.Order
 type ends struct {
 	*found
 	stock   map[seckill.StockKey]bool // rows that are held
-	locked  map[seckill.OrderID]bool  // orders that somebody has
+	locked  map[seckill.OrderID]bool  // orders that another transaction has locked
 	homes   map[inventory.ItemID]home
 	changes *seckill.Changes
 }

@@ -197,8 +197,8 @@ func queueOrderStock(p *pipe, pl places) map[seckill.StockKey]bool {
 // waiting, an end would hardly find it free. The other orders of the call wait no longer than this.
 const stockPatience = 100 * time.Millisecond
 
-// awaitStock takes the stock rows that were not free, and adds them to held. Those that are not to
-// be had in time are left out.
+// awaitStock waits for the stock rows that were locked, and adds them to held. Rows that stay
+// locked too long are left out.
 func (tx *transaction) awaitStock(ctx context.Context, held map[seckill.StockKey]bool, wanted []seckill.StockKey) error {
 	missing := make(map[seckill.StockKey]bool)
 	for _, key := range wanted {

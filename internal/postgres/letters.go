@@ -46,7 +46,7 @@ func insertLetters(tx *transaction, letters []seckill.DeadLetter) {
 		ON CONFLICT DO NOTHING`, orders, partitions, offsets, tx.now, problems, values)
 }
 
-// lockLetters returns the letters of those ids, in order. Others that want them wait.
+// lockLetters locks and returns the letters with those ids, in order.
 func (tx *transaction) lockLetters(ctx context.Context, ids []int64) ([]seckill.DeadLetter, error) {
 	var out []seckill.DeadLetter
 	tx.each(func(rows pgx.Rows) error {

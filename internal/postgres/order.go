@@ -51,7 +51,7 @@ func orZero(t *time.Time) time.Time {
 type found struct {
 	orders map[seckill.OrderID]seckill.Order
 	in     map[seckill.OrderID]int32
-	parked map[seckill.OrderID]bool // those that were parked when they were read
+	parked map[seckill.OrderID]bool // orders that were parked when they were read
 }
 
 func newFound() *found {

@@ -48,8 +48,8 @@ func (s *Store) Unpark(ctx context.Context, shards []inventory.ShardID, limit in
 	return out, nil
 }
 
-// findParked returns the ids of up to limit parked orders, those that were tried longest ago first.
-// Mostly nothing is parked, and that is seen in one look.
+// findParked returns the ids of up to limit parked orders; those that were tried longest ago come
+// first. Mostly none is parked, and one read shows it.
 func (s *Store) findParked(ctx context.Context, shards []int32, limit int) ([]seckill.OrderID, error) {
 	type parked struct {
 		id    string

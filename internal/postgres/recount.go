@@ -11,7 +11,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// recountTime and recountSettings are those of a transaction that reads all orders of a shard.
+// recountTime and recountSettings are the timeout and the settings of a transaction that reads all
+// orders of a shard.
 const (
 	recountTime     = 10 * time.Minute
 	recountSettings = "SELECT set_config('lock_timeout', '1min', true)"

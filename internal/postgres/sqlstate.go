@@ -125,5 +125,5 @@ func Unreachable(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err)
 }
 
-// passing are the classes of SQLSTATE that say how the server does, and nothing of the client.
+// passing are the classes of SQLSTATE about the server's state, not about the client.
 var passing = map[string]bool{"08": true, "40": true, "53": true, "54": true, "55": true, "57": true, "58": true, "F0": true, "XX": true}

@@ -41,18 +41,18 @@ type Store struct {
 	calls wait.Calls
 }
 
-// ShardCount returns how many shards the installation has, as it was fixed when the database was
-// made.
+// ShardCount returns the number of shards of the installation, which was fixed when the database
+// was made.
 func (s *Store) ShardCount() int { return s.shards }
 
-// Stats are the store's counters since it was opened, and its connections of now.
+// Stats are the store's counters since it was opened, and its present connections.
 type Stats struct {
 	Connections    int           // that are open
 	InUse          int           // of these
 	MaxConnections int           // that may be
 	Waits          int64         // for a connection, because all were in use
 	Waited         time.Duration // in all of them together
-	Retries        int64         // transactions that lost against others and were tried again
+	Retries        int64         // transactions that conflicted with others and were tried again
 }
 
 // Stats returns the store's counters.

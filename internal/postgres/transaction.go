@@ -168,7 +168,7 @@ func (tx *transaction) readClock() {
 // toMicros returns a time as the database keeps it.
 func toMicros(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// write runs fn in a transaction, and again when the transaction lost against others. Errors are
+// write runs fn in a transaction, and again if the transaction conflicted with others. Errors are
 // wrapped with what. After an error the transaction has usually not happened; if the connection
 // broke during the commit, the outcome is unknown. So every method may be repeated.
 func (s *Store) write(ctx context.Context, what string, fn func(ctx context.Context, tx *transaction) error) error {

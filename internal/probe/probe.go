@@ -75,7 +75,7 @@ type Result struct {
 	Outcome Outcome
 	Took    time.Duration
 	At      time.Time
-	Error   string // of what isn't OK
+	Error   string // of a result that isn't OK
 }
 
 // Count counts a step's outcomes, with the times of the successful ones.

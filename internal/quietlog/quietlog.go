@@ -28,7 +28,7 @@ const Pause = 10 * time.Second
 
 // Log is a logger with a pause for each kind of message. It is safe for concurrent use.
 type Log struct {
-	Log *slog.Logger // where a message goes for which May has said yes
+	Log *slog.Logger // the target of a message after May has said yes
 
 	since time.Time // fixed
 	kinds []kind    // fixed

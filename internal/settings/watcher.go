@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Moment has what a part may need besides the document.
+// Moment has the data that a part may need in addition to the document.
 type Moment struct {
 	Now   time.Time // the database's clock
 	Nodes int       // that are alive, this one included; at least 1
@@ -168,7 +168,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// asking asks something beside a loop, once at a time. It belongs to one goroutine.
+// asking makes requests in the background of a loop, one at a time. It belongs to one goroutine.
 type asking[T any] struct {
 	question func(context.Context) T
 	out      chan T

@@ -122,7 +122,7 @@ func (s *Store) UpdateActivity(ctx context.Context, id seckill.ActivityID, by se
 	return stored, nil
 }
 
-// edit is an activity under way.
+// edit is a change of an activity under way.
 type edit struct {
 	*seckill.ActivityEdit
 	version int64 // the catalog's, of this change

@@ -75,7 +75,7 @@ func (s *Store) DropEnded(ctx context.Context, before, archived time.Time, limit
 	return dropped, nil
 }
 
-// endedActivity is an activity of which nothing is under way, as a reader saw it.
+// endedActivity is an activity without unfinished work, as a reader saw it.
 type endedActivity struct {
 	id    seckill.ActivityID
 	items []inventory.ItemID

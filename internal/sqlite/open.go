@@ -35,7 +35,7 @@ var (
 	ErrCorrupt = errors.New("the file is damaged or no Penstock database")
 )
 
-// applicationID stands in the file's header and tells our databases from others: "Pstk".
+// applicationID is in the file's header and marks our databases: "Pstk".
 const applicationID = 0x5073746b
 
 // maxLoads is how many shards are loaded at once; more wait. They have connections of their own,

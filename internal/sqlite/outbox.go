@@ -57,9 +57,8 @@ func (s *Store) Relay(ctx context.Context, shards []inventory.ShardID, after int
 // readOutbox reads rows with their shards' epochs in one statement. A row that a fence has
 // overtaken then comes with the earlier epoch, and Redis refuses it.
 //
-// Stock changes wait until the snapshot of the shard's epoch was taken. One that is handed out
-// under the new epoch before that is counted by the snapshot, and would be delivered again behind
-// it.
+// Stock changes wait until the snapshot of the shard's epoch was taken. If one were relayed under
+// the new epoch before that, the snapshot would count it, and its delivery would count it again.
 func (s *Store) readOutbox(ctx context.Context, shards []inventory.ShardID, after int64, limit int) ([]int64, []seckill.Outgoing, error) {
 	var ids []int64
 	var out []seckill.Outgoing

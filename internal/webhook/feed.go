@@ -35,7 +35,7 @@ type Feed struct {
 const (
 	stateLife    = time.Hour // for which an id of a state is known; prolonged while the state lasts
 	prolongEvery = 10 * time.Minute
-	maxTopics    = 4096 // whose states are remembered
+	maxTopics    = 4096 // subjects with remembered states
 )
 
 // topicState is the state that something is in, and the id of the event that said so.
@@ -116,7 +116,7 @@ func (f *Feed) agree(ctx context.Context, e *live.Event, about []string, state s
 	topic := e.Type + "\x00" + strings.Join(about, "\x00")
 	before, known := topics[topic]
 	if len(topics) >= maxTopics && !known {
-		clear(topics) // the states of before are told anew, under ids that are known for an hour
+		clear(topics) // earlier states are sent again, with ids that are remembered for an hour
 	}
 	id := e.Type + "-" + rand.Text()
 	if owners := f.Sender.owners; owners != nil {

@@ -98,7 +98,7 @@ type Event struct {
 	Data json.RawMessage // an object
 }
 
-// body is an event as it is posted; the same bytes with every attempt.
+// body is the posted form of an event; the same bytes with every attempt.
 func (e *Event) body() ([]byte, error) {
 	text, err := json.Marshal(struct {
 		ID    string          `json:"id"`

@@ -56,7 +56,7 @@ func (l *lane) put(e Event, now time.Time, most int) (forgot string) {
 	return forgot
 }
 
-// head returns the oldest event, and the hook as it is now; nil where nothing waits.
+// head returns the oldest event, and the present hook; nil if nothing waits.
 func (l *lane) head() (*Event, Hook, time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 //   - Other addresses (private, shared, link-local, and all else that is not public) may be reached
 //     only in Networks; there by http, too.
 //
-// It is asked twice: with the URL, when a hook is put, and with the address that is dialled, each
-// time. So a name that comes to stand for another address is no way around it.
+// It is applied twice: to the URL, when a hook is put, and to the dialled address, at each post. So
+// a name can't bypass it by changing its address.
 type Policy struct {
 	Networks []netip.Prefix
 }
@@ -26,7 +26,7 @@ type Policy struct {
 // MaxURL is the longest URL of a receiver, in bytes.
 const MaxURL = 2048
 
-// CheckURL says what is wrong with the URL of a receiver, or "".
+// CheckURL returns the mistake in the URL of a receiver, or "".
 func (p Policy) CheckURL(text string) string {
 	u, err := url.Parse(text)
 	switch {

@@ -287,7 +287,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// CheckURL says what is wrong with the URL of a receiver, or "".
+// CheckURL returns the mistake in the URL of a receiver, or "".
 func (s *Sender) CheckURL(text string) string { return s.cfg.Policy.CheckURL(text) }
 
 // Own returns the states of this node's deliveries, by hook.

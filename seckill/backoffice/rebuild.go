@@ -273,7 +273,7 @@ func (r *Rebuilder) writeAll(ctx context.Context, refs []inventory.Ref, incarnat
 		})
 		select {
 		case <-written:
-		case <-time.After(aloneFor): // its server may be slow, and the others' not
+		case <-time.After(aloneFor): // its server may be slower than the others'
 		}
 		refs = refs[1:]
 	}

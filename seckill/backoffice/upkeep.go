@@ -232,8 +232,8 @@ func (u *Upkeep) forgetOn(ctx context.Context, shard inventory.ShardID, ids []in
 	return known, u.stock.Forget(ctx, ref, over, nil)
 }
 
-// forgetHolds drops all holds of an item. The store knows their names; those of the shop have heads
-// that can be told.
+// forgetHolds drops all holds of an item. The store knows their names; the shop's own holds have
+// heads that can be computed.
 func (u *Upkeep) forgetHolds(ctx context.Context, ref inventory.Ref, item inventory.ItemID) error {
 	for after := seckill.OrderID(""); ; {
 		page, err := u.store.OrdersOf(ctx, item, after, u.cfg.BatchCap)

@@ -449,7 +449,7 @@ type untold struct {
 	accepted []seckill.Acceptance
 }
 
-// tellQueue is how many transactions may wait to be told.
+// tellQueue is how many transactions may wait for the teller.
 const tellQueue = 256
 
 // NewTeller makes a teller. suspect asks for the rebuild of a shard; tracer may be nil.
@@ -515,7 +515,7 @@ func (t *Teller) next(ctx context.Context, ended <-chan struct{}) bool {
 	return true
 }
 
-// tellBatch is about how many orders are told in one go.
+// tellBatch is about how many orders are told in one call.
 const tellBatch = 2_048
 
 func (t *Teller) tell(ctx context.Context, accepted []seckill.Acceptance) {

@@ -158,7 +158,7 @@ func (f *flight) held(rest []*seat) []*seat {
 	return rest
 }
 
-// put sends the page of those that have a hold. The flight is the queue's from then on.
+// put sends the page of the purchases that have a hold. Then the queue owns the flight.
 func (f *flight) put() {
 	ref, seq := f.call.Ref, f.call.Seq
 	f.page.PageHeader = seckill.PageHeader{Ref: ref, Seq: seq, Node: f.desk.node, Put: time.Now()}

@@ -114,7 +114,7 @@ func (o *Office) orderOf(ctx context.Context, id seckill.OrderID) (seckill.Order
 	return o.desk.findQueued(ctx, id, seckill.CallerRef{Merchant: offer.Sale.Merchant})
 }
 
-// OrderDetails returns what is known of an order.
+// OrderDetails returns all known data of an order.
 func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDetails, error) {
 	order, _, err := o.orderOf(ctx, id)
 	if err != nil {
@@ -138,7 +138,7 @@ func (o *Office) OrderDetails(ctx context.Context, id seckill.OrderID) (OrderDet
 	return d, nil
 }
 
-// held says what an order's hold is of.
+// held describes an order's hold: its units, its shard and its epoch.
 func held(o *seckill.Order) string {
 	return fmt.Sprintf("%s on shard %d, epoch %d", seckill.Counted(o.Quantity, "unit"), o.Grant.Shard, o.Grant.Epoch)
 }

@@ -50,8 +50,8 @@ func (d *Desk) FindOrder(ctx context.Context, caller *seckill.Caller, id seckill
 	return order, nil
 }
 
-// find looks an order up in the store, and where it has no row yet, in the stock: ref is where it
-// was found there, and zero where the order has a row.
+// find looks an order up in the store, and, if it has no row yet, in the stock. ref is its place in
+// the stock; it is zero if the order has a row.
 func (d *Desk) find(ctx context.Context, id seckill.OrderID, caller *seckill.Caller) (order seckill.Order, ref inventory.Ref, err error) {
 	if !id.Of(caller.CallerRef) {
 		return seckill.Order{}, ref, errUnknownOrder

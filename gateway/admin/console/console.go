@@ -36,7 +36,7 @@ const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // Base is the path of the files; their version follows it.
 const Base = "/console/"
 
-// Config says what the page offers.
+// Config has the options of the page.
 type Config struct {
 	OIDC bool // people may log in by OpenID Connect
 }

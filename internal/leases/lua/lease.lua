@@ -4,7 +4,7 @@
 -- algorithm), in microseconds of the server's clock. All numbers are integers below 2^53. A bucket
 -- gains den tokens in num microseconds, so n tokens are n * num / den of them, rounded up.
 --
--- A quota bounds what a bucket grants in a day besides: of a zone whose clock is ahead of UTC.
+-- In addition, a quota bounds the tokens that a bucket grants in a day of a time zone.
 --
 -- A caller that can't reach the server lets tokens pass that nobody granted. It owes them, and the
 -- bucket is charged with them as soon as the server is told.

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/seckill"
 )
 
-// shop is an installation whose activity is on sale, as a run finds it: publishing takes as long as
-// a fifth of a run, and is the same each time.
+// shop is an installation whose activity is on sale, for the beginning of a run. It is made once,
+// because publishing is always the same and would take a fifth of each run.
 type shop struct {
 	disks *disks
 	image image // the database

@@ -263,7 +263,7 @@ var cases = []struct {
 		if later <= note {
 			s.Fatalf("note %d, then %d", note, later)
 		}
-		s.old(note, "o1/u1") // another sweeper's note doesn't age what came after ours
+		s.old(note, "o1/u1") // another sweeper's note doesn't make holds after our note old
 		s.old(later, "o1/u1 o2/u2 o4/u4")
 		s.settle("o1", "u1", 1, inventory.SettleVoid)
 		s.confirm("o2", "u2", 1)

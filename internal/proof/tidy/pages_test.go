@@ -116,6 +116,7 @@ func checkADRs(t *tree, report func(where, what string)) {
 
 var mdLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
+// checkLinks reports links to files that don't exist, and to headings that a page doesn't have.
 func checkLinks(t *tree, report func(where, what string)) {
 	exists := map[string]bool{".": true}
 	for _, f := range t.texts {
@@ -129,16 +130,40 @@ func checkLinks(t *tree, report func(where, what string)) {
 		}
 		for i, line := range strings.Split(f.text, "\n") {
 			for _, m := range mdLink.FindAllStringSubmatch(line, -1) {
-				target, _, _ := strings.Cut(m[1], "#")
-				if target == "" || strings.Contains(target, ":") || strings.HasPrefix(target, "/") {
+				if strings.Contains(m[1], ":") || strings.HasPrefix(m[1], "/") {
 					continue
 				}
-				if !exists[path.Join(path.Dir(f.path), target)] {
-					report(fmt.Sprintf("%s:%d", f.path, i+1), "links to "+target+", which isn't there")
+				target, heading, _ := strings.Cut(m[1], "#")
+				to := f.path
+				if target != "" {
+					to = path.Join(path.Dir(f.path), target)
+				}
+				where := fmt.Sprintf("%s:%d", f.path, i+1)
+				if !exists[to] {
+					report(where, "links to "+target+", which isn't there")
+				} else if heading != "" && !t.hasHeading(to, heading) {
+					report(where, "links to "+m[1]+", and the page has no such heading")
 				}
 			}
 		}
 	}
+}
+
+var (
+	mdHeading   = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+	notInAnchor = regexp.MustCompile(`[^\pL\pN _-]`)
+)
+
+// hasHeading reports whether a page has a heading with this anchor, as GitHub makes it.
+func (t *tree) hasHeading(page, anchor string) bool {
+	text, _ := t.text(page)
+	for _, m := range mdHeading.FindAllStringSubmatch(text, -1) {
+		made := notInAnchor.ReplaceAllString(strings.ToLower(m[1]), "")
+		if strings.ReplaceAll(made, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
 }
 
 func checkPackageMap(t *tree, report func(where, what string)) {
