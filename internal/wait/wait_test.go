@@ -51,7 +51,8 @@ func TestWoken(t *testing.T) {
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c Calls
-		if !c.Enter() || !c.Enter() {
+		first, second := c.Enter(), c.Enter()
+		if !first || !second {
 			t.Fatal("an open one refuses calls")
 		}
 		closed := false
