@@ -16,8 +16,10 @@ const (
 	// shortShare how many in a hundred have to.
 	shortWait  = 0.002
 	shortShare = 5
-	// calmLooks is after how many looks without a shortage there is none.
-	calmLooks = 10
+	// calmLooks is after how many looks without a shortage there is none: ten seconds. Paced
+	// refusals end the shortage that they were paced for, so a short calm lets a flood in again and
+	// again.
+	calmLooks = 100
 )
 
 func newShortage() *shortage {

@@ -2,8 +2,8 @@ package node
 
 import "testing"
 
-// TestShortage: the processor is short while enough goroutines wait long enough to run, and for a
-// second afterwards.
+// TestShortage: the processor is short while enough goroutines wait long enough to run, and for ten
+// seconds afterwards.
 func TestShortage(t *testing.T) {
 	s := newShortage()
 	buckets := []float64{0, 0.001, 0.002, 0.01}
