@@ -529,7 +529,7 @@ func TestWhatAnotherInstallationKeptIsForgotten(t *testing.T) {
 }
 
 func TestConfigValidates(t *testing.T) {
-	for _, c := range []Config{{}, {Node: "a", Poll: time.Second}, {Node: "a", Poll: -1}, {Node: "a", Timeout: time.Minute}} {
+	for _, c := range []Config{{}, {Node: "a", Poll: time.Second}, {Node: "a", Poll: -1}, {Node: "a", Timeout: time.Minute}, {Node: "a", Timeout: -1}} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is taken", c)
 		}
