@@ -58,6 +58,13 @@ func TestQueue_RefusedRecordLeavesThePartitionWell(t *testing.T) {
 	}
 }
 
+// patient returns cfg with times that no busy machine exceeds. A page that waits for longer than
+// StallAfter goes on in another client, and may come twice then.
+func patient(cfg kafka.Config) kafka.Config {
+	cfg.StallAfter, cfg.DeliveryTimeout = time.Minute, 2*time.Minute
+	return cfg
+}
+
 // TestQueue_RetriesWriteOnce lets the broker refuse, or append and then say it didn't; each record
 // is acknowledged and written once.
 func TestQueue_RetriesWriteOnce(t *testing.T) {
@@ -67,7 +74,7 @@ func TestQueue_RetriesWriteOnce(t *testing.T) {
 		t.Run(err.Message, func(t *testing.T) {
 			cluster, cfg := broker(t)
 			books := new(kafkatest.Books)
-			q := kafkatest.Open(t, cfg, books)
+			q := kafkatest.Open(t, patient(cfg), books)
 			kafkatest.Produce(t, q, 0, 1)
 			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: err, Count: 2})
 			kafkatest.Produce(t, q, 1, 500)
@@ -117,7 +124,7 @@ func TestQueue_LostAnswerIsRetried(t *testing.T) {
 		return &cutConn{Conn: conn, cuts: &cuts}, err
 	}
 	books := new(kafkatest.Books)
-	q := kafkatest.Open(t, cfg, books)
+	q := kafkatest.Open(t, patient(cfg), books)
 	kafkatest.Produce(t, q, 0, 10)
 	for n := range 5 {
 		cuts.Store(1)
