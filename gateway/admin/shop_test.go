@@ -103,7 +103,7 @@ func open(t *testing.T, change func(*Config, *Deps)) *shop {
 	}
 	s.follow()
 	owner := backoffice.NewOwnership(cfg.Shards, func() ([]int32, int) { return []int32{0}, 1 })
-	s.relay = backoffice.NewRelay(cfg, s.stock, s.store, owner, log)
+	s.relay = backoffice.NewRelay(cfg, s.stock, s.store, owner, nil, log)
 	s.health.Store(&health{})
 	deps := Deps{
 		Office: desk.NewOffice(s.desk, s.stock), Store: s.store, Catalog: s.desk.Catalog,

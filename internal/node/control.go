@@ -155,12 +155,11 @@ func (n *Node) rung(message string) {
 	if shard, item, ok := parseWanted(message); ok {
 		n.signals.OnWanted(shard, item)
 	}
-	if message != ringSettings {
-		return
-	}
-	select {
-	case n.control.changed <- struct{}{}:
-	default: // the watcher is about to look
+	switch message {
+	case ringSettings:
+		signal(n.control.changed)
+	case ringOutbox:
+		signal(n.signals.outbox)
 	}
 }
 

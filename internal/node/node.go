@@ -201,13 +201,17 @@ func (n *Node) openSale(ctx context.Context) error {
 	if err := n.openVault(ctx); err != nil {
 		return err
 	}
+	bell := &outboxBell{ring: s.stock.Ring}
 	seams := Seams{
 		Stock: s.stock, Queue: s.queue, Store: s.database,
 		BuyerQueue: newGuardedQueue(s.queue, n.breakers.kafka), BuyerStore: &guardedStore{s.database, n.breakers},
-		Wanted:  (&wants{ring: s.stock.Ring}).want,
-		Full:    s.stock.Full,
-		Held:    n.heldTimeouts,
-		Moved:   n.live.moved.count,
+		Wanted: (&wants{ring: s.stock.Ring}).want,
+		Full:   s.stock.Full,
+		Held:   n.heldTimeouts,
+		Moved: func(o *seckill.Order) {
+			n.live.moved.count(o)
+			bell.ringFor(o)
+		},
 		Trace:   n.trace,
 		Signals: n.signals, Seen: s.stock.Seen, Name: n.name(), Open: n.vault.Open, DropAfter: n.cfg.DropAfter, Alone: s.embedded != nil,
 	}

@@ -150,7 +150,7 @@ func (s *Sale) joinBackOffice(seams *Seams, log *slog.Logger) {
 		s.Teller.Told(accepted)
 	}
 	s.Worker = backoffice.NewWorker(seams.Queue, store, told, seams.Trace, part(log, "worker"))
-	s.Relay = backoffice.NewRelay(cfg, stock, store, s.Owner, part(log, "relay"))
+	s.Relay = backoffice.NewRelay(cfg, stock, store, s.Owner, s.signals.outbox, part(log, "relay"))
 	s.Timeouts = backoffice.NewTimeouts(cfg, store, seams.Held, s.Owner, part(log, "timeouts"))
 	s.Unparker = backoffice.NewUnparker(cfg, store, s.Owner, s.Teller.Told, part(log, "unparker"))
 	s.Sweeper = backoffice.NewSweeper(cfg, stock, store, s.Barrier, s.Owner, part(log, "sweeper"))

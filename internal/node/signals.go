@@ -18,6 +18,7 @@ type Signals struct {
 	// Fixed after NewSignals.
 	suspected chan struct{} // has a value after a shard became suspect; capacity 1
 	changed   chan struct{} // has a value when the shards' rows are to be read again; capacity 1
+	outbox    chan struct{} // has a value when units have come back, and wait in the outbox; capacity 1
 
 	mu    sync.Mutex
 	lost  map[inventory.ShardID]inventory.Epoch // guarded by mu: suspect under this epoch; 0 is whichever it has
@@ -35,7 +36,7 @@ type itemFunc struct {
 // NewSignals makes an empty Signals.
 func NewSignals() *Signals {
 	return &Signals{
-		suspected: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		suspected: make(chan struct{}, 1), changed: make(chan struct{}, 1), outbox: make(chan struct{}, 1),
 		lost: make(map[inventory.ShardID]inventory.Epoch), later: make(map[inventory.ShardID]inventory.Epoch),
 	}
 }

@@ -21,6 +21,7 @@ type Relay struct {
 	stock seckill.Books
 	store seckill.OrderStore
 	owner *Ownership
+	woken <-chan struct{}
 	log   *slog.Logger
 
 	stuck   trouble                     // of Run's goroutine
@@ -37,17 +38,19 @@ type rest struct {
 	said  bool // the refusal is logged
 }
 
-// NewRelay makes a relay for the shards of owner.
-func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, log *slog.Logger) *Relay {
-	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, log: log, resting: make(map[inventory.ShardID]*rest),
+// NewRelay makes a relay for the shards of owner. A value of woken makes it look at the outbox at
+// once; nil is never.
+func NewRelay(cfg seckill.Config, stock seckill.Books, store seckill.OrderStore, owner *Ownership, woken <-chan struct{},
+	log *slog.Logger) *Relay {
+	return &Relay{cfg: cfg, stock: stock, store: store, owner: owner, woken: woken, log: log, resting: make(map[inventory.ShardID]*rest),
 		stuck: trouble{log: log, failing: "the outbox can't be relayed", over: "the outbox is relayed again"}}
 }
 
 // Delivered returns how many rows were delivered, and how many tries the stock refused.
 func (r *Relay) Delivered() (delivered, refused int64) { return r.delivered.Load(), r.refused.Load() }
 
-// The pause after an empty outbox. It grows while the outbox stays empty. A cancelled unit waits
-// for this long at most before it is on sale again.
+// The pause after an empty outbox. It grows while the outbox stays empty. Units that come back are
+// on sale again after this long at most, and at once where the relay is woken.
 const (
 	relayPause        = 25 * time.Millisecond
 	longestRelayPause = 200 * time.Millisecond
@@ -65,8 +68,23 @@ func (r *Relay) Run(ctx context.Context) {
 			idle.Reset()
 			continue
 		}
-		idle.Wait(ctx)
+		if r.rest(ctx, idle.Next()) {
+			idle.Reset()
+		}
 	}
+}
+
+// rest waits for d, or until the relay is woken or ctx ends. It reports whether it was woken.
+func (r *Relay) rest(ctx context.Context, d time.Duration) (woken bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-r.woken:
+		return true
+	}
+	return false
 }
 
 // Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard

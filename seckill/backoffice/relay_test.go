@@ -52,7 +52,7 @@ func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &outbox{asked: make(map[inventory.ShardID]int), done: make(map[inventory.ShardID]bool)}
 		owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
-		r := NewRelay(seckill.DefaultConfig(), o, o, owner, slog.New(slog.DiscardHandler))
+		r := NewRelay(seckill.DefaultConfig(), o, o, owner, nil, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		r.Run(ctx)
@@ -65,5 +65,31 @@ func TestL10_RelayLeavesAShardAloneThatTakesNothing(t *testing.T) {
 		if awake := r.awake(time.Now()); !slices.Contains(awake, 1) {
 			t.Errorf("awake %v", awake)
 		}
+	})
+}
+
+// A relay that is woken looks at the outbox at once, however long it has been empty.
+func TestRelay_IsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outbox{asked: make(map[inventory.ShardID]int), done: map[inventory.ShardID]bool{0: true, 1: true}}
+		owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
+		woken := make(chan struct{}, 1)
+		r := NewRelay(seckill.DefaultConfig(), o, o, owner, woken, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Run(ctx)
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		o.done[1] = false // a row comes
+		woken <- struct{}{}
+		synctest.Wait()
+		if !o.done[1] {
+			t.Error("the row was not told at once")
+		}
+		cancel()
+		<-done
 	})
 }
