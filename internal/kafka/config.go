@@ -26,7 +26,7 @@ type Config struct {
 	// number of its last run. Default 0: none.
 	KnownPartitions int
 
-	// Partitions is how many partitions a topic gets that is made by Open; an existing one keeps
+	// Partitions is how many partitions a topic gets that is made by a worker; an existing one keeps
 	// its own. It bounds how many workers share the load. Default 12: one worker writes some ten
 	// thousand orders a second, so twelve outrun any database behind them, and twelve divides by
 	// two, three, four and six. More would only make batches smaller.

@@ -142,7 +142,7 @@ func (e *Events) prepare(ctx context.Context, stream seckill.Stream, spec topicS
 	if ready {
 		return nil
 	}
-	topic, err := spec.findOrMake(ctx, e.admin)
+	topic, _, err := spec.findOrMake(ctx, e.admin)
 	if err != nil {
 		return err
 	}

@@ -270,3 +270,88 @@ func TestOpen_RefusesAnothersTopic(t *testing.T) {
 		kafkatest.Consume(t, kafkatest.Open(t, cfg, ours), ours, 10)
 	})
 }
+
+// TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan is ours, however many buyers come meanwhile: a
+// gateway puts nothing into it before a worker has registered it.
+func TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	cfg.Claim = func(context.Context, string) (bool, error) { return false, nil }
+	cfg.LookEvery = 10 * time.Millisecond
+	worker := kafkatest.Open(t, cfg, books)
+	kafkatest.Produce(t, worker, 0, 10)
+	kafkatest.Consume(t, worker, books, 10)
+	kafkatest.Close(t, worker)
+	asGateway := cfg
+	asGateway.Worker = false
+	gateway := kafkatest.Open(t, asGateway, books)
+	if _, err := kafkatest.Admin(t, cfg).DeleteTopic(t.Context(), "penstock-orders"); err != nil {
+		t.Fatal(err)
+	}
+	looks := int64(0)
+	kafkatest.Until(t, func() bool { // long enough for several tries of a partition that failed
+		if gateway.Reserve() == nil {
+			kafkatest.Put(gateway, 10, func(error) {})
+		}
+		stats, waits := gateway.Stats(), strings.Contains(strings.Join(gateway.Problems(), "; "), "a worker will ")
+		if waits && looks == 0 {
+			looks = stats.LookErrors
+		}
+		return looks > 0 && stats.LookErrors > looks+150
+	}, func() any { return gateway.Problems() })
+	worker = kafkatest.Open(t, cfg, books)
+	kafkatest.Until(t, func() bool { return gateway.Reserve() == nil }, func() any { return gateway.Problems() })
+	gateway.Release(1)
+	kafkatest.Produce(t, gateway, 10, 20)
+	kafkatest.Consume(t, worker, books, 10)
+}
+
+// lateBooks answer the first look with what they had before another worker registered the topic.
+type lateBooks struct {
+	*kafkatest.Books
+	asked atomic.Bool
+}
+
+func (b *lateBooks) Positions(ctx context.Context) ([]seckill.Position, error) {
+	if !b.asked.Swap(true) {
+		return nil, nil
+	}
+	return b.Books.Positions(ctx)
+}
+
+// TestOpen_BesideTheFirstWorker: a worker that looks while another one registers the topic takes
+// the records that come at once for its own.
+func TestOpen_BesideTheFirstWorker(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	cfg.Claim = func(context.Context, string) (bool, error) { return false, nil }
+	kafkatest.Produce(t, kafkatest.Open(t, cfg, books), 0, 10)
+	kafkatest.Open(t, cfg, &lateBooks{Books: books})
+}
+
+// silentBooks answer nothing.
+type silentBooks struct{}
+
+func (silentBooks) Positions(ctx context.Context) ([]seckill.Position, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (silentBooks) AddPartitions(ctx context.Context, _ seckill.TopicID, _ int32) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestOpen_WhileTheDatabaseIsSilent a gateway puts promises all the same: what the database doesn't
+// say takes none of the time that Kafka may need.
+func TestOpen_WhileTheDatabaseIsSilent(t *testing.T) {
+	_, cfg := broker(t)
+	kafkatest.Open(t, cfg, new(kafkatest.Books)) // the topic is there
+	cfg.Worker, cfg.KnownPartitions, cfg.RequestTimeout = false, cfg.Partitions, time.Second
+	cfg.Claim = func(ctx context.Context, _ string) (bool, error) {
+		<-ctx.Done()
+		return false, ctx.Err()
+	}
+	gateway := kafkatest.Open(t, cfg, silentBooks{})
+	kafkatest.Produce(t, gateway, 0, 10)
+}

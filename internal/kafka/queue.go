@@ -61,10 +61,10 @@ type Queue struct {
 	consumer consumer
 }
 
-// Open returns a queue. It looks for the topic, makes it if it is missing, and reads the books. A
-// server that can't be reached, or a partition without a leader, is no error: the queue connects
-// when it can, and Problems tells what is missing. An error means that the configuration is wrong.
-// ctx bounds Open only.
+// Open returns a queue. It looks for the topic, and reads the books. A worker makes the topic if it
+// is missing. A server that can't be reached, or a partition without a leader, is no error: the
+// queue connects when it can, and Problems tells what is missing. An error means that the
+// configuration is wrong. ctx bounds Open only.
 func Open(ctx context.Context, cfg Config, books Books) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)

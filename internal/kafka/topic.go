@@ -48,6 +48,7 @@ type topicSpec struct {
 	replication int // 0: three, or as many as there are brokers
 	minInSync   int // 0: two of three or more replicas, else one
 	settings    map[string]string
+	mustExist   bool // another process makes it
 }
 
 // retentionMS is a Retention as a topic's setting.
@@ -59,28 +60,30 @@ func retentionMS(d time.Duration) string {
 }
 
 // findOrMake returns the topic as the cluster knows it. Two processes may both find it missing; one
-// of them makes it.
-func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (kadm.TopicDetail, error) {
-	for made := false; ; {
+// of them makes it, and learns that.
+func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (_ kadm.TopicDetail, made bool, err error) {
+	for asked := false; ; {
 		listed, err := admin.ListTopics(ctx, t.name)
 		if err != nil {
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", t.name, err)
+			return kadm.TopicDetail{}, made, fmt.Errorf("kafka: look for topic %s: %w", t.name, err)
 		}
 		topic := listed[t.name]
 		switch {
 		case topic.Err == nil && len(topic.Partitions) > 0:
-			return topic, nil
+			return topic, made, nil
 		case topic.Err != nil && !errors.Is(topic.Err, kerr.UnknownTopicOrPartition) && !kerr.IsRetriable(topic.Err):
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: look for topic %s: %w", t.name, topic.Err)
-		case !made && errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
-			if err := t.make(ctx, admin); err != nil {
-				return kadm.TopicDetail{}, err
+			return kadm.TopicDetail{}, made, fmt.Errorf("kafka: look for topic %s: %w", t.name, topic.Err)
+		case t.mustExist && errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
+			return kadm.TopicDetail{}, false, fmt.Errorf("kafka: topic %s isn't there, a worker will make it: %w", t.name, topic.Err)
+		case !asked && errors.Is(topic.Err, kerr.UnknownTopicOrPartition):
+			if made, err = t.make(ctx, admin); err != nil {
+				return kadm.TopicDetail{}, false, err
 			}
-			made = true
+			asked = true
 		}
 		// Made, but not everywhere known yet.
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return kadm.TopicDetail{}, fmt.Errorf("kafka: wait for topic %s: %w", t.name, err)
+			return kadm.TopicDetail{}, made, fmt.Errorf("kafka: wait for topic %s: %w", t.name, err)
 		}
 	}
 }
@@ -89,12 +92,13 @@ func (t topicSpec) findOrMake(ctx context.Context, admin *kadm.Client) (kadm.Top
 // refuse a record from an hour ahead, and delete one by its age.
 const logAppendTime = "LogAppendTime"
 
-func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
+// make makes the topic, and reports whether it did: another process may have been first.
+func (t topicSpec) make(ctx context.Context, admin *kadm.Client) (made bool, err error) {
 	replication, minInSync := t.replication, t.minInSync
 	if replication == 0 {
 		brokers, err := admin.ListBrokers(ctx)
 		if err != nil {
-			return fmt.Errorf("kafka: count the brokers: %w", err)
+			return false, fmt.Errorf("kafka: count the brokers: %w", err)
 		}
 		replication = max(1, min(3, len(brokers)))
 	}
@@ -110,11 +114,11 @@ func (t topicSpec) make(ctx context.Context, admin *kadm.Client) error {
 	for key, value := range t.settings {
 		settings[key] = &value
 	}
-	_, err := admin.CreateTopic(ctx, int32(t.partitions), int16(replication), settings, t.name)
+	_, err = admin.CreateTopic(ctx, int32(t.partitions), int16(replication), settings, t.name)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("kafka: make topic %s: %w", t.name, err)
+		return false, fmt.Errorf("kafka: make topic %s: %w", t.name, err)
 	}
-	return nil
+	return err == nil, nil
 }
 
 // wantInSync is the number of replicas that an acknowledgement should need: all but one, of three

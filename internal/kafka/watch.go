@@ -44,22 +44,14 @@ func (q *Queue) look(ctx context.Context) error {
 	return errors.Join(topicErr, booksErr)
 }
 
-// lookAtTopic finds the topic, or makes it, and checks it when it is another one than before.
+// lookAtTopic finds the topic and checks it when it is another one than before. Each
+// step has a time of its own: a database that is silent takes none of what Kafka may need.
 func (q *Queue) lookAtTopic(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
-	defer cancel()
-	if err := q.client.Ping(ctx); err != nil {
-		return fmt.Errorf("kafka: reach brokers %v: %w", q.cfg.Brokers, err)
-	}
 	adopt, err := q.claim(ctx)
 	if err != nil {
 		return err
 	}
-	spec := topicSpec{
-		name: q.cfg.Topic, partitions: q.cfg.Partitions, replication: q.cfg.Replication, minInSync: q.cfg.MinInSync,
-		settings: map[string]string{"cleanup.policy": "delete", "retention.ms": retentionMS(q.cfg.Retention)},
-	}
-	detail, err := spec.findOrMake(ctx, q.admin)
+	spec, detail, made, err := q.findTopic(ctx)
 	if err != nil {
 		return err
 	}
@@ -75,7 +67,7 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 		t.leaders, t.missing = append(t.leaders, leader), append(t.missing, p.Err)
 	}
 	old := q.topic.Load()
-	if old == nil && !adopt {
+	if old == nil && !adopt && !made {
 		if err := q.checkOurs(ctx, t); err != nil {
 			return err
 		}
@@ -89,9 +81,29 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 	return nil
 }
 
+// findTopic returns the topic as the cluster knows it. A worker makes it if it is missing, and
+// learns that it did. A gateway doesn't: pages that its clients still have would be in the new topic
+// before any worker knows it, see checkOurs.
+func (q *Queue) findTopic(ctx context.Context) (spec topicSpec, detail kadm.TopicDetail, made bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	spec = topicSpec{
+		name: q.cfg.Topic, partitions: q.cfg.Partitions, replication: q.cfg.Replication, minInSync: q.cfg.MinInSync,
+		settings:  map[string]string{"cleanup.policy": "delete", "retention.ms": retentionMS(q.cfg.Retention)},
+		mustExist: !q.cfg.Worker,
+	}
+	detail, made, err = spec.findOrMake(ctx, q.admin)
+	return spec, detail, made, err
+}
+
 // claim asks whose the cluster is, before anything is done in it. A gateway goes on where nobody
 // can tell: promises may be put while the database is away, and a worker doesn't read then.
 func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
+	if err := q.client.Ping(ctx); err != nil {
+		return false, fmt.Errorf("kafka: reach brokers %v: %w", q.cfg.Brokers, err)
+	}
 	if q.cfg.Claim == nil {
 		return true, nil
 	}
@@ -109,35 +121,66 @@ func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
 	return adopt, nil
 }
 
-// checkOurs refuses a topic with records that the books don't know. Nobody puts a record before a
-// worker has registered the topic, so they are another installation's: a worker would take the
-// partitions from its workers. Clusters may have the same id, where it was copied from an example.
-// A topic that was made anew is empty, or found in the place of one that is known.
+// checkOurs refuses a topic with records that the books don't know. A record is put only where a
+// worker has registered the topic, or has just made it, so they are another installation's: a worker
+// would take the partitions from its workers. Clusters may have the same id, where it was copied
+// from an example.
 func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
-	positions, err := q.positions(ctx)
-	if err != nil && q.cfg.Worker {
+	known, err := q.booked(ctx, t)
+	if err != nil || known {
 		return err
 	}
-	known := slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Topic == t.id })
-	if err != nil || known || len(positions) == 0 && !q.cfg.Worker { // a gateway waits for a worker
-		return nil
+	recorded, err := q.recorded(ctx, t)
+	if err != nil || !recorded {
+		return err
 	}
+	// The records may be newer than the answer of the books, and another worker about to register
+	// the topic.
+	for until := time.Now().Add(registering); ; {
+		if known, err = q.booked(ctx, t); err != nil || known {
+			return err
+		}
+		if !time.Now().Before(until) {
+			return fmt.Errorf("kafka: brokers %v: %w: the topic %s has records, and the database knows nothing of it",
+				q.cfg.Brokers, seckill.ErrForeign, q.cfg.Topic)
+		}
+		if err := pause(ctx, firstPause); err != nil {
+			return err
+		}
+	}
+}
+
+// registering is how long a worker may take from the first look at a topic until it has registered
+// it.
+const registering = time.Second
+
+// booked reports whether the books know the topic, or may: a gateway waits for a worker where they
+// know none, and goes on where they can't be read.
+func (q *Queue) booked(ctx context.Context, t *topicState) (bool, error) {
+	positions, err := q.positions(ctx)
+	if !q.cfg.Worker && (err != nil || len(positions) == 0) {
+		return true, nil
+	}
+	return slices.ContainsFunc(positions, func(p seckill.Position) bool { return p.Topic == t.id }), err
+}
+
+// recorded reports whether the topic has records, or had some.
+func (q *Queue) recorded(ctx context.Context, t *topicState) (bool, error) {
 	ends, err := q.ends(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for p := range t.leaders {
 		end, ok := ends.Lookup(q.cfg.Topic, int32(p))
 		switch {
 		case !ok:
 		case end.Err != nil:
-			return fmt.Errorf("kafka: look for records of partition %d: %w", p, end.Err)
+			return false, fmt.Errorf("kafka: look for records of partition %d: %w", p, end.Err)
 		case end.Offset > 0:
-			return fmt.Errorf("kafka: brokers %v: %w: the topic %s has records, and the database knows nothing of it",
-				q.cfg.Brokers, seckill.ErrForeign, q.cfg.Topic)
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // adopt makes t the known topic.
@@ -154,6 +197,7 @@ func (q *Queue) adopt(old, t *topicState) {
 			"topic", q.cfg.Topic)
 		q.counts.dataLoss.Add(1)
 		t.anew = true
+		q.setKnown(0)        // until a worker has registered it, see checkOurs
 		q.shared.retire(nil) // it knows the topic by its id
 		for _, l := range *q.lanes.Load() {
 			l.own.retire(nil)
@@ -179,6 +223,8 @@ func (q *Queue) adopt(old, t *topicState) {
 
 // check looks whether the topic can be trusted.
 func (q *Queue) check(ctx context.Context, spec topicSpec, detail kadm.TopicDetail) error {
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
+	defer cancel()
 	settings, err := topicSettings(ctx, q.admin, q.cfg.Topic)
 	var unsafe []string
 	switch {
@@ -288,11 +334,11 @@ func (q *Queue) tendLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now, lanes := q.clock(), *q.lanes.Load()
-		for _, l := range lanes {
+		now, lanes, usable := q.clock(), *q.lanes.Load(), len(q.usable())
+		for i, l := range lanes {
 			l.expire(now, q.cfg.DeliveryTimeout-tendEvery)
 			l.observe()
-			if l.wantsProbe(now) {
+			if i < usable && l.wantsProbe(now) { // see checkOurs
 				l.put(q.marker(func(int64, error) {}))
 			}
 		}

@@ -41,7 +41,9 @@ const MaxKept = 1 << 16
 // maxKeptBytes bounds the file that is read.
 const maxKeptBytes = 64 << 20
 
-// Keep returns a pool that goes on where the file was written last. There may be none yet.
+// Keep returns a pool that goes on where the file was written last. There may be none yet. The pool
+// is good after an error, too: it lacks what could not be read, and the next Save writes the file
+// anew.
 func Keep(pool limiter.Pool, path string) (*Kept, error) {
 	k := &Kept{pool: pool, path: path, days: make(map[string]limiter.DayUse), fresh: make(map[string]limiter.DayUse)}
 	info, err := os.Stat(path)
@@ -58,42 +60,45 @@ func Keep(pool limiter.Pool, path string) (*Kept, error) {
 	if err == nil {
 		err = k.read(text)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the days' quotas: %w", err)
-	}
 	for _, u := range k.days {
 		k.last = max(k.last, u.Day)
 	}
 	if len(k.days) > MaxKept {
 		k.sweep()
 	}
+	if err != nil {
+		return k, fmt.Errorf("read the days' quotas: %w", err)
+	}
 	return k, nil
 }
 
-// read takes the lines of a file. The last one may be half there: its process was killed.
+// read takes the lines of a file. The last one may be half there: its process was killed. A damaged
+// one is left out. After either the file is not gone on with.
 func (k *Kept) read(text []byte) error {
-	for at := 0; at < len(text); {
-		line := text[at:]
-		end := bytes.IndexByte(line, '\n')
-		if end < 0 && at > 0 {
-			k.first = 0
-			return nil
-		} else if end < 0 {
-			end = len(line)
-		}
+	var damage error
+	number, whole := 0, true
+	for line := range bytes.Lines(text) {
+		number++
+		ended := line[len(line)-1] == '\n'
 		var days map[string]limiter.DayUse
-		if err := json.Unmarshal(line[:end], &days); err != nil {
-			return err
+		err := json.Unmarshal(line, &days)
+		switch {
+		case err == nil:
+			maps.Copy(k.days, days)
+		case number == 1 || ended:
+			damage = errors.Join(damage, fmt.Errorf("line %d: %w", number, err))
 		}
-		maps.Copy(k.days, days)
-		if at == 0 {
-			k.first = int64(end + 1)
+		whole = whole && ended && err == nil
+		if number == 1 {
+			k.first = int64(len(line))
 		} else {
-			k.others += int64(end + 1)
+			k.others += int64(len(line))
 		}
-		at += end + 1
 	}
-	return nil
+	if !whole {
+		k.first = 0
+	}
+	return damage
 }
 
 // sweep drops what is known of days that are over; zones are at most a day apart.
@@ -156,8 +161,8 @@ func (k *Kept) Full() int64 {
 	return k.full
 }
 
-// Save writes the changes since the last Save. After a crash of the process or machine, the file is
-// the old one or the new one.
+// Save writes the changes since the last Save. After a crash of the process, the file has them or
+// not. A loss of power may take the lines that were added since the file was written whole.
 func (k *Kept) Save() error {
 	k.mu.Lock()
 	fresh := k.fresh

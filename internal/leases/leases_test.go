@@ -540,6 +540,35 @@ func TestKept_RemembersDays(t *testing.T) {
 	}
 }
 
+// TestKept_ReadsRoundDamage: of a file that is damaged in its middle, the other lines count, and the
+// next Save writes a file without damage.
+func TestKept_ReadsRoundDamage(t *testing.T) {
+	for _, c := range []struct{ name, text, damage string }{
+		{"a line of zeros", "{\"a\":{\"day\":9,\"granted\":1,\"used\":1}}\n\x00\x00\n{\"b\":{\"day\":9,\"granted\":2,\"used\":2}}\n", "line 2"},
+		{"the first line", "{\"a\":{\"da\n{\"a\":{\"day\":9,\"granted\":1,\"used\":1},\"b\":{\"day\":9,\"granted\":2,\"used\":2}}\n", "line 1"},
+		{"no end of the only line", "{\"a\":{\"day\":9,\"granted\":1,\"used\":1},\"b\":{\"day\":9,\"granted\":2,\"used\":2}}", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "quotas.json")
+			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			pool, err := Keep(nil, path)
+			if c.damage == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), c.damage) {
+				t.Errorf("read: %v", err)
+			}
+			pool.remember("c", limiter.DayUse{Day: 9, Granted: 3, Used: 3})
+			if err := pool.Save(); err != nil {
+				t.Fatal(err)
+			}
+			again, err := Keep(nil, path)
+			if err != nil || again.days["a"].Used != 1 || again.days["b"].Used != 2 || again.days["c"].Used != 3 {
+				t.Errorf("%+v, %v", again.days, err)
+			}
+		})
+	}
+}
+
 // TestKept_WritesWhatHasChanged: of many keys, those that changed are written, and the file stays
 // within twice of what is known.
 func TestKept_WritesWhatHasChanged(t *testing.T) {

@@ -115,8 +115,7 @@ func (n *Node) limitPool() limiter.Pool {
 	}
 	kept, err := leases.Keep(pool, filepath.Join(n.cfg.DataDir, "quotas.json"))
 	if err != nil {
-		n.log.Error("the days' quotas begin anew: what was kept of them can't be used", "err", err)
-		return pool
+		n.log.Error("days' quotas begin anew, all or some: what was kept of them can't be read", "err", err)
 	}
 	n.control.quotas = kept
 	return kept

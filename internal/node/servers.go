@@ -151,8 +151,9 @@ func (n *Node) claimKafka(ctx context.Context, cluster string) (adopt bool, err 
 // this installation's promises there, and its sweeper would decide that there are none.
 func (n *Node) wrongKafka(err error) error {
 	if errors.Is(err, seckill.ErrForeign) {
-		err = fmt.Errorf("%w: name the cluster and the topic that belong to the database (kafka, kafka-topic), or, if Kafka has moved "+
-			"with all its records, run penstock migrate --forget-kafka first", err)
+		err = fmt.Errorf("%w: name the cluster and the topic that belong to the database (kafka, kafka-topic); if these do, because "+
+			"Kafka has moved with all its records, or was made anew, or because the database was restored from before it knew the topic, "+
+			"stop all processes and run penstock migrate --forget-kafka first", err)
 	}
 	return unfit(fmt.Errorf("kafka %s: %w", strings.Join(n.cfg.Kafka, ","), err))
 }

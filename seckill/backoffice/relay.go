@@ -123,6 +123,7 @@ func (r *Relay) deliver(ctx context.Context, rows []seckill.Outgoing) []int {
 	for _, group := range groups {
 		arrived = append(arrived, r.tell(ctx, group.ref, rows, group.list)...)
 	}
+	r.delivered.Add(int64(len(arrived)))
 	return arrived
 }
 
@@ -160,7 +161,6 @@ func (r *Relay) tell(ctx context.Context, ref inventory.Ref, rows []seckill.Outg
 // has another epoch, it is being rebuilt, and its rows wait.
 func (r *Relay) sent(ctx context.Context, ref inventory.Ref, rows int, err error) bool {
 	if err == nil {
-		r.delivered.Add(int64(rows))
 		if at := r.resting[ref.Shard]; at != nil && at.said {
 			r.log.Info("stock is told again", "shard", ref.Shard, "epoch", ref.Epoch)
 		}

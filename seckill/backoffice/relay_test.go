@@ -93,3 +93,25 @@ func TestRelay_IsWoken(t *testing.T) {
 		<-done
 	})
 }
+
+// strange is a stock that doesn't know the item of a restock.
+type strange struct {
+	*outbox
+}
+
+func (strange) Restock(_ context.Context, _ inventory.Ref, restocks []inventory.Restock) ([]bool, error) {
+	return make([]bool, len(restocks)), nil
+}
+
+// A row that the stock answers and doesn't take is not delivered: the relay would go on at once,
+// for as long as the row is there.
+func TestRelay_CountsWhatTheStockHasTaken(t *testing.T) {
+	o := &outbox{asked: make(map[inventory.ShardID]int), done: make(map[inventory.ShardID]bool)}
+	owner := NewOwnership(2, func() ([]int32, int) { return []int32{0}, 1 })
+	r := NewRelay(seckill.DefaultConfig(), strange{o}, o, owner, nil, slog.New(slog.DiscardHandler))
+	ref := inventory.Ref{Shard: 1, Epoch: 1}
+	arrived := r.deliver(t.Context(), []seckill.Outgoing{{Ref: ref}, {Ref: ref, Restock: inventory.Restock{Item: 7, ID: "r", Units: 3}}})
+	if delivered, refused := r.Delivered(); delivered != 1 || refused != 0 || !slices.Equal(arrived, []int{0}) {
+		t.Errorf("%d delivered, %d refused, arrived %v", delivered, refused, arrived)
+	}
+}
