@@ -239,8 +239,10 @@ func (d *Document) Validate() error {
 		s := subject{p.Key, p.canonicalMatch()}
 		if first, twice := subjects[s]; !twice {
 			subjects[s] = i
+		} else if p.Key == Global {
+			m.add("key", "is global, like that of %q: there is one such policy, so change that one", d.Policies[first].Name)
 		} else if s.match == "" {
-			m.add("match", "is missing: policies[%d] (%q) is the %s template already", first, d.Policies[first].Name, p.Key)
+			m.add("match", "is missing: %q is for every %s already, so change that one, or name one %[2]s here", d.Policies[first].Name, p.Key)
 		} else {
 			m.add("match", "is the same %s as that of policies[%d] (%q)", p.Key, first, d.Policies[first].Name)
 		}

@@ -154,8 +154,8 @@ func TestValidateFindsWhatContradicts(t *testing.T) {
 	of := func(key Kind, match string, mode Mode) Policy {
 		return Policy{Key: key, Match: match, Rate: 1, Burst: 1, Mode: mode}
 	}
-	f(`policies[1].match is missing: policies[0] ("a") is the user template already`, of(User, "", Enforce), of(User, "", Shadow))
-	f(`policies[1].match is missing: policies[0] ("a") is the global template already`, of(Global, "", Off), of(Global, "", Enforce))
+	f(`policies[1].match is missing: "a" is for every user already, so change that one, or name one user here`, of(User, "", Enforce), of(User, "", Shadow))
+	f(`policies[1].key is global, like that of "a": there is one such policy, so change that one`, of(Global, "", Off), of(Global, "", Enforce))
 	f(`policies[1].match is the same caller as that of policies[0] ("a")`, of(Caller, "m/c", Enforce), of(Caller, "m/c", Enforce))
 	f("", of(Caller, "m/c", Enforce), of(User, "m/c", Enforce))
 	f("", of(Caller, "", Enforce), of(Caller, "m/c", Enforce))

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,7 +104,11 @@ func (c *adminClient) send(client *http.Client, build func(base string) (*http.R
 		unreached = append(unreached, failed)
 		c.at = (c.at + 1) % len(c.urls)
 	}
-	return nil, nil, &exitError{exitDependency, errors.Join(unreached...)}
+	err := errors.Join(unreached...)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		err = fmt.Errorf("%w; no process listens there: start one, or name another admin listener by --admin or %s", err, envAdmin)
+	}
+	return nil, nil, &exitError{exitDependency, err}
 }
 
 // greet asks one of several listeners whether it is alive, before the first request to it. One that

@@ -229,7 +229,8 @@ func (c *checker) limits() error {
 	}
 	switch {
 	case len(doc.Policies) == 0:
-		c.found("limits", "warn", "there are none", "without a limit per user, one program can send all the purchases: ctl limits put")
+		c.found("limits", "warn", "there are none", "without a limit per user, one program can send all the purchases: "+
+			"penstock ctl limits set users --key user --rate 1 --burst 5 --reason R")
 	case len(idle) > 0:
 		c.found("limits", "warn", strings.Join(idle, ", "), "a policy that isn't enforced refuses nobody")
 	default:

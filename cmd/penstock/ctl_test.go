@@ -184,7 +184,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl audit", stdout: `618  phone-x +12  =  +[0-9]+  \+ +[0-9]+  \+ +0 `},
 		{args: "audit 618 -o json", stdout: `"balanced": true`},
 		{args: "audit who", code: 1, stderr: `unknown-activity`},
-		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`, stderr: `^4 shards with [1-9][0-9]* stock rows?, .* not read yet\n$`},
+		{args: "audit --deep", stdout: `^SHARD +FINDING +ITEM +DETAIL +MENDED\n$`, stderr: `^4 shards with [1-9][0-9]* stock rows?, .* not read yet\nno finding: orders, stock and counters agree\n$`},
 		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
 
 		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
@@ -215,7 +215,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl switches active", stdout: `^NAME .*\nadmission +merchant=m1 +40 +configured +2\S+ +2\S+ \(in \d+ \w\) +crowd\n$`},
 		{args: "ctl switches set admission - --scope merchant=m1 --reason over", stdout: `^version +2\n`,
 			stderr: `^admission is not set for merchant m1, in force on the only gateway\n$`},
-		{args: "ctl switches active", stdout: `^NAME [^\n]*\n$`},
+		{args: "ctl switches active", stdout: `^NAME [^\n]*\n$`, stderr: `^no switch is set: all have their defaults\n$`},
 		{args: "ctl settings show", stdout: `^NODE +STATE .*\n`, stderr: `^limits: version \d+\nswitches: version \d+\nwebhooks: version \d+\n$`},
 		{args: "ctl settings show -o json", stdout: `"documents":`},
 		{args: "ctl switches set admission 40", code: 2, stderr: `^penstock: flag --reason: is required\n$`},
@@ -287,7 +287,8 @@ func TestCtlKnowsWhomToAsk(t *testing.T) {
 		{args: "audit --token-file /no/such/file", code: 2, stderr: `^penstock: flag --token-file: open /no/such/file: `},
 		{args: "audit --token-file " + file, stdout: "ACTIVITY"},
 		{args: "ctl audit --admin localhost:8081 --token-file " + file, code: 2, stderr: `^penstock: flag --admin: "localhost:8081" is not a URL`},
-		{args: "ctl audit --admin http://127.0.0.1:1 --token-file " + file, code: 4, stderr: `connection refused`},
+		{args: "ctl audit --admin http://127.0.0.1:1 --token-file " + file, code: 4,
+			stderr: `connection refused; no process listens there: start one, or name another admin listener by --admin or PENSTOCK_ADMIN\n$`},
 	} {
 		s.run(t)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -157,6 +158,11 @@ func (s *session) limitUsage(_ []string) error {
 	}
 	var rows []json.RawMessage
 	add := func(r row) {
+		for _, f := range []*float64{&r.Allowed, &r.Refused, &r.Shadowed, r.Effective} {
+			if f != nil {
+				*f = math.Round(*f*10) / 10
+			}
+		}
 		if line, err := json.Marshal(r); err == nil {
 			rows = append(rows, line)
 		}
@@ -233,6 +239,11 @@ func switchCommands() []*cobra.Command {
 					return &exitError{exitFailure, fmt.Errorf("read the answer: %w", err)}
 				}
 				all = append(all, one.Set...)
+			}
+			if len(all) == 0 {
+				if err := s.note("no switch is set: all have their defaults"); err != nil {
+					return err
+				}
 			}
 			return s.printer.list(all, "name", "scope", "value", "by", "since", "starts_at", "expires_at", "unrecorded", "reason")
 		}),

@@ -258,7 +258,9 @@ func (e *limitEdit) apply(policies []map[string]any) ([]map[string]any, error) {
 		p["temporary"] = while
 		return policies, nil
 	}
-	delete(p, "temporary")
+	if e.given("rate") || e.given("burst") || e.given("mode") || e.given("percent") {
+		delete(p, "temporary") // what is set now holds at once; another bound leaves it alone
+	}
 	e.values(p)
 	e.subject(p)
 	if e.given("expires-in") {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -75,7 +76,11 @@ func (s *session) deepAudit(mend bool) error {
 	if err := s.noteDeep(shards, queue.Partitions); err != nil {
 		return err
 	}
-	return deepVerdict(shards, queue.Partitions)
+	found := slices.ContainsFunc(shards, func(a shardAudit) bool { return len(a.Findings) > 0 })
+	if err := deepVerdict(shards, queue.Partitions); err != nil || found {
+		return err
+	}
+	return s.note("no finding: orders, stock and counters agree")
 }
 
 // noteDeep prints how much was checked.

@@ -208,6 +208,10 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 			}
 			return shown(strings.Join(words, ","))
 		}
+	case name == "temporary":
+		if text := temporaryText(raw, now); text != "" {
+			return text
+		}
 	case isTime(name):
 		var text string
 		if json.Unmarshal(raw, &text) != nil {
@@ -218,6 +222,28 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 		}
 	}
 	return cell(raw)
+}
+
+// temporaryText says what a limit does for a while, and until when; "" is nothing.
+func temporaryText(raw json.RawMessage, now time.Time) string {
+	var p struct {
+		Rate    float64
+		Burst   int64
+		Mode    string
+		Percent int
+		Until   time.Time `json:"expires_at"`
+	}
+	if json.Unmarshal(raw, &p) != nil || p.Until.IsZero() {
+		return ""
+	}
+	text := shown(p.Mode)
+	if p.Mode == "percent" {
+		text = fmt.Sprintf("%d percent", p.Percent)
+	}
+	if p.Rate > 0 {
+		text += fmt.Sprintf(" %g/s burst %d", p.Rate, p.Burst)
+	}
+	return text + " until " + timeText(p.Until, now)
 }
 
 // isTime reports whether a member of that name is a time.

@@ -305,11 +305,13 @@ func (p *preflight) limits() {
 	}
 	switch {
 	case len(document.Policies) == 0:
-		p.add("limits", checkWarn, "there are none", "without a limit per user, one program can send all the purchases: ctl limits put")
+		p.add("limits", checkWarn, "there are none", "without a limit per user, one program can send all the purchases: "+
+			"penstock ctl limits set users --key user --rate 1 --burst 5 --reason R")
 	case len(idle) > 0:
 		p.add("limits", checkWarn, listed(idle), "a policy that isn't enforced refuses nobody")
 	case !perUser:
-		p.add("limits", checkWarn, "none is per user or per address", "one program can send all the purchases: ctl limits put")
+		p.add("limits", checkWarn, "none is per user or per address", "one program can send all the purchases: "+
+			"penstock ctl limits set users --key user --rate 1 --burst 5 --reason R")
 	default:
 		p.add("limits", checkOK, seckill.Counted(len(document.Policies), "policy")+", all enforced", "")
 	}

@@ -100,3 +100,25 @@ func TestDatabase_Faults(t *testing.T) {
 		}
 	}
 }
+
+// TestNode_DatabaseThatWasNotAskedYet: a node that has just started says nothing of a database that
+// it hasn't read from. The database is away once it has been silent for a while.
+func TestNode_DatabaseThatWasNotAskedYet(t *testing.T) {
+	n := start(t, testConfig(t), RoleGateway|RoleWorker)
+	s := &n.servers
+	sale, err := NewSale(n.cfg.Sale, Seams{Stock: s.stock, Queue: s.queue, Store: s.database, Name: "new", Open: n.vault.Open},
+		RoleGateway, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sale.Close)
+	started := &Node{cfg: n.cfg, health: &health{hasCatalog: func() bool { return true }}, sale: sale}
+	started.servers.database = s.database
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("before the first reading: %+v", got)
+	}
+	sale.followed.Store(time.Now().Add(-time.Minute).UnixMilli())
+	if got := started.databaseStates()[0]; got.State != serverAway {
+		t.Errorf("after a silent minute: %+v", got)
+	}
+}

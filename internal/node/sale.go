@@ -101,7 +101,7 @@ type Sale struct {
 	hot     *hotItems
 
 	rows     atomic.Pointer[[]seckill.ShardRow] // as they were read last
-	followed atomic.Int64                       // when, in milliseconds since 1970
+	followed atomic.Int64                       // when, in milliseconds since 1970; before that, when this was made
 	failing  atomic.Bool                        // the last try to read them failed
 	ahead    atomic.Int64                       // how far the database's clock is ahead, in nanoseconds
 }
@@ -129,6 +129,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 		Desk: d, Office: desk.NewOffice(d, seams.Stock),
 		cfg: cfg, store: seams.Store, signals: seams.Signals, log: part(log, "sale"), hot: newHotItems(),
 	}
+	s.followed.Store(time.Now().UnixMilli()) // nobody has failed to read them yet
 	if role&RoleWorker != 0 {
 		s.joinBackOffice(&seams, log)
 		s.joinEvents(&seams, log)
@@ -251,6 +252,7 @@ func (s *Sale) Rows() []seckill.ShardRow {
 // RunFollow follows the shards until ctx ends: at every tick, and at once when a shard is of
 // another epoch than this process knows.
 func (s *Sale) RunFollow(ctx context.Context) {
+	s.followed.Store(time.Now().UnixMilli()) // the servers may have been opened for a while
 	tick := time.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	for {
