@@ -79,7 +79,7 @@ func (q *Queue) bookedPositions(ctx context.Context, t *topicState) ([]seckill.P
 	if err != nil {
 		return nil, err
 	}
-	if q.cfg.Worker && !covers(positions, t, len(t.leaders)) {
+	if q.cfg.Worker && (t.adopted || !covers(positions, t, len(t.leaders))) {
 		if err := q.register(ctx, t); err != nil {
 			return nil, err
 		}

@@ -87,7 +87,7 @@ type Config struct {
 
 	// Claim, if set, is asked at every look whether the cluster with this id is the installation's.
 	// seckill.ErrForeign says no; other errors keep a worker from the topic until they are over.
-	// adopt takes whatever topic is there. Without it, and with Claim, a topic is refused that has
+	// adopt takes whatever topic is there; a worker registers it, and that ends it. Without it, and with Claim, a topic is refused that has
 	// records and is not in the books: they are another installation's. Without Claim nobody asks.
 	Claim func(ctx context.Context, cluster string) (adopt bool, err error)
 	// OnForeign is called with such a refusal after Open; Open itself returns it. nil: no call.

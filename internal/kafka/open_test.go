@@ -355,3 +355,34 @@ func TestOpen_WhileTheDatabaseIsSilent(t *testing.T) {
 	gateway := kafkatest.Open(t, cfg, silentBooks{})
 	kafkatest.Produce(t, gateway, 0, 10)
 }
+
+// registrar are books that end an adoption.
+type registrar struct {
+	*kafkatest.Books
+	adopt atomic.Bool
+}
+
+func (b *registrar) AddPartitions(ctx context.Context, topic seckill.TopicID, n int32) error {
+	b.adopt.Store(false)
+	return b.Books.AddPartitions(ctx, topic, n)
+}
+
+// TestOpen_EndsAnAdoption: a worker registers the topic that it adopts, also where the books know
+// it. Otherwise another installation's topic would be adopted later.
+func TestOpen_EndsAnAdoption(t *testing.T) {
+	_, cfg := broker(t)
+	books := &registrar{Books: new(kafkatest.Books)}
+	cfg.Claim = func(context.Context, string) (bool, error) { return books.adopt.Load(), nil }
+	kafkatest.Close(t, kafkatest.Open(t, cfg, books))
+	books.adopt.Store(true)
+	gateway := cfg
+	gateway.Worker = false
+	kafkatest.Open(t, gateway, books)
+	if !books.adopt.Load() {
+		t.Error("a gateway has ended it")
+	}
+	kafkatest.Open(t, cfg, books)
+	if books.adopt.Load() {
+		t.Error("the topic is still to be adopted")
+	}
+}

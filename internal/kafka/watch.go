@@ -20,6 +20,7 @@ type topicState struct {
 	missing []error       // why there is none
 	gone    chan struct{} // closed when another topic was found in its place
 	anew    bool          // it was found in the place of another one, and that was counted
+	adopted bool          // it is ours as soon as a worker has registered it (Config.Claim)
 }
 
 const (
@@ -55,7 +56,7 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t := &topicState{id: seckill.TopicID(detail.ID), gone: make(chan struct{})}
+	t := &topicState{id: seckill.TopicID(detail.ID), gone: make(chan struct{}), adopted: adopt && q.cfg.Claim != nil}
 	for i, p := range detail.Partitions.Sorted() {
 		if p.Partition != int32(i) {
 			return fmt.Errorf("%w: %s has no partition %d", ErrTopic, q.cfg.Topic, i)

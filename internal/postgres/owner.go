@@ -21,19 +21,17 @@ func (s *Store) Lineage(ctx context.Context) (lineage string, err error) {
 
 // ClaimKafka returns seckill.ErrForeign if the database belongs to another Kafka cluster than the
 // one with this id. A worker's claim binds a database that belongs to none. adopt reports that the
-// owner has let it go before (ForgetKafka): whatever topic is there is its topic from now on.
+// owner has let it go before (ForgetKafka), and that no worker has registered a topic since
+// (AddPartitions): whatever topic is there is its topic.
 func (s *Store) ClaimKafka(ctx context.Context, cluster string, worker bool) (adopt bool, err error) {
 	bound := ""
-	err = s.write(ctx, "claim the Kafka cluster", func(ctx context.Context, tx *transaction) (err error) {
+	err = s.write(ctx, "claim the Kafka cluster", func(ctx context.Context, tx *transaction) error {
 		bound, adopt = "", false
 		if worker {
-			adopt, err = tx.one(ctx, "UPDATE kafka_cluster SET id = $1 WHERE id = '' RETURNING id", []any{cluster}, &bound)
-			if err != nil {
-				return err
-			}
+			tx.exec("UPDATE kafka_cluster SET id = $1 WHERE id = ''", cluster)
 			tx.exec("INSERT INTO kafka_cluster (id) VALUES ($1) ON CONFLICT DO NOTHING", cluster)
 		}
-		_, err = tx.one(ctx, "SELECT id FROM kafka_cluster", nil, &bound)
+		_, err := tx.one(ctx, "SELECT id, adopt FROM kafka_cluster", nil, &bound, &adopt)
 		return err
 	})
 	if err == nil && bound != "" && bound != cluster {
@@ -43,7 +41,7 @@ func (s *Store) ClaimKafka(ctx context.Context, cluster string, worker bool) (ad
 }
 
 // ForgetKafka unbinds the database at url from its Kafka cluster, and returns that one's id, "" if
-// there was none. The next worker binds it again, and takes the topic as it is.
+// there was none. The next worker binds it again, and the topic is taken as it is.
 func ForgetKafka(ctx context.Context, url string) (cluster string, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -56,7 +54,7 @@ func ForgetKafka(ctx context.Context, url string) (cluster string, err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
 	err = conn.QueryRow(ctx, `WITH before AS (SELECT id FROM kafka_cluster)
-		INSERT INTO kafka_cluster (id) VALUES ('') ON CONFLICT (one) DO UPDATE SET id = ''
+		INSERT INTO kafka_cluster (id, adopt) VALUES ('', true) ON CONFLICT (one) DO UPDATE SET id = '', adopt = true
 		RETURNING coalesce((SELECT id FROM before), '')`).Scan(&cluster)
 	return cluster, describe("forget the Kafka cluster", err)
 }

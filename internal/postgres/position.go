@@ -83,6 +83,7 @@ func (s *Store) AddPartitions(ctx context.Context, topic seckill.TopicID, n int3
 		tx.exec("UPDATE positions SET topic = $1, next = 0, leader_epoch = -1 WHERE topic <> $1", [16]byte(topic))
 		tx.exec(`INSERT INTO positions ("partition", topic, next, leader_epoch)
 			SELECT p, $1, 0, -1 FROM generate_series(0, $2::int - 1) AS p ON CONFLICT DO NOTHING`, [16]byte(topic), n)
+		tx.exec("UPDATE kafka_cluster SET adopt = false WHERE adopt") // see ClaimKafka
 		return nil
 	})
 }

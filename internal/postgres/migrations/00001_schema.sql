@@ -59,10 +59,12 @@ CREATE TABLE positions (
 -- The Kafka cluster that has this installation's promises, by the id that Kafka gave it. The first
 -- worker that reaches one writes it. A process that finds another cluster stops: it would read no
 -- promise of this installation, and its sweeper would bury them all. An empty id is one that the
--- owner has let go: the next worker writes its own, and takes the topic as it is.
+-- owner has let go: the next worker writes its own. adopt says that the topic is then taken as it
+-- is, until a worker has registered it.
 CREATE TABLE kafka_cluster (
-  one boolean PRIMARY KEY DEFAULT true CHECK (one),
-  id  text NOT NULL COLLATE "C"
+  one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+  id    text NOT NULL COLLATE "C",
+  adopt boolean NOT NULL DEFAULT false
 );
 
 -- The catalog's version: raised in the transaction of every change that a gateway must learn of.
