@@ -26,8 +26,8 @@ type Config struct {
 	// number of its last run. Default 0: none.
 	KnownPartitions int
 
-	// Partitions is how many partitions a topic gets that is made by a worker; an existing one keeps
-	// its own. It bounds how many workers share the load. Default 12: one worker writes some ten
+	// Partitions is how many partitions a topic gets that a worker makes; an existing one keeps its
+	// own. It bounds how many workers share the load. Default 12: one worker writes some ten
 	// thousand orders a second, so twelve outrun any database behind them, and twelve divides by
 	// two, three, four and six. More would only make batches smaller.
 	Partitions int
@@ -87,8 +87,9 @@ type Config struct {
 
 	// Claim, if set, is asked at every look whether the cluster with this id is the installation's.
 	// seckill.ErrForeign says no; other errors keep a worker from the topic until they are over.
-	// adopt takes whatever topic is there; a worker registers it, and that ends it. Without it, and with Claim, a topic is refused that has
-	// records and is not in the books: they are another installation's. Without Claim nobody asks.
+	// adopt takes whatever topic is there, until a worker has registered it. Without it a topic is
+	// refused that has records and is not in the books: they are another installation's. Without
+	// Claim nobody asks.
 	Claim func(ctx context.Context, cluster string) (adopt bool, err error)
 	// OnForeign is called with such a refusal after Open; Open itself returns it. nil: no call.
 	OnForeign func(err error)

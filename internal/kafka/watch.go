@@ -83,8 +83,8 @@ func (q *Queue) lookAtTopic(ctx context.Context) error {
 }
 
 // findTopic returns the topic as the cluster knows it. A worker makes it if it is missing, and
-// learns that it did. A gateway doesn't: pages that its clients still have would be in the new topic
-// before any worker knows it, see checkOurs.
+// learns that it did. A gateway doesn't: pages that its clients still have would be in the new
+// topic before any worker knows it, see checkOurs.
 func (q *Queue) findTopic(ctx context.Context) (spec topicSpec, detail kadm.TopicDetail, made bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.RequestTimeout)
 	defer cancel()
@@ -123,9 +123,9 @@ func (q *Queue) claim(ctx context.Context) (adopt bool, err error) {
 }
 
 // checkOurs refuses a topic with records that the books don't know. A record is put only where a
-// worker has registered the topic, or has just made it, so they are another installation's: a worker
-// would take the partitions from its workers. Clusters may have the same id, where it was copied
-// from an example.
+// worker has registered the topic, or has just made it, so they are another installation's: a
+// worker would take the partitions from its workers. Clusters may have the same id, where it was
+// copied from an example.
 func (q *Queue) checkOurs(ctx context.Context, t *topicState) error {
 	known, err := q.booked(ctx, t)
 	if err != nil || known {

@@ -540,8 +540,8 @@ func TestKept_RemembersDays(t *testing.T) {
 	}
 }
 
-// TestKept_ReadsRoundDamage: of a file that is damaged in its middle, the other lines count, and the
-// next Save writes a file without damage.
+// TestKept_ReadsRoundDamage: of a file that is damaged in its middle, the other lines count, and
+// the next Save writes a file without damage.
 func TestKept_ReadsRoundDamage(t *testing.T) {
 	for _, c := range []struct{ name, text, damage string }{
 		{"a line of zeros", "{\"a\":{\"day\":9,\"granted\":1,\"used\":1}}\n\x00\x00\n{\"b\":{\"day\":9,\"granted\":2,\"used\":2}}\n", "line 2"},
