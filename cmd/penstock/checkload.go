@@ -110,7 +110,8 @@ func (c *checker) compareLimits(limits []loadLimit, merchant, activity string, a
 		switch {
 		case tried == 0:
 		case l.Rate < tried:
-			c.found("limit "+l.Name, "warn", detail+": it would refuse that load", "penstock ctl limits set "+l.Name+", or rehearse with the limits of the sale")
+			c.found("limit "+l.Name, "warn", detail+": it would refuse that load",
+				"penstock ctl limits set "+l.Name+", or rehearse with the limits of the sale")
 		case l.Rate > farAbove*tried:
 			c.found("limit "+l.Name, "warn", detail+": it lets in much more than was tested", "rehearse at that rate, or lower the "+
 				"limit: penstock ctl limits set "+l.Name)

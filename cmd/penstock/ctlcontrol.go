@@ -158,11 +158,7 @@ func (s *session) limitUsage(_ []string) error {
 	}
 	var rows []json.RawMessage
 	add := func(r row) {
-		for _, f := range []*float64{&r.Allowed, &r.Refused, &r.Shadowed, r.Effective} {
-			if f != nil {
-				*f = math.Round(*f*10) / 10
-			}
-		}
+		toTenths(&r.Allowed, &r.Refused, &r.Shadowed, r.Effective)
 		if line, err := json.Marshal(r); err == nil {
 			rows = append(rows, line)
 		}
@@ -186,6 +182,15 @@ func (s *session) limitUsage(_ []string) error {
 		return err
 	}
 	return s.printer.list(doc.Top, "policy", "key", "refused", "uncertain")
+}
+
+// toTenths rounds numbers for people.
+func toTenths(numbers ...*float64) {
+	for _, n := range numbers {
+		if n != nil {
+			*n = math.Round(*n*10) / 10
+		}
+	}
 }
 
 // switchCommands returns the commands about switches.

@@ -218,7 +218,7 @@ export function Flow() {
           cell: (p) => rate(p.mode === 'shadow' ? p.shadowed_per_second : p.refused_per_second),
         },
         {
-          head: 'In force on each gateway',
+          head: 'Passes on each gateway',
           cell: (p) =>
             html`<ul class="plainList">${p.nodes.map(
               (n) =>
