@@ -441,6 +441,7 @@ func TestCluster_ChargesWhatIsGivenAlone(t *testing.T) {
 		{"delayed nearly always", delayed, 0, 0.6},
 	} {
 		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
 			forEachLimit(t, func(t *testing.T, s *site, rate float64, offered int, req Request) {
 				n := []*siteNode{s.start(3), s.start(3), s.start(3)}
 				rng := rand.New(rand.NewPCG(13, uint64(c.fault)))

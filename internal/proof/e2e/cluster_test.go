@@ -238,7 +238,7 @@ func (c *cluster) proveAll(s *shop, told *tally, units int) {
 // TestL2_ClusterSurvivesKills: during a crowd on both gateways, each of the four processes is
 // killed once, and Redis is emptied once.
 func TestL2_ClusterSurvivesKills(t *testing.T) {
-	z := trial(size{units: 1200, buyers: 1800}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
+	z := trial(size{units: 1200, buyers: 1800, over: 8 * time.Second}, size{units: 12_000, buyers: 18_000, over: 30 * time.Second})
 	c := startCluster(t)
 	s := openShop(c.gateway(0), terms{quantity: z.units, perUser: 1, window: "10m"})
 	told := c.crowd(s, z, func(told *tally, come func(int)) {
