@@ -27,6 +27,20 @@ func For(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// ForOrWoken waits for d, or for a value of c, or until ctx ends. It reports whether c had a value;
+// a nil c never has one.
+func ForOrWoken(ctx context.Context, d time.Duration, c <-chan struct{}) (woken bool) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	case <-c:
+		return true
+	}
+	return false
+}
+
 // Woken waits for a value of c. It reports false when ctx has ended.
 func Woken(ctx context.Context, c <-chan struct{}) bool {
 	select {

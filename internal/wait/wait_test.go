@@ -35,6 +35,25 @@ func TestBackoff_Next(t *testing.T) {
 	}
 }
 
+func TestForOrWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if ForOrWoken(t.Context(), time.Minute, nil) || time.Since(began) != time.Minute {
+			t.Errorf("nothing wakes it, and it waited %v", time.Since(began))
+		}
+		c := make(chan struct{}, 1)
+		c <- struct{}{}
+		if !ForOrWoken(t.Context(), time.Minute, c) || time.Since(began) != time.Minute {
+			t.Errorf("a value didn't wake it at once")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if ForOrWoken(ctx, time.Minute, c) || time.Since(began) != time.Minute+time.Second {
+			t.Errorf("it outlived its context: %v", time.Since(began))
+		}
+	})
+}
+
 func TestWoken(t *testing.T) {
 	c := make(chan struct{}, 1)
 	c <- struct{}{}

@@ -68,23 +68,10 @@ func (r *Relay) Run(ctx context.Context) {
 			idle.Reset()
 			continue
 		}
-		if r.rest(ctx, idle.Next()) {
+		if wait.ForOrWoken(ctx, idle.Next(), r.woken) {
 			idle.Reset()
 		}
 	}
-}
-
-// rest waits for d, or until the relay is woken or ctx ends. It reports whether it was woken.
-func (r *Relay) rest(ctx context.Context, d time.Duration) (woken bool) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	case <-r.woken:
-		return true
-	}
-	return false
 }
 
 // Step goes through the outbox of the owned shards once, from its oldest row to its newest. A shard
