@@ -65,6 +65,9 @@ func (x *exchange) finish() {
 	if x.trace.Traced() {
 		x.endTrace(now)
 	}
+	if c, ok := x.http.Conn().(*conn); ok {
+		c.answered = now
+	}
 	x.release()
 }
 

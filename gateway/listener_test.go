@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -148,78 +147,3 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	}
 	return l.Listener.Accept()
 }
-
-// TestDeadlines: a read and a write have the requested deadline, or one that is earlier by less
-// than slack, and never a later one. A deadline that no call can reach is not set.
-func TestDeadlines(t *testing.T) {
-	const slack = time.Second
-	inner, now := &deadlines{}, time.Now()
-	c := &conn{Conn: inner, slack: slack}
-	sets := 0
-	for i, step := range []struct {
-		wanted time.Time
-		set    bool
-	}{
-		{now.Add(5 * time.Second), true},
-		{now.Add(6*time.Second - 1), false},
-		{now.Add(6 * time.Second), true},
-		{now.Add(6*time.Second - 1), true},
-		{time.Time{}, true},
-		{now, true},
-	} {
-		for range 2 { // no call can reach the first of the two
-			if err := errors.Join(c.SetReadDeadline(now.Add(time.Hour)), c.SetDeadline(step.wanted)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		_, readErr := c.Read(nil)
-		_, writeErr := c.Write(nil)
-		if readErr != io.EOF || writeErr != nil {
-			t.Fatal(readErr, writeErr)
-		}
-		if step.set {
-			sets += 2
-		}
-		if inner.sets != sets {
-			t.Errorf("step %d: %d deadlines were set, want %d", i, inner.sets, sets)
-		}
-		for _, got := range []time.Time{inner.read, inner.write} {
-			if early := step.wanted.Sub(got); step.wanted.IsZero() != got.IsZero() || early < 0 || early >= slack {
-				t.Errorf("step %d: %v early", i, early)
-			}
-		}
-	}
-}
-
-// TestLingerIsBounded refuses a client that never stops sending.
-func TestLingerIsBounded(t *testing.T) {
-	here, there := net.Pipe()
-	half := &halfConn{Conn: here}
-	c := &conn{Conn: half, owner: &listener{places: noLimit(), conns: map[*conn]struct{}{}}}
-	c.linger.Store(true)
-	sent := make(chan int64, 1)
-	go func() {
-		n, err := io.Copy(there, zeros{})
-		if err == nil {
-			t.Error("the client was never cut off")
-		}
-		sent <- n
-	}()
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
-	if n := <-sent; n != lingerBytes || !half.closed {
-		t.Errorf("read %d bytes, our side closed %v", n, half.closed)
-	}
-}
-
-type halfConn struct {
-	net.Conn
-	closed bool
-}
-
-func (c *halfConn) CloseWrite() error { c.closed = true; return nil }
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { return len(p), nil }

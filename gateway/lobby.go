@@ -35,8 +35,7 @@ func newLobby(s *Server) *fasthttp.Server {
 		Logger:                       httpLog{s.quiet},
 		ReadBufferSize:               s.cfg.ReadBuffer,
 		WriteBufferSize:              s.cfg.WriteBuffer,
-		ReadTimeout:                  lobbyTimeout,
-		WriteTimeout:                 lobbyTimeout,
+		ReduceMemoryUsage:            true, // see conn, which has the timeouts, too
 		MaxRequestBodySize:           s.cfg.MaxBody,
 		DisableKeepalive:             true,
 		DisablePreParseMultipartForm: true,
@@ -64,7 +63,8 @@ func (s *Server) turnAway(inner net.Conn, place limiter.Place) {
 	}
 	s.lobbyWork.Go(func() {
 		defer s.inLobby.Add(-1)
-		c := &conn{Conn: inner, turnedAway: detail}
+		c := newConn(inner, timeouts{idle: lobbyTimeout, read: lobbyTimeout, write: lobbyTimeout})
+		c.turnedAway = detail
 		c.linger.Store(true)
 		_ = s.lobby.ServeConn(c) // the connection ends here in any case
 	})

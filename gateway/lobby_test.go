@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/penstock/penstock/gateway/problem"
 )
@@ -100,42 +98,4 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 			t.Errorf("a proxy's connection: %d", resp.StatusCode)
 		}
 	}
-}
-
-// TestReserveIsNotKept: an idle connection of the reserve makes room.
-func TestReserveIsNotKept(t *testing.T) {
-	c := &conn{reserved: true, Conn: &deadlines{}}
-	for _, at := range []time.Time{{}, time.Now().Add(time.Hour)} {
-		if err := c.SetReadDeadline(at); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Read(nil); err != io.EOF {
-			t.Fatal(err)
-		}
-		if got := time.Until(c.Conn.(*deadlines).read); got <= 0 || got > reservedIdle {
-			t.Errorf("%v from now", got)
-		}
-	}
-}
-
-// deadlines is a connection that records its deadlines.
-type deadlines struct {
-	net.Conn
-	read, write time.Time
-	sets        int
-}
-
-func (d *deadlines) Read([]byte) (int, error)    { return 0, io.EOF }
-func (d *deadlines) Write(p []byte) (int, error) { return len(p), nil }
-
-func (d *deadlines) SetWriteDeadline(t time.Time) error {
-	d.write = t
-	d.sets++
-	return nil
-}
-
-func (d *deadlines) SetReadDeadline(t time.Time) error {
-	d.read = t
-	d.sets++
-	return nil
 }

@@ -111,9 +111,7 @@ func New(cfg Config, sales Sales, health Health, log *slog.Logger) (*Server, err
 		Concurrency:                  cfg.MaxConnections + slack,
 		ReadBufferSize:               cfg.ReadBuffer,
 		WriteBufferSize:              cfg.WriteBuffer,
-		ReadTimeout:                  cfg.ReadTimeout,
-		WriteTimeout:                 cfg.WriteTimeout,
-		IdleTimeout:                  cfg.IdleTimeout,
+		ReduceMemoryUsage:            true, // see conn, which has the timeouts, too
 		MaxRequestBodySize:           cfg.MaxBody,
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
@@ -136,7 +134,7 @@ const slack = 256
 // first. It may be called once. l is closed when it returns.
 func (s *Server) Serve(l net.Listener) error {
 	own := newListener(l, s.quiet, &s.acceptPauses, s.places, s.turnAway)
-	own.slack = min(s.cfg.ReadTimeout, s.cfg.WriteTimeout, s.cfg.IdleTimeout) / 8
+	own.limits = timeouts{idle: s.cfg.IdleTimeout, read: s.cfg.ReadTimeout, write: s.cfg.WriteTimeout}
 	s.mu.Lock()
 	draining, serving := s.draining.Load(), s.listener != nil
 	if !draining && !serving {
