@@ -33,7 +33,7 @@ type cluster struct {
 
 	numbers                    atomic.Int64 // of what it owes
 	rounds, late, failed, asks atomic.Uint64
-	aloneSince                 atomic.Int64 // Unix time in ns; 0: it isn't
+	aloneSince                 atomic.Pointer[time.Time] // nil: it isn't
 }
 
 // maxRenewed bounds the keys whose leases are renewed. The others ask request by request.
@@ -53,7 +53,8 @@ func newCluster(pool Pool, quotasOnly bool) *cluster {
 	}
 	c.nodes.Store(1)
 	c.away.Store(true) // until Run has reached the pool
-	c.aloneSince.Store(time.Now().UnixNano())
+	now := time.Now()
+	c.aloneSince.Store(&now)
 	return c
 }
 
@@ -204,7 +205,8 @@ func (c *cluster) renew(h home) bool {
 func (c *cluster) isolate() {
 	c.mu.Lock()
 	if !c.away.Swap(true) {
-		c.aloneSince.Store(time.Now().UnixNano())
+		now := time.Now()
+		c.aloneSince.Store(&now)
 	}
 	r := c.next
 	c.next = nil
@@ -233,7 +235,7 @@ func (c *cluster) rejoin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.away.Store(false)
-	c.aloneSince.Store(0)
+	c.aloneSince.Store(nil)
 }
 
 // flight is a round on its way.

@@ -55,8 +55,8 @@ func (c *cluster) stats() PoolStats {
 		return PoolStats{}
 	}
 	out := PoolStats{Rounds: c.rounds.Load(), Asks: c.asks.Load(), Failed: c.failed.Load(), Late: c.late.Load()}
-	if since := c.aloneSince.Load(); since != 0 {
-		out.Alone = max(time.Since(time.Unix(0, since)), 1)
+	if since := c.aloneSince.Load(); since != nil {
+		out.Alone = max(time.Since(*since), 1)
 	}
 	c.mu.Lock()
 	out.Leases = len(c.renewed)

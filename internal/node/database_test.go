@@ -117,7 +117,7 @@ func TestNode_DatabaseThatWasNotAskedYet(t *testing.T) {
 	if got := started.databaseStates()[0]; got.State != serverOK {
 		t.Errorf("before the first reading: %+v", got)
 	}
-	sale.followed.Store(time.Now().Add(-time.Minute).UnixMilli())
+	sale.followed.Set(time.Now().Add(-time.Minute))
 	if got := started.databaseStates()[0]; got.State != serverAway {
 		t.Errorf("after a silent minute: %+v", got)
 	}

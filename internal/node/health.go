@@ -267,7 +267,7 @@ func (n *Node) databaseStates() []serverState {
 	state, detail := serverOK, ""
 	if _, err := n.servers.database.store(); err != nil {
 		state, detail = serverAway, err.Error()
-	} else if silent := time.Since(time.UnixMilli(n.sale.followed.Load())); silent > databaseSilent+n.cfg.Sale.Tick {
+	} else if silent, _ := n.sale.followed.Age(); silent > databaseSilent+n.cfg.Sale.Tick {
 		state, detail = serverAway, "the shards' rows can't be read"
 	}
 	catalog := stateOf("catalog", "", serverOK, "")

@@ -1,9 +1,9 @@
 package node
 
 import (
-	"sync/atomic"
 	"time"
 
+	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -17,7 +17,7 @@ const outboxEvery = 10 * time.Millisecond
 // outboxBell wakes the workers for what waits in the outbox. It is safe for concurrent use.
 type outboxBell struct {
 	ring func(message string) // tells every process of the installation; it does not block
-	next atomic.Int64         // when it may ring again, in Unix nanoseconds
+	rang timing.Moment
 }
 
 // ringFor rings if the order was cancelled. Where it rang a moment ago it doesn't: the relay looks
@@ -26,8 +26,9 @@ func (b *outboxBell) ringFor(o *seckill.Order) {
 	if o.State != seckill.OrderCancelled {
 		return
 	}
-	now, next := time.Now().UnixNano(), b.next.Load()
-	if now >= next && b.next.CompareAndSwap(next, now+int64(outboxEvery)) {
-		b.ring(ringOutbox)
+	if age, is := b.rang.Age(); is && age < outboxEvery {
+		return
 	}
+	b.rang.Set(time.Now())
+	b.ring(ringOutbox)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/timing"
 	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
@@ -101,7 +102,7 @@ type Sale struct {
 	hot     *hotItems
 
 	rows     atomic.Pointer[[]seckill.ShardRow] // as they were read last
-	followed atomic.Int64                       // when, in milliseconds since 1970; before that, when this was made
+	followed timing.Moment                      // when that was; before it, when this was made
 	failing  atomic.Bool                        // the last try to read them failed
 	ahead    atomic.Int64                       // how far the database's clock is ahead, in nanoseconds
 }
@@ -129,7 +130,7 @@ func NewSale(cfg seckill.Config, seams Seams, role Role, log *slog.Logger) (*Sal
 		Desk: d, Office: desk.NewOffice(d, seams.Stock),
 		cfg: cfg, store: seams.Store, signals: seams.Signals, log: part(log, "sale"), hot: newHotItems(),
 	}
-	s.followed.Store(time.Now().UnixMilli()) // nobody has failed to read them yet
+	s.followed.Set(time.Now()) // nobody has failed to read them yet
 	if role&RoleWorker != 0 {
 		s.joinBackOffice(&seams, log)
 		s.joinEvents(&seams, log)
@@ -252,7 +253,7 @@ func (s *Sale) Rows() []seckill.ShardRow {
 // RunFollow follows the shards until ctx ends: at every tick, and at once when a shard is of
 // another epoch than this process knows.
 func (s *Sale) RunFollow(ctx context.Context) {
-	s.followed.Store(time.Now().UnixMilli()) // the servers may have been opened for a while
+	s.followed.Set(time.Now()) // the servers may have been opened for a while
 	tick := time.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	for {
@@ -287,7 +288,7 @@ func (s *Sale) Follow(ctx context.Context) error {
 		return err
 	}
 	s.rows.Store(&rows)
-	s.followed.Store(time.Now().UnixMilli())
+	s.followed.Set(time.Now())
 	s.follow(rows)
 	return nil
 }

@@ -440,7 +440,7 @@ type Teller struct {
 	confirmed atomic.Int64
 	dropped   atomic.Int64
 	took      timing.Histogram
-	oldest    atomic.Int64 // commit time of what is being told now, in nanoseconds since 1970; 0: nothing is
+	oldest    timing.Moment // commit time of what is being told now
 }
 
 // untold has the outcomes of a transaction, and its commit time.
@@ -473,9 +473,7 @@ func (t *Teller) Told(accepted []seckill.Acceptance) {
 // Took returns the times from an order's commit to the confirmation of its hold, and how long the
 // oldest unconfirmed one has waited.
 func (t *Teller) Took() (took *timing.Histogram, oldest time.Duration) {
-	if at := t.oldest.Load(); at != 0 {
-		oldest = max(0, time.Since(time.Unix(0, at)))
-	}
+	oldest, _ = t.oldest.Age()
 	return &t.took, oldest
 }
 
@@ -508,9 +506,9 @@ func (t *Teller) next(ctx context.Context, ended <-chan struct{}) bool {
 	for len(t.told) > 0 && len(all) < tellBatch {
 		all = append(all, (<-t.told).accepted...)
 	}
-	t.oldest.Store(first.at.UnixNano())
+	t.oldest.Set(first.at)
 	t.tell(ctx, all)
-	t.oldest.Store(0)
+	t.oldest.Clear()
 	t.took.Observe(time.Since(first.at))
 	return true
 }
