@@ -8,8 +8,10 @@ GO ?= go
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
 # Packages that the race detector slows down ten times without finding anything (one goroutine at a
-# time), and packages that start real processes.
-UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
+# time), and packages that start real processes. Those of SOME have tests of both kinds, and run
+# twice: see internal/proof/raced.
+SOME = ./limiter ./internal/sqlite
+UNRACED = $$($(GO) list ./... | grep -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$') $(SOME)
 RACED = $$($(GO) list ./... | grep -v -E '/internal/proof/(protocol|tidy|sim|e2e|faults)$$')
 
 .PHONY: help install test check lint race contract faults fuzz sim model mutants bench bench-shop demo generate build release again

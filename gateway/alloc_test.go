@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/proof/raced"
 	"github.com/penstock/penstock/seckill"
 )
 
@@ -83,7 +84,7 @@ func requestContextOf(method, path, body, key string) *fasthttp.RequestCtx {
 // TestRefusalsAllocateLittle counts what the handler allocates for an answer, decoding and encoding
 // included.
 func TestRefusalsAllocateLittle(t *testing.T) {
-	if underRace {
+	if raced.Enabled {
 		t.Skip("pools drop what they are given under the race detector")
 	}
 	f := func(name string, most float64, ctx *fasthttp.RequestCtx, err error, denial *Denial, status int) {

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/penstock/penstock/internal/proof/raced"
 	"github.com/penstock/penstock/internal/trace"
 	"github.com/penstock/penstock/seckill"
 )
@@ -27,7 +28,7 @@ func tracedServers(t testing.TB) map[string]*Server {
 // TestTrace_UntracedAllocatesNothing: a purchase that isn't traced allocates the same with a tracer
 // and without one. TestRefusalsAllocateLittle bounds that number.
 func TestTrace_UntracedAllocatesNothing(t *testing.T) {
-	if underRace {
+	if raced.Enabled {
 		t.Skip("pools drop what they are given under the race detector")
 	}
 	for name, s := range tracedServers(t) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2/server"
+
+	"github.com/penstock/penstock/internal/proof/raced"
 )
 
 // kindOf names what an error is: one of the shard's answers, a failure after which nothing
@@ -706,7 +708,7 @@ func claims(n int) *HoldCall {
 
 // The allocations of a call don't grow with its claims.
 func TestHoldAllocatesByTheCall(t *testing.T) {
-	if raceEnabled {
+	if raced.Enabled {
 		t.Skip("the race detector makes pools forget")
 	}
 	b := newBed(t)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/penstock/penstock/internal/proof/raced"
 )
 
 // TestHostile_TenThousandPolicies: ten thousand policies are applied and work, and a decision needs
@@ -38,6 +40,7 @@ func TestHostile_TenThousandPolicies(t *testing.T) {
 // TestHostile_InventedNames: each kind gets 100,000 invented keys at one moment. The heap is as
 // large as after the first few, and no key gets more than its burst.
 func TestHostile_InventedNames(t *testing.T) {
+	raced.Skip(t)
 	var policies []Policy
 	for _, key := range kindNames {
 		policies = append(policies, Policy{Key: key, Rate: 1, Burst: 100})

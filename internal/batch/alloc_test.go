@@ -9,12 +9,14 @@ import (
 	"testing/synctest"
 	"time"
 	"weak"
+
+	"github.com/penstock/penstock/internal/proof/raced"
 )
 
 // An item allocates nothing once the Batcher is warm. A call allocates its context, because a
 // context can't be used again. So a lone Do costs one context, and so does a full batch.
 func TestDo_AllocatesNothingPerItem(t *testing.T) {
-	if raceEnabled {
+	if raced.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection empties sync.Pool
@@ -102,7 +104,7 @@ func (c *crowd) round() {
 
 // The memory of an item is used for the next one, however the item has ended.
 func TestDo_RecyclesEveryItem(t *testing.T) {
-	if raceEnabled {
+	if raced.Enabled {
 		t.Skip("the race detector makes sync.Pool forget")
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))

@@ -1,12 +1,14 @@
 package sqlite
 
 import (
+	"flag"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/proof/raced"
 	"github.com/penstock/penstock/internal/proof/storetest"
 	"github.com/penstock/penstock/seckill"
 )
@@ -23,6 +25,11 @@ var short = []string{
 var _ storetest.Locker = (*Store)(nil)
 
 func TestStore(t *testing.T) {
+	if raced.Enabled { // the random sequences are of one goroutine; all of them run without the detector
+		if err := flag.Set("rapid.checks", "10"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	shapes := make(map[shape]bool)
 	for _, query := range []string{
 		stockOfShard, ordersOfItems, withdrawalsOfItems, parkedStrangers, booksOfActivity, booksOfShard,

@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/proof/raced"
 	"github.com/penstock/penstock/inventory"
 	"github.com/penstock/penstock/seckill"
 )
 
 // A purchase allocates its id, a copy of its names, and little else.
 func TestBuy_Allocations(t *testing.T) {
-	if raceDetector {
+	if raced.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	queue := newFastQueue(t)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/proof/raced"
 	"github.com/penstock/penstock/internal/proof/servers"
 )
 
@@ -33,7 +34,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, "penstock")
 	args := []string{"build", "-o", path}
-	if raceEnabled {
+	if raced.Enabled {
 		args = append(args, "-race")
 	}
 	build := exec.Command("go", append(args, "github.com/penstock/penstock/cmd/penstock")...)

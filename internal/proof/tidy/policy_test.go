@@ -159,6 +159,7 @@ var arrows = map[string]arrow{
 		may: []string{"internal/proof/servers", "internal/wait"},
 		why: "it harms servers and processes, and judges by what can be seen from outside",
 	},
+	"internal/proof/raced":   {why: "whether a test runs under the race detector"},
 	"internal/proof/servers": {why: "it starts the real servers for tests, and knows nothing of what is done with them"},
 }
 
@@ -168,7 +169,7 @@ const everything = "*"
 // testPackages are imported by test files and by one another only.
 var testPackages = []string{
 	"internal/proof/stocktest", "internal/proof/kafkatest", "internal/proof/storetest", "internal/proof/sim", "internal/proof/e2e",
-	"internal/proof/protocol", "internal/proof/servers", "internal/proof/shop", "internal/proof/faults", "internal/proof/tidy",
+	"internal/proof/protocol", "internal/proof/raced", "internal/proof/servers", "internal/proof/shop", "internal/proof/faults", "internal/proof/tidy",
 }
 
 // owner says who may import a package: owners in all files, tests in test files and test packages.

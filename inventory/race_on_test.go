@@ -1,5 +1,0 @@
-//go:build race
-
-package inventory
-
-const raceEnabled = true // the detector allocates, and makes sync.Pool forget
