@@ -424,7 +424,8 @@ func (l *Limiter) renewAll(r *round, homes []home) []home {
 }
 
 // giveAll gives back what this node holds, and tells what it owes: it stops, and the others may
-// have what there is.
+// have what there is. A key can owe two debts, one that was told without an answer and one that
+// came later, and a round has room for one of them.
 func (l *Limiter) giveAll(ctx context.Context) {
 	c := l.cluster
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -433,21 +434,45 @@ func (l *Limiter) giveAll(ctx context.Context) {
 	homes := c.renewed
 	c.renewed = nil
 	c.mu.Unlock()
+	const debts = 2
+	for range debts {
+		r := l.lastRound(homes)
+		if len(r.asks) == 0 {
+			break
+		}
+		if c.pool.Exchange(ctx, r.asks) != nil {
+			break // the others lack these tokens: the strict side
+		}
+		for i := range r.askers {
+			h := r.askers[i].home
+			h.lock()
+			if s := h.share(); s != nil {
+				s.told = owed{}
+			}
+			h.unlock()
+		}
+	}
+	for _, h := range homes {
+		h.lock()
+		h.forget()
+		h.unlock()
+	}
+}
+
+// lastRound takes what the homes hold, and tells a debt of each.
+func (l *Limiter) lastRound(homes []home) *round {
 	r, now := newRound(), l.clock.at(time.Now())
 	for _, h := range homes {
 		h.lock()
 		if s, lim := h.share(), h.limit(); s != nil && lim != nil && (s.lease > 0 || s.indebted()) {
 			at := r.add(s.name, h, lim)
-			s.tell(&r.asks[at], c, now)
+			s.tell(&r.asks[at], l.cluster, now)
 			r.asks[at].Back += s.lease
 			s.lease = 0
 		}
-		h.forget()
 		h.unlock()
 	}
-	if len(r.asks) > 0 {
-		_ = c.pool.Exchange(ctx, r.asks) // otherwise the others lack these tokens: the strict side
-	}
+	return r
 }
 
 // home is the place of a key's local bucket, and the known state of its bucket in the pool. All

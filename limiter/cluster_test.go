@@ -502,6 +502,72 @@ func TestCluster_GivesBack(t *testing.T) {
 	})
 }
 
+// TestCluster_StopsWithTwoDebts stops a node that has told a debt without an answer, and has made
+// another one since. The pool is charged with both, once.
+func TestCluster_StopsWithTwoDebts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: User, Rate: 0.01, Burst: 10}))
+		n := s.start(1)
+		next := none
+		s.pool.set(func() { s.pool.fault = func() fault { return next } })
+		req := Request{Merchant: "m", User: "u"}
+		take := func(tokens int) {
+			t.Helper()
+			for range tokens {
+				if !n.Allow(&req, time.Now()).Allowed {
+					t.Fatal("refused within the burst")
+				}
+			}
+		}
+		owes := func(want int64) {
+			t.Helper()
+			if got := n.Stats(time.Now()).Pool.Owed; got != want {
+				t.Fatalf("%d tokens are owed, want %d", got, want)
+			}
+		}
+		time.Sleep(time.Second)
+		s.pool.set(func() { next = dropped })
+		time.Sleep(time.Second) // it is alone
+		take(2)
+		owes(2)
+		heard := 0
+		s.pool.set(func() {
+			s.pool.fault = func() fault { // the probe is answered, and the first debt is told in vain
+				if heard++; heard == 1 {
+					return none
+				}
+				return unheard
+			}
+		})
+		time.Sleep(time.Second)
+		take(3)
+		owes(5)
+		s.pool.set(func() { s.pool.fault = nil })
+		n.stop()
+		s.done.Wait()
+		s.pool.mu.Lock()
+		defer s.pool.mu.Unlock()
+		if got := s.pool.buckets["user:m/u"].count; got != 5 {
+			t.Errorf("the pool is charged with %d tokens, of 5", got)
+		}
+	})
+}
+
+// TestPoolStats_Excess: a key's excess is what all nodes may hold of it. Of a limit that is asked
+// for request by request no node holds anything.
+func TestPoolStats_Excess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, enforced(Policy{Key: User, Rate: 20, Burst: 20}, Policy{Key: Caller, Rate: 400, Burst: 400}))
+		n := s.start(3)
+		for i, want := range []int64{0, 120} {
+			if got := n.Stats(time.Now()).Policies[i].Excess; got != want {
+				t.Errorf("policy %d: %d, want %d", i, got, want)
+			}
+		}
+		s.stop(n)
+	})
+}
+
 // TestL8_WhatIsOwedIsBounded invents 100,000 users while the pool is away. What is kept of them is
 // bounded, and is told in rounds of a bounded size when it is back, once for each.
 func TestL8_WhatIsOwedIsBounded(t *testing.T) {

@@ -1,6 +1,7 @@
 package limiter
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -48,6 +49,9 @@ type PoolStats struct {
 	Asks   uint64        // keys in them
 	Failed uint64        // exchanges that failed
 	Late   uint64        // exchanges that ended after their requests had stopped waiting
+	// Owed is how many tokens the node let pass alone that the pool has not charged yet: so much
+	// more than its limits all keys together have got.
+	Owed int64
 }
 
 func (c *cluster) stats() PoolStats {
@@ -59,8 +63,16 @@ func (c *cluster) stats() PoolStats {
 		out.Alone = max(time.Since(*since), 1)
 	}
 	c.mu.Lock()
-	out.Leases = len(c.renewed)
+	homes := slices.Clone(c.renewed)
 	c.mu.Unlock()
+	out.Leases = len(homes)
+	for _, h := range homes {
+		h.lock()
+		if s := h.share(); s != nil {
+			out.Owed += s.owes.tokens + s.told.tokens
+		}
+		h.unlock()
+	}
 	return out
 }
 
@@ -74,6 +86,9 @@ type PolicyStats struct {
 	Exhausted uint64 // of Refused, because the quota was used up
 	Shadowed  uint64 // it would have refused, but the policy or the request is in shadow
 	Returned  uint64 // it allowed, and got its tokens back because a wider policy refused
+	// Excess is how many tokens a key may get above what its burst and rate give, over all nodes:
+	// what they may hold when a time begins. PoolStats.Owed comes on top.
+	Excess int64
 }
 
 // TableStats is the use of the buckets of a kind.
@@ -93,6 +108,9 @@ func (l *Limiter) Stats(now time.Time) Stats {
 	out := Stats{Nodes: s.nodes, Pool: l.cluster.stats(), Places: l.places.stats(), Policies: make([]PolicyStats, len(s.limits))}
 	for i, lim := range s.limits {
 		out.Policies[i] = lim.stats()
+		if lim.joins(l.cluster) != nil {
+			out.Policies[i].Excess = int64(s.nodes) * lim.terms.cap
+		}
 	}
 	l.mu.Lock()
 	tables, directories := l.tables, l.directories

@@ -328,6 +328,11 @@ func (n *Node) limitMetrics() []admin.Sample {
 			out = append(out, gaugeFloat("penstock_limit_configured_rate", "Rate of a policy, per second and key, over all gateways."+same,
 				policy.Policy.Rate, label))
 		}
+		if policy.Policy.Rate > 0 {
+			out = append(out, gauge("penstock_limit_excess_tokens",
+				"Most tokens that a key of a policy may get in any time beyond its burst and rate: what all gateways may hold."+same,
+				policy.Excess, label))
+		}
 		share := shares[policy.Policy.Name]
 		if n.control.reports.pool == nil { // this gateway is alone
 			share = 1
@@ -358,6 +363,9 @@ func (n *Node) limitMetrics() []admin.Sample {
 	out = append(out,
 		gauge("penstock_limit_alone", "1 while this node decides limits by its last shares, because Redis is away.", alone),
 		gauge("penstock_limit_leases", "Keys whose tokens are leased from Redis.", int64(s.Pool.Leases)),
+		gauge("penstock_limit_owed_tokens",
+			"Tokens that this gateway let pass while Redis was away or late, and that are not charged yet: they come on top of the limits.",
+			s.Pool.Owed),
 		counter("penstock_limit_repeats_total", "Purchases that limits weren't asked about: repeats of what they had let in a moment ago.",
 			n.control.admission.Repeats()),
 		counter("penstock_limit_exchanges_total", "Exchanges of tokens with Redis.", int64(s.Pool.Rounds)),
