@@ -313,6 +313,9 @@ func answerError(r adminRequest, request *http.Request, response *http.Response,
 		return &exitError{exitFailure, err}
 	}
 	problem.path = r.path
+	for i, e := range problem.Errors { // a person gives that member by a flag
+		problem.Errors[i].Detail = strings.ReplaceAll(e.Detail, "With allow_unknown it", "With --"+allowUnknown+" it")
+	}
 	code := exitFailure
 	if response.StatusCode == http.StatusServiceUnavailable {
 		code = exitDependency

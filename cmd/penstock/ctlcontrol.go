@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,7 +91,47 @@ func (s *session) showLimits(_ []string) error {
 			return err
 		}
 	}
-	return s.printer.list(doc.Policies, limitColumns(doc.Policies)...)
+	policies, err := limitsNow(doc.Policies, time.Now())
+	if err != nil {
+		return &exitError{exitFailure, err}
+	}
+	return s.printer.list(policies, limitColumns(policies)...)
+}
+
+// limitsNow returns policies as they are in force: temporary values stand in their columns, and
+// what comes after them in the column temporary.
+func limitsNow(policies []json.RawMessage, now time.Time) ([]json.RawMessage, error) {
+	out := slices.Clone(policies)
+	for i, text := range policies {
+		p, err := readMembers(text)
+		if err != nil {
+			return nil, err
+		}
+		var while struct {
+			Until time.Time `json:"expires_at"`
+		}
+		values, err := readMembers(p["temporary"])
+		if p["temporary"] == nil || err != nil || json.Unmarshal(p["temporary"], &while) != nil || while.Until.IsZero() {
+			continue
+		}
+		delete(p, "temporary")
+		if while.Until.After(now) {
+			then := fmt.Sprintf("until %s, then %s", timeText(while.Until, now), limitText(p))
+			if p["temporary"], err = json.Marshal(then); err != nil {
+				return nil, err
+			}
+			for _, name := range []string{"rate", "burst", "mode", "percent"} {
+				delete(p, name)
+				if values[name] != nil {
+					p[name] = values[name]
+				}
+			}
+		}
+		if out[i], err = json.Marshal(p); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // stagedLimits are limits that some gateways try.

@@ -22,16 +22,16 @@ func TestCtl_EditsLimits(t *testing.T) {
 		{args: "ctl limits set caller --key caller --rate 40 --burst 20 --reason sale", stdout: `^version +1\n`, stderr: inForce},
 		{args: "ctl limits set caller --rate 60 --expires-in 15m --reason rush", stdout: `^version +2\n`,
 			stderr: inForce},
-		{args: "ctl limits show", stdout: `MODE +TEMPORARY\ncaller +caller +40 +20 +enforce +enforce 60/s burst 60 until \S+ \(in 15 m\)\n`,
+		{args: "ctl limits show", stdout: `MODE +TEMPORARY\ncaller +caller +60 +60 +enforce +until \S+ \(in 15 m\), then enforce 40/s burst 20\n`,
 			stderr: `^version 2\n$`},
 		{args: "ctl limits set caller --cost unit=1 --reason x", stdout: `^version +3\n`, stderr: inForce},
-		{args: "ctl limits show", stdout: `enforce 60/s burst 60 until `, stderr: `^version 3\n$`}, // the rush goes on
+		{args: "ctl limits show", stdout: `caller +60 +60 +enforce +[^\n]* +until `, stderr: `^version 3\n$`}, // the rush goes on
 		{args: "ctl limits set caller --rate 40 --burst 20 --cost unit=0 --reason calm", stdout: `^version +4\n`, stderr: inForce},
 		{args: "ctl limits set all --rate 500 --reason x", code: 2, stderr: `flag --key: is required: there is no limit "all" yet`},
 		{args: "ctl limits set all --key global --rate 500 --reason x", stdout: `^version +5\n`, stderr: inForce},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --guaranteed 501 --reason x", code: 1, stderr: `policies\[2\].guaranteed: must be at most`},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x", code: 1,
-			stderr: `policies\[2\].match: there is no merchant m1.* With allow_unknown it is set all the same\n$`},
+			stderr: `policies\[2\].match: there is no merchant m1.* With --allow-unknown it is set all the same\n$`},
 		{args: "ctl limits set m1 --key merchant --match m1 --rate 300 --burst 30 --guaranteed 200 --weight 2 --reason x --allow-unknown", stdout: `^version +6\n`, stderr: inForce},
 		{args: "ctl limits set m1 --guaranteed 100 --expires-in 5m --reason x", code: 2, stderr: `flag --guaranteed: can't be set for a while only`},
 		{args: "ctl limits diff -f -", stdin: others, stdout: `^- all: global rate 500 burst 500 enforce\n` +

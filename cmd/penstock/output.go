@@ -208,10 +208,6 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 			}
 			return shown(strings.Join(words, ","))
 		}
-	case name == "temporary":
-		if text := temporaryText(raw, now); text != "" {
-			return text
-		}
 	case isTime(name):
 		var text string
 		if json.Unmarshal(raw, &text) != nil {
@@ -224,26 +220,23 @@ func member(object map[string]json.RawMessage, name string, now time.Time) strin
 	return cell(raw)
 }
 
-// temporaryText says what a limit does for a while, and until when; "" is nothing.
-func temporaryText(raw json.RawMessage, now time.Time) string {
-	var p struct {
-		Rate    float64
-		Burst   int64
-		Mode    string
-		Percent int
-		Until   time.Time `json:"expires_at"`
+// limitText says what a limit with these members does.
+func limitText(members map[string]json.RawMessage) string {
+	var rate float64
+	var burst int64
+	var mode string
+	var percent int
+	for name, to := range map[string]any{"rate": &rate, "burst": &burst, "mode": &mode, "percent": &percent} {
+		_ = json.Unmarshal(members[name], to) // one that isn't there stays zero
 	}
-	if json.Unmarshal(raw, &p) != nil || p.Until.IsZero() {
-		return ""
+	text := shown(mode)
+	if mode == "percent" {
+		text = fmt.Sprintf("%d percent", percent)
 	}
-	text := shown(p.Mode)
-	if p.Mode == "percent" {
-		text = fmt.Sprintf("%d percent", p.Percent)
+	if rate > 0 {
+		text += fmt.Sprintf(" %g/s burst %d", rate, burst)
 	}
-	if p.Rate > 0 {
-		text += fmt.Sprintf(" %g/s burst %d", p.Rate, p.Burst)
-	}
-	return text + " until " + timeText(p.Until, now)
+	return text
 }
 
 // isTime reports whether a member of that name is a time.
