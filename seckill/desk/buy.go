@@ -310,17 +310,26 @@ func (d *Desk) replay(ctx context.Context, id seckill.OrderID) (seckill.Receipt,
 // replayOrRefuse answers a purchase that can't make a new order: with the order of its key, or with
 // the refusal. A key that has units and no row yet is promised them once more, where only the gate
 // would have turned it away: no promise is made for the first time after the end of a sale.
+//
+// Where the stock can't be asked about the key, the gate's refusal stands if it says to come again:
+// that is right for a repeat, too.
 func (d *Desk) replayOrRefuse(ctx context.Context, p *seckill.Purchase, offer seckill.Offer, id seckill.OrderID,
 	refusal *seckill.Refusal, since time.Time) (seckill.Receipt, error) {
 	if d.neverHeld(offer, string(id), refusal, since) {
 		return seckill.Receipt{}, refusal
 	}
+	again := refusal == p.Closed && refusal.RetryAfter > 0
 	ref := d.ref(offer, string(id))
 	if ref.Epoch == 0 {
+		if again {
+			return seckill.Receipt{}, refusal
+		}
 		return seckill.Receipt{}, errNotOpened
 	}
 	hold, err := d.stock.Find(ctx, ref, offer.ID, string(id))
 	switch {
+	case err != nil && again:
+		return seckill.Receipt{}, refusal
 	case err != nil:
 		return seckill.Receipt{}, d.unavailable(id, err)
 	case hold.State == inventory.None:

@@ -90,6 +90,29 @@ func TestBuy_RepeatThatTheGateCloses(t *testing.T) {
 	}
 }
 
+// TestBuy_TheGateIsRightWithoutTheStock: where the stock can't be asked whether a key has an order,
+// the answer is that of the limit or switch, if that says to come again.
+func TestBuy_TheGateIsRightWithoutTheStock(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		stock *stubStock
+		wait  time.Duration
+		code  seckill.Code
+	}{
+		{"Redis is away", &stubStock{lost: errors.New("no connection")}, time.Second, seckill.CodeOverloaded},
+		{"the shard isn't open here", &stubStock{epoch: -1}, time.Second, seckill.CodeOverloaded},
+		{"a retry doesn't help, and a repeat must not hear that", &stubStock{lost: errors.New("no connection")}, 0, seckill.CodeUnavailable},
+		{"the same on a shard that isn't open", &stubStock{epoch: -1}, 0, seckill.CodeUnavailable},
+	} {
+		s := openShop(t, c.stock, &stubQueue{}, seckill.DefaultConfig(), testItems(1, 1)...)
+		p := wish("u-1", "k-1")
+		p.Closed, p.ClosedSince = &seckill.Refusal{Code: seckill.CodeOverloaded, RetryAfter: c.wait}, p.Arrived.Add(-time.Hour)
+		if _, err := s.Buy(t.Context(), p); codeOf(t, err) != c.code {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
+
 // Every verdict has its answer, and takes a slot only where it puts a promise.
 func TestBuy_Verdicts(t *testing.T) {
 	for _, c := range []struct {

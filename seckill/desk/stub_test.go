@@ -25,6 +25,7 @@ type stubStock struct {
 	unfollowed *inventory.ShardID                         // a shard without an epoch
 	present    string                                     // the id of a hold that memory knows
 	absent     bool                                       // the answer from memory
+	lost       error                                      // of Find
 	levels     map[seckill.StockKey]inventory.ItemNumbers // the answer of ItemNumbers
 	shards     map[inventory.ShardID]inventory.Numbers    // the answer of ItemNumbers
 	unknown    map[inventory.ShardID]bool                 // shards whose items it does not know
@@ -88,7 +89,7 @@ func (s *stubStock) Lane(shard inventory.ShardID) int { return int(shard) % max(
 func (s *stubStock) Find(_ context.Context, _ inventory.Ref, _ inventory.ItemID, id string) (inventory.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holds[id], nil
+	return s.holds[id], s.lost
 }
 
 func (s *stubStock) Watch(refs []inventory.Ref) { s.watched = refs }
