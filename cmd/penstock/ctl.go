@@ -233,10 +233,7 @@ func callerCommands() []*cobra.Command {
 		group("keys", "Keys of a caller", keyCommands()...),
 		command("revoke MERCHANT CALLER", "Revoke a caller, within a second on every node", cobra.ExactArgs(2), true,
 			func(s *session, args []string) error {
-				if err := s.show(remove("merchants", args[0], "callers", args[1])); err != nil {
-					return err
-				}
-				return s.note("revoked %s/%s; the list of changes can take it back", args[0], args[1])
+				return s.revoke(remove("merchants", args[0], "callers", args[1]))
 			}),
 	}
 }

@@ -146,7 +146,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 		{args: "ctl callers add m1 app --rights buy,merchant", stdout: `caller +app\nkey +psk_\S{43}\nname +app\nrights +buy,merchant\nshadow +false\n$`},
 		{args: "ctl callers add m1 load --rights buy --shadow -o json", stdout: `"shadow": true`},
 		{args: "ctl callers add m1 x", code: 2, stderr: `required flag\(s\) "rights" not set`},
-		{args: "ctl callers revoke m1 load", stderr: `^revoked m1/load;`},
+		{args: "ctl callers revoke m1 load", stdout: `\napplied +1\nnodes +1\n`, stderr: `^m1/load is revoked, in force on the only gateway\nthe list of changes can`},
 		{args: "ctl callers list m1", stdout: `app +app +buy,merchant +false +false +2\S+Z\nload +load +buy +true +true `},
 
 		{args: "ctl activities put 618 -f -", stdin: ctlActivity,

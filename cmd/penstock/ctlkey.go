@@ -30,10 +30,7 @@ func keyCommands() []*cobra.Command {
 		})
 	revoke := command("revoke MERCHANT CALLER KEY_ID", "Revoke a key, within a second on every node", cobra.ExactArgs(3), true,
 		func(s *session, args []string) error {
-			if err := s.show(remove("merchants", args[0], "callers", args[1], "keys", args[2])); err != nil {
-				return err
-			}
-			return s.note("revoked %s of %s/%s; the list of changes can take it back", args[2], args[0], args[1])
+			return s.revoke(remove("merchants", args[0], "callers", args[1], "keys", args[2]))
 		})
 	find := command("find FILE", "Find the owner of a key; FILE has the key, - is stdin", cobra.ExactArgs(1), false,
 		func(s *session, args []string) error {
@@ -48,6 +45,14 @@ func keyCommands() []*cobra.Command {
 
 The key is read from a file, so that it gets into no history of a shell and no list of processes.`
 	return []*cobra.Command{list, addKeyCommand(), rollKeyCommand(), revoke, find}
+}
+
+// revoke revokes a caller or a key, and tells on which gateways that is in force.
+func (s *session) revoke(r adminRequest) error {
+	if err := s.showPublished(r); err != nil {
+		return err
+	}
+	return s.note("the list of changes can take it back")
 }
 
 // addKey makes a key and prints it.

@@ -220,7 +220,8 @@ func (c *call) revokeKey() error {
 	ctx, cancel := c.lasting()
 	defer cancel()
 	id := seckill.KeyID(c.r.PathValue("key_id"))
-	_, err = c.changeCaller(ctx, c.pathCaller(), by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+	ref := c.pathCaller()
+	_, err = c.changeCaller(ctx, ref, by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
 		if old == nil {
 			return nil, seckill.ErrNotFound
 		}
@@ -234,7 +235,10 @@ func (c *call) revokeKey() error {
 	if err != nil {
 		return err
 	}
-	return c.none()
+	return c.revoked(ctx, fmt.Sprintf("the key %s of %s/%s is revoked,", id, ref.Merchant, ref.Caller), func(caller *seckill.Caller) bool {
+		key := caller.Key(id)
+		return key == nil || key.Revoked
+	})
 }
 
 type foundKeyDoc struct {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/gateway/problem"
+	"github.com/penstock/penstock/internal/settings"
 	"github.com/penstock/penstock/internal/vault"
 	"github.com/penstock/penstock/seckill"
 )
@@ -292,13 +294,29 @@ func (c *call) revokeCaller() error {
 	}
 	ctx, cancel := c.lasting()
 	defer cancel()
-	_, err = c.changeCaller(ctx, c.pathCaller(), by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
+	ref := c.pathCaller()
+	_, err = c.changeCaller(ctx, ref, by, func(old *seckill.Caller, _ time.Time) (*seckill.Caller, error) {
 		return seckill.SetRevoked(old, true)
 	})
 	if err != nil {
 		return err
 	}
-	return c.none()
+	done := func(caller *seckill.Caller) bool { return caller.Revoked }
+	return c.revoked(ctx, fmt.Sprintf("%s/%s is revoked,", ref.Merchant, ref.Caller), done)
+}
+
+// revoked answers a revocation: on which gateways it is in force. done reports whether a caller has
+// it.
+func (c *call) revoked(ctx context.Context, what string, done func(*seckill.Caller) bool) error {
+	catalog := c.server.deps.Catalog()
+	caller := catalog.NamedCaller(c.pathCaller())
+	here := caller != nil && done(caller) // otherwise nobody knows which catalog has it
+	p := c.server.deps.Settings.AwaitCatalog(ctx, catalog.Version.Number, func(status json.RawMessage) bool {
+		var node struct{ Catalog settings.Version }
+		return here && json.Unmarshal(status, &node) == nil && node.Catalog.ID == catalog.Version.Incarnation &&
+			node.Catalog.Number >= catalog.Version.Number
+	})
+	return c.json(http.StatusOK, publishedDoc{p.Version, p.Recorded, p.Applied, p.Nodes, p.Lagging, what + " " + p.String()})
 }
 
 // changeCaller changes a caller that exists, and brings that into force here.

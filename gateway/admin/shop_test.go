@@ -149,7 +149,10 @@ func (s *shop) gateway(deps *Deps, log *slog.Logger) {
 	take := func(settings.Document, settings.Moment) (next time.Time, err error) { return time.Time{}, nil }
 	watcher, err := settings.NewWatcher(settings.Config{Node: "gateway-1", Enforces: true}, s.settings, s.settings, []settings.Part{
 		{Name: settings.Limits, Apply: take}, {Name: settings.Webhooks, Apply: s.applyWebhooks}, {Name: settings.Switches, Apply: take, Amend: amendSwitches},
-	}, nil, log)
+	}, func() json.RawMessage {
+		v := deps.Catalog().Version
+		return json.RawMessage(fmt.Sprintf(`{"catalog":{"version":%d,"id":%q}}`, v.Number, v.Incarnation))
+	}, log)
 	if err == nil {
 		err = watcher.Start(s.t.Context())
 	}
@@ -157,7 +160,7 @@ func (s *shop) gateway(deps *Deps, log *slog.Logger) {
 		s.t.Fatal(err)
 	}
 	deps.Settings = &settings.Publisher{
-		Store: s.settings, Board: s.settings, Watcher: watcher, Nudge: watcher.Nudge, Wait: time.Second,
+		Store: s.settings, Board: s.settings, Watcher: watcher, Nudge: watcher.Nudge, NudgeCatalog: watcher.Nudge, Wait: time.Second,
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan struct{})

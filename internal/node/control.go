@@ -33,6 +33,7 @@ type control struct {
 	stage     stage
 	quotas    *leases.Kept  // nil with servers that remember
 	changed   chan struct{} // gets a value when another process has changed the settings; capacity 1
+	revoked   chan struct{} // the same, when it has revoked a caller or a key
 }
 
 // publishWait is how long a change of the settings waits for the nodes; the contract says one
@@ -70,6 +71,10 @@ func (n *Node) openSettings(ctx context.Context) error {
 		Nudge: func() {
 			c.watcher.Nudge()
 			n.servers.stock.Ring(ringSettings)
+		},
+		NudgeCatalog: func() {
+			c.watcher.Nudge()
+			n.servers.stock.Ring(ringCatalog)
 		},
 	}
 	n.health.settings = c.watcher
@@ -149,6 +154,10 @@ func (n *Node) catalogNow() *seckill.Catalog {
 // their next poll.
 const ringSettings = "settings"
 
+// ringCatalog is rung when a caller or a key is revoked: the nodes look for a newer catalog at
+// once.
+const ringCatalog = "catalog"
+
 // rung takes what another process has rung.
 func (n *Node) rung(message string) {
 	if shard, item, ok := parseWanted(message); ok {
@@ -157,6 +166,8 @@ func (n *Node) rung(message string) {
 	switch message {
 	case ringSettings:
 		signal(n.control.changed)
+	case ringCatalog:
+		signal(n.control.revoked)
 	case ringOutbox:
 		signal(n.signals.outbox)
 	}
@@ -170,6 +181,20 @@ func (n *Node) hearSettings(ctx context.Context) {
 			return
 		case <-n.control.changed:
 			n.control.watcher.Nudge()
+		}
+	}
+}
+
+// hearCatalog looks for a newer catalog when another process has rung, and reports it.
+func (n *Node) hearCatalog(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.control.revoked:
+			if n.sale.Desk.Refresh(ctx) == nil { // otherwise the desk goes on trying, and says so
+				n.control.watcher.Nudge()
+			}
 		}
 	}
 }

@@ -71,7 +71,7 @@ func Start(ctx context.Context, cfg Config, role Role, log *slog.Logger) (*Node,
 	cfg = cfg.Derive()
 	n := &Node{
 		cfg: cfg, role: role, root: log, log: part(log, "node"), signals: NewSignals(),
-		control: control{changed: make(chan struct{}, 1)}, failed: make(chan error, 4),
+		control: control{changed: make(chan struct{}, 1), revoked: make(chan struct{}, 1)}, failed: make(chan error, 4),
 	}
 	n.health, n.observed, n.started = newHealth(), new(observations), time.Now().UTC().Truncate(time.Millisecond)
 	n.live = newLiveView()
@@ -266,6 +266,7 @@ func (n *Node) ownJobs(ctx context.Context) []Job {
 		{"health", degrade.Purchasing, n.watchHealth}, {"lags", degrade.Purchasing, n.observe}, {"clock", degrade.Purchasing, n.watchClock},
 		{"breakers", degrade.Purchasing, func(ctx context.Context) { n.breakers.run(ctx, n.servers.queue, n.role&RoleGateway != 0) }},
 		{"settings", degrade.Purchasing, n.control.watcher.Run}, {"news of settings", degrade.Purchasing, n.hearSettings},
+		{"news of the catalog", degrade.Purchasing, n.hearCatalog},
 		{"live view", degrade.Purchasing, n.runLive}, {"live books", degrade.Purchasing, n.runBooks},
 		{"live stock", degrade.Purchasing, n.runStock},
 		{"level", degrade.Purchasing, n.findLevel}, {"uses of tokens and keys", degrade.Other, n.noteUses},

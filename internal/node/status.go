@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/degrade"
+	"github.com/penstock/penstock/internal/settings"
 )
 
 // nodeStatus is a node's report of itself, for people. GET /admin/v1/nodes shows the JSON.
@@ -23,6 +24,7 @@ type nodeStatus struct {
 	Partitions map[string]string `json:"partitions"`      // how those are that aren't well, by number
 	Owned      []int32           `json:"owned,omitempty"` // the partitions that this worker reads
 	Lag        *int64            `json:"lag"`             // records that no worker has committed; null where it isn't known
+	Catalog    settings.Version  `json:"catalog"`         // in force; its ID is the database's life
 }
 
 // status is this node's report about itself, from memory alone.
@@ -30,6 +32,9 @@ func (n *Node) status() json.RawMessage {
 	s := nodeStatus{
 		Role: n.role.name(), Version: n.cfg.Version, Started: n.started, Breakers: n.breakers.disturbed(), Partitions: make(map[string]string),
 		InFlight: n.control.switches.Stats().InFlight, Lag: n.observed.knownLag(),
+	}
+	if c := n.catalogNow(); c != nil {
+		s.Catalog = settings.Version{Number: c.Version.Number, ID: c.Version.Incarnation}
 	}
 	level := n.control.switches.Level()
 	s.Level, s.Found, s.Why = level.Level.String(), level.Found.Level.String(), level.Found.Why

@@ -18,6 +18,8 @@ type Publisher struct {
 	Watcher *Watcher
 	// Nudge, if set, makes all watchers look now.
 	Nudge func()
+	// NudgeCatalog, if set, makes all nodes look for a newer catalog now, and report that.
+	NudgeCatalog func()
 	// Took, if set, is called with the time until a change was in force on every gateway that is
 	// alive; all is false if that took longer than Wait.
 	Took func(d time.Duration, all bool)
@@ -77,6 +79,43 @@ func (p *Publisher) Publish(ctx context.Context, name string, version int64, bod
 	p.nudge()
 	written := Published{Version: made.Number, Recorded: true, Lagging: []string{}}
 	return p.await(ctx, written, func(ctx context.Context) (Published, int, error) { return p.look(ctx, name, made) }), nil
+}
+
+// AwaitCatalog returns when the catalog is in force of which has is true on every node that is
+// alive, or after Wait. has is given a node's last report. The version is for people.
+func (p *Publisher) AwaitCatalog(ctx context.Context, version int64, has func(status json.RawMessage) bool) Published {
+	if p.NudgeCatalog != nil {
+		p.NudgeCatalog()
+	}
+	written := Published{Version: version, Recorded: true, Lagging: []string{}}
+	return p.await(ctx, written, func(ctx context.Context) (out Published, pending int, err error) {
+		members, err := p.Store.SettingsMembers(ctx)
+		if err != nil {
+			return Published{}, 0, err
+		}
+		out = written
+		for i := range members {
+			switch m := &members[i]; {
+			case !m.Enforces:
+				continue
+			case m.Silent > AliveFor:
+				out.lag(m.Node, silence(m))
+			case has(m.Status):
+				out.Applied++
+			default:
+				out.lag(m.Node, "it has not taken this change yet")
+				pending++
+			}
+			out.Nodes++
+		}
+		return out, pending, nil
+	})
+}
+
+// silence says of a node that is silent what that means.
+func silence(m *Member) string {
+	return "silent for " + m.Silent.Round(time.Second).String() +
+		"; it goes on with what it has, and is named until it is back, stops in order, or is removed"
 }
 
 func (p *Publisher) nudge() {
@@ -147,8 +186,7 @@ func count(name string, made, newest Version, members []Member) (out Published, 
 		applied, rejected := m.Applied[name], m.Rejected[name]
 		switch {
 		case m.Silent > AliveFor:
-			out.lag(m.Node, "silent for "+m.Silent.Round(time.Second).String()+
-				"; it goes on with what it has, and is named until it is back, stops in order, or is removed")
+			out.lag(m.Node, silence(m))
 		case applied == made || applied == newest:
 			out.Applied++
 		case rejected == made || rejected == newest:

@@ -192,7 +192,7 @@ func (c *cutter) set(cut bool) {
 
 // TestSwitches_AHundredChanges: a hundred changes are made under load on three gateways. Each is in
 // force on all of them when it is answered. A stopped gateway and one without the database are
-// named in the answer.
+// named in the answer, also to a revocation.
 func TestSwitches_AHundredChanges(t *testing.T) {
 	c := startCluster(t)
 	postgres := newCutter(t, c.postgres.Addr)
@@ -229,18 +229,27 @@ func TestSwitches_AHundredChanges(t *testing.T) {
 	load.Wait()
 	t.Logf("%d were bought meanwhile", bought.Load())
 
-	lagging := func(reason string) []string {
+	behind := func(a answer) []string {
 		t.Helper()
 		var got struct {
 			Applied int
 			Lagging []string
 		}
-		a := flick(nodes[0], "poll-interval", `{"value":3,"reason":"`+reason+`"}`)
 		if err := json.Unmarshal(a.body, &got); err != nil || got.Applied+len(got.Lagging) != 3 {
 			t.Fatalf("%v, %v", a, err)
 		}
 		return got.Lagging
 	}
+	lagging := func(reason string) []string {
+		t.Helper()
+		return behind(flick(nodes[0], "poll-interval", `{"value":3,"reason":"`+reason+`"}`))
+	}
+	revoke := func(caller string) answer {
+		t.Helper()
+		nodes[0].admin(201, "POST", "/admin/v1/merchants/acme/callers", fmt.Sprintf(`{"name":%q,"rights":["buy"]}`, caller))
+		return nodes[0].admin(200, "DELETE", "/admin/v1/merchants/acme/callers/"+caller, "")
+	}
+	everywhere(t, revoke("leaked"), 3)
 	if err := nodes[1].cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -249,6 +258,9 @@ func TestSwitches_AHundredChanges(t *testing.T) {
 		names := lagging("one is stopped, one cut off")
 		return len(names) == 2 && named(names, nodes[1]) && named(names, third)
 	})
+	if names := behind(revoke("leaked-too")); len(names) != 2 || !named(names, nodes[1]) || !named(names, third) {
+		t.Errorf("of a revocation %v are named", names)
+	}
 	if err := nodes[1].cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
