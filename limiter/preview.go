@@ -11,8 +11,8 @@ type Preview struct {
 	Refused  uint64 // by policies that are enforced
 	Policies []PreviewPolicy
 	Callers  []PreviewCaller // most refused first
-	// Unseen are the policies without a preview: purchases are known only by caller, and the time
-	// that they were in flight is not known.
+	// Unseen are the policies that are not previewed, or not in full: only purchases are known, by
+	// caller and second, without their quantity and the time that they were in flight.
 	Unseen []string
 }
 
@@ -36,9 +36,9 @@ type previewKey struct {
 }
 
 // PreviewOf plays what came against a document, second by second, as if each limit's bucket had
-// been full at the beginning, and as if what comes in a second came evenly. series are of one
-// length. It works on the buckets of policies of kinds caller, merchant and global. A purchase is
-// taken for one of a single unit.
+// been full at the beginning, and as if what comes in a second came evenly: in all of it, or in a
+// part of it where purchases begin or end. series are of one length. It works on the buckets of
+// policies of kinds caller, merchant and global. A purchase is taken for one of a single unit.
 func PreviewOf(doc *Document, series []Series) Preview {
 	p := newPlay(doc, series)
 	for s := range p.length {
@@ -55,6 +55,8 @@ type play struct {
 	callers   []previewKey           // by series
 	merchants map[string]*previewKey // by name
 	all       previewKey
+	came      map[string][]uint32 // to each merchant
+	cameAll   []uint32
 	refused   []float64 // by policy
 	lost      []map[int]float64
 	terms     map[string]fairTerms
@@ -63,7 +65,7 @@ type play struct {
 
 func newPlay(doc *Document, series []Series) *play {
 	p := &play{
-		doc: doc, series: series, merchants: make(map[string]*previewKey), all: previewKey{policy: -1},
+		doc: doc, series: series, merchants: make(map[string]*previewKey), all: previewKey{policy: -1}, came: make(map[string][]uint32),
 		refused: make([]float64, len(doc.Policies)), lost: make([]map[int]float64, len(series)),
 	}
 	of := func(key Kind, match string) previewKey {
@@ -91,11 +93,27 @@ func newPlay(doc *Document, series []Series) *play {
 		}
 		p.lost[i] = make(map[int]float64)
 	}
+	p.cameAll = make([]uint32, p.length)
+	for i := range series {
+		name := series[i].Merchant
+		if p.came[name] == nil {
+			p.came[name] = make([]uint32, p.length)
+		}
+		for s, n := range series[i].Counts {
+			p.came[name][s] += n
+			p.cameAll[s] += n
+		}
+	}
 	return p
 }
 
 // plays reports whether a policy takes tokens for purchases.
 func plays(p *Policy) bool { return p.Mode != Off && p.bucketed() && purchaseCost(p) > 0 }
+
+// unseen reports whether a policy may refuse for a reason that a preview doesn't know.
+func unseen(p *Policy) bool {
+	return p.Mode != Off && (p.Quota > 0 || p.Concurrency > 0 || p.Cost != nil && p.Cost.Unit+p.Cost.Page+p.Cost.Status > 0)
+}
 
 // purchaseCost returns the cost of a purchase of one unit.
 func purchaseCost(p *Policy) float64 {
@@ -104,6 +122,27 @@ func purchaseCost(p *Policy) float64 {
 		cost = *p.Cost
 	}
 	return float64(cost.Purchase + cost.Unit)
+}
+
+// portion is the part of a second in which purchases came.
+type portion struct {
+	before, during float64 // the seconds without purchases before it, and with them
+}
+
+// portionOf returns in which part of a second purchases came. In the first one they come until its
+// end, in the last one from its beginning, at the pace of the second beside it.
+func portionOf(counts []uint32, s int) portion {
+	if s >= len(counts) || s == 0 || s+1 >= len(counts) {
+		return portion{0, 1}
+	}
+	n, last, next := float64(counts[s]), float64(counts[s-1]), float64(counts[s+1])
+	switch {
+	case last == 0 && n < next:
+		return portion{1 - n/next, n / next}
+	case next == 0 && n < last:
+		return portion{0, n / last}
+	}
+	return portion{0, 1}
 }
 
 // second plays one second.
@@ -116,14 +155,14 @@ func (p *play) second(s int) {
 		}
 		name := p.series[i].Merchant
 		before := left[i]
-		left[i] = p.pass(&p.callers[i], left[i], Request{Merchant: name, Caller: p.series[i].Caller})
+		left[i] = p.pass(&p.callers[i], left[i], portionOf(p.series[i].Counts, s), Request{Merchant: name, Caller: p.series[i].Caller})
 		p.note(i, p.callers[i].policy, before-left[i])
 		byMerchant[name] += left[i]
 	}
 	want := 0.0
 	for name, n := range byMerchant {
 		key := p.merchants[name]
-		let := p.pass(key, n, Request{Merchant: name})
+		let := p.pass(key, n, portionOf(p.came[name], s), Request{Merchant: name})
 		p.scale(left, name, n, let, key.policy)
 		byMerchant[name] = let
 		want += let
@@ -131,7 +170,7 @@ func (p *play) second(s int) {
 	if p.all.policy < 0 {
 		return
 	}
-	have := p.pass(&p.all, want, Request{})
+	have := p.pass(&p.all, want, portionOf(p.cameAll, s), Request{})
 	for name, let := range p.divide(byMerchant, have) {
 		p.scale(left, name, byMerchant[name], let, p.all.policy)
 	}
@@ -165,14 +204,15 @@ func (p *play) divide(want map[string]float64, have float64) map[string]float64 
 
 // pass runs a bucket for a second, and returns how many of n it admits. A policy that doesn't
 // refuse admits all, and the refusals that it would have made are counted.
-func (p *play) pass(key *previewKey, n float64, req Request) float64 {
+func (p *play) pass(key *previewKey, n float64, in portion, req Request) float64 {
 	if key.policy < 0 {
 		return n
 	}
 	policy := &p.doc.Policies[key.policy]
 	cost := purchaseCost(policy)
-	let := min(n, (key.tokens+policy.Rate)/cost)
-	key.tokens = min(float64(policy.Burst), key.tokens+policy.Rate-let*cost)
+	tokens := min(float64(policy.Burst), key.tokens+policy.Rate*in.before) + policy.Rate*in.during
+	let := min(n, tokens/cost)
+	key.tokens = min(float64(policy.Burst), tokens-let*cost+policy.Rate*(1-in.before-in.during))
 	p.refused[key.policy] += n - let
 	if policy.Mode == Shadow || policy.Mode == Percent && req.portion(policy.Key) >= policy.Percent {
 		return n
@@ -206,6 +246,9 @@ func (p *play) result() (out Preview) {
 		switch {
 		case (q.Key == Global || q.Key == Merchant || q.Key == Caller) && (q.Mode == Off || plays(q)):
 			out.Policies = append(out.Policies, PreviewPolicy{*q, uint64(p.refused[i] + 0.5)})
+			if unseen(q) {
+				out.Unseen = append(out.Unseen, q.Name)
+			}
 		default:
 			out.Unseen = append(out.Unseen, q.Name)
 		}

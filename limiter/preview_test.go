@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -100,8 +101,21 @@ func TestMergeSeries(t *testing.T) {
 	}
 }
 
+// TestPreview_BeginsAndEndsWithinSeconds: what a bucket gains in a second counts only as far as
+// purchases come in it. 100 a second come for 9.4 s, of which half a second is in the first one.
+func TestPreview_BeginsAndEndsWithinSeconds(t *testing.T) {
+	counts := append(append([]uint32{0, 0, 50}, repeat(100, 8)...), 90, 0, 0)
+	doc := enforced(Policy{Key: Caller, Rate: 80, Burst: 80}, Policy{Key: Merchant, Rate: 70, Burst: 70}, Policy{Key: Global, Rate: 60, Burst: 60})
+	p := PreviewOf(&doc, []Series{{"m", "c", counts}})
+	for i, want := range []float64{100*9.4 - 80 - 80*9.4, 80*9.4 + 80 - 70 - 70*9.4, 70*9.4 + 70 - 60 - 60*9.4} {
+		if got := float64(p.Policies[i].Refused); math.Abs(got-want) > 5 {
+			t.Errorf("%s would have refused %.0f, want %.0f", p.Policies[i].Policy.Name, got, want)
+		}
+	}
+}
+
 // TestPreview_OfCosts: a purchase takes the policy's cost of one unit. A policy without a bucket,
-// or with free purchases, is not previewed.
+// or with free purchases, is not previewed; one with units, a quota or a concurrency not in full.
 func TestPreview_OfCosts(t *testing.T) {
 	counts := make([]uint32, 100)
 	for i := range counts {
@@ -112,7 +126,14 @@ func TestPreview_OfCosts(t *testing.T) {
 		Policy{Key: Global, Rate: 1, Burst: 1, Cost: &Cost{Page: 1}},
 	)
 	p := PreviewOf(&doc, []Series{{"m", "c", counts}})
-	if p.Asked != 1000 || p.Refused < 745 || p.Refused > 750 || len(p.Policies) != 1 || !slices.Equal(p.Unseen, []string{"merchant", "global"}) {
+	if p.Asked != 1000 || p.Refused < 745 || p.Refused > 750 || len(p.Policies) != 1 || !slices.Equal(p.Unseen, []string{"caller", "merchant", "global"}) {
+		t.Errorf("%+v", p)
+	}
+	more := enforced(
+		Policy{Key: Caller, Rate: 10, Burst: 10, Quota: 100}, Policy{Key: Merchant, Rate: 10, Burst: 10, Concurrency: 1},
+		Policy{Key: Global, Rate: 10, Burst: 10, Mode: Off, Concurrency: 1},
+	)
+	if p := PreviewOf(&more, nil); len(p.Policies) != 3 || !slices.Equal(p.Unseen, []string{"caller", "merchant"}) {
 		t.Errorf("%+v", p)
 	}
 }

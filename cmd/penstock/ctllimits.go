@@ -453,7 +453,8 @@ func (s *session) previewLimits(doc map[string]any) error {
 		}
 	}
 	if len(out.Unseen) > 0 {
-		if err := s.note("not previewed, because the history is by caller only: %s", strings.Join(out.Unseen, ", ")); err != nil {
+		names := strings.Join(out.Unseen, ", ")
+		if err := s.note("not previewed, or not in full, because only purchases are counted, by caller and second: %s", names); err != nil {
 			return err
 		}
 	}

@@ -44,9 +44,9 @@ const publishWait = time.Second
 func (n *Node) openSettings(ctx context.Context) error {
 	c := &n.control
 	c.switches = degrade.NewController()
-	c.reports.node = n.name()
+	c.reports.node, c.reports.wanted = n.name(), make(chan struct{}, 1)
 	if n.cfg.Real() { // the embedded parts serve this node alone
-		c.reports.pool = leases.New(n.servers.stock)
+		c.reports.pool, c.reports.ring = leases.New(n.servers.stock), n.servers.stock.Ring
 	}
 	if err := n.openWebhooks(); err != nil {
 		return err
@@ -168,6 +168,8 @@ func (n *Node) rung(message string) {
 		signal(n.control.changed)
 	case ringCatalog:
 		signal(n.control.revoked)
+	case ringHistory:
+		signal(n.control.reports.wanted)
 	case ringOutbox:
 		signal(n.signals.outbox)
 	}

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock/internal/leases"
@@ -17,6 +19,8 @@ type limitReports struct {
 	meter   *limiter.Meter   // nil without RoleGateway, like the next
 	history *limiter.History // purchases that came to the limits
 	pool    *leases.Pool     // nil with the embedded parts
+	ring    func(string)     // makes all gateways leave their history; nil with the embedded parts
+	wanted  chan struct{}    // gets a value when another process has rung; capacity 1
 }
 
 // reportEvery is how often a gateway stores its report, and historyEvery how often it stores the
@@ -26,21 +30,38 @@ const (
 	historyEvery = 10 * time.Second
 )
 
+// ringHistory is rung for a preview of limits: it needs what came to the last second.
+const ringHistory = "limit-history"
+
+// historyWait is how long a preview waits for the other gateways, and historyLook how often it
+// looks whether they have answered.
+const (
+	historyWait = 500 * time.Millisecond
+	historyLook = 50 * time.Millisecond
+)
+
 // The boards that have them.
 func reportBoard() leases.Board  { return leases.Board{Name: "limit-reports", Life: 10 * time.Second} }
 func historyBoard() leases.Board { return leases.Board{Name: "limit-history", Life: 3 * historyEvery} }
 
 // run leaves this gateway's reports until ctx ends, and then takes the last one away.
 func (l *limitReports) run(ctx context.Context) {
-	var told time.Time
-	for wait.For(ctx, reportEvery) {
-		now := time.Now()
-		report := l.meter.Report(now)
-		if l.pool == nil {
-			continue
+	var told, reported time.Time
+	for {
+		woken := wait.ForOrWoken(ctx, reportEvery, l.wanted)
+		if ctx.Err() != nil {
+			break
 		}
-		l.leave(ctx, reportBoard(), report)
-		if now.Sub(told) >= historyEvery {
+		now := time.Now()
+		if !woken || now.Sub(reported) >= reportEvery {
+			reported = now
+			report := l.meter.Report(now)
+			if l.pool == nil {
+				continue
+			}
+			l.leave(ctx, reportBoard(), report)
+		}
+		if woken || now.Sub(told) >= historyEvery {
 			told = now
 			l.leave(ctx, historyBoard(), l.history.Series(now))
 		}
@@ -61,7 +82,21 @@ func (l *limitReports) leave(ctx context.Context, board leases.Board, what any) 
 	}
 }
 
-// LimitHistory implements admin.LimitReports. The data of other gateways is some seconds old.
+// histories returns the histories of all gateways. It asks for new ones, and waits for them.
+func (l *limitReports) histories(ctx context.Context) ([]leases.Report, error) {
+	began := time.Now()
+	l.ring(ringHistory)
+	for {
+		shared, err := l.pool.Share(ctx, historyBoard(), "", "")
+		waited := time.Since(began)
+		old := func(s leases.Report) bool { return s.Node != l.node && s.Age > waited }
+		if err != nil || !slices.ContainsFunc(shared, old) || waited >= historyWait || !wait.For(ctx, historyLook) {
+			return shared, err
+		}
+	}
+}
+
+// LimitHistory implements admin.LimitReports. It says which gateway's last seconds are missing.
 func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Series, missing string) {
 	var nodes [][]limiter.Series
 	var ages []int
@@ -71,7 +106,7 @@ func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Serie
 	if l.pool == nil {
 		return limiter.MergeSeries(nodes, ages), ""
 	}
-	shared, err := l.pool.Share(ctx, historyBoard(), "", "")
+	shared, err := l.histories(ctx)
 	if err != nil {
 		missing = "Redis can't be asked what came to the other gateways."
 	}
@@ -83,6 +118,9 @@ func (l *limitReports) LimitHistory(ctx context.Context) (series []limiter.Serie
 		if err := json.Unmarshal([]byte(s.Text), &one); err != nil {
 			missing = "What came to " + s.Node + " can't be read."
 			continue
+		}
+		if s.Age >= 2*historyWait {
+			missing = fmt.Sprintf("What came to %s in the last %.0f s is missing.", s.Node, s.Age.Seconds())
 		}
 		nodes, ages = append(nodes, one), append(ages, int(s.Age/time.Second))
 	}
