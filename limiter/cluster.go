@@ -537,7 +537,7 @@ func (h home) quota(l *limit) int64 {
 func (h home) forget() {
 	if s := h.share(); s != nil {
 		s.listed, s.known = false, false
-		s.own, s.all = 0, 0
+		s.own, s.all, s.late.own, s.late.all = 0, 0, 0, 0
 	}
 }
 

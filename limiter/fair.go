@@ -21,9 +21,11 @@ import (
 // whoever asks, and all together never let pass more than the bucket does.
 //
 // The fair share is max-min by weight (Bertsekas and Gallager, Data Networks, 6.5.2) over what
-// merchants asked for lately on this node, found anew every settleEvery. The node divides its even
-// part of what guaranteed rates leave of the global rate, and what they leave unused on it. So all
-// shares of all nodes together are at most the global rate, whoever asks where.
+// merchants asked for lately on this node, found anew every settleEvery. The node divides its part
+// of what guaranteed rates leave of the global rate, and what they leave unused on it. Its part is
+// the even one, or what it is granted of all tokens where that is clearly more: then others use
+// less than theirs. So all shares of all nodes together are about the global rate, whoever asks
+// where. Where purchases begin to come to other nodes, it is the even one again within moments.
 //
 // It keeps a tenant for each merchant that has come, Config.Merchants at most, and works on those
 // that came in the last seconds. A merchant without room has rank excess.
@@ -40,9 +42,9 @@ type fairness struct {
 	settled int64 // moment of the last settlement
 	terms   map[string]fairTerms
 	others  fairTerms // of merchants that have no policy of their own
-	rate    float64   // of the global bucket, this node's even part; 0: there is none
+	rate    float64   // of the global bucket; 0: there is none
 	rest    float64   // of it, what all guaranteed rates leave
-	even    float64   // a node's part of a guaranteed rate, where it isn't known
+	even    float64   // a node's part, where it isn't known
 	shared  bool      // other nodes have a part of the global bucket
 }
 
@@ -140,12 +142,12 @@ func (f *fairness) apply(doc *Document, nodes int, shared bool) {
 	for i := range doc.Policies {
 		switch p := &doc.Policies[i]; p.Key {
 		case Global:
-			f.rate = p.Rate * f.even
+			f.rate = p.Rate
 		case Merchant:
 			sure += p.Guaranteed
 		}
 	}
-	f.rest = max(f.rate-sure*f.even, 0)
+	f.rest = max(f.rate-sure, 0)
 	f.promised.Store(sure > 0)
 	f.contest()
 	f.due.Store(0)
@@ -198,7 +200,7 @@ func (f *fairness) of(merchant string, n, now int64, l *Limiter) *tenant {
 		f.list(t, now)
 	}
 	if due := f.due.Load(); now >= due && f.due.CompareAndSwap(due, now+settleEvery) {
-		f.settle(now, l.partOf)
+		f.settle(now, l)
 	}
 	return t
 }
@@ -238,7 +240,7 @@ func (f *fairness) list(t *tenant, now int64) {
 		all += f.termsOf(other).weight
 	}
 	t.sure.set(terms.guaranteed * f.even)
-	t.fair.set(f.rest * terms.weight / all)
+	t.fair.set(f.rest * f.even * terms.weight / all)
 	t.sated.Store(true)
 	t.sure.tat.Store(now)
 	t.fair.tat.Store(now)
@@ -257,8 +259,8 @@ func (f *fairness) termsOf(t *tenant) fairTerms {
 	return f.others
 }
 
-// settle computes the shares. part is the part of a merchant's purchases that this node has.
-func (f *fairness) settle(now int64, part func(merchant string) (float64, bool)) {
+// settle computes the shares.
+func (f *fairness) settle(now int64, l *Limiter) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	passed := max(float64(now-f.settled)/1e9, 1e-3)
@@ -278,16 +280,16 @@ func (f *fairness) settle(now int64, part func(merchant string) (float64, bool))
 	clear(f.active[len(kept):])
 	f.active = kept
 	f.contest()
-	f.divide(part)
+	f.divide(l)
 }
 
 // divide gives each active merchant its guaranteed rate, and divides the rest: whoever needs less
 // than the level gets it, the others get the level.
-func (f *fairness) divide(part func(merchant string) (float64, bool)) {
-	needs, rest := make([]need, 0, len(f.active)), f.rest
+func (f *fairness) divide(l *Limiter) {
+	needs, rest := make([]need, 0, len(f.active)), f.rest*f.part(l.partNow())
 	for i, t := range f.active {
 		terms := f.termsOf(t)
-		here, known := part(t.name)
+		here, known := l.partOf(t.name)
 		if !known {
 			here = f.even
 		}
@@ -302,6 +304,18 @@ func (f *fairness) divide(part func(merchant string) (float64, bool)) {
 		t.fair.set(level * n.weight)
 		t.sated.Store(n.beyond <= level*n.weight)
 	}
+}
+
+// clearly is how much more than an even part of the global bucket's tokens a node must be granted
+// to have more than that to divide: parts differ by chance.
+const clearly = 1.25
+
+// part is the part of the rest that this node divides, where it is granted some part of all tokens.
+func (f *fairness) part(granted float64) float64 {
+	if granted > clearly*f.even {
+		return granted
+	}
+	return f.even
 }
 
 // need is a merchant's demand beyond its guaranteed rate.
@@ -414,4 +428,20 @@ func (l *Limiter) partOf(merchant string) (part float64, known bool) {
 		return 0, false
 	}
 	return b.share.part(l.cluster.nodes.Load()), true
+}
+
+// partNow returns which part of the global bucket's tokens this node was granted of late, 0 where
+// that isn't known.
+func (l *Limiter) partNow() float64 {
+	d := l.fairGlobal.Load()
+	if l.cluster == nil || d == nil {
+		return 0
+	}
+	b := d.find(l.hashNames("", ""), "", "")
+	if b == nil {
+		return 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.share.partNow()
 }

@@ -184,6 +184,61 @@ func TestFair_OverNodes(t *testing.T) {
 	})
 }
 
+// TestFair_OverSomeOfTheNodes: purchases come to some of the nodes only, or mostly. Merchants
+// within their share of the whole get it, also where the flood had all before they came.
+func TestFair_OverSomeOfTheNodes(t *testing.T) {
+	rates := merchants{"a": 180, "b": 90, "c": 180, "hog": 5000}
+	only := func(node int) func(int) int { return func(int) int { return node } }
+	two := func(i int) int { return i % 2 }
+	for what, c := range map[string]struct {
+		hog, others func(i int) int
+		first       int // ms of the hog alone
+	}{
+		"all on one":            {only(0), only(0), 0},
+		"on two of three":       {two, two, 0},
+		"after the flood alone": {only(0), only(0), 4000},
+		"elsewhere after it":    {only(0), func(i int) int { return 1 + i%2 }, 4000},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, enforced(Policy{Key: Global, Rate: 800, Burst: 400}))
+				nodes := []*siteNode{s.start(3), s.start(3), s.start(3)}
+				let, owed := make(map[string]int), make(map[string]float64)
+				offer := func(name string, n *siteNode) {
+					for owed[name] += rates[name] / 1000; owed[name] >= 1; owed[name]-- {
+						s.done.Go(func() {
+							if n.Allow(&Request{Merchant: name}, time.Now()).Allowed {
+								s.mu.Lock()
+								let[name]++
+								s.mu.Unlock()
+							}
+						})
+					}
+				}
+				for ms := range 10_000 + c.first {
+					offer("hog", nodes[c.hog(ms)])
+					for _, name := range []string{"a", "b", "c"} {
+						if ms >= c.first {
+							offer(name, nodes[c.others(ms)])
+						}
+					}
+					time.Sleep(time.Millisecond)
+				}
+				s.stop(nodes...)
+				sum := let["hog"]
+				for _, name := range []string{"a", "b", "c"} {
+					within(t, let, name, rates[name], 10*time.Second)
+					sum += let[name]
+				}
+				if want := 780 * (10_000 + c.first) / 1000; sum < want {
+					t.Errorf("%d in all of %d: what the others leave is lost", sum, want)
+				}
+				t.Logf("%v", let)
+			})
+		})
+	}
+}
+
 // TestGuaranteed_IsSpentOnce: a token that Guaranteed has given isn't taken again by Allow.
 func TestGuaranteed_IsSpentOnce(t *testing.T) {
 	l := newLimiter(t, testConfig(), enforced(

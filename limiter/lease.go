@@ -92,6 +92,8 @@ const (
 	idleTicks = 40
 	// partSpan is over how long a node's part of a key's tokens is measured.
 	partSpan = 2 * time.Second
+	// lateSpan is the same for a part that must not be too large, see share.partNow.
+	lateSpan = 200 * time.Millisecond
 	// leastPart bounds by how much a token counts more while the node is alone.
 	leastPart = 1.0 / MaxNodes
 )
@@ -166,6 +168,8 @@ type share struct {
 	own   float64 // tokens that this node was granted, and all nodes, lately
 	all   float64
 	carry float64 // part of a token, see alone
+
+	late struct{ own, all float64 } // like own and all, over lateSpan
 }
 
 // part returns which part of the key's tokens this node was granted lately; where that isn't known,
@@ -176,6 +180,15 @@ func (s *share) part(nodes int64) float64 {
 		return even
 	}
 	return min(max(s.own/s.all, leastPart), 1)
+}
+
+// partNow returns which part of the key's tokens this node was granted, over partSpan or lateSpan,
+// whichever is less: it is soon small when other nodes come for tokens. 0 is unknown.
+func (s *share) partNow() float64 {
+	if s.all < 0.5 || s.late.all <= 0 {
+		return 0
+	}
+	return min(s.own/s.all, s.late.own/s.late.all, 1)
 }
 
 // alone returns how many tokens a token counts as while the pool is away: the local bucket stands
@@ -309,9 +322,12 @@ func (s *share) answer(a *Ask, now, waited, served int64) {
 	s.short, s.drained = a.Granted < a.Want, a.Quota > 0 && a.Left == 0
 	own := max(a.Granted+a.Owed-a.Back, 0)
 	if all := a.Count - s.count; s.known && all >= 0 {
-		fade := math.Exp(-float64(max(now-s.asked, 0)) / float64(partSpan))
+		passed := float64(max(now-s.asked, 0))
+		fade, late := math.Exp(-passed/float64(partSpan)), math.Exp(-passed/float64(lateSpan))
 		s.own = s.own*fade + float64(own)
 		s.all = s.all*fade + float64(max(all, own))
+		s.late.own = s.late.own*late + float64(own)
+		s.late.all = s.late.all*late + float64(max(all, own))
 	}
 	if a.Quota > 0 && !s.usage.Newer(a.Usage) {
 		s.usage = a.Usage

@@ -117,6 +117,7 @@ type Limiter struct {
 
 	fair          *fairness                 // fixed; of the global bucket
 	fairMerchants atomic.Pointer[directory] // of the merchants; nil before there is a policy for them
+	fairGlobal    atomic.Pointer[directory] // of the global bucket; nil before there is a policy for it
 }
 
 // snapshot is everything that a decision looks at. It is never changed.
@@ -590,6 +591,7 @@ func (l *Limiter) Apply(doc Document, nodes int, now time.Time) error {
 	next.count()
 	l.fair.apply(&doc, nodes, l.cluster != nil)
 	l.fairMerchants.Store(l.directories[merchant])
+	l.fairGlobal.Store(l.directories[global])
 	l.snapshot.Store(next)
 	for k, r := range made {
 		switch {
