@@ -233,6 +233,13 @@ func activityRows() []row {
 			want: wrong("items: must be 1 to 20000 items")},
 		{name: "other items once published", pattern: one, method: "PUT", body: draft("1999", "2999"), status: 409,
 			code: problem.NotEditable},
+		{name: "other items once published, only asked", pattern: one, method: "PUT", body: draft("1999", "2999", `{"merchant"`, `{"dry_run":true,"merchant"`),
+			status: 409, code: problem.NotEditable, want: has("detail", "The item phone-x: the activity has started, or is about to: "+
+				"prices and limits stay.")},
+		{name: "another name, only asked", pattern: one, method: "PUT", body: draft("618 Phones", "619", `{"merchant"`, `{"dry_run":true,"merchant"`), status: 204},
+		{name: "of no merchant, only asked", pattern: one, method: "PUT", path: "/admin/v1/activities/asked",
+			body: draft("m1", "who", `{"merchant"`, `{"dry_run":true,"merchant"`), status: 404, code: problem.UnknownMerchant},
+		{name: "only asked", pattern: one, method: "GET", status: 200, want: has("name", "618 Phones")},
 		{name: "another name once published", pattern: one, method: "PUT", body: draft("618 Phones", "618"), status: 200,
 			want: has("name", "618", "state", "published")},
 		{name: "read", pattern: one, method: "GET", status: 200, want: has("activity", "618", "state", "published", "ended_at", "<nil>")},
