@@ -299,6 +299,9 @@ func changeCommands() []*cobra.Command {
 		if err != nil {
 			return err
 		}
+		if items, err = s.upTo(limit, items); err != nil {
+			return err
+		}
 		return s.printer.list(items, "number", "at", "actor", "address", "kind", "key", "revertible", "reason")
 	})
 	list.Flags().IntVar(&limit, "limit", 50, "how many")
