@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -157,6 +158,16 @@ func (c *checker) health() (report nodeHealth, err error) {
 	return report, nil
 }
 
+// pause waits until the node may know more: it updates its report once a second.
+func (c *checker) pause() error {
+	select {
+	case <-c.cmd.Context().Done():
+		return c.cmd.Context().Err()
+	case <-time.After(time.Second / 2):
+		return nil
+	}
+}
+
 // servers asks the node for the state of its servers and of the shards.
 func (c *checker) servers() error {
 	report, err := c.health()
@@ -164,12 +175,9 @@ func (c *checker) servers() error {
 		if err != nil || report.isWell() {
 			break
 		}
-		select { // the node updates its report once a second
-		case <-c.cmd.Context().Done():
-			return c.cmd.Context().Err()
-		case <-time.After(time.Second / 2):
+		if err = c.pause(); err == nil {
+			report, err = c.health()
 		}
-		report, err = c.health()
 	}
 	if err != nil {
 		return err
@@ -259,7 +267,17 @@ func (c *checker) switches() error {
 // preflight asks the server about one sale.
 func (c *checker) preflight(activity string) error {
 	var doc struct{ Checks []finding }
-	if err := c.ask(&doc, "activities", activity, "preflight"); err != nil {
+	err := c.ask(&doc, "activities", activity, "preflight")
+	for range healthLooks {
+		if err != nil || !slices.ContainsFunc(doc.Checks, func(f finding) bool { return f.Check == "shards" && f.State != "ok" }) {
+			break
+		}
+		if err = c.pause(); err == nil {
+			doc.Checks = nil
+			err = c.ask(&doc, "activities", activity, "preflight")
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if len(doc.Checks) == 0 {

@@ -23,7 +23,7 @@ func TestCheck(t *testing.T) {
 		{args: "ctl switches set wait off --reason test", stdout: "version", stderr: "wait is off"},
 		{args: "check --activity s", code: 1, stderr: "fail$", stdout: `^fail +window +it is a draft.*^fail +callers +m1 has none` +
 			`.*^warn +stock +without units: b .*^warn +prices +b costs 19.99 CNY, others 1999.00 CNY .*^warn +switch wait +wait is off for everybody` +
-			`.*^ok +nodes +1 gateway takes buyers, 1 worker, all of one version.*^ok +settings .*^ok +lag +\d+ records.*^ok +shards +4 open`},
+			`.*^ok +nodes +1 gateway takes buyers, 1 worker, all of one version.*^ok +settings in force .*^ok +lag +\d+ records.*^ok +shards +4 open`},
 		{args: "ctl callers add m1 web --rights buy", stdout: "psk_"},
 		{args: "ctl activities publish s", stdout: "published", stderr: "^s is published: it sells until 2096-12-31"},
 		{args: "check --activity s -o json", stdout: `"check": "window",\n +"state": "ok"`, stderr: "", code: 0},

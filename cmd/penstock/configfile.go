@@ -92,7 +92,10 @@ func yamlDocument(path string, text []byte) (*yaml.Node, []error) {
 	default:
 		errs = append(errs, fmt.Errorf("%s:%d: has more than one document: only one is read, join them", path, secondDocument(text)))
 	}
-	return doc.Content[0], errs
+	if root := doc.Content[0]; root.Tag != "!!null" || root.Value != "" {
+		return root, errs
+	}
+	return nil, errs // behind its mark there are comments alone
 }
 
 // secondDocument returns the line on which the second document begins.

@@ -292,8 +292,11 @@ func changeCommands() []*cobra.Command {
 		if limit <= 0 {
 			return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
 		}
-		items, err := s.adminClient.list(s.cmd.Context(), "before", limit, "changes")
+		items, err := s.adminClient.list(s.cmd.Context(), "before", limit+1, "changes")
 		if err != nil {
+			return err
+		}
+		if items, err = s.upTo(limit, items); err != nil {
 			return err
 		}
 		return s.printer.list(items, "number", "at", "actor", "address", "kind", "key", "revertible", "reason")
@@ -340,7 +343,7 @@ func tokenCommands() []*cobra.Command {
   viewer     reads, but sees no buyers' names
   support    also finds and cancels orders
   operator   also runs the sale: switches, limits, pause, resume, restock, revoke, drain, and the revert of these
-  finance    reads like a viewer, and settles refunds
+  finance    reads like a viewer, reads statements, and settles refunds
   admin      does everything`
 	add.Flags().StringVar(&role, "role", "", "viewer, support, operator, finance or admin")
 	oneOf(add, "role", "viewer", "support", "operator", "finance", "admin")

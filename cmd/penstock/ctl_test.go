@@ -188,7 +188,7 @@ penstock: merchant: must consist of letters, digits and \._~-\n$`},
 			stderr: `^4 shards with [1-9][0-9]* stock rows?, .* not read yet\nno finding: orders, stock and counters agree\n$`},
 		{args: "audit --deep --mend --reason a+look -o json", stdout: `"findings": \[\]`, stderr: `^4 shards`},
 
-		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`},
+		{args: "ctl changes list --limit 2", stdout: `^NUMBER .*\n[0-9]+ .* configured +127\.0\.0\.1 +stock +618/phone-x +true +less\n[0-9]+ .* more\n$`, stderr: `^there are more`},
 		{args: "ctl changes list --limit 0", code: 2, stderr: `--limit: must be above zero`},
 		{args: "ctl changes show 2", stdout: `reason +shorter\nrevertible +true\nbefore +\{"merchant":"m1","name":"618 Phones"\}\n`},
 		{args: "ctl changes revert 2 --reason longer", stdout: `^reverted +2\nkind +merchant\nkey +m1\nchanged +true\n$`},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ a kind, and the members of the admin API:
   value: "off"
   scope: {merchant: m1}
 
-Everything is read and checked before anything is changed. The units of a published activity are not changed here:
+Everything is read and checked before anything is changed: by the server, too, as a running sale keeps its items and
+their prices. The units of a published activity are not changed here:
 see stock restock. With --prune drafts and callers of these merchants that no file names are deleted and revoked,
 and switches that no file names are taken out.`
 
@@ -183,7 +185,9 @@ func appliedDocuments(path string, text []byte) (docs []applied, errs []error) {
 			errs = append(errs, yamlError(path, err))
 			continue
 		}
-		a.kind, _ = a.doc["kind"].(string)
+		if kind, there := a.doc["kind"]; there {
+			a.kind = fmt.Sprint(kind)
+		}
 		delete(a.doc, "kind")
 		docs = append(docs, a)
 	}
@@ -203,7 +207,7 @@ func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 		if a.kind == "" {
 			wrong("kind: is missing: it is one of %s", strings.Join(applyKinds, ", "))
 		} else {
-			wrong("unknown kind %q%s It is one of %s", a.kind, nearest(a.kind, applyKinds), strings.Join(applyKinds, ", "))
+			wrong("unknown kind %q%s It is one of %s", a.kind, cmp.Or(nearest(a.kind, applyKinds), "."), strings.Join(applyKinds, ", "))
 		}
 		return errs
 	}
@@ -262,6 +266,7 @@ func (a *applied) check(cmd *cobra.Command, file string) (errs []error) {
 type change struct {
 	sign  string // + created, ~ changed, - removed
 	title string
+	needs string   // roleOperator or roleAdmin
 	lines []string // the differences
 	do    func() error
 }
@@ -290,6 +295,9 @@ func applyCommand() *cobra.Command {
 // apply shows the differences and makes the changes.
 func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 	p := &plan{session: s, merchants: make(map[string]bool), made: make(map[string]bool)}
+	if _, err := s.read(s.cmd.Context(), &p.holder, get("me")); err != nil {
+		return err
+	}
 	for i := range docs {
 		p.makes(&docs[i])
 	}
@@ -328,6 +336,9 @@ func (s *session) apply(docs []applied, dryRun, prune, yes bool) error {
 	if dryRun {
 		return s.note("%d to change; nothing was changed (--dry-run)", len(p.changes))
 	}
+	if err := p.checkRole(); err != nil {
+		return err
+	}
 	if taken > 0 && !yes {
 		if err := s.confirm(fmt.Sprintf("%d of these are removed. Go on?", taken)); err != nil {
 			return err
@@ -364,6 +375,7 @@ func (s *session) printChange(c *change) error {
 // plan has the changes that apply will make.
 type plan struct {
 	*session
+	holder    holder
 	changes   []change
 	notes     []string
 	mistakes  []error                     // mistakes in the files that only the server can find
@@ -374,8 +386,9 @@ type plan struct {
 	values    map[string]string           // which each switch may have
 }
 
-func (p *plan) will(sign, title string, lines []string, do func() error) {
-	p.changes = append(p.changes, change{sign, title, lines, do})
+// will plans a change that a token of the role needs may make.
+func (p *plan) will(sign, title, needs string, lines []string, do func() error) {
+	p.changes = append(p.changes, change{sign, title, needs, lines, do})
 }
 
 // find reads an object of the server; nil if there is none.
@@ -424,9 +437,9 @@ func (p *plan) merchant(a *applied) error {
 		return p.object(text, "merchant", "payment_secret") // it is shown once
 	}
 	if is == nil {
-		p.will("+", "merchant "+id, []string{"name: " + name}, do)
+		p.will("+", "merchant "+id, roleAdmin, []string{"name: " + name}, do)
 	} else if is["name"] != name {
-		p.will("~", "merchant "+id, []string{differs("name", is["name"], name)}, do)
+		p.will("~", "merchant "+id, roleAdmin, []string{differs("name", is["name"], name)}, do)
 	}
 	return nil
 }
@@ -478,14 +491,13 @@ func (p *plan) caller(a *applied) error {
 			continue
 		}
 		if fmt.Sprint(c["rights"]) != fmt.Sprint(a.doc["rights"]) || c["shadow"] != shadow {
-			return &exitError{exitFailure, fmt.Errorf(
-				"%s: the caller %s has the rights %v, shadow %v: they can't be changed: revoke it, and add a caller with another name",
-				a.at, a.key(), c["rights"], c["shadow"])}
+			p.wrong(a, "the caller %s has the rights %v, shadow %v: they can't be changed: revoke it, and add a caller with another name",
+				a.key(), c["rights"], c["shadow"])
 		}
 		return nil
 	}
 	body := map[string]any{"name": name, "rights": a.doc["rights"], "shadow": shadow}
-	p.will("+", "caller "+a.key(), []string{fmt.Sprintf("rights: %v", a.doc["rights"])}, func() error {
+	p.will("+", "caller "+a.key(), roleAdmin, []string{fmt.Sprintf("rights: %v", a.doc["rights"])}, func() error {
 		text, _, err := p.call(p.cmd.Context(), post(body, "merchants", merchant, "callers"))
 		if err != nil {
 			return err
@@ -518,13 +530,20 @@ func (p *plan) activity(a *applied) error {
 		lines = p.activityDiff(id, now, is, want)
 	}
 	if is == nil || len(lines) > 0 {
-		p.will(sign, "activity "+id, lines, func() error {
+		if err := p.tryActivity(a, want); err != nil {
+			return err
+		}
+		p.will(sign, "activity "+id, roleAdmin, lines, func() error {
 			_, _, err := p.call(p.cmd.Context(), put(want, "activities", id))
 			return err
 		})
 	}
 	for _, verb := range stateVerbs(now, state) {
-		p.will("~", fmt.Sprintf("activity %s: %s", id, verb), nil, func() error {
+		needs := roleAdmin
+		if verb != "publish" {
+			needs = roleOperator
+		}
+		p.will("~", fmt.Sprintf("activity %s: %s", id, verb), needs, nil, func() error {
 			_, _, err := p.call(p.cmd.Context(), post(nil, "activities", id, verb))
 			return err
 		})
@@ -652,7 +671,7 @@ func (p *plan) limits(a *applied) error {
 	if none {
 		sign = "-" // so that apply asks
 	}
-	p.will(sign, "limits", lines, func() error {
+	p.will(sign, "limits", roleOperator, lines, func() error {
 		body := map[string]any{"policies": policies, "reason": p.why(), "confirm": none, "allow_unknown": p.allowsUnknown()}
 		r := put(body, "limits")
 		r.header = http.Header{"If-Match": {header.Get("ETag")}}
@@ -753,7 +772,9 @@ func (p *plan) setSwitch(a *applied) error {
 	if err != nil {
 		return err
 	}
-	p.checkSwitch(a)
+	if !p.knowsSwitch(a) {
+		return nil
+	}
 	sign, lines := "+", []string{fmt.Sprintf("value: %v", a.doc["value"])}
 	for _, is := range set {
 		if switchKey(fmt.Sprint(is["name"]), is["scope"]) != a.key() || is["expires_at"] != nil {
@@ -764,12 +785,18 @@ func (p *plan) setSwitch(a *applied) error {
 		}
 		sign, lines = "~", []string{differs("value", is["value"], a.doc["value"])}
 	}
-	p.will(sign, "switch "+a.key(), lines, func() error { return p.putSwitch(a.text("name"), a.doc["value"], a.doc["scope"]) })
+	if err := p.trySwitch(a); err != nil {
+		return err
+	}
+	p.will(sign, "switch "+a.key(), roleOperator, lines, func() error {
+		return p.putSwitch(a.text("name"), a.doc["value"], a.doc["scope"], false)
+	})
 	return nil
 }
 
-func (p *plan) putSwitch(name string, value, scope any) error {
-	body := map[string]any{"value": value, "reason": p.why(), "allow_unknown": p.allowsUnknown()}
+// putSwitch sets a switch, or only asks whether it could be set.
+func (p *plan) putSwitch(name string, value, scope any, dryRun bool) error {
+	body := map[string]any{"value": value, "reason": p.why(), "allow_unknown": p.allowsUnknown(), "dry_run": dryRun}
 	if scope != nil {
 		body["scope"] = scope
 	}
@@ -803,7 +830,7 @@ func (p *plan) prune(docs []applied) error {
 			p.notes = append(p.notes, fmt.Sprintf("activity %s is in no file, but it is %s: it stays; to end it: ctl activities "+
 				"end", a.Activity, a.State))
 		default:
-			p.will("-", "activity "+a.Activity, nil, func() error {
+			p.will("-", "activity "+a.Activity, roleAdmin, nil, func() error {
 				_, _, err := p.call(p.cmd.Context(), remove("activities", a.Activity))
 				return err
 			})
@@ -816,7 +843,7 @@ func (p *plan) prune(docs []applied) error {
 		}
 		for _, c := range callers {
 			if id := fmt.Sprint(c["caller"]); !named["caller "+merchant+"/"+fmt.Sprint(c["name"])] {
-				p.will("-", "caller "+merchant+"/"+id, nil, func() error {
+				p.will("-", "caller "+merchant+"/"+id, roleOperator, nil, func() error {
 					_, _, err := p.call(p.cmd.Context(), remove("merchants", merchant, "callers", id))
 					return err
 				})
@@ -829,7 +856,7 @@ func (p *plan) prune(docs []applied) error {
 	}
 	for _, is := range set {
 		if key := switchKey(fmt.Sprint(is["name"]), is["scope"]); !named["switch "+key] {
-			p.will("-", "switch "+key, nil, func() error { return p.putSwitch(fmt.Sprint(is["name"]), nil, is["scope"]) })
+			p.will("-", "switch "+key, roleOperator, nil, func() error { return p.putSwitch(fmt.Sprint(is["name"]), nil, is["scope"], false) })
 		}
 	}
 	return nil

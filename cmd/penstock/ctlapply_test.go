@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -99,6 +100,44 @@ func TestCtlApply_AsksTheServerBeforeItChanges(t *testing.T) {
 	(&step{args: "ctl merchants show m9", code: exitFailure, stderr: "unknown-merchant"}).run(t)
 }
 
+// TestCtlApply_ChangesNothingThatItCantFinish: what a running sale refuses, the number of shards, a
+// scope that doesn't exist and a role are known before the first change.
+func TestCtlApply_ChangesNothingThatItCantFinish(t *testing.T) {
+	operated(t)
+	run := func(list ...step) {
+		t.Helper()
+		for i := range list {
+			list[i].run(t)
+		}
+	}
+	const shop = "kind: merchant\nmerchant: m1\nname: Shop\n---\n"
+	sale := shop + strings.NewReplacer("merchant: m\n", "merchant: m1\nstate: published\n", "2095-06", "2025-06",
+		"per_user: 1}", "per_user: 1, spread: 2}").Replace(anActivity)
+	limits := "---\nkind: limits\npolicies: [{name: x, key: user, rate: 1, burst: 5}]\n"
+	renamed := strings.Replace(sale, "name: Shop", "name: Other", 1)
+	run(step{args: "ctl apply -f -", stdin: sale, stdout: "activity x: publish", stderr: "3 changed"},
+		step{args: "ctl apply -f -", code: exitUsage, stdin: strings.Replace(renamed, "price: 1,", "price: 2,", 1) + limits,
+			stderr: "^penstock: -:5: activity x: The item a: the activity has started, or is about to: prices and limits stay.\n$"},
+		step{args: "ctl apply -f -", code: exitUsage, stdin: strings.Replace(renamed, "spread: 2", "spread: 1", 1) + limits,
+			stderr: ":5: activity x: The item a: it is published, and spread over 2 shards: over fewer it can't be"},
+		step{args: "ctl apply -f -", code: exitUsage, stdin: strings.Replace(renamed, "2025-06", "2025-07", 1), stderr: ":5: starts_at: the activity has started"},
+		step{args: "ctl apply -f -", code: exitUsage, stdin: strings.NewReplacer("activity: x", "activity: y", "spread: 2", "spread: 5").Replace(renamed),
+			stderr: `:5: items\[0\].spread: must be from 1 to 4, the number of shards`},
+		step{args: "ctl apply -f -", code: exitUsage, stdin: renamed + "---\nkind: switch\nname: wait\nvalue: \"off\"\nscope: {merchant: m2}\n",
+			stderr: "scope: there is no merchant m2; did you mean m1"},
+		step{args: "ctl merchants show m1", stdout: "name +Shop"},
+		step{args: "ctl limits show", stdout: "^NAME", stderr: "^version 0"},
+	)
+	// A merchant that the files make, and a scope that they make.
+	run(step{args: "ctl apply -f -", stdin: strings.NewReplacer("m1", "m2", "activity: x", "activity: z").Replace(sale) +
+		"---\nkind: switch\nname: wait\nvalue: \"off\"\nscope: {merchant: m2}\n", stdout: "switch wait for merchant m2", stderr: "4 changed"})
+	added, _, _ := typed(t, "", "ctl", "tokens", "add", "night", "--role", "operator")
+	t.Setenv(envAdminToken, regexp.MustCompile(`pst_\S+`).FindString(added))
+	run(step{args: "ctl apply -f -", stdin: renamed + limits, code: 1, stdout: "limits", stderr: "^penstock: merchant m1: needs the role admin; the token night has operator\n$"},
+		step{args: "ctl apply --dry-run -f -", stdin: renamed + limits, stdout: "name: Shop", stderr: "2 to change; nothing was changed"},
+		step{args: "ctl merchants show m1", stdout: "name +Shop"})
+}
+
 func TestTakesValue(t *testing.T) {
 	for _, c := range []struct {
 		values, value string
@@ -185,5 +224,14 @@ func TestReadItems_NamesEveryLine(t *testing.T) {
 		if _, err := readItems("i.csv", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// TestReadItems_NamesTheLineOfAnOpenQuote: the quote goes on to the end of the file, and the line
+// there helps nobody.
+func TestReadItems_NamesTheLineOfAnOpenQuote(t *testing.T) {
+	text := "sku,price,currency,quantity,per_user\nok,1,CNY,1,1\n\"a,1,CNY,1,1\nb,1,CNY,1,1\nc,1,CNY,1,1\n"
+	if _, err := readItems("i.csv", []byte(text)); err == nil || !strings.HasPrefix(err.Error(), "i.csv:3: is not CSV: ") {
+		t.Error(err)
 	}
 }

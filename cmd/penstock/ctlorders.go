@@ -95,6 +95,15 @@ func (s *session) pages(query url.Values, most int, name string, path ...string,
 	}
 }
 
+// upTo cuts a list that was read up to one entry more than its limit. It says so on stderr: a list
+// that ends in silence is taken for all there is.
+func (s *session) upTo(limit int, items []json.RawMessage) ([]json.RawMessage, error) {
+	if len(items) <= limit {
+		return items, nil
+	}
+	return items[:limit], s.note("there are more than these %d: --limit sets how many are listed", limit)
+}
+
 func orderCommands() []*cobra.Command {
 	var limit int
 	find := command("find [--user USER | --payment PAYMENT | …]",
@@ -103,8 +112,11 @@ func orderCommands() []*cobra.Command {
 			if limit <= 0 {
 				return &exitError{exitUsage, fmt.Errorf("flag --limit: must be above zero")}
 			}
-			orders, _, err := s.pages(searchQuery(s.cmd), limit, "orders", "orders")
+			orders, _, err := s.pages(searchQuery(s.cmd), limit+1, "orders", "orders")
 			if err != nil {
+				return err
+			}
+			if orders, err = s.upTo(limit, orders); err != nil {
 				return err
 			}
 			return s.printer.list(orders, "order", "status", "reason", "user", "activity", "sku", "quantity", "amount", "currency",
@@ -318,8 +330,11 @@ func refundCommands() []*cobra.Command {
 			if merchant != "" {
 				query.Set("merchant", merchant)
 			}
-			refunds, first, err := s.pages(query, limit, "refunds", "refunds")
+			refunds, first, err := s.pages(query, limit+1, "refunds", "refunds")
 			if err != nil {
+				return err
+			}
+			if refunds, err = s.upTo(limit, refunds); err != nil {
 				return err
 			}
 			return s.showRefunds(refunds, first, state)
@@ -327,7 +342,7 @@ func refundCommands() []*cobra.Command {
 	list.Flags().StringVar(&state, "state", "due", "due: has to go back; done: went back")
 	oneOf(list, "state", "due", "done")
 	list.Flags().StringVar(&merchant, "merchant", "", "of this merchant alone")
-	list.Flags().IntVar(&limit, "limit", 100, "how many at most")
+	list.Flags().IntVar(&limit, "limit", 1000, "how many at most")
 
 	var reference, of, currency string
 	var amount int64
@@ -410,7 +425,7 @@ func statementCommand() *cobra.Command {
 				}
 			}
 			r := adminRequest{method: http.MethodGet, path: []string{"merchants", args[0], "statement"}, query: query}
-			if format == "csv" || !s.json {
+			if !s.json || s.cmd.Flags().Changed("format") {
 				query.Set("format", "csv")
 				return s.stream(r, s.out)
 			}

@@ -47,3 +47,33 @@ func TestCtl_ShowsAnOrderByWhatIsKnown(t *testing.T) {
 	answering(t, map[string]string{"/admin/v1/orders?limit=6&user=u-18": `{"orders":[]}`})
 	(&step{args: "ctl orders show --user u-18", code: exitFailure, stderr: "^penstock: no order fits\n$"}).run(t)
 }
+
+func TestCtl_StatementInBothForms(t *testing.T) {
+	answering(t, map[string]string{
+		"/admin/v1/merchants/m1/statement?format=csv": "day,activity\n", "/admin/v1/merchants/m1/statement": `{"merchant":"m1","lines":[]}`,
+	})
+	for _, one := range []step{
+		{args: "ctl merchants statement m1", stdout: `^day,activity\n$`},
+		{args: "ctl merchants statement m1 -o json", stdout: `^\{\n.*"merchant": "m1"`},
+		{args: "ctl merchants statement m1 -o json --format csv", stdout: `^day,activity\n$`},
+	} {
+		one.run(t)
+	}
+}
+
+// TestCtl_ListsSayWhenThereAreMore: a list that is cut in silence is taken for all there is.
+func TestCtl_ListsSayWhenThereAreMore(t *testing.T) {
+	answering(t, map[string]string{
+		"/admin/v1/orders?limit=2": `{"orders":[{"order":"o-1"},{"order":"o-2"}],"next":"x"}`,
+		"/admin/v1/orders?limit=3": `{"orders":[{"order":"o-1"},{"order":"o-2"}]}`,
+		"/admin/v1/refunds?limit=2&state=due": `{"refunds":[{"payment":"p-1","amount":1,"currency":"CNY"},{"payment":"p-2","amount":1,"currency":"CNY"}],` +
+			`"sum":[{"currency":"CNY","amount":3,"count":3}],"next":"x"}`,
+	})
+	for _, one := range []step{
+		{args: "ctl orders find --limit 1", stdout: `^o-1 [^\n]*\n$`, stderr: `^there are more than these 1: --limit`},
+		{args: "ctl orders find --limit 2", stdout: `^o-1 .*\no-2 `},
+		{args: "ctl refunds list --limit 1 -o json", stdout: `"p-1"`, stderr: `^there are more than these 1: --limit`},
+	} {
+		one.run(t)
+	}
+}

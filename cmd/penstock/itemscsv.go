@@ -92,7 +92,7 @@ func (t *csvTable) next() bool {
 	for {
 		record, err := t.reader.Read()
 		if parse, ok := errors.AsType[*csv.ParseError](err); ok {
-			t.line = parse.Line
+			t.line = parse.StartLine // a quote that isn't closed goes on to the end of the file
 			t.wrong("", "is not CSV: %v", parse.Err)
 			continue
 		} else if err != nil {

@@ -122,7 +122,8 @@ func (c *call) getActivity() error {
 }
 
 // putActivity answers PUT /admin/v1/activities/{activity}. The answer of a GET may be put back:
-// members that can't be changed this way are accepted if they are unchanged.
+// members that can't be changed this way are accepted if they are unchanged. With dry_run it only
+// checks.
 func (c *call) putActivity() error {
 	m := new(mistakes)
 	done, err := c.takeLargeBody()
@@ -138,6 +139,7 @@ func (c *call) putActivity() error {
 	a := takeActivity(o, c.pathActivity())
 	state, stateGiven := o.optionalText("state")
 	reason := c.reason(o, m, false)
+	dryRun := o.boolean("dry_run")
 	o.end()
 	if isNamed && len(m.errs) == 0 {
 		m.add("activity", seckill.CheckName(named))
@@ -169,6 +171,12 @@ func (c *call) putActivity() error {
 			return refuse(problem.ActivityState,
 				fmt.Sprintf("The activity is %s: its state changes by publish, pause, resume and end only.", is))
 		}
+	}
+	if dryRun {
+		if err := c.server.deps.Office.CheckActivity(ctx, a); err != nil {
+			return err
+		}
+		return c.none()
 	}
 	stored, err := c.server.deps.Office.PutActivity(ctx, a, c.author(reason))
 	if err != nil {

@@ -313,6 +313,14 @@ func (c *call) number(m *mistakes, name string, fallback, least, most int64) int
 	return n
 }
 
+// pathNumber reads a whole number of the path, from least on. It has one form: 01 and +1 are other
+// paths than 1, and name nothing.
+func (c *call) pathNumber(name string, least int64) (n int64, ok bool) {
+	text := c.r.PathValue(name)
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && n >= least && strconv.FormatInt(n, 10) == text
+}
+
 // stamp is a time as both listeners write it.
 type stamp time.Time
 

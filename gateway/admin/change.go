@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/penstock/penstock/degrade"
 	"github.com/penstock/penstock/gateway/problem"
@@ -247,8 +246,8 @@ func (c *call) getChange() error {
 
 // pathChange finds the change that the path names.
 func (c *call) pathChange() (seckill.Change, error) {
-	n, err := strconv.ParseInt(c.r.PathValue("n"), 10, 64)
-	if err != nil || n <= 0 {
+	n, ok := c.pathNumber("n", 1)
+	if !ok {
 		return seckill.Change{}, refuse(problem.UnknownChange, "")
 	}
 	change, err := c.server.deps.Store.FindChange(c.context(), n)

@@ -91,6 +91,7 @@ func controlRows() []row {
 		set("poll-interval", `{"value":"5","reason":"x"}`, 200, "", has("version", "4")),
 		{name: "set", pattern: switches, method: "GET", status: 200, want: both(has("version", "4"),
 			keys("value", "off", "100", "on", "live", "5", "enforce", "off", "on", "auto", "on", "auto", "auto", "auto"))},
+		set("orders", `{"value":"on","reason":"x","dry_run":true}`, 204, "", nil),
 		set("orders", `{"value":null,"reason":"x"}`, 200, "", has("version", "5")),
 		set("colour", `{"value":"red","reason":"x"}`, 404, problem.UnknownSwitch, nil),
 		set("orders", `{"value":"on"}`, 400, problem.InvalidRequest, wrong("reason: is required")),
@@ -369,11 +370,16 @@ func TestScopesMustExist(t *testing.T) {
 		if got := strings.Join(a.mistakes(), "\n"); !strings.HasPrefix(got, near) || !strings.Contains(got, "allow_unknown") {
 			t.Errorf("%s: %s", scope, got)
 		}
+		put(scope, `,"dry_run":true`).refused(problem.InvalidRequest)
 		if a := put(scope, `,"allow_unknown":true`); a.StatusCode != 200 {
 			t.Errorf("%s allowed: %s", scope, a.body)
 		}
 	}
 	for _, scope := range []string{`{"merchant":"m1"}`, `{"activity":"618"}`, `{"sku":"phone-x"}`, `{"sku":"618/phone-x"}`} {
+		before := s.must(200, "GET", "/admin/v1/switches", "").body
+		if a := put(scope, `,"dry_run":true`); a.StatusCode != 204 || s.must(200, "GET", "/admin/v1/switches", "").body != before {
+			t.Errorf("%s, only asked: %d %s", scope, a.StatusCode, a.body)
+		}
 		if a := put(scope, ""); a.StatusCode != 200 {
 			t.Errorf("%s: %s", scope, a.body)
 		}

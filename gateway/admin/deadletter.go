@@ -115,8 +115,8 @@ func (c *call) pathLetter() (selection, error) {
 	if err != nil {
 		return selection{}, err
 	}
-	id, err := strconv.ParseInt(c.r.PathValue("id"), 10, 64)
-	if err != nil || id <= 0 {
+	id, ok := c.pathNumber("id", 1)
+	if !ok {
 		return selection{}, refuse(problem.UnknownDeadLetter, "")
 	}
 	return selection{ids: []int64{id}, reason: reason}, nil

@@ -2,8 +2,8 @@ package admin
 
 import (
 	"errors"
+	"math"
 	"net/http"
-	"strconv"
 
 	"github.com/penstock/penstock/gateway/problem"
 	"github.com/penstock/penstock/seckill"
@@ -43,8 +43,8 @@ func (c *call) mendShard() error {
 }
 
 func (c *call) deepAudit(mend bool, reason string) error {
-	number, err := strconv.ParseUint(c.r.PathValue("shard"), 10, 16)
-	if err != nil {
+	number, ok := c.pathNumber("shard", 0)
+	if !ok || number > math.MaxUint16 {
 		return refuse(problem.NotFound, "There is no shard with this number.")
 	}
 	a, err := c.server.deps.Office.AuditShard(c.context(), int(number), mend, c.author(reason))

@@ -71,6 +71,7 @@ type LimitReports interface {
 // Office has the methods of *desk.Office that the listener uses.
 type Office interface {
 	PutActivity(ctx context.Context, a seckill.Activity, by seckill.Author) (*seckill.Activity, error)
+	CheckActivity(ctx context.Context, a seckill.Activity) error
 	EditItem(ctx context.Context, id seckill.ActivityID, sku seckill.SKU, edit desk.ItemEdit, by seckill.Author) (*seckill.Activity, error)
 	Delete(ctx context.Context, id seckill.ActivityID, by seckill.Author) error
 	Publish(ctx context.Context, id seckill.ActivityID, by seckill.Author) (*seckill.Activity, error)

@@ -371,10 +371,10 @@ func (p *preflight) nodes() {
 		p.add("nodes", checkOK, count+", all of one version", "")
 	}
 	if len(wrong) > 0 {
-		p.add("settings", checkWarn, listed(wrong),
+		p.add("settings in force", checkWarn, listed(wrong),
 			"see ctl nodes list: such a node can't reach the database, or was stopped; ctl nodes remove forgets one")
 	} else {
-		p.add("settings", checkOK, "all nodes have the newest limits and switches", "")
+		p.add("settings in force", checkOK, "all nodes have the newest limits and switches", "")
 	}
 }
 

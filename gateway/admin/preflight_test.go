@@ -67,11 +67,12 @@ func TestPreflight_OfASoundSale(t *testing.T) {
 	got := s.preflight("618")
 	checksAre(t, got, map[string]string{
 		"callers": "ok: m1 has 1 that may buy", "stock": "ok: ", "prices": "ok: all alike", "switches": "ok: none is set that applies to the sale",
-		"limits": "ok: 1 policy, all enforced", "lag": "ok: 2 records in 1 partition", "shards": "ok: 4 open",
+		"limits": "ok: 1 policy, all enforced", "lag": "ok: 2 records in 1 partition", "settings": "ok: ok",
+		"settings in force": "ok: all nodes have the newest", "shards": "ok: 4 open",
 	})
 	// A token that is bound to the merchant sees nothing of the installation.
 	bound := s.preflight("618", s.as(`{"name":"shop","role":"viewer","merchant":"m1"}`)...)
-	for _, check := range []string{"limits", "nodes", "settings", "lag", "redis r:1", "shards"} {
+	for _, check := range []string{"limits", "nodes", "settings in force", "settings", "lag", "redis r:1", "shards"} {
 		if _, there := bound[check]; there {
 			t.Errorf("a merchant's token sees %s: %s", check, bound[check])
 		}

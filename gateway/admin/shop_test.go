@@ -262,6 +262,7 @@ func (s *shop) Missing() string {
 // AppendReport implements Health.
 func (s *shop) AppendReport(dst []byte, ready, draining bool) []byte {
 	return fmt.Appendf(dst, `{"ready":%v,"draining":%v,"servers":[{"server":"redis","instance":"r:1","state":"ok",`+
+		`"since":"2026-06-18T00:00:00.000Z","detail":""},{"server":"settings","instance":"","state":"ok",`+
 		`"since":"2026-06-18T00:00:00.000Z","detail":""}],"shards":{"open":4,"closed":0,"rebuilding":0}}`, ready, draining)
 }
 

@@ -253,7 +253,7 @@ func (w *wantedSwitch) String() string {
 	return fmt.Sprintf("%s is %s for %s%s,", w.Name, w.Value, w.Scope, planned)
 }
 
-// putSwitch answers PUT /admin/v1/switches/{name}.
+// putSwitch answers PUT /admin/v1/switches/{name}. With dry_run the switch is only checked.
 func (c *call) putSwitch() error {
 	name := degrade.Name(c.r.PathValue("name"))
 	if !isSwitch(name) {
@@ -266,6 +266,7 @@ func (c *call) putSwitch() error {
 	}
 	wanted := takeSwitch(o, name)
 	wanted.Reason = c.reason(o, m, true)
+	dryRun := o.boolean("dry_run")
 	o.end()
 	if err := m.err(); err != nil {
 		return err
@@ -283,6 +284,9 @@ func (c *call) putSwitch() error {
 	}
 	if err := errors.Join(c.plan(ctx, &wanted, m), m.err()); err != nil {
 		return err
+	}
+	if dryRun {
+		return c.none()
 	}
 	published, err := c.setSwitch(ctx, &wanted, m)
 	if err != nil {

@@ -65,6 +65,9 @@ type shardCounts struct {
 	Rebuilding int `json:"rebuilding"`
 }
 
+// allOpen reports whether there are shards, and all of them are open.
+func (c shardCounts) allOpen() bool { return c.Open > 0 && c.Closed+c.Rebuilding == 0 }
+
 // report is the answer to /readyz?verbose.
 type report struct {
 	Ready    bool          `json:"ready"`
@@ -125,20 +128,40 @@ const (
 	lookTimeout   = time.Second
 )
 
+// A process that has just started knows nothing of its shards yet, and it is then that people ask
+// it. So it looks more often at first, until it has seen all of them open.
+const (
+	firstEvery = 50 * time.Millisecond
+	firstLooks = 100
+)
+
+// nextLook is how long it is from one look to the next, after so many. wereOpen means that one of
+// them has found all shards open.
+func nextLook(looks int, wereOpen bool) time.Duration {
+	if wereOpen || looks >= firstLooks {
+		return healthEvery
+	}
+	return firstEvery
+}
+
 // watchHealth keeps the report until ctx ends.
 func (n *Node) watchHealth(ctx context.Context) {
-	tick := time.NewTicker(healthEvery)
-	defer tick.Stop()
-	for {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	wereOpen := false
+	for looks := 1; ; looks++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		began := time.Now()
 		look, cancel := context.WithTimeout(ctx, lookTimeout)
 		shards, err := n.lookAtShards(look, shardsPerLook)
 		cancel()
 		n.health.report.Store(&report{Servers: n.lookAtServers(err), Shards: shards})
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+		wereOpen = wereOpen || shards.allOpen()
+		timer.Reset(nextLook(looks, wereOpen) - time.Since(began))
 	}
 }
 

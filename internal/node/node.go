@@ -372,7 +372,7 @@ func (n *Node) serveOn(name string, l net.Listener, serve func(net.Listener) err
 
 // awaitShards waits, with embedded parts, until all shards are open: a process that serves alone
 // opens the shards of the process before, which takes moments. The port is open by then, so buyers
-// wait for their first answer instead of a refusal.
+// wait for their first answer instead of a refusal. The report of /readyz?verbose says so by then.
 func (n *Node) awaitShards(ctx context.Context) error {
 	if n.servers.embedded == nil || n.role&RoleWorker == 0 {
 		return nil
@@ -382,7 +382,8 @@ func (n *Node) awaitShards(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards); err == nil && shards.Open == n.cfg.Sale.Shards && n.follows() {
+		shards, err := n.lookAtShards(ctx, n.cfg.Sale.Shards)
+		if err == nil && shards.Open == n.cfg.Sale.Shards && n.follows() && n.health.report.Load().Shards.allOpen() {
 			return nil
 		}
 		select {

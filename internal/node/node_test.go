@@ -102,7 +102,7 @@ func TestNode_Embedded(t *testing.T) {
 		}
 		status, body := get(t, url+"/readyz?verbose")
 		var doc report
-		if err := json.Unmarshal([]byte(body), &doc); err != nil || status != 200 || !doc.Ready || doc.Draining {
+		if err := json.Unmarshal([]byte(body), &doc); err != nil || status != 200 || !doc.Ready || doc.Draining || !doc.Shards.allOpen() {
 			t.Errorf("readyz: %d %s (%v)", status, body, err)
 		}
 	}

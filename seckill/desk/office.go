@@ -44,13 +44,7 @@ var (
 	errIsDraft           = &seckill.Refusal{
 		Code: seckill.CodeActivityState, Detail: "The activity is a draft: put it with another quantity.",
 	}
-	errNotEditable = &seckill.Refusal{
-		Code:   seckill.CodeNotEditable,
-		Detail: "A published activity keeps its merchant and its items, and once it has started their prices and limits; see restock.",
-	}
-	errStarted = &seckill.Refusal{
-		Code: seckill.CodeNotEditable, Detail: "The activity has started, or is about to: its prices and limits stay.",
-	}
+	errMerchantStays = &seckill.Refusal{Code: seckill.CodeNotEditable, Detail: "A published activity keeps its merchant."}
 	errNotDraft = &seckill.Refusal{
 		Code: seckill.CodeActivityState, Detail: "Only a draft can be deleted. End the activity instead.",
 	}
@@ -64,17 +58,41 @@ func (o *Office) PutActivity(ctx context.Context, a seckill.Activity, by seckill
 	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
 		return nil, errs
 	}
-	if o.desk.Catalog().Merchant(a.Merchant) == nil {
-		if err := o.desk.Refresh(ctx); err != nil {
-			return nil, storeFailure("read the catalog", err)
-		}
-		if o.desk.Catalog().Merchant(a.Merchant) == nil {
-			return nil, errNoSuchMerchant
-		}
+	if err := o.knowsMerchant(ctx, a.Merchant); err != nil {
+		return nil, err
 	}
 	return o.update(ctx, a.ID, by, func(old *seckill.Activity) (*seckill.Activity, error) {
 		return amend(&a, old, o.desk.Now())
 	})
+}
+
+// CheckActivity returns the error that PutActivity would give, and changes nothing.
+func (o *Office) CheckActivity(ctx context.Context, a seckill.Activity) error {
+	if errs := a.Check(o.desk.cfg.Shards); len(errs) > 0 {
+		return errs
+	}
+	old, err := o.store.FindActivity(ctx, a.ID)
+	if err != nil && !errors.Is(err, seckill.ErrNotFound) {
+		return storeFailure("read the activity", err)
+	}
+	if _, err := amend(&a, old, o.desk.Now()); err != nil {
+		return err
+	}
+	return o.knowsMerchant(ctx, a.Merchant)
+}
+
+// knowsMerchant returns errNoSuchMerchant if there is no such merchant.
+func (o *Office) knowsMerchant(ctx context.Context, id seckill.MerchantID) error {
+	if o.desk.Catalog().Merchant(id) != nil {
+		return nil
+	}
+	if err := o.desk.Refresh(ctx); err != nil {
+		return storeFailure("read the catalog", err)
+	}
+	if o.desk.Catalog().Merchant(id) == nil {
+		return errNoSuchMerchant
+	}
+	return nil
 }
 
 // amend returns the activity that replaces old (nil: a new one) when a is put.
@@ -100,18 +118,23 @@ func amend(a, old *seckill.Activity, now time.Time) (*seckill.Activity, error) {
 		return &next, nil
 	case old.State == seckill.ActivityEnded:
 		return nil, errHasEnded
-	case next.Merchant != old.Merchant || len(next.Items) != len(old.Items):
-		return nil, errNotEditable
+	case next.Merchant != old.Merchant:
+		return nil, errMerchantStays
 	}
 	items := slices.Clone(old.Items) // in their own order
 	for i := range next.Items {
-		// With the same number of items, and none listed twice, all old ones are there.
 		was, ok := known[next.Items[i].SKU]
 		if !ok {
-			return nil, errNotEditable
+			return nil, stays(&next.Items[i], "a published activity gets no new items")
 		}
+		delete(known, next.Items[i].SKU)
 		if err := amendItem(&items[was], &next.Items[i], old, now); err != nil {
 			return nil, err
+		}
+	}
+	for i := range items {
+		if _, missing := known[items[i].SKU]; missing {
+			return nil, stays(&items[i], "it is published, and can't be left out")
 		}
 	}
 	next.Items = items
@@ -130,13 +153,20 @@ func amendItem(item, next *seckill.Item, of *seckill.Activity, now time.Time) er
 	switch {
 	case *item == *next:
 		return nil
-	case item.Quantity != next.Quantity || next.Spread < item.Spread:
-		return errNotEditable
+	case item.Quantity != next.Quantity:
+		return stays(item, "its quantity changes by a restock once it is published")
+	case next.Spread < item.Spread:
+		return stays(item, fmt.Sprintf("it is published, and spread over %d shards: over fewer it can't be", item.Spread))
 	case !now.Add(startMargin).Before(of.StartsAt):
-		return errStarted
+		return stays(item, "the activity has started, or is about to: prices and limits stay")
 	}
 	*item = *next
 	return nil
+}
+
+// stays is the refusal of an item that can't be edited like that.
+func stays(item *seckill.Item, why string) error {
+	return &seckill.Refusal{Code: seckill.CodeNotEditable, Detail: fmt.Sprintf("The item %s: %s.", item.SKU, why)}
 }
 
 // ItemEdit has the values of an item to change; nil leaves a value.

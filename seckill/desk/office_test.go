@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -37,6 +38,9 @@ func (s *officeStore) UpdateActivity(_ context.Context, _ seckill.ActivityID, _ 
 }
 
 func (s *officeStore) FindActivity(context.Context, seckill.ActivityID) (*seckill.Activity, error) {
+	if s.activity == nil {
+		return nil, seckill.ErrNotFound
+	}
 	return s.activity, nil
 }
 
@@ -121,7 +125,14 @@ func TestOffice_PutActivity(t *testing.T) {
 				a.Items[i].ID = 0 // the merchant doesn't see it
 			}
 			c.edit(&a)
+			asked := o.CheckActivity(t.Context(), a)
+			if store.activity != c.old {
+				t.Error("CheckActivity has changed it")
+			}
 			got, err := o.PutActivity(t.Context(), a, seckill.Author{})
+			if fmt.Sprint(asked) != fmt.Sprint(err) {
+				t.Errorf("asked: %v, done: %v", asked, err)
+			}
 			var fields seckill.FieldErrors
 			if errors.As(err, &fields) {
 				err = &seckill.Refusal{Code: "fields"}
