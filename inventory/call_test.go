@@ -697,6 +697,24 @@ func TestForgetMeetsAHold(t *testing.T) {
 	}
 }
 
+// Young holds take no room in an answer, so a pass doesn't hand all of them out to find the few
+// that are old.
+func TestOldPassesYoungHoldsOver(t *testing.T) {
+	b := newBed(t)
+	s := b.process(Config{})
+	ref := b.opened(s, 9)
+	note, err := s.Note(t.Context(), ref)
+	b.no(err)
+	for _, id := range []string{"o1", "o2", "o3"} {
+		b.holds(s, ref, id, Held)
+	}
+	old, _, more, err := s.Old(t.Context(), ref, note, 0, 1)
+	b.no(err)
+	if len(old) > 0 || more {
+		t.Errorf("%+v, more %v: want a pass that finds nothing old", old, more)
+	}
+}
+
 // claims returns a call of n claims, each of another buyer.
 func claims(n int) *HoldCall {
 	call := &HoldCall{Ref: Ref{3, 1}}

@@ -1,10 +1,17 @@
 package kafka_test
 
 import (
+	"context"
+	"errors"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/penstock/penstock/internal/kafka"
 	"github.com/penstock/penstock/internal/proof/kafkatest"
@@ -62,4 +69,38 @@ func readBetween(t *testing.T, q *kafka.Queue, s seckill.Stretch) (keys []string
 		}
 		s.After = *next
 	}
+}
+
+// TestBetween_Refuses: what can't be read again is an error, and not an empty range.
+func TestBetween_Refuses(t *testing.T) {
+	cluster, cfg := broker(t)
+	books := new(kafkatest.Books)
+	q := kafkatest.Open(t, cfg, books)
+	s := seckill.Stretch{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour), Most: 100}
+	refused := func(name, want string) {
+		t.Helper()
+		if messages, next, err := q.Between(kafkatest.Context(t), s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %d messages, %v, %v", name, len(messages), next, err)
+		}
+	}
+	fault := cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "penstock-orders", Partitions: []int32{1}, Count: -1, Err: kerr.UnsupportedForMessageFormat,
+	})
+	refused("a partition that can't be asked", "partition 1")
+	fault.Remove()
+	at := books.Now()[2]
+	other := at
+	other.Topic = seckill.TopicID{1}
+	books.Set(other)
+	refused("a position of another topic", "another topic of this name")
+	books.Set(at)
+	if err := books.AddPartitions(t.Context(), at.Topic, 4); err != nil {
+		t.Fatal(err)
+	}
+	refused("a partition that the topic doesn't have", "no partition 3")
+
+	away := kafka.Config{Brokers: []string{"nowhere:9092"}}
+	away.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused by the test") }
+	q = kafkatest.Open(t, away, books)
+	refused("a topic that isn't known yet", "isn't known yet")
 }

@@ -183,3 +183,46 @@ func TestQueue_MarkNamesThePartition(t *testing.T) {
 		t.Errorf("records: %v", seen)
 	}
 }
+
+// TestL2_AMarkerThatIsRefusedIsNone: a barrier must not be passed by a marker that isn't there.
+func TestL2_AMarkerThatIsRefusedIsNone(t *testing.T) {
+	cluster, cfg := broker(t)
+	q := kafkatest.Open(t, patient(cfg), new(kafkatest.Books))
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Produce}, Topic: "penstock-orders", Partitions: []int32{1}, Err: kerr.TopicAuthorizationFailed, Count: -1,
+	})
+	if at, err := q.Mark(kafkatest.Context(t)); !errors.Is(err, kerr.TopicAuthorizationFailed) || !strings.Contains(err.Error(), "partition 1") {
+		t.Errorf("Mark: %v, %v", at, err)
+	}
+}
+
+// TestQueue_MarkRefusesOtherBooks: where the books know another topic, a marker in this one says
+// nothing about their positions.
+func TestQueue_MarkRefusesOtherBooks(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	q := kafkatest.Open(t, cfg, books)
+	other := books.Now()[2]
+	other.Topic = seckill.TopicID{1}
+	books.Set(other)
+	if at, err := q.Mark(kafkatest.Context(t)); err == nil || !strings.Contains(err.Error(), "other partitions") {
+		t.Errorf("Mark: %v, %v", at, err)
+	}
+}
+
+// TestL2_ABarrierOfTooFewPartitions: another worker may have registered partitions that this
+// process has not seen yet, and promises may be in them.
+func TestL2_ABarrierOfTooFewPartitions(t *testing.T) {
+	_, cfg := broker(t)
+	cfg.LookEvery = time.Hour
+	q := kafkatest.Open(t, cfg, new(kafkatest.Books))
+	if _, err := kafkatest.Admin(t, cfg).UpdatePartitions(t.Context(), 5, "penstock-orders"); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := q.Mark(kafkatest.Context(t)); !errors.Is(err, kafka.ErrTopic) {
+		t.Errorf("Mark: %v, %v", at, err)
+	}
+	if at := kafkatest.Mark(t, q); len(at) != 5 {
+		t.Errorf("Mark, after it has looked: %v", at)
+	}
+}

@@ -134,6 +134,67 @@ func TestOpen_AnotherTopicThanTheBooksKnow(t *testing.T) {
 	}
 }
 
+// TestOpen_AnotherTopicOfWhichNothingWasRead: of a topic that no worker has read, nothing is lost.
+func TestOpen_AnotherTopicOfWhichNothingWasRead(t *testing.T) {
+	_, cfg := broker(t)
+	books := new(kafkatest.Books)
+	if err := books.AddPartitions(t.Context(), seckill.TopicID{1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	if stats := kafkatest.Open(t, cfg, books).Stats(); stats.DataLoss != 0 {
+		t.Errorf("lost: %d", stats.DataLoss)
+	}
+}
+
+// TestOpen_AGatewayWhoseBooksKnowAnotherTopic puts nothing into the topic before a worker has
+// registered it, also where it has used as many partitions before. Otherwise the worker would take
+// the records for another installation's.
+func TestOpen_AGatewayWhoseBooksKnowAnotherTopic(t *testing.T) {
+	_, cfg := broker(t)
+	if _, err := kafkatest.Admin(t, cfg).CreateTopic(t.Context(), 3, 1, nil, "penstock-orders"); err != nil {
+		t.Fatal(err)
+	}
+	books := new(kafkatest.Books)
+	if err := books.AddPartitions(t.Context(), seckill.TopicID{1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Worker, cfg.KnownPartitions = false, 3
+	if err := kafkatest.Open(t, cfg, books).Reserve(); !errors.Is(err, kafka.ErrDown) || !strings.Contains(err.Error(), "another topic") {
+		t.Errorf("Reserve: %v", err)
+	}
+}
+
+// TestQueue_ATopicThatIsMadeAnewWhileTheBooksAreAway takes nothing until a worker has registered
+// it, and counts as one loss.
+func TestQueue_ATopicThatIsMadeAnewWhileTheBooksAreAway(t *testing.T) {
+	_, cfg := broker(t)
+	cfg.LookEvery = 10 * time.Millisecond
+	books := new(kafkatest.Books)
+	worker := kafkatest.Open(t, cfg, books)
+	kafkatest.Produce(t, worker, 0, 10)
+	kafkatest.Consume(t, worker, books, 10)
+	asGateway := cfg
+	asGateway.Worker = false
+	gateway := kafkatest.Open(t, asGateway, books)
+	books.SetAway(true)
+	if _, err := kafkatest.Admin(t, cfg).DeleteTopic(t.Context(), "penstock-orders"); err != nil {
+		t.Fatal(err)
+	}
+	lost := func() bool { return worker.Stats().DataLoss > 0 && gateway.Stats().DataLoss > 0 }
+	kafkatest.Until(t, lost, func() any { return gateway.Problems() })
+	looks := gateway.Stats().LookErrors
+	kafkatest.Until(t, func() bool { return gateway.Stats().LookErrors > looks+2 }, func() any { return gateway.Problems() })
+	if err := gateway.Reserve(); !errors.Is(err, kafka.ErrDown) {
+		t.Errorf("Reserve: %v", err)
+	}
+	books.SetAway(false)
+	kafkatest.Until(t, func() bool { return gateway.Reserve() == nil }, func() any { return gateway.Problems() })
+	gateway.Release(1)
+	if n := worker.Stats().DataLoss; n != 1 {
+		t.Errorf("lost: %d", n)
+	}
+}
+
 // TestOpen_CloseAtOnce closes a queue that has not found its broker yet.
 func TestOpen_CloseAtOnce(t *testing.T) {
 	cfg := kafka.Config{Brokers: []string{"nowhere:9092"}, KnownPartitions: 3}
@@ -248,6 +309,14 @@ func TestOpen_RefusesAnothersTopic(t *testing.T) {
 	}
 	refused(ours)
 	kafkatest.Open(t, cfg, theirs) // whose it is
+	t.Run("one without records is nobody's", func(t *testing.T) {
+		mine := cfg
+		mine.Topic = "empty"
+		if _, err := kafkatest.Admin(t, cfg).CreateTopic(t.Context(), 3, 1, nil, mine.Topic); err != nil {
+			t.Fatal(err)
+		}
+		kafkatest.Open(t, mine, new(kafkatest.Books))
+	})
 	t.Run("also where the books know another one", func(t *testing.T) {
 		mine := cfg
 		mine.Topic = "mine"
@@ -263,7 +332,10 @@ func TestOpen_RefusesAnothersTopic(t *testing.T) {
 	t.Run("a gateway without books waits for a worker", func(t *testing.T) {
 		gateway := cfg
 		gateway.Worker = false
-		kafkatest.Open(t, gateway, new(kafkatest.Books))
+		q := kafkatest.Open(t, gateway, new(kafkatest.Books))
+		if problems := strings.Join(q.Problems(), "; "); !strings.Contains(problems, "no worker has registered") {
+			t.Errorf("problems: %q", problems)
+		}
 	})
 	t.Run("unless it is to be adopted", func(t *testing.T) {
 		adopt = true
@@ -306,14 +378,14 @@ func TestOpen_ATopicThatWasMadeAnewWhileNoWorkerRan(t *testing.T) {
 	kafkatest.Consume(t, worker, books, 10)
 }
 
-// lateBooks answer the first look with what they had before another worker registered the topic.
+// lateBooks answer the first looks with what they had before another worker registered the topic.
 type lateBooks struct {
 	*kafkatest.Books
-	asked atomic.Bool
+	asked atomic.Int32
 }
 
 func (b *lateBooks) Positions(ctx context.Context) ([]seckill.Position, error) {
-	if !b.asked.Swap(true) {
+	if b.asked.Add(1) <= 3 {
 		return nil, nil
 	}
 	return b.Books.Positions(ctx)

@@ -312,6 +312,26 @@ func TestL1_ARestockAndASnapshot(t *testing.T) {
 	}
 }
 
+// A snapshot is of one state: an order that is made between its items and its holds is in neither.
+// It would be held beside the units that it has taken.
+func TestL1_ASnapshotIsOfOneState(t *testing.T) {
+	r := newRace(t, 10, 0)
+	r.ref = nextRef(t, r.stores[0], r.ref.Shard)
+	must(t, r.stores[0].Fence(t.Context(), r.ref, incarnation(t, r.stores[0])))
+	available, holds := int64(0), 0
+	must(t, r.stores[0].Snapshot(t.Context(), r.ref, nil, func(items []inventory.Stocked, list []inventory.Entry) error {
+		for _, item := range items {
+			r.order(t, r.stores[1], "u-1", "k")
+			available += item.Available
+		}
+		holds += len(list)
+		return nil
+	}))
+	if available != 10 || holds != 0 {
+		t.Errorf("%d units are available beside %d holds", available, holds)
+	}
+}
+
 // Two calls end one order: the first one to lock the row decides. The other one reads the result,
 // or comes again.
 func TestL4_APaymentAndACancel(t *testing.T) {
@@ -533,5 +553,136 @@ func TestL1_TwoRebuilders(t *testing.T) {
 	rows, err := r.stores[0].Shards(t.Context())
 	if err != nil || rows[r.ref.Shard].Ref != high || rows[r.ref.Shard].NextEpoch != high.Epoch {
 		t.Errorf("shards %+v, %v", rows, err)
+	}
+}
+
+// A tombstone is of the epoch that its burial has seen: a fence waits for a burial in the middle.
+// FOR KEY SHARE would be too weak here, too.
+func TestL2_AFenceWaitsForABurialInTheMiddle(t *testing.T) {
+	r := newRace(t, 10, 0)
+	next, life := nextRef(t, r.stores[0], r.ref.Shard), incarnation(t, r.stores[0])
+	execute(t, r.visitor, "BEGIN")
+	execute(t, r.visitor, "LOCK TABLE outbox IN SHARE MODE")
+	p := r.promise("u-1", "k", 1)
+	done, fenced := make(chan error, 1), make(chan error, 1)
+	go func() { done <- first(r.stores[0].Bury(context.Background(), r.ref, life, []inventory.Hold{p.Hold()})) }()
+	r.waiting(1) // it has the shard's row, and wants to write the settlement
+	go func() { fenced <- r.stores[1].Fence(context.Background(), next, life) }()
+	r.waiting(2)
+	execute(t, r.visitor, "COMMIT")
+	must(t, <-done, <-fenced)
+}
+
+// A desk that cancels an order without a row doesn't wait for a fence, and makes no row while one
+// is about to change the epoch.
+func TestL10_ACancellationGoesAroundAFence(t *testing.T) {
+	r := newRace(t, 10, 0)
+	p := r.promise("u-1", "k", 1)
+	queued := []seckill.Cancellation{{Order: p.Order, Queued: &p, Ref: r.ref}}
+	execute(t, r.visitor, "BEGIN")
+	execute(t, r.visitor, theShard)
+	if got, err := r.stores[0].Cancel(t.Context(), queued); err != nil || !got[0].Locked || got[0].Now {
+		t.Errorf("during the fence: %+v, %v", got, err)
+	}
+	execute(t, r.visitor, "COMMIT")
+	if got, err := r.stores[0].Cancel(t.Context(), queued); err != nil || !got[0].Now || got[0].Order.State != seckill.OrderCancelled {
+		t.Errorf("behind it: %+v, %v", got, err)
+	}
+}
+
+// What the change of a draft sees of its units stays so until the change is written.
+func TestUpdateActivity_HoldsTheUnitsOfADraft(t *testing.T) {
+	r := newRace(t, 10, 0)
+	var draft *seckill.Activity
+	put := func(change func(*seckill.Activity)) {
+		t.Helper()
+		var err error
+		draft, err = r.stores[0].UpdateActivity(t.Context(), "a2", author, func(a *seckill.Activity) (*seckill.Activity, error) {
+			if a == nil {
+				now := time.Now()
+				a = &seckill.Activity{ID: "a2", Merchant: "m1", State: seckill.ActivityDraft, StartsAt: now, EndsAt: now.Add(time.Hour),
+					PaymentWindow: time.Hour, Items: []seckill.Item{{SKU: "x", Price: price, Quantity: 4, Spread: 1}}}
+			}
+			change(a)
+			return a, nil
+		})
+		must(t, err)
+	}
+	put(func(*seckill.Activity) {})
+	done := make(chan error, 1)
+	put(func(a *seckill.Activity) {
+		go func() {
+			c := seckill.StockChange{Item: draft.Items[0].ID, Key: "k", Delta: 5}
+			_, _, err := r.stores[1].Restock(context.Background(), c, author)
+			done <- err
+		}()
+		r.waiting(1)
+		a.Name = "Renamed"
+	})
+	must(t, <-done)
+	if a, err := r.stores[0].FindActivity(t.Context(), "a2"); err != nil || a.Items[0].Quantity != 9 || a.Name != "Renamed" {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// Two restocks of an item: each one's total has the other's units, or comes before them.
+func TestRestock_TwoOfOneItem(t *testing.T) {
+	r := newRace(t, 10, 0)
+	var totals [2]int64
+	restock := func(i int, key string) func(*postgres.Store) error {
+		return func(store *postgres.Store) (err error) {
+			totals[i], _, err = store.Restock(context.Background(), seckill.StockChange{Item: r.item, Key: key, Delta: 5}, author)
+			return err
+		}
+	}
+	r.meet(theStock, restock(0, "k"), restock(1, "l"))
+	if totals != [2]int64{15, 20} {
+		t.Errorf("totals %v", totals)
+	}
+}
+
+// Two people discard one letter: one of them does, and has the change record.
+func TestDiscardDeadLetters_TwoPeople(t *testing.T) {
+	r := newRace(t, 10, 0)
+	b := seckill.Batch{Letters: []seckill.DeadLetter{{Partition: 1, Offset: 2, Problem: "unreadable", Value: []byte("x")}}}
+	must(t, first(r.stores[0].Accept(t.Context(), b)))
+	letters, err := r.stores[0].DeadLetters(t.Context(), 0, 1)
+	must(t, err)
+	var counts [2]int
+	discard := func(i int) func(*postgres.Store) error {
+		return func(store *postgres.Store) (err error) {
+			counts[i], err = store.DiscardDeadLetters(context.Background(), []int64{letters[0].ID}, author)
+			return err
+		}
+	}
+	r.meet("SELECT FROM dead_letters FOR UPDATE", discard(0), discard(1))
+	if counts != [2]int{1, 0} {
+		t.Errorf("discarded %v times", counts)
+	}
+	changes, err := r.stores[0].Changes(t.Context(), 0, 2)
+	if err != nil || changes[0].Kind != seckill.ChangeDeadLetters || changes[1].Kind == seckill.ChangeDeadLetters {
+		t.Errorf("changes %+v, %v", changes, err)
+	}
+}
+
+// An order that is parked while counters are mended is in the digests afterwards: it waits for the
+// repair, though it needs no row of stock.
+func TestRecount_HoldsTheDigests(t *testing.T) {
+	r := newRace(t, 10, 0)
+	execute(t, r.visitor, `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+		CREATE TRIGGER wait BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION wait();
+		UPDATE stock SET open = 1; UPDATE shard_digests SET open = 7 WHERE slot = 3; SELECT pg_advisory_lock(1)`)
+	mended, done := make(chan error, 1), make(chan error, 1)
+	go func() { mended <- first(r.stores[0].Recount(context.Background(), r.ref.Shard, true, author)) }()
+	r.waiting(1) // it has read, and is about to write
+	b := r.batch(r.promise("u-1", "k", 1))
+	b.Park = true
+	go func() { done <- first(r.stores[1].Accept(context.Background(), b)) }()
+	r.waiting(2)
+	execute(t, r.visitor, "SELECT pg_advisory_unlock(1)")
+	must(t, <-mended, <-done)
+	got, err := r.stores[0].Recount(t.Context(), r.ref.Shard, false, author)
+	if err != nil || got.Orders != 1 || got.Counted != got.Rows {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

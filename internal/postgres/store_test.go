@@ -462,13 +462,20 @@ func TestLoadCatalog_ForgetsOldDrops(t *testing.T) {
 	store := open(t, postgres.Config{URL: url, Now: func() time.Time { return clock }})
 	load := func(since seckill.CatalogVersion) (whole bool, dropped []seckill.ActivityID, version seckill.CatalogVersion) {
 		t.Helper()
+		merchants := 0
 		version, err := store.LoadCatalog(t.Context(), since, func(w bool) { whole = w }, func(c seckill.CatalogChange) error {
 			if c.Dropped != "" {
 				dropped = append(dropped, c.Dropped)
 			}
+			if c.Merchant != nil {
+				merchants++
+			}
 			return nil
 		})
 		must(t, err)
+		if whole && merchants == 0 {
+			t.Error("the whole catalog comes without its merchants, who have not changed for long")
+		}
 		return whole, dropped, version
 	}
 	clockedSale(t, store, "a", clock)

@@ -555,3 +555,176 @@ var scriptMutants = []mutant{
 		conformance,
 	},
 }
+
+// The tests of rules that SQLite and the simulator's log don't have: several transactions at once,
+// rows that are locked, a real log.
+func inPostgres(test string) proof { return proof{"", "./internal/postgres", test, nil} }
+func inKafka(test string) proof    { return proof{"", "./internal/kafka", test, nil} }
+func inLeases(test string) proof   { return proof{"", "./internal/leases", test, nil} }
+
+// postgresMutants break the conditions of the real store.
+var postgresMutants = []mutant{
+	{
+		"nocas (PostgreSQL)", "a worker's transaction compares the position with where it read",
+		[]patch{{"internal/postgres/position.go", " AND p.next = m.from_next\n				AND p.leader_epoch = m.from_epoch\n", "\n"}},
+		inPostgres("TestL2_TwoWorkersWithOnePosition"),
+	},
+	{
+		"notlast (PostgreSQL)", "a fence is of the last epoch that was given out",
+		[]patch{{"internal/postgres/shard.go", "AND next_epoch = $2 AND next_epoch > 0", "AND next_epoch > 0"}},
+		inPostgres("TestL1_TwoRebuilders"),
+	},
+	{
+		"oldfence (PostgreSQL)", "a fence needs a barrier of this life of the database",
+		[]patch{{"internal/postgres/shard.go", "AND next_epoch > 0 AND penstock_incarnation() = $3", "AND next_epoch > 0 AND $3 <> ''"}},
+		inPostgres("TestL1_TwoRebuilders"),
+	},
+	{
+		"noshardlock (tombstones)", "a burial has the shard's row while it decides",
+		[]patch{{"internal/postgres/bury.go", "penstock_incarnation() = $3 FOR SHARE", "penstock_incarnation() = $3 FOR KEY SHARE"}},
+		inPostgres("TestL2_AFenceWaitsForABurialInTheMiddle"),
+	},
+	{
+		"noshardlock (cancellations)", "a desk makes no row while a fence changes the epoch",
+		[]patch{{"internal/postgres/event.go", "	if !ok {\n		return seckill.Moved{Locked: true} // a fence",
+			"	if false {\n		return seckill.Moved{Locked: true} // a fence"}},
+		inPostgres("TestL10_ACancellationGoesAroundAFence"),
+	},
+	{
+		"noabsorb (PostgreSQL)", "a fence takes stock that its snapshot counts out of the outbox",
+		[]patch{{"internal/postgres/snapshot.go", `WHERE shard = $1 AND stock"`, `WHERE shard = $1 AND stock AND false"`}},
+		inPostgres("TestL1_ARestockAndASnapshot"),
+	},
+	{
+		"early stock rows (PostgreSQL)", "stock changes wait in the outbox until the snapshot of the shard's epoch was taken",
+		[]patch{{"internal/postgres/outbox.go", " AND NOT (stock AND l.epoch <> s.epoch)", ""}},
+		inPostgres("TestL1_ARestockAndASnapshot"),
+	},
+	{
+		"snapshot-once (PostgreSQL)", "an epoch has one snapshot",
+		[]patch{{"internal/postgres/snapshot.go", "AND s.epoch = $2 AND l.epoch < s.epoch", "AND s.epoch = $2"}},
+		inPostgres("TestL1_ARestockAndASnapshot"),
+	},
+	{
+		"one snapshot (PostgreSQL)", "a snapshot is of one state",
+		[]patch{{"internal/postgres/transaction.go", `"BEGIN ISOLATION LEVEL REPEATABLE READ"`, `"BEGIN ISOLATION LEVEL READ COMMITTED"`}},
+		inPostgres("TestL1_ASnapshotIsOfOneState"),
+	},
+	{
+		"item-lock (PostgreSQL)", "two changes of an item's total see each other",
+		[]patch{{"internal/postgres/stock.go", "WHERE s.item = $1 ORDER BY s.shard FOR NO KEY UPDATE OF s`", "WHERE s.item = $1 ORDER BY s.shard`"}},
+		inPostgres("TestRestock_TwoOfOneItem"),
+	},
+	{
+		"draft-lock (PostgreSQL)", "what the change of a draft sees of its units stays so",
+		[]patch{{"internal/postgres/activity.go", "AND NOT a.published ORDER BY s.item, s.shard FOR NO KEY UPDATE OF s`", "AND NOT a.published`"}},
+		inPostgres("TestUpdateActivity_HoldsTheUnitsOfADraft"),
+	},
+	{
+		"digests-lock (PostgreSQL)", "an order that is parked during a repair of the counters is counted",
+		[]patch{{"internal/postgres/recount.go", "ORDER BY slot FOR NO KEY UPDATE", "ORDER BY slot"}},
+		inPostgres("TestRecount_HoldsTheDigests"),
+	},
+	{
+		"letters-lock (PostgreSQL)", "a dead letter is discarded by one person",
+		[]patch{{"internal/postgres/letters.go", "ORDER BY id FOR UPDATE", "ORDER BY id"}},
+		inPostgres("TestDiscardDeadLetters_TwoPeople"),
+	},
+	{
+		"catalog-horizon (PostgreSQL)", "a reader that missed drops which are forgotten reads the whole catalog",
+		[]patch{{"internal/postgres/catalog.go", "AND $1 >= horizon THEN", "THEN"}},
+		inPostgres("TestLoadCatalog_ForgetsOldDrops"),
+	},
+}
+
+// kafkaMutants break the real log's reader and writer.
+var kafkaMutants = []mutant{
+	{
+		"marker-refused", "a barrier is not passed by a marker that isn't there",
+		[]patch{{"internal/kafka/mark.go", "			if a.err != nil {\n", "			if false {\n"}},
+		inKafka("TestL2_AMarkerThatIsRefusedIsNone"),
+	},
+	{
+		"gap-once", "records that didn't come are asked for once, and a hole stops nothing",
+		[]patch{{"internal/kafka/haul.go", "		p.hole = offset\n", ""}},
+		judged,
+	},
+	{
+		"lost-once", "a log that is replaced again is read from its start again",
+		[]patch{{"internal/kafka/haul.go", "	p.hole, p.lost = 0, false\n", "	p.hole = 0\n"}},
+		judged,
+	},
+	{
+		"trim-unread", "no record above the workers' position is deleted",
+		[]patch{{"internal/kafka/trim.go", "min(p.Next, end.Offset-1)", "end.Offset-1"}},
+		inKafka("TestConformance/TrimKeepsWhatIsNotCommitted"),
+	},
+	{
+		"between-unread", "records that no worker has read are not read again",
+		[]patch{{"internal/kafka/between.go", "min(end.Offset, at.Next)", "end.Offset"}},
+		inKafka("TestConformance/BetweenMovesNothing"),
+	},
+	{
+		"between-topic", "an offset of another topic is not read in this one",
+		[]patch{{"internal/kafka/between.go", "		case at.Topic != t.id:\n", "		case false:\n"}},
+		inKafka("TestBetween_Refuses"),
+	},
+}
+
+// keptMutants break what a process remembers of quotas.
+var keptMutants = []mutant{
+	{
+		"kept-quota", "what is kept of a day is told for limits with a quota only",
+		[]patch{{"internal/leases/kept.go", "a.Quota > 0 && u.Newer(a.Known)", "u.Newer(a.Known)"}},
+		inLeases("TestKept_TellsTheNewer"),
+	},
+	{
+		"kept-zero", "a key that was granted nothing takes no room",
+		[]patch{{"internal/leases/kept.go", " || !known && u.Granted == 0 {", " {"}},
+		inLeases("TestKept_RemembersChangesOnly"),
+	},
+	{
+		"kept-same", "what hasn't changed is not written again",
+		[]patch{{"internal/leases/kept.go", "	if known && before == u || ", "	_ = before\n	if "}},
+		inLeases("TestKept_RemembersChangesOnly"),
+	},
+	{
+		"kept-full", "the keys that are remembered are bounded",
+		[]patch{{"internal/leases/kept.go", "	if !known && len(k.days) >= MaxKept {\n", "	if false {\n"}},
+		inLeases("TestKept_IsBounded"),
+	},
+	{
+		"kept-full-count", "keys that find no room are counted",
+		[]patch{{"internal/leases/kept.go", "		k.full++\n", ""}},
+		inLeases("TestKept_IsBounded"),
+	},
+	{
+		"kept-swept", "all keys are looked at once for each new day",
+		[]patch{{"internal/leases/kept.go", "len(k.days) >= MaxKept && k.swept < k.last {", "len(k.days) >= MaxKept {"}},
+		inLeases("TestKept_IsBounded"),
+	},
+	{
+		"kept-yesterday", "yesterday is still today in another zone",
+		[]patch{{"internal/leases/kept.go", "old.Day < k.last-1", "old.Day < k.last"}},
+		inLeases("TestKept_IsBounded"),
+	},
+	{
+		"kept-size", "the file that is read is bounded",
+		[]patch{{"internal/leases/kept.go", "info.Size() > maxKeptBytes {", "info.Size() < 0 {"}},
+		inLeases("TestKeep_BoundsTheFile"),
+	},
+}
+
+// heldMutants break scripts in Lua, where the suite's model says nothing.
+var heldMutants = []mutant{
+	{
+		"old-touch (Lua)", "young holds take no room in the answer of a sweep",
+		[]patch{{"inventory/lua/old.lua", "      if tonumber(touch) <= note then\n", "      if true then\n"}},
+		proof{"", "./inventory", "TestOldPassesYoungHoldsOver", nil},
+	},
+	{
+		"forget-changed (Lua)", "a head with a new hold is not forgotten",
+		[]patch{{"inventory/lua/forget.lua", "  if value and value == ARGV[i + 1] then\n", "  if value then\n"}},
+		proof{"", "./inventory", "TestForgetMeetsAHold", nil},
+	},
+}

@@ -107,7 +107,8 @@ const (
 func mutants() []mutant {
 	var all []mutant
 	for _, some := range [][]mutant{sweepMutants, rebuildMutants, barrierMutants, workerMutants, deskMutants, stockMutants, luaMutants,
-		decisionMutants, storeMutants, officeMutants, buyerMutants, shelfMutants, scriptMutants} {
+		decisionMutants, storeMutants, officeMutants, buyerMutants, shelfMutants, scriptMutants,
+		postgresMutants, kafkaMutants, keptMutants, heldMutants} {
 		all = append(all, some...)
 	}
 	return all
