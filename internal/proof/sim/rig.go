@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ type rig struct {
 	wire  *wire
 	redis *stocktest.Model
 	log   *log
+	hands hands           // do what goes on beside the driver
 	store *sqlite.Store   // that all processes reach now
 	disk  *disk           // of store
 	old   []*sqlite.Store // that a restore has replaced
@@ -257,6 +259,7 @@ func (r *rig) close() error {
 		r.crash(r.processes[0])
 	}
 	r.bury()
+	r.hands.end()
 	var errs []error
 	for _, store := range append(r.old, r.store) {
 		errs = append(errs, store.Close())
@@ -304,7 +307,7 @@ func (r *rig) pass(d time.Duration) {
 // run executes a call. Its caller gets no answer yet.
 func (r *rig) run(c *call) {
 	r.wire.run(c)
-	t := methods[c.method]
+	t := c.traits
 	if accepted, ok := c.value.([]seckill.Acceptance); ok && c.method == callAccept {
 		for i := range accepted {
 			if accepted[i].Outcome == seckill.OutcomeParked {
@@ -439,11 +442,13 @@ func (p *path) hear(format string, args ...any) {
 }
 
 func (p *path) line(format string, args []any) string {
-	text := fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
-	if at := strings.Index(text, incarnation); at >= 0 { // random, in an error of the store
+	var room [256]byte
+	text := fmt.Appendf(room[:0], "%9.3fs  ", time.Since(p.began).Seconds())
+	text = fmt.Appendf(text, format, args...)
+	if at := bytes.Index(text, []byte(incarnation)); at >= 0 { // random, in an error of the store
 		text = text[:at]
 	}
-	return text
+	return string(text)
 }
 
 const incarnation = ", in incarnation "

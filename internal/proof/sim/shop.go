@@ -75,7 +75,7 @@ func (r *rig) openShop() error {
 // publish puts the activity on sale and opens the shards.
 func (r *rig) publish(p *process) error {
 	published := make(chan error, 1)
-	p.work.Go(func() {
+	p.goes(func() {
 		activity, err := p.sale.Office.Publish(r.ctx, activity, author)
 		for i := 0; err == nil && i < len(activity.Items); i++ {
 			r.items = append(r.items, activity.Items[i].ID)
