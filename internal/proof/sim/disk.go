@@ -27,6 +27,7 @@ type disk struct {
 	writer driver.Connector // the first store's way to open a connection that writes
 	own    *keptConn        // reads and writes images; nil before it is needed
 	was    image            // that was put on it last
+	log    int64            // how long the write-ahead log was then, if that was not emptied
 
 	answers answers
 
@@ -147,8 +148,14 @@ func (d *disk) page(ctx context.Context, number int, to *image) error {
 // pages is how many pages the database has; the file may be longer.
 func (i image) pages() int { return int(binary.BigEndian.Uint32(i[0][28:])) }
 
+// The write-ahead log has a head, and a frame for each page.
+const (
+	logHead   = 32
+	frameHead = 24
+)
+
 // changed returns the pages that may differ from the last image that was put on the disk: those in
-// the write-ahead log, which was empty then. It is never so long that SQLite would empty it.
+// the write-ahead log behind it. SQLite does not empty the log in between: it is never so long.
 func (d *disk) changed() (map[int]bool, error) {
 	log, err := os.Open(d.file + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -158,10 +165,9 @@ func (d *disk) changed() (map[int]bool, error) {
 		return nil, err
 	}
 	defer log.Close()
-	const head, frameHead = 32, 24
 	changed := make(map[int]bool)
 	var number [4]byte
-	for at := int64(head); ; at += frameHead + pageSize {
+	for at := max(logHead, d.log); ; at += frameHead + pageSize {
 		switch _, err := log.ReadAt(number[:], at); {
 		case errors.Is(err, io.EOF):
 			return changed, nil
@@ -199,8 +205,20 @@ func (d *disk) write(ctx context.Context, i image) (err error) {
 	}
 	d.was = i
 	d.answers.forget()
+	log, err := os.Stat(d.file + "-wal")
+	if err != nil {
+		return err
+	}
+	if d.log = log.Size(); d.log < longLog {
+		return nil
+	}
+	d.log = 0
 	return d.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 }
+
+// longLog is when the log is folded in and emptied: some ten runs write so much. A store would do
+// it after 64 MiB.
+const longLog = 16 << 20
 
 func (d *disk) exec(ctx context.Context, text string, args ...driver.Value) error {
 	return d.query(ctx, text, func([]driver.Value) {}, args...)
@@ -248,12 +266,17 @@ type connector struct {
 	dsn  string
 }
 
-// connect is a sqlite.Config's.
-func (d *disk) connect(dsn string, own driver.Connector) driver.Connector {
+// connect is a sqlite.Config's. One process has the file, so the locks of its connections need not
+// be the system's: that is what unix-excl says.
+func (d *disk) connect(dsn string, open func(string) (driver.Connector, error)) (driver.Connector, error) {
+	own, err := open(dsn + "&vfs=unix-excl")
+	if err != nil {
+		return nil, err
+	}
 	if d.writer == nil && !readsOnly(dsn) {
 		d.writer = own
 	}
-	return &connector{own, d, dsn}
+	return &connector{own, d, dsn}, nil
 }
 
 // readsOnly reports whether what is opened so never writes.
