@@ -29,6 +29,7 @@ type disk struct {
 	was    image            // that was put on it last
 	log    int64            // how long the write-ahead log was then, if that was not emptied
 
+	texts   *texts
 	answers answers
 
 	mu   sync.Mutex
@@ -54,19 +55,24 @@ func readImage(file string) (image, error) {
 type disks struct {
 	dir     string
 	doubted bool // their answers are
+	texts   texts
 
 	mu   sync.Mutex
 	all  []*disk // guarded by mu
 	free []*disk // guarded by mu: that no store has
 }
 
-// take returns a disk with this on it. It is its caller's until it is given back.
-func (d *disks) take(ctx context.Context, i image) (*disk, error) {
+// take returns a disk with an image on it, of which these are the first answers; nil is none. It is
+// its caller's until it is given back.
+func (d *disks) take(ctx context.Context, i image, first *firstAnswers) (*disk, error) {
 	taken, err := d.some(i)
-	if err != nil || taken.writer == nil { // it is new
-		return taken, err
+	if err == nil && taken.writer != nil { // it is not new
+		err = taken.write(ctx, i)
 	}
-	return taken, taken.write(ctx, i)
+	if err == nil {
+		taken.answers.begin(first)
+	}
+	return taken, err
 }
 
 // some returns a disk that nobody has.
@@ -79,7 +85,7 @@ func (d *disks) some(i image) (*disk, error) {
 		return taken, nil
 	}
 	made := &disk{
-		file: filepath.Join(d.dir, fmt.Sprintf("disk-%d.db", len(d.all))), was: i,
+		file: filepath.Join(d.dir, fmt.Sprintf("disk-%d.db", len(d.all))), was: i, texts: &d.texts,
 		idle: make(map[string][]*keptConn), answers: answers{doubted: d.doubted},
 	}
 	if err := os.WriteFile(made.file, slices.Concat(i...), 0o600); err != nil {
@@ -204,7 +210,6 @@ func (d *disk) write(ctx context.Context, i image) (err error) {
 		return err
 	}
 	d.was = i
-	d.answers.forget()
 	log, err := os.Stat(d.file + "-wal")
 	if err != nil {
 		return err
@@ -231,7 +236,7 @@ func (d *disk) query(ctx context.Context, text string, each func(row []driver.Va
 		if err != nil {
 			return err
 		}
-		d.own = &keptConn{Conn: conn, kept: make(map[string]*keptStmt)}
+		d.own = &keptConn{Conn: conn, texts: d.texts, kept: make(map[string]*keptStmt)}
 	}
 	stmt, err := d.own.PrepareContext(ctx, text)
 	if err != nil {
@@ -295,27 +300,38 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.disk.texts.learn(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return &keptConn{
-		Conn: conn, disk: c.disk, dsn: c.dsn, kept: make(map[string]*keptStmt), reads: readsOnly(c.dsn),
+		Conn: conn, disk: c.disk, texts: c.disk.texts, dsn: c.dsn, kept: make(map[string]*keptStmt), reads: readsOnly(c.dsn),
 	}, nil
 }
 
 // keptConn is a connection that is kept when it is closed. It is its user's alone.
 type keptConn struct {
 	driver.Conn
-	disk  *disk
+	disk  *disk // nil for the disk's own
+	texts *texts
 	dsn   string
 	kept  map[string]*keptStmt
 	reads bool // it never writes
 	in    bool // a transaction of driver.Tx
-	wrote bool // since the last COMMIT or ROLLBACK
+
+	// Of the transaction:
+	pinned bool  // its first query was made
+	at     epoch // whose state it sees
+	exact  bool  // at is right
+
+	alone bool   // no other connection can write, from BEGIN IMMEDIATE on
+	wrote tables // what was written since the last COMMIT or ROLLBACK
 }
 
 // keptStmt is a statement that is kept when it is closed.
 type keptStmt struct {
 	stmt
 	conn *keptConn
-	text string
+	text *text
 	used bool
 }
 
@@ -334,7 +350,7 @@ func (c *keptConn) PrepareContext(ctx context.Context, text string) (driver.Stmt
 	if err != nil {
 		return nil, err
 	}
-	s := &keptStmt{made.(stmt), c, text, true}
+	s := &keptStmt{made.(stmt), c, c.texts.of(text), true}
 	if c.kept[text] == nil { // two are in use at once: one is enough to keep
 		c.kept[text] = s
 	}
@@ -343,53 +359,75 @@ func (c *keptConn) PrepareContext(ctx context.Context, text string) (driver.Stmt
 
 func (s *keptStmt) Close() error {
 	s.used = false
-	if s.conn.kept[s.text] != s {
+	if s.conn.kept[s.text.sql] != s {
 		return s.stmt.Close()
 	}
 	return nil
 }
 
-// ExecContext notes that something was written.
+// ExecContext notes what was written.
 func (s *keptStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if s.text.verb == "COMMIT" && s.conn.disk != nil {
+		s.conn.disk.answers.commit(s.conn.wrote)
+	}
 	result, err := s.stmt.ExecContext(ctx, args)
 	n := int64(1)
 	if err == nil {
 		n, _ = result.RowsAffected() // where it is nothing that counts, more is forgotten than must be
 	}
-	s.conn.ran(s.text, n)
+	s.ran(n)
+	s.conn.alone = s.conn.alone || err == nil && s.text.sql == "BEGIN IMMEDIATE"
 	return result, err
 }
 
-// QueryContext answers from memory where nothing was written since the answer. Within a
-// transaction a reader sees an earlier state.
+// QueryContext answers from memory where nothing was written since the answer.
 func (s *keptStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	c := s.conn
+	ask := func() (driver.Rows, error) { return s.stmt.QueryContext(ctx, args) }
 	q, ok := questionOf(s.text, args)
-	if !ok || !s.conn.reads || s.conn.in {
-		rows, err := s.stmt.QueryContext(ctx, args)
-		s.conn.ran(s.text, 1)
+	switch {
+	case !ok || s.text.verb != "SELECT" || c.disk == nil:
+	case c.reads && !c.in, c.alone && c.wrote&s.text.tables == 0:
+		return c.disk.answers.of(q, now, ask)
+	case c.reads && !c.pinned: // the first query decides which state the others see
+		c.pinned = true
+		rows, at, exact, err := c.disk.answers.pin(ask)
+		c.at, c.exact = at, exact
 		return rows, err
+	case c.reads && c.exact:
+		return c.disk.answers.of(q, c.at, ask)
 	}
-	return s.conn.disk.answers.of(q, func() (driver.Rows, error) { return s.stmt.QueryContext(ctx, args) })
+	rows, err := ask()
+	s.ran(1)
+	return rows, err
 }
 
 // ran notes that a statement has changed so many rows, or may have.
-func (c *keptConn) ran(text string, rows int64) {
-	verb, _, _ := strings.Cut(text, " ")
-	switch verb {
+func (s *keptStmt) ran(rows int64) {
+	switch s.text.verb {
 	case "BEGIN", "SELECT":
 	case "COMMIT", "ROLLBACK":
-		if c.wrote && c.disk != nil {
-			c.disk.answers.forget()
+		s.conn.ended()
+	case "INSERT", "UPDATE", "DELETE":
+		if rows > 0 {
+			s.conn.wrote |= s.text.tables
 		}
-		c.wrote = false
 	default:
-		c.wrote = c.wrote || rows > 0
+		s.conn.wrote = everyTable
 	}
+}
+
+// ended notes the end of a transaction that may have written.
+func (c *keptConn) ended() {
+	if c.wrote != 0 && c.disk != nil {
+		c.disk.answers.forget(c.wrote)
+	}
+	c.wrote, c.alone = 0, false
 }
 
 func (c *keptConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
-	c.in = err == nil
+	c.in, c.pinned, c.exact = err == nil, false, false
 	return &keptTx{tx, c}, err
 }
 
@@ -401,9 +439,10 @@ type keptTx struct {
 
 func (t *keptTx) Commit() error {
 	t.conn.in = false
+	t.conn.wrote = everyTable
+	t.conn.disk.answers.commit(everyTable)
 	err := t.Tx.Commit()
-	t.conn.wrote = true
-	t.conn.ran("COMMIT", 0)
+	t.conn.ended()
 	return err
 }
 

@@ -74,6 +74,7 @@ type rig struct {
 	hands hands           // do what goes on beside the driver
 	store *sqlite.Store   // that all processes reach now
 	disk  *disk           // of store
+	rows  tables          // of store: orders and their counts
 	old   []*sqlite.Store // that a restore has replaced
 	used  []*disk         // of old
 	items []inventory.ItemID
@@ -112,16 +113,17 @@ type rig struct {
 
 	wroteStock  bool   // Redis has changed since the last check
 	wroteOrders bool   // so has the database, or what was said of it
-	version     uint64 // of the disk that was checked
+	version     epoch  // of the rows that were checked
 	broken      string // the law that broke
 }
 
 // newRig opens a shop with these processes.
 func newRig(ctx context.Context, s *shop, t terms, names ...string) (*rig, error) {
 	r := emptyRig(ctx, s.disks, t)
-	if err := r.openStore(s.image); err != nil {
+	if err := r.openStore(s.image, &s.first); err != nil {
 		return nil, err
 	}
+	defer r.disk.answers.hasBegun()
 	if err := r.moveIn(s); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -148,9 +150,10 @@ func emptyRig(ctx context.Context, disks *disks, t terms) *rig {
 	return r
 }
 
-// openStore opens a database with this in it, which all processes reach from now on.
-func (r *rig) openStore(from image) error {
-	disk, err := r.disks.take(r.ctx, from)
+// openStore opens a database with an image in it, which all processes reach from now on. first are
+// the image's first answers; nil is none.
+func (r *rig) openStore(from image, first *firstAnswers) error {
+	disk, err := r.disks.take(r.ctx, from, first)
 	if err != nil {
 		return err
 	}
@@ -160,7 +163,7 @@ func (r *rig) openStore(from image) error {
 	if err != nil {
 		return err
 	}
-	r.store, r.disk = store, disk
+	r.store, r.disk, r.rows = store, disk, disk.texts.of("orders stock").tables
 	return nil
 }
 
@@ -168,7 +171,7 @@ func (r *rig) openStore(from image) error {
 func (r *rig) replaceStore(from image) error {
 	r.old, r.used = append(r.old, r.store), append(r.used, r.disk)
 	r.wroteOrders = true
-	return r.openStore(from)
+	return r.openStore(from, nil)
 }
 
 // now is the database's clock.
