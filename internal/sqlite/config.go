@@ -40,9 +40,10 @@ type Config struct {
 	// Now is the database's clock; time.Now by default. Times are kept in microseconds.
 	Now func() time.Time
 
-	// Connect, where it is not nil, replaces how the file's connections are opened: own is the
-	// driver's way, dsn says what for. The simulator keeps connections for the next store.
-	Connect func(dsn string, own driver.Connector) driver.Connector
+	// Connect, where it is not nil, replaces how the file's connections are opened: dsn says what
+	// for, and own is the driver's way to open one. The simulator keeps connections for the next
+	// store.
+	Connect func(dsn string, own func(dsn string) (driver.Connector, error)) (driver.Connector, error)
 
 	// Logger logs migrations. Default: none.
 	Logger *slog.Logger

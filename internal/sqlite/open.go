@@ -85,11 +85,10 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 
 // connector returns how connections are opened.
 func (c *Config) connector(dsn string) (sqldriver.Connector, error) {
-	own, err := driver.NewConnector(dsn)
-	if err != nil || c.Connect == nil {
-		return own, err
+	if c.Connect != nil {
+		return c.Connect(dsn, driver.NewConnector)
 	}
-	return c.Connect(dsn, own), nil
+	return driver.NewConnector(dsn)
 }
 
 // prepareFile makes the file where there is none, unless there has to be one. It is readable by its

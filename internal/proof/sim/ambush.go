@@ -45,17 +45,19 @@ func (c *chaos) waitsFor(m method) bool {
 
 // spring springs an ambush whose call is on the wire, and reports whether there was one.
 func (c *chaos) spring() (bool, error) {
-	for _, call := range c.wire.waiting() {
-		at := slices.IndexFunc(c.ambushes, func(a ambush) bool { return a.method == call.method })
-		if at < 0 || call.executed {
-			continue
-		}
-		a := c.ambushes[at]
-		c.ambushes = slices.Delete(c.ambushes, at, at+1)
-		c.path.note("an ambush: %s, %s", call, a.fate)
-		return true, c.strike(call, a.fate)
+	waited := func(call *call) bool {
+		return !call.executed && c.waitsFor(call.method) && c.wire.canAnswerLocked(call)
 	}
-	return false, nil
+	calls := c.wire.those(waited)
+	if len(calls) == 0 {
+		return false, nil
+	}
+	call := calls[0]
+	at := slices.IndexFunc(c.ambushes, func(a ambush) bool { return a.method == call.method })
+	a := c.ambushes[at]
+	c.ambushes = slices.Delete(c.ambushes, at, at+1)
+	c.path.note("an ambush: %s, %s", call, a.fate)
+	return true, c.strike(call, a.fate)
 }
 
 // strike applies a fate to a call.
@@ -74,7 +76,7 @@ func (c *chaos) strike(call *call, f fate) error {
 		c.pause(p)
 	case fateCut:
 		c.perhapsRun(call)
-		p.cut[methods[call.method].to] = true
+		p.cut[call.traits.to] = true
 		c.cutOff(call)
 	case fateBack:
 		return c.goBack(call)
@@ -94,7 +96,7 @@ func (c *chaos) perhapsRun(call *call) {
 
 // goBack takes the call's server back to a moment before the call.
 func (c *chaos) goBack(call *call) error {
-	switch methods[call.method].to {
+	switch call.traits.to {
 	case redis:
 		if c.replica == nil {
 			c.lagging(everyShard)

@@ -70,7 +70,7 @@ func (r *rig) buy(p *process, k key, quantity int, wait time.Duration) *attempt 
 	r.attempts = append(r.attempts, a)
 	name := fmt.Sprintf("#%d", len(r.attempts))
 	r.path.note("%s %s: buy %s ×%d", p.name, name, k, quantity)
-	p.work.Go(func() {
+	p.goes(func() {
 		a.receipt, a.err = p.sale.Desk.Buy(as(p.ctx, name), &seckill.Purchase{
 			Caller: &seckill.Caller{CallerRef: caller}, Activity: activity, SKU: skus[k.item], User: k.buyer, Key: k.key,
 			Quantity: quantity, Arrived: a.arrived, Wait: wait,
@@ -198,7 +198,7 @@ func (r *rig) askOf(p *process, what string, k key, send func(context.Context) (
 // background sends a request and notes the answer.
 func (r *rig) background(p *process, what string, send func(context.Context) (string, error)) *ask {
 	a := new(ask)
-	p.work.Go(func() {
+	p.goes(func() {
 		words, err := send(as(p.ctx, what))
 		switch {
 		case err != nil && !p.alive():

@@ -77,7 +77,7 @@ var rare = map[method]bool{
 
 // aimed multiplies the weight of a fault that would strike a rare call now.
 func (c *chaos) aimed(weight int, strikes func(*call) bool) int {
-	if weight > 0 && slices.ContainsFunc(c.wire.under(), func(call *call) bool { return rare[call.method] && strikes(call) }) {
+	if weight > 0 && c.wire.has(func(call *call) bool { return call.rare && strikes(call) }) {
 		return 12 * weight
 	}
 	return weight
@@ -142,7 +142,7 @@ func newChaos(r *rig, seed uint64, random *rand.Rand) *chaos {
 // writeAmid may execute a call that writes, while a snapshot is read that does not see it.
 func (c *chaos) writeAmid() {
 	for _, call := range c.wire.waiting() {
-		t := methods[call.method]
+		t := call.traits
 		if t.to == database && !t.reads && t.late && !call.executed && c.random.IntN(2) == 0 {
 			c.rig.run(call)
 			c.path.note("%s → %s, in the middle of a snapshot", call, call.said())
@@ -249,7 +249,7 @@ func (c *chaos) goSmoothly() error {
 	calls := 0
 	err := c.flow(func(call *call) bool {
 		p := c.process(call.process)
-		isCut := p != nil && p.cut[methods[call.method].to]
+		isCut := p != nil && p.cut[call.traits.to]
 		return calls >= smoothCalls || isCut || kept[call.method] || slices.Contains(c.odds.slow[:], call.method)
 	}, func(call *call) { calls++; c.met.add(call.method, fateDone) })
 	if err != nil || c.broken != "" {
@@ -265,10 +265,10 @@ func (c *chaos) addCalls(add func(int, func() error)) {
 		switch {
 		case slices.Contains(c.odds.slow[:], call.method):
 			weight = 1
-		case rare[call.method]:
+		case call.rare:
 			weight = 4
 		}
-		if c.process(call.process) != nil && c.process(call.process).cut[methods[call.method].to] {
+		if p := c.process(call.process); p != nil && p.cut[call.traits.to] {
 			add(2, func() error { c.cutOff(call); return nil })
 			continue
 		}
@@ -336,7 +336,7 @@ func (c *chaos) fate(call *call) {
 			weights[i] = 0
 		}
 	}
-	if rare[call.method] {
+	if call.rare {
 		weights[0] /= 2
 	}
 	c.meet(call, order[c.pick(weights)])
@@ -493,7 +493,7 @@ func (c *chaos) addTroubles(add func(int, func() error)) {
 		}
 		to := servers[c.random.IntN(len(servers))]
 		if !p.cut[to] {
-			goes := func(call *call) bool { return its(call) && methods[call.method].to == to }
+			goes := func(call *call) bool { return its(call) && call.traits.to == to }
 			trouble(c.aimed(c.odds.cut, goes), p.name+" can't reach the "+string(to), func() { p.cut[to] = true })
 		}
 	}
@@ -566,7 +566,7 @@ func (c *chaos) addDisasters(add func(int, func() error)) {
 		return c.suspect(inventory.ShardID(c.random.IntN(shards)))
 	})
 	of := func(to server) func(*call) bool {
-		return func(call *call) bool { return methods[call.method].to == to }
+		return func(call *call) bool { return call.traits.to == to }
 	}
 	disaster(c.aimed(c.odds.tail, of(queue)), "the log loses a tail", func() { c.loseTail(c.random.IntN(partitions), 1+c.random.IntN(2)) })
 	disaster(c.odds.anew, "the topic is made anew", c.makeAnew)

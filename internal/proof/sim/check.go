@@ -26,7 +26,7 @@ func (r *rig) check() error {
 			return err
 		}
 	}
-	if now := r.disk.answers.version(); now != r.version {
+	if now := r.disk.answers.version(r.rows); now != r.version {
 		r.version, r.wroteOrders = now, true
 	}
 	if !r.wroteOrders || r.broken != "" {

@@ -60,7 +60,7 @@ func (c coverage) add(m method, f fate) { c[cell{m, f}]++ }
 // hit counts a fate for all calls to a server that are under way.
 func (c coverage) hit(w *wire, to server, f fate) {
 	for _, call := range w.under() {
-		if methods[call.method].to == to {
+		if call.traits.to == to {
 			c.add(call.method, f)
 		}
 	}

@@ -27,7 +27,9 @@ type disk struct {
 	writer driver.Connector // the first store's way to open a connection that writes
 	own    *keptConn        // reads and writes images; nil before it is needed
 	was    image            // that was put on it last
+	log    int64            // how long the write-ahead log was then, if that was not emptied
 
+	texts   *texts
 	answers answers
 
 	mu   sync.Mutex
@@ -53,19 +55,24 @@ func readImage(file string) (image, error) {
 type disks struct {
 	dir     string
 	doubted bool // their answers are
+	texts   texts
 
 	mu   sync.Mutex
 	all  []*disk // guarded by mu
 	free []*disk // guarded by mu: that no store has
 }
 
-// take returns a disk with this on it. It is its caller's until it is given back.
-func (d *disks) take(ctx context.Context, i image) (*disk, error) {
+// take returns a disk with an image on it, of which these are the first answers; nil is none. It is
+// its caller's until it is given back.
+func (d *disks) take(ctx context.Context, i image, first *firstAnswers) (*disk, error) {
 	taken, err := d.some(i)
-	if err != nil || taken.writer == nil { // it is new
-		return taken, err
+	if err == nil && taken.writer != nil { // it is not new
+		err = taken.write(ctx, i)
 	}
-	return taken, taken.write(ctx, i)
+	if err == nil {
+		taken.answers.begin(first)
+	}
+	return taken, err
 }
 
 // some returns a disk that nobody has.
@@ -78,7 +85,7 @@ func (d *disks) some(i image) (*disk, error) {
 		return taken, nil
 	}
 	made := &disk{
-		file: filepath.Join(d.dir, fmt.Sprintf("disk-%d.db", len(d.all))), was: i,
+		file: filepath.Join(d.dir, fmt.Sprintf("disk-%d.db", len(d.all))), was: i, texts: &d.texts,
 		idle: make(map[string][]*keptConn), answers: answers{doubted: d.doubted},
 	}
 	if err := os.WriteFile(made.file, slices.Concat(i...), 0o600); err != nil {
@@ -147,8 +154,14 @@ func (d *disk) page(ctx context.Context, number int, to *image) error {
 // pages is how many pages the database has; the file may be longer.
 func (i image) pages() int { return int(binary.BigEndian.Uint32(i[0][28:])) }
 
+// The write-ahead log has a head, and a frame for each page.
+const (
+	logHead   = 32
+	frameHead = 24
+)
+
 // changed returns the pages that may differ from the last image that was put on the disk: those in
-// the write-ahead log, which was empty then. It is never so long that SQLite would empty it.
+// the write-ahead log behind it. SQLite does not empty the log in between: it is never so long.
 func (d *disk) changed() (map[int]bool, error) {
 	log, err := os.Open(d.file + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -158,10 +171,9 @@ func (d *disk) changed() (map[int]bool, error) {
 		return nil, err
 	}
 	defer log.Close()
-	const head, frameHead = 32, 24
 	changed := make(map[int]bool)
 	var number [4]byte
-	for at := int64(head); ; at += frameHead + pageSize {
+	for at := max(logHead, d.log); ; at += frameHead + pageSize {
 		switch _, err := log.ReadAt(number[:], at); {
 		case errors.Is(err, io.EOF):
 			return changed, nil
@@ -198,9 +210,20 @@ func (d *disk) write(ctx context.Context, i image) (err error) {
 		return err
 	}
 	d.was = i
-	d.answers.forget()
+	log, err := os.Stat(d.file + "-wal")
+	if err != nil {
+		return err
+	}
+	if d.log = log.Size(); d.log < longLog {
+		return nil
+	}
+	d.log = 0
 	return d.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
 }
+
+// longLog is when the log is folded in and emptied: some ten runs write so much. A store would do
+// it after 64 MiB.
+const longLog = 16 << 20
 
 func (d *disk) exec(ctx context.Context, text string, args ...driver.Value) error {
 	return d.query(ctx, text, func([]driver.Value) {}, args...)
@@ -213,7 +236,7 @@ func (d *disk) query(ctx context.Context, text string, each func(row []driver.Va
 		if err != nil {
 			return err
 		}
-		d.own = &keptConn{Conn: conn, kept: make(map[string]*keptStmt)}
+		d.own = &keptConn{Conn: conn, texts: d.texts, kept: make(map[string]*keptStmt)}
 	}
 	stmt, err := d.own.PrepareContext(ctx, text)
 	if err != nil {
@@ -248,12 +271,17 @@ type connector struct {
 	dsn  string
 }
 
-// connect is a sqlite.Config's.
-func (d *disk) connect(dsn string, own driver.Connector) driver.Connector {
+// connect is a sqlite.Config's. One process has the file, so the locks of its connections need not
+// be the system's: that is what unix-excl says.
+func (d *disk) connect(dsn string, open func(string) (driver.Connector, error)) (driver.Connector, error) {
+	own, err := open(dsn + "&vfs=unix-excl")
+	if err != nil {
+		return nil, err
+	}
 	if d.writer == nil && !readsOnly(dsn) {
 		d.writer = own
 	}
-	return &connector{own, d, dsn}
+	return &connector{own, d, dsn}, nil
 }
 
 // readsOnly reports whether what is opened so never writes.
@@ -272,27 +300,38 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.disk.texts.learn(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return &keptConn{
-		Conn: conn, disk: c.disk, dsn: c.dsn, kept: make(map[string]*keptStmt), reads: readsOnly(c.dsn),
+		Conn: conn, disk: c.disk, texts: c.disk.texts, dsn: c.dsn, kept: make(map[string]*keptStmt), reads: readsOnly(c.dsn),
 	}, nil
 }
 
 // keptConn is a connection that is kept when it is closed. It is its user's alone.
 type keptConn struct {
 	driver.Conn
-	disk  *disk
+	disk  *disk // nil for the disk's own
+	texts *texts
 	dsn   string
 	kept  map[string]*keptStmt
 	reads bool // it never writes
 	in    bool // a transaction of driver.Tx
-	wrote bool // since the last COMMIT or ROLLBACK
+
+	// Of the transaction:
+	pinned bool  // its first query was made
+	at     epoch // whose state it sees
+	exact  bool  // at is right
+
+	alone bool   // no other connection can write, from BEGIN IMMEDIATE on
+	wrote tables // what was written since the last COMMIT or ROLLBACK
 }
 
 // keptStmt is a statement that is kept when it is closed.
 type keptStmt struct {
 	stmt
 	conn *keptConn
-	text string
+	text *text
 	used bool
 }
 
@@ -311,7 +350,7 @@ func (c *keptConn) PrepareContext(ctx context.Context, text string) (driver.Stmt
 	if err != nil {
 		return nil, err
 	}
-	s := &keptStmt{made.(stmt), c, text, true}
+	s := &keptStmt{made.(stmt), c, c.texts.of(text), true}
 	if c.kept[text] == nil { // two are in use at once: one is enough to keep
 		c.kept[text] = s
 	}
@@ -320,53 +359,75 @@ func (c *keptConn) PrepareContext(ctx context.Context, text string) (driver.Stmt
 
 func (s *keptStmt) Close() error {
 	s.used = false
-	if s.conn.kept[s.text] != s {
+	if s.conn.kept[s.text.sql] != s {
 		return s.stmt.Close()
 	}
 	return nil
 }
 
-// ExecContext notes that something was written.
+// ExecContext notes what was written.
 func (s *keptStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	if s.text.verb == "COMMIT" && s.conn.disk != nil {
+		s.conn.disk.answers.commit(s.conn.wrote)
+	}
 	result, err := s.stmt.ExecContext(ctx, args)
 	n := int64(1)
 	if err == nil {
 		n, _ = result.RowsAffected() // where it is nothing that counts, more is forgotten than must be
 	}
-	s.conn.ran(s.text, n)
+	s.ran(n)
+	s.conn.alone = s.conn.alone || err == nil && s.text.sql == "BEGIN IMMEDIATE"
 	return result, err
 }
 
-// QueryContext answers from memory where nothing was written since the answer. Within a
-// transaction a reader sees an earlier state.
+// QueryContext answers from memory where nothing was written since the answer.
 func (s *keptStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	c := s.conn
+	ask := func() (driver.Rows, error) { return s.stmt.QueryContext(ctx, args) }
 	q, ok := questionOf(s.text, args)
-	if !ok || !s.conn.reads || s.conn.in {
-		rows, err := s.stmt.QueryContext(ctx, args)
-		s.conn.ran(s.text, 1)
+	switch {
+	case !ok || s.text.verb != "SELECT" || c.disk == nil:
+	case c.reads && !c.in, c.alone && c.wrote&s.text.tables == 0:
+		return c.disk.answers.of(q, now, ask)
+	case c.reads && !c.pinned: // the first query decides which state the others see
+		c.pinned = true
+		rows, at, exact, err := c.disk.answers.pin(ask)
+		c.at, c.exact = at, exact
 		return rows, err
+	case c.reads && c.exact:
+		return c.disk.answers.of(q, c.at, ask)
 	}
-	return s.conn.disk.answers.of(q, func() (driver.Rows, error) { return s.stmt.QueryContext(ctx, args) })
+	rows, err := ask()
+	s.ran(1)
+	return rows, err
 }
 
 // ran notes that a statement has changed so many rows, or may have.
-func (c *keptConn) ran(text string, rows int64) {
-	verb, _, _ := strings.Cut(text, " ")
-	switch verb {
+func (s *keptStmt) ran(rows int64) {
+	switch s.text.verb {
 	case "BEGIN", "SELECT":
 	case "COMMIT", "ROLLBACK":
-		if c.wrote && c.disk != nil {
-			c.disk.answers.forget()
+		s.conn.ended()
+	case "INSERT", "UPDATE", "DELETE":
+		if rows > 0 {
+			s.conn.wrote |= s.text.tables
 		}
-		c.wrote = false
 	default:
-		c.wrote = c.wrote || rows > 0
+		s.conn.wrote = everyTable
 	}
+}
+
+// ended notes the end of a transaction that may have written.
+func (c *keptConn) ended() {
+	if c.wrote != 0 && c.disk != nil {
+		c.disk.answers.forget(c.wrote)
+	}
+	c.wrote, c.alone = 0, false
 }
 
 func (c *keptConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
-	c.in = err == nil
+	c.in, c.pinned, c.exact = err == nil, false, false
 	return &keptTx{tx, c}, err
 }
 
@@ -378,9 +439,10 @@ type keptTx struct {
 
 func (t *keptTx) Commit() error {
 	t.conn.in = false
+	t.conn.wrote = everyTable
+	t.conn.disk.answers.commit(everyTable)
 	err := t.Tx.Commit()
-	t.conn.wrote = true
-	t.conn.ran("COMMIT", 0)
+	t.conn.ended()
 	return err
 }
 

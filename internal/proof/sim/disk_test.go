@@ -15,7 +15,7 @@ func TestDisk(t *testing.T) {
 	disks, ctx := shops.disks, context.WithoutCancel(t.Context())
 	use := func(on image, do func(*sqlite.Store)) (after image) {
 		t.Helper()
-		d, err := disks.take(ctx, on)
+		d, err := disks.take(ctx, on, nil)
 		must(t, err)
 		store, err := sqlite.Open(ctx, sqlite.Config{Path: d.file, Shards: shards, Connect: d.connect})
 		must(t, err)
@@ -48,7 +48,7 @@ func TestDisk(t *testing.T) {
 		t.Errorf("%d disks were made for one store at a time", len(disks.all))
 	}
 
-	d, err := disks.take(ctx, shops.schema)
+	d, err := disks.take(ctx, shops.schema, nil)
 	must(t, err)
 	now, err := d.read(ctx)
 	must(t, err)

@@ -134,11 +134,20 @@ func (p *process) part(name string) *part {
 // begin makes a part take its next step, in the background.
 func (p *process) begin(part *part) {
 	part.busy.Store(true)
-	p.work.Go(func() {
+	p.goes(func() {
 		defer part.busy.Store(false)
 		if err := part.step(as(p.ctx, part.name)); err != nil && p.alive() {
 			p.rig.path.hear("%s %s: %v", p.name, part.name, err)
 		}
+	})
+}
+
+// goes lets something go on beside the driver. It ends before the process is buried.
+func (p *process) goes(do func()) {
+	p.work.Add(1)
+	p.rig.hands.do(func() {
+		defer p.work.Done()
+		do()
 	})
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,8 +71,10 @@ type rig struct {
 	wire  *wire
 	redis *stocktest.Model
 	log   *log
+	hands hands           // do what goes on beside the driver
 	store *sqlite.Store   // that all processes reach now
 	disk  *disk           // of store
+	rows  tables          // of store: orders and their counts
 	old   []*sqlite.Store // that a restore has replaced
 	used  []*disk         // of old
 	items []inventory.ItemID
@@ -110,16 +113,17 @@ type rig struct {
 
 	wroteStock  bool   // Redis has changed since the last check
 	wroteOrders bool   // so has the database, or what was said of it
-	version     uint64 // of the disk that was checked
+	version     epoch  // of the rows that were checked
 	broken      string // the law that broke
 }
 
 // newRig opens a shop with these processes.
 func newRig(ctx context.Context, s *shop, t terms, names ...string) (*rig, error) {
 	r := emptyRig(ctx, s.disks, t)
-	if err := r.openStore(s.image); err != nil {
+	if err := r.openStore(s.image, &s.first); err != nil {
 		return nil, err
 	}
+	defer r.disk.answers.hasBegun()
 	if err := r.moveIn(s); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -146,9 +150,10 @@ func emptyRig(ctx context.Context, disks *disks, t terms) *rig {
 	return r
 }
 
-// openStore opens a database with this in it, which all processes reach from now on.
-func (r *rig) openStore(from image) error {
-	disk, err := r.disks.take(r.ctx, from)
+// openStore opens a database with an image in it, which all processes reach from now on. first are
+// the image's first answers; nil is none.
+func (r *rig) openStore(from image, first *firstAnswers) error {
+	disk, err := r.disks.take(r.ctx, from, first)
 	if err != nil {
 		return err
 	}
@@ -158,7 +163,7 @@ func (r *rig) openStore(from image) error {
 	if err != nil {
 		return err
 	}
-	r.store, r.disk = store, disk
+	r.store, r.disk, r.rows = store, disk, disk.texts.of("orders stock").tables
 	return nil
 }
 
@@ -166,7 +171,7 @@ func (r *rig) openStore(from image) error {
 func (r *rig) replaceStore(from image) error {
 	r.old, r.used = append(r.old, r.store), append(r.used, r.disk)
 	r.wroteOrders = true
-	return r.openStore(from)
+	return r.openStore(from, nil)
 }
 
 // now is the database's clock.
@@ -257,6 +262,7 @@ func (r *rig) close() error {
 		r.crash(r.processes[0])
 	}
 	r.bury()
+	r.hands.end()
 	var errs []error
 	for _, store := range append(r.old, r.store) {
 		errs = append(errs, store.Close())
@@ -304,7 +310,7 @@ func (r *rig) pass(d time.Duration) {
 // run executes a call. Its caller gets no answer yet.
 func (r *rig) run(c *call) {
 	r.wire.run(c)
-	t := methods[c.method]
+	t := c.traits
 	if accepted, ok := c.value.([]seckill.Acceptance); ok && c.method == callAccept {
 		for i := range accepted {
 			if accepted[i].Outcome == seckill.OutcomeParked {
@@ -439,11 +445,13 @@ func (p *path) hear(format string, args ...any) {
 }
 
 func (p *path) line(format string, args []any) string {
-	text := fmt.Sprintf("%9.3fs  ", time.Since(p.began).Seconds()) + fmt.Sprintf(format, args...)
-	if at := strings.Index(text, incarnation); at >= 0 { // random, in an error of the store
+	var room [256]byte
+	text := fmt.Appendf(room[:0], "%9.3fs  ", time.Since(p.began).Seconds())
+	text = fmt.Appendf(text, format, args...)
+	if at := bytes.Index(text, []byte(incarnation)); at >= 0 { // random, in an error of the store
 		text = text[:at]
 	}
-	return text
+	return string(text)
 }
 
 const incarnation = ", in incarnation "

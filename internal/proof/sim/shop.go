@@ -15,6 +15,7 @@ import (
 type shop struct {
 	disks *disks
 	image image // the database
+	first firstAnswers
 	items []inventory.ItemID
 }
 
@@ -28,7 +29,7 @@ func (t terms) of() terms {
 // it.
 func makeShop(ctx context.Context, disks *disks, schema image, t terms) (*shop, error) {
 	r := emptyRig(ctx, disks, t)
-	if err := r.openStore(schema); err != nil {
+	if err := r.openStore(schema, nil); err != nil {
 		return nil, err
 	}
 	err := r.store.AddPartitions(ctx, topicID(0), partitions)
@@ -36,7 +37,7 @@ func makeShop(ctx context.Context, disks *disks, schema image, t terms) (*shop, 
 		err = r.openShop()
 	}
 	image, reading := r.disk.read(ctx)
-	return &shop{disks, image, r.items}, errors.Join(err, reading, r.close())
+	return &shop{disks: disks, image: image, items: r.items}, errors.Join(err, reading, r.close())
 }
 
 // openShop makes the merchant and the caller, and has a process publish the activity, with nothing
@@ -75,7 +76,7 @@ func (r *rig) openShop() error {
 // publish puts the activity on sale and opens the shards.
 func (r *rig) publish(p *process) error {
 	published := make(chan error, 1)
-	p.work.Go(func() {
+	p.goes(func() {
 		activity, err := p.sale.Office.Publish(r.ctx, activity, author)
 		for i := 0; err == nil && i < len(activity.Items); i++ {
 			r.items = append(r.items, activity.Items[i].ID)

@@ -160,6 +160,8 @@ type call struct {
 	method  method
 	about   string
 	number  int // in the order of arrival
+	traits  traits
+	rare    bool
 
 	shard   inventory.ShardID   // of a call that waits for replicas
 	execute func() (any, error) // what the far side does; it may be called more than once
@@ -238,6 +240,7 @@ func (w *wire) isDirect() bool {
 func (w *wire) arrive(c *call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	c.traits, c.rare = methods[c.method], rare[c.method]
 	w.arrived = append(w.arrived, c)
 }
 
@@ -294,7 +297,7 @@ func (w *wire) leave(c *call) (answered bool) {
 		return true
 	}
 	c.over = true
-	if !c.executed && !c.frozen && methods[c.method].late {
+	if !c.executed && !c.frozen && c.traits.late {
 		w.late = append(w.late, c)
 	}
 	return false
@@ -324,24 +327,46 @@ func (w *wire) dropLate(which func(*call) bool) {
 }
 
 // waiting returns the calls that the far side could answer now, in the order of their arrival.
-func (w *wire) waiting() []*call {
-	return slices.DeleteFunc(w.under(), func(c *call) bool {
-		return w.isPaused(c.process) || !c.executed && c.ready != nil && !c.ready()
-	})
+func (w *wire) waiting() []*call { return w.those(w.canAnswerLocked) }
+
+// canAnswerLocked reports whether the far side could answer a call now.
+func (w *wire) canAnswerLocked(c *call) bool {
+	return !w.paused[c.process] && (c.executed || c.ready == nil || c.ready())
 }
 
 // asleep returns the calls of paused processes that may be executed.
 func (w *wire) asleep() []*call {
-	return slices.DeleteFunc(w.under(), func(c *call) bool {
-		return !w.isPaused(c.process) || c.executed || c.frozen || c.ready != nil && !c.ready()
+	return w.those(func(c *call) bool {
+		return w.paused[c.process] && !c.executed && !c.frozen && (c.ready == nil || c.ready())
 	})
 }
 
 // under returns all calls that are under way.
 func (w *wire) under() []*call {
+	return w.those(func(*call) bool { return true })
+}
+
+// those returns the calls under way that are wanted. The wire is locked meanwhile.
+func (w *wire) those(wanted func(*call) bool) (those []*call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(w.open), func(c *call) bool { return c.over })
+	for _, c := range w.open {
+		if c.over || !wanted(c) {
+			continue
+		}
+		if those == nil {
+			those = make([]*call, 0, len(w.open))
+		}
+		those = append(those, c)
+	}
+	return those
+}
+
+// has reports whether a call under way is wanted. The wire is locked meanwhile.
+func (w *wire) has(wanted func(*call) bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.open, func(c *call) bool { return !c.over && wanted(c) })
 }
 
 // still returns the late calls.
