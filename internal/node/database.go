@@ -165,3 +165,11 @@ func (d *database) now(ctx context.Context) (time.Time, error) {
 	_, now, err := d.FindSettings(ctx, settings.Switches)
 	return now, err
 }
+// refused returns why PostgreSQL has refused a call within the last span, nil if it has not.
+func (d *database) refused(span time.Duration) error {
+	if store, err := d.postgres(); err == nil && store != nil {
+		return store.Refused(span)
+	}
+	return nil
+}
+

@@ -129,7 +129,13 @@ const (
 func (n *Node) watchHealth(ctx context.Context) {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
+	last := time.Now()
 	for {
+		now := time.Now()
+		if now.Sub(last) > databaseSilent { // this process stood still: nobody has tried to read the rows
+			n.sale.followed.Set(now)
+		}
+		last = now
 		look, cancel := context.WithTimeout(ctx, lookTimeout)
 		shards, err := n.lookAtShards(look, shardsPerLook)
 		cancel()
@@ -211,13 +217,22 @@ func stateOf(server, instance, state, detail string) serverState {
 	return serverState{Server: server, Instance: instance, State: state, Detail: detail}
 }
 
+// refusedFor is for how long a refusal by Redis or PostgreSQL counts. Each node writes there
+// several times in that time.
+const refusedFor = 3 * time.Second
+
 // redisStates are one for each server of the Redis.
 func (n *Node) redisStates(asked error) (states []serverState) {
-	for _, server := range n.servers.stock.Servers() {
+	servers, refused := n.servers.stock.Servers(), n.servers.stock.Refused(refusedFor)
+	for _, server := range servers {
 		state, detail := serverOK, ""
 		switch {
 		case server.Err != nil:
 			state, detail = serverAway, server.Err.Error()
+		case refused != nil && len(servers) == 1:
+			state, detail = serverAway, "it refuses: "+refused.Error()
+		case asked != nil && len(servers) == 1: // it was well at the last look at it, and isn't now
+			state, detail = serverAway, asked.Error()
 		case server.Full():
 			state = serverDegraded
 			detail = fmt.Sprintf("%d MB of %d MB (maxmemory) are used: new purchases are refused", server.Used>>20, server.Max>>20)
@@ -225,6 +240,8 @@ func (n *Node) redisStates(asked error) (states []serverState) {
 		states = append(states, stateOf("redis", server.Addr, state, detail))
 	}
 	switch {
+	case refused != nil && len(states) > 1: // it isn't known which one
+		states = append(states, stateOf("redis", "", serverDegraded, "one of them refuses: "+refused.Error()))
 	case len(states) == 0 && asked != nil:
 		states = append(states, stateOf("redis", "", serverAway, asked.Error()))
 	case len(states) == 0:
@@ -269,6 +286,8 @@ func (n *Node) databaseStates() []serverState {
 		state, detail = serverAway, err.Error()
 	} else if silent, _ := n.sale.followed.Age(); silent > databaseSilent+n.cfg.Sale.Tick {
 		state, detail = serverAway, "the shards' rows can't be read"
+	} else if refused := n.servers.database.refused(refusedFor); refused != nil {
+		state, detail = serverAway, "it refuses: "+refused.Error()
 	}
 	catalog := stateOf("catalog", "", serverOK, "")
 	if !n.health.hasCatalog() {
