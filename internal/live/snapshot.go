@@ -216,7 +216,7 @@ type Switch struct {
 
 // Hop is a step of an order's way, or of a setting's.
 type Hop struct {
-	Hop      string   `json:"hop"` // hold, page, row, confirm, event; settings
+	Hop      string   `json:"hop"` // hold, page, row, confirm, settle, event; settings
 	P50      *float64 `json:"p50"` // milliseconds, last 10 s
 	P99      *float64 `json:"p99"`
 	Deadline float64  `json:"deadline"` // milliseconds

@@ -311,7 +311,7 @@ func (n *Node) settingsStates() []serverState {
 }
 
 // clockEvery is how often the database's clock is looked at.
-const clockEvery = 5 * time.Second
+const clockEvery = time.Second
 
 // watchClock tells the desk how far the database's clock is ahead, until ctx ends: sales begin and
 // end by it.

@@ -131,6 +131,9 @@ func (n *Node) liveInput(now time.Time) (*live.Input, *live.Facts) {
 	in.Switches = v.switches.list(n, now)
 	for _, h := range in.Frames {
 		facts.Unbalanced = append(facts.Unbalanced, h.Frame.Unbalanced...)
+		if h.Age <= live.StaleAfter {
+			facts.Symptoms = append(facts.Symptoms, h.Frame.Symptoms...)
+		}
 		for name, count := range h.Frame.Broken {
 			facts.Broken[name] += count
 		}

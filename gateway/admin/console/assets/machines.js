@@ -90,6 +90,7 @@ const hops = {
   page: 'from the hold until Kafka has the promise; then the buyer is answered',
   row: 'from the promise until a worker has written the order (database)',
   confirm: 'from the written order until Redis knows of it',
+  settle: 'from the end of an order until its units are counted as sold or free (database, Redis)',
   event: "from a step of an order until other systems are told (Kafka)",
   settings: 'from the change of a limit or switch until it is in force on every gateway',
 };
