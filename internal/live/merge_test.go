@@ -87,6 +87,46 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 // TestMerge_Nodes: a node is lost when no working way has news of it, and missing when its frame is
 // old.
 func TestMerge_Nodes(t *testing.T) {
+// TestMerge_OrderIsCalm: activities and items are in the order of what was asked for lately. A
+// second in which the cooler one was asked for more changes no order; half a minute does.
+func TestMerge_OrderIsCalm(t *testing.T) {
+	m := new(Merger)
+	step := func(second int, a, b float64) string {
+		t.Helper()
+		frame := gateway("g", rates(a+b, 0), FrameActivity{"a", rates(a, 0), []FrameItem{{"x", a, 0}, {"y", b, 0}}})
+		if b > 0 {
+			frame.Activities = append(frame.Activities, FrameActivity{Activity: "b", Rates: rates(b, 0)})
+		}
+		s := m.Merge(&Input{
+			At: start().Add(time.Duration(second) * time.Second), Frames: []Heard{{Frame: frame}}, Sale: sales, Shown: []string{"b", "a", "quiet"},
+		})
+		out := ""
+		for i := range s.Activities {
+			out += s.Activities[i].Activity + " "
+		}
+		items := s.Activities[strings.Index(out, "a")/2].Items
+		return fmt.Sprint(out, items[0].SKU, " ", items[0].Accepted)
+	}
+	for i, c := range []struct{ got, want string }{
+		{step(0, 20, 10), "a b quiet x 20"},
+		{step(1, 10, 20), "a b quiet x 10"},
+		{step(2, 20, 10), "a b quiet x 20"},
+		{step(3, 20, 0), "a b quiet x 20"},
+		{step(4, 0, 20), "a b quiet x 0"},
+		{step(34, 0, 20), "b a quiet y 20"},
+	} {
+		if c.got != c.want {
+			t.Errorf("step %d: %s, want %s", i, c.got, c.want)
+		}
+	}
+	for second := range 60 {
+		step(100+second, 0, 0)
+	}
+	if h := m.heatOf("a"); len(h.items) > 0 {
+		t.Errorf("what nobody asks for is remembered: %v", h)
+	}
+}
+
 	frame := func(name string, age time.Duration) Heard { return Heard{Frame: gateway(name, NewRates()), Age: age} }
 	known := func(name string, silent time.Duration) Known { return Known{Node: name, Silent: silent} }
 	for name, c := range map[string]struct {

@@ -2,21 +2,17 @@
 // data, and the red button.
 import { html, useState } from './lib.js';
 import { age, live, now, secondsTo, useLive } from './live.js';
-import { Left, Tag, useBound } from './ui.js';
+import { Left, Tag, calm, useBound } from './ui.js';
 import { Action } from './action.js';
 import { letIn, stopOrders } from './switches.js';
 import { count, countdown, millis, span, time } from './text.js';
 
 // SaleClock counts down to the next sale, and up from the start of the running one.
 function SaleClock() {
-  const all = live.snapshot?.activities ?? [];
+  const all = calm(live.snapshot?.activities ?? []);
   const until = (a, at) => secondsTo(a[at]);
-  const running = all
-    .filter((a) => a.state === 'on-sale' || a.state === 'paused')
-    .sort((a, b) => until(b, 'starts_at') - until(a, 'starts_at'))[0];
-  const next = all
-    .filter((a) => a.state === 'scheduled')
-    .sort((a, b) => until(a, 'starts_at') - until(b, 'starts_at'))[0];
+  const running = all.find((a) => a.state === 'on-sale' || a.state === 'paused');
+  const next = all.find((a) => a.state === 'scheduled');
   const one = running ?? next;
   return html`<div class="clock"><span class="wallTime">${time(now())}</span>
     ${

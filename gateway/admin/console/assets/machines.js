@@ -112,7 +112,7 @@ function Servers() {
     { head: 'Server', cell: (x) => html`<b>${x.server}</b> ${x.instance}` },
     { head: 'State', cell: (x) => html`<${Tag} kind=${kind[x.state] ?? 'plain'}>${x.state}<//>` },
     { head: 'Detail', wide: true, cell: (x) => x.detail || '–' },
-    { head: 'As seen by', cell: (x) => x.nodes.join(', ') },
+    { head: 'As seen by', wide: true, cell: (x) => x.nodes.join(', ') },
   ]} />
   <${Tiles} of=${[
     ['shards open', count(s.shards.open)],
