@@ -61,7 +61,7 @@ type Input struct {
 	// Partial tells why the frames of other nodes can't be read; "" if they can.
 	Partial    string
 	Sale       func(activity string) (Sale, bool)
-	Shown      []string // activities that are shown without traffic too, the most interesting first
+	Shown      []string // activities that are shown without traffic too, the most interesting first; nil: not known yet
 	Ledgers    map[string]SaleLedger
 	Policies   map[string]Policy
 	Targets    Targets
@@ -127,6 +127,7 @@ func (m *Merger) Merge(in *Input) *Snapshot {
 		Money: append([]Money{}, in.Money...), MoneyOf: in.MoneyOf, Switches: append([]Switch{}, in.Switches...),
 		Level: "D0", Hops: []Hop{}, Probes: []Probe{}, Abnormal: []Finding{}, LastChange: in.LastChange,
 	}
+	s.Unread = in.Shown == nil
 	s.Nodes, s.Missing = m.mergeNodes(in)
 	s.Complete = len(s.Missing) == 0 && in.Partial == ""
 	fresh := freshFrames(in)
@@ -308,8 +309,8 @@ func (m *Merger) mergeActivities(s *Snapshot, in *Input, fresh []*Frame) {
 			names = append(names, name)
 		}
 	}
-	s.Others.Add(&s.Totals)
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(m.heatOf(b).rate, m.heatOf(a).rate) })
+	s.Others.Add(&s.Totals)
 	for _, name := range names[:min(len(names), MaxActivities)] {
 		one := sums[name]
 		a := Activity{Activity: name, Rates: one.rates, Items: []Item{}, History: []Point{}}
@@ -398,8 +399,8 @@ func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 		}
 		a.Items = append(a.Items, item)
 	}
-	listed := make(map[string]bool)
 	heat := m.heatOf(a.Activity).items
+	listed := make(map[string]bool)
 	for _, skus := range []iter.Seq[string]{maps.Keys(heat), maps.Keys(items), maps.Keys(stock.Items)} {
 		for sku := range skus {
 			listed[sku] = true
@@ -411,8 +412,8 @@ func (m *Merger) describe(a *Activity, in *Input, items map[string]*FrameItem) {
 		if item := items[sku]; item != nil {
 			accepted = item.Accepted
 		}
-	}
 		add(sku, accepted)
+	}
 	a.MoreItems = max(0, sale.Items-len(a.Items))
 	if stock.All == nil {
 		return

@@ -59,6 +59,9 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 		At: start(), Frames: []Heard{{Frame: a}, {Frame: b, Age: time.Second}}, Sale: sales, Shown: []string{"618", "quiet"},
 		Policies: map[string]Policy{"caller": {"caller", "enforce", 100}},
 	})
+	if s.Unread || !new(Merger).Merge(&Input{At: start(), Sale: sales}).Unread {
+		t.Error("whether the catalog was looked at is told wrongly")
+	}
 	got := words(s.Totals.Requests, s.Totals.Accepted, s.Totals.Refused, s.Others.Requests, s.Others.Accepted, len(s.Activities), s.Level, s.Complete)
 	if want := "110 100 map[sold-out:10] 19 19 3 D2 true"; got != want {
 		t.Errorf("%s, want %s", got, want)
@@ -84,9 +87,6 @@ func TestMerge_AddsNodesUp(t *testing.T) {
 	}
 }
 
-// TestMerge_Nodes: a node is lost when no working way has news of it, and missing when its frame is
-// old.
-func TestMerge_Nodes(t *testing.T) {
 // TestMerge_OrderIsCalm: activities and items are in the order of what was asked for lately. A
 // second in which the cooler one was asked for more changes no order; half a minute does.
 func TestMerge_OrderIsCalm(t *testing.T) {
@@ -127,6 +127,9 @@ func TestMerge_OrderIsCalm(t *testing.T) {
 	}
 }
 
+// TestMerge_Nodes: a node is lost when no working way has news of it, and missing when its frame is
+// old.
+func TestMerge_Nodes(t *testing.T) {
 	frame := func(name string, age time.Duration) Heard { return Heard{Frame: gateway(name, NewRates()), Age: age} }
 	known := func(name string, silent time.Duration) Known { return Known{Node: name, Silent: silent} }
 	for name, c := range map[string]struct {

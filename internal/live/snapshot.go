@@ -36,6 +36,9 @@ type Snapshot struct {
 	Abnormal   []Finding `json:"abnormal"`
 	LastChange *Change   `json:"last_change"` // null where nothing was changed yet, or where the record can't be read
 
+	// Unread means that the catalog wasn't looked at yet: the process has just started.
+	Unread bool `json:"-"`
+
 	// MoneyOf is Money by merchant, for tokens that are bound to one.
 	MoneyOf map[string][]Money `json:"-"`
 }
