@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,6 +161,18 @@ func TestNode_DatabaseThatWasNotAskedYet(t *testing.T) {
 	started.servers.database = s.database
 	if got := started.databaseStates()[0]; got.State != serverOK {
 		t.Errorf("before the first reading: %+v", got)
+	}
+	sale.noteFollow(errors.New("connection refused"))
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("after a call that failed: %+v", got)
+	}
+	sale.followed.Set(time.Now().Add(-databaseFails - time.Second/2))
+	if got := started.databaseStates()[0]; got.State != serverAway || !strings.HasSuffix(got.Detail, "connection refused") {
+		t.Errorf("after a second in which each call failed: %+v", got)
+	}
+	sale.noteFollow(nil)
+	if got := started.databaseStates()[0]; got.State != serverOK {
+		t.Errorf("silent for a moment: %+v", got)
 	}
 	sale.followed.Set(time.Now().Add(-time.Minute))
 	if got := started.databaseStates()[0]; got.State != serverAway {

@@ -276,18 +276,30 @@ func (n *Node) kafkaStates() (states []serverState) {
 	return append(states, stateOf("kafka", "", state, detail))
 }
 
-// databaseSilent is how long the database may say nothing until it counts as away.
-const databaseSilent = 3 * time.Second
+// databaseSilent is how long the database may say nothing until it counts as away, and
+// databaseFails how long each call may fail.
+const (
+	databaseSilent = 3 * time.Second
+	databaseFails  = time.Second
+)
 
 // databaseStates is one for the database, and one for the catalog.
 func (n *Node) databaseStates() []serverState {
-	state, detail := serverOK, ""
-	if _, err := n.servers.database.store(); err != nil {
-		state, detail = serverAway, err.Error()
-	} else if silent, _ := n.sale.followed.Age(); silent > databaseSilent+n.cfg.Sale.Tick {
-		state, detail = serverAway, "the shards' rows can't be read"
-	} else if refused := n.servers.database.refused(refusedFor); refused != nil {
-		state, detail = serverAway, "it refuses: "+refused.Error()
+	state, detail := serverAway, ""
+	silent, _ := n.sale.followed.Age()
+	_, closed := n.servers.database.store()
+	failing, refused := n.sale.failing.Load(), n.servers.database.refused(refusedFor)
+	switch {
+	case closed != nil:
+		detail = closed.Error()
+	case failing != nil && silent > databaseFails:
+		detail = "the shards' rows can't be read: " + (*failing).Error()
+	case silent > databaseSilent+n.cfg.Sale.Tick:
+		detail = "the shards' rows can't be read"
+	case refused != nil:
+		detail = "it refuses: " + refused.Error()
+	default:
+		state = serverOK
 	}
 	catalog := stateOf("catalog", "", serverOK, "")
 	if !n.health.hasCatalog() {
