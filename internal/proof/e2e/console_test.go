@@ -307,6 +307,16 @@ func TestConsole_Sessions(t *testing.T) {
 			t.Errorf("shown as %q", shown)
 		}
 	})
+	t.Run("an entry of the runbook is laid out", func(t *testing.T) {
+		b.t = t
+		var parts string
+		b.run(&parts, `import(document.querySelector('script[type="module"]').src.replace('app.js', 'runbook.js')).then((m) => m.blocks(
+			'One text\nin two lines.\n\n- **Do**: this\n  and that\n- more\n\n  \u0060\u0060\u0060sh\n  a\n    b\n  \u0060\u0060\u0060\n| a | b |\n| --- | --- |\n| 1 | 2 |')
+			.map((b) => b.kind + ': ' + b.lines.join(' / ')).join('; '))`)
+		if want := "text: One text in two lines.; list: **Do**: this and that / more; code: a /   b; table: | a | b | / | --- | --- | / | 1 | 2 |"; parts != want {
+			t.Errorf("%s, want %s", parts, want)
+		}
+	})
 	t.Run("what people press stays where it is", func(t *testing.T) {
 		b.t = t
 		var order string

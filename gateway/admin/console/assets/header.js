@@ -64,12 +64,13 @@ function Findings() {
   const shownAbove = (f) => f.kind === 'switch-set' && stops(live.snapshot).some((w) => f.subject === `orders ${w.scope}`.trim());
   const found = live.snapshot.abnormal.filter((f) => !shownAbove(f)); // the server has the worst first
   if (!found.length) return html`<p class="well"><${Tag} kind="good">normal<//> Nothing is out of the ordinary.</p>`;
-  const some = all ? found : found.slice(0, 3);
+  const room = matchMedia('(max-width: 40rem)').matches ? 2 : 3; // on a phone the screen begins below
+  const some = all ? found : found.slice(0, room);
   return html`<ul class="findings" aria-label="What isn't normal">${some.map((f) => html`<${Finding} key=${`${f.kind} ${f.subject}`} of=${f} />`)}
     ${
-      found.length > 3 &&
+      found.length > room &&
       html`<li><button type="button" class="small" aria-expanded=${all} onClick=${() => setAll(!all)}>
-      ${all ? 'fewer' : `${found.length - 3} more`}</button></li>`
+      ${all ? 'fewer' : `${found.length - room} more`}</button></li>`
     }</ul>`;
 }
 
